@@ -1,0 +1,274 @@
+"""The `maskweave` command. Parsing and printing alone: every command calls one or two functions of the library."""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # waiting threads sleep: two that spin on a busy machine are far slower than one
+
+from jsonargparse import ArgumentParser, Namespace
+
+from maskweave.errors import MaskweaveError
+from maskweave.train.recipe import Recipe, load_recipe
+
+COMMANDS: dict[str, tuple[Callable[[ArgumentParser], None], Callable[[Namespace], None], str]] = {}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Returns:
+        0, or 1 after an error that the user can mend (printed in one message), 130 after Ctrl-C.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    name = next((" ".join(words[:n]) for n in (2, 1) if " ".join(words[:n]) in COMMANDS), "")
+    if not name:
+        return _overview(words)
+    add_arguments, run, summary = COMMANDS[name]
+    parser = ArgumentParser(prog=f"maskweave {name}", description=summary)
+    add_arguments(parser)
+    # Only what was typed: a recipe's keys override its file, their defaults do not.
+    given = parser.parse_args(words[len(name.split()) :], defaults=False)
+    try:
+        run(given)
+    except MaskweaveError as error:
+        print(f"maskweave {name}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"maskweave {name}: stopped; start the same command again to go on", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _overview(words: Sequence[str]) -> int:
+    from maskweave import __version__
+
+    if words == ["--version"]:
+        print(__version__)
+        return 0
+    lines = [f"  {name:<18}{summary.splitlines()[0]}" for name, (_, _, summary) in COMMANDS.items()]
+    asked = not words or words[0] in ("-h", "--help")
+    known = "\n".join(["maskweave: one model over all your modalities", "", *lines, "", "maskweave COMMAND --help tells more."])
+    print(known if asked else f"maskweave: unknown command {' '.join(words[:2])!r}\n\n{known}", file=sys.stdout if asked else sys.stderr)
+    return 0 if asked else 2
+
+
+def command(name: str, add_arguments: Callable[[ArgumentParser], None]) -> Callable[[Callable[[Namespace], None]], Callable[[Namespace], None]]:
+    """Register a function as a command; its docstring is the help."""
+
+    def register(run: Callable[[Namespace], None]) -> Callable[[Namespace], None]:
+        COMMANDS[name] = (add_arguments, run, run.__doc__ or "")
+        return run
+
+    return register
+
+
+def _recipe_arguments(parser: ArgumentParser) -> None:
+    parser.usage = f"{parser.prog} RECIPE [--out FOLDER] [--KEY VALUE ...]"
+    parser.add_argument("recipe", metavar="RECIPE", type=str, help="YAML file; any of its keys can be replaced on the command line")
+    parser.add_argument("--out", metavar="FOLDER", type=str, help="run folder (default: runs/NAME of the recipe)")
+    parser.add_class_arguments(Recipe, None)
+
+
+def _tokenizer_arguments(parser: ArgumentParser) -> None:
+    _recipe_arguments(parser)
+    parser.add_argument("--only", metavar="NAMES", type=str, help="modalities or vocabularies, with commas (default: all)")
+
+
+def _recipe(given: Namespace) -> tuple[Recipe, Path, str]:
+    """The recipe with what was typed, the run folder, and the command that goes on with it."""
+    path = Path(given.recipe)
+    overrides = {key: _plain(value) for key, value in given.items(branches=False) if key not in ("recipe", "out", "only")}
+    folder = Path(given.get("out") or Path("runs") / path.stem)
+    typed = "".join(f" --{key} {value}" for key, value in overrides.items())
+    return load_recipe(path, overrides), folder, f"maskweave run {path} --out {folder}{typed}"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Namespace):
+        return value.as_dict()
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _print_report(folder: Path) -> None:
+    from maskweave.evaluate.report import make_report
+
+    print(f"report: {make_report(folder)}")
+
+
+@command("run", _recipe_arguments)
+def _run(given: Namespace) -> None:
+    """Do all that a recipe says: tokenizers, tokens, training, evaluation, report. Goes on where it stopped."""
+    from maskweave.evaluate.run import describe, evaluate
+    from maskweave.generate.bundle import load
+    from maskweave.train.pipeline import run_recipe
+
+    recipe, folder, again = _recipe(given)
+    run_recipe(recipe, folder, again)
+    if recipe.evaluate.requests:
+        print(describe(evaluate(load(folder), folder)))
+    _print_report(folder)
+
+
+@command("tokenizer", _tokenizer_arguments)
+def _tokenizer(given: Namespace) -> None:
+    """Train the tokenizers of a recipe."""
+    from maskweave.train.pipeline import claim, train_tokenizers
+
+    recipe, folder, _ = _recipe(given)
+    only = given.get("only")
+    train_tokenizers(recipe, claim(recipe, folder), folder, only=only.split(",") if only else None)
+    print(f"tokenizers: {folder / 'tokenizers'}")
+
+
+@command("tokenize", _recipe_arguments)
+def _tokenize(given: Namespace) -> None:
+    """Run every tokenizer of a run once over its data and write token shards. Goes on where it stopped."""
+    from maskweave.train.pipeline import claim, make_tokens
+
+    recipe, folder, _ = _recipe(given)
+    make_tokens(recipe, claim(recipe, folder), folder)
+    print(f"tokens: {folder / 'tokens'}")
+
+
+@command("train", _recipe_arguments)
+def _train(given: Namespace) -> None:
+    """Train the model of a recipe on its token shards. Goes on where it stopped."""
+    from maskweave.train.pipeline import claim, train_model
+
+    recipe, folder, again = _recipe(given)
+    train_model(recipe, claim(recipe, folder), folder, again)
+    print(f"model: {folder / 'model'}")
+
+
+def _evaluate_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("run", metavar="RUN", type=str, help="folder of a finished run")
+    parser.add_argument("--scenes-seed", metavar="SEED", type=int, help="evaluate on the scenes of this seed")
+    parser.add_argument("--samples", metavar="N", type=int, help="how many held-out samples (default: as the recipe says)")
+
+
+@command("evaluate", _evaluate_arguments)
+def _evaluate(given: Namespace) -> None:
+    """Evaluate a run on held-out samples: a table, and RUN/evaluation.json."""
+    from maskweave.evaluate.run import describe, evaluate
+    from maskweave.generate.bundle import load
+
+    folder = Path(given.run)
+    samples = given.get("samples")
+    if samples is not None and samples < 1:
+        raise MaskweaveError(f"--samples must be 1 or more, found {samples}")
+    print(describe(evaluate(load(folder), folder, scenes_seed=given.get("scenes_seed"), samples=samples or 0)))
+    print(f"written to {folder / 'evaluation.json'}")
+
+
+@command("report", lambda parser: parser.add_argument("run", metavar="RUN", type=str, help="folder of a finished run"))
+def _report(given: Namespace) -> None:
+    """Write RUN/report.html: curves, codebook use, the evaluation and contact sheets."""
+    _print_report(Path(given.run))
+
+
+def _generate_arguments(parser: ArgumentParser) -> None:
+    parser.usage = f"{parser.prog} RUN --input NAME=VALUE [--input ...] --target NAME[,NAME...] --out FOLDER [--seed N]"
+    parser.add_argument("run", metavar="RUN", type=str, help="folder of a finished run, or a bundle's id on the Hugging Face Hub")
+    parser.add_argument("--input", metavar="NAME=VALUE", type=str, action="append", help="modality and file, or text for a modality of text; repeat for several")
+    parser.add_argument("--target", metavar="NAMES", type=str, help="modalities to generate, in order, with commas")
+    parser.add_argument("--out", metavar="FOLDER", type=str, help="where values and pictures go")
+    parser.add_argument("--seed", metavar="N", type=int, help="fixes the result (default: 0)")
+
+
+@command("generate", _generate_arguments)
+def _generate(given: Namespace) -> None:
+    """Predict any modalities from any others, and write their values and pictures."""
+    from maskweave.generate.bundle import load
+
+    for key in ("input", "target", "out"):
+        if not given.get(key):
+            raise MaskweaveError(f"--{key} is missing; see maskweave generate --help")
+    inputs = {}
+    for word in given.input:
+        name, equals, value = word.partition("=")
+        if not equals or name in inputs:
+            raise MaskweaveError(f"--input {word!r}: expected NAME=VALUE, each name once")
+        inputs[name] = value
+    bundle = load(given.run)
+    result = bundle.generate(inputs, given.target.split(","), seed=given.get("seed") or 0)
+    for name, problems in result.problems.items():
+        print(f"{name}: left out what was broken: {'; '.join(problems)}", file=sys.stderr)
+    print(f"written to {result.save(given.out)}")
+
+
+@command("modalities", lambda parser: parser.add_argument("catalogue", metavar="CATALOGUE", type=str, help="name of a shipped catalogue, or a YAML file"))
+def _modalities(given: Namespace) -> None:
+    """Print a catalogue as a table."""
+    from maskweave.modality import load_catalogue
+    from maskweave.report.tables import modality_table
+
+    print(modality_table(load_catalogue(given.catalogue)))
+
+
+@command("recipe check", _recipe_arguments)
+def _recipe_check(given: Namespace) -> None:
+    """Check a recipe and everything it names, without running it."""
+    recipe, _, _ = _recipe(given)
+    catalogue = recipe.load_catalogue()
+    print(f"{given.recipe}: sound; {len(catalogue)} modalities ({', '.join(catalogue)}), {recipe.train.steps} steps of {recipe.train.batch_size} samples")
+
+
+def _import_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("root", metavar="ROOT", type=str, help="folder with ROOT/MODALITY/.../NAME.EXT")
+    parser.add_argument("out", metavar="OUT", type=str, help="folder for tar shards")
+    parser.add_argument("--catalogue", metavar="CATALOGUE", type=str, default="photos", help="name of a shipped catalogue, or a YAML file (default: photos)")
+    parser.add_argument("--shard-size", metavar="N", type=int, default=1000, help="samples of a shard (default: 1000)")
+    parser.add_argument("--limit", metavar="SHARE", type=float, default=0.01, help="largest share of unusable samples (default: 0.01)")
+
+
+@command("data import", _import_arguments)
+def _data_import(given: Namespace) -> None:
+    """Import aligned folders (the same NAME across modalities) as tar shards. Goes on where it stopped."""
+    from maskweave.data.folders import import_folders
+    from maskweave.modality import load_catalogue
+
+    report = import_folders(
+        given.root, given.out, load_catalogue(given.get("catalogue", "photos")), shard_size=given.get("shard_size", 1000), limit=given.get("limit", 0.01)
+    )
+    print(report)
+
+
+def _label_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("root", metavar="ROOT", type=str, help="imported data set")
+    parser.add_argument("--catalogue", metavar="CATALOGUE", type=str, help="name of a shipped catalogue, or a YAML file (default: photos)")
+
+
+@command("data label", _label_arguments)
+def _data_label(given: Namespace) -> None:
+    """Add to an imported data set what can be computed from its pictures: edges, palette, metadata."""
+    from maskweave.data.label import label
+    from maskweave.modality import load_catalogue
+
+    print(label(given.root, load_catalogue(given.get("catalogue", "photos"))))
+
+
+def _scenes_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("out", metavar="OUT", type=str, help="folder for OUT/MODALITY/NAME.EXT, as 'maskweave data import' reads it")
+    parser.add_argument("--count", metavar="N", type=int, help="how many scenes (default: 100)")
+    parser.add_argument("--seed", metavar="SEED", type=int, help="(default: 0)")
+    parser.add_argument("--catalogue", metavar="CATALOGUE", type=str, help="name of a shipped catalogue, or a YAML file (default: scenes)")
+
+
+@command("data scenes", _scenes_arguments)
+def _data_scenes(given: Namespace) -> None:
+    """Write procedural scenes as aligned folders of files."""
+    from maskweave.data.folders import export
+    from maskweave.data.scenes import Scenes
+    from maskweave.modality import load_catalogue
+
+    catalogue = load_catalogue(given.get("catalogue", "scenes"))
+    print(f"written to {export(Scenes(catalogue, given.get('count', 100), given.get('seed', 0)), catalogue, given.out)}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,362 @@
+"""Own data: aligned folders ROOT/MODALITY/…/NAME.EXT become tar shards OUT/MODALITY/shard-00000.tar, the published 4M layout.
+
+The files of one sample share NAME, the path without its ending. Names are sorted and cut into ranges; each range gives one shard per
+modality, its members named NAME.EXT with the original bytes. A sample may lack modalities. Every file is decoded once and fitted to its entry, so
+that what was imported can be read; a sample with an unusable part is skipped as a whole, counted, and named at the end.
+
+Beside the shards lie OUT/.index/shard-00000.json (names and facts of a range, written after its tars: a range without one is not
+finished) and OUT/index.json (the whole, written last).
+"""
+
+import hashlib
+import json
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from maskweave.config import plain
+from maskweave.data.codecs import MAX_BYTES, decode, endings
+from maskweave.data.shards import FORMAT, INDEX, RANGES, Tars
+from maskweave.data.skipping import Skips
+from maskweave.data.source import check_key
+from maskweave.data.transforms import fit
+from maskweave.errors import BadSample, MaskweaveError
+from maskweave.files import read_json, remove, write_json
+from maskweave.modality import Catalogue, Modality
+from maskweave.progress import Progress, progress
+
+SAMPLES_IN_MEMORY = 64
+
+
+@dataclass(frozen=True)
+class ImportReport:
+    """What an import did."""
+
+    out: Path
+    samples: int
+    """In the shards, new and kept."""
+    per_modality: dict[str, int]
+    shards: int
+    """Ranges of samples."""
+    kept: int
+    """Ranges that an earlier run had finished and whose files have not changed since."""
+    skipped: list[tuple[str, str]]
+    """Name and reason of each unusable sample."""
+    notes: list[str]
+    """Folders and files that were left aside."""
+
+    def __str__(self) -> str:
+        counts = ", ".join(f"{name} {count}" for name, count in self.per_modality.items())
+        kept = f" ({self.kept} kept from an earlier run)" if self.kept else ""
+        lines = [f"{self.out}: {self.samples} samples in {self.shards} shards{kept}: {counts}", *self.notes[:20]]
+        lines += [f"… and {len(self.notes) - 20} more left aside"] * (len(self.notes) > 20)
+        if self.skipped:
+            lines.append(f"skipped {len(self.skipped)} samples:")
+            lines += [f"  {key}: {reason}" for key, reason in self.skipped[:20]]
+            lines += [f"  … and {len(self.skipped) - 20} more"] * (len(self.skipped) > 20)
+        return "\n".join(lines)
+
+
+@dataclass
+class _Listing:
+    """The files found."""
+
+    files: dict[str, dict[str, str]] = field(default_factory=dict)
+    """Path relative to ROOT/MODALITY, by modality and key."""
+    faults: dict[str, str] = field(default_factory=dict)
+    """Why a key cannot be used."""
+    notes: list[str] = field(default_factory=list)
+
+
+def import_folders(
+    root: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    catalogue: Catalogue,
+    shard_size: int = 1000,
+    limit: float = 0.01,
+    jobs: int = 1,
+) -> ImportReport:
+    """Write the tar shards of aligned folders. Started again, it keeps the shards that are finished and whose files have not changed.
+
+    Links are not followed, hidden files are left aside, and a folder that no entry reads is named in the report.
+
+    Args:
+        root: the folder with one folder per modality, named as the entries are (an entry with `source` reads that one's folder).
+        out: where the shards go; outside of root.
+        shard_size: samples in a shard.
+        limit: largest share of unusable samples, 0 to 1, checked once 100 samples were seen and at the end.
+        jobs: files decoded at the same time.
+
+    Raises:
+        MaskweaveError: root is missing or empty, no entry reads its folders, a folder is empty or shares no name with the others, `out` holds
+            something else, or too many samples are unusable.
+        FullDisk: no space is left; finished shards stay.
+    """
+    root, out = Path(root), Path(out)
+    if shard_size < 1 or jobs < 1:
+        raise MaskweaveError(f"shard_size and jobs must be 1 or more, found {shard_size} and {jobs}")
+    skips = Skips(limit)
+    listing, entries = _listed(root, catalogue)
+    keys = sorted(set(listing.faults).union(*listing.files.values()))
+    _prepare(root, out)
+
+    ranges, kept = [], 0
+    with progress("import", len(keys)) as bar, ThreadPoolExecutor(jobs) as pool:
+        for number, start in enumerate(range(0, len(keys), shard_size)):
+            work = _Range(
+                root, out, f"shard-{number:05d}", keys[start : start + shard_size], listing, entries, catalogue
+            )
+            facts = work.finished()
+            if facts is not None:
+                kept += 1
+                for key, reason in facts["skipped"]:
+                    skips.bad(key, reason)
+                skips.good(len(facts["keys"]))
+                bar.advance(len(work.keys))
+            else:
+                facts = work.write(skips, bar, pool)
+            skips.check()
+            ranges.append((work.name, facts))
+    skips.check(finished=True)
+
+    _remove_beyond(out, len(ranges))
+    counts = {name: sum(facts["modalities"].get(name, {}).get("samples", 0) for _, facts in ranges) for name in entries}
+    samples = sum(len(facts["keys"]) for _, facts in ranges)
+    write_json(
+        out / INDEX,
+        {
+            "format": FORMAT,
+            "samples": samples,
+            "modalities": {name: {"samples": counts[name], "value": plain(m.value)} for name, m in entries.items()},
+            "shards": {name: len(facts["keys"]) for name, facts in ranges},
+            "skipped": skips.skipped,
+        },
+    )
+    return ImportReport(out, samples, counts, len(ranges), kept, skips.skipped, listing.notes)
+
+
+@dataclass
+class _Range:
+    """The samples of one shard of each modality."""
+
+    root: Path
+    out: Path
+    name: str
+    keys: list[str]
+    listing: _Listing
+    entries: dict[str, Modality]
+    catalogue: Catalogue
+
+    def __post_init__(self) -> None:
+        facts: list[Any] = [FORMAT, {name: plain(m.value) for name, m in self.entries.items()}]
+        for key in self.keys:
+            files = []
+            for name, paths in self.listing.files.items():
+                if key in paths:
+                    state = (self.root / name / paths[key]).stat()
+                    files.append([name, paths[key], state.st_size, state.st_mtime_ns])
+            facts.append([key, self.listing.faults.get(key), files])
+        self.fingerprint = hashlib.sha256(json.dumps(facts).encode("utf-8", "surrogatepass")).hexdigest()
+        self.manifest = self.out / RANGES / f"{self.name}.json"
+
+    def finished(self) -> dict[str, Any] | None:
+        """The facts of this range if an earlier run wrote it from the same files, and its tars are still whole."""
+        try:
+            facts = read_json(self.manifest)
+            same = facts["fingerprint"] == self.fingerprint
+            whole = all(
+                (self.out / n / f"{self.name}.tar").stat().st_size == part["bytes"]
+                for n, part in facts["modalities"].items()
+            )
+        except (MaskweaveError, OSError, KeyError, TypeError, AttributeError):
+            return None
+        return facts if same and whole else None
+
+    def write(self, skips: Skips, bar: Progress, pool: ThreadPoolExecutor) -> dict[str, Any]:
+        """Decode the files of this range, write its tars, and then its facts."""
+        good: list[str] = []
+        bad: list[tuple[str, str]] = []
+        with Tars(self.out, self.name) as tars:
+            for start in range(0, len(self.keys), SAMPLES_IN_MEMORY):
+                some = self.keys[start : start + SAMPLES_IN_MEMORY]
+                for key, parts in zip(some, pool.map(self._examine, some), strict=True):
+                    if isinstance(parts, BadSample):
+                        bad.append((key, str(parts)))
+                        skips.bad(key, parts)
+                    else:
+                        good.append(key)
+                        skips.good()
+                        for name, (ending, content) in parts.items():
+                            tars.add(name, key, ending, content)
+                    bar.advance(1)
+                skips.check()
+            tars.finish()
+            (self.out / INDEX).unlink(missing_ok=True)  # from here until the end, the data set is in the making
+            self.manifest.unlink(missing_ok=True)
+        for folder in self.out.iterdir():  # what was made from the old files of this range, labels for instance
+            if folder.is_dir() and folder.name not in tars.counts:
+                (folder / f"{self.name}.tar").unlink(missing_ok=True)
+        made = {
+            name: {"samples": count, "bytes": tars.path(name).stat().st_size} for name, count in tars.counts.items()
+        }
+        facts = {"format": FORMAT, "fingerprint": self.fingerprint, "keys": good, "modalities": made, "skipped": bad}
+        write_json(self.manifest, facts)
+        return facts
+
+    def _examine(self, key: str) -> dict[str, tuple[str, bytes]] | BadSample:
+        """Ending and bytes of each part of a sample, all of them decoded once; or why it cannot be used."""
+        if key in self.listing.faults:
+            return BadSample(self.listing.faults[key])
+        parts: dict[str, tuple[str, bytes]] = {}
+        values: dict[str, Any] = {}
+        try:
+            for name, paths in self.listing.files.items():
+                if key not in paths:
+                    continue
+                path = self.root / name / paths[key]
+                ending = path.suffix[1:].lower()
+                content = _content(path)
+                values[name] = decode(content, ending, self.entries[name], str(path))
+                parts[name] = (ending, content)
+            fit(values, self.catalogue)  # parts that do not show the same view are found now
+        except BadSample as error:
+            return error if str(self.root) in str(error) else BadSample(f"{self.root}: {key}: {error}")
+        return parts
+
+
+def _content(path: Path) -> bytes:
+    try:
+        size = path.stat().st_size
+        if size > MAX_BYTES:
+            raise BadSample(f"{path}: {size:,} bytes; expected at most {MAX_BYTES:,}")
+        return path.read_bytes()
+    except OSError as error:
+        raise BadSample(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def _prepare(root: Path, out: Path) -> None:
+    """Check that `out` can take shards, and clear what a killed run left aside."""
+    if out.resolve().is_relative_to(root.resolve()):
+        raise MaskweaveError(f"{out}: lies in {root}, where it would be taken for a modality; choose a folder outside")
+    if out.exists() and not out.is_dir():
+        raise MaskweaveError(f"{out}: is a file; expected a folder for the shards")
+    if out.exists() and not (out / RANGES).is_dir() and any(out.iterdir()):
+        raise MaskweaveError(f"{out}: already holds something that no import wrote; choose an empty or new folder")
+    (out / RANGES).mkdir(parents=True, exist_ok=True)
+    for path in out.glob("**/.*.partial"):
+        remove(path)
+
+
+def _remove_beyond(out: Path, count: int) -> None:
+    """Remove ranges of an earlier, larger import."""
+    for manifest in (out / RANGES).glob("shard-*.json"):
+        if int(manifest.stem.removeprefix("shard-")) >= count:
+            for tar in out.glob(f"*/{manifest.stem}.tar"):
+                tar.unlink()
+            manifest.unlink()
+
+
+def _listed(root: Path, catalogue: Catalogue) -> tuple[_Listing, dict[str, Modality]]:
+    """All files under root, by modality and key, and the entries whose folders are there."""
+    if not root.is_dir():
+        found = "is a file" if root.exists() else "no such folder"
+        raise MaskweaveError(
+            f"{root}: {found}; expected a folder with one folder per modality, such as {root}/{next(iter(catalogue))}/NAME.EXT"
+        )
+    expected = [name for name, m in catalogue.items() if not m.source]
+    folders = sorted(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    listing = _Listing()
+    entries = {name: catalogue[name] for name in expected if name in folders}
+    if not entries:
+        found = (
+            f"holds the folders {', '.join(folders[:10])}"
+            if folders
+            else "is empty"
+            if not any(root.iterdir())
+            else "holds no folders"
+        )
+        raise MaskweaveError(
+            f"{root}: {found}; expected folders named as the entries of {catalogue.where}: {', '.join(expected)}"
+        )
+    for name in folders:
+        if name not in entries:
+            reads = (
+                f"its entry reads {catalogue[name].source}/"
+                if name in catalogue
+                else f"no entry of {catalogue.where} is named so"
+            )
+            listing.notes.append(f"{root / name}: left aside: {reads}")
+    unusable: dict[str, tuple[str, str]] = {}
+    for name, entry in entries.items():
+        if (root / name).is_symlink():
+            raise MaskweaveError(
+                f"{root / name}: is a link, and links are not followed; move the folder here, or import from its real place"
+            )
+        listing.files[name] = _list_folder(root / name, entry, listing, unusable)
+    named = set().union(*listing.files.values())
+    for key, (name, path) in unusable.items():  # a part in a format that cannot be read is a fault; a README is not
+        fault = f"{path}: ending cannot hold values of type {entries[name].value.type!r}; expected {', '.join(endings(entries[name]))}"
+        if key in named:
+            listing.faults.setdefault(key, fault)
+        else:
+            listing.notes.append(f"{fault}; left aside")
+    listing.notes = [
+        note.encode("utf-8", "backslashreplace").decode() for note in listing.notes
+    ]  # names can be any bytes
+    _check_names(root, listing)
+    return listing, entries
+
+
+def _list_folder(
+    folder: Path, entry: Modality, listing: _Listing, unusable: dict[str, tuple[str, str]]
+) -> dict[str, str]:
+    """Path by key of the files under one modality's folder."""
+    allowed, others = endings(entry), 0
+    files: dict[str, str] = {}
+    for parent, inner, names in os.walk(folder):
+        inner[:] = sorted(i for i in inner if not i.startswith(".") and not _is_link(Path(parent, i), listing))
+        for name in sorted(names):
+            path = Path(parent, name)
+            if name.startswith(".") or _is_link(path, listing):
+                continue
+            relative = path.relative_to(folder).as_posix()
+            key = relative.removesuffix(path.suffix)
+            if path.suffix[1:].lower() not in allowed:
+                unusable[key] = (entry.name, str(path))
+                others += 1
+                continue
+            try:
+                check_key(key, str(folder))
+            except BadSample as error:
+                listing.faults[key.encode("utf-8", "backslashreplace").decode()] = str(error)
+                continue
+            if key in files:
+                listing.faults[key] = f"{folder}: two files for one name: {files[key]} and {relative}; keep one"
+            files[key] = relative
+    if not files:
+        found = f"{others} files, none that can be used" if others else "no files"
+        raise MaskweaveError(
+            f"{folder}: holds {found}; expected {entry.value.type} values as NAME.EXT with EXT one of {', '.join(allowed)}"
+        )
+    return files
+
+
+def _is_link(path: Path, listing: _Listing) -> bool:
+    if path.is_symlink():
+        listing.notes.append(f"{path}: left aside: it is a link, and links are not followed")
+        return True
+    return False
+
+
+def _check_names(root: Path, listing: _Listing) -> None:
+    """Every folder must share a name with another."""
+    for name, files in listing.files.items():
+        others = {other: keys for other, keys in listing.files.items() if other != name}
+        if others and not any(key in keys for key in files for keys in others.values()):
+            there = "; ".join(f"{other}/: {', '.join(list(keys)[:2])}" for other, keys in others.items())
+            raise MaskweaveError(
+                f"{root / name}: none of its {len(files)} names ({', '.join(list(files)[:2])}) is in another modality's folder ({there}); "
+                "the files of one sample must have the same name, up to the ending"
+            )

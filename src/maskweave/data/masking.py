@@ -1,0 +1,283 @@
+"""Drawing: which tokens of a batch become inputs, and which become targets. 4M (https://arxiv.org/abs/2312.06647), section 2.2 and appendix.
+
+A mixture of Dirichlet pairs gives every sample its own share of the token budgets per modality. Of a grid, a random subset is input and
+another, disjoint one is target. Of a sequence, spans are dropped: each leaves a sentinel in the input, and the target lists every
+sentinel with its span (https://arxiv.org/abs/1910.10683). Everything is vectorised over the batch, in NumPy, from one generator.
+
+Dimension letters: B samples, M modalities, L tokens of a modality, R rounds, b the rows of a batch that a modality takes part in.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+
+from maskweave.batch import Part, TokenBatch, pack
+from maskweave.errors import MaskweaveError
+from maskweave.modality import Catalogue, Modality, Vocabulary
+from maskweave.tokenizers.values import normalise_rows
+
+Keep = Literal["uniform", "all", "all_or_nothing"]
+REST = "default"
+"""In a mixture's concentrations: every modality that is not named."""
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """One pair of Dirichlet distributions over modalities."""
+
+    inputs: dict[str, float]
+    """Concentration per modality, `default` for all others (0 where absent). 0: never; small: few modalities at a time."""
+    targets: dict[str, float]
+    weight: float = 1.0
+    """How often this pair is chosen, relative to the others."""
+    keep: Keep = "uniform"
+    """Share of a sequence's tokens kept as input: uniform in (0, 1), all of them, or all or none with even odds."""
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """Budgets and mixtures."""
+
+    input_tokens: int = 128
+    target_tokens: int = 128
+    mixtures: list[Mixture] = field(default_factory=lambda: [Mixture({REST: 0.5}, {REST: 0.5})])
+    unconditional: float = 0.0
+    """Share of samples drawn with no input at all (but the sentinel that asks for a sequence), for generation from nothing."""
+
+
+class Column(NamedTuple):
+    """What a batch of samples holds of one modality."""
+
+    present: np.ndarray
+    """(B,) bool; a missing part is never drawn."""
+    ids: np.ndarray | None = None
+    """(B, L) token ids of grids and sequences."""
+    length: np.ndarray | None = None
+    """(B,) tokens of a sequence, end token included, or number of vectors."""
+    rows: np.ndarray | None = None
+    """(B, L, C) raw rows of patches or vectors."""
+
+
+class Drawer:
+    """Draws token batches.
+
+    Raises:
+        MaskweaveError: a mixture names an unknown modality or one that cannot be a target, a number is negative, or nothing can be drawn.
+    """
+
+    def __init__(self, catalogue: Catalogue, drawing: Drawing):
+        self.catalogue = catalogue
+        self.drawing = drawing
+        self.names = list(catalogue)
+        self.ids = {m.name: m.id for m in catalogue.values()}
+        if drawing.input_tokens < 1 or drawing.target_tokens < 1:
+            raise MaskweaveError(f"drawing: input_tokens and target_tokens must be 1 or more, found {drawing.input_tokens} and {drawing.target_tokens}")
+        if not 0 <= drawing.unconditional <= 1:
+            raise MaskweaveError(f"drawing: unconditional must be from 0 to 1, found {drawing.unconditional}")
+        weights = np.array([mixture.weight for mixture in drawing.mixtures], float)
+        if not len(weights) or weights.min() < 0 or weights.sum() <= 0:
+            raise MaskweaveError("drawing: needs at least one mixture of positive weight")
+        self.weights = np.cumsum(weights / weights.sum())
+        self.alpha = {
+            side: np.stack([self._concentrations(i, side) for i in range(len(weights))]) for side in ("inputs", "targets")
+        }
+        self.keep = np.array([mixture.keep for mixture in drawing.mixtures])
+
+    def _concentrations(self, mixture: int, side: str) -> np.ndarray:
+        """(M,) of one mixture."""
+        given = getattr(self.drawing.mixtures[mixture], side)
+        where = f"drawing: mixture {mixture}, {side}"
+        for name, value in given.items():
+            if name != REST and name not in self.catalogue:
+                raise MaskweaveError(f"{where}: unknown modality {name!r}; known: {', '.join(self.names)} and {REST!r} for the others")
+            if value < 0:
+                raise MaskweaveError(f"{where}: concentration of {name!r} must be 0 or more, found {value}")
+            if side == "targets" and value > 0 and name != REST and not self.catalogue[name].is_target:
+                raise MaskweaveError(f"{where}: {name!r} is of kind {self.catalogue[name].kind}, which is input only; remove it")
+        alpha = np.array([given.get(name, given.get(REST, 0.0)) for name in self.names], float)
+        if side == "targets":
+            alpha *= [self.catalogue[name].is_target for name in self.names]
+        if not alpha.any():
+            raise MaskweaveError(f"{where}: every concentration is 0, so nothing would be drawn")
+        return alpha
+
+    def __call__(self, columns: Mapping[str, Column], rng: np.random.Generator) -> TokenBatch:
+        """Draw inputs and targets of a batch.
+
+        Args:
+            columns: per modality of the catalogue; those left out are missing.
+        """
+        B = len(next(iter(columns.values())).present)
+        capacity_BM = np.stack([self._capacity(name, columns.get(name), B) for name in self.names], axis=1)
+        mixture_B = np.searchsorted(self.weights, rng.random(B), side="right").clip(max=len(self.weights) - 1)
+        inputs_BM = budgets(self.alpha["inputs"][mixture_B], capacity_BM, self.drawing.input_tokens, rng)
+        if self.drawing.unconditional:
+            inputs_BM[rng.random(B) < self.drawing.unconditional] = 0
+        targets_BM = budgets(self.alpha["targets"][mixture_B], capacity_BM, self.drawing.target_tokens, rng)
+        self._reserve_sentinels(inputs_BM, targets_BM)
+
+        inputs: dict[str, Part] = {}
+        targets: dict[str, Part] = {}
+        rows: dict[str, torch.Tensor] = {}
+        for m, name in enumerate(self.names):
+            taken = np.flatnonzero(inputs_BM[:, m] + targets_BM[:, m])
+            if not len(taken):
+                continue
+            column, modality = columns[name], self.catalogue[name]
+            budget = inputs_BM[taken, m], targets_BM[taken, m]
+            if modality.kind == "sequence":
+                vocabulary = self.catalogue.vocabularies[modality.vocabulary]
+                inputs[name], targets[name] = draw_spans(modality, vocabulary, column, taken, budget, self.keep[mixture_B[taken]], rng)
+            else:
+                inputs[name], targets[name] = draw_subsets(column, taken, capacity_BM[taken, m], budget, rng)
+            if column.rows is not None and len(inputs[name].ids):
+                drawn = column.rows[inputs[name].sample, inputs[name].position]
+                rows[name] = torch.from_numpy(normalise_rows(modality, drawn))
+        slots, _ = pack(inputs, self.ids, B)
+        target_slots, labels = pack(targets, self.ids, B)
+        return TokenBatch(slots, rows, target_slots, labels)
+
+    def _capacity(self, name: str, column: Column | None, B: int) -> np.ndarray:
+        """(B,) most tokens of a modality that can be drawn."""
+        if column is None:
+            return np.zeros(B, np.int64)
+        most = column.length if column.length is not None else self.catalogue[name].tokens
+        return np.where(column.present, most, 0).astype(np.int64)
+
+    def _reserve_sentinels(self, inputs_BM: np.ndarray, targets_BM: np.ndarray) -> None:
+        """A sequence that is wholly target still shows one sentinel in the input, as it does in generation: make room for it."""
+        for m, name in enumerate(self.names):
+            if self.catalogue[name].kind != "sequence":
+                continue
+            rows = np.flatnonzero((targets_BM[:, m] > 0) & (inputs_BM[:, m] == 0))
+            full = inputs_BM[rows].sum(axis=1) >= self.drawing.input_tokens
+            stuck = full & (inputs_BM[rows].max(axis=1) <= 1)  # nobody can give a token up: leave this target out
+            targets_BM[rows[stuck], m] = 0
+            giving = rows[full & ~stuck]
+            inputs_BM[giving, inputs_BM[giving].argmax(axis=1)] -= 1
+            inputs_BM[rows[~stuck], m] = 1
+
+
+def log_gamma(alpha: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Logarithms of gamma variates, -inf where `alpha` is 0. Normalised, their exponentials are a Dirichlet draw.
+
+    Drawn as G(α) = G(α + 1) · U^(1/α), so that small concentrations do not underflow.
+    """
+    with np.errstate(divide="ignore"):
+        return np.log(rng.standard_gamma(alpha + 1.0)) - rng.standard_exponential(alpha.shape) / alpha
+
+
+def budgets(alpha_BM: np.ndarray, capacity_BM: np.ndarray, total: int, rng: np.random.Generator) -> np.ndarray:
+    """(B, M) tokens per modality: Dirichlet proportions of `total`, rounded down, the rest handed out one by one, clipped to the capacity."""
+    B, M = alpha_BM.shape
+    alpha_BM = np.where(capacity_BM > 0, alpha_BM, 0.0)
+    possible_B = alpha_BM.any(axis=1)
+    draw_BM = np.where(possible_B[:, None], log_gamma(alpha_BM, rng), 0.0)
+    share_BM = np.exp(draw_BM - draw_BM.max(axis=1, keepdims=True))
+    budget_BM = np.floor(share_BM / share_BM.sum(axis=1, keepdims=True) * total).astype(np.int64) * possible_B[:, None]
+    rest_B = np.where(possible_B, total - budget_BM.sum(axis=1), 0)
+    R = int(rest_B.max(initial=0))
+    if R:
+        b = np.repeat(np.arange(B), rest_B)  # one fresh draw for each token that is left
+        winner = log_gamma(alpha_BM[b], rng).argmax(axis=1)
+        budget_BM += np.bincount(b * M + winner, minlength=B * M).reshape(B, M)
+    return np.minimum(budget_BM, capacity_BM)
+
+
+def draw_subsets(
+    column: Column, taken: np.ndarray, capacity: np.ndarray, budget: tuple[np.ndarray, np.ndarray], rng: np.random.Generator
+) -> tuple[Part, Part]:
+    """Disjoint random subsets of a lattice (or of a bag of vectors) as input and target; targets are limited to what is left over."""
+    L = column.ids.shape[1] if column.ids is not None else column.rows.shape[1]  # type: ignore[union-attr]
+    keys = rng.random((len(taken), L), dtype=np.float32)
+    keys[np.arange(L) >= capacity[:, None]] = 2.0  # vectors that are not there come last
+    order = keys.argsort(axis=1)
+    n_in, n_out = budget[0], np.minimum(budget[1], capacity - budget[0])
+    rank = np.arange(L)
+    parts = []
+    for chosen in (rank < n_in[:, None], (rank >= n_in[:, None]) & (rank < (n_in + n_out)[:, None])):
+        row, _ = np.nonzero(chosen)
+        sample, position = taken[row], order[chosen]
+        ids = column.ids[sample, position].astype(np.int64) if column.ids is not None else np.zeros(len(sample), np.int64)
+        parts.append(Part(sample, ids, position, ids))
+    return parts[0]._replace(labels=None), parts[1]
+
+
+def draw_spans(
+    modality: Modality,
+    vocabulary: Vocabulary,
+    column: Column,
+    taken: np.ndarray,
+    budget: tuple[np.ndarray, np.ndarray],
+    keep: np.ndarray,
+    rng: np.random.Generator,
+) -> tuple[Part, Part]:
+    """Drop spans of a sequence: the input with one sentinel a span, and the target's sentinels and spans.
+
+    The keep probability is lowered by a factor of 0.9 until the input fits its budget. A target over budget starts at a random sentinel.
+    """
+    assert column.ids is not None and column.length is not None
+    length_b = column.length[taken]
+    L = int(length_b.max())
+    ids_bL = column.ids[taken, :L].astype(np.int64)
+    valid_bL = np.arange(L) < length_b[:, None]
+    draws = rng.random((len(taken), -(-L // modality.chunk)))
+    draw_bL = np.repeat(draws, modality.chunk, axis=1)[:, :L]  # a chunk is kept or dropped as one
+    p_b = np.where(keep == "all", 1.0, rng.random(len(taken)))
+    p_b = np.where(keep == "all_or_nothing", np.round(p_b), p_b)
+
+    n_in, n_out = budget
+    kept_bL = np.empty((len(taken), L), bool)
+    start_bL = np.empty((len(taken), L), bool)
+    p_b[n_in <= 1] = 0.0  # room for the sentinel alone
+    todo = np.arange(len(taken))
+    while len(todo):
+        kept = (draw_bL[todo] < p_b[todo, None]) & valid_bL[todo]
+        dropped = valid_bL[todo] & ~kept
+        start = dropped.copy()
+        start[:, 1:] &= ~dropped[:, :-1]
+        spans = start.sum(axis=1)
+        fits = (kept.sum(axis=1) + spans <= n_in[todo]) & (spans + 2 <= vocabulary.sentinels) | (p_b[todo] == 0)
+        kept_bL[todo[fits]], start_bL[todo[fits]] = kept[fits], start[fits]
+        todo = todo[~fits]
+        p_b[todo] *= 0.9
+        p_b[todo[p_b[todo] < draw_bL[todo].min(axis=1)]] = 0.0  # nothing would be kept any more
+
+    sentinel_bL = vocabulary.first_sentinel + start_bL.cumsum(axis=1)  # spans count from 1
+    shown = kept_bL | (start_bL & (n_in > 0)[:, None])
+    row, _ = np.nonzero(shown)
+    position = (shown.cumsum(axis=1) - 1)[shown]
+    source = Part(taken[row], np.where(kept_bL, ids_bL, sentinel_bL)[shown], position)
+    return source, _span_targets(ids_bL, valid_bL & ~kept_bL, start_bL, sentinel_bL, taken, n_out, rng)
+
+
+def _span_targets(
+    ids_bL: np.ndarray, dropped_bL: np.ndarray, start_bL: np.ndarray, sentinel_bL: np.ndarray, taken: np.ndarray, n_out: np.ndarray, rng: np.random.Generator
+) -> Part:
+    """Sentinel, span, sentinel, span, ..., closing sentinel: each token but the last is read, and its successor is predicted."""
+    b, L = ids_bL.shape
+    stream = np.empty((b, 2 * L + 1), np.int64)  # before each token a place for its sentinel, and one at the end
+    stream[:, 0:-1:2], stream[:, 1::2] = sentinel_bL, ids_bL
+    there = np.zeros((b, 2 * L + 1), bool)
+    there[:, 0:-1:2], there[:, 1::2] = start_bL, dropped_bL
+    spans = start_bL.sum(axis=1)
+    stream[:, -1] = sentinel_bL[:, -1] + 1
+    there[:, -1] = spans > 0
+
+    rank = there.cumsum(axis=1) - 1
+    over = there.sum(axis=1) > n_out + 1
+    if over.any():
+        chosen = (rng.random(b) * spans).astype(np.int64) + 1  # the span to start at, from 1
+        begins = there.copy()
+        begins[:, 1::2] = False
+        first = ((begins.cumsum(axis=1) == chosen[:, None]) & begins).argmax(axis=1)
+        rank -= np.where(over, rank[np.arange(b), first], 0)[:, None]
+    there &= (rank >= 0) & (rank <= n_out[:, None]) & (n_out > 0)[:, None]
+    row, _ = np.nonzero(there)
+    flat, place = stream[there], rank[there]
+    read = np.append(row[1:] == row[:-1], False)  # all but each row's last
+    predicted = np.flatnonzero(read) + 1
+    return Part(taken[row[read]], flat[read], place[read], flat[predicted])

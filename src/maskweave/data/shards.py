@@ -1,0 +1,349 @@
+"""Tar shards ROOT/MODALITY/shard-00000.tar, the published 4M layout: written range by range, read by random access.
+
+A member KEY.EXT belongs to sample KEY. Reading takes the place of each member from the tar's headers, once per shard, and then reads its
+bytes where they lie: nothing is ever extracted. Folders that `maskweave data import` wrote have an index beside the tars; others are scanned.
+"""
+
+import bisect
+import contextlib
+import io
+import itertools
+import os
+import tarfile
+import warnings
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from maskweave.data.codecs import MAX_BYTES, decode, endings
+from maskweave.data.source import check_key
+from maskweave.data.transforms import fit
+from maskweave.errors import BadSample, MaskweaveError
+from maskweave.files import read_json, write_aside
+from maskweave.modality import Catalogue, Modality
+
+INDEX = "index.json"
+"""Facts of the whole data set, written when its import is finished."""
+RANGES = ".index"
+"""Folder of the facts of each range of samples; no modality can be called so."""
+FORMAT = 1
+
+
+class Tars(contextlib.ExitStack):
+    """The tars of one range of samples, one per modality, all written aside and renamed together when the context ends without an error.
+
+    Equal content gives equal bytes: members have no times and no owner. A modality without members gets no tar.
+
+    Raises:
+        FullDisk: on leaving; nothing half-written remains, and the tars that were there before stay.
+    """
+
+    def __init__(self, root: Path, shard: str):
+        super().__init__()
+        self.root, self.shard = root, shard
+        self.counts: dict[str, int] = {}
+        """Members by modality."""
+        self._open: dict[str, tarfile.TarFile] = {}
+
+    def add(self, name: str, key: str, ending: str, content: bytes) -> None:
+        if name not in self._open:
+            aside = self.enter_context(write_aside(self.path(name)))
+            tar = tarfile.open(aside, "w", format=tarfile.PAX_FORMAT)  # noqa: SIM115 (the stack closes it)
+            self._open[name] = self.enter_context(tar)
+        info = tarfile.TarInfo(f"{key}.{ending}")
+        info.size, info.mode, info.mtime = len(content), 0o644, 0
+        self._open[name].addfile(info, io.BytesIO(content))
+        self.counts[name] = self.counts.get(name, 0) + 1
+
+    def finish(self) -> None:
+        """Write the ends of all tars; call it last, so that no tar is renamed before all are complete."""
+        for tar in self._open.values():
+            tar.close()
+
+    def path(self, name: str) -> Path:
+        return self.root / name / f"{self.shard}.tar"
+
+
+class Scan(NamedTuple):
+    """The members of one tar."""
+
+    members: dict[str, tuple[str, int, int]]
+    """Ending, first byte and number of bytes by key."""
+    faults: dict[str, str]
+    """Keys with a member that must not or cannot be read, and why."""
+    refused: list[str]
+    """Members without a usable key."""
+    damage: str
+    """Why the tar could not be read to its end; empty if it could."""
+
+
+def scan(path: Path) -> Scan:
+    """Read a tar's headers. Links, devices, sparse files, names that lead out of the folder, and overlong members are refused.
+
+    Of a truncated or damaged tar, the members before the fault are kept and `damage` names the place.
+    """
+    members: dict[str, tuple[str, int, int]] = {}
+    faults: dict[str, str] = {}
+    refused: list[str] = []
+    place, length = 0, 0
+    damage = ""
+    try:
+        length = path.stat().st_size
+        with tarfile.open(path, "r:") as tar:
+            while (info := tar.next()) is not None:
+                if tar.offset <= place or info.size < 0:  # a negative size would send tarfile round in circles
+                    raise tarfile.ReadError("a header with an impossible size")
+                place = tar.offset
+                name = info.name.removeprefix("./")
+                if info.isdir() or name.rpartition("/")[2].startswith("."):
+                    continue
+                key, _, ending = name.rpartition(".")
+                try:
+                    check_key(key, str(path))
+                except BadSample as error:
+                    refused.append(str(error))
+                    continue
+                end = info.offset_data + info.size
+                if info.type not in (tarfile.REGTYPE, tarfile.AREGTYPE) or info.sparse is not None:
+                    faults[key] = f"{path}: member {name!r} is a link, device or sparse file; refused"
+                elif info.size > MAX_BYTES:
+                    faults[key] = f"{path}: member {name!r} has {info.size:,} bytes; expected at most {MAX_BYTES:,}"
+                elif end > length:
+                    faults[key] = f"{path}: member {name!r} is cut off: it ends at byte {end:,}, the file at {length:,}"
+                elif key in members:
+                    faults[key] = f"{path}: two members of the name {key!r}"
+                else:
+                    members[key] = (ending.lower(), info.offset_data, info.size)
+            if tar.offset + 512 > length:
+                raise tarfile.ReadError("no end mark")
+    except (
+        tarfile.TarError,
+        OSError,
+        ValueError,
+        OverflowError,
+        RecursionError,
+    ) as error:  # what tarfile lets through over broken headers
+        reason = " ".join(str(error).split())
+        damage = f"{path}: truncated or damaged after {len(members)} members, at byte {place:,} of {length:,} ({reason}); restore this file"
+    return Scan(members, faults, refused, damage)
+
+
+class _Table(NamedTuple):
+    """Where the samples of one shard lie in one modality's tar; arrays, since millions of members must fit in memory."""
+
+    offsets: np.ndarray
+    """First byte of each sample's member, -1 where there is none."""
+    sizes: np.ndarray
+    endings: np.ndarray
+    """Index into the entry's endings."""
+    faults: dict[int, str]
+    damage: str
+
+
+class Shards:
+    """A data set of tar shards: `shards[i]` is a sample whose values have the sizes of their entries.
+
+    Args:
+        root: folder with one folder of tars per modality, as `maskweave data import` or the published tools write it.
+        catalogue: its entries; folders that it does not name are left aside.
+
+    Raises:
+        MaskweaveError: root is missing, holds no tars of these modalities, its import is not finished, or it was imported with other entries.
+    """
+
+    def __init__(self, root: str | os.PathLike[str], catalogue: Catalogue):
+        self.root = Path(root)
+        self.catalogue = catalogue
+        self.problems: list[str] = []
+        """What was found damaged or refused so far."""
+        self._tables: dict[tuple[str, str], _Table] = {}
+        self._entries = self._found()
+        self._imported: dict[tuple[str, str], tuple[int, int]] = {}  # bytes and samples
+        if (self.root / RANGES).is_dir():
+            self._keys = self._indexed()
+        else:
+            self._keys = self._scanned()
+            for problem in self.problems:
+                warnings.warn(problem, stacklevel=2)
+        self.shards: list[str] = list(self._keys)
+        """Names of the shards, in order."""
+        self._starts = [0, *itertools.accumulate(len(keys) for keys in self._keys.values())]
+        everything = set().union(*self._keys.values())
+        self._repeated = len(everything) < len(self)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(self._entries)
+
+    def __len__(self) -> int:
+        return self._starts[-1]
+
+    def key(self, i: int) -> str:
+        shard, j = self._place(i)
+        key = self._keys[shard][j]
+        return f"{shard}/{key}" if self._repeated else key
+
+    def __getitem__(self, i: int) -> dict[str, Any]:
+        """Sample i, each value at its entry's size; modalities that it lacks are left out.
+
+        Raises:
+            BadSample: a part cannot be read; names the file, what was found and what was expected.
+            IndexError: i is not from 0 to len - 1.
+        """
+        return fit(self.raw(i), self.catalogue)
+
+    def raw(self, i: int, names: tuple[str, ...] | None = None) -> dict[str, Any]:
+        """Sample i, or the named parts of it, each value at its own resolution; same errors as `shards[i]`."""
+        shard, j = self._place(i)
+        sample = {}
+        for name in self.names if names is None else names:
+            part = self._bytes_of(shard, j, name)
+            if part is not None:
+                content, ending = part
+                sample[name] = decode(
+                    content, ending, self._entries[name], f"{self.path(shard, name)}: {self._keys[shard][j]}.{ending}"
+                )
+        return sample
+
+    def keys_of(self, shard: str) -> list[str]:
+        """Names of the samples in a shard, in order, as its members are called."""
+        return self._keys[shard]
+
+    def first_of(self, shard: str) -> int:
+        """Number of the first sample of a shard."""
+        return self._starts[self.shards.index(shard)]
+
+    def path(self, shard: str, name: str) -> Path:
+        return self.root / name / f"{shard}.tar"
+
+    def _place(self, i: int) -> tuple[str, int]:
+        if not 0 <= i < len(self):
+            raise IndexError(f"sample {i} of {len(self)}")
+        number = bisect.bisect_right(self._starts, i) - 1
+        return self.shards[number], i - self._starts[number]
+
+    def _bytes_of(self, shard: str, j: int, name: str) -> tuple[bytes, str] | None:
+        """Bytes and ending of one part of a sample; None if the sample lacks it."""
+        table = self._table(shard, name)
+        if j in table.faults:
+            raise BadSample(table.faults[j])
+        offset, size = int(table.offsets[j]), int(table.sizes[j])
+        if offset < 0:
+            if table.damage:  # whether the sample had this part cannot be known
+                raise BadSample(table.damage)
+            return None
+        try:
+            with open(
+                self.path(shard, name), "rb", buffering=0
+            ) as file:  # opened anew: nothing to share between processes
+                content = os.pread(file.fileno(), size, offset)
+        except OSError as error:
+            raise BadSample(f"{self.path(shard, name)}: cannot be read: {error.strerror}") from error
+        return content, endings(self._entries[name])[table.endings[j]]
+
+    def _table(self, shard: str, name: str) -> _Table:
+        table = self._tables.get((shard, name))
+        if table is None:
+            table = self._tabled(shard, name)
+            self._tables[shard, name] = table
+        return table
+
+    def _tabled(self, shard: str, name: str) -> _Table:
+        keys, path = self._keys[shard], self.path(shard, name)
+        expected = self._imported.get((shard, name))
+        if expected is None and not path.exists():
+            found = Scan({}, {}, [], "")
+        else:
+            found = scan(path)
+            state = path.stat().st_size if path.exists() else 0, len(found.members) + len(found.faults)
+            if not found.damage and expected is not None and expected != state:
+                changed = (
+                    f"{state[0]:,} bytes and {state[1]} members; expected {expected[0]:,} and {expected[1]} as imported"
+                )
+                found = found._replace(damage=f"{path}: {changed}; restore this file or import the folders again")
+            self.problems += [*found.refused, *([found.damage] if found.damage else [])]
+        return _table_of(found, keys, self._entries[name], path)
+
+    def _found(self) -> dict[str, Modality]:
+        """Entries whose folders hold tars."""
+        if not self.root.is_dir():
+            raise MaskweaveError(f"{self.root}: no such folder; expected tar shards as MODALITY/shard-00000.tar")
+        expected = [name for name, m in self.catalogue.items() if not m.source]
+        found = {name: self.catalogue[name] for name in expected if any((self.root / name).glob("*.tar"))}
+        if not found:
+            there = ", ".join(sorted(path.name for path in self.root.iterdir() if path.is_dir())[:10]) or "no folders"
+            raise MaskweaveError(
+                f"{self.root}: holds {there}; expected tar shards as MODALITY/shard-00000.tar with MODALITY one of {', '.join(expected)}"
+            )
+        return found
+
+    def _indexed(self) -> dict[str, list[str]]:
+        if not (self.root / INDEX).exists():
+            raise MaskweaveError(
+                f"{self.root}: its import is not finished (no {INDEX}); start the same import again, it goes on where it stopped"
+            )
+        index = read_json(self.root / INDEX)
+        keys: dict[str, list[str]] = {}
+        try:
+            if index["format"] != FORMAT:
+                raise MaskweaveError(
+                    f"{self.root / INDEX}: format {index['format']}; expected {FORMAT}; import the folders again"
+                )
+            for name, facts in index["modalities"].items():
+                if name in self._entries:
+                    _check_same(self._entries[name], facts["value"], f"{self.root / INDEX}: {name}")
+            for shard, samples in index["shards"].items():
+                facts = read_json(self.root / RANGES / f"{shard}.json")
+                keys[shard] = facts["keys"]
+                if len(keys[shard]) != samples:
+                    raise KeyError
+                for name, part in facts["modalities"].items():
+                    self._imported[shard, name] = part["bytes"], part["samples"]
+        except (KeyError, TypeError, AttributeError) as error:
+            raise MaskweaveError(f"{self.root}: its index is damaged; import the folders again") from error
+        return keys
+
+    def _scanned(self) -> dict[str, list[str]]:
+        shards = sorted({path.stem for name in self._entries for path in (self.root / name).glob("*.tar")})
+        keys: dict[str, list[str]] = {}
+        for shard in shards:
+            scans = {name: scan(self.path(shard, name)) for name in self._entries if self.path(shard, name).exists()}
+            keys[shard] = list(dict.fromkeys(key for s in scans.values() for key in (*s.members, *s.faults)))
+            for name, found in scans.items():
+                self._tables[shard, name] = _table_of(found, keys[shard], self._entries[name], self.path(shard, name))
+                self.problems += [*found.refused, *([found.damage] if found.damage else [])]
+        return keys
+
+
+def _table_of(found: Scan, keys: list[str], entry: Modality, path: Path) -> _Table:
+    known = endings(entry)
+    offsets, sizes, kinds = (
+        np.full(len(keys), -1, np.int64),
+        np.zeros(len(keys), np.int64),
+        np.zeros(len(keys), np.uint8),
+    )
+    faults = {}
+    for j, key in enumerate(keys):
+        if key in found.faults:
+            faults[j] = found.faults[key]
+        elif key in found.members:
+            ending, offset, size = found.members[key]
+            if ending not in known:
+                faults[j] = (
+                    f"{path}: member {key}.{ending}: ending cannot hold values of type {entry.value.type!r}; expected {', '.join(known)}"
+                )
+                continue
+            offsets[j], sizes[j], kinds[j] = offset, size, known.index(ending)
+    return _Table(offsets, sizes, kinds, faults, found.damage)
+
+
+def _check_same(entry: Modality, imported: dict[str, Any], where: str) -> None:
+    """The entry must mean what it meant when the values were checked; sizes may differ, since values keep their own."""
+    for fact in ("type", "channels", "classes"):
+        now = getattr(entry.value, fact)
+        now = list(now) if isinstance(now, tuple) else now
+        if imported[fact] != now:
+            raise MaskweaveError(
+                f"{where}: imported with value.{fact} {imported[fact]!r}, the catalogue says {now!r}; use that catalogue or import again"
+            )

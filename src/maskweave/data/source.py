@@ -1,0 +1,71 @@
+"""What every data set looks like to the rest of the library: samples by number."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol, runtime_checkable
+
+from maskweave.errors import BadSample
+
+MAX_KEY_CHARACTERS = 1000
+
+
+@runtime_checkable
+class Source(Protocol):
+    """A map-style data set: sample i is always the same, and can be read in any order and in any process."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Modalities that it can give; a sample may lack some."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, i: int) -> dict[str, Any]:
+        """Sample i: values by modality, in the form that `maskweave.modality.Value` states, those it lacks left out.
+
+        Raises:
+            BadSample: this sample cannot be used.
+            IndexError: i is not from 0 to len - 1.
+        """
+        ...
+
+    def key(self, i: int) -> str:
+        """The stable name of sample i, unique in the data set."""
+        ...
+
+
+def check_key(key: str, where: str) -> str:
+    """Return `key`, a sample's name such as `holiday/beach_01`, where it is safe to use as a path inside a folder or tar.
+
+    Raises:
+        BadSample: it is empty, too long, absolute, leads upwards, or has backslashes, control characters or bytes that are not UTF-8.
+    """
+    fault = ""
+    if not key or len(key) > MAX_KEY_CHARACTERS:
+        fault = f"has {len(key)} characters; expected 1 to {MAX_KEY_CHARACTERS}"
+    elif key.startswith("/") or any(part in ("", ".", "..") for part in key.split("/")):
+        fault = "leads out of its folder; expected a plain relative path without '..'"
+    elif "\\" in key or any(ord(c) < 32 or ord(c) == 127 or 0xD800 <= ord(c) < 0xE000 for c in key):
+        fault = "has a backslash, a control character or bytes that are not UTF-8"
+    if fault:
+        raise BadSample(f"{where}: the name {key[:80]!r} {fault}; rename it")
+    return key
+
+
+class Subset:
+    """Some samples of a source, in a given order."""
+
+    def __init__(self, source: Source, indices: Sequence[int]):
+        self.source, self.indices = source, indices
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return self.source.names
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, i: int) -> dict[str, Any]:
+        return self.source[self.indices[i]]
+
+    def key(self, i: int) -> str:
+        return self.source.key(self.indices[i])

@@ -1,0 +1,115 @@
+"""Token shards: a data set after its tokenizers, as the model reads it.
+
+    ROOT/index.json                            which modalities, and a fingerprint of what made their tokens
+    ROOT/samples/shard-00000.json              keys of the shard's samples; written last, so its presence says the shard is whole
+    ROOT/MODALITY/shard-00000.safetensors      present (S,); ids (S, L), length (S,) for sequences and vectors, rows (S, L, C) for raw values
+
+Shards are memory-mapped.
+"""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from maskweave.config import plain
+from maskweave.data.masking import Column
+from maskweave.errors import MaskweaveError
+from maskweave.files import read_json, write_aside
+from maskweave.modality import Catalogue, Modality
+from maskweave.weights import open_tensors, save_tensors
+
+Columns = dict[str, Column]
+
+
+def shard_name(number: int) -> str:
+    return f"shard-{number:05d}"
+
+
+def entry_fingerprint(modality: Modality) -> str:
+    """Changes when an entry changes in a way that makes its old tokens wrong."""
+    content = {key: plain(getattr(modality, key)) for key in ("name", "kind", "value", "grid", "max_tokens", "tokenizer")}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def write_column(root: Path, name: str, shard: int, column: Column) -> None:
+    """Write one modality's part of a shard, aside first, with the smallest integer type that fits."""
+    tensors = {"present": torch.from_numpy(column.present)}
+    if column.ids is not None:
+        small = np.uint16 if column.ids.max(initial=0) < 2**16 else np.int32
+        tensors["ids"] = torch.from_numpy(column.ids.astype(small))
+    if column.length is not None:
+        tensors["length"] = torch.from_numpy(column.length.astype(np.int32))
+    if column.rows is not None:
+        tensors["rows"] = torch.from_numpy(np.ascontiguousarray(column.rows))
+    with write_aside(root / name / f"{shard_name(shard)}.safetensors") as aside:
+        save_tensors(tensors, aside)
+
+
+class TokenData:
+    """A folder of token shards, map-style.
+
+    Args:
+        catalogue: what to read; a modality that the shards lack is missing from every sample.
+
+    Raises:
+        MaskweaveError: no shards, a truncated one, or tokens made from another entry than the catalogue's.
+    """
+
+    def __init__(self, root: str | os.PathLike[str], catalogue: Catalogue):
+        self.root = Path(root)
+        self.catalogue = catalogue
+        index = read_json(self.root / "index.json")
+        for name, fingerprint in index.get("modalities", {}).items():
+            if name in catalogue and fingerprint != entry_fingerprint(catalogue[name]):
+                raise MaskweaveError(f"{self.root}: the tokens of {name!r} were made from another entry than {catalogue.where}'s; tokenise again")
+        self.names = [name for name in catalogue if name in index.get("modalities", {})]
+        shards = sorted((self.root / "samples").glob("shard-*.json"))
+        self._keys = [read_json(path)["keys"] for path in shards]
+        self.shards = [path.stem for path in shards]
+        self.starts = np.cumsum([0, *(len(keys) for keys in self._keys)])
+        if not self.names or not len(self):
+            raise MaskweaveError(f"{self.root}: has no token shards for any of {', '.join(catalogue)}; make them with 'maskweave tokenize'")
+        self._open: dict[tuple[str, int], dict[str, np.ndarray]] = {}
+
+    def __len__(self) -> int:
+        return int(self.starts[-1])
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_open": {}}  # each worker maps the files for itself
+
+    def key(self, i: int) -> str:
+        shard = int(np.searchsorted(self.starts, i, side="right")) - 1
+        return self._keys[shard][i - int(self.starts[shard])]
+
+    def columns(self, indices: np.ndarray) -> Columns:
+        """The tokens of the samples `indices` (B,), in that order."""
+        shard_of = np.searchsorted(self.starts, indices, side="right") - 1
+        order = np.argsort(shard_of, kind="stable")
+        back = np.argsort(order, kind="stable")
+        groups = [order[shard_of[order] == s] for s in np.unique(shard_of)]
+        columns = {}
+        for name in self.names:
+            parts = []
+            for group in groups:
+                shard = int(shard_of[group[0]])
+                arrays = self._arrays(name, shard)
+                parts.append({key: a[indices[group] - self.starts[shard]] for key, a in arrays.items()})
+            joined = {key: np.concatenate([part[key] for part in parts])[back] for key in parts[0]}
+            columns[name] = Column(**joined)
+        return columns
+
+    def _arrays(self, name: str, shard: int) -> dict[str, np.ndarray]:
+        key = (name, shard)
+        if key not in self._open:
+            path = self.root / name / f"{self.shards[shard]}.safetensors"
+            with open_tensors(path) as file:  # mapped; pages are read when touched
+                arrays = {field: file.get_tensor(field).numpy() for field in file.keys()}  # noqa: SIM118
+            if len(arrays["present"]) != len(self._keys[shard]):
+                raise MaskweaveError(f"{path}: holds {len(arrays['present'])} samples, expected {len(self._keys[shard])}; tokenise again")
+            self._open[key] = arrays
+        return self._open[key]

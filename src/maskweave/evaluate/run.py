@@ -1,0 +1,191 @@
+"""Evaluating a run on held-out samples: every request's predictions, beside the best constant and the tokenizer's own reconstruction."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from maskweave.config import build
+from maskweave.data.reading import read
+from maskweave.errors import MaskweaveError
+from maskweave.evaluate.scores import Metric, Parser, metrics_for
+from maskweave.files import read_yaml, write_json
+from maskweave.generate.bundle import Bundle
+from maskweave.progress import progress
+from maskweave.report.sheets import sheet_for
+from maskweave.report.tables import text_table
+from maskweave.train.pipeline import open_source
+from maskweave.train.recipe import Recipe, Request
+
+CONSTANT_SAMPLES = 500
+"""Training samples that the constants are fitted to."""
+CHUNK = 64
+
+Samples = list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the evaluation."""
+
+    inputs: list[str]
+    target: str
+    metric: str
+    better: str
+    """`lower` or `higher`."""
+    value: float
+    constant: float
+    """The best constant prediction, fitted to training samples."""
+    tokenizer: float
+    """The truth through the tokenizer and back: the upper bound. Where the target is read again, what is read from that."""
+    samples: int
+    seed: int
+    """Of the scenes; of the sampling for a fixed data set."""
+
+
+def read_recipe(folder: Path) -> Recipe:
+    """The recipe of a run folder, as it was resolved."""
+    path = folder / "recipe.yaml"
+    if not path.is_file():
+        raise MaskweaveError(f"{folder}: has no recipe.yaml, so it is not a run; give the folder that 'maskweave run' made")
+    return build(Recipe, read_yaml(path), str(path))
+
+
+def evaluate(bundle: Bundle, folder: Path, *, scenes_seed: int | None = None, samples: int = 0) -> list[Row]:
+    """Evaluate a run by its recipe's requests, and write `folder/evaluation.json`.
+
+    Args:
+        scenes_seed: other scenes than the recipe's held-out ones.
+        samples: how many, in place of the recipe's.
+    """
+    recipe = read_recipe(folder)
+    requests = recipe.evaluate.requests
+    if not requests:
+        raise MaskweaveError(f"{folder}: its recipe has no evaluate.requests, so there is nothing to evaluate; add some to {folder / 'recipe.yaml'}")
+    samples = samples or recipe.evaluate.samples
+    held_out = held_out_samples(bundle, recipe, scenes_seed, samples)
+    training = _samples(open_source(recipe, bundle.catalogue, "train"), min(CONSTANT_SAMPLES, recipe.data.samples or CONSTANT_SAMPLES), "constants")
+    parse = _parser(recipe)
+    seed = scenes_seed if scenes_seed is not None else (recipe.data.seed + 1 if recipe.data.source == "scenes" else recipe.evaluate.seed)
+    rows: list[Row] = []
+    predictions = sum(len(r.targets) + (2 * len(r.read)) for r in requests) * len(held_out)
+    with progress("evaluate", predictions) as bar:
+        for request in requests:
+            for scored, outcome in _scored(bundle, request, held_out, recipe.evaluate.seed, bar.advance):
+                modality = bundle.catalogue[scored]
+                for metric in metrics_for(modality, parse):
+                    label = metric.name if not request.read else f"{metric.name} of the {scored} read from it"
+                    target = scored if not request.read else request.targets[0]
+                    truth = [s.get(modality.reads) for s in held_out]
+                    constant = metric.best_constant([s[modality.reads] for s in training if modality.reads in s])
+                    numbers = (_score(metric, outcome.predicted, truth), _score(metric, [constant] * len(truth), truth), _score(metric, outcome.bound, truth))
+                    rows.append(Row(request.inputs, target, label, metric.better, *(round(n, 5) for n in numbers), len(held_out), seed))
+    write_json(folder / "evaluation.json", [asdict(row) for row in rows])
+    return rows
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    predicted: list[Any]
+    bound: list[Any]
+
+
+def _scored(bundle: Bundle, request: Request, samples: Samples, seed: int, advance: Any) -> list[tuple[str, _Outcome]]:
+    """Predictions of a request and the reconstructions they are measured against, by scored modality."""
+    predicted = _predict(bundle, [_given(bundle, s, request.inputs) for s in samples], request.targets, seed, advance)
+    truth = {name: [s.get(bundle.catalogue[name].reads) for s in samples] for name in request.targets}
+    bound = {name: _reconstructed(bundle, name, truth[name]) for name in request.targets}
+    if not request.read:
+        return [(name, _Outcome([p[name] for p in predicted], bound[name])) for name in request.targets]
+    again = _predict(bundle, [_as_inputs(bundle, p) for p in predicted], request.read, seed, advance)
+    best = [{name: bound[name][i] for name in request.targets} for i in range(len(samples))]
+    from_bound = _predict(bundle, [_as_inputs(bundle, p) for p in best], request.read, seed, advance)
+    return [(name, _Outcome([p[name] for p in again], [p[name] for p in from_bound])) for name in request.read]
+
+
+def _predict(bundle: Bundle, inputs: Samples, targets: Sequence[str], seed: int, advance: Any) -> Samples:
+    results: Samples = []
+    for target in targets:
+        found: list[Any] = []
+        for start in range(0, len(inputs), CHUNK):
+            chunk = inputs[start : start + CHUNK]
+            seeds = [seed + start + i for i in range(len(chunk))]
+            found += [r[target] for r in bundle.generate_batch(chunk, [target], seeds=seeds)]
+            advance(len(chunk))
+        results = [{**old, target: value} for old, value in zip(results or [{}] * len(found), found, strict=True)]
+    return results
+
+
+def _given(bundle: Bundle, sample: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    return {name: sample[bundle.catalogue[name].reads] for name in names if bundle.catalogue[name].reads in sample}
+
+
+def _as_inputs(bundle: Bundle, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Generated values as inputs: a grid's value goes in as what its source is, where the catalogue has that."""
+    return {bundle.catalogue[name].reads: value for name, value in values.items()}
+
+
+def _reconstructed(bundle: Bundle, name: str, truth: Sequence[Any]) -> list[Any]:
+    tokenizer = bundle.tokenizers[name]
+    there = [value for value in truth if value is not None]
+    back = iter(tokenizer.decode(tokenizer.encode(there)) if there else ())
+    return [None if value is None else next(back) for value in truth]
+
+
+def _score(metric: Metric, predictions: Sequence[Any], truth: Sequence[Any]) -> float:
+    pairs = [(p, t) for p, t in zip(predictions, truth, strict=True) if t is not None]
+    return metric.score([p for p, _ in pairs], [t for _, t in pairs])
+
+
+def _parser(recipe: Recipe) -> Parser | None:
+    """What of a text is scored: in scenes the objects it names, otherwise its words."""
+    if recipe.data.source != "scenes":
+        return None
+    from maskweave.data.grammar import objects_in
+
+    return lambda text: objects_in(text).elements()
+
+
+def held_out_samples(bundle: Bundle, recipe: Recipe, scenes_seed: int | None, samples: int) -> Samples:
+    return _samples(open_source(recipe, bundle.catalogue, "validation", scenes_seed, samples), samples, "held-out samples")
+
+
+def _samples(source: Any, count: int, title: str) -> Samples:
+    found = []
+    with progress(title, min(count, len(source))) as bar:
+        for item in read(source, range(min(count, len(source)))):
+            if not item.error:
+                found.append(item.sample)
+            bar.advance()
+    if not found:
+        raise MaskweaveError("no held-out sample could be read")
+    return found
+
+
+def contact_sheets(bundle: Bundle, folder: Path, *, shown: int = 4) -> list[tuple[str, Image.Image]]:
+    """A sheet for each of the recipe's `evaluate.sheets`, of the first held-out samples; also written to `folder/sheets`."""
+    recipe = read_recipe(folder)
+    samples = held_out_samples(bundle, recipe, None, shown)
+    sheets = []
+    with progress("contact sheets", len(recipe.evaluate.sheets)) as bar:
+        for number, request in enumerate(recipe.evaluate.sheets):
+            inputs = [_given(bundle, s, request.inputs) for s in samples]
+            predicted = _predict(bundle, inputs, request.targets, recipe.evaluate.seed, lambda n: None)
+            truth = [_given(bundle, s, request.targets) for s in samples]
+            title = f"{' + '.join(request.inputs)} → {', '.join(request.targets)}"
+            rows = [{"inputs": i, "predictions": p, "truth": t} for i, p, t in zip(inputs, predicted, truth, strict=True)]
+            sheet = sheet_for(title, rows, bundle.catalogue)
+            (folder / "sheets").mkdir(parents=True, exist_ok=True)
+            sheet.save(folder / "sheets" / f"{number + 1}-{'+'.join(request.inputs)}.png")
+            sheets.append((title, sheet))
+            bar.advance()
+    return sheets
+
+
+def describe(rows: Sequence[Row]) -> str:
+    """The rows as a table in plain text."""
+    heads = ["inputs", "target", "metric", "better", "model", "constant", "tokenizer"]
+    numbers = lambda r: [f"{x:.3f}" for x in (r.value, r.constant, r.tokenizer)]  # noqa: E731
+    return text_table(heads, [[" + ".join(r.inputs), r.target, r.metric, r.better, *numbers(r)] for r in rows])

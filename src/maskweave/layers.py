@@ -1,0 +1,123 @@
+"""Transformer parts shared by the tokenizers and the models: norms, attention, MLPs, blocks, fixed positions, initialisation.
+
+Dimension letters: B batch, N tokens, M context tokens, D width, H heads.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class LayerNorm(nn.LayerNorm):
+    """LayerNorm with ε 1e-6; `bias=False` drops the shift."""
+
+    def __init__(self, width: int, bias: bool = True):
+        super().__init__(width, eps=1e-6, bias=bias)
+
+
+class Attention(nn.Module):
+    """Multi-head attention, of a sequence to itself or to a context.
+
+    Args:
+        bias: of all four linear layers.
+        qk_norm: normalise each head's queries and keys before scaling.
+    """
+
+    def __init__(self, width: int, heads: int, bias: bool = True, qk_norm: bool = False):
+        super().__init__()
+        self.heads = heads
+        self.q = nn.Linear(width, width, bias=bias)
+        self.k = nn.Linear(width, width, bias=bias)
+        self.v = nn.Linear(width, width, bias=bias)
+        self.out = nn.Linear(width, width, bias=bias)
+        self.q_norm = LayerNorm(width // heads, bias) if qk_norm else nn.Identity()
+        self.k_norm = LayerNorm(width // heads, bias) if qk_norm else nn.Identity()
+
+    def forward(self, x_BND: Tensor, context_BMD: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
+        """`mask` is boolean and broadcasts to (B, H, N, M): True where attention may look. Every row needs one True."""
+        context_BMD = x_BND if context_BMD is None else context_BMD
+        q, k, v = (
+            layer(t).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (B, H, ·, D/H)
+            for layer, t in ((self.q, x_BND), (self.k, context_BMD), (self.v, context_BMD))
+        )
+        y = attend(self.q_norm(q), self.k_norm(k), v, mask)
+        return self.out(y.transpose(1, 2).flatten(2))
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    """Scaled dot-product attention of (B, H, N, D/H) queries, keys and values.
+
+    In 16 bits on CPU two matrix products are several times faster than the fused kernel, whose backward pass works in float32 there
+    (`benchmarks/attention.py`).
+    """
+    if q.device.type != "cpu" or torch.promote_types(q.dtype, v.dtype) == torch.float32:
+        return F.scaled_dot_product_attention(q.to(v.dtype), k.to(v.dtype), v, attn_mask=mask)
+    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
+    if mask is not None:
+        scores = scores + torch.zeros_like(mask, dtype=scores.dtype).masked_fill(~mask, -torch.inf)
+    return scores.softmax(dim=-1).to(v.dtype) @ v
+
+
+class MLP(nn.Module):
+    """Two linear layers around an activation; `gated` gives SwiGLU, fc2(silu(fc1 x) · fc3 x) with two thirds of the width."""
+
+    def __init__(self, width: int, ratio: float = 4.0, bias: bool = True, gated: bool = False, out: int | None = None):
+        super().__init__()
+        hidden = int(2 / 3 * ratio * width) if gated else int(ratio * width)
+        self.fc1 = nn.Linear(width, hidden, bias=bias)
+        self.fc2 = nn.Linear(hidden, out or width, bias=bias)
+        self.fc3 = nn.Linear(width, hidden, bias=bias) if gated else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.fc3 is None:
+            return self.fc2(F.gelu(self.fc1(x)))
+        return self.fc2(F.silu(self.fc1(x)) * self.fc3(x))
+
+
+class Block(nn.Module):
+    """Pre-norm block: attention, then MLP, each added to its input."""
+
+    def __init__(self, width: int, heads: int, ratio: float = 4.0, bias: bool = True, gated: bool = False, qk_norm: bool = False):
+        super().__init__()
+        self.norm1 = LayerNorm(width, bias)
+        self.attention = Attention(width, heads, bias, qk_norm)
+        self.norm2 = LayerNorm(width, bias)
+        self.mlp = MLP(width, ratio, bias, gated)
+
+    def forward(self, x_BND: Tensor, mask: Tensor | None = None) -> Tensor:
+        x_BND = x_BND + self.attention(self.norm1(x_BND), mask=mask)
+        return x_BND + self.mlp(self.norm2(x_BND))
+
+
+def sine_cosine(shape: Sequence[int], width: int) -> Tensor:
+    """Fixed positions of a lattice of one to three axes, (prod(shape), width), row by row.
+
+    Each axis has an equal share of the width: sin of all its frequencies, then cos, with ω_i = 10000^(-i/n). What a width
+    that does not divide leaves over is zero. For one and two axes these are the published 4M positions.
+    """
+    share = width // len(shape) // 2 * 2
+    omega = 10000.0 ** (-torch.arange(share // 2, dtype=torch.float64) / (share // 2))
+    axes = torch.meshgrid(*(torch.arange(s, dtype=torch.float64) for s in shape), indexing="ij")
+    angles = [axis.flatten()[:, None] * omega for axis in axes]
+    table = torch.cat([f(angle) for angle in angles for f in (torch.sin, torch.cos)], dim=1)
+    return F.pad(table, (0, width - table.shape[1])).float()
+
+
+def initialise(module: nn.Module) -> None:
+    """As in MAE: Xavier-uniform linear and convolution layers with zero bias, unit norms, embeddings normal with deviation 0.02."""
+    for part in module.modules():
+        if isinstance(part, nn.Linear):
+            nn.init.xavier_uniform_(part.weight)
+        elif isinstance(part, (nn.Conv1d, nn.Conv2d, nn.Conv3d)):
+            nn.init.xavier_uniform_(part.weight.view(part.weight.shape[0], -1))
+        elif isinstance(part, nn.Embedding):
+            nn.init.normal_(part.weight, std=0.02)
+        if isinstance(part, (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)) and part.bias is not None:
+            nn.init.zeros_(part.bias)
+
+
+def count_parameters(module: nn.Module) -> int:
+    return sum(math.prod(p.shape) for p in module.parameters())

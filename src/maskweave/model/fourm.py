@@ -1,0 +1,183 @@
+"""4M: one encoder-decoder Transformer that predicts drawn target tokens from drawn input tokens of any modalities.
+
+Papers: 4M (https://arxiv.org/abs/2312.06647), section 2, and 4M-21 (https://arxiv.org/abs/2406.09406). In order:
+configuration, decoder block, model (encode, decode, logits), initialisation.
+
+Dimension letters: B samples, N input slots, M target slots, D width, H heads, n targets of one modality in the batch, V vocabulary.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from maskweave.batch import Slots, TokenBatch
+from maskweave.errors import MaskweaveError
+from maskweave.layers import MLP, Attention, Block, LayerNorm, initialise
+from maskweave.modality import Catalogue
+from maskweave.model.embeddings import Content, WhereEmbedding, join, vocabulary_of
+from maskweave.model.sizes import SIZES
+
+
+@dataclass(frozen=True)
+class FourMConfig:
+    """A size and its variants; the numbers, where given, replace the size's."""
+
+    size: str = "nano"
+    """Row of the size table: nano, micro, mini, Ti, S, B, L or XL."""
+    width: int = 0
+    heads: int = 0
+    encoder_depth: int = 0
+    decoder_depth: int = 0
+    mlp_ratio: float = 4.0
+    gated: bool = True
+    """SwiGLU; otherwise GELU."""
+    bias: bool = False
+    """Biases in linear layers and norms."""
+    qk_norm: bool = False
+    """Normalise the queries and keys of each head (4M-21)."""
+    registers: int = 0
+    """Register tokens before the encoder's tokens."""
+
+    def resolved(self) -> "FourMConfig":
+        """With all numbers filled in.
+
+        Raises:
+            MaskweaveError: an unknown size, or a width that the heads do not divide.
+        """
+        if self.size not in SIZES:
+            raise MaskweaveError(f"model: unknown size {self.size!r}; known: {', '.join(SIZES)}")
+        row = SIZES[self.size]._asdict()
+        numbers = {name: getattr(self, name) or value for name, value in row.items()}
+        if numbers["width"] % (2 * numbers["heads"]) or min(numbers.values()) < 1:
+            raise MaskweaveError(f"model: width {numbers['width']} must be an even multiple of heads {numbers['heads']}, and depths at least 1")
+        return FourMConfig(**{**self.__dict__, **numbers})
+
+
+class DecoderBlock(nn.Module):
+    """Pre-norm block: self-attention among targets, cross-attention to the context, MLP."""
+
+    def __init__(self, config: FourMConfig):
+        super().__init__()
+        width, heads, bias = config.width, config.heads, config.bias
+        self.norm1 = LayerNorm(width, bias)
+        self.self_attention = Attention(width, heads, bias, config.qk_norm)
+        self.query_norm = LayerNorm(width, bias)
+        self.context_norm = LayerNorm(width, bias)
+        self.cross_attention = Attention(width, heads, bias, config.qk_norm)
+        self.norm2 = LayerNorm(width, bias)
+        self.mlp = MLP(width, config.mlp_ratio, bias, config.gated)
+
+    def forward(self, x_BMD: Tensor, context_BND: Tensor, self_mask: Tensor | None, context_mask: Tensor | None) -> Tensor:
+        x_BMD = x_BMD + self.self_attention(self.norm1(x_BMD), mask=self_mask)
+        x_BMD = x_BMD + self.cross_attention(self.query_norm(x_BMD), self.context_norm(context_BND), context_mask)
+        return x_BMD + self.mlp(self.norm2(x_BMD))
+
+
+class FourM(nn.Module):
+    """The model over a catalogue's modalities."""
+
+    def __init__(self, catalogue: Catalogue, config: FourMConfig):
+        super().__init__()
+        self.config = config = config.resolved()
+        D = config.width
+        targets = [m for m in catalogue.values() if m.is_target]
+        self.vocabularies = {m.name: vocabulary_of(m) for m in targets}
+        sequences = Catalogue([m for m in targets if m.kind == "sequence"], catalogue.vocabularies.values())
+
+        self.content = Content(catalogue, D)
+        self.where = WhereEmbedding(catalogue, D)
+        self.registers = nn.Parameter(torch.zeros(1, config.registers, D)) if config.registers else None
+        self.encoder = nn.ModuleList(
+            Block(D, config.heads, config.mlp_ratio, config.bias, config.gated, config.qk_norm) for _ in range(config.encoder_depth)
+        )
+        self.encoder_norm = LayerNorm(D, config.bias)
+
+        self.context_projection = nn.Linear(D, D, bias=config.bias)
+        self.mask_token = nn.Parameter(torch.zeros(D))
+        self.target_content = Content(sequences, D) if len(sequences) else None
+        self.decoder = nn.ModuleList(DecoderBlock(config) for _ in range(config.decoder_depth))
+        self.decoder_norm = LayerNorm(D, config.bias)
+        self.heads = nn.ModuleDict(
+            {vocabulary_of(m): nn.Linear(D, catalogue.vocabulary_size(m.name), bias=False) for m in targets}
+        )
+        causal = torch.zeros(max(m.id for m in catalogue.values()) + 1, dtype=torch.bool)
+        causal[[m.id for m in sequences.values()]] = True
+        self.register_buffer("causal", causal, persistent=False)
+        self.initialise()
+
+    def initialise(self) -> None:
+        """As in MAE: Xavier-uniform linear layers, normal 0.02 for embeddings, learned positions, mask and register tokens."""
+        initialise(self)
+        for parameter in (self.mask_token, self.registers, self.where.learned):
+            if parameter is not None:
+                nn.init.normal_(parameter, std=0.02)
+
+    def encode(self, inputs: Slots, rows: dict[str, Tensor]) -> Tensor:
+        """Encode the input tokens.
+
+        Returns:
+            (B, R + N, D) normalised output, register tokens first.
+        """
+        x_BND = self.content(inputs, rows) + self.where(inputs)
+        if self.registers is not None:
+            x_BND = torch.cat([self.registers.expand(len(x_BND), -1, -1), x_BND], dim=1)
+        mask = self.context_mask(inputs)
+        for block in self.encoder:
+            x_BND = block(x_BND, mask)
+        return self.encoder_norm(x_BND)
+
+    def context_mask(self, inputs: Slots) -> Tensor | None:
+        """(B, 1, 1, R + N), False at padding; None where there is no padding, which is faster."""
+        if sum(len(index) for index in inputs.index.values()) == inputs.ids.numel():
+            return None
+        mask = inputs.modality != 0
+        # A sample without any input attends to its padding, which carries the same vectors in every such sample.
+        mask = mask | ~mask.any(dim=1, keepdim=True)
+        return nn.functional.pad(mask, (self.config.registers, 0), value=True)[:, None, None]
+
+    def decode(self, targets: Slots, encoded_BND: Tensor, inputs: Slots) -> Tensor:
+        """Decode the target slots, given the encoder's output for `inputs`.
+
+        Returns:
+            (B, M, D) normalised vectors, which `logits` turns into predictions.
+        """
+        where = self.where(inputs)
+        if self.registers is not None:
+            where = nn.functional.pad(where, (0, 0, self.config.registers, 0))
+        context = self.context_projection(encoded_BND) + where
+        y_BMD = self.where(targets) + self.queries(targets)
+        self_mask, context_mask = self.target_mask(targets), self.context_mask(inputs)
+        for block in self.decoder:
+            y_BMD = block(y_BMD, context, self_mask, context_mask)
+        return self.decoder_norm(y_BMD)
+
+    def queries(self, targets: Slots) -> Tensor:
+        """(B, M, D): the shared mask token for grids, the token read for sequences."""
+        grid = ~self.causal[targets.modality][..., None]
+        content = self.mask_token * grid
+        return content if self.target_content is None else content + self.target_content(targets, {})
+
+    def target_mask(self, targets: Slots) -> Tensor:
+        """(B, 1, M, M): targets see their own modality, all of it in grids, the past in sequences."""
+        same = targets.modality[:, :, None] == targets.modality[:, None, :]
+        past = torch.ones(same.shape[1:], dtype=torch.bool, device=same.device).tril()
+        return (same & (past | ~self.causal[targets.modality][:, :, None]))[:, None]
+
+    def logits(self, y_BMD: Tensor, index: dict[str, Tensor]) -> dict[str, tuple[list[str], Tensor, Tensor]]:
+        """Logits of the asked slots alone, one matrix product per vocabulary.
+
+        Returns:
+            per vocabulary: its modalities, their flat slots joined in that order (n,), and the logits (n, V).
+        """
+        names: dict[str, list[str]] = {}
+        for name in index:
+            names.setdefault(self.vocabularies[name], []).append(name)
+        flat = y_BMD.flatten(0, 1)
+        places = {vocabulary: join([index[name] for name in members]) for vocabulary, members in names.items()}
+        return {v: (members, places[v], self.heads[v](flat[places[v]])) for v, members in names.items()}
+
+    def forward(self, batch: TokenBatch) -> dict[str, tuple[list[str], Tensor, Tensor]]:
+        """Predict the targets of a batch; see `logits`."""
+        encoded = self.encode(batch.inputs, batch.rows)
+        return self.logits(self.decode(batch.targets, encoded, batch.inputs), batch.targets.index)

@@ -1,0 +1,54 @@
+"""Masked multimodal modelling: predict the drawn target tokens. 4M (https://arxiv.org/abs/2312.06647), section 2.2."""
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from maskweave.batch import TokenBatch
+from maskweave.errors import MaskweaveError
+from maskweave.model.fourm import FourM
+
+Loss = Literal["mod", "token"]
+
+
+class FourMObjective(nn.Module):
+    """Cross-entropy of the targets.
+
+    Args:
+        loss: `mod` averages each modality's mean, so that long ones do not drown short ones; `token` averages all targets.
+    """
+
+    def __init__(self, model: FourM, loss: Loss = "mod"):
+        super().__init__()
+        self.model = model
+        self.loss = loss
+
+    def forward(self, batch: TokenBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss, and each modality's mean cross-entropy (`loss/NAME`) and share of right predictions (`accuracy/NAME`).
+
+        Raises:
+            MaskweaveError: the batch has no targets.
+        """
+        labels = batch.labels.flatten()
+        means, metrics, weights = [], {}, []
+        for names, places, logits in self.model(batch).values():
+            answers = labels[places]
+            # Softmax over a large vocabulary overflows in 16 bits.
+            losses = F.cross_entropy(logits.float(), answers, reduction="none")
+            sizes = [len(batch.targets.index[name]) for name in names]
+            with torch.no_grad():
+                right = (logits.argmax(dim=-1) == answers).float().split(sizes)
+            for name, part, hits in zip(names, losses.split(sizes), right, strict=True):
+                means.append(part.mean())
+                weights.append(len(part))
+                metrics[f"loss/{name}"] = means[-1].detach()
+                metrics[f"accuracy/{name}"] = hits.mean()
+        if not means:
+            raise MaskweaveError("the batch has no targets: give the drawing more target tokens, or modalities that can be predicted")
+        stacked = torch.stack(means)
+        if self.loss == "mod":
+            return stacked.mean(), metrics
+        share = stacked.new_tensor(weights)
+        return (stacked * share).sum() / share.sum(), metrics

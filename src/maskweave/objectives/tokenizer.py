@@ -1,0 +1,125 @@
+"""Training a tokenizer: reconstruct the value through its codes, by a loss that suits the value type.
+
+Codebook use is watched all along, since a collapsed codebook (https://arxiv.org/abs/1711.00937 and many after it) shows late elsewhere.
+
+Dimension letters: B batch, C channels, K classes, V codes.
+"""
+
+from collections.abc import Callable, Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from maskweave.batch import ValueBatch
+from maskweave.errors import MaskweaveError
+from maskweave.tokenizers.grid import GridTokenizer
+
+AUTO = {
+    "image": "mse",
+    "map": "smooth_l1",
+    "vector": "smooth_l1",
+    "direction": "cosine",
+    "classes": "cross_entropy",
+    "binary": "binary",
+}
+OWN = {"classes": "cross_entropy", "binary": "binary"}
+"""Value types whose network gives logits: they take this loss alone, and no other type does."""
+SMOOTH = 0.1
+"""Smooth L1: errors below this, where the range is [-1, 1], count as squares."""
+MEMORY = 0.98
+"""Decay of the codes' counts, per batch: use is that of about the last fifty batches."""
+WARM_UP = 200
+"""Batches before a low use counts as collapse."""
+COLLAPSED = 0.05
+
+
+class TokenizerObjective(nn.Module):
+    """Reconstruction loss plus the quantiser's own.
+
+    The metrics are `reconstruction`, `quantiser`, `perplexity` (e to the entropy of recent use: about how many codes are in equal use) and
+    `codebook_use` (share of the codes seen in recent batches, 0 to 1).
+
+    Raises:
+        MaskweaveError: the entry's loss does not suit its value type.
+    """
+
+    counts: Tensor
+    batches: Tensor
+
+    def __init__(self, tokenizer: GridTokenizer):
+        super().__init__()
+        self.tokenizer = tokenizer
+        kind = tokenizer.spec.loss
+        value_type = tokenizer.modality.value.type
+        self.kind = AUTO[value_type] if kind == "auto" else kind
+        if (value_type in OWN and self.kind != AUTO[value_type]) or (
+            value_type not in OWN and self.kind in OWN.values()
+        ):
+            raise MaskweaveError(
+                f"{tokenizer.modality.name}: tokenizer.loss {self.kind!r} does not suit values of type {value_type!r}; leave it at 'auto'"
+            )
+        self.register_buffer("counts", torch.zeros(tokenizer.vocabulary_size))
+        self.register_buffer("batches", torch.zeros((), dtype=torch.long))
+
+    def forward(self, batch: ValueBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        output, quantised = self.tokenizer(batch.values)
+        reconstruction = LOSSES[self.kind](output.float(), batch.values)
+        perplexity, use = self._use(quantised.ids)
+        return reconstruction + quantised.loss, {
+            "reconstruction": reconstruction.detach(),
+            "quantiser": quantised.loss.detach(),
+            "perplexity": perplexity,
+            "codebook_use": use,
+        }
+
+    def warnings(self, metrics: Mapping[str, float | Tensor]) -> list[str]:
+        """What somebody who watches the run should hear about, given its latest metrics."""
+        use, size = float(metrics["codebook_use"]), self.tokenizer.vocabulary_size
+        if int(self.batches) < WARM_UP or use >= COLLAPSED:
+            return []
+        return [
+            f"{self.tokenizer.modality.name}: the codebook has collapsed, {use:.1%} of its {size} codes were in use lately; "
+            "try another quantiser, fewer codes, or a lower learning rate"
+        ]
+
+    @torch.no_grad()
+    def _use(self, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """Perplexity and use over recent batches; the heads of one latent count together."""
+        counts = torch.bincount(ids.flatten(), minlength=len(self.counts)).to(self.counts)
+        if self.training:
+            self.counts.mul_(MEMORY).add_(counts)
+            self.batches.add_(1)
+            counts = self.counts
+        share = counts / counts.sum().clamp_min(1)
+        entropy = -(share * share.clamp_min(1e-12).log()).sum()
+        return entropy.exp(), (counts > MEMORY**50).float().mean()
+
+
+def cosine(output: Tensor, target: Tensor) -> Tensor:
+    """1 - cos of the angle between directions, (B, 3, *size) each; those of the target have length 1."""
+    length = output.square().sum(1).clamp_min(1e-12).sqrt()
+    return 1 - ((output * target).sum(1) / length).mean()
+
+
+def balanced_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
+    """Cross-entropy of (B, K, *size) with classes weighted by the inverse root of their frequency in the batch: small objects count."""
+    frequency_K = torch.bincount(target.flatten(), minlength=logits.shape[1]).float() / target.numel()
+    weight_K = frequency_K.clamp_min(1e-4).rsqrt()
+    return F.cross_entropy(logits, target, weight=weight_K)
+
+
+def balanced_binary(logits: Tensor, target: Tensor) -> Tensor:
+    """Binary cross-entropy with targets -1 and 1, the rarer side weighted by the fourth root of the ratio: full balance would thicken thin lines."""
+    truth = (target > 0).float()
+    share = truth.mean().clamp(1e-3, 1 - 1e-3)
+    return F.binary_cross_entropy_with_logits(logits, truth, pos_weight=((1 - share) / share) ** 0.25)
+
+
+LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "mse": F.mse_loss,
+    "smooth_l1": lambda output, target: F.smooth_l1_loss(output, target, beta=SMOOTH),
+    "cosine": cosine,
+    "cross_entropy": balanced_cross_entropy,
+    "binary": balanced_binary,
+}

@@ -1,0 +1,179 @@
+"""Curves of a run's metrics: loss, loss by modality, and how a tokenizer's codebook fared.
+
+Each gives a PNG on a transparent ground with grey lettering, so that it reads on a light page and on a dark one, or None
+where there is nothing to draw.
+"""
+
+import io
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+Lines = Sequence[Mapping[str, Any]]
+COLOURS = ("#3b82d6", "#e08a1e", "#1fa37a", "#c2559d", "#d9553b", "#7c6ddb", "#8a9a2b", "#2aa9b8", "#9c6b4a", "#8b8f96")
+GREY = "#7d8186"
+MODALITY_PREFIX = "loss/"
+
+
+def read_metrics(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """The lines of a metrics.jsonl in order of step; [] where there is no such file.
+
+    A line that is not a JSON object with a step (the last one, cut short by a crash) is skipped. Where a resumed run wrote a
+    step again, its last line counts.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return []
+    found: dict[tuple[Any, Any], dict[str, Any]] = {}
+    for line in text.splitlines():
+        try:
+            content = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(content, dict) and _is_number(content.get("step")):
+            found[content["step"], str(content.get("split", "train"))] = content
+    return sorted(found.values(), key=lambda content: content["step"])
+
+
+def series(lines: Lines, metric: str, split: str) -> tuple[np.ndarray, np.ndarray]:
+    """Steps and finite values of one metric of one split ("train" or "validation")."""
+    points = [
+        (line["step"], line[metric])
+        for line in lines
+        if line.get("split", "train") == split and _is_number(line.get(metric)) and _is_number(line.get("step"))
+    ]
+    steps, values = zip(*points, strict=True) if points else ((), ())
+    return np.array(steps, dtype=np.float64), np.array(values, dtype=np.float64)
+
+
+def final(lines: Lines, metric: str) -> float | None:
+    """The last value of a metric, of the validation split where it has any."""
+    for split in ("validation", "train"):
+        _, values = series(lines, metric, split)
+        if len(values):
+            return float(values[-1])
+    return None
+
+
+def loss_curves(lines: Lines) -> bytes | None:
+    """Training loss, as measured (pale) and smoothed, and validation loss, over steps."""
+    figure, (axes,) = _panels(1, width=6.6, height=3.0)
+    if not _plot(axes, lines, "loss"):
+        return None
+    axes.set_ylabel("loss")
+    axes.legend(frameon=False, labelcolor=GREY, fontsize=8)
+    return _png(figure)
+
+
+def modality_curves(lines: Lines) -> bytes | None:
+    """The loss of each modality (metrics `loss/NAME`) over steps: of validation where there are two points or more, else of training."""
+    names = sorted({key for line in lines for key in line if key.startswith(MODALITY_PREFIX)})
+    figure, (axes,) = _panels(1, width=6.6, height=3.0)
+    drawn = 0
+    for name in names:
+        steps, values = series(lines, name, "validation")
+        if len(steps) < 2:
+            steps, values = series(lines, name, "train")
+            values = smooth(values)
+        if len(steps):
+            style = ("-", "--", ":")[drawn // len(COLOURS) % 3]
+            label = name.removeprefix(MODALITY_PREFIX)
+            axes.plot(steps, values, style, color=COLOURS[drawn % len(COLOURS)], linewidth=1.6, label=label)
+            if len(steps) == 1:
+                axes.lines[-1].set_marker("o")
+            drawn += 1
+    if not drawn:
+        return None
+    axes.set_ylabel("loss by modality")
+    names_shown = axes.legend(
+        frameon=False, labelcolor=GREY, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5), ncols=1 + drawn // 14
+    )
+    for text in names_shown.get_texts():
+        text.set_parse_math(False)  # a name may hold dollar signs
+    return _png(figure)
+
+
+def tokenizer_curves(lines: Lines) -> bytes | None:
+    """Reconstruction loss, share of codes in use and perplexity of the codes over steps, side by side; the loss where it is all there is."""
+    wanted = [
+        ("reconstruction", "reconstruction loss"),
+        ("codebook_use", "codebook use (%)"),
+        ("perplexity", "perplexity"),
+    ]
+    panels = [(key, label) for key, label in wanted if final(lines, key) is not None] or [("loss", "loss")]
+    figure, all_axes = _panels(len(panels), width=3.1 * len(panels), height=2.1)
+    for axes, (key, label) in zip(all_axes, panels, strict=True):
+        scale = 100.0 if key == "codebook_use" else 1.0
+        if not _plot(axes, lines, key, scale) and key == "loss":
+            return None
+        if key == "codebook_use":
+            axes.set_ylim(0, 105)
+        elif key == "perplexity":
+            axes.set_ylim(bottom=0)
+        axes.set_title(label, fontsize=9, color=GREY)
+    return _png(figure)
+
+
+def smooth(values: np.ndarray) -> np.ndarray:
+    """Exponential moving average over about a fiftieth of the points, unbiased at the start."""
+    decay = 1 - 1 / max(1.0, len(values) / 50)
+    total, weight, out = 0.0, 0.0, np.empty(len(values))
+    for i, value in enumerate(values):
+        total, weight = decay * total + value, decay * weight + 1
+        out[i] = total / weight
+    return out
+
+
+def _plot(axes: Any, lines: Lines, metric: str, scale: float = 1.0) -> bool:
+    """Draw both splits of a metric; False where there is nothing to draw."""
+    drawn = False
+    steps, values = series(lines, metric, "train")
+    if len(steps):
+        marker = "o" if len(steps) == 1 else ""
+        axes.plot(steps, values * scale, color=COLOURS[0], alpha=0.28, linewidth=1)
+        axes.plot(
+            steps, smooth(values) * scale, color=COLOURS[0], linewidth=1.6, marker=marker, markersize=3, label="train"
+        )
+        drawn = True
+    steps, values = series(lines, metric, "validation")
+    if len(steps):
+        axes.plot(steps, values * scale, color=COLOURS[1], linewidth=1.6, marker="o", markersize=3, label="validation")
+        drawn = True
+    return drawn
+
+
+def _panels(count: int, width: float, height: float) -> tuple[Any, Sequence[Any]]:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    figure = Figure(figsize=(width, height), dpi=144, layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.patch.set_alpha(0)
+    all_axes = figure.subplots(1, count, squeeze=False)[0]
+    for axes in all_axes:
+        axes.patch.set_alpha(0)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.spines[["bottom", "left"]].set_color(GREY)
+        axes.tick_params(colors=GREY, labelsize=8, width=0.6)
+        axes.yaxis.label.set_color(GREY)
+        axes.grid(axis="y", color=GREY, alpha=0.22, linewidth=0.6)
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        axes.set_xlabel("step", fontsize=8, color=GREY)
+    return figure, all_axes
+
+
+def _png(figure: Any) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", transparent=True)
+    return buffer.getvalue()
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

@@ -1,0 +1,438 @@
+"""Pictures of values: one way to draw each value type, all of them uint8 (height, width, 3).
+
+Colours are stable: a map's are fixed by its entry's range, a class's by its index, a direction's by its axes, so figures of
+different samples can be compared. Letters of shapes: H height, W width, C channels, P points, T frames.
+"""
+
+import colorsys
+import functools
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from maskweave.errors import MaskweaveError
+from maskweave.modality import DENSE_TYPES, Modality, Value
+
+PAPER, INK, FAINT, VOID = (250, 250, 248), (32, 34, 38), (128, 130, 134), (128, 128, 128)
+COLOUR_MAP = "viridis"
+OKABE_ITO = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114, 178), (213, 94, 0), (204, 121, 167))
+"""Distinct to colour-blind readers too (https://jfly.uni-koeln.de/color/); class colours begin with these."""
+MAX_CHARACTERS = 2000
+"""Text beyond this is not laid out: no tile has room for it."""
+
+Size = tuple[int, int] | float
+
+
+def draw(
+    modality: Modality,
+    value: Any,
+    size: Size = (144, 144),
+    over: Any = None,
+    span: tuple[float, float] | None = None,
+    reference: Any = None,
+) -> np.ndarray:
+    """A picture of one value, uint8 (height, width, 3).
+
+    Dense values keep their aspect and are centred. A lattice of three axes shows up to four frames, one axis a curve or a strip.
+    Maps of several channels show their first three principal components. Points that are not finite are grey.
+
+    Args:
+        value: in its Python form (see `Value`); None draws a tile that says it is missing.
+        size: (height, width) in pixels, or a factor on the value's own size (128×128 where it has none).
+        over: picture, uint8 (H, W, 3), under boxes and instances.
+        span: lowest and highest value of a map's colours; the entry's range by default (see `data_span`).
+        reference: value that lends a map of several channels its principal components, so that two can be compared.
+
+    Raises:
+        MaskweaveError: the value's shape is not of its modality's lattice.
+    """
+    v = modality.value
+    height, width = size if isinstance(size, tuple) else (max(1, round(s * size)) for s in _natural(v))
+    size = (height, width)
+    if value is None:
+        return message("missing", size)
+    match v.type:
+        case "text":
+            return text_panel(value, size) if value.strip() else message("empty", size)
+        case "metadata":
+            return _metadata(v, value, size) if value else message("none", size)
+        case "palette":
+            return _palette(value, size) if len(value) else message("none", size)
+        case "boxes" | "instances":
+            return _objects(v, value, size, over)
+        case "vector":
+            return _curves(np.asarray(value, dtype=np.float64).reshape(-1, 1), size, span, v.unit)
+    array = _lattice(modality, value)
+    if v.type == "map" and len(v.size) == 1:
+        return _curves(array.reshape(len(array), -1), size, span or v.range, v.unit)
+    picture = _flat(colours(modality, array, span, reference))
+    return _centred(picture, size, smooth=v.type == "image", stretch=len(v.size) == 1)[0]
+
+
+def colours(
+    modality: Modality, value: Any, span: tuple[float, float] | None = None, reference: Any = None
+) -> np.ndarray:
+    """Colours of each point of a dense value, uint8 (*size, 3); arguments as of `draw`."""
+    v = modality.value
+    array = _lattice(modality, value)
+    n = len(v.size)
+    match v.type:
+        case "image":
+            array = array if array.ndim > n else array[..., None]
+            array = np.clip(array, 0, 255).astype(np.uint8)[..., :3]
+            return np.repeat(array, 3, axis=-1) if array.shape[-1] == 1 else array
+        case "direction":
+            return _bytes((np.nan_to_num(array) + 1) / 2)
+        case "classes":
+            table = np.array([*map(class_colour, range(len(v.classes))), VOID], dtype=np.uint8)
+            known = (array >= 0) & (array < len(v.classes))
+            return table[np.where(known, array, len(v.classes))]
+        case "binary":
+            return np.where(array[..., None].astype(bool), np.uint8(245), np.uint8(24)).repeat(3, axis=-1)
+    if array.ndim > n and array.shape[-1] > 1:
+        return _components(array, array if reference is None else _lattice(modality, reference))
+    low, high = span or v.range or (0.0, 1.0)
+    return _mapped(array.reshape(array.shape[:n]), low, high)
+
+
+def data_span(modality: Modality, values: Iterable[Any]) -> tuple[float, float] | None:
+    """The 1st and 99th percentile of one-channel maps, for colours that show more than the entry's whole range does.
+
+    Of what is drawn as a curve (maps of one axis, vectors) the lowest and highest value, so that nothing leaves the figure.
+    None for other values, and where nothing is finite.
+    """
+    v = modality.value
+    curve = v.type == "vector" or (v.type == "map" and len(v.size) == 1)
+    if not curve and (v.type != "map" or v.channels > 1):
+        return None
+    arrays = [np.asarray(value, dtype=np.float64).ravel() for value in values if value is not None]
+    points = np.concatenate(arrays) if arrays else np.empty(0)
+    points = points[np.isfinite(points)]
+    if not len(points):
+        return None
+    low, high = np.percentile(points, (0, 100) if curve else (1, 99))
+    return (float(low), float(high)) if high > low else None
+
+
+def class_colour(index: int) -> tuple[int, int, int]:
+    """A stable colour of the class with this index, distinct from its neighbours'."""
+    if index < len(OKABE_ITO):
+        return OKABE_ITO[index]
+    turn = index - len(OKABE_ITO)
+    # The golden ratio spreads hues evenly however many there are; lightness and saturation part the near ones.
+    hue = (0.08 + turn * 0.6180339887) % 1
+    red, green, blue = colorsys.hls_to_rgb(hue, (0.38, 0.68, 0.53)[turn % 3], (0.85, 0.6)[turn // 3 % 2])
+    return round(red * 255), round(green * 255), round(blue * 255)
+
+
+def legend(
+    modality: Modality, span: tuple[float, float] | None = None, present: Sequence[int] | None = None, width: int = 420
+) -> np.ndarray | None:
+    """What the colours mean, uint8 (height, width, 3): class names, a colour bar with its unit, or the axes of directions.
+
+    Args:
+        span: as of `draw`.
+        present: indices of the classes to name; all by default.
+        width: most pixels across.
+
+    Returns None where the figure speaks for itself.
+    """
+    v = modality.value
+    if v.type == "classes":
+        shown = [i for i in (range(len(v.classes)) if present is None else present) if 0 <= i < len(v.classes)]
+        return _swatches([(v.classes[i], class_colour(i)) for i in shown], width)
+    if v.type == "direction":
+        axes = {"x right": (1, 0, 0), "y up": (0, 1, 0), "z to viewer": (0, 0, 1)}
+        return _swatches([(name, tuple(round(127.5 * (a + 1)) for a in axis)) for name, axis in axes.items()], width)
+    if v.type == "map" and len(v.size) > 1:
+        if v.channels > 1:
+            return _swatches([("first three principal components", VOID)], width)
+        low, high = span or v.range or (0.0, 1.0)
+        return _colour_bar(low, high, v.unit, min(width, 220))
+    return None
+
+
+def message(words: str, size: tuple[int, int]) -> np.ndarray:
+    """A quiet tile with a word or two, uint8 (*size, 3)."""
+    height, width = size
+    tile = Image.new("RGB", (width, height), (238, 238, 236))
+    pen = ImageDraw.Draw(tile)
+    pen.rectangle((0, 0, width - 1, height - 1), outline=(214, 214, 212))
+    pen.text((width / 2, height / 2), words, font=font(12), fill=FAINT, anchor="mm")
+    return np.asarray(tile)
+
+
+def text_panel(text: str, size: tuple[int, int]) -> np.ndarray:
+    """Wrapped text, uint8 (*size, 3), in the largest lettering that fits; what has no room is cut at an ellipsis."""
+    height, width = size
+    text = text if len(text) <= MAX_CHARACTERS else text[:MAX_CHARACTERS] + "…"
+    margin = 6
+    for points in (13, 12, 11, 10, 9):
+        face, step = font(points), points + 4
+        lines = wrap(text, face, width - 2 * margin)
+        if len(lines) * step <= height - 2 * margin:
+            break
+    room = max(1, (height - 2 * margin) // step)
+    if len(lines) > room:
+        lines = [*lines[: room - 1], lines[room - 1].rstrip("… ") + "…"]
+    tile = Image.new("RGB", (width, height), PAPER)
+    pen = ImageDraw.Draw(tile)
+    for i, line in enumerate(lines):
+        pen.text((margin, margin + i * step), line, font=face, fill=INK)
+    return np.asarray(tile)
+
+
+def wrap(text: str, face: Any, width: float) -> list[str]:
+    """Lines of `text` no wider than `width` pixels; a word that is wider is cut."""
+    lines = []
+    for paragraph in text.splitlines():
+        line = ""
+        for word in paragraph.split():
+            joined = f"{line} {word}" if line else word
+            if face.getlength(joined) <= width:
+                line = joined
+                continue
+            if line:
+                lines.append(line)
+            while face.getlength(word) > width and len(word) > 1:
+                cut = next(i for i in range(1, len(word)) if face.getlength(word[: i + 1]) > width)
+                lines.append(word[:cut])
+                word = word[cut:]
+            line = word
+        lines.append(line)
+    return lines
+
+
+@functools.lru_cache(maxsize=32)
+def font(points: int, bold: bool = False) -> Any:
+    """The lettering of figures: DejaVu Sans, shipped with matplotlib, which knows most of the world's scripts."""
+    from matplotlib import get_data_path
+
+    return ImageFont.truetype(f"{get_data_path()}/fonts/ttf/DejaVuSans{'-Bold' if bold else ''}.ttf", points)
+
+
+def _natural(v: Value) -> tuple[int, int]:
+    """A value's own height and width in pixels."""
+    if v.type not in (*DENSE_TYPES, "instances") or len(v.size) == 1 or not v.size:
+        return 128, 128
+    if len(v.size) == 3:
+        rows, columns = _montage(v.size[0])
+        return rows * v.size[1], columns * v.size[2]
+    return v.size[0], v.size[1]
+
+
+def _lattice(modality: Modality, value: Any) -> np.ndarray:
+    array, n = np.asarray(value), len(modality.value.size)
+    plain = modality.value.type in ("classes", "binary")
+    if array.ndim not in ((n,) if plain else (n, n + 1)) or 0 in array.shape:
+        raise MaskweaveError(
+            f"{modality.name}: cannot draw an array of shape {array.shape}; expected {modality.value.size}"
+            + ("" if plain else f" and {modality.value.channels} channels")
+        )
+    return array
+
+
+def _montage(frames: int) -> tuple[int, int]:
+    """Rows and columns of the frames that are shown."""
+    return (1, frames) if frames < 3 else (2, 2)
+
+
+def _flat(picture: np.ndarray) -> np.ndarray:
+    """(L, 3), (H, W, 3) or (T, H, W, 3) as one picture."""
+    if picture.ndim == 2:
+        return picture[None]
+    if picture.ndim == 3:
+        return picture
+    rows, columns = _montage(len(picture))
+    chosen = picture[np.linspace(0, len(picture) - 1, rows * columns).round().astype(int)]
+    return np.concatenate(
+        [np.concatenate(list(row), axis=1) for row in chosen.reshape(rows, columns, *picture.shape[1:])]
+    )
+
+
+def _centred(
+    picture: np.ndarray, size: tuple[int, int], smooth: bool, stretch: bool = False
+) -> tuple[np.ndarray, tuple[int, int, int, int]]:
+    """`picture` as large as fits into the middle of a tile, and its place there: top, left, height, width."""
+    h, w = picture.shape[:2]
+    factor = min(size[0] / h, size[1] / w)
+    height, width = size if stretch else (max(1, round(h * factor)), max(1, round(w * factor)))
+    # Nearest shows an enlarged map's own points and invents no class between two others.
+    resample = Image.Resampling.LANCZOS if smooth else Image.Resampling.NEAREST
+    tile = np.full((*size, 3), 238, dtype=np.uint8)
+    top, left = (size[0] - height) // 2, (size[1] - width) // 2
+    resized = Image.fromarray(np.ascontiguousarray(picture)).resize((width, height), resample)
+    tile[top : top + height, left : left + width] = np.asarray(resized)
+    return tile, (top, left, height, width)
+
+
+def _bytes(unit: np.ndarray) -> np.ndarray:
+    """0 to 1 as 0 to 255."""
+    return (np.clip(unit, 0, 1) * 255).round().astype(np.uint8)
+
+
+def _mapped(array: np.ndarray, low: float, high: float) -> np.ndarray:
+    from matplotlib import colormaps
+
+    finite = np.isfinite(array)
+    unit = (np.where(finite, array, low).astype(np.float64) - low) / (high - low)
+    picture = _bytes(colormaps[COLOUR_MAP](np.clip(unit, 0, 1))[..., :3])
+    picture[~finite] = VOID
+    return picture
+
+
+def _components(array: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """First three principal components of `reference` as red, green and blue."""
+    x_PC = reference.reshape(-1, reference.shape[-1]).astype(np.float64)
+    x_PC = x_PC[np.isfinite(x_PC).all(axis=1)]
+    if not len(x_PC):
+        return np.full((*array.shape[:-1], 3), VOID, dtype=np.uint8)
+    mean = x_PC.mean(axis=0)
+    _, vectors = np.linalg.eigh((x_PC - mean).T @ (x_PC - mean))
+    axes = vectors[:, ::-1][:, :3]
+    axes = axes * np.sign(axes[np.abs(axes).argmax(axis=0), range(axes.shape[1])])  # else the sign is chance
+    low, high = np.percentile((x_PC - mean) @ axes, (2, 98), axis=0)
+    finite = np.isfinite(array).all(axis=-1)
+    spread = np.maximum(high - low, max(1e-9, 0.05 * (high - low).max()))  # a component of next to nothing stays dark
+    unit = ((np.where(finite[..., None], array, 0) - mean) @ axes - low) / spread
+    unit = np.concatenate([unit, np.full((*unit.shape[:-1], 3 - axes.shape[1]), 0.5)], axis=-1)
+    picture = _bytes(unit)
+    picture[~finite] = VOID
+    return picture
+
+
+def _curves(array_PC: np.ndarray, size: tuple[int, int], span: tuple[float, float] | None, unit: str) -> np.ndarray:
+    """A curve for each channel (8 at most) over the points."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(size[1] / 100, size[0] / 100), dpi=100, facecolor="white")
+    axes = figure.add_axes((0.2, 0.14, 0.76, 0.76))
+    axes.set_title(unit, fontsize=6, color="#55585c", loc="left", pad=3, parse_math=False)
+    marker = "o" if len(array_PC) < 24 else ""
+    axes.plot(array_PC[:, :8], linewidth=1, marker=marker, markersize=2.5)
+    axes.tick_params(labelsize=6, length=2, width=0.5, colors="#55585c", pad=1.5)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["bottom", "left"]].set_linewidth(0.5)
+    if span:
+        margin = 0.03 * (span[1] - span[0])
+        axes.set_ylim(span[0] - margin, span[1] + margin)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    picture = np.asarray(canvas.buffer_rgba())[..., :3]
+    return np.asarray(Image.fromarray(np.ascontiguousarray(picture)).resize((size[1], size[0])))
+
+
+def _metadata(v: Value, value: dict[str, float], size: tuple[int, int]) -> np.ndarray:
+    lines = [
+        f"{name.replace('_', ' ')}: {number:.4g} {v.keys[name].unit if name in v.keys else ''}".rstrip()
+        for name, number in value.items()
+    ]
+    return text_panel("\n".join(lines), size)
+
+
+def _palette(value: Sequence[Sequence[int]], size: tuple[int, int]) -> np.ndarray:
+    swatches = np.clip(np.asarray(value, dtype=np.float64).reshape(-1, 3), 0, 255).astype(np.uint8)
+    column = np.arange(size[1]) * len(swatches) // size[1]
+    return np.broadcast_to(swatches[column][None], (*size, 3)).copy()
+
+
+def _objects(v: Value, value: Sequence[dict[str, Any]], size: tuple[int, int], over: Any) -> np.ndarray:
+    """Boxes, or masks, with their class names, over a picture or an empty tile."""
+    blank = np.full((*(_natural(v) if v.type == "instances" else size), 3), 226, dtype=np.uint8)
+    under = blank if over is None else np.clip(np.asarray(over), 0, 255).astype(np.uint8)
+    tile, (top, left, height, width) = _centred(under[..., :3], size, smooth=over is not None)
+    tile = (tile * 0.72 + 60).astype(np.uint8)  # a paler picture, so that lines and names stand out
+    names = {name: i for i, name in enumerate(v.classes)}
+    labels = []
+    for item in value:
+        index = names.get(item["class"])
+        colour = VOID if index is None else class_colour(index)
+        if v.type == "instances":
+            mask = Image.fromarray(np.asarray(item["mask"], dtype=bool)).resize(
+                (width, height), Image.Resampling.NEAREST
+            )
+            inside = np.zeros(size, dtype=bool)
+            inside[top : top + height, left : left + width] = np.asarray(mask)
+            if not inside.any():
+                continue
+            tile[inside] = (tile[inside] * 0.35 + np.array(colour) * 0.65).astype(np.uint8)
+            rows, columns = np.nonzero(inside)
+            labels.append((columns.min(), rows.min(), item["class"], colour))
+            continue
+        xs, ys = np.clip(np.sort(np.asarray(item["box"], dtype=np.float64).reshape(2, 2), axis=0), 0, 1).T
+        x0, x1 = (left + xs * (width - 1)).round().astype(int)
+        y0, y1 = (top + ys * (height - 1)).round().astype(int)
+        picture = Image.fromarray(tile)
+        ImageDraw.Draw(picture).rectangle((x0, y0, x1, y1), outline=colour, width=2)
+        tile = np.array(picture)
+        labels.append((x0, y0, item["class"], colour))
+    picture = Image.fromarray(tile)
+    pen = ImageDraw.Draw(picture)
+    if not labels:
+        pen.text((size[1] / 2, size[0] / 2), "none", font=font(12), fill=INK, anchor="mm")
+    taken: list[tuple[int, int, int]] = []
+    for x, y, name, colour in labels:
+        _label(pen, int(x), int(y), name, colour, size, taken)
+    return np.asarray(picture)
+
+
+def _label(
+    pen: ImageDraw.ImageDraw,
+    x: int,
+    y: int,
+    name: str,
+    colour: tuple[int, ...],
+    size: tuple[int, int],
+    taken: list[tuple[int, int, int]],
+) -> None:
+    """A class name on its colour above (x, y), inside the tile and, where there is room, clear of the names in `taken`."""
+    face, high = font(9), 12
+    wide = math.ceil(face.getlength(name)) + 4
+    x, y = max(0, min(x, size[1] - wide)), max(0, min(y - high, size[0] - high))
+    for step in (0, -high, high, 2 * high, -2 * high):
+        clear = all(abs(y + step - v) >= high or x >= u + w or u >= x + wide for u, v, w in taken)
+        if clear and 0 <= y + step <= size[0] - high:
+            y += step
+            break
+    taken.append((x, y, wide))
+    pen.rectangle((x, y, x + wide - 1, y + high - 1), fill=colour)
+    bright = 0.3 * colour[0] + 0.59 * colour[1] + 0.11 * colour[2] > 120
+    pen.text((x + 2, y), name, font=face, fill=(0, 0, 0) if bright else (255, 255, 255))
+
+
+def _swatches(items: Sequence[tuple[str, tuple[int, ...]]], width: int) -> np.ndarray | None:
+    """Squares of colour with their names, in as many lines as `width` asks for."""
+    if not items:
+        return None
+    face, step = font(11), 18
+    places, x, y = [], 0, 0
+    for name, _ in items:
+        wide = 16 + math.ceil(face.getlength(name)) + 14
+        if x and x + wide > width:
+            x, y = 0, y + step
+        places.append((x, y))
+        x += wide
+    right = max(
+        px + 16 + math.ceil(face.getlength(name)) + 14 for (px, _), (name, _) in zip(places, items, strict=True)
+    )
+    picture = Image.new("RGB", (min(width, right), y + step), "white")
+    pen = ImageDraw.Draw(picture)
+    for (px, py), (name, colour) in zip(places, items, strict=True):
+        pen.rectangle((px, py + 3, px + 11, py + 14), fill=colour)
+        pen.text((px + 16, py + 2), name, font=face, fill=INK)
+    return np.asarray(picture)
+
+
+def _colour_bar(low: float, high: float, unit: str, width: int) -> np.ndarray:
+    picture = Image.new("RGB", (width, 30), "white")
+    bar = _mapped(np.broadcast_to(np.linspace(low, high, width), (10, width)), low, high)
+    picture.paste(Image.fromarray(bar), (0, 2))
+    pen, face = ImageDraw.Draw(picture), font(11)
+    pen.text((0, 15), f"{low:.3g}", font=face, fill=INK)
+    pen.text((width / 2, 15), unit, font=face, fill=INK, anchor="ma")
+    pen.text((width, 15), f"{high:.3g}", font=face, fill=INK, anchor="ra")
+    return np.asarray(picture)

@@ -1,0 +1,234 @@
+"""The report of a run: one HTML file with everything inside it, no network and no scripts.
+
+It is put together from what lies in the run folder (evaluation.json, metrics.jsonl, tokenizers/NAME/metrics.jsonl, recipe.yaml) and from
+what the caller adds. Whatever is missing is said to be missing.
+"""
+
+import base64
+import html
+import io
+import math
+import string
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from maskweave.errors import MaskweaveError
+from maskweave.files import read_json, write_aside
+from maskweave.report.curves import final, loss_curves, modality_curves, read_metrics, tokenizer_curves
+
+MAX_RECIPE_CHARACTERS = 200_000
+METRIC_NAMES = {"delta1": "δ1", "angle": "mean angle (°)", "PSNR": "PSNR (dB)"}
+"""Metrics that read better than they are written in evaluation.json."""
+
+
+@dataclass(frozen=True)
+class Sections:
+    """What the caller adds to a report."""
+
+    name: str = ""
+    """Title; the run folder's name by default."""
+    date: str = ""
+    """As it shall be printed."""
+    summary: str = ""
+    """A sentence or two under the title."""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """Named facts in a row (steps, parameters, wall time ...); steps are read from the metrics where none are given."""
+    sheets: Sequence[tuple[str, Image.Image]] = ()
+    """Contact sheets, each with the words that stand for it where it cannot be seen (a sheet bears its own title)."""
+
+
+def write_report(run: Path, sections: Sections | None = None) -> Path:
+    """Write RUN/report.html aside, then into its place, and return its path.
+
+    Raises:
+        FullDisk: no space is left; an earlier report stays as it was.
+    """
+    run = Path(run)
+    sections = sections or Sections()
+    lines = read_metrics(run / "metrics.jsonl")
+    name = sections.name or run.resolve().name
+    body = [
+        _header(name, sections, lines),
+        "<h2>Evaluation</h2>",
+        _evaluation(run / "evaluation.json"),
+        "<h2>Contact sheets</h2>",
+        _sheets(sections.sheets),
+        "<h2>Training</h2>",
+        _training(lines),
+        "<h2>Tokenizers</h2>",
+        _tokenizers(run / "tokenizers"),
+        "<h2>Recipe</h2>",
+        _recipe(run / "recipe.yaml"),
+    ]
+    template = string.Template(Path(__file__).with_name("template.html").read_text(encoding="utf-8"))
+    page = template.substitute(title=html.escape(name), body="\n".join(body))
+    target = run / "report.html"
+    with write_aside(target) as aside:
+        aside.write_text(page, encoding="utf-8", errors="replace")
+    return target
+
+
+def _header(name: str, sections: Sections, lines: Sequence[Mapping[str, Any]]) -> str:
+    facts = dict(sections.facts)
+    if "steps" not in facts and lines:
+        facts = {"steps": int(lines[-1]["step"]), **facts}
+    parts = [f"<header><h1>{html.escape(name)}</h1>"]
+    if sections.date:
+        parts.append(f'<p class="soft">{html.escape(sections.date)}</p>')
+    if sections.summary:
+        parts.append(f"<p>{html.escape(sections.summary)}</p>")
+    if facts:
+        items = [f"<div><dt>{html.escape(str(k))}</dt><dd>{html.escape(_fact(v))}</dd></div>" for k, v in facts.items()]
+        parts.append('<dl class="facts">' + "".join(items) + "</dl>")
+    return "\n".join([*parts, "</header>"])
+
+
+def _evaluation(path: Path) -> str:
+    if not path.exists():
+        return _missing("Not evaluated yet: evaluation.json is missing.")
+    try:
+        rows = read_json(path)
+    except (MaskweaveError, OSError) as error:
+        return _missing(f"evaluation.json could not be read: {error}")
+    rows = [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+    if not rows:
+        return _missing("evaluation.json holds no rows.")
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        inputs = row.get("inputs")
+        names = [str(item) for item in inputs] if isinstance(inputs, list) else [str(inputs)]
+        groups.setdefault(" + ".join(names), []).append(row)
+    body = []
+    for inputs, members in groups.items():
+        body.append(f'<tr><td class="group" colspan="9">from {html.escape(inputs)}</td></tr>')
+        body += [_evaluation_row(row) for row in members]
+    heads = ("target", "metric", "value", "best constant", "tokenizer", "", "constant → tokenizer", "samples", "seed")
+    numeric = {"value", "best constant", "tokenizer", "samples", "seed"}
+    head = "".join(f"<th{' class=number' if h in numeric else ''}>{h}</th>" for h in heads)
+    return (
+        "<p class=soft>Each value stands beside the best constant prediction and beside the tokenizer's own reconstruction, "
+        "which no prediction through it should be expected to pass. The bar shows how far the value has come from the one to the other.</p>"
+        f'<div class="card"><table><thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table></div>'
+    )
+
+
+def _evaluation_row(row: Mapping[str, Any]) -> str:
+    value, constant, tokenizer = (_real(row.get(key)) for key in ("value", "constant", "tokenizer"))
+    lower = row.get("better") == "lower"
+    mark = rail = ""
+    if value is not None and constant is not None:
+        better = value < constant if lower else value > constant
+        mark = '<span class="good">✓ better</span>' if better else '<span class="bad">✗ not better</span>'
+        if tokenizer is not None and tokenizer != constant:
+            share = min(1.0, max(0.0, (value - constant) / (tokenizer - constant)))
+            rail = f'<span class="rail" title="{share:.0%}"><i style="width:{share:.0%}"></i></span>'
+    metric = str(row.get("metric", "?"))
+    label = f"{METRIC_NAMES.get(metric, metric)} {'↓' if lower else '↑'}"
+    return (
+        f"<tr><td>{html.escape(str(row.get('target', '?')))}</td><td>{html.escape(label)}</td>"
+        f'<td class="number value">{_number(value)}</td><td class="number">{_number(constant)}</td>'
+        f'<td class="number">{_number(tokenizer)}</td><td class="mark">{mark}</td><td>{rail}</td>'
+        f'<td class="number">{html.escape(str(row.get("samples", "–")))}</td>'
+        f'<td class="number">{html.escape(str(row.get("seed", "–")))}</td></tr>'
+    )
+
+
+def _sheets(sheets: Sequence[tuple[str, Image.Image]]) -> str:
+    if not sheets:
+        return _missing("No contact sheets were made.")
+    parts = []
+    for title, picture in sheets:
+        image = f'<img alt="{html.escape(title)}" width="{picture.width}" height="{picture.height}" src="{_embedded(picture)}">'
+        parts.append(f'<div class="wide"><div class="sheet">{image}</div></div>')
+    return "\n".join(parts)
+
+
+def _training(lines: Sequence[Mapping[str, Any]]) -> str:
+    if not lines:
+        return _missing("No training metrics: metrics.jsonl is missing or empty.")
+    curves = [("loss", loss_curves(lines)), ("loss by modality", modality_curves(lines))]
+    cards = "".join(f'<div class="card">{_png(name, data)}</div>' for name, data in curves if data)
+    return f'<div class="pair">{cards}</div>' if cards else _missing("metrics.jsonl holds no finite loss.")
+
+
+def _tokenizers(folder: Path) -> str:
+    found = sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+    if not found:
+        return _missing("No tokenizers in this run.")
+    rows, cards = [], []
+    for path in found:
+        name, lines = html.escape(path.name), read_metrics(path / "metrics.jsonl")
+        if not lines:
+            rows.append(f'<tr><td>{name}</td><td colspan="4" class="missing">no metrics recorded</td></tr>')
+            continue
+        use = final(lines, "codebook_use")
+        cells = (
+            _number(final(lines, "reconstruction")),
+            "–" if use is None else f"{use:.0%}",
+            _number(final(lines, "perplexity")),
+            _fact(int(lines[-1]["step"])),
+        )
+        rows.append(f"<tr><td>{name}</td>" + "".join(f'<td class="number">{cell}</td>' for cell in cells) + "</tr>")
+        curve = tokenizer_curves(lines)
+        if curve:
+            cards.append(f'<h3>{name}</h3><div class="card">{_png(path.name, curve)}</div>')
+    heads = "".join(
+        f'<th class="number">{h}</th>' for h in ("reconstruction loss", "codebook use", "perplexity", "steps")
+    )
+    table = f'<div class="card"><table><thead><tr><th>tokenizer</th>{heads}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
+    return table + (f"<details><summary>Curves of each tokenizer</summary>{''.join(cards)}</details>" if cards else "")
+
+
+def _recipe(path: Path) -> str:
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return _missing("recipe.yaml is missing.")
+    if len(text) > MAX_RECIPE_CHARACTERS:
+        text = text[:MAX_RECIPE_CHARACTERS] + "\n… (cut: the rest is in recipe.yaml)"
+    return f"<details><summary>recipe.yaml</summary><pre>{html.escape(text)}</pre></details>"
+
+
+def _missing(words: str) -> str:
+    return f'<p class="missing">{html.escape(words)}</p>'
+
+
+def _embedded(picture: Image.Image) -> str:
+    """A data address: PNG, or JPEG where that is less than half as large (photographs)."""
+    picture, found = picture.convert("RGB"), {}
+    for kind, options in (("png", {"optimize": True}), ("jpeg", {"quality": 92, "subsampling": 0})):
+        buffer = io.BytesIO()
+        picture.save(buffer, kind, **options)
+        found[kind] = buffer.getvalue()
+    kind = "jpeg" if 2 * len(found["jpeg"]) < len(found["png"]) else "png"
+    return f"data:image/{kind};base64,{base64.b64encode(found[kind]).decode()}"
+
+
+def _png(name: str, data: bytes) -> str:
+    return f'<img alt="curves: {html.escape(name)}" src="data:image/png;base64,{base64.b64encode(data).decode()}">'
+
+
+def _real(value: Any) -> float | None:
+    """A finite number, or None."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        return None
+    return float(value)
+
+
+def _number(value: float | None) -> str:
+    """Three significant digits."""
+    if value is None:
+        return "–"
+    if 0 < abs(value) < 1e-4:
+        return f"{value:.0e}"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:#.3g}".rstrip(".")
+
+
+def _fact(value: Any) -> str:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return _number(value) if isinstance(value, float) else str(value)

@@ -1,0 +1,206 @@
+"""Contact sheets: rows of tiles under column headings, with each legend once.
+
+`sheet_for` lays out what a request gave: the inputs, a rule, and for each target the prediction above the truth.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from maskweave.modality import Catalogue, Modality
+from maskweave.report.figures import FAINT, INK, data_span, draw, font, legend, wrap
+
+MARGIN, GAP, BAND, RULE = 20, 8, 20, (222, 222, 220)
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One figure of a sheet."""
+
+    modality: str
+    value: Any
+    """None: shown as missing."""
+    note: str = ""
+    """Wrapped beneath the figure."""
+    over: Any = None
+    """Picture under boxes and instances."""
+    reference: Any = None
+    """Lends its principal components to a map of several channels."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of tiles; None leaves a place empty."""
+
+    tiles: Sequence[Tile | None]
+    label: str = ""
+    """Stands to the left; right of the rule where the sheet has one."""
+    starts: bool = False
+    """Begins a new band, ruled off from the row above."""
+
+
+def contact_sheet(
+    rows: Sequence[Row],
+    catalogue: Catalogue,
+    title: str = "",
+    headings: Sequence[str] = (),
+    divider: int = 0,
+    tile: int = 144,
+) -> Image.Image:
+    """Lay out rows of tiles on white; maps share one span of colours per modality.
+
+    Args:
+        headings: names of the columns.
+        divider: column before which a vertical rule stands; 0 for none.
+        tile: height of a figure in pixels, and width of a square one.
+
+    Raises:
+        MaskweaveError: a tile names an unknown modality, or its value's shape is wrong.
+    """
+    tiles = [t for row in rows for t in row.tiles if t is not None]
+    modalities = {t.modality: catalogue[t.modality] for t in tiles}
+    spans = {name: _span(m, [t for t in tiles if t.modality == name]) for name, m in modalities.items()}
+    num_columns = max([len(headings), *(len(row.tiles) for row in rows)], default=0)
+    widths = [
+        max([tile // 2, *(_width(modalities[t.modality], tile) for row in rows for t in row.tiles[c : c + 1] if t)])
+        for c in range(num_columns)
+    ]
+    small = font(11)
+    label_width = max([0, *(round(small.getlength(row.label)) + 12 for row in rows)])
+    lefts, x = [], MARGIN + (0 if divider else label_width)
+    for c, width in enumerate(widths):
+        x += 2 * BAND + label_width if c and c == divider else 0
+        lefts.append(x)
+        x += width + GAP
+    notes = [[wrap(t.note, small, widths[c]) if t and t.note else [] for c, t in enumerate(row.tiles)] for row in rows]
+    top = MARGIN + (34 if title else 0) + (22 if headings else 0)
+    tops, y = [], top
+    for r, row in enumerate(rows):
+        y += BAND if row.starts and r else 0
+        tops.append(y)
+        y += tile + GAP + 15 * max([0, *map(len, notes[r])])
+    legends = _legends(modalities, tiles, spans)
+    sheet_width = max(x - GAP + MARGIN, 360, round(font(18, bold=True).getlength(title)) + 2 * MARGIN)
+    places, bottom = _flow(legends, sheet_width - 2 * MARGIN, y + BAND if legends else y)
+
+    sheet = Image.new("RGB", (sheet_width, bottom + MARGIN - GAP), "white")
+    pen = ImageDraw.Draw(sheet)
+    pen.text((MARGIN, MARGIN - 4), title, font=font(18, bold=True), fill=INK)
+    for name, left, width in zip(headings, lefts, widths, strict=False):
+        for size in (12, 11, 10, 9, 8):  # a long name gets smaller letters
+            heading = font(size, bold=True)
+            if heading.getlength(name) <= width:
+                break
+        pen.text((left, top - 20), name, font=heading, fill=INK)
+    if divider and rows:
+        line = lefts[divider] - BAND - label_width
+        pen.line((line, top - 20, line, y - GAP), fill=RULE, width=1)
+    for r, row in enumerate(rows):
+        if row.starts and r:
+            pen.line((MARGIN, tops[r] - BAND // 2 - 4, x - GAP, tops[r] - BAND // 2 - 4), fill=RULE, width=1)
+        left = lefts[divider] - label_width if divider else MARGIN
+        pen.text((left, tops[r] + tile / 2), row.label, font=small, fill=FAINT, anchor="lm")
+        for c, t in enumerate(row.tiles):
+            if t is None:
+                continue
+            figure = draw(modalities[t.modality], t.value, (tile, widths[c]), t.over, spans[t.modality], t.reference)
+            sheet.paste(Image.fromarray(figure), (lefts[c], tops[r]))
+            for i, line_of_note in enumerate(notes[r][c]):
+                pen.text((lefts[c], tops[r] + tile + 3 + 15 * i), line_of_note, font=small, fill=INK)
+    for (left, place), (name, picture) in zip(places, legends, strict=True):
+        pen.text((left, place), name, font=font(11, bold=True), fill=INK)
+        sheet.paste(Image.fromarray(picture), (left, place + 18))
+    return sheet
+
+
+def sheet_for(
+    request_title: str, samples: Sequence[Mapping[str, Mapping[str, Any]]], catalogue: Catalogue, tile: int = 144
+) -> Image.Image:
+    """A sheet of what one request gave for several samples: inputs | for each target the prediction above the truth.
+
+    Args:
+        samples: each `{"inputs": {name: value}, "predictions": {name: value}, "truth": {name: value}}`; a target without truth is
+            shown as missing. Boxes and instances lie over a picture of the same row: the input's, or else the predicted or true one.
+
+    Raises:
+        MaskweaveError: a name is unknown, or a value's shape is wrong.
+    """
+    inputs = _names(samples, "inputs", catalogue)
+    targets = _names(samples, "predictions", catalogue)
+    stacked = [
+        inputs[i : i + 2] for i in range(0, len(inputs), 2)
+    ]  # two rows of a sample leave room for two inputs a column
+    rows = []
+    for sample in samples:
+        given, predicted = sample.get("inputs", {}), sample.get("predictions", {})
+        truth = sample.get("truth", {})
+        pictures = {"predicted": _picture(catalogue, given, predicted), "truth": _picture(catalogue, given, truth)}
+        for r, (label, found) in enumerate((("predicted", predicted), ("truth", truth))):
+            left = [Tile(pair[r], given.get(pair[r])) if r < len(pair) else None for pair in stacked]
+            right = [Tile(name, found.get(name), "", pictures[label], truth.get(name)) for name in targets]
+            rows.append(Row([*left, *right], label, starts=r == 0))
+    headings = [" / ".join(pair) for pair in stacked] + targets
+    return contact_sheet(rows, catalogue, request_title, headings, divider=len(stacked), tile=tile)
+
+
+def _names(samples: Sequence[Mapping[str, Mapping[str, Any]]], part: str, catalogue: Catalogue) -> list[str]:
+    """Names that any sample has, in order of first appearance, checked."""
+    found = dict.fromkeys(name for sample in samples for name in sample.get(part, {}))
+    return [catalogue[name].name for name in found]
+
+
+def _picture(catalogue: Catalogue, *parts: Mapping[str, Any]) -> Any:
+    """The first picture (an image over two axes) in these values, or None."""
+    for part in parts:
+        for name, value in part.items():
+            v = catalogue[name].value
+            if v.type == "image" and len(v.size) == 2 and v.channels >= 3 and value is not None:
+                return value
+    return None
+
+
+def _width(modality: Modality, tile: int) -> int:
+    """Width of a modality's column: wider for words and curves, by its aspect for a picture."""
+    v = modality.value
+    if v.type in ("text", "metadata", "vector") or len(v.size) == 1:
+        return tile * 3 // 2
+    if len(v.size) == 2:
+        return round(tile * min(2.0, max(0.5, v.size[1] / v.size[0])))
+    return tile
+
+
+def _span(modality: Modality, tiles: Sequence[Tile]) -> tuple[float, float] | None:
+    """One span for all tiles of a modality: the truth's where there is any, so that a wild prediction doesn't pale the rest."""
+    truths = list({id(t.reference): t.reference for t in tiles if t.reference is not None}.values())
+    is_curve = modality.value.type == "vector" or len(modality.value.size) == 1
+    return data_span(modality, [t.value for t in tiles] + truths if is_curve else truths or [t.value for t in tiles])
+
+
+def _legends(
+    modalities: Mapping[str, Modality], tiles: Sequence[Tile], spans: Mapping[str, tuple[float, float] | None]
+) -> list[tuple[str, np.ndarray]]:
+    found: dict[str, tuple[str, np.ndarray]] = {}
+    for name, m in modalities.items():
+        present = None
+        if m.value.type == "classes":
+            values = [np.unique(t.value) for t in tiles if t.modality == name and t.value is not None]
+            present = sorted({int(i) for ids in values for i in ids})
+        picture = legend(m, spans[name], present)
+        if picture is not None:
+            found[m.reads] = (name, picture)  # an input and a target of one source share a legend
+    return list(found.values())
+
+
+def _flow(legends: Sequence[tuple[str, np.ndarray]], width: int, y: int) -> tuple[list[tuple[int, int]], int]:
+    """Left and top of each legend, side by side in as many lines as needed, and where they end."""
+    places, x, tallest = [], 0, 0
+    for name, picture in legends:
+        wide = max(picture.shape[1], round(font(11, bold=True).getlength(name)))
+        if x and x + wide > width:
+            x, y, tallest = 0, y + tallest + GAP, 0
+        places.append((MARGIN + x, y))
+        x, tallest = x + wide + 2 * BAND, max(tallest, picture.shape[0] + 18)
+    return places, y + tallest

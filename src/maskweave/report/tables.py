@@ -1,0 +1,45 @@
+"""Tables in plain text."""
+
+from collections.abc import Sequence
+
+from maskweave.modality import Catalogue, Modality
+
+
+def text_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Columns as wide as their widest cell."""
+    lines = [list(heads), *map(list, rows)]
+    widths = [max(len(line[c]) for line in lines) for c in range(len(heads))]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines)
+
+
+def modality_table(catalogue: Catalogue) -> str:
+    """One line per modality: id, name, kind, tokens, codebook size, tokenizer, values, range and unit."""
+    heads = ["id", "name", "kind", "tokens", "codebook", "tokenizer", "value", "range", "unit"]
+    return text_table(heads, [_row(catalogue, m) for m in catalogue.values()])
+
+
+def _row(catalogue: Catalogue, m: Modality) -> list[str]:
+    size = "×".join(map(str, m.value.size))
+    tokens = f"{m.tokens} ({'×'.join(map(str, m.grid))})" if m.grid else f"≤ {m.max_tokens}"
+    codebook = str(catalogue.vocabulary_size(m.name)) if m.is_target else "–"
+    tokenizer = f"{m.tokenizer.model}, {m.tokenizer.quantiser.type}" if m.tokenizer else m.vocabulary or "–"
+    value = f"{m.value.type} {size}".strip() + (f", {len(m.value.classes)} classes" if m.value.classes else "")
+    return [str(m.id), m.name, m.kind, tokens, codebook, tokenizer, value, value_range(m), m.value.unit or "–"]
+
+
+def value_range(m: Modality) -> str:
+    match m.value.type:
+        case "image" | "palette":
+            return "0 to 255"
+        case "direction":
+            return "unit vectors"
+        case "binary":
+            return "0 or 1"
+        case "classes":
+            return f"0 to {len(m.value.classes) - 1}"
+        case "boxes":
+            return "0 to 1"
+        case "metadata":
+            return ", ".join(f"{name} {key.range[0]:g} to {key.range[1]:g}" for name, key in m.value.keys.items())
+        case _:
+            return f"{m.value.range[0]:g} to {m.value.range[1]:g}" if m.value.range else "–"

@@ -1,0 +1,228 @@
+"""The tokenizer of a grid modality: encoder, quantiser, decoder, and everything needed to feed them rightly.
+
+Its folder holds `config.json` (the complete entry: value, range, sizes, codebook) and `model.safetensors`.
+
+Dimension letters: B batch, C channels, N latents, D latent channels.
+"""
+
+import dataclasses
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from maskweave.config import build, plain
+from maskweave.errors import MaskweaveError
+from maskweave.files import read_json, write_aside, write_json
+from maskweave.modality import Catalogue, Modality
+from maskweave.tokenizers.mlp import MLPDecoder, MLPEncoder
+from maskweave.tokenizers.quantisers import Quantised, build_quantiser
+from maskweave.tokenizers.values import from_output, to_tensor
+from maskweave.tokenizers.vit import ViTDecoder, ViTEncoder
+from maskweave.weights import load_tensors, save_tensors
+
+FORMAT = 1
+BATCH = 256
+"""Values that pass through the network at once."""
+
+
+class Reconstruction(NamedTuple):
+    """What training looks at."""
+
+    output: Tensor
+    """(B, C, *size), or (B, C) for vectors; logits for classes and binary."""
+    quantised: Quantised
+
+
+class GridTokenizer(nn.Module):
+    """Values of a grid modality to tokens and back.
+
+    Args:
+        modality: its entry, of kind `grid`.
+
+    Raises:
+        MaskweaveError: the entry is not a valid grid.
+    """
+
+    def __init__(self, modality: Modality):
+        super().__init__()
+        if modality.kind != "grid":
+            raise MaskweaveError(
+                f"{modality.name}: only a modality of kind 'grid' has a tokenizer network, this is {modality.kind!r}"
+            )
+        self.modality = modality = _complete(modality, f"tokenizer of {modality.name}")
+        spec = modality.tokenizer
+        assert spec is not None  # a checked grid has one
+        self.spec = spec
+        is_mlp = spec.model == "mlp"
+        self.encoder = MLPEncoder(modality, spec) if is_mlp else ViTEncoder(modality, spec)
+        self.quantiser = build_quantiser(spec.quantiser)
+        self.decoder = MLPDecoder(modality, spec) if is_mlp else ViTDecoder(modality, spec, self.quantiser.code_length)
+
+    @property
+    def vocabulary_size(self) -> int:
+        return self.quantiser.size
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
+
+    def forward(self, x: Tensor) -> Reconstruction:
+        """Network tensors, as `to_tensor` gives them, through code and back."""
+        quantised = self.quantiser(self.encoder(x))
+        return Reconstruction(self.decoder(quantised.z_q), quantised)
+
+    def encode_tensor(self, x: Tensor) -> Tensor:
+        """Network tensors to ids (B, *grid)."""
+        return self.quantiser(self.encoder(x)).ids.reshape(-1, *self.modality.grid)
+
+    def decode_tensor(self, ids: Tensor) -> Tensor:
+        """Ids (B, *grid) to the network's output."""
+        heads = self.spec.quantiser.heads
+        ids = ids.flatten(1)
+        return self.decoder(
+            self.quantiser.decode(ids.unflatten(1, (-1, heads)) if self.spec.quantiser.type == "memcodes" else ids)
+        )
+
+    def encode(self, values: Sequence[Any] | np.ndarray | Tensor) -> Tensor:
+        """A batch of values, in the Python form of the entry's value type, as ids (B, *grid), int64 on the CPU.
+
+        Raises:
+            BadSample: a value doesn't fit the entry; nothing is encoded then.
+        """
+        parts = [torch.zeros(0, *self.modality.grid, dtype=torch.long)]
+        with self._evaluating():
+            for start in range(0, len(values), BATCH):
+                x = to_tensor(self.modality, values[start : start + BATCH], first=start)
+                parts.append(self.encode_tensor(x.to(self.device)).cpu())
+        return torch.cat(parts)  # outside of inference mode, so that training may use it
+
+    def decode(self, tokens: Tensor | np.ndarray) -> np.ndarray:
+        """Ids (B, *grid), or (B, tokens), as a batch of values in the Python form and unit of the entry.
+
+        Raises:
+            MaskweaveError: wrong shape or type, or ids outside the codebook.
+        """
+        ids = self._checked(tokens)
+        with self._evaluating():
+            parts = [from_output(self.modality, self.decode_tensor(part.to(self.device))) for part in ids.split(BATCH)]
+        return np.concatenate(parts)
+
+    def reconstruct(self, values: Sequence[Any] | np.ndarray | Tensor) -> np.ndarray:
+        """Values through tokens and back: the best that a model over these tokens can give."""
+        return self.decode(self.encode(values))
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write `model.safetensors` and `config.json` into a folder, each aside; the configuration comes last and says that it is whole.
+
+        Raises:
+            FullDisk: no space is left; nothing half-written stays.
+        """
+        folder = Path(folder)
+        with write_aside(folder / "model.safetensors") as aside:
+            save_tensors(self.state_dict(), aside)
+        write_json(folder / "config.json", {"format": FORMAT, "modality": plain(self.modality)})
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the weights: changes whenever tokens could."""
+        digest = hashlib.sha256()
+        for name, tensor in self.state_dict().items():
+            digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str], modality: Modality | None = None) -> Self:
+        """Open a saved tokenizer, in evaluation mode.
+
+        Args:
+            modality: the entry it is to serve; its value, grid and tokenizer must be the saved ones.
+
+        Raises:
+            MaskweaveError: files missing, truncated or of another format, or a tokenizer of another entry.
+        """
+        folder = Path(folder)
+        saved = _read_entry(folder)
+        if modality is not None:
+            modality = _complete(modality, f"tokenizer of {modality.name}")
+            differences = _differences(plain(modality), plain(saved))
+            if differences:
+                raise MaskweaveError(
+                    f"{folder}: was trained for another entry than {modality.name!r}: {'; '.join(differences)}. Train it again, or use the catalogue it came with"
+                )
+        tokenizer = cls(modality or saved)
+        load_tensors(tokenizer.state_dict(), folder / "model.safetensors")
+        return tokenizer.eval()
+
+    @contextmanager
+    def _evaluating(self) -> Iterator[None]:
+        was_training = self.training
+        self.eval()
+        try:
+            with torch.inference_mode():
+                yield
+        finally:
+            self.train(was_training)
+
+    def _checked(self, tokens: Tensor | np.ndarray) -> Tensor:
+        m = self.modality
+        ids = torch.as_tensor(tokens)
+        if ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool:
+            raise MaskweaveError(f"{m.name}: tokens must be whole numbers, found {ids.dtype}")
+        if tuple(ids.shape[1:]) not in (m.grid, (m.tokens,)) or not ids.ndim > 1:
+            raise MaskweaveError(
+                f"{m.name}: tokens must have the shape (B, {', '.join(map(str, m.grid))}), found {tuple(ids.shape)}"
+            )
+        if ids.numel() and (ids.min() < 0 or ids.max() >= self.vocabulary_size):
+            raise MaskweaveError(
+                f"{m.name}: tokens must be 0 to {self.vocabulary_size - 1}, the codebook's ids, found {int(ids.min())} to {int(ids.max())}"
+            )
+        return ids.long()
+
+
+def _complete(modality: Modality, where: str) -> Modality:
+    """The entry checked and with its defaults filled in; the source it reads from need not be there."""
+    alone = dataclasses.replace(modality, source="")
+    return dataclasses.replace(Catalogue([alone], where=where)[modality.name], source=modality.source)
+
+
+def _read_entry(folder: Path) -> Modality:
+    if not folder.is_dir():
+        raise MaskweaveError(f"{folder}: no such folder; expected a saved tokenizer")
+    for name in ("config.json", "model.safetensors"):
+        if not (folder / name).is_file():
+            raise MaskweaveError(
+                f"{folder}: {name} is missing, so this is not a complete tokenizer; train it again or copy the whole folder"
+            )
+    path = folder / "config.json"
+    config = read_json(path)
+    if not isinstance(config, dict) or set(config) != {"format", "modality"}:
+        raise MaskweaveError(
+            f"{path}: expected the keys 'format' and 'modality'; this is not a tokenizer's configuration"
+        )
+    if config["format"] != FORMAT:
+        raise MaskweaveError(
+            f"{path}: has format {config['format']!r}, this version reads {FORMAT}; open it with the version of maskweave that wrote it"
+        )
+    entry = build(Modality, config["modality"], str(path), "modality")
+    if entry.kind != "grid":
+        raise MaskweaveError(f"{path}: 'modality.kind' expects 'grid', found {entry.kind!r}")
+    return _complete(entry, str(path))
+
+
+def _differences(wanted: dict[str, Any], found: dict[str, Any], prefix: str = "") -> list[str]:
+    """Dotted keys of value, grid and tokenizer in which two plain entries differ."""
+    faults = []
+    for key in wanted if prefix else ("value", "grid", "tokenizer"):
+        a, b = wanted.get(key), found.get(key)
+        if isinstance(a, dict) and isinstance(b, dict) and a.keys() == b.keys():
+            faults += _differences(a, b, f"{prefix}{key}.")
+        elif a != b:
+            faults.append(f"{prefix}{key} is {b} there, {a} here")
+    return faults

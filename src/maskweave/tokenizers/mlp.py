@@ -1,0 +1,51 @@
+"""MLP encoder and decoder for vectors, as 4M-21 uses for global embeddings (https://arxiv.org/abs/2406.09406, appendix on tokenizers).
+
+Linear in, residual blocks of LayerNorm and a 4× wide GELU MLP, linear out. A vector becomes a row of latents.
+
+Dimension letters: B batch, C the vector's length, N latents, D latent channels, W width.
+"""
+
+from torch import Tensor, nn
+
+from maskweave.layers import MLP, LayerNorm, initialise
+from maskweave.modality import Modality, TokenizerSpec
+
+
+class ResidualMLP(nn.Module):
+    """x + MLP(LayerNorm(x))."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.norm = LayerNorm(width)
+        self.mlp = MLP(width)
+
+    def forward(self, x_BW: Tensor) -> Tensor:
+        return x_BW + self.mlp(self.norm(x_BW))
+
+
+class MLPEncoder(nn.Sequential):
+    """Vectors (B, C) to latents (B, N, D); with several codes a latent, N is the grid's length over their number."""
+
+    def __init__(self, modality: Modality, spec: TokenizerSpec):
+        latents, dim = modality.tokens // spec.quantiser.heads, spec.quantiser.latent_dim
+        super().__init__(
+            nn.Linear(modality.value.channels, spec.width),
+            *(ResidualMLP(spec.width) for _ in range(spec.depth)),
+            nn.Linear(spec.width, latents * dim),
+            nn.Unflatten(1, (latents, dim)),
+        )
+        initialise(self)
+
+
+class MLPDecoder(nn.Sequential):
+    """Codes (B, N, D) to vectors (B, C)."""
+
+    def __init__(self, modality: Modality, spec: TokenizerSpec):
+        latents, dim = modality.tokens // spec.quantiser.heads, spec.quantiser.latent_dim
+        super().__init__(
+            nn.Flatten(1),
+            nn.Linear(latents * dim, spec.width),
+            *(ResidualMLP(spec.width) for _ in range(spec.decoder_depth)),
+            nn.Linear(spec.width, modality.value.channels),
+        )
+        initialise(self)

@@ -1,0 +1,91 @@
+"""Vector quantisation with cosine codes, https://arxiv.org/abs/1711.00937 and https://arxiv.org/abs/2110.04627 (section 3.2).
+
+Latents and codes lie on the unit sphere. The codes follow the mean of their latents (exponential moving average, appendix A.1 of the first), start
+as the k-means centres of the first training batch, and those that fall out of use are replaced by latents of the batch. All state is in
+buffers and all chance comes from torch's generator, so a run resumes exactly.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from maskweave.tokenizers.quantisers.base import BaseQuantiser, Quantised, straight_through
+
+KMEANS_ROUNDS = 10
+KMEANS_LATENTS = 16  # latents per code are enough to find the centres
+
+
+class VQ(BaseQuantiser):
+    """Nearest code by cosine.
+
+    Args:
+        codes: codebook size V.
+        dim: width D of latents and codes.
+        decay: of the moving averages, per batch.
+        dead: a code used less than this share of the average code's use is replaced.
+        commitment: weight of the squared distance between latents and their codes.
+    """
+
+    codebook: Tensor
+    sums: Tensor
+    usage: Tensor
+    initialised: Tensor
+
+    def __init__(self, codes: int, dim: int, decay: float = 0.98, dead: float = 0.05, commitment: float = 0.25):
+        super().__init__()
+        self.size, self.decay, self.dead, self.commitment = codes, decay, dead, commitment
+        start = F.normalize(torch.randn(codes, dim), dim=-1)
+        self.register_buffer("codebook", start)
+        self.register_buffer(
+            "sums", start.clone()
+        )  # moving sum of each code's latents, over those an average code gets
+        self.register_buffer("usage", torch.ones(codes))  # 1: as much as the average code
+        self.register_buffer("initialised", torch.tensor(False))
+        self._started = False  # spares asking the device in every step
+
+    def forward(self, z_BND: Tensor) -> Quantised:
+        with torch.autocast(z_BND.device.type, enabled=False):
+            z = F.normalize(z_BND.float(), dim=-1)
+            flat = z.detach().flatten(0, -2)
+            if self.training and not self._started:
+                if not self.initialised:
+                    self._start(flat)
+                self._started = True
+            ids = (flat @ self.codebook.T).argmax(-1)
+            codes = self.codebook[ids].view_as(z)
+            if not self.training:
+                return Quantised(codes, ids.view(z.shape[:-1]), z.new_zeros(()))
+            loss = self.commitment * (z - codes).square().sum(-1).mean()
+            self._follow(flat, ids)
+            return Quantised(straight_through(z, codes), ids.view(z.shape[:-1]), loss)
+
+    def decode(self, ids: Tensor) -> Tensor:
+        return self.codebook[ids]
+
+    @torch.no_grad()
+    def _start(self, flat: Tensor) -> None:
+        """k-means on the sphere. A code without latents keeps its place; with fewer latents than codes some start equal, and soon die."""
+        pool = flat[torch.randperm(len(flat), device=flat.device)[: KMEANS_LATENTS * self.size]]
+        centres = pool[torch.arange(self.size, device=flat.device) % len(pool)]
+        for _ in range(KMEANS_ROUNDS):
+            ids = (pool @ centres.T).argmax(-1)
+            sums = torch.zeros_like(centres).index_add_(0, ids, pool)
+            centres = torch.where(sums.norm(dim=-1, keepdim=True) > 1e-6, F.normalize(sums, dim=-1), centres)
+        self.codebook.copy_(centres)
+        self.sums.copy_(centres)
+        self.usage.fill_(1.0)
+        self.initialised.fill_(True)
+
+    @torch.no_grad()
+    def _follow(self, flat: Tensor, ids: Tensor) -> None:
+        """Move the codes towards their latents, and replace the dead ones."""
+        average = len(flat) / self.size
+        self.usage.lerp_(torch.bincount(ids, minlength=self.size) / average, 1 - self.decay)
+        self.sums.lerp_(torch.zeros_like(self.sums).index_add_(0, ids, flat) / average, 1 - self.decay)
+        dead = self.usage < self.dead
+        fresh = flat[
+            torch.randint(len(flat), (self.size,), device=flat.device)
+        ]  # drawn always: no wait for the count of dead ones
+        self.sums.copy_(torch.where(dead[:, None], fresh, self.sums))
+        self.usage.masked_fill_(dead, 1.0)
+        self.codebook.copy_(F.normalize(self.sums, dim=-1))

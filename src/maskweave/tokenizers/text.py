@@ -1,0 +1,235 @@
+"""Text as WordPiece tokens, with sentinels, special values and whole words in one vocabulary.
+
+The layout is 4M's (https://arxiv.org/abs/2312.06647): special tokens, sentinels, special values, words kept
+whole, then learned pieces; text is lower-cased as for BERT. What a user writes is only ever text: a line that holds
+"[S_1]", "[EOS]" or "v0=3" is cut into ordinary pieces and never gives their ids.
+"""
+
+import json
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from tokenizers import Tokenizer
+
+from maskweave.config import build, plain
+from maskweave.errors import BadSample, MaskweaveError
+from maskweave.files import read_json, write_aside
+from maskweave.modality import EOS, SPECIAL_TOKENS, Vocabulary, check_vocabulary
+from maskweave.tokenizers.wordpiece import assemble, fixed_entries, learn_entries
+
+# One thread: data workers fork, and the library's own threads would fight over the same cores. A user's setting wins.
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+Array = TypeVar("Array")  # a NumPy array or a torch tensor
+
+
+class TextTokenizer:
+    """Text to ids and back, and the ids of a vocabulary's special values, words and sentinels.
+
+    Words of the vocabulary that hold a space or punctuation are looked up by `word`; text never gives them. Words of
+    letters and digits are met in text like any other piece. (The published file declares its words to be met in text,
+    "hot dog" for instance; for that file this holds.)
+    """
+
+    def __init__(self, vocabulary: Vocabulary, tokenizer: Tokenizer):
+        """Wrap a tokenizer whose ids follow the vocabulary's layout; `train` and `load` make one.
+
+        Raises:
+            MaskweaveError: the ids do not follow the layout.
+        """
+        where = f"vocabulary {vocabulary.name!r}"
+        check_vocabulary(vocabulary, where)
+        self.vocabulary = vocabulary
+        self.tokenizer = tokenizer
+        tokenizer.encode_special_tokens = True  # special tokens in a user's text are text
+        self._ids: dict[str, int] = tokenizer.get_vocab(with_added_tokens=True)
+        self._pieces = [""] * vocabulary.size
+        for piece, id in self._ids.items():
+            if id >= vocabulary.size:
+                raise MaskweaveError(
+                    f"{where}: the tokenizer has id {id} ({piece!r}), beyond the vocabulary's size {vocabulary.size}; train it again"
+                )
+            self._pieces[id] = piece
+        for id, entry in enumerate(fixed_entries(vocabulary)):
+            if self._pieces[id] != entry:
+                raise MaskweaveError(
+                    f"{where}: the tokenizer's id {id} is {self._pieces[id]!r}, the layout wants {entry!r}; it was trained for another vocabulary, train it again"
+                )
+        self._first_word = vocabulary.fixed - len(vocabulary.words)
+        self._values: dict[int, tuple[str, int]] = {}
+        self._starts: dict[str, int] = {}
+        start = vocabulary.first_sentinel + vocabulary.sentinels
+        for prefix, count in vocabulary.values.items():
+            self._starts[prefix] = start
+            self._values.update((start + n, (prefix, n)) for n in range(count))
+            start += count
+
+    @classmethod
+    def train(cls, vocabulary: Vocabulary, texts: Iterable[str]) -> "TextTokenizer":
+        """Learn pieces from texts; the same texts in any order give the same pieces.
+
+        Raises:
+            BadSample: something in texts is not text.
+            MaskweaveError: the vocabulary contradicts itself.
+        """
+        return cls(vocabulary, assemble(vocabulary, learn_entries(vocabulary, texts)))
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write `tokenizer.json` (Hugging Face tokenizers) and `config.json` (the vocabulary) aside, then rename.
+
+        Raises:
+            FullDisk: no space is left; what was there before stays.
+        """
+        with write_aside(folder) as aside:
+            aside.mkdir()
+            (aside / "tokenizer.json").write_text(self.tokenizer.to_str(pretty=True), encoding="utf-8")
+            config = json.dumps(plain(self.vocabulary), indent=1, ensure_ascii=False)
+            (aside / "config.json").write_text(config + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], name: str = "text") -> "TextTokenizer":
+        """Open a folder written by `save`, or a bare tokenizer file of the same layout, as 4M's is published.
+
+        Args:
+            name: the vocabulary's name, for a bare file, which has none. The rest is read from its entries.
+
+        Raises:
+            MaskweaveError: a file is missing or damaged, or its ids do not follow the layout.
+        """
+        path = Path(path)
+        file = path / "tokenizer.json" if path.is_dir() else path
+        content = read_json(file)
+        try:
+            added = {int(entry["id"]): entry for entry in content["added_tokens"]}
+            config = read_json(path / "config.json") if path.is_dir() else None
+            vocabulary = (
+                _infer(name, content, added) if config is None else build(Vocabulary, config, f"{path / 'config.json'}")
+            )
+            first_word = vocabulary.fixed - len(vocabulary.words)
+            for id, entry in added.items():
+                entry["special"] = id < first_word  # words are text, wherever the file says that text meets them
+            tokenizer = Tokenizer.from_str(json.dumps(content))
+        except MaskweaveError:
+            raise
+        except Exception as error:  # the tokenizers library raises plain Exception
+            raise MaskweaveError(
+                f"{file}: not a tokenizer file that can be read ({error!r}); save or train the tokenizer again"
+            ) from error
+        return cls(vocabulary, tokenizer)
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of a text, [EOS] last. Characters outside the alphabet make their word [UNK].
+
+        Raises:
+            BadSample: not text, or text that UTF-8 cannot hold.
+        """
+        return self.encode_batch([text])[0]
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """`encode` for many texts at once; same errors."""
+        for text in texts:
+            if not isinstance(text, str):
+                raise BadSample(f"vocabulary {self.vocabulary.name!r}: expected text, found {type(text).__name__}")
+        try:
+            encodings = self.tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+        except (TypeError, UnicodeError) as error:
+            raise BadSample(
+                f"vocabulary {self.vocabulary.name!r}: a text holds characters that UTF-8 cannot (lone surrogates); remove them"
+            ) from error
+        return [[*encoding.ids, EOS] for encoding in encodings]
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Readable text of the ids before the first [EOS]; special tokens, sentinels and special values are left out.
+
+        Encoding it again gives the same ids, for ids that `encode` gave and that hold no [UNK].
+        """
+        text = ""
+        for id in ids:
+            if id == EOS:
+                break
+            if self.is_text(id):
+                piece = self._pieces[id]
+                text += piece[2:] if piece.startswith("##") else " " + piece
+        text = re.sub(r" ([.,!?;:%)])", r"\1", text.strip())
+        return re.sub(r"(?<=\w) ' (?=\w)", "'", text.replace("( ", "("))
+
+    def is_text(self, id: int) -> bool:
+        """Whether the id is a word or a learned piece."""
+        return self._first_word <= id < len(self._pieces) and bool(self._pieces[id])
+
+    def piece(self, id: int) -> str:
+        """The entry at an id, as written in the vocabulary; "?" where there is none."""
+        return (self._pieces[id] or "?") if 0 <= id < len(self._pieces) else "?"
+
+    def value(self, prefix: str, n: int) -> int:
+        """Id of the special value `prefix=n`.
+
+        Raises:
+            MaskweaveError: the vocabulary has no such value.
+        """
+        count = self.vocabulary.values.get(prefix, 0)
+        if not 0 <= n < count:
+            raise MaskweaveError(
+                f"vocabulary {self.vocabulary.name!r}: has no special value {prefix}={n}; it has {self.describe_values()}"
+            )
+        return self._starts[prefix] + n
+
+    def as_value(self, id: int) -> tuple[str, int] | None:
+        """Prefix and number of a special value, None for any other id."""
+        return self._values.get(id)
+
+    def describe_values(self) -> str:
+        return (
+            ", ".join(f"{prefix}=0 to {prefix}={count - 1}" for prefix, count in self.vocabulary.values.items())
+            or "none"
+        )
+
+    def word(self, name: str) -> int:
+        """Id of a word of the vocabulary, or of a learned piece that is a whole word.
+
+        Raises:
+            MaskweaveError: there is no such entry.
+        """
+        id = self._ids.get(name, -1)
+        if self.as_word(id) is None:
+            raise MaskweaveError(
+                f"vocabulary {self.vocabulary.name!r}: has no entry for {name!r}; add it to its words and train the text tokenizer again"
+            )
+        return id
+
+    def as_word(self, id: int) -> str | None:
+        """The entry at the id of a word or of a piece that starts one, None for any other id."""
+        if not self.is_text(id) or (id >= self.vocabulary.fixed and self._pieces[id].startswith("##")):
+            return None
+        return self._pieces[id]
+
+    def sentinel(self, n: int) -> int:
+        """Id of the sentinel [S_n].
+
+        Raises:
+            MaskweaveError: the vocabulary has fewer.
+        """
+        if not 0 <= n < self.vocabulary.sentinels:
+            raise MaskweaveError(
+                f"vocabulary {self.vocabulary.name!r}: has no sentinel [S_{n}]; it has [S_0] to [S_{self.vocabulary.sentinels - 1}]"
+            )
+        return self.vocabulary.first_sentinel + n
+
+    def is_sentinel(self, ids: Array) -> Array:
+        """Which ids are sentinels, elementwise, for an array or tensor of any shape."""
+        first: Any = self.vocabulary.first_sentinel
+        return (ids >= first) & (ids < first + self.vocabulary.sentinels)
+
+
+def _infer(name: str, content: dict[str, Any], added: dict[int, dict[str, Any]]) -> Vocabulary:
+    """The vocabulary of a bare tokenizer file, from the entries that it declares."""
+    entries = [added[id]["content"] for id in sorted(added)]
+    sentinels = sum(bool(re.fullmatch(r"\[S_\d+\]", entry)) for entry in entries)
+    values = Counter(entry.split("=")[0] for entry in entries if re.fullmatch(r"\w+=\d+", entry))
+    words = entries[len(SPECIAL_TOKENS) + sentinels + sum(values.values()) :]
+    size = 1 + max([*content["model"]["vocab"].values(), *added])
+    return Vocabulary(name, size, sentinels, dict(values), tuple(words))

@@ -1,0 +1,78 @@
+"""Vision Transformer encoder and decoder over a lattice of one to three axes, the ViT VQ-VAE of 4M (https://arxiv.org/abs/2312.06647, appendix B).
+
+A patch is one linear layer in and one out, between them pre-norm blocks with fixed sine-cosine positions. Feature maps are maps with many
+channels and often a patch of one point. Class maps go in through an embedding and come out as logits.
+
+Dimension letters: B batch, C channels, K classes, N tokens, D latent channels, W width.
+"""
+
+import math
+
+from torch import Tensor, nn
+
+from maskweave.layers import Block, LayerNorm, initialise, sine_cosine
+from maskweave.modality import Modality, TokenizerSpec
+from maskweave.tokenizers.patches import patchify, unpatchify
+
+CLASS_WIDTH = 8
+"""Width of a class's embedding: a patch has many points, so few numbers for each suffice."""
+
+CODE_SCALE = 3.0
+"""Deviation of the codes' part in the decoder's input at the start, positions having 0.7. From Xavier's small start training is far slower."""
+
+
+class ViTEncoder(nn.Module):
+    """Values (B, C, *size), or class indices (B, *size), to latents (B, N, D)."""
+
+    positions: Tensor
+
+    def __init__(self, modality: Modality, spec: TokenizerSpec):
+        super().__init__()
+        self.grid = modality.grid
+        points = math.prod(modality.patch)
+        value = modality.value
+        is_classes = value.type == "classes"
+        self.classes = nn.Embedding(len(value.classes), CLASS_WIDTH) if is_classes else None
+        self.patches = nn.Linear(points * (CLASS_WIDTH if is_classes else value.channels), spec.width)
+        self.register_buffer("positions", sine_cosine(self.grid, spec.width), persistent=False)
+        self.blocks = nn.ModuleList(Block(spec.width, spec.heads) for _ in range(spec.depth))
+        self.norm = LayerNorm(spec.width)
+        self.latents = nn.Linear(spec.width, spec.quantiser.latent_dim)
+        initialise(self)
+        if self.classes is not None:
+            nn.init.normal_(self.classes.weight)  # as large as the numbers of other value types
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.movedim(1, -1) if self.classes is None else self.classes(x)
+        x = self.patches(patchify(x, self.grid)) + self.positions
+        for block in self.blocks:
+            x = block(x)
+        return self.latents(self.norm(x))
+
+
+class ViTDecoder(nn.Module):
+    """Codes (B, N, D) to values (B, C, *size), to class logits (B, K, *size), or to a binary value's logits (B, 1, *size).
+
+    Args:
+        code_length: usual length of a code; the first layer starts so that codes speak louder than positions.
+    """
+
+    positions: Tensor
+
+    def __init__(self, modality: Modality, spec: TokenizerSpec, code_length: float = 1.0):
+        super().__init__()
+        self.grid, self.patch = modality.grid, modality.patch
+        channels = len(modality.value.classes) if modality.value.type == "classes" else modality.value.channels
+        self.latents = nn.Linear(spec.quantiser.latent_dim, spec.width)
+        self.register_buffer("positions", sine_cosine(self.grid, spec.width), persistent=False)
+        self.blocks = nn.ModuleList(Block(spec.width, spec.heads) for _ in range(spec.decoder_depth))
+        self.norm = LayerNorm(spec.width)
+        self.patches = nn.Linear(spec.width, math.prod(modality.patch) * channels)
+        initialise(self)
+        nn.init.normal_(self.latents.weight, std=CODE_SCALE / code_length)
+
+    def forward(self, z_BND: Tensor) -> Tensor:
+        x = self.latents(z_BND) + self.positions
+        for block in self.blocks:
+            x = block(x)
+        return unpatchify(self.patches(self.norm(x)), self.grid, self.patch).movedim(-1, 1)

@@ -1,0 +1,161 @@
+"""The numbers of a training: averaged without waiting for the device, written to FOLDER/metrics.jsonl and for TensorBoard."""
+
+import contextlib
+import json
+import math
+import time
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from maskweave.errors import MaskweaveError
+from maskweave.files import write_aside
+
+FILE = "metrics.jsonl"
+
+
+class Meter:
+    """Means of metrics since the last reset. Sums stay on the device until `state` or `means` asks for them."""
+
+    def __init__(self) -> None:
+        # By set of names: one sum for all metrics of a step, rather than a small kernel for each.
+        self._sums: dict[tuple[str, ...], tuple[Tensor, int]] = {}
+
+    def add(self, metrics: Mapping[str, Tensor]) -> None:
+        """Take in scalars of one batch. A batch may lack some; each mean is over the batches that have it."""
+        names = tuple(metrics)
+        device = next(iter(metrics.values())).device
+        values = torch.stack([v.detach().to(device, torch.float64).reshape(()) for v in metrics.values()])
+        total, count = self._sums.get(names, (torch.zeros_like(values), 0))
+        self._sums[names] = (total + values, count + 1)
+
+    def state(self) -> list[dict[str, Any]]:
+        """What a checkpoint keeps, so that means that span it come out the same."""
+        return [{"names": list(k), "sums": total.tolist(), "count": n} for k, (total, n) in self._sums.items()]
+
+    def load(self, state: list[dict[str, Any]], device: torch.device) -> None:
+        """Take up a `state`."""
+        self._sums = {
+            tuple(row["names"]): (torch.tensor(row["sums"], dtype=torch.float64, device=device), row["count"])
+            for row in state
+        }
+
+    def reset(self) -> None:
+        self._sums = {}
+
+
+def means(states: Iterable[list[dict[str, Any]]]) -> dict[str, float]:
+    """Means by name over the `Meter.state`s of all processes."""
+    sums: dict[str, float] = {}
+    counts: dict[str, int] = {}
+    for row in (row for state in states for row in state):
+        for name, total in zip(row["names"], row["sums"], strict=True):
+            sums[name] = sums.get(name, 0.0) + total
+            counts[name] = counts.get(name, 0) + row["count"]
+    return {name: sums[name] / counts[name] for name in sums}
+
+
+class Clock:
+    """Seconds of training, pauses left out, and the rate of samples.
+
+    Args:
+        seconds: of earlier starts.
+    """
+
+    def __init__(self, seconds: float):
+        now = time.monotonic()
+        self._start, self._read, self.samples = now - seconds, now, 0
+
+    def seconds(self) -> float:
+        return time.monotonic() - self._start
+
+    def rate(self) -> float:
+        """Samples a second since the last call."""
+        now = time.monotonic()
+        rate = self.samples / max(now - self._read, 1e-9)
+        self._read, self.samples = now, 0
+        return rate
+
+    @contextlib.contextmanager
+    def pause(self) -> Iterator[None]:
+        began = time.monotonic()
+        yield
+        self._start += time.monotonic() - began
+        self._read += time.monotonic() - began
+
+
+class MetricsLog:
+    """Lines of metrics.jsonl and TensorBoard events, from a step on. A context manager.
+
+    One line is `{step, split, loss, …}` with split "train" or "validation"; numbers that are not finite are null.
+    Training lines have learning_rate, gradient_norm, samples_per_second and seconds (of training, over all resumes).
+
+    Args:
+        folder: run folder.
+        step: lines past it are dropped, for a resumed run writes them again.
+        on: False writes nothing.
+    """
+
+    def __init__(self, folder: Path, step: int, on: bool = True):
+        self._file = self._events = None
+        if not on:
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        if (folder / FILE).exists():
+            kept = [json.dumps(line) + "\n" for line in read_metrics(folder) if line["step"] <= step]
+            with write_aside(folder / FILE) as aside:
+                aside.write_text("".join(kept), encoding="utf-8")
+        self._file = open(folder / FILE, "a", encoding="utf-8")  # noqa: SIM115
+        with contextlib.suppress(ImportError):  # an extra
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._events = SummaryWriter(str(folder / "events"), purge_step=step + 1)
+
+    def write(self, step: int, split: str, metrics: Mapping[str, float]) -> None:
+        """Write one line; it is in the file when this returns."""
+        if self._file is None:
+            return
+        finite = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
+        self._file.write(json.dumps({"step": step, "split": split, **finite}) + "\n")
+        self._file.flush()
+        if self._events is not None:
+            for name, value in metrics.items():
+                self._events.add_scalar(f"{split}/{name}", value, step)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        if self._file is not None:
+            self._file.close()
+        if self._events is not None:
+            self._events.close()
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """The lines of a run's metrics.jsonl. A last line that a killed process left half-written is passed over.
+
+    Lines elsewhere that are none are skipped with a warning.
+
+    Raises:
+        MaskweaveError: the run has none.
+    """
+    try:
+        text = (Path(folder) / FILE).read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        raise MaskweaveError(f"{folder}: no {FILE} here; expected the folder of a training") from None
+    lines = []
+    written = text.split("\n")  # not splitlines, which also splits at rarer characters
+    for number, line in enumerate(written[:-1], 1):  # every whole line ends in a line break
+        try:
+            content = json.loads(line)
+            content["step"], content["split"]
+            lines.append(content)
+        except (ValueError, TypeError, KeyError):
+            warnings.warn(f"{Path(folder) / FILE}: line {number} is not a line of metrics; skipped", stacklevel=2)
+    return lines

@@ -1,0 +1,82 @@
+"""AdamW (https://arxiv.org/abs/1711.05101), the learning rate as a function of the step, and the average of the weights."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from maskweave.train.settings import TrainSettings
+
+_UNDECAYED = (nn.Embedding, nn.EmbeddingBag, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.modules.batchnorm._NormBase)
+
+
+def learning_rate(step: int, settings: TrainSettings) -> float:
+    """The rate of the update that follows `step` updates: a linear warm-up, then a half cosine down to the last step."""
+    warmup = round(settings.warmup * settings.steps)
+    if step < warmup:
+        return settings.learning_rate * (step + 1) / warmup
+    if settings.schedule == "constant":
+        return settings.learning_rate
+    share = min(1.0, (step - warmup) / max(1, settings.steps - 1 - warmup))
+    final = settings.final_learning_rate
+    return settings.learning_rate * (final + (1 - final) * 0.5 * (1 + math.cos(math.pi * share)))
+
+
+def trained(objective: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters that training changes, by name; a shared one stands once, under its first name."""
+    return {name: p for name, p in objective.named_parameters() if p.requires_grad}
+
+
+def build_optimiser(objective: nn.Module, settings: TrainSettings) -> tuple[torch.optim.AdamW, list[str]]:
+    """AdamW over the trained parameters, and their names in the optimiser's order.
+
+    Biases, norms, embeddings and vectors do not decay. A parameter counts as an embedding where its module is one, or where
+    its name has the word in it; as a vector where fewer than two of its dimensions are longer than 1.
+    """
+    undecayed = {
+        id(p) for module in objective.modules() if isinstance(module, _UNDECAYED) for p in module.parameters(False)
+    }
+    groups: tuple[dict[str, nn.Parameter], dict[str, nn.Parameter]] = ({}, {})
+    for name, p in trained(objective).items():
+        is_vector = sum(size > 1 for size in p.shape) < 2
+        leaf = name.rpartition(".")[2]
+        decays = not (is_vector or id(p) in undecayed or leaf.endswith("bias") or "embedding" in leaf)
+        groups[decays][name] = p
+    optimiser = torch.optim.AdamW(
+        [
+            {"params": list(group.values()), "weight_decay": settings.weight_decay if decays else 0.0}
+            for decays, group in enumerate(groups)
+            if group
+        ],
+        lr=settings.learning_rate,
+        betas=settings.betas,
+        fused=True,  # on CPU too: 2 to 7 times as fast as foreach at the sizes tried
+    )
+    return optimiser, [name for group in groups for name in group]
+
+
+class Average:
+    """Exponential moving average of the trained parameters.
+
+    The decay rises as (1 + step) / (10 + step) up to the one asked for, so that a short run does not keep its random start.
+    Buffers are not averaged: quantisers keep averages of their own there.
+    """
+
+    def __init__(self, objective: nn.Module, decay: float):
+        self.decay = decay
+        self.live = trained(objective)
+        self.mean = {name: p.detach().clone() for name, p in self.live.items()}
+
+    def update(self, step: int) -> None:
+        """Take in the weights after `step` updates."""
+        decay = min(self.decay, (1 + step) / (10 + step))
+        get_ema_multi_avg_fn(decay)(list(self.mean.values()), list(self.live.values()), step)
+
+    @torch.no_grad()
+    def swap(self) -> None:
+        """Exchange the average and the weights in use. In place and one by one, so that wrappers keep what they hold."""
+        for name, p in self.live.items():
+            used: Tensor = p.detach().clone()
+            p.copy_(self.mean[name])
+            self.mean[name].copy_(used)

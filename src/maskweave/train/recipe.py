@@ -1,0 +1,166 @@
+"""A recipe: one YAML file that fixes a run, validated before anything starts."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from maskweave.config import build, plain
+from maskweave.data.masking import Drawer, Drawing
+from maskweave.errors import MaskweaveError
+from maskweave.files import read_yaml
+from maskweave.modality import Catalogue, load_catalogue
+from maskweave.model.fourm import FourMConfig
+from maskweave.objectives.fourm import Loss
+from maskweave.train.settings import TrainSettings
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """Where samples come from."""
+
+    source: str = "scenes"
+    """`scenes` for the procedural generator, or the folder of an imported data set."""
+    samples: int = 0
+    """Samples to train on; 0: all of a data set. Scenes need a number."""
+    validation: int = 256
+    """Held-out samples: other scenes, or the last of a data set."""
+    seed: int = 0
+    """Of the scenes; the held-out ones have the next seed."""
+    workers: int = 0
+    """Processes that read samples."""
+    shard_size: int = 1000
+    """Samples of a token shard."""
+
+
+@dataclass(frozen=True)
+class TokenizersSettings:
+    """How the tokenizers are made."""
+
+    samples: int = 2000
+    """Samples they are trained on, held in memory; 0: all."""
+    train: TrainSettings = field(default_factory=TrainSettings)
+    steps: dict[str, int] = field(default_factory=dict)
+    """Steps of single modalities' tokenizers, where they differ from train.steps."""
+    jobs: int = 1
+    """Tokenizers trained side by side, each in a process of its own with one thread."""
+    reuse: str = ""
+    """Folder of ready tokenizers (a run's `tokenizers`) to take instead of training those that it has."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """One any-to-any request of the evaluation: inputs, targets, each target predicted from the inputs alone."""
+
+    inputs: list[str]
+    targets: list[str]
+    read: list[str] = field(default_factory=list)
+    """Modalities that the same model then reads from the generated targets and that are scored instead of them."""
+
+
+@dataclass(frozen=True)
+class EvaluateSettings:
+    samples: int = 200
+    """Held-out samples."""
+    seed: int = 0
+    """Of the sampling."""
+    requests: list[Request] = field(default_factory=list)
+    sheets: list[Request] = field(default_factory=list)
+    """Requests shown as contact sheets in the report."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that fixes a run."""
+
+    catalogue: str = "scenes"
+    """Name of a shipped catalogue, or the path of one."""
+    modalities: list[str] = field(default_factory=list)
+    """Those to use; empty: all of the catalogue."""
+    data: DataSettings = field(default_factory=DataSettings)
+    tokenizers: TokenizersSettings = field(default_factory=TokenizersSettings)
+    drawing: Drawing = field(default_factory=Drawing)
+    model: FourMConfig = field(default_factory=FourMConfig)
+    loss: Loss = "mod"
+    """`mod`: mean of the modalities' means; `token`: mean over all target tokens."""
+    train: TrainSettings = field(default_factory=TrainSettings)
+    evaluate: EvaluateSettings = field(default_factory=EvaluateSettings)
+    seed: int = 0
+    """Of initialisation, shuffling and drawing."""
+
+    def load_catalogue(self) -> Catalogue:
+        catalogue = load_catalogue(self.catalogue)
+        return catalogue.subset(self.modalities) if self.modalities else catalogue
+
+
+def load_recipe(path: str | os.PathLike[str], overrides: Mapping[str, Any] | None = None) -> Recipe:
+    """Read and check a recipe.
+
+    Args:
+        overrides: dotted keys to values, `{"train.steps": 200}`, that replace the file's.
+
+    Raises:
+        MaskweaveError: naming file and key: unknown, of a wrong type, or of a size that cannot be.
+    """
+    content = read_yaml(path)
+    for dotted, value in (overrides or {}).items():
+        *parents, last = dotted.split(".")
+        place = content
+        for parent in parents:
+            place = place.setdefault(parent, {})
+            if not isinstance(place, dict):
+                raise MaskweaveError(f"{path}: override {dotted!r}: {parent!r} is not a group of keys")
+        place[last] = value
+    catalogue = content.get("catalogue")
+    if isinstance(catalogue, str) and catalogue.endswith((".yaml", ".yml")) and not Path(catalogue).is_absolute():
+        content["catalogue"] = str(Path(path).parent / catalogue)  # beside the recipe, wherever it is called from
+    recipe = build(Recipe, content, str(path))
+    check_recipe(recipe, str(path))
+    return recipe
+
+
+def check_recipe(recipe: Recipe, where: str) -> None:
+    """What single keys cannot show: that names exist and sizes fit together.
+
+    Raises:
+        MaskweaveError: says where and what.
+    """
+    try:
+        catalogue = recipe.load_catalogue()
+        Drawer(catalogue, recipe.drawing)
+        recipe.model.resolved()
+    except MaskweaveError as error:
+        raise MaskweaveError(f"{where}: {error}") from error
+    for name in recipe.tokenizers.steps:
+        if name not in catalogue or catalogue[name].kind != "grid":
+            raise MaskweaveError(
+                f"{where}: tokenizers.steps names {name!r}, which is not a grid of the recipe's modalities ({', '.join(catalogue)})"
+            )
+    for key in ("requests", "sheets"):
+        for i, request in enumerate(getattr(recipe.evaluate, key)):
+            for name in (*request.inputs, *request.targets, *request.read):
+                if name not in catalogue:
+                    raise MaskweaveError(
+                        f"{where}: evaluate.{key}.{i} names {name!r}, which is not one of the recipe's modalities ({', '.join(catalogue)})"
+                    )
+            for name in (*request.targets, *request.read):
+                if not catalogue[name].is_target:
+                    raise MaskweaveError(
+                        f"{where}: evaluate.{key}.{i}: {name!r} is of kind {catalogue[name].kind}, which the model cannot predict"
+                    )
+    data = recipe.data
+    if data.source == "scenes" and data.samples < 1:
+        raise MaskweaveError(f"{where}: data.samples must be 1 or more for scenes, found {data.samples}")
+    for key, least in (("samples", 0), ("validation", 1), ("workers", 0), ("shard_size", 1)):
+        if getattr(data, key) < least:
+            raise MaskweaveError(f"{where}: data.{key} must be {least} or more, found {getattr(data, key)}")
+    if recipe.tokenizers.jobs < 1 or recipe.tokenizers.samples < 0 or recipe.evaluate.samples < 1:
+        raise MaskweaveError(
+            f"{where}: tokenizers.jobs and evaluate.samples must be 1 or more, and tokenizers.samples 0 or more"
+        )
+
+
+def to_plain(recipe: Recipe) -> dict[str, Any]:
+    """As written to a run's recipe.yaml: complete, with every default."""
+    return plain(recipe)

@@ -1,0 +1,80 @@
+"""The parts of a bundle on disk: `modalities.yaml`, `model/` and `tokenizers/NAME/`, written aside and checked when read.
+
+A bundle is a folder with a model, its tokenizers and its modality entries; a finished run is one.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from maskweave.config import build, plain
+from maskweave.errors import MaskweaveError
+from maskweave.files import read_json, read_yaml, write_aside, write_json, write_yaml
+from maskweave.modality import Catalogue, catalogue_from
+from maskweave.model.fourm import FourM, FourMConfig
+from maskweave.tokenizers.base import Tokenizer
+from maskweave.tokenizers.grid import GridTokenizer
+from maskweave.tokenizers.sequence import SequenceTokenizer
+from maskweave.tokenizers.text import TextTokenizer
+from maskweave.weights import load_tensors, save_tensors
+
+FORMAT = 1
+
+
+def save_catalogue(catalogue: Catalogue, folder: Path) -> None:
+    write_yaml(folder / "modalities.yaml", catalogue.to_plain())
+
+
+def load_saved_catalogue(folder: Path) -> Catalogue:
+    """Read a bundle's modality entries.
+
+    Raises:
+        MaskweaveError: no such folder, or it holds no run or bundle.
+    """
+    path = folder / "modalities.yaml"
+    if not path.is_file():
+        fault = "has no modalities.yaml, so it is not a run or bundle" if folder.is_dir() else "no such folder"
+        raise MaskweaveError(f"{folder}: {fault}; give the folder that 'maskweave run' made")
+    return catalogue_from(read_yaml(path), str(path))
+
+
+def save_model(model: FourM, folder: Path) -> None:
+    """Write `folder/model`."""
+    with write_aside(folder / "model") as aside:
+        aside.mkdir()
+        write_json(aside / "config.json", {"format": FORMAT, "model": plain(model.config)})
+        save_tensors(model.state_dict(), aside / "model.safetensors")
+
+
+def load_model(folder: Path, catalogue: Catalogue) -> FourM:
+    """Read `folder/model` for the catalogue's modalities, in evaluation mode.
+
+    Raises:
+        MaskweaveError: the run is not finished, a file is damaged, or the weights are of another catalogue.
+    """
+    path = folder / "model" / "config.json"
+    if not path.is_file():
+        raise MaskweaveError(f"{folder}: has no trained model yet; finish it with: maskweave run {folder / 'recipe.yaml'} --out {folder}")
+    config = read_json(path)
+    if not isinstance(config, dict) or config.get("format") != FORMAT:
+        raise MaskweaveError(f"{path}: is not of format {FORMAT}; open it with the version of maskweave that wrote it")
+    model = FourM(catalogue, build(FourMConfig, config.get("model"), str(path), "model"))
+    load_tensors(model.state_dict(), folder / "model" / "model.safetensors")
+    return model.eval()
+
+
+def load_tokenizers(folder: Path, catalogue: Catalogue) -> dict[str, Tokenizer]:
+    """The tokenizers under `folder` for every grid and sequence of the catalogue.
+
+    Raises:
+        MaskweaveError: one is missing, damaged, or of another entry.
+    """
+    texts: Mapping[str, TextTokenizer] = {
+        name: TextTokenizer.load(folder / name) for name in {m.vocabulary for m in catalogue.values() if m.kind == "sequence"}
+    }
+    tokenizers: dict[str, Tokenizer] = {}
+    for name, modality in catalogue.items():
+        if modality.kind == "sequence":
+            tokenizers[name] = SequenceTokenizer(modality, texts[modality.vocabulary])
+        elif modality.kind == "grid":
+            tokenizers[name] = GridTokenizer.load(folder / name, modality)
+    return tokenizers

@@ -1,0 +1,249 @@
+"""Files to values and back, and every kind of file that must be refused."""
+
+import io
+import json
+import struct
+import zipfile
+import zlib
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from maskweave.data.codecs import decode, encode, to_runs
+from maskweave.errors import BadSample
+from maskweave.modality import Catalogue, catalogue_from
+
+ENTRIES: dict[str, dict[str, Any]] = {
+    "picture": {"kind": "patches", "grid": [2, 2], "value": {"type": "image", "size": [8, 8], "channels": 3}},
+    "grey": {"kind": "patches", "grid": [2, 2], "value": {"type": "image", "size": [8, 8], "channels": 1}},
+    "far": {"kind": "grid", "grid": [2, 2], "value": {"type": "map", "size": [8, 8], "range": [0, 10], "unit": "m"}},
+    "bands": {"kind": "grid", "grid": [2], "value": {"type": "map", "size": [8], "channels": 2, "range": [-1, 1]}},
+    "facing": {"kind": "grid", "grid": [2, 2], "value": {"type": "direction", "size": [8, 8], "channels": 3}},
+    "what": {"kind": "grid", "grid": [2, 2], "value": {"type": "classes", "size": [8, 8], "classes": ["a", "b", "c"]}},
+    "lines": {"kind": "grid", "grid": [2, 2], "value": {"type": "binary", "size": [8, 8]}},
+    "code": {"kind": "grid", "grid": [2], "value": {"type": "vector", "channels": 4}},
+    "rows": {"kind": "vectors", "max_tokens": 3, "value": {"type": "vector", "channels": 4}},
+    "words": {"kind": "sequence", "max_tokens": 9, "vocabulary": "text", "value": {"type": "text"}},
+    "things": {"kind": "sequence", "max_tokens": 9, "vocabulary": "text", "value": {"type": "boxes", "classes": ["a", "b"]}},
+    "tones": {"kind": "sequence", "max_tokens": 9, "vocabulary": "text", "value": {"type": "palette"}},
+    "facts": {"kind": "sequence", "max_tokens": 9, "vocabulary": "text", "value": {"type": "metadata", "keys": {"size": {"id": 0, "range": [0, 1]}}}},
+    "parts": {"kind": "sequence", "max_tokens": 9, "vocabulary": "text", "value": {"type": "instances", "size": [8, 8], "classes": ["a", "b"]}},
+}  # fmt: skip
+
+
+def build() -> Catalogue:
+    modalities = {name: {"id": i + 1, **entry} for i, (name, entry) in enumerate(ENTRIES.items())}
+    return catalogue_from({"vocabularies": {"text": {"size": 300}}, "modalities": modalities}, "test")
+
+
+CATALOGUE = build()
+
+
+def read(content: bytes, ending: str, name: str) -> Any:
+    return decode(content, ending, CATALOGUE[name], f"in/{name}/x.{ending}")
+
+
+def png(array: np.ndarray | Image.Image, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    picture = array if isinstance(array, Image.Image) else Image.fromarray(array)
+    picture.save(buffer, "PNG", **options)
+    return buffer.getvalue()
+
+
+def npy(array: Any, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array, **options)
+    return buffer.getvalue()
+
+
+def npz(**arrays: Any) -> bytes:
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    return buffer.getvalue()
+
+
+RNG = np.random.default_rng(0)
+UNIT = RNG.normal(size=(5, 6, 3)).astype(np.float32)
+UNIT /= np.linalg.norm(UNIT, axis=-1, keepdims=True)
+VALUES: dict[str, Any] = {
+    "picture": RNG.integers(0, 256, (5, 6, 3), dtype=np.uint8),
+    "grey": RNG.integers(0, 256, (5, 6, 1), dtype=np.uint8),
+    "far": RNG.uniform(0, 10, (5, 6)).astype(np.float32),
+    "bands": RNG.uniform(-1, 1, (7, 2)).astype(np.float32),
+    "facing": UNIT,
+    "what": RNG.integers(0, 3, (5, 6), dtype=np.uint8),
+    "lines": RNG.random((5, 6)) < 0.3,
+    "code": RNG.normal(size=4).astype(np.float32),
+    "rows": RNG.normal(size=(2, 4)).astype(np.float32),
+    "words": "zwei Häuser,\neins rot",
+    "things": [{"class": "b", "box": [0.0, 0.25, 0.5, 1.0]}],
+    "tones": [[0, 128, 255], [1, 2, 3]],
+    "facts": {"size": 0.5},
+    "parts": [{"class": "a", "mask": RNG.random((5, 6)) < 0.5}, {"class": "b", "mask": np.ones((5, 6), bool)}],
+}
+
+
+@pytest.mark.parametrize("name", ENTRIES)
+def test_every_type_of_value_comes_back(name: str) -> None:
+    content, ending = encode(VALUES[name], CATALOGUE[name])
+    found = read(content, ending, name)
+    if name == "facing":  # brought to length 1 again
+        np.testing.assert_allclose(found, VALUES[name], atol=1e-6)
+    else:
+        np.testing.assert_equal(found, VALUES[name])
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(1, 6), st.integers(1, 6), st.randoms(use_true_random=False))
+def test_run_lengths_come_back(height: int, width: int, random: Any) -> None:
+    mask = np.array([[random.random() < 0.5 for _ in range(width)] for _ in range(height)])
+    runs = to_runs(mask)
+    assert sum(runs["counts"]) == height * width
+    content = json.dumps([{"class": "a", "mask": runs}]).encode()
+    np.testing.assert_equal(read(content, "json", "parts")[0]["mask"], mask)
+
+
+def test_run_lengths_go_down_the_columns_and_begin_outside() -> None:
+    assert to_runs(np.array([[1, 0], [1, 1]], bool)) == {"size": [2, 2], "counts": [0, 2, 1, 1]}
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK"])
+def test_all_eight_bit_pictures_become_colour(mode: str) -> None:
+    picture = Image.fromarray(VALUES["picture"]).convert(mode)
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG" if mode == "CMYK" else "PNG")
+    found = read(buffer.getvalue(), "jpg" if mode == "CMYK" else "png", "picture")
+    assert found.shape == (5, 6, 3) and found.dtype == np.uint8 and found.flags.writeable
+    if mode == "L":
+        assert (found == np.asarray(picture)[..., None]).all()
+
+
+def test_pictures_are_turned_upright() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn a quarter clockwise to show
+    found = read(png(VALUES["picture"], exif=exif), "png", "picture")
+    np.testing.assert_equal(found, np.rot90(VALUES["picture"], -1))
+
+
+def test_class_ids_are_read_as_stored_not_as_shown() -> None:
+    shown = Image.fromarray(VALUES["what"])
+    shown.putpalette([9] * 768)
+    np.testing.assert_equal(read(png(shown), "png", "what"), VALUES["what"])
+    np.testing.assert_equal(read(png(VALUES["what"].astype(np.uint16)), "png", "what"), VALUES["what"])
+
+
+def test_of_several_texts_the_first_counts() -> None:
+    assert read(b'["one", "two"]', "json", "words") == "one"
+    assert read(b'"one"', "json", "words") == "one"
+    assert read(b"one\r\n", "txt", "words") == "one"
+
+
+def test_arrays_in_any_order_of_axes_and_bytes() -> None:
+    big = np.asfortranarray(VALUES["far"].astype(">f8"))
+    np.testing.assert_allclose(read(npy(big), "npy", "far"), VALUES["far"])
+    np.testing.assert_allclose(read(npz(a=big[..., None], b=[1]), "npz", "far"), VALUES["far"])
+    assert read(npy(np.zeros((0 + 2, 4))), "npy", "rows").dtype == np.float32
+
+
+def header(width: int, height: int) -> bytes:
+    """A PNG of which only the header is there."""
+    chunk = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    body = struct.pack(">I", 13) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    idat = b"IDAT"
+    return b"\x89PNG\r\n\x1a\n" + body + struct.pack(">I", 0) + idat + struct.pack(">I", zlib.crc32(idat))
+
+
+def pickled() -> bytes:
+    return npy(np.array([{"a": 1}], dtype=object), allow_pickle=True)
+
+
+def lying_npy(shape: str, dtype: str = "<f4") -> bytes:
+    text = f"{{'descr': '{dtype}', 'fortran_order': False, 'shape': {shape}, }}\n".encode()
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text
+
+
+WHOLE = png(RNG.integers(0, 256, (50, 50, 3), dtype=np.uint8))
+NAN = np.where(np.arange(64).reshape(8, 8) == 5, np.nan, 1.0)
+BAD: dict[str, tuple[str, str, bytes, str]] = {
+    "empty": ("picture", "png", b"", "the file is empty"),
+    "truncated png": ("picture", "png", WHOLE[:3000], "corrupt or truncated png"),
+    "corrupt png": ("picture", "png", WHOLE[:100] + b"\0" * 200 + WHOLE[300:], "corrupt or truncated png"),
+    "no picture": ("picture", "jpg", b"hello", "corrupt or truncated jpg"),
+    "huge picture": ("picture", "png", header(100_000, 100_000), "too large to be one"),
+    "large picture": ("picture", "png", header(8_001, 8_001), "8001 × 8001 pixels; expected at most 64,000,000"),
+    "16 bits": ("picture", "png", png(np.zeros((4, 4), np.uint16)), "8 bits a channel"),
+    "float picture": ("picture", "npy", npy(np.zeros((4, 4, 3))), "scale it to 0 to 255"),
+    "five channels": ("picture", "npy", npy(np.zeros((4, 4, 5), np.uint8)), r"shape \(4, 4, 5\); expected \(height, width, 3\)"),
+    "coloured classes": ("what", "png", WHOLE, "one channel of ids"),
+    "lossy classes": ("what", "jpg", WHOLE, "ending 'jpg' cannot hold"),
+    "class out of range": ("what", "png", png(np.full((4, 4), 7, np.uint8)), r"class ids from 7 to 7; expected 0 to 2 \(3 classes\)"),
+    "negative class": ("what", "npy", npy(np.full((4, 4), -1)), "class ids from -1"),
+    "half classes": ("what", "npy", npy(np.full((4, 4), 0.5)), "whole numbers"),
+    "NaN": ("far", "npy", npy(NAN), "1 of 64 values NaN or infinite"),
+    "infinite": ("far", "npz", npz(a=np.full((8, 8), np.inf)), "64 of 64 values NaN or infinite"),
+    "beyond float32": ("far", "npy", npy(np.full((8, 8), 1e300)), "NaN or infinite"),
+    "millimetres": ("far", "npy", npy(np.full((8, 8), 4000.0)), r"values from 4000 to 4000; expected 0 to 10 m; check the unit"),
+    "wrong axes": ("far", "npy", npy(np.zeros((8, 8, 2))), r"expected \(height, width\), 1 channel"),
+    "no points": ("far", "npy", npy(np.zeros((0, 8))), "1 to 64,000,000 points"),
+    "truncated npy": ("far", "npy", npy(np.zeros((8, 8)))[:300], "truncated"),
+    "npy without header": ("far", "npy", b"\x93NUMPY\x01\x00\xff", "header is damaged"),
+    "pickle": ("far", "npy", pickled(), "never unpickled"),
+    "bomb": ("far", "npy", lying_npy("(1000000, 1000000)"), r"takes 4,000,000,000,000 bytes"),
+    "negative shape": ("far", "npy", lying_npy("(-4, 4)"), "expected at most"),
+    "lying shape": ("far", "npy", lying_npy("(1000, 1000)"), "truncated"),
+    "truncated npz": ("far", "npz", npz(a=np.zeros((8, 8)))[:-30], "corrupt or truncated npz"),
+    "no zip": ("far", "npz", b"hello", "corrupt or truncated npz"),
+    "long directions": ("facing", "npy", npy(np.full((4, 4, 3), 2.0)), "unit vectors"),
+    "grey lines": ("lines", "npy", npy(np.arange(16).reshape(4, 4)), "0 and 1"),
+    "short vector": ("code", "npy", npy(np.zeros(3)), r"shape \(3,\); expected \(4,\)"),
+    "many vectors": ("rows", "npy", npy(np.zeros((4, 4))), "1 to 3 vectors"),
+    "long text": ("words", "txt", b"a" * 100_000, "a text of 100,000 characters; expected at most 10,000"),
+    "no text": ("words", "txt", b"\xff\xfe\x00", "not UTF-8"),
+    "control characters": ("words", "txt", b"a\x00b", "control characters"),
+    "number for text": ("words", "json", b"3", "found 3; expected text"),
+    "truncated json": ("things", "json", b'[{"class": "a", "box"', "corrupt or truncated JSON"),
+    "deep json": ("things", "json", b"[" * 100_000, "corrupt or truncated JSON"),
+    "pixels": ("things", "json", b'[{"class": "a", "box": [10, 20, 30, 40]}]', "divide pixels by"),
+    "turned box": ("things", "json", b'[{"class": "a", "box": [0.5, 0, 0.1, 1]}]', "xmin, ymin, xmax, ymax"),
+    "NaN box": ("things", "json", b'[{"class": "a", "box": [NaN, 0, 1, 1]}]', "item 0 with box"),
+    "unknown class": ("things", "json", b'[{"class": "z", "box": [0, 0, 1, 1]}]', "of class 'z'; expected one of the entry's 2: a, b"),
+    "no list": ("things", "json", b"{}", "expected a list"),
+    "bright colour": ("tones", "json", b"[[0, 0, 256]]", "0 to 255"),
+    "no key": ("facts", "json", b'{"length": 1}', "keys length; expected at least one of size"),
+    "text for number": ("facts", "json", b'{"size": "big"}', "a finite number"),
+    "vast number": ("facts", "json", b'{"size": 1' + b"0" * 400 + b"}", "a finite number"),
+    "wrong runs": ("parts", "json", b'[{"class": "a", "mask": {"size": [2, 2], "counts": [5]}}]', "adding up to"),
+    "vast mask": ("parts", "json", b'[{"class": "a", "mask": {"size": [9999999, 9999999], "counts": [99999980000001]}}]', "no sound mask"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_a_bad_file_is_refused_by_name(case: str) -> None:
+    name, ending, content, message = BAD[case]
+    with pytest.raises(BadSample, match=message) as caught:
+        read(content, ending, name)
+    assert f"in/{name}/x.{ending}" in str(caught.value)
+
+
+def test_a_zip_bomb_takes_no_memory() -> None:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.npy", lying_npy("(60000, 60000)") + b"\0" * 1_000_000)
+    with pytest.raises(BadSample, match="expected at most"):
+        read(buffer.getvalue(), "npz", "far")
+
+
+def test_many_masks_take_no_more_than_their_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("maskweave.data.codecs.MAX_MASK_POINTS", 1000)
+    masks = json.dumps([{"class": "a", "mask": {"size": [20, 20], "counts": [400]}}] * 3).encode()
+    with pytest.raises(BadSample, match="its first 3 masks have 1,200 points; expected at most 1,000"):
+        read(masks, "json", "parts")
+
+
+def test_rounding_at_the_ends_of_a_range_is_clipped() -> None:
+    found = read(npy(np.array([[-0.005, 10.005]])), "npy", "far")
+    assert found.min() == 0 and found.max() == 10

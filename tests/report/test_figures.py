@@ -1,0 +1,192 @@
+"""Every value type draws, in colours that mean what they should."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from maskweave.errors import MaskweaveError
+from maskweave.modality import Catalogue, catalogue_from
+from maskweave.report.figures import class_colour, colours, data_span, draw, font, legend, text_panel, wrap
+
+
+def catalogue_of(**values):
+    entries = {}
+    for i, (name, value) in enumerate(values.items()):
+        shape = {"kind": "sequence", "vocabulary": "text", "max_tokens": 99}
+        if "size" in value and value["type"] != "instances":
+            shape = {"kind": "grid", "grid": [1] * len(value["size"])}
+        elif value["type"] == "vector":
+            shape = {"kind": "grid", "grid": [1]}
+        entries[name] = {"id": i + 1, "value": value, **shape}
+    return catalogue_from({"vocabularies": {"text": {"size": 1000}}, "modalities": entries}, "test")
+
+
+ENTRIES = catalogue_of(
+    image={"type": "image", "size": [8, 12], "channels": 3},
+    grey={"type": "image", "size": [8, 8], "channels": 1},
+    four={"type": "image", "size": [8, 8], "channels": 4},
+    film={"type": "image", "size": [6, 8, 8], "channels": 3},
+    map={"type": "map", "size": [8, 8], "range": [0, 10], "unit": "m"},
+    many={"type": "map", "size": [8, 8], "channels": 5, "range": [-9, 9]},
+    two={"type": "map", "size": [8, 8], "channels": 2, "range": [-9, 9]},
+    line={"type": "map", "size": [32], "range": [0, 1], "unit": "$/m"},
+    vector={"type": "vector", "channels": 7},
+    direction={"type": "direction", "size": [8, 8], "channels": 3},
+    classes={"type": "classes", "size": [8, 8], "classes": ["a", "b", "c"]},
+    track={"type": "classes", "size": [16], "classes": ["a", "b", "c"]},
+    binary={"type": "binary", "size": [8, 8]},
+    text={"type": "text"},
+    boxes={"type": "boxes", "classes": ["a", "b"]},
+    palette={"type": "palette"},
+    metadata={"type": "metadata", "keys": {"height_m": {"id": 0, "range": [0, 5], "unit": "m"}}},
+    instances={"type": "instances", "size": [8, 8], "classes": ["a", "b"]},
+)
+RNG = np.random.default_rng(0)
+MASK = np.zeros((8, 8), dtype=bool)
+MASK[2:6, 2:6] = True
+VALUES = {
+    "image": RNG.integers(0, 256, (8, 12, 3), dtype=np.uint8),
+    "grey": RNG.integers(0, 256, (8, 8, 1), dtype=np.uint8),
+    "four": RNG.integers(0, 256, (8, 8, 4), dtype=np.uint8),
+    "film": RNG.integers(0, 256, (6, 8, 8, 3), dtype=np.uint8),
+    "map": RNG.random((8, 8)) * 10,
+    "many": RNG.normal(size=(8, 8, 5)),
+    "two": RNG.normal(size=(8, 8, 2)),
+    "line": RNG.random(32),
+    "vector": RNG.normal(size=7),
+    "direction": np.broadcast_to([0.0, 0.0, 1.0], (8, 8, 3)),
+    "classes": RNG.integers(0, 3, (8, 8)),
+    "track": RNG.integers(0, 3, 16),
+    "binary": MASK,
+    "text": "two cubes & a <sphere>",
+    "boxes": [{"class": "a", "box": [0.1, 0.2, 0.8, 0.9]}, {"class": "unheard of", "box": [0.9, 0.9, 0.2, 0.4]}],
+    "palette": [[255, 0, 0], [0, 0, 255]],
+    "metadata": {"height_m": 1.5},
+    "instances": [{"class": "b", "mask": MASK}],
+}
+
+
+@pytest.mark.parametrize("name", ENTRIES)
+@pytest.mark.parametrize("size", [(40, 60), 2.0])
+def test_every_type_draws(name: str, size):
+    picture = draw(ENTRIES[name], VALUES[name], size)
+    assert picture.dtype == np.uint8 and picture.ndim == 3 and picture.shape[2] == 3
+    if isinstance(size, tuple):
+        assert picture.shape[:2] == size
+    assert len(np.unique(picture.reshape(-1, 3), axis=0)) > (0 if name == "direction" else 1)
+    assert not np.array_equal(picture, draw(ENTRIES[name], None, picture.shape[:2]))
+
+
+def test_scale_multiplies_the_values_own_size():
+    assert draw(ENTRIES["image"], VALUES["image"], 3).shape == (24, 36, 3)
+    assert draw(ENTRIES["film"], VALUES["film"], 1).shape == (16, 16, 3)  # four frames
+
+
+def test_pictures_of_scenes_draw(scenes_catalogue: Catalogue):
+    scenes = pytest.importorskip("maskweave.data.scenes").Scenes(scenes_catalogue, 1, seed=0)
+    for name, value in scenes[0].items():
+        assert draw(scenes_catalogue[name], value, (64, 64), over=scenes[0]["rgb"]).shape == (64, 64, 3)
+
+
+@pytest.mark.parametrize("name", ["text", "boxes", "palette", "metadata", "instances"])
+def test_empty_values_draw(name: str):
+    assert draw(ENTRIES[name], type(VALUES[name])()).shape == (144, 144, 3)
+
+
+def test_image_is_shown_as_it_is():
+    assert np.array_equal(draw(ENTRIES["image"], VALUES["image"], 1), VALUES["image"])
+    assert np.array_equal(draw(ENTRIES["grey"], VALUES["grey"], 1)[..., 2], VALUES["grey"][..., 0])
+
+
+def test_aspect_is_kept():
+    picture = draw(ENTRIES["image"], np.zeros((8, 12, 3), np.uint8), (60, 60))
+    assert (picture[30] == 0).all() and (picture[2] > 200).all()
+
+
+def test_map_colours_are_fixed_by_the_range():
+    flat = np.full((8, 8), 5.0)
+    other = flat.copy()
+    other[0, 0] = 9
+    assert np.array_equal(colours(ENTRIES["map"], flat)[1, 1], colours(ENTRIES["map"], other)[1, 1])
+    wide = colours(ENTRIES["map"], flat, span=(5, 6))[1, 1]
+    assert np.array_equal(wide, colours(ENTRIES["map"], np.zeros((8, 8)))[1, 1])  # now the lowest colour
+
+
+def test_points_that_are_not_finite_are_grey():
+    value = np.full((8, 8), 5.0)
+    value[0, :2] = np.nan, np.inf
+    assert (colours(ENTRIES["map"], value)[0, :2] == 128).all()
+    many = VALUES["many"].copy()
+    many[3, 3, 1] = np.nan
+    assert (colours(ENTRIES["many"], many)[3, 3] == 128).all()
+
+
+def test_reference_lends_its_components():
+    shifted = VALUES["many"] + 0.3
+    own, lent = colours(ENTRIES["many"], shifted), colours(ENTRIES["many"], shifted, reference=VALUES["many"])
+    assert np.array_equal(own, colours(ENTRIES["many"], VALUES["many"]))  # its own mean is taken out
+    assert not np.array_equal(own, lent)
+
+
+def test_direction_colours():
+    axes = np.eye(3)[None].repeat(8, 0)
+    assert colours(ENTRIES["direction"], axes)[0].tolist() == [[255, 128, 128], [128, 255, 128], [128, 128, 255]]
+
+
+def test_class_colours_are_stable_and_distinct():
+    value = VALUES["classes"].copy()
+    value[0, 0] = 255  # no class
+    picture = colours(ENTRIES["classes"], value)
+    assert tuple(picture[0, 0]) == (128, 128, 128)
+    assert tuple(picture[2, 2]) == class_colour(value[2, 2])
+    few = np.array([class_colour(i) for i in range(24)])
+    assert min(np.abs(a - b).sum() for a, b in itertools.combinations(few.astype(int), 2)) > 30
+    assert len({class_colour(i) for i in range(150)}) == 150
+
+
+def test_boxes_lie_where_they_say():
+    over = np.full((50, 50, 3), 200, np.uint8)
+    bare = draw(ENTRIES["boxes"], [], (100, 100), over)
+    picture = draw(ENTRIES["boxes"], [{"class": "a", "box": [0.2, 0.4, 0.6, 0.8]}], (100, 100), over)
+    assert tuple(picture[60, 20]) == class_colour(0) and tuple(picture[79, 40]) == class_colour(0)
+    assert np.array_equal(picture[90], bare[90])
+
+
+def test_instances_colour_their_mask_alone():
+    picture = draw(ENTRIES["instances"], VALUES["instances"], (80, 80))
+    blue, orange = picture[45, 45].astype(int), picture[5, 75].astype(int)
+    assert blue[2] > blue[0] + 50 and np.ptp(orange) == 0
+
+
+def test_wrong_shape_is_refused():
+    with pytest.raises(MaskweaveError, match=r"classes: cannot draw an array of shape \(8, 8, 3\)"):
+        draw(ENTRIES["classes"], np.zeros((8, 8, 3), int))
+
+
+def test_text_wraps_and_is_cut():
+    face = font(12)
+    lines = wrap("some words and averyveryverylongwordthatfitsnowhere\nnext", face, 80)
+    assert all(face.getlength(line) <= 80 for line in lines)
+    assert "".join(lines).replace(" ", "") == "somewordsandaveryveryverylongwordthatfitsnowherenext"
+    assert text_panel("word " * 100_000, (100, 100)).shape == (100, 100, 3)
+    assert (text_panel("short", (100, 100))[50:] == text_panel("", (100, 100))[50:]).all()
+
+
+def test_legends():
+    assert legend(ENTRIES["text"]) is None and legend(ENTRIES["image"]) is None
+    for name in ("map", "many", "direction", "classes"):
+        picture = legend(ENTRIES[name])
+        assert picture.dtype == np.uint8 and picture.shape[2] == 3
+    named = legend(ENTRIES["classes"], present=[1])
+    found = {tuple(colour) for colour in named.reshape(-1, 3)}
+    assert class_colour(1) in found and class_colour(0) not in found
+
+
+def test_data_span():
+    values = [np.full((8, 8), 2.0), None, np.full((8, 8), 4.0)]
+    assert data_span(ENTRIES["map"], values) == (2.0, 4.0)
+    assert data_span(ENTRIES["vector"], [np.array([1.0, 7.0])]) == (1.0, 7.0)
+    assert data_span(ENTRIES["map"], [np.full((8, 8), np.nan)]) is None
+    assert data_span(ENTRIES["many"], [VALUES["many"]]) is None
+    assert data_span(ENTRIES["classes"], [VALUES["classes"]]) is None

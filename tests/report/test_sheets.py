@@ -1,0 +1,84 @@
+"""Contact sheets show what they were given, where it belongs."""
+
+import numpy as np
+import pytest
+
+from maskweave.errors import MaskweaveError
+from maskweave.modality import Catalogue
+from maskweave.report.figures import draw
+from maskweave.report.sheets import Row, Tile, contact_sheet, sheet_for
+
+
+def holds(sheet, figure: np.ndarray) -> int:
+    """How often a figure stands in a sheet, by its first pixels and then all of them."""
+    page = np.asarray(sheet)
+    h, w = figure.shape[:2]
+    rows, columns = np.nonzero((page[: -h + 1, : -w + 1] == figure[0, 0]).all(-1))
+    return sum(np.array_equal(page[r : r + h, c : c + w], figure) for r, c in zip(rows, columns, strict=True))
+
+
+@pytest.fixture
+def values() -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(1)
+    return {
+        "rgb": rng.integers(0, 256, (64, 64, 3), dtype=np.uint8),
+        "depth": rng.random((64, 64)) * 10 + 1,
+        "semseg": rng.integers(0, 6, (64, 64)),
+        "caption": "1 object: a small red cube.",
+    }
+
+
+def test_sheet_holds_inputs_predictions_and_truth(scenes_catalogue: Catalogue, values):
+    predictions = {"semseg": (values["semseg"] + 1) % 6, "caption": None}
+    truth = {name: values[name] for name in ("semseg", "caption")}
+    sheet = sheet_for(
+        "a → b", [{"inputs": {"rgb": values["rgb"]}, "predictions": predictions, "truth": truth}], scenes_catalogue
+    )
+    for name, value in (("rgb", values["rgb"]), ("semseg", predictions["semseg"]), ("semseg", truth["semseg"])):
+        assert holds(sheet, draw(scenes_catalogue[name], value)) == 1
+    assert holds(sheet, draw(scenes_catalogue["caption"], None, (144, 216))) == 1
+    assert holds(sheet, draw(scenes_catalogue["caption"], values["caption"], (144, 216))) == 1
+
+
+def test_prediction_stands_above_truth(scenes_catalogue: Catalogue, values):
+    black, white = np.zeros((64, 64, 3), np.uint8), np.full((64, 64, 3), 77, np.uint8)
+    page = np.asarray(
+        sheet_for("", [{"inputs": {}, "predictions": {"rgb": black}, "truth": {"rgb": white}}], scenes_catalogue)
+    )
+    ys = {shade: np.nonzero((page == shade).all(-1).sum(1) >= 144)[0].mean() for shade in (0, 77)}
+    assert ys[0] < ys[77]
+
+
+def test_maps_of_a_sheet_share_the_truths_colours(scenes_catalogue: Catalogue, values):
+    truth, wild = values["depth"], values["depth"] * 1.4
+    sheet = sheet_for(
+        "t", [{"inputs": {}, "predictions": {"depth": wild}, "truth": {"depth": truth}}], scenes_catalogue
+    )
+    low, high = np.percentile(truth, (1, 99))
+    for value in (truth, wild):
+        assert holds(sheet, draw(scenes_catalogue["depth"], value, span=(low, high))) == 1
+
+
+def test_missing_truth_is_shown_as_missing(scenes_catalogue: Catalogue, values):
+    sheet = sheet_for("t", [{"inputs": {}, "predictions": {"semseg": values["semseg"]}, "truth": {}}], scenes_catalogue)
+    assert holds(sheet, draw(scenes_catalogue["semseg"], None)) == 1
+
+
+def test_notes_are_wrapped_beneath(scenes_catalogue: Catalogue, values):
+    plain = contact_sheet([Row([Tile("rgb", values["rgb"])])], scenes_catalogue)
+    noted = contact_sheet(
+        [Row([Tile("rgb", values["rgb"], note="a note that is much longer than one line")])], scenes_catalogue
+    )
+    assert noted.height >= plain.height + 30 and noted.width == plain.width
+
+
+def test_two_inputs_share_a_column(scenes_catalogue: Catalogue, values):
+    sample = {"inputs": {"palette": [[9, 8, 7]], "boxes": []}, "predictions": {"rgb": values["rgb"]}, "truth": {}}
+    one = {**sample, "inputs": {"palette": [[9, 8, 7]]}}
+    assert sheet_for("t", [sample], scenes_catalogue).width == sheet_for("t", [one], scenes_catalogue).width
+
+
+def test_empty_sheet_and_unknown_modality(scenes_catalogue: Catalogue):
+    assert sheet_for("nothing", [], scenes_catalogue).width > 0
+    with pytest.raises(MaskweaveError, match="unknown modality 'smell'"):
+        sheet_for("t", [{"inputs": {"smell": 1}, "predictions": {}}], scenes_catalogue)

@@ -1,0 +1,212 @@
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from maskweave.errors import BadSample, MaskweaveError
+from maskweave.modality import Modality, Quantiser, TokenizerSpec, Value
+from maskweave.tokenizers.base import Tokenizer
+from maskweave.tokenizers.grid import GridTokenizer
+
+SMALL = TokenizerSpec(width=32, heads=2, depth=1, decoder_depth=1, quantiser=Quantiser("fsq", levels=(5, 4)))
+VECTOR = dataclasses.replace(SMALL, model="mlp")
+
+
+def entry(value, grid, spec=SMALL, **quantiser):
+    if quantiser:
+        spec = dataclasses.replace(spec, quantiser=Quantiser(**quantiser))
+    return Modality(name="probe", id=1, kind="grid", value=value, grid=grid, tokenizer=spec)
+
+
+ENTRIES = {
+    "image": entry(Value("image", (8, 12), 3), (2, 3)),
+    "map": entry(Value("map", (8, 8), range=(0, 10), unit="m"), (2, 2)),
+    "features": entry(Value("map", (4, 4), 16, range=(-4, 4)), (4, 4)),
+    "direction": entry(Value("direction", (8, 8), 3), (2, 2)),
+    "classes": entry(Value("classes", (8, 8), classes=("floor", "wall", "cube")), (2, 2)),
+    "binary": entry(Value("binary", (8, 8)), (2, 2)),
+    "spectrum": entry(Value("map", (40,), range=(0, 1)), (5,)),
+    "volume": entry(Value("image", (4, 8, 8), 1), (2, 2, 4)),
+    "vq": entry(Value("image", (8, 8), 3), (2, 2), type="vq", codes=16, dim=8),
+    "lfq": entry(Value("image", (8, 8), 3), (2, 2), type="lfq", codes=16),
+    "vector": entry(Value("vector", channels=20), (4,), VECTOR),
+    "memcodes": entry(Value("vector", channels=20), (6,), VECTOR, type="memcodes", codes=16, dim=12, heads=3),
+}
+
+
+def sample(modality, batch=5):
+    rng, v = np.random.default_rng(0), modality.value
+    match v.type:
+        case "image":
+            return rng.integers(0, 256, (batch, *v.size, v.channels), dtype=np.uint8)
+        case "map":
+            return rng.uniform(*v.range, (batch, *v.size, v.channels)).astype(np.float32)
+        case "direction":
+            x = rng.normal(size=(batch, *v.size, 3))
+            return (x / np.linalg.norm(x, axis=-1, keepdims=True)).astype(np.float32)
+        case "classes":
+            return rng.integers(0, len(v.classes), (batch, *v.size), dtype=np.uint8)
+        case "binary":
+            return rng.random((batch, *v.size)) < 0.3
+        case _:
+            return rng.normal(size=(batch, v.channels)).astype(np.float32)
+
+
+@pytest.mark.parametrize("name", ENTRIES)
+def test_encode_decode_save_load(name, tmp_path):
+    torch.manual_seed(0)
+    modality = ENTRIES[name]
+    tokenizer, values = GridTokenizer(modality), sample(modality)
+    assert isinstance(tokenizer, Tokenizer)
+    tokens = tokenizer.encode(values)
+    assert tokens.shape == (5, *modality.grid) and tokens.dtype == torch.long and not tokens.is_inference()
+    assert tokens.min() >= 0 and tokens.max() < tokenizer.vocabulary_size
+    decoded = tokenizer.decode(tokens)
+    assert decoded.dtype == values.dtype and decoded.reshape(values.shape).shape == values.shape
+    assert tokenizer.training  # as it was
+    tokenizer.save(tmp_path / "probe")
+    loaded = GridTokenizer.load(tmp_path / "probe", modality)
+    assert loaded.modality == tokenizer.modality and not loaded.training
+    for key, tensor in tokenizer.state_dict().items():
+        assert torch.equal(tensor, loaded.state_dict()[key]), key
+    assert torch.equal(loaded.encode(list(values)), tokens)
+    np.testing.assert_array_equal(loaded.decode(tokens.flatten(1).numpy()), decoded)
+    np.testing.assert_array_equal(loaded.reconstruct(values), decoded)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["probe"]
+
+
+def test_batches_inside_change_nothing(monkeypatch):
+    tokenizer, values = GridTokenizer(ENTRIES["image"]), sample(ENTRIES["image"])
+    whole = tokenizer.encode(values)
+    monkeypatch.setattr("maskweave.tokenizers.grid.BATCH", 2)
+    assert torch.equal(tokenizer.encode(values), whole)
+    values = list(values)
+    values[3] = values[3][:4]
+    with pytest.raises(BadSample, match="probe: value 3 of the batch"):
+        tokenizer.encode(values)
+
+
+def test_empty_batch():
+    tokenizer = GridTokenizer(ENTRIES["map"])
+    assert tokenizer.encode([]).shape == (0, 2, 2)
+    assert tokenizer.decode(tokenizer.encode([])).shape == (0, 8, 8)
+
+
+def test_saving_again_replaces_the_folder(tmp_path):
+    first, second = GridTokenizer(ENTRIES["map"]), GridTokenizer(ENTRIES["map"])
+    first.save(tmp_path / "t")
+    second.save(tmp_path / "t")
+    assert torch.equal(GridTokenizer.load(tmp_path / "t").encoder.patches.weight, second.encoder.patches.weight)
+
+
+def test_a_failed_save_leaves_the_old_one(tmp_path, monkeypatch):
+    tokenizer = GridTokenizer(ENTRIES["map"])
+    tokenizer.save(tmp_path / "t")
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("safetensors.torch.save_file", full)
+    with pytest.raises(MaskweaveError, match="no space left"):
+        GridTokenizer(ENTRIES["map"]).save(tmp_path / "t")
+    monkeypatch.undo()
+    assert torch.equal(GridTokenizer.load(tmp_path / "t").encoder.patches.weight, tokenizer.encoder.patches.weight)
+    assert [p.name for p in tmp_path.iterdir()] == ["t"]
+
+
+@pytest.mark.parametrize(
+    "tokens, words",
+    [
+        (torch.full((1, 2, 2), 20), ["0 to 19", "found 20"]),
+        (torch.full((1, 2, 2), -1), ["-1"]),
+        (torch.zeros(1, 3, 2, dtype=torch.long), ["(B, 2, 2)", "(1, 3, 2)"]),
+        (torch.zeros(2, 2, dtype=torch.long), ["(B, 2, 2)", "(2, 2)"]),
+        (torch.zeros(1, 2, 2), ["float32"]),
+    ],
+)
+def test_decode_refuses(tokens, words):
+    with pytest.raises(MaskweaveError) as caught:
+        GridTokenizer(ENTRIES["map"]).decode(tokens)
+    assert all(word in str(caught.value) for word in ["probe", *words])
+
+
+def test_only_grids_have_one(scenes_catalogue):
+    with pytest.raises(MaskweaveError, match=r"caption.*'grid'.*'sequence'"):
+        GridTokenizer(scenes_catalogue["caption"])
+
+
+def test_an_entry_with_a_source_loads(scenes_catalogue, tmp_path):
+    GridTokenizer(scenes_catalogue["tok_rgb"]).save(tmp_path / "t")
+    assert GridTokenizer.load(tmp_path / "t", scenes_catalogue["tok_rgb"]).modality == scenes_catalogue["tok_rgb"]
+
+
+@pytest.fixture
+def saved(tmp_path):
+    GridTokenizer(ENTRIES["map"]).save(tmp_path / "t")
+    return tmp_path / "t"
+
+
+def refusal(folder, modality=None):
+    with pytest.raises(MaskweaveError) as caught:
+        GridTokenizer.load(folder, modality)
+    return str(caught.value)
+
+
+def test_load_refuses_what_is_not_there(saved):
+    assert "no such folder" in refusal(saved / "elsewhere")
+    (saved / "model.safetensors").unlink()
+    assert "model.safetensors is missing" in refusal(saved)
+    (saved / "config.json").unlink()
+    assert "config.json is missing" in refusal(saved)
+
+
+@pytest.mark.parametrize("keep", [0, 4, 100, -1])
+def test_load_refuses_a_truncated_file(saved, keep):
+    weights = saved / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:keep])
+    assert "truncated" in refusal(saved)
+
+
+def test_load_refuses_other_weights(saved):
+    from safetensors.torch import load_file, save_file
+
+    state = load_file(saved / "model.safetensors")
+    state["stranger"] = state.pop("encoder.norm.weight")
+    state["encoder.norm.bias"] = torch.zeros(5)
+    save_file(state, saved / "model.safetensors")
+    message = refusal(saved)
+    for word in (
+        "model.safetensors",
+        "missing there: encoder.norm.weight",
+        "not in the model: stranger",
+        "encoder.norm.bias (5,), here (32,)",
+    ):
+        assert word in message
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        (lambda c: c.update(format=99), ["format 99", "reads 1"]),
+        (lambda c: c.pop("modality"), ["'format' and 'modality'"]),
+        (lambda c: c["modality"].update(colour=1), ["modality.colour"]),
+        (lambda c: c["modality"].update(grid=[3, 3]), ["must divide"]),
+    ],
+)
+def test_load_refuses_other_configurations(saved, change, words):
+    config = json.loads((saved / "config.json").read_text())
+    change(config)
+    (saved / "config.json").write_text(json.dumps(config))
+    message = refusal(saved)
+    assert all(word in message for word in words) and "config.json" in message
+
+
+def test_load_refuses_another_entry(saved):
+    other = dataclasses.replace(ENTRIES["map"], value=dataclasses.replace(ENTRIES["map"].value, range=(0.0, 20.0)))
+    message = refusal(saved, other)
+    assert "value.range is [0.0, 10.0] there, [0.0, 20.0] here" in message and "Train it again" in message
+    wider = dataclasses.replace(ENTRIES["map"], tokenizer=dataclasses.replace(SMALL, width=64))
+    assert "tokenizer.width is 32 there, 64 here" in refusal(saved, wider)
+    GridTokenizer.load(saved, dataclasses.replace(ENTRIES["map"], name="other", id=7))  # the name decides nothing

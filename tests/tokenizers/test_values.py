@@ -1,0 +1,188 @@
+import numpy as np
+import pytest
+import torch
+
+from maskweave.errors import BadSample, MaskweaveError
+from maskweave.modality import Modality, Value
+from maskweave.tokenizers.patches import patchify, unpatchify
+from maskweave.tokenizers.values import check_values, from_output, from_rows, normalise_rows, to_rows, to_tensor
+
+CLASSES = ("floor", "wall", "cube", "cone", "sphere")
+
+
+def entry(type, size=(8, 6), grid=(4, 3), kind="grid", **value):
+    return Modality(name="probe", id=1, kind=kind, value=Value(type=type, size=size, **value), grid=grid)
+
+
+ENTRIES = {
+    "image": entry("image", channels=3),
+    "standardised": entry("image", channels=3, mean=(0.4, 0.5, 0.6), deviation=(0.2, 0.25, 0.3)),
+    "map": entry("map", range=(0, 10), unit="m"),
+    "features": entry("map", channels=5, range=(-3, 3)),
+    "direction": entry("direction", channels=3),
+    "classes": entry("classes", classes=CLASSES),
+    "binary": entry("binary"),
+    "vector": entry("vector", size=(), grid=(4,), channels=7),
+    "spectrum": entry("map", size=(12,), grid=(4,), range=(0, 1)),
+    "volume": entry("image", size=(4, 6, 8), grid=(2, 3, 2), channels=3),
+}
+
+
+def sample(modality, batch=3, seed=0):
+    rng, v = np.random.default_rng(seed), modality.value
+    shape = (batch, *v.size)
+    match v.type:
+        case "image":
+            return rng.integers(0, 256, (*shape, v.channels), dtype=np.uint8)
+        case "map":
+            return rng.uniform(*v.range, shape if v.channels == 1 else (*shape, v.channels)).astype(np.float32)
+        case "direction":
+            x = rng.normal(size=(*shape, 3)).astype(np.float32)
+            return x / np.linalg.norm(x, axis=-1, keepdims=True)
+        case "classes":
+            return rng.integers(0, len(v.classes), shape, dtype=np.uint8)
+        case "binary":
+            return rng.random(shape) < 0.3
+        case "vector":
+            return rng.normal(size=(batch, v.channels)).astype(np.float32)
+
+
+def as_output(modality, x):
+    """What a perfect network would give for network tensor `x`."""
+    return (
+        torch.nn.functional.one_hot(x, len(modality.value.classes)).movedim(-1, 1).float()
+        if modality.value.type == "classes"
+        else x
+    )
+
+
+@pytest.mark.parametrize("name", ENTRIES)
+def test_round_trip(name):
+    modality = ENTRIES[name]
+    values = sample(modality)
+    x = to_tensor(modality, values)
+    back = from_output(modality, as_output(modality, x))
+    assert back.dtype == values.dtype and back.shape == values.shape
+    np.testing.assert_allclose(back, values, atol=1e-5)
+    assert torch.equal(x, to_tensor(modality, list(values)))  # a list of arrays
+    assert torch.equal(x, to_tensor(modality, torch.from_numpy(values)))
+    assert torch.equal(x, to_tensor(modality, [torch.from_numpy(v) for v in values]))
+
+
+def test_network_forms():
+    x = to_tensor(
+        ENTRIES["image"], np.array([0, 255], np.uint8)[:, None, None, None].repeat(8, 1).repeat(6, 2).repeat(3, 3)
+    )
+    assert x.shape == (2, 3, 8, 6) and x.dtype == torch.float32 and x[0].eq(-1).all() and x[1].eq(1).all()
+    depth = to_tensor(ENTRIES["map"], [np.full((8, 6), 2.5), np.full((8, 6, 1), 10.0)])
+    assert depth.shape == (2, 1, 8, 6) and depth[0].eq(-0.5).all() and depth[1].eq(1).all()
+    assert to_tensor(ENTRIES["classes"], sample(ENTRIES["classes"])).dtype == torch.int64
+    assert set(to_tensor(ENTRIES["binary"], sample(ENTRIES["binary"])).unique().tolist()) == {-1.0, 1.0}
+    standardised = to_tensor(ENTRIES["standardised"], np.full((1, 8, 6, 3), 255, np.uint8))
+    torch.testing.assert_close(standardised[0, :, 0, 0], torch.tensor([3.0, 2.0, 4 / 3]))
+
+
+def test_output_is_brought_into_range():
+    assert from_output(ENTRIES["map"], torch.full((1, 1, 8, 6), 7.0)).max() == 10
+    assert from_output(ENTRIES["image"], torch.full((1, 3, 8, 6), -9.0)).max() == 0
+    normals = from_output(ENTRIES["direction"], torch.randn(2, 3, 8, 6) * 5)
+    np.testing.assert_allclose(np.linalg.norm(normals, axis=-1), 1, atol=1e-5)
+
+
+def test_empty_batch():
+    assert to_tensor(ENTRIES["image"], []).shape == (0, 3, 8, 6)
+
+
+def _spoilt(name, where, what):
+    values = list(sample(ENTRIES[name]).copy())
+    values[1] = (
+        values[1].astype(np.asarray(what).dtype) if np.asarray(what).dtype.kind != values[1].dtype.kind else values[1]
+    )
+    values[1][where] = what
+    return values
+
+
+@pytest.mark.parametrize(
+    "name, values, words",
+    [
+        ("image", [np.zeros((8, 6, 4), np.uint8)], ["value 0", "(8, 6, 4)", "(8, 6, 3)", "uint8"]),
+        ("image", [np.zeros((8, 6), np.uint8)], ["(8, 6)", "(8, 6, 3)"]),
+        ("image", [np.zeros((800, 600, 3), np.uint8)], ["(800, 600, 3)", "resize"]),
+        ("image", [np.zeros((8, 6, 3), np.float32)], ["float32", "uint8"]),
+        ("image", ["photo.png"], ["a str", "(8, 6, 3)"]),
+        ("map", _spoilt("map", (2, 3), np.nan), ["value 1", "NaN", "1 of 48"]),
+        ("map", _spoilt("map", (2, 3), -np.inf), ["value 1", "infinite"]),
+        ("map", _spoilt("map", (0, 0), 10.5), ["value 1", "10.5", "0 to 10 m", "widen"]),
+        ("map", [np.zeros((8, 6), bool)], ["bool", "numbers"]),
+        ("direction", _spoilt("direction", (4, 4), [0.0, 0.0, 0.5]), ["value 1", "length 1", "1 of 48"]),
+        ("direction", _spoilt("direction", (4, 4, 0), np.nan), ["NaN"]),
+        ("classes", _spoilt("classes", (1, 1), 5), ["value 1", "class ids", "(5)", "0 to 4"]),
+        ("classes", [np.full((8, 6), -1)], ["(-1)", "48 of 48"]),
+        ("classes", [np.zeros((8, 6))], ["float64", "whole numbers"]),
+        ("binary", [np.full((8, 6), 255, np.uint8)], ["255", "0 and 1"]),
+        ("vector", [np.zeros(8)], ["(8,)", "(7,)"]),
+        ("spectrum", [np.zeros(13)], ["(13,)", "(12,)"]),
+    ],
+)
+def test_refusals(name, values, words):
+    with pytest.raises(BadSample) as caught:
+        to_tensor(ENTRIES[name], values)
+    for word in ["probe", *words]:
+        assert word in str(caught.value)
+
+
+def test_refusals_count_from_the_given_first_and_take_stacked_arrays():
+    values = sample(ENTRIES["map"])
+    values[2, 0, 0] = 99
+    with pytest.raises(BadSample, match="value 12 of the batch"):
+        check_values(ENTRIES["map"], values, first=10)
+    with pytest.raises(BadSample, match=r"\(9, 6\)"):
+        check_values(ENTRIES["map"], np.zeros((2, 9, 6)))
+
+
+def test_rounding_at_the_range_is_forgiven_and_clipped():
+    x = to_tensor(ENTRIES["map"], [np.full((8, 6), 10.0005), np.full((8, 6), -0.0005)])
+    assert x.max() == 1 and x.min() == -1
+
+
+def test_half_precision_directions_pass():
+    to_tensor(ENTRIES["direction"], sample(ENTRIES["direction"]).astype(np.float16))
+
+
+@pytest.mark.parametrize("size, grid", [((12,), (4,)), ((8, 6), (4, 2)), ((4, 6, 8), (2, 3, 2))])
+def test_patches_are_row_column_channel(size, grid):
+    array = np.arange(2 * np.prod(size) * 3).reshape(2, *size, 3)
+    rows = patchify(array, grid)
+    patch = tuple(s // g for s, g in zip(size, grid, strict=True))
+    assert rows.shape == (2, np.prod(grid), np.prod(patch) * 3)
+    second = (*(slice(0, p) for p in patch[:-1]), slice(patch[-1], 2 * patch[-1]))
+    np.testing.assert_array_equal(rows[1, 1], array[1][second].reshape(-1))
+    np.testing.assert_array_equal(unpatchify(rows, grid, patch), array)
+    assert torch.equal(patchify(torch.from_numpy(array), grid), torch.from_numpy(rows))
+
+
+@pytest.mark.parametrize(
+    "name", ["image", "standardised", "features", "map", "direction", "spectrum", "volume", "binary"]
+)
+def test_rows_scaled_late_equal_rows_scaled_early(name):
+    modality = ENTRIES[name]
+    values = sample(modality)
+    x = to_tensor(modality, values)
+    early = to_rows(modality, x)
+    raw = check_values(modality, values)
+    rows = patchify(raw if raw.ndim == len(modality.value.size) + 2 else raw[..., None], modality.grid)
+    late = normalise_rows(modality, rows)
+    assert late.dtype == np.float32
+    np.testing.assert_allclose(late, early.numpy(), atol=1e-6)
+    assert torch.equal(from_rows(modality, early), x)
+
+
+def test_class_indices_are_not_numbers():
+    with pytest.raises(MaskweaveError, match="class indices"):
+        normalise_rows(ENTRIES["classes"], np.zeros((1, 4, 4)))
+
+
+def test_structured_values_are_refused():
+    text = Modality(name="words", id=1, kind="sequence", value=Value(type="text"), max_tokens=8)
+    with pytest.raises(MaskweaveError, match="'text' are not arrays"):
+        to_tensor(text, ["a cube"])
