@@ -1,8 +1,18 @@
-"""Shared by all tests: one torch thread (two on contended cores can be many times slower)."""
+"""Shared by all tests: one torch thread (two on contended cores can be many times slower), and one tiny finished run."""
 
 import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+if (
+    signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+):  # started in the background of a script; tests of Ctrl-C need to hear it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import pytest
 import torch
@@ -11,7 +21,91 @@ from maskweave.modality import Catalogue, load_catalogue
 
 torch.set_num_threads(1)
 
+TINY = """\
+catalogue: scenes
+data: {source: scenes, samples: 48, validation: 8, shard_size: 8}
+tokenizers:
+  samples: 32
+  train: {steps: 4, batch_size: 8, log_every: 2}
+drawing: {input_tokens: 32, target_tokens: 32}
+model: {width: 32, heads: 2, encoder_depth: 1, decoder_depth: 1}
+train: {steps: 40, batch_size: 8, log_every: 1, checkpoint_every: 10, validate_every: 20}
+evaluate:
+  samples: 4
+  requests:
+    - {inputs: [rgb], targets: [depth, normal, semseg, edges, caption, boxes]}
+    - {inputs: [caption], targets: [tok_rgb], read: [caption]}
+  sheets:
+    - {inputs: [rgb], targets: [depth, caption]}
+"""
+
 
 @pytest.fixture(scope="session")
 def scenes_catalogue() -> Catalogue:
     return load_catalogue("scenes")
+
+
+@pytest.fixture(scope="session")
+def tiny_recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A recipe over all modalities of the scenes that runs in seconds and learns next to nothing."""
+    path = tmp_path_factory.mktemp("recipe") / "tiny.yaml"
+    path.write_text(TINY)
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tiny_recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The finished run of `tiny_recipe`. Read only: a test that changes something works on a copy."""
+    from maskweave.cli import main
+
+    folder = tmp_path_factory.mktemp("runs") / "tiny"
+    assert main(["run", str(tiny_recipe), "--out", str(folder)]) == 0
+    return folder
+
+
+class Command:
+    """A `maskweave` command in a process of its own, to be watched, interrupted or killed."""
+
+    def __init__(self, *words: str | Path):
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "maskweave.cli", *map(str, words)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+            start_new_session=True,
+        )
+
+    def when(self, happened: Callable[[], bool], send: signal.Signals, group: bool = False) -> None:
+        """Send a signal once something has happened; to the whole group, as a terminal does, or to the process alone."""
+        until = time.monotonic() + 60
+        while not happened():
+            assert self.process.poll() is None, "ended too early:\n" + "".join(self.end())
+            assert time.monotonic() < until, "it never happened"
+            time.sleep(0.002)
+        (os.killpg if group else os.kill)(self.process.pid, send)
+
+    def end(self) -> tuple[str, str]:
+        """What it printed, once it has ended."""
+        return self.process.communicate(timeout=90)
+
+    @property
+    def code(self) -> int:
+        return self.process.wait(timeout=90)
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., Command]]:
+    """Starts commands, and leaves none behind."""
+    started: list[Command] = []
+
+    def run(*words: str | Path) -> Command:
+        started.append(Command(*words))
+        return started[-1]
+
+    yield run
+    for command in started:
+        if command.process.poll() is None:
+            os.killpg(command.process.pid, signal.SIGKILL)
+            command.process.communicate()

@@ -88,6 +88,25 @@ def test_a_vocabulary_too_small_for_its_fixed_ids():
         catalogue_from({"modalities": {"x": SPECTRUM}, "vocabularies": {"t": {"size": 100, "values": {"v0": 10}}}}, "f.yaml")
 
 
+def test_a_vocabulary_needs_sentinels_for_a_text_that_is_wholly_dropped():
+    with pytest.raises(MaskweaveError, match="vocabulary 'text': needs at least 3 sentinels, found 2"):
+        catalogue_from({"vocabularies": {"text": {"size": 99, "sentinels": 2}}, "modalities": {"x": SPECTRUM}}, "f.yaml")
+
+
+def test_a_grid_is_not_called_as_a_vocabulary():
+    with pytest.raises(MaskweaveError, match="modality 'text': a vocabulary has this name too.*rename one of them"):
+        catalogue_from({"vocabularies": {"text": {"size": 999}}, "modalities": {"text": SPECTRUM}}, "f.yaml")
+
+
+@pytest.mark.parametrize(
+    ("decoding", "message"),
+    [({"scheme": "autoregressive"}, "is for sequences; a grid takes 'maskgit' or 'roar'"), ({"steps": 0}, "'decoding': steps is 0; expected 1")],
+)
+def test_decoding_that_cannot_be(decoding, message):
+    with pytest.raises(MaskweaveError, match=message):
+        catalogue_from({"modalities": {"x": changed(decoding=decoding)}}, "f.yaml")
+
+
 def test_unknown_names(scenes_catalogue):
     with pytest.raises(MaskweaveError, match="unknown modality 'deepth'; known: rgb"):
         scenes_catalogue["deepth"]

@@ -1,6 +1,10 @@
 """The `maskweave` command. Parsing and printing alone: every command calls one or two functions of the library."""
 
+import difflib
+import json
 import os
+import re
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -8,7 +12,7 @@ from typing import Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # waiting threads sleep: two that spin on a busy machine are far slower than one
 
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from maskweave.errors import MaskweaveError
 from maskweave.train.recipe import Recipe, load_recipe
@@ -27,19 +31,40 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not name:
         return _overview(words)
     add_arguments, run, summary = COMMANDS[name]
-    parser = ArgumentParser(prog=f"maskweave {name}", description=summary)
+    parser = ArgumentParser(prog=f"maskweave {name}", description=summary, exit_on_error=False)
     add_arguments(parser)
-    # Only what was typed: a recipe's keys override its file, their defaults do not.
-    given = parser.parse_args(words[len(name.split()) :], defaults=False)
     try:
-        run(given)
+        # Only what was typed: a recipe's keys override its file, their defaults do not.
+        run(parser.parse_args(words[len(name.split()) :], defaults=False))
     except MaskweaveError as error:
         print(f"maskweave {name}: {error}", file=sys.stderr)
+        return 1
+    except ArgumentError as error:
+        print(f"maskweave {name}: {_misused(str(error), parser)}; see maskweave {name} --help", file=sys.stderr)
+        return 1
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        print(f"maskweave {name}: {place}{error.strerror or error}; check the path and its permissions", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(f"maskweave {name}: stopped; start the same command again to go on", file=sys.stderr)
         return 130
     return 0
+
+
+def _misused(fault: str, parser: ArgumentParser) -> str:
+    """What jsonargparse says about the words typed, with the nearest option or the type expected."""
+    if unknown := re.search(r"unrecognized arguments: (\S+)", fault, re.IGNORECASE):
+        option = unknown[1].partition("=")[0]
+        near = difflib.get_close_matches(option, [o for action in parser._actions for o in action.option_strings], n=1)
+        return f"unknown argument {option!r}" + (f"; did you mean {near[0]!r}?" if near else "")
+    if wrong := re.search(r"[Pp]arser key \"(\S+)\":\s*(.*)", fault, re.DOTALL):
+        kinds = {"a <class 'int'>": "a whole number", "a <class 'float'>": "a number", "a <class 'bool'>": "true or false", "a <class 'str'>": "text", "a <class 'list'>": "a list"}
+        text = re.sub(r"a typing\.Literal\[(.*?)\]", r"one of \1", " ".join(wrong[2].split()))
+        for kind, said in kinds.items():
+            text = text.replace(kind, said)
+        return f"--{wrong[1]}: {text[:1].lower()}{text[1:]}"
+    return " ".join(fault.split())
 
 
 def _overview(words: Sequence[str]) -> int:
@@ -82,8 +107,8 @@ def _recipe(given: Namespace) -> tuple[Recipe, Path, str]:
     path = Path(given.recipe)
     overrides = {key: _plain(value) for key, value in given.items(branches=False) if key not in ("recipe", "out", "only")}
     folder = Path(given.get("out") or Path("runs") / path.stem)
-    typed = "".join(f" --{key} {value}" for key, value in overrides.items())
-    return load_recipe(path, overrides), folder, f"maskweave run {path} --out {folder}{typed}"
+    typed = [word for key, value in overrides.items() for word in (f"--{key}", value if isinstance(value, str) else json.dumps(value))]
+    return load_recipe(path, overrides), folder, shlex.join(["maskweave", "run", str(path), "--out", str(folder), *typed])
 
 
 def _plain(value: Any) -> Any:
@@ -103,12 +128,16 @@ def _print_report(folder: Path) -> None:
 @command("run", _recipe_arguments)
 def _run(given: Namespace) -> None:
     """Do all that a recipe says: tokenizers, tokens, training, evaluation, report. Goes on where it stopped."""
+    from maskweave.evaluate.report import is_reported
     from maskweave.evaluate.run import describe, evaluate
     from maskweave.generate.bundle import load
     from maskweave.train.pipeline import run_recipe
 
     recipe, folder, again = _recipe(given)
     run_recipe(recipe, folder, again)
+    if is_reported(folder):
+        print(f"{folder}: finished, nothing is left to do; report: {folder / 'report.html'}")
+        return
     if recipe.evaluate.requests:
         print(describe(evaluate(load(folder), folder)))
     _print_report(folder)
@@ -196,9 +225,10 @@ def _generate(given: Namespace) -> None:
         inputs[name] = value
     bundle = load(given.run)
     result = bundle.generate(inputs, given.target.split(","), seed=given.get("seed") or 0)
+    written = result.save(given.out)
     for name, problems in result.problems.items():
         print(f"{name}: left out what was broken: {'; '.join(problems)}", file=sys.stderr)
-    print(f"written to {result.save(given.out)}")
+    print(f"written to {written}")
 
 
 @command("modalities", lambda parser: parser.add_argument("catalogue", metavar="CATALOGUE", type=str, help="name of a shipped catalogue, or a YAML file"))
@@ -262,7 +292,7 @@ def _scenes_arguments(parser: ArgumentParser) -> None:
 @command("data scenes", _scenes_arguments)
 def _data_scenes(given: Namespace) -> None:
     """Write procedural scenes as aligned folders of files."""
-    from maskweave.data.folders import export
+    from maskweave.data.export import export
     from maskweave.data.scenes import Scenes
     from maskweave.modality import load_catalogue
 

@@ -66,6 +66,24 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def sweep(folder: Path) -> None:
+    """Remove what processes that were killed had written aside under `folder`."""
+    for path in [p for p in folder.rglob(".*") if p.suffix in (".partial", ".old")]:
+        number = path.stem.rpartition(".")[2]
+        if number.isdecimal() and not _is_alive(int(number)):
+            remove(path)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's
+        return True
+    return True
+
+
 def read_yaml(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Read a YAML mapping.
 

@@ -142,6 +142,16 @@ class Decoding:
     top_k: int = 0
     """0: all tokens."""
 
+    def __post_init__(self) -> None:
+        for key, holds, expected in (
+            ("steps", self.steps >= 1, "1 or more"),
+            ("temperature", 0 <= self.temperature < math.inf, "a number of 0 or more"),
+            ("top_p", 0 < self.top_p <= 1, "a share above 0, up to 1"),
+            ("top_k", self.top_k >= 0, "0 or more"),
+        ):
+            if not holds:
+                raise MaskweaveError(f"{key} is {getattr(self, key)}; expected {expected}")
+
 
 @dataclass(frozen=True)
 class Vocabulary:
@@ -311,6 +321,10 @@ class Catalogue(Mapping[str, Modality]):
             raise MaskweaveError(f"{where}: a {m.kind} modality has no shared vocabulary; remove 'vocabulary'")
         if m.tokenizer is not None and m.kind != "grid":
             raise MaskweaveError(f"{where}: only grids have a tokenizer network; remove 'tokenizer'")
+        if m.kind == "grid" and m.name in self.vocabularies:
+            raise MaskweaveError(f"{where}: a vocabulary has this name too, and a grid's codes are stored under its own; rename one of them")
+        if m.kind == "grid" and m.decoding.scheme == "autoregressive":
+            raise MaskweaveError(f"{where}: decoding.scheme 'autoregressive' is for sequences; a grid takes 'maskgit' or 'roar'")
         if m.kind == "grid" and m.tokenizer is None:
             m = dataclasses.replace(m, tokenizer=TokenizerSpec(model="mlp" if m.value.type == "vector" else "vit"))
         if m.kind == "grid":
@@ -330,8 +344,8 @@ class Catalogue(Mapping[str, Modality]):
 
 def check_vocabulary(v: Vocabulary, where: str) -> None:
     """Raise MaskweaveError where a vocabulary contradicts itself."""
-    if v.sentinels < 2:
-        raise MaskweaveError(f"{where}: needs at least 2 sentinels, found {v.sentinels}")
+    if v.sentinels < 3:  # the first is kept free; a sequence that is dropped as a whole has one for its span and one that closes
+        raise MaskweaveError(f"{where}: needs at least 3 sentinels, found {v.sentinels}")
     if v.fixed > v.size:
         raise MaskweaveError(f"{where}: special tokens, sentinels, values and words take {v.fixed} ids, more than its size {v.size}; raise size to at least {v.fixed}")
 

@@ -21,13 +21,24 @@ def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
         OSError: as the system says it; safetensors tells of a full disk only in words.
     """
     try:
-        # Copies where tensors share memory, which the format refuses.
-        safetensors.torch.save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, path)
+        safetensors.torch.save_file(_apart(tensors), path)
     except SafetensorError as error:
         for number in (errno.ENOSPC, errno.EDQUOT):
             if f"os error {number})" in str(error):
                 raise OSError(number, str(error)) from error
         raise
+
+
+def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """On the CPU, with copies where tensors share memory, which the format refuses."""
+    apart: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for name, tensor in tensors.items():
+        tensor = tensor.detach().cpu().contiguous()
+        memory = tensor.untyped_storage().data_ptr()
+        apart[name] = tensor.clone() if memory in seen else tensor
+        seen.add(memory)
+    return apart
 
 
 @contextlib.contextmanager

@@ -137,7 +137,7 @@ def test_palettes_of_256_bins_are_exact(value):
 
 exact_palette = SequenceTokenizer(
     Modality("colours", 1, "sequence", Value("palette", bins=256, max_items=7), vocabulary="t", max_tokens=23),
-    TextTokenizer.train(Vocabulary("t", 400, sentinels=2, values={"v0": 256, "v1": 8}), []),
+    TextTokenizer.train(Vocabulary("t", 400, sentinels=3, values={"v0": 256, "v1": 8}), []),
 )
 
 

@@ -20,6 +20,8 @@ from maskweave.modality import Catalogue, Modality, Vocabulary
 from maskweave.tokenizers.values import normalise_rows
 
 Keep = Literal["uniform", "all", "all_or_nothing"]
+STEP = 0.9
+"""Factor by which the keep probability of a sequence is lowered until what is kept fits."""
 REST = "default"
 """In a mixture's concentrations: every modality that is not named."""
 
@@ -78,13 +80,14 @@ class Drawer:
         if not 0 <= drawing.unconditional <= 1:
             raise MaskweaveError(f"drawing: unconditional must be from 0 to 1, found {drawing.unconditional}")
         weights = np.array([mixture.weight for mixture in drawing.mixtures], float)
-        if not len(weights) or weights.min() < 0 or weights.sum() <= 0:
-            raise MaskweaveError("drawing: needs at least one mixture of positive weight")
-        self.weights = np.cumsum(weights / weights.sum())
+        if not len(weights) or not np.isfinite(weights).all() or weights.min() < 0 or weights.sum() <= 0:
+            raise MaskweaveError(f"drawing: needs at least one mixture of positive weight, and none below 0; found {weights.tolist()}")
+        self.weights = weights
         self.alpha = {
             side: np.stack([self._concentrations(i, side) for i in range(len(weights))]) for side in ("inputs", "targets")
         }
         self.keep = np.array([mixture.keep for mixture in drawing.mixtures])
+        self.is_sequence = np.array([m.kind == "sequence" for m in catalogue.values()])
 
     def _concentrations(self, mixture: int, side: str) -> np.ndarray:
         """(M,) of one mixture."""
@@ -93,8 +96,8 @@ class Drawer:
         for name, value in given.items():
             if name != REST and name not in self.catalogue:
                 raise MaskweaveError(f"{where}: unknown modality {name!r}; known: {', '.join(self.names)} and {REST!r} for the others")
-            if value < 0:
-                raise MaskweaveError(f"{where}: concentration of {name!r} must be 0 or more, found {value}")
+            if not 0 <= value < np.inf:
+                raise MaskweaveError(f"{where}: concentration of {name!r} must be a number of 0 or more, found {value}")
             if side == "targets" and value > 0 and name != REST and not self.catalogue[name].is_target:
                 raise MaskweaveError(f"{where}: {name!r} is of kind {self.catalogue[name].kind}, which is input only; remove it")
         alpha = np.array([given.get(name, given.get(REST, 0.0)) for name in self.names], float)
@@ -108,15 +111,19 @@ class Drawer:
         """Draw inputs and targets of a batch.
 
         Args:
-            columns: per modality of the catalogue; those left out are missing.
+            columns: per modality of the catalogue; those left out are missing. A sample takes part only in mixtures of which it has at least
+                one input and one target; one that fits none is left out of the batch's tokens.
         """
         B = len(next(iter(columns.values())).present)
         capacity_BM = np.stack([self._capacity(name, columns.get(name), B) for name in self.names], axis=1)
-        mixture_B = np.searchsorted(self.weights, rng.random(B), side="right").clip(max=len(self.weights) - 1)
+        mixture_B, fits_B = self._choose(capacity_BM > 0, rng)
         inputs_BM = budgets(self.alpha["inputs"][mixture_B], capacity_BM, self.drawing.input_tokens, rng)
         if self.drawing.unconditional:
             inputs_BM[rng.random(B) < self.drawing.unconditional] = 0
-        targets_BM = budgets(self.alpha["targets"][mixture_B], capacity_BM, self.drawing.target_tokens, rng)
+        # Of a sequence one more: after its last token comes the closing sentinel.
+        most_BM = capacity_BM + ((capacity_BM > 0) & self.is_sequence)
+        targets_BM = budgets(self.alpha["targets"][mixture_B], most_BM, self.drawing.target_tokens, rng)
+        inputs_BM[~fits_B], targets_BM[~fits_B] = 0, 0
         self._reserve_sentinels(inputs_BM, targets_BM)
 
         inputs: dict[str, Part] = {}
@@ -140,6 +147,14 @@ class Drawer:
         target_slots, labels = pack(targets, self.ids, B)
         return TokenBatch(slots, rows, target_slots, labels)
 
+    def _choose(self, there_BM: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """A mixture for each sample, by weight among those that it has an input and a target for, and whether there is one."""
+        possible = [((self.alpha[side] > 0)[None] & there_BM[:, None]).any(axis=2) for side in ("inputs", "targets")]
+        cumulative_BX = np.cumsum(self.weights * possible[0] * possible[1], axis=1)  # X mixtures
+        drawn_B = rng.random(len(there_BM)) * cumulative_BX[:, -1]
+        chosen_B = (cumulative_BX <= drawn_B[:, None]).sum(axis=1).clip(max=len(self.weights) - 1)
+        return chosen_B, cumulative_BX[:, -1] > 0
+
     def _capacity(self, name: str, column: Column | None, B: int) -> np.ndarray:
         """(B,) most tokens of a modality that can be drawn."""
         if column is None:
@@ -149,9 +164,7 @@ class Drawer:
 
     def _reserve_sentinels(self, inputs_BM: np.ndarray, targets_BM: np.ndarray) -> None:
         """A sequence that is wholly target still shows one sentinel in the input, as it does in generation: make room for it."""
-        for m, name in enumerate(self.names):
-            if self.catalogue[name].kind != "sequence":
-                continue
+        for m in np.flatnonzero(self.is_sequence):
             rows = np.flatnonzero((targets_BM[:, m] > 0) & (inputs_BM[:, m] == 0))
             full = inputs_BM[rows].sum(axis=1) >= self.drawing.input_tokens
             stuck = full & (inputs_BM[rows].max(axis=1) <= 1)  # nobody can give a token up: leave this target out
@@ -217,7 +230,7 @@ def draw_spans(
 ) -> tuple[Part, Part]:
     """Drop spans of a sequence: the input with one sentinel a span, and the target's sentinels and spans.
 
-    The keep probability is lowered by a factor of 0.9 until the input fits its budget. A target over budget starts at a random sentinel.
+    The keep probability is lowered by a factor of `STEP` until the input fits its budget. A target over budget starts at a random sentinel.
     """
     assert column.ids is not None and column.length is not None
     length_b = column.length[taken]
@@ -226,6 +239,7 @@ def draw_spans(
     valid_bL = np.arange(L) < length_b[:, None]
     draws = rng.random((len(taken), -(-L // modality.chunk)))
     draw_bL = np.repeat(draws, modality.chunk, axis=1)[:, :L]  # a chunk is kept or dropped as one
+    draw_bL[~valid_bL] = 2.0  # never kept
     p_b = np.where(keep == "all", 1.0, rng.random(len(taken)))
     p_b = np.where(keep == "all_or_nothing", np.round(p_b), p_b)
 
@@ -233,18 +247,21 @@ def draw_spans(
     kept_bL = np.empty((len(taken), L), bool)
     start_bL = np.empty((len(taken), L), bool)
     p_b[n_in <= 1] = 0.0  # room for the sentinel alone
+    least_b, p_b = _at_most(draw_bL, n_in, p_b)
     todo = np.arange(len(taken))
     while len(todo):
-        kept = (draw_bL[todo] < p_b[todo, None]) & valid_bL[todo]
+        kept = draw_bL[todo] < p_b[todo, None]
         dropped = valid_bL[todo] & ~kept
         start = dropped.copy()
-        start[:, 1:] &= ~dropped[:, :-1]
-        spans = start.sum(axis=1)
-        fits = (kept.sum(axis=1) + spans <= n_in[todo]) & (spans + 2 <= vocabulary.sentinels) | (p_b[todo] == 0)
+        start[:, 1:] &= kept[:, :-1]
+        few = _count(kept | start) <= n_in[todo]
+        if vocabulary.sentinels < L // 2 + 3:  # else there are sentinels for any spans
+            few &= _count(start) + 2 <= vocabulary.sentinels
+        fits = few | (p_b[todo] == 0)
         kept_bL[todo[fits]], start_bL[todo[fits]] = kept[fits], start[fits]
         todo = todo[~fits]
-        p_b[todo] *= 0.9
-        p_b[todo[p_b[todo] < draw_bL[todo].min(axis=1)]] = 0.0  # nothing would be kept any more
+        p_b[todo] *= STEP
+        p_b[todo[p_b[todo] <= least_b[todo]]] = 0.0  # nothing would be kept any more
 
     sentinel_bL = vocabulary.first_sentinel + start_bL.cumsum(axis=1)  # spans count from 1
     shown = kept_bL | (start_bL & (n_in > 0)[:, None])
@@ -252,6 +269,21 @@ def draw_spans(
     position = (shown.cumsum(axis=1) - 1)[shown]
     source = Part(taken[row], np.where(kept_bL, ids_bL, sentinel_bL)[shown], position)
     return source, _span_targets(ids_bL, valid_bL & ~kept_bL, start_bL, sentinel_bL, taken, n_out, rng)
+
+
+def _at_most(draw_bL: np.ndarray, most_b: np.ndarray, p_b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The lowest draw of each row, and p_b lowered step by step, all steps at once, until no more than `most_b` draws are below it."""
+    ordered = np.sort(draw_bL, axis=1)
+    L = ordered.shape[1]
+    limit_b = np.where(most_b < L, ordered[np.arange(len(p_b)), np.minimum(most_b, L - 1)], np.inf)
+    lowered_b = np.where(p_b > limit_b, limit_b, 1.0) / np.where(p_b > limit_b, p_b, 1.0)
+    with np.errstate(divide="ignore"):
+        return ordered[:, 0], p_b * STEP ** np.ceil(np.log(lowered_b) / np.log(STEP))
+
+
+def _count(flags_bL: np.ndarray) -> np.ndarray:
+    """(b,) set flags of each row; several times as fast as a sum of bools."""
+    return np.bitwise_count(np.packbits(flags_bL, axis=1)).sum(axis=1, dtype=np.int64)
 
 
 def _span_targets(
@@ -278,6 +310,7 @@ def _span_targets(
     there &= (rank >= 0) & (rank <= n_out[:, None]) & (n_out > 0)[:, None]
     row, _ = np.nonzero(there)
     flat, place = stream[there], rank[there]
-    read = np.append(row[1:] == row[:-1], False)  # all but each row's last
+    read = np.zeros(len(row), bool)
+    read[:-1] = row[1:] == row[:-1]  # all but each row's last
     predicted = np.flatnonzero(read) + 1
     return Part(taken[row[read]], flat[read], place[read], flat[predicted])

@@ -47,9 +47,9 @@ COLOURS = {
     "cyan": (0.08, 0.80, 0.88),
     "yellow": (0.98, 0.86, 0.08),
 }
-RADII = {"small": 0.54, "large": 0.86}
+RADII = {"small": 0.66, "large": 1.02}
 """Nominal radius of each size in metres."""
-WIDTHS = (0.21, 0.50)
+WIDTHS = (0.27, 0.60)
 """Least and most width of an object, as a fraction of the picture's shorter side."""
 TRIES = 40
 METADATA = (
@@ -290,7 +290,7 @@ def _place(
             and abs(v) <= half_height - 0.85 * seen
             and x * normal[0] + z * normal[2] + room.wall_distance > solid.footprint + 0.05
             and all(math.hypot(x - o.x, z - o.z) > solid.footprint + o.footprint + 0.1 for o in others)
-            and all(math.hypot(u - pu, v - pv) > 0.68 * (seen + ps) for pu, pv, ps in placed)
+            and all(math.hypot(u - pu, v - pv) > 0.62 * (seen + ps) for pu, pv, ps in placed)
         )
         if ok:
             break

@@ -16,7 +16,7 @@ from maskweave.data.skipping import Skips
 from maskweave.data.source import Source
 from maskweave.data.tokens import entry_fingerprint, shard_name, write_column
 from maskweave.errors import BadSample, MaskweaveError
-from maskweave.files import read_json, write_json
+from maskweave.files import read_json, remove, write_json
 from maskweave.modality import Catalogue, Modality
 from maskweave.progress import progress
 from maskweave.tokenizers.base import Tokenizer
@@ -45,7 +45,7 @@ def tokenise(
         limit: largest share of unusable samples.
 
     Returns:
-        the samples that were skipped, of those read in this call.
+        the samples that were skipped, those of earlier calls included.
 
     Raises:
         MaskweaveError: a tokenizer is missing, `out` holds tokens of other tokenizers, or too many samples are unusable.
@@ -58,6 +58,8 @@ def tokenise(
     skips = Skips(limit)
     shards = range(-(-len(source) // shard_size))
     todo = [s for s in shards if not _sample_list(out, s).exists()]
+    for shard in sorted(set(shards) - set(todo)):
+        _count(out, shard, skips)
     with progress("tokenise", len(source)) as bar:
         bar.advance(min(len(source), shard_size * (len(shards) - len(todo))))
         indices = [i for s in todo for i in range(s * shard_size, min((s + 1) * shard_size, len(source)))]
@@ -65,11 +67,31 @@ def tokenise(
         for shard in todo:
             size = min((shard + 1) * shard_size, len(source)) - shard * shard_size
             reads = [next(stream) for _ in range(size)]
-            _write_shard(out, shard, reads, catalogue, tokenizers, skips)
-            skips.check()
+            _write_shard(out, shard, reads, catalogue, tokenizers)
+            _count(out, shard, skips)
+            _check(out, skips, shards)
             bar.advance(size)
-    skips.check(finished=True)
+    _check(out, skips, shards, finished=True)
     return skips
+
+
+def _count(out: Path, shard: int, skips: Skips) -> None:
+    """Take a finished shard's sound and skipped samples into account."""
+    content = read_json(_sample_list(out, shard))
+    skips.good(len(content["keys"]))
+    for key, error in content["skipped"].items():
+        skips.bad(key, error)
+
+
+def _check(out: Path, skips: Skips, shards: range, finished: bool = False) -> None:
+    """Stop if too many samples are bad. Shards that miss some are then not whole: once the samples are mended, they are made again."""
+    try:
+        skips.check(finished)
+    except MaskweaveError:
+        for path in (_sample_list(out, shard) for shard in shards):
+            if path.exists() and read_json(path)["skipped"]:
+                remove(path)
+        raise
 
 
 def _sample_list(out: Path, shard: int) -> Path:
@@ -95,7 +117,7 @@ def _claim(out: Path, catalogue: Catalogue, tokenizers: Mapping[str, Tokenizer],
         write_json(path, index)
 
 
-def _write_shard(out: Path, shard: int, reads: Sequence[Read], catalogue: Catalogue, tokenizers: Mapping[str, Tokenizer], skips: Skips) -> None:
+def _write_shard(out: Path, shard: int, reads: Sequence[Read], catalogue: Catalogue, tokenizers: Mapping[str, Tokenizer]) -> None:
     sound = [item for item in reads if not item.error]
     errors = {item.key: item.error for item in reads if item.error}
     columns: dict[str, Column] = {}
@@ -115,9 +137,6 @@ def _write_shard(out: Path, shard: int, reads: Sequence[Read], catalogue: Catalo
                 columns = {n: Column(*(None if a is None else a[keep] for a in c)) for n, c in columns.items()}
     for name, column in columns.items():
         write_column(out, name, shard, column)
-    for key, error in errors.items():
-        skips.bad(key, error)
-    skips.good(len(sound))
     write_json(_sample_list(out, shard), {"keys": [item.key for item in sound], "skipped": errors})
 
 

@@ -27,3 +27,10 @@ def make_report(folder: Path) -> Path:
         "precision": recipe.train.precision,
     }
     return write_report(folder, Sections(date=datetime.date.today().isoformat(), facts=facts, sheets=sheets))
+
+
+def is_reported(folder: Path) -> bool:
+    """Whether the report there is newer than the recipe and the model that it tells of."""
+    report = folder / "report.html"
+    sources = (folder / "recipe.yaml", folder / "model" / "config.json")
+    return report.exists() and all(path.stat().st_mtime_ns <= report.stat().st_mtime_ns for path in sources)

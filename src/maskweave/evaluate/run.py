@@ -1,5 +1,6 @@
 """Evaluating a run on held-out samples: every request's predictions, beside the best constant and the tokenizer's own reconstruction."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -82,8 +83,13 @@ def evaluate(bundle: Bundle, folder: Path, *, scenes_seed: int | None = None, sa
                     constant = metric.best_constant([s[modality.reads] for s in training if modality.reads in s])
                     numbers = (_score(metric, outcome.predicted, truth), _score(metric, [constant] * len(truth), truth), _score(metric, outcome.bound, truth))
                     rows.append(Row(request.inputs, target, label, metric.better, *(round(n, 5) for n in numbers), len(held_out), seed))
-    write_json(folder / "evaluation.json", [asdict(row) for row in rows])
+    write_json(folder / "evaluation.json", [{key: _finite(value) for key, value in asdict(row).items()} for row in rows])
     return rows
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN and no infinity: they become null."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 @dataclass(frozen=True)

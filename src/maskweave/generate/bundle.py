@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 
 from maskweave.data import codecs, transforms
 from maskweave.errors import BadSample, MaskweaveError
 from maskweave.generate.decode import generate_tokens
 from maskweave.generate.known import Known, check_request
 from maskweave.generate.result import Generated
-from maskweave.modality import STRUCTURED_TYPES, Catalogue, Decoding
+from maskweave.modality import STRUCTURED_TYPES, Catalogue, Decoding, Modality
 from maskweave.model.fourm import FourM
 from maskweave.tokenizers.base import Tokenizer
 from maskweave.tokenizers.sequence import SequenceTokenizer
@@ -36,8 +37,10 @@ class Bundle:
         return f"Bundle({self.folder}, modalities: {', '.join(self.catalogue)})"
 
     def to(self, device: torch.device | str) -> "Bundle":
-        """Move the model; returns itself."""
-        self.model.to(device)
+        """Move the model and the tokenizers' networks; returns itself."""
+        for part in (self.model, *self.tokenizers.values()):
+            if isinstance(part, torch.nn.Module):
+                part.to(device)
         return self
 
     def generate(
@@ -89,6 +92,8 @@ class Bundle:
         for name in decoding or {}:
             if name not in resolved:
                 raise MaskweaveError(f"decoding names {name!r}, which is not among the targets {', '.join(resolved)}")
+            if self.catalogue[name].kind == "grid" and decoding[name].scheme == "autoregressive":  # type: ignore[index]
+                raise MaskweaveError(f"decoding of {name!r}: scheme 'autoregressive' is for sequences; a grid takes 'maskgit' or 'roar'")
         read = [self.read(sample) for sample in inputs]
         results: list[Generated] = []
         for start in range(0, len(read), batch_size):
@@ -108,11 +113,11 @@ class Bundle:
             is_path = isinstance(value, os.PathLike) or (isinstance(value, str) and modality.value.type != "text")
             if is_path:
                 path = Path(value)
-                if not path.is_file():
-                    raise MaskweaveError(f"input {name!r}: {path}: no such file")
-                value = codecs.decode(path.read_bytes(), path.suffix[1:].lower(), modality, str(path))
+                if not _is_file(path):
+                    raise MaskweaveError(f"input {name!r}: {str(path)[:200]}: no such file")
+                value = codecs.decode(path.read_bytes(), path.suffix[1:].lower(), modality, f"input {name!r}: {path}")
             elif modality.value.type not in STRUCTURED_TYPES:
-                value = np.asarray(value.convert("RGB") if modality.value.type == "image" and hasattr(value, "convert") else value)
+                value = _as_array(value, modality)
             values[name] = value
         try:
             return transforms.fit(values, self.catalogue)
@@ -145,6 +150,26 @@ class Bundle:
             for result, row in zip(results, ids, strict=True):
                 result.tokens[name] = row
         return results
+
+
+def _as_array(value: Any, modality: Modality) -> np.ndarray:
+    """A PIL image, an array, or whatever NumPy makes one of."""
+    if modality.value.type == "image" and isinstance(value, Image.Image):
+        value = value.convert({1: "L", 3: "RGB", 4: "RGBA"}[modality.value.channels])
+    try:
+        array = np.asarray(value)
+        # A grey picture may come without an axis for its one channel.
+        is_grey = modality.value.type == "image" and modality.value.channels == 1 and array.ndim == len(modality.value.size)
+        return array[..., None] if is_grey else array
+    except (ValueError, TypeError) as error:
+        raise MaskweaveError(f"input {modality.name!r}: found {type(value).__name__}, expected an array, a PIL image or a path ({error})") from error
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # text that is too long to be a name
+        return False
 
 
 def load(folder_or_hub_id: str | os.PathLike[str], device: torch.device | str = "cpu") -> Bundle:

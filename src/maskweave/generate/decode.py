@@ -16,7 +16,7 @@ from torch import Tensor
 
 from maskweave.generate.known import Known
 from maskweave.generate.sampling import Sampled, sample
-from maskweave.modality import Decoding
+from maskweave.modality import EOS, Decoding
 from maskweave.model.fourm import FourM
 
 Generators = Sequence[np.random.Generator]
@@ -84,7 +84,7 @@ def _predict(model: FourM, known: Known, target: str, asked_BL: np.ndarray, deco
 
 
 def _generate_sequence(model: FourM, known: Known, target: str, decoding: Decoding, generators: Generators) -> None:
-    """The first sentinel is an encoder input and the first token read; any sentinel, or the longest length, ends a sample."""
+    """The first sentinel is an encoder input and the first token read; [EOS], any sentinel or the longest length ends a sample."""
     modality = known.catalogue[target]
     vocabulary = known.catalogue.vocabularies[modality.vocabulary]
     first = vocabulary.first_sentinel
@@ -101,11 +101,14 @@ def _generate_sequence(model: FourM, known: Known, target: str, decoding: Decodi
     while read_Bn.shape[1] <= modality.max_tokens and not ended_B.all():
         slots = known.continue_sequence(target, read_Bn).to(device)
         y = model.decode(slots, encoded, inputs)
-        last = slots.index[target].view(B, -1)[:, -1]
-        ((_, _, logits_BV),) = model.logits(y, {target: last}).values()
-        next_B = sample(logits_BV, _gumbel(np.ones(B, int), logits_BV, generators, decoding), decoding).ids.cpu().numpy()
+        going = np.flatnonzero(~ended_B)  # those that ended take no more noise: how long others go on must not change what comes next
+        last = slots.index[target].view(B, -1)[torch.from_numpy(going).to(device), -1]
+        ((_, _, logits_nV),) = model.logits(y, {target: last}).values()
+        noise = _gumbel((~ended_B).astype(int), logits_nV, generators, decoding)
+        next_B = np.full(B, first)
+        next_B[going] = sample(logits_nV, noise, decoding).ids.cpu().numpy()
         read_Bn = np.concatenate([read_Bn, next_B[:, None]], axis=1)
-        ended_B |= (next_B >= first) & (next_B < first + vocabulary.sentinels)
+        ended_B |= (next_B >= first) & (next_B < first + vocabulary.sentinels) | (next_B == EOS)
 
     said_Bn = read_Bn[:, 1:]
     is_end = (said_Bn >= first) & (said_Bn < first + vocabulary.sentinels)

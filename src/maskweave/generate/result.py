@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from maskweave.data import codecs
+from maskweave.errors import BadSample
 from maskweave.files import write_aside
 from maskweave.modality import Catalogue
 from maskweave.report.figures import draw
@@ -43,12 +44,19 @@ class Generated:
         return self.sheet()._repr_png_()  # type: ignore[attr-defined]
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
-        """Write every value as a file, and a picture of each that is not one: NAME.EXT, NAME.picture.png, and sheet.png."""
+        """Write every value as a file, and a picture of each that is not one: NAME.EXT, NAME.picture.png, and sheet.png.
+
+        A sequence of which nothing was sound gets no file; `problems` says so.
+        """
         folder = Path(folder)
         over = next((v for n, v in {**self.inputs, **self.values}.items() if self.catalogue[n].value.type == "image"), None)
         for name, value in self.values.items():
             modality = self.catalogue[name]
-            content, ending = codecs.encode(value, modality)
+            try:
+                content, ending = codecs.encode(value, modality)
+            except BadSample as error:
+                self.problems.setdefault(name, []).append(f"no file was written: {error}")
+                continue
             with write_aside(folder / f"{name}.{ending}") as aside:
                 aside.write_bytes(content)
             if modality.value.type != "image":

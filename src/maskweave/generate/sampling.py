@@ -44,6 +44,8 @@ def keep_likely(logits_nV: Tensor, top_k: int, top_p: float) -> Tensor:
     if top_p < 1:
         ordered, order = logits_nV.sort(dim=-1, descending=True)
         before = ordered.softmax(dim=-1).cumsum(dim=-1) - ordered.softmax(dim=-1)
-        dropped = torch.zeros_like(before, dtype=torch.bool).scatter(-1, order, before >= top_p)
+        beyond = before >= top_p
+        beyond[:, 0] = False  # one token always stays
+        dropped = torch.zeros_like(beyond).scatter(-1, order, beyond)
         logits_nV = logits_nV.masked_fill(dropped, -torch.inf)
     return logits_nV

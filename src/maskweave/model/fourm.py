@@ -49,8 +49,10 @@ class FourMConfig:
             raise MaskweaveError(f"model: unknown size {self.size!r}; known: {', '.join(SIZES)}")
         row = SIZES[self.size]._asdict()
         numbers = {name: getattr(self, name) or value for name, value in row.items()}
-        if numbers["width"] % (2 * numbers["heads"]) or min(numbers.values()) < 1:
+        if min(numbers.values()) < 1 or numbers["width"] % (2 * numbers["heads"]):
             raise MaskweaveError(f"model: width {numbers['width']} must be an even multiple of heads {numbers['heads']}, and depths at least 1")
+        if self.registers < 0 or not self.mlp_ratio * numbers["width"] >= 2:
+            raise MaskweaveError(f"model: registers must be 0 or more and mlp_ratio above 0, found {self.registers} and {self.mlp_ratio}")
         return FourMConfig(**{**self.__dict__, **numbers})
 
 
@@ -132,9 +134,11 @@ class FourM(nn.Module):
         if sum(len(index) for index in inputs.index.values()) == inputs.ids.numel():
             return None
         mask = inputs.modality != 0
-        # A sample without any input attends to its padding, which carries the same vectors in every such sample.
-        mask = mask | ~mask.any(dim=1, keepdim=True)
-        return nn.functional.pad(mask, (self.config.registers, 0), value=True)[:, None, None]
+        if self.config.registers:
+            mask = nn.functional.pad(mask, (self.config.registers, 0), value=True)
+        else:  # a sample without any input attends to its padding, whose vectors are all the same: how many does not matter
+            mask = mask | ~mask.any(dim=1, keepdim=True)
+        return mask[:, None, None]
 
     def decode(self, targets: Slots, encoded_BND: Tensor, inputs: Slots) -> Tensor:
         """Decode the target slots, given the encoder's output for `inputs`.

@@ -1,7 +1,9 @@
 """Ctrl-C and SIGTERM: finish the step, write a checkpoint, say how to go on."""
 
+import contextlib
 import signal
 import threading
+from collections.abc import Iterator
 from types import FrameType
 from typing import Any, Self
 
@@ -13,7 +15,10 @@ class Interrupted(MaskweaveError):
 
 
 class StopSignal:
-    """While open, the first Ctrl-C or SIGTERM only sets `asked`; the second acts as it always does."""
+    """While open, the first Ctrl-C or SIGTERM only sets `asked`; the second acts as it always does.
+
+    A signal that this process was started to ignore stays ignored.
+    """
 
     SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -23,7 +28,7 @@ class StopSignal:
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():  # elsewhere Python allows no handlers
-            self._before = {number: signal.signal(number, self._ask) for number in self.SIGNALS}
+            self._before = {n: signal.signal(n, self._ask) for n in self.SIGNALS if signal.getsignal(n) is not signal.SIG_IGN}
         return self
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
@@ -37,3 +42,16 @@ class StopSignal:
 
     def __exit__(self, *_: Any) -> None:
         self._restore()
+
+
+@contextlib.contextmanager
+def deaf() -> Iterator[None]:
+    """Processes started while open never hear Ctrl-C, which a terminal sends to all: the one that started them tells them to stop."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -2,7 +2,9 @@
 
 import contextlib
 import multiprocessing
+import os
 import shutil
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,7 +22,7 @@ from maskweave.data.source import Source, Subset
 from maskweave.data.tokenising import tokenise
 from maskweave.data.tokens import TokenData
 from maskweave.errors import MaskweaveError
-from maskweave.files import read_yaml, remove, write_aside, write_yaml
+from maskweave.files import read_yaml, remove, sweep, write_aside, write_yaml
 from maskweave.modality import Catalogue
 from maskweave.model.fourm import FourM
 from maskweave.objectives.fourm import FourMObjective
@@ -30,7 +32,7 @@ from maskweave.tokenizers.grid import GridTokenizer
 from maskweave.tokenizers.text import TextTokenizer
 from maskweave.tokenizers.values import check_values
 from maskweave.train import saving
-from maskweave.train.interruption import Interrupted
+from maskweave.train.interruption import Interrupted, StopSignal, deaf
 from maskweave.train.loop import FitResult, fit
 from maskweave.train.metrics import read_metrics
 from maskweave.train.recipe import Recipe
@@ -64,8 +66,10 @@ def claim(recipe: Recipe, folder: Path) -> Catalogue:
             raise MaskweaveError(f"{folder}: holds a run of another recipe ({', '.join(fixed)} differ); choose another folder with --out, or remove it")
         if saving.load_saved_catalogue(folder).to_plain() != catalogue.to_plain():
             raise MaskweaveError(f"{folder}: its modality entries differ from those of {catalogue.where}; choose another folder with --out, or remove it")
+    sweep(folder)
     saving.save_catalogue(catalogue, folder)
-    write_yaml(path, plain(recipe))
+    if not path.exists() or read_yaml(path) != plain(recipe):  # its time tells whether the report is still of this recipe
+        write_yaml(path, plain(recipe))
     return catalogue
 
 
@@ -127,9 +131,10 @@ def train_tokenizers(recipe: Recipe, catalogue: Catalogue, folder: Path, command
             with write_aside(place / name) as aside:
                 shutil.copytree(ready, aside, ignore=shutil.ignore_patterns("checkpoints"))
             todo.remove(name)
-    if not todo:
-        return
     cache = folder / "cache"
+    if not todo:
+        remove(cache)  # of a process killed at the end
+        return
     _cache_values(recipe, catalogue, todo, cache)
     for name in [name for name in todo if name in catalogue.vocabularies]:
         texts = (cache / f"{name}.txt").read_text(encoding="utf-8").split("\0")
@@ -212,14 +217,20 @@ def _train_side_by_side(recipe: Recipe, catalogue: Catalogue, folder: Path, name
     context = multiprocessing.get_context("spawn")
     waiting, running, failed = list(names), {}, []
     steps = {name: _steps(recipe, name) for name in names}
-    with progress("train tokenizers", sum(steps.values())) as bar:
+    stopping = False
+    with StopSignal() as stop, progress("train tokenizers", sum(steps.values())) as bar:
         while waiting or running:
-            while waiting and len(running) < recipe.tokenizers.jobs and not failed:
+            if stop.asked and not stopping:
+                stopping = True
+                for process in running.values():
+                    process.terminate()  # it writes a checkpoint first
+            if failed or stopping:
+                waiting.clear()
+            while waiting and len(running) < recipe.tokenizers.jobs:
                 name = waiting.pop(0)
                 running[name] = context.Process(target=_train_alone, args=(recipe, catalogue, folder, name, command))
-                running[name].start()
-            if failed:
-                waiting.clear()
+                with deaf():
+                    running[name].start()
             time.sleep(0.3)
             for name, process in list(running.items()):
                 if not process.is_alive():
@@ -230,6 +241,9 @@ def _train_side_by_side(recipe: Recipe, catalogue: Catalogue, folder: Path, name
                         bar.say((folder / "tokenizers" / name / "log.txt").read_text(encoding="utf-8").strip())
             reached = sum(_last_step(folder / "tokenizers" / name) for name in names)
             bar.advance(reached - bar.done, running=" ".join(running))
+    if stopping:
+        how = f"go on with: {command}" if command else "start the same command again to go on"
+        raise Interrupted(f"stopped while training the tokenizers; their checkpoints are in {folder / 'tokenizers'}; {how}")
     if failed:
         told = {name: _told(folder / "tokenizers" / name) for name in failed}
         stopped = all(text.startswith("stopped after") for text in told.values())
@@ -243,6 +257,7 @@ def _told(folder: Path) -> str:
 
 def _train_alone(recipe: Recipe, catalogue: Catalogue, folder: Path, name: str, command: str) -> None:
     """Body of a child process: what it says goes to log.txt, and why it stopped to error.txt, for the parent to show."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)
     place = folder / "tokenizers" / name
     place.mkdir(parents=True, exist_ok=True)
@@ -253,6 +268,14 @@ def _train_alone(recipe: Recipe, catalogue: Catalogue, folder: Path, name: str, 
         except MaskweaveError as error:
             (place / "error.txt").write_text(str(error), encoding="utf-8")
             raise SystemExit(1) from error
+
+
+def _end_with_parent() -> None:
+    """A killed parent cannot stop its children, and the next start must not write beside them."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _last_step(folder: Path) -> int:
@@ -286,5 +309,7 @@ def train_model(recipe: Recipe, catalogue: Catalogue, folder: Path, command: str
         title="train model",
         resume_command=command,
     )
-    saving.save_model(model, folder)
+    saved = folder / "model" / "config.json"
+    if not saved.exists() or saved.stat().st_mtime_ns < (result.checkpoint / "state.json").stat().st_mtime_ns:
+        saving.save_model(model, catalogue, folder)
     return result

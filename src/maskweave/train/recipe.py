@@ -114,7 +114,8 @@ def load_recipe(path: str | os.PathLike[str], overrides: Mapping[str, Any] | Non
         place[last] = value
     catalogue = content.get("catalogue")
     if isinstance(catalogue, str) and catalogue.endswith((".yaml", ".yml")) and not Path(catalogue).is_absolute():
-        content["catalogue"] = str(Path(path).parent / catalogue)  # beside the recipe, wherever it is called from
+        # Beside the recipe, wherever it is called from; absolute, since the run's copy of the recipe lies elsewhere.
+        content["catalogue"] = str((Path(path).parent / catalogue).resolve())
     recipe = build(Recipe, content, str(path))
     check_recipe(recipe, str(path))
     return recipe

@@ -3,8 +3,10 @@
 A bundle is a folder with a model, its tokenizers and its modality entries; a finished run is one.
 """
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from maskweave.config import build, plain
 from maskweave.errors import MaskweaveError
@@ -37,11 +39,11 @@ def load_saved_catalogue(folder: Path) -> Catalogue:
     return catalogue_from(read_yaml(path), str(path))
 
 
-def save_model(model: FourM, folder: Path) -> None:
+def save_model(model: FourM, catalogue: Catalogue, folder: Path) -> None:
     """Write `folder/model`."""
     with write_aside(folder / "model") as aside:
         aside.mkdir()
-        write_json(aside / "config.json", {"format": FORMAT, "model": plain(model.config)})
+        write_json(aside / "config.json", {"format": FORMAT, "model": plain(model.config), "entries": _entries(catalogue)})
         save_tensors(model.state_dict(), aside / "model.safetensors")
 
 
@@ -53,13 +55,24 @@ def load_model(folder: Path, catalogue: Catalogue) -> FourM:
     """
     path = folder / "model" / "config.json"
     if not path.is_file():
-        raise MaskweaveError(f"{folder}: has no trained model yet; finish it with: maskweave run {folder / 'recipe.yaml'} --out {folder}")
+        command = shlex.join(["maskweave", "run", str(folder / "recipe.yaml"), "--out", str(folder)])
+        raise MaskweaveError(f"{folder}: has no trained model yet; finish it with: {command}")
     config = read_json(path)
     if not isinstance(config, dict) or config.get("format") != FORMAT:
         raise MaskweaveError(f"{path}: is not of format {FORMAT}; open it with the version of maskweave that wrote it")
+    trained, now = config.get("entries"), _entries(catalogue)
+    if trained != now:
+        differing = [name for name in {**now, **trained} if now.get(name) != trained.get(name)] if isinstance(trained, dict) else ["all"]
+        raise MaskweaveError(f"{path.parent}: was trained with other entries than modalities.yaml has now ({', '.join(differing)} differ); put the old file back")
     model = FourM(catalogue, build(FourMConfig, config.get("model"), str(path), "model"))
     load_tensors(model.state_dict(), folder / "model" / "model.safetensors")
     return model.eval()
+
+
+def _entries(catalogue: Catalogue) -> dict[str, dict[str, Any]]:
+    """What the weights rest on, of every entry: two that change places would go unnoticed by their shapes."""
+    facts = ("id", "kind", "tokens", "positions", "vocabulary")
+    return {name: {fact: getattr(m, fact) for fact in facts} for name, m in catalogue.items()}
 
 
 def load_tokenizers(folder: Path, catalogue: Catalogue) -> dict[str, Tokenizer]:
@@ -71,6 +84,9 @@ def load_tokenizers(folder: Path, catalogue: Catalogue) -> dict[str, Tokenizer]:
     texts: Mapping[str, TextTokenizer] = {
         name: TextTokenizer.load(folder / name) for name in {m.vocabulary for m in catalogue.values() if m.kind == "sequence"}
     }
+    for name, text in texts.items():
+        if text.vocabulary != catalogue.vocabularies[name]:
+            raise MaskweaveError(f"{folder / name}: was made for another vocabulary {name!r} than {catalogue.where}'s; train it again, or use the catalogue it came with")
     tokenizers: dict[str, Tokenizer] = {}
     for name, modality in catalogue.items():
         if modality.kind == "sequence":

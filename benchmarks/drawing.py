@@ -1,0 +1,73 @@
+"""Samples drawn a second on one core: eight modalities, 128 input and 128 target tokens, from columns in memory.
+
+Four grids of 14×14 tokens, 14×14 patches of 16×16 pixels as uint8, and three sequences of up to 256 tokens. Raw pixels become floats only
+after they are drawn, so the cost of the patches is shown on its own: rows drawn alone, and with their conversion.
+
+OMP_NUM_THREADS=1 python benchmarks/drawing.py [BATCHES]
+"""
+
+import sys
+import time
+
+import numpy as np
+
+from maskweave.data.masking import Column, Drawer, Drawing
+from maskweave.modality import Catalogue, Modality, Value, Vocabulary
+
+BATCH, GRIDS, SEQUENCES, LONGEST = 256, 4, 3, 256
+
+
+def catalogue() -> Catalogue:
+    picture = Value("image", (224, 224), 3)
+    modalities = [Modality("pixels", 1, "patches", picture, grid=(14, 14))]
+    modalities += [Modality(f"grid_{n}", 2 + n, "grid", picture, source="pixels", grid=(14, 14)) for n in range(GRIDS)]
+    modalities += [
+        Modality(f"sequence_{n}", 10 + n, "sequence", Value("text"), max_tokens=LONGEST, vocabulary="text", chunk=1 + n)
+        for n in range(SEQUENCES)
+    ]
+    return Catalogue(modalities, [Vocabulary("text", 30_000)])
+
+
+def columns(entries: Catalogue, rng: np.random.Generator) -> dict[str, Column]:
+    present, found = np.ones(BATCH, bool), {}
+    for name, m in entries.items():
+        if m.kind == "patches":
+            found[name] = Column(present, rows=rng.integers(0, 256, (BATCH, m.tokens, m.row_width), dtype=np.uint8))
+        else:
+            ids = rng.integers(300, 1000, (BATCH, m.tokens)).astype(np.uint16)
+            length = rng.integers(10, LONGEST + 1, BATCH) if m.kind == "sequence" else None
+            found[name] = Column(present, ids, length)
+    return found
+
+
+def rate(drawer: Drawer, data: dict[str, Column], batches: int) -> float:
+    """Samples a second, by processor time: what other jobs on the machine take does not count."""
+    drawer(data, np.random.default_rng(0))
+    start = time.process_time()
+    for number in range(batches):
+        drawer(data, np.random.default_rng(number))
+    return batches * BATCH / (time.process_time() - start)
+
+
+def main() -> None:
+    batches = int(sys.argv[1]) if len(sys.argv) > 1 else 40
+    entries = catalogue()
+    data = columns(entries, np.random.default_rng(0))
+    drawer = Drawer(entries, Drawing(128, 128))
+    whole = rate(drawer, data, batches)
+    tokens_alone = {name: c if c.rows is None else Column(c.present, ids=c.rows[..., 0]) for name, c in data.items()}
+    without = rate(drawer, tokens_alone, batches)
+    drawn = drawer(data, np.random.default_rng(0))
+    print(f"{len(entries)} modalities, batches of {BATCH}, 128 + 128 tokens, one core:")
+    print(f"  {without:,.0f} samples/s, raw rows drawn by their place alone")
+    print(
+        f"  {whole:,.0f} samples/s, with {len(drawn.rows['pixels']) / BATCH:.1f} rows a sample gathered and made floats"
+    )
+    print(
+        f"  inputs {len(drawn.inputs.ids[0])} wide, {(drawn.inputs.modality > 0).float().mean():.0%} filled", end=", "
+    )
+    print(f"targets {len(drawn.targets.ids[0])} wide, {(drawn.targets.modality > 0).float().mean():.0%} filled")
+
+
+if __name__ == "__main__":
+    main()

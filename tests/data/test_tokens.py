@@ -1,0 +1,196 @@
+"""Token shards and the batches drawn from them."""
+
+import json
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiny_catalogue import random_columns, same, tiny
+from torch.utils.data import DataLoader
+
+from maskweave.data.batches import DrawnBatches, ValueBatches, batch_indices
+from maskweave.data.masking import Column, Drawer, Drawing
+from maskweave.data.tokens import TokenData, entry_fingerprint, write_column
+from maskweave.errors import MaskweaveError
+from maskweave.files import write_json
+from maskweave.modality import Catalogue
+
+SIZES = (7, 5, 1, 8)
+TOTAL = sum(SIZES)
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> tuple[Path, Catalogue, dict[str, Column]]:
+    """Four shards of random tokens, and the same as one column per modality."""
+    catalogue = tiny()
+    columns = random_columns(catalogue, TOTAL, np.random.default_rng(0), missing=0.3)
+    columns["codes"] = columns["codes"]._replace(ids=columns["codes"].ids.astype(np.int64))
+    columns["codes"].ids[TOTAL - 1, 0] = 70_000  # so that shards differ in their integer type
+    write_json(tmp_path / "index.json", {"modalities": {name: entry_fingerprint(m) for name, m in catalogue.items()}})
+    write(tmp_path, columns, list(catalogue))
+    return tmp_path, catalogue, columns
+
+
+def write(root: Path, columns: dict[str, Column], names: list[str]) -> None:
+    start = 0
+    for shard, size in enumerate(SIZES):
+        for name in names:
+            part = (None if a is None else a[start : start + size] for a in columns[name])
+            write_column(root, name, shard, Column(*part))
+        keys = [f"sample_{i}" for i in range(start, start + size)]
+        write_json(root / "samples" / f"shard-{shard:05d}.json", {"keys": keys, "skipped": {}})
+        start += size
+
+
+def check(found: dict[str, Column], columns: dict[str, Column], indices) -> None:
+    assert found.keys() == columns.keys()
+    for name, expected in columns.items():
+        for got, want in zip(found[name], expected, strict=True):
+            assert (got is None) == (want is None)
+            if want is not None:
+                np.testing.assert_array_equal(got, want[indices])
+
+
+@pytest.mark.parametrize(
+    "indices",
+    [
+        np.arange(TOTAL),
+        np.array([3]),
+        np.array([20, 0, 12, 7, 6, 20, 13, 12]),
+        np.random.default_rng(1).permutation(TOTAL),
+    ],
+)
+def test_samples_come_in_the_order_asked_from_any_shards(written, indices) -> None:
+    root, catalogue, columns = written
+    data = TokenData(root, catalogue)
+    check(data.columns(indices), columns, indices)
+
+
+def test_keys_and_length(written) -> None:
+    root, catalogue, _ = written
+    data = TokenData(root, catalogue)
+    assert len(data) == TOTAL
+    assert [data.key(i) for i in range(TOTAL)] == [f"sample_{i}" for i in range(TOTAL)]
+
+
+def test_shards_are_small_and_mapped(written) -> None:
+    root, catalogue, _ = written
+    data = TokenData(root, catalogue)
+    assert data.columns(np.array([0]))["codes"].ids.dtype == np.uint16
+    assert data.columns(np.array([TOTAL - 1]))["codes"].ids.dtype == np.int32
+    assert data.columns(np.array([0, TOTAL - 1]))["codes"].ids[1, 0] == 70_000
+    assert data.columns(np.array([0]))["photo"].rows.dtype == np.uint8
+
+
+def test_pickling_takes_no_open_files_along(written) -> None:
+    root, catalogue, columns = written
+    data = TokenData(root, catalogue)
+    data.columns(np.arange(TOTAL))
+    assert data._open
+    again = pickle.loads(pickle.dumps(data))
+    assert not again._open
+    check(again.columns(np.arange(4)), columns, np.arange(4))
+
+
+def test_a_modality_without_tokens_is_missing_from_every_sample(written) -> None:
+    root, catalogue, _ = written
+    index = json.loads((root / "index.json").read_text())
+    del index["modalities"]["caption"]
+    write_json(root / "index.json", index)
+    data = TokenData(root, catalogue)
+    assert "caption" not in data.names
+    batch = Drawer(catalogue, Drawing(8, 8))(data.columns(np.arange(4)), np.random.default_rng(0))
+    assert "caption" not in batch.names
+    assert TokenData(root, catalogue.subset(["facts"])).names == ["facts"]
+
+
+def test_a_truncated_shard_is_named(written) -> None:
+    root, catalogue, _ = written
+    path = root / "caption" / "shard-00001.safetensors"
+    path.write_bytes(path.read_bytes()[:-10])
+    data = TokenData(root, catalogue)
+    data.columns(np.arange(7))
+    with pytest.raises(
+        MaskweaveError, match="caption/shard-00001.safetensors: cannot be read as safetensors, probably truncated"
+    ):
+        data.columns(np.array([8]))
+
+
+def test_a_shard_of_another_length_is_refused(written) -> None:
+    root, catalogue, columns = written
+    write_column(root, "codes", 0, Column(*(None if a is None else a[:3] for a in columns["codes"])))
+    with pytest.raises(MaskweaveError, match="holds 3 samples, expected 7; tokenise again"):
+        TokenData(root, catalogue).columns(np.array([0]))
+
+
+def test_tokens_of_another_entry_are_refused(written) -> None:
+    root, catalogue, _ = written
+    index = json.loads((root / "index.json").read_text())
+    index["modalities"]["spectrum"] = "0123456789abcdef"
+    write_json(root / "index.json", index)
+    with pytest.raises(MaskweaveError, match="the tokens of 'spectrum' were made from another entry"):
+        TokenData(root, catalogue)
+
+
+def test_a_folder_without_tokens_says_how_to_make_them(tmp_path: Path) -> None:
+    with pytest.raises(MaskweaveError, match="index.json: no such file"):
+        TokenData(tmp_path, tiny())
+    write_json(tmp_path / "index.json", {"modalities": {}})
+    with pytest.raises(MaskweaveError, match="has no token shards for any of photo, codes.*'maskweave tokenize'"):
+        TokenData(tmp_path, tiny())
+
+
+def test_drawn_batches_are_functions_of_their_number(written) -> None:
+    root, catalogue, _ = written
+    drawer = Drawer(catalogue, Drawing(12, 12))
+    batches = DrawnBatches(TokenData(root, catalogue), drawer, 4, seed=3)
+    ahead = [batches[i] for i in range(8)]
+    fresh = DrawnBatches(TokenData(root, catalogue), drawer, 4, seed=3)
+    assert all(same(fresh[i], ahead[i]) for i in (5, 0, 7, 2))
+    assert not same(batches[0], batches[1])
+    assert not same(batches[0], DrawnBatches(TokenData(root, catalogue), drawer, 4, seed=4)[0])
+    assert len(batches) == 6
+    in_order = DrawnBatches(TokenData(root, catalogue), drawer, 4, shuffle=False)
+    assert [len(in_order[i]) for i in range(6)] == [4, 4, 4, 4, 4, 1]
+    assert same(in_order[2], in_order[2])
+    with pytest.raises(IndexError):
+        in_order[6]
+
+
+def test_worker_processes_give_the_same_batches(written) -> None:
+    root, catalogue, _ = written
+    batches = DrawnBatches(TokenData(root, catalogue), Drawer(catalogue, Drawing(12, 12)), 4, seed=3)
+    loader = DataLoader(batches, batch_size=None, sampler=range(6), num_workers=1, collate_fn=lambda batch: batch)
+    for i, batch in enumerate(loader):
+        assert same(batch, batches[i])
+
+
+@pytest.mark.parametrize(("count", "batch_size"), [(10, 4), (10, 3), (3, 8), (1, 2), (64, 64)])
+def test_every_epoch_is_a_permutation_of_its_own(count, batch_size) -> None:
+    epochs = 6
+    stream = np.concatenate(
+        [batch_indices(count, batch_size, n, 5, True) for n in range(-(-count * epochs // batch_size))]
+    )
+    parts = [stream[e * count : (e + 1) * count].tolist() for e in range(epochs)]
+    assert all(sorted(part) == list(range(count)) for part in parts)
+    assert count < 4 or len({tuple(part) for part in parts}) == epochs
+    assert count < 4 or batch_indices(count, batch_size, 0, 6, True).tolist() != stream[:batch_size].tolist()
+
+
+def test_in_order_there_is_one_pass() -> None:
+    assert [batch_indices(10, 4, n, 0, False).tolist() for n in range(3)] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+    with pytest.raises(IndexError):
+        batch_indices(8, 4, 2, 0, False)
+
+
+def test_value_batches_are_as_the_network_takes_them() -> None:
+    modality = tiny()["codes"]
+    values = np.random.default_rng(0).integers(0, 256, (10, 8, 8, 3), dtype=np.uint8)
+    batches = ValueBatches(modality, values, 4, shuffle=False)
+    assert len(batches) == 3
+    assert batches[2].values.shape == (2, 3, 8, 8)
+    torch.testing.assert_close(batches[0].values, torch.from_numpy(values[:4] / 127.5 - 1).float().movedim(-1, 1))
+    shuffled = ValueBatches(modality, values, 4, seed=1)
+    assert torch.equal(shuffled[9].values, ValueBatches(modality, values, 4, seed=1)[9].values)

@@ -1,0 +1,99 @@
+"""Evaluation of a run: its rows, its references, what is not a number, what cannot be evaluated."""
+
+import dataclasses
+import json
+import math
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from maskweave.errors import MaskweaveError
+from maskweave.evaluate import run as evaluation
+from maskweave.evaluate.report import is_reported, make_report
+from maskweave.evaluate.run import Row, describe, evaluate, held_out_samples, read_recipe
+from maskweave.files import read_yaml, write_yaml
+from maskweave.generate.bundle import Bundle, load
+
+
+@pytest.fixture(scope="module")
+def bundle(tiny_run: Path) -> Bundle:
+    return load(tiny_run)
+
+
+@pytest.fixture
+def run(tiny_run: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(tiny_run, tmp_path / "run")
+
+
+def test_the_references_are_what_they_say(bundle: Bundle, run: Path) -> None:
+    rows = {(row.target, row.metric): row for row in evaluate(bundle, run)}
+    recipe = read_recipe(run)
+    samples = held_out_samples(bundle, recipe, None, 4)
+    truth = np.stack([s["depth"] for s in samples]).astype(np.float64)
+    tokenizer = bundle.tokenizers["depth"]
+    back = tokenizer.decode(tokenizer.encode([s["depth"] for s in samples])).astype(np.float64)
+    row = rows["depth", "AbsRel"]
+    assert row.tokenizer == pytest.approx(float((np.abs(back - truth) / truth).mean()), abs=1e-4)
+    assert row.constant < row.value, "next to nothing was learned"
+    assert rows["caption", "F1"].tokenizer == 1, "text comes back exactly"
+    assert rows["tok_rgb", "F1 of the caption read from it"].inputs == ["caption"]
+    assert [row.better for row in rows.values()].count("lower") == 2
+
+
+def test_a_prediction_does_not_depend_on_the_chunks(bundle: Bundle, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = evaluate(bundle, run)
+    monkeypatch.setattr(evaluation, "CHUNK", 3)
+    for one, other in zip(evaluate(bundle, run), whole, strict=True):
+        assert one.value == pytest.approx(other.value, abs=1e-3), one.metric
+
+
+def test_what_is_no_number_becomes_null(bundle: Bundle, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    numbers = iter([math.nan, math.inf, -math.inf])
+    monkeypatch.setattr(evaluation, "_score", lambda *_: next(numbers, 0.5))
+    rows = evaluate(bundle, run)
+
+    def refuse(name: str) -> None:
+        raise AssertionError(f"{name} is not JSON")
+
+    written = json.loads((run / "evaluation.json").read_text(), parse_constant=refuse)
+    assert (written[0]["value"], written[0]["constant"], written[0]["tokenizer"]) == (None, None, None)
+    assert written[1]["value"] == 0.5
+    assert "nan" in describe(rows)
+    make_report(run)
+
+
+def test_rows_have_the_documented_keys_in_order() -> None:
+    names = [f.name for f in dataclasses.fields(Row)]
+    assert names == ["inputs", "target", "metric", "better", "value", "constant", "tokenizer", "samples", "seed"]
+
+
+def test_other_scenes_and_fewer_samples(bundle: Bundle, run: Path) -> None:
+    recipe = read_recipe(run)
+    ours, others = held_out_samples(bundle, recipe, None, 3), held_out_samples(bundle, recipe, 12345, 3)
+    assert len(ours) == len(others) == 3
+    assert not any(np.array_equal(a["rgb"], b["rgb"]) for a in ours for b in others)
+    rows = evaluate(bundle, run, scenes_seed=12345, samples=2)
+    assert {(row.samples, row.seed) for row in rows} == {(2, 12345)}
+
+
+def test_nothing_to_evaluate_is_said(bundle: Bundle, run: Path, tmp_path: Path) -> None:
+    content = read_yaml(run / "recipe.yaml")
+    content["evaluate"]["requests"] = []
+    write_yaml(run / "recipe.yaml", content)
+    with pytest.raises(MaskweaveError, match=r"no evaluate.requests.*add some to"):
+        evaluate(bundle, run)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(MaskweaveError, match=r"has no recipe.yaml, so it is not a run"):
+        evaluate(bundle, tmp_path / "empty")
+
+
+def test_a_report_is_current_until_recipe_or_model_change(run: Path) -> None:
+    assert make_report(run) == run / "report.html" and is_reported(run)
+    write_yaml(run / "recipe.yaml", read_yaml(run / "recipe.yaml"))
+    assert not is_reported(run)
+    make_report(run)
+    assert is_reported(run)
+    (run / "model" / "config.json").touch()
+    assert not is_reported(run)

@@ -1,0 +1,285 @@
+"""A bundle on disk: inputs in every form, outputs in their units, files, and folders that are not what they should be."""
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tiny_catalogue import SMALL, TEXT, tiny
+
+import maskweave
+from maskweave.data import codecs
+from maskweave.errors import MaskweaveError
+from maskweave.generate.bundle import Bundle
+from maskweave.modality import Catalogue, Decoding, Modality, Quantiser, Value
+from maskweave.model.fourm import FourM, FourMConfig
+from maskweave.tokenizers.grid import GridTokenizer
+from maskweave.tokenizers.text import TextTokenizer
+from maskweave.train import saving
+
+
+def catalogue() -> Catalogue:
+    extra = Modality("depth", 20, "grid", Value("map", (8, 8), range=(0, 10), unit="m"), grid=(2, 2), tokenizer=SMALL)
+    grey = Modality("grey", 21, "patches", Value("image", (8, 8), 1), grid=(2, 2))
+    return Catalogue([*tiny().values(), extra, grey], [TEXT])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """A bundle of untrained parts, as a run leaves it."""
+    torch.manual_seed(0)
+    folder, entries = tmp_path_factory.mktemp("bundle"), catalogue()
+    saving.save_catalogue(entries, folder)
+    saving.save_model(FourM(entries, FourMConfig(width=32, heads=2, encoder_depth=1, decoder_depth=1)), entries, folder)
+    TextTokenizer.train(TEXT, ["a red cube on a table"]).save(folder / "tokenizers" / "text")
+    for name, m in entries.items():
+        if m.kind == "grid":
+            GridTokenizer(m).save(folder / "tokenizers" / name)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def bundle(folder) -> Bundle:
+    return maskweave.load(folder)
+
+
+def picture(height: int = 8, width: int = 8, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def test_inputs_come_in_many_forms(bundle, tmp_path) -> None:
+    array = picture()
+    Image.fromarray(array).save(tmp_path / "photo.png")
+    depth = np.linspace(0, 10, 64, dtype=np.float32).reshape(8, 8)
+    np.save(tmp_path / "depth.npy", depth)
+    (tmp_path / "caption.txt").write_text("a red cube", encoding="utf-8")
+    (tmp_path / "facts.json").write_text(json.dumps({"height": 3.0}))
+    forms = [
+        {"photo": array, "depth": depth, "caption": "a red cube", "facts": {"height": 3.0}},
+        {"photo": Image.fromarray(array), "depth": depth.tolist(), "caption": "a red cube", "facts": {"height": 3.0}},
+        {
+            name: tmp_path / f"{name}.{end}"
+            for name, end in (("photo", "png"), ("depth", "npy"), ("caption", "txt"), ("facts", "json"))
+        },
+        {
+            "photo": str(tmp_path / "photo.png"),
+            "depth": str(tmp_path / "depth.npy"),
+            "caption": "a red cube",
+            "facts": str(tmp_path / "facts.json"),
+        },
+    ]
+    results = [bundle.generate(form, ["spectrum", "codes"], seed=3) for form in forms]
+    for result in results:
+        assert result.tokens["spectrum"].tolist() == results[0].tokens["spectrum"].tolist()
+        assert result.tokens["codes"].tolist() == results[0].tokens["codes"].tolist()
+        np.testing.assert_array_equal(result.inputs["photo"], array)
+        assert result.inputs["caption"] == "a red cube"
+
+
+def test_pictures_are_cropped_resized_and_brought_to_their_channels(bundle) -> None:
+    wide = Image.fromarray(picture(32, 64)).convert("RGBA")
+    assert bundle.read({"photo": wide})["photo"].shape == (8, 8, 3)
+    assert bundle.read({"photo": Image.fromarray(picture()).convert("L")})["photo"].shape == (8, 8, 3)
+    grey = bundle.read({"grey": Image.fromarray(picture())})["grey"]
+    assert grey.shape == (8, 8, 1)
+    np.testing.assert_array_equal(grey[..., 0], np.asarray(Image.fromarray(picture()).convert("L")))
+
+
+def test_outputs_are_in_their_units(bundle) -> None:
+    found = bundle.generate({"photo": picture()}, ["depth", "spectrum", "photo", "caption", "facts"], seed=1)
+    assert set(found.values) == {"depth", "spectrum", "photo", "caption", "facts"}
+    assert found["depth"].shape == (8, 8) and found["depth"].dtype == np.float32
+    assert found["depth"].min() >= 0 and found["depth"].max() <= 10
+    assert found["spectrum"].shape == (20,)
+    assert found["photo"].shape == (8, 8, 3) and found["photo"].dtype == np.uint8
+    assert isinstance(found["caption"], str)
+    assert isinstance(found["facts"], dict)
+    assert "no [EOS]: the sequence has no end" in found.problems["caption"], (
+        "an untrained model writes nonsense, and that is told"
+    )
+    np.testing.assert_array_equal(found["photo"], bundle.tokenizers["codes"].decode(found.tokens["codes"][None])[0])
+    with pytest.raises(KeyError):
+        found["nothing"]
+
+
+def test_seeds_batches_and_neighbours(bundle) -> None:
+    inputs = [
+        {"photo": picture(seed=1)},
+        {"caption": "a cube", "depth": np.full((8, 8), 2.0)},
+        {},
+        {"photo": picture(seed=1)},
+    ]
+    targets = ["caption", "codes", "facts", "spectrum"]
+    together = bundle.generate_batch(inputs, targets, seeds=[4, 5, 6, 4], batch_size=3)
+    for result, sample, seed in zip(together, inputs, (4, 5, 6, 4), strict=True):
+        alone = bundle.generate(sample, targets, seed=seed)
+        for name in targets:
+            assert alone.tokens[name].tolist() == result.tokens[name].tolist()
+    assert together[0].tokens["codes"].tolist() == together[3].tokens["codes"].tolist()
+    assert bundle.generate({}, ["codes"], seed=7).tokens["codes"].tolist() != together[2].tokens["codes"].tolist()
+    defaults = bundle.generate_batch([{}] * 2, ["codes"])
+    assert [r.tokens["codes"].tolist() for r in defaults] == [
+        bundle.generate({}, ["codes"], seed=s).tokens["codes"].tolist() for s in (0, 1)
+    ]
+    assert bundle.generate_batch([], ["codes"]) == []
+
+
+def test_without_a_chain_every_target_sees_the_inputs_alone(bundle) -> None:
+    greedy = {name: Decoding("maskgit", steps=4, temperature=0) for name in ("codes", "spectrum", "depth")}
+    sample = {"photo": picture()}
+    apart = bundle.generate(sample, list(greedy), chain=False, decoding=greedy)
+    chained = bundle.generate(sample, list(greedy), decoding=greedy)
+    for name in greedy:
+        alone = bundle.generate(sample, [name], decoding={name: greedy[name]})
+        assert alone.tokens[name].tolist() == apart.tokens[name].tolist()
+    assert chained.tokens["codes"].tolist() == apart.tokens["codes"].tolist()
+    assert chained.tokens["depth"].tolist() != apart.tokens["depth"].tolist()
+
+
+def test_a_target_that_is_given_is_generated_anew(bundle) -> None:
+    depth = np.full((8, 8), 5.0, np.float32)
+    found = bundle.generate({"depth": depth}, ["depth"], seed=2)
+    assert found.tokens["depth"].tolist() == bundle.generate({}, ["depth"], seed=2).tokens["depth"].tolist()
+
+
+def test_saved_values_decode_back(bundle, tmp_path) -> None:
+    found = bundle.generate({"photo": picture()}, ["depth", "photo", "caption", "facts"], seed=1)
+    found.values["caption"] = "a red cube"
+    found.values["facts"] = {"height": 3.1, "light": 0.1}
+    assert found.save(tmp_path / "out") == tmp_path / "out"
+    names = sorted(path.name for path in (tmp_path / "out").iterdir())
+    values = [name for name in names if "picture" not in name and name != "sheet.png"]
+    assert {Path(name).stem for name in values} == {"depth", "photo", "caption", "facts"}
+    assert {name for name in names if "picture" in name} == {f"{n}.picture.png" for n in ("depth", "caption", "facts")}
+    for name in values:
+        path = tmp_path / "out" / name
+        back = codecs.decode(path.read_bytes(), path.suffix[1:], bundle.catalogue[path.stem], name)
+        if isinstance(found[path.stem], np.ndarray):
+            np.testing.assert_allclose(back, found[path.stem], atol=1e-4)
+        else:
+            assert back == found[path.stem]
+    for name in (n for n in names if n.endswith(".png")):
+        with Image.open(tmp_path / "out" / name) as opened:
+            assert min(opened.size) > 0 and len(np.unique(np.asarray(opened.convert("L")))) > 1, f"{name} is blank"
+    assert found._repr_png_().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("inputs", "targets", "message"),
+    [
+        ({"sound": 1}, ["depth"], "unknown modality 'sound'; known: photo"),
+        ({}, ["sound"], "unknown modality 'sound'"),
+        ({}, ["feature"], "'feature' is of kind vectors, which is input only"),
+        ({}, ["codes", "photo"], "a target is named twice"),
+        ({}, [], "no targets"),
+        ({"photo": "nothing.png"}, ["depth"], "input 'photo': nothing.png: no such file"),
+        ({"photo": np.zeros((8, 8, 3))}, ["depth"], "uint8"),
+        ({"photo": np.zeros((8, 8, 2), np.uint8)}, ["depth"], "photo"),
+        ({"depth": np.full((8, 8), np.nan, np.float32)}, ["codes"], "NaN"),
+        ({"depth": np.full((8, 8), 11.0, np.float32)}, ["codes"], "0 to 10 m"),
+        ({"depth": [[1.0, 2.0], [3.0]]}, ["codes"], "input 'depth': found list, expected an array"),
+        ({"depth": None}, ["codes"], "depth"),
+        ({"caption": 5}, ["codes"], "expected text"),
+        ({"caption": "x" * 100_000}, ["codes"], "a text of 100,000 characters"),
+        ({"facts": {"weight": 3}}, ["codes"], "height, light, count"),
+        ({"feature": np.zeros((2, 5), np.float32)}, ["codes"], "feature"),
+    ],
+)
+def test_requests_that_do_not_fit(bundle, inputs, targets, message) -> None:
+    with pytest.raises(MaskweaveError) as caught:
+        bundle.generate(inputs, targets)
+    assert message in str(caught.value)
+
+
+def test_a_damaged_picture(bundle, tmp_path) -> None:
+    Image.fromarray(picture(64, 64)).save(tmp_path / "half.png")
+    whole = (tmp_path / "half.png").read_bytes()
+    (tmp_path / "half.png").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(MaskweaveError, match="half.png"):
+        bundle.generate({"photo": tmp_path / "half.png"}, ["depth"])
+
+
+def test_settings_that_do_not_fit(bundle) -> None:
+    with pytest.raises(MaskweaveError, match="decoding names 'depth', which is not among the targets codes"):
+        bundle.generate({}, ["codes"], decoding={"depth": Decoding()})
+    with pytest.raises(MaskweaveError, match="scheme 'autoregressive' is for sequences"):
+        bundle.generate({}, ["codes"], decoding={"codes": Decoding("autoregressive")})
+    with pytest.raises(MaskweaveError, match="2 samples need as many seeds, found 1"):
+        bundle.generate_batch([{}, {}], ["codes"], seeds=[1])
+
+
+def test_moving_takes_the_tokenizers_along(bundle) -> None:
+    copied = Bundle(
+        bundle.catalogue,
+        {"codes": GridTokenizer(bundle.catalogue["codes"])},
+        FourM(bundle.catalogue, bundle.model.config),
+    )
+    copied.to(torch.device("meta"))
+    assert copied.tokenizers["codes"].device.type == "meta"
+    assert next(copied.model.parameters()).device.type == "meta"
+    assert "modalities: photo, codes" in repr(copied)
+
+
+@pytest.fixture
+def copy(folder, tmp_path) -> Path:
+    return Path(shutil.copytree(folder, tmp_path / "run"))
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-7])
+
+
+def other_codebook(run: Path) -> None:
+    m = dataclasses.replace(
+        tiny()["codes"], tokenizer=dataclasses.replace(SMALL, quantiser=Quantiser("fsq", levels=(5, 5)))
+    )
+    GridTokenizer(m).save(run / "tokenizers" / "codes")
+
+
+def other_text(run: Path) -> None:
+    TextTokenizer.train(dataclasses.replace(TEXT, size=330), ["a"]).save(run / "tokenizers" / "text")
+
+
+def other_model(run: Path) -> None:
+    entries = catalogue().subset(["codes", "caption"])
+    saving.save_model(FourM(entries, FourMConfig(width=32, heads=2, encoder_depth=1, decoder_depth=1)), entries, run)
+
+
+def other_width(run: Path) -> None:
+    path = run / "model" / "config.json"
+    path.write_text(path.read_text().replace('"width": 32', '"width": 64'))
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda run: shutil.rmtree(run), "run: no such folder"),
+        (lambda run: (run / "modalities.yaml").unlink(), "has no modalities.yaml, so it is not a run or bundle"),
+        (lambda run: truncate(run / "modalities.yaml"), "modalities.yaml"),
+        (lambda run: shutil.rmtree(run / "model"), "has no trained model yet; finish it with: maskweave run"),
+        (lambda run: (run / "model" / "model.safetensors").unlink(), "model.safetensors: no such file"),
+        (
+            lambda run: truncate(run / "model" / "model.safetensors"),
+            "model.safetensors: cannot be read as safetensors, probably truncated",
+        ),
+        (lambda run: truncate(run / "model" / "config.json"), "config.json: not valid JSON"),
+        (lambda run: (run / "model" / "config.json").write_text('{"format": 99}'), "is not of format 1"),
+        (lambda run: shutil.rmtree(run / "tokenizers" / "depth"), "depth: no such folder; expected a saved tokenizer"),
+        (lambda run: truncate(run / "tokenizers" / "depth" / "model.safetensors"), "probably truncated"),
+        (lambda run: (run / "tokenizers" / "text" / "tokenizer.json").unlink(), "tokenizer.json: no such file"),
+        (other_codebook, "codes: was trained for another entry than 'codes'"),
+        (other_text, "text: was made for another vocabulary 'text' than"),
+        (other_model, "model: was trained with other entries than modalities.yaml has now (spectrum, "),
+        (other_width, "safetensors is of another architecture. of another shape: "),
+    ],
+)
+def test_folders_that_are_not_whole_or_foreign(copy, damage, message) -> None:
+    damage(copy)
+    with pytest.raises(MaskweaveError) as caught:
+        maskweave.load(copy)
+    assert message in str(caught.value)
+    assert str(copy) in str(caught.value)

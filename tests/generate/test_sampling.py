@@ -1,0 +1,89 @@
+"""Temperature, top-k and top-p against plain references."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from maskweave.errors import MaskweaveError
+from maskweave.generate.sampling import keep_likely, sample
+from maskweave.modality import Decoding
+
+
+def kept_by_hand(logits: list[float], top_k: int, top_p: float) -> set[int]:
+    order = sorted(range(len(logits)), key=lambda i: -logits[i])
+    if top_k:
+        order = order[:top_k]
+    weights = np.exp(np.array([logits[i] for i in order]) - max(logits))
+    share = weights / weights.sum()
+    if top_p == 1:
+        return set(order)
+    fewest = next((n for n in range(1, len(order)) if share[:n].sum() >= top_p - 1e-6), len(order))
+    return set(order[:fewest])
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(
+    st.lists(st.integers(-80, 80), min_size=1, max_size=12, unique=True),
+    st.integers(0, 13),
+    st.sampled_from([1e-9, 0.1, 0.35, 0.5, 0.9, 0.999, 1.0]),
+)
+def test_the_cuts_keep_what_they_say(tenths, top_k, top_p) -> None:
+    logits = [x / 10 for x in tenths]
+    kept = keep_likely(torch.tensor([logits, logits[::-1]]), top_k, top_p)
+    expected = kept_by_hand(logits, top_k, top_p)
+    assert set(torch.isfinite(kept[0]).nonzero()[:, 0].tolist()) == expected
+    assert torch.equal(kept[0], kept[1].flip(0)), "rows are independent"
+    assert all(kept[0, i].item() == pytest.approx(logits[i]) for i in expected)
+
+
+def gumbel(shape: tuple[int, int], seed: int = 0) -> torch.Tensor:
+    return torch.from_numpy(np.random.default_rng(seed).gumbel(size=shape)).float()
+
+
+def test_temperature_zero_takes_the_likeliest_whatever_the_noise() -> None:
+    logits = torch.randn(50, 9, generator=torch.Generator().manual_seed(0))
+    found = sample(logits, torch.zeros(()), Decoding(temperature=0))
+    assert torch.equal(found.ids, logits.argmax(1))
+    torch.testing.assert_close(found.confidence, logits.log_softmax(1).amax(1))
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
+def test_tokens_are_drawn_as_often_as_they_are_likely(temperature) -> None:
+    logits, n = torch.tensor([2.0, 1.0, 0.0, -1.0]), 40_000
+    found = sample(logits.expand(n, 4), gumbel((n, 4)), Decoding(temperature=temperature))
+    share = torch.bincount(found.ids, minlength=4) / n
+    torch.testing.assert_close(share, (logits / temperature).softmax(0), atol=0.01, rtol=0)
+    torch.testing.assert_close(found.confidence, logits.log_softmax(0)[found.ids])  # before temperature
+
+
+def test_what_is_cut_is_never_drawn() -> None:
+    logits, n = torch.tensor([2.0, 1.9, 0.5, -1.0]), 2000
+    for decoding in (Decoding(top_k=2), Decoding(top_p=0.6), Decoding(top_k=3, top_p=0.6)):
+        assert set(sample(logits.expand(n, 4), gumbel((n, 4)), decoding).ids.tolist()) == {0, 1}
+    assert set(sample(logits.expand(n, 4), gumbel((n, 4)), Decoding(top_p=1e-9)).ids.tolist()) == {0}
+
+
+def test_half_precision_logits() -> None:
+    logits = torch.randn(5, 30_000, generator=torch.Generator().manual_seed(0)).bfloat16() * 20
+    found = sample(logits, gumbel((5, 30_000)), Decoding(top_p=0.9))
+    assert torch.isfinite(found.confidence).all()
+    assert found.confidence.dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"steps": 0}, "steps is 0; expected 1 or more"),
+        ({"temperature": -0.1}, "temperature is -0.1; expected a number of 0 or more"),
+        ({"temperature": float("nan")}, "temperature is nan"),
+        ({"top_p": 0.0}, "top_p is 0.0; expected a share above 0, up to 1"),
+        ({"top_p": 1.1}, "top_p is 1.1"),
+        ({"top_k": -1}, "top_k is -1; expected 0 or more"),
+    ],
+)
+def test_settings_that_cannot_be(wrong, message) -> None:
+    with pytest.raises(MaskweaveError) as caught:
+        Decoding(**wrong)
+    assert message in str(caught.value)

@@ -1,0 +1,298 @@
+"""The rules of the house that a machine can check: over the source, the recipes, the README, the imports."""
+
+import ast
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import maskweave
+from maskweave.cli import COMMANDS
+from maskweave.modality import Kind, ValueType, load_catalogue, shipped
+from maskweave.train.recipe import load_recipe
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = Path(maskweave.__file__).parent
+SOURCES = sorted(path for path in PACKAGE.rglob("*.py") if "catalogue" not in path.relative_to(PACKAGE).parts)
+RECIPES = sorted((ROOT / "recipes").glob("**/*.yaml"))
+PAGES = [path for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))) if path.exists()]
+
+FLOORS = {
+    "cli": 7, "studio": 7,
+    "generate": 6, "retrieve": 6, "transfer": 6, "evaluate": 6,
+    "train": 5, "report": 5,
+    "objectives": 4, "interop": 4,
+    "model": 3, "data": 3,
+    "tokenizers": 2,
+    "batch": 1, "layers": 1,
+    "modality": 0, "config": 0, "errors": 0, "files": 0, "progress": 0, "weights": 0,
+}  # fmt: skip
+NEIGHBOURS = {("evaluate", "generate")}
+"""Rooms of one floor that may be entered from another of it: what evaluates a model has to generate with it."""
+HEAVY = (
+    "matplotlib",
+    "rich",
+    "cv2",
+    "tokenizers",
+    "huggingface_hub",
+    "jsonargparse",
+    "tensorboard",
+    "PIL",
+    "torch.utils.tensorboard",
+)
+MOST_LINES = 500
+
+
+def test_there_is_something_to_check() -> None:
+    assert len(SOURCES) > 50 and RECIPES and PAGES and len(shipped()) > 1
+
+
+# Rule 1: no modality's name in library code.
+
+
+def modality_names() -> set[str]:
+    """Names of all shipped entries, but for those that are also words of the entries' own language.
+
+    "boxes", "palette", "metadata" and "instances" are value types, which is what code should go by; a test cannot tell the two apart.
+    """
+    names = {name for catalogue in shipped() for name in load_catalogue(catalogue)}
+    return names - set(get_args(ValueType)) - set(get_args(Kind))
+
+
+def quoted(tree: ast.AST) -> Iterator[ast.Constant]:
+    """Every string in code; texts for people, such as docstrings and messages, are longer than a name and do no harm."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node
+
+
+def test_names_of_modalities_are_found() -> None:
+    assert {"rgb", "tok_rgb", "depth", "normal", "semseg", "edges", "caption"} <= modality_names()
+    assert [
+        node.value for node in quoted(ast.parse('def f(x):\n    "depth"\n    return x["rgb"] + f"{x} caption"'))
+    ] == ["depth", "rgb", " caption"]
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
+def test_library_code_names_no_modality(path: Path) -> None:
+    names = modality_names()
+    found = [
+        f"line {node.lineno}: {node.value!r}"
+        for node in quoted(ast.parse(path.read_text()))
+        if set(re.split(r"[,\s]+", node.value)) <= names
+    ]
+    assert not found, "behaviour must follow from kind and value type"
+
+
+# Rule 10 and safety, over the text of every file.
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
+def test_files_are_short_and_unpickle_nothing(path: Path) -> None:
+    text = path.read_text()
+    assert text.count("\n") <= MOST_LINES and path.name != "utils.py"
+    imported = {name.split(".")[0] for name in imports(ast.parse(text))}
+    assert not imported & {"pickle", "dill", "joblib", "marshal", "shelve"}
+    for forbidden in ("torch.load(", "yaml.load(", "yaml.unsafe_load", "allow_pickle=True", "weights_only=False"):
+        assert forbidden not in text
+
+
+# The house: every floor imports from floors below it.
+
+
+def imports(tree: ast.AST) -> Iterator[str]:
+    """Modules that a file imports, anywhere in it; of `from maskweave import x`, also maskweave.x."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative imports hide the floor"
+            yield str(node.module)
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for path in SOURCES if path.parent != PACKAGE or path.stem != "__init__"],
+    ids=lambda path: path.relative_to(PACKAGE).as_posix(),
+)
+def test_imports_go_down(path: Path) -> None:
+    room = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    assert room in FLOORS, f"{room} stands on no floor"
+    for name in imports(ast.parse(path.read_text())):
+        if name.startswith("maskweave.") and (other := name.split(".")[1]) != room:
+            if other.startswith("__"):
+                continue
+            assert other in FLOORS, name
+            lower = FLOORS[other] < FLOORS[room] or FLOORS[other] == 0 or (room, other) in NEIGHBOURS
+            assert lower, f"{room} (floor {FLOORS[room]}) imports {name} (floor {FLOORS[other]})"
+
+
+def test_importing_the_package_is_light() -> None:
+    program = f"import sys, maskweave; print([m for m in {HEAVY} if m in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
+
+
+# Rules 5 and 11: recipes.
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.name)
+def test_recipes_load_and_say_what_they_cost(path: Path) -> None:
+    recipe = load_recipe(path)
+    assert recipe.load_catalogue()
+    header = " ".join(line[1:].strip() for line in re.match(r"(#.*\n)*", path.read_text())[0].splitlines())  # type: ignore[index]
+    for word in ("Command:", "Cost:", "Result:", "easured"):
+        assert word in header, f"the header must say {word!r}"
+    assert f"recipes/{path.relative_to(ROOT / 'recipes')}" in header or "make " in header
+
+
+# README and docs: blocks run, the tree is the tree.
+
+
+def blocks(*languages: str) -> list[tuple[str, str]]:
+    """Fenced blocks of these languages, with where they stand. After `<!-- not run: why -->` one is for reading only."""
+    found = []
+    for page in PAGES:
+        text = page.read_text()
+        for match in re.finditer(r"^```(\w*)\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+            if match[1] in languages and not re.search(r"<!-- not run: .+ -->\n+\Z", text[: match.start()]):
+                line = text.count("\n", 0, match.start()) + 1
+                found += [(f"{page.name}:{line}", match[2])]
+    return found
+
+
+def place(item: str) -> str:
+    """Of a block's two parts, the one that names its test."""
+    return item if re.fullmatch(r"[\w.-]+:\d+", item) else ""
+
+
+@pytest.mark.parametrize(("where", "code"), blocks("python"), ids=place)
+def test_python_blocks_run(
+    where: str, code: str, tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a folder with a photo.png and a photo.jpg, where runs/demo is a tiny run of the same catalogue."""
+    shutil.copytree(tiny_run, tmp_path / "runs" / "demo")
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (96, 96, 3), np.uint8))
+    for name in ("photo.png", "photo.jpg"):
+        picture.save(tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Image.Image, "show", lambda self, **_: None)
+    exec(compile(code, where, "exec"), {"__name__": "__main__"})
+
+
+def commands(block: str) -> Iterator[list[str]]:
+    """The words of every command, comments and prompts left out, lines that end in a backslash joined."""
+    for line in block.replace("\\\n", " ").splitlines():
+        words = shlex.split(line.removeprefix("$ "), comments=True)
+        if words:
+            yield words
+
+
+@pytest.mark.parametrize(("where", "block"), blocks("bash", "sh"), ids=place)
+def test_bash_blocks_name_what_there_is(where: str, block: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from jsonargparse import ArgumentParser
+
+    monkeypatch.chdir(ROOT)
+    targets = (
+        set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+        if (ROOT / "Makefile").exists()
+        else set()
+    )
+    for words in commands(block):
+        if words[0] == "make":
+            assert set(words[1:]) <= targets, f"{where}: {words}"
+        elif Path(words[0]).name == "maskweave":
+            name = next((" ".join(words[1 : 1 + n]) for n in (2, 1) if " ".join(words[1 : 1 + n]) in COMMANDS), None)
+            assert name, f"{where}: no such command: {shlex.join(words)}"
+            parser = ArgumentParser(exit_on_error=False)
+            COMMANDS[name][0](parser)
+            parser.parse_args(words[1 + len(name.split()) :], defaults=False)
+            for word in words:
+                if word.startswith("recipes/"):
+                    assert (ROOT / word).exists(), f"{where}: {word}"
+
+
+def tree_paths(block: str) -> Iterator[str]:
+    """Paths in an annotated tree: names that end in / or have an ending, under what is indented less; notes follow two blanks or a #."""
+    above: list[tuple[int, str]] = []
+    for line in block.splitlines():
+        plain = re.sub(r"[│├└─|`]", " ", line)
+        indent = len(plain) - len(plain.lstrip())
+        names = []
+        for word in plain.split():
+            word = word.rstrip(",")
+            if not re.fullmatch(r"[\w.*-][\w./*-]*(/|\.\w+)|Makefile|LICENSE", word):
+                break
+            names.append(word)
+        while above and above[-1][0] >= indent:
+            above.pop()
+        parent = above[-1][1] if above else ""
+        for name in names:
+            yield parent + name
+        if len(names) == 1 and names[0].endswith("/"):
+            above.append((indent, parent + names[0]))
+
+
+def test_trees_are_read() -> None:
+    block = "src/pack/    the package\n  cli.py     7  commands. no logic\n  a/  b/     what\n  c/\n    d.py\ntests/   # all\nMakefile   demo, test"
+    assert list(tree_paths(block)) == [
+        "src/pack/",
+        "src/pack/cli.py",
+        "src/pack/a/",
+        "src/pack/b/",
+        "src/pack/c/",
+        "src/pack/c/d.py",
+        "tests/",
+        "Makefile",
+    ]
+    assert list(tree_paths("├── tests/   # all\n│   └── test_x.py\n└── LICENSE")) == [
+        "tests/",
+        "tests/test_x.py",
+        "LICENSE",
+    ]
+
+
+def tracked() -> list[str]:
+    """Files of the repository, those about to be added included."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a checkout")
+    found = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return [name for name in found.stdout.splitlines() if os.path.exists(ROOT / name)]
+
+
+def test_the_tree_in_the_readme_is_the_tree() -> None:
+    trees = [list(tree_paths(block)) for _, block in blocks("", "text")]
+    trees = [paths for paths in trees if any(path.startswith("src/maskweave/") for path in paths)]
+    if not trees:
+        pytest.skip("the README has no tree yet")
+    shown = trees[0]
+    files = tracked()
+    folders = {f"{name.rsplit('/', n)[0]}/" for name in files for n in range(1, name.count("/") + 1)}
+    assert [path for path in shown if "*" not in path and path not in folders and path not in files] == [], (
+        "shown, but not there"
+    )
+    rooms = {
+        f"src/maskweave/{name.split('/')[2]}{'/' if name.count('/') > 2 else ''}"
+        for name in files
+        if name.startswith("src/maskweave/")
+    }
+    rooms -= {"src/maskweave/__init__.py", "src/maskweave/py.typed"}
+    top = {f"{name.split('/')[0]}/" for name in files if "/" in name and not name.startswith(".")}
+    covered = {*shown, *(f"{path.split('/')[0]}/" for path in shown)}
+    assert sorted((rooms | top) - covered) == [], "there, but not shown"

@@ -1,0 +1,112 @@
+"""Recipes: read, overridden, checked; every message names the file, the key and what was expected."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from maskweave.errors import MaskweaveError
+from maskweave.modality import load_catalogue
+from maskweave.train.recipe import load_recipe, to_plain
+
+SOUND: dict[str, Any] = {"catalogue": "scenes", "data": {"samples": 10}}
+
+
+def recipe(folder: Path, **changes: Any) -> Path:
+    path = folder / "own.yaml"
+    path.write_text(yaml.safe_dump({**SOUND, **changes}))
+    return path
+
+
+def test_a_short_recipe_is_complete_with_defaults(tmp_path: Path) -> None:
+    found = load_recipe(recipe(tmp_path))
+    assert found.data.samples == 10 and found.data.source == "scenes" and found.model.size == "nano"
+    again = tmp_path / "again.yaml"
+    again.write_text(yaml.safe_dump(to_plain(found)))
+    assert load_recipe(again) == found
+
+
+def test_dotted_overrides_replace_and_add_keys(tmp_path: Path) -> None:
+    path = recipe(tmp_path, train={"steps": 5, "batch_size": 3})
+    found = load_recipe(path, {"train.steps": 200, "tokenizers.train.steps": 7, "tokenizers.steps.depth": 9, "seed": 4})
+    assert (found.train.steps, found.train.batch_size, found.tokenizers.train.steps, found.seed) == (200, 3, 7, 4)
+    assert found.tokenizers.steps == {"depth": 9}
+    assert load_recipe(path).train.steps == 5, "the file is as it was"
+    with pytest.raises(MaskweaveError, match=r"own.yaml: override 'seed.x': 'seed' is not a group of keys"):
+        load_recipe(recipe(tmp_path, seed=3), {"seed.x": 1})
+
+
+def test_a_catalogue_lies_beside_its_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "here").mkdir()
+    content = yaml.safe_dump(load_catalogue("scenes").subset(["depth"]).to_plain())
+    (tmp_path / "here" / "own-catalogue.yaml").write_text(content)
+    path = recipe(tmp_path / "here", catalogue="own-catalogue.yaml")
+    monkeypatch.chdir(tmp_path)
+    found = load_recipe(path.relative_to(tmp_path))
+    assert list(found.load_catalogue()) == ["depth"]
+    moved = tmp_path / "copy.yaml"  # as a run's recipe.yaml is
+    moved.write_text(yaml.safe_dump(to_plain(found)))
+    assert load_recipe(moved) == found
+
+
+def test_a_part_of_a_catalogue_brings_what_it_reads(tmp_path: Path) -> None:
+    assert list(load_recipe(recipe(tmp_path, modalities=["tok_rgb", "caption"])).load_catalogue()) == [
+        "rgb",
+        "tok_rgb",
+        "caption",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"trian": {}}, ["unknown key 'trian'", "did you mean 'train'"]),
+        ({"train": {"step": 3}}, ["unknown key 'train.step'", "'train.steps'"]),
+        ({"nothing like it": 1}, ["unknown key", "known keys: catalogue, modalities"]),
+        ({"train": {"steps": "many"}}, ["'train.steps'", "whole number", "'many'"]),
+        ({"train": {"steps": 2.5}}, ["'train.steps'", "whole number", "2.5"]),
+        ({"train": {"compile": 1}}, ["'train.compile'", "true or false"]),
+        ({"train": {"precision": "fp8"}}, ["'train.precision'", "float32, bf16"]),
+        ({"train": {"steps": 0}}, ["steps is 0", "1 or more"]),
+        ({"train": None}, ["'train'", "expected keys and values", "None"]),
+        ({"catalogue": "scene"}, ["no catalogue 'scene'", "scenes"]),
+        ({"catalogue": "gone.yaml"}, ["gone.yaml", "no such file"]),
+        ({"modalities": ["depht"]}, ["unknown modality 'depht'", "depth"]),
+        ({"model": {"size": "huge"}}, ["unknown size 'huge'", "nano"]),
+        ({"model": {"width": 100, "heads": 3}}, ["width 100", "multiple of heads 3"]),
+        ({"tokenizers": {"steps": {"caption": 3}}}, ["tokenizers.steps names 'caption'", "not a grid"]),
+        ({"tokenizers": {"jobs": 0}}, ["tokenizers.jobs", "1 or more"]),
+        ({"data": {"source": "scenes"}}, ["data.samples must be 1 or more", "found 0"]),
+        ({"data": {"samples": 9, "validation": 0}}, ["data.validation must be 1 or more", "found 0"]),
+        ({"evaluate": {"requests": [{"inputs": ["rbg"], "targets": ["depth"]}]}}, ["evaluate.requests.0 names 'rbg'", "rgb"]),
+        ({"evaluate": {"sheets": [{"inputs": ["depth"], "targets": ["rgb"]}]}}, ["evaluate.sheets.0", "'rgb' is of kind patches", "cannot predict"]),
+        ({"evaluate": {"requests": [{"inputs": ["rgb"]}]}}, ["'evaluate.requests.0.targets' is missing"]),
+        ({"evaluate": {"requests": [{"inputs": "rgb", "targets": ["depth"]}]}}, ["'evaluate.requests.0.inputs'", "a list", "'rgb'"]),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_is_refused(tmp_path: Path, changes: dict[str, Any], words: list[str]) -> None:
+    path = recipe(tmp_path, **changes)
+    with pytest.raises(MaskweaveError) as refused:
+        load_recipe(path)
+    said = str(refused.value)
+    assert str(path) in said and "\n" not in said
+    for word in words:
+        assert word in said, said
+
+
+def test_a_file_that_is_no_recipe_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "own.yaml"
+    for content, word in (
+        (b"a: [1", "not valid YAML"),
+        (b"\xff\xfe\x00", "not UTF-8"),
+        (b"- 1", "expected a mapping"),
+        (b"", "expected a mapping"),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(MaskweaveError, match=word):
+            load_recipe(path)
+    with pytest.raises(MaskweaveError, match="is a folder"):
+        load_recipe(tmp_path)
+    with pytest.raises(MaskweaveError, match="no such file"):
+        load_recipe(tmp_path / "gone.yaml")
