@@ -11,8 +11,9 @@ import time
 
 import numpy as np
 
+from maskweave.catalogues import Catalogue
 from maskweave.data.masking import Column, Drawer, Drawing
-from maskweave.modality import Catalogue, Modality, Value, Vocabulary
+from maskweave.modality import Modality, Value, Vocabulary
 
 BATCH, GRIDS, SEQUENCES, LONGEST = 256, 4, 3, 256
 

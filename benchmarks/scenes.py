@@ -10,9 +10,9 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
+from maskweave.catalogues import load_catalogue
 from maskweave.data import measures, raycast
 from maskweave.data.scenes import Scenes
-from maskweave.modality import load_catalogue
 
 cv2.setNumThreads(1)
 

@@ -17,7 +17,7 @@ if (
 import pytest
 import torch
 
-from maskweave.modality import Catalogue, load_catalogue
+from maskweave.catalogues import Catalogue, load_catalogue
 
 torch.set_num_threads(1)
 

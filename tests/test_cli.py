@@ -15,12 +15,12 @@ import pytest
 import yaml
 from PIL import Image
 
+from maskweave.catalogues import Catalogue, load_catalogue
 from maskweave.cli import COMMANDS, main
 from maskweave.config import plain
 from maskweave.data.folders import import_folders
 from maskweave.data.scenes import Scenes
 from maskweave.data.shards import Shards
-from maskweave.modality import Catalogue, load_catalogue
 from maskweave.train.metrics import read_metrics
 from maskweave.train.recipe import load_recipe
 

@@ -42,7 +42,10 @@ def test_numbers_that_yaml_reads_as_text_are_numbers():
         ({"rate": "fast"}, "'rate' expects a number, found 'fast'"),
         ({"rate": True}, "'rate' expects a number, found True"),
         ({"rate": 1, "flag": 1}, "'flag' expects true or false, found 1"),
-        ({"rate": 1, "maybe": 1.5}, "'maybe' expects a whole number or nothing, found 1.5|'maybe' expects a whole number, found 1.5"),
+        (
+            {"rate": 1, "maybe": 1.5},
+            "'maybe' expects a whole number or nothing, found 1.5|'maybe' expects a whole number, found 1.5",
+        ),
         ({"rate": 1, "inner": {"size": [1]}}, r"'inner.size' expects \[a whole number, a whole number\], found \[1\]"),
         ({"rate": 1, "inner": {"mode": "c"}}, "'inner.mode' expects one of a, b, found 'c'"),
         ({"rate": 1, "inner": 3}, "'inner': expected keys and values, found 3"),

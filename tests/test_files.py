@@ -44,7 +44,12 @@ def test_a_full_disk_is_said_clearly_and_keeps_the_old_folder(tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"a: [1", "not valid YAML"), (b"- 1", "expected a mapping"), (b"\xff\xfe\xfa", "not UTF-8"), (b"!!python/object/apply:os.getcwd []", "not valid YAML")],
+    [
+        (b"a: [1", "not valid YAML"),
+        (b"- 1", "expected a mapping"),
+        (b"\xff\xfe\xfa", "not UTF-8"),
+        (b"!!python/object/apply:os.getcwd []", "not valid YAML"),
+    ],
 )
 def test_yaml_that_cannot_be_used(tmp_path, content, message):
     path = tmp_path / "x.yaml"

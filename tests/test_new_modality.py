@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 import maskweave
+from maskweave.catalogues import load_catalogue
 from maskweave.cli import main
 from maskweave.data.tokens import TokenData
-from maskweave.modality import load_catalogue
 from maskweave.train.metrics import read_metrics
 
 CATALOGUE = """\

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from maskweave.catalogues import load_catalogue
 from maskweave.cli import main
 from maskweave.data.tokens import TokenData
-from maskweave.modality import load_catalogue
 
 NAMES = (
     "astronaut",

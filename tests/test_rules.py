@@ -16,8 +16,9 @@ import pytest
 from PIL import Image
 
 import maskweave
+from maskweave.catalogues import load_catalogue, shipped
 from maskweave.cli import COMMANDS
-from maskweave.modality import Kind, ValueType, load_catalogue, shipped
+from maskweave.modality import Kind, ValueType
 from maskweave.train.recipe import load_recipe
 
 ROOT = Path(__file__).parent.parent
@@ -34,7 +35,7 @@ FLOORS = {
     "model": 3, "data": 3,
     "tokenizers": 2,
     "batch": 1, "layers": 1,
-    "modality": 0, "config": 0, "errors": 0, "files": 0, "progress": 0, "weights": 0,
+    "modality": 0, "catalogues": 0, "config": 0, "errors": 0, "files": 0, "progress": 0, "weights": 0,
 }  # fmt: skip
 NEIGHBOURS = {("evaluate", "generate")}
 """Rooms of one floor that may be entered from another of it: what evaluates a model has to generate with it."""

@@ -4,8 +4,9 @@ import numpy as np
 import torch
 
 from maskweave.batch import TokenBatch
+from maskweave.catalogues import Catalogue
 from maskweave.data.masking import Column, Drawer, Drawing
-from maskweave.modality import EOS, Catalogue, Key, Modality, Quantiser, TokenizerSpec, Value, Vocabulary
+from maskweave.modality import EOS, Key, Modality, Quantiser, TokenizerSpec, Value, Vocabulary
 
 SMALL = TokenizerSpec(width=16, heads=2, depth=1, decoder_depth=1, quantiser=Quantiser("fsq", levels=(5, 4)))
 PICTURE = Value("image", (8, 8), 3)

@@ -6,9 +6,10 @@ __version__ = "0.1.0"
 __all__ = ["Bundle", "MaskweaveError", "Modality", "load", "load_catalogue", "load_recipe"]
 
 if TYPE_CHECKING:
+    from maskweave.catalogues import load_catalogue
     from maskweave.errors import MaskweaveError
     from maskweave.generate.bundle import Bundle, load
-    from maskweave.modality import Modality, load_catalogue
+    from maskweave.modality import Modality
     from maskweave.train.recipe import load_recipe
 
 _WHERE = {
@@ -16,7 +17,7 @@ _WHERE = {
     "MaskweaveError": "maskweave.errors",
     "Modality": "maskweave.modality",
     "load": "maskweave.generate.bundle",
-    "load_catalogue": "maskweave.modality",
+    "load_catalogue": "maskweave.catalogues",
     "load_recipe": "maskweave.train.recipe",
 }
 

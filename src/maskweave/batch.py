@@ -31,7 +31,11 @@ class Slots:
             return t.to(device, non_blocking=non_blocking)
 
         return dataclasses.replace(
-            self, ids=move(self.ids), modality=move(self.modality), position=move(self.position), index={k: move(v) for k, v in self.index.items()}
+            self,
+            ids=move(self.ids),
+            modality=move(self.modality),
+            position=move(self.position),
+            index={k: move(v) for k, v in self.index.items()},
         )
 
 
@@ -97,7 +101,9 @@ class Part(NamedTuple):
     """(n,) targets only."""
 
 
-def pack(parts: Mapping[str, Part], modality_ids: Mapping[str, int], samples: int, width: int = 0) -> tuple[Slots, Tensor]:
+def pack(
+    parts: Mapping[str, Part], modality_ids: Mapping[str, int], samples: int, width: int = 0
+) -> tuple[Slots, Tensor]:
     """Lay the parts side by side, in their order, as `Slots` and labels (-1 where there are none).
 
     Args:
@@ -105,7 +111,11 @@ def pack(parts: Mapping[str, Part], modality_ids: Mapping[str, int], samples: in
         width: smallest N; 0 for the longest sample's.
     """
     names = [name for name, part in parts.items() if len(part.ids)]
-    counts_MB = np.stack([np.bincount(parts[name].sample, minlength=samples) for name in names]) if names else np.zeros((1, samples), int)
+    counts_MB = (
+        np.stack([np.bincount(parts[name].sample, minlength=samples) for name in names])
+        if names
+        else np.zeros((1, samples), int)
+    )
     starts_MB = np.cumsum(counts_MB, axis=0) - counts_MB
     N = max(int(counts_MB.sum(axis=0).max(initial=0)), width, 1)
     ids, modality, position = (np.zeros(samples * N, np.int64) for _ in range(3))
@@ -119,7 +129,6 @@ def pack(parts: Mapping[str, Part], modality_ids: Mapping[str, int], samples: in
         if part.labels is not None:
             labels[flat] = part.labels
         index[name] = torch.from_numpy(flat)
-    slots = Slots(*(torch.from_numpy(a.reshape(samples, N)) for a in (ids, modality, position)), index)
+    ids_BN, modality_BN, position_BN = (torch.from_numpy(a.reshape(samples, N)) for a in (ids, modality, position))
+    slots = Slots(ids_BN, modality_BN, position_BN, index)
     return slots, torch.from_numpy(labels.reshape(samples, N))
-
-

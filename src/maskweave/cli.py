@@ -10,7 +10,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # waiting threads sleep: two that spin on a busy machine are far slower than one
+os.environ.setdefault(
+    "OMP_WAIT_POLICY", "PASSIVE"
+)  # waiting threads sleep: two that spin on a busy machine are far slower than one
 
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
@@ -44,7 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
-        print(f"maskweave {name}: {place}{error.strerror or error}; check the path and its permissions", file=sys.stderr)
+        print(
+            f"maskweave {name}: {place}{error.strerror or error}; check the path and its permissions", file=sys.stderr
+        )
         return 1
     except KeyboardInterrupt:
         print(f"maskweave {name}: stopped; start the same command again to go on", file=sys.stderr)
@@ -59,7 +63,13 @@ def _misused(fault: str, parser: ArgumentParser) -> str:
         near = difflib.get_close_matches(option, [o for action in parser._actions for o in action.option_strings], n=1)
         return f"unknown argument {option!r}" + (f"; did you mean {near[0]!r}?" if near else "")
     if wrong := re.search(r"[Pp]arser key \"(\S+)\":\s*(.*)", fault, re.DOTALL):
-        kinds = {"a <class 'int'>": "a whole number", "a <class 'float'>": "a number", "a <class 'bool'>": "true or false", "a <class 'str'>": "text", "a <class 'list'>": "a list"}
+        kinds = {
+            "a <class 'int'>": "a whole number",
+            "a <class 'float'>": "a number",
+            "a <class 'bool'>": "true or false",
+            "a <class 'str'>": "text",
+            "a <class 'list'>": "a list",
+        }
         text = re.sub(r"a typing\.Literal\[(.*?)\]", r"one of \1", " ".join(wrong[2].split()))
         for kind, said in kinds.items():
             text = text.replace(kind, said)
@@ -75,12 +85,19 @@ def _overview(words: Sequence[str]) -> int:
         return 0
     lines = [f"  {name:<18}{summary.splitlines()[0]}" for name, (_, _, summary) in COMMANDS.items()]
     asked = not words or words[0] in ("-h", "--help")
-    known = "\n".join(["maskweave: one model over all your modalities", "", *lines, "", "maskweave COMMAND --help tells more."])
-    print(known if asked else f"maskweave: unknown command {' '.join(words[:2])!r}\n\n{known}", file=sys.stdout if asked else sys.stderr)
+    known = "\n".join(
+        ["maskweave: one model over all your modalities", "", *lines, "", "maskweave COMMAND --help tells more."]
+    )
+    print(
+        known if asked else f"maskweave: unknown command {' '.join(words[:2])!r}\n\n{known}",
+        file=sys.stdout if asked else sys.stderr,
+    )
     return 0 if asked else 2
 
 
-def command(name: str, add_arguments: Callable[[ArgumentParser], None]) -> Callable[[Callable[[Namespace], None]], Callable[[Namespace], None]]:
+def command(
+    name: str, add_arguments: Callable[[ArgumentParser], None]
+) -> Callable[[Callable[[Namespace], None]], Callable[[Namespace], None]]:
     """Register a function as a command; its docstring is the help."""
 
     def register(run: Callable[[Namespace], None]) -> Callable[[Namespace], None]:
@@ -92,23 +109,37 @@ def command(name: str, add_arguments: Callable[[ArgumentParser], None]) -> Calla
 
 def _recipe_arguments(parser: ArgumentParser) -> None:
     parser.usage = f"{parser.prog} RECIPE [--out FOLDER] [--KEY VALUE ...]"
-    parser.add_argument("recipe", metavar="RECIPE", type=str, help="YAML file; any of its keys can be replaced on the command line")
+    parser.add_argument(
+        "recipe", metavar="RECIPE", type=str, help="YAML file; any of its keys can be replaced on the command line"
+    )
     parser.add_argument("--out", metavar="FOLDER", type=str, help="run folder (default: runs/NAME of the recipe)")
     parser.add_class_arguments(Recipe, None)
 
 
 def _tokenizer_arguments(parser: ArgumentParser) -> None:
     _recipe_arguments(parser)
-    parser.add_argument("--only", metavar="NAMES", type=str, help="modalities or vocabularies, with commas (default: all)")
+    parser.add_argument(
+        "--only", metavar="NAMES", type=str, help="modalities or vocabularies, with commas (default: all)"
+    )
 
 
 def _recipe(given: Namespace) -> tuple[Recipe, Path, str]:
     """The recipe with what was typed, the run folder, and the command that goes on with it."""
     path = Path(given.recipe)
-    overrides = {key: _plain(value) for key, value in given.items(branches=False) if key not in ("recipe", "out", "only")}
+    overrides = {
+        key: _plain(value) for key, value in given.items(branches=False) if key not in ("recipe", "out", "only")
+    }
     folder = Path(given.get("out") or Path("runs") / path.stem)
-    typed = [word for key, value in overrides.items() for word in (f"--{key}", value if isinstance(value, str) else json.dumps(value))]
-    return load_recipe(path, overrides), folder, shlex.join(["maskweave", "run", str(path), "--out", str(folder), *typed])
+    typed = [
+        word
+        for key, value in overrides.items()
+        for word in (f"--{key}", value if isinstance(value, str) else json.dumps(value))
+    ]
+    return (
+        load_recipe(path, overrides),
+        folder,
+        shlex.join(["maskweave", "run", str(path), "--out", str(folder), *typed]),
+    )
 
 
 def _plain(value: Any) -> Any:
@@ -146,7 +177,8 @@ def _run(given: Namespace) -> None:
 @command("tokenizer", _tokenizer_arguments)
 def _tokenizer(given: Namespace) -> None:
     """Train the tokenizers of a recipe."""
-    from maskweave.train.pipeline import claim, train_tokenizers
+    from maskweave.train.pipeline import claim
+    from maskweave.train.tokenizers import train_tokenizers
 
     recipe, folder, _ = _recipe(given)
     only = given.get("only")
@@ -177,7 +209,9 @@ def _train(given: Namespace) -> None:
 def _evaluate_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", type=str, help="folder of a finished run")
     parser.add_argument("--scenes-seed", metavar="SEED", type=int, help="evaluate on the scenes of this seed")
-    parser.add_argument("--samples", metavar="N", type=int, help="how many held-out samples (default: as the recipe says)")
+    parser.add_argument(
+        "--samples", metavar="N", type=int, help="how many held-out samples (default: as the recipe says)"
+    )
 
 
 @command("evaluate", _evaluate_arguments)
@@ -202,8 +236,16 @@ def _report(given: Namespace) -> None:
 
 def _generate_arguments(parser: ArgumentParser) -> None:
     parser.usage = f"{parser.prog} RUN --input NAME=VALUE [--input ...] --target NAME[,NAME...] --out FOLDER [--seed N]"
-    parser.add_argument("run", metavar="RUN", type=str, help="folder of a finished run, or a bundle's id on the Hugging Face Hub")
-    parser.add_argument("--input", metavar="NAME=VALUE", type=str, action="append", help="modality and file, or text for a modality of text; repeat for several")
+    parser.add_argument(
+        "run", metavar="RUN", type=str, help="folder of a finished run, or a bundle's id on the Hugging Face Hub"
+    )
+    parser.add_argument(
+        "--input",
+        metavar="NAME=VALUE",
+        type=str,
+        action="append",
+        help="modality and file, or text for a modality of text; repeat for several",
+    )
     parser.add_argument("--target", metavar="NAMES", type=str, help="modalities to generate, in order, with commas")
     parser.add_argument("--out", metavar="FOLDER", type=str, help="where values and pictures go")
     parser.add_argument("--seed", metavar="N", type=int, help="fixes the result (default: 0)")
@@ -231,10 +273,15 @@ def _generate(given: Namespace) -> None:
     print(f"written to {written}")
 
 
-@command("modalities", lambda parser: parser.add_argument("catalogue", metavar="CATALOGUE", type=str, help="name of a shipped catalogue, or a YAML file"))
+@command(
+    "modalities",
+    lambda parser: parser.add_argument(
+        "catalogue", metavar="CATALOGUE", type=str, help="name of a shipped catalogue, or a YAML file"
+    ),
+)
 def _modalities(given: Namespace) -> None:
     """Print a catalogue as a table."""
-    from maskweave.modality import load_catalogue
+    from maskweave.catalogues import load_catalogue
     from maskweave.report.tables import modality_table
 
     print(modality_table(load_catalogue(given.catalogue)))
@@ -245,59 +292,87 @@ def _recipe_check(given: Namespace) -> None:
     """Check a recipe and everything it names, without running it."""
     recipe, _, _ = _recipe(given)
     catalogue = recipe.load_catalogue()
-    print(f"{given.recipe}: sound; {len(catalogue)} modalities ({', '.join(catalogue)}), {recipe.train.steps} steps of {recipe.train.batch_size} samples")
+    print(
+        f"{given.recipe}: sound; {len(catalogue)} modalities ({', '.join(catalogue)}), {recipe.train.steps} steps of {recipe.train.batch_size} samples"
+    )
 
 
 def _import_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("root", metavar="ROOT", type=str, help="folder with ROOT/MODALITY/.../NAME.EXT")
     parser.add_argument("out", metavar="OUT", type=str, help="folder for tar shards")
-    parser.add_argument("--catalogue", metavar="CATALOGUE", type=str, default="photos", help="name of a shipped catalogue, or a YAML file (default: photos)")
+    parser.add_argument(
+        "--catalogue",
+        metavar="CATALOGUE",
+        type=str,
+        default="photos",
+        help="name of a shipped catalogue, or a YAML file (default: photos)",
+    )
     parser.add_argument("--shard-size", metavar="N", type=int, default=1000, help="samples of a shard (default: 1000)")
-    parser.add_argument("--limit", metavar="SHARE", type=float, default=0.01, help="largest share of unusable samples (default: 0.01)")
+    parser.add_argument(
+        "--limit", metavar="SHARE", type=float, default=0.01, help="largest share of unusable samples (default: 0.01)"
+    )
 
 
 @command("data import", _import_arguments)
 def _data_import(given: Namespace) -> None:
     """Import aligned folders (the same NAME across modalities) as tar shards. Goes on where it stopped."""
+    from maskweave.catalogues import load_catalogue
     from maskweave.data.folders import import_folders
-    from maskweave.modality import load_catalogue
 
     report = import_folders(
-        given.root, given.out, load_catalogue(given.get("catalogue", "photos")), shard_size=given.get("shard_size", 1000), limit=given.get("limit", 0.01)
+        given.root,
+        given.out,
+        load_catalogue(given.get("catalogue", "photos")),
+        shard_size=given.get("shard_size", 1000),
+        limit=given.get("limit", 0.01),
     )
     print(report)
 
 
 def _label_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("root", metavar="ROOT", type=str, help="imported data set")
-    parser.add_argument("--catalogue", metavar="CATALOGUE", type=str, help="name of a shipped catalogue, or a YAML file (default: photos)")
+    parser.add_argument(
+        "--catalogue",
+        metavar="CATALOGUE",
+        type=str,
+        help="name of a shipped catalogue, or a YAML file (default: photos)",
+    )
 
 
 @command("data label", _label_arguments)
 def _data_label(given: Namespace) -> None:
     """Add to an imported data set what can be computed from its pictures: edges, palette, metadata."""
+    from maskweave.catalogues import load_catalogue
     from maskweave.data.label import label
-    from maskweave.modality import load_catalogue
 
     print(label(given.root, load_catalogue(given.get("catalogue", "photos"))))
 
 
 def _scenes_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("out", metavar="OUT", type=str, help="folder for OUT/MODALITY/NAME.EXT, as 'maskweave data import' reads it")
+    parser.add_argument(
+        "out", metavar="OUT", type=str, help="folder for OUT/MODALITY/NAME.EXT, as 'maskweave data import' reads it"
+    )
     parser.add_argument("--count", metavar="N", type=int, help="how many scenes (default: 100)")
     parser.add_argument("--seed", metavar="SEED", type=int, help="(default: 0)")
-    parser.add_argument("--catalogue", metavar="CATALOGUE", type=str, help="name of a shipped catalogue, or a YAML file (default: scenes)")
+    parser.add_argument(
+        "--catalogue",
+        metavar="CATALOGUE",
+        type=str,
+        help="name of a shipped catalogue, or a YAML file (default: scenes)",
+    )
 
 
 @command("data scenes", _scenes_arguments)
 def _data_scenes(given: Namespace) -> None:
     """Write procedural scenes as aligned folders of files."""
+    from maskweave.catalogues import load_catalogue
     from maskweave.data.export import export
     from maskweave.data.scenes import Scenes
-    from maskweave.modality import load_catalogue
 
     catalogue = load_catalogue(given.get("catalogue", "scenes"))
-    print(f"written to {export(Scenes(catalogue, given.get('count', 100), given.get('seed', 0)), catalogue, given.out)}")
+    print(
+        f"written to {export(Scenes(catalogue, given.get('count', 100), given.get('seed', 0)), catalogue, given.out)}"
+    )
 
 
 if __name__ == "__main__":

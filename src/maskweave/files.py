@@ -104,7 +104,9 @@ def read_json(path: str | os.PathLike[str]) -> Any:
 def _parse(path: Path, parse: Any, failure: type[Exception], language: str) -> Any:
     try:
         if path.stat().st_size > MAX_TEXT_BYTES:
-            raise MaskweaveError(f"{path}: larger than {MAX_TEXT_BYTES // 2**20} MB, which no {language} file here should be")
+            raise MaskweaveError(
+                f"{path}: larger than {MAX_TEXT_BYTES // 2**20} MB, which no {language} file here should be"
+            )
         return parse(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise MaskweaveError(f"{path}: no such file") from error

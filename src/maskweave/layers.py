@@ -80,7 +80,9 @@ class MLP(nn.Module):
 class Block(nn.Module):
     """Pre-norm block: attention, then MLP, each added to its input."""
 
-    def __init__(self, width: int, heads: int, ratio: float = 4.0, bias: bool = True, gated: bool = False, qk_norm: bool = False):
+    def __init__(
+        self, width: int, heads: int, ratio: float = 4.0, bias: bool = True, gated: bool = False, qk_norm: bool = False
+    ):
         super().__init__()
         self.norm1 = LayerNorm(width, bias)
         self.attention = Attention(width, heads, bias, qk_norm)

@@ -54,7 +54,9 @@ def open_tensors(path: Path) -> Iterator[Any]:
     except FileNotFoundError as error:
         raise MaskweaveError(f"{path}: no such file") from error
     except (OSError, SafetensorError) as error:
-        raise MaskweaveError(f"{path}: cannot be read as safetensors, probably truncated ({error}); copy or make it again") from error
+        raise MaskweaveError(
+            f"{path}: cannot be read as safetensors, probably truncated ({error}); copy or make it again"
+        ) from error
 
 
 def load_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
@@ -70,12 +72,16 @@ def load_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
             "missing there": [name for name in tensors if name not in names],
             "not in the model": sorted(names - set(tensors)),
             "of another shape": [
-                f"{name} {shape}, here {tuple(tensors[name].shape)}" for name, shape in shapes.items() if shape != tuple(tensors[name].shape)
+                f"{name} {shape}, here {tuple(tensors[name].shape)}"
+                for name, shape in shapes.items()
+                if shape != tuple(tensors[name].shape)
             ],
         }
         if any(faults.values()):
             listed = "; ".join(f"{fault}: {_listed(found)}" for fault, found in faults.items() if found)
-            raise MaskweaveError(f"{path} is of another architecture. {listed}. Use the model that wrote it, or another folder")
+            raise MaskweaveError(
+                f"{path} is of another architecture. {listed}. Use the model that wrote it, or another folder"
+            )
         with torch.no_grad():
             for name, tensor in tensors.items():
                 tensor.copy_(stored.get_tensor(name))

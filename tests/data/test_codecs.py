@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from maskweave.catalogues import Catalogue, catalogue_from
 from maskweave.data.codecs import decode, encode, to_runs
 from maskweave.errors import BadSample
-from maskweave.modality import Catalogue, catalogue_from
 
 ENTRIES: dict[str, dict[str, Any]] = {
     "picture": {"kind": "patches", "grid": [2, 2], "value": {"type": "image", "size": [8, 8], "channels": 3}},

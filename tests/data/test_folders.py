@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from maskweave.catalogues import Catalogue, catalogue_from
 from maskweave.data.folders import ImportReport, import_folders
 from maskweave.data.shards import Shards
 from maskweave.errors import FullDisk, MaskweaveError
-from maskweave.modality import Catalogue, catalogue_from
 
 NAMES = [f"set/{i:03d}" for i in range(10)]
 
@@ -327,7 +327,7 @@ def test_a_killed_import_goes_on_with_the_finished_shards_kept(tmp_path: Path) -
     slow = f"""
 import time
 from maskweave.data import folders
-from maskweave.modality import load_catalogue
+from maskweave.catalogues import load_catalogue
 decode = folders.decode
 def slowly(*arguments):
     time.sleep(0.01)
@@ -344,7 +344,7 @@ folders.import_folders({str(tmp_path / "in")!r}, {str(tmp_path / "out")!r}, load
     out = tmp_path / "out"
     assert not (out / "index.json").exists()
     (out / "rgb" / ".shard-00002.tar.1.partial").write_text("half")  # as a kill in the middle leaves it
-    from maskweave.modality import load_catalogue
+    from maskweave.catalogues import load_catalogue
 
     done = {path: path.stat().st_mtime_ns for path in out.glob("*/shard-0000[01].tar")}
     report = import_folders(tmp_path / "in", out, load_catalogue("scenes"), shard_size=10)

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from maskweave.catalogues import Catalogue, catalogue_from, load_catalogue
 from maskweave.data import measures
 from maskweave.data.folders import import_folders
 from maskweave.data.label import label
 from maskweave.data.shards import Shards
 from maskweave.errors import FullDisk, MaskweaveError
-from maskweave.modality import Catalogue, catalogue_from, load_catalogue
 
 
 def write_photographs(root: Path) -> list[str]:

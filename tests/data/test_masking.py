@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from tiny_catalogue import PICTURE, SMALL, TEXT, random_columns, same, tiny
 
 from maskweave.batch import Slots, TokenBatch
+from maskweave.catalogues import Catalogue
 from maskweave.data.masking import Column, Drawer, Drawing, Mixture, budgets, log_gamma
 from maskweave.errors import MaskweaveError
-from maskweave.modality import Catalogue, Modality, Value, Vocabulary
+from maskweave.modality import Modality, Value, Vocabulary
 
 quick = settings(max_examples=250, deadline=None, derandomize=True)
 FIRST = TEXT.first_sentinel

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from maskweave.catalogues import Catalogue
 from maskweave.data import grammar, measures, raycast
 from maskweave.data.scenes import DEFAULT_SIZE, NAMES, VISIBLE, Scenes
 from maskweave.data.source import Source
 from maskweave.errors import MaskweaveError
-from maskweave.modality import Catalogue
 
 COUNT = 40
 

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from maskweave.catalogues import Catalogue, catalogue_from, load_catalogue
 from maskweave.data.folders import import_folders
 from maskweave.data.shards import Shards, scan
 from maskweave.data.source import Source
 from maskweave.errors import BadSample, MaskweaveError
-from maskweave.modality import Catalogue, catalogue_from, load_catalogue
 
 SAMPLES = 12
 

@@ -14,12 +14,13 @@ import pytest
 import torch
 from tiny_catalogue import tiny
 
+from maskweave.catalogues import Catalogue
 from maskweave.data import tokenising
 from maskweave.data.reading import read
 from maskweave.data.tokenising import column_of, tokenise
 from maskweave.data.tokens import TokenData
 from maskweave.errors import BadSample, FullDisk, MaskweaveError
-from maskweave.modality import EOS, Catalogue
+from maskweave.modality import EOS
 from maskweave.tokenizers.base import Tokenizer
 from maskweave.tokenizers.grid import GridTokenizer
 from maskweave.tokenizers.sequence import SequenceTokenizer

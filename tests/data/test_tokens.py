@@ -10,12 +10,12 @@ import torch
 from tiny_catalogue import random_columns, same, tiny
 from torch.utils.data import DataLoader
 
+from maskweave.catalogues import Catalogue
 from maskweave.data.batches import DrawnBatches, ValueBatches, batch_indices
 from maskweave.data.masking import Column, Drawer, Drawing
 from maskweave.data.tokens import TokenData, entry_fingerprint, write_column
 from maskweave.errors import MaskweaveError
 from maskweave.files import write_json
-from maskweave.modality import Catalogue
 
 SIZES = (7, 5, 1, 8)
 TOTAL = sum(SIZES)

@@ -6,11 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from maskweave.catalogues import Catalogue
 from maskweave.data import measures
 from maskweave.data.scenes import Scenes
 from maskweave.data.transforms import Geometry, apply, fit, random_geometry
 from maskweave.errors import BadSample, MaskweaveError
-from maskweave.modality import Catalogue, Modality, Value
+from maskweave.modality import Modality, Value
 
 FLIP = Geometry(flip=True)
 FULL = (0.0, 0.0, 1.0, 1.0)

@@ -6,9 +6,9 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from maskweave.catalogues import Catalogue, catalogue_from
 from maskweave.errors import MaskweaveError
 from maskweave.evaluate.scores import Labels, Metric, metrics_for
-from maskweave.modality import Catalogue, catalogue_from
 
 RNG = np.random.default_rng(0)
 

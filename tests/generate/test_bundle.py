@@ -12,10 +12,11 @@ from PIL import Image
 from tiny_catalogue import SMALL, TEXT, tiny
 
 import maskweave
+from maskweave.catalogues import Catalogue
 from maskweave.data import codecs
 from maskweave.errors import MaskweaveError
 from maskweave.generate.bundle import Bundle
-from maskweave.modality import Catalogue, Decoding, Modality, Quantiser, Value
+from maskweave.modality import Decoding, Modality, Quantiser, Value
 from maskweave.model.fourm import FourM, FourMConfig
 from maskweave.tokenizers.grid import GridTokenizer
 from maskweave.tokenizers.text import TextTokenizer

@@ -8,10 +8,10 @@ import torch
 from tiny_catalogue import random_columns, tiny, tiny_batch
 
 from maskweave.batch import Slots, TokenBatch, pack
+from maskweave.catalogues import Catalogue, load_catalogue
 from maskweave.data.masking import Drawer, Drawing, Mixture
 from maskweave.errors import MaskweaveError
 from maskweave.layers import count_parameters, sine_cosine
-from maskweave.modality import Catalogue, load_catalogue
 from maskweave.model.fourm import FourM, FourMConfig
 from maskweave.model.sizes import SIZES
 

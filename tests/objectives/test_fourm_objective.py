@@ -8,11 +8,11 @@ import torch
 from tiny_catalogue import random_columns, tiny, tiny_batch
 
 from maskweave.batch import TokenBatch
+from maskweave.catalogues import Catalogue
 from maskweave.data.masking import Drawer, Drawing, Mixture
 from maskweave.data.scenes import Scenes
 from maskweave.data.tokenising import column_of
 from maskweave.errors import MaskweaveError
-from maskweave.modality import Catalogue
 from maskweave.model.fourm import FourM, FourMConfig
 from maskweave.objectives.fourm import FourMObjective
 from maskweave.tokenizers.sequence import SequenceTokenizer

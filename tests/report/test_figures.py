@@ -5,8 +5,8 @@ import itertools
 import numpy as np
 import pytest
 
+from maskweave.catalogues import Catalogue, catalogue_from
 from maskweave.errors import MaskweaveError
-from maskweave.modality import Catalogue, catalogue_from
 from maskweave.report.figures import class_colour, colours, data_span, draw, font, legend, text_panel, wrap
 
 

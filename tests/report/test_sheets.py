@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from maskweave.catalogues import Catalogue
 from maskweave.errors import MaskweaveError
-from maskweave.modality import Catalogue
 from maskweave.report.figures import draw
 from maskweave.report.sheets import Row, Tile, contact_sheet, sheet_for
 

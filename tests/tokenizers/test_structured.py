@@ -10,8 +10,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from maskweave.catalogues import Catalogue
 from maskweave.errors import BadSample, MaskweaveError
-from maskweave.modality import EOS, Catalogue, Key, Modality, Value, Vocabulary
+from maskweave.modality import EOS, Key, Modality, Value, Vocabulary
 from maskweave.tokenizers.base import Tokenizer
 from maskweave.tokenizers.sequence import SequenceTokenizer
 from maskweave.tokenizers.structured import Bins

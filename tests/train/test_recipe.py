@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import yaml
 
+from maskweave.catalogues import load_catalogue
 from maskweave.errors import MaskweaveError
-from maskweave.modality import load_catalogue
 from maskweave.train.recipe import load_recipe, to_plain
 
 SOUND: dict[str, Any] = {"catalogue": "scenes", "data": {"samples": 10}}

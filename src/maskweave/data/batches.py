@@ -69,7 +69,13 @@ class ValueBatches:
     """
 
     def __init__(self, modality: Modality, values: np.ndarray, batch_size: int, seed: int = 0, shuffle: bool = True):
-        self.modality, self.values, self.batch_size, self.seed, self.shuffle = modality, values, batch_size, seed, shuffle
+        self.modality, self.values, self.batch_size, self.seed, self.shuffle = (
+            modality,
+            values,
+            batch_size,
+            seed,
+            shuffle,
+        )
 
     def __len__(self) -> int:
         """Batches of one pass over the values."""

@@ -3,11 +3,11 @@
 import os
 from pathlib import Path
 
+from maskweave.catalogues import Catalogue
 from maskweave.data.codecs import encode
 from maskweave.data.source import Source
 from maskweave.errors import MaskweaveError
 from maskweave.files import write_aside
-from maskweave.modality import Catalogue
 from maskweave.progress import progress
 
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from maskweave.catalogues import Catalogue
 from maskweave.config import plain
 from maskweave.data.codecs import MAX_BYTES, decode, endings
 from maskweave.data.shards import FORMAT, INDEX, RANGES, Tars
@@ -24,7 +25,7 @@ from maskweave.data.source import check_key
 from maskweave.data.transforms import fit
 from maskweave.errors import BadSample, MaskweaveError
 from maskweave.files import read_json, remove, write_json
-from maskweave.modality import Catalogue, Modality
+from maskweave.modality import Modality
 from maskweave.progress import Progress, progress
 
 SAMPLES_IN_MEMORY = 64

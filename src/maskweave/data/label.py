@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from maskweave.catalogues import Catalogue
 from maskweave.config import plain
 from maskweave.data import measures
 from maskweave.data.codecs import encode
@@ -21,7 +22,7 @@ from maskweave.data.shards import FORMAT, Shards, Tars
 from maskweave.data.skipping import Skips
 from maskweave.errors import BadSample, MaskweaveError
 from maskweave.files import read_json, remove, write_json
-from maskweave.modality import Catalogue, Modality
+from maskweave.modality import Modality
 from maskweave.progress import Progress, progress
 
 RECORD = "label.json"

@@ -15,8 +15,9 @@ import numpy as np
 import torch
 
 from maskweave.batch import Part, TokenBatch, pack
+from maskweave.catalogues import Catalogue
 from maskweave.errors import MaskweaveError
-from maskweave.modality import Catalogue, Modality, Vocabulary
+from maskweave.modality import Modality, Vocabulary
 from maskweave.tokenizers.values import normalise_rows
 
 Keep = Literal["uniform", "all", "all_or_nothing"]
@@ -62,6 +63,11 @@ class Column(NamedTuple):
     rows: np.ndarray | None = None
     """(B, L, C) raw rows of patches or vectors."""
 
+    def keep(self, mask: np.ndarray) -> "Column":
+        """The samples where `mask` (B,) is True."""
+        ids, length, rows = (None if a is None else a[mask] for a in (self.ids, self.length, self.rows))
+        return Column(self.present[mask], ids, length, rows)
+
 
 class Drawer:
     """Draws token batches.
@@ -76,15 +82,20 @@ class Drawer:
         self.names = list(catalogue)
         self.ids = {m.name: m.id for m in catalogue.values()}
         if drawing.input_tokens < 1 or drawing.target_tokens < 1:
-            raise MaskweaveError(f"drawing: input_tokens and target_tokens must be 1 or more, found {drawing.input_tokens} and {drawing.target_tokens}")
+            raise MaskweaveError(
+                f"drawing: input_tokens and target_tokens must be 1 or more, found {drawing.input_tokens} and {drawing.target_tokens}"
+            )
         if not 0 <= drawing.unconditional <= 1:
             raise MaskweaveError(f"drawing: unconditional must be from 0 to 1, found {drawing.unconditional}")
         weights = np.array([mixture.weight for mixture in drawing.mixtures], float)
         if not len(weights) or not np.isfinite(weights).all() or weights.min() < 0 or weights.sum() <= 0:
-            raise MaskweaveError(f"drawing: needs at least one mixture of positive weight, and none below 0; found {weights.tolist()}")
+            raise MaskweaveError(
+                f"drawing: needs at least one mixture of positive weight, and none below 0; found {weights.tolist()}"
+            )
         self.weights = weights
         self.alpha = {
-            side: np.stack([self._concentrations(i, side) for i in range(len(weights))]) for side in ("inputs", "targets")
+            side: np.stack([self._concentrations(i, side) for i in range(len(weights))])
+            for side in ("inputs", "targets")
         }
         self.keep = np.array([mixture.keep for mixture in drawing.mixtures])
         self.is_sequence = np.array([m.kind == "sequence" for m in catalogue.values()])
@@ -95,11 +106,15 @@ class Drawer:
         where = f"drawing: mixture {mixture}, {side}"
         for name, value in given.items():
             if name != REST and name not in self.catalogue:
-                raise MaskweaveError(f"{where}: unknown modality {name!r}; known: {', '.join(self.names)} and {REST!r} for the others")
+                raise MaskweaveError(
+                    f"{where}: unknown modality {name!r}; known: {', '.join(self.names)} and {REST!r} for the others"
+                )
             if not 0 <= value < np.inf:
                 raise MaskweaveError(f"{where}: concentration of {name!r} must be a number of 0 or more, found {value}")
             if side == "targets" and value > 0 and name != REST and not self.catalogue[name].is_target:
-                raise MaskweaveError(f"{where}: {name!r} is of kind {self.catalogue[name].kind}, which is input only; remove it")
+                raise MaskweaveError(
+                    f"{where}: {name!r} is of kind {self.catalogue[name].kind}, which is input only; remove it"
+                )
         alpha = np.array([given.get(name, given.get(REST, 0.0)) for name in self.names], float)
         if side == "targets":
             alpha *= [self.catalogue[name].is_target for name in self.names]
@@ -137,7 +152,9 @@ class Drawer:
             budget = inputs_BM[taken, m], targets_BM[taken, m]
             if modality.kind == "sequence":
                 vocabulary = self.catalogue.vocabularies[modality.vocabulary]
-                inputs[name], targets[name] = draw_spans(modality, vocabulary, column, taken, budget, self.keep[mixture_B[taken]], rng)
+                inputs[name], targets[name] = draw_spans(
+                    modality, vocabulary, column, taken, budget, self.keep[mixture_B[taken]], rng
+                )
             else:
                 inputs[name], targets[name] = draw_subsets(column, taken, capacity_BM[taken, m], budget, rng)
             if column.rows is not None and len(inputs[name].ids):
@@ -187,7 +204,7 @@ def budgets(alpha_BM: np.ndarray, capacity_BM: np.ndarray, total: int, rng: np.r
     """(B, M) tokens per modality: Dirichlet proportions of `total`, rounded down, the rest handed out one by one, clipped to the capacity."""
     B, M = alpha_BM.shape
     alpha_BM = np.where(capacity_BM > 0, alpha_BM, 0.0)
-    possible_B = alpha_BM.any(axis=1)
+    possible_B = np.asarray(alpha_BM.any(axis=1))
     draw_BM = np.where(possible_B[:, None], log_gamma(alpha_BM, rng), 0.0)
     share_BM = np.exp(draw_BM - draw_BM.max(axis=1, keepdims=True))
     budget_BM = np.floor(share_BM / share_BM.sum(axis=1, keepdims=True) * total).astype(np.int64) * possible_B[:, None]
@@ -201,7 +218,11 @@ def budgets(alpha_BM: np.ndarray, capacity_BM: np.ndarray, total: int, rng: np.r
 
 
 def draw_subsets(
-    column: Column, taken: np.ndarray, capacity: np.ndarray, budget: tuple[np.ndarray, np.ndarray], rng: np.random.Generator
+    column: Column,
+    taken: np.ndarray,
+    capacity: np.ndarray,
+    budget: tuple[np.ndarray, np.ndarray],
+    rng: np.random.Generator,
 ) -> tuple[Part, Part]:
     """Disjoint random subsets of a lattice (or of a bag of vectors) as input and target; targets are limited to what is left over."""
     L = column.ids.shape[1] if column.ids is not None else column.rows.shape[1]  # type: ignore[union-attr]
@@ -214,7 +235,9 @@ def draw_subsets(
     for chosen in (rank < n_in[:, None], (rank >= n_in[:, None]) & (rank < (n_in + n_out)[:, None])):
         row, _ = np.nonzero(chosen)
         sample, position = taken[row], order[chosen]
-        ids = column.ids[sample, position].astype(np.int64) if column.ids is not None else np.zeros(len(sample), np.int64)
+        ids = (
+            column.ids[sample, position].astype(np.int64) if column.ids is not None else np.zeros(len(sample), np.int64)
+        )
         parts.append(Part(sample, ids, position, ids))
     return parts[0]._replace(labels=None), parts[1]
 
@@ -287,7 +310,13 @@ def _count(flags_bL: np.ndarray) -> np.ndarray:
 
 
 def _span_targets(
-    ids_bL: np.ndarray, dropped_bL: np.ndarray, start_bL: np.ndarray, sentinel_bL: np.ndarray, taken: np.ndarray, n_out: np.ndarray, rng: np.random.Generator
+    ids_bL: np.ndarray,
+    dropped_bL: np.ndarray,
+    start_bL: np.ndarray,
+    sentinel_bL: np.ndarray,
+    taken: np.ndarray,
+    n_out: np.ndarray,
+    rng: np.random.Generator,
 ) -> Part:
     """Sentinel, span, sentinel, span, ..., closing sentinel: each token but the last is read, and its successor is predicted."""
     b, L = ids_bL.shape

@@ -41,7 +41,9 @@ def read(source: Source, indices: Sequence[int], workers: int = 0) -> Iterator[R
         safe = _Safe(source)
         yield from (safe[i] for i in indices)
         return
-    loader = DataLoader(_Safe(source), batch_size=32, sampler=indices, num_workers=workers, collate_fn=list, worker_init_fn=_one_thread)  # type: ignore[arg-type]
+    loader: DataLoader[Read] = DataLoader(
+        _Safe(source), batch_size=32, sampler=indices, num_workers=workers, collate_fn=list, worker_init_fn=_one_thread
+    )
     for chunk in loader:
         yield from chunk
 

@@ -24,10 +24,11 @@ from typing import Any
 
 import numpy as np
 
+from maskweave.catalogues import Catalogue
 from maskweave.data import grammar, measures, raycast
 from maskweave.data.raycast import Hits, Rendering, Room, Solid
 from maskweave.errors import MaskweaveError
-from maskweave.modality import Catalogue, Modality
+from maskweave.modality import Modality
 
 DEFAULT_SIZE = (64, 64)
 SMALLEST, LARGEST = 16, 4096

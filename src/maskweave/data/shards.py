@@ -16,12 +16,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from maskweave.catalogues import Catalogue
 from maskweave.data.codecs import MAX_BYTES, decode, endings
 from maskweave.data.source import check_key
 from maskweave.data.transforms import fit
 from maskweave.errors import BadSample, MaskweaveError
 from maskweave.files import read_json, write_aside
-from maskweave.modality import Catalogue, Modality
+from maskweave.modality import Modality
 
 INDEX = "index.json"
 """Facts of the whole data set, written when its import is finished."""

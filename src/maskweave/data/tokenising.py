@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from maskweave.catalogues import Catalogue
 from maskweave.data.masking import Column
 from maskweave.data.reading import Read, read
 from maskweave.data.skipping import Skips
@@ -17,7 +18,7 @@ from maskweave.data.source import Source
 from maskweave.data.tokens import entry_fingerprint, shard_name, write_column
 from maskweave.errors import BadSample, MaskweaveError
 from maskweave.files import read_json, remove, write_json
-from maskweave.modality import Catalogue, Modality
+from maskweave.modality import Modality
 from maskweave.progress import progress
 from maskweave.tokenizers.base import Tokenizer
 from maskweave.tokenizers.patches import patchify
@@ -53,7 +54,9 @@ def tokenise(
     out = Path(out)
     missing = [m.name for m in catalogue.values() if m.is_target and m.name not in tokenizers]
     if missing:
-        raise MaskweaveError(f"no tokenizer for {', '.join(missing)}; train one, or leave the modality out of the recipe")
+        raise MaskweaveError(
+            f"no tokenizer for {', '.join(missing)}; train one, or leave the modality out of the recipe"
+        )
     _claim(out, catalogue, tokenizers, len(source), shard_size)
     skips = Skips(limit)
     shards = range(-(-len(source) // shard_size))
@@ -112,12 +115,16 @@ def _claim(out: Path, catalogue: Catalogue, tokenizers: Mapping[str, Tokenizer],
         found = read_json(path)
         differing = [key for key in index if found.get(key) != index[key]]
         if differing:
-            raise MaskweaveError(f"{out}: holds tokens made otherwise ({', '.join(differing)} differ); remove the folder, or write to another")
+            raise MaskweaveError(
+                f"{out}: holds tokens made otherwise ({', '.join(differing)} differ); remove the folder, or write to another"
+            )
     else:
         write_json(path, index)
 
 
-def _write_shard(out: Path, shard: int, reads: Sequence[Read], catalogue: Catalogue, tokenizers: Mapping[str, Tokenizer]) -> None:
+def _write_shard(
+    out: Path, shard: int, reads: Sequence[Read], catalogue: Catalogue, tokenizers: Mapping[str, Tokenizer]
+) -> None:
     sound = [item for item in reads if not item.error]
     errors = {item.key: item.error for item in reads if item.error}
     columns: dict[str, Column] = {}
@@ -128,13 +135,17 @@ def _write_shard(out: Path, shard: int, reads: Sequence[Read], catalogue: Catalo
                 columns[name] = column_of(modality, values, tokenizers.get(name))
                 break
             except BadSample:
-                found = {item.key: error for item, value in zip(sound, values, strict=True) if (error := _fault(modality, value, tokenizers.get(name)))}
+                found = {
+                    item.key: error
+                    for item, value in zip(sound, values, strict=True)
+                    if (error := _fault(modality, value, tokenizers.get(name)))
+                }
                 if not found:
                     raise
                 errors |= found
                 keep = np.array([item.key not in found for item in sound])
                 sound = [item for item in sound if item.key not in found]
-                columns = {n: Column(*(None if a is None else a[keep] for a in c)) for n, c in columns.items()}
+                columns = {n: c.keep(keep) for n, c in columns.items()}
     for name, column in columns.items():
         write_column(out, name, shard, column)
     write_json(_sample_list(out, shard), {"keys": [item.key for item in sound], "skipped": errors})
@@ -169,17 +180,23 @@ def column_of(modality: Modality, values: Sequence[Any], tokenizer: Tokenizer | 
                 ids[row, : len(tokens)], length[row] = tokens, len(tokens)
             return Column(present, ids=ids, length=length)
         case "patches":
-            rows = np.zeros((S, modality.tokens, modality.row_width), np.uint8 if modality.value.type == "image" else np.float32)
+            rows = np.zeros(
+                (S, modality.tokens, modality.row_width), np.uint8 if modality.value.type == "image" else np.float32
+            )
             if given:
                 batch = check_values(modality, given)
-                rows[present] = patchify(batch if batch.ndim == len(modality.grid) + 2 else batch[..., None], modality.grid)
+                rows[present] = patchify(
+                    batch if batch.ndim == len(modality.grid) + 2 else batch[..., None], modality.grid
+                )
             return Column(present, rows=rows)
         case _:
             rows, length = np.zeros((S, modality.max_tokens, modality.row_width), np.float16), np.zeros(S, np.int64)
             for row, value in zip(np.flatnonzero(present), given, strict=True):
                 vectors = np.asarray(value, np.float32)
                 if vectors.ndim != 2 or vectors.shape[1] != modality.row_width or not np.isfinite(vectors).all():
-                    raise BadSample(f"{modality.name}: expected finite vectors (n, {modality.row_width}), found shape {vectors.shape}")
+                    raise BadSample(
+                        f"{modality.name}: expected finite vectors (n, {modality.row_width}), found shape {vectors.shape}"
+                    )
                 vectors = vectors[: modality.max_tokens]
                 rows[row, : len(vectors)], length[row] = vectors, len(vectors)
             return Column(present, length=length, rows=rows)

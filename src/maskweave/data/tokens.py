@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from maskweave.catalogues import Catalogue
 from maskweave.config import plain
 from maskweave.data.masking import Column
 from maskweave.errors import MaskweaveError
 from maskweave.files import read_json, write_aside
-from maskweave.modality import Catalogue, Modality
+from maskweave.modality import Modality
 from maskweave.weights import open_tensors, save_tensors
 
 Columns = dict[str, Column]
@@ -32,7 +33,9 @@ def shard_name(number: int) -> str:
 
 def entry_fingerprint(modality: Modality) -> str:
     """Changes when an entry changes in a way that makes its old tokens wrong."""
-    content = {key: plain(getattr(modality, key)) for key in ("name", "kind", "value", "grid", "max_tokens", "tokenizer")}
+    content = {
+        key: plain(getattr(modality, key)) for key in ("name", "kind", "value", "grid", "max_tokens", "tokenizer")
+    }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -66,14 +69,18 @@ class TokenData:
         index = read_json(self.root / "index.json")
         for name, fingerprint in index.get("modalities", {}).items():
             if name in catalogue and fingerprint != entry_fingerprint(catalogue[name]):
-                raise MaskweaveError(f"{self.root}: the tokens of {name!r} were made from another entry than {catalogue.where}'s; tokenise again")
+                raise MaskweaveError(
+                    f"{self.root}: the tokens of {name!r} were made from another entry than {catalogue.where}'s; tokenise again"
+                )
         self.names = [name for name in catalogue if name in index.get("modalities", {})]
         shards = sorted((self.root / "samples").glob("shard-*.json"))
         self._keys = [read_json(path)["keys"] for path in shards]
         self.shards = [path.stem for path in shards]
         self.starts = np.cumsum([0, *(len(keys) for keys in self._keys)])
         if not self.names or not len(self):
-            raise MaskweaveError(f"{self.root}: has no token shards for any of {', '.join(catalogue)}; make them with 'maskweave tokenize'")
+            raise MaskweaveError(
+                f"{self.root}: has no token shards for any of {', '.join(catalogue)}; make them with 'maskweave tokenize'"
+            )
         self._open: dict[tuple[str, int], dict[str, np.ndarray]] = {}
 
     def __len__(self) -> int:
@@ -110,6 +117,8 @@ class TokenData:
             with open_tensors(path) as file:  # mapped; pages are read when touched
                 arrays = {field: file.get_tensor(field).numpy() for field in file.keys()}  # noqa: SIM118
             if len(arrays["present"]) != len(self._keys[shard]):
-                raise MaskweaveError(f"{path}: holds {len(arrays['present'])} samples, expected {len(self._keys[shard])}; tokenise again")
+                raise MaskweaveError(
+                    f"{path}: holds {len(arrays['present'])} samples, expected {len(self._keys[shard])}; tokenise again"
+                )
             self._open[key] = arrays
         return self._open[key]

@@ -23,10 +23,11 @@ from typing import Any
 
 import numpy as np
 
+from maskweave.catalogues import Catalogue
 from maskweave.data.grammar import mirror
 from maskweave.data.measures import corner_first, extent
 from maskweave.errors import BadSample, MaskweaveError
-from maskweave.modality import DENSE_TYPES, Catalogue, Modality
+from maskweave.modality import DENSE_TYPES, Modality
 
 FULL = (0.0, 0.0, 1.0, 1.0)
 SAME_ASPECT = 0.03

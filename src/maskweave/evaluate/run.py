@@ -17,8 +17,8 @@ from maskweave.generate.bundle import Bundle
 from maskweave.progress import progress
 from maskweave.report.sheets import sheet_for
 from maskweave.report.tables import text_table
-from maskweave.train.pipeline import open_source
 from maskweave.train.recipe import Recipe, Request
+from maskweave.train.sources import open_source
 
 CONSTANT_SAMPLES = 500
 """Training samples that the constants are fitted to."""
@@ -50,7 +50,9 @@ def read_recipe(folder: Path) -> Recipe:
     """The recipe of a run folder, as it was resolved."""
     path = folder / "recipe.yaml"
     if not path.is_file():
-        raise MaskweaveError(f"{folder}: has no recipe.yaml, so it is not a run; give the folder that 'maskweave run' made")
+        raise MaskweaveError(
+            f"{folder}: has no recipe.yaml, so it is not a run; give the folder that 'maskweave run' made"
+        )
     return build(Recipe, read_yaml(path), str(path))
 
 
@@ -64,12 +66,22 @@ def evaluate(bundle: Bundle, folder: Path, *, scenes_seed: int | None = None, sa
     recipe = read_recipe(folder)
     requests = recipe.evaluate.requests
     if not requests:
-        raise MaskweaveError(f"{folder}: its recipe has no evaluate.requests, so there is nothing to evaluate; add some to {folder / 'recipe.yaml'}")
+        raise MaskweaveError(
+            f"{folder}: its recipe has no evaluate.requests, so there is nothing to evaluate; add some to {folder / 'recipe.yaml'}"
+        )
     samples = samples or recipe.evaluate.samples
     held_out = held_out_samples(bundle, recipe, scenes_seed, samples)
-    training = _samples(open_source(recipe, bundle.catalogue, "train"), min(CONSTANT_SAMPLES, recipe.data.samples or CONSTANT_SAMPLES), "constants")
+    training = _samples(
+        open_source(recipe, bundle.catalogue, "train"),
+        min(CONSTANT_SAMPLES, recipe.data.samples or CONSTANT_SAMPLES),
+        "constants",
+    )
     parse = _parser(recipe)
-    seed = scenes_seed if scenes_seed is not None else (recipe.data.seed + 1 if recipe.data.source == "scenes" else recipe.evaluate.seed)
+    seed = (
+        scenes_seed
+        if scenes_seed is not None
+        else (recipe.data.seed + 1 if recipe.data.source == "scenes" else recipe.evaluate.seed)
+    )
     rows: list[Row] = []
     predictions = sum(len(r.targets) + (2 * len(r.read)) for r in requests) * len(held_out)
     with progress("evaluate", predictions) as bar:
@@ -81,9 +93,14 @@ def evaluate(bundle: Bundle, folder: Path, *, scenes_seed: int | None = None, sa
                     target = scored if not request.read else request.targets[0]
                     truth = [s.get(modality.reads) for s in held_out]
                     constant = metric.best_constant([s[modality.reads] for s in training if modality.reads in s])
-                    numbers = (_score(metric, outcome.predicted, truth), _score(metric, [constant] * len(truth), truth), _score(metric, outcome.bound, truth))
-                    rows.append(Row(request.inputs, target, label, metric.better, *(round(n, 5) for n in numbers), len(held_out), seed))
-    write_json(folder / "evaluation.json", [{key: _finite(value) for key, value in asdict(row).items()} for row in rows])
+                    candidates = (outcome.predicted, [constant] * len(truth), outcome.bound)
+                    value, baseline, bound = (round(_score(metric, c, truth), 5) for c in candidates)
+                    rows.append(
+                        Row(request.inputs, target, label, metric.better, value, baseline, bound, len(held_out), seed)
+                    )
+    write_json(
+        folder / "evaluation.json", [{key: _finite(value) for key, value in asdict(row).items()} for row in rows]
+    )
     return rows
 
 
@@ -155,7 +172,9 @@ def _parser(recipe: Recipe) -> Parser | None:
 
 
 def held_out_samples(bundle: Bundle, recipe: Recipe, scenes_seed: int | None, samples: int) -> Samples:
-    return _samples(open_source(recipe, bundle.catalogue, "validation", scenes_seed, samples), samples, "held-out samples")
+    return _samples(
+        open_source(recipe, bundle.catalogue, "validation", scenes_seed, samples), samples, "held-out samples"
+    )
 
 
 def _samples(source: Any, count: int, title: str) -> Samples:
@@ -181,7 +200,9 @@ def contact_sheets(bundle: Bundle, folder: Path, *, shown: int = 4) -> list[tupl
             predicted = _predict(bundle, inputs, request.targets, recipe.evaluate.seed, lambda n: None)
             truth = [_given(bundle, s, request.targets) for s in samples]
             title = f"{' + '.join(request.inputs)} → {', '.join(request.targets)}"
-            rows = [{"inputs": i, "predictions": p, "truth": t} for i, p, t in zip(inputs, predicted, truth, strict=True)]
+            rows = [
+                {"inputs": i, "predictions": p, "truth": t} for i, p, t in zip(inputs, predicted, truth, strict=True)
+            ]
             sheet = sheet_for(title, rows, bundle.catalogue)
             (folder / "sheets").mkdir(parents=True, exist_ok=True)
             sheet.save(folder / "sheets" / f"{number + 1}-{'+'.join(request.inputs)}.png")

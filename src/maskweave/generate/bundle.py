@@ -9,12 +9,13 @@ import numpy as np
 import torch
 from PIL import Image
 
+from maskweave.catalogues import Catalogue
 from maskweave.data import codecs, transforms
 from maskweave.errors import BadSample, MaskweaveError
 from maskweave.generate.decode import generate_tokens
 from maskweave.generate.known import Known, check_request
 from maskweave.generate.result import Generated
-from maskweave.modality import STRUCTURED_TYPES, Catalogue, Decoding, Modality
+from maskweave.modality import STRUCTURED_TYPES, Decoding, Modality
 from maskweave.model.fourm import FourM
 from maskweave.tokenizers.base import Tokenizer
 from maskweave.tokenizers.sequence import SequenceTokenizer
@@ -30,7 +31,9 @@ class Bundle:
         folder: where it was loaded from, for messages.
     """
 
-    def __init__(self, catalogue: Catalogue, tokenizers: Mapping[str, Tokenizer], model: FourM, folder: Path | None = None):
+    def __init__(
+        self, catalogue: Catalogue, tokenizers: Mapping[str, Tokenizer], model: FourM, folder: Path | None = None
+    ):
         self.catalogue, self.tokenizers, self.model, self.folder = catalogue, dict(tokenizers), model.eval(), folder
 
     def __repr__(self) -> str:
@@ -93,7 +96,9 @@ class Bundle:
             if name not in resolved:
                 raise MaskweaveError(f"decoding names {name!r}, which is not among the targets {', '.join(resolved)}")
             if self.catalogue[name].kind == "grid" and decoding[name].scheme == "autoregressive":  # type: ignore[index]
-                raise MaskweaveError(f"decoding of {name!r}: scheme 'autoregressive' is for sequences; a grid takes 'maskgit' or 'roar'")
+                raise MaskweaveError(
+                    f"decoding of {name!r}: scheme 'autoregressive' is for sequences; a grid takes 'maskgit' or 'roar'"
+                )
         read = [self.read(sample) for sample in inputs]
         results: list[Generated] = []
         for start in range(0, len(read), batch_size):
@@ -126,7 +131,13 @@ class Bundle:
 
     @torch.inference_mode()
     def _generate(
-        self, samples: Sequence[Sample], targets: Sequence[str], resolved: Sequence[str], seeds: Sequence[int], chain: bool, decoding: Mapping[str, Decoding]
+        self,
+        samples: Sequence[Sample],
+        targets: Sequence[str],
+        resolved: Sequence[str],
+        seeds: Sequence[int],
+        chain: bool,
+        decoding: Mapping[str, Decoding],
     ) -> list[Generated]:
         given = Known.from_values(self.catalogue, samples, self.tokenizers)
         generators = [np.random.default_rng(seed) for seed in seeds]
@@ -159,10 +170,14 @@ def _as_array(value: Any, modality: Modality) -> np.ndarray:
     try:
         array = np.asarray(value)
         # A grey picture may come without an axis for its one channel.
-        is_grey = modality.value.type == "image" and modality.value.channels == 1 and array.ndim == len(modality.value.size)
+        is_grey = (
+            modality.value.type == "image" and modality.value.channels == 1 and array.ndim == len(modality.value.size)
+        )
         return array[..., None] if is_grey else array
     except (ValueError, TypeError) as error:
-        raise MaskweaveError(f"input {modality.name!r}: found {type(value).__name__}, expected an array, a PIL image or a path ({error})") from error
+        raise MaskweaveError(
+            f"input {modality.name!r}: found {type(value).__name__}, expected an array, a PIL image or a path ({error})"
+        ) from error
 
 
 def _is_file(path: Path) -> bool:
@@ -179,14 +194,31 @@ def load(folder_or_hub_id: str | os.PathLike[str], device: torch.device | str = 
         MaskweaveError: no such folder, an unfinished run, damaged files, or parts that do not belong together.
     """
     folder = Path(folder_or_hub_id)
-    if not folder.exists() and str(folder_or_hub_id).count("/") == 1 and not str(folder_or_hub_id).startswith((".", "/", "~", "runs/")):
+    if (
+        not folder.exists()
+        and str(folder_or_hub_id).count("/") == 1
+        and not str(folder_or_hub_id).startswith((".", "/", "~", "runs/"))
+    ):
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
         try:
-            folder = Path(snapshot_download(str(folder_or_hub_id), allow_patterns=["modalities.yaml", "recipe.yaml", "model/*", "tokenizers/*/*.json", "tokenizers/*/*.safetensors"]))
+            folder = Path(
+                snapshot_download(
+                    str(folder_or_hub_id),
+                    allow_patterns=[
+                        "modalities.yaml",
+                        "recipe.yaml",
+                        "model/*",
+                        "tokenizers/*/*.json",
+                        "tokenizers/*/*.safetensors",
+                    ],
+                )
+            )
         except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-            raise MaskweaveError(f"{folder_or_hub_id}: neither a folder here nor a bundle on the Hub that can be reached ({error})") from error
+            raise MaskweaveError(
+                f"{folder_or_hub_id}: neither a folder here nor a bundle on the Hub that can be reached ({error})"
+            ) from error
     catalogue = saving.load_saved_catalogue(folder)
     model = saving.load_model(folder, catalogue)
     return Bundle(catalogue, saving.load_tokenizers(folder / "tokenizers", catalogue), model, folder).to(device)

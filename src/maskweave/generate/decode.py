@@ -71,7 +71,9 @@ def _random_subset(unknown_BL: np.ndarray, count: int, generators: Generators) -
     return unknown_BL & (rank_BL < count)
 
 
-def _predict(model: FourM, known: Known, target: str, asked_BL: np.ndarray, decoding: Decoding, generators: Generators) -> Sampled:
+def _predict(
+    model: FourM, known: Known, target: str, asked_BL: np.ndarray, decoding: Decoding, generators: Generators
+) -> Sampled:
     """Sample the asked places of a grid, row by row."""
     device = next(model.parameters()).device
     inputs, rows = known.inputs()
@@ -101,7 +103,9 @@ def _generate_sequence(model: FourM, known: Known, target: str, decoding: Decodi
     while read_Bn.shape[1] <= modality.max_tokens and not ended_B.all():
         slots = known.continue_sequence(target, read_Bn).to(device)
         y = model.decode(slots, encoded, inputs)
-        going = np.flatnonzero(~ended_B)  # those that ended take no more noise: how long others go on must not change what comes next
+        going = np.flatnonzero(
+            ~ended_B
+        )  # those that ended take no more noise: how long others go on must not change what comes next
         last = slots.index[target].view(B, -1)[torch.from_numpy(going).to(device), -1]
         ((_, _, logits_nV),) = model.logits(y, {target: last}).values()
         noise = _gumbel((~ended_B).astype(int), logits_nV, generators, decoding)
@@ -123,7 +127,9 @@ def _gumbel(counts_B: np.ndarray, logits_nV: Tensor, generators: Generators, dec
     if decoding.temperature == 0:
         return logits_nV.new_zeros(())
     V = logits_nV.shape[1]
-    uniform = np.concatenate([g.random((int(c), V), dtype=np.float32) for g, c in zip(generators, counts_B, strict=True)])
+    uniform = np.concatenate(
+        [g.random((int(c), V), dtype=np.float32) for g, c in zip(generators, counts_B, strict=True)]
+    )
     tiny = np.finfo(np.float32).tiny
     noise = -np.log(-np.log(np.clip(uniform, tiny, 1 - 2**-24)))
     return torch.from_numpy(noise).to(logits_nV.device)

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 
 from maskweave.batch import Part, Slots, pack
+from maskweave.catalogues import Catalogue
 from maskweave.data.masking import Column
 from maskweave.data.tokenising import column_of
 from maskweave.errors import MaskweaveError
-from maskweave.modality import Catalogue
 from maskweave.tokenizers.base import Tokenizer
 from maskweave.tokenizers.values import normalise_rows
 
@@ -36,7 +36,9 @@ class Known:
         self._ids_of = {m.name: m.id for m in catalogue.values()}
 
     @classmethod
-    def from_values(cls, catalogue: Catalogue, samples: Sequence[Mapping[str, Any]], tokenizers: Mapping[str, Tokenizer]) -> "Known":
+    def from_values(
+        cls, catalogue: Catalogue, samples: Sequence[Mapping[str, Any]], tokenizers: Mapping[str, Tokenizer]
+    ) -> "Known":
         """Tokenise the given values; None and absent are unknown.
 
         Raises:
@@ -120,7 +122,9 @@ def check_request(catalogue: Catalogue, inputs: Sequence[str], targets: Sequence
             twins = [m.name for m in catalogue.values() if m.source == name and m.is_target]
             if not twins:
                 possible = ", ".join(m.name for m in catalogue.values() if m.is_target)
-                raise MaskweaveError(f"{name!r} is of kind {modality.kind}, which is input only; the model can predict {possible}")
+                raise MaskweaveError(
+                    f"{name!r} is of kind {modality.kind}, which is input only; the model can predict {possible}"
+                )
             name = twins[0]
         resolved.append(name)
     if not resolved:

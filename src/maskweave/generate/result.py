@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from maskweave.catalogues import Catalogue
 from maskweave.data import codecs
 from maskweave.errors import BadSample
 from maskweave.files import write_aside
-from maskweave.modality import Catalogue
 from maskweave.report.figures import draw
 from maskweave.report.sheets import sheet_for
 
@@ -40,8 +40,8 @@ class Generated:
         """Open the sheet in the system's picture viewer."""
         self.sheet().show()
 
-    def _repr_png_(self) -> bytes:
-        return self.sheet()._repr_png_()  # type: ignore[attr-defined]
+    def _repr_png_(self) -> bytes | None:
+        return self.sheet()._repr_png_()
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
         """Write every value as a file, and a picture of each that is not one: NAME.EXT, NAME.picture.png, and sheet.png.
@@ -49,7 +49,9 @@ class Generated:
         A sequence of which nothing was sound gets no file; `problems` says so.
         """
         folder = Path(folder)
-        over = next((v for n, v in {**self.inputs, **self.values}.items() if self.catalogue[n].value.type == "image"), None)
+        over = next(
+            (v for n, v in {**self.inputs, **self.values}.items() if self.catalogue[n].value.type == "image"), None
+        )
         for name, value in self.values.items():
             modality = self.catalogue[name]
             try:
@@ -60,7 +62,9 @@ class Generated:
             with write_aside(folder / f"{name}.{ending}") as aside:
                 aside.write_bytes(content)
             if modality.value.type != "image":
-                self._save_picture(Image.fromarray(draw(modality, value, (256, 256), over)), folder / f"{name}.picture.png")
+                self._save_picture(
+                    Image.fromarray(draw(modality, value, (256, 256), over)), folder / f"{name}.picture.png"
+                )
         self._save_picture(self.sheet(), folder / "sheet.png")
         return folder
 

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from maskweave.batch import Slots
+from maskweave.catalogues import Catalogue
 from maskweave.layers import sine_cosine
-from maskweave.modality import Catalogue, Modality
+from maskweave.modality import Modality
 
 
 def vocabulary_of(modality: Modality) -> str:
@@ -19,13 +20,17 @@ def vocabulary_of(modality: Modality) -> str:
 class WhereEmbedding(nn.Module):
     """Modality embedding + position embedding of each slot; the same in encoder and decoder."""
 
+    starts: Tensor
+    fixed: Tensor
+
     def __init__(self, catalogue: Catalogue, width: int):
         super().__init__()
         self.width = width
         last_id = max(m.id for m in catalogue.values())
         self.modality = nn.Embedding(last_id + 1, width)  # row 0 is padding
         starts = torch.zeros(last_id + 1, dtype=torch.long)
-        fixed, learned = [torch.zeros(1, width)], []
+        fixed: list[Tensor] = [torch.zeros(1, width)]
+        learned: list[Tensor] = []
         for m in catalogue.values():
             if m.positions == "sine":
                 starts[m.id] = sum(len(t) for t in fixed)
@@ -59,7 +64,11 @@ class Content(nn.Module):
         sizes = {vocabulary_of(m): catalogue.vocabulary_size(m.name) for m in catalogue.values() if m.is_target}
         self.tokens = nn.ModuleDict({name: nn.Embedding(size, width) for name, size in sizes.items()})
         self.rows = nn.ModuleDict(
-            {m.name: nn.Linear(m.row_width, width, bias=m.kind == "vectors") for m in catalogue.values() if not m.is_target}
+            {
+                m.name: nn.Linear(m.row_width, width, bias=m.kind == "vectors")
+                for m in catalogue.values()
+                if not m.is_target
+            }
         )
 
     def forward(self, slots: Slots, rows: dict[str, Tensor]) -> Tensor:

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from maskweave.batch import Slots, TokenBatch
+from maskweave.catalogues import Catalogue
 from maskweave.errors import MaskweaveError
 from maskweave.layers import MLP, Attention, Block, LayerNorm, initialise
-from maskweave.modality import Catalogue
 from maskweave.model.embeddings import Content, WhereEmbedding, join, vocabulary_of
 from maskweave.model.sizes import SIZES
 
@@ -50,9 +50,13 @@ class FourMConfig:
         row = SIZES[self.size]._asdict()
         numbers = {name: getattr(self, name) or value for name, value in row.items()}
         if min(numbers.values()) < 1 or numbers["width"] % (2 * numbers["heads"]):
-            raise MaskweaveError(f"model: width {numbers['width']} must be an even multiple of heads {numbers['heads']}, and depths at least 1")
+            raise MaskweaveError(
+                f"model: width {numbers['width']} must be an even multiple of heads {numbers['heads']}, and depths at least 1"
+            )
         if self.registers < 0 or not self.mlp_ratio * numbers["width"] >= 2:
-            raise MaskweaveError(f"model: registers must be 0 or more and mlp_ratio above 0, found {self.registers} and {self.mlp_ratio}")
+            raise MaskweaveError(
+                f"model: registers must be 0 or more and mlp_ratio above 0, found {self.registers} and {self.mlp_ratio}"
+            )
         return FourMConfig(**{**self.__dict__, **numbers})
 
 
@@ -70,7 +74,9 @@ class DecoderBlock(nn.Module):
         self.norm2 = LayerNorm(width, bias)
         self.mlp = MLP(width, config.mlp_ratio, bias, config.gated)
 
-    def forward(self, x_BMD: Tensor, context_BND: Tensor, self_mask: Tensor | None, context_mask: Tensor | None) -> Tensor:
+    def forward(
+        self, x_BMD: Tensor, context_BND: Tensor, self_mask: Tensor | None, context_mask: Tensor | None
+    ) -> Tensor:
         x_BMD = x_BMD + self.self_attention(self.norm1(x_BMD), mask=self_mask)
         x_BMD = x_BMD + self.cross_attention(self.query_norm(x_BMD), self.context_norm(context_BND), context_mask)
         return x_BMD + self.mlp(self.norm2(x_BMD))
@@ -78,6 +84,8 @@ class DecoderBlock(nn.Module):
 
 class FourM(nn.Module):
     """The model over a catalogue's modalities."""
+
+    causal: Tensor
 
     def __init__(self, catalogue: Catalogue, config: FourMConfig):
         super().__init__()
@@ -91,7 +99,8 @@ class FourM(nn.Module):
         self.where = WhereEmbedding(catalogue, D)
         self.registers = nn.Parameter(torch.zeros(1, config.registers, D)) if config.registers else None
         self.encoder = nn.ModuleList(
-            Block(D, config.heads, config.mlp_ratio, config.bias, config.gated, config.qk_norm) for _ in range(config.encoder_depth)
+            Block(D, config.heads, config.mlp_ratio, config.bias, config.gated, config.qk_norm)
+            for _ in range(config.encoder_depth)
         )
         self.encoder_norm = LayerNorm(D, config.bias)
 

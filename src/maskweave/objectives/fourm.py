@@ -46,7 +46,9 @@ class FourMObjective(nn.Module):
                 metrics[f"loss/{name}"] = means[-1].detach()
                 metrics[f"accuracy/{name}"] = hits.mean()
         if not means:
-            raise MaskweaveError("the batch has no targets: give the drawing more target tokens, or modalities that can be predicted")
+            raise MaskweaveError(
+                "the batch has no targets: give the drawing more target tokens, or modalities that can be predicted"
+            )
         stacked = torch.stack(means)
         if self.loss == "mod":
             return stacked.mean(), metrics

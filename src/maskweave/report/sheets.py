@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from maskweave.modality import Catalogue, Modality
+from maskweave.catalogues import Catalogue
+from maskweave.modality import Modality
 from maskweave.report.figures import FAINT, INK, data_span, draw, font, legend, wrap
 
 MARGIN, GAP, BAND, RULE = 20, 8, 20, (222, 222, 220)

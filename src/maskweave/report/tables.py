@@ -2,14 +2,17 @@
 
 from collections.abc import Sequence
 
-from maskweave.modality import Catalogue, Modality
+from maskweave.catalogues import Catalogue
+from maskweave.modality import Modality
 
 
 def text_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Columns as wide as their widest cell."""
     lines = [list(heads), *map(list, rows)]
     widths = [max(len(line[c]) for line in lines) for c in range(len(heads))]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines)
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
+    )
 
 
 def modality_table(catalogue: Catalogue) -> str:

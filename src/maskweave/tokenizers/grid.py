@@ -17,10 +17,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from maskweave.catalogues import Catalogue
 from maskweave.config import build, plain
 from maskweave.errors import MaskweaveError
 from maskweave.files import read_json, write_aside, write_json
-from maskweave.modality import Catalogue, Modality
+from maskweave.modality import Modality
 from maskweave.tokenizers.mlp import MLPDecoder, MLPEncoder
 from maskweave.tokenizers.quantisers import Quantised, build_quantiser
 from maskweave.tokenizers.values import from_output, to_tensor

@@ -15,10 +15,11 @@ from typing import Any, TypeVar
 
 from tokenizers import Tokenizer
 
+from maskweave.catalogues import check_vocabulary
 from maskweave.config import build, plain
 from maskweave.errors import BadSample, MaskweaveError
 from maskweave.files import read_json, write_aside
-from maskweave.modality import EOS, SPECIAL_TOKENS, Vocabulary, check_vocabulary
+from maskweave.modality import EOS, SPECIAL_TOKENS, Vocabulary
 from maskweave.tokenizers.wordpiece import assemble, fixed_entries, learn_entries
 
 # One thread: data workers fork, and the library's own threads would fight over the same cores. A user's setting wins.

@@ -17,8 +17,9 @@ from tokenizers.normalizers import BertNormalizer
 from tokenizers.pre_tokenizers import BertPreTokenizer
 from tokenizers.trainers import WordPieceTrainer
 
+from maskweave.catalogues import check_vocabulary
 from maskweave.errors import BadSample, MaskweaveError
-from maskweave.modality import SPECIAL_TOKENS, Vocabulary, check_vocabulary
+from maskweave.modality import SPECIAL_TOKENS, Vocabulary
 
 BASIC_PUNCTUATION = ".,!?'\"-:;()/&%"
 

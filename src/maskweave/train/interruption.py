@@ -28,7 +28,9 @@ class StopSignal:
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():  # elsewhere Python allows no handlers
-            self._before = {n: signal.signal(n, self._ask) for n in self.SIGNALS if signal.getsignal(n) is not signal.SIG_IGN}
+            self._before = {
+                n: signal.signal(n, self._ask) for n in self.SIGNALS if signal.getsignal(n) is not signal.SIG_IGN
+            }
         return self
 
     def _ask(self, number: int, frame: FrameType | None) -> None:

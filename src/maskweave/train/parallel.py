@@ -99,8 +99,15 @@ def _join(backend: str) -> Any:
     """Once for each process: trainings that follow one another share the group."""
     if not dist.is_initialized():
         dist.init_process_group(backend)
-        atexit.register(dist.destroy_process_group)
+        atexit.register(leave)
     return dist.new_group(backend="gloo")
+
+
+def leave() -> None:
+    """Part from the other processes, if there are any."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+    _join.cache_clear()
 
 
 def is_main_process() -> bool:

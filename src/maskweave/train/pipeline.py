@@ -1,41 +1,29 @@
 """From a recipe to a finished run, stage by stage: tokenizers, tokens, model. Every stage goes on where it stopped."""
 
 import contextlib
-import multiprocessing
-import os
-import shutil
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
-from maskweave.config import build, plain
-from maskweave.data.batches import DrawnBatches, ValueBatches
+from maskweave.catalogues import Catalogue
+from maskweave.config import plain
+from maskweave.data.batches import DrawnBatches
 from maskweave.data.masking import Drawer
-from maskweave.data.reading import read
-from maskweave.data.skipping import Skips
-from maskweave.data.source import Source, Subset
 from maskweave.data.tokenising import tokenise
 from maskweave.data.tokens import TokenData
 from maskweave.errors import MaskweaveError
-from maskweave.files import read_yaml, remove, sweep, write_aside, write_yaml
-from maskweave.modality import Catalogue
+from maskweave.files import read_yaml, sweep, write_yaml
 from maskweave.model.fourm import FourM
 from maskweave.objectives.fourm import FourMObjective
-from maskweave.objectives.tokenizer import TokenizerObjective
-from maskweave.progress import progress
-from maskweave.tokenizers.grid import GridTokenizer
-from maskweave.tokenizers.text import TextTokenizer
-from maskweave.tokenizers.values import check_values
 from maskweave.train import saving
-from maskweave.train.interruption import Interrupted, StopSignal, deaf
 from maskweave.train.loop import FitResult, fit
-from maskweave.train.metrics import read_metrics
+from maskweave.train.parallel import is_main_process
+from maskweave.train.processes import companions
 from maskweave.train.recipe import Recipe
+from maskweave.train.sources import open_source
+from maskweave.train.tokenizers import train_tokenizers
 
 
 def run_recipe(recipe: Recipe, folder: Path, command: str) -> None:
@@ -61,14 +49,24 @@ def claim(recipe: Recipe, folder: Path) -> Catalogue:
     if path.exists():
         differing = list(_differences(read_yaml(path), plain(recipe), ""))
         # Where to evaluate, and how long to train on, may change.
-        fixed = [key for key in differing if not key.startswith(("evaluate.", "train.steps", "catalogue", "data.workers", "tokenizers.jobs"))]
+        fixed = [
+            key
+            for key in differing
+            if not key.startswith(("evaluate.", "train.steps", "catalogue", "data.workers", "tokenizers.jobs"))
+        ]
         if fixed:
-            raise MaskweaveError(f"{folder}: holds a run of another recipe ({', '.join(fixed)} differ); choose another folder with --out, or remove it")
+            raise MaskweaveError(
+                f"{folder}: holds a run of another recipe ({', '.join(fixed)} differ); choose another folder with --out, or remove it"
+            )
         if saving.load_saved_catalogue(folder).to_plain() != catalogue.to_plain():
-            raise MaskweaveError(f"{folder}: its modality entries differ from those of {catalogue.where}; choose another folder with --out, or remove it")
+            raise MaskweaveError(
+                f"{folder}: its modality entries differ from those of {catalogue.where}; choose another folder with --out, or remove it"
+            )
     sweep(folder)
     saving.save_catalogue(catalogue, folder)
-    if not path.exists() or read_yaml(path) != plain(recipe):  # its time tells whether the report is still of this recipe
+    if not path.exists() or read_yaml(path) != plain(
+        recipe
+    ):  # its time tells whether the report is still of this recipe
         write_yaml(path, plain(recipe))
     return catalogue
 
@@ -81,235 +79,48 @@ def _differences(found: Any, wanted: Any, key: str) -> Iterator[str]:
         yield key
 
 
-def open_source(recipe: Recipe, catalogue: Catalogue, part: str, seed: int | None = None, samples: int = 0) -> Source:
-    """The samples to train on (`part` "train"), or the held-out ones ("validation").
-
-    Args:
-        seed: of the scenes, in place of the recipe's.
-        samples: how many held-out samples, in place of the recipe's.
-
-    Raises:
-        MaskweaveError: the data set is not there, or too small.
-    """
-    data = recipe.data
-    held_out = samples or data.validation
-    if data.source == "scenes":
-        from maskweave.data.scenes import Scenes
-
-        if part == "train":
-            return Scenes(catalogue, data.samples, data.seed if seed is None else seed)
-        return Scenes(catalogue, held_out, data.seed + 1 if seed is None else seed)
-    from maskweave.data.shards import Shards
-
-    if seed is not None:
-        raise MaskweaveError(f"a seed chooses among scenes; {data.source} is a fixed data set, so leave the seed out")
-    source = Shards(data.source, catalogue)
-    first = len(source) - data.validation
-    if first < 1:
-        raise MaskweaveError(f"{data.source}: has {len(source)} samples, too few to hold out {data.validation}; lower data.validation")
-    if part == "train":
-        return Subset(source, range(min(first, data.samples or first)))
-    return Subset(source, range(first, min(first + held_out, len(source))))
-
-
-def train_tokenizers(recipe: Recipe, catalogue: Catalogue, folder: Path, command: str = "", only: list[str] | None = None) -> None:
-    """Make the tokenizers that are not there yet.
-
-    Args:
-        only: names of grids and vocabularies; all if None.
-    """
-    wanted = [m.name for m in catalogue.values() if m.kind == "grid"]
-    wanted += sorted({m.vocabulary for m in catalogue.values() if m.kind == "sequence"})
-    unknown = [name for name in only or [] if name not in wanted]
-    if unknown:
-        raise MaskweaveError(f"no tokenizer to train for {', '.join(unknown)}; there are {', '.join(wanted)}")
-    place = folder / "tokenizers"
-    todo = [name for name in wanted if (only is None or name in only) and not (place / name / "config.json").exists()]
-    for name in todo.copy():
-        ready = Path(recipe.tokenizers.reuse) / name
-        if recipe.tokenizers.reuse and (ready / "config.json").exists():
-            with write_aside(place / name) as aside:
-                shutil.copytree(ready, aside, ignore=shutil.ignore_patterns("checkpoints"))
-            todo.remove(name)
-    cache = folder / "cache"
-    if not todo:
-        remove(cache)  # of a process killed at the end
-        return
-    _cache_values(recipe, catalogue, todo, cache)
-    for name in [name for name in todo if name in catalogue.vocabularies]:
-        texts = (cache / f"{name}.txt").read_text(encoding="utf-8").split("\0")
-        TextTokenizer.train(catalogue.vocabularies[name], texts).save(place / name)
-    grids = sorted((name for name in todo if name in catalogue), key=lambda name: -_steps(recipe, name))
-    if recipe.tokenizers.jobs == 1 or len(grids) < 2:
-        for name in grids:
-            train_tokenizer(recipe, catalogue, folder, name, command)
-    else:
-        _train_side_by_side(recipe, catalogue, folder, grids, command)
-    remove(cache)
-
-
-def _steps(recipe: Recipe, name: str) -> int:
-    return recipe.tokenizers.steps.get(name, recipe.tokenizers.train.steps)
-
-
-def _cache_values(recipe: Recipe, catalogue: Catalogue, todo: list[str], cache: Path) -> None:
-    """Read the samples once, and lay each tokenizer's values by, so that its training maps them."""
-    grids = {name: catalogue[name] for name in todo if name in catalogue}
-    texts = {v: [m for m in catalogue.values() if m.vocabulary == v and m.value.type == "text"] for v in todo if v in catalogue.vocabularies}
-    files = [*(f"{name}.npy" for name in grids), *(f"{name}.txt" for name in texts)]
-    if all((cache / file).exists() for file in files):
-        return
-    source = open_source(recipe, catalogue, "train")
-    count = min(recipe.tokenizers.samples or len(source), len(source))
-    indices = np.linspace(0, len(source) - 1, count).astype(int).tolist()
-    values: dict[str, list[Any]] = {name: [] for name in grids}
-    found_texts: dict[str, list[str]] = {name: [] for name in texts}
-    skips = Skips()
-    with progress("read samples", count) as bar:
-        for item in read(source, indices, recipe.data.workers):
-            if item.error:
-                skips.bad(item.key, item.error)
-            else:
-                skips.good()
-            for name, modality in grids.items():
-                if (value := item.sample.get(modality.reads)) is not None:
-                    values[name].append(value)
-            for name, members in texts.items():
-                found_texts[name] += [item.sample[m.name] for m in members if m.name in item.sample]
-            skips.check()
-            bar.advance()
-        if skips.summary():
-            bar.say(skips.summary())
-    skips.check(finished=True)
-    for name, items in values.items():
-        if not items:
-            raise MaskweaveError(f"no sample has {grids[name].reads!r}, so the tokenizer of {name!r} cannot be trained; leave the modality out of the recipe")
-        with write_aside(cache / f"{name}.npy") as aside, open(aside, "wb") as file:
-            np.save(file, check_values(grids[name], items), allow_pickle=False)
-    for name, texts_of in found_texts.items():
-        with write_aside(cache / f"{name}.txt") as aside:
-            aside.write_text("\0".join(text.replace("\0", " ") for text in texts_of), encoding="utf-8")
-
-
-def train_tokenizer(recipe: Recipe, catalogue: Catalogue, folder: Path, name: str, command: str = "") -> None:
-    """Train one grid's tokenizer on the values that were laid by, and save it."""
-    settings = build(type(recipe.train), {**plain(recipe.tokenizers.train), "steps": _steps(recipe, name)}, "tokenizers.train")
-    modality = catalogue[name]
-    values = np.load(folder / "cache" / f"{name}.npy", mmap_mode="r", allow_pickle=False)
-    held_out = max(1, len(values) // 10)
-    torch.manual_seed(recipe.seed)
-    tokenizer = GridTokenizer(modality)
-    place = folder / "tokenizers" / name
-    fit(
-        TokenizerObjective(tokenizer),
-        ValueBatches(modality, values[:-held_out] if len(values) > held_out else values, settings.batch_size, recipe.seed),
-        settings,
-        place,
-        validation=ValueBatches(modality, values[-held_out:], settings.batch_size, shuffle=False),
-        title=f"tokenizer {name}",
-        resume_command=command,
-    )
-    tokenizer.save(place)
-
-
-def _train_side_by_side(recipe: Recipe, catalogue: Catalogue, folder: Path, names: list[str], command: str) -> None:
-    """Several tokenizers at once, each in its own process with one thread; this process shows how far they all are."""
-    context = multiprocessing.get_context("spawn")
-    waiting, running, failed = list(names), {}, []
-    steps = {name: _steps(recipe, name) for name in names}
-    stopping = False
-    with StopSignal() as stop, progress("train tokenizers", sum(steps.values())) as bar:
-        while waiting or running:
-            if stop.asked and not stopping:
-                stopping = True
-                for process in running.values():
-                    process.terminate()  # it writes a checkpoint first
-            if failed or stopping:
-                waiting.clear()
-            while waiting and len(running) < recipe.tokenizers.jobs:
-                name = waiting.pop(0)
-                running[name] = context.Process(target=_train_alone, args=(recipe, catalogue, folder, name, command))
-                with deaf():
-                    running[name].start()
-            time.sleep(0.3)
-            for name, process in list(running.items()):
-                if not process.is_alive():
-                    del running[name]
-                    if process.exitcode:
-                        failed.append(name)
-                    else:
-                        bar.say((folder / "tokenizers" / name / "log.txt").read_text(encoding="utf-8").strip())
-            reached = sum(_last_step(folder / "tokenizers" / name) for name in names)
-            bar.advance(reached - bar.done, running=" ".join(running))
-    if stopping:
-        how = f"go on with: {command}" if command else "start the same command again to go on"
-        raise Interrupted(f"stopped while training the tokenizers; their checkpoints are in {folder / 'tokenizers'}; {how}")
-    if failed:
-        told = {name: _told(folder / "tokenizers" / name) for name in failed}
-        stopped = all(text.startswith("stopped after") for text in told.values())
-        raise (Interrupted if stopped else MaskweaveError)("; ".join(f"tokenizer {name}: {text}" for name, text in told.items()))
-
-
-def _told(folder: Path) -> str:
-    path = folder / "error.txt"
-    return path.read_text(encoding="utf-8") if path.exists() else "its process died; what it printed stands above"
-
-
-def _train_alone(recipe: Recipe, catalogue: Catalogue, folder: Path, name: str, command: str) -> None:
-    """Body of a child process: what it says goes to log.txt, and why it stopped to error.txt, for the parent to show."""
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    torch.set_num_threads(1)
-    place = folder / "tokenizers" / name
-    place.mkdir(parents=True, exist_ok=True)
-    remove(place / "error.txt")
-    with open(place / "log.txt", "w", encoding="utf-8") as log, contextlib.redirect_stderr(log):
-        try:
-            train_tokenizer(recipe, catalogue, folder, name, command)
-        except MaskweaveError as error:
-            (place / "error.txt").write_text(str(error), encoding="utf-8")
-            raise SystemExit(1) from error
-
-
-def _end_with_parent() -> None:
-    """A killed parent cannot stop its children, and the next start must not write beside them."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
-
-
-def _last_step(folder: Path) -> int:
-    lines = read_metrics(folder) if (folder / "metrics.jsonl").exists() else []
-    return max((line["step"] for line in lines), default=0)
-
-
 def make_tokens(recipe: Recipe, catalogue: Catalogue, folder: Path) -> None:
     """Token shards of the training and the held-out samples, under `folder/tokens`."""
     tokenizers = saving.load_tokenizers(folder / "tokenizers", catalogue)
     for part in ("train", "validation"):
         source = open_source(recipe, catalogue, part)
         out = folder / "tokens" / part
-        skips = tokenise(source, catalogue, tokenizers, out, shard_size=recipe.data.shard_size, workers=recipe.data.workers)
+        skips = tokenise(
+            source, catalogue, tokenizers, out, shard_size=recipe.data.shard_size, workers=recipe.data.workers
+        )
         if skips.summary():
             print(skips.summary())
 
 
 def train_model(recipe: Recipe, catalogue: Catalogue, folder: Path, command: str = "") -> FitResult:
-    """Train the model on the token shards, and save it."""
+    """Train the model on the token shards, in as many processes as the recipe says, and save it."""
+    with companions(recipe.train.processes, _train_together, recipe, catalogue, folder):
+        model, result = _fit_model(recipe, catalogue, folder, command)
+    saved = folder / "model" / "config.json"
+    fresh = not saved.exists() or saved.stat().st_mtime_ns < (result.checkpoint / "state.json").stat().st_mtime_ns
+    if fresh and is_main_process():
+        saving.save_model(model, catalogue, folder)
+    return result
+
+
+def _fit_model(recipe: Recipe, catalogue: Catalogue, folder: Path, command: str) -> tuple[FourM, FitResult]:
+    train, validation = (TokenData(folder / "tokens" / part, catalogue) for part in ("train", "validation"))
     drawer = Drawer(catalogue, recipe.drawing)
-    tokens: Callable[[str], TokenData] = lambda part: TokenData(folder / "tokens" / part, catalogue)  # noqa: E731
     torch.manual_seed(recipe.seed)
     model = FourM(catalogue, recipe.model)
     result = fit(
         FourMObjective(model, recipe.loss),
-        DrawnBatches(tokens("train"), drawer, recipe.train.batch_size, recipe.seed),
+        DrawnBatches(train, drawer, recipe.train.batch_size, recipe.seed),
         recipe.train,
         folder,
-        validation=DrawnBatches(tokens("validation"), drawer, recipe.train.batch_size, recipe.seed + 1, shuffle=False),
+        validation=DrawnBatches(validation, drawer, recipe.train.batch_size, recipe.seed + 1, shuffle=False),
         title="train model",
         resume_command=command,
     )
-    saved = folder / "model" / "config.json"
-    if not saved.exists() or saved.stat().st_mtime_ns < (result.checkpoint / "state.json").stat().st_mtime_ns:
-        saving.save_model(model, catalogue, folder)
-    return result
+    return model, result
+
+
+def _train_together(recipe: Recipe, catalogue: Catalogue, folder: Path) -> None:
+    """Body of a companion; what stops it stops the first process too, which tells."""
+    with contextlib.suppress(MaskweaveError):
+        _fit_model(recipe, catalogue, folder, "")

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from maskweave.catalogues import Catalogue, load_catalogue
 from maskweave.config import build, plain
 from maskweave.data.masking import Drawer, Drawing
 from maskweave.errors import MaskweaveError
 from maskweave.files import read_yaml
-from maskweave.modality import Catalogue, load_catalogue
 from maskweave.model.fourm import FourMConfig
 from maskweave.objectives.fourm import Loss
 from maskweave.train.settings import TrainSettings

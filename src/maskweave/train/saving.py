@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from maskweave.catalogues import Catalogue, catalogue_from
 from maskweave.config import build, plain
 from maskweave.errors import MaskweaveError
 from maskweave.files import read_json, read_yaml, write_aside, write_json, write_yaml
-from maskweave.modality import Catalogue, catalogue_from
 from maskweave.model.fourm import FourM, FourMConfig
 from maskweave.tokenizers.base import Tokenizer
 from maskweave.tokenizers.grid import GridTokenizer
@@ -43,7 +43,9 @@ def save_model(model: FourM, catalogue: Catalogue, folder: Path) -> None:
     """Write `folder/model`."""
     with write_aside(folder / "model") as aside:
         aside.mkdir()
-        write_json(aside / "config.json", {"format": FORMAT, "model": plain(model.config), "entries": _entries(catalogue)})
+        write_json(
+            aside / "config.json", {"format": FORMAT, "model": plain(model.config), "entries": _entries(catalogue)}
+        )
         save_tensors(model.state_dict(), aside / "model.safetensors")
 
 
@@ -62,8 +64,14 @@ def load_model(folder: Path, catalogue: Catalogue) -> FourM:
         raise MaskweaveError(f"{path}: is not of format {FORMAT}; open it with the version of maskweave that wrote it")
     trained, now = config.get("entries"), _entries(catalogue)
     if trained != now:
-        differing = [name for name in {**now, **trained} if now.get(name) != trained.get(name)] if isinstance(trained, dict) else ["all"]
-        raise MaskweaveError(f"{path.parent}: was trained with other entries than modalities.yaml has now ({', '.join(differing)} differ); put the old file back")
+        differing = (
+            [name for name in {**now, **trained} if now.get(name) != trained.get(name)]
+            if isinstance(trained, dict)
+            else ["all"]
+        )
+        raise MaskweaveError(
+            f"{path.parent}: was trained with other entries than modalities.yaml has now ({', '.join(differing)} differ); put the old file back"
+        )
     model = FourM(catalogue, build(FourMConfig, config.get("model"), str(path), "model"))
     load_tensors(model.state_dict(), folder / "model" / "model.safetensors")
     return model.eval()
@@ -82,11 +90,14 @@ def load_tokenizers(folder: Path, catalogue: Catalogue) -> dict[str, Tokenizer]:
         MaskweaveError: one is missing, damaged, or of another entry.
     """
     texts: Mapping[str, TextTokenizer] = {
-        name: TextTokenizer.load(folder / name) for name in {m.vocabulary for m in catalogue.values() if m.kind == "sequence"}
+        name: TextTokenizer.load(folder / name)
+        for name in {m.vocabulary for m in catalogue.values() if m.kind == "sequence"}
     }
     for name, text in texts.items():
         if text.vocabulary != catalogue.vocabularies[name]:
-            raise MaskweaveError(f"{folder / name}: was made for another vocabulary {name!r} than {catalogue.where}'s; train it again, or use the catalogue it came with")
+            raise MaskweaveError(
+                f"{folder / name}: was made for another vocabulary {name!r} than {catalogue.where}'s; train it again, or use the catalogue it came with"
+            )
     tokenizers: dict[str, Tokenizer] = {}
     for name, modality in catalogue.items():
         if modality.kind == "sequence":

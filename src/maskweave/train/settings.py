@@ -47,6 +47,8 @@ class TrainSettings:
     """Steps between checkpoints; 0: only at the end."""
     keep: int = 2
     """Newest checkpoints that are kept."""
+    processes: int = 1
+    """Processes on this machine that train together, one thread each (or one GPU each). Under torchrun, which starts them itself, leave it at 1."""
     workers: int = 0
     """Processes that prepare batches; 0: the training process does it."""
     threads: int = 0
@@ -59,7 +61,7 @@ class TrainSettings:
     """Of dropout and whatever else is random in the objective; each process adds its rank."""
 
     def __post_init__(self) -> None:
-        for key in ("steps", "batch_size", "accumulate", "log_every", "keep"):
+        for key in ("steps", "batch_size", "accumulate", "log_every", "keep", "processes"):
             self._expect(key, getattr(self, key) >= 1, "1 or more")
         for key in ("validate_every", "checkpoint_every", "workers", "threads", "seed"):
             self._expect(key, getattr(self, key) >= 0, "0 or more")

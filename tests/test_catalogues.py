@@ -4,8 +4,8 @@ import copy
 
 import pytest
 
+from maskweave.catalogues import catalogue_from, load_catalogue, shipped
 from maskweave.errors import MaskweaveError
-from maskweave.modality import catalogue_from, load_catalogue, shipped
 from maskweave.report.tables import modality_table
 
 
@@ -63,13 +63,19 @@ def changed(**keys):
         (changed(value={"type": "map", "size": [64]}), "a map needs value.range"),
         (changed(value={"type": "map", "size": [64], "range": [1, 0]}), "a range is"),
         (changed(value={"type": "classes", "size": [64]}), "need value.classes"),
-        (changed(value={"type": "image", "size": [64], "channels": 2}), "have 1 or 3 or 4 channels, found value.channels 2"),
+        (
+            changed(value={"type": "image", "size": [64], "channels": 2}),
+            "have 1 or 3 or 4 channels, found value.channels 2",
+        ),
         (changed(tokenizer={"model": "mlp"}), "vectors take 'mlp' and everything else 'vit'"),
         (changed(tokenizer={"width": 100, "heads": 3}), "must be an even multiple"),
         (changed(tokenizer={"quantiser": {"type": "lfq", "codes": 1000}}), "power of two for lfq, found 1000"),
         (changed(kine="grid"), "unknown key 'kine'; did you mean 'kind'"),
         (changed(source="nowhere"), "source 'nowhere' is not a modality of the catalogue"),
-        ({"id": 1, "kind": "sequence", "max_tokens": 9, "value": {"type": "text"}, "vocabulary": "words"}, "vocabulary 'words' is not one of the catalogue's: none"),
+        (
+            {"id": 1, "kind": "sequence", "max_tokens": 9, "value": {"type": "text"}, "vocabulary": "words"},
+            "vocabulary 'words' is not one of the catalogue's: none",
+        ),
     ],
 )
 def test_errors_name_file_entry_and_remedy(entry, message):
@@ -85,12 +91,16 @@ def test_a_collision_of_ids_is_an_error():
 
 def test_a_vocabulary_too_small_for_its_fixed_ids():
     with pytest.raises(MaskweaveError, match="vocabulary 't'.*take 214 ids, more than its size 100"):
-        catalogue_from({"modalities": {"x": SPECTRUM}, "vocabularies": {"t": {"size": 100, "values": {"v0": 10}}}}, "f.yaml")
+        catalogue_from(
+            {"modalities": {"x": SPECTRUM}, "vocabularies": {"t": {"size": 100, "values": {"v0": 10}}}}, "f.yaml"
+        )
 
 
 def test_a_vocabulary_needs_sentinels_for_a_text_that_is_wholly_dropped():
     with pytest.raises(MaskweaveError, match="vocabulary 'text': needs at least 3 sentinels, found 2"):
-        catalogue_from({"vocabularies": {"text": {"size": 99, "sentinels": 2}}, "modalities": {"x": SPECTRUM}}, "f.yaml")
+        catalogue_from(
+            {"vocabularies": {"text": {"size": 99, "sentinels": 2}}, "modalities": {"x": SPECTRUM}}, "f.yaml"
+        )
 
 
 def test_a_grid_is_not_called_as_a_vocabulary():
@@ -100,7 +110,10 @@ def test_a_grid_is_not_called_as_a_vocabulary():
 
 @pytest.mark.parametrize(
     ("decoding", "message"),
-    [({"scheme": "autoregressive"}, "is for sequences; a grid takes 'maskgit' or 'roar'"), ({"steps": 0}, "'decoding': steps is 0; expected 1")],
+    [
+        ({"scheme": "autoregressive"}, "is for sequences; a grid takes 'maskgit' or 'roar'"),
+        ({"steps": 0}, "'decoding': steps is 0; expected 1"),
+    ],
 )
 def test_decoding_that_cannot_be(decoding, message):
     with pytest.raises(MaskweaveError, match=message):

@@ -1,0 +1,285 @@
+"""Catalogues: modality entries by name, with the vocabularies they share, read from YAML and checked.
+
+Errors name the file, the entry, the field, what was found and what to do.
+"""
+
+import dataclasses
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from maskweave.config import build, plain
+from maskweave.errors import MaskweaveError
+from maskweave.files import read_yaml
+from maskweave.modality import DENSE_TYPES, STRUCTURED_TYPES, Modality, TokenizerSpec, Vocabulary
+
+
+class Catalogue(Mapping[str, Modality]):
+    """The modalities of a project by name, in order, with their vocabularies."""
+
+    def __init__(
+        self, modalities: Iterable[Modality], vocabularies: Iterable[Vocabulary] = (), where: str = "catalogue"
+    ):
+        self.where = where
+        self.modalities: dict[str, Modality] = {}
+        self.vocabularies: dict[str, Vocabulary] = {}
+        for vocabulary in vocabularies:
+            check_vocabulary(vocabulary, f"{where}: vocabulary {vocabulary.name!r}")
+            self.vocabularies[vocabulary.name] = vocabulary
+        for modality in modalities:
+            self.modalities[modality.name] = self._checked(modality)
+        for modality in self.values():
+            self._check_source(modality)
+
+    def __getitem__(self, name: str) -> Modality:
+        try:
+            return self.modalities[name]
+        except KeyError:
+            raise MaskweaveError(
+                f"{self.where}: unknown modality {name!r}; known: {', '.join(self.modalities)}"
+            ) from None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.modalities)
+
+    def __len__(self) -> int:
+        return len(self.modalities)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.modalities
+
+    def subset(self, names: Iterable[str]) -> "Catalogue":
+        """The named modalities, in this catalogue's order, with all vocabularies.
+
+        Raises:
+            MaskweaveError: for a name that is not here.
+        """
+        wanted = {self[name].name for name in names}
+        wanted |= {m.source for m in self.values() if m.name in wanted and m.source}
+        return Catalogue([m for m in self.values() if m.name in wanted], self.vocabularies.values(), self.where)
+
+    def by_id(self, id: int) -> Modality:
+        return next(m for m in self.values() if m.id == id)
+
+    def vocabulary_size(self, name: str) -> int:
+        """Number of ids of a grid's or sequence's tokens."""
+        modality = self[name]
+        if modality.kind == "sequence":
+            return self.vocabularies[modality.vocabulary].size
+        if modality.tokenizer is None:
+            raise MaskweaveError(f"{self.where}: {name} is input only and has no vocabulary")
+        return modality.tokenizer.quantiser.size
+
+    def to_plain(self) -> dict[str, Any]:
+        """As written to YAML and read again by `load_catalogue`."""
+
+        def entry(item: Any) -> dict[str, Any]:
+            content = {f.name: plain(getattr(item, f.name)) for f in dataclasses.fields(item)}
+            content.pop("name")
+            return content
+
+        return {
+            "vocabularies": {name: entry(v) for name, v in self.vocabularies.items()},
+            "modalities": {name: entry(m) for name, m in self.items()},
+        }
+
+    def _checked(self, m: Modality) -> Modality:
+        where = f"{self.where}: modality {m.name!r}"
+        for other in self.values():
+            if other.id == m.id:
+                raise MaskweaveError(
+                    f"{where}: id {m.id} is taken by {other.name!r}; ids are stable and unique, give it another"
+                )
+        if m.id < 1:
+            raise MaskweaveError(f"{where}: id {m.id} must be 1 or more (0 is padding)")
+        if not m.name.replace("_", "").replace("@", "").replace("-", "").isalnum():
+            raise MaskweaveError(f"{where}: a name is letters, digits, '_', '-' and '@' alone")
+        check_value(m, where)
+        match m.kind:
+            case "grid" | "patches":
+                _check_grid(m, where)
+            case "sequence" | "vectors":
+                if m.max_tokens < 2 or m.grid:
+                    raise MaskweaveError(
+                        f"{where}: a {m.kind} modality needs max_tokens (2 or more) and no grid, found max_tokens {m.max_tokens}, grid {m.grid}"
+                    )
+        if m.kind == "sequence":
+            if m.vocabulary not in self.vocabularies:
+                raise MaskweaveError(
+                    f"{where}: vocabulary {m.vocabulary!r} is not one of the catalogue's: {', '.join(self.vocabularies) or 'none'}; add it under 'vocabularies' or correct the name"
+                )
+            if m.chunk < 1 or m.chunk >= m.max_tokens:
+                raise MaskweaveError(f"{where}: chunk {m.chunk} must be from 1 to less than max_tokens {m.max_tokens}")
+            if m.decoding.scheme != "autoregressive":
+                m = dataclasses.replace(m, decoding=dataclasses.replace(m.decoding, scheme="autoregressive"))
+        elif m.vocabulary:
+            raise MaskweaveError(f"{where}: a {m.kind} modality has no shared vocabulary; remove 'vocabulary'")
+        if m.tokenizer is not None and m.kind != "grid":
+            raise MaskweaveError(f"{where}: only grids have a tokenizer network; remove 'tokenizer'")
+        if m.kind == "grid" and m.name in self.vocabularies:
+            raise MaskweaveError(
+                f"{where}: a vocabulary has this name too, and a grid's codes are stored under its own; rename one of them"
+            )
+        if m.kind == "grid" and m.decoding.scheme == "autoregressive":
+            raise MaskweaveError(
+                f"{where}: decoding.scheme 'autoregressive' is for sequences; a grid takes 'maskgit' or 'roar'"
+            )
+        if m.kind == "grid" and m.tokenizer is None:
+            m = dataclasses.replace(m, tokenizer=TokenizerSpec(model="mlp" if m.value.type == "vector" else "vit"))
+        if m.kind == "grid":
+            _check_tokenizer(m, where)
+        return m
+
+    def _check_source(self, m: Modality) -> None:
+        if not m.source:
+            return
+        where = f"{self.where}: modality {m.name!r}"
+        if m.source not in self:
+            raise MaskweaveError(
+                f"{where}: source {m.source!r} is not a modality of the catalogue; known: {', '.join(self)}"
+            )
+        source = self[m.source].value
+        if (source.type, source.channels) != (m.value.type, m.value.channels):
+            raise MaskweaveError(
+                f"{where}: its value ({m.value.type}, {m.value.channels} channels) differs from its source's ({source.type}, {source.channels} channels)"
+            )
+
+
+def check_vocabulary(v: Vocabulary, where: str) -> None:
+    """Raise MaskweaveError where a vocabulary contradicts itself."""
+    if (
+        v.sentinels < 3
+    ):  # the first is kept free; a sequence that is dropped as a whole has one for its span and one that closes
+        raise MaskweaveError(f"{where}: needs at least 3 sentinels, found {v.sentinels}")
+    if v.fixed > v.size:
+        raise MaskweaveError(
+            f"{where}: special tokens, sentinels, values and words take {v.fixed} ids, more than its size {v.size}; raise size to at least {v.fixed}"
+        )
+
+
+def check_value(m: Modality, where: str) -> None:
+    """Raise MaskweaveError where a value's declaration contradicts itself or its kind."""
+    v = m.value
+    if (v.type in STRUCTURED_TYPES) != (m.kind == "sequence"):
+        allowed = ", ".join(STRUCTURED_TYPES) if m.kind == "sequence" else ", ".join((*DENSE_TYPES, "vector"))
+        raise MaskweaveError(f"{where}: a {m.kind} modality cannot hold values of type {v.type!r}; it takes {allowed}")
+    if v.type in DENSE_TYPES and not (1 <= len(v.size) <= 3 and min(v.size) > 0):
+        raise MaskweaveError(f"{where}: value.size must be 1 to 3 positive numbers, found {v.size}")
+    if v.type in ("classes", "boxes", "instances") and not v.classes:
+        raise MaskweaveError(f"{where}: values of type {v.type!r} need value.classes, a list of names")
+    if v.type == "instances" and (len(v.size) != 2 or not 1 <= v.mask[1] <= 8 or v.mask[0] < 1):
+        raise MaskweaveError(
+            f"{where}: instances need value.size (height, width) and value.mask of at most 8 columns, found {v.size} and {v.mask}"
+        )
+    if v.type == "metadata" and not v.keys:
+        raise MaskweaveError(f"{where}: metadata needs value.keys")
+    if len({key.id for key in v.keys.values()}) < len(v.keys):
+        raise MaskweaveError(f"{where}: two metadata keys share an id; ids are stable and unique")
+    for low, high in [*([v.range] if v.range else []), *(key.range for key in v.keys.values())]:
+        if not low < high:
+            raise MaskweaveError(f"{where}: a range is [lowest, highest], found [{low}, {high}]")
+    if v.type == "map" and v.range is None:
+        raise MaskweaveError(
+            f"{where}: a map needs value.range, its lowest and highest value in {v.unit or 'its unit'}"
+        )
+    expected = {"image": (1, 3, 4), "direction": (3,), "classes": (1,), "binary": (1,)}.get(v.type)
+    if expected and v.channels not in expected:
+        raise MaskweaveError(
+            f"{where}: values of type {v.type!r} have {' or '.join(map(str, expected))} channels, found value.channels {v.channels}"
+        )
+    if v.channels < 1 or v.bins < 2:
+        raise MaskweaveError(
+            f"{where}: value.channels must be 1 or more and value.bins 2 or more, found {v.channels} and {v.bins}"
+        )
+    if len(v.mean) != len(v.deviation) or len(v.mean) not in (0, v.channels):
+        raise MaskweaveError(
+            f"{where}: value.mean and value.deviation need one number per channel ({v.channels}), found {len(v.mean)} and {len(v.deviation)}"
+        )
+
+
+def _check_grid(m: Modality, where: str) -> None:
+    if not 1 <= len(m.grid) <= 3 or min(m.grid) < 1 or m.max_tokens:
+        raise MaskweaveError(
+            f"{where}: a {m.kind} modality needs grid (1 to 3 positive numbers) and no max_tokens, found grid {m.grid}, max_tokens {m.max_tokens}"
+        )
+    if m.value.type == "vector":
+        if len(m.grid) != 1:
+            raise MaskweaveError(f"{where}: a vector's codes form a grid of one axis, found {m.grid}")
+    elif len(m.grid) != len(m.value.size) or any(s % g for s, g in zip(m.value.size, m.grid, strict=True)):
+        raise MaskweaveError(f"{where}: grid {m.grid} must divide value.size {m.value.size} along each axis")
+
+
+def _check_tokenizer(m: Modality, where: str) -> None:
+    spec = m.tokenizer
+    assert spec is not None
+    quantiser = spec.quantiser
+    if (spec.model == "mlp") != (m.value.type == "vector"):
+        raise MaskweaveError(
+            f"{where}: tokenizer.model is {spec.model!r}; vectors take 'mlp' and everything else 'vit'"
+        )
+    if spec.width % spec.heads or (spec.width // spec.heads) % 2:
+        raise MaskweaveError(
+            f"{where}: tokenizer.width {spec.width} must be an even multiple of tokenizer.heads {spec.heads}"
+        )
+    if quantiser.type == "fsq" and (not quantiser.levels or min(quantiser.levels) < 2):
+        raise MaskweaveError(
+            f"{where}: tokenizer.quantiser.levels must be numbers of 2 or more, found {quantiser.levels}"
+        )
+    if quantiser.codes < 2 or (quantiser.type == "lfq" and quantiser.codes & (quantiser.codes - 1)):
+        raise MaskweaveError(
+            f"{where}: tokenizer.quantiser.codes must be 2 or more, and a power of two for lfq, found {quantiser.codes}"
+        )
+    if quantiser.type == "memcodes" and quantiser.dim % quantiser.heads:
+        raise MaskweaveError(
+            f"{where}: tokenizer.quantiser.dim {quantiser.dim} must be a multiple of its heads {quantiser.heads}"
+        )
+    if quantiser.heads > 1 and m.value.type != "vector":
+        raise MaskweaveError(
+            f"{where}: several codes a latent (tokenizer.quantiser.heads {quantiser.heads}) are for vectors alone"
+        )
+
+
+def load_catalogue(name_or_path: str | os.PathLike[str]) -> Catalogue:
+    """Read a shipped catalogue by name, or a YAML file by path.
+
+    Raises:
+        MaskweaveError: naming file, entry and field.
+    """
+    path = Path(name_or_path)
+    if path.suffix not in (".yaml", ".yml"):
+        path = shipped_folder() / f"{name_or_path}.yaml"
+        if not path.exists():
+            raise MaskweaveError(
+                f"no catalogue {str(name_or_path)!r}: give the path of a .yaml file, or one of {', '.join(shipped())}"
+            )
+    return catalogue_from(read_yaml(path), str(path))
+
+
+def catalogue_from(content: Mapping[str, Any], where: str) -> Catalogue:
+    """Validate the content of a catalogue file."""
+    for key in content:
+        if key not in ("vocabularies", "modalities"):
+            raise MaskweaveError(f"{where}: unknown key {key!r}; expected 'vocabularies' and 'modalities'")
+    items: dict[str, list[Any]] = {"vocabularies": [], "modalities": []}
+    for section, cls in (("vocabularies", Vocabulary), ("modalities", Modality)):
+        entries = content.get(section) or {}
+        if not isinstance(entries, Mapping):
+            raise MaskweaveError(f"{where}: {section!r} must map names to entries, found {type(entries).__name__}")
+        for name, entry in entries.items():
+            label = f"{where}: {'vocabulary' if cls is Vocabulary else 'modality'} {str(name)!r}"
+            if not isinstance(entry, Mapping):
+                raise MaskweaveError(f"{label}: expected keys and values, found {entry!r}")
+            items[section].append(build(cls, {"name": str(name), **entry}, label))
+    if not items["modalities"]:
+        raise MaskweaveError(f"{where}: has no modalities")
+    return Catalogue(items["modalities"], items["vocabularies"], where)
+
+
+def shipped_folder() -> Path:
+    return Path(__file__).parent / "catalogue"
+
+
+def shipped() -> list[str]:
+    """Names of the catalogues that come with the package."""
+    return sorted(path.stem for path in shipped_folder().glob("*.yaml"))

@@ -1,0 +1,39 @@
+"""The samples that a recipe names."""
+
+from maskweave.catalogues import Catalogue
+from maskweave.data.source import Source, Subset
+from maskweave.errors import MaskweaveError
+from maskweave.train.recipe import Recipe
+
+
+def open_source(recipe: Recipe, catalogue: Catalogue, part: str, seed: int | None = None, samples: int = 0) -> Source:
+    """The samples to train on (`part` "train"), or the held-out ones ("validation").
+
+    Args:
+        seed: of the scenes, in place of the recipe's.
+        samples: how many held-out samples, in place of the recipe's.
+
+    Raises:
+        MaskweaveError: the data set is not there, or too small.
+    """
+    data = recipe.data
+    held_out = samples or data.validation
+    if data.source == "scenes":
+        from maskweave.data.scenes import Scenes
+
+        if part == "train":
+            return Scenes(catalogue, data.samples, data.seed if seed is None else seed)
+        return Scenes(catalogue, held_out, data.seed + 1 if seed is None else seed)
+    from maskweave.data.shards import Shards
+
+    if seed is not None:
+        raise MaskweaveError(f"a seed chooses among scenes; {data.source} is a fixed data set, so leave the seed out")
+    source = Shards(data.source, catalogue)
+    first = len(source) - data.validation
+    if first < 1:
+        raise MaskweaveError(
+            f"{data.source}: has {len(source)} samples, too few to hold out {data.validation}; lower data.validation"
+        )
+    if part == "train":
+        return Subset(source, range(min(first, data.samples or first)))
+    return Subset(source, range(first, min(first + held_out, len(source))))

@@ -1,0 +1,204 @@
+"""Making a recipe's tokenizers: text tokenizers from the texts, networks one after another or side by side."""
+
+import contextlib
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from maskweave.catalogues import Catalogue
+from maskweave.config import build, plain
+from maskweave.data.batches import ValueBatches
+from maskweave.data.reading import read
+from maskweave.data.skipping import Skips
+from maskweave.errors import MaskweaveError
+from maskweave.files import remove, write_aside
+from maskweave.objectives.tokenizer import TokenizerObjective
+from maskweave.progress import progress
+from maskweave.tokenizers.grid import GridTokenizer
+from maskweave.tokenizers.text import TextTokenizer
+from maskweave.tokenizers.values import check_values
+from maskweave.train import processes
+from maskweave.train.interruption import Interrupted, StopSignal
+from maskweave.train.loop import fit
+from maskweave.train.metrics import read_metrics
+from maskweave.train.recipe import Recipe
+from maskweave.train.sources import open_source
+
+
+def train_tokenizers(
+    recipe: Recipe, catalogue: Catalogue, folder: Path, command: str = "", only: list[str] | None = None
+) -> None:
+    """Make the tokenizers that are not there yet.
+
+    Args:
+        only: names of grids and vocabularies; all if None.
+    """
+    wanted = [m.name for m in catalogue.values() if m.kind == "grid"]
+    wanted += sorted({m.vocabulary for m in catalogue.values() if m.kind == "sequence"})
+    unknown = [name for name in only or [] if name not in wanted]
+    if unknown:
+        raise MaskweaveError(f"no tokenizer to train for {', '.join(unknown)}; there are {', '.join(wanted)}")
+    place = folder / "tokenizers"
+    todo = [name for name in wanted if (only is None or name in only) and not (place / name / "config.json").exists()]
+    for name in todo.copy():
+        ready = Path(recipe.tokenizers.reuse) / name
+        if recipe.tokenizers.reuse and (ready / "config.json").exists():
+            with write_aside(place / name) as aside:
+                shutil.copytree(ready, aside, ignore=shutil.ignore_patterns("checkpoints"))
+            todo.remove(name)
+    cache = folder / "cache"
+    if not todo:
+        remove(cache)  # of a process killed at the end
+        return
+    _cache_values(recipe, catalogue, todo, cache)
+    for name in [name for name in todo if name in catalogue.vocabularies]:
+        texts = (cache / f"{name}.txt").read_text(encoding="utf-8").split("\0")
+        TextTokenizer.train(catalogue.vocabularies[name], texts).save(place / name)
+    grids = sorted((name for name in todo if name in catalogue), key=lambda name: -_steps(recipe, name))
+    if recipe.tokenizers.jobs == 1 or len(grids) < 2:
+        for name in grids:
+            train_tokenizer(recipe, catalogue, folder, name, command)
+    else:
+        _train_side_by_side(recipe, catalogue, folder, grids, command)
+    remove(cache)
+
+
+def _steps(recipe: Recipe, name: str) -> int:
+    return recipe.tokenizers.steps.get(name, recipe.tokenizers.train.steps)
+
+
+def _cache_values(recipe: Recipe, catalogue: Catalogue, todo: list[str], cache: Path) -> None:
+    """Read the samples once, and lay each tokenizer's values by, so that its training maps them."""
+    grids = {name: catalogue[name] for name in todo if name in catalogue}
+    texts = {
+        v: [m for m in catalogue.values() if m.vocabulary == v and m.value.type == "text"]
+        for v in todo
+        if v in catalogue.vocabularies
+    }
+    files = [*(f"{name}.npy" for name in grids), *(f"{name}.txt" for name in texts)]
+    if all((cache / file).exists() for file in files):
+        return
+    source = open_source(recipe, catalogue, "train")
+    count = min(recipe.tokenizers.samples or len(source), len(source))
+    indices = np.linspace(0, len(source) - 1, count).astype(int).tolist()
+    values: dict[str, list[Any]] = {name: [] for name in grids}
+    found_texts: dict[str, list[str]] = {name: [] for name in texts}
+    skips = Skips()
+    with progress("read samples", count) as bar:
+        for item in read(source, indices, recipe.data.workers):
+            if item.error:
+                skips.bad(item.key, item.error)
+            else:
+                skips.good()
+            for name, modality in grids.items():
+                if (value := item.sample.get(modality.reads)) is not None:
+                    values[name].append(value)
+            for name, members in texts.items():
+                found_texts[name] += [item.sample[m.name] for m in members if m.name in item.sample]
+            skips.check()
+            bar.advance()
+        if skips.summary():
+            bar.say(skips.summary())
+    skips.check(finished=True)
+    for name, items in values.items():
+        if not items:
+            raise MaskweaveError(
+                f"no sample has {grids[name].reads!r}, so the tokenizer of {name!r} cannot be trained; leave the modality out of the recipe"
+            )
+        with write_aside(cache / f"{name}.npy") as aside, open(aside, "wb") as file:
+            np.save(file, check_values(grids[name], items), allow_pickle=False)
+    for name, texts_of in found_texts.items():
+        with write_aside(cache / f"{name}.txt") as aside:
+            aside.write_text("\0".join(text.replace("\0", " ") for text in texts_of), encoding="utf-8")
+
+
+def train_tokenizer(recipe: Recipe, catalogue: Catalogue, folder: Path, name: str, command: str = "") -> None:
+    """Train one grid's tokenizer on the values that were laid by, and save it."""
+    settings = build(
+        type(recipe.train), {**plain(recipe.tokenizers.train), "steps": _steps(recipe, name)}, "tokenizers.train"
+    )
+    modality = catalogue[name]
+    values = np.load(folder / "cache" / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+    held_out = max(1, len(values) // 10)
+    torch.manual_seed(recipe.seed)
+    tokenizer = GridTokenizer(modality)
+    place = folder / "tokenizers" / name
+    fit(
+        TokenizerObjective(tokenizer),
+        ValueBatches(
+            modality, values[:-held_out] if len(values) > held_out else values, settings.batch_size, recipe.seed
+        ),
+        settings,
+        place,
+        validation=ValueBatches(modality, values[-held_out:], settings.batch_size, shuffle=False),
+        title=f"tokenizer {name}",
+        resume_command=command,
+    )
+    tokenizer.save(place)
+
+
+def _train_side_by_side(recipe: Recipe, catalogue: Catalogue, folder: Path, names: list[str], command: str) -> None:
+    """Several tokenizers at once, each in its own process with one thread; this process shows how far they all are."""
+    waiting, failed = list(names), list[str]()
+    running: dict[str, Any] = {}
+    steps = {name: _steps(recipe, name) for name in names}
+    stopping = False
+    with StopSignal() as stop, progress("train tokenizers", sum(steps.values())) as bar:
+        while waiting or running:
+            if stop.asked and not stopping:
+                stopping = True
+                for process in running.values():
+                    process.terminate()  # it writes a checkpoint first
+            if failed or stopping:
+                waiting.clear()
+            while waiting and len(running) < recipe.tokenizers.jobs:
+                name = waiting.pop(0)
+                running[name] = processes.start(_train_alone, recipe, catalogue, folder, name, command)
+            time.sleep(0.3)
+            for name, process in list(running.items()):
+                if not process.is_alive():
+                    del running[name]
+                    if process.exitcode:
+                        failed.append(name)
+                    else:
+                        bar.say((folder / "tokenizers" / name / "log.txt").read_text(encoding="utf-8").strip())
+            reached = sum(_last_step(folder / "tokenizers" / name) for name in names)
+            bar.advance(reached - bar.done, running=" ".join(running))
+    if stopping:
+        how = f"go on with: {command}" if command else "start the same command again to go on"
+        raise Interrupted(
+            f"stopped while training the tokenizers; their checkpoints are in {folder / 'tokenizers'}; {how}"
+        )
+    if failed:
+        told = {name: _told(folder / "tokenizers" / name) for name in failed}
+        stopped = all(text.startswith("stopped after") for text in told.values())
+        raise (Interrupted if stopped else MaskweaveError)(
+            "; ".join(f"tokenizer {name}: {text}" for name, text in told.items())
+        )
+
+
+def _told(folder: Path) -> str:
+    path = folder / "error.txt"
+    return path.read_text(encoding="utf-8") if path.exists() else "its process died; what it printed stands above"
+
+
+def _train_alone(recipe: Recipe, catalogue: Catalogue, folder: Path, name: str, command: str) -> None:
+    """Body of a child process: what it says goes to log.txt, and why it stopped to error.txt, for the parent to show."""
+    place = folder / "tokenizers" / name
+    place.mkdir(parents=True, exist_ok=True)
+    remove(place / "error.txt")
+    with open(place / "log.txt", "w", encoding="utf-8") as log, contextlib.redirect_stderr(log):
+        try:
+            train_tokenizer(recipe, catalogue, folder, name, command)
+        except MaskweaveError as error:
+            (place / "error.txt").write_text(str(error), encoding="utf-8")
+            raise SystemExit(1) from error
+
+
+def _last_step(folder: Path) -> int:
+    lines = read_metrics(folder) if (folder / "metrics.jsonl").exists() else []
+    return max((line["step"] for line in lines), default=0)

@@ -1,0 +1,68 @@
+"""Processes that train together: the same as more batches in one, and clear words when one dies."""
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from maskweave.data.masking import Drawing
+from maskweave.errors import MaskweaveError
+from maskweave.train.metrics import read_metrics
+from maskweave.train.pipeline import claim, make_tokens, train_model
+from maskweave.train.processes import companions
+from maskweave.train.recipe import DataSettings, Recipe, TokenizersSettings
+from maskweave.train.settings import TrainSettings
+from maskweave.train.tokenizers import train_tokenizers
+
+
+def recipe_of(**train: int) -> Recipe:
+    return Recipe(
+        modalities=["rgb", "depth", "caption"],
+        data=DataSettings(samples=32, validation=8),
+        tokenizers=TokenizersSettings(samples=16, train=TrainSettings(steps=2, batch_size=8, checkpoint_every=0)),
+        drawing=Drawing(16, 16),
+        train=TrainSettings(log_every=1, learning_rate=1e-3, **train),
+    )
+
+
+def losses(folder: Path) -> list[float]:
+    return [line["loss"] for line in read_metrics(folder) if line["split"] == "train"]
+
+
+def test_two_processes_are_two_batches_and_resume_exactly(tmp_path: Path) -> None:
+    runs = {
+        "together": recipe_of(steps=3, batch_size=4, processes=2),
+        "alone": recipe_of(steps=3, batch_size=4, accumulate=2),
+    }
+    for name, recipe in runs.items():
+        catalogue = claim(recipe, tmp_path / name)
+        train_tokenizers(recipe, catalogue, tmp_path / name)
+        make_tokens(recipe, catalogue, tmp_path / name)
+        train_model(recipe, catalogue, tmp_path / name)
+    assert losses(tmp_path / "together") == pytest.approx(losses(tmp_path / "alone"), rel=1e-4)
+    assert "WORLD_SIZE" not in os.environ
+    longer = recipe_of(steps=4, batch_size=4, processes=2)
+    train_model(longer, catalogue, tmp_path / "together")
+    assert len(losses(tmp_path / "together")) == 4
+
+
+def idle() -> None:
+    time.sleep(60)
+
+
+def test_a_companion_that_dies_is_told() -> None:
+    import multiprocessing
+
+    def kill() -> None:
+        os.kill(multiprocessing.active_children()[0].pid or 0, signal.SIGKILL)
+
+    with (
+        pytest.raises(MaskweaveError, match=r"a process that trains together with this one died \(exit code -9\)"),
+        companions(2, idle),
+    ):
+        threading.Thread(target=kill).start()
+        multiprocessing.active_children()[0].join()
+        raise RuntimeError("Connection closed by peer")
