@@ -164,6 +164,8 @@ def check_value(m: Modality, where: str) -> None:
     if (v.type in STRUCTURED_TYPES) != (m.kind == "sequence"):
         allowed = ", ".join(STRUCTURED_TYPES) if m.kind == "sequence" else ", ".join((*DENSE_TYPES, "vector"))
         raise MaskweaveError(f"{where}: a {m.kind} modality cannot hold values of type {v.type!r}; it takes {allowed}")
+    if m.kind == "patches" and v.type == "classes":
+        raise MaskweaveError(f"{where}: class indices are no quantities, so they cannot be patches; make it a grid")
     if v.type in DENSE_TYPES and not (1 <= len(v.size) <= 3 and min(v.size) > 0):
         raise MaskweaveError(f"{where}: value.size must be 1 to 3 positive numbers, found {v.size}")
     if v.type in ("classes", "boxes", "instances") and not v.classes:

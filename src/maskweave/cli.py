@@ -10,9 +10,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault(
-    "OMP_WAIT_POLICY", "PASSIVE"
-)  # waiting threads sleep: two that spin on a busy machine are far slower than one
+# Waiting threads sleep: two that spin on a busy machine are far slower than one.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Torch warns about what is meant: not every batch has every modality.
+os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 

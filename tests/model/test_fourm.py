@@ -14,6 +14,7 @@ from maskweave.errors import MaskweaveError
 from maskweave.layers import count_parameters, sine_cosine
 from maskweave.model.fourm import FourM, FourMConfig
 from maskweave.model.sizes import SIZES
+from maskweave.train.saving import load_model, save_model
 
 TINY = FourMConfig(width=32, heads=2, encoder_depth=2, decoder_depth=2)
 VARIANTS = {
@@ -21,6 +22,7 @@ VARIANTS = {
     "registers": dataclasses.replace(TINY, registers=3),
     "qk_norm": dataclasses.replace(TINY, qk_norm=True),
     "bias": dataclasses.replace(TINY, bias=True),
+    "tied": dataclasses.replace(TINY, tied=True),
     "gelu": dataclasses.replace(TINY, gated=False, bias=True, qk_norm=True, registers=1),
 }
 
@@ -308,3 +310,16 @@ def test_learned_positions_are_those_of_their_modality() -> None:
     torch.testing.assert_close(where(slots)[0] - where.modality.weight[spectrum], where.learned)
     slots = Slots(torch.zeros(1, 16, dtype=torch.long), torch.full((1, 16), codes), torch.arange(16)[None], {})
     torch.testing.assert_close(where(slots)[0] - where.modality.weight[codes], sine_cosine((4, 4), 32))
+
+
+def test_tied_tables_are_one_and_survive_saving(tmp_path) -> None:
+    catalogue = tiny()
+    tied, apart = build(VARIANTS["tied"]), build()
+    assert tied.content.tokens["codes"].weight is tied.heads["codes"].weight
+    assert tied.content.tokens["text"].weight is tied.target_content.tokens["text"].weight is tied.heads["text"].weight
+    assert count_parameters(tied) < count_parameters(apart)
+    save_model(tied, catalogue, tmp_path)
+    again = load_model(tmp_path, catalogue)
+    assert again.content.tokens["codes"].weight is again.heads["codes"].weight
+    batch = tiny_batch(catalogue, 4)
+    assert torch.equal(outputs(tied, batch), outputs(again, batch))

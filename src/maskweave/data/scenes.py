@@ -230,14 +230,14 @@ def draw(rng: np.random.Generator, size: tuple[int, int]) -> Scene:
     count = 1 + int(MOST_OBJECTS * next(numbers))
     target = between(4.2, 6.4)  # where the camera looks, along the floor
     camera_height = between(0.9, 4.0)
-    floor, wall = between(0.58, 0.78), between(0.66, 0.92)
+    floor, wall = between(0.62, 0.72), between(0.76, 0.90)
     room = Room(
         camera_height=camera_height,
         pitch=math.atan((camera_height - 0.5) / target) + between(-0.03, 0.03),
         wall_distance=between(target + 1.5, 13.0),
         wall_yaw=between(-0.24, 0.24),
-        floor_colour=(floor + between(-0.05, 0.07), floor + between(-0.04, 0.04), floor + between(-0.08, 0.03)),
-        wall_colour=(wall + between(-0.06, 0.04), wall + between(-0.04, 0.04), wall + between(-0.03, 0.08)),
+        floor_colour=(floor + between(0.0, 0.05), floor + between(-0.01, 0.01), floor - between(0.0, 0.05)),
+        wall_colour=(wall - between(0.0, 0.05), wall + between(-0.01, 0.01), wall + between(0.0, 0.05)),
         light_azimuth=between(-180.0, 180.0),
         light_elevation=between(35.0, 65.0),
     )

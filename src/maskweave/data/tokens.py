@@ -77,6 +77,11 @@ class TokenData:
         self._keys = [read_json(path)["keys"] for path in shards]
         self.shards = [path.stem for path in shards]
         self.starts = np.cumsum([0, *(len(keys) for keys in self._keys)])
+        expected = -(-index.get("samples", 0) // index.get("shard_size", 1))
+        if len(shards) < expected:
+            raise MaskweaveError(
+                f"{self.root}: {len(shards)} of {expected} token shards are there; finish them with 'maskweave tokenize'"
+            )
         if not self.names or not len(self):
             raise MaskweaveError(
                 f"{self.root}: has no token shards for any of {', '.join(catalogue)}; make them with 'maskweave tokenize'"

@@ -117,7 +117,8 @@ class _Outcome:
 
 def _scored(bundle: Bundle, request: Request, samples: Samples, seed: int, advance: Any) -> list[tuple[str, _Outcome]]:
     """Predictions of a request and the reconstructions they are measured against, by scored modality."""
-    predicted = _predict(bundle, [_given(bundle, s, request.inputs) for s in samples], request.targets, seed, advance)
+    given = [_given(bundle, s, request.inputs) for s in samples]
+    predicted = _predict(bundle, given, request.targets, seed, advance, request.via)
     truth = {name: [s.get(bundle.catalogue[name].reads) for s in samples] for name in request.targets}
     bound = {name: _reconstructed(bundle, name, truth[name]) for name in request.targets}
     if not request.read:
@@ -128,14 +129,17 @@ def _scored(bundle: Bundle, request: Request, samples: Samples, seed: int, advan
     return [(name, _Outcome([p[name] for p in again], [p[name] for p in from_bound])) for name in request.read]
 
 
-def _predict(bundle: Bundle, inputs: Samples, targets: Sequence[str], seed: int, advance: Any) -> Samples:
+def _predict(
+    bundle: Bundle, inputs: Samples, targets: Sequence[str], seed: int, advance: Any, via: Sequence[str] = ()
+) -> Samples:
+    """Each target from the inputs and what is generated first; the same seed gives every target of a sample the same `via`."""
     results: Samples = []
     for target in targets:
         found: list[Any] = []
         for start in range(0, len(inputs), CHUNK):
             chunk = inputs[start : start + CHUNK]
             seeds = [seed + start + i for i in range(len(chunk))]
-            found += [r[target] for r in bundle.generate_batch(chunk, [target], seeds=seeds)]
+            found += [r[target] for r in bundle.generate_batch(chunk, [*via, target], seeds=seeds)]
             advance(len(chunk))
         results = [{**old, target: value} for old, value in zip(results or [{}] * len(found), found, strict=True)]
     return results
@@ -197,9 +201,10 @@ def contact_sheets(bundle: Bundle, folder: Path, *, shown: int = 4) -> list[tupl
     with progress("contact sheets", len(recipe.evaluate.sheets)) as bar:
         for number, request in enumerate(recipe.evaluate.sheets):
             inputs = [_given(bundle, s, request.inputs) for s in samples]
-            predicted = _predict(bundle, inputs, request.targets, recipe.evaluate.seed, lambda n: None)
+            predicted = _predict(bundle, inputs, request.targets, recipe.evaluate.seed, lambda n: None, request.via)
             truth = [_given(bundle, s, request.targets) for s in samples]
-            title = f"{' + '.join(request.inputs)} → {', '.join(request.targets)}"
+            steps = [" + ".join(request.inputs), *request.via, ", ".join(request.targets)]
+            title = " → ".join(steps)
             rows = [
                 {"inputs": i, "predictions": p, "truth": t} for i, p, t in zip(inputs, predicted, truth, strict=True)
             ]

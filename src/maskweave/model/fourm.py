@@ -38,6 +38,8 @@ class FourMConfig:
     """Normalise the queries and keys of each head (4M-21)."""
     registers: int = 0
     """Register tokens before the encoder's tokens."""
+    tied: bool = False
+    """One table per vocabulary for reading and predicting, in place of three: fewer parameters, and small models learn sooner."""
 
     def resolved(self) -> "FourMConfig":
         """With all numbers filled in.
@@ -116,6 +118,11 @@ class FourM(nn.Module):
         causal[[m.id for m in sequences.values()]] = True
         self.register_buffer("causal", causal, persistent=False)
         self.initialise()
+        if config.tied:
+            for name, head in self.heads.items():
+                for content in (self.content, self.target_content):
+                    if content is not None and name in content.tokens:
+                        content.tokens[name].weight = head.weight
 
     def initialise(self) -> None:
         """As in MAE: Xavier-uniform linear layers, normal 0.02 for embeddings, learned positions, mask and register tokens."""

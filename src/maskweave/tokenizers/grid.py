@@ -7,6 +7,7 @@ Dimension letters: B batch, C channels, N latents, D latent channels.
 
 import dataclasses
 import hashlib
+import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 from maskweave.catalogues import Catalogue
 from maskweave.config import build, plain
 from maskweave.errors import MaskweaveError
-from maskweave.files import read_json, write_aside, write_json
+from maskweave.files import read_json, write_aside
 from maskweave.modality import Modality
 from maskweave.tokenizers.mlp import MLPDecoder, MLPEncoder
 from maskweave.tokenizers.quantisers import Quantised, build_quantiser
@@ -120,15 +121,16 @@ class GridTokenizer(nn.Module):
         return self.decode(self.encode(values))
 
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write `model.safetensors` and `config.json` into a folder, each aside; the configuration comes last and says that it is whole.
+        """Write `model.safetensors` and `config.json` into a folder: both aside, and renamed once both are whole.
 
         Raises:
             FullDisk: no space is left; nothing half-written stays.
         """
         folder = Path(folder)
-        with write_aside(folder / "model.safetensors") as aside:
-            save_tensors(self.state_dict(), aside)
-        write_json(folder / "config.json", {"format": FORMAT, "modality": plain(self.modality)})
+        content = json.dumps({"format": FORMAT, "modality": plain(self.modality)}, indent=1, ensure_ascii=False)
+        with write_aside(folder / "config.json") as config, write_aside(folder / "model.safetensors") as weights:
+            save_tensors(self.state_dict(), weights)
+            config.write_text(content + "\n", encoding="utf-8")
 
     @property
     def fingerprint(self) -> str:

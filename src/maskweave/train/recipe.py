@@ -51,10 +51,12 @@ class TokenizersSettings:
 
 @dataclass(frozen=True)
 class Request:
-    """One any-to-any request of the evaluation: inputs, targets, each target predicted from the inputs alone."""
+    """One any-to-any request of the evaluation: each target is predicted from the inputs, and from nothing else but `via`."""
 
     inputs: list[str]
     targets: list[str]
+    via: list[str] = field(default_factory=list)
+    """Modalities generated first, in order, each joining the inputs (chained generation); not scored."""
     read: list[str] = field(default_factory=list)
     """Modalities that the same model then reads from the generated targets and that are scored instead of them."""
 
@@ -140,12 +142,12 @@ def check_recipe(recipe: Recipe, where: str) -> None:
             )
     for key in ("requests", "sheets"):
         for i, request in enumerate(getattr(recipe.evaluate, key)):
-            for name in (*request.inputs, *request.targets, *request.read):
+            for name in (*request.inputs, *request.via, *request.targets, *request.read):
                 if name not in catalogue:
                     raise MaskweaveError(
                         f"{where}: evaluate.{key}.{i} names {name!r}, which is not one of the recipe's modalities ({', '.join(catalogue)})"
                     )
-            for name in (*request.targets, *request.read):
+            for name in (*request.via, *request.targets, *request.read):
                 if not catalogue[name].is_target:
                     raise MaskweaveError(
                         f"{where}: evaluate.{key}.{i}: {name!r} is of kind {catalogue[name].kind}, which the model cannot predict"

@@ -1,0 +1,41 @@
+"""Attention on CPU: the fused kernel against two matrix products, in turn, forward and backward. python benchmarks/attention.py
+
+Prints the ratio of times (fused / plain) as a median of several, for the lengths at which token batches are drawn.
+"""
+
+import statistics
+import time
+
+import torch
+import torch.nn.functional as F
+
+from maskweave.layers import attend
+
+
+def seconds(run, *tensors: torch.Tensor) -> float:
+    start = time.perf_counter()
+    out = run(*tensors)
+    out.backward(torch.ones_like(out))
+    return time.perf_counter() - start
+
+
+def fused(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    print("one thread; B samples, H heads, N tokens, D/H width; median of 7 pairs")
+    for dtype in (torch.float32, torch.bfloat16):
+        for B, H, N, D in ((64, 4, 64, 32), (16, 6, 128, 64), (16, 6, 256, 64)):
+            q, k, v = (torch.randn(B, H, N, D, dtype=dtype, requires_grad=True) for _ in range(3))
+            mask = torch.rand(B, 1, N, N) > 0.3
+            mask[..., 0] = True
+            pairs = [(seconds(fused, q, k, v, mask), seconds(attend, q, k, v, mask)) for _ in range(7)]
+            ratio = statistics.median(a / b for a, b in pairs)
+            name = str(dtype).removeprefix("torch.")
+            print(f"{name:9} B {B:3} H {H} N {N:4} D/H {D}: fused kernel / ours = {ratio:.2f}")
+
+
+if __name__ == "__main__":
+    main()
