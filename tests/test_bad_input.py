@@ -183,6 +183,7 @@ def test_a_data_set_too_small_or_missing(root: Path, tmp_path: Path, refused: Re
         tmp_path / "run",
         says=("has 10 samples, too few to hold out 10", "lower data.validation"),
     )
+    refused("recipe", "check", tmp_path / "own.yaml", says=("has 10 samples, too few to hold out 10",))
     refused(
         "run",
         tmp_path / "own.yaml",

@@ -1,10 +1,11 @@
 """Entries and catalogues: what is accepted, and how errors name entry, field and remedy."""
 
 import copy
+import dataclasses
 
 import pytest
 
-from maskweave.catalogues import catalogue_from, load_catalogue, shipped
+from maskweave.catalogues import Catalogue, catalogue_from, load_catalogue, shipped
 from maskweave.errors import MaskweaveError
 from maskweave.report.tables import modality_table
 
@@ -53,6 +54,17 @@ def changed(**keys):
     return {**copy.deepcopy(SPECTRUM), **keys}
 
 
+def vector(tokens, quantiser):
+    return changed(
+        grid=[tokens], value={"type": "vector", "channels": 8}, tokenizer={"model": "mlp", "quantiser": quantiser}
+    )
+
+
+def facts(**key):
+    value = {"type": "metadata", "keys": {"a": {"id": 0, "range": [0, 1], **key}}}
+    return {"id": 1, "kind": "sequence", "max_tokens": 9, "vocabulary": "text", "value": value}
+
+
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
@@ -70,6 +82,15 @@ def changed(**keys):
         (changed(tokenizer={"model": "mlp"}), "vectors take 'mlp' and everything else 'vit'"),
         (changed(tokenizer={"width": 100, "heads": 3}), "must be an even multiple"),
         (changed(tokenizer={"quantiser": {"type": "lfq", "codes": 1000}}), "power of two for lfq, found 1000"),
+        (changed(tokenizer={"heads": 0}), "tokenizer.heads must be 1 or more, found 0"),
+        (changed(tokenizer={"width": 0}), "tokenizer.width must be 1 or more, found 0"),
+        (changed(tokenizer={"quantiser": {"type": "memcodes", "heads": 0}}), "quantiser.heads must be 1 or more"),
+        (vector(5, {"type": "memcodes", "heads": 2}), r"grid \(5,\) must be a multiple of tokenizer.quantiser.heads 2"),
+        (vector(4, {"type": "vq", "heads": 2}), "are for vectors with memcodes alone"),
+        (changed(value={"type": "map", "size": [64], "range": [0, float("inf")]}), "both finite"),
+        (changed(name="y"), "its key is its name; remove 'name'"),
+        (facts(id=-1), "value.keys.a needs an id from 0 and at least 1 bin, found id -1, bins 50"),
+        (facts(bins=0), "value.keys.a needs an id from 0 and at least 1 bin, found id 0, bins 0"),
         (changed(kine="grid"), "unknown key 'kine'; did you mean 'kind'"),
         (changed(source="nowhere"), "source 'nowhere' is not a modality of the catalogue"),
         (
@@ -89,6 +110,12 @@ def test_a_collision_of_ids_is_an_error():
         catalogue_from({"modalities": {"x": SPECTRUM, "y": SPECTRUM}}, "f.yaml")
 
 
+def test_two_modalities_of_one_name_are_an_error(scenes_catalogue):
+    depth = scenes_catalogue["depth"]
+    with pytest.raises(MaskweaveError, match="modality 'depth': stands there twice"):
+        Catalogue([depth, dataclasses.replace(depth, id=90)])
+
+
 def test_a_vocabulary_too_small_for_its_fixed_ids():
     with pytest.raises(MaskweaveError, match="vocabulary 't'.*take 214 ids, more than its size 100"):
         catalogue_from(
@@ -101,6 +128,18 @@ def test_a_vocabulary_needs_sentinels_for_a_text_that_is_wholly_dropped():
         catalogue_from(
             {"vocabularies": {"text": {"size": 99, "sentinels": 2}}, "modalities": {"x": SPECTRUM}}, "f.yaml"
         )
+
+
+@pytest.mark.parametrize(
+    ("name", "keys", "message"),
+    [
+        ("../text", {"size": 999}, "a name is letters, digits"),
+        ("text", {"size": 999, "values": {"v0": -1}}, "values gives how many there are of each prefix"),
+    ],
+)
+def test_vocabularies_that_cannot_be(name, keys, message):
+    with pytest.raises(MaskweaveError, match=message):
+        catalogue_from({"vocabularies": {name: keys}, "modalities": {"x": SPECTRUM}}, "f.yaml")
 
 
 def test_a_grid_is_not_called_as_a_vocabulary():

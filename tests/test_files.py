@@ -47,6 +47,7 @@ def test_a_full_disk_is_said_clearly_and_keeps_the_old_folder(tmp_path):
     [
         (b"a: [1", "not valid YAML"),
         (b"- 1", "expected a mapping"),
+        (b"a:\n  x: 1\n  y: 2\n  x: 3\n", "not valid YAML: the key 'x' stands there twice; remove one.*line 4"),
         (b"\xff\xfe\xfa", "not UTF-8"),
         (b"!!python/object/apply:os.getcwd []", "not valid YAML"),
     ],
@@ -57,6 +58,12 @@ def test_yaml_that_cannot_be_used(tmp_path, content, message):
     with pytest.raises(MaskweaveError, match=message) as caught:
         read_yaml(path)
     assert str(path) in str(caught.value)
+
+
+def test_yaml_may_share_and_merge(tmp_path):
+    path = tmp_path / "x.yaml"
+    path.write_text("a: &a {x: 1, y: 2}\nb:\n  <<: *a\n  x: 3\n")
+    assert read_yaml(path)["b"] == {"x": 3, "y": 2}
 
 
 def test_missing_files_are_named(tmp_path):

@@ -4,6 +4,7 @@ Errors name the file, the entry, the field, what was found and what to do.
 """
 
 import dataclasses
+import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -59,9 +60,6 @@ class Catalogue(Mapping[str, Modality]):
         wanted |= {m.source for m in self.values() if m.name in wanted and m.source}
         return Catalogue([m for m in self.values() if m.name in wanted], self.vocabularies.values(), self.where)
 
-    def by_id(self, id: int) -> Modality:
-        return next(m for m in self.values() if m.id == id)
-
     def vocabulary_size(self, name: str) -> int:
         """Number of ids of a grid's or sequence's tokens."""
         modality = self[name]
@@ -86,6 +84,8 @@ class Catalogue(Mapping[str, Modality]):
 
     def _checked(self, m: Modality) -> Modality:
         where = f"{self.where}: modality {m.name!r}"
+        if m.name in self.modalities:
+            raise MaskweaveError(f"{where}: stands there twice; rename or remove one")
         for other in self.values():
             if other.id == m.id:
                 raise MaskweaveError(
@@ -93,8 +93,7 @@ class Catalogue(Mapping[str, Modality]):
                 )
         if m.id < 1:
             raise MaskweaveError(f"{where}: id {m.id} must be 1 or more (0 is padding)")
-        if not m.name.replace("_", "").replace("@", "").replace("-", "").isalnum():
-            raise MaskweaveError(f"{where}: a name is letters, digits, '_', '-' and '@' alone")
+        _check_name(m.name, where)
         check_value(m, where)
         match m.kind:
             case "grid" | "patches":
@@ -148,6 +147,9 @@ class Catalogue(Mapping[str, Modality]):
 
 def check_vocabulary(v: Vocabulary, where: str) -> None:
     """Raise MaskweaveError where a vocabulary contradicts itself."""
+    _check_name(v.name, where)
+    if min(v.values.values(), default=0) < 0:
+        raise MaskweaveError(f"{where}: values gives how many there are of each prefix, 0 or more, found {v.values}")
     if (
         v.sentinels < 3
     ):  # the first is kept free; a sequence that is dropped as a whole has one for its span and one that closes
@@ -156,6 +158,12 @@ def check_vocabulary(v: Vocabulary, where: str) -> None:
         raise MaskweaveError(
             f"{where}: special tokens, sentinels, values and words take {v.fixed} ids, more than its size {v.size}; raise size to at least {v.fixed}"
         )
+
+
+def _check_name(name: str, where: str) -> None:
+    """Names become those of folders and of the model's parts."""
+    if not name.replace("_", "").replace("@", "").replace("-", "").isalnum():
+        raise MaskweaveError(f"{where}: a name is letters, digits, '_', '-' and '@' alone")
 
 
 def check_value(m: Modality, where: str) -> None:
@@ -176,11 +184,16 @@ def check_value(m: Modality, where: str) -> None:
         )
     if v.type == "metadata" and not v.keys:
         raise MaskweaveError(f"{where}: metadata needs value.keys")
+    for name, key in v.keys.items():
+        if key.id < 0 or key.bins < 1:
+            raise MaskweaveError(
+                f"{where}: value.keys.{name} needs an id from 0 and at least 1 bin, found id {key.id}, bins {key.bins}"
+            )
     if len({key.id for key in v.keys.values()}) < len(v.keys):
         raise MaskweaveError(f"{where}: two metadata keys share an id; ids are stable and unique")
     for low, high in [*([v.range] if v.range else []), *(key.range for key in v.keys.values())]:
-        if not low < high:
-            raise MaskweaveError(f"{where}: a range is [lowest, highest], found [{low}, {high}]")
+        if not -math.inf < low < high < math.inf:
+            raise MaskweaveError(f"{where}: a range is [lowest, highest], both finite, found [{low}, {high}]")
     if v.type == "map" and v.range is None:
         raise MaskweaveError(
             f"{where}: a map needs value.range, its lowest and highest value in {v.unit or 'its unit'}"
@@ -189,6 +202,10 @@ def check_value(m: Modality, where: str) -> None:
     if expected and v.channels not in expected:
         raise MaskweaveError(
             f"{where}: values of type {v.type!r} have {' or '.join(map(str, expected))} channels, found value.channels {v.channels}"
+        )
+    if v.max_items < 0 or v.max_characters < 1:
+        raise MaskweaveError(
+            f"{where}: value.max_items must be 0 or more and value.max_characters 1 or more, found {v.max_items} and {v.max_characters}"
         )
     if v.channels < 1 or v.bins < 2:
         raise MaskweaveError(
@@ -220,6 +237,16 @@ def _check_tokenizer(m: Modality, where: str) -> None:
         raise MaskweaveError(
             f"{where}: tokenizer.model is {spec.model!r}; vectors take 'mlp' and everything else 'vit'"
         )
+    for key, number, least in (
+        ("tokenizer.width", spec.width, 1),
+        ("tokenizer.heads", spec.heads, 1),
+        ("tokenizer.depth", spec.depth, 0),
+        ("tokenizer.decoder_depth", spec.decoder_depth, 0),
+        ("tokenizer.quantiser.dim", quantiser.dim, 1),
+        ("tokenizer.quantiser.heads", quantiser.heads, 1),
+    ):
+        if number < least:
+            raise MaskweaveError(f"{where}: {key} must be {least} or more, found {number}")
     if spec.width % spec.heads or (spec.width // spec.heads) % 2:
         raise MaskweaveError(
             f"{where}: tokenizer.width {spec.width} must be an even multiple of tokenizer.heads {spec.heads}"
@@ -236,9 +263,13 @@ def _check_tokenizer(m: Modality, where: str) -> None:
         raise MaskweaveError(
             f"{where}: tokenizer.quantiser.dim {quantiser.dim} must be a multiple of its heads {quantiser.heads}"
         )
-    if quantiser.heads > 1 and m.value.type != "vector":
+    if quantiser.heads > 1 and (m.value.type != "vector" or quantiser.type != "memcodes"):
         raise MaskweaveError(
-            f"{where}: several codes a latent (tokenizer.quantiser.heads {quantiser.heads}) are for vectors alone"
+            f"{where}: several codes a latent (tokenizer.quantiser.heads {quantiser.heads}) are for vectors with memcodes alone"
+        )
+    if m.tokens % quantiser.heads:
+        raise MaskweaveError(
+            f"{where}: grid {m.grid} must be a multiple of tokenizer.quantiser.heads {quantiser.heads}, the codes of each latent"
         )
 
 
@@ -272,6 +303,8 @@ def catalogue_from(content: Mapping[str, Any], where: str) -> Catalogue:
             label = f"{where}: {'vocabulary' if cls is Vocabulary else 'modality'} {str(name)!r}"
             if not isinstance(entry, Mapping):
                 raise MaskweaveError(f"{label}: expected keys and values, found {entry!r}")
+            if "name" in entry:
+                raise MaskweaveError(f"{label}: its key is its name; remove 'name'")
             items[section].append(build(cls, {"name": str(name), **entry}, label))
     if not items["modalities"]:
         raise MaskweaveError(f"{where}: has no modalities")

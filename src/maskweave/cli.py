@@ -15,10 +15,13 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # Torch warns about what is meant: not every batch has every modality.
 os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 
-from jsonargparse import ArgumentError, ArgumentParser, Namespace
+from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_settings
 
 from maskweave.errors import MaskweaveError
+from maskweave.train.interruption import Interrupted
 from maskweave.train.recipe import Recipe, load_recipe
+
+set_parsing_settings(docstring_parse_attribute_docstrings=True)  # a recipe's keys are told as the code tells them
 
 COMMANDS: dict[str, tuple[Callable[[ArgumentParser], None], Callable[[Namespace], None], str]] = {}
 
@@ -27,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Returns:
-        0, or 1 after an error that the user can mend (printed in one message), 130 after Ctrl-C.
+        0, or 1 after an error that the user can mend (printed in one message), 2 for an unknown command, 130 after Ctrl-C or SIGTERM.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     name = next((" ".join(words[:n]) for n in (2, 1) if " ".join(words[:n]) in COMMANDS), "")
@@ -37,11 +40,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = ArgumentParser(prog=f"maskweave {name}", description=summary, exit_on_error=False)
     add_arguments(parser)
     try:
-        # Only what was typed: a recipe's keys override its file, their defaults do not.
-        run(parser.parse_args(words[len(name.split()) :], defaults=False))
+        # Of a recipe's keys only those typed: they override its file, their defaults do not.
+        run(parser.parse_args(words[len(name.split()) :], defaults=add_arguments not in OF_RECIPES))
     except MaskweaveError as error:
         print(f"maskweave {name}: {error}", file=sys.stderr)
-        return 1
+        return 130 if isinstance(error, Interrupted) else 1
     except ArgumentError as error:
         print(f"maskweave {name}: {_misused(str(error), parser)}; see maskweave {name} --help", file=sys.stderr)
         return 1
@@ -85,9 +88,16 @@ def _overview(words: Sequence[str]) -> int:
         print(__version__)
         return 0
     lines = [f"  {name:<18}{summary.splitlines()[0]}" for name, (_, _, summary) in COMMANDS.items()]
-    asked = not words or words[0] in ("-h", "--help")
+    group = [line for line in lines if words and line.startswith(f"  {words[0]} ")]  # "data --help"
+    asked = not words or words[0] in ("-h", "--help") or (bool(group) and words[1:] in (["-h"], ["--help"]))
     known = "\n".join(
-        ["maskweave: one model over all your modalities", "", *lines, "", "maskweave COMMAND --help tells more."]
+        [
+            "maskweave: one model over all your modalities",
+            "",
+            *(group or lines),
+            "",
+            "maskweave COMMAND --help tells more.",
+        ]
     )
     print(
         known if asked else f"maskweave: unknown command {' '.join(words[:2])!r}\n\n{known}",
@@ -122,6 +132,10 @@ def _tokenizer_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--only", metavar="NAMES", type=str, help="modalities or vocabularies, with commas (default: all)"
     )
+
+
+OF_RECIPES = (_recipe_arguments, _tokenizer_arguments)
+"""What adds a recipe's keys to a command's arguments."""
 
 
 def _recipe(given: Namespace) -> tuple[Recipe, Path, str]:
@@ -249,7 +263,7 @@ def _generate_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--target", metavar="NAMES", type=str, help="modalities to generate, in order, with commas")
     parser.add_argument("--out", metavar="FOLDER", type=str, help="where values and pictures go")
-    parser.add_argument("--seed", metavar="N", type=int, help="fixes the result (default: 0)")
+    parser.add_argument("--seed", metavar="N", type=int, default=0, help="fixes the result")
 
 
 @command("generate", _generate_arguments)
@@ -267,7 +281,7 @@ def _generate(given: Namespace) -> None:
             raise MaskweaveError(f"--input {word!r}: expected NAME=VALUE, each name once")
         inputs[name] = value
     bundle = load(given.run)
-    result = bundle.generate(inputs, given.target.split(","), seed=given.get("seed") or 0)
+    result = bundle.generate(inputs, given.target.split(","), seed=given.seed)
     written = result.save(given.out)
     for name, problems in result.problems.items():
         print(f"{name}: left out what was broken: {'; '.join(problems)}", file=sys.stderr)
@@ -290,28 +304,40 @@ def _modalities(given: Namespace) -> None:
 
 @command("recipe check", _recipe_arguments)
 def _recipe_check(given: Namespace) -> None:
-    """Check a recipe and everything it names, without running it."""
+    """Check a recipe and everything it names, its data set too, without running it."""
+    from maskweave.train.sources import open_source
+
     recipe, _, _ = _recipe(given)
     catalogue = recipe.load_catalogue()
+    open_source(recipe, catalogue, "train")
     print(
         f"{given.recipe}: sound; {len(catalogue)} modalities ({', '.join(catalogue)}), {recipe.train.steps} steps of {recipe.train.batch_size} samples"
+    )
+
+
+def _catalogue_argument(parser: ArgumentParser, default: str) -> None:
+    parser.add_argument(
+        "--catalogue",
+        metavar="CATALOGUE",
+        type=str,
+        default=default,
+        help="name of a shipped catalogue, or a YAML file",
+    )
+
+
+def _limit_argument(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--limit", metavar="SHARE", type=float, default=0.01, help="largest share of unusable samples, 0 to 1"
     )
 
 
 def _import_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("root", metavar="ROOT", type=str, help="folder with ROOT/MODALITY/.../NAME.EXT")
     parser.add_argument("out", metavar="OUT", type=str, help="folder for tar shards")
-    parser.add_argument(
-        "--catalogue",
-        metavar="CATALOGUE",
-        type=str,
-        default="photos",
-        help="name of a shipped catalogue, or a YAML file (default: photos)",
-    )
-    parser.add_argument("--shard-size", metavar="N", type=int, default=1000, help="samples of a shard (default: 1000)")
-    parser.add_argument(
-        "--limit", metavar="SHARE", type=float, default=0.01, help="largest share of unusable samples (default: 0.01)"
-    )
+    _catalogue_argument(parser, "photos")
+    parser.add_argument("--shard-size", metavar="N", type=int, default=1000, help="samples of a shard")
+    _limit_argument(parser)
+    parser.add_argument("--jobs", metavar="N", type=int, default=1, help="files decoded at the same time")
 
 
 @command("data import", _import_arguments)
@@ -323,21 +349,19 @@ def _data_import(given: Namespace) -> None:
     report = import_folders(
         given.root,
         given.out,
-        load_catalogue(given.get("catalogue", "photos")),
-        shard_size=given.get("shard_size", 1000),
-        limit=given.get("limit", 0.01),
+        load_catalogue(given.catalogue),
+        shard_size=given.shard_size,
+        limit=given.limit,
+        jobs=given.jobs,
     )
     print(report)
 
 
 def _label_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("root", metavar="ROOT", type=str, help="imported data set")
-    parser.add_argument(
-        "--catalogue",
-        metavar="CATALOGUE",
-        type=str,
-        help="name of a shipped catalogue, or a YAML file (default: photos)",
-    )
+    _catalogue_argument(parser, "photos")
+    _limit_argument(parser)
+    parser.add_argument("--jobs", metavar="N", type=int, default=1, help="pictures measured at the same time")
 
 
 @command("data label", _label_arguments)
@@ -346,21 +370,16 @@ def _data_label(given: Namespace) -> None:
     from maskweave.catalogues import load_catalogue
     from maskweave.data.label import label
 
-    print(label(given.root, load_catalogue(given.get("catalogue", "photos"))))
+    print(label(given.root, load_catalogue(given.catalogue), limit=given.limit, jobs=given.jobs))
 
 
 def _scenes_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "out", metavar="OUT", type=str, help="folder for OUT/MODALITY/NAME.EXT, as 'maskweave data import' reads it"
     )
-    parser.add_argument("--count", metavar="N", type=int, help="how many scenes (default: 100)")
-    parser.add_argument("--seed", metavar="SEED", type=int, help="(default: 0)")
-    parser.add_argument(
-        "--catalogue",
-        metavar="CATALOGUE",
-        type=str,
-        help="name of a shipped catalogue, or a YAML file (default: scenes)",
-    )
+    parser.add_argument("--count", metavar="N", type=int, default=100, help="how many scenes")
+    parser.add_argument("--seed", metavar="SEED", type=int, default=0, help="another seed gives other scenes")
+    _catalogue_argument(parser, "scenes")
 
 
 @command("data scenes", _scenes_arguments)
@@ -370,10 +389,8 @@ def _data_scenes(given: Namespace) -> None:
     from maskweave.data.export import export
     from maskweave.data.scenes import Scenes
 
-    catalogue = load_catalogue(given.get("catalogue", "scenes"))
-    print(
-        f"written to {export(Scenes(catalogue, given.get('count', 100), given.get('seed', 0)), catalogue, given.out)}"
-    )
+    catalogue = load_catalogue(given.catalogue)
+    print(f"written to {export(Scenes(catalogue, given.count, given.seed), catalogue, given.out)}")
 
 
 if __name__ == "__main__":

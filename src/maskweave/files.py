@@ -84,13 +84,36 @@ def _is_alive(process: int) -> bool:
     return True
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML in which no key stands twice: the first would be lost without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+                if key.value in seen:
+                    raise yaml.constructor.ConstructorError(
+                        None, None, f"the key {key.value!r} stands there twice; remove one", key.start_mark
+                    )
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def _parse_yaml(text: str) -> Any:
+    loader = _Loader(text)
+    try:
+        return loader.get_single_data()
+    finally:
+        loader.dispose()
+
+
 def read_yaml(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Read a YAML mapping.
 
     Raises:
-        MaskweaveError: the file is missing, too large, not UTF-8, not YAML, or not a mapping.
+        MaskweaveError: the file is missing, too large, not UTF-8, not YAML, not a mapping, or has a key twice.
     """
-    content = _parse(Path(path), yaml.safe_load, yaml.YAMLError, "YAML")
+    content = _parse(Path(path), _parse_yaml, yaml.YAMLError, "YAML")
     if not isinstance(content, dict):
         raise MaskweaveError(f"{path}: expected a mapping of keys to values, found {type(content).__name__}")
     return content

@@ -338,6 +338,12 @@ def test_mixtures_that_cannot_be(drawing, message) -> None:
     assert message in str(caught.value)
 
 
+def test_no_entry_is_called_as_all_the_others() -> None:
+    entry = Modality("default", 1, "grid", PICTURE, grid=(4, 4), tokenizer=SMALL)
+    with pytest.raises(MaskweaveError, match="'default' stands for all modalities that are not named; rename"):
+        Drawer(Catalogue([entry]), Drawing())
+
+
 def test_the_default_concentration_never_makes_inputs_targets() -> None:
     catalogue = tiny()
     batch = Drawer(catalogue, Drawing(30, 30))(

@@ -252,6 +252,14 @@ def test_vectors_that_do_not_fit(made) -> None:
     assert column.length.tolist() == [0, 4]
 
 
+def test_reading_processes_do_not_hear_ctrl_c() -> None:
+    class Listening(Samples):
+        def __getitem__(self, i: int) -> dict[str, Any]:
+            return {"deaf": signal.getsignal(signal.SIGINT) is signal.SIG_IGN}
+
+    assert [item.sample["deaf"] for workers in (0, 1) for item in read(Listening(2), [1], workers)] == [False, True]
+
+
 def test_reading_hands_bad_samples_over() -> None:
     for workers in (0, 1):
         found = list(read(Samples(8, bad=[5]), [6, 5, 0], workers))

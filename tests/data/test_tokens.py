@@ -137,6 +137,10 @@ def test_tokens_of_another_entry_are_refused(written) -> None:
 def test_a_folder_without_tokens_says_how_to_make_them(tmp_path: Path) -> None:
     with pytest.raises(MaskweaveError, match="index.json: no such file"):
         TokenData(tmp_path, tiny())
+    for content in ([], {"modalities": []}):
+        write_json(tmp_path / "index.json", content)
+        with pytest.raises(MaskweaveError, match="its index.json is damaged; remove the folder and tokenise again"):
+            TokenData(tmp_path, tiny())
     write_json(tmp_path / "index.json", {"modalities": {}})
     with pytest.raises(MaskweaveError, match="has no token shards for any of photo, codes.*'maskweave tokenize'"):
         TokenData(tmp_path, tiny())

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from maskweave.errors import MaskweaveError
+from maskweave.errors import BadSample, MaskweaveError
 from maskweave.evaluate import run as evaluation
 from maskweave.evaluate.report import is_reported, make_report
 from maskweave.evaluate.run import Row, describe, evaluate, held_out_samples, read_recipe
@@ -76,6 +76,51 @@ def test_other_scenes_and_fewer_samples(bundle: Bundle, run: Path) -> None:
     assert not any(np.array_equal(a["rgb"], b["rgb"]) for a in ours for b in others)
     rows = evaluate(bundle, run, scenes_seed=12345, samples=2)
     assert {(row.samples, row.seed) for row in rows} == {(2, 12345)}
+
+
+def test_unusable_samples_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    class Source:
+        names = ("depth",)
+
+        def __len__(self) -> int:
+            return 3
+
+        def key(self, i: int) -> str:
+            return f"s{i}"
+
+        def __getitem__(self, i: int) -> dict[str, float]:
+            if i == 1:
+                raise BadSample("s1.png: truncated")
+            return {"depth": float(i)}
+
+    assert evaluation._samples(Source(), 3, "held-out samples") == [{"depth": 0.0}, {"depth": 2.0}]
+    assert "skipped 1 of 3 samples:\n  s1: s1.png: truncated" in capsys.readouterr().err
+
+
+def test_samples_that_lack_an_input_or_the_target_are_not_scored(
+    bundle: Bundle, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = read_recipe(run)
+    whole = held_out_samples(bundle, recipe, None, 4)
+    without = [
+        {n: v for n, v in s.items() if n != name} for s, name in zip(whole, ("rgb", "depth", "", ""), strict=True)
+    ]
+    sources = iter([without, [{"caption": "a red cube"}]])
+    monkeypatch.setattr(evaluation, "_samples", lambda *_: next(sources))
+    rows = {(row.target, row.metric): row for row in evaluate(bundle, run)}
+    assert (rows["depth", "AbsRel"].samples, rows["normal", "angle"].samples, rows["caption", "F1"].samples) == (
+        2,
+        3,
+        3,
+    )
+    assert rows["tok_rgb", "F1 of the caption read from it"].samples == 4
+    assert math.isnan(rows["depth", "AbsRel"].constant), "no training sample has it"
+    assert not math.isnan(rows["depth", "AbsRel"].value) and not math.isnan(rows["caption", "F1"].constant)
+
+
+def test_what_was_generated_unsoundly_is_no_input(bundle: Bundle) -> None:
+    boxes = [{"class": "red cube", "box": [0.1, 0.2, 0.3, 0.4]}]
+    assert evaluation._as_inputs(bundle, {"palette": [], "metadata": {}, "boxes": boxes}) == {"boxes": boxes}
 
 
 def test_nothing_to_evaluate_is_said(bundle: Bundle, run: Path, tmp_path: Path) -> None:

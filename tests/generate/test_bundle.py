@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import shutil
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from maskweave.catalogues import Catalogue
 from maskweave.data import codecs
 from maskweave.errors import MaskweaveError
 from maskweave.generate.bundle import Bundle
+from maskweave.generate.result import Generated
 from maskweave.modality import Decoding, Modality, Quantiser, Value
 from maskweave.model.fourm import FourM, FourMConfig
 from maskweave.tokenizers.grid import GridTokenizer
@@ -169,6 +171,18 @@ def test_saved_values_decode_back(bundle, tmp_path) -> None:
     assert found._repr_png_().startswith(b"\x89PNG")
 
 
+def test_boxes_are_saved_beside_a_grey_picture(tmp_path) -> None:
+    text = dataclasses.replace(TEXT, words=("cube",))
+    boxes = Modality(
+        "boxes", 22, "sequence", Value("boxes", classes=("cube",)), max_tokens=11, vocabulary="text", chunk=5
+    )
+    entries = Catalogue([catalogue()["grey"], boxes], [text])
+    value = [{"class": "cube", "box": [0.1, 0.2, 0.5, 0.6]}]
+    found = Generated(entries, {"grey": picture()[..., :1]}, {"boxes": value})
+    names = {path.name for path in found.save(tmp_path / "out").iterdir()}
+    assert names == {"boxes.json", "boxes.picture.png", "sheet.png"}
+
+
 @pytest.mark.parametrize(
     ("inputs", "targets", "message"),
     [
@@ -187,6 +201,8 @@ def test_saved_values_decode_back(bundle, tmp_path) -> None:
         ({"caption": 5}, ["codes"], "expected text"),
         ({"caption": "x" * 100_000}, ["codes"], "a text of 100,000 characters"),
         ({"facts": {"weight": 3}}, ["codes"], "height, light, count"),
+        ({"facts": 3.0}, ["codes"], "input 'facts': found 3.0; expected keys and numbers"),
+        ({"facts": {"height": math.nan}}, ["codes"], "input 'facts': found height = nan; expected a finite number"),
         ({"feature": np.zeros((2, 5), np.float32)}, ["codes"], "feature"),
     ],
 )
@@ -211,6 +227,8 @@ def test_settings_that_do_not_fit(bundle) -> None:
         bundle.generate({}, ["codes"], decoding={"codes": Decoding("autoregressive")})
     with pytest.raises(MaskweaveError, match="2 samples need as many seeds, found 1"):
         bundle.generate_batch([{}, {}], ["codes"], seeds=[1])
+    with pytest.raises(MaskweaveError, match="a seed must be 0 or more, found -1"):
+        bundle.generate({}, ["codes"], seed=-1)
 
 
 def test_moving_takes_the_tokenizers_along(bundle) -> None:

@@ -8,7 +8,7 @@ import torch
 from tiny_catalogue import random_columns, tiny, tiny_batch
 
 from maskweave.batch import Slots, TokenBatch, pack
-from maskweave.catalogues import Catalogue, load_catalogue
+from maskweave.catalogues import Catalogue, catalogue_from, load_catalogue
 from maskweave.data.masking import Drawer, Drawing, Mixture
 from maskweave.errors import MaskweaveError
 from maskweave.layers import count_parameters, sine_cosine
@@ -133,9 +133,9 @@ def test_what_takes_no_part_gets_no_gradient() -> None:
     sum(logits.sum() for _, _, logits in model(batch).values()).backward()
     with_gradient = {name for name, p in model.named_parameters() if p.grad is not None and p.grad.any()}
     idle = {
-        *("content.tokens.codes.weight", "content.tokens.spectrum.weight", "content.tokens.text.weight"),
-        *("content.rows.feature.weight", "content.rows.feature.bias", "target_content.tokens.text.weight"),
-        *("heads.spectrum.weight", "heads.text.weight", "where.learned"),
+        *("content.tokens.for_codes.weight", "content.tokens.for_spectrum.weight", "content.tokens.for_text.weight"),
+        *("content.rows.for_feature.weight", "content.rows.for_feature.bias", "target_content.tokens.for_text.weight"),
+        *("heads.for_spectrum.weight", "heads.for_text.weight", "where.learned"),
     }
     assert set(dict(model.named_parameters())) - with_gradient == idle
     # In the one table of modality embeddings only the rows of the drawn ones, and padding's, may move.
@@ -323,3 +323,22 @@ def test_tied_tables_are_one_and_survive_saving(tmp_path) -> None:
     assert again.content.tokens["codes"].weight is again.heads["codes"].weight
     batch = tiny_batch(catalogue, 4)
     assert torch.equal(outputs(tied, batch), outputs(again, batch))
+
+
+def test_tokens_start_where_their_tokenizers_place_them() -> None:
+    model = build(VARIANTS["tied"])
+    size = model.heads["codes"].weight.shape[0]
+    places = torch.randn(size, 6)
+    places[1] = places[0]
+    model.start_from({"codes": places})
+    weight = model.content.tokens["codes"].weight
+    assert torch.equal(weight[0], weight[1]) and not torch.equal(weight[0], weight[2])
+    assert weight.std().item() == pytest.approx(0.1, rel=1e-3)
+    assert weight is model.heads["codes"].weight
+
+
+def test_names_that_torch_keeps_for_itself_are_names_like_any_other() -> None:
+    entry = {"kind": "grid", "grid": [4], "value": {"type": "map", "size": [8], "range": [0, 1]}}
+    names = ("values", "type", "keys", "forward", "cpu")
+    catalogue = catalogue_from({"modalities": {name: {"id": i + 1, **entry} for i, name in enumerate(names)}}, "f")
+    assert set(build(TINY, catalogue).heads) == set(names)

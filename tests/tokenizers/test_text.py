@@ -190,3 +190,16 @@ def test_published_text_is_encoded_as_the_file_says(published):
     )
     for written in (*TEXTS, "Café naïve; a TEDDY BEAR on the couch", "traffic lights, 3000 people 🙂"):
         assert published.encode(written) == [*plain.encode(written).ids, EOS]
+
+
+def test_places_are_alike_where_tokens_are(text):
+    places = torch.nn.functional.normalize(text.places, dim=1)
+    assert text.places.shape[0] == VOCABULARY.size and torch.equal(text.places, text.places)
+
+    def likeness(a: int, b: int) -> float:
+        return float(places[a] @ places[b])
+
+    near, far = (likeness(text.value("v0", 10), text.value("v0", n)) for n in (11, 40))
+    assert near > 0.9 > far
+    word, red = text.word("red cube"), text.encode("red")[0]
+    assert likeness(word, red) > 0.4 > abs(likeness(word, text.encode("small")[0]))

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from maskweave.catalogues import Catalogue
+from maskweave.catalogues import Catalogue, shipped_folder
 from maskweave.data.scenes import Scenes
 from maskweave.errors import MaskweaveError
-from maskweave.files import read_yaml
+from maskweave.files import read_yaml, write_yaml
 from maskweave.train import saving
 from maskweave.train.pipeline import claim, make_tokens
 from maskweave.train.recipe import DataSettings, Recipe, TokenizersSettings, load_recipe
@@ -30,6 +30,25 @@ def test_tokenizers_are_taken_from_another_run(tiny_run: Path, tiny_recipe: Path
     assert {name for name in catalogue if name in new and new[name].fingerprint != old[name].fingerprint} == {"edges"}
     assert not (tmp_path / "run" / "tokenizers" / "depth" / "checkpoints").exists()
     assert (tmp_path / "run" / "tokenizers" / "depth" / "metrics.jsonl").exists(), "the report shows its curves"
+
+
+def test_tokenizers_of_no_run(tmp_path: Path) -> None:
+    reuse = dataclasses.replace(QUICK, reuse=str(tmp_path / "gone"))
+    recipe = Recipe(modalities=["depth"], data=DataSettings(samples=16), tokenizers=reuse)
+    with pytest.raises(MaskweaveError, match=r"tokenizers.reuse: .*gone: no such folder; give the 'tokenizers' folder"):
+        train_tokenizers(recipe, claim(recipe, tmp_path / "run"), tmp_path / "run")
+
+
+def test_what_a_vocabulary_lacks_is_told_before_networks_are_trained(tmp_path: Path) -> None:
+    content = read_yaml(shipped_folder() / "scenes.yaml")
+    content["vocabularies"]["text"]["values"]["v0"] = 32
+    write_yaml(tmp_path / "own.yaml", content)
+    recipe = Recipe(
+        str(tmp_path / "own.yaml"), modalities=["depth", "palette"], data=DataSettings(samples=16), tokenizers=QUICK
+    )
+    with pytest.raises(MaskweaveError, match=r"'palette': value.bins needs v0=0 to v0=63.*has 32 of v0"):
+        train_tokenizers(recipe, claim(recipe, tmp_path / "run"), tmp_path / "run")
+    assert not (tmp_path / "run" / "tokenizers").exists()
 
 
 def test_only_some_tokenizers(tmp_path: Path) -> None:

@@ -7,8 +7,9 @@ import pytest
 import yaml
 
 from maskweave.catalogues import load_catalogue
+from maskweave.config import plain
 from maskweave.errors import MaskweaveError
-from maskweave.train.recipe import load_recipe, to_plain
+from maskweave.train.recipe import load_recipe
 
 SOUND: dict[str, Any] = {"catalogue": "scenes", "data": {"samples": 10}}
 
@@ -23,7 +24,7 @@ def test_a_short_recipe_is_complete_with_defaults(tmp_path: Path) -> None:
     found = load_recipe(recipe(tmp_path))
     assert found.data.samples == 10 and found.data.source == "scenes" and found.model.size == "nano"
     again = tmp_path / "again.yaml"
-    again.write_text(yaml.safe_dump(to_plain(found)))
+    again.write_text(yaml.safe_dump(plain(found)))
     assert load_recipe(again) == found
 
 
@@ -46,7 +47,7 @@ def test_a_catalogue_lies_beside_its_recipe(tmp_path: Path, monkeypatch: pytest.
     found = load_recipe(path.relative_to(tmp_path))
     assert list(found.load_catalogue()) == ["depth"]
     moved = tmp_path / "copy.yaml"  # as a run's recipe.yaml is
-    moved.write_text(yaml.safe_dump(to_plain(found)))
+    moved.write_text(yaml.safe_dump(plain(found)))
     assert load_recipe(moved) == found
 
 
@@ -76,6 +77,10 @@ def test_a_part_of_a_catalogue_brings_what_it_reads(tmp_path: Path) -> None:
         ({"model": {"size": "huge"}}, ["unknown size 'huge'", "nano"]),
         ({"model": {"width": 100, "heads": 3}}, ["width 100", "multiple of heads 3"]),
         ({"tokenizers": {"steps": {"caption": 3}}}, ["tokenizers.steps names 'caption'", "not a grid"]),
+        ({"tokenizers": {"steps": {"depth": 0}}}, ["tokenizers.steps.depth must be 1 or more", "found 0"]),
+        ({"seed": -1}, ["seed and evaluate.seed must be 0 or more", "found -1 and 0"]),
+        ({"data": {"samples": 9, "seed": -2}}, ["data.seed must be 0 or more", "found -2"]),
+        ({"data": {"samples": 9, "limit": 2}}, ["data.limit must be a share from 0 to 1", "found 2"]),
         ({"tokenizers": {"jobs": 0}}, ["tokenizers.jobs", "1 or more"]),
         ({"data": {"source": "scenes"}}, ["data.samples must be 1 or more", "found 0"]),
         ({"data": {"samples": 9, "validation": 0}}, ["data.validation must be 1 or more", "found 0"]),

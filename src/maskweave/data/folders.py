@@ -20,7 +20,7 @@ from maskweave.catalogues import Catalogue
 from maskweave.config import plain
 from maskweave.data.codecs import MAX_BYTES, decode, endings
 from maskweave.data.shards import FORMAT, INDEX, RANGES, Tars
-from maskweave.data.skipping import Skips
+from maskweave.data.skipping import Skips, named
 from maskweave.data.source import check_key
 from maskweave.data.transforms import fit
 from maskweave.errors import BadSample, MaskweaveError
@@ -54,9 +54,7 @@ class ImportReport:
         lines = [f"{self.out}: {self.samples} samples in {self.shards} shards{kept}: {counts}", *self.notes[:20]]
         lines += [f"… and {len(self.notes) - 20} more left aside"] * (len(self.notes) > 20)
         if self.skipped:
-            lines.append(f"skipped {len(self.skipped)} samples:")
-            lines += [f"  {key}: {reason}" for key, reason in self.skipped[:20]]
-            lines += [f"  … and {len(self.skipped) - 20} more"] * (len(self.skipped) > 20)
+            lines += [f"skipped {len(self.skipped)} samples:", named(self.skipped)]
         return "\n".join(lines)
 
 

@@ -19,7 +19,7 @@ from maskweave.config import plain
 from maskweave.data import measures
 from maskweave.data.codecs import encode
 from maskweave.data.shards import FORMAT, Shards, Tars
-from maskweave.data.skipping import Skips
+from maskweave.data.skipping import Skips, named
 from maskweave.errors import BadSample, MaskweaveError
 from maskweave.files import read_json, remove, write_json
 from maskweave.modality import Modality
@@ -52,11 +52,7 @@ class LabelReport:
         kept = f" ({self.kept} shards kept from an earlier run)" if self.kept else ""
         lines = [f"{self.root}: {counts}{kept}", *self.notes]
         if self.skipped:
-            lines += [
-                f"skipped {len(self.skipped)} samples:",
-                *(f"  {key}: {reason}" for key, reason in self.skipped[:20]),
-            ]
-            lines += [f"  … and {len(self.skipped) - 20} more"] * (len(self.skipped) > 20)
+            lines += [f"skipped {len(self.skipped)} samples:", named(self.skipped)]
         return "\n".join(lines)
 
 

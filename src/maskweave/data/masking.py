@@ -34,6 +34,7 @@ class Mixture:
     inputs: dict[str, float]
     """Concentration per modality, `default` for all others (0 where absent). 0: never; small: few modalities at a time."""
     targets: dict[str, float]
+    """The same of what is predicted; input-only modalities never are."""
     weight: float = 1.0
     """How often this pair is chosen, relative to the others."""
     keep: Keep = "uniform"
@@ -45,8 +46,11 @@ class Drawing:
     """Budgets and mixtures."""
 
     input_tokens: int = 128
+    """Most input tokens of a sample, over all modalities."""
     target_tokens: int = 128
+    """Most target tokens of a sample, over all modalities."""
     mixtures: list[Mixture] = field(default_factory=lambda: [Mixture({REST: 0.5}, {REST: 0.5})])
+    """Pairs of which every sample draws one: what goes in, and what is predicted."""
     unconditional: float = 0.0
     """Share of samples drawn with no input at all (but the sentinel that asks for a sequence), for generation from nothing."""
 
@@ -79,6 +83,8 @@ class Drawer:
     def __init__(self, catalogue: Catalogue, drawing: Drawing):
         self.catalogue = catalogue
         self.drawing = drawing
+        if REST in catalogue:
+            raise MaskweaveError(f"drawing: {REST!r} stands for all modalities that are not named; rename the entry")
         self.names = list(catalogue)
         self.ids = {m.name: m.id for m in catalogue.values()}
         if drawing.input_tokens < 1 or drawing.target_tokens < 1:

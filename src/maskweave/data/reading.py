@@ -1,5 +1,6 @@
 """Reading many samples in order, in worker processes if asked, with bad ones handed over instead of raised."""
 
+import signal
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -42,11 +43,13 @@ def read(source: Source, indices: Sequence[int], workers: int = 0) -> Iterator[R
         yield from (safe[i] for i in indices)
         return
     loader: DataLoader[Read] = DataLoader(
-        _Safe(source), batch_size=32, sampler=indices, num_workers=workers, collate_fn=list, worker_init_fn=_one_thread
+        _Safe(source), batch_size=32, sampler=indices, num_workers=workers, collate_fn=list, worker_init_fn=_prepare
     )
     for chunk in loader:
         yield from chunk
 
 
-def _one_thread(worker: int) -> None:
+def _prepare(worker: int) -> None:
+    """One thread, and deaf to Ctrl-C, which reaches workers too: the process that reads tells the user."""
     torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,5 +1,7 @@
 """Long jobs skip unusable samples, count them, name them at the end, and stop when there are too many."""
 
+from collections.abc import Sequence
+
 from maskweave.errors import MaskweaveError
 
 FIRST_CHECK = 100
@@ -41,17 +43,19 @@ class Skips:
         if len(self.skipped) > self.limit * self.seen and (finished or self.seen >= FIRST_CHECK):
             raise MaskweaveError(
                 f"{len(self.skipped)} of {self.seen} samples are unusable, more than the limit of {self.limit:.3g} ({self.limit:.1%}):\n"
-                f"{self._named(5)}\nMend or remove them, or raise the limit, then start the same command again; finished shards are kept"
+                f"{named(self.skipped, 5)}\nMend or remove them, or raise the limit, then start the same command again; finished shards are kept"
             )
 
     def summary(self) -> str:
         """One line of counts, then the first 20 skipped samples by name; empty if there are none."""
         if not self.skipped:
             return ""
-        return f"skipped {len(self.skipped)} of {self.seen} samples:\n{self._named(20)}"
+        return f"skipped {len(self.skipped)} of {self.seen} samples:\n{named(self.skipped)}"
 
-    def _named(self, most: int) -> str:
-        lines = [f"  {key}: {reason}" for key, reason in self.skipped[:most]]
-        if len(self.skipped) > most:
-            lines.append(f"  … and {len(self.skipped) - most} more")
-        return "\n".join(lines)
+
+def named(skipped: Sequence[tuple[str, str]], most: int = 20) -> str:
+    """A line for each of the first skipped samples, name and reason, and how many more there are."""
+    lines = [f"  {key}: {reason}" for key, reason in skipped[:most]]
+    if len(skipped) > most:
+        lines.append(f"  … and {len(skipped) - most} more")
+    return "\n".join(lines)

@@ -67,6 +67,8 @@ class TokenData:
         self.root = Path(root)
         self.catalogue = catalogue
         index = read_json(self.root / "index.json")
+        if not isinstance(index, dict) or not isinstance(index.get("modalities", {}), dict):
+            raise MaskweaveError(f"{self.root}: its index.json is damaged; remove the folder and tokenise again")
         for name, fingerprint in index.get("modalities", {}).items():
             if name in catalogue and fingerprint != entry_fingerprint(catalogue[name]):
                 raise MaskweaveError(

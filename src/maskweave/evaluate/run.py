@@ -1,5 +1,6 @@
 """Evaluating a run on held-out samples: every request's predictions, beside the best constant and the tokenizer's own reconstruction."""
 
+import contextlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -10,7 +11,9 @@ from PIL import Image
 
 from maskweave.config import build
 from maskweave.data.reading import read
-from maskweave.errors import MaskweaveError
+from maskweave.data.skipping import Skips
+from maskweave.data.values import check_content
+from maskweave.errors import BadSample, MaskweaveError
 from maskweave.evaluate.scores import Metric, Parser, metrics_for
 from maskweave.files import read_yaml, write_json
 from maskweave.generate.bundle import Bundle
@@ -42,6 +45,7 @@ class Row:
     tokenizer: float
     """The truth through the tokenizer and back: the upper bound. Where the target is read again, what is read from that."""
     samples: int
+    """Those scored: held-out ones that have all inputs and the target."""
     seed: int
     """Of the scenes; of the sampling for a fixed data set."""
 
@@ -62,6 +66,9 @@ def evaluate(bundle: Bundle, folder: Path, *, scenes_seed: int | None = None, sa
     Args:
         scenes_seed: other scenes than the recipe's held-out ones.
         samples: how many, in place of the recipe's.
+
+    Raises:
+        MaskweaveError: the folder is no run, its recipe has no requests, or no held-out sample can be read.
     """
     recipe = read_recipe(folder)
     requests = recipe.evaluate.requests
@@ -86,17 +93,22 @@ def evaluate(bundle: Bundle, folder: Path, *, scenes_seed: int | None = None, sa
     predictions = sum(len(r.targets) + (2 * len(r.read)) for r in requests) * len(held_out)
     with progress("evaluate", predictions) as bar:
         for request in requests:
-            for scored, outcome in _scored(bundle, request, held_out, recipe.evaluate.seed, bar.advance):
+            asked = [s for s in held_out if all(bundle.catalogue[name].reads in s for name in request.inputs)]
+            for scored, outcome in _scored(bundle, request, asked, recipe.evaluate.seed, bar.advance):
                 modality = bundle.catalogue[scored]
                 for metric in metrics_for(modality, parse):
                     label = metric.name if not request.read else f"{metric.name} of the {scored} read from it"
                     target = scored if not request.read else request.targets[0]
-                    truth = [s.get(modality.reads) for s in held_out]
-                    constant = metric.best_constant([s[modality.reads] for s in training if modality.reads in s])
-                    candidates = (outcome.predicted, [constant] * len(truth), outcome.bound)
-                    value, baseline, bound = (round(_score(metric, c, truth), 5) for c in candidates)
+                    truth = [s.get(modality.reads) for s in asked]
+                    seen = [s[modality.reads] for s in training if modality.reads in s]
+                    constants = [metric.best_constant(seen)] * len(truth) if seen else None
+                    value, baseline, bound = (
+                        math.nan if found is None else round(_score(metric, found, truth), 5)
+                        for found in (outcome.predicted, constants, outcome.bound)
+                    )
+                    counted = sum(t is not None for t in truth)
                     rows.append(
-                        Row(request.inputs, target, label, metric.better, value, baseline, bound, len(held_out), seed)
+                        Row(request.inputs, target, label, metric.better, value, baseline, bound, counted, seed)
                     )
     write_json(
         folder / "evaluation.json", [{key: _finite(value) for key, value in asdict(row).items()} for row in rows]
@@ -150,8 +162,15 @@ def _given(bundle: Bundle, sample: Mapping[str, Any], names: Sequence[str]) -> d
 
 
 def _as_inputs(bundle: Bundle, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Generated values as inputs: a grid's value goes in as what its source is, where the catalogue has that."""
-    return {bundle.catalogue[name].reads: value for name, value in values.items()}
+    """Generated values as inputs: a grid's value goes in as what its source is, where the catalogue has that.
+
+    A sequence of which nothing sound was generated, a palette without colours for instance, is left out.
+    """
+    inputs = {}
+    for name, value in values.items():
+        with contextlib.suppress(BadSample):
+            inputs[bundle.catalogue[name].reads] = check_content(value, bundle.catalogue[name], name)
+    return inputs
 
 
 def _reconstructed(bundle: Bundle, name: str, truth: Sequence[Any]) -> list[Any]:
@@ -182,12 +201,18 @@ def held_out_samples(bundle: Bundle, recipe: Recipe, scenes_seed: int | None, sa
 
 
 def _samples(source: Any, count: int, title: str) -> Samples:
-    found = []
+    """The usable ones of a source's first samples. The others are counted and named; whether they are too many, tokenising has judged."""
+    found, skips = [], Skips(limit=1)
     with progress(title, min(count, len(source))) as bar:
         for item in read(source, range(min(count, len(source)))):
-            if not item.error:
+            if item.error:
+                skips.bad(item.key, item.error)
+            else:
+                skips.good()
                 found.append(item.sample)
             bar.advance()
+        if skips.summary():
+            bar.say(skips.summary())
     if not found:
         raise MaskweaveError("no held-out sample could be read")
     return found

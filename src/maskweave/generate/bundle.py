@@ -11,6 +11,7 @@ from PIL import Image
 
 from maskweave.catalogues import Catalogue
 from maskweave.data import codecs, transforms
+from maskweave.data.values import check_content
 from maskweave.errors import BadSample, MaskweaveError
 from maskweave.generate.decode import generate_tokens
 from maskweave.generate.known import Known, check_request
@@ -91,6 +92,8 @@ class Bundle:
         seeds = range(len(inputs)) if seeds is None else seeds
         if len(seeds) != len(inputs):
             raise MaskweaveError(f"{len(inputs)} samples need as many seeds, found {len(seeds)}")
+        if min(seeds, default=0) < 0:
+            raise MaskweaveError(f"a seed must be 0 or more, found {min(seeds)}")
         resolved = check_request(self.catalogue, list({name: None for sample in inputs for name in sample}), targets)
         for name in decoding or {}:
             if name not in resolved:
@@ -121,8 +124,10 @@ class Bundle:
                 if not _is_file(path):
                     raise MaskweaveError(f"input {name!r}: {str(path)[:200]}: no such file")
                 value = codecs.decode(path.read_bytes(), path.suffix[1:].lower(), modality, f"input {name!r}: {path}")
-            elif modality.value.type not in STRUCTURED_TYPES:
-                value = _as_array(value, modality)
+            else:
+                if modality.value.type not in STRUCTURED_TYPES:
+                    value = _as_array(value, modality)
+                value = check_content(value, modality, f"input {name!r}")
             values[name] = value
         try:
             return transforms.fit(values, self.catalogue)
@@ -168,12 +173,7 @@ def _as_array(value: Any, modality: Modality) -> np.ndarray:
     if modality.value.type == "image" and isinstance(value, Image.Image):
         value = value.convert({1: "L", 3: "RGB", 4: "RGBA"}[modality.value.channels])
     try:
-        array = np.asarray(value)
-        # A grey picture may come without an axis for its one channel.
-        is_grey = (
-            modality.value.type == "image" and modality.value.channels == 1 and array.ndim == len(modality.value.size)
-        )
-        return array[..., None] if is_grey else array
+        return np.asarray(value)
     except (ValueError, TypeError) as error:
         raise MaskweaveError(
             f"input {modality.name!r}: found {type(value).__name__}, expected an array, a PIL image or a path ({error})"

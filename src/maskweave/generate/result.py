@@ -13,7 +13,7 @@ from maskweave.data import codecs
 from maskweave.errors import BadSample
 from maskweave.files import write_aside
 from maskweave.report.figures import draw
-from maskweave.report.sheets import sheet_for
+from maskweave.report.sheets import picture_among, sheet_for
 
 
 @dataclass
@@ -49,9 +49,7 @@ class Generated:
         A sequence of which nothing was sound gets no file; `problems` says so.
         """
         folder = Path(folder)
-        over = next(
-            (v for n, v in {**self.inputs, **self.values}.items() if self.catalogue[n].value.type == "image"), None
-        )
+        over = picture_among(self.catalogue, self.inputs, self.values)
         for name, value in self.values.items():
             modality = self.catalogue[name]
             try:

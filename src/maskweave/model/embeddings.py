@@ -3,6 +3,9 @@
 Dimension letters: B samples, N slots, n tokens of one modality or vocabulary in the batch, D width, C width of a raw row.
 """
 
+from collections.abc import Iterator
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -15,6 +18,28 @@ from maskweave.modality import Modality
 def vocabulary_of(modality: Modality) -> str:
     """Name of the set of ids, and so of the parameters, that a grid or sequence uses."""
     return modality.vocabulary or modality.name
+
+
+class ByName(nn.ModuleDict):
+    """Modules by the name of a modality or vocabulary, any name: a plain ModuleDict refuses "values", "type" and other names of its own."""
+
+    def __getitem__(self, name: str) -> nn.Module:
+        return super().__getitem__(f"for_{name}")
+
+    def __setitem__(self, name: str, module: nn.Module) -> None:
+        super().__setitem__(f"for_{name}", module)
+
+    def __contains__(self, name: str) -> bool:
+        return super().__contains__(f"for_{name}")
+
+    def __iter__(self) -> Iterator[str]:
+        return (name.removeprefix("for_") for name in super().__iter__())
+
+    def keys(self) -> Any:
+        return list(self)
+
+    def items(self) -> Any:
+        return [(name.removeprefix("for_"), module) for name, module in super().items()]
 
 
 class WhereEmbedding(nn.Module):
@@ -62,8 +87,8 @@ class Content(nn.Module):
         self.width = width
         self.vocabularies = {m.name: vocabulary_of(m) for m in catalogue.values() if m.is_target}
         sizes = {vocabulary_of(m): catalogue.vocabulary_size(m.name) for m in catalogue.values() if m.is_target}
-        self.tokens = nn.ModuleDict({name: nn.Embedding(size, width) for name, size in sizes.items()})
-        self.rows = nn.ModuleDict(
+        self.tokens = ByName({name: nn.Embedding(size, width) for name, size in sizes.items()})
+        self.rows = ByName(
             {
                 m.name: nn.Linear(m.row_width, width, bias=m.kind == "vectors")
                 for m in catalogue.values()

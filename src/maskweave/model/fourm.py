@@ -15,8 +15,11 @@ from maskweave.batch import Slots, TokenBatch
 from maskweave.catalogues import Catalogue
 from maskweave.errors import MaskweaveError
 from maskweave.layers import MLP, Attention, Block, LayerNorm, initialise
-from maskweave.model.embeddings import Content, WhereEmbedding, join, vocabulary_of
+from maskweave.model.embeddings import ByName, Content, WhereEmbedding, join, vocabulary_of
 from maskweave.model.sizes import SIZES
+
+INFORMED_DEVIATION = 0.1
+"""Of the components of tokens that start where their tokenizer places them."""
 
 
 @dataclass(frozen=True)
@@ -26,10 +29,15 @@ class FourMConfig:
     size: str = "nano"
     """Row of the size table: nano, micro, mini, Ti, S, B, L or XL."""
     width: int = 0
+    """Of tokens; 0: the size's."""
     heads: int = 0
+    """Of attention; 0: the size's."""
     encoder_depth: int = 0
+    """Blocks; 0: the size's."""
     decoder_depth: int = 0
+    """Blocks; 0: the size's."""
     mlp_ratio: float = 4.0
+    """Width inside an MLP, relative to the tokens'; two thirds of it if gated."""
     gated: bool = True
     """SwiGLU; otherwise GELU."""
     bias: bool = False
@@ -40,6 +48,8 @@ class FourMConfig:
     """Register tokens before the encoder's tokens."""
     tied: bool = False
     """One table per vocabulary for reading and predicting, in place of three: fewer parameters, and small models learn sooner."""
+    informed: bool = False
+    """Start tokens where their tokenizers place them: codes like their codebook vectors, special values in their order."""
 
     def resolved(self) -> "FourMConfig":
         """With all numbers filled in.
@@ -111,7 +121,7 @@ class FourM(nn.Module):
         self.target_content = Content(sequences, D) if len(sequences) else None
         self.decoder = nn.ModuleList(DecoderBlock(config) for _ in range(config.decoder_depth))
         self.decoder_norm = LayerNorm(D, config.bias)
-        self.heads = nn.ModuleDict(
+        self.heads = ByName(
             {vocabulary_of(m): nn.Linear(D, catalogue.vocabulary_size(m.name), bias=False) for m in targets}
         )
         causal = torch.zeros(max(m.id for m in catalogue.values()) + 1, dtype=torch.bool)
@@ -120,9 +130,8 @@ class FourM(nn.Module):
         self.initialise()
         if config.tied:
             for name, head in self.heads.items():
-                for content in (self.content, self.target_content):
-                    if content is not None and name in content.tokens:
-                        content.tokens[name].weight = head.weight
+                for table in self.tables(name):
+                    table.weight = head.weight
 
     def initialise(self) -> None:
         """As in MAE: Xavier-uniform linear layers, normal 0.02 for embeddings, learned positions, mask and register tokens."""
@@ -130,6 +139,24 @@ class FourM(nn.Module):
         for parameter in (self.mask_token, self.registers, self.where.learned):
             if parameter is not None:
                 nn.init.normal_(parameter, std=0.02)
+
+    def tables(self, vocabulary: str) -> list[nn.Module]:
+        """The embeddings of a vocabulary: of inputs, and of the target tokens that are read."""
+        contents = [content for content in (self.content, self.target_content) if content is not None]
+        return [content.tokens[vocabulary] for content in contents if vocabulary in content.tokens]
+
+    @torch.no_grad()
+    def start_from(self, places: dict[str, Tensor]) -> None:
+        """Let tokens that mean alike start alike.
+
+        Args:
+            places: (V, C) per vocabulary, a vector for each token, as its tokenizer has them.
+        """
+        for name, places_VC in places.items():
+            rows = places_VC @ torch.randn(places_VC.shape[1], self.config.width)
+            rows *= INFORMED_DEVIATION / rows.std().clamp(min=1e-6)
+            for table in (self.heads[name], *self.tables(name)):
+                table.load_state_dict({"weight": rows})
 
     def encode(self, inputs: Slots, rows: dict[str, Tensor]) -> Tensor:
         """Encode the input tokens.

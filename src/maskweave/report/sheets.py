@@ -138,7 +138,10 @@ def sheet_for(
     for sample in samples:
         given, predicted = sample.get("inputs", {}), sample.get("predictions", {})
         truth = sample.get("truth", {})
-        pictures = {"predicted": _picture(catalogue, given, predicted), "truth": _picture(catalogue, given, truth)}
+        pictures = {
+            "predicted": picture_among(catalogue, given, predicted),
+            "truth": picture_among(catalogue, given, truth),
+        }
         for r, (label, found) in enumerate((("predicted", predicted), ("truth", truth))):
             left = [Tile(pair[r], given.get(pair[r])) if r < len(pair) else None for pair in stacked]
             right = [Tile(name, found.get(name), "", pictures[label], truth.get(name)) for name in targets]
@@ -153,8 +156,8 @@ def _names(samples: Sequence[Mapping[str, Mapping[str, Any]]], part: str, catalo
     return [catalogue[name].name for name in found]
 
 
-def _picture(catalogue: Catalogue, *parts: Mapping[str, Any]) -> Any:
-    """The first picture (an image over two axes) in these values, or None."""
+def picture_among(catalogue: Catalogue, *parts: Mapping[str, Any]) -> Any:
+    """The first colour picture (an image over two axes) in these values, or None."""
     for part in parts:
         for name, value in part.items():
             v = catalogue[name].value

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
+from torch import Tensor
+
 
 @runtime_checkable
 class Tokenizer(Protocol):
@@ -11,6 +13,11 @@ class Tokenizer(Protocol):
     @property
     def vocabulary_size(self) -> int:
         """Number of token ids."""
+        ...
+
+    @property
+    def places(self) -> Tensor:
+        """(V, C) a vector for each token, alike for tokens that mean alike."""
         ...
 
     @property

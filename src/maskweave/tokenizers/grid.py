@@ -133,6 +133,15 @@ class GridTokenizer(nn.Module):
             config.write_text(content + "\n", encoding="utf-8")
 
     @property
+    def places(self) -> Tensor:
+        """(V, C) codebook vector of each token; with several heads, tokens of the same number share a place."""
+        ids = torch.arange(self.vocabulary_size, device=self.device)
+        heads = self.modality.tokenizer.quantiser.heads if self.modality.tokenizer else 1
+        with torch.inference_mode():
+            codes = self.quantiser.decode(ids[:, None, None].expand(-1, 1, heads) if heads > 1 else ids[:, None])
+        return codes.flatten(1).float().cpu().clone()
+
+    @property
     def fingerprint(self) -> str:
         """Of the weights: changes whenever tokens could."""
         digest = hashlib.sha256()

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from maskweave.errors import BadSample, MaskweaveError
 from maskweave.modality import EOS, Modality
@@ -41,6 +42,11 @@ class SequenceTokenizer:
     @property
     def vocabulary_size(self) -> int:
         return self.text.vocabulary.size
+
+    @property
+    def places(self) -> Tensor:
+        """(V, C) of the text tokenizer's entries."""
+        return self.text.places
 
     @property
     def fingerprint(self) -> str:

@@ -13,17 +13,23 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
 from tokenizers import Tokenizer
+from torch import Tensor
 
 from maskweave.catalogues import check_vocabulary
 from maskweave.config import build, plain
 from maskweave.errors import BadSample, MaskweaveError
 from maskweave.files import read_json, write_aside
+from maskweave.layers import sine_cosine
 from maskweave.modality import EOS, SPECIAL_TOKENS, Vocabulary
 from maskweave.tokenizers.wordpiece import assemble, fixed_entries, learn_entries
 
 # One thread: data workers fork, and the library's own threads would fight over the same cores. A user's setting wins.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+PLACES_WIDTH = 64
+"""Components of `TextTokenizer.places`."""
 
 Array = TypeVar("Array")  # a NumPy array or a torch tensor
 
@@ -121,6 +127,25 @@ class TextTokenizer:
                 f"{file}: not a tokenizer file that can be read ({error!r}); save or train the tokenizer again"
             ) from error
         return cls(vocabulary, tokenizer)
+
+    @property
+    def places(self) -> Tensor:
+        """(V, C) a vector for each token, so that those that mean alike can start alike in a model.
+
+        The special values of a prefix lie along a curve, in their order. A whole word lies between the pieces of its name, "red cube"
+        between "red" and "cube". All else is random, and always the same.
+        """
+        width, vocabulary = PLACES_WIDTH, self.vocabulary
+        table = torch.randn(vocabulary.size, width, generator=torch.Generator().manual_seed(0)) / width**0.5
+        for prefix, count in vocabulary.values.items():
+            start = self._starts[prefix]
+            curve = sine_cosine((count,), width) / (width / 2) ** 0.5
+            table[start : start + count] = (table[start] + curve) / 2**0.5
+        for word in vocabulary.words:
+            pieces = [id for id in self.encode(word)[:-1] if id != self.word(word)]
+            if pieces:
+                table[self.word(word)] = table[pieces].sum(dim=0) / len(pieces) ** 0.5
+        return table
 
     def encode(self, text: str) -> list[int]:
         """Ids of a text, [EOS] last. Characters outside the alphabet make their word [UNK].

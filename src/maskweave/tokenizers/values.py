@@ -15,7 +15,6 @@ from torch import Tensor
 
 from maskweave.errors import BadSample, MaskweaveError
 from maskweave.modality import DENSE_TYPES, Modality, Value
-from maskweave.tokenizers.patches import patchify, unpatchify
 
 RANGE_TOLERANCE = 1e-4
 """Share of a map's range by which rounding may carry a value outside; it is clipped."""
@@ -129,16 +128,6 @@ def unscale(value: Value, array: np.ndarray) -> np.ndarray:
         out = np.clip(out, *value.range).astype(np.float32)
         return out[..., 0] if value.channels == 1 else out
     return out.astype(np.float32)
-
-
-def to_rows(modality: Modality, x: Tensor) -> Tensor:
-    """Network tensors (B, C, *size) cut into rows (B, tokens, row_width), each a patch flattened as (row, column, channel)."""
-    return patchify(x.movedim(1, -1), modality.grid)
-
-
-def from_rows(modality: Modality, rows: Tensor) -> Tensor:
-    """The reverse of `to_rows`: (B, tokens, row_width) to (B, C, *size)."""
-    return unpatchify(rows, modality.grid, modality.patch).movedim(-1, 1)
 
 
 def normalise_rows(modality: Modality, rows: np.ndarray) -> np.ndarray:

@@ -15,6 +15,7 @@ from maskweave.data.tokenising import tokenise
 from maskweave.data.tokens import TokenData
 from maskweave.errors import MaskweaveError
 from maskweave.files import read_yaml, sweep, write_yaml
+from maskweave.model.embeddings import vocabulary_of
 from maskweave.model.fourm import FourM
 from maskweave.objectives.fourm import FourMObjective
 from maskweave.train import saving
@@ -48,11 +49,13 @@ def claim(recipe: Recipe, folder: Path) -> Catalogue:
     catalogue = recipe.load_catalogue()
     if path.exists():
         differing = list(_differences(read_yaml(path), plain(recipe), ""))
-        # Where to evaluate, and how long to train on, may change.
+        # How to evaluate and how long to train may change, and what has no effect on a sound sample.
         fixed = [
             key
             for key in differing
-            if not key.startswith(("evaluate.", "train.steps", "catalogue", "data.workers", "tokenizers.jobs"))
+            if not key.startswith(
+                ("evaluate.", "train.steps", "catalogue", "data.workers", "data.limit", "tokenizers.jobs")
+            )
         ]
         if fixed:
             raise MaskweaveError(
@@ -86,7 +89,13 @@ def make_tokens(recipe: Recipe, catalogue: Catalogue, folder: Path) -> None:
         source = open_source(recipe, catalogue, part)
         out = folder / "tokens" / part
         skips = tokenise(
-            source, catalogue, tokenizers, out, shard_size=recipe.data.shard_size, workers=recipe.data.workers
+            source,
+            catalogue,
+            tokenizers,
+            out,
+            shard_size=recipe.data.shard_size,
+            workers=recipe.data.workers,
+            limit=recipe.data.limit,
         )
         if skips.summary():
             print(skips.summary())
@@ -108,6 +117,9 @@ def _fit_model(recipe: Recipe, catalogue: Catalogue, folder: Path, command: str)
     drawer = Drawer(catalogue, recipe.drawing)
     torch.manual_seed(recipe.seed)
     model = FourM(catalogue, recipe.model)
+    if recipe.model.informed:
+        tokenizers = saving.load_tokenizers(folder / "tokenizers", catalogue)
+        model.start_from({vocabulary_of(catalogue[name]): t.places for name, t in tokenizers.items()})
     result = fit(
         FourMObjective(model, recipe.loss),
         DrawnBatches(train, drawer, recipe.train.batch_size, recipe.seed),

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from maskweave.catalogues import Catalogue, load_catalogue
-from maskweave.config import build, plain
+from maskweave.config import build
 from maskweave.data.masking import Drawer, Drawing
 from maskweave.errors import MaskweaveError
 from maskweave.files import read_yaml
@@ -32,6 +32,8 @@ class DataSettings:
     """Processes that read samples."""
     shard_size: int = 1000
     """Samples of a token shard."""
+    limit: float = 0.01
+    """Largest share of unusable samples, 0 to 1; more stop the run."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,9 @@ class Request:
     """One any-to-any request of the evaluation: each target is predicted from the inputs, and from nothing else but `via`."""
 
     inputs: list[str]
+    """Modalities that are given."""
     targets: list[str]
+    """Modalities that are predicted, and scored unless `read` names others."""
     via: list[str] = field(default_factory=list)
     """Modalities generated first, in order, each joining the inputs (chained generation); not scored."""
     read: list[str] = field(default_factory=list)
@@ -63,11 +67,14 @@ class Request:
 
 @dataclass(frozen=True)
 class EvaluateSettings:
+    """What is asked of the trained model, and of how many samples."""
+
     samples: int = 200
     """Held-out samples."""
     seed: int = 0
     """Of the sampling."""
     requests: list[Request] = field(default_factory=list)
+    """Requests that are scored; none: no evaluation."""
     sheets: list[Request] = field(default_factory=list)
     """Requests shown as contact sheets in the report."""
 
@@ -135,7 +142,9 @@ def check_recipe(recipe: Recipe, where: str) -> None:
         recipe.model.resolved()
     except MaskweaveError as error:
         raise MaskweaveError(f"{where}: {error}") from error
-    for name in recipe.tokenizers.steps:
+    for name, steps in recipe.tokenizers.steps.items():
+        if steps < 1:
+            raise MaskweaveError(f"{where}: tokenizers.steps.{name} must be 1 or more, found {steps}")
         if name not in catalogue or catalogue[name].kind != "grid":
             raise MaskweaveError(
                 f"{where}: tokenizers.steps names {name!r}, which is not a grid of the recipe's modalities ({', '.join(catalogue)})"
@@ -155,15 +164,16 @@ def check_recipe(recipe: Recipe, where: str) -> None:
     data = recipe.data
     if data.source == "scenes" and data.samples < 1:
         raise MaskweaveError(f"{where}: data.samples must be 1 or more for scenes, found {data.samples}")
-    for key, least in (("samples", 0), ("validation", 1), ("workers", 0), ("shard_size", 1)):
+    for key, least in (("samples", 0), ("validation", 1), ("seed", 0), ("workers", 0), ("shard_size", 1)):
         if getattr(data, key) < least:
             raise MaskweaveError(f"{where}: data.{key} must be {least} or more, found {getattr(data, key)}")
+    if not 0 <= data.limit <= 1:
+        raise MaskweaveError(f"{where}: data.limit must be a share from 0 to 1, found {data.limit}")
+    if recipe.seed < 0 or recipe.evaluate.seed < 0:
+        raise MaskweaveError(
+            f"{where}: seed and evaluate.seed must be 0 or more, found {recipe.seed} and {recipe.evaluate.seed}"
+        )
     if recipe.tokenizers.jobs < 1 or recipe.tokenizers.samples < 0 or recipe.evaluate.samples < 1:
         raise MaskweaveError(
             f"{where}: tokenizers.jobs and evaluate.samples must be 1 or more, and tokenizers.samples 0 or more"
         )
-
-
-def to_plain(recipe: Recipe) -> dict[str, Any]:
-    """As written to a run's recipe.yaml: complete, with every default."""
-    return plain(recipe)

@@ -19,6 +19,7 @@ from maskweave.files import remove, write_aside
 from maskweave.objectives.tokenizer import TokenizerObjective
 from maskweave.progress import progress
 from maskweave.tokenizers.grid import GridTokenizer
+from maskweave.tokenizers.sequence import SequenceTokenizer
 from maskweave.tokenizers.text import TextTokenizer
 from maskweave.tokenizers.values import check_values
 from maskweave.train import processes
@@ -44,9 +45,14 @@ def train_tokenizers(
         raise MaskweaveError(f"no tokenizer to train for {', '.join(unknown)}; there are {', '.join(wanted)}")
     place = folder / "tokenizers"
     todo = [name for name in wanted if (only is None or name in only) and not (place / name / "config.json").exists()]
+    reuse = recipe.tokenizers.reuse
+    if todo and reuse and not Path(reuse).is_dir():
+        raise MaskweaveError(
+            f"tokenizers.reuse: {reuse}: no such folder; give the 'tokenizers' folder of a run, or leave it out"
+        )
     for name in todo.copy():
-        ready = Path(recipe.tokenizers.reuse) / name
-        if recipe.tokenizers.reuse and (ready / "config.json").exists():
+        ready = Path(reuse) / name
+        if reuse and (ready / "config.json").exists():
             with write_aside(place / name) as aside:
                 shutil.copytree(ready, aside, ignore=shutil.ignore_patterns("checkpoints"))
             todo.remove(name)
@@ -57,7 +63,11 @@ def train_tokenizers(
     _cache_values(recipe, catalogue, todo, cache)
     for name in [name for name in todo if name in catalogue.vocabularies]:
         texts = (cache / f"{name}.txt").read_text(encoding="utf-8").split("\0")
-        TextTokenizer.train(catalogue.vocabularies[name], texts).save(place / name)
+        text = TextTokenizer.train(catalogue.vocabularies[name], texts)
+        for m in catalogue.values():
+            if m.vocabulary == name:
+                SequenceTokenizer(m, text)  # tells now, before networks are trained, what the vocabulary lacks
+        text.save(place / name)
     grids = sorted((name for name in todo if name in catalogue), key=lambda name: -_steps(recipe, name))
     if recipe.tokenizers.jobs == 1 or len(grids) < 2:
         for name in grids:
@@ -87,7 +97,7 @@ def _cache_values(recipe: Recipe, catalogue: Catalogue, todo: list[str], cache: 
     indices = np.linspace(0, len(source) - 1, count).astype(int).tolist()
     values: dict[str, list[Any]] = {name: [] for name in grids}
     found_texts: dict[str, list[str]] = {name: [] for name in texts}
-    skips = Skips()
+    skips = Skips(recipe.data.limit)
     with progress("read samples", count) as bar:
         for item in read(source, indices, recipe.data.workers):
             if item.error:
