@@ -160,7 +160,7 @@ def test_decoding_that_cannot_be(decoding, message):
 
 
 def test_unknown_names(scenes_catalogue):
-    with pytest.raises(MaskweaveError, match="unknown modality 'deepth'; known: rgb"):
+    with pytest.raises(MaskweaveError, match="unknown modality 'deepth'; did you mean 'depth'\\? known: rgb"):
         scenes_catalogue["deepth"]
     with pytest.raises(MaskweaveError, match="no catalogue 'scene': give the path of a .yaml file, or one of .*scenes"):
         load_catalogue("scene")

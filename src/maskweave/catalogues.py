@@ -4,6 +4,7 @@ Errors name the file, the entry, the field, what was found and what to do.
 """
 
 import dataclasses
+import difflib
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -37,9 +38,10 @@ class Catalogue(Mapping[str, Modality]):
         try:
             return self.modalities[name]
         except KeyError:
-            raise MaskweaveError(
-                f"{self.where}: unknown modality {name!r}; known: {', '.join(self.modalities)}"
-            ) from None
+            near = difflib.get_close_matches(str(name), self.modalities, n=1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            known = ", ".join(self.modalities)
+            raise MaskweaveError(f"{self.where}: unknown modality {name!r}; {hint}known: {known}") from None
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.modalities)
