@@ -29,16 +29,16 @@ PAGES = [path for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("**/
 
 FLOORS = {
     "cli": 7, "studio": 7,
-    "generate": 6, "retrieve": 6, "transfer": 6, "evaluate": 6,
+    "interop": 6, "generate": 6, "retrieve": 6, "transfer": 6, "evaluate": 6,
     "train": 5, "report": 5,
-    "objectives": 4, "interop": 4,
+    "objectives": 4,
     "model": 3, "data": 3,
     "tokenizers": 2,
     "batch": 1, "layers": 1,
     "modality": 0, "catalogues": 0, "config": 0, "errors": 0, "files": 0, "progress": 0, "weights": 0,
 }  # fmt: skip
-NEIGHBOURS = {("evaluate", "generate")}
-"""Rooms of one floor that may be entered from another of it: what evaluates a model has to generate with it."""
+NEIGHBOURS = {("evaluate", "generate"), ("interop", "generate")}
+"""Rooms of one floor that may be entered from another of it: what evaluates a model has to generate with it, what reads one returns a bundle."""
 HEAVY = (
     "matplotlib",
     "rich",

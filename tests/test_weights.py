@@ -80,7 +80,7 @@ def test_a_missing_file_and_a_foreign_one(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_told_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(tensors, path):
+    def full(tensors, path, metadata=None):
         Path(path).write_bytes(b"half")
         raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
 
@@ -95,7 +95,7 @@ def test_a_full_disk_is_told_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_other_failures_are_not_hidden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(tensors, path):
+    def broken(tensors, path, metadata=None):
         raise SafetensorError("something else (os error 5)")
 
     monkeypatch.setattr(weights.safetensors.torch, "save_file", broken)

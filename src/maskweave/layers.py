@@ -5,10 +5,24 @@ Dimension letters: B batch, N tokens, M context tokens, D width, H heads.
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+
+class Biases(NamedTuple):
+    """Which layers of a block have a bias."""
+
+    qkv: bool = True
+    projection: bool = True
+    """The linear layer after attention."""
+    mlp: bool = True
+    norm: bool = True
+
+
+BIASED = Biases()
 
 
 class LayerNorm(nn.LayerNorm):
@@ -22,29 +36,38 @@ class Attention(nn.Module):
     """Multi-head attention, of a sequence to itself or to a context.
 
     Args:
-        bias: of all four linear layers.
         qk_norm: normalise each head's queries and keys before scaling.
     """
 
-    def __init__(self, width: int, heads: int, bias: bool = True, qk_norm: bool = False):
+    def __init__(self, width: int, heads: int, biases: Biases = BIASED, qk_norm: bool = False):
         super().__init__()
         self.heads = heads
-        self.q = nn.Linear(width, width, bias=bias)
-        self.k = nn.Linear(width, width, bias=bias)
-        self.v = nn.Linear(width, width, bias=bias)
-        self.out = nn.Linear(width, width, bias=bias)
-        self.q_norm = LayerNorm(width // heads, bias) if qk_norm else nn.Identity()
-        self.k_norm = LayerNorm(width // heads, bias) if qk_norm else nn.Identity()
+        self.q = nn.Linear(width, width, bias=biases.qkv)
+        self.k = nn.Linear(width, width, bias=biases.qkv)
+        self.v = nn.Linear(width, width, bias=biases.qkv)
+        self.out = nn.Linear(width, width, bias=biases.projection)
+        self.q_norm = LayerNorm(width // heads, biases.norm) if qk_norm else nn.Identity()
+        self.k_norm = LayerNorm(width // heads, biases.norm) if qk_norm else nn.Identity()
 
     def forward(self, x_BND: Tensor, context_BMD: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
         """`mask` is boolean and broadcasts to (B, H, N, M): True where attention may look. Every row needs one True."""
-        context_BMD = x_BND if context_BMD is None else context_BMD
-        q, k, v = (
-            layer(t).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (B, H, ·, D/H)
-            for layer, t in ((self.q, x_BND), (self.k, context_BMD), (self.v, context_BMD))
-        )
-        y = attend(self.q_norm(q), self.k_norm(k), v, mask)
-        return self.out(y.transpose(1, 2).flatten(2))
+        q = self.queries(x_BND)
+        return self.look(q, *self.keys_values(x_BND if context_BMD is None else context_BMD), mask)
+
+    def queries(self, x_BND: Tensor) -> Tensor:
+        """(B, H, N, D/H)"""
+        return self.q_norm(self.split(self.q(x_BND)))
+
+    def keys_values(self, context_BMD: Tensor) -> tuple[Tensor, Tensor]:
+        """What can be looked at, each (B, H, M, D/H)."""
+        return self.k_norm(self.split(self.k(context_BMD))), self.split(self.v(context_BMD))
+
+    def look(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+        """(B, N, D)"""
+        return self.out(attend(q, k, v, mask).transpose(1, 2).flatten(2))
+
+    def split(self, x_BND: Tensor) -> Tensor:
+        return x_BND.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
@@ -62,10 +85,23 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
 
 
 class MLP(nn.Module):
-    """Two linear layers around an activation; `gated` gives SwiGLU, fc2(silu(fc1 x) · fc3 x) with two thirds of the width."""
+    """Two linear layers around an activation; `gated` gives SwiGLU, fc2(silu(fc1 x) · fc3 x) with two thirds of the width.
 
-    def __init__(self, width: int, ratio: float = 4.0, bias: bool = True, gated: bool = False, out: int | None = None):
+    Args:
+        gelu: exact (`none`), or approximated by `tanh`.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        ratio: float = 4.0,
+        bias: bool = True,
+        gated: bool = False,
+        out: int | None = None,
+        gelu: str = "none",
+    ):
         super().__init__()
+        self.gelu = gelu
         hidden = int(2 / 3 * ratio * width) if gated else int(ratio * width)
         self.fc1 = nn.Linear(width, hidden, bias=bias)
         self.fc2 = nn.Linear(hidden, out or width, bias=bias)
@@ -73,7 +109,7 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.fc3 is None:
-            return self.fc2(F.gelu(self.fc1(x)))
+            return self.fc2(F.gelu(self.fc1(x), approximate=self.gelu))
         return self.fc2(F.silu(self.fc1(x)) * self.fc3(x))
 
 
@@ -81,13 +117,20 @@ class Block(nn.Module):
     """Pre-norm block: attention, then MLP, each added to its input."""
 
     def __init__(
-        self, width: int, heads: int, ratio: float = 4.0, bias: bool = True, gated: bool = False, qk_norm: bool = False
+        self,
+        width: int,
+        heads: int,
+        ratio: float = 4.0,
+        biases: Biases = BIASED,
+        gated: bool = False,
+        qk_norm: bool = False,
+        gelu: str = "none",
     ):
         super().__init__()
-        self.norm1 = LayerNorm(width, bias)
-        self.attention = Attention(width, heads, bias, qk_norm)
-        self.norm2 = LayerNorm(width, bias)
-        self.mlp = MLP(width, ratio, bias, gated)
+        self.norm1 = LayerNorm(width, biases.norm)
+        self.attention = Attention(width, heads, biases, qk_norm)
+        self.norm2 = LayerNorm(width, biases.norm)
+        self.mlp = MLP(width, ratio, biases.mlp, gated, gelu=gelu)
 
     def forward(self, x_BND: Tensor, mask: Tensor | None = None) -> Tensor:
         x_BND = x_BND + self.attention(self.norm1(x_BND), mask=mask)

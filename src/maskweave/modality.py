@@ -11,12 +11,13 @@ from maskweave.errors import MaskweaveError
 
 Kind = Literal["grid", "sequence", "patches", "vectors"]
 ValueType = Literal[
-    "image", "map", "direction", "classes", "binary", "vector", "text", "boxes", "palette", "metadata", "instances"
-]
+    "image", "map", "direction", "features", "classes", "binary", "vector",
+    "text", "boxes", "palette", "metadata", "instances", "poses", "queries",
+]  # fmt: skip
 
-DENSE_TYPES = ("image", "map", "direction", "classes", "binary")
+DENSE_TYPES = ("image", "map", "direction", "features", "classes", "binary")
 """Value types that are arrays over a lattice of points; `vector` is an array too, but has no lattice."""
-STRUCTURED_TYPES = ("text", "boxes", "palette", "metadata", "instances")
+STRUCTURED_TYPES = ("text", "boxes", "palette", "metadata", "instances", "poses", "queries")
 """Value types that are written as text-like tokens."""
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[SOS]", "[EOS]")
@@ -35,7 +36,23 @@ class Key:
     """The range is cut into this many equal bins; for whole numbers use highest - lowest + 1."""
     integer: bool = False
     """Whole numbers: decoded to the nearest whole number rather than to a bin's centre."""
+    top: bool = False
+    """The last bin holds the highest value alone, and the others share the range: bin = int((bins - 1) * fraction)."""
+    splits: tuple[float, ...] = ()
+    """Where the range is cut, ascending, in place of equal bins, of which `bins` says one more than there are splits."""
     unit: str = ""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A group of numbers that a person of `poses`, or an instance of `queries`, has under one name."""
+
+    count: int
+    """Numbers in the group."""
+    range: tuple[float, float] | None = None
+    """Lowest and highest number; others are clipped, and all are cut into the value's bins."""
+    codes: int = 0
+    """In place of a range: whole numbers from 0 to below this, the codes of a tokenizer, written as they are."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +62,9 @@ class Value:
     | type | in Python |
     | --- | --- |
     | image | uint8 (*size, channels), 0 to 255 |
-    | map | float32 (*size, channels), or (*size) for one channel, in `unit`, within `range` |
+    | map | float32 (*size, channels), or (*size) for one channel, in `unit`, within `range`; or of any scale, see `tails` |
     | direction | float32 (*size, 3), unit vectors in the camera frame: x right, y up, z towards the viewer |
+    | features | float32 (*size, channels), the outputs of another network at each place, taken as they are |
     | classes | integers (*size), indices into `classes` |
     | binary | bool (*size) |
     | vector | float32 (channels,) |
@@ -55,6 +73,8 @@ class Value:
     | palette | list of [red, green, blue], 0 to 255 |
     | metadata | {key: number} |
     | instances | list of {"class": str, "mask": bool (*size)} |
+    | poses | list of people {"box": as of boxes, PART: list of numbers}, with those of `parts` that are known |
+    | queries | list of {"point": [x, y], "instances": list of {"box": as of boxes, PART: list of numbers}} with all of `parts` |
     """
 
     type: ValueType
@@ -63,17 +83,23 @@ class Value:
     channels: int = 1
     range: tuple[float, float] | None = None
     """Lowest and highest value of a map; checked, and scaled to [-1, 1] for the network."""
+    tails: float | None = None
+    """In place of a range, for maps of which only relative values matter: each is standardised by itself, channel by channel. The mean and
+    the deviation (the root of the variance + 1e-6) are those of the values between the quantiles `tails` and 1 - `tails`, these included;
+    all values are then less that mean, over that deviation. Values come back from a tokenizer in these relative units, without a unit."""
     unit: str = ""
     classes: tuple[str, ...] = ()
     """Class names by index: of class maps, boxes and instances."""
     bins: int = 64
-    """Bins of each box coordinate (0 to 1), or of each palette colour (0 to 255)."""
+    """Bins of each box coordinate (0 to 1), of each palette colour (0 to 255), or of each number of a pose."""
     mask: tuple[int, int] = (8, 8)
     """Instances: rows and columns of the lattice, stretched over its box, on which a mask is written; at most 8 columns."""
     keys: dict[str, Key] = field(default_factory=dict)
     """Metadata keys by name."""
+    parts: dict[str, Part] = field(default_factory=dict)
+    """Groups of numbers of poses and queries by name, in the order in which they are written unless it is drawn."""
     max_items: int = 0
-    """Most boxes, colours or instances that are written; the rest is dropped from the end. 0: as many as fit."""
+    """Most boxes, colours, instances, people or points that are written; the rest is dropped from the end. 0: as many as fit."""
     max_characters: int = 10_000
     """Text longer than this is refused."""
     mean: tuple[float, ...] = ()
@@ -112,6 +138,41 @@ class Quantiser:
 
 
 @dataclass(frozen=True)
+class Diffusion:
+    """A decoder that removes noise step by step, given the codes. The network is a U-Net of the ADM type (https://arxiv.org/abs/2105.05233)."""
+
+    prediction: Literal["sample", "epsilon", "v_prediction"] = "v_prediction"
+    """What the network predicts: the value, the noise, or the velocity between them (https://arxiv.org/abs/2202.00512)."""
+    schedule: Literal["linear", "cosine", "shifted_cosine"] = "linear"
+    """How noise grows with the step."""
+    shift: float = 1.0
+    """Of the shifted cosine schedule (https://arxiv.org/abs/2301.11093): above 1 there is more noise at every step."""
+    zero_terminal_snr: bool = False
+    """Let nothing of the value remain at the last step (https://arxiv.org/abs/2305.08891); always so with a shifted cosine."""
+    clip: bool = False
+    """While decoding, clip predicted values to [-1, 1]."""
+    threshold: bool = False
+    """While decoding, clip predicted values to their 0.995 quantile, and to [-1, 1] (https://arxiv.org/abs/2205.11487)."""
+    training_steps: int = 1000
+    """Steps from a value to pure noise."""
+    steps: int = 25
+    """Steps of decoding."""
+    patch: int = 4
+    """Points along each axis that become channels of one place of the U-Net."""
+    widths: tuple[int, ...] = (256, 512, 512, 512)
+    """Channels of the U-Net's levels, each half as fine as the one before; multiples of 32."""
+    layers: int = 3
+    """Residual blocks of a level."""
+    attention: int = 2
+    """How many levels, from the coarsest, have attention."""
+
+    @property
+    def multiple(self) -> int:
+        """What the value's size must be a multiple of."""
+        return self.patch * 2 ** (len(self.widths) - 1)
+
+
+@dataclass(frozen=True)
 class TokenizerSpec:
     """The network that turns values of a grid modality into codes and back."""
 
@@ -121,6 +182,26 @@ class TokenizerSpec:
     depth: int = 1
     """Blocks of the encoder."""
     decoder_depth: int = 1
+    decoder_width: int = 0
+    """0: as the encoder's."""
+    decoder_heads: int = 0
+    """0: as the encoder's."""
+    tail: Literal["norm", "mlp", "none"] = "norm"
+    """ViT: what stands after the blocks of the encoder and of the decoder."""
+    trained_grid: tuple[int, int] | None = None
+    """ViT: rows and columns that the fixed positions are made for; they are resized to the entry's grid. None: the entry's grid."""
+    class_width: int = 8
+    """ViT: width of a class's embedding."""
+    image_blocks: int = 0
+    """ViT: convolutional blocks on the decoder's output."""
+    image_scale: bool = False
+    """ViT: let these blocks scale what they add, channel by channel."""
+    inner_width: int = 0
+    """MLP: width of one more linear layer before the quantiser; 0: none."""
+    decoder_inner_width: int = 0
+    """MLP: width of one more linear layer after the quantiser; 0: none."""
+    diffusion: Diffusion | None = None
+    """A diffusion decoder in place of a ViT."""
     loss: Literal["auto", "mse", "smooth_l1", "cosine", "cross_entropy", "binary"] = "auto"
     """`auto` follows the value type: mse for images, smooth_l1 for maps and vectors, cosine for directions, cross_entropy for classes, binary for binary."""
     quantiser: Quantiser = field(default_factory=Quantiser)
@@ -132,8 +213,14 @@ class Decoding:
 
     scheme: Literal["maskgit", "roar", "autoregressive"] = "roar"
     steps: int = 8
-    """Passes of the decoder over a grid; sequences take one per token."""
+    """Passes over a grid; sequences take one per token."""
+    token_schedule: Literal["auto", "cosine", "linear"] = "auto"
+    """How many tokens of a grid each step settles: few at first, or evenly. `auto`: cosine for MaskGIT, linear for ROAR."""
     temperature: float = 1.0
+    temperature_schedule: str = "constant"
+    """`constant`; `linear`, which falls evenly towards 0; or `onex:MIN:POWER`, temperature / number of the step ** POWER, at least MIN."""
+    guidance: float = 1.0
+    """Weight of the inputs, in u + guidance * (c - u): c with the inputs, u without. 1: no guidance, and half the work."""
     top_p: float = 1.0
     top_k: int = 0
     """0: all tokens."""
@@ -142,11 +229,29 @@ class Decoding:
         for key, holds, expected in (
             ("steps", self.steps >= 1, "1 or more"),
             ("temperature", 0 <= self.temperature < math.inf, "a number of 0 or more"),
+            (
+                "temperature_schedule",
+                self.onex is not None,
+                "constant, linear or onex:MIN:POWER, two numbers of 0 or more",
+            ),
+            ("guidance", math.isfinite(self.guidance), "a finite number"),
             ("top_p", 0 < self.top_p <= 1, "a share above 0, up to 1"),
             ("top_k", self.top_k >= 0, "0 or more"),
         ):
             if not holds:
                 raise MaskweaveError(f"{key} is {getattr(self, key)}; expected {expected}")
+
+    @property
+    def onex(self) -> tuple[float, ...] | None:
+        """MIN and POWER of the temperature schedule, nothing for the others; None where it is none of them."""
+        name, *numbers = self.temperature_schedule.split(":")
+        if name in ("constant", "linear") and not numbers:
+            return ()
+        try:
+            least, power = map(float, numbers)
+        except ValueError:
+            return None
+        return (least, power) if name == "onex" and 0 <= least < math.inf and 0 <= power < math.inf else None
 
 
 @dataclass(frozen=True)
@@ -199,6 +304,8 @@ class Modality:
     tokenizer: TokenizerSpec | None = None
     """Grids only; defaults apply where an entry gives none."""
     decoding: Decoding = field(default_factory=Decoding)
+    input_only: bool = False
+    """A grid or sequence that the model reads and never predicts; patches and vectors never are predicted."""
 
     @property
     def tokens(self) -> int:
@@ -216,9 +323,14 @@ class Modality:
         return math.prod(self.patch) * self.value.channels if self.kind == "patches" else self.value.channels
 
     @property
+    def has_tokens(self) -> bool:
+        """Whether it has token ids, rather than raw rows."""
+        return self.kind in ("grid", "sequence")
+
+    @property
     def is_target(self) -> bool:
         """Whether the model can predict it."""
-        return self.kind in ("grid", "sequence")
+        return self.has_tokens and not self.input_only
 
     @property
     def reads(self) -> str:

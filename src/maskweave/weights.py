@@ -2,26 +2,31 @@
 
 import contextlib
 import errno
+import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import safetensors.torch
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
+from torch import Tensor, nn
 
 from maskweave.errors import MaskweaveError
+from maskweave.files import write_aside
 
 
-def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
+def save_tensors(tensors: Mapping[str, Tensor], path: Path, notes: Mapping[str, str] | None = None) -> None:
     """Write a safetensors file; call it inside `write_aside`.
+
+    Args:
+        notes: texts by name, kept in the file's header.
 
     Raises:
         OSError: as the system says it; safetensors tells of a full disk only in words.
     """
     try:
-        safetensors.torch.save_file(_apart(tensors), path)
+        safetensors.torch.save_file(_apart(tensors), path, metadata=dict(notes) if notes else None)
     except SafetensorError as error:
         for number in (errno.ENOSPC, errno.EDQUOT):
             if f"os error {number})" in str(error):
@@ -30,14 +35,15 @@ def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
 
 
 def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """On the CPU, with copies where tensors share memory, which the format refuses."""
+    """On the CPU, with copies where tensors overlap in memory, which the format refuses."""
     apart: dict[str, Tensor] = {}
-    seen: set[int] = set()
+    taken: list[tuple[int, int]] = []
     for name, tensor in tensors.items():
         tensor = tensor.detach().cpu().contiguous()
-        memory = tensor.untyped_storage().data_ptr()
-        apart[name] = tensor.clone() if memory in seen else tensor
-        seen.add(memory)
+        start, end = tensor.data_ptr(), tensor.data_ptr() + tensor.nbytes
+        overlaps = any(start < other_end and other_start < end for other_start, other_end in taken)
+        apart[name] = tensor.clone() if overlaps else tensor
+        taken.append((start, end))
     return apart
 
 
@@ -65,6 +71,24 @@ def load_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
     Raises:
         MaskweaveError: listing names that are missing, unexpected or of another shape; nothing is copied then.
     """
+    with _same(tensors, path) as stored, torch.no_grad():
+        for name, tensor in tensors.items():
+            tensor.copy_(stored.get_tensor(name))
+
+
+def take_tensors(module: nn.Module, path: Path) -> None:
+    """Let a module's parameters and buffers be those of a file, mapped: they take memory only where they are looked at or changed.
+
+    Raises:
+        MaskweaveError: as `load_tensors`.
+    """
+    with _same(module.state_dict(), path) as stored:
+        module.load_state_dict({name: stored.get_tensor(name) for name in stored.keys()}, assign=True)  # noqa: SIM118
+
+
+@contextlib.contextmanager
+def _same(tensors: Mapping[str, Tensor], path: Path) -> Iterator[Any]:
+    """A file that holds tensors of the same names and shapes."""
     with open_tensors(path) as stored:
         names = set(stored.keys())
         shapes = {name: tuple(stored.get_slice(name).get_shape()) for name in tensors if name in names}
@@ -78,14 +102,41 @@ def load_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
             ],
         }
         if any(faults.values()):
-            listed = "; ".join(f"{fault}: {_listed(found)}" for fault, found in faults.items() if found)
+            told = "; ".join(f"{fault}: {listed(found)}" for fault, found in faults.items() if found)
             raise MaskweaveError(
-                f"{path} is of another architecture. {listed}. Use the model that wrote it, or another folder"
+                f"{path} is of another architecture. {told}. Use the model that wrote it, or another folder"
             )
-        with torch.no_grad():
-            for name, tensor in tensors.items():
-                tensor.copy_(stored.get_tensor(name))
+        yield stored
 
 
-def _listed(names: list[str], most: int = 8) -> str:
+def listed(names: list[str], most: int = 8) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+class Unread(NamedTuple):
+    """What a published checkpoint holds and nothing here reads, kept so that writing it back gives an equal one."""
+
+    config: dict[str, Any]
+    """Its `config.json`."""
+    tensors: dict[str, Tensor]
+    names: tuple[str, ...]
+    """Of all tensors in its `model.safetensors`."""
+
+
+UNREAD = "unread.safetensors"
+
+
+def save_unread(unread: Unread | None, folder: Path) -> None:
+    """Write them beside a model's or tokenizer's weights, if there are any."""
+    if unread is not None:
+        with write_aside(folder / UNREAD) as path:
+            save_tensors(unread.tensors, path, {"config": json.dumps([unread.config, unread.names])})
+
+
+def load_unread(folder: Path) -> Unread | None:
+    """What `save_unread` wrote, mapped; None where it wrote nothing."""
+    if not (folder / UNREAD).is_file():
+        return None
+    with open_tensors(folder / UNREAD) as stored:
+        config, names = json.loads(stored.metadata()["config"])
+        return Unread(config, {name: stored.get_tensor(name) for name in stored.keys()}, tuple(names))  # noqa: SIM118

@@ -16,14 +16,15 @@ from maskweave.model.fourm import FourM, FourMConfig
 from maskweave.model.sizes import SIZES
 from maskweave.train.saving import load_model, save_model
 
+BIASES = {"qkv_bias": True, "proj_bias": True, "mlp_bias": True, "norm_bias": True}
 TINY = FourMConfig(width=32, heads=2, encoder_depth=2, decoder_depth=2)
 VARIANTS = {
     "plain": TINY,
     "registers": dataclasses.replace(TINY, registers=3),
     "qk_norm": dataclasses.replace(TINY, qk_norm=True),
-    "bias": dataclasses.replace(TINY, bias=True),
+    "bias": dataclasses.replace(TINY, **BIASES),
     "tied": dataclasses.replace(TINY, tied=True),
-    "gelu": dataclasses.replace(TINY, gated=False, bias=True, qk_norm=True, registers=1),
+    "gelu": dataclasses.replace(TINY, gated=False, **BIASES, qk_norm=True, registers=1),
 }
 
 
@@ -58,8 +59,9 @@ def test_every_variant_predicts_every_target(variant) -> None:
         assert logits.shape == (sum(len(batch.targets.index[n]) for n in names), catalogue.vocabulary_size(names[0]))
         assert torch.equal(places, torch.cat([batch.targets.index[n] for n in names]))
         assert torch.isfinite(logits).all()
-    has_bias = any(name.endswith("bias") for name, _ in model.named_parameters() if ".rows." not in name)
-    assert has_bias == VARIANTS[variant].bias
+    always = ("content.rows.", "context_projection.")
+    has_bias = any(name.endswith("bias") for name, _ in model.named_parameters() if not name.startswith(always))
+    assert has_bias == VARIANTS[variant].mlp_bias
     assert model.encode(batch.inputs, batch.rows).shape == (
         12,
         batch.inputs.ids.shape[1] + VARIANTS[variant].registers,
@@ -135,7 +137,7 @@ def test_what_takes_no_part_gets_no_gradient() -> None:
     idle = {
         *("content.tokens.for_codes.weight", "content.tokens.for_spectrum.weight", "content.tokens.for_text.weight"),
         *("content.rows.for_feature.weight", "content.rows.for_feature.bias", "target_content.tokens.for_text.weight"),
-        *("heads.for_spectrum.weight", "heads.for_text.weight", "where.learned"),
+        *("heads.for_spectrum.weight", "heads.for_text.weight", "where.learned", "where.learned_of_targets"),
     }
     assert set(dict(model.named_parameters())) - with_gradient == idle
     # In the one table of modality embeddings only the rows of the drawn ones, and padding's, may move.
@@ -262,11 +264,12 @@ def test_sizes_that_cannot_be(config, message) -> None:
 
 
 def test_initialisation() -> None:
-    model = build(dataclasses.replace(TINY, width=128, registers=4, bias=True))
+    model = build(dataclasses.replace(TINY, width=128, registers=4, **BIASES))
     for table in (
         model.content.tokens["text"].weight,
         model.where.modality.weight,
         model.where.learned,
+        model.where.learned_of_targets,
         model.registers,
     ):
         assert table.std().item() == pytest.approx(0.02, rel=0.15)
@@ -308,6 +311,11 @@ def test_learned_positions_are_those_of_their_modality() -> None:
     spectrum, codes = catalogue["spectrum"].id, catalogue["codes"].id
     slots = Slots(torch.zeros(1, 5, dtype=torch.long), torch.full((1, 5), spectrum), torch.arange(5)[None], {})
     torch.testing.assert_close(where(slots)[0] - where.modality.weight[spectrum], where.learned)
+    torch.testing.assert_close(
+        where(slots, targets=True)[0] - where.modality.weight[spectrum], where.learned_of_targets
+    )
+    assert not torch.equal(where.learned, where.learned_of_targets)
+    assert where.learned_places(catalogue["spectrum"]) == slice(0, 5)
     slots = Slots(torch.zeros(1, 16, dtype=torch.long), torch.full((1, 16), codes), torch.arange(16)[None], {})
     torch.testing.assert_close(where(slots)[0] - where.modality.weight[codes], sine_cosine((4, 4), 32))
 

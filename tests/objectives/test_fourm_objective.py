@@ -37,7 +37,7 @@ def naive(objective: FourMObjective, batch: TokenBatch) -> tuple[dict[str, list[
         names = {m.id: m.name for m in CATALOGUE.values()}
         for b, slot in (batch.targets.modality > 0).nonzero().tolist():
             name = names[int(batch.targets.modality[b, slot])]
-            probability = model.heads[model.vocabularies[name]](y[b, slot]).double().softmax(0)
+            probability = model.heads[model.tables[name]](y[b, slot]).double().softmax(0)
             answer = int(batch.labels[b, slot])
             losses.setdefault(name, []).append(-math.log(probability[answer]))
             hits.setdefault(name, []).append(int(probability.argmax()) == answer)

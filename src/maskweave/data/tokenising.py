@@ -52,7 +52,7 @@ def tokenise(
         MaskweaveError: a tokenizer is missing, `out` holds tokens of other tokenizers, or too many samples are unusable.
     """
     out = Path(out)
-    missing = [m.name for m in catalogue.values() if m.is_target and m.name not in tokenizers]
+    missing = [m.name for m in catalogue.values() if m.has_tokens and m.name not in tokenizers]
     if missing:
         raise MaskweaveError(
             f"no tokenizer for {', '.join(missing)}; train one, or leave the modality out of the recipe"

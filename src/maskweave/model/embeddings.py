@@ -3,7 +3,7 @@
 Dimension letters: B samples, N slots, n tokens of one modality or vocabulary in the batch, D width, C width of a raw row.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -15,9 +15,14 @@ from maskweave.layers import sine_cosine
 from maskweave.modality import Modality
 
 
-def vocabulary_of(modality: Modality) -> str:
-    """Name of the set of ids, and so of the parameters, that a grid or sequence uses."""
-    return modality.vocabulary or modality.name
+def tables_of(catalogue: Catalogue, separate: bool) -> dict[str, str]:
+    """Name of the parameters that each modality with tokens uses: of its vocabulary, or if `separate` of its own."""
+    return {m.name: m.name if separate else m.vocabulary or m.name for m in catalogue.values() if m.has_tokens}
+
+
+def place_count(modality: Modality) -> int:
+    """Positions that a modality may need. A sequence's input and target may each be longer than the sequence, by the sentinels."""
+    return modality.tokens if modality.grid else 2 * modality.max_tokens + 1
 
 
 class ByName(nn.ModuleDict):
@@ -43,56 +48,65 @@ class ByName(nn.ModuleDict):
 
 
 class WhereEmbedding(nn.Module):
-    """Modality embedding + position embedding of each slot; the same in encoder and decoder."""
+    """Modality embedding + position embedding of each slot. Encoder and decoder share them, but for learned positions."""
 
     starts: Tensor
     fixed: Tensor
 
     def __init__(self, catalogue: Catalogue, width: int):
         super().__init__()
-        self.width = width
-        last_id = max(m.id for m in catalogue.values())
-        self.modality = nn.Embedding(last_id + 1, width)  # row 0 is padding
-        starts = torch.zeros(last_id + 1, dtype=torch.long)
+        self.modality = nn.Embedding(1 + max(m.id for m in catalogue.values()), width)  # row 0 is padding
+        learned = sum(place_count(m) for m in catalogue.values() if m.positions == "learned")
+        self.learned = nn.Parameter(torch.zeros(learned, width)) if learned else None
+        self.learned_of_targets = nn.Parameter(torch.zeros(learned, width)) if learned else None
+        self.register_buffers(catalogue)
+
+    def register_buffers(self, catalogue: Catalogue) -> None:
+        """What the entries alone decide: the fixed positions, and where each modality's begin in fixed and learned ones together."""
+        width = self.modality.embedding_dim
         fixed: list[Tensor] = [torch.zeros(1, width)]
-        learned: list[Tensor] = []
-        for m in catalogue.values():
+        starts = torch.zeros(self.modality.num_embeddings, dtype=torch.long)
+        by_kind = sorted(catalogue.values(), key=lambda m: m.positions == "learned")  # fixed ones first
+        start = 1
+        for m in by_kind:
+            starts[m.id] = start
+            start += place_count(m)
             if m.positions == "sine":
-                starts[m.id] = sum(len(t) for t in fixed)
-                # A sequence's input and target may each be longer than the sequence, by the sentinels.
-                fixed.append(sine_cosine(m.grid, width) if m.grid else sine_cosine((2 * m.max_tokens + 1,), width))
-        for m in catalogue.values():
-            if m.positions == "learned":
-                starts[m.id] = sum(len(t) for t in (*fixed, *learned))
-                learned.append(torch.zeros(m.tokens if m.grid else 2 * m.max_tokens + 1, width))
+                fixed.append(sine_cosine(m.grid or (place_count(m),), width))
         self.register_buffer("starts", starts, persistent=False)
         self.register_buffer("fixed", torch.cat(fixed), persistent=False)
-        self.learned = nn.Parameter(torch.cat(learned)) if learned else None
 
-    def forward(self, slots: Slots) -> Tensor:
+    def learned_places(self, modality: Modality) -> slice:
+        """The rows of a modality in the learned positions."""
+        start = int(self.starts[modality.id]) - len(self.fixed)
+        return slice(start, start + place_count(modality))
+
+    def forward(self, slots: Slots, targets: bool = False) -> Tensor:
         """(B, N, D)"""
-        table = self.fixed if self.learned is None else torch.cat([self.fixed, self.learned])
+        learned = self.learned_of_targets if targets else self.learned
+        table = self.fixed if learned is None else torch.cat([self.fixed, learned])
         return self.modality(slots.modality) + table[self.starts[slots.modality] + slots.position]
 
 
 class Content(nn.Module):
-    """Token embeddings by vocabulary and linear layers for raw rows; only the drawn tokens are ever embedded.
+    """Token embeddings by table and linear layers for raw rows; only the drawn tokens are ever embedded.
 
     Args:
         catalogue: the modalities to embed.
+        tables: name of the table of each that has tokens.
     """
 
-    def __init__(self, catalogue: Catalogue, width: int):
+    def __init__(self, catalogue: Catalogue, tables: Mapping[str, str], width: int):
         super().__init__()
         self.width = width
-        self.vocabularies = {m.name: vocabulary_of(m) for m in catalogue.values() if m.is_target}
-        sizes = {vocabulary_of(m): catalogue.vocabulary_size(m.name) for m in catalogue.values() if m.is_target}
-        self.tokens = ByName({name: nn.Embedding(size, width) for name, size in sizes.items()})
+        self.tables = {m.name: tables[m.name] for m in catalogue.values() if m.has_tokens}
+        sizes = {table: catalogue.vocabulary_size(name) for name, table in self.tables.items()}
+        self.tokens = ByName({table: nn.Embedding(size, width) for table, size in sizes.items()})
         self.rows = ByName(
             {
                 m.name: nn.Linear(m.row_width, width, bias=m.kind == "vectors")
                 for m in catalogue.values()
-                if not m.is_target
+                if not m.has_tokens
             }
         )
 
@@ -100,15 +114,15 @@ class Content(nn.Module):
         """(B, N, D); slots of modalities that are not embedded here, and padding, are zero."""
         B, N = slots.ids.shape
         ids = slots.ids.flatten()
-        by_vocabulary: dict[str, list[Tensor]] = {}
+        by_table: dict[str, list[Tensor]] = {}
         for name, index in slots.index.items():
-            if name in self.vocabularies:
-                by_vocabulary.setdefault(self.vocabularies[name], []).append(index)
+            if name in self.tables:
+                by_table.setdefault(self.tables[name], []).append(index)
         places, contents = [], []
-        for vocabulary, indices in by_vocabulary.items():
+        for table, indices in by_table.items():
             index = join(indices)
             places.append(index)
-            contents.append(self.tokens[vocabulary](ids[index]))
+            contents.append(self.tokens[table](ids[index]))
         for name, rows_nC in rows.items():
             places.append(slots.index[name])
             contents.append(self.rows[name](rows_nC))

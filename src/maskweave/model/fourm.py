@@ -7,6 +7,7 @@ Dimension letters: B samples, N input slots, M target slots, D width, H heads, n
 """
 
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -14,9 +15,10 @@ from torch import Tensor, nn
 from maskweave.batch import Slots, TokenBatch
 from maskweave.catalogues import Catalogue
 from maskweave.errors import MaskweaveError
-from maskweave.layers import MLP, Attention, Block, LayerNorm, initialise
-from maskweave.model.embeddings import ByName, Content, WhereEmbedding, join, vocabulary_of
+from maskweave.layers import MLP, Attention, Biases, Block, LayerNorm, initialise
+from maskweave.model.embeddings import ByName, Content, WhereEmbedding, join, tables_of
 from maskweave.model.sizes import SIZES
+from maskweave.weights import Unread
 
 INFORMED_DEVIATION = 0.1
 """Of the components of tokens that start where their tokenizer places them."""
@@ -40,14 +42,22 @@ class FourMConfig:
     """Width inside an MLP, relative to the tokens'; two thirds of it if gated."""
     gated: bool = True
     """SwiGLU; otherwise GELU."""
-    bias: bool = False
-    """Biases in linear layers and norms."""
+    qkv_bias: bool = False
+    """Biases of the queries, keys and values."""
+    proj_bias: bool = False
+    """Biases of the linear layers after attention."""
+    mlp_bias: bool = False
+    """Biases inside MLPs."""
+    norm_bias: bool = False
+    """Biases of norms."""
     qk_norm: bool = False
     """Normalise the queries and keys of each head (4M-21)."""
     registers: int = 0
     """Register tokens before the encoder's tokens."""
+    separate: bool = False
+    """Tables and a head for every modality, also for those that share a vocabulary, as in the published files."""
     tied: bool = False
-    """One table per vocabulary for reading and predicting, in place of three: fewer parameters, and small models learn sooner."""
+    """One table per vocabulary (or modality) for reading and predicting, in place of three: fewer parameters, and small models learn sooner."""
     informed: bool = False
     """Start tokens where their tokenizers place them: codes like their codebook vectors, special values in their order."""
 
@@ -71,20 +81,24 @@ class FourMConfig:
             )
         return FourMConfig(**{**self.__dict__, **numbers})
 
+    @property
+    def biases(self) -> Biases:
+        return Biases(self.qkv_bias, self.proj_bias, self.mlp_bias, self.norm_bias)
+
 
 class DecoderBlock(nn.Module):
     """Pre-norm block: self-attention among targets, cross-attention to the context, MLP."""
 
     def __init__(self, config: FourMConfig):
         super().__init__()
-        width, heads, bias = config.width, config.heads, config.bias
-        self.norm1 = LayerNorm(width, bias)
-        self.self_attention = Attention(width, heads, bias, config.qk_norm)
-        self.query_norm = LayerNorm(width, bias)
-        self.context_norm = LayerNorm(width, bias)
-        self.cross_attention = Attention(width, heads, bias, config.qk_norm)
-        self.norm2 = LayerNorm(width, bias)
-        self.mlp = MLP(width, config.mlp_ratio, bias, config.gated)
+        width, heads, biases = config.width, config.heads, config.biases
+        self.norm1 = LayerNorm(width, biases.norm)
+        self.self_attention = Attention(width, heads, biases, config.qk_norm)
+        self.query_norm = LayerNorm(width, biases.norm)
+        self.context_norm = LayerNorm(width, biases.norm)
+        self.cross_attention = Attention(width, heads, biases, config.qk_norm)
+        self.norm2 = LayerNorm(width, biases.norm)
+        self.mlp = MLP(width, config.mlp_ratio, biases.mlp, config.gated)
 
     def forward(
         self, x_BMD: Tensor, context_BND: Tensor, self_mask: Tensor | None, context_mask: Tensor | None
@@ -102,61 +116,75 @@ class FourM(nn.Module):
     def __init__(self, catalogue: Catalogue, config: FourMConfig):
         super().__init__()
         self.config = config = config.resolved()
+        self.unread: Unread | None = None  # of a published checkpoint
         D = config.width
         targets = [m for m in catalogue.values() if m.is_target]
-        self.vocabularies = {m.name: vocabulary_of(m) for m in targets}
+        self.tables = tables_of(catalogue, config.separate)
         sequences = Catalogue([m for m in targets if m.kind == "sequence"], catalogue.vocabularies.values())
 
-        self.content = Content(catalogue, D)
+        self.content = Content(catalogue, self.tables, D)
         self.where = WhereEmbedding(catalogue, D)
         self.registers = nn.Parameter(torch.zeros(1, config.registers, D)) if config.registers else None
         self.encoder = nn.ModuleList(
-            Block(D, config.heads, config.mlp_ratio, config.bias, config.gated, config.qk_norm)
+            Block(D, config.heads, config.mlp_ratio, config.biases, config.gated, config.qk_norm)
             for _ in range(config.encoder_depth)
         )
-        self.encoder_norm = LayerNorm(D, config.bias)
+        self.encoder_norm = LayerNorm(D, config.norm_bias)
 
-        self.context_projection = nn.Linear(D, D, bias=config.bias)
+        self.context_projection = nn.Linear(D, D)  # with a bias always, as published
         self.mask_token = nn.Parameter(torch.zeros(D))
-        self.target_content = Content(sequences, D) if len(sequences) else None
+        self.target_content = Content(sequences, self.tables, D) if len(sequences) else None
         self.decoder = nn.ModuleList(DecoderBlock(config) for _ in range(config.decoder_depth))
-        self.decoder_norm = LayerNorm(D, config.bias)
+        self.decoder_norm = LayerNorm(D, config.norm_bias)
         self.heads = ByName(
-            {vocabulary_of(m): nn.Linear(D, catalogue.vocabulary_size(m.name), bias=False) for m in targets}
+            {self.tables[m.name]: nn.Linear(D, catalogue.vocabulary_size(m.name), bias=False) for m in targets}
         )
-        causal = torch.zeros(max(m.id for m in catalogue.values()) + 1, dtype=torch.bool)
-        causal[[m.id for m in sequences.values()]] = True
-        self.register_buffer("causal", causal, persistent=False)
+        self.register_buffer("causal", _causal(catalogue), persistent=False)
         self.initialise()
-        if config.tied:
-            for name, head in self.heads.items():
-                for table in self.tables(name):
-                    table.weight = head.weight
+        self.tie()
+
+    @classmethod
+    def without_weights(cls, catalogue: Catalogue, config: FourMConfig) -> Self:
+        """A model whose parameters take no memory, for a loader that brings them; what is computed from the entries is there."""
+        with torch.device("meta"):
+            model = cls(catalogue, config)
+        model.where.register_buffers(catalogue)
+        model.causal = _causal(catalogue)
+        return model
 
     def initialise(self) -> None:
         """As in MAE: Xavier-uniform linear layers, normal 0.02 for embeddings, learned positions, mask and register tokens."""
         initialise(self)
-        for parameter in (self.mask_token, self.registers, self.where.learned):
+        for parameter in (self.mask_token, self.registers, self.where.learned, self.where.learned_of_targets):
             if parameter is not None:
                 nn.init.normal_(parameter, std=0.02)
 
-    def tables(self, vocabulary: str) -> list[nn.Module]:
-        """The embeddings of a vocabulary: of inputs, and of the target tokens that are read."""
+    def tie(self) -> None:
+        """Let the tables be the heads', if they are to be."""
+        if self.config.tied:
+            for name, head in self.heads.items():
+                for table in self.embeddings(name):
+                    table.weight = head.weight
+
+    def embeddings(self, table: str) -> list[nn.Module]:
+        """The embeddings of that name: of inputs, and of the target tokens that are read."""
         contents = [content for content in (self.content, self.target_content) if content is not None]
-        return [content.tokens[vocabulary] for content in contents if vocabulary in content.tokens]
+        return [content.tokens[table] for content in contents if table in content.tokens]
 
     @torch.no_grad()
     def start_from(self, places: dict[str, Tensor]) -> None:
         """Let tokens that mean alike start alike.
 
         Args:
-            places: (V, C) per vocabulary, a vector for each token, as its tokenizer has them.
+            places: (V, C) per modality, a vector for each token, as its tokenizer has them.
         """
-        for name, places_VC in places.items():
+        by_table = {self.tables[name]: places_VC for name, places_VC in places.items()}
+        for table, places_VC in by_table.items():
             rows = places_VC @ torch.randn(places_VC.shape[1], self.config.width)
             rows *= INFORMED_DEVIATION / rows.std().clamp(min=1e-6)
-            for table in (self.heads[name], *self.tables(name)):
-                table.load_state_dict({"weight": rows})
+            heads = [self.heads[table]] if table in self.heads else []
+            for layer in (*heads, *self.embeddings(table)):
+                layer.load_state_dict({"weight": rows})
 
     def encode(self, inputs: Slots, rows: dict[str, Tensor]) -> Tensor:
         """Encode the input tokens.
@@ -189,20 +217,23 @@ class FourM(nn.Module):
         Returns:
             (B, M, D) normalised vectors, which `logits` turns into predictions.
         """
-        where = self.where(inputs)
-        if self.registers is not None:
-            where = nn.functional.pad(where, (0, 0, self.config.registers, 0))
-        context = self.context_projection(encoded_BND) + where
-        y_BMD = self.where(targets) + self.queries(targets)
+        y_BMD, context = self.queries(targets), self.context(encoded_BND, inputs)
         self_mask, context_mask = self.target_mask(targets), self.context_mask(inputs)
         for block in self.decoder:
             y_BMD = block(y_BMD, context, self_mask, context_mask)
         return self.decoder_norm(y_BMD)
 
+    def context(self, encoded_BND: Tensor, inputs: Slots) -> Tensor:
+        """(B, R + N, D) what the decoder looks at: the encoder's output, with modality and position once more."""
+        where = self.where(inputs)
+        if self.registers is not None:
+            where = nn.functional.pad(where, (0, 0, self.config.registers, 0))
+        return self.context_projection(encoded_BND) + where
+
     def queries(self, targets: Slots) -> Tensor:
-        """(B, M, D): the shared mask token for grids, the token read for sequences."""
+        """(B, M, D): the shared mask token for grids, the token read for sequences, each with modality and position."""
         grid = ~self.causal[targets.modality][..., None]
-        content = self.mask_token * grid
+        content = self.where(targets, targets=True) + self.mask_token * grid
         return content if self.target_content is None else content + self.target_content(targets, {})
 
     def target_mask(self, targets: Slots) -> Tensor:
@@ -212,19 +243,26 @@ class FourM(nn.Module):
         return (same & (past | ~self.causal[targets.modality][:, :, None]))[:, None]
 
     def logits(self, y_BMD: Tensor, index: dict[str, Tensor]) -> dict[str, tuple[list[str], Tensor, Tensor]]:
-        """Logits of the asked slots alone, one matrix product per vocabulary.
+        """Logits of the asked slots alone, one matrix product per table.
 
         Returns:
-            per vocabulary: its modalities, their flat slots joined in that order (n,), and the logits (n, V).
+            per table (a vocabulary's, or a modality's own): its modalities, their flat slots joined in that order (n,), and the logits (n, V).
         """
         names: dict[str, list[str]] = {}
         for name in index:
-            names.setdefault(self.vocabularies[name], []).append(name)
+            names.setdefault(self.tables[name], []).append(name)
         flat = y_BMD.flatten(0, 1)
-        places = {vocabulary: join([index[name] for name in members]) for vocabulary, members in names.items()}
-        return {v: (members, places[v], self.heads[v](flat[places[v]])) for v, members in names.items()}
+        places = {table: join([index[name] for name in members]) for table, members in names.items()}
+        return {t: (members, places[t], self.heads[t](flat[places[t]])) for t, members in names.items()}
 
     def forward(self, batch: TokenBatch) -> dict[str, tuple[list[str], Tensor, Tensor]]:
         """Predict the targets of a batch; see `logits`."""
         encoded = self.encode(batch.inputs, batch.rows)
         return self.logits(self.decode(batch.targets, encoded, batch.inputs), batch.targets.index)
+
+
+def _causal(catalogue: Catalogue) -> Tensor:
+    """Which modality ids are sequences, predicted from left to right."""
+    table = torch.zeros(max(m.id for m in catalogue.values()) + 1, dtype=torch.bool)
+    table[[m.id for m in catalogue.values() if m.kind == "sequence"]] = True
+    return table

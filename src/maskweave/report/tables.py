@@ -24,7 +24,7 @@ def modality_table(catalogue: Catalogue) -> str:
 def _row(catalogue: Catalogue, m: Modality) -> list[str]:
     size = "×".join(map(str, m.value.size))
     tokens = f"{m.tokens} ({'×'.join(map(str, m.grid))})" if m.grid else f"≤ {m.max_tokens}"
-    codebook = str(catalogue.vocabulary_size(m.name)) if m.is_target else "–"
+    codebook = str(catalogue.vocabulary_size(m.name)) if m.has_tokens else "–"
     tokenizer = f"{m.tokenizer.model}, {m.tokenizer.quantiser.type}" if m.tokenizer else m.vocabulary or "–"
     value = f"{m.value.type} {size}".strip() + (f", {len(m.value.classes)} classes" if m.value.classes else "")
     return [str(m.id), m.name, m.kind, tokens, codebook, tokenizer, value, value_range(m), m.value.unit or "–"]

@@ -10,14 +10,16 @@ import torch
 from maskweave.catalogues import Catalogue
 from maskweave.config import plain
 from maskweave.data.batches import DrawnBatches
+from maskweave.data.hiding import MaskedBatches
 from maskweave.data.masking import Drawer
 from maskweave.data.tokenising import tokenise
 from maskweave.data.tokens import TokenData
 from maskweave.errors import MaskweaveError
 from maskweave.files import read_yaml, sweep, write_yaml
-from maskweave.model.embeddings import vocabulary_of
 from maskweave.model.fourm import FourM
+from maskweave.model.m3ae import M3AE
 from maskweave.objectives.fourm import FourMObjective
+from maskweave.objectives.m3ae import M3AEObjective
 from maskweave.train import saving
 from maskweave.train.loop import FitResult, fit
 from maskweave.train.parallel import is_main_process
@@ -112,24 +114,41 @@ def train_model(recipe: Recipe, catalogue: Catalogue, folder: Path, command: str
     return result
 
 
-def _fit_model(recipe: Recipe, catalogue: Catalogue, folder: Path, command: str) -> tuple[FourM, FitResult]:
+def _fit_model(recipe: Recipe, catalogue: Catalogue, folder: Path, command: str) -> tuple[FourM | M3AE, FitResult]:
     train, validation = (TokenData(folder / "tokens" / part, catalogue) for part in ("train", "validation"))
-    drawer = Drawer(catalogue, recipe.drawing)
     torch.manual_seed(recipe.seed)
-    model = FourM(catalogue, recipe.model)
-    if recipe.model.informed:
-        tokenizers = saving.load_tokenizers(folder / "tokenizers", catalogue)
-        model.start_from({vocabulary_of(catalogue[name]): t.places for name, t in tokenizers.items()})
+    objective = build_objective(recipe, catalogue, folder)
     result = fit(
-        FourMObjective(model, recipe.loss),
-        DrawnBatches(train, drawer, recipe.train.batch_size, recipe.seed),
+        objective,
+        build_batches(recipe, train, held_out=False),
         recipe.train,
         folder,
-        validation=DrawnBatches(validation, drawer, recipe.train.batch_size, recipe.seed + 1, shuffle=False),
+        validation=build_batches(recipe, validation, held_out=True),
         title="train model",
         resume_command=command,
     )
-    return model, result
+    return objective.model, result
+
+
+def build_objective(recipe: Recipe, catalogue: Catalogue, folder: Path) -> FourMObjective | M3AEObjective:
+    """The recipe's model, initialised, in its objective."""
+    if recipe.objective == "m3ae":
+        own = recipe.m3ae
+        return M3AEObjective(M3AE(catalogue, own.model), own.loss_weight, own.normalised_patches)
+    model = FourM(catalogue, recipe.model)
+    if recipe.model.informed:
+        tokenizers = saving.load_tokenizers(folder / "tokenizers", catalogue)
+        model.start_from({name: t.places for name, t in tokenizers.items()})
+    return FourMObjective(model, recipe.loss)
+
+
+def build_batches(recipe: Recipe, data: TokenData, held_out: bool) -> DrawnBatches | MaskedBatches:
+    """What the recipe's objective is trained on; held-out samples come in order, always drawn alike and with all that they have."""
+    size, seed = recipe.train.batch_size, recipe.seed + held_out
+    if recipe.objective == "m3ae":
+        unpaired = 0.0 if held_out else recipe.m3ae.unpaired
+        return MaskedBatches(data, recipe.m3ae.mask_ratio, size, seed, unpaired, shuffle=not held_out)
+    return DrawnBatches(data, Drawer(data.catalogue, recipe.drawing), size, seed, shuffle=not held_out)
 
 
 def _train_together(recipe: Recipe, catalogue: Catalogue, folder: Path) -> None:

@@ -13,11 +13,12 @@ from maskweave.config import build, plain
 from maskweave.errors import MaskweaveError
 from maskweave.files import read_json, read_yaml, write_aside, write_json, write_yaml
 from maskweave.model.fourm import FourM, FourMConfig
+from maskweave.model.m3ae import M3AE, M3AEConfig
 from maskweave.tokenizers.base import Tokenizer
 from maskweave.tokenizers.grid import GridTokenizer
 from maskweave.tokenizers.sequence import SequenceTokenizer
 from maskweave.tokenizers.text import TextTokenizer
-from maskweave.weights import load_tensors, save_tensors
+from maskweave.weights import load_unread, save_tensors, save_unread, take_tensors
 
 FORMAT = 1
 
@@ -39,18 +40,20 @@ def load_saved_catalogue(folder: Path) -> Catalogue:
     return catalogue_from(read_yaml(path), str(path))
 
 
-def save_model(model: FourM, catalogue: Catalogue, folder: Path) -> None:
+def save_model(model: FourM | M3AE, catalogue: Catalogue, folder: Path) -> None:
     """Write `folder/model`."""
     with write_aside(folder / "model") as aside:
         aside.mkdir()
-        write_json(
-            aside / "config.json", {"format": FORMAT, "model": plain(model.config), "entries": _entries(catalogue)}
-        )
+        objective = "fourm" if isinstance(model, FourM) else "m3ae"
+        config = {"format": FORMAT, "objective": objective, "model": plain(model.config), "entries": _entries(catalogue)}
+        write_json(aside / "config.json", config)
         save_tensors(model.state_dict(), aside / "model.safetensors")
+        if isinstance(model, FourM):
+            save_unread(model.unread, aside)
 
 
-def load_model(folder: Path, catalogue: Catalogue) -> FourM:
-    """Read `folder/model` for the catalogue's modalities, in evaluation mode.
+def load_model(folder: Path, catalogue: Catalogue) -> FourM | M3AE:
+    """Read `folder/model` for the catalogue's modalities, in evaluation mode. The weights are mapped, not copied.
 
     Raises:
         MaskweaveError: the run is not finished, a file is damaged, or the weights are of another catalogue.
@@ -72,14 +75,21 @@ def load_model(folder: Path, catalogue: Catalogue) -> FourM:
         raise MaskweaveError(
             f"{path.parent}: was trained with other entries than modalities.yaml has now ({', '.join(differing)} differ); put the old file back"
         )
-    model = FourM(catalogue, build(FourMConfig, config.get("model"), str(path), "model"))
-    load_tensors(model.state_dict(), folder / "model" / "model.safetensors")
+    weights = folder / "model" / "model.safetensors"
+    if config.get("objective") == "m3ae":
+        masked = M3AE(catalogue, build(M3AEConfig, config.get("model"), str(path), "model"))
+        take_tensors(masked, weights)
+        return masked.eval()
+    model = FourM.without_weights(catalogue, build(FourMConfig, config.get("model"), str(path), "model"))
+    take_tensors(model, weights)
+    model.tie()
+    model.unread = load_unread(folder / "model")
     return model.eval()
 
 
 def _entries(catalogue: Catalogue) -> dict[str, dict[str, Any]]:
     """What the weights rest on, of every entry: two that change places would go unnoticed by their shapes."""
-    facts = ("id", "kind", "tokens", "positions", "vocabulary")
+    facts = ("id", "kind", "tokens", "positions", "vocabulary", "input_only")
     return {name: {fact: getattr(m, fact) for fact in facts} for name, m in catalogue.items()}
 
 

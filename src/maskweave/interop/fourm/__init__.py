@@ -1,0 +1,6 @@
+"""Published 4M and 4M-21 models and tokenizers (https://arxiv.org/abs/2312.06647, https://arxiv.org/abs/2406.09406), in and out."""
+
+from maskweave.interop.fourm.backbone import load_backbone
+from maskweave.interop.fourm.model import export_model, load_model
+
+__all__ = ["export_model", "load_backbone", "load_model"]

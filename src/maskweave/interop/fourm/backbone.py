@@ -1,0 +1,58 @@
+"""The encoder of a published 4M model as a plain ViT; published alone or as part of a whole model."""
+
+import os
+from pathlib import Path
+
+import torch
+
+from maskweave.catalogues import Catalogue
+from maskweave.errors import MaskweaveError
+from maskweave.interop.fourm.model import CATALOGUE, Stored, encoder_blocks, model_config, read, take
+from maskweave.interop.published import Tensors, locate
+from maskweave.layers import sine_cosine
+from maskweave.model.backbone import Backbone
+
+
+def load_backbone(
+    folder_or_hub_id: str | os.PathLike[str], catalogue: str | os.PathLike[str] | Catalogue = CATALOGUE
+) -> Backbone:
+    """Open the encoder of any published model that reads pictures, in evaluation mode. The weights are mapped from the file.
+
+    Args:
+        catalogue: has an entry for each of the model's modalities.
+
+    Raises:
+        MaskweaveError: the model reads no pictures, or as `load_model`.
+    """
+    folder = Path(locate(folder_or_hub_id))
+    config, chosen = read(folder, catalogue)[1:]
+    patches = [m for m in chosen.values() if m.kind == "patches"]
+    if not patches:
+        raise MaskweaveError(
+            f"{folder / 'config.json'}: domains_in has no modality of patches ({', '.join(chosen)}), so there is no encoder of pictures"
+        )
+    modality = patches[0]
+    with torch.device("meta"):
+        backbone = Backbone(modality, model_config(config, folder / "config.json"))
+    D = backbone.config.width
+    backbone.positions = sine_cosine(modality.grid, D)
+    tensors = Tensors(folder)
+    there = f"encoder_embeddings.{modality.name}"
+    stored = [
+        Stored(f"{there}.proj.weight", (D, modality.row_width), ("patches.weight",)),
+        Stored(f"{there}.mod_emb", (1, 1, D), ("embedding",)),
+        Stored(f"{there}.pos_emb", (1, modality.tokens, D), value=backbone.positions[None]),
+        *encoder_blocks(backbone.config),
+    ]
+    if backbone.registers is not None:
+        stored.append(Stored("register_tokens", tuple(backbone.registers.shape), ("registers",)))
+    state, _ = take(tensors, stored, backbone)
+    tensors.left = {name: t for name, t in tensors.left.items() if not _of_the_rest(name)}
+    tensors.finish()
+    backbone.load_state_dict(state, assign=True)
+    return backbone.eval()
+
+
+def _of_the_rest(name: str) -> bool:
+    """Whether a tensor belongs to the other inputs or to the decoder."""
+    return name == "mask_token" or name.startswith(("encoder_embeddings.", "decoder"))

@@ -1,0 +1,362 @@
+"""Published 4M models: `config.json` + `model.safetensors` to a `FourM` and back.
+
+One list, `correspondence`, says which published tensor is which of ours; reading and writing both follow it. Every modality keeps tables of
+its own there (`FourMConfig.separate`), queries, keys and values are fused, and what the architecture prescribes is stored too: fixed
+positions, zero biases of norms, and a token table for every grid's targets that no computation reads.
+"""
+
+import dataclasses
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from maskweave.catalogues import Catalogue, load_catalogue
+from maskweave.errors import MaskweaveError
+from maskweave.interop.published import REQUIRED, Tensors, locate, read_config, write_published
+from maskweave.layers import sine_cosine
+from maskweave.modality import Modality
+from maskweave.model.fourm import FourM, FourMConfig
+from maskweave.weights import Unread
+
+CATALOGUE = "4m"
+POSITIONS = 512
+"""Rows of the stored position table of sequences and vectors, however long they may be."""
+
+KEYS: dict[str, Any] = {
+    "domains_in": REQUIRED,
+    "domains_out": REQUIRED,
+    "image_size": 224,
+    "patch_size": 16,
+    "norm_bias": True,
+    "act_layer": "GELU",
+    "dim": REQUIRED,
+    "num_heads": REQUIRED,
+    "encoder_depth": REQUIRED,
+    "decoder_depth": REQUIRED,
+    "mlp_ratio": 4.0,
+    "qkv_bias": True,
+    "proj_bias": True,
+    "mlp_bias": True,
+    "gated_mlp": False,
+    "qk_norm": False,
+    "num_register_tokens": 0,
+}
+"""Keys of a published configuration, with what an absent one means."""
+SPARING = ("num_register_tokens",)
+"""Keys that are written only where they differ from their defaults."""
+
+
+class Loaded(NamedTuple):
+    """A published model with the entries of its modalities."""
+
+    model: FourM
+    catalogue: Catalogue
+
+
+class Stored(NamedTuple):
+    """One published tensor, and where its content is here."""
+
+    name: str
+    shape: tuple[int, ...]
+    parts: tuple[str, ...] = ()
+    """Our parameters, which make it up one after the other."""
+    value: Tensor | None = None
+    """In place of parts: what the architecture prescribes."""
+
+
+def load_model(
+    folder_or_hub_id: str | os.PathLike[str], catalogue: str | os.PathLike[str] | Catalogue = CATALOGUE
+) -> Loaded:
+    """Open a published 4M model, in evaluation mode. Its weights are mapped from the file, not copied.
+
+    Args:
+        catalogue: has an entry for each of the model's modalities; those of the papers, or your own.
+
+    Raises:
+        MaskweaveError: files missing, truncated or pickled, keys unknown or contradictory, tensors missing, unknown or of another shape.
+    """
+    folder = locate(folder_or_hub_id)
+    raw, config, chosen = read(folder, catalogue)
+    where = folder / "config.json"
+    if stray := [name for name in config["domains_out"] if name not in config["domains_in"]]:
+        raise MaskweaveError(
+            f"{where}: domains_out has {', '.join(stray)}, which domains_in lacks; a model here reads again what it has generated, so each must be in both"
+        )
+    model = FourM.without_weights(chosen, model_config(config, where))
+    tensors = Tensors(folder)
+    names = tuple(sorted(tensors.names))
+    ours, unread = take(tensors, correspondence(chosen, model), model)
+    for name, shape in unread_tables(chosen, model.config.width).items():
+        if name in tensors:
+            unread[name] = tensors.take(name, *shape)
+    ours.update(_where(chosen, model, tensors))
+    tensors.finish()
+    model.load_state_dict(ours, assign=True)
+    model.unread = Unread(raw, unread, names)
+    return Loaded(model.eval(), chosen)
+
+
+def take(tensors: Tensors, stored: Iterable[Stored], module: nn.Module) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """A file's tensors as parameters of `module` by name, and those that nothing reads under their published names."""
+    shapes = {name: parameter.shape for name, parameter in module.state_dict().items()}
+    ours: dict[str, Tensor] = {}
+    unread: dict[str, Tensor] = {}
+    for s in stored:
+        if s.value is None:
+            whole = tensors.take(s.name, *s.shape).reshape(len(s.parts), *shapes[s.parts[0]])
+            ours.update(zip(s.parts, whole, strict=True))
+        elif s.name in tensors:
+            unread[s.name] = tensors.prescribed(s.name, s.value)
+    return ours, unread
+
+
+def export_model(model: FourM, catalogue: Catalogue, folder: str | os.PathLike[str]) -> None:
+    """Write a model as a published one. What `load_model` read comes out equal.
+
+    Raises:
+        MaskweaveError: the model shares tables between modalities, which the published format keeps apart.
+    """
+    c = model.config
+    if not c.separate or c.tied:
+        raise MaskweaveError(
+            "only a model trained with model.separate: true and model.tied: false can be written in the published format, which keeps every modality's tables apart"
+        )
+    state = model.state_dict()
+    tensors = {
+        s.name: (torch.stack([state[part] for part in s.parts]).reshape(s.shape) if s.value is None else s.value)
+        for s in correspondence(catalogue, model)
+    }
+    tensors |= {name: torch.zeros(shape) for name, shape in unread_tables(catalogue, c.width).items()}
+    tensors |= _where_stored(catalogue, model)
+    if model.unread is None:
+        write_published(Path(folder), _published_config(model, catalogue), tensors)
+    else:
+        tensors |= model.unread.tensors
+        kept = {name: tensors[name] for name in model.unread.names}
+        write_published(Path(folder), model.unread.config, kept)
+
+
+def read(
+    folder: Path, catalogue: str | os.PathLike[str] | Catalogue
+) -> tuple[dict[str, Any], dict[str, Any], Catalogue]:
+    """A model's configuration as written and with all keys, and the entries of its modalities.
+
+    Raises:
+        MaskweaveError: as `load_model`.
+    """
+    raw, config = read_config(folder, KEYS, "a 4M model")
+    where = folder / "config.json"
+    known = catalogue if isinstance(catalogue, Catalogue) else load_catalogue(catalogue)
+    for key in ("domains_in", "domains_out"):
+        names = config[key]
+        if not isinstance(names, list) or not names or len({*names}) < len(names):
+            raise MaskweaveError(f"{where}: {key} must be a list of different modalities, found {names!r}")
+        if unknown := [name for name in names if name not in known]:
+            raise MaskweaveError(
+                f"{where}: {key} names {', '.join(map(str, unknown))}, which {known.where} has no entry for; write one into a catalogue of your own and give it as catalogue"
+            )
+    for m in known.values():
+        if m.name in config["domains_in"] and m.kind == "patches" and {*m.patch} != {config["patch_size"]}:
+            raise MaskweaveError(
+                f"{where}: patch_size is {config['patch_size']}, but {m.name!r} of {known.where} has patches of {m.patch}"
+            )
+    chosen = []
+    for m in known.values():
+        if m.name in config["domains_in"]:
+            alone = {} if m.source in config["domains_in"] else {"source": ""}
+            only_read = m.has_tokens and m.name not in config["domains_out"]
+            chosen.append(dataclasses.replace(m, input_only=only_read, **alone))
+    return raw, config, Catalogue(chosen, known.vocabularies.values(), known.where)
+
+
+def model_config(config: dict[str, Any], where: Path) -> FourMConfig:
+    """Our configuration of a published one.
+
+    Raises:
+        MaskweaveError: keys contradict each other, or a number cannot be.
+    """
+    activation = str(config["act_layer"]).lower()
+    if activation != ("silu" if config["gated_mlp"] else "gelu"):
+        raise MaskweaveError(
+            f"{where}: act_layer {config['act_layer']!r} with gated_mlp {config['gated_mlp']} is no published architecture; expected SiLU if gated and GELU if not"
+        )
+    switches = ("qkv_bias", "proj_bias", "mlp_bias", "norm_bias", "qk_norm", "gated_mlp")
+    numbers = ("dim", "num_heads", "encoder_depth", "decoder_depth", "num_register_tokens")
+    for keys, kind, expected in ((switches, bool, "true or false"), (numbers, int, "a whole number")):
+        for key in keys:
+            if type(config[key]) is not kind:
+                raise MaskweaveError(f"{where}: {key} must be {expected}, found {config[key]!r}")
+    try:
+        return FourMConfig(
+            width=config["dim"],
+            heads=config["num_heads"],
+            encoder_depth=config["encoder_depth"],
+            decoder_depth=config["decoder_depth"],
+            mlp_ratio=float(config["mlp_ratio"]),
+            gated=config["gated_mlp"],
+            qkv_bias=config["qkv_bias"],
+            proj_bias=config["proj_bias"],
+            mlp_bias=config["mlp_bias"],
+            norm_bias=config["norm_bias"],
+            qk_norm=config["qk_norm"],
+            registers=config["num_register_tokens"],
+            separate=True,
+        ).resolved()
+    except MaskweaveError as error:
+        raise MaskweaveError(f"{where}: {error}") from error
+
+
+def _published_config(model: FourM, catalogue: Catalogue) -> dict[str, Any]:
+    """The reverse of `model_config`, for a model that was trained here."""
+    c = model.config
+    patches = next((m for m in catalogue.values() if m.kind == "patches"), None)
+    config = {
+        "domains_in": list(catalogue),
+        "domains_out": [m.name for m in catalogue.values() if m.is_target],
+        "image_size": patches.value.size[0] if patches else KEYS["image_size"],
+        "patch_size": patches.patch[0] if patches else KEYS["patch_size"],
+        "act_layer": "SiLU" if c.gated else "GELU",
+        "gated_mlp": c.gated,
+        "dim": c.width,
+        "num_heads": c.heads,
+        "num_register_tokens": c.registers,
+        **{key: getattr(c, key) for key in ("encoder_depth", "decoder_depth", "mlp_ratio", "norm_bias", "qk_norm")},
+        **{key: getattr(c, key) for key in ("qkv_bias", "proj_bias", "mlp_bias")},
+    }
+    return {key: config[key] for key in KEYS if key not in SPARING or config[key] != KEYS[key]}
+
+
+def correspondence(catalogue: Catalogue, model: FourM) -> Iterator[Stored]:
+    """Every published tensor but the modality embeddings, learned positions and unread tables."""
+    c = model.config
+    D = c.width
+    if c.registers:
+        yield Stored("register_tokens", (1, c.registers, D), ("registers",))
+    yield Stored("mask_token", (1, 1, D), ("mask_token",))
+    for m in catalogue.values():
+        yield from _embedding(m, catalogue, D)
+    yield from encoder_blocks(c)
+    yield Stored("decoder_proj_context.weight", (D, D), ("context_projection.weight",))
+    yield Stored("decoder_proj_context.bias", (D,), ("context_projection.bias",))
+    for i in range(c.decoder_depth):
+        there = here = f"decoder.{i}"
+        for norm in ("norm1", "query_norm", "context_norm", "norm2"):
+            yield from _norm(f"{there}.{norm}", f"{here}.{norm}", D, c.norm_bias)
+        yield from _attention(f"{there}.self_attn", f"{here}.self_attention", c, {"qkv": "qkv"})
+        yield from _attention(f"{there}.cross_attn", f"{here}.cross_attention", c, {"q": "q", "kv": "kv"})
+        yield from _mlp(f"{there}.mlp", f"{here}.mlp", c)
+    yield from _norm("decoder_norm", "decoder_norm", D, c.norm_bias)
+
+
+def encoder_blocks(c: FourMConfig) -> Iterator[Stored]:
+    """The encoder's blocks and last norm."""
+    for i in range(c.encoder_depth):
+        there = here = f"encoder.{i}"
+        yield from _norm(f"{there}.norm1", f"{here}.norm1", c.width, c.norm_bias)
+        yield from _attention(f"{there}.attn", f"{here}.attention", c, {"qkv": "qkv"})
+        yield from _norm(f"{there}.norm2", f"{here}.norm2", c.width, c.norm_bias)
+        yield from _mlp(f"{there}.mlp", f"{here}.mlp", c)
+    yield from _norm("encoder_norm", "encoder_norm", c.width, c.norm_bias)
+
+
+def _linear(there: str, here: tuple[str, ...], out: int, width: int, bias: bool) -> Iterator[Stored]:
+    yield Stored(f"{there}.weight", (len(here) * out, width), tuple(f"{name}.weight" for name in here))
+    if bias:
+        yield Stored(f"{there}.bias", (len(here) * out,), tuple(f"{name}.bias" for name in here))
+
+
+def _norm(there: str, here: str, width: int, bias: bool) -> Iterator[Stored]:
+    yield Stored(f"{there}.weight", (width,), (f"{here}.weight",))
+    if bias:
+        yield Stored(f"{there}.bias", (width,), (f"{here}.bias",))
+    else:
+        yield Stored(f"{there}.bias", (width,), value=torch.zeros(width))
+
+
+def _attention(there: str, here: str, c: FourMConfig, fused: dict[str, str]) -> Iterator[Stored]:
+    """`fused`: published layers by name, and the letters of ours that make them up."""
+    for name, letters in fused.items():
+        yield from _linear(f"{there}.{name}", tuple(f"{here}.{x}" for x in letters), c.width, c.width, c.qkv_bias)
+    yield from _linear(f"{there}.proj", (f"{here}.out",), c.width, c.width, c.proj_bias)
+    if c.qk_norm:
+        for norm in ("q_norm", "k_norm"):
+            yield from _norm(f"{there}.{norm}", f"{here}.{norm}", c.width // c.heads, c.norm_bias)
+
+
+def _mlp(there: str, here: str, c: FourMConfig) -> Iterator[Stored]:
+    hidden = int(2 / 3 * c.mlp_ratio * c.width) if c.gated else int(c.mlp_ratio * c.width)
+    yield from _linear(f"{there}.fc1", (f"{here}.fc1",), hidden, c.width, c.mlp_bias)
+    yield from _linear(f"{there}.fc2", (f"{here}.fc2",), c.width, hidden, c.mlp_bias)
+    if c.gated:
+        yield from _linear(f"{there}.fc3", (f"{here}.fc3",), hidden, c.width, c.mlp_bias)
+
+
+def _embedding(m: Modality, catalogue: Catalogue, D: int) -> Iterator[Stored]:
+    """A modality's tables, projections, head and fixed positions, in the encoder and in the decoder."""
+    sides = ("encoder_embeddings", "decoder_embeddings") if m.is_target else ("encoder_embeddings",)
+    if m.positions == "sine":
+        table = sine_cosine(m.grid or (POSITIONS,), D)[None]
+        for side in sides:
+            yield Stored(f"{side}.{m.name}.pos_emb", tuple(table.shape), value=table)
+    there, here = f"encoder_embeddings.{m.name}", f"content.rows.for_{m.name}"
+    if m.kind == "patches":
+        yield Stored(f"{there}.proj.weight", (D, m.row_width), (f"{here}.weight",))
+    elif m.kind == "vectors":
+        yield from _linear(f"{there}.emb_proj", (here,), D, m.row_width, bias=True)
+    else:
+        V = catalogue.vocabulary_size(m.name)
+        yield Stored(f"{there}.token_emb.weight", (V, D), (f"content.tokens.for_{m.name}.weight",))
+        if m.is_target and m.kind == "sequence":
+            yield Stored(
+                f"decoder_embeddings.{m.name}.token_emb.weight", (V, D), (f"target_content.tokens.for_{m.name}.weight",)
+            )
+        if m.is_target:
+            yield Stored(f"decoder_embeddings.{m.name}.to_logits.weight", (V, D), (f"heads.for_{m.name}.weight",))
+
+
+def unread_tables(catalogue: Catalogue, width: int) -> dict[str, tuple[int, int]]:
+    """Tables of target tokens that a published file holds for grids too, and their shapes; grids are asked for by the mask token."""
+    return {
+        f"decoder_embeddings.{m.name}.token_emb.weight": (catalogue.vocabulary_size(m.name), width)
+        for m in catalogue.values()
+        if m.kind == "grid" and m.is_target
+    }
+
+
+def _where(catalogue: Catalogue, model: FourM, tensors: Tensors) -> dict[str, Tensor]:
+    """Modality embeddings and learned positions. Encoder and decoder share the former, and a file may hold them once or twice."""
+    D = model.config.width
+    ours = {name: torch.zeros(p.shape) for name, p in model.where.named_parameters()}
+    for m in catalogue.values():
+        first, second = (f"{side}.{m.name}.mod_emb" for side in ("encoder_embeddings", "decoder_embeddings"))
+        if first not in tensors and m.is_target:
+            first, second = second, first
+        row = tensors.take(first, 1, 1, D)
+        ours["modality.weight"][m.id] = row
+        if second in tensors and m.is_target:
+            tensors.prescribed(second, row)
+        if m.positions == "learned":
+            places = model.where.learned_places(m)
+            ours["learned"][places] = tensors.take(f"encoder_embeddings.{m.name}.pos_emb", 1, m.tokens, D)
+            if m.is_target:
+                ours["learned_of_targets"][places] = tensors.take(
+                    f"decoder_embeddings.{m.name}.pos_emb", 1, m.tokens, D
+                )
+    return {f"where.{name}": tensor for name, tensor in ours.items()}
+
+
+def _where_stored(catalogue: Catalogue, model: FourM) -> dict[str, Tensor]:
+    """The reverse of `_where`."""
+    stored = {}
+    for m in catalogue.values():
+        for side, learned in (("encoder", model.where.learned), ("decoder", model.where.learned_of_targets)):
+            if side == "encoder" or m.is_target:
+                name = f"{side}_embeddings.{m.name}"
+                stored[f"{name}.mod_emb"] = model.where.modality.weight[m.id].detach()[None, None]
+                if m.positions == "learned" and learned is not None:
+                    stored[f"{name}.pos_emb"] = learned[model.where.learned_places(m)].detach()[None]
+    return stored

@@ -1,0 +1,151 @@
+"""Published checkpoints: a folder (or a repository on the Hugging Face Hub) with `config.json` and `model.safetensors`.
+
+Everything is read by name and shape; what is missing, unknown or contradictory is told together, in one message.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from maskweave.errors import MaskweaveError
+from maskweave.files import read_json, write_aside
+from maskweave.weights import listed, open_tensors, save_tensors
+
+REQUIRED = object()
+"""Stands for the default of a key that a configuration must have."""
+
+PICKLED = (".pth", ".pt", ".bin", ".ckpt", ".pkl")
+PRESCRIBED_TOLERANCE = 1e-4
+
+
+def locate(folder_or_hub_id: str | os.PathLike[str]) -> Path:
+    """The folder itself, or a downloaded copy of the repository `owner/name`.
+
+    Raises:
+        MaskweaveError: there is neither, or the path is a pickled checkpoint.
+    """
+    folder = Path(folder_or_hub_id)
+    if folder.suffix in PICKLED:
+        raise MaskweaveError(
+            f"{folder}: a pickled checkpoint can run any code when opened, so it is refused. Convert it where you trust it: "
+            "state = torch.load(PATH, map_location='cpu', weights_only=True); safetensors.torch.save_file(state['model'], 'model.safetensors'), "
+            "and write its configuration beside it as config.json"
+        )
+    if folder.is_dir():
+        return folder
+    name = str(folder_or_hub_id)
+    if name.count("/") != 1 or name.startswith((".", "/", "~")):
+        raise MaskweaveError(
+            f"{folder}: no such folder; expected one with config.json and model.safetensors, or a Hub id"
+        )
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=["config.json", "model.safetensors"]))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise MaskweaveError(
+            f"{name}: neither a folder here nor a repository on the Hub that can be reached ({error})"
+        ) from error
+
+
+class Config(NamedTuple):
+    """A published configuration."""
+
+    written: dict[str, Any]
+    """As in the file."""
+    complete: dict[str, Any]
+    """With the defaults of absent keys."""
+
+
+def read_config(folder: Path, known: Mapping[str, Any], what: str) -> Config:
+    """`config.json`, checked for its keys.
+
+    Args:
+        known: default by key; `REQUIRED` where there is none.
+        what: what the configuration is of, for messages.
+
+    Raises:
+        MaskweaveError: the file is missing or damaged, a required key is missing, or a key is unknown; lists them all.
+    """
+    path = folder / "config.json"
+    if not path.is_file():
+        pickled = sorted(p.name for p in folder.iterdir() if p.suffix in PICKLED)
+        if pickled:
+            locate(folder / pickled[0])
+    config = read_json(path)
+    if not isinstance(config, dict):
+        raise MaskweaveError(f"{path}: expected keys and values, found {type(config).__name__}")
+    missing = [key for key, default in known.items() if default is REQUIRED and key not in config]
+    unknown = [key for key in config if key not in known]
+    if missing or unknown:
+        faults = [f"missing: {', '.join(missing)}"] * bool(missing) + [f"unknown: {', '.join(unknown)}"] * bool(unknown)
+        raise MaskweaveError(f"{path}: not the configuration of {what}; {'; '.join(faults)}. Known: {', '.join(known)}")
+    return Config(config, {key: config.get(key, default) for key, default in known.items()})
+
+
+class Tensors:
+    """The tensors of `model.safetensors`, mapped, taken one by one and accounted for at the end.
+
+    Raises:
+        MaskweaveError: the file is missing, truncated or of another format.
+    """
+
+    def __init__(self, folder: Path):
+        self.path = folder / "model.safetensors"
+        with open_tensors(self.path) as stored:
+            self.left: dict[str, Tensor] = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+        self.names = set(self.left)
+        self._missing: list[str] = []
+        self._wrong: list[str] = []
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.names
+
+    def take(self, name: str, *shape: int) -> Tensor:
+        """The tensor of that name, which must have that shape; where it is absent or another, `finish` will say so."""
+        tensor = self.left.pop(name, None)
+        if tensor is None:
+            self._missing.append(f"{name} {list(shape)}")
+            return torch.empty(shape, device="meta")
+        if tensor.shape != shape:
+            self._wrong.append(f"{name} {list(tensor.shape)} instead of {list(shape)}")
+            return torch.empty(shape, device="meta")
+        return tensor
+
+    def optional(self, name: str) -> Tensor | None:
+        """The tensor of that name, if the file has it."""
+        return self.left.pop(name, None)
+
+    def prescribed(self, name: str, value: Tensor) -> Tensor:
+        """The tensor of that name, whose value the architecture fixes; where it differs, `finish` will say so."""
+        stored = self.left.pop(name)
+        if stored.shape != value.shape:
+            self._wrong.append(f"{name} {list(stored.shape)} instead of {list(value.shape)}")
+        elif not value.is_meta and not torch.allclose(stored.float(), value.float(), atol=PRESCRIBED_TOLERANCE):
+            self._wrong.append(f"{name} with other numbers than the architecture prescribes")
+        return stored
+
+    def finish(self) -> None:
+        """Raises:
+        MaskweaveError: tensors were missing, of another shape, or are left over; lists them all.
+        """
+        faults = {"missing": self._missing, "not as the configuration wants": self._wrong, "unknown": sorted(self.left)}
+        if any(faults.values()):
+            told = "; ".join(f"{fault}: {listed(names)}" for fault, names in faults.items() if names)
+            raise MaskweaveError(
+                f"{self.path}: does not hold what {self.path.parent / 'config.json'} describes. {told}"
+            )
+
+
+def write_published(folder: Path, config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+    """Write `config.json` and `model.safetensors`, both aside, and rename them once both are whole."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with write_aside(folder / "config.json") as config_path, write_aside(folder / "model.safetensors") as weights:
+        save_tensors(tensors, weights)
+        config_path.write_text(json.dumps(config, indent=1), encoding="utf-8")

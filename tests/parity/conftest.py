@@ -1,0 +1,91 @@
+"""Reference cases: folders with the inputs and outputs of the published implementations.
+
+They are looked for in the folder that `MASKWEAVE_PARITY` names, by default `../shared/parity` beside the repository. A test
+takes `tokenizer_case`, `fourm_case`, `backbone_case` or `m3ae_case`, and runs once for each case of that kind, or is skipped where there is none.
+"""
+
+import importlib.util
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+FOLDER = Path(os.environ.get("MASKWEAVE_PARITY") or Path(__file__).parents[2] / ".." / "shared" / "parity").resolve()
+
+
+class Case:
+    """One folder: `config`, `inputs`, `expected`, and `checkpoint`, a folder in the published format made when first asked for."""
+
+    def __init__(self, folder: Path, place: Path):
+        self.folder, self.name, self._place = folder, folder.name, place
+        self.config: dict[str, Any] = read_config(folder)
+        self.inputs: dict[str, Tensor] = load_file(folder / "inputs.safetensors")
+        self.expected: dict[str, Tensor] = load_file(folder / "expected.safetensors")
+
+    @cached_property
+    def checkpoint(self) -> Path:
+        path = self.folder.parent / "checkpoint.py"
+        spec = importlib.util.spec_from_file_location("parity_checkpoint", path)
+        assert spec is not None and spec.loader is not None
+        writer = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(writer)
+        writer.write_checkpoint(self.folder, self._place)
+        return self._place
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "case.json").read_text(encoding="utf-8"))["config"]
+
+
+def kind(folder: Path) -> str:
+    """What a case is of, by the keys of its configuration and what it expects."""
+    config = read_config(folder)
+    if "enc_type" in config:
+        return "tokenizer"
+    if "domains_in" not in config:
+        return "m3ae"
+    return "fourm" if "loss" in load_file(folder / "expected.safetensors") else "backbone"
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    for fixture in ("tokenizer_case", "fourm_case", "backbone_case", "m3ae_case"):
+        if fixture in metafunc.fixturenames:
+            wanted = fixture.removesuffix("_case")
+            found = [path.parent for path in sorted(FOLDER.glob("*/case.json")) if kind(path.parent) == wanted]
+            missing = pytest.mark.skip(reason=f"no {wanted} case in {FOLDER}; set MASKWEAVE_PARITY")
+            cases = [pytest.param(folder, id=folder.name) for folder in found]
+            metafunc.parametrize(fixture, cases or [pytest.param(None, marks=missing)], indirect=True, scope="session")
+
+
+def _case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Case]:
+    place = tmp_path_factory.mktemp(request.param.name)
+    yield Case(request.param, place)
+    shutil.rmtree(place)  # some are large
+
+
+tokenizer_case = pytest.fixture(scope="session", name="tokenizer_case")(_case)
+fourm_case = pytest.fixture(scope="session", name="fourm_case")(_case)
+backbone_case = pytest.fixture(scope="session", name="backbone_case")(_case)
+m3ae_case = pytest.fixture(scope="session", name="m3ae_case")(_case)
+
+
+@pytest.fixture
+def assert_near():
+    """Floats within `tolerance` absolute or relative, as the cases' README has it."""
+
+    def check(found: Tensor, expected: Tensor, tolerance: float = 1e-4) -> None:
+        assert found.shape == expected.shape, (tuple(found.shape), tuple(expected.shape))
+        difference = (found.double() - expected.double()).abs()
+        allowed = tolerance * torch.maximum(torch.ones(()).double(), expected.double().abs())
+        worst = (difference / allowed).max()
+        assert worst <= 1, f"{worst * tolerance:.2e} away, {tolerance:g} allowed"
+
+    return check
