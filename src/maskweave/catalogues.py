@@ -8,13 +8,14 @@ import difflib
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from maskweave.config import build, plain
 from maskweave.errors import MaskweaveError
 from maskweave.files import read_yaml
-from maskweave.modality import DENSE_TYPES, STRUCTURED_TYPES, Modality, TokenizerSpec, Vocabulary
+from maskweave.modality import DENSE_TYPES, STRUCTURED_TYPES, Diffusion, Modality, TokenizerSpec, Value, Vocabulary
 
 
 class Catalogue(Mapping[str, Modality]):
@@ -184,22 +185,22 @@ def check_value(m: Modality, where: str) -> None:
         raise MaskweaveError(
             f"{where}: instances need value.size (height, width) and value.mask of at most 8 columns, found {v.size} and {v.mask}"
         )
-    if v.type == "metadata" and not v.keys:
-        raise MaskweaveError(f"{where}: metadata needs value.keys")
-    for name, key in v.keys.items():
-        if key.id < 0 or key.bins < 1:
-            raise MaskweaveError(
-                f"{where}: value.keys.{name} needs an id from 0 and at least 1 bin, found id {key.id}, bins {key.bins}"
-            )
-    if len({key.id for key in v.keys.values()}) < len(v.keys):
-        raise MaskweaveError(f"{where}: two metadata keys share an id; ids are stable and unique")
-    for low, high in [*([v.range] if v.range else []), *(key.range for key in v.keys.values())]:
+    if v.type == "queries" and len(v.size) != 2:
+        raise MaskweaveError(f"{where}: queries need value.size, the picture's (height, width), found {v.size}")
+    _check_keys(v, where)
+    _check_parts(v, where)
+    ranges = (v.range, *(key.range for key in v.keys.values()), *(part.range for part in v.parts.values()))
+    for low, high in filter(None, ranges):
         if not -math.inf < low < high < math.inf:
             raise MaskweaveError(f"{where}: a range is [lowest, highest], both finite, found [{low}, {high}]")
-    if v.type == "map" and v.range is None:
+    if v.type == "map" and (v.range is None) == (v.tails is None):
         raise MaskweaveError(
-            f"{where}: a map needs value.range, its lowest and highest value in {v.unit or 'its unit'}"
+            f"{where}: a map needs value.range, its lowest and highest value in {v.unit or 'its unit'}, or else value.tails, which standardises each map by itself; found {'both' if v.range else 'neither'}"
         )
+    if v.tails is not None and not (v.type == "map" and 0 <= v.tails < 0.5):
+        raise MaskweaveError(f"{where}: value.tails is for maps, a share from 0 to below 0.5, found {v.tails}")
+    if v.tails is not None and m.kind == "patches":
+        raise MaskweaveError(f"{where}: patches take maps with a value.range, found value.tails; make it a grid")
     expected = {"image": (1, 3, 4), "direction": (3,), "classes": (1,), "binary": (1,)}.get(v.type)
     if expected and v.channels not in expected:
         raise MaskweaveError(
@@ -217,6 +218,34 @@ def check_value(m: Modality, where: str) -> None:
         raise MaskweaveError(
             f"{where}: value.mean and value.deviation need one number per channel ({v.channels}), found {len(v.mean)} and {len(v.deviation)}"
         )
+
+
+def _check_keys(v: Value, where: str) -> None:
+    if v.type == "metadata" and not v.keys:
+        raise MaskweaveError(f"{where}: metadata needs value.keys")
+    for name, key in v.keys.items():
+        at = f"{where}: value.keys.{name}"
+        if key.id < 0 or key.bins < 1 + key.top:
+            raise MaskweaveError(
+                f"{at} needs an id from 0 and at least {1 + key.top} bin{'s' * key.top}, found id {key.id}, bins {key.bins}"
+            )
+        cuts = (key.range[0], *key.splits, key.range[1])
+        if key.splits and (key.bins != len(key.splits) + 1 or key.top or any(a >= b for a, b in pairwise(cuts))):
+            raise MaskweaveError(
+                f"{at}.splits must ascend within its range, with one more bins than splits and without 'top', found {key.splits}, bins {key.bins}"
+            )
+    if len({key.id for key in v.keys.values()}) < len(v.keys):
+        raise MaskweaveError(f"{where}: two metadata keys share an id; ids are stable and unique")
+
+
+def _check_parts(v: Value, where: str) -> None:
+    if v.parts and v.type not in ("poses", "queries"):
+        raise MaskweaveError(f"{where}: value.parts is for poses and queries; remove it")
+    for name, part in v.parts.items():
+        if part.count < 1 or part.codes < 0 or (part.range is None) == (part.codes == 0) or name in ("box", "point"):
+            raise MaskweaveError(
+                f"{where}: value.parts.{name} needs a name of its own, a count of 1 or more, and either a range or codes, found {part}"
+            )
 
 
 def _check_grid(m: Modality, where: str) -> None:
@@ -244,15 +273,32 @@ def _check_tokenizer(m: Modality, where: str) -> None:
         ("tokenizer.heads", spec.heads, 1),
         ("tokenizer.depth", spec.depth, 0),
         ("tokenizer.decoder_depth", spec.decoder_depth, 0),
+        ("tokenizer.decoder_width", spec.decoder_width, 0),
+        ("tokenizer.decoder_heads", spec.decoder_heads, 0),
+        ("tokenizer.class_width", spec.class_width, 1),
+        ("tokenizer.image_blocks", spec.image_blocks, 0),
+        ("tokenizer.inner_width", spec.inner_width, 0),
+        ("tokenizer.decoder_inner_width", spec.decoder_inner_width, 0),
         ("tokenizer.quantiser.dim", quantiser.dim, 1),
         ("tokenizer.quantiser.heads", quantiser.heads, 1),
     ):
         if number < least:
             raise MaskweaveError(f"{where}: {key} must be {least} or more, found {number}")
-    if spec.width % spec.heads or (spec.width // spec.heads) % 2:
+    decoder_width, decoder_heads = spec.decoder_width or spec.width, spec.decoder_heads or spec.heads
+    for prefix, width, heads in (("", spec.width, spec.heads), ("decoder_", decoder_width, decoder_heads)):
+        if width % (2 * heads):
+            raise MaskweaveError(
+                f"{where}: tokenizer.{prefix}width {width} must be an even multiple of tokenizer.{prefix}heads {heads}"
+            )
+    planar = spec.trained_grid is not None or spec.image_blocks > 0 or spec.diffusion is not None
+    if planar and len(m.grid) != 2:
         raise MaskweaveError(
-            f"{where}: tokenizer.width {spec.width} must be an even multiple of tokenizer.heads {spec.heads}"
+            f"{where}: tokenizer.trained_grid, image_blocks and diffusion need a grid of two axes, found {m.grid}"
         )
+    if spec.trained_grid is not None and min(spec.trained_grid) < 1:
+        raise MaskweaveError(f"{where}: tokenizer.trained_grid must be positive, found {spec.trained_grid}")
+    if spec.diffusion is not None:
+        _check_diffusion(m, spec.diffusion, where)
     if quantiser.type == "fsq" and (not quantiser.levels or min(quantiser.levels) < 2):
         raise MaskweaveError(
             f"{where}: tokenizer.quantiser.levels must be numbers of 2 or more, found {quantiser.levels}"
@@ -275,6 +321,28 @@ def _check_tokenizer(m: Modality, where: str) -> None:
         )
 
 
+def _check_diffusion(m: Modality, d: Diffusion, where: str) -> None:
+    where += ": tokenizer.diffusion"
+    if m.value.type == "classes":
+        raise MaskweaveError(f"{where}: class indices are no quantities that noise can be added to; leave it out")
+    if min(d.training_steps, d.steps, d.patch, d.layers, d.shift) <= 0 or d.steps > d.training_steps:
+        raise MaskweaveError(
+            f"{where}: training_steps, steps, patch, layers and shift must be positive, and steps at most training_steps, "
+            f"found {d.training_steps}, {d.steps}, {d.patch}, {d.layers} and {d.shift}"
+        )
+    if not d.widths or any(width < 32 or width % 32 for width in d.widths):
+        raise MaskweaveError(f"{where}.widths must be multiples of 32, found {d.widths}")
+    if not 0 <= d.attention <= len(d.widths):
+        raise MaskweaveError(f"{where}.attention must be 0 to {len(d.widths)}, the levels, found {d.attention}")
+    if any(s % d.multiple for s in m.value.size):
+        raise MaskweaveError(f"{where}: value.size must be a multiple of {d.multiple}, found {m.value.size}")
+    if d.prediction == "epsilon" and (d.zero_terminal_snr or d.schedule == "shifted_cosine"):
+        raise MaskweaveError(
+            f"{where}: where nothing of the value remains at the last step, the noise alone says nothing of it; "
+            "use prediction 'sample' or 'v_prediction'"
+        )
+
+
 def load_catalogue(name_or_path: str | os.PathLike[str]) -> Catalogue:
     """Read a shipped catalogue by name, or a YAML file by path.
 
@@ -292,10 +360,16 @@ def load_catalogue(name_or_path: str | os.PathLike[str]) -> Catalogue:
 
 
 def catalogue_from(content: Mapping[str, Any], where: str) -> Catalogue:
-    """Validate the content of a catalogue file."""
+    """Validate the content of a catalogue file.
+
+    Beside its own entries it may `include` a shipped catalogue by name, or `only` some of that one's modalities.
+    """
     for key in content:
-        if key not in ("vocabularies", "modalities"):
-            raise MaskweaveError(f"{where}: unknown key {key!r}; expected 'vocabularies' and 'modalities'")
+        if key not in ("include", "only", "vocabularies", "modalities"):
+            raise MaskweaveError(
+                f"{where}: unknown key {key!r}; expected 'vocabularies' and 'modalities', and perhaps 'include' and 'only'"
+            )
+    included = _included(content, where)
     items: dict[str, list[Any]] = {"vocabularies": [], "modalities": []}
     for section, cls in (("vocabularies", Vocabulary), ("modalities", Modality)):
         entries = content.get(section) or {}
@@ -308,9 +382,29 @@ def catalogue_from(content: Mapping[str, Any], where: str) -> Catalogue:
             if "name" in entry:
                 raise MaskweaveError(f"{label}: its key is its name; remove 'name'")
             items[section].append(build(cls, {"name": str(name), **entry}, label))
-    if not items["modalities"]:
+    for vocabulary in items["vocabularies"]:
+        if vocabulary.name in included.vocabularies:
+            raise MaskweaveError(
+                f"{where}: vocabulary {vocabulary.name!r} stands in {included.where} too, which is included; give yours another name"
+            )
+    if not items["modalities"] and not included:
         raise MaskweaveError(f"{where}: has no modalities")
-    return Catalogue(items["modalities"], items["vocabularies"], where)
+    return Catalogue(
+        [*included.values(), *items["modalities"]], [*included.vocabularies.values(), *items["vocabularies"]], where
+    )
+
+
+def _included(content: Mapping[str, Any], where: str) -> Catalogue:
+    """What a catalogue file takes over from a shipped one."""
+    name, only = content.get("include"), content.get("only")
+    if name is None and only is None:
+        return Catalogue([])
+    if name not in shipped():
+        raise MaskweaveError(f"{where}: 'include' names a shipped catalogue ({', '.join(shipped())}), found {name!r}")
+    if only is not None and not (isinstance(only, list) and all(isinstance(n, str) for n in only)):
+        raise MaskweaveError(f"{where}: 'only' is a list of modalities of {name!r}, found {only!r}")
+    catalogue = load_catalogue(name)
+    return catalogue if only is None else catalogue.subset(only)
 
 
 def shipped_folder() -> Path:

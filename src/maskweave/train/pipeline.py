@@ -26,6 +26,7 @@ from maskweave.train.parallel import is_main_process
 from maskweave.train.processes import companions
 from maskweave.train.recipe import Recipe
 from maskweave.train.sources import open_source
+from maskweave.train.starting import start_from_bundle
 from maskweave.train.tokenizers import train_tokenizers
 
 
@@ -139,6 +140,10 @@ def build_objective(recipe: Recipe, catalogue: Catalogue, folder: Path) -> FourM
     if recipe.model.informed:
         tokenizers = saving.load_tokenizers(folder / "tokenizers", catalogue)
         model.start_from({name: t.places for name, t in tokenizers.items()})
+    if recipe.start:
+        for sentence in start_from_bundle(model, catalogue, Path(recipe.start)):
+            if is_main_process():
+                print(f"start: {sentence}")
     return FourMObjective(model, recipe.loss)
 
 

@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from maskweave.catalogues import Catalogue, load_catalogue
 from maskweave.config import build
@@ -12,7 +12,9 @@ from maskweave.data.masking import Drawer, Drawing
 from maskweave.errors import MaskweaveError
 from maskweave.files import read_yaml
 from maskweave.model.fourm import FourMConfig
+from maskweave.model.m3ae import check_kinds
 from maskweave.objectives.fourm import Loss
+from maskweave.objectives.m3ae import M3AESettings
 from maskweave.train.settings import TrainSettings
 
 
@@ -89,12 +91,17 @@ class Recipe:
     """Those to use; empty: all of the catalogue."""
     data: DataSettings = field(default_factory=DataSettings)
     tokenizers: TokenizersSettings = field(default_factory=TokenizersSettings)
+    objective: Literal["fourm", "m3ae"] = "fourm"
+    """`fourm`: any modality from any others, set by drawing, model and loss. `m3ae`: restoring hidden patches and tokens, set by m3ae."""
     drawing: Drawing = field(default_factory=Drawing)
     model: FourMConfig = field(default_factory=FourMConfig)
     loss: Loss = "mod"
     """`mod`: mean of the modalities' means; `token`: mean over all target tokens."""
+    m3ae: M3AESettings = field(default_factory=M3AESettings)
     train: TrainSettings = field(default_factory=TrainSettings)
     evaluate: EvaluateSettings = field(default_factory=EvaluateSettings)
+    start: str = ""
+    """Folder of a finished run or bundle (`maskweave import` makes one of a published checkpoint) whose model training goes on from; modalities that it does not know are initialised."""
     seed: int = 0
     """Of initialisation, shuffling and drawing."""
 
@@ -130,6 +137,30 @@ def load_recipe(path: str | os.PathLike[str], overrides: Mapping[str, Any] | Non
     return recipe
 
 
+SETTINGS_OF = {"fourm": ("drawing", "model", "loss", "start"), "m3ae": ("m3ae",)}
+"""The keys that set each objective."""
+
+
+def _check_objective(recipe: Recipe, catalogue: Catalogue) -> None:
+    default = Recipe()
+    for objective, keys in SETTINGS_OF.items():
+        for key in keys:
+            if objective != recipe.objective and getattr(recipe, key) != getattr(default, key):
+                raise MaskweaveError(
+                    f"{key!r} sets the objective {objective!r}, and this recipe's is {recipe.objective!r}; remove it, or set 'objective'"
+                )
+    if recipe.objective == "fourm":
+        Drawer(catalogue, recipe.drawing)
+        recipe.model.resolved()
+        return
+    check_kinds(catalogue)
+    recipe.m3ae.model.resolved()
+    if recipe.evaluate.requests or recipe.evaluate.sheets:
+        raise MaskweaveError(
+            "evaluate.requests and evaluate.sheets are for any-to-any models; the report of an 'm3ae' shows what it restores"
+        )
+
+
 def check_recipe(recipe: Recipe, where: str) -> None:
     """What single keys cannot show: that names exist and sizes fit together.
 
@@ -138,8 +169,7 @@ def check_recipe(recipe: Recipe, where: str) -> None:
     """
     try:
         catalogue = recipe.load_catalogue()
-        Drawer(catalogue, recipe.drawing)
-        recipe.model.resolved()
+        _check_objective(recipe, catalogue)
     except MaskweaveError as error:
         raise MaskweaveError(f"{where}: {error}") from error
     for name, steps in recipe.tokenizers.steps.items():

@@ -94,24 +94,21 @@ def _entries(catalogue: Catalogue) -> dict[str, dict[str, Any]]:
 
 
 def load_tokenizers(folder: Path, catalogue: Catalogue) -> dict[str, Tokenizer]:
-    """The tokenizers under `folder` for every grid and sequence of the catalogue.
+    """The tokenizers under `folder` for the sequences and grids of the catalogue. A bundle may lack those of some grids.
 
     Raises:
-        MaskweaveError: one is missing, damaged, or of another entry.
+        MaskweaveError: a text tokenizer is missing, or one is damaged or of another entry.
     """
     texts: Mapping[str, TextTokenizer] = {
         name: TextTokenizer.load(folder / name)
         for name in {m.vocabulary for m in catalogue.values() if m.kind == "sequence"}
     }
     for name, text in texts.items():
-        if text.vocabulary != catalogue.vocabularies[name]:
-            raise MaskweaveError(
-                f"{folder / name}: was made for another vocabulary {name!r} than {catalogue.where}'s; train it again, or use the catalogue it came with"
-            )
+        text.require(catalogue.vocabularies[name], str(folder / name))
     tokenizers: dict[str, Tokenizer] = {}
     for name, modality in catalogue.items():
         if modality.kind == "sequence":
             tokenizers[name] = SequenceTokenizer(modality, texts[modality.vocabulary])
-        elif modality.kind == "grid":
+        elif modality.kind == "grid" and (folder / name).exists():
             tokenizers[name] = GridTokenizer.load(folder / name, modality)
     return tokenizers

@@ -1,0 +1,254 @@
+"""The configuration of a published 4M tokenizer, and our `TokenizerSpec` of it: ViT encoders with ViT or diffusion decoders, and MLPs."""
+
+import dataclasses
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from maskweave.config import build
+from maskweave.errors import MaskweaveError
+from maskweave.interop.published import REQUIRED, Tensors, read_config
+from maskweave.modality import Diffusion, Quantiser, TokenizerSpec
+from maskweave.tokenizers.grid import GridTokenizer
+
+
+class Size(NamedTuple):
+    """Of a published ViT."""
+
+    width: int
+    heads: int
+    depth: int
+
+
+VIT = {"vit_s": Size(512, 8, 8), "vit_b": Size(768, 12, 12), "vit_l": Size(1024, 16, 24)}
+MLP = re.compile(r"BottleneckMLP/B_(\d+)-Wi_(\d+)")
+UNET = "unet_patched"
+UNET_SIZE = Diffusion()
+IMAGE_BLOCKS = 2
+"""That `out_conv` stands for."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TokenizerConfig:
+    """What of a published configuration decides the architecture. None: not there."""
+
+    enc_type: str
+    dec_type: str
+    n_channels: int
+    """Of the values, or of a class's embedding where there are `n_labels`."""
+    codebook_size: int
+    latent_dim: int
+    image_size: tuple[int, int] = (224, 224)
+    patch_size: tuple[int, int] = (16, 16)
+    quant_type: Literal["lucid", "memcodes"] = "lucid"
+    norm_codes: bool = False
+    num_codebooks: int = 1
+    n_labels: int | None = None
+    patch_proj: bool = True
+    """False: the values are feature maps, with one token for each point."""
+    post_mlp: bool | None = None
+    """Where it is not there, the tensors decide."""
+    out_conv: bool | None = None
+    """Where it is not there, the tensors decide."""
+    prediction_type: Literal["sample", "epsilon", "v_prediction"] | None = None
+    beta_schedule: str | None = None
+    num_train_timesteps: int | None = None
+    zero_terminal_snr: bool | None = None
+    clip_sample: bool | None = None
+    thresholding: bool | None = None
+    ddim_steps: int | None = None
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        (height, width), (rows, columns) = self.image_size, self.patch_size
+        return height // rows, width // columns
+
+
+FIELDS = {f.name: REQUIRED if f.default is dataclasses.MISSING else f.default for f in dataclasses.fields(TokenizerConfig)}  # fmt: skip
+DIFFUSION = ("prediction_type", "beta_schedule", "num_train_timesteps", "zero_terminal_snr", "clip_sample", "thresholding", "ddim_steps")  # fmt: skip
+TRAINING = (
+    "sync_codebook", "ema_decay", "threshold_ema_dead_code", "coef_ema_dead_code", "code_replacement_policy", "dead_code_batches",
+    "commitment_weight", "kmeans_init", "kmeans_iters", "norm_latents", "scheduler", "loss_fn", "loss_fns", "percept_loss_weight",
+    "undo_std", "freeze_enc", "input_size_min", "input_size_max", "resolution_step", "cls_free_guidance_dropout", "masked_cfg",
+    "masked_cfg_low", "masked_cfg_high",
+)  # fmt: skip
+"""Keys that matter only while a tokenizer is trained; they are kept for export."""
+
+
+def read_tokenizer_config(folder: Path) -> tuple[dict[str, Any], TokenizerConfig]:
+    """The configuration as written, and checked.
+
+    Raises:
+        MaskweaveError: the file is missing or damaged, keys are missing or unknown, or contradict each other.
+    """
+    where = str(folder / "config.json")
+    written = read_config(folder, FIELDS | dict.fromkeys(TRAINING), "a 4M tokenizer").written
+    content = {key: value for key, value in written.items() if key in FIELDS}
+    for key in ("image_size", "patch_size"):
+        if isinstance(content.get(key), int):
+            content[key] = [content[key]] * 2
+    config = build(TokenizerConfig, content, where)
+    if faults := [*_faults(config)]:
+        raise MaskweaveError(f"{where}: {'; '.join(faults)}")
+    return written, config
+
+
+def _faults(c: TokenizerConfig) -> Iterator[str]:
+    """What a configuration holds that cannot be, or not together."""
+    is_mlp, is_unet = bool(MLP.fullmatch(c.enc_type)), c.dec_type == UNET
+    mlp = "BottleneckMLP/B_DEPTH-Wi_WIDTH"
+    if not is_mlp and c.enc_type not in (encoders := [f"{name}_enc" for name in VIT]):
+        yield f"enc_type is {c.enc_type!r}, expected one of {', '.join([*encoders, mlp])}"
+    decoders = [mlp] if is_mlp else [*(f"{name}_dec" for name in VIT), UNET]
+    if not (MLP.fullmatch(c.dec_type) if is_mlp else c.dec_type in decoders):
+        yield f"dec_type is {c.dec_type!r}, expected with this encoder: {', '.join(decoders)}"
+    for key in ("n_channels", "codebook_size", "latent_dim", "num_codebooks", "n_labels", "num_train_timesteps"):
+        if (number := getattr(c, key)) is not None and number < 1:
+            yield f"{key} is {number}, expected 1 or more"
+    sizes = [*zip(c.image_size, c.patch_size, strict=True)]
+    if not is_mlp and any(patch < 1 or size < patch or size % patch for size, patch in sizes):
+        yield f"image_size is {c.image_size}, expected a multiple of patch_size {c.patch_size}"
+    if c.quant_type == "lucid" and not c.norm_codes:
+        yield "norm_codes is false, expected true: the codes of quant_type 'lucid' are compared by cosine"
+    if c.num_codebooks > 1 and not (is_mlp and c.quant_type == "memcodes"):
+        yield f"num_codebooks is {c.num_codebooks}, but only an MLP with quant_type 'memcodes' can have several"
+    if c.latent_dim % max(c.num_codebooks, 1):
+        yield f"latent_dim is {c.latent_dim}, expected a multiple of num_codebooks {c.num_codebooks}"
+    not_there = (None, False)
+    for keys, holds, what in (
+        (("n_labels", "post_mlp", "out_conv"), not is_mlp, f"not for enc_type {c.enc_type!r}"),
+        (("n_labels", "out_conv"), not is_unet, f"not for dec_type {UNET!r}"),
+        (DIFFUSION, is_unet, f"only for dec_type {UNET!r}"),
+    ):
+        if not holds and (stray := [key for key in keys if getattr(c, key) not in not_there]):
+            yield f"found {', '.join(stray)}, {what}"
+    if is_unet and (missing := [key for key in ("prediction_type", "beta_schedule") if getattr(c, key) is None]):
+        yield f"{', '.join(missing)} missing, which dec_type {UNET!r} needs"
+    if c.beta_schedule is not None and not SCHEDULE.fullmatch(c.beta_schedule):
+        yield f"beta_schedule is {c.beta_schedule!r}, expected 'linear', 'cosine' or 'shifted_cosine:NUMBER'"
+
+
+SCHEDULE = re.compile(r"(linear)|(cosine|squaredcos_cap_v2)|shifted_cosine:(\d+\.?\d*|\.\d+)")
+
+
+def specification(config: TokenizerConfig, tensors: Tensors) -> TokenizerSpec:
+    """Our architecture of a published configuration."""
+    quantiser = Quantiser(
+        type="vq" if config.quant_type == "lucid" else "memcodes",
+        codes=config.codebook_size,
+        dim=config.latent_dim,
+        heads=config.num_codebooks,
+    )
+    encoder, decoder = MLP.fullmatch(config.enc_type), MLP.fullmatch(config.dec_type)
+    if encoder and decoder:
+        return TokenizerSpec(
+            model="mlp",
+            heads=1,
+            depth=int(encoder[1]),
+            width=int(encoder[2]),
+            decoder_depth=int(decoder[1]),
+            decoder_width=int(decoder[2]),
+            inner_width=_width(tensors, "encoder.linear_out.bias", config.latent_dim),  # the configuration doesn't say
+            decoder_inner_width=_width(tensors, "post_quant_proj.bias", config.latent_dim),
+            quantiser=quantiser,
+        )
+    size = VIT[config.enc_type.removesuffix("_enc")]
+    decoder_size = VIT.get(config.dec_type.removesuffix("_dec"), size)
+    has_tail = "encoder.norm_mlp.weight" in tensors if config.post_mlp is None else config.post_mlp
+    convolves = "decoder.out_conv.0.norm.weight" in tensors if config.out_conv is None else config.out_conv
+    return TokenizerSpec(
+        width=size.width,
+        heads=size.heads,
+        depth=size.depth,
+        decoder_width=decoder_size.width,
+        decoder_heads=decoder_size.heads,
+        decoder_depth=decoder_size.depth,
+        tail="mlp" if has_tail else "none",
+        trained_grid=config.grid,
+        class_width=config.n_channels,
+        image_blocks=IMAGE_BLOCKS if convolves else 0,
+        image_scale="decoder.out_conv.0.gamma" in tensors,
+        diffusion=_diffusion(config) if config.dec_type == UNET else None,
+        quantiser=quantiser,
+    )
+
+
+def _width(tensors: Tensors, bias: str, default: int) -> int:
+    return len(tensors.left[bias]) if bias in tensors and tensors.left[bias].ndim else default
+
+
+def _diffusion(config: TokenizerConfig) -> Diffusion:
+    schedule = SCHEDULE.fullmatch(config.beta_schedule or "")
+    assert schedule is not None and config.prediction_type is not None  # checked
+    return dataclasses.replace(
+        UNET_SIZE,
+        prediction=config.prediction_type,
+        schedule="linear" if schedule[1] else "cosine" if schedule[2] else "shifted_cosine",
+        shift=float(schedule[3] or 1),
+        zero_terminal_snr=bool(config.zero_terminal_snr),
+        clip=bool(config.clip_sample),
+        threshold=bool(config.thresholding),
+        training_steps=config.num_train_timesteps or UNET_SIZE.training_steps,
+        steps=config.ddim_steps or UNET_SIZE.steps,
+    )
+
+
+def published_config(tokenizer: GridTokenizer) -> dict[str, Any]:
+    """The reverse of `specification`, for a tokenizer that was trained here.
+
+    Raises:
+        MaskweaveError: the published format has no name for its architecture.
+    """
+    spec, modality = tokenizer.spec, tokenizer.modality
+    quantiser, d = spec.quantiser, spec.diffusion
+    config: dict[str, Any] = {"n_channels": modality.value.channels, "latent_dim": quantiser.dim}
+    if modality.value.type == "classes":
+        config |= {"n_channels": spec.class_width, "n_labels": len(modality.value.classes)}
+    match quantiser.type:
+        case "vq":
+            config |= {"quant_type": "lucid", "norm_codes": True, "codebook_size": quantiser.codes}
+        case "memcodes":
+            config |= {"quant_type": "memcodes", "num_codebooks": quantiser.heads, "codebook_size": quantiser.codes}
+        case _:
+            raise _unnamed(tokenizer, f"quantiser {quantiser.type!r}")
+    decoder_width, decoder_heads = spec.decoder_width or spec.width, spec.decoder_heads or spec.heads
+    if spec.model == "mlp":
+        if not (spec.inner_width and spec.decoder_inner_width):
+            raise _unnamed(tokenizer, "an MLP without inner_width and decoder_inner_width")
+        types = {side: f"BottleneckMLP/B_{n}-Wi_{w}" for side, n, w in (("enc", spec.depth, spec.width), ("dec", spec.decoder_depth, decoder_width))}  # fmt: skip
+        return config | {f"{side}_type": name for side, name in types.items()}
+    names = {size: name for name, size in VIT.items()}
+    encoder = names.get(Size(spec.width, spec.heads, spec.depth))
+    decoder = names.get(Size(decoder_width, decoder_heads, spec.decoder_depth))
+    if encoder is None or (decoder is None and d is None):
+        raise _unnamed(tokenizer, "a ViT of another width, depth or number of heads than S, B and L")
+    if spec.tail == "norm" or spec.image_blocks not in (0, IMAGE_BLOCKS) or len(modality.grid) != 2:
+        raise _unnamed(tokenizer, f"tail {spec.tail!r}, {spec.image_blocks} image_blocks and a grid {modality.grid}")
+    grid = spec.trained_grid or modality.grid
+    sizes = {
+        "image_size": [g * p for g, p in zip(grid, modality.patch, strict=True)],
+        "patch_size": [*modality.patch],
+    }
+    config |= {key: size[0] if size[0] == size[1] else size for key, size in sizes.items()}
+    config |= {"patch_proj": False} if modality.patch == (1, 1) else {}
+    config |= {"enc_type": f"{encoder}_enc", "post_mlp": spec.tail == "mlp"}
+    if d is None:
+        return config | {"dec_type": f"{decoder}_dec", "out_conv": spec.image_blocks > 0}
+    if (d.patch, d.widths, d.layers, d.attention) != (UNET_SIZE.patch, UNET_SIZE.widths, UNET_SIZE.layers, UNET_SIZE.attention):  # fmt: skip
+        raise _unnamed(tokenizer, "a U-Net of other sizes")
+    return config | {
+        "dec_type": UNET,
+        "prediction_type": d.prediction,
+        "beta_schedule": f"shifted_cosine:{d.shift:g}" if d.schedule == "shifted_cosine" else d.schedule,
+        "num_train_timesteps": d.training_steps,
+        "zero_terminal_snr": d.zero_terminal_snr,
+        "clip_sample": d.clip,
+        "thresholding": d.threshold,
+    }
+
+
+def _unnamed(tokenizer: GridTokenizer, what: str) -> MaskweaveError:
+    return MaskweaveError(
+        f"{tokenizer.modality.name}: the published format has no name for {what}; keep it as a bundle"
+    )

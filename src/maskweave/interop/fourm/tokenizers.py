@@ -1,0 +1,152 @@
+"""Published 4M tokenizers: `config.json` + `model.safetensors` to a `GridTokenizer` and back."""
+
+import dataclasses
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from maskweave.errors import MaskweaveError
+from maskweave.interop.fourm.tokenizer_config import (
+    TokenizerConfig,
+    published_config,
+    read_tokenizer_config,
+    specification,
+)
+from maskweave.interop.fourm.tokenizer_names import correspondence, positions
+from maskweave.interop.published import Tensors, locate, write_published
+from maskweave.modality import Modality, TokenizerSpec, Value
+from maskweave.tokenizers.grid import GridTokenizer
+from maskweave.tokenizers.quantisers import VQ
+from maskweave.weights import Unread
+
+
+def load_tokenizer(
+    folder_or_hub_id: str | os.PathLike[str], modality: Modality | None = None, size: tuple[int, int] | None = None
+) -> GridTokenizer:
+    """Open a published tokenizer, in evaluation mode. Its weights are mapped from the file; only those of patches are copied.
+
+    Args:
+        modality: the entry that says what the values are. By default one is made: class indices where there are labels, a vector for MLPs,
+            features without a patch projection, an image for three channels, and otherwise a map in [-1, 1].
+        size: rows and columns of the values, in place of the entry's; positions are resized.
+
+    Raises:
+        MaskweaveError: files missing, truncated or pickled, keys unknown or contradictory, tensors missing, unknown or of another shape, or
+            an entry that the tokenizer does not fit.
+    """
+    folder = locate(folder_or_hub_id)
+    where = str(folder / "config.json")
+    written, config = read_tokenizer_config(folder)
+    tensors = Tensors(folder)
+    spec = specification(config, tensors)
+    if modality is None:
+        modality = _entry(config, spec, re.sub(r"[^A-Za-z0-9_@-]", "_", Path(folder_or_hub_id).resolve().name))
+    elif faults := [*_differences(config, modality)]:
+        raise MaskweaveError(f"{where}: is not a tokenizer for the entry {modality.name!r}: {'; '.join(faults)}")
+    try:
+        tokenizer = GridTokenizer.without_weights(_fitted(config, spec, modality, size))
+    except MaskweaveError as error:
+        raise MaskweaveError(f"{where}: {error}") from error
+
+    shapes = {key: torch.empty(p.shape, device="meta") for key, p in tokenizer.state_dict().items()}
+    ours: dict[str, Tensor] = {}
+    for stored in correspondence(tokenizer):
+        there = tensors.take(stored.name, *stored.layout.there([shapes[part] for part in stored.parts]).shape)
+        ours.update(zip(stored.parts, stored.layout.here(there), strict=True))
+    unread = {key: tensors.prescribed(key, table) for key, table in positions(tokenizer).items() if key in tensors}
+    unread |= {key: tensors.take(key, *value.shape) for key, value in _usage(tokenizer).items() if key in tensors}
+    tensors.finish()
+    if isinstance(tokenizer.quantiser, VQ):  # its moving averages start from the codes
+        codes = ours["quantiser.codebook"]
+        ours |= {"quantiser.sums": codes.clone(), "quantiser.usage": torch.ones(len(codes))}
+        ours["quantiser.initialised"] = torch.tensor(True)
+    tokenizer.load_state_dict(ours, assign=True)
+    tokenizer.unread = Unread(written, unread, tuple(sorted(tensors.names)))
+    return tokenizer.eval()
+
+
+def export_tokenizer(tokenizer: GridTokenizer, folder: str | os.PathLike[str]) -> None:
+    """Write a tokenizer as a published one. What `load_tokenizer` read comes out equal.
+
+    Raises:
+        MaskweaveError: the published format has no name for its architecture.
+    """
+    config = tokenizer.unread.config if tokenizer.unread else published_config(tokenizer)
+    state = tokenizer.state_dict()
+    tensors = {s.name: s.layout.there([state[part] for part in s.parts]) for s in correspondence(tokenizer)}
+    tensors |= positions(tokenizer) | _usage(tokenizer)
+    if tokenizer.unread:
+        tensors |= tokenizer.unread.tensors
+        tensors = {name: tensors[name] for name in tokenizer.unread.names}
+    write_published(Path(folder), config, tensors)
+
+
+def _usage(tokenizer: GridTokenizer) -> dict[str, Tensor]:
+    """How much codes are in use, which only training reads, and there in another unit than here."""
+    quantiser = tokenizer.quantiser
+    if not isinstance(quantiser, VQ):
+        return {}
+    return {"quantize._codebook.cluster_size": quantiser.usage, "quantize._codebook.initted": torch.ones(1)}
+
+
+def _entry(config: TokenizerConfig, spec: TokenizerSpec, name: str) -> Modality:
+    """What the configuration alone tells of the values."""
+    channels = config.n_channels
+    if config.n_labels:
+        value = Value("classes", classes=tuple(str(n) for n in range(config.n_labels)))
+    elif spec.model == "mlp":
+        value = Value("vector", channels=channels)
+    elif not config.patch_proj:
+        value = Value("features", config.grid, channels)
+    elif channels == 3:
+        value = Value("image", channels=3)
+    else:
+        value = Value("map", channels=channels, range=(-1.0, 1.0))
+    if spec.model == "vit" and config.patch_proj:
+        value = dataclasses.replace(value, size=config.image_size)
+    return Modality(name, 1, "grid", value, grid=config.grid)
+
+
+def _differences(config: TokenizerConfig, modality: Modality) -> Iterator[str]:
+    """What an entry wants that the tokenizer does not have."""
+    value = modality.value
+    is_vector, has_classes = value.type == "vector", value.type == "classes"
+    if is_vector != config.enc_type.startswith("BottleneckMLP"):
+        yield f"enc_type is {config.enc_type!r}, expected one for values of type {value.type!r}"
+    wanted = {"n_labels": len(value.classes) if has_classes else None}
+    if not has_classes:
+        wanted["n_channels"] = value.channels
+    if modality.tokenizer is not None:
+        wanted["codebook_size"] = modality.tokenizer.quantiser.size
+    if is_vector:
+        wanted["num_codebooks"] = modality.tokens
+    for key, expected in wanted.items():
+        if (found := getattr(config, key)) != expected:
+            yield f"{key} is {found}, expected {expected}"
+    patch = config.patch_size if config.patch_proj else (1, 1)
+    if not is_vector and modality.patch != patch:
+        yield f"patch_size is {patch}, expected {modality.patch}, as value.size {value.size} and grid {modality.grid} say"
+
+
+def _fitted(config: TokenizerConfig, spec: TokenizerSpec, modality: Modality, size: tuple[int, int] | None) -> Modality:
+    """The entry with this tokenizer and size.
+
+    Raises:
+        MaskweaveError: a size that patches do not divide.
+    """
+    grid: tuple[int, ...] = (config.num_codebooks,)
+    value = modality.value
+    if spec.model == "vit":
+        patch = config.patch_size if config.patch_proj else (1, 1)
+        extent = tuple(size or value.size)
+        if len(extent) != 2 or any(s < p or s % p for s, p in zip(extent, patch, strict=True)):
+            raise MaskweaveError(
+                f"values of size {extent}, expected rows and columns that are multiples of the patch {patch}"
+            )
+        grid = (extent[0] // patch[0], extent[1] // patch[1])
+        value = dataclasses.replace(value, size=extent)
+    return dataclasses.replace(modality, value=value, grid=grid, tokenizer=spec)

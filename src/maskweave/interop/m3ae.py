@@ -1,0 +1,197 @@
+"""Published M3AE and MAE weights (https://arxiv.org/abs/2205.14204), in and out.
+
+A folder holds `config.json`, the published model's configuration, and `model.safetensors`, its Flax parameters under their names joined
+by "/". Kernels are (in, out), and one kernel makes queries, keys and values. Without text the model is an MAE.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from maskweave.catalogues import Catalogue
+from maskweave.errors import MaskweaveError
+from maskweave.interop.published import REQUIRED, Tensors, locate, read_config, write_published
+from maskweave.modality import Modality, Value, Vocabulary
+from maskweave.model.m3ae import M3AE, M3AEConfig
+
+CONFIG: dict[str, Any] = {
+    "model": "m3ae",
+    "emb_dim": REQUIRED,
+    "depth": REQUIRED,
+    "num_heads": REQUIRED,
+    "dec_emb_dim": REQUIRED,
+    "dec_depth": REQUIRED,
+    "dec_num_heads": REQUIRED,
+    "mlp_ratio": 4,
+    "image_size": REQUIRED,
+    "patch_size": REQUIRED,
+    "text_vocab_size": 0,
+    "use_type_embedding": True,
+    "output_head_depth": 0,
+    # Of training alone.
+    "image_mask_ratio": 0.75,
+    "text_mask_ratio": 0.75,
+    "att_drop": 0.0,
+    "drop": 0.0,
+    "drop_path": 0.0,
+}
+"""Keys of a published configuration and their defaults."""
+MEAN, DEVIATION = (0.5762, 0.5503, 0.5213), (0.3207, 0.3169, 0.3307)
+"""Of CC12M's pixels, by which the published pictures are normalised."""
+TEXT_TOKENS = 512
+"""Published training had 64; fixed positions and padding take any."""
+
+
+class Published(NamedTuple):
+    model: M3AE
+    """In evaluation mode."""
+    catalogue: Catalogue
+    """The modalities that it takes: patches and, unless it is an MAE, a sequence."""
+
+
+def load_m3ae(folder_or_hub_id: str | os.PathLike[str], catalogue: Catalogue | None = None) -> Published:
+    """Read published weights.
+
+    Args:
+        catalogue: entries that the model shall serve: one of kind patches and at most one of kind sequence, with the published sizes. By
+            default entries of that kind are made, pictures normalised as CC12M's.
+
+    Raises:
+        MaskweaveError: no such folder, or its parts or the catalogue do not fit together; lists what does not.
+    """
+    folder = locate(folder_or_hub_id)
+    config = read_config(folder, CONFIG, "an M3AE").complete
+    if config["output_head_depth"]:
+        raise MaskweaveError(
+            f"{folder / 'config.json'}: output_head_depth is {config['output_head_depth']}; only linear heads (0) can be read"
+        )
+    catalogue = catalogue or published_catalogue(config)
+    patches, sequence = _entries(catalogue)
+    model = M3AE(
+        catalogue,
+        M3AEConfig(
+            width=config["emb_dim"],
+            depth=config["depth"],
+            heads=config["num_heads"],
+            decoder_width=config["dec_emb_dim"],
+            decoder_depth=config["dec_depth"],
+            decoder_heads=config["dec_num_heads"],
+            mlp_ratio=config["mlp_ratio"],
+        ),
+    )
+    stored = Tensors(folder)
+    with torch.no_grad():
+        for name, views in _names(model, patches, sequence):
+            if name.endswith("type_embedding") and not config["use_type_embedding"]:
+                views[0].zero_()
+                continue
+            widths = [view.shape[-1] for view in views]
+            found = stored.take(name, *views[0].shape[:-1], sum(widths))
+            if not found.is_meta:  # else `finish` tells what is wrong with it
+                for view, part in zip(views, found.split(widths, dim=-1), strict=True):
+                    view.copy_(part)
+    stored.finish()
+    return Published(model.eval(), catalogue)
+
+
+def save_m3ae(model: M3AE, catalogue: Catalogue, folder: str | os.PathLike[str]) -> None:
+    """Write a model in the published format.
+
+    Raises:
+        MaskweaveError: its modalities are not of the published form: square pictures in square patches, and at most one sequence.
+    """
+    patches, sequence = _entries(catalogue)
+    if len(patches.grid) != 2 or len({*patches.value.size}) > 1 or len({*patches.grid}) > 1:
+        raise MaskweaveError(
+            f"{patches.name}: the published format is of square pictures, found size {patches.value.size} with grid {patches.grid}"
+        )
+    own = model.config
+    config = CONFIG | {
+        "model": "m3ae" if sequence else "mae",
+        "emb_dim": own.width,
+        "depth": own.depth,
+        "num_heads": own.heads,
+        "dec_emb_dim": own.decoder_width,
+        "dec_depth": own.decoder_depth,
+        "dec_num_heads": own.decoder_heads,
+        "mlp_ratio": own.mlp_ratio,
+        "image_size": patches.value.size[0],
+        "patch_size": patches.patch[0],
+        "text_vocab_size": catalogue.vocabulary_size(sequence.name) if sequence else 0,
+    }
+    with torch.no_grad():
+        tensors = {name: torch.cat(views, dim=-1) for name, views in _names(model, patches, sequence)}
+    write_published(Path(folder), config, tensors)
+
+
+def published_catalogue(config: dict[str, Any]) -> Catalogue:
+    """Entries, named by their value types, for a published configuration.
+
+    Raises:
+        MaskweaveError: its sizes are impossible.
+    """
+    side, grid = config["image_size"], config["image_size"] // config["patch_size"]
+    entries = [
+        Modality(
+            "image", 1, "patches", Value("image", (side, side), 3, mean=MEAN, deviation=DEVIATION), grid=(grid, grid)
+        )
+    ]
+    if not config["text_vocab_size"]:
+        return Catalogue(entries, where="published MAE")
+    entries.append(Modality("text", 2, "sequence", Value("text"), max_tokens=TEXT_TOKENS, vocabulary="text"))
+    return Catalogue(entries, [Vocabulary("text", config["text_vocab_size"], sentinels=3)], "published M3AE")
+
+
+def _entries(catalogue: Catalogue) -> tuple[Modality, Modality | None]:
+    """The entry of the pictures and that of the texts."""
+    patches = [m for m in catalogue.values() if m.kind == "patches"]
+    sequences = [m for m in catalogue.values() if m.kind == "sequence"]
+    if len(patches) != 1 or len(sequences) > 1 or len(catalogue) != len(patches) + len(sequences):
+        raise MaskweaveError(
+            f"{catalogue.where}: a published M3AE takes one modality of kind patches and at most one of kind sequence, found {', '.join(catalogue)}"
+        )
+    return patches[0], sequences[0] if sequences else None
+
+
+def _names(model: M3AE, patches: Modality, sequence: Modality | None) -> Iterator[tuple[str, list[Tensor]]]:
+    """Every published parameter's name, and views of what holds it here that make it when joined along their last axis."""
+    yield "cls_token", [model.class_token[None, None]]
+    yield from _linear("image_embedding", model.content[patches.name])
+    for kind, m in (("image", patches), ("text", sequence)):
+        if m is not None:
+            yield f"encoder_{kind}_type_embedding", [model.types.weight[m.id][None, None]]
+            yield f"decoder_{kind}_type_embedding", [model.decoder_types.weight[m.id][None, None]]
+            yield f"{kind}_mask_embedding", [model.mask_tokens.weight[m.id][None, None]]
+            yield from _linear(f"decoder_{kind}_output/Dense_0", model.heads[m.name])
+    if sequence is not None:
+        embedding: Any = model.content[sequence.name]
+        yield "text_embedding/embedding", [embedding.weight]
+    yield from _linear("decoder_input_projection", model.decoder_projection)
+    for side, blocks, norm in (
+        ("encoder", model.encoder, model.encoder_norm),
+        ("decoder", model.decoder, model.decoder_norm),
+    ):
+        block: Any
+        for i, block in enumerate(blocks):
+            place = f"{side}/Block_{i}"
+            yield from _norm(f"{place}/LayerNorm_0", block.norm1)
+            yield from _linear(f"{place}/Attention_0/Dense_0", block.attention.q, block.attention.k, block.attention.v)
+            yield from _linear(f"{place}/Attention_0/Dense_1", block.attention.out)
+            yield from _norm(f"{place}/LayerNorm_1", block.norm2)
+            yield from _linear(f"{place}/TransformerMLP_0/fc1", block.mlp.fc1)
+            yield from _linear(f"{place}/TransformerMLP_0/fc2", block.mlp.fc2)
+        yield from _norm(f"{side}/LayerNorm_0", norm)
+
+
+def _linear(name: str, *layers: Any) -> Iterator[tuple[str, list[Tensor]]]:
+    yield f"{name}/kernel", [layer.weight.T for layer in layers]
+    yield f"{name}/bias", [layer.bias for layer in layers]
+
+
+def _norm(name: str, layer: Any) -> Iterator[tuple[str, list[Tensor]]]:
+    yield f"{name}/scale", [layer.weight]
+    yield f"{name}/bias", [layer.bias]

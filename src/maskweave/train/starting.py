@@ -1,0 +1,99 @@
+"""Going on from a trained model, also with other modalities: what both know is taken over, what is new keeps its random start."""
+
+import dataclasses
+from pathlib import Path
+
+import torch
+
+from maskweave.catalogues import Catalogue
+from maskweave.errors import MaskweaveError
+from maskweave.model.fourm import FourM
+from maskweave.train import saving
+
+SAME = ("kind", "grid", "max_tokens", "positions", "vocabulary", "row_width")
+"""Facts of an entry that its weights rest on."""
+
+
+@torch.no_grad()
+def start_from_bundle(model: FourM, catalogue: Catalogue, folder: Path) -> list[str]:
+    """Take over the weights of the bundle (or finished run) at `folder`.
+
+    Modalities are told apart by their names, whatever their ids.
+
+    Returns:
+        Sentences about the modalities that only one of the two has.
+
+    Raises:
+        MaskweaveError: no bundle, another architecture, or a modality whose entry has changed; names what differs.
+    """
+    if (folder / "config.json").is_file():
+        raise MaskweaveError(
+            f"start: {folder} is a published checkpoint; make a bundle of it first: maskweave import 4m {folder} --out BUNDLE"
+        )
+    theirs = saving.load_saved_catalogue(folder)
+    donor = saving.load_model(folder, theirs)
+    _check_configuration(model, donor, folder)
+    shared = [name for name in catalogue if name in theirs]
+    for name in shared:
+        facts = {fact: (getattr(theirs[name], fact), getattr(catalogue[name], fact)) for fact in SAME}
+        sizes = [c.vocabulary_size(name) if c[name].has_tokens else 0 for c in (theirs, catalogue)]
+        facts["vocabulary size"] = (sizes[0], sizes[1])
+        differing = [f"{fact} is {was} there, {now} here" for fact, (was, now) in facts.items() if was != now]
+        if differing:
+            raise MaskweaveError(
+                f"start: {name!r} of {folder} is of another entry than {catalogue.where}'s: {'; '.join(differing)}. Rename the entry to begin it anew"
+            )
+    if not shared:
+        raise MaskweaveError(
+            f"start: {folder} knows none of {', '.join(catalogue)}; it would give nothing to start from"
+        )
+    ours, given = model.state_dict(), donor.state_dict()
+    names = _parameters_of(model, shared)
+    for name, tensor in ours.items():
+        if name in given and (
+            name in names or not name.startswith(("content.", "target_content.", "heads.", "where."))
+        ):
+            tensor.copy_(given[name])
+    for name in shared:
+        model.where.modality.weight[catalogue[name].id] = donor.where.modality.weight[theirs[name].id]
+        if catalogue[name].positions == "learned":
+            here, there = model.where.learned_places(catalogue[name]), donor.where.learned_places(theirs[name])
+            for mine, its in (
+                (model.where.learned, donor.where.learned),
+                (model.where.learned_of_targets, donor.where.learned_of_targets),
+            ):
+                assert mine is not None and its is not None
+                mine[here] = its[there]
+    new = [name for name in catalogue if name not in theirs]
+    left = [name for name in theirs if name not in catalogue]
+    return [
+        *([f"{', '.join(new)}: not in {folder}, so initialised anew"] if new else []),
+        *([f"{', '.join(left)}: of {folder}, not in this recipe, left behind"] if left else []),
+    ]
+
+
+def _check_configuration(model: FourM, donor: FourM, folder: Path) -> None:
+    free = {"size", "informed"}
+    differing = [
+        f"{f.name} is {getattr(donor.config, f.name)} there, {getattr(model.config, f.name)} here"
+        for f in dataclasses.fields(model.config)
+        if f.name not in free and getattr(donor.config, f.name) != getattr(model.config, f.name)
+    ]
+    if differing:
+        raise MaskweaveError(
+            f"start: the model of {folder} is of another architecture: {'; '.join(differing)}. Set model.* as there"
+        )
+
+
+def _parameters_of(model: FourM, names: list[str]) -> set[str]:
+    """State names of the tables, projections and heads of these modalities."""
+    return {
+        part
+        for name in names
+        for table in [model.tables.get(name, name)]
+        for part in (
+            *(f"{owner}.for_{table}.weight" for owner in ("content.tokens", "target_content.tokens", "heads")),
+            f"content.rows.for_{name}.weight",
+            f"content.rows.for_{name}.bias",
+        )
+    }

@@ -1,0 +1,48 @@
+"""The published models' recipes: built whole on the meta device, and a step taken at reduced width."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiny_catalogue import random_columns
+
+from maskweave.data.masking import Drawer
+from maskweave.layers import count_parameters
+from maskweave.model.fourm import FourM
+from maskweave.objectives.fourm import FourMObjective
+from maskweave.train.optimiser import build_optimiser
+from maskweave.train.recipe import load_recipe
+
+RECIPES = Path(__file__).parents[2] / "recipes"
+
+PUBLISHED = {"4m-7-b": (8, 400e6), "4m-21-b": (19, 750e6), "4m-21-l": (19, 1.4e9), "4m-21-xl": (19, 4.3e9)}
+"""Modalities, and parameters at least, tables and heads included."""
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_recipes_build_and_step(name: str) -> None:
+    recipe = load_recipe(RECIPES / f"{name}.yaml")
+    catalogue = recipe.load_catalogue()
+    modalities, parameters = PUBLISHED[name]
+    with torch.device("meta"):
+        assert count_parameters(FourM(catalogue, recipe.model)) > parameters
+    assert len(catalogue) == modalities
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    small = dataclasses.replace(recipe.model, width=8, heads=2, encoder_depth=1, decoder_depth=1)
+    objective = FourMObjective(FourM(catalogue, small), recipe.loss)
+    rng = np.random.default_rng(0)
+    batch = Drawer(catalogue, recipe.drawing)(random_columns(catalogue, 4, rng), rng)
+    budgets = recipe.drawing.input_tokens, recipe.drawing.target_tokens
+    assert all(0 < side.ids.shape[1] <= most for side, most in zip((batch.inputs, batch.targets), budgets, strict=True))
+    optimiser, _ = build_optimiser(objective, recipe.train)
+    losses = []
+    for _ in range(2):
+        optimiser.zero_grad()
+        loss, _ = objective(batch)
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    assert losses[1] < losses[0]
