@@ -36,7 +36,7 @@ def test_a_full_disk_keeps_the_previous_checkpoint(
 ) -> None:
     write, calls = safetensors.torch.save_file, []
 
-    def fill_up(tensors: dict[str, torch.Tensor], file: Path) -> None:
+    def fill_up(tensors: dict[str, torch.Tensor], file: Path, metadata: None = None) -> None:
         calls.append(file)
         if len(calls) == 6:  # the second checkpoint's optimiser
             Path(file).write_bytes(b"half")

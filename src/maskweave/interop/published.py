@@ -32,9 +32,8 @@ def locate(folder_or_hub_id: str | os.PathLike[str]) -> Path:
     folder = Path(folder_or_hub_id)
     if folder.suffix in PICKLED:
         raise MaskweaveError(
-            f"{folder}: a pickled checkpoint can run any code when opened, so it is refused. Convert it where you trust it: "
-            "state = torch.load(PATH, map_location='cpu', weights_only=True); safetensors.torch.save_file(state['model'], 'model.safetensors'), "
-            "and write its configuration beside it as config.json"
+            f"{folder}: a pickled checkpoint can run any code when opened, so it is refused. Convert it once: open it by torch.load with "
+            "weights_only=True, write its state dict by safetensors.torch.save_file as model.safetensors, and its configuration beside it as config.json"
         )
     if folder.is_dir():
         return folder

@@ -21,7 +21,7 @@ from maskweave.train.checkpoints import State
 from maskweave.train.interruption import Interrupted, StopSignal
 from maskweave.train.loading import Batches, SizedBatches, load
 from maskweave.train.metrics import Clock, Meter, MetricsLog, means
-from maskweave.train.optimiser import Average, build_optimiser, learning_rate, trained
+from maskweave.train.optimiser import Average, build_optimiser, clip_gradients, gradient_parts, learning_rate, trained
 from maskweave.train.parallel import connect
 from maskweave.train.settings import TrainSettings, is_due
 
@@ -82,6 +82,8 @@ def fit(
     if settings.threads:
         torch.set_num_threads(settings.threads)
     torch.manual_seed(settings.seed + ranks.rank)
+    if settings.lazy_embeddings and ranks.world > 1:
+        raise MaskweaveError("lazy_embeddings is for one process; set it to false, or processes to 1")
     objective.to(ranks.device).train()
     optimiser, names = build_optimiser(objective, settings)
     average = Average(objective, settings.ema) if settings.ema else None
@@ -178,13 +180,13 @@ class _Update:
                 (loss / settings.accumulate).backward()
             state.meter.add({"loss": loss, **metrics})
             self._note("loss", batch.names, loss)
-        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        gradients = gradient_parts(self.parameters)
         norm = nn.utils.get_total_norm(gradients, foreach=True)
         self._note("gradient", sorted(names), norm)
         if ranks.device.type == "cpu":
             self.check()  # costs nothing here, and so spares the weights
         if settings.clip:
-            nn.utils.clip_grads_with_norm_(self.parameters, settings.clip, norm, foreach=True)
+            clip_gradients(gradients, norm, settings.clip)
         state.meter.add({"gradient_norm": norm})
         for group in state.optimiser.param_groups:
             group["lr"] = learning_rate(state.step, settings)

@@ -1,6 +1,9 @@
 """AdamW (https://arxiv.org/abs/1711.05101), the learning rate as a function of the step, and the average of the weights."""
 
 import math
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -8,6 +11,8 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from maskweave.train.settings import TrainSettings
 
+LARGE = 2048
+"""Rows from which an embedding table is updated by rows, if at all; for smaller ones that is no faster."""
 _UNDECAYED = (nn.Embedding, nn.EmbeddingBag, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.modules.batchnorm._NormBase)
 
 
@@ -28,7 +33,56 @@ def trained(objective: nn.Module) -> dict[str, nn.Parameter]:
     return {name: p for name, p in objective.named_parameters() if p.requires_grad}
 
 
-def build_optimiser(objective: nn.Module, settings: TrainSettings) -> tuple[torch.optim.AdamW, list[str]]:
+class AdamW(torch.optim.AdamW):
+    """Fused AdamW which, where a gradient is sparse, updates the rows that have one and leaves the moments of the others as they are."""
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:
+        sparse = []
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is not None and p.grad.is_sparse:
+                    sparse.append((group, p, p.grad.coalesce()))
+                    p.grad = None
+        super().step(closure)
+        for group, p, gradient in sparse:
+            self._update_rows(group, p, gradient.indices()[0], gradient.values())
+
+    def _update_rows(self, group: dict[str, Any], p: Tensor, rows: Tensor, gradient: Tensor) -> None:
+        state = self.state[p]
+        if not state:
+            state |= {
+                "step": torch.zeros((), device=p.device),
+                "exp_avg": torch.zeros_like(p),
+                "exp_avg_sq": torch.zeros_like(p),
+            }
+        state["step"] += 1
+        step, rate, (beta1, beta2) = state["step"].item(), group["lr"], group["betas"]
+        mean = state["exp_avg"][rows].lerp_(gradient, 1 - beta1)
+        square = state["exp_avg_sq"][rows].lerp_(gradient.square(), 1 - beta2)
+        state["exp_avg"][rows], state["exp_avg_sq"][rows] = mean, square
+        spread = (square / (1 - beta2**step)).sqrt_().add_(group["eps"])
+        p[rows] = p[rows].mul_(1 - rate * group["weight_decay"]).addcdiv_(mean, spread, value=-rate / (1 - beta1**step))
+
+
+def gradient_parts(parameters: Iterable[nn.Parameter]) -> list[Tensor]:
+    """The gradients there are; of sparse ones the rows that they have."""
+    parts = []
+    for p in parameters:
+        if p.grad is not None and p.grad.is_sparse:
+            p.grad = p.grad.coalesce()
+            parts.append(p.grad.values())
+        elif p.grad is not None:
+            parts.append(p.grad)
+    return parts
+
+
+def clip_gradients(parts: list[Tensor], norm: Tensor, most: float) -> None:
+    """Shorten gradients of total length `norm` to `most`, in place, as `nn.utils.clip_grad_norm_` does."""
+    torch._foreach_mul_(parts, (most / (norm + 1e-6)).clamp(max=1.0))
+
+
+def build_optimiser(objective: nn.Module, settings: TrainSettings) -> tuple[AdamW, list[str]]:
     """AdamW over the trained parameters, and their names in the optimiser's order.
 
     Biases, norms, embeddings and vectors do not decay. A parameter counts as an embedding where its module is one, or where
@@ -43,7 +97,9 @@ def build_optimiser(objective: nn.Module, settings: TrainSettings) -> tuple[torc
         leaf = name.rpartition(".")[2]
         decays = not (is_vector or id(p) in undecayed or leaf.endswith("bias") or "embedding" in leaf)
         groups[decays][name] = p
-    optimiser = torch.optim.AdamW(
+    if settings.lazy_embeddings:
+        _let_be_sparse(objective)
+    optimiser = AdamW(
         [
             {"params": list(group.values()), "weight_decay": settings.weight_decay if decays else 0.0}
             for decays, group in enumerate(groups)
@@ -54,6 +110,14 @@ def build_optimiser(objective: nn.Module, settings: TrainSettings) -> tuple[torc
         fused=True,  # on CPU too: 2 to 7 times as fast as foreach at the sizes tried
     )
     return optimiser, [name for group in groups for name in group]
+
+
+def _let_be_sparse(objective: nn.Module) -> None:
+    """Give large tables sparse gradients, those apart that a head or another table shares."""
+    owners = Counter(id(p) for module in objective.modules() for p in module.parameters(recurse=False))
+    for module in objective.modules():
+        if isinstance(module, nn.Embedding) and module.num_embeddings >= LARGE and owners[id(module.weight)] == 1:
+            module.sparse = True
 
 
 class Average:

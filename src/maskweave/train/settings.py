@@ -33,6 +33,8 @@ class TrainSettings:
     """Of matrices only: biases, norms, embeddings and vectors are left alone."""
     clip: float = 1.0
     """Longest gradient, as one vector of all parameters; 0 leaves it as it is."""
+    lazy_embeddings: bool = False
+    """Update only the rows of large embedding tables that a batch reads, as torch.optim.SparseAdam does: far less memory traffic where vocabularies are large. One process only."""
     accumulate: int = 1
     """Batches whose gradients are averaged for one update."""
     precision: Literal["float32", "bf16"] = "float32"
