@@ -25,6 +25,55 @@ def test_shipped_catalogues_agree_on_ids():
             assert ids.setdefault(modality.name, modality.id) == modality.id
 
 
+def test_published_names_sizes_and_vocabularies():
+    """The table of the published modalities: tokens and codes by name; 0 codes where it is input only."""
+    four = load_catalogue("4m")
+    published = {
+        "rgb": (196, 0), "tok_rgb": (196, 16384), "tok_depth": (196, 8192), "tok_normal": (196, 8192),
+        "tok_semseg": (196, 4096), "tok_clip": (196, 8192),
+    }  # fmt: skip
+    published = {
+        f"{name}@{size}": (tokens * (size // 224) ** 2, codes)
+        for name, (tokens, codes) in published.items()
+        for size in (224, 448)
+    }
+    published |= {
+        "tok_canny_edge@224": (196, 8192), "tok_sam_edge@224": (196, 8192), "tok_dinov2@224": (256, 8192),
+        "tok_imagebind@224": (256, 8192), "tok_dinov2_global": (16, 8192), "tok_imagebind_global": (16, 8192),
+        "caption": (256, 30000), "det": (256, 30000), "metadata": (40, 30000), "human_poses": (275, 30000),
+        "color_palette": (23, 30000), "sam_instance": (290, 30000), "t5_caption": (77, 0),
+    }  # fmt: skip
+    found = {name: (m.tokens, four.vocabulary_size(name) if m.is_target else 0) for name, m in four.items()}
+    assert found == published
+    learned = {name for name, m in four.items() if m.positions == "learned"}
+    assert learned == {"tok_dinov2_global", "tok_imagebind_global"}
+    assert len(load_catalogue("4m-7")) == 8 and len(load_catalogue("4m-21")) == 19
+    assert set(load_catalogue("4m-7")) < set(load_catalogue("4m-21")) < set(four)
+    classes = four["tok_semseg@448"].value.classes
+    assert len(classes) == 134 and (classes[0], classes[1], classes[80], classes[81], classes[133]) == (
+        "unlabelled", "person", "toothbrush", "banner", "rug-merged"
+    )  # fmt: skip
+    assert set(four["det"].value.classes) == set(classes[1:81])
+
+
+def test_a_catalogue_may_include_a_shipped_one():
+    own = {"include": "4m-7", "modalities": {"x": SPECTRUM}}
+    assert [*catalogue_from(own, "f.yaml")] == [*load_catalogue("4m-7"), "x"]
+    some = catalogue_from({"include": "4m", "only": ["tok_rgb@448", "caption"]}, "f.yaml")
+    assert [*some] == ["caption", "rgb@448", "tok_rgb@448"]  # with the source of its values
+    for content, said in (
+        ({"include": "5m"}, "'include' names a shipped catalogue .*found '5m'"),
+        ({"include": ["4m"]}, "'include' names a shipped catalogue"),
+        ({"only": ["caption"]}, "'include' names a shipped catalogue .*found None"),
+        ({"include": "4m", "only": "caption"}, "'only' is a list of modalities"),
+        ({"include": "4m", "only": ["capton"]}, "unknown modality 'capton'; did you mean 'caption'"),
+        ({"include": "4m", "vocabularies": {"text": {"size": 999}}}, "vocabulary 'text' stands in .*4m.yaml too"),
+        ({"include": "4m", "modalities": {"x": changed(id=7)}}, "id 7 is taken by 'caption'"),
+    ):
+        with pytest.raises(MaskweaveError, match=said):
+            catalogue_from(content, "f.yaml")
+
+
 def test_scenes_have_the_promised_modalities(scenes_catalogue):
     kinds = {name: m.kind for name, m in scenes_catalogue.items()}
     assert kinds["rgb"] == "patches"
@@ -60,6 +109,11 @@ def vector(tokens, quantiser):
     )
 
 
+def pose(**part):
+    value = {"type": "poses", "parts": {"a": {"count": 2, **part}}}
+    return {"id": 1, "kind": "sequence", "max_tokens": 9, "vocabulary": "text", "value": value}
+
+
 def facts(**key):
     value = {"type": "metadata", "keys": {"a": {"id": 0, "range": [0, 1], **key}}}
     return {"id": 1, "kind": "sequence", "max_tokens": 9, "vocabulary": "text", "value": value}
@@ -91,6 +145,25 @@ def facts(**key):
         (changed(name="y"), "its key is its name; remove 'name'"),
         (facts(id=-1), "value.keys.a needs an id from 0 and at least 1 bin, found id -1, bins 50"),
         (facts(bins=0), "value.keys.a needs an id from 0 and at least 1 bin, found id 0, bins 0"),
+        (facts(bins=1, top=True), "at least 2 bins, found id 0, bins 1"),
+        (facts(bins=3, splits=[0.5]), r"splits must ascend within its range.*found \(0.5,\), bins 3"),
+        (facts(bins=3, splits=[0.5, 0.5]), "splits must ascend"),
+        (facts(bins=2, splits=[1.0]), "splits must ascend"),
+        (pose(), "value.parts.a needs a name of its own, a count of 1 or more, and either a range or codes"),
+        (pose(range=[0, 1], codes=4), "either a range or codes"),
+        (pose(range=[1, 1]), "a range is"),
+        (changed(value={"type": "map", "size": [64], "range": [0, 1], "tails": 0.1}), "value.tails, .*found both"),
+        (changed(value={"type": "map", "size": [64], "tails": 0.5}), "a share from 0 to below 0.5, found 0.5"),
+        (changed(value={"type": "direction", "size": [64], "channels": 3, "tails": 0.1}), "value.tails is for maps"),
+        (
+            changed(kind="patches", value={"type": "map", "size": [64], "tails": 0.1}),
+            "patches take maps with a value.range",
+        ),
+        (
+            changed(value={"type": "map", "size": [64], "range": [0, 1], "parts": {"a": {"count": 1, "codes": 2}}}),
+            "value.parts is for",
+        ),
+        ({**pose(codes=4), "value": {"type": "queries"}}, "queries need value.size"),
         (changed(kine="grid"), "unknown key 'kine'; did you mean 'kind'"),
         (changed(source="nowhere"), "source 'nowhere' is not a modality of the catalogue"),
         (

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import get_args
 
@@ -43,6 +44,7 @@ HEAVY = (
     "matplotlib",
     "rich",
     "cv2",
+    "diffusers",
     "tokenizers",
     "huggingface_hub",
     "jsonargparse",
@@ -60,6 +62,7 @@ def test_there_is_something_to_check() -> None:
 # Rule 1: no modality's name in library code.
 
 
+@cache
 def modality_names() -> set[str]:
     """Names of all shipped entries, but for those that are also words of the entries' own language.
 

@@ -203,7 +203,8 @@ class TokenizerSpec:
     diffusion: Diffusion | None = None
     """A diffusion decoder in place of a ViT."""
     loss: Literal["auto", "mse", "smooth_l1", "cosine", "cross_entropy", "binary"] = "auto"
-    """`auto` follows the value type: mse for images, smooth_l1 for maps and vectors, cosine for directions, cross_entropy for classes, binary for binary."""
+    """`auto` follows the value type: mse for images, smooth_l1 for maps, features and vectors, cosine for directions, cross_entropy for
+    classes, binary for binary; with a diffusion decoder it is mse."""
     quantiser: Quantiser = field(default_factory=Quantiser)
 
 

@@ -31,6 +31,10 @@ ENTRIES: dict[str, dict[str, Any]] = {
     "things": {"kind": "sequence", "max_tokens": 9, "vocabulary": "text", "value": {"type": "boxes", "classes": ["a", "b"]}},
     "tones": {"kind": "sequence", "max_tokens": 9, "vocabulary": "text", "value": {"type": "palette"}},
     "facts": {"kind": "sequence", "max_tokens": 9, "vocabulary": "text", "value": {"type": "metadata", "keys": {"size": {"id": 0, "range": [0, 1]}}}},
+    "people": {"kind": "sequence", "max_tokens": 40, "vocabulary": "text", "value": {"type": "poses", "parts": {"pose": {"count": 2, "codes": 8}, "size": {"count": 1, "range": [0, 9]}}}},
+    "found": {"kind": "sequence", "max_tokens": 40, "vocabulary": "text", "value": {"type": "queries", "size": [8, 8], "parts": {"codes": {"count": 2, "codes": 8}}}},
+    "outputs": {"kind": "grid", "grid": [2, 2], "value": {"type": "features", "size": [2, 2], "channels": 4}},
+    "relief": {"kind": "grid", "grid": [2, 2], "value": {"type": "map", "size": [8, 8], "tails": 0.1}},
     "parts": {"kind": "sequence", "max_tokens": 9, "vocabulary": "text", "value": {"type": "instances", "size": [8, 8], "classes": ["a", "b"]}},
 }  # fmt: skip
 
@@ -69,6 +73,8 @@ def npz(**arrays: Any) -> bytes:
 RNG = np.random.default_rng(0)
 UNIT = RNG.normal(size=(5, 6, 3)).astype(np.float32)
 UNIT /= np.linalg.norm(UNIT, axis=-1, keepdims=True)
+PERSON = {"box": [0.0, 0.25, 0.5, 1.0], "pose": [0, 7], "size": [99.5]}
+FOUND = {"point": [0.5, 1.0], "instances": [{"box": [0.0, 0.25, 0.5, 1.0], "codes": [1, 2]}]}
 VALUES: dict[str, Any] = {
     "picture": RNG.integers(0, 256, (5, 6, 3), dtype=np.uint8),
     "grey": RNG.integers(0, 256, (5, 6, 1), dtype=np.uint8),
@@ -83,6 +89,10 @@ VALUES: dict[str, Any] = {
     "things": [{"class": "b", "box": [0.0, 0.25, 0.5, 1.0]}],
     "tones": [[0, 128, 255], [1, 2, 3]],
     "facts": {"size": 0.5},
+    "people": [PERSON, {"box": [0.0, 0.0, 1.0, 1.0]}],
+    "found": [FOUND, {"point": [0.0, 0.25], "instances": []}],
+    "outputs": (RNG.normal(size=(3, 5, 4)) * 1e6).astype(np.float32),
+    "relief": (RNG.normal(size=(5, 6)) * 1e6).astype(np.float32),
     "parts": [{"class": "a", "mask": RNG.random((5, 6)) < 0.5}, {"class": "b", "mask": np.ones((5, 6), bool)}],
 }
 
@@ -247,3 +257,36 @@ def test_many_masks_take_no_more_than_their_share(monkeypatch: pytest.MonkeyPatc
 def test_rounding_at_the_ends_of_a_range_is_clipped() -> None:
     found = read(npy(np.array([[-0.005, 10.005]])), "npy", "far")
     assert found.min() == 0 and found.max() == 10
+
+
+def test_what_an_entry_does_not_name_is_left_out_and_rounding_is_clipped() -> None:
+    value = [{**PERSON, "score": 0.9, "box": [-0.0005, 0, 1.0005, 1]}]
+    assert read(json.dumps(value).encode(), "json", "people") == [{**PERSON, "box": [0.0, 0.0, 1.0, 1.0]}]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("people", PERSON, "a list, each"),
+        ("people", [{"pose": [0, 7]}], '{"box": [xmin, ymin, xmax, ymax], "pose": 2 numbers, "size": 1 numbers}'),
+        ("people", [{"box": [0, 0, 50, 90]}], "divide pixels"),
+        ("people", [{"box": [0.5, 0, 0.4, 1]}], "lower corner first"),
+        ("people", [{**PERSON, "pose": [0, 8]}], "item 0: pose = [0, 8]; expected 2 whole numbers from 0 to 7"),
+        ("people", [{**PERSON, "pose": [0, 0.5]}], "whole numbers"),
+        ("people", [{**PERSON, "size": ["1"]}], "item 0: size = ['1']; expected 1 numbers"),
+        ("found", [{"point": [0, 0]}], '"instances": list of'),
+        ("found", [{"point": [0, 2], "instances": []}], "item 0 with point [0, 2]"),
+        ("found", [{**FOUND, "instances": [{"box": [0, 0, 1, 1]}]}], "item 0: instances: found item 0"),
+        ("found", [{**FOUND, "instances": [{"box": [0, 0, 1, 1], "codes": [1]}]}], "codes = [1]"),
+    ],
+)
+def test_people_and_points_that_do_not_fit_are_refused(name: str, value: Any, said: str) -> None:
+    with pytest.raises(BadSample) as error:
+        read(json.dumps(value).encode(), "json", name)
+    assert said in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["outputs", "relief"])
+def test_features_and_maps_of_any_scale_must_be_finite(name: str) -> None:
+    with pytest.raises(BadSample, match="NaN or infinite"):
+        encode(VALUES[name] * np.inf, CATALOGUE[name])

@@ -11,7 +11,7 @@ from maskweave.data import measures
 from maskweave.data.scenes import Scenes
 from maskweave.data.transforms import Geometry, apply, fit, random_geometry
 from maskweave.errors import BadSample, MaskweaveError
-from maskweave.modality import Modality, Value
+from maskweave.modality import Modality, Part, Value, Vocabulary
 
 FLIP = Geometry(flip=True)
 FULL = (0.0, 0.0, 1.0, 1.0)
@@ -341,3 +341,46 @@ def test_random_geometry_is_seeded_and_flips_half():
     assert random_geometry(np.random.default_rng(0), (1, 1), (1, 1), 0).is_identity
     with pytest.raises(MaskweaveError):
         random_geometry(np.random.default_rng(0), area=(0.9, 0.5))
+
+
+def people_and_points():
+    parts = {"pose": Part(2, codes=8)}
+    return Catalogue(
+        [
+            Modality("people", 1, "sequence", Value("poses", parts=parts), max_tokens=99, vocabulary="t"),
+            Modality("found", 2, "sequence", Value("queries", (8, 8), parts=parts), max_tokens=99, vocabulary="t"),
+        ],
+        [Vocabulary("t", 300)],
+    )
+
+
+def test_people_and_points_move_with_the_crop():
+    entries, crop = people_and_points(), Geometry((0.5, 0.0, 1.0, 0.5))
+    people = [{"box": [0.5, 0.0, 0.75, 0.5], "pose": [1, 2]}, {"box": [0.0, 0.0, 0.45, 1.0], "pose": [1, 2]}]
+    whole, cut = ({"box": box, "pose": [1, 2]} for box in ([0.75, 0.25, 1.0, 0.5], [0.25, 0.0, 1.0, 0.5]))
+    found = [
+        {"point": [0.75, 0.25], "instances": [whole, cut]},
+        {"point": [1.0, 0.5], "instances": []},
+        {"point": [0.25, 0.25], "instances": []},  # outside
+        {"point": [0.75, 0.25], "instances": [cut]},  # the codes are of a mask over the whole box
+    ]
+    out = apply({"people": people, "found": found}, entries, crop)
+    assert out["people"] == [{"box": [0.0, 0.0, 0.5, 1.0], "pose": [1, 2]}]
+    assert out["found"] == [
+        {"point": [0.5, 0.5], "instances": [{"box": [0.5, 0.5, 1.0, 1.0], "pose": [1, 2]}]},
+        {"point": [1.0, 1.0], "instances": []},
+    ]
+
+
+def test_a_flip_leaves_out_codes_that_cannot_be_mirrored():
+    entries = people_and_points()
+    box = {"box": [0.0, 0.25, 0.25, 0.5]}
+    bare = {"people": [box], "found": [{"point": [0.25, 0.5], "instances": [box]}]}
+    mirrored = {"box": [0.75, 0.25, 1.0, 0.5]}
+    assert apply(bare, entries, FLIP) == {
+        "people": [mirrored],
+        "found": [{"point": [0.75, 0.5], "instances": [mirrored]}],
+    }
+    coded = {**box, "pose": [1, 2]}
+    assert apply({"people": [box, coded], "found": [{"point": [0, 0], "instances": [coded]}]}, entries, FLIP) == {}
+    assert apply({"people": [], "found": []}, entries, FLIP) == {"people": [], "found": []}

@@ -180,3 +180,11 @@ def test_constant_labels_beat_every_multiset(scenes_catalogue: Catalogue):
     rivals = [Labels("a" * i + "b" * j + "c" * k) for i in range(4) for j in range(4) for k in range(3)]
     assert score == pytest.approx(max(m.score([rival] * 15, values) for rival in rivals))
     assert m.best_constant([""]) == []
+
+
+def test_standardised_maps_are_scored_in_relative_units():
+    modality = entry(type="map", size=[8, 8], tails=0.1, unit="m")
+    truth = RNG.random((8, 8)) * 40
+    mae = metric(modality, "MAE")
+    assert mae.score([truth * 3 - 7], [truth]) == pytest.approx(0, abs=1e-4)
+    assert mae.score([-truth], [truth]) > 0.5

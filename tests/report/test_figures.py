@@ -14,7 +14,7 @@ def catalogue_of(**values):
     entries = {}
     for i, (name, value) in enumerate(values.items()):
         shape = {"kind": "sequence", "vocabulary": "text", "max_tokens": 99}
-        if "size" in value and value["type"] != "instances":
+        if "size" in value and value["type"] not in ("instances", "queries"):
             shape = {"kind": "grid", "grid": [1] * len(value["size"])}
         elif value["type"] == "vector":
             shape = {"kind": "grid", "grid": [1]}
@@ -41,6 +41,10 @@ ENTRIES = catalogue_of(
     palette={"type": "palette"},
     metadata={"type": "metadata", "keys": {"height_m": {"id": 0, "range": [0, 5], "unit": "m"}}},
     instances={"type": "instances", "size": [8, 8], "classes": ["a", "b"]},
+    features={"type": "features", "size": [4, 4], "channels": 6},
+    relief={"type": "map", "size": [8, 8], "tails": 0.1, "unit": "m"},
+    poses={"type": "poses"},
+    queries={"type": "queries", "size": [8, 8]},
 )
 RNG = np.random.default_rng(0)
 MASK = np.zeros((8, 8), dtype=bool)
@@ -64,6 +68,13 @@ VALUES = {
     "palette": [[255, 0, 0], [0, 0, 255]],
     "metadata": {"height_m": 1.5},
     "instances": [{"class": "b", "mask": MASK}],
+    "features": RNG.normal(size=(4, 4, 6)),
+    "relief": RNG.random((8, 8)) * 10,
+    "poses": [{"box": [0.1, 0.2, 0.8, 0.9]}, {"box": [0.5, 0.5, 0.9, 1.0]}],
+    "queries": [
+        {"point": [0.5, 0.5], "instances": [{"box": [0.1, 0.2, 0.8, 0.9]}]},
+        {"point": [0.1, 0.9], "instances": []},
+    ],
 }
 
 
@@ -89,7 +100,7 @@ def test_pictures_of_scenes_draw(scenes_catalogue: Catalogue):
         assert draw(scenes_catalogue[name], value, (64, 64), over=scenes[0]["rgb"]).shape == (64, 64, 3)
 
 
-@pytest.mark.parametrize("name", ["text", "boxes", "palette", "metadata", "instances"])
+@pytest.mark.parametrize("name", ["text", "boxes", "palette", "metadata", "instances", "poses", "queries"])
 def test_empty_values_draw(name: str):
     assert draw(ENTRIES[name], type(VALUES[name])()).shape == (144, 144, 3)
 
@@ -190,3 +201,31 @@ def test_data_span():
     assert data_span(ENTRIES["map"], [np.full((8, 8), np.nan)]) is None
     assert data_span(ENTRIES["many"], [VALUES["many"]]) is None
     assert data_span(ENTRIES["classes"], [VALUES["classes"]]) is None
+
+
+def test_standardised_maps_look_alike_at_any_scale():
+    entry, value = ENTRIES["relief"], np.asarray(VALUES["relief"])
+    assert np.abs(colours(entry, value).astype(int) - colours(entry, value * 50 + 7)).max() <= 2
+    assert data_span(entry, [value]) is None and legend(entry) is not None
+
+
+def test_people_and_points_are_told_apart_by_colour():
+    blank = np.full((64, 64, 3), 200, np.uint8)
+    people = draw(ENTRIES["poses"], VALUES["poses"], (64, 64), over=blank).reshape(-1, 3)
+    found = draw(ENTRIES["queries"], VALUES["queries"], (64, 64), over=blank)
+    for n in (0, 1):
+        assert (people == class_colour(n)).all(1).any() and (found == class_colour(n)).all(-1).any()
+    assert (found[57, 6] == class_colour(1)).all()  # at 0.1, 0.9, although nothing was found there
+
+
+def test_vectors_of_a_sequence_are_rows_of_colour():
+    entry = catalogue_from(
+        {
+            "modalities": {
+                "x": {"id": 1, "kind": "vectors", "max_tokens": 9, "value": {"type": "vector", "channels": 4}}
+            }
+        },
+        "test",
+    )["x"]
+    picture = draw(entry, np.repeat([[0.0], [1.0]], 4, axis=1), (64, 64))
+    assert len(np.unique(picture[:20].reshape(-1, 3), axis=0)) == 1 and (picture[0] != picture[-1]).any()

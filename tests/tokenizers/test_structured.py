@@ -367,7 +367,7 @@ def test_numbers_of_numpy_are_numbers(tokenizers):
         ("palette", {"bins": 300}, "256"),
         ("palette", {"max_tokens": 1000, "max_items": 300}, "values.v1 to at least 301"),
         ("palette", {"max_tokens": 4}, "cannot hold one colour"),
-        ("metadata", {"max_tokens": 12}, "raise max_tokens to 13"),
+        ("metadata", {"max_tokens": 2}, "cannot hold one pair"),
         ("metadata", {"keys": {"a": Key(256, (0, 1))}}, "values.v1 to at least 257"),
         ("metadata", {"keys": {"a": Key(0, (0, 1), bins=65)}}, "values.v0 to at least 65"),
         ("metadata", {"keys": {"a": Key(0, (0, 1), bins=0)}}, "at least 1 bin"),

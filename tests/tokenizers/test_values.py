@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -5,7 +7,7 @@ import torch
 from maskweave.errors import BadSample, MaskweaveError
 from maskweave.modality import Modality, Value
 from maskweave.tokenizers.patches import patchify, unpatchify
-from maskweave.tokenizers.values import check_values, from_output, normalise_rows, to_tensor
+from maskweave.tokenizers.values import check_values, from_output, normalise_rows, standardised, to_tensor
 
 CLASSES = ("floor", "wall", "cube", "cone", "sphere")
 
@@ -186,3 +188,33 @@ def test_structured_values_are_refused():
     text = Modality(name="words", id=1, kind="sequence", value=Value(type="text"), max_tokens=8)
     with pytest.raises(MaskweaveError, match="'text' are not arrays"):
         to_tensor(text, ["a cube"])
+
+
+def test_maps_without_a_range_are_standardised_by_themselves():
+    modality = entry("map", size=(10, 10), grid=(5, 5), tails=0.1, unit="m")
+    x = np.random.default_rng(0).permutation(100).astype(np.float32).reshape(10, 10)
+    outlier = np.where(x == 99, np.float32(1e6), x)
+    middle = np.arange(9, 91)  # the 10% and 90% quantiles of 0 to 99 are 9.9 and 89.1; these include a point each side
+    expected = (x - middle.mean()) / np.sqrt(middle.var() + 1e-6)
+    a, b = to_tensor(modality, [x, 7 * outlier + 3])[:, 0].numpy()
+    np.testing.assert_allclose(a, expected, atol=1e-5)
+    np.testing.assert_allclose(
+        b[x < 99], a[x < 99], atol=1e-4
+    )  # neither scale, nor shift, nor what is in the tails matters
+    np.testing.assert_allclose(to_tensor(modality, [a])[0, 0], a, atol=1e-4)
+    back = from_output(modality, torch.from_numpy(a[None, None]))
+    assert back.shape == (1, 10, 10) and np.array_equal(back[0], a)  # relative units, not clipped
+    assert not to_tensor(modality, [np.full((10, 10), 5.0)]).any()
+    pair = dataclasses.replace(modality.value, channels=2)
+    np.testing.assert_allclose(standardised(pair, np.stack([x, -x], -1))[..., 1], -expected, atol=1e-5)
+    with pytest.raises(BadSample, match="NaN or infinite"):
+        to_tensor(modality, [np.where(x == 3, np.nan, x)])
+
+
+def test_features_are_taken_as_they_are():
+    modality = entry("features", size=(4, 3), grid=(4, 3), channels=5)
+    x = np.random.default_rng(0).normal(size=(2, 4, 3, 5)).astype(np.float32) * 1e4
+    tensor = to_tensor(modality, x)
+    assert tensor.shape == (2, 5, 4, 3) and np.array_equal(from_output(modality, tensor), x)
+    with pytest.raises(BadSample, match="NaN or infinite"):
+        to_tensor(modality, np.where(x > 0, np.inf, x))

@@ -4,9 +4,9 @@
 | --- | --- |
 | image | png, jpg, jpeg (two axes); npy, npz |
 | classes, binary | png (two axes); npy, npz |
-| map, direction, vector, kind `vectors` | npy, npz (its first array) |
+| map, direction, features, vector, kind `vectors` | npy, npz (its first array) |
 | text | txt, json (a text, or a list of texts of which the first counts) |
-| boxes, palette, metadata, instances | json |
+| boxes, palette, metadata, instances, poses, queries | json |
 
 In JSON, an instance's mask is {"size": [height, width], "counts": [...]}: uncompressed run lengths down the columns, starting with the
 points outside, as COCO has it (https://cocodataset.org/#format-data). Pictures are turned upright as their EXIF orientation says.
@@ -45,7 +45,7 @@ def endings(modality: Modality) -> tuple[str, ...]:
             return (*PICTURES, *ARRAYS) if flat else ARRAYS
         case "classes" | "binary":
             return ("png", *ARRAYS) if flat else ARRAYS
-        case "map" | "direction" | "vector":
+        case "map" | "direction" | "features" | "vector":
             return ARRAYS
         case "text":
             return ("txt", "json")

@@ -27,8 +27,6 @@ from maskweave.progress import Progress, progress
 
 RECORD = "label.json"
 SAMPLES_IN_MEMORY = 64
-SIZE_UNIT = 32
-"""4M-21 counts a picture's original width and height in whole steps of 32 pixels (https://arxiv.org/abs/2406.09406)."""
 SIZE_KEYS: dict[str, int] = {"original_height": 0, "original_width": 1}
 STATISTICS = ("brightness", "contrast", "colourfulness", "saturation", "entropy")
 
@@ -61,7 +59,7 @@ def label(root: str | os.PathLike[str], catalogue: Catalogue, limit: float = 0.0
 
     They are computed from the first entry of colour pictures that it has. Started again, it keeps finished shards whose pictures have not
     changed. A metadata entry gets those of its keys that can be computed: brightness, contrast, colourfulness, saturation, entropy, and
-    original_width and original_height in steps of 32 pixels.
+    original_width and original_height in pixels.
 
     Args:
         root: an imported data set, or one in the same layout.
@@ -143,7 +141,7 @@ def _palette_of(entry: Modality) -> Callable[[np.ndarray], Any]:
 
 def _metadata_of(keys: list[str]) -> Callable[[np.ndarray], Any]:
     def compute(image: np.ndarray) -> dict[str, float]:
-        known: dict[str, float] = {key: image.shape[axis] // SIZE_UNIT for key, axis in SIZE_KEYS.items()}
+        known: dict[str, float] = {key: image.shape[axis] for key, axis in SIZE_KEYS.items()}
         known |= measures.statistics(image)
         return {key: known[key] for key in keys}
 

@@ -341,9 +341,9 @@ def _check(modality: Modality, where: str) -> None:
     if unknown := [key for key in value.keys if key not in METADATA]:
         raise MaskweaveError(f"{where}: scenes have no metadata key {unknown[0]!r}; they have {', '.join(METADATA)}")
     match value.type:
-        case "vector":
+        case "vector" | "features" | "poses" | "queries":
             raise MaskweaveError(
-                f"{where}: scenes give no values of type 'vector'; leave the entry out, or take its values from files"
+                f"{where}: scenes give no values of type {value.type!r}; leave the entry out, or take its values from files"
             )
         case "image" if value.channels != 3:
             raise MaskweaveError(f"{where}: scenes give pictures of 3 channels, found value.channels {value.channels}")

@@ -4,16 +4,20 @@ A `Geometry` is relative to the picture, so values of one sample may differ in r
 
 | value type | crop and resize | flip |
 | --- | --- | --- |
-| image, map | averaged over the area (antialiased) | mirrored |
+| image, map, features | averaged over the area (antialiased) | mirrored |
 | direction | averaged, then unit length again | mirrored, x changes sign |
 | classes | nearest | mirrored |
 | binary | averaged, then cut so that lines one point wide survive | mirrored |
 | boxes | clipped; dropped where too little is left | mirrored |
 | instances | nearest; dropped where nothing is left | mirrored |
+| poses | boxes clipped; dropped where too little is left | people without parts are mirrored |
+| queries | points left outside are dropped, boxes as above | points without parts are mirrored |
 | text | as it is | left and right change places |
 | palette, metadata, vector | as they are | as they are |
 
-Boxes and instances are returned in 4M's order. Lattices of one or three axes are resized alone.
+Boxes and instances are returned in 4M's order. Lattices of one or three axes are resized alone. No rule mirrors the codes of a pose or of a
+mask, so poses and queries that have parts are missing after a flip. Otherwise parts stay as they are: those of a pose are relative to
+the camera, and the codes of a mask to its box, which is why an instance whose box is cut by the crop is dropped.
 """
 
 import math
@@ -30,6 +34,8 @@ from maskweave.errors import BadSample, MaskweaveError
 from maskweave.modality import DENSE_TYPES, Modality
 
 FULL = (0.0, 0.0, 1.0, 1.0)
+WHOLE = 0.999
+"""A box of which this share is kept counts as uncut."""
 SAME_ASPECT = 0.03
 """Aspect ratios that differ by less than this fraction are taken as equal: sizes are whole numbers."""
 
@@ -91,11 +97,15 @@ def apply(sample: Mapping[str, Any], catalogue: Catalogue, geometry: Geometry, v
         geometry: what to keep, and whether to flip.
         visible: boxes of which less than this share of the area is kept are dropped.
 
+    Returns:
+        the sample, without the values that cannot be flipped.
+
     Raises:
         BadSample: a value has another shape than its type asks.
         MaskweaveError: an unknown modality, or a crop or flip of a lattice of three axes.
     """
-    return {name: _transformed(value, catalogue[name], geometry, visible) for name, value in sample.items()}
+    moved = {name: _transformed(value, catalogue[name], geometry, visible) for name, value in sample.items()}
+    return {name: value for name, value in moved.items() if value is not None}
 
 
 def fit(sample: Mapping[str, Any], catalogue: Catalogue) -> dict[str, Any]:
@@ -147,6 +157,7 @@ def fit(sample: Mapping[str, Any], catalogue: Catalogue) -> dict[str, Any]:
 
 
 def _transformed(value: Any, modality: Modality, geometry: Geometry, visible: float) -> Any:
+    """The value after crop and flip, None where it cannot be flipped."""
     if modality.kind == "vectors":
         return value
     match modality.value.type:
@@ -157,6 +168,18 @@ def _transformed(value: Any, modality: Modality, geometry: Geometry, visible: fl
                 {**item, "box": box} for item in value if (box := _moved(item["box"], geometry, visible)) is not None
             ]
             return corner_first(moved, lambda item: item["box"])
+        case "poses":
+            if geometry.flip and any(len(person) > 1 for person in value):
+                return None
+            return [
+                {**person, "box": box}
+                for person in value
+                if (box := _moved(person["box"], geometry, visible)) is not None
+            ]
+        case "queries":
+            if geometry.flip and any(len(found) > 1 for query in value for found in query["instances"]):
+                return None
+            return [kept for query in value if (kept := _moved_query(query, geometry)) is not None]
         case "instances":
             _lattice(value, modality)
             masks = [
@@ -196,7 +219,7 @@ def _lattice(value: Any, modality: Modality) -> tuple[int, ...] | None:
         shape, axes = np.shape(value), len(spec.size)
         channels = (
             (spec.channels,)
-            if spec.type in ("image", "direction") or (spec.type == "map" and len(shape) > axes)
+            if spec.type in ("image", "direction") or (spec.type in ("map", "features") and len(shape) > axes)
             else ()
         )
     if len(shape) != axes + len(channels) or shape[axes:] != channels or 0 in shape:
@@ -221,6 +244,21 @@ def _moved(box: list[float], geometry: Geometry, visible: float) -> list[float] 
     if geometry.flip:
         left, right = 1 - right, 1 - left
     return [left, (top - y0) / height, right, min((bottom - y0) / height, 1.0)]
+
+
+def _moved_query(query: Mapping[str, Any], geometry: Geometry) -> dict[str, Any] | None:
+    """A point and what was found there, None where it or all that was found there is cut off."""
+    x, y = query["point"]
+    x0, y0, x1, y1 = geometry.crop
+    instances = [
+        {**found, "box": box}
+        for found in query["instances"]
+        if (box := _moved(found["box"], geometry, visible=WHOLE)) is not None
+    ]
+    if not (x0 <= x <= x1 and y0 <= y <= y1) or (query["instances"] and not instances):
+        return None
+    x, y = (x - x0) / (x1 - x0), (y - y0) / (y1 - y0)
+    return {"point": [1 - x if geometry.flip else x, y], "instances": instances}
 
 
 def _resized(value: np.ndarray, kind: str, size: tuple[int, ...], geometry: Geometry) -> np.ndarray:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from maskweave.errors import BadSample
-from maskweave.modality import Modality
+from maskweave.modality import Modality, Part, Value
 
 MAX_PIXELS = 64_000_000
 """Points of a value's lattice; a larger picture is refused before it is decoded."""
@@ -94,7 +94,8 @@ def _image(value: Any, modality: Modality, where: str) -> np.ndarray:
 
 def _map(value: Any, modality: Modality, where: str) -> np.ndarray:
     array = _finite(_lattice(_array(value, modality, where, "fiu"), modality, where, modality.value.channels), where)
-    assert modality.value.range is not None  # the entry was validated
+    if modality.value.range is None:
+        return array
     low, high = modality.value.range
     slack = (high - low) / 1000
     lowest, highest = float(array.min()), float(array.max())
@@ -210,17 +211,32 @@ def is_number(value: Any) -> bool:
 
 def _boxes(value: Any, modality: Modality, where: str) -> list[dict[str, Any]]:
     layout = '{"class": name, "box": [xmin, ymin, xmax, ymax]} with coordinates 0 to 1 from the top left'
-    boxes = []
-    for i, item in enumerate(_items(value, where, ("class", "box"), layout)):
-        box = item["box"]
-        if not isinstance(box, (list, tuple)) or len(box) != 4 or not all(is_number(c) for c in box):
-            raise _refuse(where, f"item {i} with box {_show(box)}", layout)
-        if min(box) < -BOX_SLACK or max(box) > 1 + BOX_SLACK or box[0] > box[2] or box[1] > box[3]:
-            raise _refuse(
-                where, f"item {i} with box {_show(box)}", layout, "divide pixels by the picture's width and height"
-            )
-        boxes.append({"class": _class(item, i, modality, where), "box": [min(max(float(c), 0.0), 1.0) for c in box]})
-    return boxes
+    return [
+        {"class": _class(item, i, modality, where), "box": _box(item["box"], f"item {i} with box", layout, where)}
+        for i, item in enumerate(_items(value, where, ("class", "box"), layout))
+    ]
+
+
+def _box(box: Any, what: str, layout: str, where: str) -> list[float]:
+    """Coordinates xmin, ymin, xmax, ymax, clipped."""
+    c = _numbers(box, 4, (0, 1), f"{what} {_show(box)}", layout, where)
+    if c[0] > c[2] or c[1] > c[3]:
+        raise _refuse(where, f"{what} {_show(box)}", layout, "give the lower corner first")
+    return c
+
+
+def _numbers(
+    value: Any, count: int, limits: tuple[float, float] | None, what: str, layout: str, where: str
+) -> list[float]:
+    """A list of so many numbers; those that leave the limits by no more than rounding are clipped."""
+    if not isinstance(value, (list, tuple)) or len(value) != count or not all(map(is_number, value)):
+        raise _refuse(where, what, layout)
+    if limits is None:
+        return [float(x) for x in value]
+    low, high = limits
+    if min(value) < low - BOX_SLACK or max(value) > high + BOX_SLACK:
+        raise _refuse(where, what, layout, "divide pixels by the picture's width and height")
+    return [min(max(float(x), low), high) for x in value]
 
 
 def _palette(value: Any, modality: Modality, where: str) -> list[list[int]]:
@@ -263,6 +279,49 @@ def _instances(value: Any, modality: Modality, where: str) -> list[dict[str, Any
     return instances
 
 
+def _poses(value: Any, modality: Modality, where: str) -> list[dict[str, Any]]:
+    layout = _layout(modality.value)
+    people = []
+    for i, item in enumerate(_items(value, where, ("box",), layout)):
+        known = [name for name in modality.value.parts if name in item]
+        parts = {name: _part(item[name], modality.value.parts[name], f"item {i}: {name}", where) for name in known}
+        people.append({"box": _box(item["box"], f"item {i} with box", layout, where), **parts})
+    return people
+
+
+def _queries(value: Any, modality: Modality, where: str) -> list[dict[str, Any]]:
+    layout, parts = _layout(modality.value), modality.value.parts
+    outer = f'{{"point": [x, y], "instances": list of {layout}}} with coordinates 0 to 1 from the top left'
+    queries = []
+    for i, item in enumerate(_items(value, where, ("point", "instances"), outer)):
+        point = _numbers(item["point"], 2, (0, 1), f"item {i} with point {_show(item['point'])}", outer, where)
+        at = f"{where}: item {i}: instances"
+        instances = [
+            {
+                "box": _box(found["box"], f"item {k} with box", layout, at),
+                **{name: _part(found[name], part, f"item {k}: {name}", at) for name, part in parts.items()},
+            }
+            for k, found in enumerate(_items(item["instances"], at, ("box", *parts), layout))
+        ]
+        queries.append({"point": point, "instances": instances})
+    return queries
+
+
+def _part(value: Any, part: Part, what: str, where: str) -> list[float] | list[int]:
+    layout = f"{part.count} {f'whole numbers from 0 to {part.codes - 1}' if part.codes else 'numbers'}"
+    numbers = _numbers(value, part.count, None, f"{what} = {_show(value)}", layout, where)
+    if not part.codes:
+        return numbers
+    if not all(x == int(x) and 0 <= x < part.codes for x in numbers):
+        raise _refuse(where, f"{what} = {_show(value)}", layout)
+    return [int(x) for x in numbers]
+
+
+def _layout(v: Value) -> str:
+    parts = "".join(f', "{name}": {part.count} numbers' for name, part in v.parts.items())
+    return f'{{"box": [xmin, ymin, xmax, ymax]{parts}}}'
+
+
 def _show(value: Any) -> str:
     """A value in an error, cut short."""
     text = repr(value)
@@ -273,6 +332,7 @@ CHECKS: dict[str, Callable[[Any, Modality, str], Any]] = {
     "image": _image,
     "map": _map,
     "direction": _direction,
+    "features": _map,
     "classes": _classes,
     "binary": _binary,
     "vector": _vector,
@@ -282,5 +342,7 @@ CHECKS: dict[str, Callable[[Any, Modality, str], Any]] = {
     "palette": _palette,
     "metadata": _metadata,
     "instances": _instances,
+    "poses": _poses,
+    "queries": _queries,
 }
 """By value type; `rows` is any value of kind `vectors`."""

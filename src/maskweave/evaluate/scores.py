@@ -4,7 +4,7 @@
 | --- | --- | --- | --- |
 | map, positive | AbsRel, mean of abs(p - t) / t | lower | per point the median weighted by 1 / t: exactly the best |
 | map, positive | delta1, share of points with max(p / t, t / p) < 1.25 | higher | per point, the fullest window of that width: exactly the best |
-| map, vector | MAE, in the value's unit | lower | per point the median: exactly the best |
+| map, features, vector | MAE, in the value's unit, or of standardised maps in relative ones | lower | per point the median: exactly the best |
 | direction | angle, mean angle in degrees | lower | per point the geodesic median, never worse than the mean direction |
 | classes | mIoU over the whole set; classes in neither are left out | higher | per point the commonest class |
 | binary | F1 over the whole set's points, one point of tolerance | higher | points marked more often than the best of 32 thresholds |
@@ -27,6 +27,7 @@ import numpy as np
 
 from maskweave.errors import MaskweaveError
 from maskweave.modality import Modality, Value
+from maskweave.tokenizers.values import standardised
 
 Parser = Callable[[str], Iterable[str]]
 
@@ -83,7 +84,7 @@ class Tally:
 
 
 def metrics_for(modality: Modality, parse: Parser | None = None, tolerance: int = 1) -> tuple[Metric, ...]:
-    """The metrics of a modality's values, in the order of the table above; none for palettes.
+    """The metrics of a modality's values, in the order of the table above; none for palettes, poses and queries.
 
     Args:
         parse: labels of a text, with repeats or as a Counter; lower-case words by default.
@@ -96,7 +97,9 @@ def metrics_for(modality: Modality, parse: Parser | None = None, tolerance: int 
                 Metric("AbsRel", "lower", relative_errors, _mean, _weighted_median),
                 Metric("delta1", "higher", within_ratio, _mean, _fullest_window),
             )
-        case "map" | "vector":
+        case "map" if v.tails is not None:
+            return (Metric("MAE", "lower", partial(relative_unit_errors, v), _mean, _median),)
+        case "map" | "features" | "vector":
             return (Metric("MAE", "lower", absolute_errors, _mean, _median),)
         case "direction":
             return (Metric("angle", "lower", angles, _mean, _geodesic_median),)
@@ -144,6 +147,12 @@ def within_ratio(prediction: Any, truth: Any, ratio: float = 1.25) -> np.ndarray
     p, t = p[valid], t[valid]
     good = np.isfinite(p) & (p > 0) & (p < ratio * t) & (t < ratio * p)
     return np.array([good.sum(), t.size], dtype=np.float64)
+
+
+def relative_unit_errors(v: Value, prediction: Any, truth: Any) -> np.ndarray:
+    """As `absolute_errors`, of maps brought to relative units (see `Value.tails`)."""
+    p, t = _pair(prediction, truth)
+    return absolute_errors(standardised(v, p), standardised(v, t))
 
 
 def absolute_errors(prediction: Any, truth: Any) -> np.ndarray:

@@ -1,6 +1,6 @@
 """Pictures of values: one way to draw each value type, all of them uint8 (height, width, 3).
 
-Colours are stable: a map's are fixed by its entry's range, a class's by its index, a direction's by its axes, so figures of
+Colours are stable: a map's are fixed by its entry's range (of standardised maps, by `RELATIVE`), a class's by its index, a direction's by its axes, so figures of
 different samples can be compared. Letters of shapes: H height, W width, C channels, P points, T frames.
 """
 
@@ -15,9 +15,12 @@ from PIL import Image, ImageDraw, ImageFont
 
 from maskweave.errors import MaskweaveError
 from maskweave.modality import DENSE_TYPES, Modality, Value
+from maskweave.tokenizers.values import standardised
 
 PAPER, INK, FAINT, VOID = (250, 250, 248), (32, 34, 38), (128, 130, 134), (128, 128, 128)
 COLOUR_MAP = "viridis"
+RELATIVE = (-3.0, 3.0)
+"""Span of colours of standardised maps, in deviations."""
 OKABE_ITO = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114, 178), (213, 94, 0), (204, 121, 167))
 """Distinct to colour-blind readers too (https://jfly.uni-koeln.de/color/); class colours begin with these."""
 MAX_CHARACTERS = 2000
@@ -37,14 +40,14 @@ def draw(
     """A picture of one value, uint8 (height, width, 3).
 
     Dense values keep their aspect and are centred. A lattice of three axes shows up to four frames, one axis a curve or a strip.
-    Maps of several channels show their first three principal components. Points that are not finite are grey.
+    Features, and maps of several channels, show their first three principal components. Points that are not finite are grey.
 
     Args:
         value: in its Python form (see `Value`); None draws a tile that says it is missing.
         size: (height, width) in pixels, or a factor on the value's own size (128×128 where it has none).
-        over: picture, uint8 (H, W, 3), under boxes and instances.
+        over: picture, uint8 (H, W, 3), under boxes, instances, people and points.
         span: lowest and highest value of a map's colours; the entry's range by default (see `data_span`).
-        reference: value that lends a map of several channels its principal components, so that two can be compared.
+        reference: value that lends features, or a map of several channels, its principal components, so that two can be compared.
 
     Raises:
         MaskweaveError: the value's shape is not of its modality's lattice.
@@ -63,10 +66,24 @@ def draw(
             return _palette(value, size) if len(value) else message("none", size)
         case "boxes" | "instances":
             return _objects(v, value, size, over)
+        case "poses":
+            numbered = [{"class": f"person {n}", "box": person["box"]} for n, person in enumerate(value, 1)]
+            return _objects(v, numbered, size, over, classes=[item["class"] for item in numbered])
+        case "queries":
+            names = [f"{n}" for n in range(1, len(value) + 1)]
+            found = [
+                {"class": name, "box": instance["box"]}
+                for name, query in zip(names, value, strict=True)
+                for instance in query["instances"]
+            ]
+            return _objects(v, found, size, over, names, [query["point"] for query in value])
+        case "vector" if np.ndim(value) == 2:  # of kind `vectors`: a row of colours for each
+            low, high = span or data_span(modality, [value]) or (-1.0, 1.0)
+            return _centred(_mapped(np.asarray(value), low, high), size, smooth=False, stretch=True)[0]
         case "vector":
             return _curves(np.asarray(value, dtype=np.float64).reshape(-1, 1), size, span, v.unit)
     array = _lattice(modality, value)
-    if v.type == "map" and len(v.size) == 1:
+    if v.type in ("map", "features") and len(v.size) == 1:
         return _curves(array.reshape(len(array), -1), size, span or v.range, v.unit)
     picture = _flat(colours(modality, array, span, reference))
     return _centred(picture, size, smooth=v.type == "image", stretch=len(v.size) == 1)[0]
@@ -94,7 +111,7 @@ def colours(
             return np.where(array[..., None].astype(bool), np.uint8(245), np.uint8(24)).repeat(3, axis=-1)
     if array.ndim > n and array.shape[-1] > 1:
         return _components(array, array if reference is None else _lattice(modality, reference))
-    low, high = span or v.range or (0.0, 1.0)
+    low, high = span or v.range or RELATIVE
     return _mapped(array.reshape(array.shape[:n]), low, high)
 
 
@@ -102,11 +119,11 @@ def data_span(modality: Modality, values: Iterable[Any]) -> tuple[float, float] 
     """The 1st and 99th percentile of one-channel maps, for colours that show more than the entry's whole range does.
 
     Of what is drawn as a curve (maps of one axis, vectors) the lowest and highest value, so that nothing leaves the figure.
-    None for other values, and where nothing is finite.
+    None for other values, for standardised maps, and where nothing is finite.
     """
     v = modality.value
-    curve = v.type == "vector" or (v.type == "map" and len(v.size) == 1)
-    if not curve and (v.type != "map" or v.channels > 1):
+    curve = v.type == "vector" or (v.type in ("map", "features") and len(v.size) == 1)
+    if v.tails is not None or (not curve and (v.type != "map" or v.channels > 1)):
         return None
     arrays = [np.asarray(value, dtype=np.float64).ravel() for value in values if value is not None]
     points = np.concatenate(arrays) if arrays else np.empty(0)
@@ -147,11 +164,11 @@ def legend(
     if v.type == "direction":
         axes = {"x right": (1, 0, 0), "y up": (0, 1, 0), "z to viewer": (0, 0, 1)}
         return _swatches([(name, tuple(round(127.5 * (a + 1)) for a in axis)) for name, axis in axes.items()], width)
-    if v.type == "map" and len(v.size) > 1:
+    if v.type in ("map", "features") and len(v.size) > 1:
         if v.channels > 1:
             return _swatches([("first three principal components", VOID)], width)
-        low, high = span or v.range or (0.0, 1.0)
-        return _colour_bar(low, high, v.unit, min(width, 220))
+        low, high = span or v.range or RELATIVE
+        return _colour_bar(low, high, v.unit if v.tails is None else "deviations from the mean", min(width, 220))
     return None
 
 
@@ -216,7 +233,7 @@ def font(points: int, bold: bool = False) -> Any:
 
 def _natural(v: Value) -> tuple[int, int]:
     """A value's own height and width in pixels."""
-    if v.type not in (*DENSE_TYPES, "instances") or len(v.size) == 1 or not v.size:
+    if v.type not in (*DENSE_TYPES, "instances", "queries") or len(v.size) == 1 or not v.size:
         return 128, 128
     if len(v.size) == 3:
         rows, columns = _montage(v.size[0])
@@ -225,6 +242,7 @@ def _natural(v: Value) -> tuple[int, int]:
 
 
 def _lattice(modality: Modality, value: Any) -> np.ndarray:
+    """A dense value as an array, checked; a map of an entry with `tails` is brought to relative units, whether it is in them or not."""
     array, n = np.asarray(value), len(modality.value.size)
     plain = modality.value.type in ("classes", "binary")
     if array.ndim not in ((n,) if plain else (n, n + 1)) or 0 in array.shape:
@@ -232,7 +250,7 @@ def _lattice(modality: Modality, value: Any) -> np.ndarray:
             f"{modality.name}: cannot draw an array of shape {array.shape}; expected {modality.value.size}"
             + ("" if plain else f" and {modality.value.channels} channels")
         )
-    return array
+    return array if modality.value.tails is None else standardised(modality.value, array)
 
 
 def _montage(frames: int) -> tuple[int, int]:
@@ -327,10 +345,10 @@ def _curves(array_PC: np.ndarray, size: tuple[int, int], span: tuple[float, floa
 
 
 def _metadata(v: Value, value: dict[str, float], size: tuple[int, int]) -> np.ndarray:
-    lines = [
-        f"{name.replace('_', ' ')}: {number:.4g} {v.keys[name].unit if name in v.keys else ''}".rstrip()
-        for name, number in value.items()
-    ]
+    lines = []
+    for name, number in value.items():
+        shown = f"{number:.0f}" if name in v.keys and v.keys[name].integer else f"{number:.4g}"
+        lines.append(f"{name.replace('_', ' ')}: {shown} {v.keys[name].unit if name in v.keys else ''}".rstrip())
     return text_panel("\n".join(lines), size)
 
 
@@ -340,13 +358,20 @@ def _palette(value: Sequence[Sequence[int]], size: tuple[int, int]) -> np.ndarra
     return np.broadcast_to(swatches[column][None], (*size, 3)).copy()
 
 
-def _objects(v: Value, value: Sequence[dict[str, Any]], size: tuple[int, int], over: Any) -> np.ndarray:
-    """Boxes, or masks, with their class names, over a picture or an empty tile."""
+def _objects(
+    v: Value,
+    value: Sequence[dict[str, Any]],
+    size: tuple[int, int],
+    over: Any,
+    classes: Sequence[str] | None = None,
+    points: Sequence[Sequence[float]] = (),
+) -> np.ndarray:
+    """Boxes, or masks, with their class names, over a picture or an empty tile; and a point of each class's colour, where there are points."""
     blank = np.full((*(_natural(v) if v.type == "instances" else size), 3), 226, dtype=np.uint8)
     under = blank if over is None else np.clip(np.asarray(over), 0, 255).astype(np.uint8)
     tile, (top, left, height, width) = _centred(under[..., :3], size, smooth=over is not None)
     tile = (tile * 0.72 + 60).astype(np.uint8)  # a paler picture, so that lines and names stand out
-    names = {name: i for i, name in enumerate(v.classes)}
+    names = {name: i for i, name in enumerate(v.classes if classes is None else classes)}
     labels = []
     for item in value:
         index = names.get(item["class"])
@@ -372,7 +397,10 @@ def _objects(v: Value, value: Sequence[dict[str, Any]], size: tuple[int, int], o
         labels.append((x0, y0, item["class"], colour))
     picture = Image.fromarray(tile)
     pen = ImageDraw.Draw(picture)
-    if not labels:
+    for i, (x, y) in enumerate(points):
+        px, py = left + x * (width - 1), top + y * (height - 1)
+        pen.ellipse((px - 3, py - 3, px + 3, py + 3), fill=class_colour(i), outline=INK)
+    if not labels and not points:
         pen.text((size[1] / 2, size[0] / 2), "none", font=font(12), fill=INK, anchor="mm")
     taken: list[tuple[int, int, int]] = []
     for x, y, name, colour in labels:

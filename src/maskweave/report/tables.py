@@ -21,12 +21,28 @@ def modality_table(catalogue: Catalogue) -> str:
     return text_table(heads, [_row(catalogue, m) for m in catalogue.values()])
 
 
+def key_table(catalogue: Catalogue) -> str:
+    """One line per key of each metadata modality: its number, name, bins, range and unit; empty where there are none."""
+    rows = [
+        [m.name, str(key.id), name, str(key.bins), f"{key.range[0]:g} to {key.range[1]:g}", key.unit or "–"]
+        for m in catalogue.values()
+        for name, key in m.value.keys.items()
+    ]
+    return text_table(["of", "id", "key", "bins", "range", "unit"], rows) if rows else ""
+
+
 def _row(catalogue: Catalogue, m: Modality) -> list[str]:
     size = "×".join(map(str, m.value.size))
     tokens = f"{m.tokens} ({'×'.join(map(str, m.grid))})" if m.grid else f"≤ {m.max_tokens}"
     codebook = str(catalogue.vocabulary_size(m.name)) if m.has_tokens else "–"
     tokenizer = f"{m.tokenizer.model}, {m.tokenizer.quantiser.type}" if m.tokenizer else m.vocabulary or "–"
-    value = f"{m.value.type} {size}".strip() + (f", {len(m.value.classes)} classes" if m.value.classes else "")
+    value = f"{m.value.type} {size}".strip()
+    for count, noun in (
+        (m.value.channels if m.value.type in ("features", "vector") else 0, "channels"),
+        (len(m.value.classes), "classes"),
+        (len(m.value.keys), "keys"),
+    ):
+        value += f", {count} {noun}" if count else ""
     return [str(m.id), m.name, m.kind, tokens, codebook, tokenizer, value, value_range(m), m.value.unit or "–"]
 
 
@@ -40,9 +56,9 @@ def value_range(m: Modality) -> str:
             return "0 or 1"
         case "classes":
             return f"0 to {len(m.value.classes) - 1}"
-        case "boxes":
+        case "boxes" | "poses" | "queries":
             return "0 to 1"
-        case "metadata":
-            return ", ".join(f"{name} {key.range[0]:g} to {key.range[1]:g}" for name, key in m.value.keys.items())
+        case "map" if m.value.tails is not None:
+            return "standardised"
         case _:
             return f"{m.value.range[0]:g} to {m.value.range[1]:g}" if m.value.range else "–"

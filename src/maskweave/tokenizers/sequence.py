@@ -10,18 +10,27 @@ from torch import Tensor
 from maskweave.errors import BadSample, MaskweaveError
 from maskweave.modality import EOS, Modality
 from maskweave.tokenizers.instances import Instances
+from maskweave.tokenizers.poses import Poses
+from maskweave.tokenizers.queries import Queries
 from maskweave.tokenizers.structured import Boxes, Codec, Decoded, Metadata, Palette
 from maskweave.tokenizers.text import TextTokenizer
 
-CODECS: dict[str, type[Codec]] = {"boxes": Boxes, "palette": Palette, "metadata": Metadata, "instances": Instances}
+CODECS: dict[str, type[Codec]] = {
+    "boxes": Boxes,
+    "palette": Palette,
+    "metadata": Metadata,
+    "instances": Instances,
+    "poses": Poses,
+    "queries": Queries,
+}
 
 
 class SequenceTokenizer:
     """Values of one sequence modality to ids and back.
 
-    Each sequence ends with [EOS] and has at most `max_tokens` ids. Text is cut to fit; of boxes, colours and instances
-    as many whole items are written as fit, and no more than `value.max_items`. `structured.py` shows the sequences and
-    how exact they are.
+    Each sequence ends with [EOS] and has at most `max_tokens` ids. Text is cut to fit; of boxes, colours, metadata pairs,
+    instances, people and points as many whole items are written as fit, and no more than `value.max_items`. `structured.py`
+    shows the sequences and how exact they are.
 
     Raises:
         MaskweaveError: the vocabulary lacks values or words that the entry needs, or an item cannot fit; says which.
@@ -57,7 +66,7 @@ class SequenceTokenizer:
         """Ids of each value.
 
         Args:
-            rng: in training, the order of metadata pairs is drawn from it; without, they stand by id.
+            rng: in training, the order of metadata pairs, of a person's parts and of points is drawn from it; without, it is fixed.
 
         Raises:
             BadSample: a value is not what the entry declares: names the modality, what was found and what is expected.

@@ -6,6 +6,7 @@
 | palette | `v1=n`, then per colour `v0=red v0=green v0=blue` |
 | metadata | per key `v1=id v0=bin` |
 | instances | per instance `class`, four times `v0=`, a `v1=` for each row of the mask (`instances.py`) |
+| poses, queries | words, each with special values (`groups.py`, `poses.py`, `queries.py`) |
 
 Each ends with [EOS]. Where a vocabulary lacks a box coordinate's own prefix, or has too few of it, `v0` takes its place.
 Encoding is exact up to bins: decoding gives the centre of each bin (for whole numbers the nearest one inside it), so what
@@ -14,7 +15,9 @@ was decoded encodes to the same ids again. Decoding never fails: a model writes 
 
 import math
 import reprlib
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from numbers import Real
 from typing import Any, NamedTuple
 
@@ -33,23 +36,39 @@ class Decoded(NamedTuple):
 
 
 class Bins:
-    """Equal bins of a range; values outside fall into the first or last.
+    """Bins of a range; values outside fall into the first or last.
 
     Args:
         low, high: the range's ends.
-        count: number of bins.
+        count: number of bins, which are equal.
         integer: values are whole numbers, and decode to one.
+        top: the last bin is `high` alone, and the others share the range.
+        splits: where the range is cut, in place of equal bins; a value at a split belongs to the bin above it.
     """
 
-    def __init__(self, low: float, high: float, count: int, integer: bool = False):
+    def __init__(
+        self,
+        low: float,
+        high: float,
+        count: int,
+        integer: bool = False,
+        top: bool = False,
+        splits: Sequence[float] = (),
+    ):
         self.low, self.high, self.count = low, high, count
-        self.centres: list[float] = [low + (n + 0.5) * (high - low) / count for n in range(count)]
+        self.equal = count - top
+        self.splits = splits
+        cuts = (low, *splits, high) if splits else [low + n * (high - low) / self.equal for n in range(self.equal + 1)]
+        self.centres: list[float] = [(a + b) / 2 for a, b in pairwise(cuts)] + [high] * top
         if integer:
             self.centres = [self._whole(n, centre) for n, centre in enumerate(self.centres)]
 
     def encode(self, x: float) -> int:
         x = min(max(x, self.low), self.high)
-        return min(int((x - self.low) / (self.high - self.low) * self.count), self.count - 1)
+        if self.splits:
+            return bisect_right(self.splits, x)
+        # In this order, whole numbers over whole ranges are exact.
+        return min(int((x - self.low) * self.equal / (self.high - self.low)), self.count - 1)
 
     def _whole(self, bin: int, centre: float) -> int:
         """The whole number in the bin that is nearest to its centre, or simply the nearest where it holds none."""
@@ -257,23 +276,22 @@ class Palette(Codec):
 
 
 class Metadata(Codec):
-    """{key: number}; keys may be left out. By id, or in random order where an rng is given; numbers are clipped to the key's range."""
+    """{key: number}; keys may be left out. By id, or in random order where an rng is given; numbers are clipped to the key's range.
+
+    Pairs for which max_tokens leaves no room are not written, the last ones of that order.
+    """
 
     item = "pair"
 
     def __init__(self, modality: Modality, text: TextTokenizer):
         super().__init__(modality, text)
         keys = dict(sorted(self.spec.keys.items(), key=lambda pair: pair[1].id))
-        needed = 2 * len(keys) + 1
-        if self.max_tokens < needed:
-            raise MaskweaveError(
-                f"modality {self.name!r}: max_tokens {self.max_tokens} cannot hold its {len(keys)} keys, which with the end take {needed}; raise max_tokens to {needed}"
-            )
+        self.most = self.capacity(2)
         if min(key.id for key in keys.values()) < 0 or min(key.bins for key in keys.values()) < 1:
             raise MaskweaveError(f"modality {self.name!r}: value.keys need ids from 0 and at least 1 bin")
         self.require("v1", 1 + max(key.id for key in keys.values()), "the highest id of value.keys")
         self.require("v0", max(key.bins for key in keys.values()), "the most bins of value.keys")
-        self.keys = {name: Bins(*key.range, key.bins, key.integer) for name, key in keys.items()}
+        self.keys = {name: Bins(*key.range, key.bins, key.integer, key.top, key.splits) for name, key in keys.items()}
         self.ids = {name: text.value("v1", key.id) for name, key in keys.items()}
         self.level = text.value("v0", 0)
         self.slots = [
@@ -292,7 +310,8 @@ class Metadata(Codec):
         pairs = [
             [self.ids[name], self.level + bins.encode(value[name])] for name, bins in self.keys.items() if name in value
         ]
-        return self.join(pairs if rng is None else [pairs[i] for i in rng.permutation(len(pairs))])
+        order = range(len(pairs)) if rng is None else rng.permutation(len(pairs))
+        return self.join([pairs[i] for i in order[: self.most]])
 
     def read(self, ids: list[int], problems: list[str]) -> dict[str, float]:
         value: dict[str, float] = {}

@@ -10,6 +10,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -127,6 +128,28 @@ class TextTokenizer:
                 f"{file}: not a tokenizer file that can be read ({error!r}); save or train the tokenizer again"
             ) from error
         return cls(vocabulary, tokenizer)
+
+    def require(self, vocabulary: Vocabulary, where: str) -> None:
+        """Check that ids lie as a catalogue's vocabulary says; the learned pieces may be others.
+
+        Args:
+            where: what to call this tokenizer in the error, its file for instance.
+
+        Raises:
+            MaskweaveError: naming the first thing that differs.
+        """
+        for key in ("size", "sentinels", "values", "words"):
+            found, wanted = getattr(self.vocabulary, key), getattr(vocabulary, key)
+            if key == "values":
+                found, wanted = list(found.items()), list(wanted.items())  # their order matters too
+            if found != wanted:
+                if key == "words":
+                    pairs = zip_longest(found, wanted)
+                    number, (found, wanted) = next((n, pair) for n, pair in enumerate(pairs) if pair[0] != pair[1])
+                    key = f"words[{number}]"
+                raise MaskweaveError(
+                    f"{where}: was made for another vocabulary {vocabulary.name!r} than the catalogue's: {key} is {found!r}, expected {wanted!r}; use the text tokenizer made for this catalogue, or train one for it"
+                )
 
     @property
     def places(self) -> Tensor:

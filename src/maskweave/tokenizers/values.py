@@ -21,11 +21,13 @@ RANGE_TOLERANCE = 1e-4
 UNIT_TOLERANCE = 0.02
 """How far a direction's length may be from 1; half precision stays well within."""
 LENGTH_EPSILON = 1e-6
+VARIANCE_EPSILON = 1e-6
 
 _ACCEPTED = {
     "image": ("u", "uint8, 0 to 255"),
     "map": ("fiu", "numbers"),
     "direction": ("f", "floats"),
+    "features": ("fiu", "numbers"),
     "classes": ("iu", "whole numbers"),
     "binary": ("biu", "true or false, or 0 and 1"),
     "vector": ("fiu", "numbers"),
@@ -73,8 +75,9 @@ def check_values(modality: Modality, values: Sequence[Any] | np.ndarray | Tensor
 def to_tensor(modality: Modality, values: Sequence[Any] | np.ndarray | Tensor, first: int = 0) -> Tensor:
     """A batch of values as the tokenizer's network takes it.
 
-    Images and maps are scaled to [-1, 1] (images by mean and deviation where the entry has them), binary becomes -1 and 1, directions and
-    vectors stay as they are: float32 (B, C, *size), vectors (B, C). Classes stay indices: int64 (B, *size).
+    Images and maps are scaled to [-1, 1] (images by mean and deviation where the entry has them), maps without a range are standardised,
+    binary becomes -1 and 1, directions, features and vectors stay as they are: float32 (B, C, *size), vectors (B, C). Classes stay
+    indices: int64 (B, *size).
 
     Raises:
         BadSample: as `check_values`.
@@ -85,6 +88,8 @@ def to_tensor(modality: Modality, values: Sequence[Any] | np.ndarray | Tensor, f
         return torch.from_numpy(batch.astype(np.int64))
     if value.type == "binary":
         batch = batch[..., None]
+    if value.tails is not None:
+        batch = np.stack([standardised(value, item) for item in batch]) if len(batch) else batch
     x = torch.from_numpy(scale(value, batch))
     return x if value.type == "vector" else x.movedim(-1, 1).contiguous()
 
@@ -92,8 +97,8 @@ def to_tensor(modality: Modality, values: Sequence[Any] | np.ndarray | Tensor, f
 def from_output(modality: Modality, output: Tensor) -> np.ndarray:
     """The network's output (B, C, *size) — (B, K, *size) logits of classes, (B, 1, *size) logits of binary — as values.
 
-    Images come rounded to uint8, maps clipped to their range, directions of length 1, classes by arg-max (the smallest integer type that holds
-    them), binary by sign; a map's single channel has no axis.
+    Images come rounded to uint8, maps clipped to their range (in relative units where they have none), directions of length 1, classes by
+    arg-max (the smallest integer type that holds them), binary by sign; a map's single channel has no axis.
     """
     value = modality.value
     output = output.detach()
@@ -113,21 +118,36 @@ def scale(value: Value, array: np.ndarray) -> np.ndarray:
     out = array.astype(np.float32)  # a copy, so the rest works in place
     out *= factor_C
     out += shift_C
-    if value.type == "map":
+    if value.range is not None:
         np.clip(out, -1, 1, out=out)
     return out
 
 
+def standardised(value: Value, array: np.ndarray) -> np.ndarray:
+    """A map (*size) or (*size, C) of an entry with `tails` in relative units, float32, as `Value.tails` says.
+
+    What is in relative units already stays as it is, up to rounding.
+    """
+    assert value.tails is not None
+    axes = tuple(range(len(value.size)))
+    low = np.quantile(array, value.tails, axes, method="lower", keepdims=True)
+    high = np.quantile(array, 1 - value.tails, axes, method="higher", keepdims=True)
+    inside = (array >= low) & (array <= high)
+    mean = np.mean(array, axes, np.float64, keepdims=True, where=inside)
+    variance = np.var(array, axes, np.float64, keepdims=True, where=inside)
+    return ((array - mean) / np.sqrt(variance + VARIANCE_EPSILON)).astype(np.float32)
+
+
 def unscale(value: Value, array: np.ndarray) -> np.ndarray:
-    """The reverse of `scale` for images (uint8, rounded and clipped), maps (clipped to their range) and vectors."""
+    """The reverse of `scale` for images (uint8, rounded and clipped), maps (clipped to their range), features and vectors."""
     factor_C, shift_C = _affine(value)
     out = (array - shift_C) / factor_C
     if value.type == "image":
         return np.clip(np.rint(out), 0, 255).astype(np.uint8)
-    if value.type == "map" and value.range is not None:
-        out = np.clip(out, *value.range).astype(np.float32)
-        return out[..., 0] if value.channels == 1 else out
-    return out.astype(np.float32)
+    if value.range is not None:
+        out = np.clip(out, *value.range)
+    out = out.astype(np.float32)
+    return out[..., 0] if value.type == "map" and value.channels == 1 else out
 
 
 def normalise_rows(modality: Modality, rows: np.ndarray) -> np.ndarray:
