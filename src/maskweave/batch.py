@@ -88,6 +88,77 @@ class ValueBatch:
         return self.values.shape[0]
 
 
+@dataclass(frozen=True)
+class MaskedTokens:
+    """All tokens of one modality of some samples, and which of them are hidden from the encoder (masked autoencoding).
+
+    Dimension letters: L places, K places shown to the encoder, n hidden tokens of all samples.
+    """
+
+    content: Tensor
+    """(B, L) token ids, or (B, L, C) raw rows as the network takes them."""
+    hidden: Tensor
+    """(B, L) bool, True where the encoder sees nothing."""
+    present: Tensor | None
+    """(B, L) bool, False at padding; None where there is no padding."""
+    kept: Tensor
+    """(B, K) places that go through the encoder, ascending; a sample that shows fewer than K is filled up with hidden places."""
+    visible: Tensor | None
+    """(B, K) bool, False at fillings and padding, which nothing attends to; None where there are none."""
+    targets: Tensor
+    """(n,) flat places b·L + place that are hidden and no padding: what is to be restored."""
+
+    @classmethod
+    def of(cls, content: Tensor, hidden: Tensor, present: Tensor | None = None) -> Self:
+        """Work out here, before anything is on the device, what the model would have to wait for there."""
+        present = None if present is None or bool(present.all()) else present
+        shown = ~hidden if present is None else ~hidden & present
+        kept = hidden.byte().argsort(dim=1, stable=True)[:, : int((~hidden).sum(dim=1).max())]
+        visible = shown.gather(1, kept)
+        targets = (hidden if present is None else hidden & present).flatten().nonzero()[:, 0]
+        return cls(content, hidden, present, kept, None if bool(visible.all()) else visible, targets)
+
+    def to(self, device: torch.device | str) -> Self:
+        def move(t: Tensor) -> Tensor:
+            return t.to(device, non_blocking=True)
+
+        return dataclasses.replace(
+            self,
+            content=move(self.content),
+            hidden=move(self.hidden),
+            present=None if self.present is None else move(self.present),
+            kept=move(self.kept),
+            visible=None if self.visible is None else move(self.visible),
+            targets=move(self.targets),
+        )
+
+
+@dataclass(frozen=True)
+class MaskedGroup:
+    """Samples of a batch that have the same modalities."""
+
+    samples: Tensor
+    """(b,) their places in the batch, on the CPU."""
+    parts: dict[str, MaskedTokens]
+
+
+@dataclass(frozen=True)
+class MaskedBatch:
+    """A batch for masked autoencoding, in groups of equal modalities: what a sample lacks takes no room and no time."""
+
+    groups: list[MaskedGroup]
+
+    def to(self, device: torch.device | str) -> Self:
+        return type(self)([MaskedGroup(g.samples, {k: t.to(device) for k, t in g.parts.items()}) for g in self.groups])
+
+    @property
+    def names(self) -> list[str]:
+        return sorted({name for group in self.groups for name in group.parts})
+
+    def __len__(self) -> int:
+        return sum(len(group.samples) for group in self.groups)
+
+
 class Part(NamedTuple):
     """The tokens of one modality in a batch, sorted by sample."""
 

@@ -250,42 +250,17 @@ def _report(given: Namespace) -> None:
 
 
 def _generate_arguments(parser: ArgumentParser) -> None:
-    parser.usage = f"{parser.prog} RUN --input NAME=VALUE [--input ...] --target NAME[,NAME...] --out FOLDER [--seed N]"
-    parser.add_argument(
-        "run", metavar="RUN", type=str, help="folder of a finished run, or a bundle's id on the Hugging Face Hub"
-    )
-    parser.add_argument(
-        "--input",
-        metavar="NAME=VALUE",
-        type=str,
-        action="append",
-        help="modality and file, or text for a modality of text; repeat for several",
-    )
-    parser.add_argument("--target", metavar="NAMES", type=str, help="modalities to generate, in order, with commas")
-    parser.add_argument("--out", metavar="FOLDER", type=str, help="where values and pictures go")
-    parser.add_argument("--seed", metavar="N", type=int, default=0, help="fixes the result")
+    from maskweave.generate.command import add_arguments
+
+    add_arguments(parser)
 
 
 @command("generate", _generate_arguments)
 def _generate(given: Namespace) -> None:
-    """Predict any modalities from any others, and write their values and pictures."""
-    from maskweave.generate.bundle import load
+    """Predict any modalities from any others, and write their values, pictures and the schedule."""
+    from maskweave.generate.command import run_command
 
-    for key in ("input", "target", "out"):
-        if not given.get(key):
-            raise MaskweaveError(f"--{key} is missing; see maskweave generate --help")
-    inputs = {}
-    for word in given.input:
-        name, equals, value = word.partition("=")
-        if not equals or name in inputs:
-            raise MaskweaveError(f"--input {word!r}: expected NAME=VALUE, each name once")
-        inputs[name] = value
-    bundle = load(given.run)
-    result = bundle.generate(inputs, given.target.split(","), seed=given.seed)
-    written = result.save(given.out)
-    for name, problems in result.problems.items():
-        print(f"{name}: left out what was broken: {'; '.join(problems)}", file=sys.stderr)
-    print(f"written to {written}")
+    print(run_command(given.as_dict()))
 
 
 @command(
@@ -295,11 +270,12 @@ def _generate(given: Namespace) -> None:
     ),
 )
 def _modalities(given: Namespace) -> None:
-    """Print a catalogue as a table."""
+    """Print a catalogue as tables: its modalities, and the keys of metadata."""
     from maskweave.catalogues import load_catalogue
-    from maskweave.report.tables import modality_table
+    from maskweave.report.tables import key_table, modality_table
 
-    print(modality_table(load_catalogue(given.catalogue)))
+    catalogue = load_catalogue(given.catalogue)
+    print("\n\n".join(filter(None, (modality_table(catalogue), key_table(catalogue)))))
 
 
 @command("recipe check", _recipe_arguments)
@@ -391,6 +367,66 @@ def _data_scenes(given: Namespace) -> None:
 
     catalogue = load_catalogue(given.catalogue)
     print(f"written to {export(Scenes(catalogue, given.count, given.seed), catalogue, given.out)}")
+
+
+def _emoji_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "out", metavar="OUT", type=str, help="folder for OUT/MODALITY/NAME.EXT, as 'maskweave data import' reads it"
+    )
+    parser.add_argument(
+        "--font", metavar="FILE", type=str, help="a colour emoji font (default: that of fonts-noto-color-emoji)"
+    )
+    _catalogue_argument(parser, "photos")
+
+
+@command("data emoji", _emoji_arguments)
+def _data_emoji(given: Namespace) -> None:
+    """Write colour emoji and their Unicode names as aligned folders of files, from a font on this machine."""
+    from maskweave.catalogues import load_catalogue
+    from maskweave.data.emoji import FONT, Emoji
+    from maskweave.data.export import export
+
+    catalogue = load_catalogue(given.catalogue)
+    emoji = Emoji(catalogue, given.font or FONT)
+    print(f"{len(emoji)} emoji written to {export(emoji, catalogue, given.out)}")
+
+
+def _import_4m_arguments(parser: ArgumentParser) -> None:
+    parser.usage = (
+        f"{parser.prog} MODEL --out FOLDER [--tokenizer NAME=FOLDER ...] [--text FILE] [--catalogue CATALOGUE]"
+    )
+    parser.add_argument(
+        "model", metavar="MODEL", type=str, help="folder of a published model, or its id on the Hugging Face Hub"
+    )
+    parser.add_argument(
+        "--tokenizer",
+        metavar="NAME=FOLDER",
+        type=str,
+        action="append",
+        help="a grid modality and its published tokenizer; repeat for several, the others are used as tokens alone",
+    )
+    parser.add_argument("--text", metavar="FILE", type=str, help="the published WordPiece file")
+    parser.add_argument("--out", metavar="FOLDER", type=str, help="where the bundle goes")
+    _catalogue_argument(parser, "4m")
+
+
+@command("import 4m", _import_4m_arguments)
+def _import_4m(given: Namespace) -> None:
+    """Make a bundle of a published 4M model, its tokenizers and the text tokenizer."""
+    from maskweave.interop.fourm import load_bundle
+
+    if not given.get("out"):
+        raise MaskweaveError("--out is missing; see maskweave import 4m --help")
+    tokenizers = {}
+    for word in given.tokenizer or []:
+        name, equals, place = word.partition("=")
+        if not equals or name in tokenizers:
+            raise MaskweaveError(f"--tokenizer {word!r}: expected NAME=FOLDER, each name once")
+        tokenizers[name] = place
+    bundle = load_bundle(given.model, tokenizers, given.text, given.catalogue)
+    print(
+        f"{bundle.save(given.out)}: {len(bundle.catalogue)} modalities, tokenizers of {', '.join(bundle.tokenizers) or 'none'}"
+    )
 
 
 if __name__ == "__main__":

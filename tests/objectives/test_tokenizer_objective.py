@@ -6,7 +6,7 @@ import torch
 
 from maskweave.batch import ValueBatch
 from maskweave.errors import MaskweaveError
-from maskweave.modality import Modality, Quantiser, TokenizerSpec, Value
+from maskweave.modality import Diffusion, Modality, Quantiser, TokenizerSpec, Value
 from maskweave.objectives.tokenizer import WARM_UP, TokenizerObjective
 from maskweave.tokenizers.grid import GridTokenizer
 from maskweave.tokenizers.values import to_tensor
@@ -93,6 +93,17 @@ def test_training_lowers_the_loss(case):
     assert set(metrics) == {"reconstruction", "quantiser", "perplexity", "codebook_use"}
     assert all(v.shape == () and not v.requires_grad for v in metrics.values())
     assert 0 < metrics["codebook_use"] <= 1 < metrics["perplexity"] <= objective.tokenizer.vocabulary_size
+
+
+def test_a_diffusion_decoder_trains_with_its_encoder():
+    modality, values = picture()
+    denoiser = Diffusion(widths=(32,), layers=1, attention=0, patch=2, prediction="sample", training_steps=40)
+    modality = dataclasses.replace(modality, tokenizer=dataclasses.replace(SPEC, diffusion=denoiser))
+    objective, batch, history, _ = train(modality, values[:16], steps=60, rate=5e-3)
+    assert np.mean(history[-5:]) < 0.5 * np.mean(history[:2])
+    assert objective.tokenizer.encoder.patches.weight.grad.abs().sum() > 0
+    first, second = (objective.eval()(batch)[0] for _ in range(2))
+    assert torch.equal(first, second)
 
 
 @pytest.mark.parametrize("type", ["vq", "lfq"])

@@ -6,12 +6,21 @@ import pytest
 import torch
 
 from maskweave.errors import BadSample, MaskweaveError
-from maskweave.modality import Modality, Quantiser, TokenizerSpec, Value
+from maskweave.modality import Diffusion, Modality, Quantiser, TokenizerSpec, Value
 from maskweave.tokenizers.base import Tokenizer
 from maskweave.tokenizers.grid import GridTokenizer
+from maskweave.tokenizers.vit import PostMLP
+from maskweave.weights import Unread
 
 SMALL = TokenizerSpec(width=32, heads=2, depth=1, decoder_depth=1, quantiser=Quantiser("fsq", levels=(5, 4)))
 VECTOR = dataclasses.replace(SMALL, model="mlp")
+
+
+DENOISER = Diffusion(widths=(32,), layers=1, attention=1, patch=2, steps=2)
+
+
+def variant(**changes):
+    return dataclasses.replace(SMALL, **changes)
 
 
 def entry(value, grid, spec=SMALL, **quantiser):
@@ -33,6 +42,14 @@ ENTRIES = {
     "lfq": entry(Value("image", (8, 8), 3), (2, 2), type="lfq", codes=16),
     "vector": entry(Value("vector", channels=20), (4,), VECTOR),
     "memcodes": entry(Value("vector", channels=20), (6,), VECTOR, type="memcodes", codes=16, dim=12, heads=3),
+    "wide decoder": entry(Value("image", (8, 8), 3), (2, 2), variant(decoder_width=48, decoder_heads=3, tail="mlp")),
+    "no tail": entry(Value("classes", (8, 8), classes=("a", "b")), (2, 2), variant(tail="none", class_width=3)),
+    "resized": entry(Value("image", (8, 12), 3), (2, 3), variant(trained_grid=(4, 4))),
+    "image blocks": entry(Value("map", (8, 8), 2, range=(0, 1)), (2, 2), variant(image_blocks=2, image_scale=True)),
+    "inner": entry(
+        Value("vector", channels=9), (4,), variant(model="mlp", inner_width=8, decoder_inner_width=12, decoder_width=16)
+    ),
+    "diffusion": entry(Value("image", (8, 8), 3), (2, 2), variant(diffusion=DENOISER)),
 }
 
 
@@ -105,7 +122,7 @@ def test_a_failed_save_leaves_the_old_one(tmp_path, monkeypatch):
     tokenizer = GridTokenizer(ENTRIES["map"])
     tokenizer.save(tmp_path / "t")
 
-    def full(*_):
+    def full(*_, **__):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("safetensors.torch.save_file", full)
@@ -210,3 +227,42 @@ def test_load_refuses_another_entry(saved):
     wider = dataclasses.replace(ENTRIES["map"], tokenizer=dataclasses.replace(SMALL, width=64))
     assert "tokenizer.width is 32 there, 64 here" in refusal(saved, wider)
     GridTokenizer.load(saved, dataclasses.replace(ENTRIES["map"], name="other", id=7))  # the name decides nothing
+
+
+def test_what_a_published_checkpoint_held_is_saved_too(tmp_path):
+    tokenizer = GridTokenizer(ENTRIES["map"])
+    tokenizer.unread = Unread({"key": 1}, {"counts": torch.arange(3)}, ("counts",))
+    tokenizer.save(tmp_path / "t")
+    loaded = GridTokenizer.load(tmp_path / "t")
+    assert loaded.unread is not None and loaded.unread.config == {"key": 1} and loaded.unread.names == ("counts",)
+    assert torch.equal(loaded.unread.tensors["counts"], torch.arange(3))
+    assert "counts" not in "".join(loaded.state_dict())
+    GridTokenizer(ENTRIES["map"]).save(tmp_path / "t")
+    assert GridTokenizer.load(tmp_path / "t").unread is None
+
+
+@pytest.mark.parametrize(
+    "value, grid, changes, words",
+    [
+        (Value("image", (8, 8), 3), (2, 2), {"decoder_width": 30, "decoder_heads": 4}, ["decoder_width 30", "heads 4"]),
+        (Value("image", (8, 8), 3), (2, 2), {"trained_grid": (0, 4)}, ["trained_grid must be positive"]),
+        (Value("map", (8,), range=(0, 1)), (2,), {"image_blocks": 1}, ["image_blocks", "two axes", "(2,)"]),
+        (Value("image", (8, 8), 3), (2, 2), {"class_width": 0}, ["class_width must be 1 or more"]),
+    ],
+)
+def test_impossible_architectures_are_refused(value, grid, changes, words):
+    with pytest.raises(MaskweaveError) as caught:
+        GridTokenizer(entry(value, grid, variant(**changes)))
+    assert all(word in str(caught.value) for word in ["probe", *words])
+
+
+def test_large_networks_take_fewer_values_at_once():
+    small, large = GridTokenizer(ENTRIES["image"]), entry(Value("image", (224, 224), 3), (14, 14), variant(width=768))
+    assert small.batch == 256 and 8 <= GridTokenizer.without_weights(large).batch <= 64
+
+
+def test_post_mlp_is_float32_in_any_precision():
+    tail = PostMLP(8)
+    x = torch.randn(1, 2, 8)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(tail(x), tail.float()(x)) and tail(x.bfloat16()).dtype == torch.float32

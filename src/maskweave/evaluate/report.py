@@ -3,10 +3,15 @@
 import datetime
 from pathlib import Path
 
-from maskweave.evaluate.run import contact_sheets, read_recipe
-from maskweave.generate.bundle import load
+from PIL import Image
+
+from maskweave.evaluate.run import contact_sheets, held_out_samples, read_recipe
+from maskweave.generate.bundle import Bundle, load
 from maskweave.layers import count_parameters
+from maskweave.model.m3ae import M3AE
 from maskweave.report.html import Sections, write_report
+from maskweave.report.masked import attention_sheet, restored_sheet
+from maskweave.train.recipe import Recipe
 
 
 def make_report(folder: Path) -> Path:
@@ -17,16 +22,43 @@ def make_report(folder: Path) -> Path:
     """
     recipe = read_recipe(folder)
     bundle = load(folder)
-    sheets = contact_sheets(bundle, folder)
+    masked = isinstance(bundle.model, M3AE)
+    sheets = masked_sheets(bundle, folder, recipe) if masked else contact_sheets(bundle, folder)
     facts = {
         "modalities": len(bundle.catalogue),
         "parameters": f"{count_parameters(bundle.model) / 1e6:.1f} M",
         "samples": recipe.data.samples or "all",
         "samples a step": recipe.train.batch_size * recipe.train.accumulate,
-        "tokens drawn": f"{recipe.drawing.input_tokens} + {recipe.drawing.target_tokens}",
         "precision": recipe.train.precision,
     }
-    return write_report(folder, Sections(date=datetime.date.today().isoformat(), facts=facts, sheets=sheets))
+    summary = ""
+    if masked:
+        ratio = recipe.m3ae.mask_ratio
+        summary = "A masked autoencoder: it restores what is hidden, and serves through its features."
+        facts["hidden"] = f"{ratio.patches:.0%} of patches, {ratio.sequence:.0%} of sequences"
+    else:
+        facts["tokens drawn"] = f"{recipe.drawing.input_tokens} + {recipe.drawing.target_tokens}"
+    return write_report(
+        folder, Sections(date=datetime.date.today().isoformat(), summary=summary, facts=facts, sheets=sheets)
+    )
+
+
+def masked_sheets(bundle: Bundle, folder: Path, recipe: Recipe, *, shown: int = 4) -> list[tuple[str, Image.Image]]:
+    """What a masked autoencoder restores of the first held-out samples, and where their words look; also written to `folder/sheets`."""
+    assert isinstance(bundle.model, M3AE)
+    samples = held_out_samples(bundle, recipe, None, shown)
+    given = (bundle.model, bundle.catalogue, bundle.tokenizers, samples)
+    found = {
+        "restored": restored_sheet(*given, normalised=recipe.m3ae.normalised_patches),
+        "attention": attention_sheet(*given),
+    }
+    sheets = []
+    (folder / "sheets").mkdir(parents=True, exist_ok=True)
+    for name, sheet in found.items():
+        if sheet is not None:
+            sheet.save(folder / "sheets" / f"{name}.png")
+            sheets.append((name, sheet))
+    return sheets
 
 
 def is_reported(folder: Path) -> bool:

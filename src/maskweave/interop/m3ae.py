@@ -18,28 +18,33 @@ from maskweave.interop.published import REQUIRED, Tensors, locate, read_config, 
 from maskweave.modality import Modality, Value, Vocabulary
 from maskweave.model.m3ae import M3AE, M3AEConfig
 
-CONFIG: dict[str, Any] = {
-    "model": "m3ae",
-    "emb_dim": REQUIRED,
-    "depth": REQUIRED,
-    "num_heads": REQUIRED,
-    "dec_emb_dim": REQUIRED,
-    "dec_depth": REQUIRED,
-    "dec_num_heads": REQUIRED,
-    "mlp_ratio": 4,
-    "image_size": REQUIRED,
-    "patch_size": REQUIRED,
-    "text_vocab_size": 0,
-    "use_type_embedding": True,
-    "output_head_depth": 0,
-    # Of training alone.
-    "image_mask_ratio": 0.75,
-    "text_mask_ratio": 0.75,
-    "att_drop": 0.0,
-    "drop": 0.0,
-    "drop_path": 0.0,
-}
-"""Keys of a published configuration and their defaults."""
+
+class Config(NamedTuple):
+    """A published configuration."""
+
+    emb_dim: int
+    depth: int
+    num_heads: int
+    dec_emb_dim: int
+    dec_depth: int
+    dec_num_heads: int
+    image_size: int
+    patch_size: int
+    text_vocab_size: int = 0
+    """0: without text."""
+    mlp_ratio: float = 4.0
+    use_type_embedding: bool = True
+    output_head_depth: int = 0
+    """Only linear heads (0) can be read."""
+    # What follows tells of training alone.
+    model: str = "m3ae"
+    image_mask_ratio: float = 0.75
+    text_mask_ratio: float = 0.75
+    att_drop: float = 0.0
+    drop: float = 0.0
+    drop_path: float = 0.0
+
+
 MEAN, DEVIATION = (0.5762, 0.5503, 0.5213), (0.3207, 0.3169, 0.3307)
 """Of CC12M's pixels, by which the published pictures are normalised."""
 TEXT_TOKENS = 512
@@ -64,29 +69,30 @@ def load_m3ae(folder_or_hub_id: str | os.PathLike[str], catalogue: Catalogue | N
         MaskweaveError: no such folder, or its parts or the catalogue do not fit together; lists what does not.
     """
     folder = locate(folder_or_hub_id)
-    config = read_config(folder, CONFIG, "an M3AE").complete
-    if config["output_head_depth"]:
+    known = {key: Config._field_defaults.get(key, REQUIRED) for key in Config._fields}
+    config = Config(**read_config(folder, known, "an M3AE").complete)
+    if config.output_head_depth:
         raise MaskweaveError(
-            f"{folder / 'config.json'}: output_head_depth is {config['output_head_depth']}; only linear heads (0) can be read"
+            f"{folder / 'config.json'}: output_head_depth is {config.output_head_depth}; only linear heads (0) can be read"
         )
     catalogue = catalogue or published_catalogue(config)
     patches, sequence = _entries(catalogue)
     model = M3AE(
         catalogue,
         M3AEConfig(
-            width=config["emb_dim"],
-            depth=config["depth"],
-            heads=config["num_heads"],
-            decoder_width=config["dec_emb_dim"],
-            decoder_depth=config["dec_depth"],
-            decoder_heads=config["dec_num_heads"],
-            mlp_ratio=config["mlp_ratio"],
+            width=config.emb_dim,
+            depth=config.depth,
+            heads=config.num_heads,
+            decoder_width=config.dec_emb_dim,
+            decoder_depth=config.dec_depth,
+            decoder_heads=config.dec_num_heads,
+            mlp_ratio=config.mlp_ratio,
         ),
     )
     stored = Tensors(folder)
     with torch.no_grad():
         for name, views in _names(model, patches, sequence):
-            if name.endswith("type_embedding") and not config["use_type_embedding"]:
+            if name.endswith("type_embedding") and not config.use_type_embedding:
                 views[0].zero_()
                 continue
             widths = [view.shape[-1] for view in views]
@@ -110,40 +116,40 @@ def save_m3ae(model: M3AE, catalogue: Catalogue, folder: str | os.PathLike[str])
             f"{patches.name}: the published format is of square pictures, found size {patches.value.size} with grid {patches.grid}"
         )
     own = model.config
-    config = CONFIG | {
-        "model": "m3ae" if sequence else "mae",
-        "emb_dim": own.width,
-        "depth": own.depth,
-        "num_heads": own.heads,
-        "dec_emb_dim": own.decoder_width,
-        "dec_depth": own.decoder_depth,
-        "dec_num_heads": own.decoder_heads,
-        "mlp_ratio": own.mlp_ratio,
-        "image_size": patches.value.size[0],
-        "patch_size": patches.patch[0],
-        "text_vocab_size": catalogue.vocabulary_size(sequence.name) if sequence else 0,
-    }
+    config = Config(
+        emb_dim=own.width,
+        depth=own.depth,
+        num_heads=own.heads,
+        dec_emb_dim=own.decoder_width,
+        dec_depth=own.decoder_depth,
+        dec_num_heads=own.decoder_heads,
+        image_size=patches.value.size[0],
+        patch_size=patches.patch[0],
+        text_vocab_size=catalogue.vocabulary_size(sequence.name) if sequence else 0,
+        mlp_ratio=own.mlp_ratio,
+        model="m3ae" if sequence else "mae",
+    )
     with torch.no_grad():
         tensors = {name: torch.cat(views, dim=-1) for name, views in _names(model, patches, sequence)}
-    write_published(Path(folder), config, tensors)
+    write_published(Path(folder), config._asdict(), tensors)
 
 
-def published_catalogue(config: dict[str, Any]) -> Catalogue:
+def published_catalogue(config: Config) -> Catalogue:
     """Entries, named by their value types, for a published configuration.
 
     Raises:
         MaskweaveError: its sizes are impossible.
     """
-    side, grid = config["image_size"], config["image_size"] // config["patch_size"]
+    side, grid = config.image_size, config.image_size // config.patch_size
     entries = [
         Modality(
             "image", 1, "patches", Value("image", (side, side), 3, mean=MEAN, deviation=DEVIATION), grid=(grid, grid)
         )
     ]
-    if not config["text_vocab_size"]:
+    if not config.text_vocab_size:
         return Catalogue(entries, where="published MAE")
     entries.append(Modality("text", 2, "sequence", Value("text"), max_tokens=TEXT_TOKENS, vocabulary="text"))
-    return Catalogue(entries, [Vocabulary("text", config["text_vocab_size"], sentinels=3)], "published M3AE")
+    return Catalogue(entries, [Vocabulary("text", config.text_vocab_size, sentinels=3)], "published M3AE")
 
 
 def _entries(catalogue: Catalogue) -> tuple[Modality, Modality | None]:

@@ -18,13 +18,14 @@ from maskweave.tokenizers.grid import GridTokenizer
 AUTO = {
     "image": "mse",
     "map": "smooth_l1",
+    "features": "smooth_l1",
     "vector": "smooth_l1",
     "direction": "cosine",
     "classes": "cross_entropy",
     "binary": "binary",
 }
-OWN = {"classes": "cross_entropy", "binary": "binary"}
-"""Value types whose network gives logits: they take this loss alone, and no other type does."""
+LOGITS = ("cross_entropy", "binary")
+"""Losses of networks that give logits: value types that go by one of these take it alone, and no others do."""
 SMOOTH = 0.1
 """Smooth L1: errors below this, where the range is [-1, 1], count as squares."""
 MEMORY = 0.98
@@ -50,12 +51,10 @@ class TokenizerObjective(nn.Module):
     def __init__(self, tokenizer: GridTokenizer):
         super().__init__()
         self.tokenizer = tokenizer
-        kind = tokenizer.spec.loss
-        value_type = tokenizer.modality.value.type
-        self.kind = AUTO[value_type] if kind == "auto" else kind
-        if (value_type in OWN and self.kind != AUTO[value_type]) or (
-            value_type not in OWN and self.kind in OWN.values()
-        ):
+        kind, value_type = tokenizer.spec.loss, tokenizer.modality.value.type
+        auto = "mse" if tokenizer.spec.diffusion is not None else AUTO[value_type]
+        self.kind = auto if kind == "auto" else kind
+        if self.kind != auto and (self.kind in LOGITS or auto in LOGITS):
             raise MaskweaveError(
                 f"{tokenizer.modality.name}: tokenizer.loss {self.kind!r} does not suit values of type {value_type!r}; leave it at 'auto'"
             )
@@ -63,8 +62,8 @@ class TokenizerObjective(nn.Module):
         self.register_buffer("batches", torch.zeros((), dtype=torch.long))
 
     def forward(self, batch: ValueBatch) -> tuple[Tensor, dict[str, Tensor]]:
-        output, quantised = self.tokenizer(batch.values)
-        reconstruction = LOSSES[self.kind](output.float(), batch.values)
+        output, target, quantised = self.tokenizer(batch.values)
+        reconstruction = LOSSES[self.kind](output.float(), target)
         perplexity, use = self._use(quantised.ids)
         return reconstruction + quantised.loss, {
             "reconstruction": reconstruction.detach(),

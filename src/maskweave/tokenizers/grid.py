@@ -1,6 +1,7 @@
 """The tokenizer of a grid modality: encoder, quantiser, decoder, and everything needed to feed them rightly.
 
-Its folder holds `config.json` (the complete entry: value, range, sizes, codebook) and `model.safetensors`.
+Its folder holds `config.json` (the complete entry: value, range, sizes, codebook), `model.safetensors`, and `unread.safetensors` where it
+came from a published checkpoint.
 
 Dimension letters: B batch, C channels, N latents, D latent channels.
 """
@@ -8,6 +9,7 @@ Dimension letters: B batch, C channels, N latents, D latent channels.
 import dataclasses
 import hashlib
 import json
+import math
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,17 +23,20 @@ from torch import Tensor, nn
 from maskweave.catalogues import Catalogue
 from maskweave.config import build, plain
 from maskweave.errors import MaskweaveError
-from maskweave.files import read_json, write_aside
+from maskweave.files import read_json, remove, write_aside
 from maskweave.modality import Modality
+from maskweave.tokenizers.diffusion import DiffusionDecoder
 from maskweave.tokenizers.mlp import MLPDecoder, MLPEncoder
 from maskweave.tokenizers.quantisers import Quantised, build_quantiser
 from maskweave.tokenizers.values import from_output, to_tensor
-from maskweave.tokenizers.vit import ViTDecoder, ViTEncoder
-from maskweave.weights import load_tensors, save_tensors
+from maskweave.tokenizers.vit import ViTDecoder, ViTEncoder, fixed_positions
+from maskweave.weights import UNREAD, Unread, load_unread, save_tensors, save_unread, take_tensors
 
 FORMAT = 1
 BATCH = 256
-"""Values that pass through the network at once."""
+"""Most values that pass through the network at once."""
+BATCH_NUMBERS = 2**22
+"""Most numbers between two layers then: more would take gigabytes of memory."""
 
 
 class Reconstruction(NamedTuple):
@@ -39,6 +44,8 @@ class Reconstruction(NamedTuple):
 
     output: Tensor
     """(B, C, *size), or (B, C) for vectors; logits for classes and binary."""
+    target: Tensor
+    """What the output should be: the values, or what a diffusion decoder predicts of them."""
     quantised: Quantised
 
 
@@ -51,6 +58,9 @@ class GridTokenizer(nn.Module):
     Raises:
         MaskweaveError: the entry is not a valid grid.
     """
+
+    unread: Unread | None = None
+    """Of a published checkpoint."""
 
     def __init__(self, modality: Modality):
         super().__init__()
@@ -65,7 +75,24 @@ class GridTokenizer(nn.Module):
         is_mlp = spec.model == "mlp"
         self.encoder = MLPEncoder(modality, spec) if is_mlp else ViTEncoder(modality, spec)
         self.quantiser = build_quantiser(spec.quantiser)
-        self.decoder = MLPDecoder(modality, spec) if is_mlp else ViTDecoder(modality, spec, self.quantiser.code_length)
+        self.decoder: MLPDecoder | DiffusionDecoder | ViTDecoder
+        if is_mlp:
+            self.decoder = MLPDecoder(modality, spec)
+        elif spec.diffusion is not None:
+            self.decoder = DiffusionDecoder(modality, spec)
+        else:
+            self.decoder = ViTDecoder(modality, spec, self.quantiser.code_length)
+
+    @classmethod
+    def without_weights(cls, modality: Modality) -> Self:
+        """A tokenizer whose parameters take no memory, for a loader that brings them; what is computed from the entry is there."""
+        with torch.device("meta"):
+            tokenizer = cls(modality)
+        tokenizer.quantiser = build_quantiser(tokenizer.spec.quantiser)
+        for part in (tokenizer.encoder, tokenizer.decoder):
+            if isinstance(part, (ViTEncoder, ViTDecoder)):
+                part.positions = fixed_positions(tokenizer.modality, tokenizer.spec, part.positions.shape[1])
+        return tokenizer
 
     @property
     def vocabulary_size(self) -> int:
@@ -78,19 +105,28 @@ class GridTokenizer(nn.Module):
     def forward(self, x: Tensor) -> Reconstruction:
         """Network tensors, as `to_tensor` gives them, through code and back."""
         quantised = self.quantiser(self.encoder(x))
-        return Reconstruction(self.decoder(quantised.z_q), quantised)
+        if isinstance(self.decoder, DiffusionDecoder):
+            output, target = self.decoder.training_pass(x, quantised.z_q)
+            return Reconstruction(output, target, quantised)
+        return Reconstruction(self.decoder(quantised.z_q), x, quantised)
 
     def encode_tensor(self, x: Tensor) -> Tensor:
         """Network tensors to ids (B, *grid)."""
         return self.quantiser(self.encoder(x)).ids.reshape(-1, *self.modality.grid)
 
-    def decode_tensor(self, ids: Tensor) -> Tensor:
-        """Ids (B, *grid) to the network's output."""
-        heads = self.spec.quantiser.heads
+    def decode_tensor(self, ids: Tensor, seeds: Sequence[int] | None = None) -> Tensor:
+        """Ids (B, *grid) to the network's output; a diffusion decoder starts from the seeds' noise, all 0 by default."""
+        z_BND = self.codes(ids)
+        if isinstance(self.decoder, DiffusionDecoder):
+            seeds = [0] * len(ids) if seeds is None else seeds
+            return self.decoder.decode(z_BND, self.decoder.noise(seeds, z_BND.device))
+        return self.decoder(z_BND)
+
+    def codes(self, ids: Tensor) -> Tensor:
+        """The codebook vectors (B, N, D) of ids (B, *grid)."""
         ids = ids.flatten(1)
-        return self.decoder(
-            self.quantiser.decode(ids.unflatten(1, (-1, heads)) if self.spec.quantiser.type == "memcodes" else ids)
-        )
+        heads = self.spec.quantiser.heads
+        return self.quantiser.decode(ids.unflatten(1, (-1, heads)) if self.spec.quantiser.type == "memcodes" else ids)
 
     def encode(self, values: Sequence[Any] | np.ndarray | Tensor) -> Tensor:
         """A batch of values, in the Python form of the entry's value type, as ids (B, *grid), int64 on the CPU.
@@ -100,20 +136,33 @@ class GridTokenizer(nn.Module):
         """
         parts = [torch.zeros(0, *self.modality.grid, dtype=torch.long)]
         with self._evaluating():
-            for start in range(0, len(values), BATCH):
-                x = to_tensor(self.modality, values[start : start + BATCH], first=start)
+            for start in range(0, len(values), self.batch):
+                x = to_tensor(self.modality, values[start : start + self.batch], first=start)
                 parts.append(self.encode_tensor(x.to(self.device)).cpu())
         return torch.cat(parts)  # outside of inference mode, so that training may use it
 
-    def decode(self, tokens: Tensor | np.ndarray) -> np.ndarray:
+    def decode(self, tokens: Tensor | np.ndarray, seeds: Sequence[int] | None = None) -> np.ndarray:
         """Ids (B, *grid), or (B, tokens), as a batch of values in the Python form and unit of the entry.
 
+        Args:
+            seeds: of the noise that a diffusion decoder starts from, one for each row of tokens, all 0 by default. A row's value depends on its
+                tokens and its seed alone. Other decoders have no use for them.
+
         Raises:
-            MaskweaveError: wrong shape or type, or ids outside the codebook.
+            MaskweaveError: wrong shape or type, ids outside the codebook, or another number of seeds.
         """
         ids = self._checked(tokens)
+        seeds = [0] * len(ids) if seeds is None else seeds
+        if len(seeds) != len(ids):
+            raise MaskweaveError(
+                f"{self.modality.name}: {len(ids)} rows of tokens need as many seeds, found {len(seeds)}"
+            )
+        parts = []
         with self._evaluating():
-            parts = [from_output(self.modality, self.decode_tensor(part.to(self.device))) for part in ids.split(BATCH)]
+            for start in range(0, max(len(ids), 1), self.batch):
+                part = slice(start, start + self.batch)
+                output = self.decode_tensor(ids[part].to(self.device), seeds[part])
+                parts.append(from_output(self.modality, output))
         return np.concatenate(parts)
 
     def reconstruct(self, values: Sequence[Any] | np.ndarray | Tensor) -> np.ndarray:
@@ -131,12 +180,24 @@ class GridTokenizer(nn.Module):
         with write_aside(folder / "config.json") as config, write_aside(folder / "model.safetensors") as weights:
             save_tensors(self.state_dict(), weights)
             config.write_text(content + "\n", encoding="utf-8")
+            remove(folder / UNREAD)  # of another tokenizer that lay here
+            save_unread(self.unread, folder)
+
+    @property
+    def batch(self) -> int:
+        """Values that pass through the network at once."""
+        numbers = self.modality.tokens * max(self.spec.width, self.spec.decoder_width)
+        if self.spec.diffusion is not None:
+            numbers = (
+                math.prod(self.modality.value.size) // self.spec.diffusion.patch**2 * self.spec.diffusion.widths[0]
+            )
+        return max(1, min(BATCH, BATCH_NUMBERS // numbers))
 
     @property
     def places(self) -> Tensor:
         """(V, C) codebook vector of each token; with several heads, tokens of the same number share a place."""
         ids = torch.arange(self.vocabulary_size, device=self.device)
-        heads = self.modality.tokenizer.quantiser.heads if self.modality.tokenizer else 1
+        heads = self.spec.quantiser.heads
         with torch.inference_mode():
             codes = self.quantiser.decode(ids[:, None, None].expand(-1, 1, heads) if heads > 1 else ids[:, None])
         return codes.flatten(1).float().cpu().clone()
@@ -151,7 +212,7 @@ class GridTokenizer(nn.Module):
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str], modality: Modality | None = None) -> Self:
-        """Open a saved tokenizer, in evaluation mode.
+        """Open a saved tokenizer, in evaluation mode. The weights are mapped, not copied.
 
         Args:
             modality: the entry it is to serve; its value, grid and tokenizer must be the saved ones.
@@ -168,8 +229,9 @@ class GridTokenizer(nn.Module):
                 raise MaskweaveError(
                     f"{folder}: was trained for another entry than {modality.name!r}: {'; '.join(differences)}. Train it again, or use the catalogue it came with"
                 )
-        tokenizer = cls(modality or saved)
-        load_tensors(tokenizer.state_dict(), folder / "model.safetensors")
+        tokenizer = cls.without_weights(modality or saved)
+        take_tensors(tokenizer, folder / "model.safetensors")
+        tokenizer.unread = load_unread(folder)
         return tokenizer.eval()
 
     @contextmanager

@@ -5,9 +5,12 @@ Linear in, residual blocks of LayerNorm and a 4× wide GELU MLP, linear out. A v
 Dimension letters: B batch, C the vector's length, N latents, D latent channels, W width.
 """
 
+import itertools
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 
-from maskweave.layers import MLP, LayerNorm, initialise
+from maskweave.layers import MLP, initialise
 from maskweave.modality import Modality, TokenizerSpec
 
 
@@ -16,7 +19,7 @@ class ResidualMLP(nn.Module):
 
     def __init__(self, width: int):
         super().__init__()
-        self.norm = LayerNorm(width)
+        self.norm = nn.LayerNorm(width)  # with ε 1e-5, as in the published ones
         self.mlp = MLP(width)
 
     def forward(self, x_BW: Tensor) -> Tensor:
@@ -28,10 +31,11 @@ class MLPEncoder(nn.Sequential):
 
     def __init__(self, modality: Modality, spec: TokenizerSpec):
         latents, dim = modality.tokens // spec.quantiser.heads, spec.quantiser.latent_dim
+        inner = [spec.inner_width] if spec.inner_width else []
         super().__init__(
             nn.Linear(modality.value.channels, spec.width),
             *(ResidualMLP(spec.width) for _ in range(spec.depth)),
-            nn.Linear(spec.width, latents * dim),
+            *_linear(spec.width, *inner, latents * dim),
             nn.Unflatten(1, (latents, dim)),
         )
         initialise(self)
@@ -42,10 +46,17 @@ class MLPDecoder(nn.Sequential):
 
     def __init__(self, modality: Modality, spec: TokenizerSpec):
         latents, dim = modality.tokens // spec.quantiser.heads, spec.quantiser.latent_dim
+        width = spec.decoder_width or spec.width
+        inner = [spec.decoder_inner_width] if spec.decoder_inner_width else []
         super().__init__(
             nn.Flatten(1),
-            nn.Linear(latents * dim, spec.width),
-            *(ResidualMLP(spec.width) for _ in range(spec.decoder_depth)),
-            nn.Linear(spec.width, modality.value.channels),
+            *_linear(latents * dim, *inner, width),
+            *(ResidualMLP(width) for _ in range(spec.decoder_depth)),
+            nn.Linear(width, modality.value.channels),
         )
         initialise(self)
+
+
+def _linear(*widths: int) -> Sequence[nn.Linear]:
+    """Linear layers from each width to the next."""
+    return [nn.Linear(a, b) for a, b in itertools.pairwise(widths)]

@@ -8,14 +8,14 @@ Dimension letters: B batch, C channels, K classes, N tokens, D latent channels, 
 
 import math
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from maskweave.layers import Block, LayerNorm, initialise, sine_cosine
+from maskweave.layers import MLP, Block, LayerNorm, initialise, sine_cosine
 from maskweave.modality import Modality, TokenizerSpec
+from maskweave.tokenizers.convnext import ConvNeXtBlock
 from maskweave.tokenizers.patches import patchify, unpatchify
-
-CLASS_WIDTH = 8
-"""Width of a class's embedding: a patch has many points, so few numbers for each suffice."""
 
 CODE_SCALE = 3.0
 """Deviation of the codes' part in the decoder's input at the start, positions having 0.7. From Xavier's small start training is far slower."""
@@ -32,11 +32,11 @@ class ViTEncoder(nn.Module):
         points = math.prod(modality.patch)
         value = modality.value
         is_classes = value.type == "classes"
-        self.classes = nn.Embedding(len(value.classes), CLASS_WIDTH) if is_classes else None
-        self.patches = nn.Linear(points * (CLASS_WIDTH if is_classes else value.channels), spec.width)
-        self.register_buffer("positions", sine_cosine(self.grid, spec.width), persistent=False)
+        self.classes = nn.Embedding(len(value.classes), spec.class_width) if is_classes else None
+        self.patches = nn.Linear(points * (spec.class_width if is_classes else value.channels), spec.width)
+        self.register_buffer("positions", fixed_positions(modality, spec, spec.width), persistent=False)
         self.blocks = nn.ModuleList(Block(spec.width, spec.heads) for _ in range(spec.depth))
-        self.norm = LayerNorm(spec.width)
+        self.norm = TAILS[spec.tail](spec.width)
         self.latents = nn.Linear(spec.width, spec.quantiser.latent_dim)
         initialise(self)
         if self.classes is not None:
@@ -63,11 +63,13 @@ class ViTDecoder(nn.Module):
         super().__init__()
         self.grid, self.patch = modality.grid, modality.patch
         channels = len(modality.value.classes) if modality.value.type == "classes" else modality.value.channels
-        self.latents = nn.Linear(spec.quantiser.latent_dim, spec.width)
-        self.register_buffer("positions", sine_cosine(self.grid, spec.width), persistent=False)
-        self.blocks = nn.ModuleList(Block(spec.width, spec.heads) for _ in range(spec.decoder_depth))
-        self.norm = LayerNorm(spec.width)
-        self.patches = nn.Linear(spec.width, math.prod(modality.patch) * channels)
+        width = spec.decoder_width or spec.width
+        self.latents = nn.Linear(spec.quantiser.latent_dim, width)
+        self.register_buffer("positions", fixed_positions(modality, spec, width), persistent=False)
+        self.blocks = nn.ModuleList(Block(width, spec.decoder_heads or spec.heads) for _ in range(spec.decoder_depth))
+        self.norm = TAILS[spec.tail](width)
+        self.patches = nn.Linear(width, math.prod(modality.patch) * channels)
+        self.image = nn.Sequential(*(ConvNeXtBlock(channels, spec.image_scale) for _ in range(spec.image_blocks)))
         initialise(self)
         nn.init.normal_(self.latents.weight, std=CODE_SCALE / code_length)
 
@@ -75,4 +77,29 @@ class ViTDecoder(nn.Module):
         x = self.latents(z_BND) + self.positions
         for block in self.blocks:
             x = block(x)
-        return unpatchify(self.patches(self.norm(x)), self.grid, self.patch).movedim(-1, 1)
+        return self.image(unpatchify(self.patches(self.norm(x)), self.grid, self.patch).movedim(-1, 1))
+
+
+class PostMLP(nn.Module):
+    """x + MLP(LayerNorm(x)) with tanh between its layers, in float32 whatever the precision around it."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.norm = LayerNorm(width)
+        self.mlp = MLP(width)
+
+    def forward(self, x_BNW: Tensor) -> Tensor:
+        with torch.autocast(x_BNW.device.type, enabled=False):
+            x_BNW = x_BNW.float()
+            return x_BNW + self.mlp.fc2(torch.tanh(self.mlp.fc1(self.norm(x_BNW))))
+
+
+TAILS = {"norm": LayerNorm, "mlp": PostMLP, "none": nn.Identity}
+
+
+def fixed_positions(modality: Modality, spec: TokenizerSpec, width: int) -> Tensor:
+    """Sine-cosine positions (N, W) of the entry's grid; those of another grid are resized bicubically."""
+    if spec.trained_grid in (None, modality.grid):
+        return sine_cosine(modality.grid, width)
+    table = sine_cosine(spec.trained_grid, width).T.unflatten(1, spec.trained_grid)
+    return F.interpolate(table[None], modality.grid, mode="bicubic")[0].flatten(1).T.contiguous()

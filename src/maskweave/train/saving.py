@@ -3,6 +3,7 @@
 A bundle is a folder with a model, its tokenizers and its modality entries; a finished run is one.
 """
 
+import os
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -45,7 +46,12 @@ def save_model(model: FourM | M3AE, catalogue: Catalogue, folder: Path) -> None:
     with write_aside(folder / "model") as aside:
         aside.mkdir()
         objective = "fourm" if isinstance(model, FourM) else "m3ae"
-        config = {"format": FORMAT, "objective": objective, "model": plain(model.config), "entries": _entries(catalogue)}
+        config = {
+            "format": FORMAT,
+            "objective": objective,
+            "model": plain(model.config),
+            "entries": _entries(catalogue),
+        }
         write_json(aside / "config.json", config)
         save_tensors(model.state_dict(), aside / "model.safetensors")
         if isinstance(model, FourM):
@@ -112,3 +118,25 @@ def load_tokenizers(folder: Path, catalogue: Catalogue) -> dict[str, Tokenizer]:
         elif modality.kind == "grid" and (folder / name).exists():
             tokenizers[name] = GridTokenizer.load(folder / name, modality)
     return tokenizers
+
+
+def save_bundle(
+    catalogue: Catalogue, model: FourM | M3AE, tokenizers: Mapping[str, Tokenizer], folder: str | os.PathLike[str]
+) -> Path:
+    """Write a new bundle.
+
+    Raises:
+        MaskweaveError: the folder is there and not empty.
+    """
+    folder = Path(folder)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise MaskweaveError(f"{folder}: is there already; choose another folder for the bundle, or remove it")
+    with write_aside(folder) as aside:
+        aside.mkdir()
+        save_catalogue(catalogue, aside)
+        save_model(model, catalogue, aside)
+        texts = {t.text.vocabulary.name: t.text for t in tokenizers.values() if isinstance(t, SequenceTokenizer)}
+        grids = {name: t for name, t in tokenizers.items() if isinstance(t, GridTokenizer)}
+        for name, tokenizer in (*texts.items(), *grids.items()):
+            tokenizer.save(aside / "tokenizers" / name)
+    return folder

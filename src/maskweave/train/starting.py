@@ -32,6 +32,8 @@ def start_from_bundle(model: FourM, catalogue: Catalogue, folder: Path) -> list[
         )
     theirs = saving.load_saved_catalogue(folder)
     donor = saving.load_model(folder, theirs)
+    if not isinstance(donor, FourM):
+        raise MaskweaveError(f"start: {folder} holds an M3AE; give the bundle of a run of objective 'fourm'")
     _check_configuration(model, donor, folder)
     shared = [name for name in catalogue if name in theirs]
     for name in shared:

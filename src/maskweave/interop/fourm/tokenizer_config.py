@@ -24,6 +24,7 @@ class Size(NamedTuple):
 VIT = {"vit_s": Size(512, 8, 8), "vit_b": Size(768, 12, 12), "vit_l": Size(1024, 16, 24)}
 MLP = re.compile(r"BottleneckMLP/B_(\d+)-Wi_(\d+)")
 UNET = "unet_patched"
+SCHEDULE = re.compile(r"(linear)|(cosine|squaredcos_cap_v2)|shifted_cosine:(\d+\.?\d*|\.\d+)")
 UNET_SIZE = Diffusion()
 IMAGE_BLOCKS = 2
 """That `out_conv` stands for."""
@@ -40,6 +41,8 @@ class TokenizerConfig:
     codebook_size: int
     latent_dim: int
     image_size: tuple[int, int] = (224, 224)
+    image_size_enc: tuple[int, int] | None = None
+    image_size_dec: tuple[int, int] | None = None
     patch_size: tuple[int, int] = (16, 16)
     quant_type: Literal["lucid", "memcodes"] = "lucid"
     norm_codes: bool = False
@@ -58,6 +61,8 @@ class TokenizerConfig:
     clip_sample: bool | None = None
     thresholding: bool | None = None
     ddim_steps: int | None = None
+    conditioning: Literal["concat"] | None = None
+    """How the denoiser sees the codes."""
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -66,7 +71,7 @@ class TokenizerConfig:
 
 
 FIELDS = {f.name: REQUIRED if f.default is dataclasses.MISSING else f.default for f in dataclasses.fields(TokenizerConfig)}  # fmt: skip
-DIFFUSION = ("prediction_type", "beta_schedule", "num_train_timesteps", "zero_terminal_snr", "clip_sample", "thresholding", "ddim_steps")  # fmt: skip
+DIFFUSION = ("prediction_type", "beta_schedule", "num_train_timesteps", "zero_terminal_snr", "clip_sample", "thresholding", "ddim_steps", "conditioning")  # fmt: skip
 TRAINING = (
     "sync_codebook", "ema_decay", "threshold_ema_dead_code", "coef_ema_dead_code", "code_replacement_policy", "dead_code_batches",
     "commitment_weight", "kmeans_init", "kmeans_iters", "norm_latents", "scheduler", "loss_fn", "loss_fns", "percept_loss_weight",
@@ -85,7 +90,7 @@ def read_tokenizer_config(folder: Path) -> tuple[dict[str, Any], TokenizerConfig
     where = str(folder / "config.json")
     written = read_config(folder, FIELDS | dict.fromkeys(TRAINING), "a 4M tokenizer").written
     content = {key: value for key, value in written.items() if key in FIELDS}
-    for key in ("image_size", "patch_size"):
+    for key in ("image_size", "image_size_enc", "image_size_dec", "patch_size"):
         if isinstance(content.get(key), int):
             content[key] = [content[key]] * 2
     config = build(TokenizerConfig, content, where)
@@ -109,6 +114,9 @@ def _faults(c: TokenizerConfig) -> Iterator[str]:
     sizes = [*zip(c.image_size, c.patch_size, strict=True)]
     if not is_mlp and any(patch < 1 or size < patch or size % patch for size, patch in sizes):
         yield f"image_size is {c.image_size}, expected a multiple of patch_size {c.patch_size}"
+    for key in ("image_size_enc", "image_size_dec"):
+        if getattr(c, key) not in (None, c.image_size):
+            yield f"{key} is {getattr(c, key)}, expected image_size {c.image_size}"
     if c.quant_type == "lucid" and not c.norm_codes:
         yield "norm_codes is false, expected true: the codes of quant_type 'lucid' are compared by cosine"
     if c.num_codebooks > 1 and not (is_mlp and c.quant_type == "memcodes"):
@@ -127,9 +135,6 @@ def _faults(c: TokenizerConfig) -> Iterator[str]:
         yield f"{', '.join(missing)} missing, which dec_type {UNET!r} needs"
     if c.beta_schedule is not None and not SCHEDULE.fullmatch(c.beta_schedule):
         yield f"beta_schedule is {c.beta_schedule!r}, expected 'linear', 'cosine' or 'shifted_cosine:NUMBER'"
-
-
-SCHEDULE = re.compile(r"(linear)|(cosine|squaredcos_cap_v2)|shifted_cosine:(\d+\.?\d*|\.\d+)")
 
 
 def specification(config: TokenizerConfig, tensors: Tensors) -> TokenizerSpec:

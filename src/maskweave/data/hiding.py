@@ -1,0 +1,157 @@
+"""Batches for masked autoencoding: of every modality of a sample a random part is hidden from the encoder.
+
+M3AE (https://arxiv.org/abs/2205.14204), section 3. Samples may have any of the modalities; those that have the same ones stand in one group.
+Everything is drawn from one generator, so that a batch is a pure function of its number.
+
+Dimension letters: B samples, b those of a group, L places of a modality, C width of a raw row.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from maskweave.batch import MaskedBatch, MaskedGroup, MaskedTokens
+from maskweave.catalogues import Catalogue
+from maskweave.data.batches import batch_indices
+from maskweave.data.masking import Column
+from maskweave.data.tokenising import column_of
+from maskweave.data.tokens import TokenData
+from maskweave.errors import MaskweaveError
+from maskweave.modality import Modality
+from maskweave.tokenizers.base import Tokenizer
+from maskweave.tokenizers.values import normalise_rows
+
+ROUNDING = 1e-6
+"""So that 10 tokens at a ratio of 0.9 leave 1, as they should, and not 10 · (1 − 0.9) = 0.99… rounded down."""
+
+
+@dataclass(frozen=True)
+class MaskRatio:
+    """Share of a sample's tokens that is hidden from the encoder, by kind."""
+
+    patches: float = 0.75
+    """Of raw values cut into patches."""
+    sequence: float = 0.75
+    """Of text and whatever else is written as text."""
+
+    def __post_init__(self) -> None:
+        for kind, ratio in self.__dict__.items():
+            if not 0 <= ratio <= 1:
+                raise MaskweaveError(f"mask_ratio.{kind} is {ratio}; expected a share from 0 to 1")
+
+
+NOTHING = MaskRatio(0.0, 0.0)
+
+
+class MaskedBatches:
+    """`batches[i]`: the i-th batch, a pure function of seed and i.
+
+    Args:
+        data: token shards; modalities of kind patches and sequence.
+        unpaired: share of samples whose modalities never appear together: each time one of them is shown alone.
+        shuffle: otherwise samples come in order and every pass hides the same tokens, for validation.
+    """
+
+    def __init__(
+        self,
+        data: TokenData,
+        ratio: MaskRatio,
+        batch_size: int,
+        seed: int = 0,
+        unpaired: float = 0.0,
+        shuffle: bool = True,
+    ):
+        self.data, self.ratio, self.batch_size, self.seed, self.shuffle = data, ratio, batch_size, seed, shuffle
+        # Of the sample, not of the batch: a pair that is apart stays apart for the whole run.
+        self.apart = np.random.default_rng([seed, 2]).random(len(data)) < unpaired
+
+    def __len__(self) -> int:
+        """Batches of one pass over the data."""
+        return -(-len(self.data) // self.batch_size)
+
+    def __getitem__(self, i: int) -> MaskedBatch:
+        indices = batch_indices(len(self.data), self.batch_size, i, self.seed, self.shuffle)
+        rng = np.random.default_rng([self.seed, 1, i])
+        columns = separate(self.data.columns(indices), self.apart[indices], rng)
+        return hide(columns, self.data.catalogue, self.ratio, rng)
+
+
+def separate(columns: Mapping[str, Column], apart: np.ndarray, rng: np.random.Generator) -> dict[str, Column]:
+    """Leave one modality, drawn at random among those present, of the samples where `apart` (B,) is True."""
+    there_MB = np.stack([column.present for column in columns.values()])
+    chosen_B = np.where(there_MB, rng.random(there_MB.shape), -1).argmax(axis=0)
+    return {
+        name: column._replace(present=column.present & (~apart | (chosen_B == m)))
+        for m, (name, column) in enumerate(columns.items())
+    }
+
+
+def hide_values(
+    samples: Sequence[Mapping[str, Any]],
+    catalogue: Catalogue,
+    tokenizers: Mapping[str, Tokenizer],
+    ratio: MaskRatio = NOTHING,
+    seed: int = 0,
+) -> MaskedBatch:
+    """A batch out of values, by default with nothing hidden, for features; `MaskedGroup.samples` tells which sample each row is.
+
+    Args:
+        samples: value by modality; what is absent or None is missing.
+        tokenizers: of the sequences.
+
+    Raises:
+        BadSample: a value does not fit its entry.
+    """
+    columns = {
+        name: column_of(m, [sample.get(m.reads) for sample in samples], tokenizers.get(name))
+        for name, m in catalogue.items()
+    }
+    return hide(columns, catalogue, ratio, np.random.default_rng(seed))
+
+
+def hide(
+    columns: Mapping[str, Column], catalogue: Catalogue, ratio: MaskRatio, rng: np.random.Generator
+) -> MaskedBatch:
+    """Hide a random part of what each sample has. Of n tokens int(n · (1 − ratio)) are left; padding is always hidden.
+
+    Samples that have nothing are left out.
+    """
+    names = [name for name in catalogue if name in columns]
+    there_BM = np.stack([columns[name].present & (_length(columns[name]) > 0) for name in names], axis=1)
+    groups = []
+    for held_M in np.unique(there_BM[there_BM.any(axis=1)], axis=0)[::-1]:  # the samples that have most come first
+        samples = np.flatnonzero((there_BM == held_M).all(axis=1))
+        parts = {
+            name: _masked(catalogue[name], columns[name].keep(samples), getattr(ratio, catalogue[name].kind), rng)
+            for name, held in zip(names, held_M, strict=True)
+            if held
+        }
+        groups.append(MaskedGroup(torch.from_numpy(samples), parts))
+    return MaskedBatch(groups)
+
+
+def _length(column: Column) -> np.ndarray:
+    """(B,) tokens of each sample."""
+    if column.length is not None:
+        return column.length
+    assert column.rows is not None
+    return np.full(len(column.rows), column.rows.shape[1])
+
+
+def _masked(modality: Modality, column: Column, ratio: float, rng: np.random.Generator) -> MaskedTokens:
+    length_b = _length(column)
+    L = int(length_b.max())  # texts are padded to the longest of the group
+    present_bL = np.arange(L) < length_b[:, None]
+    keys_bL = rng.random((len(length_b), L), dtype=np.float32)
+    keys_bL[~present_bL] = 2.0
+    rank_bL = keys_bL.argsort(axis=1).argsort(axis=1)
+    hidden_bL = rank_bL >= np.floor(length_b * (1 - ratio) + ROUNDING)[:, None]
+    if column.rows is not None:
+        content = torch.from_numpy(normalise_rows(modality, column.rows))
+    else:
+        assert column.ids is not None
+        content = torch.from_numpy(column.ids[:, :L].astype(np.int64))
+    return MaskedTokens.of(content, torch.from_numpy(hidden_bL), torch.from_numpy(present_bL))

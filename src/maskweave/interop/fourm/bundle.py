@@ -1,0 +1,57 @@
+"""A bundle of a published model, published tokenizers and the published text tokenizer."""
+
+import os
+from collections.abc import Mapping
+
+from maskweave.catalogues import Catalogue
+from maskweave.errors import MaskweaveError
+from maskweave.generate.bundle import Bundle
+from maskweave.interop.fourm.model import CATALOGUE, load_model
+from maskweave.interop.fourm.tokenizers import load_tokenizer
+from maskweave.tokenizers.base import Tokenizer
+from maskweave.tokenizers.sequence import SequenceTokenizer
+from maskweave.tokenizers.text import TextTokenizer
+
+Place = str | os.PathLike[str]
+
+
+def load_bundle(
+    model: Place,
+    tokenizers: Mapping[str, Place] | None = None,
+    text_tokenizer: Place | None = None,
+    catalogue: str | os.PathLike[str] | Catalogue = CATALOGUE,
+) -> Bundle:
+    """Open a published model with its tokenizers, as the bundle that any run gives.
+
+    Args:
+        model: folder or Hub id.
+        tokenizers: folder or Hub id by modality, for as many grids as there is use for: `{"tok_depth@224": ...}`. The other grids are given and
+            generated as tokens alone.
+        text_tokenizer: the published WordPiece file, needed by every model that has sequences.
+        catalogue: has an entry for each of the model's modalities.
+
+    Raises:
+        MaskweaveError: as `load_model` and `load_tokenizer`; a tokenizer for a modality that the model lacks or that is no grid, or of another
+            codebook; no text tokenizer, or one of another vocabulary.
+    """
+    loaded, entries = load_model(model, catalogue)
+    made: dict[str, Tokenizer] = {}
+    changed = dict(entries)
+    for name, place in (tokenizers or {}).items():
+        if name not in entries or entries[name].kind != "grid":
+            grids = ", ".join(m.name for m in entries.values() if m.kind == "grid")
+            raise MaskweaveError(f"tokenizer for {name!r}: {model} has no such grid; its grids are {grids}")
+        tokenizer = load_tokenizer(place, entries[name])
+        made[name], changed[name] = tokenizer, tokenizer.modality
+    entries = Catalogue(changed.values(), entries.vocabularies.values(), entries.where)
+    sequences = {m.name: m for m in entries.values() if m.kind == "sequence"}
+    if sequences and text_tokenizer is None:
+        raise MaskweaveError(
+            f"{model}: predicts text ({', '.join(sequences)}), so it needs text_tokenizer, the published WordPiece file (text_tokenizer_4m_wordpiece_30k.json)"
+        )
+    for vocabulary in {m.vocabulary for m in sequences.values()}:
+        assert text_tokenizer is not None
+        text = TextTokenizer.load(text_tokenizer, vocabulary)
+        text.require(entries.vocabularies[vocabulary], str(text_tokenizer))
+        made |= {m.name: SequenceTokenizer(m, text) for m in sequences.values() if m.vocabulary == vocabulary}
+    return Bundle(entries, made, loaded, unconditional=True)

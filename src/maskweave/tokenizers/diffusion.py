@@ -1,0 +1,132 @@
+"""A decoder that removes noise, as 4M has for its image-like tokenizers (https://arxiv.org/abs/2312.06647, appendix B.2).
+
+The noisy value is cut into small patches that become channels, the codes are resized to that lattice and joined to it, and a U-Net predicts the value,
+the noise or the velocity between them. Network and schedules are those of diffusers; decoding is DDIM (https://arxiv.org/abs/2010.02502).
+
+Dimension letters: B batch, C channels, H and W rows and columns, N tokens, D latent channels, T training steps.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from maskweave.errors import MaskweaveError
+from maskweave.modality import Diffusion, Modality, TokenizerSpec
+
+GROUPS = 32
+LOG_SNR_LIMIT = 15.0
+
+
+class DiffusionDecoder(nn.Module):
+    """Codes (B, N, D) and noise (B, C, H, W) to values (B, C, H, W).
+
+    Raises:
+        MaskweaveError: diffusers is not installed.
+    """
+
+    def __init__(self, modality: Modality, spec: TokenizerSpec):
+        super().__init__()
+        assert spec.diffusion is not None
+        self.settings = d = spec.diffusion
+        self.grid, self.shape = modality.grid, (modality.value.channels, *modality.value.size)
+        channels, plain = modality.value.channels * d.patch**2, len(d.widths) - d.attention
+        self.unet = diffusers().UNet2DModel(
+            in_channels=channels + spec.quantiser.latent_dim,
+            out_channels=channels,
+            down_block_types=("DownBlock2D",) * plain + ("AttnDownBlock2D",) * d.attention,
+            up_block_types=("AttnUpBlock2D",) * d.attention + ("UpBlock2D",) * plain,
+            block_out_channels=d.widths,
+            layers_per_block=d.layers,
+            attention_head_dim=None,  # one head
+            norm_num_groups=GROUPS,
+            norm_eps=1e-5,
+        )
+
+    def forward(self, noisy_BCHW: Tensor, t_B: Tensor, z_BND: Tensor) -> Tensor:
+        """What the network predicts, (B, C, H, W), at steps 0 to T - 1."""
+        x = F.pixel_unshuffle(noisy_BCHW, self.settings.patch)
+        z = z_BND.transpose(1, 2).unflatten(2, self.grid)
+        x = torch.cat([x, F.interpolate(z, x.shape[2:], mode="nearest").to(x.dtype)], dim=1)
+        return F.pixel_shuffle(self.unet(x, t_B).sample, self.settings.patch)
+
+    def decode(self, z_BND: Tensor, noise_BCHW: Tensor, steps: int = 0) -> Tensor:
+        """The value that the codes and this noise give, in `steps` steps of DDIM; 0: as the entry says."""
+        scheduler = make_scheduler(self.settings)
+        scheduler.set_timesteps(steps or self.settings.steps)
+        x = noise_BCHW
+        for t in scheduler.timesteps if len(x) else ():  # torch's unshuffling mistakes the shape of an empty batch
+            x = scheduler.step(self(x, t.to(x.device), z_BND), t, x).prev_sample
+        return x
+
+    def noise(self, seeds: Sequence[int], device: torch.device) -> Tensor:
+        """Noise (B, C, H, W), a sample's by its seed alone."""
+        noise = torch.empty(len(seeds), *self.shape)
+        for row, seed in zip(noise, seeds, strict=True):
+            row.normal_(generator=torch.Generator().manual_seed(seed))
+        return noise.to(device)
+
+    def training_pass(self, x_BCHW: Tensor, z_BND: Tensor) -> tuple[Tensor, Tensor]:
+        """Add noise of a random step: what the network predicts then, and what it should, (B, C, H, W) each.
+
+        In evaluation steps and noise are the same every time, and no random numbers are taken from training's.
+        """
+        scheduler, B, T = make_scheduler(self.settings), len(x_BCHW), self.settings.training_steps
+        if self.training:
+            t_B = torch.randint(T, (B,), device=x_BCHW.device)
+            noise = torch.randn_like(x_BCHW)
+        else:
+            t_B = torch.linspace(0, T - 1, B, device=x_BCHW.device).long()
+            noise = self.noise(range(B), x_BCHW.device)
+        output = self(scheduler.add_noise(x_BCHW, noise, t_B), t_B, z_BND)
+        match self.settings.prediction:
+            case "sample":
+                return output, x_BCHW
+            case "epsilon":
+                return output, noise
+            case "v_prediction":
+                return output, scheduler.get_velocity(x_BCHW, noise, t_B)
+
+
+def make_scheduler(settings: Diffusion) -> Any:
+    """diffusers' DDIM scheduler of these settings."""
+    is_shifted = settings.schedule == "shifted_cosine"
+    scheduler = diffusers().DDIMScheduler(
+        num_train_timesteps=settings.training_steps,
+        beta_schedule="squaredcos_cap_v2" if settings.schedule == "cosine" else "linear",
+        prediction_type=settings.prediction,
+        clip_sample=settings.clip,
+        thresholding=settings.threshold,
+        timestep_spacing="trailing",
+        rescale_betas_zero_snr=settings.zero_terminal_snr and not is_shifted,
+    )
+    if is_shifted:  # exactly; through betas, rounding errors would multiply
+        scheduler.alphas_cumprod = shifted_cosine(settings.training_steps, settings.shift)
+    return scheduler
+
+
+def shifted_cosine(training_steps: int, shift: float) -> Tensor:
+    """ᾱ (T,), the value's share of the variance at each step: sigmoid(-2 (log tan(πt/2) + log shift)) with t from 0 to 1, 0 at the last."""
+    t = torch.linspace(0, 1, training_steps, dtype=torch.float64)
+    log_snr = -2 * (torch.tan(math.pi * t / 2).log() + math.log(shift))
+    alphas = log_snr.clamp(-LOG_SNR_LIMIT, LOG_SNR_LIMIT).sigmoid().float()
+    alphas[-1] = 0
+    return alphas
+
+
+def diffusers() -> Any:
+    """The library, which takes seconds to import.
+
+    Raises:
+        MaskweaveError: it is not installed.
+    """
+    try:
+        import diffusers
+    except ImportError as error:
+        raise MaskweaveError(
+            f"a diffusion decoder needs diffusers, which cannot be imported ({error}); install it with: pip install 'maskweave[diffusion]'"
+        ) from error
+    return diffusers
