@@ -3,12 +3,12 @@
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from maskweave.batch import TokenBatch
 from maskweave.errors import MaskweaveError
 from maskweave.model.fourm import FourM
+from maskweave.objectives.cross_entropy import cross_entropy
 
 Loss = Literal["mod", "token"]
 
@@ -37,9 +37,8 @@ class FourMObjective(nn.Module):
         metrics: dict[str, Tensor] = {}
         for names, places, logits in self.model(batch).values():
             answers = labels[places]
-            logits = logits.float()  # softmax over a large vocabulary overflows in 16 bits
             sizes = [len(batch.targets.index[name]) for name in names]
-            losses = F.cross_entropy(logits, answers, reduction="none").split(sizes)
+            losses = cross_entropy(logits, answers).split(sizes)
             means += [part.mean() for part in losses]
             weights += sizes
             metrics |= {f"loss/{name}": part.detach().mean() for name, part in zip(names, losses, strict=True)}

@@ -1,0 +1,185 @@
+"""Published 4M models: loading, a training step, tokenising pictures; time and peak memory of each.
+
+- Loading: 4M-21 of --size is written in the published format and opened in fresh processes: as a model, and, in turn, as bare tensors by
+  safetensors, the least that any loader does. Every weight is then read once. Memory is what the process has by then, its own and mapped
+  from the file, as a share of the file.
+- Training: size Ti, 16 samples, 128 + 128 tokens, 7 and 21 modalities with tables of their own: drawing, forward, backward, clipping,
+  AdamW; in float32 and bf16, tables updated whole and by the rows that were read (`lazy_embeddings`). In turn, medians. Beside it what
+  the machine does at that moment: 2048³ matrix products, in GFLOP/s (162 and 1078 on two idle cores with bf16 matrix units).
+- Tokenising: 64 pictures of 224 pixels, a ViT-B encoder with 16384 codes, in float32 and bf16.
+
+python benchmarks/fourm.py [loading] [training] [tokenising] [--size B] [--rounds 7] [--threads 2]
+"""
+
+import argparse
+import itertools
+import multiprocessing
+import re
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+
+from maskweave.catalogues import Catalogue, load_catalogue
+from maskweave.data.masking import Column, Drawer, Drawing
+from maskweave.interop.fourm import export_model, load_model
+from maskweave.modality import Modality, Quantiser, TokenizerSpec, Value
+from maskweave.model.fourm import FourM, FourMConfig
+from maskweave.objectives.fourm import FourMObjective
+from maskweave.tokenizers.grid import GridTokenizer
+from maskweave.train.optimiser import build_optimiser, clip_gradients, gradient_parts
+from maskweave.train.settings import TrainSettings
+
+SAMPLES, TOKENS, PICTURES = 16, 128, 64
+
+
+def memory(kind: str) -> float:
+    """MiB of this process: RssAnon (its own), RssFile (mapped) or VmHWM (the most there was)."""
+    found = re.search(rf"{kind}:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    return int(found[1]) / 1024 if found else float("nan")
+
+
+def seconds(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def opened(folder: Path, how: str, answer: "multiprocessing.Queue[tuple[float, float]]") -> None:
+    """In a process of its own: seconds to open, and MiB once every weight was read."""
+    torch.set_num_threads(1)
+    before = memory("RssAnon") + memory("RssFile")
+    start = time.perf_counter()
+    if how == "as a model":
+        tensors = list(load_model(folder).model.parameters())
+    else:
+        tensors = list(load_file(folder / "model.safetensors").values())
+    took = time.perf_counter() - start
+    sum(float(t.detach().flatten()[::512].sum()) for t in tensors)  # touches every page
+    answer.put((took, memory("RssAnon") + memory("RssFile") - before))
+
+
+def loading(size: str, rounds: int) -> None:
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        entries = load_catalogue("4m-21")
+        torch.manual_seed(0)
+        export_model(FourM(entries, FourMConfig(size=size, separate=True, qk_norm=True)), entries, folder)
+        file = (folder / "model.safetensors").stat().st_size / 2**20
+        print(f"loading 4M-21 {size}, a file of {file:.0f} MiB")
+        context = multiprocessing.get_context("spawn")
+        found: dict[str, list[tuple[float, float]]] = {"as a model": [], "as bare tensors": []}
+        for _, how in itertools.product(range(rounds), found):
+            answer = context.Queue()
+            process = context.Process(target=opened, args=(folder, how, answer))
+            process.start()
+            found[how].append(answer.get())
+            process.join()
+        for how, results in found.items():
+            took, held = (statistics.median(values) for values in zip(*results, strict=True))
+            print(f"  {how:<16}{took:6.2f} s, memory {held / file:.2f} of the file")
+
+
+def columns(catalogue: Catalogue, rng: np.random.Generator) -> dict[str, Column]:
+    found, present = {}, np.ones(SAMPLES, bool)
+    for name, m in catalogue.items():
+        if m.has_tokens:
+            ids = rng.integers(0, catalogue.vocabulary_size(name), (SAMPLES, m.tokens))
+            length = rng.integers(10, m.tokens + 1, SAMPLES) if m.kind == "sequence" else None
+            found[name] = Column(present, ids, length)
+        else:
+            rows = rng.integers(0, 256, (SAMPLES, m.tokens, m.row_width)).astype(np.uint8 if m.grid else np.float32)
+            found[name] = Column(present, length=None if m.grid else np.full(SAMPLES, m.tokens), rows=rows)
+    return found
+
+
+def training_step(catalogue: Catalogue, lazy: bool, precision: str) -> Callable[[], None]:
+    torch.manual_seed(0)
+    rng = np.random.default_rng(0)
+    settings = TrainSettings(lazy_embeddings=lazy)
+    objective = FourMObjective(FourM(catalogue, FourMConfig(size="Ti", separate=True))).train()
+    optimiser, _ = build_optimiser(objective, settings)
+    parameters, drawer, data = (
+        list(objective.parameters()),
+        Drawer(catalogue, Drawing(TOKENS, TOKENS)),
+        columns(catalogue, rng),
+    )
+
+    def step() -> None:
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+            loss, _ = objective(drawer(data, rng))
+        loss.backward()
+        parts = gradient_parts(parameters)
+        clip_gradients(parts, torch.nn.utils.get_total_norm(parts), settings.clip)
+        optimiser.step()
+        optimiser.zero_grad()
+
+    step()  # makes the optimiser's state
+    return step
+
+
+def product(precision: str) -> float:
+    """GFLOP/s of a 2048³ matrix product."""
+    a = torch.randn(2048, 2048, dtype=torch.bfloat16 if precision == "bf16" else torch.float32)
+    return 2 * 2048**3 / min(seconds(lambda: a @ a) for _ in range(5)) / 1e9
+
+
+def training(rounds: int) -> None:
+    for name in ("4m-7", "4m-21"):
+        catalogue = load_catalogue(name)
+        print(f"training step, {name}, Ti, {SAMPLES} samples, {TOKENS} + {TOKENS} tokens")
+        found: dict[tuple[str, bool], list[float]] = {}
+        speeds: dict[str, list[float]] = {}
+        for precision in ("float32", "bf16"):
+            steps = {lazy: training_step(catalogue, lazy, precision) for lazy in (False, True)}
+            for _, lazy in itertools.product(range(rounds), steps):
+                speeds.setdefault(precision, []).append(product(precision))
+                found.setdefault((precision, lazy), []).append(seconds(steps[lazy]))
+        slowest = statistics.median(found["float32", False])
+        for (precision, lazy), times in found.items():
+            took = statistics.median(times)
+            print(
+                f"  {precision:<8}tables by {'rows ' if lazy else 'whole'}{took:7.2f} s, {slowest / took:5.1f}×, "
+                f"least {min(times):.2f}; machine at {statistics.median(speeds[precision]):.0f} GFLOP/s"
+            )
+    print(f"  most memory {memory('VmHWM'):.0f} MiB, of two models at a time")
+
+
+def tokenising(rounds: int) -> None:
+    spec = TokenizerSpec(width=768, heads=12, depth=12, decoder_depth=1, quantiser=Quantiser("vq", codes=16384, dim=32))
+    picture = Value("image", (224, 224), 3)
+    torch.manual_seed(0)
+    tokenizer = GridTokenizer(Modality("picture", 1, "grid", picture, grid=(14, 14), tokenizer=spec)).eval()
+    values = np.random.default_rng(0).integers(0, 256, (PICTURES, 224, 224, 3), dtype=np.uint8)
+    print(f"tokenising {PICTURES} pictures of 224 pixels, ViT-B")
+    found: dict[str, list[float]] = {"float32": [], "bf16": []}
+    for _, precision in itertools.product(range(rounds), found):
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+            found[precision].append(seconds(lambda: tokenizer.encode(values)))
+    slow = statistics.median(found["float32"])
+    for precision, times in found.items():
+        print(f"  {precision:<8}{statistics.median(times):7.2f} s, {slow / statistics.median(times):.1f}×")
+    print(f"  most memory {memory('VmHWM'):.0f} MiB")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", default=["loading", "training", "tokenising"])
+    parser.add_argument("--size", default="B")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=2)
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    for part in given.parts:
+        {"loading": lambda n: loading(given.size, n), "training": training, "tokenising": tokenising}[part](
+            given.rounds
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,71 @@
+"""Fine-tuning: an encoder and a head learn to tell one thing. 4M (https://arxiv.org/abs/2312.06647), section 4.
+
+Layer-wise rate decay as in BEiT (https://arxiv.org/abs/2106.08254): the head learns at the full rate, each block below more slowly.
+"""
+
+from collections.abc import Callable
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from maskweave.batch import TransferBatch
+from maskweave.model.encoder import Encoder
+from maskweave.objectives.boxes import SetLoss
+from maskweave.objectives.tokenizer import LOSSES
+
+TaskLoss = Callable[[Tensor, Tensor], tuple[Tensor, dict[str, Tensor]]]
+
+
+class TransferObjective(nn.Module):
+    """The loss of the head's answers.
+
+    Args:
+        loss: of the head's output and the batch's target, with metrics.
+        layer_decay: rate of each block relative to the one above; 1: all learn alike.
+    """
+
+    def __init__(self, encoder: Encoder, head: nn.Module, loss: TaskLoss, layer_decay: float = 1.0):
+        super().__init__()
+        self.encoder, self.head = encoder, head
+        self.loss, self.layer_decay = loss, layer_decay
+
+    def forward(self, batch: TransferBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        return self.loss(self.head(self.encoder(batch.inputs)), batch.target)
+
+    def rate_factors(self) -> dict[str, float]:
+        """Factor on the learning rate of each of the encoder's parameters: 1 for its last norm and for inputs that it learns anew, decay for
+        the last block, decay² for the one before, and so on down to the embeddings."""
+        decay, blocks = self.layer_decay, self.encoder.blocks
+        factor = {id(p): decay ** (len(blocks) - i) for i, block in enumerate(blocks) for p in block.parameters()}
+        factor |= {id(p): 1.0 for p in self.encoder.model.encoder_norm.parameters()}
+        factor |= {id(p): 1.0 for p in self.encoder.new_parameters()}
+        lowest = decay ** (len(blocks) + 1)
+        return {f"encoder.{name}": factor.get(id(p), lowest) for name, p in self.encoder.named_parameters()}
+
+
+def class_loss(logits_BK: Tensor, target_B: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    """Cross-entropy, and the share of right answers (`accuracy`)."""
+    loss = F.cross_entropy(logits_BK.float(), target_B)
+    return loss, {"accuracy": (logits_BK.argmax(dim=-1) == target_B).float().mean()}
+
+
+def class_map_loss(logits_BKHW: Tensor, target_BHW: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    """As `class_loss`, of every point."""
+    return class_loss(logits_BKHW.movedim(1, -1).flatten(0, -2), target_BHW.flatten())
+
+
+def _dense(kind: str) -> TaskLoss:
+    def loss(output_BCHW: Tensor, target_BCHW: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        return LOSSES[kind](output_BCHW, target_BCHW), {}
+
+    return loss
+
+
+TASK_LOSSES: dict[str, TaskLoss] = {
+    "label": class_loss,
+    "classes": class_map_loss,
+    "map": _dense("smooth_l1"),
+    "direction": _dense("cosine"),
+    "boxes": SetLoss(),
+}
+"""By what is learned: a label, or values of a type."""
