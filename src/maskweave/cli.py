@@ -118,13 +118,13 @@ def command(
     return register
 
 
-def _recipe_arguments(parser: ArgumentParser) -> None:
+def _recipe_arguments(parser: ArgumentParser, kind: type = Recipe) -> None:
     parser.usage = f"{parser.prog} RECIPE [--out FOLDER] [--KEY VALUE ...]"
     parser.add_argument(
         "recipe", metavar="RECIPE", type=str, help="YAML file; any of its keys can be replaced on the command line"
     )
     parser.add_argument("--out", metavar="FOLDER", type=str, help="run folder (default: runs/NAME of the recipe)")
-    parser.add_class_arguments(Recipe, None)
+    parser.add_class_arguments(kind, None)
 
 
 def _tokenizer_arguments(parser: ArgumentParser) -> None:
@@ -134,11 +134,17 @@ def _tokenizer_arguments(parser: ArgumentParser) -> None:
     )
 
 
-OF_RECIPES = (_recipe_arguments, _tokenizer_arguments)
+def _transfer_arguments(parser: ArgumentParser) -> None:
+    from maskweave.transfer.recipe import TransferRecipe
+
+    _recipe_arguments(parser, TransferRecipe)
+
+
+OF_RECIPES = (_recipe_arguments, _tokenizer_arguments, _transfer_arguments)
 """What adds a recipe's keys to a command's arguments."""
 
 
-def _recipe(given: Namespace) -> tuple[Recipe, Path, str]:
+def _recipe(given: Namespace, read: Callable[..., Any] = load_recipe, name: str = "run") -> tuple[Any, Path, str]:
     """The recipe with what was typed, the run folder, and the command that goes on with it."""
     path = Path(given.recipe)
     overrides = {
@@ -151,9 +157,9 @@ def _recipe(given: Namespace) -> tuple[Recipe, Path, str]:
         for word in (f"--{key}", value if isinstance(value, str) else json.dumps(value))
     ]
     return (
-        load_recipe(path, overrides),
+        read(path, overrides),
         folder,
-        shlex.join(["maskweave", "run", str(path), "--out", str(folder), *typed]),
+        shlex.join(["maskweave", name, str(path), "--out", str(folder), *typed]),
     )
 
 
@@ -227,20 +233,49 @@ def _evaluate_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--samples", metavar="N", type=int, help="how many held-out samples (default: as the recipe says)"
     )
+    parser.add_argument("--suite", metavar="NAME", type=str, help="score the features by this table of probes instead")
 
 
 @command("evaluate", _evaluate_arguments)
 def _evaluate(given: Namespace) -> None:
-    """Evaluate a run on held-out samples: a table, and RUN/evaluation.json."""
+    """Evaluate a run on held-out samples: a table, and RUN/evaluation.json; or RUN/suite-NAME.json."""
     from maskweave.evaluate.run import describe, evaluate
     from maskweave.generate.bundle import load
 
+    if given.get("suite"):
+        from maskweave.transfer.commands import evaluate_suite
+
+        print(evaluate_suite(given.run, given.suite))
+        return
     folder = Path(given.run)
     samples = given.get("samples")
     if samples is not None and samples < 1:
         raise MaskweaveError(f"--samples must be 1 or more, found {samples}")
     print(describe(evaluate(load(folder), folder, scenes_seed=given.get("scenes_seed"), samples=samples or 0)))
     print(f"written to {folder / 'evaluation.json'}")
+
+
+@command("transfer", _transfer_arguments)
+def _transfer(given: Namespace) -> None:
+    """Fine-tune the encoder of a trained model on a task, as a recipe says, and score it. Goes on where it stopped."""
+    from maskweave.transfer.commands import transfer
+    from maskweave.transfer.recipe import load_transfer
+
+    print(transfer(*_recipe(given, load_transfer, "transfer")))
+
+
+def _probe_arguments(parser: ArgumentParser) -> None:
+    from maskweave.transfer.commands import add_probe_arguments
+
+    add_probe_arguments(parser)
+
+
+@command("probe", _probe_arguments)
+def _probe(given: Namespace) -> None:
+    """Tell labels from a model's features, by a linear probe and by nearest neighbours."""
+    from maskweave.transfer.commands import run_probe
+
+    print(run_probe(given.as_dict()))
 
 
 @command("report", lambda parser: parser.add_argument("run", metavar="RUN", type=str, help="folder of a finished run"))
@@ -427,6 +462,26 @@ def _import_4m(given: Namespace) -> None:
     print(
         f"{bundle.save(given.out)}: {len(bundle.catalogue)} modalities, tokenizers of {', '.join(bundle.tokenizers) or 'none'}"
     )
+
+
+def _of_retrieval(name: str) -> tuple[Callable[[ArgumentParser], None], Callable[[Namespace], None]]:
+    """Arguments and body of one of retrieval's commands, imported when it is called."""
+
+    def part(ending: str) -> Callable[[Any], None]:
+        from maskweave.retrieve import command as commands
+
+        return getattr(commands, f"{name}{ending}")
+
+    return lambda parser: part("_arguments")(parser), lambda given: part("")(given)
+
+
+for _name, _part, _summary in (
+    ("retrieve index", "index", "Index a data set by what a model makes of its samples. Goes on where it stopped."),
+    ("retrieve query", "query", "Find the indexed samples that are most like the inputs."),
+    ("retrieve evaluate", "evaluate", "Query with every indexed sample: how often it finds itself, beside chance."),
+    ("data features", "features", "Write a network's features of a recipe's samples as values of a modality."),
+):
+    COMMANDS[_name] = (*_of_retrieval(_part), _summary)
 
 
 if __name__ == "__main__":

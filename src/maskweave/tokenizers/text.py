@@ -130,7 +130,7 @@ class TextTokenizer:
         return cls(vocabulary, tokenizer)
 
     def require(self, vocabulary: Vocabulary, where: str) -> None:
-        """Check that ids lie as a catalogue's vocabulary says; the learned pieces may be others.
+        """Check that ids lie as a catalogue's vocabulary says; the learned pieces may be others, and fewer.
 
         Args:
             where: what to call this tokenizer in the error, its file for instance.
@@ -138,11 +138,11 @@ class TextTokenizer:
         Raises:
             MaskweaveError: naming the first thing that differs.
         """
-        for key in ("size", "sentinels", "values", "words"):
+        for key in ("sentinels", "values", "words", "size"):
             found, wanted = getattr(self.vocabulary, key), getattr(vocabulary, key)
             if key == "values":
                 found, wanted = list(found.items()), list(wanted.items())  # their order matters too
-            if found != wanted:
+            if found > wanted if key == "size" else found != wanted:
                 if key == "words":
                     pairs = zip_longest(found, wanted)
                     number, (found, wanted) = next((n, pair) for n, pair in enumerate(pairs) if pair[0] != pair[1])

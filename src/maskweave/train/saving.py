@@ -71,6 +71,11 @@ def load_model(folder: Path, catalogue: Catalogue) -> FourM | M3AE:
     config = read_json(path)
     if not isinstance(config, dict) or config.get("format") != FORMAT:
         raise MaskweaveError(f"{path}: is not of format {FORMAT}; open it with the version of maskweave that wrote it")
+    if config.get("objective") not in ("fourm", "m3ae"):
+        raise MaskweaveError(
+            f"{path}: holds a model of objective {config.get('objective')!r}, which is none to begin with or to generate with; "
+            "one of a transfer opens with maskweave.transfer.build.load_transferred"
+        )
     trained, now = config.get("entries"), _entries(catalogue)
     if trained != now:
         differing = (

@@ -53,5 +53,8 @@ def load_bundle(
         assert text_tokenizer is not None
         text = TextTokenizer.load(text_tokenizer, vocabulary)
         text.require(entries.vocabularies[vocabulary], str(text_tokenizer))
+        text = TextTokenizer(
+            entries.vocabularies[vocabulary], text.tokenizer
+        )  # a bare file shows no more ids than it uses
         made |= {m.name: SequenceTokenizer(m, text) for m in sequences.values() if m.vocabulary == vocabulary}
     return Bundle(entries, made, loaded, unconditional=True)
