@@ -284,6 +284,12 @@ def _check_tokenizer(m: Modality, where: str) -> None:
     ):
         if number < least:
             raise MaskweaveError(f"{where}: {key} must be {least} or more, found {number}")
+    of_type = {"classes": "cross_entropy", "binary": "binary"}
+    needed = "mse" if spec.diffusion is not None else of_type.get(m.value.type)
+    if spec.loss not in ("auto", needed) and (needed or spec.loss in of_type.values()):
+        raise MaskweaveError(
+            f"{where}: tokenizer.loss {spec.loss!r} does not suit values of type {m.value.type!r}; leave it at 'auto'"
+        )
     decoder_width, decoder_heads = spec.decoder_width or spec.width, spec.decoder_heads or spec.heads
     for prefix, width, heads in (("", spec.width, spec.heads), ("decoder_", decoder_width, decoder_heads)):
         if width % (2 * heads):

@@ -28,7 +28,7 @@ def make_report(folder: Path) -> Path:
         "modalities": len(bundle.catalogue),
         "parameters": f"{count_parameters(bundle.model) / 1e6:.1f} M",
         "samples": recipe.data.samples or "all",
-        "samples a step": recipe.train.batch_size * recipe.train.accumulate,
+        "samples a step": recipe.train.samples_per_step,
         "precision": recipe.train.precision,
     }
     summary = ""

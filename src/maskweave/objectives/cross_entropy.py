@@ -35,7 +35,7 @@ class _CrossEntropy(torch.autograd.Function):
             most, place = x.max(dim=-1, keepdim=True)
             p = x.softmax(dim=-1)
             # log Σ exp x = most − log p(most), which is exact, as p(most) is never small
-            losses.copy_((most - p.gather(1, place).log() - x.gather(1, label))[:, 0])
+            losses.copy_((most - x.gather(1, label) - p.gather(1, place).log())[:, 0])
             gradient.copy_(p.scatter_add_(1, label, torch.full_like(most, -1.0)))
         ctx.save_for_backward(gradient_nV)
         return losses_n

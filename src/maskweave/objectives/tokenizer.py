@@ -12,7 +12,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from maskweave.batch import ValueBatch
-from maskweave.errors import MaskweaveError
 from maskweave.tokenizers.grid import GridTokenizer
 
 AUTO = {
@@ -24,8 +23,6 @@ AUTO = {
     "classes": "cross_entropy",
     "binary": "binary",
 }
-LOGITS = ("cross_entropy", "binary")
-"""Losses of networks that give logits: value types that go by one of these take it alone, and no others do."""
 SMOOTH = 0.1
 """Smooth L1: errors below this, where the range is [-1, 1], count as squares."""
 MEMORY = 0.98
@@ -40,9 +37,6 @@ class TokenizerObjective(nn.Module):
 
     The metrics are `reconstruction`, `quantiser`, `perplexity` (e to the entropy of recent use: about how many codes are in equal use) and
     `codebook_use` (share of the codes seen in recent batches, 0 to 1).
-
-    Raises:
-        MaskweaveError: the entry's loss does not suit its value type.
     """
 
     counts: Tensor
@@ -54,10 +48,6 @@ class TokenizerObjective(nn.Module):
         kind, value_type = tokenizer.spec.loss, tokenizer.modality.value.type
         auto = "mse" if tokenizer.spec.diffusion is not None else AUTO[value_type]
         self.kind = auto if kind == "auto" else kind
-        if self.kind != auto and (self.kind in LOGITS or auto in LOGITS):
-            raise MaskweaveError(
-                f"{tokenizer.modality.name}: tokenizer.loss {self.kind!r} does not suit values of type {value_type!r}; leave it at 'auto'"
-            )
         self.register_buffer("counts", torch.zeros(tokenizer.vocabulary_size))
         self.register_buffer("batches", torch.zeros((), dtype=torch.long))
 

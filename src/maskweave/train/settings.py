@@ -62,6 +62,11 @@ class TrainSettings:
     seed: int = 0
     """Of dropout and whatever else is random in the objective; each process adds its rank."""
 
+    @property
+    def samples_per_step(self) -> int:
+        """On this machine; under torchrun each of its processes sees as many."""
+        return self.batch_size * self.accumulate * self.processes
+
     def __post_init__(self) -> None:
         for key in ("steps", "batch_size", "accumulate", "log_every", "keep", "processes"):
             self._expect(key, getattr(self, key) >= 1, "1 or more")
