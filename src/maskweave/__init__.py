@@ -3,12 +3,13 @@
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["Bundle", "MaskweaveError", "Modality", "load", "load_catalogue", "load_recipe"]
+__all__ = ["Bundle", "MaskweaveError", "Modality", "Tokens", "load", "load_catalogue", "load_recipe"]
 
 if TYPE_CHECKING:
     from maskweave.catalogues import load_catalogue
     from maskweave.errors import MaskweaveError
     from maskweave.generate.bundle import Bundle, load
+    from maskweave.generate.known import Tokens
     from maskweave.modality import Modality
     from maskweave.train.recipe import load_recipe
 
@@ -16,6 +17,7 @@ _WHERE = {
     "Bundle": "maskweave.generate.bundle",
     "MaskweaveError": "maskweave.errors",
     "Modality": "maskweave.modality",
+    "Tokens": "maskweave.generate.known",
     "load": "maskweave.generate.bundle",
     "load_catalogue": "maskweave.catalogues",
     "load_recipe": "maskweave.train.recipe",

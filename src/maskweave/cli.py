@@ -322,7 +322,7 @@ def _recipe_check(given: Namespace) -> None:
     catalogue = recipe.load_catalogue()
     open_source(recipe, catalogue, "train")
     print(
-        f"{given.recipe}: sound; {len(catalogue)} modalities ({', '.join(catalogue)}), {recipe.train.steps} steps of {recipe.train.batch_size} samples"
+        f"{given.recipe}: sound; {len(catalogue)} modalities ({', '.join(catalogue)}), {recipe.train.steps} steps of {recipe.train.samples_per_step} samples"
     )
 
 

@@ -1,145 +1,206 @@
-"""The decoding schemes: what they settle when, that samples are independent of each other, that seeds reproduce."""
+"""The decoding schemes: what they settle when, that samples are independent of each other, that caching changes nothing."""
 
-import dataclasses
-from itertools import pairwise
+import itertools
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from tiny_catalogue import random_columns, tiny
+from small_model import CATALOGUE, FIRST, SENTINELS, generate, given, make_model, tokens
 
-from maskweave.data.masking import Column
-from maskweave.errors import MaskweaveError
+from maskweave.batch import Part, pack
 from maskweave.generate import decode
-from maskweave.generate.decode import generate_tokens, tokens_per_step
-from maskweave.generate.known import Known, check_request
+from maskweave.generate.engine import Engine
+from maskweave.generate.guidance import passes
+from maskweave.generate.known import Field, pack_inputs
+from maskweave.generate.schedule import Schedule, Step, make_schedule, tokens_per_step
+from maskweave.generate.sequences import Gaps
 from maskweave.modality import EOS, Decoding
-from maskweave.model.fourm import FourM, FourMConfig
 
-CATALOGUE = tiny()
-FIRST = CATALOGUE.vocabularies["text"].first_sentinel
-SENTINELS = range(FIRST, FIRST + CATALOGUE.vocabularies["text"].sentinels)
 CHAIN = ["caption", "codes", "facts", "spectrum"]
+GUIDANCE = {
+    "none": {},
+    "one": {"conditions": {"photo+feature": 2.0}},
+    "several, one negative": {"conditions": {"photo": 2.5, "feature": -1.0}},
+    "growing": {"conditions": {"photo": 2.0}, "grow": True},
+}
 
 
 @pytest.fixture(scope="module")
-def model() -> FourM:
-    """Untrained; the heads are enlarged so that its guesses differ, and it often ends a text."""
-    torch.manual_seed(0)
-    made = FourM(CATALOGUE, FourMConfig(width=32, heads=2, encoder_depth=2, decoder_depth=2)).eval()
-    with torch.no_grad():
-        for head in made.heads.values():
-            head.weight *= 3
-        made.heads["text"].weight[[EOS, *SENTINELS]] *= 2.0
-    return made
+def engine() -> Engine:
+    return Engine(make_model(), CATALOGUE)
 
 
-@pytest.fixture(scope="module")
-def columns() -> dict[str, Column]:
-    """Of the inputs only: photographs and features, either of which may be missing."""
-    return random_columns(CATALOGUE.subset(["photo", "feature"]), 9, np.random.default_rng(4), missing=0.4)
+def schedule(targets=CHAIN, guidance=None, chain=True, **how) -> Schedule:
+    decoding = {name: Decoding(**{"steps": 4, **how}) for name in targets}
+    return make_schedule(CATALOGUE, ["photo", "feature"], targets, decoding=decoding, chain=chain, **(guidance or {}))
 
 
-def known_of(columns: dict[str, Column], samples) -> Known:
-    known = Known(CATALOGUE, len(samples))
-    for name, column in columns.items():
-        known.add(name, Column(*(None if a is None else a[samples] for a in column)))
-    return known
+@pytest.mark.parametrize("scheme", ["maskgit", "roar"])
+@pytest.mark.parametrize("guidance", GUIDANCE)
+@pytest.mark.parametrize("chain", [True, False], ids=["chained", "apart"])
+def test_a_sample_is_the_same_alone_and_among_others(engine, scheme, guidance, chain) -> None:
+    """Scheme × guidance × batch: grids and sequences, samples with different inputs, texts that end at different lengths."""
+    steps = schedule(scheme=scheme, guidance=GUIDANCE[guidance], chain=chain, top_p=0.95)
+    together = tokens(generate(engine, steps, list(range(9)), list(range(100, 109))))
+    assert len({len(sample["caption"]) for sample in together}) > 2, "texts are to end at different lengths"
+    for b in range(9):
+        assert tokens(generate(engine, steps, [b], [100 + b]))[0] == together[b]
+    order = [7, 2, 2, 5]
+    again = generate(engine, steps, order, [100 + b for b in order])
+    assert tokens(again) == [together[b] for b in order]
 
 
-def run(model, columns, samples, seeds, targets=CHAIN, **changes) -> list[dict[str, list[int]]]:
-    """Tokens of each sample's targets, generated one after another."""
-    known = known_of(columns, samples)
-    generators = [np.random.default_rng(seed) for seed in seeds]
-    with torch.no_grad():
-        for target in targets:
-            decoding = dataclasses.replace(Decoding(steps=4, temperature=1.0), **changes)
-            generate_tokens(model, known, target, decoding, generators)
-    return [{name: known.ids[name][b][known.mask[name][b]].tolist() for name in targets} for b in range(len(samples))]
+@pytest.mark.parametrize("guidance", ["one", "several, one negative"])
+def test_guidance_changes_what_comes(engine, guidance) -> None:
+    plain = tokens(generate(engine, schedule(), [0, 1, 2], [0, 1, 2]))
+    assert tokens(generate(engine, schedule(guidance=GUIDANCE[guidance]), [0, 1, 2], [0, 1, 2])) != plain
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
-@given(st.integers(1, 900), st.integers(1, 1000), st.sampled_from(["maskgit", "roar"]))
-def test_every_token_has_its_step(total, steps, scheme) -> None:
-    counts = tokens_per_step(total, Decoding(scheme=scheme, steps=steps))
-    assert sum(counts) == total
-    assert min(counts) > 0
-    assert len(counts) <= min(steps, total)
-    if scheme == "roar":
-        assert max(counts) - min(counts) <= 2
-        assert len(counts) == min(steps, total)
-    elif len(counts) > 2:
-        assert counts[0] <= counts[-1], "MaskGIT begins slowly"
-
-
-def test_the_cosine_schedule() -> None:
-    assert tokens_per_step(100, Decoding(scheme="maskgit", steps=4)) == [8, 22, 32, 38]
-    assert tokens_per_step(100, Decoding(scheme="roar", steps=3)) == [33, 34, 33]
-    assert tokens_per_step(7, Decoding(scheme="maskgit", steps=1)) == [7]
+def test_samples_known_in_part_finish_together_and_keep_what_they_had(engine) -> None:
+    rng = np.random.default_rng(0)
+    kept = np.stack([rng.random(16) < share for share in (0.0, 0.2, 0.5, 0.9, 1.0)])
+    ids = rng.integers(0, 20, kept.shape)
+    for scheme in ("maskgit", "roar"):
+        steps = schedule(["codes"], scheme=scheme, guidance=GUIDANCE["one"])
+        made = generate(engine, steps, list(range(5)), list(range(5)), {"codes": Field(kept.copy(), ids.copy())})
+        assert made["codes"].mask.all()
+        assert (made["codes"].ids[kept] == ids[kept]).all()
+        for b in range(5):
+            alone = generate(engine, steps, [b], [b], {"codes": Field(kept[b : b + 1].copy(), ids[b : b + 1].copy())})
+            assert (alone["codes"].ids[0] == made["codes"].ids[b]).all()
 
 
 @pytest.mark.parametrize("scheme", ["maskgit", "roar"])
 @pytest.mark.parametrize("steps", [1, 3, 16, 50])
-def test_every_token_of_a_grid_is_known_at_the_end(model, columns, scheme, steps, monkeypatch) -> None:
-    passes = []
-    original = decode._predict
-    monkeypatch.setattr(decode, "_predict", lambda *a: passes.append(a[3].sum(1).tolist()) or original(*a))
-    found = run(model, columns, range(9), range(9), ["codes"], scheme=scheme, steps=steps)
+def test_every_step_asks_for_what_it_must(engine, scheme, steps, monkeypatch) -> None:
+    asked = []
+    original = Engine.ask
+    monkeypatch.setattr(Engine, "ask", lambda *a: asked.append(a[4].sum(1).tolist()) or original(*a))
+    found = tokens(generate(engine, schedule(["codes"], scheme=scheme, steps=steps), list(range(9)), list(range(9))))
     assert all(len(sample["codes"]) == 16 and set(sample["codes"]) <= set(range(20)) for sample in found)
     counts = tokens_per_step(16, Decoding(scheme=scheme, steps=steps))
     left = [16 - sum(counts[:i]) for i in range(len(counts))]
-    assert passes == [[n] * 9 for n in (left if scheme == "maskgit" else counts)]
+    assert asked == [[n] * 9 for n in (left if scheme == "maskgit" else counts)]
 
 
-def test_maskgit_keeps_the_surest_and_never_changes_them(model, columns) -> None:
-    known = known_of(columns, range(9))
-    decoding = Decoding(scheme="maskgit", steps=4, temperature=0)
+def test_maskgit_keeps_the_surest_and_never_changes_them(engine, monkeypatch) -> None:
     states = []
-    original = decode._predict
+    original = decode._settle
 
-    def watched(model, known, target, asked, *rest):
-        chosen = original(model, known, target, asked, *rest)
-        states.append((known.ids[target].copy(), known.mask[target].copy(), asked.copy(), chosen.confidence.numpy()))
-        return chosen
-
-    with pytest.MonkeyPatch.context() as patch, torch.no_grad():
-        patch.setattr(decode, "_predict", watched)
-        generate_tokens(model, known, "codes", decoding, [np.random.default_rng(0)] * 9)
-    states.append((known.ids["codes"], known.mask["codes"], None, None))
-    for (ids, mask, asked, confidence), (later_ids, later_mask, *_) in pairwise(states):
-        assert (later_ids[mask] == ids[mask]).all()
+    def watched(field, asked, settled, chosen):
+        before = field.ids.copy(), field.mask.copy()
+        original(field, asked, settled, chosen)
         full = np.full(asked.shape, np.nan)
-        full[asked] = confidence
+        full[asked] = chosen.confidence.numpy()
+        states.append((*before, field.ids.copy(), field.mask.copy(), full))
+
+    monkeypatch.setattr(decode, "_settle", watched)
+    generate(engine, schedule(["codes"], scheme="maskgit", temperature=0), list(range(9)), [0] * 9)
+    assert len(states) == 4
+    for ids, mask, later_ids, later_mask, confidence in states:
+        assert (later_ids[mask] == ids[mask]).all()
         new, still = later_mask & ~mask, ~later_mask
         for b in range(9):
-            assert not still[b].any() or full[b][new[b]].min() >= full[b][still[b]].max()
+            assert not still[b].any() or confidence[b][new[b]].min() >= confidence[b][still[b]].max()
 
 
-@pytest.mark.parametrize("scheme", ["maskgit", "roar"])
-def test_a_sample_is_the_same_alone_and_among_others(model, columns, scheme) -> None:
-    together = run(model, columns, range(9), range(100, 109), scheme=scheme)
-    assert len({len(sample["caption"]) for sample in together}) > 2, "texts are to end at different lengths"
-    for b in range(9):
-        assert run(model, columns, [b], [100 + b], scheme=scheme)[0] == together[b]
-    order = [7, 2, 2, 5]
-    again = run(model, columns, order, [100 + b for b in order], scheme=scheme)
-    assert again == [together[b] for b in order]
+def test_guided_logits_are_the_weighted_sum_of_passes_each_by_itself(engine) -> None:
+    """u + Σ s (c - u), by hand, from the model alone."""
+    step = schedule(["codes"], guidance=GUIDANCE["several, one negative"]).steps[0]
+    fields = {**given(range(9)), "codes": Field.empty(9, 16)}
+    fields["codes"].mask[:, :3] = True
+    asked = np.random.default_rng(0).random((9, 16)) < 0.4
+    asked[:, :3], asked[4] = False, False
+    found = engine.ask(fields, passes(step, fields), "codes", asked)
+
+    def alone(names: set[str]) -> torch.Tensor:
+        logits = []
+        for b in range(9):
+            if not asked[b].any():
+                continue
+            one = {
+                n: Field(f.mask[b : b + 1], *(None if a is None else a[b : b + 1] for a in (f.ids, f.rows)))
+                for n, f in fields.items()
+            }
+            inputs, rows = pack_inputs(CATALOGUE, one, [frozenset(names)], np.arange(1))
+            places = np.flatnonzero(asked[b])
+            slots, _ = pack({"codes": Part(np.zeros_like(places), np.zeros_like(places), places)}, {"codes": 2}, 1)
+            with torch.no_grad():
+                y = engine.model.decode(slots, engine.model.encode(inputs, rows), inputs)
+                ((_, _, part),) = engine.model.logits(y, slots.index).values()
+            logits.append(part)
+        return torch.cat(logits)
+
+    u = alone({"codes"})
+    expected = u + 2.5 * (alone({"codes", "photo"}) - u) - 1.0 * (alone({"codes", "feature"}) - u)
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
 
 
-def test_seeds_reproduce_and_differ(model, columns) -> None:
-    first = run(model, columns, [0] * 4, [5, 5, 6, 7])
+@pytest.mark.parametrize("variants", [{}, {"qk_norm": True, "registers": 2}], ids=["plain", "qk_norm, registers"])
+def test_the_cached_decoder_writes_what_plain_recomputation_writes(variants) -> None:
+    """Greedy captions of three samples, token by token from the whole prefix, the encoder and all keys computed anew each time."""
+    engine = Engine(make_model(ending=0.1, **variants), CATALOGUE)
+    made = tokens(generate(engine, schedule(["caption"], temperature=0), [0, 1, 2], [0, 0, 0]))
+    lengths = {len(sample["caption"]) for sample in made}
+    assert max(lengths) > 3, "there is something to compare"
+    model, entry = engine.model, CATALOGUE["caption"]
+    for b, sample in enumerate(made):
+        frame = Field(np.ones((1, 1), bool), np.full((1, 1), FIRST + 1))
+        read, written = [FIRST + 1], []
+        while len(written) < entry.max_tokens and (not written or written[-1] != EOS):
+            fields = {**given([b]), "caption": frame}
+            inputs, rows = pack_inputs(CATALOGUE, fields, [frozenset(fields)], np.arange(1))
+            part = Part(np.zeros(len(read), np.int64), np.array(read), np.arange(len(read)))
+            slots, _ = pack({"caption": part}, {"caption": entry.id}, 1)
+            with torch.no_grad():
+                y = model.decode(slots, model.encode(inputs, rows), inputs)
+                ((_, _, logits),) = model.logits(y, slots.index).values()
+            id = int(logits[-1].argmax())
+            if id in SENTINELS:
+                break
+            written.append(id)
+            read.append(id)
+        assert sample["caption"] == written
+
+
+def test_the_encoder_runs_once_where_nothing_changes(engine, monkeypatch) -> None:
+    runs = []
+    original = engine.model.encode
+    monkeypatch.setattr(engine.model, "encode", lambda *a: runs.append(1) or original(*a))
+    one_step = schedule(["codes", "spectrum"], steps=1, chain=False)
+    generate(engine, one_step, [0, 0], [0, 1])
+    assert len(runs) == 1, "two grids asked for in one step each, from the same inputs"
+    generate(engine, schedule(["codes"], steps=4), [0, 0], [0, 1])
+    assert len(runs) == 5, "what a step settles is encoded for the next"
+    generate(engine, schedule(["caption"]), [0, 0], [0, 1])
+    assert len(runs) == 6, "once for a whole text"
+
+
+def test_samples_that_have_ended_leave_the_batch(engine, monkeypatch) -> None:
+    sizes = []
+    original = Engine.read
+    monkeypatch.setattr(
+        Engine, "read", lambda self, reader, ids, p: sizes.append(len(ids)) or original(self, reader, ids, p)
+    )
+    made = tokens(
+        generate(engine, schedule(["caption"], guidance=GUIDANCE["one"]), list(range(9)), list(range(100, 109)))
+    )
+    steps = [len(s["caption"]) + (s["caption"][-1:] != [EOS] and len(s["caption"]) < 20) for s in made]
+    assert sizes == [sum(n > i for n in steps) for i in range(max(steps))]
+
+
+def test_seeds_reproduce_and_differ(engine) -> None:
+    first = tokens(generate(engine, schedule(), [0] * 4, [5, 5, 6, 7]))
     assert first[0] == first[1]
     assert all(first[0][name] != first[2][name] for name in CHAIN)
-    cold = run(model, columns, [0] * 2, [1, 2], ["caption", "facts"], temperature=0)
+    cold = tokens(generate(engine, schedule(["caption", "facts"], temperature=0), [0] * 2, [1, 2]))
     assert cold[0] == cold[1], "without temperature there is nothing to draw"
 
 
-def test_sequences_end(model, columns) -> None:
+def test_sequences_end(engine) -> None:
     """At [EOS], at a sentinel, which is not part of it, or at the longest length."""
     endings = set()
-    for sample in run(model, columns, [0] * 60, range(60), ["caption"]):
+    for sample in tokens(generate(engine, schedule(["caption"]), [0] * 60, list(range(60)))):
         ids = sample["caption"]
         assert len(ids) <= 20
         assert not set(ids) & set(SENTINELS)
@@ -148,65 +209,81 @@ def test_sequences_end(model, columns) -> None:
     assert {"end", "sentinel"} <= endings
 
 
-def test_the_longest_sequence_is_all_of_it(model, columns) -> None:
-    mute = FourM(CATALOGUE, model.config).eval()
-    mute.load_state_dict(model.state_dict())
-    mute.heads["text"] = torch.nn.Linear(32, 320)
-    with torch.no_grad():
-        mute.heads["text"].weight.zero_()
-        mute.heads["text"].bias.zero_()
-        mute.heads["text"].bias[200] = 9.0
-    found = run(mute, columns, [0, 1], [0, 1], ["caption", "facts"], temperature=0)
-    assert found == [{"caption": [200] * 20, "facts": [200] * 9}] * 2
+def test_a_schedule_may_shorten_a_sequence(engine) -> None:
+    steps = Schedule((Step("caption", "autoregressive", 3),))
+    assert max(len(s["caption"]) for s in tokens(generate(engine, steps, list(range(9)), list(range(9))))) == 3
 
 
-def test_a_sequence_is_read_as_in_training(model, columns, monkeypatch) -> None:
-    """The logits of each step are those of one pass over the whole text, asked for by its sentinel."""
-    known = known_of(columns, [0, 1])
-    with torch.no_grad():
-        generate_tokens(model, known, "caption", Decoding(temperature=0), [np.random.default_rng(0)] * 2)
-        asking = known_of(columns, [0, 1])
-        asking.start("caption")
-        asking.ids["caption"][:, 0], asking.mask["caption"][:, 0] = FIRST + 1, True
-        inputs, rows = asking.inputs()
-        encoded = model.encode(inputs, rows)
-        for b in range(2):
-            said = known.ids["caption"][b][known.mask["caption"][b]]
-            read = np.full((2, len(said)), FIRST + 1)
-            read[:, 1:] = said[:-1]
-            slots = asking.continue_sequence("caption", read)
-            ((_, _, logits),) = model.logits(model.decode(slots, encoded, inputs), slots.index).values()
-            assert logits.view(2, len(said), -1)[b].argmax(1).tolist() == said.tolist()
+def test_bf16_stays_close(engine) -> None:
+    half = Engine(engine.model, CATALOGUE, "bf16")
+    fields = {**given(range(9)), "codes": Field.empty(9, 16)}
+    asked = np.ones((9, 16), bool)
+    one = passes(schedule(["codes"]).steps[0], fields)
+    exact, rough = engine.ask(fields, one, "codes", asked), half.ask(fields, one, "codes", asked)
+    assert rough.dtype == torch.float32 and not torch.equal(exact, rough)
+    assert (exact - rough).abs().max() < 0.05 * exact.abs().max()
+    assert engine.model.heads["text"].weight.dtype == torch.float32, "the model itself stays as it is"
+    assert len(tokens(generate(half, schedule(["caption", "codes"]), [0, 1], [0, 1]))[0]["codes"]) == 16
 
 
-def test_what_is_generated_joins_the_inputs(model, columns) -> None:
-    known = known_of(columns, [0, 1])
-    for target in ("spectrum", "caption"):
-        with torch.no_grad():
-            generate_tokens(model, known, target, Decoding(steps=2), [np.random.default_rng(b) for b in range(2)])
-    slots, rows = known.inputs()
-    assert {"spectrum", "caption"} <= set(slots.index)
-    assert len(slots.index["spectrum"]) == 10
-    assert set(rows) <= {"photo", "feature"}
-    copied = known.copy()
-    copied.forget("spectrum")
-    assert "spectrum" in known.ids and "spectrum" not in copied.mask
+# Gaps in a sequence.
 
 
-def test_requests() -> None:
-    assert check_request(CATALOGUE, ["feature"], ["caption", "photo"]) == ["caption", "codes"]
-    for inputs, targets, message in (
-        (["sound"], ["caption"], "unknown modality 'sound'; known: photo, codes"),
-        ([], ["sound"], "unknown modality 'sound'"),
-        (
-            [],
-            ["feature"],
-            "'feature' is of kind vectors, which is input only; the model can predict codes, spectrum, caption, facts",
-        ),
-        ([], [], "no targets: name at least one modality"),
-        ([], ["caption", "caption"], "a target is named twice in caption, caption"),
-        ([], ["photo", "codes"], "a target is named twice in photo, codes"),
-    ):
-        with pytest.raises(MaskweaveError) as caught:
-            check_request(CATALOGUE, inputs, targets)
-        assert message in str(caught.value)
+def gaps(kept: str, ids: list[int] | None = None, most: int = 20) -> Gaps:
+    ids = ids or list(range(200, 200 + len(kept)))
+    return Gaps(np.array(ids, int), np.array([k == "x" for k in kept], bool), CATALOGUE.vocabularies["text"], most)
+
+
+def test_gaps_are_written_one_after_another() -> None:
+    sequence = gaps("x..xx.x")
+    assert sequence.frame == [200, FIRST + 1, 203, 204, FIRST + 2, 206]
+    for id in (300, 301, 302, FIRST + 2, 303):
+        sequence.take(id)
+        assert not sequence.ended
+    assert sequence.assembled() == [200, 300, 301, 302, 203, 204, 303, 206]
+    sequence.take(FIRST + 3)
+    assert sequence.ended
+
+
+def test_the_whole_is_one_gap() -> None:
+    for end in (EOS, FIRST, FIRST + 1, FIRST + 2, FIRST + 5):
+        sequence = gaps("")
+        assert sequence.frame == [FIRST + 1]
+        sequence.take(300)
+        sequence.take(end)
+        assert sequence.ended
+        assert sequence.assembled() == ([300, EOS] if end == EOS else [300])
+    assert gaps("xxx").ended, "nothing is to be written"
+
+
+def test_a_sequence_is_never_too_long() -> None:
+    sequence = gaps("xx.xx", most=6)
+    for id in (300, 301):
+        assert not sequence.ended
+        sequence.take(id)
+    assert sequence.ended and sequence.assembled() == [200, 201, 300, 301, 203, 204]
+
+
+def test_texts_are_filled_in_around_what_is_kept(engine) -> None:
+    ids, mask = np.zeros((3, 20), int), np.zeros((3, 20), bool)
+    ids[:, :8] = [210, 211, 212, 213, 214, 215, 216, EOS]
+    mask[0, [0, 1, 2, 5, 6, 7]] = True  # a gap in the middle
+    mask[1, [0, 1]] = True  # its end
+    steps = schedule(["caption"])
+    found = tokens(generate(engine, steps, [0, 1, 2], [0, 1, 2], {"caption": Field(mask.copy(), ids.copy())}))
+    middle, end, anew = (sample["caption"] for sample in found)
+    assert middle[:3] == [210, 211, 212] and (EOS in middle[3:-3] or middle[-3:] == [215, 216, EOS])
+    assert end[:2] == [210, 211]
+    assert anew == tokens(generate(engine, steps, [2], [2]))[0]["caption"], "of this one nothing is kept"
+    for b, sample in enumerate((middle, end)):
+        alone = generate(engine, steps, [b], [b], {"caption": Field(mask[b : b + 1].copy(), ids[b : b + 1].copy())})
+        assert tokens(alone)[0]["caption"] == sample
+
+
+def test_shares_of_open_places_add_up() -> None:
+    counts = tokens_per_step(196, Decoding("maskgit", steps=8))
+    open_B = np.array([196, 100, 3, 1, 0])
+    settled = [decode.share(open_B, sum(counts[:n]), 196) for n in range(9)]
+    assert (settled[0] == 0).all() and (settled[-1] == open_B).all()
+    assert all((b >= a).all() for a, b in itertools.pairwise(settled))
+    assert [int(b[0] - a[0]) for a, b in itertools.pairwise(settled)] == counts

@@ -1,5 +1,7 @@
 """Temperature, top-k and top-p against plain references."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from maskweave.errors import MaskweaveError
+from maskweave.generate import sampling
 from maskweave.generate.sampling import keep_likely, sample
 from maskweave.modality import Decoding
 
@@ -38,13 +41,32 @@ def test_the_cuts_keep_what_they_say(tenths, top_k, top_p) -> None:
     assert all(kept[0, i].item() == pytest.approx(logits[i]) for i in expected)
 
 
+def test_top_p_looks_beyond_the_likeliest_where_they_are_too_few(monkeypatch) -> None:
+    logits = torch.randn(40, 300, generator=torch.Generator().manual_seed(0)) * torch.linspace(0.1, 8, 40)[:, None]
+    found = keep_likely(logits, 0, 0.9)
+    monkeypatch.setattr(sampling, "FIRST", 7)
+    assert torch.equal(keep_likely(logits, 0, 0.9), found)
+    assert torch.isfinite(found).sum(dim=1).unique().numel() > 10
+
+
 def gumbel(shape: tuple[int, int], seed: int = 0) -> torch.Tensor:
-    return torch.from_numpy(np.random.default_rng(seed).gumbel(size=shape)).float()
+    return sampling.gumbel(np.array(shape[:1]), shape[1], [np.random.default_rng(seed)], torch.device("cpu"))
+
+
+def test_the_noise_is_standard_gumbel_and_each_sample_has_its_own() -> None:
+    noise = gumbel((100, 2000))
+    assert noise.dtype == torch.float32 and torch.isfinite(noise).all()
+    assert noise.mean().item() == pytest.approx(0.5772, abs=0.01)  # Euler's constant
+    assert noise.var().item() == pytest.approx(math.pi**2 / 6, abs=0.03)
+    generators = [np.random.default_rng(seed) for seed in (3, 4, 5)]
+    together = sampling.gumbel(np.array([2, 0, 1]), 7, generators, torch.device("cpu"))
+    assert torch.equal(together[:2], gumbel((2, 7), 3)) and torch.equal(together[2:], gumbel((1, 7), 5))
+    assert generators[1].random() == np.random.default_rng(4).random(), "who asks for nothing draws nothing"
 
 
 def test_temperature_zero_takes_the_likeliest_whatever_the_noise() -> None:
     logits = torch.randn(50, 9, generator=torch.Generator().manual_seed(0))
-    found = sample(logits, torch.zeros(()), Decoding(temperature=0))
+    found = sample(logits, None, 0.0)
     assert torch.equal(found.ids, logits.argmax(1))
     torch.testing.assert_close(found.confidence, logits.log_softmax(1).amax(1))
 
@@ -52,7 +74,7 @@ def test_temperature_zero_takes_the_likeliest_whatever_the_noise() -> None:
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
 def test_tokens_are_drawn_as_often_as_they_are_likely(temperature) -> None:
     logits, n = torch.tensor([2.0, 1.0, 0.0, -1.0]), 40_000
-    found = sample(logits.expand(n, 4), gumbel((n, 4)), Decoding(temperature=temperature))
+    found = sample(logits.expand(n, 4), gumbel((n, 4)), temperature)
     share = torch.bincount(found.ids, minlength=4) / n
     torch.testing.assert_close(share, (logits / temperature).softmax(0), atol=0.01, rtol=0)
     torch.testing.assert_close(found.confidence, logits.log_softmax(0)[found.ids])  # before temperature
@@ -60,14 +82,14 @@ def test_tokens_are_drawn_as_often_as_they_are_likely(temperature) -> None:
 
 def test_what_is_cut_is_never_drawn() -> None:
     logits, n = torch.tensor([2.0, 1.9, 0.5, -1.0]), 2000
-    for decoding in (Decoding(top_k=2), Decoding(top_p=0.6), Decoding(top_k=3, top_p=0.6)):
-        assert set(sample(logits.expand(n, 4), gumbel((n, 4)), decoding).ids.tolist()) == {0, 1}
-    assert set(sample(logits.expand(n, 4), gumbel((n, 4)), Decoding(top_p=1e-9)).ids.tolist()) == {0}
+    for top_k, top_p in ((2, 1.0), (0, 0.6), (3, 0.6)):
+        assert set(sample(logits.expand(n, 4), gumbel((n, 4)), 1.0, top_k, top_p).ids.tolist()) == {0, 1}
+    assert set(sample(logits.expand(n, 4), gumbel((n, 4)), 1.0, top_p=1e-9).ids.tolist()) == {0}
 
 
 def test_half_precision_logits() -> None:
     logits = torch.randn(5, 30_000, generator=torch.Generator().manual_seed(0)).bfloat16() * 20
-    found = sample(logits, gumbel((5, 30_000)), Decoding(top_p=0.9))
+    found = sample(logits, gumbel((5, 30_000)), 1.0, top_p=0.9)
     assert torch.isfinite(found.confidence).all()
     assert found.confidence.dtype == torch.float32
 
@@ -81,6 +103,13 @@ def test_half_precision_logits() -> None:
         ({"top_p": 0.0}, "top_p is 0.0; expected a share above 0, up to 1"),
         ({"top_p": 1.1}, "top_p is 1.1"),
         ({"top_k": -1}, "top_k is -1; expected 0 or more"),
+        ({"guidance": float("inf")}, "guidance is inf; expected a finite number"),
+        (
+            {"temperature_schedule": "onex:1"},
+            "temperature_schedule is onex:1; expected constant, linear or onex:MIN:POWER",
+        ),
+        ({"temperature_schedule": "onex:-1:2"}, "temperature_schedule is onex:-1:2"),
+        ({"temperature_schedule": "linear:2"}, "temperature_schedule is linear:2"),
     ],
 )
 def test_settings_that_cannot_be(wrong, message) -> None:

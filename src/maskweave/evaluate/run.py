@@ -110,15 +110,17 @@ def evaluate(bundle: Bundle, folder: Path, *, scenes_seed: int | None = None, sa
                     rows.append(
                         Row(request.inputs, target, label, metric.better, value, baseline, bound, counted, seed)
                     )
-    write_json(
-        folder / "evaluation.json", [{key: _finite(value) for key, value in asdict(row).items()} for row in rows]
-    )
+    write_rows(rows, folder / "evaluation.json")
     return rows
 
 
-def _finite(value: Any) -> Any:
-    """JSON has no NaN and no infinity: they become null."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+def write_rows(rows: Sequence[Row], path: Path) -> None:
+    """Write rows as JSON, which has no NaN and no infinity: they become null."""
+
+    def finite(value: Any) -> Any:
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    write_json(path, [{key: finite(value) for key, value in asdict(row).items()} for row in rows])
 
 
 @dataclass(frozen=True)

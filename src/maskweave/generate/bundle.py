@@ -1,41 +1,56 @@
 """A bundle: a trained model with its tokenizers and modality entries, ready to predict any modality from any others."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import torch
-from PIL import Image
 
 from maskweave.catalogues import Catalogue
-from maskweave.data import codecs, transforms
-from maskweave.data.values import check_content
-from maskweave.errors import BadSample, MaskweaveError
-from maskweave.generate.decode import generate_tokens
-from maskweave.generate.known import Known, check_request
+from maskweave.errors import MaskweaveError
+from maskweave.files import read_yaml
+from maskweave.generate.editing import keep_rest
+from maskweave.generate.engine import Engine, Precision
+from maskweave.generate.features import Features
+from maskweave.generate.known import known_from
+from maskweave.generate.merging import OVERLAP, check_mergeable, merge
+from maskweave.generate.request import Options, Request, Sample, make_request, plan, read, twin
 from maskweave.generate.result import Generated
-from maskweave.modality import STRUCTURED_TYPES, Decoding, Modality
+from maskweave.generate.schedule import Schedule
+from maskweave.generate.scoring import Score, score_tokens
+from maskweave.generate.session import Session
+from maskweave.model.encoder import Encoder
 from maskweave.model.fourm import FourM
+from maskweave.model.m3ae import M3AE
 from maskweave.tokenizers.base import Tokenizer
-from maskweave.tokenizers.sequence import SequenceTokenizer
 from maskweave.train import saving
 
-Sample = Mapping[str, Any]
+Watch = Callable[[Session], object]
+"""Called after every step; generation stops where it returns False."""
 
 
 class Bundle:
     """A model, its tokenizers and its modalities.
 
     Args:
+        tokenizers: by modality. Where one is missing, the modality is given as `Tokens`, and generated as tokens alone.
         folder: where it was loaded from, for messages.
+        unconditional: whether the model was trained with samples that have no input; None if that is unknown.
     """
 
     def __init__(
-        self, catalogue: Catalogue, tokenizers: Mapping[str, Tokenizer], model: FourM, folder: Path | None = None
+        self,
+        catalogue: Catalogue,
+        tokenizers: Mapping[str, Tokenizer],
+        model: FourM | M3AE,
+        folder: Path | None = None,
+        unconditional: bool | None = None,
     ):
         self.catalogue, self.tokenizers, self.model, self.folder = catalogue, dict(tokenizers), model.eval(), folder
+        self.unconditional = unconditional
+        self._engines: dict[tuple[Precision, bool], Engine] = {}
 
     def __repr__(self) -> str:
         return f"Bundle({self.folder}, modalities: {', '.join(self.catalogue)})"
@@ -45,69 +60,164 @@ class Bundle:
         for part in (self.model, *self.tokenizers.values()):
             if isinstance(part, torch.nn.Module):
                 part.to(device)
+        self._engines.clear()
         return self
+
+    def save(self, folder: str | os.PathLike[str]) -> Path:
+        """Write the bundle into a new folder, which `maskweave.load` opens.
+
+        Raises:
+            MaskweaveError: the folder is there and not empty.
+        """
+        return saving.save_bundle(self.catalogue, self.model, self.tokenizers, folder)
 
     def generate(
         self,
         inputs: Sample,
-        targets: Sequence[str],
+        targets: Sequence[str] | None = None,
         *,
         seed: int = 0,
-        chain: bool = True,
-        decoding: Mapping[str, Decoding] | None = None,
+        watch: Watch | None = None,
+        **options: Unpack[Options],
     ) -> Generated:
         """Predict `targets` from `inputs`.
 
         Args:
-            inputs: value by modality: an array, a PIL image, a string, or the path of a file. Pictures of other sizes are cropped to
-                the centre and resized. Text modalities take text; a path only as a `pathlib.Path`.
-            targets: in the order of generation. An input-only modality stands for the grid made from the same values.
+            inputs: value by modality: an array, a PIL image, a string, the path of a file, or `Tokens`. Pictures of other sizes are cropped
+                to the centre and resized. Text modalities take text; a path only as a `pathlib.Path`.
+            targets: in the order of generation. An input-only modality stands for the grid made from the same values. A target that is
+                given too is generated anew, unless `edit` says of which part. May be left out where a schedule is given.
             seed: fixes the result.
-            chain: each finished target joins the inputs of the next; otherwise every target is predicted from `inputs` alone.
-            decoding: scheme, steps, temperature and cuts of single targets, in place of the entries' own.
+            watch: called with the `Session` after every step; where it returns False, what is done by then is returned.
+            options: `decoding`, `conditions`, `grow`, `chain`, `schedule`, `edit`, `precision`, `compiled`; see `Options`.
 
         Returns:
             values by modality, in their units.
 
         Raises:
-            MaskweaveError: an unknown modality, a target that cannot be predicted, or an input that does not fit; before any work.
+            MaskweaveError: an unknown modality, a target that cannot be predicted, an input that does not fit, or a request that
+                contradicts itself; before any work.
         """
-        return self.generate_batch([inputs], targets, seeds=[seed], chain=chain, decoding=decoding)[0]
+        return self.generate_batch([inputs], targets, seeds=[seed], watch=watch, **options)[0]
 
     def generate_batch(
         self,
         inputs: Sequence[Sample],
-        targets: Sequence[str],
+        targets: Sequence[str] | None = None,
         *,
         seeds: Sequence[int] | None = None,
-        chain: bool = True,
-        decoding: Mapping[str, Decoding] | None = None,
         batch_size: int = 64,
+        watch: Watch | None = None,
+        **options: Unpack[Options],
     ) -> list[Generated]:
         """`generate` for many samples, which may have different inputs, `batch_size` at a time.
 
         Args:
             seeds: one per sample; 0, 1, 2, ... by default. A sample's result does not depend on its place in the batch.
+
+        Returns:
+            a result for each sample; fewer where `watch` stopped it.
         """
-        seeds = range(len(inputs)) if seeds is None else seeds
-        if len(seeds) != len(inputs):
-            raise MaskweaveError(f"{len(inputs)} samples need as many seeds, found {len(seeds)}")
-        if min(seeds, default=0) < 0:
-            raise MaskweaveError(f"a seed must be 0 or more, found {min(seeds)}")
-        resolved = check_request(self.catalogue, list({name: None for sample in inputs for name in sample}), targets)
-        for name in decoding or {}:
-            if name not in resolved:
-                raise MaskweaveError(f"decoding names {name!r}, which is not among the targets {', '.join(resolved)}")
-            if self.catalogue[name].kind == "grid" and decoding[name].scheme == "autoregressive":  # type: ignore[index]
-                raise MaskweaveError(
-                    f"decoding of {name!r}: scheme 'autoregressive' is for sequences; a grid takes 'maskgit' or 'roar'"
-                )
-        read = [self.read(sample) for sample in inputs]
+        request = self._request(inputs, targets, seeds, options)
         results: list[Generated] = []
-        for start in range(0, len(read), batch_size):
-            chunk = slice(start, start + batch_size)
-            results += self._generate(read[chunk], targets, resolved, seeds[chunk], chain, decoding or {})
+        for start in range(0, len(inputs), batch_size):
+            session = self._session(request, slice(start, start + batch_size), options)
+            stopped = any(watch is not None and watch(session) is False for _ in session)
+            results += session.results()
+            if stopped:
+                break
         return results
+
+    def start(
+        self,
+        inputs: Sequence[Sample],
+        targets: Sequence[str] | None = None,
+        *,
+        seeds: Sequence[int] | None = None,
+        **options: Unpack[Options],
+    ) -> Session:
+        """As `generate_batch`, all samples in one batch, but step by step: iterate over what is returned, and ask it for results at any time."""
+        return self._session(self._request(inputs, targets, seeds, options), slice(None), options)
+
+    def schedule(
+        self, inputs: Sequence[str], targets: Sequence[str] | None = None, **options: Unpack[Options]
+    ) -> Schedule:
+        """The schedule that a request with these inputs would follow: to print, save, change and give back."""
+        return plan(self.catalogue, inputs, targets, options, self.unconditional)[1]
+
+    def ensemble(
+        self,
+        inputs: Sample,
+        targets: Sequence[str],
+        *,
+        samples: int = 10,
+        seed: int = 0,
+        overlap: float = OVERLAP,
+        batch_size: int = 64,
+        watch: Watch | None = None,
+        **options: Unpack[Options],
+    ) -> Generated:
+        """Generate several times and merge: averages of continuous values, majorities of classes, instances and boxes pooled without duplicates.
+
+        Args:
+            samples: how often.
+            overlap: instances or boxes of one class that overlap at least so much (intersection over union) are the same.
+
+        Returns:
+            a result without tokens.
+
+        Raises:
+            MaskweaveError: as `generate`, or a target whose values cannot be merged, such as text.
+        """
+        for target in targets:
+            check_mergeable(self.catalogue[twin(self.catalogue, target)])
+        if samples < 1:
+            raise MaskweaveError(f"an ensemble needs 1 sample or more, found {samples}")
+        # Seeds of their own, so that neighbouring ensembles share no member.
+        seeds = [int(s) for s in np.random.SeedSequence(seed).generate_state(samples)]
+        members = self.generate_batch(
+            [inputs] * samples, targets, seeds=seeds, batch_size=batch_size, watch=watch, **options
+        )
+        merged = Generated(self.catalogue, members[0].inputs, schedule=members[0].schedule)
+        for target in targets:
+            found = [member.values[target] for member in members if target in member.values]
+            if found:
+                merged.values[target] = merge(self.catalogue[twin(self.catalogue, target)], found, overlap)
+        return merged
+
+    def score(self, inputs: Sample, values: Sample, *, precision: Precision = "float32") -> dict[str, Score]:
+        """Log-likelihood of each of `values` given `inputs` alone; see `maskweave.generate.scoring`."""
+        return self.score_batch([inputs], [values], precision=precision)[0]
+
+    def score_batch(
+        self, inputs: Sequence[Sample], values: Sequence[Sample], *, precision: Precision = "float32"
+    ) -> list[dict[str, Score]]:
+        """`score` for several samples together, all of which give values of the same modalities.
+
+        Raises:
+            MaskweaveError: a value that does not fit its entry, that is input only, or that not all samples give.
+        """
+        if len(inputs) != len(values) or not values or any(set(v) != set(values[0]) for v in values):
+            raise MaskweaveError("scoring needs inputs and values for every sample, the same modalities in all values")
+        given_names = list(dict.fromkeys(name for sample in inputs for name in sample))
+        targets, _ = plan(self.catalogue, given_names, list(values[0]), {}, self.unconditional)
+        read_inputs = [read(sample, self.catalogue, self.tokenizers) for sample in inputs]
+        renamed = [{twin(self.catalogue, name): value for name, value in sample.items()} for sample in values]
+        truths = known_from(
+            self.catalogue, [read(v, self.catalogue, self.tokenizers) for v in renamed], self.tokenizers
+        )
+        given = known_from(self.catalogue, read_inputs, self.tokenizers)
+        engine = self._engine({"precision": precision})
+        scores = [score_tokens(engine, given, target, truths[target]) for target in targets]
+        return [dict(zip(values[0], of_sample, strict=True)) for of_sample in zip(*scores, strict=True)]
+
+    def encoder(self, modalities: Sequence[str]) -> Features:
+        """The model's encoder over some of its modalities, for features of samples that have them all.
+
+        Raises:
+            MaskweaveError: an unknown modality, or none.
+        """
+        return Features(Encoder(self.model, self.catalogue, modalities), self.tokenizers)
 
     def read(self, inputs: Sample) -> dict[str, Any]:
         """Inputs in any accepted form as checked values of their entries' sizes.
@@ -115,76 +225,31 @@ class Bundle:
         Raises:
             MaskweaveError: a value does not fit its entry; says what was found and what is expected.
         """
-        values = {}
-        for name, value in inputs.items():
-            modality = self.catalogue[name]
-            is_path = isinstance(value, os.PathLike) or (isinstance(value, str) and modality.value.type != "text")
-            if is_path:
-                path = Path(value)
-                if not _is_file(path):
-                    raise MaskweaveError(f"input {name!r}: {str(path)[:200]}: no such file")
-                value = codecs.decode(path.read_bytes(), path.suffix[1:].lower(), modality, f"input {name!r}: {path}")
-            else:
-                if modality.value.type not in STRUCTURED_TYPES:
-                    value = _as_array(value, modality)
-                value = check_content(value, modality, f"input {name!r}")
-            values[name] = value
-        try:
-            return transforms.fit(values, self.catalogue)
-        except BadSample as error:
-            raise MaskweaveError(f"inputs: {error}") from error
+        return read(inputs, self.catalogue, self.tokenizers)
 
-    @torch.inference_mode()
-    def _generate(
-        self,
-        samples: Sequence[Sample],
-        targets: Sequence[str],
-        resolved: Sequence[str],
-        seeds: Sequence[int],
-        chain: bool,
-        decoding: Mapping[str, Decoding],
-    ) -> list[Generated]:
-        given = Known.from_values(self.catalogue, samples, self.tokenizers)
-        generators = [np.random.default_rng(seed) for seed in seeds]
-        known = given
-        results = [Generated(self.catalogue, dict(sample)) for sample in samples]
-        for target, name in zip(targets, resolved, strict=True):
-            known = known if chain else given.copy()
-            known.forget(name)
-            generate_tokens(self.model, known, name, decoding.get(name, self.catalogue[name].decoding), generators)
-            tokenizer = self.tokenizers[name]
-            ids = [row[mask] for row, mask in zip(known.ids[name], known.mask[name], strict=True)]
-            if isinstance(tokenizer, SequenceTokenizer):
-                decoded = tokenizer.decode_with_problems(ids)
-                for result, item in zip(results, decoded, strict=True):
-                    result.values[target] = item.value
-                    if item.problems:
-                        result.problems[target] = item.problems
-            else:
-                for result, value in zip(results, tokenizer.decode(np.stack(ids)), strict=True):
-                    result.values[target] = value
-            for result, row in zip(results, ids, strict=True):
-                result.tokens[name] = row
-        return results
+    def _request(
+        self, inputs: Sequence[Sample], targets: Sequence[str] | None, seeds: Sequence[int] | None, options: Options
+    ) -> Request:
+        return make_request(self.catalogue, self.tokenizers, inputs, targets, seeds, options, self.unconditional)
 
+    def _session(self, request: Request, part: slice, options: Options) -> Session:
+        """Ready to generate some of a request's samples."""
+        samples, seeds, edits = request.samples[part], request.seeds[part], request.edits[part]
+        given, made = keep_rest(
+            self.catalogue, known_from(self.catalogue, samples, self.tokenizers), edits, self.tokenizers, seeds
+        )
+        engine = self._engine(options)
+        return Session(engine, self.tokenizers, request.names, request.schedule, samples, given, made, seeds)
 
-def _as_array(value: Any, modality: Modality) -> np.ndarray:
-    """A PIL image, an array, or whatever NumPy makes one of."""
-    if modality.value.type == "image" and isinstance(value, Image.Image):
-        value = value.convert({1: "L", 3: "RGB", 4: "RGBA"}[modality.value.channels])
-    try:
-        return np.asarray(value)
-    except (ValueError, TypeError) as error:
-        raise MaskweaveError(
-            f"input {modality.name!r}: found {type(value).__name__}, expected an array, a PIL image or a path ({error})"
-        ) from error
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError:  # text that is too long to be a name
-        return False
+    def _engine(self, options: Options) -> Engine:
+        if isinstance(self.model, M3AE):
+            raise MaskweaveError(
+                f"{self!r}: its model is an M3AE, which restores what is hidden and generates nothing; use a run of objective 'fourm'"
+            )
+        kind = options.get("precision", "float32"), options.get("compiled", False)
+        if kind not in self._engines:
+            self._engines[kind] = Engine(self.model, self.catalogue, *kind)
+        return self._engines[kind]
 
 
 def load(folder_or_hub_id: str | os.PathLike[str], device: torch.device | str = "cpu") -> Bundle:
@@ -221,4 +286,13 @@ def load(folder_or_hub_id: str | os.PathLike[str], device: torch.device | str = 
             ) from error
     catalogue = saving.load_saved_catalogue(folder)
     model = saving.load_model(folder, catalogue)
-    return Bundle(catalogue, saving.load_tokenizers(folder / "tokenizers", catalogue), model, folder).to(device)
+    tokenizers = saving.load_tokenizers(folder / "tokenizers", catalogue)
+    return Bundle(catalogue, tokenizers, model, folder, _unconditional(folder)).to(device)
+
+
+def _unconditional(folder: Path) -> bool | None:
+    """Whether a run drew samples without input; None where its recipe does not tell."""
+    path = folder / "recipe.yaml"
+    drawing = read_yaml(path).get("drawing") if path.is_file() else None
+    share = drawing.get("unconditional") if isinstance(drawing, Mapping) else None
+    return share > 0 if isinstance(share, (int, float)) else None

@@ -1,9 +1,10 @@
-"""What is known of the samples being generated, and the token batches that ask the model for more.
+"""What is known of the samples being generated, and its packing as the encoder's input.
 
-Dimension letters: B samples, L places of a modality, C width of a raw row.
+Dimension letters: B samples, R rows of a batch (a pass over a sample each), L places of a modality, C width of a raw row.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,124 +12,133 @@ import torch
 
 from maskweave.batch import Part, Slots, pack
 from maskweave.catalogues import Catalogue
-from maskweave.data.masking import Column
 from maskweave.data.tokenising import column_of
 from maskweave.errors import MaskweaveError
+from maskweave.modality import Modality
 from maskweave.tokenizers.base import Tokenizer
 from maskweave.tokenizers.values import normalise_rows
 
 
-class Known:
-    """Per modality the known tokens of B samples; samples may know different things.
+@dataclass(frozen=True, eq=False)
+class Tokens:
+    """Token ids given in place of a value: of a grid in its shape or flat, of a sequence in order, [EOS] included."""
 
-    Attributes:
-        ids: (B, L) per grid or sequence.
-        rows: (B, L, C) per modality of patches or vectors, as the network takes them.
-        mask: (B, L) per modality, True where known.
-    """
+    ids: Any
 
-    def __init__(self, catalogue: Catalogue, samples: int):
-        self.catalogue = catalogue
-        self.samples = samples
-        self.ids: dict[str, np.ndarray] = {}
-        self.rows: dict[str, np.ndarray] = {}
-        self.mask: dict[str, np.ndarray] = {}
-        self._ids_of = {m.name: m.id for m in catalogue.values()}
+
+@dataclass
+class Field:
+    """What is known of one modality of B samples."""
+
+    mask: np.ndarray
+    """(B, L), True where known."""
+    ids: np.ndarray | None = None
+    """(B, L) of a grid or sequence."""
+    rows: np.ndarray | None = None
+    """(B, L, C) of patches or vectors, as the network takes them."""
 
     @classmethod
-    def from_values(
-        cls, catalogue: Catalogue, samples: Sequence[Mapping[str, Any]], tokenizers: Mapping[str, Tokenizer]
-    ) -> "Known":
-        """Tokenise the given values; None and absent are unknown.
-
-        Raises:
-            BadSample: a value does not fit its entry.
-        """
-        known = cls(catalogue, len(samples))
-        for name in {name: None for sample in samples for name in sample}:
-            values = [sample.get(name) for sample in samples]
-            if any(value is not None for value in values):
-                known.add(name, column_of(catalogue[name], values, tokenizers.get(name)))
-        return known
-
-    def add(self, name: str, column: Column) -> None:
-        modality = self.catalogue[name]
-        L = column.ids.shape[1] if column.ids is not None else column.rows.shape[1]  # type: ignore[union-attr]
-        length = column.length if column.length is not None else np.full(self.samples, L)
-        self.mask[name] = (np.arange(L) < length[:, None]) & column.present[:, None]
-        if column.rows is not None:
-            self.rows[name] = normalise_rows(modality, column.rows)
-        else:
-            self.ids[name] = column.ids  # type: ignore[assignment]
-
-    def copy(self) -> "Known":
-        """With masks of its own; what is known of a modality is never changed in place once it is finished."""
-        other = Known(self.catalogue, self.samples)
-        other.ids, other.rows, other.mask = dict(self.ids), dict(self.rows), dict(self.mask)
-        return other
-
-    def forget(self, name: str) -> None:
-        """Remove a modality that is to be generated."""
-        for part in (self.ids, self.rows, self.mask):
-            part.pop(name, None)
-
-    def start(self, name: str) -> None:
-        """Make room for a modality of which nothing is known yet."""
-        modality = self.catalogue[name]
-        self.ids[name] = np.zeros((self.samples, modality.tokens), np.int64)
-        self.mask[name] = np.zeros((self.samples, modality.tokens), bool)
-
-    def inputs(self) -> tuple[Slots, dict[str, torch.Tensor]]:
-        """All known tokens as the encoder's input; a sample of which nothing is known has padding alone."""
-        parts, rows = {}, {}
-        for name, mask in self.mask.items():
-            sample, position = np.nonzero(mask)
-            if not len(sample):
-                continue
-            if name in self.rows:
-                rows[name] = torch.from_numpy(self.rows[name][sample, position])
-                parts[name] = Part(sample, np.zeros(len(sample), np.int64), position)
-            else:
-                parts[name] = Part(sample, self.ids[name][sample, position], position)
-        slots, _ = pack(parts, self._ids_of, self.samples)
-        return slots, rows
-
-    def ask(self, name: str, mask: np.ndarray) -> Slots:
-        """Slots that ask for the tokens of a grid at `mask` (B, L)."""
-        sample, position = np.nonzero(mask)
-        slots, _ = pack({name: Part(sample, np.zeros(len(sample), np.int64), position)}, self._ids_of, self.samples)
-        return slots
-
-    def continue_sequence(self, name: str, ids: np.ndarray) -> Slots:
-        """Slots that read the tokens `ids` (B, n) of a sequence so far; the last slot of each sample asks for the next."""
-        B, n = ids.shape
-        part = Part(np.repeat(np.arange(B), n), ids.flatten(), np.tile(np.arange(n), B))
-        slots, _ = pack({name: part}, self._ids_of, self.samples)
-        return slots
+    def empty(cls, samples: int, places: int) -> "Field":
+        """Of tokens, none of them known."""
+        return cls(np.zeros((samples, places), bool), np.zeros((samples, places), np.int64))
 
 
-def check_request(catalogue: Catalogue, inputs: Sequence[str], targets: Sequence[str]) -> list[str]:
-    """The modalities to generate, in order; an input-only modality stands for the grid that is made from the same values.
+Fields = Mapping[str, Field]
+
+
+def check_tokens(tokens: Tokens, modality: Modality, size: int, where: str) -> Tokens:
+    """The tokens as one row of int64.
+
+    Args:
+        size: of the vocabulary.
 
     Raises:
-        MaskweaveError: an unknown modality, or a target the model cannot predict.
+        MaskweaveError: of an input-only modality, of the wrong shape, or no ids of the vocabulary.
     """
-    for name in inputs:
-        catalogue[name]
-    resolved = []
-    for name in targets:
-        modality = catalogue[name]
-        if not modality.is_target:
-            twins = [m.name for m in catalogue.values() if m.source == name and m.is_target]
-            if not twins:
-                possible = ", ".join(m.name for m in catalogue.values() if m.is_target)
-                raise MaskweaveError(
-                    f"{name!r} is of kind {modality.kind}, which is input only; the model can predict {possible}"
-                )
-            name = twins[0]
-        resolved.append(name)
-    if not resolved:
-        raise MaskweaveError("no targets: name at least one modality to generate")
-    if len(set(resolved)) < len(resolved):
-        raise MaskweaveError(f"a target is named twice in {', '.join(targets)}")
-    return resolved
+    if not modality.has_tokens:
+        raise MaskweaveError(f"{where}: is of kind {modality.kind}, which has no tokens; give its value")
+    ids = np.asarray(tokens.ids)
+    if modality.kind == "grid":
+        wanted, fits = f"shape {modality.grid}", ids.shape in (modality.grid, (modality.tokens,))
+    else:
+        wanted, fits = f"1 to {modality.tokens} in a row", ids.ndim == 1 and 0 < len(ids) <= modality.tokens
+    if not fits or ids.dtype.kind not in "iu" or ids.min() < 0 or ids.max() >= size:
+        span = f", {ids.min()} to {ids.max()}" if ids.dtype.kind in "iu" and ids.size else ""
+        raise MaskweaveError(
+            f"{where}: found tokens of type {ids.dtype}, shape {ids.shape}{span}; expected whole numbers from 0 to {size - 1}, {wanted}"
+        )
+    return Tokens(ids.flatten().astype(np.int64))
+
+
+def known_from(
+    catalogue: Catalogue, samples: Sequence[Mapping[str, Any]], tokenizers: Mapping[str, Tokenizer]
+) -> dict[str, Field]:
+    """Tokenise the given values; None and absent are unknown.
+
+    Raises:
+        BadSample: a value does not fit its entry.
+    """
+    names = dict.fromkeys(name for sample in samples for name in sample if sample[name] is not None)
+    return {name: _tokenised(catalogue[name], [s.get(name) for s in samples], tokenizers.get(name)) for name in names}
+
+
+def _tokenised(modality: Modality, values: Sequence[Any], tokenizer: Tokenizer | None) -> Field:
+    column = column_of(modality, [None if isinstance(v, Tokens) else v for v in values], tokenizer)
+    L = modality.tokens
+    length = column.length if column.length is not None else np.full(len(values), L)
+    mask = (np.arange(L) < length[:, None]) & column.present[:, None]
+    if column.rows is not None:
+        return Field(mask, rows=normalise_rows(modality, column.rows))
+    assert column.ids is not None
+    for b, value in enumerate(values):
+        if isinstance(value, Tokens):
+            column.ids[b, : len(value.ids)], mask[b, : len(value.ids)] = value.ids, True
+    return Field(mask, column.ids)
+
+
+def pack_inputs(
+    catalogue: Catalogue,
+    fields: Fields,
+    sees: Sequence[frozenset[str]],
+    row: np.ndarray,
+    multiple: int = 1,
+) -> tuple[Slots, dict[str, torch.Tensor]]:
+    """Rows of the encoder's input: pass after pass over the samples, each with the modalities that the pass sees.
+
+    Args:
+        sees: names by pass.
+        row: (R,) ascending numbers pass · B + sample.
+        multiple: the slots of a row are brought to a multiple of this.
+    """
+    B = samples_of(fields)
+    row_pass, row_sample = np.divmod(row, B)
+    parts, rows = {}, {}
+    lengths = np.zeros(len(row), np.int64)
+    for name, field in fields.items():
+        seen_P = np.array([name in names for names in sees])
+        mask_RL = field.mask[row_sample] & seen_P[row_pass][:, None]
+        r, position = np.nonzero(mask_RL)
+        if not len(r):
+            continue
+        lengths += mask_RL.sum(axis=1)
+        if field.rows is not None:
+            rows[name] = torch.from_numpy(field.rows[row_sample[r], position])
+            parts[name] = Part(r, np.zeros(len(r), np.int64), position)
+        else:
+            assert field.ids is not None
+            parts[name] = Part(r, field.ids[row_sample[r], position], position)
+    width = -(-max(int(lengths.max(initial=0)), 1) // multiple) * multiple
+    slots, _ = pack(parts, {name: catalogue[name].id for name in parts}, len(row), width)
+    return slots, rows
+
+
+def row_lengths(fields: Fields, sees: Sequence[frozenset[str]]) -> np.ndarray:
+    """(passes · B,) tokens of every row."""
+    B = samples_of(fields)
+    counts = {name: field.mask.sum(axis=1) for name, field in fields.items()}
+    zero = np.zeros(B, np.int64)
+    return np.concatenate([sum((counts[name] for name in fields if name in names), zero) for names in sees])
+
+
+def samples_of(fields: Fields) -> int:
+    return len(next(iter(fields.values())).mask)

@@ -1,5 +1,6 @@
 """What a request gave: values in their units, as pictures and as files."""
 
+import contextlib
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,8 +11,11 @@ from PIL import Image
 
 from maskweave.catalogues import Catalogue
 from maskweave.data import codecs
+from maskweave.data.values import check_content
 from maskweave.errors import BadSample
 from maskweave.files import write_aside
+from maskweave.generate.known import Tokens
+from maskweave.generate.schedule import Schedule
 from maskweave.report.figures import draw
 from maskweave.report.sheets import picture_among, sheet_for
 
@@ -24,17 +28,39 @@ class Generated:
     inputs: dict[str, Any]
     """As the model saw them."""
     values: dict[str, Any] = field(default_factory=dict)
+    """By target, as it was asked for; a target whose tokenizer is missing has tokens alone."""
     tokens: dict[str, np.ndarray] = field(default_factory=dict)
-    """Ids of each generated modality."""
+    """Ids of each generated modality; -1 where a grid is not finished."""
     problems: dict[str, list[str]] = field(default_factory=dict)
     """What of a generated sequence was broken and left out."""
+    schedule: Schedule | None = field(default=None, repr=False)
+    """The steps that were done."""
 
     def __getitem__(self, name: str) -> Any:
         return self.values[name]
 
+    def as_inputs(self, catalogue: Catalogue | None = None) -> dict[str, Any]:
+        """Inputs and results together, as the inputs of another request. Sequences of which nothing was sound are left out.
+
+        Args:
+            catalogue: of the bundle that is to take them, another one for super-resolution, say; names that it lacks are left out.
+        """
+        found: dict[str, Any] = {**self.inputs}
+        found |= {name: Tokens(ids) for name, ids in self._without_value().items() if len(ids) and ids.min() >= 0}
+        for name, value in self.values.items():
+            with contextlib.suppress(BadSample):
+                found[name] = check_content(value, self.catalogue[name], name)
+        return {name: value for name, value in found.items() if catalogue is None or name in catalogue}
+
+    def _without_value(self) -> dict[str, np.ndarray]:
+        """Tokens of the modalities that have no value, under whichever name."""
+        valued = {self.catalogue[name].reads for name in self.values}
+        return {name: ids for name, ids in self.tokens.items() if self.catalogue[name].reads not in valued}
+
     def sheet(self) -> Image.Image:
         """Inputs and targets side by side."""
-        return sheet_for("", [{"inputs": self.inputs, "predictions": self.values}], self.catalogue)
+        shown = {name: value for name, value in self.inputs.items() if not isinstance(value, Tokens)}
+        return sheet_for("", [{"inputs": shown, "predictions": self.values}], self.catalogue)
 
     def show(self) -> None:
         """Open the sheet in the system's picture viewer."""
@@ -44,12 +70,15 @@ class Generated:
         return self.sheet()._repr_png_()
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
-        """Write every value as a file, and a picture of each that is not one: NAME.EXT, NAME.picture.png, and sheet.png.
+        """Write every value as a file, a picture of each that is not one, and what it came from.
 
-        A sequence of which nothing was sound gets no file; `problems` says so.
+        NAME.EXT, NAME.picture.png, NAME.tokens.npy where there is no value, sheet.png, and last schedule.yaml. A sequence of which nothing
+        was sound gets no file; `problems` says so.
         """
         folder = Path(folder)
-        over = picture_among(self.catalogue, self.inputs, self.values)
+        over = picture_among(
+            self.catalogue, {k: v for k, v in self.inputs.items() if not isinstance(v, Tokens)}, self.values
+        )
         for name, value in self.values.items():
             modality = self.catalogue[name]
             try:
@@ -63,7 +92,13 @@ class Generated:
                 self._save_picture(
                     Image.fromarray(draw(modality, value, (256, 256), over)), folder / f"{name}.picture.png"
                 )
-        self._save_picture(self.sheet(), folder / "sheet.png")
+        for name, ids in self._without_value().items():
+            with write_aside(folder / f"{name}.tokens.npy") as aside, open(aside, "wb") as file:
+                np.save(file, ids, allow_pickle=False)
+        if self.values:
+            self._save_picture(self.sheet(), folder / "sheet.png")
+        if self.schedule is not None:
+            self.schedule.save(folder / "schedule.yaml")
         return folder
 
     @staticmethod

@@ -1,15 +1,21 @@
 """From logits to tokens: temperature, top-k, top-p, and how sure the choice was. Pure functions of logits and noise.
 
-Dimension letters: n tokens, V vocabulary.
+Dimension letters: B samples, n tokens, V vocabulary.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from maskweave.modality import Decoding
+Generators = Sequence[np.random.Generator]
+"""One per sample, so that a sample's result does not depend on its neighbours in the batch."""
+
+FIRST = 256
+"""Tokens among which top-p looks first: sorting whole vocabularies takes as long as the model does."""
 
 
 class Sampled(NamedTuple):
@@ -19,21 +25,35 @@ class Sampled(NamedTuple):
     """(n,) log-probability of each choice, before temperature and cuts."""
 
 
-def sample(logits_nV: Tensor, noise_nV: Tensor, decoding: Decoding) -> Sampled:
+def sample(
+    logits_nV: Tensor, noise_nV: Tensor | None, temperature: float, top_k: int = 0, top_p: float = 1.0
+) -> Sampled:
     """Draw one token per row by the Gumbel maximum, so that the same noise always gives the same tokens.
 
     Args:
-        noise_nV: standard Gumbel variates.
-        decoding: temperature (0: the likeliest token), top_k and top_p.
+        noise_nV: standard Gumbel variates; not needed at temperature 0, which takes the likeliest token.
+        top_k: as in `keep_likely`.
+        top_p: as in `keep_likely`.
     """
     logits_nV = logits_nV.float()
-    log_probability = F.log_softmax(logits_nV, dim=-1)
-    if decoding.temperature == 0:
+    if temperature == 0:
         ids = logits_nV.argmax(dim=-1)
     else:
-        kept = keep_likely(logits_nV / decoding.temperature, decoding.top_k, decoding.top_p)
+        assert noise_nV is not None
+        kept = keep_likely(logits_nV / temperature, top_k, top_p)
         ids = (kept + noise_nV).argmax(dim=-1)
-    return Sampled(ids, log_probability.gather(-1, ids[:, None])[:, 0])
+    chosen = logits_nV.gather(-1, ids[:, None])[:, 0]
+    return Sampled(ids, chosen - logits_nV.logsumexp(dim=-1))
+
+
+def gumbel(counts_B: np.ndarray, vocabulary: int, generators: Generators, device: torch.device) -> Tensor:
+    """(n, V) each sample's noise from its own generator, for as many tokens as it asks for."""
+    drawn = [
+        g.standard_exponential((int(count), vocabulary), dtype=np.float32)
+        for g, count in zip(generators, counts_B, strict=True)
+    ]
+    exponential = torch.from_numpy(np.concatenate(drawn)).to(device)
+    return exponential.clamp_(min=torch.finfo(torch.float32).tiny).log_().neg_()
 
 
 def keep_likely(logits_nV: Tensor, top_k: int, top_p: float) -> Tensor:
@@ -42,10 +62,17 @@ def keep_likely(logits_nV: Tensor, top_k: int, top_p: float) -> Tensor:
         least = logits_nV.topk(top_k, dim=-1).values[:, -1:]
         logits_nV = logits_nV.masked_fill(logits_nV < least, -torch.inf)
     if top_p < 1:
-        ordered, order = logits_nV.sort(dim=-1, descending=True)
-        before = ordered.softmax(dim=-1).cumsum(dim=-1) - ordered.softmax(dim=-1)
-        beyond = before >= top_p
-        beyond[:, 0] = False  # one token always stays
-        dropped = torch.zeros_like(beyond).scatter(-1, order, beyond)
-        logits_nV = logits_nV.masked_fill(dropped, -torch.inf)
+        logits_nV = logits_nV.masked_fill(~_nucleus(F.softmax(logits_nV, dim=-1), top_p, FIRST), -torch.inf)
     return logits_nV
+
+
+def _nucleus(share_nV: Tensor, top_p: float, first: int) -> Tensor:
+    """Which tokens are the fewest that hold `top_p`; looked for among the `first` likeliest, and only where these are too few among all."""
+    likeliest, order = share_nV.topk(min(first, share_nV.shape[-1]), dim=-1)
+    before = likeliest.cumsum(dim=-1) - likeliest
+    kept = torch.zeros_like(share_nV, dtype=torch.bool).scatter(-1, order, before < top_p)
+    if first < share_nV.shape[-1]:
+        short = (before + likeliest)[:, -1] < top_p
+        if short.any():
+            kept[short] = _nucleus(share_nV[short], top_p, share_nV.shape[-1])
+    return kept

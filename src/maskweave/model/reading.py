@@ -14,7 +14,7 @@ from torch import Tensor
 from maskweave.batch import Slots
 from maskweave.model.fourm import DecoderBlock, FourM
 
-KeysValues = tuple[Tensor, Tensor]
+KeysValues = tuple[Tensor, ...]
 
 
 class Reader:
@@ -25,7 +25,7 @@ class Reader:
         name: the sequence's modality.
         number: its entry id.
         longest: most tokens that will be read.
-        step: replaces `step`, compiled for instance; shapes then stay the same from token to token.
+        step: in place of `read_step`, compiled for instance; shapes then stay the same from token to token.
     """
 
     def __init__(
@@ -44,8 +44,15 @@ class Reader:
         self.blocks = [block for block in model.decoder if isinstance(block, DecoderBlock)]
         self.context_mask = model.context_mask(inputs)
         context = model.context(encoded_BND, inputs)
-        self.context = [block.cross_attention.keys_values(block.context_norm(context)) for block in self.blocks]
-        self.read_so_far: list[KeysValues] = []
+        # In one piece each: they are gone through for every token.
+        self.context: list[KeysValues] = [
+            tuple(t.contiguous() for t in block.cross_attention.keys_values(block.context_norm(context)))
+            for block in self.blocks
+        ]
+        B, H, _, width = self.context[0][0].shape
+        self.read_so_far: list[KeysValues] = [
+            tuple(t.new_zeros(B, H, longest, width) for t in kept) for kept in self.context
+        ]
         self.count = 0
 
     def read(self, ids_B: Tensor) -> Tensor:
@@ -55,17 +62,9 @@ class Reader:
         modality = torch.full((B, 1), self.number, device=device)
         slots = Slots(ids_B[:, None], modality, place.expand(B, 1), {self.name: torch.arange(B, device=device)})
         x_B1D = self.model.queries(slots)
-        if not self.read_so_far:
-            dtype = self.context[0][0].dtype
-            _, H, _, width = self.context[0][0].shape
-            shape = (B, H, self.longest, width)
-            self.read_so_far = [
-                (torch.zeros(shape, dtype=dtype, device=device), torch.zeros(shape, dtype=dtype, device=device))
-                for _ in self.context
-            ]
         self.count += 1
         seen = self.longest if self.is_static else self.count
-        mask = (torch.arange(self.longest, device=device) < self.count) if self.is_static else None
+        mask = (torch.arange(self.longest, device=device) < self.count)[None] if self.is_static else None
         for block, (k, v), context in zip(self.blocks, self.read_so_far, self.context, strict=True):
             x_B1D = self.step(block, x_B1D, k, v, place, seen, mask, *context, self.context_mask)
         ((_, _, logits_BV),) = self.model.logits(self.model.decoder_norm(x_B1D), slots.index).values()
@@ -74,8 +73,8 @@ class Reader:
     def keep(self, rows: Tensor) -> None:
         """Go on with these rows alone."""
         rows = rows.to(self.context[0][0].device)
-        self.context = [(k[rows], v[rows]) for k, v in self.context]
-        self.read_so_far = [(k[rows], v[rows]) for k, v in self.read_so_far]
+        self.context = [tuple(t[rows] for t in kept) for kept in self.context]
+        self.read_so_far = [tuple(t[rows] for t in kept) for kept in self.read_so_far]
         if self.context_mask is not None:
             self.context_mask = self.context_mask[rows]
 

@@ -1,0 +1,158 @@
+"""Generation against plain re-computation by the same model, in turn, in one process. python benchmarks/generation.py [--size B] [--threads 2]
+
+Modalities like the published ones: pictures of 224 pixels in 196 patches, a depth map of 196 tokens out of 8192 codes, captions of 128
+tokens out of 30000. The model is untrained, which costs the same; its captions never end. Plain re-computation is what the model offers
+to one who has not thought about speed: every pass by itself in float32; of a caption all tokens so far are decoded for the next one, the
+encoder runs once; of a grid all places that are still unknown are predicted, and the step's are taken. Both read the same tokens.
+
+Prints seconds (of the processor, with one thread) and the ratio (plain / ours) as medians of pairs.
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import numpy as np
+import torch
+
+from maskweave.batch import Part, Slots, pack
+from maskweave.catalogues import Catalogue
+from maskweave.generate.decode import run
+from maskweave.generate.engine import Engine
+from maskweave.generate.guidance import passes
+from maskweave.generate.known import Field, pack_inputs
+from maskweave.generate.schedule import Schedule, make_schedule
+from maskweave.modality import Decoding, Modality, Quantiser, TokenizerSpec, Value, Vocabulary
+from maskweave.model.fourm import FourM, FourMConfig
+
+CAPTION = 128
+NO_WORDS = 204
+"""Special tokens and sentinels, which would end a caption."""
+
+
+def catalogue() -> Catalogue:
+    picture = Value("image", (224, 224), 3)
+    codes = TokenizerSpec(quantiser=Quantiser("vq", codes=8192))
+    return Catalogue(
+        [
+            Modality("rgb", 1, "patches", picture, grid=(14, 14)),
+            Modality("depth", 2, "grid", Value("map", (224, 224), range=(0, 10)), grid=(14, 14), tokenizer=codes),
+            Modality("caption", 3, "sequence", Value("text"), max_tokens=CAPTION, vocabulary="text"),
+        ],
+        [Vocabulary("text", 30_000)],
+    )
+
+
+def given(samples: int) -> dict[str, Field]:
+    rows = np.random.default_rng(0).normal(size=(samples, 196, 768)).astype(np.float32)
+    return {"rgb": Field(np.ones((samples, 196), bool), rows=rows)}
+
+
+def ours(engine: Engine, schedule: Schedule, samples: int) -> np.ndarray:
+    made: dict[str, Field] = {}
+    generators = [np.random.default_rng(i) for i in range(samples)]
+    for _ in run(engine, schedule, given(samples), made, generators):
+        pass
+    ids = made[schedule.targets[0]].ids
+    assert ids is not None
+    return ids
+
+
+@torch.inference_mode()
+def plain_caption(model: FourM, entries: Catalogue, samples: int) -> np.ndarray:
+    """The likeliest token again and again, from all tokens so far."""
+    entry, first = entries["caption"], entries.vocabularies["text"].first_sentinel + 1
+    frame = Field(np.ones((samples, 1), bool), np.full((samples, 1), first))
+    inputs, rows = pack_inputs(entries, {**given(samples), "caption": frame}, [frozenset(entries)], np.arange(samples))
+    encoded = model.encode(inputs, rows)
+    read = np.full((samples, 1), first)
+    for n in range(1, CAPTION + 1):
+        part = Part(np.repeat(np.arange(samples), n), read.flatten(), np.tile(np.arange(n), samples))
+        slots, _ = pack({"caption": part}, {"caption": entry.id}, samples)
+        y = model.decode(slots, encoded, inputs)
+        last = slots.index["caption"].view(samples, n)[:, -1]
+        ((_, _, logits),) = model.logits(y, {"caption": last}).values()
+        read = np.concatenate([read, logits.argmax(dim=1).numpy()[:, None]], axis=1)
+    return read[:, 1:]
+
+
+@torch.inference_mode()
+def plain_grid(model: FourM, entries: Catalogue, schedule: Schedule, samples: int) -> np.ndarray:
+    """Each pass over all unknown places; a random part of them is taken."""
+    fields = {**given(samples), "depth": Field.empty(samples, 196)}
+    known, rng = fields["depth"], np.random.default_rng(0)
+    assert known.ids is not None
+    for step in schedule.steps:
+        unknown = ~known.mask
+        logits: torch.Tensor | float = 0.0
+        for one in passes(step, fields):
+            inputs, rows = pack_inputs(entries, fields, [one.sees], np.arange(samples))
+            slots = _ask(entries, unknown)
+            y = model.decode(slots, model.encode(inputs, rows), inputs)
+            ((_, _, found),) = model.logits(y, slots.index).values()
+            logits = logits + one.weight * found
+        assert isinstance(logits, torch.Tensor)
+        known.ids[unknown] = logits.argmax(dim=1).numpy()
+        keys = np.where(unknown, rng.random(unknown.shape), 2.0)
+        known.mask |= unknown & (keys.argsort(axis=1).argsort(axis=1) < step.tokens)
+    return known.ids
+
+
+def _ask(entries: Catalogue, mask: np.ndarray) -> Slots:
+    sample, position = np.nonzero(mask)
+    part = Part(sample, np.zeros(len(sample), np.int64), position)
+    return pack({"depth": part}, {"depth": entries["depth"].id}, len(mask))[0]
+
+
+def compare(name: str, plain: Callable[[], object], ways: dict[str, Callable[[], object]], pairs: int) -> None:
+    # Time on the processor, where there is one thread: others may be using the machine.
+    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
+    took: dict[str, list[float]] = {key: [] for key in ("plain", *ways)}
+    for _ in range(pairs):
+        for key, work in {"plain": plain, **ways}.items():
+            start = clock()
+            work()
+            took[key].append(clock() - start)
+    seconds = {key: statistics.median(times) for key, times in took.items()}
+    for way in ways:
+        ratio = statistics.median(a / b for a, b in zip(took["plain"], took[way], strict=True))
+        print(
+            f"{name:34} {way:8} {seconds['plain']:7.2f} s plain {seconds[way]:7.2f} s ours {ratio:6.1f} ×", flush=True
+        )
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--size", default="Ti")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--pairs", type=int, default=3)
+    parser.add_argument("--pictures", type=int, nargs="*", default=[1, 8])
+    asked = parser.parse_args(arguments)
+    torch.set_num_threads(asked.threads)
+    torch.manual_seed(0)
+    entries = catalogue()
+    model = FourM(entries, FourMConfig(size=asked.size)).eval()
+    with torch.no_grad():
+        model.heads["text"].weight[:NO_WORDS] = 0
+    engines = {"float32": Engine(model, entries), "bf16": Engine(model, entries, "bf16")}
+    caption = make_schedule(entries, ["rgb"], ["caption"], decoding={"caption": Decoding(temperature=0)})
+    roar = Decoding("roar", steps=25, temperature=0, guidance=2.0)
+    maskgit = Decoding("maskgit", steps=8, temperature=0)
+    print(f"size {asked.size}, {asked.threads} threads, medians of {asked.pairs}")
+    for samples in asked.pictures:
+        same = plain_caption(model, entries, samples) == ours(engines["float32"], caption, samples)
+        print(f"captions of {samples}: {same.mean():.1%} of the tokens are those of plain re-computation")
+        work = partial(plain_caption, model, entries, samples)
+        ways = {key: partial(ours, engine, caption, samples) for key, engine in engines.items()}
+        compare(f"caption, {CAPTION} tokens, {samples}", work, ways, asked.pairs)
+        for name, how in (("guided ROAR, 25 steps", roar), ("MaskGIT, 8 steps", maskgit)):
+            steps = make_schedule(entries, ["rgb"], ["depth"], decoding={"depth": how})
+            work = partial(plain_grid, model, entries, steps, samples)
+            ways = {key: partial(ours, engine, steps, samples) for key, engine in engines.items()}
+            compare(f"{name}, {samples}", work, ways, asked.pairs)
+
+
+if __name__ == "__main__":
+    main()

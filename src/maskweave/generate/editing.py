@@ -1,0 +1,175 @@
+"""Editing: what of a given value is made anew; all other tokens are kept exactly.
+
+Of a grid, a region is
+- an array of its value's lattice, or of any other size over the same view: True or non-zero is made anew. So is the file of such a mask;
+- a box [xmin, ymin, xmax, ymax], 0 to 1 from the top left;
+- a number: this share of its tokens, drawn at random. That gives variations.
+
+Of a sequence, it is a part of the text as it is written there, an array with True for the tokens that are made anew, or a share.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from maskweave.catalogues import Catalogue
+from maskweave.data import codecs
+from maskweave.errors import MaskweaveError
+from maskweave.generate.known import Field
+from maskweave.modality import EOS, Modality, Value
+from maskweave.tokenizers.base import Tokenizer
+
+Region = Any
+"""A mask, the path of one, a box, a share, or a part of a text."""
+
+
+def keep_rest(
+    catalogue: Catalogue,
+    given: Mapping[str, Field],
+    edits: Sequence[Mapping[str, Region]],
+    tokenizers: Mapping[str, Tokenizer],
+    seeds: Sequence[int],
+) -> tuple[dict[str, Field], dict[str, Field]]:
+    """What is known when targets are edited, and what is kept of them.
+
+    Values of the same source as an edited target (the patches of an edited picture, say) lose the region too, or they would give it away.
+
+    Args:
+        given: every edited target is there for the samples that edit it.
+        edits: region by target, for every sample.
+
+    Returns:
+        the given modalities without the targets, and the targets.
+
+    Raises:
+        MaskweaveError: a region that does not fit its target; says what was found and what is expected.
+    """
+    rest = dict(given)
+    started: dict[str, Field] = {}
+    for target in dict.fromkeys(name for edit in edits for name in edit):
+        modality, field = catalogue[target], rest.pop(target)
+        assert field.ids is not None
+        started[target] = Field(np.zeros_like(field.mask), field.ids.copy())
+        twins = [n for n, f in rest.items() if catalogue[n].reads == modality.reads and catalogue[n].grid]
+        for n in twins:
+            rest[n] = Field(rest[n].mask.copy(), rest[n].ids, rest[n].rows)
+        for b, (edit, seed) in enumerate(zip(edits, seeds, strict=True)):
+            if target not in edit:
+                continue
+            rng = np.random.default_rng([seed, modality.id])
+            if modality.kind == "sequence":
+                ids = field.ids[b][field.mask[b]]
+                anew = sequence_region(edit[target], catalogue, modality, tokenizers.get(target), ids, rng)
+                started[target].mask[b, : len(ids)] = ~anew
+                continue
+            region = grid_region(edit[target], modality, rng)
+            started[target].mask[b] = field.mask[b] & ~touched(region, modality.grid).flatten()
+            for n in twins:
+                rest[n].mask[b] &= ~touched(region, catalogue[n].grid).flatten()
+    return rest, started
+
+
+def grid_region(region: Region, modality: Modality, rng: np.random.Generator) -> np.ndarray:
+    """A region as a mask over the view, bool, of any resolution and as many axes as the grid."""
+    where = f"edit of {modality.name!r}"
+    flat = len(modality.grid) == 2
+    if isinstance(region, (str, os.PathLike)):
+        path = Path(region)
+        if not path.is_file():
+            raise MaskweaveError(f"{where}: {path}: no such file; expected a mask, white where it is made anew")
+        entry = Modality("mask", 1, "grid", Value("binary", size=modality.value.size or modality.grid))
+        region = codecs.decode(path.read_bytes(), path.suffix[1:].lower(), entry, f"{where}: {path}")
+    if isinstance(region, (int, float)) and not isinstance(region, bool):
+        return _share(region, modality.tokens, where, rng).reshape(modality.grid)
+    if flat and isinstance(region, (list, tuple)) and len(region) == 4 and np.ndim(region) == 1:
+        return _box(region, modality, where)
+    mask = np.asarray(region)
+    if mask.dtype.kind not in "bui" or mask.ndim != len(modality.grid) or not mask.size:
+        axes = "(height, width)" if flat else f"{len(modality.grid)} axes"
+        raise MaskweaveError(
+            f"{where}: found {mask.dtype} of shape {mask.shape}; expected a mask of {axes}, a box [xmin, ymin, xmax, ymax] or a share"
+        )
+    return _centre(mask != 0, modality) if flat else mask != 0
+
+
+def sequence_region(
+    region: Region,
+    catalogue: Catalogue,
+    modality: Modality,
+    tokenizer: Tokenizer | None,
+    ids: np.ndarray,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """(n,) bool: which of a sequence's tokens `ids` (n,) are made anew."""
+    where = f"edit of {modality.name!r}"
+    n = len(ids)
+    if isinstance(region, str):
+        if tokenizer is None or modality.value.type != "text":
+            raise MaskweaveError(
+                f"{where}: a part in words is for texts alone; give a mask of its {n} tokens or a share"
+            )
+        (part,) = tokenizer.encode([region])
+        part = [id for id in part if id != EOS]
+        anew = np.zeros(n, bool)
+        for start in range(n - len(part) + 1) if part else ():
+            if ids[start : start + len(part)].tolist() == part:
+                anew[start : start + len(part)] = True
+        if not anew.any():
+            raise MaskweaveError(f"{where}: {region!r} is not a part of the text given; name words as they stand there")
+    elif isinstance(region, (int, float)) and not isinstance(region, bool):
+        chunks = -(-n // modality.chunk)
+        anew = np.repeat(_share(region, chunks, where, rng), modality.chunk)[:n]
+    else:
+        anew = np.asarray(region)
+        if anew.dtype != bool or anew.shape != (n,):
+            raise MaskweaveError(
+                f"{where}: found {anew.dtype} of shape {anew.shape}; expected a bool for each of {n} tokens"
+            )
+    gaps = int((anew & ~np.concatenate([[False], anew[:-1]])).sum())
+    most = catalogue.vocabularies[modality.vocabulary].sentinels - 2
+    if gaps > most:
+        raise MaskweaveError(f"{where}: {gaps} gaps; its vocabulary has sentinels for {most}")
+    return anew
+
+
+def touched(region: np.ndarray, grid: Sequence[int]) -> np.ndarray:
+    """The cells of a grid that a region over the same view touches, however little."""
+    for axis, cells in enumerate(grid):
+        points = region.shape[axis]
+        bounds = [(c * points // cells, -(-(c + 1) * points // cells)) for c in range(cells)]
+        region = np.stack([np.take(region, range(a, b), axis).any(axis) for a, b in bounds], axis)
+    return region
+
+
+def _share(share: float, count: int, where: str, rng: np.random.Generator) -> np.ndarray:
+    if not 0 <= share <= 1:
+        raise MaskweaveError(f"{where}: found {share}; expected a share from 0 to 1")
+    anew = np.zeros(count, bool)
+    anew[rng.permutation(count)[: round(share * count)]] = True
+    return anew
+
+
+def _box(box: Sequence[float], modality: Modality, where: str) -> np.ndarray:
+    x0, y0, x1, y1 = box
+    if not (0 <= x0 < x1 <= 1 and 0 <= y0 < y1 <= 1):
+        raise MaskweaveError(
+            f"{where}: found the box {list(box)}; expected [xmin, ymin, xmax, ymax], 0 ≤ min < max ≤ 1"
+        )
+    height, width = modality.value.size or modality.grid
+    region = np.zeros((height, width), bool)
+    tiny = 1e-9  # 0.6 · 10 is a little more than 6
+    rows = slice(int(y0 * height + tiny), int(np.ceil(y1 * height - tiny)))
+    region[rows, int(x0 * width + tiny) : int(np.ceil(x1 * width - tiny))] = True
+    return region
+
+
+def _centre(mask: np.ndarray, modality: Modality) -> np.ndarray:
+    """The part of a mask over a whole picture that is left when the picture is cropped to its entry's aspect ratio."""
+    height, width = modality.value.size or modality.grid
+    rows, columns = mask.shape
+    high, wide = min(rows, round(columns * height / width)), min(columns, round(rows * width / height))
+    top, left = (rows - high) // 2, (columns - wide) // 2
+    return mask[top : top + max(high, 1), left : left + max(wide, 1)]

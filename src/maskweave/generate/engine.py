@@ -1,0 +1,169 @@
+"""The model as generation runs it: passes in one batch, in the precision asked for, nothing computed twice.
+
+Dimension letters: B samples, P passes, R rows (a pass over a sample each), L places of a grid, n asked places, V vocabulary, D width.
+"""
+
+import copy
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from maskweave.batch import Part, Slots, pack
+from maskweave.catalogues import Catalogue
+from maskweave.generate.guidance import Pass
+from maskweave.generate.known import Fields, pack_inputs, row_lengths, samples_of
+from maskweave.model.fourm import FourM
+from maskweave.model.reading import Reader, read_step
+
+Precision = Literal["float32", "bf16"]
+PADDING = 0.25
+"""On a CPU, rows go into one batch where no more than this share of it, or `FEW` tokens a row, is padding."""
+FEW = 16
+STATIC = 64
+"""Compiled, rows have a multiple of this many slots, so that few shapes are compiled."""
+
+
+class Engine:
+    """A model ready to run.
+
+    Args:
+        model: its parameters are shared, not copied; with `bf16` its linear layers are also kept in bfloat16.
+        precision: of linear layers and attention.
+        compiled: compile the blocks, for a GPU: the first requests are slow, later ones fast.
+    """
+
+    def __init__(self, model: FourM, catalogue: Catalogue, precision: Precision = "float32", compiled: bool = False):
+        self.catalogue, self.precision, self.compiled = catalogue, precision, compiled
+        self.device = next(model.parameters()).device
+        self.model = _shadow(model) if compiled or precision == "bf16" else model
+        if precision == "float32" and self.device.type == "cpu":
+            _lay_out_by_input(self.model)
+        if precision == "bf16":
+            for layer in self.model.modules():
+                if isinstance(layer, nn.Linear):
+                    layer.weight = nn.Parameter(layer.weight.detach().bfloat16(), requires_grad=False)
+        self.read_step = None
+        if compiled:
+            for block in (*self.model.encoder, *self.model.decoder):
+                block.compile(dynamic=False)
+            self.read_step = torch.compile(read_step, dynamic=False)
+        self._last: dict[int, tuple[Slots, dict[str, Tensor], Tensor]] = {}
+
+    @torch.inference_mode()
+    def ask(self, fields: Fields, passes: Sequence[Pass], target: str, asked_BL: np.ndarray) -> Tensor:
+        """Logits (n, V) of the asked places of a grid, sample after sample, the passes weighed together."""
+        asked_RL = np.tile(asked_BL, (len(passes), 1))
+        sees, counts_R = [p.sees for p in passes], asked_RL.sum(axis=1)
+        ends_B = counts_R[: len(asked_BL)].cumsum()  # every pass asks for the same places
+        answer: Tensor | None = None
+        for number, row in enumerate(self._batches(fields, sees, counts_R > 0)):
+            inputs, encoded = self.encode(fields, sees, row, number)
+            r, position = np.nonzero(asked_RL[row])
+            part = Part(r, np.zeros(len(r), np.int64), position)
+            width = -(-int(counts_R[row].max()) // STATIC) * STATIC if self.compiled else 0
+            slots, _ = pack({target: part}, {target: self.catalogue[target].id}, len(row), width)
+            slots = slots.to(self.device)
+            with self._precisely():
+                y = self.model.decode(slots, encoded, inputs)
+                ((_, _, logits),) = self.model.logits(y, slots.index).values()
+            p, b = np.divmod(row, len(asked_BL))
+            if len(passes) == 1 and len(row) == (counts_R > 0).sum():
+                return logits.float()
+            if answer is None:
+                answer = torch.zeros(int(ends_B[-1]), logits.shape[1], device=self.device)
+            # Where the first of a row's places lies among its pass's, less where it lies in this batch.
+            counts = counts_R[row]
+            shift = ends_B[b] - counts - (counts.cumsum() - counts)
+            place = torch.from_numpy(np.arange(len(r)) + np.repeat(shift, counts)).to(self.device)
+            weight = torch.tensor([q.weight for q in passes])[torch.from_numpy(np.repeat(p, counts))]
+            answer.index_add_(0, place, logits.float() * weight[:, None].to(self.device))
+        assert answer is not None
+        return answer
+
+    @torch.inference_mode()
+    def encode(
+        self, fields: Fields, sees: Sequence[frozenset[str]], row: np.ndarray, number: int = 0
+    ) -> tuple[Slots, Tensor]:
+        """The packed inputs of some rows and the encoder's output for them.
+
+        Args:
+            number: of the batch among a step's; its last output is given again where its input is still the same.
+        """
+        packed, rows = pack_inputs(self.catalogue, fields, sees, row, STATIC if self.compiled else 1)
+        last = self._last.get(number)
+        if last is not None and _same(packed, rows, last[0], last[1]):
+            return packed.to(self.device), last[2]
+        inputs = packed.to(self.device)
+        with self._precisely():
+            encoded = self.model.encode(inputs, {name: r.to(self.device) for name, r in rows.items()})
+        self._last[number] = packed, rows, encoded
+        return inputs, encoded
+
+    @torch.inference_mode()
+    def reader(self, fields: Fields, sees: Sequence[frozenset[str]], target: str, longest: int) -> Reader:
+        """Ready to read `target` for every row, pass after pass."""
+        inputs, encoded = self.encode(fields, sees, np.arange(len(sees) * samples_of(fields)))
+        with self._precisely():
+            return Reader(self.model, encoded, inputs, target, self.catalogue[target].id, longest, self.read_step)
+
+    @torch.inference_mode()
+    def read(self, reader: Reader, ids_B: np.ndarray, passes: Sequence[Pass]) -> Tensor:
+        """Logits (B, V) after one more token of every sample, the passes weighed together."""
+        ids_R = torch.from_numpy(np.tile(ids_B, len(passes))).to(self.device)
+        with self._precisely():
+            logits_RV = reader.read(ids_R).float()
+        if len(passes) == 1:
+            return logits_RV
+        return sum(  # type: ignore[return-value]
+            p.weight * part for p, part in zip(passes, logits_RV.chunk(len(passes)), strict=True)
+        )
+
+    def forget(self) -> None:
+        """Let go of what was kept from the last step."""
+        self._last.clear()
+
+    def _precisely(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16", cache_enabled=False)
+
+    def _batches(self, fields: Fields, sees: Sequence[frozenset[str]], asking_R: np.ndarray) -> list[np.ndarray]:
+        """Rows that pass through the model together.
+
+        On a GPU all of them. On a CPU rows of unlike length go apart: a pass without the inputs is then as cheap as it is short.
+        """
+        rows = np.flatnonzero(asking_R)
+        if self.device.type != "cpu" or self.compiled:
+            return [rows]
+        lengths = row_lengths(fields, sees)
+        rows = rows[np.argsort(-lengths[rows], kind="stable")]
+        groups: list[list[int]] = []
+        for row in rows.tolist():
+            longest = lengths[groups[-1][0]] if groups else 0
+            if groups and longest - lengths[row] <= max(FEW, PADDING * longest):
+                groups[-1].append(row)
+            else:
+                groups.append([row])
+        return [np.sort(group) for group in groups]
+
+
+def _shadow(model: FourM) -> FourM:
+    """The same model as other modules over the same tensors."""
+    shared = {id(t): t for t in (*model.parameters(), *model.buffers())}
+    return copy.deepcopy(model, shared).eval()
+
+
+@torch.no_grad()
+def _lay_out_by_input(model: FourM) -> None:
+    """Store the decoder's weights column by column: in float32 on a CPU a token by itself is then read nearly twice as fast."""
+    for layer in (*model.decoder.modules(), *([] if model.config.tied else model.heads.modules())):
+        if isinstance(layer, nn.Linear):
+            layer.weight.data = layer.weight.t().contiguous().t()
+
+
+def _same(a: Slots, a_rows: dict[str, Tensor], b: Slots, b_rows: dict[str, Tensor]) -> bool:
+    pairs = [(a.ids, b.ids), (a.modality, b.modality), (a.position, b.position)]
+    if a_rows.keys() != b_rows.keys():
+        return False
+    return all(torch.equal(x, y) for x, y in (*pairs, *((a_rows[name], b_rows[name]) for name in a_rows)))

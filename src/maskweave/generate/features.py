@@ -1,0 +1,106 @@
+"""Features of samples: what a trained encoder makes of any of its inputs."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from maskweave.data.inputs import read_inputs
+from maskweave.data.reading import read as read_samples
+from maskweave.data.skipping import Skips
+from maskweave.data.source import Source
+from maskweave.generate.request import Sample, read
+from maskweave.model.encoder import Encoded, Encoder
+from maskweave.progress import progress
+from maskweave.tokenizers.base import Tokenizer
+
+
+class Step(NamedTuple):
+    """Some samples of a data set."""
+
+    numbers: list[int]
+    samples: list[dict[str, Any]]
+    encoded: Encoded
+
+
+class Features:
+    """An encoder that takes values. `bundle.encoder(["rgb"])` makes one; so does this class, of any `Encoder`.
+
+    Args:
+        encoder: put into evaluation mode.
+        tokenizers: of the inputs that need one.
+    """
+
+    def __init__(self, encoder: Encoder, tokenizers: Mapping[str, Tokenizer]):
+        self.encoder, self.tokenizers = encoder.eval(), tokenizers
+
+    def __repr__(self) -> str:
+        return f"Features(inputs: {', '.join(self.encoder.names)}; width: {self.encoder.width})"
+
+    @torch.inference_mode()
+    def __call__(self, samples: Sequence[Sample]) -> Encoded:
+        """Encode one batch: `.tokens` (B, N, D), `.pooled` (B, D), `.feature_map(name)` (B, D, h, w).
+
+        Args:
+            samples: values in any form that `Bundle.generate` takes; every one with all inputs, other values are left aside.
+
+        Raises:
+            MaskweaveError: an input is missing or does not fit its entry.
+        """
+        catalogue, names = self.encoder.catalogue, self.encoder.names
+        wanted = {*names, *(catalogue[name].reads for name in names)}
+        given = [{name: value for name, value in sample.items() if name in wanted} for sample in samples]
+        return self._encode([read(sample, catalogue, self.tokenizers) for sample in given])
+
+    def _encode(self, values: Sequence[Mapping[str, Any]]) -> Encoded:
+        device = next(self.encoder.parameters()).device
+        inputs = read_inputs(values, self.encoder.catalogue, self.tokenizers, self.encoder.names)
+        return self.encoder(inputs.to(device))
+
+    @torch.inference_mode()
+    def stream(
+        self, source: Source, *, batch_size: int = 64, workers: int = 0, limit: float = 0.01, title: str = "features"
+    ) -> Iterator[Step]:
+        """Encode a whole data set, batch by batch, with a progress bar.
+
+        Args:
+            workers: processes that read samples.
+            limit: largest share of samples that cannot be used.
+
+        Raises:
+            MaskweaveError: too many samples cannot be used.
+        """
+        names = [self.encoder.catalogue[name].reads for name in self.encoder.names]
+        skips = Skips(limit)
+        numbers: list[int] = []
+        values: list[dict[str, Any]] = []
+        with progress(title, len(source)) as bar:
+            for i, item in enumerate(read_samples(source, range(len(source)), workers)):
+                missing = [name for name in names if name not in item.sample]
+                fault = item.error or (f"has no {', '.join(missing)}" if missing else "")
+                if fault:
+                    skips.bad(item.key, fault)
+                else:
+                    skips.good()
+                    numbers.append(i)
+                    values.append(item.sample)
+                skips.check()
+                if len(values) == batch_size:
+                    yield Step(numbers, values, self._encode(values))
+                    numbers, values = [], []
+                bar.advance()
+            if values:
+                yield Step(numbers, values, self._encode(values))
+            if skips.summary():
+                bar.say(skips.summary())
+        skips.check(finished=True)
+
+    def pooled(self, source: Source, **options: Any) -> tuple[list[int], Tensor]:
+        """Numbers of the samples that can be used, and their pooled features (S, D) on the CPU; options as of `stream`."""
+        numbers: list[int] = []
+        parts = []
+        for step in self.stream(source, **options):
+            numbers += step.numbers
+            parts.append(step.encoded.pooled.float().cpu())
+        return numbers, torch.cat(parts) if parts else torch.zeros(0, self.encoder.width)

@@ -1,0 +1,245 @@
+"""What is asked for, checked before any work: inputs in any form as values, targets, and what contradicts itself."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, TypedDict
+
+import numpy as np
+from PIL import Image
+
+from maskweave.catalogues import Catalogue
+from maskweave.data import codecs, transforms
+from maskweave.data.values import check_content
+from maskweave.errors import BadSample, MaskweaveError
+from maskweave.generate.editing import Region
+from maskweave.generate.engine import Precision
+from maskweave.generate.known import Tokens, check_tokens
+from maskweave.generate.schedule import Schedule, check_schedule, make_schedule
+from maskweave.modality import STRUCTURED_TYPES, Decoding, Modality
+from maskweave.tokenizers.base import Tokenizer
+
+Sample = Mapping[str, Any]
+
+
+class Options(TypedDict, total=False):
+    """What a request may say beside its inputs and targets."""
+
+    decoding: Mapping[str, Decoding] | None
+    """Scheme, steps, temperature, guidance and cuts of single targets, in place of the entries' own."""
+    conditions: Mapping[str, float] | None
+    """Guidance: weight by input, or by several joined with `+`; below 0 leads away from it. In place of the entries' guidance."""
+    grow: bool
+    """Finished targets join every guided condition."""
+    chain: bool
+    """Each finished target joins the inputs of the next (the default); otherwise every target is predicted from the inputs alone."""
+    schedule: Schedule | None
+    """All of the above, as an earlier request had it or as read from a file."""
+    edit: Mapping[str, Region] | Sequence[Mapping[str, Region]] | None
+    """Targets that are given, and what of each is made anew; the rest is kept, token by token. One mapping, or one for each sample."""
+    precision: Precision
+    """`float32`, or `bf16` for linear layers and attention."""
+    compiled: bool
+    """Compile the model first; worth it on a GPU, for many requests."""
+
+
+class Request(NamedTuple):
+    """A request, read and checked."""
+
+    names: dict[str, str]
+    """How each grid or sequence that is generated was called."""
+    schedule: Schedule
+    samples: list[dict[str, Any]]
+    """Checked values."""
+    seeds: Sequence[int]
+    edits: list[dict[str, Region]]
+    """By the modality that is generated."""
+
+
+def make_request(
+    catalogue: Catalogue,
+    tokenizers: Mapping[str, Tokenizer],
+    inputs: Sequence[Sample],
+    targets: Sequence[str] | None,
+    seeds: Sequence[int] | None,
+    options: Options,
+    unconditional: bool | None,
+) -> Request:
+    """Check everything, and read the inputs.
+
+    Raises:
+        MaskweaveError: see `plan` and `read`; seeds that do not fit, or an edit of what is not both given and a target.
+    """
+    seeds = range(len(inputs)) if seeds is None else seeds
+    if len(seeds) != len(inputs):
+        raise MaskweaveError(f"{len(inputs)} samples need as many seeds, found {len(seeds)}")
+    if min(seeds, default=0) < 0:
+        raise MaskweaveError(f"a seed must be 0 or more, found {min(seeds)}")
+    names = list(dict.fromkeys(name for sample in inputs for name in sample))
+    resolved, schedule = plan(catalogue, names, targets, options, unconditional if len(inputs) else None)
+    edit = options.get("edit") or {}
+    edits = [edit] * len(inputs) if isinstance(edit, Mapping) else edit
+    if len(edits) != len(inputs):
+        raise MaskweaveError(f"{len(inputs)} samples need as many edits, or one for all, found {len(edits)}")
+    samples, kept = [], []
+    for sample, regions in zip(inputs, edits, strict=True):
+        kept.append({twin(catalogue, name): region for name, region in regions.items()})
+        samples.append(read(_with_edited(catalogue, sample, kept[-1], resolved), catalogue, tokenizers))
+    asked = dict(zip(resolved, resolved if targets is None else targets, strict=True))
+    return Request(asked, schedule, samples, seeds, kept)
+
+
+def _with_edited(catalogue: Catalogue, sample: Sample, edit: Mapping[str, Region], targets: Sequence[str]) -> Sample:
+    """The sample with a value for each edited target, which may be given under the name of its source."""
+    sample = dict(sample)
+    for name in edit:
+        same = [n for n in sample if catalogue[n].reads == catalogue[name].reads]
+        if name not in targets or not same:
+            fault = "a target" if name not in targets else "given"
+            raise MaskweaveError(f"edit of {name!r}: it is not {fault}; what is edited must be an input and a target")
+        sample.setdefault(name, sample[same[0]])
+    return sample
+
+
+def plan(
+    catalogue: Catalogue,
+    inputs: Sequence[str],
+    targets: Sequence[str] | None,
+    options: Options,
+    unconditional: bool | None,
+) -> tuple[list[str], Schedule]:
+    """The grids and sequences to generate and the checked schedule.
+
+    Args:
+        inputs: all names that any sample gives.
+        unconditional: whether the model was trained with samples that have no input; None if that is unknown.
+
+    Raises:
+        MaskweaveError: an unknown modality, a target the model cannot predict, no inputs where there must be some, or a schedule that
+            contradicts itself or the rest of the request.
+    """
+    schedule = options.get("schedule")
+    if schedule is not None and targets is None:
+        targets = schedule.targets
+    resolved = check_request(catalogue, inputs, targets or ())
+    if not inputs and unconditional is False:
+        raise MaskweaveError(
+            f"no inputs: this model was trained with some always (drawing.unconditional is 0); give at least one of {', '.join(catalogue)}"
+        )
+    decoding, conditions = options.get("decoding") or {}, options.get("conditions")
+    if schedule is not None:
+        if more := [name for name in ("decoding", "conditions", "grow", "chain") if options.get(name) is not None]:
+            raise MaskweaveError(f"a schedule fixes all steps, so {' and '.join(more)} cannot be given beside it")
+        if schedule.targets != resolved:
+            raise MaskweaveError(
+                f"the schedule generates {', '.join(schedule.targets)}; the request asks for {', '.join(resolved)}"
+            )
+    else:
+        for name in decoding:
+            if name not in resolved:
+                raise MaskweaveError(f"decoding names {name!r}, which is not among the targets {', '.join(resolved)}")
+            if catalogue[name].kind == "grid" and decoding[name].scheme == "autoregressive":
+                raise MaskweaveError(
+                    f"decoding of {name!r}: scheme 'autoregressive' is for sequences; a grid takes 'maskgit' or 'roar'"
+                )
+        there = [*inputs, *resolved]
+        for names in conditions or {}:
+            if missing := [name for name in names.split("+") if name not in there]:
+                raise MaskweaveError(
+                    f"condition {names!r}: {missing[0]!r} is neither given nor a target; known: {', '.join(there)}"
+                )
+        schedule = make_schedule(
+            catalogue,
+            inputs,
+            resolved,
+            decoding=decoding,
+            conditions=conditions,
+            grow=options.get("grow", False),
+            chain=options.get("chain", True),
+        )
+    check_schedule(schedule, catalogue, inputs)
+    return resolved, schedule
+
+
+def check_request(catalogue: Catalogue, inputs: Sequence[str], targets: Sequence[str]) -> list[str]:
+    """The modalities to generate, in order; an input-only modality stands for the grid that is made from the same values.
+
+    Raises:
+        MaskweaveError: an unknown modality, or a target the model cannot predict.
+    """
+    for name in inputs:
+        catalogue[name]
+    resolved = [twin(catalogue, name) for name in targets]
+    if not resolved:
+        raise MaskweaveError("no targets: name at least one modality to generate")
+    if len(set(resolved)) < len(resolved):
+        raise MaskweaveError(f"a target is named twice in {', '.join(targets)}")
+    return resolved
+
+
+def twin(catalogue: Catalogue, name: str) -> str:
+    """The modality that is generated where `name` is asked for."""
+    modality = catalogue[name]
+    if modality.is_target:
+        return name
+    twins = [m.name for m in catalogue.values() if m.source == name and m.is_target]
+    if not twins:
+        kind = "" if modality.has_tokens else f" of kind {modality.kind}, which is"
+        possible = ", ".join(m.name for m in catalogue.values() if m.is_target)
+        raise MaskweaveError(f"{name!r} is{kind} input only; the model can predict {possible}")
+    return twins[0]
+
+
+def read(inputs: Sample, catalogue: Catalogue, tokenizers: Mapping[str, Tokenizer]) -> dict[str, Any]:
+    """Inputs in any accepted form as checked values of their entries' sizes.
+
+    Raises:
+        MaskweaveError: a value does not fit its entry, or its tokenizer is missing; says what was found and what is expected.
+    """
+    values, tokens = {}, {}
+    for name, value in inputs.items():
+        modality = catalogue[name]
+        if isinstance(value, Tokens):
+            size = catalogue.vocabulary_size(name) if modality.has_tokens else 0
+            tokens[name] = check_tokens(value, modality, size, f"input {name!r}")
+            continue
+        if modality.has_tokens and name not in tokenizers:
+            raise MaskweaveError(
+                f"input {name!r}: this bundle has no tokenizer of it; give its tokens as maskweave.Tokens(ids), or other inputs"
+            )
+        values[name] = _value(value, modality)
+    try:
+        return {**transforms.fit(values, catalogue), **tokens}
+    except BadSample as error:
+        raise MaskweaveError(f"inputs: {error}") from error
+
+
+def _value(value: Any, modality: Modality) -> Any:
+    where = f"input {modality.name!r}"
+    if isinstance(value, os.PathLike) or (isinstance(value, str) and modality.value.type != "text"):
+        path = Path(value)
+        if not is_file(path):
+            raise MaskweaveError(f"{where}: {str(path)[:200]}: no such file")
+        return codecs.decode(path.read_bytes(), path.suffix[1:].lower(), modality, f"{where}: {path}")
+    if modality.value.type not in STRUCTURED_TYPES:
+        value = _as_array(value, modality)
+    return check_content(value, modality, where)
+
+
+def _as_array(value: Any, modality: Modality) -> np.ndarray:
+    """A PIL image, an array, or whatever NumPy makes one of."""
+    if modality.value.type == "image" and isinstance(value, Image.Image):
+        value = value.convert({1: "L", 3: "RGB", 4: "RGBA"}[modality.value.channels])
+    try:
+        return np.asarray(value)
+    except (ValueError, TypeError) as error:
+        raise MaskweaveError(
+            f"input {modality.name!r}: found {type(value).__name__}, expected an array, a PIL image or a path ({error})"
+        ) from error
+
+
+def is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # text that is too long to be a name
+        return False

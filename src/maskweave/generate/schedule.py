@@ -1,0 +1,208 @@
+"""What generation does, as data: a list of steps, made from the entries' `decoding`, printed, saved as YAML, edited and replayed.
+
+Schemes and guidance are those of 4M (https://arxiv.org/abs/2312.06647), section 3 and appendix.
+"""
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from maskweave.catalogues import Catalogue
+from maskweave.config import build, plain
+from maskweave.errors import MaskweaveError
+from maskweave.files import read_yaml, write_yaml
+from maskweave.modality import Decoding
+from maskweave.report.tables import text_table
+
+
+@dataclass(frozen=True)
+class Condition:
+    """Inputs that a guided step is drawn towards, or away from."""
+
+    modalities: tuple[str, ...]
+    """Inputs, or targets that are finished by then, that act together."""
+    weight: float
+    """s in u + Σ s (c - u): u without any condition's inputs, c with those of this one. Below 0: away from them."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One pass over a grid, or the writing of a whole sequence."""
+
+    target: str
+    scheme: Literal["maskgit", "roar", "autoregressive"]
+    tokens: int
+    """Settled by this step, where nothing is known at first: of a grid that is known in part, its share. Of a sequence, the most."""
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    guidance: tuple[Condition, ...] = ()
+    """None: one pass with all that is known."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """All steps of a request, target after target."""
+
+    steps: tuple[Step, ...]
+    chain: bool = True
+    """Each finished target joins the inputs of the next; otherwise every target is predicted from the inputs alone."""
+
+    @property
+    def targets(self) -> list[str]:
+        return list(dict.fromkeys(step.target for step in self.steps))
+
+    def of(self, target: str) -> list[Step]:
+        return [step for step in self.steps if step.target == target]
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write it as YAML, which `load_schedule` reads."""
+        write_yaml(path, plain(self))
+
+    def __str__(self) -> str:
+        rows = [
+            [
+                str(number),
+                step.target,
+                step.scheme,
+                str(step.tokens),
+                f"{step.temperature:.3g}",
+                f"{step.top_p:g}",
+                str(step.top_k or "all"),
+                ", ".join(f"{'+'.join(c.modalities)} × {c.weight:g}" for c in step.guidance) or "none",
+            ]
+            for number, step in enumerate(self.steps, 1)
+        ]
+        table = text_table(["step", "target", "scheme", "tokens", "temperature", "top_p", "top_k", "guidance"], rows)
+        return f"{table}\nchained: {'yes' if self.chain else 'no'}"
+
+
+def load_schedule(path: str | os.PathLike[str]) -> Schedule:
+    """Read a schedule from YAML.
+
+    Raises:
+        MaskweaveError: naming the file, the key, what was found and what was expected.
+    """
+    return build(Schedule, read_yaml(path), str(Path(path)))
+
+
+def make_schedule(
+    catalogue: Catalogue,
+    inputs: Sequence[str],
+    targets: Sequence[str],
+    *,
+    decoding: Mapping[str, Decoding] | None = None,
+    conditions: Mapping[str, float] | None = None,
+    grow: bool = False,
+    chain: bool = True,
+) -> Schedule:
+    """The schedule of a request.
+
+    Args:
+        inputs: modalities that are given.
+        targets: grids and sequences, in the order of generation.
+        decoding: in place of single entries' own.
+        conditions: weight by input or by several joined with `+`, in place of every target's `guidance`, which weighs all inputs together.
+            A condition may name an earlier target: it acts once that is finished.
+        grow: finished targets join every condition.
+        chain: as in `Schedule`.
+    """
+    decoding = decoding or {}
+    steps: list[Step] = []
+    for number, target in enumerate(targets):
+        modality = catalogue[target]
+        how = decoding.get(target, modality.decoding)
+        finished = list(targets[:number]) if chain else []
+        there = {*inputs, *finished} - {target}
+        groups = [(tuple(name.split("+")), weight) for name, weight in (conditions or {}).items()]
+        if conditions is None and how.guidance != 1:
+            groups = [(tuple(inputs), how.guidance)]
+        guidance = []
+        for names, weight in groups:
+            joined = dict.fromkeys([*names, *(finished if grow else ())])
+            if kept := tuple(name for name in joined if name in there):
+                guidance.append(Condition(kept, weight))
+        is_sequence = modality.kind == "sequence"
+        counts = [modality.max_tokens] if is_sequence else tokens_per_step(modality.tokens, how)
+        for n, count in enumerate(counts):
+            warmth = temperature_of(how, n, len(counts))
+            scheme = "autoregressive" if is_sequence else how.scheme
+            steps.append(Step(target, scheme, count, warmth, how.top_p, how.top_k, tuple(guidance)))
+    return Schedule(tuple(steps), chain)
+
+
+def tokens_per_step(total: int, decoding: Decoding) -> list[int]:
+    """How many tokens of a grid each step settles. Steps that would settle none are left out."""
+    steps = min(decoding.steps, total)
+    cosine = decoding.token_schedule == "cosine" or (decoding.token_schedule == "auto" and decoding.scheme == "maskgit")
+    if cosine:
+        left = [math.floor(total * math.cos(math.pi / 2 * (s + 1) / steps)) for s in range(steps)]
+    else:
+        left = [round(total * (1 - (s + 1) / steps)) for s in range(steps)]
+    left[-1] = 0
+    counts = [before - after for before, after in zip([total, *left], left, strict=False)]
+    return [count for count in counts if count > 0]
+
+
+def temperature_of(decoding: Decoding, step: int, steps: int) -> float:
+    """Temperature of step `step`, from 0, of `steps`."""
+    if decoding.temperature_schedule == "linear":
+        return decoding.temperature * (1 - step / steps)
+    if decoding.onex:
+        least, power = decoding.onex
+        return max(least, decoding.temperature / (step + 1) ** power)
+    return decoding.temperature
+
+
+def check_schedule(schedule: Schedule, catalogue: Catalogue, inputs: Sequence[str], where: str = "schedule") -> None:
+    """See that a schedule does what it can and all it must.
+
+    Raises:
+        MaskweaveError: naming the step (from 1), what was found and what was expected.
+    """
+    if not schedule.steps:
+        raise MaskweaveError(f"{where}: has no steps")
+    finished: list[str] = []
+    for number, step in enumerate(schedule.steps, 1):
+        at = f"{where}: step {number} ({step.target!r})"
+        modality = catalogue[step.target]
+        is_sequence = modality.kind == "sequence"
+        if not modality.is_target:
+            raise MaskweaveError(f"{at}: is input only, of kind {modality.kind}")
+        if finished[-1:] != [step.target]:
+            if step.target in finished:
+                raise MaskweaveError(f"{at}: was finished before; put all steps of a target together")
+            finished.append(step.target)
+        if (step.scheme == "autoregressive") != is_sequence:
+            wanted = "'autoregressive'" if is_sequence else "'maskgit' or 'roar'"
+            raise MaskweaveError(f"{at}: scheme {step.scheme!r} is not for a {modality.kind}, which takes {wanted}")
+        if not 1 <= step.tokens <= modality.tokens:
+            raise MaskweaveError(f"{at}: tokens is {step.tokens}; expected 1 to {modality.tokens}")
+        _check_drawing(step, at)
+        there = {*inputs, *(finished if schedule.chain else ())} - {step.target}
+        for condition in step.guidance:
+            if not condition.modalities or not math.isfinite(condition.weight):
+                raise MaskweaveError(f"{at}: a condition needs modalities and a finite weight, found {condition}")
+            for name in condition.modalities:
+                if name not in there:
+                    known = ", ".join(sorted(there)) or "nothing"
+                    raise MaskweaveError(
+                        f"{at}: is guided by {name!r}, which is neither given nor finished by then; known: {known}"
+                    )
+    for target in schedule.targets:
+        steps, total = schedule.of(target), catalogue[target].tokens
+        settled = sum(step.tokens for step in steps)
+        if catalogue[target].kind == "sequence" and len(steps) > 1:
+            raise MaskweaveError(f"{where}: {target!r} is a sequence, which is written in one step, found {len(steps)}")
+        if catalogue[target].kind == "grid" and settled != total:
+            raise MaskweaveError(f"{where}: the steps of {target!r} settle {settled} tokens; expected all {total}")
+
+
+def _check_drawing(step: Step, at: str) -> None:
+    try:
+        Decoding(temperature=step.temperature, top_p=step.top_p, top_k=step.top_k)
+    except MaskweaveError as error:
+        raise MaskweaveError(f"{at}: {error}") from None

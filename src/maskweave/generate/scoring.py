@@ -1,0 +1,68 @@
+"""How likely a value is, given others, under the model.
+
+A sequence is scored as it is written: each token given those before it. A grid has no order, so all its tokens are scored at once, none of
+them known: a sum over its places of log p(token | inputs), which leaves out what tokens say about each other.
+
+Dimension letters: B samples, L places, n tokens, V vocabulary.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from maskweave.generate.engine import Engine
+from maskweave.generate.guidance import Pass
+from maskweave.generate.known import Field
+
+
+class Score(NamedTuple):
+    """Log-likelihood of one value, in nats."""
+
+    total: float
+    tokens: np.ndarray
+    """(n,) of each token, a grid's row by row; they add up to the total."""
+
+
+def score_tokens(engine: Engine, given: Mapping[str, Field], target: str, truth: Field) -> list[Score]:
+    """Score one modality's tokens for every sample.
+
+    Args:
+        given: what is known; the target itself is never looked at.
+        truth: the tokens to score.
+    """
+    assert truth.ids is not None
+    B, L = truth.mask.shape
+    others = {name: field for name, field in given.items() if name != target}
+    if engine.catalogue[target].kind == "sequence":
+        log_BL = _sequence(engine, others, target, truth)
+    else:
+        fields = {**others, target: Field.empty(B, L)}
+        logits = engine.ask(fields, [Pass(1.0, frozenset(fields))], target, truth.mask)
+        log_BL = np.zeros((B, L))
+        chosen = torch.from_numpy(truth.ids[truth.mask])[:, None].to(logits.device)
+        log_BL[truth.mask] = logits.log_softmax(dim=-1).gather(1, chosen)[:, 0].cpu().numpy()
+    return [
+        Score(float(row[mask].sum()), row[mask].astype(np.float32))
+        for row, mask in zip(log_BL, truth.mask, strict=True)
+    ]
+
+
+def _sequence(engine: Engine, others: Mapping[str, Field], target: str, truth: Field) -> np.ndarray:
+    """(B, L) log-probability of each token after those before it, asked for by the first sentinel."""
+    assert truth.ids is not None
+    B = len(truth.mask)
+    vocabulary = engine.catalogue[target].vocabulary
+    sentinel = engine.catalogue.vocabularies[vocabulary].first_sentinel + 1
+    frame = Field(np.ones((B, 1), bool), np.full((B, 1), sentinel))
+    one = [Pass(1.0, frozenset((*others, target)))]
+    longest = int(truth.mask.sum(axis=1).max(initial=0))
+    reader = engine.reader({**others, target: frame}, [p.sees for p in one], target, longest)
+    log_BL = np.zeros(truth.mask.shape)
+    read_B = frame.ids[:, 0]  # type: ignore[index]
+    for n in range(longest):
+        logits = engine.read(reader, read_B, one).log_softmax(dim=-1)
+        read_B = truth.ids[:, n]
+        log_BL[:, n] = logits.gather(1, torch.from_numpy(read_B)[:, None].to(logits.device))[:, 0].cpu().numpy()
+    return log_BL

@@ -1,0 +1,125 @@
+"""Autoregressive decoding of a sequence, whole or in its gaps. 4M (https://arxiv.org/abs/2312.06647), section 3.
+
+The encoder reads what is kept with one sentinel for every gap, as in training (https://arxiv.org/abs/1910.10683); of a whole sequence
+that is one sentinel alone. The decoder reads the first sentinel and writes the first gap, the second sentinel, the second gap, and so on.
+
+Dimension letters: B samples, L longest sequence, F tokens of a frame.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+
+from maskweave.generate.engine import Engine
+from maskweave.generate.guidance import passes
+from maskweave.generate.known import Field, Fields
+from maskweave.generate.sampling import Generators, gumbel, sample
+from maskweave.generate.schedule import Step
+from maskweave.modality import EOS, Vocabulary
+
+
+class Gaps:
+    """One sample's sequence, with gaps that are being written.
+
+    Args:
+        ids: (n,) of all tokens.
+        kept: (n,) whether each stays; each run of others is one gap. Nothing at all is one gap.
+        most: tokens that the sequence may have.
+    """
+
+    def __init__(self, ids: np.ndarray, kept: np.ndarray, vocabulary: Vocabulary, most: int):
+        self.first, self.sentinels, self.most = vocabulary.first_sentinel, vocabulary.sentinels, most
+        self.frame: list[int] = []
+        self.gaps: list[list[int]] = []
+        for id, stays in zip(ids.tolist(), kept.tolist(), strict=True):
+            if stays:
+                self.frame.append(id)
+            elif not self.frame or not self.is_sentinel(self.frame[-1]):
+                self._open()
+        if not len(ids):
+            self._open()
+        self.kept = int(kept.sum())
+        self.current = 0
+        self.ended = not self.gaps
+
+    def _open(self) -> None:
+        self.gaps.append([])
+        self.frame.append(self.first + len(self.gaps))  # spans count from 1
+
+    def is_sentinel(self, id: int) -> bool:
+        return self.first <= id < self.first + self.sentinels
+
+    def take(self, id: int) -> None:
+        """The next token written: [EOS], the closing sentinel, any other that is not of a later gap, or the longest length ends it."""
+        if self.is_sentinel(id):
+            self.ended = not self.current + 1 < id - self.first <= len(self.gaps)
+            self.current = id - self.first - 1
+            return
+        self.gaps[self.current].append(id)
+        self.ended = id == EOS or self.kept + sum(map(len, self.gaps)) >= self.most
+
+    def assembled(self) -> list[int]:
+        """The sequence, as far as it is written; up to the first [EOS]."""
+        ids: list[int] = []
+        for id in self.frame:
+            ids += self.gaps[id - self.first - 1] if self.is_sentinel(id) else [id]
+        return ids[: ids.index(EOS) + 1 if EOS in ids else self.most]
+
+
+def write_sequence(engine: Engine, step: Step, others: Fields, field: Field, generators: Generators) -> Iterator[None]:
+    """Write the target of every sample; yields after each token.
+
+    Args:
+        others: what else is known.
+        field: (B, L) what is kept, and the length of which it is kept in `ids` (0 after it); receives the sequences.
+    """
+    modality = engine.catalogue[step.target]
+    vocabulary = engine.catalogue.vocabularies[modality.vocabulary]
+    assert field.ids is not None
+    gaps = []
+    for ids, kept in zip(field.ids, field.mask, strict=True):
+        length = int(np.flatnonzero(ids).max(initial=-1)) + 1 if kept.any() else 0
+        gaps.append(Gaps(ids[:length], kept[:length], vocabulary, step.tokens))
+    going = np.array([b for b, gap in enumerate(gaps) if not gap.ended])
+    if not len(going):
+        return
+    fields = {**others, step.target: _frames(gaps)}
+    asked = passes(step, fields)
+    longest = step.tokens + max(len(gap.gaps) for gap in gaps)
+    reader = engine.reader(fields, [p.sees for p in asked], step.target, longest)
+    batch = np.arange(len(gaps))  # the samples that the reader reads, of which those in `going` are not ended
+    read_B = np.full(len(batch), vocabulary.first_sentinel + 1)
+    for _ in range(longest):
+        if len(going) < len(batch) and not reader.is_static:  # samples that have ended leave the batch
+            kept = np.flatnonzero(np.isin(batch, going))
+            reader.keep(torch.from_numpy((np.arange(len(asked))[:, None] * len(batch) + kept).flatten()))
+            batch, read_B = batch[kept], read_B[kept]
+        places = np.searchsorted(batch, going)
+        logits_nV = engine.read(reader, read_B, asked)
+        if len(going) < len(batch):
+            logits_nV = logits_nV[torch.from_numpy(places).to(logits_nV.device)]
+        noise = None
+        if step.temperature > 0:
+            mine = [generators[b] for b in going]
+            noise = gumbel(np.ones(len(going), int), logits_nV.shape[1], mine, logits_nV.device)
+        ids = sample(logits_nV, noise, step.temperature, step.top_k, step.top_p).ids.cpu().numpy()
+        read_B[places] = ids
+        for b, id in zip(going, ids.tolist(), strict=True):
+            gaps[b].take(id)
+            written = gaps[b].assembled()
+            field.ids[b] = 0
+            field.ids[b, : len(written)], field.mask[b] = written, np.arange(field.mask.shape[1]) < len(written)
+        yield
+        going = np.array([b for b in going if not gaps[b].ended], int)
+        if not len(going):
+            return
+
+
+def _frames(gaps: list[Gaps]) -> Field:
+    """(B, F) what the encoder reads of the sequences."""
+    frame = Field.empty(len(gaps), max(len(gap.frame) for gap in gaps))
+    assert frame.ids is not None
+    for b, gap in enumerate(gaps):
+        frame.ids[b, : len(gap.frame)], frame.mask[b, : len(gap.frame)] = gap.frame, True
+    return frame

@@ -1,0 +1,232 @@
+"""Schedules: counts and temperatures, guided conditions, YAML there and back, and the contradictions that are refused."""
+
+import dataclasses
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tiny_catalogue import tiny
+
+from maskweave.errors import MaskweaveError
+from maskweave.generate.guidance import passes
+from maskweave.generate.request import check_request, plan
+from maskweave.generate.schedule import (
+    Condition,
+    Schedule,
+    Step,
+    check_schedule,
+    load_schedule,
+    make_schedule,
+    temperature_of,
+    tokens_per_step,
+)
+from maskweave.modality import Decoding
+
+CATALOGUE = tiny()
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(
+    st.integers(1, 900),
+    st.integers(1, 1000),
+    st.sampled_from(["maskgit", "roar"]),
+    st.sampled_from(["auto", "cosine", "linear"]),
+)
+def test_every_token_has_its_step(total, steps, scheme, kind) -> None:
+    counts = tokens_per_step(total, Decoding(scheme=scheme, steps=steps, token_schedule=kind))
+    assert sum(counts) == total and min(counts) > 0 and len(counts) <= min(steps, total)
+    if kind == "linear" or (kind, scheme) == ("auto", "roar"):
+        assert max(counts) - min(counts) <= 2
+        assert len(counts) == min(steps, total)
+    elif len(counts) > 2:
+        assert counts[0] <= counts[-1], "a cosine begins slowly"
+
+
+def test_token_schedules() -> None:
+    assert tokens_per_step(100, Decoding("maskgit", steps=4)) == [8, 22, 32, 38]
+    assert tokens_per_step(100, Decoding("roar", steps=4, token_schedule="cosine")) == [8, 22, 32, 38]
+    assert tokens_per_step(100, Decoding("roar", steps=3)) == [33, 34, 33]
+    assert tokens_per_step(100, Decoding("maskgit", steps=3, token_schedule="linear")) == [33, 34, 33]
+    assert tokens_per_step(7, Decoding("maskgit", steps=1)) == [7]
+
+
+def test_temperature_schedules() -> None:
+    def of(kind: str) -> list[float]:
+        return [temperature_of(Decoding(temperature=4, temperature_schedule=kind), n, 4) for n in range(4)]
+
+    assert of("constant") == [4, 4, 4, 4]
+    assert of("linear") == [4, 3, 2, 1]
+    assert of("onex:0.5:1") == pytest.approx([4, 2, 4 / 3, 1])
+    assert of("onex:2.5:0.5") == pytest.approx([4, 4 / 2**0.5, 2.5, 2.5])
+
+
+def test_a_schedule_follows_the_entries_and_the_request() -> None:
+    entry = dataclasses.replace(CATALOGUE["codes"], decoding=Decoding("maskgit", steps=2, guidance=3.0, top_k=5))
+    catalogue = type(CATALOGUE)(
+        [entry if m.name == "codes" else m for m in CATALOGUE.values()], CATALOGUE.vocabularies.values()
+    )
+    made = make_schedule(
+        catalogue, ["photo"], ["codes", "caption"], decoding={"caption": Decoding(temperature=0.1, steps=9)}
+    )
+    photo = (Condition(("photo",), 3.0),)
+    assert made.steps == (
+        Step("codes", "maskgit", 5, 1.0, 1.0, 5, photo),
+        Step("codes", "maskgit", 11, 1.0, 1.0, 5, photo),
+        Step("caption", "autoregressive", 20, 0.1),
+    )
+    assert made.targets == ["codes", "caption"]
+    assert make_schedule(catalogue, ["codes"], ["codes"]).steps[0].guidance == (), "nothing is left to be guided by"
+
+
+def conditions(**request) -> dict[str, tuple]:
+    made = make_schedule(CATALOGUE, ["photo", "caption"], ["codes", "spectrum"], **request)
+    return {step.target: tuple((c.modalities, c.weight) for c in step.guidance) for step in made.steps}
+
+
+def test_conditions() -> None:
+    assert conditions() == {"codes": (), "spectrum": ()}
+    two = {"photo": 2.0, "caption": -1.0}
+    both = ((("photo",), 2.0), (("caption",), -1.0))
+    assert conditions(conditions=two) == {"codes": both, "spectrum": both}
+    grown = ((("photo", "codes"), 2.0), (("caption", "codes"), -1.0))
+    assert conditions(conditions=two, grow=True) == {"codes": both, "spectrum": grown}
+    assert conditions(conditions=two, grow=True, chain=False) == {"codes": both, "spectrum": both}
+    assert conditions(conditions={"photo+codes": 3.0}) == {
+        "codes": ((("photo",), 3.0),),
+        "spectrum": ((("photo", "codes"), 3.0),),
+    }
+
+
+def asked(*guidance: Condition, names=("photo", "caption", "codes")) -> dict[str, float]:
+    found = passes(Step("codes", "roar", 16, guidance=guidance), names)
+    assert sum(p.weight for p in found) == pytest.approx(1)
+    return {"+".join(sorted(p.sees)): p.weight for p in found}
+
+
+def test_passes() -> None:
+    assert asked() == {"caption+codes+photo": 1}
+    assert asked(Condition(("photo",), 2.0)) == {"caption+codes": -1, "caption+codes+photo": 2}
+    assert asked(Condition(("photo", "caption"), 2.0)) == {"codes": -1, "caption+codes+photo": 2}
+    assert asked(Condition(("photo",), 2.0), Condition(("caption",), -0.5)) == {
+        "codes": -0.5,
+        "codes+photo": 2,
+        "caption+codes": -0.5,
+    }
+    assert asked(Condition(("photo", "caption"), 1.0)) == {"caption+codes+photo": 1}, "what weighs nothing is not run"
+    assert asked(Condition(("photo",), 2.0), names=("caption", "codes")) == {"caption+codes": 1}, (
+        "nobody has photographs"
+    )
+
+
+def test_yaml_there_and_back(tmp_path) -> None:
+    made = make_schedule(
+        CATALOGUE,
+        ["photo"],
+        ["codes", "caption"],
+        decoding={"codes": Decoding(steps=3, temperature=3, temperature_schedule="onex:0.5:0.5", top_p=0.8)},
+        conditions={"photo": 2.5},
+        chain=False,
+    )
+    made.save(tmp_path / "schedule.yaml")
+    assert load_schedule(tmp_path / "schedule.yaml") == made
+    said = str(made).splitlines()
+    assert len(said) == 1 + 4 + 1 and "photo × 2.5" in said[1] and said[-1] == "chained: no"
+    (tmp_path / "wrong.yaml").write_text("steps: [{target: codes, scheme: roar, tokens: many}]")
+    with pytest.raises(MaskweaveError, match=r"wrong.yaml: 'steps.0.tokens' expects a whole number, found 'many'"):
+        load_schedule(tmp_path / "wrong.yaml")
+
+
+GRID, TEXT = Step("codes", "roar", 16), Step("caption", "autoregressive", 20)
+
+
+@pytest.mark.parametrize(
+    ("steps", "message"),
+    [
+        ([], "has no steps"),
+        ([Step("sound", "roar", 4)], "unknown modality 'sound'"),
+        ([Step("photo", "roar", 16)], "step 1 ('photo'): is input only, of kind patches"),
+        ([Step("codes", "roar", 8), TEXT, Step("codes", "roar", 8)], "step 3 ('codes'): was finished before"),
+        (
+            [Step("codes", "autoregressive", 16)],
+            "scheme 'autoregressive' is not for a grid, which takes 'maskgit' or 'roar'",
+        ),
+        ([Step("caption", "roar", 16)], "scheme 'roar' is not for a sequence"),
+        ([Step("codes", "roar", 0)], "tokens is 0; expected 1 to 16"),
+        ([Step("caption", "autoregressive", 21)], "tokens is 21; expected 1 to 20"),
+        ([Step("codes", "roar", 15)], "the steps of 'codes' settle 15 tokens; expected all 16"),
+        ([TEXT, TEXT], "'caption' is a sequence, which is written in one step, found 2"),
+        ([Step("codes", "roar", 16, temperature=-1)], "step 1 ('codes'): temperature is -1"),
+        ([Step("codes", "roar", 16, top_p=0)], "top_p is 0"),
+        (
+            [dataclasses.replace(GRID, guidance=(Condition(("feature",), 2.0),))],
+            "is guided by 'feature', which is neither given",
+        ),
+        (
+            [dataclasses.replace(GRID, guidance=(Condition(("caption",), 2.0),)), TEXT],
+            "is guided by 'caption', which is neither",
+        ),
+        ([dataclasses.replace(GRID, guidance=(Condition(("codes",), 2.0),))], "is guided by 'codes'"),
+        ([dataclasses.replace(GRID, guidance=(Condition((), 2.0),))], "a condition needs modalities"),
+        ([dataclasses.replace(GRID, guidance=(Condition(("photo",), float("nan")),))], "a finite weight"),
+    ],
+)
+def test_contradictions(steps, message) -> None:
+    with pytest.raises(MaskweaveError) as caught:
+        check_schedule(Schedule(tuple(steps)), CATALOGUE, ["photo"])
+    assert message in str(caught.value)
+    guided = dataclasses.replace(GRID, guidance=(Condition(("caption",), 2.0),))
+    check_schedule(Schedule((TEXT, guided)), CATALOGUE, [])
+    with pytest.raises(MaskweaveError, match="is guided by 'caption'"):
+        check_schedule(Schedule((TEXT, guided), chain=False), CATALOGUE, [])
+
+
+def test_requests() -> None:
+    assert check_request(CATALOGUE, ["feature"], ["caption", "photo"]) == ["caption", "codes"]
+    for inputs, targets, message in (
+        (["sound"], ["caption"], "unknown modality 'sound'; known: photo, codes"),
+        ([], ["sound"], "unknown modality 'sound'"),
+        (
+            [],
+            ["feature"],
+            "'feature' is of kind vectors, which is input only; the model can predict codes, spectrum, caption, facts",
+        ),
+        ([], [], "no targets: name at least one modality"),
+        ([], ["caption", "caption"], "a target is named twice in caption, caption"),
+        ([], ["photo", "codes"], "a target is named twice in photo, codes"),
+    ):
+        with pytest.raises(MaskweaveError) as caught:
+            check_request(CATALOGUE, inputs, targets)
+        assert message in str(caught.value)
+
+
+def test_plans_that_contradict_themselves() -> None:
+    given_schedule = Schedule((GRID,))
+    assert plan(CATALOGUE, ["photo"], None, {"schedule": given_schedule}, None) == (["codes"], given_schedule)
+    assert plan(CATALOGUE, [], ["codes"], {}, True)[0] == plan(CATALOGUE, [], ["codes"], {}, None)[0] == ["codes"]
+    for inputs, targets, options, message in (
+        ([], ["codes"], {}, "no inputs: this model was trained with some always"),
+        (
+            ["photo"],
+            ["caption"],
+            {"schedule": given_schedule},
+            "the schedule generates codes; the request asks for caption",
+        ),
+        (["photo"], ["codes"], {"schedule": given_schedule, "chain": False}, "so chain cannot be given beside it"),
+        (["photo"], None, {}, "no targets"),
+        (
+            ["photo"],
+            ["codes"],
+            {"conditions": {"feature": 2.0}},
+            "'feature' is neither given nor a target; known: photo, codes",
+        ),
+        (["photo"], ["codes"], {"conditions": {"photo": float("inf")}}, "a finite weight"),
+        (
+            ["photo"],
+            ["codes"],
+            {"decoding": {"caption": Decoding()}},
+            "decoding names 'caption', which is not among the targets",
+        ),
+    ):
+        with pytest.raises(MaskweaveError) as caught:
+            plan(CATALOGUE, inputs, targets, options, False)
+        assert message in str(caught.value)
