@@ -146,7 +146,7 @@ def test_the_published_vocabulary_is_the_catalogues(catalogue, scenes_catalogue,
     published.require(wanted, "f.json")
     words = (*wanted.words[:3], "ball", *wanted.words[4:])
     for other, said in (
-        (scenes_catalogue.vocabularies["text"], "size is 30000, expected 512"),
+        (scenes_catalogue.vocabularies["text"], "sentinels is 200, expected 24"),
         (dataclasses.replace(wanted, words=words), "words[3] is 'banana', expected 'ball'"),
         (dataclasses.replace(wanted, words=wanted.words[:-1]), "words[79] is 'zebra', expected None"),
         (dataclasses.replace(wanted, values=dict(reversed(wanted.values.items()))), "values is [('v0', 1000)"),

@@ -92,9 +92,10 @@ class Session:
         if there:
             grid = self.catalogue[target].grid
             whole = np.stack([filled(rows[b], field.mask[b], grid) for b in there])
-            # A diffusion decoder starts from noise of its own for every sample.
-            noisy = isinstance(tokenizer, GridTokenizer) and tokenizer.spec.diffusion is not None
-            values = tokenizer.decode(whole, [self._seeds[b] for b in there]) if noisy else tokenizer.decode(whole)
+            if isinstance(tokenizer, GridTokenizer):  # a diffusion decoder starts from noise of its own for every sample
+                values = tokenizer.decode(whole, [self._seeds[b] for b in there])
+            else:
+                values = tokenizer.decode(whole)
             for b, value in zip(there, values, strict=True):
                 results[b].values[name] = value
 

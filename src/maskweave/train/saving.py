@@ -71,10 +71,9 @@ def load_model(folder: Path, catalogue: Catalogue) -> FourM | M3AE:
     config = read_json(path)
     if not isinstance(config, dict) or config.get("format") != FORMAT:
         raise MaskweaveError(f"{path}: is not of format {FORMAT}; open it with the version of maskweave that wrote it")
-    if config.get("objective") not in ("fourm", "m3ae"):
+    if config.get("objective") == "transfer":
         raise MaskweaveError(
-            f"{path}: holds a model of objective {config.get('objective')!r}, which is none to begin with or to generate with; "
-            "one of a transfer opens with maskweave.transfer.build.load_transferred"
+            f"{path}: holds the model of a transfer, which tells one thing alone; open it with maskweave.transfer.build.load_transferred"
         )
     trained, now = config.get("entries"), _entries(catalogue)
     if trained != now:
@@ -140,8 +139,11 @@ def save_bundle(
         aside.mkdir()
         save_catalogue(catalogue, aside)
         save_model(model, catalogue, aside)
-        texts = {t.text.vocabulary.name: t.text for t in tokenizers.values() if isinstance(t, SequenceTokenizer)}
-        grids = {name: t for name, t in tokenizers.items() if isinstance(t, GridTokenizer)}
-        for name, tokenizer in (*texts.items(), *grids.items()):
-            tokenizer.save(aside / "tokenizers" / name)
+        for name, tokenizer in tokenizers.items():
+            if isinstance(tokenizer, SequenceTokenizer):
+                vocabulary = aside / "tokenizers" / tokenizer.text.vocabulary.name
+                if not vocabulary.exists():
+                    tokenizer.text.save(vocabulary)
+            elif isinstance(tokenizer, GridTokenizer):
+                tokenizer.save(aside / "tokenizers" / name)
     return folder

@@ -167,9 +167,9 @@ def read(
     chosen = []
     for m in known.values():
         if m.name in config["domains_in"]:
-            alone = {} if m.source in config["domains_in"] else {"source": ""}
+            source = m.source if m.source in config["domains_in"] else ""
             only_read = m.has_tokens and m.name not in config["domains_out"]
-            chosen.append(dataclasses.replace(m, input_only=only_read, **alone))
+            chosen.append(dataclasses.replace(m, input_only=only_read, source=source))
     return raw, config, Catalogue(chosen, known.vocabularies.values(), known.where)
 
 
