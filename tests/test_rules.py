@@ -19,8 +19,10 @@ from PIL import Image
 import maskweave
 from maskweave.catalogues import load_catalogue, shipped
 from maskweave.cli import COMMANDS
+from maskweave.files import read_yaml
 from maskweave.modality import Kind, ValueType
 from maskweave.train.recipe import load_recipe
+from maskweave.transfer.recipe import load_transfer
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = Path(maskweave.__file__).parent
@@ -36,10 +38,17 @@ FLOORS = {
     "model": 3, "data": 3,
     "tokenizers": 2,
     "batch": 1, "layers": 1,
-    "modality": 0, "catalogues": 0, "config": 0, "errors": 0, "files": 0, "progress": 0, "weights": 0,
+    "modality": 0, "catalogues": 0, "config": 0, "errors": 0, "files": 0, "hub": 0, "progress": 0, "weights": 0,
 }  # fmt: skip
-NEIGHBOURS = {("evaluate", "generate"), ("interop", "generate")}
-"""Rooms of one floor that may be entered from another of it: what evaluates a model has to generate with it, what reads one returns a bundle."""
+NEIGHBOURS = {
+    ("evaluate", "generate"),
+    ("interop", "generate"),
+    ("retrieve", "generate"),
+    ("transfer", "generate"),
+    ("transfer", "evaluate"),
+}
+"""Rooms of one floor that may be entered from another of it: what evaluates a model has to generate with it, what reads one returns a bundle,
+what transfers one reads inputs as that does, and scores its answers."""
 HEAVY = (
     "matplotlib",
     "rich",
@@ -152,8 +161,10 @@ def test_importing_the_package_is_light() -> None:
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.name)
 def test_recipes_load_and_say_what_they_cost(path: Path) -> None:
-    recipe = load_recipe(path)
-    assert recipe.load_catalogue()
+    if "start" in read_yaml(path) and "inputs" in read_yaml(path):
+        assert load_transfer(path)
+    else:
+        assert load_recipe(path).load_catalogue()
     header = " ".join(line[1:].strip() for line in re.match(r"(#.*\n)*", path.read_text())[0].splitlines())  # type: ignore[index]
     for word in ("Command:", "Cost:", "Result:", "easured"):
         assert word in header, f"the header must say {word!r}"

@@ -63,6 +63,8 @@ METADATA = (
     "saturation",
     "entropy",
 )
+NO_SCENE = ("vector", "features", "poses", "queries")
+"""Value types that a scene has no values of."""
 NAMES = tuple(f"{colour} {shape}" for shape in grammar.SHAPES for colour in grammar.COLOURS)
 
 
@@ -341,7 +343,7 @@ def _check(modality: Modality, where: str) -> None:
     if unknown := [key for key in value.keys if key not in METADATA]:
         raise MaskweaveError(f"{where}: scenes have no metadata key {unknown[0]!r}; they have {', '.join(METADATA)}")
     match value.type:
-        case "vector" | "features" | "poses" | "queries":
+        case _ if value.type in NO_SCENE:
             raise MaskweaveError(
                 f"{where}: scenes give no values of type {value.type!r}; leave the entry out, or take its values from files"
             )

@@ -21,6 +21,7 @@ from maskweave.generate.result import Generated
 from maskweave.generate.schedule import Schedule
 from maskweave.generate.scoring import Score, score_tokens
 from maskweave.generate.session import Session
+from maskweave.hub import folder_of
 from maskweave.model.encoder import Encoder
 from maskweave.model.fourm import FourM
 from maskweave.model.m3ae import M3AE
@@ -258,32 +259,8 @@ def load(folder_or_hub_id: str | os.PathLike[str], device: torch.device | str = 
     Raises:
         MaskweaveError: no such folder, an unfinished run, damaged files, or parts that do not belong together.
     """
-    folder = Path(folder_or_hub_id)
-    if (
-        not folder.exists()
-        and str(folder_or_hub_id).count("/") == 1
-        and not str(folder_or_hub_id).startswith((".", "/", "~", "runs/"))
-    ):
-        from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-        try:
-            folder = Path(
-                snapshot_download(
-                    str(folder_or_hub_id),
-                    allow_patterns=[
-                        "modalities.yaml",
-                        "recipe.yaml",
-                        "model/*",
-                        "tokenizers/*/*.json",
-                        "tokenizers/*/*.safetensors",
-                    ],
-                )
-            )
-        except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-            raise MaskweaveError(
-                f"{folder_or_hub_id}: neither a folder here nor a bundle on the Hub that can be reached ({error})"
-            ) from error
+    wanted = ["modalities.yaml", "recipe.yaml", "model/*", "tokenizers/*/*.json", "tokenizers/*/*.safetensors"]
+    folder = folder_of(folder_or_hub_id, wanted, "the folder that 'maskweave run' made, a bundle, or the Hub id of one")
     catalogue = saving.load_saved_catalogue(folder)
     model = saving.load_model(folder, catalogue)
     tokenizers = saving.load_tokenizers(folder / "tokenizers", catalogue)

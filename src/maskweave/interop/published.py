@@ -14,6 +14,7 @@ from torch import Tensor
 
 from maskweave.errors import MaskweaveError
 from maskweave.files import read_json, write_aside
+from maskweave.hub import folder_of
 from maskweave.weights import listed, open_tensors, save_tensors
 
 REQUIRED = object()
@@ -35,22 +36,11 @@ def locate(folder_or_hub_id: str | os.PathLike[str]) -> Path:
             f"{folder}: a pickled checkpoint can run any code when opened, so it is refused. Convert it once: open it by torch.load with "
             "weights_only=True, write its state dict by safetensors.torch.save_file as model.safetensors, and its configuration beside it as config.json"
         )
-    if folder.is_dir():
-        return folder
-    name = str(folder_or_hub_id)
-    if name.count("/") != 1 or name.startswith((".", "/", "~")):
-        raise MaskweaveError(
-            f"{folder}: no such folder; expected one with config.json and model.safetensors, or a Hub id"
-        )
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    try:
-        return Path(snapshot_download(name, allow_patterns=["config.json", "model.safetensors"]))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise MaskweaveError(
-            f"{name}: neither a folder here nor a repository on the Hub that can be reached ({error})"
-        ) from error
+    return folder_of(
+        folder_or_hub_id,
+        ["config.json", "model.safetensors"],
+        "one with config.json and model.safetensors, or a Hub id",
+    )
 
 
 class Config(NamedTuple):

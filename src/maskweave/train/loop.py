@@ -63,7 +63,8 @@ def fit(
 
     Args:
         objective: called with a batch, returns the loss and a dict of metrics, all scalar tensors. It may have a method
-            `warnings(metrics: dict[str, float]) -> list[str]`, asked at each line of metrics; each warning is shown once.
+            `warnings(metrics: dict[str, float]) -> list[str]`, asked at each line of metrics; each warning is shown once; and one
+            `rate_factors() -> dict[str, float]` with factors on the learning rate of single parameters.
         batches: batch i at index i, for any i from 0; with `.to(device)`, `.names` (its modalities) and a length (its
             samples). It must be a pure function of i.
         folder: run folder; gets metrics.jsonl, events/ and checkpoints/.
@@ -189,7 +190,7 @@ class _Update:
             clip_gradients(gradients, norm, settings.clip)
         state.meter.add({"gradient_norm": norm})
         for group in state.optimiser.param_groups:
-            group["lr"] = learning_rate(state.step, settings)
+            group["lr"] = learning_rate(state.step, settings) * group["rate_factor"]
         state.optimiser.step()
         state.optimiser.zero_grad(set_to_none=True)
         if state.average is not None:

@@ -51,7 +51,7 @@ def claim(recipe: Recipe, folder: Path) -> Catalogue:
     path = folder / "recipe.yaml"
     catalogue = recipe.load_catalogue()
     if path.exists():
-        differing = list(_differences(read_yaml(path), plain(recipe), ""))
+        differing = list(differences(read_yaml(path), plain(recipe), ""))
         # How to evaluate and how long to train may change, and what has no effect on a sound sample.
         fixed = [
             key
@@ -77,10 +77,11 @@ def claim(recipe: Recipe, folder: Path) -> Catalogue:
     return catalogue
 
 
-def _differences(found: Any, wanted: Any, key: str) -> Iterator[str]:
+def differences(found: Any, wanted: Any, key: str) -> Iterator[str]:
+    """Dotted keys in which two plain recipes differ."""
     if isinstance(found, dict) and isinstance(wanted, dict):
         for name in {**found, **wanted}:
-            yield from _differences(found.get(name), wanted.get(name), f"{key}.{name}" if key else name)
+            yield from differences(found.get(name), wanted.get(name), f"{key}.{name}" if key else name)
     elif found != wanted:
         yield key
 

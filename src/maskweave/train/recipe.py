@@ -24,6 +24,8 @@ class DataSettings:
 
     source: str = "scenes"
     """`scenes` for the procedural generator, or the folder of an imported data set."""
+    beside: str = ""
+    """Folder of tar shards with further modalities of these samples, as `maskweave data features` writes them."""
     samples: int = 0
     """Samples to train on; 0: all of a data set. Scenes need a number."""
     validation: int = 256
@@ -119,6 +121,13 @@ def load_recipe(path: str | os.PathLike[str], overrides: Mapping[str, Any] | Non
     Raises:
         MaskweaveError: naming file and key: unknown, of a wrong type, or of a size that cannot be.
     """
+    recipe = build(Recipe, read_recipe_file(path, overrides), str(path))
+    check_recipe(recipe, str(path))
+    return recipe
+
+
+def read_recipe_file(path: str | os.PathLike[str], overrides: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The content of a recipe of any kind, with what replaces it, not checked yet."""
     content = read_yaml(path)
     for dotted, value in (overrides or {}).items():
         *parents, last = dotted.split(".")
@@ -132,9 +141,7 @@ def load_recipe(path: str | os.PathLike[str], overrides: Mapping[str, Any] | Non
     if isinstance(catalogue, str) and catalogue.endswith((".yaml", ".yml")) and not Path(catalogue).is_absolute():
         # Beside the recipe, wherever it is called from; absolute, since the run's copy of the recipe lies elsewhere.
         content["catalogue"] = str((Path(path).parent / catalogue).resolve())
-    recipe = build(Recipe, content, str(path))
-    check_recipe(recipe, str(path))
-    return recipe
+    return content
 
 
 SETTINGS_OF = {"fourm": ("drawing", "model", "loss", "start"), "m3ae": ("m3ae",)}

@@ -1,0 +1,178 @@
+"""An index, opened: what is most like the given inputs, by the cosine of centred vectors.
+
+Through pooled features each input is compared by itself with every vector of a view, and several add their scores, by weight. Of each
+vector the mean of its modality is taken off before: without it, all pictures are alike and no text is like any.
+Through a predicted modality all inputs together predict one vector, unless they have weights.
+
+Dimension letters: B queries, N vectors, D width, K results.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from maskweave.errors import MaskweaveError
+from maskweave.files import read_json
+from maskweave.generate.bundle import Bundle, load
+from maskweave.generate.request import Sample
+from maskweave.retrieve.features import BATCH, features_of
+from maskweave.retrieve.indexing import FORMAT, shard_name
+from maskweave.retrieve.search import Backend, Searcher
+from maskweave.weights import open_tensors
+
+
+class Hit(NamedTuple):
+    """One sample that was found."""
+
+    number: int
+    """In the data set that was indexed."""
+    key: str
+    score: float
+    """Weighted mean of the cosines, -1 to 1."""
+
+
+class View(NamedTuple):
+    """What is indexed of one view."""
+
+    vectors: np.ndarray
+    """(N, D) float32, centred, of length 1."""
+    numbers: np.ndarray
+    """(N,) of the samples in the data set."""
+
+
+class Index:
+    """The folder that `make_index` wrote.
+
+    Args:
+        bundle: whose features were indexed; opened from where it was then by default.
+        backend: of the search.
+
+    Raises:
+        MaskweaveError: no index, an unfinished one, or one that no longer fits its model.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], bundle: Bundle | None = None, backend: Backend = "auto"):
+        self.folder, self.backend = Path(folder), backend
+        if not (self.folder / "index.json").is_file():
+            raise MaskweaveError(f"{folder}: holds no index; make one with 'maskweave retrieve index'")
+        self.facts: dict[str, Any] = read_json(self.folder / "index.json")
+        if self.facts.get("format") != FORMAT:
+            raise MaskweaveError(f"{folder}: is not of format {FORMAT}; index the data again")
+        if bundle is None and not self.facts["bundle"]:
+            raise MaskweaveError(f"{folder}: does not say which bundle it was made with; open that and hand it over")
+        self.bundle = load(self.facts["bundle"]) if bundle is None else bundle
+        self.features = features_of(self.bundle, self.facts["through"])
+        if self.features.fingerprint != self.facts["model"]:
+            raise MaskweaveError(
+                f"{folder}: no longer fits its model: it was made with {self.facts['model']}, and {self.bundle.folder} now is "
+                f"{self.features.fingerprint}; remove the index and make it again, or put the old model back"
+            )
+        self.keys: dict[int, str] = {}
+        shards = -(-self.facts["samples"] // self.facts["shard_size"])
+        self._shards = [self.folder / shard_name(shard) for shard in range(shards)]
+        for path in self._shards:
+            if not path.with_suffix(".json").is_file():
+                raise MaskweaveError(f"{folder}: is not finished; start the same 'maskweave retrieve index' again")
+            facts = read_json(path.with_suffix(".json"))
+            self.keys |= dict(zip(facts["numbers"], facts["keys"], strict=True))
+        with open_tensors(self.folder / "centres.safetensors") as stored:
+            self._centres = {name: stored.get_tensor(name).numpy() for name in stored.keys()}  # noqa: SIM118
+        self._views: dict[str, View] = {}
+        self._searchers: dict[str, Searcher] = {}
+
+    @property
+    def views(self) -> list[str]:
+        return self.facts["views"]
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def view(self, name: str) -> View:
+        """The vectors of a view.
+
+        Raises:
+            MaskweaveError: it was not indexed.
+        """
+        if name not in self.views:
+            raise MaskweaveError(f"{self.folder}: {name!r} is not indexed; there are {', '.join(self.views)}")
+        if name not in self._views:
+            numbers, vectors = [np.zeros(0, np.int64)], [np.zeros((0, self.features.width), np.float32)]
+            for path in self._shards:
+                of_shard = np.array(read_json(path.with_suffix(".json"))["numbers"], np.int64)
+                with open_tensors(path.with_suffix(".safetensors")) as stored:
+                    vectors.append(stored.get_tensor(name).float().numpy())
+                    numbers.append(of_shard[stored.get_tensor(f"{name}.rows").numpy()])
+            self._views[name] = View(_unit(np.concatenate(vectors) - self._centre(name, name)), np.concatenate(numbers))
+        return self._views[name]
+
+    def query(
+        self, inputs: Sample, *, view: str = "", weights: Mapping[str, float] | None = None, k: int = 10
+    ) -> list[Hit]:
+        """The `k` samples that are most like the inputs, best first.
+
+        Args:
+            inputs: values by modality, in any form that `Bundle.generate` takes.
+            view: what of the samples is compared; the index's first by default.
+            weights: by input, 1 where there is none; below 0: unlike it.
+
+        Raises:
+            MaskweaveError: an unknown modality or view, a value that does not fit, or weights of what is not given.
+        """
+        if k < 1:
+            raise MaskweaveError(f"k must be 1 or more, found {k}")
+        view = view or self.views[0]
+        vectors, numbers = self.view(view)
+        if not len(vectors):
+            raise MaskweaveError(f"{self.folder}: no sample has {view!r}")
+        query_1D = self.vectors([self.bundle.read(inputs)], view, weights)
+        if view not in self._searchers:
+            self._searchers[view] = Searcher(vectors, self.folder / f"{view}.faiss", self.backend)
+        scores, rows = self._searchers[view](query_1D, k)
+        return [
+            Hit(number, self.keys[number], float(score))
+            for number, score in zip(numbers[rows[0]].tolist(), scores[0], strict=True)
+        ]
+
+    def vectors(self, samples: Sequence[Sample], view: str, weights: Mapping[str, float] | None = None) -> np.ndarray:
+        """(B, D): what is multiplied with a view's vectors to give scores.
+
+        Args:
+            samples: checked values, the same modalities in all of them.
+        """
+        weighted = check_weights(samples[0], weights)
+        together = self.facts["through"] and not weights
+        terms = [(list(weighted), 1.0)] if together else [([name], weight) for name, weight in weighted.items()]
+        total_BD = np.zeros((len(samples), self.features.width), np.float32)
+        for names, weight in terms:
+            parts = [{name: sample[name] for name in names} for sample in samples]
+            found = [self.features(parts[at : at + BATCH]) for at in range(0, len(parts), BATCH)]
+            total_BD += weight * _unit(np.concatenate(found) - self._centre(names[0], view))
+        return total_BD / sum(abs(weight) for _, weight in terms)
+
+    def _centre(self, name: str, view: str) -> np.ndarray:
+        """Mean vector of a modality; the view's where the indexed data lack it, or where all vectors are of one predicted modality."""
+        return self._centres[view if self.facts["through"] or name not in self._centres else name]
+
+
+def check_weights(inputs: Sample, weights: Mapping[str, float] | None) -> dict[str, float]:
+    """The weight of every input.
+
+    Raises:
+        MaskweaveError: there are no inputs, weights of what is not given, or all are 0.
+    """
+    if not inputs:
+        raise MaskweaveError("a query needs one input or more")
+    if missing := [name for name in weights or {} if name not in inputs]:
+        raise MaskweaveError(f"weight of {missing[0]!r}: it is not given; inputs are {', '.join(inputs)}")
+    found = {name: (weights or {}).get(name, 1.0) for name in inputs}
+    found = {name: weight for name, weight in found.items() if weight}
+    if not found or not np.isfinite(list(found.values())).all():
+        raise MaskweaveError(f"weights must be finite numbers, and one of them not 0, found {dict(weights or {})}")
+    return found
+
+
+def _unit(vectors_ND: np.ndarray) -> np.ndarray:
+    return vectors_ND / np.maximum(np.linalg.norm(vectors_ND, axis=1, keepdims=True), 1e-12)

@@ -1,0 +1,229 @@
+"""Making an index: a data set in, one vector of each sample and view out, shard by shard.
+
+    INDEX/index.json                   which model, which views, which data
+    INDEX/centres.safetensors          mean vector of each view and modality, from the first samples
+    INDEX/shard-00000.safetensors      VIEW (n, D) float16 and VIEW.rows (n,): which of the shard's samples have it
+    INDEX/shard-00000.json             keys and numbers of the shard's samples; written last, so its presence says the shard is whole
+
+A view is a modality of the samples; each goes through the model by itself.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from maskweave.catalogues import Catalogue
+from maskweave.data.reading import Read, read
+from maskweave.data.skipping import Skips
+from maskweave.data.source import Source
+from maskweave.errors import BadSample, MaskweaveError
+from maskweave.files import read_json, remove, sweep, write_aside, write_json
+from maskweave.generate.bundle import Bundle
+from maskweave.progress import Progress, progress
+from maskweave.retrieve.features import BATCH, SampleFeatures, features_of, vectors_of
+from maskweave.weights import save_tensors
+
+FORMAT = 1
+CENTRE_SAMPLES = 512
+
+
+class Indexed(NamedTuple):
+    """What indexing did."""
+
+    folder: Path
+    vectors: dict[str, int]
+    """By view; a sample that lacks a view's modalities has none there."""
+    skips: Skips
+
+
+def shard_name(number: int) -> str:
+    return f"shard-{number:05d}"
+
+
+def keys_of(source: Source) -> str:
+    """Fingerprint of the names of all samples, in their order."""
+    return hashlib.sha256("\n".join(source.key(i) for i in range(len(source))).encode()).hexdigest()[:16]
+
+
+def given(sample: Mapping[str, Any], catalogue: Catalogue, *names: str) -> dict[str, Any] | None:
+    """Values by modality out of a data set's sample; None if one is missing."""
+    found = {name: sample.get(catalogue[name].reads) for name in names}
+    return None if any(value is None for value in found.values()) else found
+
+
+def make_index(
+    bundle: Bundle,
+    source: Source,
+    folder: str | os.PathLike[str],
+    *,
+    views: Sequence[str] = (),
+    through: str = "",
+    data: Mapping[str, Any] | None = None,
+    shard_size: int = 1000,
+    workers: int = 0,
+    limit: float = 0.01,
+) -> Indexed:
+    """Write the vectors of all samples of `source` under `folder`. Started again, it keeps the shards that are finished.
+
+    Args:
+        views: modalities to index; the data set's first that the model reads by default.
+        through: modality whose predicted vector stands for a sample; the encoder's pooled features by default.
+        data: what was opened as `source`, noted in the index, so that queries can show what they find.
+        shard_size: samples of a shard.
+        workers: processes that read samples.
+        limit: largest share of unusable samples, 0 to 1.
+
+    Raises:
+        MaskweaveError: an unknown view, the folder holds something else or another index, or too many samples are unusable.
+        FullDisk: no space is left; finished shards stay.
+    """
+    folder, features = Path(folder), features_of(bundle, through)
+    readable = [name for name, m in bundle.catalogue.items() if m.reads in source.names]
+    if not readable:
+        raise MaskweaveError(f"the data set has {', '.join(source.names)}, of which {bundle!r} reads none")
+    views = list(views) or readable[:1]
+    for view in views:
+        if bundle.catalogue[view].name not in readable:
+            raise MaskweaveError(f"{view!r} cannot be indexed: the data set has {', '.join(readable)}")
+    _claim(folder, bundle, features, through, views, dict(data or {}), source, shard_size)
+    if not (folder / "centres.safetensors").exists():
+        _write_centres(folder, bundle, features, source, views, [] if through else readable, workers)
+    skips = Skips(limit)
+    counts = dict.fromkeys(views, 0)
+    shards = range(-(-len(source) // shard_size))
+    todo = [s for s in shards if not (folder / f"{shard_name(s)}.json").exists()]
+    for path in folder.glob("*.faiss") if todo else ():  # of the vectors as they were
+        remove(path)
+    indices = [i for s in todo for i in range(s * shard_size, min((s + 1) * shard_size, len(source)))]
+    stream = zip(indices, read(source, indices, workers), strict=True)
+    with progress("index", len(source), done=len(source) - len(indices)) as bar:
+        for shard in shards:
+            if shard in todo:
+                size = min((shard + 1) * shard_size, len(source)) - shard * shard_size
+                _write_shard(folder, shard, islice(stream, size), bundle.catalogue, features, views, bar)
+            facts = read_json(folder / f"{shard_name(shard)}.json")
+            skips.good(len(facts["keys"]))
+            for key, reason in facts["skipped"]:
+                skips.bad(key, reason)
+            for view in views:
+                counts[view] += facts["vectors"][view]
+            _check(folder, skips, shards)
+    _check(folder, skips, shards, finished=True)
+    return Indexed(folder, counts, skips)
+
+
+def _claim(
+    folder: Path,
+    bundle: Bundle,
+    features: SampleFeatures,
+    through: str,
+    views: Sequence[str],
+    data: dict[str, Any],
+    source: Source,
+    shard_size: int,
+) -> None:
+    """Write the index's facts, or check that those that are there are the same."""
+    facts = {
+        "format": FORMAT,
+        "model": features.fingerprint,
+        "through": through,
+        "views": list(views),
+        "width": features.width,
+        "keys": keys_of(source),
+        "samples": len(source),
+        "shard_size": shard_size,
+    }
+    path = folder / "index.json"
+    if path.exists():
+        found = read_json(path)
+        differing = [key for key in facts if found.get(key) != facts[key]] if isinstance(found, dict) else ["all"]
+        if differing:
+            raise MaskweaveError(
+                f"{folder}: holds an index made otherwise ({', '.join(differing)} differ); remove the folder, or write to another"
+            )
+        sweep(folder)
+        return
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise MaskweaveError(f"{folder}: already holds something that is no index; choose an empty or new folder")
+    write_json(path, {**facts, "bundle": str(bundle.folder.resolve()) if bundle.folder else "", "data": data})
+
+
+def _write_centres(
+    folder: Path,
+    bundle: Bundle,
+    features: SampleFeatures,
+    source: Source,
+    views: Sequence[str],
+    others: Sequence[str],
+    workers: int,
+) -> None:
+    """Of the views, and of the other modalities, which may be asked with."""
+    indices = np.linspace(0, len(source) - 1, min(CENTRE_SAMPLES, len(source))).astype(int).tolist()
+    reads = [item for item in read(source, indices, workers) if not item.error]
+    centres = {}
+    # Predicted vectors of whatever inputs lie in one space; pooled features of each modality lie in a corner of their own.
+    with progress("centres", len({*views, *others})) as bar:
+        for view in dict.fromkeys([*views, *others]):
+            held = [sample for item in reads if (sample := given(item.sample, bundle.catalogue, view)) is not None]
+            vectors = [v for v in vectors_of(features, held) if not isinstance(v, BadSample)]
+            if vectors or view in views:
+                centres[view] = torch.from_numpy(np.mean(vectors or [np.zeros(features.width, np.float32)], axis=0))
+            bar.advance()
+    with write_aside(folder / "centres.safetensors") as aside:
+        save_tensors(centres, aside)
+
+
+def _write_shard(
+    folder: Path,
+    shard: int,
+    reads: Iterator[tuple[int, Read]],
+    catalogue: Catalogue,
+    features: SampleFeatures,
+    views: Sequence[str],
+    bar: Progress,
+) -> None:
+    keys, bad = dict[int, str](), dict[int, str]()
+    found: dict[str, dict[int, np.ndarray]] = {view: {} for view in views}
+    while batch := list(islice(reads, BATCH)):
+        keys |= {number: item.key for number, item in batch}
+        bad |= {number: item.error for number, item in batch if item.error}
+        for view in views:
+            held = [(n, sample) for n, item in batch if (sample := given(item.sample, catalogue, view)) is not None]
+            for (number, _), vector in zip(held, vectors_of(features, [sample for _, sample in held]), strict=True):
+                if isinstance(vector, BadSample):
+                    bad[number] = str(vector)
+                else:
+                    found[view][number] = vector
+        bar.advance(len(batch))
+    sound = [number for number in keys if number not in bad]
+    tensors: dict[str, torch.Tensor] = {}
+    for view, by_number in found.items():
+        rows = [row for row, number in enumerate(sound) if number in by_number]
+        vectors = np.array([by_number[sound[row]] for row in rows], np.float16).reshape(-1, features.width)
+        tensors |= {view: torch.from_numpy(vectors), f"{view}.rows": torch.tensor(rows, dtype=torch.int32)}
+    with write_aside(folder / f"{shard_name(shard)}.safetensors") as aside:
+        save_tensors(tensors, aside)
+    facts = {
+        "keys": [keys[number] for number in sound],
+        "numbers": sound,
+        "vectors": {view: len(tensors[view]) for view in views},
+        "skipped": [(keys[number], reason) for number, reason in sorted(bad.items())],
+    }
+    write_json(folder / f"{shard_name(shard)}.json", facts)
+
+
+def _check(folder: Path, skips: Skips, shards: range, finished: bool = False) -> None:
+    """Stop if too many samples are bad. Shards that miss some are then made again, once the samples are mended."""
+    try:
+        skips.check(finished)
+    except MaskweaveError:
+        for path in (folder / f"{shard_name(shard)}.json" for shard in shards):
+            if path.exists() and read_json(path)["skipped"]:
+                remove(path)
+        raise

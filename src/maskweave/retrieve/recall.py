@@ -1,0 +1,99 @@
+"""How often a query finds the very sample that it was taken from: recall at k, beside chance."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from maskweave.data.reading import read
+from maskweave.data.source import Source
+from maskweave.errors import MaskweaveError
+from maskweave.progress import progress
+from maskweave.report.tables import text_table
+from maskweave.retrieve.features import BATCH
+from maskweave.retrieve.index import Index
+from maskweave.retrieve.indexing import given
+
+
+@dataclass(frozen=True)
+class Recall:
+    """Queries from one modality, or several together, against one view."""
+
+    query: list[str]
+    view: str
+    through: str
+    """Modality whose predicted vector was compared; empty for pooled features."""
+    at: dict[int, float]
+    """Share of queries whose own sample is among the first k, by k."""
+    chance: dict[int, float]
+    """The same of an order drawn at random."""
+    median_rank: float
+    """Of the own sample, from 1; (vectors + 1) / 2 by chance."""
+    queries: int
+    vectors: int
+
+
+def recall(
+    index: Index, source: Source, query: Sequence[str], view: str = "", ks: Sequence[int] = (1, 5, 10), workers: int = 0
+) -> Recall:
+    """Query with every sample of the data that was indexed.
+
+    Args:
+        source: that data.
+        query: modalities that are given.
+        view: the index's first by default.
+
+    Raises:
+        MaskweaveError: no sample has both, or a k is below 1.
+    """
+    view = view or index.views[0]
+    vectors, numbers = index.view(view)
+    if min(ks) < 1:
+        raise MaskweaveError(f"recall is counted at 1 or more, found {min(ks)}")
+    row_of = {number: row for row, number in enumerate(numbers.tolist())}
+    ranks: list[int] = []
+    with progress("recall", len(numbers)) as bar:
+        batch: list[tuple[int, dict]] = []
+        for number, item in zip(row_of, read(source, list(row_of), workers), strict=True):
+            sample = None if item.error else given(item.sample, index.bundle.catalogue, *query)
+            if sample is not None:
+                batch.append((row_of[number], sample))
+            bar.advance()
+            if len(batch) == BATCH or (bar.done == bar.total and batch):
+                scores = index.vectors([sample for _, sample in batch], view) @ vectors.T
+                own = scores[np.arange(len(batch)), [row for row, _ in batch]]
+                ranks += (scores >= own[:, None]).sum(axis=1).tolist()  # equal ones count against it
+                batch = []
+    if not ranks:
+        raise MaskweaveError(f"no indexed sample has {' and '.join(query)}, so there is nothing to query with")
+    found = np.array(ranks)
+    return Recall(
+        list(query),
+        view,
+        index.facts["through"],
+        {k: float((found <= k).mean()) for k in ks},
+        {k: min(1.0, k / len(vectors)) for k in ks},
+        float(np.median(found)),
+        len(found),
+        len(vectors),
+    )
+
+
+def describe(rows: Sequence[Recall]) -> str:
+    """The rows as a table in plain text."""
+    ks = sorted({k for row in rows for k in row.at})
+    heads = ["query", "view", "through", *(f"R@{k} (chance)" for k in ks), "median rank", "of"]
+    return text_table(
+        heads,
+        [
+            [
+                " + ".join(row.query),
+                row.view,
+                row.through or "pooled",
+                *(f"{row.at[k]:.3f} ({row.chance[k]:.3f})" for k in ks),
+                f"{row.median_rank:g}",
+                str(row.vectors),
+            ]
+            for row in rows
+        ],
+    )

@@ -1,0 +1,43 @@
+"""A contact sheet of what was found: the query on the left, the results in order on the right."""
+
+from collections.abc import Mapping, Sequence
+from itertools import zip_longest
+from typing import Any
+
+from PIL import Image
+
+from maskweave.catalogues import Catalogue
+from maskweave.data.source import Source
+from maskweave.errors import BadSample
+from maskweave.generate.known import Tokens
+from maskweave.report.sheets import Row, Tile, contact_sheet, picture_among
+from maskweave.retrieve.index import Hit
+
+COLUMNS = 5
+"""Results in a row."""
+
+
+def sheet_of(
+    inputs: Mapping[str, Any], hits: Sequence[Hit], source: Source, catalogue: Catalogue, view: str
+) -> Image.Image:
+    """One picture of a query and its results.
+
+    Args:
+        inputs: checked values.
+        source: the data that was indexed; a result that cannot be read any more is shown as missing.
+        view: what is shown of each result.
+    """
+    shown = {name: value for name, value in inputs.items() if not isinstance(value, Tokens)}
+    query = [Tile(name, value, name, picture_among(catalogue, shown)) for name, value in shown.items()]
+    found = []
+    for rank, hit in enumerate(hits, 1):
+        try:
+            sample = source[hit.number]
+        except BadSample:
+            sample = {}
+        known = {name: value for name, value in sample.items() if name in catalogue}
+        note = f"{rank}.  {hit.score:.3f}  {hit.key}"
+        found.append(Tile(view, sample.get(catalogue[view].reads), note, picture_among(catalogue, known)))
+    lines = [found[at : at + COLUMNS] for at in range(0, len(found), COLUMNS)]
+    rows = [Row([asked, *(line or [])]) for asked, line in zip_longest(query, lines)]
+    return contact_sheet(rows, catalogue, headings=("query", "found"), divider=1)

@@ -1,0 +1,115 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from small_bundle import m3ae_bundle, save, scenes
+
+from maskweave.errors import MaskweaveError
+from maskweave.generate.bundle import load
+from maskweave.retrieve.features import Pooled
+from maskweave.retrieve.labelling import write_features
+from maskweave.train.pipeline import run_recipe
+from maskweave.train.recipe import Recipe, load_recipe
+from maskweave.train.sources import open_source
+
+RECIPE = """\
+catalogue: scenes-global
+modalities: [rgb, caption, global]
+data: {source: scenes, beside: BESIDE, samples: 12, validation: 4, shard_size: 5}
+tokenizers: {samples: 12, train: {steps: 2, batch_size: 4}}
+drawing: {input_tokens: 32, target_tokens: 32}
+model: {width: 32, heads: 2, encoder_depth: 1, decoder_depth: 1}
+train: {steps: 2, batch_size: 4}
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Recipe:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(RECIPE.replace("BESIDE", str(tmp_path / "beside")))
+    return load_recipe(path)
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(save(m3ae_bundle(width=128), tmp_path_factory.mktemp("runs") / "m3ae"))
+
+
+def test_a_network_s_features_become_a_modality_that_is_learned(recipe: Recipe, encoder: str, tmp_path: Path) -> None:
+    folder, skips = write_features(recipe, encoder, "global")
+    assert folder == tmp_path / "beside" and skips.seen == 16 and not skips.skipped
+    catalogue = recipe.load_catalogue()
+    for part, count, seed in (("train", 12, 0), ("validation", 4, 1)):
+        source = open_source(recipe, catalogue, part)
+        assert len(source) == count and source.names == ("rgb", "caption", "global")
+        samples = [source[i] for i in range(count)]
+        features = Pooled(load(encoder))([{"rgb": scenes(count, seed)[i]["rgb"]} for i in range(count)])
+        np.testing.assert_allclose(np.stack([sample["global"] for sample in samples]), features, atol=1e-5)
+        assert all(sample["caption"] for sample in samples)
+    # Other scenes than the recipe's have no vector, and are read all the same.
+    assert "global" not in open_source(recipe, catalogue, "validation", seed=5)[0]
+
+    run_recipe(recipe, tmp_path / "run", "")
+    bundle = load(tmp_path / "run")
+    vector = bundle.generate({"caption": "1 object: a red cube."}, ["global"])["global"]
+    assert vector.shape == (128,) and np.isfinite(vector).all()
+
+
+def test_going_on_makes_only_what_is_missing(recipe: Recipe, encoder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, _ = write_features(recipe, encoder, "global", ["rgb"])
+    before = {path.name: path.read_bytes() for path in (folder / "global").iterdir()}
+    assert sorted(before) == [
+        "features.json",
+        "train-00000.tar",
+        "train-00001.tar",
+        "train-00002.tar",
+        "validation-00000.tar",
+    ]
+    (folder / "global" / "train-00001.tar").unlink()
+    encoded = []
+    whole = Pooled.__call__
+    monkeypatch.setattr(Pooled, "__call__", lambda self, samples: encoded.extend(samples) or whole(self, samples))
+    write_features(recipe, encoder, "global", ["rgb"])
+    assert len(encoded) == 5
+    assert {path.name: path.read_bytes() for path in (folder / "global").iterdir()} == before
+
+
+def test_what_is_not_finished_is_not_read(recipe: Recipe, encoder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    catalogue = recipe.load_catalogue()
+    with pytest.raises(MaskweaveError, match="no such folder; make it with 'maskweave data features'"):
+        open_source(recipe, catalogue, "train")
+    whole, calls = Pooled.__call__, []
+
+    def stop(self: Pooled, samples: list) -> np.ndarray:
+        calls.append(samples)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return whole(self, samples)
+
+    monkeypatch.setattr(Pooled, "__call__", stop)
+    with pytest.raises(KeyboardInterrupt):
+        write_features(recipe, encoder, "global")
+    with pytest.raises(MaskweaveError, match="the values of global are not finished"):
+        open_source(recipe, catalogue, "train")
+    write_features(recipe, encoder, "global")
+    assert len(open_source(recipe, catalogue, "train")) == 12
+
+
+def test_misfits_are_told(recipe: Recipe, encoder: str, tmp_path: Path) -> None:
+    small = str(save(m3ae_bundle(width=32), tmp_path / "small"))
+    with pytest.raises(MaskweaveError, match="declare value: {type: vector, channels: 32}"):
+        write_features(recipe, small, "global")
+    with pytest.raises(MaskweaveError, match="'rgb' has values of type 'image'"):
+        write_features(recipe, encoder, "rgb")
+    with pytest.raises(MaskweaveError, match="unknown modality"):
+        write_features(recipe, encoder, "global", ["depht"])
+    write_features(recipe, encoder, "global")
+    other = str(save(m3ae_bundle(width=128, seed=1), tmp_path / "other"))
+    with pytest.raises(MaskweaveError, match="made otherwise \\(encoder differ\\)"):
+        write_features(recipe, other, "global")
+    with pytest.raises(MaskweaveError, match="\\(inputs differ\\)"):
+        write_features(recipe, encoder, "global", ["rgb", "caption"])
+    path = tmp_path / "plain.yaml"
+    path.write_text(RECIPE.replace(", beside: BESIDE", ""))
+    with pytest.raises(MaskweaveError, match="no data.beside"):
+        write_features(load_recipe(path), encoder, "global")
