@@ -1,0 +1,233 @@
+"""Encoder and head of a transfer: put together from a recipe, or read back from a finished run."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from maskweave.catalogues import Catalogue
+from maskweave.config import build, plain
+from maskweave.data.inputs import read_inputs
+from maskweave.errors import MaskweaveError
+from maskweave.files import read_json, write_aside, write_json
+from maskweave.generate.request import Sample, read
+from maskweave.model.encoder import Encoder, add_stochastic_depth
+from maskweave.model.fourm import FourM, FourMConfig
+from maskweave.model.heads import BoxHead, ClassHead, DenseHead
+from maskweave.model.lora import add_lora, merge_lora
+from maskweave.model.m3ae import M3AE, M3AEConfig
+from maskweave.objectives.boxes import corners
+from maskweave.objectives.transfer import TASK_LOSSES, TransferObjective
+from maskweave.tokenizers.base import Tokenizer
+from maskweave.tokenizers.values import from_output
+from maskweave.train import saving
+from maskweave.train.starting import start_from_bundle
+from maskweave.transfer.data import Target, make_target
+from maskweave.transfer.recipe import HeadSettings, TransferRecipe
+from maskweave.weights import save_tensors, take_tensors
+
+FORMAT = 1
+LEAST_SCORE = 0.5
+"""Boxes below this probability are left out of predictions, not out of their scoring."""
+
+
+class Built(NamedTuple):
+    objective: TransferObjective
+    told: list[str]
+    """Sentences about modalities that are new, or left behind."""
+
+
+def build_objective(recipe: TransferRecipe, catalogue: Catalogue, target: Target) -> Built:
+    """The recipe's encoder with the start's weights, a new head, and its loss.
+
+    Raises:
+        MaskweaveError: no start, inputs that it cannot read, or a head that does not fit.
+    """
+    folder = Path(recipe.start)
+    theirs = saving.load_saved_catalogue(folder)
+    donor = saving.load_model(folder, theirs)
+    new = [name for name in recipe.inputs if catalogue[name].name not in theirs]
+    if new and isinstance(donor, M3AE):
+        raise MaskweaveError(
+            f"{folder}: an M3AE learns no new inputs ({', '.join(new)}); use a run of objective 'fourm', or inputs of {', '.join(theirs)}"
+        )
+    own = catalogue.subset([*theirs, *new])
+    torch.manual_seed(recipe.seed)
+    told: list[str] = []
+    model: FourM | M3AE
+    if isinstance(donor, M3AE):
+        model = M3AE(own, donor.config)
+        if not recipe.scratch:
+            model.load_state_dict(donor.state_dict())
+    else:
+        model = FourM(own, donor.config)
+        if not recipe.scratch:
+            told = start_from_bundle(model, own, folder)
+    encoder = Encoder(model, own, recipe.inputs).drop_decoder()
+    encoder.new = new
+    head = make_head(encoder, target, recipe.head)
+    tuning = recipe.tuning
+    if tuning.parameters != "all":
+        encoder.requires_grad_(False)
+        for p in encoder.new_parameters():
+            p.requires_grad_(True)
+    if tuning.parameters == "lora":
+        add_lora(encoder.blocks, tuning.rank, tuning.alpha, tuning.mlp)
+    if tuning.stochastic_depth and tuning.parameters != "head":
+        add_stochastic_depth(encoder.blocks, tuning.stochastic_depth)
+    return Built(TransferObjective(encoder, head, TASK_LOSSES[target.kind], tuning.layer_decay), told)
+
+
+def make_head(encoder: Encoder, target: Target, settings: HeadSettings) -> nn.Module:
+    """The head for what is learned.
+
+    Raises:
+        MaskweaveError: a dense task without an input on a lattice of two axes, or on different ones.
+    """
+    if target.kind == "label":
+        return ClassHead(encoder.width, len(target.classes))
+    if target.kind == "boxes":
+        return BoxHead(
+            encoder.width, len(target.classes), settings.queries, settings.width, settings.depth, settings.heads
+        )
+    assert target.modality is not None
+    value = target.modality.value
+    grids = {name: encoder.catalogue[name].grid for name in encoder.names if len(encoder.catalogue[name].grid) == 2}
+    if len(set(grids.values())) != 1:
+        found = ", ".join(f"{name} {'×'.join(map(str, grid))}" for name, grid in grids.items()) or "none"
+        raise MaskweaveError(
+            f"target {target.name!r}: needs inputs with one lattice of two axes, found {found}; choose other inputs"
+        )
+    channels = len(value.classes) if target.kind == "classes" else value.channels
+    height, width = value.size
+    return DenseHead(
+        list(grids), encoder.width, channels, (height, width), settings.width, settings.depth, settings.upsample
+    )
+
+
+class Transferred:
+    """A fine-tuned encoder with its head, ready to answer.
+
+    Args:
+        catalogue: entries of the inputs and of the target.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        head: nn.Module,
+        target: Target,
+        catalogue: Catalogue,
+        tokenizers: Mapping[str, Tokenizer],
+    ):
+        self.encoder, self.head, self.target = encoder.eval(), head.eval(), target
+        self.catalogue, self.tokenizers = catalogue, tokenizers
+
+    def predict(self, samples: Sequence[Sample], *, batch_size: int = 64) -> list[Any]:
+        """Answers: the name of a class; a dense value in its entry's form; or boxes `{"class", "box", "score"}`, best first.
+
+        Args:
+            samples: with all inputs, in any form that `Bundle.generate` takes.
+
+        Raises:
+            MaskweaveError: an input is missing or does not fit its entry.
+        """
+        values = [read({n: s[n] for n in s if n in self._wanted}, self.catalogue, self.tokenizers) for s in samples]
+        answers: list[Any] = []
+        for start in range(0, len(values), batch_size):
+            answers += self.answers(self.outputs(values[start : start + batch_size]))
+        return answers
+
+    @property
+    def _wanted(self) -> set[str]:
+        return {form for name in self.encoder.names for form in (name, self.catalogue[name].reads)}
+
+    @torch.inference_mode()
+    def outputs(self, values: Sequence[Mapping[str, Any]]) -> Tensor:
+        """The head's output for checked values."""
+        inputs = read_inputs(values, self.catalogue, self.tokenizers, self.encoder.names)
+        return self.head(self.encoder(inputs.to(next(self.head.parameters()).device)))
+
+    def answers(self, output: Tensor, least: float = LEAST_SCORE) -> list[Any]:
+        """The head's output as `predict` returns it.
+
+        Args:
+            least: boxes of a lower score are left out.
+        """
+        if self.target.kind == "label":
+            return [self.target.classes[i] for i in output.argmax(dim=-1).tolist()]
+        if self.target.kind != "boxes":
+            assert self.target.modality is not None
+            return list(from_output(self.target.modality, output))
+        found = []
+        for logits, boxes in zip(
+            output[-1, ..., :-4].softmax(-1), corners(output[-1, ..., -4:]).clamp(0, 1), strict=True
+        ):
+            score, number = (t.cpu().numpy() for t in logits[:, :-1].max(dim=-1))
+            order = [q for q in np.argsort(-score) if score[q] >= least]
+            where = boxes.tolist()
+            found.append(
+                [{"class": self.target.classes[number[q]], "box": where[q], "score": float(score[q])} for q in order]
+            )
+        return found
+
+
+def save_transferred(
+    objective: TransferObjective, catalogue: Catalogue, target: Target, recipe: TransferRecipe, folder: Path
+) -> None:
+    """Write `folder/model`; corrections of low rank are added to the weights they belong to."""
+    merge_lora(objective.encoder)
+    encoder = objective.encoder
+    with write_aside(folder / "model") as aside:
+        aside.mkdir()
+        config = {
+            "format": FORMAT,
+            "objective": "transfer",
+            "encoder": "m3ae" if isinstance(encoder.model, M3AE) else "fourm",
+            "model": plain(encoder.model.config),
+            "modalities": list(encoder.catalogue),
+            "inputs": encoder.names,
+            "target": target.modality.name if target.modality else "",
+            "label": target.label,
+            "classes": [] if target.modality else list(target.classes),
+            "head": plain(recipe.head),
+        }
+        write_json(aside / "config.json", config)
+        save_tensors(_tensors(encoder, objective.head), aside / "model.safetensors")
+
+
+def _tensors(encoder: Encoder, head: nn.Module) -> dict[str, Tensor]:
+    return nn.ModuleDict({"encoder": encoder, "head": head}).state_dict()
+
+
+def load_transferred(folder: Path, device: torch.device | str = "cpu") -> Transferred:
+    """Open the folder of a finished transfer.
+
+    Raises:
+        MaskweaveError: it is none, is not finished, or is damaged.
+    """
+    path = folder / "model" / "config.json"
+    catalogue = saving.load_saved_catalogue(folder)
+    if not path.is_file():
+        raise MaskweaveError(f"{folder}: is not finished, or no transfer; finish it with 'maskweave transfer'")
+    config = read_json(path)
+    if not isinstance(config, dict) or config.get("objective") != "transfer" or config.get("format") != FORMAT:
+        raise MaskweaveError(f"{path}: holds no model of a transfer of format {FORMAT}; open it with maskweave.load")
+    try:
+        own = catalogue.subset(config["modalities"])
+        target = make_target(catalogue, config["target"], config["label"], config["classes"])
+        model: FourM | M3AE
+        if config["encoder"] == "m3ae":
+            model = M3AE(own, build(M3AEConfig, config["model"], str(path), "model"))
+        else:
+            model = FourM(own, build(FourMConfig, config["model"], str(path), "model"))
+        encoder = Encoder(model, own, config["inputs"]).drop_decoder()
+        head = make_head(encoder, target, build(HeadSettings, config["head"], str(path), "head"))
+    except KeyError as error:
+        raise MaskweaveError(f"{path}: the key {error} is missing; copy the run again") from error
+    take_tensors(nn.ModuleDict({"encoder": encoder, "head": head}), folder / "model" / "model.safetensors")
+    tokenizers = saving.load_tokenizers(folder / "tokenizers", own)
+    return Transferred(encoder.to(device), head.to(device), target, catalogue, tokenizers)

@@ -1,0 +1,293 @@
+"""What is learned, and batches of it: examples by number, each a sample's inputs and its target.
+
+Dimension letters: B samples, M boxes at most.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from maskweave.batch import TransferBatch
+from maskweave.catalogues import Catalogue
+from maskweave.data import transforms
+from maskweave.data.batches import batch_indices
+from maskweave.data.inputs import read_inputs
+from maskweave.data.labelled import ClassFolders, CocoBoxes
+from maskweave.data.source import Source
+from maskweave.errors import BadSample, MaskweaveError
+from maskweave.modality import Modality
+from maskweave.tokenizers.base import Tokenizer
+from maskweave.tokenizers.values import to_tensor
+from maskweave.transfer.recipe import TransferData
+
+MOST_BAD = 100
+"""Unusable samples that stand in a row before a batch gives up."""
+DENSE = ("classes", "map", "direction")
+FIRST = "first"
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is learned."""
+
+    modality: Modality | None
+    """Whose values; None: the classes of folders."""
+    label: str
+    """Of which the label is taken: a key, or `first`; empty: the whole value, or the folder."""
+    classes: tuple[str, ...]
+    """Of labels, class maps and boxes."""
+
+    @property
+    def kind(self) -> str:
+        """`label`, or the type of the values."""
+        return "label" if self.modality is None or self.label else self.modality.value.type
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        return " ".join(filter(None, (self.modality.name if self.modality else "class", self.label)))
+
+    def of(self, sample: Mapping[str, Any]) -> Any:
+        """The target of a sample: an index of `classes`, or the value.
+
+        Raises:
+            BadSample: the sample does not have it.
+        """
+        assert self.modality is not None
+        value = sample.get(self.modality.reads)
+        if value is None:
+            raise BadSample(f"the sample has no {self.modality.reads!r}, which is to be learned")
+        if not self.label:
+            return value
+        if self.modality.value.type != "metadata":
+            if not value:
+                raise BadSample(f"{self.modality.name} is empty, so there is no first class")
+            return self.classes.index(value[0]["class"])
+        number = value.get(self.label)
+        if number is None or str(round(number)) not in self.classes:
+            raise BadSample(f"{self.name} is {number}; expected {self.classes[0]} to {self.classes[-1]}")
+        return self.classes.index(str(round(number)))
+
+
+def make_target(catalogue: Catalogue, name: str, label: str, classes: Sequence[str] = ()) -> Target:
+    """What is learned, checked against its entry.
+
+    Args:
+        classes: of the data's folders, if it has any.
+
+    Raises:
+        MaskweaveError: nothing that can be learned, or that this data does not tell; says what can be.
+    """
+    possible = [m.name for m in catalogue.values() if _is_learnable(m)]
+    keys = [f"{m.name} with label {k}" for m in catalogue.values() for k, v in m.value.keys.items() if v.integer]
+    told = f"possible targets: {', '.join([*possible, *keys])}, or boxes and instances with label {FIRST}"
+    if classes:
+        if name or label:
+            raise MaskweaveError(
+                f"folders of classes tell the class alone, not {name or label!r}; leave target and label out"
+            )
+        return Target(None, "", tuple(classes))
+    if not name:
+        raise MaskweaveError(f"this data has no folders of classes, so 'target' must name what is learned; {told}")
+    modality = catalogue[name]
+    kind = modality.value.type
+    if not label:
+        if not _is_learnable(modality):
+            raise MaskweaveError(f"target {name!r}: values of type {kind!r} cannot be learned as a whole; {told}")
+        return Target(modality, "", modality.value.classes)
+    if kind == "metadata" and label in modality.value.keys and modality.value.keys[label].integer:
+        low, high = modality.value.keys[label].range
+        return Target(modality, label, tuple(str(n) for n in range(round(low), round(high) + 1)))
+    if kind in ("boxes", "instances") and label == FIRST:
+        return Target(modality, label, modality.value.classes)
+    raise MaskweaveError(f"target {name!r} of type {kind!r} has no label {label!r}; {told}")
+
+
+def _is_learnable(m: Modality) -> bool:
+    return m.value.type == "boxes" or (m.value.type in DENSE and len(m.value.size) == 2)
+
+
+class Examples:
+    """Samples with their targets, by number.
+
+    Raises:
+        MaskweaveError: the data does not have the inputs or the target.
+    """
+
+    def __init__(
+        self, source: Source, catalogue: Catalogue, inputs: Sequence[str], target: Target, indices: Sequence[int] = ()
+    ):
+        self.source, self.catalogue, self.inputs, self.target = source, catalogue, list(inputs), target
+        self.indices = indices or range(len(source))
+        wanted = [catalogue[n].reads for n in inputs] + ([target.modality.reads] if target.modality else [])
+        if missing := [name for name in wanted if name not in source.names]:
+            raise MaskweaveError(f"the data has no {', '.join(missing)}; it has {', '.join(source.names)}")
+        self.wanted = list(dict.fromkeys(wanted))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(self.wanted)
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def key(self, i: int) -> str:
+        return self.source.key(self.indices[i])
+
+    def __getitem__(self, i: int) -> dict[str, Any]:
+        """Sample i with its inputs and the values of its target.
+
+        Raises:
+            BadSample: it cannot be used, or lacks one of them.
+        """
+        sample = self.source[self.indices[i]]
+        if missing := [name for name in self.wanted if sample.get(name) is None]:
+            raise BadSample(f"{self.key(i)}: has no {', '.join(missing)}")
+        self.answer(i, sample)
+        return {name: sample[name] for name in self.wanted}
+
+    def answer(self, i: int, sample: Mapping[str, Any]) -> Any:
+        """The target of `sample`, which is sample i, perhaps transformed."""
+        if self.target.modality is None:
+            labels: Any = self.source  # ClassFolders
+            return labels.labels[self.indices[i]]
+        return self.target.of(sample)
+
+
+class TransferBatches:
+    """`batches[i]`: the i-th batch, a pure function of seed and i. In place of a sample that cannot be used comes the next one.
+
+    Args:
+        shuffle: otherwise one pass in order, without crops and flips.
+        crop: least share of a picture that a crop keeps.
+        flip: chance of a mirrored sample.
+    """
+
+    def __init__(
+        self,
+        examples: Examples,
+        tokenizers: Mapping[str, Tokenizer],
+        names: Sequence[str],
+        batch_size: int,
+        seed: int = 0,
+        shuffle: bool = True,
+        crop: float = 1.0,
+        flip: float = 0.0,
+    ):
+        self.examples, self.tokenizers, self.names, self.batch_size = examples, tokenizers, names, batch_size
+        self.seed, self.shuffle, self.crop, self.flip = seed, shuffle, crop, flip
+
+    def __len__(self) -> int:
+        """Batches of one pass over the examples."""
+        return -(-len(self.examples) // self.batch_size)
+
+    def __getitem__(self, i: int) -> TransferBatch:
+        examples = self.examples
+        rng = np.random.default_rng([self.seed, 3, i])
+        samples, answers = [], []
+        for number in batch_indices(len(examples), self.batch_size, i, self.seed, self.shuffle).tolist():
+            sample, answer = self._sound(number, rng)
+            samples.append(sample)
+            answers.append(answer)
+        inputs = read_inputs(samples, examples.catalogue, self.tokenizers, self.names)
+        return TransferBatch(inputs, target_tensor(examples.target, answers))
+
+    def _sound(self, number: int, rng: np.random.Generator) -> tuple[dict[str, Any], Any]:
+        augmented = self.shuffle and (self.crop < 1 or self.flip > 0)
+        for i in range(number, number + MOST_BAD):
+            i %= len(self.examples)
+            try:
+                sample = self.examples[i]
+                if augmented:
+                    geometry = transforms.random_geometry(rng, area=(self.crop, 1.0), flip=self.flip)
+                    sample = transforms.apply(sample, self.examples.catalogue, geometry)
+                return sample, self.examples.answer(i, sample)
+            except BadSample as error:
+                last = error
+        raise MaskweaveError(f"{MOST_BAD} examples in a row cannot be used; the last one: {last}")
+
+
+def target_tensor(target: Target, answers: Sequence[Any]) -> Tensor:
+    """What `TransferBatch.target` holds."""
+    if target.kind == "label":
+        return torch.tensor(answers)
+    assert target.modality is not None
+    if target.kind != "boxes":
+        return to_tensor(target.modality, answers)
+    out_BM5 = torch.full((len(answers), max(1, max(map(len, answers))), 5), -1.0)
+    for b, boxes in enumerate(answers):
+        for m, item in enumerate(boxes):
+            x0, y0, x1, y1 = item["box"]
+            number = target.classes.index(item["class"])
+            out_BM5[b, m] = torch.tensor([number, (x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, y1 - y0])
+    return out_BM5
+
+
+class Parts(NamedTuple):
+    train: Examples
+    held_out: Examples
+
+
+def open_examples(data: TransferData, catalogue: Catalogue, inputs: Sequence[str], name: str, label: str) -> Parts:
+    """The examples to train on, and those held out.
+
+    Raises:
+        MaskweaveError: the data is not there, too small, or does not tell what is to be learned.
+    """
+    if data.source == "scenes" and not (data.samples and data.validation):
+        raise MaskweaveError("scenes have no end: data.samples and data.validation must be 1 or more")
+    source = _open(data.source, data.pictures, catalogue, inputs, name, data.samples, data.seed)
+    classes = source.classes if isinstance(source, ClassFolders) else ()
+    target = make_target(catalogue, name, label, classes)
+    if data.source == "scenes" or data.held_out:
+        pictures = data.held_out_pictures or data.pictures
+        there = _open(data.held_out or "scenes", pictures, catalogue, inputs, name, data.validation, data.seed + 1)
+        found = there.classes if isinstance(there, ClassFolders) else ()
+        if found != classes:
+            raise MaskweaveError(
+                f"{data.held_out}: its {len(found)} classes are not the {len(classes)} of {data.source}: {', '.join(sorted({*found} ^ {*classes})[:10])} are in one alone"
+            )
+        kept = range(min(len(there), data.validation or len(there)))
+        train = range(min(len(source), data.samples or len(source)))
+        return Parts(
+            Examples(source, catalogue, inputs, target, train), Examples(there, catalogue, inputs, target, kept)
+        )
+    first = len(source) - data.validation
+    if first < 1 or data.validation < 1:
+        raise MaskweaveError(
+            f"{data.source}: has {len(source)} samples and {data.validation} are to be held out; change data.validation, or name data.held_out"
+        )
+    return Parts(
+        Examples(source, catalogue, inputs, target, range(min(first, data.samples or first))),
+        Examples(source, catalogue, inputs, target, range(first, len(source))),
+    )
+
+
+def _open(
+    place: str, pictures: str, catalogue: Catalogue, inputs: Sequence[str], target: str, count: int, seed: int
+) -> Source:
+    """The samples at `place`, whatever form it has."""
+    if place == "scenes":
+        from maskweave.data.scenes import Scenes
+
+        wanted = [catalogue[name].reads for name in filter(None, (*inputs, target))]
+        return Scenes(catalogue.subset(wanted), count, seed)
+    images = [catalogue[catalogue[name].reads] for name in inputs if catalogue[name].value.type == "image"]
+    if place.endswith(".json"):
+        if not images or not target or catalogue[target].value.type != "boxes":
+            raise MaskweaveError(
+                f"{place}: COCO's json has pictures and boxes alone; inputs must be a picture, target boxes"
+            )
+        return CocoBoxes(place, pictures, images[0], catalogue[target])
+    root = Path(place)
+    is_imported = any((root / name).is_dir() for name in catalogue) or (root / "index.json").exists()
+    if root.is_dir() and not is_imported and images:
+        return ClassFolders(root, images[0])
+    from maskweave.data.shards import Shards
+
+    return Shards(root, catalogue)

@@ -1,0 +1,72 @@
+"""Out-of-distribution detection from features: is a sample of another kind than those that were learned from?
+
+Each score is high for what belongs and low for what does not: the maximum softmax of a linear probe (https://arxiv.org/abs/1610.02136),
+minus the least Mahalanobis distance to a class (https://arxiv.org/abs/1807.03888), minus the distance to the k-th nearest sample
+(https://arxiv.org/abs/2204.06507).
+
+Dimension letters: S training samples, T samples to judge, D width, K classes.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from maskweave.errors import MaskweaveError
+from maskweave.transfer.probe import CHUNK, NEIGHBOURS, Labelled, LinearProbe
+
+SHRINKAGE = 1e-3
+"""Of the covariance towards a multiple of the identity, so that it can be inverted."""
+
+
+def maximum_softmax(probe: LinearProbe, features_TD: Tensor) -> Tensor:
+    """(T,) the probe's highest probability."""
+    return probe(features_TD).softmax(dim=1).amax(dim=1)
+
+
+def mahalanobis(train: Labelled, features_TD: Tensor) -> Tensor:
+    """(T,) minus the squared distance to the nearest class mean, under the covariance that the classes share."""
+    x_SD, y_TD = train.features.double(), features_TD.double()
+    classes = train.labels.unique()
+    means_KD = torch.stack([x_SD[train.labels == k].mean(dim=0) for k in classes])
+    centred_SD = x_SD - means_KD[torch.searchsorted(classes, train.labels)]
+    covariance = centred_SD.T @ centred_SD / len(x_SD)
+    covariance += SHRINKAGE * covariance.diagonal().mean() * torch.eye(len(covariance), dtype=torch.float64)
+    factor = torch.linalg.cholesky(covariance)
+    # Whitened, the distance is the plain one.
+    y_TD, means_KD = (torch.linalg.solve_triangular(factor, t.T, upper=False).T for t in (y_TD, means_KD))
+    return -torch.cdist(y_TD, means_KD).amin(dim=1).square().float()
+
+
+def nearest(train: Labelled, features_TD: Tensor, k: int = NEIGHBOURS) -> Tensor:
+    """(T,) minus the distance to the k-th nearest training sample, features brought to length 1."""
+    known_SD = F.normalize(train.features, dim=1)
+    parts = F.normalize(features_TD, dim=1).split(CHUNK)
+    k = min(k, len(known_SD))
+    return torch.cat([-torch.cdist(some, known_SD).topk(k, dim=1, largest=False).values[:, -1] for some in parts])
+
+
+def outlier_scores(train: Labelled, num_classes: int, features_TD: Tensor) -> dict[str, Tensor]:
+    """All three by name."""
+    return {
+        "maximum softmax": maximum_softmax(LinearProbe.tuned(train, num_classes), features_TD),
+        "Mahalanobis": mahalanobis(train, features_TD),
+        f"{NEIGHBOURS} nearest": nearest(train, features_TD),
+    }
+
+
+def area_under_curve(inside_T: Tensor, outside_T: Tensor) -> float:
+    """AUROC: the chance that what belongs has the higher score; 0.5 is chance.
+
+    Raises:
+        MaskweaveError: torchmetrics is not installed.
+    """
+    try:
+        from torchmetrics.functional.classification import binary_auroc
+    except ImportError as error:
+        raise MaskweaveError("AUROC needs torchmetrics; install it with: pip install 'maskweave[eval]'") from error
+
+    scores = torch.cat([inside_T, outside_T])
+    # By rank: torchmetrics would squash scores outside 0 to 1 and so could merge some of them.
+    _, ranks = scores.unique(return_inverse=True)
+    truth = torch.cat([torch.ones(len(inside_T)), torch.zeros(len(outside_T))]).long()
+    return float(binary_auroc(ranks.double() / max(1, int(ranks.max())), truth))

@@ -1,0 +1,168 @@
+"""How much a frozen encoder's features tell: a linear probe and k nearest neighbours.
+
+The nearest neighbours vote with weights exp(cosine / temperature), as in https://arxiv.org/abs/1805.01978. The linear probe is multinomial
+logistic regression, solved to convergence.
+
+Dimension letters: S training samples, T samples to tell, D width, K classes.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from maskweave.errors import MaskweaveError
+from maskweave.evaluate.run import Row
+from maskweave.generate.features import Features
+from maskweave.transfer.data import Examples, Parts
+
+NEIGHBOURS, TEMPERATURE = 20, 0.07
+WEIGHT_DECAYS = tuple(10.0**e for e in range(-4, 1))
+"""Tried in the linear probe."""
+TUNED_ON = 0.2
+"""Share of the training samples, the last ones, on which the weight decay is chosen."""
+MOST_STEPS = 500
+TOLERANCE = 1e-8
+"""Of the linear probe's loss and weights from step to step, at which it counts as converged."""
+CHUNK = 1024
+
+
+class Labelled(NamedTuple):
+    """Pooled features with labels."""
+
+    features: Tensor
+    """(S, D)"""
+    labels: Tensor
+    """(S,) indices of classes."""
+
+
+def labelled_features(features: Features, examples: Examples, **options: Any) -> Labelled:
+    """Features of all examples that can be used; options as of `Features.stream`.
+
+    Raises:
+        MaskweaveError: what is to be learned is no label.
+    """
+    if examples.target.kind != "label":
+        raise MaskweaveError(
+            f"a probe tells labels, and {examples.target.name!r} has values of type {examples.target.kind!r}; name a label"
+        )
+    labels: list[int] = []
+    parts = []
+    for step in features.stream(examples, **options):
+        labels += [examples.answer(i, sample) for i, sample in zip(step.numbers, step.samples, strict=True)]
+        parts.append(step.encoded.pooled.float().cpu())
+    if not parts:
+        raise MaskweaveError("no example can be used")
+    return Labelled(torch.cat(parts), torch.tensor(labels))
+
+
+def nearest_neighbours(
+    train: Labelled, queries_TD: Tensor, num_classes: int, k: int = NEIGHBOURS, temperature: float = TEMPERATURE
+) -> Tensor:
+    """(T, K) share of the votes of the k nearest training samples by cosine; of all where there are fewer."""
+    known_SD = F.normalize(train.features, dim=1)
+    votes = []
+    for some_tD in F.normalize(queries_TD, dim=1).split(CHUNK):
+        cosine_tk, index_tk = (some_tD @ known_SD.T).topk(min(k, len(known_SD)), dim=1)
+        # Less the largest: exp(1 / 0.07) alone is over a million.
+        weight_tk = ((cosine_tk - cosine_tk[:, :1]) / temperature).exp()
+        vote_tK = weight_tk.new_zeros(len(some_tD), num_classes).scatter_add(1, train.labels[index_tk], weight_tk)
+        votes.append(vote_tK / vote_tK.sum(dim=1, keepdim=True))
+    return torch.cat(votes)
+
+
+@dataclass(frozen=True)
+class LinearProbe:
+    """Logistic regression on standardised features."""
+
+    mean: Tensor
+    deviation: Tensor
+    weight: Tensor
+    """(K, D)"""
+    bias: Tensor
+    weight_decay: float
+
+    @classmethod
+    def fit(
+        cls, train: Labelled, num_classes: int, weight_decay: float, start: "LinearProbe | None" = None
+    ) -> "LinearProbe":
+        """Minimise the mean cross-entropy + weight_decay / 2 · |W|² with L-BFGS.
+
+        Args:
+            start: a probe of the same samples to begin with; it changes how soon the end is reached, not which.
+        """
+        mean, deviation = train.features.mean(dim=0), train.features.std(dim=0).clamp(min=1e-6)
+        x_SD = ((train.features - mean) / deviation).double()
+        weight = (
+            torch.zeros(num_classes, x_SD.shape[1], dtype=torch.float64) if start is None else start.weight.double()
+        )
+        bias = torch.zeros(num_classes, dtype=torch.float64) if start is None else start.bias.double()
+        solved = [weight.requires_grad_(), bias.requires_grad_()]
+        solver = torch.optim.LBFGS(
+            solved, max_iter=MOST_STEPS, line_search_fn="strong_wolfe", tolerance_change=TOLERANCE
+        )
+
+        def closure() -> Tensor:
+            solver.zero_grad()
+            loss = F.cross_entropy(F.linear(x_SD, weight, bias), train.labels)
+            loss = loss + weight_decay / 2 * weight.square().sum()
+            loss.backward()
+            return loss
+
+        solver.step(closure)
+        return cls(mean, deviation, weight.detach().float(), bias.detach().float(), weight_decay)
+
+    @classmethod
+    def tuned(cls, train: Labelled, num_classes: int, decays: Sequence[float] = WEIGHT_DECAYS) -> "LinearProbe":
+        """With the weight decay that does best on the last fifth of the training samples, then fitted to all of them."""
+        cut = len(train.labels) - max(1, round(TUNED_ON * len(train.labels)))
+        if cut < 1:
+            raise MaskweaveError(f"a linear probe needs 2 examples or more, found {len(train.labels)}")
+        first, last = Labelled(train.features[:cut], train.labels[:cut]), Labelled(*(t[cut:] for t in train))
+        best, right, tried = decays[0], -1.0, None
+        for decay in sorted(decays, reverse=True):  # from the strongest, which is found soonest, to the weakest
+            tried = cls.fit(first, num_classes, decay, tried)
+            accuracy = share_right(tried(last.features), last.labels)
+            if accuracy > right:
+                best, right = decay, accuracy
+        return cls.fit(train, num_classes, best)
+
+    def __call__(self, features_TD: Tensor) -> Tensor:
+        """(T, K) logits."""
+        return F.linear((features_TD - self.mean) / self.deviation, self.weight, self.bias)
+
+
+def share_right(scores_TK: Tensor, labels_T: Tensor) -> float:
+    """Accuracy of the highest scores."""
+    return (scores_TK.argmax(dim=1) == labels_T).float().mean().item()
+
+
+def probe(features: Features, examples: Parts, seed: int, **options: Any) -> list[Row]:
+    """Rows of both probes, fitted to the training examples and scored on those held out, beside the commonest class.
+
+    Args:
+        seed: of the data, for the rows.
+        options: as of `Features.stream`.
+    """
+    train = labelled_features(features, examples.train, title="features to learn from", **options)
+    held_out = labelled_features(features, examples.held_out, title="held-out features", **options)
+    target = examples.train.target
+    num_classes = len(target.classes)
+    linear = LinearProbe.tuned(train, num_classes)
+    found = {
+        f"{NEIGHBOURS}-nearest-neighbour accuracy": nearest_neighbours(train, held_out.features, num_classes),
+        "linear-probe accuracy": linear(held_out.features),
+    }
+    commonest = int(torch.bincount(train.labels).argmax())
+    constant = float(np.mean(held_out.labels.numpy() == commonest))
+    return [
+        Row(
+            features.encoder.names, target.name, name, "higher", round(share_right(scores, held_out.labels), 5),
+            round(constant, 5), float("nan"), len(held_out.labels), seed,
+        )
+        for name, scores in found.items()
+    ]  # fmt: skip

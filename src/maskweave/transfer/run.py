@@ -1,0 +1,125 @@
+"""From a recipe to a finished transfer: data, encoder and head, training, evaluation, report. Goes on where it stopped."""
+
+import datetime
+import shutil
+from pathlib import Path
+from typing import Any
+
+from maskweave.config import plain
+from maskweave.data.reading import read
+from maskweave.errors import MaskweaveError
+from maskweave.evaluate.run import Row, write_rows
+from maskweave.files import read_yaml, sweep, write_aside, write_yaml
+from maskweave.layers import count_parameters
+from maskweave.model.encoder import Encoder
+from maskweave.report.html import Sections, write_report
+from maskweave.report.sheets import sheet_for
+from maskweave.train import saving
+from maskweave.train.loop import fit
+from maskweave.train.optimiser import trained
+from maskweave.train.parallel import is_main_process
+from maskweave.train.pipeline import differences
+from maskweave.transfer.build import Transferred, build_objective, load_transferred, save_transferred
+from maskweave.transfer.data import Examples, Parts, TransferBatches, open_examples
+from maskweave.transfer.recipe import TransferRecipe
+from maskweave.transfer.scoring import score_transfer
+
+SHOWN = 4
+"""Examples in the report."""
+
+
+def run_transfer(recipe: TransferRecipe, folder: Path, command: str = "") -> list[Row]:
+    """Train, evaluate and report into `folder`; returns the rows of `folder/evaluation.json` (under torchrun, the first process alone).
+
+    Args:
+        command: what to type to go on after an interruption.
+
+    Raises:
+        MaskweaveError: the recipe, the start or the data do not fit together, or the folder holds another run.
+    """
+    if recipe.train.processes > 1:
+        raise MaskweaveError("train.processes: a transfer trains in one process, or under torchrun; set it to 1")
+    catalogue = recipe.load_catalogue()
+    examples = open_examples(recipe.data, catalogue, recipe.inputs, recipe.target, recipe.label)
+    target = examples.train.target
+    objective, told = build_objective(recipe, catalogue, target)
+    tokenizers = saving.load_tokenizers(Path(recipe.start) / "tokenizers", objective.encoder.catalogue)
+    if missing := [n for n in objective.encoder.names if catalogue[n].has_tokens and n not in tokenizers]:
+        raise MaskweaveError(
+            f"inputs: {recipe.start} has no tokenizer of {', '.join(missing)}; choose others, or add an entry of kind patches that reads the same values"
+        )
+    if is_main_process():
+        _claim(recipe, folder)
+        saving.save_catalogue(catalogue, folder)
+        _copy_tokenizers(Path(recipe.start) / "tokenizers", objective.encoder, folder)
+        for sentence in told:
+            print(f"start: {sentence}")
+    facts = {
+        "parameters": f"{count_parameters(objective) / 1e6:.2f} M",
+        "trained": f"{sum(p.numel() for p in trained(objective).values()) / 1e6:.2f} M",
+        "examples": len(examples.train),
+        "samples a step": recipe.train.batch_size * recipe.train.accumulate,
+    }
+    names, size, data = objective.encoder.names, recipe.train.batch_size, recipe.data
+    fit(
+        objective,
+        TransferBatches(examples.train, tokenizers, names, size, recipe.seed, crop=data.crop, flip=data.flip),
+        recipe.train,
+        folder,
+        validation=TransferBatches(examples.held_out, tokenizers, names, size, shuffle=False),
+        title=f"learn {target.name}",
+        resume_command=command,
+    )
+    if not is_main_process():
+        return []
+    save_transferred(objective, catalogue, target, recipe, folder)
+    model = load_transferred(folder, next(objective.head.parameters()).device)
+    rows = score_transfer(model, *examples, seed=data.seed + 1, limit=data.limit, workers=recipe.train.workers)
+    write_rows(rows, folder / "evaluation.json")
+    summary = f"Learned {target.name} from {' + '.join(names)}, beginning {'from scratch' if recipe.scratch else f'with {recipe.start}'}."
+    sheets = _sheets(model, examples)
+    write_report(folder, Sections(date=datetime.date.today().isoformat(), summary=summary, facts=facts, sheets=sheets))
+    return rows
+
+
+def _claim(recipe: TransferRecipe, folder: Path) -> None:
+    """Write the recipe into the folder, or check that it is the one that is there."""
+    path = folder / "recipe.yaml"
+    sweep(folder)
+    if path.exists():
+        free = ("train.steps", "train.workers", "data.limit")
+        other = [key for key in differences(read_yaml(path), plain(recipe), "") if not key.startswith(free)]
+        if other:
+            raise MaskweaveError(
+                f"{folder}: holds a run of another recipe ({', '.join(other)} differ); choose another folder with --out, or remove it"
+            )
+    write_yaml(path, plain(recipe))
+
+
+def _copy_tokenizers(place: Path, encoder: Encoder, folder: Path) -> None:
+    """Those of the inputs and all vocabularies, so that the run can be used alone."""
+    vocabularies = {m.vocabulary for m in encoder.catalogue.values() if m.kind == "sequence"}
+    for name in (*vocabularies, *(n for n in encoder.names if encoder.catalogue[n].kind == "grid")):
+        if not (folder / "tokenizers" / name).exists():
+            with write_aside(folder / "tokenizers" / name) as aside:
+                shutil.copytree(place / name, aside, ignore=shutil.ignore_patterns("checkpoints", "events"))
+
+
+def _sheets(model: Transferred, examples: Parts) -> list[tuple[str, Any]]:
+    """What the model makes of the first held-out examples, where that can be drawn."""
+    target = model.target.modality
+    if target is None or model.target.kind == "label":
+        return []
+    samples = _first(examples.held_out, SHOWN)
+    given = [{name: sample[model.catalogue[name].reads] for name in model.encoder.names} for sample in samples]
+    rows = [
+        {"inputs": inputs, "predictions": {target.name: answer}, "truth": {target.name: sample[target.reads]}}
+        for inputs, answer, sample in zip(given, model.predict(given), samples, strict=True)
+    ]
+    title = f"{' + '.join(model.encoder.names)} → {target.name}"
+    return [(title, sheet_for(title, rows, model.catalogue))]
+
+
+def _first(examples: Examples, count: int) -> list[dict[str, Any]]:
+    found = (item.sample for item in read(examples, range(len(examples))) if not item.error)
+    return [sample for sample, _ in zip(found, range(count), strict=False)]

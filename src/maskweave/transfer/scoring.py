@@ -1,0 +1,170 @@
+"""How good a transferred model is on held-out examples, beside the best constant answer."""
+
+import contextlib
+import io
+import math
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from maskweave.data.reading import read
+from maskweave.data.skipping import Skips
+from maskweave.errors import MaskweaveError
+from maskweave.evaluate.run import Row
+from maskweave.evaluate.scores import metrics_for
+from maskweave.progress import progress
+from maskweave.transfer.build import Transferred
+from maskweave.transfer.data import Examples, Target
+
+BATCH = 64
+CONSTANT_SAMPLES = 500
+"""Training examples that the best constants are fitted to."""
+
+
+def score_transfer(
+    model: Transferred, train: Examples, held_out: Examples, seed: int, limit: float = 0.01, workers: int = 0
+) -> list[Row]:
+    """Rows of an evaluation: every metric of the task.
+
+    Labels: accuracy (and top 5). Dense values: as `maskweave.evaluate.scores`. Boxes: COCO's AP and AP50.
+
+    Raises:
+        MaskweaveError: too many examples cannot be used, or a library of the extra `eval` is missing.
+    """
+    found: list[Any] = []
+    truth: list[Any] = []
+    skips = Skips(limit)
+    with progress("evaluate", len(held_out)) as bar:
+        for numbers, samples in _batches(held_out, skips, workers):
+            output = model.outputs(samples).float().cpu()
+            # Of labels all scores are kept, for the top 5; the logits of dense values would fill the memory.
+            found += list(output) if model.target.kind == "label" else model.answers(output, least=0.0)
+            truth += [held_out.answer(i, sample) for i, sample in zip(numbers, samples, strict=True)]
+            bar.advance(len(numbers))
+        if skips.summary():
+            bar.say(skips.summary())
+    skips.check(finished=True)
+    if not truth:
+        raise MaskweaveError("no held-out example can be used")
+    names, target = list(model.encoder.names), model.target
+    seen = _answers(train, min(CONSTANT_SAMPLES, len(train)))
+    return [
+        Row(names, target.name, metric, better, _rounded(value), _rounded(constant), math.nan, len(truth), seed)
+        for metric, better, value, constant in _metrics(target, found, truth, seen)
+    ]
+
+
+def _batches(examples: Examples, skips: Skips, workers: int) -> Any:
+    numbers: list[int] = []
+    samples: list[dict[str, Any]] = []
+    for i, item in enumerate(read(examples, range(len(examples)), workers)):
+        if item.error:
+            skips.bad(item.key, item.error)
+            skips.check()
+            continue
+        skips.good()
+        numbers.append(i)
+        samples.append(item.sample)
+        if len(samples) == BATCH:
+            yield numbers, samples
+            numbers, samples = [], []
+    if samples:
+        yield numbers, samples
+
+
+def _answers(examples: Examples, count: int) -> list[Any]:
+    places = np.linspace(0, len(examples) - 1, count).astype(int).tolist()
+    if examples.target.modality is None:
+        return [examples.answer(i, {}) for i in places]
+    return [
+        examples.answer(i, item.sample)
+        for i, item in zip(places, read(examples, places), strict=True)
+        if not item.error
+    ]
+
+
+def _metrics(
+    target: Target, found: list[Any], truth: list[Any], seen: list[Any]
+) -> list[tuple[str, str, float, float]]:
+    """Name, better, value and that of the best constant."""
+    if target.kind == "label":
+        return _accuracies(torch.stack(found), torch.tensor(truth), seen)
+    if target.kind == "boxes":
+        named = coco_average_precision(found, truth, target)
+        return [(name, "higher", value, math.nan) for name, value in named.items()]
+    assert target.modality is not None
+    return [
+        (m.name, m.better, m.score(found, truth), m.score([m.best_constant(seen)] * len(truth), truth))
+        for m in metrics_for(target.modality)
+    ]
+
+
+def _accuracies(
+    logits_SK: torch.Tensor, truth_S: torch.Tensor, seen: Sequence[int]
+) -> list[tuple[str, str, float, float]]:
+    common = [label for label, _ in Counter(seen).most_common(5)]
+    rows = []
+    for k in (1, 5):
+        if k < logits_SK.shape[1]:
+            best = logits_SK.topk(k, dim=-1).indices
+            right = (best == truth_S[:, None]).any(dim=-1).float().mean().item()
+            constant = float(np.mean([label in common[:k] for label in truth_S.tolist()]))
+            rows.append(("accuracy" if k == 1 else "top-5 accuracy", "higher", right, constant))
+    return rows
+
+
+def coco_average_precision(
+    found: Sequence[Any], truth: Sequence[Any], target: Target, side: int = 1000
+) -> dict[str, float]:
+    """COCO's average precision, over overlaps from 0.5 to 0.95 (`AP`) and at 0.5 (`AP50`).
+
+    Args:
+        found: boxes `{"class", "box", "score"}` of each picture.
+        truth: boxes `{"class", "box"}` of each.
+        side: pixels that a coordinate of 1 stands for; COCO's measure is of pixels.
+
+    Raises:
+        MaskweaveError: pycocotools is not installed.
+    """
+    try:
+        from pycocotools.coco import COCO
+        from pycocotools.cocoeval import COCOeval
+    except ImportError as error:
+        raise MaskweaveError(
+            "average precision needs pycocotools; install it with: pip install 'maskweave[eval]'"
+        ) from error
+
+    numbers = {name: k + 1 for k, name in enumerate(target.classes)}
+
+    def entries(pictures: Sequence[Any]) -> list[dict[str, Any]]:
+        items = [(i + 1, item) for i, boxes in enumerate(pictures) for item in boxes]
+        corners = [[side * x for x in item["box"]] for _, item in items]
+        return [
+            {
+                "id": n + 1, "image_id": i, "category_id": numbers[item["class"]], "iscrowd": 0, "score": item.get("score", 1.0),
+                "bbox": [x0, y0, x1 - x0, y1 - y0], "area": (x1 - x0) * (y1 - y0),
+            }
+            for n, ((i, item), (x0, y0, x1, y1)) in enumerate(zip(items, corners, strict=True))
+        ]  # fmt: skip
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        true, guessed = COCO(), COCO()
+        for dataset, pictures in ((true, truth), (guessed, found)):
+            dataset.dataset = {
+                "images": [{"id": i + 1} for i in range(len(truth))],
+                "categories": [{"id": number} for number in numbers.values()],
+                "annotations": entries(pictures),
+            }
+            dataset.createIndex()
+        evaluation = COCOeval(true, guessed, "bbox")
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    return {"AP": float(evaluation.stats[0]), "AP50": float(evaluation.stats[1])}
+
+
+def _rounded(value: float) -> float:
+    return round(float(value), 5) if math.isfinite(value) else math.nan

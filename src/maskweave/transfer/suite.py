@@ -1,0 +1,161 @@
+"""Suites: named tables of probes, and of outliers to be noticed. Each is a YAML file in `suites/`, or one of yours."""
+
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from maskweave.catalogues import Catalogue
+from maskweave.config import build
+from maskweave.data.source import Source
+from maskweave.errors import MaskweaveError
+from maskweave.evaluate.run import Row, write_rows
+from maskweave.files import read_yaml
+from maskweave.generate.bundle import Bundle
+from maskweave.transfer.data import Parts, open_examples
+from maskweave.transfer.outliers import area_under_curve, outlier_scores
+from maskweave.transfer.probe import labelled_features, probe
+from maskweave.transfer.recipe import TransferData
+
+FOLDER = Path(__file__).parent / "suites"
+
+
+@dataclass(frozen=True)
+class Probe:
+    """One label told from some inputs."""
+
+    inputs: list[str]
+    target: str = ""
+    """As in a recipe of a transfer."""
+    label: str = ""
+
+
+@dataclass(frozen=True)
+class Outliers(Probe):
+    """Features of the inputs, with a label for the scores that need one, against those of changed pictures."""
+
+    against: list[str] = field(default_factory=list)
+    """Names out of `CHANGES`."""
+
+
+@dataclass(frozen=True)
+class Suite:
+    data: TransferData
+    probes: list[Probe] = field(default_factory=list)
+    outliers: list[Outliers] = field(default_factory=list)
+
+
+def load_suite(name_or_path: str) -> Suite:
+    """A suite by name, or a YAML file of one's own.
+
+    Raises:
+        MaskweaveError: no such suite, or one that is not sound.
+    """
+    path = Path(name_or_path)
+    if path.suffix not in (".yaml", ".yml"):
+        path = FOLDER / f"{name_or_path}.yaml"
+        if not path.exists():
+            known = ", ".join(sorted(p.stem for p in FOLDER.glob("*.yaml")))
+            raise MaskweaveError(f"no suite {name_or_path!r}: give the path of a .yaml file, or one of {known}")
+    suite = build(Suite, read_yaml(path), str(path))
+    for item in suite.outliers:
+        if unknown := [name for name in item.against if name not in CHANGES] or ([] if item.against else ["nothing"]):
+            raise MaskweaveError(
+                f"{path}: outliers against {', '.join(unknown)}; expected some of {', '.join(CHANGES)}"
+            )
+    return suite
+
+
+def run_suite(bundle: Bundle, suite: Suite, name: str, folder: Path | None = None, workers: int = 0) -> list[Row]:
+    """All rows of a suite; items whose modalities the bundle does not have are left out.
+
+    Args:
+        folder: `folder/suite-NAME.json` is written.
+
+    Raises:
+        MaskweaveError: the bundle has none of the suite's inputs and targets.
+    """
+    rows: list[Row] = []
+    options = {"workers": workers, "limit": suite.data.limit}
+    for item in (*suite.probes, *suite.outliers):
+        if any(n not in bundle.catalogue for n in (*item.inputs, *filter(None, [item.target]))):
+            continue
+        parts = open_examples(suite.data, bundle.catalogue, item.inputs, item.target, item.label)
+        if isinstance(item, Outliers):
+            rows += _outliers(bundle, item, parts, suite.data.seed, options)
+        else:
+            rows += probe(bundle.encoder(item.inputs), parts, suite.data.seed, **options)
+    if not rows:
+        raise MaskweaveError(
+            f"suite {name}: this model has the modalities of none of its rows; it has {', '.join(bundle.catalogue)}"
+        )
+    if folder is not None:
+        write_rows(rows, folder / f"suite-{name}.json")
+    return rows
+
+
+def _outliers(bundle: Bundle, item: Outliers, parts: Parts, seed: int, options: dict[str, Any]) -> list[Row]:
+    features = bundle.encoder(item.inputs)
+    train = labelled_features(features, parts.train, title="features to learn from", **options)
+    sets = [features.pooled(parts.held_out, title="held-out features", **options)[1]]
+    for change in item.against:
+        source = Changed(parts.held_out, bundle.catalogue, change)
+        sets.append(features.pooled(source, title=f"features of {change}", **options)[1])
+    scores = outlier_scores(train, len(parts.train.target.classes), torch.cat(sets))
+    rows = []
+    for score, values in scores.items():
+        inside, *outside = values.split([len(s) for s in sets])
+        for change, found in zip(item.against, outside, strict=True):
+            area = round(area_under_curve(inside, found), 5)
+            names = features.encoder.names
+            rows.append(
+                Row(names, f"{change} pictures", f"AUROC, {score}", "higher", area, 0.5, float("nan"), len(found), seed)
+            )
+    return rows
+
+
+class Changed:
+    """A source whose pictures are changed."""
+
+    def __init__(self, source: Source, catalogue: Catalogue, change: str):
+        self.source, self.change = source, CHANGES[change]
+        self.pictures = [catalogue[name].name for name in source.names if catalogue[name].value.type == "image"]
+        if not self.pictures:
+            raise MaskweaveError(
+                f"outliers against {change} need an input of type image, found {', '.join(source.names)}"
+            )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return self.source.names
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def key(self, i: int) -> str:
+        return self.source.key(i)
+
+    def __getitem__(self, i: int) -> dict[str, Any]:
+        sample = dict(self.source[i])
+        rng = np.random.default_rng(zlib.crc32(self.key(i).encode()))
+        return {name: self.change(v, rng) if name in self.pictures else v for name, v in sample.items()}
+
+
+def _grey(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    return np.broadcast_to(picture.mean(axis=-1, keepdims=True), picture.shape).astype(np.uint8)
+
+
+def _noise(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    return rng.integers(0, 256, picture.shape, np.uint8)
+
+
+CHANGES: dict[str, Callable[[np.ndarray, np.random.Generator], np.ndarray]] = {
+    "grey": _grey,
+    "noise": _noise,
+    "upside_down": lambda picture, rng: np.ascontiguousarray(picture[::-1]),
+}
+"""Ways to make a picture one of another kind."""

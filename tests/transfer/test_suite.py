@@ -1,0 +1,106 @@
+"""Suites and the commands: tables of probes and outliers over a bundle's features."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from small_bundle import catalogue, make_bundle, write_recipe
+
+import maskweave
+from maskweave.cli import main
+from maskweave.data.scenes import Scenes
+from maskweave.errors import MaskweaveError
+from maskweave.transfer.suite import CHANGES, FOLDER, Changed, load_suite, run_suite
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_bundle(tmp_path_factory.mktemp("start"))
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in FOLDER.glob("*.yaml")))
+def test_every_shipped_suite_runs(name: str, start: Path) -> None:
+    suite = load_suite(name)
+    few = dataclasses.replace(suite, data=dataclasses.replace(suite.data, samples=60, validation=20))
+    outliers = [dataclasses.replace(item, inputs=["rgb"]) for item in few.outliers]
+    probes = [item for item in few.probes if "depth" not in item.inputs]  # this bundle has no tokenizer of it
+    rows = run_suite(maskweave.load(start), dataclasses.replace(few, probes=probes, outliers=outliers), name, start)
+    assert len(rows) == 2 * len(probes) + sum(3 * len(item.against) for item in outliers)
+    assert all(0 <= row.value <= 1 and row.samples == 20 for row in rows)
+    noise = {row.metric: row.value for row in rows if row.target == "noise pictures"}
+    assert max(noise.values()) > 0.9
+    assert len(json.loads((start / f"suite-{name}.json").read_text())) == len(rows)
+
+
+def test_what_a_model_does_not_have_is_left_out(start: Path, tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    data = {"samples": 30, "validation": 10}
+    path.write_text(
+        yaml.safe_dump({"data": data, "probes": [{"inputs": ["spectrum"], "target": "boxes", "label": "first"}]})
+    )
+    with pytest.raises(MaskweaveError, match="this model has the modalities of none of its rows"):
+        run_suite(maskweave.load(start), load_suite(str(path)), "mine")
+
+
+def test_suites_that_are_not_sound(tmp_path: Path) -> None:
+    with pytest.raises(MaskweaveError, match=r"no suite 'scene': give the path of a .yaml file, or one of scenes"):
+        load_suite("scene")
+    for content, words in (
+        ({"probes": []}, "key 'data' is missing"),
+        (
+            {"data": {}, "outliers": [{"inputs": ["rgb"], "against": ["fog"]}]},
+            "against fog; expected some of grey, noise",
+        ),
+        ({"data": {}, "outliers": [{"inputs": ["rgb"]}]}, "against nothing"),
+    ):
+        path = tmp_path / "suite.yaml"
+        path.write_text(yaml.safe_dump(content))
+        with pytest.raises(MaskweaveError, match=words):
+            load_suite(str(path))
+
+
+def test_pictures_are_changed_and_nothing_else() -> None:
+    entries = catalogue(["rgb", "caption"])
+    scenes = Scenes(entries, 2, 0)
+    for change in CHANGES:
+        changed = Changed(scenes, entries, change)
+        assert changed[1]["caption"] == scenes[1]["caption"] and changed.key(1) == scenes.key(1) and len(changed) == 2
+        picture = changed[1]["rgb"]
+        assert (
+            picture.shape == (64, 64, 3) and picture.dtype == np.uint8 and not np.array_equal(picture, scenes[1]["rgb"])
+        )
+        assert np.array_equal(picture, changed[1]["rgb"]), "a sample is always the same"
+    assert (np.ptp(Changed(scenes, entries, "grey")[0]["rgb"], axis=-1) == 0).all()
+    with pytest.raises(MaskweaveError, match="outliers against grey need an input of type image, found caption"):
+        Changed(Scenes(entries.subset(["caption"]), 2, 0), entries, "grey")
+
+
+def test_the_commands(start: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["probe", str(start), "scenes", "--inputs", "rgb", "--samples", "40", "--validation", "10"]
+    assert main([*words, "--target", "metadata", "--label", "object_count"]) == 0
+    assert (
+        "20-nearest-neighbour accuracy" in capsys.readouterr().out
+        and len(json.loads((start / "probe.json").read_text())) == 2
+    )
+    assert main([*words, "--target", "semseg"]) == 1
+    assert "a probe tells labels, and 'semseg' has values of type 'classes'" in capsys.readouterr().err
+    assert main([*words, "--inputs", "smell"]) == 1
+    assert "unknown modality 'smell'" in capsys.readouterr().err
+
+    suite = tmp_path / "mine.yaml"
+    suite.write_text("data: {samples: 30, validation: 10}\nprobes: [{inputs: [rgb], target: boxes, label: first}]\n")
+    assert main(["evaluate", str(start), "--suite", str(suite)]) == 0
+    assert "linear-probe accuracy" in capsys.readouterr().out and (start / "suite-mine.json").exists()
+
+    recipe = write_recipe(tmp_path, start, target="metadata", label="object_count")
+    assert main(["transfer", str(recipe), "--out", str(tmp_path / "run"), "--train.steps", "3"]) == 0
+    assert "accuracy" in capsys.readouterr().out and (tmp_path / "run" / "report.html").exists()
+    assert yaml.safe_load((tmp_path / "run" / "recipe.yaml").read_text())["train"]["steps"] == 3
+    for command in (["report", str(tmp_path / "run")], ["evaluate", str(tmp_path / "run")]):
+        assert main(command) == 1
+    assert "recipe.yaml" in capsys.readouterr().err
+    assert main(["transfer", str(recipe), "--tuning.parameters", "some"]) == 1
+    assert "--tuning.parameters" in capsys.readouterr().err
