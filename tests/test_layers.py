@@ -50,7 +50,11 @@ def test_a_block_adds_to_its_input() -> None:
     y = x + block.attention(block.norm1(x))
     torch.testing.assert_close(block(x), y + block.mlp(block.norm2(y)))
     assert not [
-        name for name, _ in Block(8, 2, biases=Biases(False, False, False, False), qk_norm=True, gated=True).named_parameters() if "bias" in name
+        name
+        for name, _ in Block(
+            8, 2, biases=Biases(False, False, False, False), qk_norm=True, gated=True
+        ).named_parameters()
+        if "bias" in name
     ]
 
 

@@ -21,7 +21,9 @@ from maskweave.model.fourm import FourM, FourMConfig
 from maskweave.tokenizers.grid import GridTokenizer
 from maskweave.tokenizers.text import TextTokenizer
 
-SPEC = TokenizerSpec(tail="none", width=16, heads=2, depth=2, decoder_depth=2, quantiser=Quantiser("vq", codes=20, dim=4))
+SPEC = TokenizerSpec(
+    tail="none", width=16, heads=2, depth=2, decoder_depth=2, quantiser=Quantiser("vq", codes=20, dim=4)
+)
 ENTRIES = Catalogue(
     [
         dataclasses.replace(m, tokenizer=SPEC, source="") if m.name == "codes" else m

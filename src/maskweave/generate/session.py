@@ -92,7 +92,9 @@ class Session:
         if there:
             grid = self.catalogue[target].grid
             whole = np.stack([filled(rows[b], field.mask[b], grid) for b in there])
-            if isinstance(tokenizer, GridTokenizer):  # a diffusion decoder starts from noise of its own for every sample
+            if isinstance(
+                tokenizer, GridTokenizer
+            ):  # a diffusion decoder starts from noise of its own for every sample
                 values = tokenizer.decode(whole, [self._seeds[b] for b in there])
             else:
                 values = tokenizer.decode(whole)
