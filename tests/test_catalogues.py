@@ -7,6 +7,7 @@ import pytest
 
 from maskweave.catalogues import Catalogue, catalogue_from, load_catalogue, shipped
 from maskweave.errors import MaskweaveError
+from maskweave.files import write_yaml
 from maskweave.report.tables import modality_table
 
 
@@ -62,7 +63,8 @@ def test_a_catalogue_may_include_a_shipped_one():
     some = catalogue_from({"include": "4m", "only": ["tok_rgb@448", "caption"]}, "f.yaml")
     assert [*some] == ["caption", "rgb@448", "tok_rgb@448"]  # with the source of its values
     for content, said in (
-        ({"include": "5m"}, "'include' names a shipped catalogue .*found '5m'"),
+        ({"include": "5m"}, "'include' names a shipped catalogue .* or a .yaml file, found '5m'"),
+        ({"include": "5m.yaml"}, "5m.yaml: no such file"),
         ({"include": ["4m"]}, "'include' names a shipped catalogue"),
         ({"only": ["caption"]}, "'include' names a shipped catalogue .*found None"),
         ({"include": "4m", "only": "caption"}, "'only' is a list of modalities"),
@@ -72,6 +74,16 @@ def test_a_catalogue_may_include_a_shipped_one():
     ):
         with pytest.raises(MaskweaveError, match=said):
             catalogue_from(content, "f.yaml")
+
+
+def test_a_catalogue_may_include_a_file_beside_it(tmp_path):
+    write_yaml(tmp_path / "bundle" / "modalities.yaml", load_catalogue("4m-7").to_plain())
+    own = {"include": "bundle/modalities.yaml", "modalities": {"x": SPECTRUM}}
+    write_yaml(tmp_path / "own.yaml", own)
+    assert [*load_catalogue(tmp_path / "own.yaml")] == [*load_catalogue("4m-7"), "x"]
+    write_yaml(tmp_path / "bundle" / "modalities.yaml", {"include": "../own.yaml"})
+    with pytest.raises(MaskweaveError, match="own.yaml: 'include' leads back to this file"):
+        load_catalogue(tmp_path / "own.yaml")
 
 
 def test_scenes_have_the_promised_modalities(scenes_catalogue):

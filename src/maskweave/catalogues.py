@@ -349,8 +349,11 @@ def _check_diffusion(m: Modality, d: Diffusion, where: str) -> None:
         )
 
 
-def load_catalogue(name_or_path: str | os.PathLike[str]) -> Catalogue:
+def load_catalogue(name_or_path: str | os.PathLike[str], within: tuple[Path, ...] = ()) -> Catalogue:
     """Read a shipped catalogue by name, or a YAML file by path.
+
+    Args:
+        within: files that include this one.
 
     Raises:
         MaskweaveError: naming file, entry and field.
@@ -362,20 +365,23 @@ def load_catalogue(name_or_path: str | os.PathLike[str]) -> Catalogue:
             raise MaskweaveError(
                 f"no catalogue {str(name_or_path)!r}: give the path of a .yaml file, or one of {', '.join(shipped())}"
             )
-    return catalogue_from(read_yaml(path), str(path))
+    if path.resolve() in within:
+        raise MaskweaveError(f"{path}: 'include' leads back to this file; remove it from one of those that include it")
+    return catalogue_from(read_yaml(path), str(path), (*within, path.resolve()))
 
 
-def catalogue_from(content: Mapping[str, Any], where: str) -> Catalogue:
+def catalogue_from(content: Mapping[str, Any], where: str, within: tuple[Path, ...] = ()) -> Catalogue:
     """Validate the content of a catalogue file.
 
-    Beside its own entries it may `include` a shipped catalogue by name, or `only` some of that one's modalities.
+    Beside its own entries it may `include` another catalogue, a shipped one by name or a file by its path from here, or `only` some of that
+    one's modalities.
     """
     for key in content:
         if key not in ("include", "only", "vocabularies", "modalities"):
             raise MaskweaveError(
                 f"{where}: unknown key {key!r}; expected 'vocabularies' and 'modalities', and perhaps 'include' and 'only'"
             )
-    included = _included(content, where)
+    included = _included(content, where, within)
     items: dict[str, list[Any]] = {"vocabularies": [], "modalities": []}
     for section, cls in (("vocabularies", Vocabulary), ("modalities", Modality)):
         entries = content.get(section) or {}
@@ -400,16 +406,18 @@ def catalogue_from(content: Mapping[str, Any], where: str) -> Catalogue:
     )
 
 
-def _included(content: Mapping[str, Any], where: str) -> Catalogue:
-    """What a catalogue file takes over from a shipped one."""
+def _included(content: Mapping[str, Any], where: str, within: tuple[Path, ...]) -> Catalogue:
+    """What a catalogue file takes over from another."""
     name, only = content.get("include"), content.get("only")
     if name is None and only is None:
         return Catalogue([])
-    if name not in shipped():
-        raise MaskweaveError(f"{where}: 'include' names a shipped catalogue ({', '.join(shipped())}), found {name!r}")
+    if name not in shipped() and not (isinstance(name, str) and name.endswith((".yaml", ".yml"))):
+        raise MaskweaveError(
+            f"{where}: 'include' names a shipped catalogue ({', '.join(shipped())}) or a .yaml file, found {name!r}"
+        )
     if only is not None and not (isinstance(only, list) and all(isinstance(n, str) for n in only)):
         raise MaskweaveError(f"{where}: 'only' is a list of modalities of {name!r}, found {only!r}")
-    catalogue = load_catalogue(name)
+    catalogue = load_catalogue(name if name in shipped() else Path(where).parent / name, within)
     return catalogue if only is None else catalogue.subset(only)
 
 

@@ -455,7 +455,7 @@ def _import_4m(given: Namespace) -> None:
     tokenizers = {}
     for word in given.tokenizer or []:
         name, equals, place = word.partition("=")
-        if not equals or name in tokenizers:
+        if not equals or not place or name in tokenizers:
             raise MaskweaveError(f"--tokenizer {word!r}: expected NAME=FOLDER, each name once")
         tokenizers[name] = place
     bundle = load_bundle(given.model, tokenizers, given.text, given.catalogue)

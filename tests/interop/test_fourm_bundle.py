@@ -11,8 +11,9 @@ from safetensors.torch import load_file
 from tiny_catalogue import TEXT, tiny
 
 import maskweave
-from maskweave.catalogues import Catalogue
+from maskweave.catalogues import Catalogue, load_catalogue
 from maskweave.cli import main
+from maskweave.config import plain
 from maskweave.errors import MaskweaveError
 from maskweave.files import write_yaml
 from maskweave.interop.fourm import export_model, export_tokenizer, load_bundle, tokenizer_config
@@ -20,6 +21,8 @@ from maskweave.modality import Quantiser, TokenizerSpec
 from maskweave.model.fourm import FourM, FourMConfig
 from maskweave.tokenizers.grid import GridTokenizer
 from maskweave.tokenizers.text import TextTokenizer
+from maskweave.train.saving import load_tokenizers
+from maskweave.train.starting import start_from_bundle
 
 SPEC = TokenizerSpec(
     tail="none", width=16, heads=2, depth=2, decoder_depth=2, quantiser=Quantiser("vq", codes=20, dim=4)
@@ -83,6 +86,20 @@ def test_the_command_writes_the_same_bundle(place: Path, capsys: pytest.CaptureF
         assert json.loads(texts[0]) == json.loads(texts[1])
     assert main(words) == 1
     assert "is there already; choose another folder" in capsys.readouterr().err
+    assert main(["import", "4m", str(place / "model"), "--out", str(place / "none"), "--tokenizer", "codes="]) == 1
+    assert "--tokenizer 'codes=': expected NAME=FOLDER" in capsys.readouterr().err and not (place / "none").exists()
+
+
+def test_training_goes_on_with_a_modality_added(place: Path) -> None:
+    """With the bundle's own entries, which say of which architecture its tokenizers are."""
+    load_bundle(place / "model", {"codes": place / "tokenizer"}, place / "text.json", ENTRIES).save(place / "bundle")
+    sonar = plain(dataclasses.replace(ENTRIES["spectrum"], id=99))
+    del sonar["name"]
+    write_yaml(place / "own.yaml", {"include": "bundle/modalities.yaml", "modalities": {"sonar": sonar}})
+    catalogue = load_catalogue(place / "own.yaml")
+    assert "codes" in load_tokenizers(place / "bundle" / "tokenizers", catalogue)
+    told = start_from_bundle(FourM(catalogue, CONFIG), catalogue, place / "bundle")
+    assert told == [f"sonar: not in {place / 'bundle'}, so initialised anew"]
 
 
 @pytest.mark.parametrize(

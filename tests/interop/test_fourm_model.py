@@ -147,15 +147,19 @@ def test_the_backbone_is_the_models_encoder(tmp_path: Path) -> None:
         load_backbone(tmp_path / "blind", tiny())
 
 
-WRONG_KEYS = {
+WRONG_KEYS: dict[str, tuple[object, str]] = {
     "num_experts": (8, "unknown: num_experts"),
     "dim": (None, "missing: dim"),
     "act_layer": ("GELU", "act_layer 'GELU' with gated_mlp True is no published architecture"),
+    "mlp_ratio": (float("nan"), "mlp_ratio must be a number above 0 and at most 64, found nan"),
+    "decoder_depth": (10**9, "decoder_depth must be a whole number, 1 to 1024, found 1000000000"),
+    "num_register_tokens": (-1, "num_register_tokens must be a whole number, 0 to 4096, found -1"),
     "num_heads": (5, "width 32 must be an even multiple of heads 5"),
-    "encoder_depth": ("12", "encoder_depth must be a whole number, found '12'"),
+    "encoder_depth": ("12", "encoder_depth must be a whole number, 1 to 1024, found '12'"),
+    "decoder_sep_mask": (False, "decoder_sep_mask is False; every published model has True"),
     "qkv_bias": (1, "qkv_bias must be true or false, found 1"),
     "domains_in": (["codes", "sonar"], "domains_in names sonar, which catalogue has no entry for"),
-    "domains_out": (["codes", "codes"], "domains_out must be a list of different modalities"),
+    "domains_out": (["codes", ["codes"]], "domains_out must be a list of different modalities"),
     "patch_size": (16, "patch_size is 16, but 'photo' of catalogue has patches of \\(2, 2\\)"),
 }
 
@@ -200,6 +204,28 @@ def test_wrong_tensors_are_listed_together(tmp_path: Path) -> None:
         assert part in text
 
 
+@pytest.mark.parametrize(
+    "name", ["mask_token", "encoder_embeddings.photo.mod_emb", "decoder_embeddings.spectrum.pos_emb"]
+)
+def test_every_tensor_is_checked(name: str, tmp_path: Path) -> None:
+    learned = Catalogue(
+        [dataclasses.replace(m, positions="learned") if m.name == "spectrum" else m for m in tiny().values()],
+        tiny().vocabularies.values(),
+    )
+    written(tmp_path, catalogue=learned)
+    path = tmp_path / "model.safetensors"
+    tensors = load_file(path)
+    for change, told in (
+        ({}, f"missing: {name}"),
+        ({name: tensors[name][..., :8].contiguous()}, rf"{name} \[.*8\] instead of"),
+        ({name: tensors[name].half()}, f"{name} in float16 instead of float32"),
+        ({name: tensors[name].int()}, f"{name} in int32 instead of float32"),
+    ):
+        save_file({key: t for key, t in tensors.items() if key != name} | change, path)
+        with pytest.raises(MaskweaveError, match=f"model.safetensors: .*{told}"):
+            load_model(tmp_path, learned)
+
+
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     written(tmp_path)
     whole = (tmp_path / "model.safetensors").read_bytes()
@@ -211,6 +237,9 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         load_model(tmp_path, tiny())
     with pytest.raises(MaskweaveError, match="no such folder; expected one with config.json"):
         load_model(tmp_path / "nowhere", tiny())
+    (tmp_path / "pytorch_model.bin").write_bytes(b"\x80\x04")
+    with pytest.raises(MaskweaveError, match=r"pytorch_model.bin: a pickled checkpoint"):
+        load_model(tmp_path, tiny())
     (tmp_path / "old").mkdir()
     (tmp_path / "old" / "4m-b.pth").write_bytes(b"\x80\x04")
     for pickled in (tmp_path / "old", tmp_path / "old" / "4m-b.pth"):

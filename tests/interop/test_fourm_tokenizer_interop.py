@@ -315,6 +315,9 @@ def refusal(folder, modality=None, size=None):
         ("map", {"dec_type": "BottleneckMLP/B_1-Wi_8"}, ["dec_type", "unet_patched"]),
         ("map", {"norm_codes": False}, ["norm_codes is false", "expected true"]),
         ("map", {"image_size": 30}, ["image_size is (30, 30)", "(8, 8)"]),
+        ("map", {"image_size": 8 * 10**9}, ["image_size is (8000000000, 8000000000)", "at most 8192"]),
+        ("map", {"latent_dim": 10**9}, ["latent_dim is 1000000000, expected 1 to 8192"]),
+        ("vector", {"enc_type": "BottleneckMLP/B_99999999-Wi_16"}, ["B_99999999-Wi_16', expected at most B_1024"]),
         ("map", {"image_size_dec": 64}, ["image_size_dec is (64, 64)", "(32, 32)"]),
         ("map", {"num_codebooks": 2}, ["num_codebooks is 2"]),
         ("map", {"prediction_type": "sample"}, ["prediction_type", "only for dec_type 'unet_patched'"]),
@@ -384,7 +387,10 @@ def test_an_entry_that_does_not_fit_is_told(name, other, words, tmp_path):
 
 
 def test_sizes_that_do_not_fit_are_told(tmp_path):
-    message = refusal(write(tmp_path / "t", CONFIGS["map"]), size=(32, 33))
+    write(tmp_path / "t", CONFIGS["map"])
+    message = refusal(write(tmp_path / "v", CONFIGS["vector"]), size=(32, 32))
+    assert "vectors have no rows and columns" in message
+    message = refusal(tmp_path / "t", size=(32, 33))
     assert "(32, 33)" in message and "multiples of the patch (8, 8)" in message
     message = refusal(write(tmp_path / "u", {**CONFIGS["diffusion"], "patch_size": 4, "image_size": 16}), size=(20, 20))
     assert "multiple of 8, found (20, 20)" in message

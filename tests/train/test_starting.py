@@ -11,7 +11,7 @@ from maskweave.catalogues import Catalogue
 from maskweave.errors import MaskweaveError
 from maskweave.model.fourm import FourM, FourMConfig
 from maskweave.train.saving import save_catalogue, save_model
-from maskweave.train.starting import start_from_bundle
+from maskweave.train.starting import other_tokenizers, start_from_bundle
 
 CONFIG = FourMConfig(width=32, heads=2, encoder_depth=1, decoder_depth=1, separate=True)
 
@@ -83,6 +83,19 @@ def test_what_does_not_fit_is_refused(tmp_path: Path, ours: Catalogue, config: F
     bundle(tmp_path, some("photo", "caption", "spectrum"))
     with pytest.raises(MaskweaveError, match=f"start: .*{told}"):
         start_from_bundle(FourM(ours, config), ours, tmp_path)
+
+
+def test_other_tokenizers_are_told(tmp_path: Path) -> None:
+    ours, theirs = some("codes", "spectrum", "caption"), some("codes", "caption")
+    for side, names in (("ours", ours), ("theirs", theirs)):
+        for m in names.values():
+            place = tmp_path / side / (m.vocabulary or m.name)
+            place.mkdir(parents=True)
+            (place / ("tokenizer.json" if m.vocabulary else "model.safetensors")).write_text("same")
+    assert other_tokenizers(ours, tmp_path / "ours", tmp_path / "theirs") == []
+    (tmp_path / "ours" / "codes" / "model.safetensors").write_text("else")
+    (told,) = other_tokenizers(ours, tmp_path / "ours", tmp_path / "theirs")
+    assert told.startswith("codes: other tokenizers than") and "tokenizers.reuse: " in told
 
 
 def test_a_published_checkpoint_has_to_be_imported_first(tmp_path: Path) -> None:

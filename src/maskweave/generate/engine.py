@@ -30,7 +30,8 @@ class Engine:
     """A model ready to run.
 
     Args:
-        model: its parameters are shared, not copied; with `bf16` its linear layers are also kept in bfloat16.
+        model: its parameters are shared; with `bf16` its linear layers are also kept in bfloat16, and in float32 on a CPU the decoder's
+            are laid out anew in memory, which takes them out of a mapped file.
         precision: of linear layers and attention.
         compiled: compile the blocks, for a GPU: the first requests are slow, later ones fast.
     """

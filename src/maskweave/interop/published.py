@@ -5,7 +5,7 @@ Everything is read by name and shape; what is missing, unknown or contradictory 
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +20,7 @@ from maskweave.weights import listed, open_tensors, save_tensors
 REQUIRED = object()
 """Stands for the default of a key that a configuration must have."""
 
+FILES = ("config.json", "model.safetensors")
 PICKLED = (".pth", ".pt", ".bin", ".ckpt", ".pkl")
 PRESCRIBED_TOLERANCE = 1e-4
 
@@ -28,18 +29,22 @@ def locate(folder_or_hub_id: str | os.PathLike[str]) -> Path:
     """The folder itself, or a downloaded copy of the repository `owner/name`.
 
     Raises:
-        MaskweaveError: there is neither, or the path is a pickled checkpoint.
+        MaskweaveError: there is neither, or only a pickled checkpoint.
     """
     folder = Path(folder_or_hub_id)
-    if folder.suffix in PICKLED:
-        raise MaskweaveError(
-            f"{folder}: a pickled checkpoint can run any code when opened, so it is refused. Convert it once: open it by torch.load with "
-            "weights_only=True, write its state dict by safetensors.torch.save_file as model.safetensors, and its configuration beside it as config.json"
-        )
-    return folder_of(
-        folder_or_hub_id,
-        ["config.json", "model.safetensors"],
-        "one with config.json and model.safetensors, or a Hub id",
+    if folder.suffix in PICKLED and not folder.is_dir():
+        raise _pickled(folder)
+    folder = folder_of(folder_or_hub_id, FILES, f"one with {' and '.join(FILES)}, or a Hub id")
+    pickled = sorted(path for path in folder.iterdir() if path.suffix in PICKLED)
+    if pickled and not all((folder / name).is_file() for name in FILES):
+        raise _pickled(pickled[0])
+    return folder
+
+
+def _pickled(path: Path) -> MaskweaveError:
+    return MaskweaveError(
+        f"{path}: a pickled checkpoint can run any code when opened, so it is refused. Convert it once: open it by torch.load with "
+        "weights_only=True, write its state dict by safetensors.torch.save_file as model.safetensors, and its configuration beside it as config.json"
     )
 
 
@@ -63,10 +68,6 @@ def read_config(folder: Path, known: Mapping[str, Any], what: str) -> Config:
         MaskweaveError: the file is missing or damaged, a required key is missing, or a key is unknown; lists them all.
     """
     path = folder / "config.json"
-    if not path.is_file():
-        pickled = sorted(p.name for p in folder.iterdir() if p.suffix in PICKLED)
-        if pickled:
-            locate(folder / pickled[0])
     config = read_json(path)
     if not isinstance(config, dict):
         raise MaskweaveError(f"{path}: expected keys and values, found {type(config).__name__}")
@@ -101,24 +102,27 @@ class Tensors:
         tensor = self.left.pop(name, None)
         if tensor is None:
             self._missing.append(f"{name} {list(shape)}")
-            return torch.empty(shape, device="meta")
-        if tensor.shape != shape:
-            self._wrong.append(f"{name} {list(tensor.shape)} instead of {list(shape)}")
-            return torch.empty(shape, device="meta")
-        return tensor
-
-    def optional(self, name: str) -> Tensor | None:
-        """The tensor of that name, if the file has it."""
-        return self.left.pop(name, None)
+        elif self._fits(name, tensor, shape):
+            return tensor
+        return torch.empty(shape, device="meta")
 
     def prescribed(self, name: str, value: Tensor) -> Tensor:
         """The tensor of that name, whose value the architecture fixes; where it differs, `finish` will say so."""
         stored = self.left.pop(name)
-        if stored.shape != value.shape:
-            self._wrong.append(f"{name} {list(stored.shape)} instead of {list(value.shape)}")
-        elif not value.is_meta and not torch.allclose(stored.float(), value.float(), atol=PRESCRIBED_TOLERANCE):
+        comparable = self._fits(name, stored, value.shape) and not value.is_meta
+        if comparable and not torch.allclose(stored, value, atol=PRESCRIBED_TOLERANCE):
             self._wrong.append(f"{name} with other numbers than the architecture prescribes")
         return stored
+
+    def _fits(self, name: str, tensor: Tensor, shape: Sequence[int]) -> bool:
+        found, expected = list(tensor.shape), list(shape)
+        if found != expected:
+            self._wrong.append(f"{name} {found} instead of {expected}")
+        elif tensor.dtype != torch.float32:
+            self._wrong.append(f"{name} in {str(tensor.dtype).removeprefix('torch.')} instead of float32")
+        else:
+            return True
+        return False
 
     def finish(self) -> None:
         """Raises:

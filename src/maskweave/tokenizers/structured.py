@@ -305,7 +305,7 @@ class Metadata(Codec):
         for name, x in value.items():
             if name not in self.keys:
                 raise self.bad(f"key {reprlib.repr(name)}", f"keys among {_some(self.keys)}")
-            if not is_number(x) or not math.isfinite(x):
+            if not is_number(x) or not -math.inf < x < math.inf:
                 raise self.bad(f"{name} = {reprlib.repr(x)}", "a finite number; leave out what is not known")
         pairs = [
             [self.ids[name], self.level + bins.encode(value[name])] for name, bins in self.keys.items() if name in value

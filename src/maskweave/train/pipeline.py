@@ -26,7 +26,7 @@ from maskweave.train.parallel import is_main_process
 from maskweave.train.processes import companions
 from maskweave.train.recipe import Recipe
 from maskweave.train.sources import open_source
-from maskweave.train.starting import start_from_bundle
+from maskweave.train.starting import other_tokenizers, start_from_bundle
 from maskweave.train.tokenizers import train_tokenizers
 
 
@@ -142,7 +142,8 @@ def build_objective(recipe: Recipe, catalogue: Catalogue, folder: Path) -> FourM
         tokenizers = saving.load_tokenizers(folder / "tokenizers", catalogue)
         model.start_from({name: t.places for name, t in tokenizers.items()})
     if recipe.start:
-        for sentence in start_from_bundle(model, catalogue, Path(recipe.start)):
+        told = start_from_bundle(model, catalogue, Path(recipe.start))
+        for sentence in told + other_tokenizers(catalogue, folder / "tokenizers", Path(recipe.start) / "tokenizers"):
             if is_main_process():
                 print(f"start: {sentence}")
     return FourMObjective(model, recipe.loss)

@@ -135,6 +135,7 @@ def save_bundle(
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise MaskweaveError(f"{folder}: is there already; choose another folder for the bundle, or remove it")
+    folder.parent.mkdir(parents=True, exist_ok=True)
     with write_aside(folder) as aside:
         aside.mkdir()
         save_catalogue(catalogue, aside)

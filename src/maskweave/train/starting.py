@@ -1,6 +1,7 @@
 """Going on from a trained model, also with other modalities: what both know is taken over, what is new keeps its random start."""
 
 import dataclasses
+import filecmp
 from pathlib import Path
 
 import torch
@@ -71,6 +72,24 @@ def start_from_bundle(model: FourM, catalogue: Catalogue, folder: Path) -> list[
     return [
         *([f"{', '.join(new)}: not in {folder}, so initialised anew"] if new else []),
         *([f"{', '.join(left)}: of {folder}, not in this recipe, left behind"] if left else []),
+    ]
+
+
+def other_tokenizers(catalogue: Catalogue, ours: Path, theirs: Path) -> list[str]:
+    """Sentences about tokenizers that are not the bundle's, so that tokens mean other things than the weights taken over.
+
+    Args:
+        ours, theirs: folders with a tokenizer for each name of a grid or vocabulary.
+    """
+    names = dict.fromkeys(m.vocabulary or m.name for m in catalogue.values() if m.has_tokens)
+    files = [Path(name) / file for name in names for file in ("model.safetensors", "tokenizer.json")]
+    both = [file for file in files if (ours / file).is_file() and (theirs / file).is_file()]
+    differing = [str(file.parent) for file in both if not filecmp.cmp(ours / file, theirs / file, shallow=False)]
+    if not differing:
+        return []
+    return [
+        f"{', '.join(differing)}: other tokenizers than {theirs} has, so tokens mean other things to the weights taken over; "
+        f"set tokenizers.reuse: {theirs} and begin in another folder"
     ]
 
 

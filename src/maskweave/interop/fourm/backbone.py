@@ -1,7 +1,6 @@
 """The encoder of a published 4M model as a plain ViT; published alone or as part of a whole model."""
 
 import os
-from pathlib import Path
 
 import torch
 
@@ -24,8 +23,8 @@ def load_backbone(
     Raises:
         MaskweaveError: the model reads no pictures, or as `load_model`.
     """
-    folder = Path(locate(folder_or_hub_id))
-    config, chosen = read(folder, catalogue)[1:]
+    folder = locate(folder_or_hub_id)
+    _, config, chosen = read(folder, catalogue)
     patches = [m for m in chosen.values() if m.kind == "patches"]
     if not patches:
         raise MaskweaveError(

@@ -44,9 +44,21 @@ KEYS: dict[str, Any] = {
     "gated_mlp": False,
     "qk_norm": False,
     "num_register_tokens": 0,
+    "share_modality_embeddings": True,
+    "decoder_causal_mask": False,
+    "decoder_sep_mask": True,
+    "drop_path_rate_encoder": 0.0,
+    "drop_path_rate_decoder": 0.0,
+    "shared_drop_path": False,
+    "use_act_checkpoint": False,
 }
-"""Keys of a published configuration, with what an absent one means."""
-SPARING = ("num_register_tokens",)
+"""Keys of a published configuration, with what an absent one means. The last four matter in training alone."""
+FIXED = ("share_modality_embeddings", "decoder_causal_mask", "decoder_sep_mask")
+"""Keys that have the same value in every published model."""
+MOST = {"dim": 2**15, "num_heads": 2**10, "encoder_depth": 2**10, "decoder_depth": 2**10, "num_register_tokens": 2**12}
+"""What the numbers may be at most: a slip of the pen is told before anything of its size is built."""
+MOST_RATIO = 64
+SPARING = tuple(KEYS)[tuple(KEYS).index("num_register_tokens") :]
 """Keys that are written only where they differ from their defaults."""
 
 
@@ -153,11 +165,12 @@ def read(
     known = catalogue if isinstance(catalogue, Catalogue) else load_catalogue(catalogue)
     for key in ("domains_in", "domains_out"):
         names = config[key]
-        if not isinstance(names, list) or not names or len({*names}) < len(names):
+        is_list = isinstance(names, list) and all(isinstance(name, str) for name in names)
+        if not is_list or not names or len({*names}) < len(names):
             raise MaskweaveError(f"{where}: {key} must be a list of different modalities, found {names!r}")
         if unknown := [name for name in names if name not in known]:
             raise MaskweaveError(
-                f"{where}: {key} names {', '.join(map(str, unknown))}, which {known.where} has no entry for; write one into a catalogue of your own and give it as catalogue"
+                f"{where}: {key} names {', '.join(unknown)}, which {known.where} has no entry for; write one into a catalogue of your own and give it as catalogue"
             )
     for m in known.values():
         if m.name in config["domains_in"] and m.kind == "patches" and {*m.patch} != {config["patch_size"]}:
@@ -179,24 +192,34 @@ def model_config(config: dict[str, Any], where: Path) -> FourMConfig:
     Raises:
         MaskweaveError: keys contradict each other, or a number cannot be.
     """
+    for key in FIXED:
+        if config[key] != KEYS[key]:
+            raise MaskweaveError(
+                f"{where}: {key} is {config[key]!r}; every published model has {KEYS[key]!r}, and none other is known here"
+            )
     activation = str(config["act_layer"]).lower()
     if activation != ("silu" if config["gated_mlp"] else "gelu"):
         raise MaskweaveError(
             f"{where}: act_layer {config['act_layer']!r} with gated_mlp {config['gated_mlp']} is no published architecture; expected SiLU if gated and GELU if not"
         )
     switches = ("qkv_bias", "proj_bias", "mlp_bias", "norm_bias", "qk_norm", "gated_mlp")
-    numbers = ("dim", "num_heads", "encoder_depth", "decoder_depth", "num_register_tokens")
-    for keys, kind, expected in ((switches, bool, "true or false"), (numbers, int, "a whole number")):
-        for key in keys:
-            if type(config[key]) is not kind:
-                raise MaskweaveError(f"{where}: {key} must be {expected}, found {config[key]!r}")
+    for key in switches:
+        if type(config[key]) is not bool:
+            raise MaskweaveError(f"{where}: {key} must be true or false, found {config[key]!r}")
+    for key, most in MOST.items():
+        least = KEYS[key] if key in SPARING else 1
+        if type(config[key]) is not int or not least <= config[key] <= most:
+            raise MaskweaveError(f"{where}: {key} must be a whole number, {least} to {most}, found {config[key]!r}")
+    ratio = config["mlp_ratio"]
+    if type(ratio) not in (int, float) or not 0 < ratio <= MOST_RATIO:
+        raise MaskweaveError(f"{where}: mlp_ratio must be a number above 0 and at most {MOST_RATIO}, found {ratio!r}")
     try:
         return FourMConfig(
             width=config["dim"],
             heads=config["num_heads"],
             encoder_depth=config["encoder_depth"],
             decoder_depth=config["decoder_depth"],
-            mlp_ratio=float(config["mlp_ratio"]),
+            mlp_ratio=float(ratio),
             gated=config["gated_mlp"],
             qkv_bias=config["qkv_bias"],
             proj_bias=config["proj_bias"],
@@ -227,7 +250,7 @@ def _published_config(model: FourM, catalogue: Catalogue) -> dict[str, Any]:
         **{key: getattr(c, key) for key in ("encoder_depth", "decoder_depth", "mlp_ratio", "norm_bias", "qk_norm")},
         **{key: getattr(c, key) for key in ("qkv_bias", "proj_bias", "mlp_bias")},
     }
-    return {key: config[key] for key in KEYS if key not in SPARING or config[key] != KEYS[key]}
+    return {key: value for key, value in config.items() if key not in SPARING or value != KEYS[key]}
 
 
 def correspondence(catalogue: Catalogue, model: FourM) -> Iterator[Stored]:
@@ -331,21 +354,25 @@ def _where(catalogue: Catalogue, model: FourM, tensors: Tensors) -> dict[str, Te
     """Modality embeddings and learned positions. Encoder and decoder share the former, and a file may hold them once or twice."""
     D = model.config.width
     ours = {name: torch.zeros(p.shape) for name, p in model.where.named_parameters()}
+
+    def fill(rows: Tensor, name: str, *shape: int) -> None:
+        found = tensors.take(name, *shape)
+        if not found.is_meta:  # else `finish` tells what is wrong with it
+            rows.copy_(found.reshape(rows.shape))
+
     for m in catalogue.values():
         first, second = (f"{side}.{m.name}.mod_emb" for side in ("encoder_embeddings", "decoder_embeddings"))
         if first not in tensors and m.is_target:
             first, second = second, first
-        row = tensors.take(first, 1, 1, D)
-        ours["modality.weight"][m.id] = row
+        row = ours["modality.weight"][m.id]
+        fill(row, first, 1, 1, D)
         if second in tensors and m.is_target:
-            tensors.prescribed(second, row)
+            tensors.prescribed(second, row[None, None])
         if m.positions == "learned":
             places = model.where.learned_places(m)
-            ours["learned"][places] = tensors.take(f"encoder_embeddings.{m.name}.pos_emb", 1, m.tokens, D)
+            fill(ours["learned"][places], f"encoder_embeddings.{m.name}.pos_emb", 1, m.tokens, D)
             if m.is_target:
-                ours["learned_of_targets"][places] = tensors.take(
-                    f"decoder_embeddings.{m.name}.pos_emb", 1, m.tokens, D
-                )
+                fill(ours["learned_of_targets"][places], f"decoder_embeddings.{m.name}.pos_emb", 1, m.tokens, D)
     return {f"where.{name}": tensor for name, tensor in ours.items()}
 
 

@@ -26,6 +26,14 @@ MLP = re.compile(r"BottleneckMLP/B_(\d+)-Wi_(\d+)")
 UNET = "unet_patched"
 SCHEDULE = re.compile(r"(linear)|(cosine|squaredcos_cap_v2)|shifted_cosine:(\d+\.?\d*|\.\d+)")
 UNET_SIZE = Diffusion()
+MOST = {
+    "n_channels": 2**16, "codebook_size": 2**18, "latent_dim": 2**13, "num_codebooks": 2**10, "n_labels": 2**16,
+    "num_train_timesteps": 2**16, "ddim_steps": 2**16,
+}  # fmt: skip
+"""What the numbers may be at most: a slip of the pen is told before anything of its size is built."""
+MOST_PIXELS = 2**13
+"""Of a side."""
+MOST_BLOCKS, MOST_WIDTH = 2**10, 2**15
 IMAGE_BLOCKS = 2
 """That `out_conv` stands for."""
 
@@ -108,12 +116,15 @@ def _faults(c: TokenizerConfig) -> Iterator[str]:
     decoders = [mlp] if is_mlp else [*(f"{name}_dec" for name in VIT), UNET]
     if not (MLP.fullmatch(c.dec_type) if is_mlp else c.dec_type in decoders):
         yield f"dec_type is {c.dec_type!r}, expected with this encoder: {', '.join(decoders)}"
-    for key in ("n_channels", "codebook_size", "latent_dim", "num_codebooks", "n_labels", "num_train_timesteps"):
-        if (number := getattr(c, key)) is not None and number < 1:
-            yield f"{key} is {number}, expected 1 or more"
+    for key in ("enc_type", "dec_type"):
+        if (found := MLP.fullmatch(getattr(c, key))) and (int(found[1]) > MOST_BLOCKS or int(found[2]) > MOST_WIDTH):
+            yield f"{key} is {found[0]!r}, expected at most B_{MOST_BLOCKS} and Wi_{MOST_WIDTH}"
+    for key, most in MOST.items():
+        if (number := getattr(c, key)) is not None and not 1 <= number <= most:
+            yield f"{key} is {number}, expected 1 to {most}"
     sizes = [*zip(c.image_size, c.patch_size, strict=True)]
-    if not is_mlp and any(patch < 1 or size < patch or size % patch for size, patch in sizes):
-        yield f"image_size is {c.image_size}, expected a multiple of patch_size {c.patch_size}"
+    if not is_mlp and any(patch < 1 or not patch <= size <= MOST_PIXELS or size % patch for size, patch in sizes):
+        yield f"image_size is {c.image_size}, expected a multiple of patch_size {c.patch_size}, at most {MOST_PIXELS}"
     for key in ("image_size_enc", "image_size_dec"):
         if getattr(c, key) not in (None, c.image_size):
             yield f"{key} is {getattr(c, key)}, expected image_size {c.image_size}"

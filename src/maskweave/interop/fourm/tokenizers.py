@@ -136,7 +136,7 @@ def _fitted(config: TokenizerConfig, spec: TokenizerSpec, modality: Modality, si
     """The entry with this tokenizer and size.
 
     Raises:
-        MaskweaveError: a size that patches do not divide.
+        MaskweaveError: a size that patches do not divide, or for vectors, which have none.
     """
     grid: tuple[int, ...] = (config.num_codebooks,)
     value = modality.value
@@ -149,4 +149,6 @@ def _fitted(config: TokenizerConfig, spec: TokenizerSpec, modality: Modality, si
             )
         grid = (extent[0] // patch[0], extent[1] // patch[1])
         value = dataclasses.replace(value, size=extent)
+    elif size is not None:
+        raise MaskweaveError(f"found size {size}, but vectors have no rows and columns; leave it out")
     return dataclasses.replace(modality, value=value, grid=grid, tokenizer=spec)
