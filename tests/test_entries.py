@@ -10,7 +10,8 @@ from maskweave.data import codecs
 from maskweave.data.transforms import Geometry, apply, fit
 from maskweave.data.values import check_content
 from maskweave.modality import DENSE_TYPES, Modality, Part
-from maskweave.report.figures import draw, legend
+from maskweave.report.figures import draw
+from maskweave.report.legends import legend
 from maskweave.tokenizers.sequence import SequenceTokenizer
 from maskweave.tokenizers.text import TextTokenizer
 from maskweave.tokenizers.values import from_output, to_tensor, value_shape

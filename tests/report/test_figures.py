@@ -7,7 +7,9 @@ import pytest
 
 from maskweave.catalogues import Catalogue, catalogue_from
 from maskweave.errors import MaskweaveError
-from maskweave.report.figures import class_colour, colours, data_span, draw, font, legend, text_panel, wrap
+from maskweave.report.figures import class_colour, colours, data_span, draw
+from maskweave.report.legends import legend
+from maskweave.report.lettering import font, text_panel, wrap
 
 
 def catalogue_of(**values):

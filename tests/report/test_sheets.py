@@ -6,6 +6,7 @@ import pytest
 from maskweave.catalogues import Catalogue
 from maskweave.errors import MaskweaveError
 from maskweave.report.figures import draw
+from maskweave.report.lettering import message
 from maskweave.report.sheets import Row, Tile, contact_sheet, sheet_for
 
 
@@ -62,6 +63,34 @@ def test_maps_of_a_sheet_share_the_truths_colours(scenes_catalogue: Catalogue, v
 def test_missing_truth_is_shown_as_missing(scenes_catalogue: Catalogue, values):
     sheet = sheet_for("t", [{"inputs": {}, "predictions": {"semseg": values["semseg"]}, "truth": {}}], scenes_catalogue)
     assert holds(sheet, draw(scenes_catalogue["semseg"], None)) == 1
+
+
+def test_without_any_truth_there_is_one_row(scenes_catalogue: Catalogue, values):
+    sample = {"inputs": {"rgb": values["rgb"]}, "predictions": {"semseg": values["semseg"]}}
+    one, two = (sheet_for("t", [s], scenes_catalogue) for s in (sample, {**sample, "truth": {}}))
+    assert two.height - one.height > 144
+    assert holds(one, draw(scenes_catalogue["semseg"], None)) == 0
+    assert holds(one, draw(scenes_catalogue["semseg"], values["semseg"])) == 1
+
+
+def test_inputs_that_a_sample_lacks_leave_their_place_empty(scenes_catalogue: Catalogue, values):
+    samples = [{"inputs": {name: values[name]}, "predictions": {}} for name in ("rgb", "depth")]
+    sheet = sheet_for("t", samples, scenes_catalogue)
+    assert holds(sheet, draw(scenes_catalogue["rgb"], None)) == 0
+    assert holds(sheet, draw(scenes_catalogue["rgb"], values["rgb"])) == 1
+
+
+def test_words_stand_where_there_is_no_value(scenes_catalogue: Catalogue, values):
+    sample = {"inputs": {"rgb": values["rgb"]}, "predictions": {"semseg": None}, "instead": {"semseg": "64 tokens"}}
+    sheet = sheet_for("t", [sample], scenes_catalogue)
+    assert holds(sheet, message("64 tokens", (144, 144))) == 1
+
+
+def test_given_boxes_lie_over_the_given_picture(scenes_catalogue: Catalogue, values):
+    boxes = [{"class": "red cube", "box": [0.1, 0.1, 0.6, 0.9]}]
+    sample = {"inputs": {"boxes": boxes, "rgb": values["rgb"]}, "predictions": {"semseg": values["semseg"]}}
+    sheet = sheet_for("t", [sample], scenes_catalogue)
+    assert holds(sheet, draw(scenes_catalogue["boxes"], boxes, over=values["rgb"])) == 1
 
 
 def test_notes_are_wrapped_beneath(scenes_catalogue: Catalogue, values):

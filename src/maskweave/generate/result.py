@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from maskweave.errors import BadSample
 from maskweave.files import write_aside
 from maskweave.generate.known import Tokens
 from maskweave.generate.schedule import Schedule
-from maskweave.report.figures import draw
+from maskweave.report.legends import with_legend
 from maskweave.report.sheets import picture_among, sheet_for
 
 
@@ -58,9 +59,8 @@ class Generated:
         return {name: ids for name, ids in self.tokens.items() if self.catalogue[name].reads not in valued}
 
     def sheet(self) -> Image.Image:
-        """Inputs and targets side by side."""
-        shown = {name: value for name, value in self.inputs.items() if not isinstance(value, Tokens)}
-        return sheet_for("", [{"inputs": shown, "predictions": self.values}], self.catalogue)
+        """Inputs and targets side by side, as one picture; of several results, see `sheet_of`."""
+        return sheet_of([self])
 
     def show(self) -> None:
         """Open the sheet in the system's picture viewer."""
@@ -89,14 +89,12 @@ class Generated:
             with write_aside(folder / f"{name}.{ending}") as aside:
                 aside.write_bytes(content)
             if modality.value.type != "image":
-                self._save_picture(
-                    Image.fromarray(draw(modality, value, (256, 256), over)), folder / f"{name}.picture.png"
-                )
+                figure = with_legend(modality, value, (256, 256), over)
+                self._save_picture(Image.fromarray(figure), folder / f"{name}.picture.png")
         for name, ids in self._without_value().items():
             with write_aside(folder / f"{name}.tokens.npy") as aside, open(aside, "wb") as file:
                 np.save(file, ids, allow_pickle=False)
-        if self.values:
-            self._save_picture(self.sheet(), folder / "sheet.png")
+        self._save_picture(self.sheet(), folder / "sheet.png")
         if self.schedule is not None:
             self.schedule.save(folder / "schedule.yaml")
         return folder
@@ -105,3 +103,26 @@ class Generated:
     def _save_picture(picture: Image.Image, path: Path) -> None:
         with write_aside(path) as aside:
             picture.save(aside, format="PNG")
+
+
+def sheet_of(results: Sequence[Generated], title: str = "", tile: int = 144) -> Image.Image:
+    """One contact sheet of one or several results, a row each: inputs, then targets. Of tokens that have no value it says how many there are.
+
+    Args:
+        results: of one bundle, not necessarily of one request.
+        tile: height of a figure in pixels.
+    """
+    rows = []
+    for result in results:
+        # A grid that is edited stands beside its source: once is enough.
+        given = {n: v for n, v in result.inputs.items() if result.catalogue[n].source not in result.inputs}
+        bare = {name: value.ids for name, value in given.items() if isinstance(value, Tokens)}
+        made = result._without_value()
+        rows.append(
+            {
+                "inputs": {name: None if name in bare else value for name, value in given.items()},
+                "predictions": {**result.values, **dict.fromkeys(made)},
+                "instead": {name: f"{np.sum(np.asarray(ids) >= 0)} tokens" for name, ids in {**bare, **made}.items()},
+            }
+        )
+    return sheet_for(title, rows, results[0].catalogue, tile)

@@ -5,26 +5,24 @@ different samples can be compared. Letters of shapes: H height, W width, C chann
 """
 
 import colorsys
-import functools
 import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from maskweave.errors import MaskweaveError
 from maskweave.modality import DENSE_TYPES, Modality, Value
+from maskweave.report.lettering import INK, font, message, text_panel
 from maskweave.tokenizers.values import standardised
 
-PAPER, INK, FAINT, VOID = (250, 250, 248), (32, 34, 38), (128, 130, 134), (128, 128, 128)
+VOID = (128, 128, 128)
 COLOUR_MAP = "viridis"
 RELATIVE = (-3.0, 3.0)
 """Span of colours of standardised maps, in deviations."""
 OKABE_ITO = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114, 178), (213, 94, 0), (204, 121, 167))
 """Distinct to colour-blind readers too (https://jfly.uni-koeln.de/color/); class colours begin with these."""
-MAX_CHARACTERS = 2000
-"""Text beyond this is not laid out: no tile has room for it."""
 
 Size = tuple[int, int] | float
 
@@ -41,12 +39,14 @@ def draw(
 
     Dense values keep their aspect and are centred. A lattice of three axes shows up to four frames, one axis a curve or a strip.
     Features, and maps of several channels, show their first three principal components. Points that are not finite are grey.
+    Of people their boxes are drawn, numbered: a pose is the codes of a tokenizer that is not ours, so its joints cannot be known.
+    What the colours mean is told by `maskweave.report.legends`.
 
     Args:
         value: in its Python form (see `Value`); None draws a tile that says it is missing.
         size: (height, width) in pixels, or a factor on the value's own size (128×128 where it has none).
         over: picture, uint8 (H, W, 3), under boxes, instances, people and points.
-        span: lowest and highest value of a map's colours; the entry's range by default (see `data_span`).
+        span: lowest and highest value of a map's colours, or of a curve's axis; the entry's range by default (see `data_span`).
         reference: value that lends features, or a map of several channels, its principal components, so that two can be compared.
 
     Raises:
@@ -79,7 +79,7 @@ def draw(
             return _objects(v, found, size, over, names, [query["point"] for query in value])
         case "vector" if np.ndim(value) == 2:  # of kind `vectors`: a row of colours for each
             low, high = span or data_span(modality, [value]) or (-1.0, 1.0)
-            return _centred(_mapped(np.asarray(value), low, high), size, smooth=False, stretch=True)[0]
+            return _centred(mapped(np.asarray(value), low, high), size, smooth=False, stretch=True)[0]
         case "vector":
             return _curves(np.asarray(value, dtype=np.float64).reshape(-1, 1), size, span, v.unit)
     array = _lattice(modality, value)
@@ -112,7 +112,7 @@ def colours(
     if array.ndim > n and array.shape[-1] > 1:
         return _components(array, array if reference is None else _lattice(modality, reference))
     low, high = span or v.range or RELATIVE
-    return _mapped(array.reshape(array.shape[:n]), low, high)
+    return mapped(array.reshape(array.shape[:n]), low, high)
 
 
 def data_span(modality: Modality, values: Iterable[Any]) -> tuple[float, float] | None:
@@ -143,92 +143,6 @@ def class_colour(index: int) -> tuple[int, int, int]:
     hue = (0.08 + turn * 0.6180339887) % 1
     red, green, blue = colorsys.hls_to_rgb(hue, (0.38, 0.68, 0.53)[turn % 3], (0.85, 0.6)[turn // 3 % 2])
     return round(red * 255), round(green * 255), round(blue * 255)
-
-
-def legend(
-    modality: Modality, span: tuple[float, float] | None = None, present: Sequence[int] | None = None, width: int = 420
-) -> np.ndarray | None:
-    """What the colours mean, uint8 (height, width, 3): class names, a colour bar with its unit, or the axes of directions.
-
-    Args:
-        span: as of `draw`.
-        present: indices of the classes to name; all by default.
-        width: most pixels across.
-
-    Returns None where the figure speaks for itself.
-    """
-    v = modality.value
-    if v.type == "classes":
-        shown = [i for i in (range(len(v.classes)) if present is None else present) if 0 <= i < len(v.classes)]
-        return _swatches([(v.classes[i], class_colour(i)) for i in shown], width)
-    if v.type == "direction":
-        axes = {"x right": (1, 0, 0), "y up": (0, 1, 0), "z to viewer": (0, 0, 1)}
-        return _swatches([(name, tuple(round(127.5 * (a + 1)) for a in axis)) for name, axis in axes.items()], width)
-    if v.type in ("map", "features") and len(v.size) > 1:
-        if v.channels > 1:
-            return _swatches([("first three principal components", VOID)], width)
-        low, high = span or v.range or RELATIVE
-        return _colour_bar(low, high, v.unit if v.tails is None else "deviations from the mean", min(width, 220))
-    return None
-
-
-def message(words: str, size: tuple[int, int]) -> np.ndarray:
-    """A quiet tile with a word or two, uint8 (*size, 3)."""
-    height, width = size
-    tile = Image.new("RGB", (width, height), (238, 238, 236))
-    pen = ImageDraw.Draw(tile)
-    pen.rectangle((0, 0, width - 1, height - 1), outline=(214, 214, 212))
-    pen.text((width / 2, height / 2), words, font=font(12), fill=FAINT, anchor="mm")
-    return np.asarray(tile)
-
-
-def text_panel(text: str, size: tuple[int, int]) -> np.ndarray:
-    """Wrapped text, uint8 (*size, 3), in the largest lettering that fits; what has no room is cut at an ellipsis."""
-    height, width = size
-    text = text if len(text) <= MAX_CHARACTERS else text[:MAX_CHARACTERS] + "…"
-    margin = 6
-    for points in (13, 12, 11, 10, 9):
-        face, step = font(points), points + 4
-        lines = wrap(text, face, width - 2 * margin)
-        if len(lines) * step <= height - 2 * margin:
-            break
-    room = max(1, (height - 2 * margin) // step)
-    if len(lines) > room:
-        lines = [*lines[: room - 1], lines[room - 1].rstrip("… ") + "…"]
-    tile = Image.new("RGB", (width, height), PAPER)
-    pen = ImageDraw.Draw(tile)
-    for i, line in enumerate(lines):
-        pen.text((margin, margin + i * step), line, font=face, fill=INK)
-    return np.asarray(tile)
-
-
-def wrap(text: str, face: Any, width: float) -> list[str]:
-    """Lines of `text` no wider than `width` pixels; a word that is wider is cut."""
-    lines = []
-    for paragraph in text.splitlines():
-        line = ""
-        for word in paragraph.split():
-            joined = f"{line} {word}" if line else word
-            if face.getlength(joined) <= width:
-                line = joined
-                continue
-            if line:
-                lines.append(line)
-            while face.getlength(word) > width and len(word) > 1:
-                cut = next(i for i in range(1, len(word)) if face.getlength(word[: i + 1]) > width)
-                lines.append(word[:cut])
-                word = word[cut:]
-            line = word
-        lines.append(line)
-    return lines
-
-
-@functools.lru_cache(maxsize=32)
-def font(points: int, bold: bool = False) -> Any:
-    """The lettering of figures: DejaVu Sans, shipped with matplotlib, which knows most of the world's scripts."""
-    from matplotlib import get_data_path
-
-    return ImageFont.truetype(f"{get_data_path()}/fonts/ttf/DejaVuSans{'-Bold' if bold else ''}.ttf", points)
 
 
 def _natural(v: Value) -> tuple[int, int]:
@@ -292,7 +206,8 @@ def _bytes(unit: np.ndarray) -> np.ndarray:
     return (np.clip(unit, 0, 1) * 255).round().astype(np.uint8)
 
 
-def _mapped(array: np.ndarray, low: float, high: float) -> np.ndarray:
+def mapped(array: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Colours of numbers from `low` to `high`, uint8 (*shape, 3); grey where they are not finite."""
     from matplotlib import colormaps
 
     finite = np.isfinite(array)
@@ -430,37 +345,3 @@ def _label(
     pen.rectangle((x, y, x + wide - 1, y + high - 1), fill=colour)
     bright = 0.3 * colour[0] + 0.59 * colour[1] + 0.11 * colour[2] > 120
     pen.text((x + 2, y), name, font=face, fill=(0, 0, 0) if bright else (255, 255, 255))
-
-
-def _swatches(items: Sequence[tuple[str, tuple[int, ...]]], width: int) -> np.ndarray | None:
-    """Squares of colour with their names, in as many lines as `width` asks for."""
-    if not items:
-        return None
-    face, step = font(11), 18
-    places, x, y = [], 0, 0
-    for name, _ in items:
-        wide = 16 + math.ceil(face.getlength(name)) + 14
-        if x and x + wide > width:
-            x, y = 0, y + step
-        places.append((x, y))
-        x += wide
-    right = max(
-        px + 16 + math.ceil(face.getlength(name)) + 14 for (px, _), (name, _) in zip(places, items, strict=True)
-    )
-    picture = Image.new("RGB", (min(width, right), y + step), "white")
-    pen = ImageDraw.Draw(picture)
-    for (px, py), (name, colour) in zip(places, items, strict=True):
-        pen.rectangle((px, py + 3, px + 11, py + 14), fill=colour)
-        pen.text((px + 16, py + 2), name, font=face, fill=INK)
-    return np.asarray(picture)
-
-
-def _colour_bar(low: float, high: float, unit: str, width: int) -> np.ndarray:
-    picture = Image.new("RGB", (width, 30), "white")
-    bar = _mapped(np.broadcast_to(np.linspace(low, high, width), (10, width)), low, high)
-    picture.paste(Image.fromarray(bar), (0, 2))
-    pen, face = ImageDraw.Draw(picture), font(11)
-    pen.text((0, 15), f"{low:.3g}", font=face, fill=INK)
-    pen.text((width / 2, 15), unit, font=face, fill=INK, anchor="ma")
-    pen.text((width, 15), f"{high:.3g}", font=face, fill=INK, anchor="ra")
-    return np.asarray(picture)

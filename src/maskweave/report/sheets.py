@@ -1,6 +1,6 @@
 """Contact sheets: rows of tiles under column headings, with each legend once.
 
-`sheet_for` lays out what a request gave: the inputs, a rule, and for each target the prediction above the truth.
+`sheet_for` lays out what a request gave: the inputs, a rule, and for each target the prediction, above the truth where that is known.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,9 @@ from PIL import Image, ImageDraw
 
 from maskweave.catalogues import Catalogue
 from maskweave.modality import Modality
-from maskweave.report.figures import FAINT, INK, data_span, draw, font, legend, wrap
+from maskweave.report.figures import data_span, draw
+from maskweave.report.legends import classes_in, legend
+from maskweave.report.lettering import FAINT, INK, font, message, wrap
 
 MARGIN, GAP, BAND, RULE = 20, 8, 20, (222, 222, 220)
 
@@ -23,13 +25,14 @@ class Tile:
 
     modality: str
     value: Any
-    """None: shown as missing."""
+    """None: `instead` is shown."""
     note: str = ""
     """Wrapped beneath the figure."""
     over: Any = None
     """Picture under boxes and instances."""
     reference: Any = None
     """Lends its principal components to a map of several channels."""
+    instead: str = "missing"
 
 
 @dataclass(frozen=True)
@@ -107,7 +110,11 @@ def contact_sheet(
         for c, t in enumerate(row.tiles):
             if t is None:
                 continue
-            figure = draw(modalities[t.modality], t.value, (tile, widths[c]), t.over, spans[t.modality], t.reference)
+            room = (tile, widths[c])
+            if t.value is None:
+                figure = message(t.instead, room)
+            else:
+                figure = draw(modalities[t.modality], t.value, room, t.over, spans[t.modality], t.reference)
             sheet.paste(Image.fromarray(figure), (lefts[c], tops[r]))
             for i, line_of_note in enumerate(notes[r][c]):
                 pen.text((lefts[c], tops[r] + tile + 3 + 15 * i), line_of_note, font=small, fill=INK)
@@ -120,34 +127,37 @@ def contact_sheet(
 def sheet_for(
     request_title: str, samples: Sequence[Mapping[str, Mapping[str, Any]]], catalogue: Catalogue, tile: int = 144
 ) -> Image.Image:
-    """A sheet of what one request gave for several samples: inputs | for each target the prediction above the truth.
+    """A sheet of what one request gave for several samples: inputs | for each target the prediction, above the truth where any sample has one.
 
     Args:
-        samples: each `{"inputs": {name: value}, "predictions": {name: value}, "truth": {name: value}}`; a target without truth is
-            shown as missing. Boxes and instances lie over a picture of the same row: the input's, or else the predicted or true one.
+        samples: each `{"inputs": {name: value}, "predictions": {name: value}, "truth": {name: value}, "instead": {name: words}}`. Inputs
+            that a sample lacks leave their place empty; targets without value show the words, or that they are missing. Boxes and
+            instances lie over a picture of the same row: the input's, or else the predicted or true one.
 
     Raises:
         MaskweaveError: a name is unknown, or a value's shape is wrong.
     """
     inputs = _names(samples, "inputs", catalogue)
     targets = _names(samples, "predictions", catalogue)
-    stacked = [
-        inputs[i : i + 2] for i in range(0, len(inputs), 2)
-    ]  # two rows of a sample leave room for two inputs a column
+    parts = (
+        {"predicted": "predictions", "truth": "truth"} if any("truth" in s for s in samples) else {"": "predictions"}
+    )
+    deep = len(parts)  # rows of a sample leave room for as many inputs a column
+    stacked = [inputs[i : i + deep] for i in range(0, len(inputs), deep)]
     rows = []
     for sample in samples:
-        given, predicted = sample.get("inputs", {}), sample.get("predictions", {})
-        truth = sample.get("truth", {})
-        pictures = {
-            "predicted": picture_among(catalogue, given, predicted),
-            "truth": picture_among(catalogue, given, truth),
-        }
-        for r, (label, found) in enumerate((("predicted", predicted), ("truth", truth))):
-            left = [Tile(pair[r], given.get(pair[r])) if r < len(pair) else None for pair in stacked]
-            right = [Tile(name, found.get(name), "", pictures[label], truth.get(name)) for name in targets]
-            rows.append(Row([*left, *right], label, starts=r == 0))
-    headings = [" / ".join(pair) for pair in stacked] + targets
-    return contact_sheet(rows, catalogue, request_title, headings, divider=len(stacked), tile=tile)
+        given, truth, instead = sample.get("inputs", {}), sample.get("truth", {}), sample.get("instead", {})
+        words = {name: instead.get(name, "missing") for name in (*inputs, *targets)}
+        ours = picture_among(catalogue, given)
+        for r, (label, part) in enumerate(parts.items()):
+            found = sample.get(part, {})
+            over = picture_among(catalogue, given, found)
+            shown = [group[r] if r < len(group) and group[r] in given else None for group in stacked]
+            left = [Tile(name, given[name], "", ours, None, words[name]) if name else None for name in shown]
+            right = [Tile(name, found.get(name), "", over, truth.get(name), words[name]) for name in targets]
+            rows.append(Row([*left, *right], label, starts=deep > 1 and r == 0))
+    headings = [" / ".join(group) for group in stacked] + targets
+    return contact_sheet(rows, catalogue, request_title, headings, divider=len(stacked) if targets else 0, tile=tile)
 
 
 def _names(samples: Sequence[Mapping[str, Mapping[str, Any]]], part: str, catalogue: Catalogue) -> list[str]:
@@ -188,11 +198,8 @@ def _legends(
 ) -> list[tuple[str, np.ndarray]]:
     found: dict[str, tuple[str, np.ndarray]] = {}
     for name, m in modalities.items():
-        present = None
-        if m.value.type == "classes":
-            values = [np.unique(t.value) for t in tiles if t.modality == name and t.value is not None]
-            present = sorted({int(i) for ids in values for i in ids})
-        picture = legend(m, spans[name], present)
+        values = [t.value for t in tiles if t.modality == name and t.value is not None]
+        picture = legend(m, spans[name], classes_in(m, values)) if values else None
         if picture is not None:
             found[m.reads] = (name, picture)  # an input and a target of one source share a legend
     return list(found.values())

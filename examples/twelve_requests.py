@@ -1,0 +1,69 @@
+"""Twelve any-to-any requests of one model, a contact sheet each, and all of them as one picture.
+
+python examples/twelve_requests.py [BUNDLE [FOLDER]]; by default the bundle that `make demo` trains, runs/demo, and runs/examples/twelve.
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+import maskweave
+from maskweave.data.scenes import Scenes
+from maskweave.generate.result import sheet_of
+
+bundle = maskweave.load(sys.argv[1] if len(sys.argv) > 1 else "runs/demo")
+folder = Path(sys.argv[2] if len(sys.argv) > 2 else "runs/examples/twelve")
+scenes = list(Scenes(bundle.catalogue, count=2, seed=1))
+HALF = [0.0, 0.0, 0.5, 1.0]
+
+# Inputs, targets, and what else is asked for.
+REQUESTS: list[tuple[str, str, dict[str, Any]]] = [
+    ("rgb", "depth normal semseg edges", {}),
+    ("rgb", "caption boxes instances palette metadata", {"chain": False}),
+    ("caption", "boxes tok_rgb depth semseg", {}),
+    ("boxes", "caption tok_rgb normal", {}),
+    ("boxes caption", "tok_rgb depth", {"conditions": {"caption+boxes": 3.0}}),
+    ("boxes palette", "tok_rgb edges", {}),
+    ("depth", "normal semseg edges tok_rgb", {}),
+    ("semseg", "depth normal tok_rgb", {}),
+    ("normal edges", "depth semseg boxes", {}),
+    ("instances metadata", "boxes tok_rgb depth", {}),
+    ("rgb boxes", "tok_rgb", {"edit": {"tok_rgb": HALF}}),
+    ("caption boxes depth", "tok_rgb normal", {"recolour": True}),
+]
+
+
+def renamed(scene: dict[str, Any], old: str, new: str) -> dict[str, Any]:
+    """The scene with another name for one of its objects."""
+    boxes = [{**item, "class": new if item["class"] == old else item["class"]} for item in scene["boxes"]]
+    return {**scene, "caption": scene["caption"].replace(old, new), "boxes": boxes}
+
+
+folder.mkdir(parents=True, exist_ok=True)
+sheets = []
+for number, (inputs, targets, options) in enumerate(REQUESTS, 1):
+    what = f"{' + '.join(inputs.split())} → {', '.join(targets.split())}"
+    given = scenes
+    if options.pop("recolour", False):
+        names = [scene["boxes"][0]["class"] for scene in scenes]
+        given = [renamed(scene, name, f"red {name.split()[1]}") for scene, name in zip(scenes, names, strict=True)]
+        what += "; one object's colour edited"
+    what += "; the left half made anew" if "edit" in options else ""
+    what += "; guided, 3" if "conditions" in options else ""
+    samples = [{name: scene[name] for name in inputs.split()} for scene in given]
+    results = bundle.generate_batch(samples, targets.split(), **options)
+    sheets.append(sheet_of(results, f"{number}. {what}", tile=112))
+    sheets[-1].save(folder / f"{number:02}.png")
+
+# Two columns, each sheet where the column ends so far.
+width = max(sheet.width for sheet in sheets)
+page = Image.new("RGB", (2 * width, sum(sheet.height for sheet in sheets)), "white")
+ends = [0, 0]
+for sheet in sheets:
+    column = ends.index(min(ends))
+    page.paste(sheet, (column * width, ends[column]))
+    ends[column] += sheet.height
+page.crop((0, 0, 2 * width, max(ends))).save(folder / "all.png", optimize=True)
+print(f"{len(sheets)} sheets: {folder}, all of them: {folder / 'all.png'}")
