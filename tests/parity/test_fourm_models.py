@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 import torch
-from conftest import Case
+from reference_case import Case
 from safetensors.torch import load_file
 from torch import Tensor
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from small_bundle import catalogue, make_bundle, write_recipe
+from small_transfer import catalogue, make_bundle, write_recipe
 
 import maskweave
 from maskweave.cli import main

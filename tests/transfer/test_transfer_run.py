@@ -11,7 +11,7 @@ import torch
 import yaml
 from PIL import Image
 from safetensors.torch import load_file
-from small_bundle import MODEL, catalogue, make_bundle, write_recipe
+from small_transfer import MODEL, catalogue, make_bundle, write_recipe
 
 import maskweave
 from maskweave.data.scenes import Scenes
