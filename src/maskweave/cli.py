@@ -448,16 +448,12 @@ def _import_4m_arguments(parser: ArgumentParser) -> None:
 @command("import 4m", _import_4m_arguments)
 def _import_4m(given: Namespace) -> None:
     """Make a bundle of a published 4M model, its tokenizers and the text tokenizer."""
+    from maskweave.config import pairs
     from maskweave.interop.fourm import load_bundle
 
     if not given.get("out"):
         raise MaskweaveError("--out is missing; see maskweave import 4m --help")
-    tokenizers = {}
-    for word in given.tokenizer or []:
-        name, equals, place = word.partition("=")
-        if not equals or not place or name in tokenizers:
-            raise MaskweaveError(f"--tokenizer {word!r}: expected NAME=FOLDER, each name once")
-        tokenizers[name] = place
+    tokenizers = pairs("tokenizer", given.tokenizer, "FOLDER", empty=False)
     bundle = load_bundle(given.model, tokenizers, given.text, given.catalogue)
     print(
         f"{bundle.save(given.out)}: {len(bundle.catalogue)} modalities, tokenizers of {', '.join(bundle.tokenizers) or 'none'}"

@@ -8,7 +8,7 @@ import dataclasses
 import difflib
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from maskweave.errors import MaskweaveError
@@ -115,3 +115,22 @@ def _join(key: str, name: Any) -> str:
 
 def _named(key: str) -> str:
     return f"{key!r}: " if key else ""
+
+
+def pairs(option: str, words: Sequence[str] | None, value: str = "VALUE", empty: bool = True) -> dict[str, str]:
+    """A repeated option's NAME=VALUE words, by name.
+
+    Args:
+        value: what stands after the =, for messages.
+        empty: whether nothing may stand there.
+
+    Raises:
+        MaskweaveError: a word of another form, or a name twice.
+    """
+    found: dict[str, str] = {}
+    for word in words or ():
+        name, equals, given = word.partition("=")
+        if not equals or name in found or not (given or empty):
+            raise MaskweaveError(f"--{option} {word!r}: expected NAME={value}, each name once")
+        found[name] = given
+    return found

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -140,3 +141,14 @@ def load_unread(folder: Path) -> Unread | None:
     with open_tensors(folder / UNREAD) as stored:
         config, names = json.loads(stored.metadata()["config"])
         return Unread(config, {name: stored.get_tensor(name) for name in stored.keys()}, tuple(names))  # noqa: SIM118
+
+
+def fingerprint(tensors: Mapping[str, Tensor], *more: str) -> str:
+    """Changes whenever a name or a number of the tensors does, or one of the words."""
+    digest = hashlib.sha256()
+    for name, tensor in tensors.items():
+        content = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+        digest.update(name.encode() + content.numpy().tobytes())
+    for word in more:
+        digest.update(word.encode())
+    return digest.hexdigest()[:16]

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from plain_training import train
 from tiny_catalogue import random_columns, tiny, tiny_batch
 
 from maskweave.batch import TokenBatch
@@ -118,18 +119,6 @@ def scene_batches(scenes_catalogue) -> tuple[Catalogue, list[TokenBatch]]:
             columns[name] = column_of(m, values, SequenceTokenizer(m, text) if m.kind == "sequence" else None)
     drawer = Drawer(catalogue, Drawing(32, 32))
     return catalogue, [drawer(columns, np.random.default_rng([5, i])) for i in range(4)]
-
-
-def train(objective: FourMObjective, batches: list[TokenBatch], steps: int, rate: float) -> list[float]:
-    optimiser = torch.optim.AdamW(objective.parameters(), lr=rate, betas=(0.9, 0.95), weight_decay=0.05)
-    losses = []
-    for step in range(steps):
-        loss, _ = objective(batches[step % len(batches)])
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        losses.append(loss.item())
-    return losses
 
 
 GOLDEN = {

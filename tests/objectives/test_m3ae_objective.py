@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from plain_training import train
 from tiny_catalogue import random_columns, tiny
 
 from maskweave.batch import MaskedBatch
@@ -117,18 +118,6 @@ def test_what_is_left_out_of_weight_decay() -> None:
     assert not any(
         word in name for name in names for word in ("types", "mask_tokens", "class_token", "content.for_caption")
     )
-
-
-def train(objective: M3AEObjective, batches: list[MaskedBatch], steps: int, rate: float) -> list[float]:
-    optimiser = torch.optim.AdamW(objective.parameters(), lr=rate, betas=(0.9, 0.95), weight_decay=0.05)
-    losses = []
-    for step in range(steps):
-        loss, _ = objective(batches[step % len(batches)])
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        losses.append(loss.item())
-    return losses
 
 
 GOLDEN = [3.93612, 3.74059, 3.58045, 3.48565, 3.39815]

@@ -6,7 +6,7 @@ from typing import Any
 import yaml
 
 from maskweave.catalogues import Catalogue
-from maskweave.config import build, plain
+from maskweave.config import build, pairs, plain
 from maskweave.errors import MaskweaveError
 from maskweave.generate.bundle import load
 from maskweave.generate.folders import generate_files
@@ -61,12 +61,7 @@ def run_command(given: Mapping[str, Any]) -> str:
     for key in ("input", "target", "out"):
         if not given.get(key) and not (key == "target" and given.get("schedule")):
             raise MaskweaveError(f"--{key} is missing; see maskweave generate --help")
-    inputs: dict[str, str] = {}
-    for word in given["input"]:
-        name, equals, value = word.partition("=")
-        if not equals or name in inputs:
-            raise MaskweaveError(f"--input {word!r}: expected NAME=VALUE, each name once")
-        inputs[name] = value
+    inputs = pairs("input", given["input"])
     targets = [name for word in given.get("target") or [] for name in word.split(",")] or None
     bundle = load(given["run"], given["device"])
     options: Options = {"precision": "bf16" if given.get("bf16") else "float32", "compiled": bool(given.get("compile"))}

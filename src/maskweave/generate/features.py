@@ -51,9 +51,14 @@ class Features:
         catalogue, names = self.encoder.catalogue, self.encoder.names
         wanted = {*names, *(catalogue[name].reads for name in names)}
         given = [{name: value for name, value in sample.items() if name in wanted} for sample in samples]
-        return self._encode([read(sample, catalogue, self.tokenizers) for sample in given])
+        return self.encode([read(sample, catalogue, self.tokenizers) for sample in given])
 
-    def _encode(self, values: Sequence[Mapping[str, Any]]) -> Encoded:
+    def encode(self, values: Sequence[Mapping[str, Any]]) -> Encoded:
+        """As a call, of values that are checked and of their entries' sizes.
+
+        Raises:
+            BadSample: a value does not fit its entry.
+        """
         device = next(self.encoder.parameters()).device
         inputs = read_inputs(values, self.encoder.catalogue, self.tokenizers, self.encoder.names)
         return self.encoder(inputs.to(device))
@@ -87,11 +92,11 @@ class Features:
                     values.append(item.sample)
                 skips.check()
                 if len(values) == batch_size:
-                    yield Step(numbers, values, self._encode(values))
+                    yield Step(numbers, values, self.encode(values))
                     numbers, values = [], []
                 bar.advance()
             if values:
-                yield Step(numbers, values, self._encode(values))
+                yield Step(numbers, values, self.encode(values))
             if skips.summary():
                 bar.say(skips.summary())
         skips.check(finished=True)

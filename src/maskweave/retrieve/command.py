@@ -4,6 +4,7 @@ from pathlib import Path
 
 from jsonargparse import ArgumentParser, Namespace
 
+from maskweave.config import pairs
 from maskweave.data.source import Source
 from maskweave.errors import MaskweaveError
 from maskweave.files import write_aside, write_json
@@ -95,10 +96,10 @@ def query(given: Namespace) -> None:
     """Find the indexed samples that are most like the inputs."""
     from maskweave.retrieve.sheet import sheet_of
 
-    inputs = _pairs("input", given.get("input"))
+    inputs = pairs("input", given.get("input"))
     if not inputs:
         raise MaskweaveError("--input is missing; see maskweave retrieve query --help")
-    weights = {name: _number(name, word) for name, word in _pairs("weight", given.get("weight")).items()}
+    weights = {name: _number(name, word) for name, word in pairs("weight", given.get("weight")).items()}
     opened = Index(given.index)
     hits = opened.query(inputs, view=given.against, weights=weights, k=given.count)
     for rank, hit in enumerate(hits, 1):
@@ -175,16 +176,6 @@ def features(given: Namespace) -> None:
     recipe = load_recipe(given.recipe)
     folder, skips = write_features(recipe, given.encoder, given.modality, inputs, given.device)
     print("\n".join(filter(None, (f"written to {folder / given.modality}", skips.summary()))))
-
-
-def _pairs(option: str, words: list[str] | None) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for word in words or []:
-        name, equals, value = word.partition("=")
-        if not equals or name in found:
-            raise MaskweaveError(f"--{option} {word!r}: expected NAME=VALUE, each name once")
-        found[name] = value
-    return found
 
 
 def _number(name: str, word: str) -> float:

@@ -6,18 +6,16 @@ what is given, as in 4M-21 (https://arxiv.org/abs/2406.09406), section on multi-
 Dimension letters: B samples, D width.
 """
 
-import hashlib
 from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
 import torch
 
-from maskweave.data.inputs import read_inputs
+from maskweave import weights
 from maskweave.errors import BadSample, MaskweaveError
 from maskweave.generate.bundle import Bundle
 from maskweave.generate.request import Sample
-from maskweave.model.encoder import Encoder
 
 BATCH = 64
 """Samples that go through a model at once."""
@@ -57,10 +55,7 @@ class Pooled:
 
     @torch.inference_mode()
     def __call__(self, samples: Sequence[Sample]) -> np.ndarray:
-        catalogue, tokenizers = self.bundle.catalogue, self.bundle.tokenizers
-        encoder = Encoder(self.bundle.model, catalogue, list(samples[0])).eval()
-        inputs = read_inputs(samples, catalogue, tokenizers, encoder.names)
-        return encoder(inputs.to(next(encoder.parameters()).device)).pooled.float().cpu().numpy()
+        return self.bundle.encoder(list(samples[0])).encode(samples).pooled.float().cpu().numpy()
 
 
 class Predicted:
@@ -117,11 +112,5 @@ def features_of(bundle: Bundle, through: str = "") -> SampleFeatures:
 
 def fingerprint(bundle: Bundle) -> str:
     """Of a bundle's weights and tokenizers."""
-    digest = hashlib.sha256()
-    for name, tensor in bundle.model.state_dict().items():
-        digest.update(
-            name.encode() + tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
-        )
-    for name, tokenizer in sorted(bundle.tokenizers.items()):
-        digest.update(f"{name} {tokenizer.fingerprint}".encode())
-    return digest.hexdigest()[:16]
+    used = (f"{name} {tokenizer.fingerprint}" for name, tokenizer in sorted(bundle.tokenizers.items()))
+    return weights.fingerprint(bundle.model.state_dict(), *used)

@@ -7,7 +7,6 @@ Dimension letters: B batch, C channels, N latents, D latent channels.
 """
 
 import dataclasses
-import hashlib
 import json
 import math
 import os
@@ -30,7 +29,7 @@ from maskweave.tokenizers.mlp import MLPDecoder, MLPEncoder
 from maskweave.tokenizers.quantisers import Quantised, build_quantiser
 from maskweave.tokenizers.values import from_output, to_tensor
 from maskweave.tokenizers.vit import ViTDecoder, ViTEncoder, fixed_positions
-from maskweave.weights import UNREAD, Unread, load_unread, save_tensors, save_unread, take_tensors
+from maskweave.weights import UNREAD, Unread, fingerprint, load_unread, save_tensors, save_unread, take_tensors
 
 FORMAT = 1
 BATCH = 256
@@ -205,10 +204,7 @@ class GridTokenizer(nn.Module):
     @property
     def fingerprint(self) -> str:
         """Of the weights: changes whenever tokens could."""
-        digest = hashlib.sha256()
-        for name, tensor in self.state_dict().items():
-            digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
-        return digest.hexdigest()[:16]
+        return fingerprint(self.state_dict())
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str], modality: Modality | None = None) -> Self:

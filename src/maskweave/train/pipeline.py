@@ -51,19 +51,9 @@ def claim(recipe: Recipe, folder: Path) -> Catalogue:
     path = folder / "recipe.yaml"
     catalogue = recipe.load_catalogue()
     if path.exists():
-        differing = list(differences(read_yaml(path), plain(recipe), ""))
         # How to evaluate and how long to train may change, and what has no effect on a sound sample.
-        fixed = [
-            key
-            for key in differing
-            if not key.startswith(
-                ("evaluate.", "train.steps", "catalogue", "data.workers", "data.limit", "tokenizers.jobs")
-            )
-        ]
-        if fixed:
-            raise MaskweaveError(
-                f"{folder}: holds a run of another recipe ({', '.join(fixed)} differ); choose another folder with --out, or remove it"
-            )
+        free = ("evaluate.", "train.steps", "catalogue", "data.workers", "data.limit", "tokenizers.jobs")
+        check_same(path, plain(recipe), free)
         if saving.load_saved_catalogue(folder).to_plain() != catalogue.to_plain():
             raise MaskweaveError(
                 f"{folder}: its modality entries differ from those of {catalogue.where}; choose another folder with --out, or remove it"
@@ -77,11 +67,29 @@ def claim(recipe: Recipe, folder: Path) -> Catalogue:
     return catalogue
 
 
-def differences(found: Any, wanted: Any, key: str) -> Iterator[str]:
+def check_same(path: Path, recipe: Any, free: tuple[str, ...]) -> None:
+    """See that a run folder's recipe file, if there is one, holds the plain `recipe`.
+
+    Args:
+        free: beginnings of the dotted keys that may differ.
+
+    Raises:
+        MaskweaveError: naming the other keys that differ.
+    """
+    other = (
+        [key for key in _differences(read_yaml(path), recipe, "") if not key.startswith(free)] if path.exists() else []
+    )
+    if other:
+        raise MaskweaveError(
+            f"{path.parent}: holds a run of another recipe ({', '.join(other)} differ); choose another folder with --out, or remove it"
+        )
+
+
+def _differences(found: Any, wanted: Any, key: str) -> Iterator[str]:
     """Dotted keys in which two plain recipes differ."""
     if isinstance(found, dict) and isinstance(wanted, dict):
         for name in {**found, **wanted}:
-            yield from differences(found.get(name), wanted.get(name), f"{key}.{name}" if key else name)
+            yield from _differences(found.get(name), wanted.get(name), f"{key}.{name}" if key else name)
     elif found != wanted:
         yield key
 

@@ -9,7 +9,7 @@ from maskweave.config import plain
 from maskweave.data.reading import read
 from maskweave.errors import MaskweaveError
 from maskweave.evaluate.run import Row, write_rows
-from maskweave.files import read_yaml, sweep, write_aside, write_yaml
+from maskweave.files import sweep, write_aside, write_yaml
 from maskweave.layers import count_parameters
 from maskweave.model.encoder import Encoder
 from maskweave.report.html import Sections, write_report
@@ -18,7 +18,7 @@ from maskweave.train import saving
 from maskweave.train.loop import fit
 from maskweave.train.optimiser import trained
 from maskweave.train.parallel import is_main_process
-from maskweave.train.pipeline import differences
+from maskweave.train.pipeline import check_same
 from maskweave.transfer.build import Transferred, build_objective, load_transferred, save_transferred
 from maskweave.transfer.data import Examples, Parts, TransferBatches, open_examples
 from maskweave.transfer.recipe import TransferRecipe
@@ -58,7 +58,7 @@ def run_transfer(recipe: TransferRecipe, folder: Path, command: str = "") -> lis
         "parameters": f"{count_parameters(objective) / 1e6:.2f} M",
         "trained": f"{sum(p.numel() for p in trained(objective).values()) / 1e6:.2f} M",
         "examples": len(examples.train),
-        "samples a step": recipe.train.batch_size * recipe.train.accumulate,
+        "samples a step": recipe.train.samples_per_step,
     }
     names, size, data = objective.encoder.names, recipe.train.batch_size, recipe.data
     fit(
@@ -86,13 +86,7 @@ def _claim(recipe: TransferRecipe, folder: Path) -> None:
     """Write the recipe into the folder, or check that it is the one that is there."""
     path = folder / "recipe.yaml"
     sweep(folder)
-    if path.exists():
-        free = ("train.steps", "train.workers", "data.limit")
-        other = [key for key in differences(read_yaml(path), plain(recipe), "") if not key.startswith(free)]
-        if other:
-            raise MaskweaveError(
-                f"{folder}: holds a run of another recipe ({', '.join(other)} differ); choose another folder with --out, or remove it"
-            )
+    check_same(path, plain(recipe), ("train.steps", "train.workers", "data.limit"))
     write_yaml(path, plain(recipe))
 
 
