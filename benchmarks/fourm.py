@@ -4,8 +4,9 @@
   safetensors, the least that any loader does. Every weight is then read once. Memory is what the process has by then, its own and mapped
   from the file, as a share of the file.
 - Training: size Ti, 16 samples, 128 + 128 tokens, 7 and 21 modalities with tables of their own: drawing, forward, backward, clipping,
-  AdamW; in float32 and bf16, tables updated whole and by the rows that were read (`lazy_embeddings`). In turn, medians. Beside it what
-  the machine does at that moment: 2048³ matrix products, in GFLOP/s (162 and 1078 on two idle cores with bf16 matrix units).
+  AdamW; in float32 and bf16, tables updated whole and by the rows that were read (`lazy_embeddings`), and with compiled blocks. In turn,
+  medians. Beside it what the machine does at that moment: 2048³ matrix products, in GFLOP/s (162 and 1078 on two idle cores with bf16
+  matrix units).
 - Tokenising: 64 pictures of 224 pixels, a ViT-B encoder with 16384 codes, in float32 and bf16.
 
 python benchmarks/fourm.py [loading] [training] [tokenising] [--size B] [--rounds 7] [--threads 2]
@@ -32,6 +33,7 @@ from maskweave.modality import Modality, Quantiser, TokenizerSpec, Value
 from maskweave.model.fourm import FourM, FourMConfig
 from maskweave.objectives.fourm import FourMObjective
 from maskweave.tokenizers.grid import GridTokenizer
+from maskweave.train.hardware import compile_blocks, keep_freed_memory
 from maskweave.train.optimiser import build_optimiser, clip_gradients, gradient_parts
 from maskweave.train.settings import TrainSettings
 
@@ -98,11 +100,13 @@ def columns(catalogue: Catalogue, rng: np.random.Generator) -> dict[str, Column]
     return found
 
 
-def training_step(catalogue: Catalogue, lazy: bool, precision: str) -> Callable[[], None]:
+def training_step(catalogue: Catalogue, precision: str, how: str) -> Callable[[], None]:
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
-    settings = TrainSettings(lazy_embeddings=lazy)
+    settings = TrainSettings(lazy_embeddings=how != "tables whole")
     objective = FourMObjective(FourM(catalogue, FourMConfig(size="Ti", separate=True))).train()
+    if how == "by rows, compiled":
+        compile_blocks(objective)
     optimiser, _ = build_optimiser(objective, settings)
     parameters, drawer, data = (
         list(objective.parameters()),
@@ -130,24 +134,28 @@ def product(precision: str) -> float:
 
 
 def training(rounds: int) -> None:
+    keep_freed_memory()  # as `fit` does
     for name in ("4m-7", "4m-21"):
         catalogue = load_catalogue(name)
         print(f"training step, {name}, Ti, {SAMPLES} samples, {TOKENS} + {TOKENS} tokens")
-        found: dict[tuple[str, bool], list[float]] = {}
+        found: dict[tuple[str, str], list[float]] = {}
         speeds: dict[str, list[float]] = {}
-        for precision in ("float32", "bf16"):
-            steps = {lazy: training_step(catalogue, lazy, precision) for lazy in (False, True)}
-            for _, lazy in itertools.product(range(rounds), steps):
+        for precision, ways in {
+            "float32": ("tables whole", "by rows"),
+            "bf16": ("tables whole", "by rows", "by rows, compiled"),
+        }.items():
+            steps = {how: training_step(catalogue, precision, how) for how in ways}
+            for _, how in itertools.product(range(rounds), steps):
                 speeds.setdefault(precision, []).append(product(precision))
-                found.setdefault((precision, lazy), []).append(seconds(steps[lazy]))
-        slowest = statistics.median(found["float32", False])
-        for (precision, lazy), times in found.items():
+                found.setdefault((precision, how), []).append(seconds(steps[how]))
+        slowest = statistics.median(found["float32", "tables whole"])
+        for (precision, how), times in found.items():
             took = statistics.median(times)
             print(
-                f"  {precision:<8}tables by {'rows ' if lazy else 'whole'}{took:7.2f} s, {slowest / took:5.1f}×, "
+                f"  {precision:<8}{how:<18}{took:7.2f} s, {slowest / took:5.1f}×, "
                 f"least {min(times):.2f}; machine at {statistics.median(speeds[precision]):.0f} GFLOP/s"
             )
-    print(f"  most memory {memory('VmHWM'):.0f} MiB, of two models at a time")
+    print(f"  most memory {memory('VmHWM'):.0f} MiB, of three models at a time")
 
 
 def tokenising(rounds: int) -> None:

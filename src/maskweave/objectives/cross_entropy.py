@@ -43,4 +43,5 @@ class _CrossEntropy(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, None]:
         (gradient_nV,) = ctx.saved_tensors
-        return gradient_nV * upstream[0][:, None].to(gradient_nV.dtype), None
+        # In place, since it is large. Whoever goes backward twice is told by autograd that what was saved has changed.
+        return gradient_nV.mul_(upstream[0][:, None].to(gradient_nV.dtype)), None

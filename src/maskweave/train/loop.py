@@ -18,6 +18,7 @@ from maskweave.errors import MaskweaveError
 from maskweave.progress import Progress, progress
 from maskweave.train import checkpoints
 from maskweave.train.checkpoints import State
+from maskweave.train.hardware import compile_blocks, keep_freed_memory
 from maskweave.train.interruption import Interrupted, StopSignal
 from maskweave.train.loading import Batches, SizedBatches, load
 from maskweave.train.metrics import Clock, Meter, MetricsLog, means
@@ -85,6 +86,8 @@ def fit(
     torch.manual_seed(settings.seed + ranks.rank)
     if settings.lazy_embeddings and ranks.world > 1:
         raise MaskweaveError("lazy_embeddings is for one process; set it to false, or processes to 1")
+    if ranks.device.type == "cpu":
+        keep_freed_memory()
     objective.to(ranks.device).train()
     optimiser, names = build_optimiser(objective, settings)
     average = Average(objective, settings.ema) if settings.ema else None
@@ -116,7 +119,7 @@ def _train(
         batches, range(state.step * per_step + ranks.rank, steps * per_step, ranks.world), settings.workers, ranks
     )
     if settings.compile:
-        objective.compile()
+        compile_blocks(objective)
     update = _Update(state, ranks.wrap(objective))
     clock = Clock(state.seconds)
     shown: set[str] = set()

@@ -56,7 +56,7 @@ class TrainSettings:
     threads: int = 0
     """Threads of torch in the training process; 0 leaves them as they are."""
     compile: bool = False
-    """Compile the objective with torch.compile."""
+    """Compile the blocks with torch.compile, which takes a while at first; on CPU it needs a C++ compiler."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """`auto`: CUDA where there is any."""
     seed: int = 0
