@@ -16,7 +16,7 @@ from maskweave.catalogues import Catalogue
 from maskweave.generate.guidance import Pass
 from maskweave.generate.known import Fields, pack_inputs, row_lengths, samples_of
 from maskweave.model.fourm import FourM
-from maskweave.model.reading import Reader, read_step
+from maskweave.model.reading import FewRows, Reader, read_step
 
 Precision = Literal["float32", "bf16"]
 PADDING = 0.25
@@ -30,8 +30,7 @@ class Engine:
     """A model ready to run.
 
     Args:
-        model: its parameters are shared; with `bf16` its linear layers are also kept in bfloat16, and in float32 on a CPU the decoder's
-            are laid out anew in memory, which takes them out of a mapped file.
+        model: its parameters are shared; with `bf16` its linear layers are also kept in bfloat16.
         precision: of linear layers and attention.
         compiled: compile the blocks, for a GPU: the first requests are slow, later ones fast.
     """
@@ -39,9 +38,11 @@ class Engine:
     def __init__(self, model: FourM, catalogue: Catalogue, precision: Precision = "float32", compiled: bool = False):
         self.catalogue, self.precision, self.compiled = catalogue, precision, compiled
         self.device = next(model.parameters()).device
-        self.model = _shadow(model) if compiled or precision == "bf16" else model
+        self.model = _shadow(model)
         if precision == "float32" and self.device.type == "cpu":
-            _lay_out_by_input(self.model)
+            for layer in self.model.modules():
+                if type(layer) is nn.Linear:
+                    layer.__class__ = FewRows
         if precision == "bf16":
             for layer in self.model.modules():
                 if isinstance(layer, nn.Linear):
@@ -153,14 +154,6 @@ def _shadow(model: FourM) -> FourM:
     """The same model as other modules over the same tensors."""
     shared = {id(t): t for t in (*model.parameters(), *model.buffers())}
     return copy.deepcopy(model, shared).eval()
-
-
-@torch.no_grad()
-def _lay_out_by_input(model: FourM) -> None:
-    """Store the decoder's weights column by column: in float32 on a CPU a token by itself is then read nearly twice as fast."""
-    for layer in (*model.decoder.modules(), *([] if model.config.tied else model.heads.modules())):
-        if isinstance(layer, nn.Linear):
-            layer.weight.data = layer.weight.t().contiguous().t()
 
 
 def _same(a: Slots, a_rows: dict[str, Tensor], b: Slots, b_rows: dict[str, Tensor]) -> bool:
