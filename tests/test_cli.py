@@ -5,6 +5,8 @@ import re
 import shlex
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -90,6 +92,18 @@ def test_the_same_command_again_does_nothing(
     assert "nothing is left to do" in capsys.readouterr().out
     changed = {name for name, when in files(tiny_run).items() if before.get(name) != when}
     assert changed <= {"modalities.yaml"} and before.keys() == files(tiny_run).keys()
+
+
+def test_a_recipe_names_its_data_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run's copy is read again from other folders, to evaluate for instance."""
+    monkeypatch.chdir(tmp_path)
+    mix = "mix: {a: {source: one, beside: ../two}, b: {source: scenes, samples: 5}}"
+    (tmp_path / "r.yaml").write_text(f"catalogue: scenes\ndata: {{{mix}}}\n")
+    data = load_recipe("r.yaml").data
+    assert (data.mix["a"].source, data.mix["a"].beside) == (str(tmp_path / "one"), str(tmp_path.parent / "two"))
+    assert data.mix["b"].source == "scenes" and data.beside == ""
+    (tmp_path / "r.yaml").write_text("catalogue: scenes\n")
+    assert load_recipe("r.yaml", {"data.source": "three"}).data.source == str(tmp_path / "three")
 
 
 def test_another_recipe_in_the_same_folder_is_refused(
@@ -265,14 +279,13 @@ def test_ctrl_c_while_tokenizers_train_side_by_side(
 def test_help_names_every_argument(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     from jsonargparse import ArgumentParser
 
-    add_arguments, _, summary = COMMANDS[name]
     parser = ArgumentParser()
-    add_arguments(parser)
+    COMMANDS[name].add_arguments(parser)
     with pytest.raises(SystemExit) as ended:
         main([*name.split(), "--help"])
     assert not ended.value.code
     said = capsys.readouterr().out
-    assert summary.split(".")[0] in " ".join(said.split())
+    assert COMMANDS[name].summary in " ".join(said.split())
     options = [option for action in parser._actions for option in action.option_strings[-1:] or [str(action.metavar)]]
     assert len(options) > 1
     assert [option for option in options if option not in said] == []
@@ -282,7 +295,7 @@ def test_every_key_of_a_recipe_is_explained() -> None:
     from jsonargparse import ArgumentParser
 
     parser = ArgumentParser()
-    COMMANDS["run"][0](parser)
+    COMMANDS["run"].add_arguments(parser)
     keys = {action.dest: action.help for action in parser._actions if "." in action.dest}
     assert "Updates of the weights." in str(keys["train.steps"]) and len(keys) > 40
     assert [key for key, said in keys.items() if not said] == []
@@ -302,3 +315,9 @@ def test_the_overview_names_every_command(start: Callable[..., Any]) -> None:
     assert command.code == 0 and all(f"  {name} " in said for name in COMMANDS)
     assert main(["--version"]) == 0
     assert main(["runn"]) == 2
+
+
+def test_the_overview_comes_at_once() -> None:
+    program = "import sys; from maskweave.cli import main; main(['--help']); print({'torch', 'numpy', 'jsonargparse'} & {*sys.modules})"
+    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert said.splitlines()[-1] == "set()"

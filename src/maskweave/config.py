@@ -117,6 +117,19 @@ def _named(key: str) -> str:
     return f"{key!r}: " if key else ""
 
 
+def names(option: str, words: str | Sequence[str] | None) -> list[str]:
+    """The names in an option's words, in which they are separated by commas.
+
+    Raises:
+        MaskweaveError: nothing stands between two commas.
+    """
+    words = [words] if isinstance(words, str) else words or []
+    found = [name.strip() for word in words for name in word.split(",")]
+    if "" in found:
+        raise MaskweaveError(f"--{option} {','.join(words)!r}: expected names with commas between them")
+    return found
+
+
 def pairs(option: str, words: Sequence[str] | None, value: str = "VALUE", empty: bool = True) -> dict[str, str]:
     """A repeated option's NAME=VALUE words, by name.
 

@@ -20,6 +20,17 @@ DENSE_TYPES = ("image", "map", "direction", "features", "classes", "binary")
 STRUCTURED_TYPES = ("text", "boxes", "palette", "metadata", "instances", "poses", "queries")
 """Value types that are written as text-like tokens."""
 
+TOKENIZER_LOSSES = {
+    "image": ("mse", "smooth_l1", "cosine"),
+    "map": ("smooth_l1", "mse", "cosine"),
+    "features": ("smooth_l1", "mse", "cosine"),
+    "vector": ("smooth_l1", "mse", "cosine"),
+    "direction": ("cosine", "mse", "smooth_l1"),
+    "classes": ("cross_entropy",),
+    "binary": ("binary",),
+}
+"""Losses that suit each value type; the first is `auto`."""
+
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[SOS]", "[EOS]")
 PAD, UNK, SOS, EOS = range(4)
 
@@ -203,8 +214,7 @@ class TokenizerSpec:
     diffusion: Diffusion | None = None
     """A diffusion decoder in place of a ViT."""
     loss: Literal["auto", "mse", "smooth_l1", "cosine", "cross_entropy", "binary"] = "auto"
-    """`auto` follows the value type: mse for images, smooth_l1 for maps, features and vectors, cosine for directions, cross_entropy for
-    classes, binary for binary; with a diffusion decoder it is mse."""
+    """`auto`: the first of those that suit the value type (`TOKENIZER_LOSSES`); a diffusion decoder takes mse."""
     quantiser: Quantiser = field(default_factory=Quantiser)
 
 
@@ -332,6 +342,12 @@ class Modality:
     def is_target(self) -> bool:
         """Whether the model can predict it."""
         return self.has_tokens and not self.input_only
+
+    @property
+    def losses(self) -> tuple[str, ...]:
+        """Losses that suit a grid's tokenizer; the first is `auto`."""
+        diffusion = self.tokenizer is not None and self.tokenizer.diffusion is not None
+        return ("mse",) if diffusion else TOKENIZER_LOSSES[self.value.type]
 
     @property
     def reads(self) -> str:

@@ -13,7 +13,7 @@ from PIL import Image, features
 
 from maskweave.catalogues import Catalogue, load_catalogue
 from maskweave.cli import main
-from maskweave.data.emoji import FONT, Emoji, name_of
+from maskweave.data.emoji import FONT, Emoji, _order, name_of
 from maskweave.data.folders import import_folders
 from maskweave.data.shards import Shards
 from maskweave.errors import MaskweaveError
@@ -163,3 +163,14 @@ def test_the_real_font(catalogue: Catalogue) -> None:
     assert face["caption"] == "grinning face" and face["rgb"].shape == (136, 136, 3)
     middle = face["rgb"][40:96, 40:96].reshape(-1, 3).mean(axis=0)
     assert middle[0] > middle[2] + 40, "yellow"
+    assert "1f469-200d-1f52c" in names and "1f52c-200d-1f469" not in names, "once, as it is written"
+
+
+def test_backward_sequences_are_left_out() -> None:
+    people = {0x1F469, 0x1F468}
+    for written, backward in (
+        ((0x1F469, 0x200D, 0x1F52C), (0x1F52C, 0x200D, 0x1F469)),
+        ((0x1F468, 0x1F3FB, 0x200D, 0x2764, 0x200D, 0x1F469), (0x1F469, 0x200D, 0x2764, 0x200D, 0x1F3FB, 0x1F468)),
+        ((0x1F3F3, 0x200D, 0x1F308), (0x1F308, 0x200D, 0x1F3F3)),
+    ):
+        assert max([backward, written], key=lambda s: _order(s, people)) == written

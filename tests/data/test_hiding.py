@@ -18,6 +18,7 @@ class Held:
     def __init__(self, samples: int, missing: float = 0.0):
         self.catalogue = CATALOGUE
         self.all = random_columns(CATALOGUE, samples, np.random.default_rng(3), missing)
+        self.counts, self.weights = (samples,), (1.0,)
 
     def __len__(self) -> int:
         return len(self.all["photo"].present)

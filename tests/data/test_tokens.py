@@ -11,7 +11,7 @@ from tiny_catalogue import random_columns, same, tiny
 from torch.utils.data import DataLoader
 
 from maskweave.catalogues import Catalogue
-from maskweave.data.batches import DrawnBatches, ValueBatches, batch_indices
+from maskweave.data.batches import DrawnBatches, Order, ValueBatches
 from maskweave.data.masking import Column, Drawer, Drawing
 from maskweave.data.tokens import TokenData, entry_fingerprint, write_column
 from maskweave.errors import MaskweaveError
@@ -174,19 +174,26 @@ def test_worker_processes_give_the_same_batches(written) -> None:
 @pytest.mark.parametrize(("count", "batch_size"), [(10, 4), (10, 3), (3, 8), (1, 2), (64, 64)])
 def test_every_epoch_is_a_permutation_of_its_own(count, batch_size) -> None:
     epochs = 6
-    stream = np.concatenate(
-        [batch_indices(count, batch_size, n, 5, True) for n in range(-(-count * epochs // batch_size))]
-    )
+    order = Order([count], batch_size, seed=5)
+    stream = np.concatenate([order[n] for n in range(-(-count * epochs // batch_size))])
     parts = [stream[e * count : (e + 1) * count].tolist() for e in range(epochs)]
     assert all(sorted(part) == list(range(count)) for part in parts)
     assert count < 4 or len({tuple(part) for part in parts}) == epochs
-    assert count < 4 or batch_indices(count, batch_size, 0, 6, True).tolist() != stream[:batch_size].tolist()
+    assert count < 4 or Order([count], batch_size, seed=6)[0].tolist() != stream[:batch_size].tolist()
+
+
+def test_the_order_of_a_seed_stays_as_it_is() -> None:
+    """What runs were trained on cannot change."""
+    order = Order([10], 4, seed=5)
+    assert order[0].tolist() == [7, 6, 1, 3] and order[1000].tolist() == [6, 1, 2, 7]
 
 
 def test_in_order_there_is_one_pass() -> None:
-    assert [batch_indices(10, 4, n, 0, False).tolist() for n in range(3)] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+    order = Order([10], 4, shuffle=False)
+    assert len(order) == 3
+    assert [order[n].tolist() for n in range(3)] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
     with pytest.raises(IndexError):
-        batch_indices(8, 4, 2, 0, False)
+        Order([8], 4, shuffle=False)[2]
 
 
 def test_value_batches_are_as_the_network_takes_them() -> None:

@@ -10,8 +10,20 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import maskweave
 from maskweave.cli import main
+from maskweave.errors import MaskweaveError
+from maskweave.generate import folders
+from maskweave.generate.bundle import Bundle
+from maskweave.generate.folders import generate_files
+from maskweave.generate.merging import member_seeds
 from maskweave.generate.schedule import Condition, load_schedule
+from maskweave.train.interruption import Interrupted
+
+
+@pytest.fixture(scope="module")
+def bundle(tiny_run: Path) -> Bundle:
+    return maskweave.load(tiny_run)
 
 
 @pytest.fixture
@@ -86,9 +98,11 @@ def test_edits(tiny_run, photos, tmp_path, capsys) -> None:
     mask[:32] = 255
     Image.fromarray(mask).save(tmp_path / "mask.png")
     words = [tiny_run, "--input", f"rgb={photos}", "--target", "rgb"]
-    for n, region in enumerate((tmp_path / "mask.png", "0,0,1,0.5", "rgb=0.25")):
+    Image.fromarray(mask).convert("RGBA").save(tmp_path / "colour.png")
+    for n, region in enumerate((tmp_path / "mask.png", "0,0,1,0.5", tmp_path / "colour.png", "rgb=0.25")):
         assert generate(*words, "--edit", region, "--out", tmp_path / str(n)) == 0
-    assert (tmp_path / "0" / "one" / "rgb.png").read_bytes() == (tmp_path / "1" / "one" / "rgb.png").read_bytes()
+    made = [(tmp_path / str(n) / "one" / "rgb.png").read_bytes() for n in range(4)]
+    assert made[0] == made[1] == made[2] != made[3]
     assert (
         generate(tiny_run, "--input", "caption=a cube", "--target", "rgb", "--edit", "0.5", "--out", tmp_path / "o")
         == 1
@@ -100,22 +114,188 @@ def test_edits(tiny_run, photos, tmp_path, capsys) -> None:
     ("words", "message"),
     [
         (["--condition", "rgb=much"], "expected NAME=WEIGHT, the weight a number"),
+        (["--condition", "rgb=nan"], "expected NAME=WEIGHT, the weight a number"),
+        (["--condition", "rgb=1", "--condition", "rgb=2"], "each name once"),
         (["--condition", "boxes=2"], "condition 'boxes': 'boxes' is neither given nor a target"),
+        (["--condition", "depth=2"], "condition 'depth' guides nothing"),
+        (["--target", "normal,,caption"], "--target 'depth,normal,,caption': expected names with commas"),
+        (["--target", "deepth"], "unknown modality 'deepth'; did you mean 'depth'?"),
+        (["--input", "rbg=photo.png"], "unknown modality 'rbg'; did you mean 'rgb'?"),
+        (["--input", "depth="], "input 'depth': '': no such file; expected a file or a folder after the ="),
+        (["--input", "depth=gone.npy"], "input 'depth': gone.npy: no such file"),
         (["--decoding", "depth=3"], "expected TARGET.KEY=VALUE"),
         (["--decoding", "depth.step=3"], "unknown key 'depth.step'; did you mean 'depth.steps'?"),
         (["--decoding", "depth.steps=0"], "steps is 0; expected 1 or more"),
         (["--decoding", "depth.steps={"], "found the value '{'"),
+        (["--decoding", "caption.steps=3", "--target", "caption"], "caption is a sequence, written token by token"),
         (["--samples", "0"], "must be 1 or more, found 0"),
-        (["--schedule", "nothing.yaml"], "nothing.yaml"),
+        (["--ensemble", "0"], "must be 1 or more, found 0"),
+        (["--ensemble", "2", "--target", "caption"], "'caption': values of type 'text' cannot be merged"),
+        (["--seed", "-1"], "seed must be 0 or more, found -1"),
+        (["--device", "cube"], "device 'cube': torch cannot use it here"),
+        (["--schedule", "nothing.yaml"], "nothing.yaml: no such file"),
+        (["--schedule", "s.yaml", "--grow"], "a schedule fixes all steps; leave out --schedule, or --grow"),
         (["--edit", "nothing.png"], "of the targets, given are none"),
     ],
 )
 def test_words_that_are_not_understood(tiny_run, photos, tmp_path, capsys, words, message) -> None:
-    assert (
-        generate(tiny_run, "--input", f"rgb={photos / 'one.png'}", "--target", "depth", "--out", tmp_path / "o", *words)
-        == 1
+    given = ["--input", f"rgb={photos / 'one.png'}", "--target", "depth", "--out", tmp_path / "o"]
+    assert generate(tiny_run, *given, *words) == 1
+    said = capsys.readouterr().err
+    assert message in said and said.count("\n") == 1, "one message, and before the progress bar"
+    assert not (tmp_path / "o").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--edit", "nothing.png"], "edit of 'tok_rgb': nothing.png: no such file"),
+        (["--edit", "0,0,1"], "--edit '0,0,1': expected a mask's file, a box xmin,ymin,xmax,ymax or a share"),
+        (["--edit", "0,0,2,1"], "edit of 'tok_rgb': found the box [0.0, 0.0, 2.0, 1.0]"),
+        (["--edit", "1.5"], "edit of 'tok_rgb': found 1.5; expected a share from 0 to 1"),
+        (["--edit", "0.5", "--edit", "0.7"], "rgb has another region already"),
+        (["--edit", "rbg=0.5"], "unknown modality 'rbg'; did you mean 'rgb'?"),
+        (["--edit", "depth=0.5"], "edit of 'depth': it is not a target"),
+        (["--out", "IN"], "is a folder of inputs; choose another one"),
+        (["--out", "IN/one.png/out"], "one.png is a file; expected a folder for the results"),
+    ],
+)
+def test_edits_that_are_not_understood(tiny_run, photos, tmp_path, capsys, words, message) -> None:
+    given = [
+        "--input",
+        f"rgb={photos if 'IN' in words else photos / 'one.png'}",
+        "--target",
+        "rgb",
+        "--out",
+        tmp_path / "o",
+    ]
+    assert generate(tiny_run, *given, *(word.replace("IN", str(photos)) for word in words)) == 1
+    said = capsys.readouterr().err
+    assert message in said and said.count("\n") == 1
+    assert not (tmp_path / "o").exists()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("target: depth", "target: rgb", "step 1 ('rgb'): is input only"),
+        ("target: depth", "target: deepth", "unknown modality 'deepth'; did you mean 'depth'?"),
+        ("scheme: roar", "scheme: autoregressive", "scheme 'autoregressive' is not for a grid"),
+        ("tokens: ", "tokens: 9", "step 1 ('depth'): tokens is 9"),
+        ("temperature: ", "temperature: -", "temperature is -"),
+        (
+            "guidance: []",
+            "guidance: [{modalities: [boxes], weight: 2}]",
+            "is guided by 'boxes', which is neither given",
+        ),
+        (
+            "guidance: []",
+            "guidance: [{modalities: boxes, weight: 2}]",
+            "'steps.0.guidance.0.modalities' expects a list",
+        ),
+        ("top_k: 0", "top_k: 0\n  top_q: 0", "unknown key 'steps.0.top_q'; did you mean 'steps.0.top_p'?"),
+        ("steps:", "steps: []\nrest:", "unknown key 'rest'"),
+        ("chain", "chains", "unknown key 'chains'; did you mean 'chain'?"),
+        ("scheme", "{", "not valid YAML"),
+    ],
+)
+def test_schedules_that_are_broken(tiny_run, bundle, photos, tmp_path, capsys, old, new, message) -> None:
+    path = tmp_path / "steps.yaml"
+    bundle.schedule(["rgb"], ["depth"]).save(path)
+    path.write_text(path.read_text().replace(old, new))
+    given = ["--input", f"rgb={photos / 'one.png'}", "--schedule", path, "--out", tmp_path / "o"]
+    assert generate(tiny_run, *given) == 1
+    said = capsys.readouterr().err
+    assert message in said and said.count("\n") == 1
+    assert not (tmp_path / "o").exists()
+
+
+def test_without_inputs(tiny_run, tmp_path, capsys) -> None:
+    assert generate(tiny_run, "--target", "depth", "--out", tmp_path / "o") == 1
+    assert "no inputs: this model was trained with some always" in capsys.readouterr().err
+    unknown = shutil.copytree(
+        tiny_run, tmp_path / "bundle", ignore=shutil.ignore_patterns("recipe.yaml", "checkpoints")
     )
-    assert message in capsys.readouterr().err and not (tmp_path / "o").exists()
+    assert generate(unknown, "--target", "depth", "--out", tmp_path / "o") == 0
+    assert np.load(tmp_path / "o" / "depth.npy").shape == (64, 64)
+
+
+def test_an_ensemble_is_one_result(tiny_run, bundle, photos, tmp_path) -> None:
+    words = ["--input", f"rgb={photos / 'one.png'}", "--target", "depth,semseg"]
+    assert generate(tiny_run, *words, "--ensemble", 3, "--batch", 2, "--seed", 4, "--out", tmp_path / "out") == 0
+    merged = bundle.ensemble({"rgb": photos / "one.png"}, ["depth", "semseg"], samples=3, seed=4)
+    np.testing.assert_array_equal(np.load(tmp_path / "out" / "depth.npy"), merged["depth"])
+    with Image.open(tmp_path / "out" / "semseg.png") as picture:
+        np.testing.assert_array_equal(np.asarray(picture), merged["semseg"])
+    assert {p.name for p in (tmp_path / "out").iterdir()} >= {"depth.picture.png", "sheet.png", "schedule.yaml"}
+
+
+def test_ensembles_of_folders_and_samples_go_on(bundle, photos, tmp_path) -> None:
+    words = (bundle, {"rgb": str(photos)}, ["depth"], tmp_path / "out")
+    assert generate_files(*words, samples=2, ensemble=3, seed=4, batch_size=4).startswith("6 results")
+    found = np.load(tmp_path / "out" / "two" / "1" / "depth.npy")
+    merged = bundle.ensemble({"rgb": photos / "two.png"}, ["depth"], samples=3, seed=5)
+    np.testing.assert_array_equal(found, merged["depth"])
+    assert "nothing is left to do" in generate_files(*words, samples=2, ensemble=3, seed=4, batch_size=4)
+    shutil.rmtree(tmp_path / "out" / "two" / "1")
+    assert generate_files(*words, samples=2, ensemble=3, seed=4).startswith("1 results")
+    np.testing.assert_array_equal(np.load(tmp_path / "out" / "two" / "1" / "depth.npy"), found)
+    with pytest.raises(MaskweaveError, match="holds results of another request"):
+        generate_files(*words, samples=2, seed=4)
+
+
+def test_names_that_cannot_be_used_are_left_out(bundle, photos, tmp_path, capsys) -> None:
+    masks = tmp_path / "masks"
+    masks.mkdir()
+    for name in ("one", "two", "three", "four"):  # of four there is no picture
+        Image.fromarray(np.full((32, 32), 255, np.uint8)).save(masks / f"{name}.png")
+    (masks / "two.png").write_bytes(b"no mask")
+    (photos / "three.png").write_bytes(b"no picture")
+    words = (bundle, {"rgb": str(photos)}, ["rgb"], tmp_path / "out")
+    assert generate_files(*words, edit={"rgb": str(masks)}).startswith("1 results written")
+    said = capsys.readouterr().err
+    assert "two: left out: edit of 'tok_rgb'" in said and "three: left out: input 'rgb'" in said and "four" not in said
+    assert generate_files(*words, edit={"rgb": str(masks)}).startswith("0 results written"), (
+        "the others are still broken"
+    )
+    (photos / "one.jpg").write_bytes(b"")
+    with pytest.raises(MaskweaveError, match=r"two files for one name: one.jpg and one.png; keep one"):
+        generate_files(*words)
+
+
+class StopAfter:
+    """A signal to stop that comes after so many steps."""
+
+    def __init__(self, steps: int):
+        self.left = steps
+
+    @property
+    def asked(self) -> bool:
+        self.left -= 1
+        return self.left < 0
+
+    def __enter__(self) -> "StopAfter":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize(("steps", "whole"), [(1, False), (6, True)])
+def test_a_single_ensemble_that_is_stopped_keeps_what_there_is(
+    steps, whole, bundle, photos, tmp_path, monkeypatch
+) -> None:
+    """Members that are whole, if there are any; otherwise what is known of the others."""
+    monkeypatch.setattr(folders, "StopSignal", lambda: StopAfter(steps))
+    photo = {"rgb": str(photos / "one.png")}
+    assert len(bundle.schedule(["rgb"], ["depth"]).steps) == 4
+    with pytest.raises(Interrupted, match="as far as it was generated"):
+        generate_files(bundle, photo, ["depth"], tmp_path / "out", ensemble=4, batch_size=2)
+    seeds = member_seeds(0, 4)[:2]
+    whole_ones = bundle.generate_batch([photo] * 2, ["depth"], seeds=seeds)
+    average = np.mean([one["depth"] for one in whole_ones], axis=0)
+    found = np.load(tmp_path / "out" / "depth.npy")
+    assert np.allclose(found, average, atol=1e-5) == whole
 
 
 def test_ctrl_c_keeps_what_is_done(tiny_run, photos, tmp_path, start: Callable[..., Any]) -> None:

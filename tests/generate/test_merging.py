@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from maskweave.errors import MaskweaveError
-from maskweave.generate.merging import merge, without_duplicates
+from maskweave.generate.merging import check_ensemble, merge, without_duplicates
 from maskweave.modality import Modality, Value
 
 
@@ -69,6 +69,13 @@ def test_boxes_are_pooled_alike() -> None:
     a, b = ({"class": "cube", "box": box} for box in ([0, 0, 0.5, 0.5], [0.6, 0, 1, 0.5]))
     near = {"class": "cube", "box": [0, 0, 0.5, 0.45]}
     assert merge(entry, [[a, b], [near]]) == [a, b]
+
+
+def test_what_gives_no_values_cannot_be_an_ensemble() -> None:
+    entry = grid(type="map", range=(0, 10))
+    check_ensemble([entry], {"thing"}, samples=2)
+    with pytest.raises(MaskweaveError, match="'thing': this bundle has no tokenizer of it"):
+        check_ensemble([entry], {}, samples=2)
 
 
 def test_texts_cannot_be_averaged() -> None:

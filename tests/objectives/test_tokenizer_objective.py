@@ -5,9 +5,10 @@ import pytest
 import torch
 
 from maskweave.batch import ValueBatch
+from maskweave.catalogues import Catalogue
 from maskweave.errors import MaskweaveError
-from maskweave.modality import Diffusion, Modality, Quantiser, TokenizerSpec, Value
-from maskweave.objectives.tokenizer import WARM_UP, TokenizerObjective
+from maskweave.modality import TOKENIZER_LOSSES, Diffusion, Modality, Quantiser, TokenizerSpec, Value
+from maskweave.objectives.tokenizer import LOSSES, WARM_UP, TokenizerObjective
 from maskweave.tokenizers.grid import GridTokenizer
 from maskweave.tokenizers.values import to_tensor
 
@@ -93,6 +94,23 @@ def test_training_lowers_the_loss(case):
     assert set(metrics) == {"reconstruction", "quantiser", "perplexity", "codebook_use"}
     assert all(v.shape == () and not v.requires_grad for v in metrics.values())
     assert 0 < metrics["codebook_use"] <= 1 < metrics["perplexity"] <= objective.tokenizer.vocabulary_size
+
+
+@pytest.mark.parametrize("case", [picture, depth, directions, classes, binary, vectors], ids=lambda c: c.__name__)
+def test_an_entry_takes_the_losses_that_suit_it(case):
+    modality, values = case()
+    assert modality.losses == TOKENIZER_LOSSES[modality.value.type]
+    batch = ValueBatch("probe", to_tensor(modality, values[:4]))
+    for loss in LOSSES:
+        own = dataclasses.replace(modality, tokenizer=dataclasses.replace(modality.tokenizer, loss=loss))
+        if loss not in modality.losses:
+            with pytest.raises(MaskweaveError, match=f"tokenizer.loss '{loss}' does not suit values of type"):
+                Catalogue([own])
+            continue
+        Catalogue([own])
+        objective = TokenizerObjective(GridTokenizer(own))
+        assert objective.kind == loss and objective(batch)[0].isfinite()
+    assert TokenizerObjective(GridTokenizer(modality)).kind == modality.losses[0], "by default"
 
 
 def test_a_diffusion_decoder_trains_with_its_encoder():

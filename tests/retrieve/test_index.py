@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 from small_bundle import catalogue, m3ae_bundle, scenes, small_bundle
 
+from maskweave.data.pictures import Pictures
 from maskweave.errors import BadSample, MaskweaveError
 from maskweave.generate.bundle import Bundle
 from maskweave.generate.known import known_from, pack_inputs
@@ -16,7 +17,7 @@ from maskweave.retrieve.index import Index
 from maskweave.retrieve.indexing import make_index
 from maskweave.retrieve.recall import describe, recall
 from maskweave.retrieve.sheet import sheet_of
-from maskweave.retrieve.sources import Pictures, open_data
+from maskweave.retrieve.sources import open_data
 
 
 @pytest.fixture(scope="module")

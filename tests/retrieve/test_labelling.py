@@ -113,3 +113,10 @@ def test_misfits_are_told(recipe: Recipe, encoder: str, tmp_path: Path) -> None:
     path.write_text(RECIPE.replace(", beside: BESIDE", ""))
     with pytest.raises(MaskweaveError, match="no data.beside"):
         write_features(load_recipe(path), encoder, "global")
+    path.write_text(
+        RECIPE.replace("source: scenes, beside: BESIDE, samples: 12", "mix: {a: {source: scenes, samples: 12}}")
+    )
+    with pytest.raises(
+        MaskweaveError, match="of one data set at a time: .* in a mix the folder is data.mix.NAME.beside"
+    ):
+        write_features(load_recipe(path), encoder, "global")

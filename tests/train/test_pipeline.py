@@ -11,8 +11,9 @@ from maskweave.data.scenes import Scenes
 from maskweave.errors import MaskweaveError
 from maskweave.files import read_yaml, write_yaml
 from maskweave.train import saving
+from maskweave.train.data_settings import DataSettings
 from maskweave.train.pipeline import claim, make_tokens
-from maskweave.train.recipe import DataSettings, Recipe, TokenizersSettings, load_recipe
+from maskweave.train.recipe import Recipe, TokenizersSettings, load_recipe
 from maskweave.train.settings import TrainSettings
 from maskweave.train.sources import open_source
 from maskweave.train.tokenizers import train_tokenizers
@@ -77,7 +78,7 @@ def test_a_modality_that_no_sample_has_is_named(
     recipe = Recipe(modalities=["depth", "edges"], data=DataSettings(samples=16), tokenizers=QUICK)
     catalogue = claim(recipe, tmp_path)
     only_depth = Scenes(scenes_catalogue.subset(["depth"]), 16, 0)
-    monkeypatch.setattr("maskweave.train.tokenizers.open_source", lambda *_: only_depth)
+    monkeypatch.setattr("maskweave.train.tokenizers.open_source", lambda *_, **__: only_depth)
     with pytest.raises(MaskweaveError, match=r"no sample has 'edges'.*leave the modality out of the recipe"):
         train_tokenizers(recipe, catalogue, tmp_path)
 

@@ -10,10 +10,11 @@ import pytest
 
 from maskweave.data.masking import Drawing
 from maskweave.errors import MaskweaveError
+from maskweave.train.data_settings import DataSettings
 from maskweave.train.metrics import read_metrics
 from maskweave.train.pipeline import claim, make_tokens, train_model
 from maskweave.train.processes import companions
-from maskweave.train.recipe import DataSettings, Recipe, TokenizersSettings
+from maskweave.train.recipe import Recipe, TokenizersSettings
 from maskweave.train.settings import TrainSettings
 from maskweave.train.tokenizers import train_tokenizers
 

@@ -38,6 +38,49 @@ def test_dotted_overrides_replace_and_add_keys(tmp_path: Path) -> None:
         load_recipe(recipe(tmp_path, seed=3), {"seed.x": 1})
 
 
+def test_groups_of_keys_are_joined_with_the_file_s(tmp_path: Path) -> None:
+    path = recipe(tmp_path, tokenizers={"steps": {"depth": 3, "edges": 4}})
+    assert load_recipe(path, {"tokenizers.steps": {"edges": 5}}).tokenizers.steps == {"depth": 3, "edges": 5}
+
+
+def test_several_data_sets(tmp_path: Path) -> None:
+    mix = {"a": {"source": "/x", "weight": 3}, "b": {"source": "scenes", "samples": 5, "beside": "/y"}}
+    found = load_recipe(recipe(tmp_path, data={"mix": mix, "validation": 8, "seed": 2}))
+    again = tmp_path / "again.yaml"
+    again.write_text(yaml.safe_dump(plain(found), sort_keys=False))
+    assert load_recipe(again) == found
+    assert found.data.weights == {"a": 3, "b": 1} and not found.data.all_scenes
+    a, b = found.data.sets().values()
+    assert (a.source, a.samples, a.beside, a.validation, a.seed) == ("/x", 0, "", 6, 2)
+    assert (b.source, b.samples, b.beside, b.validation, b.seed) == ("scenes", 5, "/y", 2, 2)
+    rare = load_recipe(
+        recipe(tmp_path, data={"mix": {"a": {"source": "x", "weight": 99}, "b": {"source": "y"}}, "validation": 4})
+    )
+    assert [one.validation for one in rare.data.sets().values()] == [4, 1], "at least one of each is held out"
+    alone = load_recipe(recipe(tmp_path)).data
+    assert alone.sets() == {"": alone} and alone.weights == {"": 1} and alone.all_scenes
+
+
+def test_a_recipe_includes_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = yaml.safe_dump(load_catalogue("scenes").subset(["depth", "rgb"]).to_plain())
+    (tmp_path / "base").mkdir()
+    (tmp_path / "base" / "own-catalogue.yaml").write_text(content)
+    base = recipe(
+        tmp_path / "base", catalogue="own-catalogue.yaml", train={"steps": 5, "batch_size": 3, "betas": [0.8, 0.9]}
+    )
+    over = tmp_path / "over.yaml"
+    over.write_text(yaml.safe_dump({"include": "base/own.yaml", "train": {"steps": 7, "betas": [0.5, 0.6]}, "seed": 3}))
+    monkeypatch.chdir(tmp_path / "base")
+    found = load_recipe(over, {"train.batch_size": 4})
+    assert (found.train.steps, found.train.batch_size, found.train.betas, found.seed) == (7, 4, (0.5, 0.6), 3)
+    assert set(found.load_catalogue()) == {"rgb", "depth"} and found.data.samples == 10
+    assert "include" not in plain(found) and load_recipe(base).train.steps == 5
+    for name, words in (("over.yaml", "leads back to this file"), ("gone.yaml", "no such file"), (3, "names a recipe")):
+        over.write_text(yaml.safe_dump({"include": name}))
+        with pytest.raises(MaskweaveError, match=words):
+            load_recipe(over)
+
+
 def test_a_catalogue_lies_beside_its_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "here").mkdir()
     content = yaml.safe_dump(load_catalogue("scenes").subset(["depth"]).to_plain())
@@ -83,6 +126,16 @@ def test_a_part_of_a_catalogue_brings_what_it_reads(tmp_path: Path) -> None:
         ({"data": {"samples": 9, "limit": 2}}, ["data.limit must be a share from 0 to 1", "found 2"]),
         ({"tokenizers": {"jobs": 0}}, ["tokenizers.jobs", "1 or more"]),
         ({"data": {"source": "scenes"}}, ["data.samples must be 1 or more", "found 0"]),
+        ({"data": {"mix": {"a": {"source": "x", "weight": 0}}}}, ["data.mix.a.weight must be a number above 0", "found 0"]),
+        ({"data": {"mix": {"a": {"source": "x", "weight": float("inf")}}}}, ["data.mix.a.weight must be a number above 0", "found inf"]),
+        ({"data": {"mix": {"a": {"source": "x"}, "b": {"source": "y", "weight": 1e-5}}}}, ["data.mix.b.weight is 1e-05", "less than 1 in 1000"]),
+        ({"data": {"mix": {"a": {"weight": 1}}}}, ["data.mix.a.source is missing", "'scenes', or the folder"]),
+        ({"data": {"mix": {"a/b": {"source": "x"}}}}, ["data.mix: the name 'a/b'", "letters, digits"]),
+        ({"data": {"mix": {"a": {"source": "scenes"}}}}, ["data.mix.a.samples must be 1 or more for scenes", "found 0"]),
+        ({"data": {"mix": {"a": {"source": "x", "share": 1}}}}, ["unknown key 'data.mix.a.share'", "source, weight"]),
+        ({"data": {"mix": {"a": {"source": "x"}}, "source": "scenes"}}, ["data.source is for one data set", "data.mix"]),
+        ({"data": {"mix": {"a": {"source": "x"}}, "samples": 9}}, ["data.samples is for one data set", "data.mix.NAME.samples"]),
+        ({"data": {"mix": {"a": {"source": "x"}}, "beside": "y"}}, ["data.beside is for one data set", "data.mix.NAME.beside"]),
         ({"data": {"samples": 9, "validation": 0}}, ["data.validation must be 1 or more", "found 0"]),
         ({"evaluate": {"requests": [{"inputs": ["rbg"], "targets": ["depth"]}]}}, ["evaluate.requests.0 names 'rbg'", "rgb"]),
         ({"evaluate": {"sheets": [{"inputs": ["depth"], "targets": ["rgb"]}]}}, ["evaluate.sheets.0", "'rgb' is of kind patches", "cannot predict"]),

@@ -1,45 +1,89 @@
 """Batches as pure functions of their number: batch i of seed s is always the same, which makes resuming exact without any loader state."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from maskweave.batch import TokenBatch, ValueBatch
 from maskweave.data.masking import Drawer
+from maskweave.data.mixing import MixedTokens, apportion, interleave
 from maskweave.data.tokens import TokenData
 from maskweave.modality import Modality
 from maskweave.tokenizers.values import to_tensor
 
+BLOCK = 1000
+"""Samples over which the data sets of a mix have their shares exactly, rounded to a thousandth."""
 
-def batch_indices(count: int, batch_size: int, number: int, seed: int, shuffle: bool) -> np.ndarray:
-    """Indices of the samples of batch `number`.
 
-    Shuffled, epoch follows epoch, each a permutation of all `count` samples of its own. Otherwise one pass in order, the last batch may be short.
+class Order:
+    """Which samples each batch has: `order[i]` are the indices of batch i, (batch_size,), a pure function of seed and i.
 
-    Raises:
-        IndexError: past the one pass in order.
+    Shuffled, epoch follows epoch, each a permutation of its own of all samples. Several data sets have each their own epochs, and take their
+    places by weight: of every block of `BLOCK` places each has its share, in an order drawn for the block.
+    Otherwise one pass in order, the data sets evenly among each other; the last batch may be short.
+
+    Args:
+        counts: samples of each data set; indices run through them one data set after the other.
+        weights: of each data set, relative to the others.
     """
-    if not shuffle:
-        if number * batch_size >= count:
-            raise IndexError(number)
-        return np.arange(number * batch_size, min((number + 1) * batch_size, count))
-    places = np.arange(number * batch_size, (number + 1) * batch_size)
-    indices = np.empty(batch_size, np.int64)
-    for epoch in np.unique(places // count):
-        here = places // count == epoch
-        indices[here] = _permutation(count, seed, int(epoch))[places[here] % count]
-    return indices
 
+    def __init__(
+        self,
+        counts: Sequence[int],
+        batch_size: int,
+        seed: int = 0,
+        shuffle: bool = True,
+        weights: Sequence[float] = (1.0,),
+    ):
+        self.counts, self.batch_size, self.seed, self.shuffle = counts, batch_size, seed, shuffle
+        self._starts = np.cumsum([0, *counts])
+        self._pass = np.empty(0, np.int64) if shuffle else interleave(counts)
+        self._per_block = apportion(weights, BLOCK)
+        self._epochs: list[dict[int, np.ndarray]] = [{} for _ in counts]
 
-_last: dict[tuple[int, int, int], np.ndarray] = {}
+    def __len__(self) -> int:
+        """Batches of one pass over all samples."""
+        return -(-int(self._starts[-1]) // self.batch_size)
 
+    def __getitem__(self, i: int) -> np.ndarray:
+        """Raises IndexError past the one pass in order."""
+        first, last = i * self.batch_size, (i + 1) * self.batch_size
+        if not self.shuffle:
+            if i >= len(self):
+                raise IndexError(i)
+            return self._pass[first:last]
+        set_of, rank = self._ranks(np.arange(first, last))
+        indices = np.empty(self.batch_size, np.int64)
+        for d in np.unique(set_of).tolist():
+            here = np.flatnonzero(set_of == d)
+            epoch, place = np.divmod(rank[here], self.counts[d])
+            for e in np.unique(epoch).tolist():
+                indices[here[epoch == e]] = self._starts[d] + self._permutation(d, e)[place[epoch == e]]
+        return indices
 
-def _permutation(count: int, seed: int, epoch: int) -> np.ndarray:
-    """Of the current epoch, remembered."""
-    key = (count, seed, epoch)
-    if key not in _last:
-        while len(_last) > 4:
-            _last.pop(next(iter(_last)))
-        _last[key] = np.random.default_rng([seed, 0, epoch]).permutation(count)
-    return _last[key]
+    def _ranks(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Of each place its data set, and how many samples of that data set come before it."""
+        set_of, rank = np.empty_like(places), np.empty_like(places)
+        for block in np.unique(places // BLOCK).tolist():
+            drawn = np.random.default_rng([self.seed, 4, block]).permutation(
+                np.repeat(np.arange(len(self.counts)), self._per_block)
+            )
+            before = np.empty_like(drawn)
+            for d, share in enumerate(self._per_block):
+                before[drawn == d] = block * share + np.arange(share)
+            here = places // BLOCK == block
+            set_of[here], rank[here] = drawn[places[here] % BLOCK], before[places[here] % BLOCK]
+        return set_of, rank
+
+    def _permutation(self, d: int, epoch: int) -> np.ndarray:
+        """Of data set d; those of the last two epochs asked for are remembered."""
+        held = self._epochs[d]
+        if epoch not in held:
+            while len(held) > 1:
+                held.pop(next(iter(held)))
+            entropy = [self.seed, 0, epoch, d] if d else [self.seed, 0, epoch]
+            held[epoch] = np.random.default_rng(entropy).permutation(self.counts[d])
+        return held[epoch]
 
 
 class DrawnBatches:
@@ -49,16 +93,23 @@ class DrawnBatches:
         shuffle: otherwise samples come in order and every pass draws the same tokens, for validation.
     """
 
-    def __init__(self, data: TokenData, drawer: Drawer, batch_size: int, seed: int = 0, shuffle: bool = True):
-        self.data, self.drawer, self.batch_size, self.seed, self.shuffle = data, drawer, batch_size, seed, shuffle
+    def __init__(
+        self,
+        data: TokenData | MixedTokens,
+        drawer: Drawer,
+        batch_size: int,
+        seed: int = 0,
+        shuffle: bool = True,
+    ):
+        self.data, self.drawer, self.seed = data, drawer, seed
+        self.order = Order(data.counts, batch_size, seed, shuffle, data.weights)
 
     def __len__(self) -> int:
         """Batches of one pass over the data."""
-        return -(-len(self.data) // self.batch_size)
+        return len(self.order)
 
     def __getitem__(self, i: int) -> TokenBatch:
-        indices = batch_indices(len(self.data), self.batch_size, i, self.seed, self.shuffle)
-        return self.drawer(self.data.columns(indices), np.random.default_rng([self.seed, 1, i]))
+        return self.drawer(self.data.columns(self.order[i]), np.random.default_rng([self.seed, 1, i]))
 
 
 class ValueBatches:
@@ -69,18 +120,12 @@ class ValueBatches:
     """
 
     def __init__(self, modality: Modality, values: np.ndarray, batch_size: int, seed: int = 0, shuffle: bool = True):
-        self.modality, self.values, self.batch_size, self.seed, self.shuffle = (
-            modality,
-            values,
-            batch_size,
-            seed,
-            shuffle,
-        )
+        self.modality, self.values = modality, values
+        self.order = Order([len(values)], batch_size, seed, shuffle)
 
     def __len__(self) -> int:
         """Batches of one pass over the values."""
-        return -(-len(self.values) // self.batch_size)
+        return len(self.order)
 
     def __getitem__(self, i: int) -> ValueBatch:
-        indices = batch_indices(len(self.values), self.batch_size, i, self.seed, self.shuffle)
-        return ValueBatch(self.modality.name, to_tensor(self.modality, self.values[indices]))
+        return ValueBatch(self.modality.name, to_tensor(self.modality, self.values[self.order[i]]))

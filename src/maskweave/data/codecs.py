@@ -16,6 +16,7 @@ import io
 import json
 import math
 import zipfile
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -83,6 +84,33 @@ def decode(content: bytes, ending: str, modality: Modality, where: str) -> Any:
         if ending == "json":
             raw = _parse_json(raw, modality, where)
     return check_content(raw, modality, where)
+
+
+def read_file(path: Path, modality: Modality, where: str = "") -> Any:
+    """The value in a file, as `decode` gives it.
+
+    Args:
+        where: what to call the file in errors; its path by default.
+
+    Raises:
+        BadSample: it cannot be read, or as `decode`.
+    """
+    return decode(read_bytes(path), path.suffix[1:].lower(), modality, where or str(path))
+
+
+def read_bytes(path: Path) -> bytes:
+    """The bytes of a file that is not too large.
+
+    Raises:
+        BadSample: it is, or cannot be read.
+    """
+    try:
+        size = path.stat().st_size
+        if size > MAX_BYTES:
+            raise BadSample(f"{path}: {size:,} bytes; expected at most {MAX_BYTES:,}")
+        return path.read_bytes()
+    except OSError as error:
+        raise BadSample(f"{path}: cannot be read: {error.strerror}") from error
 
 
 def encode(value: Any, modality: Modality) -> tuple[bytes, str]:

@@ -7,6 +7,7 @@ its characters' names.
 import os
 import unicodedata
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,11 @@ FONT = "/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf"
 """Of Debian's and Ubuntu's package fonts-noto-color-emoji."""
 BITMAP_SIZE = 109
 """The one size of that font's bitmaps, 136×128 pixels."""
-UNNAMED = {0x200D, 0xFE0F, 0xE007F}
+JOINER = 0x200D
+UNNAMED = {JOINER, 0xFE0F, 0xE007F}
 """Joiner, variation selector and closing tag: they bind a sequence and add nothing to its name."""
+TONES = range(0x1F3FB, 0x1F400)
+"""Modifiers of skin tone, which follow the character that they change."""
 LETTERS = " letter "
 """Flags are spelled: their characters' names differ in what follows this."""
 
@@ -103,7 +107,7 @@ def name_of(sequence: Sequence[int]) -> str:
 
 
 def listed(path: Path) -> Iterator[tuple[int, ...]]:
-    """Characters and ligatures of a font that have a name and are no plain text."""
+    """Characters and ligatures of a font that have a name and are no plain text; of ligatures with the same picture one."""
     from fontTools.ttLib import TTFont
 
     with TTFont(path, lazy=True) as font:
@@ -113,13 +117,23 @@ def listed(path: Path) -> Iterator[tuple[int, ...]]:
             is_sign = code > 0x7F and unicodedata.category(chr(code))[0] in "SPL"  # no spaces, marks and controls
             if is_sign and name_of((code,)):
                 yield (code,)
+        joined: dict[str, list[tuple[int, ...]]] = {}
         for first, ligature in _ligatures(font):
             parts = [spelled.get(glyph) for glyph in (first, *ligature.Component)]
             if None not in parts:
                 sequence = tuple(code for part in parts if part for code in part)
                 spelled.setdefault(ligature.LigGlyph, sequence)
                 if name_of(sequence):
-                    yield sequence
+                    joined.setdefault(ligature.LigGlyph, []).append(sequence)
+        people = {s[0] for sequences in joined.values() for s in sequences if len(s) == 2 and s[1] in TONES}
+        for sequences in joined.values():
+            yield max(sequences, key=lambda sequence: _order(sequence, people))
+
+
+def _order(sequence: tuple[int, ...], people: set[int]) -> tuple[bool, bool, int]:
+    """Highest for the order in which a sequence is written. Fonts list it backwards too, for text that runs from right to left."""
+    misplaced = any(a == JOINER and b in TONES for a, b in pairwise(sequence))
+    return not misplaced, sequence[0] in people, sequence[0]
 
 
 def _ligatures(font: Any) -> Iterator[tuple[str, Any]]:

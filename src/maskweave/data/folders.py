@@ -18,7 +18,7 @@ from typing import Any
 
 from maskweave.catalogues import Catalogue
 from maskweave.config import plain
-from maskweave.data.codecs import MAX_BYTES, decode, endings
+from maskweave.data.codecs import decode, endings, read_bytes
 from maskweave.data.shards import FORMAT, INDEX, RANGES, Tars
 from maskweave.data.skipping import Skips, named
 from maskweave.data.source import check_key
@@ -216,23 +216,13 @@ class _Range:
                     continue
                 path = self.root / name / paths[key]
                 ending = path.suffix[1:].lower()
-                content = _content(path)
+                content = read_bytes(path)
                 values[name] = decode(content, ending, self.entries[name], str(path))
                 parts[name] = (ending, content)
             fit(values, self.catalogue)  # parts that do not show the same view are found now
         except BadSample as error:
             return error if str(self.root) in str(error) else BadSample(f"{self.root}: {key}: {error}")
         return parts
-
-
-def _content(path: Path) -> bytes:
-    try:
-        size = path.stat().st_size
-        if size > MAX_BYTES:
-            raise BadSample(f"{path}: {size:,} bytes; expected at most {MAX_BYTES:,}")
-        return path.read_bytes()
-    except OSError as error:
-        raise BadSample(f"{path}: cannot be read: {error.strerror}") from error
 
 
 def _prepare(root: Path, out: Path) -> None:

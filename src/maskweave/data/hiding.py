@@ -15,8 +15,9 @@ import torch
 
 from maskweave.batch import MaskedBatch, MaskedGroup, MaskedTokens
 from maskweave.catalogues import Catalogue
-from maskweave.data.batches import batch_indices
+from maskweave.data.batches import Order
 from maskweave.data.masking import Column
+from maskweave.data.mixing import MixedTokens
 from maskweave.data.tokenising import column_of
 from maskweave.data.tokens import TokenData
 from maskweave.errors import MaskweaveError
@@ -57,23 +58,24 @@ class MaskedBatches:
 
     def __init__(
         self,
-        data: TokenData,
+        data: TokenData | MixedTokens,
         ratio: MaskRatio,
         batch_size: int,
         seed: int = 0,
         unpaired: float = 0.0,
         shuffle: bool = True,
     ):
-        self.data, self.ratio, self.batch_size, self.seed, self.shuffle = data, ratio, batch_size, seed, shuffle
+        self.data, self.ratio, self.seed = data, ratio, seed
+        self.order = Order(data.counts, batch_size, seed, shuffle, data.weights)
         # Of the sample, not of the batch: a pair that is apart stays apart for the whole run.
         self.apart = np.random.default_rng([seed, 2]).random(len(data)) < unpaired
 
     def __len__(self) -> int:
         """Batches of one pass over the data."""
-        return -(-len(self.data) // self.batch_size)
+        return len(self.order)
 
     def __getitem__(self, i: int) -> MaskedBatch:
-        indices = batch_indices(len(self.data), self.batch_size, i, self.seed, self.shuffle)
+        indices = self.order[i]
         rng = np.random.default_rng([self.seed, 1, i])
         columns = separate(self.data.columns(indices), self.apart[indices], rng)
         return hide(columns, self.data.catalogue, self.ratio, rng)

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from maskweave.catalogues import Catalogue
-from maskweave.data.codecs import MAX_BYTES, decode, endings
+from maskweave.data.codecs import endings, read_file
+from maskweave.data.pictures import files_under
 from maskweave.data.source import check_key
 from maskweave.data.transforms import fit
 from maskweave.data.values import is_number
@@ -38,7 +39,7 @@ class ClassFolders:
             )
         files, labels = [], []
         for label, folder in enumerate(folders):
-            found = sorted(p for p in folder.rglob("*") if p.suffix[1:].lower() in endings(modality) and _plain(p))
+            found = files_under(folder, endings(modality))
             if not found:
                 raise MaskweaveError(
                     f"{folder}: holds no {modality.name} files (NAME.{', NAME.'.join(endings(modality))})"
@@ -60,7 +61,7 @@ class ClassFolders:
         return check_key(self.files[i].relative_to(self.root).as_posix(), str(self.root))
 
     def __getitem__(self, i: int) -> dict[str, Any]:
-        return fit({self.modality.name: _picture(self.files[i], self.modality)}, Catalogue([self.modality]))
+        return fit({self.modality.name: read_file(self.files[i], self.modality)}, Catalogue([self.modality]))
 
 
 class CocoBoxes:
@@ -129,20 +130,6 @@ class CocoBoxes:
             low = [box[k] / scale[k] for k in (0, 1)]
             high = [(box[k] + box[k + 2]) / scale[k] for k in (0, 1)]
             boxes.append({"class": item["class"], "box": [min(max(x, 0.0), 1.0) for x in (*low, *high)]})
-        picture = _picture(self.pictures / check_key(name, str(self.path)), self.picture)
+        picture = read_file(self.pictures / check_key(name, str(self.path)), self.picture)
         catalogue: Any = self.entries  # entries by name are all that `fit` asks of it
         return fit({self.picture.name: picture, self.boxes.name: boxes}, catalogue)
-
-
-def _plain(path: Path) -> bool:
-    return path.is_file() and not path.is_symlink() and not path.name.startswith(".")
-
-
-def _picture(path: Path, modality: Modality) -> Any:
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise BadSample(f"{path}: {path.stat().st_size:,} bytes; expected at most {MAX_BYTES:,}")
-        content = path.read_bytes()
-    except OSError as error:
-        raise BadSample(f"{path}: cannot be read: {error.strerror}") from error
-    return decode(content, path.suffix[1:].lower(), modality, str(path))

@@ -88,6 +88,7 @@ class TokenData:
             raise MaskweaveError(
                 f"{self.root}: has no token shards for any of {', '.join(catalogue)}; make them with 'maskweave tokenize'"
             )
+        self.counts, self.weights = (len(self),), (1.0,)  # one data set; `MixedTokens` has several
         self._open: dict[tuple[str, int], dict[str, np.ndarray]] = {}
 
     def __len__(self) -> int:

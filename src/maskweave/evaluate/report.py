@@ -6,6 +6,7 @@ from pathlib import Path
 from PIL import Image
 
 from maskweave.evaluate.run import contact_sheets, held_out_samples, read_recipe
+from maskweave.files import read_json
 from maskweave.generate.bundle import Bundle, load
 from maskweave.layers import count_parameters
 from maskweave.model.m3ae import M3AE
@@ -27,7 +28,7 @@ def make_report(folder: Path) -> Path:
     facts = {
         "modalities": len(bundle.catalogue),
         "parameters": f"{count_parameters(bundle.model) / 1e6:.1f} M",
-        "samples": recipe.data.samples or "all",
+        "samples": _samples(recipe, folder),
         "samples a step": recipe.train.samples_per_step,
         "precision": recipe.train.precision,
     }
@@ -41,6 +42,16 @@ def make_report(folder: Path) -> Path:
     return write_report(
         folder, Sections(date=datetime.date.today().isoformat(), summary=summary, facts=facts, sheets=sheets)
     )
+
+
+def _samples(recipe: Recipe, folder: Path) -> str:
+    """How many samples the run trained on, as far as its folder tells; of a mix those of each data set, and their share."""
+    total, told = sum(recipe.data.weights.values()), []
+    for name, data in recipe.data.sets().items():
+        index = folder / "tokens" / "train" / name / "index.json"
+        count = f"{read_json(index)['samples']:,}" if index.is_file() else str(data.samples or "all")
+        told.append(f"{name} {count} ({100 * recipe.data.weights[name] / total:.3g}%)" if name else count)
+    return ", ".join(told)
 
 
 def masked_sheets(bundle: Bundle, folder: Path, recipe: Recipe, *, shown: int = 4) -> list[tuple[str, Image.Image]]:

@@ -79,21 +79,19 @@ def evaluate(bundle: Bundle, folder: Path, *, scenes_seed: int | None = None, sa
     samples = samples or recipe.evaluate.samples
     held_out = held_out_samples(bundle, recipe, scenes_seed, samples)
     training = _samples(
-        open_source(recipe, bundle.catalogue, "train"),
-        min(CONSTANT_SAMPLES, recipe.data.samples or CONSTANT_SAMPLES),
-        "constants",
+        open_source(recipe, bundle.catalogue, "train", samples=CONSTANT_SAMPLES), CONSTANT_SAMPLES, "constants"
     )
     parse = _parser(recipe)
     seed = (
         scenes_seed
         if scenes_seed is not None
-        else (recipe.data.seed + 1 if recipe.data.source == "scenes" else recipe.evaluate.seed)
+        else (recipe.data.seed + 1 if recipe.data.all_scenes else recipe.evaluate.seed)
     )
     rows: list[Row] = []
     predictions = sum(len(r.targets) + (2 * len(r.read)) for r in requests) * len(held_out)
     with progress("evaluate", predictions) as bar:
         for request in requests:
-            asked = [s for s in held_out if all(bundle.catalogue[name].reads in s for name in request.inputs)]
+            asked = _that_have(bundle, held_out, request.inputs)
             for scored, outcome in _scored(bundle, request, asked, recipe.evaluate.seed, bar.advance):
                 modality = bundle.catalogue[scored]
                 for metric in metrics_for(modality, parse):
@@ -159,6 +157,11 @@ def _predict(
     return results
 
 
+def _that_have(bundle: Bundle, samples: Samples, names: Sequence[str]) -> Samples:
+    """The samples that have all of some modalities."""
+    return [s for s in samples if all(bundle.catalogue[name].reads in s for name in names)]
+
+
 def _given(bundle: Bundle, sample: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
     return {name: sample[bundle.catalogue[name].reads] for name in names if bundle.catalogue[name].reads in sample}
 
@@ -189,7 +192,7 @@ def _score(metric: Metric, predictions: Sequence[Any], truth: Sequence[Any]) -> 
 
 def _parser(recipe: Recipe) -> Parser | None:
     """What of a text is scored: in scenes the objects it names, otherwise its words."""
-    if recipe.data.source != "scenes":
+    if not recipe.data.all_scenes:
         return None
     from maskweave.data.grammar import objects_in
 
@@ -221,12 +224,13 @@ def _samples(source: Any, count: int, title: str) -> Samples:
 
 
 def contact_sheets(bundle: Bundle, folder: Path, *, shown: int = 4) -> list[tuple[str, Image.Image]]:
-    """A sheet for each of the recipe's `evaluate.sheets`, of the first held-out samples; also written to `folder/sheets`."""
+    """A sheet for each of the recipe's `evaluate.sheets`, of the first held-out samples that have its inputs; also written to `folder/sheets`."""
     recipe = read_recipe(folder)
-    samples = held_out_samples(bundle, recipe, None, shown)
+    held_out = held_out_samples(bundle, recipe, None, shown * len(recipe.data.weights))
     sheets = []
     with progress("contact sheets", len(recipe.evaluate.sheets)) as bar:
         for number, request in enumerate(recipe.evaluate.sheets):
+            samples = _that_have(bundle, held_out, request.inputs)[:shown]
             inputs = [_given(bundle, s, request.inputs) for s in samples]
             predicted = _predict(bundle, inputs, request.targets, recipe.evaluate.seed, lambda n: None, request.via)
             truth = [_given(bundle, s, request.targets) for s in samples]

@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Unpack
 
-import numpy as np
 import torch
 
 from maskweave.catalogues import Catalogue
@@ -15,7 +14,7 @@ from maskweave.generate.editing import keep_rest
 from maskweave.generate.engine import Engine, Precision
 from maskweave.generate.features import Features
 from maskweave.generate.known import known_from
-from maskweave.generate.merging import OVERLAP, check_mergeable, merge
+from maskweave.generate.merging import OVERLAP, check_ensemble, member_seeds, merge_results
 from maskweave.generate.request import Options, Request, Sample, make_request, plan, read, twin
 from maskweave.generate.result import Generated
 from maskweave.generate.schedule import Schedule
@@ -144,6 +143,7 @@ class Bundle:
         self, inputs: Sequence[str], targets: Sequence[str] | None = None, **options: Unpack[Options]
     ) -> Schedule:
         """The schedule that a request with these inputs would follow: to print, save, change and give back."""
+        self._generative()
         return plan(self.catalogue, inputs, targets, options, self.unconditional)[1]
 
     def ensemble(
@@ -168,23 +168,14 @@ class Bundle:
             a result without tokens.
 
         Raises:
-            MaskweaveError: as `generate`, or a target whose values cannot be merged, such as text.
+            MaskweaveError: as `generate`, or a target whose values cannot be merged, such as text; before any work.
         """
-        for target in targets:
-            check_mergeable(self.catalogue[twin(self.catalogue, target)])
-        if samples < 1:
-            raise MaskweaveError(f"an ensemble needs 1 sample or more, found {samples}")
-        # Seeds of their own, so that neighbouring ensembles share no member.
-        seeds = [int(s) for s in np.random.SeedSequence(seed).generate_state(samples)]
+        check_ensemble([self.catalogue[twin(self.catalogue, name)] for name in targets], self.tokenizers, samples)
+        seeds = member_seeds(seed, samples)
         members = self.generate_batch(
             [inputs] * samples, targets, seeds=seeds, batch_size=batch_size, watch=watch, **options
         )
-        merged = Generated(self.catalogue, members[0].inputs, schedule=members[0].schedule)
-        for target in targets:
-            found = [member.values[target] for member in members if target in member.values]
-            if found:
-                merged.values[target] = merge(self.catalogue[twin(self.catalogue, target)], found, overlap)
-        return merged
+        return merge_results(members, overlap)
 
     def score(self, inputs: Sample, values: Sample, *, precision: Precision = "float32") -> dict[str, Score]:
         """Log-likelihood of each of `values` given `inputs` alone; see `maskweave.generate.scoring`."""
@@ -242,14 +233,17 @@ class Bundle:
         engine = self._engine(options)
         return Session(engine, self.tokenizers, request.names, request.schedule, samples, given, made, seeds)
 
-    def _engine(self, options: Options) -> Engine:
+    def _generative(self) -> FourM:
         if isinstance(self.model, M3AE):
             raise MaskweaveError(
                 f"{self!r}: its model is an M3AE, which restores what is hidden and generates nothing; use a run of objective 'fourm'"
             )
+        return self.model
+
+    def _engine(self, options: Options) -> Engine:
         kind = options.get("precision", "float32"), options.get("compiled", False)
         if kind not in self._engines:
-            self._engines[kind] = Engine(self.model, self.catalogue, *kind)
+            self._engines[kind] = Engine(self._generative(), self.catalogue, *kind)
         return self._engines[kind]
 
 
@@ -257,8 +251,14 @@ def load(folder_or_hub_id: str | os.PathLike[str], device: torch.device | str = 
     """Open a bundle: the folder of a finished run, or the id of one on the Hugging Face Hub (`owner/name`).
 
     Raises:
-        MaskweaveError: no such folder, an unfinished run, damaged files, or parts that do not belong together.
+        MaskweaveError: no such folder or device, an unfinished run, damaged files, or parts that do not belong together.
     """
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise MaskweaveError(
+            f"device {str(device)!r}: torch cannot use it here ({str(error).splitlines()[0]}); give another, such as cpu"
+        ) from None
     wanted = ["modalities.yaml", "recipe.yaml", "model/*", "tokenizers/*/*.json", "tokenizers/*/*.safetensors"]
     folder = folder_of(folder_or_hub_id, wanted, "the folder that 'maskweave run' made, a bundle, or the Hub id of one")
     catalogue = saving.load_saved_catalogue(folder)

@@ -1,46 +1,69 @@
-"""The words of `maskweave generate`: its arguments, and the request that they make."""
+"""`maskweave generate`: its arguments, and the request that they make."""
 
+import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import yaml
+from jsonargparse import ArgumentParser, Namespace
 
 from maskweave.catalogues import Catalogue
-from maskweave.config import build, pairs, plain
+from maskweave.config import build, names, pairs, plain
 from maskweave.errors import MaskweaveError
 from maskweave.generate.bundle import load
 from maskweave.generate.folders import generate_files
 from maskweave.generate.request import Options, twin
 from maskweave.generate.schedule import load_schedule
-from maskweave.modality import Decoding
+from maskweave.modality import Decoding, Modality
 
-WORDS = (
+REPEATED = (
     (
         "input",
         "NAME=VALUE",
-        "modality and file, text, or a folder of files with a result for each name; repeat for several",
+        "modality and file, or text for a modality of text; or a folder of files (of texts with a / at its end), "
+        "which gives a result for each name in it; repeat for several",
     ),
     ("target", "NAMES", "modalities to generate, in order, with commas; repeat or join"),
-    ("condition", "NAME=WEIGHT", "guide by this input, or by several: NAME+NAME=WEIGHT; below 0 leads away; repeat"),
+    (
+        "condition",
+        "NAME=WEIGHT",
+        "guide by this input or earlier target, or by several: NAME+NAME=WEIGHT; above 1 towards it, below 0 away from it; repeat",
+    ),
     ("decoding", "TARGET.KEY=VALUE", "scheme, steps, temperature, guidance, top_p, ... of one target; repeat"),
     (
         "edit",
         "[NAME=]REGION",
-        "make only a part of a given target anew: a mask's file, xmin,ymin,xmax,ymax, a share, or words of a text",
+        "make only a part of a given target anew: where a mask is white (a file, or a folder of them), "
+        "a box xmin,ymin,xmax,ymax from 0 to 1, a share such as 0.3, or words of a text; repeat for several targets",
     ),
 )
 """Options that may be repeated."""
+OF_GRIDS = ("scheme", "steps", "token_schedule", "temperature_schedule")
+"""Keys of decoding that say nothing of a sequence, which is written token by token."""
 
 
-def add_arguments(parser: Any) -> None:
+def generate_arguments(parser: ArgumentParser) -> None:
     parser.usage = f"{parser.prog} RUN --input NAME=VALUE [--input ...] --target NAME[,NAME...] --out FOLDER [...]"
     run = "folder of a finished run, or a bundle's id on the Hugging Face Hub"
     parser.add_argument("run", metavar="RUN", type=str, help=run)
-    for name, value, said in WORDS:
+    for name, value, said in REPEATED:
         parser.add_argument(f"--{name}", metavar=value, type=str, action="append", help=said)
     parser.add_argument("--out", metavar="FOLDER", type=str, help="where values, pictures and the schedule go")
-    parser.add_argument("--schedule", metavar="FILE", type=str, help="do the steps of this schedule.yaml")
-    parser.add_argument("--samples", metavar="N", type=int, default=1, help="results for each input")
+    parser.add_argument(
+        "--schedule", metavar="FILE", type=str, help="do the steps of this schedule.yaml; it names the targets too"
+    )
+    parser.add_argument(
+        "--samples", metavar="N", type=int, default=1, help="results for each input, in folders 0, 1, ..."
+    )
+    parser.add_argument(
+        "--ensemble",
+        metavar="N",
+        type=int,
+        default=1,
+        help="merge each result from N samples: averages of continuous values, majorities of classes, all boxes and instances once; "
+        "with --samples M, M such results",
+    )
     parser.add_argument("--seed", metavar="N", type=int, default=0, help="fixes the result; further samples count on")
     parser.add_argument("--batch", metavar="N", type=int, default=8, help="samples generated at the same time")
     parser.add_argument("--apart", action="store_true", help="predict every target from the inputs alone")
@@ -52,67 +75,79 @@ def add_arguments(parser: Any) -> None:
     parser.add_argument("--device", metavar="DEVICE", type=str, default="cpu", help="cpu, cuda, ...")
 
 
-def run_command(given: Mapping[str, Any]) -> str:
-    """Do what the words say; returns what to tell.
+def generate(given: Namespace) -> None:
+    """Do what the words say.
 
     Raises:
         MaskweaveError: a word that is not understood, or as `generate_files`.
     """
-    for key in ("input", "target", "out"):
+    steps = [f"--{key}" for key in ("decoding", "condition", "apart", "grow") if given.get(key)]
+    if given.get("schedule") and steps:
+        raise MaskweaveError(f"a schedule fixes all steps; leave out --schedule, or {' and '.join(steps)}")
+    for key in ("target", "out"):
         if not given.get(key) and not (key == "target" and given.get("schedule")):
             raise MaskweaveError(f"--{key} is missing; see maskweave generate --help")
-    inputs = pairs("input", given["input"])
-    targets = [name for word in given.get("target") or [] for name in word.split(",")] or None
-    bundle = load(given["run"], given["device"])
-    options: Options = {"precision": "bf16" if given.get("bf16") else "float32", "compiled": bool(given.get("compile"))}
+    inputs = pairs("input", given.get("input"))
+    targets = names("target", given.get("target")) or None
+    options: Options = {"precision": "bf16" if given.bf16 else "float32", "compiled": given.compile}
     if given.get("schedule"):
-        options["schedule"] = load_schedule(given["schedule"])
-    if given.get("decoding"):
-        options["decoding"] = _decodings(bundle.catalogue, given["decoding"])
+        options["schedule"] = load_schedule(given.schedule)
     if given.get("condition"):
-        options["conditions"] = _conditions(given["condition"])
-    if given.get("apart"):
+        options["conditions"] = _conditions(given.condition)
+    if given.apart:
         options["chain"] = False
-    if given.get("grow"):
+    if given.grow:
         options["grow"] = True
+    bundle = load(given.run, given.device)
+    for name, value in inputs.items():
+        if not value and bundle.catalogue[name].value.type != "text":
+            raise MaskweaveError(f"input {name!r}: '': no such file; expected a file or a folder after the =")
+    if given.get("decoding"):
+        options["decoding"] = _decodings(bundle.catalogue, given.decoding)
     if given.get("edit"):
-        options["edit"] = _edits(bundle.catalogue, given["edit"], inputs, targets or options["schedule"].targets)  # type: ignore[union-attr]
-    return generate_files(
+        options["edit"] = _edits(bundle.catalogue, given.edit, inputs, targets or options["schedule"].targets)  # type: ignore[union-attr]
+    said = generate_files(
         bundle,
         inputs,
         targets,
-        given["out"],
-        samples=given["samples"],
-        seed=given["seed"],
-        batch_size=given["batch"],
+        given.out,
+        samples=given.samples,
+        ensemble=given.ensemble,
+        seed=given.seed,
+        batch_size=given.batch,
         **options,
     )
+    print(said)
 
 
 def _conditions(words: Sequence[str]) -> dict[str, float]:
     found = {}
-    for word in words:
-        name, _, weight = word.partition("=")
+    for name, weight in pairs("condition", words, "WEIGHT").items():
         try:
             found[name] = float(weight)
         except ValueError:
-            raise MaskweaveError(f"--condition {word!r}: expected NAME=WEIGHT, the weight a number") from None
+            found[name] = math.nan
+        if not math.isfinite(found[name]):
+            raise MaskweaveError(f"--condition '{name}={weight}': expected NAME=WEIGHT, the weight a number")
     return found
 
 
 def _decodings(catalogue: Catalogue, words: Sequence[str]) -> dict[str, Decoding]:
     found: dict[str, dict[str, Any]] = {}
-    for word in words:
-        place, equals, text = word.partition("=")
+    for place, text in pairs("decoding", words).items():
         target, dot, key = place.rpartition(".")
-        if not equals or not dot:
-            raise MaskweaveError(f"--decoding {word!r}: expected TARGET.KEY=VALUE")
+        if not dot:
+            raise MaskweaveError(f"--decoding '{place}={text}': expected TARGET.KEY=VALUE")
         name = twin(catalogue, target)
+        if catalogue[name].kind == "sequence" and key in OF_GRIDS:
+            raise MaskweaveError(
+                f"--decoding '{place}={text}': {name} is a sequence, written token by token; {key} is for grids alone"
+            )
         try:
             found.setdefault(name, plain(catalogue[name].decoding))[key] = yaml.safe_load(text)
         except yaml.YAMLError:
             raise MaskweaveError(
-                f"--decoding {word!r}: found the value {text!r}; expected a number or a name"
+                f"--decoding '{place}={text}': found the value {text!r}; expected a number or a name"
             ) from None
     return {name: build(Decoding, content, "--decoding", name) for name, content in found.items()}
 
@@ -129,15 +164,25 @@ def _edits(
             if len(edited) != 1:
                 what = ", ".join(edited) or "none of them"
                 raise MaskweaveError(f"--edit {word!r}: expected NAME=REGION; of the targets, given are {what}")
+            if equals and catalogue[edited[0]].value.type != "text" and not Path(word).exists():
+                catalogue[name]  # says that there is none
             name, region = edited[0], word
-        found[name] = _region(region)
+        if name in found:
+            raise MaskweaveError(f"--edit {word!r}: {name} has another region already; give one for each target")
+        found[name] = _region(region, catalogue[name], word)
     return found
 
 
-def _region(text: str) -> Any:
-    """A share, a box, or else a path or words."""
+def _region(text: str, modality: Modality, word: str) -> Any:
+    """A share, a box, or else a path or words. In words of a text, whole numbers are words too."""
     try:
         numbers = [float(part) for part in text.split(",")]
     except ValueError:
-        return text
-    return numbers[0] if len(numbers) == 1 else numbers
+        numbers = []
+    if modality.kind == "sequence":
+        return numbers[0] if len(numbers) == 1 and ("." in text or modality.value.type != "text") else text
+    if not text or len(numbers) not in (0, 1, 4):
+        raise MaskweaveError(
+            f"--edit {word!r}: expected a mask's file, a box xmin,ymin,xmax,ymax or a share such as 0.3"
+        )
+    return numbers[0] if len(numbers) == 1 else numbers or text

@@ -80,8 +80,10 @@ def grid_region(region: Region, modality: Modality, rng: np.random.Generator) ->
         path = Path(region)
         if not path.is_file():
             raise MaskweaveError(f"{where}: {path}: no such file; expected a mask, white where it is made anew")
-        entry = Modality("mask", 1, "grid", Value("binary", size=modality.value.size or modality.grid))
-        region = codecs.decode(path.read_bytes(), path.suffix[1:].lower(), entry, f"{where}: {path}")
+        drawn = flat and path.suffix.lower() == ".png"  # in colour or grey: what is not black
+        entry = Modality("mask", 1, "grid", Value("image" if drawn else "binary", modality.value.size or modality.grid))
+        region = codecs.read_file(path, entry, f"{where}: {path}")
+        region = region[..., 0] if drawn else region
     if isinstance(region, (int, float)) and not isinstance(region, bool):
         return _share(region, modality.tokens, where, rng).reshape(modality.grid)
     if flat and isinstance(region, (list, tuple)) and len(region) == 4 and np.ndim(region) == 1:

@@ -1,16 +1,20 @@
 """Generation from files into files: one request, or one for every name in folders of inputs, streamed and restartable."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, NamedTuple, Unpack
 
 from maskweave.catalogues import Catalogue
 from maskweave.config import plain
 from maskweave.errors import MaskweaveError
-from maskweave.files import read_yaml, write_yaml
+from maskweave.files import read_yaml, sweep, write_yaml
 from maskweave.generate.bundle import Bundle
+from maskweave.generate.merging import check_ensemble, member_seeds, merge_results
 from maskweave.generate.request import Options
+from maskweave.generate.result import Generated
+from maskweave.generate.session import Session
 from maskweave.progress import progress
 from maskweave.train.interruption import Interrupted, StopSignal
 
@@ -20,12 +24,50 @@ REQUEST = "request.yaml"
 
 
 class Job(NamedTuple):
-    """One result folder, or several samples of it."""
+    """What is given for one name."""
 
+    name: str
+    """Of the files in the folders of inputs; empty where no input is a folder."""
     inputs: dict[str, Any]
     edit: dict[str, Any]
-    folders: list[Path]
-    """One for each sample."""
+
+
+class Wanted(NamedTuple):
+    """A result folder to be."""
+
+    folder: Path
+    job: Job
+    seeds: list[int]
+    """One, or those of an ensemble's members."""
+
+
+class Row(NamedTuple):
+    """A sample that goes through the model: a result, or a member of one."""
+
+    wanted: Wanted
+    values: dict[str, Any]
+    seed: int
+
+
+class _Made:
+    """What is generated of results that are not all there yet."""
+
+    def __init__(self) -> None:
+        self._members: dict[Path, list[Generated]] = {}
+
+    def add(self, batch: Sequence[Row], session: Session) -> None:
+        """Take in a batch. Where it was broken off, members of an ensemble that are whole count alone, if there are any."""
+        begun = set(self._members)
+        for row, generated in zip(batch, session.results(), strict=True):
+            if session.is_finished or row.wanted.folder not in begun:
+                self._members.setdefault(row.wanted.folder, []).append(generated)
+
+    def take(self, batch: Sequence[Row], anyway: bool) -> Iterator[tuple[Path, Generated]]:
+        """The results that the batch has completed, and `anyway` also those that it has begun."""
+        for folder, seeds in {row.wanted.folder: row.wanted.seeds for row in batch}.items():
+            if anyway or len(self._members[folder]) == len(seeds):
+                members = self._members.pop(folder)
+                yield folder, merge_results(members) if len(seeds) > 1 else members[0]
 
 
 def generate_files(
@@ -35,6 +77,7 @@ def generate_files(
     out: str | os.PathLike[str],
     *,
     samples: int = 1,
+    ensemble: int = 1,
     seed: int = 0,
     batch_size: int = 8,
     **options: Unpack[Options],
@@ -46,49 +89,62 @@ def generate_files(
     Args:
         inputs: by modality a file, text, or a folder of files. Names of files are samples; what a folder lacks of one is not given.
         out: folder of the result; with folders of inputs of one for each name; with several samples of folders 0, 1, ... inside.
-        samples: how often each input is used, with seeds `seed`, `seed + 1`, ...
-        batch_size: samples that pass through the model together.
+        samples: results for each input, with seeds `seed`, `seed + 1`, ...
+        ensemble: each result is merged from so many, as by `Bundle.ensemble`; 1: it is what was generated.
+        batch_size: samples, or members of ensembles, that pass through the model together.
         options: as for `Bundle.generate`; an edit's mask may be a folder of masks too.
 
     Returns:
         what was written, in words.
 
     Raises:
-        MaskweaveError: as `Bundle.generate`, before any work; or `out` holds results of another request.
+        MaskweaveError: as `Bundle.generate` and `Bundle.ensemble`, before any work; or `out` holds results of another request. Of folders,
+            names whose files cannot be used are left out, unless that is all of them.
         Interrupted: after Ctrl-C.
     """
-    if samples < 1 or batch_size < 1:
-        raise MaskweaveError(f"samples and batch size must be 1 or more, found {samples} and {batch_size}")
+    numbers = {"samples": (samples, 1), "ensemble": (ensemble, 1), "batch": (batch_size, 1), "seed": (seed, 0)}
+    for name, (number, least) in numbers.items():
+        if number < least:
+            raise MaskweaveError(f"{name} must be {least} or more, found {number}")
     edit = options.get("edit") or {}
     assert isinstance(edit, Mapping)
     schedule = bundle.schedule(list(inputs), targets, **options)
+    if ensemble > 1:
+        check_ensemble([bundle.catalogue[name] for name in schedule.targets], bundle.tokenizers, ensemble)
     out = Path(out)
-    jobs = _jobs(_files(inputs, bundle.catalogue), _files(edit, bundle.catalogue), out, samples)
-    is_many = jobs[0].folders[0] not in (out, out / "0")
+    _check_out(out, [*inputs.values(), *edit.values()])
+    jobs = _jobs(_files(inputs, bundle.catalogue), _files(edit, bundle.catalogue))
+    wanted = _wanted(jobs, out, samples, ensemble, seed)
+    is_many = jobs[0].name != ""
     if is_many:
         regions = {name: str(region) for name, region in edit.items()}
-        asked = {"inputs": dict(inputs), "edit": regions, "targets": targets, "seed": seed, "schedule": schedule}
-        _claim(out, plain(asked))
-        jobs = [job for job in jobs if not all((folder / DONE).exists() for folder in job.folders)]
-    done, faults = 0, []
+        asked = {"inputs": dict(inputs), "edit": regions, "targets": targets, "seed": seed, "ensemble": ensemble}
+        _claim(out, plain({**asked, "schedule": schedule}))
+        wanted = [one for one in wanted if not (one.folder / DONE).exists()]
+        if not wanted:
+            return f"{out}: finished, nothing is left to do"
+    first = None if is_many else _read(bundle, jobs[0], targets, options)
+
+    faults: list[MaskweaveError] = []
+    made, done = _Made(), 0
     passes = sum(step.tokens if step.scheme == "autoregressive" else 1 for step in schedule.steps)
-    with progress("generate", passes * len(jobs)) as bar, StopSignal() as stop:
-        for batch in _batches(jobs, max(1, batch_size // samples)):
-            read = []
-            for job in batch:
+    with progress("generate", passes * ensemble * len(wanted)) as bar, StopSignal() as stop:
+
+        def rows() -> Iterator[Row]:
+            for _, group in groupby(wanted, key=lambda one: one.job.name):
+                same = list(group)
                 try:
-                    read.append((bundle.read(job.inputs), job))
+                    values = _read(bundle, same[0].job, targets, options) if first is None else first
                 except MaskweaveError as error:
-                    if not is_many:
-                        raise
                     faults.append(error)
-                    bar.say(f"{job.folders[0]}: left out: {error}")
-            rows = [(values, job.edit, seed + n, job.folders[n]) for values, job in read for n in range(samples)]
-            if not rows:
-                bar.advance(passes * len(batch))
-                continue
-            options["edit"] = [edit for _, edit, _, _ in rows]
-            session = bundle.start([r[0] for r in rows], targets, seeds=[r[2] for r in rows], **options)
+                    bar.say(f"{same[0].folder}: left out: {error}")
+                    bar.advance(passes * ensemble * len(same))
+                else:
+                    yield from (Row(one, values, seed) for one in same for seed in one.seeds)
+
+        rest = rows()
+        while batch := list(islice(rest, batch_size)):
+            session = _start(bundle, batch, targets, options)
             before = 0
             for _ in session:
                 bar.advance((session.done - before) * len(batch))
@@ -97,36 +153,64 @@ def generate_files(
                     break
             if is_many and not session.is_finished:
                 raise Interrupted(f"stopped; {done} new results are in {out}, and the same command goes on")
-            bar.advance((passes - before) * len(batch))
-            for result, row in zip(session.results(), rows, strict=True):
-                result.save(row[3])
+            if session.is_finished:
+                bar.advance((passes - before) * len(batch))  # texts that ended early
+            made.add(batch, session)
+            for folder, result in made.take(batch, anyway=stop.asked and not is_many):
+                sweep(folder)
+                result.save(folder)
+                done += 1
                 for name, problems in result.problems.items():
-                    bar.say(f"{row[3]}: {name}: left out what was broken: {'; '.join(problems)}")
-            done += len(rows)
+                    bar.say(f"{folder}: {name}: left out what was broken: {'; '.join(problems)}")
             if stop.asked:
-                rest = "and the same command goes on" if is_many else "as far as it was generated"
-                raise Interrupted(f"stopped; {done} new results are in {out}, {rest}")
-    if faults and not done:
+                what = "and the same command goes on" if is_many else "as far as it was generated"
+                raise Interrupted(f"stopped; {done} new results are in {out}, {what}")
+    if len(faults) == len(jobs):
         raise MaskweaveError(f"none of {len(faults)} inputs can be used, the first because: {faults[0]}")
     left_out = f", {len(faults)} inputs left out" if faults else ""
     return f"{done} results written to {out}{left_out}" if is_many or samples > 1 else f"written to {out}"
 
 
-def _jobs(inputs: Mapping[str, Any], edit: Mapping[str, Any], out: Path, samples: int) -> list[Job]:
-    """A job for every name in the folders among the inputs, in order; without folders a single one."""
-    names = sorted({name for files in (*inputs.values(), *edit.values()) if isinstance(files, dict) for name in files})
+def _read(bundle: Bundle, job: Job, targets: Sequence[str] | None, options: Options) -> dict[str, Any]:
+    """What is given, as checked values."""
+    values = bundle.read(job.inputs)
+    if job.edit:  # what is wrong with a region shows where it is laid over the tokens
+        checked: Options = {**options, "edit": job.edit}
+        bundle.start([values], targets, **checked)
+    return values
+
+
+def _start(bundle: Bundle, batch: Sequence[Row], targets: Sequence[str] | None, options: Options) -> Session:
+    edited: Options = {**options, "edit": [row.wanted.job.edit for row in batch]}
+    return bundle.start([row.values for row in batch], targets, seeds=[row.seed for row in batch], **edited)
+
+
+def _jobs(inputs: Mapping[str, Any], edit: Mapping[str, Any]) -> list[Job]:
+    """A job for every name in the folders among the inputs (or else among the masks), in order; without folders a single one."""
+    folders = [[files for files in part.values() if isinstance(files, dict)] for part in (inputs, edit)]
     jobs = []
-    for name in names or [""]:
-        mine = [
+    for name in sorted({name for files in folders[0] or folders[1] for name in files}) or [""]:
+        given, regions = (
             {m: files.get(name) if isinstance(files, dict) else files for m, files in part.items()}
             for part in (inputs, edit)
-        ]
-        if None in mine[1].values():
+        )
+        if None in regions.values():
             raise MaskweaveError(f"edit: there is no mask for {name!r}; expected one for every input")
-        folder = out / name
-        folders = [folder / str(n) for n in range(samples)] if samples > 1 else [folder]
-        jobs.append(Job({m: value for m, value in mine[0].items() if value is not None}, mine[1], folders))
+        jobs.append(Job(name, {m: value for m, value in given.items() if value is not None}, regions))
     return jobs
+
+
+def _wanted(jobs: Sequence[Job], out: Path, samples: int, ensemble: int, seed: int) -> list[Wanted]:
+    """What each job gives."""
+    return [
+        Wanted(
+            out / job.name / str(n) if samples > 1 else out / job.name,
+            job,
+            member_seeds(seed + n, ensemble) if ensemble > 1 else [seed + n],
+        )
+        for job in jobs
+        for n in range(samples)
+    ]
 
 
 def _files(values: Mapping[str, Any], catalogue: Catalogue) -> dict[str, Any]:
@@ -135,8 +219,12 @@ def _files(values: Mapping[str, Any], catalogue: Catalogue) -> dict[str, Any]:
     for modality, value in values.items():
         found[modality] = value
         is_text = catalogue[modality].value.type == "text" and not str(value).endswith("/")
-        if isinstance(value, (str, os.PathLike)) and value and not is_text and _is_folder(value):
-            found[modality] = {p.stem: p for p in sorted(Path(value).iterdir()) if p.is_file() and p.name[0] != "."}
+        if isinstance(value, (str, os.PathLike)) and not is_text and _is_folder(value):
+            found[modality] = {}
+            for path in sorted(p for p in Path(value).iterdir() if p.is_file() and p.name[0] != "."):
+                other = found[modality].setdefault(path.stem, path)
+                if other != path:
+                    raise MaskweaveError(f"{value}: two files for one name: {other.name} and {path.name}; keep one")
             if not found[modality]:
                 raise MaskweaveError(f"{value}: holds no files; expected NAME.EXT for every sample")
     return found
@@ -144,23 +232,31 @@ def _files(values: Mapping[str, Any], catalogue: Catalogue) -> dict[str, Any]:
 
 def _is_folder(value: str | os.PathLike[str]) -> bool:
     try:
-        return Path(value).is_dir()
+        return bool(str(value)) and Path(value).is_dir()
     except OSError:  # text that is too long to be a name
         return False
 
 
-def _batches(jobs: Sequence[Job], size: int) -> list[Sequence[Job]]:
-    return [jobs[start : start + size] for start in range(0, len(jobs), size)]
+def _check_out(out: Path, given: Sequence[Any]) -> None:
+    """Find what is in the way of the results before any work."""
+    for value in given:
+        if isinstance(value, (str, os.PathLike)) and _is_folder(value) and Path(value).resolve() == out.resolve():
+            raise MaskweaveError(f"{out}: is a folder of inputs; choose another one for the results")
+    there = next(path for path in (out, *out.parents) if path.exists())
+    if not there.is_dir():
+        raise MaskweaveError(f"{out}: {there} is a file; expected a folder for the results")
+    if not os.access(there, os.W_OK):
+        raise MaskweaveError(f"{out}: {there} cannot be written to; choose another folder for the results")
 
 
 def _claim(out: Path, request: dict[str, Any]) -> None:
     """Results of two requests must not be mixed in one folder."""
     path = out / REQUEST
     if path.exists():
-        if read_yaml(path) != plain(request):
+        if read_yaml(path) != request:
             raise MaskweaveError(
                 f"{out}: holds results of another request; give another folder, or remove {path} with them"
             )
         return
     out.mkdir(parents=True, exist_ok=True)
-    write_yaml(path, plain(request))
+    write_yaml(path, request)

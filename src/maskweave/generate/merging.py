@@ -3,12 +3,13 @@
 4M-21 (https://arxiv.org/abs/2406.09406) averages ten samples for its normals and merges many passes for dense instances.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from maskweave.errors import MaskweaveError
+from maskweave.generate.result import Generated
 from maskweave.modality import Modality
 
 OVERLAP = 0.5
@@ -29,6 +30,37 @@ def merge(modality: Modality, values: Sequence[Any], overlap: float = OVERLAP) -
     """
     check_mergeable(modality)
     return MERGERS.get(modality.value.type, lambda pool: without_duplicates(modality, pool, overlap))(values)
+
+
+def merge_results(members: Sequence[Generated], overlap: float = OVERLAP) -> Generated:
+    """One result without tokens out of several of the same request."""
+    first = members[0]
+    merged = Generated(first.catalogue, first.inputs, schedule=first.schedule)
+    for name in dict.fromkeys(name for member in members for name in member.values):
+        found = [member.values[name] for member in members if name in member.values]
+        merged.values[name] = merge(first.catalogue[name], found, overlap)
+    return merged
+
+
+def member_seeds(seed: int, samples: int) -> list[int]:
+    """Seeds of an ensemble's members: their own, so that ensembles of neighbouring seeds share no member."""
+    return [int(s) for s in np.random.SeedSequence(seed).generate_state(samples)]
+
+
+def check_ensemble(targets: Iterable[Modality], tokenizers: Container[str], samples: int) -> None:
+    """See that an ensemble can be merged, before any work.
+
+    Raises:
+        MaskweaveError: no samples, or a target whose values cannot be merged or for which there is no tokenizer.
+    """
+    if samples < 1:
+        raise MaskweaveError(f"an ensemble needs 1 sample or more, found {samples}")
+    for modality in targets:
+        check_mergeable(modality)
+        if modality.name not in tokenizers:
+            raise MaskweaveError(
+                f"{modality.name!r}: this bundle has no tokenizer of it, so there are no values to merge; generate single samples of it"
+            )
 
 
 def check_mergeable(modality: Modality) -> None:

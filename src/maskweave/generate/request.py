@@ -120,6 +120,7 @@ def plan(
     """
     schedule = options.get("schedule")
     if schedule is not None and targets is None:
+        check_schedule(schedule, catalogue, inputs)
         targets = schedule.targets
     resolved = check_request(catalogue, inputs, targets or ())
     if not inputs and unconditional is False:
@@ -157,6 +158,12 @@ def plan(
             grow=options.get("grow", False),
             chain=options.get("chain", True),
         )
+        acting = {name for step in schedule.steps for condition in step.guidance for name in condition.modalities}
+        for names in conditions or {}:
+            if not acting & {*names.split("+")}:
+                raise MaskweaveError(
+                    f"condition {names!r} guides nothing: none of it is there when a target is generated; name an input, or an earlier target"
+                )
     check_schedule(schedule, catalogue, inputs)
     return resolved, schedule
 
@@ -220,7 +227,7 @@ def _value(value: Any, modality: Modality) -> Any:
         path = Path(value)
         if not is_file(path):
             raise MaskweaveError(f"{where}: {str(path)[:200]}: no such file")
-        return codecs.decode(path.read_bytes(), path.suffix[1:].lower(), modality, f"{where}: {path}")
+        return codecs.read_file(path, modality, f"{where}: {path}")
     if modality.value.type not in STRUCTURED_TYPES:
         value = _as_array(value, modality)
     return check_content(value, modality, where)

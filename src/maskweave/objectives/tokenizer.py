@@ -14,15 +14,6 @@ from torch import Tensor, nn
 from maskweave.batch import ValueBatch
 from maskweave.tokenizers.grid import GridTokenizer
 
-AUTO = {
-    "image": "mse",
-    "map": "smooth_l1",
-    "features": "smooth_l1",
-    "vector": "smooth_l1",
-    "direction": "cosine",
-    "classes": "cross_entropy",
-    "binary": "binary",
-}
 SMOOTH = 0.1
 """Smooth L1: errors below this, where the range is [-1, 1], count as squares."""
 MEMORY = 0.98
@@ -45,9 +36,8 @@ class TokenizerObjective(nn.Module):
     def __init__(self, tokenizer: GridTokenizer):
         super().__init__()
         self.tokenizer = tokenizer
-        kind, value_type = tokenizer.spec.loss, tokenizer.modality.value.type
-        auto = "mse" if tokenizer.spec.diffusion is not None else AUTO[value_type]
-        self.kind = auto if kind == "auto" else kind
+        loss = tokenizer.spec.loss
+        self.kind = tokenizer.modality.losses[0] if loss == "auto" else loss
         self.register_buffer("counts", torch.zeros(tokenizer.vocabulary_size))
         self.register_buffer("batches", torch.zeros((), dtype=torch.long))
 

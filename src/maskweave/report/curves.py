@@ -1,15 +1,12 @@
-"""Curves of a run's metrics: loss, loss by modality, and how a tokenizer's codebook fared.
+"""Curves of a training's metrics, as `read_metrics` gives them: loss, loss by modality, and how a tokenizer's codebook fared.
 
 Each gives a PNG on a transparent ground with grey lettering, so that it reads on a light page and on a dark one, or None
 where there is nothing to draw.
 """
 
 import io
-import json
 import math
-import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,34 +17,9 @@ GREY = "#7d8186"
 MODALITY_PREFIX = "loss/"
 
 
-def read_metrics(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
-    """The lines of a metrics.jsonl in order of step; [] where there is no such file.
-
-    A line that is not a JSON object with a step (the last one, cut short by a crash) is skipped. Where a resumed run wrote a
-    step again, its last line counts.
-    """
-    try:
-        text = Path(path).read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return []
-    found: dict[tuple[Any, Any], dict[str, Any]] = {}
-    for line in text.splitlines():
-        try:
-            content = json.loads(line)
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(content, dict) and _is_number(content.get("step")):
-            found[content["step"], str(content.get("split", "train"))] = content
-    return sorted(found.values(), key=lambda content: content["step"])
-
-
 def series(lines: Lines, metric: str, split: str) -> tuple[np.ndarray, np.ndarray]:
     """Steps and finite values of one metric of one split ("train" or "validation")."""
-    points = [
-        (line["step"], line[metric])
-        for line in lines
-        if line.get("split", "train") == split and _is_number(line.get(metric)) and _is_number(line.get("step"))
-    ]
+    points = [(line["step"], line[metric]) for line in lines if line["split"] == split and _is_number(line.get(metric))]
     steps, values = zip(*points, strict=True) if points else ((), ())
     return np.array(steps, dtype=np.float64), np.array(values, dtype=np.float64)
 
@@ -63,18 +35,18 @@ def final(lines: Lines, metric: str) -> float | None:
 
 def loss_curves(lines: Lines) -> bytes | None:
     """Training loss, as measured (pale) and smoothed, and validation loss, over steps."""
-    figure, (axes,) = _panels(1, width=6.6, height=3.0)
+    figure, (axes,) = open_panels(1, width=6.6, height=3.0)
     if not _plot(axes, lines, "loss"):
         return None
     axes.set_ylabel("loss")
     axes.legend(frameon=False, labelcolor=GREY, fontsize=8)
-    return _png(figure)
+    return as_png(figure)
 
 
 def modality_curves(lines: Lines) -> bytes | None:
     """The loss of each modality (metrics `loss/NAME`) over steps: of validation where there are two points or more, else of training."""
     names = sorted({key for line in lines for key in line if key.startswith(MODALITY_PREFIX)})
-    figure, (axes,) = _panels(1, width=6.6, height=3.0)
+    figure, (axes,) = open_panels(1, width=6.6, height=3.0)
     drawn = 0
     for name in names:
         steps, values = series(lines, name, "validation")
@@ -96,7 +68,7 @@ def modality_curves(lines: Lines) -> bytes | None:
     )
     for text in names_shown.get_texts():
         text.set_parse_math(False)  # a name may hold dollar signs
-    return _png(figure)
+    return as_png(figure)
 
 
 def tokenizer_curves(lines: Lines) -> bytes | None:
@@ -107,7 +79,7 @@ def tokenizer_curves(lines: Lines) -> bytes | None:
         ("perplexity", "perplexity"),
     ]
     panels = [(key, label) for key, label in wanted if final(lines, key) is not None] or [("loss", "loss")]
-    figure, all_axes = _panels(len(panels), width=3.1 * len(panels), height=2.1)
+    figure, all_axes = open_panels(len(panels), width=3.1 * len(panels), height=2.1)
     for axes, (key, label) in zip(all_axes, panels, strict=True):
         scale = 100.0 if key == "codebook_use" else 1.0
         if not _plot(axes, lines, key, scale) and key == "loss":
@@ -117,7 +89,7 @@ def tokenizer_curves(lines: Lines) -> bytes | None:
         elif key == "perplexity":
             axes.set_ylim(bottom=0)
         axes.set_title(label, fontsize=9, color=GREY)
-    return _png(figure)
+    return as_png(figure)
 
 
 def smooth(values: np.ndarray) -> np.ndarray:
@@ -148,7 +120,8 @@ def _plot(axes: Any, lines: Lines, metric: str, scale: float = 1.0) -> bool:
     return drawn
 
 
-def _panels(count: int, width: float, height: float) -> tuple[Any, Sequence[Any]]:
+def open_panels(count: int, width: float, height: float) -> tuple[Any, Sequence[Any]]:
+    """A figure of diagrams side by side and their axes; width and height in inches."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
@@ -169,7 +142,8 @@ def _panels(count: int, width: float, height: float) -> tuple[Any, Sequence[Any]
     return figure, all_axes
 
 
-def _png(figure: Any) -> bytes:
+def as_png(figure: Any) -> bytes:
+    """Its bytes, on a transparent ground."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", transparent=True)
     return buffer.getvalue()

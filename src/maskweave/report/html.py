@@ -18,7 +18,8 @@ from PIL import Image
 
 from maskweave.errors import MaskweaveError
 from maskweave.files import read_json, write_aside
-from maskweave.report.curves import final, loss_curves, modality_curves, read_metrics, tokenizer_curves
+from maskweave.report.curves import final, loss_curves, modality_curves, tokenizer_curves
+from maskweave.train.metrics import read_metrics
 
 MAX_RECIPE_CHARACTERS = 200_000
 METRIC_NAMES = {"delta1": "δ1", "angle": "mean angle (°)", "PSNR": "PSNR (dB)"}
@@ -49,7 +50,7 @@ def write_report(run: Path, sections: Sections | None = None) -> Path:
     """
     run = Path(run)
     sections = sections or Sections()
-    lines = read_metrics(run / "metrics.jsonl")
+    lines = read_metrics(run)
     name = sections.name or run.resolve().name
     body = [
         _header(name, sections, lines),
@@ -161,7 +162,7 @@ def _tokenizers(folder: Path) -> str:
         return _missing("No tokenizers in this run.")
     rows, cards = [], []
     for path in found:
-        name, lines = html.escape(path.name), read_metrics(path / "metrics.jsonl")
+        name, lines = html.escape(path.name), read_metrics(path)
         if not lines:
             rows.append(f'<tr><td>{name}</td><td colspan="4" class="missing">no metrics recorded</td></tr>')
             continue

@@ -1,20 +1,25 @@
-"""The bodies of `maskweave retrieve` and of `maskweave data features`."""
+"""What is searched by its features: `maskweave retrieve index`, `query` and `evaluate`, and `maskweave data features`."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 from jsonargparse import ArgumentParser, Namespace
 
-from maskweave.config import pairs
+from maskweave.config import names, pairs
 from maskweave.data.source import Source
 from maskweave.errors import MaskweaveError
 from maskweave.files import write_aside, write_json
 from maskweave.generate.bundle import load
 from maskweave.retrieve.index import Index
 from maskweave.retrieve.indexing import keys_of, make_index
+from maskweave.retrieve.labelling import write_features
+from maskweave.retrieve.recall import describe, recall
+from maskweave.retrieve.sheet import sheet_of
 from maskweave.retrieve.sources import open_data
+from maskweave.train.recipe import load_recipe
 
 
-def index_arguments(parser: ArgumentParser) -> None:
+def retrieve_index_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", type=str, help="folder of a finished run, or a bundle's id on the Hub")
     parser.add_argument(
         "data", metavar="DATA", type=str, help="'scenes', an imported data set, or a folder of pictures"
@@ -42,8 +47,7 @@ def index_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--device", metavar="DEVICE", type=str, default="cpu", help="cpu, cuda, ...")
 
 
-def index(given: Namespace) -> None:
-    """Index a data set by what a model makes of its samples. Goes on where it stopped."""
+def retrieve_index(given: Namespace) -> None:
     if not given.get("out"):
         raise MaskweaveError("--out is missing; see maskweave retrieve index --help")
     if given.shard_size < 1:
@@ -55,7 +59,7 @@ def index(given: Namespace) -> None:
         bundle,
         open_data(**data, catalogue=bundle.catalogue),
         given.out,
-        views=given.views.split(",") if given.get("views") else (),
+        views=names("views", given.get("views")),
         through=given.through,
         data=data,
         shard_size=given.shard_size,
@@ -71,7 +75,7 @@ def _search_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--against", metavar="VIEW", type=str, default="", help="what is compared (default: the first)")
 
 
-def query_arguments(parser: ArgumentParser) -> None:
+def retrieve_query_arguments(parser: ArgumentParser) -> None:
     parser.usage = f"{parser.prog} INDEX --input NAME=VALUE [--input ...] [--weight NAME=NUMBER ...] [--out PICTURE]"
     _search_arguments(parser)
     parser.add_argument(
@@ -92,10 +96,7 @@ def query_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--out", metavar="PICTURE", type=str, help="contact sheet of the results, a PNG")
 
 
-def query(given: Namespace) -> None:
-    """Find the indexed samples that are most like the inputs."""
-    from maskweave.retrieve.sheet import sheet_of
-
+def retrieve_query(given: Namespace) -> None:
     inputs = pairs("input", given.get("input"))
     if not inputs:
         raise MaskweaveError("--input is missing; see maskweave retrieve query --help")
@@ -113,7 +114,7 @@ def query(given: Namespace) -> None:
         print(f"written to {given.out}")
 
 
-def evaluate_arguments(parser: ArgumentParser) -> None:
+def retrieve_evaluate_arguments(parser: ArgumentParser) -> None:
     _search_arguments(parser)
     parser.add_argument(
         "--query",
@@ -125,17 +126,12 @@ def evaluate_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--workers", metavar="N", type=int, default=0, help="processes that read samples")
 
 
-def evaluate(given: Namespace) -> None:
-    """Query with every indexed sample and count how often it finds itself: recall at 1, 5 and 10, and INDEX/recall.json."""
-    from dataclasses import asdict
-
-    from maskweave.retrieve.recall import describe, recall
-
+def retrieve_evaluate(given: Namespace) -> None:
     if not given.get("query"):
         raise MaskweaveError("--query is missing; see maskweave retrieve evaluate --help")
     opened = Index(given.index)
     source = _data_of(opened)
-    rows = [recall(opened, source, names.split(","), given.against, workers=given.workers) for names in given.query]
+    rows = [recall(opened, source, names("query", row), given.against, workers=given.workers) for row in given.query]
     path = opened.folder / "recall.json"
     write_json(path, [asdict(row) for row in rows])
     print(f"{describe(rows)}\nwritten to {path}")
@@ -149,7 +145,7 @@ def _data_of(opened: Index) -> Source:
     return source
 
 
-def features_arguments(parser: ArgumentParser) -> None:
+def data_features_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("recipe", metavar="RECIPE", type=str, help="names the data, and data.beside, where they go")
     parser.add_argument(
         "--encoder",
@@ -164,15 +160,11 @@ def features_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--device", metavar="DEVICE", type=str, default="cpu", help="cpu, cuda, ...")
 
 
-def features(given: Namespace) -> None:
-    """Write an encoder's features of every sample that a recipe names, as values of a modality. Goes on where it stopped."""
-    from maskweave.retrieve.labelling import write_features
-    from maskweave.train.recipe import load_recipe
-
+def data_features(given: Namespace) -> None:
     for key in ("encoder", "modality"):
         if not given.get(key):
             raise MaskweaveError(f"--{key} is missing; see maskweave data features --help")
-    inputs = given["from"].split(",") if given.get("from") else ()
+    inputs = names("from", given.get("from"))
     recipe = load_recipe(given.recipe)
     folder, skips = write_features(recipe, given.encoder, given.modality, inputs, given.device)
     print("\n".join(filter(None, (f"written to {folder / given.modality}", skips.summary()))))

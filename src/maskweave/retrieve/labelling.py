@@ -44,10 +44,14 @@ def write_features(
         the folder, and the samples that were skipped.
 
     Raises:
-        MaskweaveError: the recipe has no `data.beside` or no such modality, the encoder does not fit it or the data, or the folder holds
+        MaskweaveError: the recipe has several data sets, no `data.beside` or no such modality, the encoder does not fit it or the data, or the folder holds
             the features of another encoder.
         FullDisk: no space is left; finished shards stay.
     """
+    if recipe.data.mix:
+        raise MaskweaveError(
+            "features are made of one data set at a time: give a recipe with its data.source and data.beside; in a mix the folder is data.mix.NAME.beside"
+        )
     if not recipe.data.beside:
         raise MaskweaveError("the recipe has no data.beside; give there the folder that the features are to go to")
     folder, modality = Path(recipe.data.beside), recipe.load_catalogue()[name]

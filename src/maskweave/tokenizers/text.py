@@ -18,7 +18,7 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from maskweave.catalogues import check_vocabulary
+from maskweave.checks import check_vocabulary
 from maskweave.config import build, plain
 from maskweave.errors import BadSample, MaskweaveError
 from maskweave.files import read_json, write_aside

@@ -17,7 +17,7 @@ from tokenizers.normalizers import BertNormalizer
 from tokenizers.pre_tokenizers import BertPreTokenizer
 from tokenizers.trainers import WordPieceTrainer
 
-from maskweave.catalogues import check_vocabulary
+from maskweave.checks import check_vocabulary
 from maskweave.errors import BadSample, MaskweaveError
 from maskweave.modality import SPECIAL_TOKENS, Vocabulary
 

@@ -13,7 +13,6 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from maskweave.errors import MaskweaveError
 from maskweave.files import write_aside
 
 FILE = "metrics.jsonl"
@@ -138,24 +137,23 @@ class MetricsLog:
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """The lines of a run's metrics.jsonl. A last line that a killed process left half-written is passed over.
+    """The lines of a training's metrics.jsonl; none where there is no such file.
 
-    Lines elsewhere that are none are skipped with a warning.
-
-    Raises:
-        MaskweaveError: the run has none.
+    A last line that a killed process left half-written is passed over. Lines elsewhere that are none are skipped with a warning.
     """
     try:
         text = (Path(folder) / FILE).read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
-        raise MaskweaveError(f"{folder}: no {FILE} here; expected the folder of a training") from None
+        return []
     lines = []
     written = text.split("\n")  # not splitlines, which also splits at rarer characters
     for number, line in enumerate(written[:-1], 1):  # every whole line ends in a line break
         try:
             content = json.loads(line)
-            content["step"], content["split"]
+        except (ValueError, RecursionError):
+            content = None
+        if isinstance(content, dict) and isinstance(content.get("step"), int) and "split" in content:
             lines.append(content)
-        except (ValueError, TypeError, KeyError):
+        else:
             warnings.warn(f"{Path(folder) / FILE}: line {number} is not a line of metrics; skipped", stacklevel=2)
     return lines

@@ -12,6 +12,7 @@ from maskweave.config import plain
 from maskweave.data.batches import DrawnBatches
 from maskweave.data.hiding import MaskedBatches
 from maskweave.data.masking import Drawer
+from maskweave.data.mixing import MixedTokens
 from maskweave.data.tokenising import tokenise
 from maskweave.data.tokens import TokenData
 from maskweave.errors import MaskweaveError
@@ -25,7 +26,7 @@ from maskweave.train.loop import FitResult, fit
 from maskweave.train.parallel import is_main_process
 from maskweave.train.processes import companions
 from maskweave.train.recipe import Recipe
-from maskweave.train.sources import open_source
+from maskweave.train.sources import open_sources
 from maskweave.train.starting import other_tokenizers, start_from_bundle
 from maskweave.train.tokenizers import train_tokenizers
 
@@ -95,22 +96,30 @@ def _differences(found: Any, wanted: Any, key: str) -> Iterator[str]:
 
 
 def make_tokens(recipe: Recipe, catalogue: Catalogue, folder: Path) -> None:
-    """Token shards of the training and the held-out samples, under `folder/tokens`."""
+    """Token shards of the training and the held-out samples, `folder/tokens/PART`, of a mix `PART/NAME` for each data set."""
     tokenizers = saving.load_tokenizers(folder / "tokenizers", catalogue)
     for part in ("train", "validation"):
-        source = open_source(recipe, catalogue, part)
-        out = folder / "tokens" / part
-        skips = tokenise(
-            source,
-            catalogue,
-            tokenizers,
-            out,
-            shard_size=recipe.data.shard_size,
-            workers=recipe.data.workers,
-            limit=recipe.data.limit,
-        )
-        if skips.summary():
-            print(skips.summary())
+        for name, source in open_sources(recipe, catalogue, part).items():
+            if name:
+                print(f"{name}, {part}: {len(source):,} samples")
+            skips = tokenise(
+                source,
+                catalogue.subset(m.name for m in catalogue.values() if m.reads in source.names),
+                tokenizers,
+                folder / "tokens" / part / name,
+                shard_size=recipe.data.shard_size,
+                workers=recipe.data.workers,
+                limit=recipe.data.limit,
+            )
+            if skips.summary():
+                print(skips.summary())
+
+
+def open_tokens(recipe: Recipe, catalogue: Catalogue, folder: Path, part: str) -> TokenData | MixedTokens:
+    """What `make_tokens` made of a part, "train" or "validation"."""
+    weights = recipe.data.weights
+    parts = [TokenData(folder / "tokens" / part / name, catalogue) for name in weights]
+    return MixedTokens(parts, list(weights.values())) if recipe.data.mix else parts[0]
 
 
 def train_model(recipe: Recipe, catalogue: Catalogue, folder: Path, command: str = "") -> FitResult:
@@ -125,7 +134,7 @@ def train_model(recipe: Recipe, catalogue: Catalogue, folder: Path, command: str
 
 
 def _fit_model(recipe: Recipe, catalogue: Catalogue, folder: Path, command: str) -> tuple[FourM | M3AE, FitResult]:
-    train, validation = (TokenData(folder / "tokens" / part, catalogue) for part in ("train", "validation"))
+    train, validation = (open_tokens(recipe, catalogue, folder, part) for part in ("train", "validation"))
     torch.manual_seed(recipe.seed)
     objective = build_objective(recipe, catalogue, folder)
     result = fit(
@@ -157,7 +166,7 @@ def build_objective(recipe: Recipe, catalogue: Catalogue, folder: Path) -> FourM
     return FourMObjective(model, recipe.loss)
 
 
-def build_batches(recipe: Recipe, data: TokenData, held_out: bool) -> DrawnBatches | MaskedBatches:
+def build_batches(recipe: Recipe, data: TokenData | MixedTokens, held_out: bool) -> DrawnBatches | MaskedBatches:
     """What the recipe's objective is trained on; held-out samples come in order, always drawn alike and with all that they have."""
     size, seed = recipe.train.batch_size, recipe.seed + held_out
     if recipe.objective == "m3ae":

@@ -15,29 +15,8 @@ from maskweave.model.fourm import FourMConfig
 from maskweave.model.m3ae import check_kinds
 from maskweave.objectives.fourm import Loss
 from maskweave.objectives.m3ae import M3AESettings
+from maskweave.train.data_settings import DataSettings
 from maskweave.train.settings import TrainSettings
-
-
-@dataclass(frozen=True)
-class DataSettings:
-    """Where samples come from."""
-
-    source: str = "scenes"
-    """`scenes` for the procedural generator, or the folder of an imported data set."""
-    beside: str = ""
-    """Folder of tar shards with further modalities of these samples, as `maskweave data features` writes them."""
-    samples: int = 0
-    """Samples to train on; 0: all of a data set. Scenes need a number."""
-    validation: int = 256
-    """Held-out samples: other scenes, or the last of a data set."""
-    seed: int = 0
-    """Of the scenes; the held-out ones have the next seed."""
-    workers: int = 0
-    """Processes that read samples."""
-    shard_size: int = 1000
-    """Samples of a token shard."""
-    limit: float = 0.01
-    """Largest share of unusable samples, 0 to 1; more stop the run."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +95,7 @@ def load_recipe(path: str | os.PathLike[str], overrides: Mapping[str, Any] | Non
     """Read and check a recipe.
 
     Args:
-        overrides: dotted keys to values, `{"train.steps": 200}`, that replace the file's.
+        overrides: dotted keys to values, `{"train.steps": 200}`, that replace the file's; groups of keys are joined with it.
 
     Raises:
         MaskweaveError: naming file and key: unknown, of a wrong type, or of a size that cannot be.
@@ -127,8 +106,8 @@ def load_recipe(path: str | os.PathLike[str], overrides: Mapping[str, Any] | Non
 
 
 def read_recipe_file(path: str | os.PathLike[str], overrides: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """The content of a recipe of any kind, with what replaces it, not checked yet."""
-    content = read_yaml(path)
+    """The content of a recipe of any kind, with what it includes and what replaces it, not checked yet."""
+    content = _read(Path(path))
     for dotted, value in (overrides or {}).items():
         *parents, last = dotted.split(".")
         place = content
@@ -136,11 +115,48 @@ def read_recipe_file(path: str | os.PathLike[str], overrides: Mapping[str, Any] 
             place = place.setdefault(parent, {})
             if not isinstance(place, dict):
                 raise MaskweaveError(f"{path}: override {dotted!r}: {parent!r} is not a group of keys")
-        place[last] = value
-    catalogue = content.get("catalogue")
+        place[last] = _over(value, place.get(last))
+    return _resolved(content, Path(path))
+
+
+def _read(path: Path, within: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """A recipe file over the one that it includes, if it does."""
+    if path.resolve() in within:
+        raise MaskweaveError(f"{path}: 'include' leads back to this file; remove it from one of those that include it")
+    content = _resolved(read_yaml(path), path)
+    if "include" not in content:
+        return content
+    name = content.pop("include")
+    if not isinstance(name, str) or not name.endswith((".yaml", ".yml")):
+        raise MaskweaveError(f"{path}: 'include' names a recipe by its path from here, a .yaml file, found {name!r}")
+    return _over(content, _read(path.parent / name, (*within, path.resolve())))
+
+
+def _over(content: Any, included: Any) -> Any:
+    """Groups of keys are joined, and everything else is replaced."""
+    if not isinstance(content, dict) or not isinstance(included, dict):
+        return content
+    return {**included, **{key: _over(value, included.get(key)) for key, value in content.items()}}
+
+
+PLACES = ("source", "beside", "held_out", "pictures", "held_out_pictures")
+"""Keys of data, and of each data set of a mix, that name files or folders."""
+
+
+def _resolved(content: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Paths made absolute, since the run's copy of the recipe lies elsewhere and is read from anywhere.
+
+    A catalogue's is from beside the recipe, those of data are from the working folder.
+    """
+    catalogue, data = content.get("catalogue"), content.get("data")
     if isinstance(catalogue, str) and catalogue.endswith((".yaml", ".yml")) and not Path(catalogue).is_absolute():
-        # Beside the recipe, wherever it is called from; absolute, since the run's copy of the recipe lies elsewhere.
-        content["catalogue"] = str((Path(path).parent / catalogue).resolve())
+        content["catalogue"] = str((path.parent / catalogue).resolve())
+    if isinstance(data, dict):
+        mix = data.get("mix")
+        for one in (data, *(mix.values() if isinstance(mix, dict) else ())):
+            for key in PLACES:
+                if isinstance(one, dict) and isinstance(one.get(key), str) and one[key] not in ("", "scenes"):
+                    one[key] = str(Path(one[key]).resolve())
     return content
 
 
@@ -177,6 +193,7 @@ def check_recipe(recipe: Recipe, where: str) -> None:
     try:
         catalogue = recipe.load_catalogue()
         _check_objective(recipe, catalogue)
+        recipe.data.check()
     except MaskweaveError as error:
         raise MaskweaveError(f"{where}: {error}") from error
     for name, steps in recipe.tokenizers.steps.items():
@@ -198,14 +215,6 @@ def check_recipe(recipe: Recipe, where: str) -> None:
                     raise MaskweaveError(
                         f"{where}: evaluate.{key}.{i}: {name!r} is of kind {catalogue[name].kind}, which the model cannot predict"
                     )
-    data = recipe.data
-    if data.source == "scenes" and data.samples < 1:
-        raise MaskweaveError(f"{where}: data.samples must be 1 or more for scenes, found {data.samples}")
-    for key, least in (("samples", 0), ("validation", 1), ("seed", 0), ("workers", 0), ("shard_size", 1)):
-        if getattr(data, key) < least:
-            raise MaskweaveError(f"{where}: data.{key} must be {least} or more, found {getattr(data, key)}")
-    if not 0 <= data.limit <= 1:
-        raise MaskweaveError(f"{where}: data.limit must be a share from 0 to 1, found {data.limit}")
     if recipe.seed < 0 or recipe.evaluate.seed < 0:
         raise MaskweaveError(
             f"{where}: seed and evaluate.seed must be 0 or more, found {recipe.seed} and {recipe.evaluate.seed}"

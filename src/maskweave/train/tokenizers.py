@@ -92,14 +92,12 @@ def _cache_values(recipe: Recipe, catalogue: Catalogue, todo: list[str], cache: 
     files = [*(f"{name}.npy" for name in grids), *(f"{name}.txt" for name in texts)]
     if all((cache / file).exists() for file in files):
         return
-    source = open_source(recipe, catalogue, "train")
-    count = min(recipe.tokenizers.samples or len(source), len(source))
-    indices = np.linspace(0, len(source) - 1, count).astype(int).tolist()
+    source = open_source(recipe, catalogue, "train", samples=recipe.tokenizers.samples, spread=True)
     values: dict[str, list[Any]] = {name: [] for name in grids}
     found_texts: dict[str, list[str]] = {name: [] for name in texts}
     skips = Skips(recipe.data.limit)
-    with progress("read samples", count) as bar:
-        for item in read(source, indices, recipe.data.workers):
+    with progress("read samples", len(source)) as bar:
+        for item in read(source, range(len(source)), recipe.data.workers):
             if item.error:
                 skips.bad(item.key, item.error)
             else:
@@ -210,5 +208,4 @@ def _train_alone(recipe: Recipe, catalogue: Catalogue, folder: Path, name: str, 
 
 
 def _last_step(folder: Path) -> int:
-    lines = read_metrics(folder) if (folder / "metrics.jsonl").exists() else []
-    return max((line["step"] for line in lines), default=0)
+    return max((line["step"] for line in read_metrics(folder)), default=0)

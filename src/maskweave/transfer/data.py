@@ -15,7 +15,7 @@ from torch import Tensor
 from maskweave.batch import TransferBatch
 from maskweave.catalogues import Catalogue
 from maskweave.data import transforms
-from maskweave.data.batches import batch_indices
+from maskweave.data.batches import Order
 from maskweave.data.inputs import read_inputs
 from maskweave.data.labelled import ClassFolders, CocoBoxes
 from maskweave.data.source import Source
@@ -179,18 +179,19 @@ class TransferBatches:
         crop: float = 1.0,
         flip: float = 0.0,
     ):
-        self.examples, self.tokenizers, self.names, self.batch_size = examples, tokenizers, names, batch_size
+        self.examples, self.tokenizers, self.names = examples, tokenizers, names
+        self.order = Order([len(examples)], batch_size, seed, shuffle)
         self.seed, self.shuffle, self.crop, self.flip = seed, shuffle, crop, flip
 
     def __len__(self) -> int:
         """Batches of one pass over the examples."""
-        return -(-len(self.examples) // self.batch_size)
+        return len(self.order)
 
     def __getitem__(self, i: int) -> TransferBatch:
         examples = self.examples
         rng = np.random.default_rng([self.seed, 3, i])
         samples, answers = [], []
-        for number in batch_indices(len(examples), self.batch_size, i, self.seed, self.shuffle).tolist():
+        for number in self.order[i].tolist():
             sample, answer = self._sound(number, rng)
             samples.append(sample)
             answers.append(answer)

@@ -1,26 +1,34 @@
-"""Bodies of the commands `transfer`, `probe` and `evaluate --suite`: from what was typed to what is printed."""
+"""What else a trained encoder is good for: `maskweave transfer`, `probe` and `evaluate --suite`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+from jsonargparse import ArgumentParser, Namespace
+
+from maskweave.config import names
 from maskweave.errors import MaskweaveError
 from maskweave.evaluate.run import Row, write_rows
 from maskweave.generate.bundle import load
 from maskweave.report.tables import text_table
+from maskweave.train.command import recipe_arguments, typed_recipe
 from maskweave.transfer.data import open_examples
-from maskweave.transfer.probe import probe
-from maskweave.transfer.recipe import TransferData, TransferRecipe
+from maskweave.transfer.probe import probe as probe_features
+from maskweave.transfer.recipe import TransferData, TransferRecipe, load_transfer
 from maskweave.transfer.run import run_transfer
 from maskweave.transfer.suite import load_suite, run_suite
 
 
-def transfer(recipe: TransferRecipe, folder: Path, command: str) -> str:
-    """Run a transfer; returns what to print."""
-    return f"{table(run_transfer(recipe, folder, command))}\nwritten to {folder / 'evaluation.json'}; report: {folder / 'report.html'}"
+def transfer_arguments(parser: ArgumentParser) -> None:
+    recipe_arguments(parser, TransferRecipe)
 
 
-def add_probe_arguments(parser: Any) -> None:
+def transfer(given: Namespace) -> None:
+    recipe, folder, again = typed_recipe(given, load_transfer, "transfer")
+    print(table(run_transfer(recipe, folder, again)))
+    print(f"written to {folder / 'evaluation.json'}; report: {folder / 'report.html'}")
+
+
+def probe_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", type=str, help="folder of a finished run or bundle")
     parser.add_argument(
         "data", metavar="DATA", type=str, help="'scenes', an imported data set, or a folder of ROOT/CLASS/NAME.EXT"
@@ -39,25 +47,24 @@ def add_probe_arguments(parser: Any) -> None:
     parser.add_argument("--workers", metavar="N", type=int, default=0, help="processes that read samples")
 
 
-def run_probe(given: Mapping[str, Any]) -> str:
-    """A linear probe and nearest neighbours over the features of RUN, written to RUN/probe.json; returns what to print."""
-    bundle = load(given["run"])
-    inputs = given["inputs"].split(",") if given.get("inputs") else [next(iter(bundle.catalogue))]
-    if given["workers"] < 0:
-        raise MaskweaveError(f"--workers must be 0 or more, found {given['workers']}")
+def probe(given: Namespace) -> None:
+    if given.workers < 0:
+        raise MaskweaveError(f"--workers must be 0 or more, found {given.workers}")
+    bundle = load(given.run)
+    inputs = names("inputs", given.get("inputs")) or [next(iter(bundle.catalogue))]
     data = TransferData(
-        source=given["data"],
-        held_out=given["held_out"],
-        samples=given["samples"] or (4000 if given["data"] == "scenes" else 0),
-        validation=given["validation"],
-        seed=given["seed"],
+        source=given.data,
+        held_out=given.held_out,
+        samples=given.samples or (4000 if given.data == "scenes" else 0),
+        validation=given.validation,
+        seed=given.seed,
     )
     features = bundle.encoder(inputs)
-    examples = open_examples(data, bundle.catalogue, inputs, given["target"], given["label"])
-    rows = probe(features, examples, data.seed, workers=given["workers"])
-    path = Path(given["run"]) / "probe.json"
+    examples = open_examples(data, bundle.catalogue, inputs, given.target, given.label)
+    rows = probe_features(features, examples, data.seed, workers=given.workers)
+    path = Path(given.run) / "probe.json"
     write_rows(rows, path)
-    return f"{table(rows)}\nwritten to {path}"
+    print(f"{table(rows)}\nwritten to {path}")
 
 
 def evaluate_suite(run: str, name: str) -> str:

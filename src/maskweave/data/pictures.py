@@ -1,0 +1,61 @@
+"""Pictures in the folders below a folder, as files and as a data set."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from maskweave.catalogues import Catalogue
+from maskweave.data.codecs import PICTURES, read_file
+from maskweave.data.source import check_key
+from maskweave.data.transforms import fit
+from maskweave.errors import MaskweaveError
+from maskweave.modality import Modality
+
+
+def files_under(root: Path, endings: Sequence[str]) -> list[Path]:
+    """Files with one of the endings, in any depth, in order. Links are left aside, and what is hidden or lies in a hidden folder."""
+    found = (p for p in root.rglob("*") if p.suffix[1:].lower() in endings and p.is_file() and not p.is_symlink())
+    return sorted(p for p in found if not any(part.startswith(".") for part in p.relative_to(root).parts))
+
+
+class Pictures:
+    """The pictures under a folder as the catalogue's first modality of colour pictures; a sample's key is its path there.
+
+    Raises:
+        MaskweaveError: no such modality, or no pictures.
+    """
+
+    def __init__(self, root: Path, catalogue: Catalogue):
+        pictures = [m for m in catalogue.values() if _is_picture(m)]
+        if not pictures:
+            raise MaskweaveError(f"{root}: {catalogue.where} has no modality of colour pictures")
+        self.root, self.catalogue, self.modality = root, catalogue, pictures[0]
+        others = [name for name in catalogue if name != self.modality.name and (root / name).is_dir()]
+        if others and (root / self.modality.name).is_dir():
+            raise MaskweaveError(
+                f"{root}: holds a folder per modality ({self.modality.name}, {', '.join(others)}), which is no folder of pictures; "
+                "make shards of it with 'maskweave data import'"
+            )
+        self.files = files_under(root, PICTURES)
+        if not self.files:
+            raise MaskweaveError(
+                f"{root}: holds no pictures ({', '.join(PICTURES)}; links are left aside) and no tar shards"
+            )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return (self.modality.name,)
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def key(self, i: int) -> str:
+        return self.files[i].relative_to(self.root).as_posix()
+
+    def __getitem__(self, i: int) -> dict[str, Any]:
+        check_key(self.key(i), str(self.root))
+        return fit({self.modality.name: read_file(self.files[i], self.modality)}, self.catalogue)
+
+
+def _is_picture(m: Modality) -> bool:
+    return m.value.type == "image" and len(m.value.size) == 2 and m.value.channels == 3 and not m.source
