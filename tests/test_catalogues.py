@@ -164,6 +164,12 @@ def facts(**key):
         (pose(), "value.parts.a needs a name of its own, a count of 1 or more, and either a range or codes"),
         (pose(range=[0, 1], codes=4), "either a range or codes"),
         (pose(range=[1, 1]), "a range is"),
+        (
+            pose(range=[0, 1], bones=[[0, 1]]),
+            "value.parts.a.bones join the joints of poses: numbers from 0 to below half",
+        ),
+        (pose(range=[0, 1], bones=[[0]]), "value.parts.a.bones"),
+        (pose(codes=4, bones=[[0, 0]]), "value.parts.a.bones join the joints of poses.*and a range"),
         (changed(value={"type": "map", "size": [64], "range": [0, 1], "tails": 0.1}), "value.tails, .*found both"),
         (changed(value={"type": "map", "size": [64], "tails": 0.5}), "a share from 0 to below 0.5, found 0.5"),
         (changed(value={"type": "direction", "size": [64], "channels": 3, "tails": 0.1}), "value.tails is for maps"),

@@ -159,6 +159,12 @@ def _check_parts(v: Value, where: str) -> None:
             raise MaskweaveError(
                 f"{where}: value.parts.{name} needs a name of its own, a count of 1 or more, and either a range or codes, found {part}"
             )
+        joints = part.count // 2 if part.range and v.type == "poses" and part.count % 2 == 0 else 0
+        if any(not 0 <= joint < joints for bone in part.bones for joint in bone):
+            raise MaskweaveError(
+                f"{where}: value.parts.{name}.bones join the joints of poses: numbers from 0 to below half the part's count, which is even, "
+                f"and a range; found {part}"
+            )
 
 
 def _check_grid(m: Modality, where: str) -> None:

@@ -64,6 +64,8 @@ class Part:
     """Lowest and highest number; others are clipped, and all are cut into the value's bins."""
     codes: int = 0
     """In place of a range: whole numbers from 0 to below this, the codes of a tokenizer, written as they are."""
+    bones: tuple[tuple[int, int], ...] = ()
+    """Of a person's joints, the pairs that are drawn joined. The numbers are then x, y of joint 0, of joint 1 and so on, as those of boxes."""
 
 
 @dataclass(frozen=True)

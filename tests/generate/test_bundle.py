@@ -232,6 +232,26 @@ def test_settings_that_do_not_fit(bundle) -> None:
         bundle.generate_batch([{}, {}], ["codes"], seeds=[1])
     with pytest.raises(MaskweaveError, match="a seed must be 0 or more, found -1"):
         bundle.generate({}, ["codes"], seed=-1)
+    with pytest.raises(MaskweaveError, match="unknown option 'condition'; did you mean 'conditions'?"):
+        bundle.generate({}, ["codes"], condition={"photo": 2.0})
+    for request in (bundle.generate, lambda inputs, targets, **how: bundle.score(inputs, {"caption": "a"}, **how)):
+        with pytest.raises(MaskweaveError, match="precision is 'fp16'; expected float32 or bf16"):
+            request({}, ["codes"], precision="fp16")
+    with pytest.raises(MaskweaveError, match=r"targets: found 'codes', expected a list of names, such as \['codes'\]"):
+        bundle.generate({}, "codes")
+    for inputs in ({"caption": "a cube"}, ["photo.png"]):
+        with pytest.raises(MaskweaveError, match="inputs: found '.+', expected a mapping of values by modality"):
+            bundle.generate_batch(inputs, ["codes"])
+    for size in (0, -1):
+        with pytest.raises(MaskweaveError, match=f"batch_size must be 1 or more, found {size}"):
+            bundle.generate_batch([{}], ["codes"], batch_size=size)
+
+
+def test_decoding_is_named_as_the_target_was(bundle) -> None:
+    once = Decoding("roar", steps=1)
+    by_source, by_name = ({"photo": once}, {"codes": once})
+    assert bundle.schedule([], ["photo"], decoding=by_source) == bundle.schedule([], ["photo"], decoding=by_name)
+    assert len(bundle.schedule([], ["photo"], decoding=by_source).steps) == 1
 
 
 def test_moving_takes_the_tokenizers_along(bundle) -> None:

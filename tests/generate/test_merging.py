@@ -16,6 +16,8 @@ def test_averages() -> None:
     values = [np.full((2, 2), x, np.float32) for x in (1, 2, 6)]
     found = merge(grid(type="map", range=(0, 10)), values)
     assert found.dtype == np.float32 and (found == 3).all()
+    features = [np.full((2, 2, 5), x, np.float32) for x in (-1, 4)]
+    assert (merge(grid(type="features", channels=5), features) == 1.5).all()
     pictures = [np.full((2, 2, 3), x, np.uint8) for x in (200, 255, 255)]
     found = merge(grid(type="image", channels=3), pictures)
     assert found.dtype == np.uint8 and (found == 237).all(), "no overflow, rounded"

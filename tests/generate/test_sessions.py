@@ -1,5 +1,7 @@
 """What a bundle does beside plain requests: steps one by one, edits, tokens without tokenizers, replays, ensembles and scores."""
 
+from unittest.mock import Mock
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from maskweave.batch import Part, pack
 from maskweave.errors import MaskweaveError
 from maskweave.files import write_yaml
 from maskweave.generate.bundle import Bundle, _unconditional
+from maskweave.generate.engine import Engine
 from maskweave.generate.known import Field, known_from, pack_inputs
 from maskweave.generate.schedule import load_schedule
 from maskweave.generate.session import filled
@@ -71,6 +74,22 @@ def test_a_request_that_is_broken_off_returns_what_is_done(bundle) -> None:
     assert "spectrum" not in found.values and "spectrum" not in found.tokens
     few = bundle.generate_batch([{"photo": photo()}] * 5, ["codes"], batch_size=2, watch=lambda session: False)
     assert len(few) == 2 and (few[0].tokens["codes"] >= 0).sum() == 2
+
+
+def test_what_was_done_before_ctrl_c_is_there(bundle, monkeypatch) -> None:
+    session = bundle.start([{"photo": photo()}], ["codes"], seeds=[1])
+    steps = iter(session)
+    next(steps)
+    with monkeypatch.context() as broken, pytest.raises(KeyboardInterrupt):
+        broken.setattr(Engine, "ask", Mock(side_effect=KeyboardInterrupt))
+        next(steps)
+    assert (session.results()[0].tokens["codes"] >= 0).sum() == 2 and not session.is_finished
+    with pytest.raises(MaskweaveError, match="broken off within a step and cannot go on"):
+        session.finish()
+    whole = bundle.start([{"photo": photo()}], ["codes"], seeds=[1])
+    next(iter(whole))  # broken off between two steps
+    assert (whole.finish()[0].tokens["codes"] >= 0).all() and whole.is_finished
+    assert whole.finish()[0].tokens["codes"].tolist() == whole.results()[0].tokens["codes"].tolist()
 
 
 def test_unknown_tokens_are_shown_as_their_nearest_neighbours() -> None:

@@ -220,6 +220,28 @@ def test_people_and_points_are_told_apart_by_colour():
     assert (found[57, 6] == class_colour(1)).all()  # at 0.1, 0.9, although nothing was found there
 
 
+def test_bones_join_the_joints_of_people():
+    joints = {"count": 6, "range": [0, 1], "bones": [[0, 1], [1, 2]]}
+    (entry,) = catalogue_from(
+        {
+            "modalities": {
+                "people": {
+                    "id": 1, "kind": "sequence", "max_tokens": 40, "vocabulary": "text",
+                    "value": {"type": "poses", "parts": {"joints": joints}},
+                }
+            },
+            "vocabularies": {"text": {"size": 3000}},
+        },
+        "test",
+    ).values()  # fmt: skip
+    box = {"box": [0.1, 0.1, 0.9, 0.9]}
+    picture = draw(entry, [box | {"joints": [0.2, 0.5, 0.5, 0.5, 0.5, 0.8]}], (101, 101))
+    on = (picture == class_colour(0)).all(-1)
+    assert on[50, 25:45].all() and on[55:75, 50].all()  # from joint 0 to 1, and on to 2
+    without = (draw(entry, [box], (101, 101)) == class_colour(0)).all(-1)
+    assert not without[50, 25:45].any()
+
+
 def test_vectors_of_a_sequence_are_rows_of_colour():
     entry = catalogue_from(
         {

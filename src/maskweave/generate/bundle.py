@@ -118,6 +118,8 @@ class Bundle:
         Returns:
             a result for each sample; fewer where `watch` stopped it.
         """
+        if batch_size < 1:
+            raise MaskweaveError(f"batch_size must be 1 or more, found {batch_size}")
         request = self._request(inputs, targets, seeds, options)
         results: list[Generated] = []
         for start in range(0, len(inputs), batch_size):
@@ -192,7 +194,7 @@ class Bundle:
         if len(inputs) != len(values) or not values or any(set(v) != set(values[0]) for v in values):
             raise MaskweaveError("scoring needs inputs and values for every sample, the same modalities in all values")
         given_names = list(dict.fromkeys(name for sample in inputs for name in sample))
-        targets, _ = plan(self.catalogue, given_names, list(values[0]), {}, self.unconditional)
+        targets, _ = plan(self.catalogue, given_names, list(values[0]), {"precision": precision}, self.unconditional)
         read_inputs = [read(sample, self.catalogue, self.tokenizers) for sample in inputs]
         renamed = [{twin(self.catalogue, name): value for name, value in sample.items()} for sample in values]
         truths = known_from(

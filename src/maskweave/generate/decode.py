@@ -7,7 +7,7 @@
 After every step of a grid, what is known is encoded anew. Dimension letters: B samples, L places, n asked places, V vocabulary.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 
 import numpy as np
 
@@ -25,7 +25,7 @@ def run(
     given: Fields,
     made: dict[str, Field],
     generators: Generators,
-) -> Iterator[int]:
+) -> Generator[int]:
     """Do a schedule's steps; yields the number (from 0) of each one when it is done, and after each token of a sequence.
 
     Args:

@@ -19,8 +19,8 @@ OVERLAP = 0.5
 def merge(modality: Modality, values: Sequence[Any], overlap: float = OVERLAP) -> Any:
     """One value out of several of the same modality.
 
-    Images, maps and vectors are averaged; directions too, and brought to length 1; of classes and binary points the most frequent is taken,
-    the lower index or False where several are. Instances and boxes are pooled, see `without_duplicates`.
+    Images, maps, features and vectors are averaged; directions too, and brought to length 1; of classes and binary points the most
+    frequent is taken, the lower index or False where several are. Instances and boxes are pooled, see `without_duplicates`.
 
     Args:
         overlap: of instances and boxes.
@@ -126,6 +126,7 @@ def _box_overlaps(pool: Sequence[Mapping[str, Any]]) -> np.ndarray:
 MERGERS: dict[str, Callable[[Sequence[np.ndarray]], np.ndarray]] = {
     "image": _rounded_mean,
     "map": _mean,
+    "features": _mean,
     "vector": _mean,
     "direction": _direction,
     "classes": _majority,

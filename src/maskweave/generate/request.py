@@ -1,9 +1,10 @@
 """What is asked for, checked before any work: inputs in any form as values, targets, and what contradicts itself."""
 
+import difflib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypedDict
+from typing import Any, NamedTuple, TypedDict, get_args
 
 import numpy as np
 from PIL import Image
@@ -70,6 +71,11 @@ def make_request(
     Raises:
         MaskweaveError: see `plan` and `read`; seeds that do not fit, or an edit of what is not both given and a target.
     """
+    for sample in inputs:
+        if not isinstance(sample, Mapping):
+            raise MaskweaveError(
+                f"inputs: found {sample!r:.100}, expected a mapping of values by modality for each sample"
+            )
     seeds = range(len(inputs)) if seeds is None else seeds
     if len(seeds) != len(inputs):
         raise MaskweaveError(f"{len(inputs)} samples need as many seeds, found {len(seeds)}")
@@ -115,9 +121,12 @@ def plan(
         unconditional: whether the model was trained with samples that have no input; None if that is unknown.
 
     Raises:
-        MaskweaveError: an unknown modality, a target the model cannot predict, no inputs where there must be some, or a schedule that
-            contradicts itself or the rest of the request.
+        MaskweaveError: an unknown modality or option, a target the model cannot predict, no inputs where there must be some, or a schedule
+            that contradicts itself or the rest of the request.
     """
+    _check_options(options)
+    if isinstance(targets, str):
+        raise MaskweaveError(f"targets: found {targets!r}, expected a list of names, such as [{targets!r}]")
     schedule = options.get("schedule")
     if schedule is not None and targets is None:
         check_schedule(schedule, catalogue, inputs)
@@ -127,7 +136,8 @@ def plan(
         raise MaskweaveError(
             f"no inputs: this model was trained with some always (drawing.unconditional is 0); give at least one of {', '.join(catalogue)}"
         )
-    decoding, conditions = options.get("decoding") or {}, options.get("conditions")
+    decoding = {twin(catalogue, name): how for name, how in (options.get("decoding") or {}).items()}
+    conditions = options.get("conditions")
     if schedule is not None:
         if more := [name for name in ("decoding", "conditions", "grow", "chain") if options.get(name) is not None]:
             raise MaskweaveError(f"a schedule fixes all steps, so {' and '.join(more)} cannot be given beside it")
@@ -166,6 +176,18 @@ def plan(
                 )
     check_schedule(schedule, catalogue, inputs)
     return resolved, schedule
+
+
+def _check_options(options: Options) -> None:
+    known = list(Options.__annotations__)
+    for name in options:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            raise MaskweaveError(f"unknown option {name!r}; {hint}known: {', '.join(known)}")
+    precision = options.get("precision", "float32")
+    if precision not in get_args(Precision):
+        raise MaskweaveError(f"precision is {precision!r}; expected {' or '.join(get_args(Precision))}")
 
 
 def check_request(catalogue: Catalogue, inputs: Sequence[str], targets: Sequence[str]) -> list[str]:

@@ -1,10 +1,12 @@
 """A request being generated: its steps one by one, what is known after each, and what can be made of it."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from inspect import GEN_CLOSED, getgeneratorstate
 from typing import Any
 
 import numpy as np
 
+from maskweave.errors import MaskweaveError
 from maskweave.generate.decode import run
 from maskweave.generate.engine import Engine
 from maskweave.generate.known import Field
@@ -16,10 +18,12 @@ from maskweave.tokenizers.sequence import SequenceTokenizer
 
 
 class Session:
-    """Iterate over it to do the steps of a batch; break off whenever you like.
+    """Iterate over it to do the steps of a batch; break off whenever you like, and go on.
 
         for step in bundle.start([{"caption": "a red cube"}], ["depth"]):
             ...
+
+    Where a step itself is broken off (by Ctrl-C, say), what is done can still be had from `results`, but the session cannot go on.
 
     Attributes:
         schedule: all steps.
@@ -46,6 +50,8 @@ class Session:
         self.total, self.done = self._starts[-1], 0
 
     def __iter__(self) -> Iterator[Step]:
+        if getgeneratorstate(self._steps) == GEN_CLOSED and not self.is_finished:
+            raise MaskweaveError("this session was broken off within a step and cannot go on; start another")
         for number in self._steps:
             self.done = max(self.done, self._starts[number]) + 1
             yield self.schedule.steps[number]
@@ -56,7 +62,11 @@ class Session:
         return self.done == self.total
 
     def finish(self) -> list[Generated]:
-        """Do all that is left, and give the results."""
+        """Do all that is left, and give the results.
+
+        Raises:
+            MaskweaveError: the session cannot go on, see above.
+        """
         for _ in self:
             pass
         return self.results()
@@ -69,8 +79,6 @@ class Session:
         """
         results = [Generated(self.catalogue, dict(sample), schedule=self.schedule) for sample in self._samples]
         for target, field in self._made.items():
-            if target not in self._names:
-                continue
             assert field.ids is not None
             is_grid = self.catalogue[target].kind == "grid"
             rows = [ids if is_grid else ids[mask] for ids, mask in zip(field.ids, field.mask, strict=True)]
@@ -92,9 +100,8 @@ class Session:
         if there:
             grid = self.catalogue[target].grid
             whole = np.stack([filled(rows[b], field.mask[b], grid) for b in there])
-            if isinstance(
-                tokenizer, GridTokenizer
-            ):  # a diffusion decoder starts from noise of its own for every sample
+            # A diffusion decoder starts from noise of its own for every sample.
+            if isinstance(tokenizer, GridTokenizer):
                 values = tokenizer.decode(whole, [self._seeds[b] for b in there])
             else:
                 values = tokenizer.decode(whole)

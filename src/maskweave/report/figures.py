@@ -39,7 +39,8 @@ def draw(
 
     Dense values keep their aspect and are centred. A lattice of three axes shows up to four frames, one axis a curve or a strip.
     Features, and maps of several channels, show their first three principal components. Points that are not finite are grey.
-    Of people their boxes are drawn, numbered: a pose is the codes of a tokenizer that is not ours, so its joints cannot be known.
+    Of people their boxes are drawn, numbered, and the bones between joints where the entry tells them; a pose that is the codes of a
+    tokenizer which is not ours says nothing of its joints.
     What the colours mean is told by `maskweave.report.legends`.
 
     Args:
@@ -67,7 +68,10 @@ def draw(
         case "boxes" | "instances":
             return _objects(v, value, size, over)
         case "poses":
-            numbered = [{"class": f"person {n}", "box": person["box"]} for n, person in enumerate(value, 1)]
+            numbered = [
+                {"class": f"person {n}", "box": person["box"], "bones": _bones(v, person)}
+                for n, person in enumerate(value, 1)
+            ]
             return _objects(v, numbered, size, over, classes=[item["class"] for item in numbered])
         case "queries":
             names = [f"{n}" for n in range(1, len(value) + 1)]
@@ -273,6 +277,16 @@ def _palette(value: Sequence[Sequence[int]], size: tuple[int, int]) -> np.ndarra
     return np.broadcast_to(swatches[column][None], (*size, 3)).copy()
 
 
+def _bones(v: Value, person: dict[str, Any]) -> np.ndarray:
+    """Both ends of each bone whose joints are known, (n, 2, 2) as x, y."""
+    parts = [
+        np.asarray(person[name], dtype=np.float64).reshape(-1, 2)[list(part.bones)]
+        for name, part in v.parts.items()
+        if part.bones and name in person
+    ]
+    return np.concatenate(parts) if parts else np.empty((0, 2, 2))
+
+
 def _objects(
     v: Value,
     value: Sequence[dict[str, Any]],
@@ -307,7 +321,13 @@ def _objects(
         x0, x1 = (left + xs * (width - 1)).round().astype(int)
         y0, y1 = (top + ys * (height - 1)).round().astype(int)
         picture = Image.fromarray(tile)
-        ImageDraw.Draw(picture).rectangle((x0, y0, x1, y1), outline=colour, width=2)
+        pen = ImageDraw.Draw(picture)
+        pen.rectangle((x0, y0, x1, y1), outline=colour, width=1 if "bones" in item and len(item["bones"]) else 2)
+        for ends in item.get("bones", ()):
+            line = [(left + x * (width - 1), top + y * (height - 1)) for x, y in ends]
+            pen.line(line, fill=colour, width=max(2, width // 80))
+            for x, y in line:
+                pen.ellipse((x - 2, y - 2, x + 2, y + 2), fill=colour, outline=INK)
         tile = np.array(picture)
         labels.append((x0, y0, item["class"], colour))
     picture = Image.fromarray(tile)
