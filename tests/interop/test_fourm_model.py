@@ -173,7 +173,11 @@ def test_wrong_configurations(key: str, tmp_path: Path) -> None:
         load_model(tmp_path, tiny())
 
 
-def test_a_target_that_is_not_read_is_refused(tmp_path: Path) -> None:
+def test_targets_that_cannot_be_are_refused(tmp_path: Path) -> None:
+    written(tmp_path)
+    change(tmp_path, domains_out=["codes", "photo"])
+    with pytest.raises(MaskweaveError, match="config.json: domains_out has photo, which catalogue has as input only"):
+        load_model(tmp_path, tiny())
     written(tmp_path)
     change(tmp_path, domains_in=["photo", "codes"])
     with pytest.raises(MaskweaveError, match="domains_out has spectrum, caption, facts, which domains_in lacks"):

@@ -65,6 +65,35 @@ def test_without_type_embeddings(tmp_path) -> None:
     assert not model.types.weight[1].any() and not model.decoder_types.weight[2].any()
 
 
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"depth": "2"}, ["'depth' expects a whole number, found '2'"]),
+        ({"use_type_embedding": "no"}, ["'use_type_embedding' expects true or false"]),
+        ({"patch_size": 0, "dec_depth": 10**9}, ["patch_size is 0, expected 1 to 8192", "dec_depth is 1000000000, expected 1 to 1024"]),
+        ({"num_heads": 0}, ["num_heads is 0"]),
+        ({"image_size": 9, "emb_dim": 33}, ["image_size is 9, expected a multiple of patch_size 2", "emb_dim is 33"]),
+        ({"mlp_ratio": float("nan"), "text_vocab_size": -1}, ["mlp_ratio is nan", "text_vocab_size is -1"]),
+        ({"text_vocab_size": 2}, ["more than its size 2"]),
+        ({"mlp_ratio": 4}, ["encoder/Block_0/TransformerMLP_0/fc1/kernel [32, 96] instead of [32, 128]"]),
+    ],
+)  # fmt: skip
+def test_a_wrong_configuration_is_told(changes: dict, words: list[str], tmp_path) -> None:
+    save_m3ae(trained(PAIRS), PAIRS, tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, **changes}))
+    with pytest.raises(MaskweaveError) as error:
+        load_m3ae(tmp_path)
+    assert all(word in str(error.value) for word in [*words, str(tmp_path / "config.json")]), error.value
+
+
+def test_an_entry_of_other_sizes_is_told(tmp_path) -> None:
+    save_m3ae(trained(PICTURES), PICTURES, tmp_path)
+    large = Catalogue([Modality("large", 1, "patches", Value("image", (16, 16), 3), grid=(8, 8))])
+    with pytest.raises(MaskweaveError, match=r"image_size is 8 and patch_size 2, but 'large' .* has size \(16, 16\)"):
+        load_m3ae(tmp_path, large)
+
+
 def test_what_cannot_be_read_or_written_is_told(tmp_path) -> None:
     with pytest.raises(MaskweaveError, match="takes one modality of kind patches and at most one of kind sequence"):
         save_m3ae(trained(PAIRS), tiny().subset(["photo", "caption", "facts"]), tmp_path)

@@ -167,12 +167,25 @@ def test_bad_queries_are_told(bundle: Bundle, indexed: Path, asked: dict[str, An
 
 
 def test_views_must_be_there(bundle: Bundle, tmp_path: Path) -> None:
-    with pytest.raises(MaskweaveError, match="'global' cannot be indexed: the data set has rgb, depth, caption"):
+    with pytest.raises(
+        MaskweaveError, match="'global' cannot be indexed: of this data set the model reads rgb, depth, caption"
+    ):
         make_index(bundle, scenes(4), tmp_path / "index", views=["global"])
     with pytest.raises(MaskweaveError, match="unknown modality"):
         make_index(bundle, scenes(4), tmp_path / "index", views=["rgp"])
     with pytest.raises(MaskweaveError, match="expected a grid of values of type 'vector'.*global"):
         make_index(bundle, scenes(4), tmp_path / "index", through="depth")
+
+
+def test_what_has_no_tokenizer_is_left_aside(bundle: Bundle, tmp_path: Path) -> None:
+    """As in bundles of published checkpoints, to which tokenizers are given for some grids alone."""
+    without = Bundle(bundle.catalogue, {"caption": bundle.tokenizers["caption"]}, bundle.model)
+    make_index(without, scenes(6), tmp_path / "index")
+    assert Index(tmp_path / "index", without).query({"rgb": scenes(6)[2]["rgb"]}, k=1)[0].number == 2
+    with pytest.raises(
+        MaskweaveError, match="'depth' cannot be indexed: of this data set the model reads rgb, caption"
+    ):
+        make_index(without, scenes(6), tmp_path / "other", views=["depth"])
 
 
 def test_through_a_predicted_modality(bundle: Bundle, tmp_path: Path) -> None:

@@ -92,6 +92,8 @@ def test_a_catalogue_lies_beside_its_recipe(tmp_path: Path, monkeypatch: pytest.
     moved = tmp_path / "copy.yaml"  # as a run's recipe.yaml is
     moved.write_text(yaml.safe_dump(plain(found)))
     assert load_recipe(moved) == found
+    typed = load_recipe(recipe(tmp_path / "here", catalogue="gone.yaml"), {"catalogue": "here/own-catalogue.yaml"})
+    assert typed == found, "what is typed is a path from the working folder"
 
 
 def test_a_part_of_a_catalogue_brings_what_it_reads(tmp_path: Path) -> None:

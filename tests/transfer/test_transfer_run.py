@@ -19,11 +19,13 @@ from maskweave.errors import MaskweaveError
 from maskweave.model.fourm import FourM
 from maskweave.train import saving
 from maskweave.train.metrics import read_metrics
+from maskweave.train.recipe import load_recipe
 from maskweave.transfer.build import load_transferred
 from maskweave.transfer.data import Examples, TransferBatches, make_target, open_examples
 from maskweave.transfer.recipe import TransferData, load_transfer
 from maskweave.transfer.run import run_transfer
 
+RECIPES = Path(__file__).parents[2] / "recipes"
 COUNT = {"target": "metadata", "label": "object_count"}
 
 
@@ -45,6 +47,16 @@ def run(folder: Path, begin: Path, **changes: Any) -> list[Any]:
 def numbers(folder: Path) -> list[dict[str, object]]:
     """The lines without what depends on the clock."""
     return [{k: v for k, v in line.items() if "second" not in k} for line in read_metrics(folder)]
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("transfer-*.yaml")), ids=lambda path: path.stem)
+def test_shipped_recipes_ask_for_what_their_start_has(path: Path) -> None:
+    recipe = load_transfer(path)
+    assert Path(recipe.start).parent.name == "runs"
+    theirs = load_recipe(RECIPES / f"{Path(recipe.start).name}.yaml").load_catalogue()
+    assert {*recipe.inputs, *filter(None, [recipe.target])} <= {*theirs}
+    if recipe.target:
+        assert make_target(theirs, recipe.target, recipe.label).kind
 
 
 @pytest.mark.parametrize(

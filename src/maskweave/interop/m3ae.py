@@ -4,6 +4,7 @@ A folder holds `config.json`, the published model's configuration, and `model.sa
 by "/". Kernels are (in, out), and one kernel makes queries, keys and values. Without text the model is an MAE.
 """
 
+import dataclasses
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,13 +14,15 @@ import torch
 from torch import Tensor
 
 from maskweave.catalogues import Catalogue
+from maskweave.config import build
 from maskweave.errors import MaskweaveError
-from maskweave.interop.published import REQUIRED, Tensors, locate, read_config, write_published
+from maskweave.interop.published import Tensors, defaults, locate, read_config, write_published
 from maskweave.modality import Modality, Value, Vocabulary
 from maskweave.model.m3ae import M3AE, M3AEConfig
 
 
-class Config(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Config:
     """A published configuration."""
 
     emb_dim: int
@@ -45,6 +48,12 @@ class Config(NamedTuple):
     drop_path: float = 0.0
 
 
+MOST = dict(
+    emb_dim=2**15, depth=2**10, num_heads=2**10, dec_emb_dim=2**15, dec_depth=2**10, dec_num_heads=2**10,
+    image_size=2**13, patch_size=2**13,
+)  # fmt: skip  # noqa: C408 (as words the keys are names of modalities)
+"""What the numbers may be at most: a slip of the pen is told before anything of its size is built."""
+MOST_RATIO, MOST_WORDS = 64, 2**20
 MEAN, DEVIATION = (0.5762, 0.5503, 0.5213), (0.3207, 0.3169, 0.3307)
 """Of CC12M's pixels, by which the published pictures are normalised."""
 TEXT_TOKENS = 512
@@ -69,15 +78,21 @@ def load_m3ae(folder_or_hub_id: str | os.PathLike[str], catalogue: Catalogue | N
         MaskweaveError: no such folder, or its parts or the catalogue do not fit together; lists what does not.
     """
     folder = locate(folder_or_hub_id)
-    known = {key: Config._field_defaults.get(key, REQUIRED) for key in Config._fields}
-    config = Config(**read_config(folder, known, "an M3AE").complete)
-    if config.output_head_depth:
-        raise MaskweaveError(
-            f"{folder / 'config.json'}: output_head_depth is {config.output_head_depth}; only linear heads (0) can be read"
-        )
-    catalogue = catalogue or published_catalogue(config)
-    patches, sequence = _entries(catalogue)
-    model = M3AE(
+    where = str(folder / "config.json")
+    config = build(Config, read_config(folder, defaults(Config), "an M3AE").written, where)
+    if faults := [*_faults(config)]:
+        raise MaskweaveError(f"{where}: {'; '.join(faults)}")
+    try:
+        catalogue = catalogue or published_catalogue(config)
+        patches, sequence = _entries(catalogue)
+        if (patches.value.size, patches.patch) != ((config.image_size,) * 2, (config.patch_size,) * 2):
+            raise MaskweaveError(
+                f"image_size is {config.image_size} and patch_size {config.patch_size}, but {patches.name!r} of {catalogue.where} has size "
+                f"{patches.value.size} in patches of {patches.patch}"
+            )
+    except MaskweaveError as error:
+        raise MaskweaveError(f"{where}: {error}") from error
+    model = M3AE.without_weights(
         catalogue,
         M3AEConfig(
             width=config.emb_dim,
@@ -90,18 +105,39 @@ def load_m3ae(folder_or_hub_id: str | os.PathLike[str], catalogue: Catalogue | N
         ),
     )
     stored = Tensors(folder)
-    with torch.no_grad():
-        for name, views in _names(model, patches, sequence):
-            if name.endswith("type_embedding") and not config.use_type_embedding:
-                views[0].zero_()
-                continue
-            widths = [view.shape[-1] for view in views]
-            found = stored.take(name, *views[0].shape[:-1], sum(widths))
-            if not found.is_meta:  # else `finish` tells what is wrong with it
-                for view, part in zip(views, found.split(widths, dim=-1), strict=True):
-                    view.copy_(part)
+    found = {
+        name: stored.take(name, *views[0].shape[:-1], sum(view.shape[-1] for view in views))
+        for name, views in _names(model, patches, sequence)
+        if config.use_type_embedding or not name.endswith("type_embedding")
+    }
     stored.finish()
+    model.to_empty(device="cpu")
+    model.register_buffers(catalogue)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()  # type embeddings that are not there, and rows of no modality
+        for name, views in _names(model, patches, sequence):
+            if name in found:
+                parts = found[name].split([view.shape[-1] for view in views], dim=-1)
+                for view, part in zip(views, parts, strict=True):
+                    view.copy_(part)
     return Published(model.eval(), catalogue)
+
+
+def _faults(config: Config) -> Iterator[str]:
+    """What a configuration holds that cannot be, or not together."""
+    for key, most in MOST.items():
+        if not 1 <= (number := getattr(config, key)) <= most:
+            yield f"{key} is {number}, expected 1 to {most}"
+    for key, part in (("image_size", "patch_size"), ("emb_dim", "num_heads"), ("dec_emb_dim", "dec_num_heads")):
+        if getattr(config, key) % max(1, getattr(config, part)):
+            yield f"{key} is {getattr(config, key)}, expected a multiple of {part} {getattr(config, part)}"
+    if not 0 < config.mlp_ratio <= MOST_RATIO:
+        yield f"mlp_ratio is {config.mlp_ratio}, expected above 0 and at most {MOST_RATIO}"
+    if not 0 <= config.text_vocab_size <= MOST_WORDS:
+        yield f"text_vocab_size is {config.text_vocab_size}, expected 0 (without text) to {MOST_WORDS}"
+    if config.output_head_depth:
+        yield f"output_head_depth is {config.output_head_depth}; only linear heads (0) can be read"
 
 
 def save_m3ae(model: M3AE, catalogue: Catalogue, folder: str | os.PathLike[str]) -> None:
@@ -131,7 +167,7 @@ def save_m3ae(model: M3AE, catalogue: Catalogue, folder: str | os.PathLike[str])
     )
     with torch.no_grad():
         tensors = {name: torch.cat(views, dim=-1) for name, views in _names(model, patches, sequence)}
-    write_published(Path(folder), config._asdict(), tensors)
+    write_published(Path(folder), dataclasses.asdict(config), tensors)
 
 
 def published_catalogue(config: Config) -> Catalogue:

@@ -3,6 +3,7 @@
 Everything is read by name and shape; what is missing, unknown or contradictory is told together, in one message.
 """
 
+import dataclasses
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -46,6 +47,11 @@ def _pickled(path: Path) -> MaskweaveError:
         f"{path}: a pickled checkpoint can run any code when opened, so it is refused. Convert it once: open it by torch.load with "
         "weights_only=True, write its state dict by safetensors.torch.save_file as model.safetensors, and its configuration beside it as config.json"
     )
+
+
+def defaults(cls: type) -> dict[str, Any]:
+    """Default by field of a dataclass, as `read_config` takes it."""
+    return {f.name: REQUIRED if f.default is dataclasses.MISSING else f.default for f in dataclasses.fields(cls)}
 
 
 class Config(NamedTuple):

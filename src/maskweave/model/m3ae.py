@@ -10,7 +10,7 @@ d width of the decoder, C width of a raw row, H heads.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -121,8 +121,7 @@ class M3AE(nn.Module):
         self.ids = {m.name: m.id for m in modalities}
         self.starts = {m.name: sum(other.tokens for other in modalities[:i]) for i, m in enumerate(modalities)}
         rows = 1 + max(self.ids.values())
-        self.register_buffer("positions", position_table(modalities, D), persistent=False)
-        self.register_buffer("decoder_positions", position_table(modalities, d), persistent=False)
+        self.register_buffers(catalogue)
 
         self.content = ByName(
             {
@@ -151,6 +150,19 @@ class M3AE(nn.Module):
             }
         )
         self.initialise()
+
+    @classmethod
+    def without_weights(cls, catalogue: Catalogue, config: M3AEConfig) -> Self:
+        """A model whose parameters take no memory, for a loader that brings them; what is computed from the entries is there."""
+        with torch.device("meta"):
+            model = cls(catalogue, config)
+        model.register_buffers(catalogue)
+        return model
+
+    def register_buffers(self, catalogue: Catalogue) -> None:
+        """The fixed positions."""
+        for name, width in (("positions", self.config.width), ("decoder_positions", self.config.decoder_width)):
+            self.register_buffer(name, position_table(catalogue.values(), width), persistent=False)
 
     def initialise(self) -> None:
         """As in MAE: Xavier-uniform linear layers, normal 0.02 for embeddings, class and mask tokens."""

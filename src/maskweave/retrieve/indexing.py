@@ -84,13 +84,17 @@ def make_index(
         FullDisk: no space is left; finished shards stay.
     """
     folder, features = Path(folder), features_of(bundle, through)
-    readable = [name for name, m in bundle.catalogue.items() if m.reads in source.names]
+    readable = [
+        name
+        for name, m in bundle.catalogue.items()
+        if m.reads in source.names and (name in bundle.tokenizers or not m.has_tokens)
+    ]
     if not readable:
         raise MaskweaveError(f"the data set has {', '.join(source.names)}, of which {bundle!r} reads none")
     views = list(views) or readable[:1]
     for view in views:
         if bundle.catalogue[view].name not in readable:
-            raise MaskweaveError(f"{view!r} cannot be indexed: the data set has {', '.join(readable)}")
+            raise MaskweaveError(f"{view!r} cannot be indexed: of this data set the model reads {', '.join(readable)}")
     _claim(folder, bundle, features, through, views, dict(data or {}), source, shard_size)
     if not (folder / "centres.safetensors").exists():
         _write_centres(folder, bundle, features, source, views, [] if through else readable, workers)

@@ -74,7 +74,7 @@ class DataSettings:
         Raises:
             MaskweaveError: a number cannot be, or keys contradict each other; names them.
         """
-        for key, least in (("samples", 0), ("validation", 1), ("seed", 0), ("workers", 0), ("shard_size", 1)):
+        for key, least in (("validation", 1), ("seed", 0), ("workers", 0), ("shard_size", 1)):
             if getattr(self, key) < least:
                 raise MaskweaveError(f"data.{key} must be {least} or more, found {getattr(self, key)}")
         if not 0 <= self.limit <= 1:

@@ -116,14 +116,14 @@ def read_recipe_file(path: str | os.PathLike[str], overrides: Mapping[str, Any] 
             if not isinstance(place, dict):
                 raise MaskweaveError(f"{path}: override {dotted!r}: {parent!r} is not a group of keys")
         place[last] = _over(value, place.get(last))
-    return _resolved(content, Path(path))
+    return _resolved(content, Path())
 
 
 def _read(path: Path, within: tuple[Path, ...] = ()) -> dict[str, Any]:
     """A recipe file over the one that it includes, if it does."""
     if path.resolve() in within:
         raise MaskweaveError(f"{path}: 'include' leads back to this file; remove it from one of those that include it")
-    content = _resolved(read_yaml(path), path)
+    content = _resolved(read_yaml(path), path.parent)
     if "include" not in content:
         return content
     name = content.pop("include")
@@ -143,14 +143,14 @@ PLACES = ("source", "beside", "held_out", "pictures", "held_out_pictures")
 """Keys of data, and of each data set of a mix, that name files or folders."""
 
 
-def _resolved(content: dict[str, Any], path: Path) -> dict[str, Any]:
+def _resolved(content: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Paths made absolute, since the run's copy of the recipe lies elsewhere and is read from anywhere.
 
-    A catalogue's is from beside the recipe, those of data are from the working folder.
+    A catalogue's is from `folder`, where the recipe lies or, if it was typed, the working folder; those of data are from the working folder.
     """
     catalogue, data = content.get("catalogue"), content.get("data")
     if isinstance(catalogue, str) and catalogue.endswith((".yaml", ".yml")) and not Path(catalogue).is_absolute():
-        content["catalogue"] = str((path.parent / catalogue).resolve())
+        content["catalogue"] = str((folder / catalogue).resolve())
     if isinstance(data, dict):
         mix = data.get("mix")
         for one in (data, *(mix.values() if isinstance(mix, dict) else ())):

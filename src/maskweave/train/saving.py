@@ -87,7 +87,7 @@ def load_model(folder: Path, catalogue: Catalogue) -> FourM | M3AE:
         )
     weights = folder / "model" / "model.safetensors"
     if config.get("objective") == "m3ae":
-        masked = M3AE(catalogue, build(M3AEConfig, config.get("model"), str(path), "model"))
+        masked = M3AE.without_weights(catalogue, build(M3AEConfig, config.get("model"), str(path), "model"))
         take_tensors(masked, weights)
         return masked.eval()
     model = FourM.without_weights(catalogue, build(FourMConfig, config.get("model"), str(path), "model"))

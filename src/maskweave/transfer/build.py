@@ -221,9 +221,9 @@ def load_transferred(folder: Path, device: torch.device | str = "cpu") -> Transf
         target = make_target(catalogue, config["target"], config["label"], config["classes"])
         model: FourM | M3AE
         if config["encoder"] == "m3ae":
-            model = M3AE(own, build(M3AEConfig, config["model"], str(path), "model"))
+            model = M3AE.without_weights(own, build(M3AEConfig, config["model"], str(path), "model"))
         else:
-            model = FourM(own, build(FourMConfig, config["model"], str(path), "model"))
+            model = FourM.without_weights(own, build(FourMConfig, config["model"], str(path), "model"))
         encoder = Encoder(model, own, config["inputs"]).drop_decoder()
         head = make_head(encoder, target, build(HeadSettings, config["head"], str(path), "head"))
     except KeyError as error:

@@ -172,10 +172,12 @@ def read(
             raise MaskweaveError(
                 f"{where}: {key} names {', '.join(unknown)}, which {known.where} has no entry for; write one into a catalogue of your own and give it as catalogue"
             )
+    if stray := [name for name in config["domains_out"] if not known[name].has_tokens]:
+        raise MaskweaveError(f"{where}: domains_out has {', '.join(stray)}, which {known.where} has as input only")
     for m in known.values():
         if m.name in config["domains_in"] and m.kind == "patches" and {*m.patch} != {config["patch_size"]}:
             raise MaskweaveError(
-                f"{where}: patch_size is {config['patch_size']}, but {m.name!r} of {known.where} has patches of {m.patch}"
+                f"{where}: patch_size is {config['patch_size']!r}, but {m.name!r} of {known.where} has patches of {m.patch}"
             )
     chosen = []
     for m in known.values():

@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 from maskweave.config import build
 from maskweave.errors import MaskweaveError
-from maskweave.interop.published import REQUIRED, Tensors, read_config
+from maskweave.interop.published import Tensors, defaults, read_config
 from maskweave.modality import Diffusion, Quantiser, TokenizerSpec
 from maskweave.tokenizers.grid import GridTokenizer
 
@@ -78,7 +78,7 @@ class TokenizerConfig:
         return height // rows, width // columns
 
 
-FIELDS = {f.name: REQUIRED if f.default is dataclasses.MISSING else f.default for f in dataclasses.fields(TokenizerConfig)}  # fmt: skip
+FIELDS = defaults(TokenizerConfig)
 DIFFUSION = ("prediction_type", "beta_schedule", "num_train_timesteps", "zero_terminal_snr", "clip_sample", "thresholding", "ddim_steps", "conditioning")  # fmt: skip
 TRAINING = (
     "sync_codebook", "ema_decay", "threshold_ema_dead_code", "coef_ema_dead_code", "code_replacement_policy", "dead_code_batches",
