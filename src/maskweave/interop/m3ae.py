@@ -48,10 +48,16 @@ class Config:
     drop_path: float = 0.0
 
 
-MOST = dict(
-    emb_dim=2**15, depth=2**10, num_heads=2**10, dec_emb_dim=2**15, dec_depth=2**10, dec_num_heads=2**10,
-    image_size=2**13, patch_size=2**13,
-)  # fmt: skip  # noqa: C408 (as words the keys are names of modalities)
+MOST = dict(  # noqa: C408 (quoted, one of the keys would be the name of a modality)
+    emb_dim=2**15,
+    depth=2**10,
+    num_heads=2**10,
+    dec_emb_dim=2**15,
+    dec_depth=2**10,
+    dec_num_heads=2**10,
+    image_size=2**13,
+    patch_size=2**13,
+)
 """What the numbers may be at most: a slip of the pen is told before anything of its size is built."""
 MOST_RATIO, MOST_WORDS = 64, 2**20
 MEAN, DEVIATION = (0.5762, 0.5503, 0.5213), (0.3207, 0.3169, 0.3307)
