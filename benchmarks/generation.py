@@ -1,14 +1,16 @@
-"""Generation against plain re-computation by the same model, in turn, in one process. python benchmarks/generation.py [--size B] [--threads 2]
+"""Generation against plain re-computation by the same model, in turn, in one process. python benchmarks/generation.py [--size B] [--threads 2] [--onednn]
 
 Modalities like the published ones: pictures of 224 pixels in 196 patches, a depth map of 196 tokens out of 8192 codes, captions of 128
 tokens out of 30000. The model is untrained, which costs the same; its captions never end. Plain re-computation is what the model offers
 to one who has not thought about speed: every pass by itself in float32; of a caption all tokens so far are decoded for the next one, the
-encoder runs once; of a grid all places that are still unknown are predicted, and the step's are taken. Both read the same tokens.
+encoder runs once; of a grid all places that are still unknown are predicted, and the step's are taken. Both read the same tokens. It
+multiplies by torch's own linear layers; with `--onednn` by ours, which are faster on AMD's processors (`benchmarks/linear.py`).
 
 Prints seconds (of the processor, with one thread) and the ratio (plain / ours) as medians of pairs.
 """
 
 import argparse
+import copy
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -16,6 +18,7 @@ from functools import partial
 
 import numpy as np
 import torch
+from torch import nn
 
 from maskweave.batch import Part, Slots, pack
 from maskweave.catalogues import Catalogue
@@ -129,6 +132,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--pairs", type=int, default=3)
     parser.add_argument("--pictures", type=int, nargs="*", default=[1, 8])
+    parser.add_argument("--onednn", action="store_true")
     asked = parser.parse_args(arguments)
     torch.set_num_threads(asked.threads)
     torch.manual_seed(0)
@@ -136,20 +140,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
     model = FourM(entries, FourMConfig(size=asked.size)).eval()
     with torch.no_grad():
         model.heads["text"].weight[:NO_WORDS] = 0
+    plain_model = copy.deepcopy(model)
+    for layer in plain_model.modules():
+        if isinstance(layer, nn.Linear) and not asked.onednn:
+            layer.__class__ = nn.Linear
     engines = {"float32": Engine(model, entries), "bf16": Engine(model, entries, "bf16")}
     caption = make_schedule(entries, ["rgb"], ["caption"], decoding={"caption": Decoding(temperature=0)})
     roar = Decoding("roar", steps=25, temperature=0, guidance=2.0)
     maskgit = Decoding("maskgit", steps=8, temperature=0)
     print(f"size {asked.size}, {asked.threads} threads, medians of {asked.pairs}")
     for samples in asked.pictures:
-        same = plain_caption(model, entries, samples) == ours(engines["float32"], caption, samples)
+        same = plain_caption(plain_model, entries, samples) == ours(engines["float32"], caption, samples)
         print(f"captions of {samples}: {same.mean():.1%} of the tokens are those of plain re-computation")
-        work = partial(plain_caption, model, entries, samples)
+        work = partial(plain_caption, plain_model, entries, samples)
         ways = {key: partial(ours, engine, caption, samples) for key, engine in engines.items()}
         compare(f"caption, {CAPTION} tokens, {samples}", work, ways, asked.pairs)
         for name, how in (("guided ROAR, 25 steps", roar), ("MaskGIT, 8 steps", maskgit)):
             steps = make_schedule(entries, ["rgb"], ["depth"], decoding={"depth": how})
-            work = partial(plain_grid, model, entries, steps, samples)
+            work = partial(plain_grid, plain_model, entries, steps, samples)
             ways = {key: partial(ours, engine, steps, samples) for key, engine in engines.items()}
             compare(f"{name}, {samples}", work, ways, asked.pairs)
 

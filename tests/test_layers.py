@@ -7,7 +7,18 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from maskweave.layers import MLP, Attention, Biases, Block, LayerNorm, count_parameters, initialise, sine_cosine
+from maskweave.layers import (
+    _ONEDNN,
+    MLP,
+    Attention,
+    Biases,
+    Block,
+    LayerNorm,
+    Linear,
+    count_parameters,
+    initialise,
+    sine_cosine,
+)
 
 
 @pytest.mark.parametrize("qk_norm", [False, True])
@@ -108,3 +119,27 @@ def test_initialisation_is_that_of_mae() -> None:
     assert module[2].weight.std().item() == pytest.approx(0.02, rel=0.02)
     assert (module[3].weight == 1).all()
     assert count_parameters(module) == 400 * 200 + 200 + 64 * 48 + 64 + 500 * 64 + 16
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_linear_predicts_what_torch_does(bias: bool) -> None:
+    torch.manual_seed(0)
+    layer, x = Linear(48, 30, bias=bias), torch.randn(4, 5, 48)
+    with torch.no_grad():
+        for part in (x, x[:0], x[0], x[0, 0], x.transpose(0, 1)):
+            expected = F.linear(part, layer.weight, layer.bias)
+            torch.testing.assert_close(layer(part), expected, rtol=1e-5, atol=1e-5)
+        with torch.autocast("cpu", torch.bfloat16):
+            assert layer(x).dtype == torch.bfloat16
+        assert layer.double()(x.double()).dtype == torch.float64
+    layer.float()(x).sum().backward()  # where there are gradients, torch's own
+    torch.testing.assert_close(layer.weight.grad, x.sum((0, 1)).expand(30, -1))
+
+
+@pytest.mark.skipif(not _ONEDNN, reason="this build of torch is without oneDNN")
+def test_rows_are_alike_alone_and_among_others() -> None:
+    torch.manual_seed(0)
+    layer, x = Linear(384, 500), torch.randn(20, 384)
+    with torch.no_grad():
+        together = layer(x)
+        assert all(torch.equal(layer(x[:n]), together[:n]) for n in (2, 3, 8, 17))

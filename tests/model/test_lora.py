@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from maskweave.layers import BIASED, Biases, Block
+from maskweave.layers import BIASED, Biases, Block, Linear
 from maskweave.model.lora import LoRALinear, add_lora, merge_lora
 
 
@@ -32,6 +32,6 @@ def test_lora(biases: Biases, mlp: bool, layers: int) -> None:
     assert isinstance(q, LoRALinear)
     by_hand = q.weight + 6.0 / 3 * q.lora_b @ q.lora_a
     merge_lora(block)
-    assert torch.equal(block.attention.q.weight, by_hand) and type(block.attention.q) is torch.nn.Linear
+    assert torch.equal(block.attention.q.weight, by_hand) and type(block.attention.q) is Linear
     assert torch.allclose(block(x), learned, atol=1e-6)
     assert block.state_dict().keys() == before.keys()

@@ -16,7 +16,7 @@ from maskweave.catalogues import Catalogue
 from maskweave.generate.guidance import Pass
 from maskweave.generate.known import Fields, pack_inputs, row_lengths, samples_of
 from maskweave.model.fourm import FourM
-from maskweave.model.reading import FewRows, Reader, read_step
+from maskweave.model.reading import Reader, read_step
 
 Precision = Literal["float32", "bf16"]
 PADDING = 0.25
@@ -38,11 +38,7 @@ class Engine:
     def __init__(self, model: FourM, catalogue: Catalogue, precision: Precision = "float32", compiled: bool = False):
         self.catalogue, self.precision, self.compiled = catalogue, precision, compiled
         self.device = next(model.parameters()).device
-        self.model = _shadow(model)
-        if precision == "float32" and self.device.type == "cpu":
-            for layer in self.model.modules():
-                if type(layer) is nn.Linear:
-                    layer.__class__ = FewRows
+        self.model = _shadow(model) if compiled or precision == "bf16" else model
         if precision == "bf16":
             for layer in self.model.modules():
                 if isinstance(layer, nn.Linear):

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from maskweave.errors import MaskweaveError
-from maskweave.layers import Block, LayerNorm, sine_cosine
+from maskweave.layers import Block, LayerNorm, Linear, sine_cosine
 from maskweave.modality import Modality
 from maskweave.model.fourm import FourMConfig
 from maskweave.tokenizers.patches import patchify
@@ -29,7 +29,7 @@ class Backbone(nn.Module):
         self.modality = modality
         self.config = config = config.resolved()
         D = config.width
-        self.patches = nn.Linear(modality.row_width, D, bias=False)
+        self.patches = Linear(modality.row_width, D, bias=False)
         self.embedding = nn.Parameter(torch.zeros(D))
         self.register_buffer("positions", sine_cosine(modality.grid, D), persistent=False)
         self.registers = nn.Parameter(torch.zeros(1, config.registers, D)) if config.registers else None

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from maskweave.batch import Slots
 from maskweave.catalogues import Catalogue
-from maskweave.layers import sine_cosine
+from maskweave.layers import Linear, sine_cosine
 from maskweave.modality import Modality
 
 
@@ -104,7 +104,7 @@ class Content(nn.Module):
         self.tokens = ByName({table: nn.Embedding(size, width) for table, size in sizes.items()})
         self.rows = ByName(
             {
-                m.name: nn.Linear(m.row_width, width, bias=m.kind == "vectors")
+                m.name: Linear(m.row_width, width, bias=m.kind == "vectors")
                 for m in catalogue.values()
                 if not m.has_tokens
             }

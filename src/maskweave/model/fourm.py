@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from maskweave.batch import Slots, TokenBatch
 from maskweave.catalogues import Catalogue
 from maskweave.errors import MaskweaveError
-from maskweave.layers import MLP, Attention, Biases, Block, LayerNorm, initialise
+from maskweave.layers import MLP, Attention, Biases, Block, LayerNorm, Linear, initialise
 from maskweave.model.embeddings import ByName, Content, WhereEmbedding, join, tables_of
 from maskweave.model.sizes import SIZES
 from maskweave.weights import Unread
@@ -131,13 +131,13 @@ class FourM(nn.Module):
         )
         self.encoder_norm = LayerNorm(D, config.norm_bias)
 
-        self.context_projection = nn.Linear(D, D)  # with a bias always, as published
+        self.context_projection = Linear(D, D)  # with a bias always, as published
         self.mask_token = nn.Parameter(torch.zeros(D))
         self.target_content = Content(sequences, self.tables, D) if len(sequences) else None
         self.decoder = nn.ModuleList(DecoderBlock(config) for _ in range(config.decoder_depth))
         self.decoder_norm = LayerNorm(D, config.norm_bias)
         self.heads = ByName(
-            {self.tables[m.name]: nn.Linear(D, catalogue.vocabulary_size(m.name), bias=False) for m in targets}
+            {self.tables[m.name]: Linear(D, catalogue.vocabulary_size(m.name), bias=False) for m in targets}
         )
         self.register_buffer("causal", _causal(catalogue), persistent=False)
         self.initialise()

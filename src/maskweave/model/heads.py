@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from maskweave.errors import MaskweaveError
-from maskweave.layers import MLP, LayerNorm, initialise, sine_cosine
+from maskweave.layers import MLP, LayerNorm, Linear, initialise, sine_cosine
 from maskweave.model.encoder import Encoded
 from maskweave.model.fourm import DecoderBlock, FourMConfig
 from maskweave.tokenizers.convnext import ConvNeXtBlock
@@ -23,7 +23,7 @@ class ClassHead(nn.Module):
     def __init__(self, width: int, num_classes: int):
         super().__init__()
         self.norm = LayerNorm(width)
-        self.out = nn.Linear(width, num_classes)
+        self.out = Linear(width, num_classes)
         initialise(self)
 
     def forward(self, encoded: Encoded) -> Tensor:
@@ -54,7 +54,7 @@ class DenseHead(nn.Module):
     ):
         super().__init__()
         self.names, self.size = list(names), size
-        self.project = nn.Linear(len(names) * width, head_width * upsample**2)
+        self.project = Linear(len(names) * width, head_width * upsample**2)
         self.unfold = nn.PixelShuffle(upsample)
         self.blocks = nn.Sequential(*(ConvNeXtBlock(head_width) for _ in range(depth)))
         self.out = nn.Conv2d(head_width, channels, 1)
@@ -82,11 +82,11 @@ class BoxHead(nn.Module):
         config = FourMConfig(
             width=head_width, heads=heads, qkv_bias=True, proj_bias=True, mlp_bias=True, norm_bias=True
         )
-        self.project = nn.Linear(width, head_width)
+        self.project = Linear(width, head_width)
         self.queries = nn.Parameter(torch.zeros(queries, head_width))
         self.blocks = nn.ModuleList(DecoderBlock(config) for _ in range(depth))
         self.norm = LayerNorm(head_width)
-        self.classes = nn.Linear(head_width, num_classes + 1)
+        self.classes = Linear(head_width, num_classes + 1)
         self.boxes = MLP(head_width, 1.0, out=4)
         initialise(self)
         nn.init.normal_(self.queries, std=1.0)

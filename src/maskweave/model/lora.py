@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from maskweave.layers import MLP, Attention
+from maskweave.layers import MLP, Attention, Linear
 
 
 class LoRALinear(nn.Linear):
@@ -34,7 +34,7 @@ class LoRALinear(nn.Linear):
     @torch.no_grad()
     def merged(self) -> nn.Linear:
         """A plain layer that computes the same."""
-        plain = nn.Linear(self.in_features, self.out_features, bias=self.bias is not None, device="meta")
+        plain = Linear(self.in_features, self.out_features, bias=self.bias is not None, device="meta")
         plain.weight = nn.Parameter(self.weight + self.scale * self.lora_b @ self.lora_a)
         plain.bias = self.bias
         return plain.requires_grad_(True)

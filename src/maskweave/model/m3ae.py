@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from maskweave.batch import MaskedTokens
 from maskweave.catalogues import Catalogue
 from maskweave.errors import MaskweaveError
-from maskweave.layers import Block, LayerNorm, initialise, sine_cosine
+from maskweave.layers import Block, LayerNorm, Linear, initialise, sine_cosine
 from maskweave.modality import Modality
 from maskweave.model.embeddings import ByName
 
@@ -125,7 +125,7 @@ class M3AE(nn.Module):
 
         self.content = ByName(
             {
-                m.name: nn.Linear(m.row_width, D)
+                m.name: Linear(m.row_width, D)
                 if m.kind == "patches"
                 else nn.Embedding(catalogue.vocabulary_size(m.name), D)
                 for m in modalities
@@ -136,7 +136,7 @@ class M3AE(nn.Module):
         self.encoder = nn.ModuleList(Block(D, config.heads, ratio, gelu="tanh") for _ in range(config.depth))
         self.encoder_norm = LayerNorm(D)
 
-        self.decoder_projection = nn.Linear(D, d)
+        self.decoder_projection = Linear(D, d)
         self.mask_tokens = nn.Embedding(rows, d)
         self.decoder_types = nn.Embedding(rows, d)
         self.decoder = nn.ModuleList(
@@ -145,7 +145,7 @@ class M3AE(nn.Module):
         self.decoder_norm = LayerNorm(d)
         self.heads = ByName(
             {
-                m.name: nn.Linear(d, m.row_width if m.kind == "patches" else catalogue.vocabulary_size(m.name))
+                m.name: Linear(d, m.row_width if m.kind == "patches" else catalogue.vocabulary_size(m.name))
                 for m in modalities
             }
         )

@@ -9,30 +9,12 @@ Dimension letters: B rows, N context tokens, L longest sequence, D width, H head
 from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from maskweave.batch import Slots
 from maskweave.model.fourm import DecoderBlock, FourM
 
 KeysValues = tuple[Tensor, ...]
-FEW = 16
-"""Rows up to which a linear layer exchanges its factors."""
-
-
-class FewRows(nn.Linear):
-    """A linear layer, in float32 on a CPU, that is fast for few rows too.
-
-    There the library's product of up to sixteen rows with a matrix takes two to five times as long as reading that matrix. With the
-    factors exchanged it does not, except for a single row, which is therefore computed twice (`benchmarks/generation.py`).
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        rows = x.numel() // self.in_features
-        if not 0 < rows <= FEW:
-            return super().forward(x)
-        flat_RD = x.reshape(rows, -1)
-        product = (self.weight @ (flat_RD.repeat(2, 1) if rows == 1 else flat_RD).t())[:, :rows].t().contiguous()
-        return (product if self.bias is None else product + self.bias).view(*x.shape[:-1], -1)
 
 
 class Reader:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from maskweave.layers import MLP, initialise
+from maskweave.layers import MLP, Linear, initialise
 from maskweave.modality import Modality, TokenizerSpec
 
 
@@ -33,7 +33,7 @@ class MLPEncoder(nn.Sequential):
         latents, dim = modality.tokens // spec.quantiser.heads, spec.quantiser.latent_dim
         inner = [spec.inner_width] if spec.inner_width else []
         super().__init__(
-            nn.Linear(modality.value.channels, spec.width),
+            Linear(modality.value.channels, spec.width),
             *(ResidualMLP(spec.width) for _ in range(spec.depth)),
             *_linear(spec.width, *inner, latents * dim),
             nn.Unflatten(1, (latents, dim)),
@@ -52,11 +52,11 @@ class MLPDecoder(nn.Sequential):
             nn.Flatten(1),
             *_linear(latents * dim, *inner, width),
             *(ResidualMLP(width) for _ in range(spec.decoder_depth)),
-            nn.Linear(width, modality.value.channels),
+            Linear(width, modality.value.channels),
         )
         initialise(self)
 
 
-def _linear(*widths: int) -> Sequence[nn.Linear]:
+def _linear(*widths: int) -> Sequence[Linear]:
     """Linear layers from each width to the next."""
-    return [nn.Linear(a, b) for a, b in itertools.pairwise(widths)]
+    return [Linear(a, b) for a, b in itertools.pairwise(widths)]

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from maskweave.layers import MLP, Block, LayerNorm, initialise, sine_cosine
+from maskweave.layers import MLP, Block, LayerNorm, Linear, initialise, sine_cosine
 from maskweave.modality import Modality, TokenizerSpec
 from maskweave.tokenizers.convnext import ConvNeXtBlock
 from maskweave.tokenizers.patches import patchify, unpatchify
@@ -33,11 +33,11 @@ class ViTEncoder(nn.Module):
         value = modality.value
         is_classes = value.type == "classes"
         self.classes = nn.Embedding(len(value.classes), spec.class_width) if is_classes else None
-        self.patches = nn.Linear(points * (spec.class_width if is_classes else value.channels), spec.width)
+        self.patches = Linear(points * (spec.class_width if is_classes else value.channels), spec.width)
         self.register_buffer("positions", fixed_positions(modality, spec, spec.width), persistent=False)
         self.blocks = nn.ModuleList(Block(spec.width, spec.heads) for _ in range(spec.depth))
         self.norm = TAILS[spec.tail](spec.width)
-        self.latents = nn.Linear(spec.width, spec.quantiser.latent_dim)
+        self.latents = Linear(spec.width, spec.quantiser.latent_dim)
         initialise(self)
         if self.classes is not None:
             nn.init.normal_(self.classes.weight)  # as large as the numbers of other value types
@@ -64,11 +64,11 @@ class ViTDecoder(nn.Module):
         self.grid, self.patch = modality.grid, modality.patch
         channels = len(modality.value.classes) if modality.value.type == "classes" else modality.value.channels
         width = spec.decoder_width or spec.width
-        self.latents = nn.Linear(spec.quantiser.latent_dim, width)
+        self.latents = Linear(spec.quantiser.latent_dim, width)
         self.register_buffer("positions", fixed_positions(modality, spec, width), persistent=False)
         self.blocks = nn.ModuleList(Block(width, spec.decoder_heads or spec.heads) for _ in range(spec.decoder_depth))
         self.norm = TAILS[spec.tail](width)
-        self.patches = nn.Linear(width, math.prod(modality.patch) * channels)
+        self.patches = Linear(width, math.prod(modality.patch) * channels)
         self.image = nn.Sequential(*(ConvNeXtBlock(channels, spec.image_scale) for _ in range(spec.image_blocks)))
         initialise(self)
         nn.init.normal_(self.latents.weight, std=CODE_SCALE / code_length)
