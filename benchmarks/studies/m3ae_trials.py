@@ -1,0 +1,217 @@
+"""What the studies of masked autoencoding share: two data sets, made once, and a trial: train an M3AE, then probe its encoder with pictures alone.
+
+Scenes are labelled with their number of objects and with the name of the first one ("red cube"; in the order of 4M's boxes, from the top left).
+Emoji are labelled by their Unicode names: what they show, out of SHOWN, and the skin tone of those with one. Held-out emoji are other ones,
+not the same with another skin tone or gender: what is left of a name without these decides.
+"""
+
+import re
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from study import Metrics
+from torch import Tensor
+
+from maskweave.catalogues import Catalogue, load_catalogue
+from maskweave.data.emoji import Emoji, name_of
+from maskweave.data.hiding import NOTHING, MaskedBatches, MaskRatio, hide
+from maskweave.data.scenes import Scenes
+from maskweave.data.source import Source, Subset
+from maskweave.data.tokenising import tokenise
+from maskweave.data.tokens import TokenData
+from maskweave.data.transforms import fit as fit_values
+from maskweave.files import read_json, write_json
+from maskweave.model.m3ae import M3AE
+from maskweave.objectives.m3ae import M3AEObjective
+from maskweave.tokenizers.sequence import SequenceTokenizer
+from maskweave.tokenizers.text import TextTokenizer
+from maskweave.train.loop import fit
+from maskweave.train.pipeline import build_batches
+from maskweave.train.recipe import load_recipe
+from maskweave.transfer.data import make_target
+from maskweave.transfer.probe import Labelled, LinearProbe, nearest_neighbours, share_right
+
+RECIPES = Path(__file__).parents[2] / "recipes"
+SCENES, HELD_OUT_SCENES = 4000, 1000
+PROBED = 2000
+"""Scenes with labels, the first of those to train on; of emoji all have them."""
+HELD_OUT_EMOJI = 0.3
+TONE, GENDERS = "emoji modifier", ("male sign", "female sign")
+PEOPLE = ("man", "woman", "adult", "boy", "girl", "child", "baby")
+SHOWN = {
+    "flag": r"regional indicator symbol letter \w \w$|waving black flag, tag",
+    "clock": r"clock face",
+    "woman": r"(.*, )?(woman|female sign)(,|$)",
+    "man": r"(.*, )?(man|male sign)(,|$)",
+    "hand": r"(?!.*\b(face|person)\b)[^,]*\b(hand|fist|thumbs|finger|palms)\b[^,]*$",
+    "face": r"(?!.*(gesture|massage|person))[^,]*\bface\b[^,]*$",
+}
+"""What an emoji shows: the first of these that its name without skin tones fits. Groups of people, and all others, have no label."""
+
+
+Answers = dict[str, list[int | None]]
+"""Class of each sample, or none, by label."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is special about a trial."""
+
+    names: tuple[str, ...] = ("rgb", "caption")
+    """Modalities; the picture alone makes it an MAE."""
+    text: float = 0.75
+    """Share of the text's tokens that is hidden in training."""
+    unpaired: float = 0.0
+    """Share of samples whose picture and text are never shown together."""
+    part: str = "train"
+    """What it is trained on; `half`: half of that."""
+    trained: bool = True
+
+
+def make_data(folder: Path, kind: str) -> None:
+    """Tokenizer, token shards and labels of `scenes` or `emoji`, where they are not there yet."""
+    if (folder / "labels.json").exists():
+        return
+    catalogue = load_recipe(RECIPES / f"m3ae-{kind}.yaml").load_catalogue()
+    train, held_out, labels = (_scenes if kind == "scenes" else _emoji)(catalogue)
+    text = TextTokenizer.train(catalogue.vocabularies["text"], [train[i]["caption"] for i in range(len(train))])
+    half = Subset(train, range(len(train) // 2))
+    for part, source in (("train", train), ("half", half), ("held-out", held_out)):
+        tokenise(source, catalogue, {"caption": SequenceTokenizer(catalogue["caption"], text)}, folder / part)
+    write_json(folder / "labels.json", labels)
+
+
+def run_trial(folder: Path, kind: str, steps: int, batch_size: int, setting: Setting, seed: int) -> Metrics:
+    """Train, then measure on held-out samples.
+
+    Args:
+        folder: what `make_data` made.
+
+    Returns:
+        of each label the accuracies of a linear probe and of nearest neighbours, from pictures alone; of pairs of which 75% is hidden the
+        squared error of patches and the share of words restored rightly, and that share where there is no picture.
+    """
+    changes: dict[str, Any] = {
+        "train.steps": steps,
+        "train.batch_size": batch_size,
+        "train.processes": 1,
+        "train.validate_every": 0,
+    }
+    changes |= {"modalities": list(setting.names), "m3ae.mask_ratio.sequence": setting.text}
+    changes |= {"m3ae.unpaired": setting.unpaired, "train.checkpoint_every": 0, "seed": seed}
+    recipe = load_recipe(RECIPES / f"m3ae-{kind}.yaml", changes)
+    catalogue = recipe.load_catalogue()
+    torch.manual_seed(seed)
+    objective = M3AEObjective(M3AE(catalogue, recipe.m3ae.model), recipe.m3ae.loss_weight)
+    if setting.trained:
+        batches = build_batches(recipe, TokenData(folder / setting.part, catalogue), held_out=False)
+        with tempfile.TemporaryDirectory() as place:
+            fit(objective, batches, recipe.train, Path(place))
+    objective.eval()
+    labels = read_json(folder / "labels.json")
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        found = _restoring(objective, folder / "held-out", catalogue) if setting.trained else {}
+        pictures = {part: TokenData(folder / part, catalogue.subset(["rgb"])) for part in labels}
+        features = {part: _features(objective.model, data, labels[part]) for part, data in pictures.items()}
+    return found | _probes(features, labels)
+
+
+def _restoring(objective: M3AEObjective, folder: Path, catalogue: Catalogue) -> Metrics:
+    """What is restored of the held-out samples, all in one batch; always the same is hidden."""
+
+    def restore(names: list[str]) -> dict[str, Tensor]:
+        data = TokenData(folder, catalogue.subset(names))
+        return objective(MaskedBatches(data, MaskRatio(), len(data), shuffle=False)[0])[1]
+
+    found = restore(list(catalogue))
+    metrics = {"patch error": float(found["loss/rgb"])}
+    if "caption" in catalogue:
+        metrics["words right"] = float(found["accuracy/caption"])
+        metrics["words right, no picture"] = float(restore(["caption"])["accuracy/caption"])
+    return metrics
+
+
+def _features(model: M3AE, data: TokenData, labels: Answers) -> Tensor:
+    """(S, D) of as many samples as have labels: means over their patches' features, nothing hidden."""
+    count, pooled, rng = len(next(iter(labels.values()))), [], np.random.default_rng(0)
+    for numbers in np.array_split(np.arange(count), -(-count // 250)):
+        (group,) = hide(data.columns(numbers), data.catalogue, NOTHING, rng).groups
+        pooled.append(model.features(group.parts).pooled.float())
+    return torch.cat(pooled)
+
+
+def _probes(features: dict[str, Tensor], labels: dict[str, Answers]) -> Metrics:
+    found: Metrics = {}
+    for label, answers in labels["train"].items():
+        known, asked = (_labelled(features[part], labels[part][label]) for part in ("train", "held-out"))
+        classes = 1 + max(n for n in answers if n is not None)
+        found[f"linear {label}"] = share_right(LinearProbe.tuned(known, classes)(asked.features), asked.labels)
+        found[f"neighbours {label}"] = share_right(nearest_neighbours(known, asked.features, classes), asked.labels)
+        found[f"commonest {label}"] = float((asked.labels == torch.bincount(known.labels).argmax()).float().mean())
+    return found
+
+
+def _labelled(features_SD: Tensor, answers: list[int | None]) -> Labelled:
+    found = [(i, answer) for i, answer in enumerate(answers) if answer is not None]
+    return Labelled(features_SD[[i for i, _ in found]], torch.tensor([answer for _, answer in found]))
+
+
+def _scenes(catalogue: Catalogue) -> tuple[Source, Source, Any]:
+    every = load_catalogue("scenes")
+    targets = {
+        "count": make_target(every, "metadata", "object_count"),
+        "first object": make_target(every, "boxes", "first"),
+    }
+    labels = {}
+    for part, count, seed in (("train", PROBED, 0), ("held-out", HELD_OUT_SCENES, 1)):
+        scenes = list(Scenes(every.subset(["metadata", "boxes"]), count, seed))
+        labels[part] = {name: [target.of(scene) for scene in scenes] for name, target in targets.items()}
+    return Scenes(catalogue, SCENES, 0), Scenes(catalogue, HELD_OUT_SCENES, 1), labels
+
+
+def _emoji(catalogue: Catalogue) -> tuple[Source, Source, Any]:
+    emoji = Emoji(catalogue)
+    names = [name_of(sequence).split(", ") for sequence in emoji.sequences]
+    bases = [_base(parts) for parts in names]
+    order = np.random.default_rng(0).permutation(sorted(set(bases)))
+    apart = set(order[: round(HELD_OUT_EMOJI * len(order))])
+    labels, sources = {}, []
+    for part in ("train", "held-out"):
+        numbers = [i for i, base in enumerate(bases) if (base in apart) == (part == "held-out")]
+        labels[part] = {"shown": [_shown(names[i]) for i in numbers], "skin tone": [_tone(names[i]) for i in numbers]}
+        sources.append(Subset(_Fitted(emoji, catalogue), numbers))
+    return sources[0], sources[1], labels
+
+
+class _Fitted(Subset):
+    """All of a source, its values made the sizes of their entries."""
+
+    def __init__(self, source: Source, catalogue: Catalogue):
+        super().__init__(source, range(len(source)))
+        self.catalogue = catalogue
+
+    def __getitem__(self, i: int) -> dict[str, Any]:
+        return fit_values(super().__getitem__(i), self.catalogue)
+
+
+def _base(parts: list[str]) -> str:
+    """What a name is without skin tones and genders."""
+    kept = [part for part in parts if not part.startswith(TONE) and part not in GENDERS]
+    return ", ".join(sorted("adult" if part in ("man", "woman") else part for part in kept))
+
+
+def _shown(parts: list[str]) -> int | None:
+    if sum(part in PEOPLE for part in parts) > 1:
+        return None
+    name = ", ".join(part for part in parts if not part.startswith(TONE))
+    return next((i for i, pattern in enumerate(SHOWN.values()) if re.match(pattern, name)), None)
+
+
+def _tone(parts: list[str]) -> int | None:
+    """0, the lightest, to 4: Fitzpatrick's types 1-2 to 6; none where there is no tone, or there are several."""
+    tones = [part for part in parts if part.startswith(TONE)]
+    return int(tones[0][-1]) - 2 if len(tones) == 1 else None

@@ -1,0 +1,43 @@
+"""The studies of 4M: what they set can be drawn, pre-trained, probed and learned from."""
+
+from pathlib import Path
+
+import drawn_tokens
+import pytest
+import transfer_pretraining as transfer
+from pretraining import demo_for, pretrain, untrained
+
+from maskweave import load
+from maskweave.data.masking import Drawer, Drawing
+from maskweave.transfer.recipe import load_transfer
+
+
+@pytest.mark.parametrize("name", transfer.SETTINGS)
+def test_every_setting_can_be_drawn(name: str) -> None:
+    setting = transfer.SETTINGS[name]
+    drawing = Drawing(**transfer.DRAWN, mixtures=[setting.mixture])
+    recipe = demo_for(0, 1, modalities=list(setting.modalities), drawing=drawing)
+    Drawer(recipe.load_catalogue(), recipe.drawing)
+    assert recipe.train.processes == 1 and not recipe.evaluate.requests
+
+
+@pytest.mark.parametrize("task", transfer.TASKS)
+def test_every_task_can_be_loaded(task: str) -> None:
+    path = transfer.RECIPES / f"transfer-scenes-{task}.yaml"
+    recipe = load_transfer(path, transfer.TASKS[task])
+    assert recipe.inputs == ["rgb"] and recipe.tuning.parameters == "all"
+
+
+def test_counts_change_the_drawing_alone() -> None:
+    recipes = [drawn_tokens.recipe_of(count, 0, 5) for count in drawn_tokens.COUNTS]
+    assert [r.drawing.target_tokens for r in recipes] == list(drawn_tokens.COUNTS)
+    assert len({repr(r.drawing.mixtures) for r in recipes}) == 1
+
+
+def test_pretraining_of_some_modalities_on_shared_tokens(tiny_run: Path, tmp_path: Path) -> None:
+    recipe = demo_for(0, 2, modalities=["rgb", "tok_rgb"], drawing=Drawing(32, 32, [transfer.FROM_PICTURES]))
+    pretrain(recipe, tmp_path / "trained", tiny_run)
+    untrained(recipe, tmp_path / "untrained", tiny_run)
+    assert (tmp_path / "trained/tokens").resolve() == tiny_run / "tokens"
+    one, other = (load(tmp_path / name).model.state_dict() for name in ("trained", "untrained"))
+    assert one.keys() == other.keys() and any((one[name] != other[name]).any() for name in one)
