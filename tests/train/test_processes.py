@@ -1,8 +1,8 @@
 """Processes that train together: the same as more batches in one, and clear words when one dies."""
 
+import multiprocessing
 import os
 import signal
-import threading
 import time
 from pathlib import Path
 
@@ -55,15 +55,12 @@ def idle() -> None:
 
 
 def test_a_companion_that_dies_is_told() -> None:
-    import multiprocessing
-
-    def kill() -> None:
-        os.kill(multiprocessing.active_children()[0].pid or 0, signal.SIGKILL)
-
     with (
         pytest.raises(MaskweaveError, match=r"a process that trains together with this one died \(exit code -9\)"),
         companions(2, idle),
     ):
-        threading.Thread(target=kill).start()
-        multiprocessing.active_children()[0].join()
+        (companion,) = multiprocessing.active_children()
+        assert companion.pid
+        os.kill(companion.pid, signal.SIGKILL)
+        companion.join()
         raise RuntimeError("Connection closed by peer")
