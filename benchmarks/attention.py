@@ -1,6 +1,9 @@
-"""Attention on CPU: the fused kernel against two matrix products, in turn, forward and backward. python benchmarks/attention.py
+"""Attention on CPU, one thread: python benchmarks/attention.py
 
-Prints the ratio of times (fused / plain) as a median of several, for the lengths at which token batches are drawn.
+- The fused kernel against two matrix products, in turn, forward and backward, for the lengths at which token batches are drawn.
+- Of one token to what was kept, as in reading a sequence: kept in bf16 against kept in float32.
+
+Prints the ratio of times as a median of several.
 """
 
 import statistics
@@ -35,6 +38,23 @@ def main() -> None:
             ratio = statistics.median(a / b for a, b in pairs)
             name = str(dtype).removeprefix("torch.")
             print(f"{name:9} B {B:3} H {H} N {N:4} D/H {D}: fused kernel / ours = {ratio:.2f}")
+    for B, H, M, D in ((1, 6, 196, 64), (8, 6, 64, 64), (8, 6, 196, 64)):
+        ratio = reading(B, H, M, D)
+        print(f"one token of B {B} H {H} to {M}, D/H {D}: kept in bf16 / kept in float32 = {ratio:.2f}")
+
+
+@torch.inference_mode()
+def reading(B: int, H: int, M: int, D: int) -> float:
+    q = torch.randn(B, H, 1, D).bfloat16()
+    kept = {dtype: torch.randn(2, B, H, M, D).to(dtype) for dtype in (torch.bfloat16, torch.float32)}
+    took: dict[torch.dtype, list[float]] = {dtype: [] for dtype in kept}
+    for _ in range(7):
+        for dtype, (k, v) in kept.items():
+            start = time.perf_counter()
+            for _ in range(50):
+                attend(q, k, v, None)
+            took[dtype].append(time.perf_counter() - start)
+    return statistics.median(a / b for a, b in zip(*took.values(), strict=True))
 
 
 if __name__ == "__main__":

@@ -1,21 +1,44 @@
-"""Linear layers that predict in float32 on a CPU: torch's own choice against oneDNN, in turn. python benchmarks/linear.py [--threads 2]
+"""Linear layers that predict on a CPU: torch's own choice against ours, in turn. python benchmarks/linear.py [--threads 2]
 
-Prints GFLOP/s of both and the ratio as medians of rounds, for one row to many; the weights change from call to call, as in a model.
+In float32 ours are oneDNN's, and oneDNN's with weights laid out once (packed); in bf16 the packed ones. Prints GFLOP/s of torch's and the
+ratios as medians of rounds, for one row to many; the weights change from call to call, as in a model, and are more than the caches hold.
 """
 
 import argparse
+import copy
 import itertools
 import statistics
 import time
+from collections.abc import Callable
 
 import torch
 from torch import nn
 
-from maskweave.layers import Linear
+from maskweave.layers import Linear, PackedLinear
 
 ROUNDS = 9
-SHAPES = ((384, 1024), (768, 2048), (384, 30_000))
+SHAPES = ((384, 384), (384, 1024), (768, 2048), (384, 30_000))
 ROWS = (1, 8, 64, 256, 1576)
+WEIGHTS = 60e6
+"""Bytes that the layers of a shape take together in float32."""
+
+Layer = Callable[[torch.Tensor], torch.Tensor]
+
+
+def ways(width: int, out: int) -> dict[str, list[Layer]]:
+    """The same layers as torch computes them and as we do, the precision's own first."""
+    plain = [nn.Linear(width, out, bias=False) for _ in range(max(4, int(WEIGHTS / (4 * width * out))))]
+    halved = [copy.deepcopy(layer).bfloat16() for layer in plain]
+    ours = copy.deepcopy(plain)
+    for layer in ours:
+        layer.__class__ = Linear
+    return {
+        "float32": plain,
+        "oneDNN": ours,
+        "packed": [PackedLinear(layer, torch.float32) for layer in plain],
+        "bf16": halved,
+        "packed bf16": [PackedLinear(layer, torch.bfloat16) for layer in plain],
+    }
 
 
 @torch.inference_mode()
@@ -23,23 +46,28 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=1)
     torch.set_num_threads(parser.parse_args().threads)
-    print("  in × out, rows          torch    oneDNN    ratio")
-    for (width, out), rows in itertools.product(SHAPES, ROWS):
-        x, ratios = torch.randn(rows, width), []
-        ways = {kind: [kind(width, out, bias=False) for _ in range(4)] for kind in (nn.Linear, Linear)}
-        took: dict[type, list[float]] = {kind: [] for kind in ways}
-        for _ in range(ROUNDS):
-            for kind, layers in ways.items():
+    print("  in × out, rows    float32    oneDNN    packed      bf16    packed")
+    for width, out in SHAPES:
+        layers = ways(width, out)
+        for rows in ROWS:
+            x, took = torch.randn(rows, width), {name: [] for name in layers}  # type: dict[str, list[float]]
+            for _, (name, them) in itertools.product(range(ROUNDS), layers.items()):
+                given = x.bfloat16() if "bf16" in name else x
                 start = time.perf_counter()
-                for layer in layers:
-                    layer(x)
-                took[kind].append((time.perf_counter() - start) / len(layers))
-            ratios.append(took[nn.Linear][-1] / took[Linear][-1])
-        speeds = [2 * rows * width * out / statistics.median(times) / 1e9 for times in took.values()]
-        print(
-            f"{width:5} × {out:<6}{rows:5} {speeds[0]:10.0f}{speeds[1]:10.0f}{statistics.median(ratios):8.1f}×",
-            flush=True,
-        )
+                for layer in them:
+                    layer(given)
+                took[name].append((time.perf_counter() - start) / len(them))
+            work = 2 * rows * width * out / 1e9
+
+            def ratio(plain: str, ours: str, took: dict[str, list[float]] = took) -> float:
+                return statistics.median(a / b for a, b in zip(took[plain], took[ours], strict=True))
+
+            print(
+                f"{width:5} × {out:<6}{rows:5} {work / statistics.median(took['float32']):10.0f}"
+                f"{ratio('float32', 'oneDNN'):9.1f}×{ratio('float32', 'packed'):9.1f}×"
+                f"{work / statistics.median(took['bf16']):10.0f}{ratio('bf16', 'packed bf16'):9.1f}×",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

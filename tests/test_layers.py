@@ -1,5 +1,6 @@
 """Attention, MLPs, positions and initialisation against plain references."""
 
+import copy
 import math
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from maskweave import layers
 from maskweave.layers import (
     _ONEDNN,
     MLP,
@@ -15,8 +17,10 @@ from maskweave.layers import (
     Block,
     LayerNorm,
     Linear,
+    PackedLinear,
     count_parameters,
     initialise,
+    pack_linear_layers,
     sine_cosine,
 )
 
@@ -137,9 +141,33 @@ def test_linear_predicts_what_torch_does(bias: bool) -> None:
 
 
 @pytest.mark.skipif(not _ONEDNN, reason="this build of torch is without oneDNN")
-def test_rows_are_alike_alone_and_among_others() -> None:
+@pytest.mark.parametrize("packed", [False, True])
+def test_rows_are_alike_alone_and_among_others(packed) -> None:
     torch.manual_seed(0)
     layer, x = Linear(384, 500), torch.randn(20, 384)
+    layer = PackedLinear(layer, torch.float32) if packed else layer
     with torch.no_grad():
         together = layer(x)
         assert all(torch.equal(layer(x[:n]), together[:n]) for n in (2, 3, 8, 17))
+
+
+@pytest.mark.skipif(not _ONEDNN, reason="this build of torch is without oneDNN")
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
+def test_packed_layers_are_the_layers_they_replace(dtype, tolerance) -> None:
+    torch.manual_seed(0)
+    block, x = Block(16, 2, biases=Biases(qkv=False)), torch.randn(3, 5, 16)
+    packed = copy.deepcopy(block)
+    assert pack_linear_layers(packed, dtype)
+    assert not any(isinstance(layer, nn.Linear) for layer in packed.modules())
+    with torch.inference_mode():
+        torch.testing.assert_close(packed(x), block(x), rtol=tolerance, atol=tolerance)
+        assert packed.mlp.fc1(x).dtype == dtype
+        assert packed.mlp.fc1(x[:0]).shape == (0, 5, 64)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_without_onednn_layers_stay_as_they_are(dtype, monkeypatch) -> None:
+    monkeypatch.setattr(layers, "_ONEDNN", False)
+    block = Block(16, 2)
+    assert not pack_linear_layers(block, dtype)
+    assert isinstance(block.mlp.fc1, nn.Linear)

@@ -49,6 +49,36 @@ class Linear(nn.Linear):
 _ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
+class PackedLinear(nn.Module):
+    """A linear layer that predicts on a CPU from a copy of `layer`'s weight, which oneDNN has laid out for itself.
+
+    Otherwise it does so anew in every product: few rows, as in reading a sequence, take two to four times as long then (`benchmarks/linear.py`).
+
+    Args:
+        dtype: of the product and its result, whatever the input's: float32 or bfloat16.
+    """
+
+    def __init__(self, layer: nn.Linear, dtype: torch.dtype):
+        super().__init__()
+        with torch.no_grad():
+            self.weight = torch.ops.mkldnn._reorder_linear_weight(layer.weight.to(dtype))
+            self.bias = None if layer.bias is None else layer.bias.to(dtype)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.ops.mkldnn._linear_pointwise(x.to(self.weight.dtype), self.weight, self.bias, "none", [], "")
+
+
+def pack_linear_layers(module: nn.Module, dtype: torch.dtype) -> bool:
+    """Put packed layers in place of the linear layers of `module`; returns False where this torch or processor has none."""
+    if not _ONEDNN or (dtype == torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported()):
+        return False
+    for parent in list(module.modules()):
+        for name, child in parent.named_children():
+            if isinstance(child, nn.Linear):
+                parent.register_module(name, PackedLinear(child, dtype))
+    return True
+
+
 class Attention(nn.Module):
     """Multi-head attention, of a sequence to itself or to a context.
 

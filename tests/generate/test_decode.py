@@ -7,6 +7,7 @@ import pytest
 import torch
 from small_model import CATALOGUE, FIRST, SENTINELS, generate, given, make_model, tokens
 
+from maskweave import layers
 from maskweave.batch import Part, pack
 from maskweave.generate import decode
 from maskweave.generate.engine import Engine
@@ -84,17 +85,18 @@ def test_every_step_asks_for_what_it_must(engine, scheme, steps, monkeypatch) ->
 
 
 def test_maskgit_keeps_the_surest_and_never_changes_them(engine, monkeypatch) -> None:
-    states = []
-    original = decode._settle
+    states, sure = [], []
+    settle, confidence = decode._settle, decode.confidence
 
     def watched(field, asked, settled, chosen):
         before = field.ids.copy(), field.mask.copy()
-        original(field, asked, settled, chosen)
+        settle(field, asked, settled, chosen)
         full = np.full(asked.shape, np.nan)
-        full[asked] = chosen.confidence.numpy()
+        full[asked] = sure[-1].numpy()
         states.append((*before, field.ids.copy(), field.mask.copy(), full))
 
     monkeypatch.setattr(decode, "_settle", watched)
+    monkeypatch.setattr(decode, "confidence", lambda *a: sure.append(confidence(*a)) or sure[-1])
     generate(engine, schedule(["codes"], scheme="maskgit", temperature=0), list(range(9)), [0] * 9)
     assert len(states) == 4
     for ids, mask, later_ids, later_mask, confidence in states:
@@ -214,15 +216,19 @@ def test_a_schedule_may_shorten_a_sequence(engine) -> None:
     assert max(len(s["caption"]) for s in tokens(generate(engine, steps, list(range(9)), list(range(9))))) == 3
 
 
-def test_bf16_stays_close(engine) -> None:
-    half = Engine(engine.model, CATALOGUE, "bf16")
+@pytest.mark.parametrize("onednn", [True, False])
+def test_bf16_stays_close(engine, onednn, monkeypatch) -> None:
+    if not onednn:
+        monkeypatch.setattr(layers, "_ONEDNN", False)
+    model = make_model()
+    half = Engine(model, CATALOGUE, "bf16")
     fields = {**given(range(9)), "codes": Field.empty(9, 16)}
     asked = np.ones((9, 16), bool)
     one = passes(schedule(["codes"]).steps[0], fields)
     exact, rough = engine.ask(fields, one, "codes", asked), half.ask(fields, one, "codes", asked)
     assert rough.dtype == torch.float32 and not torch.equal(exact, rough)
     assert (exact - rough).abs().max() < 0.05 * exact.abs().max()
-    assert engine.model.heads["text"].weight.dtype == torch.float32, "the model itself stays as it is"
+    assert model.heads["text"].weight.dtype == torch.float32, "the model itself stays as it is"
     assert len(tokens(generate(half, schedule(["caption", "codes"]), [0, 1], [0, 1]))[0]["codes"]) == 16
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from maskweave.errors import MaskweaveError
 from maskweave.generate import sampling
-from maskweave.generate.sampling import keep_likely, sample
+from maskweave.generate.sampling import confidence, keep_likely, sample
 from maskweave.modality import Decoding
 
 
@@ -66,32 +66,32 @@ def test_the_noise_is_standard_gumbel_and_each_sample_has_its_own() -> None:
 
 def test_temperature_zero_takes_the_likeliest_whatever_the_noise() -> None:
     logits = torch.randn(50, 9, generator=torch.Generator().manual_seed(0))
-    found = sample(logits, None, 0.0)
-    assert torch.equal(found.ids, logits.argmax(1))
-    torch.testing.assert_close(found.confidence, logits.log_softmax(1).amax(1))
+    ids = sample(logits, None, 0.0)
+    assert torch.equal(ids, logits.argmax(1))
+    torch.testing.assert_close(confidence(logits, ids), logits.log_softmax(1).amax(1))
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
 def test_tokens_are_drawn_as_often_as_they_are_likely(temperature) -> None:
     logits, n = torch.tensor([2.0, 1.0, 0.0, -1.0]), 40_000
-    found = sample(logits.expand(n, 4), gumbel((n, 4)), temperature)
-    share = torch.bincount(found.ids, minlength=4) / n
+    ids = sample(logits.expand(n, 4), gumbel((n, 4)), temperature)
+    share = torch.bincount(ids, minlength=4) / n
     torch.testing.assert_close(share, (logits / temperature).softmax(0), atol=0.01, rtol=0)
-    torch.testing.assert_close(found.confidence, logits.log_softmax(0)[found.ids])  # before temperature
+    torch.testing.assert_close(confidence(logits.expand(n, 4), ids), logits.log_softmax(0)[ids])
 
 
 def test_what_is_cut_is_never_drawn() -> None:
     logits, n = torch.tensor([2.0, 1.9, 0.5, -1.0]), 2000
     for top_k, top_p in ((2, 1.0), (0, 0.6), (3, 0.6)):
-        assert set(sample(logits.expand(n, 4), gumbel((n, 4)), 1.0, top_k, top_p).ids.tolist()) == {0, 1}
-    assert set(sample(logits.expand(n, 4), gumbel((n, 4)), 1.0, top_p=1e-9).ids.tolist()) == {0}
+        assert set(sample(logits.expand(n, 4), gumbel((n, 4)), 1.0, top_k, top_p).tolist()) == {0, 1}
+    assert set(sample(logits.expand(n, 4), gumbel((n, 4)), 1.0, top_p=1e-9).tolist()) == {0}
 
 
 def test_half_precision_logits() -> None:
     logits = torch.randn(5, 30_000, generator=torch.Generator().manual_seed(0)).bfloat16() * 20
-    found = sample(logits, gumbel((5, 30_000)), 1.0, top_p=0.9)
-    assert torch.isfinite(found.confidence).all()
-    assert found.confidence.dtype == torch.float32
+    found = confidence(logits, sample(logits, gumbel((5, 30_000)), 1.0, top_p=0.9))
+    assert torch.isfinite(found).all()
+    assert found.dtype == torch.float32
 
 
 @pytest.mark.parametrize(

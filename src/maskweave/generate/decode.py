@@ -10,11 +10,12 @@ After every step of a grid, what is known is encoded anew. Dimension letters: B 
 from collections.abc import Callable, Generator, Mapping
 
 import numpy as np
+from torch import Tensor
 
 from maskweave.generate.engine import Engine
 from maskweave.generate.guidance import passes
 from maskweave.generate.known import Field, Fields
-from maskweave.generate.sampling import Generators, Sampled, gumbel, sample
+from maskweave.generate.sampling import Generators, confidence, gumbel, sample
 from maskweave.generate.schedule import Schedule, Step
 from maskweave.generate.sequences import write_sequence
 
@@ -65,11 +66,11 @@ def maskgit_step(engine: Engine, step: Step, fields: Fields, count_B: np.ndarray
     """Predict all unknown tokens, keep each sample's `count_B` surest."""
     field = fields[step.target]
     asked_BL = ~field.mask & (count_B > 0)[:, None]
-    chosen = _predict(engine, step, fields, asked_BL, generators)
+    ids_n, logits_nV = _predict(engine, step, fields, asked_BL, generators)
     confidence_BL = np.full(asked_BL.shape, -np.inf)
-    confidence_BL[asked_BL] = chosen.confidence.cpu().numpy()
+    confidence_BL[asked_BL] = confidence(logits_nV, ids_n).cpu().numpy()
     rank_BL = np.argsort(np.argsort(-confidence_BL, axis=1, kind="stable"), axis=1)
-    _settle(field, asked_BL, asked_BL & (rank_BL < count_B[:, None]), chosen)
+    _settle(field, asked_BL, asked_BL & (rank_BL < count_B[:, None]), ids_n)
 
 
 def roar_step(engine: Engine, step: Step, fields: Fields, count_B: np.ndarray, generators: Generators) -> None:
@@ -80,24 +81,27 @@ def roar_step(engine: Engine, step: Step, fields: Fields, count_B: np.ndarray, g
         keys_BL[b] = generators[b].random(field.mask.shape[1])
     keys_BL[field.mask] = 2.0
     asked_BL = ~field.mask & (keys_BL.argsort(axis=1).argsort(axis=1) < count_B[:, None])
-    _settle(field, asked_BL, asked_BL, _predict(engine, step, fields, asked_BL, generators))
+    ids_n, _ = _predict(engine, step, fields, asked_BL, generators)
+    _settle(field, asked_BL, asked_BL, ids_n)
 
 
 STEPS: Mapping[str, Callable[..., None]] = {"maskgit": maskgit_step, "roar": roar_step}
 
 
-def _predict(engine: Engine, step: Step, fields: Fields, asked_BL: np.ndarray, generators: Generators) -> Sampled:
-    """Sample the asked places of a grid, sample by sample."""
+def _predict(
+    engine: Engine, step: Step, fields: Fields, asked_BL: np.ndarray, generators: Generators
+) -> tuple[Tensor, Tensor]:
+    """Sample the asked places of a grid, sample by sample: (n,) tokens and (n, V) logits."""
     logits_nV = engine.ask(fields, passes(step, fields), step.target, asked_BL)
     noise = None
     if step.temperature > 0:
         noise = gumbel(asked_BL.sum(axis=1), logits_nV.shape[1], generators, logits_nV.device)
-    return sample(logits_nV, noise, step.temperature, step.top_k, step.top_p)
+    return sample(logits_nV, noise, step.temperature, step.top_k, step.top_p), logits_nV
 
 
-def _settle(field: Field, asked_BL: np.ndarray, settled_BL: np.ndarray, chosen: Sampled) -> None:
+def _settle(field: Field, asked_BL: np.ndarray, settled_BL: np.ndarray, ids_n: Tensor) -> None:
     """Enter the chosen tokens (n,) of the asked places where they are settled."""
     assert field.ids is not None
     new = settled_BL[asked_BL]
-    field.ids[settled_BL] = chosen.ids.cpu().numpy()[new]
+    field.ids[settled_BL] = ids_n.cpu().numpy()[new]
     field.mask |= settled_BL

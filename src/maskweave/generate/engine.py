@@ -15,6 +15,7 @@ from maskweave.batch import Part, Slots, pack
 from maskweave.catalogues import Catalogue
 from maskweave.generate.guidance import Pass
 from maskweave.generate.known import Fields, pack_inputs, row_lengths, samples_of
+from maskweave.layers import pack_linear_layers
 from maskweave.model.fourm import FourM
 from maskweave.model.reading import Reader, read_step
 
@@ -22,6 +23,8 @@ Precision = Literal["float32", "bf16"]
 PADDING = 0.25
 """On a CPU, rows go into one batch where no more than this share of it, or `FEW` tokens a row, is padding."""
 FEW = 16
+PACKED_MOST = 2**31
+"""Bytes of a model whose float32 weights are copied for a CPU's products."""
 STATIC = 64
 """Compiled, rows have a multiple of this many slots, so that few shapes are compiled."""
 
@@ -30,7 +33,8 @@ class Engine:
     """A model ready to run.
 
     Args:
-        model: its parameters are shared; with `bf16` its linear layers are also kept in bfloat16.
+        model: its parameters are shared; its linear layers are also kept in bfloat16 with `bf16`, and on a CPU as its products need them
+            (with float32 of models up to `PACKED_MOST`).
         precision: of linear layers and attention.
         compiled: compile the blocks, for a GPU: the first requests are slow, later ones fast.
     """
@@ -38,8 +42,16 @@ class Engine:
     def __init__(self, model: FourM, catalogue: Catalogue, precision: Precision = "float32", compiled: bool = False):
         self.catalogue, self.precision, self.compiled = catalogue, precision, compiled
         self.device = next(model.parameters()).device
-        self.model = _shadow(model) if compiled or precision == "bf16" else model
-        if precision == "bf16":
+        halved = precision == "bf16"
+        packs = (
+            self.device.type == "cpu"
+            and not compiled
+            and (halved or sum(p.nbytes for p in model.parameters()) <= PACKED_MOST)
+        )
+        self.model = _shadow(model) if compiled or halved or packs else model
+        packed = packs and pack_linear_layers(self.model, torch.bfloat16 if halved else torch.float32)
+        self._autocasts = halved and not packed
+        if self._autocasts:
             for layer in self.model.modules():
                 if isinstance(layer, nn.Linear):
                     layer.weight = nn.Parameter(layer.weight.detach().bfloat16(), requires_grad=False)
@@ -124,7 +136,7 @@ class Engine:
         self._last.clear()
 
     def _precisely(self) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16", cache_enabled=False)
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self._autocasts, cache_enabled=False)
 
     def _batches(self, fields: Fields, sees: Sequence[frozenset[str]], asking_R: np.ndarray) -> list[np.ndarray]:
         """Rows that pass through the model together.

@@ -1,10 +1,9 @@
-"""From logits to tokens: temperature, top-k, top-p, and how sure the choice was. Pure functions of logits and noise.
+"""From logits to tokens: temperature, top-k, top-p, and how sure a choice is. Pure functions of logits and noise.
 
 Dimension letters: B samples, n tokens, V vocabulary.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -18,17 +17,10 @@ FIRST = 256
 """Tokens among which top-p looks first: sorting whole vocabularies takes as long as the model does."""
 
 
-class Sampled(NamedTuple):
-    ids: Tensor
-    """(n,)"""
-    confidence: Tensor
-    """(n,) log-probability of each choice, before temperature and cuts."""
-
-
 def sample(
     logits_nV: Tensor, noise_nV: Tensor | None, temperature: float, top_k: int = 0, top_p: float = 1.0
-) -> Sampled:
-    """Draw one token per row by the Gumbel maximum, so that the same noise always gives the same tokens.
+) -> Tensor:
+    """Draw one token per row (n,) by the Gumbel maximum, so that the same noise always gives the same tokens.
 
     Args:
         noise_nV: standard Gumbel variates; not needed at temperature 0, which takes the likeliest token.
@@ -37,13 +29,15 @@ def sample(
     """
     logits_nV = logits_nV.float()
     if temperature == 0:
-        ids = logits_nV.argmax(dim=-1)
-    else:
-        assert noise_nV is not None
-        kept = keep_likely(logits_nV / temperature, top_k, top_p)
-        ids = (kept + noise_nV).argmax(dim=-1)
-    chosen = logits_nV.gather(-1, ids[:, None])[:, 0]
-    return Sampled(ids, chosen - logits_nV.logsumexp(dim=-1))
+        return logits_nV.argmax(dim=-1)
+    assert noise_nV is not None
+    return (keep_likely(logits_nV / temperature, top_k, top_p) + noise_nV).argmax(dim=-1)
+
+
+def confidence(logits_nV: Tensor, ids_n: Tensor) -> Tensor:
+    """(n,) log-probability of each choice, before temperature and cuts."""
+    logits_nV = logits_nV.float()
+    return logits_nV.gather(-1, ids_n[:, None])[:, 0] - logits_nV.logsumexp(dim=-1)
 
 
 def gumbel(counts_B: np.ndarray, vocabulary: int, generators: Generators, device: torch.device) -> Tensor:

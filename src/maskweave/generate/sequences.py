@@ -103,7 +103,7 @@ def write_sequence(engine: Engine, step: Step, others: Fields, field: Field, gen
         if step.temperature > 0:
             mine = [generators[b] for b in going]
             noise = gumbel(np.ones(len(going), int), logits_nV.shape[1], mine, logits_nV.device)
-        ids = sample(logits_nV, noise, step.temperature, step.top_k, step.top_p).ids.cpu().numpy()
+        ids = sample(logits_nV, noise, step.temperature, step.top_k, step.top_p).cpu().numpy()
         read_B[places] = ids
         for b, id in zip(going, ids.tolist(), strict=True):
             gaps[b].take(id)

@@ -44,9 +44,10 @@ class Reader:
         self.blocks = [block for block in model.decoder if isinstance(block, DecoderBlock)]
         self.context_mask = model.context_mask(inputs)
         context = model.context(encoded_BND, inputs)
-        # In one piece each: they are gone through for every token.
+        # In one piece each: they are gone through for every token. A CPU does that fastest in float32 (`benchmarks/attention.py`).
+        kept_as = torch.float32 if encoded_BND.device.type == "cpu" else None
         self.context: list[KeysValues] = [
-            tuple(t.contiguous() for t in block.cross_attention.keys_values(block.context_norm(context)))
+            tuple(t.to(kept_as).contiguous() for t in block.cross_attention.keys_values(block.context_norm(context)))
             for block in self.blocks
         ]
         B, H, _, width = self.context[0][0].shape
@@ -95,7 +96,7 @@ def read_step(
     x = block.norm1(x_B1D)
     k, v = block.self_attention.keys_values(x)
     k_BHLd.index_copy_(2, place, k.to(k_BHLd.dtype))
-    v_BHLd.index_copy_(2, place, v)
+    v_BHLd.index_copy_(2, place, v.to(v_BHLd.dtype))
     past = k_BHLd[:, :, :seen], v_BHLd[:, :, :seen]
     x_B1D = x_B1D + block.self_attention.look(block.self_attention.queries(x), *past, mask)
     q = block.cross_attention.queries(block.query_norm(x_B1D))
