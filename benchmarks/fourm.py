@@ -13,6 +13,7 @@ python benchmarks/fourm.py [loading] [training] [tokenising] [--size B] [--round
 """
 
 import argparse
+import gc
 import itertools
 import multiprocessing
 import re
@@ -148,6 +149,8 @@ def training(rounds: int) -> None:
             for _, how in itertools.product(range(rounds), steps):
                 speeds.setdefault(precision, []).append(product(precision))
                 found.setdefault((precision, how), []).append(seconds(steps[how]))
+            steps.clear()
+            gc.collect()  # the next models want the memory
         slowest = statistics.median(found["float32", "tables whole"])
         for (precision, how), times in found.items():
             took = statistics.median(times)

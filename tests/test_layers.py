@@ -140,6 +140,29 @@ def test_linear_predicts_what_torch_does(bias: bool) -> None:
     torch.testing.assert_close(layer.weight.grad, x.sum((0, 1)).expand(30, -1))
 
 
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("of_x", [True, False])
+@pytest.mark.parametrize("shape", [(6,), (0, 6), (4, 6), (2, 3, 6), (2, 0, 3, 6)])
+def test_linear_layers_and_their_gradients_are_those_of_torch(shape, of_x, bias) -> None:
+    torch.manual_seed(0)
+    layer, plain, up = Linear(6, 5, bias=bias), nn.Linear(6, 5, bias=bias), torch.randn(*shape[:-1], 5)
+    plain.load_state_dict(layer.state_dict())
+    for x in (torch.randn(shape), torch.randn(shape[::-1]).permute(*range(len(shape))[::-1])):
+        for upstream in (up, up[..., :1].expand(up.shape), torch.ones(()).expand(up.shape)):
+            found = []
+            for one in (layer, plain):
+                given = x.clone().requires_grad_(of_x)
+                one.zero_grad()
+                y = one(given)
+                y.backward(upstream)
+                assert one.weight.grad.is_contiguous()
+                found.append([y, given.grad, *(p.grad for p in one.parameters())])
+            for ours, theirs in zip(*found, strict=True):
+                torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+    layer.weight.requires_grad_(False)
+    layer(torch.randn(shape).requires_grad_()).sum().backward()
+
+
 @pytest.mark.skipif(not _ONEDNN, reason="this build of torch is without oneDNN")
 @pytest.mark.parametrize("packed", [False, True])
 def test_rows_are_alike_alone_and_among_others(packed) -> None:

@@ -5,11 +5,12 @@ Dimension letters: B batch, N tokens, M context tokens, D width, H heads.
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 
 class Biases(NamedTuple):
@@ -33,17 +34,43 @@ class LayerNorm(nn.LayerNorm):
 
 
 class Linear(nn.Linear):
-    """A linear layer, computed by oneDNN where it predicts in float32 on a CPU.
+    """A linear layer, computed by oneDNN in float32 on a CPU.
 
     On AMD's processors that is two to five times as fast as torch's own choice, MKL, which keeps to half their width there; and rows come
     out alike, alone or among others (`benchmarks/linear.py`). Torch offers this product in its compiler's operators alone.
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        predicts = not torch.is_grad_enabled() and not torch.is_autocast_enabled("cpu")
-        if _ONEDNN and predicts and x.device.type == "cpu" and x.dtype == self.weight.dtype == torch.float32:
-            return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "none", [], "")
-        return super().forward(x)
+        exact = x.dtype == self.weight.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+        eager = not torch.compiler.is_compiling()  # the compiler chooses for itself
+        if not (_ONEDNN and exact and eager and x.device.type == "cpu" and x.ndim > 1 and x.numel()):
+            return super().forward(x)
+        if torch.is_grad_enabled():
+            return _Linear.apply(x, self.weight, self.bias)
+        return _onednn(x, self.weight, self.bias)
+
+
+class _Linear(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return _onednn(x, weight, bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        x, weight = ctx.saved_tensors
+        of_x, of_weight, of_bias = ctx.needs_input_grad
+        rows, given = upstream[0].flatten(0, -2), x.flatten(0, -2)
+        return (
+            _onednn(upstream[0], weight.t()) if of_x else None,
+            _onednn(rows.t(), given.t()) if of_weight else None,
+            rows.sum(dim=0) if of_bias else None,
+        )
+
+
+def _onednn(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
 
 
 _ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
@@ -65,7 +92,7 @@ class PackedLinear(nn.Module):
             self.bias = None if layer.bias is None else layer.bias.to(dtype)
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.ops.mkldnn._linear_pointwise(x.to(self.weight.dtype), self.weight, self.bias, "none", [], "")
+        return _onednn(x.to(self.weight.dtype), self.weight, self.bias)
 
 
 def pack_linear_layers(module: nn.Module, dtype: torch.dtype) -> bool:

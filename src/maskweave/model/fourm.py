@@ -22,6 +22,8 @@ from maskweave.weights import Unread
 
 INFORMED_DEVIATION = 0.1
 """Of the components of tokens that start where their tokenizer places them."""
+MULTIPLE = 32
+"""Of rows of logits. With any number of them, a CPU prepares its products anew in every step, and the memory of its heap falls to pieces."""
 
 
 @dataclass(frozen=True)
@@ -242,8 +244,13 @@ class FourM(nn.Module):
         past = torch.ones(same.shape[1:], dtype=torch.bool, device=same.device).tril()
         return (same & (past | ~self.causal[targets.modality][:, :, None]))[:, None]
 
-    def logits(self, y_BMD: Tensor, index: dict[str, Tensor]) -> dict[str, tuple[list[str], Tensor, Tensor]]:
+    def logits(
+        self, y_BMD: Tensor, index: dict[str, Tensor], multiple: int = 1
+    ) -> dict[str, tuple[list[str], Tensor, Tensor]]:
         """Logits of the asked slots alone, one matrix product per table.
+
+        Args:
+            multiple: rows of logits come in multiples of it; those beyond the slots' mean nothing.
 
         Returns:
             per table (a vocabulary's, or a modality's own): its modalities, their flat slots joined in that order (n,), and the logits (n, V).
@@ -253,12 +260,14 @@ class FourM(nn.Module):
             names.setdefault(self.tables[name], []).append(name)
         flat = y_BMD.flatten(0, 1)
         places = {table: join([index[name] for name in members]) for table, members in names.items()}
-        return {t: (members, places[t], self.heads[t](flat[places[t]])) for t, members in names.items()}
+        rows = {t: nn.functional.pad(flat[at], (0, 0, 0, -len(at) % multiple)) for t, at in places.items()}
+        return {t: (members, places[t], self.heads[t](rows[t])) for t, members in names.items()}
 
     def forward(self, batch: TokenBatch) -> dict[str, tuple[list[str], Tensor, Tensor]]:
-        """Predict the targets of a batch; see `logits`."""
-        encoded = self.encode(batch.inputs, batch.rows)
-        return self.logits(self.decode(batch.targets, encoded, batch.inputs), batch.targets.index)
+        """Predict the targets of a batch; see `logits`, whose rows come in multiples of `MULTIPLE` in training on a CPU."""
+        y_BMD = self.decode(batch.targets, self.encode(batch.inputs, batch.rows), batch.inputs)
+        multiple = MULTIPLE if self.training and y_BMD.device.type == "cpu" else 1
+        return self.logits(y_BMD, batch.targets.index, multiple)
 
 
 def _causal(catalogue: Catalogue) -> Tensor:
