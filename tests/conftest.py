@@ -1,4 +1,4 @@
-"""Shared by all tests: one torch thread (two on contended cores can be many times slower), and one tiny finished run."""
+"""Shared by all tests: one torch thread (two on contended cores can be many times slower), no limits of time, and one tiny finished run."""
 
 import os
 import signal
@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 if (
@@ -16,10 +17,16 @@ if (
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 from maskweave.catalogues import Catalogue, load_catalogue
 
 torch.set_num_threads(1)
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
+
+PATIENCE = 300
+"""Seconds after which what a test waits for is taken never to come."""
 
 TINY = """\
 catalogue: scenes
@@ -63,23 +70,44 @@ def tiny_run(tiny_recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return folder
 
 
-class Command:
-    """A `maskweave` command in a process of its own, to be watched, interrupted or killed."""
+STOPPED = """
+import os, signal, sys
+from pathlib import Path
+from maskweave.cli import main
+number, path, text, *words = sys.argv[1:]
+def look(*_):
+    if Path(path).exists() and text in Path(path).read_text():
+        (os.killpg if int(number) == signal.SIGINT else os.kill)(os.getpid(), int(number))
+    else:
+        signal.setitimer(signal.ITIMER_REAL, 0.002)  # once, or a look could begin within another and both send
+signal.signal(signal.SIGALRM, look)
+look()
+sys.exit(main(words))
+"""
+"""A command that signals itself once a file holds a text: a test that watches from outside may be too slow to send it in time."""
 
-    def __init__(self, *words: str | Path):
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+class Command:
+    """A `maskweave` command in a process of its own, to be watched, interrupted or killed.
+
+    Args:
+        at: a file and a text: once the file holds the text, `send` comes, SIGINT to the whole group, as from a terminal.
+    """
+
+    def __init__(self, *words: object, at: tuple[Path, str] | None = None, send: signal.Signals = signal.SIGKILL):
+        program = ["-m", "maskweave.cli"] if at is None else ["-c", STOPPED, str(int(send)), str(at[0]), at[1]]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "maskweave.cli", *map(str, words)],
+            [sys.executable, *program, *map(str, words)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env=environment,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
             start_new_session=True,
         )
 
     def when(self, happened: Callable[[], bool], send: signal.Signals, group: bool = False) -> None:
-        """Send a signal once something has happened; to the whole group, as a terminal does, or to the process alone."""
-        until = time.monotonic() + 60
+        """Send a signal some time after something has happened; to the whole group, as a terminal does, or to the process alone."""
+        until = time.monotonic() + PATIENCE
         while not happened():
             assert self.process.poll() is None, "ended too early:\n" + "".join(self.end())
             assert time.monotonic() < until, "it never happened"
@@ -88,11 +116,11 @@ class Command:
 
     def end(self) -> tuple[str, str]:
         """What it printed, once it has ended."""
-        return self.process.communicate(timeout=90)
+        return self.process.communicate(timeout=PATIENCE)
 
     @property
     def code(self) -> int:
-        return self.process.wait(timeout=90)
+        return self.process.wait(timeout=PATIENCE)
 
 
 @pytest.fixture
@@ -100,8 +128,8 @@ def start() -> Iterator[Callable[..., Command]]:
     """Starts commands, and leaves none behind."""
     started: list[Command] = []
 
-    def run(*words: str | Path) -> Command:
-        started.append(Command(*words))
+    def run(*words: object, **options: Any) -> Command:
+        started.append(Command(*words, **options))
         return started[-1]
 
     yield run

@@ -10,7 +10,7 @@ from tiny_catalogue import same, tiny, tiny_batch
 from maskweave.batch import Part, ValueBatch, pack
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60, derandomize=True)
 @given(st.lists(st.lists(st.integers(0, 4), min_size=5, max_size=5), min_size=1, max_size=4), st.integers(0, 9))
 def test_nothing_is_lost_and_padding_comes_last(counts_MB, width) -> None:
     names = [f"m{m}" for m in range(len(counts_MB))]

@@ -107,7 +107,7 @@ def test_every_type_of_value_comes_back(name: str) -> None:
         np.testing.assert_equal(found, VALUES[name])
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(1, 6), st.integers(1, 6), st.randoms(use_true_random=False))
 def test_run_lengths_come_back(height: int, width: int, random: Any) -> None:
     mask = np.array([[random.random() < 0.5 for _ in range(width)] for _ in range(height)])

@@ -10,6 +10,7 @@ from PIL import Image
 
 from maskweave.catalogues import load_catalogue
 from maskweave.data.labelled import ClassFolders, CocoBoxes
+from maskweave.data.reading import read
 from maskweave.data.source import Source
 from maskweave.errors import BadSample, MaskweaveError
 
@@ -39,6 +40,13 @@ def test_folders_are_classes(tmp_path: Path) -> None:
     (tmp_path / found.key(0)).write_bytes(b"no picture")
     with pytest.raises(BadSample, match="0.png|1.png|2.png|3.png"):
         found[0]
+
+
+def test_a_file_with_a_name_that_cannot_be_used(tmp_path: Path) -> None:
+    for name in ("ant/0.png", "bee/0.png", "bee/1\n.png"):
+        picture(tmp_path / name, 0)
+    told = {item.key: item.error for item in read(ClassFolders(tmp_path, RGB), range(3))}
+    assert "control character" in told.pop("bee/1\n.png") and set(told.values()) == {""}
 
 
 def test_folders_that_are_none(tmp_path: Path) -> None:

@@ -368,7 +368,7 @@ def test_class_ids_follow_the_entry(scenes, scenes_catalogue):
     assert np.array_equal(np.array(order)[other], np.array(raycast.CLASSES)[scenes[2]["semseg"]])
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 2**40), st.integers(0, 10**6))
 def test_any_seed(scenes_catalogue, seed, i):
     scene = Scenes(scenes_catalogue.subset(["depth"]), 10**6 + 1, seed).scene(i)

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +30,12 @@ SHARD = 50
 
 
 class Samples:
-    """Random samples of the tiny catalogue; some lack parts, those in `bad` cannot be read, those in `wild` do not fit."""
+    """Random samples of the tiny catalogue; some lack parts, those in `bad` cannot be read, those in `wild` do not fit, `deadly` kills."""
 
     names = ("photo", "spectrum", "caption", "facts", "feature")
 
-    def __init__(self, count: int = COUNT, bad=(), wild=(), pause: float = 0.0):
-        self.count, self.bad, self.wild, self.pause = count, bad, wild, pause
+    def __init__(self, count: int = COUNT, bad=(), wild=(), deadly: int = -1):
+        self.count, self.bad, self.wild, self.deadly = count, bad, wild, deadly
 
     def __len__(self) -> int:
         return self.count
@@ -45,7 +44,8 @@ class Samples:
         return f"s{i:04d}"
 
     def __getitem__(self, i: int) -> dict[str, Any]:
-        time.sleep(self.pause)
+        if i == self.deadly:
+            os.kill(os.getpid(), signal.SIGKILL)
         if i in self.bad:
             raise BadSample(f"s{i:04d}.png: truncated")
         rng = np.random.default_rng(i)
@@ -133,18 +133,13 @@ def test_a_killed_job_goes_on_where_it_was(made, tmp_path) -> None:
     out = tmp_path / "tokens"
     program = (
         "import sys, test_tokenising as t; from maskweave.data.tokenising import tokenise; c = t.tiny();"
-        f"tokenise(t.Samples(pause=0.004), c, t.tokenizers(c), sys.argv[1], shard_size={SHARD})"
+        f"tokenise(t.Samples(deadly={2 * SHARD + 20}), c, t.tokenizers(c), sys.argv[1], shard_size={SHARD})"
     )
     here = Path(__file__).parent
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(here), str(here.parent)]), "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen([sys.executable, "-c", program, str(out)], env=environment, stderr=subprocess.DEVNULL)
-    give_up = time.monotonic() + 60
-    while not lists(out) and process.poll() is None and time.monotonic() < give_up:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    killed = subprocess.run([sys.executable, "-c", program, str(out)], env=environment, stderr=subprocess.DEVNULL)
     before = lists(out)
-    assert 0 < len(before) < 5, "the process was to be killed in the middle"
+    assert killed.returncode == -signal.SIGKILL and len(before) == 2
     tokens = {p: p.stat().st_mtime_ns for name in before for p in out.glob(f"*/{Path(name).stem}.safetensors")}
     assert len(tokens) == len(before) * len(catalogue)
     tokenise(Samples(), catalogue, parts, out, shard_size=SHARD)

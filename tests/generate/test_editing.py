@@ -80,9 +80,9 @@ def test_patches_of_the_same_picture_lose_the_region_too() -> None:
         "codes": Field(np.ones((2, 16), bool), np.arange(32).reshape(2, 16)),
         "spectrum": Field(np.ones((2, 5), bool), np.zeros((2, 5), int)),
     }
-    rest, started = keep_rest(CATALOGUE, given, [{"codes": [0, 0, 0.5, 0.5]}, {}], {}, [0, 1])
     anew = np.zeros((4, 4), bool)
     anew[:2, :2] = True
+    rest, started = keep_rest(CATALOGUE, given, [{"codes": np.kron(anew, np.ones((2, 2), bool))}, {}])
     assert (started["codes"].mask[0] == ~anew.flatten()).all() and not started["codes"].mask[1].any()
     assert (rest["photo"].mask[0] == ~anew.flatten()).all() and rest["photo"].mask[1].all()
     assert set(rest) == {"photo", "spectrum"} and given["photo"].mask.all() and given["codes"].mask.all()

@@ -5,6 +5,7 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from maskweave.generate.bundle import Bundle
 from maskweave.generate.folders import generate_files
 from maskweave.generate.merging import member_seeds
 from maskweave.generate.schedule import Condition, load_schedule
+from maskweave.modality import Decoding
 from maskweave.train.interruption import Interrupted
 
 
@@ -108,6 +110,14 @@ def test_edits(tiny_run, photos, tmp_path, capsys) -> None:
         == 1
     )
     assert "of the targets, given are none" in capsys.readouterr().err
+
+
+def test_edited_pictures_are_tokenised_once(bundle, photos, tmp_path, monkeypatch) -> None:
+    encode = Mock(side_effect=bundle.tokenizers["tok_rgb"].encode)
+    monkeypatch.setattr(bundle.tokenizers["tok_rgb"], "encode", encode)
+    given: dict[str, Any] = {"edit": {"rgb": [0.0, 0.0, 0.5, 0.5]}, "batch_size": 2}
+    assert generate_files(bundle, {"rgb": str(photos)}, ["rgb"], tmp_path / "out", **given).startswith("3 results")
+    assert sorted(len(call.args[0]) for call in encode.call_args_list) == [1, 2], "two batches, no picture twice"
 
 
 @pytest.mark.parametrize(
@@ -288,11 +298,11 @@ def test_a_single_ensemble_that_is_stopped_keeps_what_there_is(
     """Members that are whole, if there are any; otherwise what is known of the others."""
     monkeypatch.setattr(folders, "StopSignal", lambda: StopAfter(steps))
     photo = {"rgb": str(photos / "one.png")}
-    assert len(bundle.schedule(["rgb"], ["depth"]).steps) == 4
+    four: dict[str, Any] = {"decoding": {"depth": Decoding("roar", steps=4, temperature=0.1)}}
     with pytest.raises(Interrupted, match="as far as it was generated"):
-        generate_files(bundle, photo, ["depth"], tmp_path / "out", ensemble=4, batch_size=2)
+        generate_files(bundle, photo, ["depth"], tmp_path / "out", ensemble=4, batch_size=2, **four)
     seeds = member_seeds(0, 4)[:2]
-    whole_ones = bundle.generate_batch([photo] * 2, ["depth"], seeds=seeds)
+    whole_ones = bundle.generate_batch([photo] * 2, ["depth"], seeds=seeds, **four)
     average = np.mean([one["depth"] for one in whole_ones], axis=0)
     found = np.load(tmp_path / "out" / "depth.npy")
     assert np.allclose(found, average, atol=1e-5) == whole
@@ -311,8 +321,8 @@ def test_ctrl_c_keeps_what_is_done(tiny_run, photos, tmp_path, start: Callable[.
         "--batch",
         40,
     ]
-    command = start(*words, "--out", tmp_path / "out")
-    command.when(lambda: (tmp_path / "out" / "one" / "0" / "schedule.yaml").exists(), signal.SIGINT, group=True)
+    first = tmp_path / "out" / "one" / "0" / "schedule.yaml"
+    command = start(*words, "--out", tmp_path / "out", at=(first, ""), send=signal.SIGINT)
     _, said = command.end()
     assert command.code == 130 and "Traceback" not in said and "the same command goes on" in said
     assert not (tmp_path / "out" / "two" / "39" / "schedule.yaml").exists()

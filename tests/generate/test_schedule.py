@@ -25,7 +25,7 @@ from maskweave.modality import Decoding
 CATALOGUE = tiny()
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=200, derandomize=True)
 @given(
     st.integers(1, 900),
     st.integers(1, 1000),

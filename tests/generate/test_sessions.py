@@ -203,6 +203,19 @@ def test_edits_that_do_not_fit(bundle, inputs, edit, message) -> None:
     assert message in str(caught.value)
 
 
+def test_edits_of_all_samples_are_checked_before_any_work(bundle) -> None:
+    watch = Mock()
+    with pytest.raises(MaskweaveError, match=r"edit of 'caption': 'green' is not a part of the text"):
+        bundle.generate_batch(
+            [{"caption": "a red cube"}] * 2,
+            ["caption"],
+            edit=[{"caption": "red"}, {"caption": "green"}],
+            batch_size=1,
+            watch=watch,
+        )
+    watch.assert_not_called()
+
+
 # Tokens, and tokenizers that are missing.
 
 

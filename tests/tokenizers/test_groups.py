@@ -161,7 +161,7 @@ def test_the_published_vocabulary_is_the_catalogues(catalogue, scenes_catalogue,
 # Round trips.
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(value=people)
 def test_poses_come_back_to_half_a_bin(tokenizers, value):
     found = round_trip(tokenizers["human_poses"], value)
@@ -175,7 +175,7 @@ def test_poses_come_back_to_half_a_bin(tokenizers, value):
             np.testing.assert_allclose(person.get(name, []), clipped, atol=(high - low) / 2000 + 1e-9)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(value=points)
 def test_points_come_back_to_half_a_pixel(tokenizers, value):
     found = round_trip(tokenizers["sam_instance"], value)
@@ -254,7 +254,7 @@ def test_of_all_pairs_those_that_fit_are_written(tokenizers):
 # Broken sequences.
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(data=st.data())
 def test_no_ids_make_decoding_fail(tokenizers, data):
     """Words, numbers that nearly fit, other text and ids of nothing, in any order; what is decoded can be written again."""
@@ -274,7 +274,7 @@ def test_no_ids_make_decoding_fail(tokenizers, data):
         tokenizer.encode([decoded.value])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(at=st.integers(0, 70), id=st.integers(0, 29_999), name=st.sampled_from(["human_poses", "sam_instance"]))
 def test_one_wrong_token_loses_little(tokenizers, at, id, name):
     tokenizer = tokenizers[name]

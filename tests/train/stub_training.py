@@ -1,11 +1,11 @@
 """A small training with every kind of state, run by the tests here and in processes that they kill.
 
-As a program: `python stub_training.py FOLDER [KEY=VALUE ...]`, with `TrainSettings` keys and `pause=SECONDS` a step.
+As a program: `python stub_training.py FOLDER [KEY=VALUE ...]`, with `TrainSettings` keys, `at=STEP` and `send=SIGNAL`.
 """
 
 import dataclasses
+import os
 import sys
-import time
 from pathlib import Path
 from typing import Self
 
@@ -61,27 +61,34 @@ class Linear(nn.Module):
 
 
 class Random(nn.Module):
-    """Dropout, noise, and a buffer that follows the data as a quantiser's codebook does."""
+    """Dropout, noise, and a buffer that follows the data as a quantiser's codebook does.
 
-    def __init__(self, pause: float = 0.0):
+    Args:
+        at: the process sends itself the signal `send` after so many batches.
+    """
+
+    def __init__(self, at: int = 0, send: int = 0):
         super().__init__()
         torch.manual_seed(1)
-        self.pause = pause
+        self.left, self.send = at, send
         self.net = nn.Sequential(nn.Linear(WIDTH, 16), nn.GELU(), nn.Dropout(0.3), nn.Linear(16, WIDTH))
         self.register_buffer("running", torch.zeros(WIDTH))
 
     def forward(self, batch: StubBatch) -> tuple[Tensor, dict[str, Tensor]]:
         if self.training:
-            time.sleep(self.pause)
+            self.left -= 1
+            if self.left == 0:
+                os.kill(os.getpid(), self.send)
             self.running.lerp_(batch.x.mean(0), 0.1)
         x = batch.x + 0.1 * torch.randn_like(batch.x) + self.running
         return (self.net(x) - batch.y).square().mean(), {"running": self.running.norm()}
 
 
-def train(folder: Path, pause: float = 0.0, resume_command: str = "", **changes: object) -> FitResult:
+def train(folder: Path, at: int = 0, send: int = 0, resume_command: str = "", **changes: object) -> FitResult:
+    """Train; the process sends itself the signal `send` during step `at`."""
     settings = dataclasses.replace(TrainSettings(**BASE), **changes)
-    validation = StubBatches(length=3)
-    return fit(Random(pause), StubBatches(), settings, folder, validation=validation, resume_command=resume_command)
+    objective, validation = Random(at * settings.accumulate, send), StubBatches(length=3)
+    return fit(objective, StubBatches(), settings, folder, validation=validation, resume_command=resume_command)
 
 
 BASE = {
@@ -103,5 +110,5 @@ if __name__ == "__main__":
     given = dict(item.split("=", 1) for item in sys.argv[2:])
     train(
         Path(sys.argv[1]),
-        **{k: v if k == "resume_command" else float(v) if k == "pause" else int(v) for k, v in given.items()},
+        **{k: v if k == "resume_command" else int(v) for k, v in given.items()},
     )

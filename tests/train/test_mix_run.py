@@ -117,9 +117,9 @@ def test_it_is_scored_and_shown_on_samples_that_have_the_inputs(run: Path, tmp_p
     rows = evaluate(load(copy), copy)
     assert {row.samples for row in rows} == {6}
     page = make_report(copy).read_text()
-    assert "photos 31 (75%), words 87 (25%)" in page
+    assert "photos (75%): 31; words (25%): 87" in page
     shutil.rmtree(copy / "tokens")
-    assert "photos all (75%), words all (25%)" in make_report(copy).read_text()
+    assert "photos (75%): all; words (25%): all" in make_report(copy).read_text()
 
 
 def test_how_many_samples_each_has_is_told(shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

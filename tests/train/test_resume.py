@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -20,21 +19,12 @@ from maskweave.train.metrics import read_metrics
 PROGRAM = Path(stub_training.__file__)
 
 
-def start(folder: Path, **given: object) -> subprocess.Popen[str]:
+def train_in_a_process(folder: Path, **given: object) -> subprocess.CompletedProcess[str]:
     words = [f"{key}={value}" for key, value in given.items()]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
+    return subprocess.run(
         [sys.executable, str(PROGRAM), str(folder), *words], stderr=subprocess.PIPE, text=True, env=environment
     )
-
-
-def wait_for_step(process: subprocess.Popen[str], folder: Path, step: int) -> None:
-    until = time.monotonic() + 60
-    file = folder / "metrics.jsonl"
-    while not (file.exists() and any(f'"step": {n},' in file.read_text() for n in range(step, step + 5))):
-        assert process.poll() is None, process.stderr.read() if process.stderr else ""
-        assert time.monotonic() < until
-        time.sleep(0.01)
 
 
 def numbers(folder: Path) -> list[dict[str, object]]:
@@ -61,32 +51,27 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_killed_run_goes_on_bit_for_bit(uninterrupted: Path, tmp_path: Path) -> None:
-    process = start(tmp_path, pause=0.01)
-    wait_for_step(process, tmp_path, 33)  # past the checkpoint at 30, and with lines past it
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert not (tmp_path / "checkpoints" / "step-00000060").exists()
+    killed = train_in_a_process(tmp_path, at=35, send=int(signal.SIGKILL))
+    assert killed.returncode == -signal.SIGKILL and numbers(tmp_path)[-1]["step"] == 33, "past the checkpoint at 30"
     with open(tmp_path / "metrics.jsonl", "a") as file:
         file.write('{"step": 36, "spl')  # killed in the middle of a line
     result = train(tmp_path, workers=2)  # processes that prepare batches change nothing
-    assert result.resumed_from >= 30
+    assert result.resumed_from == 30
     assert numbers(tmp_path) == numbers(uninterrupted)
     same_checkpoints(tmp_path / "checkpoints", uninterrupted / "checkpoints")
     assert [line["step"] for line in numbers(tmp_path) if line["split"] == "validation"] == [20, 40, 60]
 
 
 def test_ctrl_c_writes_a_checkpoint_and_says_how_to_go_on(uninterrupted: Path, tmp_path: Path) -> None:
-    process = start(tmp_path, pause=0.01, workers=1, resume_command="maskweave-go-on")
-    wait_for_step(process, tmp_path, 6)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=30)
-    assert process.returncode == 1
+    given = {"workers": 1, "resume_command": "maskweave-go-on"}
+    stopped = train_in_a_process(tmp_path, at=7, send=int(signal.SIGINT), **given)
+    errors = stopped.stderr
+    assert stopped.returncode == 1
     assert "Interrupted" in errors and "go on with: maskweave-go-on" in errors
     (checkpoint,) = (tmp_path / "checkpoints").iterdir()
     assert f"the checkpoint is {checkpoint}" in errors
-    step = json.loads((checkpoint / "state.json").read_text())["step"]
-    assert 6 <= step < 60 and f"stopped after step {step} of 60" in errors
-    assert train(tmp_path).resumed_from == step
+    assert json.loads((checkpoint / "state.json").read_text())["step"] == 7
+    assert "stopped after step 7 of 60" in errors and train(tmp_path).resumed_from == 7
     assert numbers(tmp_path) == numbers(uninterrupted)
 
 

@@ -7,12 +7,16 @@ import numpy as np
 from maskweave.batch import TokenBatch, ValueBatch
 from maskweave.data.masking import Drawer
 from maskweave.data.mixing import MixedTokens, apportion, interleave
+from maskweave.data.permutation import Permutation
 from maskweave.data.tokens import TokenData
 from maskweave.modality import Modality
 from maskweave.tokenizers.values import to_tensor
 
 BLOCK = 1000
 """Samples over which the data sets of a mix have their shares exactly, rounded to a thousandth."""
+
+LISTED = 2**20
+"""Most samples of a data set whose order is listed, 8 MB an epoch; that of more is computed place by place."""
 
 
 class Order:
@@ -39,7 +43,7 @@ class Order:
         self._starts = np.cumsum([0, *counts])
         self._pass = np.empty(0, np.int64) if shuffle else interleave(counts)
         self._per_block = apportion(weights, BLOCK)
-        self._epochs: list[dict[int, np.ndarray]] = [{} for _ in counts]
+        self._epochs: list[dict[int, np.ndarray | Permutation]] = [{} for _ in counts]
 
     def __len__(self) -> int:
         """Batches of one pass over all samples."""
@@ -75,14 +79,14 @@ class Order:
             set_of[here], rank[here] = drawn[places[here] % BLOCK], before[places[here] % BLOCK]
         return set_of, rank
 
-    def _permutation(self, d: int, epoch: int) -> np.ndarray:
+    def _permutation(self, d: int, epoch: int) -> np.ndarray | Permutation:
         """Of data set d; those of the last two epochs asked for are remembered."""
         held = self._epochs[d]
         if epoch not in held:
             while len(held) > 1:
                 held.pop(next(iter(held)))
-            entropy = [self.seed, 0, epoch, d] if d else [self.seed, 0, epoch]
-            held[epoch] = np.random.default_rng(entropy).permutation(self.counts[d])
+            count, rng = self.counts[d], np.random.default_rng([self.seed, 0, epoch, d] if d else [self.seed, 0, epoch])
+            held[epoch] = rng.permutation(count) if count <= LISTED else Permutation(count, rng)
         return held[epoch]
 
 

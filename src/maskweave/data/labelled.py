@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from maskweave.catalogues import Catalogue
 from maskweave.data.codecs import endings, read_file
-from maskweave.data.pictures import files_under
+from maskweave.data.pictures import Files, files_under
 from maskweave.data.source import check_key
 from maskweave.data.transforms import fit
 from maskweave.data.values import is_number
@@ -18,7 +17,7 @@ from maskweave.files import read_json
 from maskweave.modality import Modality
 
 
-class ClassFolders:
+class ClassFolders(Files):
     """One folder for each class. Sample i is `{picture modality: value}`, and `labels[i]` the index of its class in `classes`.
 
     Files come in an order drawn once and for all, so that any part of them holds all classes. Hidden files and links are left aside.
@@ -28,10 +27,10 @@ class ClassFolders:
     """
 
     def __init__(self, root: str | os.PathLike[str], modality: Modality):
-        self.root, self.modality = Path(root), modality
-        if not self.root.is_dir():
+        root = Path(root)
+        if not root.is_dir():
             raise MaskweaveError(f"{root}: no such folder; expected {root}/CLASS/NAME.{endings(modality)[0]}")
-        folders = sorted(p for p in self.root.iterdir() if p.is_dir() and not p.name.startswith("."))
+        folders = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
         self.classes = tuple(p.name for p in folders)
         if len(folders) < 2:
             raise MaskweaveError(
@@ -47,21 +46,8 @@ class ClassFolders:
             files += found
             labels += [label] * len(found)
         order = np.random.default_rng(0).permutation(len(files))
-        self.files = [files[i] for i in order]
+        super().__init__(root, [files[i] for i in order], modality)
         self.labels: Sequence[int] = np.asarray(labels)[order].tolist()
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return (self.modality.name,)
-
-    def __len__(self) -> int:
-        return len(self.files)
-
-    def key(self, i: int) -> str:
-        return check_key(self.files[i].relative_to(self.root).as_posix(), str(self.root))
-
-    def __getitem__(self, i: int) -> dict[str, Any]:
-        return fit({self.modality.name: read_file(self.files[i], self.modality)}, Catalogue([self.modality]))
 
 
 class CocoBoxes:

@@ -18,29 +18,12 @@ def files_under(root: Path, endings: Sequence[str]) -> list[Path]:
     return sorted(p for p in found if not any(part.startswith(".") for part in p.relative_to(root).parts))
 
 
-class Pictures:
-    """The pictures under a folder as the catalogue's first modality of colour pictures; a sample's key is its path there.
+class Files:
+    """Samples of one modality, each read from a file below the folder `root`; a sample's key is its file's path there."""
 
-    Raises:
-        MaskweaveError: no such modality, or no pictures.
-    """
-
-    def __init__(self, root: Path, catalogue: Catalogue):
-        pictures = [m for m in catalogue.values() if _is_picture(m)]
-        if not pictures:
-            raise MaskweaveError(f"{root}: {catalogue.where} has no modality of colour pictures")
-        self.root, self.catalogue, self.modality = root, catalogue, pictures[0]
-        others = [name for name in catalogue if name != self.modality.name and (root / name).is_dir()]
-        if others and (root / self.modality.name).is_dir():
-            raise MaskweaveError(
-                f"{root}: holds a folder per modality ({self.modality.name}, {', '.join(others)}), which is no folder of pictures; "
-                "make shards of it with 'maskweave data import'"
-            )
-        self.files = files_under(root, PICTURES)
-        if not self.files:
-            raise MaskweaveError(
-                f"{root}: holds no pictures ({', '.join(PICTURES)}; links are left aside) and no tar shards"
-            )
+    def __init__(self, root: Path, files: Sequence[Path], modality: Modality):
+        self.root, self.files, self.modality = root, files, modality
+        self.catalogue = Catalogue([modality])
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -55,6 +38,32 @@ class Pictures:
     def __getitem__(self, i: int) -> dict[str, Any]:
         check_key(self.key(i), str(self.root))
         return fit({self.modality.name: read_file(self.files[i], self.modality)}, self.catalogue)
+
+
+class Pictures(Files):
+    """The pictures under a folder as the catalogue's first modality of colour pictures.
+
+    Raises:
+        MaskweaveError: no such modality, or no pictures.
+    """
+
+    def __init__(self, root: Path, catalogue: Catalogue):
+        pictures = [m for m in catalogue.values() if _is_picture(m)]
+        if not pictures:
+            raise MaskweaveError(f"{root}: {catalogue.where} has no modality of colour pictures")
+        modality = pictures[0]
+        others = [name for name in catalogue if name != modality.name and (root / name).is_dir()]
+        if others and (root / modality.name).is_dir():
+            raise MaskweaveError(
+                f"{root}: holds a folder per modality ({modality.name}, {', '.join(others)}), which is no folder of pictures; "
+                "make shards of it with 'maskweave data import'"
+            )
+        files = files_under(root, PICTURES)
+        if not files:
+            raise MaskweaveError(
+                f"{root}: holds no pictures ({', '.join(PICTURES)}; links are left aside) and no tar shards"
+            )
+        super().__init__(root, files, modality)
 
 
 def _is_picture(m: Modality) -> bool:

@@ -76,9 +76,8 @@ class TokenData:
                 )
         self.names = [name for name in catalogue if name in index.get("modalities", {})]
         shards = sorted((self.root / "samples").glob("shard-*.json"))
-        self._keys = [read_json(path)["keys"] for path in shards]
         self.shards = [path.stem for path in shards]
-        self.starts = np.cumsum([0, *(len(keys) for keys in self._keys)])
+        self.starts = np.cumsum([0, *(len(_keys(path)) for path in shards)])
         expected = -(-index.get("samples", 0) // index.get("shard_size", 1))
         if len(shards) < expected:
             raise MaskweaveError(
@@ -99,7 +98,7 @@ class TokenData:
 
     def key(self, i: int) -> str:
         shard = int(np.searchsorted(self.starts, i, side="right")) - 1
-        return self._keys[shard][i - int(self.starts[shard])]
+        return _keys(self.root / "samples" / f"{self.shards[shard]}.json")[i - int(self.starts[shard])]
 
     def columns(self, indices: np.ndarray) -> Columns:
         """The tokens of the samples `indices` (B,), in that order."""
@@ -124,9 +123,13 @@ class TokenData:
             path = self.root / name / f"{self.shards[shard]}.safetensors"
             with open_tensors(path) as file:  # mapped; pages are read when touched
                 arrays = {field: file.get_tensor(field).numpy() for field in file.keys()}  # noqa: SIM118
-            if len(arrays["present"]) != len(self._keys[shard]):
-                raise MaskweaveError(
-                    f"{path}: holds {len(arrays['present'])} samples, expected {len(self._keys[shard])}; tokenise again"
-                )
+            found, expected = len(arrays["present"]), int(self.starts[shard + 1] - self.starts[shard])
+            if found != expected:
+                raise MaskweaveError(f"{path}: holds {found} samples, expected {expected}; tokenise again")
             self._open[key] = arrays
         return self._open[key]
+
+
+def _keys(path: Path) -> list[str]:
+    """Of a shard's samples. They are not held: those of a large data set take more memory than all else."""
+    return read_json(path)["keys"]

@@ -46,12 +46,12 @@ def make_report(folder: Path) -> Path:
 
 def _samples(recipe: Recipe, folder: Path) -> str:
     """How many samples the run trained on, as far as its folder tells; of a mix those of each data set, and their share."""
-    total, told = sum(recipe.data.weights.values()), []
+    told = []
     for name, data in recipe.data.sets().items():
         index = folder / "tokens" / "train" / name / "index.json"
         count = f"{read_json(index)['samples']:,}" if index.is_file() else str(data.samples or "all")
-        told.append(f"{name} {count} ({100 * recipe.data.weights[name] / total:.3g}%)" if name else count)
-    return ", ".join(told)
+        told.append(recipe.data.headings[name] + count)
+    return "; ".join(told)
 
 
 def masked_sheets(bundle: Bundle, folder: Path, recipe: Recipe, *, shown: int = 4) -> list[tuple[str, Image.Image]]:

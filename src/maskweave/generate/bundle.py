@@ -228,10 +228,9 @@ class Bundle:
 
     def _session(self, request: Request, part: slice, options: Options) -> Session:
         """Ready to generate some of a request's samples."""
-        samples, seeds, edits = request.samples[part], request.seeds[part], request.edits[part]
-        given, made = keep_rest(
-            self.catalogue, known_from(self.catalogue, samples, self.tokenizers), edits, self.tokenizers, seeds
-        )
+        samples, seeds = request.samples[part], request.seeds[part]
+        known = known_from(self.catalogue, samples, self.tokenizers)
+        given, made = keep_rest(self.catalogue, known, request.edits[part])
         engine = self._engine(options)
         return Session(engine, self.tokenizers, request.names, request.schedule, samples, given, made, seeds)
 

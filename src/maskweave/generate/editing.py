@@ -18,7 +18,7 @@ import numpy as np
 from maskweave.catalogues import Catalogue
 from maskweave.data import codecs
 from maskweave.errors import MaskweaveError
-from maskweave.generate.known import Field
+from maskweave.generate.known import Field, known_from
 from maskweave.modality import EOS, Modality, Value
 from maskweave.tokenizers.base import Tokenizer
 
@@ -26,12 +26,38 @@ Region = Any
 """A mask, the path of one, a box, a share, or a part of a text."""
 
 
-def keep_rest(
+def regions_of(
+    edit: Mapping[str, Region],
+    sample: Mapping[str, Any],
     catalogue: Catalogue,
-    given: Mapping[str, Field],
-    edits: Sequence[Mapping[str, Region]],
     tokenizers: Mapping[str, Tokenizer],
-    seeds: Sequence[int],
+    seed: int,
+) -> dict[str, np.ndarray]:
+    """What of each edited target of a sample is made anew: bool, over the view of a grid, (n,) over the tokens of a sequence.
+
+    Args:
+        edit: region by target.
+        sample: checked values, every edited target's among them.
+
+    Raises:
+        MaskweaveError: a region that does not fit its target; says what was found and what is expected.
+    """
+    found = {}
+    for name, region in edit.items():
+        modality = catalogue[name]
+        rng = np.random.default_rng([seed, modality.id])
+        if modality.kind == "sequence":
+            field = known_from(catalogue, [{name: sample[name]}], tokenizers)[name]
+            assert field.ids is not None
+            ids = field.ids[field.mask]
+            found[name] = sequence_region(region, catalogue, modality, tokenizers.get(name), ids, rng)
+        else:
+            found[name] = grid_region(region, modality, rng)
+    return found
+
+
+def keep_rest(
+    catalogue: Catalogue, given: Mapping[str, Field], edits: Sequence[Mapping[str, np.ndarray]]
 ) -> tuple[dict[str, Field], dict[str, Field]]:
     """What is known when targets are edited, and what is kept of them.
 
@@ -39,13 +65,10 @@ def keep_rest(
 
     Args:
         given: every edited target is there for the samples that edit it.
-        edits: region by target, for every sample.
+        edits: what is made anew by target, for every sample, as of `regions_of`.
 
     Returns:
         the given modalities without the targets, and the targets.
-
-    Raises:
-        MaskweaveError: a region that does not fit its target; says what was found and what is expected.
     """
     rest = dict(given)
     started: dict[str, Field] = {}
@@ -56,19 +79,16 @@ def keep_rest(
         twins = [n for n, f in rest.items() if catalogue[n].reads == modality.reads and catalogue[n].grid]
         for n in twins:
             rest[n] = Field(rest[n].mask.copy(), rest[n].ids, rest[n].rows)
-        for b, (edit, seed) in enumerate(zip(edits, seeds, strict=True)):
+        for b, edit in enumerate(edits):
             if target not in edit:
                 continue
-            rng = np.random.default_rng([seed, modality.id])
+            anew = edit[target]
             if modality.kind == "sequence":
-                ids = field.ids[b][field.mask[b]]
-                anew = sequence_region(edit[target], catalogue, modality, tokenizers.get(target), ids, rng)
-                started[target].mask[b, : len(ids)] = ~anew
+                started[target].mask[b, : len(anew)] = ~anew
                 continue
-            region = grid_region(edit[target], modality, rng)
-            started[target].mask[b] = field.mask[b] & ~touched(region, modality.grid).flatten()
+            started[target].mask[b] = field.mask[b] & ~touched(anew, modality.grid).flatten()
             for n in twins:
-                rest[n].mask[b] &= ~touched(region, catalogue[n].grid).flatten()
+                rest[n].mask[b] &= ~touched(anew, catalogue[n].grid).flatten()
     return rest, started
 
 

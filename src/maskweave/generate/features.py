@@ -16,8 +16,8 @@ from maskweave.progress import progress
 from maskweave.tokenizers.base import Tokenizer
 
 
-class Step(NamedTuple):
-    """Some samples of a data set."""
+class EncodedBatch(NamedTuple):
+    """Some samples of a data set, encoded together."""
 
     numbers: list[int]
     samples: list[dict[str, Any]]
@@ -66,7 +66,7 @@ class Features:
     @torch.inference_mode()
     def stream(
         self, source: Source, *, batch_size: int = 64, workers: int = 0, limit: float = 0.01, title: str = "features"
-    ) -> Iterator[Step]:
+    ) -> Iterator[EncodedBatch]:
         """Encode a whole data set, batch by batch, with a progress bar.
 
         Args:
@@ -92,11 +92,11 @@ class Features:
                     values.append(item.sample)
                 skips.check()
                 if len(values) == batch_size:
-                    yield Step(numbers, values, self.encode(values))
+                    yield EncodedBatch(numbers, values, self.encode(values))
                     numbers, values = [], []
                 bar.advance()
             if values:
-                yield Step(numbers, values, self.encode(values))
+                yield EncodedBatch(numbers, values, self.encode(values))
             if skips.summary():
                 bar.say(skips.summary())
         skips.check(finished=True)
@@ -105,7 +105,7 @@ class Features:
         """Numbers of the samples that can be used, and their pooled features (S, D) on the CPU; options as of `stream`."""
         numbers: list[int] = []
         parts = []
-        for step in self.stream(source, **options):
-            numbers += step.numbers
-            parts.append(step.encoded.pooled.float().cpu())
+        for batch in self.stream(source, **options):
+            numbers += batch.numbers
+            parts.append(batch.encoded.pooled.float().cpu())
         return numbers, torch.cat(parts) if parts else torch.zeros(0, self.encoder.width)

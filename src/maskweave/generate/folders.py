@@ -12,7 +12,7 @@ from maskweave.errors import MaskweaveError
 from maskweave.files import read_yaml, sweep, write_yaml
 from maskweave.generate.bundle import Bundle
 from maskweave.generate.merging import check_ensemble, member_seeds, merge_results
-from maskweave.generate.request import Options
+from maskweave.generate.request import Options, make_request
 from maskweave.generate.result import Generated
 from maskweave.generate.session import Session
 from maskweave.progress import progress
@@ -172,11 +172,11 @@ def generate_files(
 
 
 def _read(bundle: Bundle, job: Job, targets: Sequence[str] | None, options: Options) -> dict[str, Any]:
-    """What is given, as checked values."""
+    """What is given, as checked values; what is to be made anew of it is checked too."""
     values = bundle.read(job.inputs)
-    if job.edit:  # what is wrong with a region shows where it is laid over the tokens
+    if job.edit:
         checked: Options = {**options, "edit": job.edit}
-        bundle.start([values], targets, **checked)
+        make_request(bundle.catalogue, bundle.tokenizers, [values], targets, None, checked, bundle.unconditional)
     return values
 
 

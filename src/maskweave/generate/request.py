@@ -13,7 +13,7 @@ from maskweave.catalogues import Catalogue
 from maskweave.data import codecs, transforms
 from maskweave.data.values import check_content
 from maskweave.errors import BadSample, MaskweaveError
-from maskweave.generate.editing import Region
+from maskweave.generate.editing import Region, regions_of
 from maskweave.generate.engine import Precision
 from maskweave.generate.known import Tokens, check_tokens
 from maskweave.generate.schedule import Schedule, check_schedule, make_schedule
@@ -53,8 +53,8 @@ class Request(NamedTuple):
     samples: list[dict[str, Any]]
     """Checked values."""
     seeds: Sequence[int]
-    edits: list[dict[str, Region]]
-    """By the modality that is generated."""
+    edits: list[dict[str, np.ndarray]]
+    """What is made anew by the modality that is generated, as of `regions_of`."""
 
 
 def make_request(
@@ -69,7 +69,7 @@ def make_request(
     """Check everything, and read the inputs.
 
     Raises:
-        MaskweaveError: see `plan` and `read`; seeds that do not fit, or an edit of what is not both given and a target.
+        MaskweaveError: see `plan`, `read` and `regions_of`; seeds that do not fit, or an edit of what is not both given and a target.
     """
     for sample in inputs:
         if not isinstance(sample, Mapping):
@@ -87,12 +87,13 @@ def make_request(
     edits = [edit] * len(inputs) if isinstance(edit, Mapping) else edit
     if len(edits) != len(inputs):
         raise MaskweaveError(f"{len(inputs)} samples need as many edits, or one for all, found {len(edits)}")
-    samples, kept = [], []
-    for sample, regions in zip(inputs, edits, strict=True):
-        kept.append({twin(catalogue, name): region for name, region in regions.items()})
-        samples.append(read(_with_edited(catalogue, sample, kept[-1], resolved), catalogue, tokenizers))
+    samples, anew = [], []
+    for sample, regions, seed in zip(inputs, edits, seeds, strict=True):
+        edited = {twin(catalogue, name): region for name, region in regions.items()}
+        samples.append(read(_with_edited(catalogue, sample, edited, resolved), catalogue, tokenizers))
+        anew.append(regions_of(edited, samples[-1], catalogue, tokenizers, seed))
     asked = dict(zip(resolved, resolved if targets is None else targets, strict=True))
-    return Request(asked, schedule, samples, seeds, kept)
+    return Request(asked, schedule, samples, seeds, anew)
 
 
 def _with_edited(catalogue: Catalogue, sample: Sample, edit: Mapping[str, Region], targets: Sequence[str]) -> Sample:

@@ -54,6 +54,14 @@ class DataSettings:
         """Of each data set of the mix; a source alone has no name."""
         return {name: one.weight for name, one in self.mix.items()} or {"": 1.0}
 
+    @property
+    def headings(self) -> dict[str, str]:
+        """What to put before what is told of each data set: `cc12m (60%): `, with its share of the mix; nothing before a source alone."""
+        total = sum(self.weights.values())
+        return {
+            name: f"{name} ({100 * weight / total:.3g}%): " if name else "" for name, weight in self.weights.items()
+        }
+
     def sets(self) -> dict[str, "DataSettings"]:
         """Settings of each data set alone, with its part of the held-out samples, which is one at least."""
         if not self.mix:

@@ -11,6 +11,7 @@ from maskweave.config import build
 from maskweave.data.masking import Drawer, Drawing
 from maskweave.errors import MaskweaveError
 from maskweave.files import read_yaml
+from maskweave.hub import is_hub_id
 from maskweave.model.fourm import FourMConfig
 from maskweave.model.m3ae import check_kinds
 from maskweave.objectives.fourm import Loss
@@ -139,25 +140,32 @@ def _over(content: Any, included: Any) -> Any:
     return {**included, **{key: _over(value, included.get(key)) for key, value in content.items()}}
 
 
-PLACES = ("source", "beside", "held_out", "pictures", "held_out_pictures")
-"""Keys of data, and of each data set of a mix, that name files or folders."""
+PATHS = ("start", "reuse", "source", "beside", "held_out", "pictures", "held_out_pictures")
+"""Keys that name files or folders, in recipes of all kinds and in their groups `data` and `tokenizers`."""
 
 
 def _resolved(content: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Paths made absolute, since the run's copy of the recipe lies elsewhere and is read from anywhere.
 
-    A catalogue's is from `folder`, where the recipe lies or, if it was typed, the working folder; those of data are from the working folder.
+    A catalogue's is from `folder`, where the recipe lies or, if it was typed, the working folder; all others are from the working folder.
     """
     catalogue, data = content.get("catalogue"), content.get("data")
-    if isinstance(catalogue, str) and catalogue.endswith((".yaml", ".yml")) and not Path(catalogue).is_absolute():
+    if isinstance(catalogue, str) and catalogue.endswith((".yaml", ".yml")):
         content["catalogue"] = str((folder / catalogue).resolve())
-    if isinstance(data, dict):
-        mix = data.get("mix")
-        for one in (data, *(mix.values() if isinstance(mix, dict) else ())):
-            for key in PLACES:
-                if isinstance(one, dict) and isinstance(one.get(key), str) and one[key] not in ("", "scenes"):
-                    one[key] = str(Path(one[key]).resolve())
+    mix = data.get("mix") if isinstance(data, dict) else None
+    for group in (content, content.get("tokenizers"), data, *(mix.values() if isinstance(mix, dict) else ())):
+        for key in PATHS:
+            place = group.get(key) if isinstance(group, dict) else None
+            if isinstance(place, str) and not _is_name(key, place):
+                group[key] = str(Path(place).resolve())
     return content
+
+
+def _is_name(key: str, place: str) -> bool:
+    """Whether it stands for something else than a file or folder here."""
+    if key in ("source", "held_out"):
+        return place in ("", "scenes")
+    return not place or (key == "start" and is_hub_id(place))
 
 
 SETTINGS_OF = {"fourm": ("drawing", "model", "loss", "start"), "m3ae": ("m3ae",)}

@@ -95,9 +95,7 @@ def _open(data: DataSettings, catalogue: Catalogue, part: str, seed: int | None,
 def describe_samples(recipe: Recipe, catalogue: Catalogue) -> str:
     """How many samples there are to train on and held out; of a mix those of each data set, and their share."""
     train, held_out = (open_sources(recipe, catalogue, part) for part in ("train", "validation"))
-    total = sum(recipe.data.weights.values())
     return "; ".join(
-        (f"{name} ({100 * weight / total:.3g}%): " if name else "")
-        + f"{len(train[name]):,} samples and {len(held_out[name]):,} held out"
-        for name, weight in recipe.data.weights.items()
+        f"{heading}{len(train[name]):,} samples and {len(held_out[name]):,} held out"
+        for name, heading in recipe.data.headings.items()
     )

@@ -52,9 +52,9 @@ def labelled_features(features: Features, examples: Examples, **options: Any) ->
         )
     labels: list[int] = []
     parts = []
-    for step in features.stream(examples, **options):
-        labels += [examples.answer(i, sample) for i, sample in zip(step.numbers, step.samples, strict=True)]
-        parts.append(step.encoded.pooled.float().cpu())
+    for batch in features.stream(examples, **options):
+        labels += [examples.answer(i, sample) for i, sample in zip(batch.numbers, batch.samples, strict=True)]
+        parts.append(batch.encoded.pooled.float().cpu())
     if not parts:
         raise MaskweaveError("no example can be used")
     return Labelled(torch.cat(parts), torch.tensor(labels))
