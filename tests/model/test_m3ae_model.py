@@ -86,6 +86,21 @@ def test_a_place_without_any_text_or_picture(model) -> None:
         assert all(torch.isfinite(o).all() for o in output.values())
 
 
+def test_groups_in_one_go_are_each_group_by_itself(model) -> None:
+    columns = random_columns(CATALOGUE, 12, np.random.default_rng(1), missing=0.4)
+    groups = [group.parts for group in hide(columns, CATALOGUE, MaskRatio(), np.random.default_rng(0)).groups]
+    assert [sorted(parts) for parts in groups] == [["caption", "photo"], ["photo"], ["caption"]]
+
+    def outputs_and_gradients(decoded):
+        outputs = [y for group in decoded for y in group.values()]
+        loss = torch.stack([y.square().mean() for y in outputs]).sum()
+        return outputs, torch.autograd.grad(loss, list(model.parameters()), allow_unused=True)
+
+    expected = outputs_and_gradients([decoded for parts in groups for decoded in model.decode([parts])])
+    found = outputs_and_gradients(model.decode(groups))
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
+
+
 @torch.inference_mode()
 def test_everything_hidden_still_gives_an_answer(model) -> None:
     parts = parts_of(ratio=1.0)

@@ -95,6 +95,8 @@ def test_mae_is_the_case_without_text() -> None:
 def test_nothing_hidden_says_what_to_do() -> None:
     with pytest.raises(MaskweaveError, match="nothing is hidden in the batch.*raise m3ae.mask_ratio"):
         build()(batch_of(ratio=0.0))
+    with pytest.raises(MaskweaveError, match="nothing is hidden in the batch"):
+        build()(batch_of(missing=1.0))
 
 
 def test_sixteen_bits_give_a_finite_loss_and_gradient() -> None:

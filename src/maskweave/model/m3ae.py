@@ -8,7 +8,7 @@ Dimension letters: B samples, L places of a modality, K places of it that the en
 d width of the decoder, C width of a raw row, H heads.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
 
@@ -18,9 +18,10 @@ from torch import Tensor, nn
 from maskweave.batch import MaskedTokens
 from maskweave.catalogues import Catalogue
 from maskweave.errors import MaskweaveError
-from maskweave.layers import Block, LayerNorm, Linear, initialise, sine_cosine
+from maskweave.layers import LayerNorm, Linear, initialise, sine_cosine
 from maskweave.modality import Modality
 from maskweave.model.embeddings import ByName
+from maskweave.model.groups import GroupBlock, run_blocks
 
 Parts = Mapping[str, MaskedTokens]
 """What samples of equal modalities hold, by modality, in the catalogue's order."""
@@ -133,14 +134,14 @@ class M3AE(nn.Module):
         )
         self.types = nn.Embedding(rows, D)
         self.class_token = nn.Parameter(torch.zeros(D))
-        self.encoder = nn.ModuleList(Block(D, config.heads, ratio, gelu="tanh") for _ in range(config.depth))
+        self.encoder = nn.ModuleList(GroupBlock(D, config.heads, ratio, gelu="tanh") for _ in range(config.depth))
         self.encoder_norm = LayerNorm(D)
 
         self.decoder_projection = Linear(D, d)
         self.mask_tokens = nn.Embedding(rows, d)
         self.decoder_types = nn.Embedding(rows, d)
         self.decoder = nn.ModuleList(
-            Block(d, config.decoder_heads, ratio, gelu="tanh") for _ in range(config.decoder_depth)
+            GroupBlock(d, config.decoder_heads, ratio, gelu="tanh") for _ in range(config.decoder_depth)
         )
         self.decoder_norm = LayerNorm(d)
         self.heads = ByName(
@@ -186,17 +187,33 @@ class M3AE(nn.Module):
         Returns:
             (B, 1 + N, D) normalised output, the class token first, then each part's `kept` places.
         """
-        x_BND, mask = self.embed(parts)
-        for block in self.encoder:
-            x_BND = block(x_BND, mask)
-        return self.encoder_norm(x_BND)
+        return self._encode([parts])[0]
 
-    def decode(self, parts: Parts, encoded_BND: Tensor) -> dict[str, Tensor]:
-        """Decode every place, given the encoder's output.
+    def decode(self, groups: Sequence[Parts]) -> list[dict[str, Tensor]]:
+        """Encode what is not hidden and decode every place, of several groups of samples in one go.
 
         Returns:
-            (B, L, d) per part: normalised vectors, which `heads` turn into rows or logits.
+            of each group (B, L, d) per part: normalised vectors, which `heads` turn into rows or logits.
         """
+        whole = [self._with_hidden(parts, encoded) for parts, encoded in zip(groups, self._encode(groups), strict=True)]
+        found = []
+        for parts, y_BNd in zip(groups, run_blocks(self.decoder, whole), strict=True):
+            lengths = [tokens.hidden.shape[1] for tokens in parts.values()]
+            _, *decoded = self.decoder_norm(y_BNd).split([1, *lengths], dim=1)
+            found.append(dict(zip(parts, decoded, strict=True)))
+        return found
+
+    def forward(self, parts: Parts) -> dict[str, Tensor]:
+        """Restore every place: (B, L, C) rows of patches, (B, L, vocabulary) logits of sequences."""
+        (decoded,) = self.decode([parts])
+        return {name: self.heads[name](y) for name, y in decoded.items()}
+
+    def _encode(self, groups: Sequence[Parts]) -> list[Tensor]:
+        embedded = [self.embed(parts) for parts in groups]
+        return [self.encoder_norm(x_BND) for x_BND in run_blocks(self.encoder, embedded)]
+
+    def _with_hidden(self, parts: Parts, encoded_BND: Tensor) -> tuple[Tensor, Tensor | None]:
+        """(B, 1 + places, d) what the decoder takes: all in its place again, mask tokens where something is hidden; and its mask."""
         y_BNd = self.decoder_projection(encoded_BND)
         class_token, *kept = y_BNd.split([1, *(tokens.kept.shape[1] for tokens in parts.values())], dim=1)
         y = [class_token]
@@ -207,18 +224,7 @@ class M3AE(nn.Module):
             id, start = self.ids[name], self.starts[name]
             filled = torch.where(tokens.hidden[..., None], self.mask_tokens.weight[id], back_BLd)
             y.append(filled + self.decoder_positions[start : start + L] + self.decoder_types.weight[id])
-        mask = _may_look((tokens.present, tokens.hidden) for tokens in parts.values())
-        y_BNd = torch.cat(y, dim=1)
-        for block in self.decoder:
-            y_BNd = block(y_BNd, mask)
-        y_BNd = self.decoder_norm(y_BNd)[:, 1:]
-        lengths = [tokens.hidden.shape[1] for tokens in parts.values()]
-        return dict(zip(parts, y_BNd.split(lengths, dim=1), strict=True))
-
-    def forward(self, parts: Parts) -> dict[str, Tensor]:
-        """Restore every place: (B, L, C) rows of patches, (B, L, vocabulary) logits of sequences."""
-        decoded = self.decode(parts, self.encode(parts))
-        return {name: self.heads[name](y) for name, y in decoded.items()}
+        return torch.cat(y, dim=1), _may_look((tokens.present, tokens.hidden) for tokens in parts.values())
 
     def features(self, parts: Parts) -> Features:
         """Features of samples; hide nothing for the representation of all that they have (a mask ratio of 0)."""

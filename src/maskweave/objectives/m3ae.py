@@ -69,38 +69,33 @@ class M3AEObjective(nn.Module):
         Raises:
             MaskweaveError: nothing is hidden.
         """
-        sums: dict[str, list[Tensor]] = {}
-        counts: dict[str, int] = {}
-        weights: dict[str, float] = {}
-        hits: dict[str, list[Tensor]] = {}
-        for group in batch.groups:
-            decoded = self.model.decode(group.parts, self.model.encode(group.parts))
-            for name, tokens in group.parts.items():
-                if not len(tokens.targets):
-                    continue
-                # In 32 bits: a softmax over a large vocabulary overflows in 16.
-                restored = self.model.heads[name](decoded[name].flatten(0, 1)[tokens.targets]).float()
-                if tokens.content.ndim == 3:
-                    total = self._errors(restored, tokens).sum()
-                    count, weights[name] = len(restored), self.weight.patches
-                else:
-                    answers = tokens.content.flatten()[tokens.targets]
-                    total = _sum_of_means(F.cross_entropy(restored, answers, reduction="none"), tokens)
-                    count, weights[name] = len(tokens.content), self.weight.sequence
-                    if not self.training:
-                        hits.setdefault(name, []).append((restored.argmax(dim=-1) == answers).float())
-                sums.setdefault(name, []).append(total)
-                counts[name] = counts.get(name, 0) + count
-        if not sums:
+        groups = [group.parts for group in batch.groups]
+        if not any(len(tokens.targets) for parts in groups for tokens in parts.values()):
             raise MaskweaveError("nothing is hidden in the batch, so nothing can be learned: raise m3ae.mask_ratio")
-        losses = {name: torch.stack(totals).sum() / counts[name] for name, totals in sums.items()}
-        metrics = {f"loss/{name}": loss.detach() for name, loss in losses.items()}
-        metrics |= {f"accuracy/{name}": torch.cat(found).mean() for name, found in hits.items()}
-        return torch.stack([weights[name] * loss for name, loss in losses.items()]).sum(), metrics
+        hiding: dict[str, list[tuple[MaskedTokens, Tensor]]] = {}
+        for parts, decoded in zip(groups, self.model.decode(groups), strict=True):
+            for name, tokens in parts.items():
+                if len(tokens.targets):
+                    hiding.setdefault(name, []).append((tokens, decoded[name]))
+        losses, metrics = [], {}
+        for name, found in hiding.items():
+            # In 32 bits: a softmax over a large vocabulary overflows in 16.
+            restored = self.model.heads[name](torch.cat([_hidden(y, tokens) for tokens, y in found])).float()
+            wanted = torch.cat([_hidden(tokens.content, tokens) for tokens, _ in found])
+            if wanted.ndim == 2:
+                loss, weight = self._errors(restored, wanted).mean(), self.weight.patches
+            else:
+                counts_n = torch.cat([_hidden_of_sample(tokens) for tokens, _ in found])
+                each_n = F.cross_entropy(restored, wanted, reduction="none")
+                loss, weight = (each_n / counts_n).sum() / sum(len(t.content) for t, _ in found), self.weight.sequence
+                if not self.training:
+                    metrics[f"accuracy/{name}"] = (restored.argmax(dim=-1) == wanted).float().mean()
+            metrics[f"loss/{name}"] = loss.detach()
+            losses.append(weight * loss)
+        return torch.stack(losses).sum(), metrics
 
-    def _errors(self, restored_nC: Tensor, tokens: MaskedTokens) -> Tensor:
+    def _errors(self, restored_nC: Tensor, wanted_nC: Tensor) -> Tensor:
         """(n,) mean squared error of each hidden patch."""
-        wanted_nC = tokens.content.flatten(0, 1)[tokens.targets]
         if self.normalised_patches:
             mean, deviation = patch_statistics(wanted_nC)
             wanted_nC = (wanted_nC - mean) / deviation
@@ -112,9 +107,12 @@ def patch_statistics(rows: Tensor) -> tuple[Tensor, Tensor]:
     return rows.mean(dim=-1, keepdim=True), (rows.var(dim=-1, keepdim=True) + NORMALISING_EPSILON).sqrt()
 
 
-def _sum_of_means(losses_n: Tensor, tokens: MaskedTokens) -> Tensor:
-    """Sum over samples of the mean over their hidden tokens; 0 for a sample that hides none."""
-    B, L = tokens.hidden.shape
-    sample_n = tokens.targets // L
-    hidden_B = losses_n.new_zeros(B).index_add(0, sample_n, torch.ones_like(losses_n))
-    return (losses_n / hidden_B[sample_n]).sum()
+def _hidden(x_BL: Tensor, tokens: MaskedTokens) -> Tensor:
+    """(n, …) what `x_BL`, (B, L, …), has at the places to be restored."""
+    return x_BL.flatten(0, 1)[tokens.targets]
+
+
+def _hidden_of_sample(tokens: MaskedTokens) -> Tensor:
+    """(n,) for each token to be restored: how many its sample has of them."""
+    restored_BL = tokens.hidden if tokens.present is None else tokens.hidden & tokens.present
+    return restored_BL.sum(dim=1)[tokens.targets // restored_BL.shape[1]]
