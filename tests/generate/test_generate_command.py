@@ -13,6 +13,7 @@ from PIL import Image
 
 import maskweave
 from maskweave.cli import main
+from maskweave.data.scenes import Scenes
 from maskweave.errors import MaskweaveError
 from maskweave.generate import folders
 from maskweave.generate.bundle import Bundle
@@ -110,6 +111,20 @@ def test_edits(tiny_run, photos, tmp_path, capsys) -> None:
         == 1
     )
     assert "of the targets, given are none" in capsys.readouterr().err
+
+
+def test_one_object_is_made_anew_by_its_mask(bundle) -> None:
+    scene = Scenes(bundle.catalogue, count=2, seed=1)[1]
+    picture = bundle.tokenizers["tok_rgb"].encode([scene["rgb"]])[0].flatten()
+    masks = [one["mask"] for one in scene["instances"]]
+    assert len(masks) == 2
+    for mask in masks:
+        touched = mask.reshape(8, 8, 8, 8).any(axis=(1, 3)).flatten()  # patches with a pixel of the object
+        assert 0 < touched.sum() < 40
+        made = [bundle.generate(scene, ["rgb"], edit={"rgb": mask}, seed=n).tokens["tok_rgb"] for n in (0, 1)]
+        for tokens in made:
+            assert (tokens[~touched] == picture[~touched]).all()
+        assert (made[0][touched] != made[1][touched]).any()
 
 
 def test_edited_pictures_are_tokenised_once(bundle, photos, tmp_path, monkeypatch) -> None:
