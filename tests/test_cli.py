@@ -106,8 +106,6 @@ def test_a_recipe_names_its_files_from_anywhere(tmp_path: Path, monkeypatch: pyt
     assert (data.mix["a"].source, data.mix["a"].beside) == (str(tmp_path / "one"), str(tmp_path.parent / "two"))
     assert data.mix["b"].source == "scenes" and data.beside == ""
     assert (recipe.start, recipe.tokenizers.reuse) == (f"{tmp_path}/runs/b", f"{tmp_path}/runs/b/tokenizers")
-    assert load_recipe("r.yaml", {"start": "owner/name"}).start == "owner/name", "an id on the Hub"
-    (tmp_path / "owner" / "name").mkdir(parents=True)
     assert load_recipe("r.yaml", {"start": "owner/name"}).start == str(tmp_path / "owner" / "name")
     (tmp_path / "r.yaml").write_text("inputs: [rgb]\nstart: runs/b\ndata: {held_out: scenes, pictures: scenes}\n")
     transfer = load_transfer("r.yaml", {"data.source": "three"})

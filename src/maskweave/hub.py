@@ -7,11 +7,6 @@ from pathlib import Path
 from maskweave.errors import MaskweaveError
 
 
-def is_hub_id(place: str) -> bool:
-    """Whether it can only be the id of a repository, `owner/name`: there is nothing of that name here."""
-    return place.count("/") == 1 and not place.startswith((".", "/", "~", "runs/")) and not Path(place).exists()
-
-
 def folder_of(place: str | os.PathLike[str], patterns: Sequence[str], expected: str) -> Path:
     """The folder `place`, or a downloaded copy of the Hub repository `owner/name`.
 
@@ -23,7 +18,7 @@ def folder_of(place: str | os.PathLike[str], patterns: Sequence[str], expected: 
         MaskweaveError: there is neither, or the Hub cannot be reached.
     """
     folder, name = Path(place), str(place)
-    if not is_hub_id(name):
+    if folder.exists() or name.count("/") != 1 or name.startswith((".", "/", "~", "runs/")):
         if folder.is_dir():
             return folder
         raise MaskweaveError(f"{folder}: no such folder; expected {expected}")

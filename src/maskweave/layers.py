@@ -36,14 +36,16 @@ class LayerNorm(nn.LayerNorm):
 class Linear(nn.Linear):
     """A linear layer, computed by oneDNN in float32 on a CPU.
 
-    On AMD's processors that is two to five times as fast as torch's own choice, MKL, which keeps to half their width there; and rows come
-    out alike, alone or among others (`benchmarks/linear.py`). Torch offers this product in its compiler's operators alone.
+    On AMD's processors that is about twice as fast as torch's own choice, MKL, which keeps to half their width there; and rows come out
+    alike, alone or among others (`benchmarks/linear.py`). Torch offers this product in its compiler's operators alone. Gradients are of the
+    first order; `torch.func` and forward-mode differentiation need `nn.Linear`.
     """
 
     def forward(self, x: Tensor) -> Tensor:
         exact = x.dtype == self.weight.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
         eager = not torch.compiler.is_compiling()  # the compiler chooses for itself
-        if not (_ONEDNN and exact and eager and x.device.type == "cpu" and x.ndim > 1 and x.numel()):
+        fits = x.ndim > 1 and x.numel() and x.shape[-1] == self.in_features  # else torch says what is wrong
+        if not (_ONEDNN and exact and eager and x.device.type == "cpu" and fits):
             return super().forward(x)
         if torch.is_grad_enabled():
             return _Linear.apply(x, self.weight, self.bias)
@@ -96,13 +98,18 @@ class PackedLinear(nn.Module):
 
 
 def pack_linear_layers(module: nn.Module, dtype: torch.dtype) -> bool:
-    """Put packed layers in place of the linear layers of `module`; returns False where this torch or processor has none."""
-    if not _ONEDNN or (dtype == torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported()):
+    """Put packed layers in place of the linear layers of `module`.
+
+    Returns:
+        False, and nothing is changed, where this torch or processor has none, or a linear layer does more than that (LoRA).
+    """
+    places = [(parent, *place) for parent in module.modules() for place in parent.named_children()]
+    linear = [(parent, name, child) for parent, name, child in places if isinstance(child, nn.Linear)]
+    able = _ONEDNN and (dtype == torch.float32 or torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    if not able or any(type(child) not in (nn.Linear, Linear) for _, _, child in linear):
         return False
-    for parent in list(module.modules()):
-        for name, child in parent.named_children():
-            if isinstance(child, nn.Linear):
-                parent.register_module(name, PackedLinear(child, dtype))
+    for parent, name, child in linear:
+        parent.register_module(name, PackedLinear(child, dtype))
     return True
 
 

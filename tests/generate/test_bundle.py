@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import shutil
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 from tiny_catalogue import SMALL, TEXT, tiny
+from torch import nn
 
 import maskweave
 from maskweave.catalogues import Catalogue
@@ -21,9 +23,12 @@ from maskweave.generate.result import Generated
 from maskweave.generate.schedule import load_schedule
 from maskweave.modality import Decoding, Modality, Quantiser, Value
 from maskweave.model.fourm import FourM, FourMConfig
+from maskweave.model.lora import LoRALinear, add_lora, merge_lora
 from maskweave.tokenizers.grid import GridTokenizer
 from maskweave.tokenizers.text import TextTokenizer
 from maskweave.train import saving
+
+LIKELIEST = {"depth": Decoding("roar", steps=1, temperature=0)}
 
 
 def catalogue() -> Catalogue:
@@ -142,6 +147,33 @@ def test_without_a_chain_every_target_sees_the_inputs_alone(bundle) -> None:
         assert alone.tokens[name].tolist() == apart.tokens[name].tolist()
     assert chained.tokens["codes"].tolist() == apart.tokens["codes"].tolist()
     assert chained.tokens["depth"].tolist() != apart.tokens["depth"].tolist()
+
+
+def test_a_model_that_has_changed_is_used_as_it_is_now(folder) -> None:
+    bundle = maskweave.load(folder)
+
+    def depth() -> np.ndarray:
+        return bundle.generate({"grey": np.full((8, 8), 9, np.uint8)}, ["depth"], decoding=LIKELIEST)["depth"]
+
+    before = depth()
+    copied = deepcopy(bundle)
+    with torch.no_grad():
+        for name, parameter in bundle.model.named_parameters():
+            if "mlp" in name or "heads" in name:
+                parameter.mul_(-1)
+    changed = depth()
+    assert not np.array_equal(changed, before)
+    add_lora(bundle.model, 2, 2)
+    assert np.allclose(depth(), changed, atol=1e-4)
+    for layer in bundle.model.modules():
+        if isinstance(layer, LoRALinear):
+            nn.init.constant_(layer.lora_b, 0.5)
+    corrected = depth()
+    assert not np.allclose(corrected, changed, atol=1e-4)
+    merge_lora(bundle.model)
+    assert np.allclose(depth(), corrected, atol=1e-4)
+    bundle = copied
+    assert np.array_equal(depth(), before)
 
 
 def test_a_target_that_is_given_is_generated_anew(bundle) -> None:

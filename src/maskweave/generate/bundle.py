@@ -50,7 +50,13 @@ class Bundle:
     ):
         self.catalogue, self.tokenizers, self.model, self.folder = catalogue, dict(tokenizers), model.eval(), folder
         self.unconditional = unconditional
-        self._engines: dict[tuple[Precision, bool], Engine] = {}
+        self._engines: dict[tuple[Precision, bool], tuple[object, Engine]] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {
+            **self.__dict__,
+            "_engines": {},
+        }  # copies of the weights, as a processor likes them, which cannot be copied again
 
     def __repr__(self) -> str:
         return f"Bundle({self.folder}, modalities: {', '.join(self.catalogue)})"
@@ -242,10 +248,12 @@ class Bundle:
         return self.model
 
     def _engine(self, options: Options) -> Engine:
+        """The one in use, or a new one if the model has changed since."""
         kind = options.get("precision", "float32"), options.get("compiled", False)
-        if kind not in self._engines:
-            self._engines[kind] = Engine(self._generative(), self.catalogue, *kind)
-        return self._engines[kind]
+        state = [(id(p), 0 if p.is_inference() else p._version) for p in self.model.parameters()]
+        if kind not in self._engines or self._engines[kind][0] != state:
+            self._engines[kind] = state, Engine(self._generative(), self.catalogue, *kind)
+        return self._engines[kind][1]
 
 
 def load(folder_or_hub_id: str | os.PathLike[str], device: torch.device | str = "cpu") -> Bundle:

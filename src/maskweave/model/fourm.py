@@ -260,7 +260,7 @@ class FourM(nn.Module):
             names.setdefault(self.tables[name], []).append(name)
         flat = y_BMD.flatten(0, 1)
         places = {table: join([index[name] for name in members]) for table, members in names.items()}
-        rows = {t: nn.functional.pad(flat[at], (0, 0, 0, -len(at) % multiple)) for t, at in places.items()}
+        rows = {t: flat[nn.functional.pad(at, (0, -len(at) % multiple))] for t, at in places.items()}
         return {t: (members, places[t], self.heads[t](rows[t])) for t, members in names.items()}
 
     def forward(self, batch: TokenBatch) -> dict[str, tuple[list[str], Tensor, Tensor]]:

@@ -20,11 +20,12 @@ ROUND = 64
 
 
 class Group(NamedTuple):
-    """Samples of equal length, of which tokens see those of their own sample that the mask (as `Attention` takes it) lets them see."""
+    """Samples of equal length."""
 
     samples: int
     length: int
     mask: Tensor | None
+    """Of what their attention may look at, as `Attention` takes it."""
 
     @property
     def tokens(self) -> int:
@@ -41,6 +42,7 @@ class GroupBlock(Block):
         x = x + self._look(self.norm1(x), groups)
         return x + self.mlp(self.norm2(x))
 
+    @torch.compiler.disable  # or blocks would be compiled anew for every batch's groups
     def _look(self, x_TD: Tensor, groups: Sequence[Group]) -> Tensor:
         attention = self.attention
         sizes = _sizes(x_TD, groups)

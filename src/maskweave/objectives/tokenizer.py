@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from maskweave.batch import ValueBatch
 from maskweave.tokenizers.grid import GridTokenizer
+from maskweave.tokenizers.quantisers.together import added
 
 SMOOTH = 0.1
 """Smooth L1: errors below this, where the range is [-1, 1], count as squares."""
@@ -64,9 +65,10 @@ class TokenizerObjective(nn.Module):
 
     @torch.no_grad()
     def _use(self, ids: Tensor) -> tuple[Tensor, Tensor]:
-        """Perplexity and use over recent batches; the heads of one latent count together."""
+        """Perplexity and use over recent batches, of all processes; the heads of one latent count together."""
         counts = torch.bincount(ids.flatten(), minlength=len(self.counts)).to(self.counts)
         if self.training:
+            (counts,) = added(counts)
             self.counts.mul_(MEMORY).add_(counts)
             self.batches.add_(1)
             counts = self.counts

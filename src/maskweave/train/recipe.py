@@ -11,7 +11,6 @@ from maskweave.config import build
 from maskweave.data.masking import Drawer, Drawing
 from maskweave.errors import MaskweaveError
 from maskweave.files import read_yaml
-from maskweave.hub import is_hub_id
 from maskweave.model.fourm import FourMConfig
 from maskweave.model.m3ae import check_kinds
 from maskweave.objectives.fourm import Loss
@@ -156,16 +155,10 @@ def _resolved(content: dict[str, Any], folder: Path) -> dict[str, Any]:
     for group in (content, content.get("tokenizers"), data, *(mix.values() if isinstance(mix, dict) else ())):
         for key in PATHS:
             place = group.get(key) if isinstance(group, dict) else None
-            if isinstance(place, str) and not _is_name(key, place):
+            is_name = place == "scenes" and key in ("source", "held_out")
+            if isinstance(place, str) and place and not is_name:
                 group[key] = str(Path(place).resolve())
     return content
-
-
-def _is_name(key: str, place: str) -> bool:
-    """Whether it stands for something else than a file or folder here."""
-    if key in ("source", "held_out"):
-        return place in ("", "scenes")
-    return not place or (key == "start" and is_hub_id(place))
 
 
 SETTINGS_OF = {"fourm": ("drawing", "model", "loss", "start"), "m3ae": ("m3ae",)}

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from maskweave.tokenizers.quantisers.base import BaseQuantiser, Quantised, straight_through
+from maskweave.tokenizers.quantisers.together import averaged
 
 GROUP_BITS = 10
 
@@ -53,7 +54,7 @@ class LFQ(BaseQuantiser):
         """Mean entropy of a latent's soft assignment, less the entropy of the mean assignment, in nats.
 
         With ±1 codes the softmax over squared distances falls apart into one logistic function per bit, so that the first
-        term needs no table of codes.
+        term needs no table of codes. The mean assignment is that of all processes that train together.
         """
         logits = 4 * self.sharpness * z_BND.flatten(0, -2)  # (n, bits)
         log_on, log_off = F.logsigmoid(logits), F.logsigmoid(-logits)
@@ -64,6 +65,6 @@ class LFQ(BaseQuantiser):
             for k in range(on.shape[-1]):  # (n, 1), (n, 2), … (n, 2^bits): each bit doubles the table
                 bit = torch.stack([off[:, k], on[:, k]], -1).exp()
                 probability = (probability[:, :, None] * bit[:, None]).flatten(1)
-            mean = probability.mean(0)
+            mean = averaged(probability.mean(0))
             overall = overall - (mean * mean.clamp_min(1e-9).log()).sum()
         return single - overall

@@ -2,7 +2,7 @@
 
 Latents and codes lie on the unit sphere. The codes follow the mean of their latents (exponential moving average, appendix A.1 of the first), start
 as the k-means centres of the first training batch, and those that fall out of use are replaced by latents of the batch. All state is in
-buffers and all chance comes from torch's generator, so a run resumes exactly.
+buffers and all chance comes from torch's generator, so a run resumes exactly. Processes that train together keep one codebook, of all their latents.
 """
 
 import torch
@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from maskweave.tokenizers.quantisers.base import BaseQuantiser, Quantised, straight_through
+from maskweave.tokenizers.quantisers.together import added, gathered, in_turn, of_first, processes
 
 KMEANS_ROUNDS = 10
 KMEANS_LATENTS = 16  # latents per code are enough to find the centres
@@ -65,12 +66,14 @@ class VQ(BaseQuantiser):
     @torch.no_grad()
     def _start(self, flat: Tensor) -> None:
         """k-means on the sphere. A code without latents keeps its place; with fewer latents than codes some start equal, and soon die."""
+        flat = gathered(flat)
         pool = flat[torch.randperm(len(flat), device=flat.device)[: KMEANS_LATENTS * self.size]]
         centres = pool[torch.arange(self.size, device=flat.device) % len(pool)]
         for _ in range(KMEANS_ROUNDS):
             ids = (pool @ centres.T).argmax(-1)
             sums = torch.zeros_like(centres).index_add_(0, ids, pool)
             centres = torch.where(sums.norm(dim=-1, keepdim=True) > 1e-6, F.normalize(sums, dim=-1), centres)
+        centres = of_first(centres)
         self.codebook.copy_(centres)
         self.sums.copy_(centres)
         self.usage.fill_(1.0)
@@ -79,13 +82,15 @@ class VQ(BaseQuantiser):
     @torch.no_grad()
     def _follow(self, flat: Tensor, ids: Tensor) -> None:
         """Move the codes towards their latents, and replace the dead ones."""
-        average = len(flat) / self.size
-        self.usage.lerp_(torch.bincount(ids, minlength=self.size) / average, 1 - self.decay)
-        self.sums.lerp_(torch.zeros_like(self.sums).index_add_(0, ids, flat) / average, 1 - self.decay)
+        counts = torch.bincount(ids, minlength=self.size)
+        sums = torch.zeros_like(self.sums).index_add_(0, ids, flat)
+        # Drawn always: no wait for the count of dead codes.
+        fresh = flat[torch.randint(len(flat), (self.size,), device=flat.device)]
+        counts, sums, fresh = added(counts, sums, in_turn(fresh))
+        average = len(flat) * processes() / self.size
+        self.usage.lerp_(counts / average, 1 - self.decay)
+        self.sums.lerp_(sums / average, 1 - self.decay)
         dead = self.usage < self.dead
-        fresh = flat[
-            torch.randint(len(flat), (self.size,), device=flat.device)
-        ]  # drawn always: no wait for the count of dead ones
         self.sums.copy_(torch.where(dead[:, None], fresh, self.sums))
         self.usage.masked_fill_(dead, 1.0)
         self.codebook.copy_(F.normalize(self.sums, dim=-1))

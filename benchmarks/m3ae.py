@@ -1,0 +1,84 @@
+"""Steps of masked autoencoding on a batch half of whose pairs are apart, against a batch of pairs with as many tokens, in turn. One thread.
+
+Prints processor time for a token, forward and backward, as medians, and their ratio, which is 1 where samples alone cost what they hold. Scenes'
+sizes: 8×8 patches, texts of 15 to 40 tokens. Other shapes than before cost something too, in bf16; so all batches differ, as in training.
+
+OMP_NUM_THREADS=1 python benchmarks/m3ae.py [--size nano] [--batch-size 32] [--batches 40] [--precision bf16]
+"""
+
+import argparse
+import statistics
+import time
+
+import numpy as np
+import torch
+
+from maskweave.batch import MaskedBatch
+from maskweave.catalogues import load_catalogue
+from maskweave.data.hiding import MaskRatio, hide, separate
+from maskweave.data.masking import Column
+from maskweave.model.m3ae import M3AE, M3AE_SIZES, M3AEConfig
+from maskweave.objectives.m3ae import M3AEObjective
+from maskweave.train.hardware import keep_freed_memory
+
+CATALOGUE = load_catalogue("scenes").subset(["rgb", "caption"])
+SHORTEST, LONGEST = 15, 40
+
+
+def draw(samples: int, apart: float, rng: np.random.Generator) -> MaskedBatch:
+    picture, text = CATALOGUE["rgb"], CATALOGUE["caption"]
+    columns = {
+        "rgb": Column(
+            np.ones(samples, bool),
+            rows=rng.integers(0, 256, (samples, picture.tokens, picture.row_width), dtype=np.uint8),
+        ),
+        "caption": Column(
+            np.ones(samples, bool),
+            ids=rng.integers(5, 500, (samples, text.tokens)).astype(np.uint16),
+            length=rng.integers(SHORTEST, LONGEST, samples),
+        ),
+    }
+    return hide(separate(columns, rng.random(samples) < apart, rng), CATALOGUE, MaskRatio(), rng)
+
+
+def tokens(batch: MaskedBatch) -> int:
+    parts = [tokens for group in batch.groups for tokens in group.parts.values()]
+    return sum(t.hidden.numel() if t.present is None else int(t.present.sum()) for t in parts)
+
+
+def seconds(objective: M3AEObjective, batch: MaskedBatch, bf16: bool) -> float:
+    """Processor time of a step, for a token."""
+    start = time.process_time()
+    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        loss, _ = objective(batch)
+    loss.backward()
+    found = (time.process_time() - start) / tokens(batch)
+    objective.zero_grad(set_to_none=True)
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", choices=list(M3AE_SIZES), default="nano")
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--batches", type=int, default=40)
+    parser.add_argument("--precision", choices=["bf16", "float32"], default="bf16")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    keep_freed_memory()
+    rng = np.random.default_rng(0)
+    objective = M3AEObjective(M3AE(CATALOGUE, M3AEConfig(options.size)))
+    mixed = [draw(options.batch_size, 0.5, rng) for _ in range(options.batches)]
+    pairs = sum(map(tokens, mixed)) / tokens(draw(1000, 0.0, rng)) * 1000 / options.batches
+    paired = [draw(round(pairs), 0.0, rng) for _ in mixed]
+    bf16 = options.precision == "bf16"
+    took = [[seconds(objective, batch, bf16) for batch in each] for each in zip(paired, mixed, strict=True)]
+    pair, apart = (statistics.median(times) * 1e6 for times in zip(*took[options.batches // 4 :], strict=True))
+    print(
+        f"{options.size}, {options.precision}: {options.batch_size} samples, half of them apart, {apart:.1f} µs a token; "
+        f"{round(pairs)} pairs {pair:.1f}; ratio {apart / pair:.2f}"
+    )
+
+
+if __name__ == "__main__":
+    main()
