@@ -53,10 +53,8 @@ class Bundle:
         self._engines: dict[tuple[Precision, bool], tuple[object, Engine]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {
-            **self.__dict__,
-            "_engines": {},
-        }  # copies of the weights, as a processor likes them, which cannot be copied again
+        # An engine's weights may be laid out for a processor, and cannot be copied; it is made again when it is needed.
+        return {**self.__dict__, "_engines": {}}
 
     def __repr__(self) -> str:
         return f"Bundle({self.folder}, modalities: {', '.join(self.catalogue)})"
@@ -126,7 +124,7 @@ class Bundle:
         """
         if batch_size < 1:
             raise MaskweaveError(f"batch_size must be 1 or more, found {batch_size}")
-        request = self._request(inputs, targets, seeds, options)
+        request = self.request(inputs, targets, seeds, options)
         results: list[Generated] = []
         for start in range(0, len(inputs), batch_size):
             session = self._session(request, slice(start, start + batch_size), options)
@@ -145,7 +143,7 @@ class Bundle:
         **options: Unpack[Options],
     ) -> Session:
         """As `generate_batch`, all samples in one batch, but step by step: iterate over what is returned, and ask it for results at any time."""
-        return self._session(self._request(inputs, targets, seeds, options), slice(None), options)
+        return self._session(self.request(inputs, targets, seeds, options), slice(None), options)
 
     def schedule(
         self, inputs: Sequence[str], targets: Sequence[str] | None = None, **options: Unpack[Options]
@@ -227,9 +225,10 @@ class Bundle:
         """
         return read(inputs, self.catalogue, self.tokenizers)
 
-    def _request(
+    def request(
         self, inputs: Sequence[Sample], targets: Sequence[str] | None, seeds: Sequence[int] | None, options: Options
     ) -> Request:
+        """What `generate` would do, checked, with its inputs read; see `make_request`."""
         return make_request(self.catalogue, self.tokenizers, inputs, targets, seeds, options, self.unconditional)
 
     def _session(self, request: Request, part: slice, options: Options) -> Session:

@@ -12,7 +12,7 @@ from maskweave.errors import MaskweaveError
 from maskweave.files import read_yaml, sweep, write_yaml
 from maskweave.generate.bundle import Bundle
 from maskweave.generate.merging import check_ensemble, member_seeds, merge_results
-from maskweave.generate.request import Options, make_request
+from maskweave.generate.request import Options
 from maskweave.generate.result import Generated
 from maskweave.generate.session import Session
 from maskweave.progress import progress
@@ -176,7 +176,7 @@ def _read(bundle: Bundle, job: Job, targets: Sequence[str] | None, options: Opti
     values = bundle.read(job.inputs)
     if job.edit:
         checked: Options = {**options, "edit": job.edit}
-        make_request(bundle.catalogue, bundle.tokenizers, [values], targets, None, checked, bundle.unconditional)
+        bundle.request([values], targets, None, checked)
     return values
 
 
