@@ -12,7 +12,7 @@ import time
 import torch
 import torch.nn.functional as F
 
-from maskweave.layers import attend
+from maskweave.nn.layers import attend
 
 
 def seconds(run, *tensors: torch.Tensor) -> float:

@@ -11,14 +11,15 @@ import time
 
 import numpy as np
 
-from maskweave.catalogues import Catalogue
-from maskweave.data.masking import Column, Drawer, Drawing
-from maskweave.modality import Modality, Value, Vocabulary
+from maskweave.data.columns import Column
+from maskweave.masking.fourm import MaskingConfig, MaskSampler
+from maskweave.modality.catalogs import Catalog
+from maskweave.modality.entry import Modality, Value, Vocabulary
 
 BATCH, GRIDS, SEQUENCES, LONGEST = 256, 4, 3, 256
 
 
-def catalogue() -> Catalogue:
+def catalog() -> Catalog:
     picture = Value("image", (224, 224), 3)
     modalities = [Modality("pixels", 1, "patches", picture, grid=(14, 14))]
     modalities += [Modality(f"grid_{n}", 2 + n, "grid", picture, source="pixels", grid=(14, 14)) for n in range(GRIDS)]
@@ -26,10 +27,10 @@ def catalogue() -> Catalogue:
         Modality(f"sequence_{n}", 10 + n, "sequence", Value("text"), max_tokens=LONGEST, vocabulary="text", chunk=1 + n)
         for n in range(SEQUENCES)
     ]
-    return Catalogue(modalities, [Vocabulary("text", 30_000)])
+    return Catalog(modalities, [Vocabulary("text", 30_000)])
 
 
-def columns(entries: Catalogue, rng: np.random.Generator) -> dict[str, Column]:
+def columns(entries: Catalog, rng: np.random.Generator) -> dict[str, Column]:
     present, found = np.ones(BATCH, bool), {}
     for name, m in entries.items():
         if m.kind == "patches":
@@ -41,7 +42,7 @@ def columns(entries: Catalogue, rng: np.random.Generator) -> dict[str, Column]:
     return found
 
 
-def rate(drawer: Drawer, data: dict[str, Column], batches: int) -> float:
+def rate(drawer: MaskSampler, data: dict[str, Column], batches: int) -> float:
     """Samples a second, by processor time: what other jobs on the machine take does not count."""
     drawer(data, np.random.default_rng(0))
     start = time.process_time()
@@ -52,9 +53,9 @@ def rate(drawer: Drawer, data: dict[str, Column], batches: int) -> float:
 
 def main() -> None:
     batches = int(sys.argv[1]) if len(sys.argv) > 1 else 40
-    entries = catalogue()
+    entries = catalog()
     data = columns(entries, np.random.default_rng(0))
-    drawer = Drawer(entries, Drawing(128, 128))
+    drawer = MaskSampler(entries, MaskingConfig(128, 128))
     whole = rate(drawer, data, batches)
     tokens_alone = {name: c if c.rows is None else Column(c.present, ids=c.rows[..., 0]) for name, c in data.items()}
     without = rate(drawer, tokens_alone, batches)

@@ -1,15 +1,15 @@
-"""Published 4M models: loading, a training step, tokenising pictures; time and peak memory of each.
+"""Published 4M models: loading, a training step, tokenizing pictures; time and peak memory of each.
 
 - Loading: 4M-21 of --size is written in the published format and opened in fresh processes: as a model, and, in turn, as bare tensors by
   safetensors, the least that any loader does. Every weight is then read once. Memory is what the process has by then, its own and mapped
   from the file, as a share of the file.
 - Training: size Ti, 16 samples, 128 + 128 tokens, 7 and 21 modalities with tables of their own: drawing, forward, backward, clipping,
   AdamW; in float32 and bf16, tables updated whole and by the rows that were read (`lazy_embeddings`), and with compiled blocks. In turn,
-  medians. Beside it what the machine does at that moment: 2048³ matrix products, in GFLOP/s (162 and 1078 on two idle cores with bf16
+  medians. Also shown: what the machine does at that moment: 2048³ matrix products, in GFLOP/s (162 and 1078 on two idle cores with bf16
   matrix units).
-- Tokenising: 64 pictures of 224 pixels, a ViT-B encoder with 16384 codes, in float32 and bf16.
+- Tokenizing: 64 pictures of 224 pixels, a ViT-B encoder with 16384 codes, in float32 and bf16.
 
-python benchmarks/fourm.py [loading] [training] [tokenising] [--size B] [--rounds 7] [--threads 2]
+python benchmarks/fourm.py [loading] [training] [tokenizing] [--size B] [--rounds 7] [--threads 2]
 """
 
 import argparse
@@ -27,16 +27,18 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
-from maskweave.catalogues import Catalogue, load_catalogue
-from maskweave.data.masking import Column, Drawer, Drawing
-from maskweave.interop.fourm import export_model, load_model
-from maskweave.modality import Modality, Quantiser, TokenizerSpec, Value
-from maskweave.model.fourm import FourM, FourMConfig
+from maskweave.data.columns import Column
+from maskweave.interop.fourm import load_model
+from maskweave.interop.fourm.model import export_model
+from maskweave.masking.fourm import MaskingConfig, MaskSampler
+from maskweave.modality.catalogs import Catalog, load_catalog
+from maskweave.modality.entry import Modality, Quantizer, TokenizerSpec, Value
+from maskweave.models.fourm import FourM, FourMConfig
 from maskweave.objectives.fourm import FourMObjective
 from maskweave.tokenizers.grid import GridTokenizer
-from maskweave.train.hardware import compile_blocks, keep_freed_memory
-from maskweave.train.optimiser import build_optimiser, clip_gradients, gradient_parts
-from maskweave.train.settings import TrainSettings
+from maskweave.training.hardware import compile_blocks, keep_freed_memory
+from maskweave.training.optimizer import build_optimizer, clip_gradients, gradient_parts
+from maskweave.training.settings import TrainSettings
 
 SAMPLES, TOKENS, PICTURES = 16, 128, 64
 
@@ -70,7 +72,7 @@ def opened(folder: Path, how: str, answer: "multiprocessing.Queue[tuple[float, f
 def loading(size: str, rounds: int) -> None:
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        entries = load_catalogue("4m-21")
+        entries = load_catalog("4m-21")
         torch.manual_seed(0)
         export_model(FourM(entries, FourMConfig(size=size, separate=True, qk_norm=True)), entries, folder)
         file = (folder / "model.safetensors").stat().st_size / 2**20
@@ -88,11 +90,11 @@ def loading(size: str, rounds: int) -> None:
             print(f"  {how:<16}{took:6.2f} s, memory {held / file:.2f} of the file")
 
 
-def columns(catalogue: Catalogue, rng: np.random.Generator) -> dict[str, Column]:
+def columns(catalog: Catalog, rng: np.random.Generator) -> dict[str, Column]:
     found, present = {}, np.ones(SAMPLES, bool)
-    for name, m in catalogue.items():
+    for name, m in catalog.items():
         if m.has_tokens:
-            ids = rng.integers(0, catalogue.vocabulary_size(name), (SAMPLES, m.tokens))
+            ids = rng.integers(0, catalog.vocabulary_size(name), (SAMPLES, m.tokens))
             length = rng.integers(10, m.tokens + 1, SAMPLES) if m.kind == "sequence" else None
             found[name] = Column(present, ids, length)
         else:
@@ -101,18 +103,18 @@ def columns(catalogue: Catalogue, rng: np.random.Generator) -> dict[str, Column]
     return found
 
 
-def training_step(catalogue: Catalogue, precision: str, how: str) -> Callable[[], None]:
+def training_step(catalog: Catalog, precision: str, how: str) -> Callable[[], None]:
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
     settings = TrainSettings(lazy_embeddings=how != "tables whole")
-    objective = FourMObjective(FourM(catalogue, FourMConfig(size="Ti", separate=True))).train()
+    objective = FourMObjective(FourM(catalog, FourMConfig(size="Ti", separate=True))).train()
     if how == "by rows, compiled":
         compile_blocks(objective)
-    optimiser, _ = build_optimiser(objective, settings)
+    optimizer, _ = build_optimizer(objective, settings)
     parameters, drawer, data = (
         list(objective.parameters()),
-        Drawer(catalogue, Drawing(TOKENS, TOKENS)),
-        columns(catalogue, rng),
+        MaskSampler(catalog, MaskingConfig(TOKENS, TOKENS)),
+        columns(catalog, rng),
     )
 
     def step() -> None:
@@ -121,10 +123,10 @@ def training_step(catalogue: Catalogue, precision: str, how: str) -> Callable[[]
         loss.backward()
         parts = gradient_parts(parameters)
         clip_gradients(parts, torch.nn.utils.get_total_norm(parts), settings.clip)
-        optimiser.step()
-        optimiser.zero_grad()
+        optimizer.step()
+        optimizer.zero_grad()
 
-    step()  # makes the optimiser's state
+    step()  # makes the optimizer's state
     return step
 
 
@@ -137,7 +139,7 @@ def product(precision: str) -> float:
 def training(rounds: int) -> None:
     keep_freed_memory()  # as `fit` does
     for name in ("4m-7", "4m-21"):
-        catalogue = load_catalogue(name)
+        catalog = load_catalog(name)
         print(f"training step, {name}, Ti, {SAMPLES} samples, {TOKENS} + {TOKENS} tokens")
         found: dict[tuple[str, str], list[float]] = {}
         speeds: dict[str, list[float]] = {}
@@ -145,7 +147,7 @@ def training(rounds: int) -> None:
             "float32": ("tables whole", "by rows"),
             "bf16": ("tables whole", "by rows", "by rows, compiled"),
         }.items():
-            steps = {how: training_step(catalogue, precision, how) for how in ways}
+            steps = {how: training_step(catalog, precision, how) for how in ways}
             for _, how in itertools.product(range(rounds), steps):
                 speeds.setdefault(precision, []).append(product(precision))
                 found.setdefault((precision, how), []).append(seconds(steps[how]))
@@ -161,13 +163,13 @@ def training(rounds: int) -> None:
     print(f"  most memory {memory('VmHWM'):.0f} MiB, of three models at a time")
 
 
-def tokenising(rounds: int) -> None:
-    spec = TokenizerSpec(width=768, heads=12, depth=12, decoder_depth=1, quantiser=Quantiser("vq", codes=16384, dim=32))
+def tokenizing(rounds: int) -> None:
+    spec = TokenizerSpec(width=768, heads=12, depth=12, decoder_depth=1, quantizer=Quantizer("vq", codes=16384, dim=32))
     picture = Value("image", (224, 224), 3)
     torch.manual_seed(0)
     tokenizer = GridTokenizer(Modality("picture", 1, "grid", picture, grid=(14, 14), tokenizer=spec)).eval()
     values = np.random.default_rng(0).integers(0, 256, (PICTURES, 224, 224, 3), dtype=np.uint8)
-    print(f"tokenising {PICTURES} pictures of 224 pixels, ViT-B")
+    print(f"tokenizing {PICTURES} pictures of 224 pixels, ViT-B")
     found: dict[str, list[float]] = {"float32": [], "bf16": []}
     for _, precision in itertools.product(range(rounds), found):
         with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
@@ -180,14 +182,14 @@ def tokenising(rounds: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", default=["loading", "training", "tokenising"])
+    parser.add_argument("parts", nargs="*", default=["loading", "training", "tokenizing"])
     parser.add_argument("--size", default="B")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=2)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     for part in given.parts:
-        {"loading": lambda n: loading(given.size, n), "training": training, "tokenising": tokenising}[part](
+        {"loading": lambda n: loading(given.size, n), "training": training, "tokenizing": tokenizing}[part](
             given.rounds
         )
 

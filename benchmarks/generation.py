@@ -20,25 +20,25 @@ import numpy as np
 import torch
 from torch import nn
 
-from maskweave.batch import Part, Slots, pack
-from maskweave.catalogues import Catalogue
 from maskweave.generate.decode import run
 from maskweave.generate.engine import Engine
 from maskweave.generate.guidance import passes
-from maskweave.generate.known import Field, pack_inputs
 from maskweave.generate.schedule import Schedule, make_schedule
-from maskweave.modality import Decoding, Modality, Quantiser, TokenizerSpec, Value, Vocabulary
-from maskweave.model.fourm import FourM, FourMConfig
+from maskweave.generate.token_state import TokenState, pack_inputs
+from maskweave.masking.batch import Part, Slots, pack
+from maskweave.modality.catalogs import Catalog
+from maskweave.modality.entry import Decoding, Modality, Quantizer, TokenizerSpec, Value, Vocabulary
+from maskweave.models.fourm import FourM, FourMConfig
 
 CAPTION = 128
 NO_WORDS = 204
 """Special tokens and sentinels, which would end a caption."""
 
 
-def catalogue() -> Catalogue:
+def catalog() -> Catalog:
     picture = Value("image", (224, 224), 3)
-    codes = TokenizerSpec(quantiser=Quantiser("vq", codes=8192))
-    return Catalogue(
+    codes = TokenizerSpec(quantizer=Quantizer("vq", codes=8192))
+    return Catalog(
         [
             Modality("rgb", 1, "patches", picture, grid=(14, 14)),
             Modality("depth", 2, "grid", Value("map", (224, 224), range=(0, 10)), grid=(14, 14), tokenizer=codes),
@@ -48,13 +48,13 @@ def catalogue() -> Catalogue:
     )
 
 
-def given(samples: int) -> dict[str, Field]:
+def given(samples: int) -> dict[str, TokenState]:
     rows = np.random.default_rng(0).normal(size=(samples, 196, 768)).astype(np.float32)
-    return {"rgb": Field(np.ones((samples, 196), bool), rows=rows)}
+    return {"rgb": TokenState(np.ones((samples, 196), bool), rows=rows)}
 
 
 def ours(engine: Engine, schedule: Schedule, samples: int) -> np.ndarray:
-    made: dict[str, Field] = {}
+    made: dict[str, TokenState] = {}
     generators = [np.random.default_rng(i) for i in range(samples)]
     for _ in run(engine, schedule, given(samples), made, generators):
         pass
@@ -64,10 +64,10 @@ def ours(engine: Engine, schedule: Schedule, samples: int) -> np.ndarray:
 
 
 @torch.inference_mode()
-def plain_caption(model: FourM, entries: Catalogue, samples: int) -> np.ndarray:
+def plain_caption(model: FourM, entries: Catalog, samples: int) -> np.ndarray:
     """The likeliest token again and again, from all tokens so far."""
     entry, first = entries["caption"], entries.vocabularies["text"].first_sentinel + 1
-    frame = Field(np.ones((samples, 1), bool), np.full((samples, 1), first))
+    frame = TokenState(np.ones((samples, 1), bool), np.full((samples, 1), first))
     inputs, rows = pack_inputs(entries, {**given(samples), "caption": frame}, [frozenset(entries)], np.arange(samples))
     encoded = model.encode(inputs, rows)
     read = np.full((samples, 1), first)
@@ -82,9 +82,9 @@ def plain_caption(model: FourM, entries: Catalogue, samples: int) -> np.ndarray:
 
 
 @torch.inference_mode()
-def plain_grid(model: FourM, entries: Catalogue, schedule: Schedule, samples: int) -> np.ndarray:
+def plain_grid(model: FourM, entries: Catalog, schedule: Schedule, samples: int) -> np.ndarray:
     """Each pass over all unknown places; a random part of them is taken."""
-    fields = {**given(samples), "depth": Field.empty(samples, 196)}
+    fields = {**given(samples), "depth": TokenState.empty(samples, 196)}
     known, rng = fields["depth"], np.random.default_rng(0)
     assert known.ids is not None
     for step in schedule.steps:
@@ -103,7 +103,7 @@ def plain_grid(model: FourM, entries: Catalogue, schedule: Schedule, samples: in
     return known.ids
 
 
-def _ask(entries: Catalogue, mask: np.ndarray) -> Slots:
+def _ask(entries: Catalog, mask: np.ndarray) -> Slots:
     sample, position = np.nonzero(mask)
     part = Part(sample, np.zeros(len(sample), np.int64), position)
     return pack({"depth": part}, {"depth": entries["depth"].id}, len(mask))[0]
@@ -136,7 +136,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     asked = parser.parse_args(arguments)
     torch.set_num_threads(asked.threads)
     torch.manual_seed(0)
-    entries = catalogue()
+    entries = catalog()
     model = FourM(entries, FourMConfig(size=asked.size)).eval()
     with torch.no_grad():
         model.heads["text"].weight[:NO_WORDS] = 0

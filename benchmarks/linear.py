@@ -15,7 +15,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from maskweave.layers import Linear, PackedLinear
+from maskweave.nn.layers import Linear, PackedLinear
 
 ROUNDS = 9
 SHAPES = ((384, 384), (384, 1024), (768, 2048), (384, 30_000))

@@ -13,20 +13,19 @@ import time
 import numpy as np
 import torch
 
-from maskweave.batch import MaskedBatch
-from maskweave.catalogues import load_catalogue
-from maskweave.data.hiding import MaskRatio, hide, separate
-from maskweave.data.masking import Column
-from maskweave.model.m3ae import M3AE, M3AE_SIZES, M3AEConfig
+from maskweave.data.columns import Column
+from maskweave.masking.m3ae import MaskedBatch, MaskRatio, mask_columns, separate
+from maskweave.modality.catalogs import load_catalog
+from maskweave.models.m3ae import M3AE, M3AE_SIZES, M3AEConfig
 from maskweave.objectives.m3ae import M3AEObjective
-from maskweave.train.hardware import keep_freed_memory
+from maskweave.training.hardware import keep_freed_memory
 
-CATALOGUE = load_catalogue("scenes").subset(["rgb", "caption"])
+CATALOG = load_catalog("scenes").subset(["rgb", "caption"])
 SHORTEST, LONGEST = 15, 40
 
 
 def draw(samples: int, apart: float, rng: np.random.Generator) -> MaskedBatch:
-    picture, text = CATALOGUE["rgb"], CATALOGUE["caption"]
+    picture, text = CATALOG["rgb"], CATALOG["caption"]
     columns = {
         "rgb": Column(
             np.ones(samples, bool),
@@ -38,7 +37,7 @@ def draw(samples: int, apart: float, rng: np.random.Generator) -> MaskedBatch:
             length=rng.integers(SHORTEST, LONGEST, samples),
         ),
     }
-    return hide(separate(columns, rng.random(samples) < apart, rng), CATALOGUE, MaskRatio(), rng)
+    return mask_columns(separate(columns, rng.random(samples) < apart, rng), CATALOG, MaskRatio(), rng)
 
 
 def tokens(batch: MaskedBatch) -> int:
@@ -67,7 +66,7 @@ def main() -> None:
     torch.set_num_threads(1)
     keep_freed_memory()
     rng = np.random.default_rng(0)
-    objective = M3AEObjective(M3AE(CATALOGUE, M3AEConfig(options.size)))
+    objective = M3AEObjective(M3AE(CATALOG, M3AEConfig(options.size)))
     mixed = [draw(options.batch_size, 0.5, rng) for _ in range(options.batches)]
     pairs = sum(map(tokens, mixed)) / tokens(draw(1000, 0.0, rng)) * 1000 / options.batches
     paired = [draw(round(pairs), 0.0, rng) for _ in mixed]

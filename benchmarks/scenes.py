@@ -1,4 +1,4 @@
-"""Scenes a second on one core: every modality of the shipped catalogue at 64×64, and the share of each part.
+"""Scenes a second on one core: every modality of the shipped catalog at 64×64, and the share of each part.
 
 OMP_NUM_THREADS=1 python benchmarks/scenes.py [COUNT]
 """
@@ -10,9 +10,10 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from maskweave.catalogues import load_catalogue
-from maskweave.data import measures, raycast
-from maskweave.data.scenes import Scenes
+from maskweave.label import measures
+from maskweave.modality.catalogs import load_catalog
+from maskweave.synthetic import raycast
+from maskweave.synthetic.scenes import Scenes
 
 cv2.setNumThreads(1)
 
@@ -29,7 +30,7 @@ def rate(work: Callable[[int], object], count: int) -> float:
 
 def main() -> None:
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 1000
-    scenes = Scenes(load_catalogue("scenes"), count, seed=1)
+    scenes = Scenes(load_catalog("scenes"), count, seed=1)
     height, width = scenes.size
     print(
         f"all {len(scenes.modalities)} modalities at {height}×{width}: {rate(scenes.__getitem__, count):.0f} scenes/s on one core"

@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import maskweave
-from maskweave.data.scenes import Scenes
+from maskweave.synthetic.scenes import Scenes
 
 bundle = maskweave.load("runs/demo")
-scene = Scenes(bundle.catalogue, count=1, seed=7)[0]
+scene = Scenes(bundle.catalog, count=1, seed=7)[0]
 
 for inputs, targets in [
     (["rgb"], ["depth", "normal", "semseg", "caption", "boxes"]),

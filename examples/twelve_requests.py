@@ -10,12 +10,12 @@ from typing import Any
 from PIL import Image
 
 import maskweave
-from maskweave.data.scenes import Scenes
 from maskweave.generate.result import sheet_of
+from maskweave.synthetic.scenes import Scenes
 
 bundle = maskweave.load(sys.argv[1] if len(sys.argv) > 1 else "runs/demo")
 folder = Path(sys.argv[2] if len(sys.argv) > 2 else "runs/examples/twelve")
-scenes = list(Scenes(bundle.catalogue, count=2, seed=1))
+scenes = list(Scenes(bundle.catalog, count=2, seed=1))
 HALF = [0.0, 0.0, 0.5, 1.0]
 
 # Inputs, targets, and what else is asked for.
@@ -31,7 +31,7 @@ REQUESTS: list[tuple[str, str, dict[str, Any]]] = [
     ("normal edges", "depth semseg boxes", {}),
     ("instances metadata", "boxes tok_rgb depth", {}),
     ("rgb boxes", "tok_rgb", {"edit": {"tok_rgb": HALF}}),
-    ("caption boxes depth", "tok_rgb normal", {"recolour": True}),
+    ("caption boxes depth", "tok_rgb normal", {"recolor": True}),
 ]
 
 
@@ -46,10 +46,10 @@ sheets = []
 for number, (inputs, targets, options) in enumerate(REQUESTS, 1):
     what = f"{' + '.join(inputs.split())} → {', '.join(targets.split())}"
     given = scenes
-    if options.pop("recolour", False):
+    if options.pop("recolor", False):
         names = [scene["boxes"][0]["class"] for scene in scenes]
         given = [renamed(scene, name, f"red {name.split()[1]}") for scene, name in zip(scenes, names, strict=True)]
-        what += "; one object's colour edited"
+        what += "; one object's color edited"
     what += "; the left half made anew" if "edit" in options else ""
     what += "; guided, 3" if "conditions" in options else ""
     samples = [{name: scene[name] for name in inputs.split()} for scene in given]

@@ -19,7 +19,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
-from maskweave.catalogues import Catalogue, load_catalogue
+from maskweave.modality.catalogs import Catalog, load_catalog
 
 torch.set_num_threads(1)
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -29,7 +29,7 @@ PATIENCE = 300
 """Seconds after which what a test waits for is taken never to come."""
 
 TINY = """\
-catalogue: scenes
+catalog: scenes
 data: {source: scenes, samples: 48, validation: 8, shard_size: 8}
 tokenizers:
   samples: 32
@@ -48,8 +48,8 @@ evaluate:
 
 
 @pytest.fixture(scope="session")
-def scenes_catalogue() -> Catalogue:
-    return load_catalogue("scenes")
+def scenes_catalog() -> Catalog:
+    return load_catalog("scenes")
 
 
 @pytest.fixture(scope="session")
@@ -63,7 +63,7 @@ def tiny_recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_run(tiny_recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The finished run of `tiny_recipe`. Read only: a test that changes something works on a copy."""
-    from maskweave.cli import main
+    from maskweave.cli.main import main
 
     folder = tmp_path_factory.mktemp("runs") / "tiny"
     assert main(["run", str(tiny_recipe), "--out", str(folder)]) == 0
@@ -73,7 +73,7 @@ def tiny_run(tiny_recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 STOPPED = """
 import os, signal, sys
 from pathlib import Path
-from maskweave.cli import main
+from maskweave.cli.main import main
 number, path, text, *words = sys.argv[1:]
 def look(*_):
     if Path(path).exists() and text in Path(path).read_text():
@@ -95,7 +95,7 @@ class Command:
     """
 
     def __init__(self, *words: object, at: tuple[Path, str] | None = None, send: signal.Signals = signal.SIGKILL):
-        program = ["-m", "maskweave.cli"] if at is None else ["-c", STOPPED, str(int(send)), str(at[0]), at[1]]
+        program = ["-m", "maskweave.cli.main"] if at is None else ["-c", STOPPED, str(int(send)), str(at[0]), at[1]]
         self.process = subprocess.Popen(
             [sys.executable, *program, *map(str, words)],
             stdout=subprocess.PIPE,

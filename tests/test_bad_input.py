@@ -21,9 +21,9 @@ import pytest
 from PIL import Image
 
 from maskweave import files
-from maskweave.cli import main
+from maskweave.cli.main import main
 from maskweave.generate.bundle import load
-from maskweave.train.metrics import read_metrics
+from maskweave.training.metrics import read_metrics
 
 Refused = Callable[..., str]
 
@@ -62,7 +62,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def imported(root: Path, *more: str) -> list[str]:
-    return ["data", "import", str(root), str(root.parent / "out"), "--catalogue", "scenes", *more]
+    return ["data", "import", str(root), str(root.parent / "out"), "--catalog", "scenes", *more]
 
 
 # Recipes and what is typed.
@@ -72,23 +72,23 @@ def imported(root: Path, *more: str) -> list[str]:
     ("content", "says"),
     [
         (
-            "catalogue: scenes\ndata: {samples: 5}\ntrain: {stepz: 3}",
+            "catalog: scenes\ndata: {samples: 5}\ntrain: {stepz: 3}",
             ("own.yaml", "'train.stepz'", "did you mean 'train.steps'"),
         ),
         (
-            "catalogue: scenes\ndata: {samples: 5}\nmodalities: [depht]",
+            "catalog: scenes\ndata: {samples: 5}\nmodalities: [depht]",
             ("own.yaml", "unknown modality 'depht'", "known: rgb"),
         ),
         (
-            "catalogue: scenes\ndata: {samples: 5}\ntrain: {steps: lots}",
+            "catalog: scenes\ndata: {samples: 5}\ntrain: {steps: lots}",
             ("own.yaml", "'train.steps'", "a whole number", "'lots'"),
         ),
         (
-            "catalogue: scenes\ndata: {samples: 5}\nmodel: {width: 50, heads: 4}",
+            "catalog: scenes\ndata: {samples: 5}\nmodel: {width: 50, heads: 4}",
             ("own.yaml", "width 50", "even multiple of heads 4"),
         ),
-        ("catalogue: gone.yaml", ("own.yaml", "gone.yaml", "no such file")),
-        ("catalogue: [", ("own.yaml", "not valid YAML")),
+        ("catalog: gone.yaml", ("own.yaml", "gone.yaml", "no such file")),
+        ("catalog: [", ("own.yaml", "not valid YAML")),
     ],
 )
 @pytest.mark.parametrize("command", ["run", "recipe check"])
@@ -174,7 +174,7 @@ def test_a_folder_without_matching_names(root: Path, refused: Refused) -> None:
 def test_a_data_set_too_small_or_missing(root: Path, tmp_path: Path, refused: Refused) -> None:
     assert main(imported(root)) == 0
     (tmp_path / "own.yaml").write_text(
-        f"catalogue: scenes\nmodalities: [depth]\ndata: {{source: {tmp_path / 'out'}, validation: 10}}\n"
+        f"catalog: scenes\nmodalities: [depth]\ndata: {{source: {tmp_path / 'out'}, validation: 10}}\n"
     )
     refused(
         "run",
@@ -227,7 +227,7 @@ FAULTS: dict[str, tuple[str, Callable[[bytes], bytes], tuple[str, ...]]] = {
     "pickled npy": ("depth/3.npy", lambda old: npy(np.array([{}], object)), ("3.npy", "never unpickled")),
     "NaN depth": ("depth/3.npy", lambda old: deep(np.nan), ("3.npy", "1 of 4096 values NaN or infinite", "fill or crop")),
     "infinite depth": ("depth/3.npy", lambda old: deep(np.inf), ("3.npy", "NaN or infinite", "finite")),
-    "depth in millimetres": ("depth/3.npy", lambda old: deep(3000), ("3.npy", "3000", "0 to 16 m", "check the unit")),
+    "depth in millimeters": ("depth/3.npy", lambda old: deep(3000), ("3.npy", "3000", "0 to 16 m", "check the unit")),
     "class id": ("semseg/3.png", lambda old: png(np.full((64, 64), 6, np.uint8)), ("3.png", "class ids from 6 to 6", "0 to 5", "renumber")),
     "broken json": ("boxes/3.json", lambda old: old[:-5], ("3.json", "JSON")),
     "unknown class": ("boxes/3.json", lambda old: old.replace(b"red", b"pink"), ("3.json", "'pink cube'", "one of the entry's")),
@@ -263,7 +263,7 @@ def test_a_damaged_tar(root: Path, tmp_path: Path, refused: Refused, capsys: pyt
     tar.write_bytes(content)
     recipe = tmp_path / "own.yaml"
     recipe.write_text(
-        f"catalogue: scenes\nmodalities: [depth]\ndata: {{source: {tmp_path / 'out'}, validation: 2}}\ntokenizers: {{train: {{steps: 1, batch_size: 4}}}}\n"
+        f"catalog: scenes\nmodalities: [depth]\ndata: {{source: {tmp_path / 'out'}, validation: 2}}\ntokenizers: {{train: {{steps: 1, batch_size: 4}}}}\n"
     )
     refused(
         "tokenizer", recipe, "--out", tmp_path / "run", says=("1 of 8 samples are unusable", "3", "NaN or infinite")
@@ -344,7 +344,7 @@ def test_an_unfinished_run_is_finished_by_the_command_it_names(
     assert (run / "model" / "model.safetensors").read_bytes() == (tiny_run / "model" / "model.safetensors").read_bytes()
 
 
-def test_a_run_of_another_catalogue(tiny_run: Path, tmp_path: Path, refused: Refused) -> None:
+def test_a_run_of_another_catalog(tiny_run: Path, tmp_path: Path, refused: Refused) -> None:
     run = shutil.copytree(tiny_run, tmp_path / "run")
     entries = (run / "modalities.yaml").read_text()
     other = entries.replace("unit: m\n", "unit: km\n", 1)

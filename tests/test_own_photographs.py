@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from maskweave.catalogues import load_catalogue
-from maskweave.cli import main
-from maskweave.data.tokens import TokenData
+from maskweave.cli.main import main
+from maskweave.data.token_store import TokenData
+from maskweave.modality.catalogs import load_catalog
 
 NAMES = (
     "astronaut",
@@ -25,7 +25,7 @@ NAMES = (
     "rocket",
 )
 RECIPE = """\
-catalogue: photos
+catalog: photos
 data: {source: SOURCE, validation: 3, shard_size: 8}
 tokenizers: {samples: 0, train: {steps: 3, batch_size: 4}}
 drawing: {input_tokens: 32, target_tokens: 32}
@@ -36,7 +36,7 @@ evaluate: {samples: 3, requests: [{inputs: [rgb], targets: [edges]}], sheets: [{
 
 
 def write_photographs(root: Path) -> int:
-    """Cut into quarters, some grey, all but some with a caption; returns how many."""
+    """Cut into quarters, some gray, all but some with a caption; returns how many."""
     from skimage import data
     from sklearn.datasets import load_sample_images
 
@@ -68,7 +68,7 @@ def test_from_folders_to_generation(tmp_path: Path, capsys: pytest.CaptureFixtur
     (tmp_path / "own.yaml").write_text(RECIPE.replace("SOURCE", str(shards)))
     assert main(["run", str(tmp_path / "own.yaml"), "--out", str(run)]) == 0
 
-    photos = load_catalogue("photos")
+    photos = load_catalog("photos")
     tokens = TokenData(run / "tokens" / "train", photos)
     columns = tokens.columns(np.arange(len(tokens)))
     assert len(tokens) == count - 3

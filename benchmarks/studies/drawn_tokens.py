@@ -22,12 +22,12 @@ from pretraining import demo_for, prepare, pretrain
 from study import Metrics, Panel, Study, draw, parser
 
 from maskweave import load
-from maskweave.data.tokens import TokenData
+from maskweave.data.token_store import TokenData
 from maskweave.evaluate.run import evaluate
 from maskweave.objectives.fourm import FourMObjective
-from maskweave.train.loop import fit
-from maskweave.train.pipeline import build_batches, build_objective
-from maskweave.train.recipe import EvaluateSettings, Recipe, Request
+from maskweave.training.loop import fit
+from maskweave.training.pipeline import build_batches, build_objective
+from maskweave.training.recipe import EvaluateSettings, Recipe, Request
 
 COUNTS = (16, 32, 64, 128)
 DEMO_COUNT = 64
@@ -54,9 +54,9 @@ def step_time(base: Path, count: int, seed: int) -> Metrics:
     taken = []
     for steps in (SHORT, LONG):
         recipe = recipe_of(count, seed, steps)
-        catalogue = recipe.load_catalogue()
-        objective = build_objective(recipe, catalogue, base)
-        batches = build_batches(recipe, TokenData(base / "tokens/train", catalogue), held_out=False)
+        catalog = recipe.load_catalog()
+        objective = build_objective(recipe, catalog, base)
+        batches = build_batches(recipe, TokenData(base / "tokens/train", catalog), held_out=False)
         with TemporaryDirectory() as folder:
             start = process_time()
             fit(objective, batches, recipe.train, Path(folder))
@@ -82,7 +82,7 @@ def held_out_loss(folder: Path, base: Path, count: int) -> float:
     recipe = recipe_of(count, 0, 1)
     bundle = load(folder)
     objective = FourMObjective(bundle.model, recipe.loss).eval()
-    batches = build_batches(recipe, TokenData(base / "tokens/validation", bundle.catalogue), held_out=True)
+    batches = build_batches(recipe, TokenData(base / "tokens/validation", bundle.catalog), held_out=True)
     losses = [objective(batches[i])[0].item() for i in range(len(batches))]
     return sum(losses) / len(losses)
 

@@ -1,11 +1,11 @@
-"""Does another colour in the caption change that object, and that alone? python benchmarks/studies/generation_editing.py BUNDLE
+"""Does another color in the caption change that object, and that alone? python benchmarks/studies/generation_editing.py BUNDLE
 
-In held-out scenes one object is given another colour: in the caption, and in its box's class where boxes are given. Its picture is made
-anew, and the model reads boxes, caption and depth from it. Shares are of edits where the object has the new (or still the old) colour:
+In held-out scenes one object is given another color: in the caption, and in its box's class where boxes are given. Its picture is made
+anew, and the model reads boxes, caption and depth from it. Shares are of edits where the object has the new (or still the old) color:
 by the picture's own points inside the object's true mask, by a box of that name that overlaps the object's by 0.3, by the caption's list.
 Depth changes are means of |d' - d| / d against the depth read from the unedited picture through its tokens, outside and inside the mask.
 Cost: about 7 minutes of one thread. Result, measured on the demo's bundle, 100 scenes, 3 seeds, the picture painted from depth and edited words: 0.73 of the objects have the
-new colour, 0.79 guided, 0.04 where nothing was edited; painted anew in its place alone, the depth of the rest changes by 4%. All of it: docs/results.md.
+new color, 0.79 guided, 0.04 where nothing was edited; painted anew in its place alone, the depth of the rest changes by 4%. All of it: docs/results.md.
 """
 
 import argparse
@@ -18,8 +18,8 @@ import numpy as np
 import torch
 
 import maskweave
-from maskweave.data.grammar import objects_in
-from maskweave.data.scenes import COLOURS, Scenes
+from maskweave.synthetic.grammar import objects_in
+from maskweave.synthetic.scenes import COLORS, Scenes
 
 OVERLAP = 0.3
 HEADINGS = (
@@ -36,7 +36,7 @@ HEADINGS = (
 
 @dataclass
 class Edit:
-    """One object and its new colour."""
+    """One object and its new color."""
 
     sample: Mapping[str, Any]
     mask: np.ndarray
@@ -48,8 +48,8 @@ class Edit:
     def draw(cls, sample: Mapping[str, Any], rng: np.random.Generator) -> "Edit":
         names = [item["class"] for item in sample["boxes"]]
         which = int(rng.integers(len(names)))
-        colour, shape = names[which].split()
-        free = [c for c in COLOURS if c != colour and f"{c} {shape}" not in names]
+        color, shape = names[which].split()
+        free = [c for c in COLORS if c != color and f"{c} {shape}" not in names]
         (mask,) = [item["mask"] for item in sample["instances"] if item["class"] == names[which]]
         return cls(sample, mask, sample["boxes"][which]["box"], names[which], f"{rng.choice(free)} {shape}")
 
@@ -65,9 +65,9 @@ class Edit:
         return values
 
 
-def colour_of(picture: np.ndarray, mask: np.ndarray) -> str:
-    """The colour of scenes whose hue is nearest to that of most points in the mask."""
-    shade = {name: np.array(rgb) / np.linalg.norm(rgb) for name, rgb in COLOURS.items()}
+def color_of(picture: np.ndarray, mask: np.ndarray) -> str:
+    """The color of scenes whose hue is nearest to that of most points in the mask."""
+    shade = {name: np.array(rgb) / np.linalg.norm(rgb) for name, rgb in COLORS.items()}
     points = picture[mask].astype(float) + 1
     points /= np.linalg.norm(points, axis=1, keepdims=True)
     nearest = np.argmax(points @ np.array(list(shade.values())).T, axis=1)
@@ -93,7 +93,7 @@ def measures(edits: list[Edit], pictures: list[np.ndarray], found: list[Any], be
     """In the order of `HEADINGS`."""
     rows = []
     for edit, picture, now, then in zip(edits, pictures, found, before, strict=True):
-        points, (old, _), (new, _) = colour_of(picture, edit.mask), edit.old.split(), edit.new.split()
+        points, (old, _), (new, _) = color_of(picture, edit.mask), edit.old.split(), edit.new.split()
         others = [item for item in edit.sample["boxes"] if item["class"] != edit.old]
         kept = [has(now, item["class"], item["box"]) for item in others]
         change = np.abs(now["depth"] - then["depth"]) / np.maximum(then["depth"], 0.1)
@@ -136,7 +136,7 @@ WAYS: dict[str, tuple[list[str], bool, bool, dict[str, float] | None]] = {
 
 torch.set_num_threads(1)
 bundle = maskweave.load(options.bundle)
-scenes = list(Scenes(bundle.catalogue, options.scenes, seed=1))
+scenes = list(Scenes(bundle.catalog, options.scenes, seed=1))
 tokenizer = bundle.tokenizers["tok_rgb"]
 through = [
     p

@@ -13,9 +13,9 @@ from statistics import mean, stdev
 import torch
 
 import maskweave
-from maskweave.data.scenes import Scenes
 from maskweave.evaluate.scores import metrics_for
 from maskweave.generate.merging import merge
+from maskweave.synthetic.scenes import Scenes
 
 COUNTS = (1, 2, 4, 8, 16)
 
@@ -28,12 +28,12 @@ options = parser.parse_args()
 
 torch.set_num_threads(1)
 bundle = maskweave.load(options.bundle)
-scenes = list(Scenes(bundle.catalogue, options.scenes, seed=1))
+scenes = list(Scenes(bundle.catalog, options.scenes, seed=1))
 pictures = [{"rgb": scene["rgb"]} for scene in scenes]
 
 print("   target temperature " + "".join(f"{f'n = {n}':>19}" for n in COUNTS))
 for target in ("depth", "normal"):
-    entry = bundle.catalogue[target]
+    entry = bundle.catalog[target]
     metric = metrics_for(entry)[0]
     truth = [scene[target] for scene in scenes]
     for temperature in options.temperatures:

@@ -1,7 +1,7 @@
 """Does guidance make pictures follow their captions better? python benchmarks/studies/generation_guidance.py BUNDLE
 
 Held-out scenes: boxes are generated from the caption once, then the picture from both at each guidance weight; the model reads a caption
-from the picture, and its colour-shape pairs are scored against those of the caption that was given (F1), as `maskweave evaluate` does.
+from the picture, and its color-shape pairs are scored against those of the caption that was given (F1), as `maskweave evaluate` does.
 Cost: about 3 minutes of one thread. Result, measured on 300 scenes, 3 seeds, from no guidance to the best weight: 0.239 to 0.253 (weight 3) for the demo's
 bundle, 0.479 to 0.499 (1.5) for a longer one, the best of five weights on the same scenes. All of it: docs/results.md.
 """
@@ -12,9 +12,9 @@ from statistics import mean, stdev
 import torch
 
 import maskweave
-from maskweave.data.grammar import objects_in
-from maskweave.data.scenes import Scenes
 from maskweave.evaluate.scores import metrics_for
+from maskweave.synthetic.grammar import objects_in
+from maskweave.synthetic.scenes import Scenes
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
 parser.add_argument("bundle")
@@ -28,8 +28,8 @@ options = parser.parse_args()
 
 torch.set_num_threads(1)
 bundle = maskweave.load(options.bundle)
-captions = [scene["caption"] for scene in Scenes(bundle.catalogue, options.scenes, seed=1)]
-(f1,) = metrics_for(bundle.catalogue["caption"], lambda text: objects_in(text).elements())
+captions = [scene["caption"] for scene in Scenes(bundle.catalog, options.scenes, seed=1)]
+(f1,) = metrics_for(bundle.catalog["caption"], lambda text: objects_in(text).elements())
 
 print(f"{'guided':>14} {'weight':>6}   F1 ± deviation over {options.seeds} seeds")
 scores: dict[tuple[str, float], list[float]] = {}

@@ -1,7 +1,7 @@
 """How much of the text should a masked autoencoder hide? python benchmarks/studies/m3ae_text_mask_ratio.py
 
 M3AE with 15% to 90% of the text hidden, always 75% of the picture, beside MAE (pictures alone) and an encoder that was never trained; on scenes and
-on emoji, at equal steps. Then what a linear probe and nearest neighbours tell from the encoder's features of held-out pictures. The
+on emoji, at equal steps. Then what a linear probe and nearest neighbors tell from the encoder's features of held-out pictures. The
 paper (https://arxiv.org/abs/2205.14204) found 50 to 90% best.
 Cost: 37 minutes of processor time. Result, measured with 3 seeds: 75% and 90% are best, 15% hardly better than MAE; the linear probe tells the
 number of objects in 0.706 with 75%, 0.616 with 15%, 0.605 of MAE; what an emoji shows in 0.854, 0.809 and 0.795. All of it: docs/results.md.
@@ -21,7 +21,7 @@ SETTINGS = {
     **{f"M3AE, {ratio:.0%} of the text": Setting(text=ratio) for ratio in RATIOS},
 }
 LABELS = {"scenes": ("count", "first object"), "emoji": ("shown", "skin tone")}
-PROBES = {"linear": "linear probe", "neighbours": "nearest neighbours"}
+PROBES = {"linear": "linear probe", "neighbors": "nearest neighbors"}
 
 
 def open_study(out: Path, kind: str, steps: int) -> tuple[Study, partial[dict[str, float]]]:

@@ -1,7 +1,7 @@
 """What the studies of masked autoencoding share: two data sets, made once, and a trial: train an M3AE, then probe its encoder with pictures alone.
 
-Scenes are labelled with their number of objects and with the name of the first one ("red cube"; in the order of 4M's boxes, from the top left).
-Emoji are labelled by their Unicode names: what they show, out of SHOWN, and the skin tone of those with one. Held-out emoji are other ones,
+Scenes are labeled with their number of objects and with the name of the first one ("red cube"; in the order of 4M's boxes, from the top left).
+Emoji are labeled by their Unicode names: what they show, out of SHOWN, and the skin tone of those with one. Held-out emoji are other ones,
 not the same with another skin tone or gender: what is left of a name without these decides.
 """
 
@@ -16,24 +16,24 @@ import torch
 from study import Metrics
 from torch import Tensor
 
-from maskweave.catalogues import Catalogue, load_catalogue
-from maskweave.data.emoji import Emoji, name_of
-from maskweave.data.hiding import NOTHING, MaskedBatches, MaskRatio, hide
-from maskweave.data.scenes import Scenes
 from maskweave.data.source import Source, Subset
-from maskweave.data.tokenising import tokenise
-from maskweave.data.tokens import TokenData
+from maskweave.data.token_store import TokenData
+from maskweave.data.tokenizing import tokenize
 from maskweave.data.transforms import fit as fit_values
 from maskweave.files import read_json, write_json
-from maskweave.model.m3ae import M3AE
+from maskweave.masking.m3ae import NOTHING, MaskedBatches, MaskRatio, mask_columns
+from maskweave.modality.catalogs import Catalog, load_catalog
+from maskweave.models.m3ae import M3AE
 from maskweave.objectives.m3ae import M3AEObjective
+from maskweave.synthetic.emoji import Emoji, name_of
+from maskweave.synthetic.scenes import Scenes
 from maskweave.tokenizers.sequence import SequenceTokenizer
 from maskweave.tokenizers.text import TextTokenizer
-from maskweave.train.loop import fit
-from maskweave.train.pipeline import build_batches
-from maskweave.train.recipe import load_recipe
+from maskweave.training.loop import fit
+from maskweave.training.pipeline import build_batches
+from maskweave.training.recipe import load_recipe
 from maskweave.transfer.data import make_target
-from maskweave.transfer.probe import Labelled, LinearProbe, nearest_neighbours, share_right
+from maskweave.transfer.probe import Labeled, LinearProbe, nearest_neighbors, share_right
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 SCENES, HELD_OUT_SCENES = 4000, 1000
@@ -76,12 +76,12 @@ def make_data(folder: Path, kind: str) -> None:
     """Tokenizer, token shards and labels of `scenes` or `emoji`, where they are not there yet."""
     if (folder / "labels.json").exists():
         return
-    catalogue = load_recipe(RECIPES / f"m3ae-{kind}.yaml").load_catalogue()
-    train, held_out, labels = (_scenes if kind == "scenes" else _emoji)(catalogue)
-    text = TextTokenizer.train(catalogue.vocabularies["text"], [train[i]["caption"] for i in range(len(train))])
+    catalog = load_recipe(RECIPES / f"m3ae-{kind}.yaml").load_catalog()
+    train, held_out, labels = (_scenes if kind == "scenes" else _emoji)(catalog)
+    text = TextTokenizer.train(catalog.vocabularies["text"], [train[i]["caption"] for i in range(len(train))])
     half = Subset(train, range(len(train) // 2))
     for part, source in (("train", train), ("half", half), ("held-out", held_out)):
-        tokenise(source, catalogue, {"caption": SequenceTokenizer(catalogue["caption"], text)}, folder / part)
+        tokenize(source, catalog, {"caption": SequenceTokenizer(catalog["caption"], text)}, folder / part)
     write_json(folder / "labels.json", labels)
 
 
@@ -92,7 +92,7 @@ def run_trial(folder: Path, kind: str, steps: int, batch_size: int, setting: Set
         folder: what `make_data` made.
 
     Returns:
-        of each label the accuracies of a linear probe and of nearest neighbours, from pictures alone; of pairs of which 75% is hidden the
+        of each label the accuracies of a linear probe and of nearest neighbors, from pictures alone; of pairs of which 75% is hidden the
         squared error of patches and the share of words restored rightly, and that share where there is no picture.
     """
     changes: dict[str, Any] = {
@@ -104,32 +104,32 @@ def run_trial(folder: Path, kind: str, steps: int, batch_size: int, setting: Set
     changes |= {"modalities": list(setting.names), "m3ae.mask_ratio.sequence": setting.text}
     changes |= {"m3ae.unpaired": setting.unpaired, "train.checkpoint_every": 0, "seed": seed}
     recipe = load_recipe(RECIPES / f"m3ae-{kind}.yaml", changes)
-    catalogue = recipe.load_catalogue()
+    catalog = recipe.load_catalog()
     torch.manual_seed(seed)
-    objective = M3AEObjective(M3AE(catalogue, recipe.m3ae.model), recipe.m3ae.loss_weight)
+    objective = M3AEObjective(M3AE(catalog, recipe.m3ae.model), recipe.m3ae.loss_weight)
     if setting.trained:
-        batches = build_batches(recipe, TokenData(folder / setting.part, catalogue), held_out=False)
+        batches = build_batches(recipe, TokenData(folder / setting.part, catalog), held_out=False)
         with tempfile.TemporaryDirectory() as place:
             fit(objective, batches, recipe.train, Path(place))
     objective.eval()
     labels = read_json(folder / "labels.json")
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
-        found = _restoring(objective, folder / "held-out", catalogue) if setting.trained else {}
-        pictures = {part: TokenData(folder / part, catalogue.subset(["rgb"])) for part in labels}
+        found = _restoring(objective, folder / "held-out", catalog) if setting.trained else {}
+        pictures = {part: TokenData(folder / part, catalog.subset(["rgb"])) for part in labels}
         features = {part: _features(objective.model, data, labels[part]) for part, data in pictures.items()}
     return found | _probes(features, labels)
 
 
-def _restoring(objective: M3AEObjective, folder: Path, catalogue: Catalogue) -> Metrics:
+def _restoring(objective: M3AEObjective, folder: Path, catalog: Catalog) -> Metrics:
     """What is restored of the held-out samples, all in one batch; always the same is hidden."""
 
     def restore(names: list[str]) -> dict[str, Tensor]:
-        data = TokenData(folder, catalogue.subset(names))
+        data = TokenData(folder, catalog.subset(names))
         return objective(MaskedBatches(data, MaskRatio(), len(data), shuffle=False)[0])[1]
 
-    found = restore(list(catalogue))
+    found = restore(list(catalog))
     metrics = {"patch error": float(found["loss/rgb"])}
-    if "caption" in catalogue:
+    if "caption" in catalog:
         metrics["words right"] = float(found["accuracy/caption"])
         metrics["words right, no picture"] = float(restore(["caption"])["accuracy/caption"])
     return metrics
@@ -139,7 +139,7 @@ def _features(model: M3AE, data: TokenData, labels: Answers) -> Tensor:
     """(S, D) of as many samples as have labels: means over their patches' features, nothing hidden."""
     count, pooled, rng = len(next(iter(labels.values()))), [], np.random.default_rng(0)
     for numbers in np.array_split(np.arange(count), -(-count // 250)):
-        (group,) = hide(data.columns(numbers), data.catalogue, NOTHING, rng).groups
+        (group,) = mask_columns(data.columns(numbers), data.catalog, NOTHING, rng).groups
         pooled.append(model.features(group.parts).pooled.float())
     return torch.cat(pooled)
 
@@ -147,21 +147,21 @@ def _features(model: M3AE, data: TokenData, labels: Answers) -> Tensor:
 def _probes(features: dict[str, Tensor], labels: dict[str, Answers]) -> Metrics:
     found: Metrics = {}
     for label, answers in labels["train"].items():
-        known, asked = (_labelled(features[part], labels[part][label]) for part in ("train", "held-out"))
+        known, asked = (_labeled(features[part], labels[part][label]) for part in ("train", "held-out"))
         classes = 1 + max(n for n in answers if n is not None)
         found[f"linear {label}"] = share_right(LinearProbe.tuned(known, classes)(asked.features), asked.labels)
-        found[f"neighbours {label}"] = share_right(nearest_neighbours(known, asked.features, classes), asked.labels)
+        found[f"neighbors {label}"] = share_right(nearest_neighbors(known, asked.features, classes), asked.labels)
         found[f"commonest {label}"] = float((asked.labels == torch.bincount(known.labels).argmax()).float().mean())
     return found
 
 
-def _labelled(features_SD: Tensor, answers: list[int | None]) -> Labelled:
+def _labeled(features_SD: Tensor, answers: list[int | None]) -> Labeled:
     found = [(i, answer) for i, answer in enumerate(answers) if answer is not None]
-    return Labelled(features_SD[[i for i, _ in found]], torch.tensor([answer for _, answer in found]))
+    return Labeled(features_SD[[i for i, _ in found]], torch.tensor([answer for _, answer in found]))
 
 
-def _scenes(catalogue: Catalogue) -> tuple[Source, Source, Any]:
-    every = load_catalogue("scenes")
+def _scenes(catalog: Catalog) -> tuple[Source, Source, Any]:
+    every = load_catalog("scenes")
     targets = {
         "count": make_target(every, "metadata", "object_count"),
         "first object": make_target(every, "boxes", "first"),
@@ -170,11 +170,11 @@ def _scenes(catalogue: Catalogue) -> tuple[Source, Source, Any]:
     for part, count, seed in (("train", PROBED, 0), ("held-out", HELD_OUT_SCENES, 1)):
         scenes = list(Scenes(every.subset(["metadata", "boxes"]), count, seed))
         labels[part] = {name: [target.of(scene) for scene in scenes] for name, target in targets.items()}
-    return Scenes(catalogue, SCENES, 0), Scenes(catalogue, HELD_OUT_SCENES, 1), labels
+    return Scenes(catalog, SCENES, 0), Scenes(catalog, HELD_OUT_SCENES, 1), labels
 
 
-def _emoji(catalogue: Catalogue) -> tuple[Source, Source, Any]:
-    emoji = Emoji(catalogue)
+def _emoji(catalog: Catalog) -> tuple[Source, Source, Any]:
+    emoji = Emoji(catalog)
     names = [name_of(sequence).split(", ") for sequence in emoji.sequences]
     bases = [_base(parts) for parts in names]
     order = np.random.default_rng(0).permutation(sorted(set(bases)))
@@ -183,19 +183,19 @@ def _emoji(catalogue: Catalogue) -> tuple[Source, Source, Any]:
     for part in ("train", "held-out"):
         numbers = [i for i, base in enumerate(bases) if (base in apart) == (part == "held-out")]
         labels[part] = {"shown": [_shown(names[i]) for i in numbers], "skin tone": [_tone(names[i]) for i in numbers]}
-        sources.append(Subset(_Fitted(emoji, catalogue), numbers))
+        sources.append(Subset(_Fitted(emoji, catalog), numbers))
     return sources[0], sources[1], labels
 
 
 class _Fitted(Subset):
     """All of a source, its values made the sizes of their entries."""
 
-    def __init__(self, source: Source, catalogue: Catalogue):
+    def __init__(self, source: Source, catalog: Catalog):
         super().__init__(source, range(len(source)))
-        self.catalogue = catalogue
+        self.catalog = catalog
 
     def __getitem__(self, i: int) -> dict[str, Any]:
-        return fit_values(super().__getitem__(i), self.catalogue)
+        return fit_values(super().__getitem__(i), self.catalog)
 
 
 def _base(parts: list[str]) -> str:

@@ -6,11 +6,11 @@ from typing import Any
 
 import torch
 
-from maskweave.catalogues import Catalogue
-from maskweave.train import saving
-from maskweave.train.pipeline import build_objective, claim, make_tokens, train_model
-from maskweave.train.recipe import EvaluateSettings, Recipe, load_recipe
-from maskweave.train.tokenizers import train_tokenizers
+from maskweave.bundle import io as saving
+from maskweave.modality.catalogs import Catalog
+from maskweave.training.pipeline import build_objective, claim, make_tokens, train_model
+from maskweave.training.recipe import EvaluateSettings, Recipe, load_recipe
+from maskweave.training.tokenizers import train_tokenizers
 
 DEMO = Path(__file__).parents[2] / "recipes/demo.yaml"
 SHARED = ("tokenizers", "tokens")
@@ -19,9 +19,9 @@ SHARED = ("tokenizers", "tokens")
 def prepare(base: Path) -> None:
     """The demo's tokenizers and tokens under `base`; what is there is kept."""
     recipe = load_recipe(DEMO)
-    catalogue = claim(recipe, base)
-    train_tokenizers(recipe, catalogue, base)
-    make_tokens(recipe, catalogue, base)
+    catalog = claim(recipe, base)
+    train_tokenizers(recipe, catalog, base)
+    make_tokens(recipe, catalog, base)
 
 
 def demo_for(seed: int, steps: int, **changes: Any) -> Recipe:
@@ -43,16 +43,16 @@ def pretrain(recipe: Recipe, folder: Path, base: Path) -> None:
 
 def untrained(recipe: Recipe, folder: Path, base: Path) -> None:
     """The bundle that `pretrain` begins with."""
-    catalogue = open_folder(recipe, folder, base)
+    catalog = open_folder(recipe, folder, base)
     torch.manual_seed(recipe.seed)
-    objective = build_objective(recipe, catalogue, folder)
-    saving.save_model(objective.model, catalogue, folder)
+    objective = build_objective(recipe, catalog, folder)
+    saving.save_model(objective.model, catalog, folder)
 
 
-def open_folder(recipe: Recipe, folder: Path, base: Path) -> Catalogue:
+def open_folder(recipe: Recipe, folder: Path, base: Path) -> Catalog:
     """Write recipe and entries into `folder`, and links to what is shared."""
-    catalogue = claim(recipe, folder)
+    catalog = claim(recipe, folder)
     for name in SHARED:
         if not (folder / name).exists():
             (folder / name).symlink_to((base / name).resolve())
-    return catalogue
+    return catalog

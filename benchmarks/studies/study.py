@@ -22,7 +22,7 @@ import torch
 from maskweave.errors import MaskweaveError
 from maskweave.files import read_json, write_aside, write_json
 from maskweave.progress import progress
-from maskweave.report.curves import COLOURS, GREY, as_png, open_panels
+from maskweave.report.curves import COLORS, GRAY, as_png, open_panels
 
 Metrics = dict[str, float]
 
@@ -178,27 +178,27 @@ class Panel:
 def draw(path: Path, diagrams: Sequence[Panel], width: float = 3.6, height: float = 2.8) -> None:
     """Write diagrams side by side as PNG: a point for every seed, and a line through the means (of words, a dash). Sizes in inches of one."""
     figure, all_axes = open_panels(len(diagrams), width * len(diagrams), height)
-    colours: dict[str, str] = {}
+    colors: dict[str, str] = {}
     for axes, panel in zip(all_axes, diagrams, strict=True):
         places = list(dict.fromkeys(x for line in panel.lines.values() for x, values in line.items() if values))
         words = any(isinstance(x, str) for x in places)
         at = {x: i if words else x for i, x in enumerate(places)}
         for label, line in panel.lines.items():
-            colour = colours.setdefault(label, COLOURS[len(colours) % len(COLOURS)])
+            color = colors.setdefault(label, COLORS[len(colors) % len(COLORS)])
             line = {x: values for x, values in line.items() if values}
             style = {"marker": "_", "markersize": 14, "linestyle": "none"} if words else {}
-            axes.plot([at[x] for x in line], [mean(v) for v in line.values()], color=colour, label=label, **style)
+            axes.plot([at[x] for x in line], [mean(v) for v in line.values()], color=color, label=label, **style)
             points = [(at[x], value) for x, values in line.items() for value in values]
-            axes.scatter(*zip(*points, strict=True), s=10, color=colour, alpha=0.6) if points else None
+            axes.scatter(*zip(*points, strict=True), s=10, color=color, alpha=0.6) if points else None
         for label, values in ((label, values) for label, values in panel.levels.items() if values):
-            colour = colours.setdefault(label, COLOURS[len(colours) % len(COLOURS)])
-            axes.axhline(mean(values), color=colour, linestyle="--", linewidth=1.2, label=label)
-            axes.axhspan(min(values), max(values), color=colour, alpha=0.12, linewidth=0)
+            color = colors.setdefault(label, COLORS[len(colors) % len(COLORS)])
+            axes.axhline(mean(values), color=color, linestyle="--", linewidth=1.2, label=label)
+            axes.axhspan(min(values), max(values), color=color, alpha=0.12, linewidth=0)
         axes.set_xticks([at[x] for x in places], [str(x) for x in places])
-        axes.set_title(panel.title, fontsize=9, color=GREY)
+        axes.set_title(panel.title, fontsize=9, color=GRAY)
         axes.set_xlabel(panel.x)
         axes.set_ylabel(panel.y, fontsize=8)
         if any([*panel.lines, *panel.levels]):  # a single line needs no name
-            axes.legend(frameon=False, labelcolor=GREY, fontsize=7)
+            axes.legend(frameon=False, labelcolor=GRAY, fontsize=7)
     with write_aside(path) as aside:
         aside.write_bytes(as_png(figure))

@@ -2,7 +2,7 @@
 
 The demo's model is pre-trained to predict from half of a picture's patches the picture, or its depth and caption too, or all modalities of
 the scenes; or all from any. The steps are equal; "from scratch" is not pre-trained. From whole pictures it then learns, with equal steps on
-a few labelled scenes, the number of objects and the class of every pixel. Beside it the linear probe of the encoder as it was before.
+a few labeled scenes, the number of objects and the class of every pixel. SidecarSource it the linear probe of the encoder as it was before.
 Cost: 30 minutes of one thread, and 2 for tokenizers and tokens.
 Result, measured, 3 seeds, from scratch / rgb → rgb / rgb → all: count by linear probe 0.591, 0.633, 0.736; fine-tuned on 500 scenes 0.688, 0.697,
 0.718, mIoU 0.716, 0.737, 0.744. any → any, which draws few patches of the picture, is below "from scratch". All of it: docs/results.md.
@@ -17,8 +17,8 @@ from pretraining import demo_for, prepare, pretrain, untrained
 from study import Metrics, Panel, Study, draw, parser
 
 from maskweave import load
-from maskweave.catalogues import load_catalogue
-from maskweave.data.masking import Drawing, Mixture
+from maskweave.masking.fourm import MaskingConfig, Mixture
+from maskweave.modality.catalogs import load_catalog
 from maskweave.transfer.data import open_examples
 from maskweave.transfer.probe import probe
 from maskweave.transfer.recipe import TransferData, load_transfer
@@ -26,7 +26,7 @@ from maskweave.transfer.run import run_transfer
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 SCRATCH = "from scratch"
-ALL = tuple(load_catalogue("scenes"))
+ALL = tuple(load_catalog("scenes"))
 FROM_PICTURES = Mixture({"rgb": 1}, {"default": 0.5})
 ANY_TO_ANY = Mixture({"default": 0.5}, {"default": 0.5})
 
@@ -46,7 +46,7 @@ SETTINGS = {
 }
 DRAWN = {"input_tokens": 32, "target_tokens": 64}
 EXAMPLES = 500
-"""Labelled scenes to learn from; others for each seed."""
+"""Labeled scenes to learn from; others for each seed."""
 TASKS: dict[str, dict[str, Any]] = {
     "count": {"inputs": ["rgb"], "tuning.parameters": "all", "train.steps": 300, "data.validation": 1000},
     "semseg": {"train.steps": 300, "data.validation": 256},
@@ -74,7 +74,7 @@ FIGURE = (
 def trial(out: Path, base: Path, steps: int, name: str, seed: int) -> Metrics:
     """Pre-train, probe and fine-tune one encoder."""
     folder, setting = out / "trials" / f"{list(SETTINGS).index(name)}-{seed}", SETTINGS[name]
-    drawing = Drawing(**DRAWN, mixtures=[setting.mixture])
+    drawing = MaskingConfig(**DRAWN, mixtures=[setting.mixture])
     recipe = demo_for(seed, steps, modalities=list(setting.modalities), drawing=drawing)
     (untrained if name == SCRATCH else pretrain)(recipe, folder / "encoder", base)
     found = probes(folder / "encoder", seed)
@@ -84,11 +84,11 @@ def trial(out: Path, base: Path, steps: int, name: str, seed: int) -> Metrics:
 
 
 def probes(start: Path, seed: int) -> Metrics:
-    """Accuracies of the linear probe and of the nearest neighbours, of labels told from the picture."""
+    """Accuracies of the linear probe and of the nearest neighbors, of labels told from the picture."""
     bundle, found = load(start), {}
     data = replace(PROBE_DATA, seed=1000 + 2 * seed)
     for name, (target, label) in PROBED.items():
-        examples = open_examples(data, load_catalogue("scenes"), ["rgb"], target, label)
+        examples = open_examples(data, load_catalog("scenes"), ["rgb"], target, label)
         for row in probe(bundle.encoder(["rgb"]), examples, data.seed):
             found[f"{name}, {row.metric}"] = row.value
     return found
@@ -97,7 +97,7 @@ def probes(start: Path, seed: int) -> Metrics:
 def fine_tune(task: str, folder: Path, scratch: bool, seed: int) -> Metrics:
     own = {
         "start": str(folder / "encoder"),
-        "catalogue": "scenes",  # the targets may be new to the encoder
+        "catalog": "scenes",  # the targets may be new to the encoder
         "scratch": scratch,
         "tuning.layer_decay": 1.0,
         "seed": seed,

@@ -3,24 +3,24 @@
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["Bundle", "MaskweaveError", "Modality", "Tokens", "load", "load_catalogue", "load_recipe"]
+__all__ = ["Bundle", "MaskweaveError", "Modality", "Tokens", "load", "load_catalog", "load_recipe"]
 
 if TYPE_CHECKING:
-    from maskweave.catalogues import load_catalogue
     from maskweave.errors import MaskweaveError
     from maskweave.generate.bundle import Bundle, load
-    from maskweave.generate.known import Tokens
-    from maskweave.modality import Modality
-    from maskweave.train.recipe import load_recipe
+    from maskweave.generate.token_state import Tokens
+    from maskweave.modality.catalogs import load_catalog
+    from maskweave.modality.entry import Modality
+    from maskweave.training.recipe import load_recipe
 
 _WHERE = {
     "Bundle": "maskweave.generate.bundle",
     "MaskweaveError": "maskweave.errors",
-    "Modality": "maskweave.modality",
-    "Tokens": "maskweave.generate.known",
+    "Modality": "maskweave.modality.entry",
+    "Tokens": "maskweave.generate.token_state",
     "load": "maskweave.generate.bundle",
-    "load_catalogue": "maskweave.catalogues",
-    "load_recipe": "maskweave.train.recipe",
+    "load_catalog": "maskweave.modality.catalogs",
+    "load_recipe": "maskweave.training.recipe",
 }
 
 

@@ -1,4 +1,4 @@
-"""Typed dataclasses out of plain mappings: the one way in which recipes and catalogue entries are validated.
+"""Typed dataclasses out of plain mappings: the one way in which recipes and catalog entries are validated.
 
 Errors name the file, the key, what was found and what was expected. Types understood: bool, int, float, str, Literal,
 tuples, lists, dicts with string keys, optional types, and dataclasses of these.

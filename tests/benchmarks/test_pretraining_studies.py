@@ -8,16 +8,16 @@ import transfer_pretraining as transfer
 from pretraining import demo_for, pretrain, untrained
 
 from maskweave import load
-from maskweave.data.masking import Drawer, Drawing
+from maskweave.masking.fourm import MaskingConfig, MaskSampler
 from maskweave.transfer.recipe import load_transfer
 
 
 @pytest.mark.parametrize("name", transfer.SETTINGS)
 def test_every_setting_can_be_drawn(name: str) -> None:
     setting = transfer.SETTINGS[name]
-    drawing = Drawing(**transfer.DRAWN, mixtures=[setting.mixture])
+    drawing = MaskingConfig(**transfer.DRAWN, mixtures=[setting.mixture])
     recipe = demo_for(0, 1, modalities=list(setting.modalities), drawing=drawing)
-    Drawer(recipe.load_catalogue(), recipe.drawing)
+    MaskSampler(recipe.load_catalog(), recipe.drawing)
     assert recipe.train.processes == 1 and not recipe.evaluate.requests
 
 
@@ -35,7 +35,7 @@ def test_counts_change_the_drawing_alone() -> None:
 
 
 def test_pretraining_of_some_modalities_on_shared_tokens(tiny_run: Path, tmp_path: Path) -> None:
-    recipe = demo_for(0, 2, modalities=["rgb", "tok_rgb"], drawing=Drawing(32, 32, [transfer.FROM_PICTURES]))
+    recipe = demo_for(0, 2, modalities=["rgb", "tok_rgb"], drawing=MaskingConfig(32, 32, [transfer.FROM_PICTURES]))
     pretrain(recipe, tmp_path / "trained", tiny_run)
     untrained(recipe, tmp_path / "untrained", tiny_run)
     assert (tmp_path / "trained/tokens").resolve() == tiny_run / "tokens"

@@ -13,13 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from maskweave.catalogues import Catalogue, catalogue_from
 from maskweave.data.codecs import decode, encode, to_runs
 from maskweave.errors import BadSample
+from maskweave.modality.catalogs import Catalog, catalog_from
 
 ENTRIES: dict[str, dict[str, Any]] = {
     "picture": {"kind": "patches", "grid": [2, 2], "value": {"type": "image", "size": [8, 8], "channels": 3}},
-    "grey": {"kind": "patches", "grid": [2, 2], "value": {"type": "image", "size": [8, 8], "channels": 1}},
+    "gray": {"kind": "patches", "grid": [2, 2], "value": {"type": "image", "size": [8, 8], "channels": 1}},
     "far": {"kind": "grid", "grid": [2, 2], "value": {"type": "map", "size": [8, 8], "range": [0, 10], "unit": "m"}},
     "bands": {"kind": "grid", "grid": [2], "value": {"type": "map", "size": [8], "channels": 2, "range": [-1, 1]}},
     "facing": {"kind": "grid", "grid": [2, 2], "value": {"type": "direction", "size": [8, 8], "channels": 3}},
@@ -39,16 +39,16 @@ ENTRIES: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-def build() -> Catalogue:
+def build() -> Catalog:
     modalities = {name: {"id": i + 1, **entry} for i, (name, entry) in enumerate(ENTRIES.items())}
-    return catalogue_from({"vocabularies": {"text": {"size": 300}}, "modalities": modalities}, "test")
+    return catalog_from({"vocabularies": {"text": {"size": 300}}, "modalities": modalities}, "test")
 
 
-CATALOGUE = build()
+CATALOG = build()
 
 
 def read(content: bytes, ending: str, name: str) -> Any:
-    return decode(content, ending, CATALOGUE[name], f"in/{name}/x.{ending}")
+    return decode(content, ending, CATALOG[name], f"in/{name}/x.{ending}")
 
 
 def png(array: np.ndarray | Image.Image, **options: Any) -> bytes:
@@ -77,7 +77,7 @@ PERSON = {"box": [0.0, 0.25, 0.5, 1.0], "pose": [0, 7], "size": [99.5]}
 FOUND = {"point": [0.5, 1.0], "instances": [{"box": [0.0, 0.25, 0.5, 1.0], "codes": [1, 2]}]}
 VALUES: dict[str, Any] = {
     "picture": RNG.integers(0, 256, (5, 6, 3), dtype=np.uint8),
-    "grey": RNG.integers(0, 256, (5, 6, 1), dtype=np.uint8),
+    "gray": RNG.integers(0, 256, (5, 6, 1), dtype=np.uint8),
     "far": RNG.uniform(0, 10, (5, 6)).astype(np.float32),
     "bands": RNG.uniform(-1, 1, (7, 2)).astype(np.float32),
     "facing": UNIT,
@@ -99,7 +99,7 @@ VALUES: dict[str, Any] = {
 
 @pytest.mark.parametrize("name", ENTRIES)
 def test_every_type_of_value_comes_back(name: str) -> None:
-    content, ending = encode(VALUES[name], CATALOGUE[name])
+    content, ending = encode(VALUES[name], CATALOG[name])
     found = read(content, ending, name)
     if name == "facing":  # brought to length 1 again
         np.testing.assert_allclose(found, VALUES[name], atol=1e-6)
@@ -122,7 +122,7 @@ def test_run_lengths_go_down_the_columns_and_begin_outside() -> None:
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK"])
-def test_all_eight_bit_pictures_become_colour(mode: str) -> None:
+def test_all_eight_bit_pictures_become_color(mode: str) -> None:
     picture = Image.fromarray(VALUES["picture"]).convert(mode)
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG" if mode == "CMYK" else "PNG")
@@ -188,7 +188,7 @@ BAD: dict[str, tuple[str, str, bytes, str]] = {
     "16 bits": ("picture", "png", png(np.zeros((4, 4), np.uint16)), "8 bits a channel"),
     "float picture": ("picture", "npy", npy(np.zeros((4, 4, 3))), "scale it to 0 to 255"),
     "five channels": ("picture", "npy", npy(np.zeros((4, 4, 5), np.uint8)), r"shape \(4, 4, 5\); expected \(height, width, 3\)"),
-    "coloured classes": ("what", "png", WHOLE, "one channel of ids"),
+    "colored classes": ("what", "png", WHOLE, "one channel of ids"),
     "lossy classes": ("what", "jpg", WHOLE, "ending 'jpg' cannot hold"),
     "class out of range": ("what", "png", png(np.full((4, 4), 7, np.uint8)), r"class ids from 7 to 7; expected 0 to 2 \(3 classes\)"),
     "negative class": ("what", "npy", npy(np.full((4, 4), -1)), "class ids from -1"),
@@ -196,7 +196,7 @@ BAD: dict[str, tuple[str, str, bytes, str]] = {
     "NaN": ("far", "npy", npy(NAN), "1 of 64 values NaN or infinite"),
     "infinite": ("far", "npz", npz(a=np.full((8, 8), np.inf)), "64 of 64 values NaN or infinite"),
     "beyond float32": ("far", "npy", npy(np.full((8, 8), 1e300)), "NaN or infinite"),
-    "millimetres": ("far", "npy", npy(np.full((8, 8), 4000.0)), r"values from 4000 to 4000; expected 0 to 10 m; check the unit"),
+    "millimeters": ("far", "npy", npy(np.full((8, 8), 4000.0)), r"values from 4000 to 4000; expected 0 to 10 m; check the unit"),
     "wrong axes": ("far", "npy", npy(np.zeros((8, 8, 2))), r"expected \(height, width\), 1 channel"),
     "no points": ("far", "npy", npy(np.zeros((0, 8))), "1 to 64,000,000 points"),
     "truncated npy": ("far", "npy", npy(np.zeros((8, 8)))[:300], "truncated"),
@@ -208,7 +208,7 @@ BAD: dict[str, tuple[str, str, bytes, str]] = {
     "truncated npz": ("far", "npz", npz(a=np.zeros((8, 8)))[:-30], "corrupt or truncated npz"),
     "no zip": ("far", "npz", b"hello", "corrupt or truncated npz"),
     "long directions": ("facing", "npy", npy(np.full((4, 4, 3), 2.0)), "unit vectors"),
-    "grey lines": ("lines", "npy", npy(np.arange(16).reshape(4, 4)), "0 and 1"),
+    "gray lines": ("lines", "npy", npy(np.arange(16).reshape(4, 4)), "0 and 1"),
     "short vector": ("code", "npy", npy(np.zeros(3)), r"shape \(3,\); expected \(4,\)"),
     "many vectors": ("rows", "npy", npy(np.zeros((4, 4))), "1 to 3 vectors"),
     "long text": ("words", "txt", b"a" * 100_000, "a text of 100,000 characters; expected at most 10,000"),
@@ -222,7 +222,7 @@ BAD: dict[str, tuple[str, str, bytes, str]] = {
     "NaN box": ("things", "json", b'[{"class": "a", "box": [NaN, 0, 1, 1]}]', "item 0 with box"),
     "unknown class": ("things", "json", b'[{"class": "z", "box": [0, 0, 1, 1]}]', "of class 'z'; expected one of the entry's 2: a, b"),
     "no list": ("things", "json", b"{}", "expected a list"),
-    "bright colour": ("tones", "json", b"[[0, 0, 256]]", "0 to 255"),
+    "bright color": ("tones", "json", b"[[0, 0, 256]]", "0 to 255"),
     "no key": ("facts", "json", b'{"length": 1}', "keys length; expected at least one of size"),
     "text for number": ("facts", "json", b'{"size": "big"}', "a finite number"),
     "vast number": ("facts", "json", b'{"size": 1' + b"0" * 400 + b"}", "a finite number"),
@@ -289,4 +289,4 @@ def test_people_and_points_that_do_not_fit_are_refused(name: str, value: Any, sa
 @pytest.mark.parametrize("name", ["outputs", "relief"])
 def test_features_and_maps_of_any_scale_must_be_finite(name: str) -> None:
     with pytest.raises(BadSample, match="NaN or infinite"):
-        encode(VALUES[name] * np.inf, CATALOGUE[name])
+        encode(VALUES[name] * np.inf, CATALOG[name])

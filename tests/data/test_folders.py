@@ -14,16 +14,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from maskweave.catalogues import Catalogue, catalogue_from
 from maskweave.data.folders import ImportReport, import_folders
 from maskweave.data.shards import Shards
 from maskweave.errors import FullDisk, MaskweaveError
+from maskweave.modality.catalogs import Catalog, catalog_from
 
 NAMES = [f"set/{i:03d}" for i in range(10)]
 
 
 @pytest.fixture
-def catalogue() -> Catalogue:
+def catalog() -> Catalog:
     content = {
         "vocabularies": {"text": {"size": 300}},
         "modalities": {
@@ -33,7 +33,7 @@ def catalogue() -> Catalogue:
             "caption": {"id": 7, "kind": "sequence", "vocabulary": "text", "max_tokens": 9, "value": {"type": "text"}},
         },
     }  # fmt: skip
-    return catalogue_from(content, "own.yaml")
+    return catalog_from(content, "own.yaml")
 
 
 @pytest.fixture
@@ -56,13 +56,13 @@ def contents(out: Path) -> dict[str, bytes]:
     return {path.relative_to(out).as_posix(): path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()}
 
 
-def run(root: Path, catalogue: Catalogue, **options: Any) -> ImportReport:
-    return import_folders(root, root.parent / "out", catalogue, **{"shard_size": 4, **options})
+def run(root: Path, catalog: Catalog, **options: Any) -> ImportReport:
+    return import_folders(root, root.parent / "out", catalog, **{"shard_size": 4, **options})
 
 
-def test_one_shard_per_modality_and_range_with_the_original_bytes(root: Path, catalogue: Catalogue) -> None:
+def test_one_shard_per_modality_and_range_with_the_original_bytes(root: Path, catalog: Catalog) -> None:
     (root / "depth" / f"{NAMES[5]}.npy").unlink()
-    report = run(root, catalogue)
+    report = run(root, catalog)
     out = root.parent / "out"
     assert (report.samples, report.shards, report.kept) == (10, 3, 0)
     assert report.per_modality == {"rgb": 10, "depth": 9, "caption": 10}
@@ -70,7 +70,7 @@ def test_one_shard_per_modality_and_range_with_the_original_bytes(root: Path, ca
         assert tar.getnames() == [f"{name}.npy" for name in (NAMES[4], *NAMES[6:8])]
         member = tar.extractfile(f"{NAMES[6]}.npy")
         assert member is not None and member.read() == (root / "depth" / f"{NAMES[6]}.npy").read_bytes()
-    shards = Shards(out, catalogue)
+    shards = Shards(out, catalog)
     assert [shards.key(i) for i in range(10)] == NAMES
     assert set(shards[5]) == {"rgb", "caption"} and set(shards[6]) == {"rgb", "depth", "caption"}
     assert (
@@ -78,176 +78,174 @@ def test_one_shard_per_modality_and_range_with_the_original_bytes(root: Path, ca
     )
 
 
-def test_the_same_folders_give_the_same_bytes(root: Path, catalogue: Catalogue, tmp_path: Path) -> None:
-    import_folders(root, tmp_path / "a", catalogue, shard_size=4)
-    import_folders(root, tmp_path / "b", catalogue, shard_size=4, jobs=3)
+def test_the_same_folders_give_the_same_bytes(root: Path, catalog: Catalog, tmp_path: Path) -> None:
+    import_folders(root, tmp_path / "a", catalog, shard_size=4)
+    import_folders(root, tmp_path / "b", catalog, shard_size=4, jobs=3)
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
 
 
-def test_a_second_run_keeps_everything_and_a_changed_file_redoes_its_shard_alone(
-    root: Path, catalogue: Catalogue
-) -> None:
-    run(root, catalogue)
+def test_a_second_run_keeps_everything_and_a_changed_file_redoes_its_shard_alone(root: Path, catalog: Catalog) -> None:
+    run(root, catalog)
     times = {path: path.stat().st_mtime_ns for path in (root.parent / "out").rglob("*.tar")}
-    assert run(root, catalogue).kept == 3
+    assert run(root, catalog).kept == 3
     (root / "caption" / f"{NAMES[5]}.txt").write_text("another caption")
-    assert run(root, catalogue).kept == 2
+    assert run(root, catalog).kept == 2
     assert {path.stem for path, then in times.items() if path.stat().st_mtime_ns != then} == {"shard-00001"}
-    assert Shards(root.parent / "out", catalogue)[5]["caption"] == "another caption"
+    assert Shards(root.parent / "out", catalog)[5]["caption"] == "another caption"
 
 
-def test_fewer_files_leave_no_old_shards(root: Path, catalogue: Catalogue) -> None:
-    run(root, catalogue)
+def test_fewer_files_leave_no_old_shards(root: Path, catalog: Catalog) -> None:
+    run(root, catalog)
     for name in NAMES[4:]:
         for path in root.glob(f"*/{name}.*"):
             path.unlink()
-    run(root, catalogue)
-    assert len(Shards(root.parent / "out", catalogue)) == 4
+    run(root, catalog)
+    assert len(Shards(root.parent / "out", catalog)) == 4
     assert {path.stem for path in (root.parent / "out").rglob("*.tar")} == {"shard-00000"}
 
 
-def test_a_damaged_shard_is_written_again(root: Path, catalogue: Catalogue) -> None:
-    run(root, catalogue)
+def test_a_damaged_shard_is_written_again(root: Path, catalog: Catalog) -> None:
+    run(root, catalog)
     tar = root.parent / "out" / "rgb" / "shard-00002.tar"
     whole = tar.read_bytes()
     tar.write_bytes(whole[:700])
-    assert run(root, catalogue).kept == 2
+    assert run(root, catalog).kept == 2
     assert tar.read_bytes() == whole
 
 
 # what cannot be imported
 
 
-def test_missing_root(catalogue: Catalogue, tmp_path: Path) -> None:
+def test_missing_root(catalog: Catalog, tmp_path: Path) -> None:
     with pytest.raises(MaskweaveError, match="no such folder; expected a folder with one folder per modality"):
-        run(tmp_path / "in", catalogue)
+        run(tmp_path / "in", catalog)
 
 
-def test_empty_root(catalogue: Catalogue, tmp_path: Path) -> None:
+def test_empty_root(catalog: Catalog, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     with pytest.raises(
         MaskweaveError, match=r"is empty; expected folders named as the entries of own\.yaml: rgb, depth, caption"
     ):
-        run(tmp_path / "in", catalogue)
+        run(tmp_path / "in", catalog)
 
 
-def test_root_of_unknown_folders(catalogue: Catalogue, tmp_path: Path) -> None:
+def test_root_of_unknown_folders(catalog: Catalog, tmp_path: Path) -> None:
     (tmp_path / "in" / "pictures").mkdir(parents=True)
     with pytest.raises(MaskweaveError, match="holds the folders pictures; expected folders named"):
-        run(tmp_path / "in", catalogue)
+        run(tmp_path / "in", catalog)
 
 
-def test_folders_that_no_entry_reads_are_named(root: Path, catalogue: Catalogue) -> None:
+def test_folders_that_no_entry_reads_are_named(root: Path, catalog: Catalog) -> None:
     for name in ("thermal", "tok_rgb"):
         (root / name).mkdir()
-    notes = "\n".join(run(root, catalogue).notes)
+    notes = "\n".join(run(root, catalog).notes)
     assert (
         "thermal: left aside: no entry of own.yaml is named so" in notes
         and "tok_rgb: left aside: its entry reads rgb/" in notes
     )
 
 
-def test_a_folder_without_files(root: Path, catalogue: Catalogue) -> None:
+def test_a_folder_without_files(root: Path, catalog: Catalog) -> None:
     shutil.rmtree(root / "depth" / "set")
     with pytest.raises(
         MaskweaveError, match=r"depth: holds no files; expected map values as NAME\.EXT with EXT one of npy, npz"
     ):
-        run(root, catalogue)
+        run(root, catalog)
 
 
-def test_a_folder_without_matching_names(root: Path, catalogue: Catalogue) -> None:
+def test_a_folder_without_matching_names(root: Path, catalog: Catalog) -> None:
     (root / "depth" / "set").rename(root / "depth" / "other")
     with pytest.raises(
         MaskweaveError, match=r"depth: none of its 10 names \(other/000, other/001\) is in another.*rgb/: set/000"
     ):
-        run(root, catalogue)
+        run(root, catalog)
 
 
-def test_a_folder_of_unsupported_endings(root: Path, catalogue: Catalogue) -> None:
+def test_a_folder_of_unsupported_endings(root: Path, catalog: Catalog) -> None:
     for path in (root / "depth").rglob("*.npy"):
         path.rename(path.with_suffix(".tif"))
     with pytest.raises(MaskweaveError, match="10 files, none that can be used; expected map values"):
-        run(root, catalogue)
+        run(root, catalog)
 
 
 def test_an_unsupported_ending_is_a_fault_where_the_sample_exists_and_a_note_elsewhere(
-    root: Path, catalogue: Catalogue
+    root: Path, catalog: Catalog
 ) -> None:
     (root / "depth" / f"{NAMES[3]}.npy").rename(root / "depth" / f"{NAMES[3]}.tif")
     (root / "depth" / "README.txt").write_text("about")
     (root / "depth" / ".DS_Store").write_text("")
-    report = run(root, catalogue, limit=0.1)
+    report = run(root, catalog, limit=0.1)
     assert [key for key, _ in report.skipped] == [
         NAMES[3]
     ] and "ending cannot hold values of type 'map'" in report.skipped[0][1]
     assert ["README.txt" in note for note in report.notes] == [True]
 
 
-def test_two_files_for_one_name(root: Path, catalogue: Catalogue) -> None:
+def test_two_files_for_one_name(root: Path, catalog: Catalog) -> None:
     shutil.copy(root / "rgb" / f"{NAMES[0]}.png", root / "rgb" / f"{NAMES[0]}.jpg")
-    report = run(root, catalogue, limit=0.1)
+    report = run(root, catalog, limit=0.1)
     assert "two files for one name: set/000.jpg and set/000.png; keep one" in report.skipped[0][1]
 
 
-def test_links_are_not_followed(root: Path, catalogue: Catalogue, tmp_path: Path) -> None:
+def test_links_are_not_followed(root: Path, catalog: Catalog, tmp_path: Path) -> None:
     secret = tmp_path / "secret.txt"
     secret.write_text("secret")
     (root / "caption" / "set" / "link.txt").symlink_to(secret)
     (root / "caption" / "all").symlink_to(tmp_path)
-    report = run(root, catalogue)
+    report = run(root, catalog)
     assert report.samples == 10 and len([note for note in report.notes if "it is a link" in note]) == 2
     assert b"secret" not in b"".join(contents(tmp_path / "out").values())
     (root / "depth").rename(tmp_path / "elsewhere")
     (root / "depth").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(MaskweaveError, match="depth: is a link, and links are not followed"):
-        run(root, catalogue)
+        run(root, catalog)
 
 
 @pytest.mark.parametrize("name", ["a\nb", "a\\..\\b", os.fsdecode(b"a\xff")])
-def test_unsafe_names_are_faults(root: Path, catalogue: Catalogue, name: str) -> None:
+def test_unsafe_names_are_faults(root: Path, catalog: Catalog, name: str) -> None:
     (root / "caption" / f"{name}.txt").write_text("x")
     (root / "caption" / f"{name}.md").write_text("x")
-    report = run(root, catalogue, limit=0.1)
+    report = run(root, catalog, limit=0.1)
     assert report.samples == 10 and "rename it" in report.skipped[0][1]
     str(report).encode()
 
 
-def test_odd_but_safe_names_come_back(root: Path, catalogue: Catalogue) -> None:
+def test_odd_but_safe_names_come_back(root: Path, catalog: Catalog) -> None:
     odd = "set/Straße nach Überall, 1.5 km (" + "x" * 120 + ")"
     write(root, [*NAMES, odd])
-    run(root, catalogue)
-    shards = Shards(root.parent / "out", catalogue)
+    run(root, catalog)
+    shards = Shards(root.parent / "out", catalog)
     place = [shards.key(i) for i in range(len(shards))].index(odd)
     assert shards[place]["caption"] == "number 10"
 
 
-def test_out_inside_root_or_in_use(root: Path, catalogue: Catalogue, tmp_path: Path) -> None:
+def test_out_inside_root_or_in_use(root: Path, catalog: Catalog, tmp_path: Path) -> None:
     with pytest.raises(MaskweaveError, match="choose a folder outside"):
-        import_folders(root, root / "out", catalogue)
+        import_folders(root, root / "out", catalog)
     (tmp_path / "mine" / "rgb").mkdir(parents=True)
     with pytest.raises(MaskweaveError, match="already holds something that no import wrote"):
-        import_folders(root, tmp_path / "mine", catalogue)
+        import_folders(root, tmp_path / "mine", catalog)
     (tmp_path / "file").write_text("")
     with pytest.raises(MaskweaveError, match="is a file"):
-        import_folders(root, tmp_path / "file", catalogue)
+        import_folders(root, tmp_path / "file", catalog)
 
 
 # bad samples
 
 
-def test_one_bad_sample_in_two_hundred_is_skipped_and_named(tmp_path: Path, catalogue: Catalogue) -> None:
+def test_one_bad_sample_in_two_hundred_is_skipped_and_named(tmp_path: Path, catalog: Catalog) -> None:
     names = [f"{i:03d}" for i in range(200)]
     write(tmp_path / "in", names)
     picture = tmp_path / "in" / "rgb" / "123.png"
     picture.write_bytes(picture.read_bytes()[:60])
-    report = run(tmp_path / "in", catalogue, shard_size=50)
+    report = run(tmp_path / "in", catalog, shard_size=50)
     assert report.samples == 199 and report.skipped[0][0] == "123"
     assert "rgb/123.png: corrupt or truncated png picture of 60 bytes" in str(report)
-    again = run(tmp_path / "in", catalogue, shard_size=50)
+    again = run(tmp_path / "in", catalog, shard_size=50)
     assert again.kept == 4 and again.skipped == report.skipped
 
 
-def test_too_many_bad_samples_stop_the_job(tmp_path: Path, catalogue: Catalogue) -> None:
+def test_too_many_bad_samples_stop_the_job(tmp_path: Path, catalog: Catalog) -> None:
     names = [f"{i:03d}" for i in range(300)]
     write(tmp_path / "in", names)
     for name in names[100:110]:
@@ -256,16 +254,16 @@ def test_too_many_bad_samples_stop_the_job(tmp_path: Path, catalogue: Catalogue)
         MaskweaveError,
         match=r"(?s)samples are unusable, more than the limit of 0.01.*depth/100\.npy: found 96 of 96 values NaN",
     ):
-        run(tmp_path / "in", catalogue, shard_size=50)
+        run(tmp_path / "in", catalog, shard_size=50)
     out = tmp_path / "out"
     assert (out / "rgb" / "shard-00001.tar").exists() and not (out / "rgb" / "shard-00005.tar").exists()
     with pytest.raises(MaskweaveError, match="its import is not finished"):
-        Shards(out, catalogue)
+        Shards(out, catalog)
 
 
-def test_parts_that_show_different_views_are_a_fault(root: Path, catalogue: Catalogue) -> None:
+def test_parts_that_show_different_views_are_a_fault(root: Path, catalog: Catalog) -> None:
     np.save(root / "depth" / f"{NAMES[2]}.npy", np.ones((12, 8), np.float32))
-    report = run(root, catalogue, limit=0.1)
+    report = run(root, catalog, limit=0.1)
     assert report.skipped[0][0] == NAMES[2] and "aspect ratios must agree" in report.skipped[0][1]
 
 
@@ -274,9 +272,9 @@ def test_parts_that_show_different_views_are_a_fault(root: Path, catalogue: Cata
 
 @pytest.mark.parametrize("after", [1, 4, 9])
 def test_a_full_disk_leaves_nothing_half_written_and_old_shards_whole(
-    root: Path, catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch, after: int
+    root: Path, catalog: Catalog, monkeypatch: pytest.MonkeyPatch, after: int
 ) -> None:
-    run(root, catalogue)
+    run(root, catalog)
     out = root.parent / "out"
     before = contents(out)
     (root / "caption" / f"{NAMES[1]}.txt").write_text("changed")
@@ -292,17 +290,17 @@ def test_a_full_disk_leaves_nothing_half_written_and_old_shards_whole(
     with monkeypatch.context() as patch:
         patch.setattr(tarfile.TarFile, "addfile", full)
         with pytest.raises(FullDisk, match=r"no space left while writing .*shard-00000\.tar"):
-            run(root, catalogue)
+            run(root, catalog)
     assert contents(out) == before
-    assert Shards(out, catalogue)[1]["caption"] == "number 1"
-    assert run(root, catalogue).kept == 2
-    assert Shards(out, catalogue)[1]["caption"] == "changed"
+    assert Shards(out, catalog)[1]["caption"] == "number 1"
+    assert run(root, catalog).kept == 2
+    assert Shards(out, catalog)[1]["caption"] == "changed"
 
 
 def test_a_disk_that_fills_at_the_very_end_of_a_tar_leaves_all_old_shards(
-    root: Path, catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
+    root: Path, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run(root, catalogue)
+    run(root, catalog)
     before = contents(root.parent / "out")
     (root / "caption" / f"{NAMES[1]}.txt").write_text("changed")
     real, count = tarfile.TarFile.close, 0
@@ -317,7 +315,7 @@ def test_a_disk_that_fills_at_the_very_end_of_a_tar_leaves_all_old_shards(
     with monkeypatch.context() as patch:
         patch.setattr(tarfile.TarFile, "close", full)
         with pytest.raises(FullDisk):
-            run(root, catalogue)
+            run(root, catalog)
     assert contents(root.parent / "out") == before
 
 
@@ -326,27 +324,27 @@ def test_a_killed_import_goes_on_with_the_finished_shards_kept(tmp_path: Path) -
     deadly = f"""
 import os, signal
 from maskweave.data import folders
-from maskweave.catalogues import load_catalogue
+from maskweave.modality.catalogs import load_catalog
 decode = folders.decode
 def decode_or_die(content, ending, entry, where):
     if "0025" in where:
         os.kill(os.getpid(), signal.SIGKILL)
     return decode(content, ending, entry, where)
 folders.decode = decode_or_die
-folders.import_folders({str(tmp_path / "in")!r}, {str(tmp_path / "out")!r}, load_catalogue("scenes"), shard_size=10)
+folders.import_folders({str(tmp_path / "in")!r}, {str(tmp_path / "out")!r}, load_catalog("scenes"), shard_size=10)
 """
     killed = subprocess.run([sys.executable, "-c", deadly], stderr=subprocess.DEVNULL)
     assert killed.returncode == -signal.SIGKILL
     out = tmp_path / "out"
     assert not (out / "index.json").exists()
     (out / "rgb" / ".shard-00002.tar.1.partial").write_text("half")  # as a kill in the middle leaves it
-    from maskweave.catalogues import load_catalogue
+    from maskweave.modality.catalogs import load_catalog
 
     done = {path: path.stat().st_mtime_ns for path in out.glob("*/shard-0000[01].tar")}
-    report = import_folders(tmp_path / "in", out, load_catalogue("scenes"), shard_size=10)
+    report = import_folders(tmp_path / "in", out, load_catalog("scenes"), shard_size=10)
     assert report.kept == 2 and report.samples == 60
     assert done and all(path.stat().st_mtime_ns == then for path, then in done.items())
     assert not list(out.rglob("*.partial"))
     fresh = tmp_path / "fresh"
-    import_folders(tmp_path / "in", fresh, load_catalogue("scenes"), shard_size=10)
+    import_folders(tmp_path / "in", fresh, load_catalog("scenes"), shard_size=10)
     assert contents(fresh) == contents(out)

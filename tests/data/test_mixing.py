@@ -4,16 +4,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_catalogue import random_columns, same, tiny
+from tiny_catalog import random_columns, same, tiny
 
-from maskweave.catalogues import Catalogue
-from maskweave.data.batches import BLOCK, DrawnBatches, Order
-from maskweave.data.hiding import MaskedBatches, MaskRatio
-from maskweave.data.masking import Drawer, Drawing
 from maskweave.data.mixing import Mixed, MixedTokens, apportion, interleave
+from maskweave.data.order import BLOCK, Order
 from maskweave.data.source import Source
-from maskweave.data.tokens import TokenData, entry_fingerprint, write_column
+from maskweave.data.token_store import TokenData, entry_fingerprint, write_column
 from maskweave.files import write_json
+from maskweave.masking.fourm import MaskingConfig, MaskSampler, TokenBatches
+from maskweave.masking.m3ae import MaskedBatches, MaskRatio
+from maskweave.modality.catalogs import Catalog
 
 COUNTS, WEIGHTS = (700, 90, 4000), (0.6, 0.2, 0.2)
 
@@ -114,9 +114,9 @@ def test_sources_are_read_in_turn() -> None:
             mixed[i]
 
 
-CATALOGUE = tiny()
+CATALOG = tiny()
 SIZES = (9, 20, 14)
-HELD = (list(CATALOGUE), ["caption"], ["photo", "codes", "feature"])
+HELD = (list(CATALOG), ["caption"], ["photo", "codes", "feature"])
 
 
 @pytest.fixture
@@ -124,7 +124,7 @@ def mixed(tmp_path: Path) -> MixedTokens:
     """Token shards of three data sets: with everything, with texts alone, with everything but texts."""
     parts = []
     for d, (size, names) in enumerate(zip(SIZES, HELD, strict=True)):
-        root, held = tmp_path / str(d), CATALOGUE.subset(names)
+        root, held = tmp_path / str(d), CATALOG.subset(names)
         columns = random_columns(held, size, np.random.default_rng(d), missing=0.2 if d == 0 else 0.0)
         if d == 2:
             columns["codes"] = columns["codes"]._replace(ids=columns["codes"].ids.astype(np.int64))
@@ -133,7 +133,7 @@ def mixed(tmp_path: Path) -> MixedTokens:
             write_column(root, name, 0, columns[name])
         write_json(root / "index.json", {"modalities": {n: entry_fingerprint(m) for n, m in held.items()}})
         write_json(root / "samples" / "shard-00000.json", {"keys": [f"s{i}" for i in range(size)], "skipped": {}})
-        parts.append(TokenData(root, CATALOGUE))
+        parts.append(TokenData(root, CATALOG))
     return MixedTokens(parts, (0.5, 0.3, 0.2))
 
 
@@ -141,7 +141,7 @@ def test_columns_come_from_every_data_set(mixed: MixedTokens) -> None:
     assert len(mixed) == 43 and mixed.counts == SIZES
     indices = np.array([32, 0, 11, 42, 5, 28, 12])  # third, first, second, third, first, second, second
     columns = mixed.columns(indices)
-    assert list(columns) == list(CATALOGUE)
+    assert list(columns) == list(CATALOG)
     starts = np.cumsum([0, *SIZES])
     for row, index in enumerate(indices):
         d = int(np.searchsorted(starts, index, side="right")) - 1
@@ -159,8 +159,8 @@ def test_columns_come_from_every_data_set(mixed: MixedTokens) -> None:
 
 
 def test_what_a_data_set_lacks_is_never_drawn(mixed: MixedTokens) -> None:
-    batches = DrawnBatches(mixed, Drawer(CATALOGUE, Drawing(12, 12)), 16, seed=1)
-    caption = CATALOGUE["caption"].id
+    batches = TokenBatches(mixed, MaskSampler(CATALOG, MaskingConfig(12, 12)), 16, seed=1)
+    caption = CATALOG["caption"].id
     for i in range(4):
         batch, from_set = batches[i], np.searchsorted(np.cumsum(SIZES), batches.order[i], side="right")
         assert len(batch) == 16
@@ -169,19 +169,19 @@ def test_what_a_data_set_lacks_is_never_drawn(mixed: MixedTokens) -> None:
             assert set(np.unique(drawn[from_set == 1])) <= {0, caption}
             assert caption not in drawn[from_set == 2]
         assert (batch.targets.modality[from_set == 1] == caption).any()
-    again = DrawnBatches(mixed, Drawer(CATALOGUE, Drawing(12, 12)), 16, seed=1)
+    again = TokenBatches(mixed, MaskSampler(CATALOG, MaskingConfig(12, 12)), 16, seed=1)
     assert same(again[3], batches[3]) and not same(again[2], batches[3])
 
 
 def test_held_out_samples_of_all_stand_among_each_other(mixed: MixedTokens) -> None:
-    batches = DrawnBatches(mixed, Drawer(CATALOGUE, Drawing(12, 12)), 8, shuffle=False)
+    batches = TokenBatches(mixed, MaskSampler(CATALOG, MaskingConfig(12, 12)), 8, shuffle=False)
     assert len(batches) == 6 and sum(len(batches[i]) for i in range(6)) == 43
     for i in range(5):
         assert len({*np.searchsorted(np.cumsum(SIZES), batches.order[i], side="right")}) == 3
 
 
 def test_masked_batches_take_a_mix(mixed: MixedTokens) -> None:
-    pair: Catalogue = CATALOGUE.subset(["photo", "caption"])
+    pair: Catalog = CATALOG.subset(["photo", "caption"])
     data = MixedTokens([TokenData(part.root, pair) for part in mixed.parts], mixed.weights)
     batches = MaskedBatches(data, MaskRatio(), 20, seed=2, unpaired=0.5)
     groups = {tuple(sorted(group.parts)) for i in range(4) for group in batches[i].groups}
@@ -189,4 +189,4 @@ def test_masked_batches_take_a_mix(mixed: MixedTokens) -> None:
     again = MaskedBatches(data, MaskRatio(), 20, seed=2, unpaired=0.5)[3]
     for one, other in zip(again.groups, batches[3].groups, strict=True):
         assert one.samples.tolist() == other.samples.tolist()
-        assert all((part.hidden == other.parts[name].hidden).all() for name, part in one.parts.items())
+        assert all((part.masked == other.parts[name].masked).all() for name, part in one.parts.items())

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from maskweave.catalogues import Catalogue
 from maskweave.data.codecs import MAX_BYTES, PICTURES, read_file
 from maskweave.data.pictures import Pictures, files_under
 from maskweave.data.source import Source
 from maskweave.errors import BadSample, MaskweaveError
+from maskweave.modality.catalogs import Catalog
 
 
 @pytest.fixture
@@ -29,20 +29,20 @@ def test_hidden_files_links_and_others_are_left_aside(folder: Path) -> None:
     assert files_under(folder, PICTURES) == [folder / "a" / "c.JPG", folder / "b.png"]
 
 
-def test_pictures_are_samples(folder: Path, scenes_catalogue: Catalogue) -> None:
-    found = Pictures(folder, scenes_catalogue)
+def test_pictures_are_samples(folder: Path, scenes_catalog: Catalog) -> None:
+    found = Pictures(folder, scenes_catalog)
     assert (
         isinstance(found, Source)
         and found.names == ("rgb",)
         and [found.key(i) for i in range(2)] == ["a/c.JPG", "b.png"]
     )
     assert found[1]["rgb"].shape == (64, 64, 3) and found[1]["rgb"][0, 0, 0] == 90
-    with pytest.raises(MaskweaveError, match="has no modality of colour pictures"):
-        Pictures(folder, scenes_catalogue.subset(["depth"]))
+    with pytest.raises(MaskweaveError, match="has no modality of color pictures"):
+        Pictures(folder, scenes_catalog.subset(["depth"]))
 
 
-def test_files_that_cannot_be_read(folder: Path, scenes_catalogue: Catalogue) -> None:
-    rgb = scenes_catalogue["rgb"]
+def test_files_that_cannot_be_read(folder: Path, scenes_catalog: Catalog) -> None:
+    rgb = scenes_catalog["rgb"]
     with pytest.raises(BadSample, match="gone.png: cannot be read: No such file"):
         read_file(folder / "gone.png", rgb)
     with open(folder / "large.png", "wb") as file:

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from maskweave.catalogues import Catalogue, catalogue_from, load_catalogue
 from maskweave.data.folders import import_folders
 from maskweave.data.shards import Shards, scan
 from maskweave.data.source import Source
 from maskweave.errors import BadSample, MaskweaveError
+from maskweave.modality.catalogs import Catalog, catalog_from, load_catalog
 
 SAMPLES = 12
 
@@ -36,7 +36,7 @@ def imported(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (root / "in" / "rgb" / f"{i:02d}.png").write_bytes(picture(i))
         if i != 3:
             (root / "in" / "caption" / f"{i:02d}.txt").write_text(f"number {i}")
-    import_folders(root / "in", root / "out", load_catalogue("photos"), shard_size=5)
+    import_folders(root / "in", root / "out", load_catalog("photos"), shard_size=5)
     return root / "out"
 
 
@@ -55,8 +55,8 @@ def published(out: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def photos() -> Catalogue:
-    return load_catalogue("photos")
+def photos() -> Catalog:
+    return load_catalog("photos")
 
 
 def add(path: Path, *members: tuple[tarfile.TarInfo, bytes]) -> None:
@@ -73,7 +73,7 @@ def member(name: str, kind: bytes = tarfile.REGTYPE, link: str = "") -> tarfile.
     return info
 
 
-def test_random_access_in_any_order_and_in_other_processes(imported: Path, photos: Catalogue) -> None:
+def test_random_access_in_any_order_and_in_other_processes(imported: Path, photos: Catalog) -> None:
     shards = Shards(imported, photos)
     assert isinstance(shards, Source) and shards.names == ("rgb", "caption") and len(shards) == SAMPLES
     copy = pickle.loads(pickle.dumps(shards))
@@ -88,7 +88,7 @@ def test_random_access_in_any_order_and_in_other_processes(imported: Path, photo
     assert sum(1 for _ in shards) == SAMPLES  # type: ignore[call-overload]
 
 
-def test_reads_from_worker_processes(imported: Path, photos: Catalogue) -> None:
+def test_reads_from_worker_processes(imported: Path, photos: Catalog) -> None:
     from torch.utils.data import DataLoader
 
     shards = Shards(imported, photos)
@@ -96,27 +96,27 @@ def test_reads_from_worker_processes(imported: Path, photos: Catalogue) -> None:
     assert [sample.get("caption") for sample in loader] == [shards[i].get("caption") for i in range(SAMPLES)]
 
 
-def test_shards_without_an_index_are_scanned(published: Path, photos: Catalogue) -> None:
+def test_shards_without_an_index_are_scanned(published: Path, photos: Catalog) -> None:
     shards = Shards(published, photos)
     assert [shards.key(i) for i in range(len(shards))] == [f"{i:02d}" for i in range(SAMPLES)]
     assert "caption" not in shards[3] and shards[4]["caption"] == "number 4"
 
 
-def test_keys_that_repeat_in_other_shards_are_told_apart(tmp_path: Path, photos: Catalogue) -> None:
+def test_keys_that_repeat_in_other_shards_are_told_apart(tmp_path: Path, photos: Catalog) -> None:
     for shard in ("a", "b"):
         add(tmp_path / "caption" / f"{shard}.tar", (member("./000.txt"), shard.encode()))
     shards = Shards(tmp_path, photos)
     assert [(shards.key(i), shards[i]["caption"]) for i in range(2)] == [("a/000", "a"), ("b/000", "b")]
 
 
-def test_folders_that_the_catalogue_does_not_name_are_left_aside(imported: Path, photos: Catalogue) -> None:
+def test_folders_that_the_catalog_does_not_name_are_left_aside(imported: Path, photos: Catalog) -> None:
     assert set(Shards(imported, photos.subset(["caption"]))[0]) == {"caption"}
 
 
 # damage
 
 
-def test_a_corrupt_member_is_a_bad_sample_and_the_others_stay(out: Path, photos: Catalogue) -> None:
+def test_a_corrupt_member_is_a_bad_sample_and_the_others_stay(out: Path, photos: Catalog) -> None:
     path = out / "rgb" / "shard-00001.tar"
     _, offset, size = scan(path).members["06"]
     content = bytearray(path.read_bytes())
@@ -129,7 +129,7 @@ def test_a_corrupt_member_is_a_bad_sample_and_the_others_stay(out: Path, photos:
 
 
 @pytest.mark.parametrize("indexed", [True, False])
-def test_a_truncated_tar_keeps_the_members_before_the_fault(out: Path, photos: Catalogue, indexed: bool) -> None:
+def test_a_truncated_tar_keeps_the_members_before_the_fault(out: Path, photos: Catalog, indexed: bool) -> None:
     if not indexed:
         shutil.rmtree(out / ".index")
     path = out / "rgb" / "shard-00001.tar"
@@ -149,7 +149,7 @@ def test_a_truncated_tar_keeps_the_members_before_the_fault(out: Path, photos: C
     assert any("truncated or damaged" in problem for problem in shards.problems)
 
 
-def test_a_tar_cut_between_two_members_is_noticed(out: Path, photos: Catalogue) -> None:
+def test_a_tar_cut_between_two_members_is_noticed(out: Path, photos: Catalog) -> None:
     path = out / "caption" / "shard-00000.tar"
     path.write_bytes(path.read_bytes()[: scan(path).members["02"][1] - 512])
     shards = Shards(out, photos)
@@ -158,7 +158,7 @@ def test_a_tar_cut_between_two_members_is_noticed(out: Path, photos: Catalogue) 
         shards[2]
 
 
-def test_a_missing_or_swapped_tar_is_not_taken_for_missing_values(out: Path, photos: Catalogue) -> None:
+def test_a_missing_or_swapped_tar_is_not_taken_for_missing_values(out: Path, photos: Catalog) -> None:
     (out / "caption" / "shard-00000.tar").unlink()
     add(out / "caption" / "shard-00001.tar", (member("05.txt"), b"hello"))
     shards = Shards(out, photos)
@@ -168,7 +168,7 @@ def test_a_missing_or_swapped_tar_is_not_taken_for_missing_values(out: Path, pho
         shards[6]
 
 
-def test_noise_is_no_tar(tmp_path: Path, photos: Catalogue) -> None:
+def test_noise_is_no_tar(tmp_path: Path, photos: Catalog) -> None:
     (tmp_path / "caption").mkdir()
     (tmp_path / "caption" / "shard-00000.tar").write_bytes(np.random.default_rng(0).bytes(5000))
     with pytest.warns(UserWarning, match="truncated or damaged after 0 members"):
@@ -189,7 +189,7 @@ def test_a_header_with_a_negative_size_ends_the_scan(tmp_path: Path) -> None:
 # hostile tars
 
 
-def test_links_and_devices_are_refused(tmp_path: Path, photos: Catalogue) -> None:
+def test_links_and_devices_are_refused(tmp_path: Path, photos: Catalog) -> None:
     (tmp_path / "secret.txt").write_text("secret")
     members = [
         (member("a.txt", tarfile.SYMTYPE, str(tmp_path / "secret.txt")), b""),
@@ -210,7 +210,7 @@ def test_links_and_devices_are_refused(tmp_path: Path, photos: Catalogue) -> Non
 
 
 @pytest.mark.parametrize("name", ["../a.txt", "/etc/a.txt", "x/../../a.txt", "x\\a.txt"])
-def test_names_that_lead_out_are_refused(tmp_path: Path, photos: Catalogue, name: str) -> None:
+def test_names_that_lead_out_are_refused(tmp_path: Path, photos: Catalog, name: str) -> None:
     add(tmp_path / "caption" / "shard-00000.tar", (member(name), b"bad"), (member("b.txt"), b"fine"))
     with pytest.warns(UserWarning, match="rename it"):
         shards = Shards(tmp_path, photos)
@@ -218,7 +218,7 @@ def test_names_that_lead_out_are_refused(tmp_path: Path, photos: Catalogue, name
 
 
 def test_overlong_repeated_and_unknown_members(
-    tmp_path: Path, photos: Catalogue, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, photos: Catalog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("maskweave.data.shards.MAX_BYTES", 1000)
     members = [
@@ -239,7 +239,7 @@ def test_overlong_repeated_and_unknown_members(
 # data sets that cannot be opened
 
 
-def test_no_folder_or_no_shards(tmp_path: Path, photos: Catalogue) -> None:
+def test_no_folder_or_no_shards(tmp_path: Path, photos: Catalog) -> None:
     with pytest.raises(MaskweaveError, match="no such folder"):
         Shards(tmp_path / "none", photos)
     (tmp_path / "thermal").mkdir()
@@ -247,7 +247,7 @@ def test_no_folder_or_no_shards(tmp_path: Path, photos: Catalogue) -> None:
         Shards(tmp_path, photos)
 
 
-def test_an_unfinished_or_damaged_index(out: Path, photos: Catalogue) -> None:
+def test_an_unfinished_or_damaged_index(out: Path, photos: Catalog) -> None:
     index = json.loads((out / "index.json").read_text())
     (out / "index.json").write_text(json.dumps({**index, "shards": []}))
     with pytest.raises(MaskweaveError, match="its index is damaged"):
@@ -258,11 +258,9 @@ def test_an_unfinished_or_damaged_index(out: Path, photos: Catalogue) -> None:
 
 
 def test_another_meaning_of_the_same_name(tmp_path: Path) -> None:
-    def entries(*classes: str) -> Catalogue:
+    def entries(*classes: str) -> Catalog:
         value = {"type": "classes", "size": [8, 8], "classes": list(classes)}
-        return catalogue_from(
-            {"modalities": {"what": {"id": 1, "kind": "grid", "grid": [2, 2], "value": value}}}, "test"
-        )
+        return catalog_from({"modalities": {"what": {"id": 1, "kind": "grid", "grid": [2, 2], "value": value}}}, "test")
 
     (tmp_path / "in" / "what").mkdir(parents=True)
     np.save(tmp_path / "in" / "what" / "a.npy", np.ones((8, 8), np.uint8))
@@ -270,6 +268,6 @@ def test_another_meaning_of_the_same_name(tmp_path: Path) -> None:
     assert (Shards(tmp_path / "out", entries("cat", "dog"))[0]["what"] == 1).all()
     with pytest.raises(
         MaskweaveError,
-        match=r"what: imported with value\.classes \['cat', 'dog'\], the catalogue says \['dog', 'cat'\]",
+        match=r"what: imported with value\.classes \['cat', 'dog'\], the catalog says \['dog', 'cat'\]",
     ):
         Shards(tmp_path / "out", entries("dog", "cat"))

@@ -1,18 +1,18 @@
 import pytest
 
-from maskweave.data.skipping import Skips
+from maskweave.data.error_budget import ErrorBudget
 from maskweave.errors import BadSample, MaskweaveError
 
 
 def test_nothing_skipped_says_nothing() -> None:
-    skips = Skips()
+    skips = ErrorBudget()
     skips.good(1000)
     skips.check(finished=True)
     assert skips.summary() == ""
 
 
 def test_a_share_up_to_the_limit_is_named_at_the_end() -> None:
-    skips = Skips(limit=0.01)
+    skips = ErrorBudget(limit=0.01)
     skips.good(99)
     skips.bad("a/b", BadSample("a/b.png: truncated"))
     skips.check(finished=True)
@@ -20,7 +20,7 @@ def test_a_share_up_to_the_limit_is_named_at_the_end() -> None:
 
 
 def test_a_larger_share_stops_the_job_with_names_and_remedy() -> None:
-    skips = Skips(limit=0.01)
+    skips = ErrorBudget(limit=0.01)
     skips.good(98)
     for key in ("a", "b"):
         skips.bad(key, f"{key}.png: broken")
@@ -29,7 +29,7 @@ def test_a_larger_share_stops_the_job_with_names_and_remedy() -> None:
 
 
 def test_few_samples_are_judged_only_at_the_end() -> None:
-    skips = Skips(limit=0.01)
+    skips = ErrorBudget(limit=0.01)
     skips.bad("a", "broken")
     skips.good(98)
     skips.check()
@@ -38,7 +38,7 @@ def test_few_samples_are_judged_only_at_the_end() -> None:
 
 
 def test_long_lists_are_cut() -> None:
-    skips = Skips(limit=1)
+    skips = ErrorBudget(limit=1)
     for i in range(30):
         skips.bad(f"k{i}", "broken")
     skips.check(finished=True)
@@ -48,4 +48,4 @@ def test_long_lists_are_cut() -> None:
 @pytest.mark.parametrize("limit", [-0.1, 1.5, float("nan")])
 def test_an_impossible_limit_is_refused(limit: float) -> None:
     with pytest.raises(MaskweaveError, match="share from 0 to 1"):
-        Skips(limit)
+        ErrorBudget(limit)

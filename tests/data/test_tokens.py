@@ -7,30 +7,32 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny_catalogue import random_columns, same, tiny
+from tiny_catalog import random_columns, same, tiny
 from torch.utils.data import DataLoader
 
-from maskweave.catalogues import Catalogue
-from maskweave.data.batches import DrawnBatches, Order, ValueBatches
-from maskweave.data.masking import Column, Drawer, Drawing
-from maskweave.data.tokens import TokenData, entry_fingerprint, write_column
+from maskweave.data.batches import ValueBatches
+from maskweave.data.columns import Column
+from maskweave.data.order import Order
+from maskweave.data.token_store import TokenData, entry_fingerprint, write_column
 from maskweave.errors import MaskweaveError
 from maskweave.files import write_json
+from maskweave.masking.fourm import MaskingConfig, MaskSampler, TokenBatches
+from maskweave.modality.catalogs import Catalog
 
 SIZES = (7, 5, 1, 8)
 TOTAL = sum(SIZES)
 
 
 @pytest.fixture
-def written(tmp_path: Path) -> tuple[Path, Catalogue, dict[str, Column]]:
+def written(tmp_path: Path) -> tuple[Path, Catalog, dict[str, Column]]:
     """Four shards of random tokens, and the same as one column per modality."""
-    catalogue = tiny()
-    columns = random_columns(catalogue, TOTAL, np.random.default_rng(0), missing=0.3)
+    catalog = tiny()
+    columns = random_columns(catalog, TOTAL, np.random.default_rng(0), missing=0.3)
     columns["codes"] = columns["codes"]._replace(ids=columns["codes"].ids.astype(np.int64))
     columns["codes"].ids[TOTAL - 1, 0] = 70_000  # so that shards differ in their integer type
-    write_json(tmp_path / "index.json", {"modalities": {name: entry_fingerprint(m) for name, m in catalogue.items()}})
-    write(tmp_path, columns, list(catalogue))
-    return tmp_path, catalogue, columns
+    write_json(tmp_path / "index.json", {"modalities": {name: entry_fingerprint(m) for name, m in catalog.items()}})
+    write(tmp_path, columns, list(catalog))
+    return tmp_path, catalog, columns
 
 
 def write(root: Path, columns: dict[str, Column], names: list[str]) -> None:
@@ -63,21 +65,21 @@ def check(found: dict[str, Column], columns: dict[str, Column], indices) -> None
     ],
 )
 def test_samples_come_in_the_order_asked_from_any_shards(written, indices) -> None:
-    root, catalogue, columns = written
-    data = TokenData(root, catalogue)
+    root, catalog, columns = written
+    data = TokenData(root, catalog)
     check(data.columns(indices), columns, indices)
 
 
 def test_keys_and_length(written) -> None:
-    root, catalogue, _ = written
-    data = TokenData(root, catalogue)
+    root, catalog, _ = written
+    data = TokenData(root, catalog)
     assert len(data) == TOTAL
     assert [data.key(i) for i in range(TOTAL)] == [f"sample_{i}" for i in range(TOTAL)]
 
 
 def test_shards_are_small_and_mapped(written) -> None:
-    root, catalogue, _ = written
-    data = TokenData(root, catalogue)
+    root, catalog, _ = written
+    data = TokenData(root, catalog)
     assert data.columns(np.array([0]))["codes"].ids.dtype == np.uint16
     assert data.columns(np.array([TOTAL - 1]))["codes"].ids.dtype == np.int32
     assert data.columns(np.array([0, TOTAL - 1]))["codes"].ids[1, 0] == 70_000
@@ -85,8 +87,8 @@ def test_shards_are_small_and_mapped(written) -> None:
 
 
 def test_pickling_takes_no_open_files_along(written) -> None:
-    root, catalogue, columns = written
-    data = TokenData(root, catalogue)
+    root, catalog, columns = written
+    data = TokenData(root, catalog)
     data.columns(np.arange(TOTAL))
     assert data._open
     again = pickle.loads(pickle.dumps(data))
@@ -95,22 +97,22 @@ def test_pickling_takes_no_open_files_along(written) -> None:
 
 
 def test_a_modality_without_tokens_is_missing_from_every_sample(written) -> None:
-    root, catalogue, _ = written
+    root, catalog, _ = written
     index = json.loads((root / "index.json").read_text())
     del index["modalities"]["caption"]
     write_json(root / "index.json", index)
-    data = TokenData(root, catalogue)
+    data = TokenData(root, catalog)
     assert "caption" not in data.names
-    batch = Drawer(catalogue, Drawing(8, 8))(data.columns(np.arange(4)), np.random.default_rng(0))
+    batch = MaskSampler(catalog, MaskingConfig(8, 8))(data.columns(np.arange(4)), np.random.default_rng(0))
     assert "caption" not in batch.names
-    assert TokenData(root, catalogue.subset(["facts"])).names == ["facts"]
+    assert TokenData(root, catalog.subset(["facts"])).names == ["facts"]
 
 
 def test_a_truncated_shard_is_named(written) -> None:
-    root, catalogue, _ = written
+    root, catalog, _ = written
     path = root / "caption" / "shard-00001.safetensors"
     path.write_bytes(path.read_bytes()[:-10])
-    data = TokenData(root, catalogue)
+    data = TokenData(root, catalog)
     data.columns(np.arange(7))
     with pytest.raises(
         MaskweaveError, match="caption/shard-00001.safetensors: cannot be read as safetensors, probably truncated"
@@ -119,19 +121,19 @@ def test_a_truncated_shard_is_named(written) -> None:
 
 
 def test_a_shard_of_another_length_is_refused(written) -> None:
-    root, catalogue, columns = written
+    root, catalog, columns = written
     write_column(root, "codes", 0, Column(*(None if a is None else a[:3] for a in columns["codes"])))
-    with pytest.raises(MaskweaveError, match="holds 3 samples, expected 7; tokenise again"):
-        TokenData(root, catalogue).columns(np.array([0]))
+    with pytest.raises(MaskweaveError, match="holds 3 samples, expected 7; tokenize again"):
+        TokenData(root, catalog).columns(np.array([0]))
 
 
 def test_tokens_of_another_entry_are_refused(written) -> None:
-    root, catalogue, _ = written
+    root, catalog, _ = written
     index = json.loads((root / "index.json").read_text())
     index["modalities"]["spectrum"] = "0123456789abcdef"
     write_json(root / "index.json", index)
     with pytest.raises(MaskweaveError, match="the tokens of 'spectrum' were made from another entry"):
-        TokenData(root, catalogue)
+        TokenData(root, catalog)
 
 
 def test_a_folder_without_tokens_says_how_to_make_them(tmp_path: Path) -> None:
@@ -139,7 +141,7 @@ def test_a_folder_without_tokens_says_how_to_make_them(tmp_path: Path) -> None:
         TokenData(tmp_path, tiny())
     for content in ([], {"modalities": []}):
         write_json(tmp_path / "index.json", content)
-        with pytest.raises(MaskweaveError, match="its index.json is damaged; remove the folder and tokenise again"):
+        with pytest.raises(MaskweaveError, match="its index.json is damaged; remove the folder and tokenize again"):
             TokenData(tmp_path, tiny())
     write_json(tmp_path / "index.json", {"modalities": {}})
     with pytest.raises(MaskweaveError, match="has no token shards for any of photo, codes.*'maskweave tokenize'"):
@@ -147,16 +149,16 @@ def test_a_folder_without_tokens_says_how_to_make_them(tmp_path: Path) -> None:
 
 
 def test_drawn_batches_are_functions_of_their_number(written) -> None:
-    root, catalogue, _ = written
-    drawer = Drawer(catalogue, Drawing(12, 12))
-    batches = DrawnBatches(TokenData(root, catalogue), drawer, 4, seed=3)
+    root, catalog, _ = written
+    drawer = MaskSampler(catalog, MaskingConfig(12, 12))
+    batches = TokenBatches(TokenData(root, catalog), drawer, 4, seed=3)
     ahead = [batches[i] for i in range(8)]
-    fresh = DrawnBatches(TokenData(root, catalogue), drawer, 4, seed=3)
+    fresh = TokenBatches(TokenData(root, catalog), drawer, 4, seed=3)
     assert all(same(fresh[i], ahead[i]) for i in (5, 0, 7, 2))
     assert not same(batches[0], batches[1])
-    assert not same(batches[0], DrawnBatches(TokenData(root, catalogue), drawer, 4, seed=4)[0])
+    assert not same(batches[0], TokenBatches(TokenData(root, catalog), drawer, 4, seed=4)[0])
     assert len(batches) == 6
-    in_order = DrawnBatches(TokenData(root, catalogue), drawer, 4, shuffle=False)
+    in_order = TokenBatches(TokenData(root, catalog), drawer, 4, shuffle=False)
     assert [len(in_order[i]) for i in range(6)] == [4, 4, 4, 4, 4, 1]
     assert same(in_order[2], in_order[2])
     with pytest.raises(IndexError):
@@ -164,8 +166,8 @@ def test_drawn_batches_are_functions_of_their_number(written) -> None:
 
 
 def test_worker_processes_give_the_same_batches(written) -> None:
-    root, catalogue, _ = written
-    batches = DrawnBatches(TokenData(root, catalogue), Drawer(catalogue, Drawing(12, 12)), 4, seed=3)
+    root, catalog, _ = written
+    batches = TokenBatches(TokenData(root, catalog), MaskSampler(catalog, MaskingConfig(12, 12)), 4, seed=3)
     loader = DataLoader(batches, batch_size=None, sampler=range(6), num_workers=1, collate_fn=lambda batch: batch)
     for i, batch in enumerate(loader):
         assert same(batch, batches[i])

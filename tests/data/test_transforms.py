@@ -6,26 +6,26 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maskweave.catalogues import Catalogue
-from maskweave.data import measures
-from maskweave.data.scenes import Scenes
 from maskweave.data.transforms import Geometry, apply, fit, random_geometry
 from maskweave.errors import BadSample, MaskweaveError
-from maskweave.modality import Modality, Part, Value, Vocabulary
+from maskweave.label import measures
+from maskweave.modality.catalogs import Catalog
+from maskweave.modality.entry import Modality, Part, Value, Vocabulary
+from maskweave.synthetic.scenes import Scenes
 
 FLIP = Geometry(flip=True)
 FULL = (0.0, 0.0, 1.0, 1.0)
 
 
 @pytest.fixture(scope="module")
-def scenes(scenes_catalogue):
-    return Scenes(scenes_catalogue, 1000, seed=11)
+def scenes(scenes_catalog):
+    return Scenes(scenes_catalog, 1000, seed=11)
 
 
-def catalogue_of(size=(16, 16), **types):
+def catalog_of(size=(16, 16), **types):
     """One grid entry for each name, of the given value type."""
     channels = {"image": 3, "direction": 3}
-    return Catalogue(
+    return Catalog(
         [
             Modality(
                 name,
@@ -57,26 +57,26 @@ aligned = settings(max_examples=40)
 
 @aligned
 @given(index=st.integers(0, 999))
-def test_flip_twice_is_identity(scenes, scenes_catalogue, index):
+def test_flip_twice_is_identity(scenes, scenes_catalog, index):
     sample = scenes[index]
-    once = apply(sample, scenes_catalogue, FLIP)
+    once = apply(sample, scenes_catalog, FLIP)
     assert not same(once, sample)
-    assert same(apply(once, scenes_catalogue, FLIP), sample)
+    assert same(apply(once, scenes_catalog, FLIP), sample)
 
 
-def test_identity_changes_nothing_and_shares_nothing(scenes, scenes_catalogue):
+def test_identity_changes_nothing_and_shares_nothing(scenes, scenes_catalog):
     sample = scenes[0]
-    out = apply(sample, scenes_catalogue, Geometry())
+    out = apply(sample, scenes_catalog, Geometry())
     assert same(out, sample)
     assert not np.shares_memory(out["rgb"], sample["rgb"])
 
 
 @aligned
 @given(index=st.integers(0, 999), crop=crops, flip=st.booleans())
-def test_boxes_follow_masks(scenes, scenes_catalogue, index, crop, flip):
+def test_boxes_follow_masks(scenes, scenes_catalog, index, crop, flip):
     """Crops on whole points: to a point of the source, a clipped box holds its mask, and is its extent where the crop cuts nothing off."""
     sample = scenes[index]
-    out = apply(sample, scenes_catalogue, Geometry(crop, flip), visible=0.0)
+    out = apply(sample, scenes_catalog, Geometry(crop, flip), visible=0.0)
     boxes = {b["class"]: b["box"] for b in out["boxes"]}
     before = {b["class"]: b["box"] for b in sample["boxes"]}
     x, y = 1.01 / 64 / (crop[2] - crop[0]), 1.01 / 64 / (crop[3] - crop[1])
@@ -86,7 +86,7 @@ def test_boxes_follow_masks(scenes, scenes_catalogue, index, crop, flip):
         if crop[0] <= old[0] and crop[1] <= old[1] and old[2] <= crop[2] and old[3] <= crop[3]:
             assert np.abs(np.subtract(box, seen)).max() <= max(x, y)
         shape = instance["class"].split()[1]
-        classes = scenes_catalogue["semseg"].value.classes
+        classes = scenes_catalog["semseg"].value.classes
         assert (out["semseg"][instance["mask"]] == classes.index(shape)).all()
     corners = [box["box"][0] ** 2 + box["box"][1] ** 2 for box in out["boxes"]]
     assert corners == sorted(corners)
@@ -95,10 +95,10 @@ def test_boxes_follow_masks(scenes, scenes_catalogue, index, crop, flip):
 
 @aligned
 @given(index=st.integers(0, 999), seed=st.integers(0, 2**32 - 1))
-def test_any_crop_keeps_types_shapes_and_unit_normals(scenes, scenes_catalogue, index, seed):
+def test_any_crop_keeps_types_shapes_and_unit_normals(scenes, scenes_catalog, index, seed):
     sample = scenes[index]
     geometry = random_geometry(np.random.default_rng(seed), area=(0.05, 1.0), aspect=(0.3, 3.0))
-    out = apply(sample, scenes_catalogue, geometry)
+    out = apply(sample, scenes_catalog, geometry)
     for name, value in sample.items():
         assert type(out[name]) is type(value)
         if isinstance(value, np.ndarray):
@@ -107,7 +107,7 @@ def test_any_crop_keeps_types_shapes_and_unit_normals(scenes, scenes_catalogue, 
     assert sample["depth"].min() - 1e-4 <= out["depth"].min() <= out["depth"].max() <= sample["depth"].max() + 1e-4
     assert set(np.unique(out["semseg"])) <= set(np.unique(sample["semseg"]))
     assert out["metadata"] == sample["metadata"] and out["palette"] == sample["palette"]
-    mirrored = apply(sample, scenes_catalogue, Geometry(geometry.crop, not geometry.flip))
+    mirrored = apply(sample, scenes_catalog, Geometry(geometry.crop, not geometry.flip))
     sign = np.array([-1, 1, 1], np.float32)
     assert np.array_equal(mirrored["rgb"], out["rgb"][:, ::-1]) and np.array_equal(
         mirrored["normal"], out["normal"][:, ::-1] * sign
@@ -116,23 +116,23 @@ def test_any_crop_keeps_types_shapes_and_unit_normals(scenes, scenes_catalogue, 
 
 @aligned
 @given(index=st.integers(0, 999))
-def test_sides_in_captions_stay_true(scenes, scenes_catalogue, index):
-    out = apply(scenes[index], scenes_catalogue, FLIP)
+def test_sides_in_captions_stay_true(scenes, scenes_catalog, index):
+    out = apply(scenes[index], scenes_catalog, FLIP)
     middle = {b["class"]: (b["box"][0] + b["box"][2]) / 2 for b in out["boxes"]}
     for a, side, b in re.findall(r"the (\w+ \w+) is (left|right) of the (\w+ \w+)", out["caption"]):
         assert (middle[a] < middle[b]) == (side == "left")
 
 
-def test_captions_do_mirror(scenes, scenes_catalogue):
+def test_captions_do_mirror(scenes, scenes_catalog):
     texts = [scenes[i]["caption"] for i in range(20)]
     assert any("left" in t or "right" in t for t in texts)
     for text in texts:
-        mirrored = apply({"caption": text}, scenes_catalogue, FLIP)["caption"]
+        mirrored = apply({"caption": text}, scenes_catalog, FLIP)["caption"]
         assert mirrored.count("left") == text.count("right") and mirrored.count("right") == text.count("left")
-        assert apply({"caption": text}, scenes_catalogue, Geometry((0, 0, 0.5, 1)))["caption"] == text
+        assert apply({"caption": text}, scenes_catalog, Geometry((0, 0, 0.5, 1)))["caption"] == text
 
 
-def test_values_of_differing_resolution_stay_aligned(scenes, scenes_catalogue):
+def test_values_of_differing_resolution_stay_aligned(scenes, scenes_catalog):
     """The same scene at 64 and at 32 points, cropped alike, shows the same."""
     sample = scenes[4]
     small = {
@@ -141,49 +141,49 @@ def test_values_of_differing_resolution_stay_aligned(scenes, scenes_catalogue):
         "rgb": sample["rgb"],
     }
     geometry = Geometry((0.125, 0.25, 0.875, 0.75), flip=True)
-    a, b = apply(sample, scenes_catalogue, geometry), apply(small, scenes_catalogue, geometry)
+    a, b = apply(sample, scenes_catalog, geometry), apply(small, scenes_catalog, geometry)
     assert np.array_equal(a["rgb"], b["rgb"])
     assert np.median(np.abs(a["depth"] - b["depth"])) < 0.03
     assert (a["semseg"] == b["semseg"]).mean() > 0.93
 
 
 def test_a_picture_shrinks_to_its_means():
-    catalogue = catalogue_of((2, 2), rgb="image", depth="map")
+    catalog = catalog_of((2, 2), rgb="image", depth="map")
     depth = np.kron(np.array([[1.0, 5.0], [9.0, 30.0]]), np.ones((16, 16))).astype(np.float32)
-    out = apply({"depth": depth, "rgb": np.repeat(depth[..., None], 3, 2).astype(np.uint8)}, catalogue, Geometry())
+    out = apply({"depth": depth, "rgb": np.repeat(depth[..., None], 3, 2).astype(np.uint8)}, catalog, Geometry())
     assert out["depth"].mean() == pytest.approx(depth.mean(), rel=0.02)
     assert np.abs(out["rgb"][..., 0] - out["depth"]).max() <= 1
-    corner = apply({"depth": depth}, catalogue, Geometry((0.5, 0.5, 1, 1)))["depth"]
+    corner = apply({"depth": depth}, catalog, Geometry((0.5, 0.5, 1, 1)))["depth"]
     assert np.allclose(corner, 30)  # nothing from outside the crop
 
 
 def test_fine_stripes_are_averaged_not_sampled():
-    catalogue = catalogue_of((8, 8), rgb="image")
+    catalog = catalog_of((8, 8), rgb="image")
     stripes = np.zeros((64, 64, 3), np.uint8)
     stripes[:, ::2] = 200
-    assert np.abs(apply({"rgb": stripes}, catalogue, Geometry())["rgb"].astype(int) - 100).max() < 12
+    assert np.abs(apply({"rgb": stripes}, catalog, Geometry())["rgb"].astype(int) - 100).max() < 12
 
 
 @pytest.mark.parametrize("points", [16, 31, 64, 100])
 @pytest.mark.parametrize("offset", [0, 3, 7])
 def test_thin_edges_survive(points, offset):
-    catalogue = catalogue_of((16, 16), edges="binary")
+    catalog = catalog_of((16, 16), edges="binary")
     edges = np.zeros((points, points), bool)
     edges[:, points // 3 + offset % (points // 3)] = True
-    out = apply({"edges": edges}, catalogue, Geometry())["edges"]
+    out = apply({"edges": edges}, catalog, Geometry())["edges"]
     assert out.dtype == bool and out.any(1).all() and 1 <= out.sum(1).max() <= 2
-    assert not apply({"edges": np.zeros_like(edges)}, catalogue, Geometry())["edges"].any()
+    assert not apply({"edges": np.zeros_like(edges)}, catalog, Geometry())["edges"].any()
 
 
 def test_opposite_normals_do_not_cancel_to_nothing():
-    catalogue = catalogue_of((4, 4), normal="direction")
+    catalog = catalog_of((4, 4), normal="direction")
     normals = np.zeros((8, 8, 3), np.float32)
     normals[:, ::2, 0], normals[:, 1::2, 0] = 1, -1
-    out = apply({"normal": normals}, catalogue, Geometry())["normal"]
+    out = apply({"normal": normals}, catalog, Geometry())["normal"]
     assert np.abs(np.linalg.norm(out, axis=-1) - 1).max() < 1e-6
 
 
-def test_boxes_with_little_left_are_dropped(scenes_catalogue):
+def test_boxes_with_little_left_are_dropped(scenes_catalog):
     sample = {
         "boxes": [
             {"class": "red cube", "box": [0.4, 0.0, 0.6, 1.0]},
@@ -191,15 +191,15 @@ def test_boxes_with_little_left_are_dropped(scenes_catalogue):
         ],
         "instances": [],
     }
-    out = apply(sample, scenes_catalogue, Geometry((0.5, 0.0, 1.0, 1.0)))
+    out = apply(sample, scenes_catalog, Geometry((0.5, 0.0, 1.0, 1.0)))
     assert out == {"boxes": [{"class": "red cube", "box": [0.0, 0.0, pytest.approx(0.2), 1.0]}], "instances": []}
-    assert apply(sample, scenes_catalogue, Geometry((0.5, 0.0, 1.0, 1.0)), visible=0.6)["boxes"] == []
-    flipped = apply(sample, scenes_catalogue, Geometry((0.5, 0.0, 1.0, 1.0), flip=True))["boxes"]
+    assert apply(sample, scenes_catalog, Geometry((0.5, 0.0, 1.0, 1.0)), visible=0.6)["boxes"] == []
+    flipped = apply(sample, scenes_catalog, Geometry((0.5, 0.0, 1.0, 1.0), flip=True))["boxes"]
     assert flipped[0]["box"] == pytest.approx([0.8, 0.0, 1.0, 1.0])
 
 
-def test_fit_takes_the_centre():
-    catalogue = catalogue_of((16, 16), rgb="image", depth="map", semseg="classes")
+def test_fit_takes_the_center():
+    catalog = catalog_of((16, 16), rgb="image", depth="map", semseg="classes")
     wide = np.zeros((40, 80), np.float32)
     wide[:, 20:60] = 7
     sample = {
@@ -207,12 +207,12 @@ def test_fit_takes_the_centre():
         "depth": wide[::2, ::2],
         "semseg": (wide > 0).astype(np.int64),
     }
-    for out in (fit(sample, catalogue), fit({k: v.swapaxes(0, 1) for k, v in sample.items()}, catalogue)):
+    for out in (fit(sample, catalog), fit({k: v.swapaxes(0, 1) for k, v in sample.items()}, catalog)):
         assert (out["rgb"] == 7).all() and np.allclose(out["depth"], 7) and (out["semseg"] == 1).all()
         assert out["depth"].shape == (16, 16) and out["semseg"].dtype == np.int64
 
 
-def test_fit_moves_boxes_and_masks_along(scenes_catalogue):
+def test_fit_moves_boxes_and_masks_along(scenes_catalog):
     mask = np.zeros((64, 128), bool)
     mask[16:32, 48:80] = True
     sample = {
@@ -224,7 +224,7 @@ def test_fit_moves_boxes_and_masks_along(scenes_catalogue):
         ],
         "caption": "the left one",
     }
-    out = fit(sample, scenes_catalogue)
+    out = fit(sample, scenes_catalog)
     assert [b["class"] for b in out["boxes"]] == [n["class"] for n in out["instances"]] == ["red cube"]
     assert (
         out["boxes"][0]["box"] == pytest.approx([0.25, 0.25, 0.75, 0.5]) == measures.extent(out["instances"][0]["mask"])
@@ -232,26 +232,26 @@ def test_fit_moves_boxes_and_masks_along(scenes_catalogue):
     assert out["caption"] == "the left one"
 
 
-def test_fit_leaves_what_fits(scenes, scenes_catalogue):
-    assert same(fit(scenes[3], scenes_catalogue), scenes[3])
-    assert fit({"caption": "x", "boxes": []}, scenes_catalogue) == {"caption": "x", "boxes": []}
+def test_fit_leaves_what_fits(scenes, scenes_catalog):
+    assert same(fit(scenes[3], scenes_catalog), scenes[3])
+    assert fit({"caption": "x", "boxes": []}, scenes_catalog) == {"caption": "x", "boxes": []}
 
 
 def test_fit_takes_rounded_halves():
-    catalogue = catalogue_of((16, 24), rgb="image", depth="map")
-    fit({"rgb": np.zeros((427, 640, 3), np.uint8), "depth": np.zeros((107, 160), np.float32)}, catalogue)
+    catalog = catalog_of((16, 24), rgb="image", depth="map")
+    fit({"rgb": np.zeros((427, 640, 3), np.uint8), "depth": np.zeros((107, 160), np.float32)}, catalog)
 
 
-def test_fit_refuses_views_that_differ(scenes_catalogue):
+def test_fit_refuses_views_that_differ(scenes_catalog):
     with pytest.raises(BadSample, match="aspect ratios must agree"):
-        fit({"rgb": np.zeros((64, 128, 3), np.uint8), "depth": np.zeros((64, 64), np.float32)}, scenes_catalogue)
+        fit({"rgb": np.zeros((64, 128, 3), np.uint8), "depth": np.zeros((64, 64), np.float32)}, scenes_catalog)
     wide = dataclasses.replace(
-        scenes_catalogue["depth"], value=dataclasses.replace(scenes_catalogue["depth"].value, size=(64, 128))
+        scenes_catalog["depth"], value=dataclasses.replace(scenes_catalog["depth"].value, size=(64, 128))
     )
     with pytest.raises(MaskweaveError, match="cannot be cropped alike"):
         fit(
             {"rgb": np.zeros((64, 64, 3), np.uint8), "depth": np.zeros((64, 64), np.float32)},
-            Catalogue([scenes_catalogue["rgb"], wide]),
+            Catalog([scenes_catalog["rgb"], wide]),
         )
 
 
@@ -271,24 +271,24 @@ def test_fit_refuses_views_that_differ(scenes_catalogue):
         ),
     ],
 )
-def test_wrong_shapes_are_named(scenes_catalogue, name, value):
+def test_wrong_shapes_are_named(scenes_catalog, name, value):
     for transform in (
-        lambda: fit({name: value}, scenes_catalogue),
-        lambda: apply({name: value}, scenes_catalogue, FLIP),
+        lambda: fit({name: value}, scenes_catalog),
+        lambda: apply({name: value}, scenes_catalog, FLIP),
     ):
         with pytest.raises(BadSample, match=name):
             transform()
 
 
-def test_unknown_modality(scenes_catalogue):
+def test_unknown_modality(scenes_catalog):
     with pytest.raises(MaskweaveError, match="unknown modality"):
-        fit({"smell": 1}, scenes_catalogue)
+        fit({"smell": 1}, scenes_catalog)
 
 
 @pytest.mark.parametrize("size", [(12,), (4, 6, 8)])
 @pytest.mark.parametrize("factor", [0.5, 1, 2])
 def test_spectra_and_volumes_are_resized_alone(size, factor):
-    catalogue = catalogue_of(size, spectrum="map", label="classes", lines="binary", flow="direction", film="image")
+    catalog = catalog_of(size, spectrum="map", label="classes", lines="binary", flow="direction", film="image")
     found = tuple(int(n * factor) for n in size)
     up = np.zeros((*found, 3), np.float32)
     up[..., 1] = 1
@@ -299,7 +299,7 @@ def test_spectra_and_volumes_are_resized_alone(size, factor):
         "flow": up,
         "film": np.full((*found, 3), 9, np.uint8),
     }
-    out = fit(sample, catalogue)
+    out = fit(sample, catalog)
     for name, value in sample.items():
         assert out[name].dtype == value.dtype and out[name].shape[: len(size)] == size
         assert (out[name] == value.reshape(-1, *value.shape[len(size) :])[0]).all()
@@ -308,15 +308,15 @@ def test_spectra_and_volumes_are_resized_alone(size, factor):
 def test_thin_lines_of_a_spectrum_survive():
     lines = np.zeros(60, bool)
     lines[17] = True
-    out = fit({"lines": lines}, catalogue_of((12,), lines="binary"))["lines"]
+    out = fit({"lines": lines}, catalog_of((12,), lines="binary"))["lines"]
     assert out.sum() == 1 and out[3]
 
 
 def test_volumes_are_not_flipped_but_spectra_may_stand_beside_a_flip():
     with pytest.raises(MaskweaveError, match="3 axes"):
-        apply({"film": np.zeros((4, 6, 8), np.float32)}, catalogue_of((4, 6, 8), film="map"), FLIP)
+        apply({"film": np.zeros((4, 6, 8), np.float32)}, catalog_of((4, 6, 8), film="map"), FLIP)
     rising = np.arange(12, dtype=np.float32)
-    assert np.array_equal(apply({"s": rising}, catalogue_of((12,), s="map"), FLIP)["s"], rising)
+    assert np.array_equal(apply({"s": rising}, catalog_of((12,), s="map"), FLIP)["s"], rising)
 
 
 @pytest.mark.parametrize("crop", [(0.5, 0, 0.5, 1), (-0.1, 0, 1, 1), (0, 0, 1, 1.1), (0.9, 0, 0.1, 1)])
@@ -344,7 +344,7 @@ def test_random_geometry_is_seeded_and_flips_half():
 
 def people_and_points():
     parts = {"pose": Part(2, codes=8)}
-    return Catalogue(
+    return Catalog(
         [
             Modality("people", 1, "sequence", Value("poses", parts=parts), max_tokens=99, vocabulary="t"),
             Modality("found", 2, "sequence", Value("queries", (8, 8), parts=parts), max_tokens=99, vocabulary="t"),

@@ -6,25 +6,25 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from maskweave.catalogues import Catalogue, catalogue_from
 from maskweave.errors import MaskweaveError
 from maskweave.evaluate.scores import Labels, Metric, metrics_for
+from maskweave.modality.catalogs import Catalog, catalog_from
 
 RNG = np.random.default_rng(0)
 
 
 def entry(**value):
     grid = {"kind": "grid", "grid": [1] * len(value.get("size", [1]))}
-    return catalogue_from({"modalities": {"x": {"id": 1, "value": value, **grid}}}, "test")["x"]
+    return catalog_from({"modalities": {"x": {"id": 1, "value": value, **grid}}}, "test")["x"]
 
 
 def metric(modality, name: str, **options) -> Metric:
     return {m.name: m for m in metrics_for(modality, **options)}[name]
 
 
-def test_every_entry_has_metrics_and_constants(scenes_catalogue: Catalogue):
-    scenes = pytest.importorskip("maskweave.data.scenes").Scenes(scenes_catalogue, 12, seed=0)
-    for name, modality in scenes_catalogue.items():
+def test_every_entry_has_metrics_and_constants(scenes_catalog: Catalog):
+    scenes = pytest.importorskip("maskweave.synthetic.scenes").Scenes(scenes_catalog, 12, seed=0)
+    for name, modality in scenes_catalog.items():
         values = [scene[modality.reads] for scene in scenes]
         metrics = metrics_for(modality)
         assert metrics or modality.value.type == "palette"
@@ -34,13 +34,13 @@ def test_every_entry_has_metrics_and_constants(scenes_catalogue: Catalogue):
             assert perfect < constant if m.better == "lower" else perfect > constant, (name, m.name)
 
 
-def test_relative_error_and_delta1_by_hand(scenes_catalogue: Catalogue):
+def test_relative_error_and_delta1_by_hand(scenes_catalog: Catalog):
     truth = np.array([[1.0, 2.0], [4.0, 0.0]])  # 0 is no distance: left out
     prediction = np.array([[1.2, 1.0], [np.nan, 3.0]])
-    m = metric(scenes_catalogue["depth"], "AbsRel")
+    m = metric(scenes_catalog["depth"], "AbsRel")
     assert m.score([prediction], [truth]) == pytest.approx((0.2 + 0.5 + 1) / 3)
     assert m.better == "lower"
-    m = metric(scenes_catalogue["depth"], "delta1")
+    m = metric(scenes_catalog["depth"], "delta1")
     assert m.score([prediction], [truth]) == pytest.approx(1 / 3)
     assert m.score([truth * 1.25], [truth]) == 0 and m.score([truth * 1.249], [truth]) == 1
 
@@ -51,14 +51,14 @@ def test_maps_that_may_be_negative_get_absolute_errors():
     assert [m.name for m in metrics_for(entry(type="vector", channels=3))] == ["MAE"]
 
 
-def test_angles_by_hand(scenes_catalogue: Catalogue):
+def test_angles_by_hand(scenes_catalog: Catalog):
     truth = np.array([[[0, 0, 1.0], [0, 0, 1]], [[0, 1, 0], [0, 0, 0]]])  # the last has no direction
     prediction = np.array([[[0, 0, 5.0], [0, 1, 1]], [[0, -1, 0], [1, 0, 0]]])
-    assert metric(scenes_catalogue["normal"], "angle").score([prediction], [truth]) == pytest.approx((0 + 45 + 180) / 3)
+    assert metric(scenes_catalog["normal"], "angle").score([prediction], [truth]) == pytest.approx((0 + 45 + 180) / 3)
 
 
-def test_miou_by_hand_and_against_scikit_learn(scenes_catalogue: Catalogue):
-    m = metric(scenes_catalogue["semseg"], "mIoU")
+def test_miou_by_hand_and_against_scikit_learn(scenes_catalog: Catalog):
+    m = metric(scenes_catalog["semseg"], "mIoU")
     truth, prediction = np.array([[0, 0, 1, 255]]), np.array([[0, 1, 1, 1]])
     assert m.score([prediction], [truth]) == pytest.approx((1 / 2 + 1 / 2) / 2)
     assert m.score([np.array([[0, 0, 77, 0]])], [truth]) == pytest.approx(
@@ -72,49 +72,49 @@ def test_miou_by_hand_and_against_scikit_learn(scenes_catalogue: Catalogue):
     )
 
 
-def test_binary_f1_against_scikit_learn_and_its_tolerance(scenes_catalogue: Catalogue):
+def test_binary_f1_against_scikit_learn_and_its_tolerance(scenes_catalog: Catalog):
     sklearn = pytest.importorskip("sklearn.metrics")
     truths, predictions = RNG.random((2, 5, 8, 8)) < 0.3
-    strict = metric(scenes_catalogue["edges"], "F1", tolerance=0)
+    strict = metric(scenes_catalog["edges"], "F1", tolerance=0)
     assert strict.score(predictions, truths) == pytest.approx(sklearn.f1_score(truths.ravel(), predictions.ravel()))
     line, off, far = (np.zeros((8, 8), bool) for _ in range(3))
     line[3], off[4], far[6] = True, True, True
-    loose = metric(scenes_catalogue["edges"], "F1")
+    loose = metric(scenes_catalog["edges"], "F1")
     assert strict.score([off], [line]) == 0 and loose.score([off], [line]) == 1 and loose.score([far], [line]) == 0
     assert math.isnan(loose.score([np.zeros((8, 8))], [np.zeros((8, 8))]))
 
 
-def test_labels_f1_by_hand(scenes_catalogue: Catalogue):
-    boxes = metric(scenes_catalogue["boxes"], "F1")
+def test_labels_f1_by_hand(scenes_catalog: Catalog):
+    boxes = metric(scenes_catalog["boxes"], "F1")
     found = [[{"class": "a", "box": [0, 0, 1, 1]}, {"class": "a", "box": [0, 0, 1, 1]}], []]
     truth = [
         [{"class": "a", "box": [0, 0, 0, 0]}, {"class": "b", "box": [0, 0, 1, 1]}],
         [{"class": "c", "box": [0, 0, 1, 1]}],
     ]
     assert boxes.score(found, truth) == pytest.approx(2 * 1 / (2 * 1 + 1 + 2))
-    words = metric(scenes_catalogue["caption"], "F1")
+    words = metric(scenes_catalog["caption"], "F1")
     assert words.score(["A red cube"], ["a blue cube"]) == pytest.approx(2 / 3)
-    counted = metric(scenes_catalogue["caption"], "F1", parse=lambda text: Counter(text.split(",")))
+    counted = metric(scenes_catalog["caption"], "F1", parse=lambda text: Counter(text.split(",")))
     assert counted.score(["x,x,y"], ["x,x,z"]) == pytest.approx(4 / 6)  # the second x counts too
 
 
-def test_psnr_against_scikit_image(scenes_catalogue: Catalogue):
+def test_psnr_against_scikit_image(scenes_catalog: Catalog):
     skimage = pytest.importorskip("skimage.metrics")
     truth, prediction = RNG.integers(0, 256, (2, 16, 16, 3), dtype=np.uint8)
-    m = metric(scenes_catalogue["rgb"], "PSNR")
+    m = metric(scenes_catalog["rgb"], "PSNR")
     assert m.score([prediction], [truth]) == pytest.approx(skimage.peak_signal_noise_ratio(truth, prediction))
     assert m.score([truth], [truth]) == math.inf
 
 
-def test_metadata_by_hand(scenes_catalogue: Catalogue):
-    m = metric(scenes_catalogue["metadata"], "MAE")
+def test_metadata_by_hand(scenes_catalog: Catalog):
+    m = metric(scenes_catalog["metadata"], "MAE")
     truth = {"object_count": 3, "brightness": 100.0, "contrast": 20.0}
     prediction = {"object_count": 1, "brightness": 151.0, "camera_height": 2.0}
     assert m.score([prediction], [truth]) == pytest.approx((2 / 4 + 51 / 255 + 1) / 3)
 
 
-def test_tally_adds_up_and_refuses_other_shapes(scenes_catalogue: Catalogue):
-    m = metric(scenes_catalogue["depth"], "AbsRel")
+def test_tally_adds_up_and_refuses_other_shapes(scenes_catalog: Catalog):
+    m = metric(scenes_catalog["depth"], "AbsRel")
     tally = m.tally()
     assert math.isnan(tally.value())
     tally.add(np.full((1, 1), 2.0), np.full((1, 1), 1.0))
@@ -125,8 +125,8 @@ def test_tally_adds_up_and_refuses_other_shapes(scenes_catalogue: Catalogue):
 
 
 @pytest.mark.parametrize("name", ["AbsRel", "delta1"])
-def test_constants_of_positive_maps_beat_every_rival(scenes_catalogue: Catalogue, name: str):
-    m = metric(scenes_catalogue["depth"], name)
+def test_constants_of_positive_maps_beat_every_rival(scenes_catalog: Catalog, name: str):
+    m = metric(scenes_catalog["depth"], name)
     values = list(RNG.gamma(2, 3, (15, 2, 2)))
     values[3][0, 0], values[4][0, 1] = np.nan, 0
     best = m.best_constant(values)
@@ -139,8 +139,8 @@ def test_constants_of_positive_maps_beat_every_rival(scenes_catalogue: Catalogue
     assert (m.best_constant([np.zeros((2, 2))]) == 1).all()  # nothing valid
 
 
-def test_constant_direction_beats_the_mean(scenes_catalogue: Catalogue):
-    m = metric(scenes_catalogue["normal"], "angle")
+def test_constant_direction_beats_the_mean(scenes_catalog: Catalog):
+    m = metric(scenes_catalog["normal"], "angle")
     values = [np.array([[[0.0, 1, 0]]])] * 6 + [np.array([[[0.0, 0, 1]]])] * 4
     best = m.best_constant(values)
     assert np.allclose(best, [[[0, 1, 0]]], atol=1e-2) and m.score([best] * 10, values) == pytest.approx(36, abs=0.5)
@@ -152,20 +152,20 @@ def test_constant_direction_beats_the_mean(scenes_catalogue: Catalogue):
     assert m.score([best] * 20, cloud) <= m.score([mean] * 20, cloud) + 1e-9
 
 
-def test_constants_of_the_rest_by_hand(scenes_catalogue: Catalogue):
-    m = metric(scenes_catalogue["semseg"], "mIoU")
+def test_constants_of_the_rest_by_hand(scenes_catalog: Catalog):
+    m = metric(scenes_catalog["semseg"], "mIoU")
     assert m.best_constant([np.array([[0, 2]]), np.array([[0, 1]]), np.array([[3, 1]])]).tolist() == [[0, 1]]
-    m = metric(scenes_catalogue["rgb"], "PSNR")
+    m = metric(scenes_catalog["rgb"], "PSNR")
     assert m.best_constant([np.uint8([[[0, 0, 10]]]), np.uint8([[[255, 1, 10]]])]).tolist() == [[[127.5, 0.5, 10]]]
-    m = metric(scenes_catalogue["metadata"], "MAE")
+    m = metric(scenes_catalog["metadata"], "MAE")
     assert m.best_constant([{"contrast": 1}, {"contrast": 9, "brightness": 5}, {"contrast": 2}]) == {
         "contrast": 2,
         "brightness": 5,
     }
 
 
-def test_constant_marks_beat_all_and_none(scenes_catalogue: Catalogue):
-    m = metric(scenes_catalogue["edges"], "F1")
+def test_constant_marks_beat_all_and_none(scenes_catalog: Catalog):
+    m = metric(scenes_catalog["edges"], "F1")
     often = RNG.random((8, 8))
     values = [RNG.random((8, 8)) < often**3 for _ in range(12)]
     best = m.score([m.best_constant(values)] * 12, values)
@@ -173,8 +173,8 @@ def test_constant_marks_beat_all_and_none(scenes_catalogue: Catalogue):
     assert not m.best_constant([np.zeros((8, 8), bool)]).any()
 
 
-def test_constant_labels_beat_every_multiset(scenes_catalogue: Catalogue):
-    m = metric(scenes_catalogue["caption"], "F1")
+def test_constant_labels_beat_every_multiset(scenes_catalog: Catalog):
+    m = metric(scenes_catalog["caption"], "F1")
     values = [" ".join(RNG.choice(list("abc"), p=[0.6, 0.3, 0.1], size=RNG.integers(1, 5))) for _ in range(15)]
     score = m.score([m.best_constant(values)] * 15, values)
     rivals = [Labels("a" * i + "b" * j + "c" * k) for i in range(4) for j in range(4) for k in range(3)]
@@ -182,7 +182,7 @@ def test_constant_labels_beat_every_multiset(scenes_catalogue: Catalogue):
     assert m.best_constant([""]) == []
 
 
-def test_standardised_maps_are_scored_in_relative_units():
+def test_standardized_maps_are_scored_in_relative_units():
     modality = entry(type="map", size=[8, 8], tails=0.1, unit="m")
     truth = RNG.random((8, 8)) * 40
     mae = metric(modality, "MAE")

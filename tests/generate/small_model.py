@@ -1,26 +1,26 @@
-"""An untrained model over the tiny catalogue, whose guesses differ and whose texts often end, and what its samples know."""
+"""An untrained model over the tiny catalog, whose guesses differ and whose texts often end, and what its samples know."""
 
 import numpy as np
 import torch
-from tiny_catalogue import random_columns, tiny
+from tiny_catalog import random_columns, tiny
 
 from maskweave.generate.decode import run
 from maskweave.generate.engine import Engine
-from maskweave.generate.known import Field
 from maskweave.generate.schedule import Schedule
-from maskweave.modality import EOS
-from maskweave.model.fourm import FourM, FourMConfig
+from maskweave.generate.token_state import TokenState
+from maskweave.modality.entry import EOS
+from maskweave.models.fourm import FourM, FourMConfig
 
-CATALOGUE = tiny()
-FIRST = CATALOGUE.vocabularies["text"].first_sentinel
-SENTINELS = range(FIRST, FIRST + CATALOGUE.vocabularies["text"].sentinels)
+CATALOG = tiny()
+FIRST = CATALOG.vocabularies["text"].first_sentinel
+SENTINELS = range(FIRST, FIRST + CATALOG.vocabularies["text"].sentinels)
 SAMPLES = 9
 
 
 def make_model(ending: float = 2.0, **variants: object) -> FourM:
     """`ending`: how loudly the tokens that end a text speak."""
     torch.manual_seed(0)
-    made = FourM(CATALOGUE, FourMConfig(width=32, heads=2, encoder_depth=2, decoder_depth=2, **variants)).eval()  # type: ignore[arg-type]
+    made = FourM(CATALOG, FourMConfig(width=32, heads=2, encoder_depth=2, decoder_depth=2, **variants)).eval()  # type: ignore[arg-type]
     with torch.no_grad():
         for head in made.heads.values():
             head.weight *= 3
@@ -28,10 +28,10 @@ def make_model(ending: float = 2.0, **variants: object) -> FourM:
     return made
 
 
-def given(samples: object) -> dict[str, Field]:
+def given(samples: object) -> dict[str, TokenState]:
     """Photographs and features, either of which may be missing."""
     names = ["photo", "feature"]
-    columns = random_columns(CATALOGUE.subset(names), SAMPLES, np.random.default_rng(4), missing=0.4)
+    columns = random_columns(CATALOG.subset(names), SAMPLES, np.random.default_rng(4), missing=0.4)
     fields = {}
     for name in names:
         rows, present, length = columns[name].rows, columns[name].present, columns[name].length
@@ -39,13 +39,13 @@ def given(samples: object) -> dict[str, Field]:
         L = rows.shape[1]
         mask = np.arange(L) < (np.full(SAMPLES, L) if length is None else length)[:, None]
         scaled = rows.astype(np.float32) / (255 if rows.dtype == np.uint8 else 1)
-        fields[name] = Field((mask & present[:, None])[samples], rows=scaled[samples])
+        fields[name] = TokenState((mask & present[:, None])[samples], rows=scaled[samples])
     return fields
 
 
 def generate(
     engine: Engine, schedule: Schedule, samples: list[int], seeds: list[int], started=None
-) -> dict[str, Field]:
+) -> dict[str, TokenState]:
     made = dict(started or {})
     generators = [np.random.default_rng(seed) for seed in seeds]
     for _ in run(engine, schedule, given(samples), made, generators):
@@ -53,7 +53,7 @@ def generate(
     return made
 
 
-def tokens(made: dict[str, Field]) -> list[dict[str, list[int]]]:
+def tokens(made: dict[str, TokenState]) -> list[dict[str, list[int]]]:
     """Of each sample, by target."""
     count = len(next(iter(made.values())).mask)
     return [{name: f.ids[b][f.mask[b]].tolist() for name, f in made.items()} for b in range(count)]  # type: ignore[index]

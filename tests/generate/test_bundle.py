@@ -11,38 +11,38 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny_catalogue import SMALL, TEXT, tiny
+from tiny_catalog import SMALL, TEXT, tiny
 from torch import nn
 
 import maskweave
-from maskweave.catalogues import Catalogue
+from maskweave.bundle import io as saving
 from maskweave.data import codecs
 from maskweave.errors import MaskweaveError
 from maskweave.generate.bundle import Bundle
 from maskweave.generate.result import Generated
 from maskweave.generate.schedule import load_schedule
-from maskweave.modality import Decoding, Modality, Quantiser, Value
-from maskweave.model.fourm import FourM, FourMConfig
-from maskweave.model.lora import LoRALinear, add_lora, merge_lora
+from maskweave.modality.catalogs import Catalog
+from maskweave.modality.entry import Decoding, Modality, Quantizer, Value
+from maskweave.models.fourm import FourM, FourMConfig
+from maskweave.models.lora import LoRALinear, add_lora, merge_lora
 from maskweave.tokenizers.grid import GridTokenizer
 from maskweave.tokenizers.text import TextTokenizer
-from maskweave.train import saving
 
 LIKELIEST = {"depth": Decoding("roar", steps=1, temperature=0)}
 
 
-def catalogue() -> Catalogue:
+def catalog() -> Catalog:
     extra = Modality("depth", 20, "grid", Value("map", (8, 8), range=(0, 10), unit="m"), grid=(2, 2), tokenizer=SMALL)
-    grey = Modality("grey", 21, "patches", Value("image", (8, 8), 1), grid=(2, 2))
-    return Catalogue([*tiny().values(), extra, grey], [TEXT])
+    gray = Modality("gray", 21, "patches", Value("image", (8, 8), 1), grid=(2, 2))
+    return Catalog([*tiny().values(), extra, gray], [TEXT])
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     """A bundle of untrained parts, as a run leaves it."""
     torch.manual_seed(0)
-    folder, entries = tmp_path_factory.mktemp("bundle"), catalogue()
-    saving.save_catalogue(entries, folder)
+    folder, entries = tmp_path_factory.mktemp("bundle"), catalog()
+    saving.save_catalog(entries, folder)
     saving.save_model(FourM(entries, FourMConfig(width=32, heads=2, encoder_depth=1, decoder_depth=1)), entries, folder)
     TextTokenizer.train(TEXT, ["a red cube on a table"]).save(folder / "tokenizers" / "text")
     for name, m in entries.items():
@@ -93,9 +93,9 @@ def test_pictures_are_cropped_resized_and_brought_to_their_channels(bundle) -> N
     wide = Image.fromarray(picture(32, 64)).convert("RGBA")
     assert bundle.read({"photo": wide})["photo"].shape == (8, 8, 3)
     assert bundle.read({"photo": Image.fromarray(picture()).convert("L")})["photo"].shape == (8, 8, 3)
-    grey = bundle.read({"grey": Image.fromarray(picture())})["grey"]
-    assert grey.shape == (8, 8, 1)
-    np.testing.assert_array_equal(grey[..., 0], np.asarray(Image.fromarray(picture()).convert("L")))
+    gray = bundle.read({"gray": Image.fromarray(picture())})["gray"]
+    assert gray.shape == (8, 8, 1)
+    np.testing.assert_array_equal(gray[..., 0], np.asarray(Image.fromarray(picture()).convert("L")))
 
 
 def test_outputs_are_in_their_units(bundle) -> None:
@@ -115,7 +115,7 @@ def test_outputs_are_in_their_units(bundle) -> None:
         found["nothing"]
 
 
-def test_seeds_batches_and_neighbours(bundle) -> None:
+def test_seeds_batches_and_neighbors(bundle) -> None:
     inputs = [
         {"photo": picture(seed=1)},
         {"caption": "a cube", "depth": np.full((8, 8), 2.0)},
@@ -153,7 +153,7 @@ def test_a_model_that_has_changed_is_used_as_it_is_now(folder) -> None:
     bundle = maskweave.load(folder)
 
     def depth() -> np.ndarray:
-        return bundle.generate({"grey": np.full((8, 8), 9, np.uint8)}, ["depth"], decoding=LIKELIEST)["depth"]
+        return bundle.generate({"gray": np.full((8, 8), 9, np.uint8)}, ["depth"], decoding=LIKELIEST)["depth"]
 
     before = depth()
     copied = deepcopy(bundle)
@@ -195,7 +195,7 @@ def test_saved_values_decode_back(bundle, tmp_path) -> None:
     assert {name for name in names if "picture" in name} == {f"{n}.picture.png" for n in ("depth", "caption", "facts")}
     for name in values:
         path = tmp_path / "out" / name
-        back = codecs.decode(path.read_bytes(), path.suffix[1:], bundle.catalogue[path.stem], name)
+        back = codecs.decode(path.read_bytes(), path.suffix[1:], bundle.catalog[path.stem], name)
         if isinstance(found[path.stem], np.ndarray):
             np.testing.assert_allclose(back, found[path.stem], atol=1e-4)
         else:
@@ -206,14 +206,14 @@ def test_saved_values_decode_back(bundle, tmp_path) -> None:
     assert found._repr_png_().startswith(b"\x89PNG")
 
 
-def test_boxes_are_saved_beside_a_grey_picture(tmp_path) -> None:
+def test_boxes_are_saved_beside_a_gray_picture(tmp_path) -> None:
     text = dataclasses.replace(TEXT, words=("cube",))
     boxes = Modality(
         "boxes", 22, "sequence", Value("boxes", classes=("cube",)), max_tokens=11, vocabulary="text", chunk=5
     )
-    entries = Catalogue([catalogue()["grey"], boxes], [text])
+    entries = Catalog([catalog()["gray"], boxes], [text])
     value = [{"class": "cube", "box": [0.1, 0.2, 0.5, 0.6]}]
-    found = Generated(entries, {"grey": picture()[..., :1]}, {"boxes": value})
+    found = Generated(entries, {"gray": picture()[..., :1]}, {"boxes": value})
     names = {path.name for path in found.save(tmp_path / "out").iterdir()}
     assert names == {"boxes.json", "boxes.picture.png", "sheet.png"}
 
@@ -288,9 +288,9 @@ def test_decoding_is_named_as_the_target_was(bundle) -> None:
 
 def test_moving_takes_the_tokenizers_along(bundle) -> None:
     copied = Bundle(
-        bundle.catalogue,
-        {"codes": GridTokenizer(bundle.catalogue["codes"])},
-        FourM(bundle.catalogue, bundle.model.config),
+        bundle.catalog,
+        {"codes": GridTokenizer(bundle.catalog["codes"])},
+        FourM(bundle.catalog, bundle.model.config),
     )
     copied.to(torch.device("meta"))
     assert copied.tokenizers["codes"].device.type == "meta"
@@ -309,7 +309,7 @@ def truncate(path: Path) -> None:
 
 def other_codebook(run: Path) -> None:
     m = dataclasses.replace(
-        tiny()["codes"], tokenizer=dataclasses.replace(SMALL, quantiser=Quantiser("fsq", levels=(5, 5)))
+        tiny()["codes"], tokenizer=dataclasses.replace(SMALL, quantizer=Quantizer("fsq", levels=(5, 5)))
     )
     GridTokenizer(m).save(run / "tokenizers" / "codes")
 
@@ -319,7 +319,7 @@ def other_text(run: Path) -> None:
 
 
 def other_model(run: Path) -> None:
-    entries = catalogue().subset(["codes", "caption"])
+    entries = catalog().subset(["codes", "caption"])
     saving.save_model(FourM(entries, FourMConfig(width=32, heads=2, encoder_depth=1, decoder_depth=1)), entries, run)
 
 

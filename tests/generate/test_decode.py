@@ -5,35 +5,35 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from small_model import CATALOGUE, FIRST, SENTINELS, generate, given, make_model, tokens
+from small_model import CATALOG, FIRST, SENTINELS, generate, given, make_model, tokens
 
-from maskweave import layers
-from maskweave.batch import Part, pack
 from maskweave.generate import decode
 from maskweave.generate.engine import Engine
 from maskweave.generate.guidance import passes
-from maskweave.generate.known import Field, pack_inputs
 from maskweave.generate.schedule import Schedule, Step, make_schedule, tokens_per_step
 from maskweave.generate.sequences import Gaps
-from maskweave.modality import EOS, Decoding
+from maskweave.generate.token_state import TokenState, pack_inputs
+from maskweave.masking.batch import Part, pack
+from maskweave.modality.entry import EOS, Decoding
+from maskweave.nn import layers
 
 CHAIN = ["caption", "codes", "facts", "spectrum"]
 GUIDANCE = {
     "none": {},
     "one": {"conditions": {"photo+feature": 2.0}},
     "several, one negative": {"conditions": {"photo": 2.5, "feature": -1.0}},
-    "growing": {"conditions": {"photo": 2.0}, "grow": True},
+    "growing": {"conditions": {"photo": 2.0}, "guide_with_finished": True},
 }
 
 
 @pytest.fixture(scope="module")
 def engine() -> Engine:
-    return Engine(make_model(), CATALOGUE)
+    return Engine(make_model(), CATALOG)
 
 
 def schedule(targets=CHAIN, guidance=None, chain=True, **how) -> Schedule:
     decoding = {name: Decoding(**{"steps": 4, **how}) for name in targets}
-    return make_schedule(CATALOGUE, ["photo", "feature"], targets, decoding=decoding, chain=chain, **(guidance or {}))
+    return make_schedule(CATALOG, ["photo", "feature"], targets, decoding=decoding, chain=chain, **(guidance or {}))
 
 
 @pytest.mark.parametrize("scheme", ["maskgit", "roar"])
@@ -63,11 +63,13 @@ def test_samples_known_in_part_finish_together_and_keep_what_they_had(engine) ->
     ids = rng.integers(0, 20, kept.shape)
     for scheme in ("maskgit", "roar"):
         steps = schedule(["codes"], scheme=scheme, guidance=GUIDANCE["one"])
-        made = generate(engine, steps, list(range(5)), list(range(5)), {"codes": Field(kept.copy(), ids.copy())})
+        made = generate(engine, steps, list(range(5)), list(range(5)), {"codes": TokenState(kept.copy(), ids.copy())})
         assert made["codes"].mask.all()
         assert (made["codes"].ids[kept] == ids[kept]).all()
         for b in range(5):
-            alone = generate(engine, steps, [b], [b], {"codes": Field(kept[b : b + 1].copy(), ids[b : b + 1].copy())})
+            alone = generate(
+                engine, steps, [b], [b], {"codes": TokenState(kept[b : b + 1].copy(), ids[b : b + 1].copy())}
+            )
             assert (alone["codes"].ids[0] == made["codes"].ids[b]).all()
 
 
@@ -109,7 +111,7 @@ def test_maskgit_keeps_the_surest_and_never_changes_them(engine, monkeypatch) ->
 def test_guided_logits_are_the_weighted_sum_of_passes_each_by_itself(engine) -> None:
     """u + Σ s (c - u), by hand, from the model alone."""
     step = schedule(["codes"], guidance=GUIDANCE["several, one negative"]).steps[0]
-    fields = {**given(range(9)), "codes": Field.empty(9, 16)}
+    fields = {**given(range(9)), "codes": TokenState.empty(9, 16)}
     fields["codes"].mask[:, :3] = True
     asked = np.random.default_rng(0).random((9, 16)) < 0.4
     asked[:, :3], asked[4] = False, False
@@ -121,10 +123,10 @@ def test_guided_logits_are_the_weighted_sum_of_passes_each_by_itself(engine) -> 
             if not asked[b].any():
                 continue
             one = {
-                n: Field(f.mask[b : b + 1], *(None if a is None else a[b : b + 1] for a in (f.ids, f.rows)))
+                n: TokenState(f.mask[b : b + 1], *(None if a is None else a[b : b + 1] for a in (f.ids, f.rows)))
                 for n, f in fields.items()
             }
-            inputs, rows = pack_inputs(CATALOGUE, one, [frozenset(names)], np.arange(1))
+            inputs, rows = pack_inputs(CATALOG, one, [frozenset(names)], np.arange(1))
             places = np.flatnonzero(asked[b])
             slots, _ = pack({"codes": Part(np.zeros_like(places), np.zeros_like(places), places)}, {"codes": 2}, 1)
             with torch.no_grad():
@@ -141,17 +143,17 @@ def test_guided_logits_are_the_weighted_sum_of_passes_each_by_itself(engine) -> 
 @pytest.mark.parametrize("variants", [{}, {"qk_norm": True, "registers": 2}], ids=["plain", "qk_norm, registers"])
 def test_the_cached_decoder_writes_what_plain_recomputation_writes(variants) -> None:
     """Greedy captions of three samples, token by token from the whole prefix, the encoder and all keys computed anew each time."""
-    engine = Engine(make_model(ending=0.1, **variants), CATALOGUE)
+    engine = Engine(make_model(ending=0.1, **variants), CATALOG)
     made = tokens(generate(engine, schedule(["caption"], temperature=0), [0, 1, 2], [0, 0, 0]))
     lengths = {len(sample["caption"]) for sample in made}
     assert max(lengths) > 3, "there is something to compare"
-    model, entry = engine.model, CATALOGUE["caption"]
+    model, entry = engine.model, CATALOG["caption"]
     for b, sample in enumerate(made):
-        frame = Field(np.ones((1, 1), bool), np.full((1, 1), FIRST + 1))
+        frame = TokenState(np.ones((1, 1), bool), np.full((1, 1), FIRST + 1))
         read, written = [FIRST + 1], []
         while len(written) < entry.max_tokens and (not written or written[-1] != EOS):
             fields = {**given([b]), "caption": frame}
-            inputs, rows = pack_inputs(CATALOGUE, fields, [frozenset(fields)], np.arange(1))
+            inputs, rows = pack_inputs(CATALOG, fields, [frozenset(fields)], np.arange(1))
             part = Part(np.zeros(len(read), np.int64), np.array(read), np.arange(len(read)))
             slots, _ = pack({"caption": part}, {"caption": entry.id}, 1)
             with torch.no_grad():
@@ -221,8 +223,8 @@ def test_bf16_stays_close(engine, onednn, monkeypatch) -> None:
     if not onednn:
         monkeypatch.setattr(layers, "_ONEDNN", False)
     model = make_model()
-    half = Engine(model, CATALOGUE, "bf16")
-    fields = {**given(range(9)), "codes": Field.empty(9, 16)}
+    half = Engine(model, CATALOG, "bf16")
+    fields = {**given(range(9)), "codes": TokenState.empty(9, 16)}
     asked = np.ones((9, 16), bool)
     one = passes(schedule(["codes"]).steps[0], fields)
     exact, rough = engine.ask(fields, one, "codes", asked), half.ask(fields, one, "codes", asked)
@@ -237,7 +239,7 @@ def test_bf16_stays_close(engine, onednn, monkeypatch) -> None:
 
 def gaps(kept: str, ids: list[int] | None = None, most: int = 20) -> Gaps:
     ids = ids or list(range(200, 200 + len(kept)))
-    return Gaps(np.array(ids, int), np.array([k == "x" for k in kept], bool), CATALOGUE.vocabularies["text"], most)
+    return Gaps(np.array(ids, int), np.array([k == "x" for k in kept], bool), CATALOG.vocabularies["text"], most)
 
 
 def test_gaps_are_written_one_after_another() -> None:
@@ -276,13 +278,15 @@ def test_texts_are_filled_in_around_what_is_kept(engine) -> None:
     mask[0, [0, 1, 2, 5, 6, 7]] = True  # a gap in the middle
     mask[1, [0, 1]] = True  # its end
     steps = schedule(["caption"])
-    found = tokens(generate(engine, steps, [0, 1, 2], [0, 1, 2], {"caption": Field(mask.copy(), ids.copy())}))
+    found = tokens(generate(engine, steps, [0, 1, 2], [0, 1, 2], {"caption": TokenState(mask.copy(), ids.copy())}))
     middle, end, anew = (sample["caption"] for sample in found)
     assert middle[:3] == [210, 211, 212] and (EOS in middle[3:-3] or middle[-3:] == [215, 216, EOS])
     assert end[:2] == [210, 211]
     assert anew == tokens(generate(engine, steps, [2], [2]))[0]["caption"], "of this one nothing is kept"
     for b, sample in enumerate((middle, end)):
-        alone = generate(engine, steps, [b], [b], {"caption": Field(mask[b : b + 1].copy(), ids[b : b + 1].copy())})
+        alone = generate(
+            engine, steps, [b], [b], {"caption": TokenState(mask[b : b + 1].copy(), ids[b : b + 1].copy())}
+        )
         assert tokens(alone)[0]["caption"] == sample
 
 

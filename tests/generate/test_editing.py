@@ -3,16 +3,16 @@
 import numpy as np
 import pytest
 from PIL import Image
-from tiny_catalogue import TEXT, tiny
+from tiny_catalog import TEXT, tiny
 
 from maskweave.errors import MaskweaveError
 from maskweave.generate.editing import grid_region, keep_rest, sequence_region, touched
-from maskweave.generate.known import Field
+from maskweave.generate.token_state import TokenState
 from maskweave.tokenizers.sequence import SequenceTokenizer
 from maskweave.tokenizers.text import TextTokenizer
 
-CATALOGUE = tiny()
-CODES, CAPTION = CATALOGUE["codes"], CATALOGUE["caption"]
+CATALOG = tiny()
+CODES, CAPTION = CATALOG["codes"], CATALOG["caption"]
 
 
 def region(what) -> np.ndarray:
@@ -76,13 +76,13 @@ def test_regions_that_do_not_fit(what, message) -> None:
 
 def test_patches_of_the_same_picture_lose_the_region_too() -> None:
     given = {
-        "photo": Field(np.ones((2, 16), bool), rows=np.zeros((2, 16, 12), np.float32)),
-        "codes": Field(np.ones((2, 16), bool), np.arange(32).reshape(2, 16)),
-        "spectrum": Field(np.ones((2, 5), bool), np.zeros((2, 5), int)),
+        "photo": TokenState(np.ones((2, 16), bool), rows=np.zeros((2, 16, 12), np.float32)),
+        "codes": TokenState(np.ones((2, 16), bool), np.arange(32).reshape(2, 16)),
+        "spectrum": TokenState(np.ones((2, 5), bool), np.zeros((2, 5), int)),
     }
     anew = np.zeros((4, 4), bool)
     anew[:2, :2] = True
-    rest, started = keep_rest(CATALOGUE, given, [{"codes": np.kron(anew, np.ones((2, 2), bool))}, {}])
+    rest, started = keep_rest(CATALOG, given, [{"codes": np.kron(anew, np.ones((2, 2), bool))}, {}])
     assert (started["codes"].mask[0] == ~anew.flatten()).all() and not started["codes"].mask[1].any()
     assert (rest["photo"].mask[0] == ~anew.flatten()).all() and rest["photo"].mask[1].all()
     assert set(rest) == {"photo", "spectrum"} and given["photo"].mask.all() and given["codes"].mask.all()
@@ -91,7 +91,7 @@ def test_patches_of_the_same_picture_lose_the_region_too() -> None:
 def text_region(what, text="a red cube on a red table") -> list[str]:
     tokenizer = SequenceTokenizer(CAPTION, TextTokenizer.train(TEXT, ["a red cube on a table"]))
     ids = np.array(tokenizer.encode([text])[0])
-    anew = sequence_region(what, CATALOGUE, CAPTION, tokenizer, ids, np.random.default_rng(0))
+    anew = sequence_region(what, CATALOG, CAPTION, tokenizer, ids, np.random.default_rng(0))
     return [tokenizer.text.piece(id) for id in ids[anew]]
 
 
@@ -112,8 +112,8 @@ def test_parts_of_a_text() -> None:
 def test_chunks_are_made_anew_as_one() -> None:
     ids = np.arange(100, 109)
     for seed in range(5):
-        anew = sequence_region(0.5, CATALOGUE, CATALOGUE["facts"], None, ids, np.random.default_rng(seed))
+        anew = sequence_region(0.5, CATALOG, CATALOG["facts"], None, ids, np.random.default_rng(seed))
         assert (anew[0:8:2] == anew[1:8:2]).all() and anew.any()
     many = np.arange(15) % 2 == 0
     with pytest.raises(MaskweaveError, match="8 gaps; its vocabulary has sentinels for 6"):
-        sequence_region(many, CATALOGUE, CAPTION, None, np.arange(15), np.random.default_rng(0))
+        sequence_region(many, CATALOG, CAPTION, None, np.arange(15), np.random.default_rng(0))

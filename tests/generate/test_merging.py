@@ -5,7 +5,7 @@ import pytest
 
 from maskweave.errors import MaskweaveError
 from maskweave.generate.merging import check_ensemble, merge, without_duplicates
-from maskweave.modality import Modality, Value
+from maskweave.modality.entry import Modality, Value
 
 
 def grid(**value) -> Modality:

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_catalogue import tiny
+from tiny_catalog import tiny
 
 from maskweave.errors import MaskweaveError
 from maskweave.generate.guidance import passes
@@ -20,9 +20,9 @@ from maskweave.generate.schedule import (
     temperature_of,
     tokens_per_step,
 )
-from maskweave.modality import Decoding
+from maskweave.modality.entry import Decoding
 
-CATALOGUE = tiny()
+CATALOG = tiny()
 
 
 @settings(max_examples=200, derandomize=True)
@@ -61,12 +61,12 @@ def test_temperature_schedules() -> None:
 
 
 def test_a_schedule_follows_the_entries_and_the_request() -> None:
-    entry = dataclasses.replace(CATALOGUE["codes"], decoding=Decoding("maskgit", steps=2, guidance=3.0, top_k=5))
-    catalogue = type(CATALOGUE)(
-        [entry if m.name == "codes" else m for m in CATALOGUE.values()], CATALOGUE.vocabularies.values()
+    entry = dataclasses.replace(CATALOG["codes"], decoding=Decoding("maskgit", steps=2, guidance=3.0, top_k=5))
+    catalog = type(CATALOG)(
+        [entry if m.name == "codes" else m for m in CATALOG.values()], CATALOG.vocabularies.values()
     )
     made = make_schedule(
-        catalogue, ["photo"], ["codes", "caption"], decoding={"caption": Decoding(temperature=0.1, steps=9)}
+        catalog, ["photo"], ["codes", "caption"], decoding={"caption": Decoding(temperature=0.1, steps=9)}
     )
     photo = (Condition(("photo",), 3.0),)
     assert made.steps == (
@@ -75,11 +75,11 @@ def test_a_schedule_follows_the_entries_and_the_request() -> None:
         Step("caption", "autoregressive", 20, 0.1),
     )
     assert made.targets == ["codes", "caption"]
-    assert make_schedule(catalogue, ["codes"], ["codes"]).steps[0].guidance == (), "nothing is left to be guided by"
+    assert make_schedule(catalog, ["codes"], ["codes"]).steps[0].guidance == (), "nothing is left to be guided by"
 
 
 def conditions(**request) -> dict[str, tuple]:
-    made = make_schedule(CATALOGUE, ["photo", "caption"], ["codes", "spectrum"], **request)
+    made = make_schedule(CATALOG, ["photo", "caption"], ["codes", "spectrum"], **request)
     return {step.target: tuple((c.modalities, c.weight) for c in step.guidance) for step in made.steps}
 
 
@@ -89,8 +89,8 @@ def test_conditions() -> None:
     both = ((("photo",), 2.0), (("caption",), -1.0))
     assert conditions(conditions=two) == {"codes": both, "spectrum": both}
     grown = ((("photo", "codes"), 2.0), (("caption", "codes"), -1.0))
-    assert conditions(conditions=two, grow=True) == {"codes": both, "spectrum": grown}
-    assert conditions(conditions=two, grow=True, chain=False) == {"codes": both, "spectrum": both}
+    assert conditions(conditions=two, guide_with_finished=True) == {"codes": both, "spectrum": grown}
+    assert conditions(conditions=two, guide_with_finished=True, chain=False) == {"codes": both, "spectrum": both}
     assert conditions(conditions={"photo+codes": 3.0}) == {
         "codes": ((("photo",), 3.0),),
         "spectrum": ((("photo", "codes"), 3.0),),
@@ -120,7 +120,7 @@ def test_passes() -> None:
 
 def test_yaml_there_and_back(tmp_path) -> None:
     made = make_schedule(
-        CATALOGUE,
+        CATALOG,
         ["photo"],
         ["codes", "caption"],
         decoding={"codes": Decoding(steps=3, temperature=3, temperature_schedule="onex:0.5:0.5", top_p=0.8)},
@@ -172,16 +172,16 @@ GRID, TEXT = Step("codes", "roar", 16), Step("caption", "autoregressive", 20)
 )
 def test_contradictions(steps, message) -> None:
     with pytest.raises(MaskweaveError) as caught:
-        check_schedule(Schedule(tuple(steps)), CATALOGUE, ["photo"])
+        check_schedule(Schedule(tuple(steps)), CATALOG, ["photo"])
     assert message in str(caught.value)
     guided = dataclasses.replace(GRID, guidance=(Condition(("caption",), 2.0),))
-    check_schedule(Schedule((TEXT, guided)), CATALOGUE, [])
+    check_schedule(Schedule((TEXT, guided)), CATALOG, [])
     with pytest.raises(MaskweaveError, match="is guided by 'caption'"):
-        check_schedule(Schedule((TEXT, guided), chain=False), CATALOGUE, [])
+        check_schedule(Schedule((TEXT, guided), chain=False), CATALOG, [])
 
 
 def test_requests() -> None:
-    assert check_request(CATALOGUE, ["feature"], ["caption", "photo"]) == ["caption", "codes"]
+    assert check_request(CATALOG, ["feature"], ["caption", "photo"]) == ["caption", "codes"]
     for inputs, targets, message in (
         (["sound"], ["caption"], "unknown modality 'sound'; known: photo, codes"),
         ([], ["sound"], "unknown modality 'sound'"),
@@ -195,14 +195,14 @@ def test_requests() -> None:
         ([], ["photo", "codes"], "a target is named twice in photo, codes"),
     ):
         with pytest.raises(MaskweaveError) as caught:
-            check_request(CATALOGUE, inputs, targets)
+            check_request(CATALOG, inputs, targets)
         assert message in str(caught.value)
 
 
 def test_plans_that_contradict_themselves() -> None:
     given_schedule = Schedule((GRID,))
-    assert plan(CATALOGUE, ["photo"], None, {"schedule": given_schedule}, None) == (["codes"], given_schedule)
-    assert plan(CATALOGUE, [], ["codes"], {}, True)[0] == plan(CATALOGUE, [], ["codes"], {}, None)[0] == ["codes"]
+    assert plan(CATALOG, ["photo"], None, {"schedule": given_schedule}, None) == (["codes"], given_schedule)
+    assert plan(CATALOG, [], ["codes"], {}, True)[0] == plan(CATALOG, [], ["codes"], {}, None)[0] == ["codes"]
     for inputs, targets, options, message in (
         ([], ["codes"], {}, "no inputs: this model was trained with some always"),
         (
@@ -228,5 +228,5 @@ def test_plans_that_contradict_themselves() -> None:
         ),
     ):
         with pytest.raises(MaskweaveError) as caught:
-            plan(CATALOGUE, inputs, targets, options, False)
+            plan(CATALOG, inputs, targets, options, False)
         assert message in str(caught.value)

@@ -5,33 +5,33 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 import torch
-from small_model import CATALOGUE, FIRST, make_model
+from small_model import CATALOG, FIRST, make_model
 
 import maskweave
-from maskweave.batch import Part, pack
 from maskweave.errors import MaskweaveError
 from maskweave.files import write_yaml
 from maskweave.generate.bundle import Bundle, _unconditional
 from maskweave.generate.engine import Engine
-from maskweave.generate.known import Field, known_from, pack_inputs
 from maskweave.generate.schedule import load_schedule
 from maskweave.generate.session import filled
-from maskweave.modality import EOS, Decoding
+from maskweave.generate.token_state import TokenState, pack_inputs, token_states
+from maskweave.masking.batch import Part, pack
+from maskweave.modality.entry import EOS, Decoding
 from maskweave.tokenizers.grid import GridTokenizer
 from maskweave.tokenizers.sequence import SequenceTokenizer
 from maskweave.tokenizers.text import TextTokenizer
 
-TEXT = CATALOGUE.vocabularies["text"]
+TEXT = CATALOG.vocabularies["text"]
 
 
 def make_bundle(without: tuple[str, ...] = (), unconditional: bool | None = None) -> Bundle:
     model = make_model()
     text = TextTokenizer.train(TEXT, ["a red cube on a blue table"])
     tokenizers = {}
-    for name, m in CATALOGUE.items():
+    for name, m in CATALOG.items():
         if m.is_target and name not in without:
             tokenizers[name] = SequenceTokenizer(m, text) if m.kind == "sequence" else GridTokenizer(m)
-    return Bundle(CATALOGUE, tokenizers, model, unconditional=unconditional)
+    return Bundle(CATALOG, tokenizers, model, unconditional=unconditional)
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +92,7 @@ def test_what_was_done_before_ctrl_c_is_there(bundle, monkeypatch) -> None:
     assert whole.finish()[0].tokens["codes"].tolist() == whole.results()[0].tokens["codes"].tolist()
 
 
-def test_unknown_tokens_are_shown_as_their_nearest_neighbours() -> None:
+def test_unknown_tokens_are_shown_as_their_nearest_neighbors() -> None:
     ids, known = np.array([7, 0, 0, 0, 0, 9]), np.array([True, False, False, False, False, True])
     assert filled(ids, known, (6,)).tolist() == [7, 7, 7, 9, 9, 9]
     assert filled(np.arange(6), np.ones(6, bool), (2, 3)).tolist() == list(range(6))
@@ -258,7 +258,7 @@ def test_results_are_inputs_of_another_bundle(bundle) -> None:
     assert set(found.as_inputs()) == {"caption", "codes", "spectrum"}
     found.values["facts"] = {}  # of which nothing was sound
     assert "facts" not in found.as_inputs()
-    other = CATALOGUE.subset(["codes", "caption"])
+    other = CATALOG.subset(["codes", "caption"])
     assert set(found.as_inputs(other)) == {"codes", "caption"}
     assert bundle.generate(found.as_inputs(), ["facts"]).inputs["spectrum"].shape == (20,)
 
@@ -282,16 +282,16 @@ def test_an_ensemble_is_the_average_of_its_members(bundle) -> None:
 def test_scores_are_log_likelihoods(bundle) -> None:
     texts = ["a red cube", "a blue table on a red cube"]
     scores = bundle.score_batch([{"photo": photo()}, {}], [{"caption": t, "photo": photo(3)} for t in texts])
-    model, caption = bundle.model, CATALOGUE["caption"]
+    model, caption = bundle.model, CATALOG["caption"]
     for b, (sample, text) in enumerate(zip(({"photo": photo()}, {}), texts, strict=True)):
         ids = np.array(bundle.tokenizers["caption"].encode([text])[0])
         score = scores[b]["caption"]
         assert score.tokens.shape == ids.shape and score.total == pytest.approx(score.tokens.sum(), abs=1e-4)
         fields = {
-            **known_from(CATALOGUE, [sample], bundle.tokenizers),
-            "caption": Field(np.ones((1, 1), bool), np.full((1, 1), FIRST + 1)),
+            **token_states(CATALOG, [sample], bundle.tokenizers),
+            "caption": TokenState(np.ones((1, 1), bool), np.full((1, 1), FIRST + 1)),
         }
-        inputs, rows = pack_inputs(CATALOGUE, fields, [frozenset(fields)], np.arange(1))
+        inputs, rows = pack_inputs(CATALOG, fields, [frozenset(fields)], np.arange(1))
         read = np.concatenate([[FIRST + 1], ids[:-1]])
         slots, _ = pack({"caption": Part(np.zeros_like(read), read, np.arange(len(read)))}, {"caption": caption.id}, 1)
         with torch.no_grad():

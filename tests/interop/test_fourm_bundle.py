@@ -8,26 +8,29 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny_catalogue import TEXT, tiny
+from tiny_catalog import TEXT, tiny
 
 import maskweave
-from maskweave.catalogues import Catalogue, load_catalogue
-from maskweave.cli import main
+from maskweave.bundle.io import load_tokenizers
+from maskweave.cli.main import main
 from maskweave.config import plain
 from maskweave.errors import MaskweaveError
 from maskweave.files import write_yaml
-from maskweave.interop.fourm import export_model, export_tokenizer, load_bundle, tokenizer_config
-from maskweave.modality import Quantiser, TokenizerSpec
-from maskweave.model.fourm import FourM, FourMConfig
+from maskweave.interop.fourm import tokenizer_config
+from maskweave.interop.fourm.bundle import load_bundle
+from maskweave.interop.fourm.model import export_model
+from maskweave.interop.fourm.tokenizers import export_tokenizer
+from maskweave.modality.catalogs import Catalog, load_catalog
+from maskweave.modality.entry import Quantizer, TokenizerSpec
+from maskweave.models.fourm import FourM, FourMConfig
 from maskweave.tokenizers.grid import GridTokenizer
 from maskweave.tokenizers.text import TextTokenizer
-from maskweave.train.saving import load_tokenizers
-from maskweave.train.starting import start_from_bundle
+from maskweave.training.warm_start import warm_start
 
 SPEC = TokenizerSpec(
-    tail="none", width=16, heads=2, depth=2, decoder_depth=2, quantiser=Quantiser("vq", codes=20, dim=4)
+    tail="none", width=16, heads=2, depth=2, decoder_depth=2, quantizer=Quantizer("vq", codes=20, dim=4)
 )
-ENTRIES = Catalogue(
+ENTRIES = Catalog(
     [
         dataclasses.replace(m, tokenizer=SPEC, source="") if m.name == "codes" else m
         for m in tiny().values()
@@ -45,7 +48,7 @@ def small_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
-    """A published model, tokenizer and text tokenizer, and the catalogue that names them."""
+    """A published model, tokenizer and text tokenizer, and the catalog that names them."""
     torch.manual_seed(0)
     export_model(FourM(ENTRIES, CONFIG), ENTRIES, tmp_path / "model")
     export_tokenizer(GridTokenizer(ENTRIES["codes"]), tmp_path / "tokenizer")
@@ -69,7 +72,7 @@ def test_a_bundle_generates(place: Path) -> None:
 
 def test_the_command_writes_the_same_bundle(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["import", "4m", str(place / "model"), "--out", str(place / "bundle"), "--text", str(place / "text.json")]
-    words += ["--tokenizer", f"codes={place / 'tokenizer'}", "--catalogue", str(place / "entries.yaml")]
+    words += ["--tokenizer", f"codes={place / 'tokenizer'}", "--catalog", str(place / "entries.yaml")]
     assert main(words) == 0
     assert "4 modalities" in capsys.readouterr().out
     one = load_bundle(place / "model", {"codes": place / "tokenizer"}, place / "text.json", ENTRIES)
@@ -77,7 +80,7 @@ def test_the_command_writes_the_same_bundle(place: Path, capsys: pytest.CaptureF
     results = [b.generate({"photo": picture()}, ["codes", "caption"], seed=3) for b in (one, two)]
     assert np.array_equal(results[0]["codes"], results[1]["codes"])
     assert results[0]["caption"] == results[1]["caption"]
-    export_model(two.model, two.catalogue, place / "model again")
+    export_model(two.model, two.catalog, place / "model again")
     export_tokenizer(two.tokenizers["codes"], place / "tokenizer again")
     for name in ("model", "tokenizer"):
         found, expected = (load_file(place / folder / "model.safetensors") for folder in (f"{name} again", name))
@@ -96,10 +99,10 @@ def test_training_goes_on_with_a_modality_added(place: Path) -> None:
     sonar = plain(dataclasses.replace(ENTRIES["spectrum"], id=99))
     del sonar["name"]
     write_yaml(place / "own.yaml", {"include": "bundle/modalities.yaml", "modalities": {"sonar": sonar}})
-    catalogue = load_catalogue(place / "own.yaml")
-    assert "codes" in load_tokenizers(place / "bundle" / "tokenizers", catalogue)
-    told = start_from_bundle(FourM(catalogue, CONFIG), catalogue, place / "bundle")
-    assert told == [f"sonar: not in {place / 'bundle'}, so initialised anew"]
+    catalog = load_catalog(place / "own.yaml")
+    assert "codes" in load_tokenizers(place / "bundle" / "tokenizers", catalog)
+    told = warm_start(FourM(catalog, CONFIG), catalog, place / "bundle")
+    assert told == [f"sonar: not in {place / 'bundle'}, so initialized anew"]
 
 
 @pytest.mark.parametrize(
@@ -123,7 +126,7 @@ def test_what_does_not_go_together(place: Path, changes: dict, told: str) -> Non
 
 def test_a_codebook_of_another_size_is_told(place: Path) -> None:
     config = json.loads((place / "tokenizer" / "config.json").read_text())
-    more = dataclasses.replace(SPEC, quantiser=Quantiser("vq", codes=40, dim=4))
+    more = dataclasses.replace(SPEC, quantizer=Quantizer("vq", codes=40, dim=4))
     export_tokenizer(GridTokenizer(dataclasses.replace(ENTRIES["codes"], tokenizer=more)), place / "larger")
     assert config["codebook_size"] == 20
     with pytest.raises(MaskweaveError, match="config.json: .*codebook_size is 40, expected 20"):

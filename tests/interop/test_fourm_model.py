@@ -7,14 +7,16 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny_catalogue import tiny, tiny_batch
+from tiny_catalog import tiny, tiny_batch
 
-from maskweave.catalogues import Catalogue
+from maskweave.bundle.io import load_model as load_saved
+from maskweave.bundle.io import save_model
 from maskweave.errors import MaskweaveError
-from maskweave.interop.fourm import export_model, load_backbone, load_model
-from maskweave.model.fourm import FourM, FourMConfig
-from maskweave.train.saving import load_model as load_saved
-from maskweave.train.saving import save_model
+from maskweave.interop.fourm import load_model
+from maskweave.interop.fourm.backbone import load_backbone
+from maskweave.interop.fourm.model import export_model
+from maskweave.modality.catalogs import Catalog
+from maskweave.models.fourm import FourM, FourMConfig
 
 SWIGLU = FourMConfig(width=32, heads=4, encoder_depth=2, decoder_depth=1, separate=True)
 BIASES = {"qkv_bias": True, "proj_bias": True, "mlp_bias": True, "norm_bias": True}
@@ -22,24 +24,24 @@ VARIANTS = {
     "swiglu": SWIGLU,
     "qk_norm": dataclasses.replace(SWIGLU, qk_norm=True),
     "gelu": dataclasses.replace(SWIGLU, gated=False, **BIASES),
-    "gelu, normalised": dataclasses.replace(SWIGLU, gated=False, qk_norm=True, **BIASES),
+    "gelu, normalized": dataclasses.replace(SWIGLU, gated=False, qk_norm=True, **BIASES),
     "registers": dataclasses.replace(SWIGLU, registers=3),
     "some biases": dataclasses.replace(SWIGLU, proj_bias=True, mlp_ratio=3.0),
 }
 
 
-def written(folder: Path, config: FourMConfig = SWIGLU, catalogue: Catalogue | None = None) -> FourM:
+def written(folder: Path, config: FourMConfig = SWIGLU, catalog: Catalog | None = None) -> FourM:
     """A model, and a published checkpoint of it in `folder`."""
     torch.manual_seed(0)
-    catalogue = catalogue or tiny()
-    model = FourM(catalogue, config).eval()
-    export_model(model, catalogue, folder)
+    catalog = catalog or tiny()
+    model = FourM(catalog, config).eval()
+    export_model(model, catalog, folder)
     return model
 
 
-def outputs(model: FourM, catalogue: Catalogue) -> dict[str, torch.Tensor]:
+def outputs(model: FourM, catalog: Catalog) -> dict[str, torch.Tensor]:
     with torch.no_grad():
-        return {name: logits for name, (_, _, logits) in model(tiny_batch(catalogue)).items()}
+        return {name: logits for name, (_, _, logits) in model(tiny_batch(catalog)).items()}
 
 
 def change(folder: Path, **values: object) -> None:
@@ -58,11 +60,11 @@ def equal(a: Path, b: Path) -> bool:
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_every_architecture_goes_out_and_comes_back(variant: str, tmp_path: Path) -> None:
     model = written(tmp_path / "first", VARIANTS[variant])
-    loaded, catalogue = load_model(tmp_path / "first", tiny())
+    loaded, catalog = load_model(tmp_path / "first", tiny())
     assert dataclasses.replace(loaded.config, size="") == dataclasses.replace(model.config, size="")
     for name, logits in outputs(model, tiny()).items():
-        torch.testing.assert_close(outputs(loaded, catalogue)[name], logits, rtol=0, atol=0)
-    export_model(loaded, catalogue, tmp_path / "second")
+        torch.testing.assert_close(outputs(loaded, catalog)[name], logits, rtol=0, atol=0)
+    export_model(loaded, catalog, tmp_path / "second")
     assert equal(tmp_path / "first", tmp_path / "second")
 
 
@@ -92,16 +94,16 @@ def test_names_and_shapes_are_the_published_ones(tmp_path: Path) -> None:
 def test_a_bundle_keeps_what_nothing_reads(tmp_path: Path) -> None:
     written(tmp_path / "first")
     tensors = load_file(tmp_path / "first" / "model.safetensors")
-    unread = torch.randn(20, 32)
-    tensors["decoder_embeddings.codes.token_emb.weight"] = unread
+    passthrough = torch.randn(20, 32)
+    tensors["decoder_embeddings.codes.token_emb.weight"] = passthrough
     del tensors["decoder_embeddings.caption.mod_emb"]  # as files are written that hold shared tensors once
     del tensors["encoder_embeddings.photo.pos_emb"]  # what the architecture prescribes may be left out
     save_file(tensors, tmp_path / "first" / "model.safetensors")
-    model, catalogue = load_model(tmp_path / "first", tiny())
-    save_model(model, catalogue, tmp_path / "bundle")
-    again = load_saved(tmp_path / "bundle", catalogue)
+    model, catalog = load_model(tmp_path / "first", tiny())
+    save_model(model, catalog, tmp_path / "bundle")
+    again = load_saved(tmp_path / "bundle", catalog)
     assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), again.state_dict().values(), strict=True))
-    export_model(again, catalogue, tmp_path / "second")
+    export_model(again, catalog, tmp_path / "second")
     assert equal(tmp_path / "first", tmp_path / "second")
 
 
@@ -113,23 +115,21 @@ def test_weights_are_mapped_and_not_copied(tmp_path: Path) -> None:
 
 
 def test_a_modality_that_is_only_read(tmp_path: Path) -> None:
-    reading = Catalogue(
+    reading = Catalog(
         [dataclasses.replace(m, input_only=m.name in ("caption", "spectrum")) for m in tiny().values()],
         tiny().vocabularies.values(),
     )
-    written(tmp_path, catalogue=reading)
+    written(tmp_path, catalog=reading)
     assert json.loads((tmp_path / "config.json").read_text())["domains_out"] == ["codes", "facts"]
-    model, catalogue = load_model(tmp_path, tiny())
-    assert [m.name for m in catalogue.values() if m.is_target] == ["codes", "facts"]
-    assert list(model.heads) == ["codes", "facts"] and "caption" in model.content.tokens
+    model, catalog = load_model(tmp_path, tiny())
+    assert [m.name for m in catalog.values() if m.is_target] == ["codes", "facts"]
+    assert list(model.heads) == ["codes", "facts"] and "caption" in model.token_embedding.tokens
 
 
 def test_a_source_that_the_model_lacks_is_no_input(tmp_path: Path) -> None:
-    alone = Catalogue(
-        [dataclasses.replace(tiny()["codes"], source=""), tiny()["caption"]], tiny().vocabularies.values()
-    )
-    written(tmp_path, catalogue=alone)
-    assert list(load_model(tmp_path, tiny()).catalogue) == ["codes", "caption"]
+    alone = Catalog([dataclasses.replace(tiny()["codes"], source=""), tiny()["caption"]], tiny().vocabularies.values())
+    written(tmp_path, catalog=alone)
+    assert list(load_model(tmp_path, tiny()).catalog) == ["codes", "caption"]
 
 
 def test_the_backbone_is_the_models_encoder(tmp_path: Path) -> None:
@@ -138,12 +138,14 @@ def test_the_backbone_is_the_models_encoder(tmp_path: Path) -> None:
     pixels = torch.randn(2, 3, 8, 8)
     assert backbone(pixels).shape == (2, 16, 32)
     assert backbone(torch.randn(2, 3, 12, 6)).shape == (2, 18, 32)
-    torch.testing.assert_close(backbone.positions, model.where.fixed[model.where.starts[1] :][:16])
+    torch.testing.assert_close(
+        backbone.positions, model.position_embedding.fixed[model.position_embedding.starts[1] :][:16]
+    )
     for wrong in (torch.randn(2, 3, 9, 8), torch.randn(2, 1, 8, 8), torch.randn(3, 8, 8)):
         with pytest.raises(MaskweaveError, match="expected \\(B, 3, H, W\\) with H and W multiples"):
             backbone(wrong)
     with pytest.raises(MaskweaveError, match="no encoder of pictures"):
-        written(tmp_path / "blind", catalogue=tiny().subset(["caption", "facts"]))
+        written(tmp_path / "blind", catalog=tiny().subset(["caption", "facts"]))
         load_backbone(tmp_path / "blind", tiny())
 
 
@@ -158,9 +160,9 @@ WRONG_KEYS: dict[str, tuple[object, str]] = {
     "encoder_depth": ("12", "encoder_depth must be a whole number, 1 to 1024, found '12'"),
     "decoder_sep_mask": (False, "decoder_sep_mask is False; every published model has True"),
     "qkv_bias": (1, "qkv_bias must be true or false, found 1"),
-    "domains_in": (["codes", "sonar"], "domains_in names sonar, which catalogue has no entry for"),
+    "domains_in": (["codes", "sonar"], "domains_in names sonar, which catalog has no entry for"),
     "domains_out": (["codes", ["codes"]], "domains_out must be a list of different modalities"),
-    "patch_size": (16, "patch_size is 16, but 'photo' of catalogue has patches of \\(2, 2\\)"),
+    "patch_size": (16, "patch_size is 16, but 'photo' of catalog has patches of \\(2, 2\\)"),
 }
 
 
@@ -176,7 +178,7 @@ def test_wrong_configurations(key: str, tmp_path: Path) -> None:
 def test_targets_that_cannot_be_are_refused(tmp_path: Path) -> None:
     written(tmp_path)
     change(tmp_path, domains_out=["codes", "photo"])
-    with pytest.raises(MaskweaveError, match="config.json: domains_out has photo, which catalogue has as input only"):
+    with pytest.raises(MaskweaveError, match="config.json: domains_out has photo, which catalog has as input only"):
         load_model(tmp_path, tiny())
     written(tmp_path)
     change(tmp_path, domains_in=["photo", "codes"])
@@ -212,11 +214,11 @@ def test_wrong_tensors_are_listed_together(tmp_path: Path) -> None:
     "name", ["mask_token", "encoder_embeddings.photo.mod_emb", "decoder_embeddings.spectrum.pos_emb"]
 )
 def test_every_tensor_is_checked(name: str, tmp_path: Path) -> None:
-    learned = Catalogue(
+    learned = Catalog(
         [dataclasses.replace(m, positions="learned") if m.name == "spectrum" else m for m in tiny().values()],
         tiny().vocabularies.values(),
     )
-    written(tmp_path, catalogue=learned)
+    written(tmp_path, catalog=learned)
     path = tmp_path / "model.safetensors"
     tensors = load_file(path)
     for change, told in (

@@ -13,7 +13,7 @@ from maskweave.errors import MaskweaveError
 from maskweave.interop.fourm import tokenizer_config
 from maskweave.interop.fourm.tokenizer_names import _unet, correspondence
 from maskweave.interop.fourm.tokenizers import export_tokenizer, load_tokenizer
-from maskweave.modality import Diffusion, Modality, Quantiser, TokenizerSpec, Value
+from maskweave.modality.entry import Diffusion, Modality, Quantizer, TokenizerSpec, Value
 from maskweave.tokenizers.diffusion import DiffusionDecoder
 from maskweave.tokenizers.grid import GridTokenizer
 
@@ -226,11 +226,11 @@ def test_what_was_trained_here_exports_too(name, tmp_path):
 
 
 def test_other_architectures_are_not_exported(tmp_path):
-    spec = TokenizerSpec(width=16, heads=2, tail="none", quantiser=Quantiser("vq", codes=8, dim=4))
+    spec = TokenizerSpec(width=16, heads=2, tail="none", quantizer=Quantizer("vq", codes=8, dim=4))
     for other in (
         spec,
         dataclasses.replace(spec, tail="norm"),
-        dataclasses.replace(spec, quantiser=Quantiser("fsq")),
+        dataclasses.replace(spec, quantizer=Quantizer("fsq")),
     ):
         entry = Modality("probe", 1, "grid", Value("image", (8, 8), 3), grid=(2, 2), tokenizer=other)
         with pytest.raises(MaskweaveError, match="no name for"):
@@ -289,7 +289,7 @@ def test_optional_tensors_may_be_absent(tmp_path):
 def test_the_whole_unet_has_its_names():
     """The published U-Net's 446 names and shapes, as the digest of their list."""
     value = Value("map", (64, 64), range=(-1, 1))
-    spec = TokenizerSpec(width=16, heads=2, diffusion=Diffusion(), quantiser=Quantiser("vq", codes=16, dim=32))
+    spec = TokenizerSpec(width=16, heads=2, diffusion=Diffusion(), quantizer=Quantizer("vq", codes=16, dim=32))
     tokenizer = GridTokenizer.without_weights(Modality("probe", 1, "grid", value, grid=(4, 4), tokenizer=spec))
     state = {name: torch.empty(p.shape, device="meta") for name, p in tokenizer.state_dict().items()}
     stored = [s for s in correspondence(tokenizer) if s.name.startswith("decoder.")]
@@ -309,7 +309,7 @@ def refusal(folder, modality=None, size=None):
 @pytest.mark.parametrize(
     "name, change, words",
     [
-        ("map", {"colour": 1}, ["unknown: colour"]),
+        ("map", {"color": 1}, ["unknown: color"]),
         ("map", {"codebook_size": None}, ["codebook_size", "whole number", "None"]),
         ("map", {"enc_type": "vit_xxl_enc"}, ["enc_type is 'vit_xxl_enc'", "vit_b_enc"]),
         ("map", {"dec_type": "BottleneckMLP/B_1-Wi_8"}, ["dec_type", "unet_patched"]),
@@ -353,7 +353,7 @@ def test_wrong_files_are_told(tmp_path):
 
 def entry(value, grid=(GRID, GRID), codes=CODES):
     model = "mlp" if value.type == "vector" else "vit"
-    spec = TokenizerSpec(model=model, quantiser=Quantiser("vq", codes=codes))
+    spec = TokenizerSpec(model=model, quantizer=Quantizer("vq", codes=codes))
     return Modality("mine", 3, "grid", value, grid=grid, tokenizer=spec)
 
 

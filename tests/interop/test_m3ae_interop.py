@@ -5,52 +5,52 @@ import json
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny_catalogue import random_columns, tiny
+from tiny_catalog import random_columns, tiny
 
-from maskweave.catalogues import Catalogue
-from maskweave.data.hiding import MaskRatio, hide
 from maskweave.errors import MaskweaveError
 from maskweave.interop.m3ae import load_m3ae, save_m3ae
-from maskweave.modality import Modality, Value
-from maskweave.model.m3ae import M3AE, M3AEConfig
+from maskweave.masking.m3ae import MaskRatio, mask_columns
+from maskweave.modality.catalogs import Catalog
+from maskweave.modality.entry import Modality, Value
+from maskweave.models.m3ae import M3AE, M3AEConfig
 
 TINY = M3AEConfig(width=32, depth=2, heads=2, decoder_width=24, decoder_depth=1, decoder_heads=3, mlp_ratio=3)
 PAIRS = tiny().subset(["photo", "caption"])
 PICTURES = tiny().subset(["photo"])
 
 
-def trained(catalogue: Catalogue) -> M3AE:
+def trained(catalog: Catalog) -> M3AE:
     torch.manual_seed(0)
-    model = M3AE(catalogue, TINY)
+    model = M3AE(catalog, TINY)
     for p in model.parameters():
         torch.nn.init.normal_(p, std=0.2)
     return model.eval()
 
 
 @torch.inference_mode()
-def outputs(model: M3AE, catalogue: Catalogue) -> list[torch.Tensor]:
+def outputs(model: M3AE, catalog: Catalog) -> list[torch.Tensor]:
     import numpy as np
 
-    columns = {n: c for n, c in random_columns(PAIRS, 4, np.random.default_rng(0)).items() if n in catalogue}
-    (group,) = hide(columns, catalogue, MaskRatio(0.5, 0.5), np.random.default_rng(0)).groups
+    columns = {n: c for n, c in random_columns(PAIRS, 4, np.random.default_rng(0)).items() if n in catalog}
+    (group,) = mask_columns(columns, catalog, MaskRatio(0.5, 0.5), np.random.default_rng(0)).groups
     return list(model(group.parts).values())
 
 
-@pytest.mark.parametrize("catalogue", [PAIRS, PICTURES], ids=["m3ae", "mae"])
-def test_written_and_read_again(catalogue: Catalogue, tmp_path) -> None:
-    model = trained(catalogue)
-    save_m3ae(model, catalogue, tmp_path)
-    again, own = load_m3ae(tmp_path, catalogue)
-    assert own is catalogue and not again.training
-    for a, b in zip(outputs(model, catalogue), outputs(again, catalogue), strict=True):
+@pytest.mark.parametrize("catalog", [PAIRS, PICTURES], ids=["m3ae", "mae"])
+def test_written_and_read_again(catalog: Catalog, tmp_path) -> None:
+    model = trained(catalog)
+    save_m3ae(model, catalog, tmp_path)
+    again, own = load_m3ae(tmp_path, catalog)
+    assert own is catalog and not again.training
+    for a, b in zip(outputs(model, catalog), outputs(again, catalog), strict=True):
         assert torch.equal(a, b)
     config = json.loads((tmp_path / "config.json").read_text())
     assert (config["model"], config["image_size"], config["patch_size"]) == (
-        "m3ae" if "caption" in catalogue else "mae", 8, 2,
+        "m3ae" if "caption" in catalog else "mae", 8, 2,
     )  # fmt: skip
-    made = load_m3ae(tmp_path).catalogue
+    made = load_m3ae(tmp_path).catalog
     assert [(m.kind, m.row_width) for m in made.values() if m.grid] == [("patches", 12)]
-    assert len(made) == len(catalogue)
+    assert len(made) == len(catalog)
 
 
 def test_without_type_embeddings(tmp_path) -> None:
@@ -89,7 +89,7 @@ def test_a_wrong_configuration_is_told(changes: dict, words: list[str], tmp_path
 
 def test_an_entry_of_other_sizes_is_told(tmp_path) -> None:
     save_m3ae(trained(PICTURES), PICTURES, tmp_path)
-    large = Catalogue([Modality("large", 1, "patches", Value("image", (16, 16), 3), grid=(8, 8))])
+    large = Catalog([Modality("large", 1, "patches", Value("image", (16, 16), 3), grid=(8, 8))])
     with pytest.raises(MaskweaveError, match=r"image_size is 8 and patch_size 2, but 'large' .* has size \(16, 16\)"):
         load_m3ae(tmp_path, large)
 
@@ -97,13 +97,13 @@ def test_an_entry_of_other_sizes_is_told(tmp_path) -> None:
 def test_what_cannot_be_read_or_written_is_told(tmp_path) -> None:
     with pytest.raises(MaskweaveError, match="takes one modality of kind patches and at most one of kind sequence"):
         save_m3ae(trained(PAIRS), tiny().subset(["photo", "caption", "facts"]), tmp_path)
-    wide = Catalogue([Modality("wide", 1, "patches", Value("image", (8, 16), 3), grid=(4, 4))])
+    wide = Catalog([Modality("wide", 1, "patches", Value("image", (8, 16), 3), grid=(4, 4))])
     with pytest.raises(MaskweaveError, match=r"wide: the published format is of square pictures, found size \(8, 16\)"):
         save_m3ae(M3AE(wide, TINY), wide, tmp_path)
     save_m3ae(trained(PAIRS), PAIRS, tmp_path)
     with pytest.raises(MaskweaveError, match="unknown: .*text_embedding/embedding"):
         load_m3ae(tmp_path, PICTURES)
     config = json.loads((tmp_path / "config.json").read_text())
-    (tmp_path / "config.json").write_text(json.dumps({**config, "colour": 1}))
-    with pytest.raises(MaskweaveError, match="not the configuration of an M3AE; unknown: colour"):
+    (tmp_path / "config.json").write_text(json.dumps({**config, "color": 1}))
+    with pytest.raises(MaskweaveError, match="not the configuration of an M3AE; unknown: color"):
         load_m3ae(tmp_path)

@@ -9,12 +9,12 @@ from torch import nn
 
 def train(objective: nn.Module, batches: Sequence[Any], steps: int, rate: float) -> list[float]:
     """The loss of each AdamW step, going round the batches."""
-    optimiser = torch.optim.AdamW(objective.parameters(), lr=rate, betas=(0.9, 0.95), weight_decay=0.05)
+    optimizer = torch.optim.AdamW(objective.parameters(), lr=rate, betas=(0.9, 0.95), weight_decay=0.05)
     losses = []
     for step in range(steps):
         loss, _ = objective(batches[step % len(batches)])
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         losses.append(loss.item())
     return losses

@@ -5,13 +5,13 @@ import itertools
 import pytest
 import torch
 
-from maskweave.objectives.boxes import BOX_COST, CLASS_COST, OVERLAP_COST, SetLoss, corners, generalised_overlap, match
+from maskweave.objectives.boxes import BOX_COST, CLASS_COST, OVERLAP_COST, SetLoss, corners, generalized_overlap, match
 
 
 def cost(logits_QK: torch.Tensor, boxes_Q4: torch.Tensor, target_M5: torch.Tensor, query: int, item: int) -> float:
     """Of one pair, by hand."""
     number, box = int(target_M5[item, 0]), target_M5[item, 1:]
-    overlap = generalised_overlap(corners(boxes_Q4[query]), corners(box))
+    overlap = generalized_overlap(corners(boxes_Q4[query]), corners(box))
     distance = (boxes_Q4[query] - box).abs().sum()
     return float(-CLASS_COST * logits_QK[query].softmax(0)[number] + BOX_COST * distance - OVERLAP_COST * overlap)
 
@@ -43,8 +43,8 @@ def test_matching_is_the_cheapest_of_all(seed: int) -> None:
         ([0.0, 0.0, 0.5, 0.5], [0.5, 0.5, 1.0, 1.0], -0.5),
     ],
 )
-def test_generalised_overlaps(a: list[float], b: list[float], expected: float) -> None:
-    assert generalised_overlap(torch.tensor(a), torch.tensor(b)).item() == pytest.approx(expected, abs=1e-6)
+def test_generalized_overlaps(a: list[float], b: list[float], expected: float) -> None:
+    assert generalized_overlap(torch.tensor(a), torch.tensor(b)).item() == pytest.approx(expected, abs=1e-6)
     assert torch.allclose(corners(torch.tensor([0.3, 0.4, 0.2, 0.6])), torch.tensor([0.2, 0.1, 0.4, 0.7]))
 
 

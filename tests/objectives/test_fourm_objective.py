@@ -1,4 +1,4 @@
-"""The loss of masked modelling: its arithmetic, pinned numbers, and that it falls."""
+"""The loss of masked modeling: its arithmetic, pinned numbers, and that it falls."""
 
 import math
 
@@ -6,26 +6,26 @@ import numpy as np
 import pytest
 import torch
 from plain_training import train
-from tiny_catalogue import random_columns, tiny, tiny_batch
+from tiny_catalog import random_columns, tiny, tiny_batch
 
-from maskweave.batch import TokenBatch
-from maskweave.catalogues import Catalogue
-from maskweave.data.masking import Drawer, Drawing, Mixture
-from maskweave.data.scenes import Scenes
-from maskweave.data.tokenising import column_of
+from maskweave.data.tokenizing import column_of
 from maskweave.errors import MaskweaveError
-from maskweave.model.fourm import FourM, FourMConfig
+from maskweave.masking.batch import TokenBatch
+from maskweave.masking.fourm import MaskingConfig, MaskSampler, Mixture
+from maskweave.modality.catalogs import Catalog
+from maskweave.models.fourm import FourM, FourMConfig
 from maskweave.objectives.fourm import FourMObjective
+from maskweave.synthetic.scenes import Scenes
 from maskweave.tokenizers.sequence import SequenceTokenizer
 from maskweave.tokenizers.text import TextTokenizer
 
 TINY = FourMConfig(width=32, heads=2, encoder_depth=2, decoder_depth=2)
-CATALOGUE = tiny()
+CATALOG = tiny()
 
 
-def build(catalogue: Catalogue, loss: str = "mod", **changes) -> FourMObjective:
+def build(catalog: Catalog, loss: str = "mod", **changes) -> FourMObjective:
     torch.manual_seed(0)
-    return FourMObjective(FourM(catalogue, FourMConfig(**{**TINY.__dict__, **changes})), loss)
+    return FourMObjective(FourM(catalog, FourMConfig(**{**TINY.__dict__, **changes})), loss)
 
 
 def naive(objective: FourMObjective, batch: TokenBatch) -> tuple[dict[str, list[float]], dict[str, list[bool]]]:
@@ -35,7 +35,7 @@ def naive(objective: FourMObjective, batch: TokenBatch) -> tuple[dict[str, list[
     hits: dict[str, list[bool]] = {}
     with torch.no_grad():
         y = model.decode(batch.targets, model.encode(batch.inputs, batch.rows), batch.inputs)
-        names = {m.id: m.name for m in CATALOGUE.values()}
+        names = {m.id: m.name for m in CATALOG.values()}
         for b, slot in (batch.targets.modality > 0).nonzero().tolist():
             name = names[int(batch.targets.modality[b, slot])]
             probability = model.heads[model.tables[name]](y[b, slot]).double().softmax(0)
@@ -48,8 +48,8 @@ def naive(objective: FourMObjective, batch: TokenBatch) -> tuple[dict[str, list[
 @pytest.mark.parametrize("loss", ["mod", "token"])
 @pytest.mark.parametrize("seed", [0, 1])
 def test_the_loss_is_what_its_name_says(loss, seed) -> None:
-    objective = build(CATALOGUE, loss)
-    batch = tiny_batch(CATALOGUE, 5, seed, 20)
+    objective = build(CATALOG, loss)
+    batch = tiny_batch(CATALOG, 5, seed, 20)
     assert not any(name.startswith("accuracy") for name in objective(batch)[1]), "in training that would cost time"
     total, metrics = objective.eval()(batch)
     losses, hits = naive(objective, batch)
@@ -69,12 +69,12 @@ def test_the_loss_is_what_its_name_says(loss, seed) -> None:
 
 def test_long_modalities_do_not_drown_short_ones() -> None:
     """With `mod` the gradient of each modality's head has the same weight, whatever the number of its targets."""
-    drawing = Drawing(4, 17, [Mixture({"photo": 1.0}, {"codes": 50.0, "spectrum": 3.0})])
-    batch = tiny_batch(CATALOGUE, 8, 0, drawing=drawing)
+    drawing = MaskingConfig(4, 17, [Mixture({"photo": 1.0}, {"codes": 50.0, "spectrum": 3.0})])
+    batch = tiny_batch(CATALOG, 8, 0, drawing=drawing)
     assert len(batch.targets.index["codes"]) > 6 * len(batch.targets.index["spectrum"])
     sizes = {}
     for loss in ("mod", "token"):
-        objective = build(CATALOGUE, loss)
+        objective = build(CATALOG, loss)
         objective(batch)[0].backward()
         sizes[loss] = [objective.model.heads[name].weight.grad.norm().item() for name in ("codes", "spectrum")]
     share = len(batch.targets.index["codes"]) / len(batch.targets.index["spectrum"])
@@ -82,43 +82,43 @@ def test_long_modalities_do_not_drown_short_ones() -> None:
 
 
 def test_a_batch_without_targets_says_what_to_do() -> None:
-    drawing = Drawing(200, 8, [Mixture({"caption": 1.0}, {"caption": 1.0}, keep="all")])
-    columns = random_columns(CATALOGUE, 4, np.random.default_rng(0), fewest=2)
-    batch = Drawer(CATALOGUE, drawing)(columns, np.random.default_rng(0))
+    drawing = MaskingConfig(200, 8, [Mixture({"caption": 1.0}, {"caption": 1.0}, keep="all")])
+    columns = random_columns(CATALOG, 4, np.random.default_rng(0), fewest=2)
+    batch = MaskSampler(CATALOG, drawing)(columns, np.random.default_rng(0))
     with pytest.raises(MaskweaveError, match="the batch has no targets: give the drawing more target tokens"):
-        build(CATALOGUE)(batch)
+        build(CATALOG)(batch)
 
 
 def test_sixteen_bits_give_a_finite_loss_and_gradient() -> None:
-    objective = build(CATALOGUE, qk_norm=True)
+    objective = build(CATALOG, qk_norm=True)
     with torch.autocast("cpu", torch.bfloat16):
-        loss, _ = objective(tiny_batch(CATALOGUE, 8))
+        loss, _ = objective(tiny_batch(CATALOG, 8))
     loss.backward()
     assert loss.dtype == torch.float32
     assert all(torch.isfinite(p.grad).all() for p in objective.parameters() if p.grad is not None)
 
 
 @pytest.fixture(scope="module")
-def scene_batches(scenes_catalogue) -> tuple[Catalogue, list[TokenBatch]]:
+def scene_batches(scenes_catalog) -> tuple[Catalog, list[TokenBatch]]:
     """Four batches of real scenes. Grids have made-up codes, a function of the picture, so that no tokenizer need be trained."""
-    catalogue = scenes_catalogue
-    scenes = Scenes(catalogue, 16, seed=7)
+    catalog = scenes_catalog
+    scenes = Scenes(catalog, 16, seed=7)
     samples = [scenes[i] for i in range(16)]
-    text = TextTokenizer.train(catalogue.vocabularies["text"], [sample["caption"] for sample in samples])
+    text = TextTokenizer.train(catalog.vocabularies["text"], [sample["caption"] for sample in samples])
     columns = {}
-    for name, m in catalogue.items():
+    for name, m in catalog.items():
         values = [sample[m.reads] for sample in samples]
         if m.kind == "grid":
             value = np.stack(values).astype(np.float64).reshape(16, 64, 64, -1)
             # A few codes by the sum of rounded values at each patch's corner: the same on any machine.
             codes = (np.abs(value[:, ::8, ::8]).sum(-1) * 4).round().astype(np.int64) % 7
-            columns[name] = column_of(catalogue["rgb"], [None] * 16, None)._replace(
+            columns[name] = column_of(catalog["rgb"], [None] * 16, None)._replace(
                 present=np.ones(16, bool), ids=codes.reshape(16, 64), rows=None
             )
         else:
             columns[name] = column_of(m, values, SequenceTokenizer(m, text) if m.kind == "sequence" else None)
-    drawer = Drawer(catalogue, Drawing(32, 32))
-    return catalogue, [drawer(columns, np.random.default_rng([5, i])) for i in range(4)]
+    drawer = MaskSampler(catalog, MaskingConfig(32, 32))
+    return catalog, [drawer(columns, np.random.default_rng([5, i])) for i in range(4)]
 
 
 GOLDEN = {
@@ -131,18 +131,18 @@ must leave them as they are."""
 
 @pytest.mark.parametrize("loss", GOLDEN)
 def test_golden_losses(loss) -> None:
-    columns = random_columns(CATALOGUE, 8, np.random.default_rng(11), missing=0.1, fewest=8)
-    batch = Drawer(CATALOGUE, Drawing(24, 24))(columns, np.random.default_rng(12))
-    losses = train(build(CATALOGUE, loss, registers=1, qk_norm=True), [batch], 5, 1e-3)
+    columns = random_columns(CATALOG, 8, np.random.default_rng(11), missing=0.1, fewest=8)
+    batch = MaskSampler(CATALOG, MaskingConfig(24, 24))(columns, np.random.default_rng(12))
+    losses = train(build(CATALOG, loss, registers=1, qk_norm=True), [batch], 5, 1e-3)
     assert losses == pytest.approx(GOLDEN[loss], abs=1e-4)
 
 
 def test_a_tiny_model_learns_a_few_batches(scene_batches) -> None:
     """From the even guess to a quarter of it, on four batches seen forty times each."""
-    catalogue, batches = scene_batches
-    losses = train(build(catalogue), batches, 160, 4e-3)
+    catalog, batches = scene_batches
+    losses = train(build(catalog), batches, 160, 4e-3)
     first, last = sum(losses[:4]) / 4, sum(losses[-4:]) / 4
-    even = sum(math.log(catalogue.vocabulary_size(name)) for name in batches[0].targets.index) / len(
+    even = sum(math.log(catalog.vocabulary_size(name)) for name in batches[0].targets.index) / len(
         batches[0].targets.index
     )
     assert first == pytest.approx(even, rel=0.1)

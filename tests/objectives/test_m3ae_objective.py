@@ -6,31 +6,30 @@ import numpy as np
 import pytest
 import torch
 from plain_training import train
-from tiny_catalogue import random_columns, tiny
+from tiny_catalog import random_columns, tiny
 
-from maskweave.batch import MaskedBatch
-from maskweave.catalogues import Catalogue
-from maskweave.data.hiding import MaskRatio, hide
-from maskweave.data.scenes import Scenes
-from maskweave.data.tokenising import column_of
+from maskweave.data.tokenizing import column_of
 from maskweave.errors import MaskweaveError
-from maskweave.model.m3ae import M3AE, M3AEConfig
+from maskweave.masking.m3ae import MaskedBatch, MaskRatio, mask_columns
+from maskweave.modality.catalogs import Catalog
+from maskweave.models.m3ae import M3AE, M3AEConfig
 from maskweave.objectives.m3ae import LossWeight, M3AEObjective, M3AESettings
+from maskweave.synthetic.scenes import Scenes
 from maskweave.tokenizers.sequence import SequenceTokenizer
 from maskweave.tokenizers.text import TextTokenizer
 
-CATALOGUE = tiny().subset(["photo", "caption"])
+CATALOG = tiny().subset(["photo", "caption"])
 TINY = M3AEConfig(width=32, depth=2, heads=2, decoder_width=24, decoder_depth=1, decoder_heads=2)
 
 
-def build(catalogue: Catalogue = CATALOGUE, **given) -> M3AEObjective:
+def build(catalog: Catalog = CATALOG, **given) -> M3AEObjective:
     torch.manual_seed(0)
-    return M3AEObjective(M3AE(catalogue, TINY), **given)
+    return M3AEObjective(M3AE(catalog, TINY), **given)
 
 
 def batch_of(samples: int = 9, missing: float = 0.4, ratio: float = 0.75, seed: int = 0) -> MaskedBatch:
-    columns = random_columns(CATALOGUE, samples, np.random.default_rng(seed), missing, fewest=2)
-    return hide(columns, CATALOGUE, MaskRatio(ratio, ratio), np.random.default_rng(seed))
+    columns = random_columns(CATALOG, samples, np.random.default_rng(seed), missing, fewest=2)
+    return mask_columns(columns, CATALOG, MaskRatio(ratio, ratio), np.random.default_rng(seed))
 
 
 @torch.no_grad()
@@ -40,13 +39,13 @@ def naive(objective: M3AEObjective, batch: MaskedBatch) -> tuple[float, float, f
     for group in batch.groups:
         outputs = objective.model(group.parts)
         for name, tokens in group.parts.items():
-            present = torch.ones_like(tokens.hidden) if tokens.present is None else tokens.present
-            for b in range(len(tokens.hidden)):
+            present = torch.ones_like(tokens.masked) if tokens.present is None else tokens.present
+            for b in range(len(tokens.masked)):
                 mine = []
-                for place in (tokens.hidden[b] & present[b]).nonzero()[:, 0].tolist():
+                for place in (tokens.masked[b] & present[b]).nonzero()[:, 0].tolist():
                     wanted, output = tokens.content[b, place], outputs[name][b, place].double()
                     if name == "photo":
-                        if objective.normalised_patches:
+                        if objective.normalized_patches:
                             wanted = (wanted - wanted.mean()) / (wanted.var() + 1e-6).sqrt()
                         errors.append(float((output - wanted).square().mean()))
                     else:
@@ -57,9 +56,9 @@ def naive(objective: M3AEObjective, batch: MaskedBatch) -> tuple[float, float, f
     return tuple(sum(x) / len(x) for x in (errors, texts, hits))  # type: ignore[return-value]
 
 
-@pytest.mark.parametrize("normalised", [False, True])
-def test_the_loss_is_what_it_says(normalised) -> None:
-    objective = build(normalised_patches=normalised).eval()
+@pytest.mark.parametrize("normalized", [False, True])
+def test_the_loss_is_what_it_says(normalized) -> None:
+    objective = build(normalized_patches=normalized).eval()
     batch = batch_of()
     assert len(batch.groups) == 3, "pairs, pictures alone, texts alone"
     loss, metrics = objective(batch)
@@ -85,17 +84,17 @@ def test_weights() -> None:
 
 
 def test_mae_is_the_case_without_text() -> None:
-    pictures = CATALOGUE.subset(["photo"])
-    columns = {"photo": random_columns(CATALOGUE, 4, np.random.default_rng(0))["photo"]}
-    batch = hide(columns, pictures, MaskRatio(), np.random.default_rng(0))
+    pictures = CATALOG.subset(["photo"])
+    columns = {"photo": random_columns(CATALOG, 4, np.random.default_rng(0))["photo"]}
+    batch = mask_columns(columns, pictures, MaskRatio(), np.random.default_rng(0))
     loss, metrics = build(pictures)(batch)
     assert set(metrics) == {"loss/photo"} and loss.item() == pytest.approx(metrics["loss/photo"].item())
 
 
 def test_nothing_hidden_says_what_to_do() -> None:
-    with pytest.raises(MaskweaveError, match="nothing is hidden in the batch.*raise m3ae.mask_ratio"):
+    with pytest.raises(MaskweaveError, match="nothing is masked in the batch.*raise m3ae.mask_ratio"):
         build()(batch_of(ratio=0.0))
-    with pytest.raises(MaskweaveError, match="nothing is hidden in the batch"):
+    with pytest.raises(MaskweaveError, match="nothing is masked in the batch"):
         build()(batch_of(missing=1.0))
 
 
@@ -109,16 +108,18 @@ def test_sixteen_bits_give_a_finite_loss_and_gradient() -> None:
 
 
 def test_what_is_left_out_of_weight_decay() -> None:
-    from maskweave.train.optimiser import build_optimiser
-    from maskweave.train.settings import TrainSettings
+    from maskweave.training.optimizer import build_optimizer
+    from maskweave.training.settings import TrainSettings
 
     objective = build()
-    optimiser, _ = build_optimiser(objective, TrainSettings())
-    decayed = {id(p) for group in optimiser.param_groups if group["weight_decay"] for p in group["params"]}
+    optimizer, _ = build_optimizer(objective, TrainSettings())
+    decayed = {id(p) for group in optimizer.param_groups if group["weight_decay"] for p in group["params"]}
     names = {name for name, p in objective.named_parameters() if id(p) in decayed}
     assert names and all(name.endswith("weight") and "norm" not in name for name in names)
     assert not any(
-        word in name for name in names for word in ("types", "mask_tokens", "class_token", "content.for_caption")
+        word in name
+        for name in names
+        for word in ("types", "mask_tokens", "class_token", "token_embedding.for_caption")
     )
 
 
@@ -131,18 +132,18 @@ def test_golden_losses() -> None:
     assert train(build(), [batch_of()], 5, 1e-3) == pytest.approx(GOLDEN, abs=1e-4)
 
 
-def test_a_tiny_model_learns_a_few_scenes(scenes_catalogue) -> None:
+def test_a_tiny_model_learns_a_few_scenes(scenes_catalog) -> None:
     """On sixteen scenes, pairs and single pictures and captions: text to a tenth of the even guess, pictures to a third of their start."""
-    catalogue = scenes_catalogue.subset(["rgb", "caption"])
-    scenes = Scenes(catalogue, 16, seed=7)
+    catalog = scenes_catalog.subset(["rgb", "caption"])
+    scenes = Scenes(catalog, 16, seed=7)
     samples = [dict(scenes[i]) for i in range(16)]
     for i, name in ((3, "rgb"), (8, "rgb"), (5, "caption")):
         samples[i].pop(name)
-    text = TextTokenizer.train(catalogue.vocabularies["text"], [s["caption"] for s in samples if "caption" in s])
-    tokenizer = SequenceTokenizer(catalogue["caption"], text)
-    columns = {name: column_of(m, [s.get(name) for s in samples], tokenizer) for name, m in catalogue.items()}
-    batches = [hide(columns, catalogue, MaskRatio(), np.random.default_rng(i)) for i in range(4)]
-    objective = build(catalogue)
+    text = TextTokenizer.train(catalog.vocabularies["text"], [s["caption"] for s in samples if "caption" in s])
+    tokenizer = SequenceTokenizer(catalog["caption"], text)
+    columns = {name: column_of(m, [s.get(name) for s in samples], tokenizer) for name, m in catalog.items()}
+    batches = [mask_columns(columns, catalog, MaskRatio(), np.random.default_rng(i)) for i in range(4)]
+    objective = build(catalog)
     first = objective(batches[0])[1]
     assert first["loss/caption"].item() == pytest.approx(math.log(512), rel=0.1)
     train(objective, batches, 160, 5e-3)

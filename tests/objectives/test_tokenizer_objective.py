@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from maskweave.batch import ValueBatch
-from maskweave.catalogues import Catalogue
+from maskweave.data.batches import ValueBatch
 from maskweave.errors import MaskweaveError
-from maskweave.modality import TOKENIZER_LOSSES, Diffusion, Modality, Quantiser, TokenizerSpec, Value
+from maskweave.modality.catalogs import Catalog
+from maskweave.modality.entry import TOKENIZER_LOSSES, Diffusion, Modality, Quantizer, TokenizerSpec, Value
 from maskweave.objectives.tokenizer import LOSSES, WARM_UP, TokenizerObjective
 from maskweave.tokenizers.grid import GridTokenizer
 from maskweave.tokenizers.values import to_tensor
 
-SPEC = TokenizerSpec(width=48, heads=2, depth=1, decoder_depth=1, quantiser=Quantiser("fsq", levels=(8, 6, 5)))
+SPEC = TokenizerSpec(width=48, heads=2, depth=1, decoder_depth=1, quantizer=Quantizer("fsq", levels=(8, 6, 5)))
 
 
 def entry(value, grid=(4, 4), spec=SPEC):
@@ -23,8 +23,8 @@ def discs(count, size=16, seed=0):
     """Boolean discs of random place and radius, (count, size, size)."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:size, :size]
-    centre, radius = rng.uniform(4, size - 4, (count, 2, 1, 1)), rng.uniform(2, 5, (count, 1, 1))
-    return (y - centre[:, 0]) ** 2 + (x - centre[:, 1]) ** 2 < radius**2
+    center, radius = rng.uniform(4, size - 4, (count, 2, 1, 1)), rng.uniform(2, 5, (count, 1, 1))
+    return (y - center[:, 0]) ** 2 + (x - center[:, 1]) ** 2 < radius**2
 
 
 def picture():
@@ -63,7 +63,7 @@ def vectors():
     basis = np.random.default_rng(0).normal(size=(2, 24))
     value, spec = (
         Value("vector", channels=24),
-        dataclasses.replace(SPEC, model="mlp", quantiser=Quantiser("memcodes", codes=32, dim=16, heads=4)),
+        dataclasses.replace(SPEC, model="mlp", quantizer=Quantizer("memcodes", codes=32, dim=16, heads=4)),
     )
     return entry(value, (4,), spec), np.random.default_rng(1).normal(size=(64, 2)) @ basis
 
@@ -72,13 +72,13 @@ def train(modality, values, steps=120, rate=3e-3):
     torch.manual_seed(0)
     objective = TokenizerObjective(GridTokenizer(modality)).train()
     batch = ValueBatch(modality.name, to_tensor(modality, values))
-    optimiser = torch.optim.AdamW(objective.parameters(), rate)
+    optimizer = torch.optim.AdamW(objective.parameters(), rate)
     history = []
     for _ in range(steps):
         loss, metrics = objective(batch)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         history.append(metrics["reconstruction"].item())
     return objective, batch, history, metrics
 
@@ -91,7 +91,7 @@ def test_training_lowers_the_loss(case):
     objective, _, history, metrics = train(modality, values)
     fraction = {"vectors": 0.8, "directions": 0.4}.get(case.__name__, 0.3)
     assert np.mean(history[-5:]) < fraction * np.mean(history[:2])
-    assert set(metrics) == {"reconstruction", "quantiser", "perplexity", "codebook_use"}
+    assert set(metrics) == {"reconstruction", "quantizer", "perplexity", "codebook_use"}
     assert all(v.shape == () and not v.requires_grad for v in metrics.values())
     assert 0 < metrics["codebook_use"] <= 1 < metrics["perplexity"] <= objective.tokenizer.vocabulary_size
 
@@ -105,9 +105,9 @@ def test_an_entry_takes_the_losses_that_suit_it(case):
         own = dataclasses.replace(modality, tokenizer=dataclasses.replace(modality.tokenizer, loss=loss))
         if loss not in modality.losses:
             with pytest.raises(MaskweaveError, match=f"tokenizer.loss '{loss}' does not suit values of type"):
-                Catalogue([own])
+                Catalog([own])
             continue
-        Catalogue([own])
+        Catalog([own])
         objective = TokenizerObjective(GridTokenizer(own))
         assert objective.kind == loss and objective(batch)[0].isfinite()
     assert TokenizerObjective(GridTokenizer(modality)).kind == modality.losses[0], "by default"
@@ -125,26 +125,26 @@ def test_a_diffusion_decoder_trains_with_its_encoder():
 
 
 @pytest.mark.parametrize("type", ["vq", "lfq"])
-def test_other_quantisers_train(type):
+def test_other_quantizers_train(type):
     modality, values = picture()
     modality = dataclasses.replace(
-        modality, tokenizer=dataclasses.replace(SPEC, quantiser=Quantiser(type, codes=64, dim=16))
+        modality, tokenizer=dataclasses.replace(SPEC, quantizer=Quantizer(type, codes=64, dim=16))
     )
     _, _, history, metrics = train(modality, values)
     assert np.mean(history[-5:]) < 0.4 * np.mean(history[:2])
     assert metrics["codebook_use"] > 0.2
 
 
-def test_loss_is_reconstruction_and_quantiser():
+def test_loss_is_reconstruction_and_quantizer():
     modality, values = picture()
     modality = dataclasses.replace(
-        modality, tokenizer=dataclasses.replace(SPEC, quantiser=Quantiser("vq", codes=16, dim=8))
+        modality, tokenizer=dataclasses.replace(SPEC, quantizer=Quantizer("vq", codes=16, dim=8))
     )
     loss, metrics = TokenizerObjective(GridTokenizer(modality)).train()(
         ValueBatch("probe", to_tensor(modality, values))
     )
-    assert metrics["quantiser"] > 0
-    torch.testing.assert_close(loss.detach(), metrics["reconstruction"] + metrics["quantiser"])
+    assert metrics["quantizer"] > 0
+    torch.testing.assert_close(loss.detach(), metrics["reconstruction"] + metrics["quantizer"])
 
 
 def test_evaluation_leaves_the_counts():

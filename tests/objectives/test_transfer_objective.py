@@ -7,18 +7,18 @@ import numpy as np
 import pytest
 import torch
 
-from maskweave.batch import Inputs, TransferBatch
-from maskweave.catalogues import Catalogue
-from maskweave.modality import Modality, Value
-from maskweave.model.encoder import Encoder
-from maskweave.model.fourm import FourM, FourMConfig
-from maskweave.model.heads import BoxHead, ClassHead, DenseHead
-from maskweave.model.lora import add_lora
+from maskweave.masking.inputs import Inputs, TransferBatch
+from maskweave.modality.catalogs import Catalog
+from maskweave.modality.entry import Modality, Value
+from maskweave.models.encoder import Encoder
+from maskweave.models.fourm import FourM, FourMConfig
+from maskweave.models.heads import BoxHead, ClassHead, DenseHead
+from maskweave.models.lora import add_lora
 from maskweave.objectives.transfer import TASK_LOSSES, TransferObjective
-from maskweave.train.loop import fit
-from maskweave.train.metrics import read_metrics
-from maskweave.train.optimiser import build_optimiser, trained
-from maskweave.train.settings import TrainSettings
+from maskweave.training.loop import fit
+from maskweave.training.metrics import read_metrics
+from maskweave.training.optimizer import build_optimizer, trained
+from maskweave.training.settings import TrainSettings
 
 PHOTO = Modality("photo", 1, "patches", Value("image", (8, 8), 3), grid=(4, 4))
 LAYERS = 3
@@ -26,13 +26,13 @@ LAYERS = 3
 
 def make_encoder() -> Encoder:
     torch.manual_seed(0)
-    catalogue = Catalogue([PHOTO])
-    model = FourM(catalogue, FourMConfig(width=32, heads=2, encoder_depth=LAYERS, decoder_depth=1))
-    return Encoder(model, catalogue, ["photo"]).drop_decoder()
+    catalog = Catalog([PHOTO])
+    model = FourM(catalog, FourMConfig(width=32, heads=2, encoder_depth=LAYERS, decoder_depth=1))
+    return Encoder(model, catalog, ["photo"]).drop_decoder()
 
 
 class Spots:
-    """A bright square of 1 × 1 to 3 × 3 patches on a grey picture: how large, where, and how its points differ. Batch i depends on i alone."""
+    """A bright square of 1 × 1 to 3 × 3 patches on a gray picture: how large, where, and how its points differ. Batch i depends on i alone."""
 
     def __init__(self, task: str):
         self.task = task
@@ -52,13 +52,13 @@ class Spots:
         normal = torch.where(
             fine[:, None], torch.tensor([1.0, 0, 0])[:, None, None], torch.tensor([0.0, 0, 1])[:, None, None]
         )
-        centre = (corner[:, ::-1] + size[:, None] / 2) / 4
+        center = (corner[:, ::-1] + size[:, None] / 2) / 4
         target: dict[str, Any] = {
             "label": torch.from_numpy(size - 1),
             "classes": fine.long(),
             "map": fine[:, None] * 1.6 - 0.8,
             "direction": normal,
-            "boxes": torch.from_numpy(np.stack([size - 1, *centre.T, size / 4, size / 4], axis=1)).float()[:, None],
+            "boxes": torch.from_numpy(np.stack([size - 1, *center.T, size / 4, size / 4], axis=1)).float()[:, None],
         }
         return TransferBatch(Inputs.of({"photo": rows}, {}), target[self.task])
 
@@ -89,7 +89,7 @@ def test_every_task_is_learned(task: str, fraction: float, tmp_path: Path) -> No
 
 
 def test_a_training_goes_on_exactly_with_stochastic_depth(tmp_path: Path) -> None:
-    from maskweave.model.encoder import add_stochastic_depth
+    from maskweave.models.encoder import add_stochastic_depth
 
     def run(folder: Path, steps: int) -> TransferObjective:
         objective = TransferObjective(make_encoder(), head_of("label"), TASK_LOSSES["label"], layer_decay=0.5)
@@ -111,20 +111,20 @@ def test_rates_fall_from_the_head_down() -> None:
         "encoder.model.encoder.2.attention.q.weight": 0.5,
         "encoder.model.encoder.1.mlp.fc1.weight": 0.25,
         "encoder.model.encoder.0.norm1.weight": 0.125,
-        "encoder.model.content.rows.for_photo.weight": 0.0625,
-        "encoder.model.where.modality.weight": 0.0625,
+        "encoder.model.token_embedding.rows.for_photo.weight": 0.0625,
+        "encoder.model.position_embedding.modality.weight": 0.0625,
     }
     assert {name: factors[name] for name in by_hand} == by_hand
     assert not any(name.startswith("head.") for name in factors)
-    optimiser, names = build_optimiser(objective, settings())
+    optimizer, names = build_optimizer(objective, settings())
     rate = {}
-    for group in optimiser.param_groups:
+    for group in optimizer.param_groups:
         rate |= {id(p): group["rate_factor"] for p in group["params"]}
     assert sorted(names) == sorted(trained(objective))
     for name, p in objective.named_parameters():
         assert rate[id(p)] == factors.get(name, 1.0), name
     objective.encoder.new = ["photo"]
-    assert objective.rate_factors()["encoder.model.content.rows.for_photo.weight"] == 1.0, (
+    assert objective.rate_factors()["encoder.model.token_embedding.rows.for_photo.weight"] == 1.0, (
         "what is new learns as the head"
     )
 

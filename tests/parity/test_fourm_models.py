@@ -10,13 +10,14 @@ from reference_case import Case
 from safetensors.torch import load_file
 from torch import Tensor
 
-from maskweave.batch import Part, Slots, TokenBatch, pack
-from maskweave.catalogues import Catalogue
-from maskweave.interop.fourm import export_model, load_backbone, load_model
-from maskweave.interop.fourm.model import Loaded
-from maskweave.model.fourm import FourM
+from maskweave.interop.fourm import load_model
+from maskweave.interop.fourm.backbone import load_backbone
+from maskweave.interop.fourm.model import Loaded, export_model
+from maskweave.masking.batch import Part, Slots, TokenBatch, pack
+from maskweave.modality.catalogs import Catalog
+from maskweave.models.fourm import FourM
+from maskweave.nn.patches import patchify
 from maskweave.objectives.fourm import FourMObjective
-from maskweave.tokenizers.patches import patchify
 
 GUIDANCE = 2.5
 CAPTION_SLOTS = 24
@@ -33,12 +34,12 @@ def taken(case: Case, name: str, side: str) -> np.ndarray:
     return ~case.inputs[f"{name}/{side}_mask"].numpy()
 
 
-def side_of(case: Case, catalogue: Catalogue, names: list[str], side: str) -> tuple[Slots, dict[str, Tensor], Tensor]:
+def side_of(case: Case, catalog: Catalog, names: list[str], side: str) -> tuple[Slots, dict[str, Tensor], Tensor]:
     parts: dict[str, Part] = {}
     rows: dict[str, Tensor] = {}
     B = len(next(iter(case.inputs.values())))
     for name in names:
-        modality, mask = catalogue[name], taken(case, name, side)
+        modality, mask = catalog[name], taken(case, name, side)
         content = case.inputs[f"{name}/tensor"]
         sample, place = np.nonzero(mask)
         if not modality.has_tokens:
@@ -57,29 +58,29 @@ def side_of(case: Case, catalogue: Catalogue, names: list[str], side: str) -> tu
             reads = rank < mask.sum(axis=1)[sample] - 1
             parts[name] = Part(sample[reads], ids[reads], rank[reads], np.roll(ids, -1)[reads])
     parts = {name: part for name, part in parts.items() if len(part.ids)}
-    slots, labels = pack(parts, {m.name: m.id for m in catalogue.values()}, B)
+    slots, labels = pack(parts, {m.name: m.id for m in catalog.values()}, B)
     return slots, {name: rows[name] for name in rows if len(rows[name])}, labels
 
 
-def inputs_of(case: Case, catalogue: Catalogue, names: list[str]) -> tuple[Slots, dict[str, Tensor]]:
-    slots, rows, _ = side_of(case, catalogue, names, "input")
+def inputs_of(case: Case, catalog: Catalog, names: list[str]) -> tuple[Slots, dict[str, Tensor]]:
+    slots, rows, _ = side_of(case, catalog, names, "input")
     return slots, rows
 
 
-def batch_of(case: Case, catalogue: Catalogue) -> TokenBatch:
-    inputs, rows = inputs_of(case, catalogue, list(catalogue))
-    targets, _, labels = side_of(case, catalogue, [m.name for m in catalogue.values() if m.is_target], "target")
+def batch_of(case: Case, catalog: Catalog) -> TokenBatch:
+    inputs, rows = inputs_of(case, catalog, list(catalog))
+    targets, _, labels = side_of(case, catalog, [m.name for m in catalog.values() if m.is_target], "target")
     return TokenBatch(inputs, rows, targets, labels)
 
 
-def ask(catalogue: Catalogue, name: str, mask: np.ndarray) -> Slots:
+def ask(catalog: Catalog, name: str, mask: np.ndarray) -> Slots:
     sample, place = np.nonzero(mask)
     part = Part(sample, np.zeros_like(place), place)
-    return pack({name: part}, {m.name: m.id for m in catalogue.values()}, len(mask))[0]
+    return pack({name: part}, {m.name: m.id for m in catalog.values()}, len(mask))[0]
 
 
 def test_losses(fourm_case: Case, loaded: Loaded, assert_near) -> None:
-    batch = batch_of(fourm_case, loaded.catalogue)
+    batch = batch_of(fourm_case, loaded.catalog)
     with torch.no_grad():
         loss, metrics = FourMObjective(loaded.model).eval()(batch)
     expected = {name: value for name, value in fourm_case.expected.items() if name.startswith("loss/")}
@@ -90,7 +91,7 @@ def test_losses(fourm_case: Case, loaded: Loaded, assert_near) -> None:
 
 
 def test_encoder(fourm_case: Case, loaded: Loaded, assert_near) -> None:
-    inputs, rows = inputs_of(fourm_case, loaded.catalogue, list(loaded.catalogue))
+    inputs, rows = inputs_of(fourm_case, loaded.catalog, list(loaded.catalog))
     with torch.no_grad():
         encoded = loaded.model.encode(inputs, rows)[:, loaded.model.config.registers :]
     there = (inputs.modality != 0)[..., None]
@@ -99,15 +100,15 @@ def test_encoder(fourm_case: Case, loaded: Loaded, assert_near) -> None:
 
 
 def test_next_tokens(fourm_case: Case, loaded: Loaded, assert_near) -> None:
-    model, catalogue = loaded
-    inputs, rows = inputs_of(fourm_case, catalogue, list(catalogue))
+    model, catalog = loaded
+    inputs, rows = inputs_of(fourm_case, catalog, list(catalog))
     names = {key.split("/")[1] for key in fourm_case.expected if key.startswith("next/")}
-    assert names == {m.name for m in catalogue.values() if m.kind == "grid" and m.is_target}
+    assert names == {m.name for m in catalog.values() if m.kind == "grid" and m.is_target}
     with torch.no_grad():
         encoded = model.encode(inputs, rows)
         for name in names:
             unknown = ~taken(fourm_case, name, "input")
-            slots = ask(catalogue, name, unknown)
+            slots = ask(catalog, name, unknown)
             ((_, _, logits),) = model.logits(model.decode(slots, encoded, inputs), slots.index).values()
             expected = {
                 k: fourm_case.expected[f"next/{name}/{k}"] for k in ("position", "argmax", "logsumexp", "logits_head")
@@ -119,12 +120,12 @@ def test_next_tokens(fourm_case: Case, loaded: Loaded, assert_near) -> None:
             assert_near(logits[:, :3, :64], expected["logits_head"])
 
 
-def greedy(model: FourM, case: Case, catalogue: Catalogue, name: str, weights: Mapping[bool, float]) -> list[list[int]]:
+def greedy(model: FourM, case: Case, catalog: Catalog, name: str, weights: Mapping[bool, float]) -> list[list[int]]:
     """Ids after the first sentinel of each sample. `weights`: of the logits with the grid inputs (True) and without (False)."""
-    vocabulary = catalogue.vocabularies[catalogue[name].vocabulary]
+    vocabulary = catalog.vocabularies[catalog[name].vocabulary]
     first = vocabulary.first_sentinel
-    ids_of = {m.name: m.id for m in catalogue.values()}
-    grids = [m.name for m in catalogue.values() if m.kind in ("grid", "patches")]
+    ids_of = {m.name: m.id for m in catalog.values()}
+    grids = [m.name for m in catalog.values() if m.kind in ("grid", "patches")]
     B = len(next(iter(case.inputs.values())))
     start = np.full((B, 1), first + 1)
 
@@ -140,8 +141,8 @@ def greedy(model: FourM, case: Case, catalogue: Catalogue, name: str, weights: M
             if not len(sample):
                 continue
             content = case.inputs[f"{grid}/tensor"]
-            if catalogue[grid].kind == "patches":
-                rows[grid] = patchify(content.movedim(1, -1), catalogue[grid].grid)[sample, place]
+            if catalog[grid].kind == "patches":
+                rows[grid] = patchify(content.movedim(1, -1), catalog[grid].grid)[sample, place]
                 parts[grid] = Part(sample, np.zeros_like(place), place)
             else:
                 parts[grid] = Part(sample, content.numpy()[sample, place], place)
@@ -171,7 +172,7 @@ def test_captions(fourm_case: Case, loaded: Loaded, key: str, weights: Mapping[b
     if key not in fourm_case.expected:
         pytest.skip(f"the case has no {key}")
     with torch.no_grad():
-        said = greedy(loaded.model, fourm_case, loaded.catalogue, "caption", weights)
+        said = greedy(loaded.model, fourm_case, loaded.catalog, "caption", weights)
     expected = fourm_case.expected[key]
     if not expected.numel():  # a sentinel came first
         assert said == [[]] * len(said)
@@ -180,7 +181,7 @@ def test_captions(fourm_case: Case, loaded: Loaded, key: str, weights: Mapping[b
 
 
 def test_export_gives_an_equal_file(fourm_case: Case, loaded: Loaded, tmp_path) -> None:
-    export_model(loaded.model, loaded.catalogue, tmp_path)
+    export_model(loaded.model, loaded.catalog, tmp_path)
     assert json.loads((tmp_path / "config.json").read_text()) == fourm_case.config
     found, expected = (load_file(folder / "model.safetensors") for folder in (tmp_path, fourm_case.checkpoint))
     assert found.keys() == expected.keys()

@@ -6,31 +6,31 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from maskweave.batch import MaskedBatch, MaskedGroup, MaskedTokens
 from maskweave.errors import MaskweaveError
 from maskweave.interop.m3ae import load_m3ae, save_m3ae
+from maskweave.masking.m3ae import MaskedBatch, MaskedGroup, MaskedTokens
+from maskweave.nn.patches import patchify
 from maskweave.objectives.m3ae import M3AEObjective
-from maskweave.tokenizers.patches import patchify
 
 
-def parts_of(case, hidden: bool) -> dict[str, MaskedTokens]:
+def parts_of(case, masked: bool) -> dict[str, MaskedTokens]:
     """A case's pictures and texts, with what its masks hide hidden, or nothing."""
     grid = (case.config["image_size"] // case.config["patch_size"],) * 2
     contents = {"image": patchify(case.inputs["image"], grid), "text": case.inputs["text"].long()}
     present = {"image": None, "text": case.inputs["text_padding"] == 0}
     masks = {name: case.inputs[f"{name}_mask"] > 0 for name in contents}
     return {
-        name: MaskedTokens.of(content, masks[name] if hidden else torch.zeros_like(masks[name]), present[name])
+        name: MaskedTokens.of(content, masks[name] if masked else torch.zeros_like(masks[name]), present[name])
         for name, content in contents.items()
     }
 
 
 @torch.inference_mode()
 def test_outputs_losses_and_representation(m3ae_case, assert_near) -> None:
-    model, catalogue = load_m3ae(m3ae_case.checkpoint)
-    assert [m.kind for m in catalogue.values()] == ["patches", "sequence"]
-    parts = parts_of(m3ae_case, hidden=True)
-    assert parts["image"].kept.shape[1] < parts["image"].hidden.shape[1], "hidden patches are not to be encoded"
+    model, catalog = load_m3ae(m3ae_case.checkpoint)
+    assert [m.kind for m in catalog.values()] == ["patches", "sequence"]
+    parts = parts_of(m3ae_case, masked=True)
+    assert parts["image"].kept.shape[1] < parts["image"].masked.shape[1], "hidden patches are not to be encoded"
     for name, output in model(parts).items():
         assert_near(output, m3ae_case.expected[f"{name}_output"])
 
@@ -39,7 +39,7 @@ def test_outputs_losses_and_representation(m3ae_case, assert_near) -> None:
         assert_near(metrics[f"loss/{name}"].reshape(1), m3ae_case.expected[f"{name}_loss"])
     assert loss.item() == pytest.approx((metrics["loss/image"] + 0.5 * metrics["loss/text"]).item(), rel=1e-5)
 
-    found = model.features(parts_of(m3ae_case, hidden=False))
+    found = model.features(parts_of(m3ae_case, masked=False))
     assert_near(torch.cat([found.class_token[:, None], found.tokens], dim=1), m3ae_case.expected["representation"])
 
 

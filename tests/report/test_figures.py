@@ -1,18 +1,18 @@
-"""Every value type draws, in colours that mean what they should."""
+"""Every value type draws, in colors that mean what they should."""
 
 import itertools
 
 import numpy as np
 import pytest
 
-from maskweave.catalogues import Catalogue, catalogue_from
 from maskweave.errors import MaskweaveError
-from maskweave.report.figures import class_colour, colours, data_span, draw
+from maskweave.modality.catalogs import Catalog, catalog_from
+from maskweave.report.figures import class_color, colors, data_span, draw
 from maskweave.report.legends import legend
 from maskweave.report.lettering import font, text_panel, wrap
 
 
-def catalogue_of(**values):
+def catalog_of(**values):
     entries = {}
     for i, (name, value) in enumerate(values.items()):
         shape = {"kind": "sequence", "vocabulary": "text", "max_tokens": 99}
@@ -21,12 +21,12 @@ def catalogue_of(**values):
         elif value["type"] == "vector":
             shape = {"kind": "grid", "grid": [1]}
         entries[name] = {"id": i + 1, "value": value, **shape}
-    return catalogue_from({"vocabularies": {"text": {"size": 1000}}, "modalities": entries}, "test")
+    return catalog_from({"vocabularies": {"text": {"size": 1000}}, "modalities": entries}, "test")
 
 
-ENTRIES = catalogue_of(
+ENTRIES = catalog_of(
     image={"type": "image", "size": [8, 12], "channels": 3},
-    grey={"type": "image", "size": [8, 8], "channels": 1},
+    gray={"type": "image", "size": [8, 8], "channels": 1},
     four={"type": "image", "size": [8, 8], "channels": 4},
     film={"type": "image", "size": [6, 8, 8], "channels": 3},
     map={"type": "map", "size": [8, 8], "range": [0, 10], "unit": "m"},
@@ -53,7 +53,7 @@ MASK = np.zeros((8, 8), dtype=bool)
 MASK[2:6, 2:6] = True
 VALUES = {
     "image": RNG.integers(0, 256, (8, 12, 3), dtype=np.uint8),
-    "grey": RNG.integers(0, 256, (8, 8, 1), dtype=np.uint8),
+    "gray": RNG.integers(0, 256, (8, 8, 1), dtype=np.uint8),
     "four": RNG.integers(0, 256, (8, 8, 4), dtype=np.uint8),
     "film": RNG.integers(0, 256, (6, 8, 8, 3), dtype=np.uint8),
     "map": RNG.random((8, 8)) * 10,
@@ -96,10 +96,10 @@ def test_scale_multiplies_the_values_own_size():
     assert draw(ENTRIES["film"], VALUES["film"], 1).shape == (16, 16, 3)  # four frames
 
 
-def test_pictures_of_scenes_draw(scenes_catalogue: Catalogue):
-    scenes = pytest.importorskip("maskweave.data.scenes").Scenes(scenes_catalogue, 1, seed=0)
+def test_pictures_of_scenes_draw(scenes_catalog: Catalog):
+    scenes = pytest.importorskip("maskweave.synthetic.scenes").Scenes(scenes_catalog, 1, seed=0)
     for name, value in scenes[0].items():
-        assert draw(scenes_catalogue[name], value, (64, 64), over=scenes[0]["rgb"]).shape == (64, 64, 3)
+        assert draw(scenes_catalog[name], value, (64, 64), over=scenes[0]["rgb"]).shape == (64, 64, 3)
 
 
 @pytest.mark.parametrize("name", ["text", "boxes", "palette", "metadata", "instances", "poses", "queries"])
@@ -109,7 +109,7 @@ def test_empty_values_draw(name: str):
 
 def test_image_is_shown_as_it_is():
     assert np.array_equal(draw(ENTRIES["image"], VALUES["image"], 1), VALUES["image"])
-    assert np.array_equal(draw(ENTRIES["grey"], VALUES["grey"], 1)[..., 2], VALUES["grey"][..., 0])
+    assert np.array_equal(draw(ENTRIES["gray"], VALUES["gray"], 1)[..., 2], VALUES["gray"][..., 0])
 
 
 def test_aspect_is_kept():
@@ -117,56 +117,56 @@ def test_aspect_is_kept():
     assert (picture[30] == 0).all() and (picture[2] > 200).all()
 
 
-def test_map_colours_are_fixed_by_the_range():
+def test_map_colors_are_fixed_by_the_range():
     flat = np.full((8, 8), 5.0)
     other = flat.copy()
     other[0, 0] = 9
-    assert np.array_equal(colours(ENTRIES["map"], flat)[1, 1], colours(ENTRIES["map"], other)[1, 1])
-    wide = colours(ENTRIES["map"], flat, span=(5, 6))[1, 1]
-    assert np.array_equal(wide, colours(ENTRIES["map"], np.zeros((8, 8)))[1, 1])  # now the lowest colour
+    assert np.array_equal(colors(ENTRIES["map"], flat)[1, 1], colors(ENTRIES["map"], other)[1, 1])
+    wide = colors(ENTRIES["map"], flat, span=(5, 6))[1, 1]
+    assert np.array_equal(wide, colors(ENTRIES["map"], np.zeros((8, 8)))[1, 1])  # now the lowest color
 
 
-def test_points_that_are_not_finite_are_grey():
+def test_points_that_are_not_finite_are_gray():
     value = np.full((8, 8), 5.0)
     value[0, :2] = np.nan, np.inf
-    assert (colours(ENTRIES["map"], value)[0, :2] == 128).all()
+    assert (colors(ENTRIES["map"], value)[0, :2] == 128).all()
     many = VALUES["many"].copy()
     many[3, 3, 1] = np.nan
-    assert (colours(ENTRIES["many"], many)[3, 3] == 128).all()
+    assert (colors(ENTRIES["many"], many)[3, 3] == 128).all()
 
 
 def test_reference_lends_its_components():
     shifted = VALUES["many"] + 0.3
-    own, lent = colours(ENTRIES["many"], shifted), colours(ENTRIES["many"], shifted, reference=VALUES["many"])
-    assert np.array_equal(own, colours(ENTRIES["many"], VALUES["many"]))  # its own mean is taken out
+    own, lent = colors(ENTRIES["many"], shifted), colors(ENTRIES["many"], shifted, reference=VALUES["many"])
+    assert np.array_equal(own, colors(ENTRIES["many"], VALUES["many"]))  # its own mean is taken out
     assert not np.array_equal(own, lent)
 
 
-def test_direction_colours():
+def test_direction_colors():
     axes = np.eye(3)[None].repeat(8, 0)
-    assert colours(ENTRIES["direction"], axes)[0].tolist() == [[255, 128, 128], [128, 255, 128], [128, 128, 255]]
+    assert colors(ENTRIES["direction"], axes)[0].tolist() == [[255, 128, 128], [128, 255, 128], [128, 128, 255]]
 
 
-def test_class_colours_are_stable_and_distinct():
+def test_class_colors_are_stable_and_distinct():
     value = VALUES["classes"].copy()
     value[0, 0] = 255  # no class
-    picture = colours(ENTRIES["classes"], value)
+    picture = colors(ENTRIES["classes"], value)
     assert tuple(picture[0, 0]) == (128, 128, 128)
-    assert tuple(picture[2, 2]) == class_colour(value[2, 2])
-    few = np.array([class_colour(i) for i in range(24)])
+    assert tuple(picture[2, 2]) == class_color(value[2, 2])
+    few = np.array([class_color(i) for i in range(24)])
     assert min(np.abs(a - b).sum() for a, b in itertools.combinations(few.astype(int), 2)) > 30
-    assert len({class_colour(i) for i in range(150)}) == 150
+    assert len({class_color(i) for i in range(150)}) == 150
 
 
 def test_boxes_lie_where_they_say():
     over = np.full((50, 50, 3), 200, np.uint8)
     bare = draw(ENTRIES["boxes"], [], (100, 100), over)
     picture = draw(ENTRIES["boxes"], [{"class": "a", "box": [0.2, 0.4, 0.6, 0.8]}], (100, 100), over)
-    assert tuple(picture[60, 20]) == class_colour(0) and tuple(picture[79, 40]) == class_colour(0)
+    assert tuple(picture[60, 20]) == class_color(0) and tuple(picture[79, 40]) == class_color(0)
     assert np.array_equal(picture[90], bare[90])
 
 
-def test_instances_colour_their_mask_alone():
+def test_instances_color_their_mask_alone():
     picture = draw(ENTRIES["instances"], VALUES["instances"], (80, 80))
     blue, orange = picture[45, 45].astype(int), picture[5, 75].astype(int)
     assert blue[2] > blue[0] + 50 and np.ptp(orange) == 0
@@ -192,8 +192,8 @@ def test_legends():
         picture = legend(ENTRIES[name])
         assert picture.dtype == np.uint8 and picture.shape[2] == 3
     named = legend(ENTRIES["classes"], present=[1])
-    found = {tuple(colour) for colour in named.reshape(-1, 3)}
-    assert class_colour(1) in found and class_colour(0) not in found
+    found = {tuple(color) for color in named.reshape(-1, 3)}
+    assert class_color(1) in found and class_color(0) not in found
 
 
 def test_data_span():
@@ -205,24 +205,24 @@ def test_data_span():
     assert data_span(ENTRIES["classes"], [VALUES["classes"]]) is None
 
 
-def test_standardised_maps_look_alike_at_any_scale():
+def test_standardized_maps_look_alike_at_any_scale():
     entry, value = ENTRIES["relief"], np.asarray(VALUES["relief"])
-    assert np.abs(colours(entry, value).astype(int) - colours(entry, value * 50 + 7)).max() <= 2
+    assert np.abs(colors(entry, value).astype(int) - colors(entry, value * 50 + 7)).max() <= 2
     assert data_span(entry, [value]) is None and legend(entry) is not None
 
 
-def test_people_and_points_are_told_apart_by_colour():
+def test_people_and_points_are_told_apart_by_color():
     blank = np.full((64, 64, 3), 200, np.uint8)
     people = draw(ENTRIES["poses"], VALUES["poses"], (64, 64), over=blank).reshape(-1, 3)
     found = draw(ENTRIES["queries"], VALUES["queries"], (64, 64), over=blank)
     for n in (0, 1):
-        assert (people == class_colour(n)).all(1).any() and (found == class_colour(n)).all(-1).any()
-    assert (found[57, 6] == class_colour(1)).all()  # at 0.1, 0.9, although nothing was found there
+        assert (people == class_color(n)).all(1).any() and (found == class_color(n)).all(-1).any()
+    assert (found[57, 6] == class_color(1)).all()  # at 0.1, 0.9, although nothing was found there
 
 
 def test_bones_join_the_joints_of_people():
     joints = {"count": 6, "range": [0, 1], "bones": [[0, 1], [1, 2]]}
-    (entry,) = catalogue_from(
+    (entry,) = catalog_from(
         {
             "modalities": {
                 "people": {
@@ -236,14 +236,14 @@ def test_bones_join_the_joints_of_people():
     ).values()  # fmt: skip
     box = {"box": [0.1, 0.1, 0.9, 0.9]}
     picture = draw(entry, [box | {"joints": [0.2, 0.5, 0.5, 0.5, 0.5, 0.8]}], (101, 101))
-    on = (picture == class_colour(0)).all(-1)
+    on = (picture == class_color(0)).all(-1)
     assert on[50, 25:45].all() and on[55:75, 50].all()  # from joint 0 to 1, and on to 2
-    without = (draw(entry, [box], (101, 101)) == class_colour(0)).all(-1)
+    without = (draw(entry, [box], (101, 101)) == class_color(0)).all(-1)
     assert not without[50, 25:45].any()
 
 
-def test_vectors_of_a_sequence_are_rows_of_colour():
-    entry = catalogue_from(
+def test_vectors_of_a_sequence_are_rows_of_color():
+    entry = catalog_from(
         {
             "modalities": {
                 "x": {"id": 1, "kind": "vectors", "max_tokens": 9, "value": {"type": "vector", "channels": 4}}

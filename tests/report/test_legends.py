@@ -1,53 +1,53 @@
-"""A figure by itself says what its colours mean."""
+"""A figure by itself says what its colors mean."""
 
 import numpy as np
 import pytest
 
-from maskweave.catalogues import Catalogue, catalogue_from
-from maskweave.report.figures import class_colour, draw
+from maskweave.modality.catalogs import Catalog, catalog_from
+from maskweave.report.figures import class_color, draw
 from maskweave.report.legends import GAP, classes_in, legend, with_legend
 
 SIZE = (120, 160)
 
 
-def test_a_map_stands_above_its_colour_bar(scenes_catalogue: Catalogue):
+def test_a_map_stands_above_its_color_bar(scenes_catalog: Catalog):
     depth = np.linspace(0, 16, 64 * 64).reshape(64, 64)
-    page, figure = with_legend(scenes_catalogue["depth"], depth, SIZE), draw(scenes_catalogue["depth"], depth, SIZE)
-    bar = legend(scenes_catalogue["depth"], width=160)
+    page, figure = with_legend(scenes_catalog["depth"], depth, SIZE), draw(scenes_catalog["depth"], depth, SIZE)
+    bar = legend(scenes_catalog["depth"], width=160)
     assert np.array_equal(page[:120], figure) and np.array_equal(page[120 + GAP :], bar) and bar.shape[1] == 160
     columns = bar[5].astype(int)
     assert len(np.unique(columns, axis=0)) > 100 and (columns[0] == figure[:, 20:140].reshape(-1, 3)).all(1).any()
 
 
-def test_only_the_classes_that_occur_are_named(scenes_catalogue: Catalogue):
+def test_only_the_classes_that_occur_are_named(scenes_catalog: Catalog):
     semseg = np.repeat([[1, 3]], 64, axis=0).repeat(32, axis=1)
-    beneath = with_legend(scenes_catalogue["semseg"], semseg, SIZE)[120:].reshape(-1, 3)
-    found = {tuple(colour) for colour in beneath}
-    assert {class_colour(1), class_colour(3)} <= found and not {class_colour(0), class_colour(2)} & found
-    assert classes_in(scenes_catalogue["semseg"], [semseg, None, semseg + 1]) == [1, 2, 3, 4]
-    assert classes_in(scenes_catalogue["depth"], [semseg]) is None
+    beneath = with_legend(scenes_catalog["semseg"], semseg, SIZE)[120:].reshape(-1, 3)
+    found = {tuple(color) for color in beneath}
+    assert {class_color(1), class_color(3)} <= found and not {class_color(0), class_color(2)} & found
+    assert classes_in(scenes_catalog["semseg"], [semseg, None, semseg + 1]) == [1, 2, 3, 4]
+    assert classes_in(scenes_catalog["depth"], [semseg]) is None
 
 
 @pytest.mark.parametrize("name", ["rgb", "caption", "boxes", "palette", "edges"])
-def test_what_speaks_for_itself_has_no_legend(scenes_catalogue: Catalogue, scene, name: str):
-    page = with_legend(scenes_catalogue[name], scene[name], SIZE, scene["rgb"])
-    assert np.array_equal(page, draw(scenes_catalogue[name], scene[name], SIZE, scene["rgb"]))
+def test_what_speaks_for_itself_has_no_legend(scenes_catalog: Catalog, scene, name: str):
+    page = with_legend(scenes_catalog[name], scene[name], SIZE, scene["rgb"])
+    assert np.array_equal(page, draw(scenes_catalog[name], scene[name], SIZE, scene["rgb"]))
 
 
 @pytest.mark.parametrize("name", ["depth", "semseg"])
-def test_a_missing_value_has_no_legend(scenes_catalogue: Catalogue, name: str):
-    assert with_legend(scenes_catalogue[name], None, SIZE).shape == (*SIZE, 3)
+def test_a_missing_value_has_no_legend(scenes_catalog: Catalog, name: str):
+    assert with_legend(scenes_catalog[name], None, SIZE).shape == (*SIZE, 3)
 
 
 def test_rows_of_vectors_have_a_bar_of_their_span():
     entry = {"id": 1, "kind": "vectors", "max_tokens": 9, "value": {"type": "vector", "channels": 4}}
-    x = catalogue_from({"modalities": {"x": entry}}, "test")["x"]
+    x = catalog_from({"modalities": {"x": entry}}, "test")["x"]
     page = with_legend(x, np.array([[0.0] * 4, [2.0] * 4]), SIZE)
     assert len(page) > 120 + GAP and np.array_equal(page[5, 5], page[120 + GAP + 5, 0])
 
 
 @pytest.fixture(scope="module")
-def scene(scenes_catalogue: Catalogue) -> dict:
-    from maskweave.data.scenes import Scenes
+def scene(scenes_catalog: Catalog) -> dict:
+    from maskweave.synthetic.scenes import Scenes
 
-    return dict(Scenes(scenes_catalogue, 1, seed=4)[0])
+    return dict(Scenes(scenes_catalog, 1, seed=4)[0])

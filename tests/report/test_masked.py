@@ -1,16 +1,16 @@
-"""What a masked autoencoder restores, as figures: what was seen stays, hidden patches are grey, words light the picture where they look."""
+"""What a masked autoencoder restores, as figures: what was seen stays, hidden patches are gray, words light the picture where they look."""
 
 import numpy as np
 import pytest
 import torch
 
-from maskweave.catalogues import Catalogue
-from maskweave.data.hiding import MaskRatio, hide_values
-from maskweave.data.scenes import Scenes
-from maskweave.model.m3ae import M3AE, M3AEConfig
+from maskweave.masking.m3ae import MaskRatio, mask_values
+from maskweave.modality.catalogs import Catalog
+from maskweave.models.m3ae import M3AE, M3AEConfig
+from maskweave.nn.patches import patchify
 from maskweave.report import masked
 from maskweave.report.masked import attention_sheet, restored_sheet
-from maskweave.tokenizers.patches import patchify
+from maskweave.synthetic.scenes import Scenes
 from maskweave.tokenizers.sequence import SequenceTokenizer
 from maskweave.tokenizers.text import TextTokenizer
 
@@ -18,13 +18,13 @@ TINY = M3AEConfig(width=32, depth=2, heads=2, decoder_width=24, decoder_depth=1,
 
 
 @pytest.fixture(scope="module")
-def given(scenes_catalogue):
-    catalogue = scenes_catalogue.subset(["rgb", "caption"])
-    scenes = Scenes(catalogue, 3, seed=1)
+def given(scenes_catalog):
+    catalog = scenes_catalog.subset(["rgb", "caption"])
+    scenes = Scenes(catalog, 3, seed=1)
     samples = [dict(scenes[i]) for i in range(3)]
-    text = TextTokenizer.train(catalogue.vocabularies["text"], [s["caption"] for s in samples])
+    text = TextTokenizer.train(catalog.vocabularies["text"], [s["caption"] for s in samples])
     torch.manual_seed(0)
-    return M3AE(catalogue, TINY).eval(), catalogue, {"caption": SequenceTokenizer(catalogue["caption"], text)}, samples
+    return M3AE(catalog, TINY).eval(), catalog, {"caption": SequenceTokenizer(catalog["caption"], text)}, samples
 
 
 def restored(given, ratio: float, monkeypatch: pytest.MonkeyPatch, **options):
@@ -36,14 +36,14 @@ def restored(given, ratio: float, monkeypatch: pytest.MonkeyPatch, **options):
     return [[None if t is None else t.value for t in row.tiles] for row in rows]
 
 
-def test_what_is_seen_stays_and_the_rest_is_grey(given, monkeypatch) -> None:
+def test_what_is_seen_stays_and_the_rest_is_gray(given, monkeypatch) -> None:
     for (seen, made, truth, *texts), sample in zip(restored(given, 0.75, monkeypatch), given[3], strict=True):
         assert (truth == sample["rgb"]).all()
         patches = [patchify(picture[None].astype(int), (8, 8))[0] for picture in (seen, made, truth)]
-        grey = (abs(patches[0] - 127.5) <= 1).all(axis=1)
-        assert grey.sum() == 48
-        assert (patches[0][~grey] == patches[2][~grey]).all() and (patches[1][~grey] == patches[2][~grey]).all()
-        assert (patches[1][grey] != patches[2][grey]).any()
+        gray = (abs(patches[0] - 127.5) <= 1).all(axis=1)
+        assert gray.sum() == 48
+        assert (patches[0][~gray] == patches[2][~gray]).all() and (patches[1][~gray] == patches[2][~gray]).all()
+        assert (patches[1][gray] != patches[2][gray]).any()
         assert texts[2] == sample["caption"].lower() or texts[2]
         length = len(given[2]["caption"].encode([sample["caption"]])[0])
         assert texts[0].split().count("_") == length - int(length * 0.25 + 1e-6)
@@ -54,22 +54,22 @@ def test_nothing_hidden_is_the_truth(given, monkeypatch) -> None:
         assert (seen == truth).all() and (made == truth).all() and text == true_text
 
 
-def test_normalised_patches_get_the_truth_s_brightness(given, monkeypatch) -> None:
+def test_normalized_patches_get_the_truth_s_brightness(given, monkeypatch) -> None:
     model = given[0]
     monkeypatch.setattr(
         model,
         "forward",
-        lambda parts: {n: torch.zeros(*t.hidden.shape, 192 if n == "rgb" else 512) for n, t in parts.items()},
+        lambda parts: {n: torch.zeros(*t.masked.shape, 192 if n == "rgb" else 512) for n, t in parts.items()},
     )
-    for _, made, truth, *_ in restored(given, 1.0, monkeypatch, normalised=True):
+    for _, made, truth, *_ in restored(given, 1.0, monkeypatch, normalized=True):
         mean = patchify(truth[None].astype(float), (8, 8))[0].mean(axis=1)
         assert abs(patchify(made[None].astype(float), (8, 8))[0] - mean[:, None]).max() <= 1
 
 
 def test_a_missing_part_is_shown_as_missing(given, monkeypatch) -> None:
-    model, catalogue, tokenizers, samples = given
+    model, catalog, tokenizers, samples = given
     alone = [samples[0], {"rgb": samples[1]["rgb"]}, {"caption": samples[2]["caption"]}]
-    values = restored((model, catalogue, tokenizers, alone), 0.5, monkeypatch)
+    values = restored((model, catalog, tokenizers, alone), 0.5, monkeypatch)
     assert [[v is None for v in row] for row in values] == [
         [False] * 6,
         [False] * 3 + [True] * 3,
@@ -78,10 +78,10 @@ def test_a_missing_part_is_shown_as_missing(given, monkeypatch) -> None:
 
 
 def test_words_light_the_picture_where_they_look(given, monkeypatch) -> None:
-    model, catalogue, tokenizers, samples = given
-    batch = hide_values(samples, catalogue, tokenizers)
+    model, catalog, tokenizers, samples = given
+    batch = mask_values(samples, catalog, tokenizers)
     text = batch.groups[0].parts["caption"]
-    first, N = 1 + 64, 1 + 64 + text.hidden.shape[1]
+    first, N = 1 + 64, 1 + 64 + text.masked.shape[1]
     weights = torch.full((2, 3, 2, N, N), 1 / N)
     pieces = [tokenizers["caption"].text.piece(i) for i in text.content[0].tolist()]
     word = next(p for p in pieces if p.isalpha() and len(p) > 3)
@@ -99,17 +99,17 @@ def test_words_light_the_picture_where_they_look(given, monkeypatch) -> None:
     assert 2 <= len(tiles) <= 1 + masked.MOST_WORDS
 
 
-def test_no_words_no_sheet(given, scenes_catalogue: Catalogue) -> None:
+def test_no_words_no_sheet(given, scenes_catalog: Catalog) -> None:
     _, _, tokenizers, samples = given
-    pictures = scenes_catalogue.subset(["rgb"])
+    pictures = scenes_catalog.subset(["rgb"])
     assert attention_sheet(M3AE(pictures, TINY), pictures, {}, samples) is None
     only = [{"rgb": s["rgb"]} for s in samples]
     assert attention_sheet(given[0], given[1], tokenizers, only) is None
 
 
 def test_nothing_hidden_is_the_default(given) -> None:
-    _, catalogue, tokenizers, samples = given
-    (group,) = hide_values(samples, catalogue, tokenizers).groups
-    assert not group.parts["rgb"].hidden.any() and group.samples.tolist() == [0, 1, 2]
-    (group,) = hide_values(samples, catalogue, tokenizers, MaskRatio(), seed=3).groups
-    assert group.parts["rgb"].hidden.float().mean() == 0.75
+    _, catalog, tokenizers, samples = given
+    (group,) = mask_values(samples, catalog, tokenizers).groups
+    assert not group.parts["rgb"].masked.any() and group.samples.tolist() == [0, 1, 2]
+    (group,) = mask_values(samples, catalog, tokenizers, MaskRatio(), seed=3).groups
+    assert group.parts["rgb"].masked.float().mean() == 0.75

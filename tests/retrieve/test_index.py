@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from small_bundle import catalogue, m3ae_bundle, scenes, small_bundle
+from small_bundle import catalog, m3ae_bundle, scenes, small_bundle
 
 from maskweave.data.pictures import Pictures
 from maskweave.errors import BadSample, MaskweaveError
 from maskweave.generate.bundle import Bundle
-from maskweave.generate.known import known_from, pack_inputs
+from maskweave.generate.token_state import pack_inputs, token_states
 from maskweave.retrieve.features import Pooled, Predicted, vectors_of
 from maskweave.retrieve.index import Index
 from maskweave.retrieve.indexing import make_index
@@ -38,8 +38,8 @@ def unit(x: np.ndarray) -> np.ndarray:
 
 def test_pooled_features_are_the_mean_over_the_tokens_that_are_there(bundle: Bundle) -> None:
     samples = [{"caption": s["caption"]} for s in scenes(5)]
-    known = known_from(bundle.catalogue, samples, bundle.tokenizers)
-    slots, rows = pack_inputs(bundle.catalogue, known, [frozenset(known)], np.arange(5))
+    known = token_states(bundle.catalog, samples, bundle.tokenizers)
+    slots, rows = pack_inputs(bundle.catalog, known, [frozenset(known)], np.arange(5))
     with torch.inference_mode():
         encoded = bundle.model.encode(slots, rows)
     expected = [x[there].mean(dim=0).numpy() for x, there in zip(encoded, slots.modality != 0, strict=True)]
@@ -53,13 +53,13 @@ def test_features_of_an_m3ae(tmp_path: Path) -> None:
     assert index.query({"caption": scenes(6)[4]["caption"]}, view="caption", k=1)[0].number == 4
 
 
-def test_scores_are_cosines_of_centred_vectors(bundle: Bundle, indexed: Path) -> None:
+def test_scores_are_cosines_of_centered_vectors(bundle: Bundle, indexed: Path) -> None:
     features = Pooled(bundle)
     by = {n: features([{n: s[n]} for s in scenes(20)]) for n in ("rgb", "depth", "caption")}
-    centred = {name: unit(x - x.mean(axis=0)) for name, x in by.items()}
+    centered = {name: unit(x - x.mean(axis=0)) for name, x in by.items()}
     query = {name: scenes(20)[3][name] for name in ("depth", "caption")}
     hits = Index(indexed, bundle).query(query, weights={"caption": 0.5}, k=20)
-    expected = (centred["depth"][3] + 0.5 * centred["caption"][3]) / 1.5 @ centred["rgb"].T
+    expected = (centered["depth"][3] + 0.5 * centered["caption"][3]) / 1.5 @ centered["rgb"].T
     assert [hit.number for hit in hits] == np.argsort(-expected, kind="stable").tolist()
     np.testing.assert_allclose([hit.score for hit in hits], np.sort(expected)[::-1], atol=5e-3)
     assert hits[0].key == scenes(20).key(hits[0].number)
@@ -174,12 +174,12 @@ def test_views_must_be_there(bundle: Bundle, tmp_path: Path) -> None:
     with pytest.raises(MaskweaveError, match="unknown modality"):
         make_index(bundle, scenes(4), tmp_path / "index", views=["rgp"])
     with pytest.raises(MaskweaveError, match="expected a grid of values of type 'vector'.*global"):
-        make_index(bundle, scenes(4), tmp_path / "index", through="depth")
+        make_index(bundle, scenes(4), tmp_path / "index", feature_modality="depth")
 
 
 def test_what_has_no_tokenizer_is_left_aside(bundle: Bundle, tmp_path: Path) -> None:
     """As in bundles of published checkpoints, to which tokenizers are given for some grids alone."""
-    without = Bundle(bundle.catalogue, {"caption": bundle.tokenizers["caption"]}, bundle.model)
+    without = Bundle(bundle.catalog, {"caption": bundle.tokenizers["caption"]}, bundle.model)
     make_index(without, scenes(6), tmp_path / "index")
     assert Index(tmp_path / "index", without).query({"rgb": scenes(6)[2]["rgb"]}, k=1)[0].number == 2
     with pytest.raises(
@@ -196,8 +196,8 @@ def test_through_a_predicted_modality(bundle: Bundle, tmp_path: Path) -> None:
             vector = np.random.default_rng(i).normal(size=128).astype(np.float32)
             return {**super().__getitem__(i), "global": vector}
 
-    source = WithVectors(catalogue("rgb", "depth", "caption"), 12, 7)
-    make_index(bundle, source, tmp_path / "index", views=["rgb", "global"], through="global", shard_size=5)
+    source = WithVectors(catalog("rgb", "depth", "caption"), 12, 7)
+    make_index(bundle, source, tmp_path / "index", views=["rgb", "global"], feature_modality="global", shard_size=5)
     index = Index(tmp_path / "index", bundle)
     # What lies in the index is what the model predicts of each picture, whatever shard or batch it stood in ...
     [alone] = vectors_of(Predicted(bundle, "global"), [{"rgb": source[9]["rgb"]}])
@@ -235,32 +235,32 @@ def test_a_folder_of_pictures(bundle: Bundle, tmp_path: Path) -> None:
         Image.fromarray(sample["rgb"]).resize((96, 80)).save(tmp_path / "a" / ("b" if i else "") / f"{i}.png")
     (tmp_path / ".hidden.png").write_bytes(b"left aside")
     (tmp_path / "a" / "torn.jpg").write_bytes(b"no picture")
-    source = open_data(str(tmp_path), bundle.catalogue)
+    source = open_data(str(tmp_path), bundle.catalog)
     assert isinstance(source, Pictures) and source.names == ("rgb",)
     assert [source.key(i) for i in range(len(source))] == ["a/0.png", "a/b/1.png", "a/b/2.png", "a/torn.jpg"]
     assert source[1]["rgb"].shape == (64, 64, 3)
-    assert len(open_data(str(tmp_path), bundle.catalogue, samples=2)) == 2
+    assert len(open_data(str(tmp_path), bundle.catalog, samples=2)) == 2
     with pytest.raises(MaskweaveError, match="leave the seed out"):
-        open_data(str(tmp_path), bundle.catalogue, seed=1)
+        open_data(str(tmp_path), bundle.catalog, seed=1)
     made = make_index(bundle, source, tmp_path.parent / "index of pictures", limit=0.5)
     assert made.vectors == {"rgb": 3} and [key for key, _ in made.skips.skipped] == ["a/torn.jpg"]
 
 
 def test_data_that_are_not_there_are_told(bundle: Bundle, tmp_path: Path) -> None:
     with pytest.raises(MaskweaveError, match="no such folder; expected 'scenes'"):
-        open_data(str(tmp_path / "missing"), bundle.catalogue)
+        open_data(str(tmp_path / "missing"), bundle.catalog)
     with pytest.raises(MaskweaveError, match="holds no pictures"):
-        open_data(str(tmp_path), bundle.catalogue)
+        open_data(str(tmp_path), bundle.catalog)
     for name in ("rgb", "depth"):
         (tmp_path / name).mkdir()
     with pytest.raises(MaskweaveError, match="maskweave data import"):
-        open_data(str(tmp_path), bundle.catalogue)
+        open_data(str(tmp_path), bundle.catalog)
 
 
 def test_the_sheet_shows_query_and_results(bundle: Bundle, indexed: Path) -> None:
     index = Index(indexed, bundle)
     inputs = bundle.read({"caption": "a cube", "depth": scenes(20)[0]["depth"]})
     hits = index.query(inputs, k=7)
-    sheet = sheet_of(inputs, hits, scenes(20), bundle.catalogue, "rgb")
-    blank = sheet_of(inputs, [], scenes(20), bundle.catalogue, "rgb")
+    sheet = sheet_of(inputs, hits, scenes(20), bundle.catalog, "rgb")
+    blank = sheet_of(inputs, [], scenes(20), bundle.catalog, "rgb")
     assert sheet.width > blank.width + 4 * 144 and sheet.height > 2 * 144

@@ -34,7 +34,7 @@ def test_faiss_and_torch_give_the_same() -> None:
     np.testing.assert_allclose(a.scores, b.scores, atol=1e-6)
 
 
-def test_more_neighbours_than_vectors_are_all_of_them_and_equals_come_in_order() -> None:
+def test_more_neighbors_than_vectors_are_all_of_them_and_equals_come_in_order() -> None:
     vectors = np.repeat(unit(1, 8, 0), 3, axis=0)
     for backend in ("auto", "torch"):
         found = Searcher(vectors, backend=backend)(vectors[:1], 10)
@@ -53,8 +53,8 @@ def test_many_vectors_are_searched_cell_by_cell_and_the_cells_are_kept(tmp_path:
     faiss = pytest.importorskip("faiss")
     faiss.omp_set_num_threads(1)
     rng = np.random.default_rng(0)
-    centres = unit(40, 16, 1)
-    vectors = np.repeat(centres, 100, axis=0) + 0.1 * rng.normal(size=(4000, 16)).astype(np.float32)
+    centers = unit(40, 16, 1)
+    vectors = np.repeat(centers, 100, axis=0) + 0.1 * rng.normal(size=(4000, 16)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     saved = tmp_path / "view.faiss"
     searcher = Searcher(vectors, saved, large=4000)

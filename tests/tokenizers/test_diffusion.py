@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from maskweave.errors import MaskweaveError
-from maskweave.modality import Diffusion, Modality, Quantiser, TokenizerSpec, Value
+from maskweave.modality.entry import Diffusion, Modality, Quantizer, TokenizerSpec, Value
 from maskweave.tokenizers.diffusion import DiffusionDecoder, make_scheduler, shifted_cosine
 from maskweave.tokenizers.grid import GridTokenizer
 
 TINY = Diffusion(widths=(32, 32), layers=1, attention=1, patch=2, steps=3, training_steps=100)
-SPEC = TokenizerSpec(width=16, heads=2, diffusion=TINY, quantiser=Quantiser("vq", codes=16, dim=4))
+SPEC = TokenizerSpec(width=16, heads=2, diffusion=TINY, quantizer=Quantizer("vq", codes=16, dim=4))
 VALUE = Value("map", (8, 12), 2, range=(-2, 2))
 
 

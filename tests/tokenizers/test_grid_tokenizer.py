@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from maskweave.errors import BadSample, MaskweaveError
-from maskweave.modality import Diffusion, Modality, Quantiser, TokenizerSpec, Value
+from maskweave.modality.entry import Diffusion, Modality, Quantizer, TokenizerSpec, Value
+from maskweave.nn.weights import PassthroughTensors
 from maskweave.tokenizers.base import Tokenizer
 from maskweave.tokenizers.grid import GridTokenizer
 from maskweave.tokenizers.vit import PostMLP
-from maskweave.weights import Unread
 
-SMALL = TokenizerSpec(width=32, heads=2, depth=1, decoder_depth=1, quantiser=Quantiser("fsq", levels=(5, 4)))
+SMALL = TokenizerSpec(width=32, heads=2, depth=1, decoder_depth=1, quantizer=Quantizer("fsq", levels=(5, 4)))
 VECTOR = dataclasses.replace(SMALL, model="mlp")
 
 
@@ -23,9 +23,9 @@ def variant(**changes):
     return dataclasses.replace(SMALL, **changes)
 
 
-def entry(value, grid, spec=SMALL, **quantiser):
-    if quantiser:
-        spec = dataclasses.replace(spec, quantiser=Quantiser(**quantiser))
+def entry(value, grid, spec=SMALL, **quantizer):
+    if quantizer:
+        spec = dataclasses.replace(spec, quantizer=Quantizer(**quantizer))
     return Modality(name="probe", id=1, kind="grid", value=value, grid=grid, tokenizer=spec)
 
 
@@ -149,14 +149,14 @@ def test_decode_refuses(tokens, words):
     assert all(word in str(caught.value) for word in ["probe", *words])
 
 
-def test_only_grids_have_one(scenes_catalogue):
+def test_only_grids_have_one(scenes_catalog):
     with pytest.raises(MaskweaveError, match=r"caption.*'grid'.*'sequence'"):
-        GridTokenizer(scenes_catalogue["caption"])
+        GridTokenizer(scenes_catalog["caption"])
 
 
-def test_an_entry_with_a_source_loads(scenes_catalogue, tmp_path):
-    GridTokenizer(scenes_catalogue["tok_rgb"]).save(tmp_path / "t")
-    assert GridTokenizer.load(tmp_path / "t", scenes_catalogue["tok_rgb"]).modality == scenes_catalogue["tok_rgb"]
+def test_an_entry_with_a_source_loads(scenes_catalog, tmp_path):
+    GridTokenizer(scenes_catalog["tok_rgb"]).save(tmp_path / "t")
+    assert GridTokenizer.load(tmp_path / "t", scenes_catalog["tok_rgb"]).modality == scenes_catalog["tok_rgb"]
 
 
 @pytest.fixture
@@ -208,7 +208,7 @@ def test_load_refuses_other_weights(saved):
     [
         (lambda c: c.update(format=99), ["format 99", "reads 1"]),
         (lambda c: c.pop("modality"), ["'format' and 'modality'"]),
-        (lambda c: c["modality"].update(colour=1), ["modality.colour"]),
+        (lambda c: c["modality"].update(color=1), ["modality.color"]),
         (lambda c: c["modality"].update(grid=[3, 3]), ["must divide"]),
     ],
 )
@@ -231,14 +231,18 @@ def test_load_refuses_another_entry(saved):
 
 def test_what_a_published_checkpoint_held_is_saved_too(tmp_path):
     tokenizer = GridTokenizer(ENTRIES["map"])
-    tokenizer.unread = Unread({"key": 1}, {"counts": torch.arange(3)}, ("counts",))
+    tokenizer.passthrough = PassthroughTensors({"key": 1}, {"counts": torch.arange(3)}, ("counts",))
     tokenizer.save(tmp_path / "t")
     loaded = GridTokenizer.load(tmp_path / "t")
-    assert loaded.unread is not None and loaded.unread.config == {"key": 1} and loaded.unread.names == ("counts",)
-    assert torch.equal(loaded.unread.tensors["counts"], torch.arange(3))
+    assert (
+        loaded.passthrough is not None
+        and loaded.passthrough.config == {"key": 1}
+        and loaded.passthrough.names == ("counts",)
+    )
+    assert torch.equal(loaded.passthrough.tensors["counts"], torch.arange(3))
     assert "counts" not in "".join(loaded.state_dict())
     GridTokenizer(ENTRIES["map"]).save(tmp_path / "t")
-    assert GridTokenizer.load(tmp_path / "t").unread is None
+    assert GridTokenizer.load(tmp_path / "t").passthrough is None
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-from maskweave.catalogues import Catalogue, load_catalogue
 from maskweave.errors import BadSample, MaskweaveError
-from maskweave.modality import EOS, Key, Part
+from maskweave.modality.catalogs import Catalog, load_catalog
+from maskweave.modality.entry import EOS, Key, Part
 from maskweave.tokenizers.sequence import SequenceTokenizer
 from maskweave.tokenizers.structured import Bins
 from maskweave.tokenizers.text import TextTokenizer
@@ -54,14 +54,14 @@ points = st.lists(
 
 
 @pytest.fixture(scope="module")
-def catalogue() -> Catalogue:
-    return load_catalogue("4m")
+def catalog() -> Catalog:
+    return load_catalog("4m")
 
 
 @pytest.fixture(scope="module")
-def trained(catalogue: Catalogue) -> TextTokenizer:
+def trained(catalog: Catalog) -> TextTokenizer:
     """One in which the words take several pieces."""
-    return TextTokenizer.train(catalogue.vocabularies["text"], ["a dog", "two zebras"])
+    return TextTokenizer.train(catalog.vocabularies["text"], ["a dog", "two zebras"])
 
 
 @pytest.fixture(scope="module")
@@ -78,9 +78,9 @@ def plain(published: TextTokenizer) -> Tokenizer:
 
 
 @pytest.fixture(scope="module", params=["trained", "published"])
-def tokenizers(request: pytest.FixtureRequest, catalogue: Catalogue) -> dict[str, SequenceTokenizer]:
+def tokenizers(request: pytest.FixtureRequest, catalog: Catalog) -> dict[str, SequenceTokenizer]:
     text = request.getfixturevalue(request.param)
-    return {name: SequenceTokenizer(catalogue[name], text) for name in SEQUENCES}
+    return {name: SequenceTokenizer(catalog[name], text) for name in SEQUENCES}
 
 
 def remade(tokenizer: SequenceTokenizer, max_tokens: int | None = None, **value) -> SequenceTokenizer:
@@ -135,18 +135,18 @@ FACTS_TEXT = "v1=0 v0=59 v1=2 v0=999 v1=5 v0=3 v1=9 v0=48 v1=13 v0=49 v1=18 v0=1
         ("sam_instance", FOUND, FOUND_TEXT),
     ],
 )  # fmt: skip
-def test_sequences_are_the_published_text(catalogue, published, plain, name, value, written):
+def test_sequences_are_the_published_text(catalog, published, plain, name, value, written):
     """Exactly what the published file makes of the published text form."""
-    assert SequenceTokenizer(catalogue[name], published).encode([value]) == [[*plain.encode(written).ids, EOS]]
+    assert SequenceTokenizer(catalog[name], published).encode([value]) == [[*plain.encode(written).ids, EOS]]
 
 
-def test_the_published_vocabulary_is_the_catalogues(catalogue, scenes_catalogue, published):
-    wanted = catalogue.vocabularies["text"]
+def test_the_published_vocabulary_is_the_catalogs(catalog, scenes_catalog, published):
+    wanted = catalog.vocabularies["text"]
     assert published.vocabulary == wanted
     published.require(wanted, "f.json")
     words = (*wanted.words[:3], "ball", *wanted.words[4:])
     for other, said in (
-        (scenes_catalogue.vocabularies["text"], "sentinels is 200, expected 24"),
+        (scenes_catalog.vocabularies["text"], "sentinels is 200, expected 24"),
         (dataclasses.replace(wanted, words=words), "words[3] is 'banana', expected 'ball'"),
         (dataclasses.replace(wanted, words=wanted.words[:-1]), "words[79] is 'zebra', expected None"),
         (dataclasses.replace(wanted, values=dict(reversed(wanted.values.items()))), "values is [('v0', 1000)"),
@@ -220,8 +220,8 @@ def test_what_has_no_room_is_left_out_whole(tokenizers):
 # Metadata.
 
 
-def test_metadata_bins_are_the_published_ones(catalogue):
-    keys = catalogue["metadata"].value.keys
+def test_metadata_bins_are_the_published_ones(catalog):
+    keys = catalog["metadata"].value.keys
     assert [key.id for key in keys.values()] == list(range(21))
     bins = {name: Bins(*key.range, key.bins, key.integer, key.top, key.splits) for name, key in keys.items()}
     for x in range(0, 33_000, 7):
@@ -229,17 +229,17 @@ def test_metadata_bins_are_the_published_ones(catalogue):
     assert [bins["original_height"].encode(32 * n) for n in range(1000)] == list(range(1000))
     for name in ("caption_n_chars", "semantic_diversity", "n_coco_instances"):
         assert [bins[name].encode(n) for n in range(-3, 1003)] == [min(max(n, 0), 999) for n in range(-3, 1003)]
-        assert bins[name].centres == list(range(1000))
+        assert bins[name].centers == list(range(1000))
     highest = {"colorfulness": 150, "brightness": 255, "contrast": 127, "saturation": 255, "entropy": 10, "walkability": 1,
                "objectness": 1, "geometric_complexity": 0.75, "occlusion_score": 0.25}  # fmt: skip
     for name, high in highest.items():
         for fraction in np.random.default_rng(0).random(200):
             assert bins[name].encode(fraction * high) == int(49 * fraction)
-        assert bins[name].encode(high) == 49 == bins[name].encode(9999) and bins[name].centres[49] == high
+        assert bins[name].encode(high) == 49 == bins[name].encode(9999) and bins[name].centers[49] == high
     assert [bins["watermark_score"].encode(x) for x in (0, 0.49, 0.5, 1)] == [0, 0, 1, 1]
     assert [bins["aesthetic_score"].encode(x) for x in (-1, 4.4, 4.5, 5.4, 5.5, 99)] == [0, 0, 1, 1, 2, 2]
     for b in bins.values():
-        assert [b.encode(centre) for centre in b.centres] == list(range(b.count))
+        assert [b.encode(center) for center in b.centers] == list(range(b.count))
 
 
 def test_of_all_pairs_those_that_fit_are_written(tokenizers):
@@ -309,9 +309,9 @@ def test_one_wrong_token_loses_little(tokenizers, at, id, name):
         ("sam_instance", "none point v0=1 v1=2 none", [{"point", "instances"}], "1 groups before the first point: none"),
     ],
 )  # fmt: skip
-def test_what_is_sound_is_kept_and_the_rest_reported(catalogue, published, plain, name, written, kept, said):
+def test_what_is_sound_is_kept_and_the_rest_reported(catalog, published, plain, name, written, kept, said):
     ids = [*plain.encode(written).ids, EOS]
-    [decoded] = SequenceTokenizer(catalogue[name], published).decode_with_problems([ids])
+    [decoded] = SequenceTokenizer(catalog[name], published).decode_with_problems([ids])
     assert [set(item) for item in decoded.value] == kept
     assert any(said in problem for problem in decoded.problems), decoded.problems
 

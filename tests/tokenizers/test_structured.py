@@ -10,9 +10,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maskweave.catalogues import Catalogue
 from maskweave.errors import BadSample, MaskweaveError
-from maskweave.modality import EOS, Key, Modality, Value, Vocabulary
+from maskweave.modality.catalogs import Catalog
+from maskweave.modality.entry import EOS, Key, Modality, Value, Vocabulary
 from maskweave.tokenizers.base import Tokenizer
 from maskweave.tokenizers.sequence import SequenceTokenizer
 from maskweave.tokenizers.structured import Bins
@@ -35,9 +35,9 @@ palettes = st.lists(st.lists(st.integers(0, 255), min_size=3, max_size=3), max_s
 
 
 @pytest.fixture(scope="module")
-def tokenizers(scenes_catalogue: Catalogue) -> dict[str, SequenceTokenizer]:
-    text = TextTokenizer.train(scenes_catalogue.vocabularies["text"], CAPTIONS)
-    return {name: SequenceTokenizer(scenes_catalogue[name], text) for name in SEQUENCES}
+def tokenizers(scenes_catalog: Catalog) -> dict[str, SequenceTokenizer]:
+    text = TextTokenizer.train(scenes_catalog.vocabularies["text"], CAPTIONS)
+    return {name: SequenceTokenizer(scenes_catalog[name], text) for name in SEQUENCES}
 
 
 def remade(tokenizer: SequenceTokenizer, **changes) -> SequenceTokenizer:
@@ -127,8 +127,8 @@ def test_boxes_come_back_to_half_a_bin(tokenizers, value):
 def test_palettes_come_back_to_half_a_bin(tokenizers, value, bins):
     found = round_trip(remade(tokenizers["palette"], bins=bins), value)
     assert len(found) == min(len(value), 7)
-    for colour, original in zip(found, value, strict=False):
-        assert np.abs(np.subtract(colour, original)).max() <= np.ceil(128 / bins)  # half a bin, in whole levels
+    for color, original in zip(found, value, strict=False):
+        assert np.abs(np.subtract(color, original)).max() <= np.ceil(128 / bins)  # half a bin, in whole levels
 
 
 @given(st.lists(st.lists(st.integers(0, 255), min_size=3, max_size=3), max_size=7))
@@ -137,7 +137,7 @@ def test_palettes_of_256_bins_are_exact(value):
 
 
 exact_palette = SequenceTokenizer(
-    Modality("colours", 1, "sequence", Value("palette", bins=256, max_items=7), vocabulary="t", max_tokens=23),
+    Modality("colors", 1, "sequence", Value("palette", bins=256, max_items=7), vocabulary="t", max_tokens=23),
     TextTokenizer.train(Vocabulary("t", 400, sentinels=3, values={"v0": 256, "v1": 8}), []),
 )
 
@@ -174,10 +174,10 @@ def test_whole_numbers_keep_their_bin(low, extent, count):
     bins = Bins(low, low + extent, count, integer=True)
     for n in range(low, low + extent + 1):
         bin = bins.encode(n)
-        assert isinstance(bins.centres[bin], int) and bins.encode(bins.centres[bin]) == bin
-        assert abs(bins.centres[bin] - n) <= 0.5 * extent / count + 0.5
+        assert isinstance(bins.centers[bin], int) and bins.encode(bins.centers[bin]) == bin
+        assert abs(bins.centers[bin] - n) <= 0.5 * extent / count + 0.5
     if count == extent + 1:
-        assert [bins.centres[bins.encode(n)] for n in range(low, low + count)] == [*range(low, low + count)]
+        assert [bins.centers[bins.encode(n)] for n in range(low, low + count)] == [*range(low, low + count)]
 
 
 @settings(max_examples=300)
@@ -263,8 +263,8 @@ def test_other_broken_sequences_say_what_is_wrong(tokenizers):
     palette, metadata, instances, caption = (
         tokenizers[n].decode_with_problems for n in ("palette", "metadata", "instances", "caption")
     )
-    assert palette([[v("v1", 2), *[v("v0", 0)] * 3, EOS]]) == [([[2, 2, 2]], ["1 colours where 2 were announced"])]
-    assert "number of colours" in palette([[v("v0", 0)] * 3 + [EOS]])[0].problems[0]
+    assert palette([[v("v1", 2), *[v("v0", 0)] * 3, EOS]]) == [([[2, 2, 2]], ["1 colors where 2 were announced"])]
+    assert "number of colors" in palette([[v("v0", 0)] * 3 + [EOS]])[0].problems[0]
     pair = [v("v1", 0), v("v0", 1)]
     assert metadata([[*pair, v("v1", 0), v("v0", 2), EOS]]) == [
         ({"object_count": 1}, ["object_count stands there twice; the first counts"])
@@ -370,7 +370,7 @@ def test_numbers_of_numpy_are_numbers(tokenizers):
         ("palette", {"bins": 128}, "values.v0 to at least 128"),
         ("palette", {"bins": 300}, "256"),
         ("palette", {"max_tokens": 1000, "max_items": 300}, "values.v1 to at least 301"),
-        ("palette", {"max_tokens": 4}, "cannot hold one colour"),
+        ("palette", {"max_tokens": 4}, "cannot hold one color"),
         ("metadata", {"max_tokens": 2}, "cannot hold one pair"),
         ("metadata", {"keys": {"a": Key(256, (0, 1))}}, "values.v1 to at least 257"),
         ("metadata", {"keys": {"a": Key(0, (0, 1), bins=65)}}, "values.v0 to at least 65"),

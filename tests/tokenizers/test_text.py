@@ -12,15 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from maskweave.errors import BadSample, MaskweaveError
-from maskweave.modality import EOS, UNK, Vocabulary
+from maskweave.modality.entry import EOS, UNK, Vocabulary
 from maskweave.tokenizers.text import TextTokenizer
 
 VOCABULARY = Vocabulary("text", 320, sentinels=8, values={"v0": 64, "v1": 16}, words=("red cube", "zebra"))
 TEXTS = [
-    f"There {verb} {number} {size} {colour} {shape}{'s' * (verb == 'are')} left of a cone, in front of it."
+    f"There {verb} {number} {size} {color} {shape}{'s' * (verb == 'are')} left of a cone, in front of it."
     for verb, number in (("is", "a"), ("are", "two"))
     for size in ("small", "large")
-    for colour in ("red", "green", "gray")
+    for color in ("red", "green", "gray")
     for shape in ("cube", "sphere", "cylinder")
 ]
 
@@ -193,8 +193,10 @@ def test_published_text_is_encoded_as_the_file_says(published):
 
 
 def test_places_are_alike_where_tokens_are(text):
-    places = torch.nn.functional.normalize(text.places, dim=1)
-    assert text.places.shape[0] == VOCABULARY.size and torch.equal(text.places, text.places)
+    places = torch.nn.functional.normalize(text.token_embeddings, dim=1)
+    assert text.token_embeddings.shape[0] == VOCABULARY.size and torch.equal(
+        text.token_embeddings, text.token_embeddings
+    )
 
     def likeness(a: int, b: int) -> float:
         return float(places[a] @ places[b])

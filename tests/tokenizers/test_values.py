@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from maskweave.errors import BadSample, MaskweaveError
-from maskweave.modality import Modality, Value
-from maskweave.tokenizers.patches import patchify, unpatchify
-from maskweave.tokenizers.values import check_values, from_output, normalise_rows, standardised, to_tensor
+from maskweave.modality.entry import Modality, Value
+from maskweave.nn.patches import patchify, unpatchify
+from maskweave.tokenizers.values import check_values, from_output, normalize_rows, standardized, to_tensor
 
 CLASSES = ("floor", "wall", "cube", "cone", "sphere")
 
@@ -18,7 +18,7 @@ def entry(type, size=(8, 6), grid=(4, 3), kind="grid", **value):
 
 ENTRIES = {
     "image": entry("image", channels=3),
-    "standardised": entry("image", channels=3, mean=(0.4, 0.5, 0.6), deviation=(0.2, 0.25, 0.3)),
+    "standardized": entry("image", channels=3, mean=(0.4, 0.5, 0.6), deviation=(0.2, 0.25, 0.3)),
     "map": entry("map", range=(0, 10), unit="m"),
     "features": entry("map", channels=5, range=(-3, 3)),
     "direction": entry("direction", channels=3),
@@ -80,8 +80,8 @@ def test_network_forms():
     assert depth.shape == (2, 1, 8, 6) and depth[0].eq(-0.5).all() and depth[1].eq(1).all()
     assert to_tensor(ENTRIES["classes"], sample(ENTRIES["classes"])).dtype == torch.int64
     assert set(to_tensor(ENTRIES["binary"], sample(ENTRIES["binary"])).unique().tolist()) == {-1.0, 1.0}
-    standardised = to_tensor(ENTRIES["standardised"], np.full((1, 8, 6, 3), 255, np.uint8))
-    torch.testing.assert_close(standardised[0, :, 0, 0], torch.tensor([3.0, 2.0, 4 / 3]))
+    standardized = to_tensor(ENTRIES["standardized"], np.full((1, 8, 6, 3), 255, np.uint8))
+    torch.testing.assert_close(standardized[0, :, 0, 0], torch.tensor([3.0, 2.0, 4 / 3]))
 
 
 def test_output_is_brought_into_range():
@@ -164,7 +164,7 @@ def test_patches_are_row_column_channel(size, grid):
 
 
 @pytest.mark.parametrize(
-    "name", ["image", "standardised", "features", "map", "direction", "spectrum", "volume", "binary"]
+    "name", ["image", "standardized", "features", "map", "direction", "spectrum", "volume", "binary"]
 )
 def test_rows_scaled_late_equal_rows_scaled_early(name):
     modality = ENTRIES[name]
@@ -173,7 +173,7 @@ def test_rows_scaled_late_equal_rows_scaled_early(name):
     early = patchify(x.movedim(1, -1), modality.grid)
     raw = check_values(modality, values)
     rows = patchify(raw if raw.ndim == len(modality.value.size) + 2 else raw[..., None], modality.grid)
-    late = normalise_rows(modality, rows)
+    late = normalize_rows(modality, rows)
     assert late.dtype == np.float32
     np.testing.assert_allclose(late, early.numpy(), atol=1e-6)
     assert torch.equal(unpatchify(early, modality.grid, modality.patch).movedim(-1, 1), x)
@@ -181,7 +181,7 @@ def test_rows_scaled_late_equal_rows_scaled_early(name):
 
 def test_class_indices_are_not_numbers():
     with pytest.raises(MaskweaveError, match="class indices"):
-        normalise_rows(ENTRIES["classes"], np.zeros((1, 4, 4)))
+        normalize_rows(ENTRIES["classes"], np.zeros((1, 4, 4)))
 
 
 def test_structured_values_are_refused():
@@ -190,7 +190,7 @@ def test_structured_values_are_refused():
         to_tensor(text, ["a cube"])
 
 
-def test_maps_without_a_range_are_standardised_by_themselves():
+def test_maps_without_a_range_are_standardized_by_themselves():
     modality = entry("map", size=(10, 10), grid=(5, 5), tails=0.1, unit="m")
     x = np.random.default_rng(0).permutation(100).astype(np.float32).reshape(10, 10)
     outlier = np.where(x == 99, np.float32(1e6), x)
@@ -206,7 +206,7 @@ def test_maps_without_a_range_are_standardised_by_themselves():
     assert back.shape == (1, 10, 10) and np.array_equal(back[0], a)  # relative units, not clipped
     assert not to_tensor(modality, [np.full((10, 10), 5.0)]).any()
     pair = dataclasses.replace(modality.value, channels=2)
-    np.testing.assert_allclose(standardised(pair, np.stack([x, -x], -1))[..., 1], -expected, atol=1e-5)
+    np.testing.assert_allclose(standardized(pair, np.stack([x, -x], -1))[..., 1], -expected, atol=1e-5)
     with pytest.raises(BadSample, match="NaN or infinite"):
         to_tensor(modality, [np.where(x == 3, np.nan, x)])
 

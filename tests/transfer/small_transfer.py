@@ -6,30 +6,30 @@ from typing import Any
 import torch
 import yaml
 
-from maskweave.catalogues import Catalogue, load_catalogue
-from maskweave.data.scenes import Scenes
-from maskweave.model.fourm import FourM, FourMConfig
-from maskweave.model.m3ae import M3AE, M3AEConfig
+from maskweave.bundle import io as saving
+from maskweave.modality.catalogs import Catalog, load_catalog
+from maskweave.models.fourm import FourM, FourMConfig
+from maskweave.models.m3ae import M3AE, M3AEConfig
+from maskweave.synthetic.scenes import Scenes
 from maskweave.tokenizers.text import TextTokenizer
-from maskweave.train import saving
 
 MODALITIES = ["rgb", "depth", "normal", "semseg", "caption", "boxes", "metadata"]
 MODEL = FourMConfig(width=32, heads=2, encoder_depth=2, decoder_depth=1)
 MASKED = M3AEConfig(width=32, depth=2, heads=2, decoder_width=24, decoder_depth=1, decoder_heads=2)
 
 
-def catalogue(names: list[str] = MODALITIES) -> Catalogue:
-    return load_catalogue("scenes").subset(names)
+def catalog(names: list[str] = MODALITIES) -> Catalog:
+    return load_catalog("scenes").subset(names)
 
 
 def make_bundle(folder: Path, masked: bool = False) -> Path:
     """Write a bundle of random weights, 4M or M3AE, with a text tokenizer and none of grids."""
     torch.manual_seed(0)
-    entries = catalogue(["rgb", "caption"] if masked else MODALITIES)
+    entries = catalog(["rgb", "caption"] if masked else MODALITIES)
     model = M3AE(entries, MASKED) if masked else FourM(entries, MODEL)
-    saving.save_catalogue(entries, folder)
+    saving.save_catalog(entries, folder)
     saving.save_model(model, entries, folder)
-    captions = [sample["caption"] for sample in Scenes(catalogue(["caption"]), 20, 0)]
+    captions = [sample["caption"] for sample in Scenes(catalog(["caption"]), 20, 0)]
     TextTokenizer.train(entries.vocabularies["text"], captions).save(folder / "tokenizers" / "text")
     return folder
 

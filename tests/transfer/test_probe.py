@@ -9,24 +9,24 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
 
 from maskweave.transfer.outliers import area_under_curve, mahalanobis, maximum_softmax, nearest, outlier_scores
-from maskweave.transfer.probe import Labelled, LinearProbe, nearest_neighbours, share_right
+from maskweave.transfer.probe import Labeled, LinearProbe, nearest_neighbors, share_right
 
 K, D = 4, 12
 
 
-def data(seed: int, samples: int, spread: float = 1.5) -> Labelled:
+def data(seed: int, samples: int, spread: float = 1.5) -> Labeled:
     rng = np.random.default_rng(seed)
     middles = np.random.default_rng(99).normal(0, 1, (K, D))
     labels = rng.integers(0, K, samples)
     features = middles[labels] + rng.normal(0, spread, (samples, D)) * np.linspace(0.2, 3, D)
-    return Labelled(torch.from_numpy(features).float(), torch.from_numpy(labels))
+    return Labeled(torch.from_numpy(features).float(), torch.from_numpy(labels))
 
 
 TRAIN, TEST = data(0, 300), data(1, 120)
 
 
-def test_neighbours_are_scikit_learns() -> None:
-    votes = nearest_neighbours(TRAIN, TEST.features, K)
+def test_neighbors_are_scikit_learns() -> None:
+    votes = nearest_neighbors(TRAIN, TEST.features, K)
     theirs = KNeighborsClassifier(
         20, metric="cosine", algorithm="brute", weights=lambda distance: np.exp((1 - distance) / 0.07)
     ).fit(TRAIN.features.numpy(), TRAIN.labels.numpy())
@@ -34,10 +34,10 @@ def test_neighbours_are_scikit_learns() -> None:
     assert torch.allclose(votes.sum(dim=1), torch.ones(len(votes)))
 
 
-def test_few_neighbours_and_many_queries() -> None:
-    few = Labelled(TRAIN.features[:5], torch.tensor([0, 1, 1, 2, 1]))
-    assert nearest_neighbours(few, TEST.features.repeat(20, 1), K).shape == (2400, K)
-    assert nearest_neighbours(few, few.features, K, k=1).argmax(dim=1).tolist() == few.labels.tolist()
+def test_few_neighbors_and_many_queries() -> None:
+    few = Labeled(TRAIN.features[:5], torch.tensor([0, 1, 1, 2, 1]))
+    assert nearest_neighbors(few, TEST.features.repeat(20, 1), K).shape == (2400, K)
+    assert nearest_neighbors(few, few.features, K, k=1).argmax(dim=1).tolist() == few.labels.tolist()
 
 
 @pytest.mark.parametrize("decay", [1e-3, 1e-1])
@@ -56,9 +56,9 @@ def test_the_weight_decay_is_chosen_where_it_matters() -> None:
     labels = rng.integers(0, 2, 80)
     wide = rng.normal(0, 1, (80, 200))  # more numbers than samples: without decay it learns them by heart
     wide[:, 0] += 5 * labels
-    train = Labelled(torch.from_numpy(wide).float(), torch.from_numpy(labels))
+    train = Labeled(torch.from_numpy(wide).float(), torch.from_numpy(labels))
     assert LinearProbe.tuned(train, 2).weight_decay > 1e-4
-    easy = Labelled(train.features[:, :1] * 3, train.labels)
+    easy = Labeled(train.features[:, :1] * 3, train.labels)
     assert share_right(LinearProbe.tuned(easy, 2)(easy.features), easy.labels) > 0.9
 
 
@@ -81,7 +81,7 @@ def test_mahalanobis_by_hand() -> None:
     offset = y[:, None] - means[None]
     expected = -np.einsum("tkd,de,tke->tk", offset, np.linalg.inv(covariance), offset).min(axis=1)
     assert np.allclose(mahalanobis(TRAIN, TEST.features).numpy(), expected, rtol=1e-3)
-    gap = Labelled(TRAIN.features, TRAIN.labels * 2)  # classes that nobody has do no harm
+    gap = Labeled(TRAIN.features, TRAIN.labels * 2)  # classes that nobody has do no harm
     assert np.allclose(mahalanobis(gap, TEST.features).numpy(), expected, rtol=1e-3)
 
 

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from small_transfer import catalogue, make_bundle, write_recipe
+from small_transfer import catalog, make_bundle, write_recipe
 
 import maskweave
-from maskweave.cli import main
-from maskweave.data.scenes import Scenes
+from maskweave.cli.main import main
 from maskweave.errors import MaskweaveError
+from maskweave.synthetic.scenes import Scenes
 from maskweave.transfer.suite import CHANGES, FOLDER, Changed, load_suite, run_suite
 
 
@@ -52,7 +52,7 @@ def test_suites_that_are_not_sound(tmp_path: Path) -> None:
         ({"probes": []}, "key 'data' is missing"),
         (
             {"data": {}, "outliers": [{"inputs": ["rgb"], "against": ["fog"]}]},
-            "against fog; expected some of grey, noise",
+            "against fog; expected some of gray, noise",
         ),
         ({"data": {}, "outliers": [{"inputs": ["rgb"]}]}, "against nothing"),
     ):
@@ -63,7 +63,7 @@ def test_suites_that_are_not_sound(tmp_path: Path) -> None:
 
 
 def test_pictures_are_changed_and_nothing_else() -> None:
-    entries = catalogue(["rgb", "caption"])
+    entries = catalog(["rgb", "caption"])
     scenes = Scenes(entries, 2, 0)
     for change in CHANGES:
         changed = Changed(scenes, entries, change)
@@ -73,16 +73,16 @@ def test_pictures_are_changed_and_nothing_else() -> None:
             picture.shape == (64, 64, 3) and picture.dtype == np.uint8 and not np.array_equal(picture, scenes[1]["rgb"])
         )
         assert np.array_equal(picture, changed[1]["rgb"]), "a sample is always the same"
-    assert (np.ptp(Changed(scenes, entries, "grey")[0]["rgb"], axis=-1) == 0).all()
-    with pytest.raises(MaskweaveError, match="outliers against grey need an input of type image, found caption"):
-        Changed(Scenes(entries.subset(["caption"]), 2, 0), entries, "grey")
+    assert (np.ptp(Changed(scenes, entries, "gray")[0]["rgb"], axis=-1) == 0).all()
+    with pytest.raises(MaskweaveError, match="outliers against gray need an input of type image, found caption"):
+        Changed(Scenes(entries.subset(["caption"]), 2, 0), entries, "gray")
 
 
 def test_the_commands(start: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["probe", str(start), "scenes", "--inputs", "rgb", "--samples", "40", "--validation", "10"]
     assert main([*words, "--target", "metadata", "--label", "object_count"]) == 0
     assert (
-        "20-nearest-neighbour accuracy" in capsys.readouterr().out
+        "20-nearest-neighbor accuracy" in capsys.readouterr().out
         and len(json.loads((start / "probe.json").read_text())) == 2
     )
     assert main([*words, "--target", "semseg"]) == 1

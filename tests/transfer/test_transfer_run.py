@@ -11,15 +11,15 @@ import torch
 import yaml
 from PIL import Image
 from safetensors.torch import load_file
-from small_transfer import MODEL, catalogue, make_bundle, write_recipe
+from small_transfer import MODEL, catalog, make_bundle, write_recipe
 
 import maskweave
-from maskweave.data.scenes import Scenes
+from maskweave.bundle import io as saving
 from maskweave.errors import MaskweaveError
-from maskweave.model.fourm import FourM
-from maskweave.train import saving
-from maskweave.train.metrics import read_metrics
-from maskweave.train.recipe import load_recipe
+from maskweave.models.fourm import FourM
+from maskweave.synthetic.scenes import Scenes
+from maskweave.training.metrics import read_metrics
+from maskweave.training.recipe import load_recipe
 from maskweave.transfer.build import load_transferred
 from maskweave.transfer.data import Examples, TransferBatches, make_target, open_examples
 from maskweave.transfer.recipe import TransferData, load_transfer
@@ -53,7 +53,7 @@ def numbers(folder: Path) -> list[dict[str, object]]:
 def test_shipped_recipes_ask_for_what_their_start_has(path: Path) -> None:
     recipe = load_transfer(path)
     assert Path(recipe.start).parent.name == "runs"
-    theirs = load_recipe(RECIPES / f"{Path(recipe.start).name}.yaml").load_catalogue()
+    theirs = load_recipe(RECIPES / f"{Path(recipe.start).name}.yaml").load_catalog()
     assert {*recipe.inputs, *filter(None, [recipe.target])} <= {*theirs}
     if recipe.target:
         assert make_target(theirs, recipe.target, recipe.label).kind
@@ -86,7 +86,7 @@ def test_every_task_runs_from_recipe_to_report(
     page = (tmp_path / "run" / "report.html").read_text()
     assert "Learned" in page and metrics[0].split(" ")[0] in page
     model = load_transferred(tmp_path / "run")
-    sample = Scenes(catalogue(), 1, 5)[0]
+    sample = Scenes(catalog(), 1, 5)[0]
     (found,) = model.predict([sample])
     match model.target.kind:
         case "label":
@@ -117,7 +117,7 @@ def test_a_transfer_goes_on_exactly(start: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("parameters", ["head", "lora"])
 def test_the_encoder_stays_or_gets_its_corrections(parameters: str, start: Path, tmp_path: Path) -> None:
     run(tmp_path, start, **COUNT, tuning={"parameters": parameters, "rank": 2, "mlp": True, "stochastic_depth": 0.2})
-    before = saving.load_model(start, saving.load_saved_catalogue(start)).state_dict()
+    before = saving.load_model(start, saving.load_saved_catalog(start)).state_dict()
     after = load_file(tmp_path / "run" / "model" / "model.safetensors")
     assert not [name for name in after if "lora" in name or "decoder" in name]
     changed = {
@@ -138,7 +138,7 @@ def test_a_saved_transfer_answers_as_the_trained_one(start: Path, tmp_path: Path
     run(tmp_path, start, **COUNT, tuning={"parameters": "lora"})
     lines = [line for line in read_metrics(tmp_path / "run") if line["split"] == "validation"]
     model = load_transferred(tmp_path / "run")
-    held_out = Scenes(catalogue(), 8, 1)
+    held_out = Scenes(catalog(), 8, 1)
     right = [
         answer == str(held_out[i]["metadata"]["object_count"]) for i, answer in enumerate(model.predict(list(held_out)))
     ]
@@ -148,12 +148,12 @@ def test_a_saved_transfer_answers_as_the_trained_one(start: Path, tmp_path: Path
 
 
 def test_m3ae_and_scratch(masked: Path, start: Path, tmp_path: Path) -> None:
-    picture = {"data": {"source": "scenes", "samples": 32, "validation": 8}, "catalogue": str(targets(tmp_path))}
+    picture = {"data": {"source": "scenes", "samples": 32, "validation": 8}, "catalog": str(targets(tmp_path))}
     run(tmp_path / "m3ae", masked, inputs=["rgb", "caption"], target="masks", **picture)
     assert load_transferred(tmp_path / "m3ae" / "run").encoder.names == ["rgb", "caption"]
     with pytest.raises(MaskweaveError, match=r"an M3AE learns no new inputs \(depth_points\)"):
         run(tmp_path / "new", masked, inputs=["rgb", "depth_points"], target="masks", **picture)
-    before = saving.load_model(start, catalogue()).state_dict()["encoder.0.attention.q.weight"]
+    before = saving.load_model(start, catalog()).state_dict()["encoder.0.attention.q.weight"]
     run(tmp_path / "scratch", start, scratch=True, seed=5, tuning={"parameters": "head"}, **COUNT)
     after = load_file(tmp_path / "scratch" / "run" / "model" / "model.safetensors")[
         "encoder.model.encoder.0.attention.q.weight"
@@ -162,7 +162,7 @@ def test_m3ae_and_scratch(masked: Path, start: Path, tmp_path: Path) -> None:
 
 
 def targets(folder: Path) -> Path:
-    """A catalogue with a new target, a new input, and what they read."""
+    """A catalog with a new target, a new input, and what they read."""
     path = folder / "more.yaml"
     size = [64, 64]
     entries = {
@@ -182,20 +182,20 @@ def test_an_unknown_input_joins_at_fine_tuning(
         start,
         inputs=["rgb", "depth_points"],
         target="masks",
-        catalogue=str(targets(tmp_path)),
+        catalog=str(targets(tmp_path)),
         tuning={"parameters": parameters},
     )
     assert "depth_points: not in" in capsys.readouterr().out
     model = load_transferred(tmp_path / "run")
     assert model.encoder.names == ["rgb", "depth_points"]
-    before = saving.load_model(start, catalogue()).state_dict()
+    before = saving.load_model(start, catalog()).state_dict()
     after = load_file(tmp_path / "run" / "model" / "model.safetensors")
-    old, new = "content.rows.for_rgb.weight", "encoder.model.content.rows.for_depth_points.weight"
+    old, new = "token_embedding.rows.for_rgb.weight", "encoder.model.token_embedding.rows.for_depth_points.weight"
     assert torch.equal(after[f"encoder.model.{old}"], before[old]) == (parameters == "head")
     torch.manual_seed(0)
-    fresh = FourM(model.encoder.catalogue, MODEL).content.rows["depth_points"].weight
+    fresh = FourM(model.encoder.catalog, MODEL).token_embedding.rows["depth_points"].weight
     assert not torch.equal(after[new], fresh), "the new embedding learns even where the rest is frozen"
-    sample = Scenes(model.catalogue, 1, 3)[0]
+    sample = Scenes(model.catalog, 1, 3)[0]
     assert model.predict([{"rgb": sample["rgb"], "depth_points": sample["depth_points"]}])[0].shape == (64, 64)
 
 
@@ -224,8 +224,8 @@ def test_folders_of_classes(start: Path, tmp_path: Path) -> None:
 
 
 def test_coco_boxes(start: Path, tmp_path: Path) -> None:
-    scenes = Scenes(catalogue(), 12, 4)
-    names = list(catalogue()["boxes"].value.classes)
+    scenes = Scenes(catalog(), 12, 4)
+    names = list(catalog()["boxes"].value.classes)
     content: dict[str, list[Any]] = {
         "images": [],
         "categories": [{"id": i, "name": n} for i, n in enumerate(names)],
@@ -244,7 +244,7 @@ def test_coco_boxes(start: Path, tmp_path: Path) -> None:
     data = {"source": str(tmp_path / "instances.json"), "pictures": str(tmp_path / "pictures"), "validation": 4}
     rows = run(tmp_path / "a", start, data=data, target="boxes")
     assert [row.metric for row in rows] == ["AP", "AP50"] and rows[0].samples == 4
-    examples = open_examples(TransferData(**data), catalogue(), ["rgb"], "boxes", "").train
+    examples = open_examples(TransferData(**data), catalog(), ["rgb"], "boxes", "").train
     assert examples[3]["boxes"][0]["box"] == pytest.approx(scenes[3]["boxes"][0]["box"])
     with pytest.raises(MaskweaveError, match="COCO's json has pictures and boxes alone"):
         run(tmp_path / "b", start, data=data, target="depth")
@@ -280,7 +280,7 @@ def test_what_does_not_fit_is_refused(start: Path, tmp_path: Path, changes: dict
 
 
 def test_batches_skip_what_cannot_be_used() -> None:
-    entries = catalogue(["rgb", "metadata"])
+    entries = catalog(["rgb", "metadata"])
 
     class Holey(Scenes):
         def __getitem__(self, i: int) -> dict[str, Any]:
@@ -300,12 +300,12 @@ def test_batches_skip_what_cannot_be_used() -> None:
 
 
 def test_a_bundles_encoder_takes_values(start: Path, masked: Path) -> None:
-    scenes = list(Scenes(catalogue(), 3, 0))
+    scenes = list(Scenes(catalog(), 3, 0))
     for folder in (start, masked):
         features = maskweave.load(folder).encoder(["caption", "rgb"])
         encoded = features(scenes)
         assert encoded.feature_map("rgb").shape == (3, 32, 8, 8) and encoded.pooled.shape == (3, 32)
-        numbers, pooled = features.pooled(Scenes(catalogue(), 5, 0), batch_size=2)
+        numbers, pooled = features.pooled(Scenes(catalog(), 5, 0), batch_size=2)
         assert numbers == [0, 1, 2, 3, 4] and torch.allclose(pooled[:3], encoded.pooled, atol=1e-5)
         with pytest.raises(MaskweaveError, match="has no 'caption'"):
             features([{"rgb": scenes[0]["rgb"]}])
@@ -315,7 +315,7 @@ def test_a_bundles_encoder_takes_values(start: Path, masked: Path) -> None:
 def test_coco_precision_of_known_answers() -> None:
     from maskweave.transfer.scoring import coco_average_precision
 
-    target = make_target(catalogue(), "boxes", "")
+    target = make_target(catalog(), "boxes", "")
     truth = [
         [{"class": "red cube", "box": [0.1, 0.1, 0.5, 0.5]}, {"class": "blue cone", "box": [0.6, 0.6, 0.9, 0.9]}],
         [],

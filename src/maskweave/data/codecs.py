@@ -23,7 +23,7 @@ import numpy as np
 
 from maskweave.data.values import MAX_PIXELS, check_content
 from maskweave.errors import BadSample
-from maskweave.modality import Modality
+from maskweave.modality.entry import Modality
 
 MAX_BYTES = 256 * 2**20
 """Of one file or tar member; larger ones are not read."""
@@ -137,20 +137,20 @@ def encode(value: Any, modality: Modality) -> tuple[bytes, str]:
 def _read_picture(content: bytes, ending: str, modality: Modality, where: str) -> np.ndarray:
     from PIL import Image, ImageOps
 
-    colour = modality.value.type == "image"
-    formats = ("PNG", "JPEG") if colour else ("PNG",)  # a misnamed photograph is harmless, lossy class ids are not
+    color = modality.value.type == "image"
+    formats = ("PNG", "JPEG") if color else ("PNG",)  # a misnamed photograph is harmless, lossy class ids are not
     try:
         with Image.open(io.BytesIO(content), formats=formats) as picture:
             if picture.width * picture.height > MAX_PIXELS:
                 raise BadSample(f"{where}: {picture.width} × {picture.height} pixels; expected at most {MAX_PIXELS:,}")
-            if picture.mode.startswith(("I", "F")) and colour:
+            if picture.mode.startswith(("I", "F")) and color:
                 raise BadSample(
                     f"{where}: found a picture of mode {picture.mode} (16 or 32 bits); expected 8 bits a channel; convert it"
                 )
             picture.load()  # truncated data shows here, except past the last point
             if picture.format == "PNG" and b"IEND" not in content:
                 raise OSError("its end is missing")
-            if colour:
+            if color:
                 upright = ImageOps.exif_transpose(picture)
                 return np.array(upright.convert({1: "L", 3: "RGB", 4: "RGBA"}[modality.value.channels]))
             if picture.mode not in ("1", "L", "P", "I", "I;16"):

@@ -3,15 +3,15 @@
 import os
 from pathlib import Path
 
-from maskweave.catalogues import Catalogue
 from maskweave.data.codecs import encode
 from maskweave.data.source import Source
 from maskweave.errors import MaskweaveError
 from maskweave.files import write_aside
+from maskweave.modality.catalogs import Catalog
 from maskweave.progress import progress
 
 
-def export(source: Source, catalogue: Catalogue, out: str | os.PathLike[str]) -> Path:
+def export(source: Source, catalog: Catalog, out: str | os.PathLike[str]) -> Path:
     """Write every sample's values as files, each aside first; those of entries that read another's folder are that one's.
 
     Returns:
@@ -28,9 +28,9 @@ def export(source: Source, catalogue: Catalogue, out: str | os.PathLike[str]) ->
     with progress("export", len(source)) as bar:
         for i in range(len(source)):
             for name, value in source[i].items():
-                if name not in catalogue or catalogue[name].source:
+                if name not in catalog or catalog[name].source:
                     continue
-                content, ending = encode(value, catalogue[name])
+                content, ending = encode(value, catalog[name])
                 with write_aside(out / name / f"{source.key(i)}.{ending}") as aside:
                     aside.write_bytes(content)
             bar.advance()

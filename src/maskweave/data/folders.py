@@ -4,7 +4,7 @@ The files of one sample share NAME, the path without its ending. Names are sorte
 modality, its members named NAME.EXT with the original bytes. A sample may lack modalities. Every file is decoded once and fitted to its entry, so
 that what was imported can be read; a sample with an unusable part is skipped as a whole, counted, and named at the end.
 
-Beside the shards lie OUT/.index/shard-00000.json (names and facts of a range, written after its tars: a range without one is not
+Next to the shards lie OUT/.index/shard-00000.json (names and facts of a range, written after its tars: a range without one is not
 finished) and OUT/index.json (the whole, written last).
 """
 
@@ -16,16 +16,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from maskweave.catalogues import Catalogue
 from maskweave.config import plain
 from maskweave.data.codecs import decode, endings, read_bytes
+from maskweave.data.error_budget import ErrorBudget, named
 from maskweave.data.shards import FORMAT, INDEX, RANGES, Tars
-from maskweave.data.skipping import Skips, named
 from maskweave.data.source import check_key
 from maskweave.data.transforms import fit
 from maskweave.errors import BadSample, MaskweaveError
 from maskweave.files import read_json, remove, write_json
-from maskweave.modality import Modality
+from maskweave.modality.catalogs import Catalog
+from maskweave.modality.entry import Modality
 from maskweave.progress import Progress, progress
 
 SAMPLES_IN_MEMORY = 64
@@ -72,7 +72,7 @@ class _Listing:
 def import_folders(
     root: str | os.PathLike[str],
     out: str | os.PathLike[str],
-    catalogue: Catalogue,
+    catalog: Catalog,
     shard_size: int = 1000,
     limit: float = 0.01,
     jobs: int = 1,
@@ -96,17 +96,15 @@ def import_folders(
     root, out = Path(root), Path(out)
     if shard_size < 1 or jobs < 1:
         raise MaskweaveError(f"shard_size and jobs must be 1 or more, found {shard_size} and {jobs}")
-    skips = Skips(limit)
-    listing, entries = _listed(root, catalogue)
+    skips = ErrorBudget(limit)
+    listing, entries = _listed(root, catalog)
     keys = sorted(set(listing.faults).union(*listing.files.values()))
     _prepare(root, out)
 
     ranges, kept = [], 0
     with progress("import", len(keys)) as bar, ThreadPoolExecutor(jobs) as pool:
         for number, start in enumerate(range(0, len(keys), shard_size)):
-            work = _Range(
-                root, out, f"shard-{number:05d}", keys[start : start + shard_size], listing, entries, catalogue
-            )
+            work = _Range(root, out, f"shard-{number:05d}", keys[start : start + shard_size], listing, entries, catalog)
             facts = work.finished()
             if facts is not None:
                 kept += 1
@@ -146,7 +144,7 @@ class _Range:
     keys: list[str]
     listing: _Listing
     entries: dict[str, Modality]
-    catalogue: Catalogue
+    catalog: Catalog
 
     def __post_init__(self) -> None:
         facts: list[Any] = [FORMAT, {name: plain(m.value) for name, m in self.entries.items()}]
@@ -173,7 +171,7 @@ class _Range:
             return None
         return facts if same and whole else None
 
-    def write(self, skips: Skips, bar: Progress, pool: ThreadPoolExecutor) -> dict[str, Any]:
+    def write(self, skips: ErrorBudget, bar: Progress, pool: ThreadPoolExecutor) -> dict[str, Any]:
         """Decode the files of this range, write its tars, and then its facts."""
         good: list[str] = []
         bad: list[tuple[str, str]] = []
@@ -219,7 +217,7 @@ class _Range:
                 content = read_bytes(path)
                 values[name] = decode(content, ending, self.entries[name], str(path))
                 parts[name] = (ending, content)
-            fit(values, self.catalogue)  # parts that do not show the same view are found now
+            fit(values, self.catalog)  # parts that do not show the same view are found now
         except BadSample as error:
             return error if str(self.root) in str(error) else BadSample(f"{self.root}: {key}: {error}")
         return parts
@@ -247,17 +245,17 @@ def _remove_beyond(out: Path, count: int) -> None:
             manifest.unlink()
 
 
-def _listed(root: Path, catalogue: Catalogue) -> tuple[_Listing, dict[str, Modality]]:
+def _listed(root: Path, catalog: Catalog) -> tuple[_Listing, dict[str, Modality]]:
     """All files under root, by modality and key, and the entries whose folders are there."""
     if not root.is_dir():
         found = "is a file" if root.exists() else "no such folder"
         raise MaskweaveError(
-            f"{root}: {found}; expected a folder with one folder per modality, such as {root}/{next(iter(catalogue))}/NAME.EXT"
+            f"{root}: {found}; expected a folder with one folder per modality, such as {root}/{next(iter(catalog))}/NAME.EXT"
         )
-    expected = [name for name, m in catalogue.items() if not m.source]
+    expected = [name for name, m in catalog.items() if not m.source]
     folders = sorted(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
     listing = _Listing()
-    entries = {name: catalogue[name] for name in expected if name in folders}
+    entries = {name: catalog[name] for name in expected if name in folders}
     if not entries:
         found = (
             f"holds the folders {', '.join(folders[:10])}"
@@ -267,14 +265,14 @@ def _listed(root: Path, catalogue: Catalogue) -> tuple[_Listing, dict[str, Modal
             else "holds no folders"
         )
         raise MaskweaveError(
-            f"{root}: {found}; expected folders named as the entries of {catalogue.where}: {', '.join(expected)}"
+            f"{root}: {found}; expected folders named as the entries of {catalog.where}: {', '.join(expected)}"
         )
     for name in folders:
         if name not in entries:
             reads = (
-                f"its entry reads {catalogue[name].source}/"
-                if name in catalogue
-                else f"no entry of {catalogue.where} is named so"
+                f"its entry reads {catalog[name].source}/"
+                if name in catalog
+                else f"no entry of {catalog.where} is named so"
             )
             listing.notes.append(f"{root / name}: left aside: {reads}")
     unusable: dict[str, tuple[str, str]] = {}

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from maskweave.data.masking import Column
+from maskweave.data.columns import Column
 from maskweave.data.source import Source
-from maskweave.data.tokens import Columns, TokenData
+from maskweave.data.token_store import Columns, TokenData
 
 
 def apportion(weights: Sequence[float], total: int) -> np.ndarray:
@@ -68,13 +68,13 @@ class MixedTokens:
     """Token shards of several data sets, read as `TokenData` is.
 
     Args:
-        parts: the data sets, of one catalogue.
+        parts: the data sets, of one catalog.
         weights: how often samples of each are drawn, relative to the others.
     """
 
     def __init__(self, parts: Sequence[TokenData], weights: Sequence[float]):
         self.parts, self.weights = parts, tuple(weights)
-        self.catalogue = parts[0].catalogue
+        self.catalog = parts[0].catalog
         self.counts = tuple(len(part) for part in parts)
         self._starts = np.cumsum([0, *self.counts])
 
@@ -88,7 +88,7 @@ class MixedTokens:
             (np.flatnonzero(set_of == d), self.parts[d].columns(indices[set_of == d] - self._starts[d]))
             for d in np.unique(set_of)
         ]
-        names = [name for name in self.catalogue if any(name in columns for _, columns in found)]
+        names = [name for name in self.catalog if any(name in columns for _, columns in found)]
         return {
             name: _joined([(rows, columns[name]) for rows, columns in found if name in columns], len(indices))
             for name in names

@@ -1,6 +1,6 @@
 """A random order of many samples without a list of it: each place's sample is computed when it is asked for.
 
-A generalised Feistel network over two digits, with cycle walking: Black and Rogaway, Ciphers with arbitrary finite domains,
+A generalized Feistel network over two digits, with cycle walking: Black and Rogaway, Ciphers with arbitrary finite domains,
 https://eprint.iacr.org/2001/012.
 """
 

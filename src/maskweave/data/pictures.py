@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from maskweave.catalogues import Catalogue
 from maskweave.data.codecs import PICTURES, read_file
 from maskweave.data.source import check_key
 from maskweave.data.transforms import fit
 from maskweave.errors import MaskweaveError
-from maskweave.modality import Modality
+from maskweave.modality.catalogs import Catalog
+from maskweave.modality.entry import Modality
 
 
 def files_under(root: Path, endings: Sequence[str]) -> list[Path]:
@@ -23,7 +23,7 @@ class Files:
 
     def __init__(self, root: Path, files: Sequence[Path], modality: Modality):
         self.root, self.files, self.modality = root, files, modality
-        self.catalogue = Catalogue([modality])
+        self.catalog = Catalog([modality])
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -37,22 +37,22 @@ class Files:
 
     def __getitem__(self, i: int) -> dict[str, Any]:
         check_key(self.key(i), str(self.root))
-        return fit({self.modality.name: read_file(self.files[i], self.modality)}, self.catalogue)
+        return fit({self.modality.name: read_file(self.files[i], self.modality)}, self.catalog)
 
 
 class Pictures(Files):
-    """The pictures under a folder as the catalogue's first modality of colour pictures.
+    """The pictures under a folder as the catalog's first modality of color pictures.
 
     Raises:
         MaskweaveError: no such modality, or no pictures.
     """
 
-    def __init__(self, root: Path, catalogue: Catalogue):
-        pictures = [m for m in catalogue.values() if _is_picture(m)]
+    def __init__(self, root: Path, catalog: Catalog):
+        pictures = [m for m in catalog.values() if _is_picture(m)]
         if not pictures:
-            raise MaskweaveError(f"{root}: {catalogue.where} has no modality of colour pictures")
+            raise MaskweaveError(f"{root}: {catalog.where} has no modality of color pictures")
         modality = pictures[0]
-        others = [name for name in catalogue if name != modality.name and (root / name).is_dir()]
+        others = [name for name in catalog if name != modality.name and (root / name).is_dir()]
         if others and (root / modality.name).is_dir():
             raise MaskweaveError(
                 f"{root}: holds a folder per modality ({modality.name}, {', '.join(others)}), which is no folder of pictures; "

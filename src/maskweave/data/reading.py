@@ -50,6 +50,6 @@ def read(source: Source, indices: Sequence[int], workers: int = 0) -> Iterator[R
 
 
 def _prepare(worker: int) -> None:
-    """One thread, and deaf to Ctrl-C, which reaches workers too: the process that reads tells the user."""
+    """One thread, and no reaction to Ctrl-C, which reaches workers too: the process that reads tells the user."""
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -16,13 +16,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from maskweave.catalogues import Catalogue
 from maskweave.data.codecs import MAX_BYTES, decode, endings
 from maskweave.data.source import check_key
 from maskweave.data.transforms import fit
 from maskweave.errors import BadSample, MaskweaveError
 from maskweave.files import read_json, write_aside
-from maskweave.modality import Modality
+from maskweave.modality.catalogs import Catalog
+from maskweave.modality.entry import Modality
 
 INDEX = "index.json"
 """Facts of the whole data set, written when its import is finished."""
@@ -147,15 +147,15 @@ class Shards:
 
     Args:
         root: folder with one folder of tars per modality, as `maskweave data import` or the published tools write it.
-        catalogue: its entries; folders that it does not name are left aside.
+        catalog: its entries; folders that it does not name are left aside.
 
     Raises:
         MaskweaveError: root is missing, holds no tars of these modalities, its import is not finished, or it was imported with other entries.
     """
 
-    def __init__(self, root: str | os.PathLike[str], catalogue: Catalogue):
+    def __init__(self, root: str | os.PathLike[str], catalog: Catalog):
         self.root = Path(root)
-        self.catalogue = catalogue
+        self.catalog = catalog
         self.problems: list[str] = []
         """What was found damaged or refused so far."""
         self._tables: dict[tuple[str, str], _Table] = {}
@@ -192,7 +192,7 @@ class Shards:
             BadSample: a part cannot be read; names the file, what was found and what was expected.
             IndexError: i is not from 0 to len - 1.
         """
-        return fit(self.raw(i), self.catalogue)
+        return fit(self.raw(i), self.catalog)
 
     def raw(self, i: int, names: tuple[str, ...] | None = None) -> dict[str, Any]:
         """Sample i, or the named parts of it, each value at its own resolution; same errors as `shards[i]`."""
@@ -270,8 +270,8 @@ class Shards:
         """Entries whose folders hold tars."""
         if not self.root.is_dir():
             raise MaskweaveError(f"{self.root}: no such folder; expected tar shards as MODALITY/shard-00000.tar")
-        expected = [name for name, m in self.catalogue.items() if not m.source]
-        found = {name: self.catalogue[name] for name in expected if any((self.root / name).glob("*.tar"))}
+        expected = [name for name, m in self.catalog.items() if not m.source]
+        found = {name: self.catalog[name] for name in expected if any((self.root / name).glob("*.tar"))}
         if not found:
             there = ", ".join(sorted(path.name for path in self.root.iterdir() if path.is_dir())[:10]) or "no folders"
             raise MaskweaveError(
@@ -346,5 +346,5 @@ def _check_same(entry: Modality, imported: dict[str, Any], where: str) -> None:
         now = list(now) if isinstance(now, tuple) else now
         if imported[fact] != now:
             raise MaskweaveError(
-                f"{where}: imported with value.{fact} {imported[fact]!r}, the catalogue says {now!r}; use that catalogue or import again"
+                f"{where}: imported with value.{fact} {imported[fact]!r}, the catalog says {now!r}; use that catalog or import again"
             )

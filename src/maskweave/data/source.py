@@ -20,7 +20,7 @@ class Source(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, i: int) -> dict[str, Any]:
-        """Sample i: values by modality, in the form that `maskweave.modality.Value` states, those it lacks left out.
+        """Sample i: values by modality, in the form that `maskweave.modality.entry.Value` states, those it lacks left out.
 
         Raises:
             BadSample: this sample cannot be used.

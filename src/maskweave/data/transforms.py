@@ -27,11 +27,11 @@ from typing import Any
 
 import numpy as np
 
-from maskweave.catalogues import Catalogue
-from maskweave.data.grammar import mirror
-from maskweave.data.measures import corner_first, extent
 from maskweave.errors import BadSample, MaskweaveError
-from maskweave.modality import DENSE_TYPES, Modality
+from maskweave.label.measures import corner_first, extent
+from maskweave.modality.catalogs import Catalog
+from maskweave.modality.entry import DENSE_TYPES, Modality
+from maskweave.synthetic.grammar import mirror
 
 FULL = (0.0, 0.0, 1.0, 1.0)
 WHOLE = 0.999
@@ -88,12 +88,12 @@ def random_geometry(
     return Geometry((x, y, min(x + width, 1.0), min(y + height, 1.0)), bool(rng.random() < flip))
 
 
-def apply(sample: Mapping[str, Any], catalogue: Catalogue, geometry: Geometry, visible: float = 0.25) -> dict[str, Any]:
+def apply(sample: Mapping[str, Any], catalog: Catalog, geometry: Geometry, visible: float = 0.25) -> dict[str, Any]:
     """Crop and flip a sample, each lattice value resized to its entry's `value.size`.
 
     Args:
-        sample: `{modality: value}`, values as `maskweave.modality.Value` says, of any size.
-        catalogue: entries of all the sample's modalities.
+        sample: `{modality: value}`, values as `maskweave.modality.entry.Value` says, of any size.
+        catalog: entries of all the sample's modalities.
         geometry: what to keep, and whether to flip.
         visible: boxes of which less than this share of the area is kept are dropped.
 
@@ -104,12 +104,12 @@ def apply(sample: Mapping[str, Any], catalogue: Catalogue, geometry: Geometry, v
         BadSample: a value has another shape than its type asks.
         MaskweaveError: an unknown modality, or a crop or flip of a lattice of three axes.
     """
-    moved = {name: _transformed(value, catalogue[name], geometry, visible) for name, value in sample.items()}
+    moved = {name: _transformed(value, catalog[name], geometry, visible) for name, value in sample.items()}
     return {name: value for name, value in moved.items() if value is not None}
 
 
-def fit(sample: Mapping[str, Any], catalogue: Catalogue) -> dict[str, Any]:
-    """Bring a sample to its entries' sizes: the largest centred crop of the right aspect ratio, the same for all values, then a resize.
+def fit(sample: Mapping[str, Any], catalog: Catalog) -> dict[str, Any]:
+    """Bring a sample to its entries' sizes: the largest centered crop of the right aspect ratio, the same for all values, then a resize.
 
     Values that are no pictures (lattices of one or three axes) are resized alone.
 
@@ -120,7 +120,7 @@ def fit(sample: Mapping[str, Any], catalogue: Catalogue) -> dict[str, Any]:
     shapes: dict[str, tuple[int, int]] = {}
     target: tuple[str, float] | None = None
     for name, value in sample.items():
-        modality = catalogue[name]
+        modality = catalog[name]
         size = modality.value.size
         found = _lattice(value, modality) if len(size) == 2 else None  # text, vectors and spectra have no say
         if found is None:
@@ -129,10 +129,10 @@ def fit(sample: Mapping[str, Any], catalogue: Catalogue) -> dict[str, Any]:
         target = target or (name, size[1] / size[0])
         if _differ(size[1] / size[0], target[1]):
             raise MaskweaveError(
-                f"{catalogue.where}: {target[0]!r} and {name!r} cannot be cropped alike: their value.size differ in aspect ratio ({target[1]:.3g} and {size[1] / size[0]:.3g} wide to high)"
+                f"{catalog.where}: {target[0]!r} and {name!r} cannot be cropped alike: their value.size differ in aspect ratio ({target[1]:.3g} and {size[1] / size[0]:.3g} wide to high)"
             )
     if target is None:
-        return apply(sample, catalogue, Geometry())
+        return apply(sample, catalog, Geometry())
     largest = max(shapes, key=lambda name: math.prod(shapes[name]))
     aspect = shapes[largest][1] / shapes[largest][0]
     for name, shape in shapes.items():
@@ -149,9 +149,9 @@ def fit(sample: Mapping[str, Any], catalogue: Catalogue) -> dict[str, Any]:
         margin = (1 - aspect / target[1]) / 2
         crop = (0.0, margin, 1.0, 1 - margin)
     geometry = Geometry(crop)
-    lone = {name for name in sample if len(catalogue[name].value.size) in (1, 3)}
+    lone = {name for name in sample if len(catalog[name].value.size) in (1, 3)}
     return {
-        name: _transformed(value, catalogue[name], Geometry() if name in lone else geometry, visible=0.25)
+        name: _transformed(value, catalog[name], Geometry() if name in lone else geometry, visible=0.25)
         for name, value in sample.items()
     }
 
@@ -331,7 +331,7 @@ def _averaged(value: np.ndarray, size: tuple[int, ...], window: tuple[float, ...
 
 
 def _unit(vectors: np.ndarray, instead: np.ndarray) -> np.ndarray:
-    """Vectors of length 1; where opposite ones cancelled, the nearest original."""
+    """Vectors of length 1; where opposite ones canceled, the nearest original."""
     length = np.linalg.norm(vectors, axis=-1, keepdims=True)
     return np.where(length > 1e-3, vectors / np.maximum(length, 1e-3), instead).astype(np.float32)
 

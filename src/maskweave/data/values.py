@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from maskweave.errors import BadSample
-from maskweave.modality import Modality, Part, Value
+from maskweave.modality.entry import Modality, Part, Value
 
 MAX_PIXELS = 64_000_000
 """Points of a value's lattice; a larger picture is refused before it is decoded."""
@@ -19,9 +19,9 @@ BOX_SLACK = 1e-3
 
 
 def check_content(value: Any, modality: Modality, where: str) -> Any:
-    """Return `value` in the Python form that `maskweave.modality.Value` states, at its own resolution.
+    """Return `value` in the Python form that `maskweave.modality.entry.Value` states, at its own resolution.
 
-    Grey pictures and those with an alpha channel become colour pictures where the entry has three channels (alpha is dropped).
+    Gray pictures and those with an alpha channel become color pictures where the entry has three channels (alpha is dropped).
     A map's values that lie outside its range by less than a thousandth of it are clipped; directions are brought to length 1.
     A value of kind `vectors` is float32 (vectors, channels).
 
@@ -241,16 +241,16 @@ def _numbers(
 
 def _palette(value: Any, modality: Modality, where: str) -> list[list[int]]:
     if not isinstance(value, list) or not value:
-        raise _refuse(where, _show(value), "a list of one or more colours [red, green, blue]")
-    for i, colour in enumerate(value):
+        raise _refuse(where, _show(value), "a list of one or more colors [red, green, blue]")
+    for i, color in enumerate(value):
         whole = (
-            isinstance(colour, (list, tuple))
-            and len(colour) == 3
-            and all(is_number(c) and c == int(c) and 0 <= c <= 255 for c in colour)
+            isinstance(color, (list, tuple))
+            and len(color) == 3
+            and all(is_number(c) and c == int(c) and 0 <= c <= 255 for c in color)
         )
         if not whole:
-            raise _refuse(where, f"colour {i}: {_show(colour)}", "[red, green, blue], whole numbers from 0 to 255")
-    return [[int(c) for c in colour] for colour in value]
+            raise _refuse(where, f"color {i}: {_show(color)}", "[red, green, blue], whole numbers from 0 to 255")
+    return [[int(c) for c in color] for color in value]
 
 
 def _metadata(value: Any, modality: Modality, where: str) -> dict[str, float]:

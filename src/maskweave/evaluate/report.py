@@ -8,11 +8,11 @@ from PIL import Image
 from maskweave.evaluate.run import contact_sheets, held_out_samples, read_recipe
 from maskweave.files import read_json
 from maskweave.generate.bundle import Bundle, load
-from maskweave.layers import count_parameters
-from maskweave.model.m3ae import M3AE
+from maskweave.models.m3ae import M3AE
+from maskweave.nn.layers import count_parameters
 from maskweave.report.html import Sections, write_report
 from maskweave.report.masked import attention_sheet, restored_sheet
-from maskweave.train.recipe import Recipe
+from maskweave.training.recipe import Recipe
 
 
 def make_report(folder: Path) -> Path:
@@ -26,7 +26,7 @@ def make_report(folder: Path) -> Path:
     masked = isinstance(bundle.model, M3AE)
     sheets = masked_sheets(bundle, folder, recipe) if masked else contact_sheets(bundle, folder)
     facts = {
-        "modalities": len(bundle.catalogue),
+        "modalities": len(bundle.catalog),
         "parameters": f"{count_parameters(bundle.model) / 1e6:.1f} M",
         "samples": _samples(recipe, folder),
         "samples a step": recipe.train.samples_per_step,
@@ -58,9 +58,9 @@ def masked_sheets(bundle: Bundle, folder: Path, recipe: Recipe, *, shown: int = 
     """What a masked autoencoder restores of the first held-out samples, and where their words look; also written to `folder/sheets`."""
     assert isinstance(bundle.model, M3AE)
     samples = held_out_samples(bundle, recipe, None, shown)
-    given = (bundle.model, bundle.catalogue, bundle.tokenizers, samples)
+    given = (bundle.model, bundle.catalog, bundle.tokenizers, samples)
     found = {
-        "restored": restored_sheet(*given, normalised=recipe.m3ae.normalised_patches),
+        "restored": restored_sheet(*given, normalized=recipe.m3ae.normalized_patches),
         "attention": attention_sheet(*given),
     }
     sheets = []

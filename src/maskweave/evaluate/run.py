@@ -10,8 +10,8 @@ from typing import Any
 from PIL import Image
 
 from maskweave.config import build
+from maskweave.data.error_budget import ErrorBudget
 from maskweave.data.reading import read
-from maskweave.data.skipping import Skips
 from maskweave.data.values import check_content
 from maskweave.errors import BadSample, MaskweaveError
 from maskweave.evaluate.scores import Metric, Parser, metrics_for
@@ -20,8 +20,8 @@ from maskweave.generate.bundle import Bundle
 from maskweave.progress import progress
 from maskweave.report.sheets import sheet_for
 from maskweave.report.tables import text_table
-from maskweave.train.recipe import Recipe, Request
-from maskweave.train.sources import open_source
+from maskweave.training.recipe import Recipe, Request
+from maskweave.training.sources import open_source
 
 CONSTANT_SAMPLES = 500
 """Training samples that the constants are fitted to."""
@@ -79,7 +79,7 @@ def evaluate(bundle: Bundle, folder: Path, *, scenes_seed: int | None = None, sa
     samples = samples or recipe.evaluate.samples
     held_out = held_out_samples(bundle, recipe, scenes_seed, samples)
     training = _samples(
-        open_source(recipe, bundle.catalogue, "train", samples=CONSTANT_SAMPLES), CONSTANT_SAMPLES, "constants"
+        open_source(recipe, bundle.catalog, "train", samples=CONSTANT_SAMPLES), CONSTANT_SAMPLES, "constants"
     )
     parse = _parser(recipe)
     seed = (
@@ -93,7 +93,7 @@ def evaluate(bundle: Bundle, folder: Path, *, scenes_seed: int | None = None, sa
         for request in requests:
             asked = _that_have(bundle, held_out, request.inputs)
             for scored, outcome in _scored(bundle, request, asked, recipe.evaluate.seed, bar.advance):
-                modality = bundle.catalogue[scored]
+                modality = bundle.catalog[scored]
                 for metric in metrics_for(modality, parse):
                     label = metric.name if not request.read else f"{metric.name} of the {scored} read from it"
                     target = scored if not request.read else request.targets[0]
@@ -131,7 +131,7 @@ def _scored(bundle: Bundle, request: Request, samples: Samples, seed: int, advan
     """Predictions of a request and the reconstructions they are measured against, by scored modality."""
     given = [_given(bundle, s, request.inputs) for s in samples]
     predicted = _predict(bundle, given, request.targets, seed, advance, request.via)
-    truth = {name: [s.get(bundle.catalogue[name].reads) for s in samples] for name in request.targets}
+    truth = {name: [s.get(bundle.catalog[name].reads) for s in samples] for name in request.targets}
     bound = {name: _reconstructed(bundle, name, truth[name]) for name in request.targets}
     if not request.read:
         return [(name, _Outcome([p[name] for p in predicted], bound[name])) for name in request.targets]
@@ -159,22 +159,22 @@ def _predict(
 
 def _that_have(bundle: Bundle, samples: Samples, names: Sequence[str]) -> Samples:
     """The samples that have all of some modalities."""
-    return [s for s in samples if all(bundle.catalogue[name].reads in s for name in names)]
+    return [s for s in samples if all(bundle.catalog[name].reads in s for name in names)]
 
 
 def _given(bundle: Bundle, sample: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
-    return {name: sample[bundle.catalogue[name].reads] for name in names if bundle.catalogue[name].reads in sample}
+    return {name: sample[bundle.catalog[name].reads] for name in names if bundle.catalog[name].reads in sample}
 
 
 def _as_inputs(bundle: Bundle, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Generated values as inputs: a grid's value goes in as what its source is, where the catalogue has that.
+    """Generated values as inputs: a grid's value goes in as what its source is, where the catalog has that.
 
-    A sequence of which nothing sound was generated, a palette without colours for instance, is left out.
+    A sequence of which nothing sound was generated, a palette without colors for instance, is left out.
     """
     inputs = {}
     for name, value in values.items():
         with contextlib.suppress(BadSample):
-            inputs[bundle.catalogue[name].reads] = check_content(value, bundle.catalogue[name], name)
+            inputs[bundle.catalog[name].reads] = check_content(value, bundle.catalog[name], name)
     return inputs
 
 
@@ -194,20 +194,20 @@ def _parser(recipe: Recipe) -> Parser | None:
     """What of a text is scored: in scenes the objects it names, otherwise its words."""
     if not recipe.data.all_scenes:
         return None
-    from maskweave.data.grammar import objects_in
+    from maskweave.synthetic.grammar import objects_in
 
     return lambda text: objects_in(text).elements()
 
 
 def held_out_samples(bundle: Bundle, recipe: Recipe, scenes_seed: int | None, samples: int) -> Samples:
     return _samples(
-        open_source(recipe, bundle.catalogue, "validation", scenes_seed, samples), samples, "held-out samples"
+        open_source(recipe, bundle.catalog, "validation", scenes_seed, samples), samples, "held-out samples"
     )
 
 
 def _samples(source: Any, count: int, title: str) -> Samples:
-    """The usable ones of a source's first samples. The others are counted and named; whether they are too many, tokenising has judged."""
-    found, skips = [], Skips(limit=1)
+    """The usable ones of a source's first samples. The others are counted and named; whether they are too many, tokenizing has judged."""
+    found, skips = [], ErrorBudget(limit=1)
     with progress(title, min(count, len(source))) as bar:
         for item in read(source, range(min(count, len(source)))):
             if item.error:
@@ -239,7 +239,7 @@ def contact_sheets(bundle: Bundle, folder: Path, *, shown: int = 4) -> list[tupl
             rows = [
                 {"inputs": i, "predictions": p, "truth": t} for i, p, t in zip(inputs, predicted, truth, strict=True)
             ]
-            sheet = sheet_for(title, rows, bundle.catalogue)
+            sheet = sheet_for(title, rows, bundle.catalog)
             (folder / "sheets").mkdir(parents=True, exist_ok=True)
             sheet.save(folder / "sheets" / f"{number + 1}-{'+'.join(request.inputs)}.png")
             sheets.append((title, sheet))

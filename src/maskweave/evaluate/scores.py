@@ -4,7 +4,7 @@
 | --- | --- | --- | --- |
 | map, positive | AbsRel, mean of abs(p - t) / t | lower | per point the median weighted by 1 / t: exactly the best |
 | map, positive | delta1, share of points with max(p / t, t / p) < 1.25 | higher | per point, the fullest window of that width: exactly the best |
-| map, features, vector | MAE, in the value's unit, or of standardised maps in relative ones | lower | per point the median: exactly the best |
+| map, features, vector | MAE, in the value's unit, or of standardized maps in relative ones | lower | per point the median: exactly the best |
 | direction | angle, mean angle in degrees | lower | per point the geodesic median, never worse than the mean direction |
 | classes | mIoU over the whole set; classes in neither are left out | higher | per point the commonest class |
 | binary | F1 over the whole set's points, one point of tolerance | higher | points marked more often than the best of 32 thresholds |
@@ -26,8 +26,8 @@ from typing import Any, Literal
 import numpy as np
 
 from maskweave.errors import MaskweaveError
-from maskweave.modality import Modality, Value
-from maskweave.tokenizers.values import standardised
+from maskweave.modality.entry import Modality, Value
+from maskweave.tokenizers.values import standardized
 
 Parser = Callable[[str], Iterable[str]]
 
@@ -152,7 +152,7 @@ def within_ratio(prediction: Any, truth: Any, ratio: float = 1.25) -> np.ndarray
 def relative_unit_errors(v: Value, prediction: Any, truth: Any) -> np.ndarray:
     """As `absolute_errors`, of maps brought to relative units (see `Value.tails`)."""
     p, t = _pair(prediction, truth)
-    return absolute_errors(standardised(v, p), standardised(v, t))
+    return absolute_errors(standardized(v, p), standardized(v, t))
 
 
 def absolute_errors(prediction: Any, truth: Any) -> np.ndarray:
@@ -275,7 +275,7 @@ def _positive(values: Sequence[Any]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _weighted_median(values: Sequence[Any]) -> np.ndarray:
-    """Per point the c that minimises the sum of abs(c - t) / t: the median of t with weights 1 / t; 1 where no t is valid."""
+    """Per point the c that minimizes the sum of abs(c - t) / t: the median of t with weights 1 / t; 1 where no t is valid."""
     t_SP, valid = _positive(values)
     reached = np.cumsum(1 / t_SP, axis=0)
     index = np.argmax(reached >= reached[-1:] / 2, axis=0)

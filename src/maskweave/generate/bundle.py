@@ -7,25 +7,25 @@ from typing import Any, Unpack
 
 import torch
 
-from maskweave.catalogues import Catalogue
+from maskweave.bundle import io as saving
 from maskweave.errors import MaskweaveError
 from maskweave.files import read_yaml
 from maskweave.generate.editing import keep_rest
 from maskweave.generate.engine import Engine, Precision
 from maskweave.generate.features import Features
-from maskweave.generate.known import known_from
 from maskweave.generate.merging import OVERLAP, check_ensemble, member_seeds, merge_results
 from maskweave.generate.request import Options, Request, Sample, make_request, plan, read, twin
 from maskweave.generate.result import Generated
 from maskweave.generate.schedule import Schedule
 from maskweave.generate.scoring import Score, score_tokens
 from maskweave.generate.session import Session
+from maskweave.generate.token_state import token_states
 from maskweave.hub import folder_of
-from maskweave.model.encoder import Encoder
-from maskweave.model.fourm import FourM
-from maskweave.model.m3ae import M3AE
+from maskweave.modality.catalogs import Catalog
+from maskweave.models.encoder import Encoder
+from maskweave.models.fourm import FourM
+from maskweave.models.m3ae import M3AE
 from maskweave.tokenizers.base import Tokenizer
-from maskweave.train import saving
 
 Watch = Callable[[Session], object]
 """Called after every step; generation stops where it returns False."""
@@ -42,13 +42,13 @@ class Bundle:
 
     def __init__(
         self,
-        catalogue: Catalogue,
+        catalog: Catalog,
         tokenizers: Mapping[str, Tokenizer],
         model: FourM | M3AE,
         folder: Path | None = None,
         unconditional: bool | None = None,
     ):
-        self.catalogue, self.tokenizers, self.model, self.folder = catalogue, dict(tokenizers), model.eval(), folder
+        self.catalog, self.tokenizers, self.model, self.folder = catalog, dict(tokenizers), model.eval(), folder
         self.unconditional = unconditional
         self._engines: dict[tuple[Precision, bool], tuple[object, Engine]] = {}
 
@@ -57,7 +57,7 @@ class Bundle:
         return {**self.__dict__, "_engines": {}}
 
     def __repr__(self) -> str:
-        return f"Bundle({self.folder}, modalities: {', '.join(self.catalogue)})"
+        return f"Bundle({self.folder}, modalities: {', '.join(self.catalog)})"
 
     def to(self, device: torch.device | str) -> "Bundle":
         """Move the model and the tokenizers' networks; returns itself."""
@@ -73,7 +73,7 @@ class Bundle:
         Raises:
             MaskweaveError: the folder is there and not empty.
         """
-        return saving.save_bundle(self.catalogue, self.model, self.tokenizers, folder)
+        return saving.save_bundle(self.catalog, self.model, self.tokenizers, folder)
 
     def generate(
         self,
@@ -88,12 +88,12 @@ class Bundle:
 
         Args:
             inputs: value by modality: an array, a PIL image, a string, the path of a file, or `Tokens`. Pictures of other sizes are cropped
-                to the centre and resized. Text modalities take text; a path only as a `pathlib.Path`.
+                to the center and resized. Text modalities take text; a path only as a `pathlib.Path`.
             targets: in the order of generation. An input-only modality stands for the grid made from the same values. A target that is
                 given too is generated anew, unless `edit` says of which part. May be left out where a schedule is given.
             seed: fixes the result.
             watch: called with the `Session` after every step; where it returns False, what is done by then is returned.
-            options: `decoding`, `conditions`, `grow`, `chain`, `schedule`, `edit`, `precision`, `compiled`; see `Options`.
+            options: `decoding`, `conditions`, `guide_with_finished`, `chain`, `schedule`, `edit`, `precision`, `compiled`; see `Options`.
 
         Returns:
             values by modality, in their units.
@@ -150,7 +150,7 @@ class Bundle:
     ) -> Schedule:
         """The schedule that a request with these inputs would follow: to print, save, change and give back."""
         self._generative()
-        return plan(self.catalogue, inputs, targets, options, self.unconditional)[1]
+        return plan(self.catalog, inputs, targets, options, self.unconditional)[1]
 
     def ensemble(
         self,
@@ -176,7 +176,7 @@ class Bundle:
         Raises:
             MaskweaveError: as `generate`, or a target whose values cannot be merged, such as text; before any work.
         """
-        check_ensemble([self.catalogue[twin(self.catalogue, name)] for name in targets], self.tokenizers, samples)
+        check_ensemble([self.catalog[twin(self.catalog, name)] for name in targets], self.tokenizers, samples)
         seeds = member_seeds(seed, samples)
         members = self.generate_batch(
             [inputs] * samples, targets, seeds=seeds, batch_size=batch_size, watch=watch, **options
@@ -198,13 +198,11 @@ class Bundle:
         if len(inputs) != len(values) or not values or any(set(v) != set(values[0]) for v in values):
             raise MaskweaveError("scoring needs inputs and values for every sample, the same modalities in all values")
         given_names = list(dict.fromkeys(name for sample in inputs for name in sample))
-        targets, _ = plan(self.catalogue, given_names, list(values[0]), {"precision": precision}, self.unconditional)
-        read_inputs = [read(sample, self.catalogue, self.tokenizers) for sample in inputs]
-        renamed = [{twin(self.catalogue, name): value for name, value in sample.items()} for sample in values]
-        truths = known_from(
-            self.catalogue, [read(v, self.catalogue, self.tokenizers) for v in renamed], self.tokenizers
-        )
-        given = known_from(self.catalogue, read_inputs, self.tokenizers)
+        targets, _ = plan(self.catalog, given_names, list(values[0]), {"precision": precision}, self.unconditional)
+        read_inputs = [read(sample, self.catalog, self.tokenizers) for sample in inputs]
+        renamed = [{twin(self.catalog, name): value for name, value in sample.items()} for sample in values]
+        truths = token_states(self.catalog, [read(v, self.catalog, self.tokenizers) for v in renamed], self.tokenizers)
+        given = token_states(self.catalog, read_inputs, self.tokenizers)
         engine = self._engine({"precision": precision})
         scores = [score_tokens(engine, given, target, truths[target]) for target in targets]
         return [dict(zip(values[0], of_sample, strict=True)) for of_sample in zip(*scores, strict=True)]
@@ -215,7 +213,7 @@ class Bundle:
         Raises:
             MaskweaveError: an unknown modality, or none.
         """
-        return Features(Encoder(self.model, self.catalogue, modalities), self.tokenizers)
+        return Features(Encoder(self.model, self.catalog, modalities), self.tokenizers)
 
     def read(self, inputs: Sample) -> dict[str, Any]:
         """Inputs in any accepted form as checked values of their entries' sizes.
@@ -223,19 +221,19 @@ class Bundle:
         Raises:
             MaskweaveError: a value does not fit its entry; says what was found and what is expected.
         """
-        return read(inputs, self.catalogue, self.tokenizers)
+        return read(inputs, self.catalog, self.tokenizers)
 
     def request(
         self, inputs: Sequence[Sample], targets: Sequence[str] | None, seeds: Sequence[int] | None, options: Options
     ) -> Request:
         """What `generate` would do, checked, with its inputs read; see `make_request`."""
-        return make_request(self.catalogue, self.tokenizers, inputs, targets, seeds, options, self.unconditional)
+        return make_request(self.catalog, self.tokenizers, inputs, targets, seeds, options, self.unconditional)
 
     def _session(self, request: Request, part: slice, options: Options) -> Session:
         """Ready to generate some of a request's samples."""
         samples, seeds = request.samples[part], request.seeds[part]
-        known = known_from(self.catalogue, samples, self.tokenizers)
-        given, made = keep_rest(self.catalogue, known, request.edits[part])
+        known = token_states(self.catalog, samples, self.tokenizers)
+        given, made = keep_rest(self.catalog, known, request.edits[part])
         engine = self._engine(options)
         return Session(engine, self.tokenizers, request.names, request.schedule, samples, given, made, seeds)
 
@@ -251,7 +249,7 @@ class Bundle:
         kind = options.get("precision", "float32"), options.get("compiled", False)
         state = [(id(p), 0 if p.is_inference() else p._version) for p in self.model.parameters()]
         if kind not in self._engines or self._engines[kind][0] != state:
-            self._engines[kind] = state, Engine(self._generative(), self.catalogue, *kind)
+            self._engines[kind] = state, Engine(self._generative(), self.catalog, *kind)
         return self._engines[kind][1]
 
 
@@ -269,10 +267,10 @@ def load(folder_or_hub_id: str | os.PathLike[str], device: torch.device | str = 
         ) from None
     wanted = ["modalities.yaml", "recipe.yaml", "model/*", "tokenizers/*/*.json", "tokenizers/*/*.safetensors"]
     folder = folder_of(folder_or_hub_id, wanted, "the folder that 'maskweave run' made, a bundle, or the Hub id of one")
-    catalogue = saving.load_saved_catalogue(folder)
-    model = saving.load_model(folder, catalogue)
-    tokenizers = saving.load_tokenizers(folder / "tokenizers", catalogue)
-    return Bundle(catalogue, tokenizers, model, folder, _unconditional(folder)).to(device)
+    catalog = saving.load_saved_catalog(folder)
+    model = saving.load_model(folder, catalog)
+    tokenizers = saving.load_tokenizers(folder / "tokenizers", catalog)
+    return Bundle(catalog, tokenizers, model, folder, _unconditional(folder)).to(device)
 
 
 def _unconditional(folder: Path) -> bool | None:

@@ -14,17 +14,17 @@ from torch import Tensor
 
 from maskweave.generate.engine import Engine
 from maskweave.generate.guidance import passes
-from maskweave.generate.known import Field, Fields
 from maskweave.generate.sampling import Generators, confidence, gumbel, sample
 from maskweave.generate.schedule import Schedule, Step
 from maskweave.generate.sequences import write_sequence
+from maskweave.generate.token_state import TokenState, TokenStates
 
 
 def run(
     engine: Engine,
     schedule: Schedule,
-    given: Fields,
-    made: dict[str, Field],
+    given: TokenStates,
+    made: dict[str, TokenState],
     generators: Generators,
 ) -> Generator[int]:
     """Do a schedule's steps; yields the number (from 0) of each one when it is done, and after each token of a sequence.
@@ -36,9 +36,9 @@ def run(
     B = len(generators)
     try:
         for target in schedule.targets:
-            field = made.setdefault(target, Field.empty(B, engine.catalogue[target].tokens))
+            field = made.setdefault(target, TokenState.empty(B, engine.catalog[target].tokens))
             others = {**given, **(made if schedule.chain else {})}
-            total, settled = engine.catalogue[target].tokens, 0
+            total, settled = engine.catalog[target].tokens, 0
             open_B = (~field.mask).sum(axis=1)
             for number, step in enumerate(schedule.steps):
                 if step.target != target:
@@ -62,7 +62,7 @@ def share(open_B: np.ndarray, settled: int, total: int) -> np.ndarray:
     return (2 * open_B * settled + total) // (2 * total)
 
 
-def maskgit_step(engine: Engine, step: Step, fields: Fields, count_B: np.ndarray, generators: Generators) -> None:
+def maskgit_step(engine: Engine, step: Step, fields: TokenStates, count_B: np.ndarray, generators: Generators) -> None:
     """Predict all unknown tokens, keep each sample's `count_B` surest."""
     field = fields[step.target]
     asked_BL = ~field.mask & (count_B > 0)[:, None]
@@ -73,7 +73,7 @@ def maskgit_step(engine: Engine, step: Step, fields: Fields, count_B: np.ndarray
     _settle(field, asked_BL, asked_BL & (rank_BL < count_B[:, None]), ids_n)
 
 
-def roar_step(engine: Engine, step: Step, fields: Fields, count_B: np.ndarray, generators: Generators) -> None:
+def roar_step(engine: Engine, step: Step, fields: TokenStates, count_B: np.ndarray, generators: Generators) -> None:
     """Predict `count_B` of each sample's unknown tokens, chosen at random."""
     field = fields[step.target]
     keys_BL = np.full(field.mask.shape, 2.0)
@@ -89,7 +89,7 @@ STEPS: Mapping[str, Callable[..., None]] = {"maskgit": maskgit_step, "roar": roa
 
 
 def _predict(
-    engine: Engine, step: Step, fields: Fields, asked_BL: np.ndarray, generators: Generators
+    engine: Engine, step: Step, fields: TokenStates, asked_BL: np.ndarray, generators: Generators
 ) -> tuple[Tensor, Tensor]:
     """Sample the asked places of a grid, sample by sample: (n,) tokens and (n, V) logits."""
     logits_nV = engine.ask(fields, passes(step, fields), step.target, asked_BL)
@@ -99,7 +99,7 @@ def _predict(
     return sample(logits_nV, noise, step.temperature, step.top_k, step.top_p), logits_nV
 
 
-def _settle(field: Field, asked_BL: np.ndarray, settled_BL: np.ndarray, ids_n: Tensor) -> None:
+def _settle(field: TokenState, asked_BL: np.ndarray, settled_BL: np.ndarray, ids_n: Tensor) -> None:
     """Enter the chosen tokens (n,) of the asked places where they are settled."""
     assert field.ids is not None
     new = settled_BL[asked_BL]

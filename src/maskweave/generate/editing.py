@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from maskweave.catalogues import Catalogue
 from maskweave.data import codecs
 from maskweave.errors import MaskweaveError
-from maskweave.generate.known import Field, known_from
-from maskweave.modality import EOS, Modality, Value
+from maskweave.generate.token_state import TokenState, token_states
+from maskweave.modality.catalogs import Catalog
+from maskweave.modality.entry import EOS, Modality, Value
 from maskweave.tokenizers.base import Tokenizer
 
 Region = Any
@@ -29,7 +29,7 @@ Region = Any
 def regions_of(
     edit: Mapping[str, Region],
     sample: Mapping[str, Any],
-    catalogue: Catalogue,
+    catalog: Catalog,
     tokenizers: Mapping[str, Tokenizer],
     seed: int,
 ) -> dict[str, np.ndarray]:
@@ -44,21 +44,21 @@ def regions_of(
     """
     found = {}
     for name, region in edit.items():
-        modality = catalogue[name]
+        modality = catalog[name]
         rng = np.random.default_rng([seed, modality.id])
         if modality.kind == "sequence":
-            field = known_from(catalogue, [{name: sample[name]}], tokenizers)[name]
+            field = token_states(catalog, [{name: sample[name]}], tokenizers)[name]
             assert field.ids is not None
             ids = field.ids[field.mask]
-            found[name] = sequence_region(region, catalogue, modality, tokenizers.get(name), ids, rng)
+            found[name] = sequence_region(region, catalog, modality, tokenizers.get(name), ids, rng)
         else:
             found[name] = grid_region(region, modality, rng)
     return found
 
 
 def keep_rest(
-    catalogue: Catalogue, given: Mapping[str, Field], edits: Sequence[Mapping[str, np.ndarray]]
-) -> tuple[dict[str, Field], dict[str, Field]]:
+    catalog: Catalog, given: Mapping[str, TokenState], edits: Sequence[Mapping[str, np.ndarray]]
+) -> tuple[dict[str, TokenState], dict[str, TokenState]]:
     """What is known when targets are edited, and what is kept of them.
 
     Values of the same source as an edited target (the patches of an edited picture, say) lose the region too, or they would give it away.
@@ -71,14 +71,14 @@ def keep_rest(
         the given modalities without the targets, and the targets.
     """
     rest = dict(given)
-    started: dict[str, Field] = {}
+    started: dict[str, TokenState] = {}
     for target in dict.fromkeys(name for edit in edits for name in edit):
-        modality, field = catalogue[target], rest.pop(target)
+        modality, field = catalog[target], rest.pop(target)
         assert field.ids is not None
-        started[target] = Field(np.zeros_like(field.mask), field.ids.copy())
-        twins = [n for n, f in rest.items() if catalogue[n].reads == modality.reads and catalogue[n].grid]
+        started[target] = TokenState(np.zeros_like(field.mask), field.ids.copy())
+        twins = [n for n, f in rest.items() if catalog[n].reads == modality.reads and catalog[n].grid]
         for n in twins:
-            rest[n] = Field(rest[n].mask.copy(), rest[n].ids, rest[n].rows)
+            rest[n] = TokenState(rest[n].mask.copy(), rest[n].ids, rest[n].rows)
         for b, edit in enumerate(edits):
             if target not in edit:
                 continue
@@ -88,7 +88,7 @@ def keep_rest(
                 continue
             started[target].mask[b] = field.mask[b] & ~touched(anew, modality.grid).flatten()
             for n in twins:
-                rest[n].mask[b] &= ~touched(anew, catalogue[n].grid).flatten()
+                rest[n].mask[b] &= ~touched(anew, catalog[n].grid).flatten()
     return rest, started
 
 
@@ -100,7 +100,7 @@ def grid_region(region: Region, modality: Modality, rng: np.random.Generator) ->
         path = Path(region)
         if not path.is_file():
             raise MaskweaveError(f"{where}: {path}: no such file; expected a mask, white where it is made anew")
-        drawn = flat and path.suffix.lower() == ".png"  # in colour or grey: what is not black
+        drawn = flat and path.suffix.lower() == ".png"  # in color or gray: what is not black
         entry = Modality("mask", 1, "grid", Value("image" if drawn else "binary", modality.value.size or modality.grid))
         region = codecs.read_file(path, entry, f"{where}: {path}")
         region = region[..., 0] if drawn else region
@@ -114,12 +114,12 @@ def grid_region(region: Region, modality: Modality, rng: np.random.Generator) ->
         raise MaskweaveError(
             f"{where}: found {mask.dtype} of shape {mask.shape}; expected a mask of {axes}, a box [xmin, ymin, xmax, ymax] or a share"
         )
-    return _centre(mask != 0, modality) if flat else mask != 0
+    return _center(mask != 0, modality) if flat else mask != 0
 
 
 def sequence_region(
     region: Region,
-    catalogue: Catalogue,
+    catalog: Catalog,
     modality: Modality,
     tokenizer: Tokenizer | None,
     ids: np.ndarray,
@@ -151,7 +151,7 @@ def sequence_region(
                 f"{where}: found {anew.dtype} of shape {anew.shape}; expected a bool for each of {n} tokens"
             )
     gaps = int((anew & ~np.concatenate([[False], anew[:-1]])).sum())
-    most = catalogue.vocabularies[modality.vocabulary].sentinels - 2
+    most = catalog.vocabularies[modality.vocabulary].sentinels - 2
     if gaps > most:
         raise MaskweaveError(f"{where}: {gaps} gaps; its vocabulary has sentinels for {most}")
     return anew
@@ -188,7 +188,7 @@ def _box(box: Sequence[float], modality: Modality, where: str) -> np.ndarray:
     return region
 
 
-def _centre(mask: np.ndarray, modality: Modality) -> np.ndarray:
+def _center(mask: np.ndarray, modality: Modality) -> np.ndarray:
     """The part of a mask over a whole picture that is left when the picture is cropped to its entry's aspect ratio."""
     height, width = modality.value.size or modality.grid
     rows, columns = mask.shape

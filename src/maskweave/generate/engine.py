@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from maskweave.batch import Part, Slots, pack
-from maskweave.catalogues import Catalogue
 from maskweave.generate.guidance import Pass
-from maskweave.generate.known import Fields, pack_inputs, row_lengths, samples_of
-from maskweave.layers import pack_linear_layers
-from maskweave.model.fourm import FourM
-from maskweave.model.reading import Reader, read_step
+from maskweave.generate.token_state import TokenStates, pack_inputs, row_lengths, samples_of
+from maskweave.masking.batch import Part, Slots, pack
+from maskweave.modality.catalogs import Catalog
+from maskweave.models.fourm import FourM
+from maskweave.models.kv_cache import KVCacheDecoder, read_step
+from maskweave.nn.layers import pack_linear_layers
 
 Precision = Literal["float32", "bf16"]
 PADDING = 0.25
@@ -39,8 +39,8 @@ class Engine:
         compiled: compile the blocks, for a GPU: the first requests are slow, later ones fast.
     """
 
-    def __init__(self, model: FourM, catalogue: Catalogue, precision: Precision = "float32", compiled: bool = False):
-        self.catalogue, self.precision, self.compiled = catalogue, precision, compiled
+    def __init__(self, model: FourM, catalog: Catalog, precision: Precision = "float32", compiled: bool = False):
+        self.catalog, self.precision, self.compiled = catalog, precision, compiled
         self.device = next(model.parameters()).device
         halved = precision == "bf16"
         packs = (
@@ -63,7 +63,7 @@ class Engine:
         self._last: dict[int, tuple[Slots, dict[str, Tensor], Tensor]] = {}
 
     @torch.inference_mode()
-    def ask(self, fields: Fields, passes: Sequence[Pass], target: str, asked_BL: np.ndarray) -> Tensor:
+    def ask(self, fields: TokenStates, passes: Sequence[Pass], target: str, asked_BL: np.ndarray) -> Tensor:
         """Logits (n, V) of the asked places of a grid, sample after sample, the passes weighed together."""
         asked_RL = np.tile(asked_BL, (len(passes), 1))
         sees, counts_R = [p.sees for p in passes], asked_RL.sum(axis=1)
@@ -74,7 +74,7 @@ class Engine:
             r, position = np.nonzero(asked_RL[row])
             part = Part(r, np.zeros(len(r), np.int64), position)
             width = -(-int(counts_R[row].max()) // STATIC) * STATIC if self.compiled else 0
-            slots, _ = pack({target: part}, {target: self.catalogue[target].id}, len(row), width)
+            slots, _ = pack({target: part}, {target: self.catalog[target].id}, len(row), width)
             slots = slots.to(self.device)
             with self._precisely():
                 y = self.model.decode(slots, encoded, inputs)
@@ -95,14 +95,14 @@ class Engine:
 
     @torch.inference_mode()
     def encode(
-        self, fields: Fields, sees: Sequence[frozenset[str]], row: np.ndarray, number: int = 0
+        self, fields: TokenStates, sees: Sequence[frozenset[str]], row: np.ndarray, number: int = 0
     ) -> tuple[Slots, Tensor]:
         """The packed inputs of some rows and the encoder's output for them.
 
         Args:
             number: of the batch among a step's; its last output is given again where its input is still the same.
         """
-        packed, rows = pack_inputs(self.catalogue, fields, sees, row, STATIC if self.compiled else 1)
+        packed, rows = pack_inputs(self.catalog, fields, sees, row, STATIC if self.compiled else 1)
         last = self._last.get(number)
         if last is not None and _same(packed, rows, last[0], last[1]):
             return packed.to(self.device), last[2]
@@ -113,14 +113,14 @@ class Engine:
         return inputs, encoded
 
     @torch.inference_mode()
-    def reader(self, fields: Fields, sees: Sequence[frozenset[str]], target: str, longest: int) -> Reader:
+    def reader(self, fields: TokenStates, sees: Sequence[frozenset[str]], target: str, longest: int) -> KVCacheDecoder:
         """Ready to read `target` for every row, pass after pass."""
         inputs, encoded = self.encode(fields, sees, np.arange(len(sees) * samples_of(fields)))
         with self._precisely():
-            return Reader(self.model, encoded, inputs, target, self.catalogue[target].id, longest, self.read_step)
+            return KVCacheDecoder(self.model, encoded, inputs, target, self.catalog[target].id, longest, self.read_step)
 
     @torch.inference_mode()
-    def read(self, reader: Reader, ids_B: np.ndarray, passes: Sequence[Pass]) -> Tensor:
+    def read(self, reader: KVCacheDecoder, ids_B: np.ndarray, passes: Sequence[Pass]) -> Tensor:
         """Logits (B, V) after one more token of every sample, the passes weighed together."""
         ids_R = torch.from_numpy(np.tile(ids_B, len(passes))).to(self.device)
         with self._precisely():
@@ -138,7 +138,7 @@ class Engine:
     def _precisely(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self._autocasts, cache_enabled=False)
 
-    def _batches(self, fields: Fields, sees: Sequence[frozenset[str]], asking_R: np.ndarray) -> list[np.ndarray]:
+    def _batches(self, fields: TokenStates, sees: Sequence[frozenset[str]], asking_R: np.ndarray) -> list[np.ndarray]:
         """Rows that pass through the model together.
 
         On a GPU all of them. On a CPU rows of unlike length go apart: a pass without the inputs is then as cheap as it is short.

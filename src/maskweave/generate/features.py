@@ -6,12 +6,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from maskweave.data.inputs import read_inputs
+from maskweave.data.error_budget import ErrorBudget
 from maskweave.data.reading import read as read_samples
-from maskweave.data.skipping import Skips
 from maskweave.data.source import Source
 from maskweave.generate.request import Sample, read
-from maskweave.model.encoder import Encoded, Encoder
+from maskweave.masking.inputs import read_inputs
+from maskweave.models.encoder import Encoded, Encoder
 from maskweave.progress import progress
 from maskweave.tokenizers.base import Tokenizer
 
@@ -48,10 +48,10 @@ class Features:
         Raises:
             MaskweaveError: an input is missing or does not fit its entry.
         """
-        catalogue, names = self.encoder.catalogue, self.encoder.names
-        wanted = {*names, *(catalogue[name].reads for name in names)}
+        catalog, names = self.encoder.catalog, self.encoder.names
+        wanted = {*names, *(catalog[name].reads for name in names)}
         given = [{name: value for name, value in sample.items() if name in wanted} for sample in samples]
-        return self.encode([read(sample, catalogue, self.tokenizers) for sample in given])
+        return self.encode([read(sample, catalog, self.tokenizers) for sample in given])
 
     def encode(self, values: Sequence[Mapping[str, Any]]) -> Encoded:
         """As a call, of values that are checked and of their entries' sizes.
@@ -60,7 +60,7 @@ class Features:
             BadSample: a value does not fit its entry.
         """
         device = next(self.encoder.parameters()).device
-        inputs = read_inputs(values, self.encoder.catalogue, self.tokenizers, self.encoder.names)
+        inputs = read_inputs(values, self.encoder.catalog, self.tokenizers, self.encoder.names)
         return self.encoder(inputs.to(device))
 
     @torch.inference_mode()
@@ -76,8 +76,8 @@ class Features:
         Raises:
             MaskweaveError: too many samples cannot be used.
         """
-        names = [self.encoder.catalogue[name].reads for name in self.encoder.names]
-        skips = Skips(limit)
+        names = [self.encoder.catalog[name].reads for name in self.encoder.names]
+        skips = ErrorBudget(limit)
         numbers: list[int] = []
         values: list[dict[str, Any]] = []
         with progress(title, len(source)) as bar:

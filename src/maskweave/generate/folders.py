@@ -6,7 +6,6 @@ from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, NamedTuple, Unpack
 
-from maskweave.catalogues import Catalogue
 from maskweave.config import plain
 from maskweave.errors import MaskweaveError
 from maskweave.files import read_yaml, sweep, write_yaml
@@ -15,8 +14,9 @@ from maskweave.generate.merging import check_ensemble, member_seeds, merge_resul
 from maskweave.generate.request import Options
 from maskweave.generate.result import Generated
 from maskweave.generate.session import Session
+from maskweave.interruption import Interrupted, StopSignal
+from maskweave.modality.catalogs import Catalog
 from maskweave.progress import progress
-from maskweave.train.interruption import Interrupted, StopSignal
 
 DONE = "schedule.yaml"
 """Written last, so its presence says that a result folder is whole."""
@@ -110,10 +110,10 @@ def generate_files(
     assert isinstance(edit, Mapping)
     schedule = bundle.schedule(list(inputs), targets, **options)
     if ensemble > 1:
-        check_ensemble([bundle.catalogue[name] for name in schedule.targets], bundle.tokenizers, ensemble)
+        check_ensemble([bundle.catalog[name] for name in schedule.targets], bundle.tokenizers, ensemble)
     out = Path(out)
     _check_out(out, [*inputs.values(), *edit.values()])
-    jobs = _jobs(_files(inputs, bundle.catalogue), _files(edit, bundle.catalogue))
+    jobs = _jobs(_files(inputs, bundle.catalog), _files(edit, bundle.catalog))
     wanted = _wanted(jobs, out, samples, ensemble, seed)
     is_many = jobs[0].name != ""
     if is_many:
@@ -213,12 +213,12 @@ def _wanted(jobs: Sequence[Job], out: Path, samples: int, ensemble: int, seed: i
     ]
 
 
-def _files(values: Mapping[str, Any], catalogue: Catalogue) -> dict[str, Any]:
+def _files(values: Mapping[str, Any], catalog: Catalog) -> dict[str, Any]:
     """By modality: of a folder its files by name, anything else as it is. For a text, only what ends in / is a folder."""
     found = {}
     for modality, value in values.items():
         found[modality] = value
-        is_text = catalogue[modality].value.type == "text" and not str(value).endswith("/")
+        is_text = catalog[modality].value.type == "text" and not str(value).endswith("/")
         if isinstance(value, (str, os.PathLike)) and not is_text and _is_folder(value):
             found[modality] = {}
             for path in sorted(p for p in Path(value).iterdir() if p.is_file() and p.name[0] != "."):

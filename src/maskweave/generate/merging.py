@@ -10,7 +10,7 @@ import numpy as np
 
 from maskweave.errors import MaskweaveError
 from maskweave.generate.result import Generated
-from maskweave.modality import Modality
+from maskweave.modality.entry import Modality
 
 OVERLAP = 0.5
 """Two instances of one class whose intersection is at least this share of their union are the same."""
@@ -35,15 +35,15 @@ def merge(modality: Modality, values: Sequence[Any], overlap: float = OVERLAP) -
 def merge_results(members: Sequence[Generated], overlap: float = OVERLAP) -> Generated:
     """One result without tokens out of several of the same request."""
     first = members[0]
-    merged = Generated(first.catalogue, first.inputs, schedule=first.schedule)
+    merged = Generated(first.catalog, first.inputs, schedule=first.schedule)
     for name in dict.fromkeys(name for member in members for name in member.values):
         found = [member.values[name] for member in members if name in member.values]
-        merged.values[name] = merge(first.catalogue[name], found, overlap)
+        merged.values[name] = merge(first.catalog[name], found, overlap)
     return merged
 
 
 def member_seeds(seed: int, samples: int) -> list[int]:
-    """Seeds of an ensemble's members: their own, so that ensembles of neighbouring seeds share no member."""
+    """Seeds of an ensemble's members: their own, so that ensembles of neighboring seeds share no member."""
     return [int(s) for s in np.random.SeedSequence(seed).generate_state(samples)]
 
 

@@ -9,15 +9,15 @@ from typing import Any, NamedTuple, TypedDict, get_args
 import numpy as np
 from PIL import Image
 
-from maskweave.catalogues import Catalogue
 from maskweave.data import codecs, transforms
 from maskweave.data.values import check_content
 from maskweave.errors import BadSample, MaskweaveError
 from maskweave.generate.editing import Region, regions_of
 from maskweave.generate.engine import Precision
-from maskweave.generate.known import Tokens, check_tokens
 from maskweave.generate.schedule import Schedule, check_schedule, make_schedule
-from maskweave.modality import STRUCTURED_TYPES, Decoding, Modality
+from maskweave.generate.token_state import Tokens, check_tokens
+from maskweave.modality.catalogs import Catalog
+from maskweave.modality.entry import STRUCTURED_TYPES, Decoding, Modality
 from maskweave.tokenizers.base import Tokenizer
 
 Sample = Mapping[str, Any]
@@ -30,7 +30,7 @@ class Options(TypedDict, total=False):
     """Scheme, steps, temperature, guidance and cuts of single targets, in place of the entries' own."""
     conditions: Mapping[str, float] | None
     """Guidance: weight by input, or by several joined with `+`; below 0 leads away from it. In place of the entries' guidance."""
-    grow: bool
+    guide_with_finished: bool
     """Finished targets join every guided condition."""
     chain: bool
     """Each finished target joins the inputs of the next (the default); otherwise every target is predicted from the inputs alone."""
@@ -58,7 +58,7 @@ class Request(NamedTuple):
 
 
 def make_request(
-    catalogue: Catalogue,
+    catalog: Catalog,
     tokenizers: Mapping[str, Tokenizer],
     inputs: Sequence[Sample],
     targets: Sequence[str] | None,
@@ -82,25 +82,25 @@ def make_request(
     if min(seeds, default=0) < 0:
         raise MaskweaveError(f"a seed must be 0 or more, found {min(seeds)}")
     names = list(dict.fromkeys(name for sample in inputs for name in sample))
-    resolved, schedule = plan(catalogue, names, targets, options, unconditional if len(inputs) else None)
+    resolved, schedule = plan(catalog, names, targets, options, unconditional if len(inputs) else None)
     edit = options.get("edit") or {}
     edits = [edit] * len(inputs) if isinstance(edit, Mapping) else edit
     if len(edits) != len(inputs):
         raise MaskweaveError(f"{len(inputs)} samples need as many edits, or one for all, found {len(edits)}")
     samples, anew = [], []
     for sample, regions, seed in zip(inputs, edits, seeds, strict=True):
-        edited = {twin(catalogue, name): region for name, region in regions.items()}
-        samples.append(read(_with_edited(catalogue, sample, edited, resolved), catalogue, tokenizers))
-        anew.append(regions_of(edited, samples[-1], catalogue, tokenizers, seed))
+        edited = {twin(catalog, name): region for name, region in regions.items()}
+        samples.append(read(_with_edited(catalog, sample, edited, resolved), catalog, tokenizers))
+        anew.append(regions_of(edited, samples[-1], catalog, tokenizers, seed))
     asked = dict(zip(resolved, resolved if targets is None else targets, strict=True))
     return Request(asked, schedule, samples, seeds, anew)
 
 
-def _with_edited(catalogue: Catalogue, sample: Sample, edit: Mapping[str, Region], targets: Sequence[str]) -> Sample:
+def _with_edited(catalog: Catalog, sample: Sample, edit: Mapping[str, Region], targets: Sequence[str]) -> Sample:
     """The sample with a value for each edited target, which may be given under the name of its source."""
     sample = dict(sample)
     for name in edit:
-        same = [n for n in sample if catalogue[n].reads == catalogue[name].reads]
+        same = [n for n in sample if catalog[n].reads == catalog[name].reads]
         if name not in targets or not same:
             fault = "a target" if name not in targets else "given"
             raise MaskweaveError(f"edit of {name!r}: it is not {fault}; what is edited must be an input and a target")
@@ -109,7 +109,7 @@ def _with_edited(catalogue: Catalogue, sample: Sample, edit: Mapping[str, Region
 
 
 def plan(
-    catalogue: Catalogue,
+    catalog: Catalog,
     inputs: Sequence[str],
     targets: Sequence[str] | None,
     options: Options,
@@ -130,17 +130,19 @@ def plan(
         raise MaskweaveError(f"targets: found {targets!r}, expected a list of names, such as [{targets!r}]")
     schedule = options.get("schedule")
     if schedule is not None and targets is None:
-        check_schedule(schedule, catalogue, inputs)
+        check_schedule(schedule, catalog, inputs)
         targets = schedule.targets
-    resolved = check_request(catalogue, inputs, targets or ())
+    resolved = check_request(catalog, inputs, targets or ())
     if not inputs and unconditional is False:
         raise MaskweaveError(
-            f"no inputs: this model was trained with some always (drawing.unconditional is 0); give at least one of {', '.join(catalogue)}"
+            f"no inputs: this model was trained with some always (drawing.unconditional is 0); give at least one of {', '.join(catalog)}"
         )
-    decoding = {twin(catalogue, name): how for name, how in (options.get("decoding") or {}).items()}
+    decoding = {twin(catalog, name): how for name, how in (options.get("decoding") or {}).items()}
     conditions = options.get("conditions")
     if schedule is not None:
-        if more := [name for name in ("decoding", "conditions", "grow", "chain") if options.get(name) is not None]:
+        if more := [
+            name for name in ("decoding", "conditions", "guide_with_finished", "chain") if options.get(name) is not None
+        ]:
             raise MaskweaveError(f"a schedule fixes all steps, so {' and '.join(more)} cannot be given beside it")
         if schedule.targets != resolved:
             raise MaskweaveError(
@@ -150,7 +152,7 @@ def plan(
         for name in decoding:
             if name not in resolved:
                 raise MaskweaveError(f"decoding names {name!r}, which is not among the targets {', '.join(resolved)}")
-            if catalogue[name].kind == "grid" and decoding[name].scheme == "autoregressive":
+            if catalog[name].kind == "grid" and decoding[name].scheme == "autoregressive":
                 raise MaskweaveError(
                     f"decoding of {name!r}: scheme 'autoregressive' is for sequences; a grid takes 'maskgit' or 'roar'"
                 )
@@ -161,12 +163,12 @@ def plan(
                     f"condition {names!r}: {missing[0]!r} is neither given nor a target; known: {', '.join(there)}"
                 )
         schedule = make_schedule(
-            catalogue,
+            catalog,
             inputs,
             resolved,
             decoding=decoding,
             conditions=conditions,
-            grow=options.get("grow", False),
+            guide_with_finished=options.get("guide_with_finished", False),
             chain=options.get("chain", True),
         )
         acting = {name for step in schedule.steps for condition in step.guidance for name in condition.modalities}
@@ -175,7 +177,7 @@ def plan(
                 raise MaskweaveError(
                     f"condition {names!r} guides nothing: none of it is there when a target is generated; name an input, or an earlier target"
                 )
-    check_schedule(schedule, catalogue, inputs)
+    check_schedule(schedule, catalog, inputs)
     return resolved, schedule
 
 
@@ -191,15 +193,15 @@ def _check_options(options: Options) -> None:
         raise MaskweaveError(f"precision is {precision!r}; expected {' or '.join(get_args(Precision))}")
 
 
-def check_request(catalogue: Catalogue, inputs: Sequence[str], targets: Sequence[str]) -> list[str]:
+def check_request(catalog: Catalog, inputs: Sequence[str], targets: Sequence[str]) -> list[str]:
     """The modalities to generate, in order; an input-only modality stands for the grid that is made from the same values.
 
     Raises:
         MaskweaveError: an unknown modality, or a target the model cannot predict.
     """
     for name in inputs:
-        catalogue[name]
-    resolved = [twin(catalogue, name) for name in targets]
+        catalog[name]
+    resolved = [twin(catalog, name) for name in targets]
     if not resolved:
         raise MaskweaveError("no targets: name at least one modality to generate")
     if len(set(resolved)) < len(resolved):
@@ -207,20 +209,20 @@ def check_request(catalogue: Catalogue, inputs: Sequence[str], targets: Sequence
     return resolved
 
 
-def twin(catalogue: Catalogue, name: str) -> str:
+def twin(catalog: Catalog, name: str) -> str:
     """The modality that is generated where `name` is asked for."""
-    modality = catalogue[name]
+    modality = catalog[name]
     if modality.is_target:
         return name
-    twins = [m.name for m in catalogue.values() if m.source == name and m.is_target]
+    twins = [m.name for m in catalog.values() if m.source == name and m.is_target]
     if not twins:
         kind = "" if modality.has_tokens else f" of kind {modality.kind}, which is"
-        possible = ", ".join(m.name for m in catalogue.values() if m.is_target)
+        possible = ", ".join(m.name for m in catalog.values() if m.is_target)
         raise MaskweaveError(f"{name!r} is{kind} input only; the model can predict {possible}")
     return twins[0]
 
 
-def read(inputs: Sample, catalogue: Catalogue, tokenizers: Mapping[str, Tokenizer]) -> dict[str, Any]:
+def read(inputs: Sample, catalog: Catalog, tokenizers: Mapping[str, Tokenizer]) -> dict[str, Any]:
     """Inputs in any accepted form as checked values of their entries' sizes.
 
     Raises:
@@ -228,9 +230,9 @@ def read(inputs: Sample, catalogue: Catalogue, tokenizers: Mapping[str, Tokenize
     """
     values, tokens = {}, {}
     for name, value in inputs.items():
-        modality = catalogue[name]
+        modality = catalog[name]
         if isinstance(value, Tokens):
-            size = catalogue.vocabulary_size(name) if modality.has_tokens else 0
+            size = catalog.vocabulary_size(name) if modality.has_tokens else 0
             tokens[name] = check_tokens(value, modality, size, f"input {name!r}")
             continue
         if modality.has_tokens and name not in tokenizers:
@@ -239,7 +241,7 @@ def read(inputs: Sample, catalogue: Catalogue, tokenizers: Mapping[str, Tokenize
             )
         values[name] = _value(value, modality)
     try:
-        return {**transforms.fit(values, catalogue), **tokens}
+        return {**transforms.fit(values, catalog), **tokens}
     except BadSample as error:
         raise MaskweaveError(f"inputs: {error}") from error
 

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from maskweave.catalogues import Catalogue
 from maskweave.data import codecs
 from maskweave.data.values import check_content
 from maskweave.errors import BadSample
 from maskweave.files import write_aside
-from maskweave.generate.known import Tokens
 from maskweave.generate.schedule import Schedule
+from maskweave.generate.token_state import Tokens
+from maskweave.modality.catalogs import Catalog
 from maskweave.report.legends import with_legend
 from maskweave.report.sheets import picture_among, sheet_for
 
@@ -25,7 +25,7 @@ from maskweave.report.sheets import picture_among, sheet_for
 class Generated:
     """The result for one sample; `result[NAME]` is a target's value in the Python form that its entry states."""
 
-    catalogue: Catalogue = field(repr=False)
+    catalog: Catalog = field(repr=False)
     inputs: dict[str, Any]
     """As the model saw them."""
     values: dict[str, Any] = field(default_factory=dict)
@@ -40,23 +40,23 @@ class Generated:
     def __getitem__(self, name: str) -> Any:
         return self.values[name]
 
-    def as_inputs(self, catalogue: Catalogue | None = None) -> dict[str, Any]:
+    def as_inputs(self, catalog: Catalog | None = None) -> dict[str, Any]:
         """Inputs and results together, as the inputs of another request. Sequences of which nothing was sound are left out.
 
         Args:
-            catalogue: of the bundle that is to take them, another one for super-resolution, say; names that it lacks are left out.
+            catalog: of the bundle that is to take them, another one for super-resolution, say; names that it lacks are left out.
         """
         found: dict[str, Any] = {**self.inputs}
         found |= {name: Tokens(ids) for name, ids in self._without_value().items() if len(ids) and ids.min() >= 0}
         for name, value in self.values.items():
             with contextlib.suppress(BadSample):
-                found[name] = check_content(value, self.catalogue[name], name)
-        return {name: value for name, value in found.items() if catalogue is None or name in catalogue}
+                found[name] = check_content(value, self.catalog[name], name)
+        return {name: value for name, value in found.items() if catalog is None or name in catalog}
 
     def _without_value(self) -> dict[str, np.ndarray]:
         """Tokens of the modalities that have no value, under whichever name."""
-        valued = {self.catalogue[name].reads for name in self.values}
-        return {name: ids for name, ids in self.tokens.items() if self.catalogue[name].reads not in valued}
+        valued = {self.catalog[name].reads for name in self.values}
+        return {name: ids for name, ids in self.tokens.items() if self.catalog[name].reads not in valued}
 
     def sheet(self) -> Image.Image:
         """Inputs and targets side by side, as one picture; of several results, see `sheet_of`."""
@@ -77,10 +77,10 @@ class Generated:
         """
         folder = Path(folder)
         over = picture_among(
-            self.catalogue, {k: v for k, v in self.inputs.items() if not isinstance(v, Tokens)}, self.values
+            self.catalog, {k: v for k, v in self.inputs.items() if not isinstance(v, Tokens)}, self.values
         )
         for name, value in self.values.items():
-            modality = self.catalogue[name]
+            modality = self.catalog[name]
             try:
                 content, ending = codecs.encode(value, modality)
             except BadSample as error:
@@ -115,7 +115,7 @@ def sheet_of(results: Sequence[Generated], title: str = "", tile: int = 144) -> 
     rows = []
     for result in results:
         # A grid that is edited stands beside its source: once is enough.
-        given = {n: v for n, v in result.inputs.items() if result.catalogue[n].source not in result.inputs}
+        given = {n: v for n, v in result.inputs.items() if result.catalog[n].source not in result.inputs}
         bare = {name: value.ids for name, value in given.items() if isinstance(value, Tokens)}
         made = result._without_value()
         rows.append(
@@ -125,4 +125,4 @@ def sheet_of(results: Sequence[Generated], title: str = "", tile: int = 144) -> 
                 "instead": {name: f"{np.sum(np.asarray(ids) >= 0)} tokens" for name, ids in {**bare, **made}.items()},
             }
         )
-    return sheet_for(title, rows, results[0].catalogue, tile)
+    return sheet_for(title, rows, results[0].catalog, tile)

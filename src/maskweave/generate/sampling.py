@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 Generators = Sequence[np.random.Generator]
-"""One per sample, so that a sample's result does not depend on its neighbours in the batch."""
+"""One per sample, so that a sample's result does not depend on its neighbors in the batch."""
 
 FIRST = 256
 """Tokens among which top-p looks first: sorting whole vocabularies takes as long as the model does."""

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from maskweave.catalogues import Catalogue
 from maskweave.config import build, plain
 from maskweave.errors import MaskweaveError
 from maskweave.files import read_yaml, write_yaml
-from maskweave.modality import Decoding
+from maskweave.modality.catalogs import Catalog
+from maskweave.modality.entry import Decoding
 from maskweave.report.tables import text_table
 
 
@@ -90,13 +90,13 @@ def load_schedule(path: str | os.PathLike[str]) -> Schedule:
 
 
 def make_schedule(
-    catalogue: Catalogue,
+    catalog: Catalog,
     inputs: Sequence[str],
     targets: Sequence[str],
     *,
     decoding: Mapping[str, Decoding] | None = None,
     conditions: Mapping[str, float] | None = None,
-    grow: bool = False,
+    guide_with_finished: bool = False,
     chain: bool = True,
 ) -> Schedule:
     """The schedule of a request.
@@ -107,13 +107,13 @@ def make_schedule(
         decoding: in place of single entries' own.
         conditions: weight by input or by several joined with `+`, in place of every target's `guidance`, which weighs all inputs together.
             A condition may name an earlier target: it acts once that is finished.
-        grow: finished targets join every condition.
+        guide_with_finished: finished targets join every condition.
         chain: as in `Schedule`.
     """
     decoding = decoding or {}
     steps: list[Step] = []
     for number, target in enumerate(targets):
-        modality = catalogue[target]
+        modality = catalog[target]
         how = decoding.get(target, modality.decoding)
         finished = list(targets[:number]) if chain else []
         there = {*inputs, *finished} - {target}
@@ -122,7 +122,7 @@ def make_schedule(
             groups = [(tuple(inputs), how.guidance)]
         guidance = []
         for names, weight in groups:
-            joined = dict.fromkeys([*names, *(finished if grow else ())])
+            joined = dict.fromkeys([*names, *(finished if guide_with_finished else ())])
             if kept := tuple(name for name in joined if name in there):
                 guidance.append(Condition(kept, weight))
         is_sequence = modality.kind == "sequence"
@@ -157,7 +157,7 @@ def temperature_of(decoding: Decoding, step: int, steps: int) -> float:
     return decoding.temperature
 
 
-def check_schedule(schedule: Schedule, catalogue: Catalogue, inputs: Sequence[str], where: str = "schedule") -> None:
+def check_schedule(schedule: Schedule, catalog: Catalog, inputs: Sequence[str], where: str = "schedule") -> None:
     """See that a schedule does what it can and all it must.
 
     Raises:
@@ -168,7 +168,7 @@ def check_schedule(schedule: Schedule, catalogue: Catalogue, inputs: Sequence[st
     finished: list[str] = []
     for number, step in enumerate(schedule.steps, 1):
         at = f"{where}: step {number} ({step.target!r})"
-        modality = catalogue[step.target]
+        modality = catalog[step.target]
         is_sequence = modality.kind == "sequence"
         if not modality.is_target:
             raise MaskweaveError(f"{at}: is input only, of kind {modality.kind}")
@@ -193,11 +193,11 @@ def check_schedule(schedule: Schedule, catalogue: Catalogue, inputs: Sequence[st
                         f"{at}: is guided by {name!r}, which is neither given nor finished by then; known: {known}"
                     )
     for target in schedule.targets:
-        steps, total = schedule.of(target), catalogue[target].tokens
+        steps, total = schedule.of(target), catalog[target].tokens
         settled = sum(step.tokens for step in steps)
-        if catalogue[target].kind == "sequence" and len(steps) > 1:
+        if catalog[target].kind == "sequence" and len(steps) > 1:
             raise MaskweaveError(f"{where}: {target!r} is a sequence, which is written in one step, found {len(steps)}")
-        if catalogue[target].kind == "grid" and settled != total:
+        if catalog[target].kind == "grid" and settled != total:
             raise MaskweaveError(f"{where}: the steps of {target!r} settle {settled} tokens; expected all {total}")
 
 

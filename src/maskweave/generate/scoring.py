@@ -14,7 +14,7 @@ import torch
 
 from maskweave.generate.engine import Engine
 from maskweave.generate.guidance import Pass
-from maskweave.generate.known import Field
+from maskweave.generate.token_state import TokenState
 
 
 class Score(NamedTuple):
@@ -25,7 +25,7 @@ class Score(NamedTuple):
     """(n,) of each token, a grid's row by row; they add up to the total."""
 
 
-def score_tokens(engine: Engine, given: Mapping[str, Field], target: str, truth: Field) -> list[Score]:
+def score_tokens(engine: Engine, given: Mapping[str, TokenState], target: str, truth: TokenState) -> list[Score]:
     """Score one modality's tokens for every sample.
 
     Args:
@@ -35,10 +35,10 @@ def score_tokens(engine: Engine, given: Mapping[str, Field], target: str, truth:
     assert truth.ids is not None
     B, L = truth.mask.shape
     others = {name: field for name, field in given.items() if name != target}
-    if engine.catalogue[target].kind == "sequence":
+    if engine.catalog[target].kind == "sequence":
         log_BL = _sequence(engine, others, target, truth)
     else:
-        fields = {**others, target: Field.empty(B, L)}
+        fields = {**others, target: TokenState.empty(B, L)}
         logits = engine.ask(fields, [Pass(1.0, frozenset(fields))], target, truth.mask)
         log_BL = np.zeros((B, L))
         chosen = torch.from_numpy(truth.ids[truth.mask])[:, None].to(logits.device)
@@ -49,13 +49,13 @@ def score_tokens(engine: Engine, given: Mapping[str, Field], target: str, truth:
     ]
 
 
-def _sequence(engine: Engine, others: Mapping[str, Field], target: str, truth: Field) -> np.ndarray:
+def _sequence(engine: Engine, others: Mapping[str, TokenState], target: str, truth: TokenState) -> np.ndarray:
     """(B, L) log-probability of each token after those before it, asked for by the first sentinel."""
     assert truth.ids is not None
     B = len(truth.mask)
-    vocabulary = engine.catalogue[target].vocabulary
-    sentinel = engine.catalogue.vocabularies[vocabulary].first_sentinel + 1
-    frame = Field(np.ones((B, 1), bool), np.full((B, 1), sentinel))
+    vocabulary = engine.catalog[target].vocabulary
+    sentinel = engine.catalog.vocabularies[vocabulary].first_sentinel + 1
+    frame = TokenState(np.ones((B, 1), bool), np.full((B, 1), sentinel))
     one = [Pass(1.0, frozenset((*others, target)))]
     longest = int(truth.mask.sum(axis=1).max(initial=0))
     reader = engine.reader({**others, target: frame}, [p.sees for p in one], target, longest)

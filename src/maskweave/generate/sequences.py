@@ -13,10 +13,10 @@ import torch
 
 from maskweave.generate.engine import Engine
 from maskweave.generate.guidance import passes
-from maskweave.generate.known import Field, Fields
 from maskweave.generate.sampling import Generators, gumbel, sample
 from maskweave.generate.schedule import Step
-from maskweave.modality import EOS, Vocabulary
+from maskweave.generate.token_state import TokenState, TokenStates
+from maskweave.modality.entry import EOS, Vocabulary
 
 
 class Gaps:
@@ -67,15 +67,17 @@ class Gaps:
         return ids[: ids.index(EOS) + 1 if EOS in ids else self.most]
 
 
-def write_sequence(engine: Engine, step: Step, others: Fields, field: Field, generators: Generators) -> Iterator[None]:
+def write_sequence(
+    engine: Engine, step: Step, others: TokenStates, field: TokenState, generators: Generators
+) -> Iterator[None]:
     """Write the target of every sample; yields after each token.
 
     Args:
         others: what else is known.
         field: (B, L) what is kept, and the length of which it is kept in `ids` (0 after it); receives the sequences.
     """
-    modality = engine.catalogue[step.target]
-    vocabulary = engine.catalogue.vocabularies[modality.vocabulary]
+    modality = engine.catalog[step.target]
+    vocabulary = engine.catalog.vocabularies[modality.vocabulary]
     assert field.ids is not None
     gaps = []
     for ids, kept in zip(field.ids, field.mask, strict=True):
@@ -116,9 +118,9 @@ def write_sequence(engine: Engine, step: Step, others: Fields, field: Field, gen
             return
 
 
-def _frames(gaps: list[Gaps]) -> Field:
+def _frames(gaps: list[Gaps]) -> TokenState:
     """(B, F) what the encoder reads of the sequences."""
-    frame = Field.empty(len(gaps), max(len(gap.frame) for gap in gaps))
+    frame = TokenState.empty(len(gaps), max(len(gap.frame) for gap in gaps))
     assert frame.ids is not None
     for b, gap in enumerate(gaps):
         frame.ids[b, : len(gap.frame)], frame.mask[b, : len(gap.frame)] = gap.frame, True

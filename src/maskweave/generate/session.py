@@ -9,9 +9,9 @@ import numpy as np
 from maskweave.errors import MaskweaveError
 from maskweave.generate.decode import run
 from maskweave.generate.engine import Engine
-from maskweave.generate.known import Field
 from maskweave.generate.result import Generated
 from maskweave.generate.schedule import Schedule, Step
+from maskweave.generate.token_state import TokenState
 from maskweave.tokenizers.base import Tokenizer
 from maskweave.tokenizers.grid import GridTokenizer
 from maskweave.tokenizers.sequence import SequenceTokenizer
@@ -37,11 +37,11 @@ class Session:
         names: Mapping[str, str],
         schedule: Schedule,
         samples: Sequence[Mapping[str, Any]],
-        given: Mapping[str, Field],
-        made: dict[str, Field],
+        given: Mapping[str, TokenState],
+        made: dict[str, TokenState],
         seeds: Sequence[int],
     ):
-        self.catalogue, self.tokenizers, self.schedule = engine.catalogue, tokenizers, schedule
+        self.catalog, self.tokenizers, self.schedule = engine.catalog, tokenizers, schedule
         self._seeds = seeds
         self._names, self._samples, self._made = names, samples, made
         self._steps = run(engine, schedule, given, made, [np.random.default_rng(seed) for seed in seeds])
@@ -77,10 +77,10 @@ class Session:
         Of a target that is not finished, tokens that are not known are -1, and its value is decoded with the nearest known ones in their
         places. A target whose tokenizer is missing has tokens alone.
         """
-        results = [Generated(self.catalogue, dict(sample), schedule=self.schedule) for sample in self._samples]
+        results = [Generated(self.catalog, dict(sample), schedule=self.schedule) for sample in self._samples]
         for target, field in self._made.items():
             assert field.ids is not None
-            is_grid = self.catalogue[target].kind == "grid"
+            is_grid = self.catalog[target].kind == "grid"
             rows = [ids if is_grid else ids[mask] for ids, mask in zip(field.ids, field.mask, strict=True)]
             for result, row, mask in zip(results, rows, field.mask, strict=True):
                 result.tokens[target] = np.where(mask, row, -1) if is_grid else row.copy()
@@ -88,7 +88,7 @@ class Session:
                 self._decode(target, field, rows, results)
         return results
 
-    def _decode(self, target: str, field: Field, rows: Sequence[np.ndarray], results: Sequence[Generated]) -> None:
+    def _decode(self, target: str, field: TokenState, rows: Sequence[np.ndarray], results: Sequence[Generated]) -> None:
         name, tokenizer = self._names[target], self.tokenizers[target]
         if isinstance(tokenizer, SequenceTokenizer):
             for result, item in zip(results, tokenizer.decode_with_problems(rows), strict=True):
@@ -98,7 +98,7 @@ class Session:
             return
         there = np.flatnonzero(field.mask.any(axis=1)).tolist()  # of the others nothing can be shown yet
         if there:
-            grid = self.catalogue[target].grid
+            grid = self.catalog[target].grid
             whole = np.stack([filled(rows[b], field.mask[b], grid) for b in there])
             # A diffusion decoder starts from noise of its own for every sample.
             if isinstance(tokenizer, GridTokenizer):

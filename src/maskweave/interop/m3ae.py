@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from maskweave.catalogues import Catalogue
 from maskweave.config import build
 from maskweave.errors import MaskweaveError
 from maskweave.interop.published import Tensors, defaults, locate, read_config, write_published
-from maskweave.modality import Modality, Value, Vocabulary
-from maskweave.model.m3ae import M3AE, M3AEConfig
+from maskweave.modality.catalogs import Catalog
+from maskweave.modality.entry import Modality, Value, Vocabulary
+from maskweave.models.m3ae import M3AE, M3AEConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +61,7 @@ MOST = dict(  # noqa: C408 (quoted, one of the keys would be the name of a modal
 """What the numbers may be at most: a slip of the pen is told before anything of its size is built."""
 MOST_RATIO, MOST_WORDS = 64, 2**20
 MEAN, DEVIATION = (0.5762, 0.5503, 0.5213), (0.3207, 0.3169, 0.3307)
-"""Of CC12M's pixels, by which the published pictures are normalised."""
+"""Of CC12M's pixels, by which the published pictures are normalized."""
 TEXT_TOKENS = 512
 """Published training had 64; fixed positions and padding take any."""
 
@@ -69,19 +69,19 @@ TEXT_TOKENS = 512
 class Published(NamedTuple):
     model: M3AE
     """In evaluation mode."""
-    catalogue: Catalogue
+    catalog: Catalog
     """The modalities that it takes: patches and, unless it is an MAE, a sequence."""
 
 
-def load_m3ae(folder_or_hub_id: str | os.PathLike[str], catalogue: Catalogue | None = None) -> Published:
+def load_m3ae(folder_or_hub_id: str | os.PathLike[str], catalog: Catalog | None = None) -> Published:
     """Read published weights.
 
     Args:
-        catalogue: entries that the model shall serve: one of kind patches and at most one of kind sequence, with the published sizes. By
-            default entries of that kind are made, pictures normalised as CC12M's.
+        catalog: entries that the model shall serve: one of kind patches and at most one of kind sequence, with the published sizes. By
+            default entries of that kind are made, pictures normalized as CC12M's.
 
     Raises:
-        MaskweaveError: no such folder, or its parts or the catalogue do not fit together; lists what does not.
+        MaskweaveError: no such folder, or its parts or the catalog do not fit together; lists what does not.
     """
     folder = locate(folder_or_hub_id)
     where = str(folder / "config.json")
@@ -89,17 +89,17 @@ def load_m3ae(folder_or_hub_id: str | os.PathLike[str], catalogue: Catalogue | N
     if faults := [*_faults(config)]:
         raise MaskweaveError(f"{where}: {'; '.join(faults)}")
     try:
-        catalogue = catalogue or published_catalogue(config)
-        patches, sequence = _entries(catalogue)
+        catalog = catalog or published_catalog(config)
+        patches, sequence = _entries(catalog)
         if (patches.value.size, patches.patch) != ((config.image_size,) * 2, (config.patch_size,) * 2):
             raise MaskweaveError(
-                f"image_size is {config.image_size} and patch_size {config.patch_size}, but {patches.name!r} of {catalogue.where} has size "
+                f"image_size is {config.image_size} and patch_size {config.patch_size}, but {patches.name!r} of {catalog.where} has size "
                 f"{patches.value.size} in patches of {patches.patch}"
             )
     except MaskweaveError as error:
         raise MaskweaveError(f"{where}: {error}") from error
     model = M3AE.without_weights(
-        catalogue,
+        catalog,
         M3AEConfig(
             width=config.emb_dim,
             depth=config.depth,
@@ -118,7 +118,7 @@ def load_m3ae(folder_or_hub_id: str | os.PathLike[str], catalogue: Catalogue | N
     }
     stored.finish()
     model.to_empty(device="cpu")
-    model.register_buffers(catalogue)
+    model.register_buffers(catalog)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.zero_()  # type embeddings that are not there, and rows of no modality
@@ -127,7 +127,7 @@ def load_m3ae(folder_or_hub_id: str | os.PathLike[str], catalogue: Catalogue | N
                 parts = found[name].split([view.shape[-1] for view in views], dim=-1)
                 for view, part in zip(views, parts, strict=True):
                     view.copy_(part)
-    return Published(model.eval(), catalogue)
+    return Published(model.eval(), catalog)
 
 
 def _faults(config: Config) -> Iterator[str]:
@@ -146,13 +146,13 @@ def _faults(config: Config) -> Iterator[str]:
         yield f"output_head_depth is {config.output_head_depth}; only linear heads (0) can be read"
 
 
-def save_m3ae(model: M3AE, catalogue: Catalogue, folder: str | os.PathLike[str]) -> None:
+def save_m3ae(model: M3AE, catalog: Catalog, folder: str | os.PathLike[str]) -> None:
     """Write a model in the published format.
 
     Raises:
         MaskweaveError: its modalities are not of the published form: square pictures in square patches, and at most one sequence.
     """
-    patches, sequence = _entries(catalogue)
+    patches, sequence = _entries(catalog)
     if len(patches.grid) != 2 or len({*patches.value.size}) > 1 or len({*patches.grid}) > 1:
         raise MaskweaveError(
             f"{patches.name}: the published format is of square pictures, found size {patches.value.size} with grid {patches.grid}"
@@ -167,7 +167,7 @@ def save_m3ae(model: M3AE, catalogue: Catalogue, folder: str | os.PathLike[str])
         dec_num_heads=own.decoder_heads,
         image_size=patches.value.size[0],
         patch_size=patches.patch[0],
-        text_vocab_size=catalogue.vocabulary_size(sequence.name) if sequence else 0,
+        text_vocab_size=catalog.vocabulary_size(sequence.name) if sequence else 0,
         mlp_ratio=own.mlp_ratio,
         model="m3ae" if sequence else "mae",
     )
@@ -176,7 +176,7 @@ def save_m3ae(model: M3AE, catalogue: Catalogue, folder: str | os.PathLike[str])
     write_published(Path(folder), dataclasses.asdict(config), tensors)
 
 
-def published_catalogue(config: Config) -> Catalogue:
+def published_catalog(config: Config) -> Catalog:
     """Entries, named by their value types, for a published configuration.
 
     Raises:
@@ -189,18 +189,18 @@ def published_catalogue(config: Config) -> Catalogue:
         )
     ]
     if not config.text_vocab_size:
-        return Catalogue(entries, where="published MAE")
+        return Catalog(entries, where="published MAE")
     entries.append(Modality("text", 2, "sequence", Value("text"), max_tokens=TEXT_TOKENS, vocabulary="text"))
-    return Catalogue(entries, [Vocabulary("text", config.text_vocab_size, sentinels=3)], "published M3AE")
+    return Catalog(entries, [Vocabulary("text", config.text_vocab_size, sentinels=3)], "published M3AE")
 
 
-def _entries(catalogue: Catalogue) -> tuple[Modality, Modality | None]:
+def _entries(catalog: Catalog) -> tuple[Modality, Modality | None]:
     """The entry of the pictures and that of the texts."""
-    patches = [m for m in catalogue.values() if m.kind == "patches"]
-    sequences = [m for m in catalogue.values() if m.kind == "sequence"]
-    if len(patches) != 1 or len(sequences) > 1 or len(catalogue) != len(patches) + len(sequences):
+    patches = [m for m in catalog.values() if m.kind == "patches"]
+    sequences = [m for m in catalog.values() if m.kind == "sequence"]
+    if len(patches) != 1 or len(sequences) > 1 or len(catalog) != len(patches) + len(sequences):
         raise MaskweaveError(
-            f"{catalogue.where}: a published M3AE takes one modality of kind patches and at most one of kind sequence, found {', '.join(catalogue)}"
+            f"{catalog.where}: a published M3AE takes one modality of kind patches and at most one of kind sequence, found {', '.join(catalog)}"
         )
     return patches[0], sequences[0] if sequences else None
 
@@ -208,7 +208,7 @@ def _entries(catalogue: Catalogue) -> tuple[Modality, Modality | None]:
 def _names(model: M3AE, patches: Modality, sequence: Modality | None) -> Iterator[tuple[str, list[Tensor]]]:
     """Every published parameter's name, and views of what holds it here that make it when joined along their last axis."""
     yield "cls_token", [model.class_token[None, None]]
-    yield from _linear("image_embedding", model.content[patches.name])
+    yield from _linear("image_embedding", model.token_embedding[patches.name])
     for kind, m in (("image", patches), ("text", sequence)):
         if m is not None:
             yield f"encoder_{kind}_type_embedding", [model.types.weight[m.id][None, None]]
@@ -216,7 +216,7 @@ def _names(model: M3AE, patches: Modality, sequence: Modality | None) -> Iterato
             yield f"{kind}_mask_embedding", [model.mask_tokens.weight[m.id][None, None]]
             yield from _linear(f"decoder_{kind}_output/Dense_0", model.heads[m.name])
     if sequence is not None:
-        embedding: Any = model.content[sequence.name]
+        embedding: Any = model.token_embedding[sequence.name]
         yield "text_embedding/embedding", [embedding.weight]
     yield from _linear("decoder_input_projection", model.decoder_projection)
     for side, blocks, norm in (

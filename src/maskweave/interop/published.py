@@ -16,7 +16,7 @@ from torch import Tensor
 from maskweave.errors import MaskweaveError
 from maskweave.files import read_json, write_aside
 from maskweave.hub import folder_of
-from maskweave.weights import listed, open_tensors, save_tensors
+from maskweave.nn.weights import listed, open_tensors, save_tensors
 
 REQUIRED = object()
 """Stands for the default of a key that a configuration must have."""

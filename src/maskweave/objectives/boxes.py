@@ -1,6 +1,6 @@
 """The set loss of DETR (https://arxiv.org/abs/2005.12872): each true box is matched to one predicted box, the rest learn to be no object.
 
-Boxes are centre, width and height, or two corners, always from 0 to 1.
+Boxes are center, width and height, or two corners, always from 0 to 1.
 Dimension letters: B samples, Q predicted boxes, M true boxes at most, K classes.
 """
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from maskweave.errors import MaskweaveError
 
 CLASS_COST, BOX_COST, OVERLAP_COST = 1.0, 5.0, 2.0
-"""Weights of the class, of the coordinates' distance and of the generalised overlap, in matching and in the loss alike."""
+"""Weights of the class, of the coordinates' distance and of the generalized overlap, in matching and in the loss alike."""
 NO_OBJECT = 0.1
 """Weight of the class of queries that match nothing, for they are many."""
 
@@ -41,7 +41,7 @@ class SetLoss:
         weight[-1] = NO_OBJECT
         found, true = boxes[sample, query], target_BM5[sample, item, 1:]
         count = max(1, len(sample))
-        overlap = generalised_overlap(corners(found), corners(true))
+        overlap = generalized_overlap(corners(found), corners(true))
         return {
             "loss/class": CLASS_COST * F.cross_entropy(logits.flatten(0, 1), wanted.flatten(), weight),
             "loss/box": BOX_COST * (found - true).abs().sum() / count,
@@ -70,7 +70,7 @@ def match(logits_BQK: Tensor, boxes_BQ4: Tensor, target_BM5: Tensor) -> tuple[Te
         target = target_M5[there]
         cost = -CLASS_COST * probability[b][:, target[:, 0].long()]
         cost = cost + BOX_COST * torch.cdist(boxes_BQ4[b].float(), target[:, 1:].float(), p=1)
-        overlap = generalised_overlap(corners(boxes_BQ4[b])[:, None], corners(target[:, 1:])[None])
+        overlap = generalized_overlap(corners(boxes_BQ4[b])[:, None], corners(target[:, 1:])[None])
         query, item = linear_sum_assignment((cost - OVERLAP_COST * overlap).cpu().numpy())
         place = torch.full((len(query),), b)
         pairs.append(torch.stack([place, torch.from_numpy(query), there.cpu()[torch.from_numpy(item)]]))
@@ -79,13 +79,13 @@ def match(logits_BQK: Tensor, boxes_BQ4: Tensor, target_BM5: Tensor) -> tuple[Te
 
 
 def corners(boxes: Tensor) -> Tensor:
-    """(…, 4) centre, width and height as xmin, ymin, xmax, ymax."""
-    centre, half = boxes[..., :2], boxes[..., 2:] / 2
-    return torch.cat([centre - half, centre + half], dim=-1)
+    """(…, 4) center, width and height as xmin, ymin, xmax, ymax."""
+    center, half = boxes[..., :2], boxes[..., 2:] / 2
+    return torch.cat([center - half, center + half], dim=-1)
 
 
-def generalised_overlap(a: Tensor, b: Tensor) -> Tensor:
-    """Generalised intersection over union of boxes given by their corners, -1 to 1 (https://arxiv.org/abs/1902.09630)."""
+def generalized_overlap(a: Tensor, b: Tensor) -> Tensor:
+    """Generalized intersection over union of boxes given by their corners, -1 to 1 (https://arxiv.org/abs/1902.09630)."""
 
     def area(low: Tensor, high: Tensor) -> Tensor:
         return (high - low).clamp(min=0).prod(dim=-1)

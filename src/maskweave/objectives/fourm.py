@@ -1,13 +1,13 @@
-"""Masked multimodal modelling: predict the drawn target tokens. 4M (https://arxiv.org/abs/2312.06647), section 2.2."""
+"""Masked multimodal modeling: predict the drawn target tokens. 4M (https://arxiv.org/abs/2312.06647), section 2.2."""
 
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from maskweave.batch import TokenBatch
 from maskweave.errors import MaskweaveError
-from maskweave.model.fourm import FourM
+from maskweave.masking.batch import TokenBatch
+from maskweave.models.fourm import FourM
 from maskweave.objectives.cross_entropy import cross_entropy
 
 Loss = Literal["mod", "token"]

@@ -1,4 +1,4 @@
-"""Masked autoencoding: restore what is hidden of pictures and texts. M3AE (https://arxiv.org/abs/2205.14204), section 3."""
+"""Masked autoencoding: restore what is masked of pictures and texts. M3AE (https://arxiv.org/abs/2205.14204), section 3."""
 
 from dataclasses import dataclass, field
 
@@ -6,12 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from maskweave.batch import MaskedBatch, MaskedTokens
-from maskweave.data.hiding import MaskRatio
 from maskweave.errors import MaskweaveError
-from maskweave.model.m3ae import M3AE, M3AEConfig
+from maskweave.masking.m3ae import MaskedBatch, MaskedTokens, MaskRatio
+from maskweave.models.m3ae import M3AE, M3AEConfig
 
-NORMALISING_EPSILON = 1e-6
+NORMALIZING_EPSILON = 1e-6
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,7 @@ class M3AESettings:
     model: M3AEConfig = field(default_factory=M3AEConfig)
     mask_ratio: MaskRatio = field(default_factory=MaskRatio)
     loss_weight: LossWeight = field(default_factory=LossWeight)
-    normalised_patches: bool = False
+    normalized_patches: bool = False
     """Restore each patch relative to its own mean and deviation, so that contrast counts more than brightness."""
     unpaired: float = 0.0
     """Share of samples whose modalities never appear together: each time one of them is shown alone."""
@@ -48,30 +47,30 @@ class M3AESettings:
 
 
 class M3AEObjective(nn.Module):
-    """Mean squared error of hidden patches, cross-entropy of hidden tokens.
+    """Mean squared error of masked patches, cross-entropy of masked tokens.
 
     Args:
         weight: of the modalities' losses in the sum.
-        normalised_patches: restore each patch relative to its own mean and deviation.
+        normalized_patches: restore each patch relative to its own mean and deviation.
     """
 
-    def __init__(self, model: M3AE, weight: LossWeight | None = None, normalised_patches: bool = False):
+    def __init__(self, model: M3AE, weight: LossWeight | None = None, normalized_patches: bool = False):
         super().__init__()
         self.model = model
         self.weight = weight or LossWeight()
-        self.normalised_patches = normalised_patches
+        self.normalized_patches = normalized_patches
 
     def forward(self, batch: MaskedBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss, and each modality's own (`loss/NAME`) and, outside training, share of tokens restored rightly (`accuracy/NAME`).
 
-        A modality's loss is a mean over all hidden patches of the batch, or over its samples of the mean over their hidden tokens.
+        A modality's loss is a mean over all masked patches of the batch, or over its samples of the mean over their masked tokens.
 
         Raises:
-            MaskweaveError: nothing is hidden.
+            MaskweaveError: nothing is masked.
         """
         groups = [group.parts for group in batch.groups]
         if not any(len(tokens.targets) for parts in groups for tokens in parts.values()):
-            raise MaskweaveError("nothing is hidden in the batch, so nothing can be learned: raise m3ae.mask_ratio")
+            raise MaskweaveError("nothing is masked in the batch, so nothing can be learned: raise m3ae.mask_ratio")
         hiding: dict[str, list[tuple[MaskedTokens, Tensor]]] = {}
         for parts, decoded in zip(groups, self.model.decode(groups), strict=True):
             for name, tokens in parts.items():
@@ -95,8 +94,8 @@ class M3AEObjective(nn.Module):
         return torch.stack(losses).sum(), metrics
 
     def _errors(self, restored_nC: Tensor, wanted_nC: Tensor) -> Tensor:
-        """(n,) mean squared error of each hidden patch."""
-        if self.normalised_patches:
+        """(n,) mean squared error of each masked patch."""
+        if self.normalized_patches:
             mean, deviation = patch_statistics(wanted_nC)
             wanted_nC = (wanted_nC - mean) / deviation
         return (restored_nC - wanted_nC).square().mean(dim=1)
@@ -104,7 +103,7 @@ class M3AEObjective(nn.Module):
 
 def patch_statistics(rows: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and deviation of each patch (…, C), each (…, 1), as MAE takes them (https://arxiv.org/abs/2111.06377)."""
-    return rows.mean(dim=-1, keepdim=True), (rows.var(dim=-1, keepdim=True) + NORMALISING_EPSILON).sqrt()
+    return rows.mean(dim=-1, keepdim=True), (rows.var(dim=-1, keepdim=True) + NORMALIZING_EPSILON).sqrt()
 
 
 def _hidden(x_BL: Tensor, tokens: MaskedTokens) -> Tensor:
@@ -114,5 +113,5 @@ def _hidden(x_BL: Tensor, tokens: MaskedTokens) -> Tensor:
 
 def _hidden_of_sample(tokens: MaskedTokens) -> Tensor:
     """(n,) for each token to be restored: how many its sample has of them."""
-    restored_BL = tokens.hidden if tokens.present is None else tokens.hidden & tokens.present
+    restored_BL = tokens.masked if tokens.present is None else tokens.masked & tokens.present
     return restored_BL.sum(dim=1)[tokens.targets // restored_BL.shape[1]]

@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from maskweave.batch import ValueBatch
+from maskweave.data.batches import ValueBatch
 from maskweave.tokenizers.grid import GridTokenizer
-from maskweave.tokenizers.quantisers.together import added
+from maskweave.tokenizers.quantizers.collectives import all_reduce_sum
 
 SMOOTH = 0.1
 """Smooth L1: errors below this, where the range is [-1, 1], count as squares."""
@@ -25,9 +25,9 @@ COLLAPSED = 0.05
 
 
 class TokenizerObjective(nn.Module):
-    """Reconstruction loss plus the quantiser's own.
+    """Reconstruction loss plus the quantizer's own.
 
-    The metrics are `reconstruction`, `quantiser`, `perplexity` (e to the entropy of recent use: about how many codes are in equal use) and
+    The metrics are `reconstruction`, `quantizer`, `perplexity` (e to the entropy of recent use: about how many codes are in equal use) and
     `codebook_use` (share of the codes seen in recent batches, 0 to 1).
     """
 
@@ -43,12 +43,12 @@ class TokenizerObjective(nn.Module):
         self.register_buffer("batches", torch.zeros((), dtype=torch.long))
 
     def forward(self, batch: ValueBatch) -> tuple[Tensor, dict[str, Tensor]]:
-        output, target, quantised = self.tokenizer(batch.values)
+        output, target, quantized = self.tokenizer(batch.values)
         reconstruction = LOSSES[self.kind](output.float(), target)
-        perplexity, use = self._use(quantised.ids)
-        return reconstruction + quantised.loss, {
+        perplexity, use = self._use(quantized.ids)
+        return reconstruction + quantized.loss, {
             "reconstruction": reconstruction.detach(),
-            "quantiser": quantised.loss.detach(),
+            "quantizer": quantized.loss.detach(),
             "perplexity": perplexity,
             "codebook_use": use,
         }
@@ -60,7 +60,7 @@ class TokenizerObjective(nn.Module):
             return []
         return [
             f"{self.tokenizer.modality.name}: the codebook has collapsed, {use:.1%} of its {size} codes were in use lately; "
-            "try another quantiser, fewer codes, or a lower learning rate"
+            "try another quantizer, fewer codes, or a lower learning rate"
         ]
 
     @torch.no_grad()
@@ -68,7 +68,7 @@ class TokenizerObjective(nn.Module):
         """Perplexity and use over recent batches, of all processes; the heads of one latent count together."""
         counts = torch.bincount(ids.flatten(), minlength=len(self.counts)).to(self.counts)
         if self.training:
-            (counts,) = added(counts)
+            (counts,) = all_reduce_sum(counts)
             self.counts.mul_(MEMORY).add_(counts)
             self.batches.add_(1)
             counts = self.counts

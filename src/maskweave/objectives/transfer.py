@@ -8,8 +8,8 @@ from collections.abc import Callable
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from maskweave.batch import TransferBatch
-from maskweave.model.encoder import Encoder
+from maskweave.masking.inputs import TransferBatch
+from maskweave.models.encoder import Encoder
 from maskweave.objectives.boxes import SetLoss
 from maskweave.objectives.tokenizer import LOSSES
 

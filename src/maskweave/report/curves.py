@@ -1,6 +1,6 @@
 """Curves of a training's metrics, as `read_metrics` gives them: loss, loss by modality, and how a tokenizer's codebook fared.
 
-Each gives a PNG on a transparent ground with grey lettering, so that it reads on a light page and on a dark one, or None
+Each gives a PNG on a transparent ground with gray lettering, so that it reads on a light page and on a dark one, or None
 where there is nothing to draw.
 """
 
@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 Lines = Sequence[Mapping[str, Any]]
-COLOURS = ("#3b82d6", "#e08a1e", "#1fa37a", "#c2559d", "#d9553b", "#7c6ddb", "#8a9a2b", "#2aa9b8", "#9c6b4a", "#8b8f96")
-GREY = "#7d8186"
+COLORS = ("#3b82d6", "#e08a1e", "#1fa37a", "#c2559d", "#d9553b", "#7c6ddb", "#8a9a2b", "#2aa9b8", "#9c6b4a", "#8b8f96")
+GRAY = "#7d8186"
 MODALITY_PREFIX = "loss/"
 
 
@@ -39,7 +39,7 @@ def loss_curves(lines: Lines) -> bytes | None:
     if not _plot(axes, lines, "loss"):
         return None
     axes.set_ylabel("loss")
-    axes.legend(frameon=False, labelcolor=GREY, fontsize=8)
+    axes.legend(frameon=False, labelcolor=GRAY, fontsize=8)
     return as_png(figure)
 
 
@@ -54,9 +54,9 @@ def modality_curves(lines: Lines) -> bytes | None:
             steps, values = series(lines, name, "train")
             values = smooth(values)
         if len(steps):
-            style = ("-", "--", ":")[drawn // len(COLOURS) % 3]
+            style = ("-", "--", ":")[drawn // len(COLORS) % 3]
             label = name.removeprefix(MODALITY_PREFIX)
-            axes.plot(steps, values, style, color=COLOURS[drawn % len(COLOURS)], linewidth=1.6, label=label)
+            axes.plot(steps, values, style, color=COLORS[drawn % len(COLORS)], linewidth=1.6, label=label)
             if len(steps) == 1:
                 axes.lines[-1].set_marker("o")
             drawn += 1
@@ -64,7 +64,7 @@ def modality_curves(lines: Lines) -> bytes | None:
         return None
     axes.set_ylabel("loss by modality")
     names_shown = axes.legend(
-        frameon=False, labelcolor=GREY, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5), ncols=1 + drawn // 14
+        frameon=False, labelcolor=GRAY, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5), ncols=1 + drawn // 14
     )
     for text in names_shown.get_texts():
         text.set_parse_math(False)  # a name may hold dollar signs
@@ -88,7 +88,7 @@ def tokenizer_curves(lines: Lines) -> bytes | None:
             axes.set_ylim(0, 105)
         elif key == "perplexity":
             axes.set_ylim(bottom=0)
-        axes.set_title(label, fontsize=9, color=GREY)
+        axes.set_title(label, fontsize=9, color=GRAY)
     return as_png(figure)
 
 
@@ -108,14 +108,14 @@ def _plot(axes: Any, lines: Lines, metric: str, scale: float = 1.0) -> bool:
     steps, values = series(lines, metric, "train")
     if len(steps):
         marker = "o" if len(steps) == 1 else ""
-        axes.plot(steps, values * scale, color=COLOURS[0], alpha=0.28, linewidth=1)
+        axes.plot(steps, values * scale, color=COLORS[0], alpha=0.28, linewidth=1)
         axes.plot(
-            steps, smooth(values) * scale, color=COLOURS[0], linewidth=1.6, marker=marker, markersize=3, label="train"
+            steps, smooth(values) * scale, color=COLORS[0], linewidth=1.6, marker=marker, markersize=3, label="train"
         )
         drawn = True
     steps, values = series(lines, metric, "validation")
     if len(steps):
-        axes.plot(steps, values * scale, color=COLOURS[1], linewidth=1.6, marker="o", markersize=3, label="validation")
+        axes.plot(steps, values * scale, color=COLORS[1], linewidth=1.6, marker="o", markersize=3, label="validation")
         drawn = True
     return drawn
 
@@ -133,12 +133,12 @@ def open_panels(count: int, width: float, height: float) -> tuple[Any, Sequence[
     for axes in all_axes:
         axes.patch.set_alpha(0)
         axes.spines[["top", "right"]].set_visible(False)
-        axes.spines[["bottom", "left"]].set_color(GREY)
-        axes.tick_params(colors=GREY, labelsize=8, width=0.6)
-        axes.yaxis.label.set_color(GREY)
-        axes.grid(axis="y", color=GREY, alpha=0.22, linewidth=0.6)
+        axes.spines[["bottom", "left"]].set_color(GRAY)
+        axes.tick_params(colors=GRAY, labelsize=8, width=0.6)
+        axes.yaxis.label.set_color(GRAY)
+        axes.grid(axis="y", color=GRAY, alpha=0.22, linewidth=0.6)
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-        axes.set_xlabel("step", fontsize=8, color=GREY)
+        axes.set_xlabel("step", fontsize=8, color=GRAY)
     return figure, all_axes
 
 

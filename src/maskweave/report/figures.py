@@ -1,6 +1,6 @@
 """Pictures of values: one way to draw each value type, all of them uint8 (height, width, 3).
 
-Colours are stable: a map's are fixed by its entry's range (of standardised maps, by `RELATIVE`), a class's by its index, a direction's by its axes, so figures of
+Colors are stable: a map's are fixed by its entry's range (of standardized maps, by `RELATIVE`), a class's by its index, a direction's by its axes, so figures of
 different samples can be compared. Letters of shapes: H height, W width, C channels, P points, T frames.
 """
 
@@ -13,16 +13,16 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from maskweave.errors import MaskweaveError
-from maskweave.modality import DENSE_TYPES, Modality, Value
+from maskweave.modality.entry import DENSE_TYPES, Modality, Value
 from maskweave.report.lettering import INK, font, message, text_panel
-from maskweave.tokenizers.values import standardised
+from maskweave.tokenizers.values import standardized
 
 VOID = (128, 128, 128)
-COLOUR_MAP = "viridis"
+COLOR_MAP = "viridis"
 RELATIVE = (-3.0, 3.0)
-"""Span of colours of standardised maps, in deviations."""
+"""Span of colors of standardized maps, in deviations."""
 OKABE_ITO = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114, 178), (213, 94, 0), (204, 121, 167))
-"""Distinct to colour-blind readers too (https://jfly.uni-koeln.de/color/); class colours begin with these."""
+"""Distinct to color-blind readers too (https://jfly.uni-koeln.de/color/); class colors begin with these."""
 
 Size = tuple[int, int] | float
 
@@ -37,17 +37,17 @@ def draw(
 ) -> np.ndarray:
     """A picture of one value, uint8 (height, width, 3).
 
-    Dense values keep their aspect and are centred. A lattice of three axes shows up to four frames, one axis a curve or a strip.
-    Features, and maps of several channels, show their first three principal components. Points that are not finite are grey.
+    Dense values keep their aspect and are centered. A lattice of three axes shows up to four frames, one axis a curve or a strip.
+    Features, and maps of several channels, show their first three principal components. Points that are not finite are gray.
     Of people their boxes are drawn, numbered, and the bones between joints where the entry tells them; a pose that is the codes of a
     tokenizer which is not ours says nothing of its joints.
-    What the colours mean is told by `maskweave.report.legends`.
+    What the colors mean is told by `maskweave.report.legends`.
 
     Args:
         value: in its Python form (see `Value`); None draws a tile that says it is missing.
         size: (height, width) in pixels, or a factor on the value's own size (128×128 where it has none).
         over: picture, uint8 (H, W, 3), under boxes, instances, people and points.
-        span: lowest and highest value of a map's colours, or of a curve's axis; the entry's range by default (see `data_span`).
+        span: lowest and highest value of a map's colors, or of a curve's axis; the entry's range by default (see `data_span`).
         reference: value that lends features, or a map of several channels, its principal components, so that two can be compared.
 
     Raises:
@@ -81,22 +81,22 @@ def draw(
                 for instance in query["instances"]
             ]
             return _objects(v, found, size, over, names, [query["point"] for query in value])
-        case "vector" if np.ndim(value) == 2:  # of kind `vectors`: a row of colours for each
+        case "vector" if np.ndim(value) == 2:  # of kind `vectors`: a row of colors for each
             low, high = span or data_span(modality, [value]) or (-1.0, 1.0)
-            return _centred(mapped(np.asarray(value), low, high), size, smooth=False, stretch=True)[0]
+            return _centered(mapped(np.asarray(value), low, high), size, smooth=False, stretch=True)[0]
         case "vector":
             return _curves(np.asarray(value, dtype=np.float64).reshape(-1, 1), size, span, v.unit)
     array = _lattice(modality, value)
     if v.type in ("map", "features") and len(v.size) == 1:
         return _curves(array.reshape(len(array), -1), size, span or v.range, v.unit)
-    picture = _flat(colours(modality, array, span, reference))
-    return _centred(picture, size, smooth=v.type == "image", stretch=len(v.size) == 1)[0]
+    picture = _flat(colors(modality, array, span, reference))
+    return _centered(picture, size, smooth=v.type == "image", stretch=len(v.size) == 1)[0]
 
 
-def colours(
+def colors(
     modality: Modality, value: Any, span: tuple[float, float] | None = None, reference: Any = None
 ) -> np.ndarray:
-    """Colours of each point of a dense value, uint8 (*size, 3); arguments as of `draw`."""
+    """Colors of each point of a dense value, uint8 (*size, 3); arguments as of `draw`."""
     v = modality.value
     array = _lattice(modality, value)
     n = len(v.size)
@@ -108,7 +108,7 @@ def colours(
         case "direction":
             return _bytes((np.nan_to_num(array) + 1) / 2)
         case "classes":
-            table = np.array([*map(class_colour, range(len(v.classes))), VOID], dtype=np.uint8)
+            table = np.array([*map(class_color, range(len(v.classes))), VOID], dtype=np.uint8)
             known = (array >= 0) & (array < len(v.classes))
             return table[np.where(known, array, len(v.classes))]
         case "binary":
@@ -120,10 +120,10 @@ def colours(
 
 
 def data_span(modality: Modality, values: Iterable[Any]) -> tuple[float, float] | None:
-    """The 1st and 99th percentile of one-channel maps, for colours that show more than the entry's whole range does.
+    """The 1st and 99th percentile of one-channel maps, for colors that show more than the entry's whole range does.
 
     Of what is drawn as a curve (maps of one axis, vectors) the lowest and highest value, so that nothing leaves the figure.
-    None for other values, for standardised maps, and where nothing is finite.
+    None for other values, for standardized maps, and where nothing is finite.
     """
     v = modality.value
     curve = v.type == "vector" or (v.type in ("map", "features") and len(v.size) == 1)
@@ -138,8 +138,8 @@ def data_span(modality: Modality, values: Iterable[Any]) -> tuple[float, float] 
     return (float(low), float(high)) if high > low else None
 
 
-def class_colour(index: int) -> tuple[int, int, int]:
-    """A stable colour of the class with this index, distinct from its neighbours'."""
+def class_color(index: int) -> tuple[int, int, int]:
+    """A stable color of the class with this index, distinct from its neighbors'."""
     if index < len(OKABE_ITO):
         return OKABE_ITO[index]
     turn = index - len(OKABE_ITO)
@@ -168,7 +168,7 @@ def _lattice(modality: Modality, value: Any) -> np.ndarray:
             f"{modality.name}: cannot draw an array of shape {array.shape}; expected {modality.value.size}"
             + ("" if plain else f" and {modality.value.channels} channels")
         )
-    return array if modality.value.tails is None else standardised(modality.value, array)
+    return array if modality.value.tails is None else standardized(modality.value, array)
 
 
 def _montage(frames: int) -> tuple[int, int]:
@@ -189,7 +189,7 @@ def _flat(picture: np.ndarray) -> np.ndarray:
     )
 
 
-def _centred(
+def _centered(
     picture: np.ndarray, size: tuple[int, int], smooth: bool, stretch: bool = False
 ) -> tuple[np.ndarray, tuple[int, int, int, int]]:
     """`picture` as large as fits into the middle of a tile, and its place there: top, left, height, width."""
@@ -211,12 +211,12 @@ def _bytes(unit: np.ndarray) -> np.ndarray:
 
 
 def mapped(array: np.ndarray, low: float, high: float) -> np.ndarray:
-    """Colours of numbers from `low` to `high`, uint8 (*shape, 3); grey where they are not finite."""
+    """Colors of numbers from `low` to `high`, uint8 (*shape, 3); gray where they are not finite."""
     from matplotlib import colormaps
 
     finite = np.isfinite(array)
     unit = (np.where(finite, array, low).astype(np.float64) - low) / (high - low)
-    picture = _bytes(colormaps[COLOUR_MAP](np.clip(unit, 0, 1))[..., :3])
+    picture = _bytes(colormaps[COLOR_MAP](np.clip(unit, 0, 1))[..., :3])
     picture[~finite] = VOID
     return picture
 
@@ -295,16 +295,16 @@ def _objects(
     classes: Sequence[str] | None = None,
     points: Sequence[Sequence[float]] = (),
 ) -> np.ndarray:
-    """Boxes, or masks, with their class names, over a picture or an empty tile; and a point of each class's colour, where there are points."""
+    """Boxes, or masks, with their class names, over a picture or an empty tile; and a point of each class's color, where there are points."""
     blank = np.full((*(_natural(v) if v.type == "instances" else size), 3), 226, dtype=np.uint8)
     under = blank if over is None else np.clip(np.asarray(over), 0, 255).astype(np.uint8)
-    tile, (top, left, height, width) = _centred(under[..., :3], size, smooth=over is not None)
+    tile, (top, left, height, width) = _centered(under[..., :3], size, smooth=over is not None)
     tile = (tile * 0.72 + 60).astype(np.uint8)  # a paler picture, so that lines and names stand out
     names = {name: i for i, name in enumerate(v.classes if classes is None else classes)}
     labels = []
     for item in value:
         index = names.get(item["class"])
-        colour = VOID if index is None else class_colour(index)
+        color = VOID if index is None else class_color(index)
         if v.type == "instances":
             mask = Image.fromarray(np.asarray(item["mask"], dtype=bool)).resize(
                 (width, height), Image.Resampling.NEAREST
@@ -313,33 +313,33 @@ def _objects(
             inside[top : top + height, left : left + width] = np.asarray(mask)
             if not inside.any():
                 continue
-            tile[inside] = (tile[inside] * 0.35 + np.array(colour) * 0.65).astype(np.uint8)
+            tile[inside] = (tile[inside] * 0.35 + np.array(color) * 0.65).astype(np.uint8)
             rows, columns = np.nonzero(inside)
-            labels.append((columns.min(), rows.min(), item["class"], colour))
+            labels.append((columns.min(), rows.min(), item["class"], color))
             continue
         xs, ys = np.clip(np.sort(np.asarray(item["box"], dtype=np.float64).reshape(2, 2), axis=0), 0, 1).T
         x0, x1 = (left + xs * (width - 1)).round().astype(int)
         y0, y1 = (top + ys * (height - 1)).round().astype(int)
         picture = Image.fromarray(tile)
         pen = ImageDraw.Draw(picture)
-        pen.rectangle((x0, y0, x1, y1), outline=colour, width=1 if "bones" in item and len(item["bones"]) else 2)
+        pen.rectangle((x0, y0, x1, y1), outline=color, width=1 if "bones" in item and len(item["bones"]) else 2)
         for ends in item.get("bones", ()):
             line = [(left + x * (width - 1), top + y * (height - 1)) for x, y in ends]
-            pen.line(line, fill=colour, width=max(2, width // 80))
+            pen.line(line, fill=color, width=max(2, width // 80))
             for x, y in line:
-                pen.ellipse((x - 2, y - 2, x + 2, y + 2), fill=colour, outline=INK)
+                pen.ellipse((x - 2, y - 2, x + 2, y + 2), fill=color, outline=INK)
         tile = np.array(picture)
-        labels.append((x0, y0, item["class"], colour))
+        labels.append((x0, y0, item["class"], color))
     picture = Image.fromarray(tile)
     pen = ImageDraw.Draw(picture)
     for i, (x, y) in enumerate(points):
         px, py = left + x * (width - 1), top + y * (height - 1)
-        pen.ellipse((px - 3, py - 3, px + 3, py + 3), fill=class_colour(i), outline=INK)
+        pen.ellipse((px - 3, py - 3, px + 3, py + 3), fill=class_color(i), outline=INK)
     if not labels and not points:
         pen.text((size[1] / 2, size[0] / 2), "none", font=font(12), fill=INK, anchor="mm")
     taken: list[tuple[int, int, int]] = []
-    for x, y, name, colour in labels:
-        _label(pen, int(x), int(y), name, colour, size, taken)
+    for x, y, name, color in labels:
+        _label(pen, int(x), int(y), name, color, size, taken)
     return np.asarray(picture)
 
 
@@ -348,11 +348,11 @@ def _label(
     x: int,
     y: int,
     name: str,
-    colour: tuple[int, ...],
+    color: tuple[int, ...],
     size: tuple[int, int],
     taken: list[tuple[int, int, int]],
 ) -> None:
-    """A class name on its colour above (x, y), inside the tile and, where there is room, clear of the names in `taken`."""
+    """A class name on its color above (x, y), inside the tile and, where there is room, clear of the names in `taken`."""
     face, high = font(9), 12
     wide = math.ceil(face.getlength(name)) + 4
     x, y = max(0, min(x, size[1] - wide)), max(0, min(y - high, size[0] - high))
@@ -362,6 +362,6 @@ def _label(
             y += step
             break
     taken.append((x, y, wide))
-    pen.rectangle((x, y, x + wide - 1, y + high - 1), fill=colour)
-    bright = 0.3 * colour[0] + 0.59 * colour[1] + 0.11 * colour[2] > 120
+    pen.rectangle((x, y, x + wide - 1, y + high - 1), fill=color)
+    bright = 0.3 * color[0] + 0.59 * color[1] + 0.11 * color[2] > 120
     pen.text((x + 2, y), name, font=face, fill=(0, 0, 0) if bright else (255, 255, 255))

@@ -19,7 +19,7 @@ from PIL import Image
 from maskweave.errors import MaskweaveError
 from maskweave.files import read_json, write_aside
 from maskweave.report.curves import final, loss_curves, modality_curves, tokenizer_curves
-from maskweave.train.metrics import read_metrics
+from maskweave.training.metrics import read_metrics
 
 MAX_RECIPE_CHARACTERS = 200_000
 METRIC_NAMES = {"delta1": "δ1", "angle": "mean angle (°)", "PSNR": "PSNR (dB)"}

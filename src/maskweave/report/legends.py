@@ -1,4 +1,4 @@
-"""What a figure's colours mean: class names, a colour bar with its unit, the axes of directions; and figures with that beneath."""
+"""What a figure's colors mean: class names, a color bar with its unit, the axes of directions; and figures with that beneath."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from maskweave.modality import Modality
-from maskweave.report.figures import RELATIVE, VOID, class_colour, data_span, draw, mapped
+from maskweave.modality.entry import Modality
+from maskweave.report.figures import RELATIVE, VOID, class_color, data_span, draw, mapped
 from maskweave.report.lettering import INK, font
 
 GAP = 6
@@ -17,7 +17,7 @@ GAP = 6
 def legend(
     modality: Modality, span: tuple[float, float] | None = None, present: Sequence[int] | None = None, width: int = 420
 ) -> np.ndarray | None:
-    """What the colours mean, uint8 (height, width, 3): class names, a colour bar with its unit, or the axes of directions.
+    """What the colors mean, uint8 (height, width, 3): class names, a color bar with its unit, or the axes of directions.
 
     Args:
         span: as of `draw`.
@@ -29,7 +29,7 @@ def legend(
     v = modality.value
     if v.type == "classes":
         shown = [i for i in (range(len(v.classes)) if present is None else present) if 0 <= i < len(v.classes)]
-        return _swatches([(v.classes[i], class_colour(i)) for i in shown], width)
+        return _swatches([(v.classes[i], class_color(i)) for i in shown], width)
     if v.type == "direction":
         axes = {"x right": (1, 0, 0), "y up": (0, 1, 0), "z to viewer": (0, 0, 1)}
         return _swatches([(name, tuple(round(127.5 * (a + 1)) for a in axis)) for name, axis in axes.items()], width)
@@ -37,9 +37,9 @@ def legend(
         if v.channels > 1:
             return _swatches([("first three principal components", VOID)], width)
         low, high = span or v.range or RELATIVE
-        return _colour_bar(low, high, v.unit if v.tails is None else "deviations from the mean", min(width, 220))
+        return _color_bar(low, high, v.unit if v.tails is None else "deviations from the mean", min(width, 220))
     if modality.kind == "vectors":
-        return _colour_bar(*(span or (-1.0, 1.0)), v.unit, min(width, 220))
+        return _color_bar(*(span or (-1.0, 1.0)), v.unit, min(width, 220))
     return None
 
 
@@ -64,7 +64,7 @@ def classes_in(modality: Modality, values: Iterable[Any]) -> list[int] | None:
 
 
 def _swatches(items: Sequence[tuple[str, tuple[int, ...]]], width: int) -> np.ndarray | None:
-    """Squares of colour with their names, in as many lines as `width` asks for."""
+    """Squares of color with their names, in as many lines as `width` asks for."""
     if not items:
         return None
     face, step = font(11), 18
@@ -80,13 +80,13 @@ def _swatches(items: Sequence[tuple[str, tuple[int, ...]]], width: int) -> np.nd
     )
     picture = Image.new("RGB", (min(width, right), y + step), "white")
     pen = ImageDraw.Draw(picture)
-    for (px, py), (name, colour) in zip(places, items, strict=True):
-        pen.rectangle((px, py + 3, px + 11, py + 14), fill=colour)
+    for (px, py), (name, color) in zip(places, items, strict=True):
+        pen.rectangle((px, py + 3, px + 11, py + 14), fill=color)
         pen.text((px + 16, py + 2), name, font=face, fill=INK)
     return np.asarray(picture)
 
 
-def _colour_bar(low: float, high: float, unit: str, width: int) -> np.ndarray:
+def _color_bar(low: float, high: float, unit: str, width: int) -> np.ndarray:
     picture = Image.new("RGB", (width, 30), "white")
     bar = mapped(np.broadcast_to(np.linspace(low, high, width), (10, width)), low, high)
     picture.paste(Image.fromarray(bar), (0, 2))

@@ -11,15 +11,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from maskweave.batch import MaskedTokens
-from maskweave.catalogues import Catalogue
-from maskweave.data.hiding import MaskRatio, hide_values
-from maskweave.modality import EOS, Modality
-from maskweave.model.m3ae import M3AE
+from maskweave.masking.m3ae import MaskedTokens, MaskRatio, mask_values
+from maskweave.modality.catalogs import Catalog
+from maskweave.modality.entry import EOS, Modality
+from maskweave.models.m3ae import M3AE
+from maskweave.nn.patches import unpatchify
 from maskweave.objectives.m3ae import patch_statistics
 from maskweave.report.sheets import Row, Tile, contact_sheet
 from maskweave.tokenizers.base import Tokenizer
-from maskweave.tokenizers.patches import unpatchify
 from maskweave.tokenizers.sequence import SequenceTokenizer
 from maskweave.tokenizers.values import from_output
 
@@ -33,26 +32,26 @@ Tokenizers = Mapping[str, Tokenizer]
 @torch.inference_mode()
 def restored_sheet(
     model: M3AE,
-    catalogue: Catalogue,
+    catalog: Catalog,
     tokenizers: Tokenizers,
     samples: Samples,
     ratios: Sequence[float] = (0.5, 0.75, 0.9),
-    normalised: bool = False,
+    normalized: bool = False,
     seed: int = 0,
 ) -> Image.Image:
     """For every sample and mask ratio: what the model sees, what it makes of it, and the truth.
 
     Args:
-        normalised: the model restores patches relative to their own mean and deviation, which are then taken from the truth.
+        normalized: the model restores patches relative to their own mean and deviation, which are then taken from the truth.
         seed: of what is hidden.
     """
     found: dict[tuple[int, float], list[Tile | None]] = {}
     for ratio in ratios:
-        batch = hide_values(samples, catalogue, tokenizers, MaskRatio(ratio, ratio), seed)
+        batch = mask_values(samples, catalog, tokenizers, MaskRatio(ratio, ratio), seed)
         for group in batch.groups:
             outputs = model(group.parts)
             shown = {
-                name: _restored_rows(catalogue[name], tokens, outputs[name], normalised)
+                name: _restored_rows(catalog[name], tokens, outputs[name], normalized)
                 if tokens.content.ndim == 3
                 else _restored_texts(tokenizers[name], tokens, outputs[name])
                 for name, tokens in group.parts.items()
@@ -60,7 +59,7 @@ def restored_sheet(
             for row, sample in enumerate(group.samples.tolist()):
                 found[sample, ratio] = [
                     Tile(name, value)
-                    for name in catalogue
+                    for name in catalog
                     for value in (shown[name][row] if name in shown else (None,) * 3)
                 ]
     rows = [
@@ -69,25 +68,25 @@ def restored_sheet(
         for ratio in ratios
         if (i, ratio) in found
     ]
-    headings = [heading for name in catalogue for heading in (f"{name}, seen", "restored", "truth")]
-    return contact_sheet(rows, catalogue, "What is restored of what is hidden, by mask ratio", headings, tile=112)
+    headings = [heading for name in catalog for heading in (f"{name}, seen", "restored", "truth")]
+    return contact_sheet(rows, catalog, "What is restored of what is hidden, by mask ratio", headings, tile=112)
 
 
 @torch.inference_mode()
-def attention_sheet(model: M3AE, catalogue: Catalogue, tokenizers: Tokenizers, samples: Samples) -> Image.Image | None:
+def attention_sheet(model: M3AE, catalog: Catalog, tokenizers: Tokenizers, samples: Samples) -> Image.Image | None:
     """Where the words of each sample's text look in its picture, by the encoder's attention: the mean of its blocks and heads.
 
-    None where the catalogue has no colour picture and text, or no sample has both.
+    None where the catalog has no color picture and text, or no sample has both.
     """
     pictures = [
-        m for m in catalogue.values() if m.kind == "patches" and m.value.type == "image" and m.value.channels == 3
+        m for m in catalog.values() if m.kind == "patches" and m.value.type == "image" and m.value.channels == 3
     ]
-    texts = [m for m in catalogue.values() if m.kind == "sequence" and m.value.type == "text"]
+    texts = [m for m in catalog.values() if m.kind == "sequence" and m.value.type == "text"]
     if not pictures or not texts or len(pictures[0].grid) != 2:
         return None
     picture, text = pictures[0], texts[0]
-    both = catalogue.subset([picture.name, text.name])
-    batch = hide_values(samples, both, tokenizers)
+    both = catalog.subset([picture.name, text.name])
+    batch = mask_values(samples, both, tokenizers)
     rows: dict[int, list[Tile]] = {}
     for group in batch.groups:
         if len(group.parts) < 2:
@@ -111,13 +110,13 @@ def attention_sheet(model: M3AE, catalogue: Catalogue, tokenizers: Tokenizers, s
     return contact_sheet([Row(rows[i]) for i in sorted(rows)], both, title, tile=112)
 
 
-def _restored_rows(modality: Modality, tokens: MaskedTokens, output: Tensor, normalised: bool) -> list[tuple[Any, ...]]:
+def _restored_rows(modality: Modality, tokens: MaskedTokens, output: Tensor, normalized: bool) -> list[tuple[Any, ...]]:
     """Of each sample the values seen, restored (what was seen stays as it is) and true."""
     truth = tokens.content
-    if normalised:
+    if normalized:
         mean, deviation = patch_statistics(truth)
         output = output * deviation + mean
-    hidden = tokens.hidden[..., None]
+    hidden = tokens.masked[..., None]
 
     def values(rows_BLC: Tensor) -> np.ndarray:
         return from_output(modality, unpatchify(rows_BLC, modality.grid, modality.patch).movedim(-1, 1))
@@ -136,7 +135,7 @@ def _restored_texts(tokenizer: Tokenizer, tokens: MaskedTokens, output: Tensor) 
     """The same of texts. Of other values written as text nothing is shown as seen: with holes they cannot be read."""
     assert isinstance(tokenizer, SequenceTokenizer)
     truth = tokens.content
-    restored = torch.where(tokens.hidden, output.argmax(dim=-1), truth)
+    restored = torch.where(tokens.masked, output.argmax(dim=-1), truth)
     lengths = [truth.shape[1]] * len(truth) if tokens.present is None else tokens.present.sum(dim=1).tolist()
     found = []
     for row, length in enumerate(lengths):
@@ -144,7 +143,7 @@ def _restored_texts(tokenizer: Tokenizer, tokens: MaskedTokens, output: Tensor) 
         if tokenizer.modality.value.type == "text":
             pieces = [
                 HIDDEN_TOKEN if hidden else tokenizer.text.piece(id)
-                for id, hidden in zip(truth[row, :length].tolist(), tokens.hidden[row, :length].tolist(), strict=True)
+                for id, hidden in zip(truth[row, :length].tolist(), tokens.masked[row, :length].tolist(), strict=True)
                 if hidden or id != EOS
             ]
             seen = " ".join(pieces).replace(" ##", "")

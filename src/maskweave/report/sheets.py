@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from maskweave.catalogues import Catalogue
-from maskweave.modality import Modality
+from maskweave.modality.catalogs import Catalog
+from maskweave.modality.entry import Modality
 from maskweave.report.figures import data_span, draw
 from maskweave.report.legends import classes_in, legend
 from maskweave.report.lettering import FAINT, INK, font, message, wrap
@@ -48,13 +48,13 @@ class Row:
 
 def contact_sheet(
     rows: Sequence[Row],
-    catalogue: Catalogue,
+    catalog: Catalog,
     title: str = "",
     headings: Sequence[str] = (),
     divider: int = 0,
     tile: int = 144,
 ) -> Image.Image:
-    """Lay out rows of tiles on white; maps share one span of colours per modality.
+    """Lay out rows of tiles on white; maps share one span of colors per modality.
 
     Args:
         headings: names of the columns.
@@ -65,7 +65,7 @@ def contact_sheet(
         MaskweaveError: a tile names an unknown modality, or its value's shape is wrong.
     """
     tiles = [t for row in rows for t in row.tiles if t is not None]
-    modalities = {t.modality: catalogue[t.modality] for t in tiles}
+    modalities = {t.modality: catalog[t.modality] for t in tiles}
     spans = {name: _span(m, [t for t in tiles if t.modality == name]) for name, m in modalities.items()}
     num_columns = max([len(headings), *(len(row.tiles) for row in rows)], default=0)
     widths = [
@@ -125,7 +125,7 @@ def contact_sheet(
 
 
 def sheet_for(
-    request_title: str, samples: Sequence[Mapping[str, Mapping[str, Any]]], catalogue: Catalogue, tile: int = 144
+    request_title: str, samples: Sequence[Mapping[str, Mapping[str, Any]]], catalog: Catalog, tile: int = 144
 ) -> Image.Image:
     """A sheet of what one request gave for several samples: inputs | for each target the prediction, above the truth where any sample has one.
 
@@ -137,8 +137,8 @@ def sheet_for(
     Raises:
         MaskweaveError: a name is unknown, or a value's shape is wrong.
     """
-    inputs = _names(samples, "inputs", catalogue)
-    targets = _names(samples, "predictions", catalogue)
+    inputs = _names(samples, "inputs", catalog)
+    targets = _names(samples, "predictions", catalog)
     parts = (
         {"predicted": "predictions", "truth": "truth"} if any("truth" in s for s in samples) else {"": "predictions"}
     )
@@ -148,29 +148,29 @@ def sheet_for(
     for sample in samples:
         given, truth, instead = sample.get("inputs", {}), sample.get("truth", {}), sample.get("instead", {})
         words = {name: instead.get(name, "missing") for name in (*inputs, *targets)}
-        ours = picture_among(catalogue, given)
+        ours = picture_among(catalog, given)
         for r, (label, part) in enumerate(parts.items()):
             found = sample.get(part, {})
-            over = picture_among(catalogue, given, found)
+            over = picture_among(catalog, given, found)
             shown = [group[r] if r < len(group) and group[r] in given else None for group in stacked]
             left = [Tile(name, given[name], "", ours, None, words[name]) if name else None for name in shown]
             right = [Tile(name, found.get(name), "", over, truth.get(name), words[name]) for name in targets]
             rows.append(Row([*left, *right], label, starts=deep > 1 and r == 0))
     headings = [" / ".join(group) for group in stacked] + targets
-    return contact_sheet(rows, catalogue, request_title, headings, divider=len(stacked) if targets else 0, tile=tile)
+    return contact_sheet(rows, catalog, request_title, headings, divider=len(stacked) if targets else 0, tile=tile)
 
 
-def _names(samples: Sequence[Mapping[str, Mapping[str, Any]]], part: str, catalogue: Catalogue) -> list[str]:
+def _names(samples: Sequence[Mapping[str, Mapping[str, Any]]], part: str, catalog: Catalog) -> list[str]:
     """Names that any sample has, in order of first appearance, checked."""
     found = dict.fromkeys(name for sample in samples for name in sample.get(part, {}))
-    return [catalogue[name].name for name in found]
+    return [catalog[name].name for name in found]
 
 
-def picture_among(catalogue: Catalogue, *parts: Mapping[str, Any]) -> Any:
-    """The first colour picture (an image over two axes) in these values, or None."""
+def picture_among(catalog: Catalog, *parts: Mapping[str, Any]) -> Any:
+    """The first color picture (an image over two axes) in these values, or None."""
     for part in parts:
         for name, value in part.items():
-            v = catalogue[name].value
+            v = catalog[name].value
             if v.type == "image" and len(v.size) == 2 and v.channels >= 3 and value is not None:
                 return value
     return None

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from maskweave.catalogues import Catalogue
-from maskweave.modality import Modality
+from maskweave.modality.catalogs import Catalog
+from maskweave.modality.entry import Modality
 
 
 def text_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -15,27 +15,27 @@ def text_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     )
 
 
-def modality_table(catalogue: Catalogue) -> str:
+def modality_table(catalog: Catalog) -> str:
     """One line per modality: id, name, kind, tokens, codebook size, tokenizer, values, range and unit."""
     heads = ["id", "name", "kind", "tokens", "codebook", "tokenizer", "value", "range", "unit"]
-    return text_table(heads, [_row(catalogue, m) for m in catalogue.values()])
+    return text_table(heads, [_row(catalog, m) for m in catalog.values()])
 
 
-def key_table(catalogue: Catalogue) -> str:
+def key_table(catalog: Catalog) -> str:
     """One line per key of each metadata modality: its number, name, bins, range and unit; empty where there are none."""
     rows = [
         [m.name, str(key.id), name, str(key.bins), f"{key.range[0]:g} to {key.range[1]:g}", key.unit or "–"]
-        for m in catalogue.values()
+        for m in catalog.values()
         for name, key in m.value.keys.items()
     ]
     return text_table(["of", "id", "key", "bins", "range", "unit"], rows) if rows else ""
 
 
-def _row(catalogue: Catalogue, m: Modality) -> list[str]:
+def _row(catalog: Catalog, m: Modality) -> list[str]:
     size = "×".join(map(str, m.value.size))
     tokens = f"{m.tokens} ({'×'.join(map(str, m.grid))})" if m.grid else f"≤ {m.max_tokens}"
-    codebook = str(catalogue.vocabulary_size(m.name)) if m.has_tokens else "–"
-    tokenizer = f"{m.tokenizer.model}, {m.tokenizer.quantiser.type}" if m.tokenizer else m.vocabulary or "–"
+    codebook = str(catalog.vocabulary_size(m.name)) if m.has_tokens else "–"
+    tokenizer = f"{m.tokenizer.model}, {m.tokenizer.quantizer.type}" if m.tokenizer else m.vocabulary or "–"
     value = f"{m.value.type} {size}".strip()
     for count, noun in (
         (m.value.channels if m.value.type in ("features", "vector") else 0, "channels"),
@@ -59,6 +59,6 @@ def value_range(m: Modality) -> str:
         case "boxes" | "poses" | "queries":
             return "0 to 1"
         case "map" if m.value.tails is not None:
-            return "standardised"
+            return "standardized"
         case _:
             return f"{m.value.range[0]:g} to {m.value.range[1]:g}" if m.value.range else "–"

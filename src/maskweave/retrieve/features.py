@@ -12,10 +12,10 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from maskweave import weights
 from maskweave.errors import BadSample, MaskweaveError
 from maskweave.generate.bundle import Bundle
 from maskweave.generate.request import Sample
+from maskweave.nn import weights
 
 BATCH = 64
 """Samples that go through a model at once."""
@@ -69,9 +69,9 @@ class Predicted:
     """
 
     def __init__(self, bundle: Bundle, name: str):
-        modality = bundle.catalogue[name]
+        modality = bundle.catalog[name]
         if modality.value.type != "vector" or not modality.is_target:
-            possible = [m.name for m in bundle.catalogue.values() if m.value.type == "vector" and m.is_target]
+            possible = [m.name for m in bundle.catalog.values() if m.value.type == "vector" and m.is_target]
             raise MaskweaveError(
                 f"{name!r} is a {modality.kind} of values of type {modality.value.type!r}; expected a grid of values of type 'vector', of which "
                 f"{bundle!r} has {', '.join(possible) or 'none'}"
@@ -105,9 +105,9 @@ def vectors_of(features: SampleFeatures, samples: Sequence[Sample]) -> list[np.n
     return found
 
 
-def features_of(bundle: Bundle, through: str = "") -> SampleFeatures:
-    """Pooled features of the encoder, or those of the modality `through`."""
-    return Predicted(bundle, through) if through else Pooled(bundle)
+def features_of(bundle: Bundle, feature_modality: str = "") -> SampleFeatures:
+    """Pooled features of the encoder, or those of the modality `feature_modality`."""
+    return Predicted(bundle, feature_modality) if feature_modality else Pooled(bundle)
 
 
 def fingerprint(bundle: Bundle) -> str:

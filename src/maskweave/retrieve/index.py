@@ -1,4 +1,4 @@
-"""An index, opened: what is most like the given inputs, by the cosine of centred vectors.
+"""An index, opened: what is most like the given inputs, by the cosine of centered vectors.
 
 Through pooled features each input is compared by itself with every vector of a view, and several add their scores, by weight. Of each
 vector the mean of its modality is taken off before: without it, all pictures are alike and no text is like any.
@@ -18,10 +18,10 @@ from maskweave.errors import MaskweaveError
 from maskweave.files import read_json
 from maskweave.generate.bundle import Bundle, load
 from maskweave.generate.request import Sample
+from maskweave.nn.weights import open_tensors
 from maskweave.retrieve.features import BATCH, features_of
 from maskweave.retrieve.indexing import FORMAT, shard_name
 from maskweave.retrieve.search import Backend, Searcher
-from maskweave.weights import open_tensors
 
 
 class Hit(NamedTuple):
@@ -38,7 +38,7 @@ class View(NamedTuple):
     """What is indexed of one view."""
 
     vectors: np.ndarray
-    """(N, D) float32, centred, of length 1."""
+    """(N, D) float32, centered, of length 1."""
     numbers: np.ndarray
     """(N,) of the samples in the data set."""
 
@@ -64,7 +64,7 @@ class Index:
         if bundle is None and not self.facts["bundle"]:
             raise MaskweaveError(f"{folder}: does not say which bundle it was made with; open that and hand it over")
         self.bundle = load(self.facts["bundle"]) if bundle is None else bundle
-        self.features = features_of(self.bundle, self.facts["through"])
+        self.features = features_of(self.bundle, self.facts["feature_modality"])
         if self.features.fingerprint != self.facts["model"]:
             raise MaskweaveError(
                 f"{folder}: no longer fits its model: it was made with {self.facts['model']}, and {self.bundle.folder} now is "
@@ -78,8 +78,8 @@ class Index:
                 raise MaskweaveError(f"{folder}: is not finished; start the same 'maskweave retrieve index' again")
             facts = read_json(path.with_suffix(".json"))
             self.keys |= dict(zip(facts["numbers"], facts["keys"], strict=True))
-        with open_tensors(self.folder / "centres.safetensors") as stored:
-            self._centres = {name: stored.get_tensor(name).numpy() for name in stored.keys()}  # noqa: SIM118
+        with open_tensors(self.folder / "centers.safetensors") as stored:
+            self._centers = {name: stored.get_tensor(name).numpy() for name in stored.keys()}  # noqa: SIM118
         self._views: dict[str, View] = {}
         self._searchers: dict[str, Searcher] = {}
 
@@ -105,7 +105,7 @@ class Index:
                 with open_tensors(path.with_suffix(".safetensors")) as stored:
                     vectors.append(stored.get_tensor(name).float().numpy())
                     numbers.append(of_shard[stored.get_tensor(f"{name}.rows").numpy()])
-            self._views[name] = View(_unit(np.concatenate(vectors) - self._centre(name, name)), np.concatenate(numbers))
+            self._views[name] = View(_unit(np.concatenate(vectors) - self._center(name, name)), np.concatenate(numbers))
         return self._views[name]
 
     def query(
@@ -143,18 +143,18 @@ class Index:
             samples: checked values, the same modalities in all of them.
         """
         weighted = check_weights(samples[0], weights)
-        together = self.facts["through"] and not weights
+        together = self.facts["feature_modality"] and not weights
         terms = [(list(weighted), 1.0)] if together else [([name], weight) for name, weight in weighted.items()]
         total_BD = np.zeros((len(samples), self.features.width), np.float32)
         for names, weight in terms:
             parts = [{name: sample[name] for name in names} for sample in samples]
             found = [self.features(parts[at : at + BATCH]) for at in range(0, len(parts), BATCH)]
-            total_BD += weight * _unit(np.concatenate(found) - self._centre(names[0], view))
+            total_BD += weight * _unit(np.concatenate(found) - self._center(names[0], view))
         return total_BD / sum(abs(weight) for _, weight in terms)
 
-    def _centre(self, name: str, view: str) -> np.ndarray:
+    def _center(self, name: str, view: str) -> np.ndarray:
         """Mean vector of a modality; the view's where the indexed data lack it, or where all vectors are of one predicted modality."""
-        return self._centres[view if self.facts["through"] or name not in self._centres else name]
+        return self._centers[view if self.facts["feature_modality"] or name not in self._centers else name]
 
 
 def check_weights(inputs: Sample, weights: Mapping[str, float] | None) -> dict[str, float]:

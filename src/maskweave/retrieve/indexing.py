@@ -1,7 +1,7 @@
 """Making an index: a data set in, one vector of each sample and view out, shard by shard.
 
     INDEX/index.json                   which model, which views, which data
-    INDEX/centres.safetensors          mean vector of each view and modality, from the first samples
+    INDEX/centers.safetensors          mean vector of each view and modality, from the first samples
     INDEX/shard-00000.safetensors      VIEW (n, D) float16 and VIEW.rows (n,): which of the shard's samples have it
     INDEX/shard-00000.json             keys and numbers of the shard's samples; written last, so its presence says the shard is whole
 
@@ -18,19 +18,19 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from maskweave.catalogues import Catalogue
+from maskweave.data.error_budget import ErrorBudget
 from maskweave.data.reading import Read, read
-from maskweave.data.skipping import Skips
 from maskweave.data.source import Source
 from maskweave.errors import BadSample, MaskweaveError
 from maskweave.files import read_json, remove, sweep, write_aside, write_json
 from maskweave.generate.bundle import Bundle
+from maskweave.modality.catalogs import Catalog
+from maskweave.nn.weights import save_tensors
 from maskweave.progress import Progress, progress
 from maskweave.retrieve.features import BATCH, SampleFeatures, features_of, vectors_of
-from maskweave.weights import save_tensors
 
 FORMAT = 1
-CENTRE_SAMPLES = 512
+CENTER_SAMPLES = 512
 
 
 class Indexed(NamedTuple):
@@ -39,7 +39,7 @@ class Indexed(NamedTuple):
     folder: Path
     vectors: dict[str, int]
     """By view; a sample that lacks a view's modalities has none there."""
-    skips: Skips
+    skips: ErrorBudget
 
 
 def shard_name(number: int) -> str:
@@ -51,9 +51,9 @@ def keys_of(source: Source) -> str:
     return hashlib.sha256("\n".join(source.key(i) for i in range(len(source))).encode()).hexdigest()[:16]
 
 
-def given(sample: Mapping[str, Any], catalogue: Catalogue, *names: str) -> dict[str, Any] | None:
+def given(sample: Mapping[str, Any], catalog: Catalog, *names: str) -> dict[str, Any] | None:
     """Values by modality out of a data set's sample; None if one is missing."""
-    found = {name: sample.get(catalogue[name].reads) for name in names}
+    found = {name: sample.get(catalog[name].reads) for name in names}
     return None if any(value is None for value in found.values()) else found
 
 
@@ -63,7 +63,7 @@ def make_index(
     folder: str | os.PathLike[str],
     *,
     views: Sequence[str] = (),
-    through: str = "",
+    feature_modality: str = "",
     data: Mapping[str, Any] | None = None,
     shard_size: int = 1000,
     workers: int = 0,
@@ -73,7 +73,7 @@ def make_index(
 
     Args:
         views: modalities to index; the data set's first that the model reads by default.
-        through: modality whose predicted vector stands for a sample; the encoder's pooled features by default.
+        feature_modality: modality whose predicted vector stands for a sample; the encoder's pooled features by default.
         data: what was opened as `source`, noted in the index, so that queries can show what they find.
         shard_size: samples of a shard.
         workers: processes that read samples.
@@ -83,22 +83,22 @@ def make_index(
         MaskweaveError: an unknown view, the folder holds something else or another index, or too many samples are unusable.
         FullDisk: no space is left; finished shards stay.
     """
-    folder, features = Path(folder), features_of(bundle, through)
+    folder, features = Path(folder), features_of(bundle, feature_modality)
     readable = [
         name
-        for name, m in bundle.catalogue.items()
+        for name, m in bundle.catalog.items()
         if m.reads in source.names and (name in bundle.tokenizers or not m.has_tokens)
     ]
     if not readable:
         raise MaskweaveError(f"the data set has {', '.join(source.names)}, of which {bundle!r} reads none")
     views = list(views) or readable[:1]
     for view in views:
-        if bundle.catalogue[view].name not in readable:
+        if bundle.catalog[view].name not in readable:
             raise MaskweaveError(f"{view!r} cannot be indexed: of this data set the model reads {', '.join(readable)}")
-    _claim(folder, bundle, features, through, views, dict(data or {}), source, shard_size)
-    if not (folder / "centres.safetensors").exists():
-        _write_centres(folder, bundle, features, source, views, [] if through else readable, workers)
-    skips = Skips(limit)
+    _claim(folder, bundle, features, feature_modality, views, dict(data or {}), source, shard_size)
+    if not (folder / "centers.safetensors").exists():
+        _write_centers(folder, bundle, features, source, views, [] if feature_modality else readable, workers)
+    skips = ErrorBudget(limit)
     counts = dict.fromkeys(views, 0)
     shards = range(-(-len(source) // shard_size))
     todo = [s for s in shards if not (folder / f"{shard_name(s)}.json").exists()]
@@ -110,7 +110,7 @@ def make_index(
         for shard in shards:
             if shard in todo:
                 size = min((shard + 1) * shard_size, len(source)) - shard * shard_size
-                _write_shard(folder, shard, islice(stream, size), bundle.catalogue, features, views, bar)
+                _write_shard(folder, shard, islice(stream, size), bundle.catalog, features, views, bar)
             facts = read_json(folder / f"{shard_name(shard)}.json")
             skips.good(len(facts["keys"]))
             for key, reason in facts["skipped"]:
@@ -126,7 +126,7 @@ def _claim(
     folder: Path,
     bundle: Bundle,
     features: SampleFeatures,
-    through: str,
+    feature_modality: str,
     views: Sequence[str],
     data: dict[str, Any],
     source: Source,
@@ -136,7 +136,7 @@ def _claim(
     facts = {
         "format": FORMAT,
         "model": features.fingerprint,
-        "through": through,
+        "feature_modality": feature_modality,
         "views": list(views),
         "width": features.width,
         "keys": keys_of(source),
@@ -158,7 +158,7 @@ def _claim(
     write_json(path, {**facts, "bundle": str(bundle.folder.resolve()) if bundle.folder else "", "data": data})
 
 
-def _write_centres(
+def _write_centers(
     folder: Path,
     bundle: Bundle,
     features: SampleFeatures,
@@ -168,26 +168,26 @@ def _write_centres(
     workers: int,
 ) -> None:
     """Of the views, and of the other modalities, which may be asked with."""
-    indices = np.linspace(0, len(source) - 1, min(CENTRE_SAMPLES, len(source))).astype(int).tolist()
+    indices = np.linspace(0, len(source) - 1, min(CENTER_SAMPLES, len(source))).astype(int).tolist()
     reads = [item for item in read(source, indices, workers) if not item.error]
-    centres = {}
+    centers = {}
     # Predicted vectors of whatever inputs lie in one space; pooled features of each modality lie in a corner of their own.
-    with progress("centres", len({*views, *others})) as bar:
+    with progress("centers", len({*views, *others})) as bar:
         for view in dict.fromkeys([*views, *others]):
-            held = [sample for item in reads if (sample := given(item.sample, bundle.catalogue, view)) is not None]
+            held = [sample for item in reads if (sample := given(item.sample, bundle.catalog, view)) is not None]
             vectors = [v for v in vectors_of(features, held) if not isinstance(v, BadSample)]
             if vectors or view in views:
-                centres[view] = torch.from_numpy(np.mean(vectors or [np.zeros(features.width, np.float32)], axis=0))
+                centers[view] = torch.from_numpy(np.mean(vectors or [np.zeros(features.width, np.float32)], axis=0))
             bar.advance()
-    with write_aside(folder / "centres.safetensors") as aside:
-        save_tensors(centres, aside)
+    with write_aside(folder / "centers.safetensors") as aside:
+        save_tensors(centers, aside)
 
 
 def _write_shard(
     folder: Path,
     shard: int,
     reads: Iterator[tuple[int, Read]],
-    catalogue: Catalogue,
+    catalog: Catalog,
     features: SampleFeatures,
     views: Sequence[str],
     bar: Progress,
@@ -198,7 +198,7 @@ def _write_shard(
         keys |= {number: item.key for number, item in batch}
         bad |= {number: item.error for number, item in batch if item.error}
         for view in views:
-            held = [(n, sample) for n, item in batch if (sample := given(item.sample, catalogue, view)) is not None]
+            held = [(n, sample) for n, item in batch if (sample := given(item.sample, catalog, view)) is not None]
             for (number, _), vector in zip(held, vectors_of(features, [sample for _, sample in held]), strict=True):
                 if isinstance(vector, BadSample):
                     bad[number] = str(vector)
@@ -222,7 +222,7 @@ def _write_shard(
     write_json(folder / f"{shard_name(shard)}.json", facts)
 
 
-def _check(folder: Path, skips: Skips, shards: range, finished: bool = False) -> None:
+def _check(folder: Path, skips: ErrorBudget, shards: range, finished: bool = False) -> None:
     """Stop if too many samples are bad. Shards that miss some are then made again, once the samples are mended."""
     try:
         skips.check(finished)

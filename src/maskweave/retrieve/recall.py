@@ -21,7 +21,7 @@ class Recall:
 
     query: list[str]
     view: str
-    through: str
+    feature_modality: str
     """Modality whose predicted vector was compared; empty for pooled features."""
     at: dict[int, float]
     """Share of queries whose own sample is among the first k, by k."""
@@ -55,7 +55,7 @@ def recall(
     with progress("recall", len(numbers)) as bar:
         batch: list[tuple[int, dict]] = []
         for number, item in zip(row_of, read(source, list(row_of), workers), strict=True):
-            sample = None if item.error else given(item.sample, index.bundle.catalogue, *query)
+            sample = None if item.error else given(item.sample, index.bundle.catalog, *query)
             if sample is not None:
                 batch.append((row_of[number], sample))
             bar.advance()
@@ -70,7 +70,7 @@ def recall(
     return Recall(
         list(query),
         view,
-        index.facts["through"],
+        index.facts["feature_modality"],
         {k: float((found <= k).mean()) for k in ks},
         {k: min(1.0, k / len(vectors)) for k in ks},
         float(np.median(found)),
@@ -82,14 +82,14 @@ def recall(
 def describe(rows: Sequence[Recall]) -> str:
     """The rows as a table in plain text."""
     ks = sorted({k for row in rows for k in row.at})
-    heads = ["query", "view", "through", *(f"R@{k} (chance)" for k in ks), "median rank", "of"]
+    heads = ["query", "view", "feature_modality", *(f"R@{k} (chance)" for k in ks), "median rank", "of"]
     return text_table(
         heads,
         [
             [
                 " + ".join(row.query),
                 row.view,
-                row.through or "pooled",
+                row.feature_modality or "pooled",
                 *(f"{row.at[k]:.3f} ({row.chance[k]:.3f})" for k in ks),
                 f"{row.median_rank:g}",
                 str(row.vectors),

@@ -1,6 +1,6 @@
 """The nearest of many vectors by inner product: FAISS (https://arxiv.org/abs/2401.08281) where it is installed, otherwise torch.
 
-Dimension letters: N vectors searched, Q queries, D width, K neighbours.
+Dimension letters: N vectors searched, Q queries, D width, K neighbors.
 """
 
 import math
@@ -27,7 +27,7 @@ class Nearest(NamedTuple):
 
 
 class Searcher:
-    """Finds neighbours among unit vectors (N, D), exactly up to `large` of them and with torch always.
+    """Finds neighbors among unit vectors (N, D), exactly up to `large` of them and with torch always.
 
     Args:
         saved: file that an inverted file is kept in, for its making takes time; it must be removed when the vectors change.

@@ -6,10 +6,10 @@ from typing import Any
 
 from PIL import Image
 
-from maskweave.catalogues import Catalogue
 from maskweave.data.source import Source
 from maskweave.errors import BadSample
-from maskweave.generate.known import Tokens
+from maskweave.generate.token_state import Tokens
+from maskweave.modality.catalogs import Catalog
 from maskweave.report.sheets import Row, Tile, contact_sheet, picture_among
 from maskweave.retrieve.index import Hit
 
@@ -18,7 +18,7 @@ COLUMNS = 5
 
 
 def sheet_of(
-    inputs: Mapping[str, Any], hits: Sequence[Hit], source: Source, catalogue: Catalogue, view: str
+    inputs: Mapping[str, Any], hits: Sequence[Hit], source: Source, catalog: Catalog, view: str
 ) -> Image.Image:
     """One picture of a query and its results.
 
@@ -28,16 +28,16 @@ def sheet_of(
         view: what is shown of each result.
     """
     shown = {name: value for name, value in inputs.items() if not isinstance(value, Tokens)}
-    query = [Tile(name, value, name, picture_among(catalogue, shown)) for name, value in shown.items()]
+    query = [Tile(name, value, name, picture_among(catalog, shown)) for name, value in shown.items()]
     found = []
     for rank, hit in enumerate(hits, 1):
         try:
             sample = source[hit.number]
         except BadSample:
             sample = {}
-        known = {name: value for name, value in sample.items() if name in catalogue}
+        known = {name: value for name, value in sample.items() if name in catalog}
         note = f"{rank}.  {hit.score:.3f}  {hit.key}"
-        found.append(Tile(view, sample.get(catalogue[view].reads), note, picture_among(catalogue, known)))
+        found.append(Tile(view, sample.get(catalog[view].reads), note, picture_among(catalog, known)))
     lines = [found[at : at + COLUMNS] for at in range(0, len(found), COLUMNS)]
     rows = [Row([asked, *(line or [])]) for asked, line in zip_longest(query, lines)]
-    return contact_sheet(rows, catalogue, headings=("query", "found"), divider=1)
+    return contact_sheet(rows, catalog, headings=("query", "found"), divider=1)

@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-from maskweave.catalogues import Catalogue
 from maskweave.data.pictures import Pictures
 from maskweave.data.shards import Shards
 from maskweave.data.source import Source, Subset
 from maskweave.errors import MaskweaveError
+from maskweave.modality.catalogs import Catalog
 
 
-def open_data(data: str, catalogue: Catalogue, samples: int = 0, seed: int | None = None) -> Source:
+def open_data(data: str, catalog: Catalog, samples: int = 0, seed: int | None = None) -> Source:
     """Open a data set by what a user calls it.
 
     Args:
@@ -23,15 +23,15 @@ def open_data(data: str, catalogue: Catalogue, samples: int = 0, seed: int | Non
     if samples < 0:
         raise MaskweaveError(f"samples must be 0 (all) or more, found {samples}")
     if data == "scenes":
-        from maskweave.data.scenes import NO_SCENE, Scenes
+        from maskweave.synthetic.scenes import NO_SCENE, Scenes
 
-        known = [name for name, m in catalogue.items() if m.value.type not in NO_SCENE]
-        return Scenes(catalogue.subset(known), samples or 1000, 1 if seed is None else seed)
+        known = [name for name, m in catalog.items() if m.value.type not in NO_SCENE]
+        return Scenes(catalog.subset(known), samples or 1000, 1 if seed is None else seed)
     if seed is not None:
         raise MaskweaveError(f"a seed chooses among scenes; {data} is a fixed data set, so leave the seed out")
     folder = Path(data)
     if not folder.is_dir():
         fault = "is a file" if folder.exists() else "no such folder"
         raise MaskweaveError(f"{data}: {fault}; expected 'scenes', an imported data set, or a folder of pictures")
-    source = Shards(folder, catalogue) if any(folder.glob("*/*.tar")) else Pictures(folder, catalogue)
+    source = Shards(folder, catalog) if any(folder.glob("*/*.tar")) else Pictures(folder, catalog)
     return Subset(source, range(min(samples, len(source)))) if samples else source

@@ -16,7 +16,7 @@ class Tokenizer(Protocol):
         ...
 
     @property
-    def places(self) -> Tensor:
+    def token_embeddings(self) -> Tensor:
         """(V, C) a vector for each token, alike for tokens that mean alike."""
         ...
 

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from maskweave.errors import MaskweaveError
-from maskweave.modality import Diffusion, Modality, TokenizerSpec
+from maskweave.modality.entry import Diffusion, Modality, TokenizerSpec
 
 GROUPS = 32
 LOG_SNR_LIMIT = 15.0
@@ -35,7 +35,7 @@ class DiffusionDecoder(nn.Module):
         self.grid, self.shape = modality.grid, (modality.value.channels, *modality.value.size)
         channels, plain = modality.value.channels * d.patch**2, len(d.widths) - d.attention
         self.unet = diffusers().UNet2DModel(
-            in_channels=channels + spec.quantiser.latent_dim,
+            in_channels=channels + spec.quantizer.latent_dim,
             out_channels=channels,
             down_block_types=("DownBlock2D",) * plain + ("AttnDownBlock2D",) * d.attention,
             up_block_types=("AttnUpBlock2D",) * d.attention + ("UpBlock2D",) * plain,

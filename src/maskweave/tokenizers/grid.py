@@ -1,6 +1,6 @@
-"""The tokenizer of a grid modality: encoder, quantiser, decoder, and everything needed to feed them rightly.
+"""The tokenizer of a grid modality: encoder, quantizer, decoder, and everything needed to feed them rightly.
 
-Its folder holds `config.json` (the complete entry: value, range, sizes, codebook), `model.safetensors`, and `unread.safetensors` where it
+Its folder holds `config.json` (the complete entry: value, range, sizes, codebook), `model.safetensors`, and `passthrough.safetensors` where it
 came from a published checkpoint.
 
 Dimension letters: B batch, C channels, N latents, D latent channels.
@@ -19,17 +19,26 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from maskweave.catalogues import Catalogue
 from maskweave.config import build, plain
 from maskweave.errors import MaskweaveError
 from maskweave.files import read_json, remove, write_aside
-from maskweave.modality import Modality
+from maskweave.modality.catalogs import Catalog
+from maskweave.modality.entry import Modality
+from maskweave.nn.weights import (
+    PASSTHROUGH,
+    PassthroughTensors,
+    fingerprint,
+    load_passthrough,
+    save_passthrough,
+    save_tensors,
+    take_tensors,
+)
 from maskweave.tokenizers.diffusion import DiffusionDecoder
 from maskweave.tokenizers.mlp import MLPDecoder, MLPEncoder
-from maskweave.tokenizers.quantisers import Quantised, build_quantiser
+from maskweave.tokenizers.quantizers import build_quantizer
+from maskweave.tokenizers.quantizers.base import Quantized
 from maskweave.tokenizers.values import from_output, to_tensor
 from maskweave.tokenizers.vit import ViTDecoder, ViTEncoder, fixed_positions
-from maskweave.weights import UNREAD, Unread, fingerprint, load_unread, save_tensors, save_unread, take_tensors
 
 FORMAT = 1
 BATCH = 256
@@ -45,7 +54,7 @@ class Reconstruction(NamedTuple):
     """(B, C, *size), or (B, C) for vectors; logits for classes and binary."""
     target: Tensor
     """What the output should be: the values, or what a diffusion decoder predicts of them."""
-    quantised: Quantised
+    quantized: Quantized
 
 
 class GridTokenizer(nn.Module):
@@ -58,7 +67,7 @@ class GridTokenizer(nn.Module):
         MaskweaveError: the entry is not a valid grid.
     """
 
-    unread: Unread | None = None
+    passthrough: PassthroughTensors | None = None
     """Of a published checkpoint."""
 
     def __init__(self, modality: Modality):
@@ -73,21 +82,21 @@ class GridTokenizer(nn.Module):
         self.spec = spec
         is_mlp = spec.model == "mlp"
         self.encoder = MLPEncoder(modality, spec) if is_mlp else ViTEncoder(modality, spec)
-        self.quantiser = build_quantiser(spec.quantiser)
+        self.quantizer = build_quantizer(spec.quantizer)
         self.decoder: MLPDecoder | DiffusionDecoder | ViTDecoder
         if is_mlp:
             self.decoder = MLPDecoder(modality, spec)
         elif spec.diffusion is not None:
             self.decoder = DiffusionDecoder(modality, spec)
         else:
-            self.decoder = ViTDecoder(modality, spec, self.quantiser.code_length)
+            self.decoder = ViTDecoder(modality, spec, self.quantizer.code_length)
 
     @classmethod
     def without_weights(cls, modality: Modality) -> Self:
         """A tokenizer whose parameters take no memory, for a loader that brings them; what is computed from the entry is there."""
         with torch.device("meta"):
             tokenizer = cls(modality)
-        tokenizer.quantiser = build_quantiser(tokenizer.spec.quantiser)
+        tokenizer.quantizer = build_quantizer(tokenizer.spec.quantizer)
         for part in (tokenizer.encoder, tokenizer.decoder):
             if isinstance(part, (ViTEncoder, ViTDecoder)):
                 part.positions = fixed_positions(tokenizer.modality, tokenizer.spec, part.positions.shape[1])
@@ -95,7 +104,7 @@ class GridTokenizer(nn.Module):
 
     @property
     def vocabulary_size(self) -> int:
-        return self.quantiser.size
+        return self.quantizer.size
 
     @property
     def device(self) -> torch.device:
@@ -103,15 +112,15 @@ class GridTokenizer(nn.Module):
 
     def forward(self, x: Tensor) -> Reconstruction:
         """Network tensors, as `to_tensor` gives them, through code and back."""
-        quantised = self.quantiser(self.encoder(x))
+        quantized = self.quantizer(self.encoder(x))
         if isinstance(self.decoder, DiffusionDecoder):
-            output, target = self.decoder.training_pass(x, quantised.z_q)
-            return Reconstruction(output, target, quantised)
-        return Reconstruction(self.decoder(quantised.z_q), x, quantised)
+            output, target = self.decoder.training_pass(x, quantized.z_q)
+            return Reconstruction(output, target, quantized)
+        return Reconstruction(self.decoder(quantized.z_q), x, quantized)
 
     def encode_tensor(self, x: Tensor) -> Tensor:
         """Network tensors to ids (B, *grid)."""
-        return self.quantiser(self.encoder(x)).ids.reshape(-1, *self.modality.grid)
+        return self.quantizer(self.encoder(x)).ids.reshape(-1, *self.modality.grid)
 
     def decode_tensor(self, ids: Tensor, seeds: Sequence[int] | None = None) -> Tensor:
         """Ids (B, *grid) to the network's output; a diffusion decoder starts from the seeds' noise, all 0 by default."""
@@ -124,8 +133,8 @@ class GridTokenizer(nn.Module):
     def codes(self, ids: Tensor) -> Tensor:
         """The codebook vectors (B, N, D) of ids (B, *grid)."""
         ids = ids.flatten(1)
-        heads = self.spec.quantiser.heads
-        return self.quantiser.decode(ids.unflatten(1, (-1, heads)) if self.spec.quantiser.type == "memcodes" else ids)
+        heads = self.spec.quantizer.heads
+        return self.quantizer.decode(ids.unflatten(1, (-1, heads)) if self.spec.quantizer.type == "memcodes" else ids)
 
     def encode(self, values: Sequence[Any] | np.ndarray | Tensor) -> Tensor:
         """A batch of values, in the Python form of the entry's value type, as ids (B, *grid), int64 on the CPU.
@@ -179,8 +188,8 @@ class GridTokenizer(nn.Module):
         with write_aside(folder / "config.json") as config, write_aside(folder / "model.safetensors") as weights:
             save_tensors(self.state_dict(), weights)
             config.write_text(content + "\n", encoding="utf-8")
-            remove(folder / UNREAD)  # of another tokenizer that lay here
-            save_unread(self.unread, folder)
+            remove(folder / PASSTHROUGH)  # of another tokenizer that lay here
+            save_passthrough(self.passthrough, folder)
 
     @property
     def batch(self) -> int:
@@ -193,12 +202,12 @@ class GridTokenizer(nn.Module):
         return max(1, min(BATCH, BATCH_NUMBERS // numbers))
 
     @property
-    def places(self) -> Tensor:
+    def token_embeddings(self) -> Tensor:
         """(V, C) codebook vector of each token; with several heads, tokens of the same number share a place."""
         ids = torch.arange(self.vocabulary_size, device=self.device)
-        heads = self.spec.quantiser.heads
+        heads = self.spec.quantizer.heads
         with torch.inference_mode():
-            codes = self.quantiser.decode(ids[:, None, None].expand(-1, 1, heads) if heads > 1 else ids[:, None])
+            codes = self.quantizer.decode(ids[:, None, None].expand(-1, 1, heads) if heads > 1 else ids[:, None])
         return codes.flatten(1).float().cpu().clone()
 
     @property
@@ -223,11 +232,11 @@ class GridTokenizer(nn.Module):
             differences = _differences(plain(modality), plain(saved))
             if differences:
                 raise MaskweaveError(
-                    f"{folder}: was trained for another entry than {modality.name!r}: {'; '.join(differences)}. Train it again, or use the catalogue it came with"
+                    f"{folder}: was trained for another entry than {modality.name!r}: {'; '.join(differences)}. Train it again, or use the catalog it came with"
                 )
         tokenizer = cls.without_weights(modality or saved)
         take_tensors(tokenizer, folder / "model.safetensors")
-        tokenizer.unread = load_unread(folder)
+        tokenizer.passthrough = load_passthrough(folder)
         return tokenizer.eval()
 
     @contextmanager
@@ -259,7 +268,7 @@ class GridTokenizer(nn.Module):
 def _complete(modality: Modality, where: str) -> Modality:
     """The entry checked and with its defaults filled in; the source it reads from need not be there."""
     alone = dataclasses.replace(modality, source="")
-    return dataclasses.replace(Catalogue([alone], where=where)[modality.name], source=modality.source)
+    return dataclasses.replace(Catalog([alone], where=where)[modality.name], source=modality.source)
 
 
 def _read_entry(folder: Path) -> Modality:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from maskweave.errors import MaskweaveError
-from maskweave.modality import EOS, UNK, Modality, Part
+from maskweave.modality.entry import EOS, UNK, Modality, Part
 from maskweave.tokenizers.structured import Bins, Codec
 from maskweave.tokenizers.text import TextTokenizer
 
@@ -114,7 +114,7 @@ class PartCodec:
         self.bins = None if part.range is None else Bins(*part.range, bins)
         self.limits: tuple[float, float] = (0, part.codes - 1) if self.whole else (-LARGEST, LARGEST)
         self.needs = {"v0": min(part.codes, HALF), "v1": max(0, part.codes - HALF)} if self.whole else {"v0": bins}
-        meanings = range(part.codes) if self.bins is None else self.bins.centres
+        meanings = range(part.codes) if self.bins is None else self.bins.centers
         self.meaning = {self.write(x): x for x in meanings}
 
     def write(self, x: float) -> tuple[str, int]:

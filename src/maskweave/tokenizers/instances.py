@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from maskweave.modality import Modality
+from maskweave.modality.entry import Modality
 from maskweave.tokenizers.structured import Codec, Slot, corner_distance
 from maskweave.tokenizers.text import TextTokenizer
 

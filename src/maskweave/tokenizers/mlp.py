@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from maskweave.layers import MLP, Linear, initialise
-from maskweave.modality import Modality, TokenizerSpec
+from maskweave.modality.entry import Modality, TokenizerSpec
+from maskweave.nn.layers import MLP, Linear, initialize
 
 
 class ResidualMLP(nn.Module):
@@ -30,7 +30,7 @@ class MLPEncoder(nn.Sequential):
     """Vectors (B, C) to latents (B, N, D); with several codes a latent, N is the grid's length over their number."""
 
     def __init__(self, modality: Modality, spec: TokenizerSpec):
-        latents, dim = modality.tokens // spec.quantiser.heads, spec.quantiser.latent_dim
+        latents, dim = modality.tokens // spec.quantizer.heads, spec.quantizer.latent_dim
         inner = [spec.inner_width] if spec.inner_width else []
         super().__init__(
             Linear(modality.value.channels, spec.width),
@@ -38,14 +38,14 @@ class MLPEncoder(nn.Sequential):
             *_linear(spec.width, *inner, latents * dim),
             nn.Unflatten(1, (latents, dim)),
         )
-        initialise(self)
+        initialize(self)
 
 
 class MLPDecoder(nn.Sequential):
     """Codes (B, N, D) to vectors (B, C)."""
 
     def __init__(self, modality: Modality, spec: TokenizerSpec):
-        latents, dim = modality.tokens // spec.quantiser.heads, spec.quantiser.latent_dim
+        latents, dim = modality.tokens // spec.quantizer.heads, spec.quantizer.latent_dim
         width = spec.decoder_width or spec.width
         inner = [spec.decoder_inner_width] if spec.decoder_inner_width else []
         super().__init__(
@@ -54,7 +54,7 @@ class MLPDecoder(nn.Sequential):
             *(ResidualMLP(width) for _ in range(spec.decoder_depth)),
             Linear(width, modality.value.channels),
         )
-        initialise(self)
+        initialize(self)
 
 
 def _linear(*widths: int) -> Sequence[Linear]:

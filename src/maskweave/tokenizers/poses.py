@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from maskweave.modality import Modality
+from maskweave.modality.entry import Modality
 from maskweave.tokenizers.groups import Grouped
 from maskweave.tokenizers.structured import Bins
 from maskweave.tokenizers.text import TextTokenizer
@@ -57,7 +57,7 @@ class Poses(Grouped):
                 if len(bins) != 4 or len(numbers) != 4 or bins[0] > bins[2] or bins[1] > bins[3]:
                     problems.append(f"a person without a sound box, found {_show(numbers)}; left out")
                 else:
-                    person = {"box": [self.bins.centres[b] for b in bins]}
+                    person = {"box": [self.bins.centers[b] for b in bins]}
                     people.append(person)
             elif person is None:
                 problems.append(f"{word!r} of no person")

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from maskweave.modality import Modality
+from maskweave.modality.entry import Modality
 from maskweave.tokenizers.groups import Group, Grouped
 from maskweave.tokenizers.text import TextTokenizer
 

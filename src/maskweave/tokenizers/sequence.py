@@ -8,7 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from maskweave.errors import BadSample, MaskweaveError
-from maskweave.modality import EOS, Modality
+from maskweave.modality.entry import EOS, Modality
 from maskweave.tokenizers.instances import Instances
 from maskweave.tokenizers.poses import Poses
 from maskweave.tokenizers.queries import Queries
@@ -28,7 +28,7 @@ CODECS: dict[str, type[Codec]] = {
 class SequenceTokenizer:
     """Values of one sequence modality to ids and back.
 
-    Each sequence ends with [EOS] and has at most `max_tokens` ids. Text is cut to fit; of boxes, colours, metadata pairs,
+    Each sequence ends with [EOS] and has at most `max_tokens` ids. Text is cut to fit; of boxes, colors, metadata pairs,
     instances, people and points as many whole items are written as fit, and no more than `value.max_items`. `structured.py`
     shows the sequences and how exact they are.
 
@@ -53,9 +53,9 @@ class SequenceTokenizer:
         return self.text.vocabulary.size
 
     @property
-    def places(self) -> Tensor:
+    def token_embeddings(self) -> Tensor:
         """(V, C) of the text tokenizer's entries."""
-        return self.text.places
+        return self.text.token_embeddings
 
     @property
     def fingerprint(self) -> str:

@@ -3,13 +3,13 @@
 | type | sequence |
 | --- | --- |
 | boxes | per box `v0=xmin v1=ymin v2=xmax v3=ymax class` |
-| palette | `v1=n`, then per colour `v0=red v0=green v0=blue` |
+| palette | `v1=n`, then per color `v0=red v0=green v0=blue` |
 | metadata | per key `v1=id v0=bin` |
 | instances | per instance `class`, four times `v0=`, a `v1=` for each row of the mask (`instances.py`) |
 | poses, queries | words, each with special values (`groups.py`, `poses.py`, `queries.py`) |
 
 Each ends with [EOS]. Where a vocabulary lacks a box coordinate's own prefix, or has too few of it, `v0` takes its place.
-Encoding is exact up to bins: decoding gives the centre of each bin (for whole numbers the nearest one inside it), so what
+Encoding is exact up to bins: decoding gives the center of each bin (for whole numbers the nearest one inside it), so what
 was decoded encodes to the same ids again. Decoding never fails: a model writes these sequences, and writes some wrongly.
 """
 
@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from maskweave.errors import BadSample, MaskweaveError
-from maskweave.modality import EOS, Modality
+from maskweave.modality.entry import EOS, Modality
 from maskweave.tokenizers.text import TextTokenizer
 
 
@@ -59,9 +59,9 @@ class Bins:
         self.equal = count - top
         self.splits = splits
         cuts = (low, *splits, high) if splits else [low + n * (high - low) / self.equal for n in range(self.equal + 1)]
-        self.centres: list[float] = [(a + b) / 2 for a, b in pairwise(cuts)] + [high] * top
+        self.centers: list[float] = [(a + b) / 2 for a, b in pairwise(cuts)] + [high] * top
         if integer:
-            self.centres = [self._whole(n, centre) for n, centre in enumerate(self.centres)]
+            self.centers = [self._whole(n, center) for n, center in enumerate(self.centers)]
 
     def encode(self, x: float) -> int:
         x = min(max(x, self.low), self.high)
@@ -70,9 +70,9 @@ class Bins:
         # In this order, whole numbers over whole ranges are exact.
         return min(int((x - self.low) * self.equal / (self.high - self.low)), self.count - 1)
 
-    def _whole(self, bin: int, centre: float) -> int:
-        """The whole number in the bin that is nearest to its centre, or simply the nearest where it holds none."""
-        near = sorted(range(math.floor(centre) - 1, math.floor(centre) + 3), key=lambda n: (abs(n - centre), n))
+    def _whole(self, bin: int, center: float) -> int:
+        """The whole number in the bin that is nearest to its center, or simply the nearest where it holds none."""
+        near = sorted(range(math.floor(center) - 1, math.floor(center) + 3), key=lambda n: (abs(n - center), n))
         return next((n for n in near if self.low <= n <= self.high and self.encode(n) == bin), near[0])
 
 
@@ -236,20 +236,20 @@ class Boxes(Codec):
             if bins[0] > bins[2] or bins[1] > bins[3]:
                 problems.append(f"box {n} is reversed: bins {bins}")
             else:
-                boxes.append({"class": name, "box": [self.bins.centres[b] for b in bins]})
+                boxes.append({"class": name, "box": [self.bins.centers[b] for b in bins]})
         return boxes
 
 
 class Palette(Codec):
     """List of [red, green, blue], 0 to 255, in the order given; whole levels to half a bin, exact with 256 bins."""
 
-    item = "colour"
+    item = "color"
 
     def __init__(self, modality: Modality, text: TextTokenizer):
         super().__init__(modality, text)
         if self.spec.bins > 256:
             raise MaskweaveError(
-                f"modality {self.name!r}: value.bins {self.spec.bins} is more than the 256 levels of a colour; set 256 or fewer"
+                f"modality {self.name!r}: value.bins {self.spec.bins} is more than the 256 levels of a color; set 256 or fewer"
             )
         self.bins = Bins(0, 256, self.spec.bins, integer=True)
         self.most = self.capacity(3, fixed=2)
@@ -259,20 +259,20 @@ class Palette(Codec):
         self.slots = [self.slot("v0", self.spec.bins)] * 3
 
     def encode(self, value: Any, rng: np.random.Generator | None = None) -> list[int]:
-        colours = [self.numbers(colour, 3, 0, 255, f"colour {n}") for n, colour in enumerate(self.items_of(value))]
-        kept = colours[: self.most]
+        colors = [self.numbers(color, 3, 0, 255, f"color {n}") for n, color in enumerate(self.items_of(value))]
+        kept = colors[: self.most]
         count = self.text.value("v1", len(kept))
-        return [count, *self.join([self.level + self.bins.encode(x) for x in colour] for colour in kept)]
+        return [count, *self.join([self.level + self.bins.encode(x) for x in color] for color in kept)]
 
     def read(self, ids: list[int], problems: list[str]) -> list[list[int]]:
         prefix, count = (self.text.as_value(ids[0]) if ids else None) or ("", 0)
         start = int(prefix == "v1")
         if not start:
-            problems.append("no v1=, the number of colours, at the start")
+            problems.append("no v1=, the number of colors, at the start")
         items = self.read_items(ids, self.slots, problems, first=start)
         if start and len(items) != count:
-            problems.append(f"{len(items)} colours where {count} were announced")
-        return [[int(self.bins.centres[b]) for b in item] for item in items]
+            problems.append(f"{len(items)} colors where {count} were announced")
+        return [[int(self.bins.centers[b]) for b in item] for item in items]
 
 
 class Metadata(Codec):
@@ -322,7 +322,7 @@ class Metadata(Codec):
             elif bin >= bins.count:
                 problems.append(f"{name}: bin {bin}, but it has {bins.count}")
             else:
-                value[name] = bins.centres[bin]
+                value[name] = bins.centers[bin]
         return value
 
 

@@ -18,19 +18,19 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from maskweave.checks import check_vocabulary
 from maskweave.config import build, plain
 from maskweave.errors import BadSample, MaskweaveError
 from maskweave.files import read_json, write_aside
-from maskweave.layers import sine_cosine
-from maskweave.modality import EOS, SPECIAL_TOKENS, Vocabulary
+from maskweave.modality.checks import check_vocabulary
+from maskweave.modality.entry import EOS, SPECIAL_TOKENS, Vocabulary
+from maskweave.nn.layers import sine_cosine
 from maskweave.tokenizers.wordpiece import assemble, fixed_entries, learn_entries
 
 # One thread: data workers fork, and the library's own threads would fight over the same cores. A user's setting wins.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 PLACES_WIDTH = 64
-"""Components of `TextTokenizer.places`."""
+"""Components of `TextTokenizer.token_embeddings`."""
 
 Array = TypeVar("Array")  # a NumPy array or a torch tensor
 
@@ -130,7 +130,7 @@ class TextTokenizer:
         return cls(vocabulary, tokenizer)
 
     def require(self, vocabulary: Vocabulary, where: str) -> None:
-        """Check that ids lie as a catalogue's vocabulary says; the learned pieces may be others, and fewer.
+        """Check that ids lie as a catalog's vocabulary says; the learned pieces may be others, and fewer.
 
         Args:
             where: what to call this tokenizer in the error, its file for instance.
@@ -148,11 +148,11 @@ class TextTokenizer:
                     number, (found, wanted) = next((n, pair) for n, pair in enumerate(pairs) if pair[0] != pair[1])
                     key = f"words[{number}]"
                 raise MaskweaveError(
-                    f"{where}: was made for another vocabulary {vocabulary.name!r} than the catalogue's: {key} is {found!r}, expected {wanted!r}; use the text tokenizer made for this catalogue, or train one for it"
+                    f"{where}: was made for another vocabulary {vocabulary.name!r} than the catalog's: {key} is {found!r}, expected {wanted!r}; use the text tokenizer made for this catalog, or train one for it"
                 )
 
     @property
-    def places(self) -> Tensor:
+    def token_embeddings(self) -> Tensor:
         """(V, C) a vector for each token, so that those that mean alike can start alike in a model.
 
         The special values of a prefix lie along a curve, in their order. A whole word lies between the pieces of its name, "red cube"

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from maskweave.errors import BadSample, MaskweaveError
-from maskweave.modality import DENSE_TYPES, Modality, Value
+from maskweave.modality.entry import DENSE_TYPES, Modality, Value
 
 RANGE_TOLERANCE = 1e-4
 """Share of a map's range by which rounding may carry a value outside; it is clipped."""
@@ -75,7 +75,7 @@ def check_values(modality: Modality, values: Sequence[Any] | np.ndarray | Tensor
 def to_tensor(modality: Modality, values: Sequence[Any] | np.ndarray | Tensor, first: int = 0) -> Tensor:
     """A batch of values as the tokenizer's network takes it.
 
-    Images and maps are scaled to [-1, 1] (images by mean and deviation where the entry has them), maps without a range are standardised,
+    Images and maps are scaled to [-1, 1] (images by mean and deviation where the entry has them), maps without a range are standardized,
     binary becomes -1 and 1, directions, features and vectors stay as they are: float32 (B, C, *size), vectors (B, C). Classes stay
     indices: int64 (B, *size).
 
@@ -89,7 +89,7 @@ def to_tensor(modality: Modality, values: Sequence[Any] | np.ndarray | Tensor, f
     if value.type == "binary":
         batch = batch[..., None]
     if value.tails is not None:
-        batch = np.stack([standardised(value, item) for item in batch]) if len(batch) else batch
+        batch = np.stack([standardized(value, item) for item in batch]) if len(batch) else batch
     x = torch.from_numpy(scale(value, batch))
     return x if value.type == "vector" else x.movedim(-1, 1).contiguous()
 
@@ -123,7 +123,7 @@ def scale(value: Value, array: np.ndarray) -> np.ndarray:
     return out
 
 
-def standardised(value: Value, array: np.ndarray) -> np.ndarray:
+def standardized(value: Value, array: np.ndarray) -> np.ndarray:
     """A map (*size) or (*size, C) of an entry with `tails` in relative units, float32, as `Value.tails` says.
 
     What is in relative units already stays as it is, up to rounding.
@@ -150,7 +150,7 @@ def unscale(value: Value, array: np.ndarray) -> np.ndarray:
     return out[..., 0] if value.type == "map" and value.channels == 1 else out
 
 
-def normalise_rows(modality: Modality, rows: np.ndarray) -> np.ndarray:
+def normalize_rows(modality: Modality, rows: np.ndarray) -> np.ndarray:
     """Rows (…, row_width) of checked raw values, uint8 for images, as float32 for the network.
 
     So a data set can keep its rows small and scale only those that are drawn.

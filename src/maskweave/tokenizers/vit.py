@@ -12,10 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from maskweave.layers import MLP, Block, LayerNorm, Linear, initialise, sine_cosine
-from maskweave.modality import Modality, TokenizerSpec
-from maskweave.tokenizers.convnext import ConvNeXtBlock
-from maskweave.tokenizers.patches import patchify, unpatchify
+from maskweave.modality.entry import Modality, TokenizerSpec
+from maskweave.nn.convnext import ConvNeXtBlock
+from maskweave.nn.layers import MLP, Block, LayerNorm, Linear, initialize, sine_cosine
+from maskweave.nn.patches import patchify, unpatchify
 
 CODE_SCALE = 3.0
 """Deviation of the codes' part in the decoder's input at the start, positions having 0.7. From Xavier's small start training is far slower."""
@@ -37,8 +37,8 @@ class ViTEncoder(nn.Module):
         self.register_buffer("positions", fixed_positions(modality, spec, spec.width), persistent=False)
         self.blocks = nn.ModuleList(Block(spec.width, spec.heads) for _ in range(spec.depth))
         self.norm = TAILS[spec.tail](spec.width)
-        self.latents = Linear(spec.width, spec.quantiser.latent_dim)
-        initialise(self)
+        self.latents = Linear(spec.width, spec.quantizer.latent_dim)
+        initialize(self)
         if self.classes is not None:
             nn.init.normal_(self.classes.weight)  # as large as the numbers of other value types
 
@@ -64,13 +64,13 @@ class ViTDecoder(nn.Module):
         self.grid, self.patch = modality.grid, modality.patch
         channels = len(modality.value.classes) if modality.value.type == "classes" else modality.value.channels
         width = spec.decoder_width or spec.width
-        self.latents = Linear(spec.quantiser.latent_dim, width)
+        self.latents = Linear(spec.quantizer.latent_dim, width)
         self.register_buffer("positions", fixed_positions(modality, spec, width), persistent=False)
         self.blocks = nn.ModuleList(Block(width, spec.decoder_heads or spec.heads) for _ in range(spec.decoder_depth))
         self.norm = TAILS[spec.tail](width)
         self.patches = Linear(width, math.prod(modality.patch) * channels)
         self.image = nn.Sequential(*(ConvNeXtBlock(channels, spec.image_scale) for _ in range(spec.image_blocks)))
-        initialise(self)
+        initialize(self)
         nn.init.normal_(self.latents.weight, std=CODE_SCALE / code_length)
 
     def forward(self, z_BND: Tensor) -> Tensor:

@@ -17,9 +17,9 @@ from tokenizers.normalizers import BertNormalizer
 from tokenizers.pre_tokenizers import BertPreTokenizer
 from tokenizers.trainers import WordPieceTrainer
 
-from maskweave.checks import check_vocabulary
 from maskweave.errors import BadSample, MaskweaveError
-from maskweave.modality import SPECIAL_TOKENS, Vocabulary
+from maskweave.modality.checks import check_vocabulary
+from maskweave.modality.entry import SPECIAL_TOKENS, Vocabulary
 
 BASIC_PUNCTUATION = ".,!?'\"-:;()/&%"
 
@@ -65,13 +65,13 @@ def learn_entries(vocabulary: Vocabulary, texts: Iterable[str]) -> list[str]:
 
 def _word_counts(texts: Sequence[str]) -> Counter[str]:
     """How often each word occurs, split as WordPiece sees them."""
-    normaliser, splitter = BertNormalizer(lowercase=True), BertPreTokenizer()
+    normalizer, splitter = BertNormalizer(lowercase=True), BertPreTokenizer()
     chunks: Counter[str] = Counter()
     for text in texts:
         if not isinstance(text, str):
             raise BadSample(f"texts to learn from: expected text, found {type(text).__name__}")
         try:
-            chunks.update(normaliser.normalize_str(text).split())
+            chunks.update(normalizer.normalize_str(text).split())
         except UnicodeError as error:
             raise BadSample(
                 "texts to learn from: a text holds characters that UTF-8 cannot (lone surrogates); remove them"

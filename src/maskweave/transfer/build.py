@@ -8,26 +8,26 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from maskweave.catalogues import Catalogue
+from maskweave.bundle import io as saving
 from maskweave.config import build, plain
-from maskweave.data.inputs import read_inputs
 from maskweave.errors import MaskweaveError
 from maskweave.files import read_json, write_aside, write_json
 from maskweave.generate.request import Sample, read
-from maskweave.model.encoder import Encoder, add_stochastic_depth
-from maskweave.model.fourm import FourM, FourMConfig
-from maskweave.model.heads import BoxHead, ClassHead, DenseHead
-from maskweave.model.lora import add_lora, merge_lora
-from maskweave.model.m3ae import M3AE, M3AEConfig
+from maskweave.masking.inputs import read_inputs
+from maskweave.modality.catalogs import Catalog
+from maskweave.models.encoder import Encoder, add_stochastic_depth
+from maskweave.models.fourm import FourM, FourMConfig
+from maskweave.models.heads import BoxHead, ClassHead, DenseHead
+from maskweave.models.lora import add_lora, merge_lora
+from maskweave.models.m3ae import M3AE, M3AEConfig
+from maskweave.nn.weights import save_tensors, take_tensors
 from maskweave.objectives.boxes import corners
 from maskweave.objectives.transfer import TASK_LOSSES, TransferObjective
 from maskweave.tokenizers.base import Tokenizer
 from maskweave.tokenizers.values import from_output
-from maskweave.train import saving
-from maskweave.train.starting import start_from_bundle
+from maskweave.training.warm_start import warm_start
 from maskweave.transfer.data import Target, make_target
 from maskweave.transfer.recipe import HeadSettings, TransferRecipe
-from maskweave.weights import save_tensors, take_tensors
 
 FORMAT = 1
 LEAST_SCORE = 0.5
@@ -40,21 +40,21 @@ class Built(NamedTuple):
     """Sentences about modalities that are new, or left behind."""
 
 
-def build_objective(recipe: TransferRecipe, catalogue: Catalogue, target: Target) -> Built:
+def build_objective(recipe: TransferRecipe, catalog: Catalog, target: Target) -> Built:
     """The recipe's encoder with the start's weights, a new head, and its loss.
 
     Raises:
         MaskweaveError: no start, inputs that it cannot read, or a head that does not fit.
     """
     folder = Path(recipe.start)
-    theirs = saving.load_saved_catalogue(folder)
+    theirs = saving.load_saved_catalog(folder)
     donor = saving.load_model(folder, theirs)
-    new = [name for name in recipe.inputs if catalogue[name].name not in theirs]
+    new = [name for name in recipe.inputs if catalog[name].name not in theirs]
     if new and isinstance(donor, M3AE):
         raise MaskweaveError(
             f"{folder}: an M3AE learns no new inputs ({', '.join(new)}); use a run of objective 'fourm', or inputs of {', '.join(theirs)}"
         )
-    own = catalogue.subset([*theirs, *new])
+    own = catalog.subset([*theirs, *new])
     torch.manual_seed(recipe.seed)
     told: list[str] = []
     model: FourM | M3AE
@@ -65,7 +65,7 @@ def build_objective(recipe: TransferRecipe, catalogue: Catalogue, target: Target
     else:
         model = FourM(own, donor.config)
         if not recipe.scratch:
-            told = start_from_bundle(model, own, folder)
+            told = warm_start(model, own, folder)
     encoder = Encoder(model, own, recipe.inputs).drop_decoder()
     encoder.new = new
     head = make_head(encoder, target, recipe.head)
@@ -95,7 +95,7 @@ def make_head(encoder: Encoder, target: Target, settings: HeadSettings) -> nn.Mo
         )
     assert target.modality is not None
     value = target.modality.value
-    grids = {name: encoder.catalogue[name].grid for name in encoder.names if len(encoder.catalogue[name].grid) == 2}
+    grids = {name: encoder.catalog[name].grid for name in encoder.names if len(encoder.catalog[name].grid) == 2}
     if len(set(grids.values())) != 1:
         found = ", ".join(f"{name} {'×'.join(map(str, grid))}" for name, grid in grids.items()) or "none"
         raise MaskweaveError(
@@ -112,7 +112,7 @@ class Transferred:
     """A fine-tuned encoder with its head, ready to answer.
 
     Args:
-        catalogue: entries of the inputs and of the target.
+        catalog: entries of the inputs and of the target.
     """
 
     def __init__(
@@ -120,11 +120,11 @@ class Transferred:
         encoder: Encoder,
         head: nn.Module,
         target: Target,
-        catalogue: Catalogue,
+        catalog: Catalog,
         tokenizers: Mapping[str, Tokenizer],
     ):
         self.encoder, self.head, self.target = encoder.eval(), head.eval(), target
-        self.catalogue, self.tokenizers = catalogue, tokenizers
+        self.catalog, self.tokenizers = catalog, tokenizers
 
     def predict(self, samples: Sequence[Sample], *, batch_size: int = 64) -> list[Any]:
         """Answers: the name of a class; a dense value in its entry's form; or boxes `{"class", "box", "score"}`, best first.
@@ -135,7 +135,7 @@ class Transferred:
         Raises:
             MaskweaveError: an input is missing or does not fit its entry.
         """
-        values = [read({n: s[n] for n in s if n in self._wanted}, self.catalogue, self.tokenizers) for s in samples]
+        values = [read({n: s[n] for n in s if n in self._wanted}, self.catalog, self.tokenizers) for s in samples]
         answers: list[Any] = []
         for start in range(0, len(values), batch_size):
             answers += self.answers(self.outputs(values[start : start + batch_size]))
@@ -143,12 +143,12 @@ class Transferred:
 
     @property
     def _wanted(self) -> set[str]:
-        return {form for name in self.encoder.names for form in (name, self.catalogue[name].reads)}
+        return {form for name in self.encoder.names for form in (name, self.catalog[name].reads)}
 
     @torch.inference_mode()
     def outputs(self, values: Sequence[Mapping[str, Any]]) -> Tensor:
         """The head's output for checked values."""
-        inputs = read_inputs(values, self.catalogue, self.tokenizers, self.encoder.names)
+        inputs = read_inputs(values, self.catalog, self.tokenizers, self.encoder.names)
         return self.head(self.encoder(inputs.to(next(self.head.parameters()).device)))
 
     def answers(self, output: Tensor, least: float = LEAST_SCORE) -> list[Any]:
@@ -176,7 +176,7 @@ class Transferred:
 
 
 def save_transferred(
-    objective: TransferObjective, catalogue: Catalogue, target: Target, recipe: TransferRecipe, folder: Path
+    objective: TransferObjective, catalog: Catalog, target: Target, recipe: TransferRecipe, folder: Path
 ) -> None:
     """Write `folder/model`; corrections of low rank are added to the weights they belong to."""
     merge_lora(objective.encoder)
@@ -188,7 +188,7 @@ def save_transferred(
             "objective": "transfer",
             "encoder": "m3ae" if isinstance(encoder.model, M3AE) else "fourm",
             "model": plain(encoder.model.config),
-            "modalities": list(encoder.catalogue),
+            "modalities": list(encoder.catalog),
             "inputs": encoder.names,
             "target": target.modality.name if target.modality else "",
             "label": target.label,
@@ -210,15 +210,15 @@ def load_transferred(folder: Path, device: torch.device | str = "cpu") -> Transf
         MaskweaveError: it is none, is not finished, or is damaged.
     """
     path = folder / "model" / "config.json"
-    catalogue = saving.load_saved_catalogue(folder)
+    catalog = saving.load_saved_catalog(folder)
     if not path.is_file():
         raise MaskweaveError(f"{folder}: is not finished, or no transfer; finish it with 'maskweave transfer'")
     config = read_json(path)
     if not isinstance(config, dict) or config.get("objective") != "transfer" or config.get("format") != FORMAT:
         raise MaskweaveError(f"{path}: holds no model of a transfer of format {FORMAT}; open it with maskweave.load")
     try:
-        own = catalogue.subset(config["modalities"])
-        target = make_target(catalogue, config["target"], config["label"], config["classes"])
+        own = catalog.subset(config["modalities"])
+        target = make_target(catalog, config["target"], config["label"], config["classes"])
         model: FourM | M3AE
         if config["encoder"] == "m3ae":
             model = M3AE.without_weights(own, build(M3AEConfig, config["model"], str(path), "model"))
@@ -230,4 +230,4 @@ def load_transferred(folder: Path, device: torch.device | str = "cpu") -> Transf
         raise MaskweaveError(f"{path}: the key {error} is missing; copy the run again") from error
     take_tensors(nn.ModuleDict({"encoder": encoder, "head": head}), folder / "model" / "model.safetensors")
     tokenizers = saving.load_tokenizers(folder / "tokenizers", own)
-    return Transferred(encoder.to(device), head.to(device), target, catalogue, tokenizers)
+    return Transferred(encoder.to(device), head.to(device), target, catalog, tokenizers)

@@ -12,15 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from maskweave.batch import TransferBatch
-from maskweave.catalogues import Catalogue
 from maskweave.data import transforms
-from maskweave.data.batches import Order
-from maskweave.data.inputs import read_inputs
-from maskweave.data.labelled import ClassFolders, CocoBoxes
+from maskweave.data.labeled import ClassFolders, CocoBoxes
+from maskweave.data.order import Order
 from maskweave.data.source import Source
 from maskweave.errors import BadSample, MaskweaveError
-from maskweave.modality import Modality
+from maskweave.masking.inputs import TransferBatch, read_inputs
+from maskweave.modality.catalogs import Catalog
+from maskweave.modality.entry import Modality
 from maskweave.tokenizers.base import Tokenizer
 from maskweave.tokenizers.values import to_tensor
 from maskweave.transfer.recipe import TransferData
@@ -74,7 +73,7 @@ class Target:
         return self.classes.index(str(round(number)))
 
 
-def make_target(catalogue: Catalogue, name: str, label: str, classes: Sequence[str] = ()) -> Target:
+def make_target(catalog: Catalog, name: str, label: str, classes: Sequence[str] = ()) -> Target:
     """What is learned, checked against its entry.
 
     Args:
@@ -83,8 +82,8 @@ def make_target(catalogue: Catalogue, name: str, label: str, classes: Sequence[s
     Raises:
         MaskweaveError: nothing that can be learned, or that this data does not tell; says what can be.
     """
-    possible = [m.name for m in catalogue.values() if _is_learnable(m)]
-    keys = [f"{m.name} with label {k}" for m in catalogue.values() for k, v in m.value.keys.items() if v.integer]
+    possible = [m.name for m in catalog.values() if _is_learnable(m)]
+    keys = [f"{m.name} with label {k}" for m in catalog.values() for k, v in m.value.keys.items() if v.integer]
     told = f"possible targets: {', '.join([*possible, *keys])}, or boxes and instances with label {FIRST}"
     if classes:
         if name or label:
@@ -94,7 +93,7 @@ def make_target(catalogue: Catalogue, name: str, label: str, classes: Sequence[s
         return Target(None, "", tuple(classes))
     if not name:
         raise MaskweaveError(f"this data has no folders of classes, so 'target' must name what is learned; {told}")
-    modality = catalogue[name]
+    modality = catalog[name]
     kind = modality.value.type
     if not label:
         if not _is_learnable(modality):
@@ -120,11 +119,11 @@ class Examples:
     """
 
     def __init__(
-        self, source: Source, catalogue: Catalogue, inputs: Sequence[str], target: Target, indices: Sequence[int] = ()
+        self, source: Source, catalog: Catalog, inputs: Sequence[str], target: Target, indices: Sequence[int] = ()
     ):
-        self.source, self.catalogue, self.inputs, self.target = source, catalogue, list(inputs), target
+        self.source, self.catalog, self.inputs, self.target = source, catalog, list(inputs), target
         self.indices = indices or range(len(source))
-        wanted = [catalogue[n].reads for n in inputs] + ([target.modality.reads] if target.modality else [])
+        wanted = [catalog[n].reads for n in inputs] + ([target.modality.reads] if target.modality else [])
         if missing := [name for name in wanted if name not in source.names]:
             raise MaskweaveError(f"the data has no {', '.join(missing)}; it has {', '.join(source.names)}")
         self.wanted = list(dict.fromkeys(wanted))
@@ -195,7 +194,7 @@ class TransferBatches:
             sample, answer = self._sound(number, rng)
             samples.append(sample)
             answers.append(answer)
-        inputs = read_inputs(samples, examples.catalogue, self.tokenizers, self.names)
+        inputs = read_inputs(samples, examples.catalog, self.tokenizers, self.names)
         return TransferBatch(inputs, target_tensor(examples.target, answers))
 
     def _sound(self, number: int, rng: np.random.Generator) -> tuple[dict[str, Any], Any]:
@@ -206,7 +205,7 @@ class TransferBatches:
                 sample = self.examples[i]
                 if augmented:
                     geometry = transforms.random_geometry(rng, area=(self.crop, 1.0), flip=self.flip)
-                    sample = transforms.apply(sample, self.examples.catalogue, geometry)
+                    sample = transforms.apply(sample, self.examples.catalog, geometry)
                 return sample, self.examples.answer(i, sample)
             except BadSample as error:
                 last = error
@@ -234,7 +233,7 @@ class Parts(NamedTuple):
     held_out: Examples
 
 
-def open_examples(data: TransferData, catalogue: Catalogue, inputs: Sequence[str], name: str, label: str) -> Parts:
+def open_examples(data: TransferData, catalog: Catalog, inputs: Sequence[str], name: str, label: str) -> Parts:
     """The examples to train on, and those held out.
 
     Raises:
@@ -242,12 +241,12 @@ def open_examples(data: TransferData, catalogue: Catalogue, inputs: Sequence[str
     """
     if data.source == "scenes" and not (data.samples and data.validation):
         raise MaskweaveError("scenes have no end: data.samples and data.validation must be 1 or more")
-    source = _open(data.source, data.pictures, catalogue, inputs, name, data.samples, data.seed)
+    source = _open(data.source, data.pictures, catalog, inputs, name, data.samples, data.seed)
     classes = source.classes if isinstance(source, ClassFolders) else ()
-    target = make_target(catalogue, name, label, classes)
+    target = make_target(catalog, name, label, classes)
     if data.source == "scenes" or data.held_out:
         pictures = data.held_out_pictures or data.pictures
-        there = _open(data.held_out or "scenes", pictures, catalogue, inputs, name, data.validation, data.seed + 1)
+        there = _open(data.held_out or "scenes", pictures, catalog, inputs, name, data.validation, data.seed + 1)
         found = there.classes if isinstance(there, ClassFolders) else ()
         if found != classes:
             raise MaskweaveError(
@@ -255,40 +254,38 @@ def open_examples(data: TransferData, catalogue: Catalogue, inputs: Sequence[str
             )
         kept = range(min(len(there), data.validation or len(there)))
         train = range(min(len(source), data.samples or len(source)))
-        return Parts(
-            Examples(source, catalogue, inputs, target, train), Examples(there, catalogue, inputs, target, kept)
-        )
+        return Parts(Examples(source, catalog, inputs, target, train), Examples(there, catalog, inputs, target, kept))
     first = len(source) - data.validation
     if first < 1 or data.validation < 1:
         raise MaskweaveError(
             f"{data.source}: has {len(source)} samples and {data.validation} are to be held out; change data.validation, or name data.held_out"
         )
     return Parts(
-        Examples(source, catalogue, inputs, target, range(min(first, data.samples or first))),
-        Examples(source, catalogue, inputs, target, range(first, len(source))),
+        Examples(source, catalog, inputs, target, range(min(first, data.samples or first))),
+        Examples(source, catalog, inputs, target, range(first, len(source))),
     )
 
 
 def _open(
-    place: str, pictures: str, catalogue: Catalogue, inputs: Sequence[str], target: str, count: int, seed: int
+    place: str, pictures: str, catalog: Catalog, inputs: Sequence[str], target: str, count: int, seed: int
 ) -> Source:
     """The samples at `place`, whatever form it has."""
     if place == "scenes":
-        from maskweave.data.scenes import Scenes
+        from maskweave.synthetic.scenes import Scenes
 
-        wanted = [catalogue[name].reads for name in filter(None, (*inputs, target))]
-        return Scenes(catalogue.subset(wanted), count, seed)
-    images = [catalogue[catalogue[name].reads] for name in inputs if catalogue[name].value.type == "image"]
+        wanted = [catalog[name].reads for name in filter(None, (*inputs, target))]
+        return Scenes(catalog.subset(wanted), count, seed)
+    images = [catalog[catalog[name].reads] for name in inputs if catalog[name].value.type == "image"]
     if place.endswith(".json"):
-        if not images or not target or catalogue[target].value.type != "boxes":
+        if not images or not target or catalog[target].value.type != "boxes":
             raise MaskweaveError(
                 f"{place}: COCO's json has pictures and boxes alone; inputs must be a picture, target boxes"
             )
-        return CocoBoxes(place, pictures, images[0], catalogue[target])
+        return CocoBoxes(place, pictures, images[0], catalog[target])
     root = Path(place)
-    is_imported = any((root / name).is_dir() for name in catalogue) or (root / "index.json").exists()
+    is_imported = any((root / name).is_dir() for name in catalog) or (root / "index.json").exists()
     if root.is_dir() and not is_imported and images:
         return ClassFolders(root, images[0])
     from maskweave.data.shards import Shards
 
-    return Shards(root, catalogue)
+    return Shards(root, catalog)

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from maskweave.errors import MaskweaveError
-from maskweave.transfer.probe import CHUNK, NEIGHBOURS, Labelled, LinearProbe
+from maskweave.transfer.probe import CHUNK, NEIGHBORS, Labeled, LinearProbe
 
 SHRINKAGE = 1e-3
 """Of the covariance towards a multiple of the identity, so that it can be inverted."""
@@ -23,13 +23,13 @@ def maximum_softmax(probe: LinearProbe, features_TD: Tensor) -> Tensor:
     return probe(features_TD).softmax(dim=1).amax(dim=1)
 
 
-def mahalanobis(train: Labelled, features_TD: Tensor) -> Tensor:
+def mahalanobis(train: Labeled, features_TD: Tensor) -> Tensor:
     """(T,) minus the squared distance to the nearest class mean, under the covariance that the classes share."""
     x_SD, y_TD = train.features.double(), features_TD.double()
     classes = train.labels.unique()
     means_KD = torch.stack([x_SD[train.labels == k].mean(dim=0) for k in classes])
-    centred_SD = x_SD - means_KD[torch.searchsorted(classes, train.labels)]
-    covariance = centred_SD.T @ centred_SD / len(x_SD)
+    centered_SD = x_SD - means_KD[torch.searchsorted(classes, train.labels)]
+    covariance = centered_SD.T @ centered_SD / len(x_SD)
     covariance += SHRINKAGE * covariance.diagonal().mean() * torch.eye(len(covariance), dtype=torch.float64)
     factor = torch.linalg.cholesky(covariance)
     # Whitened, the distance is the plain one.
@@ -37,7 +37,7 @@ def mahalanobis(train: Labelled, features_TD: Tensor) -> Tensor:
     return -torch.cdist(y_TD, means_KD).amin(dim=1).square().float()
 
 
-def nearest(train: Labelled, features_TD: Tensor, k: int = NEIGHBOURS) -> Tensor:
+def nearest(train: Labeled, features_TD: Tensor, k: int = NEIGHBORS) -> Tensor:
     """(T,) minus the distance to the k-th nearest training sample, features brought to length 1."""
     known_SD = F.normalize(train.features, dim=1)
     parts = F.normalize(features_TD, dim=1).split(CHUNK)
@@ -45,12 +45,12 @@ def nearest(train: Labelled, features_TD: Tensor, k: int = NEIGHBOURS) -> Tensor
     return torch.cat([-torch.cdist(some, known_SD).topk(k, dim=1, largest=False).values[:, -1] for some in parts])
 
 
-def outlier_scores(train: Labelled, num_classes: int, features_TD: Tensor) -> dict[str, Tensor]:
+def outlier_scores(train: Labeled, num_classes: int, features_TD: Tensor) -> dict[str, Tensor]:
     """All three by name."""
     return {
         "maximum softmax": maximum_softmax(LinearProbe.tuned(train, num_classes), features_TD),
         "Mahalanobis": mahalanobis(train, features_TD),
-        f"{NEIGHBOURS} nearest": nearest(train, features_TD),
+        f"{NEIGHBORS} nearest": nearest(train, features_TD),
     }
 
 

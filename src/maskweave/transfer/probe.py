@@ -1,6 +1,6 @@
-"""How much a frozen encoder's features tell: a linear probe and k nearest neighbours.
+"""How much a frozen encoder's features tell: a linear probe and k nearest neighbors.
 
-The nearest neighbours vote with weights exp(cosine / temperature), as in https://arxiv.org/abs/1805.01978. The linear probe is multinomial
+The nearest neighbors vote with weights exp(cosine / temperature), as in https://arxiv.org/abs/1805.01978. The linear probe is multinomial
 logistic regression, solved to convergence.
 
 Dimension letters: S training samples, T samples to tell, D width, K classes.
@@ -20,7 +20,7 @@ from maskweave.evaluate.run import Row
 from maskweave.generate.features import Features
 from maskweave.transfer.data import Examples, Parts
 
-NEIGHBOURS, TEMPERATURE = 20, 0.07
+NEIGHBORS, TEMPERATURE = 20, 0.07
 WEIGHT_DECAYS = tuple(10.0**e for e in range(-4, 1))
 """Tried in the linear probe."""
 TUNED_ON = 0.2
@@ -31,7 +31,7 @@ TOLERANCE = 1e-8
 CHUNK = 1024
 
 
-class Labelled(NamedTuple):
+class Labeled(NamedTuple):
     """Pooled features with labels."""
 
     features: Tensor
@@ -40,7 +40,7 @@ class Labelled(NamedTuple):
     """(S,) indices of classes."""
 
 
-def labelled_features(features: Features, examples: Examples, **options: Any) -> Labelled:
+def labeled_features(features: Features, examples: Examples, **options: Any) -> Labeled:
     """Features of all examples that can be used; options as of `Features.stream`.
 
     Raises:
@@ -57,11 +57,11 @@ def labelled_features(features: Features, examples: Examples, **options: Any) ->
         parts.append(batch.encoded.pooled.float().cpu())
     if not parts:
         raise MaskweaveError("no example can be used")
-    return Labelled(torch.cat(parts), torch.tensor(labels))
+    return Labeled(torch.cat(parts), torch.tensor(labels))
 
 
-def nearest_neighbours(
-    train: Labelled, queries_TD: Tensor, num_classes: int, k: int = NEIGHBOURS, temperature: float = TEMPERATURE
+def nearest_neighbors(
+    train: Labeled, queries_TD: Tensor, num_classes: int, k: int = NEIGHBORS, temperature: float = TEMPERATURE
 ) -> Tensor:
     """(T, K) share of the votes of the k nearest training samples by cosine; of all where there are fewer."""
     known_SD = F.normalize(train.features, dim=1)
@@ -77,7 +77,7 @@ def nearest_neighbours(
 
 @dataclass(frozen=True)
 class LinearProbe:
-    """Logistic regression on standardised features."""
+    """Logistic regression on standardized features."""
 
     mean: Tensor
     deviation: Tensor
@@ -88,9 +88,9 @@ class LinearProbe:
 
     @classmethod
     def fit(
-        cls, train: Labelled, num_classes: int, weight_decay: float, start: "LinearProbe | None" = None
+        cls, train: Labeled, num_classes: int, weight_decay: float, start: "LinearProbe | None" = None
     ) -> "LinearProbe":
-        """Minimise the mean cross-entropy + weight_decay / 2 · |W|² with L-BFGS.
+        """Minimize the mean cross-entropy + weight_decay / 2 · |W|² with L-BFGS.
 
         Args:
             start: a probe of the same samples to begin with; it changes how soon the end is reached, not which.
@@ -117,12 +117,12 @@ class LinearProbe:
         return cls(mean, deviation, weight.detach().float(), bias.detach().float(), weight_decay)
 
     @classmethod
-    def tuned(cls, train: Labelled, num_classes: int, decays: Sequence[float] = WEIGHT_DECAYS) -> "LinearProbe":
+    def tuned(cls, train: Labeled, num_classes: int, decays: Sequence[float] = WEIGHT_DECAYS) -> "LinearProbe":
         """With the weight decay that does best on the last fifth of the training samples, then fitted to all of them."""
         cut = len(train.labels) - max(1, round(TUNED_ON * len(train.labels)))
         if cut < 1:
             raise MaskweaveError(f"a linear probe needs 2 examples or more, found {len(train.labels)}")
-        first, last = Labelled(train.features[:cut], train.labels[:cut]), Labelled(*(t[cut:] for t in train))
+        first, last = Labeled(train.features[:cut], train.labels[:cut]), Labeled(*(t[cut:] for t in train))
         best, right, tried = decays[0], -1.0, None
         for decay in sorted(decays, reverse=True):  # from the strongest, which is found soonest, to the weakest
             tried = cls.fit(first, num_classes, decay, tried)
@@ -148,13 +148,13 @@ def probe(features: Features, examples: Parts, seed: int, **options: Any) -> lis
         seed: of the data, for the rows.
         options: as of `Features.stream`.
     """
-    train = labelled_features(features, examples.train, title="features to learn from", **options)
-    held_out = labelled_features(features, examples.held_out, title="held-out features", **options)
+    train = labeled_features(features, examples.train, title="features to learn from", **options)
+    held_out = labeled_features(features, examples.held_out, title="held-out features", **options)
     target = examples.train.target
     num_classes = len(target.classes)
     linear = LinearProbe.tuned(train, num_classes)
     found = {
-        f"{NEIGHBOURS}-nearest-neighbour accuracy": nearest_neighbours(train, held_out.features, num_classes),
+        f"{NEIGHBORS}-nearest-neighbor accuracy": nearest_neighbors(train, held_out.features, num_classes),
         "linear-probe accuracy": linear(held_out.features),
     }
     commonest = int(torch.bincount(train.labels).argmax())

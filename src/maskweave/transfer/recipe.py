@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from maskweave.catalogues import Catalogue, load_catalogue
+from maskweave.bundle import io as saving
 from maskweave.config import build
 from maskweave.errors import MaskweaveError
-from maskweave.train import saving
-from maskweave.train.recipe import read_recipe_file
-from maskweave.train.settings import TrainSettings
+from maskweave.modality.catalogs import Catalog, load_catalog
+from maskweave.training.recipe import read_recipe_file
+from maskweave.training.settings import TrainSettings
 
 
 @dataclass(frozen=True)
@@ -107,8 +107,8 @@ class TransferRecipe:
     """Modality whose values are learned: classes, map or direction over a picture, or boxes. Empty: the classes of a folder of folders."""
     label: str = ""
     """Learn a label in place of the whole value: a key of metadata with whole numbers, or `first`, the class of the first box or instance."""
-    catalogue: str = ""
-    """Catalogue with entries that the start does not have: new inputs (patches or vectors), new targets."""
+    catalog: str = ""
+    """Catalog with entries that the start does not have: new inputs (patches or vectors), new targets."""
     scratch: bool = False
     """Take the start's architecture alone and begin with random weights, to compare."""
     data: TransferData = field(default_factory=TransferData)
@@ -116,20 +116,20 @@ class TransferRecipe:
     head: HeadSettings = field(default_factory=HeadSettings)
     train: TrainSettings = field(default_factory=TrainSettings)
     seed: int = 0
-    """Of initialisation, shuffling and augmentation."""
+    """Of initialization, shuffling and augmentation."""
 
-    def load_catalogue(self) -> Catalogue:
+    def load_catalog(self) -> Catalog:
         """The start's entries and the further ones.
 
         Raises:
             MaskweaveError: no start, or an entry that differs from the start's of the same name.
         """
-        theirs = saving.load_saved_catalogue(Path(self.start))
-        return joined(theirs, load_catalogue(self.catalogue)) if self.catalogue else theirs
+        theirs = saving.load_saved_catalog(Path(self.start))
+        return joined(theirs, load_catalog(self.catalog)) if self.catalog else theirs
 
 
-def joined(first: Catalogue, second: Catalogue) -> Catalogue:
-    """All entries of two catalogues.
+def joined(first: Catalog, second: Catalog) -> Catalog:
+    """All entries of two catalogs.
 
     Raises:
         MaskweaveError: one name for two different entries.
@@ -137,7 +137,7 @@ def joined(first: Catalogue, second: Catalogue) -> Catalogue:
     for name in second:
         if name in first and first[name] != second[name]:
             raise MaskweaveError(f"{second.where}: the entry {name!r} differs from that of {first.where}; rename it")
-    return Catalogue(
+    return Catalog(
         [*first.values(), *(m for m in second.values() if m.name not in first)],
         {**second.vocabularies, **first.vocabularies}.values(),
         second.where,

@@ -5,20 +5,20 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from maskweave.bundle import io as saving
 from maskweave.config import plain
 from maskweave.data.reading import read
 from maskweave.errors import MaskweaveError
 from maskweave.evaluate.run import Row, write_rows
 from maskweave.files import sweep, write_aside, write_yaml
-from maskweave.layers import count_parameters
-from maskweave.model.encoder import Encoder
+from maskweave.models.encoder import Encoder
+from maskweave.nn.layers import count_parameters
 from maskweave.report.html import Sections, write_report
 from maskweave.report.sheets import sheet_for
-from maskweave.train import saving
-from maskweave.train.loop import fit
-from maskweave.train.optimiser import trained
-from maskweave.train.parallel import is_main_process
-from maskweave.train.pipeline import check_same
+from maskweave.training.distributed import is_main_process
+from maskweave.training.loop import fit
+from maskweave.training.optimizer import trained
+from maskweave.training.pipeline import check_same
 from maskweave.transfer.build import Transferred, build_objective, load_transferred, save_transferred
 from maskweave.transfer.data import Examples, Parts, TransferBatches, open_examples
 from maskweave.transfer.recipe import TransferRecipe
@@ -39,18 +39,18 @@ def run_transfer(recipe: TransferRecipe, folder: Path, command: str = "") -> lis
     """
     if recipe.train.processes > 1:
         raise MaskweaveError("train.processes: a transfer trains in one process, or under torchrun; set it to 1")
-    catalogue = recipe.load_catalogue()
-    examples = open_examples(recipe.data, catalogue, recipe.inputs, recipe.target, recipe.label)
+    catalog = recipe.load_catalog()
+    examples = open_examples(recipe.data, catalog, recipe.inputs, recipe.target, recipe.label)
     target = examples.train.target
-    objective, told = build_objective(recipe, catalogue, target)
-    tokenizers = saving.load_tokenizers(Path(recipe.start) / "tokenizers", objective.encoder.catalogue)
-    if missing := [n for n in objective.encoder.names if catalogue[n].has_tokens and n not in tokenizers]:
+    objective, told = build_objective(recipe, catalog, target)
+    tokenizers = saving.load_tokenizers(Path(recipe.start) / "tokenizers", objective.encoder.catalog)
+    if missing := [n for n in objective.encoder.names if catalog[n].has_tokens and n not in tokenizers]:
         raise MaskweaveError(
             f"inputs: {recipe.start} has no tokenizer of {', '.join(missing)}; choose others, or add an entry of kind patches that reads the same values"
         )
     if is_main_process():
         _claim(recipe, folder)
-        saving.save_catalogue(catalogue, folder)
+        saving.save_catalog(catalog, folder)
         _copy_tokenizers(Path(recipe.start) / "tokenizers", objective.encoder, folder)
         for sentence in told:
             print(f"start: {sentence}")
@@ -72,7 +72,7 @@ def run_transfer(recipe: TransferRecipe, folder: Path, command: str = "") -> lis
     )
     if not is_main_process():
         return []
-    save_transferred(objective, catalogue, target, recipe, folder)
+    save_transferred(objective, catalog, target, recipe, folder)
     model = load_transferred(folder, next(objective.head.parameters()).device)
     rows = score_transfer(model, *examples, seed=data.seed + 1, limit=data.limit, workers=recipe.train.workers)
     write_rows(rows, folder / "evaluation.json")
@@ -92,8 +92,8 @@ def _claim(recipe: TransferRecipe, folder: Path) -> None:
 
 def _copy_tokenizers(place: Path, encoder: Encoder, folder: Path) -> None:
     """Those of the inputs and all vocabularies, so that the run can be used alone."""
-    vocabularies = {m.vocabulary for m in encoder.catalogue.values() if m.kind == "sequence"}
-    for name in (*vocabularies, *(n for n in encoder.names if encoder.catalogue[n].kind == "grid")):
+    vocabularies = {m.vocabulary for m in encoder.catalog.values() if m.kind == "sequence"}
+    for name in (*vocabularies, *(n for n in encoder.names if encoder.catalog[n].kind == "grid")):
         if not (folder / "tokenizers" / name).exists():
             with write_aside(folder / "tokenizers" / name) as aside:
                 shutil.copytree(place / name, aside, ignore=shutil.ignore_patterns("checkpoints", "events"))
@@ -105,13 +105,13 @@ def _sheets(model: Transferred, examples: Parts) -> list[tuple[str, Any]]:
     if target is None or model.target.kind == "label":
         return []
     samples = _first(examples.held_out, SHOWN)
-    given = [{name: sample[model.catalogue[name].reads] for name in model.encoder.names} for sample in samples]
+    given = [{name: sample[model.catalog[name].reads] for name in model.encoder.names} for sample in samples]
     rows = [
         {"inputs": inputs, "predictions": {target.name: answer}, "truth": {target.name: sample[target.reads]}}
         for inputs, answer, sample in zip(given, model.predict(given), samples, strict=True)
     ]
     title = f"{' + '.join(model.encoder.names)} → {target.name}"
-    return [(title, sheet_for(title, rows, model.catalogue))]
+    return [(title, sheet_for(title, rows, model.catalog))]
 
 
 def _first(examples: Examples, count: int) -> list[dict[str, Any]]:

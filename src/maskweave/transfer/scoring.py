@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from maskweave.data.error_budget import ErrorBudget
 from maskweave.data.reading import read
-from maskweave.data.skipping import Skips
 from maskweave.errors import MaskweaveError
 from maskweave.evaluate.run import Row
 from maskweave.evaluate.scores import metrics_for
@@ -36,7 +36,7 @@ def score_transfer(
     """
     found: list[Any] = []
     truth: list[Any] = []
-    skips = Skips(limit)
+    skips = ErrorBudget(limit)
     with progress("evaluate", len(held_out)) as bar:
         for numbers, samples in _batches(held_out, skips, workers):
             output = model.outputs(samples).float().cpu()
@@ -57,7 +57,7 @@ def score_transfer(
     ]
 
 
-def _batches(examples: Examples, skips: Skips, workers: int) -> Any:
+def _batches(examples: Examples, skips: ErrorBudget, workers: int) -> Any:
     numbers: list[int] = []
     samples: list[dict[str, Any]] = []
     for i, item in enumerate(read(examples, range(len(examples)), workers)):

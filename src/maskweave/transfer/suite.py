@@ -9,16 +9,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from maskweave.catalogues import Catalogue
 from maskweave.config import build
 from maskweave.data.source import Source
 from maskweave.errors import MaskweaveError
 from maskweave.evaluate.run import Row, write_rows
 from maskweave.files import read_yaml
 from maskweave.generate.bundle import Bundle
+from maskweave.modality.catalogs import Catalog
 from maskweave.transfer.data import Parts, open_examples
 from maskweave.transfer.outliers import area_under_curve, outlier_scores
-from maskweave.transfer.probe import labelled_features, probe
+from maskweave.transfer.probe import labeled_features, probe
 from maskweave.transfer.recipe import TransferData
 
 FOLDER = Path(__file__).parent / "suites"
@@ -82,16 +82,16 @@ def run_suite(bundle: Bundle, suite: Suite, name: str, folder: Path | None = Non
     rows: list[Row] = []
     options = {"workers": workers, "limit": suite.data.limit}
     for item in (*suite.probes, *suite.outliers):
-        if any(n not in bundle.catalogue for n in (*item.inputs, *filter(None, [item.target]))):
+        if any(n not in bundle.catalog for n in (*item.inputs, *filter(None, [item.target]))):
             continue
-        parts = open_examples(suite.data, bundle.catalogue, item.inputs, item.target, item.label)
+        parts = open_examples(suite.data, bundle.catalog, item.inputs, item.target, item.label)
         if isinstance(item, Outliers):
             rows += _outliers(bundle, item, parts, suite.data.seed, options)
         else:
             rows += probe(bundle.encoder(item.inputs), parts, suite.data.seed, **options)
     if not rows:
         raise MaskweaveError(
-            f"suite {name}: this model has the modalities of none of its rows; it has {', '.join(bundle.catalogue)}"
+            f"suite {name}: this model has the modalities of none of its rows; it has {', '.join(bundle.catalog)}"
         )
     if folder is not None:
         write_rows(rows, folder / f"suite-{name}.json")
@@ -100,10 +100,10 @@ def run_suite(bundle: Bundle, suite: Suite, name: str, folder: Path | None = Non
 
 def _outliers(bundle: Bundle, item: Outliers, parts: Parts, seed: int, options: dict[str, Any]) -> list[Row]:
     features = bundle.encoder(item.inputs)
-    train = labelled_features(features, parts.train, title="features to learn from", **options)
+    train = labeled_features(features, parts.train, title="features to learn from", **options)
     sets = [features.pooled(parts.held_out, title="held-out features", **options)[1]]
     for change in item.against:
-        source = Changed(parts.held_out, bundle.catalogue, change)
+        source = Changed(parts.held_out, bundle.catalog, change)
         sets.append(features.pooled(source, title=f"features of {change}", **options)[1])
     scores = outlier_scores(train, len(parts.train.target.classes), torch.cat(sets))
     rows = []
@@ -121,9 +121,9 @@ def _outliers(bundle: Bundle, item: Outliers, parts: Parts, seed: int, options: 
 class Changed:
     """A source whose pictures are changed."""
 
-    def __init__(self, source: Source, catalogue: Catalogue, change: str):
+    def __init__(self, source: Source, catalog: Catalog, change: str):
         self.source, self.change = source, CHANGES[change]
-        self.pictures = [catalogue[name].name for name in source.names if catalogue[name].value.type == "image"]
+        self.pictures = [catalog[name].name for name in source.names if catalog[name].value.type == "image"]
         if not self.pictures:
             raise MaskweaveError(
                 f"outliers against {change} need an input of type image, found {', '.join(source.names)}"
@@ -145,7 +145,7 @@ class Changed:
         return {name: self.change(v, rng) if name in self.pictures else v for name, v in sample.items()}
 
 
-def _grey(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _gray(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.broadcast_to(picture.mean(axis=-1, keepdims=True), picture.shape).astype(np.uint8)
 
 
@@ -154,7 +154,7 @@ def _noise(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 CHANGES: dict[str, Callable[[np.ndarray, np.random.Generator], np.ndarray]] = {
-    "grey": _grey,
+    "gray": _gray,
     "noise": _noise,
     "upside_down": lambda picture, rng: np.ascontiguousarray(picture[::-1]),
 }

@@ -4,27 +4,27 @@ import os
 
 import torch
 
-from maskweave.catalogues import Catalogue
 from maskweave.errors import MaskweaveError
-from maskweave.interop.fourm.model import CATALOGUE, Stored, encoder_blocks, model_config, read, take
+from maskweave.interop.fourm.model import CATALOG, Stored, encoder_blocks, model_config, read, take
 from maskweave.interop.published import Tensors, locate
-from maskweave.layers import sine_cosine
-from maskweave.model.backbone import Backbone
+from maskweave.modality.catalogs import Catalog
+from maskweave.models.backbone import Backbone
+from maskweave.nn.layers import sine_cosine
 
 
 def load_backbone(
-    folder_or_hub_id: str | os.PathLike[str], catalogue: str | os.PathLike[str] | Catalogue = CATALOGUE
+    folder_or_hub_id: str | os.PathLike[str], catalog: str | os.PathLike[str] | Catalog = CATALOG
 ) -> Backbone:
     """Open the encoder of any published model that reads pictures, in evaluation mode. The weights are mapped from the file.
 
     Args:
-        catalogue: has an entry for each of the model's modalities.
+        catalog: has an entry for each of the model's modalities.
 
     Raises:
         MaskweaveError: the model reads no pictures, or as `load_model`.
     """
     folder = locate(folder_or_hub_id)
-    _, config, chosen = read(folder, catalogue)
+    _, config, chosen = read(folder, catalog)
     patches = [m for m in chosen.values() if m.kind == "patches"]
     if not patches:
         raise MaskweaveError(

@@ -3,11 +3,11 @@
 import os
 from collections.abc import Mapping
 
-from maskweave.catalogues import Catalogue
 from maskweave.errors import MaskweaveError
 from maskweave.generate.bundle import Bundle
-from maskweave.interop.fourm.model import CATALOGUE, load_model
+from maskweave.interop.fourm.model import CATALOG, load_model
 from maskweave.interop.fourm.tokenizers import load_tokenizer
+from maskweave.modality.catalogs import Catalog
 from maskweave.tokenizers.base import Tokenizer
 from maskweave.tokenizers.sequence import SequenceTokenizer
 from maskweave.tokenizers.text import TextTokenizer
@@ -19,7 +19,7 @@ def load_bundle(
     model: Place,
     tokenizers: Mapping[str, Place] | None = None,
     text_tokenizer: Place | None = None,
-    catalogue: str | os.PathLike[str] | Catalogue = CATALOGUE,
+    catalog: str | os.PathLike[str] | Catalog = CATALOG,
 ) -> Bundle:
     """Open a published model with its tokenizers, as the bundle that any run gives.
 
@@ -28,13 +28,13 @@ def load_bundle(
         tokenizers: folder or Hub id by modality, for as many grids as there is use for: `{"tok_depth@224": ...}`. The other grids are given and
             generated as tokens alone.
         text_tokenizer: the published WordPiece file, needed by every model that has sequences.
-        catalogue: has an entry for each of the model's modalities.
+        catalog: has an entry for each of the model's modalities.
 
     Raises:
         MaskweaveError: as `load_model` and `load_tokenizer`; a tokenizer for a modality that the model lacks or that is no grid, or of another
             codebook; no text tokenizer, or one of another vocabulary.
     """
-    loaded, entries = load_model(model, catalogue)
+    loaded, entries = load_model(model, catalog)
     made: dict[str, Tokenizer] = {}
     changed = dict(entries)
     for name, place in (tokenizers or {}).items():
@@ -43,7 +43,7 @@ def load_bundle(
             raise MaskweaveError(f"tokenizer for {name!r}: {model} has no such grid; its grids are {grids}")
         tokenizer = load_tokenizer(place, entries[name])
         made[name], changed[name] = tokenizer, tokenizer.modality
-    entries = Catalogue(changed.values(), entries.vocabularies.values(), entries.where)
+    entries = Catalog(changed.values(), entries.vocabularies.values(), entries.where)
     sequences = {m.name: m for m in entries.values() if m.kind == "sequence"}
     if sequences and text_tokenizer is None:
         raise MaskweaveError(

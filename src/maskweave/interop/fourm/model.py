@@ -14,15 +14,15 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from maskweave.catalogues import Catalogue, load_catalogue
 from maskweave.errors import MaskweaveError
 from maskweave.interop.published import REQUIRED, Tensors, locate, read_config, write_published
-from maskweave.layers import sine_cosine
-from maskweave.modality import Modality
-from maskweave.model.fourm import FourM, FourMConfig
-from maskweave.weights import Unread
+from maskweave.modality.catalogs import Catalog, load_catalog
+from maskweave.modality.entry import Modality
+from maskweave.models.fourm import FourM, FourMConfig
+from maskweave.nn.layers import sine_cosine
+from maskweave.nn.weights import PassthroughTensors
 
-CATALOGUE = "4m"
+CATALOG = "4m"
 POSITIONS = 512
 """Rows of the stored position table of sequences and vectors, however long they may be."""
 
@@ -66,7 +66,7 @@ class Loaded(NamedTuple):
     """A published model with the entries of its modalities."""
 
     model: FourM
-    catalogue: Catalogue
+    catalog: Catalog
 
 
 class Stored(NamedTuple):
@@ -80,19 +80,17 @@ class Stored(NamedTuple):
     """In place of parts: what the architecture prescribes."""
 
 
-def load_model(
-    folder_or_hub_id: str | os.PathLike[str], catalogue: str | os.PathLike[str] | Catalogue = CATALOGUE
-) -> Loaded:
+def load_model(folder_or_hub_id: str | os.PathLike[str], catalog: str | os.PathLike[str] | Catalog = CATALOG) -> Loaded:
     """Open a published 4M model, in evaluation mode. Its weights are mapped from the file, not copied.
 
     Args:
-        catalogue: has an entry for each of the model's modalities; those of the papers, or your own.
+        catalog: has an entry for each of the model's modalities; those of the papers, or your own.
 
     Raises:
         MaskweaveError: files missing, truncated or pickled, keys unknown or contradictory, tensors missing, unknown or of another shape.
     """
     folder = locate(folder_or_hub_id)
-    raw, config, chosen = read(folder, catalogue)
+    raw, config, chosen = read(folder, catalog)
     where = folder / "config.json"
     if stray := [name for name in config["domains_out"] if name not in config["domains_in"]]:
         raise MaskweaveError(
@@ -101,14 +99,14 @@ def load_model(
     model = FourM.without_weights(chosen, model_config(config, where))
     tensors = Tensors(folder)
     names = tuple(sorted(tensors.names))
-    ours, unread = take(tensors, correspondence(chosen, model), model)
+    ours, passthrough = take(tensors, correspondence(chosen, model), model)
     for name, shape in unread_tables(chosen, model.config.width).items():
         if name in tensors:
-            unread[name] = tensors.take(name, *shape)
+            passthrough[name] = tensors.take(name, *shape)
     ours.update(_where(chosen, model, tensors))
     tensors.finish()
     model.load_state_dict(ours, assign=True)
-    model.unread = Unread(raw, unread, names)
+    model.passthrough = PassthroughTensors(raw, passthrough, names)
     return Loaded(model.eval(), chosen)
 
 
@@ -116,17 +114,17 @@ def take(tensors: Tensors, stored: Iterable[Stored], module: nn.Module) -> tuple
     """A file's tensors as parameters of `module` by name, and those that nothing reads under their published names."""
     shapes = {name: parameter.shape for name, parameter in module.state_dict().items()}
     ours: dict[str, Tensor] = {}
-    unread: dict[str, Tensor] = {}
+    passthrough: dict[str, Tensor] = {}
     for s in stored:
         if s.value is None:
             whole = tensors.take(s.name, *s.shape).reshape(len(s.parts), *shapes[s.parts[0]])
             ours.update(zip(s.parts, whole, strict=True))
         elif s.name in tensors:
-            unread[s.name] = tensors.prescribed(s.name, s.value)
-    return ours, unread
+            passthrough[s.name] = tensors.prescribed(s.name, s.value)
+    return ours, passthrough
 
 
-def export_model(model: FourM, catalogue: Catalogue, folder: str | os.PathLike[str]) -> None:
+def export_model(model: FourM, catalog: Catalog, folder: str | os.PathLike[str]) -> None:
     """Write a model as a published one. What `load_model` read comes out equal.
 
     Raises:
@@ -140,21 +138,19 @@ def export_model(model: FourM, catalogue: Catalogue, folder: str | os.PathLike[s
     state = model.state_dict()
     tensors = {
         s.name: (torch.stack([state[part] for part in s.parts]).reshape(s.shape) if s.value is None else s.value)
-        for s in correspondence(catalogue, model)
+        for s in correspondence(catalog, model)
     }
-    tensors |= {name: torch.zeros(shape) for name, shape in unread_tables(catalogue, c.width).items()}
-    tensors |= _where_stored(catalogue, model)
-    if model.unread is None:
-        write_published(Path(folder), _published_config(model, catalogue), tensors)
+    tensors |= {name: torch.zeros(shape) for name, shape in unread_tables(catalog, c.width).items()}
+    tensors |= _where_stored(catalog, model)
+    if model.passthrough is None:
+        write_published(Path(folder), _published_config(model, catalog), tensors)
     else:
-        tensors |= model.unread.tensors
-        kept = {name: tensors[name] for name in model.unread.names}
-        write_published(Path(folder), model.unread.config, kept)
+        tensors |= model.passthrough.tensors
+        kept = {name: tensors[name] for name in model.passthrough.names}
+        write_published(Path(folder), model.passthrough.config, kept)
 
 
-def read(
-    folder: Path, catalogue: str | os.PathLike[str] | Catalogue
-) -> tuple[dict[str, Any], dict[str, Any], Catalogue]:
+def read(folder: Path, catalog: str | os.PathLike[str] | Catalog) -> tuple[dict[str, Any], dict[str, Any], Catalog]:
     """A model's configuration as written and with all keys, and the entries of its modalities.
 
     Raises:
@@ -162,7 +158,7 @@ def read(
     """
     raw, config = read_config(folder, KEYS, "a 4M model")
     where = folder / "config.json"
-    known = catalogue if isinstance(catalogue, Catalogue) else load_catalogue(catalogue)
+    known = catalog if isinstance(catalog, Catalog) else load_catalog(catalog)
     for key in ("domains_in", "domains_out"):
         names = config[key]
         is_list = isinstance(names, list) and all(isinstance(name, str) for name in names)
@@ -170,7 +166,7 @@ def read(
             raise MaskweaveError(f"{where}: {key} must be a list of different modalities, found {names!r}")
         if unknown := [name for name in names if name not in known]:
             raise MaskweaveError(
-                f"{where}: {key} names {', '.join(unknown)}, which {known.where} has no entry for; write one into a catalogue of your own and give it as catalogue"
+                f"{where}: {key} names {', '.join(unknown)}, which {known.where} has no entry for; write one into a catalog of your own and give it as catalog"
             )
     if stray := [name for name in config["domains_out"] if not known[name].has_tokens]:
         raise MaskweaveError(f"{where}: domains_out has {', '.join(stray)}, which {known.where} has as input only")
@@ -185,7 +181,7 @@ def read(
             source = m.source if m.source in config["domains_in"] else ""
             only_read = m.has_tokens and m.name not in config["domains_out"]
             chosen.append(dataclasses.replace(m, input_only=only_read, source=source))
-    return raw, config, Catalogue(chosen, known.vocabularies.values(), known.where)
+    return raw, config, Catalog(chosen, known.vocabularies.values(), known.where)
 
 
 def model_config(config: dict[str, Any], where: Path) -> FourMConfig:
@@ -235,13 +231,13 @@ def model_config(config: dict[str, Any], where: Path) -> FourMConfig:
         raise MaskweaveError(f"{where}: {error}") from error
 
 
-def _published_config(model: FourM, catalogue: Catalogue) -> dict[str, Any]:
+def _published_config(model: FourM, catalog: Catalog) -> dict[str, Any]:
     """The reverse of `model_config`, for a model that was trained here."""
     c = model.config
-    patches = next((m for m in catalogue.values() if m.kind == "patches"), None)
+    patches = next((m for m in catalog.values() if m.kind == "patches"), None)
     config = {
-        "domains_in": list(catalogue),
-        "domains_out": [m.name for m in catalogue.values() if m.is_target],
+        "domains_in": list(catalog),
+        "domains_out": [m.name for m in catalog.values() if m.is_target],
         "image_size": patches.value.size[0] if patches else KEYS["image_size"],
         "patch_size": patches.patch[0] if patches else KEYS["patch_size"],
         "act_layer": "SiLU" if c.gated else "GELU",
@@ -255,15 +251,15 @@ def _published_config(model: FourM, catalogue: Catalogue) -> dict[str, Any]:
     return {key: value for key, value in config.items() if key not in SPARING or value != KEYS[key]}
 
 
-def correspondence(catalogue: Catalogue, model: FourM) -> Iterator[Stored]:
-    """Every published tensor but the modality embeddings, learned positions and unread tables."""
+def correspondence(catalog: Catalog, model: FourM) -> Iterator[Stored]:
+    """Every published tensor but the modality embeddings, learned positions and passthrough tables."""
     c = model.config
     D = c.width
     if c.registers:
         yield Stored("register_tokens", (1, c.registers, D), ("registers",))
     yield Stored("mask_token", (1, 1, D), ("mask_token",))
-    for m in catalogue.values():
-        yield from _embedding(m, catalogue, D)
+    for m in catalog.values():
+        yield from _embedding(m, catalog, D)
     yield from encoder_blocks(c)
     yield Stored("decoder_proj_context.weight", (D, D), ("context_projection.weight",))
     yield Stored("decoder_proj_context.bias", (D,), ("context_projection.bias",))
@@ -320,49 +316,51 @@ def _mlp(there: str, here: str, c: FourMConfig) -> Iterator[Stored]:
         yield from _linear(f"{there}.fc3", (f"{here}.fc3",), hidden, c.width, c.mlp_bias)
 
 
-def _embedding(m: Modality, catalogue: Catalogue, D: int) -> Iterator[Stored]:
+def _embedding(m: Modality, catalog: Catalog, D: int) -> Iterator[Stored]:
     """A modality's tables, projections, head and fixed positions, in the encoder and in the decoder."""
     sides = ("encoder_embeddings", "decoder_embeddings") if m.is_target else ("encoder_embeddings",)
     if m.positions == "sine":
         table = sine_cosine(m.grid or (POSITIONS,), D)[None]
         for side in sides:
             yield Stored(f"{side}.{m.name}.pos_emb", tuple(table.shape), value=table)
-    there, here = f"encoder_embeddings.{m.name}", f"content.rows.for_{m.name}"
+    there, here = f"encoder_embeddings.{m.name}", f"token_embedding.rows.for_{m.name}"
     if m.kind == "patches":
         yield Stored(f"{there}.proj.weight", (D, m.row_width), (f"{here}.weight",))
     elif m.kind == "vectors":
         yield from _linear(f"{there}.emb_proj", (here,), D, m.row_width, bias=True)
     else:
-        V = catalogue.vocabulary_size(m.name)
-        yield Stored(f"{there}.token_emb.weight", (V, D), (f"content.tokens.for_{m.name}.weight",))
+        V = catalog.vocabulary_size(m.name)
+        yield Stored(f"{there}.token_emb.weight", (V, D), (f"token_embedding.tokens.for_{m.name}.weight",))
         if m.is_target and m.kind == "sequence":
             yield Stored(
-                f"decoder_embeddings.{m.name}.token_emb.weight", (V, D), (f"target_content.tokens.for_{m.name}.weight",)
+                f"decoder_embeddings.{m.name}.token_emb.weight",
+                (V, D),
+                (f"target_token_embedding.tokens.for_{m.name}.weight",),
             )
         if m.is_target:
             yield Stored(f"decoder_embeddings.{m.name}.to_logits.weight", (V, D), (f"heads.for_{m.name}.weight",))
 
 
-def unread_tables(catalogue: Catalogue, width: int) -> dict[str, tuple[int, int]]:
+def unread_tables(catalog: Catalog, width: int) -> dict[str, tuple[int, int]]:
     """Tables of target tokens that a published file holds for grids too, and their shapes; grids are asked for by the mask token."""
     return {
-        f"decoder_embeddings.{m.name}.token_emb.weight": (catalogue.vocabulary_size(m.name), width)
-        for m in catalogue.values()
+        f"decoder_embeddings.{m.name}.token_emb.weight": (catalog.vocabulary_size(m.name), width)
+        for m in catalog.values()
         if m.kind == "grid" and m.is_target
     }
 
 
-def _where(catalogue: Catalogue, model: FourM, tensors: Tensors) -> dict[str, Tensor]:
+def _where(catalog: Catalog, model: FourM, tensors: Tensors) -> dict[str, Tensor]:
     """Modality embeddings and learned positions. Encoder and decoder share the former, and a file may hold them once or twice."""
     D = model.config.width
-    ours = {name: torch.zeros(p.shape) for name, p in model.where.named_parameters()}
+    ours = {name: torch.zeros(p.shape) for name, p in model.position_embedding.named_parameters()}
 
     def fill(rows: Tensor, name: str, *shape: int) -> None:
         found = tensors.take(name, *shape)
         if not found.is_meta:  # else `finish` tells what is wrong with it
             rows.copy_(found.reshape(rows.shape))
 
-    for m in catalogue.values():
+    for m in catalog.values():
         first, second = (f"{side}.{m.name}.mod_emb" for side in ("encoder_embeddings", "decoder_embeddings"))
         if first not in tensors and m.is_target:
             first, second = second, first
@@ -371,21 +369,24 @@ def _where(catalogue: Catalogue, model: FourM, tensors: Tensors) -> dict[str, Te
         if second in tensors and m.is_target:
             tensors.prescribed(second, row[None, None])
         if m.positions == "learned":
-            places = model.where.learned_places(m)
+            places = model.position_embedding.learned_rows(m)
             fill(ours["learned"][places], f"encoder_embeddings.{m.name}.pos_emb", 1, m.tokens, D)
             if m.is_target:
                 fill(ours["learned_of_targets"][places], f"decoder_embeddings.{m.name}.pos_emb", 1, m.tokens, D)
-    return {f"where.{name}": tensor for name, tensor in ours.items()}
+    return {f"position_embedding.{name}": tensor for name, tensor in ours.items()}
 
 
-def _where_stored(catalogue: Catalogue, model: FourM) -> dict[str, Tensor]:
+def _where_stored(catalog: Catalog, model: FourM) -> dict[str, Tensor]:
     """The reverse of `_where`."""
     stored = {}
-    for m in catalogue.values():
-        for side, learned in (("encoder", model.where.learned), ("decoder", model.where.learned_of_targets)):
+    for m in catalog.values():
+        for side, learned in (
+            ("encoder", model.position_embedding.learned),
+            ("decoder", model.position_embedding.learned_of_targets),
+        ):
             if side == "encoder" or m.is_target:
                 name = f"{side}_embeddings.{m.name}"
-                stored[f"{name}.mod_emb"] = model.where.modality.weight[m.id].detach()[None, None]
+                stored[f"{name}.mod_emb"] = model.position_embedding.modality.weight[m.id].detach()[None, None]
                 if m.positions == "learned" and learned is not None:
-                    stored[f"{name}.pos_emb"] = learned[model.where.learned_places(m)].detach()[None]
+                    stored[f"{name}.pos_emb"] = learned[model.position_embedding.learned_rows(m)].detach()[None]
     return stored

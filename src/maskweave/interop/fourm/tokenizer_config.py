@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 from maskweave.config import build
 from maskweave.errors import MaskweaveError
 from maskweave.interop.published import Tensors, defaults, read_config
-from maskweave.modality import Diffusion, Quantiser, TokenizerSpec
+from maskweave.modality.entry import Diffusion, Quantizer, TokenizerSpec
 from maskweave.tokenizers.grid import GridTokenizer
 
 
@@ -150,7 +150,7 @@ def _faults(c: TokenizerConfig) -> Iterator[str]:
 
 def specification(config: TokenizerConfig, tensors: Tensors) -> TokenizerSpec:
     """Our architecture of a published configuration."""
-    quantiser = Quantiser(
+    quantizer = Quantizer(
         type="vq" if config.quant_type == "lucid" else "memcodes",
         codes=config.codebook_size,
         dim=config.latent_dim,
@@ -167,7 +167,7 @@ def specification(config: TokenizerConfig, tensors: Tensors) -> TokenizerSpec:
             decoder_width=int(decoder[2]),
             inner_width=_width(tensors, "encoder.linear_out.bias", config.latent_dim),  # the configuration doesn't say
             decoder_inner_width=_width(tensors, "post_quant_proj.bias", config.latent_dim),
-            quantiser=quantiser,
+            quantizer=quantizer,
         )
     size = VIT[config.enc_type.removesuffix("_enc")]
     decoder_size = VIT.get(config.dec_type.removesuffix("_dec"), size)
@@ -186,7 +186,7 @@ def specification(config: TokenizerConfig, tensors: Tensors) -> TokenizerSpec:
         image_blocks=IMAGE_BLOCKS if convolves else 0,
         image_scale="decoder.out_conv.0.gamma" in tensors,
         diffusion=_diffusion(config) if config.dec_type == UNET else None,
-        quantiser=quantiser,
+        quantizer=quantizer,
     )
 
 
@@ -217,17 +217,17 @@ def published_config(tokenizer: GridTokenizer) -> dict[str, Any]:
         MaskweaveError: the published format has no name for its architecture.
     """
     spec, modality = tokenizer.spec, tokenizer.modality
-    quantiser, d = spec.quantiser, spec.diffusion
-    config: dict[str, Any] = {"n_channels": modality.value.channels, "latent_dim": quantiser.dim}
+    quantizer, d = spec.quantizer, spec.diffusion
+    config: dict[str, Any] = {"n_channels": modality.value.channels, "latent_dim": quantizer.dim}
     if modality.value.type == "classes":
         config |= {"n_channels": spec.class_width, "n_labels": len(modality.value.classes)}
-    match quantiser.type:
+    match quantizer.type:
         case "vq":
-            config |= {"quant_type": "lucid", "norm_codes": True, "codebook_size": quantiser.codes}
+            config |= {"quant_type": "lucid", "norm_codes": True, "codebook_size": quantizer.codes}
         case "memcodes":
-            config |= {"quant_type": "memcodes", "num_codebooks": quantiser.heads, "codebook_size": quantiser.codes}
+            config |= {"quant_type": "memcodes", "num_codebooks": quantizer.heads, "codebook_size": quantizer.codes}
         case _:
-            raise _unnamed(tokenizer, f"quantiser {quantiser.type!r}")
+            raise _unnamed(tokenizer, f"quantizer {quantizer.type!r}")
     decoder_width, decoder_heads = spec.decoder_width or spec.width, spec.decoder_heads or spec.heads
     if spec.model == "mlp":
         if not (spec.inner_width and spec.decoder_inner_width):

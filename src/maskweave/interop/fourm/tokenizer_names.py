@@ -9,8 +9,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from maskweave.layers import sine_cosine
-from maskweave.modality import Diffusion
+from maskweave.modality.entry import Diffusion
+from maskweave.nn.layers import sine_cosine
 from maskweave.tokenizers.grid import GridTokenizer
 
 
@@ -59,11 +59,11 @@ def _patch_out(patch: Sequence[int], channels: int) -> Layout:
 def correspondence(tokenizer: GridTokenizer) -> Iterator[Stored]:
     """Every published tensor that computation reads, but for fixed positions."""
     spec, modality = tokenizer.spec, tokenizer.modality
-    if spec.quantiser.type == "memcodes":
+    if spec.quantizer.type == "memcodes":
         for there, here in (("codes", "codes"), ("to_k.weight", "to_key"), ("to_v.weight", "to_value")):
-            yield Stored(f"quantize.{there}", (f"quantiser.{here}",), PLAIN)
+            yield Stored(f"quantize.{there}", (f"quantizer.{here}",), PLAIN)
     else:
-        yield Stored("quantize._codebook.embed", ("quantiser.codebook",), PLAIN)
+        yield Stored("quantize._codebook.embed", ("quantizer.codebook",), PLAIN)
     if spec.model == "mlp":
         yield from _mlp_side("encoder", spec.depth, first=0)
         yield from _layer("encoder.linear_out", f"encoder.{spec.depth + 1}")

@@ -18,10 +18,10 @@ from maskweave.interop.fourm.tokenizer_config import (
 )
 from maskweave.interop.fourm.tokenizer_names import correspondence, positions
 from maskweave.interop.published import Tensors, locate, write_published
-from maskweave.modality import Modality, TokenizerSpec, Value
+from maskweave.modality.entry import Modality, TokenizerSpec, Value
+from maskweave.nn.weights import PassthroughTensors
 from maskweave.tokenizers.grid import GridTokenizer
-from maskweave.tokenizers.quantisers import VQ
-from maskweave.weights import Unread
+from maskweave.tokenizers.quantizers.vq import VQ
 
 
 def load_tokenizer(
@@ -57,15 +57,15 @@ def load_tokenizer(
     for stored in correspondence(tokenizer):
         there = tensors.take(stored.name, *stored.layout.there([shapes[part] for part in stored.parts]).shape)
         ours.update(zip(stored.parts, stored.layout.here(there), strict=True))
-    unread = {key: tensors.prescribed(key, table) for key, table in positions(tokenizer).items() if key in tensors}
-    unread |= {key: tensors.take(key, *value.shape) for key, value in _usage(tokenizer).items() if key in tensors}
+    passthrough = {key: tensors.prescribed(key, table) for key, table in positions(tokenizer).items() if key in tensors}
+    passthrough |= {key: tensors.take(key, *value.shape) for key, value in _usage(tokenizer).items() if key in tensors}
     tensors.finish()
-    if isinstance(tokenizer.quantiser, VQ):  # its moving averages start from the codes
-        codes = ours["quantiser.codebook"]
-        ours |= {"quantiser.sums": codes.clone(), "quantiser.usage": torch.ones(len(codes))}
-        ours["quantiser.initialised"] = torch.tensor(True)
+    if isinstance(tokenizer.quantizer, VQ):  # its moving averages start from the codes
+        codes = ours["quantizer.codebook"]
+        ours |= {"quantizer.sums": codes.clone(), "quantizer.usage": torch.ones(len(codes))}
+        ours["quantizer.initialized"] = torch.tensor(True)
     tokenizer.load_state_dict(ours, assign=True)
-    tokenizer.unread = Unread(written, unread, tuple(sorted(tensors.names)))
+    tokenizer.passthrough = PassthroughTensors(written, passthrough, tuple(sorted(tensors.names)))
     return tokenizer.eval()
 
 
@@ -75,22 +75,22 @@ def export_tokenizer(tokenizer: GridTokenizer, folder: str | os.PathLike[str]) -
     Raises:
         MaskweaveError: the published format has no name for its architecture.
     """
-    config = tokenizer.unread.config if tokenizer.unread else published_config(tokenizer)
+    config = tokenizer.passthrough.config if tokenizer.passthrough else published_config(tokenizer)
     state = tokenizer.state_dict()
     tensors = {s.name: s.layout.there([state[part] for part in s.parts]) for s in correspondence(tokenizer)}
     tensors |= positions(tokenizer) | _usage(tokenizer)
-    if tokenizer.unread:
-        tensors |= tokenizer.unread.tensors
-        tensors = {name: tensors[name] for name in tokenizer.unread.names}
+    if tokenizer.passthrough:
+        tensors |= tokenizer.passthrough.tensors
+        tensors = {name: tensors[name] for name in tokenizer.passthrough.names}
     write_published(Path(folder), config, tensors)
 
 
 def _usage(tokenizer: GridTokenizer) -> dict[str, Tensor]:
     """How much codes are in use, which only training reads, and there in another unit than here."""
-    quantiser = tokenizer.quantiser
-    if not isinstance(quantiser, VQ):
+    quantizer = tokenizer.quantizer
+    if not isinstance(quantizer, VQ):
         return {}
-    return {"quantize._codebook.cluster_size": quantiser.usage, "quantize._codebook.initted": torch.ones(1)}
+    return {"quantize._codebook.cluster_size": quantizer.usage, "quantize._codebook.initted": torch.ones(1)}
 
 
 def _entry(config: TokenizerConfig, spec: TokenizerSpec, name: str) -> Modality:
@@ -121,7 +121,7 @@ def _differences(config: TokenizerConfig, modality: Modality) -> Iterator[str]:
     if not has_classes:
         wanted["n_channels"] = value.channels
     if modality.tokenizer is not None:
-        wanted["codebook_size"] = modality.tokenizer.quantiser.size
+        wanted["codebook_size"] = modality.tokenizer.quantizer.size
     if is_vector:
         wanted["num_codebooks"] = modality.tokens
     for key, expected in wanted.items():

@@ -1,0 +1,100 @@
+"""What is done with data and their entries: `maskweave data import`, `data label`, `data scenes`, `data emoji` and `modalities`."""
+
+from jsonargparse import ArgumentParser, Namespace
+
+from maskweave.data.export import export
+from maskweave.data.folders import import_folders
+from maskweave.label.derive import label
+from maskweave.modality.catalogs import load_catalog
+from maskweave.report.tables import key_table, modality_table
+from maskweave.synthetic.emoji import FONT, Emoji
+from maskweave.synthetic.scenes import Scenes
+
+
+def catalog_argument(parser: ArgumentParser, default: str) -> None:
+    parser.add_argument(
+        "--catalog",
+        metavar="CATALOG",
+        type=str,
+        default=default,
+        help="name of a shipped catalog, or a YAML file",
+    )
+
+
+def _limit_argument(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--limit", metavar="SHARE", type=float, default=0.01, help="largest share of unusable samples, 0 to 1"
+    )
+
+
+def _out_argument(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "out", metavar="OUT", type=str, help="folder for OUT/MODALITY/NAME.EXT, as 'maskweave data import' reads it"
+    )
+
+
+def data_import_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("root", metavar="ROOT", type=str, help="folder with ROOT/MODALITY/.../NAME.EXT")
+    parser.add_argument("out", metavar="OUT", type=str, help="folder for tar shards")
+    catalog_argument(parser, "photos")
+    parser.add_argument("--shard-size", metavar="N", type=int, default=1000, help="samples of a shard")
+    _limit_argument(parser)
+    parser.add_argument("--jobs", metavar="N", type=int, default=1, help="files decoded at the same time")
+
+
+def data_import(given: Namespace) -> None:
+    report = import_folders(
+        given.root,
+        given.out,
+        load_catalog(given.catalog),
+        shard_size=given.shard_size,
+        limit=given.limit,
+        jobs=given.jobs,
+    )
+    print(report)
+
+
+def data_label_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("root", metavar="ROOT", type=str, help="imported data set")
+    catalog_argument(parser, "photos")
+    _limit_argument(parser)
+    parser.add_argument("--jobs", metavar="N", type=int, default=1, help="pictures measured at the same time")
+
+
+def data_label(given: Namespace) -> None:
+    print(label(given.root, load_catalog(given.catalog), limit=given.limit, jobs=given.jobs))
+
+
+def data_scenes_arguments(parser: ArgumentParser) -> None:
+    _out_argument(parser)
+    parser.add_argument("--count", metavar="N", type=int, default=100, help="how many scenes")
+    parser.add_argument("--seed", metavar="SEED", type=int, default=0, help="another seed gives other scenes")
+    catalog_argument(parser, "scenes")
+
+
+def data_scenes(given: Namespace) -> None:
+    catalog = load_catalog(given.catalog)
+    print(f"written to {export(Scenes(catalog, given.count, given.seed), catalog, given.out)}")
+
+
+def data_emoji_arguments(parser: ArgumentParser) -> None:
+    _out_argument(parser)
+    parser.add_argument(
+        "--font", metavar="FILE", type=str, help="a color emoji font (default: that of fonts-noto-color-emoji)"
+    )
+    catalog_argument(parser, "photos")
+
+
+def data_emoji(given: Namespace) -> None:
+    catalog = load_catalog(given.catalog)
+    emoji = Emoji(catalog, given.font or FONT)
+    print(f"{len(emoji)} emoji written to {export(emoji, catalog, given.out)}")
+
+
+def modalities_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("catalog", metavar="CATALOG", type=str, help="name of a shipped catalog, or a YAML file")
+
+
+def modalities(given: Namespace) -> None:
+    catalog = load_catalog(given.catalog)
+    print("\n\n".join(filter(None, (modality_table(catalog), key_table(catalog)))))

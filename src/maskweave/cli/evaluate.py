@@ -1,0 +1,41 @@
+"""What is told of a finished run: `maskweave evaluate` and `report`."""
+
+from pathlib import Path
+
+from jsonargparse import ArgumentParser, Namespace
+
+from maskweave.cli.transfer import evaluate_suite
+from maskweave.errors import MaskweaveError
+from maskweave.evaluate.report import make_report
+from maskweave.evaluate.run import describe
+from maskweave.evaluate.run import evaluate as evaluate_run
+from maskweave.generate.bundle import load
+
+
+def evaluate_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("run", metavar="RUN", type=str, help="folder of a finished run")
+    parser.add_argument("--scenes-seed", metavar="SEED", type=int, help="evaluate on the scenes of this seed")
+    parser.add_argument(
+        "--samples", metavar="N", type=int, help="how many held-out samples (default: as the recipe says)"
+    )
+    parser.add_argument("--suite", metavar="NAME", type=str, help="score the features by this table of probes instead")
+
+
+def evaluate(given: Namespace) -> None:
+    if given.get("suite"):
+        print(evaluate_suite(given.run, given.suite))
+        return
+    folder = Path(given.run)
+    samples = given.get("samples")
+    if samples is not None and samples < 1:
+        raise MaskweaveError(f"--samples must be 1 or more, found {samples}")
+    print(describe(evaluate_run(load(folder), folder, scenes_seed=given.get("scenes_seed"), samples=samples or 0)))
+    print(f"written to {folder / 'evaluation.json'}")
+
+
+def report_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("run", metavar="RUN", type=str, help="folder of a finished run")
+
+
+def report(given: Namespace) -> None:
+    print(f"report: {make_report(Path(given.run))}")

@@ -1,0 +1,186 @@
+"""`maskweave generate`: its arguments, and the request that they make."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse import ArgumentParser, Namespace
+
+from maskweave.config import build, names, pairs, plain
+from maskweave.errors import MaskweaveError
+from maskweave.generate.bundle import load
+from maskweave.generate.folders import generate_files
+from maskweave.generate.request import Options, twin
+from maskweave.generate.schedule import load_schedule
+from maskweave.modality.catalogs import Catalog
+from maskweave.modality.entry import Decoding, Modality
+
+REPEATED = (
+    (
+        "input",
+        "NAME=VALUE",
+        "modality and file, or text for a modality of text; or a folder of files (of texts with a / at its end), "
+        "which gives a result for each name in it; repeat for several",
+    ),
+    ("target", "NAMES", "modalities to generate, in order, with commas; repeat or join"),
+    (
+        "condition",
+        "NAME=WEIGHT",
+        "guide by this input or earlier target, or by several: NAME+NAME=WEIGHT; above 1 towards it, below 0 away from it; repeat",
+    ),
+    ("decoding", "TARGET.KEY=VALUE", "scheme, steps, temperature, guidance, top_p, ... of one target; repeat"),
+    (
+        "edit",
+        "[NAME=]REGION",
+        "make only a part of a given target anew: where a mask is white (a file, or a folder of them), "
+        "a box xmin,ymin,xmax,ymax from 0 to 1, a share such as 0.3, or words of a text; repeat for several targets",
+    ),
+)
+"""Options that may be repeated."""
+OF_GRIDS = ("scheme", "steps", "token_schedule", "temperature_schedule")
+"""Keys of decoding that say nothing of a sequence, which is written token by token."""
+
+
+def generate_arguments(parser: ArgumentParser) -> None:
+    parser.usage = f"{parser.prog} RUN --input NAME=VALUE [--input ...] --target NAME[,NAME...] --out FOLDER [...]"
+    run = "folder of a finished run, or a bundle's id on the Hugging Face Hub"
+    parser.add_argument("run", metavar="RUN", type=str, help=run)
+    for name, value, said in REPEATED:
+        parser.add_argument(f"--{name}", metavar=value, type=str, action="append", help=said)
+    parser.add_argument("--out", metavar="FOLDER", type=str, help="where values, pictures and the schedule go")
+    parser.add_argument(
+        "--schedule", metavar="FILE", type=str, help="do the steps of this schedule.yaml; it names the targets too"
+    )
+    parser.add_argument(
+        "--samples", metavar="N", type=int, default=1, help="results for each input, in folders 0, 1, ..."
+    )
+    parser.add_argument(
+        "--ensemble",
+        metavar="N",
+        type=int,
+        default=1,
+        help="merge each result from N samples: averages of continuous values, majorities of classes, all boxes and instances once; "
+        "with --samples M, M such results",
+    )
+    parser.add_argument("--seed", metavar="N", type=int, default=0, help="fixes the result; further samples count on")
+    parser.add_argument("--batch", metavar="N", type=int, default=8, help="samples generated at the same time")
+    parser.add_argument("--no-chain", action="store_true", help="predict every target from the inputs alone")
+    parser.add_argument("--guide-with-finished", action="store_true", help="finished targets join every condition")
+    parser.add_argument("--bf16", action="store_true", help="linear layers and attention in bfloat16")
+    parser.add_argument(
+        "--compile", action="store_true", help="compile the model first; worth it on a GPU for many inputs"
+    )
+    parser.add_argument("--device", metavar="DEVICE", type=str, default="cpu", help="cpu, cuda, ...")
+
+
+def generate(given: Namespace) -> None:
+    """Do what the words say.
+
+    Raises:
+        MaskweaveError: a word that is not understood, or as `generate_files`.
+    """
+    steps = [f"--{key}" for key in ("decoding", "condition", "no_chain", "guide_with_finished") if given.get(key)]
+    if given.get("schedule") and steps:
+        raise MaskweaveError(f"a schedule fixes all steps; leave out --schedule, or {' and '.join(steps)}")
+    for key in ("target", "out"):
+        if not given.get(key) and not (key == "target" and given.get("schedule")):
+            raise MaskweaveError(f"--{key} is missing; see maskweave generate --help")
+    inputs = pairs("input", given.get("input"))
+    targets = names("target", given.get("target")) or None
+    options: Options = {"precision": "bf16" if given.bf16 else "float32", "compiled": given.compile}
+    if given.get("schedule"):
+        options["schedule"] = load_schedule(given.schedule)
+    if given.get("condition"):
+        options["conditions"] = _conditions(given.condition)
+    if given.no_chain:
+        options["chain"] = False
+    if given.guide_with_finished:
+        options["guide_with_finished"] = True
+    bundle = load(given.run, given.device)
+    for name, value in inputs.items():
+        if not value and bundle.catalog[name].value.type != "text":
+            raise MaskweaveError(f"input {name!r}: '': no such file; expected a file or a folder after the =")
+    if given.get("decoding"):
+        options["decoding"] = _decodings(bundle.catalog, given.decoding)
+    if given.get("edit"):
+        options["edit"] = _edits(bundle.catalog, given.edit, inputs, targets or options["schedule"].targets)  # type: ignore[union-attr]
+    said = generate_files(
+        bundle,
+        inputs,
+        targets,
+        given.out,
+        samples=given.samples,
+        ensemble=given.ensemble,
+        seed=given.seed,
+        batch_size=given.batch,
+        **options,
+    )
+    print(said)
+
+
+def _conditions(words: Sequence[str]) -> dict[str, float]:
+    found = {}
+    for name, weight in pairs("condition", words, "WEIGHT").items():
+        try:
+            found[name] = float(weight)
+        except ValueError:
+            found[name] = math.nan
+        if not math.isfinite(found[name]):
+            raise MaskweaveError(f"--condition '{name}={weight}': expected NAME=WEIGHT, the weight a number")
+    return found
+
+
+def _decodings(catalog: Catalog, words: Sequence[str]) -> dict[str, Decoding]:
+    found: dict[str, dict[str, Any]] = {}
+    for place, text in pairs("decoding", words).items():
+        target, dot, key = place.rpartition(".")
+        if not dot:
+            raise MaskweaveError(f"--decoding '{place}={text}': expected TARGET.KEY=VALUE")
+        name = twin(catalog, target)
+        if catalog[name].kind == "sequence" and key in OF_GRIDS:
+            raise MaskweaveError(
+                f"--decoding '{place}={text}': {name} is a sequence, written token by token; {key} is for grids alone"
+            )
+        try:
+            found.setdefault(name, plain(catalog[name].decoding))[key] = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise MaskweaveError(
+                f"--decoding '{place}={text}': found the value {text!r}; expected a number or a name"
+            ) from None
+    return {name: build(Decoding, content, "--decoding", name) for name, content in found.items()}
+
+
+def _edits(catalog: Catalog, words: Sequence[str], inputs: Mapping[str, str], targets: Sequence[str]) -> dict[str, Any]:
+    given = {catalog[name].reads for name in inputs}
+    edited = [name for name in targets if catalog[name].reads in given]
+    found: dict[str, Any] = {}
+    for word in words:
+        name, equals, region = word.partition("=")
+        if not equals or name not in catalog:
+            if len(edited) != 1:
+                what = ", ".join(edited) or "none of them"
+                raise MaskweaveError(f"--edit {word!r}: expected NAME=REGION; of the targets, given are {what}")
+            if equals and catalog[edited[0]].value.type != "text" and not Path(word).exists():
+                catalog[name]  # says that there is none
+            name, region = edited[0], word
+        if name in found:
+            raise MaskweaveError(f"--edit {word!r}: {name} has another region already; give one for each target")
+        found[name] = _region(region, catalog[name], word)
+    return found
+
+
+def _region(text: str, modality: Modality, word: str) -> Any:
+    """A share, a box, or else a path or words. In words of a text, whole numbers are words too."""
+    try:
+        numbers = [float(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    if modality.kind == "sequence":
+        return numbers[0] if len(numbers) == 1 and ("." in text or modality.value.type != "text") else text
+    if not text or len(numbers) not in (0, 1, 4):
+        raise MaskweaveError(
+            f"--edit {word!r}: expected a mask's file, a box xmin,ymin,xmax,ymax or a share such as 0.3"
+        )
+    return numbers[0] if len(numbers) == 1 else numbers or text

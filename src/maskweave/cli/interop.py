@@ -1,0 +1,35 @@
+"""What is made of published checkpoints: `maskweave import 4m`."""
+
+from jsonargparse import ArgumentParser, Namespace
+
+from maskweave.cli.data import catalog_argument
+from maskweave.config import pairs
+from maskweave.errors import MaskweaveError
+from maskweave.interop.fourm.bundle import load_bundle
+
+
+def import_4m_arguments(parser: ArgumentParser) -> None:
+    parser.usage = f"{parser.prog} MODEL --out FOLDER [--tokenizer NAME=FOLDER ...] [--text FILE] [--catalog CATALOG]"
+    parser.add_argument(
+        "model", metavar="MODEL", type=str, help="folder of a published model, or its id on the Hugging Face Hub"
+    )
+    parser.add_argument(
+        "--tokenizer",
+        metavar="NAME=FOLDER",
+        type=str,
+        action="append",
+        help="a grid modality and its published tokenizer; repeat for several, the others are used as tokens alone",
+    )
+    parser.add_argument("--text", metavar="FILE", type=str, help="the published WordPiece file")
+    parser.add_argument("--out", metavar="FOLDER", type=str, help="where the bundle goes")
+    catalog_argument(parser, "4m")
+
+
+def import_4m(given: Namespace) -> None:
+    if not given.get("out"):
+        raise MaskweaveError("--out is missing; see maskweave import 4m --help")
+    tokenizers = pairs("tokenizer", given.tokenizer, "FOLDER", empty=False)
+    bundle = load_bundle(given.model, tokenizers, given.text, given.catalog)
+    print(
+        f"{bundle.save(given.out)}: {len(bundle.catalog)} modalities, tokenizers of {', '.join(bundle.tokenizers) or 'none'}"
+    )

@@ -1,0 +1,177 @@
+"""What is searched by its features: `maskweave retrieve index`, `query` and `evaluate`, and `maskweave data features`."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+from jsonargparse import ArgumentParser, Namespace
+
+from maskweave.config import names, pairs
+from maskweave.data.source import Source
+from maskweave.errors import MaskweaveError
+from maskweave.files import write_aside, write_json
+from maskweave.generate.bundle import load
+from maskweave.label.features import extract_features
+from maskweave.retrieve.index import Index
+from maskweave.retrieve.indexing import keys_of, make_index
+from maskweave.retrieve.recall import describe, recall
+from maskweave.retrieve.sheet import sheet_of
+from maskweave.retrieve.sources import open_data
+from maskweave.training.recipe import load_recipe
+
+
+def retrieve_index_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("run", metavar="RUN", type=str, help="folder of a finished run, or a bundle's id on the Hub")
+    parser.add_argument(
+        "data", metavar="DATA", type=str, help="'scenes', an imported data set, or a folder of pictures"
+    )
+    parser.add_argument("--out", metavar="INDEX", type=str, help="folder for the index")
+    parser.add_argument(
+        "--views", metavar="NAMES", type=str, help="modalities to index, with commas (default: the data's first)"
+    )
+    parser.add_argument(
+        "--feature-modality",
+        metavar="NAME",
+        type=str,
+        default="",
+        help="compare this modality's predicted vectors (default: the encoder's pooled features)",
+    )
+    parser.add_argument(
+        "--samples", metavar="N", type=int, default=0, help="the first so many (default: all; of scenes 1000)"
+    )
+    parser.add_argument("--scenes-seed", metavar="SEED", type=int, help="which scenes (default: 1)")
+    parser.add_argument("--shard-size", metavar="N", type=int, default=1000, help="samples of a shard")
+    parser.add_argument("--workers", metavar="N", type=int, default=0, help="processes that read samples")
+    parser.add_argument(
+        "--limit", metavar="SHARE", type=float, default=0.01, help="largest share of unusable samples, 0 to 1"
+    )
+    parser.add_argument("--device", metavar="DEVICE", type=str, default="cpu", help="cpu, cuda, ...")
+
+
+def retrieve_index(given: Namespace) -> None:
+    if not given.get("out"):
+        raise MaskweaveError("--out is missing; see maskweave retrieve index --help")
+    if given.shard_size < 1:
+        raise MaskweaveError(f"--shard-size must be 1 or more, found {given.shard_size}")
+    bundle = load(given.run, given.device)
+    place = given.data if given.data == "scenes" else str(Path(given.data).resolve())
+    data = {"data": place, "samples": given.samples, "seed": given.get("scenes_seed")}
+    made = make_index(
+        bundle,
+        open_data(**data, catalog=bundle.catalog),
+        given.out,
+        views=names("views", given.get("views")),
+        feature_modality=given.feature_modality,
+        data=data,
+        shard_size=given.shard_size,
+        workers=given.workers,
+        limit=given.limit,
+    )
+    counts = ", ".join(f"{name} {count}" for name, count in made.vectors.items())
+    print("\n".join(filter(None, (f"{made.folder}: {counts}", made.skips.summary()))))
+
+
+def _search_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("index", metavar="INDEX", type=str, help="folder that 'maskweave retrieve index' made")
+    parser.add_argument("--against", metavar="VIEW", type=str, default="", help="what is compared (default: the first)")
+
+
+def retrieve_query_arguments(parser: ArgumentParser) -> None:
+    parser.usage = f"{parser.prog} INDEX --input NAME=VALUE [--input ...] [--weight NAME=NUMBER ...] [--out PICTURE]"
+    _search_arguments(parser)
+    parser.add_argument(
+        "--input",
+        metavar="NAME=VALUE",
+        type=str,
+        action="append",
+        help="modality and file, or text for a modality of text; repeat for several",
+    )
+    parser.add_argument(
+        "--weight",
+        metavar="NAME=NUMBER",
+        type=str,
+        action="append",
+        help="of an input, 1 where none is given; below 0: unlike it",
+    )
+    parser.add_argument("--count", metavar="K", type=int, default=10, help="results")
+    parser.add_argument("--out", metavar="PICTURE", type=str, help="contact sheet of the results, a PNG")
+
+
+def retrieve_query(given: Namespace) -> None:
+    inputs = pairs("input", given.get("input"))
+    if not inputs:
+        raise MaskweaveError("--input is missing; see maskweave retrieve query --help")
+    weights = {name: _number(name, word) for name, word in pairs("weight", given.get("weight")).items()}
+    opened = Index(given.index)
+    hits = opened.query(inputs, view=given.against, weights=weights, k=given.count)
+    for rank, hit in enumerate(hits, 1):
+        print(f"{rank:3}  {hit.score:6.3f}  {hit.key}")
+    if given.get("out"):
+        source = _data_of(opened)
+        view = given.against or opened.views[0]
+        sheet = sheet_of(opened.bundle.read(inputs), hits, source, opened.bundle.catalog, view)
+        with write_aside(given.out) as aside:
+            sheet.save(aside, format="PNG")
+        print(f"written to {given.out}")
+
+
+def retrieve_evaluate_arguments(parser: ArgumentParser) -> None:
+    _search_arguments(parser)
+    parser.add_argument(
+        "--query",
+        metavar="NAMES",
+        type=str,
+        action="append",
+        help="modality to query with, or several with commas; repeat for several rows",
+    )
+    parser.add_argument("--workers", metavar="N", type=int, default=0, help="processes that read samples")
+
+
+def retrieve_evaluate(given: Namespace) -> None:
+    if not given.get("query"):
+        raise MaskweaveError("--query is missing; see maskweave retrieve evaluate --help")
+    opened = Index(given.index)
+    source = _data_of(opened)
+    rows = [recall(opened, source, names("query", row), given.against, workers=given.workers) for row in given.query]
+    path = opened.folder / "recall.json"
+    write_json(path, [asdict(row) for row in rows])
+    print(f"{describe(rows)}\nwritten to {path}")
+
+
+def _data_of(opened: Index) -> Source:
+    """The data that were indexed."""
+    source = open_data(**opened.facts["data"], catalog=opened.bundle.catalog)
+    if keys_of(source) != opened.facts["keys"]:
+        raise MaskweaveError(f"{opened.folder}: {opened.facts['data']['data']} has changed since; index it again")
+    return source
+
+
+def data_features_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("recipe", metavar="RECIPE", type=str, help="names the data, and data.sidecar, where they go")
+    parser.add_argument(
+        "--encoder",
+        metavar="ENCODER",
+        type=str,
+        help="folder of a run, or a vision model of transformers: its folder, or its id on the Hub",
+    )
+    parser.add_argument("--modality", metavar="NAME", type=str, help="modality of values of type vector that gets them")
+    parser.add_argument(
+        "--from", metavar="NAMES", type=str, help="what the encoder looks at, with commas (default: its pictures)"
+    )
+    parser.add_argument("--device", metavar="DEVICE", type=str, default="cpu", help="cpu, cuda, ...")
+
+
+def data_features(given: Namespace) -> None:
+    for key in ("encoder", "modality"):
+        if not given.get(key):
+            raise MaskweaveError(f"--{key} is missing; see maskweave data features --help")
+    inputs = names("from", given.get("from"))
+    recipe = load_recipe(given.recipe)
+    folder, skips = extract_features(recipe, given.encoder, given.modality, inputs, given.device)
+    print("\n".join(filter(None, (f"written to {folder / given.modality}", skips.summary()))))
+
+
+def _number(name: str, word: str) -> float:
+    try:
+        return float(word)
+    except ValueError:
+        raise MaskweaveError(f"--weight {name}={word}: expected a number") from None

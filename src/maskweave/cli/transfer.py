@@ -1,0 +1,83 @@
+"""What else a trained encoder is good for: `maskweave transfer`, `probe` and `evaluate --suite`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from jsonargparse import ArgumentParser, Namespace
+
+from maskweave.cli.train import recipe_arguments, typed_recipe
+from maskweave.config import names
+from maskweave.errors import MaskweaveError
+from maskweave.evaluate.run import Row, write_rows
+from maskweave.generate.bundle import load
+from maskweave.report.tables import text_table
+from maskweave.transfer.data import open_examples
+from maskweave.transfer.probe import probe as probe_features
+from maskweave.transfer.recipe import TransferData, TransferRecipe, load_transfer
+from maskweave.transfer.run import run_transfer
+from maskweave.transfer.suite import load_suite, run_suite
+
+
+def transfer_arguments(parser: ArgumentParser) -> None:
+    recipe_arguments(parser, TransferRecipe)
+
+
+def transfer(given: Namespace) -> None:
+    recipe, folder, again = typed_recipe(given, load_transfer, "transfer")
+    print(table(run_transfer(recipe, folder, again)))
+    print(f"written to {folder / 'evaluation.json'}; report: {folder / 'report.html'}")
+
+
+def probe_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("run", metavar="RUN", type=str, help="folder of a finished run or bundle")
+    parser.add_argument(
+        "data", metavar="DATA", type=str, help="'scenes', an imported data set, or a folder of ROOT/CLASS/NAME.EXT"
+    )
+    parser.add_argument("--inputs", metavar="NAMES", type=str, help="modalities, with commas (default: the first one)")
+    parser.add_argument("--target", metavar="NAME", type=str, default="", help="modality that the label is of")
+    parser.add_argument(
+        "--label", metavar="LABEL", type=str, default="", help="a key of metadata, or 'first' of boxes or instances"
+    )
+    parser.add_argument("--held-out", metavar="DATA", type=str, default="", help="where held-out samples come from")
+    parser.add_argument(
+        "--samples", metavar="N", type=int, default=0, help="samples to learn from (default: all; scenes 4000)"
+    )
+    parser.add_argument("--validation", metavar="N", type=int, default=1000, help="held-out samples")
+    parser.add_argument("--seed", metavar="SEED", type=int, default=1000, help="of the scenes")
+    parser.add_argument("--workers", metavar="N", type=int, default=0, help="processes that read samples")
+
+
+def probe(given: Namespace) -> None:
+    if given.workers < 0:
+        raise MaskweaveError(f"--workers must be 0 or more, found {given.workers}")
+    bundle = load(given.run)
+    inputs = names("inputs", given.get("inputs")) or [next(iter(bundle.catalog))]
+    data = TransferData(
+        source=given.data,
+        held_out=given.held_out,
+        samples=given.samples or (4000 if given.data == "scenes" else 0),
+        validation=given.validation,
+        seed=given.seed,
+    )
+    features = bundle.encoder(inputs)
+    examples = open_examples(data, bundle.catalog, inputs, given.target, given.label)
+    rows = probe_features(features, examples, data.seed, workers=given.workers)
+    path = Path(given.run) / "probe.json"
+    write_rows(rows, path)
+    print(f"{table(rows)}\nwritten to {path}")
+
+
+def evaluate_suite(run: str, name: str) -> str:
+    """Run a suite over the features of RUN; returns what to print."""
+    suite, folder, stem = load_suite(name), Path(run), Path(name).stem
+    rows = run_suite(load(run), suite, stem, folder)
+    return f"{table(rows)}\nwritten to {folder / f'suite-{stem}.json'}"
+
+
+def table(rows: Sequence[Row]) -> str:
+    """The rows as a table in plain text."""
+    heads = ["inputs", "target", "metric", "better", "value", "constant"]
+    return text_table(
+        heads,
+        [[" + ".join(r.inputs), r.target, r.metric, r.better, f"{r.value:.3f}", f"{r.constant:.3f}"] for r in rows],
+    )

@@ -1,0 +1,202 @@
+"""Running every tokenizer once over a data set: samples in, token shards out (see `maskweave.data.token_store`).
+
+Restartable shard by shard: a shard whose sample list is there is whole, and is kept.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from maskweave.data.columns import Column
+from maskweave.data.error_budget import ErrorBudget
+from maskweave.data.reading import Read, read
+from maskweave.data.source import Source
+from maskweave.data.token_store import entry_fingerprint, shard_name, write_column
+from maskweave.errors import BadSample, MaskweaveError
+from maskweave.files import read_json, remove, write_json
+from maskweave.modality.catalogs import Catalog
+from maskweave.modality.entry import Modality
+from maskweave.nn.patches import patchify
+from maskweave.progress import progress
+from maskweave.tokenizers.base import Tokenizer
+from maskweave.tokenizers.values import check_values
+
+FORMAT = 1
+
+
+def tokenize(
+    source: Source,
+    catalog: Catalog,
+    tokenizers: Mapping[str, Tokenizer],
+    out: str | os.PathLike[str],
+    *,
+    shard_size: int = 1000,
+    workers: int = 0,
+    limit: float = 0.01,
+) -> ErrorBudget:
+    """Write the tokens of all samples of `source` under `out`.
+
+    Args:
+        tokenizers: for every grid and sequence of the catalog.
+        shard_size: samples a shard.
+        workers: processes that read samples.
+        limit: largest share of unusable samples.
+
+    Returns:
+        the samples that were skipped, those of earlier calls included.
+
+    Raises:
+        MaskweaveError: a tokenizer is missing, `out` holds tokens of other tokenizers, or too many samples are unusable.
+    """
+    out = Path(out)
+    missing = [m.name for m in catalog.values() if m.has_tokens and m.name not in tokenizers]
+    if missing:
+        raise MaskweaveError(
+            f"no tokenizer for {', '.join(missing)}; train one, or leave the modality out of the recipe"
+        )
+    _claim(out, catalog, tokenizers, len(source), shard_size)
+    skips = ErrorBudget(limit)
+    shards = range(-(-len(source) // shard_size))
+    todo = [s for s in shards if not _sample_list(out, s).exists()]
+    for shard in sorted(set(shards) - set(todo)):
+        _count(out, shard, skips)
+    with progress("tokenize", len(source)) as bar:
+        bar.advance(min(len(source), shard_size * (len(shards) - len(todo))))
+        indices = [i for s in todo for i in range(s * shard_size, min((s + 1) * shard_size, len(source)))]
+        stream = read(source, indices, workers)
+        for shard in todo:
+            size = min((shard + 1) * shard_size, len(source)) - shard * shard_size
+            reads = [next(stream) for _ in range(size)]
+            _write_shard(out, shard, reads, catalog, tokenizers)
+            _count(out, shard, skips)
+            _check(out, skips, shards)
+            bar.advance(size)
+    _check(out, skips, shards, finished=True)
+    return skips
+
+
+def _count(out: Path, shard: int, skips: ErrorBudget) -> None:
+    """Take a finished shard's sound and skipped samples into account."""
+    content = read_json(_sample_list(out, shard))
+    skips.good(len(content["keys"]))
+    for key, error in content["skipped"].items():
+        skips.bad(key, error)
+
+
+def _check(out: Path, skips: ErrorBudget, shards: range, finished: bool = False) -> None:
+    """Stop if too many samples are bad. Shards that miss some are then not whole: once the samples are mended, they are made again."""
+    try:
+        skips.check(finished)
+    except MaskweaveError:
+        for path in (_sample_list(out, shard) for shard in shards):
+            if path.exists() and read_json(path)["skipped"]:
+                remove(path)
+        raise
+
+
+def _sample_list(out: Path, shard: int) -> Path:
+    return out / "samples" / f"{shard_name(shard)}.json"
+
+
+def _claim(out: Path, catalog: Catalog, tokenizers: Mapping[str, Tokenizer], samples: int, shard_size: int) -> None:
+    """Write the index, or check that what is there was made from the same tokenizers and data."""
+    index = {
+        "format": FORMAT,
+        "modalities": {name: entry_fingerprint(m) for name, m in catalog.items()},
+        "tokenizers": {name: tokenizers[name].fingerprint for name in catalog if name in tokenizers},
+        "samples": samples,
+        "shard_size": shard_size,
+    }
+    path = out / "index.json"
+    if path.exists():
+        found = read_json(path)
+        differing = [key for key in index if found.get(key) != index[key]]
+        if differing:
+            raise MaskweaveError(
+                f"{out}: holds tokens made otherwise ({', '.join(differing)} differ); remove the folder, or write to another"
+            )
+    else:
+        write_json(path, index)
+
+
+def _write_shard(
+    out: Path, shard: int, reads: Sequence[Read], catalog: Catalog, tokenizers: Mapping[str, Tokenizer]
+) -> None:
+    sound = [item for item in reads if not item.error]
+    errors = {item.key: item.error for item in reads if item.error}
+    columns: dict[str, Column] = {}
+    for name, modality in catalog.items():
+        while True:  # encode all at once; if that fails, find the bad ones, leave them out and encode again
+            values = [item.sample.get(modality.reads) for item in sound]
+            try:
+                columns[name] = column_of(modality, values, tokenizers.get(name))
+                break
+            except BadSample:
+                found = {
+                    item.key: error
+                    for item, value in zip(sound, values, strict=True)
+                    if (error := _fault(modality, value, tokenizers.get(name)))
+                }
+                if not found:
+                    raise
+                errors |= found
+                keep = np.array([item.key not in found for item in sound])
+                sound = [item for item in sound if item.key not in found]
+                columns = {n: c.keep(keep) for n, c in columns.items()}
+    for name, column in columns.items():
+        write_column(out, name, shard, column)
+    write_json(_sample_list(out, shard), {"keys": [item.key for item in sound], "skipped": errors})
+
+
+def _fault(modality: Modality, value: Any, tokenizer: Tokenizer | None) -> str:
+    try:
+        column_of(modality, [value], tokenizer)
+    except BadSample as error:
+        return str(error)
+    return ""
+
+
+def column_of(modality: Modality, values: Sequence[Any], tokenizer: Tokenizer | None) -> Column:
+    """Tokens or raw rows of the values (None: missing) of one modality.
+
+    Raises:
+        BadSample: a value does not fit the entry.
+    """
+    present = np.array([value is not None for value in values], bool)
+    given = [value for value in values if value is not None]
+    S = len(values)
+    match modality.kind:
+        case "grid":
+            ids = np.zeros((S, modality.tokens), np.int64)
+            if given:
+                ids[present] = np.asarray(tokenizer.encode(given)).reshape(len(given), -1)  # type: ignore[union-attr]
+            return Column(present, ids=ids)
+        case "sequence":
+            ids, length = np.zeros((S, modality.max_tokens), np.int64), np.zeros(S, np.int64)
+            for row, tokens in zip(np.flatnonzero(present), tokenizer.encode(given) if given else (), strict=True):  # type: ignore[union-attr]
+                ids[row, : len(tokens)], length[row] = tokens, len(tokens)
+            return Column(present, ids=ids, length=length)
+        case "patches":
+            rows = np.zeros(
+                (S, modality.tokens, modality.row_width), np.uint8 if modality.value.type == "image" else np.float32
+            )
+            if given:
+                batch = check_values(modality, given)
+                rows[present] = patchify(
+                    batch if batch.ndim == len(modality.grid) + 2 else batch[..., None], modality.grid
+                )
+            return Column(present, rows=rows)
+        case _:
+            rows, length = np.zeros((S, modality.max_tokens, modality.row_width), np.float16), np.zeros(S, np.int64)
+            for row, value in zip(np.flatnonzero(present), given, strict=True):
+                vectors = np.asarray(value, np.float32)
+                if vectors.ndim != 2 or vectors.shape[1] != modality.row_width or not np.isfinite(vectors).all():
+                    raise BadSample(
+                        f"{modality.name}: expected finite vectors (n, {modality.row_width}), found shape {vectors.shape}"
+                    )
+                vectors = vectors[: modality.max_tokens]
+                rows[row, : len(vectors)], length[row] = vectors, len(vectors)
+            return Column(present, length=length, rows=rows)

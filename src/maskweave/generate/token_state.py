@@ -1,0 +1,144 @@
+"""What is known of the samples being generated, and its packing as the encoder's input.
+
+Dimension letters: B samples, R rows of a batch (a pass over a sample each), L places of a modality, C width of a raw row.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from maskweave.data.tokenizing import column_of
+from maskweave.errors import MaskweaveError
+from maskweave.masking.batch import Part, Slots, pack
+from maskweave.modality.catalogs import Catalog
+from maskweave.modality.entry import Modality
+from maskweave.tokenizers.base import Tokenizer
+from maskweave.tokenizers.values import normalize_rows
+
+
+@dataclass(frozen=True, eq=False)
+class Tokens:
+    """Token ids given in place of a value: of a grid in its shape or flat, of a sequence in order, [EOS] included."""
+
+    ids: Any
+
+
+@dataclass
+class TokenState:
+    """What is known of one modality of B samples."""
+
+    mask: np.ndarray
+    """(B, L), True where known."""
+    ids: np.ndarray | None = None
+    """(B, L) of a grid or sequence."""
+    rows: np.ndarray | None = None
+    """(B, L, C) of patches or vectors, as the network takes them."""
+
+    @classmethod
+    def empty(cls, samples: int, places: int) -> "TokenState":
+        """Of tokens, none of them known."""
+        return cls(np.zeros((samples, places), bool), np.zeros((samples, places), np.int64))
+
+
+TokenStates = Mapping[str, TokenState]
+
+
+def check_tokens(tokens: Tokens, modality: Modality, size: int, where: str) -> Tokens:
+    """The tokens as one row of int64.
+
+    Args:
+        size: of the vocabulary.
+
+    Raises:
+        MaskweaveError: of an input-only modality, of the wrong shape, or no ids of the vocabulary.
+    """
+    if not modality.has_tokens:
+        raise MaskweaveError(f"{where}: is of kind {modality.kind}, which has no tokens; give its value")
+    ids = np.asarray(tokens.ids)
+    if modality.kind == "grid":
+        wanted, fits = f"shape {modality.grid}", ids.shape in (modality.grid, (modality.tokens,))
+    else:
+        wanted, fits = f"1 to {modality.tokens} in a row", ids.ndim == 1 and 0 < len(ids) <= modality.tokens
+    if not fits or ids.dtype.kind not in "iu" or ids.min() < 0 or ids.max() >= size:
+        span = f", {ids.min()} to {ids.max()}" if ids.dtype.kind in "iu" and ids.size else ""
+        raise MaskweaveError(
+            f"{where}: found tokens of type {ids.dtype}, shape {ids.shape}{span}; expected whole numbers from 0 to {size - 1}, {wanted}"
+        )
+    return Tokens(ids.flatten().astype(np.int64))
+
+
+def token_states(
+    catalog: Catalog, samples: Sequence[Mapping[str, Any]], tokenizers: Mapping[str, Tokenizer]
+) -> dict[str, TokenState]:
+    """Tokenize the given values; None and absent are unknown.
+
+    Raises:
+        BadSample: a value does not fit its entry.
+    """
+    names = dict.fromkeys(name for sample in samples for name in sample if sample[name] is not None)
+    return {name: _tokenized(catalog[name], [s.get(name) for s in samples], tokenizers.get(name)) for name in names}
+
+
+def _tokenized(modality: Modality, values: Sequence[Any], tokenizer: Tokenizer | None) -> TokenState:
+    column = column_of(modality, [None if isinstance(v, Tokens) else v for v in values], tokenizer)
+    L = modality.tokens
+    length = column.length if column.length is not None else np.full(len(values), L)
+    mask = (np.arange(L) < length[:, None]) & column.present[:, None]
+    if column.rows is not None:
+        return TokenState(mask, rows=normalize_rows(modality, column.rows))
+    assert column.ids is not None
+    for b, value in enumerate(values):
+        if isinstance(value, Tokens):
+            column.ids[b, : len(value.ids)], mask[b, : len(value.ids)] = value.ids, True
+    return TokenState(mask, column.ids)
+
+
+def pack_inputs(
+    catalog: Catalog,
+    fields: TokenStates,
+    sees: Sequence[frozenset[str]],
+    row: np.ndarray,
+    multiple: int = 1,
+) -> tuple[Slots, dict[str, torch.Tensor]]:
+    """Rows of the encoder's input: pass after pass over the samples, each with the modalities that the pass sees.
+
+    Args:
+        sees: names by pass.
+        row: (R,) ascending numbers pass · B + sample.
+        multiple: the slots of a row are brought to a multiple of this.
+    """
+    B = samples_of(fields)
+    row_pass, row_sample = np.divmod(row, B)
+    parts, rows = {}, {}
+    lengths = np.zeros(len(row), np.int64)
+    for name, field in fields.items():
+        seen_P = np.array([name in names for names in sees])
+        mask_RL = field.mask[row_sample] & seen_P[row_pass][:, None]
+        r, position = np.nonzero(mask_RL)
+        if not len(r):
+            continue
+        lengths += mask_RL.sum(axis=1)
+        if field.rows is not None:
+            rows[name] = torch.from_numpy(field.rows[row_sample[r], position])
+            parts[name] = Part(r, np.zeros(len(r), np.int64), position)
+        else:
+            assert field.ids is not None
+            parts[name] = Part(r, field.ids[row_sample[r], position], position)
+    width = -(-max(int(lengths.max(initial=0)), 1) // multiple) * multiple
+    slots, _ = pack(parts, {name: catalog[name].id for name in parts}, len(row), width)
+    return slots, rows
+
+
+def row_lengths(fields: TokenStates, sees: Sequence[frozenset[str]]) -> np.ndarray:
+    """(passes · B,) tokens of every row."""
+    B = samples_of(fields)
+    counts = {name: field.mask.sum(axis=1) for name, field in fields.items()}
+    zero = np.zeros(B, np.int64)
+    return np.concatenate([sum((counts[name] for name in fields if name in names), zero) for names in sees])
+
+
+def samples_of(fields: TokenStates) -> int:
+    return len(next(iter(fields.values())).mask)

@@ -1,0 +1,148 @@
+"""Measures that can be computed from a picture alone, without a network: edges, palette, statistics, extents.
+
+Edges: Canny, "A computational approach to edge detection", 1986. Colorfulness: Hasler and Süsstrunk, "Measuring colorfulness
+in natural images", 2003, section 7. Ranges are those of the metadata of 4M-21 (https://arxiv.org/abs/2406.09406).
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from maskweave.errors import BadSample
+
+MERGE_DISTANCE = 56.0
+"""Colors closer than this (Euclidean, of 0 to 255 a channel) count as one color of a palette."""
+SMALLEST_SHARE = 0.005
+"""A palette leaves out colors that cover less of the picture than this."""
+
+
+def edges(image: np.ndarray, low: float = 100.0, high: float = 200.0) -> np.ndarray:
+    """Canny edges of a uint8 (height, width, 3) picture, as bool (height, width).
+
+    Args:
+        image: the picture, RGB.
+        low: edges weaker than this gradient are dropped.
+        high: edges start where the gradient is at least this.
+
+    Raises:
+        BadSample: the picture has another shape or type.
+    """
+    import cv2
+
+    # the gradient of the strongest color channel counts, so borders between colors of equal gray are found too
+    return cv2.Canny(np.ascontiguousarray(_checked(image)), low, high) > 0
+
+
+def palette(image: np.ndarray, most: int = 7) -> list[list[int]]:
+    """The dominant colors of a uint8 (height, width, 3) picture, largest share first, as [red, green, blue] of 0 to 255.
+
+    A histogram of 8 × 8 × 8 bins is merged, greedily from the largest bin on. The same picture always gives the same palette.
+
+    Args:
+        image: the picture, RGB.
+        most: most colors that are returned; at least one is.
+
+    Raises:
+        BadSample: the picture has another shape or type.
+    """
+    flat = _checked(image).reshape(-1, 3)
+    r, g, b = (np.ascontiguousarray(flat[:, c]) for c in range(3))
+    bin_of = ((r & 0xE0).astype(np.intp) << 1) | ((g & 0xE0) >> 2) | (b >> 5)
+    counts = np.bincount(bin_of, minlength=512)
+    used = np.flatnonzero(counts)
+    used = used[np.argsort(-counts[used], kind="stable")]
+    weight = counts[used].astype(np.float64)
+    sums = np.stack([np.bincount(bin_of, weights=channel, minlength=512)[used] for channel in (r, g, b)], 1)
+    colors = sums / weight[:, None]  # mean color of each used bin, largest bin first
+
+    cluster = np.full(len(used), -1)
+    centers: list[np.ndarray] = []
+    while len(centers) < max(most, 1) and (open_bins := np.flatnonzero(cluster < 0)).size:
+        center = colors[open_bins[0]]
+        near = ((colors[open_bins] - center) ** 2).sum(1) < MERGE_DISTANCE**2
+        cluster[open_bins[near]] = len(centers)
+        centers.append(center)
+    left = np.flatnonzero(cluster < 0)
+    if left.size:
+        cluster[left] = ((colors[left, None] - np.stack(centers)[None]) ** 2).sum(2).argmin(1)
+
+    share = np.bincount(cluster, weights=weight)
+    means = np.stack([np.bincount(cluster, weights=sums[:, c]) for c in range(3)], 1) / share[:, None]
+    order = np.argsort(-share, kind="stable")
+    kept = [k for k in order if share[k] >= SMALLEST_SHARE * len(flat)] or order[:1]
+    return [[int(v) for v in np.rint(means[k])] for k in kept]
+
+
+def statistics(image: np.ndarray) -> dict[str, float]:
+    """Statistics of a uint8 (height, width, 3) picture.
+
+    Returns:
+        brightness, mean gray, 0 to 255; contrast, standard deviation of gray, 0 to 127; colorfulness, 0 to 150 (clipped);
+        saturation, mean of HSV's S, 0 to 255; entropy of the histogram of 256 grays in bits, 0 to 8.
+
+    Raises:
+        BadSample: the picture has another shape or type.
+    """
+    x = _checked(image).reshape(-1, 3).T.astype(np.float32, order="C")  # (3, pixels)
+    r, g, b = x
+    gray = np.array([0.299, 0.587, 0.114], np.float32) @ x
+    red_green, yellow_blue = r - g, 0.5 * (r + g) - b
+    spread = float(np.hypot(red_green.std(), yellow_blue.std()))
+    shift = float(np.hypot(red_green.mean(), yellow_blue.mean()))
+    highest = np.maximum(np.maximum(r, g), b)
+    lowest = np.minimum(np.minimum(r, g), b)
+    histogram = np.bincount(np.rint(gray).astype(np.intp), minlength=256)
+    p = histogram[histogram > 0] / gray.size
+    return {
+        "brightness": float(gray.mean()),
+        "contrast": min(float(gray.std()), 127.0),
+        "colorfulness": min(spread + 0.3 * shift, 150.0),
+        "saturation": 255.0 * float(((highest - lowest) / np.maximum(highest, 1.0)).mean()),
+        "entropy": abs(float((p * np.log2(p)).sum())),
+    }
+
+
+def extent(mask: np.ndarray) -> list[float]:
+    """The box [xmin, ymin, xmax, ymax] around the true points of a bool (height, width) mask, 0 to 1 from the top left.
+
+    Raises:
+        BadSample: the mask is empty.
+    """
+    columns, rows = np.flatnonzero(mask.any(0)), np.flatnonzero(mask.any(1))
+    if not columns.size:
+        raise BadSample("an instance's mask is empty, expected at least one true point; leave the instance out")
+    height, width = mask.shape
+    return [
+        int(columns[0]) / width,
+        int(rows[0]) / height,
+        (int(columns[-1]) + 1) / width,
+        (int(rows[-1]) + 1) / height,
+    ]
+
+
+def corner_first(items: list[Any], box: Callable[[Any], list[float]]) -> list[Any]:
+    """Items in 4M's order: by the squared distance of their box's top-left corner from the picture's. Ties keep their order.
+
+    Args:
+        items: boxes or instances.
+        box: gives the [xmin, ymin, xmax, ymax] of an item.
+    """
+    corners = [box(item) for item in items]
+    order = sorted(range(len(items)), key=lambda k: corners[k][0] ** 2 + corners[k][1] ** 2)
+    return [items[k] for k in order]
+
+
+def _checked(image: np.ndarray) -> np.ndarray:
+    found = f"{getattr(image, 'dtype', type(image).__name__)} {getattr(image, 'shape', '')}".strip()
+    if (
+        not isinstance(image, np.ndarray)
+        or image.dtype != np.uint8
+        or image.ndim != 3
+        or image.shape[2] != 3
+        or not image.size
+    ):
+        raise BadSample(
+            f"a picture is expected as uint8 (height, width, 3), found {found}; convert it to RGB with 8 bits a channel"
+        )
+    return image

@@ -1,0 +1,99 @@
+"""Features of pictures from a published network, through transformers (extra `[hf]`)."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from maskweave.errors import MaskweaveError
+from maskweave.generate.request import Sample
+from maskweave.modality.catalogs import Catalog
+from maskweave.tokenizers.values import check_values
+
+
+class Teacher:
+    """A vision model: what it gives for a picture as a whole.
+
+    That is the output of `get_image_features` of models that join pictures and text (CLIP, SigLIP), the pooled output where the checkpoint
+    has it (DINOv2), otherwise the mean over the tokens.
+
+    Args:
+        folder_or_hub_id: a folder in transformers' layout, or a model's id on the Hub, with safetensors weights.
+        catalog: where the pictures' entry stands.
+
+    Raises:
+        MaskweaveError: transformers is not installed, the model cannot be opened, or is none of pictures.
+    """
+
+    def __init__(self, folder_or_hub_id: str, catalog: Catalog, device: str = "cpu"):
+        try:
+            import transformers
+        except ImportError as error:
+            raise MaskweaveError(
+                f"{folder_or_hub_id}: teachers need transformers; install it with: pip install 'maskweave[hf]'"
+            ) from error
+        try:
+            model: Any
+            model, report = transformers.AutoModel.from_pretrained(
+                folder_or_hub_id, output_loading_info=True, use_safetensors=True
+            )
+            settings, _ = transformers.ImageProcessingMixin.get_image_processor_dict(folder_or_hub_id)
+        except (OSError, ValueError, ImportError) as error:
+            reason = " ".join(str(error).split())[:300]
+            raise MaskweaveError(
+                f"{folder_or_hub_id}: neither the folder of a run here nor a vision model that transformers can open ({reason})"
+            ) from error
+        self.model, self.catalog, self._where = model.eval().to(device), catalog, folder_or_hub_id
+        # A pooler that the checkpoint lacks is initialized at random.
+        self._pooled = not any("pooler" in name for name in report["missing_keys"])
+        self._settings = settings
+        self._size = _size(settings, model.config)
+        self._mean = torch.tensor(settings.get("image_mean", [0.5] * 3)).view(3, 1, 1)
+        self._deviation = torch.tensor(settings.get("image_std", [0.5] * 3)).view(3, 1, 1)
+        name = next((n for n, m in catalog.items() if m.value.type == "image" and len(m.value.size) == 2), None)
+        if name is None:
+            raise MaskweaveError(f"{catalog.where}: has no modality of pictures for {folder_or_hub_id} to look at")
+        size = catalog[name].value.size
+        black = np.zeros((*size, catalog[name].value.channels), np.uint8)
+        self.width = self([{name: black}]).shape[1]
+
+    @property
+    def fingerprint(self) -> str:
+        digest = hashlib.sha256(json.dumps(self._settings, sort_keys=True, default=str).encode())
+        for name, tensor in self.model.state_dict().items():
+            digest.update(name.encode() + tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+    @torch.inference_mode()
+    def __call__(self, samples: Sequence[Sample]) -> np.ndarray:
+        """(B, D) float32, of one picture each; smaller and larger ones are resized to what the model was made for."""
+        (name,) = samples[0]
+        pictures = check_values(self.catalog[name], [sample[name] for sample in samples])
+        x = torch.from_numpy(pictures[..., :3]).movedim(-1, 1).float() / 255
+        if x.shape[1] != 3:
+            raise MaskweaveError(f"{self._where}: expected pictures of 3 channels, {name!r} has {x.shape[1]}")
+        x = F.interpolate(x, self._size, mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
+        pixels = (x - self._mean) / self._deviation
+        return self._features(pixels.to(self.model.device)).float().cpu().numpy()
+
+    def _features(self, pixels: Tensor) -> Tensor:
+        if hasattr(self.model, "get_image_features"):
+            output = self.model.get_image_features(pixel_values=pixels)
+            return output if isinstance(output, Tensor) else output.pooler_output
+        output = self.model(pixel_values=pixels)
+        pooled = getattr(output, "pooler_output", None)
+        return output.last_hidden_state.mean(dim=1) if pooled is None or not self._pooled else pooled.flatten(1)
+
+
+def _size(settings: Mapping[str, Any], config: Any) -> tuple[int, int]:
+    """Rows and columns of the pictures that the model was made for."""
+    size: Any = settings.get("crop_size") or settings.get("size") or getattr(config, "image_size", 224)
+    if isinstance(size, Mapping):
+        side: int = size.get("shortest_edge", 224)
+        return size.get("height", side), size.get("width", side)
+    return (size, size) if isinstance(size, int) else (size[0], size[1])

@@ -1,0 +1,189 @@
+"""Catalogs: modality entries by name, with the vocabularies they share, read from YAML; no two may collide.
+
+What each entry must fulfill by itself stands in `checks`. Errors name the file, the entry, the field, what was found and what to do.
+"""
+
+import dataclasses
+import difflib
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from maskweave.config import build, plain
+from maskweave.errors import MaskweaveError
+from maskweave.files import read_yaml
+from maskweave.modality.checks import check_vocabulary, checked
+from maskweave.modality.entry import Modality, Vocabulary
+
+
+class Catalog(Mapping[str, Modality]):
+    """The modalities of a project by name, in order, with their vocabularies."""
+
+    def __init__(self, modalities: Iterable[Modality], vocabularies: Iterable[Vocabulary] = (), where: str = "catalog"):
+        self.where = where
+        self.modalities: dict[str, Modality] = {}
+        self.vocabularies: dict[str, Vocabulary] = {}
+        for vocabulary in vocabularies:
+            check_vocabulary(vocabulary, f"{where}: vocabulary {vocabulary.name!r}")
+            self.vocabularies[vocabulary.name] = vocabulary
+        for modality in modalities:
+            self.modalities[modality.name] = self._checked(modality)
+        for modality in self.values():
+            self._check_source(modality)
+
+    def __getitem__(self, name: str) -> Modality:
+        try:
+            return self.modalities[name]
+        except KeyError:
+            near = difflib.get_close_matches(str(name), self.modalities, n=1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            known = ", ".join(self.modalities)
+            raise MaskweaveError(f"{self.where}: unknown modality {name!r}; {hint}known: {known}") from None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.modalities)
+
+    def __len__(self) -> int:
+        return len(self.modalities)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.modalities
+
+    def subset(self, names: Iterable[str]) -> "Catalog":
+        """The named modalities, in this catalog's order, with all vocabularies.
+
+        Raises:
+            MaskweaveError: for a name that is not here.
+        """
+        wanted = {self[name].name for name in names}
+        wanted |= {m.source for m in self.values() if m.name in wanted and m.source}
+        return Catalog([m for m in self.values() if m.name in wanted], self.vocabularies.values(), self.where)
+
+    def vocabulary_size(self, name: str) -> int:
+        """Number of ids of a grid's or sequence's tokens."""
+        modality = self[name]
+        if modality.kind == "sequence":
+            return self.vocabularies[modality.vocabulary].size
+        if modality.tokenizer is None:
+            raise MaskweaveError(f"{self.where}: {name} is input only and has no vocabulary")
+        return modality.tokenizer.quantizer.size
+
+    def to_plain(self) -> dict[str, Any]:
+        """As written to YAML and read again by `load_catalog`."""
+
+        def entry(item: Any) -> dict[str, Any]:
+            content = {f.name: plain(getattr(item, f.name)) for f in dataclasses.fields(item)}
+            content.pop("name")
+            return content
+
+        return {
+            "vocabularies": {name: entry(v) for name, v in self.vocabularies.items()},
+            "modalities": {name: entry(m) for name, m in self.items()},
+        }
+
+    def _checked(self, m: Modality) -> Modality:
+        where = f"{self.where}: modality {m.name!r}"
+        if m.name in self.modalities:
+            raise MaskweaveError(f"{where}: stands there twice; rename or remove one")
+        for other in self.values():
+            if other.id == m.id:
+                raise MaskweaveError(
+                    f"{where}: id {m.id} is taken by {other.name!r}; ids are stable and unique, give it another"
+                )
+        return checked(m, self.vocabularies, where)
+
+    def _check_source(self, m: Modality) -> None:
+        if not m.source:
+            return
+        where = f"{self.where}: modality {m.name!r}"
+        if m.source not in self:
+            raise MaskweaveError(
+                f"{where}: source {m.source!r} is not a modality of the catalog; known: {', '.join(self)}"
+            )
+        source = self[m.source].value
+        if (source.type, source.channels) != (m.value.type, m.value.channels):
+            raise MaskweaveError(
+                f"{where}: its value ({m.value.type}, {m.value.channels} channels) differs from its source's ({source.type}, {source.channels} channels)"
+            )
+
+
+def load_catalog(name_or_path: str | os.PathLike[str], within: tuple[Path, ...] = ()) -> Catalog:
+    """Read a shipped catalog by name, or a YAML file by path.
+
+    Args:
+        within: files that include this one.
+
+    Raises:
+        MaskweaveError: naming file, entry and field.
+    """
+    path = Path(name_or_path)
+    if path.suffix not in (".yaml", ".yml"):
+        path = shipped_folder() / f"{name_or_path}.yaml"
+        if not path.exists():
+            raise MaskweaveError(
+                f"no catalog {str(name_or_path)!r}: give the path of a .yaml file, or one of {', '.join(shipped())}"
+            )
+    if path.resolve() in within:
+        raise MaskweaveError(f"{path}: 'include' leads back to this file; remove it from one of those that include it")
+    return catalog_from(read_yaml(path), str(path), (*within, path.resolve()))
+
+
+def catalog_from(content: Mapping[str, Any], where: str, within: tuple[Path, ...] = ()) -> Catalog:
+    """Validate the content of a catalog file.
+
+    Besides its own entries it may `include` another catalog, a shipped one by name or a file by its path from here, or `only` some of that
+    one's modalities.
+    """
+    for key in content:
+        if key not in ("include", "only", "vocabularies", "modalities"):
+            raise MaskweaveError(
+                f"{where}: unknown key {key!r}; expected 'vocabularies' and 'modalities', and perhaps 'include' and 'only'"
+            )
+    included = _included(content, where, within)
+    items: dict[str, list[Any]] = {"vocabularies": [], "modalities": []}
+    for section, cls in (("vocabularies", Vocabulary), ("modalities", Modality)):
+        entries = content.get(section) or {}
+        if not isinstance(entries, Mapping):
+            raise MaskweaveError(f"{where}: {section!r} must map names to entries, found {type(entries).__name__}")
+        for name, entry in entries.items():
+            label = f"{where}: {'vocabulary' if cls is Vocabulary else 'modality'} {str(name)!r}"
+            if not isinstance(entry, Mapping):
+                raise MaskweaveError(f"{label}: expected keys and values, found {entry!r}")
+            if "name" in entry:
+                raise MaskweaveError(f"{label}: its key is its name; remove 'name'")
+            items[section].append(build(cls, {"name": str(name), **entry}, label))
+    for vocabulary in items["vocabularies"]:
+        if vocabulary.name in included.vocabularies:
+            raise MaskweaveError(
+                f"{where}: vocabulary {vocabulary.name!r} stands in {included.where} too, which is included; give yours another name"
+            )
+    if not items["modalities"] and not included:
+        raise MaskweaveError(f"{where}: has no modalities")
+    return Catalog(
+        [*included.values(), *items["modalities"]], [*included.vocabularies.values(), *items["vocabularies"]], where
+    )
+
+
+def _included(content: Mapping[str, Any], where: str, within: tuple[Path, ...]) -> Catalog:
+    """What a catalog file takes over from another."""
+    name, only = content.get("include"), content.get("only")
+    if name is None and only is None:
+        return Catalog([])
+    if name not in shipped() and not (isinstance(name, str) and name.endswith((".yaml", ".yml"))):
+        raise MaskweaveError(
+            f"{where}: 'include' names a shipped catalog ({', '.join(shipped())}) or a .yaml file, found {name!r}"
+        )
+    if only is not None and not (isinstance(only, list) and all(isinstance(n, str) for n in only)):
+        raise MaskweaveError(f"{where}: 'only' is a list of modalities of {name!r}, found {only!r}")
+    catalog = load_catalog(name if name in shipped() else Path(where).parent / name, within)
+    return catalog if only is None else catalog.subset(only)
+
+
+def shipped_folder() -> Path:
+    return Path(__file__).parent / "catalog"
+
+
+def shipped() -> list[str]:
+    """Names of the catalogs that come with the package."""
+    return sorted(path.stem for path in shipped_folder().glob("*.yaml"))

@@ -1,0 +1,76 @@
+"""The encoder of a 4M model (https://arxiv.org/abs/2312.06647, section 3.1) as a plain Vision Transformer on pictures.
+
+Dimension letters: B pictures, C channels, H rows and W columns of pixels, N patches, D width.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from maskweave.errors import MaskweaveError
+from maskweave.modality.entry import Modality
+from maskweave.models.fourm import FourMConfig
+from maskweave.nn.layers import Block, LayerNorm, Linear, sine_cosine
+from maskweave.nn.patches import patchify
+
+
+class Backbone(nn.Module):
+    """Pictures to one vector per patch.
+
+    Args:
+        modality: entry of the pictures, of kind `patches` with two axes; its mean and deviation say how pixels are scaled.
+        config: of the 4M model whose encoder this is.
+    """
+
+    positions: Tensor
+
+    def __init__(self, modality: Modality, config: FourMConfig):
+        super().__init__()
+        self.modality = modality
+        self.config = config = config.resolved()
+        D = config.width
+        self.patches = Linear(modality.row_width, D, bias=False)
+        self.embedding = nn.Parameter(torch.zeros(D))
+        self.register_buffer("positions", sine_cosine(modality.grid, D), persistent=False)
+        self.registers = nn.Parameter(torch.zeros(1, config.registers, D)) if config.registers else None
+        self.encoder = nn.ModuleList(
+            Block(D, config.heads, config.mlp_ratio, config.biases, config.gated, config.qk_norm)
+            for _ in range(config.encoder_depth)
+        )
+        self.encoder_norm = LayerNorm(D, config.norm_bias)
+
+    def forward(self, pixels_BCHW: Tensor) -> Tensor:
+        """Tokens (B, N, D) after the last norm, row by row, without register tokens.
+
+        Args:
+            pixels_BCHW: scaled by the entry's mean and deviation (`maskweave.tokenizers.values.to_tensor` does it). Sides may differ from
+                the entry's; positions are then resized.
+
+        Raises:
+            MaskweaveError: wrong number of channels, or sides that are no multiples of the patch.
+        """
+        C, patch = self.modality.value.channels, self.modality.patch
+        if (
+            pixels_BCHW.ndim != 4
+            or pixels_BCHW.shape[1] != C
+            or any(s % p for s, p in zip(pixels_BCHW.shape[2:], patch, strict=True))
+        ):
+            raise MaskweaveError(
+                f"pictures of shape {tuple(pixels_BCHW.shape)}; expected (B, {C}, H, W) with H and W multiples of {patch}: resize or crop them"
+            )
+        grid = tuple(s // p for s, p in zip(pixels_BCHW.shape[2:], patch, strict=True))
+        x_BND = self.patches(patchify(pixels_BCHW.movedim(1, -1), grid)) + self.positions_of(grid) + self.embedding
+        registers = 0
+        if self.registers is not None:
+            registers = self.registers.shape[1]
+            x_BND = torch.cat([self.registers.expand(len(x_BND), -1, -1), x_BND], dim=1)
+        for block in self.encoder:
+            x_BND = block(x_BND)
+        return self.encoder_norm(x_BND)[:, registers:]
+
+    def positions_of(self, grid: tuple[int, ...]) -> Tensor:
+        """(N, D), resized bicubically from the lattice that the model was trained on."""
+        if grid == self.modality.grid:
+            return self.positions
+        table = self.positions.T.unflatten(1, self.modality.grid)[None]
+        return F.interpolate(table, grid, mode="bicubic", align_corners=False)[0].flatten(1).T

@@ -1,0 +1,282 @@
+"""4M: one encoder-decoder Transformer that predicts drawn target tokens from drawn input tokens of any modalities.
+
+Papers: 4M (https://arxiv.org/abs/2312.06647), section 2, and 4M-21 (https://arxiv.org/abs/2406.09406). In order:
+configuration, decoder block, model (encode, decode, logits), initialization.
+
+Dimension letters: B samples, N input slots, M target slots, D width, H heads, n targets of one modality in the batch, V vocabulary.
+"""
+
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+
+from maskweave.errors import MaskweaveError
+from maskweave.masking.batch import Slots, TokenBatch
+from maskweave.modality.catalogs import Catalog
+from maskweave.models.embeddings import ByName, PositionEmbedding, TokenEmbedding, join, tables_of
+from maskweave.models.sizes import SIZES
+from maskweave.nn.layers import MLP, Attention, Biases, Block, LayerNorm, Linear, initialize
+from maskweave.nn.weights import PassthroughTensors
+
+INFORMED_DEVIATION = 0.1
+"""Of the components of tokens that start where their tokenizer places them."""
+MULTIPLE = 32
+"""Of rows of logits. With any number of them, a CPU prepares its products anew in every step, and the memory of its heap falls to pieces."""
+
+
+@dataclass(frozen=True)
+class FourMConfig:
+    """A size and its variants; the numbers, where given, replace the size's."""
+
+    size: str = "nano"
+    """Row of the size table: nano, micro, mini, Ti, S, B, L or XL."""
+    width: int = 0
+    """Of tokens; 0: the size's."""
+    heads: int = 0
+    """Of attention; 0: the size's."""
+    encoder_depth: int = 0
+    """Blocks; 0: the size's."""
+    decoder_depth: int = 0
+    """Blocks; 0: the size's."""
+    mlp_ratio: float = 4.0
+    """Width inside an MLP, relative to the tokens'; two thirds of it if gated."""
+    gated: bool = True
+    """SwiGLU; otherwise GELU."""
+    qkv_bias: bool = False
+    """Biases of the queries, keys and values."""
+    proj_bias: bool = False
+    """Biases of the linear layers after attention."""
+    mlp_bias: bool = False
+    """Biases inside MLPs."""
+    norm_bias: bool = False
+    """Biases of norms."""
+    qk_norm: bool = False
+    """Normalize the queries and keys of each head (4M-21)."""
+    registers: int = 0
+    """Register tokens before the encoder's tokens."""
+    separate: bool = False
+    """Tables and a head for every modality, also for those that share a vocabulary, as in the published files."""
+    tied: bool = False
+    """One table per vocabulary (or modality) for reading and predicting, in place of three: fewer parameters, and small models learn sooner."""
+    init_from_tokenizers: bool = False
+    """Start tokens where their tokenizers place them: codes like their codebook vectors, special values in their order."""
+
+    def resolved(self) -> "FourMConfig":
+        """With all numbers filled in.
+
+        Raises:
+            MaskweaveError: an unknown size, or a width that the heads do not divide.
+        """
+        if self.size not in SIZES:
+            raise MaskweaveError(f"model: unknown size {self.size!r}; known: {', '.join(SIZES)}")
+        row = SIZES[self.size]._asdict()
+        numbers = {name: getattr(self, name) or value for name, value in row.items()}
+        if min(numbers.values()) < 1 or numbers["width"] % (2 * numbers["heads"]):
+            raise MaskweaveError(
+                f"model: width {numbers['width']} must be an even multiple of heads {numbers['heads']}, and depths at least 1"
+            )
+        if self.registers < 0 or not self.mlp_ratio * numbers["width"] >= 2:
+            raise MaskweaveError(
+                f"model: registers must be 0 or more and mlp_ratio above 0, found {self.registers} and {self.mlp_ratio}"
+            )
+        return FourMConfig(**{**self.__dict__, **numbers})
+
+    @property
+    def biases(self) -> Biases:
+        return Biases(self.qkv_bias, self.proj_bias, self.mlp_bias, self.norm_bias)
+
+
+class DecoderBlock(nn.Module):
+    """Pre-norm block: self-attention among targets, cross-attention to the context, MLP."""
+
+    def __init__(self, config: FourMConfig):
+        super().__init__()
+        width, heads, biases = config.width, config.heads, config.biases
+        self.norm1 = LayerNorm(width, biases.norm)
+        self.self_attention = Attention(width, heads, biases, config.qk_norm)
+        self.query_norm = LayerNorm(width, biases.norm)
+        self.context_norm = LayerNorm(width, biases.norm)
+        self.cross_attention = Attention(width, heads, biases, config.qk_norm)
+        self.norm2 = LayerNorm(width, biases.norm)
+        self.mlp = MLP(width, config.mlp_ratio, biases.mlp, config.gated)
+
+    def forward(
+        self, x_BMD: Tensor, context_BND: Tensor, self_mask: Tensor | None, context_mask: Tensor | None
+    ) -> Tensor:
+        x_BMD = x_BMD + self.self_attention(self.norm1(x_BMD), mask=self_mask)
+        x_BMD = x_BMD + self.cross_attention(self.query_norm(x_BMD), self.context_norm(context_BND), context_mask)
+        return x_BMD + self.mlp(self.norm2(x_BMD))
+
+
+class FourM(nn.Module):
+    """The model over a catalog's modalities."""
+
+    causal: Tensor
+
+    def __init__(self, catalog: Catalog, config: FourMConfig):
+        super().__init__()
+        self.config = config = config.resolved()
+        self.passthrough: PassthroughTensors | None = None  # of a published checkpoint
+        D = config.width
+        targets = [m for m in catalog.values() if m.is_target]
+        self.tables = tables_of(catalog, config.separate)
+        sequences = Catalog([m for m in targets if m.kind == "sequence"], catalog.vocabularies.values())
+
+        self.token_embedding = TokenEmbedding(catalog, self.tables, D)
+        self.position_embedding = PositionEmbedding(catalog, D)
+        self.registers = nn.Parameter(torch.zeros(1, config.registers, D)) if config.registers else None
+        self.encoder = nn.ModuleList(
+            Block(D, config.heads, config.mlp_ratio, config.biases, config.gated, config.qk_norm)
+            for _ in range(config.encoder_depth)
+        )
+        self.encoder_norm = LayerNorm(D, config.norm_bias)
+
+        self.context_projection = Linear(D, D)  # with a bias always, as published
+        self.mask_token = nn.Parameter(torch.zeros(D))
+        self.target_token_embedding = TokenEmbedding(sequences, self.tables, D) if len(sequences) else None
+        self.decoder = nn.ModuleList(DecoderBlock(config) for _ in range(config.decoder_depth))
+        self.decoder_norm = LayerNorm(D, config.norm_bias)
+        self.heads = ByName(
+            {self.tables[m.name]: Linear(D, catalog.vocabulary_size(m.name), bias=False) for m in targets}
+        )
+        self.register_buffer("causal", _causal(catalog), persistent=False)
+        self.initialize()
+        self.tie()
+
+    @classmethod
+    def without_weights(cls, catalog: Catalog, config: FourMConfig) -> Self:
+        """A model whose parameters take no memory, for a loader that brings them; what is computed from the entries is there."""
+        with torch.device("meta"):
+            model = cls(catalog, config)
+        model.position_embedding.register_buffers(catalog)
+        model.causal = _causal(catalog)
+        return model
+
+    def initialize(self) -> None:
+        """As in MAE: Xavier-uniform linear layers, normal 0.02 for embeddings, learned positions, mask and register tokens."""
+        initialize(self)
+        for parameter in (
+            self.mask_token,
+            self.registers,
+            self.position_embedding.learned,
+            self.position_embedding.learned_of_targets,
+        ):
+            if parameter is not None:
+                nn.init.normal_(parameter, std=0.02)
+
+    def tie(self) -> None:
+        """Let the tables be the heads', if they are to be."""
+        if self.config.tied:
+            for name, head in self.heads.items():
+                for table in self.embeddings(name):
+                    table.weight = head.weight
+
+    def embeddings(self, table: str) -> list[nn.Module]:
+        """The embeddings of that name: of inputs, and of the target tokens that are read."""
+        contents = [content for content in (self.token_embedding, self.target_token_embedding) if content is not None]
+        return [content.tokens[table] for content in contents if table in content.tokens]
+
+    @torch.no_grad()
+    def init_from_tokenizers(self, embeddings: dict[str, Tensor]) -> None:
+        """Let tokens that mean alike start alike.
+
+        Args:
+            embeddings: (V, C) per modality, a vector for each token, as its tokenizer has them.
+        """
+        by_table = {self.tables[name]: embeddings_VC for name, embeddings_VC in embeddings.items()}
+        for table, embeddings_VC in by_table.items():
+            rows = embeddings_VC @ torch.randn(embeddings_VC.shape[1], self.config.width)
+            rows *= INFORMED_DEVIATION / rows.std().clamp(min=1e-6)
+            heads = [self.heads[table]] if table in self.heads else []
+            for layer in (*heads, *self.embeddings(table)):
+                layer.load_state_dict({"weight": rows})
+
+    def encode(self, inputs: Slots, rows: dict[str, Tensor]) -> Tensor:
+        """Encode the input tokens.
+
+        Returns:
+            (B, R + N, D) normalized output, register tokens first.
+        """
+        x_BND = self.token_embedding(inputs, rows) + self.position_embedding(inputs)
+        if self.registers is not None:
+            x_BND = torch.cat([self.registers.expand(len(x_BND), -1, -1), x_BND], dim=1)
+        mask = self.context_mask(inputs)
+        for block in self.encoder:
+            x_BND = block(x_BND, mask)
+        return self.encoder_norm(x_BND)
+
+    def context_mask(self, inputs: Slots) -> Tensor | None:
+        """(B, 1, 1, R + N), False at padding; None where there is no padding, which is faster."""
+        if sum(len(index) for index in inputs.index.values()) == inputs.ids.numel():
+            return None
+        mask = inputs.modality != 0
+        if self.config.registers:
+            mask = nn.functional.pad(mask, (self.config.registers, 0), value=True)
+        else:  # a sample without any input attends to its padding, whose vectors are all the same: how many does not matter
+            mask = mask | ~mask.any(dim=1, keepdim=True)
+        return mask[:, None, None]
+
+    def decode(self, targets: Slots, encoded_BND: Tensor, inputs: Slots) -> Tensor:
+        """Decode the target slots, given the encoder's output for `inputs`.
+
+        Returns:
+            (B, M, D) normalized vectors, which `logits` turns into predictions.
+        """
+        y_BMD, context = self.queries(targets), self.context(encoded_BND, inputs)
+        self_mask, context_mask = self.target_mask(targets), self.context_mask(inputs)
+        for block in self.decoder:
+            y_BMD = block(y_BMD, context, self_mask, context_mask)
+        return self.decoder_norm(y_BMD)
+
+    def context(self, encoded_BND: Tensor, inputs: Slots) -> Tensor:
+        """(B, R + N, D) what the decoder looks at: the encoder's output, with modality and position once more."""
+        where = self.position_embedding(inputs)
+        if self.registers is not None:
+            where = nn.functional.pad(where, (0, 0, self.config.registers, 0))
+        return self.context_projection(encoded_BND) + where
+
+    def queries(self, targets: Slots) -> Tensor:
+        """(B, M, D): the shared mask token for grids, the token read for sequences, each with modality and position."""
+        grid = ~self.causal[targets.modality][..., None]
+        content = self.position_embedding(targets, targets=True) + self.mask_token * grid
+        return content if self.target_token_embedding is None else content + self.target_token_embedding(targets, {})
+
+    def target_mask(self, targets: Slots) -> Tensor:
+        """(B, 1, M, M): targets see their own modality, all of it in grids, the past in sequences."""
+        same = targets.modality[:, :, None] == targets.modality[:, None, :]
+        past = torch.ones(same.shape[1:], dtype=torch.bool, device=same.device).tril()
+        return (same & (past | ~self.causal[targets.modality][:, :, None]))[:, None]
+
+    def logits(
+        self, y_BMD: Tensor, index: dict[str, Tensor], multiple: int = 1
+    ) -> dict[str, tuple[list[str], Tensor, Tensor]]:
+        """Logits of the asked slots alone, one matrix product per table.
+
+        Args:
+            multiple: rows of logits come in multiples of it; those beyond the slots' mean nothing.
+
+        Returns:
+            per table (a vocabulary's, or a modality's own): its modalities, their flat slots joined in that order (n,), and the logits (n, V).
+        """
+        names: dict[str, list[str]] = {}
+        for name in index:
+            names.setdefault(self.tables[name], []).append(name)
+        flat = y_BMD.flatten(0, 1)
+        places = {table: join([index[name] for name in members]) for table, members in names.items()}
+        rows = {t: flat[nn.functional.pad(at, (0, -len(at) % multiple))] for t, at in places.items()}
+        return {t: (members, places[t], self.heads[t](rows[t])) for t, members in names.items()}
+
+    def forward(self, batch: TokenBatch) -> dict[str, tuple[list[str], Tensor, Tensor]]:
+        """Predict the targets of a batch; see `logits`, whose rows come in multiples of `MULTIPLE` in training on a CPU."""
+        y_BMD = self.decode(batch.targets, self.encode(batch.inputs, batch.rows), batch.inputs)
+        multiple = MULTIPLE if self.training and y_BMD.device.type == "cpu" else 1
+        return self.logits(y_BMD, batch.targets.index, multiple)
+
+
+def _causal(catalog: Catalog) -> Tensor:
+    """Which modality ids are sequences, predicted from left to right."""
+    table = torch.zeros(max(m.id for m in catalog.values()) + 1, dtype=torch.bool)
+    table[[m.id for m in catalog.values() if m.kind == "sequence"]] = True
+    return table

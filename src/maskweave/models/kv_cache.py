@@ -1,0 +1,104 @@
+"""Reading a sequence token by token: the decoder with keys and values kept, so that a step costs one token.
+
+The context's keys and values are computed once, those of the tokens read are added as they come. Gives what `FourM.decode` gives for the
+last token of the same sequence.
+
+Dimension letters: B rows, N context tokens, L longest sequence, D width, H heads.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from maskweave.masking.batch import Slots
+from maskweave.models.fourm import DecoderBlock, FourM
+
+KeysValues = tuple[Tensor, ...]
+
+
+class KVCacheDecoder:
+    """One sequence of every row, being read.
+
+    Args:
+        encoded_BND: the encoder's output for `inputs`.
+        name: the sequence's modality.
+        number: its entry id.
+        longest: most tokens that will be read.
+        step: in place of `read_step`, compiled for instance; shapes then stay the same from token to token.
+    """
+
+    def __init__(
+        self,
+        model: FourM,
+        encoded_BND: Tensor,
+        inputs: Slots,
+        name: str,
+        number: int,
+        longest: int,
+        step: Callable[..., Tensor] | None = None,
+    ):
+        self.model, self.name, self.number, self.longest = model, name, number, longest
+        self.is_static = step is not None
+        self.step: Callable[..., Tensor] = step or read_step
+        self.blocks = [block for block in model.decoder if isinstance(block, DecoderBlock)]
+        self.context_mask = model.context_mask(inputs)
+        context = model.context(encoded_BND, inputs)
+        # In one piece each: they are gone through for every token. A CPU does that fastest in float32 (`benchmarks/attention.py`).
+        kept_as = torch.float32 if encoded_BND.device.type == "cpu" else None
+        self.context: list[KeysValues] = [
+            tuple(t.to(kept_as).contiguous() for t in block.cross_attention.keys_values(block.context_norm(context)))
+            for block in self.blocks
+        ]
+        B, H, _, width = self.context[0][0].shape
+        self.read_so_far: list[KeysValues] = [
+            tuple(t.new_zeros(B, H, longest, width) for t in kept) for kept in self.context
+        ]
+        self.count = 0
+
+    def read(self, ids_B: Tensor) -> Tensor:
+        """Read the next token of every row; returns the logits (B, V) of the one after it."""
+        B, device = len(ids_B), ids_B.device
+        place = torch.full((1,), self.count, device=device)
+        modality = torch.full((B, 1), self.number, device=device)
+        slots = Slots(ids_B[:, None], modality, place.expand(B, 1), {self.name: torch.arange(B, device=device)})
+        x_B1D = self.model.queries(slots)
+        self.count += 1
+        seen = self.longest if self.is_static else self.count
+        mask = (torch.arange(self.longest, device=device) < self.count)[None] if self.is_static else None
+        for block, (k, v), context in zip(self.blocks, self.read_so_far, self.context, strict=True):
+            x_B1D = self.step(block, x_B1D, k, v, place, seen, mask, *context, self.context_mask)
+        ((_, _, logits_BV),) = self.model.logits(self.model.decoder_norm(x_B1D), slots.index).values()
+        return logits_BV
+
+    def keep(self, rows: Tensor) -> None:
+        """Go on with these rows alone."""
+        rows = rows.to(self.context[0][0].device)
+        self.context = [tuple(t[rows] for t in kept) for kept in self.context]
+        self.read_so_far = [tuple(t[rows] for t in kept) for kept in self.read_so_far]
+        if self.context_mask is not None:
+            self.context_mask = self.context_mask[rows]
+
+
+def read_step(
+    block: DecoderBlock,
+    x_B1D: Tensor,
+    k_BHLd: Tensor,
+    v_BHLd: Tensor,
+    place: Tensor,
+    seen: int,
+    mask: Tensor | None,
+    context_k: Tensor,
+    context_v: Tensor,
+    context_mask: Tensor | None,
+) -> Tensor:
+    """One block for one more token, at `place`, whose keys and values are put in their places."""
+    x = block.norm1(x_B1D)
+    k, v = block.self_attention.keys_values(x)
+    k_BHLd.index_copy_(2, place, k.to(k_BHLd.dtype))
+    v_BHLd.index_copy_(2, place, v.to(v_BHLd.dtype))
+    past = k_BHLd[:, :, :seen], v_BHLd[:, :, :seen]
+    x_B1D = x_B1D + block.self_attention.look(block.self_attention.queries(x), *past, mask)
+    q = block.cross_attention.queries(block.query_norm(x_B1D))
+    x_B1D = x_B1D + block.cross_attention.look(q, context_k, context_v, context_mask)
+    return x_B1D + block.mlp(block.norm2(x_B1D))

@@ -1,0 +1,279 @@
+"""M3AE: one encoder for pictures and text, trained to restore what was hidden from it.
+
+Papers: M3AE (https://arxiv.org/abs/2205.14204), section 3, and MAE (https://arxiv.org/abs/2111.06377), which is the case without text.
+In order: sizes, configuration, model (encode, decode, features, attention), positions. Patches and sequences of a catalog stand
+in one row behind a class token. Only what is not hidden goes through the encoder; a smaller decoder restores everything.
+
+Dimension letters: B samples, L places of a modality, K places of it that the encoder sees, N all that the encoder sees, D width,
+d width of the decoder, C width of a raw row, H heads.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Self
+
+import torch
+from torch import Tensor, nn
+
+from maskweave.errors import MaskweaveError
+from maskweave.masking.m3ae import MaskedTokens
+from maskweave.modality.catalogs import Catalog
+from maskweave.modality.entry import Modality
+from maskweave.models.embeddings import ByName
+from maskweave.models.varlen import VarlenBlock, run_blocks
+from maskweave.nn.layers import LayerNorm, Linear, initialize, sine_cosine
+
+Parts = Mapping[str, MaskedTokens]
+"""What samples of equal modalities hold, by modality, in the catalog's order."""
+
+
+class M3AESize(NamedTuple):
+    width: int
+    depth: int
+    heads: int
+    decoder_width: int
+    decoder_depth: int
+    decoder_heads: int
+
+
+M3AE_SIZES = {
+    "nano": M3AESize(128, 4, 4, 96, 2, 4),
+    "S": M3AESize(384, 12, 6, 512, 8, 16),
+    "B": M3AESize(768, 12, 12, 512, 8, 16),
+    "L": M3AESize(1024, 24, 16, 512, 8, 16),
+    "H": M3AESize(1280, 32, 16, 512, 8, 16),
+}
+"""S to H are the published sizes (table 6); their 16×16 patches are the entry's affair."""
+
+
+@dataclass(frozen=True)
+class M3AEConfig:
+    """A size; the numbers, where given, replace the size's."""
+
+    size: str = "nano"
+    """Row of the size table: nano, S, B, L or H."""
+    width: int = 0
+    """Of the encoder's tokens; 0: the size's."""
+    depth: int = 0
+    """Blocks of the encoder; 0: the size's."""
+    heads: int = 0
+    """Of the encoder's attention; 0: the size's."""
+    decoder_width: int = 0
+    """0: the size's."""
+    decoder_depth: int = 0
+    """0: the size's."""
+    decoder_heads: int = 0
+    """0: the size's."""
+    mlp_ratio: float = 4.0
+    """Width inside an MLP, relative to the tokens'."""
+
+    def resolved(self) -> "M3AEConfig":
+        """With all numbers filled in.
+
+        Raises:
+            MaskweaveError: an unknown size, or a width that the heads do not divide.
+        """
+        if self.size not in M3AE_SIZES:
+            raise MaskweaveError(f"m3ae.model: unknown size {self.size!r}; known: {', '.join(M3AE_SIZES)}")
+        numbers = {k: getattr(self, k) or row for k, row in M3AE_SIZES[self.size]._asdict().items()}
+        if min(numbers.values()) < 1 or not self.mlp_ratio * min(numbers["width"], numbers["decoder_width"]) >= 1:
+            raise MaskweaveError("m3ae.model: widths, depths, heads and mlp_ratio must be above 0")
+        for width, heads in (("width", "heads"), ("decoder_width", "decoder_heads")):
+            if numbers[width] % numbers[heads]:
+                raise MaskweaveError(
+                    f"m3ae.model: {width} {numbers[width]} must be a multiple of {heads} {numbers[heads]}"
+                )
+        return M3AEConfig(**{**self.__dict__, **numbers})
+
+
+class Features(NamedTuple):
+    """What the encoder makes of samples."""
+
+    tokens: Tensor
+    """(B, N, D) normalized output at each token, in the order of the parts and of their places."""
+    present: Tensor
+    """(B, N) bool, False at padding."""
+    class_token: Tensor
+    """(B, D) normalized output at the class token."""
+
+    @property
+    def pooled(self) -> Tensor:
+        """(B, D) mean over the tokens that are present."""
+        weight = self.present[..., None].to(self.tokens.dtype)
+        return (self.tokens * weight).sum(dim=1) / weight.sum(dim=1).clamp(min=1)
+
+
+class M3AE(nn.Module):
+    """The model over a catalog's patches and sequences.
+
+    Raises:
+        MaskweaveError: the catalog has a modality of another kind, or the sizes do not fit together.
+    """
+
+    positions: Tensor
+    decoder_positions: Tensor
+
+    def __init__(self, catalog: Catalog, config: M3AEConfig):
+        super().__init__()
+        check_kinds(catalog)
+        self.config = config = config.resolved()
+        D, d, ratio = config.width, config.decoder_width, config.mlp_ratio
+        modalities = list(catalog.values())
+        self.ids = {m.name: m.id for m in modalities}
+        self.starts = {m.name: sum(other.tokens for other in modalities[:i]) for i, m in enumerate(modalities)}
+        rows = 1 + max(self.ids.values())
+        self.register_buffers(catalog)
+
+        self.token_embedding = ByName(
+            {
+                m.name: Linear(m.row_width, D)
+                if m.kind == "patches"
+                else nn.Embedding(catalog.vocabulary_size(m.name), D)
+                for m in modalities
+            }
+        )
+        self.types = nn.Embedding(rows, D)
+        self.class_token = nn.Parameter(torch.zeros(D))
+        self.encoder = nn.ModuleList(VarlenBlock(D, config.heads, ratio, gelu="tanh") for _ in range(config.depth))
+        self.encoder_norm = LayerNorm(D)
+
+        self.decoder_projection = Linear(D, d)
+        self.mask_tokens = nn.Embedding(rows, d)
+        self.decoder_types = nn.Embedding(rows, d)
+        self.decoder = nn.ModuleList(
+            VarlenBlock(d, config.decoder_heads, ratio, gelu="tanh") for _ in range(config.decoder_depth)
+        )
+        self.decoder_norm = LayerNorm(d)
+        self.heads = ByName(
+            {
+                m.name: Linear(d, m.row_width if m.kind == "patches" else catalog.vocabulary_size(m.name))
+                for m in modalities
+            }
+        )
+        self.initialize()
+
+    @classmethod
+    def without_weights(cls, catalog: Catalog, config: M3AEConfig) -> Self:
+        """A model whose parameters take no memory, for a loader that brings them; what is computed from the entries is there."""
+        with torch.device("meta"):
+            model = cls(catalog, config)
+        model.register_buffers(catalog)
+        return model
+
+    def register_buffers(self, catalog: Catalog) -> None:
+        """The fixed positions."""
+        for name, width in (("positions", self.config.width), ("decoder_positions", self.config.decoder_width)):
+            self.register_buffer(name, position_table(catalog.values(), width), persistent=False)
+
+    def initialize(self) -> None:
+        """As in MAE: Xavier-uniform linear layers, normal 0.02 for embeddings, class and mask tokens."""
+        initialize(self)
+        nn.init.normal_(self.class_token, std=0.02)
+
+    def embed(self, parts: Parts) -> tuple[Tensor, Tensor | None]:
+        """(B, 1 + N, D) the tokens that are not hidden behind the class token, and the mask of what attention may look at."""
+        B = len(next(iter(parts.values())).masked)
+        x = [self.class_token.expand(B, 1, -1)]
+        for name, tokens in parts.items():
+            # Taken before they are embedded: what is hidden costs nothing.
+            kept = tokens.kept if tokens.content.ndim == 2 else tokens.kept[..., None]
+            content_BKD = self.token_embedding[name](tokens.content.take_along_dim(kept, dim=1))
+            x.append(content_BKD + self.positions[self.starts[name] + tokens.kept] + self.types.weight[self.ids[name]])
+        return torch.cat(x, dim=1), _may_look((tokens.visible, tokens.kept) for tokens in parts.values())
+
+    def encode(self, parts: Parts) -> Tensor:
+        """Encode what is not hidden.
+
+        Returns:
+            (B, 1 + N, D) normalized output, the class token first, then each part's `kept` places.
+        """
+        return self._encode([parts])[0]
+
+    def decode(self, groups: Sequence[Parts]) -> list[dict[str, Tensor]]:
+        """Encode what is not hidden and decode every place, of several groups of samples in one go.
+
+        Returns:
+            of each group (B, L, d) per part: normalized vectors, which `heads` turn into rows or logits.
+        """
+        whole = [self._with_hidden(parts, encoded) for parts, encoded in zip(groups, self._encode(groups), strict=True)]
+        found = []
+        for parts, y_BNd in zip(groups, run_blocks(self.decoder, whole), strict=True):
+            lengths = [tokens.masked.shape[1] for tokens in parts.values()]
+            _, *decoded = self.decoder_norm(y_BNd).split([1, *lengths], dim=1)
+            found.append(dict(zip(parts, decoded, strict=True)))
+        return found
+
+    def forward(self, parts: Parts) -> dict[str, Tensor]:
+        """Restore every place: (B, L, C) rows of patches, (B, L, vocabulary) logits of sequences."""
+        (decoded,) = self.decode([parts])
+        return {name: self.heads[name](y) for name, y in decoded.items()}
+
+    def _encode(self, groups: Sequence[Parts]) -> list[Tensor]:
+        embedded = [self.embed(parts) for parts in groups]
+        return [self.encoder_norm(x_BND) for x_BND in run_blocks(self.encoder, embedded)]
+
+    def _with_hidden(self, parts: Parts, encoded_BND: Tensor) -> tuple[Tensor, Tensor | None]:
+        """(B, 1 + places, d) what the decoder takes: all in its place again, mask tokens where something is hidden; and its mask."""
+        y_BNd = self.decoder_projection(encoded_BND)
+        class_token, *kept = y_BNd.split([1, *(tokens.kept.shape[1] for tokens in parts.values())], dim=1)
+        y = [class_token]
+        for (name, tokens), kept_BKd in zip(parts.items(), kept, strict=True):
+            B, L = tokens.masked.shape
+            places = tokens.kept[..., None].expand_as(kept_BKd)
+            back_BLd = kept_BKd.new_zeros(B, L, kept_BKd.shape[-1]).scatter(1, places, kept_BKd)
+            id, start = self.ids[name], self.starts[name]
+            filled = torch.where(tokens.masked[..., None], self.mask_tokens.weight[id], back_BLd)
+            y.append(filled + self.decoder_positions[start : start + L] + self.decoder_types.weight[id])
+        return torch.cat(y, dim=1), _may_look((tokens.present, tokens.masked) for tokens in parts.values())
+
+    def features(self, parts: Parts) -> Features:
+        """Features of samples; hide nothing for the representation of all that they have (a mask ratio of 0)."""
+        encoded = self.encode(parts)
+        mask = _may_look((tokens.visible, tokens.kept) for tokens in parts.values())
+        present = encoded.new_ones(encoded.shape[:2], dtype=torch.bool) if mask is None else mask[:, 0, 0]
+        return Features(encoded[:, 1:], present[:, 1:], encoded[:, 0])
+
+    def attention(self, parts: Parts) -> Tensor:
+        """(blocks, B, H, 1 + N, 1 + N) weights of the encoder's attention, from each token (rows) to each (columns)."""
+        x_BND, mask = self.embed(parts)
+        found = []
+        block: Any
+        for block in self.encoder:
+            normed = block.norm1(x_BND)
+            k, _ = block.attention.keys_values(normed)
+            scores = block.attention.queries(normed) @ k.transpose(-2, -1) * k.shape[-1] ** -0.5
+            found.append((scores if mask is None else scores.masked_fill(~mask, -torch.inf)).softmax(dim=-1))
+            x_BND = block(x_BND, mask)
+        return torch.stack(found)
+
+
+def _may_look(parts: Iterable[tuple[Tensor | None, Tensor]]) -> Tensor | None:
+    """(B, 1, 1, 1 + N), False at padding; None where there is none, which is faster. Each part: its flags, and a tensor of their shape."""
+    parts = list(parts)
+    if all(flags is None for flags, _ in parts):
+        return None
+    flags = [torch.ones_like(like, dtype=torch.bool) if flags is None else flags for flags, like in parts]
+    return nn.functional.pad(torch.cat(flags, dim=1), (1, 0), value=True)[:, None, None]
+
+
+def position_table(modalities: Iterable[Modality], width: int) -> Tensor:
+    """Fixed positions of all places of all modalities, (places, width): sine-cosine, the last axis of a lattice first."""
+    tables = []
+    for m in modalities:
+        table = sine_cosine(m.grid or (m.max_tokens,), width)
+        axes = max(1, len(m.grid))
+        share = width // axes // 2 * 2
+        *parts, rest = table.split([*[share] * axes, width - share * axes], dim=1)
+        tables.append(torch.cat([*reversed(parts), rest], dim=1))
+    return torch.cat(tables)
+
+
+def check_kinds(catalog: Catalog) -> None:
+    """Raises:
+    MaskweaveError: a modality is neither of kind patches nor sequence.
+    """
+    others = [f"{m.name} ({m.kind})" for m in catalog.values() if m.kind not in ("patches", "sequence")]
+    if others or not len(catalog):
+        raise MaskweaveError(
+            f"M3AE takes modalities of kind patches and sequence, found {', '.join(others) or 'none'}; name those to use under 'modalities'"
+        )

@@ -1,0 +1,78 @@
+"""Transformer blocks over groups of samples that differ in length, at the price of their tokens.
+
+The tokens of all groups stand in one row. Norms, linear layers and MLPs, which look at single tokens, run once for the whole row; attention
+alone goes group by group.
+
+Dimension letters: T tokens of all groups, b samples of a group, N tokens of each of them, D width.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from maskweave.nn.layers import Block, attend
+
+ROUND = 64
+"""The row is filled up to a multiple of this: in 16 bits on a CPU, oneDNN compiles every matrix product anew for each length."""
+
+
+class Group(NamedTuple):
+    """Samples of equal length."""
+
+    samples: int
+    length: int
+    mask: Tensor | None
+    """Of what their attention may look at, as `Attention` takes it."""
+
+    @property
+    def tokens(self) -> int:
+        return self.samples * self.length
+
+
+class VarlenBlock(Block):
+    """A block that can also take the row of several groups."""
+
+    def forward(self, x: Tensor, mask: Tensor | None = None, groups: Sequence[Group] = ()) -> Tensor:
+        """Of one group (b, N, D), or of the row (T, D) of several; what the row is filled up with at its end comes to nothing."""
+        if not groups:
+            return super().forward(x, mask)
+        x = x + self._look(self.norm1(x), groups)
+        return x + self.mlp(self.norm2(x))
+
+    @torch.compiler.disable  # or blocks would be compiled anew for every batch's groups
+    def _look(self, x_TD: Tensor, groups: Sequence[Group]) -> Tensor:
+        attention = self.attention
+        sizes = _sizes(x_TD, groups)
+        projected = [layer(x_TD).split(sizes) for layer in (attention.q, attention.k, attention.v)]
+        found = []
+        for group, *qkv in zip(groups, *projected, strict=False):
+            q, k, v = (attention.split(part.unflatten(0, (group.samples, group.length))) for part in qkv)
+            seen_bHNd = attend(attention.q_norm(q), attention.k_norm(k), v, group.mask)
+            found.append(seen_bHNd.transpose(1, 2).reshape(group.tokens, -1))
+        filling = projected[-1][-1]
+        return attention.out(torch.cat([*found, filling]))
+
+
+def run_blocks(blocks: nn.ModuleList, given: Sequence[tuple[Tensor, Tensor | None]]) -> list[Tensor]:
+    """(b, N, D) of each group through all `VarlenBlock`s, given with its mask. One group alone takes the plain way."""
+    if len(given) == 1:
+        ((x_bND, mask),) = given
+        for block in blocks:
+            x_bND = block(x_bND, mask)
+        return [x_bND]
+    groups = [Group(x_bND.shape[0], x_bND.shape[1], mask) for x_bND, mask in given]
+    row_TD = torch.cat([x_bND.flatten(0, 1) for x_bND, _ in given])
+    row_TD = F.pad(row_TD, (0, 0, 0, -len(row_TD) % ROUND))
+    for block in blocks:
+        row_TD = block(row_TD, groups=groups)
+    *parts, _ = row_TD.split(_sizes(row_TD, groups))
+    return [part.view_as(x_bND) for part, (x_bND, _) in zip(parts, given, strict=True)]
+
+
+def _sizes(row_TD: Tensor, groups: Sequence[Group]) -> list[int]:
+    """Tokens of each group, and of the filling."""
+    tokens = [group.tokens for group in groups]
+    return [*tokens, len(row_TD) - sum(tokens)]

@@ -1,0 +1,154 @@
+"""Tensors in safetensors files: written as they are, read only if they are exactly what is expected."""
+
+import contextlib
+import errno
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from maskweave.errors import MaskweaveError
+from maskweave.files import write_aside
+
+
+def save_tensors(tensors: Mapping[str, Tensor], path: Path, notes: Mapping[str, str] | None = None) -> None:
+    """Write a safetensors file; call it inside `write_aside`.
+
+    Args:
+        notes: texts by name, kept in the file's header.
+
+    Raises:
+        OSError: as the system says it; safetensors tells of a full disk only in words.
+    """
+    try:
+        safetensors.torch.save_file(_apart(tensors), path, metadata=dict(notes) if notes else None)
+    except SafetensorError as error:
+        for number in (errno.ENOSPC, errno.EDQUOT):
+            if f"os error {number})" in str(error):
+                raise OSError(number, str(error)) from error
+        raise
+
+
+def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """On the CPU, with copies where tensors overlap in memory, which the format refuses."""
+    apart: dict[str, Tensor] = {}
+    taken: list[tuple[int, int]] = []
+    for name, tensor in tensors.items():
+        tensor = tensor.detach().cpu().contiguous()
+        start, end = tensor.data_ptr(), tensor.data_ptr() + tensor.nbytes
+        overlaps = any(start < other_end and other_start < end for other_start, other_end in taken)
+        apart[name] = tensor.clone() if overlaps else tensor
+        taken.append((start, end))
+    return apart
+
+
+@contextlib.contextmanager
+def open_tensors(path: Path) -> Iterator[Any]:
+    """A safetensors file, mapped.
+
+    Raises:
+        MaskweaveError: it is missing, truncated or no such file.
+    """
+    try:
+        with safe_open(path, framework="pt") as stored:
+            yield stored
+    except FileNotFoundError as error:
+        raise MaskweaveError(f"{path}: no such file") from error
+    except (OSError, SafetensorError) as error:
+        raise MaskweaveError(
+            f"{path}: cannot be read as safetensors, probably truncated ({error}); copy or make it again"
+        ) from error
+
+
+def load_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Copy a file's tensors into `tensors`, which must have the same names and shapes.
+
+    Raises:
+        MaskweaveError: listing names that are missing, unexpected or of another shape; nothing is copied then.
+    """
+    with _same(tensors, path) as stored, torch.no_grad():
+        for name, tensor in tensors.items():
+            tensor.copy_(stored.get_tensor(name))
+
+
+def take_tensors(module: nn.Module, path: Path) -> None:
+    """Let a module's parameters and buffers be those of a file, mapped: they take memory only where they are looked at or changed.
+
+    Raises:
+        MaskweaveError: as `load_tensors`.
+    """
+    with _same(module.state_dict(), path) as stored:
+        module.load_state_dict({name: stored.get_tensor(name) for name in stored.keys()}, assign=True)  # noqa: SIM118
+
+
+@contextlib.contextmanager
+def _same(tensors: Mapping[str, Tensor], path: Path) -> Iterator[Any]:
+    """A file that holds tensors of the same names and shapes."""
+    with open_tensors(path) as stored:
+        names = set(stored.keys())
+        shapes = {name: tuple(stored.get_slice(name).get_shape()) for name in tensors if name in names}
+        faults = {
+            "missing there": [name for name in tensors if name not in names],
+            "not in the model": sorted(names - set(tensors)),
+            "of another shape": [
+                f"{name} {shape}, here {tuple(tensors[name].shape)}"
+                for name, shape in shapes.items()
+                if shape != tuple(tensors[name].shape)
+            ],
+        }
+        if any(faults.values()):
+            told = "; ".join(f"{fault}: {listed(found)}" for fault, found in faults.items() if found)
+            raise MaskweaveError(
+                f"{path} is of another architecture. {told}. Use the model that wrote it, or another folder"
+            )
+        yield stored
+
+
+def listed(names: list[str], most: int = 8) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+class PassthroughTensors(NamedTuple):
+    """What a published checkpoint holds and nothing here reads, kept so that writing it back gives an equal one."""
+
+    config: dict[str, Any]
+    """Its `config.json`."""
+    tensors: dict[str, Tensor]
+    names: tuple[str, ...]
+    """Of all tensors in its `model.safetensors`."""
+
+
+PASSTHROUGH = "passthrough.safetensors"
+
+
+def save_passthrough(passthrough: PassthroughTensors | None, folder: Path) -> None:
+    """Write them beside a model's or tokenizer's weights, if there are any."""
+    if passthrough is not None:
+        with write_aside(folder / PASSTHROUGH) as path:
+            save_tensors(passthrough.tensors, path, {"config": json.dumps([passthrough.config, passthrough.names])})
+
+
+def load_passthrough(folder: Path) -> PassthroughTensors | None:
+    """What `save_passthrough` wrote, mapped; None where it wrote nothing."""
+    if not (folder / PASSTHROUGH).is_file():
+        return None
+    with open_tensors(folder / PASSTHROUGH) as stored:
+        config, names = json.loads(stored.metadata()["config"])
+        return PassthroughTensors(config, {name: stored.get_tensor(name) for name in stored.keys()}, tuple(names))  # noqa: SIM118
+
+
+def fingerprint(tensors: Mapping[str, Tensor], *more: str) -> str:
+    """Changes whenever a name or a number of the tensors does, or one of the words."""
+    digest = hashlib.sha256()
+    for name, tensor in tensors.items():
+        content = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+        digest.update(name.encode() + content.numpy().tobytes())
+    for word in more:
+        digest.update(word.encode())
+    return digest.hexdigest()[:16]

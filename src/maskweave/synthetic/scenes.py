@@ -1,0 +1,361 @@
+"""Procedural scenes: a few solids on a floor before a wall, seen through every modality exactly.
+
+Scene i of seed s is always the same, and drawn on its own: nothing is stored. What is made for an entry follows from its value type:
+
+| value type | what |
+| --- | --- |
+| image | the picture |
+| map | z-depth in meters, 0 to 16 |
+| direction | surface normals in the camera frame |
+| classes | floor, wall, cube, sphere, cylinder, cone |
+| binary | Canny edges of the picture |
+| text | a caption (`maskweave.synthetic.grammar`) |
+| boxes, instances | visible extent and mask of each object, named "red cube" and so on, in 4M's order |
+| palette | dominant colors |
+| metadata | the declared keys out of `METADATA` |
+"""
+
+import math
+import operator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from maskweave.errors import MaskweaveError
+from maskweave.label import measures
+from maskweave.modality.catalogs import Catalog
+from maskweave.modality.entry import Modality
+from maskweave.synthetic import grammar, raycast
+from maskweave.synthetic.raycast import Hits, Rendering, Room, Solid
+
+DEFAULT_SIZE = (64, 64)
+SMALLEST, LARGEST = 16, 4096
+"""Pixels of a side."""
+LONGEST_ASPECT = 4
+"""Longer side over shorter side, at most."""
+MOST_OBJECTS = 4
+VISIBLE = 25
+"""Fewest visible pixels of an object in a picture whose shorter side is 64; it grows with the area."""
+COLORS = {
+    "gray": (0.36, 0.36, 0.38),
+    "red": (0.86, 0.10, 0.10),
+    "blue": (0.10, 0.22, 0.92),
+    "green": (0.08, 0.62, 0.15),
+    "brown": (0.54, 0.30, 0.10),
+    "purple": (0.60, 0.16, 0.82),
+    "cyan": (0.08, 0.80, 0.88),
+    "yellow": (0.98, 0.86, 0.08),
+}
+RADII = {"small": 0.66, "large": 1.02}
+"""Nominal radius of each size in meters."""
+WIDTHS = (0.27, 0.60)
+"""Least and most width of an object, as a fraction of the picture's shorter side."""
+TRIES = 40
+METADATA = (
+    "object_count",
+    "light_direction",
+    "camera_height",
+    "brightness",
+    "contrast",
+    "colorfulness",
+    "saturation",
+    "entropy",
+)
+NO_SCENE = ("vector", "features", "poses", "queries")
+"""Value types that a scene has no values of."""
+NAMES = tuple(f"{color} {shape}" for shape in grammar.SHAPES for color in grammar.COLORS)
+
+
+@dataclass(frozen=True)
+class Thing:
+    """One object: what it is called, and the solid that it is."""
+
+    size: str
+    color: str
+    shape: str
+    solid: Solid
+    distance: float
+    """Depth of its middle, in meters."""
+
+    @property
+    def name(self) -> str:
+        return f"{self.color} {self.shape}"
+
+
+@dataclass
+class Scene:
+    """One scene: what is in it, and what the camera sees. What is dear is computed when it is first asked for."""
+
+    room: Room
+    things: list[Thing]
+    hits: Hits
+    draws: list[float] = field(repr=False)
+    """Random numbers for the choice of the caption's relations."""
+
+    @cached_property
+    def view(self) -> Rendering:
+        return raycast.shade(self.room, [t.solid for t in self.things], self.hits)
+
+    @cached_property
+    def masks(self) -> list[np.ndarray]:
+        """Visible points of each thing, bool (height, width)."""
+        return [self.hits.surface == k + 2 for k in range(len(self.things))]
+
+    @cached_property
+    def boxes(self) -> list[list[float]]:
+        return [measures.extent(mask) for mask in self.masks]
+
+    @cached_property
+    def order(self) -> list[int]:
+        """Things in 4M's order of boxes."""
+        return measures.corner_first(list(range(len(self.things))), lambda k: self.boxes[k])
+
+    @cached_property
+    def seen(self) -> list[grammar.Seen]:
+        middles = [(box[0] + box[2]) / 2 for box in self.boxes]
+        return [
+            grammar.Seen(t.size, t.color, t.shape, x, t.distance) for t, x in zip(self.things, middles, strict=True)
+        ]
+
+    @cached_property
+    def facts(self) -> dict[str, float]:
+        """All keys of `METADATA`."""
+        return {
+            "object_count": len(self.things),
+            "light_direction": self.room.light_azimuth,
+            "camera_height": self.room.camera_height,
+            **measures.statistics(self.view.rgb),
+        }
+
+
+class Scenes:
+    """`count` scenes as samples `{modality: value}`: `scenes[i]`, `len(scenes)`, and iteration.
+
+    Args:
+        catalog: what to make; entries with a `source` are left out, for they read another's values.
+        count: number of scenes.
+        seed: 0 or more; another seed gives other scenes.
+
+    Raises:
+        MaskweaveError: an entry asks for what a scene does not have (a vector, an unknown metadata key or a missing class name), sizes
+            differ or are not pictures, or `count` or `seed` is out of range. An index out of range is an IndexError.
+    """
+
+    def __init__(self, catalog: Catalog, count: int, seed: int = 0):
+        if count < 1:
+            raise MaskweaveError(f"scenes: count must be 1 or more, found {count}")
+        if seed < 0:
+            raise MaskweaveError(f"scenes: seed must be 0 or more, found {seed}")
+        self.count, self.seed = count, seed
+        self.size = _size(catalog)
+        self.modalities = [m for m in catalog.values() if not m.source]
+        for modality in self.modalities:
+            _check(modality, catalog.where)
+        self._class_index = {
+            m.name: np.array(
+                [m.value.classes.index(name) for name in raycast.CLASSES],
+                np.uint8 if len(m.value.classes) < 256 else np.int32,
+            )
+            for m in self.modalities
+            if m.value.type == "classes"
+        }
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Modalities that each scene gives."""
+        return tuple(m.name for m in self.modalities)
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        scene = self.scene(index)
+        return {m.name: self._value(m, scene) for m in self.modalities}
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return (self[i] for i in range(self.count))
+
+    def key(self, index: int) -> str:
+        """The name of a scene's files, in the order of the scenes."""
+        return f"{self.seed}-{self._checked(index):07d}"
+
+    def scene(self, index: int) -> Scene:
+        """The scene behind sample `index`, with its geometry."""
+        return draw(np.random.default_rng((self.seed, self._checked(index))), self.size)
+
+    def _checked(self, index: int) -> int:
+        i = operator.index(index)
+        if not 0 <= i < self.count:
+            raise IndexError(f"scene {i} is not among the {self.count} scenes 0 to {self.count - 1}")
+        return i
+
+    def _value(self, modality: Modality, scene: Scene) -> Any:
+        match modality.value.type:
+            case "image":
+                return scene.view.rgb
+            case "map":
+                return scene.view.depth
+            case "direction":
+                return scene.view.normals
+            case "classes":
+                return self._class_index[modality.name][scene.view.classes]
+            case "binary":
+                return measures.edges(scene.view.rgb)
+            case "text":
+                return grammar.caption(scene.seen, scene.draws)
+            case "boxes":
+                return [{"class": scene.things[k].name, "box": scene.boxes[k]} for k in scene.order]
+            case "palette":
+                return measures.palette(scene.view.rgb)
+            case "metadata":
+                return {key: scene.facts[key] for key in modality.value.keys}
+            case _:
+                return [{"class": scene.things[k].name, "mask": scene.masks[k]} for k in scene.order]
+
+
+def draw(rng: np.random.Generator, size: tuple[int, int]) -> Scene:
+    """Draw a scene of 1 to 4 objects, each visible, none touching another or the wall.
+
+    Args:
+        rng: source of all randomness; its state alone decides the scene, beside the size.
+        size: (height, width) in pixels.
+    """
+    pairs = rng.permutation(len(NAMES))[:MOST_OBJECTS].tolist()
+    numbers = iter(rng.random(32 + MOST_OBJECTS * (8 + 3 * TRIES)).tolist())
+
+    def between(low: float, high: float) -> float:
+        return low + (high - low) * next(numbers)
+
+    draws = [next(numbers) for _ in range(7)]
+    count = 1 + int(MOST_OBJECTS * next(numbers))
+    target = between(4.2, 6.4)  # where the camera looks, along the floor
+    camera_height = between(0.9, 4.0)
+    floor, wall = between(0.62, 0.72), between(0.76, 0.90)
+    room = Room(
+        camera_height=camera_height,
+        pitch=math.atan((camera_height - 0.5) / target) + between(-0.03, 0.03),
+        wall_distance=between(target + 1.5, 13.0),
+        wall_yaw=between(-0.24, 0.24),
+        floor_color=(floor + between(0.0, 0.05), floor + between(-0.01, 0.01), floor - between(0.0, 0.05)),
+        wall_color=(wall - between(0.0, 0.05), wall + between(-0.01, 0.01), wall + between(0.0, 0.05)),
+        light_azimuth=between(-180.0, 180.0),
+        light_elevation=between(35.0, 65.0),
+    )
+    room = raycast.within_depth(room, size)
+    things: list[Thing] = []
+    placed: list[tuple[float, float, float]] = []
+    for pair in pairs[:count]:
+        shape, color = grammar.SHAPES[pair // len(grammar.COLORS)], grammar.COLORS[pair % len(grammar.COLORS)]
+        name = "small" if next(numbers) < 0.5 else "large"
+        gain, stretch, yaw = between(0.92, 1.08), between(0.95, 1.05), between(0.0, math.pi / 2)
+        rgb = COLORS[color]
+        solid = Solid(shape, RADII[name] * stretch, 0.0, -target, (rgb[0] * gain, rgb[1] * gain, rgb[2] * gain), yaw)
+        stood = _place(room, solid, [t.solid for t in things], placed, between, size)
+        if stood is not None:
+            things.append(Thing(name, color, shape, stood, _project(room, stood)[2]))
+
+    fewest = max(4.0, VISIBLE * (min(size) / 64) ** 2)
+    while True:
+        hits = raycast.trace(room, [t.solid for t in things], size)
+        visible = np.bincount(hits.surface.ravel(), minlength=len(things) + 2)[2:]
+        if len(things) == 1 or visible.min() >= fewest:
+            return Scene(room, things, hits, draws)
+        things.pop(int(visible.argmin()))  # one at a time: another may then be seen whole
+
+
+def _place(
+    room: Room,
+    solid: Solid,
+    others: list[Solid],
+    placed: list[tuple[float, float, float]],
+    between: Callable[[float, float], float],
+    size: tuple[int, int],
+) -> Solid | None:
+    """The solid where it is free, in the picture and not hidden, or None. The first of a scene always finds a place.
+
+    `placed` holds (u, v, half width) of each solid in the picture, in focal lengths; the new one's is added.
+    """
+    focal = raycast.focal_length(size)
+    half_height, half_width = size[0] / 2 / focal, size[1] / 2 / focal
+    least, most = (w * min(size) / focal for w in WIDTHS)
+    normal = room.wall_normal
+    for _ in range(TRIES):
+        z = -between(3.2, 8.0)
+        side = between(-1.0, 1.0)
+        _, v, depth = _project(room, Solid(solid.shape, solid.radius, 0.0, z, solid.color))
+        seen = solid.footprint / depth
+        u = side * (half_width - 0.85 * seen)
+        x = u * depth
+        ok = (
+            least <= 2 * seen <= most
+            and abs(v) <= half_height - 0.85 * seen
+            and x * normal[0] + z * normal[2] + room.wall_distance > solid.footprint + 0.05
+            and all(math.hypot(x - o.x, z - o.z) > solid.footprint + o.footprint + 0.1 for o in others)
+            and all(math.hypot(u - pu, v - pv) > 0.62 * (seen + ps) for pu, pv, ps in placed)
+        )
+        if ok:
+            break
+    else:
+        if others:
+            return None
+        x, z = 0.0, solid.z  # where the camera looks
+        u, v, depth = _project(room, solid)
+        seen = solid.footprint / depth
+    placed.append((u, v, seen))
+    return Solid(solid.shape, solid.radius, x, z, solid.color, solid.yaw)
+
+
+def _project(room: Room, solid: Solid) -> tuple[float, float, float]:
+    """The solid's middle in the picture: u (right), v (up) in focal lengths from the center, and depth in meters."""
+    y = solid.height / 2 - room.camera_height
+    sin, cos = math.sin(room.pitch), math.cos(room.pitch)
+    depth = -sin * y - cos * solid.z
+    return solid.x / depth, (cos * y - sin * solid.z) / depth, depth
+
+
+def _size(catalog: Catalog) -> tuple[int, int]:
+    """The one picture size that the entries agree on."""
+    sizes = {m.value.size: m.name for m in catalog.values() if m.value.size and not m.source}
+    if len(sizes) > 1:
+        found = ", ".join(f"{name} {list(size)}" for size, name in sizes.items())
+        raise MaskweaveError(
+            f"{catalog.where}: a scene has one size, found {found}; give all entries the same value.size"
+        )
+    size = next(iter(sizes), DEFAULT_SIZE)
+    if len(size) != 2 or not all(SMALLEST <= s <= LARGEST for s in size) or max(size) > LONGEST_ASPECT * min(size):
+        raise MaskweaveError(
+            f"{catalog.where}: modality {sizes[size]!r}: scenes are pictures of {SMALLEST} to {LARGEST} pixels a side, "
+            f"one side at most {LONGEST_ASPECT} times the other, found value.size {list(size)}"
+        )
+    return size[0], size[1]
+
+
+def _check(modality: Modality, where: str) -> None:
+    """Raise MaskweaveError where a scene cannot give what the entry declares."""
+    value, where = modality.value, f"{where}: modality {modality.name!r}"
+    names = {"classes": raycast.CLASSES, "boxes": NAMES, "instances": NAMES}.get(value.type, ())
+    if missing := [name for name in names if name not in value.classes]:
+        raise MaskweaveError(
+            f"{where}: value.classes lacks {', '.join(missing[:8])}, which scenes contain; add the names"
+        )
+    if unknown := [key for key in value.keys if key not in METADATA]:
+        raise MaskweaveError(f"{where}: scenes have no metadata key {unknown[0]!r}; they have {', '.join(METADATA)}")
+    match value.type:
+        case _ if value.type in NO_SCENE:
+            raise MaskweaveError(
+                f"{where}: scenes give no values of type {value.type!r}; leave the entry out, or take its values from files"
+            )
+        case "image" if value.channels != 3:
+            raise MaskweaveError(f"{where}: scenes give pictures of 3 channels, found value.channels {value.channels}")
+        case "map" if (
+            value.channels != 1
+            or value.unit not in ("", "m")
+            or value.range is None
+            or not (value.range[0] <= 0 and value.range[1] >= raycast.MAX_DEPTH)
+        ):
+            raise MaskweaveError(
+                f"{where}: scenes give depth as a map of 1 channel, in m, within [0, {raycast.MAX_DEPTH:g}], found {value.channels} channels, unit {value.unit!r}, range {value.range}"
+            )

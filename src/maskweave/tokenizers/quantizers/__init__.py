@@ -1,0 +1,23 @@
+"""Quantizers, one file each: latents to codes and back."""
+
+from maskweave.modality.entry import Quantizer
+from maskweave.tokenizers.quantizers.base import BaseQuantizer, Quantized
+from maskweave.tokenizers.quantizers.fsq import FSQ
+from maskweave.tokenizers.quantizers.lfq import LFQ
+from maskweave.tokenizers.quantizers.memcodes import Memcodes
+from maskweave.tokenizers.quantizers.vq import VQ
+
+__all__ = ["FSQ", "LFQ", "VQ", "BaseQuantizer", "Memcodes", "Quantized", "build_quantizer"]
+
+
+def build_quantizer(spec: Quantizer) -> BaseQuantizer:
+    """The quantizer that an entry asks for; its latents have `spec.latent_dim` channels."""
+    match spec.type:
+        case "fsq":
+            return FSQ(spec.levels)
+        case "vq":
+            return VQ(spec.codes, spec.dim)
+        case "lfq":
+            return LFQ(spec.codes)
+        case "memcodes":
+            return Memcodes(spec.codes, spec.dim, spec.heads)

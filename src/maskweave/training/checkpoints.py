@@ -1,0 +1,255 @@
+"""Checkpoints: all that a training needs to go on as if it had never stopped, in safetensors and JSON.
+
+FOLDER/checkpoints/step-00000200/ holds model.safetensors, optimizer.safetensors, random.safetensors, ema.safetensors (the
+trained parameters' average, if it is kept) and state.json. It is written aside and renamed, so what bears the name is whole.
+"""
+
+import re
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from maskweave.config import plain
+from maskweave.errors import MaskweaveError
+from maskweave.files import read_json, remove, write_aside, write_json
+from maskweave.nn.weights import load_tensors, open_tensors, save_tensors
+from maskweave.training.distributed import DistContext
+from maskweave.training.metrics import Meter
+from maskweave.training.optimizer import Average
+from maskweave.training.settings import TrainSettings
+
+FORMAT = 1
+ORDER = ("seed", "batch_size", "accumulate")
+"""Settings that decide which samples a step sees, and so must stay as they are."""
+COURSE = (
+    "steps",
+    "learning_rate",
+    "warmup",
+    "final_learning_rate",
+    "schedule",
+    "betas",
+    "weight_decay",
+    "clip",
+    "precision",
+    "ema",
+)
+"""Settings that may change on the way, though the run then goes another way."""
+
+
+@dataclass
+class State:
+    """A training between two steps."""
+
+    objective: nn.Module
+    optimizer: torch.optim.Optimizer
+    parameter_names: list[str]
+    """In the optimizer's order."""
+    average: Average | None
+    settings: TrainSettings
+    ranks: DistContext
+    meter: Meter = field(default_factory=Meter)
+    step: int = 0
+    """Updates done."""
+    seconds: float = 0.0
+    """Training so far, over all starts."""
+    metrics: dict[str, float] = field(default_factory=dict)
+    """The newest training metrics, and validation's as `validation/NAME`."""
+    path: Path | None = None
+    """The newest checkpoint."""
+
+
+def save(folder: Path, state: State) -> None:
+    """Write a checkpoint of `state` into run `folder` and remove old ones. All processes must call it; the first one writes.
+
+    Raises:
+        FullDisk: no space is left; earlier checkpoints are untouched.
+    """
+    ranks = state.ranks
+    meters = ranks.gather(state.meter.state())
+    generators = ranks.gather(_generators(ranks.device))
+    target = Path(folder) / "checkpoints" / f"step-{state.step:08d}"
+    if not ranks.is_main:
+        state.path = target
+        return
+    content = {
+        "format": FORMAT,
+        "step": state.step,
+        "world": ranks.world,
+        "has_ema": state.average is not None,
+        "settings": plain(state.settings),
+        "seconds": state.seconds,
+        "metrics": state.metrics,
+        "meters": meters,
+    }
+    with write_aside(target) as aside:
+        aside.mkdir()
+        save_tensors(model_tensors(state.objective), aside / "model.safetensors")
+        save_tensors(_optimizer_tensors(state), aside / "optimizer.safetensors")
+        random = {f"{k}.{r}": g for r, own in enumerate(generators) for k, g in own.items()}
+        save_tensors(random, aside / "random.safetensors")
+        if state.average is not None:
+            save_tensors(state.average.mean, aside / "ema.safetensors")
+        write_json(aside / "state.json", content)
+    for step, path in sorted(_found(folder).items())[: -state.settings.keep]:
+        if step < state.step:
+            remove(path)
+    state.path = target
+
+
+def latest(folder: Path) -> Path | None:
+    """The newest checkpoint of run `folder` that can be read; None without any. Others are skipped with a warning."""
+    for _, path in sorted(_found(folder).items(), reverse=True):
+        try:
+            _check(path)
+        except MaskweaveError as error:
+            warnings.warn(f"checkpoint skipped: {error}", stacklevel=2)
+        else:
+            return path
+    return None
+
+
+def resume(folder: Path, state: State) -> list[str]:
+    """Put `state` where the newest checkpoint of run `folder` left off; leaves it alone if there is none.
+
+    Returns:
+        Sentences about settings that have changed since.
+
+    Raises:
+        MaskweaveError: the checkpoint is of another architecture or order of samples, or past the steps asked for.
+    """
+    if state.ranks.is_main:
+        for left in Path(folder, "checkpoints").glob(".step-*"):  # of a process killed while it wrote
+            remove(left)
+    path = latest(folder)
+    if path is None:
+        return []
+    content = _check(path)
+    _check_order(path, content, state)
+    load_model(state.objective, path / "model.safetensors")
+    _load_optimizer(path, state)
+    if state.average is not None:
+        if content["has_ema"]:
+            load_tensors(state.average.mean, path / "ema.safetensors")
+        else:
+            state.average = Average(state.objective, state.settings.ema)
+    _load_generators(path, state.ranks)
+    state.meter.load(content["meters"][state.ranks.rank], state.ranks.device)
+    state.step, state.seconds, state.metrics, state.path = content["step"], content["seconds"], content["metrics"], path
+    was, now = content["settings"], plain(state.settings)
+    return [
+        f"{key} was {was.get(key)} before step {state.step} and is {now[key]} from there on"
+        for key in COURSE
+        if was.get(key) != now[key]
+    ]
+
+
+def load_model(objective: nn.Module, file: Path) -> None:
+    """Copy the tensors of a safetensors file into a module's parameters and buffers, all of them.
+
+    Raises:
+        MaskweaveError: listing names that are missing, unexpected or of another shape.
+    """
+    load_tensors(model_tensors(objective), file)
+
+
+def model_tensors(objective: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers by name, as they lie in the module; one that is shared stands once, under its first name."""
+    seen: set[int] = set()
+    tensors = {}
+    for name, tensor in objective.state_dict(keep_vars=True).items():
+        if id(tensor) not in seen:
+            seen.add(id(tensor))
+            tensors[name] = tensor.detach()
+    return tensors
+
+
+def _found(folder: Path) -> dict[int, Path]:
+    """Checkpoints by step."""
+    paths = Path(folder, "checkpoints").glob("step-*")
+    return {int(path.name[5:]): path for path in paths if re.fullmatch(r"step-\d+", path.name)}
+
+
+def _check(path: Path) -> dict[str, Any]:
+    """The content of state.json, once everything beside it is known to be whole.
+
+    Raises:
+        MaskweaveError: saying what is wrong.
+    """
+    content = read_json(path / "state.json")
+    needed = {
+        "step": int,
+        "world": int,
+        "has_ema": bool,
+        "settings": dict,
+        "seconds": float,
+        "metrics": dict,
+        "meters": list,
+    }
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise MaskweaveError(f"{path / 'state.json'}: not the state of a maskweave checkpoint of format {FORMAT}")
+    for key, kind in needed.items():
+        if not isinstance(content.get(key), kind):
+            raise MaskweaveError(f"{path / 'state.json'}: {key!r} is {content.get(key)!r}, expected {kind.__name__}")
+    for name in ("model", "optimizer", "random", *(["ema"] if content["has_ema"] else [])):
+        with open_tensors(path / f"{name}.safetensors"):  # compares the header with the length of the file
+            pass
+    return content
+
+
+def _check_order(path: Path, content: Mapping[str, Any], state: State) -> None:
+    found = {**content["settings"], "processes": content["world"]}
+    wanted = {**plain(state.settings), "processes": state.ranks.world}
+    wrong = [
+        f"{key} is {found.get(key)} there and {wanted[key]} here"
+        for key in (*ORDER, "processes")
+        if found.get(key) != wanted[key]
+    ]
+    if wrong:
+        raise MaskweaveError(
+            f"{path} cannot be resumed with other settings of what a step sees: {'; '.join(wrong)}. "
+            "Set them as they were, or start anew in another folder"
+        )
+    if content["step"] > state.settings.steps:
+        raise MaskweaveError(
+            f"{path} is past the steps asked for: it has {content['step']}, and steps is {state.settings.steps}. Set steps to as many or more, or start anew in another folder"
+        )
+
+
+def _optimizer_tensors(state: State) -> dict[str, Tensor]:
+    stored = state.optimizer.state_dict()["state"]
+    return {f"{state.parameter_names[i]}/{key}": tensor for i, own in stored.items() for key, tensor in own.items()}
+
+
+def _load_optimizer(path: Path, state: State) -> None:
+    places = {name: i for i, name in enumerate(state.parameter_names)}
+    own: dict[int, dict[str, Tensor]] = {}
+    with open_tensors(path / "optimizer.safetensors") as stored:
+        for key in stored.keys():  # noqa: SIM118 - not a mapping
+            name, _, part = key.rpartition("/")
+            if name not in places:
+                raise MaskweaveError(
+                    f"{path}: the optimizer has {name!r}, which is not trained here. Train what was trained before, or use another folder"
+                )
+            own.setdefault(places[name], {})[part] = stored.get_tensor(key)
+    state.optimizer.load_state_dict({"state": own, "param_groups": state.optimizer.state_dict()["param_groups"]})
+
+
+def _generators(device: torch.device) -> dict[str, Tensor]:
+    """States of torch's random generators, uint8."""
+    states = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state(device)
+    return states
+
+
+def _load_generators(path: Path, ranks: DistContext) -> None:
+    with open_tensors(path / "random.safetensors") as stored:
+        names = set(stored.keys())
+        torch.set_rng_state(stored.get_tensor(f"cpu.{ranks.rank}"))
+        if ranks.device.type == "cuda" and f"cuda.{ranks.rank}" in names:  # not if the run moved here from a CPU
+            torch.cuda.set_rng_state(stored.get_tensor(f"cuda.{ranks.rank}"), ranks.device)

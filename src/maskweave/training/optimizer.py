@@ -1,0 +1,153 @@
+"""AdamW (https://arxiv.org/abs/1711.05101), the learning rate as a function of the step, and the average of the weights."""
+
+import math
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from maskweave.training.settings import TrainSettings
+
+LARGE = 2048
+"""Rows from which an embedding table is updated by rows, if at all; for smaller ones that is no faster."""
+_UNDECAYED = (nn.Embedding, nn.EmbeddingBag, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.modules.batchnorm._NormBase)
+
+
+def learning_rate(step: int, settings: TrainSettings) -> float:
+    """The rate of the update that follows `step` updates: a linear warm-up, then a half cosine down to the last step."""
+    warmup = round(settings.warmup * settings.steps)
+    if step < warmup:
+        return settings.learning_rate * (step + 1) / warmup
+    if settings.schedule == "constant":
+        return settings.learning_rate
+    share = min(1.0, (step - warmup) / max(1, settings.steps - 1 - warmup))
+    final = settings.final_learning_rate
+    return settings.learning_rate * (final + (1 - final) * 0.5 * (1 + math.cos(math.pi * share)))
+
+
+def trained(objective: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters that training changes, by name; a shared one stands once, under its first name."""
+    return {name: p for name, p in objective.named_parameters() if p.requires_grad}
+
+
+class AdamW(torch.optim.AdamW):
+    """Fused AdamW which, where a gradient is sparse, updates the rows that have one and leaves the moments of the others as they are."""
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        sparse = []
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is not None and p.grad.is_sparse:
+                    sparse.append((group, p, p.grad.coalesce()))
+                    p.grad = None
+        loss = super().step(closure)
+        for group, p, gradient in sparse:
+            self._update_rows(group, p, gradient.indices()[0], gradient.values())
+        return loss
+
+    def _update_rows(self, group: dict[str, Any], p: Tensor, rows: Tensor, gradient: Tensor) -> None:
+        state = self.state[p]
+        if not state:
+            state |= {
+                "step": torch.zeros((), device=p.device),
+                "exp_avg": torch.zeros_like(p),
+                "exp_avg_sq": torch.zeros_like(p),
+            }
+        state["step"] += 1
+        step, rate, (beta1, beta2) = state["step"].item(), group["lr"], group["betas"]
+        mean = state["exp_avg"][rows].lerp_(gradient, 1 - beta1)
+        square = state["exp_avg_sq"][rows].lerp_(gradient.square(), 1 - beta2)
+        state["exp_avg"][rows], state["exp_avg_sq"][rows] = mean, square
+        spread = (square / (1 - beta2**step)).sqrt_().add_(group["eps"])
+        p[rows] = p[rows].mul_(1 - rate * group["weight_decay"]).addcdiv_(mean, spread, value=-rate / (1 - beta1**step))
+
+
+def gradient_parts(parameters: Iterable[nn.Parameter]) -> list[Tensor]:
+    """The gradients there are; of sparse ones the rows that they have."""
+    parts = []
+    for p in parameters:
+        if p.grad is not None and p.grad.is_sparse:
+            p.grad = p.grad.coalesce()
+            parts.append(p.grad.values())
+        elif p.grad is not None:
+            parts.append(p.grad)
+    return parts
+
+
+def clip_gradients(parts: list[Tensor], norm: Tensor, most: float) -> None:
+    """Shorten gradients of total length `norm` to `most`, in place, as `nn.utils.clip_grad_norm_` does."""
+    torch._foreach_mul_(parts, (most / (norm + 1e-6)).clamp(max=1.0))
+
+
+def build_optimizer(objective: nn.Module, settings: TrainSettings) -> tuple[AdamW, list[str]]:
+    """AdamW over the trained parameters, and their names in the optimizer's order.
+
+    The objective may have a method `rate_factors() -> dict[str, float]`, factors on the learning rate of single parameters by name.
+
+    Biases, norms, embeddings and vectors do not decay. A parameter counts as an embedding where its module is one, or where
+    its name has the word in it; as a vector where fewer than two of its dimensions are longer than 1.
+    """
+    undecayed = {
+        id(p) for module in objective.modules() if isinstance(module, _UNDECAYED) for p in module.parameters(False)
+    }
+    factors: dict[str, float] = getattr(objective, "rate_factors", dict)()
+    groups: dict[tuple[bool, float], dict[str, nn.Parameter]] = {}
+    for name, p in trained(objective).items():
+        is_vector = sum(size > 1 for size in p.shape) < 2
+        leaf = name.rpartition(".")[2]
+        decays = not (is_vector or id(p) in undecayed or leaf.endswith("bias") or "embedding" in leaf)
+        groups.setdefault((decays, factors.get(name, 1.0)), {})[name] = p
+    if settings.lazy_embeddings:
+        _let_be_sparse(objective)
+    optimizer = AdamW(
+        [
+            {
+                "params": list(group.values()),
+                "weight_decay": settings.weight_decay if decays else 0.0,
+                "rate_factor": factor,
+            }
+            for (decays, factor), group in sorted(groups.items())
+        ],
+        lr=settings.learning_rate,
+        betas=settings.betas,
+        fused=True,  # on CPU too: 2 to 7 times as fast as foreach at the sizes tried
+    )
+    return optimizer, [name for _, group in sorted(groups.items()) for name in group]
+
+
+def _let_be_sparse(objective: nn.Module) -> None:
+    """Give large tables sparse gradients, those apart that a head or another table shares."""
+    owners = Counter(id(p) for module in objective.modules() for p in module.parameters(recurse=False))
+    for module in objective.modules():
+        if isinstance(module, nn.Embedding) and module.num_embeddings >= LARGE and owners[id(module.weight)] == 1:
+            module.sparse = True
+
+
+class Average:
+    """Exponential moving average of the trained parameters.
+
+    The decay rises as (1 + step) / (10 + step) up to the one asked for, so that a short run does not keep its random start.
+    Buffers are not averaged: quantizers keep averages of their own there.
+    """
+
+    def __init__(self, objective: nn.Module, decay: float):
+        self.decay = decay
+        self.live = trained(objective)
+        self.mean = {name: p.detach().clone() for name, p in self.live.items()}
+
+    def update(self, step: int) -> None:
+        """Take in the weights after `step` updates."""
+        decay = min(self.decay, (1 + step) / (10 + step))
+        get_ema_multi_avg_fn(decay)(list(self.mean.values()), list(self.live.values()), step)
+
+    @torch.no_grad()
+    def swap(self) -> None:
+        """Exchange the average and the weights in use. In place and one by one, so that wrappers keep what they hold."""
+        for name, p in self.live.items():
+            used: Tensor = p.detach().clone()
+            p.copy_(self.mean[name])
+            self.mean[name].copy_(used)

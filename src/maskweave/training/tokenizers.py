@@ -1,0 +1,211 @@
+"""Making a recipe's tokenizers: text tokenizers from the texts, networks one after another or side by side."""
+
+import contextlib
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from maskweave.config import build, plain
+from maskweave.data.batches import ValueBatches
+from maskweave.data.error_budget import ErrorBudget
+from maskweave.data.reading import read
+from maskweave.errors import MaskweaveError
+from maskweave.files import remove, write_aside
+from maskweave.interruption import Interrupted, StopSignal
+from maskweave.modality.catalogs import Catalog
+from maskweave.objectives.tokenizer import TokenizerObjective
+from maskweave.progress import progress
+from maskweave.tokenizers.grid import GridTokenizer
+from maskweave.tokenizers.sequence import SequenceTokenizer
+from maskweave.tokenizers.text import TextTokenizer
+from maskweave.tokenizers.values import check_values
+from maskweave.training import processes
+from maskweave.training.loop import fit
+from maskweave.training.metrics import read_metrics
+from maskweave.training.recipe import Recipe
+from maskweave.training.sources import open_source
+
+
+def train_tokenizers(
+    recipe: Recipe, catalog: Catalog, folder: Path, command: str = "", only: list[str] | None = None
+) -> None:
+    """Make the tokenizers that are not there yet.
+
+    Args:
+        only: names of grids and vocabularies; all if None.
+    """
+    wanted = [m.name for m in catalog.values() if m.kind == "grid"]
+    wanted += sorted({m.vocabulary for m in catalog.values() if m.kind == "sequence"})
+    unknown = [name for name in only or [] if name not in wanted]
+    if unknown:
+        raise MaskweaveError(f"no tokenizer to train for {', '.join(unknown)}; there are {', '.join(wanted)}")
+    place = folder / "tokenizers"
+    todo = [name for name in wanted if (only is None or name in only) and not (place / name / "config.json").exists()]
+    reuse = recipe.tokenizers.reuse
+    if todo and reuse and not Path(reuse).is_dir():
+        raise MaskweaveError(
+            f"tokenizers.reuse: {reuse}: no such folder; give the 'tokenizers' folder of a run, or leave it out"
+        )
+    for name in todo.copy():
+        ready = Path(reuse) / name
+        if reuse and (ready / "config.json").exists():
+            with write_aside(place / name) as aside:
+                shutil.copytree(ready, aside, ignore=shutil.ignore_patterns("checkpoints"))
+            todo.remove(name)
+    cache = folder / "cache"
+    if not todo:
+        remove(cache)  # of a process killed at the end
+        return
+    _cache_values(recipe, catalog, todo, cache)
+    for name in [name for name in todo if name in catalog.vocabularies]:
+        texts = (cache / f"{name}.txt").read_text(encoding="utf-8").split("\0")
+        text = TextTokenizer.train(catalog.vocabularies[name], texts)
+        for m in catalog.values():
+            if m.vocabulary == name:
+                SequenceTokenizer(m, text)  # tells now, before networks are trained, what the vocabulary lacks
+        text.save(place / name)
+    grids = sorted((name for name in todo if name in catalog), key=lambda name: -_steps(recipe, name))
+    if recipe.tokenizers.jobs == 1 or len(grids) < 2:
+        for name in grids:
+            train_tokenizer(recipe, catalog, folder, name, command)
+    else:
+        _train_side_by_side(recipe, catalog, folder, grids, command)
+    remove(cache)
+
+
+def _steps(recipe: Recipe, name: str) -> int:
+    return recipe.tokenizers.steps.get(name, recipe.tokenizers.train.steps)
+
+
+def _cache_values(recipe: Recipe, catalog: Catalog, todo: list[str], cache: Path) -> None:
+    """Read the samples once, and lay each tokenizer's values by, so that its training maps them."""
+    grids = {name: catalog[name] for name in todo if name in catalog}
+    texts = {
+        v: [m for m in catalog.values() if m.vocabulary == v and m.value.type == "text"]
+        for v in todo
+        if v in catalog.vocabularies
+    }
+    files = [*(f"{name}.npy" for name in grids), *(f"{name}.txt" for name in texts)]
+    if all((cache / file).exists() for file in files):
+        return
+    source = open_source(recipe, catalog, "train", samples=recipe.tokenizers.samples, spread=True)
+    values: dict[str, list[Any]] = {name: [] for name in grids}
+    found_texts: dict[str, list[str]] = {name: [] for name in texts}
+    skips = ErrorBudget(recipe.data.limit)
+    with progress("read samples", len(source)) as bar:
+        for item in read(source, range(len(source)), recipe.data.workers):
+            if item.error:
+                skips.bad(item.key, item.error)
+            else:
+                skips.good()
+            for name, modality in grids.items():
+                if (value := item.sample.get(modality.reads)) is not None:
+                    values[name].append(value)
+            for name, members in texts.items():
+                found_texts[name] += [item.sample[m.name] for m in members if m.name in item.sample]
+            skips.check()
+            bar.advance()
+        if skips.summary():
+            bar.say(skips.summary())
+    skips.check(finished=True)
+    for name, items in values.items():
+        if not items:
+            raise MaskweaveError(
+                f"no sample has {grids[name].reads!r}, so the tokenizer of {name!r} cannot be trained; leave the modality out of the recipe"
+            )
+        with write_aside(cache / f"{name}.npy") as aside, open(aside, "wb") as file:
+            np.save(file, check_values(grids[name], items), allow_pickle=False)
+    for name, texts_of in found_texts.items():
+        with write_aside(cache / f"{name}.txt") as aside:
+            aside.write_text("\0".join(text.replace("\0", " ") for text in texts_of), encoding="utf-8")
+
+
+def train_tokenizer(recipe: Recipe, catalog: Catalog, folder: Path, name: str, command: str = "") -> None:
+    """Train one grid's tokenizer on the values that were laid by, and save it."""
+    settings = build(
+        type(recipe.train), {**plain(recipe.tokenizers.train), "steps": _steps(recipe, name)}, "tokenizers.train"
+    )
+    modality = catalog[name]
+    values = np.load(folder / "cache" / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+    held_out = max(1, len(values) // 10)
+    torch.manual_seed(recipe.seed)
+    tokenizer = GridTokenizer(modality)
+    place = folder / "tokenizers" / name
+    fit(
+        TokenizerObjective(tokenizer),
+        ValueBatches(
+            modality, values[:-held_out] if len(values) > held_out else values, settings.batch_size, recipe.seed
+        ),
+        settings,
+        place,
+        validation=ValueBatches(modality, values[-held_out:], settings.batch_size, shuffle=False),
+        title=f"tokenizer {name}",
+        resume_command=command,
+    )
+    tokenizer.save(place)
+
+
+def _train_side_by_side(recipe: Recipe, catalog: Catalog, folder: Path, names: list[str], command: str) -> None:
+    """Several tokenizers at once, each in its own process with one thread; this process shows how far they all are."""
+    waiting, failed = list(names), list[str]()
+    running: dict[str, Any] = {}
+    steps = {name: _steps(recipe, name) for name in names}
+    stopping = False
+    with StopSignal() as stop, progress("train tokenizers", sum(steps.values())) as bar:
+        while waiting or running:
+            if stop.asked and not stopping:
+                stopping = True
+                for process in running.values():
+                    process.terminate()  # it writes a checkpoint first
+            if failed or stopping:
+                waiting.clear()
+            while waiting and len(running) < recipe.tokenizers.jobs:
+                name = waiting.pop(0)
+                running[name] = processes.start(_train_alone, recipe, catalog, folder, name, command)
+            time.sleep(0.3)
+            for name, process in list(running.items()):
+                if not process.is_alive():
+                    del running[name]
+                    if process.exitcode:
+                        failed.append(name)
+                    else:
+                        bar.say((folder / "tokenizers" / name / "log.txt").read_text(encoding="utf-8").strip())
+            reached = sum(_last_step(folder / "tokenizers" / name) for name in names)
+            bar.advance(reached - bar.done, running=" ".join(running))
+    if stopping:
+        how = f"go on with: {command}" if command else "start the same command again to go on"
+        raise Interrupted(
+            f"stopped while training the tokenizers; their checkpoints are in {folder / 'tokenizers'}; {how}"
+        )
+    if failed:
+        told = {name: _told(folder / "tokenizers" / name) for name in failed}
+        stopped = all(text.startswith("stopped after") for text in told.values())
+        raise (Interrupted if stopped else MaskweaveError)(
+            "; ".join(f"tokenizer {name}: {text}" for name, text in told.items())
+        )
+
+
+def _told(folder: Path) -> str:
+    path = folder / "error.txt"
+    return path.read_text(encoding="utf-8") if path.exists() else "its process died; what it printed stands above"
+
+
+def _train_alone(recipe: Recipe, catalog: Catalog, folder: Path, name: str, command: str) -> None:
+    """Body of a child process: what it says goes to log.txt, and why it stopped to error.txt, for the parent to show."""
+    place = folder / "tokenizers" / name
+    place.mkdir(parents=True, exist_ok=True)
+    remove(place / "error.txt")
+    with open(place / "log.txt", "w", encoding="utf-8") as log, contextlib.redirect_stderr(log):
+        try:
+            train_tokenizer(recipe, catalog, folder, name, command)
+        except MaskweaveError as error:
+            (place / "error.txt").write_text(str(error), encoding="utf-8")
+            raise SystemExit(1) from error
+
+
+def _last_step(folder: Path) -> int:
+    return max((line["step"] for line in read_metrics(folder)), default=0)

@@ -1,0 +1,67 @@
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from small_bundle import save, small_bundle
+
+from maskweave.cli.main import main
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save(small_bundle(), tmp_path_factory.mktemp("runs") / "small")
+
+
+def test_index_query_and_evaluate(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    index = tmp_path / "index"
+    words = ["retrieve", "index", str(run), "scenes", "--out", str(index), "--samples", "12", "--scenes-seed", "3"]
+    assert main([*words, "--views", "rgb,caption", "--shard-size", "5"]) == 0
+    assert "rgb 12, caption 12" in capsys.readouterr().out
+    assert main(["data", "scenes", str(tmp_path / "files"), "--count", "12", "--seed", "3"]) == 0
+    capsys.readouterr()
+    sheet = tmp_path / "sheets" / "found.png"
+    query = ["retrieve", "query", str(index), "--input", f"rgb={tmp_path / 'files' / 'rgb' / '3-0000004.png'}"]
+    more = ["--input", "caption=a cube", "--weight", "caption=0.1", "--count", "3", "--out", str(sheet)]
+    assert main([*query, *more]) == 0
+    out = capsys.readouterr().out
+    assert out.splitlines()[0].split()[::2] == ["1", "3-0000004"] and len(out.splitlines()) == 4
+    assert Image.open(sheet).format == "PNG"
+    assert main(["retrieve", "evaluate", str(index), "--query", "rgb", "--query", "caption,depth"]) == 0
+    assert "caption + depth" in capsys.readouterr().out
+    rows = json.loads((index / "recall.json").read_text())
+    assert [row["query"] for row in rows] == [["rgb"], ["caption", "depth"]]
+    assert rows[0]["at"]["1"] == 1 and rows[0]["chance"]["1"] == pytest.approx(1 / 12)
+
+
+def test_data_that_changed_are_told(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "scenes", str(tmp_path / "files"), "--count", "3"]) == 0
+    pictures, index = tmp_path / "files" / "rgb", str(tmp_path / "index")
+    assert main(["retrieve", "index", str(run), str(pictures), "--out", index]) == 0
+    next(pictures.iterdir()).rename(pictures / "other.png")
+    capsys.readouterr()
+    assert main(["retrieve", "evaluate", index, "--query", "rgb"]) == 1
+    assert "has changed since; index it again" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["retrieve", "index", "RUN", "scenes"], "--out is missing"),
+        (["retrieve", "index", "RUN", "scenes", "--out", "OUT", "--shard-size", "0"], "--shard-size must be 1 or more"),
+        (["retrieve", "index", "RUN", "nowhere", "--out", "OUT"], "nowhere: no such folder"),
+        (["retrieve", "query", "OUT"], "--input is missing"),
+        (["retrieve", "query", "OUT", "--input", "caption"], "expected NAME=VALUE"),
+        (["retrieve", "query", "OUT", "--input", "caption=x", "--weight", "caption=much"], "expected a number"),
+        (["retrieve", "query", "OUT", "--input", "caption=x"], "holds no index"),
+        (["retrieve", "evaluate", "OUT"], "--query is missing"),
+        (["data", "features", "recipe.yaml"], "--encoder is missing"),
+    ],
+)
+def test_misuse_is_told_in_one_line(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], told: str
+) -> None:
+    places = {"RUN": str(run), "OUT": str(tmp_path / "index")}
+    assert main([places.get(word, word) for word in words]) == 1
+    err = capsys.readouterr().err
+    assert told in err and "Traceback" not in err and err.startswith("maskweave ")

@@ -1,0 +1,269 @@
+"""Running tokenizers over a data set: restarts, bad samples, full disks, foreign tokens."""
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tiny_catalog import tiny
+
+from maskweave.data import tokenizing
+from maskweave.data.reading import read
+from maskweave.data.token_store import TokenData
+from maskweave.data.tokenizing import column_of, tokenize
+from maskweave.errors import BadSample, FullDisk, MaskweaveError
+from maskweave.modality.catalogs import Catalog
+from maskweave.modality.entry import EOS
+from maskweave.tokenizers.base import Tokenizer
+from maskweave.tokenizers.grid import GridTokenizer
+from maskweave.tokenizers.sequence import SequenceTokenizer
+from maskweave.tokenizers.text import TextTokenizer
+
+COUNT = 230
+SHARD = 50
+
+
+class Samples:
+    """Random samples of the tiny catalog; some lack parts, those in `bad` cannot be read, those in `wild` do not fit, `deadly` kills."""
+
+    names = ("photo", "spectrum", "caption", "facts", "feature")
+
+    def __init__(self, count: int = COUNT, bad=(), wild=(), deadly: int = -1):
+        self.count, self.bad, self.wild, self.deadly = count, bad, wild, deadly
+
+    def __len__(self) -> int:
+        return self.count
+
+    def key(self, i: int) -> str:
+        return f"s{i:04d}"
+
+    def __getitem__(self, i: int) -> dict[str, Any]:
+        if i == self.deadly:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if i in self.bad:
+            raise BadSample(f"s{i:04d}.png: truncated")
+        rng = np.random.default_rng(i)
+        sample = {
+            "photo": rng.integers(0, 256, (8, 8, 3), dtype=np.uint8),
+            "spectrum": rng.random(20).astype(np.float32),
+            "caption": f"sample {i} of many",
+            "facts": {"height": float(rng.random() * 10), "light": 3.0},
+            "feature": rng.normal(size=(1 + i % 4, 6)).astype(np.float32),
+        }
+        if i in self.wild:
+            sample["spectrum"][3] = np.nan
+        if i % 3 == 1:
+            del sample[self.names[i % 5]]
+        return sample
+
+
+def tokenizers(catalog: Catalog, seed: int = 0) -> dict[str, Tokenizer]:
+    torch.manual_seed(seed)
+    text = TextTokenizer.train(catalog.vocabularies["text"], ["sample 0 1 2 3 4 of many"])
+    return {
+        name: GridTokenizer(m).eval() if m.kind == "grid" else SequenceTokenizer(m, text)
+        for name, m in catalog.items()
+        if m.is_target
+    }
+
+
+@pytest.fixture(scope="module")
+def made() -> tuple[Catalog, dict[str, Tokenizer]]:
+    return tiny(), tokenizers(tiny())
+
+
+def lists(out: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_mtime_ns for path in sorted((out / "samples").glob("*.json"))}
+
+
+def leftovers(out: Path) -> list[str]:
+    return [str(path) for path in out.rglob(".*")]
+
+
+def test_what_is_written_is_what_the_tokenizers_give(made, tmp_path) -> None:
+    catalog, parts = made
+    source = Samples()
+    skips = tokenize(source, catalog, parts, tmp_path, shard_size=SHARD)
+    assert skips.summary() == ""
+    assert len(lists(tmp_path)) == 5
+    data = TokenData(tmp_path, catalog)
+    assert len(data) == COUNT
+    columns = data.columns(np.arange(COUNT))
+    for i in (0, 1, 4, 7, 10, 49, 50, 229):
+        sample = source[i]
+        assert data.key(i) == source.key(i)
+        for name, m in catalog.items():
+            column = columns[name]
+            assert bool(column.present[i]) == (m.reads in sample)
+            if m.reads not in sample:
+                continue
+            value = sample[m.reads]
+            if m.kind == "grid":
+                assert column.ids[i].tolist() == parts[name].encode([value])[0].flatten().tolist()
+            elif m.kind == "sequence":
+                ids = column.ids[i, : column.length[i]].tolist()
+                assert ids == parts[name].encode([value])[0]
+                assert ids[-1] == EOS
+            elif m.kind == "patches":
+                expected = [value[2 * r : 2 * r + 2, 2 * c : 2 * c + 2].flatten() for r in range(4) for c in range(4)]
+                np.testing.assert_array_equal(column.rows[i], expected)
+            else:
+                np.testing.assert_allclose(column.rows[i, : column.length[i]], value, atol=2e-3)
+
+
+def test_workers_give_the_same(made, tmp_path) -> None:
+    catalog, parts = made
+    tokenize(Samples(60, bad=[7]), catalog, parts, tmp_path / "one", shard_size=SHARD, limit=0.1)
+    skips = tokenize(Samples(60, bad=[7]), catalog, parts, tmp_path / "two", shard_size=SHARD, limit=0.1, workers=1)
+    assert skips.skipped == [("s0007", "s0007.png: truncated")]
+    a, b = (TokenData(tmp_path / name, catalog).columns(np.arange(59)) for name in ("one", "two"))
+    for name in catalog:
+        for x, y in zip(a[name], b[name], strict=True):
+            assert x is y is None or np.array_equal(x, y)
+
+
+def test_a_killed_job_goes_on_where_it_was(made, tmp_path) -> None:
+    catalog, parts = made
+    out = tmp_path / "tokens"
+    program = (
+        "import sys, test_tokenizing as t; from maskweave.data.tokenizing import tokenize; c = t.tiny();"
+        f"tokenize(t.Samples(deadly={2 * SHARD + 20}), c, t.tokenizers(c), sys.argv[1], shard_size={SHARD})"
+    )
+    here = Path(__file__).parent
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(here), str(here.parent)]), "OMP_NUM_THREADS": "1"}
+    killed = subprocess.run([sys.executable, "-c", program, str(out)], env=environment, stderr=subprocess.DEVNULL)
+    before = lists(out)
+    assert killed.returncode == -signal.SIGKILL and len(before) == 2
+    tokens = {p: p.stat().st_mtime_ns for name in before for p in out.glob(f"*/{Path(name).stem}.safetensors")}
+    assert len(tokens) == len(before) * len(catalog)
+    tokenize(Samples(), catalog, parts, out, shard_size=SHARD)
+    assert lists(out).items() >= before.items()
+    assert all(p.stat().st_mtime_ns == t for p, t in tokens.items())
+    tokenize(Samples(), catalog, parts, tmp_path / "whole", shard_size=SHARD)
+    a, b = (TokenData(folder, catalog).columns(np.arange(COUNT)) for folder in (out, tmp_path / "whole"))
+    for name in catalog:
+        for x, y in zip(a[name], b[name], strict=True):
+            assert x is y is None or np.array_equal(x, y)
+
+
+def test_bad_samples_are_skipped_counted_and_named(made, tmp_path) -> None:
+    catalog, parts = made
+    source = Samples(bad=[3, 120], wild=[51])
+    skips = tokenize(source, catalog, parts, tmp_path, shard_size=SHARD, limit=0.02)
+    assert [key for key, _ in skips.skipped] == ["s0003", "s0051", "s0120"]
+    assert "skipped 3 of 230 samples" in skips.summary()
+    assert "spectrum" in skips.summary() and "NaN" in skips.summary()
+    data = TokenData(tmp_path, catalog)
+    assert len(data) == COUNT - 3
+    keys = [data.key(i) for i in range(len(data))]
+    assert keys == [f"s{i:04d}" for i in range(COUNT) if i not in (3, 51, 120)]
+    expected = tokenizers(catalog)["caption"].encode(["sample 54 of many"])[0]
+    found = data.columns(np.array([keys.index("s0054")]))["caption"]
+    assert found.ids[0, : found.length[0]].tolist() == expected, "columns stay aligned with their keys"
+    rows = data.columns(np.array([keys.index("s0060")]))["photo"].rows
+    assert rows[0, 0].tolist() == source[60]["photo"][:2, :2].flatten().tolist(), (
+        "also of what was encoded before the fault was found"
+    )
+    # Starting again tells of the same samples, though nothing is read.
+    again = tokenize(Samples(bad=range(COUNT)), catalog, parts, tmp_path, shard_size=SHARD, limit=0.02)
+    assert again.skipped == skips.skipped and again.seen == COUNT
+
+
+def test_too_many_bad_samples_stop_the_job_until_they_are_mended(made, tmp_path) -> None:
+    catalog, parts = made
+    source = Samples(bad=[3, 60, 61])
+    for _ in range(2):  # a second start must not pass over them
+        with pytest.raises(MaskweaveError, match="3 of .* samples are unusable.*\n.*s0003.png: truncated"):
+            tokenize(source, catalog, parts, tmp_path, shard_size=SHARD)
+    tokenize(Samples(), catalog, parts, tmp_path, shard_size=SHARD)
+    assert len(TokenData(tmp_path, catalog)) == COUNT
+
+
+def test_a_last_small_shard_does_not_stop_a_job_that_goes_on(made, tmp_path) -> None:
+    catalog, parts = made
+    source = Samples(bad=[228])  # 1 of 230, but 1 of 30 in the last shard
+    tokenize(source, catalog, parts, tmp_path, shard_size=SHARD)
+    (tmp_path / "samples" / "shard-00004.json").unlink()
+    assert tokenize(source, catalog, parts, tmp_path, shard_size=SHARD).seen == COUNT
+
+
+def test_a_full_disk_leaves_nothing_half_written(made, tmp_path, monkeypatch) -> None:
+    catalog, parts = made
+    original, calls = tokenizing.write_column, []
+
+    def failing(root, name, shard, column):
+        calls.append(name)
+        if shard == 1 and name == "caption":
+            monkeypatch.setattr("maskweave.data.token_store.save_tensors", full)
+        original(root, name, shard, column)
+
+    def full(tensors, path):
+        Path(path).write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(tokenizing, "write_column", failing)
+        with pytest.raises(FullDisk, match="no space left while writing .*caption/shard-00001"):
+            tokenize(Samples(), catalog, parts, tmp_path, shard_size=SHARD)
+    monkeypatch.undo()
+    assert list(lists(tmp_path)) == ["shard-00000.json"]
+    assert not leftovers(tmp_path)
+    assert not (tmp_path / "caption" / "shard-00001.safetensors").exists()
+    before = lists(tmp_path)
+    tokenize(Samples(), catalog, parts, tmp_path, shard_size=SHARD)
+    assert lists(tmp_path).items() >= before.items()
+    assert len(TokenData(tmp_path, catalog)) == COUNT
+
+
+def test_other_tokenizers_do_not_mix_into_the_same_folder(made, tmp_path) -> None:
+    catalog, parts = made
+    tokenize(Samples(60), catalog, parts, tmp_path, shard_size=SHARD)
+    with pytest.raises(MaskweaveError, match=r"holds tokens made otherwise \(tokenizers differ\); remove the folder"):
+        tokenize(Samples(60), catalog, tokenizers(catalog, seed=1), tmp_path, shard_size=SHARD)
+    with pytest.raises(MaskweaveError, match="samples, shard_size differ"):
+        tokenize(Samples(70), catalog, parts, tmp_path, shard_size=SHARD + 1)
+
+
+def test_a_missing_tokenizer_is_named_before_any_work(made, tmp_path) -> None:
+    catalog, parts = made
+    with pytest.raises(MaskweaveError, match="no tokenizer for spectrum"):
+        tokenize(Samples(), catalog, {n: t for n, t in parts.items() if n != "spectrum"}, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_vectors_that_do_not_fit(made) -> None:
+    catalog, _ = made
+    for wrong in (np.zeros((2, 5)), np.zeros(6), np.full((1, 6), np.inf)):
+        with pytest.raises(BadSample, match="feature: expected finite vectors"):
+            column_of(catalog["feature"], [wrong], None)
+    column = column_of(catalog["feature"], [None, np.ones((9, 6))], None)
+    assert column.present.tolist() == [False, True]
+    assert column.length.tolist() == [0, 4]
+
+
+def test_reading_processes_do_not_hear_ctrl_c() -> None:
+    class Listening(Samples):
+        def __getitem__(self, i: int) -> dict[str, Any]:
+            return {"ignore_sigint": signal.getsignal(signal.SIGINT) is signal.SIG_IGN}
+
+    assert [item.sample["ignore_sigint"] for workers in (0, 1) for item in read(Listening(2), [1], workers)] == [
+        False,
+        True,
+    ]
+
+
+def test_reading_hands_bad_samples_over() -> None:
+    for workers in (0, 1):
+        found = list(read(Samples(8, bad=[5]), [6, 5, 0], workers))
+        assert [(item.key, item.error) for item in found] == [
+            ("s0006", ""),
+            ("s0005", "s0005.png: truncated"),
+            ("s0000", ""),
+        ]
+        assert found[1].sample == {}

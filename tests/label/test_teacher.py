@@ -1,0 +1,79 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from small_bundle import catalog, scenes
+
+from maskweave.errors import MaskweaveError
+from maskweave.label.features import open_encoder
+from maskweave.label.teacher import Teacher
+
+transformers = pytest.importorskip("transformers")
+
+SMALL = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+
+
+def saved(model, folder: Path, processor) -> str:
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return str(folder)
+
+
+def dinov2(folder: Path, seed: int = 0) -> str:
+    torch.manual_seed(seed)
+    config = transformers.Dinov2Config(**SMALL, image_size=28, patch_size=14)
+    processor = transformers.BitImageProcessorPil(size={"shortest_edge": 32}, crop_size={"height": 28, "width": 28})
+    return saved(transformers.Dinov2Model(config), folder, processor)
+
+
+def test_features_are_the_model_s_own(tmp_path: Path) -> None:
+    teacher = Teacher(dinov2(tmp_path / "dinov2"), catalog("rgb"))
+    pictures = [sample["rgb"] for sample in scenes(3)]
+    found = teacher([{"rgb": picture} for picture in pictures])
+    assert found.shape == (3, 32) and teacher.width == 32 and found.dtype == np.float32
+    x = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2) / 255
+    x = torch.nn.functional.interpolate(x, (28, 28), mode="bicubic", antialias=True).clamp(0, 1)
+    mean, deviation = (
+        torch.tensor(c).view(3, 1, 1)
+        for c in ([0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711])
+    )
+    with torch.inference_mode():
+        expected = teacher.model((x - mean) / deviation).pooler_output
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    alone = teacher([{"rgb": pictures[1]}])
+    np.testing.assert_allclose(alone[0], found[1], atol=1e-5)
+
+
+def test_fingerprints_tell_networks_apart(tmp_path: Path) -> None:
+    a, same, b = (Teacher(dinov2(tmp_path / str(i), seed), catalog("rgb")) for i, seed in enumerate((0, 0, 1)))
+    assert a.fingerprint == same.fingerprint != b.fingerprint
+
+
+def test_a_pooler_that_the_checkpoint_lacks_is_not_trusted(tmp_path: Path) -> None:
+    config = transformers.ViTConfig(**SMALL, image_size=32, patch_size=16)
+    folder = saved(
+        transformers.ViTModel(config, add_pooling_layer=False),
+        tmp_path / "vit",
+        transformers.ViTImageProcessorPil(size={"height": 32, "width": 32}),
+    )
+    samples = [{"rgb": sample["rgb"]} for sample in scenes(2)]
+    found = [Teacher(folder, catalog("rgb"))(samples) for _ in range(2)]  # would be initialized at random each time
+    np.testing.assert_array_equal(*found)
+
+
+def test_a_model_of_pictures_and_text(tmp_path: Path) -> None:
+    text = {**SMALL, "vocab_size": 50}
+    config = transformers.CLIPConfig(
+        text_config=text, vision_config={**SMALL, "image_size": 32, "patch_size": 16}, projection_dim=24
+    )
+    processor = transformers.CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
+    features, entries = open_encoder(saved(transformers.CLIPModel(config), tmp_path / "clip", processor), catalog())
+    assert features.width == 24 and list(entries) == ["rgb"]
+
+
+def test_what_is_no_encoder_is_told(tmp_path: Path) -> None:
+    with pytest.raises(MaskweaveError, match="neither the folder of a run here nor a vision model"):
+        Teacher(str(tmp_path), catalog("rgb"))
+    with pytest.raises(MaskweaveError, match="no modality of pictures"):
+        Teacher(dinov2(tmp_path / "dinov2"), catalog("caption"))

@@ -1,0 +1,123 @@
+"""Every entry of every shipped catalog, from a random value of its type to a file, tokens and a figure."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from maskweave.data import codecs
+from maskweave.data.transforms import Geometry, apply, fit
+from maskweave.data.values import check_content
+from maskweave.modality.catalogs import Catalog, load_catalog, shipped
+from maskweave.modality.entry import DENSE_TYPES, Modality, Part
+from maskweave.report.figures import draw
+from maskweave.report.legends import legend
+from maskweave.tokenizers.sequence import SequenceTokenizer
+from maskweave.tokenizers.text import TextTokenizer
+from maskweave.tokenizers.values import from_output, to_tensor, value_shape
+
+CATALOGS = {name: load_catalog(name) for name in shipped()}
+ENTRIES = [
+    pytest.param(c, m, id=f"{name}-{m.name}")
+    for name, c in CATALOGS.items()
+    for m in c.values()
+    if not (name != "4m" and CATALOGS["4m"].modalities.get(m.name) == m)  # catalogs that include it
+]
+
+
+def box(rng: np.random.Generator) -> list[float]:
+    a, b = np.sort(rng.random((2, 2)), axis=0)
+    return [*a.tolist(), *b.tolist()]
+
+
+def numbers(part: Part, rng: np.random.Generator) -> list[Any]:
+    if part.range is None:
+        return rng.integers(0, part.codes, part.count).tolist()
+    return rng.uniform(*part.range, part.count).tolist()
+
+
+def random_value(m: Modality, rng: np.random.Generator) -> Any:
+    """A value of the entry's type and size."""
+    v = m.value
+    if m.kind == "vectors":
+        return rng.normal(size=(min(5, m.max_tokens), v.channels)).astype(np.float32)
+    parts = {name: numbers(part, rng) for name, part in v.parts.items()}
+    match v.type:
+        case "image":
+            return rng.integers(0, 256, value_shape(v), np.uint8)
+        case "map":
+            return rng.uniform(*(v.range or (3, 90)), v.size).astype(np.float32)
+        case "features" | "vector":
+            return rng.normal(size=value_shape(v)).astype(np.float32)
+        case "direction":
+            x = rng.normal(size=value_shape(v))
+            return (x / np.linalg.norm(x, axis=-1, keepdims=True)).astype(np.float32)
+        case "classes":
+            return rng.integers(0, len(v.classes), v.size).astype(np.uint8)
+        case "binary":
+            return rng.random(v.size) < 0.2
+        case "text":
+            return "a small red cube, and two zebras on the left"
+        case "boxes":
+            return [{"class": str(rng.choice(v.classes)), "box": box(rng)} for _ in range(3)]
+        case "palette":
+            return rng.integers(0, 256, (4, 3)).tolist()
+        case "metadata":
+            return {name: float(rng.uniform(*key.range)) for name, key in v.keys.items()}
+        case "instances":
+            return [{"class": str(rng.choice(v.classes)), "mask": rng.random(v.size) < 0.5} for _ in range(2)]
+        case "poses":
+            return [{"box": box(rng), **parts} for _ in range(2)]
+        case "queries":
+            return [{"point": rng.random(2).tolist(), "instances": [{"box": box(rng), **parts}]} for _ in range(2)]
+    raise AssertionError(f"no value of type {v.type!r} is made here")
+
+
+@pytest.fixture(scope="module")
+def texts() -> dict[str, TextTokenizer]:
+    """A text tokenizer of each catalog's vocabulary; those that include another's share its."""
+    made: dict[Any, TextTokenizer] = {}
+    words = ["a small red cube, and two zebras on the left"]
+    for catalog in CATALOGS.values():
+        key = str(catalog.vocabularies["text"])
+        made.setdefault(key, TextTokenizer.train(catalog.vocabularies["text"], words))
+    return {name: made[str(c.vocabularies["text"])] for name, c in CATALOGS.items()}
+
+
+@pytest.mark.parametrize(("catalog", "modality"), ENTRIES)
+def test_an_entry_is_enough(catalog: Catalog, modality: Modality, texts) -> None:
+    value = random_value(modality, np.random.default_rng(modality.id))
+    checked = check_content(value, modality, "here")
+    content, ending = codecs.encode(checked, modality)
+    again = codecs.decode(content, ending, modality, f"file.{ending}")
+    alone = Catalog([modality], catalog.vocabularies.values()) if not modality.source else catalog
+    fitted = fit({modality.name: again}, alone)[modality.name]
+    for picture in (draw(modality, fitted, (64, 64)), draw(modality, None, (64, 64))):
+        assert picture.shape == (64, 64, 3) and picture.dtype == np.uint8
+    assert draw(modality, fitted, (64, 64)).std() > 0
+    legend(modality)
+    if modality.kind == "sequence":
+        text = texts[next(name for name, c in CATALOGS.items() if c is catalog)]
+        tokenizer = SequenceTokenizer(modality, text)
+        [ids] = tokenizer.encode([fitted], np.random.default_rng(0))
+        [decoded] = tokenizer.decode_with_problems([ids])
+        assert len(ids) <= modality.max_tokens and not decoded.problems and decoded.value
+        check_content(decoded.value, modality, "decoded")
+    elif modality.kind == "grid":
+        tensor = to_tensor(modality, [fitted])
+        assert tensor.shape[0] == 1 and tensor.isfinite().all()
+        if modality.value.type not in ("classes", "binary"):
+            check_content(from_output(modality, tensor)[0], modality, "decoded")
+
+
+@pytest.mark.parametrize(("catalog", "modality"), [p for p in ENTRIES if p.values[0] is CATALOGS["4m"]])
+def test_every_entry_is_cropped_and_flipped(catalog: Catalog, modality: Modality) -> None:
+    """Lattices keep their size; what cannot be flipped is left out."""
+    value = check_content(random_value(modality, np.random.default_rng(modality.id)), modality, "here")
+    sample = {modality.name: value}
+    moved = apply(sample, catalog, Geometry((0.1, 0.0, 0.9, 0.8)))
+    assert moved.keys() == sample.keys()
+    if modality.value.type in DENSE_TYPES:
+        assert np.shape(moved[modality.name]) == np.shape(value)
+    flipped = apply(sample, catalog, Geometry(flip=True))
+    assert bool(flipped) == (modality.value.type not in ("poses", "queries"))

@@ -1,0 +1,37 @@
+"""Corrections of low rank: nothing at first, alone in training, part of the weights at last."""
+
+import pytest
+import torch
+
+from maskweave.models.lora import LoRALinear, add_lora, merge_lora
+from maskweave.nn.layers import BIASED, Biases, Block, Linear
+
+
+@pytest.mark.parametrize("biases", [BIASED, Biases(False, False, False, False)])
+@pytest.mark.parametrize(("mlp", "layers"), [(False, 4), (True, 7)])
+def test_lora(biases: Biases, mlp: bool, layers: int) -> None:
+    torch.manual_seed(0)
+    block = Block(16, 2, biases=biases, gated=True)
+    x, before = torch.randn(3, 5, 16), {k: v.clone() for k, v in block.state_dict().items()}
+    plain = block(x)
+    add_lora(block, rank=3, alpha=6.0, mlp=mlp)
+    assert torch.equal(block(x), plain), "nothing changes at first"
+    trained = {name: p for name, p in block.named_parameters() if p.requires_grad}
+    assert len(trained) == 2 * layers and all(name.rpartition(".")[2] in ("lora_a", "lora_b") for name in trained)
+
+    optimizer = torch.optim.SGD(block.parameters(), lr=0.1)
+    for _ in range(3):
+        optimizer.zero_grad()
+        block(x).square().mean().backward()
+        optimizer.step()
+    assert all(torch.equal(value, before[name]) for name, value in block.state_dict().items() if "lora" not in name)
+    learned = block(x)
+    assert not torch.allclose(learned, plain)
+
+    q = block.attention.q
+    assert isinstance(q, LoRALinear)
+    by_hand = q.weight + 6.0 / 3 * q.lora_b @ q.lora_a
+    merge_lora(block)
+    assert torch.equal(block.attention.q.weight, by_hand) and type(block.attention.q) is Linear
+    assert torch.allclose(block(x), learned, atol=1e-6)
+    assert block.state_dict().keys() == before.keys()

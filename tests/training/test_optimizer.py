@@ -1,0 +1,120 @@
+"""AdamW that updates tables by rows, against dense AdamW and SparseAdam."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_catalog import tiny, tiny_batch
+from torch import Tensor, nn
+
+from maskweave.errors import MaskweaveError
+from maskweave.models.fourm import FourM, FourMConfig
+from maskweave.objectives.fourm import FourMObjective
+from maskweave.training import optimizer
+from maskweave.training.loop import fit
+from maskweave.training.optimizer import build_optimizer, clip_gradients, gradient_parts
+from maskweave.training.settings import TrainSettings
+
+SETTINGS = TrainSettings(steps=4, batch_size=2, learning_rate=0.01, betas=(0.9, 0.95), clip=0.1, device="cpu")
+LAZY = dataclasses.replace(SETTINGS, lazy_embeddings=True)
+ROWS = optimizer.LARGE
+
+
+class Lookup(nn.Module):
+    """A large table and a layer behind it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.table = nn.Embedding(ROWS, 3)
+        self.layer = nn.Linear(3, 2)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return (self.layer(self.table(ids)) - ids[:, None] / ROWS).square().mean()
+
+
+def steps(settings: TrainSettings, batches: list[Tensor], clip: float = 0.0) -> Lookup:
+    torch.set_num_threads(1)
+    module = Lookup()
+    chosen, _ = build_optimizer(module, settings)
+    for ids in batches:
+        module(ids).backward()
+        parts = gradient_parts(module.parameters())
+        if clip:
+            clip_gradients(parts, nn.utils.get_total_norm(parts), clip)
+        chosen.step()
+        chosen.zero_grad()
+    return module
+
+
+@pytest.mark.parametrize("clip", [0.0, 1e-3])
+def test_with_a_gradient_for_every_row_it_is_adamw(clip: float) -> None:
+    batches = [torch.cat([torch.randperm(ROWS), torch.arange(9)]) for _ in range(5)]
+    dense, lazy = steps(SETTINGS, batches, clip), steps(LAZY, batches, clip)
+    assert lazy.table.sparse and not dense.table.sparse
+    for a, b in zip(dense.parameters(), lazy.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_rows_without_a_gradient_stay_as_they_are() -> None:
+    batches = [torch.tensor([5, 6, 6]), torch.tensor([6, 7]), torch.tensor([2000])]
+    lazy, start = steps(LAZY, batches), Lookup()
+    moved = (lazy.table.weight != start.table.weight).any(dim=1).nonzero()[:, 0]
+    assert moved.tolist() == [5, 6, 7, 2000]
+    reference = Lookup()
+    reference.table.sparse = True
+    adam = torch.optim.SparseAdam([reference.table.weight], lr=0.01, betas=(0.9, 0.95))
+    rest, _ = build_optimizer(reference.layer, SETTINGS)
+    for ids in batches:
+        reference(ids).backward()
+        for each in (adam, rest):
+            each.step()
+            each.zero_grad()
+    torch.testing.assert_close(lazy.table.weight, reference.table.weight)
+
+
+def test_small_and_shared_tables_stay_dense(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(optimizer, "LARGE", 20)
+    for tied in (False, True):
+        model = FourM(tiny(), FourMConfig(width=16, heads=2, encoder_depth=1, decoder_depth=1, tied=tied))
+        build_optimizer(FourMObjective(model), LAZY)
+        sparse = {name for name, part in model.named_modules() if getattr(part, "sparse", False)}
+        tables = {
+            "token_embedding.tokens.for_codes",
+            "token_embedding.tokens.for_spectrum",
+            "token_embedding.tokens.for_text",
+        }
+        assert sparse == (
+            set() if tied else tables | {"target_token_embedding.tokens.for_text"}
+        )  # never where.modality
+
+
+class Drawn:
+    def __getitem__(self, index: int):
+        return tiny_batch(tiny(), seed=index)
+
+
+def test_a_training_resumes_exactly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(optimizer, "LARGE", 20)
+
+    def run(folder: Path, until: int) -> FourM:
+        torch.manual_seed(0)
+        model = FourM(tiny(), FourMConfig(width=16, heads=2, encoder_depth=1, decoder_depth=1))
+        settings = dataclasses.replace(LAZY, steps=until, schedule="constant", warmup=0.0)
+        fit(FourMObjective(model), Drawn(), settings, folder)
+        return model
+
+    whole = run(tmp_path / "whole", 6)
+    run(tmp_path / "halves", 3)
+    halves = run(tmp_path / "halves", 6)
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), halves.parameters(), strict=True))
+
+
+def test_several_processes_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from maskweave.training import loop
+    from maskweave.training.distributed import DistContext
+
+    monkeypatch.setattr(loop, "connect", lambda device: DistContext(0, 2, torch.device("cpu")))
+    with pytest.raises(MaskweaveError, match="lazy_embeddings is for one process"):
+        fit(Lookup(), Drawn(), LAZY, tmp_path)
