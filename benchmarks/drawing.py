@@ -14,17 +14,20 @@ import numpy as np
 from maskweave.data.columns import Column
 from maskweave.masking.fourm import MaskingConfig, MaskSampler
 from maskweave.modality.catalogs import Catalog
-from maskweave.modality.entry import Modality, Value, Vocabulary
+from maskweave.modality.entry import Modality
+from maskweave.modality.vocabulary import Vocabulary
+from maskweave.values.image import Image
+from maskweave.values.text import Text
 
 BATCH, GRIDS, SEQUENCES, LONGEST = 256, 4, 3, 256
 
 
 def catalog() -> Catalog:
-    picture = Value("image", (224, 224), 3)
+    picture = Image((224, 224), 3)
     modalities = [Modality("pixels", 1, "patches", picture, grid=(14, 14))]
     modalities += [Modality(f"grid_{n}", 2 + n, "grid", picture, source="pixels", grid=(14, 14)) for n in range(GRIDS)]
     modalities += [
-        Modality(f"sequence_{n}", 10 + n, "sequence", Value("text"), max_tokens=LONGEST, vocabulary="text", chunk=1 + n)
+        Modality(f"sequence_{n}", 10 + n, "sequence", Text(), max_tokens=LONGEST, vocabulary="text", chunk=1 + n)
         for n in range(SEQUENCES)
     ]
     return Catalog(modalities, [Vocabulary("text", 30_000)])

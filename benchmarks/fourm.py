@@ -32,13 +32,15 @@ from maskweave.interop.fourm import load_model
 from maskweave.interop.fourm.model import export_model
 from maskweave.masking.fourm import MaskingConfig, MaskSampler
 from maskweave.modality.catalogs import Catalog, load_catalog
-from maskweave.modality.entry import Modality, Quantizer, TokenizerSpec, Value
+from maskweave.modality.entry import Modality
+from maskweave.modality.tokenizer import Quantizer, TokenizerSpec
 from maskweave.models.fourm import FourM, FourMConfig
 from maskweave.objectives.fourm import FourMObjective
 from maskweave.tokenizers.grid import GridTokenizer
 from maskweave.training.hardware import compile_blocks, keep_freed_memory
 from maskweave.training.optimizer import build_optimizer, clip_gradients, gradient_parts
 from maskweave.training.settings import TrainSettings
+from maskweave.values.image import Image
 
 SAMPLES, TOKENS, PICTURES = 16, 128, 64
 
@@ -165,7 +167,7 @@ def training(rounds: int) -> None:
 
 def tokenizing(rounds: int) -> None:
     spec = TokenizerSpec(width=768, heads=12, depth=12, decoder_depth=1, quantizer=Quantizer("vq", codes=16384, dim=32))
-    picture = Value("image", (224, 224), 3)
+    picture = Image((224, 224), 3)
     torch.manual_seed(0)
     tokenizer = GridTokenizer(Modality("picture", 1, "grid", picture, grid=(14, 14), tokenizer=spec)).eval()
     values = np.random.default_rng(0).integers(0, 256, (PICTURES, 224, 224, 3), dtype=np.uint8)

@@ -27,8 +27,14 @@ from maskweave.generate.schedule import Schedule, make_schedule
 from maskweave.generate.token_state import TokenState, pack_inputs
 from maskweave.masking.batch import Part, Slots, pack
 from maskweave.modality.catalogs import Catalog
-from maskweave.modality.entry import Decoding, Modality, Quantizer, TokenizerSpec, Value, Vocabulary
+from maskweave.modality.decoding import Decoding
+from maskweave.modality.entry import Modality
+from maskweave.modality.tokenizer import Quantizer, TokenizerSpec
+from maskweave.modality.vocabulary import Vocabulary
 from maskweave.models.fourm import FourM, FourMConfig
+from maskweave.values.image import Image
+from maskweave.values.map import Map
+from maskweave.values.text import Text
 
 CAPTION = 128
 NO_WORDS = 204
@@ -36,13 +42,13 @@ NO_WORDS = 204
 
 
 def catalog() -> Catalog:
-    picture = Value("image", (224, 224), 3)
+    picture = Image((224, 224), 3)
     codes = TokenizerSpec(quantizer=Quantizer("vq", codes=8192))
     return Catalog(
         [
             Modality("rgb", 1, "patches", picture, grid=(14, 14)),
-            Modality("depth", 2, "grid", Value("map", (224, 224), range=(0, 10)), grid=(14, 14), tokenizer=codes),
-            Modality("caption", 3, "sequence", Value("text"), max_tokens=CAPTION, vocabulary="text"),
+            Modality("depth", 2, "grid", Map((224, 224), range=(0, 10)), grid=(14, 14), tokenizer=codes),
+            Modality("caption", 3, "sequence", Text(), max_tokens=CAPTION, vocabulary="text"),
         ],
         [Vocabulary("text", 30_000)],
     )

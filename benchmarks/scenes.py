@@ -10,10 +10,10 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from maskweave.label import measures
 from maskweave.modality.catalogs import load_catalog
 from maskweave.synthetic import raycast
 from maskweave.synthetic.scenes import Scenes
+from maskweave.values import measures
 
 cv2.setNumThreads(1)
 
@@ -43,7 +43,7 @@ def main() -> None:
         "draw and trace": scenes.scene,
         "trace": lambda i: raycast.trace(kept[i].room, things[i], scenes.size),
         "shade": lambda i: raycast.shade(kept[i].room, things[i], kept[i].hits),
-        "edges": lambda i: measures.edges(pictures[i]),
+        "edges": lambda i: measures.canny(pictures[i]),
         "palette": lambda i: measures.palette(pictures[i]),
         "statistics": lambda i: measures.statistics(pictures[i]),
     }

@@ -20,9 +20,10 @@ import maskweave
 from maskweave.cli.main import COMMANDS
 from maskweave.files import read_yaml
 from maskweave.modality.catalogs import load_catalog, shipped
-from maskweave.modality.entry import Kind, ValueType
+from maskweave.modality.entry import Kind
 from maskweave.training.recipe import load_recipe
 from maskweave.transfer.recipe import load_transfer
+from maskweave.values.base import ValueType
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = Path(maskweave.__file__).parent

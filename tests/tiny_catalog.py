@@ -7,10 +7,18 @@ from maskweave.data.columns import Column
 from maskweave.masking.batch import TokenBatch
 from maskweave.masking.fourm import MaskingConfig, MaskSampler
 from maskweave.modality.catalogs import Catalog
-from maskweave.modality.entry import EOS, Key, Modality, Quantizer, TokenizerSpec, Value, Vocabulary
+from maskweave.modality.entry import Modality
+from maskweave.modality.tokenizer import Quantizer, TokenizerSpec
+from maskweave.modality.vocabulary import Vocabulary
+from maskweave.values.codec import EOS
+from maskweave.values.image import Image
+from maskweave.values.map import Map
+from maskweave.values.metadata import Key, Metadata
+from maskweave.values.text import Text
+from maskweave.values.vectors import Vectors
 
 SMALL = TokenizerSpec(width=16, heads=2, depth=1, decoder_depth=1, quantizer=Quantizer("fsq", levels=(5, 4)))
-PICTURE = Value("image", (8, 8), 3)
+PICTURE = Image((8, 8), 3)
 TEXT = Vocabulary("text", 320, sentinels=8, values={"v0": 64, "v1": 64})
 
 
@@ -24,14 +32,14 @@ def tiny(text: Vocabulary = TEXT) -> Catalog:
                 "spectrum",
                 4,
                 "grid",
-                Value("map", (20,), range=(0, 1)),
+                Map((20,), range=(0, 1)),
                 grid=(5,),
                 tokenizer=SMALL,
                 positions="learned",
             ),
-            Modality("caption", 5, "sequence", Value("text"), max_tokens=20, vocabulary="text"),
-            Modality("facts", 7, "sequence", Value("metadata", keys=keys), max_tokens=9, vocabulary="text", chunk=2),
-            Modality("feature", 9, "vectors", Value("vector", channels=6), max_tokens=4),
+            Modality("caption", 5, "sequence", Text(), max_tokens=20, vocabulary="text"),
+            Modality("facts", 7, "sequence", Metadata(keys=keys), max_tokens=9, vocabulary="text", chunk=2),
+            Modality("feature", 9, "vectors", Vectors(channels=6), max_tokens=4),
         ],
         [text],
     )

@@ -13,8 +13,6 @@ from statistics import mean, stdev
 import torch
 
 import maskweave
-from maskweave.evaluate.scores import metrics_for
-from maskweave.generate.merging import merge
 from maskweave.synthetic.scenes import Scenes
 
 COUNTS = (1, 2, 4, 8, 16)
@@ -34,7 +32,7 @@ pictures = [{"rgb": scene["rgb"]} for scene in scenes]
 print("   target temperature " + "".join(f"{f'n = {n}':>19}" for n in COUNTS))
 for target in ("depth", "normal"):
     entry = bundle.catalog[target]
-    metric = metrics_for(entry)[0]
+    metric = entry.scores()[0]
     truth = [scene[target] for scene in scenes]
     for temperature in options.temperatures:
         errors: dict[int, list[float]] = {n: [] for n in COUNTS}
@@ -46,7 +44,7 @@ for target in ("depth", "normal"):
                 seeds = list(range(first, first + options.scenes))
                 members.append(bundle.generate_batch(pictures, [target], seeds=seeds, decoding=how))
                 if (n := len(members)) in COUNTS:
-                    merged = [merge(entry, [m[i][target] for m in members]) for i in range(options.scenes)]
+                    merged = [entry.value.merge([m[i][target] for m in members], 0.5) for i in range(options.scenes)]
                     errors[n].append(metric.score(merged, truth))
         cells = [f"{mean(e):.4f} ± {stdev(e) if len(e) > 1 else 0:.4f}" for e in errors.values()]
         print(f"{target:>9} {temperature:>11g} " + "".join(f"{cell:>19}" for cell in cells), flush=True)

@@ -12,7 +12,6 @@ from statistics import mean, stdev
 import torch
 
 import maskweave
-from maskweave.evaluate.scores import metrics_for
 from maskweave.synthetic.grammar import objects_in
 from maskweave.synthetic.scenes import Scenes
 
@@ -29,7 +28,7 @@ options = parser.parse_args()
 torch.set_num_threads(1)
 bundle = maskweave.load(options.bundle)
 captions = [scene["caption"] for scene in Scenes(bundle.catalog, options.scenes, seed=1)]
-(f1,) = metrics_for(bundle.catalog["caption"], lambda text: objects_in(text).elements())
+(f1,) = bundle.catalog["caption"].scores(lambda text: objects_in(text).elements())
 
 print(f"{'guided':>14} {'weight':>6}   F1 ± deviation over {options.seeds} seeds")
 scores: dict[tuple[str, float], list[float]] = {}

@@ -1,7 +1,8 @@
 """Typed dataclasses out of plain mappings: the one way in which recipes and catalog entries are validated.
 
 Errors name the file, the key, what was found and what was expected. Types understood: bool, int, float, str, Literal,
-tuples, lists, dicts with string keys, optional types, and dataclasses of these.
+tuples, lists, dicts with string keys, optional types, and dataclasses of these. Of several dataclasses with a class attribute `tag`, the
+key of that name says which is meant; a class attribute `aliases` maps keys to fields of other names.
 """
 
 import dataclasses
@@ -24,6 +25,10 @@ def build(cls: type[T], content: Any, where: str, key: str = "") -> T:
     """
     if not isinstance(content, Mapping):
         raise MaskweaveError(f"{where}: {_named(key)}expected keys and values, found {content!r}")
+    if (tag := getattr(cls, "tag", "")) and not getattr(cls, tag, ""):
+        return _build_tagged(cls, tag, content, where, key)
+    aliases: Mapping[str, str] = getattr(cls, "aliases", {})
+    content = {aliases.get(name, name): item for name, item in content.items()}
     hints = typing.get_type_hints(cls)
     fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
     for name in content:
@@ -42,10 +47,24 @@ def build(cls: type[T], content: Any, where: str, key: str = "") -> T:
         raise MaskweaveError(f"{where}: {_named(key)}{error}") from error
 
 
+def _build_tagged(cls: Any, tag: str, content: Mapping[str, Any], where: str, key: str) -> Any:
+    """Build the one of several classes that the key `tag` of the content names; `cls.named` finds it."""
+    if tag not in content:
+        raise MaskweaveError(f"{where}: key {_join(key, tag)!r} is missing; expected the name of one of several kinds")
+    try:
+        named = cls.named(content[tag])
+    except MaskweaveError as error:
+        raise MaskweaveError(f"{where}: {_join(key, tag)!r}: {error}") from error
+    return build(named, {name: item for name, item in content.items() if name != tag}, where, key)
+
+
 def plain(value: Any) -> Any:
     """The reverse of `build`: dataclasses and tuples as YAML-ready mappings and lists, defaults included."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        names = {field: name for name, field in getattr(value, "aliases", {}).items()}
+        tag = getattr(value, "tag", "")
+        content = {names.get(f.name, f.name): plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {tag: getattr(value, tag), **content} if tag else content
     if isinstance(value, Mapping):
         return {key: plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

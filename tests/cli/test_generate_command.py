@@ -16,11 +16,11 @@ from maskweave.cli.main import main
 from maskweave.errors import MaskweaveError
 from maskweave.generate import folders
 from maskweave.generate.bundle import Bundle
+from maskweave.generate.ensemble import member_seeds
 from maskweave.generate.folders import generate_files
-from maskweave.generate.merging import member_seeds
 from maskweave.generate.schedule import Condition, load_schedule
 from maskweave.interruption import Interrupted
-from maskweave.modality.entry import Decoding
+from maskweave.modality.decoding import Decoding
 from maskweave.synthetic.scenes import Scenes
 
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from maskweave.data.codecs import MAX_BYTES, PICTURES, read_file
 from maskweave.data.pictures import Pictures, files_under
 from maskweave.data.source import Source
 from maskweave.errors import BadSample, MaskweaveError
 from maskweave.modality.catalogs import Catalog
+from maskweave.values.files import MAX_BYTES, PICTURES, read_value
 
 
 @pytest.fixture
@@ -44,10 +44,10 @@ def test_pictures_are_samples(folder: Path, scenes_catalog: Catalog) -> None:
 def test_files_that_cannot_be_read(folder: Path, scenes_catalog: Catalog) -> None:
     rgb = scenes_catalog["rgb"]
     with pytest.raises(BadSample, match="gone.png: cannot be read: No such file"):
-        read_file(folder / "gone.png", rgb)
+        read_value(folder / "gone.png", rgb.value)
     with open(folder / "large.png", "wb") as file:
         file.truncate(MAX_BYTES + 1)  # a hole: takes no room
     with pytest.raises(BadSample, match=r"large.png: 268,435,457 bytes; expected at most 268,435,456"):
-        read_file(folder / "large.png", rgb)
+        read_value(folder / "large.png", rgb.value)
     with pytest.raises(BadSample, match="^the photo: ending 'txt' cannot hold"):
-        read_file(folder / "notes.txt", rgb, "the photo")
+        read_value(folder / "notes.txt", rgb.value, "the photo")

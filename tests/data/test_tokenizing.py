@@ -19,11 +19,11 @@ from maskweave.data.token_store import TokenData
 from maskweave.data.tokenizing import column_of, tokenize
 from maskweave.errors import BadSample, FullDisk, MaskweaveError
 from maskweave.modality.catalogs import Catalog
-from maskweave.modality.entry import EOS
 from maskweave.tokenizers.base import Tokenizer
 from maskweave.tokenizers.grid import GridTokenizer
 from maskweave.tokenizers.sequence import SequenceTokenizer
 from maskweave.tokenizers.text import TextTokenizer
+from maskweave.values.codec import EOS
 
 COUNT = 230
 SHARD = 50

@@ -5,13 +5,19 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from value_helpers import value_of
 
-from maskweave.data.transforms import Geometry, apply, fit, random_geometry
+from maskweave.data.transforms import apply, fit, random_geometry
 from maskweave.errors import BadSample, MaskweaveError
-from maskweave.label import measures
 from maskweave.modality.catalogs import Catalog
-from maskweave.modality.entry import Modality, Part, Value, Vocabulary
+from maskweave.modality.entry import Modality
+from maskweave.modality.vocabulary import Vocabulary
 from maskweave.synthetic.scenes import Scenes
+from maskweave.values import measures
+from maskweave.values.geometry import Geometry
+from maskweave.values.groups import Part
+from maskweave.values.poses import Poses
+from maskweave.values.queries import Queries
 
 FLIP = Geometry(flip=True)
 FULL = (0.0, 0.0, 1.0, 1.0)
@@ -24,14 +30,19 @@ def scenes(scenes_catalog):
 
 def catalog_of(size=(16, 16), **types):
     """One grid entry for each name, of the given value type."""
-    channels = {"image": 3, "direction": 3}
     return Catalog(
         [
             Modality(
                 name,
                 k + 1,
                 "grid",
-                Value(kind, size, channels.get(kind, 1), (0, 100) if kind == "map" else None, classes=("a", "b", "c")),
+                value_of(
+                    kind,
+                    size=size,
+                    channels=3 if kind in ("image", "direction") else 1,
+                    range=(0, 100),
+                    classes=("a", "b", "c"),
+                ),
                 grid=size,
             )
             for k, (name, kind) in enumerate(types.items())
@@ -346,8 +357,8 @@ def people_and_points():
     parts = {"pose": Part(2, codes=8)}
     return Catalog(
         [
-            Modality("people", 1, "sequence", Value("poses", parts=parts), max_tokens=99, vocabulary="t"),
-            Modality("found", 2, "sequence", Value("queries", (8, 8), parts=parts), max_tokens=99, vocabulary="t"),
+            Modality("people", 1, "sequence", Poses(parts=parts), max_tokens=99, vocabulary="t"),
+            Modality("found", 2, "sequence", Queries((8, 8), parts=parts), max_tokens=99, vocabulary="t"),
         ],
         [Vocabulary("t", 300)],
     )

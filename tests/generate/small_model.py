@@ -8,8 +8,8 @@ from maskweave.generate.decode import run
 from maskweave.generate.engine import Engine
 from maskweave.generate.schedule import Schedule
 from maskweave.generate.token_state import TokenState
-from maskweave.modality.entry import EOS
 from maskweave.models.fourm import FourM, FourMConfig
+from maskweave.values.codec import EOS
 
 CATALOG = tiny()
 FIRST = CATALOG.vocabularies["text"].first_sentinel

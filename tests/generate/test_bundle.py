@@ -16,24 +16,27 @@ from torch import nn
 
 import maskweave
 from maskweave.bundle import io as saving
-from maskweave.data import codecs
 from maskweave.errors import MaskweaveError
 from maskweave.generate.bundle import Bundle
 from maskweave.generate.result import Generated
 from maskweave.generate.schedule import load_schedule
 from maskweave.modality.catalogs import Catalog
-from maskweave.modality.entry import Decoding, Modality, Quantizer, Value
+from maskweave.modality.decoding import Decoding
+from maskweave.modality.entry import Modality
+from maskweave.modality.tokenizer import Quantizer
 from maskweave.models.fourm import FourM, FourMConfig
 from maskweave.models.lora import LoRALinear, add_lora, merge_lora
 from maskweave.tokenizers.grid import GridTokenizer
 from maskweave.tokenizers.text import TextTokenizer
+from maskweave.values.boxes import Boxes
+from maskweave.values.map import Map
 
 LIKELIEST = {"depth": Decoding("roar", steps=1, temperature=0)}
 
 
 def catalog() -> Catalog:
-    extra = Modality("depth", 20, "grid", Value("map", (8, 8), range=(0, 10), unit="m"), grid=(2, 2), tokenizer=SMALL)
-    gray = Modality("gray", 21, "patches", Value("image", (8, 8), 1), grid=(2, 2))
+    extra = Modality("depth", 20, "grid", Map((8, 8), range=(0, 10), unit="m"), grid=(2, 2), tokenizer=SMALL)
+    gray = Modality("gray", 21, "patches", Image((8, 8), 1), grid=(2, 2))
     return Catalog([*tiny().values(), extra, gray], [TEXT])
 
 
@@ -195,7 +198,7 @@ def test_saved_values_decode_back(bundle, tmp_path) -> None:
     assert {name for name in names if "picture" in name} == {f"{n}.picture.png" for n in ("depth", "caption", "facts")}
     for name in values:
         path = tmp_path / "out" / name
-        back = codecs.decode(path.read_bytes(), path.suffix[1:], bundle.catalog[path.stem], name)
+        back = bundle.catalog[path.stem].value.read(path.read_bytes(), path.suffix[1:], name)
         if isinstance(found[path.stem], np.ndarray):
             np.testing.assert_allclose(back, found[path.stem], atol=1e-4)
         else:
@@ -208,9 +211,7 @@ def test_saved_values_decode_back(bundle, tmp_path) -> None:
 
 def test_boxes_are_saved_beside_a_gray_picture(tmp_path) -> None:
     text = dataclasses.replace(TEXT, words=("cube",))
-    boxes = Modality(
-        "boxes", 22, "sequence", Value("boxes", classes=("cube",)), max_tokens=11, vocabulary="text", chunk=5
-    )
+    boxes = Modality("boxes", 22, "sequence", Boxes(classes=("cube",)), max_tokens=11, vocabulary="text", chunk=5)
     entries = Catalog([catalog()["gray"], boxes], [text])
     value = [{"class": "cube", "box": [0.1, 0.2, 0.5, 0.6]}]
     found = Generated(entries, {"gray": picture()[..., :1]}, {"boxes": value})

@@ -14,8 +14,9 @@ from maskweave.generate.schedule import Schedule, Step, make_schedule, tokens_pe
 from maskweave.generate.sequences import Gaps
 from maskweave.generate.token_state import TokenState, pack_inputs
 from maskweave.masking.batch import Part, pack
-from maskweave.modality.entry import EOS, Decoding
+from maskweave.modality.decoding import Decoding
 from maskweave.nn import layers
+from maskweave.values.codec import EOS
 
 CHAIN = ["caption", "codes", "facts", "spectrum"]
 GUIDANCE = {

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from maskweave.errors import MaskweaveError
 from maskweave.generate import sampling
 from maskweave.generate.sampling import confidence, keep_likely, sample
-from maskweave.modality.entry import Decoding
+from maskweave.modality.decoding import Decoding
 
 
 def kept_by_hand(logits: list[float], top_k: int, top_p: float) -> set[int]:

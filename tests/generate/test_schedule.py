@@ -20,7 +20,7 @@ from maskweave.generate.schedule import (
     temperature_of,
     tokens_per_step,
 )
-from maskweave.modality.entry import Decoding
+from maskweave.modality.decoding import Decoding
 
 CATALOG = tiny()
 

@@ -16,10 +16,11 @@ from maskweave.generate.schedule import load_schedule
 from maskweave.generate.session import filled
 from maskweave.generate.token_state import TokenState, pack_inputs, token_states
 from maskweave.masking.batch import Part, pack
-from maskweave.modality.entry import EOS, Decoding
+from maskweave.modality.decoding import Decoding
 from maskweave.tokenizers.grid import GridTokenizer
 from maskweave.tokenizers.sequence import SequenceTokenizer
 from maskweave.tokenizers.text import TextTokenizer
+from maskweave.values.codec import EOS
 
 TEXT = CATALOG.vocabularies["text"]
 

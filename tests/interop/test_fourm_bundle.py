@@ -21,7 +21,7 @@ from maskweave.interop.fourm.bundle import load_bundle
 from maskweave.interop.fourm.model import export_model
 from maskweave.interop.fourm.tokenizers import export_tokenizer
 from maskweave.modality.catalogs import Catalog, load_catalog
-from maskweave.modality.entry import Quantizer, TokenizerSpec
+from maskweave.modality.tokenizer import Quantizer, TokenizerSpec
 from maskweave.models.fourm import FourM, FourMConfig
 from maskweave.tokenizers.grid import GridTokenizer
 from maskweave.tokenizers.text import TextTokenizer

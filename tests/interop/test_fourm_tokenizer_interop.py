@@ -13,9 +13,15 @@ from maskweave.errors import MaskweaveError
 from maskweave.interop.fourm import tokenizer_config
 from maskweave.interop.fourm.tokenizer_names import _unet, correspondence
 from maskweave.interop.fourm.tokenizers import export_tokenizer, load_tokenizer
-from maskweave.modality.entry import Diffusion, Modality, Quantizer, TokenizerSpec, Value
+from maskweave.modality.entry import Modality
+from maskweave.modality.tokenizer import Diffusion, Quantizer, TokenizerSpec
 from maskweave.tokenizers.diffusion import DiffusionDecoder
 from maskweave.tokenizers.grid import GridTokenizer
+from maskweave.values.binary import Binary
+from maskweave.values.classes import Classes
+from maskweave.values.image import Image
+from maskweave.values.map import Map
+from maskweave.values.vector import Vector
 
 WIDTH, DEPTH, GRID, PATCH, LATENT, CODES = 16, 2, 4, 8, 6, 32
 VIT = {
@@ -232,7 +238,7 @@ def test_other_architectures_are_not_exported(tmp_path):
         dataclasses.replace(spec, tail="norm"),
         dataclasses.replace(spec, quantizer=Quantizer("fsq")),
     ):
-        entry = Modality("probe", 1, "grid", Value("image", (8, 8), 3), grid=(2, 2), tokenizer=other)
+        entry = Modality("probe", 1, "grid", Image((8, 8), 3), grid=(2, 2), tokenizer=other)
         with pytest.raises(MaskweaveError, match="no name for"):
             export_tokenizer(GridTokenizer(entry), tmp_path / "t")
 
@@ -288,7 +294,7 @@ def test_optional_tensors_may_be_absent(tmp_path):
 
 def test_the_whole_unet_has_its_names():
     """The published U-Net's 446 names and shapes, as the digest of their list."""
-    value = Value("map", (64, 64), range=(-1, 1))
+    value = Map((64, 64), range=(-1, 1))
     spec = TokenizerSpec(width=16, heads=2, diffusion=Diffusion(), quantizer=Quantizer("vq", codes=16, dim=32))
     tokenizer = GridTokenizer.without_weights(Modality("probe", 1, "grid", value, grid=(4, 4), tokenizer=spec))
     state = {name: torch.empty(p.shape, device="meta") for name, p in tokenizer.state_dict().items()}
@@ -362,23 +368,23 @@ SIZE = (GRID * PATCH, GRID * PATCH)
 
 def test_an_entry_says_what_the_values_are(tmp_path):
     folder = write(tmp_path / "t", CONFIGS["map"])
-    tokenizer = load_tokenizer(folder, entry(Value("map", SIZE, range=(0, 10), unit="m")))
+    tokenizer = load_tokenizer(folder, entry(Map(SIZE, range=(0, 10), unit="m")))
     assert tokenizer.modality.name == "mine" and tokenizer.modality.value.unit == "m"
     assert tokenizer.decode(tokenizer.encode(np.full((1, *SIZE), 9.0))).max() <= 10
-    assert load_tokenizer(folder, entry(Value("binary", SIZE))).decode(torch.zeros(1, 16, dtype=torch.long)).dtype == bool  # fmt: skip
+    assert load_tokenizer(folder, entry(Binary(SIZE))).decode(torch.zeros(1, 16, dtype=torch.long)).dtype == bool  # fmt: skip
 
 
 @pytest.mark.parametrize(
     "name, other, words",
     [
-        ("map", entry(Value("image", SIZE, 3)), ["n_channels is 1, expected 3"]),
-        ("map", entry(Value("map", SIZE, range=(0, 1)), codes=8), ["codebook_size is 32, expected 8"]),
-        ("map", entry(Value("map", SIZE, range=(0, 1)), grid=(8, 8)), ["patch_size is (8, 8), expected (4, 4)"]),
-        ("map", entry(Value("classes", SIZE, classes=("a", "b"))), ["n_labels is None, expected 2"]),
-        ("map", entry(Value("vector", channels=1), grid=(2,)), ["enc_type is 'vit_s_enc'", "'vector'"]),
-        ("classes", entry(Value("classes", SIZE, classes=("a", "b"))), ["n_labels is 7, expected 2"]),
-        ("vector", entry(Value("vector", channels=9), grid=(4,)), ["n_channels is 10, expected 9", "num_codebooks is 2, expected 4"]),
-        ("vector", entry(Value("map", SIZE, 10, range=(0, 1))), ["enc_type is 'BottleneckMLP/B_2-Wi_16'", "'map'"]),
+        ("map", entry(Image(SIZE, 3)), ["n_channels is 1, expected 3"]),
+        ("map", entry(Map(SIZE, range=(0, 1)), codes=8), ["codebook_size is 32, expected 8"]),
+        ("map", entry(Map(SIZE, range=(0, 1)), grid=(8, 8)), ["patch_size is (8, 8), expected (4, 4)"]),
+        ("map", entry(Classes(SIZE, classes=("a", "b"))), ["n_labels is None, expected 2"]),
+        ("map", entry(Vector(channels=1), grid=(2,)), ["enc_type is 'vit_s_enc'", "'vector'"]),
+        ("classes", entry(Classes(SIZE, classes=("a", "b"))), ["n_labels is 7, expected 2"]),
+        ("vector", entry(Vector(channels=9), grid=(4,)), ["n_channels is 10, expected 9", "num_codebooks is 2, expected 4"]),
+        ("vector", entry(Map(SIZE, 10, range=(0, 1))), ["enc_type is 'BottleneckMLP/B_2-Wi_16'", "'map'"]),
     ],
 )  # fmt: skip
 def test_an_entry_that_does_not_fit_is_told(name, other, words, tmp_path):

@@ -11,8 +11,9 @@ from maskweave.errors import MaskweaveError
 from maskweave.interop.m3ae import load_m3ae, save_m3ae
 from maskweave.masking.m3ae import MaskRatio, mask_columns
 from maskweave.modality.catalogs import Catalog
-from maskweave.modality.entry import Modality, Value
+from maskweave.modality.entry import Modality
 from maskweave.models.m3ae import M3AE, M3AEConfig
+from maskweave.values.image import Image
 
 TINY = M3AEConfig(width=32, depth=2, heads=2, decoder_width=24, decoder_depth=1, decoder_heads=3, mlp_ratio=3)
 PAIRS = tiny().subset(["photo", "caption"])
@@ -89,7 +90,7 @@ def test_a_wrong_configuration_is_told(changes: dict, words: list[str], tmp_path
 
 def test_an_entry_of_other_sizes_is_told(tmp_path) -> None:
     save_m3ae(trained(PICTURES), PICTURES, tmp_path)
-    large = Catalog([Modality("large", 1, "patches", Value("image", (16, 16), 3), grid=(8, 8))])
+    large = Catalog([Modality("large", 1, "patches", Image((16, 16), 3), grid=(8, 8))])
     with pytest.raises(MaskweaveError, match=r"image_size is 8 and patch_size 2, but 'large' .* has size \(16, 16\)"):
         load_m3ae(tmp_path, large)
 
@@ -97,7 +98,7 @@ def test_an_entry_of_other_sizes_is_told(tmp_path) -> None:
 def test_what_cannot_be_read_or_written_is_told(tmp_path) -> None:
     with pytest.raises(MaskweaveError, match="takes one modality of kind patches and at most one of kind sequence"):
         save_m3ae(trained(PAIRS), tiny().subset(["photo", "caption", "facts"]), tmp_path)
-    wide = Catalog([Modality("wide", 1, "patches", Value("image", (8, 16), 3), grid=(4, 4))])
+    wide = Catalog([Modality("wide", 1, "patches", Image((8, 16), 3), grid=(4, 4))])
     with pytest.raises(MaskweaveError, match=r"wide: the published format is of square pictures, found size \(8, 16\)"):
         save_m3ae(M3AE(wide, TINY), wide, tmp_path)
     save_m3ae(trained(PAIRS), PAIRS, tmp_path)

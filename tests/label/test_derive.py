@@ -13,9 +13,9 @@ from PIL import Image
 from maskweave.data.folders import import_folders
 from maskweave.data.shards import Shards
 from maskweave.errors import FullDisk, MaskweaveError
-from maskweave.label import measures
 from maskweave.label.derive import label
 from maskweave.modality.catalogs import Catalog, catalog_from, load_catalog
+from maskweave.values import measures
 
 
 def write_photographs(root: Path) -> list[str]:
@@ -59,7 +59,7 @@ def test_photographs_are_imported_labeled_and_read_back(out: Path, photos: Catal
     for i in range(len(shards)):
         image = shards.raw(i)["rgb"]
         raw, sample = shards.raw(i), shards[i]
-        np.testing.assert_array_equal(raw["edges"], measures.edges(image))  # at the picture's own resolution
+        np.testing.assert_array_equal(raw["edges"], measures.canny(image))  # at the picture's own resolution
         assert raw["palette"] == measures.palette(image, 7)
         assert raw["metadata"] == pytest.approx(measures.statistics(image))
         assert sample["rgb"].shape == (64, 64, 3) and sample["edges"].shape == (64, 64)

@@ -15,7 +15,10 @@ from maskweave.errors import MaskweaveError
 from maskweave.masking.batch import Slots, TokenBatch
 from maskweave.masking.fourm import MaskingConfig, MaskSampler, Mixture, budgets, log_gamma
 from maskweave.modality.catalogs import Catalog
-from maskweave.modality.entry import Modality, Value, Vocabulary
+from maskweave.modality.entry import Modality
+from maskweave.modality.vocabulary import Vocabulary
+from maskweave.values.text import Text
+from maskweave.values.vector import Vector
 
 quick = settings(max_examples=250, derandomize=True)
 FIRST = TEXT.first_sentinel
@@ -37,9 +40,9 @@ def catalogs(draw: st.DrawFn) -> Catalog:
         elif kind == "sequence":
             most = draw(st.integers(3, 30))
             chunk = draw(st.integers(1, min(4, most - 1)))
-            modalities.append(Modality(name, id, kind, Value("text"), max_tokens=most, vocabulary="text", chunk=chunk))
+            modalities.append(Modality(name, id, kind, Text(), max_tokens=most, vocabulary="text", chunk=chunk))
         else:
-            value = Value("vector", channels=3)
+            value = Vector(channels=3)
             modalities.append(Modality(name, id, kind, value, max_tokens=draw(st.integers(2, 6))))
     return Catalog(modalities, [text])
 

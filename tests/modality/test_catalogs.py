@@ -102,7 +102,7 @@ def test_the_table_shows_every_modality(name):
 
 
 SPECTRUM = {"id": 50, "kind": "grid", "grid": [8], "value": {"type": "map", "size": [64], "range": [0, 1]}}
-VECTORS = {"id": 51, "kind": "vectors", "max_tokens": 4, "value": {"type": "vector", "channels": 16}}
+VECTORS = {"id": 51, "kind": "vectors", "max_tokens": 4, "value": {"type": "vectors", "channels": 16}}
 
 
 @pytest.mark.parametrize("entry", [SPECTRUM, VECTORS])
@@ -170,11 +170,17 @@ def facts(**key):
         ),
         (pose(range=[0, 1], bones=[[0]]), "value.parts.a.bones"),
         (pose(codes=4, bones=[[0, 0]]), "value.parts.a.bones join the joints of poses.*and a range"),
-        (changed(value={"type": "map", "size": [64], "range": [0, 1], "tails": 0.1}), "value.tails, .*found both"),
-        (changed(value={"type": "map", "size": [64], "tails": 0.5}), "a share from 0 to below 0.5, found 0.5"),
-        (changed(value={"type": "direction", "size": [64], "channels": 3, "tails": 0.1}), "value.tails is for maps"),
         (
-            changed(kind="patches", value={"type": "map", "size": [64], "tails": 0.1}),
+            changed(value={"type": "map", "size": [64], "range": [0, 1], "trim_quantile": 0.1}),
+            "value.tails, .*found both",
+        ),
+        (changed(value={"type": "map", "size": [64], "trim_quantile": 0.5}), "a share from 0 to below 0.5, found 0.5"),
+        (
+            changed(value={"type": "direction", "size": [64], "channels": 3, "trim_quantile": 0.1}),
+            "value.tails is for maps",
+        ),
+        (
+            changed(kind="patches", value={"type": "map", "size": [64], "trim_quantile": 0.1}),
             "patches take maps with a value.range",
         ),
         (

@@ -4,17 +4,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from value_helpers import network
 
-from maskweave.data import codecs
-from maskweave.data.transforms import Geometry, apply, fit
-from maskweave.data.values import check_content
+from maskweave.data.transforms import apply, fit
 from maskweave.modality.catalogs import Catalog, load_catalog, shipped
-from maskweave.modality.entry import DENSE_TYPES, Modality, Part
+from maskweave.modality.entry import Modality
 from maskweave.report.figures import draw
-from maskweave.report.legends import legend
 from maskweave.tokenizers.sequence import SequenceTokenizer
 from maskweave.tokenizers.text import TextTokenizer
-from maskweave.tokenizers.values import from_output, to_tensor, value_shape
+from maskweave.values.geometry import Geometry
+from maskweave.values.groups import Part
 
 CATALOGS = {name: load_catalog(name) for name in shipped()}
 ENTRIES = [
@@ -41,16 +40,16 @@ def random_value(m: Modality, rng: np.random.Generator) -> Any:
     v = m.value
     if m.kind == "vectors":
         return rng.normal(size=(min(5, m.max_tokens), v.channels)).astype(np.float32)
-    parts = {name: numbers(part, rng) for name, part in v.parts.items()}
+    parts = {name: numbers(part, rng) for name, part in getattr(v, "parts", {}).items()}
     match v.type:
         case "image":
-            return rng.integers(0, 256, value_shape(v), np.uint8)
+            return rng.integers(0, 256, (*v.size, v.channels), np.uint8)
         case "map":
             return rng.uniform(*(v.range or (3, 90)), v.size).astype(np.float32)
         case "features" | "vector":
-            return rng.normal(size=value_shape(v)).astype(np.float32)
+            return rng.normal(size=(*v.size, v.channels)).astype(np.float32)
         case "direction":
-            x = rng.normal(size=value_shape(v))
+            x = rng.normal(size=(*v.size, v.channels))
             return (x / np.linalg.norm(x, axis=-1, keepdims=True)).astype(np.float32)
         case "classes":
             return rng.integers(0, len(v.classes), v.size).astype(np.uint8)
@@ -87,37 +86,38 @@ def texts() -> dict[str, TextTokenizer]:
 @pytest.mark.parametrize(("catalog", "modality"), ENTRIES)
 def test_an_entry_is_enough(catalog: Catalog, modality: Modality, texts) -> None:
     value = random_value(modality, np.random.default_rng(modality.id))
-    checked = check_content(value, modality, "here")
-    content, ending = codecs.encode(checked, modality)
-    again = codecs.decode(content, ending, modality, f"file.{ending}")
+    checked = modality.value.check(value, "here")
+    content, ending = modality.value.to_file(checked, modality.name)
+    again = modality.value.read(content, ending, f"file.{ending}")
     alone = Catalog([modality], catalog.vocabularies.values()) if not modality.source else catalog
     fitted = fit({modality.name: again}, alone)[modality.name]
     for picture in (draw(modality, fitted, (64, 64)), draw(modality, None, (64, 64))):
         assert picture.shape == (64, 64, 3) and picture.dtype == np.uint8
     assert draw(modality, fitted, (64, 64)).std() > 0
-    legend(modality)
+    key = modality.value.legend(None, [fitted], 200)
+    assert key is None or (key.dtype == np.uint8 and key.shape[1] <= 200)
     if modality.kind == "sequence":
         text = texts[next(name for name, c in CATALOGS.items() if c is catalog)]
         tokenizer = SequenceTokenizer(modality, text)
         [ids] = tokenizer.encode([fitted], np.random.default_rng(0))
         [decoded] = tokenizer.decode_with_problems([ids])
         assert len(ids) <= modality.max_tokens and not decoded.problems and decoded.value
-        check_content(decoded.value, modality, "decoded")
+        modality.value.check(decoded.value, "decoded")
     elif modality.kind == "grid":
-        tensor = to_tensor(modality, [fitted])
+        tensor = network(modality, [fitted])
         assert tensor.shape[0] == 1 and tensor.isfinite().all()
         if modality.value.type not in ("classes", "binary"):
-            check_content(from_output(modality, tensor)[0], modality, "decoded")
+            modality.value.check(modality.value.from_network(tensor)[0], "decoded")
 
 
 @pytest.mark.parametrize(("catalog", "modality"), [p for p in ENTRIES if p.values[0] is CATALOGS["4m"]])
 def test_every_entry_is_cropped_and_flipped(catalog: Catalog, modality: Modality) -> None:
     """Lattices keep their size; what cannot be flipped is left out."""
-    value = check_content(random_value(modality, np.random.default_rng(modality.id)), modality, "here")
+    value = modality.value.check(random_value(modality, np.random.default_rng(modality.id)), "here")
     sample = {modality.name: value}
     moved = apply(sample, catalog, Geometry((0.1, 0.0, 0.9, 0.8)))
     assert moved.keys() == sample.keys()
-    if modality.value.type in DENSE_TYPES:
+    if modality.value.type in ("image", "map", "direction", "features", "classes", "binary"):
         assert np.shape(moved[modality.name]) == np.shape(value)
     flipped = apply(sample, catalog, Geometry(flip=True))
     assert bool(flipped) == (modality.value.type not in ("poses", "queries"))

@@ -16,7 +16,6 @@ from maskweave.models.fourm import FourM, FourMConfig
 from maskweave.models.m3ae import M3AE, M3AEConfig
 from maskweave.nn.layers import Block
 from maskweave.nn.patches import unpatchify
-from maskweave.tokenizers.values import normalize_rows
 
 CONFIG = FourMConfig(width=32, heads=2, encoder_depth=2, decoder_depth=1)
 
@@ -35,7 +34,7 @@ def inputs_of(catalog: Catalog, names: list[str], samples: int = 3) -> Inputs:
     for name in sorted(names, key=lambda n: not catalog[n].grid):
         column = columns[name]
         if column.rows is not None:
-            content[name] = torch.from_numpy(normalize_rows(catalog[name], column.rows))
+            content[name] = torch.from_numpy(catalog[name].value.normalize_rows(column.rows))
         else:
             content[name] = torch.from_numpy(np.asarray(column.ids, np.int64))
         if column.length is not None:

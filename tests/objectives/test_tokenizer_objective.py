@@ -3,14 +3,21 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from value_helpers import network
 
 from maskweave.data.batches import ValueBatch
 from maskweave.errors import MaskweaveError
 from maskweave.modality.catalogs import Catalog
-from maskweave.modality.entry import TOKENIZER_LOSSES, Diffusion, Modality, Quantizer, TokenizerSpec, Value
-from maskweave.objectives.tokenizer import LOSSES, WARM_UP, TokenizerObjective
+from maskweave.modality.entry import Modality
+from maskweave.modality.tokenizer import Diffusion, Quantizer, TokenizerSpec
+from maskweave.objectives.tokenizer import WARM_UP, TokenizerObjective
 from maskweave.tokenizers.grid import GridTokenizer
-from maskweave.tokenizers.values import to_tensor
+from maskweave.values.binary import Binary
+from maskweave.values.classes import Classes
+from maskweave.values.direction import Direction
+from maskweave.values.image import Image
+from maskweave.values.map import Map
+from maskweave.values.vector import Vector
 
 SPEC = TokenizerSpec(width=48, heads=2, depth=1, decoder_depth=1, quantizer=Quantizer("fsq", levels=(8, 6, 5)))
 
@@ -29,40 +36,40 @@ def discs(count, size=16, seed=0):
 
 def picture():
     inside = discs(64)[..., None]
-    return entry(Value("image", (16, 16), 3)), np.where(inside, [220, 40, 30], [60, 90, 200]).astype(np.uint8)
+    return entry(Image((16, 16), 3)), np.where(inside, [220, 40, 30], [60, 90, 200]).astype(np.uint8)
 
 
 def depth():
-    return entry(Value("map", (16, 16), range=(0, 10))), np.where(discs(64), 3.0, 8.0)
+    return entry(Map((16, 16), range=(0, 10))), np.where(discs(64), 3.0, 8.0)
 
 
 def directions():
-    return entry(Value("direction", (16, 16), 3)), np.where(discs(64)[..., None], [0.0, 0.6, 0.8], [0.0, 1.0, 0.0])
+    return entry(Direction((16, 16), 3)), np.where(discs(64)[..., None], [0.0, 0.6, 0.8], [0.0, 1.0, 0.0])
 
 
 def classes():
-    return entry(Value("classes", (16, 16), classes=("floor", "disc", "never"))), discs(64).astype(np.uint8)
+    return entry(Classes((16, 16), classes=("floor", "disc", "never"))), discs(64).astype(np.uint8)
 
 
 def binary():
-    return entry(Value("binary", (16, 16))), discs(64)
+    return entry(Binary((16, 16))), discs(64)
 
 
 def spectrum():
     x = np.linspace(0, 1, 32)
     lines = np.exp(-(((x - np.random.default_rng(0).random((64, 1))) / 0.1) ** 2))
-    return entry(Value("map", (32,), range=(0, 1)), (8,)), lines
+    return entry(Map((32,), range=(0, 1)), (8,)), lines
 
 
 def volume():
     frames = np.repeat(discs(16)[:, None], 4, 1)[..., None]
-    return entry(Value("image", (4, 16, 16), 1), (2, 4, 4)), (frames * 255).astype(np.uint8)
+    return entry(Image((4, 16, 16), 1), (2, 4, 4)), (frames * 255).astype(np.uint8)
 
 
 def vectors():
     basis = np.random.default_rng(0).normal(size=(2, 24))
     value, spec = (
-        Value("vector", channels=24),
+        Vector(channels=24),
         dataclasses.replace(SPEC, model="mlp", quantizer=Quantizer("memcodes", codes=32, dim=16, heads=4)),
     )
     return entry(value, (4,), spec), np.random.default_rng(1).normal(size=(64, 2)) @ basis
@@ -71,7 +78,7 @@ def vectors():
 def train(modality, values, steps=120, rate=3e-3):
     torch.manual_seed(0)
     objective = TokenizerObjective(GridTokenizer(modality)).train()
-    batch = ValueBatch(modality.name, to_tensor(modality, values))
+    batch = ValueBatch(modality.name, network(modality, values))
     optimizer = torch.optim.AdamW(objective.parameters(), rate)
     history = []
     for _ in range(steps):
@@ -99,18 +106,18 @@ def test_training_lowers_the_loss(case):
 @pytest.mark.parametrize("case", [picture, depth, directions, classes, binary, vectors], ids=lambda c: c.__name__)
 def test_an_entry_takes_the_losses_that_suit_it(case):
     modality, values = case()
-    assert modality.losses == TOKENIZER_LOSSES[modality.value.type]
-    batch = ValueBatch("probe", to_tensor(modality, values[:4]))
-    for loss in LOSSES:
+    losses = modality.value.losses
+    batch = ValueBatch("probe", network(modality, values[:4]))
+    for loss in ("mse", "smooth_l1", "cosine", "cross_entropy", "binary"):
         own = dataclasses.replace(modality, tokenizer=dataclasses.replace(modality.tokenizer, loss=loss))
-        if loss not in modality.losses:
+        if loss not in losses:
             with pytest.raises(MaskweaveError, match=f"tokenizer.loss '{loss}' does not suit values of type"):
                 Catalog([own])
             continue
         Catalog([own])
         objective = TokenizerObjective(GridTokenizer(own))
-        assert objective.kind == loss and objective(batch)[0].isfinite()
-    assert TokenizerObjective(GridTokenizer(modality)).kind == modality.losses[0], "by default"
+        assert objective.loss is losses[loss] and objective(batch)[0].isfinite()
+    assert TokenizerObjective(GridTokenizer(modality)).loss is next(iter(losses.values())), "by default"
 
 
 def test_a_diffusion_decoder_trains_with_its_encoder():
@@ -140,9 +147,7 @@ def test_loss_is_reconstruction_and_quantizer():
     modality = dataclasses.replace(
         modality, tokenizer=dataclasses.replace(SPEC, quantizer=Quantizer("vq", codes=16, dim=8))
     )
-    loss, metrics = TokenizerObjective(GridTokenizer(modality)).train()(
-        ValueBatch("probe", to_tensor(modality, values))
-    )
+    loss, metrics = TokenizerObjective(GridTokenizer(modality)).train()(ValueBatch("probe", network(modality, values)))
     assert metrics["quantizer"] > 0
     torch.testing.assert_close(loss.detach(), metrics["reconstruction"] + metrics["quantizer"])
 
@@ -150,7 +155,7 @@ def test_loss_is_reconstruction_and_quantizer():
 def test_evaluation_leaves_the_counts():
     modality, values = picture()
     objective = TokenizerObjective(GridTokenizer(modality)).eval()
-    _, metrics = objective(ValueBatch("probe", to_tensor(modality, values)))
+    _, metrics = objective(ValueBatch("probe", network(modality, values)))
     assert objective.batches == 0 and objective.counts.sum() == 0 and metrics["perplexity"] >= 1
 
 
@@ -186,7 +191,8 @@ def test_a_loss_that_does_not_suit_is_refused(case, loss):
 
 
 def test_rare_classes_and_edges_weigh_more():
-    from maskweave.objectives.tokenizer import balanced_binary, balanced_cross_entropy
+    from maskweave.values.binary import balanced_binary
+    from maskweave.values.classes import balanced_cross_entropy
 
     truth = torch.zeros(1, 10, 10, dtype=torch.long)
     truth[0, 0, :4] = 1

@@ -6,21 +6,24 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from value_helpers import value_of
 
 from maskweave.masking.inputs import Inputs, TransferBatch
 from maskweave.modality.catalogs import Catalog
-from maskweave.modality.entry import Modality, Value
+from maskweave.modality.entry import Modality
 from maskweave.models.encoder import Encoder
 from maskweave.models.fourm import FourM, FourMConfig
 from maskweave.models.heads import BoxHead, ClassHead, DenseHead
 from maskweave.models.lora import add_lora
-from maskweave.objectives.transfer import TASK_LOSSES, TransferObjective
+from maskweave.objectives.boxes import SetLoss
+from maskweave.objectives.transfer import TransferObjective, class_loss
 from maskweave.training.loop import fit
 from maskweave.training.metrics import read_metrics
 from maskweave.training.optimizer import build_optimizer, trained
 from maskweave.training.settings import TrainSettings
+from maskweave.values.image import Image
 
-PHOTO = Modality("photo", 1, "patches", Value("image", (8, 8), 3), grid=(4, 4))
+PHOTO = Modality("photo", 1, "patches", Image((8, 8), 3), grid=(4, 4))
 LAYERS = 3
 
 
@@ -71,6 +74,11 @@ def head_of(task: str) -> torch.nn.Module:
     return DenseHead(["photo"], 32, {"classes": 2, "map": 1, "direction": 3}[task], (8, 8), 16, depth=2, upsample=2)
 
 
+def loss_of(task: str) -> Any:
+    whole = {"label": class_loss, "boxes": SetLoss()}
+    return whole.get(task) or value_of(task, size=(8, 8), classes=("a", "b"), range=(0, 1)).task_loss
+
+
 def settings(**changes: Any) -> TrainSettings:
     plain = {"steps": 70, "batch_size": 16, "learning_rate": 3e-3, "log_every": 1, "weight_decay": 0.0}
     return TrainSettings(**{**plain, **changes})
@@ -80,7 +88,7 @@ def settings(**changes: Any) -> TrainSettings:
     ("task", "fraction"), [("label", 0.2), ("classes", 0.2), ("map", 0.2), ("direction", 0.2), ("boxes", 0.5)]
 )
 def test_every_task_is_learned(task: str, fraction: float, tmp_path: Path) -> None:
-    objective = TransferObjective(make_encoder(), head_of(task), TASK_LOSSES[task], layer_decay=0.8)
+    objective = TransferObjective(make_encoder(), head_of(task), loss_of(task), layer_decay=0.8)
     fit(objective, Spots(task), settings(), tmp_path)
     lines = read_metrics(tmp_path)
     assert lines[-1]["loss"] < fraction * lines[0]["loss"], (lines[0]["loss"], lines[-1]["loss"])
@@ -92,7 +100,7 @@ def test_a_training_goes_on_exactly_with_stochastic_depth(tmp_path: Path) -> Non
     from maskweave.models.encoder import add_stochastic_depth
 
     def run(folder: Path, steps: int) -> TransferObjective:
-        objective = TransferObjective(make_encoder(), head_of("label"), TASK_LOSSES["label"], layer_decay=0.5)
+        objective = TransferObjective(make_encoder(), head_of("label"), class_loss, layer_decay=0.5)
         add_stochastic_depth(objective.encoder.blocks, 0.5)
         fit(objective, Spots("label"), settings(steps=steps, schedule="constant", warmup=0.0), folder)
         return objective
@@ -104,7 +112,7 @@ def test_a_training_goes_on_exactly_with_stochastic_depth(tmp_path: Path) -> Non
 
 
 def test_rates_fall_from_the_head_down() -> None:
-    objective = TransferObjective(make_encoder(), head_of("label"), TASK_LOSSES["label"], layer_decay=0.5)
+    objective = TransferObjective(make_encoder(), head_of("label"), class_loss, layer_decay=0.5)
     factors = objective.rate_factors()
     by_hand = {
         "encoder.model.encoder_norm.weight": 1.0,
@@ -131,7 +139,7 @@ def test_rates_fall_from_the_head_down() -> None:
 
 def test_the_first_update_has_these_rates(tmp_path: Path) -> None:
     """Adam's first step is the rate itself, whatever the gradient."""
-    objective = TransferObjective(make_encoder(), head_of("label"), TASK_LOSSES["label"], layer_decay=0.5)
+    objective = TransferObjective(make_encoder(), head_of("label"), class_loss, layer_decay=0.5)
     before = {name: p.detach().clone() for name, p in objective.named_parameters()}
     fit(objective, Spots("label"), settings(steps=1, warmup=0.0, schedule="constant"), tmp_path)
     after = dict(objective.named_parameters())
@@ -149,7 +157,7 @@ def test_what_is_frozen_stays(lora: bool, tmp_path: Path) -> None:
     encoder = make_encoder().requires_grad_(False)
     if lora:
         add_lora(encoder.blocks, 2, 4.0)
-    objective = TransferObjective(encoder, head_of("label"), TASK_LOSSES["label"])
+    objective = TransferObjective(encoder, head_of("label"), class_loss)
     before = {name: p.detach().clone() for name, p in objective.named_parameters()}
     fit(objective, Spots("label"), settings(steps=5, weight_decay=0.1), tmp_path)
     changed = {name for name, p in objective.named_parameters() if not torch.equal(p, before[name])}

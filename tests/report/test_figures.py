@@ -4,12 +4,13 @@ import itertools
 
 import numpy as np
 import pytest
+from value_helpers import colors, legend
 
 from maskweave.errors import MaskweaveError
 from maskweave.modality.catalogs import Catalog, catalog_from
-from maskweave.report.figures import class_color, colors, data_span, draw
-from maskweave.report.legends import legend
-from maskweave.report.lettering import font, text_panel, wrap
+from maskweave.report.figures import draw
+from maskweave.values.drawing import class_color
+from maskweave.values.lettering import font, text_panel, wrap
 
 
 def catalog_of(**values):
@@ -44,7 +45,7 @@ ENTRIES = catalog_of(
     metadata={"type": "metadata", "keys": {"height_m": {"id": 0, "range": [0, 5], "unit": "m"}}},
     instances={"type": "instances", "size": [8, 8], "classes": ["a", "b"]},
     features={"type": "features", "size": [4, 4], "channels": 6},
-    relief={"type": "map", "size": [8, 8], "tails": 0.1, "unit": "m"},
+    relief={"type": "map", "size": [8, 8], "trim_quantile": 0.1, "unit": "m"},
     poses={"type": "poses"},
     queries={"type": "queries", "size": [8, 8]},
 )
@@ -191,24 +192,24 @@ def test_legends():
     for name in ("map", "many", "direction", "classes"):
         picture = legend(ENTRIES[name])
         assert picture.dtype == np.uint8 and picture.shape[2] == 3
-    named = legend(ENTRIES["classes"], present=[1])
+    named = legend(ENTRIES["classes"], [np.ones((8, 8), int)])
     found = {tuple(color) for color in named.reshape(-1, 3)}
     assert class_color(1) in found and class_color(0) not in found
 
 
 def test_data_span():
     values = [np.full((8, 8), 2.0), None, np.full((8, 8), 4.0)]
-    assert data_span(ENTRIES["map"], values) == (2.0, 4.0)
-    assert data_span(ENTRIES["vector"], [np.array([1.0, 7.0])]) == (1.0, 7.0)
-    assert data_span(ENTRIES["map"], [np.full((8, 8), np.nan)]) is None
-    assert data_span(ENTRIES["many"], [VALUES["many"]]) is None
-    assert data_span(ENTRIES["classes"], [VALUES["classes"]]) is None
+    assert ENTRIES["map"].value.span(values) == (2.0, 4.0)
+    assert ENTRIES["vector"].value.span([np.array([1.0, 7.0])]) == (1.0, 7.0)
+    assert ENTRIES["map"].value.span([np.full((8, 8), np.nan)]) is None
+    assert ENTRIES["many"].value.span([VALUES["many"]]) is None
+    assert ENTRIES["classes"].value.span([VALUES["classes"]]) is None
 
 
 def test_standardized_maps_look_alike_at_any_scale():
     entry, value = ENTRIES["relief"], np.asarray(VALUES["relief"])
     assert np.abs(colors(entry, value).astype(int) - colors(entry, value * 50 + 7)).max() <= 2
-    assert data_span(entry, [value]) is None and legend(entry) is not None
+    assert entry.value.span([value]) is None and legend(entry) is not None
 
 
 def test_people_and_points_are_told_apart_by_color():
@@ -246,7 +247,7 @@ def test_vectors_of_a_sequence_are_rows_of_color():
     entry = catalog_from(
         {
             "modalities": {
-                "x": {"id": 1, "kind": "vectors", "max_tokens": 9, "value": {"type": "vector", "channels": 4}}
+                "x": {"id": 1, "kind": "vectors", "max_tokens": 9, "value": {"type": "vectors", "channels": 4}}
             }
         },
         "test",

@@ -6,8 +6,8 @@ import pytest
 from maskweave.errors import MaskweaveError
 from maskweave.modality.catalogs import Catalog
 from maskweave.report.figures import draw
-from maskweave.report.lettering import message
 from maskweave.report.sheets import Row, Tile, contact_sheet, sheet_for
+from maskweave.values.lettering import message
 
 
 def holds(sheet, figure: np.ndarray) -> int:

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from maskweave.data.source import Source
 from maskweave.errors import MaskweaveError
-from maskweave.label import measures
 from maskweave.modality.catalogs import Catalog
 from maskweave.synthetic import grammar, raycast
 from maskweave.synthetic.scenes import DEFAULT_SIZE, NAMES, VISIBLE, Scenes
+from maskweave.values import measures
 
 COUNT = 40
 
@@ -260,7 +260,7 @@ def test_masks_boxes_and_classes_agree(scenes, scenes_catalog):
         assert covered.max() == 1 and np.array_equal(covered > 0, sample["semseg"] >= 2)
         corners = [b["box"][0] ** 2 + b["box"][1] ** 2 for b in boxes]
         assert corners == sorted(corners)
-        assert np.array_equal(sample["edges"], measures.edges(sample["rgb"]))
+        assert np.array_equal(sample["edges"], measures.canny(sample["rgb"]))
 
 
 def test_captions_are_true(scenes_catalog):

@@ -10,7 +10,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from maskweave.data.batches import ValueBatches
-from maskweave.modality.entry import Modality, Quantizer, TokenizerSpec, Value
+from maskweave.modality.entry import Modality
+from maskweave.modality.tokenizer import Quantizer, TokenizerSpec
 from maskweave.objectives.tokenizer import TokenizerObjective
 from maskweave.tokenizers.grid import GridTokenizer
 from maskweave.tokenizers.quantizers.vq import VQ
@@ -18,6 +19,7 @@ from maskweave.training.loop import fit
 from maskweave.training.metrics import read_metrics
 from maskweave.training.processes import spawn_workers
 from maskweave.training.settings import TrainSettings
+from maskweave.values.image import Image
 
 QUANTIZERS = {"vq": Quantizer("vq", codes=16, dim=4), "lfq": Quantizer("lfq", codes=16)}
 DEAD = 6
@@ -29,7 +31,7 @@ def train(folder: Path, batch_size: int) -> None:
     """A tokenizer with each quantizer. Their validation has three batches, so that one of two processes has none for the last."""
     for name, quantizer in QUANTIZERS.items():
         spec = TokenizerSpec(width=16, heads=2, depth=1, decoder_depth=1, quantizer=quantizer)
-        modality = Modality("probe", 1, "grid", Value("image", (8, 8), 3), grid=(4, 4), tokenizer=spec)
+        modality = Modality("probe", 1, "grid", Image((8, 8), 3), grid=(4, 4), tokenizer=spec)
         pictures = np.random.default_rng(0).integers(0, 256, (64, 8, 8, 3), dtype=np.uint8)
         torch.manual_seed(0)
         fit(

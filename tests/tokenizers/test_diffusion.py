@@ -7,13 +7,16 @@ import pytest
 import torch
 
 from maskweave.errors import MaskweaveError
-from maskweave.modality.entry import Diffusion, Modality, Quantizer, TokenizerSpec, Value
+from maskweave.modality.entry import Modality
+from maskweave.modality.tokenizer import Diffusion, Quantizer, TokenizerSpec
 from maskweave.tokenizers.diffusion import DiffusionDecoder, make_scheduler, shifted_cosine
 from maskweave.tokenizers.grid import GridTokenizer
+from maskweave.values.classes import Classes
+from maskweave.values.map import Map
 
 TINY = Diffusion(widths=(32, 32), layers=1, attention=1, patch=2, steps=3, training_steps=100)
 SPEC = TokenizerSpec(width=16, heads=2, diffusion=TINY, quantizer=Quantizer("vq", codes=16, dim=4))
-VALUE = Value("map", (8, 12), 2, range=(-2, 2))
+VALUE = Map((8, 12), 2, range=(-2, 2))
 
 
 def entry(value=VALUE, **changes):
@@ -119,7 +122,7 @@ def test_clipping_and_thresholding(tokenizer):
         (VALUE, {"shift": 0.0}, ["shift must be positive"]),
         (VALUE, {"prediction": "epsilon", "zero_terminal_snr": True}, ["'v_prediction'"]),
         (VALUE, {"prediction": "epsilon", "schedule": "shifted_cosine"}, ["'v_prediction'"]),
-        (Value("classes", (8, 12), classes=("a", "b")), {}, ["class indices"]),
+        (Classes((8, 12), classes=("a", "b")), {}, ["class indices"]),
     ],
 )
 def test_what_cannot_be_is_refused(value, changes, words):
@@ -129,7 +132,7 @@ def test_what_cannot_be_is_refused(value, changes, words):
 
 
 def test_it_needs_two_axes():
-    line = Modality("probe", 1, "grid", Value("map", (8,), range=(0, 1)), grid=(2,), tokenizer=SPEC)
+    line = Modality("probe", 1, "grid", Map((8,), range=(0, 1)), grid=(2,), tokenizer=SPEC)
     with pytest.raises(MaskweaveError, match="need a grid of two axes"):
         GridTokenizer(line)
 

@@ -6,11 +6,18 @@ import pytest
 import torch
 
 from maskweave.errors import BadSample, MaskweaveError
-from maskweave.modality.entry import Diffusion, Modality, Quantizer, TokenizerSpec, Value
+from maskweave.modality.entry import Modality
+from maskweave.modality.tokenizer import Diffusion, Quantizer, TokenizerSpec
 from maskweave.nn.weights import PassthroughTensors
 from maskweave.tokenizers.base import Tokenizer
 from maskweave.tokenizers.grid import GridTokenizer
 from maskweave.tokenizers.vit import PostMLP
+from maskweave.values.binary import Binary
+from maskweave.values.classes import Classes
+from maskweave.values.direction import Direction
+from maskweave.values.image import Image
+from maskweave.values.map import Map
+from maskweave.values.vector import Vector
 
 SMALL = TokenizerSpec(width=32, heads=2, depth=1, decoder_depth=1, quantizer=Quantizer("fsq", levels=(5, 4)))
 VECTOR = dataclasses.replace(SMALL, model="mlp")
@@ -30,26 +37,26 @@ def entry(value, grid, spec=SMALL, **quantizer):
 
 
 ENTRIES = {
-    "image": entry(Value("image", (8, 12), 3), (2, 3)),
-    "map": entry(Value("map", (8, 8), range=(0, 10), unit="m"), (2, 2)),
-    "features": entry(Value("map", (4, 4), 16, range=(-4, 4)), (4, 4)),
-    "direction": entry(Value("direction", (8, 8), 3), (2, 2)),
-    "classes": entry(Value("classes", (8, 8), classes=("floor", "wall", "cube")), (2, 2)),
-    "binary": entry(Value("binary", (8, 8)), (2, 2)),
-    "spectrum": entry(Value("map", (40,), range=(0, 1)), (5,)),
-    "volume": entry(Value("image", (4, 8, 8), 1), (2, 2, 4)),
-    "vq": entry(Value("image", (8, 8), 3), (2, 2), type="vq", codes=16, dim=8),
-    "lfq": entry(Value("image", (8, 8), 3), (2, 2), type="lfq", codes=16),
-    "vector": entry(Value("vector", channels=20), (4,), VECTOR),
-    "memcodes": entry(Value("vector", channels=20), (6,), VECTOR, type="memcodes", codes=16, dim=12, heads=3),
-    "wide decoder": entry(Value("image", (8, 8), 3), (2, 2), variant(decoder_width=48, decoder_heads=3, tail="mlp")),
-    "no tail": entry(Value("classes", (8, 8), classes=("a", "b")), (2, 2), variant(tail="none", class_width=3)),
-    "resized": entry(Value("image", (8, 12), 3), (2, 3), variant(trained_grid=(4, 4))),
-    "image blocks": entry(Value("map", (8, 8), 2, range=(0, 1)), (2, 2), variant(image_blocks=2, image_scale=True)),
+    "image": entry(Image((8, 12), 3), (2, 3)),
+    "map": entry(Map((8, 8), range=(0, 10), unit="m"), (2, 2)),
+    "features": entry(Map((4, 4), 16, range=(-4, 4)), (4, 4)),
+    "direction": entry(Direction((8, 8), 3), (2, 2)),
+    "classes": entry(Classes((8, 8), classes=("floor", "wall", "cube")), (2, 2)),
+    "binary": entry(Binary((8, 8)), (2, 2)),
+    "spectrum": entry(Map((40,), range=(0, 1)), (5,)),
+    "volume": entry(Image((4, 8, 8), 1), (2, 2, 4)),
+    "vq": entry(Image((8, 8), 3), (2, 2), type="vq", codes=16, dim=8),
+    "lfq": entry(Image((8, 8), 3), (2, 2), type="lfq", codes=16),
+    "vector": entry(Vector(channels=20), (4,), VECTOR),
+    "memcodes": entry(Vector(channels=20), (6,), VECTOR, type="memcodes", codes=16, dim=12, heads=3),
+    "wide decoder": entry(Image((8, 8), 3), (2, 2), variant(decoder_width=48, decoder_heads=3, tail="mlp")),
+    "no tail": entry(Classes((8, 8), classes=("a", "b")), (2, 2), variant(tail="none", class_width=3)),
+    "resized": entry(Image((8, 12), 3), (2, 3), variant(trained_grid=(4, 4))),
+    "image blocks": entry(Map((8, 8), 2, range=(0, 1)), (2, 2), variant(image_blocks=2, image_scale=True)),
     "inner": entry(
-        Value("vector", channels=9), (4,), variant(model="mlp", inner_width=8, decoder_inner_width=12, decoder_width=16)
+        Vector(channels=9), (4,), variant(model="mlp", inner_width=8, decoder_inner_width=12, decoder_width=16)
     ),
-    "diffusion": entry(Value("image", (8, 8), 3), (2, 2), variant(diffusion=DENOISER)),
+    "diffusion": entry(Image((8, 8), 3), (2, 2), variant(diffusion=DENOISER)),
 }
 
 
@@ -248,10 +255,10 @@ def test_what_a_published_checkpoint_held_is_saved_too(tmp_path):
 @pytest.mark.parametrize(
     "value, grid, changes, words",
     [
-        (Value("image", (8, 8), 3), (2, 2), {"decoder_width": 30, "decoder_heads": 4}, ["decoder_width 30", "heads 4"]),
-        (Value("image", (8, 8), 3), (2, 2), {"trained_grid": (0, 4)}, ["trained_grid must be positive"]),
-        (Value("map", (8,), range=(0, 1)), (2,), {"image_blocks": 1}, ["image_blocks", "two axes", "(2,)"]),
-        (Value("image", (8, 8), 3), (2, 2), {"class_width": 0}, ["class_width must be 1 or more"]),
+        (Image((8, 8), 3), (2, 2), {"decoder_width": 30, "decoder_heads": 4}, ["decoder_width 30", "heads 4"]),
+        (Image((8, 8), 3), (2, 2), {"trained_grid": (0, 4)}, ["trained_grid must be positive"]),
+        (Map((8,), range=(0, 1)), (2,), {"image_blocks": 1}, ["image_blocks", "two axes", "(2,)"]),
+        (Image((8, 8), 3), (2, 2), {"class_width": 0}, ["class_width must be 1 or more"]),
     ],
 )
 def test_impossible_architectures_are_refused(value, grid, changes, words):
@@ -261,7 +268,7 @@ def test_impossible_architectures_are_refused(value, grid, changes, words):
 
 
 def test_large_networks_take_fewer_values_at_once():
-    small, large = GridTokenizer(ENTRIES["image"]), entry(Value("image", (224, 224), 3), (14, 14), variant(width=768))
+    small, large = GridTokenizer(ENTRIES["image"]), entry(Image((224, 224), 3), (14, 14), variant(width=768))
     assert small.batch == 256 and 8 <= GridTokenizer.without_weights(large).batch <= 64
 
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from maskweave.modality.entry import Quantizer
+from maskweave.modality.tokenizer import Quantizer
 from maskweave.tokenizers.quantizers import build_quantizer
 from maskweave.tokenizers.quantizers.fsq import FSQ
 from maskweave.tokenizers.quantizers.lfq import LFQ

@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from maskweave.errors import BadSample, MaskweaveError
-from maskweave.modality.entry import EOS, UNK, Vocabulary
+from maskweave.modality.vocabulary import Vocabulary
 from maskweave.tokenizers.text import TextTokenizer
+from maskweave.values.codec import EOS, UNK
 
 VOCABULARY = Vocabulary("text", 320, sentinels=8, values={"v0": 64, "v1": 16}, words=("red cube", "zebra"))
 TEXTS = [

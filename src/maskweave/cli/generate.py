@@ -15,7 +15,8 @@ from maskweave.generate.folders import generate_files
 from maskweave.generate.request import Options, twin
 from maskweave.generate.schedule import load_schedule
 from maskweave.modality.catalogs import Catalog
-from maskweave.modality.entry import Decoding, Modality
+from maskweave.modality.decoding import Decoding
+from maskweave.modality.entry import Modality
 
 REPEATED = (
     (
@@ -100,7 +101,7 @@ def generate(given: Namespace) -> None:
         options["guide_with_finished"] = True
     bundle = load(given.run, given.device)
     for name, value in inputs.items():
-        if not value and bundle.catalog[name].value.type != "text":
+        if not value and not bundle.catalog[name].value.is_text:
             raise MaskweaveError(f"input {name!r}: '': no such file; expected a file or a folder after the =")
     if given.get("decoding"):
         options["decoding"] = _decodings(bundle.catalog, given.decoding)
@@ -162,7 +163,7 @@ def _edits(catalog: Catalog, words: Sequence[str], inputs: Mapping[str, str], ta
             if len(edited) != 1:
                 what = ", ".join(edited) or "none of them"
                 raise MaskweaveError(f"--edit {word!r}: expected NAME=REGION; of the targets, given are {what}")
-            if equals and catalog[edited[0]].value.type != "text" and not Path(word).exists():
+            if equals and not catalog[edited[0]].value.is_text and not Path(word).exists():
                 catalog[name]  # says that there is none
             name, region = edited[0], word
         if name in found:
@@ -178,7 +179,7 @@ def _region(text: str, modality: Modality, word: str) -> Any:
     except ValueError:
         numbers = []
     if modality.kind == "sequence":
-        return numbers[0] if len(numbers) == 1 and ("." in text or modality.value.type != "text") else text
+        return numbers[0] if len(numbers) == 1 and ("." in text or not modality.value.is_text) else text
     if not text or len(numbers) not in (0, 1, 4):
         raise MaskweaveError(
             f"--edit {word!r}: expected a mask's file, a box xmin,ymin,xmax,ymax or a share such as 0.3"

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from maskweave.data.order import Order
 from maskweave.modality.entry import Modality
-from maskweave.tokenizers.values import to_tensor
 
 
 @dataclass(frozen=True)
@@ -48,4 +47,4 @@ class ValueBatches:
         return len(self.order)
 
     def __getitem__(self, i: int) -> ValueBatch:
-        return ValueBatch(self.modality.name, to_tensor(self.modality, self.values[self.order[i]]))
+        return ValueBatch(self.modality.name, self.modality.value.to_network(self.values[self.order[i]]))

@@ -3,7 +3,6 @@
 import os
 from pathlib import Path
 
-from maskweave.data.codecs import encode
 from maskweave.data.source import Source
 from maskweave.errors import MaskweaveError
 from maskweave.files import write_aside
@@ -30,7 +29,7 @@ def export(source: Source, catalog: Catalog, out: str | os.PathLike[str]) -> Pat
             for name, value in source[i].items():
                 if name not in catalog or catalog[name].source:
                     continue
-                content, ending = encode(value, catalog[name])
+                content, ending = catalog[name].value.to_file(value, name)
                 with write_aside(out / name / f"{source.key(i)}.{ending}") as aside:
                     aside.write_bytes(content)
             bar.advance()

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from maskweave.config import plain
-from maskweave.data.codecs import decode, endings, read_bytes
 from maskweave.data.error_budget import ErrorBudget, named
 from maskweave.data.shards import FORMAT, INDEX, RANGES, Tars
 from maskweave.data.source import check_key
@@ -27,6 +26,7 @@ from maskweave.files import read_json, remove, write_json
 from maskweave.modality.catalogs import Catalog
 from maskweave.modality.entry import Modality
 from maskweave.progress import Progress, progress
+from maskweave.values.files import read_bytes
 
 SAMPLES_IN_MEMORY = 64
 
@@ -215,7 +215,7 @@ class _Range:
                 path = self.root / name / paths[key]
                 ending = path.suffix[1:].lower()
                 content = read_bytes(path)
-                values[name] = decode(content, ending, self.entries[name], str(path))
+                values[name] = self.entries[name].value.read(content, ending, str(path))
                 parts[name] = (ending, content)
             fit(values, self.catalog)  # parts that do not show the same view are found now
         except BadSample as error:
@@ -284,7 +284,7 @@ def _listed(root: Path, catalog: Catalog) -> tuple[_Listing, dict[str, Modality]
         listing.files[name] = _list_folder(root / name, entry, listing, unusable)
     named = set().union(*listing.files.values())
     for key, (name, path) in unusable.items():  # a part in a format that cannot be read is a fault; a README is not
-        fault = f"{path}: ending cannot hold values of type {entries[name].value.type!r}; expected {', '.join(endings(entries[name]))}"
+        fault = f"{path}: a file with this ending cannot hold values of type {entries[name].value.type!r}; expected {', '.join(entries[name].value.endings)}"
         if key in named:
             listing.faults.setdefault(key, fault)
         else:
@@ -300,7 +300,7 @@ def _list_folder(
     folder: Path, entry: Modality, listing: _Listing, unusable: dict[str, tuple[str, str]]
 ) -> dict[str, str]:
     """Path by key of the files under one modality's folder."""
-    allowed, others = endings(entry), 0
+    allowed, others = entry.value.endings, 0
     files: dict[str, str] = {}
     for parent, inner, names in os.walk(folder):
         inner[:] = sorted(i for i in inner if not i.startswith(".") and not _is_link(Path(parent, i), listing))

@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from maskweave.data.codecs import endings, read_file
 from maskweave.data.pictures import Files, files_under
 from maskweave.data.source import check_key
 from maskweave.data.transforms import fit
-from maskweave.data.values import is_number
 from maskweave.errors import BadSample, MaskweaveError
 from maskweave.files import read_json
 from maskweave.modality.entry import Modality
+from maskweave.values.files import read_value
+from maskweave.values.items import is_number
 
 
 class ClassFolders(Files):
@@ -29,7 +29,7 @@ class ClassFolders(Files):
     def __init__(self, root: str | os.PathLike[str], modality: Modality):
         root = Path(root)
         if not root.is_dir():
-            raise MaskweaveError(f"{root}: no such folder; expected {root}/CLASS/NAME.{endings(modality)[0]}")
+            raise MaskweaveError(f"{root}: no such folder; expected {root}/CLASS/NAME.{modality.value.endings[0]}")
         folders = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
         self.classes = tuple(p.name for p in folders)
         if len(folders) < 2:
@@ -38,10 +38,10 @@ class ClassFolders(Files):
             )
         files, labels = [], []
         for label, folder in enumerate(folders):
-            found = files_under(folder, endings(modality))
+            found = files_under(folder, modality.value.endings)
             if not found:
                 raise MaskweaveError(
-                    f"{folder}: holds no {modality.name} files (NAME.{', NAME.'.join(endings(modality))})"
+                    f"{folder}: holds no {modality.name} files (NAME.{', NAME.'.join(modality.value.endings)})"
                 )
             files += found
             labels += [label] * len(found)
@@ -116,6 +116,6 @@ class CocoBoxes:
             low = [box[k] / scale[k] for k in (0, 1)]
             high = [(box[k] + box[k + 2]) / scale[k] for k in (0, 1)]
             boxes.append({"class": item["class"], "box": [min(max(x, 0.0), 1.0) for x in (*low, *high)]})
-        picture = read_file(self.pictures / check_key(name, str(self.path)), self.picture)
+        picture = read_value(self.pictures / check_key(name, str(self.path)), self.picture.value)
         catalog: Any = self.entries  # entries by name are all that `fit` asks of it
         return fit({self.picture.name: picture, self.boxes.name: boxes}, catalog)

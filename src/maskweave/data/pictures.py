@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from maskweave.data.codecs import PICTURES, read_file
 from maskweave.data.source import check_key
 from maskweave.data.transforms import fit
 from maskweave.errors import MaskweaveError
 from maskweave.modality.catalogs import Catalog
 from maskweave.modality.entry import Modality
+from maskweave.values.files import PICTURES, read_value
 
 
 def files_under(root: Path, endings: Sequence[str]) -> list[Path]:
@@ -37,7 +37,7 @@ class Files:
 
     def __getitem__(self, i: int) -> dict[str, Any]:
         check_key(self.key(i), str(self.root))
-        return fit({self.modality.name: read_file(self.files[i], self.modality)}, self.catalog)
+        return fit({self.modality.name: read_value(self.files[i], self.modality.value)}, self.catalog)
 
 
 class Pictures(Files):
@@ -67,4 +67,4 @@ class Pictures(Files):
 
 
 def _is_picture(m: Modality) -> bool:
-    return m.value.type == "image" and len(m.value.size) == 2 and m.value.channels == 3 and not m.source
+    return m.value.is_picture and not m.source

@@ -16,13 +16,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from maskweave.data.codecs import MAX_BYTES, decode, endings
 from maskweave.data.source import check_key
 from maskweave.data.transforms import fit
 from maskweave.errors import BadSample, MaskweaveError
 from maskweave.files import read_json, write_aside
 from maskweave.modality.catalogs import Catalog
 from maskweave.modality.entry import Modality
+from maskweave.values.files import MAX_BYTES
 
 INDEX = "index.json"
 """Facts of the whole data set, written when its import is finished."""
@@ -202,9 +202,8 @@ class Shards:
             part = self._bytes_of(shard, j, name)
             if part is not None:
                 content, ending = part
-                sample[name] = decode(
-                    content, ending, self._entries[name], f"{self.path(shard, name)}: {self._keys[shard][j]}.{ending}"
-                )
+                where = f"{self.path(shard, name)}: {self._keys[shard][j]}.{ending}"
+                sample[name] = self._entries[name].value.read(content, ending, where)
         return sample
 
     def keys_of(self, shard: str) -> list[str]:
@@ -241,7 +240,7 @@ class Shards:
                 content = os.pread(file.fileno(), size, offset)
         except OSError as error:
             raise BadSample(f"{self.path(shard, name)}: cannot be read: {error.strerror}") from error
-        return content, endings(self._entries[name])[table.endings[j]]
+        return content, self._entries[name].value.endings[table.endings[j]]
 
     def _table(self, shard: str, name: str) -> _Table:
         table = self._tables.get((shard, name))
@@ -318,7 +317,7 @@ class Shards:
 
 
 def _table_of(found: Scan, keys: list[str], entry: Modality, path: Path) -> _Table:
-    known = endings(entry)
+    known = entry.value.endings
     offsets, sizes, kinds = (
         np.full(len(keys), -1, np.int64),
         np.zeros(len(keys), np.int64),
@@ -332,7 +331,7 @@ def _table_of(found: Scan, keys: list[str], entry: Modality, path: Path) -> _Tab
             ending, offset, size = found.members[key]
             if ending not in known:
                 faults[j] = (
-                    f"{path}: member {key}.{ending}: ending cannot hold values of type {entry.value.type!r}; expected {', '.join(known)}"
+                    f"{path}: member {key}.{ending}: a file with this ending cannot hold values of type {entry.value.type!r}; expected {', '.join(known)}"
                 )
                 continue
             offsets[j], sizes[j], kinds[j] = offset, size, known.index(ending)
@@ -341,10 +340,10 @@ def _table_of(found: Scan, keys: list[str], entry: Modality, path: Path) -> _Tab
 
 def _check_same(entry: Modality, imported: dict[str, Any], where: str) -> None:
     """The entry must mean what it meant when the values were checked; sizes may differ, since values keep their own."""
-    for fact in ("type", "channels", "classes"):
+    for fact in entry.value.stored_facts:
         now = getattr(entry.value, fact)
         now = list(now) if isinstance(now, tuple) else now
-        if imported[fact] != now:
+        if imported.get(fact, now) != now:
             raise MaskweaveError(
                 f"{where}: imported with value.{fact} {imported[fact]!r}, the catalog says {now!r}; use that catalog or import again"
             )

@@ -22,7 +22,6 @@ from maskweave.modality.entry import Modality
 from maskweave.nn.patches import patchify
 from maskweave.progress import progress
 from maskweave.tokenizers.base import Tokenizer
-from maskweave.tokenizers.values import check_values
 
 FORMAT = 1
 
@@ -180,23 +179,20 @@ def column_of(modality: Modality, values: Sequence[Any], tokenizer: Tokenizer | 
                 ids[row, : len(tokens)], length[row] = tokens, len(tokens)
             return Column(present, ids=ids, length=length)
         case "patches":
-            rows = np.zeros(
-                (S, modality.tokens, modality.row_width), np.uint8 if modality.value.type == "image" else np.float32
-            )
+            rows = np.zeros((S, modality.tokens, modality.row_width), modality.value.row_dtype)
             if given:
-                batch = check_values(modality, given)
-                rows[present] = patchify(
-                    batch if batch.ndim == len(modality.grid) + 2 else batch[..., None], modality.grid
-                )
+                batch = np.stack(modality.value.check_batch(given, modality.name))
+                rows[present] = patchify(batch.reshape(len(given), *modality.value.size, -1), modality.grid)
             return Column(present, rows=rows)
         case _:
-            rows, length = np.zeros((S, modality.max_tokens, modality.row_width), np.float16), np.zeros(S, np.int64)
-            for row, value in zip(np.flatnonzero(present), given, strict=True):
-                vectors = np.asarray(value, np.float32)
-                if vectors.ndim != 2 or vectors.shape[1] != modality.row_width or not np.isfinite(vectors).all():
+            rows = np.zeros((S, modality.max_tokens, modality.row_width), modality.value.row_dtype)
+            length = np.zeros(S, np.int64)
+            for row, vectors in zip(
+                np.flatnonzero(present), modality.value.check_batch(given, modality.name), strict=True
+            ):
+                if len(vectors) > modality.max_tokens:
                     raise BadSample(
-                        f"{modality.name}: expected finite vectors (n, {modality.row_width}), found shape {vectors.shape}"
+                        f"{modality.name}: found {len(vectors)} vectors, expected at most max_tokens {modality.max_tokens}"
                     )
-                vectors = vectors[: modality.max_tokens]
                 rows[row, : len(vectors)], length[row] = vectors, len(vectors)
             return Column(present, length=length, rows=rows)

@@ -12,9 +12,7 @@ from PIL import Image
 from maskweave.config import build
 from maskweave.data.error_budget import ErrorBudget
 from maskweave.data.reading import read
-from maskweave.data.values import check_content
 from maskweave.errors import BadSample, MaskweaveError
-from maskweave.evaluate.scores import Metric, Parser, metrics_for
 from maskweave.files import read_yaml, write_json
 from maskweave.generate.bundle import Bundle
 from maskweave.progress import progress
@@ -22,6 +20,8 @@ from maskweave.report.sheets import sheet_for
 from maskweave.report.tables import text_table
 from maskweave.training.recipe import Recipe, Request
 from maskweave.training.sources import open_source
+from maskweave.values.base import TextLabels
+from maskweave.values.metrics import Metric
 
 CONSTANT_SAMPLES = 500
 """Training samples that the constants are fitted to."""
@@ -48,6 +48,8 @@ class Row:
     """Those scored: held-out ones that have all inputs and the target."""
     seed: int
     """Of the scenes; of the sampling for a fixed data set."""
+    part: bool = False
+    """Whether it is the score of one channel, key or class, beneath that of all together."""
 
 
 def read_recipe(folder: Path) -> Recipe:
@@ -94,20 +96,21 @@ def evaluate(bundle: Bundle, folder: Path, *, scenes_seed: int | None = None, sa
             asked = _that_have(bundle, held_out, request.inputs)
             for scored, outcome in _scored(bundle, request, asked, recipe.evaluate.seed, bar.advance):
                 modality = bundle.catalog[scored]
-                for metric in metrics_for(modality, parse):
-                    label = metric.name if not request.read else f"{metric.name} of the {scored} read from it"
+                for metric in modality.scores(parse):
                     target = scored if not request.read else request.targets[0]
                     truth = [s.get(modality.reads) for s in asked]
                     seen = [s[modality.reads] for s in training if modality.reads in s]
                     constants = [metric.best_constant(seen)] * len(truth) if seen else None
-                    value, baseline, bound = (
-                        math.nan if found is None else round(_score(metric, found, truth), 5)
-                        for found in (outcome.predicted, constants, outcome.bound)
+                    found, baseline, bound = (
+                        _scores(metric, values, truth) for values in (outcome.predicted, constants, outcome.bound)
                     )
                     counted = sum(t is not None for t in truth)
-                    rows.append(
-                        Row(request.inputs, target, label, metric.better, value, baseline, bound, counted, seed)
-                    )
+                    for name, value in found.items():
+                        label = name if not request.read else f"{name} of the {scored} read from it"
+                        references = (baseline.get(name, math.nan), bound.get(name, math.nan))
+                        part = name != metric.name
+                        row = Row(request.inputs, target, label, metric.better, value, *references, counted, seed, part)
+                        rows.append(row)
     write_rows(rows, folder / "evaluation.json")
     return rows
 
@@ -174,7 +177,7 @@ def _as_inputs(bundle: Bundle, values: Mapping[str, Any]) -> dict[str, Any]:
     inputs = {}
     for name, value in values.items():
         with contextlib.suppress(BadSample):
-            inputs[bundle.catalog[name].reads] = check_content(value, bundle.catalog[name], name)
+            inputs[bundle.catalog[name].reads] = bundle.catalog[name].value.check(value, name)
     return inputs
 
 
@@ -185,18 +188,22 @@ def _reconstructed(bundle: Bundle, name: str, truth: Sequence[Any]) -> list[Any]
     return [None if value is None else next(back) for value in truth]
 
 
-def _score(metric: Metric, predictions: Sequence[Any], truth: Sequence[Any]) -> float:
+def _scores(metric: Metric, predictions: Sequence[Any] | None, truth: Sequence[Any]) -> dict[str, float]:
+    """The metric and its parts where the truth is known, rounded; NaN where there are no predictions."""
+    if predictions is None:
+        return {}
     pairs = [(p, t) for p, t in zip(predictions, truth, strict=True) if t is not None]
-    return metric.score([p for p, _ in pairs], [t for _, t in pairs])
+    found = metric.scores([p for p, _ in pairs], [t for _, t in pairs])
+    return {name: round(value, 5) for name, value in found.items()}
 
 
-def _parser(recipe: Recipe) -> Parser | None:
+def _parser(recipe: Recipe) -> TextLabels | None:
     """What of a text is scored: in scenes the objects it names, otherwise its words."""
     if not recipe.data.all_scenes:
         return None
     from maskweave.synthetic.grammar import objects_in
 
-    return lambda text: objects_in(text).elements()
+    return lambda text: list(objects_in(text).elements())
 
 
 def held_out_samples(bundle: Bundle, recipe: Recipe, scenes_seed: int | None, samples: int) -> Samples:
@@ -248,7 +255,9 @@ def contact_sheets(bundle: Bundle, folder: Path, *, shown: int = 4) -> list[tupl
 
 
 def describe(rows: Sequence[Row]) -> str:
-    """The rows as a table in plain text."""
+    """The rows as a table in plain text, without those of single channels, keys and classes."""
     heads = ["inputs", "target", "metric", "better", "model", "constant", "tokenizer"]
     numbers = lambda r: [f"{x:.3f}" for x in (r.value, r.constant, r.tokenizer)]  # noqa: E731
-    return text_table(heads, [[" + ".join(r.inputs), r.target, r.metric, r.better, *numbers(r)] for r in rows])
+    return text_table(
+        heads, [[" + ".join(r.inputs), r.target, r.metric, r.better, *numbers(r)] for r in rows if not r.part]
+    )

@@ -12,8 +12,8 @@ from maskweave.errors import MaskweaveError
 from maskweave.files import read_yaml
 from maskweave.generate.editing import keep_rest
 from maskweave.generate.engine import Engine, Precision
+from maskweave.generate.ensemble import OVERLAP, check_ensemble, member_seeds, merge_results
 from maskweave.generate.features import Features
-from maskweave.generate.merging import OVERLAP, check_ensemble, member_seeds, merge_results
 from maskweave.generate.request import Options, Request, Sample, make_request, plan, read, twin
 from maskweave.generate.result import Generated
 from maskweave.generate.schedule import Schedule

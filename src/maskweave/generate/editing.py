@@ -15,12 +15,15 @@ from typing import Any
 
 import numpy as np
 
-from maskweave.data import codecs
 from maskweave.errors import MaskweaveError
 from maskweave.generate.token_state import TokenState, token_states
 from maskweave.modality.catalogs import Catalog
-from maskweave.modality.entry import EOS, Modality, Value
+from maskweave.modality.entry import Modality
 from maskweave.tokenizers.base import Tokenizer
+from maskweave.values.binary import Binary
+from maskweave.values.codec import EOS
+from maskweave.values.files import read_value
+from maskweave.values.image import Image
 
 Region = Any
 """A mask, the path of one, a box, a share, or a part of a text."""
@@ -101,8 +104,8 @@ def grid_region(region: Region, modality: Modality, rng: np.random.Generator) ->
         if not path.is_file():
             raise MaskweaveError(f"{where}: {path}: no such file; expected a mask, white where it is made anew")
         drawn = flat and path.suffix.lower() == ".png"  # in color or gray: what is not black
-        entry = Modality("mask", 1, "grid", Value("image" if drawn else "binary", modality.value.size or modality.grid))
-        region = codecs.read_file(path, entry, f"{where}: {path}")
+        size = modality.value.size or modality.grid
+        region = read_value(path, Image(size=size) if drawn else Binary(size=size), f"{where}: {path}")
         region = region[..., 0] if drawn else region
     if isinstance(region, (int, float)) and not isinstance(region, bool):
         return _share(region, modality.tokens, where, rng).reshape(modality.grid)
@@ -129,7 +132,7 @@ def sequence_region(
     where = f"edit of {modality.name!r}"
     n = len(ids)
     if isinstance(region, str):
-        if tokenizer is None or modality.value.type != "text":
+        if tokenizer is None or not modality.value.is_text:
             raise MaskweaveError(
                 f"{where}: a part in words is for texts alone; give a mask of its {n} tokens or a share"
             )

@@ -10,7 +10,7 @@ from maskweave.config import plain
 from maskweave.errors import MaskweaveError
 from maskweave.files import read_yaml, sweep, write_yaml
 from maskweave.generate.bundle import Bundle
-from maskweave.generate.merging import check_ensemble, member_seeds, merge_results
+from maskweave.generate.ensemble import check_ensemble, member_seeds, merge_results
 from maskweave.generate.request import Options
 from maskweave.generate.result import Generated
 from maskweave.generate.session import Session
@@ -218,7 +218,7 @@ def _files(values: Mapping[str, Any], catalog: Catalog) -> dict[str, Any]:
     found = {}
     for modality, value in values.items():
         found[modality] = value
-        is_text = catalog[modality].value.type == "text" and not str(value).endswith("/")
+        is_text = catalog[modality].value.is_text and not str(value).endswith("/")
         if isinstance(value, (str, os.PathLike)) and not is_text and _is_folder(value):
             found[modality] = {}
             for path in sorted(p for p in Path(value).iterdir() if p.is_file() and p.name[0] != "."):

@@ -7,18 +7,18 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypedDict, get_args
 
 import numpy as np
-from PIL import Image
 
-from maskweave.data import codecs, transforms
-from maskweave.data.values import check_content
+from maskweave.data import transforms
 from maskweave.errors import BadSample, MaskweaveError
 from maskweave.generate.editing import Region, regions_of
 from maskweave.generate.engine import Precision
 from maskweave.generate.schedule import Schedule, check_schedule, make_schedule
 from maskweave.generate.token_state import Tokens, check_tokens
 from maskweave.modality.catalogs import Catalog
-from maskweave.modality.entry import STRUCTURED_TYPES, Decoding, Modality
+from maskweave.modality.decoding import Decoding
+from maskweave.modality.entry import Modality
 from maskweave.tokenizers.base import Tokenizer
+from maskweave.values.files import read_value
 
 Sample = Mapping[str, Any]
 
@@ -248,26 +248,12 @@ def read(inputs: Sample, catalog: Catalog, tokenizers: Mapping[str, Tokenizer]) 
 
 def _value(value: Any, modality: Modality) -> Any:
     where = f"input {modality.name!r}"
-    if isinstance(value, os.PathLike) or (isinstance(value, str) and modality.value.type != "text"):
+    if isinstance(value, os.PathLike) or (isinstance(value, str) and not modality.value.is_text):
         path = Path(value)
         if not is_file(path):
             raise MaskweaveError(f"{where}: {str(path)[:200]}: no such file")
-        return codecs.read_file(path, modality, f"{where}: {path}")
-    if modality.value.type not in STRUCTURED_TYPES:
-        value = _as_array(value, modality)
-    return check_content(value, modality, where)
-
-
-def _as_array(value: Any, modality: Modality) -> np.ndarray:
-    """A PIL image, an array, or whatever NumPy makes one of."""
-    if modality.value.type == "image" and isinstance(value, Image.Image):
-        value = value.convert({1: "L", 3: "RGB", 4: "RGBA"}[modality.value.channels])
-    try:
-        return np.asarray(value)
-    except (ValueError, TypeError) as error:
-        raise MaskweaveError(
-            f"input {modality.name!r}: found {type(value).__name__}, expected an array, a PIL image or a path ({error})"
-        ) from error
+        return read_value(path, modality.value, f"{where}: {path}")
+    return modality.value.check(modality.value.from_python(value, where), where)
 
 
 def is_file(path: Path) -> bool:

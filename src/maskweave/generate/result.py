@@ -10,14 +10,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from maskweave.data import codecs
-from maskweave.data.values import check_content
 from maskweave.errors import BadSample
 from maskweave.files import write_aside
 from maskweave.generate.schedule import Schedule
 from maskweave.generate.token_state import Tokens
 from maskweave.modality.catalogs import Catalog
-from maskweave.report.legends import with_legend
+from maskweave.report.figures import with_legend
 from maskweave.report.sheets import picture_among, sheet_for
 
 
@@ -50,7 +48,7 @@ class Generated:
         found |= {name: Tokens(ids) for name, ids in self._without_value().items() if len(ids) and ids.min() >= 0}
         for name, value in self.values.items():
             with contextlib.suppress(BadSample):
-                found[name] = check_content(value, self.catalog[name], name)
+                found[name] = self.catalog[name].value.check(value, name)
         return {name: value for name, value in found.items() if catalog is None or name in catalog}
 
     def _without_value(self) -> dict[str, np.ndarray]:
@@ -82,13 +80,13 @@ class Generated:
         for name, value in self.values.items():
             modality = self.catalog[name]
             try:
-                content, ending = codecs.encode(value, modality)
+                content, ending = modality.value.to_file(value, name)
             except BadSample as error:
                 self.problems.setdefault(name, []).append(f"no file was written: {error}")
                 continue
             with write_aside(folder / f"{name}.{ending}") as aside:
                 aside.write_bytes(content)
-            if modality.value.type != "image":
+            if not modality.value.is_photograph:
                 figure = with_legend(modality, value, (256, 256), over)
                 self._save_picture(Image.fromarray(figure), folder / f"{name}.picture.png")
         for name, ids in self._without_value().items():

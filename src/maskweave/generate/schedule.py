@@ -14,7 +14,7 @@ from maskweave.config import build, plain
 from maskweave.errors import MaskweaveError
 from maskweave.files import read_yaml, write_yaml
 from maskweave.modality.catalogs import Catalog
-from maskweave.modality.entry import Decoding
+from maskweave.modality.decoding import Decoding
 from maskweave.report.tables import text_table
 
 

@@ -16,7 +16,8 @@ from maskweave.generate.guidance import passes
 from maskweave.generate.sampling import Generators, gumbel, sample
 from maskweave.generate.schedule import Step
 from maskweave.generate.token_state import TokenState, TokenStates
-from maskweave.modality.entry import EOS, Vocabulary
+from maskweave.modality.vocabulary import Vocabulary
+from maskweave.values.codec import EOS
 
 
 class Gaps:

@@ -16,7 +16,6 @@ from maskweave.masking.batch import Part, Slots, pack
 from maskweave.modality.catalogs import Catalog
 from maskweave.modality.entry import Modality
 from maskweave.tokenizers.base import Tokenizer
-from maskweave.tokenizers.values import normalize_rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +87,7 @@ def _tokenized(modality: Modality, values: Sequence[Any], tokenizer: Tokenizer |
     length = column.length if column.length is not None else np.full(len(values), L)
     mask = (np.arange(L) < length[:, None]) & column.present[:, None]
     if column.rows is not None:
-        return TokenState(mask, rows=normalize_rows(modality, column.rows))
+        return TokenState(mask, rows=modality.value.normalize_rows(column.rows))
     assert column.ids is not None
     for b, value in enumerate(values):
         if isinstance(value, Tokens):

@@ -17,8 +17,11 @@ from maskweave.config import build
 from maskweave.errors import MaskweaveError
 from maskweave.interop.published import Tensors, defaults, locate, read_config, write_published
 from maskweave.modality.catalogs import Catalog
-from maskweave.modality.entry import Modality, Value, Vocabulary
+from maskweave.modality.entry import Modality
+from maskweave.modality.vocabulary import Vocabulary
 from maskweave.models.m3ae import M3AE, M3AEConfig
+from maskweave.values.image import Image
+from maskweave.values.text import Text
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +63,7 @@ MOST = dict(  # noqa: C408 (quoted, one of the keys would be the name of a modal
 )
 """What the numbers may be at most: a slip of the pen is told before anything of its size is built."""
 MOST_RATIO, MOST_WORDS = 64, 2**20
-MEAN, DEVIATION = (0.5762, 0.5503, 0.5213), (0.3207, 0.3169, 0.3307)
+MEAN, STD = (0.5762, 0.5503, 0.5213), (0.3207, 0.3169, 0.3307)
 """Of CC12M's pixels, by which the published pictures are normalized."""
 TEXT_TOKENS = 512
 """Published training had 64; fixed positions and padding take any."""
@@ -183,14 +186,10 @@ def published_catalog(config: Config) -> Catalog:
         MaskweaveError: its sizes are impossible.
     """
     side, grid = config.image_size, config.image_size // config.patch_size
-    entries = [
-        Modality(
-            "image", 1, "patches", Value("image", (side, side), 3, mean=MEAN, deviation=DEVIATION), grid=(grid, grid)
-        )
-    ]
+    entries = [Modality("image", 1, "patches", Image((side, side), 3, mean=MEAN, std=STD), grid=(grid, grid))]
     if not config.text_vocab_size:
         return Catalog(entries, where="published MAE")
-    entries.append(Modality("text", 2, "sequence", Value("text"), max_tokens=TEXT_TOKENS, vocabulary="text"))
+    entries.append(Modality("text", 2, "sequence", Text(), max_tokens=TEXT_TOKENS, vocabulary="text"))
     return Catalog(entries, [Vocabulary("text", config.text_vocab_size, sentinels=3)], "published M3AE")
 
 

@@ -1,7 +1,6 @@
-"""Labels that need no network: what can be computed from a data set's pictures is added beside them as further shards.
+"""Labels that need no network: what entries derive from a data set's pictures is added next to them as further shards.
 
-By value type: binary values are Canny edges, palettes are dominant colors, metadata are statistics of the picture and its size. Each
-label has its picture's resolution and key. ROOT/MODALITY/label.json says that a folder was made here and from which pictures.
+An entry says how (`derive: {from: rgb, by: canny}`), and its value type computes it. Each label has its picture's resolution and key. ROOT/MODALITY/label.json says that a folder was made here and from which pictures.
 """
 
 import json
@@ -9,26 +8,24 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from maskweave.config import plain
-from maskweave.data.codecs import encode
 from maskweave.data.error_budget import ErrorBudget, named
 from maskweave.data.shards import FORMAT, Shards, Tars
 from maskweave.errors import BadSample, MaskweaveError
 from maskweave.files import read_json, remove, write_json
-from maskweave.label import measures
 from maskweave.modality.catalogs import Catalog
-from maskweave.modality.entry import Modality
 from maskweave.progress import Progress, progress
 
 RECORD = "label.json"
 SAMPLES_IN_MEMORY = 64
-SIZE_KEYS: dict[str, int] = {"original_height": 0, "original_width": 1}
-STATISTICS = ("brightness", "contrast", "colorfulness", "saturation", "entropy")
+Compute = Callable[[np.ndarray], Any]
+"""A picture, uint8 (height, width, 3), to a value."""
 
 
 @dataclass(frozen=True)
@@ -55,11 +52,9 @@ class LabelReport:
 
 
 def label(root: str | os.PathLike[str], catalog: Catalog, limit: float = 0.01, jobs: int = 1) -> LabelReport:
-    """Add shards for the entries of type binary, palette and metadata that the data set has no values of.
+    """Add shards for the entries with `derive` that the data set has no values of.
 
-    They are computed from the first entry of color pictures that it has. Started again, it keeps finished shards whose pictures have not
-    changed. A metadata entry gets those of its keys that can be computed: brightness, contrast, colorfulness, saturation, entropy, and
-    original_width and original_height in pixels.
+    Started again, it keeps finished shards whose pictures have not changed.
 
     Args:
         root: an imported data set, or one in the same layout.
@@ -75,15 +70,14 @@ def label(root: str | os.PathLike[str], catalog: Catalog, limit: float = 0.01, j
     shards = Shards(root, catalog)
     skips = ErrorBudget(limit)
     notes: list[str] = []
-    measured = _measures(shards, notes)
-    if not measured:
+    picture, wanted = _wanted(shards, notes)
+    if not wanted:
+        if not notes:
+            notes.append(
+                f"no entry of {catalog.where} says how to compute its values (derive: {{from: rgb, by: canny}})"
+            )
         return LabelReport(shards.root, "", {}, 0, [], notes)
-    pictures = [name for name in shards.names if _is_picture(catalog[name])]
-    if not pictures:
-        raise MaskweaveError(
-            f"{shards.root}: labels are computed from pictures; expected shards of an entry of type 'image' with 3 channels, found {', '.join(shards.names)}"
-        )
-    work = _Labels(shards, pictures[0], measured)
+    work = _Labels(shards, picture, wanted)
     kept = 0
     with progress("label", len(shards)) as bar, ThreadPoolExecutor(jobs) as pool:
         for shard in shards.shards:
@@ -102,59 +96,40 @@ def label(root: str | os.PathLike[str], catalog: Catalog, limit: float = 0.01, j
     return LabelReport(shards.root, work.picture, counts, kept, skips.skipped, notes)
 
 
-def _is_picture(entry: Modality) -> bool:
-    return entry.value.type == "image" and len(entry.value.size) == 2 and entry.value.channels == 3
-
-
-def _measures(shards: Shards, notes: list[str]) -> dict[str, Callable[[np.ndarray], Any]]:
-    """How to compute each label that the data set lacks, from a picture, uint8 (H, W, 3)."""
-    measured: dict[str, Callable[[np.ndarray], Any]] = {}
+def _wanted(shards: Shards, notes: list[str]) -> tuple[str, dict[str, Compute]]:
+    """The pictures that labels are computed from, and how to compute each label that the data set lacks."""
+    wanted: dict[str, Compute] = {}
+    sources: dict[str, str] = {}
     for name, entry in shards.catalog.items():
-        if entry.source or entry.value.type not in ("binary", "palette", "metadata"):
+        if entry.source or entry.derive is None:
             continue
         if name in shards.names and not (shards.root / name / RECORD).exists():
             notes.append(f"{name}: left as it is, the data set has its own values")
-            continue
-        match entry.value.type:
-            case "binary" if len(entry.value.size) == 2:
-                measured[name] = measures.edges
-            case "palette":
-                measured[name] = _palette_of(entry)
-            case "metadata":
-                keys = [key for key in entry.value.keys if key in STATISTICS or key in SIZE_KEYS]
-                if keys:
-                    measured[name] = _metadata_of(keys)
-                    missing = [key for key in entry.value.keys if key not in keys]
-                    if missing:
-                        notes.append(f"{name}: without {', '.join(missing)}, which pictures do not tell")
-                else:
-                    notes.append(
-                        f"{name}: left out, none of its keys can be computed; known: {', '.join((*STATISTICS, *SIZE_KEYS))}"
-                    )
-    return measured
-
-
-def _palette_of(entry: Modality) -> Callable[[np.ndarray], Any]:
-    most = entry.value.max_items or 7
-    return lambda image: measures.palette(image, most)
-
-
-def _metadata_of(keys: list[str]) -> Callable[[np.ndarray], Any]:
-    def compute(image: np.ndarray) -> dict[str, float]:
-        known: dict[str, float] = {key: image.shape[axis] for key, axis in SIZE_KEYS.items()}
-        known |= measures.statistics(image)
-        return {key: known[key] for key in keys}
-
-    return compute
+        elif entry.derive.source not in shards.names:
+            notes.append(f"{name}: left out, the data set has no {entry.derive.source!r} to compute it from")
+        else:
+            possible, gaps = entry.value.derivation_gaps(entry.derive.by)
+            if gaps:
+                notes.append(f"{name}: {gaps}")
+            if possible:
+                sources[name] = entry.derive.source
+                wanted[name] = partial(entry.value.derivations[entry.derive.by], entry.value)
+    pictures = sorted(set(sources.values()))
+    if len(pictures) > 1:
+        raise MaskweaveError(
+            f"{shards.catalog.where}: labels are computed from one modality of pictures at a time, found {', '.join(pictures)} under 'derive'; "
+            "use a catalog with some of these entries alone"
+        )
+    return (pictures[0] if pictures else ""), wanted
 
 
 class _Labels:
     """Writes the labels of one shard after another and keeps a record of them in each label's folder."""
 
-    def __init__(self, shards: Shards, picture: str, measured: dict[str, Callable[[np.ndarray], Any]]):
-        self.shards, self.picture, self.measured = shards, picture, measured
+    def __init__(self, shards: Shards, picture: str, compute: dict[str, Compute]):
+        self.shards, self.picture, self.compute = shards, picture, compute
         self.records: dict[str, dict[str, Any]] = {}
-        for name in measured:
+        for name in compute:
             folder = shards.root / name
             for path in folder.glob(".*.partial"):  # of a killed run
                 remove(path)
@@ -222,6 +197,9 @@ class _Labels:
             if self.picture not in sample:
                 return {}
             image = sample[self.picture]
-            return {name: encode(compute(image), self.shards.catalog[name]) for name, compute in self.measured.items()}
+            return {
+                name: self.shards.catalog[name].value.to_file(compute(image), name)
+                for name, compute in self.compute.items()
+            }
         except BadSample as error:
             return error

@@ -12,7 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from maskweave.data.codecs import encode
 from maskweave.data.error_budget import ErrorBudget
 from maskweave.data.reading import Read, read
 from maskweave.data.shards import Tars
@@ -56,10 +55,10 @@ def extract_features(
         raise MaskweaveError("the recipe has no data.sidecar; give there the folder that the features are to go to")
     folder, modality = Path(recipe.data.sidecar), recipe.load_catalog()[name]
     features, catalog = open_encoder(encoder, recipe.load_catalog(), device)
-    inputs = list(inputs) or [n for n, m in catalog.items() if m.value.type == "image"][:1]
+    inputs = list(inputs) or [n for n, m in catalog.items() if m.value.is_picture][:1]
     if not inputs:
         raise MaskweaveError(f"{encoder}: reads no pictures; name what it is to look at with --from")
-    if modality.value.type != "vector" or modality.value.channels != features.width:
+    if not modality.value.is_embedding or modality.value.channels != features.width:
         raise MaskweaveError(
             f"{name!r} has values of type {modality.value.type!r} with {modality.value.channels} channels; {encoder} gives vectors of "
             f"{features.width}: declare value: {{type: vector, channels: {features.width}}}"
@@ -96,7 +95,7 @@ def open_encoder(encoder: str, catalog: Catalog, device: str = "cpu") -> tuple[S
     if (Path(encoder) / "modalities.yaml").is_file():
         bundle = load(encoder, device)
         return Pooled(bundle), bundle.catalog
-    pictures = [n for n, m in catalog.items() if m.value.type == "image" and m.value.channels == 3 and not m.source]
+    pictures = [n for n, m in catalog.items() if m.value.is_picture and not m.source]
     return Teacher(encoder, catalog, device), catalog.subset(pictures)
 
 
@@ -130,7 +129,7 @@ def _write(
             if isinstance(vector, BadSample):
                 bad.append((key, str(vector)))
             else:
-                content, ending = encode(vector, modality)
+                content, ending = modality.value.to_file(vector, modality.name)
                 tars.add(modality.name, key, ending, content)
         tars.finish()
     return bad

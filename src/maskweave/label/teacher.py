@@ -13,7 +13,6 @@ from torch import Tensor
 from maskweave.errors import MaskweaveError
 from maskweave.generate.request import Sample
 from maskweave.modality.catalogs import Catalog
-from maskweave.tokenizers.values import check_values
 
 
 class Teacher:
@@ -55,7 +54,7 @@ class Teacher:
         self._size = _size(settings, model.config)
         self._mean = torch.tensor(settings.get("image_mean", [0.5] * 3)).view(3, 1, 1)
         self._deviation = torch.tensor(settings.get("image_std", [0.5] * 3)).view(3, 1, 1)
-        name = next((n for n, m in catalog.items() if m.value.type == "image" and len(m.value.size) == 2), None)
+        name = next((n for n, m in catalog.items() if m.value.is_picture), None)
         if name is None:
             raise MaskweaveError(f"{catalog.where}: has no modality of pictures for {folder_or_hub_id} to look at")
         size = catalog[name].value.size
@@ -73,7 +72,7 @@ class Teacher:
     def __call__(self, samples: Sequence[Sample]) -> np.ndarray:
         """(B, D) float32, of one picture each; smaller and larger ones are resized to what the model was made for."""
         (name,) = samples[0]
-        pictures = check_values(self.catalog[name], [sample[name] for sample in samples])
+        pictures = np.stack(self.catalog[name].value.check_batch([sample[name] for sample in samples], name))
         x = torch.from_numpy(pictures[..., :3]).movedim(-1, 1).float() / 255
         if x.shape[1] != 3:
             raise MaskweaveError(f"{self._where}: expected pictures of 3 channels, {name!r} has {x.shape[1]}")

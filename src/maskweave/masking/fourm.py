@@ -21,8 +21,8 @@ from maskweave.data.token_store import TokenData
 from maskweave.errors import MaskweaveError
 from maskweave.masking.batch import Part, TokenBatch, pack
 from maskweave.modality.catalogs import Catalog
-from maskweave.modality.entry import Modality, Vocabulary
-from maskweave.tokenizers.values import normalize_rows
+from maskweave.modality.entry import Modality
+from maskweave.modality.vocabulary import Vocabulary
 
 Keep = Literal["uniform", "all", "all_or_nothing"]
 STEP = 0.9
@@ -151,7 +151,7 @@ class MaskSampler:
                 inputs[name], targets[name] = sample_subsets(column, taken, capacity_BM[taken, m], budget, rng)
             if column.rows is not None and len(inputs[name].ids):
                 drawn = column.rows[inputs[name].sample, inputs[name].position]
-                rows[name] = torch.from_numpy(normalize_rows(modality, drawn))
+                rows[name] = torch.from_numpy(modality.value.normalize_rows(drawn))
         slots, _ = pack(inputs, self.ids, B)
         target_slots, labels = pack(targets, self.ids, B)
         return TokenBatch(slots, rows, target_slots, labels)

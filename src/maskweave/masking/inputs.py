@@ -12,7 +12,6 @@ from maskweave.data.tokenizing import column_of
 from maskweave.errors import BadSample, MaskweaveError
 from maskweave.modality.catalogs import Catalog
 from maskweave.tokenizers.base import Tokenizer
-from maskweave.tokenizers.values import normalize_rows
 
 
 @dataclass(frozen=True)
@@ -118,7 +117,7 @@ def read_inputs(
         column = column_of(modality, values, tokenizers.get(name))
         places = modality.tokens if column.length is None else max(1, int(column.length.max()))
         if column.rows is not None:
-            content[name] = torch.from_numpy(normalize_rows(modality, column.rows[:, :places]))
+            content[name] = torch.from_numpy(modality.value.normalize_rows(column.rows[:, :places]))
         else:
             assert column.ids is not None
             content[name] = torch.from_numpy(column.ids[:, :places].astype(np.int64))

@@ -24,7 +24,6 @@ from maskweave.errors import MaskweaveError
 from maskweave.modality.catalogs import Catalog
 from maskweave.modality.entry import Modality
 from maskweave.tokenizers.base import Tokenizer
-from maskweave.tokenizers.values import normalize_rows
 
 ROUNDING = 1e-6
 """So that 10 tokens at a ratio of 0.9 leave 1, as they should, and not 10 · (1 − 0.9) = 0.99… rounded down."""
@@ -224,7 +223,7 @@ def _masked(modality: Modality, column: Column, ratio: float, rng: np.random.Gen
     rank_bL = keys_bL.argsort(axis=1).argsort(axis=1)
     masked_bL = rank_bL >= np.floor(length_b * (1 - ratio) + ROUNDING)[:, None]
     if column.rows is not None:
-        content = torch.from_numpy(normalize_rows(modality, column.rows))
+        content = torch.from_numpy(modality.value.normalize_rows(column.rows))
     else:
         assert column.ids is not None
         content = torch.from_numpy(column.ids[:, :L].astype(np.int64))

@@ -14,7 +14,8 @@ from maskweave.config import build, plain
 from maskweave.errors import MaskweaveError
 from maskweave.files import read_yaml
 from maskweave.modality.checks import check_vocabulary, checked
-from maskweave.modality.entry import Modality, Vocabulary
+from maskweave.modality.entry import Modality
+from maskweave.modality.vocabulary import Vocabulary
 
 
 class Catalog(Mapping[str, Modality]):
@@ -31,6 +32,7 @@ class Catalog(Mapping[str, Modality]):
             self.modalities[modality.name] = self._checked(modality)
         for modality in self.values():
             self._check_source(modality)
+            self._check_derive(modality)
 
     def __getitem__(self, name: str) -> Modality:
         try:
@@ -105,6 +107,18 @@ class Catalog(Mapping[str, Modality]):
         if (source.type, source.channels) != (m.value.type, m.value.channels):
             raise MaskweaveError(
                 f"{where}: its value ({m.value.type}, {m.value.channels} channels) differs from its source's ({source.type}, {source.channels} channels)"
+            )
+
+    def _check_derive(self, m: Modality) -> None:
+        if m.derive is None or m.derive.source not in self:
+            return  # a subset may lack the pictures
+        if m.source:
+            raise MaskweaveError(
+                f"{self.where}: modality {m.name!r}: derive stands at its source {m.source!r}; remove it here"
+            )
+        if not self[m.derive.source].value.is_picture:
+            raise MaskweaveError(
+                f"{self.where}: modality {m.name!r}: derive.from names {m.derive.source!r}, which holds no color pictures"
             )
 
 

@@ -4,20 +4,13 @@ Errors name the entry, the field, what was found and what to do.
 """
 
 import dataclasses
-import math
 from collections.abc import Mapping
-from itertools import pairwise
 
 from maskweave.errors import MaskweaveError
-from maskweave.modality.entry import (
-    DENSE_TYPES,
-    STRUCTURED_TYPES,
-    Diffusion,
-    Modality,
-    TokenizerSpec,
-    Value,
-    Vocabulary,
-)
+from maskweave.modality.entry import Modality
+from maskweave.modality.tokenizer import Diffusion, TokenizerSpec
+from maskweave.modality.vocabulary import Vocabulary
+from maskweave.values import value_types
 
 
 def checked(m: Modality, vocabularies: Mapping[str, Vocabulary], where: str) -> Modality:
@@ -64,7 +57,7 @@ def checked(m: Modality, vocabularies: Mapping[str, Vocabulary], where: str) -> 
             f"{where}: decoding.scheme 'autoregressive' is for sequences; a grid takes 'maskgit' or 'roar'"
         )
     if m.kind == "grid" and m.tokenizer is None:
-        m = dataclasses.replace(m, tokenizer=TokenizerSpec(model="mlp" if m.value.type == "vector" else "vit"))
+        m = dataclasses.replace(m, tokenizer=TokenizerSpec(model="vit" if m.value.size else "mlp"))
     if m.kind == "grid":
         _check_tokenizer(m, where)
     return m
@@ -91,88 +84,25 @@ def _check_name(name: str, where: str) -> None:
 
 
 def _check_value(m: Modality, where: str) -> None:
-    """Raise MaskweaveError where a value's declaration contradicts itself or its kind."""
+    """Raise MaskweaveError where a value's settings contradict themselves or the entry."""
     v = m.value
-    if (v.type in STRUCTURED_TYPES) != (m.kind == "sequence"):
-        allowed = ", ".join(STRUCTURED_TYPES) if m.kind == "sequence" else ", ".join((*DENSE_TYPES, "vector"))
-        raise MaskweaveError(f"{where}: a {m.kind} modality cannot hold values of type {v.type!r}; it takes {allowed}")
-    if m.kind == "patches" and v.type == "classes":
-        raise MaskweaveError(f"{where}: class indices are no quantities, so they cannot be patches; make it a grid")
-    if v.type in DENSE_TYPES and not (1 <= len(v.size) <= 3 and min(v.size) > 0):
-        raise MaskweaveError(f"{where}: value.size must be 1 to 3 positive numbers, found {v.size}")
-    if v.type in ("classes", "boxes", "instances") and not v.classes:
-        raise MaskweaveError(f"{where}: values of type {v.type!r} need value.classes, a list of names")
-    if v.type == "instances" and (len(v.size) != 2 or not 1 <= v.mask[1] <= 8 or v.mask[0] < 1):
+    if m.kind not in v.kinds:
+        fitting = [name for name, cls in value_types().items() if m.kind in cls.kinds]
         raise MaskweaveError(
-            f"{where}: instances need value.size (height, width) and value.mask of at most 8 columns, found {v.size} and {v.mask}"
+            f"{where}: a {m.kind} modality cannot hold values of type {v.type!r}; it takes {', '.join(fitting)}"
         )
-    if v.type == "queries" and len(v.size) != 2:
-        raise MaskweaveError(f"{where}: queries need value.size, the picture's (height, width), found {v.size}")
-    _check_keys(v, where)
-    _check_parts(v, where)
-    ranges = (v.range, *(key.range for key in v.keys.values()), *(part.range for part in v.parts.values()))
-    for low, high in filter(None, ranges):
-        if not -math.inf < low < high < math.inf:
-            raise MaskweaveError(f"{where}: a range is [lowest, highest], both finite, found [{low}, {high}]")
-    if v.type == "map" and (v.range is None) == (v.tails is None):
-        raise MaskweaveError(
-            f"{where}: a map needs value.range, its lowest and highest value in {v.unit or 'its unit'}, or else value.tails, which standardizes each map by itself; found {'both' if v.range else 'neither'}"
-        )
-    if v.tails is not None and not (v.type == "map" and 0 <= v.tails < 0.5):
-        raise MaskweaveError(f"{where}: value.tails is for maps, a share from 0 to below 0.5, found {v.tails}")
-    if v.tails is not None and m.kind == "patches":
-        raise MaskweaveError(f"{where}: patches take maps with a value.range, found value.tails; make it a grid")
-    expected = {"image": (1, 3, 4), "direction": (3,), "classes": (1,), "binary": (1,)}.get(v.type)
-    if expected and v.channels not in expected:
-        raise MaskweaveError(
-            f"{where}: values of type {v.type!r} have {' or '.join(map(str, expected))} channels, found value.channels {v.channels}"
-        )
-    if v.max_items < 0 or v.max_characters < 1:
-        raise MaskweaveError(
-            f"{where}: value.max_items must be 0 or more and value.max_characters 1 or more, found {v.max_items} and {v.max_characters}"
-        )
-    if v.channels < 1 or v.bins < 2:
-        raise MaskweaveError(
-            f"{where}: value.channels must be 1 or more and value.bins 2 or more, found {v.channels} and {v.bins}"
-        )
-    if len(v.mean) != len(v.deviation) or len(v.mean) not in (0, v.channels):
-        raise MaskweaveError(
-            f"{where}: value.mean and value.deviation need one number per channel ({v.channels}), found {len(v.mean)} and {len(v.deviation)}"
-        )
-
-
-def _check_keys(v: Value, where: str) -> None:
-    if v.type == "metadata" and not v.keys:
-        raise MaskweaveError(f"{where}: metadata needs value.keys")
-    for name, key in v.keys.items():
-        at = f"{where}: value.keys.{name}"
-        if key.id < 0 or key.bins < 1 + key.top:
-            raise MaskweaveError(
-                f"{at} needs an id from 0 and at least {1 + key.top} bin{'s' * key.top}, found id {key.id}, bins {key.bins}"
-            )
-        cuts = (key.range[0], *key.splits, key.range[1])
-        if key.splits and (key.bins != len(key.splits) + 1 or key.top or any(a >= b for a, b in pairwise(cuts))):
-            raise MaskweaveError(
-                f"{at}.splits must ascend within its range, with one more bins than splits and without 'top', found {key.splits}, bins {key.bins}"
-            )
-    if len({key.id for key in v.keys.values()}) < len(v.keys):
-        raise MaskweaveError(f"{where}: two metadata keys share an id; ids are stable and unique")
-
-
-def _check_parts(v: Value, where: str) -> None:
-    if v.parts and v.type not in ("poses", "queries"):
-        raise MaskweaveError(f"{where}: value.parts is for poses and queries; remove it")
-    for name, part in v.parts.items():
-        if part.count < 1 or part.codes < 0 or (part.range is None) == (part.codes == 0) or name in ("box", "point"):
-            raise MaskweaveError(
-                f"{where}: value.parts.{name} needs a name of its own, a count of 1 or more, and either a range or codes, found {part}"
-            )
-        joints = part.count // 2 if part.range and v.type == "poses" and part.count % 2 == 0 else 0
-        if any(not 0 <= joint < joints for bone in part.bones for joint in bone):
-            raise MaskweaveError(
-                f"{where}: value.parts.{name}.bones join the joints of poses: numbers from 0 to below half the part's count, which is even, "
-                f"and a range; found {part}"
-            )
+    try:
+        v.check_settings(m.kind)
+    except MaskweaveError as error:
+        raise MaskweaveError(f"{where}: {error}") from error
+    for key, names, known in (
+        ("metrics", m.metrics, v.metrics()),
+        ("derive.by", [m.derive.by] if m.derive else [], v.derivations),
+    ):
+        for name in names:
+            if name not in known:
+                possible = ", ".join(known) or "none"
+                raise MaskweaveError(f"{where}: {key} names {name!r}; values of type {v.type!r} have {possible}")
 
 
 def _check_grid(m: Modality, where: str) -> None:
@@ -180,9 +110,11 @@ def _check_grid(m: Modality, where: str) -> None:
         raise MaskweaveError(
             f"{where}: a {m.kind} modality needs grid (1 to 3 positive numbers) and no max_tokens, found grid {m.grid}, max_tokens {m.max_tokens}"
         )
-    if m.value.type == "vector":
+    if not m.value.size:
         if len(m.grid) != 1:
-            raise MaskweaveError(f"{where}: a vector's codes form a grid of one axis, found {m.grid}")
+            raise MaskweaveError(
+                f"{where}: the codes of a {m.value.type} form a grid of one axis, found {list(m.grid)}"
+            )
     elif len(m.grid) != len(m.value.size) or any(s % g for s, g in zip(m.value.size, m.grid, strict=True)):
         raise MaskweaveError(f"{where}: grid {m.grid} must divide value.size {m.value.size} along each axis")
 
@@ -191,9 +123,11 @@ def _check_tokenizer(m: Modality, where: str) -> None:
     spec = m.tokenizer
     assert spec is not None
     quantizer = spec.quantizer
-    if (spec.model == "mlp") != (m.value.type == "vector"):
+    if not m.value.losses:
+        raise MaskweaveError(f"{where}: values of type {m.value.type!r} have no tokenizer network")
+    if (spec.model == "mlp") == bool(m.value.size):
         raise MaskweaveError(
-            f"{where}: tokenizer.model is {spec.model!r}; vectors take 'mlp' and everything else 'vit'"
+            f"{where}: tokenizer.model is {spec.model!r}; values with a size take 'vit', and others, such as vectors, 'mlp'"
         )
     for key, number, least in (
         ("tokenizer.width", spec.width, 1),
@@ -211,9 +145,10 @@ def _check_tokenizer(m: Modality, where: str) -> None:
     ):
         if number < least:
             raise MaskweaveError(f"{where}: {key} must be {least} or more, found {number}")
-    if spec.loss not in ("auto", *m.losses):
+    losses = ("mse",) if spec.diffusion is not None else tuple(m.value.losses)
+    if spec.loss not in ("auto", *losses):
         raise MaskweaveError(
-            f"{where}: tokenizer.loss {spec.loss!r} does not suit values of type {m.value.type!r}; leave it at 'auto'"
+            f"{where}: tokenizer.loss {spec.loss!r} does not suit values of type {m.value.type!r}; expected auto, {', '.join(losses)}"
         )
     decoder_width, decoder_heads = spec.decoder_width or spec.width, spec.decoder_heads or spec.heads
     for prefix, width, heads in (("", spec.width, spec.heads), ("decoder_", decoder_width, decoder_heads)):
@@ -242,7 +177,7 @@ def _check_tokenizer(m: Modality, where: str) -> None:
         raise MaskweaveError(
             f"{where}: tokenizer.quantizer.dim {quantizer.dim} must be a multiple of its heads {quantizer.heads}"
         )
-    if quantizer.heads > 1 and (m.value.type != "vector" or quantizer.type != "memcodes"):
+    if quantizer.heads > 1 and (m.value.size or quantizer.type != "memcodes"):
         raise MaskweaveError(
             f"{where}: several codes a latent (tokenizer.quantizer.heads {quantizer.heads}) are for vectors with memcodes alone"
         )
@@ -254,8 +189,10 @@ def _check_tokenizer(m: Modality, where: str) -> None:
 
 def _check_diffusion(m: Modality, d: Diffusion, where: str) -> None:
     where += ": tokenizer.diffusion"
-    if m.value.type == "classes":
-        raise MaskweaveError(f"{where}: class indices are no quantities that noise can be added to; leave it out")
+    if not m.value.can_add_noise:
+        raise MaskweaveError(
+            f"{where}: values of type {m.value.type!r} are categorical, and noise cannot be added to them; leave it out"
+        )
     if min(d.training_steps, d.steps, d.patch, d.layers, d.shift) <= 0 or d.steps > d.training_steps:
         raise MaskweaveError(
             f"{where}: training_steps, steps, patch, layers and shift must be positive, and steps at most training_steps, "

@@ -5,18 +5,16 @@ Codebook use is watched all along, since a collapsed codebook (https://arxiv.org
 Dimension letters: B batch, C channels, K classes, V codes.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from maskweave.data.batches import ValueBatch
 from maskweave.tokenizers.grid import GridTokenizer
 from maskweave.tokenizers.quantizers.collectives import all_reduce_sum
+from maskweave.values.losses import mse
 
-SMOOTH = 0.1
-"""Smooth L1: errors below this, where the range is [-1, 1], count as squares."""
 MEMORY = 0.98
 """Decay of the codes' counts, per batch: use is that of about the last fifty batches."""
 WARM_UP = 200
@@ -37,14 +35,15 @@ class TokenizerObjective(nn.Module):
     def __init__(self, tokenizer: GridTokenizer):
         super().__init__()
         self.tokenizer = tokenizer
-        loss = tokenizer.spec.loss
-        self.kind = tokenizer.modality.losses[0] if loss == "auto" else loss
+        name, losses = tokenizer.spec.loss, tokenizer.modality.value.losses
+        name = next(iter(losses)) if name == "auto" else name
+        self.loss = mse if tokenizer.spec.diffusion is not None else losses[name]
         self.register_buffer("counts", torch.zeros(tokenizer.vocabulary_size))
         self.register_buffer("batches", torch.zeros((), dtype=torch.long))
 
     def forward(self, batch: ValueBatch) -> tuple[Tensor, dict[str, Tensor]]:
         output, target, quantized = self.tokenizer(batch.values)
-        reconstruction = LOSSES[self.kind](output.float(), target)
+        reconstruction = self.loss(output.float(), target)
         perplexity, use = self._use(quantized.ids)
         return reconstruction + quantized.loss, {
             "reconstruction": reconstruction.detach(),
@@ -75,32 +74,3 @@ class TokenizerObjective(nn.Module):
         share = counts / counts.sum().clamp_min(1)
         entropy = -(share * share.clamp_min(1e-12).log()).sum()
         return entropy.exp(), (counts > MEMORY**50).float().mean()
-
-
-def cosine(output: Tensor, target: Tensor) -> Tensor:
-    """1 - cos of the angle between directions, (B, 3, *size) each; those of the target have length 1."""
-    length = output.square().sum(1).clamp_min(1e-12).sqrt()
-    return 1 - ((output * target).sum(1) / length).mean()
-
-
-def balanced_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
-    """Cross-entropy of (B, K, *size) with classes weighted by the inverse root of their frequency in the batch: small objects count."""
-    frequency_K = torch.bincount(target.flatten(), minlength=logits.shape[1]).float() / target.numel()
-    weight_K = frequency_K.clamp_min(1e-4).rsqrt()
-    return F.cross_entropy(logits, target, weight=weight_K)
-
-
-def balanced_binary(logits: Tensor, target: Tensor) -> Tensor:
-    """Binary cross-entropy with targets -1 and 1, the rarer side weighted by the fourth root of the ratio: full balance would thicken thin lines."""
-    truth = (target > 0).float()
-    share = truth.mean().clamp(1e-3, 1 - 1e-3)
-    return F.binary_cross_entropy_with_logits(logits, truth, pos_weight=((1 - share) / share) ** 0.25)
-
-
-LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "mse": F.mse_loss,
-    "smooth_l1": lambda output, target: F.smooth_l1_loss(output, target, beta=SMOOTH),
-    "cosine": cosine,
-    "cross_entropy": balanced_cross_entropy,
-    "binary": balanced_binary,
-}

@@ -10,8 +10,6 @@ from torch import Tensor, nn
 
 from maskweave.masking.inputs import TransferBatch
 from maskweave.models.encoder import Encoder
-from maskweave.objectives.boxes import SetLoss
-from maskweave.objectives.tokenizer import LOSSES
 
 TaskLoss = Callable[[Tensor, Tensor], tuple[Tensor, dict[str, Tensor]]]
 
@@ -47,25 +45,3 @@ def class_loss(logits_BK: Tensor, target_B: Tensor) -> tuple[Tensor, dict[str, T
     """Cross-entropy, and the share of right answers (`accuracy`)."""
     loss = F.cross_entropy(logits_BK.float(), target_B)
     return loss, {"accuracy": (logits_BK.argmax(dim=-1) == target_B).float().mean()}
-
-
-def class_map_loss(logits_BKHW: Tensor, target_BHW: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-    """As `class_loss`, of every point."""
-    return class_loss(logits_BKHW.movedim(1, -1).flatten(0, -2), target_BHW.flatten())
-
-
-def _dense(kind: str) -> TaskLoss:
-    def loss(output_BCHW: Tensor, target_BCHW: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        return LOSSES[kind](output_BCHW, target_BCHW), {}
-
-    return loss
-
-
-TASK_LOSSES: dict[str, TaskLoss] = {
-    "label": class_loss,
-    "classes": class_map_loss,
-    "map": _dense("smooth_l1"),
-    "direction": _dense("cosine"),
-    "boxes": SetLoss(),
-}
-"""By what is learned: a label, or values of a type."""

@@ -13,14 +13,14 @@ from torch import Tensor
 
 from maskweave.masking.m3ae import MaskedTokens, MaskRatio, mask_values
 from maskweave.modality.catalogs import Catalog
-from maskweave.modality.entry import EOS, Modality
+from maskweave.modality.entry import Modality
 from maskweave.models.m3ae import M3AE
 from maskweave.nn.patches import unpatchify
 from maskweave.objectives.m3ae import patch_statistics
 from maskweave.report.sheets import Row, Tile, contact_sheet
 from maskweave.tokenizers.base import Tokenizer
 from maskweave.tokenizers.sequence import SequenceTokenizer
-from maskweave.tokenizers.values import from_output
+from maskweave.values.codec import EOS
 
 HIDDEN_TOKEN = "_"
 MOST_WORDS = 6
@@ -78,10 +78,8 @@ def attention_sheet(model: M3AE, catalog: Catalog, tokenizers: Tokenizers, sampl
 
     None where the catalog has no color picture and text, or no sample has both.
     """
-    pictures = [
-        m for m in catalog.values() if m.kind == "patches" and m.value.type == "image" and m.value.channels == 3
-    ]
-    texts = [m for m in catalog.values() if m.kind == "sequence" and m.value.type == "text"]
+    pictures = [m for m in catalog.values() if m.kind == "patches" and m.value.is_picture]
+    texts = [m for m in catalog.values() if m.kind == "sequence" and m.value.is_text]
     if not pictures or not texts or len(pictures[0].grid) != 2:
         return None
     picture, text = pictures[0], texts[0]
@@ -119,7 +117,7 @@ def _restored_rows(modality: Modality, tokens: MaskedTokens, output: Tensor, nor
     hidden = tokens.masked[..., None]
 
     def values(rows_BLC: Tensor) -> np.ndarray:
-        return from_output(modality, unpatchify(rows_BLC, modality.grid, modality.patch).movedim(-1, 1))
+        return modality.value.from_network(unpatchify(rows_BLC, modality.grid, modality.patch).movedim(-1, 1))
 
     return list(
         zip(
@@ -140,7 +138,7 @@ def _restored_texts(tokenizer: Tokenizer, tokens: MaskedTokens, output: Tensor) 
     found = []
     for row, length in enumerate(lengths):
         seen = None
-        if tokenizer.modality.value.type == "text":
+        if tokenizer.modality.value.is_text:
             pieces = [
                 HIDDEN_TOKEN if hidden else tokenizer.text.piece(id)
                 for id, hidden in zip(truth[row, :length].tolist(), tokens.masked[row, :length].tolist(), strict=True)

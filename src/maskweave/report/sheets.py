@@ -12,9 +12,8 @@ from PIL import Image, ImageDraw
 
 from maskweave.modality.catalogs import Catalog
 from maskweave.modality.entry import Modality
-from maskweave.report.figures import data_span, draw
-from maskweave.report.legends import classes_in, legend
-from maskweave.report.lettering import FAINT, INK, font, message, wrap
+from maskweave.report.figures import common_span, draw
+from maskweave.values.lettering import FAINT, INK, font, message, wrap
 
 MARGIN, GAP, BAND, RULE = 20, 8, 20, (222, 222, 220)
 
@@ -170,8 +169,7 @@ def picture_among(catalog: Catalog, *parts: Mapping[str, Any]) -> Any:
     """The first color picture (an image over two axes) in these values, or None."""
     for part in parts:
         for name, value in part.items():
-            v = catalog[name].value
-            if v.type == "image" and len(v.size) == 2 and v.channels >= 3 and value is not None:
+            if catalog[name].value.is_picture and value is not None:
                 return value
     return None
 
@@ -179,7 +177,7 @@ def picture_among(catalog: Catalog, *parts: Mapping[str, Any]) -> Any:
 def _width(modality: Modality, tile: int) -> int:
     """Width of a modality's column: wider for words and curves, by its aspect for a picture."""
     v = modality.value
-    if v.type in ("text", "metadata", "vector") or len(v.size) == 1:
+    if v.wide:
         return tile * 3 // 2
     if len(v.size) == 2:
         return round(tile * min(2.0, max(0.5, v.size[1] / v.size[0])))
@@ -187,10 +185,9 @@ def _width(modality: Modality, tile: int) -> int:
 
 
 def _span(modality: Modality, tiles: Sequence[Tile]) -> tuple[float, float] | None:
-    """One span for all tiles of a modality: the truth's where there is any, so that a wild prediction doesn't pale the rest."""
+    """One span for all tiles of a modality."""
     truths = list({id(t.reference): t.reference for t in tiles if t.reference is not None}.values())
-    is_curve = modality.value.type == "vector" or len(modality.value.size) == 1
-    return data_span(modality, [t.value for t in tiles] + truths if is_curve else truths or [t.value for t in tiles])
+    return common_span(modality, [t.value for t in tiles], truths)
 
 
 def _legends(
@@ -199,7 +196,7 @@ def _legends(
     found: dict[str, tuple[str, np.ndarray]] = {}
     for name, m in modalities.items():
         values = [t.value for t in tiles if t.modality == name and t.value is not None]
-        picture = legend(m, spans[name], classes_in(m, values)) if values else None
+        picture = m.value.legend(spans[name], values, 420) if values else None
         if picture is not None:
             found[m.reads] = (name, picture)  # an input and a target of one source share a legend
     return list(found.values())

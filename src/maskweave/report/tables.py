@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from maskweave.modality.catalogs import Catalog
 from maskweave.modality.entry import Modality
+from maskweave.values.metadata import Metadata
 
 
 def text_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -26,39 +27,24 @@ def key_table(catalog: Catalog) -> str:
     rows = [
         [m.name, str(key.id), name, str(key.bins), f"{key.range[0]:g} to {key.range[1]:g}", key.unit or "–"]
         for m in catalog.values()
+        if isinstance(m.value, Metadata)
         for name, key in m.value.keys.items()
     ]
     return text_table(["of", "id", "key", "bins", "range", "unit"], rows) if rows else ""
 
 
 def _row(catalog: Catalog, m: Modality) -> list[str]:
-    size = "×".join(map(str, m.value.size))
     tokens = f"{m.tokens} ({'×'.join(map(str, m.grid))})" if m.grid else f"≤ {m.max_tokens}"
     codebook = str(catalog.vocabulary_size(m.name)) if m.has_tokens else "–"
     tokenizer = f"{m.tokenizer.model}, {m.tokenizer.quantizer.type}" if m.tokenizer else m.vocabulary or "–"
-    value = f"{m.value.type} {size}".strip()
-    for count, noun in (
-        (m.value.channels if m.value.type in ("features", "vector") else 0, "channels"),
-        (len(m.value.classes), "classes"),
-        (len(m.value.keys), "keys"),
-    ):
-        value += f", {count} {noun}" if count else ""
-    return [str(m.id), m.name, m.kind, tokens, codebook, tokenizer, value, value_range(m), m.value.unit or "–"]
-
-
-def value_range(m: Modality) -> str:
-    match m.value.type:
-        case "image" | "palette":
-            return "0 to 255"
-        case "direction":
-            return "unit vectors"
-        case "binary":
-            return "0 or 1"
-        case "classes":
-            return f"0 to {len(m.value.classes) - 1}"
-        case "boxes" | "poses" | "queries":
-            return "0 to 1"
-        case "map" if m.value.tails is not None:
-            return "standardized"
-        case _:
-            return f"{m.value.range[0]:g} to {m.value.range[1]:g}" if m.value.range else "–"
+    return [
+        str(m.id),
+        m.name,
+        m.kind,
+        tokens,
+        codebook,
+        tokenizer,
+        m.value.describe(),
+        m.value.describe_range(),
+        m.value.unit or "–",
+    ]

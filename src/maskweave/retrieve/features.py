@@ -70,8 +70,8 @@ class Predicted:
 
     def __init__(self, bundle: Bundle, name: str):
         modality = bundle.catalog[name]
-        if modality.value.type != "vector" or not modality.is_target:
-            possible = [m.name for m in bundle.catalog.values() if m.value.type == "vector" and m.is_target]
+        if not modality.value.is_embedding or not modality.is_target:
+            possible = [m.name for m in bundle.catalog.values() if m.value.is_embedding and m.is_target]
             raise MaskweaveError(
                 f"{name!r} is a {modality.kind} of values of type {modality.value.type!r}; expected a grid of values of type 'vector', of which "
                 f"{bundle!r} has {', '.join(possible) or 'none'}"

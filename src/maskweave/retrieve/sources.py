@@ -23,9 +23,9 @@ def open_data(data: str, catalog: Catalog, samples: int = 0, seed: int | None = 
     if samples < 0:
         raise MaskweaveError(f"samples must be 0 (all) or more, found {samples}")
     if data == "scenes":
-        from maskweave.synthetic.scenes import NO_SCENE, Scenes
+        from maskweave.synthetic.scenes import VALUES, Scenes
 
-        known = [name for name, m in catalog.items() if m.value.type not in NO_SCENE]
+        known = [name for name, m in catalog.items() if type(m.value) in VALUES]
         return Scenes(catalog.subset(known), samples or 1000, 1 if seed is None else seed)
     if seed is not None:
         raise MaskweaveError(f"a seed chooses among scenes; {data} is a fixed data set, so leave the seed out")

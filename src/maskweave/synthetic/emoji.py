@@ -17,6 +17,9 @@ from PIL import Image, ImageDraw, ImageFont, features
 from maskweave.errors import MaskweaveError
 from maskweave.modality.catalogs import Catalog
 from maskweave.modality.entry import Modality
+from maskweave.values import image
+from maskweave.values.base import ValueType
+from maskweave.values.text import Text
 
 FONT = "/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf"
 """Of Debian's and Ubuntu's package fonts-noto-color-emoji."""
@@ -47,8 +50,8 @@ class Emoji:
             raise MaskweaveError(
                 f"{path}: no such font; install it (Debian, Ubuntu: apt install fonts-noto-color-emoji), or name another with --font"
             )
-        self.picture = _entry(catalog, "image", 3)
-        self.text = _entry(catalog, "text", 1)
+        self.picture = _entry(catalog, image.Image, 3)
+        self.text = _entry(catalog, Text, 1)
         joins = features.check("raqm")  # without it Pillow draws sequences character by character
         layout = ImageFont.Layout.RAQM if joins else ImageFont.Layout.BASIC
         try:
@@ -145,10 +148,10 @@ def _ligatures(font: Any) -> Iterator[tuple[str, Any]]:
             yield from ((first, ligature) for ligature in ligatures)
 
 
-def _entry(catalog: Catalog, type: str, channels: int) -> Modality:
+def _entry(catalog: Catalog, kind: type[ValueType], channels: int) -> Modality:
     for m in catalog.values():
-        if m.value.type == type and m.value.channels == channels and not m.source:
+        if isinstance(m.value, kind) and m.value.channels == channels and not m.source:
             return m
     raise MaskweaveError(
-        f"{catalog.where}: has no modality of value type {type!r} with {channels} channels, which emoji need"
+        f"{catalog.where}: has no modality of value type {kind.type!r} with {channels} channels, which emoji need"
     )

@@ -25,11 +25,23 @@ from typing import Any
 import numpy as np
 
 from maskweave.errors import MaskweaveError
-from maskweave.label import measures
 from maskweave.modality.catalogs import Catalog
 from maskweave.modality.entry import Modality
 from maskweave.synthetic import grammar, raycast
 from maskweave.synthetic.raycast import Hits, Rendering, Room, Solid
+from maskweave.values import measures
+from maskweave.values.base import ValueType
+from maskweave.values.binary import Binary
+from maskweave.values.boxes import Boxes
+from maskweave.values.classes import Classes
+from maskweave.values.direction import Direction
+from maskweave.values.geometry import box_around, corner_first
+from maskweave.values.image import Image
+from maskweave.values.instances import Instances
+from maskweave.values.map import Map
+from maskweave.values.metadata import Metadata
+from maskweave.values.palette import Palette
+from maskweave.values.text import Text
 
 DEFAULT_SIZE = (64, 64)
 SMALLEST, LARGEST = 16, 4096
@@ -64,7 +76,7 @@ METADATA = (
     "saturation",
     "entropy",
 )
-NO_SCENE = ("vector", "features", "poses", "queries")
+
 """Value types that a scene has no values of."""
 NAMES = tuple(f"{color} {shape}" for shape in grammar.SHAPES for color in grammar.COLORS)
 
@@ -106,12 +118,12 @@ class Scene:
 
     @cached_property
     def boxes(self) -> list[list[float]]:
-        return [measures.extent(mask) for mask in self.masks]
+        return [box_around(mask) for mask in self.masks]
 
     @cached_property
     def order(self) -> list[int]:
         """Things in 4M's order of boxes."""
-        return measures.corner_first(list(range(len(self.things))), lambda k: self.boxes[k])
+        return corner_first(list(range(len(self.things))), lambda k: self.boxes[k])
 
     @cached_property
     def seen(self) -> list[grammar.Seen]:
@@ -154,13 +166,13 @@ class Scenes:
         self.modalities = [m for m in catalog.values() if not m.source]
         for modality in self.modalities:
             _check(modality, catalog.where)
-        self._class_index = {
+        self.class_index = {
             m.name: np.array(
                 [m.value.classes.index(name) for name in raycast.CLASSES],
                 np.uint8 if len(m.value.classes) < 256 else np.int32,
             )
             for m in self.modalities
-            if m.value.type == "classes"
+            if isinstance(m.value, Classes)
         }
 
     @property
@@ -193,27 +205,8 @@ class Scenes:
         return i
 
     def _value(self, modality: Modality, scene: Scene) -> Any:
-        match modality.value.type:
-            case "image":
-                return scene.view.rgb
-            case "map":
-                return scene.view.depth
-            case "direction":
-                return scene.view.normals
-            case "classes":
-                return self._class_index[modality.name][scene.view.classes]
-            case "binary":
-                return measures.edges(scene.view.rgb)
-            case "text":
-                return grammar.caption(scene.seen, scene.draws)
-            case "boxes":
-                return [{"class": scene.things[k].name, "box": scene.boxes[k]} for k in scene.order]
-            case "palette":
-                return measures.palette(scene.view.rgb)
-            case "metadata":
-                return {key: scene.facts[key] for key in modality.value.keys}
-            case _:
-                return [{"class": scene.things[k].name, "mask": scene.masks[k]} for k in scene.order]
+        make = VALUES[type(modality.value)]
+        return make(self, modality, scene)
 
 
 def draw(rng: np.random.Generator, size: tuple[int, int]) -> Scene:
@@ -333,29 +326,54 @@ def _size(catalog: Catalog) -> tuple[int, int]:
     return size[0], size[1]
 
 
+def _classes_of(scenes: Scenes, modality: Modality, scene: Scene) -> np.ndarray:
+    return scenes.class_index[modality.name][scene.view.classes]
+
+
+def _facts_of(scenes: Scenes, modality: Modality, scene: Scene) -> dict[str, float]:
+    assert isinstance(modality.value, Metadata)
+    return {key: scene.facts[key] for key in modality.value.keys}
+
+
+VALUES: dict[type[ValueType], Callable[[Scenes, Modality, Scene], Any]] = {
+    Image: lambda scenes, modality, scene: scene.view.rgb,
+    Map: lambda scenes, modality, scene: scene.view.depth,
+    Direction: lambda scenes, modality, scene: scene.view.normals,
+    Classes: _classes_of,
+    Binary: lambda scenes, modality, scene: measures.canny(scene.view.rgb),
+    Text: lambda scenes, modality, scene: grammar.caption(scene.seen, scene.draws),
+    Boxes: lambda scenes, modality, scene: [
+        {"class": scene.things[k].name, "box": scene.boxes[k]} for k in scene.order
+    ],
+    Palette: lambda scenes, modality, scene: measures.palette(scene.view.rgb),
+    Metadata: _facts_of,
+    Instances: lambda scenes, modality, scene: [
+        {"class": scene.things[k].name, "mask": scene.masks[k]} for k in scene.order
+    ],
+}
+"""What a scene gives of each value type."""
+
+
 def _check(modality: Modality, where: str) -> None:
     """Raise MaskweaveError where a scene cannot give what the entry declares."""
     value, where = modality.value, f"{where}: modality {modality.name!r}"
-    names = {"classes": raycast.CLASSES, "boxes": NAMES, "instances": NAMES}.get(value.type, ())
+    if type(value) not in VALUES:
+        raise MaskweaveError(
+            f"{where}: scenes give no values of type {value.type!r}; leave the entry out, or take its values from files"
+        )
+    names = {Classes: raycast.CLASSES, Boxes: NAMES, Instances: NAMES}.get(type(value), ())
     if missing := [name for name in names if name not in value.classes]:
         raise MaskweaveError(
             f"{where}: value.classes lacks {', '.join(missing[:8])}, which scenes contain; add the names"
         )
-    if unknown := [key for key in value.keys if key not in METADATA]:
+    if isinstance(value, Metadata) and (unknown := [key for key in value.keys if key not in METADATA]):
         raise MaskweaveError(f"{where}: scenes have no metadata key {unknown[0]!r}; they have {', '.join(METADATA)}")
-    match value.type:
-        case _ if value.type in NO_SCENE:
+    if isinstance(value, Image) and value.channels != 3:
+        raise MaskweaveError(f"{where}: scenes give pictures of 3 channels, found value.channels {value.channels}")
+    if isinstance(value, Map):
+        covered = value.range is not None and value.range[0] <= 0 and value.range[1] >= raycast.MAX_DEPTH
+        if value.channels != 1 or value.unit not in ("", "m") or not covered:
             raise MaskweaveError(
-                f"{where}: scenes give no values of type {value.type!r}; leave the entry out, or take its values from files"
-            )
-        case "image" if value.channels != 3:
-            raise MaskweaveError(f"{where}: scenes give pictures of 3 channels, found value.channels {value.channels}")
-        case "map" if (
-            value.channels != 1
-            or value.unit not in ("", "m")
-            or value.range is None
-            or not (value.range[0] <= 0 and value.range[1] >= raycast.MAX_DEPTH)
-        ):
-            raise MaskweaveError(
-                f"{where}: scenes give depth as a map of 1 channel, in m, within [0, {raycast.MAX_DEPTH:g}], found {value.channels} channels, unit {value.unit!r}, range {value.range}"
+                f"{where}: scenes give depth as a map of 1 channel, in m, within [0, {raycast.MAX_DEPTH:g}], "
+                f"found {value.channels} channels, unit {value.unit!r}, range {value.range}"
             )

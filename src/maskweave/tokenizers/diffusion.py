@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from maskweave.errors import MaskweaveError
-from maskweave.modality.entry import Diffusion, Modality, TokenizerSpec
+from maskweave.modality.entry import Modality
+from maskweave.modality.tokenizer import Diffusion, TokenizerSpec
 
 GROUPS = 32
 LOG_SNR_LIMIT = 15.0

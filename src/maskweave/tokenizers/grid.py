@@ -37,7 +37,6 @@ from maskweave.tokenizers.diffusion import DiffusionDecoder
 from maskweave.tokenizers.mlp import MLPDecoder, MLPEncoder
 from maskweave.tokenizers.quantizers import build_quantizer
 from maskweave.tokenizers.quantizers.base import Quantized
-from maskweave.tokenizers.values import from_output, to_tensor
 from maskweave.tokenizers.vit import ViTDecoder, ViTEncoder, fixed_positions
 
 FORMAT = 1
@@ -111,7 +110,7 @@ class GridTokenizer(nn.Module):
         return next(self.parameters()).device
 
     def forward(self, x: Tensor) -> Reconstruction:
-        """Network tensors, as `to_tensor` gives them, through code and back."""
+        """Network tensors, as `ValueType.to_network` gives them, through code and back."""
         quantized = self.quantizer(self.encoder(x))
         if isinstance(self.decoder, DiffusionDecoder):
             output, target = self.decoder.training_pass(x, quantized.z_q)
@@ -136,16 +135,17 @@ class GridTokenizer(nn.Module):
         heads = self.spec.quantizer.heads
         return self.quantizer.decode(ids.unflatten(1, (-1, heads)) if self.spec.quantizer.type == "memcodes" else ids)
 
-    def encode(self, values: Sequence[Any] | np.ndarray | Tensor) -> Tensor:
+    def encode(self, values: Any) -> Tensor:
         """A batch of values, in the Python form of the entry's value type, as ids (B, *grid), int64 on the CPU.
 
         Raises:
             BadSample: a value doesn't fit the entry; nothing is encoded then.
         """
-        parts = [torch.zeros(0, *self.modality.grid, dtype=torch.long)]
+        value, parts = self.modality.value, [torch.zeros(0, *self.modality.grid, dtype=torch.long)]
         with self._evaluating():
             for start in range(0, len(values), self.batch):
-                x = to_tensor(self.modality, values[start : start + self.batch], first=start)
+                some = value.check_batch(values[start : start + self.batch], self.modality.name, first=start)
+                x = value.to_network(some)
                 parts.append(self.encode_tensor(x.to(self.device)).cpu())
         return torch.cat(parts)  # outside of inference mode, so that training may use it
 
@@ -170,7 +170,7 @@ class GridTokenizer(nn.Module):
             for start in range(0, max(len(ids), 1), self.batch):
                 part = slice(start, start + self.batch)
                 output = self.decode_tensor(ids[part].to(self.device), seeds[part])
-                parts.append(from_output(self.modality, output))
+                parts.append(self.modality.value.from_network(output))
         return np.concatenate(parts)
 
     def reconstruct(self, values: Sequence[Any] | np.ndarray | Tensor) -> np.ndarray:

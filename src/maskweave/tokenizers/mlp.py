@@ -10,7 +10,8 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from maskweave.modality.entry import Modality, TokenizerSpec
+from maskweave.modality.entry import Modality
+from maskweave.modality.tokenizer import TokenizerSpec
 from maskweave.nn.layers import MLP, Linear, initialize
 
 

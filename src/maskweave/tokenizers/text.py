@@ -22,9 +22,10 @@ from maskweave.config import build, plain
 from maskweave.errors import BadSample, MaskweaveError
 from maskweave.files import read_json, write_aside
 from maskweave.modality.checks import check_vocabulary
-from maskweave.modality.entry import EOS, SPECIAL_TOKENS, Vocabulary
+from maskweave.modality.vocabulary import Vocabulary
 from maskweave.nn.layers import sine_cosine
 from maskweave.tokenizers.wordpiece import assemble, fixed_entries, learn_entries
+from maskweave.values.codec import EOS, SPECIAL_TOKENS
 
 # One thread: data workers fork, and the library's own threads would fight over the same cores. A user's setting wins.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from maskweave.modality.entry import Modality, TokenizerSpec
+from maskweave.modality.entry import Modality
+from maskweave.modality.tokenizer import TokenizerSpec
 from maskweave.nn.convnext import ConvNeXtBlock
 from maskweave.nn.layers import MLP, Block, LayerNorm, Linear, initialize, sine_cosine
 from maskweave.nn.patches import patchify, unpatchify
@@ -31,9 +32,8 @@ class ViTEncoder(nn.Module):
         self.grid = modality.grid
         points = math.prod(modality.patch)
         value = modality.value
-        is_classes = value.type == "classes"
-        self.classes = nn.Embedding(len(value.classes), spec.class_width) if is_classes else None
-        self.patches = Linear(points * (spec.class_width if is_classes else value.channels), spec.width)
+        self.classes = nn.Embedding(value.num_classes, spec.class_width) if value.num_classes else None
+        self.patches = Linear(points * (spec.class_width if value.num_classes else value.channels), spec.width)
         self.register_buffer("positions", fixed_positions(modality, spec, spec.width), persistent=False)
         self.blocks = nn.ModuleList(Block(spec.width, spec.heads) for _ in range(spec.depth))
         self.norm = TAILS[spec.tail](spec.width)
@@ -62,7 +62,7 @@ class ViTDecoder(nn.Module):
     def __init__(self, modality: Modality, spec: TokenizerSpec, code_length: float = 1.0):
         super().__init__()
         self.grid, self.patch = modality.grid, modality.patch
-        channels = len(modality.value.classes) if modality.value.type == "classes" else modality.value.channels
+        channels = modality.value.output_channels
         width = spec.decoder_width or spec.width
         self.latents = Linear(spec.quantizer.latent_dim, width)
         self.register_buffer("positions", fixed_positions(modality, spec, width), persistent=False)

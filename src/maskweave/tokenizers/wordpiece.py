@@ -19,7 +19,8 @@ from tokenizers.trainers import WordPieceTrainer
 
 from maskweave.errors import BadSample, MaskweaveError
 from maskweave.modality.checks import check_vocabulary
-from maskweave.modality.entry import SPECIAL_TOKENS, Vocabulary
+from maskweave.modality.vocabulary import Vocabulary
+from maskweave.values.codec import SPECIAL_TOKENS
 
 BASIC_PUNCTUATION = ".,!?'\"-:;()/&%"
 

@@ -22,7 +22,6 @@ from maskweave.progress import progress
 from maskweave.tokenizers.grid import GridTokenizer
 from maskweave.tokenizers.sequence import SequenceTokenizer
 from maskweave.tokenizers.text import TextTokenizer
-from maskweave.tokenizers.values import check_values
 from maskweave.training import processes
 from maskweave.training.loop import fit
 from maskweave.training.metrics import read_metrics
@@ -85,7 +84,7 @@ def _cache_values(recipe: Recipe, catalog: Catalog, todo: list[str], cache: Path
     """Read the samples once, and lay each tokenizer's values by, so that its training maps them."""
     grids = {name: catalog[name] for name in todo if name in catalog}
     texts = {
-        v: [m for m in catalog.values() if m.vocabulary == v and m.value.type == "text"]
+        v: [m for m in catalog.values() if m.vocabulary == v and m.value.is_text]
         for v in todo
         if v in catalog.vocabularies
     }
@@ -118,7 +117,7 @@ def _cache_values(recipe: Recipe, catalog: Catalog, todo: list[str], cache: Path
                 f"no sample has {grids[name].reads!r}, so the tokenizer of {name!r} cannot be trained; leave the modality out of the recipe"
             )
         with write_aside(cache / f"{name}.npy") as aside, open(aside, "wb") as file:
-            np.save(file, check_values(grids[name], items), allow_pickle=False)
+            np.save(file, np.stack(grids[name].value.check_batch(items, name)), allow_pickle=False)
     for name, texts_of in found_texts.items():
         with write_aside(cache / f"{name}.txt") as aside:
             aside.write_text("\0".join(text.replace("\0", " ") for text in texts_of), encoding="utf-8")

@@ -21,10 +21,9 @@ from maskweave.models.heads import BoxHead, ClassHead, DenseHead
 from maskweave.models.lora import add_lora, merge_lora
 from maskweave.models.m3ae import M3AE, M3AEConfig
 from maskweave.nn.weights import save_tensors, take_tensors
-from maskweave.objectives.boxes import corners
-from maskweave.objectives.transfer import TASK_LOSSES, TransferObjective
+from maskweave.objectives.boxes import SetLoss, corners
+from maskweave.objectives.transfer import TaskLoss, TransferObjective, class_loss
 from maskweave.tokenizers.base import Tokenizer
-from maskweave.tokenizers.values import from_output
 from maskweave.training.warm_start import warm_start
 from maskweave.transfer.data import Target, make_target
 from maskweave.transfer.recipe import HeadSettings, TransferRecipe
@@ -78,7 +77,17 @@ def build_objective(recipe: TransferRecipe, catalog: Catalog, target: Target) ->
         add_lora(encoder.blocks, tuning.rank, tuning.alpha, tuning.mlp)
     if tuning.stochastic_depth and tuning.parameters != "head":
         add_stochastic_depth(encoder.blocks, tuning.stochastic_depth)
-    return Built(TransferObjective(encoder, head, TASK_LOSSES[target.kind], tuning.layer_decay), told)
+    return Built(TransferObjective(encoder, head, task_loss(target), tuning.layer_decay), told)
+
+
+def task_loss(target: Target) -> TaskLoss:
+    """The loss of what is learned."""
+    if target.kind == "label":
+        return class_loss
+    if target.kind == "boxes":
+        return SetLoss()
+    assert target.modality is not None
+    return target.modality.value.task_loss
 
 
 def make_head(encoder: Encoder, target: Target, settings: HeadSettings) -> nn.Module:
@@ -101,7 +110,7 @@ def make_head(encoder: Encoder, target: Target, settings: HeadSettings) -> nn.Mo
         raise MaskweaveError(
             f"target {target.name!r}: needs inputs with one lattice of two axes, found {found}; choose other inputs"
         )
-    channels = len(value.classes) if target.kind == "classes" else value.channels
+    channels = value.output_channels
     height, width = value.size
     return DenseHead(
         list(grids), encoder.width, channels, (height, width), settings.width, settings.depth, settings.upsample
@@ -161,7 +170,7 @@ class Transferred:
             return [self.target.classes[i] for i in output.argmax(dim=-1).tolist()]
         if self.target.kind != "boxes":
             assert self.target.modality is not None
-            return list(from_output(self.target.modality, output))
+            return list(self.target.modality.value.from_network(output))
         found = []
         for logits, boxes in zip(
             output[-1, ..., :-4].softmax(-1), corners(output[-1, ..., -4:]).clamp(0, 1), strict=True

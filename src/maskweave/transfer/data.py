@@ -21,13 +21,10 @@ from maskweave.masking.inputs import TransferBatch, read_inputs
 from maskweave.modality.catalogs import Catalog
 from maskweave.modality.entry import Modality
 from maskweave.tokenizers.base import Tokenizer
-from maskweave.tokenizers.values import to_tensor
 from maskweave.transfer.recipe import TransferData
 
 MOST_BAD = 100
 """Unusable samples that stand in a row before a batch gives up."""
-DENSE = ("classes", "map", "direction")
-FIRST = "first"
 
 
 @dataclass(frozen=True)
@@ -43,8 +40,8 @@ class Target:
 
     @property
     def kind(self) -> str:
-        """`label`, or the type of the values."""
-        return "label" if self.modality is None or self.label else self.modality.value.type
+        """What the head tells: `label`, or a value per point (`points`) or `boxes`; see `ValueType.head`."""
+        return "label" if self.modality is None or self.label else self.modality.value.head
 
     @property
     def name(self) -> str:
@@ -63,14 +60,10 @@ class Target:
             raise BadSample(f"the sample has no {self.modality.reads!r}, which is to be learned")
         if not self.label:
             return value
-        if self.modality.value.type != "metadata":
-            if not value:
-                raise BadSample(f"{self.modality.name} is empty, so there is no first class")
-            return self.classes.index(value[0]["class"])
-        number = value.get(self.label)
-        if number is None or str(round(number)) not in self.classes:
-            raise BadSample(f"{self.name} is {number}; expected {self.classes[0]} to {self.classes[-1]}")
-        return self.classes.index(str(round(number)))
+        try:
+            return self.classes.index(self.modality.value.label_of(value, self.label))
+        except BadSample as error:
+            raise BadSample(f"{self.modality.name}: {error}") from error
 
 
 def make_target(catalog: Catalog, name: str, label: str, classes: Sequence[str] = ()) -> Target:
@@ -83,8 +76,8 @@ def make_target(catalog: Catalog, name: str, label: str, classes: Sequence[str] 
         MaskweaveError: nothing that can be learned, or that this data does not tell; says what can be.
     """
     possible = [m.name for m in catalog.values() if _is_learnable(m)]
-    keys = [f"{m.name} with label {k}" for m in catalog.values() for k, v in m.value.keys.items() if v.integer]
-    told = f"possible targets: {', '.join([*possible, *keys])}, or boxes and instances with label {FIRST}"
+    labels = [f"{m.name} with label {label}" for m in catalog.values() for label in m.value.labels]
+    told = f"possible targets: {', '.join([*possible, *labels])}"
     if classes:
         if name or label:
             raise MaskweaveError(
@@ -99,16 +92,13 @@ def make_target(catalog: Catalog, name: str, label: str, classes: Sequence[str] 
         if not _is_learnable(modality):
             raise MaskweaveError(f"target {name!r}: values of type {kind!r} cannot be learned as a whole; {told}")
         return Target(modality, "", modality.value.classes)
-    if kind == "metadata" and label in modality.value.keys and modality.value.keys[label].integer:
-        low, high = modality.value.keys[label].range
-        return Target(modality, label, tuple(str(n) for n in range(round(low), round(high) + 1)))
-    if kind in ("boxes", "instances") and label == FIRST:
-        return Target(modality, label, modality.value.classes)
-    raise MaskweaveError(f"target {name!r} of type {kind!r} has no label {label!r}; {told}")
+    if label not in modality.value.labels:
+        raise MaskweaveError(f"target {name!r} of type {kind!r} has no label {label!r}; {told}")
+    return Target(modality, label, modality.value.labels[label])
 
 
 def _is_learnable(m: Modality) -> bool:
-    return m.value.type == "boxes" or (m.value.type in DENSE and len(m.value.size) == 2)
+    return bool(m.value.head) and len(m.value.size) in (0, 2)
 
 
 class Examples:
@@ -218,7 +208,7 @@ def target_tensor(target: Target, answers: Sequence[Any]) -> Tensor:
         return torch.tensor(answers)
     assert target.modality is not None
     if target.kind != "boxes":
-        return to_tensor(target.modality, answers)
+        return target.modality.value.to_network(answers)
     out_BM5 = torch.full((len(answers), max(1, max(map(len, answers))), 5), -1.0)
     for b, boxes in enumerate(answers):
         for m, item in enumerate(boxes):
@@ -275,9 +265,9 @@ def _open(
 
         wanted = [catalog[name].reads for name in filter(None, (*inputs, target))]
         return Scenes(catalog.subset(wanted), count, seed)
-    images = [catalog[catalog[name].reads] for name in inputs if catalog[name].value.type == "image"]
+    images = [catalog[catalog[name].reads] for name in inputs if catalog[name].value.is_picture]
     if place.endswith(".json"):
-        if not images or not target or catalog[target].value.type != "boxes":
+        if not images or not target or catalog[target].value.head != "boxes":
             raise MaskweaveError(
                 f"{place}: COCO's json has pictures and boxes alone; inputs must be a picture, target boxes"
             )

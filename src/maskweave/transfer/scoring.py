@@ -14,7 +14,6 @@ from maskweave.data.error_budget import ErrorBudget
 from maskweave.data.reading import read
 from maskweave.errors import MaskweaveError
 from maskweave.evaluate.run import Row
-from maskweave.evaluate.scores import metrics_for
 from maskweave.progress import progress
 from maskweave.transfer.build import Transferred
 from maskweave.transfer.data import Examples, Target
@@ -29,7 +28,7 @@ def score_transfer(
 ) -> list[Row]:
     """Rows of an evaluation: every metric of the task.
 
-    Labels: accuracy (and top 5). Dense values: as `maskweave.evaluate.scores`. Boxes: COCO's AP and AP50.
+    Labels: accuracy (and top 5). Dense values: by the metrics of their entry. Boxes: COCO's AP and AP50.
 
     Raises:
         MaskweaveError: too many examples cannot be used, or a library of the extra `eval` is missing.
@@ -96,10 +95,11 @@ def _metrics(
         named = coco_average_precision(found, truth, target)
         return [(name, "higher", value, math.nan) for name, value in named.items()]
     assert target.modality is not None
-    return [
-        (m.name, m.better, m.score(found, truth), m.score([m.best_constant(seen)] * len(truth), truth))
-        for m in metrics_for(target.modality)
-    ]
+    rows: list[tuple[str, str, float, float]] = []
+    for metric in target.modality.scores():
+        constant = metric.scores([metric.best_constant(seen)] * len(truth), truth)
+        rows += [(name, metric.better, value, constant[name]) for name, value in metric.scores(found, truth).items()]
+    return rows
 
 
 def _accuracies(

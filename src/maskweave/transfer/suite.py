@@ -123,7 +123,7 @@ class Changed:
 
     def __init__(self, source: Source, catalog: Catalog, change: str):
         self.source, self.change = source, CHANGES[change]
-        self.pictures = [catalog[name].name for name in source.names if catalog[name].value.type == "image"]
+        self.pictures = [catalog[name].name for name in source.names if catalog[name].value.is_picture]
         if not self.pictures:
             raise MaskweaveError(
                 f"outliers against {change} need an input of type image, found {', '.join(source.names)}"

@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 from maskweave.config import build
 from maskweave.errors import MaskweaveError
 from maskweave.interop.published import Tensors, defaults, read_config
-from maskweave.modality.entry import Diffusion, Quantizer, TokenizerSpec
+from maskweave.modality.tokenizer import Diffusion, Quantizer, TokenizerSpec
 from maskweave.tokenizers.grid import GridTokenizer
 
 
@@ -219,7 +219,7 @@ def published_config(tokenizer: GridTokenizer) -> dict[str, Any]:
     spec, modality = tokenizer.spec, tokenizer.modality
     quantizer, d = spec.quantizer, spec.diffusion
     config: dict[str, Any] = {"n_channels": modality.value.channels, "latent_dim": quantizer.dim}
-    if modality.value.type == "classes":
+    if modality.value.num_classes:
         config |= {"n_channels": spec.class_width, "n_labels": len(modality.value.classes)}
     match quantizer.type:
         case "vq":

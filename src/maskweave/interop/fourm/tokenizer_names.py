@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from maskweave.modality.entry import Diffusion
+from maskweave.modality.tokenizer import Diffusion
 from maskweave.nn.layers import sine_cosine
 from maskweave.tokenizers.grid import GridTokenizer
 
@@ -72,7 +72,7 @@ def correspondence(tokenizer: GridTokenizer) -> Iterator[Stored]:
         yield from _mlp_side("decoder", spec.decoder_depth, first=2)
         yield from _layer("decoder.linear_out", f"decoder.{spec.decoder_depth + 3}")
         return
-    classes = modality.value.classes if modality.value.type == "classes" else ()
+    classes = modality.value.classes if modality.value.num_classes else ()
     if classes:
         yield Stored("cls_emb.weight", ("encoder.classes.weight",), PLAIN)
     patch_in = _patch_in(modality.patch, spec.class_width if classes else modality.value.channels)

@@ -5,6 +5,7 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,10 +19,17 @@ from maskweave.interop.fourm.tokenizer_config import (
 )
 from maskweave.interop.fourm.tokenizer_names import correspondence, positions
 from maskweave.interop.published import Tensors, locate, write_published
-from maskweave.modality.entry import Modality, TokenizerSpec, Value
+from maskweave.modality.entry import Modality
+from maskweave.modality.tokenizer import TokenizerSpec
 from maskweave.nn.weights import PassthroughTensors
 from maskweave.tokenizers.grid import GridTokenizer
 from maskweave.tokenizers.quantizers.vq import VQ
+from maskweave.values.base import ValueType
+from maskweave.values.classes import Classes
+from maskweave.values.features import Features
+from maskweave.values.image import Image
+from maskweave.values.map import Map
+from maskweave.values.vector import Vector
 
 
 def load_tokenizer(
@@ -95,26 +103,28 @@ def _usage(tokenizer: GridTokenizer) -> dict[str, Tensor]:
 
 def _entry(config: TokenizerConfig, spec: TokenizerSpec, name: str) -> Modality:
     """What the configuration alone tells of the values."""
+    value: ValueType
     channels = config.n_channels
     if config.n_labels:
-        value = Value("classes", classes=tuple(str(n) for n in range(config.n_labels)))
+        value = Classes(classes=tuple(str(n) for n in range(config.n_labels)))
     elif spec.model == "mlp":
-        value = Value("vector", channels=channels)
+        value = Vector(channels=channels)
     elif not config.patch_proj:
-        value = Value("features", config.grid, channels)
+        value = Features(config.grid, channels)
     elif channels == 3:
-        value = Value("image", channels=3)
+        value = Image(channels=3)
     else:
-        value = Value("map", channels=channels, range=(-1.0, 1.0))
+        value = Map(channels=channels, range=(-1.0, 1.0))
     if spec.model == "vit" and config.patch_proj:
-        value = dataclasses.replace(value, size=config.image_size)
+        sized: dict[str, Any] = {"size": config.image_size}
+        value = dataclasses.replace(value, **sized)
     return Modality(name, 1, "grid", value, grid=config.grid)
 
 
 def _differences(config: TokenizerConfig, modality: Modality) -> Iterator[str]:
     """What an entry wants that the tokenizer does not have."""
     value = modality.value
-    is_vector, has_classes = value.type == "vector", value.type == "classes"
+    is_vector, has_classes = not value.size, bool(value.num_classes)
     if is_vector != config.enc_type.startswith("BottleneckMLP"):
         yield f"enc_type is {config.enc_type!r}, expected one for values of type {value.type!r}"
     wanted = {"n_labels": len(value.classes) if has_classes else None}
@@ -148,7 +158,8 @@ def _fitted(config: TokenizerConfig, spec: TokenizerSpec, modality: Modality, si
                 f"values of size {extent}, expected rows and columns that are multiples of the patch {patch}"
             )
         grid = (extent[0] // patch[0], extent[1] // patch[1])
-        value = dataclasses.replace(value, size=extent)
+        sized: dict[str, Any] = {"size": extent}
+        value = dataclasses.replace(value, **sized)
     elif size is not None:
         raise MaskweaveError(f"found size {size}, but vectors have no rows and columns; leave it out")
     return dataclasses.replace(modality, value=value, grid=grid, tokenizer=spec)

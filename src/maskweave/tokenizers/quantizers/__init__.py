@@ -1,6 +1,6 @@
 """Quantizers, one file each: latents to codes and back."""
 
-from maskweave.modality.entry import Quantizer
+from maskweave.modality.tokenizer import Quantizer
 from maskweave.tokenizers.quantizers.base import BaseQuantizer, Quantized
 from maskweave.tokenizers.quantizers.fsq import FSQ
 from maskweave.tokenizers.quantizers.lfq import LFQ

@@ -5,16 +5,67 @@ ones `v1=code-512`; of a part with a range, each number is the `v0=` of its bin.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from maskweave.errors import MaskweaveError
-from maskweave.modality.entry import EOS, UNK, Modality, Part
-from maskweave.tokenizers.structured import Bins, Codec
-from maskweave.tokenizers.text import TextTokenizer
+import numpy as np
+
+from maskweave.errors import MaskweaveError, shown
+from maskweave.values.array import check_range
+from maskweave.values.base import refuse
+from maskweave.values.codec import EOS, UNK, Bins, Codec, TextWriter
+from maskweave.values.items import MAX_BINS, check_numbers
 
 HALF = 512
 """Codes from here on have the second prefix."""
-LARGEST = 1e9
+
+
+@dataclass(frozen=True)
+class Part:
+    """A group of numbers that a person of `poses`, or an instance of `queries`, has under one name."""
+
+    count: int
+    """Numbers in the group."""
+    range: tuple[float, float] | None = None
+    """Lowest and highest number; others are clipped, and all are cut into the value's bins."""
+    codes: int = 0
+    """In place of a range: whole numbers from 0 to below this, the codes of a tokenizer, written as they are."""
+    bones: tuple[tuple[int, int], ...] = ()
+    """Of a person's joints, the pairs that are drawn joined. The numbers are then x, y of joint 0, of joint 1 and so on, as those of boxes."""
+
+    def check(self, value: Any, what: str, where: str) -> list[float] | list[int]:
+        """Numbers that are given for this part."""
+        layout = f"{self.count} {f'whole numbers from 0 to {self.codes - 1}' if self.codes else 'numbers'}"
+        numbers = check_numbers(value, self.count, None, f"{what} = {shown(value)}", layout, where)
+        if not self.codes:
+            return numbers
+        if not all(x == int(x) and 0 <= x < self.codes for x in numbers):
+            raise refuse(where, f"{what} = {shown(value)}", layout)
+        return [int(x) for x in numbers]
+
+
+def check_parts(parts: Mapping[str, Part], may_have_bones: bool) -> None:
+    """Raise MaskweaveError where an entry's parts contradict themselves."""
+    for name, part in parts.items():
+        at = f"value.parts.{name}"
+        if part.range is not None:
+            check_range(*part.range, f"{at}.range")
+        known = 1 <= part.count <= MAX_BINS and 0 <= part.codes <= MAX_BINS
+        if not known or (part.range is None) == (part.codes == 0) or name in ("box", "point"):
+            raise MaskweaveError(
+                f"{at} needs a name of its own, a count of 1 or more, and either a range or codes, each at most {MAX_BINS:,}; found {shown(part)}"
+            )
+        joints = part.count // 2 if part.range and may_have_bones and part.count % 2 == 0 else 0
+        if any(not 0 <= joint < joints for bone in part.bones for joint in bone):
+            raise MaskweaveError(
+                f"{at}.bones join the joints of poses: numbers from 0 to below half the part's count, which is even, and a range; found {shown(part)}"
+            )
+
+
+def part_layout(parts: Mapping[str, Part]) -> str:
+    """How an item with a box and parts looks, for messages."""
+    shown_parts = "".join(f', "{name}": {part.count} numbers' for name, part in parts.items())
+    return f'{{"box": [xmin, ymin, xmax, ymax]{shown_parts}}}'
 
 
 class Group(NamedTuple):
@@ -25,11 +76,11 @@ class Group(NamedTuple):
     """Prefix and number of each."""
 
 
-class Grouped(Codec):
+class GroupedCodec(Codec):
     """What codecs of words and special values share."""
 
-    def __init__(self, modality: Modality, text: TextTokenizer, words: Iterable[str]):
-        super().__init__(modality, text)
+    def __init__(self, name: str, value: Any, max_tokens: int, text: TextWriter, words: Iterable[str]):
+        super().__init__(name, value, max_tokens, text)
         self.words: dict[str, list[int]] = {}
         for word in words:
             pieces = text.encode(word)[:-1]
@@ -42,16 +93,16 @@ class Grouped(Codec):
             self.words[word] = pieces
         # The longest first, where one word is the beginning of another.
         self.by_length = sorted(self.words.items(), key=lambda word: -len(word[1]))
-        self.parts = {name: PartCodec(part, self.spec.bins) for name, part in self.spec.parts.items()}
-        for name, part in self.parts.items():
+        self.parts = {name: PartCodec(part, value.bins) for name, part in value.parts.items()}
+        for part_name, part in self.parts.items():
             for prefix, count in part.needs.items():
-                self.require(prefix, count, f"value.parts.{name}")
+                self.require(prefix, count, f"value.parts.{part_name}")
 
-    def units(self, value: Any, rng: Any) -> Iterable[list[int]]:
+    def units(self, value: Any, rng: np.random.Generator | None) -> Iterable[list[int]]:
         """The ids of a value in pieces that stand or fall as wholes."""
         raise NotImplementedError
 
-    def encode(self, value: Any, rng: Any = None) -> list[int]:
+    def encode(self, value: Any, rng: np.random.Generator | None = None) -> list[int]:
         ids: list[int] = []
         for unit in self.units(value, rng):
             if len(ids) + len(unit) >= self.max_tokens:
@@ -59,23 +110,8 @@ class Grouped(Codec):
             ids += unit
         return [*ids, EOS]
 
-    def box(self, item: Any, n: int) -> list[float]:
-        """The box of an item, checked: xmin, ymin, xmax, ymax."""
-        if not isinstance(item, Mapping) or "box" not in item:
-            raise self.bad(f"{self.item} {n}: {item!r}"[:200], f"a mapping with 'box' and {', '.join(self.parts)}")
-        box = self.numbers(item["box"], 4, 0, 1, f"box of {self.item} {n}")
-        if box[0] > box[2] or box[1] > box[3]:
-            raise self.bad(f"{self.item} {n} with box {box}", "[xmin, ymin, xmax, ymax] with min at most max")
-        return box
-
-    def write_part(self, item: Mapping[str, Any], name: str, n: int) -> list[int]:
-        part = self.parts[name]
-        if name not in item:
-            raise self.bad(f"{self.item} {n} without {name!r}", f"all of {', '.join(self.parts)}")
-        numbers = self.numbers(item[name], part.count, *part.limits, f"{name} of {self.item} {n}")
-        if part.whole and any(x != int(x) for x in numbers):
-            raise self.bad(f"{name} of {self.item} {n}: {numbers}"[:200], "whole numbers")
-        return self.special(map(part.write, numbers))
+    def write_part(self, item: Mapping[str, Any], name: str) -> list[int]:
+        return self.special(map(self.parts[name].write, item[name]))
 
     def special(self, numbers: Iterable[tuple[str, int]]) -> list[int]:
         return [self.text.value(prefix, n) for prefix, n in numbers]
@@ -110,10 +146,11 @@ class PartCodec:
     """The numbers of a part to special values and back."""
 
     def __init__(self, part: Part, bins: int):
-        self.count, self.whole = part.count, part.range is None
+        self.count = part.count
         self.bins = None if part.range is None else Bins(*part.range, bins)
-        self.limits: tuple[float, float] = (0, part.codes - 1) if self.whole else (-LARGEST, LARGEST)
-        self.needs = {"v0": min(part.codes, HALF), "v1": max(0, part.codes - HALF)} if self.whole else {"v0": bins}
+        self.needs = (
+            {"v0": min(part.codes, HALF), "v1": max(0, part.codes - HALF)} if part.range is None else {"v0": bins}
+        )
         meanings = range(part.codes) if self.bins is None else self.bins.centers
         self.meaning = {self.write(x): x for x in meanings}
 

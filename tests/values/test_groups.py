@@ -12,10 +12,11 @@ from tokenizers import Tokenizer
 
 from maskweave.errors import BadSample, MaskweaveError
 from maskweave.modality.catalogs import Catalog, load_catalog
-from maskweave.modality.entry import EOS, Key, Part
 from maskweave.tokenizers.sequence import SequenceTokenizer
-from maskweave.tokenizers.structured import Bins
 from maskweave.tokenizers.text import TextTokenizer
+from maskweave.values.codec import EOS, Bins
+from maskweave.values.groups import Part
+from maskweave.values.metadata import Key
 
 FILE = Path(os.environ.get("MASKWEAVE_PARITY", "../shared/parity")) / "text_tokenizer_30k.json"
 SEQUENCES = ("caption", "det", "metadata", "human_poses", "color_palette", "sam_instance")

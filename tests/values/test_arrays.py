@@ -3,22 +3,23 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from value_helpers import network, value_of
 
 from maskweave.errors import BadSample, MaskweaveError
-from maskweave.modality.entry import Modality, Value
+from maskweave.modality.entry import Modality
 from maskweave.nn.patches import patchify, unpatchify
-from maskweave.tokenizers.values import check_values, from_output, normalize_rows, standardized, to_tensor
+from maskweave.values.text import Text
 
 CLASSES = ("floor", "wall", "cube", "cone", "sphere")
 
 
 def entry(type, size=(8, 6), grid=(4, 3), kind="grid", **value):
-    return Modality(name="probe", id=1, kind=kind, value=Value(type=type, size=size, **value), grid=grid)
+    return Modality(name="probe", id=1, kind=kind, value=value_of(type, size=size, **value), grid=grid)
 
 
 ENTRIES = {
     "image": entry("image", channels=3),
-    "standardized": entry("image", channels=3, mean=(0.4, 0.5, 0.6), deviation=(0.2, 0.25, 0.3)),
+    "standardized": entry("image", channels=3, mean=(0.4, 0.5, 0.6), std=(0.2, 0.25, 0.3)),
     "map": entry("map", range=(0, 10), unit="m"),
     "features": entry("map", channels=5, range=(-3, 3)),
     "direction": entry("direction", channels=3),
@@ -62,37 +63,37 @@ def as_output(modality, x):
 def test_round_trip(name):
     modality = ENTRIES[name]
     values = sample(modality)
-    x = to_tensor(modality, values)
-    back = from_output(modality, as_output(modality, x))
+    x = network(modality, values)
+    back = modality.value.from_network(as_output(modality, x))
     assert back.dtype == values.dtype and back.shape == values.shape
     np.testing.assert_allclose(back, values, atol=1e-5)
-    assert torch.equal(x, to_tensor(modality, list(values)))  # a list of arrays
-    assert torch.equal(x, to_tensor(modality, torch.from_numpy(values)))
-    assert torch.equal(x, to_tensor(modality, [torch.from_numpy(v) for v in values]))
+    assert torch.equal(x, network(modality, list(values)))  # a list of arrays
+    assert torch.equal(x, network(modality, torch.from_numpy(values)))
+    assert torch.equal(x, network(modality, [torch.from_numpy(v) for v in values]))
 
 
 def test_network_forms():
-    x = to_tensor(
+    x = network(
         ENTRIES["image"], np.array([0, 255], np.uint8)[:, None, None, None].repeat(8, 1).repeat(6, 2).repeat(3, 3)
     )
     assert x.shape == (2, 3, 8, 6) and x.dtype == torch.float32 and x[0].eq(-1).all() and x[1].eq(1).all()
-    depth = to_tensor(ENTRIES["map"], [np.full((8, 6), 2.5), np.full((8, 6, 1), 10.0)])
+    depth = network(ENTRIES["map"], [np.full((8, 6), 2.5), np.full((8, 6, 1), 10.0)])
     assert depth.shape == (2, 1, 8, 6) and depth[0].eq(-0.5).all() and depth[1].eq(1).all()
-    assert to_tensor(ENTRIES["classes"], sample(ENTRIES["classes"])).dtype == torch.int64
-    assert set(to_tensor(ENTRIES["binary"], sample(ENTRIES["binary"])).unique().tolist()) == {-1.0, 1.0}
-    standardized = to_tensor(ENTRIES["standardized"], np.full((1, 8, 6, 3), 255, np.uint8))
+    assert network(ENTRIES["classes"], sample(ENTRIES["classes"])).dtype == torch.int64
+    assert set(network(ENTRIES["binary"], sample(ENTRIES["binary"])).unique().tolist()) == {-1.0, 1.0}
+    standardized = network(ENTRIES["standardized"], np.full((1, 8, 6, 3), 255, np.uint8))
     torch.testing.assert_close(standardized[0, :, 0, 0], torch.tensor([3.0, 2.0, 4 / 3]))
 
 
 def test_output_is_brought_into_range():
-    assert from_output(ENTRIES["map"], torch.full((1, 1, 8, 6), 7.0)).max() == 10
-    assert from_output(ENTRIES["image"], torch.full((1, 3, 8, 6), -9.0)).max() == 0
-    normals = from_output(ENTRIES["direction"], torch.randn(2, 3, 8, 6) * 5)
+    assert ENTRIES["map"].value.from_network(torch.full((1, 1, 8, 6), 7.0)).max() == 10
+    assert ENTRIES["image"].value.from_network(torch.full((1, 3, 8, 6), -9.0)).max() == 0
+    normals = ENTRIES["direction"].value.from_network(torch.randn(2, 3, 8, 6) * 5)
     np.testing.assert_allclose(np.linalg.norm(normals, axis=-1), 1, atol=1e-5)
 
 
 def test_empty_batch():
-    assert to_tensor(ENTRIES["image"], []).shape == (0, 3, 8, 6)
+    assert network(ENTRIES["image"], []).shape == (0, 3, 8, 6)
 
 
 def _spoilt(name, where, what):
@@ -128,7 +129,7 @@ def _spoilt(name, where, what):
 )
 def test_refusals(name, values, words):
     with pytest.raises(BadSample) as caught:
-        to_tensor(ENTRIES[name], values)
+        network(ENTRIES[name], values)
     for word in ["probe", *words]:
         assert word in str(caught.value)
 
@@ -137,18 +138,18 @@ def test_refusals_count_from_the_given_first_and_take_stacked_arrays():
     values = sample(ENTRIES["map"])
     values[2, 0, 0] = 99
     with pytest.raises(BadSample, match="value 12 of the batch"):
-        check_values(ENTRIES["map"], values, first=10)
+        np.stack(ENTRIES["map"].value.check_batch(values, ENTRIES["map"].name, first=10))
     with pytest.raises(BadSample, match=r"\(9, 6\)"):
-        check_values(ENTRIES["map"], np.zeros((2, 9, 6)))
+        np.stack(ENTRIES["map"].value.check_batch(np.zeros((2, 9, 6)), ENTRIES["map"].name))
 
 
 def test_rounding_at_the_range_is_forgiven_and_clipped():
-    x = to_tensor(ENTRIES["map"], [np.full((8, 6), 10.0005), np.full((8, 6), -0.0005)])
+    x = network(ENTRIES["map"], [np.full((8, 6), 10.0005), np.full((8, 6), -0.0005)])
     assert x.max() == 1 and x.min() == -1
 
 
 def test_half_precision_directions_pass():
-    to_tensor(ENTRIES["direction"], sample(ENTRIES["direction"]).astype(np.float16))
+    network(ENTRIES["direction"], sample(ENTRIES["direction"]).astype(np.float16))
 
 
 @pytest.mark.parametrize("size, grid", [((12,), (4,)), ((8, 6), (4, 2)), ((4, 6, 8), (2, 3, 2))])
@@ -169,11 +170,11 @@ def test_patches_are_row_column_channel(size, grid):
 def test_rows_scaled_late_equal_rows_scaled_early(name):
     modality = ENTRIES[name]
     values = sample(modality)
-    x = to_tensor(modality, values)
+    x = network(modality, values)
     early = patchify(x.movedim(1, -1), modality.grid)
-    raw = check_values(modality, values)
+    raw = np.stack(modality.value.check_batch(values, modality.name))
     rows = patchify(raw if raw.ndim == len(modality.value.size) + 2 else raw[..., None], modality.grid)
-    late = normalize_rows(modality, rows)
+    late = modality.value.normalize_rows(rows)
     assert late.dtype == np.float32
     np.testing.assert_allclose(late, early.numpy(), atol=1e-6)
     assert torch.equal(unpatchify(early, modality.grid, modality.patch).movedim(-1, 1), x)
@@ -181,40 +182,40 @@ def test_rows_scaled_late_equal_rows_scaled_early(name):
 
 def test_class_indices_are_not_numbers():
     with pytest.raises(MaskweaveError, match="class indices"):
-        normalize_rows(ENTRIES["classes"], np.zeros((1, 4, 4)))
+        ENTRIES["classes"].value.normalize_rows(np.zeros((1, 4, 4)))
 
 
 def test_structured_values_are_refused():
-    text = Modality(name="words", id=1, kind="sequence", value=Value(type="text"), max_tokens=8)
+    text = Modality(name="words", id=1, kind="sequence", value=Text(), max_tokens=8)
     with pytest.raises(MaskweaveError, match="'text' are not arrays"):
-        to_tensor(text, ["a cube"])
+        network(text, ["a cube"])
 
 
 def test_maps_without_a_range_are_standardized_by_themselves():
-    modality = entry("map", size=(10, 10), grid=(5, 5), tails=0.1, unit="m")
+    modality = entry("map", size=(10, 10), grid=(5, 5), trim_quantile=0.1, unit="m")
     x = np.random.default_rng(0).permutation(100).astype(np.float32).reshape(10, 10)
     outlier = np.where(x == 99, np.float32(1e6), x)
     middle = np.arange(9, 91)  # the 10% and 90% quantiles of 0 to 99 are 9.9 and 89.1; these include a point each side
     expected = (x - middle.mean()) / np.sqrt(middle.var() + 1e-6)
-    a, b = to_tensor(modality, [x, 7 * outlier + 3])[:, 0].numpy()
+    a, b = network(modality, [x, 7 * outlier + 3])[:, 0].numpy()
     np.testing.assert_allclose(a, expected, atol=1e-5)
     np.testing.assert_allclose(
         b[x < 99], a[x < 99], atol=1e-4
     )  # neither scale, nor shift, nor what is in the tails matters
-    np.testing.assert_allclose(to_tensor(modality, [a])[0, 0], a, atol=1e-4)
-    back = from_output(modality, torch.from_numpy(a[None, None]))
+    np.testing.assert_allclose(network(modality, [a])[0, 0], a, atol=1e-4)
+    back = modality.value.from_network(torch.from_numpy(a[None, None]))
     assert back.shape == (1, 10, 10) and np.array_equal(back[0], a)  # relative units, not clipped
-    assert not to_tensor(modality, [np.full((10, 10), 5.0)]).any()
+    assert not network(modality, [np.full((10, 10), 5.0)]).any()
     pair = dataclasses.replace(modality.value, channels=2)
-    np.testing.assert_allclose(standardized(pair, np.stack([x, -x], -1))[..., 1], -expected, atol=1e-5)
+    np.testing.assert_allclose(pair.standardize(np.stack([x, -x], -1))[..., 1], -expected, atol=1e-5)
     with pytest.raises(BadSample, match="NaN or infinite"):
-        to_tensor(modality, [np.where(x == 3, np.nan, x)])
+        network(modality, [np.where(x == 3, np.nan, x)])
 
 
 def test_features_are_taken_as_they_are():
     modality = entry("features", size=(4, 3), grid=(4, 3), channels=5)
     x = np.random.default_rng(0).normal(size=(2, 4, 3, 5)).astype(np.float32) * 1e4
-    tensor = to_tensor(modality, x)
-    assert tensor.shape == (2, 5, 4, 3) and np.array_equal(from_output(modality, tensor), x)
+    tensor = network(modality, x)
+    assert tensor.shape == (2, 5, 4, 3) and np.array_equal(modality.value.from_network(tensor), x)
     with pytest.raises(BadSample, match="NaN or infinite"):
-        to_tensor(modality, np.where(x > 0, np.inf, x))
+        network(modality, np.where(x > 0, np.inf, x))

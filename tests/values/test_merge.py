@@ -2,14 +2,18 @@
 
 import numpy as np
 import pytest
+from value_helpers import merge, value_of
 
 from maskweave.errors import MaskweaveError
-from maskweave.generate.merging import check_ensemble, merge, without_duplicates
-from maskweave.modality.entry import Modality, Value
+from maskweave.generate.ensemble import check_ensemble
+from maskweave.modality.entry import Modality
+from maskweave.values.boxes import Boxes
+from maskweave.values.instances import Instances
+from maskweave.values.text import Text
 
 
 def grid(**value) -> Modality:
-    return Modality("thing", 1, "grid", Value(size=(2, 2), **value), grid=(2, 2))
+    return Modality("thing", 1, "grid", value_of(size=(2, 2), **value), grid=(2, 2))
 
 
 def test_averages() -> None:
@@ -52,9 +56,9 @@ def mask(left: int, right: int, name: str = "cube") -> dict:
 
 
 def test_instances_found_in_many_passes_are_kept_once() -> None:
-    entry = Modality("things", 1, "sequence", Value("instances", size=(4, 10), classes=("cube", "cone")), max_tokens=60)
+    entry = Modality("things", 1, "sequence", Instances(size=(4, 10), classes=("cube", "cone")), max_tokens=60)
     a, again, other, cone, rare = mask(0, 4), mask(0, 5), mask(5, 9), mask(0, 4, "cone"), mask(9, 10)
-    found = without_duplicates(entry, [[rare, a], [again, other], [a, cone, other]])
+    found = merge(entry, [[rare, a], [again, other], [a, cone, other]])
     assert [(i["class"], int(i["mask"].sum())) for i in found] == [
         ("cube", 16),
         ("cube", 16),
@@ -62,12 +66,12 @@ def test_instances_found_in_many_passes_are_kept_once() -> None:
         ("cone", 16),
     ]
     assert np.array_equal(found[0]["mask"], a["mask"]) and np.array_equal(found[1]["mask"], other["mask"])
-    assert len(without_duplicates(entry, [[a], [again]], overlap=0.9)) == 2, "they overlap by 0.8"
-    assert without_duplicates(entry, [[], []]) == []
+    assert len(merge(entry, [[a], [again]], overlap=0.9)) == 2, "they overlap by 0.8"
+    assert merge(entry, [[], []]) == []
 
 
 def test_boxes_are_pooled_alike() -> None:
-    entry = Modality("boxes", 1, "sequence", Value("boxes", classes=("cube",)), max_tokens=60)
+    entry = Modality("boxes", 1, "sequence", Boxes(classes=("cube",)), max_tokens=60)
     a, b = ({"class": "cube", "box": box} for box in ([0, 0, 0.5, 0.5], [0.6, 0, 1, 0.5]))
     near = {"class": "cube", "box": [0, 0, 0.5, 0.45]}
     assert merge(entry, [[a, b], [near]]) == [a, b]
@@ -81,6 +85,6 @@ def test_what_gives_no_values_cannot_be_an_ensemble() -> None:
 
 
 def test_texts_cannot_be_averaged() -> None:
-    entry = Modality("caption", 1, "sequence", Value("text"), max_tokens=60)
-    with pytest.raises(MaskweaveError, match="'caption': values of type 'text' cannot be merged; only image, map"):
-        merge(entry, ["a", "b"])
+    entry = Modality("caption", 1, "sequence", Text(), max_tokens=60)
+    with pytest.raises(MaskweaveError, match="'caption': values of type 'text' cannot be merged"):
+        check_ensemble([entry], {"caption"}, samples=2)

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from maskweave.errors import MaskweaveError
-from maskweave.evaluate.scores import Labels, Metric, metrics_for
 from maskweave.modality.catalogs import Catalog, catalog_from
+from maskweave.values.metrics import Labels, Metric
 
 RNG = np.random.default_rng(0)
 
@@ -19,14 +19,14 @@ def entry(**value):
 
 
 def metric(modality, name: str, **options) -> Metric:
-    return {m.name: m for m in metrics_for(modality, **options)}[name]
+    return {m.name: m for m in modality.scores(**options)}[name]
 
 
 def test_every_entry_has_metrics_and_constants(scenes_catalog: Catalog):
     scenes = pytest.importorskip("maskweave.synthetic.scenes").Scenes(scenes_catalog, 12, seed=0)
     for name, modality in scenes_catalog.items():
         values = [scene[modality.reads] for scene in scenes]
-        metrics = metrics_for(modality)
+        metrics = modality.scores()
         assert metrics or modality.value.type == "palette"
         for m in metrics:
             perfect = m.score(values, values)
@@ -48,7 +48,7 @@ def test_relative_error_and_delta1_by_hand(scenes_catalog: Catalog):
 def test_maps_that_may_be_negative_get_absolute_errors():
     m = metric(entry(type="map", size=[2], range=[-5, 5]), "MAE")
     assert m.score([np.array([1.0, 2.0])], [np.array([-1.0, np.nan])]) == 2
-    assert [m.name for m in metrics_for(entry(type="vector", channels=3))] == ["MAE"]
+    assert [m.name for m in entry(type="vector", channels=3).scores()] == ["MAE"]
 
 
 def test_angles_by_hand(scenes_catalog: Catalog):
@@ -183,7 +183,7 @@ def test_constant_labels_beat_every_multiset(scenes_catalog: Catalog):
 
 
 def test_standardized_maps_are_scored_in_relative_units():
-    modality = entry(type="map", size=[8, 8], tails=0.1, unit="m")
+    modality = entry(type="map", size=[8, 8], trim_quantile=0.1, unit="m")
     truth = RNG.random((8, 8)) * 40
     mae = metric(modality, "MAE")
     assert mae.score([truth * 3 - 7], [truth]) == pytest.approx(0, abs=1e-4)

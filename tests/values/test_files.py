@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from maskweave.data.codecs import decode, encode, to_runs
 from maskweave.errors import BadSample
 from maskweave.modality.catalogs import Catalog, catalog_from
+from maskweave.values.instances import run_lengths
 
 ENTRIES: dict[str, dict[str, Any]] = {
     "picture": {"kind": "patches", "grid": [2, 2], "value": {"type": "image", "size": [8, 8], "channels": 3}},
@@ -26,7 +26,7 @@ ENTRIES: dict[str, dict[str, Any]] = {
     "what": {"kind": "grid", "grid": [2, 2], "value": {"type": "classes", "size": [8, 8], "classes": ["a", "b", "c"]}},
     "lines": {"kind": "grid", "grid": [2, 2], "value": {"type": "binary", "size": [8, 8]}},
     "code": {"kind": "grid", "grid": [2], "value": {"type": "vector", "channels": 4}},
-    "rows": {"kind": "vectors", "max_tokens": 3, "value": {"type": "vector", "channels": 4}},
+    "rows": {"kind": "vectors", "max_tokens": 3, "value": {"type": "vectors", "channels": 4}},
     "words": {"kind": "sequence", "max_tokens": 9, "vocabulary": "text", "value": {"type": "text"}},
     "things": {"kind": "sequence", "max_tokens": 9, "vocabulary": "text", "value": {"type": "boxes", "classes": ["a", "b"]}},
     "tones": {"kind": "sequence", "max_tokens": 9, "vocabulary": "text", "value": {"type": "palette"}},
@@ -34,7 +34,7 @@ ENTRIES: dict[str, dict[str, Any]] = {
     "people": {"kind": "sequence", "max_tokens": 40, "vocabulary": "text", "value": {"type": "poses", "parts": {"pose": {"count": 2, "codes": 8}, "size": {"count": 1, "range": [0, 9]}}}},
     "found": {"kind": "sequence", "max_tokens": 40, "vocabulary": "text", "value": {"type": "queries", "size": [8, 8], "parts": {"codes": {"count": 2, "codes": 8}}}},
     "outputs": {"kind": "grid", "grid": [2, 2], "value": {"type": "features", "size": [2, 2], "channels": 4}},
-    "relief": {"kind": "grid", "grid": [2, 2], "value": {"type": "map", "size": [8, 8], "tails": 0.1}},
+    "relief": {"kind": "grid", "grid": [2, 2], "value": {"type": "map", "size": [8, 8], "trim_quantile": 0.1}},
     "parts": {"kind": "sequence", "max_tokens": 9, "vocabulary": "text", "value": {"type": "instances", "size": [8, 8], "classes": ["a", "b"]}},
 }  # fmt: skip
 
@@ -48,7 +48,7 @@ CATALOG = build()
 
 
 def read(content: bytes, ending: str, name: str) -> Any:
-    return decode(content, ending, CATALOG[name], f"in/{name}/x.{ending}")
+    return CATALOG[name].value.read(content, ending, f"in/{name}/x.{ending}")
 
 
 def png(array: np.ndarray | Image.Image, **options: Any) -> bytes:
@@ -99,7 +99,7 @@ VALUES: dict[str, Any] = {
 
 @pytest.mark.parametrize("name", ENTRIES)
 def test_every_type_of_value_comes_back(name: str) -> None:
-    content, ending = encode(VALUES[name], CATALOG[name])
+    content, ending = CATALOG[name].value.to_file(VALUES[name], CATALOG[name].name)
     found = read(content, ending, name)
     if name == "facing":  # brought to length 1 again
         np.testing.assert_allclose(found, VALUES[name], atol=1e-6)
@@ -111,14 +111,14 @@ def test_every_type_of_value_comes_back(name: str) -> None:
 @given(st.integers(1, 6), st.integers(1, 6), st.randoms(use_true_random=False))
 def test_run_lengths_come_back(height: int, width: int, random: Any) -> None:
     mask = np.array([[random.random() < 0.5 for _ in range(width)] for _ in range(height)])
-    runs = to_runs(mask)
+    runs = run_lengths(mask)
     assert sum(runs["counts"]) == height * width
     content = json.dumps([{"class": "a", "mask": runs}]).encode()
     np.testing.assert_equal(read(content, "json", "parts")[0]["mask"], mask)
 
 
 def test_run_lengths_go_down_the_columns_and_begin_outside() -> None:
-    assert to_runs(np.array([[1, 0], [1, 1]], bool)) == {"size": [2, 2], "counts": [0, 2, 1, 1]}
+    assert run_lengths(np.array([[1, 0], [1, 1]], bool)) == {"size": [2, 2], "counts": [0, 2, 1, 1]}
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK"])
@@ -289,4 +289,4 @@ def test_people_and_points_that_do_not_fit_are_refused(name: str, value: Any, sa
 @pytest.mark.parametrize("name", ["outputs", "relief"])
 def test_features_and_maps_of_any_scale_must_be_finite(name: str) -> None:
     with pytest.raises(BadSample, match="NaN or infinite"):
-        encode(VALUES[name] * np.inf, CATALOG[name])
+        CATALOG[name].value.to_file(VALUES[name] * np.inf, CATALOG[name].name)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from maskweave.errors import BadSample
-from maskweave.label import measures
+from maskweave.values import measures
 
 
 def flat(*colors, width=10):
@@ -46,13 +46,13 @@ def test_statistics_of_known_pictures():
 
 
 def test_edges_follow_a_step():
-    edges = measures.edges(flat((20, 20, 20), (220, 220, 220)))
+    edges = measures.canny(flat((20, 20, 20), (220, 220, 220)))
     assert edges.dtype == bool and edges.shape == (20, 20)
     assert edges[:, 9:11].any(1).all() and not edges[:, :8].any() and not edges[:, 12:].any()
 
 
 def test_edges_between_colors_of_equal_gray():
-    assert measures.edges(flat((200, 0, 0), (0, 102, 0))).any()
+    assert measures.canny(flat((200, 0, 0), (0, 102, 0))).any()
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_edges_between_colors_of_equal_gray():
         None,
     ],
 )
-@pytest.mark.parametrize("measure", [measures.edges, measures.palette, measures.statistics])
+@pytest.mark.parametrize("measure", [measures.canny, measures.palette, measures.statistics])
 def test_wrong_pictures_are_refused(measure, bad):
     with pytest.raises(BadSample, match="uint8"):
         measure(bad)

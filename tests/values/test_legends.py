@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
+from value_helpers import legend
 
 from maskweave.modality.catalogs import Catalog, catalog_from
-from maskweave.report.figures import class_color, draw
-from maskweave.report.legends import GAP, classes_in, legend, with_legend
+from maskweave.report.figures import GAP, draw, with_legend
+from maskweave.values.drawing import class_color
 
 SIZE = (120, 160)
 
@@ -24,8 +25,6 @@ def test_only_the_classes_that_occur_are_named(scenes_catalog: Catalog):
     beneath = with_legend(scenes_catalog["semseg"], semseg, SIZE)[120:].reshape(-1, 3)
     found = {tuple(color) for color in beneath}
     assert {class_color(1), class_color(3)} <= found and not {class_color(0), class_color(2)} & found
-    assert classes_in(scenes_catalog["semseg"], [semseg, None, semseg + 1]) == [1, 2, 3, 4]
-    assert classes_in(scenes_catalog["depth"], [semseg]) is None
 
 
 @pytest.mark.parametrize("name", ["rgb", "caption", "boxes", "palette", "edges"])
@@ -40,7 +39,7 @@ def test_a_missing_value_has_no_legend(scenes_catalog: Catalog, name: str):
 
 
 def test_rows_of_vectors_have_a_bar_of_their_span():
-    entry = {"id": 1, "kind": "vectors", "max_tokens": 9, "value": {"type": "vector", "channels": 4}}
+    entry = {"id": 1, "kind": "vectors", "max_tokens": 9, "value": {"type": "vectors", "channels": 4}}
     x = catalog_from({"modalities": {"x": entry}}, "test")["x"]
     page = with_legend(x, np.array([[0.0] * 4, [2.0] * 4]), SIZE)
     assert len(page) > 120 + GAP and np.array_equal(page[5, 5], page[120 + GAP + 5, 0])

@@ -1,11 +1,8 @@
-"""Measures that can be computed from a picture alone, without a network: edges, palette, statistics, extents.
+"""Measures that can be computed from a picture alone, without a network: edges, palette, statistics.
 
 Edges: Canny, "A computational approach to edge detection", 1986. Colorfulness: Hasler and Süsstrunk, "Measuring colorfulness
 in natural images", 2003, section 7. Ranges are those of the metadata of 4M-21 (https://arxiv.org/abs/2406.09406).
 """
-
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
@@ -13,11 +10,13 @@ from maskweave.errors import BadSample
 
 MERGE_DISTANCE = 56.0
 """Colors closer than this (Euclidean, of 0 to 255 a channel) count as one color of a palette."""
+STATISTICS = ("brightness", "contrast", "colorfulness", "saturation", "entropy")
+"""Names of what `statistics` gives."""
 SMALLEST_SHARE = 0.005
 """A palette leaves out colors that cover less of the picture than this."""
 
 
-def edges(image: np.ndarray, low: float = 100.0, high: float = 200.0) -> np.ndarray:
+def canny(image: np.ndarray, low: float = 100.0, high: float = 200.0) -> np.ndarray:
     """Canny edges of a uint8 (height, width, 3) picture, as bool (height, width).
 
     Args:
@@ -101,36 +100,6 @@ def statistics(image: np.ndarray) -> dict[str, float]:
         "saturation": 255.0 * float(((highest - lowest) / np.maximum(highest, 1.0)).mean()),
         "entropy": abs(float((p * np.log2(p)).sum())),
     }
-
-
-def extent(mask: np.ndarray) -> list[float]:
-    """The box [xmin, ymin, xmax, ymax] around the true points of a bool (height, width) mask, 0 to 1 from the top left.
-
-    Raises:
-        BadSample: the mask is empty.
-    """
-    columns, rows = np.flatnonzero(mask.any(0)), np.flatnonzero(mask.any(1))
-    if not columns.size:
-        raise BadSample("an instance's mask is empty, expected at least one true point; leave the instance out")
-    height, width = mask.shape
-    return [
-        int(columns[0]) / width,
-        int(rows[0]) / height,
-        (int(columns[-1]) + 1) / width,
-        (int(rows[-1]) + 1) / height,
-    ]
-
-
-def corner_first(items: list[Any], box: Callable[[Any], list[float]]) -> list[Any]:
-    """Items in 4M's order: by the squared distance of their box's top-left corner from the picture's. Ties keep their order.
-
-    Args:
-        items: boxes or instances.
-        box: gives the [xmin, ymin, xmax, ymax] of an item.
-    """
-    corners = [box(item) for item in items]
-    order = sorted(range(len(items)), key=lambda k: corners[k][0] ** 2 + corners[k][1] ** 2)
-    return [items[k] for k in order]
 
 
 def _checked(image: np.ndarray) -> np.ndarray:

@@ -12,11 +12,15 @@ from hypothesis import strategies as st
 
 from maskweave.errors import BadSample, MaskweaveError
 from maskweave.modality.catalogs import Catalog
-from maskweave.modality.entry import EOS, Key, Modality, Value, Vocabulary
+from maskweave.modality.entry import Modality
+from maskweave.modality.vocabulary import Vocabulary
 from maskweave.tokenizers.base import Tokenizer
 from maskweave.tokenizers.sequence import SequenceTokenizer
-from maskweave.tokenizers.structured import Bins
 from maskweave.tokenizers.text import TextTokenizer
+from maskweave.values.boxes import Boxes
+from maskweave.values.codec import EOS, Bins
+from maskweave.values.metadata import Key
+from maskweave.values.palette import Palette
 
 SEQUENCES = ("caption", "boxes", "palette", "metadata", "instances")
 CAPTIONS = ["a small red cube left of a large gray sphere", "two blue cones in front of a cylinder"]
@@ -85,7 +89,7 @@ def test_sequences_are_written_as_documented(tokenizers):
 
 def test_boxes_use_the_published_prefixes_where_there_are_enough(tokenizers):
     vocabulary = Vocabulary("text", 5000, values=dict.fromkeys(("v0", "v1", "v2", "v3"), 1000), words=("red cube",))
-    value = Value("boxes", classes=("red cube",), bins=1000)
+    value = Boxes(classes=("red cube",), bins=1000)
     boxes = SequenceTokenizer(
         Modality("things", 1, "sequence", value, vocabulary="text", max_tokens=256), TextTokenizer.train(vocabulary, [])
     )
@@ -137,7 +141,7 @@ def test_palettes_of_256_bins_are_exact(value):
 
 
 exact_palette = SequenceTokenizer(
-    Modality("colors", 1, "sequence", Value("palette", bins=256, max_items=7), vocabulary="t", max_tokens=23),
+    Modality("colors", 1, "sequence", Palette(bins=256, max_items=7), vocabulary="t", max_tokens=23),
     TextTokenizer.train(Vocabulary("t", 400, sentinels=3, values={"v0": 256, "v1": 8}), []),
 )
 
@@ -392,7 +396,7 @@ def test_the_published_vocabulary_carries_boxes_with_coco_classes():
     file = Path(os.environ.get("MASKWEAVE_PARITY", "../shared/parity")) / "text_tokenizer_30k.json"
     if not file.exists():
         pytest.skip(f"the published tokenizer is not at {file}; set MASKWEAVE_PARITY to its folder")
-    value = Value("boxes", classes=("wine glass", "zebra", "human"), bins=1000)
+    value = Boxes(classes=("wine glass", "zebra", "human"), bins=1000)
     tokenizer = SequenceTokenizer(
         Modality("det", 1, "sequence", value, vocabulary="text", max_tokens=256), TextTokenizer.load(file)
     )

@@ -1,0 +1,53 @@
+"""Ensembles: several results for one sample merged into one, each value as its type does it.
+
+4M-21 (https://arxiv.org/abs/2406.09406) averages ten samples for its normals and merges many passes for dense instances.
+"""
+
+from collections.abc import Container, Iterable, Sequence
+
+import numpy as np
+
+from maskweave.errors import MaskweaveError
+from maskweave.generate.result import Generated
+from maskweave.modality.entry import Modality
+
+OVERLAP = 0.5
+"""Two instances of one class whose intersection is at least this share of their union are the same."""
+
+
+def merge_results(members: Sequence[Generated], overlap: float = OVERLAP) -> Generated:
+    """One result without tokens out of several of the same request."""
+    first = members[0]
+    merged = Generated(first.catalog, first.inputs, schedule=first.schedule)
+    for name in dict.fromkeys(name for member in members for name in member.values):
+        found = [member.values[name] for member in members if name in member.values]
+        merged.values[name] = first.catalog[name].value.merge(found, overlap)
+    return merged
+
+
+def member_seeds(seed: int, samples: int) -> list[int]:
+    """Seeds of an ensemble's members: their own, so that ensembles of neighboring seeds share no member."""
+    return [int(s) for s in np.random.SeedSequence(seed).generate_state(samples)]
+
+
+def check_ensemble(targets: Iterable[Modality], tokenizers: Container[str], samples: int) -> None:
+    """See that an ensemble can be merged, before any work.
+
+    Raises:
+        MaskweaveError: no samples, or a target whose values cannot be merged or for which there is no tokenizer.
+    """
+    if samples < 1:
+        raise MaskweaveError(f"an ensemble needs 1 sample or more, found {samples}")
+    for modality in targets:
+        check_mergeable(modality)
+        if modality.name not in tokenizers:
+            raise MaskweaveError(
+                f"{modality.name!r}: this bundle has no tokenizer of it, so there are no values to merge; generate single samples of it"
+            )
+
+
+def check_mergeable(modality: Modality) -> None:
+    if not modality.value.mergeable:
+        raise MaskweaveError(
+            f"{modality.name!r}: values of type {modality.value.type!r} cannot be merged; generate single samples of it"
+        )

@@ -1,0 +1,54 @@
+"""How a modality is generated unless a request says otherwise."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from maskweave.errors import MaskweaveError
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How a modality is generated unless a request says otherwise."""
+
+    scheme: Literal["maskgit", "roar", "autoregressive"] = "roar"
+    steps: int = 8
+    """Passes over a grid; sequences take one per token."""
+    token_schedule: Literal["auto", "cosine", "linear"] = "auto"
+    """How many tokens of a grid each step settles: few at first, or evenly. `auto`: cosine for MaskGIT, linear for ROAR."""
+    temperature: float = 1.0
+    temperature_schedule: str = "constant"
+    """`constant`; `linear`, which falls evenly towards 0; or `onex:MIN:POWER`, temperature / number of the step ** POWER, at least MIN."""
+    guidance: float = 1.0
+    """Weight of the inputs, in u + guidance * (c - u): c with the inputs, u without. 1: no guidance, and half the work."""
+    top_p: float = 1.0
+    top_k: int = 0
+    """0: all tokens."""
+
+    def __post_init__(self) -> None:
+        for key, holds, expected in (
+            ("steps", self.steps >= 1, "1 or more"),
+            ("temperature", 0 <= self.temperature < math.inf, "a number of 0 or more"),
+            (
+                "temperature_schedule",
+                self.onex is not None,
+                "constant, linear or onex:MIN:POWER, two numbers of 0 or more",
+            ),
+            ("guidance", math.isfinite(self.guidance), "a finite number"),
+            ("top_p", 0 < self.top_p <= 1, "a share above 0, up to 1"),
+            ("top_k", self.top_k >= 0, "0 or more"),
+        ):
+            if not holds:
+                raise MaskweaveError(f"{key} is {getattr(self, key)}; expected {expected}")
+
+    @property
+    def onex(self) -> tuple[float, ...] | None:
+        """MIN and POWER of the temperature schedule, nothing for the others; None where it is none of them."""
+        name, *numbers = self.temperature_schedule.split(":")
+        if name in ("constant", "linear") and not numbers:
+            return ()
+        try:
+            least, power = map(float, numbers)
+        except ValueError:
+            return None
+        return (least, power) if name == "onex" and 0 <= least < math.inf and 0 <= power < math.inf else None

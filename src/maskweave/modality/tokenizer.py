@@ -1,0 +1,105 @@
+"""Settings of a grid modality's tokenizer network: its model, its quantizer, perhaps a diffusion decoder."""
+
+import math
+from dataclasses import dataclass, field
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Quantizer:
+    """How a tokenizer turns latents into codes."""
+
+    type: Literal["fsq", "vq", "lfq", "memcodes"] = "vq"
+    levels: tuple[int, ...] = (8, 5, 5, 5)
+    """FSQ: levels of each latent channel; the codebook size is their product."""
+    codes: int = 1024
+    """VQ, LFQ and Memcodes: codebook size (a power of two for LFQ)."""
+    dim: int = 16
+    """VQ and Memcodes: width of the latent that is quantized."""
+    heads: int = 1
+    """Memcodes: number of codebooks, and so of tokens a latent gives."""
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.levels) if self.type == "fsq" else self.codes
+
+    @property
+    def latent_dim(self) -> int:
+        """Channels of the latent handed to the quantizer."""
+        match self.type:
+            case "fsq":
+                return len(self.levels)
+            case "lfq":
+                return int(math.log2(self.codes))
+            case _:
+                return self.dim
+
+
+@dataclass(frozen=True)
+class Diffusion:
+    """A decoder that removes noise step by step, given the codes. The network is a U-Net of the ADM type (https://arxiv.org/abs/2105.05233)."""
+
+    prediction: Literal["sample", "epsilon", "v_prediction"] = "v_prediction"
+    """What the network predicts: the value, the noise, or the velocity between them (https://arxiv.org/abs/2202.00512)."""
+    schedule: Literal["linear", "cosine", "shifted_cosine"] = "linear"
+    """How noise grows with the step."""
+    shift: float = 1.0
+    """Of the shifted cosine schedule (https://arxiv.org/abs/2301.11093): above 1 there is more noise at every step."""
+    zero_terminal_snr: bool = False
+    """Let nothing of the value remain at the last step (https://arxiv.org/abs/2305.08891); always so with a shifted cosine."""
+    clip: bool = False
+    """While decoding, clip predicted values to [-1, 1]."""
+    threshold: bool = False
+    """While decoding, clip predicted values to their 0.995 quantile, and to [-1, 1] (https://arxiv.org/abs/2205.11487)."""
+    training_steps: int = 1000
+    """Steps from a value to pure noise."""
+    steps: int = 25
+    """Steps of decoding."""
+    patch: int = 4
+    """Points along each axis that become channels of one place of the U-Net."""
+    widths: tuple[int, ...] = (256, 512, 512, 512)
+    """Channels of the U-Net's levels, each half as fine as the one before; multiples of 32."""
+    layers: int = 3
+    """Residual blocks of a level."""
+    attention: int = 2
+    """How many levels, from the coarsest, have attention."""
+
+    @property
+    def multiple(self) -> int:
+        """What the value's size must be a multiple of."""
+        return self.patch * 2 ** (len(self.widths) - 1)
+
+
+@dataclass(frozen=True)
+class TokenizerSpec:
+    """The network that turns values of a grid modality into codes and back."""
+
+    model: Literal["vit", "mlp"] = "vit"
+    width: int = 64
+    heads: int = 2
+    depth: int = 1
+    """Blocks of the encoder."""
+    decoder_depth: int = 1
+    decoder_width: int = 0
+    """0: as the encoder's."""
+    decoder_heads: int = 0
+    """0: as the encoder's."""
+    tail: Literal["norm", "mlp", "none"] = "norm"
+    """ViT: what stands after the blocks of the encoder and of the decoder."""
+    trained_grid: tuple[int, int] | None = None
+    """ViT: rows and columns that the fixed positions are made for; they are resized to the entry's grid. None: the entry's grid."""
+    class_width: int = 8
+    """ViT: width of a class's embedding."""
+    image_blocks: int = 0
+    """ViT: convolutional blocks on the decoder's output."""
+    image_scale: bool = False
+    """ViT: let these blocks scale what they add, channel by channel."""
+    inner_width: int = 0
+    """MLP: width of one more linear layer before the quantizer; 0: none."""
+    decoder_inner_width: int = 0
+    """MLP: width of one more linear layer after the quantizer; 0: none."""
+    diffusion: Diffusion | None = None
+    """A diffusion decoder in place of a ViT."""
+    loss: str = "auto"
+    """Name of one of the value type's losses; `auto`: its first. A diffusion decoder takes `mse`."""
+    quantizer: Quantizer = field(default_factory=Quantizer)

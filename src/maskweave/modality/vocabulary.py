@@ -1,0 +1,32 @@
+"""Vocabularies: sets of token ids that text-like modalities share."""
+
+from dataclasses import dataclass, field
+
+from maskweave.values.codec import SPECIAL_TOKENS
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """A set of token ids shared by text-like modalities: special tokens, sentinels, special values, whole words, then WordPiece.
+
+    Layout (spec of the published files): 0 [PAD], 1 [UNK], 2 [SOS], 3 [EOS], then [S_0]..., then `v0=0`... prefix by prefix,
+    then `words`, then learned pieces.
+    """
+
+    name: str
+    size: int
+    """Ids in all; learned pieces fill what the rest leaves (fewer may be learned)."""
+    sentinels: int = 200
+    values: dict[str, int] = field(default_factory=dict)
+    """Special values by prefix: `{v0: 64}` gives the tokens `v0=0` to `v0=63`."""
+    words: tuple[str, ...] = ()
+    """Words kept whole, class names for instance."""
+
+    @property
+    def first_sentinel(self) -> int:
+        return len(SPECIAL_TOKENS)
+
+    @property
+    def fixed(self) -> int:
+        """Ids taken before the learned pieces."""
+        return len(SPECIAL_TOKENS) + self.sentinels + sum(self.values.values()) + len(self.words)

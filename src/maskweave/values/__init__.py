@@ -1,0 +1,74 @@
+"""Value types: what a modality's value is outside the model, one class in one file each.
+
+`value_type("map")` finds the class that an entry's `value: {type: map, …}` names. Other packages add types of their own by an entry point:
+
+    [project.entry-points."maskweave.values"]
+    quaternion = "my_package.quaternion:Quaternion"
+"""
+
+import difflib
+import functools
+import importlib.metadata
+
+from maskweave.errors import MaskweaveError
+from maskweave.values.base import ValueType
+from maskweave.values.binary import Binary
+from maskweave.values.boxes import Boxes
+from maskweave.values.classes import Classes
+from maskweave.values.direction import Direction
+from maskweave.values.features import Features
+from maskweave.values.image import Image
+from maskweave.values.instances import Instances
+from maskweave.values.map import Map
+from maskweave.values.metadata import Metadata
+from maskweave.values.palette import Palette
+from maskweave.values.poses import Poses
+from maskweave.values.queries import Queries
+from maskweave.values.text import Text
+from maskweave.values.vector import Vector
+from maskweave.values.vectors import Vectors
+
+BUILT_IN: tuple[type[ValueType], ...] = (
+    Image, Map, Direction, Features, Classes, Binary, Vector, Vectors,
+    Text, Boxes, Palette, Metadata, Instances, Poses, Queries,
+)  # fmt: skip
+GROUP = "maskweave.values"
+"""Entry-point group of value types in other packages."""
+
+
+@functools.cache
+def value_types() -> dict[str, type[ValueType]]:
+    """All value types by name: built in, then those of installed packages.
+
+    Raises:
+        MaskweaveError: an entry point cannot be loaded, is no `ValueType`, or has the name of another type.
+    """
+    found: dict[str, type[ValueType]] = {cls.type: cls for cls in BUILT_IN}
+    for point in importlib.metadata.entry_points(group=GROUP):
+        where = f"value type {point.name!r} ({point.value})"
+        try:
+            cls = point.load()
+        except Exception as error:  # whatever the other package raises while it is imported
+            raise MaskweaveError(f"{where}: cannot be imported ({error}); fix or uninstall its package") from error
+        if not (isinstance(cls, type) and issubclass(cls, ValueType)) or cls.type != point.name:
+            raise MaskweaveError(
+                f"{where}: expected a subclass of maskweave.values.base.ValueType whose type is {point.name!r}"
+            )
+        if found.get(point.name, cls) is not cls:
+            raise MaskweaveError(f"{where}: there is another value type of this name; rename one of them")
+        found[point.name] = cls
+    return found
+
+
+def value_type(name: str) -> type[ValueType]:
+    """The class of a value type.
+
+    Raises:
+        MaskweaveError: there is none of this name.
+    """
+    known = value_types()
+    if name not in known:
+        near = difflib.get_close_matches(str(name), known, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise MaskweaveError(f"there is no value type {str(name)[:80]!r}; {hint}known: {', '.join(known)}")
+    return known[name]

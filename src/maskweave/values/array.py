@@ -1,0 +1,116 @@
+"""What values share that are arrays of numbers."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from maskweave.errors import BadSample, MaskweaveError
+from maskweave.values import files
+from maskweave.values.base import Loss, ValueType, refuse
+from maskweave.values.losses import mse, negative_cosine, smooth_l1
+
+MAX_CHANNELS = 2**16
+NUMBERS: Mapping[str, Loss] = {"smooth_l1": smooth_l1, "mse": mse, "cosine": negative_cosine}
+"""Losses of values that are numbers."""
+
+
+@dataclass(frozen=True)
+class Array(ValueType):
+    """Arrays of numbers."""
+
+    accepts: ClassVar[tuple[str, str]] = ("fiu", "numbers")
+    """Kinds of NumPy's types that a value may have, and the words for them."""
+    mergeable: ClassVar[bool] = True
+
+    def check_numbers(self, array: np.ndarray, where: str) -> np.ndarray:
+        """The part of `check` that looks at numbers, given an array of the right type and shape."""
+        return finite(array, where)
+
+    def from_python(self, value: Any, where: str) -> np.ndarray:
+        if isinstance(value, Tensor):
+            value = value.detach().cpu()
+            value = (value.float() if value.dtype == torch.bfloat16 else value).numpy()
+        try:
+            return np.asarray(value)
+        except (ValueError, TypeError) as error:
+            raise BadSample(
+                f"{where}: found {type(value).__name__}, expected an array, a PIL image or a path ({error})"
+            ) from error
+
+    def as_array(self, value: Any, where: str) -> np.ndarray:
+        """The value as an array of an accepted type."""
+        array = np.asarray(value)
+        if array.dtype.kind not in self.accepts[0]:
+            raise refuse(where, f"values of type {array.dtype}", f"{self.accepts[1]} for a value of type {self.type!r}")
+        return array
+
+    @property
+    def endings(self) -> tuple[str, ...]:
+        return files.ARRAYS
+
+    def parse(self, content: bytes, ending: str, where: str) -> np.ndarray:
+        return files.read_array(content, ending, where)
+
+    def write(self, value: Any) -> tuple[bytes, str]:
+        return files.write_npy(value), "npy"
+
+    def normalize_rows(self, rows: np.ndarray) -> np.ndarray:
+        return self.scale(rows.reshape(-1, self.channels)).reshape(rows.shape)
+
+    def scale(self, array: np.ndarray) -> np.ndarray:
+        """Values (…, C) to the network's numbers, float32."""
+        return affine(array, *self.factor_shift)
+
+    def unscale(self, array: np.ndarray) -> np.ndarray:
+        """The reverse of `scale`, in the Python form."""
+        factor_C, shift_C = self.factor_shift
+        return ((array - shift_C) / factor_C).astype(np.float32)
+
+    @property
+    def factor_shift(self) -> tuple[np.ndarray, np.ndarray]:
+        """Per channel, or for all channels: factor and shift that take a value to the network's number."""
+        return np.ones(1, np.float32), np.zeros(1, np.float32)
+
+    def merge(self, values: Sequence[np.ndarray], overlap: float) -> np.ndarray:
+        return np.mean(np.stack(values), axis=0, dtype=np.float64).astype(values[0].dtype)
+
+
+def finite(array: np.ndarray, where: str) -> np.ndarray:
+    """As float32; NaN and infinite values are refused."""
+    with np.errstate(over="ignore"):  # float64 beyond float32 becomes infinite, and is refused as such
+        array = array.astype(np.float32)
+    bad = int(array.size - np.isfinite(array).sum())
+    if bad:
+        raise refuse(
+            where,
+            f"{bad} of {array.size} values NaN or infinite",
+            "finite numbers",
+            "fill or crop these points, or leave the file out",
+        )
+    return array
+
+
+def affine(array: np.ndarray, factor_C: np.ndarray, shift_C: np.ndarray) -> np.ndarray:
+    """array · factor + shift as float32."""
+    out = array.astype(np.float32)  # a copy, so the rest works in place
+    out *= factor_C
+    out += shift_C
+    return out
+
+
+def check_channels(value: Any, allowed: tuple[int, ...]) -> None:
+    """Raise MaskweaveError unless an entry has one of these numbers of channels."""
+    if value.channels not in allowed:
+        raise MaskweaveError(
+            f"values of type {value.type!r} have {' or '.join(map(str, allowed))} channels, found value.channels {value.channels}"
+        )
+
+
+def check_range(low: float, high: float, what: str) -> None:
+    """Raise MaskweaveError unless low and high are finite and ascend."""
+    if not -np.inf < low < high < np.inf:
+        raise MaskweaveError(f"{what} is [lowest, highest], both finite, found [{low}, {high}]")

@@ -1,0 +1,96 @@
+"""Binary maps: yes or no at each point, such as edges or a cloud mask."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, ClassVar
+
+import numpy as np
+import torch.nn.functional as F
+from torch import Tensor
+
+from maskweave.values import files
+from maskweave.values.array import affine
+from maskweave.values.base import TextLabels, refuse
+from maskweave.values.dense import Dense
+from maskweave.values.geometry import Geometry, resize_area, resize_axes
+from maskweave.values.measures import canny
+from maskweave.values.metrics import Metric, f1_of_marks, frequent_marks, majority, matched_marks
+
+
+def balanced_binary(logits: Tensor, target: Tensor) -> Tensor:
+    """Binary cross-entropy with targets -1 and 1, the rarer side weighted by the fourth root of the ratio: full balance would thicken thin lines."""
+    truth = (target > 0).float()
+    share = truth.mean().clamp(1e-3, 1 - 1e-3)
+    return F.binary_cross_entropy_with_logits(logits, truth, pos_weight=((1 - share) / share) ** 0.25)
+
+
+@dataclass(frozen=True)
+class Binary(Dense):
+    """True or false at each point."""
+
+    type: ClassVar[str] = "binary"
+    python: ClassVar[str] = "bool (*size)"
+    accepts: ClassVar[tuple[str, str]] = ("bui", "true or false")
+    has_channel_axis: ClassVar[bool] = False
+    losses = {"binary": balanced_binary}
+    default_metrics = ("f1",)
+    derivations = {"canny": lambda value, picture: canny(picture)}
+
+    tolerance: int = 1
+    """Points along each axis by which predicted marks may be off and still count."""
+
+    def describe_range(self) -> str:
+        return "0 or 1"
+
+    def check_numbers(self, array: np.ndarray, where: str) -> np.ndarray:
+        if array.dtype != bool:
+            highest = int(array.max())
+            if highest not in (0, 1, 255) or not ((array == 0) | (array == highest)).all():
+                raise refuse(
+                    where, f"values from {int(array.min())} to {highest}", "0 and 1, 0 and 255, or true and false"
+                )
+        return array.astype(bool)
+
+    @property
+    def endings(self) -> tuple[str, ...]:
+        return ("png", *files.ARRAYS) if len(self.size) == 2 else files.ARRAYS
+
+    def parse(self, content: bytes, ending: str, where: str) -> np.ndarray:
+        return (
+            files.read_ids(content, ending, self.type, where)
+            if ending == "png"
+            else files.read_array(content, ending, where)
+        )
+
+    def write(self, value: Any) -> tuple[bytes, str]:
+        return (files.write_png(value), "png") if len(self.size) == 2 else super().write(value)
+
+    def resize(self, plane: np.ndarray, geometry: Geometry) -> np.ndarray:
+        """Averaged, then cut so that lines one point wide survive."""
+        left, top, right, bottom = geometry.window(*plane.shape[:2])
+        shrink = max((right - left) / self.size[1], (bottom - top) / self.size[0], 1.0)
+        # A line one point wide covers 1/shrink of a target point, half of that where it lies across two.
+        return resize_area(plane.astype(np.float32), self.size, geometry, sharp=True) >= 0.5 / shrink - 1e-4
+
+    def resize_axes(self, value: np.ndarray) -> np.ndarray:
+        return resize_axes(value, self.size, largest=True) > 0.5
+
+    def scale(self, array: np.ndarray) -> np.ndarray:
+        """-1 and 1."""
+        return affine(array, np.full(1, 2, np.float32), np.full(1, -1, np.float32))
+
+    def from_network(self, output: Tensor) -> np.ndarray:
+        """True where the logit is above 0."""
+        return (output.detach()[:, 0] > 0).cpu().numpy()
+
+    def metrics(self, parse: TextLabels | None = None) -> dict[str, Metric]:
+        """`f1`: over the whole set's points, with the entry's tolerance."""
+        marks = partial(matched_marks, tolerance=self.tolerance)
+        return {"f1": Metric("F1", "higher", marks, f1_of_marks, partial(frequent_marks, marks))}
+
+    def merge(self, values: Sequence[np.ndarray], overlap: float) -> np.ndarray:
+        return majority(values)
+
+    def colors(self, array: np.ndarray, span: tuple[float, float] | None, reference: Any) -> np.ndarray:
+        return np.where(array[..., None].astype(bool), np.uint8(245), np.uint8(24)).repeat(3, axis=-1)

@@ -1,0 +1,151 @@
+"""Bounding boxes with classes: detections."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, ClassVar
+
+import numpy as np
+
+from maskweave.values.base import Size, TextLabels, ValueType, as_labels
+from maskweave.values.classes import check_classes
+from maskweave.values.codec import Bins, Codec, Slot, TextWriter, corner_distance
+from maskweave.values.geometry import Geometry, corner_first
+from maskweave.values.items import (
+    COORDINATES,
+    FIRST,
+    check_bins,
+    check_box,
+    check_class,
+    check_items,
+    check_max_items,
+    first_class,
+    overlapping_once,
+)
+from maskweave.values.metrics import Metric, label_f1
+
+LAYOUT = f'{{"class": name, "box": [xmin, ymin, xmax, ymax]}} with {COORDINATES}'
+
+
+@dataclass(frozen=True)
+class Boxes(ValueType):
+    """A list of boxes, each with its class."""
+
+    type: ClassVar[str] = "boxes"
+    python: ClassVar[str] = (
+        'list of {"class": str, "box": [xmin, ymin, xmax, ymax]}, coordinates 0 to 1 from the top left'
+    )
+    kinds: ClassVar[tuple[str, ...]] = ("sequence",)
+    mergeable = True
+    head = "boxes"
+    default_metrics = ("f1",)
+    sees_color = True
+
+    classes: tuple[str, ...] = ()
+    """Class names; each is a whole word of the vocabulary."""
+    bins: int = 64
+    """Bins of each coordinate."""
+    max_items: int = 0
+    """Most boxes that are written; the rest is dropped from the end. 0: as many as fit."""
+
+    def check_settings(self, kind: str) -> None:
+        check_classes(self.classes)
+        check_bins(self.bins)
+        check_max_items(self.max_items)
+
+    def describe(self) -> str:
+        return f"{self.type}, {len(self.classes)} classes"
+
+    def describe_range(self) -> str:
+        return "0 to 1"
+
+    def check(self, value: Any, where: str) -> list[dict[str, Any]]:
+        return [
+            {
+                "class": check_class(item, i, self.classes, where),
+                "box": check_box(item["box"], f"item {i} with box", LAYOUT, where),
+            }
+            for i, item in enumerate(check_items(value, where, ("class", "box"), LAYOUT))
+        ]
+
+    def transform(self, value: list[dict[str, Any]], geometry: Geometry) -> list[dict[str, Any]]:
+        """Boxes are clipped, and dropped where too little is left; they come in 4M's order."""
+        moved = [{**item, "box": box} for item in value if (box := geometry.move_box(item["box"])) is not None]
+        return corner_first(moved, lambda item: item["box"])
+
+    @property
+    def labels(self) -> Mapping[str, tuple[str, ...]]:
+        return {FIRST: self.classes}
+
+    def label_of(self, value: list[dict[str, Any]], label: str) -> str:
+        return first_class(value)
+
+    def codec(self, name: str, max_tokens: int, text: TextWriter) -> "BoxesCodec":
+        return BoxesCodec(name, self, max_tokens, text)
+
+    def metrics(self, parse: TextLabels | None = None) -> dict[str, Metric]:
+        """`f1`: of the classes as multisets, over the whole set."""
+        return {"f1": label_f1(partial(as_labels, parse=class_names))}
+
+    def merge(self, values: Sequence[list[dict[str, Any]]], overlap: float) -> list[dict[str, Any]]:
+        pool = [item for value in values for item in value]
+        return overlapping_once(pool, box_overlaps(pool), overlap) if pool else []
+
+    def draw(
+        self, value: Any, size: Size, over: Any = None, span: tuple[float, float] | None = None, reference: Any = None
+    ) -> np.ndarray:
+        from maskweave.values.drawing_objects import Thing, draw_things
+
+        return draw_things([Thing(item["class"], box=item["box"]) for item in value], self.classes, size, over)
+
+
+class BoxesCodec(Codec):
+    """Boxes nearest to the top left corner first.
+
+    The order is by squared distance of the (binned) top-left corner from the origin, then by ids.
+    """
+
+    item = "box"
+
+    def __init__(self, name: str, value: Boxes, max_tokens: int, text: TextWriter):
+        super().__init__(name, value, max_tokens, text)
+        self.bins = Bins(0.0, 1.0, value.bins)
+        self.classes = self.class_ids()
+        self.most = self.capacity(5)
+        enough = {p for p, count in text.vocabulary.values.items() if count >= value.bins}
+        prefixes = [p if p in enough else "v0" for p in ("v0", "v1", "v2", "v3")]
+        self.require("v0", value.bins, "value.bins")
+        self.starts = [text.value(prefix, 0) for prefix in prefixes]
+        names = {id: name for name, id in self.classes.items()}
+        self.slots = [*(self.slot(prefix, value.bins) for prefix in prefixes), Slot("class", names)]
+
+    def encode(self, value: list[dict[str, Any]], rng: np.random.Generator | None = None) -> list[int]:
+        items = []
+        for item in value:
+            bins = [self.bins.encode(x) for x in item["box"]]
+            ids = [s + b for s, b in zip(self.starts, bins, strict=True)] + [self.classes[item["class"]]]
+            items.append((corner_distance(bins), ids))
+        return self.join(ids for _, ids in sorted(items)[: self.most])
+
+    def parse(self, ids: list[int], problems: list[str]) -> list[dict[str, Any]]:
+        boxes = []
+        for n, (*bins, name) in enumerate(self.parse_items(ids, self.slots, problems)):
+            if bins[0] > bins[2] or bins[1] > bins[3]:
+                problems.append(f"box {n} is reversed: bins {bins}")
+            else:
+                boxes.append({"class": name, "box": [self.bins.centers[b] for b in bins]})
+        return boxes
+
+
+def class_names(value: Sequence[dict[str, Any]]) -> list[str]:
+    """The class of each item."""
+    return [item["class"] for item in value]
+
+
+def box_overlaps(pool: Sequence[dict[str, Any]]) -> np.ndarray:
+    """(n, n) intersection over union of each two boxes."""
+    boxes = np.array([item["box"] for item in pool], np.float64)
+    low, high = np.maximum(boxes[:, None, :2], boxes[:, :2]), np.minimum(boxes[:, None, 2:], boxes[:, 2:])
+    common = (high - low).clip(min=0).prod(axis=2)
+    area = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
+    return common / np.maximum(area[:, None] + area - common, 1e-12)

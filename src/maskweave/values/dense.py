@@ -1,0 +1,154 @@
+"""What values share that are arrays of points over one to three axes: length; height and width; or frames, height and width.
+
+Shapes: *size the entry's or the value's points along each axis, C channels, B batch.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from maskweave.errors import MaskweaveError
+from maskweave.values import files
+from maskweave.values.array import MAX_CHANNELS, Array
+from maskweave.values.base import Size, refuse
+from maskweave.values.geometry import FULL, Geometry, resize_area, resize_axes
+
+
+@dataclass(frozen=True)
+class Dense(Array):
+    """Arrays of points."""
+
+    kinds: ClassVar[tuple[str, ...]] = ("grid", "patches")
+    has_channel_axis: ClassVar[bool] = True
+    """Whether arrays have an axis of channels."""
+
+    size: tuple[int, ...] = ()
+    """Points along each axis: [length], [height, width] or [frames, height, width]."""
+
+    # The entry
+
+    def check_settings(self, kind: str) -> None:
+        if not (1 <= len(self.size) <= 3 and min(self.size) > 0):
+            raise MaskweaveError(f"value.size must be 1 to 3 positive numbers, found {list(self.size)}")
+        if np.prod(self.size, dtype=np.float64) > files.MAX_PIXELS:
+            raise MaskweaveError(f"value.size {list(self.size)} has more than {files.MAX_PIXELS:,} points")
+        if not 1 <= self.channels <= MAX_CHANNELS:
+            raise MaskweaveError(f"value.channels must be 1 to {MAX_CHANNELS:,}, found {self.channels}")
+
+    # Values
+
+    def check(self, value: Any, where: str) -> np.ndarray:
+        return self.check_numbers(self.checked_shape(self.as_array(value, where), where), where)
+
+    def checked_shape(self, array: np.ndarray, where: str) -> np.ndarray:
+        """The array as (*size, C), or (*size) of a single channel."""
+        axes, channels = len(self.size), self.channels if self.has_channel_axis else 1
+        if channels == 1 and array.ndim == axes + 1 and array.shape[-1] == 1:
+            array = array[..., 0]
+        if array.ndim != axes + (channels > 1) or (channels > 1 and array.shape[-1] != channels):
+            letters = ("length",) if axes == 1 else ("frames", "height", "width")[3 - axes :]
+            wanted = ", ".join([*letters, str(channels)] if channels > 1 else letters)
+            raise refuse(where, f"shape {array.shape}", f"({wanted}), {channels} channel{'s' * (channels > 1)}")
+        points = int(np.prod(array.shape[:axes], dtype=np.int64))
+        if not 0 < points <= files.MAX_PIXELS:
+            raise refuse(where, f"shape {array.shape}", f"1 to {files.MAX_PIXELS:,} points")
+        return array
+
+    # Crops, flips and sizes
+
+    def extent(self, value: Any) -> tuple[int, ...]:
+        return np.shape(value)[: len(self.size)]
+
+    def transform(self, value: np.ndarray, geometry: Geometry) -> np.ndarray:
+        value = np.asarray(value)
+        if len(self.size) == 2:
+            same = geometry.crop == FULL and value.shape[:2] == tuple(self.size)
+            out = value.copy() if same else self.resize(value, geometry)
+            return self.mirror(out) if geometry.flip else out
+        if len(self.size) == 3 and not geometry.is_identity:
+            raise MaskweaveError(
+                "values of three axes cannot be cropped or flipped; give the entry a view of its own, or leave crops and flips out"
+            )
+        return value.copy() if value.shape[: len(self.size)] == tuple(self.size) else self.resize_axes(value)
+
+    def resize(self, plane: np.ndarray, geometry: Geometry) -> np.ndarray:
+        """Crop and resize a plane (H, W[, C]) to the entry's size."""
+        return resize_area(plane, self.size, geometry)
+
+    def mirror(self, plane: np.ndarray) -> np.ndarray:
+        """Exchange left and right of a plane."""
+        return plane[:, ::-1].copy()
+
+    def resize_axes(self, value: np.ndarray) -> np.ndarray:
+        """Resize a value of one or three axes to the entry's size."""
+        return resize_axes(value, self.size).astype(np.float32)
+
+    # Networks
+
+    def check_batch(self, values: Sequence[Any], name: str, first: int = 0) -> list[np.ndarray]:
+        checked = super().check_batch(values, name, first)
+        for i, value in enumerate(checked, first):
+            if value.shape[: len(self.size)] != tuple(self.size):
+                raise refuse(
+                    f"{name}: value {i} of the batch",
+                    f"shape {value.shape}",
+                    f"the entry's size {tuple(self.size)}",
+                    "resize it, or correct the entry",
+                )
+        return checked
+
+    def stack(self, values: Sequence[Any]) -> np.ndarray:
+        """Checked values of the entry's size as one array (B, *size, C)."""
+        if not len(values):
+            return np.zeros((0, *self.size, self.channels), np.float32)
+        batch = values if isinstance(values, np.ndarray) else np.stack(values)
+        return batch.reshape(len(batch), *self.size, self.channels)
+
+    def to_network(self, values: Sequence[Any]) -> Tensor:
+        return torch.from_numpy(self.scale(self.stack(values))).movedim(-1, 1).contiguous()
+
+    def from_network(self, output: Tensor) -> np.ndarray:
+        return self.unscale(output.detach().float().movedim(1, -1).contiguous().cpu().numpy())
+
+    # Ensembles and figures
+
+    def natural_size(self) -> Size:
+        from maskweave.values.drawing import montage
+
+        if len(self.size) == 1:
+            return 128, 128
+        if len(self.size) == 3:
+            rows, columns = montage(self.size[0])
+            return rows * self.size[1], columns * self.size[2]
+        return self.size[0], self.size[1]
+
+    def draw(
+        self, value: Any, size: Size, over: Any = None, span: tuple[float, float] | None = None, reference: Any = None
+    ) -> np.ndarray:
+        from maskweave.values.drawing import centered, flat
+
+        colors = self.colors(self.drawable(value), span, reference)
+        return centered(flat(colors), size, smooth=self.smooth_figures, stretch=len(self.size) == 1)[0]
+
+    smooth_figures: ClassVar[bool] = False
+    """Whether enlarged figures are smoothed; nearest shows a map's own points and mixes no classes."""
+
+    def colors(self, array: np.ndarray, span: tuple[float, float] | None, reference: Any) -> np.ndarray:
+        """Colors of each point, uint8 (*size, 3)."""
+        raise NotImplementedError
+
+    def drawable(self, value: Any) -> np.ndarray:
+        """A value as an array that figures can show.
+
+        Raises:
+            MaskweaveError: its shape is not that of the entry's values.
+        """
+        array, n = np.asarray(value), len(self.size)
+        if array.ndim not in ((n, n + 1) if self.has_channel_axis else (n,)) or 0 in array.shape:
+            channels = f" and {self.channels} channels" if self.has_channel_axis else ""
+            raise MaskweaveError(f"cannot draw an array of shape {array.shape}; expected {tuple(self.size)}{channels}")
+        return array

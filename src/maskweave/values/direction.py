@@ -1,0 +1,93 @@
+"""Unit vectors at each point: surface normals."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch.nn.functional as F
+from torch import Tensor
+
+from maskweave.values.array import NUMBERS, check_channels, finite
+from maskweave.values.base import TextLabels, refuse
+from maskweave.values.dense import Dense
+from maskweave.values.geometry import Geometry, nearest_along_axes, resize_area, resize_axes, resize_nearest
+from maskweave.values.metrics import Metric, angles, geodesic_median, mean
+
+LENGTHS = (0.9, 1.1)
+"""Vectors of other lengths are no directions."""
+ROUNDING = 1e-3
+"""Lengths this close to 1 are rounding (of half precision, say) and stay as they are; others within `LENGTHS` are brought to 1."""
+
+
+@dataclass(frozen=True)
+class Direction(Dense):
+    """Unit vectors in the camera frame: x right, y up, z towards the viewer."""
+
+    type: ClassVar[str] = "direction"
+    python: ClassVar[str] = "float32 (*size, 3), unit vectors in the camera frame: x right, y up, z towards the viewer"
+    accepts: ClassVar[tuple[str, str]] = ("f", "numbers")
+    losses = {name: NUMBERS[name] for name in ("cosine", "mse", "smooth_l1")}
+    head = "points"
+    default_metrics = ("angle",)
+
+    channels: int = 3
+
+    def check_settings(self, kind: str) -> None:
+        super().check_settings(kind)
+        check_channels(self, (3,))
+
+    def describe_range(self) -> str:
+        return "unit vectors"
+
+    def check_numbers(self, array: np.ndarray, where: str) -> np.ndarray:
+        array = finite(array, where)
+        length = np.linalg.norm(array, axis=-1, keepdims=True)
+        shortest, longest = float(length.min()), float(length.max())
+        if shortest < LENGTHS[0] or longest > LENGTHS[1]:
+            raise refuse(
+                where,
+                f"vectors of length {shortest:.3g} to {longest:.3g}",
+                "unit vectors (x right, y up, z towards the viewer)",
+                "divide each by its length",
+            )
+        return array if shortest > 1 - ROUNDING and longest < 1 + ROUNDING else array / length
+
+    def resize(self, plane: np.ndarray, geometry: Geometry) -> np.ndarray:
+        return _unit(resize_area(plane, self.size, geometry), resize_nearest(plane, self.size, geometry))
+
+    def mirror(self, plane: np.ndarray) -> np.ndarray:
+        out = super().mirror(plane)
+        out[..., 0] *= -1
+        return out
+
+    def resize_axes(self, value: np.ndarray) -> np.ndarray:
+        return _unit(resize_axes(value, self.size), nearest_along_axes(value, self.size))
+
+    def from_network(self, output: Tensor) -> np.ndarray:
+        x = output.detach().float().movedim(1, -1)
+        return F.normalize(x, dim=-1, eps=1e-6).contiguous().cpu().numpy()
+
+    def metrics(self, parse: TextLabels | None = None) -> dict[str, Metric]:
+        """`angle`: mean angle in degrees."""
+        return {"angle": Metric("angle", "lower", angles, mean, geodesic_median)}
+
+    def merge(self, values: Sequence[np.ndarray], overlap: float) -> np.ndarray:
+        return _unit(super().merge(values, overlap), values[0]).astype(values[0].dtype)
+
+    def colors(self, array: np.ndarray, span: tuple[float, float] | None, reference: Any) -> np.ndarray:
+        from maskweave.values.drawing import to_bytes
+
+        return to_bytes((np.nan_to_num(array) + 1) / 2)
+
+    def legend(self, span: tuple[float, float] | None, values: Sequence[Any] | None, width: int) -> np.ndarray | None:
+        from maskweave.values.drawing import swatches
+
+        axes = {"x right": (1, 0, 0), "y up": (0, 1, 0), "z to viewer": (0, 0, 1)}
+        return swatches([(name, tuple(round(127.5 * (a + 1)) for a in axis)) for name, axis in axes.items()], width)
+
+
+def _unit(vectors: np.ndarray, instead: np.ndarray) -> np.ndarray:
+    """Vectors of length 1; where opposite ones canceled, those of `instead`."""
+    length = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return np.where(length > 1e-3, vectors / np.maximum(length, 1e-3), instead).astype(np.float32)

@@ -1,0 +1,238 @@
+"""Bytes of files to arrays and texts, checked before memory is taken. Nothing is ever unpickled.
+
+| ending | holds |
+| --- | --- |
+| png, jpg, jpeg | pictures and maps of class ids, over two axes |
+| npy, npz | arrays of plain numbers (of an npz its first) |
+| txt, json | text and everything else |
+"""
+
+import io
+import json
+import math
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from maskweave.errors import BadSample
+
+if TYPE_CHECKING:
+    from maskweave.values.base import ValueType
+
+MAX_PIXELS = 64_000_000
+"""Most points of one value; a larger picture is refused before it is decoded."""
+MAX_BYTES = 256 * 2**20
+"""Of one file or tar member; larger ones are not read."""
+MAX_ARRAY_BYTES = 2**30
+"""Of one array, checked in its header before memory is taken."""
+MAX_JSON_BYTES = 32 * 2**20
+PICTURES = ("png", "jpg", "jpeg")
+ARRAYS = ("npy", "npz")
+
+
+def check_size(content: bytes, where: str) -> None:
+    """Refuse an empty file, and one that is too large."""
+    if not content:
+        raise BadSample(f"{where}: the file is empty")
+    if len(content) > MAX_BYTES:
+        raise BadSample(f"{where}: {len(content):,} bytes; expected at most {MAX_BYTES:,}")
+
+
+def read_value(path: Path, value: "ValueType", where: str = "") -> Any:
+    """The value in a file, checked, at its own size.
+
+    Args:
+        where: what to call the file in errors; its path by default.
+
+    Raises:
+        BadSample: it cannot be read, has an ending that cannot hold such values, or as `ValueType.read`.
+    """
+    where = where or str(path)
+    content, ending = read_bytes(path), path.suffix[1:].lower()
+    check_ending(ending, value, where)
+    return value.read(content, ending, where)
+
+
+def check_ending(ending: str, value: "ValueType", where: str) -> None:
+    """Raise BadSample where files of this ending cannot hold such values."""
+    if ending not in value.endings:
+        raise BadSample(
+            f"{where}: a file that ends in {ending!r} cannot hold values of type {value.type!r}; expected {', '.join(value.endings)}"
+        )
+
+
+def read_bytes(path: Path) -> bytes:
+    """The bytes of a file that is not too large.
+
+    Raises:
+        BadSample: it is, or cannot be read.
+    """
+    try:
+        size = path.stat().st_size
+        if size > MAX_BYTES:
+            raise BadSample(f"{path}: {size:,} bytes; expected at most {MAX_BYTES:,}")
+        return path.read_bytes()
+    except OSError as error:
+        raise BadSample(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def read_picture(content: bytes, ending: str, channels: int, where: str) -> np.ndarray:
+    """A photograph, uint8 (H, W) or (H, W, 3 or 4), turned upright as its EXIF orientation says.
+
+    Args:
+        channels: 1 (gray), 3 (RGB) or 4 (RGBA); pictures of other modes are converted.
+    """
+    from PIL import Image, ImageOps
+
+    # A JPEG called .png is harmless for photographs.
+    with _opened(content, ending, ("PNG", "JPEG"), where) as picture:
+        if picture.mode.startswith(("I", "F")):
+            raise BadSample(
+                f"{where}: found a picture of mode {picture.mode} (16 or 32 bits); expected 8 bits a channel; convert it"
+            )
+        upright: Image.Image = ImageOps.exif_transpose(picture)
+        return np.array(upright.convert({1: "L", 3: "RGB", 4: "RGBA"}[channels]))
+
+
+def read_ids(content: bytes, ending: str, type: str, where: str) -> np.ndarray:
+    """A picture of one channel as whole numbers (H, W); of a palette picture, the indices."""
+    with _opened(content, ending, ("PNG",), where) as picture:
+        if picture.mode not in ("1", "L", "P", "I", "I;16"):
+            raise BadSample(
+                f"{where}: found a picture of mode {picture.mode}; expected one channel of ids for values of type {type!r}"
+            )
+        return np.array(picture)
+
+
+class _opened:
+    """A decoded picture; every fault of the file becomes a BadSample."""
+
+    def __init__(self, content: bytes, ending: str, formats: tuple[str, ...], where: str):
+        self.content, self.ending, self.formats, self.where = content, ending, formats, where
+
+    def __enter__(self) -> Any:
+        from PIL import Image
+
+        try:
+            picture = Image.open(io.BytesIO(self.content), formats=self.formats)
+            if picture.width * picture.height > MAX_PIXELS:
+                raise BadSample(
+                    f"{self.where}: {picture.width} × {picture.height} pixels; expected at most {MAX_PIXELS:,}"
+                )
+            picture.load()  # fails on truncated data, unless only the end is missing
+            if picture.format == "PNG" and b"IEND" not in self.content:
+                raise OSError("its end is missing")
+        except BaseException as error:
+            raise self._fault(error) from error
+        return picture
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if error is not None:
+            raise self._fault(error) from error
+
+    def _fault(self, error: BaseException) -> BaseException:
+        from PIL import Image
+
+        if isinstance(error, (BadSample, MemoryError)) or not isinstance(error, Exception):
+            return error
+        if isinstance(error, Image.DecompressionBombError):
+            return BadSample(f"{self.where}: the picture is too large: {error}; expected at most {MAX_PIXELS:,} pixels")
+        return BadSample(  # Pillow raises many kinds over broken files
+            f"{self.where}: corrupt or truncated {self.ending} picture of {len(self.content):,} bytes ({_brief(error)}); replace the file"
+        )
+
+
+def write_png(value: np.ndarray) -> bytes:
+    """uint8 (H, W, 1, 3 or 4), bool (H, W) or class ids (H, W) as a PNG."""
+    from PIL import Image
+
+    if value.ndim == 3 and value.shape[-1] == 1:
+        value = value[..., 0]
+    if value.dtype != bool and value.dtype != np.uint8:
+        value = value.astype(np.uint8 if value.max() < 256 else np.uint16)
+    buffer = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(value)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def write_npy(value: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, value, allow_pickle=False)
+    return buffer.getvalue()
+
+
+def read_array(content: bytes, ending: str, where: str) -> np.ndarray:
+    """The array of an npy or npz file.
+
+    Raises:
+        BadSample: damaged, of objects, or too large.
+    """
+    return _read_npz(content, where) if ending == "npz" else _read_npy(io.BytesIO(content), len(content), where)
+
+
+def _read_npy(stream: Any, length: int, where: str) -> np.ndarray:
+    """An array of `length` bytes in all; its header is checked before memory is taken."""
+    try:
+        version = np.lib.format.read_magic(stream)
+        read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[
+            version
+        ]
+        shape, fortran, dtype = read_header(stream)
+    except Exception as error:  # NumPy parses the header as Python text and lets several kinds of error through
+        raise BadSample(
+            f"{where}: not a NumPy array, or its header is damaged ({_brief(error)}); save it with numpy.save"
+        ) from error
+    if dtype.kind not in "biuf":
+        raise BadSample(f"{where}: found an array of {dtype}; expected plain numbers (objects are never unpickled)")
+    size = math.prod(shape) * dtype.itemsize
+    if min(shape, default=0) < 0 or size > MAX_ARRAY_BYTES:
+        raise BadSample(f"{where}: shape {shape} of {dtype} takes {size:,} bytes; expected at most {MAX_ARRAY_BYTES:,}")
+    if size > length:
+        raise BadSample(
+            f"{where}: truncated: {length:,} bytes cannot hold shape {shape} of {dtype} ({size:,} bytes); replace the file"
+        )
+    content = stream.read(size)
+    if len(content) != size:
+        raise BadSample(
+            f"{where}: truncated: {len(content):,} bytes of shape {shape} of {dtype}, expected {size:,}; replace the file"
+        )
+    array = np.frombuffer(bytearray(content), dtype)  # a bytearray, so that the array can be written to
+    return np.ascontiguousarray(array.reshape(shape, order="F" if fortran else "C"))
+
+
+def _read_npz(content: bytes, where: str) -> np.ndarray:
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            first = next((info for info in archive.infolist() if info.filename.endswith(".npy")), None)
+            if first is None:
+                raise BadSample(f"{where}: holds no array; expected one saved with numpy.savez")
+            with archive.open(first) as stream:
+                return _read_npy(stream, first.file_size, f"{where} ({first.filename})")
+    except (BadSample, MemoryError):
+        raise
+    except Exception as error:  # zipfile and zlib raise many kinds over broken files
+        raise BadSample(f"{where}: corrupt or truncated npz archive ({_brief(error)}); replace the file") from error
+
+
+def read_text(content: bytes, where: str) -> str:
+    """UTF-8 text without the line breaks at its end."""
+    if len(content) > MAX_JSON_BYTES:
+        raise BadSample(f"{where}: {len(content):,} bytes of text; expected at most {MAX_JSON_BYTES:,}")
+    try:
+        return content.decode("utf-8-sig").rstrip("\r\n")
+    except UnicodeDecodeError as error:
+        raise BadSample(f"{where}: not UTF-8 text (byte {error.start}); save it as UTF-8") from error
+
+
+def read_json_value(content: bytes, where: str) -> Any:
+    """The content of a JSON file."""
+    try:
+        return json.loads(read_text(content, where))
+    except (ValueError, RecursionError) as error:
+        raise BadSample(f"{where}: corrupt or truncated JSON ({_brief(error)}); replace the file") from error
+
+
+def _brief(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -1,0 +1,116 @@
+"""Pictures, volumes and videos of 8 bits a channel."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from maskweave.errors import MaskweaveError
+from maskweave.values import files
+from maskweave.values.array import NUMBERS, check_channels
+from maskweave.values.base import TextLabels, refuse
+from maskweave.values.dense import Dense
+from maskweave.values.geometry import resize_axes
+from maskweave.values.metrics import Metric, mean_value, psnr, squared_errors
+
+
+@dataclass(frozen=True)
+class Image(Dense):
+    """Pictures of 8 bits a channel."""
+
+    type: ClassVar[str] = "image"
+    python: ClassVar[str] = "uint8 (*size, channels), 0 to 255"
+    accepts: ClassVar[tuple[str, str]] = ("u", "uint8, 0 to 255")
+    losses = {name: NUMBERS[name] for name in ("mse", "smooth_l1", "cosine")}
+    row_dtype = np.uint8
+    renamed: ClassVar[dict[str, str]] = {"deviation": "std"}
+    default_metrics = ("psnr",)
+    smooth_figures: ClassVar[bool] = True
+    is_photograph = True
+
+    channels: int = 1
+    """1 (gray), 3 (red, green, blue) or 4 (with alpha)."""
+    mean: tuple[float, ...] = ()
+    """Per channel, in units of 0 to 1; with `std` used in place of scaling to [-1, 1]."""
+    std: tuple[float, ...] = ()
+    """Standard deviation per channel, in units of 0 to 1."""
+
+    def check_settings(self, kind: str) -> None:
+        super().check_settings(kind)
+        check_channels(self, (1, 3, 4))
+        if len(self.mean) != len(self.std) or len(self.mean) not in (0, self.channels):
+            raise MaskweaveError(
+                f"value.mean and value.std need one number per channel ({self.channels}), found {len(self.mean)} and {len(self.std)}"
+            )
+        if any(not s > 0 for s in self.std):
+            raise MaskweaveError(f"value.std must be above 0, found {list(self.std)}")
+
+    @property
+    def is_picture(self) -> bool:
+        return len(self.size) == 2 and self.channels == 3
+
+    def describe_range(self) -> str:
+        return "0 to 255"
+
+    def from_python(self, value: Any, where: str) -> np.ndarray:
+        if hasattr(value, "convert"):  # a PIL image
+            value = value.convert({1: "L", 3: "RGB", 4: "RGBA"}[self.channels])
+        return super().from_python(value, where)
+
+    def as_array(self, value: Any, where: str) -> np.ndarray:
+        """uint8, with three channels where the entry has three: gray is repeated and alpha dropped."""
+        array, axes = np.asarray(value), len(self.size)
+        if array.dtype != np.uint8:
+            raise refuse(
+                where,
+                f"a picture of type {array.dtype}",
+                "uint8, 0 to 255",
+                "scale it to 0 to 255 and save it as uint8",
+            )
+        if self.channels == 3 and array.ndim == axes:
+            array = array[..., None]
+        if self.channels == 3 and array.ndim == axes + 1 and array.shape[-1] in (1, 4):
+            array = np.repeat(array, 3, axis=-1) if array.shape[-1] == 1 else array[..., :3]
+        return array
+
+    def check_numbers(self, array: np.ndarray, where: str) -> np.ndarray:
+        return array[..., None] if self.channels == 1 else array
+
+    @property
+    def endings(self) -> tuple[str, ...]:
+        return (*files.PICTURES, *files.ARRAYS) if len(self.size) == 2 else files.ARRAYS
+
+    def parse(self, content: bytes, ending: str, where: str) -> np.ndarray:
+        if ending in files.PICTURES:
+            return files.read_picture(content, ending, self.channels, where)
+        return files.read_array(content, ending, where)
+
+    def write(self, value: Any) -> tuple[bytes, str]:
+        return (files.write_png(value), "png") if len(self.size) == 2 else super().write(value)
+
+    def resize_axes(self, value: np.ndarray) -> np.ndarray:
+        return np.rint(resize_axes(value, self.size)).clip(0, 255).astype(np.uint8)
+
+    @property
+    def factor_shift(self) -> tuple[np.ndarray, np.ndarray]:
+        if self.mean:
+            std = np.asarray(self.std, np.float32)
+            return 1 / (255 * std), -np.asarray(self.mean, np.float32) / std
+        return np.asarray([2 / 255.0], np.float32), np.asarray([-1.0], np.float32)
+
+    def unscale(self, array: np.ndarray) -> np.ndarray:
+        factor_C, shift_C = self.factor_shift
+        return np.clip(np.rint((array - shift_C) / factor_C), 0, 255).astype(np.uint8)
+
+    def metrics(self, parse: TextLabels | None = None) -> dict[str, Metric]:
+        """`psnr`: of the set's mean squared error, in dB."""
+        return {"psnr": Metric("PSNR", "higher", squared_errors, psnr, mean_value)}
+
+    def merge(self, values: Sequence[np.ndarray], overlap: float) -> np.ndarray:
+        return np.rint(np.mean(np.stack(values), axis=0)).astype(values[0].dtype)
+
+    def colors(self, array: np.ndarray, span: tuple[float, float] | None, reference: Any) -> np.ndarray:
+        array = array if array.ndim > len(self.size) else array[..., None]
+        array = np.clip(array, 0, 255).astype(np.uint8)[..., :3]
+        return np.repeat(array, 3, axis=-1) if array.shape[-1] == 1 else array

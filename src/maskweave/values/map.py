@@ -1,0 +1,193 @@
+"""Maps of numbers in a unit: depth, elevation, spectral bands, spectra, volumes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from maskweave.errors import MaskweaveError
+from maskweave.values.array import NUMBERS, affine, check_range, finite
+from maskweave.values.base import Size, TextLabels, refuse
+from maskweave.values.dense import Dense
+from maskweave.values.metrics import (
+    Metric,
+    absolute_errors,
+    fullest_window,
+    mean,
+    mean_value,
+    median,
+    relative_errors,
+    root_mean,
+    squared_errors,
+    weighted_median,
+    within_ratio,
+)
+
+SLACK = 1e-3
+"""Share of a range by which rounding may carry a value outside; it is clipped."""
+VARIANCE_EPSILON = 1e-6
+RELATIVE_SPAN = (-3.0, 3.0)
+"""Colors of standardized maps span this many standard deviations."""
+
+
+@dataclass(frozen=True)
+class Map(Dense):
+    """Numbers in a unit at each point."""
+
+    type: ClassVar[str] = "map"
+    python: ClassVar[str] = "float32 (*size, channels), or (*size) of one channel, in `unit`, within `range`"
+    losses = NUMBERS
+    head = "points"
+    renamed: ClassVar[dict[str, str]] = {"tails": "trim_quantile"}
+    default_metrics = ("mae", "rmse")
+
+    channels: int = 1
+    range: tuple[float, float] | None = None
+    """Lowest and highest value; checked, and scaled to [-1, 1] for the network."""
+    trim_quantile: float | None = None
+    """In place of a range, for maps of which only relative values matter: each map is standardized by itself, channel by channel, by the
+    mean and the standard deviation (the root of the variance + 1e-6) of its values between the quantiles `trim_quantile` and
+    1 - `trim_quantile`, these included. Values come back from a tokenizer in these relative units, without a unit."""
+    unit: str = ""
+    channel_names: tuple[str, ...] = ()
+    """Names of the channels, for scores; their numbers by default."""
+
+    def check_settings(self, kind: str) -> None:
+        super().check_settings(kind)
+        if (self.range is None) == (self.trim_quantile is None):
+            raise MaskweaveError(
+                f"a map needs value.range, its lowest and highest value in {self.unit or 'its unit'}, or else value.trim_quantile, "
+                f"which standardizes each map by itself; found {'both' if self.range else 'neither'}"
+            )
+        if self.range is not None:
+            check_range(*self.range, "value.range")
+        if self.trim_quantile is not None and not 0 <= self.trim_quantile < 0.5:
+            raise MaskweaveError(f"value.trim_quantile is a share from 0 to below 0.5, found {self.trim_quantile}")
+        if self.trim_quantile is not None and kind == "patches":
+            raise MaskweaveError("patches take maps with a value.range, found value.trim_quantile; make it a grid")
+        if self.channel_names and len(self.channel_names) != self.channels:
+            raise MaskweaveError(f"value.channel_names needs {self.channels} names, found {len(self.channel_names)}")
+
+    def describe_range(self) -> str:
+        return "standardized" if self.range is None else f"{self.range[0]:g} to {self.range[1]:g}"
+
+    def check_numbers(self, array: np.ndarray, where: str) -> np.ndarray:
+        array = finite(array, where)
+        if self.range is None:
+            return array
+        low, high = self.range
+        slack = SLACK * (high - low)
+        lowest, highest = float(array.min()), float(array.max())
+        if lowest < low - slack or highest > high + slack:
+            share = np.mean((array < low - slack) | (array > high + slack))
+            raise refuse(
+                where,
+                f"values from {lowest:.6g} to {highest:.6g}, {share:.2%} of them outside",
+                f"{low:g} to {high:g} {self.unit}".rstrip(),
+                "check the unit, or widen the entry's value.range",
+            )
+        return np.clip(array, low, high)
+
+    # Networks
+
+    @property
+    def factor_shift(self) -> tuple[np.ndarray, np.ndarray]:
+        low, high = self.range or (-1.0, 1.0)
+        return np.asarray([2 / (high - low)], np.float32), np.asarray([-(high + low) / (high - low)], np.float32)
+
+    def stack(self, values: Sequence[Any]) -> np.ndarray:
+        batch = super().stack(values)
+        if self.trim_quantile is not None and len(batch):
+            batch = np.stack([self.standardize(item) for item in batch])
+        return batch
+
+    def standardize(self, array: np.ndarray) -> np.ndarray:
+        """A map (*size) or (*size, C) in relative units, float32, as `trim_quantile` says; one in relative units stays the same up to rounding."""
+        assert self.trim_quantile is not None
+        axes = tuple(range(len(self.size)))
+        low = np.quantile(array, self.trim_quantile, axes, method="lower", keepdims=True)
+        high = np.quantile(array, 1 - self.trim_quantile, axes, method="higher", keepdims=True)
+        inside = (array >= low) & (array <= high)
+        center = np.mean(array, axes, np.float64, keepdims=True, where=inside)
+        variance = np.var(array, axes, np.float64, keepdims=True, where=inside)
+        return ((array - center) / np.sqrt(variance + VARIANCE_EPSILON)).astype(np.float32)
+
+    def scale(self, array: np.ndarray) -> np.ndarray:
+        out = affine(array, *self.factor_shift)
+        return out if self.range is None else np.clip(out, -1, 1, out=out)
+
+    def unscale(self, array: np.ndarray) -> np.ndarray:
+        factor_C, shift_C = self.factor_shift
+        out = (array - shift_C) / factor_C
+        out = (out if self.range is None else np.clip(out, *self.range)).astype(np.float32)
+        return out[..., 0] if self.channels == 1 else out
+
+    # Scores and figures
+
+    def metrics(self, parse: TextLabels | None = None) -> dict[str, Metric]:
+        """`mae`, `rmse`: per channel in the map's unit (in relative units where it is standardized). `abs_rel`, `delta1`: of positive
+        quantities such as depth (https://arxiv.org/abs/1406.2283, section 4)."""
+        axes = len(self.size)
+        names = self.channel_names or tuple(map(str, range(self.channels)))
+
+        def per_channel(errors: Any) -> Any:
+            def statistics(prediction: Any, truth: Any) -> np.ndarray:
+                if self.trim_quantile is not None:
+                    prediction, truth = (
+                        self.standardize(np.asarray(prediction, np.float64)),
+                        self.standardize(np.asarray(truth, np.float64)),
+                    )
+                return errors(prediction, truth, axes)
+
+            return statistics
+
+        names = () if self.channels == 1 else names
+        return {
+            "mae": Metric("MAE", "lower", per_channel(absolute_errors), mean, median, names),
+            "rmse": Metric("RMSE", "lower", per_channel(squared_errors), root_mean, mean_value, names),
+            "abs_rel": Metric("AbsRel", "lower", relative_errors, mean, weighted_median),
+            "delta1": Metric("delta1", "higher", within_ratio, mean, fullest_window),
+        }
+
+    @property
+    def curve(self) -> bool:
+        return len(self.size) == 1
+
+    def drawable(self, value: Any) -> np.ndarray:
+        array = super().drawable(value)
+        return array if self.trim_quantile is None else self.standardize(array)
+
+    def draw(
+        self, value: Any, size: Size, over: Any = None, span: tuple[float, float] | None = None, reference: Any = None
+    ) -> np.ndarray:
+        from maskweave.values.drawing import curves
+
+        if not self.curve:
+            return super().draw(value, size, over, span, reference)
+        array = self.drawable(value)
+        return curves(array.reshape(len(array), -1), size, span or self.range, self.unit)
+
+    def colors(self, array: np.ndarray, span: tuple[float, float] | None, reference: Any) -> np.ndarray:
+        from maskweave.values.drawing import color_mapped, principal_components
+
+        if array.ndim > len(self.size) and array.shape[-1] > 1:
+            return principal_components(array, array if reference is None else self.drawable(reference))
+        return color_mapped(array.reshape(array.shape[: len(self.size)]), *(span or self.range or RELATIVE_SPAN))
+
+    def span(self, values: Sequence[Any]) -> tuple[float, float] | None:
+        from maskweave.values.drawing import span_of
+
+        if self.trim_quantile is not None or (self.channels > 1 and not self.curve):
+            return None
+        return span_of(values, (0, 100) if self.curve else (1, 99))
+
+    def legend(self, span: tuple[float, float] | None, values: Sequence[Any] | None, width: int) -> np.ndarray | None:
+        from maskweave.values.drawing import COMPONENTS, color_bar, swatches
+
+        if self.curve:
+            return None
+        if self.channels > 1:
+            return swatches(COMPONENTS, width)
+        unit = self.unit if self.trim_quantile is None else "standard deviations from the mean"
+        return color_bar(*(span or self.range or RELATIVE_SPAN), unit, min(width, 220))

@@ -1,0 +1,204 @@
+"""Metadata: numbers by key, such as brightness, time of day or camera height."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any, ClassVar
+
+import numpy as np
+
+from maskweave.errors import BadSample, MaskweaveError, shown
+from maskweave.values import measures
+from maskweave.values.array import check_range
+from maskweave.values.base import Size, TextLabels, ValueType, refuse
+from maskweave.values.codec import Bins, Codec, Slot, TextWriter
+from maskweave.values.items import MAX_BINS, is_number
+from maskweave.values.metrics import Metric
+
+
+@dataclass(frozen=True)
+class Key:
+    """One key of a metadata value."""
+
+    id: int
+    """Written as `v1=id`; stable."""
+    range: tuple[float, float]
+    """Lowest and highest value; values outside are clipped."""
+    bins: int = 50
+    """The range is cut into this many equal bins; for whole numbers use highest - lowest + 1."""
+    integer: bool = False
+    """Whole numbers: decoded to the nearest whole number rather than to a bin's center."""
+    top: bool = False
+    """The last bin holds the highest value alone, and the others share the range: bin = int((bins - 1) * fraction)."""
+    splits: tuple[float, ...] = ()
+    """Where the range is cut, ascending, in place of equal bins, of which `bins` says one more than there are splits."""
+    unit: str = ""
+
+
+@dataclass(frozen=True)
+class Metadata(ValueType):
+    """Numbers by key; a sample may lack some."""
+
+    type: ClassVar[str] = "metadata"
+    python: ClassVar[str] = "{key: number}"
+    kinds: ClassVar[tuple[str, ...]] = ("sequence",)
+    default_metrics = ("mae",)
+    derivations = {"image_statistics": lambda value, picture: derive_statistics(value, picture)}
+
+    keys: dict[str, Key] = field(default_factory=dict)
+    """Keys by name. Other keys in files are left aside."""
+    max_items: int = 0
+    """Most pairs that are written. 0: as many as fit."""
+
+    def check_settings(self, kind: str) -> None:
+        if not self.keys:
+            raise MaskweaveError("metadata needs value.keys")
+        for name, key in self.keys.items():
+            at = f"value.keys.{name}"
+            check_range(*key.range, f"{at}.range")
+            if not 0 <= key.id < MAX_BINS or not 1 + key.top <= key.bins <= MAX_BINS:
+                raise MaskweaveError(
+                    f"{at} needs an id from 0 and at least {1 + key.top} bin{'s' * key.top}, both at most {MAX_BINS:,}; found id {key.id}, bins {key.bins}"
+                )
+            cuts = (key.range[0], *key.splits, key.range[1])
+            if key.splits and (key.bins != len(key.splits) + 1 or key.top or any(a >= b for a, b in pairwise(cuts))):
+                raise MaskweaveError(
+                    f"{at}.splits must ascend within its range, with one more bins than splits and without 'top', found {shown(key.splits)}, bins {key.bins}"
+                )
+        if len({key.id for key in self.keys.values()}) < len(self.keys):
+            raise MaskweaveError("two metadata keys share an id; ids are stable and unique")
+
+    def describe(self) -> str:
+        return f"{self.type}, {len(self.keys)} keys"
+
+    def check(self, value: Any, where: str) -> dict[str, float]:
+        if not isinstance(value, Mapping):
+            raise refuse(where, shown(value), "keys and numbers")
+        known = {key: value[key] for key in self.keys if key in value}
+        if not known:
+            raise refuse(
+                where,
+                f"keys {', '.join(map(str, list(value)[:20])) or 'none'}"[:300],
+                f"at least one of {', '.join(self.keys)}",
+            )
+        for key, number in known.items():
+            if not is_number(number):
+                raise refuse(where, f"{key} = {shown(number)}", "a finite number", "leave out what is not known")
+        return known
+
+    @property
+    def labels(self) -> Mapping[str, tuple[str, ...]]:
+        """Keys of whole numbers."""
+        whole = {name: key.range for name, key in self.keys.items() if key.integer}
+        return {name: tuple(str(n) for n in range(round(low), round(high) + 1)) for name, (low, high) in whole.items()}
+
+    def label_of(self, value: Mapping[str, float], label: str) -> str:
+        number, classes = value.get(label), self.labels[label]
+        if number is None or str(round(number)) not in classes:
+            raise BadSample(f"{label} is {number}; expected {classes[0]} to {classes[-1]}")
+        return str(round(number))
+
+    def codec(self, name: str, max_tokens: int, text: TextWriter) -> "MetadataCodec":
+        return MetadataCodec(name, self, max_tokens, text)
+
+    def metrics(self, parse: TextLabels | None = None) -> dict[str, Metric]:
+        """`mae`: in shares of each key's range, and for each key in its unit."""
+
+        def finish(sums: np.ndarray) -> float:
+            return float(sums[1].sum() / sums[2].sum()) if sums[2].sum() else math.nan
+
+        def per_key(sums: np.ndarray) -> Sequence[float]:
+            return [total / count if count else math.nan for total, count in zip(sums[0], sums[2], strict=True)]
+
+        return {
+            "mae": Metric(
+                "MAE", "lower", self._errors, finish, median_keys, names=tuple(self.keys), finish_parts=per_key
+            )
+        }
+
+    def derivation_gaps(self, by: str) -> tuple[bool, str]:
+        missing = [key for key in self.keys if key not in DERIVED]
+        if len(missing) == len(self.keys):
+            return False, f"left out, none of its keys can be computed; pictures tell {', '.join(DERIVED)}"
+        return True, f"without {', '.join(missing)}, which pictures do not tell" if missing else ""
+
+    def _errors(self, prediction: Mapping[str, float], truth: Mapping[str, float]) -> np.ndarray:
+        """(3, keys): errors in the keys' units and in shares of their ranges, and whether the truth has the key. A key that is not predicted
+        counts as an error of its whole range."""
+        found = np.zeros((3, len(self.keys)))
+        for i, (name, key) in enumerate(self.keys.items()):
+            if name in truth:
+                width = key.range[1] - key.range[0]
+                error = abs(prediction[name] - truth[name]) if name in prediction else width
+                found[:, i] = error, error / width, 1
+        return found
+
+    def draw(
+        self, value: Any, size: Size, over: Any = None, span: tuple[float, float] | None = None, reference: Any = None
+    ) -> np.ndarray:
+        from maskweave.values.lettering import message, text_panel
+
+        lines = []
+        for name, number in value.items():
+            text = f"{number:.0f}" if name in self.keys and self.keys[name].integer else f"{number:.4g}"
+            lines.append(
+                f"{name.replace('_', ' ')}: {text} {self.keys[name].unit if name in self.keys else ''}".rstrip()
+            )
+        return text_panel("\n".join(lines), size) if lines else message("none", size)
+
+
+class MetadataCodec(Codec):
+    """Pairs by the keys' ids, or in random order where an rng is given; numbers are clipped to the key's range.
+
+    Pairs for which max_tokens leaves no room are not written, the last ones of that order.
+    """
+
+    item = "pair"
+
+    def __init__(self, name: str, value: Metadata, max_tokens: int, text: TextWriter):
+        super().__init__(name, value, max_tokens, text)
+        keys = dict(sorted(value.keys.items(), key=lambda pair: pair[1].id))
+        self.most = self.capacity(2)
+        self.require("v1", 1 + max(key.id for key in keys.values()), "the highest id of value.keys")
+        self.require("v0", max(key.bins for key in keys.values()), "the most bins of value.keys")
+        self.keys = {name: Bins(*key.range, key.bins, key.integer, key.top, key.splits) for name, key in keys.items()}
+        self.ids = {name: text.value("v1", key.id) for name, key in keys.items()}
+        self.level = text.value("v0", 0)
+        names = Slot("v1=", {id: name for name, id in self.ids.items()})
+        self.slots = [names, self.slot("v0", text.vocabulary.values["v0"])]
+
+    def encode(self, value: Mapping[str, float], rng: np.random.Generator | None = None) -> list[int]:
+        pairs = [
+            [self.ids[name], self.level + bins.encode(value[name])] for name, bins in self.keys.items() if name in value
+        ]
+        order = range(len(pairs)) if rng is None else rng.permutation(len(pairs))
+        return self.join([pairs[i] for i in order[: self.most]])
+
+    def parse(self, ids: list[int], problems: list[str]) -> dict[str, float]:
+        value: dict[str, float] = {}
+        for name, bin in self.parse_items(ids, self.slots, problems):
+            bins = self.keys[name]
+            if name in value:
+                problems.append(f"{name} stands there twice; the first counts")
+            elif bin >= bins.count:
+                problems.append(f"{name}: bin {bin}, but it has {bins.count}")
+            else:
+                value[name] = bins.centers[bin]
+        return value
+
+
+def median_keys(values: Sequence[Any]) -> dict[str, float]:
+    """Per key the median."""
+    names = dict.fromkeys(name for value in values for name in value)
+    return {name: float(np.median([value[name] for value in values if name in value])) for name in names}
+
+
+DERIVED = ("original_height", "original_width", *measures.STATISTICS)
+"""Keys that a picture tells."""
+
+
+def derive_statistics(value: Metadata, picture: np.ndarray) -> dict[str, float]:
+    """Those of an entry's keys that a picture tells: its statistics, and `original_width` and `original_height` in pixels."""
+    known = {"original_height": picture.shape[0], "original_width": picture.shape[1], **measures.statistics(picture)}
+    return {key: known[key] for key in value.keys if key in known}

@@ -1,0 +1,344 @@
+"""Scores of predictions: each metric sums statistics over the samples and turns the sums into numbers.
+
+A metric has one number of its own and may have one for each part (channel, key or class). It also knows the constant prediction that does
+best on training values. Constants may differ from point to point: they are stronger, and so more honest, references than a single number.
+
+AbsRel and delta1: Eigen et al., https://arxiv.org/abs/1406.2283, section 4. Shapes: S samples, P points, K classes, C channels.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from maskweave.errors import MaskweaveError
+
+
+class Labels(list[str]):
+    """A multiset of labels in place of a value; the best constant of label metrics."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One measure of predictions against truth."""
+
+    name: str
+    better: Literal["lower", "higher"]
+    statistics: Callable[[Any, Any], np.ndarray]
+    """Prediction and truth of one sample to numbers that are summed over the samples, one column for each part."""
+    finish: Callable[[np.ndarray], float]
+    """The sums to the metric; NaN where nothing could be counted."""
+    best_constant: Callable[[Sequence[Any]], Any]
+    """Training values (a list without None, at least one) to the prediction that, given for every sample, does best on them."""
+    names: tuple[str, ...] = ()
+    """Names of the parts; none: the metric is one number."""
+    finish_parts: Callable[[np.ndarray], Iterable[float]] | None = None
+    """The sums to a number for each part; by default `finish` of each column."""
+    part: str = ""
+    """What a part's number is called; the metric's name by default."""
+
+    def score(self, predictions: Iterable[Any], truths: Iterable[Any]) -> float:
+        """The metric of whole lists.
+
+        Raises:
+            MaskweaveError: a prediction and its truth differ in shape.
+        """
+        return self.scores(predictions, truths)[self.name]
+
+    def scores(self, predictions: Iterable[Any], truths: Iterable[Any]) -> dict[str, float]:
+        """The metric of whole lists, and that of each part as `NAME PART`; same errors as `score`."""
+        sums: np.ndarray | None = None
+        for prediction, truth in zip(predictions, truths, strict=True):
+            statistics = self.statistics(prediction, truth)
+            sums = statistics if sums is None else sums + statistics
+        if sums is None:
+            return {self.name: math.nan}
+        parts = (
+            self.finish_parts(sums) if self.finish_parts else [self.finish(sums[:, i]) for i in range(len(self.names))]
+        )
+        label = self.part or self.name
+        return {self.name: self.finish(sums)} | {
+            f"{label} {n}": float(x) for n, x in zip(self.names, parts, strict=True)
+        }
+
+
+# Statistics of one sample: prediction and truth to numbers that add up.
+
+
+def relative_errors(prediction: Any, truth: Any) -> np.ndarray:
+    """(sum of abs(p - t) / t, points) over points with finite t > 0; a prediction that is not finite counts as 0."""
+    p, t = pair(prediction, truth)
+    valid = np.isfinite(t) & (t > 0)
+    p, t = np.where(np.isfinite(p), p, 0)[valid], t[valid]
+    return np.array([np.sum(np.abs(p - t) / t), t.size])
+
+
+def within_ratio(prediction: Any, truth: Any, ratio: float = 1.25) -> np.ndarray:
+    """(points with max(p / t, t / p) < ratio, points) over points with finite t > 0."""
+    p, t = pair(prediction, truth)
+    valid = np.isfinite(t) & (t > 0)
+    p, t = p[valid], t[valid]
+    good = np.isfinite(p) & (p > 0) & (p < ratio * t) & (t < ratio * p)
+    return np.array([good.sum(), t.size], dtype=np.float64)
+
+
+def absolute_errors(prediction: Any, truth: Any, axes: int | None = None) -> np.ndarray:
+    """(sum of abs(p - t), points), or with `axes` both per channel, (2, C), over points where t is finite; a prediction that is not finite
+    counts as 0.
+
+    Args:
+        axes: axes before that of the channels, if there is one.
+    """
+    return _errors(prediction, truth, axes, np.abs)
+
+
+def squared_errors(prediction: Any, truth: Any, axes: int | None = None) -> np.ndarray:
+    """As `absolute_errors`, of (p - t)²."""
+    return _errors(prediction, truth, axes, np.square)
+
+
+def _errors(prediction: Any, truth: Any, axes: int | None, measure: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    p, t = pair(prediction, truth)
+    valid = np.isfinite(t)
+    error = measure(np.where(np.isfinite(p), p, 0) - np.where(valid, t, 0)) * valid
+    if axes is None:
+        return np.array([error.sum(), valid.sum()])
+    over = tuple(range(axes))
+    return np.stack([np.atleast_1d(error.sum(axis=over)), np.atleast_1d(valid.sum(axis=over))])
+
+
+def angles(prediction: Any, truth: Any) -> np.ndarray:
+    """(sum of angles in degrees, points) over points where the truth has a direction; none predicted counts as 90°."""
+    p, t = pair(prediction, truth)
+    valid = np.linalg.norm(t, axis=-1) > 1e-6
+    return np.array([np.sum(np.degrees(_angle(_unit(p[valid]), _unit(t[valid])))), valid.sum()])
+
+
+def confusion(prediction: Any, truth: Any, num_classes: int) -> np.ndarray:
+    """Counts (K, K + 1) of points by true and predicted class; the last column is for predictions that are no class.
+
+    Points whose truth is no class (255 for instance) are left out.
+    """
+    p, t = pair(prediction, truth, dtype=np.int64)
+    valid = (t >= 0) & (t < num_classes)
+    p = np.where((p >= 0) & (p < num_classes), p, num_classes)
+    joint = np.bincount(t[valid] * (num_classes + 1) + p[valid], minlength=num_classes * (num_classes + 1))
+    return joint.reshape(num_classes, num_classes + 1)
+
+
+def matched_marks(prediction: Any, truth: Any, tolerance: int = 1) -> np.ndarray:
+    """(marks predicted near a true one, marks predicted, true marks near a predicted one, true marks)."""
+    p, t = pair(prediction, truth, dtype=bool)
+    return np.array([(p & _grown(t, tolerance)).sum(), p.sum(), (t & _grown(p, tolerance)).sum(), t.sum()])
+
+
+def matched_labels(prediction: Iterable[str], truth: Iterable[str]) -> np.ndarray:
+    """(true positives, false positives, false negatives) of two multisets."""
+    p, t = Counter(prediction), Counter(truth)
+    both = (p & t).total()
+    return np.array([both, p.total() - both, t.total() - both])
+
+
+# The sums of statistics to one number, or one for each part.
+
+
+def mean(sums: np.ndarray) -> float:
+    total, count = sums[0].sum(), sums[1].sum()
+    return float(total / count) if count else math.nan
+
+
+def root_mean(sums: np.ndarray) -> float:
+    return math.sqrt(mean(sums))
+
+
+def psnr(sums: np.ndarray) -> float:
+    """Peak signal-to-noise ratio in dB of numbers from 0 to 255."""
+    error = mean(sums)
+    return 10 * math.log10(255**2 / error) if error else math.inf
+
+
+def class_ious(confusion_KL: np.ndarray) -> np.ndarray:
+    """(K,) intersection over union of each class; NaN of those that occur neither in truth nor in predictions."""
+    square = confusion_KL[:, : len(confusion_KL)]
+    union = confusion_KL.sum(axis=1) + square.sum(axis=0) - np.diag(square)
+    return np.where(union > 0, np.diag(square) / np.maximum(union, 1), np.nan)
+
+
+def mean_iou(confusion_KL: np.ndarray) -> float:
+    """Mean of `class_ious` over the classes that occur."""
+    ious = class_ious(confusion_KL)
+    return float(np.nanmean(ious)) if np.isfinite(ious).any() else math.nan
+
+
+def f1_of_marks(sums: np.ndarray) -> float:
+    """Harmonic mean of precision and recall from the counts of `matched_marks`; NaN where there is no mark at all."""
+    good, predicted, found, true = map(float, sums)
+    if predicted + true == 0:
+        return math.nan
+    precision, recall = good / max(predicted, 1), found / max(true, 1)
+    return 2 * precision * recall / max(precision + recall, 1e-12)
+
+
+def f1_of_labels(sums: np.ndarray) -> float:
+    """F1 from the counts of `matched_labels`; NaN where there is no label at all."""
+    positive, wrong, missed = map(float, sums)
+    return 2 * positive / (2 * positive + wrong + missed) if positive + wrong + missed else math.nan
+
+
+# The best constant predictions.
+
+
+def mean_value(values: Sequence[Any]) -> np.ndarray:
+    """Per point the mean: the least squared error."""
+    return np.mean([np.asarray(value, dtype=np.float64) for value in values], axis=0)
+
+
+def median(values: Sequence[Any]) -> np.ndarray:
+    """Per point the median: the least absolute error."""
+    stack = np.stack([np.asarray(value, dtype=np.float64) for value in values])
+    stack = np.where(np.isfinite(stack), stack, np.nan)
+    stack[:, np.isnan(stack).all(axis=0)] = 0
+    return np.nanmedian(stack, axis=0)
+
+
+def weighted_median(values: Sequence[Any]) -> np.ndarray:
+    """Per point the c that minimizes the sum of abs(c - t) / t: the median of t with weights 1 / t; 1 where no t is valid."""
+    t_SP, valid = _positive(values)
+    reached = np.cumsum(1 / t_SP, axis=0)
+    index = np.argmax(reached >= reached[-1:] / 2, axis=0)
+    best = np.take_along_axis(t_SP, index[None], axis=0)[0]
+    return np.where(valid.any(axis=0), best, 1.0).reshape(np.shape(values[0]))
+
+
+def fullest_window(values: Sequence[Any], ratio: float = 1.25) -> np.ndarray:
+    """Per point the c with the most t in (c / ratio, c * ratio); 1 where no t is valid."""
+    t_SP, valid = _positive(values)
+    best = np.ones(t_SP.shape[1])
+    for point, count in enumerate(valid.sum(axis=0)):
+        if count:
+            t = t_SP[:count, point]
+            ends = np.searchsorted(t, t * ratio**2 * (1 - 1e-9))  # a window from each t, its end left out
+            start = int(np.argmax(ends - np.arange(count)))
+            best[point] = math.sqrt(t[start] * t[ends[start] - 1])
+    return best.reshape(np.shape(values[0]))
+
+
+def geodesic_median(values: Sequence[Any], iterations: int = 20) -> np.ndarray:
+    """Per point the direction with the least mean angle to the values': Weiszfeld's method on the sphere, from the mean."""
+    v_SPx = np.stack([np.asarray(value, dtype=np.float64).reshape(-1, 3) for value in values])
+    best = current = _unit(v_SPx.sum(axis=0))
+    least = np.full(len(best), np.inf)
+    weight = np.linalg.norm(v_SPx, axis=-1) > 1e-6
+    for _ in range(iterations):
+        angle_SP = _angle(current[None], v_SPx)
+        mean_angle = (angle_SP * weight).sum(axis=0)
+        better = mean_angle < least
+        best, least = np.where(better[:, None], current, best), np.where(better, mean_angle, least)
+        current = _unit(np.einsum("sp,spx->px", weight / np.maximum(np.sin(angle_SP), 1e-3), v_SPx))
+    return best.reshape(np.shape(values[0]))
+
+
+def majority_class(num_classes: int, values: Sequence[Any]) -> np.ndarray:
+    """Per point the most frequent class."""
+    stack = np.stack([np.asarray(value) for value in values])
+    return np.argmax([(stack == index).sum(axis=0) for index in range(num_classes)], axis=0)
+
+
+def frequent_marks(statistics: Callable[[Any, Any], np.ndarray], values: Sequence[Any]) -> np.ndarray:
+    """Mark the points that are marked at least so often, for the best of 32 thresholds on `values`."""
+    frequency = np.mean([np.asarray(value, dtype=bool) for value in values], axis=0)
+    candidates = (
+        [frequency >= t for t in np.unique(np.quantile(frequency[frequency > 0], np.linspace(0, 1, 32)))]
+        if frequency.any()
+        else []
+    )
+    scores = [f1_of_marks(np.sum([statistics(mark, value) for value in values], axis=0)) for mark in candidates]
+    return candidates[int(np.argmax(scores))] if candidates else np.zeros(frequency.shape, dtype=bool)
+
+
+def best_multiset(labels: Sequence[Labels]) -> Labels:
+    """The multiset with the highest micro F1.
+
+    The j-th copy of a label is right in each sample that has j copies or more. F1 = 2 Σ right / (size × samples + all true labels)
+    is largest for some number of the most often right copies.
+    """
+    right: Counter[tuple[str, int]] = Counter()
+    for value in labels:
+        for name, count in Counter(value).items():
+            right.update((name, copy) for copy in range(count))
+    ranked = sorted(right, key=lambda item: (-right[item], item[1], item[0]))
+    gains = np.cumsum([right[item] for item in ranked], dtype=np.float64)
+    if not ranked:
+        return Labels()
+    scores = 2 * gains / (len(labels) * np.arange(1, len(ranked) + 1) + gains[-1])
+    return Labels(name for name, _ in ranked[: int(np.argmax(scores)) + 1])
+
+
+def label_f1(labels: Callable[[Any], Labels]) -> Metric:
+    """Micro F1 of multisets of labels over the whole set.
+
+    Args:
+        labels: of a value; labels come back as they are.
+    """
+    return Metric(
+        "F1",
+        "higher",
+        lambda prediction, truth: matched_labels(labels(prediction), labels(truth)),
+        f1_of_labels,
+        lambda values: best_multiset([labels(value) for value in values]),
+    )
+
+
+# Parts of the above.
+
+
+def pair(prediction: Any, truth: Any, dtype: Any = np.float64) -> tuple[np.ndarray, np.ndarray]:
+    """Both as arrays of one type.
+
+    Raises:
+        MaskweaveError: they differ in shape.
+    """
+    p, t = np.asarray(prediction).astype(dtype), np.asarray(truth).astype(dtype)
+    if p.shape != t.shape:
+        raise MaskweaveError(
+            f"cannot score a prediction of shape {p.shape} against a truth of shape {t.shape}; resize one first"
+        )
+    return p, t
+
+
+def majority(values: Sequence[np.ndarray]) -> np.ndarray:
+    """Per point the most frequent label, the lowest of several, in the values' type."""
+    stack = np.stack(values)
+    labels = np.unique(stack)
+    votes = np.stack([(stack == label).sum(axis=0) for label in labels])
+    return labels[votes.argmax(axis=0)].astype(stack.dtype)
+
+
+def _positive(values: Sequence[Any]) -> tuple[np.ndarray, np.ndarray]:
+    """Sorted (S, P) and which are valid (finite and above 0); the rest are infinite and so last."""
+    stack = np.stack([np.asarray(value, dtype=np.float64).ravel() for value in values])
+    sorted_SP = np.sort(np.where(np.isfinite(stack) & (stack > 0), stack, np.inf), axis=0)
+    return sorted_SP, np.isfinite(sorted_SP)
+
+
+def _unit(v: np.ndarray) -> np.ndarray:
+    """Scaled to length 1; zero where there is no direction."""
+    v = np.where(np.isfinite(v), v, 0)
+    return v / np.maximum(np.linalg.norm(v, axis=-1, keepdims=True), 1e-12)
+
+
+def _angle(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Radians between unit vectors."""
+    return np.arccos(np.clip(np.sum(a * b, axis=-1), -1, 1))
+
+
+def _grown(marks: np.ndarray, tolerance: int) -> np.ndarray:
+    """Marks and all points within `tolerance` of them along each axis."""
+    for axis in range(marks.ndim):
+        padded = np.pad(marks, [(tolerance, tolerance) if a == axis else (0, 0) for a in range(marks.ndim)])
+        windows = np.lib.stride_tricks.sliding_window_view(padded, 2 * tolerance + 1, axis=axis)
+        marks = np.asarray(windows.any(axis=-1))
+    return marks

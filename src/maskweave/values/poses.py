@@ -1,0 +1,146 @@
+"""People with their poses as text-like tokens, as 4M-21 writes them (https://arxiv.org/abs/2406.09406).
+
+Per person `human`, four `v0=` of the box, then each part that is known: its name and its numbers. Parts stand in the entry's order, or in
+a random one where an rng is given. `none` says that there is nobody. People stand in the order given.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+
+from maskweave.values.base import Size, ValueType
+from maskweave.values.codec import Bins, TextWriter
+from maskweave.values.geometry import Geometry
+from maskweave.values.groups import GroupedCodec, Part, check_parts, part_layout
+from maskweave.values.items import check_bins, check_box, check_items, check_max_items
+
+PERSON, NOBODY = "human", "none"
+
+
+@dataclass(frozen=True)
+class Poses(ValueType):
+    """People, each with a box and the parts that are known."""
+
+    type: ClassVar[str] = "poses"
+    python: ClassVar[str] = (
+        'list of people {"box": [xmin, ymin, xmax, ymax], PART: list of numbers}, with those of `parts` that are known'
+    )
+    kinds: ClassVar[tuple[str, ...]] = ("sequence",)
+    sees_color = True
+
+    parts: dict[str, Part] = field(default_factory=dict)
+    """Groups of numbers by name, in the order in which they are written unless it is drawn."""
+    bins: int = 64
+    """Bins of each number."""
+    max_items: int = 0
+    """Most people that are written; the rest is dropped from the end. 0: as many as fit."""
+
+    def check_settings(self, kind: str) -> None:
+        check_bins(self.bins)
+        check_max_items(self.max_items)
+        check_parts(self.parts, may_have_bones=True)
+
+    def describe_range(self) -> str:
+        return "0 to 1"
+
+    def check(self, value: Any, where: str) -> list[dict[str, Any]]:
+        layout = part_layout(self.parts)
+        people = []
+        for i, item in enumerate(check_items(value, where, ("box",), layout)):
+            parts = {
+                name: part.check(item[name], f"item {i}: {name}", where)
+                for name, part in self.parts.items()
+                if name in item
+            }
+            people.append({"box": check_box(item["box"], f"item {i} with box", layout, where), **parts})
+        return people
+
+    def transform(self, value: list[dict[str, Any]], geometry: Geometry) -> list[dict[str, Any]] | None:
+        """Boxes are clipped, and dropped where too little is left. Parts are relative to the camera and stay as they are; no rule mirrors
+        them, so people with parts are missing after a flip."""
+        if geometry.flip and any(len(person) > 1 for person in value):
+            return None
+        return [{**person, "box": box} for person in value if (box := geometry.move_box(person["box"])) is not None]
+
+    def codec(self, name: str, max_tokens: int, text: TextWriter) -> "PosesCodec":
+        return PosesCodec(name, self, max_tokens, text)
+
+    def draw(
+        self, value: Any, size: Size, over: Any = None, span: tuple[float, float] | None = None, reference: Any = None
+    ) -> np.ndarray:
+        """Numbered boxes, and the bones between joints where the entry says which joints they join."""
+        from maskweave.values.drawing_objects import Thing, draw_things
+
+        things = [
+            Thing(f"person {n}", box=person["box"], bones=self._bones(person)) for n, person in enumerate(value, 1)
+        ]
+        return draw_things(things, [thing.name for thing in things], size, over)
+
+    def _bones(self, person: dict[str, Any]) -> np.ndarray:
+        """Both ends of each bone whose joints are known, (n, 2, 2) as x, y."""
+        parts = [
+            np.asarray(person[name], dtype=np.float64).reshape(-1, 2)[list(part.bones)]
+            for name, part in self.parts.items()
+            if part.bones and name in person
+        ]
+        return np.concatenate(parts) if parts else np.empty((0, 2, 2))
+
+
+class PosesCodec(GroupedCodec):
+    """People in the order given."""
+
+    item = "person"
+
+    def __init__(self, name: str, value: Poses, max_tokens: int, text: TextWriter):
+        super().__init__(name, value, max_tokens, text, [PERSON, NOBODY, *value.parts])
+        self.require("v0", value.bins, "value.bins")
+        self.bins = Bins(0, 1, value.bins)
+        widths = [len(self.words[part_name]) + part.count for part_name, part in self.parts.items()]
+        self.most = self.capacity(len(self.words[PERSON]) + 4 + sum(widths))
+
+    def units(self, value: list[dict[str, Any]], rng: np.random.Generator | None) -> Iterator[list[int]]:
+        if not value:
+            yield self.words[NOBODY]
+        for n, person in enumerate(value):
+            ids = [*self.words[PERSON], *self.special(("v0", self.bins.encode(x)) for x in person["box"])]
+            known = [name for name in self.parts if name in person]
+            for name in known if rng is None else rng.permutation(known):
+                ids += [*self.words[name], *self.write_part(person, name)]
+            if n < self.most:
+                yield ids
+
+    def parse(self, ids: list[int], problems: list[str]) -> list[dict[str, Any]]:
+        people: list[dict[str, Any]] = []
+        person: dict[str, Any] | None = None
+        groups = self.groups(ids, problems)
+        if not groups:
+            problems.append(f"neither {PERSON!r} nor {NOBODY!r}")
+        for word, numbers in groups:
+            if word == NOBODY:
+                if len(groups) > 1 or numbers:
+                    problems.append(f"{NOBODY!r} beside people or numbers")
+            elif word == PERSON:
+                bins = [n for prefix, n in numbers if prefix == "v0" and n < self.bins.count]
+                person = None
+                if len(bins) != 4 or len(numbers) != 4 or bins[0] > bins[2] or bins[1] > bins[3]:
+                    problems.append(f"a person without a sound box, found {_show(numbers)}; left out")
+                else:
+                    person = {"box": [self.bins.centers[b] for b in bins]}
+                    people.append(person)
+            elif person is None:
+                problems.append(f"{word!r} of no person")
+            elif word in person:
+                problems.append(f"person {len(people) - 1} has {word!r} twice; the first counts")
+            elif (read := self.parts[word].read(numbers)) is None:
+                problems.append(
+                    f"{word!r} of person {len(people) - 1}: {_show(numbers)} where {self.parts[word].count} numbers belong"
+                )
+            else:
+                person[word] = read
+        return people
+
+
+def _show(numbers: list[tuple[str, int]]) -> str:
+    return " ".join(f"{prefix}={n}" for prefix, n in numbers[:6]) + " …" * (len(numbers) > 6) or "nothing"

@@ -1,0 +1,65 @@
+"""Vectors: a few numbers for a sample as a whole, such as a global embedding."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from maskweave.errors import MaskweaveError
+from maskweave.values.array import MAX_CHANNELS, NUMBERS, Array
+from maskweave.values.base import Size, TextLabels, refuse
+from maskweave.values.metrics import Metric, absolute_errors, mean, median
+
+
+@dataclass(frozen=True)
+class Vector(Array):
+    """One vector."""
+
+    type: ClassVar[str] = "vector"
+    python: ClassVar[str] = "float32 (channels,)"
+    kinds: ClassVar[tuple[str, ...]] = ("grid",)
+    losses = NUMBERS
+    is_embedding = True
+    default_metrics = ("mae",)
+
+    channels: int = 1
+    """Length of the vector."""
+    unit: str = ""
+
+    def check_settings(self, kind: str) -> None:
+        if not 1 <= self.channels <= MAX_CHANNELS:
+            raise MaskweaveError(f"value.channels must be 1 to {MAX_CHANNELS:,}, found {self.channels}")
+
+    def describe(self) -> str:
+        return f"{self.type}, {self.channels} channels"
+
+    def check(self, value: Any, where: str) -> np.ndarray:
+        array = self.as_array(value, where)
+        if array.shape != (self.channels,):
+            raise refuse(where, f"shape {array.shape}", f"({self.channels},), one number per channel")
+        return self.check_numbers(array, where)
+
+    def to_network(self, values: Sequence[Any]) -> Tensor:
+        return torch.from_numpy(self.scale(np.stack(values))) if len(values) else torch.zeros(0, self.channels)
+
+    def from_network(self, output: Tensor) -> np.ndarray:
+        return self.unscale(output.detach().float().contiguous().cpu().numpy())
+
+    def metrics(self, parse: TextLabels | None = None) -> dict[str, Metric]:
+        """`mae`: over all channels."""
+        return {"mae": Metric("MAE", "lower", absolute_errors, mean, median)}
+
+    def draw(
+        self, value: Any, size: Size, over: Any = None, span: tuple[float, float] | None = None, reference: Any = None
+    ) -> np.ndarray:
+        from maskweave.values.drawing import curves
+
+        return curves(np.asarray(value, dtype=np.float64).reshape(-1, 1), size, span, self.unit)
+
+    def span(self, values: Sequence[Any]) -> tuple[float, float] | None:
+        from maskweave.values.drawing import span_of
+
+        return span_of(values, (0, 100))

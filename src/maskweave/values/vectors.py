@@ -1,0 +1,44 @@
+"""Several vectors of a sample, read as they are and never predicted: text embeddings of T5 in 4M-21."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from maskweave.values.array import finite
+from maskweave.values.base import Size, refuse
+from maskweave.values.vector import Vector
+
+
+@dataclass(frozen=True)
+class Vectors(Vector):
+    """A bag of vectors; the entry's `max_tokens` is the most there can be."""
+
+    type: ClassVar[str] = "vectors"
+    python: ClassVar[str] = "float32 (vectors, channels)"
+    kinds: ClassVar[tuple[str, ...]] = ("vectors",)
+    is_embedding = False
+    row_dtype = np.float16
+    mergeable: ClassVar[bool] = False
+
+    def check(self, value: Any, where: str) -> np.ndarray:
+        array = self.as_array(value, where)
+        if array.ndim != 2 or not len(array) or array.shape[1] != self.channels:
+            raise refuse(where, f"shape {array.shape}", f"(vectors, {self.channels}) with one vector or more")
+        return finite(array, where)
+
+    def draw(
+        self, value: Any, size: Size, over: Any = None, span: tuple[float, float] | None = None, reference: Any = None
+    ) -> np.ndarray:
+        """A row of colors for each vector."""
+        from maskweave.values.drawing import centered, color_mapped
+
+        low, high = span or self.span([value]) or (-1.0, 1.0)
+        return centered(color_mapped(np.asarray(value), low, high), size, smooth=False, stretch=True)[0]
+
+    def legend(self, span: tuple[float, float] | None, values: Sequence[Any] | None, width: int) -> np.ndarray | None:
+        from maskweave.values.drawing import color_bar
+
+        low, high = span or (values and self.span(values)) or (-1.0, 1.0)
+        return color_bar(low, high, self.unit, min(width, 220))
