@@ -325,12 +325,12 @@ def test_a_killed_import_goes_on_with_the_finished_shards_kept(tmp_path: Path) -
 import os, signal
 from maskweave.data import folders
 from maskweave.modality.catalogs import load_catalog
-decode = folders.decode
-def decode_or_die(content, ending, entry, where):
-    if "0025" in where:
+read_bytes = folders.read_bytes
+def read_or_die(path):
+    if "0025" in path.name:
         os.kill(os.getpid(), signal.SIGKILL)
-    return decode(content, ending, entry, where)
-folders.decode = decode_or_die
+    return read_bytes(path)
+folders.read_bytes = read_or_die
 folders.import_folders({str(tmp_path / "in")!r}, {str(tmp_path / "out")!r}, load_catalog("scenes"), shard_size=10)
 """
     killed = subprocess.run([sys.executable, "-c", deadly], stderr=subprocess.DEVNULL)

@@ -49,5 +49,8 @@ def test_files_that_cannot_be_read(folder: Path, scenes_catalog: Catalog) -> Non
         file.truncate(MAX_BYTES + 1)  # a hole: takes no room
     with pytest.raises(BadSample, match=r"large.png: 268,435,457 bytes; expected at most 268,435,456"):
         read_value(folder / "large.png", rgb.value)
-    with pytest.raises(BadSample, match="^the photo: ending 'txt' cannot hold"):
+    with pytest.raises(
+        BadSample,
+        match="^the photo: a file that ends in 'txt' cannot hold values of type 'image'; expected png, jpg, jpeg, npy",
+    ):
         read_value(folder / "notes.txt", rgb.value, "the photo")

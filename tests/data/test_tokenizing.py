@@ -239,10 +239,18 @@ def test_a_missing_tokenizer_is_named_before_any_work(made, tmp_path) -> None:
 
 def test_vectors_that_do_not_fit(made) -> None:
     catalog, _ = made
-    for wrong in (np.zeros((2, 5)), np.zeros(6), np.full((1, 6), np.inf)):
-        with pytest.raises(BadSample, match="feature: expected finite vectors"):
-            column_of(catalog["feature"], [wrong], None)
-    column = column_of(catalog["feature"], [None, np.ones((9, 6))], None)
+    for wrong, said in (
+        (np.zeros((2, 5)), r"found shape \(2, 5\); expected \(vectors, 6\) with one vector or more"),
+        (np.zeros(6), r"found shape \(6,\); expected \(vectors, 6\)"),
+        (np.zeros((0, 6)), "with one vector or more"),
+        (np.full((1, 6), np.inf), "6 of 6 values NaN or infinite"),
+        (np.full((1, 6), True), "values of type bool"),
+    ):
+        with pytest.raises(BadSample, match=f"^feature: value 1 of the batch: .*{said}"):
+            column_of(catalog["feature"], [None, np.ones((1, 6)), wrong], None)
+    with pytest.raises(BadSample, match="^feature: found 5 vectors, expected at most max_tokens 4"):
+        column_of(catalog["feature"], [np.ones((4, 6)), np.ones((5, 6))], None)
+    column = column_of(catalog["feature"], [None, np.ones((4, 6))], None)
     assert column.present.tolist() == [False, True]
     assert column.length.tolist() == [0, 4]
 

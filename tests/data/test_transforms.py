@@ -13,8 +13,7 @@ from maskweave.modality.catalogs import Catalog
 from maskweave.modality.entry import Modality
 from maskweave.modality.vocabulary import Vocabulary
 from maskweave.synthetic.scenes import Scenes
-from maskweave.values import measures
-from maskweave.values.geometry import Geometry
+from maskweave.values.geometry import Geometry, box_around
 from maskweave.values.groups import Part
 from maskweave.values.poses import Poses
 from maskweave.values.queries import Queries
@@ -87,12 +86,12 @@ def test_identity_changes_nothing_and_shares_nothing(scenes, scenes_catalog):
 def test_boxes_follow_masks(scenes, scenes_catalog, index, crop, flip):
     """Crops on whole points: to a point of the source, a clipped box holds its mask, and is its extent where the crop cuts nothing off."""
     sample = scenes[index]
-    out = apply(sample, scenes_catalog, Geometry(crop, flip), visible=0.0)
+    out = apply(sample, scenes_catalog, Geometry(crop, flip, visible=0.0))
     boxes = {b["class"]: b["box"] for b in out["boxes"]}
     before = {b["class"]: b["box"] for b in sample["boxes"]}
     x, y = 1.01 / 64 / (crop[2] - crop[0]), 1.01 / 64 / (crop[3] - crop[1])
     for instance in out["instances"]:
-        box, seen, old = boxes[instance["class"]], measures.extent(instance["mask"]), before[instance["class"]]
+        box, seen, old = boxes[instance["class"]], box_around(instance["mask"]), before[instance["class"]]
         assert box[0] - x <= seen[0] and box[1] - y <= seen[1] and seen[2] <= box[2] + x and seen[3] <= box[3] + y
         if crop[0] <= old[0] and crop[1] <= old[1] and old[2] <= crop[2] and old[3] <= crop[3]:
             assert np.abs(np.subtract(box, seen)).max() <= max(x, y)
@@ -204,7 +203,7 @@ def test_boxes_with_little_left_are_dropped(scenes_catalog):
     }
     out = apply(sample, scenes_catalog, Geometry((0.5, 0.0, 1.0, 1.0)))
     assert out == {"boxes": [{"class": "red cube", "box": [0.0, 0.0, pytest.approx(0.2), 1.0]}], "instances": []}
-    assert apply(sample, scenes_catalog, Geometry((0.5, 0.0, 1.0, 1.0)), visible=0.6)["boxes"] == []
+    assert apply(sample, scenes_catalog, Geometry((0.5, 0.0, 1.0, 1.0), visible=0.6))["boxes"] == []
     flipped = apply(sample, scenes_catalog, Geometry((0.5, 0.0, 1.0, 1.0), flip=True))["boxes"]
     assert flipped[0]["box"] == pytest.approx([0.8, 0.0, 1.0, 1.0])
 
@@ -228,7 +227,7 @@ def test_fit_moves_boxes_and_masks_along(scenes_catalog):
     mask[16:32, 48:80] = True
     sample = {
         "rgb": np.zeros((64, 128, 3), np.uint8),
-        "boxes": [{"class": "red cube", "box": measures.extent(mask)}, {"class": "blue cone", "box": [0, 0, 0.2, 1]}],
+        "boxes": [{"class": "red cube", "box": box_around(mask)}, {"class": "blue cone", "box": [0, 0, 0.2, 1]}],
         "instances": [
             {"class": "red cube", "mask": mask},
             {"class": "blue cone", "mask": np.eye(64, 128, -60, dtype=bool)},
@@ -237,9 +236,7 @@ def test_fit_moves_boxes_and_masks_along(scenes_catalog):
     }
     out = fit(sample, scenes_catalog)
     assert [b["class"] for b in out["boxes"]] == [n["class"] for n in out["instances"]] == ["red cube"]
-    assert (
-        out["boxes"][0]["box"] == pytest.approx([0.25, 0.25, 0.75, 0.5]) == measures.extent(out["instances"][0]["mask"])
-    )
+    assert out["boxes"][0]["box"] == pytest.approx([0.25, 0.25, 0.75, 0.5]) == box_around(out["instances"][0]["mask"])
     assert out["caption"] == "the left one"
 
 
@@ -266,29 +263,80 @@ def test_fit_refuses_views_that_differ(scenes_catalog):
         )
 
 
+def two_cameras(wrist_size=(8, 16)):
+    """Pictures and boxes of two cameras, each a view of its own."""
+
+    def entry(name, value, view):
+        kind = (
+            {"kind": "grid", "grid": value.size}
+            if value.size
+            else {"kind": "sequence", "max_tokens": 20, "vocabulary": "t"}
+        )
+        return Modality(name, len(entries) + 1, value=value, view=view, **kind)
+
+    entries = []
+    for view, size in (("", (16, 16)), ("wrist", wrist_size)):
+        for name, value in (
+            ("rgb", value_of("image", size=size, channels=3)),
+            ("depth", value_of("map", size=size, range=(0, 100))),
+            ("boxes", value_of("boxes", classes=("a",))),
+        ):
+            entries.append(entry(f"{name}_{view}" if view else name, value, view))
+    return Catalog(entries, [Vocabulary("t", 300, words=("a",))])
+
+
+def test_views_are_cropped_independently():
+    """One camera's picture is too wide, the other's too high; each is cropped alike with what else shows its frame."""
+    wide, high = np.zeros((16, 32), np.float32), np.zeros((32, 32), np.float32)
+    wide[:, 8:24], high[8:24] = 3, 7
+    box = {"class": "a", "box": [0.25, 0.25, 0.5, 0.75]}
+    sample = {
+        "rgb": np.repeat(wide[..., None], 3, 2).astype(np.uint8),
+        "depth": wide[::2, ::2],
+        "boxes": [box],
+        "rgb_wrist": np.repeat(high[..., None], 3, 2).astype(np.uint8),
+        "depth_wrist": high[::2, ::2],
+        "boxes_wrist": [box],
+    }
+    out = fit(sample, two_cameras())
+    assert out["rgb"].shape == (16, 16, 3) and out["rgb_wrist"].shape == (8, 16, 3)
+    assert (out["rgb"] == 3).all() and np.allclose(out["depth"], 3)
+    assert (out["rgb_wrist"] == 7).all() and np.allclose(out["depth_wrist"], 7)
+    assert out["boxes"] == [{"class": "a", "box": pytest.approx([0.0, 0.25, 0.5, 0.75])}]  # left and right are cut off
+    assert out["boxes_wrist"] == [{"class": "a", "box": pytest.approx([0.25, 0.0, 0.5, 1.0])}]  # above and beneath
+    alone = fit({name: value for name, value in sample.items() if "wrist" not in name}, two_cameras())
+    assert same(alone, {name: out[name] for name in alone})
+
+
+def test_within_a_view_frames_must_agree_and_between_views_they_need_not():
+    sample = {"rgb": np.zeros((16, 32, 3), np.uint8), "depth_wrist": np.zeros((40, 10), np.float32)}
+    assert fit(sample, two_cameras()).keys() == sample.keys()
+    with pytest.raises(BadSample, match="'rgb_wrist' is 16×32 and 'depth_wrist' is 16×16: values of one view"):
+        fit(
+            {"rgb_wrist": np.zeros((16, 32, 3), np.uint8), "depth_wrist": np.zeros((16, 16), np.float32)}, two_cameras()
+        )
+
+
 @pytest.mark.parametrize(
-    ("name", "value"),
+    ("name", "value", "said"),
     [
-        ("rgb", np.zeros((64, 64), np.uint8)),
-        ("rgb", np.zeros((64, 64, 4), np.uint8)),
-        ("depth", np.zeros((2, 64, 64), np.float32)),
-        ("depth", np.zeros((0, 64), np.float32)),
+        ("rgb", np.zeros((2, 64, 64), np.uint8), r"shape \(2, 64, 64\); expected \(height, width, 3\)"),
+        ("rgb", np.zeros((64, 64, 2), np.uint8), r"shape \(64, 64, 2\); expected \(height, width, 3\)"),
+        ("depth", np.zeros((2, 64, 64), np.float32), r"shape \(2, 64, 64\); expected \(height, width\)"),
+        ("depth", np.zeros((0, 64), np.float32), r"shape \(0, 64\); expected 1 to 64,000,000 points"),
         (
             "instances",
             [
                 {"class": "red cube", "mask": np.ones((4, 4), bool)},
                 {"class": "red cone", "mask": np.ones((5, 4), bool)},
             ],
+            r"item 1 with a mask of \(5, 4\); expected \(4, 4\) like item 0",
         ),
     ],
 )
-def test_wrong_shapes_are_named(scenes_catalog, name, value):
-    for transform in (
-        lambda: fit({name: value}, scenes_catalog),
-        lambda: apply({name: value}, scenes_catalog, FLIP),
-    ):
-        with pytest.raises(BadSample, match=name):
-            transform()
+def test_what_could_not_be_fitted_is_no_checked_value(scenes_catalog, name, value, said):
+    with pytest.raises(BadSample, match=f"^{name}: found {said}"):
+        scenes_catalog[name].value.check(value, name)
 
 
 def test_unknown_modality(scenes_catalog):
@@ -324,7 +372,7 @@ def test_thin_lines_of_a_spectrum_survive():
 
 
 def test_volumes_are_not_flipped_but_spectra_may_stand_beside_a_flip():
-    with pytest.raises(MaskweaveError, match="3 axes"):
+    with pytest.raises(MaskweaveError, match="modality 'film': values of three axes cannot be cropped or flipped"):
         apply({"film": np.zeros((4, 6, 8), np.float32)}, catalog_of((4, 6, 8), film="map"), FLIP)
     rising = np.arange(12, dtype=np.float32)
     assert np.array_equal(apply({"s": rising}, catalog_of((12,), s="map"), FLIP)["s"], rising)

@@ -232,7 +232,7 @@ def test_boxes_are_saved_beside_a_gray_picture(tmp_path) -> None:
         ({"photo": np.zeros((8, 8, 2), np.uint8)}, ["depth"], "photo"),
         ({"depth": np.full((8, 8), np.nan, np.float32)}, ["codes"], "NaN"),
         ({"depth": np.full((8, 8), 11.0, np.float32)}, ["codes"], "0 to 10 m"),
-        ({"depth": [[1.0, 2.0], [3.0]]}, ["codes"], "input 'depth': found list, expected an array"),
+        ({"depth": [[1.0, 2.0], [3.0]]}, ["codes"], "input 'depth': found [[1.0, 2.0], [3.0]]; expected an array"),
         ({"depth": None}, ["codes"], "depth"),
         ({"caption": 5}, ["codes"], "expected text"),
         ({"caption": "x" * 100_000}, ["codes"], "a text of 100,000 characters"),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from maskweave.errors import MaskweaveError
-from maskweave.modality.catalogs import Catalog
+from maskweave.modality.catalogs import Catalog, catalog_from
 from maskweave.report.figures import draw
 from maskweave.report.sheets import Row, Tile, contact_sheet, sheet_for
 from maskweave.values.lettering import message
@@ -39,6 +39,29 @@ def test_sheet_holds_inputs_predictions_and_truth(scenes_catalog: Catalog, value
         assert holds(sheet, draw(scenes_catalog[name], value)) == 1
     assert holds(sheet, draw(scenes_catalog["caption"], None, (144, 216))) == 1
     assert holds(sheet, draw(scenes_catalog["caption"], values["caption"], (144, 216))) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("caption", "a red cube"), ("metadata", {"brightness": 3}), ("vector", np.arange(4.0))]
+)
+def test_words_and_curves_have_wider_columns(scenes_catalog: Catalog, name: str, value):
+    vector = catalog_from(
+        {"modalities": {"vector": {"id": 99, "kind": "grid", "grid": [1], "value": {"type": "vector", "channels": 4}}}},
+        "x",
+    )
+    catalog = Catalog([*scenes_catalog.values(), *vector.values()], scenes_catalog.vocabularies.values())
+    sheet = sheet_for("t", [{"inputs": {}, "predictions": {name: value}, "truth": {name: value}}], catalog)
+    span = catalog[name].value.span([value])
+    assert holds(sheet, draw(catalog[name], value, (144, 216), span=span)) == 2
+
+
+def test_curves_of_a_sheet_share_an_axis_that_holds_all_of_them(scenes_catalog: Catalog):
+    entry = {"id": 99, "kind": "grid", "grid": [1], "value": {"type": "vector", "channels": 4}}
+    catalog = catalog_from({"modalities": {"vector": entry}}, "x")
+    truth, wild = np.array([0.0, 1, 2, 3]), np.array([0.0, 9, -4, 3])
+    sheet = sheet_for("t", [{"inputs": {}, "predictions": {"vector": wild}, "truth": {"vector": truth}}], catalog)
+    for value in (truth, wild):
+        assert holds(sheet, draw(catalog["vector"], value, (144, 216), span=(-4.0, 9.0))) == 1
 
 
 def test_prediction_stands_above_truth(scenes_catalog: Catalog, values):

@@ -122,7 +122,11 @@ def test_clipping_and_thresholding(tokenizer):
         (VALUE, {"shift": 0.0}, ["shift must be positive"]),
         (VALUE, {"prediction": "epsilon", "zero_terminal_snr": True}, ["'v_prediction'"]),
         (VALUE, {"prediction": "epsilon", "schedule": "shifted_cosine"}, ["'v_prediction'"]),
-        (Classes((8, 12), classes=("a", "b")), {}, ["class indices"]),
+        (
+            Classes((8, 12), classes=("a", "b")),
+            {},
+            ["'classes' are categorical", "noise cannot be added", "leave it out"],
+        ),
     ],
 )
 def test_what_cannot_be_is_refused(value, changes, words):

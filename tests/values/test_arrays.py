@@ -108,22 +108,40 @@ def _spoilt(name, where, what):
 @pytest.mark.parametrize(
     "name, values, words",
     [
-        ("image", [np.zeros((8, 6, 4), np.uint8)], ["value 0", "(8, 6, 4)", "(8, 6, 3)", "uint8"]),
-        ("image", [np.zeros((8, 6), np.uint8)], ["(8, 6)", "(8, 6, 3)"]),
+        ("image", [np.zeros((8, 6, 2), np.uint8)], ["value 0", "(8, 6, 2)", "(height, width, 3)", "3 channels"]),
+        ("image", [np.zeros((2, 8, 6, 3), np.uint8)], ["(2, 8, 6, 3)", "(height, width, 3)"]),
         ("image", [np.zeros((800, 600, 3), np.uint8)], ["(800, 600, 3)", "resize"]),
         ("image", [np.zeros((8, 6, 3), np.float32)], ["float32", "uint8"]),
-        ("image", ["photo.png"], ["a str", "(8, 6, 3)"]),
+        ("image", ["photo.png"], ["'photo.png'", "an array of numbers"]),
+        ("image", [[[[1, 2, 3]], [[1, 2]]]], ["[[[1, 2, 3]], [[1, 2]]]", "all rows of one length"]),
         ("map", _spoilt("map", (2, 3), np.nan), ["value 1", "NaN", "1 of 48"]),
         ("map", _spoilt("map", (2, 3), -np.inf), ["value 1", "infinite"]),
-        ("map", _spoilt("map", (0, 0), 10.5), ["value 1", "10.5", "0 to 10 m", "widen"]),
+        ("map", _spoilt("map", (0, 0), 10.5), ["value 1", "10.5", "0 to 10 m", "2.08% of them", "widen"]),
+        ("map", _spoilt("map", (0, 0), 10.02), ["value 1", "10.02", "0 to 10 m"]),
         ("map", [np.zeros((8, 6), bool)], ["bool", "numbers"]),
-        ("direction", _spoilt("direction", (4, 4), [0.0, 0.0, 0.5]), ["value 1", "length 1", "1 of 48"]),
+        ("map", [np.zeros((2, 8, 6))], ["(2, 8, 6)", "(height, width), 1 channel"]),
+        ("map", [np.zeros((0, 6))], ["(0, 6)", "1 to 64,000,000 points"]),
+        ("map", [[[1.0], [1.0, 2.0]]], ["[[1.0], [1.0, 2.0]]", "all rows of one length"]),
+        (
+            "direction",
+            _spoilt("direction", (4, 4), [0.0, 0.0, 0.5]),
+            ["value 1", "length 0.5 to 1;", "unit vectors", "divide each"],
+        ),
+        ("direction", _spoilt("direction", (4, 4), [0.0, 0.0, 1.2]), ["value 1", "to 1.2;", "unit vectors"]),
         ("direction", _spoilt("direction", (4, 4, 0), np.nan), ["NaN"]),
-        ("classes", _spoilt("classes", (1, 1), 5), ["value 1", "class ids", "(5)", "0 to 4"]),
-        ("classes", [np.full((8, 6), -1)], ["(-1)", "48 of 48"]),
+        (
+            "classes",
+            _spoilt("classes", (1, 1), 5),
+            ["value 1", "class ids", "to 5, 2.08% of them", "0 to 4 (5 classes)"],
+        ),
+        ("classes", [np.full((8, 6), -1)], ["from -1 to -1", "100.00% of them", "0 to 4"]),
         ("classes", [np.zeros((8, 6))], ["float64", "whole numbers"]),
-        ("binary", [np.full((8, 6), 255, np.uint8)], ["255", "0 and 1"]),
+        ("binary", [np.full((8, 6), 254, np.uint8)], ["from 254 to 254", "0 and 1, 0 and 255"]),
+        ("binary", [np.array([[0, 1, 255] * 2] * 8, np.uint8)], ["from 0 to 255", "0 and 1, 0 and 255"]),
+        ("binary", [np.array([[0, -1] * 3] * 8)], ["from -1 to 0", "0 and 1"]),
+        ("binary", [np.zeros((8, 6))], ["float64", "true or false"]),
         ("vector", [np.zeros(8)], ["(8,)", "(7,)"]),
+        ("vector", [np.full(7, np.nan)], ["7 of 7 values NaN"]),
         ("spectrum", [np.zeros(13)], ["(13,)", "(12,)"]),
     ],
 )
@@ -144,12 +162,32 @@ def test_refusals_count_from_the_given_first_and_take_stacked_arrays():
 
 
 def test_rounding_at_the_range_is_forgiven_and_clipped():
-    x = network(ENTRIES["map"], [np.full((8, 6), 10.0005), np.full((8, 6), -0.0005)])
+    x = network(ENTRIES["map"], [np.full((8, 6), 10.009), np.full((8, 6), -0.009)])  # a thousandth of 0 to 10
     assert x.max() == 1 and x.min() == -1
 
 
-def test_half_precision_directions_pass():
-    network(ENTRIES["direction"], sample(ENTRIES["direction"]).astype(np.float16))
+def test_directions_of_nearly_unit_length_are_brought_to_it_and_rounding_stays():
+    check, unit = ENTRIES["direction"].value.check, sample(ENTRIES["direction"])[0]
+    half = unit.astype(np.float16)
+    np.testing.assert_array_equal(check(half, "x"), half.astype(np.float32))  # within 0.001 of 1
+    for factor in (0.91, 1.09):
+        np.testing.assert_allclose(check(unit * factor, "x"), unit, atol=1e-6)
+    network(ENTRIES["direction"], unit[None].astype(np.float16))
+
+
+def test_gray_pictures_and_those_with_alpha_become_color():
+    gray, alpha = np.arange(48, dtype=np.uint8).reshape(8, 6), sample(entry("image", channels=4))[0]
+    check = ENTRIES["image"].value.check
+    np.testing.assert_array_equal(check(gray, "x"), np.repeat(gray[..., None], 3, -1))
+    np.testing.assert_array_equal(check(gray[..., None], "x"), np.repeat(gray[..., None], 3, -1))
+    np.testing.assert_array_equal(check(alpha, "x"), alpha[..., :3])
+
+
+@pytest.mark.parametrize("highest", [True, 1, 255])
+def test_marks_are_0_and_1_or_0_and_255(highest):
+    marks = sample(ENTRIES["binary"])[0]
+    found = ENTRIES["binary"].value.check(np.where(marks, np.asarray(highest), np.asarray(highest) * 0), "x")
+    assert found.dtype == bool and np.array_equal(found, marks)
 
 
 @pytest.mark.parametrize("size, grid", [((12,), (4,)), ((8, 6), (4, 2)), ((4, 6, 8), (2, 3, 2))])
@@ -181,7 +219,7 @@ def test_rows_scaled_late_equal_rows_scaled_early(name):
 
 
 def test_class_indices_are_not_numbers():
-    with pytest.raises(MaskweaveError, match="class indices"):
+    with pytest.raises(MaskweaveError, match="class maps are categorical and cannot be raw patches"):
         ENTRIES["classes"].value.normalize_rows(np.zeros((1, 4, 4)))
 
 

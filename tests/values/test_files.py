@@ -58,6 +58,12 @@ def png(array: np.ndarray | Image.Image, **options: Any) -> bytes:
     return buffer.getvalue()
 
 
+def jpeg(array: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(array).save(buffer, "JPEG")
+    return buffer.getvalue()
+
+
 def npy(array: Any, **options: Any) -> bytes:
     buffer = io.BytesIO()
     np.save(buffer, array, **options)
@@ -176,6 +182,7 @@ def lying_npy(shape: str, dtype: str = "<f4") -> bytes:
     return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text
 
 
+JPEG = jpeg(VALUES["picture"])
 WHOLE = png(RNG.integers(0, 256, (50, 50, 3), dtype=np.uint8))
 NAN = np.where(np.arange(64).reshape(8, 8) == 5, np.nan, 1.0)
 BAD: dict[str, tuple[str, str, bytes, str]] = {
@@ -183,20 +190,23 @@ BAD: dict[str, tuple[str, str, bytes, str]] = {
     "truncated png": ("picture", "png", WHOLE[:3000], "corrupt or truncated png"),
     "corrupt png": ("picture", "png", WHOLE[:100] + b"\0" * 200 + WHOLE[300:], "corrupt or truncated png"),
     "no picture": ("picture", "jpg", b"hello", "corrupt or truncated jpg"),
-    "huge picture": ("picture", "png", header(100_000, 100_000), "too large to be one"),
+    "huge picture": ("picture", "png", header(100_000, 100_000), "picture is too large: .*10000000000 pixels.*expected at most 64,000,000 pixels"),
     "large picture": ("picture", "png", header(8_001, 8_001), "8001 × 8001 pixels; expected at most 64,000,000"),
     "16 bits": ("picture", "png", png(np.zeros((4, 4), np.uint16)), "8 bits a channel"),
     "float picture": ("picture", "npy", npy(np.zeros((4, 4, 3))), "scale it to 0 to 255"),
     "five channels": ("picture", "npy", npy(np.zeros((4, 4, 5), np.uint8)), r"shape \(4, 4, 5\); expected \(height, width, 3\)"),
     "colored classes": ("what", "png", WHOLE, "one channel of ids"),
-    "lossy classes": ("what", "jpg", WHOLE, "ending 'jpg' cannot hold"),
-    "class out of range": ("what", "png", png(np.full((4, 4), 7, np.uint8)), r"class ids from 7 to 7; expected 0 to 2 \(3 classes\)"),
+    "lossy classes": ("what", "jpg", JPEG, "ends in 'jpg' cannot hold values of type 'classes'; expected png, npy, npz"),
+    "lossy classes called png": ("what", "png", JPEG, "found a JPEG picture; expected a PNG, for JPEG blurs the ids of values of type 'classes'"),
+    "lossy marks called png": ("lines", "png", JPEG, "found a JPEG picture; expected a PNG"),
+    "a picture for numbers": ("far", "png", WHOLE, "ends in 'png' cannot hold values of type 'map'; expected npy, npz"),
+    "class out of range": ("what", "png", png(np.full((4, 4), 7, np.uint8)), r"class ids from 7 to 7, 100.00% of them outside; expected 0 to 2 \(3 classes\)"),
     "negative class": ("what", "npy", npy(np.full((4, 4), -1)), "class ids from -1"),
     "half classes": ("what", "npy", npy(np.full((4, 4), 0.5)), "whole numbers"),
     "NaN": ("far", "npy", npy(NAN), "1 of 64 values NaN or infinite"),
     "infinite": ("far", "npz", npz(a=np.full((8, 8), np.inf)), "64 of 64 values NaN or infinite"),
     "beyond float32": ("far", "npy", npy(np.full((8, 8), 1e300)), "NaN or infinite"),
-    "millimeters": ("far", "npy", npy(np.full((8, 8), 4000.0)), r"values from 4000 to 4000; expected 0 to 10 m; check the unit"),
+    "millimeters": ("far", "npy", npy(np.full((8, 8), 4000.0)), r"values from 4000 to 4000, 100.00% of them outside; expected 0 to 10 m; check the unit"),
     "wrong axes": ("far", "npy", npy(np.zeros((8, 8, 2))), r"expected \(height, width\), 1 channel"),
     "no points": ("far", "npy", npy(np.zeros((0, 8))), "1 to 64,000,000 points"),
     "truncated npy": ("far", "npy", npy(np.zeros((8, 8)))[:300], "truncated"),
@@ -210,24 +220,31 @@ BAD: dict[str, tuple[str, str, bytes, str]] = {
     "long directions": ("facing", "npy", npy(np.full((4, 4, 3), 2.0)), "unit vectors"),
     "gray lines": ("lines", "npy", npy(np.arange(16).reshape(4, 4)), "0 and 1"),
     "short vector": ("code", "npy", npy(np.zeros(3)), r"shape \(3,\); expected \(4,\)"),
-    "many vectors": ("rows", "npy", npy(np.zeros((4, 4))), "1 to 3 vectors"),
+    "wide vectors": ("rows", "npy", npy(np.zeros((2, 5))), r"shape \(2, 5\); expected \(vectors, 4\)"),
+    "one vector alone": ("rows", "npy", npy(np.zeros(4)), r"shape \(4,\); expected \(vectors, 4\)"),
+    "no vectors": ("rows", "npy", npy(np.zeros((0, 4))), "with one vector or more"),
     "long text": ("words", "txt", b"a" * 100_000, "a text of 100,000 characters; expected at most 10,000"),
     "no text": ("words", "txt", b"\xff\xfe\x00", "not UTF-8"),
     "control characters": ("words", "txt", b"a\x00b", "control characters"),
     "number for text": ("words", "json", b"3", "found 3; expected text"),
     "truncated json": ("things", "json", b'[{"class": "a", "box"', "corrupt or truncated JSON"),
     "deep json": ("things", "json", b"[" * 100_000, "corrupt or truncated JSON"),
+    "deep but whole json": ("things", "json", b"[" * 900 + b"]" * 900, "found item 0: .*expected"),
+    "deep mask": ("parts", "json", b'[{"class": "a", "mask": ' + b"[" * 900 + b"]" * 900 + b"}]", "item 0 has no valid mask"),
+    "digits": ("facts", "json", b'{"size": 1' + b"0" * 100_000 + b"}", "corrupt or truncated JSON"),
     "pixels": ("things", "json", b'[{"class": "a", "box": [10, 20, 30, 40]}]', "divide pixels by"),
     "turned box": ("things", "json", b'[{"class": "a", "box": [0.5, 0, 0.1, 1]}]', "xmin, ymin, xmax, ymax"),
     "NaN box": ("things", "json", b'[{"class": "a", "box": [NaN, 0, 1, 1]}]', "item 0 with box"),
     "unknown class": ("things", "json", b'[{"class": "z", "box": [0, 0, 1, 1]}]', "of class 'z'; expected one of the entry's 2: a, b"),
     "no list": ("things", "json", b"{}", "expected a list"),
     "bright color": ("tones", "json", b"[[0, 0, 256]]", "0 to 255"),
+    "half a color": ("tones", "json", b"[[0, 0, 0.5]]", "whole numbers"),
+    "no color": ("tones", "json", b"[]", "one or more colors"),
     "no key": ("facts", "json", b'{"length": 1}', "keys length; expected at least one of size"),
     "text for number": ("facts", "json", b'{"size": "big"}', "a finite number"),
     "vast number": ("facts", "json", b'{"size": 1' + b"0" * 400 + b"}", "a finite number"),
     "wrong runs": ("parts", "json", b'[{"class": "a", "mask": {"size": [2, 2], "counts": [5]}}]', "adding up to"),
-    "vast mask": ("parts", "json", b'[{"class": "a", "mask": {"size": [9999999, 9999999], "counts": [99999980000001]}}]', "no sound mask"),
+    "vast mask": ("parts", "json", b'[{"class": "a", "mask": {"size": [9999999, 9999999], "counts": [99999980000001]}}]', r"has no valid mask.*\[run lengths\]}}, the run lengths adding up to"),
 }  # fmt: skip
 
 
@@ -248,15 +265,33 @@ def test_a_zip_bomb_takes_no_memory() -> None:
 
 
 def test_many_masks_take_no_more_than_their_share(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("maskweave.data.codecs.MAX_MASK_POINTS", 1000)
+    monkeypatch.setattr("maskweave.values.instances.MAX_MASK_POINTS", 1000)
     masks = json.dumps([{"class": "a", "mask": {"size": [20, 20], "counts": [400]}}] * 3).encode()
     with pytest.raises(BadSample, match="its first 3 masks have 1,200 points; expected at most 1,000"):
         read(masks, "json", "parts")
 
 
 def test_rounding_at_the_ends_of_a_range_is_clipped() -> None:
-    found = read(npy(np.array([[-0.005, 10.005]])), "npy", "far")
+    found = read(npy(np.array([[-0.009, 10.009]])), "npy", "far")  # a thousandth of 0 to 10
     assert found.min() == 0 and found.max() == 10
+    with pytest.raises(BadSample, match="10.02"):
+        read(npy(np.array([[-0.009, 10.02]])), "npy", "far")
+
+
+def test_photographs_may_be_jpegs_of_any_name() -> None:
+    assert read(JPEG, "png", "picture").shape == (5, 6, 3) == read(JPEG, "jpeg", "picture").shape
+
+
+def test_marks_of_255_and_keys_of_another_catalog_are_read() -> None:
+    np.testing.assert_equal(read(png(VALUES["lines"].astype(np.uint8) * 255), "png", "lines"), VALUES["lines"])
+    assert read(b'{"size": 0.5, "weight": "heavy"}', "json", "facts") == {"size": 0.5}
+
+
+def test_what_is_no_array_is_refused_whether_it_is_written_or_read() -> None:
+    for name in ("picture", "far", "what", "code", "rows"):
+        for wrong in ([[1, 2], [3]], "photo.png", None, [object()]):
+            with pytest.raises(BadSample, match=rf"^{name}: found .*; expected an array of numbers"):
+                CATALOG[name].value.to_file(wrong, name)
 
 
 def test_what_an_entry_does_not_name_is_left_out_and_rounding_is_clipped() -> None:
@@ -270,7 +305,7 @@ def test_what_an_entry_does_not_name_is_left_out_and_rounding_is_clipped() -> No
         ("people", PERSON, "a list, each"),
         ("people", [{"pose": [0, 7]}], '{"box": [xmin, ymin, xmax, ymax], "pose": 2 numbers, "size": 1 numbers}'),
         ("people", [{"box": [0, 0, 50, 90]}], "divide pixels"),
-        ("people", [{"box": [0.5, 0, 0.4, 1]}], "lower corner first"),
+        ("people", [{"box": [0.5, 0, 0.4, 1]}], "give the smaller coordinate first"),
         ("people", [{**PERSON, "pose": [0, 8]}], "item 0: pose = [0, 8]; expected 2 whole numbers from 0 to 7"),
         ("people", [{**PERSON, "pose": [0, 0.5]}], "whole numbers"),
         ("people", [{**PERSON, "size": ["1"]}], "item 0: size = ['1']; expected 1 numbers"),

@@ -3,6 +3,7 @@ import pytest
 
 from maskweave.errors import BadSample
 from maskweave.values import measures
+from maskweave.values.geometry import box_around, corner_first
 
 
 def flat(*colors, width=10):
@@ -71,14 +72,14 @@ def test_wrong_pictures_are_refused(measure, bad):
         measure(bad)
 
 
-def test_extent():
+def test_the_box_around_a_mask():
     mask = np.zeros((10, 20), bool)
     mask[2:5, 4:15] = True
-    assert measures.extent(mask) == [0.2, 0.2, 0.75, 0.5]
+    assert box_around(mask) == [0.2, 0.2, 0.75, 0.5]
     with pytest.raises(BadSample, match="empty"):
-        measures.extent(np.zeros((3, 3), bool))
+        box_around(np.zeros((3, 3), bool))
 
 
 def test_corner_first_is_stable():
     boxes = [[0.5, 0.5, 1, 1], [0.0, 0.3, 1, 1], [0.3, 0.0, 1, 1], [0.1, 0.1, 1, 1]]
-    assert measures.corner_first(boxes, lambda box: box) == [boxes[3], boxes[1], boxes[2], boxes[0]]
+    assert corner_first(boxes, lambda box: box) == [boxes[3], boxes[1], boxes[2], boxes[0]]

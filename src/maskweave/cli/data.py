@@ -9,6 +9,7 @@ from maskweave.modality.catalogs import load_catalog
 from maskweave.report.tables import key_table, modality_table
 from maskweave.synthetic.emoji import FONT, Emoji
 from maskweave.synthetic.scenes import Scenes
+from maskweave.values import docs, value_type
 
 
 def catalog_argument(parser: ArgumentParser, default: str) -> None:
@@ -98,3 +99,11 @@ def modalities_arguments(parser: ArgumentParser) -> None:
 def modalities(given: Namespace) -> None:
     catalog = load_catalog(given.catalog)
     print("\n\n".join(filter(None, (modality_table(catalog), key_table(catalog)))))
+
+
+def values_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("type", metavar="TYPE", type=str, nargs="?", help="one value type (default: all of them)")
+
+
+def values(given: Namespace) -> None:
+    print(docs.section(value_type(given.type)) if given.type else docs.page())

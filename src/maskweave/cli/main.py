@@ -53,6 +53,7 @@ GROUPS = {
         "data label": "Add to an imported data set what can be computed from its pictures: edges, palette, metadata.",
         "data scenes": "Write procedural scenes as aligned folders of files.",
         "data emoji": "Write color emoji and their Unicode names as aligned folders of files, from a font on this machine.",
+        "values": "Print what the value types are and their fields, as Markdown.",
         "modalities": "Print a catalog as tables: its modalities, and the keys of metadata.",
     },
     "interop": {

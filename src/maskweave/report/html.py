@@ -103,10 +103,18 @@ def _evaluation(path: Path) -> str:
         inputs = row.get("inputs")
         names = [str(item) for item in inputs] if isinstance(inputs, list) else [str(inputs)]
         groups.setdefault(" + ".join(names), []).append(row)
-    body = []
+    body: list[str] = []
+    parts: list[dict[str, Any]] = []
     for inputs, members in groups.items():
         body.append(f'<tr><td class="group" colspan="9">from {html.escape(inputs)}</td></tr>')
-        body += [_evaluation_row(row) for row in members]
+        for row, following in zip(members, [*members[1:], {}], strict=True):
+            if row.get("part"):
+                parts.append(row)
+            else:
+                body.append(_evaluation_row(row))
+            if parts and not following.get("part"):
+                body.append(_parts(parts))
+                parts = []
     heads = ("target", "metric", "value", "best constant", "tokenizer", "", "constant → tokenizer", "samples", "seed")
     numeric = {"value", "best constant", "tokenizer", "samples", "seed"}
     head = "".join(f"<th{' class=number' if h in numeric else ''}>{h}</th>" for h in heads)
@@ -114,6 +122,23 @@ def _evaluation(path: Path) -> str:
         "<p class=soft>Each value stands beside the best constant prediction and beside the tokenizer's own reconstruction, "
         "which no prediction through it should be expected to pass. The bar shows how far the value has come from the one to the other.</p>"
         f'<div class="card"><table><thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table></div>'
+    )
+
+
+def _parts(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The scores of single channels, keys or classes, folded away beneath that of all together."""
+    cells = "".join(
+        f"<tr><td>{html.escape(str(row.get('metric', '?')))}</td>"
+        + "".join(
+            f'<td class="number">{_number(_real(row.get(key)))}</td>' for key in ("value", "constant", "tokenizer")
+        )
+        + "</tr>"
+        for row in rows
+    )
+    head = "<tr><th>part</th><th class=number>value</th><th class=number>best constant</th><th class=number>tokenizer</th></tr>"
+    return (
+        f'<tr><td colspan="9"><details><summary>{len(rows)} parts of {html.escape(str(rows[0].get("target", "?")))}</summary>'
+        f"<table><thead>{head}</thead><tbody>{cells}</tbody></table></details></td></tr>"
     )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from maskweave.errors import BadSample, MaskweaveError
+from maskweave.errors import MaskweaveError, shown
 from maskweave.values import files
 from maskweave.values.base import Loss, ValueType, refuse
 from maskweave.values.losses import mse, negative_cosine, smooth_l1
@@ -34,16 +34,11 @@ class Array(ValueType):
         if isinstance(value, Tensor):
             value = value.detach().cpu()
             value = (value.float() if value.dtype == torch.bfloat16 else value).numpy()
-        try:
-            return np.asarray(value)
-        except (ValueError, TypeError) as error:
-            raise BadSample(
-                f"{where}: found {type(value).__name__}, expected an array, a PIL image or a path ({error})"
-            ) from error
+        return as_numbers(value, where)
 
     def as_array(self, value: Any, where: str) -> np.ndarray:
         """The value as an array of an accepted type."""
-        array = np.asarray(value)
+        array = as_numbers(value, where)
         if array.dtype.kind not in self.accepts[0]:
             raise refuse(where, f"values of type {array.dtype}", f"{self.accepts[1]} for a value of type {self.type!r}")
         return array
@@ -77,6 +72,17 @@ class Array(ValueType):
 
     def merge(self, values: Sequence[np.ndarray], overlap: float) -> np.ndarray:
         return np.mean(np.stack(values), axis=0, dtype=np.float64).astype(values[0].dtype)
+
+
+def as_numbers(value: Any, where: str) -> np.ndarray:
+    """As an array of numbers, or of true and false; anything else, such as text or rows of different lengths, is refused."""
+    try:
+        array = np.asarray(value)
+    except (ValueError, TypeError):  # rows of different lengths
+        array = None
+    if array is None or array.dtype.kind not in "biuf":
+        raise refuse(where, shown(value), "an array of numbers, all rows of one length")
+    return array
 
 
 def finite(array: np.ndarray, where: str) -> np.ndarray:

@@ -151,6 +151,7 @@ class ValueType(ABC):
             BadSample: names the file, what was found and what was expected.
         """
         files.check_size(content, where)
+        files.check_ending(ending, self, where)
         return self.check(self.parse(content, ending, where), where)
 
     def parse(self, content: bytes, ending: str, where: str) -> Any:

@@ -1,6 +1,6 @@
 """Binary maps: yes or no at each point, such as edges or a cloud mask."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from maskweave.values import files
 from maskweave.values.array import affine
-from maskweave.values.base import TextLabels, refuse
+from maskweave.values.base import Loss, TextLabels, refuse
 from maskweave.values.dense import Dense
 from maskweave.values.geometry import Geometry, resize_area, resize_axes
 from maskweave.values.measures import canny
@@ -33,9 +33,11 @@ class Binary(Dense):
     python: ClassVar[str] = "bool (*size)"
     accepts: ClassVar[tuple[str, str]] = ("bui", "true or false")
     has_channel_axis: ClassVar[bool] = False
-    losses = {"binary": balanced_binary}
+    losses: ClassVar[Mapping[str, Loss]] = {"binary": balanced_binary}
     default_metrics = ("f1",)
-    derivations = {"canny": lambda value, picture: canny(picture)}
+    derivations: ClassVar[Mapping[str, Callable[[Any, np.ndarray], Any]]] = {
+        "canny": lambda value, picture: canny(picture)
+    }
 
     tolerance: int = 1
     """Points along each axis by which predicted marks may be off and still count."""

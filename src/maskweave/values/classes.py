@@ -1,6 +1,6 @@
 """Class maps: an index into a list of names at each point."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from maskweave.errors import MaskweaveError
 from maskweave.values import files
-from maskweave.values.base import TextLabels, refuse
+from maskweave.values.base import Loss, TextLabels, refuse
 from maskweave.values.dense import Dense
 from maskweave.values.geometry import Geometry, nearest_along_axes, resize_nearest
 from maskweave.values.metrics import Metric, class_ious, confusion, majority, majority_class, mean_iou
@@ -35,7 +35,7 @@ class Classes(Dense):
     python: ClassVar[str] = "integers (*size), indices into `classes`"
     accepts: ClassVar[tuple[str, str]] = ("ui", "whole numbers")
     has_channel_axis: ClassVar[bool] = False
-    losses = {"cross_entropy": balanced_cross_entropy}
+    losses: ClassVar[Mapping[str, Loss]] = {"cross_entropy": balanced_cross_entropy}
     can_add_noise = False
     head = "points"
     default_metrics = ("miou",)

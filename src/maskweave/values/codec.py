@@ -134,12 +134,19 @@ class Codec(ABC):
         name: the modality's, for messages.
         value: its value type.
         max_tokens: longest sequence, [EOS] included.
+
+    Raises:
+        MaskweaveError: the settings contradict each other, or the vocabulary lacks what they need.
     """
 
     item = "item"
     """What one thing in the list is called, for messages."""
 
     def __init__(self, name: str, value: Any, max_tokens: int, text: TextWriter):
+        try:
+            value.check_settings("sequence")
+        except MaskweaveError as error:
+            raise MaskweaveError(f"modality {name!r}: {error}") from error
         self.name, self.spec, self.max_tokens, self.text = name, value, max_tokens, text
 
     @abstractmethod

@@ -1,6 +1,6 @@
 """Unit vectors at each point: surface normals."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from maskweave.values.array import NUMBERS, check_channels, finite
-from maskweave.values.base import TextLabels, refuse
+from maskweave.values.base import Loss, TextLabels, refuse
 from maskweave.values.dense import Dense
 from maskweave.values.geometry import Geometry, nearest_along_axes, resize_area, resize_axes, resize_nearest
 from maskweave.values.metrics import Metric, angles, geodesic_median, mean
@@ -27,7 +27,7 @@ class Direction(Dense):
     type: ClassVar[str] = "direction"
     python: ClassVar[str] = "float32 (*size, 3), unit vectors in the camera frame: x right, y up, z towards the viewer"
     accepts: ClassVar[tuple[str, str]] = ("f", "numbers")
-    losses = {name: NUMBERS[name] for name in ("cosine", "mse", "smooth_l1")}
+    losses: ClassVar[Mapping[str, Loss]] = {name: NUMBERS[name] for name in ("cosine", "mse", "smooth_l1")}
     head = "points"
     default_metrics = ("angle",)
 

@@ -29,6 +29,8 @@ MAX_ARRAY_BYTES = 2**30
 """Of one array, checked in its header before memory is taken."""
 MAX_JSON_BYTES = 32 * 2**20
 PICTURES = ("png", "jpg", "jpeg")
+JPEG = b"\xff\xd8\xff"
+"""How JPEG pictures begin."""
 ARRAYS = ("npy", "npz")
 
 
@@ -98,6 +100,10 @@ def read_picture(content: bytes, ending: str, channels: int, where: str) -> np.n
 
 def read_ids(content: bytes, ending: str, type: str, where: str) -> np.ndarray:
     """A picture of one channel as whole numbers (H, W); of a palette picture, the indices."""
+    if content.startswith(JPEG):
+        raise BadSample(
+            f"{where}: found a JPEG picture; expected a PNG, for JPEG blurs the ids of values of type {type!r}; save it as PNG"
+        )
     with _opened(content, ending, ("PNG",), where) as picture:
         if picture.mode not in ("1", "L", "P", "I", "I;16"):
             raise BadSample(
@@ -133,14 +139,15 @@ class _opened:
             raise self._fault(error) from error
 
     def _fault(self, error: BaseException) -> BaseException:
-        from PIL import Image
+        from PIL import Image, UnidentifiedImageError
 
         if isinstance(error, (BadSample, MemoryError)) or not isinstance(error, Exception):
             return error
         if isinstance(error, Image.DecompressionBombError):
             return BadSample(f"{self.where}: the picture is too large: {error}; expected at most {MAX_PIXELS:,} pixels")
+        fault = f"no {' or '.join(self.formats)}" if isinstance(error, UnidentifiedImageError) else _brief(error)
         return BadSample(  # Pillow raises many kinds over broken files
-            f"{self.where}: corrupt or truncated {self.ending} picture of {len(self.content):,} bytes ({_brief(error)}); replace the file"
+            f"{self.where}: corrupt or truncated {self.ending} picture of {len(self.content):,} bytes ({fault}); replace the file"
         )
 
 

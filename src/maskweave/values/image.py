@@ -1,6 +1,6 @@
 """Pictures, volumes and videos of 8 bits a channel."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -8,8 +8,8 @@ import numpy as np
 
 from maskweave.errors import MaskweaveError
 from maskweave.values import files
-from maskweave.values.array import NUMBERS, check_channels
-from maskweave.values.base import TextLabels, refuse
+from maskweave.values.array import NUMBERS, as_numbers, check_channels
+from maskweave.values.base import Loss, TextLabels, refuse
 from maskweave.values.dense import Dense
 from maskweave.values.geometry import resize_axes
 from maskweave.values.metrics import Metric, mean_value, psnr, squared_errors
@@ -22,7 +22,7 @@ class Image(Dense):
     type: ClassVar[str] = "image"
     python: ClassVar[str] = "uint8 (*size, channels), 0 to 255"
     accepts: ClassVar[tuple[str, str]] = ("u", "uint8, 0 to 255")
-    losses = {name: NUMBERS[name] for name in ("mse", "smooth_l1", "cosine")}
+    losses: ClassVar[Mapping[str, Loss]] = {name: NUMBERS[name] for name in ("mse", "smooth_l1", "cosine")}
     row_dtype = np.uint8
     renamed: ClassVar[dict[str, str]] = {"deviation": "std"}
     default_metrics = ("psnr",)
@@ -60,7 +60,7 @@ class Image(Dense):
 
     def as_array(self, value: Any, where: str) -> np.ndarray:
         """uint8, with three channels where the entry has three: gray is repeated and alpha dropped."""
-        array, axes = np.asarray(value), len(self.size)
+        array, axes = as_numbers(value, where), len(self.size)
         if array.dtype != np.uint8:
             raise refuse(
                 where,

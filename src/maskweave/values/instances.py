@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from maskweave.errors import BadSample, MaskweaveError, shown
 from maskweave.values import files
+from maskweave.values.array import as_numbers
 from maskweave.values.base import Size, TextLabels, ValueType, as_labels, refuse
 from maskweave.values.boxes import class_names
 from maskweave.values.classes import check_classes
@@ -108,7 +109,7 @@ class Instances(ValueType):
     def check(self, value: Any, where: str) -> list[dict[str, Any]]:
         instances: list[dict[str, Any]] = []
         for i, item in enumerate(check_items(value, where, ("class", "mask"), LAYOUT)):
-            mask = np.asarray(item["mask"])
+            mask = as_numbers(item["mask"], f"{where}: item {i}: mask")
             mask = mask[..., 0] if mask.ndim == 3 and mask.shape[-1] == 1 else mask
             if mask.dtype.kind not in "bui" or mask.ndim != 2 or not 0 < mask.size <= files.MAX_PIXELS:
                 raise refuse(
@@ -230,7 +231,7 @@ def _unpack(item: Any, i: int, where: str) -> Any:
     ):
         raise BadSample(
             f'{where}: item {i} has no valid mask, found {shown(runs)}; expected {{"class": name, "mask": {{"size": [height, width], "counts": '
-            "[run lengths]}}}}, the run lengths adding up to height × width"
+            "[run lengths]}}, the run lengths adding up to height × width"
         )
     inside = np.arange(len(counts)) % 2 == 1
     return {**item, "mask": np.repeat(inside, counts).reshape(size[::-1]).T}

@@ -1,7 +1,7 @@
 """Metadata: numbers by key, such as brightness, time of day or camera height."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, ClassVar
@@ -44,7 +44,9 @@ class Metadata(ValueType):
     python: ClassVar[str] = "{key: number}"
     kinds: ClassVar[tuple[str, ...]] = ("sequence",)
     default_metrics = ("mae",)
-    derivations = {"image_statistics": lambda value, picture: derive_statistics(value, picture)}
+    derivations: ClassVar[Mapping[str, Callable[[Any, np.ndarray], Any]]] = {
+        "image_statistics": lambda value, picture: derive_statistics(value, picture)
+    }
 
     keys: dict[str, Key] = field(default_factory=dict)
     """Keys by name. Other keys in files are left aside."""
@@ -133,6 +135,10 @@ class Metadata(ValueType):
                 error = abs(prediction[name] - truth[name]) if name in prediction else width
                 found[:, i] = error, error / width, 1
         return found
+
+    @property
+    def wide(self) -> bool:
+        return True
 
     def draw(
         self, value: Any, size: Size, over: Any = None, span: tuple[float, float] | None = None, reference: Any = None

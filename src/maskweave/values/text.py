@@ -75,6 +75,10 @@ class Text(ValueType):
         """`f1`: of the labels that texts name, by default their lower-case words, over the whole set."""
         return {"f1": label_f1(partial(as_labels, parse=parse or (lambda text: text.lower().split())))}
 
+    @property
+    def wide(self) -> bool:
+        return True
+
     def draw(
         self, value: str, size: Size, over: Any = None, span: tuple[float, float] | None = None, reference: Any = None
     ) -> np.ndarray:

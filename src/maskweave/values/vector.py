@@ -52,6 +52,10 @@ class Vector(Array):
         """`mae`: over all channels."""
         return {"mae": Metric("MAE", "lower", absolute_errors, mean, median)}
 
+    @property
+    def curve(self) -> bool:
+        return True
+
     def draw(
         self, value: Any, size: Size, over: Any = None, span: tuple[float, float] | None = None, reference: Any = None
     ) -> np.ndarray:

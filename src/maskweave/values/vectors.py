@@ -28,6 +28,10 @@ class Vectors(Vector):
             raise refuse(where, f"shape {array.shape}", f"(vectors, {self.channels}) with one vector or more")
         return finite(array, where)
 
+    @property
+    def curve(self) -> bool:
+        return False
+
     def draw(
         self, value: Any, size: Size, over: Any = None, span: tuple[float, float] | None = None, reference: Any = None
     ) -> np.ndarray:

@@ -1,0 +1,122 @@
+"""Documentation of value types, generated from their classes: `maskweave values` prints it and `docs/values.md` holds it."""
+
+import ast
+import dataclasses
+import inspect
+import textwrap
+import types
+import typing
+from typing import Any
+
+from maskweave.values import value_types
+from maskweave.values.base import ValueType
+
+INTRODUCTION = """\
+# Value types
+
+What a modality's value is outside the model: `value: {type: NAME, …}` in an entry. This page is generated from the classes in
+`src/maskweave/values/` (`maskweave values > docs/values.md`); a test keeps it current. A type accepts only the fields listed for it. Other
+packages add types by an entry point ([how](modalities.md#a-value-type-of-your-own)).
+
+`size` and `*size` stand for the points along each axis: `[length]`, `[height, width]` or `[frames, height, width]`.
+"""
+
+
+def page() -> str:
+    """All value types as one Markdown page."""
+    return "\n".join([INTRODUCTION, *map(section, value_types().values())])
+
+
+def section(cls: type[ValueType]) -> str:
+    """One value type in Markdown: what it is, its fields, files, losses, scores and derivations."""
+    example: Any = cls.__new__(cls)  # class facts are looked at, never the settings
+    for field in dataclasses.fields(cls):
+        default = field.default_factory() if field.default_factory is not dataclasses.MISSING else field.default
+        object.__setattr__(example, field.name, (1, 1) if field.name == "size" else default)
+    facts = {
+        "Kinds of modality": ", ".join(f"`{kind}`" for kind in cls.kinds),
+        "In Python": cls.python,
+        "In files": ", ".join(f"`.{ending}`" for ending in example.endings),
+        "Losses of its tokenizer": ", ".join(f"`{name}`" for name in cls.losses),
+        "Scores": ", ".join(
+            f"`{name}`{'' if name in cls.default_metrics else ' (where asked)'}" for name in example.metrics()
+        ),
+        "Derived by": ", ".join(f"`{name}`" for name in cls.derivations),
+    }
+    lines = [f"## {cls.type}", "", _first_paragraph(cls), ""]
+    lines += [f"- {name}: {fact}" for name, fact in facts.items() if fact]
+    fields = fields_of(cls)
+    if fields:
+        lines += ["", "| field | type | default | |", "| --- | --- | --- | --- |"]
+        lines += [f"| `{name}` | {kind} | {default} | {note} |" for name, kind, default, note in fields]
+    nested = {item for f in dataclasses.fields(cls) for item in _dataclasses_in(typing.get_type_hints(cls)[f.name])}
+    for item in sorted(nested, key=lambda c: c.__name__):
+        lines += ["", f"{_first_paragraph(item)}", "", "| field | type | default | |", "| --- | --- | --- | --- |"]
+        lines += [f"| `{name}` | {kind} | {default} | {note} |" for name, kind, default, note in fields_of(item)]
+    return "\n".join([*lines, ""])
+
+
+def fields_of(cls: type) -> list[tuple[str, str, str, str]]:
+    """Name, type, default and documentation (the string under the field) of a dataclass's fields."""
+    notes: dict[str, str] = {}
+    for base in reversed(cls.__mro__):
+        if dataclasses.is_dataclass(base):
+            notes |= _notes(base)
+    hints = typing.get_type_hints(cls)
+    rows = []
+    for field in dataclasses.fields(cls):
+        required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        default = None if field.default is dataclasses.MISSING else field.default
+        shown = (
+            "required"
+            if required
+            else ""
+            if default in (None, (), "")
+            else f"`{str(default).lower() if isinstance(default, bool) else _yaml(default)}`"
+        )
+        rows.append((field.name, _words(hints[field.name]), shown, " ".join(notes.get(field.name, "").split())))
+    return rows
+
+
+def _notes(cls: type) -> dict[str, str]:
+    """The string under each annotated field in a class's source."""
+    body = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0]
+    assert isinstance(body, ast.ClassDef)
+    found = {}
+    for statement, following in zip(body.body, [*body.body[1:], None], strict=True):
+        if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
+            value = following.value if isinstance(following, ast.Expr) else None
+            if isinstance(value, ast.Constant) and isinstance(value.value, str):
+                found[statement.target.id] = value.value
+    return found
+
+
+def _first_paragraph(cls: type) -> str:
+    return " ".join((cls.__doc__ or "").split("\n\n")[0].split())
+
+
+def _dataclasses_in(hint: Any) -> list[type]:
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        return [hint]
+    return [item for argument in typing.get_args(hint) for item in _dataclasses_in(argument)]
+
+
+def _words(hint: Any) -> str:
+    """A type in words."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return _words(next(a for a in arguments if a is not type(None)))
+    if origin is dict:
+        return f"mapping of names, each to {_words(arguments[1])}"
+    if origin is tuple and arguments[-1] is not Ellipsis:
+        return f"[{', '.join(map(_words, arguments))}]"
+    if origin in (tuple, list):
+        plural = {int: "whole numbers", float: "numbers", str: "texts"}
+        return f"list of {plural.get(arguments[0]) or _words(arguments[0])}"
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        return "the fields below"
+    return {bool: "true or false", int: "whole number", float: "number", str: "text"}.get(hint, str(hint))
+
+
+def _yaml(value: Any) -> str:
+    return f"[{', '.join(map(str, value))}]" if isinstance(value, tuple) else str(value)
