@@ -2,6 +2,13 @@
 
 Errors name the file, the key, what was found and what was expected. Types understood: bool, int, float, str, Literal,
 tuples, lists, dicts with string keys, optional types, and dataclasses of these.
+
+A dataclass may have two members that are looked up here:
+
+- `renamed: ClassVar[dict[str, str]]`, old key to new key, both relative to the dataclass and dotted where they lead elsewhere
+  (`{"drawing": "model.masking"}`). An old key is an error that names the new one.
+- `variant(content) -> type`, a classmethod: the dataclass to build in its place, chosen by the content; and `variants() -> list[type]`,
+  all that may be chosen.
 """
 
 import dataclasses
@@ -24,10 +31,21 @@ def build(cls: type[T], content: Any, where: str, key: str = "") -> T:
     """
     if not isinstance(content, Mapping):
         raise MaskweaveError(f"{where}: {_named(key)}expected keys and values, found {content!r}")
+    asked, variant = cls, getattr(cls, "variant", None)
+    if variant is not None:
+        try:
+            cls = variant(content)
+        except MaskweaveError as error:
+            raise MaskweaveError(f"{where}: {_named(key)}{error}") from error
     hints = typing.get_type_hints(cls)
     fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
     for name in content:
         if name not in fields:
+            new = getattr(cls, "renamed", {}).get(name)
+            if new is not None:
+                raise MaskweaveError(f"{where}: the key {_join(key, name)!r} is now {_join(key, new)!r}; rename it")
+            if others := _owners(asked, name):
+                raise MaskweaveError(f"{where}: unknown key {_join(key, name)!r}: a key where {_join(key, others)}")
             near = difflib.get_close_matches(str(name), fields, n=1)
             hint = f"did you mean {_join(key, near[0])!r}?" if near else f"known keys: {', '.join(fields)}"
             raise MaskweaveError(f"{where}: unknown key {_join(key, name)!r}; {hint}")
@@ -51,6 +69,34 @@ def plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]
     return value
+
+
+def _owners(cls: Any, name: Any) -> str:
+    """Which variants of a dataclass have a field of that name: `family is 'm3ae'`; empty where none has."""
+    first = dataclasses.fields(cls)[0]
+    having = [v for v in getattr(cls, "variants", list)() if name in {f.name for f in dataclasses.fields(v)}]
+    found = [next(f.default for f in dataclasses.fields(v) if f.name == first.name) for v in having]
+    return f"{first.name} is {' or '.join(map(repr, found))}" if found else ""
+
+
+def renamed_key(cls: Any, dotted: str) -> str | None:
+    """The present name of a dotted key of a dataclass, or None where no part of it was renamed."""
+    for option in (cls, *(cls.variants() if hasattr(cls, "variants") else ())):
+        renamed: dict[str, str] = getattr(option, "renamed", {})
+        for old in sorted(renamed, key=len, reverse=True):
+            if dotted == old or dotted.startswith(f"{old}."):
+                return renamed[old] + dotted[len(old) :]
+        first, _, rest = dotted.partition(".")
+        if first not in {f.name for f in dataclasses.fields(option)}:
+            continue
+        hint = typing.get_type_hints(option)[first]
+        if typing.get_origin(hint) is dict:  # a name of the user's choice comes first
+            hint = typing.get_args(hint)[1]
+            name, _, rest = rest.partition(".")
+            first = f"{first}.{name}"
+        if rest and dataclasses.is_dataclass(hint) and (new := renamed_key(hint, rest)):
+            return f"{first}.{new}"
+    return None
 
 
 def _convert(hint: Any, value: Any, where: str, key: str) -> Any:

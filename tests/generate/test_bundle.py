@@ -15,13 +15,13 @@ from tiny_catalog import SMALL, TEXT, tiny
 from torch import nn
 
 import maskweave
-from maskweave.bundle import io as saving
 from maskweave.data import codecs
 from maskweave.errors import MaskweaveError
+from maskweave.families.weights import save_model
 from maskweave.generate.bundle import Bundle
 from maskweave.generate.result import Generated
 from maskweave.generate.schedule import load_schedule
-from maskweave.modality.catalogs import Catalog
+from maskweave.modality.catalogs import Catalog, save_catalog
 from maskweave.modality.entry import Decoding, Modality, Quantizer, Value
 from maskweave.models.fourm import FourM, FourMConfig
 from maskweave.models.lora import LoRALinear, add_lora, merge_lora
@@ -42,8 +42,8 @@ def folder(tmp_path_factory) -> Path:
     """A bundle of untrained parts, as a run leaves it."""
     torch.manual_seed(0)
     folder, entries = tmp_path_factory.mktemp("bundle"), catalog()
-    saving.save_catalog(entries, folder)
-    saving.save_model(FourM(entries, FourMConfig(width=32, heads=2, encoder_depth=1, decoder_depth=1)), entries, folder)
+    save_catalog(entries, folder)
+    save_model(FourM(entries, FourMConfig(width=32, heads=2, encoder_depth=1, decoder_depth=1)), entries, folder)
     TextTokenizer.train(TEXT, ["a red cube on a table"]).save(folder / "tokenizers" / "text")
     for name, m in entries.items():
         if m.kind == "grid":
@@ -320,7 +320,7 @@ def other_text(run: Path) -> None:
 
 def other_model(run: Path) -> None:
     entries = catalog().subset(["codes", "caption"])
-    saving.save_model(FourM(entries, FourMConfig(width=32, heads=2, encoder_depth=1, decoder_depth=1)), entries, run)
+    save_model(FourM(entries, FourMConfig(width=32, heads=2, encoder_depth=1, decoder_depth=1)), entries, run)
 
 
 def other_width(run: Path) -> None:

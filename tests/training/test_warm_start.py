@@ -7,9 +7,9 @@ import pytest
 import torch
 from tiny_catalog import tiny, tiny_batch
 
-from maskweave.bundle.io import save_catalog, save_model
 from maskweave.errors import MaskweaveError
-from maskweave.modality.catalogs import Catalog
+from maskweave.families.weights import save_model
+from maskweave.modality.catalogs import Catalog, save_catalog
 from maskweave.models.fourm import FourM, FourMConfig
 from maskweave.training.warm_start import other_tokenizers, warm_start
 

@@ -5,7 +5,7 @@ A catalog is a YAML file of entries and of the vocabularies that they share. Nam
 
 import math
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 from maskweave.errors import MaskweaveError
 
@@ -188,6 +188,8 @@ class Diffusion:
 @dataclass(frozen=True)
 class TokenizerSpec:
     """The network that turns values of a grid modality into codes and back."""
+
+    renamed: ClassVar[dict[str, str]] = {"quantiser": "quantizer"}
 
     model: Literal["vit", "mlp"] = "vit"
     width: int = 64
