@@ -34,7 +34,7 @@ def demo_for(seed: int, steps: int, masking: MaskingConfig | None = None, **chan
     """
     demo = load_recipe(DEMO)
     train = replace(demo.train, steps=steps, seed=seed, processes=1, keep=1)
-    model: Any = demo.model if masking is None else replace(demo.model, masking=masking)  # type: ignore[call-arg]
+    model: Any = demo.model if masking is None else replace(demo.model, masking=masking)
     ready = replace(demo.tokenizers, steps={})
     return replace(demo, seed=seed, model=model, train=train, tokenizers=ready, evaluate=EvaluateSettings(), **changes)
 

@@ -323,6 +323,22 @@ def other_model(run: Path) -> None:
     save_model(FourM(entries, FourMConfig(width=32, heads=2, encoder_depth=1, decoder_depth=1)), entries, run)
 
 
+def older(run: Path) -> None:
+    (run / "model" / "config.json").write_text('{"format": 1, "objective": "fourm"}')
+    entries = run / "modalities.yaml"
+    entries.write_text(entries.read_text().replace("quantizer", "quantiser"))  # the keys of that time
+
+
+def older_tokenizer(run: Path) -> None:
+    path = run / "tokenizers" / "depth" / "config.json"
+    path.write_text(path.read_text().replace('"format": 2', '"format": 1'))
+
+
+def other_family(run: Path) -> None:
+    path = run / "model" / "config.json"
+    path.write_text(path.read_text().replace('"family": "fourm"', '"family": "gone"'))
+
+
 def other_width(run: Path) -> None:
     path = run / "model" / "config.json"
     path.write_text(path.read_text().replace('"width": 32', '"width": 64'))
@@ -341,7 +357,13 @@ def other_width(run: Path) -> None:
             "model.safetensors: cannot be read as safetensors, probably truncated",
         ),
         (lambda run: truncate(run / "model" / "config.json"), "config.json: not valid JSON"),
-        (lambda run: (run / "model" / "config.json").write_text('{"format": 99}'), "is not of format 1"),
+        (
+            lambda run: (run / "model" / "config.json").write_text('{"format": 99}'),
+            "is not of a known format; this version reads format 2. Use the version that wrote it",
+        ),
+        (older, "is of format 1, which an older maskweave wrote; this version reads format 2. Train the model again"),
+        (older_tokenizer, "has format 1, written by another version of maskweave; this one reads format 2. Train"),
+        (other_family, "config.json: unknown model family 'gone'; known: fourm, m3ae"),
         (lambda run: truncate(run / "tokenizers" / "depth" / "model.safetensors"), "probably truncated"),
         (lambda run: (run / "tokenizers" / "text" / "tokenizer.json").unlink(), "tokenizer.json: no such file"),
         (other_codebook, "codes: was trained for another entry than 'codes'"),

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from torch import nn
 
 from maskweave.errors import MaskweaveError
-from maskweave.families.weights import load_model, save_model
+from maskweave.families.weights import load_model, read_config, save_model
 from maskweave.files import write_aside
 from maskweave.modality.catalogs import Catalog, load_saved_catalog, save_catalog
 from maskweave.tokenizers.base import Tokenizer
@@ -56,5 +56,9 @@ def load_bundle(folder: Path) -> BundleParts:
     Raises:
         MaskweaveError: no such folder, an unfinished run, damaged files, or parts that do not belong together.
     """
+    if (folder / "model" / "config.json").is_file():
+        read_config(
+            folder / "model" / "config.json"
+        )  # first: entries of an older format would fail for keys that were renamed
     catalog = load_saved_catalog(folder)
     return BundleParts(catalog, load_model(folder, catalog), load_tokenizers(folder / "tokenizers", catalog))

@@ -10,9 +10,10 @@ settings dataclass, an `nn.Module`, an objective and a subclass of `Family`. The
 after which recipes say `model: {family: mine, ...}`.
 """
 
+import contextlib
 import importlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -203,15 +204,12 @@ def family_named(name: Any) -> Family[Any, Any]:
     return _brought(found[name])
 
 
-def families() -> list[Family[Any, Any]]:
-    """All families. Those of packages that cannot be imported are left out: using one says why."""
-    found = [_built_in(name) for name in BUILT_IN]
+def families() -> Iterator[Family[Any, Any]]:
+    """All families, the package's own first. Those of packages that cannot be imported are left out: using one says why."""
+    yield from map(_built_in, BUILT_IN)
     for point in _entry_points().values():
-        try:
-            found.append(_brought(point))
-        except MaskweaveError:
-            continue
-    return found
+        with contextlib.suppress(MaskweaveError):
+            yield _brought(point)
 
 
 def family_of(model: nn.Module) -> Family[Any, Any]:
@@ -223,7 +221,8 @@ def family_of(model: nn.Module) -> Family[Any, Any]:
     for family in families():
         if isinstance(model, family.Model):
             return family
-    raise MaskweaveError(f"{type(model).__name__} is of no known model family; families: {', '.join(BUILT_IN)}")
+    known = ", ".join(f"{family.name} ({family.Model.__name__})" for family in families())
+    raise MaskweaveError(f"{type(model).__name__} is no model of a known family: {known}")
 
 
 def _entry_points() -> dict[str, EntryPoint]:
