@@ -152,7 +152,7 @@ def test_m3ae_and_scratch(masked: Path, start: Path, tmp_path: Path) -> None:
     picture = {"data": {"source": "scenes", "samples": 32, "validation": 8}, "catalog": str(targets(tmp_path))}
     run(tmp_path / "m3ae", masked, inputs=["rgb", "caption"], target="masks", **picture)
     assert load_transferred(tmp_path / "m3ae" / "run").encoder.names == ["rgb", "caption"]
-    with pytest.raises(MaskweaveError, match=r"an M3AE learns no new inputs \(depth_points\)"):
+    with pytest.raises(MaskweaveError, match=r"a model of family 'm3ae' learns no new inputs \(depth_points\)"):
         run(tmp_path / "new", masked, inputs=["rgb", "depth_points"], target="masks", **picture)
     before = load_model(start, catalog()).state_dict()["encoder.0.attention.q.weight"]
     run(tmp_path / "scratch", start, scratch=True, seed=5, tuning={"parameters": "head"}, **COUNT)
