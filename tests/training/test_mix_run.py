@@ -35,7 +35,7 @@ CONTENT: dict[str, Any] = {
         "encoder_depth": 1,
         "decoder_depth": 1,
         "masking": {"input_tokens": 24, "target_tokens": 24},
-    },  # fmt: skip
+    },
     "train": {"steps": 24, "batch_size": 8, "log_every": 1, "checkpoint_every": 8, "keep": 3, "validate_every": 12},
     "evaluate": {
         "samples": 8,
