@@ -34,8 +34,7 @@ data: {source: scenes, samples: 48, validation: 8, shard_size: 8}
 tokenizers:
   samples: 32
   train: {steps: 4, batch_size: 8, log_every: 2}
-drawing: {input_tokens: 32, target_tokens: 32}
-model: {width: 32, heads: 2, encoder_depth: 1, decoder_depth: 1}
+model: {width: 32, heads: 2, encoder_depth: 1, decoder_depth: 1, masking: {input_tokens: 32, target_tokens: 32}}
 train: {steps: 40, batch_size: 8, log_every: 1, checkpoint_every: 10, validate_every: 20}
 evaluate:
   samples: 4

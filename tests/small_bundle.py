@@ -4,9 +4,9 @@ from pathlib import Path
 
 import torch
 
-from maskweave.bundle import io as saving
+from maskweave.families.weights import save_model
 from maskweave.generate.bundle import Bundle
-from maskweave.modality.catalogs import Catalog, load_catalog
+from maskweave.modality.catalogs import Catalog, load_catalog, save_catalog
 from maskweave.models.fourm import FourM, FourMConfig
 from maskweave.models.m3ae import M3AE, M3AEConfig
 from maskweave.synthetic.scenes import Scenes
@@ -48,8 +48,8 @@ def m3ae_bundle(width: int = 32, seed: int = 0) -> Bundle:
 
 
 def save(bundle: Bundle, folder: Path) -> Path:
-    saving.save_catalog(bundle.catalog, folder)
-    saving.save_model(bundle.model, bundle.catalog, folder)
+    save_catalog(bundle.catalog, folder)
+    save_model(bundle.model, bundle.catalog, folder)
     for name, tokenizer in bundle.tokenizers.items():
         if isinstance(tokenizer, SequenceTokenizer):
             tokenizer.text.save(folder / "tokenizers" / bundle.catalog[name].vocabulary)

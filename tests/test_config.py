@@ -1,11 +1,11 @@
 """Typed dataclasses out of plain mappings."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 import pytest
 
-from maskweave.config import build, plain
+from maskweave.config import build, plain, renamed_key
 from maskweave.errors import MaskweaveError
 
 
@@ -56,3 +56,47 @@ def test_numbers_that_yaml_reads_as_text_are_numbers():
 def test_errors_name_file_key_found_and_expected(content, message):
     with pytest.raises(MaskweaveError, match=message):
         build(Outer, content, "here")
+
+
+@dataclass(frozen=True)
+class Part:
+    renamed: ClassVar[dict[str, str]] = {"colour": "color"}
+    color: str = ""
+
+
+@dataclass(frozen=True)
+class Whole:
+    renamed: ClassVar[dict[str, str]] = {"old": "part", "old.deep": "deep", "colours": "parts"}
+    part: Part = field(default_factory=Part)
+    parts: dict[str, Part] = field(default_factory=dict)
+    deep: int = 0
+
+
+def test_a_renamed_key_names_the_new_one():
+    for content, words in (
+        ({"old": 3}, "here: the key 'old' is now 'part'; rename it"),
+        ({"part": {"colour": "red"}}, "the key 'part.colour' is now 'part.color'"),
+        ({"parts": {"x": {"colour": "red"}}}, "the key 'parts.x.colour' is now 'parts.x.color'"),
+    ):
+        with pytest.raises(MaskweaveError, match=words):
+            build(Whole, content, "here")
+    assert build(Whole, {"part": {"color": "red"}}, "here").part.color == "red"
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("old", "part"),
+        ("old.color", "part.color"),
+        ("old.deep", "deep"),
+        ("part.colour", "part.color"),
+        ("parts.any name.colour", "parts.any name.color"),
+        ("colours.x", "parts.x"),
+        ("part.color", None),
+        ("older", None),
+        ("deep.colour", None),
+        ("", None),
+    ],
+)
+def test_renamed_dotted_keys(old, new):
+    assert renamed_key(Whole, old) == new

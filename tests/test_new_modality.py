@@ -54,8 +54,7 @@ RECIPE = """\
 catalog: survey.yaml
 data: {source: SOURCE, validation: 8, shard_size: 16}
 tokenizers: {samples: 0, train: {steps: 300, batch_size: 16, learning_rate: 3.0e-3, log_every: 100, checkpoint_every: 0}, steps: {volume: 20, colors: 20}}
-drawing: {input_tokens: 20, target_tokens: 20}
-model: {width: 32, heads: 2, encoder_depth: 1, decoder_depth: 1}
+model: {width: 32, heads: 2, encoder_depth: 1, decoder_depth: 1, masking: {input_tokens: 20, target_tokens: 20}}
 train: {steps: 20, batch_size: 16, checkpoint_every: 0}
 evaluate:
   samples: 4

@@ -28,8 +28,7 @@ RECIPE = """\
 catalog: photos
 data: {source: SOURCE, validation: 3, shard_size: 8}
 tokenizers: {samples: 0, train: {steps: 3, batch_size: 4}}
-drawing: {input_tokens: 32, target_tokens: 32}
-model: {width: 32, heads: 2, encoder_depth: 1, decoder_depth: 1}
+model: {width: 32, heads: 2, encoder_depth: 1, decoder_depth: 1, masking: {input_tokens: 32, target_tokens: 32}}
 train: {steps: 4, batch_size: 4}
 evaluate: {samples: 3, requests: [{inputs: [rgb], targets: [edges]}], sheets: [{inputs: [rgb], targets: [edges, metadata]}]}
 """

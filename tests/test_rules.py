@@ -18,6 +18,7 @@ from PIL import Image
 
 import maskweave
 from maskweave.cli.main import COMMANDS
+from maskweave.families.base import BUILT_IN, family_named
 from maskweave.files import read_yaml
 from maskweave.modality.catalogs import load_catalog, shipped
 from maskweave.modality.entry import Kind
@@ -133,6 +134,79 @@ def test_rooms_import_only_from_rooms_above(path: Path) -> None:
     above = {*GROUND, *(ROOMS[: ROOMS.index(room)] if room in ROOMS else ())}
     used = {name.split(".")[1] for name in imports(ast.parse(path.read_text())) if name.startswith("maskweave.")}
     assert used - above - {room} == set()
+
+
+# Model families: only `models/` and `families/` know which there are.
+
+FAMILY_ROOMS = ("models", "families", "interop")
+"""Rooms that may name families; in `interop` they are the names of published formats."""
+
+
+def family_switches(tree: ast.AST) -> Iterator[str]:
+    """Where code goes by the family: an `isinstance` of a model, or a family's name in code."""
+    old_keys = {
+        id(key)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.AnnAssign)
+        and ast.unparse(node.target) == "renamed"
+        and isinstance(node.value, ast.Dict)
+        for key in node.value.keys
+    }
+    for node in ast.walk(tree):
+        if id(node) in old_keys:
+            continue
+        if isinstance(node, ast.Constant) and node.value in BUILT_IN:
+            yield f"line {node.lineno}: {node.value!r}"
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("isinstance", "issubclass"):
+            if set(re.findall(r"\w+", ast.unparse(node.args[1]))) & MODELS:
+                yield f"line {node.lineno}: {ast.unparse(node)}"
+        elif isinstance(node, ast.match_case) and set(re.findall(r"\w+", ast.unparse(node.pattern))) & MODELS:
+            yield f"line {node.pattern.lineno}: case {ast.unparse(node.pattern)}"
+
+
+MODELS = {family_named(name).Model.__name__ for name in BUILT_IN}
+
+
+def test_family_switches_are_found() -> None:
+    code = """
+if isinstance(model, (FourM, Other)) or issubclass(kind, m.M3AE) or recipe.objective == "m3ae": ...
+match model:
+    case FourM(): ...
+NAMES = ["fourm", "other"]
+renamed: dict[str, str] = {"m3ae": "model"}
+x = isinstance(model, nn.Module) or "use a run of family fourm"
+"""
+    found = list(family_switches(ast.parse(code)))
+    assert len(found) == 5 and sorted(MODELS) == ["FourM", "M3AE"], found
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for path in SOURCES if path.relative_to(PACKAGE).parts[0] not in FAMILY_ROOMS],
+    ids=lambda path: path.relative_to(PACKAGE).as_posix(),
+)
+def test_no_code_goes_by_the_family(path: Path) -> None:
+    assert list(family_switches(ast.parse(path.read_text()))) == [], "ask the family, maskweave.families.base.Family"
+
+
+INFERENCE = ("bundle", "models", "families", "generate", "tokenizers", "interop")
+"""Rooms that use models and train none."""
+
+
+def test_inference_imports_no_training() -> None:
+    modules = sorted(
+        ".".join(("maskweave", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__")
+        for path in SOURCES
+        if path.relative_to(PACKAGE).parts[0] in INFERENCE
+    )
+    assert {"maskweave.generate.bundle", "maskweave.bundle.io", "maskweave.models.fourm"} <= set(modules)
+    program = (
+        "import importlib, sys, maskweave; maskweave.load, maskweave.Bundle\n"
+        f"for name in {modules}: importlib.import_module(name)\n"
+        "print([m for m in sys.modules if m.startswith('maskweave.training')])"
+    )
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
 
 
 def test_importing_the_package_is_light() -> None:

@@ -24,9 +24,8 @@ from study import Metrics, Panel, Study, draw, parser
 from maskweave import load
 from maskweave.data.token_store import TokenData
 from maskweave.evaluate.run import evaluate
-from maskweave.objectives.fourm import FourMObjective
 from maskweave.training.loop import fit
-from maskweave.training.pipeline import build_batches, build_objective
+from maskweave.training.pipeline import build_batches, build_model
 from maskweave.training.recipe import EvaluateSettings, Recipe, Request
 
 COUNTS = (16, 32, 64, 128)
@@ -46,7 +45,8 @@ LOSSES = {f"loss, {n} drawn": f"loss, {n} drawn ↓" for n in COUNTS}
 
 def recipe_of(count: int, seed: int, steps: int) -> Recipe:
     recipe = demo_for(seed, steps)
-    return replace(recipe, drawing=replace(recipe.drawing, input_tokens=count, target_tokens=count))
+    masking = replace(recipe.model.masking, input_tokens=count, target_tokens=count)
+    return replace(recipe, model=replace(recipe.model, masking=masking))
 
 
 def step_time(base: Path, count: int, seed: int) -> Metrics:
@@ -55,7 +55,7 @@ def step_time(base: Path, count: int, seed: int) -> Metrics:
     for steps in (SHORT, LONG):
         recipe = recipe_of(count, seed, steps)
         catalog = recipe.load_catalog()
-        objective = build_objective(recipe, catalog, base)
+        objective = recipe.family.build_objective(build_model(recipe, catalog, base), recipe.model)
         batches = build_batches(recipe, TokenData(base / "tokens/train", catalog), held_out=False)
         with TemporaryDirectory() as folder:
             start = process_time()
@@ -81,7 +81,7 @@ def held_out_loss(folder: Path, base: Path, count: int) -> float:
     """Mean over the held-out scenes' tokens when `count` are drawn, alike for all settings and seeds."""
     recipe = recipe_of(count, 0, 1)
     bundle = load(folder)
-    objective = FourMObjective(bundle.model, recipe.loss).eval()
+    objective = recipe.family.build_objective(bundle.model, recipe.model).eval()
     batches = build_batches(recipe, TokenData(base / "tokens/validation", bundle.catalog), held_out=True)
     losses = [objective(batches[i])[0].item() for i in range(len(batches))]
     return sum(losses) / len(losses)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from study import Metrics
-from torch import Tensor
+from torch import Tensor, nn
 
 from maskweave.data.source import Source, Subset
 from maskweave.data.token_store import TokenData
@@ -24,7 +24,6 @@ from maskweave.files import read_json, write_json
 from maskweave.masking.m3ae import NOTHING, MaskedBatches, MaskRatio, mask_columns
 from maskweave.modality.catalogs import Catalog, load_catalog
 from maskweave.models.m3ae import M3AE
-from maskweave.objectives.m3ae import M3AEObjective
 from maskweave.synthetic.emoji import Emoji, name_of
 from maskweave.synthetic.scenes import Scenes
 from maskweave.tokenizers.sequence import SequenceTokenizer
@@ -101,12 +100,13 @@ def run_trial(folder: Path, kind: str, steps: int, batch_size: int, setting: Set
         "train.processes": 1,
         "train.validate_every": 0,
     }
-    changes |= {"modalities": list(setting.names), "m3ae.mask_ratio.sequence": setting.text}
-    changes |= {"m3ae.unpaired": setting.unpaired, "train.checkpoint_every": 0, "seed": seed}
+    changes |= {"modalities": list(setting.names), "model.mask_ratio.sequence": setting.text}
+    changes |= {"model.unpaired": setting.unpaired, "train.checkpoint_every": 0, "seed": seed}
     recipe = load_recipe(RECIPES / f"m3ae-{kind}.yaml", changes)
     catalog = recipe.load_catalog()
     torch.manual_seed(seed)
-    objective = M3AEObjective(M3AE(catalog, recipe.m3ae.model), recipe.m3ae.loss_weight)
+    model = recipe.family.build_model(catalog, recipe.model)
+    objective = recipe.family.build_objective(model, recipe.model)
     if setting.trained:
         batches = build_batches(recipe, TokenData(folder / setting.part, catalog), held_out=False)
         with tempfile.TemporaryDirectory() as place:
@@ -116,11 +116,11 @@ def run_trial(folder: Path, kind: str, steps: int, batch_size: int, setting: Set
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
         found = _restoring(objective, folder / "held-out", catalog) if setting.trained else {}
         pictures = {part: TokenData(folder / part, catalog.subset(["rgb"])) for part in labels}
-        features = {part: _features(objective.model, data, labels[part]) for part, data in pictures.items()}
+        features = {part: _features(model, data, labels[part]) for part, data in pictures.items()}
     return found | _probes(features, labels)
 
 
-def _restoring(objective: M3AEObjective, folder: Path, catalog: Catalog) -> Metrics:
+def _restoring(objective: nn.Module, folder: Path, catalog: Catalog) -> Metrics:
     """What is restored of the held-out samples, all in one batch; always the same is hidden."""
 
     def restore(names: list[str]) -> dict[str, Tensor]:

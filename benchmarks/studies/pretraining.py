@@ -6,9 +6,10 @@ from typing import Any
 
 import torch
 
-from maskweave.bundle import io as saving
+from maskweave.families.weights import save_model
+from maskweave.masking.fourm import MaskingConfig
 from maskweave.modality.catalogs import Catalog
-from maskweave.training.pipeline import build_objective, claim, make_tokens, train_model
+from maskweave.training.pipeline import build_model, claim, make_tokens, train_model
 from maskweave.training.recipe import EvaluateSettings, Recipe, load_recipe
 from maskweave.training.tokenizers import train_tokenizers
 
@@ -24,16 +25,18 @@ def prepare(base: Path) -> None:
     make_tokens(recipe, catalog, base)
 
 
-def demo_for(seed: int, steps: int, **changes: Any) -> Recipe:
+def demo_for(seed: int, steps: int, masking: MaskingConfig | None = None, **changes: Any) -> Recipe:
     """The demo's recipe for one process, without an evaluation.
 
     Args:
+        masking: in place of the demo's.
         changes: fields of the recipe that are others.
     """
     demo = load_recipe(DEMO)
     train = replace(demo.train, steps=steps, seed=seed, processes=1, keep=1)
+    model: Any = demo.model if masking is None else replace(demo.model, masking=masking)
     ready = replace(demo.tokenizers, steps={})
-    return replace(demo, seed=seed, train=train, tokenizers=ready, evaluate=EvaluateSettings(), **changes)
+    return replace(demo, seed=seed, model=model, train=train, tokenizers=ready, evaluate=EvaluateSettings(), **changes)
 
 
 def pretrain(recipe: Recipe, folder: Path, base: Path) -> None:
@@ -45,8 +48,7 @@ def untrained(recipe: Recipe, folder: Path, base: Path) -> None:
     """The bundle that `pretrain` begins with."""
     catalog = open_folder(recipe, folder, base)
     torch.manual_seed(recipe.seed)
-    objective = build_objective(recipe, catalog, folder)
-    saving.save_model(objective.model, catalog, folder)
+    save_model(build_model(recipe, catalog, folder), catalog, folder)
 
 
 def open_folder(recipe: Recipe, folder: Path, base: Path) -> Catalog:

@@ -74,8 +74,8 @@ FIGURE = (
 def trial(out: Path, base: Path, steps: int, name: str, seed: int) -> Metrics:
     """Pre-train, probe and fine-tune one encoder."""
     folder, setting = out / "trials" / f"{list(SETTINGS).index(name)}-{seed}", SETTINGS[name]
-    drawing = MaskingConfig(**DRAWN, mixtures=[setting.mixture])
-    recipe = demo_for(seed, steps, modalities=list(setting.modalities), drawing=drawing)
+    masking = MaskingConfig(**DRAWN, mixtures=[setting.mixture])
+    recipe = demo_for(seed, steps, masking, modalities=list(setting.modalities))
     (untrained if name == SCRATCH else pretrain)(recipe, folder / "encoder", base)
     found = probes(folder / "encoder", seed)
     for task in TASKS:

@@ -22,10 +22,13 @@ _WHERE = {
     "load_catalog": "maskweave.modality.catalogs",
     "load_recipe": "maskweave.training.recipe",
 }
+_RENAMED = {"load_catalogue": "load_catalog"}
 
 
 def __getattr__(name: str) -> Any:
     """Import on first use, so that `import maskweave` stays light."""
+    if name in _RENAMED:
+        raise AttributeError(f"maskweave.{name} is now maskweave.{_RENAMED[name]}; rename it")
     if name not in _WHERE:
         raise AttributeError(f"module 'maskweave' has no attribute {name!r}")
     import importlib

@@ -1,8 +1,16 @@
 """Typed dataclasses out of plain mappings: the one way in which recipes and catalog entries are validated.
 
 Errors name the file, the key, what was found and what was expected. Types understood: bool, int, float, str, Literal,
-tuples, lists, dicts with string keys, optional types, and dataclasses of these. Of several dataclasses with a class attribute `tag`, the
-key of that name says which is meant; a class attribute `aliases` maps keys to fields of other names.
+tuples, lists, dicts with string keys, optional types, and dataclasses of these.
+
+A dataclass may have members that are looked up here:
+
+- `renamed: ClassVar[dict[str, str]]`, old key to new key, both relative to the dataclass and dotted where they lead elsewhere
+  (`{"drawing": "model.masking"}`). An old key is an error that names the new one.
+- `variant(content) -> type`, a classmethod: the dataclass to build in its place, chosen by the content; and `variants() -> list[type]`,
+  all that may be chosen.
+- `tag: ClassVar[str]`, a key that only chooses the variant and is a class attribute instead of a field.
+- `aliases: ClassVar[dict[str, str]]`, keys to the fields that hold them under other names.
 """
 
 import dataclasses
@@ -25,14 +33,23 @@ def build(cls: type[T], content: Any, where: str, key: str = "") -> T:
     """
     if not isinstance(content, Mapping):
         raise MaskweaveError(f"{where}: {_named(key)}expected keys and values, found {content!r}")
-    if (tag := getattr(cls, "tag", "")) and not getattr(cls, tag, ""):
-        return _build_tagged(cls, tag, content, where, key)
-    aliases: Mapping[str, str] = getattr(cls, "aliases", {})
-    content = {aliases.get(name, name): item for name, item in content.items()}
+    asked, variant = cls, getattr(cls, "variant", None)
+    if variant is not None:
+        try:
+            cls = variant(content)
+        except MaskweaveError as error:
+            raise MaskweaveError(f"{where}: {_named(key)}{error}") from error
+    tag, aliases = getattr(cls, "tag", ""), getattr(cls, "aliases", {})
+    content = {aliases.get(name, name): item for name, item in content.items() if not tag or name != tag}
     hints = typing.get_type_hints(cls)
     fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
     for name in content:
         if name not in fields:
+            new = getattr(cls, "renamed", {}).get(name)
+            if new is not None:
+                raise MaskweaveError(f"{where}: the key {_join(key, name)!r} is now {_join(key, new)!r}; rename it")
+            if others := _owners(asked, name):
+                raise MaskweaveError(f"{where}: unknown key {_join(key, name)!r}: a key where {_join(key, others)}")
             near = difflib.get_close_matches(str(name), fields, n=1)
             hint = f"did you mean {_join(key, near[0])!r}?" if near else f"known keys: {', '.join(fields)}"
             raise MaskweaveError(f"{where}: unknown key {_join(key, name)!r}; {hint}")
@@ -47,17 +64,6 @@ def build(cls: type[T], content: Any, where: str, key: str = "") -> T:
         raise MaskweaveError(f"{where}: {_named(key)}{error}") from error
 
 
-def _build_tagged(cls: Any, tag: str, content: Mapping[str, Any], where: str, key: str) -> Any:
-    """Build the one of several classes that the key `tag` of the content names; `cls.named` finds it."""
-    if tag not in content:
-        raise MaskweaveError(f"{where}: key {_join(key, tag)!r} is missing; expected the name of one of several kinds")
-    try:
-        named = cls.named(content[tag])
-    except MaskweaveError as error:
-        raise MaskweaveError(f"{where}: {_join(key, tag)!r}: {error}") from error
-    return build(named, {name: item for name, item in content.items() if name != tag}, where, key)
-
-
 def plain(value: Any) -> Any:
     """The reverse of `build`: dataclasses and tuples as YAML-ready mappings and lists, defaults included."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -70,6 +76,35 @@ def plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]
     return value
+
+
+def _owners(cls: Any, name: Any) -> str:
+    """Which variants of a dataclass have a field of that name: `family is 'm3ae'`; empty where none has."""
+    variants: list[Any] = getattr(cls, "variants", list)()
+    having = [v for v in variants if name in {f.name for f in dataclasses.fields(v)}]
+    chosen_by = getattr(cls, "tag", "") or (dataclasses.fields(cls)[0].name if variants else "")
+    found = [getattr(v, chosen_by) for v in having]  # a class attribute, or the field's default
+    return f"{chosen_by} is {' or '.join(map(repr, found))}" if found else ""
+
+
+def renamed_key(cls: Any, dotted: str) -> str | None:
+    """The present name of a dotted key of a dataclass, or None where no part of it was renamed."""
+    for option in (cls, *(cls.variants() if hasattr(cls, "variants") else ())):
+        renamed: dict[str, str] = getattr(option, "renamed", {})
+        for old in sorted(renamed, key=len, reverse=True):
+            if dotted == old or dotted.startswith(f"{old}."):
+                return renamed[old] + dotted[len(old) :]
+        first, _, rest = dotted.partition(".")
+        if first not in {f.name for f in dataclasses.fields(option)}:
+            continue
+        hint = typing.get_type_hints(option)[first]
+        if typing.get_origin(hint) is dict:  # a name of the user's choice comes first
+            hint = typing.get_args(hint)[1]
+            name, _, rest = rest.partition(".")
+            first = f"{first}.{name}"
+        if rest and dataclasses.is_dataclass(hint) and (new := renamed_key(hint, rest)):
+            return f"{first}.{new}"
+    return None
 
 
 def _convert(hint: Any, value: Any, where: str, key: str) -> Any:

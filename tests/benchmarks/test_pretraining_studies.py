@@ -15,9 +15,10 @@ from maskweave.transfer.recipe import load_transfer
 @pytest.mark.parametrize("name", transfer.SETTINGS)
 def test_every_setting_can_be_drawn(name: str) -> None:
     setting = transfer.SETTINGS[name]
-    drawing = MaskingConfig(**transfer.DRAWN, mixtures=[setting.mixture])
-    recipe = demo_for(0, 1, modalities=list(setting.modalities), drawing=drawing)
-    MaskSampler(recipe.load_catalog(), recipe.drawing)
+    masking = MaskingConfig(**transfer.DRAWN, mixtures=[setting.mixture])
+    recipe = demo_for(0, 1, masking, modalities=list(setting.modalities))
+    assert recipe.model.masking == masking
+    MaskSampler(recipe.load_catalog(), recipe.model.masking)
     assert recipe.train.processes == 1 and not recipe.evaluate.requests
 
 
@@ -30,12 +31,12 @@ def test_every_task_can_be_loaded(task: str) -> None:
 
 def test_counts_change_the_drawing_alone() -> None:
     recipes = [drawn_tokens.recipe_of(count, 0, 5) for count in drawn_tokens.COUNTS]
-    assert [r.drawing.target_tokens for r in recipes] == list(drawn_tokens.COUNTS)
-    assert len({repr(r.drawing.mixtures) for r in recipes}) == 1
+    assert [r.model.masking.target_tokens for r in recipes] == list(drawn_tokens.COUNTS)
+    assert len({repr(r.model.masking.mixtures) for r in recipes}) == 1
 
 
 def test_pretraining_of_some_modalities_on_shared_tokens(tiny_run: Path, tmp_path: Path) -> None:
-    recipe = demo_for(0, 2, modalities=["rgb", "tok_rgb"], drawing=MaskingConfig(32, 32, [transfer.FROM_PICTURES]))
+    recipe = demo_for(0, 2, MaskingConfig(32, 32, [transfer.FROM_PICTURES]), modalities=["rgb", "tok_rgb"])
     pretrain(recipe, tmp_path / "trained", tiny_run)
     untrained(recipe, tmp_path / "untrained", tiny_run)
     assert (tmp_path / "trained/tokens").resolve() == tiny_run / "tokens"

@@ -16,12 +16,19 @@ from typing import Any, get_args, get_origin, get_type_hints
 import numpy as np
 import pytest
 import yaml
+from jsonargparse import ArgumentParser
 from PIL import Image
 
+import maskweave
 from maskweave.cli.main import COMMANDS, main
+from maskweave.cli.train import typed_recipe
 from maskweave.config import plain
 from maskweave.data.folders import import_folders
 from maskweave.data.shards import Shards
+from maskweave.families.base import ModelSettings
+from maskweave.families.m3ae import M3AESettings
+from maskweave.masking.fourm import MaskingConfig, Mixture
+from maskweave.masking.m3ae import MaskRatio
 from maskweave.modality.catalogs import Catalog, load_catalog
 from maskweave.synthetic.scenes import Scenes
 from maskweave.training.metrics import read_metrics
@@ -121,8 +128,67 @@ def texts_of(kind: Any, key: str = "") -> set[str]:
 
 
 def test_every_text_of_a_recipe_is_known_to_be_a_path_or_none() -> None:
-    no_paths = {"catalog", "size", "target", "label"}  # a catalog is told by its ending
-    assert texts_of(Recipe) | texts_of(TransferRecipe) == {*PATHS, *no_paths}
+    no_paths = {"catalog", "family", "size", "target", "label"}  # a catalog is told by its ending
+    models = {key for settings in ModelSettings.variants() for key in texts_of(settings)}
+    assert texts_of(Recipe) | texts_of(TransferRecipe) | models == {*PATHS, *no_paths}
+
+
+@pytest.mark.parametrize(
+    ("words", "new"),
+    [
+        ("run R --drawing.input_tokens 3", "--model.masking.input_tokens"),
+        ("run R --drawing.input_tokens=3", "--model.masking.input_tokens"),
+        ("train R --objective m3ae", "--model.family"),
+        ("tokenize R --loss token", "--model.loss"),
+        ("recipe check R --m3ae.model.size B", "--model.size"),
+        ("run R --m3ae.unpaired 0.5", "--model.unpaired"),
+        ("run R --data.beside x", "--data.sidecar"),
+        ("run R --data.mix.web.beside x", "--data.mix.web.sidecar"),
+        ("run R --model.informed true", "--model.init_from_tokenizers"),
+        ("run R --model.normalised_patches true", "--model.normalized_patches"),
+        ("run R --catalogue scenes", "--catalog"),
+        ("transfer R --catalogue scenes", "--catalog"),
+        ("data import A B --catalogue photos", "--catalog"),
+        ("data label A --catalogue photos", "--catalog"),
+        ("import 4m M --catalogue 4m", "--catalog"),
+        ("generate R --apart", "--no-chain"),
+        ("generate R --grow", "--guide-with-finished"),
+        ("retrieve index R D --through global", "--feature-modality"),
+    ],
+)
+def test_an_old_option_names_the_new_one(words: str, new: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words.split()) == 1
+    said = capsys.readouterr().err
+    old = next(word for word in words.split() if word.startswith("--")).partition("=")[0]
+    assert f"the option {old!r} is now {new!r}; rename it" in said and said.count("\n") == 1
+
+
+def test_an_old_name_of_the_package_names_the_new_one() -> None:
+    with pytest.raises(AttributeError, match="maskweave.load_catalogue is now maskweave.load_catalog"):
+        maskweave.load_catalogue
+    assert maskweave.load_catalog is load_catalog
+
+
+def test_a_recipe_s_model_keys_can_be_typed_for_every_family(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def typed(*words: str) -> Recipe:
+        parser = ArgumentParser(exit_on_error=False)
+        COMMANDS["run"].add_arguments(parser)
+        recipe, _, _ = typed_recipe(parser.parse_args([str(path), *words], defaults=False))
+        return recipe
+
+    path = tmp_path / "r.yaml"
+    path.write_text("modalities: [rgb, caption]\ndata: {samples: 5}\n")
+    mixtures = '[{"inputs": {"rgb": 1}, "targets": {"caption": 1}}]'
+    model = typed(
+        "--model.masking.input_tokens", "5", "--model.masking.mixtures", mixtures, "--model.width", "64"
+    ).model
+    assert model.masking == MaskingConfig(5, mixtures=[Mixture({"rgb": 1.0}, {"caption": 1.0})]) and model.width == 64
+    model = typed("--model.family", "m3ae", "--model.mask_ratio.patches", "0.5", "--model.width", "64").model
+    assert model == M3AESettings(width=64, mask_ratio=MaskRatio(patches=0.5))
+    assert main(["recipe", "check", str(path), "--model.family", "m3ae", "--model.masking.input_tokens", "5"]) == 1
+    assert "unknown key 'model.masking': a key where model.family is 'fourm'" in capsys.readouterr().err
 
 
 def test_a_run_goes_on_from_another_folder(
@@ -305,8 +371,6 @@ def test_ctrl_c_while_tokenizers_train_side_by_side(
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))
 def test_help_names_every_argument(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    from jsonargparse import ArgumentParser
-
     parser = ArgumentParser()
     COMMANDS[name].add_arguments(parser)
     with pytest.raises(SystemExit) as ended:
@@ -320,8 +384,6 @@ def test_help_names_every_argument(name: str, capsys: pytest.CaptureFixture[str]
 
 
 def test_every_key_of_a_recipe_is_explained() -> None:
-    from jsonargparse import ArgumentParser
-
     parser = ArgumentParser()
     COMMANDS["run"].add_arguments(parser)
     keys = {action.dest: action.help for action in parser._actions if "." in action.dest}

@@ -13,14 +13,15 @@ import torch
 from PIL import Image
 from tiny_catalog import SMALL, TEXT, tiny
 from torch import nn
+from value_helpers import value_of
 
 import maskweave
-from maskweave.bundle import io as saving
 from maskweave.errors import MaskweaveError
+from maskweave.families.weights import save_model
 from maskweave.generate.bundle import Bundle
 from maskweave.generate.result import Generated
 from maskweave.generate.schedule import load_schedule
-from maskweave.modality.catalogs import Catalog
+from maskweave.modality.catalogs import Catalog, save_catalog
 from maskweave.modality.decoding import Decoding
 from maskweave.modality.entry import Modality
 from maskweave.modality.tokenizer import Quantizer
@@ -36,7 +37,7 @@ LIKELIEST = {"depth": Decoding("roar", steps=1, temperature=0)}
 
 def catalog() -> Catalog:
     extra = Modality("depth", 20, "grid", Map((8, 8), range=(0, 10), unit="m"), grid=(2, 2), tokenizer=SMALL)
-    gray = Modality("gray", 21, "patches", Image((8, 8), 1), grid=(2, 2))
+    gray = Modality("gray", 21, "patches", value_of("image", size=(8, 8), channels=1), grid=(2, 2))
     return Catalog([*tiny().values(), extra, gray], [TEXT])
 
 
@@ -45,8 +46,8 @@ def folder(tmp_path_factory) -> Path:
     """A bundle of untrained parts, as a run leaves it."""
     torch.manual_seed(0)
     folder, entries = tmp_path_factory.mktemp("bundle"), catalog()
-    saving.save_catalog(entries, folder)
-    saving.save_model(FourM(entries, FourMConfig(width=32, heads=2, encoder_depth=1, decoder_depth=1)), entries, folder)
+    save_catalog(entries, folder)
+    save_model(FourM(entries, FourMConfig(width=32, heads=2, encoder_depth=1, decoder_depth=1)), entries, folder)
     TextTokenizer.train(TEXT, ["a red cube on a table"]).save(folder / "tokenizers" / "text")
     for name, m in entries.items():
         if m.kind == "grid":
@@ -321,7 +322,23 @@ def other_text(run: Path) -> None:
 
 def other_model(run: Path) -> None:
     entries = catalog().subset(["codes", "caption"])
-    saving.save_model(FourM(entries, FourMConfig(width=32, heads=2, encoder_depth=1, decoder_depth=1)), entries, run)
+    save_model(FourM(entries, FourMConfig(width=32, heads=2, encoder_depth=1, decoder_depth=1)), entries, run)
+
+
+def older(run: Path) -> None:
+    (run / "model" / "config.json").write_text('{"format": 1, "objective": "fourm"}')
+    entries = run / "modalities.yaml"
+    entries.write_text(entries.read_text().replace("quantizer", "quantiser"))  # the keys of that time
+
+
+def older_tokenizer(run: Path) -> None:
+    path = run / "tokenizers" / "depth" / "config.json"
+    path.write_text(path.read_text().replace('"format": 2', '"format": 1'))
+
+
+def other_family(run: Path) -> None:
+    path = run / "model" / "config.json"
+    path.write_text(path.read_text().replace('"family": "fourm"', '"family": "gone"'))
 
 
 def other_width(run: Path) -> None:
@@ -342,7 +359,13 @@ def other_width(run: Path) -> None:
             "model.safetensors: cannot be read as safetensors, probably truncated",
         ),
         (lambda run: truncate(run / "model" / "config.json"), "config.json: not valid JSON"),
-        (lambda run: (run / "model" / "config.json").write_text('{"format": 99}'), "is not of format 1"),
+        (
+            lambda run: (run / "model" / "config.json").write_text('{"format": 99}'),
+            "is not of a known format; this version reads format 2. Use the version that wrote it",
+        ),
+        (older, "is of format 1, which an older maskweave wrote; this version reads format 2. Train the model again"),
+        (older_tokenizer, "has format 1, written by another version of maskweave; this one reads format 2. Train"),
+        (other_family, "config.json: unknown model family 'gone'; known: fourm, m3ae"),
         (lambda run: truncate(run / "tokenizers" / "depth" / "model.safetensors"), "probably truncated"),
         (lambda run: (run / "tokenizers" / "text" / "tokenizer.json").unlink(), "tokenizer.json: no such file"),
         (other_codebook, "codes: was trained for another entry than 'codes'"),

@@ -9,6 +9,7 @@ from small_model import CATALOG, FIRST, make_model
 
 import maskweave
 from maskweave.errors import MaskweaveError
+from maskweave.families.base import family_named
 from maskweave.files import write_yaml
 from maskweave.generate.bundle import Bundle, _unconditional
 from maskweave.generate.engine import Engine
@@ -121,14 +122,16 @@ def test_a_schedule_is_replayed(bundle, tmp_path) -> None:
 
 
 def test_whether_a_model_may_be_asked_without_inputs(tmp_path) -> None:
-    assert _unconditional(tmp_path) is None
+    assert _unconditional(family_named("fourm"), tmp_path) is None
     for recipe, expected in (
-        ({"drawing": {"unconditional": 0.1}}, True),
-        ({"drawing": {"unconditional": 0.0}}, False),
+        ({"model": {"masking": {"unconditional": 0.1}}}, True),
+        ({"model": {"masking": {"unconditional": 0.0}}}, False),
+        ({"model": {"family": "m3ae"}}, None),
+        ({"model": {"of a later version": 1}}, None),
         ({}, None),
     ):
         write_yaml(tmp_path / "recipe.yaml", recipe)
-        assert _unconditional(tmp_path) is expected
+        assert _unconditional(family_named("fourm"), tmp_path) is expected
     with pytest.raises(MaskweaveError, match="no inputs: this model was trained with some always"):
         make_bundle(unconditional=False).generate({}, ["codes"])
     assert make_bundle(unconditional=True).generate({}, ["codes"])["codes"].shape == (8, 8, 3)

@@ -11,7 +11,6 @@ from safetensors.torch import load_file
 from tiny_catalog import TEXT, tiny
 
 import maskweave
-from maskweave.bundle.io import load_tokenizers
 from maskweave.cli.main import main
 from maskweave.config import plain
 from maskweave.errors import MaskweaveError
@@ -23,6 +22,7 @@ from maskweave.interop.fourm.tokenizers import export_tokenizer
 from maskweave.modality.catalogs import Catalog, load_catalog
 from maskweave.modality.tokenizer import Quantizer, TokenizerSpec
 from maskweave.models.fourm import FourM, FourMConfig
+from maskweave.tokenizers.folder import load_tokenizers
 from maskweave.tokenizers.grid import GridTokenizer
 from maskweave.tokenizers.text import TextTokenizer
 from maskweave.training.warm_start import warm_start

@@ -9,9 +9,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from tiny_catalog import tiny, tiny_batch
 
-from maskweave.bundle.io import load_model as load_saved
-from maskweave.bundle.io import save_model
 from maskweave.errors import MaskweaveError
+from maskweave.families.weights import load_model as load_saved
+from maskweave.families.weights import save_model
 from maskweave.interop.fourm import load_model
 from maskweave.interop.fourm.backbone import load_backbone
 from maskweave.interop.fourm.model import export_model

@@ -8,6 +8,7 @@ from safetensors.torch import load_file, save_file
 from tiny_catalog import random_columns, tiny
 
 from maskweave.errors import MaskweaveError
+from maskweave.families.weights import load_model, save_model
 from maskweave.interop.m3ae import load_m3ae, save_m3ae
 from maskweave.masking.m3ae import MaskRatio, mask_columns
 from maskweave.modality.catalogs import Catalog
@@ -52,6 +53,26 @@ def test_written_and_read_again(catalog: Catalog, tmp_path) -> None:
     made = load_m3ae(tmp_path).catalog
     assert [(m.kind, m.row_width) for m in made.values() if m.grid] == [("patches", 12)]
     assert len(made) == len(catalog)
+
+
+def test_what_was_set_in_training_is_written_as_it_was_read(tmp_path) -> None:
+    save_m3ae(trained(PAIRS), PAIRS, tmp_path / "published", MaskRatio(0.5, 0.25))
+    path = tmp_path / "published" / "config.json"
+    config = json.loads(path.read_text())
+    assert (config["image_mask_ratio"], config["text_mask_ratio"]) == (0.5, 0.25)
+    path.write_text(json.dumps({**config, "drop_path": 0.1}))
+    model, catalog = load_m3ae(tmp_path / "published", PAIRS)
+    save_m3ae(model, catalog, tmp_path / "again")
+    save_model(model, catalog, tmp_path / "bundle")  # and by way of a bundle
+    save_m3ae(load_model(tmp_path / "bundle", catalog), catalog, tmp_path / "from bundle")
+    for folder in ("again", "from bundle"):
+        assert json.loads((tmp_path / folder / "config.json").read_text()) == json.loads(path.read_text())
+    save_m3ae(model, catalog, tmp_path / "tuned", MaskRatio(0.75, 0.9))
+    assert json.loads((tmp_path / "tuned" / "config.json").read_text())["text_mask_ratio"] == 0.9
+    save_m3ae(trained(PAIRS), PAIRS, tmp_path / "own")
+    assert json.loads((tmp_path / "own" / "config.json").read_text())["image_mask_ratio"] == 0.75, (
+        "where nothing is known"
+    )
 
 
 def test_without_type_embeddings(tmp_path) -> None:

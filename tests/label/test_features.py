@@ -17,8 +17,7 @@ catalog: scenes-global
 modalities: [rgb, caption, global]
 data: {source: scenes, sidecar: SIDECAR, samples: 12, validation: 4, shard_size: 5}
 tokenizers: {samples: 12, train: {steps: 2, batch_size: 4}}
-drawing: {input_tokens: 32, target_tokens: 32}
-model: {width: 32, heads: 2, encoder_depth: 1, decoder_depth: 1}
+model: {width: 32, heads: 2, encoder_depth: 1, decoder_depth: 1, masking: {input_tokens: 32, target_tokens: 32}}
 train: {steps: 2, batch_size: 4}
 """
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 from tiny_catalog import random_columns, tiny, tiny_batch
 
-from maskweave.bundle.io import load_model, save_model
 from maskweave.errors import MaskweaveError
+from maskweave.families.weights import load_model, save_model
 from maskweave.masking.batch import Slots, TokenBatch, pack
 from maskweave.masking.fourm import MaskingConfig, MaskSampler, Mixture
 from maskweave.modality.catalogs import Catalog, catalog_from, load_catalog

@@ -85,7 +85,7 @@ def test_a_batch_without_targets_says_what_to_do() -> None:
     drawing = MaskingConfig(200, 8, [Mixture({"caption": 1.0}, {"caption": 1.0}, keep="all")])
     columns = random_columns(CATALOG, 4, np.random.default_rng(0), fewest=2)
     batch = MaskSampler(CATALOG, drawing)(columns, np.random.default_rng(0))
-    with pytest.raises(MaskweaveError, match="the batch has no targets: give the drawing more target tokens"):
+    with pytest.raises(MaskweaveError, match="the batch has no targets: raise model.masking.target_tokens"):
         build(CATALOG)(batch)
 
 

@@ -10,10 +10,11 @@ from tiny_catalog import random_columns, tiny
 
 from maskweave.data.tokenizing import column_of
 from maskweave.errors import MaskweaveError
+from maskweave.families.m3ae import M3AESettings
 from maskweave.masking.m3ae import MaskedBatch, MaskRatio, mask_columns
 from maskweave.modality.catalogs import Catalog
 from maskweave.models.m3ae import M3AE, M3AEConfig
-from maskweave.objectives.m3ae import LossWeight, M3AEObjective, M3AESettings
+from maskweave.objectives.m3ae import LossWeight, M3AEObjective
 from maskweave.synthetic.scenes import Scenes
 from maskweave.tokenizers.sequence import SequenceTokenizer
 from maskweave.tokenizers.text import TextTokenizer
@@ -92,7 +93,7 @@ def test_mae_is_the_case_without_text() -> None:
 
 
 def test_nothing_hidden_says_what_to_do() -> None:
-    with pytest.raises(MaskweaveError, match="nothing is masked in the batch.*raise m3ae.mask_ratio"):
+    with pytest.raises(MaskweaveError, match="nothing is masked in the batch.*raise model.mask_ratio"):
         build()(batch_of(ratio=0.0))
     with pytest.raises(MaskweaveError, match="nothing is masked in the batch"):
         build()(batch_of(missing=1.0))

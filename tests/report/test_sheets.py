@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from maskweave.errors import MaskweaveError
+from maskweave.families.sheets import Tile, TileRow
 from maskweave.modality.catalogs import Catalog, catalog_from
 from maskweave.report.figures import draw
-from maskweave.report.sheets import Row, Tile, contact_sheet, sheet_for
+from maskweave.report.sheets import contact_sheet, sheet_for
 from maskweave.values.lettering import message
 
 
@@ -115,9 +116,9 @@ def test_given_boxes_lie_over_the_given_picture(scenes_catalog: Catalog, values)
 
 
 def test_notes_are_wrapped_beneath(scenes_catalog: Catalog, values):
-    plain = contact_sheet([Row([Tile("rgb", values["rgb"])])], scenes_catalog)
+    plain = contact_sheet([TileRow([Tile("rgb", values["rgb"])])], scenes_catalog)
     noted = contact_sheet(
-        [Row([Tile("rgb", values["rgb"], note="a note that is much longer than one line")])], scenes_catalog
+        [TileRow([Tile("rgb", values["rgb"], note="a note that is much longer than one line")])], scenes_catalog
     )
     assert noted.height >= plain.height + 30 and noted.width == plain.width
 

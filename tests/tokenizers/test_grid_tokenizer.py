@@ -213,7 +213,7 @@ def test_load_refuses_other_weights(saved):
 @pytest.mark.parametrize(
     "change, words",
     [
-        (lambda c: c.update(format=99), ["format 99", "reads 1"]),
+        (lambda c: c.update(format=99), ["format 99", "reads format 2", "Train the tokenizer again"]),
         (lambda c: c.pop("modality"), ["'format' and 'modality'"]),
         (lambda c: c["modality"].update(color=1), ["modality.color"]),
         (lambda c: c["modality"].update(grid=[3, 3]), ["must divide"]),

@@ -1,4 +1,4 @@
-"""A recipe of the objective m3ae: from text tokenizer to model, resumed exactly, refused where its keys do not fit."""
+"""A recipe of the family m3ae: from text tokenizer to model, resumed exactly, refused where its keys do not fit."""
 
 import json
 import shutil
@@ -9,8 +9,9 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from maskweave.bundle import io as saving
 from maskweave.errors import MaskweaveError
+from maskweave.families.weights import load_model
+from maskweave.modality.catalogs import load_saved_catalog
 from maskweave.models.m3ae import M3AE
 from maskweave.synthetic.scenes import Scenes
 from maskweave.training.metrics import read_metrics
@@ -21,11 +22,11 @@ from maskweave.training.tokenizers import train_tokenizers
 CONTENT = {
     "catalog": "scenes",
     "modalities": ["rgb", "caption"],
-    "objective": "m3ae",
     "data": {"samples": 40, "validation": 8, "shard_size": 16},
     "tokenizers": {"samples": 32},
-    "m3ae": {
-        "model": {"width": 32, "depth": 1, "heads": 2, "decoder_width": 24, "decoder_depth": 1, "decoder_heads": 2},
+    "model": {
+        "family": "m3ae",
+        "width": 32, "depth": 1, "heads": 2, "decoder_width": 24, "decoder_depth": 1, "decoder_heads": 2,
         "mask_ratio": {"sequence": 0.5},
         "unpaired": 0.4,
     },
@@ -81,10 +82,10 @@ def test_a_run_goes_on_exactly(run: Path, tmp_path: Path) -> None:
 
 
 def test_the_saved_model_is_the_trained_one(run: Path) -> None:
-    catalog = saving.load_saved_catalog(run)
-    model = saving.load_model(run, catalog)
+    catalog = load_saved_catalog(run)
+    model = load_model(run, catalog)
     assert isinstance(model, M3AE) and not model.training and model.config.width == 32
-    assert json.loads((run / "model" / "config.json").read_text())["objective"] == "m3ae"
+    assert json.loads((run / "model" / "config.json").read_text())["family"] == "m3ae"
 
 
 def test_the_report_shows_what_is_restored(run: Path, tmp_path: Path) -> None:
@@ -102,24 +103,35 @@ def test_a_bundle_that_cannot_generate_says_so(run: Path) -> None:
 
     bundle = load(run)
     scene = Scenes(bundle.catalog, 1, 0)[0]
-    with pytest.raises(MaskweaveError, match="its model is an M3AE.*generates nothing; use a run of objective 'fourm'"):
+    with pytest.raises(MaskweaveError, match="its model, of family 'm3ae', generates nothing"):
         bundle.generate({"rgb": scene["rgb"]}, targets=["caption"])
 
 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"objective": "mae"}, "'objective' expects one of fourm, m3ae"),
+        ({"model": {"family": "mae"}}, "'model': unknown model family 'mae'; known: fourm, m3ae"),
+        ({"model": {"family": 3}}, "unknown model family 3"),
         ({"modalities": ["rgb", "depth"]}, r"kind patches and sequence, found depth \(grid\).*'modalities'"),
-        ({"m3ae": {"model": {"size": "huge"}}}, "unknown size 'huge'"),
-        ({"m3ae": {"mask_ratio": {"patches": 2}}}, "'m3ae.mask_ratio': mask_ratio.patches is 2.0; expected a share"),
-        ({"m3ae": {"mask_ratio": 0.5}}, "'m3ae.mask_ratio'"),
-        ({"model": {"size": "B"}}, "'model' sets the objective 'fourm', and this recipe's is 'm3ae'"),
-        ({"drawing": {"input_tokens": 5}}, "'drawing' sets the objective 'fourm'"),
-        ({"objective": "fourm"}, "'m3ae' sets the objective 'm3ae', and this recipe's is 'fourm'"),
+        ({"model": {"family": "m3ae", "size": "huge"}}, "unknown size 'huge'"),
+        (
+            {"model": {"family": "m3ae", "mask_ratio": {"patches": 2}}},
+            "'model.mask_ratio': mask_ratio.patches is 2.0; expected a share",
+        ),
+        ({"model": {"family": "m3ae", "mask_ratio": 0.5}}, "'model.mask_ratio'"),
+        ({"model": {"family": "m3ae", "unpaired": 2}}, "'model': unpaired must be a share from 0 to 1, found 2"),
+        (
+            {"model": {"family": "m3ae", "masking": {"input_tokens": 5}}},
+            "unknown key 'model.masking': a key where model.family is 'fourm'",
+        ),
+        (
+            {"model": {"mask_ratio": {"patches": 0.5}}},
+            "unknown key 'model.mask_ratio': a key where model.family is 'm3ae'",
+        ),
+        ({"model": {"family": "m3ae", "normalised_patches": True}}, "is now 'model.normalized_patches'"),
         (
             {"evaluate": {"requests": [{"inputs": ["rgb"], "targets": ["caption"]}]}},
-            "evaluate.requests and evaluate.sheets are for any-to-any models",
+            "evaluate.requests and evaluate.sheets are for models that generate, and model.family is 'm3ae'",
         ),
     ],
 )

@@ -29,8 +29,13 @@ CONTENT: dict[str, Any] = {
     "modalities": ["rgb", "depth", "caption"],
     "data": {"validation": 12, "shard_size": 16},
     "tokenizers": {"samples": 32, "train": {"steps": 2, "batch_size": 8}},
-    "drawing": {"input_tokens": 24, "target_tokens": 24},
-    "model": {"width": 32, "heads": 2, "encoder_depth": 1, "decoder_depth": 1},
+    "model": {
+        "width": 32,
+        "heads": 2,
+        "encoder_depth": 1,
+        "decoder_depth": 1,
+        "masking": {"input_tokens": 24, "target_tokens": 24},
+    },
     "train": {"steps": 24, "batch_size": 8, "log_every": 1, "checkpoint_every": 8, "keep": 3, "validate_every": 12},
     "evaluate": {
         "samples": 8,

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from maskweave.errors import MaskweaveError
 from maskweave.models.fourm import FourM, FourMConfig
+from maskweave.models.heads import BoxHead
 from maskweave.objectives.fourm import FourMObjective
 from maskweave.training import optimizer
 from maskweave.training.loop import fit
@@ -88,6 +89,27 @@ def test_small_and_shared_tables_stay_dense(monkeypatch: pytest.MonkeyPatch) -> 
         assert sparse == (
             set() if tied else tables | {"target_token_embedding.tokens.for_text"}
         )  # never where.modality
+
+
+def test_embeddings_positions_and_tokens_do_not_decay() -> None:
+    """`spectrum` has learned positions, which are tables as those of tokens are; registers and queries are such tables too."""
+    torch.manual_seed(0)
+    model = FourM(tiny(), FourMConfig(width=16, heads=2, encoder_depth=1, decoder_depth=1, registers=3))
+    head = BoxHead(16, 4, queries=5, head_width=16, depth=1, heads=2)
+    chosen, names = build_optimizer(nn.ModuleDict({"model": model, "head": head}), SETTINGS)
+    decays = dict(zip(names, (g["weight_decay"] > 0 for g in chosen.param_groups for _ in g["params"]), strict=True))
+    tables = {
+        "model.position_embedding.learned", "model.position_embedding.learned_of_targets", "model.registers",
+        "model.position_embedding.modality.weight", "model.token_embedding.tokens.for_codes.weight", "head.queries",
+    }  # fmt: skip
+    assert {name for name in tables if decays[name]} == set()
+    matrices = {"model.context_projection.weight", "model.heads.for_codes.weight", "head.boxes.fc1.weight"}
+    assert all(decays[name] for name in matrices)
+    assert {name for name, decaying in decays.items() if decaying} == {
+        name
+        for name, p in [*model.named_parameters("model"), *head.named_parameters("head")]
+        if p.ndim == 2 and name not in tables and ".tokens." not in name
+    }
 
 
 class Drawn:

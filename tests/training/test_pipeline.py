@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from maskweave.bundle import io as saving
 from maskweave.errors import MaskweaveError
 from maskweave.files import read_yaml, write_yaml
 from maskweave.modality.catalogs import Catalog, shipped_folder
 from maskweave.synthetic.scenes import Scenes
+from maskweave.tokenizers.folder import load_tokenizers
 from maskweave.training.data_settings import DataSettings
 from maskweave.training.pipeline import claim, make_tokens
 from maskweave.training.recipe import Recipe, TokenizersSettings, load_recipe
@@ -27,7 +27,7 @@ def test_tokenizers_are_taken_from_another_run(tiny_run: Path, tiny_recipe: Path
     recipe = load_recipe(tiny_recipe, {"tokenizers.reuse": str(ready), "tokenizers.steps": {"edges": 2}})
     catalog = claim(recipe, tmp_path / "run")
     train_tokenizers(recipe, catalog, tmp_path / "run")
-    old, new = (saving.load_tokenizers(folder / "tokenizers", catalog) for folder in (tiny_run, tmp_path / "run"))
+    old, new = (load_tokenizers(folder / "tokenizers", catalog) for folder in (tiny_run, tmp_path / "run"))
     assert {name for name in catalog if name in new and new[name].fingerprint != old[name].fingerprint} == {"edges"}
     assert not (tmp_path / "run" / "tokenizers" / "depth" / "checkpoints").exists()
     assert (tmp_path / "run" / "tokenizers" / "depth" / "metrics.jsonl").exists(), "the report shows its curves"

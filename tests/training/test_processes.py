@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from maskweave.errors import MaskweaveError
+from maskweave.families.fourm import FourMSettings
 from maskweave.masking.fourm import MaskingConfig
 from maskweave.training.data_settings import DataSettings
 from maskweave.training.metrics import read_metrics
@@ -24,7 +25,7 @@ def recipe_of(**train: int) -> Recipe:
         modalities=["rgb", "depth", "caption"],
         data=DataSettings(samples=32, validation=8),
         tokenizers=TokenizersSettings(samples=16, train=TrainSettings(steps=2, batch_size=8, checkpoint_every=0)),
-        drawing=MaskingConfig(16, 16),
+        model=FourMSettings(masking=MaskingConfig(16, 16)),
         train=TrainSettings(log_every=1, learning_rate=1e-3, **train),
     )
 

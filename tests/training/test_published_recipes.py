@@ -40,7 +40,7 @@ def test_published_recipes_build_and_step(name: str) -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     small = replace(recipe.model, width=8, heads=2, encoder_depth=1, decoder_depth=1)
-    objective = FourMObjective(FourM(catalog, small), recipe.loss)
+    objective = FourMObjective(FourM(catalog, small), recipe.model.loss)
     rng = np.random.default_rng(0)
     columns = random_columns(catalog, 4, rng)
     if recipe.data.mix:  # the last sample is of a data set of texts alone
@@ -48,8 +48,8 @@ def test_published_recipes_build_and_step(name: str) -> None:
             name: c._replace(present=c.present & (np.arange(4) < 3)) if name != "caption" else c
             for name, c in columns.items()
         }
-    batch = MaskSampler(catalog, recipe.drawing)(columns, rng)
-    budgets = recipe.drawing.input_tokens, recipe.drawing.target_tokens
+    batch = MaskSampler(catalog, recipe.model.masking)(columns, rng)
+    budgets = recipe.model.masking.input_tokens, recipe.model.masking.target_tokens
     assert all(0 < side.ids.shape[1] <= most for side, most in zip((batch.inputs, batch.targets), budgets, strict=True))
     optimizer, _ = build_optimizer(objective, recipe.train)
     losses = []

@@ -8,8 +8,14 @@ import yaml
 
 from maskweave.config import plain
 from maskweave.errors import MaskweaveError
+from maskweave.families.base import family_named
+from maskweave.families.fourm import FourMSettings
+from maskweave.families.m3ae import M3AESettings
+from maskweave.masking.fourm import MaskingConfig
 from maskweave.modality.catalogs import load_catalog
+from maskweave.models.m3ae import M3AEConfig
 from maskweave.training.recipe import load_recipe
+from maskweave.transfer.recipe import load_transfer
 
 SOUND: dict[str, Any] = {"catalog": "scenes", "data": {"samples": 10}}
 
@@ -102,6 +108,46 @@ def test_a_part_of_a_catalog_brings_what_it_reads(tmp_path: Path) -> None:
         "tok_rgb",
         "caption",
     ]
+
+
+@pytest.mark.parametrize(
+    ("old", "value", "new"),
+    [
+        ("catalogue", "scenes", "catalog"),
+        ("drawing", {"input_tokens": 3}, "model.masking"),
+        ("objective", "m3ae", "model.family"),
+        ("loss", "token", "model.loss"),
+        ("m3ae", {"model": {"size": "B"}}, "model"),
+        ("data", {"beside": "x"}, "data.sidecar"),
+        ("data", {"mix": {"a": {"source": "x", "beside": "y"}}}, "data.mix.a.sidecar"),
+        ("model", {"informed": True}, "model.init_from_tokenizers"),
+        ("model", {"family": "m3ae", "normalised_patches": True}, "model.normalized_patches"),
+    ],
+)
+def test_old_keys_name_the_new_ones(tmp_path: Path, old: str, value: Any, new: str) -> None:
+    with pytest.raises(MaskweaveError, match=f"own.yaml: the key '{old}.*' is now '{new}'; rename it"):
+        load_recipe(recipe(tmp_path, **{old: value}))
+
+
+def test_old_keys_of_overrides_entries_and_transfers_name_the_new_ones(tmp_path: Path) -> None:
+    with pytest.raises(MaskweaveError, match="the key 'drawing' is now 'model.masking'"):
+        load_recipe(recipe(tmp_path), {"drawing.input_tokens": 3})
+    entries = yaml.safe_dump(load_catalog("scenes").subset(["depth"]).to_plain())
+    (tmp_path / "old.yaml").write_text(entries.replace("quantizer", "quantiser"))
+    with pytest.raises(MaskweaveError, match="'depth': the key 'tokenizer.quantiser' is now 'tokenizer.quantizer'"):
+        load_catalog(tmp_path / "old.yaml")
+    with pytest.raises(MaskweaveError, match="own.yaml: the key 'catalogue' is now 'catalog'"):
+        load_transfer(recipe(tmp_path, catalogue="scenes", start="x", inputs=["rgb"]))
+
+
+def test_settings_are_those_of_the_family(tmp_path: Path) -> None:
+    any_to_any = load_recipe(recipe(tmp_path, model={"tied": True, "masking": {"input_tokens": 5}, "loss": "token"}))
+    assert any_to_any.model == FourMSettings(tied=True, masking=MaskingConfig(input_tokens=5), loss="token")
+    assert any_to_any.family is family_named("fourm") and any_to_any.family.generates
+    masked = load_recipe(recipe(tmp_path, modalities=["rgb", "caption"], model={"family": "m3ae", "depth": 3}))
+    assert masked.model == M3AESettings(depth=3) and masked.model.family == "m3ae" and not masked.family.generates
+    own = masked.model.resolved()
+    assert (type(own), own.depth, own.width) == (M3AEConfig, 3, 128), "the architecture alone"
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,11 @@ import pytest
 import torch
 from tiny_catalog import tiny, tiny_batch
 
-from maskweave.bundle.io import save_catalog, save_model
 from maskweave.errors import MaskweaveError
-from maskweave.modality.catalogs import Catalog
+from maskweave.families.weights import save_model
+from maskweave.modality.catalogs import Catalog, save_catalog
 from maskweave.models.fourm import FourM, FourMConfig
+from maskweave.models.m3ae import M3AE, M3AEConfig
 from maskweave.training.warm_start import other_tokenizers, warm_start
 
 CONFIG = FourMConfig(width=32, heads=2, encoder_depth=1, decoder_depth=1, separate=True)
@@ -69,6 +70,32 @@ def test_the_same_modalities_give_the_same_predictions(tmp_path: Path) -> None:
     with torch.no_grad():
         for name, (_, _, logits) in donor(batch).items():
             assert torch.equal(model(batch)[name][2], logits)
+
+
+def m3ae(*names: str, **config: int) -> M3AE:
+    torch.manual_seed(len(names))
+    sizes = {"width": 32, "depth": 1, "heads": 2, "decoder_width": 16, "decoder_depth": 1, "decoder_heads": 2, **config}
+    return M3AE(some(*names), M3AEConfig(**sizes))
+
+
+def test_an_m3ae_goes_on_with_the_same_modalities(tmp_path: Path) -> None:
+    donor, both = m3ae("photo", "caption"), some("photo", "caption")
+    save_catalog(both, tmp_path)
+    save_model(donor, both, tmp_path)
+    model = m3ae("photo", "caption")
+    with torch.no_grad():
+        model.class_token.zero_()
+    assert warm_start(model, both, tmp_path) == []
+    given = donor.state_dict()
+    assert all(torch.equal(tensor, given[name]) for name, tensor in model.state_dict().items())
+    for other, entries, told in (
+        (m3ae("photo"), some("photo"), "an M3AE goes on with the same modalities alone. caption: of .* left behind"),
+        (m3ae("caption", "photo"), some("caption", "photo"), "has other ids for caption, photo"),
+        (m3ae("photo", "caption", depth=2), both, "depth is 1 there, 2 here"),
+        (FourM(both, CONFIG), both, "holds a model of family 'm3ae', not 'fourm'"),
+    ):
+        with pytest.raises(MaskweaveError, match=f"start: .*{told}"):
+            warm_start(other, entries, tmp_path)
 
 
 @pytest.mark.parametrize(

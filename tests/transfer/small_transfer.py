@@ -6,8 +6,8 @@ from typing import Any
 import torch
 import yaml
 
-from maskweave.bundle import io as saving
-from maskweave.modality.catalogs import Catalog, load_catalog
+from maskweave.families.weights import save_model
+from maskweave.modality.catalogs import Catalog, load_catalog, save_catalog
 from maskweave.models.fourm import FourM, FourMConfig
 from maskweave.models.m3ae import M3AE, M3AEConfig
 from maskweave.synthetic.scenes import Scenes
@@ -27,8 +27,8 @@ def make_bundle(folder: Path, masked: bool = False) -> Path:
     torch.manual_seed(0)
     entries = catalog(["rgb", "caption"] if masked else MODALITIES)
     model = M3AE(entries, MASKED) if masked else FourM(entries, MODEL)
-    saving.save_catalog(entries, folder)
-    saving.save_model(model, entries, folder)
+    save_catalog(entries, folder)
+    save_model(model, entries, folder)
     captions = [sample["caption"] for sample in Scenes(catalog(["caption"]), 20, 0)]
     TextTokenizer.train(entries.vocabularies["text"], captions).save(folder / "tokenizers" / "text")
     return folder

@@ -14,8 +14,9 @@ from safetensors.torch import load_file
 from small_transfer import MODEL, catalog, make_bundle, write_recipe
 
 import maskweave
-from maskweave.bundle import io as saving
 from maskweave.errors import MaskweaveError
+from maskweave.families.weights import load_model
+from maskweave.modality.catalogs import load_saved_catalog
 from maskweave.models.fourm import FourM
 from maskweave.synthetic.scenes import Scenes
 from maskweave.training.metrics import read_metrics
@@ -117,7 +118,7 @@ def test_a_transfer_goes_on_exactly(start: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("parameters", ["head", "lora"])
 def test_the_encoder_stays_or_gets_its_corrections(parameters: str, start: Path, tmp_path: Path) -> None:
     run(tmp_path, start, **COUNT, tuning={"parameters": parameters, "rank": 2, "mlp": True, "stochastic_depth": 0.2})
-    before = saving.load_model(start, saving.load_saved_catalog(start)).state_dict()
+    before = load_model(start, load_saved_catalog(start)).state_dict()
     after = load_file(tmp_path / "run" / "model" / "model.safetensors")
     assert not [name for name in after if "lora" in name or "decoder" in name]
     changed = {
@@ -151,9 +152,9 @@ def test_m3ae_and_scratch(masked: Path, start: Path, tmp_path: Path) -> None:
     picture = {"data": {"source": "scenes", "samples": 32, "validation": 8}, "catalog": str(targets(tmp_path))}
     run(tmp_path / "m3ae", masked, inputs=["rgb", "caption"], target="masks", **picture)
     assert load_transferred(tmp_path / "m3ae" / "run").encoder.names == ["rgb", "caption"]
-    with pytest.raises(MaskweaveError, match=r"an M3AE learns no new inputs \(depth_points\)"):
+    with pytest.raises(MaskweaveError, match=r"a model of family 'm3ae' learns no new inputs \(depth_points\)"):
         run(tmp_path / "new", masked, inputs=["rgb", "depth_points"], target="masks", **picture)
-    before = saving.load_model(start, catalog()).state_dict()["encoder.0.attention.q.weight"]
+    before = load_model(start, catalog()).state_dict()["encoder.0.attention.q.weight"]
     run(tmp_path / "scratch", start, scratch=True, seed=5, tuning={"parameters": "head"}, **COUNT)
     after = load_file(tmp_path / "scratch" / "run" / "model" / "model.safetensors")[
         "encoder.model.encoder.0.attention.q.weight"
@@ -188,7 +189,7 @@ def test_an_unknown_input_joins_at_fine_tuning(
     assert "depth_points: not in" in capsys.readouterr().out
     model = load_transferred(tmp_path / "run")
     assert model.encoder.names == ["rgb", "depth_points"]
-    before = saving.load_model(start, catalog()).state_dict()
+    before = load_model(start, catalog()).state_dict()
     after = load_file(tmp_path / "run" / "model" / "model.safetensors")
     old, new = "token_embedding.rows.for_rgb.weight", "encoder.model.token_embedding.rows.for_depth_points.weight"
     assert torch.equal(after[f"encoder.model.{old}"], before[old]) == (parameters == "head")

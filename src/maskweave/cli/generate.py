@@ -82,7 +82,8 @@ def generate(given: Namespace) -> None:
     Raises:
         MaskweaveError: a word that is not understood, or as `generate_files`.
     """
-    steps = [f"--{key}" for key in ("decoding", "condition", "no_chain", "guide_with_finished") if given.get(key)]
+    keys = ("decoding", "condition", "no_chain", "guide_with_finished")
+    steps = [f"--{key.replace('_', '-')}" for key in keys if given.get(key)]
     if given.get("schedule") and steps:
         raise MaskweaveError(f"a schedule fixes all steps; leave out --schedule, or {' and '.join(steps)}")
     for key in ("target", "out"):

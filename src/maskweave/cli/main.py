@@ -17,6 +17,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # Torch warns about what is meant: not every batch has every modality.
 os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 
+from maskweave.config import renamed_key
 from maskweave.errors import MaskweaveError
 from maskweave.interruption import Interrupted
 
@@ -64,6 +65,14 @@ GROUPS = {
 OF_RECIPES = ("run", "tokenizer", "tokenize", "train", "recipe check", "transfer")
 """Commands that take a recipe's keys. Only those that are typed are handed on: their defaults must not override the recipe's file."""
 
+RENAMED = {
+    "--catalogue": "--catalog",
+    "--apart": "--no-chain",
+    "--grow": "--guide-with-finished",
+    "--through": "--feature-modality",
+}
+"""Options that have another name now; keys of recipes that have say so themselves."""
+
 
 class Command(NamedTuple):
     """A command, and the group whose file holds it."""
@@ -79,9 +88,19 @@ class Command(NamedTuple):
         """Do it, and print what there is to tell."""
         self._find("")(given)
 
+    def renamed(self, option: str) -> str | None:
+        """The present name of an option or recipe key, or None where it was not renamed."""
+        if self.name not in OF_RECIPES:
+            return RENAMED.get(option)
+        new = renamed_key(self._module.RECIPE, option.removeprefix("--"))
+        return f"--{new}" if new else None
+
+    @property
+    def _module(self) -> Any:
+        return importlib.import_module(f"maskweave.cli.{self.group}")
+
     def _find(self, ending: str) -> Any:
-        module = importlib.import_module(f"maskweave.cli.{self.group}")
-        return getattr(module, self.name.replace(" ", "_") + ending)
+        return getattr(self._module, self.name.replace(" ", "_") + ending)
 
 
 COMMANDS = {
@@ -105,7 +124,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = ArgumentParser(prog=f"maskweave {name}", description=command.summary, exit_on_error=False)
     try:
         command.add_arguments(parser)
-        command.run(parser.parse_args(words[len(name.split()) :], defaults=name not in OF_RECIPES))
+        words = words[len(name.split()) :]
+        _check_renamed(command, parser, words)
+        command.run(parser.parse_args(words, defaults=name not in OF_RECIPES))
     except MaskweaveError as error:
         print(f"maskweave {name}: {error}", file=sys.stderr)
         return 130 if isinstance(error, Interrupted) else 1
@@ -122,6 +143,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"maskweave {name}: stopped; start the same command again to go on", file=sys.stderr)
         return 130
     return 0
+
+
+def _check_renamed(command: Command, parser: "ArgumentParser", words: Sequence[str]) -> None:
+    """Raises:
+    MaskweaveError: a word is an option that has another name now.
+    """
+    known = {option for action in parser._actions for option in action.option_strings}
+    for word in words:
+        option = word.partition("=")[0]
+        new = command.renamed(option) if option.startswith("--") and option not in known else None
+        if new is not None and (new in known or command.name in OF_RECIPES):
+            raise MaskweaveError(f"the option {option!r} is now {new!r}; rename it")
 
 
 def _misused(fault: str, parser: "ArgumentParser") -> str:

@@ -1,16 +1,18 @@
 """What is done with a recipe: `maskweave run`, `tokenizer`, `tokenize`, `train` and `recipe check`."""
 
+import dataclasses
 import json
 import shlex
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 
 from maskweave.config import names
 from maskweave.evaluate.report import is_reported, make_report
 from maskweave.evaluate.run import describe, evaluate
+from maskweave.families.base import families
 from maskweave.generate.bundle import load
 from maskweave.training import pipeline
 from maskweave.training.recipe import Recipe, load_recipe
@@ -18,6 +20,9 @@ from maskweave.training.sources import describe_samples
 from maskweave.training.tokenizers import train_tokenizers
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)  # a recipe's keys are told as the code tells them
+
+RECIPE = Recipe
+"""What the recipes of these commands are."""
 
 
 def recipe_arguments(parser: ArgumentParser, kind: type = Recipe) -> None:
@@ -31,7 +36,28 @@ def recipe_arguments(parser: ArgumentParser, kind: type = Recipe) -> None:
         "recipe", metavar="RECIPE", type=str, help="YAML file; any of its keys can be replaced on the command line"
     )
     parser.add_argument("--out", metavar="FOLDER", type=str, help="run folder (default: runs/NAME of the recipe)")
-    parser.add_class_arguments(kind, None)
+    own_model = "model" in {f.name for f in dataclasses.fields(kind)}
+    parser.add_class_arguments(kind, None, skip={"model"} if own_model else None)
+    if own_model:
+        _model_arguments(parser)
+
+
+def _model_arguments(parser: ArgumentParser) -> None:
+    """The keys under `model`, of all families; which of them the recipe's family has, is seen when the recipe is read."""
+    hints: dict[str, list[Any]] = {}
+    for family in families():
+        own = get_type_hints(family.Settings)
+        for f in dataclasses.fields(family.Settings):
+            hints.setdefault(f.name, []).append(own[f.name])
+    of_several_types = {key for key, found in hints.items() if any(hint != found[0] for hint in found)}
+    added = set(of_several_types)
+    for number, family in enumerate(families()):
+        keys = {f.name for f in dataclasses.fields(family.Settings)}
+        if keys - added:
+            parser.add_class_arguments(family.Settings, "model", as_group=number == 0, skip=added & keys)
+        added |= keys
+    for key in sorted(of_several_types):
+        parser.add_argument(f"--model.{key}", type=Any, help="as the model family says")
 
 
 def typed_recipe(given: Namespace, read: Callable[..., Any] = load_recipe, name: str = "run") -> tuple[Any, Path, str]:

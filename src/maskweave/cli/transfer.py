@@ -17,9 +17,12 @@ from maskweave.transfer.recipe import TransferData, TransferRecipe, load_transfe
 from maskweave.transfer.run import run_transfer
 from maskweave.transfer.suite import load_suite, run_suite
 
+RECIPE = TransferRecipe
+"""What the recipe of `maskweave transfer` is."""
+
 
 def transfer_arguments(parser: ArgumentParser) -> None:
-    recipe_arguments(parser, TransferRecipe)
+    recipe_arguments(parser, RECIPE)
 
 
 def transfer(given: Namespace) -> None:

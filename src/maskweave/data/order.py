@@ -1,6 +1,7 @@
 """Batches as pure functions of their number: batch i of seed s is always the same, which makes resuming exact without any loader state."""
 
 from collections.abc import Sequence
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -12,6 +13,18 @@ BLOCK = 1000
 
 LISTED = 2**20
 """Most samples of a data set whose order is listed, 8 MB an epoch; that of more is computed place by place."""
+
+
+class Batches(Protocol):
+    """Batches by index. Must be a pure function of the index: that is what makes resuming exact."""
+
+    def __getitem__(self, index: int, /) -> Any: ...
+
+
+class SizedBatches(Batches, Protocol):
+    """A fixed number of batches, for validation."""
+
+    def __len__(self) -> int: ...
 
 
 class Order:

@@ -8,10 +8,9 @@ from PIL import Image
 from maskweave.evaluate.run import contact_sheets, held_out_samples, read_recipe
 from maskweave.files import read_json
 from maskweave.generate.bundle import Bundle, load
-from maskweave.models.m3ae import M3AE
 from maskweave.nn.layers import count_parameters
 from maskweave.report.html import Sections, write_report
-from maskweave.report.masked import attention_sheet, restored_sheet
+from maskweave.report.sheets import contact_sheet
 from maskweave.training.recipe import Recipe
 
 
@@ -23,8 +22,9 @@ def make_report(folder: Path) -> Path:
     """
     recipe = read_recipe(folder)
     bundle = load(folder)
-    masked = isinstance(bundle.model, M3AE)
-    sheets = masked_sheets(bundle, folder, recipe) if masked else contact_sheets(bundle, folder)
+    family = bundle.family
+    sheets = contact_sheets(bundle, folder) if family.generates else []
+    sheets += family_sheets(bundle, folder, recipe)
     facts = {
         "modalities": len(bundle.catalog),
         "parameters": f"{count_parameters(bundle.model) / 1e6:.1f} M",
@@ -32,15 +32,9 @@ def make_report(folder: Path) -> Path:
         "samples a step": recipe.train.samples_per_step,
         "precision": recipe.train.precision,
     }
-    summary = ""
-    if masked:
-        ratio = recipe.m3ae.mask_ratio
-        summary = "A masked autoencoder: it restores what is hidden, and serves through its features."
-        facts["hidden"] = f"{ratio.patches:.0%} of patches, {ratio.sequence:.0%} of sequences"
-    else:
-        facts["tokens drawn"] = f"{recipe.drawing.input_tokens} + {recipe.drawing.target_tokens}"
+    facts |= family.facts(recipe.model)
     return write_report(
-        folder, Sections(date=datetime.date.today().isoformat(), summary=summary, facts=facts, sheets=sheets)
+        folder, Sections(date=datetime.date.today().isoformat(), summary=family.summary, facts=facts, sheets=sheets)
     )
 
 
@@ -54,21 +48,18 @@ def _samples(recipe: Recipe, folder: Path) -> str:
     return "; ".join(told)
 
 
-def masked_sheets(bundle: Bundle, folder: Path, recipe: Recipe, *, shown: int = 4) -> list[tuple[str, Image.Image]]:
-    """What a masked autoencoder restores of the first held-out samples, and where their words look; also written to `folder/sheets`."""
-    assert isinstance(bundle.model, M3AE)
-    samples = held_out_samples(bundle, recipe, None, shown)
-    given = (bundle.model, bundle.catalog, bundle.tokenizers, samples)
-    found = {
-        "restored": restored_sheet(*given, normalized=recipe.m3ae.normalized_patches),
-        "attention": attention_sheet(*given),
-    }
+def family_sheets(bundle: Bundle, folder: Path, recipe: Recipe) -> list[tuple[str, Image.Image]]:
+    """What the model's family shows of the first held-out samples; also written to `folder/sheets`."""
+    family = bundle.family
+    if not family.shown_samples:
+        return []
+    samples = held_out_samples(bundle, recipe, None, family.shown_samples)
     sheets = []
-    (folder / "sheets").mkdir(parents=True, exist_ok=True)
-    for name, sheet in found.items():
-        if sheet is not None:
-            sheet.save(folder / "sheets" / f"{name}.png")
-            sheets.append((name, sheet))
+    for sheet in family.sheets(bundle.model, recipe.model, bundle.catalog, bundle.tokenizers, samples):
+        picture = contact_sheet(sheet.rows, sheet.catalog, sheet.title, sheet.headings, tile=sheet.tile)
+        (folder / "sheets").mkdir(parents=True, exist_ok=True)
+        picture.save(folder / "sheets" / f"{sheet.name}.png")
+        sheets.append((sheet.name, picture))
     return sheets
 
 

@@ -3,12 +3,14 @@
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any, Unpack, cast
 
 import torch
 
-from maskweave.bundle import io as saving
+from maskweave.bundle.io import load_bundle, save_bundle
+from maskweave.config import build
 from maskweave.errors import MaskweaveError
+from maskweave.families.base import Family, ModelSettings, family_of
 from maskweave.files import read_yaml
 from maskweave.generate.editing import keep_rest
 from maskweave.generate.engine import Engine, Precision
@@ -22,9 +24,7 @@ from maskweave.generate.session import Session
 from maskweave.generate.token_state import token_states
 from maskweave.hub import folder_of
 from maskweave.modality.catalogs import Catalog
-from maskweave.models.encoder import Encoder
 from maskweave.models.fourm import FourM
-from maskweave.models.m3ae import M3AE
 from maskweave.tokenizers.base import Tokenizer
 
 Watch = Callable[[Session], object]
@@ -44,11 +44,13 @@ class Bundle:
         self,
         catalog: Catalog,
         tokenizers: Mapping[str, Tokenizer],
-        model: FourM | M3AE,
+        model: torch.nn.Module,
         folder: Path | None = None,
         unconditional: bool | None = None,
     ):
-        self.catalog, self.tokenizers, self.model, self.folder = catalog, dict(tokenizers), model.eval(), folder
+        self.catalog, self.tokenizers, self.folder = catalog, dict(tokenizers), folder
+        self.model: Any = model.eval()
+        self.family: Family[Any, Any] = family_of(model)
         self.unconditional = unconditional
         self._engines: dict[tuple[Precision, bool], tuple[object, Engine]] = {}
 
@@ -73,7 +75,7 @@ class Bundle:
         Raises:
             MaskweaveError: the folder is there and not empty.
         """
-        return saving.save_bundle(self.catalog, self.model, self.tokenizers, folder)
+        return save_bundle(self.catalog, self.model, self.tokenizers, folder)
 
     def generate(
         self,
@@ -213,7 +215,7 @@ class Bundle:
         Raises:
             MaskweaveError: an unknown modality, or none.
         """
-        return Features(Encoder(self.model, self.catalog, modalities), self.tokenizers)
+        return Features(self.family.encoder(self.model, self.catalog, modalities), self.tokenizers)
 
     def read(self, inputs: Sample) -> dict[str, Any]:
         """Inputs in any accepted form as checked values of their entries' sizes.
@@ -238,11 +240,11 @@ class Bundle:
         return Session(engine, self.tokenizers, request.names, request.schedule, samples, given, made, seeds)
 
     def _generative(self) -> FourM:
-        if isinstance(self.model, M3AE):
+        if not self.family.generates:
             raise MaskweaveError(
-                f"{self!r}: its model is an M3AE, which restores what is hidden and generates nothing; use a run of objective 'fourm'"
+                f"{self!r}: its model, of family {self.family.name!r}, generates nothing; use it for features, or a run of another family, such as fourm"
             )
-        return self.model
+        return cast(FourM, self.model)
 
     def _engine(self, options: Options) -> Engine:
         """The one in use, or a new one if the model has changed since."""
@@ -267,15 +269,20 @@ def load(folder_or_hub_id: str | os.PathLike[str], device: torch.device | str = 
         ) from None
     wanted = ["modalities.yaml", "recipe.yaml", "model/*", "tokenizers/*/*.json", "tokenizers/*/*.safetensors"]
     folder = folder_of(folder_or_hub_id, wanted, "the folder that 'maskweave run' made, a bundle, or the Hub id of one")
-    catalog = saving.load_saved_catalog(folder)
-    model = saving.load_model(folder, catalog)
-    tokenizers = saving.load_tokenizers(folder / "tokenizers", catalog)
-    return Bundle(catalog, tokenizers, model, folder, _unconditional(folder)).to(device)
+    catalog, model, tokenizers = load_bundle(folder)
+    bundle = Bundle(catalog, tokenizers, model, folder)
+    bundle.unconditional = _unconditional(bundle.family, folder)
+    return bundle.to(device)
 
 
-def _unconditional(folder: Path) -> bool | None:
+def _unconditional(family: Family[Any, Any], folder: Path) -> bool | None:
     """Whether a run drew samples without input; None where its recipe does not tell."""
     path = folder / "recipe.yaml"
-    drawing = read_yaml(path).get("drawing") if path.is_file() else None
-    share = drawing.get("unconditional") if isinstance(drawing, Mapping) else None
-    return share > 0 if isinstance(share, (int, float)) else None
+    settings = read_yaml(path).get("model") if path.is_file() else None
+    if not isinstance(settings, Mapping):
+        return None
+    try:
+        found = build(ModelSettings, settings, str(path), "model")
+    except MaskweaveError:  # of another version; the model is sound all the same
+        return None
+    return family.trained_without_inputs(found) if found.family == family.name else None

@@ -135,7 +135,7 @@ def plan(
     resolved = check_request(catalog, inputs, targets or ())
     if not inputs and unconditional is False:
         raise MaskweaveError(
-            f"no inputs: this model was trained with some always (drawing.unconditional is 0); give at least one of {', '.join(catalog)}"
+            f"no inputs: this model was trained with some always (model.masking.unconditional is 0); give at least one of {', '.join(catalog)}"
         )
     decoding = {twin(catalog, name): how for name, how in (options.get("decoding") or {}).items()}
     conditions = options.get("conditions")

@@ -16,10 +16,12 @@ from torch import Tensor
 from maskweave.config import build
 from maskweave.errors import MaskweaveError
 from maskweave.interop.published import Tensors, defaults, locate, read_config, write_published
+from maskweave.masking.m3ae import MaskRatio
 from maskweave.modality.catalogs import Catalog
 from maskweave.modality.entry import Modality
 from maskweave.modality.vocabulary import Vocabulary
 from maskweave.models.m3ae import M3AE, M3AEConfig
+from maskweave.nn.weights import PassthroughTensors
 from maskweave.values.image import Image
 from maskweave.values.text import Text
 
@@ -42,8 +44,8 @@ class Config:
     use_type_embedding: bool = True
     output_head_depth: int = 0
     """Only linear heads (0) can be read."""
-    # What follows tells of training alone.
     model: str = "m3ae"
+    # What follows tells of training alone, and is written again as it was read.
     image_mask_ratio: float = 0.75
     text_mask_ratio: float = 0.75
     att_drop: float = 0.0
@@ -51,6 +53,7 @@ class Config:
     drop_path: float = 0.0
 
 
+TRAINING = ("image_mask_ratio", "text_mask_ratio", "att_drop", "drop", "drop_path")
 MOST = dict(  # noqa: C408 (quoted, one of the keys would be the name of a modality)
     emb_dim=2**15,
     depth=2**10,
@@ -88,7 +91,8 @@ def load_m3ae(folder_or_hub_id: str | os.PathLike[str], catalog: Catalog | None 
     """
     folder = locate(folder_or_hub_id)
     where = str(folder / "config.json")
-    config = build(Config, read_config(folder, defaults(Config), "an M3AE").written, where)
+    written = read_config(folder, defaults(Config), "an M3AE").written
+    config = build(Config, written, where)
     if faults := [*_faults(config)]:
         raise MaskweaveError(f"{where}: {'; '.join(faults)}")
     try:
@@ -130,6 +134,7 @@ def load_m3ae(folder_or_hub_id: str | os.PathLike[str], catalog: Catalog | None 
                 parts = found[name].split([view.shape[-1] for view in views], dim=-1)
                 for view, part in zip(views, parts, strict=True):
                     view.copy_(part)
+    model.passthrough = PassthroughTensors(written, {}, ())
     return Published(model.eval(), catalog)
 
 
@@ -149,8 +154,13 @@ def _faults(config: Config) -> Iterator[str]:
         yield f"output_head_depth is {config.output_head_depth}; only linear heads (0) can be read"
 
 
-def save_m3ae(model: M3AE, catalog: Catalog, folder: str | os.PathLike[str]) -> None:
+def save_m3ae(
+    model: M3AE, catalog: Catalog, folder: str | os.PathLike[str], mask_ratio: MaskRatio | None = None
+) -> None:
     """Write a model in the published format.
+
+    Args:
+        mask_ratio: those that it was trained with; by default those of the published model that it was read from, or else 0.75.
 
     Raises:
         MaskweaveError: its modalities are not of the published form: square pictures in square patches, and at most one sequence.
@@ -161,6 +171,9 @@ def save_m3ae(model: M3AE, catalog: Catalog, folder: str | os.PathLike[str]) -> 
             f"{patches.name}: the published format is of square pictures, found size {patches.value.size} with grid {patches.grid}"
         )
     own = model.config
+    told = {} if model.passthrough is None else {k: v for k, v in model.passthrough.config.items() if k in TRAINING}
+    if mask_ratio is not None:
+        told |= {"image_mask_ratio": mask_ratio.patches, "text_mask_ratio": mask_ratio.sequence}
     config = Config(
         emb_dim=own.width,
         depth=own.depth,
@@ -173,6 +186,7 @@ def save_m3ae(model: M3AE, catalog: Catalog, folder: str | os.PathLike[str]) -> 
         text_vocab_size=catalog.vocabulary_size(sequence.name) if sequence else 0,
         mlp_ratio=own.mlp_ratio,
         model="m3ae" if sequence else "mae",
+        **told,
     )
     with torch.no_grad():
         tensors = {name: torch.cat(views, dim=-1) for name, views in _names(model, patches, sequence)}

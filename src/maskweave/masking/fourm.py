@@ -66,36 +66,38 @@ class MaskSampler:
         MaskweaveError: a mixture names an unknown modality or one that cannot be a target, a number is negative, or nothing can be drawn.
     """
 
-    def __init__(self, catalog: Catalog, drawing: MaskingConfig):
+    def __init__(self, catalog: Catalog, masking: MaskingConfig):
         self.catalog = catalog
-        self.drawing = drawing
+        self.masking = masking
         if REST in catalog:
-            raise MaskweaveError(f"drawing: {REST!r} stands for all modalities that are not named; rename the entry")
+            raise MaskweaveError(
+                f"model.masking: {REST!r} stands for all modalities that are not named; rename the entry"
+            )
         self.names = list(catalog)
         self.ids = {m.name: m.id for m in catalog.values()}
-        if drawing.input_tokens < 1 or drawing.target_tokens < 1:
+        if masking.input_tokens < 1 or masking.target_tokens < 1:
             raise MaskweaveError(
-                f"drawing: input_tokens and target_tokens must be 1 or more, found {drawing.input_tokens} and {drawing.target_tokens}"
+                f"model.masking: input_tokens and target_tokens must be 1 or more, found {masking.input_tokens} and {masking.target_tokens}"
             )
-        if not 0 <= drawing.unconditional <= 1:
-            raise MaskweaveError(f"drawing: unconditional must be from 0 to 1, found {drawing.unconditional}")
-        weights = np.array([mixture.weight for mixture in drawing.mixtures], float)
+        if not 0 <= masking.unconditional <= 1:
+            raise MaskweaveError(f"model.masking: unconditional must be from 0 to 1, found {masking.unconditional}")
+        weights = np.array([mixture.weight for mixture in masking.mixtures], float)
         if not len(weights) or not np.isfinite(weights).all() or weights.min() < 0 or weights.sum() <= 0:
             raise MaskweaveError(
-                f"drawing: needs at least one mixture of positive weight, and none below 0; found {weights.tolist()}"
+                f"model.masking: needs at least one mixture of positive weight, and none below 0; found {weights.tolist()}"
             )
         self.weights = weights
         self.alpha = {
             side: np.stack([self._concentrations(i, side) for i in range(len(weights))])
             for side in ("inputs", "targets")
         }
-        self.keep = np.array([mixture.keep for mixture in drawing.mixtures])
+        self.keep = np.array([mixture.keep for mixture in masking.mixtures])
         self.is_sequence = np.array([m.kind == "sequence" for m in catalog.values()])
 
     def _concentrations(self, mixture: int, side: str) -> np.ndarray:
         """(M,) of one mixture."""
-        given = getattr(self.drawing.mixtures[mixture], side)
-        where = f"drawing: mixture {mixture}, {side}"
+        given = getattr(self.masking.mixtures[mixture], side)
+        where = f"model.masking: mixture {mixture}, {side}"
         for name, value in given.items():
             if name != REST and name not in self.catalog:
                 raise MaskweaveError(
@@ -124,12 +126,12 @@ class MaskSampler:
         B = len(next(iter(columns.values())).present)
         capacity_BM = np.stack([self._capacity(name, columns.get(name), B) for name in self.names], axis=1)
         mixture_B, fits_B = self._choose(capacity_BM > 0, rng)
-        inputs_BM = budgets(self.alpha["inputs"][mixture_B], capacity_BM, self.drawing.input_tokens, rng)
-        if self.drawing.unconditional:
-            inputs_BM[rng.random(B) < self.drawing.unconditional] = 0
+        inputs_BM = budgets(self.alpha["inputs"][mixture_B], capacity_BM, self.masking.input_tokens, rng)
+        if self.masking.unconditional:
+            inputs_BM[rng.random(B) < self.masking.unconditional] = 0
         # Of a sequence one more: after its last token comes the closing sentinel.
         most_BM = capacity_BM + ((capacity_BM > 0) & self.is_sequence)
-        targets_BM = budgets(self.alpha["targets"][mixture_B], most_BM, self.drawing.target_tokens, rng)
+        targets_BM = budgets(self.alpha["targets"][mixture_B], most_BM, self.masking.target_tokens, rng)
         inputs_BM[~fits_B], targets_BM[~fits_B] = 0, 0
         self._reserve_sentinels(inputs_BM, targets_BM)
 
@@ -175,7 +177,7 @@ class MaskSampler:
         """A sequence that is wholly target still shows one sentinel in the input, as it does in generation: make room for it."""
         for m in np.flatnonzero(self.is_sequence):
             rows = np.flatnonzero((targets_BM[:, m] > 0) & (inputs_BM[:, m] == 0))
-            full = inputs_BM[rows].sum(axis=1) >= self.drawing.input_tokens
+            full = inputs_BM[rows].sum(axis=1) >= self.masking.input_tokens
             stuck = full & (inputs_BM[rows].max(axis=1) <= 1)  # nobody can give a token up: leave this target out
             targets_BM[rows[stuck], m] = 0
             giving = rows[full & ~stuck]

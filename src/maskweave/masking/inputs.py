@@ -10,6 +10,8 @@ from torch import Tensor
 
 from maskweave.data.tokenizing import column_of
 from maskweave.errors import BadSample, MaskweaveError
+from maskweave.masking.batch import Slots
+from maskweave.masking.m3ae import MaskedTokens
 from maskweave.modality.catalogs import Catalog
 from maskweave.tokenizers.base import Tokenizer
 
@@ -57,6 +59,35 @@ class Inputs:
             return None
         full = [self.present.get(k, t.new_ones(t.shape[:2], dtype=torch.bool)) for k, t in self.content.items()]
         return torch.cat(full, dim=1)
+
+    def as_slots(self, catalog: Catalog) -> tuple[Slots, dict[str, Tensor]]:
+        """The same as input slots with the rows of patches and vectors that are there."""
+        ids, numbers, positions, rows = [], [], [], {}
+        slices = self.slices
+        N = slices[list(self.content)[-1]].stop
+        for name, content in self.content.items():
+            B, L = content.shape[:2]
+            there = self.present.get(name)
+            if content.ndim == 3:
+                index = self.index[name]
+                rows[name] = content[index // N, index % N - slices[name].start]
+            ids.append(content if content.ndim == 2 else self.index[name].new_zeros(B, L))
+            positions.append(torch.arange(L, device=content.device).expand(B, L))
+            number = torch.full((B, L), catalog[name].id, device=content.device)
+            numbers.append(number if there is None else number * there)
+        ids_BN, numbers_BN, positions_BN = (torch.cat(parts, dim=1) for parts in (ids, numbers, positions))
+        return Slots(ids_BN, numbers_BN, positions_BN, self.index), rows
+
+    def as_masked_tokens(self) -> dict[str, MaskedTokens]:
+        """The same as tokens of which none is masked."""
+        return {name: self._unmasked(name) for name in self.content}
+
+    def _unmasked(self, name: str) -> MaskedTokens:
+        content, present = self.content[name], self.present.get(name)
+        B, L = content.shape[:2]
+        kept = torch.arange(L, device=content.device).expand(B, L)
+        masked = torch.zeros(B, L, dtype=torch.bool, device=content.device)
+        return MaskedTokens(content, masked, present, kept, present, kept.new_zeros(0))
 
     def to(self, device: torch.device | str) -> Self:
         moved = (

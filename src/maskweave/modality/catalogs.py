@@ -12,7 +12,7 @@ from typing import Any
 
 from maskweave.config import build, plain
 from maskweave.errors import MaskweaveError
-from maskweave.files import read_yaml
+from maskweave.files import read_yaml, write_yaml
 from maskweave.modality.checks import check_vocabulary, checked
 from maskweave.modality.entry import Modality
 from maskweave.modality.vocabulary import Vocabulary
@@ -141,6 +141,24 @@ def load_catalog(name_or_path: str | os.PathLike[str], within: tuple[Path, ...] 
     if path.resolve() in within:
         raise MaskweaveError(f"{path}: 'include' leads back to this file; remove it from one of those that include it")
     return catalog_from(read_yaml(path), str(path), (*within, path.resolve()))
+
+
+def save_catalog(catalog: Catalog, folder: Path) -> None:
+    """Write the modality entries of a run or bundle, `folder/modalities.yaml`."""
+    write_yaml(folder / "modalities.yaml", catalog.to_plain())
+
+
+def load_saved_catalog(folder: Path) -> Catalog:
+    """Read the modality entries of a run or bundle.
+
+    Raises:
+        MaskweaveError: no such folder, or it holds no run or bundle.
+    """
+    path = folder / "modalities.yaml"
+    if not path.is_file():
+        fault = "has no modalities.yaml, so it is not a run or bundle" if folder.is_dir() else "no such folder"
+        raise MaskweaveError(f"{folder}: {fault}; give the folder that 'maskweave run' made")
+    return catalog_from(read_yaml(path), str(path))
 
 
 def catalog_from(content: Mapping[str, Any], where: str, within: tuple[Path, ...] = ()) -> Catalog:

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,8 @@ class Diffusion:
 @dataclass(frozen=True)
 class TokenizerSpec:
     """The network that turns values of a grid modality into codes and back."""
+
+    renamed: ClassVar[dict[str, str]] = {"quantiser": "quantizer"}
 
     model: Literal["vit", "mlp"] = "vit"
     width: int = 64

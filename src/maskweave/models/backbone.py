@@ -3,15 +3,19 @@
 Dimension letters: B pictures, C channels, H rows and W columns of pixels, N patches, D width.
 """
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from maskweave.errors import MaskweaveError
+from maskweave.masking.inputs import Inputs
+from maskweave.modality.catalogs import Catalog
 from maskweave.modality.entry import Modality
 from maskweave.models.fourm import FourMConfig
 from maskweave.nn.layers import Block, LayerNorm, Linear, sine_cosine
-from maskweave.nn.patches import patchify
+from maskweave.nn.patches import patchify, unpatchify
 
 
 class Backbone(nn.Module):
@@ -23,6 +27,9 @@ class Backbone(nn.Module):
     """
 
     positions: Tensor
+    decoder_parts: tuple[str, ...] = ()
+    undecayed = ("registers",)
+    """Parameters without weight decay."""
 
     def __init__(self, modality: Modality, config: FourMConfig):
         super().__init__()
@@ -74,3 +81,16 @@ class Backbone(nn.Module):
             return self.positions
         table = self.positions.T.unflatten(1, self.modality.grid)[None]
         return F.interpolate(table, grid, mode="bicubic", align_corners=False)[0].flatten(1).T
+
+    def readable(self, catalog: Catalog) -> list[str]:
+        """Its pictures."""
+        return [self.modality.name]
+
+    def encode_inputs(self, inputs: Inputs, catalog: Catalog) -> Tensor:
+        """(B, N, D) the output at each patch."""
+        pixels = unpatchify(inputs.content[self.modality.name], self.modality.grid, self.modality.patch)
+        return self(pixels.movedim(-1, 1))
+
+    def input_parameters(self, names: Sequence[str]) -> list[nn.Parameter]:
+        """Those that embed the pictures."""
+        return list(self.patches.parameters()) if self.modality.name in names else []

@@ -52,6 +52,8 @@ class PositionEmbedding(nn.Module):
 
     starts: Tensor
     fixed: Tensor
+    undecayed = ("learned", "learned_of_targets")
+    """Parameters without weight decay."""
 
     def __init__(self, catalog: Catalog, width: int):
         super().__init__()

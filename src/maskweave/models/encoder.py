@@ -1,29 +1,39 @@
-"""The encoder alone, for its features: one interface over 4M, M3AE and the published backbones.
+"""The encoder alone, for its features: one interface over every model that has the members of `Encodes`.
 
 Dimension letters: B samples, N tokens of all modalities, L of one, D width, h and w rows and columns of a lattice.
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from maskweave.errors import MaskweaveError
-from maskweave.masking.batch import Slots
 from maskweave.masking.inputs import Inputs
-from maskweave.masking.m3ae import MaskedTokens
 from maskweave.modality.catalogs import Catalog
-from maskweave.models.backbone import Backbone
-from maskweave.models.fourm import FourM
-from maskweave.models.m3ae import M3AE
-from maskweave.nn.patches import unpatchify
 
-ONLY_FOR_PREDICTING = (
-    "context_projection", "mask_token", "target_token_embedding", "decoder", "decoder_norm", "heads",
-    "decoder_projection", "mask_tokens", "decoder_types",
-)  # fmt: skip
-"""Parts of the models that the encoder does without."""
+
+class Encodes(Protocol):
+    """What the encoder needs of a model: every family's has it."""
+
+    config: Any
+    """`config.width` is the width of the encoder's tokens."""
+    decoder_parts: tuple[str, ...]
+    """Names of the members that the encoder does without."""
+
+    @property
+    def encoder(self) -> Any:
+        """ModuleList of its blocks, from the first to the last."""
+
+    def readable(self, catalog: Catalog) -> list[str]:
+        """The modalities that it reads, of those of its catalog."""
+
+    def encode_inputs(self, inputs: Inputs, catalog: Catalog) -> Tensor:
+        """(B, N, D) its normalized output at each token of samples of which nothing is masked."""
+
+    def input_parameters(self, names: Sequence[str]) -> list[nn.Parameter]:
+        """Those that embed these modalities alone."""
 
 
 class Encoded(NamedTuple):
@@ -71,13 +81,14 @@ class Encoder(nn.Module):
         MaskweaveError: an unknown modality, one that the model does not read, or none.
     """
 
-    def __init__(self, model: FourM | M3AE | Backbone, catalog: Catalog, names: Sequence[str]):
+    def __init__(self, model: Encodes, catalog: Catalog, names: Sequence[str]):
         super().__init__()
-        readable = [model.modality.name] if isinstance(model, Backbone) else list(catalog)
+        readable = model.readable(catalog)
         if not names or (wrong := [name for name in names if catalog[name].name not in readable]):
             fault = f"does not read {', '.join(wrong)}" if names else "needs one input or more"
             raise MaskweaveError(f"the encoder {fault}; it reads {', '.join(readable)}")
-        self.model, self.catalog = model, catalog
+        self.model: Any = model
+        self.catalog = catalog
         chosen = [catalog[name] for name in catalog if name in names]
         self.names = [m.name for m in sorted(chosen, key=lambda m: not m.grid)]
         """The inputs in the order of their tokens: lattices first, so that these always stand at the same places."""
@@ -92,58 +103,20 @@ class Encoder(nn.Module):
 
     def new_parameters(self) -> list[nn.Parameter]:
         """Those that embed the `new` inputs alone."""
-        if not isinstance(self.model, FourM):
-            return []
-        rows = self.model.token_embedding.rows
-        return [p for name in self.new if name in rows for p in rows[name].parameters()]
+        return self.model.input_parameters(self.new)
 
     def drop_decoder(self) -> "Encoder":
         """Take away, in place, what only predicts; returns itself."""
-        for name in ONLY_FOR_PREDICTING:
+        for name in self.model.decoder_parts:
             if hasattr(self.model, name):
                 delattr(self.model, name)
         return self
 
     def forward(self, inputs: Inputs) -> Encoded:
         """Encode what `maskweave.masking.inputs.read_inputs` made, its modalities in the order of `names`."""
-        match self.model:
-            case FourM():
-                tokens = self.model.encode(*_slots(inputs, self.catalog))[:, self.model.config.registers :]
-            case M3AE():
-                tokens = self.model.encode({name: _shown(inputs, name) for name in inputs.content})[:, 1:]
-            case _:
-                modality = self.model.modality
-                pixels = unpatchify(inputs.content[modality.name], modality.grid, modality.patch)
-                tokens = self.model(pixels.movedim(-1, 1))
+        tokens = self.model.encode_inputs(inputs, self.catalog)
         grids = {name: self.catalog[name].grid for name in inputs.content if self.catalog[name].grid}
         return Encoded(tokens, inputs.mask, inputs.slices, grids)
-
-
-def _slots(inputs: Inputs, catalog: Catalog) -> tuple[Slots, dict[str, Tensor]]:
-    """Inputs as 4M reads them: slots, and the rows of patches and vectors that are there."""
-    ids, numbers, positions, rows = [], [], [], {}
-    N = inputs.slices[list(inputs.content)[-1]].stop
-    for name, content in inputs.content.items():
-        B, L = content.shape[:2]
-        there = inputs.present.get(name)
-        if content.ndim == 3:
-            index = inputs.index[name]
-            rows[name] = content[index // N, index % N - inputs.slices[name].start]
-        ids.append(content if content.ndim == 2 else inputs.index[name].new_zeros(B, L))
-        positions.append(torch.arange(L, device=content.device).expand(B, L))
-        number = torch.full((B, L), catalog[name].id, device=content.device)
-        numbers.append(number if there is None else number * there)
-    ids_BN, numbers_BN, positions_BN = (torch.cat(parts, dim=1) for parts in (ids, numbers, positions))
-    return Slots(ids_BN, numbers_BN, positions_BN, inputs.index), rows
-
-
-def _shown(inputs: Inputs, name: str) -> MaskedTokens:
-    """One modality as M3AE reads it, nothing hidden."""
-    content, present = inputs.content[name], inputs.present.get(name)
-    B, L = content.shape[:2]
-    kept = torch.arange(L, device=content.device).expand(B, L)
-    masked = torch.zeros(B, L, dtype=torch.bool, device=content.device)
-    return MaskedTokens(content, masked, present, kept, present, kept.new_zeros(0))
 
 
 def add_stochastic_depth(blocks: nn.ModuleList, last: float) -> None:

@@ -6,14 +6,16 @@ configuration, decoder block, model (encode, decode, logits), initialization.
 Dimension letters: B samples, N input slots, M target slots, D width, H heads, n targets of one modality in the batch, V vocabulary.
 """
 
-from dataclasses import dataclass
-from typing import Self
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
 from maskweave.errors import MaskweaveError
 from maskweave.masking.batch import Slots, TokenBatch
+from maskweave.masking.inputs import Inputs
 from maskweave.modality.catalogs import Catalog
 from maskweave.models.embeddings import ByName, PositionEmbedding, TokenEmbedding, join, tables_of
 from maskweave.models.sizes import SIZES
@@ -29,6 +31,8 @@ MULTIPLE = 32
 @dataclass(frozen=True)
 class FourMConfig:
     """A size and its variants; the numbers, where given, replace the size's."""
+
+    renamed: ClassVar[dict[str, str]] = {"informed": "init_from_tokenizers"}
 
     size: str = "nano"
     """Row of the size table: nano, micro, mini, Ti, S, B, L or XL."""
@@ -81,7 +85,8 @@ class FourMConfig:
             raise MaskweaveError(
                 f"model: registers must be 0 or more and mlp_ratio above 0, found {self.registers} and {self.mlp_ratio}"
             )
-        return FourMConfig(**{**self.__dict__, **numbers})
+        own = {f.name: getattr(self, f.name) for f in fields(FourMConfig)}  # a recipe's settings hold more
+        return FourMConfig(**{**own, **numbers})
 
     @property
     def biases(self) -> Biases:
@@ -114,6 +119,12 @@ class FourM(nn.Module):
     """The model over a catalog's modalities."""
 
     causal: Tensor
+    decoder_parts = (
+        "context_projection", "mask_token", "target_token_embedding", "decoder", "decoder_norm", "heads",
+    )  # fmt: skip
+    """What the encoder alone does without."""
+    undecayed = ("registers",)
+    """Parameters without weight decay."""
 
     def __init__(self, catalog: Catalog, config: FourMConfig):
         super().__init__()
@@ -273,6 +284,19 @@ class FourM(nn.Module):
         y_BMD = self.decode(batch.targets, self.encode(batch.inputs, batch.rows), batch.inputs)
         multiple = MULTIPLE if self.training and y_BMD.device.type == "cpu" else 1
         return self.logits(y_BMD, batch.targets.index, multiple)
+
+    def readable(self, catalog: Catalog) -> list[str]:
+        """The modalities that the encoder reads."""
+        return list(catalog)
+
+    def encode_inputs(self, inputs: Inputs, catalog: Catalog) -> Tensor:
+        """(B, N, D) the encoder's output at each input token, for features."""
+        return self.encode(*inputs.as_slots(catalog))[:, self.config.registers :]
+
+    def input_parameters(self, names: Sequence[str]) -> list[nn.Parameter]:
+        """Those that embed these modalities of raw rows alone."""
+        rows = self.token_embedding.rows
+        return [p for name in names if name in rows for p in rows[name].parameters()]
 
 
 def _causal(catalog: Catalog) -> Tensor:

@@ -75,6 +75,9 @@ class BoxHead(nn.Module):
         depth: decoder blocks.
     """
 
+    undecayed = ("queries",)
+    """Parameters without weight decay."""
+
     def __init__(self, width: int, num_classes: int, queries: int, head_width: int, depth: int, heads: int):
         super().__init__()
         if head_width % (2 * heads):

@@ -9,19 +9,21 @@ d width of the decoder, C width of a raw row, H heads.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
 
 from maskweave.errors import MaskweaveError
+from maskweave.masking.inputs import Inputs
 from maskweave.masking.m3ae import MaskedTokens
 from maskweave.modality.catalogs import Catalog
 from maskweave.modality.entry import Modality
 from maskweave.models.embeddings import ByName
 from maskweave.models.varlen import VarlenBlock, run_blocks
 from maskweave.nn.layers import LayerNorm, Linear, initialize, sine_cosine
+from maskweave.nn.weights import PassthroughTensors
 
 Parts = Mapping[str, MaskedTokens]
 """What samples of equal modalities hold, by modality, in the catalog's order."""
@@ -74,16 +76,15 @@ class M3AEConfig:
             MaskweaveError: an unknown size, or a width that the heads do not divide.
         """
         if self.size not in M3AE_SIZES:
-            raise MaskweaveError(f"m3ae.model: unknown size {self.size!r}; known: {', '.join(M3AE_SIZES)}")
+            raise MaskweaveError(f"model: unknown size {self.size!r}; known: {', '.join(M3AE_SIZES)}")
         numbers = {k: getattr(self, k) or row for k, row in M3AE_SIZES[self.size]._asdict().items()}
         if min(numbers.values()) < 1 or not self.mlp_ratio * min(numbers["width"], numbers["decoder_width"]) >= 1:
-            raise MaskweaveError("m3ae.model: widths, depths, heads and mlp_ratio must be above 0")
+            raise MaskweaveError("model: widths, depths, heads and mlp_ratio must be above 0")
         for width, heads in (("width", "heads"), ("decoder_width", "decoder_heads")):
             if numbers[width] % numbers[heads]:
-                raise MaskweaveError(
-                    f"m3ae.model: {width} {numbers[width]} must be a multiple of {heads} {numbers[heads]}"
-                )
-        return M3AEConfig(**{**self.__dict__, **numbers})
+                raise MaskweaveError(f"model: {width} {numbers[width]} must be a multiple of {heads} {numbers[heads]}")
+        own = {f.name: getattr(self, f.name) for f in fields(M3AEConfig)}  # a recipe's settings hold more
+        return M3AEConfig(**{**own, **numbers})
 
 
 class Features(NamedTuple):
@@ -112,11 +113,14 @@ class M3AE(nn.Module):
 
     positions: Tensor
     decoder_positions: Tensor
+    decoder_parts = ("decoder_projection", "mask_tokens", "decoder_types", "decoder", "decoder_norm", "heads")
+    """What the encoder alone does without."""
 
     def __init__(self, catalog: Catalog, config: M3AEConfig):
         super().__init__()
         check_kinds(catalog)
         self.config = config = config.resolved()
+        self.passthrough: PassthroughTensors | None = None  # of a published checkpoint
         D, d, ratio = config.width, config.decoder_width, config.mlp_ratio
         modalities = list(catalog.values())
         self.ids = {m.name: m.id for m in modalities}
@@ -245,6 +249,18 @@ class M3AE(nn.Module):
             found.append((scores if mask is None else scores.masked_fill(~mask, -torch.inf)).softmax(dim=-1))
             x_BND = block(x_BND, mask)
         return torch.stack(found)
+
+    def readable(self, catalog: Catalog) -> list[str]:
+        """The modalities that the encoder reads."""
+        return list(catalog)
+
+    def encode_inputs(self, inputs: Inputs, catalog: Catalog) -> Tensor:
+        """(B, N, D) the encoder's output at each token when nothing is masked, for features."""
+        return self.encode(inputs.as_masked_tokens())[:, 1:]
+
+    def input_parameters(self, names: Sequence[str]) -> list[nn.Parameter]:
+        """Those that embed these modalities alone."""
+        return [p for name in names for p in self.token_embedding[name].parameters()]
 
 
 def _may_look(parts: Iterable[tuple[Tensor | None, Tensor]]) -> Tensor | None:

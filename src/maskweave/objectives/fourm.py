@@ -47,7 +47,7 @@ class FourMObjective(nn.Module):
                 metrics |= {f"accuracy/{name}": hits.mean() for name, hits in zip(names, right, strict=True)}
         if not means:
             raise MaskweaveError(
-                "the batch has no targets: give the drawing more target tokens, or modalities that can be predicted"
+                "the batch has no targets: raise model.masking.target_tokens, or use modalities that can be predicted"
             )
         stacked = torch.stack(means)
         if self.loss == "mod":

@@ -1,14 +1,14 @@
 """Masked autoencoding: restore what is masked of pictures and texts. M3AE (https://arxiv.org/abs/2205.14204), section 3."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from maskweave.errors import MaskweaveError
-from maskweave.masking.m3ae import MaskedBatch, MaskedTokens, MaskRatio
-from maskweave.models.m3ae import M3AE, M3AEConfig
+from maskweave.masking.m3ae import MaskedBatch, MaskedTokens
+from maskweave.models.m3ae import M3AE
 
 NORMALIZING_EPSILON = 1e-6
 
@@ -27,23 +27,6 @@ class LossWeight:
             raise MaskweaveError(
                 f"loss_weight must be 0 or more, and not 0 for both kinds, found {self.patches} and {self.sequence}"
             )
-
-
-@dataclass(frozen=True)
-class M3AESettings:
-    """All that is set about masked autoencoding."""
-
-    model: M3AEConfig = field(default_factory=M3AEConfig)
-    mask_ratio: MaskRatio = field(default_factory=MaskRatio)
-    loss_weight: LossWeight = field(default_factory=LossWeight)
-    normalized_patches: bool = False
-    """Restore each patch relative to its own mean and deviation, so that contrast counts more than brightness."""
-    unpaired: float = 0.0
-    """Share of samples whose modalities never appear together: each time one of them is shown alone."""
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.unpaired <= 1:
-            raise MaskweaveError(f"unpaired must be a share from 0 to 1, found {self.unpaired}")
 
 
 class M3AEObjective(nn.Module):
@@ -70,7 +53,7 @@ class M3AEObjective(nn.Module):
         """
         groups = [group.parts for group in batch.groups]
         if not any(len(tokens.targets) for parts in groups for tokens in parts.values()):
-            raise MaskweaveError("nothing is masked in the batch, so nothing can be learned: raise m3ae.mask_ratio")
+            raise MaskweaveError("nothing is masked in the batch, so nothing can be learned: raise model.mask_ratio")
         hiding: dict[str, list[tuple[MaskedTokens, Tensor]]] = {}
         for parts, decoded in zip(groups, self.model.decode(groups), strict=True):
             for name, tokens in parts.items():

@@ -4,12 +4,12 @@
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
 
+from maskweave.families.sheets import Tile, TileRow
 from maskweave.modality.catalogs import Catalog
 from maskweave.modality.entry import Modality
 from maskweave.report.figures import common_span, draw
@@ -18,35 +18,8 @@ from maskweave.values.lettering import FAINT, INK, font, message, wrap
 MARGIN, GAP, BAND, RULE = 20, 8, 20, (222, 222, 220)
 
 
-@dataclass(frozen=True)
-class Tile:
-    """One figure of a sheet."""
-
-    modality: str
-    value: Any
-    """None: `instead` is shown."""
-    note: str = ""
-    """Wrapped beneath the figure."""
-    over: Any = None
-    """Picture under boxes and instances."""
-    reference: Any = None
-    """Lends its principal components to a map of several channels."""
-    instead: str = "missing"
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of tiles; None leaves a place empty."""
-
-    tiles: Sequence[Tile | None]
-    label: str = ""
-    """Stands to the left; right of the rule where the sheet has one."""
-    starts: bool = False
-    """Begins a new band, ruled off from the row above."""
-
-
 def contact_sheet(
-    rows: Sequence[Row],
+    rows: Sequence[TileRow],
     catalog: Catalog,
     title: str = "",
     headings: Sequence[str] = (),
@@ -154,7 +127,7 @@ def sheet_for(
             shown = [group[r] if r < len(group) and group[r] in given else None for group in stacked]
             left = [Tile(name, given[name], "", ours, None, words[name]) if name else None for name in shown]
             right = [Tile(name, found.get(name), "", over, truth.get(name), words[name]) for name in targets]
-            rows.append(Row([*left, *right], label, starts=deep > 1 and r == 0))
+            rows.append(TileRow([*left, *right], label, starts=deep > 1 and r == 0))
     headings = [" / ".join(group) for group in stacked] + targets
     return contact_sheet(rows, catalog, request_title, headings, divider=len(stacked) if targets else 0, tile=tile)
 

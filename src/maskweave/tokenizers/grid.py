@@ -39,7 +39,7 @@ from maskweave.tokenizers.quantizers import build_quantizer
 from maskweave.tokenizers.quantizers.base import Quantized
 from maskweave.tokenizers.vit import ViTDecoder, ViTEncoder, fixed_positions
 
-FORMAT = 1
+FORMAT = 2
 BATCH = 256
 """Most values that pass through the network at once."""
 BATCH_NUMBERS = 2**22
@@ -287,7 +287,8 @@ def _read_entry(folder: Path) -> Modality:
         )
     if config["format"] != FORMAT:
         raise MaskweaveError(
-            f"{path}: has format {config['format']!r}, this version reads {FORMAT}; open it with the version of maskweave that wrote it"
+            f"{path}: has format {config['format']!r}, written by another version of maskweave; this one reads format {FORMAT}. "
+            "Train the tokenizer again, or use the version that wrote it"
         )
     entry = build(Modality, config["modality"], str(path), "modality")
     if entry.kind != "grid":

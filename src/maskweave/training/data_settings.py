@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 from maskweave.data.mixing import apportion
 from maskweave.data.order import BLOCK
@@ -11,6 +12,8 @@ from maskweave.errors import MaskweaveError
 @dataclass(frozen=True)
 class DataSet:
     """One of several data sets; all but the weight as in `data`."""
+
+    renamed: ClassVar[dict[str, str]] = {"beside": "sidecar"}
 
     source: str = ""
     """`scenes`, or the folder of an imported data set."""
@@ -25,6 +28,8 @@ class DataSet:
 @dataclass(frozen=True)
 class DataSettings:
     """Where samples come from."""
+
+    renamed: ClassVar[dict[str, str]] = {"beside": "sidecar"}
 
     source: str = ""
     """`scenes` for the procedural generator (the default), or the folder of an imported data set."""

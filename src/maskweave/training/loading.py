@@ -2,25 +2,14 @@
 
 import signal
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch.utils.data import DataLoader
 
+from maskweave.data.order import Batches
 from maskweave.errors import MaskweaveError
 from maskweave.training.distributed import DistContext
-
-
-class Batches(Protocol):
-    """Batches by index. Must be a pure function of the index: that is what makes resuming exact."""
-
-    def __getitem__(self, index: int, /) -> Any: ...
-
-
-class SizedBatches(Batches, Protocol):
-    """A fixed number of batches, for validation."""
-
-    def __len__(self) -> int: ...
 
 
 def load(batches: Batches, indices: range, workers: int, ranks: DistContext) -> Iterator[Any]:

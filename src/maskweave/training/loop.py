@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from maskweave.data.order import Batches, SizedBatches
 from maskweave.errors import MaskweaveError
 from maskweave.interruption import Interrupted, StopSignal
 from maskweave.progress import Progress, progress
@@ -21,7 +22,7 @@ from maskweave.training import checkpoints
 from maskweave.training.checkpoints import State
 from maskweave.training.distributed import connect
 from maskweave.training.hardware import compile_blocks, keep_freed_memory
-from maskweave.training.loading import Batches, SizedBatches, load
+from maskweave.training.loading import load
 from maskweave.training.metrics import Clock, Meter, MetricsLog, means
 from maskweave.training.optimizer import (
     Average,

@@ -88,11 +88,15 @@ def build_optimizer(objective: nn.Module, settings: TrainSettings) -> tuple[Adam
 
     The objective may have a method `rate_factors() -> dict[str, float]`, factors on the learning rate of single parameters by name.
 
-    Biases, norms, embeddings and vectors do not decay. A parameter counts as an embedding where its module is one, or where
-    its name has the word in it; as a vector where fewer than two of its dimensions are longer than 1.
+    Biases, norms, embeddings and vectors do not decay. A parameter counts as an embedding where its module is one, where its name has the
+    word in it, or where its module names it in `undecayed`, as those of learned positions and tokens do; as a vector where fewer than two of
+    its dimensions are longer than 1.
     """
     undecayed = {
         id(p) for module in objective.modules() if isinstance(module, _UNDECAYED) for p in module.parameters(False)
+    }
+    undecayed |= {
+        id(getattr(module, name)) for module in objective.modules() for name in getattr(module, "undecayed", ())
     }
     factors: dict[str, float] = getattr(objective, "rate_factors", dict)()
     groups: dict[tuple[bool, float], dict[str, nn.Parameter]] = {}

@@ -6,21 +6,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
-from maskweave.bundle import io as saving
 from maskweave.config import plain
 from maskweave.data.mixing import MixedTokens
+from maskweave.data.order import SizedBatches
 from maskweave.data.token_store import TokenData
 from maskweave.data.tokenizing import tokenize
 from maskweave.errors import MaskweaveError
+from maskweave.families.weights import save_model
 from maskweave.files import read_yaml, sweep, write_yaml
-from maskweave.masking.fourm import MaskSampler, TokenBatches
-from maskweave.masking.m3ae import MaskedBatches
-from maskweave.modality.catalogs import Catalog
-from maskweave.models.fourm import FourM
-from maskweave.models.m3ae import M3AE
-from maskweave.objectives.fourm import FourMObjective
-from maskweave.objectives.m3ae import M3AEObjective
+from maskweave.modality.catalogs import Catalog, load_saved_catalog, save_catalog
+from maskweave.tokenizers.folder import load_tokenizers
 from maskweave.training.distributed import is_main_process
 from maskweave.training.loop import FitResult, fit
 from maskweave.training.processes import spawn_workers
@@ -54,12 +51,12 @@ def claim(recipe: Recipe, folder: Path) -> Catalog:
         # How to evaluate and how long to train may change, and what has no effect on a sound sample.
         free = ("evaluate.", "train.steps", "catalog", "data.workers", "data.limit", "tokenizers.jobs")
         check_same(path, plain(recipe), free)
-        if saving.load_saved_catalog(folder).to_plain() != catalog.to_plain():
+        if load_saved_catalog(folder).to_plain() != catalog.to_plain():
             raise MaskweaveError(
                 f"{folder}: its modality entries differ from those of {catalog.where}; choose another folder with --out, or remove it"
             )
     sweep(folder)
-    saving.save_catalog(catalog, folder)
+    save_catalog(catalog, folder)
     if not path.exists() or read_yaml(path) != plain(
         recipe
     ):  # its time tells whether the report is still of this recipe
@@ -96,7 +93,7 @@ def _differences(found: Any, wanted: Any, key: str) -> Iterator[str]:
 
 def make_tokens(recipe: Recipe, catalog: Catalog, folder: Path) -> None:
     """Token shards of the training and the held-out samples, `folder/tokens/PART`, of a mix `PART/NAME` for each data set."""
-    tokenizers = saving.load_tokenizers(folder / "tokenizers", catalog)
+    tokenizers = load_tokenizers(folder / "tokenizers", catalog)
     for part in ("train", "validation"):
         for name, source in open_sources(recipe, catalog, part).items():
             if name:
@@ -128,16 +125,16 @@ def train_model(recipe: Recipe, catalog: Catalog, folder: Path, command: str = "
     saved = folder / "model" / "config.json"
     fresh = not saved.exists() or saved.stat().st_mtime_ns < (result.checkpoint / "state.json").stat().st_mtime_ns
     if fresh and is_main_process():
-        saving.save_model(model, catalog, folder)
+        save_model(model, catalog, folder)
     return result
 
 
-def _fit_model(recipe: Recipe, catalog: Catalog, folder: Path, command: str) -> tuple[FourM | M3AE, FitResult]:
+def _fit_model(recipe: Recipe, catalog: Catalog, folder: Path, command: str) -> tuple[nn.Module, FitResult]:
     train, validation = (open_tokens(recipe, catalog, folder, part) for part in ("train", "validation"))
     torch.manual_seed(recipe.seed)
-    objective = build_objective(recipe, catalog, folder)
+    model = build_model(recipe, catalog, folder)
     result = fit(
-        objective,
+        recipe.family.build_objective(model, recipe.model),
         build_batches(recipe, train, held_out=False),
         recipe.train,
         folder,
@@ -145,33 +142,26 @@ def _fit_model(recipe: Recipe, catalog: Catalog, folder: Path, command: str) -> 
         title="train model",
         resume_command=command,
     )
-    return objective.model, result
+    return model, result
 
 
-def build_objective(recipe: Recipe, catalog: Catalog, folder: Path) -> FourMObjective | M3AEObjective:
-    """The recipe's model, initialized, in its objective."""
-    if recipe.objective == "m3ae":
-        own = recipe.m3ae
-        return M3AEObjective(M3AE(catalog, own.model), own.loss_weight, own.normalized_patches)
-    model = FourM(catalog, recipe.model)
-    if recipe.model.init_from_tokenizers:
-        tokenizers = saving.load_tokenizers(folder / "tokenizers", catalog)
-        model.init_from_tokenizers({name: t.token_embeddings for name, t in tokenizers.items()})
+def build_model(recipe: Recipe, catalog: Catalog, folder: Path) -> nn.Module:
+    """The recipe's model, initialized."""
+    family = recipe.family
+    model = family.build_model(catalog, recipe.model)
+    family.initialize(model, recipe.model, lambda: load_tokenizers(folder / "tokenizers", catalog))
     if recipe.start:
         told = warm_start(model, catalog, Path(recipe.start))
         for sentence in told + other_tokenizers(catalog, folder / "tokenizers", Path(recipe.start) / "tokenizers"):
             if is_main_process():
                 print(f"start: {sentence}")
-    return FourMObjective(model, recipe.loss)
+    return model
 
 
-def build_batches(recipe: Recipe, data: TokenData | MixedTokens, held_out: bool) -> TokenBatches | MaskedBatches:
-    """What the recipe's objective is trained on; held-out samples come in order, always drawn alike and with all that they have."""
+def build_batches(recipe: Recipe, data: TokenData | MixedTokens, held_out: bool) -> SizedBatches:
+    """What the recipe's model is trained on; held-out samples come in order, always masked alike and with all that they have."""
     size, seed = recipe.train.batch_size, recipe.seed + held_out
-    if recipe.objective == "m3ae":
-        unpaired = 0.0 if held_out else recipe.m3ae.unpaired
-        return MaskedBatches(data, recipe.m3ae.mask_ratio, size, seed, unpaired, shuffle=not held_out)
-    return TokenBatches(data, MaskSampler(data.catalog, recipe.drawing), size, seed, shuffle=not held_out)
+    return recipe.family.build_batches(recipe.model, data, size, seed, held_out)
 
 
 def _train_together(recipe: Recipe, catalog: Catalog, folder: Path) -> None:

@@ -4,17 +4,13 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar
 
 from maskweave.config import build
 from maskweave.errors import MaskweaveError
+from maskweave.families.base import Family, ModelSettings, family_named
 from maskweave.files import read_yaml
-from maskweave.masking.fourm import MaskingConfig, MaskSampler
 from maskweave.modality.catalogs import Catalog, load_catalog
-from maskweave.models.fourm import FourMConfig
-from maskweave.models.m3ae import check_kinds
-from maskweave.objectives.fourm import Loss
-from maskweave.objectives.m3ae import M3AESettings
 from maskweave.training.data_settings import DataSettings
 from maskweave.training.settings import TrainSettings
 
@@ -66,25 +62,34 @@ class EvaluateSettings:
 class Recipe:
     """All that fixes a run."""
 
+    renamed: ClassVar[dict[str, str]] = {
+        "catalogue": "catalog",
+        "drawing": "model.masking",
+        "objective": "model.family",
+        "loss": "model.loss",
+        "m3ae.model": "model",
+        "m3ae": "model",
+    }
+
     catalog: str = "scenes"
     """Name of a shipped catalog, or the path of one."""
     modalities: list[str] = field(default_factory=list)
     """Those to use; empty: all of the catalog."""
     data: DataSettings = field(default_factory=DataSettings)
     tokenizers: TokenizersSettings = field(default_factory=TokenizersSettings)
-    objective: Literal["fourm", "m3ae"] = "fourm"
-    """`fourm`: any modality from any others, set by drawing, model and loss. `m3ae`: restoring hidden patches and tokens, set by m3ae."""
-    drawing: MaskingConfig = field(default_factory=MaskingConfig)
-    model: FourMConfig = field(default_factory=FourMConfig)
-    loss: Loss = "mod"
-    """`mod`: mean of the modalities' means; `token`: mean over all target tokens."""
-    m3ae: M3AESettings = field(default_factory=M3AESettings)
+    model: ModelSettings = field(default_factory=lambda: build(ModelSettings, {}, ""))
+    """The model family, and what it sets."""
     train: TrainSettings = field(default_factory=TrainSettings)
     evaluate: EvaluateSettings = field(default_factory=EvaluateSettings)
     start: str = ""
     """Folder of a finished run or bundle (`maskweave import` makes one of a published checkpoint) whose model training goes on from; modalities that it does not know are initialized."""
     seed: int = 0
-    """Of initialization, shuffling and drawing."""
+    """Of initialization, shuffling and masking."""
+
+    @property
+    def family(self) -> Family[Any, Any]:
+        """What the model is trained as."""
+        return family_named(self.model.family)
 
     def load_catalog(self) -> Catalog:
         catalog = load_catalog(self.catalog)
@@ -161,30 +166,6 @@ def _resolved(content: dict[str, Any], folder: Path) -> dict[str, Any]:
     return content
 
 
-SETTINGS_OF = {"fourm": ("drawing", "model", "loss", "start"), "m3ae": ("m3ae",)}
-"""The keys that set each objective."""
-
-
-def _check_objective(recipe: Recipe, catalog: Catalog) -> None:
-    default = Recipe()
-    for objective, keys in SETTINGS_OF.items():
-        for key in keys:
-            if objective != recipe.objective and getattr(recipe, key) != getattr(default, key):
-                raise MaskweaveError(
-                    f"{key!r} sets the objective {objective!r}, and this recipe's is {recipe.objective!r}; remove it, or set 'objective'"
-                )
-    if recipe.objective == "fourm":
-        MaskSampler(catalog, recipe.drawing)
-        recipe.model.resolved()
-        return
-    check_kinds(catalog)
-    recipe.m3ae.model.resolved()
-    if recipe.evaluate.requests or recipe.evaluate.sheets:
-        raise MaskweaveError(
-            "evaluate.requests and evaluate.sheets are for any-to-any models; the report of an 'm3ae' shows what it restores"
-        )
-
-
 def check_recipe(recipe: Recipe, where: str) -> None:
     """What single keys cannot show: that names exist and sizes fit together.
 
@@ -193,7 +174,11 @@ def check_recipe(recipe: Recipe, where: str) -> None:
     """
     try:
         catalog = recipe.load_catalog()
-        _check_objective(recipe, catalog)
+        recipe.family.check(recipe.model, catalog)
+        if not recipe.family.generates and (recipe.evaluate.requests or recipe.evaluate.sheets):
+            raise MaskweaveError(
+                f"evaluate.requests and evaluate.sheets are for models that generate, and model.family is {recipe.model.family!r}; remove them"
+            )
         recipe.data.check()
     except MaskweaveError as error:
         raise MaskweaveError(f"{where}: {error}") from error

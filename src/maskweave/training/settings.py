@@ -30,7 +30,7 @@ class TrainSettings:
     betas: tuple[float, float] = (0.9, 0.95)
     """AdamW's decay of the running gradient and of its square."""
     weight_decay: float = 0.05
-    """Of matrices only: biases, norms, embeddings and vectors are left alone."""
+    """Of matrices only: biases, norms, embeddings, learned positions and tokens, and vectors are left alone."""
     clip: float = 1.0
     """Longest gradient, as one vector of all parameters; 0 leaves it as it is."""
     lazy_embeddings: bool = False

@@ -8,27 +8,25 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from maskweave.bundle import io as saving
 from maskweave.config import build, plain
 from maskweave.errors import MaskweaveError
-from maskweave.files import read_json, write_aside, write_json
+from maskweave.families.base import family_named, family_of
+from maskweave.families.weights import FORMAT, load_model, read_config
+from maskweave.files import write_aside, write_json
 from maskweave.generate.request import Sample, read
 from maskweave.masking.inputs import read_inputs
-from maskweave.modality.catalogs import Catalog
+from maskweave.modality.catalogs import Catalog, load_saved_catalog
 from maskweave.models.encoder import Encoder, add_stochastic_depth
-from maskweave.models.fourm import FourM, FourMConfig
 from maskweave.models.heads import BoxHead, ClassHead, DenseHead
 from maskweave.models.lora import add_lora, merge_lora
-from maskweave.models.m3ae import M3AE, M3AEConfig
 from maskweave.nn.weights import save_tensors, take_tensors
 from maskweave.objectives.boxes import SetLoss, corners
 from maskweave.objectives.transfer import TaskLoss, TransferObjective, class_loss
 from maskweave.tokenizers.base import Tokenizer
-from maskweave.training.warm_start import warm_start
+from maskweave.tokenizers.folder import load_tokenizers
 from maskweave.transfer.data import Target, make_target
 from maskweave.transfer.recipe import HeadSettings, TransferRecipe
 
-FORMAT = 1
 LEAST_SCORE = 0.5
 """Boxes below this probability are left out of predictions, not out of their scoring."""
 
@@ -46,26 +44,19 @@ def build_objective(recipe: TransferRecipe, catalog: Catalog, target: Target) ->
         MaskweaveError: no start, inputs that it cannot read, or a head that does not fit.
     """
     folder = Path(recipe.start)
-    theirs = saving.load_saved_catalog(folder)
-    donor = saving.load_model(folder, theirs)
+    theirs = load_saved_catalog(folder)
+    donor: Any = load_model(folder, theirs)
+    family = family_of(donor)
     new = [name for name in recipe.inputs if catalog[name].name not in theirs]
-    if new and isinstance(donor, M3AE):
+    if new and not family.learns_new_inputs:
         raise MaskweaveError(
-            f"{folder}: an M3AE learns no new inputs ({', '.join(new)}); use a run of objective 'fourm', or inputs of {', '.join(theirs)}"
+            f"{folder}: a model of family {family.name!r} learns no new inputs ({', '.join(new)}); use inputs of {', '.join(theirs)}, or a run of another family, such as fourm"
         )
     own = catalog.subset([*theirs, *new])
     torch.manual_seed(recipe.seed)
-    told: list[str] = []
-    model: FourM | M3AE
-    if isinstance(donor, M3AE):
-        model = M3AE(own, donor.config)
-        if not recipe.scratch:
-            model.load_state_dict(donor.state_dict())
-    else:
-        model = FourM(own, donor.config)
-        if not recipe.scratch:
-            told = warm_start(model, own, folder)
-    encoder = Encoder(model, own, recipe.inputs).drop_decoder()
+    model = family.build_model(own, donor.config)
+    told = [] if recipe.scratch else family.warm_start(model, own, donor, theirs, folder)
+    encoder = family.encoder(model, own, recipe.inputs).drop_decoder()
     encoder.new = new
     head = make_head(encoder, target, recipe.head)
     tuning = recipe.tuning
@@ -194,15 +185,16 @@ def save_transferred(
         aside.mkdir()
         config = {
             "format": FORMAT,
-            "objective": "transfer",
-            "encoder": "m3ae" if isinstance(encoder.model, M3AE) else "fourm",
+            "family": family_of(encoder.model).name,
             "model": plain(encoder.model.config),
             "modalities": list(encoder.catalog),
-            "inputs": encoder.names,
-            "target": target.modality.name if target.modality else "",
-            "label": target.label,
-            "classes": [] if target.modality else list(target.classes),
-            "head": plain(recipe.head),
+            "transfer": {
+                "inputs": encoder.names,
+                "target": target.modality.name if target.modality else "",
+                "label": target.label,
+                "classes": [] if target.modality else list(target.classes),
+                "head": plain(recipe.head),
+            },
         }
         write_json(aside / "config.json", config)
         save_tensors(_tensors(encoder, objective.head), aside / "model.safetensors")
@@ -219,24 +211,21 @@ def load_transferred(folder: Path, device: torch.device | str = "cpu") -> Transf
         MaskweaveError: it is none, is not finished, or is damaged.
     """
     path = folder / "model" / "config.json"
-    catalog = saving.load_saved_catalog(folder)
+    catalog = load_saved_catalog(folder)
     if not path.is_file():
         raise MaskweaveError(f"{folder}: is not finished, or no transfer; finish it with 'maskweave transfer'")
-    config = read_json(path)
-    if not isinstance(config, dict) or config.get("objective") != "transfer" or config.get("format") != FORMAT:
-        raise MaskweaveError(f"{path}: holds no model of a transfer of format {FORMAT}; open it with maskweave.load")
+    config = read_config(path)
+    if "transfer" not in config:
+        raise MaskweaveError(f"{path}: holds no model of a transfer; open it with maskweave.load")
     try:
-        own = catalog.subset(config["modalities"])
-        target = make_target(catalog, config["target"], config["label"], config["classes"])
-        model: FourM | M3AE
-        if config["encoder"] == "m3ae":
-            model = M3AE.without_weights(own, build(M3AEConfig, config["model"], str(path), "model"))
-        else:
-            model = FourM.without_weights(own, build(FourMConfig, config["model"], str(path), "model"))
-        encoder = Encoder(model, own, config["inputs"]).drop_decoder()
-        head = make_head(encoder, target, build(HeadSettings, config["head"], str(path), "head"))
+        own, task = catalog.subset(config["modalities"]), config["transfer"]
+        target = make_target(catalog, task["target"], task["label"], task["classes"])
+        family = family_named(config["family"])
+        model = family.empty_model(own, build(family.Config, config["model"], str(path), "model"))
+        encoder = family.encoder(model, own, task["inputs"]).drop_decoder()
+        head = make_head(encoder, target, build(HeadSettings, task["head"], str(path), "head"))
     except KeyError as error:
         raise MaskweaveError(f"{path}: the key {error} is missing; copy the run again") from error
     take_tensors(nn.ModuleDict({"encoder": encoder, "head": head}), folder / "model" / "model.safetensors")
-    tokenizers = saving.load_tokenizers(folder / "tokenizers", own)
+    tokenizers = load_tokenizers(folder / "tokenizers", own)
     return Transferred(encoder.to(device), head.to(device), target, catalog, tokenizers)

@@ -4,12 +4,11 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-from maskweave.bundle import io as saving
 from maskweave.config import build
 from maskweave.errors import MaskweaveError
-from maskweave.modality.catalogs import Catalog, load_catalog
+from maskweave.modality.catalogs import Catalog, load_catalog, load_saved_catalog
 from maskweave.training.recipe import read_recipe_file
 from maskweave.training.settings import TrainSettings
 
@@ -99,6 +98,8 @@ class HeadSettings:
 class TransferRecipe:
     """All that fixes a transfer."""
 
+    renamed: ClassVar[dict[str, str]] = {"catalogue": "catalog"}
+
     start: str = ""
     """Folder of a finished run or bundle whose encoder is used."""
     inputs: list[str] = field(default_factory=list)
@@ -124,7 +125,7 @@ class TransferRecipe:
         Raises:
             MaskweaveError: no start, or an entry that differs from the start's of the same name.
         """
-        theirs = saving.load_saved_catalog(Path(self.start))
+        theirs = load_saved_catalog(Path(self.start))
         return joined(theirs, load_catalog(self.catalog)) if self.catalog else theirs
 
 

@@ -5,16 +5,17 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from maskweave.bundle import io as saving
 from maskweave.config import plain
 from maskweave.data.reading import read
 from maskweave.errors import MaskweaveError
 from maskweave.evaluate.run import Row, write_rows
 from maskweave.files import sweep, write_aside, write_yaml
+from maskweave.modality.catalogs import save_catalog
 from maskweave.models.encoder import Encoder
 from maskweave.nn.layers import count_parameters
 from maskweave.report.html import Sections, write_report
 from maskweave.report.sheets import sheet_for
+from maskweave.tokenizers.folder import load_tokenizers
 from maskweave.training.distributed import is_main_process
 from maskweave.training.loop import fit
 from maskweave.training.optimizer import trained
@@ -43,14 +44,14 @@ def run_transfer(recipe: TransferRecipe, folder: Path, command: str = "") -> lis
     examples = open_examples(recipe.data, catalog, recipe.inputs, recipe.target, recipe.label)
     target = examples.train.target
     objective, told = build_objective(recipe, catalog, target)
-    tokenizers = saving.load_tokenizers(Path(recipe.start) / "tokenizers", objective.encoder.catalog)
+    tokenizers = load_tokenizers(Path(recipe.start) / "tokenizers", objective.encoder.catalog)
     if missing := [n for n in objective.encoder.names if catalog[n].has_tokens and n not in tokenizers]:
         raise MaskweaveError(
             f"inputs: {recipe.start} has no tokenizer of {', '.join(missing)}; choose others, or add an entry of kind patches that reads the same values"
         )
     if is_main_process():
         _claim(recipe, folder)
-        saving.save_catalog(catalog, folder)
+        save_catalog(catalog, folder)
         _copy_tokenizers(Path(recipe.start) / "tokenizers", objective.encoder, folder)
         for sentence in told:
             print(f"start: {sentence}")

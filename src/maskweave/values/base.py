@@ -63,12 +63,27 @@ class ValueType(ABC):
     sees_color: ClassVar[bool] = False
     """Whether its figures are drawn over a picture of the same sample."""
 
-    @staticmethod
-    def named(name: str) -> Any:
-        """The class of a value type; see `maskweave.values.value_type`."""
+    @classmethod
+    def variant(cls, content: Mapping[str, Any]) -> Any:
+        """The class that an entry names; see `maskweave.config`.
+
+        Raises:
+            MaskweaveError: it names none, or one that is not there.
+        """
         from maskweave.values import value_type
 
-        return value_type(name)
+        if cls.type:
+            return cls
+        if "type" not in content:
+            raise MaskweaveError("the key 'type' is missing; expected the name of a value type")
+        return value_type(content["type"])
+
+    @classmethod
+    def variants(cls) -> list[Any]:
+        """All value types."""
+        from maskweave.values import value_types
+
+        return [] if cls.type else list(value_types().values())
 
     # Settings that some types have as fields
 

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
+from maskweave.families.m3ae_sheets import MOST_WORDS, attention_sheet, restored_sheet
 from maskweave.masking.m3ae import MaskRatio, mask_values
 from maskweave.modality.catalogs import Catalog
 from maskweave.models.m3ae import M3AE, M3AEConfig
 from maskweave.nn.patches import patchify
-from maskweave.report import masked
-from maskweave.report.masked import attention_sheet, restored_sheet
+from maskweave.report.sheets import contact_sheet
 from maskweave.synthetic.scenes import Scenes
 from maskweave.tokenizers.sequence import SequenceTokenizer
 from maskweave.tokenizers.text import TextTokenizer
@@ -27,17 +27,15 @@ def given(scenes_catalog):
     return M3AE(catalog, TINY).eval(), catalog, {"caption": SequenceTokenizer(catalog["caption"], text)}, samples
 
 
-def restored(given, ratio: float, monkeypatch: pytest.MonkeyPatch, **options):
+def restored(given, ratio: float, **options):
     """The values on the sheet: of each sample those of the pictures and of the texts, each seen, restored and true."""
-    rows = []
-    real = masked.contact_sheet
-    monkeypatch.setattr(masked, "contact_sheet", lambda r, *a, **k: (rows.extend(r), real(r, *a, **k))[1])
-    assert restored_sheet(*given, ratios=(ratio,), **options).width > 500
-    return [[None if t is None else t.value for t in row.tiles] for row in rows]
+    sheet = restored_sheet(*given, ratios=(ratio,), **options)
+    assert contact_sheet(sheet.rows, sheet.catalog, sheet.title, sheet.headings, tile=sheet.tile).width > 500
+    return [[None if t is None else t.value for t in row.tiles] for row in sheet.rows]
 
 
-def test_what_is_seen_stays_and_the_rest_is_gray(given, monkeypatch) -> None:
-    for (seen, made, truth, *texts), sample in zip(restored(given, 0.75, monkeypatch), given[3], strict=True):
+def test_what_is_seen_stays_and_the_rest_is_gray(given) -> None:
+    for (seen, made, truth, *texts), sample in zip(restored(given, 0.75), given[3], strict=True):
         assert (truth == sample["rgb"]).all()
         patches = [patchify(picture[None].astype(int), (8, 8))[0] for picture in (seen, made, truth)]
         gray = (abs(patches[0] - 127.5) <= 1).all(axis=1)
@@ -49,8 +47,8 @@ def test_what_is_seen_stays_and_the_rest_is_gray(given, monkeypatch) -> None:
         assert texts[0].split().count("_") == length - int(length * 0.25 + 1e-6)
 
 
-def test_nothing_hidden_is_the_truth(given, monkeypatch) -> None:
-    for seen, made, truth, _, text, true_text in restored(given, 0.0, monkeypatch):
+def test_nothing_hidden_is_the_truth(given) -> None:
+    for seen, made, truth, _, text, true_text in restored(given, 0.0):
         assert (seen == truth).all() and (made == truth).all() and text == true_text
 
 
@@ -61,15 +59,15 @@ def test_normalized_patches_get_the_truth_s_brightness(given, monkeypatch) -> No
         "forward",
         lambda parts: {n: torch.zeros(*t.masked.shape, 192 if n == "rgb" else 512) for n, t in parts.items()},
     )
-    for _, made, truth, *_ in restored(given, 1.0, monkeypatch, normalized=True):
+    for _, made, truth, *_ in restored(given, 1.0, normalized=True):
         mean = patchify(truth[None].astype(float), (8, 8))[0].mean(axis=1)
         assert abs(patchify(made[None].astype(float), (8, 8))[0] - mean[:, None]).max() <= 1
 
 
-def test_a_missing_part_is_shown_as_missing(given, monkeypatch) -> None:
+def test_a_missing_part_is_shown_as_missing(given) -> None:
     model, catalog, tokenizers, samples = given
     alone = [samples[0], {"rgb": samples[1]["rgb"]}, {"caption": samples[2]["caption"]}]
-    values = restored((model, catalog, tokenizers, alone), 0.5, monkeypatch)
+    values = restored((model, catalog, tokenizers, alone), 0.5)
     assert [[v is None for v in row] for row in values] == [
         [False] * 6,
         [False] * 3 + [True] * 3,
@@ -89,14 +87,13 @@ def test_words_light_the_picture_where_they_look(given, monkeypatch) -> None:
         if piece == word:
             weights[:, 0, :, first + place, 1 + 63] = 0.5  # the last patch
     monkeypatch.setattr(model, "attention", lambda parts: weights)
-    tiles = []
-    real = masked.contact_sheet
-    monkeypatch.setattr(masked, "contact_sheet", lambda r, *a, **k: (tiles.extend(r[0].tiles), real(r, *a, **k))[1])
-    assert attention_sheet(*given) is not None
+    sheet = attention_sheet(*given)
+    assert sheet is not None and len(sheet.rows) == 3
+    tiles = sheet.rows[0].tiles
     (lit,) = [tile.value for tile in tiles if tile.note == word]
     share = lit.astype(float).sum(axis=-1) / np.maximum(samples[0]["rgb"].astype(float).sum(axis=-1), 1)
     assert share[56:, 56:].mean() > 0.7 and share[:48].mean() < 0.2
-    assert 2 <= len(tiles) <= 1 + masked.MOST_WORDS
+    assert 2 <= len(tiles) <= 1 + MOST_WORDS
 
 
 def test_no_words_no_sheet(given, scenes_catalog: Catalog) -> None:

@@ -8,16 +8,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
+from maskweave.families.sheets import Sheet, Tile, TileRow
 from maskweave.masking.m3ae import MaskedTokens, MaskRatio, mask_values
 from maskweave.modality.catalogs import Catalog
 from maskweave.modality.entry import Modality
 from maskweave.models.m3ae import M3AE
 from maskweave.nn.patches import unpatchify
 from maskweave.objectives.m3ae import patch_statistics
-from maskweave.report.sheets import Row, Tile, contact_sheet
 from maskweave.tokenizers.base import Tokenizer
 from maskweave.tokenizers.sequence import SequenceTokenizer
 from maskweave.values.codec import EOS
@@ -38,7 +37,7 @@ def restored_sheet(
     ratios: Sequence[float] = (0.5, 0.75, 0.9),
     normalized: bool = False,
     seed: int = 0,
-) -> Image.Image:
+) -> Sheet:
     """For every sample and mask ratio: what the model sees, what it makes of it, and the truth.
 
     Args:
@@ -63,17 +62,17 @@ def restored_sheet(
                     for value in (shown[name][row] if name in shown else (None,) * 3)
                 ]
     rows = [
-        Row(found[i, ratio], f"{ratio:.0%}", starts=ratio == ratios[0])
+        TileRow(found[i, ratio], f"{ratio:.0%}", starts=ratio == ratios[0])
         for i in range(len(samples))
         for ratio in ratios
         if (i, ratio) in found
     ]
     headings = [heading for name in catalog for heading in (f"{name}, seen", "restored", "truth")]
-    return contact_sheet(rows, catalog, "What is restored of what is hidden, by mask ratio", headings, tile=112)
+    return Sheet("restored", rows, catalog, "What is restored of what is hidden, by mask ratio", headings)
 
 
 @torch.inference_mode()
-def attention_sheet(model: M3AE, catalog: Catalog, tokenizers: Tokenizers, samples: Samples) -> Image.Image | None:
+def attention_sheet(model: M3AE, catalog: Catalog, tokenizers: Tokenizers, samples: Samples) -> Sheet | None:
     """Where the words of each sample's text look in its picture, by the encoder's attention: the mean of its blocks and heads.
 
     None where the catalog has no color picture and text, or no sample has both.
@@ -105,7 +104,7 @@ def attention_sheet(model: M3AE, catalog: Catalog, tokenizers: Tokenizers, sampl
     if not rows:
         return None
     title = "Where words look in the picture: attention, mean of all blocks and heads"
-    return contact_sheet([Row(rows[i]) for i in sorted(rows)], both, title, tile=112)
+    return Sheet("attention", [TileRow(rows[i]) for i in sorted(rows)], both, title)
 
 
 def _restored_rows(modality: Modality, tokens: MaskedTokens, output: Tensor, normalized: bool) -> list[tuple[Any, ...]]:
@@ -170,6 +169,8 @@ def _words(tokenizer: Tokenizer, ids: Sequence[int]) -> dict[str, list[int]]:
 
 def _lit(picture: np.ndarray, looks_P: Tensor, grid: Sequence[int]) -> np.ndarray:
     """The picture, bright where it is looked at."""
+    from PIL import Image
+
     looks = looks_P.reshape(*grid).numpy()
     looks = (looks - looks.min()) / max(float(np.ptp(looks)), 1e-9)
     height, width = picture.shape[:2]

@@ -1,0 +1,83 @@
+"""The family `fourm`: any modality from any others, by 4M's masked modeling (https://arxiv.org/abs/2312.06647)."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from torch import nn
+
+from maskweave.data.mixing import MixedTokens
+from maskweave.data.order import SizedBatches
+from maskweave.data.token_store import TokenData
+from maskweave.families.base import WEIGHTS, Family, ModelSettings
+from maskweave.masking.fourm import MaskingConfig, MaskSampler, TokenBatches
+from maskweave.modality.catalogs import Catalog
+from maskweave.models.fourm import FourM, FourMConfig
+from maskweave.models.warm_start import copy_fourm
+from maskweave.nn.weights import load_passthrough, save_passthrough, save_tensors, take_tensors
+from maskweave.objectives.fourm import FourMObjective, Loss
+from maskweave.tokenizers.base import Tokenizer
+
+
+@dataclass(frozen=True)
+class FourMSettings(FourMConfig, ModelSettings):
+    """The architecture, how tokens are masked, and the loss."""
+
+    masking: MaskingConfig = field(default_factory=MaskingConfig)
+    """Which tokens are inputs and which are targets."""
+    loss: Loss = "mod"
+    """`mod`: mean of the modalities' means; `token`: mean over all target tokens."""
+
+
+class FourMFamily(Family[FourMSettings, FourM]):
+    name = "fourm"
+    Settings = FourMSettings
+    Config = FourMConfig
+    Model = FourM
+    generates = True
+    learns_new_inputs = True
+
+    def check(self, settings: FourMSettings, catalog: Catalog) -> None:
+        MaskSampler(catalog, settings.masking)
+        settings.resolved()
+
+    def build_model(self, catalog: Catalog, config: FourMConfig) -> FourM:
+        return FourM(catalog, config)
+
+    def initialize(
+        self, model: FourM, settings: FourMSettings, tokenizers: Callable[[], Mapping[str, Tokenizer]]
+    ) -> None:
+        if settings.init_from_tokenizers:
+            model.init_from_tokenizers({name: t.token_embeddings for name, t in tokenizers().items()})
+
+    def warm_start(self, model: FourM, catalog: Catalog, donor: FourM, theirs: Catalog, folder: Path) -> list[str]:
+        return copy_fourm(model, catalog, donor, theirs, str(folder))
+
+    def build_objective(self, model: FourM, settings: FourMSettings) -> nn.Module:
+        return FourMObjective(model, settings.loss)
+
+    def build_batches(
+        self, settings: FourMSettings, data: TokenData | MixedTokens, batch_size: int, seed: int, held_out: bool
+    ) -> SizedBatches:
+        sampler = MaskSampler(data.catalog, settings.masking)
+        return TokenBatches(data, sampler, batch_size, seed, shuffle=not held_out)
+
+    def trained_without_inputs(self, settings: FourMSettings) -> bool | None:
+        return settings.masking.unconditional > 0
+
+    def empty_model(self, catalog: Catalog, config: FourMConfig) -> FourM:
+        return FourM.without_weights(catalog, config)
+
+    def write_weights(self, model: FourM, folder: Path) -> None:
+        save_tensors(model.state_dict(), folder / WEIGHTS)
+        save_passthrough(model.passthrough, folder)
+
+    def read_weights(self, catalog: Catalog, config: FourMConfig, folder: Path) -> FourM:
+        model = self.empty_model(catalog, config)
+        take_tensors(model, folder / WEIGHTS)
+        model.tie()
+        model.passthrough = load_passthrough(folder)
+        return model
+
+    def facts(self, settings: FourMSettings) -> dict[str, str]:
+        return {"tokens drawn": f"{settings.masking.input_tokens} + {settings.masking.target_tokens}"}

@@ -1,0 +1,87 @@
+"""A trained model on disk: `model/config.json` and `model/model.safetensors`, and what else its family writes beside them."""
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from maskweave.config import build, plain
+from maskweave.errors import MaskweaveError
+from maskweave.families.base import family_named, family_of
+from maskweave.files import read_json, write_aside, write_json
+from maskweave.modality.catalogs import Catalog
+
+FORMAT = 2
+"""1: before model families, with tensors and keys of other names."""
+
+
+def save_model(model: nn.Module, catalog: Catalog, folder: Path) -> None:
+    """Write `folder/model`."""
+    family = family_of(model)
+    with write_aside(folder / "model") as aside:
+        aside.mkdir()
+        config = {
+            "format": FORMAT,
+            "family": family.name,
+            "model": plain(model.config),
+            "entries": _entries(catalog),
+        }
+        write_json(aside / "config.json", config)
+        family.write_weights(model, aside)
+
+
+def load_model(folder: Path, catalog: Catalog) -> nn.Module:
+    """Read `folder/model` for the catalog's modalities, in evaluation mode. The weights are mapped, not copied.
+
+    Raises:
+        MaskweaveError: the run is not finished, a file is damaged, or the weights are of another catalog.
+    """
+    path = folder / "model" / "config.json"
+    if not path.is_file():
+        command = shlex.join(["maskweave", "run", str(folder / "recipe.yaml"), "--out", str(folder)])
+        raise MaskweaveError(f"{folder}: has no trained model yet; finish it with: {command}")
+    config = read_config(path)
+    if "transfer" in config:
+        raise MaskweaveError(
+            f"{path}: holds the model of a transfer, which predicts one thing alone; open it with maskweave.transfer.build.load_transferred"
+        )
+    trained, now = config.get("entries"), _entries(catalog)
+    if trained != now:
+        differing = (
+            [name for name in {**now, **trained} if now.get(name) != trained.get(name)]
+            if isinstance(trained, dict)
+            else ["all"]
+        )
+        raise MaskweaveError(
+            f"{path.parent}: was trained with other entries than modalities.yaml has now ({', '.join(differing)} differ); put the old file back"
+        )
+    try:
+        family = family_named(config.get("family"))
+    except MaskweaveError as error:
+        raise MaskweaveError(f"{path}: {error}") from error
+    model = family.read_weights(catalog, build(family.Config, config.get("model"), str(path), "model"), path.parent)
+    return model.eval()
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """A model's `config.json`.
+
+    Raises:
+        MaskweaveError: it is none of this version's.
+    """
+    config = read_json(path)
+    found = config.get("format") if isinstance(config, dict) else None
+    if found != FORMAT:
+        older = isinstance(found, int) and found < FORMAT
+        told = f"is of format {found}, which an older maskweave wrote" if older else "is not of a known format"
+        raise MaskweaveError(
+            f"{path}: {told}; this version reads format {FORMAT}. {'Train the model again, or use' if older else 'Use'} the version that wrote it"
+        )
+    return dict(config)
+
+
+def _entries(catalog: Catalog) -> dict[str, dict[str, Any]]:
+    """What the weights rest on, of every entry: two that change places would go unnoticed by their shapes."""
+    facts = ("id", "kind", "tokens", "positions", "vocabulary", "input_only")
+    return {name: {fact: getattr(m, fact) for fact in facts} for name, m in catalog.items()}
