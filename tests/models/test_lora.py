@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from maskweave.models.lora import LoRALinear, add_lora, merge_lora
-from maskweave.nn.layers import BIASED, Biases, Block, Linear
+from maskweave.nn.cpu import Linear
+from maskweave.nn.layers import BIASED, Biases, Block
 
 
 @pytest.mark.parametrize("biases", [BIASED, Biases(False, False, False, False)])

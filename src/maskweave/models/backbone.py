@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from maskweave.errors import MaskweaveError
 from maskweave.modality.entry import Modality
 from maskweave.models.fourm import FourMConfig
-from maskweave.nn.layers import Block, LayerNorm, Linear, sine_cosine
+from maskweave.nn.cpu import Linear
+from maskweave.nn.layers import Block, LayerNorm, sine_cosine
 from maskweave.nn.patches import patchify
 
 

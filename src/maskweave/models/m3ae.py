@@ -21,7 +21,8 @@ from maskweave.modality.catalogs import Catalog
 from maskweave.modality.entry import Modality
 from maskweave.models.embeddings import ByName
 from maskweave.models.varlen import VarlenBlock, run_blocks
-from maskweave.nn.layers import LayerNorm, Linear, initialize, sine_cosine
+from maskweave.nn.cpu import Linear
+from maskweave.nn.layers import LayerNorm, initialize, sine_cosine
 
 Parts = Mapping[str, MaskedTokens]
 """What samples of equal modalities hold, by modality, in the catalog's order."""

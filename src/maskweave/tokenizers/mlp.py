@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from maskweave.modality.entry import Modality, TokenizerSpec
-from maskweave.nn.layers import MLP, Linear, initialize
+from maskweave.nn.cpu import Linear
+from maskweave.nn.layers import MLP, initialize
 
 
 class ResidualMLP(nn.Module):

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from maskweave.modality.entry import Modality, TokenizerSpec
 from maskweave.nn.convnext import ConvNeXtBlock
-from maskweave.nn.layers import MLP, Block, LayerNorm, Linear, initialize, sine_cosine
+from maskweave.nn.cpu import Linear
+from maskweave.nn.layers import MLP, Block, LayerNorm, initialize, sine_cosine
 from maskweave.nn.patches import patchify, unpatchify
 
 CODE_SCALE = 3.0
