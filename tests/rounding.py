@@ -1,5 +1,6 @@
 """How far results may be apart that two correct kernels compute of the same sums."""
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,3 +20,10 @@ def assert_sums(found: Tensor, exact: Tensor, sizes: Tensor, terms: int) -> None
     excess = (found.double() - exact).abs() - 2 * (terms * added + result) * sizes
     assert found.shape == exact.shape
     assert (excess <= torch.finfo(torch.float32).tiny).all(), f"off by {excess.max():.3g} more than rounding explains"
+
+
+def assert_nearest(rows: np.ndarray, found: np.ndarray, scores: np.ndarray) -> None:
+    """(Q, K) `rows` with the scores `found` are the best of (Q, N) `scores`, in order; scores as close as rounding may change places."""
+    assert all(len(set(row)) == len(row) for row in rows.tolist())
+    np.testing.assert_allclose(found, np.take_along_axis(scores, rows, 1), atol=1e-6)
+    np.testing.assert_allclose(found, -np.sort(-scores, axis=1)[:, : rows.shape[1]], atol=1e-6)

@@ -45,6 +45,7 @@ class Stack(nn.Module):
         return x
 
 
+@pytest.mark.slow  # 50 s of compiling
 @pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
 def test_compiled_blocks_compute_the_same() -> None:
     torch.manual_seed(0)
