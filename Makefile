@@ -1,14 +1,17 @@
-# make demo: everything from nothing to a trained any-to-any model and its report.   make test: the tests.   make check: linters and types.
+# make demo: everything from nothing to a trained any-to-any model and its report.   make test: the tests.   make test-all: the slow ones too.   make check: linters and types.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check format clean
+.PHONY: demo test test-all check format clean
 
 demo: .venv/installed
 	$(BIN)/maskweave run recipes/demo.yaml --out runs/demo
 
 test: .venv/installed
 	$(BIN)/python -m pytest -n 2
+
+test-all: .venv/installed
+	$(BIN)/python -m pytest -n 2 -m ""
 
 check: .venv/installed
 	$(BIN)/ruff check .

@@ -35,9 +35,10 @@ from maskweave.modality.catalogs import Catalog, load_catalog
 from maskweave.modality.entry import Modality
 from maskweave.modality.tokenizer import Quantizer, TokenizerSpec
 from maskweave.models.fourm import FourM, FourMConfig
+from maskweave.nn.cpu import keep_freed_memory
 from maskweave.objectives.fourm import FourMObjective
 from maskweave.tokenizers.grid import GridTokenizer
-from maskweave.training.hardware import compile_blocks, keep_freed_memory
+from maskweave.training.hardware import compile_blocks
 from maskweave.training.optimizer import build_optimizer, clip_gradients, gradient_parts
 from maskweave.training.settings import TrainSettings
 from maskweave.values.image import Image

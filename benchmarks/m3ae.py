@@ -17,8 +17,8 @@ from maskweave.data.columns import Column
 from maskweave.masking.m3ae import MaskedBatch, MaskRatio, mask_columns, separate
 from maskweave.modality.catalogs import load_catalog
 from maskweave.models.m3ae import M3AE, M3AE_SIZES, M3AEConfig
+from maskweave.nn.cpu import keep_freed_memory
 from maskweave.objectives.m3ae import M3AEObjective
-from maskweave.training.hardware import keep_freed_memory
 
 CATALOG = load_catalog("scenes").subset(["rgb", "caption"])
 SHORTEST, LONGEST = 15, 40

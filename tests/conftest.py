@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"  # of processes that tests start, too
 if (
     signal.getsignal(signal.SIGINT) is signal.SIG_IGN
 ):  # started in the background of a script; tests of Ctrl-C need to hear it
@@ -18,6 +18,7 @@ if (
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
+from parity_cases import FOLDER, cases_in, summary
 
 from maskweave.modality.catalogs import Catalog, load_catalog
 
@@ -100,7 +101,6 @@ class Command:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
             start_new_session=True,
         )
 
@@ -136,3 +136,14 @@ def start() -> Iterator[Callable[..., Command]]:
         if command.process.poll() is None:
             os.killpg(command.process.pid, signal.SIGKILL)
             command.process.communicate()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Whether the parity tests had reference cases: skipped ones are easily overlooked."""
+    ended = {how: terminalreporter.getreports(how) for how in ("passed", "failed", "skipped")}
+    parity = {how: [r.nodeid for r in reports if "tests/parity/" in r.nodeid] for how, reports in ended.items()}
+    if any(parity.values()):
+        names = [folder.name for folder in cases_in(FOLDER)]
+        ran = {name for name in names for id in (*parity["passed"], *parity["failed"]) if id.endswith(f"[{name}]")}
+        line = summary(FOLDER, names, ran)
+        terminalreporter.write_sep("=", line, bold=True, **{"green" if len(ran) == len(names) > 0 else "red": True})

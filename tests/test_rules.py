@@ -261,7 +261,13 @@ def test_python_blocks_run(
         picture.save(tmp_path / name)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(Image.Image, "show", lambda self, **_: None)
+    trained = contents(tmp_path / "runs" / "demo" / "model")
     exec(compile(code, where, "exec"), {"__name__": "__main__"})
+    assert contents(tmp_path / "runs" / "demo" / "model") == trained, "using a model must not change its files"
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def commands(block: str) -> Iterator[list[str]]:

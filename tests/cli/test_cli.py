@@ -298,7 +298,7 @@ def test_scenes_written_as_files_import_back_equal(
     assert "already holds something" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("at", [3, 25])
+@pytest.mark.parametrize("at", [pytest.param(3, marks=pytest.mark.slow), 25])
 def test_killed_while_training(
     at: int, tiny_run: Path, tiny_recipe: Path, tmp_path: Path, start: Callable[..., Any]
 ) -> None:
@@ -326,6 +326,7 @@ def test_killed_while_tokenizing(tiny_run: Path, tiny_recipe: Path, tmp_path: Pa
     assert not list(folder.rglob("*.partial"))
 
 
+@pytest.mark.slow
 def test_ctrl_c_while_training_tells_how_to_go_on(
     tiny_run: Path, tiny_recipe: Path, tmp_path: Path, start: Callable[..., Any]
 ) -> None:
@@ -342,6 +343,7 @@ def test_ctrl_c_while_training_tells_how_to_go_on(
     assert numbers(folder) == numbers(tiny_run)
 
 
+@pytest.mark.slow
 def test_ctrl_c_while_tokenizers_train_side_by_side(
     tiny_recipe: Path, tmp_path: Path, start: Callable[..., Any]
 ) -> None:

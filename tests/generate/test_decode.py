@@ -15,7 +15,7 @@ from maskweave.generate.sequences import Gaps
 from maskweave.generate.token_state import TokenState, pack_inputs
 from maskweave.masking.batch import Part, pack
 from maskweave.modality.decoding import Decoding
-from maskweave.nn import layers
+from maskweave.nn import cpu
 from maskweave.values.codec import EOS
 
 CHAIN = ["caption", "codes", "facts", "spectrum"]
@@ -219,10 +219,9 @@ def test_a_schedule_may_shorten_a_sequence(engine) -> None:
     assert max(len(s["caption"]) for s in tokens(generate(engine, steps, list(range(9)), list(range(9))))) == 3
 
 
-@pytest.mark.parametrize("onednn", [True, False])
-def test_bf16_stays_close(engine, onednn, monkeypatch) -> None:
-    if not onednn:
-        monkeypatch.setattr(layers, "_ONEDNN", False)
+@pytest.mark.parametrize("choice", cpu.CHOICES)
+def test_bf16_stays_close(engine, choice, monkeypatch) -> None:
+    monkeypatch.setattr(cpu, "KERNELS", cpu.CHOICES[choice])
     model = make_model()
     half = Engine(model, CATALOG, "bf16")
     fields = {**given(range(9)), "codes": TokenState.empty(9, 16)}

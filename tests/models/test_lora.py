@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from maskweave.models.lora import LoRALinear, add_lora, merge_lora
-from maskweave.nn.layers import BIASED, Biases, Block, Linear
+from maskweave.nn.cpu import Linear
+from maskweave.nn.layers import BIASED, Biases, Block
 
 
 @pytest.mark.parametrize("biases", [BIASED, Biases(False, False, False, False)])
@@ -15,7 +16,9 @@ def test_lora(biases: Biases, mlp: bool, layers: int) -> None:
     x, before = torch.randn(3, 5, 16), {k: v.clone() for k, v in block.state_dict().items()}
     plain = block(x)
     add_lora(block, rank=3, alpha=6.0, mlp=mlp)
-    assert torch.equal(block(x), plain), "nothing changes at first"
+    torch.testing.assert_close(
+        block(x), plain, rtol=1e-5, atol=1e-5
+    )  # nothing changes at first; another kernel may multiply
     trained = {name: p for name, p in block.named_parameters() if p.requires_grad}
     assert len(trained) == 2 * layers and all(name.rpartition(".")[2] in ("lora_a", "lora_b") for name in trained)
 
@@ -33,5 +36,7 @@ def test_lora(biases: Biases, mlp: bool, layers: int) -> None:
     by_hand = q.weight + 6.0 / 3 * q.lora_b @ q.lora_a
     merge_lora(block)
     assert torch.equal(block.attention.q.weight, by_hand) and type(block.attention.q) is Linear
-    assert torch.allclose(block(x), learned, atol=1e-6)
+    torch.testing.assert_close(
+        block(x), learned, rtol=1e-5, atol=1e-5
+    )  # W x + B A x in another order, sums of up to 42 terms
     assert block.state_dict().keys() == before.keys()

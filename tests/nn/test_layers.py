@@ -1,6 +1,5 @@
 """Attention, MLPs, positions and initialization against plain references."""
 
-import copy
 import math
 
 import pytest
@@ -8,19 +7,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from maskweave.nn import layers
 from maskweave.nn.layers import (
-    _ONEDNN,
     MLP,
     Attention,
     Biases,
     Block,
     LayerNorm,
-    Linear,
-    PackedLinear,
     count_parameters,
     initialize,
-    pack_linear_layers,
     sine_cosine,
 )
 
@@ -123,74 +117,3 @@ def test_initialization_is_that_of_mae() -> None:
     assert module[2].weight.std().item() == pytest.approx(0.02, rel=0.02)
     assert (module[3].weight == 1).all()
     assert count_parameters(module) == 400 * 200 + 200 + 64 * 48 + 64 + 500 * 64 + 16
-
-
-@pytest.mark.parametrize("bias", [True, False])
-def test_linear_predicts_what_torch_does(bias: bool) -> None:
-    torch.manual_seed(0)
-    layer, x = Linear(48, 30, bias=bias), torch.randn(4, 5, 48)
-    with torch.no_grad():
-        for part in (x, x[:0], x[0], x[0, 0], x.transpose(0, 1)):
-            expected = F.linear(part, layer.weight, layer.bias)
-            torch.testing.assert_close(layer(part), expected, rtol=1e-5, atol=1e-5)
-        with torch.autocast("cpu", torch.bfloat16):
-            assert layer(x).dtype == torch.bfloat16
-        assert layer.double()(x.double()).dtype == torch.float64
-    layer.float()(x).sum().backward()  # where there are gradients, torch's own
-    torch.testing.assert_close(layer.weight.grad, x.sum((0, 1)).expand(30, -1))
-
-
-@pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("of_x", [True, False])
-@pytest.mark.parametrize("shape", [(6,), (0, 6), (4, 6), (2, 3, 6), (2, 0, 3, 6)])
-def test_linear_layers_and_their_gradients_are_those_of_torch(shape, of_x, bias) -> None:
-    torch.manual_seed(0)
-    layer, plain, up = Linear(6, 5, bias=bias), nn.Linear(6, 5, bias=bias), torch.randn(*shape[:-1], 5)
-    plain.load_state_dict(layer.state_dict())
-    for x in (torch.randn(shape), torch.randn(shape[::-1]).permute(*range(len(shape))[::-1])):
-        for upstream in (up, up[..., :1].expand(up.shape), torch.ones(()).expand(up.shape)):
-            found = []
-            for one in (layer, plain):
-                given = x.clone().requires_grad_(of_x)
-                one.zero_grad()
-                y = one(given)
-                y.backward(upstream)
-                assert one.weight.grad.is_contiguous()
-                found.append([y, given.grad, *(p.grad for p in one.parameters())])
-            for ours, theirs in zip(*found, strict=True):
-                torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
-    layer.weight.requires_grad_(False)
-    layer(torch.randn(shape).requires_grad_()).sum().backward()
-
-
-@pytest.mark.skipif(not _ONEDNN, reason="this build of torch is without oneDNN")
-@pytest.mark.parametrize("packed", [False, True])
-def test_rows_are_alike_alone_and_among_others(packed) -> None:
-    torch.manual_seed(0)
-    layer, x = Linear(384, 500), torch.randn(20, 384)
-    layer = PackedLinear(layer, torch.float32) if packed else layer
-    with torch.no_grad():
-        together = layer(x)
-        assert all(torch.equal(layer(x[:n]), together[:n]) for n in (2, 3, 8, 17))
-
-
-@pytest.mark.skipif(not _ONEDNN, reason="this build of torch is without oneDNN")
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
-def test_packed_layers_are_the_layers_they_replace(dtype, tolerance) -> None:
-    torch.manual_seed(0)
-    block, x = Block(16, 2, biases=Biases(qkv=False)), torch.randn(3, 5, 16)
-    packed = copy.deepcopy(block)
-    assert pack_linear_layers(packed, dtype)
-    assert not any(isinstance(layer, nn.Linear) for layer in packed.modules())
-    with torch.inference_mode():
-        torch.testing.assert_close(packed(x), block(x), rtol=tolerance, atol=tolerance)
-        assert packed.mlp.fc1(x).dtype == dtype
-        assert packed.mlp.fc1(x[:0]).shape == (0, 5, 64)
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_without_onednn_layers_stay_as_they_are(dtype, monkeypatch) -> None:
-    monkeypatch.setattr(layers, "_ONEDNN", False)
-    block = Block(16, 2)
-    assert not pack_linear_layers(block, dtype)
-    assert isinstance(block.mlp.fc1, nn.Linear)

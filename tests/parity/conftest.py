@@ -4,18 +4,16 @@ They are looked for in the folder that `MASKWEAVE_PARITY` names, by default `../
 takes `tokenizer_case`, `fourm_case`, `backbone_case` or `m3ae_case`, and runs once for each case of that kind, or is skipped where there is none.
 """
 
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from parity_cases import FOLDER, VARIABLE, cases_in
 from reference_case import Case, read_config
 from safetensors.torch import load_file
 from torch import Tensor
-
-FOLDER = Path(os.environ.get("MASKWEAVE_PARITY") or Path(__file__).parents[2] / ".." / "shared" / "parity").resolve()
 
 
 def kind(folder: Path) -> str:
@@ -32,8 +30,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     for fixture in ("tokenizer_case", "fourm_case", "backbone_case", "m3ae_case"):
         if fixture in metafunc.fixturenames:
             wanted = fixture.removesuffix("_case")
-            found = [path.parent for path in sorted(FOLDER.glob("*/case.json")) if kind(path.parent) == wanted]
-            missing = pytest.mark.skip(reason=f"no {wanted} case in {FOLDER}; set MASKWEAVE_PARITY")
+            found = [folder for folder in cases_in(FOLDER) if kind(folder) == wanted]
+            missing = pytest.mark.skip(reason=f"no {wanted} case in {FOLDER}; set {VARIABLE}")
             cases = [pytest.param(folder, id=folder.name) for folder in found]
             metafunc.parametrize(fixture, cases or [pytest.param(None, marks=missing)], indirect=True, scope="session")
 

@@ -1,5 +1,6 @@
 """Two processes with half of a batch each train the tokenizer that one process trains with the whole batch."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,8 @@ QUANTIZERS = {"vq": Quantizer("vq", codes=16, dim=4), "lfq": Quantizer("lfq", co
 DEAD = 6
 TOLERANCE = 1e-4
 """Against weights that moved by 5e-3: AdamW makes much of small differences."""
+SUMMANDS = {"vq": 0.25, "lfq": 0.1 * math.log(16)}
+"""Size of the terms of the quantizers' losses: a commitment loss; two entropies, which nearly cancel and leave their rounding behind."""
 
 
 def train(folder: Path, batch_size: int) -> None:
@@ -86,7 +89,10 @@ def test_metrics_are_those_of_the_whole_batch(trained: Path, name: str) -> None:
     one, two = (read_metrics(trained / who / name) for who in ("one", "two"))
     for a, b in zip(one, two, strict=True):
         for key in ("loss", "quantizer", "perplexity", "codebook_use"):
-            assert a[key] == pytest.approx(b[key], rel=1e-4), f"{a['split']}, step {a['step']}: {key}"
+            size = SUMMANDS[name] if key == "quantizer" else abs(b[key])
+            assert a[key] == pytest.approx(b[key], rel=0, abs=TOLERANCE * size), (
+                f"{a['split']}, step {a['step']}: {key}"
+            )
 
 
 def test_revived_codes_are_the_same_everywhere_and_of_all_processes(trained: Path) -> None:

@@ -14,7 +14,7 @@ from maskweave.training.hardware import compile_blocks
 
 FAULTS = """
 import resource, torch
-from maskweave.training.hardware import keep_freed_memory
+from maskweave.nn.cpu import keep_freed_memory
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     torch.ones(2**24)  # 64 MiB, 16384 pages
@@ -45,6 +45,7 @@ class Stack(nn.Module):
         return x
 
 
+@pytest.mark.slow  # 50 s of compiling
 @pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
 def test_compiled_blocks_compute_the_same() -> None:
     torch.manual_seed(0)

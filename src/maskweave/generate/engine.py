@@ -17,14 +17,12 @@ from maskweave.masking.batch import Part, Slots, pack
 from maskweave.modality.catalogs import Catalog
 from maskweave.models.fourm import FourM
 from maskweave.models.kv_cache import KVCacheDecoder, read_step
-from maskweave.nn.layers import pack_linear_layers
+from maskweave.nn.cpu import can_pack, pack_linear_layers
 
 Precision = Literal["float32", "bf16"]
 PADDING = 0.25
 """On a CPU, rows go into one batch where no more than this share of it, or `FEW` tokens a row, is padding."""
 FEW = 16
-PACKED_MOST = 2**31
-"""Bytes of a model whose float32 weights are copied for a CPU's products."""
 STATIC = 64
 """Compiled, rows have a multiple of this many slots, so that few shapes are compiled."""
 
@@ -33,8 +31,7 @@ class Engine:
     """A model ready to run.
 
     Args:
-        model: its parameters are shared; its linear layers are also kept in bfloat16 with `bf16`, and on a CPU as its products need them
-            (with float32 of models up to `PACKED_MOST`).
+        model: its parameters are shared; its linear layers are also kept in bfloat16 with `bf16`, and packed on CPUs that `can_pack` names.
         precision: of linear layers and attention.
         compiled: compile the blocks, for a GPU: the first requests are slow, later ones fast.
     """
@@ -43,14 +40,12 @@ class Engine:
         self.catalog, self.precision, self.compiled = catalog, precision, compiled
         self.device = next(model.parameters()).device
         halved = precision == "bf16"
-        packs = (
-            self.device.type == "cpu"
-            and not compiled
-            and (halved or sum(p.nbytes for p in model.parameters()) <= PACKED_MOST)
-        )
+        dtype = torch.bfloat16 if halved else torch.float32
+        packs = self.device.type == "cpu" and not compiled and can_pack(model, dtype)
         self.model = _shadow(model) if compiled or halved or packs else model
-        packed = packs and pack_linear_layers(self.model, torch.bfloat16 if halved else torch.float32)
-        self._autocasts = halved and not packed
+        if packs:
+            pack_linear_layers(self.model, dtype)
+        self._autocasts = halved and not packs
         if self._autocasts:
             for layer in self.model.modules():
                 if isinstance(layer, nn.Linear):

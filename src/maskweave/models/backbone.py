@@ -14,7 +14,8 @@ from maskweave.masking.inputs import Inputs
 from maskweave.modality.catalogs import Catalog
 from maskweave.modality.entry import Modality
 from maskweave.models.fourm import FourMConfig
-from maskweave.nn.layers import Block, LayerNorm, Linear, sine_cosine
+from maskweave.nn.cpu import Linear
+from maskweave.nn.layers import Block, LayerNorm, sine_cosine
 from maskweave.nn.patches import patchify, unpatchify
 
 

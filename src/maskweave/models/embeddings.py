@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from maskweave.masking.batch import Slots
 from maskweave.modality.catalogs import Catalog
 from maskweave.modality.entry import Modality
-from maskweave.nn.layers import Linear, sine_cosine
+from maskweave.nn.cpu import Linear
+from maskweave.nn.layers import sine_cosine
 
 
 def tables_of(catalog: Catalog, separate: bool) -> dict[str, str]:

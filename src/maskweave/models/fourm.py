@@ -19,13 +19,12 @@ from maskweave.masking.inputs import Inputs
 from maskweave.modality.catalogs import Catalog
 from maskweave.models.embeddings import ByName, PositionEmbedding, TokenEmbedding, join, tables_of
 from maskweave.models.sizes import SIZES
-from maskweave.nn.layers import MLP, Attention, Biases, Block, LayerNorm, Linear, initialize
+from maskweave.nn.cpu import LOGITS_ROWS, Linear, row_multiple
+from maskweave.nn.layers import MLP, Attention, Biases, Block, LayerNorm, initialize
 from maskweave.nn.weights import PassthroughTensors
 
 INFORMED_DEVIATION = 0.1
 """Of the components of tokens that start where their tokenizer places them."""
-MULTIPLE = 32
-"""Of rows of logits. With any number of them, a CPU prepares its products anew in every step, and the memory of its heap falls to pieces."""
 
 
 @dataclass(frozen=True)
@@ -280,9 +279,9 @@ class FourM(nn.Module):
         return {t: (members, places[t], self.heads[t](rows[t])) for t, members in names.items()}
 
     def forward(self, batch: TokenBatch) -> dict[str, tuple[list[str], Tensor, Tensor]]:
-        """Predict the targets of a batch; see `logits`, whose rows come in multiples of `MULTIPLE` in training on a CPU."""
+        """Predict the targets of a batch; see `logits`, whose rows are padded in training where a CPU's kernels need it."""
         y_BMD = self.decode(batch.targets, self.encode(batch.inputs, batch.rows), batch.inputs)
-        multiple = MULTIPLE if self.training and y_BMD.device.type == "cpu" else 1
+        multiple = row_multiple(y_BMD, LOGITS_ROWS) if self.training else 1
         return self.logits(y_BMD, batch.targets.index, multiple)
 
     def readable(self, catalog: Catalog) -> list[str]:

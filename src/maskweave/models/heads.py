@@ -14,7 +14,8 @@ from maskweave.errors import MaskweaveError
 from maskweave.models.encoder import Encoded
 from maskweave.models.fourm import DecoderBlock, FourMConfig
 from maskweave.nn.convnext import ConvNeXtBlock
-from maskweave.nn.layers import MLP, LayerNorm, Linear, initialize, sine_cosine
+from maskweave.nn.cpu import Linear
+from maskweave.nn.layers import MLP, LayerNorm, initialize, sine_cosine
 
 
 class ClassHead(nn.Module):

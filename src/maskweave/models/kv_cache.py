@@ -13,6 +13,7 @@ from torch import Tensor
 
 from maskweave.masking.batch import Slots
 from maskweave.models.fourm import DecoderBlock, FourM
+from maskweave.nn.cpu import to_cache
 
 KeysValues = tuple[Tensor, ...]
 
@@ -44,10 +45,8 @@ class KVCacheDecoder:
         self.blocks = [block for block in model.decoder if isinstance(block, DecoderBlock)]
         self.context_mask = model.context_mask(inputs)
         context = model.context(encoded_BND, inputs)
-        # In one piece each: they are gone through for every token. A CPU does that fastest in float32 (`benchmarks/attention.py`).
-        kept_as = torch.float32 if encoded_BND.device.type == "cpu" else None
         self.context: list[KeysValues] = [
-            tuple(t.to(kept_as).contiguous() for t in block.cross_attention.keys_values(block.context_norm(context)))
+            tuple(to_cache(t) for t in block.cross_attention.keys_values(block.context_norm(context)))
             for block in self.blocks
         ]
         B, H, _, width = self.context[0][0].shape

@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from maskweave.nn.layers import MLP, Attention, Linear
+from maskweave.nn.cpu import Linear
+from maskweave.nn.layers import MLP, Attention
 
 
 class LoRALinear(nn.Linear):

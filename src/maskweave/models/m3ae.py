@@ -22,7 +22,8 @@ from maskweave.modality.catalogs import Catalog
 from maskweave.modality.entry import Modality
 from maskweave.models.embeddings import ByName
 from maskweave.models.varlen import VarlenBlock, run_blocks
-from maskweave.nn.layers import LayerNorm, Linear, initialize, sine_cosine
+from maskweave.nn.cpu import Linear
+from maskweave.nn.layers import LayerNorm, initialize, sine_cosine
 from maskweave.nn.weights import PassthroughTensors
 
 Parts = Mapping[str, MaskedTokens]

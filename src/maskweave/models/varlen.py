@@ -13,10 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from maskweave.nn.layers import Block, attend
-
-ROUND = 64
-"""The row is filled up to a multiple of this: in 16 bits on a CPU, oneDNN compiles every matrix product anew for each length."""
+from maskweave.nn.cpu import GROUPED_ROWS, attend, row_multiple
+from maskweave.nn.layers import Block
 
 
 class Group(NamedTuple):
@@ -65,7 +63,7 @@ def run_blocks(blocks: nn.ModuleList, given: Sequence[tuple[Tensor, Tensor | Non
         return [x_bND]
     groups = [Group(x_bND.shape[0], x_bND.shape[1], mask) for x_bND, mask in given]
     row_TD = torch.cat([x_bND.flatten(0, 1) for x_bND, _ in given])
-    row_TD = F.pad(row_TD, (0, 0, 0, -len(row_TD) % ROUND))
+    row_TD = F.pad(row_TD, (0, 0, 0, -len(row_TD) % row_multiple(row_TD, GROUPED_ROWS)))
     for block in blocks:
         row_TD = block(row_TD, groups=groups)
     *parts, _ = row_TD.split(_sizes(row_TD, groups))

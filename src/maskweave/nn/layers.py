@@ -5,12 +5,13 @@ Dimension letters: B batch, N tokens, M context tokens, D width, H heads.
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
+
+from maskweave.nn.cpu import Linear, attend
 
 
 class Biases(NamedTuple):
@@ -31,86 +32,6 @@ class LayerNorm(nn.LayerNorm):
 
     def __init__(self, width: int, bias: bool = True):
         super().__init__(width, eps=1e-6, bias=bias)
-
-
-class Linear(nn.Linear):
-    """A linear layer, computed by oneDNN in float32 on a CPU.
-
-    On AMD's processors that is about twice as fast as torch's own choice, MKL, which keeps to half their width there; and rows come out
-    alike, alone or among others (`benchmarks/linear.py`). Torch offers this product in its compiler's operators alone. Gradients are of the
-    first order; `torch.func` and forward-mode differentiation need `nn.Linear`.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        exact = x.dtype == self.weight.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
-        eager = not torch.compiler.is_compiling()  # the compiler chooses for itself
-        fits = x.ndim > 1 and x.numel() and x.shape[-1] == self.in_features  # else torch says what is wrong
-        if not (_ONEDNN and exact and eager and x.device.type == "cpu" and fits):
-            return super().forward(x)
-        if torch.is_grad_enabled():
-            return _Linear.apply(x, self.weight, self.bias)
-        return _onednn(x, self.weight, self.bias)
-
-
-class _Linear(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        return _onednn(x, weight, bias)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        x, weight = ctx.saved_tensors
-        of_x, of_weight, of_bias = ctx.needs_input_grad
-        rows, given = upstream[0].flatten(0, -2), x.flatten(0, -2)
-        return (
-            _onednn(upstream[0], weight.t()) if of_x else None,
-            _onednn(rows.t(), given.t()) if of_weight else None,
-            rows.sum(dim=0) if of_bias else None,
-        )
-
-
-def _onednn(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
-
-
-_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-
-
-class PackedLinear(nn.Module):
-    """A linear layer that predicts on a CPU from a copy of `layer`'s weight, which oneDNN has laid out for itself.
-
-    Otherwise it does so anew in every product: few rows, as in reading a sequence, take two to four times as long then (`benchmarks/linear.py`).
-
-    Args:
-        dtype: of the product and its result, whatever the input's: float32 or bfloat16.
-    """
-
-    def __init__(self, layer: nn.Linear, dtype: torch.dtype):
-        super().__init__()
-        with torch.no_grad():
-            self.weight = torch.ops.mkldnn._reorder_linear_weight(layer.weight.to(dtype))
-            self.bias = None if layer.bias is None else layer.bias.to(dtype)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return _onednn(x.to(self.weight.dtype), self.weight, self.bias)
-
-
-def pack_linear_layers(module: nn.Module, dtype: torch.dtype) -> bool:
-    """Put packed layers in place of the linear layers of `module`.
-
-    Returns:
-        False, and nothing is changed, where this torch or processor has none, or a linear layer does more than that (LoRA).
-    """
-    places = [(parent, *place) for parent in module.modules() for place in parent.named_children()]
-    linear = [(parent, name, child) for parent, name, child in places if isinstance(child, nn.Linear)]
-    able = _ONEDNN and (dtype == torch.float32 or torch.ops.mkldnn._is_mkldnn_bf16_supported())
-    if not able or any(type(child) not in (nn.Linear, Linear) for _, _, child in linear):
-        return False
-    for parent, name, child in linear:
-        parent.register_module(name, PackedLinear(child, dtype))
-    return True
 
 
 class Attention(nn.Module):
@@ -149,20 +70,6 @@ class Attention(nn.Module):
 
     def split(self, x_BND: Tensor) -> Tensor:
         return x_BND.unflatten(-1, (self.heads, -1)).transpose(1, 2)
-
-
-def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-    """Scaled dot-product attention of (B, H, N, D/H) queries, keys and values.
-
-    In 16 bits on CPU two matrix products are several times faster than the fused kernel, whose backward pass works in float32 there
-    (`benchmarks/attention.py`).
-    """
-    if q.device.type != "cpu" or torch.promote_types(q.dtype, v.dtype) == torch.float32:
-        return F.scaled_dot_product_attention(q.to(v.dtype), k.to(v.dtype), v, attn_mask=mask)
-    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
-    if mask is not None:
-        scores = scores + torch.zeros_like(mask, dtype=scores.dtype).masked_fill(~mask, -torch.inf)
-    return scores.softmax(dim=-1).to(v.dtype) @ v
 
 
 class MLP(nn.Module):

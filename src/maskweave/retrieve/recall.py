@@ -50,6 +50,9 @@ def recall(
     vectors, numbers = index.view(view)
     if min(ks) < 1:
         raise MaskweaveError(f"recall is counted at 1 or more, found {min(ks)}")
+    # Equal vectors may score differently, by at most this, depending on where they stand in the product. It is below what 16 bits, in which the
+    # vectors are stored, can tell apart.
+    rounding = vectors.shape[1] * np.finfo(np.float32).eps
     row_of = {number: row for row, number in enumerate(numbers.tolist())}
     ranks: list[int] = []
     with progress("recall", len(numbers)) as bar:
@@ -62,7 +65,7 @@ def recall(
             if len(batch) == BATCH or (bar.done == bar.total and batch):
                 scores = index.vectors([sample for _, sample in batch], view) @ vectors.T
                 own = scores[np.arange(len(batch)), [row for row, _ in batch]]
-                ranks += (scores >= own[:, None]).sum(axis=1).tolist()  # equal ones count against it
+                ranks += (scores >= (own - rounding)[:, None]).sum(axis=1).tolist()  # equal ones count against it
                 batch = []
     if not ranks:
         raise MaskweaveError(f"no indexed sample has {' and '.join(query)}, so there is nothing to query with")

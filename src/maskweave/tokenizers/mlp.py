@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from maskweave.modality.entry import Modality
 from maskweave.modality.tokenizer import TokenizerSpec
-from maskweave.nn.layers import MLP, Linear, initialize
+from maskweave.nn.cpu import Linear
+from maskweave.nn.layers import MLP, initialize
 
 
 class ResidualMLP(nn.Module):

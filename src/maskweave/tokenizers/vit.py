@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from maskweave.modality.entry import Modality
 from maskweave.modality.tokenizer import TokenizerSpec
 from maskweave.nn.convnext import ConvNeXtBlock
-from maskweave.nn.layers import MLP, Block, LayerNorm, Linear, initialize, sine_cosine
+from maskweave.nn.cpu import Linear
+from maskweave.nn.layers import MLP, Block, LayerNorm, initialize, sine_cosine
 from maskweave.nn.patches import patchify, unpatchify
 
 CODE_SCALE = 3.0

@@ -17,11 +17,12 @@ from torch import Tensor, nn
 from maskweave.data.order import Batches, SizedBatches
 from maskweave.errors import MaskweaveError
 from maskweave.interruption import Interrupted, StopSignal
+from maskweave.nn.cpu import keep_freed_memory
 from maskweave.progress import Progress, progress
 from maskweave.training import checkpoints
 from maskweave.training.checkpoints import State
 from maskweave.training.distributed import connect
-from maskweave.training.hardware import compile_blocks, keep_freed_memory
+from maskweave.training.hardware import compile_blocks
 from maskweave.training.loading import load
 from maskweave.training.metrics import Clock, Meter, MetricsLog, means
 from maskweave.training.optimizer import (

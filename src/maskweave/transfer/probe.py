@@ -26,8 +26,9 @@ WEIGHT_DECAYS = tuple(10.0**e for e in range(-4, 1))
 TUNED_ON = 0.2
 """Share of the training samples, the last ones, on which the weight decay is chosen."""
 MOST_STEPS = 500
-TOLERANCE = 1e-8
-"""Of the linear probe's loss and weights from step to step, at which it counts as converged."""
+TOLERANCE = 1e-12
+"""The linear probe ends when its loss changes by less, or before, when no gradient exceeds L-BFGS's 1e-7. At 1e-8, weights of the weakest decays
+ended up to 0.004 from the optimum, elsewhere on every processor."""
 CHUNK = 1024
 
 
