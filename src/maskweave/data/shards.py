@@ -19,7 +19,7 @@ import numpy as np
 from maskweave.data.codecs import MAX_BYTES, decode, endings
 from maskweave.data.source import check_key
 from maskweave.data.transforms import fit
-from maskweave.errors import BadSample, MaskweaveError
+from maskweave.errors import BadSample, MaskweaveError, shown
 from maskweave.files import read_json, write_aside
 from maskweave.modality.catalogs import Catalog
 from maskweave.modality.entry import Modality
@@ -346,5 +346,5 @@ def _check_same(entry: Modality, imported: dict[str, Any], where: str) -> None:
         now = list(now) if isinstance(now, tuple) else now
         if imported[fact] != now:
             raise MaskweaveError(
-                f"{where}: imported with value.{fact} {imported[fact]!r}, the catalog says {now!r}; use that catalog or import again"
+                f"{where}: imported with value.{fact} {shown(imported[fact])}, the catalog says {shown(now)}; use that catalog or import again"
             )

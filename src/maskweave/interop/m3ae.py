@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from maskweave.config import build
-from maskweave.errors import MaskweaveError
+from maskweave.errors import MaskweaveError, shown
 from maskweave.interop.published import Tensors, defaults, locate, read_config, write_published
 from maskweave.modality.catalogs import Catalog
 from maskweave.modality.entry import Modality, Value, Vocabulary
@@ -134,7 +134,7 @@ def _faults(config: Config) -> Iterator[str]:
     """What a configuration holds that cannot be, or not together."""
     for key, most in MOST.items():
         if not 1 <= (number := getattr(config, key)) <= most:
-            yield f"{key} is {number}, expected 1 to {most}"
+            yield f"{key} is {shown(number)}, expected 1 to {most}"
     for key, part in (("image_size", "patch_size"), ("emb_dim", "num_heads"), ("dec_emb_dim", "dec_num_heads")):
         if getattr(config, key) % max(1, getattr(config, part)):
             yield f"{key} is {getattr(config, key)}, expected a multiple of {part} {getattr(config, part)}"

@@ -14,11 +14,12 @@ from typing import Literal
 import numpy as np
 import torch
 
+from maskweave import limits
 from maskweave.data.columns import Column
 from maskweave.data.mixing import MixedTokens
 from maskweave.data.order import Order
 from maskweave.data.token_store import TokenData
-from maskweave.errors import MaskweaveError
+from maskweave.errors import MaskweaveError, shown
 from maskweave.masking.batch import Part, TokenBatch, pack
 from maskweave.modality.catalogs import Catalog
 from maskweave.modality.entry import Modality, Vocabulary
@@ -77,6 +78,8 @@ class MaskSampler:
             raise MaskweaveError(
                 f"drawing: input_tokens and target_tokens must be 1 or more, found {drawing.input_tokens} and {drawing.target_tokens}"
             )
+        for key in ("input_tokens", "target_tokens"):
+            limits.check_most(f"drawing: {key}", getattr(drawing, key), limits.DRAWN_TOKENS)
         if not 0 <= drawing.unconditional <= 1:
             raise MaskweaveError(f"drawing: unconditional must be from 0 to 1, found {drawing.unconditional}")
         weights = np.array([mixture.weight for mixture in drawing.mixtures], float)
@@ -99,13 +102,15 @@ class MaskSampler:
         for name, value in given.items():
             if name != REST and name not in self.catalog:
                 raise MaskweaveError(
-                    f"{where}: unknown modality {name!r}; known: {', '.join(self.names)} and {REST!r} for the others"
+                    f"{where}: unknown modality {shown(name)}; known: {', '.join(self.names)} and {REST!r} for the others"
                 )
             if not 0 <= value < np.inf:
-                raise MaskweaveError(f"{where}: concentration of {name!r} must be a number of 0 or more, found {value}")
+                raise MaskweaveError(
+                    f"{where}: concentration of {shown(name)} must be a number of 0 or more, found {value}"
+                )
             if side == "targets" and value > 0 and name != REST and not self.catalog[name].is_target:
                 raise MaskweaveError(
-                    f"{where}: {name!r} is of kind {self.catalog[name].kind}, which is input only; remove it"
+                    f"{where}: {shown(name)} is of kind {self.catalog[name].kind}, which is input only; remove it"
                 )
         alpha = np.array([given.get(name, given.get(REST, 0.0)) for name in self.names], float)
         if side == "targets":

@@ -15,11 +15,12 @@ from typing import Any, NamedTuple, Self
 import torch
 from torch import Tensor, nn
 
-from maskweave.errors import MaskweaveError
+from maskweave import limits
+from maskweave.errors import MaskweaveError, shown
 from maskweave.masking.m3ae import MaskedTokens
 from maskweave.modality.catalogs import Catalog
 from maskweave.modality.entry import Modality
-from maskweave.models.embeddings import ByName
+from maskweave.models.embeddings import ByName, check_positions
 from maskweave.models.varlen import VarlenBlock, run_blocks
 from maskweave.nn.layers import LayerNorm, Linear, initialize, sine_cosine
 
@@ -74,7 +75,7 @@ class M3AEConfig:
             MaskweaveError: an unknown size, or a width that the heads do not divide.
         """
         if self.size not in M3AE_SIZES:
-            raise MaskweaveError(f"m3ae.model: unknown size {self.size!r}; known: {', '.join(M3AE_SIZES)}")
+            raise MaskweaveError(f"m3ae.model: unknown size {shown(self.size)}; known: {', '.join(M3AE_SIZES)}")
         numbers = {k: getattr(self, k) or row for k, row in M3AE_SIZES[self.size]._asdict().items()}
         if min(numbers.values()) < 1 or not self.mlp_ratio * min(numbers["width"], numbers["decoder_width"]) >= 1:
             raise MaskweaveError("m3ae.model: widths, depths, heads and mlp_ratio must be above 0")
@@ -83,6 +84,10 @@ class M3AEConfig:
                 raise MaskweaveError(
                     f"m3ae.model: {width} {numbers[width]} must be a multiple of {heads} {numbers[heads]}"
                 )
+        for key, most in (("width", limits.WIDTH), ("depth", limits.DEPTH), ("heads", limits.HEADS)):
+            for name in (key, f"decoder_{key}"):
+                limits.check_most(f"m3ae.model: {name}", numbers[name], most)
+        limits.check_most("m3ae.model: mlp_ratio", self.mlp_ratio, limits.MLP_RATIO)
         return M3AEConfig(**{**self.__dict__, **numbers})
 
 
@@ -162,6 +167,7 @@ class M3AE(nn.Module):
 
     def register_buffers(self, catalog: Catalog) -> None:
         """The fixed positions."""
+        check_positions(catalog, max(self.config.width, self.config.decoder_width))
         for name, width in (("positions", self.config.width), ("decoder_positions", self.config.decoder_width)):
             self.register_buffer(name, position_table(catalog.values(), width), persistent=False)
 

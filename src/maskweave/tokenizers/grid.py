@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from maskweave.config import build, plain
-from maskweave.errors import MaskweaveError
+from maskweave.errors import MaskweaveError, shown
 from maskweave.files import read_json, remove, write_aside
 from maskweave.modality.catalogs import Catalog
 from maskweave.modality.entry import Modality
@@ -287,11 +287,11 @@ def _read_entry(folder: Path) -> Modality:
         )
     if config["format"] != FORMAT:
         raise MaskweaveError(
-            f"{path}: has format {config['format']!r}, this version reads {FORMAT}; open it with the version of maskweave that wrote it"
+            f"{path}: has format {shown(config['format'])}, this version reads {FORMAT}; open it with the version of maskweave that wrote it"
         )
     entry = build(Modality, config["modality"], str(path), "modality")
     if entry.kind != "grid":
-        raise MaskweaveError(f"{path}: 'modality.kind' expects 'grid', found {entry.kind!r}")
+        raise MaskweaveError(f"{path}: 'modality.kind' expects 'grid', found {shown(entry.kind)}")
     return _complete(entry, str(path))
 
 
@@ -303,5 +303,5 @@ def _differences(wanted: dict[str, Any], found: dict[str, Any], prefix: str = ""
         if isinstance(a, dict) and isinstance(b, dict) and a.keys() == b.keys():
             faults += _differences(a, b, f"{prefix}{key}.")
         elif a != b:
-            faults.append(f"{prefix}{key} is {b} there, {a} here")
+            faults.append(f"{prefix}{key} is {shown(b)} there, {shown(a)} here")
     return faults

@@ -7,7 +7,7 @@ ones `v1=code-512`; of a part with a range, each number is the `v0=` of its bin.
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from maskweave.errors import MaskweaveError
+from maskweave.errors import MaskweaveError, shown
 from maskweave.modality.entry import EOS, UNK, Modality, Part
 from maskweave.tokenizers.structured import Bins, Codec
 from maskweave.tokenizers.text import TextTokenizer
@@ -62,7 +62,7 @@ class Grouped(Codec):
     def box(self, item: Any, n: int) -> list[float]:
         """The box of an item, checked: xmin, ymin, xmax, ymax."""
         if not isinstance(item, Mapping) or "box" not in item:
-            raise self.bad(f"{self.item} {n}: {item!r}"[:200], f"a mapping with 'box' and {', '.join(self.parts)}")
+            raise self.bad(f"{self.item} {n}: {shown(item)}", f"a mapping with 'box' and {', '.join(self.parts)}")
         box = self.numbers(item["box"], 4, 0, 1, f"box of {self.item} {n}")
         if box[0] > box[2] or box[1] > box[3]:
             raise self.bad(f"{self.item} {n} with box {box}", "[xmin, ymin, xmax, ymax] with min at most max")

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from maskweave import limits
 from maskweave.config import build
-from maskweave.errors import MaskweaveError
+from maskweave.errors import MaskweaveError, shown
 from maskweave.files import read_yaml
 from maskweave.masking.fourm import MaskingConfig, MaskSampler
 from maskweave.modality.catalogs import Catalog, load_catalog
@@ -114,7 +115,7 @@ def read_recipe_file(path: str | os.PathLike[str], overrides: Mapping[str, Any] 
         for parent in parents:
             place = place.setdefault(parent, {})
             if not isinstance(place, dict):
-                raise MaskweaveError(f"{path}: override {dotted!r}: {parent!r} is not a group of keys")
+                raise MaskweaveError(f"{path}: override {shown(dotted)}: {shown(parent)} is not a group of keys")
         place[last] = _over(value, place.get(last))
     return _resolved(content, Path())
 
@@ -128,7 +129,9 @@ def _read(path: Path, within: tuple[Path, ...] = ()) -> dict[str, Any]:
         return content
     name = content.pop("include")
     if not isinstance(name, str) or not name.endswith((".yaml", ".yml")):
-        raise MaskweaveError(f"{path}: 'include' names a recipe by its path from here, a .yaml file, found {name!r}")
+        raise MaskweaveError(
+            f"{path}: 'include' names a recipe by its path from here, a .yaml file, found {shown(name)}"
+        )
     return _over(content, _read(path.parent / name, (*within, path.resolve())))
 
 
@@ -202,24 +205,35 @@ def check_recipe(recipe: Recipe, where: str) -> None:
             raise MaskweaveError(f"{where}: tokenizers.steps.{name} must be 1 or more, found {steps}")
         if name not in catalog or catalog[name].kind != "grid":
             raise MaskweaveError(
-                f"{where}: tokenizers.steps names {name!r}, which is not a grid of the recipe's modalities ({', '.join(catalog)})"
+                f"{where}: tokenizers.steps names {shown(name)}, which is not a grid of the recipe's modalities ({', '.join(catalog)})"
             )
     for key in ("requests", "sheets"):
         for i, request in enumerate(getattr(recipe.evaluate, key)):
             for name in (*request.inputs, *request.via, *request.targets, *request.read):
                 if name not in catalog:
                     raise MaskweaveError(
-                        f"{where}: evaluate.{key}.{i} names {name!r}, which is not one of the recipe's modalities ({', '.join(catalog)})"
+                        f"{where}: evaluate.{key}.{i} names {shown(name)}, which is not one of the recipe's modalities ({', '.join(catalog)})"
                     )
             for name in (*request.via, *request.targets, *request.read):
                 if not catalog[name].is_target:
                     raise MaskweaveError(
-                        f"{where}: evaluate.{key}.{i}: {name!r} is of kind {catalog[name].kind}, which the model cannot predict"
+                        f"{where}: evaluate.{key}.{i}: {shown(name)} is of kind {catalog[name].kind}, which the model cannot predict"
                     )
     if recipe.seed < 0 or recipe.evaluate.seed < 0:
         raise MaskweaveError(
             f"{where}: seed and evaluate.seed must be 0 or more, found {recipe.seed} and {recipe.evaluate.seed}"
         )
+    for key, seed in (("seed", recipe.seed), ("evaluate.seed", recipe.evaluate.seed)):
+        limits.check_most(f"{where}: {key}", seed, limits.SEED, fixed=True)
+    limits.check_most(f"{where}: tokenizers.jobs", recipe.tokenizers.jobs, limits.PROCESSES)
+    drawn = (
+        recipe.drawing.input_tokens + recipe.drawing.target_tokens
+        if recipe.objective == "fourm"
+        else sum(m.tokens for m in catalog.values())
+    )
+    limits.check_most(
+        f"{where}: tokens of a batch of train.batch_size samples", recipe.train.batch_size * drawn, limits.BATCH_TOKENS
+    )
     if recipe.tokenizers.jobs < 1 or recipe.tokenizers.samples < 0 or recipe.evaluate.samples < 1:
         raise MaskweaveError(
             f"{where}: tokenizers.jobs and evaluate.samples must be 1 or more, and tokenizers.samples 0 or more"

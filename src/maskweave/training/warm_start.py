@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from maskweave.bundle import io as saving
-from maskweave.errors import MaskweaveError
+from maskweave.errors import MaskweaveError, shown
 from maskweave.modality.catalogs import Catalog
 from maskweave.models.fourm import FourM
 
@@ -41,7 +41,9 @@ def warm_start(model: FourM, catalog: Catalog, folder: Path) -> list[str]:
         facts = {fact: (getattr(theirs[name], fact), getattr(catalog[name], fact)) for fact in SAME}
         sizes = [c.vocabulary_size(name) if c[name].has_tokens else 0 for c in (theirs, catalog)]
         facts["vocabulary size"] = (sizes[0], sizes[1])
-        differing = [f"{fact} is {was} there, {now} here" for fact, (was, now) in facts.items() if was != now]
+        differing = [
+            f"{fact} is {shown(was)} there, {shown(now)} here" for fact, (was, now) in facts.items() if was != now
+        ]
         if differing:
             raise MaskweaveError(
                 f"start: {name!r} of {folder} is of another entry than {catalog.where}'s: {'; '.join(differing)}. Rename the entry to begin it anew"

@@ -11,7 +11,7 @@ import torch
 
 from maskweave.config import build
 from maskweave.data.source import Source
-from maskweave.errors import MaskweaveError
+from maskweave.errors import MaskweaveError, shown
 from maskweave.evaluate.run import Row, write_rows
 from maskweave.files import read_yaml
 from maskweave.generate.bundle import Bundle
@@ -60,7 +60,7 @@ def load_suite(name_or_path: str) -> Suite:
         path = FOLDER / f"{name_or_path}.yaml"
         if not path.exists():
             known = ", ".join(sorted(p.stem for p in FOLDER.glob("*.yaml")))
-            raise MaskweaveError(f"no suite {name_or_path!r}: give the path of a .yaml file, or one of {known}")
+            raise MaskweaveError(f"no suite {shown(name_or_path)}: give the path of a .yaml file, or one of {known}")
     suite = build(Suite, read_yaml(path), str(path))
     for item in suite.outliers:
         if unknown := [name for name in item.against if name not in CHANGES] or ([] if item.against else ["nothing"]):

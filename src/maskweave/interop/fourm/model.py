@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from maskweave.errors import MaskweaveError
+from maskweave.errors import MaskweaveError, shown
 from maskweave.interop.published import REQUIRED, Tensors, locate, read_config, write_published
 from maskweave.modality.catalogs import Catalog, load_catalog
 from maskweave.modality.entry import Modality
@@ -163,7 +163,7 @@ def read(folder: Path, catalog: str | os.PathLike[str] | Catalog) -> tuple[dict[
         names = config[key]
         is_list = isinstance(names, list) and all(isinstance(name, str) for name in names)
         if not is_list or not names or len({*names}) < len(names):
-            raise MaskweaveError(f"{where}: {key} must be a list of different modalities, found {names!r}")
+            raise MaskweaveError(f"{where}: {key} must be a list of different modalities, found {shown(names)}")
         if unknown := [name for name in names if name not in known]:
             raise MaskweaveError(
                 f"{where}: {key} names {', '.join(unknown)}, which {known.where} has no entry for; write one into a catalog of your own and give it as catalog"
@@ -173,7 +173,7 @@ def read(folder: Path, catalog: str | os.PathLike[str] | Catalog) -> tuple[dict[
     for m in known.values():
         if m.name in config["domains_in"] and m.kind == "patches" and {*m.patch} != {config["patch_size"]}:
             raise MaskweaveError(
-                f"{where}: patch_size is {config['patch_size']!r}, but {m.name!r} of {known.where} has patches of {m.patch}"
+                f"{where}: patch_size is {shown(config['patch_size'])}, but {m.name!r} of {known.where} has patches of {m.patch}"
             )
     chosen = []
     for m in known.values():
@@ -193,24 +193,28 @@ def model_config(config: dict[str, Any], where: Path) -> FourMConfig:
     for key in FIXED:
         if config[key] != KEYS[key]:
             raise MaskweaveError(
-                f"{where}: {key} is {config[key]!r}; every published model has {KEYS[key]!r}, and none other is known here"
+                f"{where}: {key} is {shown(config[key])}; every published model has {KEYS[key]!r}, and none other is known here"
             )
     activation = str(config["act_layer"]).lower()
     if activation != ("silu" if config["gated_mlp"] else "gelu"):
         raise MaskweaveError(
-            f"{where}: act_layer {config['act_layer']!r} with gated_mlp {config['gated_mlp']} is no published architecture; expected SiLU if gated and GELU if not"
+            f"{where}: act_layer {shown(config['act_layer'])} with gated_mlp {config['gated_mlp']} is no published architecture; expected SiLU if gated and GELU if not"
         )
     switches = ("qkv_bias", "proj_bias", "mlp_bias", "norm_bias", "qk_norm", "gated_mlp")
     for key in switches:
         if type(config[key]) is not bool:
-            raise MaskweaveError(f"{where}: {key} must be true or false, found {config[key]!r}")
+            raise MaskweaveError(f"{where}: {key} must be true or false, found {shown(config[key])}")
     for key, most in MOST.items():
         least = KEYS[key] if key in SPARING else 1
         if type(config[key]) is not int or not least <= config[key] <= most:
-            raise MaskweaveError(f"{where}: {key} must be a whole number, {least} to {most}, found {config[key]!r}")
+            raise MaskweaveError(
+                f"{where}: {key} must be a whole number, {least} to {most}, found {shown(config[key])}"
+            )
     ratio = config["mlp_ratio"]
     if type(ratio) not in (int, float) or not 0 < ratio <= MOST_RATIO:
-        raise MaskweaveError(f"{where}: mlp_ratio must be a number above 0 and at most {MOST_RATIO}, found {ratio!r}")
+        raise MaskweaveError(
+            f"{where}: mlp_ratio must be a number above 0 and at most {MOST_RATIO}, found {shown(ratio)}"
+        )
     try:
         return FourMConfig(
             width=config["dim"],

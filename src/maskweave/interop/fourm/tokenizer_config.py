@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from maskweave.config import build
-from maskweave.errors import MaskweaveError
+from maskweave.errors import MaskweaveError, shown
 from maskweave.interop.published import Tensors, defaults, read_config
 from maskweave.modality.entry import Diffusion, Quantizer, TokenizerSpec
 from maskweave.tokenizers.grid import GridTokenizer
@@ -112,13 +112,13 @@ def _faults(c: TokenizerConfig) -> Iterator[str]:
     is_mlp, is_unet = bool(MLP.fullmatch(c.enc_type)), c.dec_type == UNET
     mlp = "BottleneckMLP/B_DEPTH-Wi_WIDTH"
     if not is_mlp and c.enc_type not in (encoders := [f"{name}_enc" for name in VIT]):
-        yield f"enc_type is {c.enc_type!r}, expected one of {', '.join([*encoders, mlp])}"
+        yield f"enc_type is {shown(c.enc_type)}, expected one of {', '.join([*encoders, mlp])}"
     decoders = [mlp] if is_mlp else [*(f"{name}_dec" for name in VIT), UNET]
     if not (MLP.fullmatch(c.dec_type) if is_mlp else c.dec_type in decoders):
-        yield f"dec_type is {c.dec_type!r}, expected with this encoder: {', '.join(decoders)}"
+        yield f"dec_type is {shown(c.dec_type)}, expected with this encoder: {', '.join(decoders)}"
     for key in ("enc_type", "dec_type"):
         if (found := MLP.fullmatch(getattr(c, key))) and (int(found[1]) > MOST_BLOCKS or int(found[2]) > MOST_WIDTH):
-            yield f"{key} is {found[0]!r}, expected at most B_{MOST_BLOCKS} and Wi_{MOST_WIDTH}"
+            yield f"{key} is {shown(found[0])}, expected at most B_{MOST_BLOCKS} and Wi_{MOST_WIDTH}"
     for key, most in MOST.items():
         if (number := getattr(c, key)) is not None and not 1 <= number <= most:
             yield f"{key} is {number}, expected 1 to {most}"
@@ -136,7 +136,7 @@ def _faults(c: TokenizerConfig) -> Iterator[str]:
         yield f"latent_dim is {c.latent_dim}, expected a multiple of num_codebooks {c.num_codebooks}"
     not_there = (None, False)
     for keys, holds, what in (
-        (("n_labels", "post_mlp", "out_conv"), not is_mlp, f"not for enc_type {c.enc_type!r}"),
+        (("n_labels", "post_mlp", "out_conv"), not is_mlp, f"not for enc_type {shown(c.enc_type)}"),
         (("n_labels", "out_conv"), not is_unet, f"not for dec_type {UNET!r}"),
         (DIFFUSION, is_unet, f"only for dec_type {UNET!r}"),
     ):
@@ -145,7 +145,7 @@ def _faults(c: TokenizerConfig) -> Iterator[str]:
     if is_unet and (missing := [key for key in ("prediction_type", "beta_schedule") if getattr(c, key) is None]):
         yield f"{', '.join(missing)} missing, which dec_type {UNET!r} needs"
     if c.beta_schedule is not None and not SCHEDULE.fullmatch(c.beta_schedule):
-        yield f"beta_schedule is {c.beta_schedule!r}, expected 'linear', 'cosine' or 'shifted_cosine:NUMBER'"
+        yield f"beta_schedule is {shown(c.beta_schedule)}, expected 'linear', 'cosine' or 'shifted_cosine:NUMBER'"
 
 
 def specification(config: TokenizerConfig, tensors: Tensors) -> TokenizerSpec:
