@@ -284,7 +284,7 @@ class Shards:
             raise MaskweaveError(
                 f"{self.root}: its import is not finished (no {INDEX}); start the same import again, it goes on where it stopped"
             )
-        index = read_json(self.root / INDEX)
+        index = read_json(self.root / INDEX, limit=None)
         keys: dict[str, list[str]] = {}
         try:
             if index["format"] != FORMAT:
@@ -295,7 +295,7 @@ class Shards:
                 if name in self._entries:
                     _check_same(self._entries[name], facts["value"], f"{self.root / INDEX}: {name}")
             for shard, samples in index["shards"].items():
-                facts = read_json(self.root / RANGES / f"{shard}.json")
+                facts = read_json(self.root / RANGES / f"{shard}.json", limit=None)
                 keys[shard] = facts["keys"]
                 if len(keys[shard]) != samples:
                     raise KeyError

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Unpack
 
 from maskweave.config import plain
 from maskweave.errors import MaskweaveError
-from maskweave.files import read_yaml, sweep, write_yaml
+from maskweave.files import claim_record, sweep
 from maskweave.generate.bundle import Bundle
 from maskweave.generate.merging import check_ensemble, member_seeds, merge_results
 from maskweave.generate.request import Options
@@ -119,7 +119,7 @@ def generate_files(
     if is_many:
         regions = {name: str(region) for name, region in edit.items()}
         asked = {"inputs": dict(inputs), "edit": regions, "targets": targets, "seed": seed, "ensemble": ensemble}
-        _claim(out, plain({**asked, "schedule": schedule}))
+        claim_record(out / REQUEST, plain({**asked, "schedule": schedule}), "results")
         wanted = [one for one in wanted if not (one.folder / DONE).exists()]
         if not wanted:
             return f"{out}: finished, nothing is left to do"
@@ -247,16 +247,3 @@ def _check_out(out: Path, given: Sequence[Any]) -> None:
         raise MaskweaveError(f"{out}: {there} is a file; expected a folder for the results")
     if not os.access(there, os.W_OK):
         raise MaskweaveError(f"{out}: {there} cannot be written to; choose another folder for the results")
-
-
-def _claim(out: Path, request: dict[str, Any]) -> None:
-    """Results of two requests must not be mixed in one folder."""
-    path = out / REQUEST
-    if path.exists():
-        if read_yaml(path) != request:
-            raise MaskweaveError(
-                f"{out}: holds results of another request; give another folder, or remove {path} with them"
-            )
-        return
-    out.mkdir(parents=True, exist_ok=True)
-    write_yaml(path, request)

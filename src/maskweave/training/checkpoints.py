@@ -180,7 +180,7 @@ def _check(path: Path) -> dict[str, Any]:
     Raises:
         MaskweaveError: saying what is wrong.
     """
-    content = read_json(path / "state.json")
+    content = read_json(path / "state.json", limit=None)
     needed = {
         "step": int,
         "world": int,

@@ -49,7 +49,7 @@ def run_transfer(recipe: TransferRecipe, folder: Path, command: str = "") -> lis
             f"inputs: {recipe.start} has no tokenizer of {', '.join(missing)}; choose others, or add an entry of kind patches that reads the same values"
         )
     if is_main_process():
-        _claim(recipe, folder)
+        _write_recipe(recipe, folder)
         saving.save_catalog(catalog, folder)
         _copy_tokenizers(Path(recipe.start) / "tokenizers", objective.encoder, folder)
         for sentence in told:
@@ -82,7 +82,7 @@ def run_transfer(recipe: TransferRecipe, folder: Path, command: str = "") -> lis
     return rows
 
 
-def _claim(recipe: TransferRecipe, folder: Path) -> None:
+def _write_recipe(recipe: TransferRecipe, folder: Path) -> None:
     """Write the recipe into the folder, or check that it is the one that is there."""
     path = folder / "recipe.yaml"
     sweep(folder)
