@@ -14,6 +14,7 @@ from maskweave.files import (
     read_json,
     read_json_lines,
     read_yaml,
+    short_name,
     write_aside,
     write_json,
     write_json_lines,
@@ -184,3 +185,10 @@ def test_json_lines_come_back_one_by_one(tmp_path):
     path.write_text('[1]\n{"torn')
     with pytest.raises(MaskweaveError, match="line 2 is not valid JSON"):
         list(read_json_lines(path))
+
+
+def test_long_names_are_cut_and_stay_different():
+    long = "1-" + "+".join(f"modality_{n}" for n in range(21))
+    names = [short_name(name) for name in ("1-rgb+depth", long, long + "x", "ä" * 200, "ä" * 201)]
+    assert names[0] == "1-rgb+depth" and names[1].startswith("1-modality_0+modality_1+")
+    assert len(set(names)) == 5 and all(len(name.encode()) <= 120 for name in names)

@@ -6,6 +6,7 @@ the file shows. Records that this library wrote itself are read without a limit.
 
 import contextlib
 import errno
+import hashlib
 import json
 import math
 import os
@@ -74,6 +75,14 @@ def remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def short_name(name: str, limit: int = 120) -> str:
+    """A name that file systems take, which end at 255 bytes: a longer one is cut and ends in a fingerprint of the whole."""
+    if len(name.encode()) <= limit:
+        return name
+    digest = hashlib.sha256(name.encode()).hexdigest()[:8]
+    return f"{name.encode()[: limit - 9].decode(errors='ignore')}-{digest}"
 
 
 def sweep(folder: Path) -> None:

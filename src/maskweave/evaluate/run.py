@@ -15,7 +15,7 @@ from maskweave.data.reading import read
 from maskweave.data.values import check_content
 from maskweave.errors import BadSample, MaskweaveError
 from maskweave.evaluate.scores import Metric, Parser, metrics_for
-from maskweave.files import read_yaml, write_json
+from maskweave.files import read_yaml, short_name, write_json
 from maskweave.generate.bundle import Bundle
 from maskweave.progress import progress
 from maskweave.report.sheets import sheet_for
@@ -241,7 +241,7 @@ def contact_sheets(bundle: Bundle, folder: Path, *, shown: int = 4) -> list[tupl
             ]
             sheet = sheet_for(title, rows, bundle.catalog)
             (folder / "sheets").mkdir(parents=True, exist_ok=True)
-            sheet.save(folder / "sheets" / f"{number + 1}-{'+'.join(request.inputs)}.png")
+            sheet.save(folder / "sheets" / f"{short_name(f'{number + 1}-' + '+'.join(request.inputs))}.png")
             sheets.append((title, sheet))
             bar.advance()
     return sheets

@@ -253,8 +253,13 @@ class Bundle:
         return self._engines[kind][1]
 
 
-def load(folder_or_hub_id: str | os.PathLike[str], device: torch.device | str = "cpu") -> Bundle:
-    """Open a bundle: the folder of a finished run, or the id of one on the Hugging Face Hub (`owner/name`).
+def load(
+    folder_or_hub_id: str | os.PathLike[str], device: torch.device | str = "cpu", revision: str | None = None
+) -> Bundle:
+    """Open a bundle: the folder of a finished run, or the id of one on the Hugging Face Hub (`owner/name` or `owner/name@REVISION`).
+
+    Args:
+        revision: branch, tag or commit on the Hub, where the id names none.
 
     Raises:
         MaskweaveError: no such folder or device, an unfinished run, damaged files, or parts that do not belong together.
@@ -266,7 +271,8 @@ def load(folder_or_hub_id: str | os.PathLike[str], device: torch.device | str = 
             f"device {str(device)!r}: torch cannot use it here ({str(error).splitlines()[0]}); give another, such as cpu"
         ) from None
     wanted = ["modalities.yaml", "recipe.yaml", "model/*", "tokenizers/*/*.json", "tokenizers/*/*.safetensors"]
-    folder = folder_of(folder_or_hub_id, wanted, "the folder that 'maskweave run' made, a bundle, or the Hub id of one")
+    expected = "the folder that 'maskweave run' made, a bundle, or the Hub id of one"
+    folder = folder_of(folder_or_hub_id, wanted, expected, revision)
     catalog = saving.load_saved_catalog(folder)
     model = saving.load_model(folder, catalog)
     tokenizers = saving.load_tokenizers(folder / "tokenizers", catalog)

@@ -27,7 +27,7 @@ PRESCRIBED_TOLERANCE = 1e-4
 
 
 def locate(folder_or_hub_id: str | os.PathLike[str]) -> Path:
-    """The folder itself, or a downloaded copy of the repository `owner/name`.
+    """The folder itself, or a downloaded copy of the repository `owner/name` or `owner/name@REVISION`.
 
     Raises:
         MaskweaveError: there is neither, or only a pickled checkpoint.
