@@ -107,6 +107,19 @@ def test_files_are_short_and_unpickle_nothing(path: Path) -> None:
         assert forbidden not in text
 
 
+# One name for one thing.
+
+
+def test_no_two_classes_have_one_name() -> None:
+    places: dict[str, list[str]] = {}
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef):
+                places.setdefault(node.name, []).append(f"{path.relative_to(PACKAGE).as_posix()}:{node.lineno}")
+    assert len(places) > 100
+    assert {name: found for name, found in places.items() if len(found) > 1} == {}
+
+
 # The house: every room imports only from rooms above it in the list.
 
 

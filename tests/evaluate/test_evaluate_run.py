@@ -12,7 +12,7 @@ import pytest
 from maskweave.errors import BadSample, MaskweaveError
 from maskweave.evaluate import run as evaluation
 from maskweave.evaluate.report import is_reported, make_report
-from maskweave.evaluate.run import Row, describe, evaluate, held_out_samples, read_recipe
+from maskweave.evaluate.run import EvaluationRow, describe, evaluate, held_out_samples, read_recipe
 from maskweave.files import read_yaml, write_yaml
 from maskweave.generate.bundle import Bundle, load
 
@@ -65,7 +65,7 @@ def test_what_is_no_number_becomes_null(bundle: Bundle, run: Path, monkeypatch: 
 
 
 def test_rows_have_the_documented_keys_in_order() -> None:
-    names = [f.name for f in dataclasses.fields(Row)]
+    names = [f.name for f in dataclasses.fields(EvaluationRow)]
     assert names == ["inputs", "target", "metric", "better", "value", "constant", "tokenizer", "samples", "seed"]
 
 

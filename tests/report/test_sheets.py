@@ -7,7 +7,7 @@ from maskweave.errors import MaskweaveError
 from maskweave.modality.catalogs import Catalog
 from maskweave.report.figures import draw
 from maskweave.report.lettering import message
-from maskweave.report.sheets import Row, Tile, contact_sheet, sheet_for
+from maskweave.report.sheets import SheetRow, Tile, contact_sheet, sheet_for
 
 
 def holds(sheet, figure: np.ndarray) -> int:
@@ -92,9 +92,9 @@ def test_given_boxes_lie_over_the_given_picture(scenes_catalog: Catalog, values)
 
 
 def test_notes_are_wrapped_beneath(scenes_catalog: Catalog, values):
-    plain = contact_sheet([Row([Tile("rgb", values["rgb"])])], scenes_catalog)
+    plain = contact_sheet([SheetRow([Tile("rgb", values["rgb"])])], scenes_catalog)
     noted = contact_sheet(
-        [Row([Tile("rgb", values["rgb"], note="a note that is much longer than one line")])], scenes_catalog
+        [SheetRow([Tile("rgb", values["rgb"], note="a note that is much longer than one line")])], scenes_catalog
     )
     assert noted.height >= plain.height + 30 and noted.width == plain.width
 

@@ -14,7 +14,7 @@ from maskweave.generate.editing import keep_rest
 from maskweave.generate.engine import Engine, Precision
 from maskweave.generate.features import Features
 from maskweave.generate.merging import OVERLAP, check_ensemble, member_seeds, merge_results
-from maskweave.generate.request import Options, Request, Sample, make_request, plan, read, twin
+from maskweave.generate.request import GenerationRequest, Options, Sample, make_request, plan, read, twin
 from maskweave.generate.result import Generated
 from maskweave.generate.schedule import Schedule
 from maskweave.generate.scoring import Score, score_tokens
@@ -225,11 +225,11 @@ class Bundle:
 
     def request(
         self, inputs: Sequence[Sample], targets: Sequence[str] | None, seeds: Sequence[int] | None, options: Options
-    ) -> Request:
+    ) -> GenerationRequest:
         """What `generate` would do, checked, with its inputs read; see `make_request`."""
         return make_request(self.catalog, self.tokenizers, inputs, targets, seeds, options, self.unconditional)
 
-    def _session(self, request: Request, part: slice, options: Options) -> Session:
+    def _session(self, request: GenerationRequest, part: slice, options: Options) -> Session:
         """Ready to generate some of a request's samples."""
         samples, seeds = request.samples[part], request.seeds[part]
         known = token_states(self.catalog, samples, self.tokenizers)

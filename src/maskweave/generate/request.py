@@ -44,7 +44,7 @@ class Options(TypedDict, total=False):
     """Compile the model first; worth it on a GPU, for many requests."""
 
 
-class Request(NamedTuple):
+class GenerationRequest(NamedTuple):
     """A request, read and checked."""
 
     names: dict[str, str]
@@ -65,7 +65,7 @@ def make_request(
     seeds: Sequence[int] | None,
     options: Options,
     unconditional: bool | None,
-) -> Request:
+) -> GenerationRequest:
     """Check everything, and read the inputs.
 
     Raises:
@@ -93,7 +93,7 @@ def make_request(
         samples.append(read(_with_edited(catalog, sample, edited, resolved), catalog, tokenizers))
         anew.append(regions_of(edited, samples[-1], catalog, tokenizers, seed))
     asked = dict(zip(resolved, resolved if targets is None else targets, strict=True))
-    return Request(asked, schedule, samples, seeds, anew)
+    return GenerationRequest(asked, schedule, samples, seeds, anew)
 
 
 def _with_edited(catalog: Catalog, sample: Sample, edit: Mapping[str, Region], targets: Sequence[str]) -> Sample:

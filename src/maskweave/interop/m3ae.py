@@ -22,7 +22,7 @@ from maskweave.models.m3ae import M3AE, M3AEConfig
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class PublishedM3AEConfig:
     """A published configuration."""
 
     emb_dim: int
@@ -85,7 +85,7 @@ def load_m3ae(folder_or_hub_id: str | os.PathLike[str], catalog: Catalog | None 
     """
     folder = locate(folder_or_hub_id)
     where = str(folder / "config.json")
-    config = build(Config, read_config(folder, defaults(Config), "an M3AE").written, where)
+    config = build(PublishedM3AEConfig, read_config(folder, defaults(PublishedM3AEConfig), "an M3AE").written, where)
     if faults := [*_faults(config)]:
         raise MaskweaveError(f"{where}: {'; '.join(faults)}")
     try:
@@ -130,7 +130,7 @@ def load_m3ae(folder_or_hub_id: str | os.PathLike[str], catalog: Catalog | None 
     return Published(model.eval(), catalog)
 
 
-def _faults(config: Config) -> Iterator[str]:
+def _faults(config: PublishedM3AEConfig) -> Iterator[str]:
     """What a configuration holds that cannot be, or not together."""
     for key, most in MOST.items():
         if not 1 <= (number := getattr(config, key)) <= most:
@@ -158,7 +158,7 @@ def save_m3ae(model: M3AE, catalog: Catalog, folder: str | os.PathLike[str]) -> 
             f"{patches.name}: the published format is of square pictures, found size {patches.value.size} with grid {patches.grid}"
         )
     own = model.config
-    config = Config(
+    config = PublishedM3AEConfig(
         emb_dim=own.width,
         depth=own.depth,
         num_heads=own.heads,
@@ -176,7 +176,7 @@ def save_m3ae(model: M3AE, catalog: Catalog, folder: str | os.PathLike[str]) -> 
     write_published(Path(folder), dataclasses.asdict(config), tensors)
 
 
-def published_catalog(config: Config) -> Catalog:
+def published_catalog(config: PublishedM3AEConfig) -> Catalog:
     """Entries, named by their value types, for a published configuration.
 
     Raises:

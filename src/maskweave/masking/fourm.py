@@ -20,7 +20,7 @@ from maskweave.data.mixing import MixedTokens
 from maskweave.data.order import Order
 from maskweave.data.token_store import TokenData
 from maskweave.errors import MaskweaveError, shown
-from maskweave.masking.batch import Part, TokenBatch, pack
+from maskweave.masking.batch import TokenBatch, TokenSlice, pack
 from maskweave.modality.catalogs import Catalog
 from maskweave.modality.entry import Modality, Vocabulary
 from maskweave.tokenizers.values import normalize_rows
@@ -138,8 +138,8 @@ class MaskSampler:
         inputs_BM[~fits_B], targets_BM[~fits_B] = 0, 0
         self._reserve_sentinels(inputs_BM, targets_BM)
 
-        inputs: dict[str, Part] = {}
-        targets: dict[str, Part] = {}
+        inputs: dict[str, TokenSlice] = {}
+        targets: dict[str, TokenSlice] = {}
         rows: dict[str, torch.Tensor] = {}
         for m, name in enumerate(self.names):
             taken = np.flatnonzero(inputs_BM[:, m] + targets_BM[:, m])
@@ -220,7 +220,7 @@ def sample_subsets(
     capacity: np.ndarray,
     budget: tuple[np.ndarray, np.ndarray],
     rng: np.random.Generator,
-) -> tuple[Part, Part]:
+) -> tuple[TokenSlice, TokenSlice]:
     """Disjoint random subsets of a lattice (or of a bag of vectors) as input and target; targets are limited to what is left over."""
     L = column.ids.shape[1] if column.ids is not None else column.rows.shape[1]  # type: ignore[union-attr]
     keys = rng.random((len(taken), L), dtype=np.float32)
@@ -235,7 +235,7 @@ def sample_subsets(
         ids = (
             column.ids[sample, position].astype(np.int64) if column.ids is not None else np.zeros(len(sample), np.int64)
         )
-        parts.append(Part(sample, ids, position, ids))
+        parts.append(TokenSlice(sample, ids, position, ids))
     return parts[0]._replace(labels=None), parts[1]
 
 
@@ -247,7 +247,7 @@ def sample_spans(
     budget: tuple[np.ndarray, np.ndarray],
     keep: np.ndarray,
     rng: np.random.Generator,
-) -> tuple[Part, Part]:
+) -> tuple[TokenSlice, TokenSlice]:
     """Drop spans of a sequence: the input with one sentinel a span, and the target's sentinels and spans.
 
     The keep probability is lowered by a factor of `STEP` until the input fits its budget. A target over budget starts at a random sentinel.
@@ -287,7 +287,7 @@ def sample_spans(
     shown = kept_bL | (start_bL & (n_in > 0)[:, None])
     row, _ = np.nonzero(shown)
     position = (shown.cumsum(axis=1) - 1)[shown]
-    source = Part(taken[row], np.where(kept_bL, ids_bL, sentinel_bL)[shown], position)
+    source = TokenSlice(taken[row], np.where(kept_bL, ids_bL, sentinel_bL)[shown], position)
     return source, _span_targets(ids_bL, valid_bL & ~kept_bL, start_bL, sentinel_bL, taken, n_out, rng)
 
 
@@ -314,7 +314,7 @@ def _span_targets(
     taken: np.ndarray,
     n_out: np.ndarray,
     rng: np.random.Generator,
-) -> Part:
+) -> TokenSlice:
     """Sentinel, span, sentinel, span, ..., closing sentinel: each token but the last is read, and its successor is predicted."""
     b, L = ids_bL.shape
     stream = np.empty((b, 2 * L + 1), np.int64)  # before each token a place for its sentinel, and one at the end
@@ -339,7 +339,7 @@ def _span_targets(
     read = np.zeros(len(row), bool)
     read[:-1] = row[1:] == row[:-1]  # all but each row's last
     predicted = np.flatnonzero(read) + 1
-    return Part(taken[row[read]], flat[read], place[read], flat[predicted])
+    return TokenSlice(taken[row[read]], flat[read], place[read], flat[predicted])
 
 
 class TokenBatches:

@@ -91,7 +91,7 @@ class M3AEConfig:
         return M3AEConfig(**{**self.__dict__, **numbers})
 
 
-class Features(NamedTuple):
+class M3AEFeatures(NamedTuple):
     """What the encoder makes of samples."""
 
     tokens: Tensor
@@ -232,12 +232,12 @@ class M3AE(nn.Module):
             y.append(filled + self.decoder_positions[start : start + L] + self.decoder_types.weight[id])
         return torch.cat(y, dim=1), _may_look((tokens.present, tokens.masked) for tokens in parts.values())
 
-    def features(self, parts: Parts) -> Features:
+    def features(self, parts: Parts) -> M3AEFeatures:
         """Features of samples; hide nothing for the representation of all that they have (a mask ratio of 0)."""
         encoded = self.encode(parts)
         mask = _may_look((tokens.visible, tokens.kept) for tokens in parts.values())
         present = encoded.new_ones(encoded.shape[:2], dtype=torch.bool) if mask is None else mask[:, 0, 0]
-        return Features(encoded[:, 1:], present[:, 1:], encoded[:, 0])
+        return M3AEFeatures(encoded[:, 1:], present[:, 1:], encoded[:, 0])
 
     def attention(self, parts: Parts) -> Tensor:
         """(blocks, B, H, 1 + N, 1 + N) weights of the encoder's attention, from each token (rows) to each (columns)."""

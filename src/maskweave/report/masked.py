@@ -17,7 +17,7 @@ from maskweave.modality.entry import EOS, Modality
 from maskweave.models.m3ae import M3AE
 from maskweave.nn.patches import unpatchify
 from maskweave.objectives.m3ae import patch_statistics
-from maskweave.report.sheets import Row, Tile, contact_sheet
+from maskweave.report.sheets import SheetRow, Tile, contact_sheet
 from maskweave.tokenizers.base import Tokenizer
 from maskweave.tokenizers.sequence import SequenceTokenizer
 from maskweave.tokenizers.values import from_output
@@ -63,7 +63,7 @@ def restored_sheet(
                     for value in (shown[name][row] if name in shown else (None,) * 3)
                 ]
     rows = [
-        Row(found[i, ratio], f"{ratio:.0%}", starts=ratio == ratios[0])
+        SheetRow(found[i, ratio], f"{ratio:.0%}", starts=ratio == ratios[0])
         for i in range(len(samples))
         for ratio in ratios
         if (i, ratio) in found
@@ -107,7 +107,7 @@ def attention_sheet(model: M3AE, catalog: Catalog, tokenizers: Tokenizers, sampl
     if not rows:
         return None
     title = "Where words look in the picture: attention, mean of all blocks and heads"
-    return contact_sheet([Row(rows[i]) for i in sorted(rows)], both, title, tile=112)
+    return contact_sheet([SheetRow(rows[i]) for i in sorted(rows)], both, title, tile=112)
 
 
 def _restored_rows(modality: Modality, tokens: MaskedTokens, output: Tensor, normalized: bool) -> list[tuple[Any, ...]]:

@@ -36,7 +36,7 @@ class Tile:
 
 
 @dataclass(frozen=True)
-class Row:
+class SheetRow:
     """One line of tiles; None leaves a place empty."""
 
     tiles: Sequence[Tile | None]
@@ -47,7 +47,7 @@ class Row:
 
 
 def contact_sheet(
-    rows: Sequence[Row],
+    rows: Sequence[SheetRow],
     catalog: Catalog,
     title: str = "",
     headings: Sequence[str] = (),
@@ -155,7 +155,7 @@ def sheet_for(
             shown = [group[r] if r < len(group) and group[r] in given else None for group in stacked]
             left = [Tile(name, given[name], "", ours, None, words[name]) if name else None for name in shown]
             right = [Tile(name, found.get(name), "", over, truth.get(name), words[name]) for name in targets]
-            rows.append(Row([*left, *right], label, starts=deep > 1 and r == 0))
+            rows.append(SheetRow([*left, *right], label, starts=deep > 1 and r == 0))
     headings = [" / ".join(group) for group in stacked] + targets
     return contact_sheet(rows, catalog, request_title, headings, divider=len(stacked) if targets else 0, tile=tile)
 

@@ -14,13 +14,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from maskweave.data.token_store import shard_name
 from maskweave.errors import MaskweaveError
 from maskweave.files import read_json
 from maskweave.generate.bundle import Bundle, load
 from maskweave.generate.request import Sample
 from maskweave.nn.weights import open_tensors
 from maskweave.retrieve.features import BATCH, features_of
-from maskweave.retrieve.indexing import FORMAT, shard_name
+from maskweave.retrieve.indexing import FORMAT
 from maskweave.retrieve.search import Backend, Searcher
 
 

@@ -22,6 +22,7 @@ import torch
 from maskweave.data.error_budget import SKIPPED, ErrorBudget, read_skipped, write_skipped
 from maskweave.data.reading import Read, read
 from maskweave.data.source import Source
+from maskweave.data.token_store import shard_name
 from maskweave.errors import BadSample, MaskweaveError
 from maskweave.files import claim_record, read_json, remove, sweep, write_aside, write_json
 from maskweave.generate.bundle import Bundle
@@ -41,10 +42,6 @@ class Indexed(NamedTuple):
     vectors: dict[str, int]
     """By view; a sample that lacks a view's modalities has none there."""
     skips: ErrorBudget
-
-
-def shard_name(number: int) -> str:
-    return f"shard-{number:05d}"
 
 
 def keys_of(source: Source) -> str:

@@ -10,7 +10,7 @@ from maskweave.data.source import Source
 from maskweave.errors import BadSample
 from maskweave.generate.token_state import Tokens
 from maskweave.modality.catalogs import Catalog
-from maskweave.report.sheets import Row, Tile, contact_sheet, picture_among
+from maskweave.report.sheets import SheetRow, Tile, contact_sheet, picture_among
 from maskweave.retrieve.index import Hit
 
 COLUMNS = 5
@@ -39,5 +39,5 @@ def sheet_of(
         note = f"{rank}.  {hit.score:.3f}  {hit.key}"
         found.append(Tile(view, sample.get(catalog[view].reads), note, picture_among(catalog, known)))
     lines = [found[at : at + COLUMNS] for at in range(0, len(found), COLUMNS)]
-    rows = [Row([asked, *(line or [])]) for asked, line in zip_longest(query, lines)]
+    rows = [SheetRow([asked, *(line or [])]) for asked, line in zip_longest(query, lines)]
     return contact_sheet(rows, catalog, headings=("query", "found"), divider=1)

@@ -36,7 +36,7 @@ class TokenizersSettings:
 
 
 @dataclass(frozen=True)
-class Request:
+class EvaluationRequest:
     """One any-to-any request of the evaluation: each target is predicted from the inputs, and from nothing else but `via`."""
 
     inputs: list[str]
@@ -57,9 +57,9 @@ class EvaluateSettings:
     """Held-out samples."""
     seed: int = 0
     """Of the sampling."""
-    requests: list[Request] = field(default_factory=list)
+    requests: list[EvaluationRequest] = field(default_factory=list)
     """Requests that are scored; none: no evaluation."""
-    sheets: list[Request] = field(default_factory=list)
+    sheets: list[EvaluationRequest] = field(default_factory=list)
     """Requests shown as contact sheets in the report."""
 
 

@@ -9,7 +9,7 @@ from maskweave.bundle import io as saving
 from maskweave.config import plain
 from maskweave.data.reading import read
 from maskweave.errors import MaskweaveError
-from maskweave.evaluate.run import Row, write_rows
+from maskweave.evaluate.run import EvaluationRow, write_rows
 from maskweave.files import sweep, write_aside, write_yaml
 from maskweave.models.encoder import Encoder
 from maskweave.nn.layers import count_parameters
@@ -28,7 +28,7 @@ SHOWN = 4
 """Examples in the report."""
 
 
-def run_transfer(recipe: TransferRecipe, folder: Path, command: str = "") -> list[Row]:
+def run_transfer(recipe: TransferRecipe, folder: Path, command: str = "") -> list[EvaluationRow]:
     """Train, evaluate and report into `folder`; returns the rows of `folder/evaluation.json` (under torchrun, the first process alone).
 
     Args:

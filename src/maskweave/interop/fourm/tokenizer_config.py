@@ -13,7 +13,7 @@ from maskweave.modality.entry import Diffusion, Quantizer, TokenizerSpec
 from maskweave.tokenizers.grid import GridTokenizer
 
 
-class Size(NamedTuple):
+class ViTSize(NamedTuple):
     """Of a published ViT."""
 
     width: int
@@ -21,7 +21,7 @@ class Size(NamedTuple):
     depth: int
 
 
-VIT = {"vit_s": Size(512, 8, 8), "vit_b": Size(768, 12, 12), "vit_l": Size(1024, 16, 24)}
+VIT = {"vit_s": ViTSize(512, 8, 8), "vit_b": ViTSize(768, 12, 12), "vit_l": ViTSize(1024, 16, 24)}
 MLP = re.compile(r"BottleneckMLP/B_(\d+)-Wi_(\d+)")
 UNET = "unet_patched"
 SCHEDULE = re.compile(r"(linear)|(cosine|squaredcos_cap_v2)|shifted_cosine:(\d+\.?\d*|\.\d+)")
@@ -235,8 +235,8 @@ def published_config(tokenizer: GridTokenizer) -> dict[str, Any]:
         types = {side: f"BottleneckMLP/B_{n}-Wi_{w}" for side, n, w in (("enc", spec.depth, spec.width), ("dec", spec.decoder_depth, decoder_width))}  # fmt: skip
         return config | {f"{side}_type": name for side, name in types.items()}
     names = {size: name for name, size in VIT.items()}
-    encoder = names.get(Size(spec.width, spec.heads, spec.depth))
-    decoder = names.get(Size(decoder_width, decoder_heads, spec.decoder_depth))
+    encoder = names.get(ViTSize(spec.width, spec.heads, spec.depth))
+    decoder = names.get(ViTSize(decoder_width, decoder_heads, spec.decoder_depth))
     if encoder is None or (decoder is None and d is None):
         raise _unnamed(tokenizer, "a ViT of another width, depth or number of heads than S, B and L")
     if spec.tail == "norm" or spec.image_blocks not in (0, IMAGE_BLOCKS) or len(modality.grid) != 2:
