@@ -7,6 +7,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -151,6 +152,20 @@ def test_importing_the_package_is_light() -> None:
     program = f"import sys, maskweave; print([m for m in {HEAVY} if m in sys.modules])"
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
+
+
+MODULES = {"faiss-cpu": "faiss", "tensorboard": "torch.utils.tensorboard"}
+"""Of packages whose module has another name."""
+
+
+def test_every_extra_is_imported_somewhere() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    imported = {name for path in SOURCES for name in imports(ast.parse(path.read_text()))}
+    for extra, packages in extras.items():
+        for package in packages if extra != "dev" else ():
+            name = re.match(r"[\w.-]+", package)[0]  # type: ignore[index]
+            module = MODULES.get(name, name)
+            assert any(f"{one}.".startswith(f"{module}.") for one in imported), f"[{extra}] {name}: nothing imports it"
 
 
 # Rules 5 and 11: recipes.

@@ -173,10 +173,6 @@ class GridTokenizer(nn.Module):
                 parts.append(from_output(self.modality, output))
         return np.concatenate(parts)
 
-    def reconstruct(self, values: Sequence[Any] | np.ndarray | Tensor) -> np.ndarray:
-        """Values through tokens and back: the best that a model over these tokens can give."""
-        return self.decode(self.encode(values))
-
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write `model.safetensors` and `config.json` into a folder: both aside, and renamed once both are whole.
 
