@@ -107,7 +107,7 @@ def test_a_part_of_a_catalog_brings_what_it_reads(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"trian": {}}, ["unknown key 'trian'", "did you mean 'train'"]),
+        ({"traiin": {}}, ["unknown key 'traiin'", "did you mean 'train'"]),
         ({"train": {"step": 3}}, ["unknown key 'train.step'", "'train.steps'"]),
         ({"nothing like it": 1}, ["unknown key", "known keys: catalog, modalities"]),
         ({"train": {"steps": "many"}}, ["'train.steps'", "whole number", "'many'"]),
