@@ -84,9 +84,9 @@ class M3AEConfig:
                 raise MaskweaveError(
                     f"m3ae.model: {width} {numbers[width]} must be a multiple of {heads} {numbers[heads]}"
                 )
-        for key, most in (("width", limits.WIDTH), ("depth", limits.DEPTH), ("heads", limits.HEADS)):
-            for name in (key, f"decoder_{key}"):
-                limits.check_most(f"m3ae.model: {name}", numbers[name], most)
+        largest = {"width": limits.WIDTH, "heads": limits.HEADS}
+        for name, number in numbers.items():
+            limits.check_most(f"m3ae.model: {name}", number, largest.get(name.removeprefix("decoder_"), limits.DEPTH))
         limits.check_most("m3ae.model: mlp_ratio", self.mlp_ratio, limits.MLP_RATIO)
         return M3AEConfig(**{**self.__dict__, **numbers})
 

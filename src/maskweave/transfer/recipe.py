@@ -96,14 +96,15 @@ class HeadSettings:
     def __post_init__(self) -> None:
         if min(self.__dict__.values()) < 1:
             raise MaskweaveError("width, depth, upsample, queries and heads must be 1 or more")
-        for key, most in (
-            ("width", limits.WIDTH),
-            ("depth", limits.DEPTH),
-            ("heads", limits.HEADS),
-            ("queries", limits.TOKENS),
-        ):
+        largest = dict(  # noqa: C408 (quoted, one of the keys would be the name of a modality)
+            width=limits.WIDTH,
+            depth=limits.DEPTH,
+            upsample=limits.DIFFUSION_PATCH,
+            queries=limits.TOKENS,
+            heads=limits.HEADS,
+        )
+        for key, most in largest.items():
             limits.check_most(key, getattr(self, key), most)
-        limits.check_most("upsample", self.upsample, limits.DIFFUSION_PATCH)
 
 
 @dataclass(frozen=True)
