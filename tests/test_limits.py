@@ -153,6 +153,11 @@ def test_training(key: str, number: int) -> None:
         ({"evaluate.seed": 2**70}, "evaluate.seed is"),
         ({"data.seed": 2**70}, "data.seed is"),
         ({"data.workers": BILLION}, "data.workers is"),
+        ({"data.samples": 10**12}, "data.samples is"),
+        ({"data.validation": 10**12}, "data.validation is"),
+        ({"data.shard_size": BILLION}, "data.shard_size is"),
+        ({"tokenizers.samples": 10**12}, "tokenizers.samples is"),
+        ({"evaluate.samples": 10**12}, "evaluate.samples is"),
         ({"tokenizers.jobs": BILLION}, "tokenizers.jobs is"),
         ({"drawing.input_tokens": 10**12}, "drawing: input_tokens is"),
         (

@@ -22,7 +22,7 @@ DEPTH = 2**10
 HEADS = 2**10
 REGISTERS = 2**12
 MLP_RATIO = 64
-POSITION_NUMBERS = 2**30
+POSITION_NUMBERS = 2**28
 """Positions of all modalities times the width."""
 CODE_WIDTH = 2**13
 """Of the latent that a quantizer takes."""
@@ -36,6 +36,9 @@ SEED = 2**62
 """Seeds are 64-bit numbers to torch, and some are derived by addition; not multiplied."""
 PROCESSES = 2**10
 """Processes or threads on one machine."""
+SAMPLES = 2**36
+"""Of a data set."""
+SHARD_SIZE = 2**24
 BATCH_SIZE = 2**20
 ACCUMULATE = 2**20
 DRAWN_TOKENS = 2**20

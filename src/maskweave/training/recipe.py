@@ -226,6 +226,8 @@ def check_recipe(recipe: Recipe, where: str) -> None:
     for key, seed in (("seed", recipe.seed), ("evaluate.seed", recipe.evaluate.seed)):
         limits.check_most(f"{where}: {key}", seed, limits.SEED, fixed=True)
     limits.check_most(f"{where}: tokenizers.jobs", recipe.tokenizers.jobs, limits.PROCESSES)
+    limits.check_most(f"{where}: tokenizers.samples", recipe.tokenizers.samples, limits.SAMPLES)
+    limits.check_most(f"{where}: evaluate.samples", recipe.evaluate.samples, limits.SAMPLES)
     drawn = (
         recipe.drawing.input_tokens + recipe.drawing.target_tokens
         if recipe.objective == "fourm"
