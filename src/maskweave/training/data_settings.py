@@ -90,8 +90,9 @@ class DataSettings:
         limits.check_most("data.workers", self.workers, limits.PROCESSES)
         limits.check_most("data.validation", self.validation, limits.SAMPLES)
         limits.check_most("data.shard_size", self.shard_size, limits.SHARD_SIZE)
-        for name, one in {"data": self, **{f"data.mix.{name}": one for name, one in self.mix.items()}}.items():
-            limits.check_most(f"{name}.samples", one.samples, limits.SAMPLES)
+        limits.check_most("data.samples", self.samples, limits.SAMPLES)
+        for name, one in self.mix.items():
+            limits.check_most(f"data.mix.{name}.samples", one.samples, limits.SAMPLES)
         if not 0 <= self.limit <= 1:
             raise MaskweaveError(f"data.limit must be a share from 0 to 1, found {self.limit}")
         for key in ("source", "sidecar", "samples"):
