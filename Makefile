@@ -1,6 +1,7 @@
-# make demo: everything from nothing to a trained any-to-any model and its report.   make test: the tests.   make test-all: the slow ones too.   make check: linters and types.
+# make demo: everything from nothing to a trained any-to-any model and its report.   make test: the tests.   make test-all: the slow ones too.   make check: linters, types and spelling.
 PYTHON ?= python3
 BIN := .venv/bin
+PROSE := src tests docs recipes benchmarks examples README.md CONTRIBUTING.md Makefile pyproject.toml
 
 .PHONY: demo test test-all check format clean
 
@@ -17,6 +18,7 @@ check: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/codespell $(PROSE)
 
 format: .venv/installed
 	$(BIN)/ruff check --fix .

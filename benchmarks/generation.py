@@ -25,7 +25,7 @@ from maskweave.generate.engine import Engine
 from maskweave.generate.guidance import passes
 from maskweave.generate.schedule import Schedule, make_schedule
 from maskweave.generate.token_state import TokenState, pack_inputs
-from maskweave.masking.batch import Part, Slots, pack
+from maskweave.masking.batch import Slots, TokenSlice, pack
 from maskweave.modality.catalogs import Catalog
 from maskweave.modality.decoding import Decoding
 from maskweave.modality.entry import Modality
@@ -78,7 +78,7 @@ def plain_caption(model: FourM, entries: Catalog, samples: int) -> np.ndarray:
     encoded = model.encode(inputs, rows)
     read = np.full((samples, 1), first)
     for n in range(1, CAPTION + 1):
-        part = Part(np.repeat(np.arange(samples), n), read.flatten(), np.tile(np.arange(n), samples))
+        part = TokenSlice(np.repeat(np.arange(samples), n), read.flatten(), np.tile(np.arange(n), samples))
         slots, _ = pack({"caption": part}, {"caption": entry.id}, samples)
         y = model.decode(slots, encoded, inputs)
         last = slots.index["caption"].view(samples, n)[:, -1]
@@ -111,7 +111,7 @@ def plain_grid(model: FourM, entries: Catalog, schedule: Schedule, samples: int)
 
 def _ask(entries: Catalog, mask: np.ndarray) -> Slots:
     sample, position = np.nonzero(mask)
-    part = Part(sample, np.zeros(len(sample), np.int64), position)
+    part = TokenSlice(sample, np.zeros(len(sample), np.int64), position)
     return pack({"depth": part}, {"depth": entries["depth"].id}, len(mask))[0]
 
 

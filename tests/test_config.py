@@ -49,7 +49,7 @@ def test_numbers_that_yaml_reads_as_text_are_numbers():
         ({"rate": 1, "inner": {"size": [1]}}, r"'inner.size' expects \[a whole number, a whole number\], found \[1\]"),
         ({"rate": 1, "inner": {"mode": "c"}}, "'inner.mode' expects one of a, b, found 'c'"),
         ({"rate": 1, "inner": 3}, "'inner': expected keys and values, found 3"),
-        ({"rate": 1, "many": {"x": {"sise": 1}}}, "unknown key 'many.x.sise'; did you mean 'many.x.size'"),
+        ({"rate": 1, "many": {"x": {"siize": 1}}}, "unknown key 'many.x.siize'; did you mean 'many.x.size'"),
         ([1], "expected keys and values"),
     ],
 )

@@ -1,12 +1,25 @@
 """Writing aside, and reading text files."""
 
 import errno
+import json
 import os
 
 import pytest
+import yaml
 
 from maskweave.errors import FullDisk, MaskweaveError
-from maskweave.files import read_json, read_yaml, write_aside, write_json
+from maskweave.files import (
+    claim_record,
+    max_text_mb,
+    read_json,
+    read_json_lines,
+    read_yaml,
+    short_name,
+    write_aside,
+    write_json,
+    write_json_lines,
+)
+from maskweave.modality.catalogs import catalog_from
 
 
 def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -69,3 +82,113 @@ def test_yaml_may_share_and_merge(tmp_path):
 def test_missing_files_are_named(tmp_path):
     with pytest.raises(MaskweaveError, match="nothing.yaml: no such file"):
         read_yaml(tmp_path / "nothing.yaml")
+
+
+BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 9)
+)
+MERGES = "m0: &m0 {k0: 1}\n" + "".join(
+    f"m{n}: &m{n} {{<<: [{', '.join([f'*m{n - 1}'] * 10)}], k{n}: 1}}\n" for n in range(1, 9)
+)
+
+
+@pytest.mark.parametrize("text", [BOMB, MERGES], ids=["aliases", "merges"])
+def test_aliases_that_multiply_are_refused_before_anything_is_built(tmp_path, text, monkeypatch):
+    path = tmp_path / "x.yaml"
+    path.write_text(text)
+    assert len(text) < 800
+    built = []
+    monkeypatch.setattr(yaml.SafeLoader, "construct_document", lambda self, node: built.append(node))
+    with pytest.raises(
+        MaskweaveError, match=r"aliases \(\*\) and merges \(<<\) repeat more than 100,000 values"
+    ) as caught:
+        read_yaml(path)
+    assert not built and len(str(caught.value)) < 1000
+
+
+def test_a_catalog_with_a_bomb_in_it_is_refused_shortly(tmp_path):
+    path = tmp_path / "x.yaml"
+    path.write_text(
+        "a: &a [" + ", ".join(["x"] * 9) + "]\nb: &b [*a, *a, *a, *a]\nc: &c [*b, *b, *b, *b]\nmodalities: {rgb: *c}\n"
+    )
+    content = read_yaml(path)
+    assert len(content["modalities"]["rgb"]) == 4
+    with pytest.raises(MaskweaveError, match="expected keys and values, found") as caught:
+        catalog_from({"modalities": content["modalities"]}, "here")
+    assert len(str(caught.value)) < 250
+
+
+@pytest.mark.parametrize("text", ["a: &a [*a]", "a: &a {b: {c: *a}}", "a: &a {<<: *a}"])
+def test_yaml_that_is_part_of_itself(tmp_path, text):
+    path = tmp_path / "x.yaml"
+    path.write_text(text)
+    with pytest.raises(MaskweaveError, match="refers to the value that it is a part of"):
+        read_yaml(path)
+
+
+def test_a_merged_mapping_that_itself_merges(tmp_path):
+    """The inner mapping is merged elsewhere before it is built, which must not make its overridden key a duplicate."""
+    path = tmp_path / "x.yaml"
+    path.write_text("a: &a {x: 1}\ndeep: {deeper: {b: &b {<<: *a, x: 2}}}\nc: {<<: *b, y: 3}\n")
+    content = read_yaml(path)
+    assert content["c"] == {"x": 2, "y": 3} and content["deep"]["deeper"]["b"] == {"x": 2}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: 0x" + "f" * 2000, "a whole number of 8,000 bits"),
+        ("a: " + "9" * 5000, "not valid YAML"),
+        ("a: !!int ''", "a value does not fit its tag"),
+        ("a: !!bool x", "a value does not fit its tag"),
+        ("a: 2020-99-99", "not valid YAML: month must be in 1..12"),
+    ],
+)
+def test_yaml_whose_values_cannot_be(tmp_path, text, message):
+    path = tmp_path / "x.yaml"
+    path.write_text(text)
+    with pytest.raises(MaskweaveError, match=message):
+        read_yaml(path)
+
+
+def test_large_files_are_refused_unless_a_setting_or_the_caller_allows_them(tmp_path, monkeypatch):
+    path = tmp_path / "x.json"
+    path.write_text(json.dumps(["x" * 2**20] * 2))
+    monkeypatch.setenv("MASKWEAVE_MAX_TEXT_MB", "1")
+    with pytest.raises(MaskweaveError, match=r"a JSON file of 2 MB, expected at most 1 MB.*MASKWEAVE_MAX_TEXT_MB to 3"):
+        read_json(path)
+    assert len(read_json(path, limit=None)) == len(read_json(path, limit=2.5)) == 2
+    with pytest.raises(MaskweaveError, match="expected at most 1.5 MB"):
+        read_json(path, limit=1.5)
+    monkeypatch.setenv("MASKWEAVE_MAX_TEXT_MB", "3")
+    assert len(read_json(path)) == len(read_json(path, limit=1.5)) == 2
+    monkeypatch.setenv("MASKWEAVE_MAX_TEXT_MB", "many")
+    with pytest.raises(MaskweaveError, match="MASKWEAVE_MAX_TEXT_MB is 'many'; expected a number of megabytes"):
+        read_json(path)
+    monkeypatch.delenv("MASKWEAVE_MAX_TEXT_MB")
+    assert max_text_mb() == 64
+
+
+@pytest.mark.parametrize("ending", ["json", "yaml"])
+def test_a_record_is_written_once_and_then_compared(tmp_path, ending):
+    path = tmp_path / "results" / f"record.{ending}"
+    assert claim_record(path, {"a": 1, "b": [2]}, "results", {"note": "x"}) == {"a": 1, "b": [2], "note": "x"}
+    assert claim_record(path, {"a": 1, "b": [2]}, "results", {"note": "y"})["note"] == "x"
+    with pytest.raises(MaskweaveError, match=r"results: holds results made with other settings \(b differ\)"):
+        claim_record(path, {"a": 1, "b": [3]}, "results")
+
+
+def test_json_lines_come_back_one_by_one(tmp_path):
+    path = tmp_path / "x.jsonl"
+    write_json_lines(path, [["a", "why"], ["b", "ä\n"]])
+    assert list(read_json_lines(path)) == [["a", "why"], ["b", "ä\n"]]
+    path.write_text('[1]\n{"torn')
+    with pytest.raises(MaskweaveError, match="line 2 is not valid JSON"):
+        list(read_json_lines(path))
+
+
+def test_long_names_are_cut_and_stay_different():
+    long = "1-" + "+".join(f"modality_{n}" for n in range(21))
+    names = [short_name(name) for name in ("1-rgb+depth", long, long + "x", "ä" * 200, "ä" * 201)]
+    assert names[0] == "1-rgb+depth" and names[1].startswith("1-modality_0+modality_1+")
+    assert len(set(names)) == 5 and all(len(name.encode()) <= 120 for name in names)

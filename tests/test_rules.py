@@ -7,6 +7,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -32,7 +33,7 @@ SOURCES = sorted(path for path in PACKAGE.rglob("*.py") if "catalog" not in path
 RECIPES = sorted((ROOT / "recipes").glob("**/*.yaml"))
 PAGES = [path for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))) if path.exists()]
 
-GROUND = ("errors", "files", "config", "progress", "interruption", "hub")
+GROUND = ("errors", "limits", "files", "config", "progress", "interruption", "hub")
 """Modules without torch, which may import each other."""
 ROOMS = (
     "values", "modality", "nn", "tokenizers", "data", "masking", "models", "objectives", "families", "training", "bundle", "report",
@@ -107,6 +108,19 @@ def test_files_are_short_and_unpickle_nothing(path: Path) -> None:
     assert not imported & {"pickle", "dill", "joblib", "marshal", "shelve"}
     for forbidden in ("torch.load(", "yaml.load(", "yaml.unsafe_load", "allow_pickle=True", "weights_only=False"):
         assert forbidden not in text
+
+
+# One name for one thing.
+
+
+def test_no_two_classes_have_one_name() -> None:
+    places: dict[str, list[str]] = {}
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef):
+                places.setdefault(node.name, []).append(f"{path.relative_to(PACKAGE).as_posix()}:{node.lineno}")
+    assert len(places) > 100
+    assert {name: found for name, found in places.items() if len(found) > 1} == {}
 
 
 # The house: every room imports only from rooms above it in the list.
@@ -213,6 +227,20 @@ def test_importing_the_package_is_light() -> None:
     program = f"import sys, maskweave; print([m for m in {HEAVY} if m in sys.modules])"
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
+
+
+MODULES = {"faiss-cpu": "faiss", "tensorboard": "torch.utils.tensorboard"}
+"""Of packages whose module has another name."""
+
+
+def test_every_extra_is_imported_somewhere() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    imported = {name for path in SOURCES for name in imports(ast.parse(path.read_text()))}
+    for extra, packages in extras.items():
+        for package in packages if extra != "dev" else ():
+            name = re.match(r"[\w.-]+", package)[0]  # type: ignore[index]
+            module = MODULES.get(name, name)
+            assert any(f"{one}.".startswith(f"{module}.") for one in imported), f"[{extra}] {name}: nothing imports it"
 
 
 # Rules 5 and 11: recipes.
@@ -376,3 +404,25 @@ def test_the_tree_in_the_readme_is_the_tree() -> None:
     top = {f"{name.split('/')[0]}/" for name in files if "/" in name and not name.startswith(".")}
     covered = {*shown, *(f"{path.split('/')[0]}/" for path in shown)}
     assert sorted((rooms | top) - covered) == [], "there, but not shown"
+
+
+# American spelling.
+
+
+def test_the_spelling_check_finds_words_within_names(tmp_path: Path) -> None:
+    pytest.importorskip("codespell_lib")
+    words = [
+        "tokenise_rows",
+        "QuantiserHead",
+        "COLOUR_MAP",
+        "neighbours",
+        "x_normalised",
+        "recieve",
+    ]  # codespell:ignore
+    (tmp_path / "wrong.py").write_text("\n".join(words))
+    (tmp_path / "right.py").write_text("tokenize_rows QuantizerHead COLOR_MAP x_BND neighbors np.atleast_1d writeable")
+    command = [sys.executable, "-m", "codespell_lib", str(tmp_path)]
+    found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert [line.split(" ==> ")[0].split()[-1].lower() for line in found.stdout.splitlines()] == [
+        "tokenise", "quantiser", "colour", "neighbours", "normalised", "recieve",  # codespell:ignore
+    ], found  # fmt: skip

@@ -26,13 +26,13 @@ from maskweave.data.token_store import TokenData
 from maskweave.evaluate.run import evaluate
 from maskweave.training.loop import fit
 from maskweave.training.pipeline import build_batches, build_model
-from maskweave.training.recipe import EvaluateSettings, Recipe, Request
+from maskweave.training.recipe import EvaluateSettings, EvaluationRequest, Recipe
 
 COUNTS = (16, 32, 64, 128)
 DEMO_COUNT = 64
 SHORT, LONG = 20, 80
 """Steps of the two runs whose difference gives the time of a step, without what begins and ends a run."""
-ASKED = EvaluateSettings(samples=200, requests=[Request(["rgb"], ["depth", "normal", "semseg", "caption"])])
+ASKED = EvaluateSettings(samples=200, requests=[EvaluationRequest(["rgb"], ["depth", "normal", "semseg", "caption"])])
 QUALITY = {
     "depth AbsRel": "depth, AbsRel ↓",
     "normal angle": "normals, mean angle ↓|.1f",

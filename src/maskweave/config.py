@@ -20,7 +20,7 @@ import typing
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
-from maskweave.errors import MaskweaveError
+from maskweave.errors import MaskweaveError, shown
 
 T = TypeVar("T")
 
@@ -32,7 +32,7 @@ def build(cls: type[T], content: Any, where: str, key: str = "") -> T:
         MaskweaveError: naming `where`, the dotted key, what was found and what was expected.
     """
     if not isinstance(content, Mapping):
-        raise MaskweaveError(f"{where}: {_named(key)}expected keys and values, found {content!r}")
+        raise MaskweaveError(f"{where}: {_named(key)}expected keys and values, found {shown(content)}")
     asked, variant = cls, getattr(cls, "variant", None)
     if variant is not None:
         try:
@@ -50,9 +50,9 @@ def build(cls: type[T], content: Any, where: str, key: str = "") -> T:
                 raise MaskweaveError(f"{where}: the key {_join(key, name)!r} is now {_join(key, new)!r}; rename it")
             if others := _owners(asked, name):
                 raise MaskweaveError(f"{where}: unknown key {_join(key, name)!r}: a key where {_join(key, others)}")
-            near = difflib.get_close_matches(str(name), fields, n=1)
+            near = difflib.get_close_matches(str(name)[:80], fields, n=1)
             hint = f"did you mean {_join(key, near[0])!r}?" if near else f"known keys: {', '.join(fields)}"
-            raise MaskweaveError(f"{where}: unknown key {_join(key, name)!r}; {hint}")
+            raise MaskweaveError(f"{where}: unknown key {shown(_join(key, name))}; {hint}")
     for name, f in fields.items():
         required = f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
         if required and name not in content:
@@ -110,7 +110,10 @@ def renamed_key(cls: Any, dotted: str) -> str | None:
 def _convert(hint: Any, value: Any, where: str, key: str) -> Any:
     """`value` as type `hint`, or the error that says why not."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
-    wrong = MaskweaveError(f"{where}: {key!r} expects {_describe(hint)}, found {value!r}")
+
+    def wrong() -> MaskweaveError:
+        return MaskweaveError(f"{where}: {shown(key)} expects {_describe(hint)}, found {shown(value)}")
+
     if dataclasses.is_dataclass(hint):
         return build(typing.cast(type, hint), value, where, key)
     if origin in (typing.Union, types.UnionType):
@@ -119,29 +122,32 @@ def _convert(hint: Any, value: Any, where: str, key: str) -> Any:
         return _convert(next(a for a in args if a is not type(None)), value, where, key)
     if origin is typing.Literal:
         if value not in args:
-            raise wrong
+            raise wrong()
         return value
     if origin in (tuple, list):
         if not isinstance(value, (list, tuple)):
-            raise wrong
+            raise wrong()
         fixed = origin is tuple and args[-1] is not Ellipsis
         if fixed and len(value) != len(args):
-            raise wrong
+            raise wrong()
         items = [_convert(args[i] if fixed else args[0], item, where, f"{key}.{i}") for i, item in enumerate(value)]
         return tuple(items) if origin is tuple else items
     if origin is dict:
         if not isinstance(value, Mapping):
-            raise wrong
+            raise wrong()
         return {str(name): _convert(args[1], item, where, _join(key, name)) for name, item in value.items()}
     if hint is float and isinstance(value, str):  # YAML 1.1 reads 1e-4 as text
         try:
             return float(value)
         except ValueError:
-            raise wrong from None
+            raise wrong() from None
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:
+            raise wrong() from None
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
-        raise wrong
+        raise wrong()
     return value
 
 
@@ -168,7 +174,7 @@ def _join(key: str, name: Any) -> str:
 
 
 def _named(key: str) -> str:
-    return f"{key!r}: " if key else ""
+    return f"{shown(key)}: " if key else ""
 
 
 def names(option: str, words: str | Sequence[str] | None) -> list[str]:
@@ -180,7 +186,7 @@ def names(option: str, words: str | Sequence[str] | None) -> list[str]:
     words = [words] if isinstance(words, str) else words or []
     found = [name.strip() for word in words for name in word.split(",")]
     if "" in found:
-        raise MaskweaveError(f"--{option} {','.join(words)!r}: expected names with commas between them")
+        raise MaskweaveError(f"--{option} {shown(','.join(words))}: expected names with commas between them")
     return found
 
 
@@ -198,6 +204,6 @@ def pairs(option: str, words: Sequence[str] | None, value: str = "VALUE", empty:
     for word in words or ():
         name, equals, given = word.partition("=")
         if not equals or name in found or not (given or empty):
-            raise MaskweaveError(f"--{option} {word!r}: expected NAME={value}, each name once")
+            raise MaskweaveError(f"--{option} {shown(word)}: expected NAME={value}, each name once")
         found[name] = given
     return found

@@ -1,6 +1,13 @@
-"""The errors a user can mend. Each message says what was found, what was expected and what to do."""
+"""Errors that a user can fix. Each message says what was found, what was expected and what to do."""
 
-import reprlib
+import dataclasses
+import itertools
+from collections.abc import Iterable, Mapping
+from functools import partial
+from typing import Any
+
+MAX_ITEMS, MAX_LEVELS = 6, 3
+"""Items of each container, and levels of nesting, that `shown` looks at."""
 
 
 class MaskweaveError(ValueError):
@@ -15,7 +22,37 @@ class FullDisk(MaskweaveError):
     """The disk filled up while writing; nothing half-written remains."""
 
 
-def shown(value: object, limit: int = 80) -> str:
-    """A value in a message, cut short."""
-    text = reprlib.repr(value)
+def shown(value: Any, limit: int = 80) -> str:
+    """A value as it is put into a message: like `repr`, cut to `limit` characters.
+
+    The full text is never built: a few lines of YAML with aliases can stand for gigabytes of it.
+    """
+    text = _shown(value, limit, MAX_LEVELS)
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
+def _shown(value: Any, limit: int, levels: int) -> str:
+    if isinstance(value, (str, bytes, bytearray)):
+        return repr(value) if len(value) <= limit else f"{value[:limit]!r}…"
+    if isinstance(value, int) and value.bit_length() > 4 * limit:
+        return f"a whole number of {value.bit_length()} bits"
+    if hasattr(value, "shape") and hasattr(value, "dtype"):
+        return f"{type(value).__name__} {value.dtype} {tuple(value.shape)}"
+    parts: Iterable[str]
+    inner = partial(_shown, limit=limit, levels=levels - 1)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        names = [f.name for f in dataclasses.fields(value)]
+        start, end, length = f"{type(value).__name__}(", ")", len(names)
+        parts = (f"{name}={inner(getattr(value, name))}" for name in names)
+    elif isinstance(value, Mapping):
+        start, end, length = "{", "}", len(value)
+        parts = (f"{inner(key)}: {inner(item)}" for key, item in value.items())
+    elif isinstance(value, (list, tuple, set)):
+        start, end = "[]" if isinstance(value, list) else "()" if isinstance(value, tuple) else "{}"
+        length, parts = len(value), map(inner, value)
+    else:
+        return repr(value)
+    if levels == 0:
+        return f"{start}…{end}"
+    texts = [*itertools.islice(parts, MAX_ITEMS), *["…"] * (length > MAX_ITEMS)]
+    return start + ", ".join(texts) + "," * (start == "(" and length == 1) + end

@@ -1,19 +1,30 @@
-"""Writing so that nothing half-written is ever left behind: write aside, then rename."""
+"""Reading text files that may come from anyone, and writing so that nothing half-written is ever left behind.
+
+Files larger than `MASKWEAVE_MAX_TEXT_MB` megabytes (default 64) are refused, as is YAML whose aliases stand for far more than
+the file shows. Records that this library wrote itself are read without a limit.
+"""
 
 import contextlib
 import errno
+import hashlib
 import json
+import math
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from maskweave.errors import FullDisk, MaskweaveError
+from maskweave.errors import FullDisk, MaskweaveError, shown
 
-MAX_TEXT_BYTES = 64 * 2**20
+MAX_TEXT_SETTING = "MASKWEAVE_MAX_TEXT_MB"
+"""Environment variable: the largest YAML or JSON file that is read, in MB."""
+MAX_TEXT_MB = 64.0
+"""Where the variable is not set."""
+MAX_ALIASED_NODES = 100_000
+"""Values that YAML aliases (`*name`) may add to those that a file writes out."""
 
 
 @contextlib.contextmanager
@@ -66,6 +77,14 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def short_name(name: str, limit: int = 120) -> str:
+    """A name that file systems take, which end at 255 bytes: a longer one is cut and ends in a fingerprint of the whole."""
+    if len(name.encode()) <= limit:
+        return name
+    digest = hashlib.sha256(name.encode()).hexdigest()[:8]
+    return f"{name.encode()[: limit - 9].decode(errors='ignore')}-{digest}"
+
+
 def sweep(folder: Path) -> None:
     """Remove what processes that were killed had written aside under `folder`."""
     for path in [p for p in folder.rglob(".*") if p.suffix in (".partial", ".old")]:
@@ -84,61 +103,168 @@ def _is_alive(process: int) -> bool:
     return True
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML in which no key stands twice: the first would be lost without a word."""
+MAX_NUMBER_BITS = 4096
+"""Of a whole number in YAML; Python cannot write out much larger ones."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+
+class _Loader(yaml.SafeLoader):
+    """YAML without duplicate keys, in which aliases and merges cannot multiply a small file into gigabytes."""
+
+    def __init__(self, text: str):
+        super().__init__(text)
+        self.written = 0
+        """Nodes so far, each alias counted as one."""
+        self.sizes: dict[int, int] = {}
+        """Nodes that each finished collection stands for, aliases expanded; by `id`, as nodes live as long as the loader's document."""
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        self.written += 1
+        return super().compose_node(parent, index)
+
+    def compose_sequence_node(self, anchor: Any) -> yaml.SequenceNode:
+        node = super().compose_sequence_node(anchor)
+        self._measure(node, node.value)
+        return node
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
         seen: set[str] = set()
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
                 if key.value in seen:
-                    raise yaml.constructor.ConstructorError(
-                        None, None, f"the key {key.value!r} stands there twice; remove one", key.start_mark
-                    )
+                    self._refuse(f"the key {shown(key.value)} stands there twice; remove one", key)
                 seen.add(key.value)
-        return super().construct_mapping(node, deep)
+        self._measure(node, [part for pair in node.value for part in pair])
+        return node
+
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        number = super().construct_yaml_int(node)
+        if number.bit_length() > MAX_NUMBER_BITS:
+            self._refuse(f"a whole number of {number.bit_length():,} bits", node)
+        return number
+
+    def _measure(self, node: yaml.CollectionNode, parts: list[yaml.Node]) -> None:
+        size = 1
+        for part in parts:
+            if isinstance(part, yaml.CollectionNode) and id(part) not in self.sizes:  # still being read
+                self._refuse("an alias (*) refers to the value that it is a part of; write the value out", part)
+            size += self.sizes.get(id(part), 1)
+        if size > self.written + MAX_ALIASED_NODES:
+            self._refuse(
+                f"aliases (*) and merges (<<) repeat more than {MAX_ALIASED_NODES:,} values; write out what is needed",
+                node,
+            )
+        self.sizes[id(node)] = size
+
+    def _refuse(self, fault: str, node: yaml.Node) -> None:
+        raise yaml.constructor.ConstructorError(None, None, fault, node.start_mark)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
 
 
 def _parse_yaml(text: str) -> Any:
     loader = _Loader(text)
     try:
         return loader.get_single_data()
+    except (LookupError, AttributeError, TypeError) as error:  # of a tag and a value that do not fit, such as !!int ""
+        raise ValueError(f"a value does not fit its tag ({error!r})") from error
     finally:
         loader.dispose()
 
 
-def read_yaml(path: str | os.PathLike[str]) -> dict[str, Any]:
+def read_yaml(path: str | os.PathLike[str], limit: float | None = MAX_TEXT_MB) -> dict[str, Any]:
     """Read a YAML mapping.
+
+    Args:
+        limit: as of `read_json`.
 
     Raises:
         MaskweaveError: the file is missing, too large, not UTF-8, not YAML, not a mapping, or has a key twice.
     """
-    content = _parse(Path(path), _parse_yaml, yaml.YAMLError, "YAML")
+    content = _parse(Path(path), _parse_yaml, "YAML", limit)
     if not isinstance(content, dict):
         raise MaskweaveError(f"{path}: expected a mapping of keys to values, found {type(content).__name__}")
     return content
 
 
-def read_json(path: str | os.PathLike[str]) -> Any:
-    """Read a JSON document; same errors as `read_yaml`."""
-    return _parse(Path(path), json.loads, json.JSONDecodeError, "JSON")
+def read_json(path: str | os.PathLike[str], limit: float | None = MAX_TEXT_MB) -> Any:
+    """Read a JSON document; same errors as `read_yaml`.
+
+    Args:
+        limit: largest size in MB; `MASKWEAVE_MAX_TEXT_MB` replaces the default, and raises a larger limit. None: any size, for
+            records that this library wrote itself.
+    """
+    return _parse(Path(path), json.loads, "JSON", limit)
 
 
-def _parse(path: Path, parse: Any, failure: type[Exception], language: str) -> Any:
+def max_text_mb(limit: float = MAX_TEXT_MB) -> float:
+    """A limit in MB with what the environment sets.
+
+    Raises:
+        MaskweaveError: the variable is no number above 0.
+    """
+    setting = os.environ.get(MAX_TEXT_SETTING, "").strip()
+    if not setting:
+        return limit
     try:
-        if path.stat().st_size > MAX_TEXT_BYTES:
+        number = float(setting)
+    except ValueError:
+        number = math.nan
+    if not number > 0:
+        raise MaskweaveError(f"{MAX_TEXT_SETTING} is {shown(setting)}; expected a number of megabytes above 0")
+    return number if limit == MAX_TEXT_MB else max(limit, number)
+
+
+def _parse(path: Path, parse: Any, language: str, limit: float | None) -> Any:
+    try:
+        size = path.stat().st_size / 2**20
+        if limit is not None and size > max_text_mb(limit):
             raise MaskweaveError(
-                f"{path}: larger than {MAX_TEXT_BYTES // 2**20} MB, which no {language} file here should be"
+                f"{path}: a {language} file of {size:,.0f} MB, expected at most {max_text_mb(limit):g} MB; "
+                f"if you trust it, set the environment variable {MAX_TEXT_SETTING} to {math.ceil(size)}"
             )
         return parse(path.read_text(encoding="utf-8"))
+    except MaskweaveError:
+        raise
     except FileNotFoundError as error:
         raise MaskweaveError(f"{path}: no such file") from error
     except IsADirectoryError as error:
         raise MaskweaveError(f"{path}: is a folder, expected a {language} file") from error
     except UnicodeDecodeError as error:
         raise MaskweaveError(f"{path}: not UTF-8 text") from error
-    except (failure, RecursionError) as error:
-        raise MaskweaveError(f"{path}: not valid {language}: {' '.join(str(error).split())}") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise MaskweaveError(f"{path}: not valid {language}: {' '.join(str(error).split())[:1000]}") from error
+
+
+def claim_record(path: Path, facts: dict[str, Any], what: str, more: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Write a folder's record, or check that the one that is there has the same facts, so that results of two jobs never mix.
+
+    Args:
+        path: the record, JSON or YAML by its ending.
+        facts: what must be equal.
+        what: what the folder holds, for the message.
+        more: what a new record holds besides.
+
+    Returns:
+        the record as it now stands.
+
+    Raises:
+        MaskweaveError: the record differs; names the keys.
+    """
+    is_yaml = path.suffix == ".yaml"
+    if not path.exists():
+        record = {**facts, **(more or {})}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        (write_yaml if is_yaml else write_json)(path, record)
+        return record
+    found = read_yaml(path, limit=None) if is_yaml else read_json(path, limit=None)
+    differing = [key for key in facts if found.get(key) != facts[key]] if isinstance(found, dict) else ["all"]
+    if differing:
+        raise MaskweaveError(
+            f"{path.parent}: holds {what} made with other settings ({', '.join(differing)} differ); remove the folder, or choose another"
+        )
+    return found
 
 
 def write_yaml(path: str | os.PathLike[str], content: Any) -> None:
@@ -149,3 +275,24 @@ def write_yaml(path: str | os.PathLike[str], content: Any) -> None:
 def write_json(path: str | os.PathLike[str], content: Any) -> None:
     with write_aside(path) as aside:
         aside.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def write_json_lines(path: str | os.PathLike[str], rows: Iterable[Any]) -> None:
+    """Write one JSON document a line."""
+    with write_aside(path) as aside, open(aside, "w", encoding="utf-8") as file:
+        for row in rows:
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def read_json_lines(path: str | os.PathLike[str]) -> Iterator[Any]:
+    """What `write_json_lines` wrote, line by line, of any size.
+
+    Raises:
+        MaskweaveError: a line is no JSON.
+    """
+    with open(path, encoding="utf-8", errors="replace") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                yield json.loads(line)
+            except (ValueError, RecursionError) as error:
+                raise MaskweaveError(f"{path}: line {number} is not valid JSON: {error}") from error

@@ -397,8 +397,8 @@ def test_the_overview_of_a_group_names_its_commands(capsys: pytest.CaptureFixtur
     assert main(["data", "--help"]) == 0
     said = capsys.readouterr().out
     assert all((f"  {name} " in said) == name.startswith("data ") for name in COMMANDS)
-    assert main(["data", "exprot"]) == 2
-    assert "unknown command 'data exprot'" in capsys.readouterr().err
+    assert main(["data", "exporrt"]) == 2
+    assert "unknown command 'data exporrt'" in capsys.readouterr().err
 
 
 def test_the_overview_names_every_command(start: Callable[..., Any]) -> None:
@@ -406,7 +406,7 @@ def test_the_overview_names_every_command(start: Callable[..., Any]) -> None:
     said, _ = command.end()
     assert command.code == 0 and all(f"  {name} " in said for name in COMMANDS)
     assert main(["--version"]) == 0
-    assert main(["runn"]) == 2
+    assert main(["runs"]) == 2
 
 
 def test_the_overview_comes_at_once() -> None:

@@ -65,7 +65,7 @@ def test_a_folder_of_inputs_gives_a_folder_of_results_and_goes_on(tiny_run, phot
     assert "1 results written" in capsys.readouterr().out
     assert (tmp_path / "out" / "one" / "depth.npy").stat().st_mtime_ns == before
     assert generate(*words, "--seed", 3) == 1
-    assert "holds results of another request" in capsys.readouterr().err
+    assert "holds results made with other settings" in capsys.readouterr().err
 
 
 def test_samples_and_guidance(tiny_run, photos, tmp_path) -> None:
@@ -276,7 +276,7 @@ def test_ensembles_of_folders_and_samples_go_on(bundle, photos, tmp_path) -> Non
     shutil.rmtree(tmp_path / "out" / "two" / "1")
     assert generate_files(*words, samples=2, ensemble=3, seed=4).startswith("1 results")
     np.testing.assert_array_equal(np.load(tmp_path / "out" / "two" / "1" / "depth.npy"), found)
-    with pytest.raises(MaskweaveError, match="holds results of another request"):
+    with pytest.raises(MaskweaveError, match="holds results made with other settings"):
         generate_files(*words, samples=2, seed=4)
 
 

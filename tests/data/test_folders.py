@@ -17,6 +17,7 @@ from PIL import Image
 from maskweave.data.folders import ImportReport, import_folders
 from maskweave.data.shards import Shards
 from maskweave.errors import FullDisk, MaskweaveError
+from maskweave.files import read_json, read_json_lines
 from maskweave.modality.catalogs import Catalog, catalog_from
 
 NAMES = [f"set/{i:03d}" for i in range(10)]
@@ -243,6 +244,29 @@ def test_one_bad_sample_in_two_hundred_is_skipped_and_named(tmp_path: Path, cata
     assert "rgb/123.png: corrupt or truncated png picture of 60 bytes" in str(report)
     again = run(tmp_path / "in", catalog, shard_size=50)
     assert again.kept == 4 and again.skipped == report.skipped
+
+
+def test_reasons_lie_beside_the_index_and_never_lock_it(
+    tmp_path: Path, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MASKWEAVE_MAX_TEXT_MB", "0.0001")
+    write(tmp_path / "in", [f"{i:03d}" for i in range(40)])
+    for i in range(20):
+        (tmp_path / "in" / "rgb" / f"{i:03d}.png").write_bytes(b"none")
+    report = run(tmp_path / "in", catalog, shard_size=20, limit=1)
+    out = tmp_path / "out"
+    index = read_json(out / "index.json", limit=None)
+    assert index["skipped"] == len(report.skipped) == 20
+    assert (out / "index.json").stat().st_size > 0.0001 * 2**20 and str(out / "skipped.jsonl") in str(report)
+    assert [(key, why) for key, why in read_json_lines(out / "skipped.jsonl")] == report.skipped
+    assert read_json(out / ".index" / "shard-00000.json", limit=None)["skipped"] == 20
+    assert sorted(path.name for path in (out / ".index").glob("*.jsonl")) == ["shard-00000.skipped.jsonl"]
+    assert len(Shards(out, catalog)) == 20
+    again = run(tmp_path / "in", catalog, shard_size=20, limit=1)
+    assert again.kept == 2 and again.skipped == report.skipped
+    (out / ".index" / "shard-00000.skipped.jsonl").unlink()
+    lost = run(tmp_path / "in", catalog, shard_size=20, limit=1).skipped
+    assert len(lost) == 20 and "shard-00000.skipped.jsonl is lost or damaged" in lost[0][1]
 
 
 def test_too_many_bad_samples_stop_the_job(tmp_path: Path, catalog: Catalog) -> None:

@@ -12,6 +12,7 @@ from maskweave.data.labeled import ClassFolders, CocoBoxes
 from maskweave.data.reading import read
 from maskweave.data.source import Source
 from maskweave.errors import BadSample, MaskweaveError
+from maskweave.files import read_json
 from maskweave.modality.catalogs import load_catalog
 
 CATALOG = load_catalog("scenes")
@@ -85,6 +86,17 @@ def test_coco_boxes(tmp_path: Path) -> None:
     assert isinstance(found, Source) and found.names == ("rgb", "boxes") and len(found) == 2 and found.key(1) == "b.png"
     assert found[0]["boxes"] == [{"class": "blue cone", "box": pytest.approx([0.1, 0.2, 0.4, 0.6])}]
     assert found[0]["rgb"].shape == (64, 64, 3) and found[1]["boxes"] == []
+
+
+def test_coco_s_json_has_a_limit_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MASKWEAVE_MAX_TEXT_MB", "0.0001")
+    path = coco(tmp_path)
+    with pytest.raises(MaskweaveError, match="expected at most 0.0001 MB"):
+        read_json(path)
+    assert len(CocoBoxes(path, tmp_path / "pictures", RGB, BOXES)) == 2
+    monkeypatch.setattr("maskweave.data.labeled.MAX_ANNOTATIONS_MB", 0.0001)
+    with pytest.raises(MaskweaveError, match="instances.json: a JSON file"):
+        CocoBoxes(path, tmp_path / "pictures", RGB, BOXES)
 
 
 @pytest.mark.parametrize(

@@ -132,7 +132,7 @@ def mixed(tmp_path: Path) -> MixedTokens:
         for name in held:
             write_column(root, name, 0, columns[name])
         write_json(root / "index.json", {"modalities": {n: entry_fingerprint(m) for n, m in held.items()}})
-        write_json(root / "samples" / "shard-00000.json", {"keys": [f"s{i}" for i in range(size)], "skipped": {}})
+        write_json(root / "samples" / "shard-00000.json", {"keys": [f"s{i}" for i in range(size)], "skipped": 0})
         parts.append(TokenData(root, CATALOG))
     return MixedTokens(parts, (0.5, 0.3, 0.2))
 

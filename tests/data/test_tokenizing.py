@@ -18,6 +18,7 @@ from maskweave.data.reading import read
 from maskweave.data.token_store import TokenData
 from maskweave.data.tokenizing import column_of, tokenize
 from maskweave.errors import BadSample, FullDisk, MaskweaveError
+from maskweave.files import read_json, read_json_lines
 from maskweave.modality.catalogs import Catalog
 from maskweave.tokenizers.base import Tokenizer
 from maskweave.tokenizers.grid import GridTokenizer
@@ -173,6 +174,9 @@ def test_bad_samples_are_skipped_counted_and_named(made, tmp_path) -> None:
     # Starting again tells of the same samples, though nothing is read.
     again = tokenize(Samples(bad=range(COUNT)), catalog, parts, tmp_path, shard_size=SHARD, limit=0.02)
     assert again.skipped == skips.skipped and again.seen == COUNT
+    assert read_json(tmp_path / "samples" / "shard-00002.json")["skipped"] == 1
+    beside = [list(read_json_lines(path)) for path in sorted((tmp_path / "samples").glob("*.skipped.jsonl"))]
+    assert [tuple(row) for rows in beside for row in rows] == skips.skipped
 
 
 def test_too_many_bad_samples_stop_the_job_until_they_are_mended(made, tmp_path) -> None:
@@ -224,7 +228,9 @@ def test_a_full_disk_leaves_nothing_half_written(made, tmp_path, monkeypatch) ->
 def test_other_tokenizers_do_not_mix_into_the_same_folder(made, tmp_path) -> None:
     catalog, parts = made
     tokenize(Samples(60), catalog, parts, tmp_path, shard_size=SHARD)
-    with pytest.raises(MaskweaveError, match=r"holds tokens made otherwise \(tokenizers differ\); remove the folder"):
+    with pytest.raises(
+        MaskweaveError, match=r"holds tokens made with other settings \(tokenizers differ\); remove the folder"
+    ):
         tokenize(Samples(60), catalog, tokenizers(catalog, seed=1), tmp_path, shard_size=SHARD)
     with pytest.raises(MaskweaveError, match="samples, shard_size differ"):
         tokenize(Samples(70), catalog, parts, tmp_path, shard_size=SHARD + 1)

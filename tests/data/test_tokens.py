@@ -42,7 +42,7 @@ def write(root: Path, columns: dict[str, Column], names: list[str]) -> None:
             part = (None if a is None else a[start : start + size] for a in columns[name])
             write_column(root, name, shard, Column(*part))
         keys = [f"sample_{i}" for i in range(start, start + size)]
-        write_json(root / "samples" / f"shard-{shard:05d}.json", {"keys": keys, "skipped": {}})
+        write_json(root / "samples" / f"shard-{shard:05d}.json", {"keys": keys, "skipped": 0})
         start += size
 
 

@@ -12,7 +12,7 @@ import pytest
 from maskweave.errors import BadSample, MaskweaveError
 from maskweave.evaluate import run as evaluation
 from maskweave.evaluate.report import is_reported, make_report
-from maskweave.evaluate.run import Row, describe, evaluate, held_out_samples, read_recipe
+from maskweave.evaluate.run import EvaluationRow, describe, evaluate, held_out_samples, read_recipe
 from maskweave.files import read_yaml, write_yaml
 from maskweave.generate.bundle import Bundle, load
 
@@ -65,7 +65,7 @@ def test_what_is_no_number_becomes_null(bundle: Bundle, run: Path, monkeypatch: 
 
 
 def test_rows_have_the_documented_keys_in_order() -> None:
-    names = [f.name for f in dataclasses.fields(Row)]
+    names = [f.name for f in dataclasses.fields(EvaluationRow)]
     assert names == ["inputs", "target", "metric", "better", "value", "constant", "tokenizer", "samples", "seed"]
 
 
@@ -142,3 +142,16 @@ def test_a_report_is_current_until_recipe_or_model_change(run: Path) -> None:
     assert is_reported(run)
     (run / "model" / "config.json").touch()
     assert not is_reported(run)
+
+
+def test_sheets_of_many_inputs_have_names_that_can_be_written(
+    bundle: Bundle, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = read_recipe(run)
+    many = dataclasses.replace(recipe.evaluate.sheets[0], inputs=["rgb", "caption"] * 40)
+    evaluated = dataclasses.replace(recipe.evaluate, sheets=[many, many])
+    monkeypatch.setattr(evaluation, "read_recipe", lambda _: dataclasses.replace(recipe, evaluate=evaluated))
+    shutil.rmtree(run / "sheets", ignore_errors=True)
+    assert len(evaluation.contact_sheets(bundle, run, shown=1)) == 2
+    names = sorted(path.name for path in (run / "sheets").iterdir())
+    assert len(names) == 2 and names[0].startswith("1-rgb+caption+rgb") and names[1].startswith("2-rgb+caption+rgb")

@@ -13,7 +13,7 @@ from maskweave.generate.guidance import passes
 from maskweave.generate.schedule import Schedule, Step, make_schedule, tokens_per_step
 from maskweave.generate.sequences import Gaps
 from maskweave.generate.token_state import TokenState, pack_inputs
-from maskweave.masking.batch import Part, pack
+from maskweave.masking.batch import TokenSlice, pack
 from maskweave.modality.decoding import Decoding
 from maskweave.nn import cpu
 from maskweave.values.codec import EOS
@@ -129,7 +129,9 @@ def test_guided_logits_are_the_weighted_sum_of_passes_each_by_itself(engine) -> 
             }
             inputs, rows = pack_inputs(CATALOG, one, [frozenset(names)], np.arange(1))
             places = np.flatnonzero(asked[b])
-            slots, _ = pack({"codes": Part(np.zeros_like(places), np.zeros_like(places), places)}, {"codes": 2}, 1)
+            slots, _ = pack(
+                {"codes": TokenSlice(np.zeros_like(places), np.zeros_like(places), places)}, {"codes": 2}, 1
+            )
             with torch.no_grad():
                 y = engine.model.decode(slots, engine.model.encode(inputs, rows), inputs)
                 ((_, _, part),) = engine.model.logits(y, slots.index).values()
@@ -155,7 +157,7 @@ def test_the_cached_decoder_writes_what_plain_recomputation_writes(variants) -> 
         while len(written) < entry.max_tokens and (not written or written[-1] != EOS):
             fields = {**given([b]), "caption": frame}
             inputs, rows = pack_inputs(CATALOG, fields, [frozenset(fields)], np.arange(1))
-            part = Part(np.zeros(len(read), np.int64), np.array(read), np.arange(len(read)))
+            part = TokenSlice(np.zeros(len(read), np.int64), np.array(read), np.arange(len(read)))
             slots, _ = pack({"caption": part}, {"caption": entry.id}, 1)
             with torch.no_grad():
                 y = model.decode(slots, model.encode(inputs, rows), inputs)

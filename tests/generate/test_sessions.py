@@ -16,7 +16,7 @@ from maskweave.generate.engine import Engine
 from maskweave.generate.schedule import load_schedule
 from maskweave.generate.session import filled
 from maskweave.generate.token_state import TokenState, pack_inputs, token_states
-from maskweave.masking.batch import Part, pack
+from maskweave.masking.batch import TokenSlice, pack
 from maskweave.modality.decoding import Decoding
 from maskweave.tokenizers.grid import GridTokenizer
 from maskweave.tokenizers.sequence import SequenceTokenizer
@@ -297,7 +297,9 @@ def test_scores_are_log_likelihoods(bundle) -> None:
         }
         inputs, rows = pack_inputs(CATALOG, fields, [frozenset(fields)], np.arange(1))
         read = np.concatenate([[FIRST + 1], ids[:-1]])
-        slots, _ = pack({"caption": Part(np.zeros_like(read), read, np.arange(len(read)))}, {"caption": caption.id}, 1)
+        slots, _ = pack(
+            {"caption": TokenSlice(np.zeros_like(read), read, np.arange(len(read)))}, {"caption": caption.id}, 1
+        )
         with torch.no_grad():
             y = model.decode(slots, model.encode(inputs, rows), inputs)
             ((_, _, logits),) = model.logits(y, slots.index).values()

@@ -43,7 +43,7 @@ CONFIG = FourMConfig(width=32, heads=2, encoder_depth=1, decoder_depth=1, separa
 
 @pytest.fixture(autouse=True)
 def small_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(tokenizer_config.VIT, "vit_s", tokenizer_config.Size(16, 2, 2))
+    monkeypatch.setitem(tokenizer_config.VIT, "vit_s", tokenizer_config.ViTSize(16, 2, 2))
 
 
 @pytest.fixture

@@ -69,7 +69,7 @@ UNET = Diffusion(widths=(32, 64), layers=1, attention=1)
 
 @pytest.fixture(autouse=True)
 def small_sizes(monkeypatch):
-    monkeypatch.setitem(tokenizer_config.VIT, "vit_s", tokenizer_config.Size(WIDTH, 2, DEPTH))
+    monkeypatch.setitem(tokenizer_config.VIT, "vit_s", tokenizer_config.ViTSize(WIDTH, 2, DEPTH))
     monkeypatch.setattr(tokenizer_config, "UNET_SIZE", UNET)
 
 

@@ -13,6 +13,7 @@ from PIL import Image
 from maskweave.data.folders import import_folders
 from maskweave.data.shards import Shards
 from maskweave.errors import FullDisk, MaskweaveError
+from maskweave.files import read_json, read_json_lines
 from maskweave.label.derive import label
 from maskweave.modality.catalogs import Catalog, catalog_from, load_catalog
 from maskweave.values import measures
@@ -150,6 +151,12 @@ def test_bad_pictures_are_skipped_named_and_limited(out: Path, photos: Catalog) 
         label(out, photos)
     report = label(out, photos, limit=0.2)
     assert [key for key, _ in report.skipped] == ["trip/coffee"] and report.labels["edges"] == 6
+    again = label(out, photos, limit=0.2)
+    assert again.skipped == report.skipped and again.kept == len(Shards(out, photos).shards)
+    for name in report.labels:
+        assert [tuple(row) for row in read_json_lines(out / name / "shard-00001.skipped.jsonl")] == report.skipped
+        parts = read_json(out / name / "label.json")["shards"]
+        assert [part["skipped"] for part in parts.values()] == [int(shard == "shard-00001") for shard in parts]
 
 
 def test_a_full_disk_leaves_finished_labels_and_nothing_half_written(

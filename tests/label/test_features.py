@@ -1,10 +1,12 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from small_bundle import m3ae_bundle, save, scenes
 
-from maskweave.errors import MaskweaveError
+from maskweave.errors import BadSample, MaskweaveError
+from maskweave.files import read_json, read_json_lines
 from maskweave.generate.bundle import load
 from maskweave.label.features import extract_features
 from maskweave.retrieve.features import Pooled
@@ -73,6 +75,27 @@ def test_going_on_makes_only_what_is_missing(recipe: Recipe, encoder: str, monke
     assert {path.name: path.read_bytes() for path in (folder / "global").iterdir()} == before
 
 
+def test_bad_samples_are_named_beside_the_record(recipe: Recipe, encoder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    first: list[np.ndarray] = []
+    whole = Pooled.__call__
+
+    def refusing(self: Pooled, samples: list) -> np.ndarray:
+        first.append(samples[0]["rgb"])
+        if any(np.array_equal(sample["rgb"], first[0]) for sample in samples):
+            raise BadSample("not this one")
+        return whole(self, samples)
+
+    monkeypatch.setattr(Pooled, "__call__", refusing)
+    lenient = replace(recipe, data=replace(recipe.data, limit=0.2))
+    folder, skips = extract_features(lenient, encoder, "global", ["rgb"])
+    assert len(skips.skipped) == 1 and skips.skipped[0][1] == "not this one"
+    shards = read_json(folder / "global" / "features.json")["shards"]
+    assert {shard: facts["skipped"] for shard, facts in shards.items() if facts["skipped"]} == {"train-00000": 1}
+    rows = list(read_json_lines(folder / "global" / "train-00000.skipped.jsonl"))
+    assert [tuple(row) for row in rows] == skips.skipped
+    assert extract_features(lenient, encoder, "global", ["rgb"])[1].skipped == skips.skipped
+
+
 def test_what_is_not_finished_is_not_read(recipe: Recipe, encoder: str, monkeypatch: pytest.MonkeyPatch) -> None:
     catalog = recipe.load_catalog()
     with pytest.raises(MaskweaveError, match="no such folder; make it with 'maskweave data features'"):
@@ -104,7 +127,7 @@ def test_misfits_are_told(recipe: Recipe, encoder: str, tmp_path: Path) -> None:
         extract_features(recipe, encoder, "global", ["depht"])
     extract_features(recipe, encoder, "global")
     other = str(save(m3ae_bundle(width=128, seed=1), tmp_path / "other"))
-    with pytest.raises(MaskweaveError, match="made otherwise \\(encoder differ\\)"):
+    with pytest.raises(MaskweaveError, match="made with other settings \\(encoder differ\\)"):
         extract_features(recipe, other, "global")
     with pytest.raises(MaskweaveError, match="\\(inputs differ\\)"):
         extract_features(recipe, encoder, "global", ["rgb", "caption"])

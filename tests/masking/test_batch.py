@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tiny_catalog import same, tiny, tiny_batch
 
 from maskweave.data.batches import ValueBatch
-from maskweave.masking.batch import Part, pack
+from maskweave.masking.batch import TokenSlice, pack
 
 
 @settings(max_examples=60, derandomize=True)
@@ -19,7 +19,7 @@ def test_nothing_is_lost_and_padding_comes_last(counts_MB, width) -> None:
     parts = {}
     for name, counts in zip(names, counts_MB, strict=True):
         sample = np.repeat(np.arange(5), counts)
-        parts[name] = Part(sample, *rng.integers(1, 100, (3, len(sample))))
+        parts[name] = TokenSlice(sample, *rng.integers(1, 100, (3, len(sample))))
     numbers = {name: 10 * (m + 1) for m, name in enumerate(names)}
     slots, labels = pack(parts, numbers, 5, width)
     longest = max(sum(column) for column in zip(*counts_MB, strict=True))
@@ -44,7 +44,7 @@ def test_nothing_is_lost_and_padding_comes_last(counts_MB, width) -> None:
 
 
 def test_inputs_have_no_labels() -> None:
-    part = Part(np.array([0, 1]), np.array([5, 6]), np.array([0, 1]))
+    part = TokenSlice(np.array([0, 1]), np.array([5, 6]), np.array([0, 1]))
     assert (pack({"a": part}, {"a": 3}, 2)[1] == -1).all()
 
 

@@ -121,8 +121,8 @@ def test_nothing_and_the_unknown_are_refused() -> None:
     model = FourM(tiny(), CONFIG)
     with pytest.raises(MaskweaveError, match="needs one input or more; it reads photo, codes"):
         Encoder(model, tiny(), [])
-    with pytest.raises(MaskweaveError, match="unknown modality 'foto'; did you mean 'photo'"):
-        Encoder(model, tiny(), ["foto"])
+    with pytest.raises(MaskweaveError, match="unknown modality 'phhoto'; did you mean 'photo'"):
+        Encoder(model, tiny(), ["phhoto"])
 
 
 def test_stochastic_depth_leaves_blocks_out_by_its_chance() -> None:

@@ -10,7 +10,14 @@ from safetensors import SafetensorError
 from maskweave.errors import FullDisk, MaskweaveError
 from maskweave.files import write_aside
 from maskweave.nn import weights
-from maskweave.nn.weights import load_tensors, open_tensors, save_tensors
+from maskweave.nn.weights import (
+    PassthroughTensors,
+    load_passthrough,
+    load_tensors,
+    open_tensors,
+    save_passthrough,
+    save_tensors,
+)
 
 
 def tensors() -> dict[str, torch.Tensor]:
@@ -101,3 +108,19 @@ def test_other_failures_are_not_hidden(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(weights.safetensors.torch, "save_file", broken)
     with pytest.raises(SafetensorError):
         save_tensors(tensors(), tmp_path / "x")
+
+
+@pytest.mark.parametrize(
+    "notes", [None, {"other": "x"}, {"config": "{"}, {"config": "[1, 2]"}, {"config": "[{}, [1]]"}]
+)
+def test_what_only_passes_through_needs_its_notes(tmp_path: Path, notes: dict[str, str] | None) -> None:
+    kept = PassthroughTensors({"size": 3}, tensors(), ("a", "b", "c"))
+    save_passthrough(kept, tmp_path)
+    found = load_passthrough(tmp_path)
+    assert found is not None and found.config == kept.config and found.names == kept.names
+    save_tensors(tensors(), tmp_path / "passthrough.safetensors", notes)
+    with pytest.raises(
+        MaskweaveError, match=r"passthrough.safetensors: its header has no 'config' as maskweave writes it"
+    ):
+        load_passthrough(tmp_path)
+    assert load_passthrough(tmp_path / "empty") is None

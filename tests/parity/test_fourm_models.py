@@ -13,7 +13,7 @@ from torch import Tensor
 from maskweave.interop.fourm import load_model
 from maskweave.interop.fourm.backbone import load_backbone
 from maskweave.interop.fourm.model import Loaded, export_model
-from maskweave.masking.batch import Part, Slots, TokenBatch, pack
+from maskweave.masking.batch import Slots, TokenBatch, TokenSlice, pack
 from maskweave.modality.catalogs import Catalog
 from maskweave.models.fourm import FourM
 from maskweave.nn.patches import patchify
@@ -35,7 +35,7 @@ def taken(case: Case, name: str, side: str) -> np.ndarray:
 
 
 def side_of(case: Case, catalog: Catalog, names: list[str], side: str) -> tuple[Slots, dict[str, Tensor], Tensor]:
-    parts: dict[str, Part] = {}
+    parts: dict[str, TokenSlice] = {}
     rows: dict[str, Tensor] = {}
     B = len(next(iter(case.inputs.values())))
     for name in names:
@@ -45,18 +45,18 @@ def side_of(case: Case, catalog: Catalog, names: list[str], side: str) -> tuple[
         if not modality.has_tokens:
             raw = content if modality.kind == "vectors" else patchify(content.movedim(1, -1), modality.grid)
             rows[name] = raw[sample, place]
-            parts[name] = Part(sample, np.zeros_like(place), place)
+            parts[name] = TokenSlice(sample, np.zeros_like(place), place)
             continue
         ids = content.numpy()[sample, place]
         if modality.kind == "grid":
-            parts[name] = Part(sample, ids, place, ids)
+            parts[name] = TokenSlice(sample, ids, place, ids)
             continue
         rank = (mask.cumsum(axis=1) - 1)[sample, place]
         if side == "input":
-            parts[name] = Part(sample, ids, rank)
+            parts[name] = TokenSlice(sample, ids, rank)
         else:  # reads all but the last, each predicts its successor
             reads = rank < mask.sum(axis=1)[sample] - 1
-            parts[name] = Part(sample[reads], ids[reads], rank[reads], np.roll(ids, -1)[reads])
+            parts[name] = TokenSlice(sample[reads], ids[reads], rank[reads], np.roll(ids, -1)[reads])
     parts = {name: part for name, part in parts.items() if len(part.ids)}
     slots, labels = pack(parts, {m.name: m.id for m in catalog.values()}, B)
     return slots, {name: rows[name] for name in rows if len(rows[name])}, labels
@@ -75,7 +75,7 @@ def batch_of(case: Case, catalog: Catalog) -> TokenBatch:
 
 def ask(catalog: Catalog, name: str, mask: np.ndarray) -> Slots:
     sample, place = np.nonzero(mask)
-    part = Part(sample, np.zeros_like(place), place)
+    part = TokenSlice(sample, np.zeros_like(place), place)
     return pack({name: part}, {m.name: m.id for m in catalog.values()}, len(mask))[0]
 
 
@@ -129,9 +129,9 @@ def greedy(model: FourM, case: Case, catalog: Catalog, name: str, weights: Mappi
     B = len(next(iter(case.inputs.values())))
     start = np.full((B, 1), first + 1)
 
-    def sequence(ids: np.ndarray) -> Part:
+    def sequence(ids: np.ndarray) -> TokenSlice:
         B, n = ids.shape
-        return Part(np.repeat(np.arange(B), n), ids.flatten(), np.tile(np.arange(n), B))
+        return TokenSlice(np.repeat(np.arange(B), n), ids.flatten(), np.tile(np.arange(n), B))
 
     contexts = {}
     for conditional in weights:
@@ -143,9 +143,9 @@ def greedy(model: FourM, case: Case, catalog: Catalog, name: str, weights: Mappi
             content = case.inputs[f"{grid}/tensor"]
             if catalog[grid].kind == "patches":
                 rows[grid] = patchify(content.movedim(1, -1), catalog[grid].grid)[sample, place]
-                parts[grid] = Part(sample, np.zeros_like(place), place)
+                parts[grid] = TokenSlice(sample, np.zeros_like(place), place)
             else:
-                parts[grid] = Part(sample, content.numpy()[sample, place], place)
+                parts[grid] = TokenSlice(sample, content.numpy()[sample, place], place)
         inputs, _ = pack(parts, ids_of, B)
         contexts[conditional] = inputs, model.encode(inputs, rows)
     read = start

@@ -105,7 +105,7 @@ def test_another_model_is_told(bundle: Bundle, indexed: Path) -> None:
     other = small_bundle(seed=1)
     with pytest.raises(MaskweaveError, match="no longer fits its model"):
         Index(indexed, other)
-    with pytest.raises(MaskweaveError, match="made otherwise \\(model differ\\)"):
+    with pytest.raises(MaskweaveError, match="made with other settings \\(model differ\\)"):
         make_index(other, scenes(20), indexed, views=["rgb", "depth"], shard_size=8)
     with pytest.raises(MaskweaveError, match="keys, samples differ"):
         make_index(bundle, scenes(21), indexed, views=["rgb", "depth"], shard_size=8)
@@ -139,6 +139,9 @@ def test_bad_samples_are_skipped_and_counted(bundle: Bundle, tmp_path: Path) -> 
     made = make_index(bundle, Broken(), tmp_path / "index", views=["depth", "rgb"], limit=0.2)
     assert made.vectors == {"depth": 8, "rgb": 7}
     assert [key for key, _ in made.skips.skipped] == ["number 2", "number 7"]
+    again = make_index(bundle, Broken(), tmp_path / "index", views=["depth", "rgb"], limit=0.2)
+    assert again.skips.skipped == made.skips.skipped
+    assert json.loads((tmp_path / "index" / "shard-00000.json").read_text())["skipped"] == 2
     index = Index(tmp_path / "index", bundle)
     assert [hit.number for hit in index.query({"rgb": scenes(10)[9]["rgb"]}, view="rgb", k=1)] == [9]
     assert {hit.number for hit in index.query({"rgb": scenes(10)[9]["rgb"]}, view="rgb")} == {0, 1, 3, 4, 6, 8, 9}

@@ -66,3 +66,17 @@ def test_many_vectors_are_searched_cell_by_cell_and_the_cells_are_kept(tmp_path:
     assert saved.stat().st_mtime_ns == written and (again.rows == found.rows).all()
     Searcher(vectors[:3999], saved, large=3999)  # other vectors: made anew
     assert saved.stat().st_mtime_ns != written
+
+
+def test_cells_that_hold_too_few_give_no_hits_that_are_none() -> None:
+    """FAISS fills up with rows of -1, which would be the last vector."""
+    faiss = pytest.importorskip("faiss")
+    faiss.omp_set_num_threads(1)
+    vectors = unit(1000, 8, 0)
+    searcher = Searcher(vectors, large=1000, backend="faiss")
+    assert searcher._faiss is not None
+    searcher._faiss.nprobe = 1
+    assert (searcher._faiss.search(vectors[:5], 200)[1] < 0).any()
+    found, exact = searcher(vectors[:5], 200), Searcher(vectors, backend="torch")(vectors[:5], 200)
+    assert (found.rows == exact.rows).all()
+    np.testing.assert_allclose(found.scores, exact.scores, atol=1e-6)

@@ -89,7 +89,9 @@ def test_tokens_of_other_tokenizers_are_refused(tiny_run: Path, tiny_recipe: Pat
     shutil.rmtree(run / "tokenizers" / "edges")
     catalog = recipe.load_catalog()
     train_tokenizers(recipe, catalog, run)
-    with pytest.raises(MaskweaveError, match=r"tokens made otherwise \(tokenizers differ\); remove the folder"):
+    with pytest.raises(
+        MaskweaveError, match=r"tokens made with other settings \(tokenizers differ\); remove the folder"
+    ):
         make_tokens(recipe, catalog, run)
 
 

@@ -153,7 +153,7 @@ def test_settings_are_those_of_the_family(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"trian": {}}, ["unknown key 'trian'", "did you mean 'train'"]),
+        ({"traiin": {}}, ["unknown key 'traiin'", "did you mean 'train'"]),
         ({"train": {"step": 3}}, ["unknown key 'train.step'", "'train.steps'"]),
         ({"nothing like it": 1}, ["unknown key", "known keys: catalog, modalities"]),
         ({"train": {"steps": "many"}}, ["'train.steps'", "whole number", "'many'"]),

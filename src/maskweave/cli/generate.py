@@ -46,7 +46,7 @@ OF_GRIDS = ("scheme", "steps", "token_schedule", "temperature_schedule")
 
 def generate_arguments(parser: ArgumentParser) -> None:
     parser.usage = f"{parser.prog} RUN --input NAME=VALUE [--input ...] --target NAME[,NAME...] --out FOLDER [...]"
-    run = "folder of a finished run, or a bundle's id on the Hugging Face Hub"
+    run = "folder of a finished run, or a bundle's id on the Hugging Face Hub, OWNER/NAME or OWNER/NAME@REVISION"
     parser.add_argument("run", metavar="RUN", type=str, help=run)
     for name, value, said in REPEATED:
         parser.add_argument(f"--{name}", metavar=value, type=str, action="append", help=said)

@@ -11,7 +11,10 @@ from maskweave.interop.fourm.bundle import load_bundle
 def import_4m_arguments(parser: ArgumentParser) -> None:
     parser.usage = f"{parser.prog} MODEL --out FOLDER [--tokenizer NAME=FOLDER ...] [--text FILE] [--catalog CATALOG]"
     parser.add_argument(
-        "model", metavar="MODEL", type=str, help="folder of a published model, or its id on the Hugging Face Hub"
+        "model",
+        metavar="MODEL",
+        type=str,
+        help="folder of a published model, or its id on the Hugging Face Hub, OWNER/NAME or OWNER/NAME@REVISION",
     )
     parser.add_argument(
         "--tokenizer",

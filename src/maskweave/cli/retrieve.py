@@ -20,7 +20,12 @@ from maskweave.training.recipe import load_recipe
 
 
 def retrieve_index_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("run", metavar="RUN", type=str, help="folder of a finished run, or a bundle's id on the Hub")
+    parser.add_argument(
+        "run",
+        metavar="RUN",
+        type=str,
+        help="folder of a finished run, or a bundle's id on the Hub, OWNER/NAME or OWNER/NAME@REVISION",
+    )
     parser.add_argument(
         "data", metavar="DATA", type=str, help="'scenes', an imported data set, or a folder of pictures"
     )

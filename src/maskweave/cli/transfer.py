@@ -8,7 +8,7 @@ from jsonargparse import ArgumentParser, Namespace
 from maskweave.cli.train import recipe_arguments, typed_recipe
 from maskweave.config import names
 from maskweave.errors import MaskweaveError
-from maskweave.evaluate.run import Row, write_rows
+from maskweave.evaluate.run import EvaluationRow, write_rows
 from maskweave.generate.bundle import load
 from maskweave.report.tables import text_table
 from maskweave.transfer.data import open_examples
@@ -77,7 +77,7 @@ def evaluate_suite(run: str, name: str) -> str:
     return f"{table(rows)}\nwritten to {folder / f'suite-{stem}.json'}"
 
 
-def table(rows: Sequence[Row]) -> str:
+def table(rows: Sequence[EvaluationRow]) -> str:
     """The rows as a table in plain text."""
     heads = ["inputs", "target", "metric", "better", "value", "constant"]
     return text_table(

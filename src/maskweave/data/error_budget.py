@@ -1,8 +1,13 @@
 """Long jobs skip unusable samples, count them, name them at the end, and stop when there are too many."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from maskweave.errors import MaskweaveError
+from maskweave.files import read_json_lines, remove, write_json_lines
+
+SKIPPED = ".skipped.jsonl"
+"""Ending of the files beside shards that name their skipped samples, one [key, reason] a line. Records keep only the count."""
 
 FIRST_CHECK = 100
 """A share of fewer samples says little, so a running job is not stopped before this many were seen."""
@@ -59,3 +64,24 @@ def named(skipped: Sequence[tuple[str, str]], most: int = 20) -> str:
     if len(skipped) > most:
         lines.append(f"  … and {len(skipped) - most} more")
     return "\n".join(lines)
+
+
+def write_skipped(path: Path, skipped: Sequence[tuple[str, str]]) -> None:
+    """Write names and reasons to a file of their own; none: no file."""
+    if skipped:
+        write_json_lines(path, skipped)
+    else:
+        remove(path)
+
+
+def read_skipped(path: Path, count: int) -> list[tuple[str, str]]:
+    """What `write_skipped` wrote.
+
+    Args:
+        count: how many the record says there are; where the file is lost or damaged, so many are named "?".
+    """
+    try:
+        found = [(str(key), str(reason)) for key, reason in read_json_lines(path)] if count else []
+    except (MaskweaveError, OSError, ValueError, TypeError):
+        found = []
+    return found if len(found) == count else [("?", f"{path} is lost or damaged")] * count

@@ -5,7 +5,8 @@ modality, its members named NAME.EXT with the original bytes. A sample may lack 
 that what was imported can be read; a sample with an unusable part is skipped as a whole, counted, and named at the end.
 
 Next to the shards lie OUT/.index/shard-00000.json (names and facts of a range, written after its tars: a range without one is not
-finished) and OUT/index.json (the whole, written last).
+finished), OUT/.index/shard-00000.skipped.jsonl (skipped samples and why), and, written last, OUT/skipped.jsonl (those of all ranges)
+and OUT/index.json (the whole).
 """
 
 import hashlib
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from maskweave.config import plain
-from maskweave.data.error_budget import ErrorBudget, named
+from maskweave.data.error_budget import SKIPPED, ErrorBudget, named, read_skipped, write_skipped
 from maskweave.data.shards import FORMAT, INDEX, RANGES, Tars
 from maskweave.data.source import check_key
 from maskweave.data.transforms import fit
@@ -29,6 +30,8 @@ from maskweave.progress import Progress, progress
 from maskweave.values.files import read_bytes
 
 SAMPLES_IN_MEMORY = 64
+ALL_SKIPPED = "skipped.jsonl"
+"""In OUT: name and reason of every skipped sample."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,10 @@ class ImportReport:
         lines = [f"{self.out}: {self.samples} samples in {self.shards} shards{kept}: {counts}", *self.notes[:20]]
         lines += [f"… and {len(self.notes) - 20} more left aside"] * (len(self.notes) > 20)
         if self.skipped:
-            lines += [f"skipped {len(self.skipped)} samples:", named(self.skipped)]
+            lines += [
+                f"skipped {len(self.skipped)} samples, all of them in {self.out / ALL_SKIPPED}:",
+                named(self.skipped),
+            ]
         return "\n".join(lines)
 
 
@@ -108,7 +114,7 @@ def import_folders(
             facts = work.finished()
             if facts is not None:
                 kept += 1
-                for key, reason in facts["skipped"]:
+                for key, reason in read_skipped(work.skipped, facts["skipped"]):
                     skips.bad(key, reason)
                 skips.good(len(facts["keys"]))
                 bar.advance(len(work.keys))
@@ -121,6 +127,7 @@ def import_folders(
     _remove_beyond(out, len(ranges))
     counts = {name: sum(facts["modalities"].get(name, {}).get("samples", 0) for _, facts in ranges) for name in entries}
     samples = sum(len(facts["keys"]) for _, facts in ranges)
+    write_skipped(out / ALL_SKIPPED, skips.skipped)
     write_json(
         out / INDEX,
         {
@@ -128,7 +135,7 @@ def import_folders(
             "samples": samples,
             "modalities": {name: {"samples": counts[name], "value": plain(m.value)} for name, m in entries.items()},
             "shards": {name: len(facts["keys"]) for name, facts in ranges},
-            "skipped": skips.skipped,
+            "skipped": len(skips.skipped),
         },
     )
     return ImportReport(out, samples, counts, len(ranges), kept, skips.skipped, listing.notes)
@@ -157,12 +164,13 @@ class _Range:
             facts.append([key, self.listing.faults.get(key), files])
         self.fingerprint = hashlib.sha256(json.dumps(facts).encode("utf-8", "surrogatepass")).hexdigest()
         self.manifest = self.out / RANGES / f"{self.name}.json"
+        self.skipped = self.out / RANGES / f"{self.name}{SKIPPED}"
 
     def finished(self) -> dict[str, Any] | None:
         """The facts of this range if an earlier run wrote it from the same files, and its tars are still whole."""
         try:
-            facts = read_json(self.manifest)
-            same = facts["fingerprint"] == self.fingerprint
+            facts = read_json(self.manifest, limit=None)
+            same = facts["fingerprint"] == self.fingerprint and isinstance(facts["skipped"], int)
             whole = all(
                 (self.out / n / f"{self.name}.tar").stat().st_size == part["bytes"]
                 for n, part in facts["modalities"].items()
@@ -198,7 +206,14 @@ class _Range:
         made = {
             name: {"samples": count, "bytes": tars.path(name).stat().st_size} for name, count in tars.counts.items()
         }
-        facts = {"format": FORMAT, "fingerprint": self.fingerprint, "keys": good, "modalities": made, "skipped": bad}
+        write_skipped(self.skipped, bad)
+        facts = {
+            "format": FORMAT,
+            "fingerprint": self.fingerprint,
+            "keys": good,
+            "modalities": made,
+            "skipped": len(bad),
+        }
         write_json(self.manifest, facts)
         return facts
 
@@ -243,6 +258,7 @@ def _remove_beyond(out: Path, count: int) -> None:
             for tar in out.glob(f"*/{manifest.stem}.tar"):
                 tar.unlink()
             manifest.unlink()
+            remove(out / RANGES / f"{manifest.stem}{SKIPPED}")
 
 
 def _listed(root: Path, catalog: Catalog) -> tuple[_Listing, dict[str, Modality]]:

@@ -50,6 +50,10 @@ class ClassFolders(Files):
         self.labels: Sequence[int] = np.asarray(labels)[order].tolist()
 
 
+MAX_ANNOTATIONS_MB = 2048.0
+"""Largest annotation file; that of COCO's 118,000 training pictures has about 450 MB."""
+
+
 class CocoBoxes:
     """Pictures and their boxes. Sample i is `{picture modality: value, boxes modality: value}`, cropped to the center and resized.
 
@@ -72,7 +76,7 @@ class CocoBoxes:
         if not self.pictures.is_dir():
             raise MaskweaveError(f"{pictures}: no such folder; expected the pictures that {annotations} names")
         self.entries = {m.name: m for m in (picture, boxes)}
-        content = read_json(annotations)
+        content = read_json(annotations, limit=MAX_ANNOTATIONS_MB)
         try:
             self.images = [(im["id"], str(im["file_name"]), im["width"], im["height"]) for im in content["images"]]
             categories = {c["id"]: str(c["name"]) for c in content["categories"]}

@@ -43,7 +43,7 @@ class Permutation:
 
 
 def _hashed(numbers: np.ndarray) -> np.ndarray:
-    """The finaliser of SplitMix64, in which each bit depends on all, less its last bit: a digit added to it must not overflow."""
+    """The finalizer of SplitMix64, in which each bit depends on all, less its last bit: a digit added to it must not overflow."""
     numbers = (numbers ^ (numbers >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     numbers = (numbers ^ (numbers >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return (numbers ^ (numbers >> np.uint64(31))) >> np.uint64(1)

@@ -18,7 +18,7 @@ import numpy as np
 
 from maskweave.data.source import check_key
 from maskweave.data.transforms import fit
-from maskweave.errors import BadSample, MaskweaveError
+from maskweave.errors import BadSample, MaskweaveError, shown
 from maskweave.files import read_json, write_aside
 from maskweave.modality.catalogs import Catalog
 from maskweave.modality.entry import Modality
@@ -283,7 +283,7 @@ class Shards:
             raise MaskweaveError(
                 f"{self.root}: its import is not finished (no {INDEX}); start the same import again, it goes on where it stopped"
             )
-        index = read_json(self.root / INDEX)
+        index = read_json(self.root / INDEX, limit=None)
         keys: dict[str, list[str]] = {}
         try:
             if index["format"] != FORMAT:
@@ -294,7 +294,7 @@ class Shards:
                 if name in self._entries:
                     _check_same(self._entries[name], facts["value"], f"{self.root / INDEX}: {name}")
             for shard, samples in index["shards"].items():
-                facts = read_json(self.root / RANGES / f"{shard}.json")
+                facts = read_json(self.root / RANGES / f"{shard}.json", limit=None)
                 keys[shard] = facts["keys"]
                 if len(keys[shard]) != samples:
                     raise KeyError
@@ -345,5 +345,5 @@ def _check_same(entry: Modality, imported: dict[str, Any], where: str) -> None:
         now = list(now) if isinstance(now, tuple) else now
         if imported.get(fact, now) != now:
             raise MaskweaveError(
-                f"{where}: imported with value.{fact} {imported[fact]!r}, the catalog says {now!r}; use that catalog or import again"
+                f"{where}: imported with value.{fact} {shown(imported[fact])}, the catalog says {shown(now)}; use that catalog or import again"
             )

@@ -32,7 +32,9 @@ class SidecarSource:
     def __init__(self, source: Source, root: str | os.PathLike[str], catalog: Catalog):
         self.source, self.more = source, Shards(root, catalog)
         records = {name: self.more.root / name / RECORD for name in self.more.names}
-        unfinished = [n for n, path in records.items() if path.is_file() and not read_json(path).get("finished")]
+        unfinished = [
+            n for n, path in records.items() if path.is_file() and not read_json(path, limit=None).get("finished")
+        ]
         if unfinished:
             raise MaskweaveError(
                 f"{root}: the values of {', '.join(unfinished)} are not finished; start the same 'maskweave data features' again"

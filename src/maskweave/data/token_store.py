@@ -2,6 +2,7 @@
 
     ROOT/index.json                            which modalities, and a fingerprint of what made their tokens
     ROOT/samples/shard-00000.json              keys of the shard's samples; written last, so its presence says the shard is whole
+    ROOT/samples/shard-00000.skipped.jsonl     names of its skipped samples, and why, where there are any
     ROOT/MODALITY/shard-00000.safetensors      present (S,); ids (S, L), length (S,) for sequences and vectors, rows (S, L, C) for raw values
 
 Shards are memory-mapped.
@@ -66,7 +67,7 @@ class TokenData:
     def __init__(self, root: str | os.PathLike[str], catalog: Catalog):
         self.root = Path(root)
         self.catalog = catalog
-        index = read_json(self.root / "index.json")
+        index = read_json(self.root / "index.json", limit=None)
         if not isinstance(index, dict) or not isinstance(index.get("modalities", {}), dict):
             raise MaskweaveError(f"{self.root}: its index.json is damaged; remove the folder and tokenize again")
         for name, fingerprint in index.get("modalities", {}).items():
@@ -132,4 +133,4 @@ class TokenData:
 
 def _keys(path: Path) -> list[str]:
     """Of a shard's samples. They are not held: those of a large data set take more memory than all else."""
-    return read_json(path)["keys"]
+    return read_json(path, limit=None)["keys"]

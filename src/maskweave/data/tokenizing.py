@@ -11,19 +11,19 @@ from typing import Any
 import numpy as np
 
 from maskweave.data.columns import Column
-from maskweave.data.error_budget import ErrorBudget
+from maskweave.data.error_budget import SKIPPED, ErrorBudget, read_skipped, write_skipped
 from maskweave.data.reading import Read, read
 from maskweave.data.source import Source
 from maskweave.data.token_store import entry_fingerprint, shard_name, write_column
 from maskweave.errors import BadSample, MaskweaveError
-from maskweave.files import read_json, remove, write_json
+from maskweave.files import claim_record, read_json, remove, write_json
 from maskweave.modality.catalogs import Catalog
 from maskweave.modality.entry import Modality
 from maskweave.nn.patches import patchify
 from maskweave.progress import progress
 from maskweave.tokenizers.base import Tokenizer
 
-FORMAT = 1
+FORMAT = 2
 
 
 def tokenize(
@@ -56,7 +56,7 @@ def tokenize(
         raise MaskweaveError(
             f"no tokenizer for {', '.join(missing)}; train one, or leave the modality out of the recipe"
         )
-    _claim(out, catalog, tokenizers, len(source), shard_size)
+    _claim_tokens(out, catalog, tokenizers, len(source), shard_size)
     skips = ErrorBudget(limit)
     shards = range(-(-len(source) // shard_size))
     todo = [s for s in shards if not _sample_list(out, s).exists()]
@@ -79,9 +79,9 @@ def tokenize(
 
 def _count(out: Path, shard: int, skips: ErrorBudget) -> None:
     """Take a finished shard's sound and skipped samples into account."""
-    content = read_json(_sample_list(out, shard))
+    content = read_json(_sample_list(out, shard), limit=None)
     skips.good(len(content["keys"]))
-    for key, error in content["skipped"].items():
+    for key, error in read_skipped(_skipped(out, shard), content["skipped"]):
         skips.bad(key, error)
 
 
@@ -91,7 +91,7 @@ def _check(out: Path, skips: ErrorBudget, shards: range, finished: bool = False)
         skips.check(finished)
     except MaskweaveError:
         for path in (_sample_list(out, shard) for shard in shards):
-            if path.exists() and read_json(path)["skipped"]:
+            if path.exists() and read_json(path, limit=None)["skipped"]:
                 remove(path)
         raise
 
@@ -100,7 +100,13 @@ def _sample_list(out: Path, shard: int) -> Path:
     return out / "samples" / f"{shard_name(shard)}.json"
 
 
-def _claim(out: Path, catalog: Catalog, tokenizers: Mapping[str, Tokenizer], samples: int, shard_size: int) -> None:
+def _skipped(out: Path, shard: int) -> Path:
+    return out / "samples" / f"{shard_name(shard)}{SKIPPED}"
+
+
+def _claim_tokens(
+    out: Path, catalog: Catalog, tokenizers: Mapping[str, Tokenizer], samples: int, shard_size: int
+) -> None:
     """Write the index, or check that what is there was made from the same tokenizers and data."""
     index = {
         "format": FORMAT,
@@ -109,16 +115,7 @@ def _claim(out: Path, catalog: Catalog, tokenizers: Mapping[str, Tokenizer], sam
         "samples": samples,
         "shard_size": shard_size,
     }
-    path = out / "index.json"
-    if path.exists():
-        found = read_json(path)
-        differing = [key for key in index if found.get(key) != index[key]]
-        if differing:
-            raise MaskweaveError(
-                f"{out}: holds tokens made otherwise ({', '.join(differing)} differ); remove the folder, or write to another"
-            )
-    else:
-        write_json(path, index)
+    claim_record(out / "index.json", index, "tokens")
 
 
 def _write_shard(
@@ -147,7 +144,8 @@ def _write_shard(
                 columns = {n: c.keep(keep) for n, c in columns.items()}
     for name, column in columns.items():
         write_column(out, name, shard, column)
-    write_json(_sample_list(out, shard), {"keys": [item.key for item in sound], "skipped": errors})
+    write_skipped(_skipped(out, shard), list(errors.items()))
+    write_json(_sample_list(out, shard), {"keys": [item.key for item in sound], "skipped": len(errors)})
 
 
 def _fault(modality: Modality, value: Any, tokenizer: Tokenizer | None) -> str:

@@ -43,7 +43,7 @@ def _samples(recipe: Recipe, folder: Path) -> str:
     told = []
     for name, data in recipe.data.sets().items():
         index = folder / "tokens" / "train" / name / "index.json"
-        count = f"{read_json(index)['samples']:,}" if index.is_file() else str(data.samples or "all")
+        count = f"{read_json(index, limit=None)['samples']:,}" if index.is_file() else str(data.samples or "all")
         told.append(recipe.data.headings[name] + count)
     return "; ".join(told)
 

@@ -13,12 +13,12 @@ from maskweave.config import build
 from maskweave.data.error_budget import ErrorBudget
 from maskweave.data.reading import read
 from maskweave.errors import BadSample, MaskweaveError
-from maskweave.files import read_yaml, write_json
+from maskweave.files import read_yaml, short_name, write_json
 from maskweave.generate.bundle import Bundle
 from maskweave.progress import progress
 from maskweave.report.sheets import sheet_for
 from maskweave.report.tables import text_table
-from maskweave.training.recipe import Recipe, Request
+from maskweave.training.recipe import EvaluationRequest, Recipe
 from maskweave.training.sources import open_source
 from maskweave.values.base import TextLabels
 from maskweave.values.metrics import Metric
@@ -31,7 +31,7 @@ Samples = list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
-class Row:
+class EvaluationRow:
     """One line of the evaluation."""
 
     inputs: list[str]
@@ -62,7 +62,7 @@ def read_recipe(folder: Path) -> Recipe:
     return build(Recipe, read_yaml(path), str(path))
 
 
-def evaluate(bundle: Bundle, folder: Path, *, scenes_seed: int | None = None, samples: int = 0) -> list[Row]:
+def evaluate(bundle: Bundle, folder: Path, *, scenes_seed: int | None = None, samples: int = 0) -> list[EvaluationRow]:
     """Evaluate a run by its recipe's requests, and write `folder/evaluation.json`.
 
     Args:
@@ -89,7 +89,7 @@ def evaluate(bundle: Bundle, folder: Path, *, scenes_seed: int | None = None, sa
         if scenes_seed is not None
         else (recipe.data.seed + 1 if recipe.data.all_scenes else recipe.evaluate.seed)
     )
-    rows: list[Row] = []
+    rows: list[EvaluationRow] = []
     predictions = sum(len(r.targets) + (2 * len(r.read)) for r in requests) * len(held_out)
     with progress("evaluate", predictions) as bar:
         for request in requests:
@@ -109,13 +109,15 @@ def evaluate(bundle: Bundle, folder: Path, *, scenes_seed: int | None = None, sa
                         label = name if not request.read else f"{name} of the {scored} read from it"
                         references = (baseline.get(name, math.nan), bound.get(name, math.nan))
                         part = name != metric.name
-                        row = Row(request.inputs, target, label, metric.better, value, *references, counted, seed, part)
+                        row = EvaluationRow(
+                            request.inputs, target, label, metric.better, value, *references, counted, seed, part
+                        )
                         rows.append(row)
     write_rows(rows, folder / "evaluation.json")
     return rows
 
 
-def write_rows(rows: Sequence[Row], path: Path) -> None:
+def write_rows(rows: Sequence[EvaluationRow], path: Path) -> None:
     """Write rows as JSON, which has no NaN and no infinity: they become null."""
 
     def finite(value: Any) -> Any:
@@ -130,7 +132,9 @@ class _Outcome:
     bound: list[Any]
 
 
-def _scored(bundle: Bundle, request: Request, samples: Samples, seed: int, advance: Any) -> list[tuple[str, _Outcome]]:
+def _scored(
+    bundle: Bundle, request: EvaluationRequest, samples: Samples, seed: int, advance: Any
+) -> list[tuple[str, _Outcome]]:
     """Predictions of a request and the reconstructions they are measured against, by scored modality."""
     given = [_given(bundle, s, request.inputs) for s in samples]
     predicted = _predict(bundle, given, request.targets, seed, advance, request.via)
@@ -248,13 +252,13 @@ def contact_sheets(bundle: Bundle, folder: Path, *, shown: int = 4) -> list[tupl
             ]
             sheet = sheet_for(title, rows, bundle.catalog)
             (folder / "sheets").mkdir(parents=True, exist_ok=True)
-            sheet.save(folder / "sheets" / f"{number + 1}-{'+'.join(request.inputs)}.png")
+            sheet.save(folder / "sheets" / f"{short_name(f'{number + 1}-' + '+'.join(request.inputs))}.png")
             sheets.append((title, sheet))
             bar.advance()
     return sheets
 
 
-def describe(rows: Sequence[Row]) -> str:
+def describe(rows: Sequence[EvaluationRow]) -> str:
     """The rows as a table in plain text, without those of single channels, keys and classes."""
     heads = ["inputs", "target", "metric", "better", "model", "constant", "tokenizer"]
     numbers = lambda r: [f"{x:.3f}" for x in (r.value, r.constant, r.tokenizer)]  # noqa: E731

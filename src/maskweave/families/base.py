@@ -95,6 +95,10 @@ class Family(ABC, Generic[S, M]):
             MaskweaveError: they do not; says what was found and expected.
         """
 
+    def tokens_per_sample(self, settings: S, catalog: Catalog) -> int:
+        """Most tokens of a sample in a batch."""
+        return sum(m.tokens for m in catalog.values())
+
     @abstractmethod
     def build_model(self, catalog: Catalog, config: Any) -> M:
         """A model with random weights.

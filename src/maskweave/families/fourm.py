@@ -41,6 +41,9 @@ class FourMFamily(Family[FourMSettings, FourM]):
         MaskSampler(catalog, settings.masking)
         settings.resolved()
 
+    def tokens_per_sample(self, settings: FourMSettings, catalog: Catalog) -> int:
+        return settings.masking.input_tokens + settings.masking.target_tokens
+
     def build_model(self, catalog: Catalog, config: FourMConfig) -> FourM:
         return FourM(catalog, config)
 

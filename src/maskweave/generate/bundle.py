@@ -16,7 +16,7 @@ from maskweave.generate.editing import keep_rest
 from maskweave.generate.engine import Engine, Precision
 from maskweave.generate.ensemble import OVERLAP, check_ensemble, member_seeds, merge_results
 from maskweave.generate.features import Features
-from maskweave.generate.request import Options, Request, Sample, make_request, plan, read, twin
+from maskweave.generate.request import GenerationRequest, Options, Sample, make_request, plan, read, twin
 from maskweave.generate.result import Generated
 from maskweave.generate.schedule import Schedule
 from maskweave.generate.scoring import Score, score_tokens
@@ -227,11 +227,11 @@ class Bundle:
 
     def request(
         self, inputs: Sequence[Sample], targets: Sequence[str] | None, seeds: Sequence[int] | None, options: Options
-    ) -> Request:
+    ) -> GenerationRequest:
         """What `generate` would do, checked, with its inputs read; see `make_request`."""
         return make_request(self.catalog, self.tokenizers, inputs, targets, seeds, options, self.unconditional)
 
-    def _session(self, request: Request, part: slice, options: Options) -> Session:
+    def _session(self, request: GenerationRequest, part: slice, options: Options) -> Session:
         """Ready to generate some of a request's samples."""
         samples, seeds = request.samples[part], request.seeds[part]
         known = token_states(self.catalog, samples, self.tokenizers)
@@ -255,8 +255,13 @@ class Bundle:
         return self._engines[kind][1]
 
 
-def load(folder_or_hub_id: str | os.PathLike[str], device: torch.device | str = "cpu") -> Bundle:
-    """Open a bundle: the folder of a finished run, or the id of one on the Hugging Face Hub (`owner/name`).
+def load(
+    folder_or_hub_id: str | os.PathLike[str], device: torch.device | str = "cpu", revision: str | None = None
+) -> Bundle:
+    """Open a bundle: the folder of a finished run, or the id of one on the Hugging Face Hub (`owner/name` or `owner/name@REVISION`).
+
+    Args:
+        revision: branch, tag or commit on the Hub, where the id names none.
 
     Raises:
         MaskweaveError: no such folder or device, an unfinished run, damaged files, or parts that do not belong together.
@@ -268,7 +273,8 @@ def load(folder_or_hub_id: str | os.PathLike[str], device: torch.device | str = 
             f"device {str(device)!r}: torch cannot use it here ({str(error).splitlines()[0]}); give another, such as cpu"
         ) from None
     wanted = ["modalities.yaml", "recipe.yaml", "model/*", "tokenizers/*/*.json", "tokenizers/*/*.safetensors"]
-    folder = folder_of(folder_or_hub_id, wanted, "the folder that 'maskweave run' made, a bundle, or the Hub id of one")
+    expected = "the folder that 'maskweave run' made, a bundle, or the Hub id of one"
+    folder = folder_of(folder_or_hub_id, wanted, expected, revision)
     catalog, model, tokenizers = load_bundle(folder)
     bundle = Bundle(catalog, tokenizers, model, folder)
     bundle.unconditional = _unconditional(bundle.family, folder)

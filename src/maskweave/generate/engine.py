@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from maskweave.generate.guidance import Pass
 from maskweave.generate.token_state import TokenStates, pack_inputs, row_lengths, samples_of
-from maskweave.masking.batch import Part, Slots, pack
+from maskweave.masking.batch import Slots, TokenSlice, pack
 from maskweave.modality.catalogs import Catalog
 from maskweave.models.fourm import FourM
 from maskweave.models.kv_cache import KVCacheDecoder, read_step
@@ -67,7 +67,7 @@ class Engine:
         for number, row in enumerate(self._batches(fields, sees, counts_R > 0)):
             inputs, encoded = self.encode(fields, sees, row, number)
             r, position = np.nonzero(asked_RL[row])
-            part = Part(r, np.zeros(len(r), np.int64), position)
+            part = TokenSlice(r, np.zeros(len(r), np.int64), position)
             width = -(-int(counts_R[row].max()) // STATIC) * STATIC if self.compiled else 0
             slots, _ = pack({target: part}, {target: self.catalog[target].id}, len(row), width)
             slots = slots.to(self.device)

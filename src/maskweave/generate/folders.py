@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Unpack
 
 from maskweave.config import plain
 from maskweave.errors import MaskweaveError
-from maskweave.files import read_yaml, sweep, write_yaml
+from maskweave.files import claim_record, sweep
 from maskweave.generate.bundle import Bundle
 from maskweave.generate.ensemble import check_ensemble, member_seeds, merge_results
 from maskweave.generate.request import Options
@@ -41,7 +41,7 @@ class Wanted(NamedTuple):
     """One, or those of an ensemble's members."""
 
 
-class Row(NamedTuple):
+class BatchRow(NamedTuple):
     """A sample that goes through the model: a result, or a member of one."""
 
     wanted: Wanted
@@ -55,14 +55,14 @@ class _Made:
     def __init__(self) -> None:
         self._members: dict[Path, list[Generated]] = {}
 
-    def add(self, batch: Sequence[Row], session: Session) -> None:
+    def add(self, batch: Sequence[BatchRow], session: Session) -> None:
         """Take in a batch. Where it was broken off, members of an ensemble that are whole count alone, if there are any."""
         begun = set(self._members)
         for row, generated in zip(batch, session.results(), strict=True):
             if session.is_finished or row.wanted.folder not in begun:
                 self._members.setdefault(row.wanted.folder, []).append(generated)
 
-    def take(self, batch: Sequence[Row], anyway: bool) -> Iterator[tuple[Path, Generated]]:
+    def take(self, batch: Sequence[BatchRow], anyway: bool) -> Iterator[tuple[Path, Generated]]:
         """The results that the batch has completed, and `anyway` also those that it has begun."""
         for folder, seeds in {row.wanted.folder: row.wanted.seeds for row in batch}.items():
             if anyway or len(self._members[folder]) == len(seeds):
@@ -119,7 +119,7 @@ def generate_files(
     if is_many:
         regions = {name: str(region) for name, region in edit.items()}
         asked = {"inputs": dict(inputs), "edit": regions, "targets": targets, "seed": seed, "ensemble": ensemble}
-        _claim(out, plain({**asked, "schedule": schedule}))
+        claim_record(out / REQUEST, plain({**asked, "schedule": schedule}), "results")
         wanted = [one for one in wanted if not (one.folder / DONE).exists()]
         if not wanted:
             return f"{out}: finished, nothing is left to do"
@@ -130,7 +130,7 @@ def generate_files(
     passes = sum(step.tokens if step.scheme == "autoregressive" else 1 for step in schedule.steps)
     with progress("generate", passes * ensemble * len(wanted)) as bar, StopSignal() as stop:
 
-        def rows() -> Iterator[Row]:
+        def rows() -> Iterator[BatchRow]:
             for _, group in groupby(wanted, key=lambda one: one.job.name):
                 same = list(group)
                 try:
@@ -140,7 +140,7 @@ def generate_files(
                     bar.say(f"{same[0].folder}: left out: {error}")
                     bar.advance(passes * ensemble * len(same))
                 else:
-                    yield from (Row(one, values, seed) for one in same for seed in one.seeds)
+                    yield from (BatchRow(one, values, seed) for one in same for seed in one.seeds)
 
         rest = rows()
         while batch := list(islice(rest, batch_size)):
@@ -180,7 +180,7 @@ def _read(bundle: Bundle, job: Job, targets: Sequence[str] | None, options: Opti
     return values
 
 
-def _start(bundle: Bundle, batch: Sequence[Row], targets: Sequence[str] | None, options: Options) -> Session:
+def _start(bundle: Bundle, batch: Sequence[BatchRow], targets: Sequence[str] | None, options: Options) -> Session:
     edited: Options = {**options, "edit": [row.wanted.job.edit for row in batch]}
     return bundle.start([row.values for row in batch], targets, seeds=[row.seed for row in batch], **edited)
 
@@ -247,16 +247,3 @@ def _check_out(out: Path, given: Sequence[Any]) -> None:
         raise MaskweaveError(f"{out}: {there} is a file; expected a folder for the results")
     if not os.access(there, os.W_OK):
         raise MaskweaveError(f"{out}: {there} cannot be written to; choose another folder for the results")
-
-
-def _claim(out: Path, request: dict[str, Any]) -> None:
-    """Results of two requests must not be mixed in one folder."""
-    path = out / REQUEST
-    if path.exists():
-        if read_yaml(path) != request:
-            raise MaskweaveError(
-                f"{out}: holds results of another request; give another folder, or remove {path} with them"
-            )
-        return
-    out.mkdir(parents=True, exist_ok=True)
-    write_yaml(path, request)

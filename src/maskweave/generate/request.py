@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypedDict, get_args
 import numpy as np
 
 from maskweave.data import transforms
-from maskweave.errors import BadSample, MaskweaveError
+from maskweave.errors import BadSample, MaskweaveError, shown
 from maskweave.generate.editing import Region, regions_of
 from maskweave.generate.engine import Precision
 from maskweave.generate.schedule import Schedule, check_schedule, make_schedule
@@ -44,7 +44,7 @@ class Options(TypedDict, total=False):
     """Compile the model first; worth it on a GPU, for many requests."""
 
 
-class Request(NamedTuple):
+class GenerationRequest(NamedTuple):
     """A request, read and checked."""
 
     names: dict[str, str]
@@ -65,7 +65,7 @@ def make_request(
     seeds: Sequence[int] | None,
     options: Options,
     unconditional: bool | None,
-) -> Request:
+) -> GenerationRequest:
     """Check everything, and read the inputs.
 
     Raises:
@@ -74,7 +74,7 @@ def make_request(
     for sample in inputs:
         if not isinstance(sample, Mapping):
             raise MaskweaveError(
-                f"inputs: found {sample!r:.100}, expected a mapping of values by modality for each sample"
+                f"inputs: found {shown(sample)}, expected a mapping of values by modality for each sample"
             )
     seeds = range(len(inputs)) if seeds is None else seeds
     if len(seeds) != len(inputs):
@@ -93,7 +93,7 @@ def make_request(
         samples.append(read(_with_edited(catalog, sample, edited, resolved), catalog, tokenizers))
         anew.append(regions_of(edited, samples[-1], catalog, tokenizers, seed))
     asked = dict(zip(resolved, resolved if targets is None else targets, strict=True))
-    return Request(asked, schedule, samples, seeds, anew)
+    return GenerationRequest(asked, schedule, samples, seeds, anew)
 
 
 def _with_edited(catalog: Catalog, sample: Sample, edit: Mapping[str, Region], targets: Sequence[str]) -> Sample:
@@ -127,7 +127,7 @@ def plan(
     """
     _check_options(options)
     if isinstance(targets, str):
-        raise MaskweaveError(f"targets: found {targets!r}, expected a list of names, such as [{targets!r}]")
+        raise MaskweaveError(f"targets: found {shown(targets)}, expected a list of names, such as [{shown(targets)}]")
     schedule = options.get("schedule")
     if schedule is not None and targets is None:
         check_schedule(schedule, catalog, inputs)
@@ -160,7 +160,7 @@ def plan(
         for names in conditions or {}:
             if missing := [name for name in names.split("+") if name not in there]:
                 raise MaskweaveError(
-                    f"condition {names!r}: {missing[0]!r} is neither given nor a target; known: {', '.join(there)}"
+                    f"condition {shown(names)}: {missing[0]!r} is neither given nor a target; known: {', '.join(there)}"
                 )
         schedule = make_schedule(
             catalog,
@@ -175,7 +175,7 @@ def plan(
         for names in conditions or {}:
             if not acting & {*names.split("+")}:
                 raise MaskweaveError(
-                    f"condition {names!r} guides nothing: none of it is there when a target is generated; name an input, or an earlier target"
+                    f"condition {shown(names)} guides nothing: none of it is there when a target is generated; name an input, or an earlier target"
                 )
     check_schedule(schedule, catalog, inputs)
     return resolved, schedule
@@ -190,7 +190,7 @@ def _check_options(options: Options) -> None:
             raise MaskweaveError(f"unknown option {name!r}; {hint}known: {', '.join(known)}")
     precision = options.get("precision", "float32")
     if precision not in get_args(Precision):
-        raise MaskweaveError(f"precision is {precision!r}; expected {' or '.join(get_args(Precision))}")
+        raise MaskweaveError(f"precision is {shown(precision)}; expected {' or '.join(get_args(Precision))}")
 
 
 def check_request(catalog: Catalog, inputs: Sequence[str], targets: Sequence[str]) -> list[str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from maskweave.config import build, plain
-from maskweave.errors import MaskweaveError
+from maskweave.errors import MaskweaveError, shown
 from maskweave.files import read_yaml, write_yaml
 from maskweave.modality.catalogs import Catalog
 from maskweave.modality.decoding import Decoding
@@ -185,7 +185,9 @@ def check_schedule(schedule: Schedule, catalog: Catalog, inputs: Sequence[str], 
         there = {*inputs, *(finished if schedule.chain else ())} - {step.target}
         for condition in step.guidance:
             if not condition.modalities or not math.isfinite(condition.weight):
-                raise MaskweaveError(f"{at}: a condition needs modalities and a finite weight, found {condition}")
+                raise MaskweaveError(
+                    f"{at}: a condition needs modalities and a finite weight, found {shown(condition)}"
+                )
             for name in condition.modalities:
                 if name not in there:
                     known = ", ".join(sorted(there)) or "nothing"

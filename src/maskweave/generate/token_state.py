@@ -12,7 +12,7 @@ import torch
 
 from maskweave.data.tokenizing import column_of
 from maskweave.errors import MaskweaveError
-from maskweave.masking.batch import Part, Slots, pack
+from maskweave.masking.batch import Slots, TokenSlice, pack
 from maskweave.modality.catalogs import Catalog
 from maskweave.modality.entry import Modality
 from maskweave.tokenizers.base import Tokenizer
@@ -122,10 +122,10 @@ def pack_inputs(
         lengths += mask_RL.sum(axis=1)
         if field.rows is not None:
             rows[name] = torch.from_numpy(field.rows[row_sample[r], position])
-            parts[name] = Part(r, np.zeros(len(r), np.int64), position)
+            parts[name] = TokenSlice(r, np.zeros(len(r), np.int64), position)
         else:
             assert field.ids is not None
-            parts[name] = Part(r, field.ids[row_sample[r], position], position)
+            parts[name] = TokenSlice(r, field.ids[row_sample[r], position], position)
     width = -(-max(int(lengths.max(initial=0)), 1) // multiple) * multiple
     slots, _ = pack(parts, {name: catalog[name].id for name in parts}, len(row), width)
     return slots, rows

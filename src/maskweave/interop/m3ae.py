@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from maskweave.config import build
-from maskweave.errors import MaskweaveError
+from maskweave.errors import MaskweaveError, shown
 from maskweave.interop.published import Tensors, defaults, locate, read_config, write_published
 from maskweave.masking.m3ae import MaskRatio
 from maskweave.modality.catalogs import Catalog
@@ -27,7 +27,7 @@ from maskweave.values.text import Text
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class PublishedM3AEConfig:
     """A published configuration."""
 
     emb_dim: int
@@ -91,8 +91,8 @@ def load_m3ae(folder_or_hub_id: str | os.PathLike[str], catalog: Catalog | None 
     """
     folder = locate(folder_or_hub_id)
     where = str(folder / "config.json")
-    written = read_config(folder, defaults(Config), "an M3AE").written
-    config = build(Config, written, where)
+    written = read_config(folder, defaults(PublishedM3AEConfig), "an M3AE").written
+    config = build(PublishedM3AEConfig, written, where)
     if faults := [*_faults(config)]:
         raise MaskweaveError(f"{where}: {'; '.join(faults)}")
     try:
@@ -138,11 +138,11 @@ def load_m3ae(folder_or_hub_id: str | os.PathLike[str], catalog: Catalog | None 
     return Published(model.eval(), catalog)
 
 
-def _faults(config: Config) -> Iterator[str]:
+def _faults(config: PublishedM3AEConfig) -> Iterator[str]:
     """What a configuration holds that cannot be, or not together."""
     for key, most in MOST.items():
         if not 1 <= (number := getattr(config, key)) <= most:
-            yield f"{key} is {number}, expected 1 to {most}"
+            yield f"{key} is {shown(number)}, expected 1 to {most}"
     for key, part in (("image_size", "patch_size"), ("emb_dim", "num_heads"), ("dec_emb_dim", "dec_num_heads")):
         if getattr(config, key) % max(1, getattr(config, part)):
             yield f"{key} is {getattr(config, key)}, expected a multiple of {part} {getattr(config, part)}"
@@ -174,7 +174,7 @@ def save_m3ae(
     told = {} if model.passthrough is None else {k: v for k, v in model.passthrough.config.items() if k in TRAINING}
     if mask_ratio is not None:
         told |= {"image_mask_ratio": mask_ratio.patches, "text_mask_ratio": mask_ratio.sequence}
-    config = Config(
+    config = PublishedM3AEConfig(
         emb_dim=own.width,
         depth=own.depth,
         num_heads=own.heads,
@@ -193,7 +193,7 @@ def save_m3ae(
     write_published(Path(folder), dataclasses.asdict(config), tensors)
 
 
-def published_catalog(config: Config) -> Catalog:
+def published_catalog(config: PublishedM3AEConfig) -> Catalog:
     """Entries, named by their value types, for a published configuration.
 
     Raises:

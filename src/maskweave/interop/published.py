@@ -27,7 +27,7 @@ PRESCRIBED_TOLERANCE = 1e-4
 
 
 def locate(folder_or_hub_id: str | os.PathLike[str]) -> Path:
-    """The folder itself, or a downloaded copy of the repository `owner/name`.
+    """The folder itself, or a downloaded copy of the repository `owner/name` or `owner/name@REVISION`.
 
     Raises:
         MaskweaveError: there is neither, or only a pickled checkpoint.
@@ -54,7 +54,7 @@ def defaults(cls: type) -> dict[str, Any]:
     return {f.name: REQUIRED if f.default is dataclasses.MISSING else f.default for f in dataclasses.fields(cls)}
 
 
-class Config(NamedTuple):
+class PublishedConfig(NamedTuple):
     """A published configuration."""
 
     written: dict[str, Any]
@@ -63,7 +63,7 @@ class Config(NamedTuple):
     """With the defaults of absent keys."""
 
 
-def read_config(folder: Path, known: Mapping[str, Any], what: str) -> Config:
+def read_config(folder: Path, known: Mapping[str, Any], what: str) -> PublishedConfig:
     """`config.json`, checked for its keys.
 
     Args:
@@ -82,7 +82,7 @@ def read_config(folder: Path, known: Mapping[str, Any], what: str) -> Config:
     if missing or unknown:
         faults = [f"missing: {', '.join(missing)}"] * bool(missing) + [f"unknown: {', '.join(unknown)}"] * bool(unknown)
         raise MaskweaveError(f"{path}: not the configuration of {what}; {'; '.join(faults)}. Known: {', '.join(known)}")
-    return Config(config, {key: config.get(key, default) for key, default in known.items()})
+    return PublishedConfig(config, {key: config.get(key, default) for key, default in known.items()})
 
 
 class Tensors:

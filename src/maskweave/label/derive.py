@@ -1,6 +1,8 @@
 """Labels that need no network: what entries derive from a data set's pictures is added next to them as further shards.
 
-An entry says how (`derive: {from: rgb, by: canny}`), and its value type computes it. Each label has its picture's resolution and key. ROOT/MODALITY/label.json says that a folder was made here and from which pictures.
+An entry says how (`derive: {from: rgb, by: canny}`), and its value type computes it. Each label has its picture's resolution and key.
+ROOT/MODALITY/label.json says that a folder was made here and from which pictures, and ROOT/MODALITY/shard-00000.skipped.jsonl which pictures
+could not be used.
 """
 
 import json
@@ -15,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from maskweave.config import plain
-from maskweave.data.error_budget import ErrorBudget, named
+from maskweave.data.error_budget import SKIPPED, ErrorBudget, named, read_skipped, write_skipped
 from maskweave.data.shards import FORMAT, Shards, Tars
 from maskweave.errors import BadSample, MaskweaveError
 from maskweave.files import read_json, remove, write_json
@@ -83,8 +85,9 @@ def label(root: str | os.PathLike[str], catalog: Catalog, limit: float = 0.01, j
         for shard in shards.shards:
             if work.finished(shard):
                 kept += 1
-                part = next(iter(work.records.values()))["shards"][shard]
-                for key, reason in part["skipped"]:
+                name, record = next(iter(work.records.items()))
+                part = record["shards"][shard]
+                for key, reason in read_skipped(work.skipped(shard, name), part["skipped"]):
                     skips.bad(key, reason)
                 skips.good(part["samples"])
                 bar.advance(len(shards.keys_of(shard)))
@@ -139,7 +142,7 @@ class _Labels:
                 "value": json.loads(json.dumps(plain(shards.catalog[name].value))),
             }
             try:
-                record = read_json(folder / RECORD)
+                record = read_json(folder / RECORD, limit=None)
                 done = {shard: part for shard, part in record.pop("shards").items() if shard in shards.shards}
                 self.records[name] = {**facts, "shards": done if record == facts else {}}
             except (MaskweaveError, KeyError, AttributeError):
@@ -152,6 +155,8 @@ class _Labels:
             part, path = record["shards"].get(shard), self.shards.path(shard, name)
             size = path.stat().st_size if path.exists() else 0
             if part is None or part["picture"] != self._state(shard) or part["bytes"] != size:
+                return False
+            if not isinstance(part["skipped"], int):
                 return False
         return True
 
@@ -182,9 +187,14 @@ class _Labels:
                 "picture": state,
                 "bytes": size,
                 "samples": tars.counts.get(name, 0),
-                "skipped": bad,
+                "skipped": len(bad),
             }
+            write_skipped(self.skipped(shard, name), bad)
             write_json(self.shards.root / name / RECORD, record)
+
+    def skipped(self, shard: str, name: str) -> Path:
+        """File of the pictures of a shard that could not be used."""
+        return self.shards.root / name / f"{shard}{SKIPPED}"
 
     def _state(self, shard: str) -> list[int]:
         path = self.shards.path(shard, self.picture)

@@ -2,6 +2,7 @@
 
     SIDECAR/MODALITY/features.json          from which network and what it looked at, and which shards are whole
     SIDECAR/MODALITY/train-00000.tar        members KEY.npy
+    SIDECAR/MODALITY/train-00000.skipped.jsonl   samples that could not be used, and why
 
 So a network's view of a sample as a whole becomes one more modality, which any-to-any models predict as they do all others; 4M-21
 (https://arxiv.org/abs/2406.09406) does this with DINOv2 and ImageBind.
@@ -12,12 +13,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from maskweave.data.error_budget import ErrorBudget
+from maskweave.data.error_budget import SKIPPED, ErrorBudget, read_skipped, write_skipped
 from maskweave.data.reading import Read, read
 from maskweave.data.shards import Tars
 from maskweave.data.sidecar import RECORD
 from maskweave.errors import BadSample, MaskweaveError
-from maskweave.files import read_json, sweep, write_json
+from maskweave.files import claim_record, sweep, write_json
 from maskweave.generate.bundle import load
 from maskweave.label.teacher import Teacher
 from maskweave.modality.catalogs import Catalog
@@ -27,6 +28,8 @@ from maskweave.retrieve.features import Pooled, SampleFeatures, vectors_of
 from maskweave.retrieve.indexing import given
 from maskweave.training.recipe import Recipe
 from maskweave.training.sources import open_source
+
+FORMAT = 2
 
 
 def extract_features(
@@ -63,7 +66,7 @@ def extract_features(
             f"{name!r} has values of type {modality.value.type!r} with {modality.value.channels} channels; {encoder} gives vectors of "
             f"{features.width}: declare value: {{type: vector, channels: {features.width}}}"
         )
-    facts = {"encoder": features.fingerprint, "inputs": inputs, "width": features.width}
+    facts = {"format": FORMAT, "encoder": features.fingerprint, "inputs": inputs, "width": features.width}
     looked_at = catalog.subset(inputs)
     record = _claimed(folder / name, facts)
     alone = replace(recipe, data=replace(recipe.data, sidecar=""))
@@ -74,14 +77,15 @@ def extract_features(
         with progress(f"features {part}", len(source)) as bar:
             for start in range(0, len(source), size):
                 indices, shard = range(start, min(start + size, len(source))), f"{part}-{start // size:05d}"
-                done = record["shards"].get(shard)
+                done, skipped = record["shards"].get(shard), folder / name / f"{shard}{SKIPPED}"
                 if done is None or done["samples"] != len(indices) or not (folder / name / f"{shard}.tar").is_file():
                     reads = list(read(source, indices, recipe.data.workers))
                     bad = _write(folder, shard, modality, reads, catalog, features, inputs)
-                    done = record["shards"][shard] = {"samples": len(indices), "skipped": bad}
+                    write_skipped(skipped, bad)
+                    done = record["shards"][shard] = {"samples": len(indices), "skipped": len(bad)}
                     write_json(folder / name / RECORD, record)
-                skips.good(len(indices) - len(done["skipped"]))
-                for key, reason in done["skipped"]:
+                skips.good(len(indices) - done["skipped"])
+                for key, reason in read_skipped(skipped, done["skipped"]):
                     skips.bad(key, reason)
                 skips.check()
                 bar.advance(len(indices))
@@ -102,12 +106,7 @@ def open_encoder(encoder: str, catalog: Catalog, device: str = "cpu") -> tuple[S
 def _claimed(folder: Path, facts: dict[str, Any]) -> dict[str, Any]:
     """The record of a modality's folder: an earlier one's of the same encoder, or a new one."""
     sweep(folder)
-    found = read_json(folder / RECORD) if (folder / RECORD).is_file() else {**facts, "shards": {}}
-    if differing := [key for key, fact in facts.items() if found.get(key) != fact]:
-        raise MaskweaveError(
-            f"{folder}: holds features made otherwise ({', '.join(differing)} differ); remove it, or set another data.sidecar"
-        )
-    record = {**found, "finished": False}
+    record = {**claim_record(folder / RECORD, facts, "features", {"shards": {}}), "finished": False}
     write_json(folder / RECORD, record)
     return record
 

@@ -69,7 +69,7 @@ class TokenBatch:
         return self.inputs.ids.shape[0]
 
 
-class Part(NamedTuple):
+class TokenSlice(NamedTuple):
     """The tokens of one modality in a batch, sorted by sample."""
 
     sample: np.ndarray
@@ -83,7 +83,7 @@ class Part(NamedTuple):
 
 
 def pack(
-    parts: Mapping[str, Part], modality_ids: Mapping[str, int], samples: int, width: int = 0
+    parts: Mapping[str, TokenSlice], modality_ids: Mapping[str, int], samples: int, width: int = 0
 ) -> tuple[Slots, Tensor]:
     """Lay the parts side by side, in their order, as `Slots` and labels (-1 where there are none).
 

@@ -14,12 +14,13 @@ from typing import Literal
 import numpy as np
 import torch
 
+from maskweave import limits
 from maskweave.data.columns import Column
 from maskweave.data.mixing import MixedTokens
 from maskweave.data.order import Order
 from maskweave.data.token_store import TokenData
-from maskweave.errors import MaskweaveError
-from maskweave.masking.batch import Part, TokenBatch, pack
+from maskweave.errors import MaskweaveError, shown
+from maskweave.masking.batch import TokenBatch, TokenSlice, pack
 from maskweave.modality.catalogs import Catalog
 from maskweave.modality.entry import Modality
 from maskweave.modality.vocabulary import Vocabulary
@@ -79,6 +80,8 @@ class MaskSampler:
             raise MaskweaveError(
                 f"model.masking: input_tokens and target_tokens must be 1 or more, found {masking.input_tokens} and {masking.target_tokens}"
             )
+        for key in ("input_tokens", "target_tokens"):
+            limits.check_most(f"model.masking: {key}", getattr(masking, key), limits.DRAWN_TOKENS)
         if not 0 <= masking.unconditional <= 1:
             raise MaskweaveError(f"model.masking: unconditional must be from 0 to 1, found {masking.unconditional}")
         weights = np.array([mixture.weight for mixture in masking.mixtures], float)
@@ -101,13 +104,15 @@ class MaskSampler:
         for name, value in given.items():
             if name != REST and name not in self.catalog:
                 raise MaskweaveError(
-                    f"{where}: unknown modality {name!r}; known: {', '.join(self.names)} and {REST!r} for the others"
+                    f"{where}: unknown modality {shown(name)}; known: {', '.join(self.names)} and {REST!r} for the others"
                 )
             if not 0 <= value < np.inf:
-                raise MaskweaveError(f"{where}: concentration of {name!r} must be a number of 0 or more, found {value}")
+                raise MaskweaveError(
+                    f"{where}: concentration of {shown(name)} must be a number of 0 or more, found {value}"
+                )
             if side == "targets" and value > 0 and name != REST and not self.catalog[name].is_target:
                 raise MaskweaveError(
-                    f"{where}: {name!r} is of kind {self.catalog[name].kind}, which is input only; remove it"
+                    f"{where}: {shown(name)} is of kind {self.catalog[name].kind}, which is input only; remove it"
                 )
         alpha = np.array([given.get(name, given.get(REST, 0.0)) for name in self.names], float)
         if side == "targets":
@@ -135,8 +140,8 @@ class MaskSampler:
         inputs_BM[~fits_B], targets_BM[~fits_B] = 0, 0
         self._reserve_sentinels(inputs_BM, targets_BM)
 
-        inputs: dict[str, Part] = {}
-        targets: dict[str, Part] = {}
+        inputs: dict[str, TokenSlice] = {}
+        targets: dict[str, TokenSlice] = {}
         rows: dict[str, torch.Tensor] = {}
         for m, name in enumerate(self.names):
             taken = np.flatnonzero(inputs_BM[:, m] + targets_BM[:, m])
@@ -217,7 +222,7 @@ def sample_subsets(
     capacity: np.ndarray,
     budget: tuple[np.ndarray, np.ndarray],
     rng: np.random.Generator,
-) -> tuple[Part, Part]:
+) -> tuple[TokenSlice, TokenSlice]:
     """Disjoint random subsets of a lattice (or of a bag of vectors) as input and target; targets are limited to what is left over."""
     L = column.ids.shape[1] if column.ids is not None else column.rows.shape[1]  # type: ignore[union-attr]
     keys = rng.random((len(taken), L), dtype=np.float32)
@@ -232,7 +237,7 @@ def sample_subsets(
         ids = (
             column.ids[sample, position].astype(np.int64) if column.ids is not None else np.zeros(len(sample), np.int64)
         )
-        parts.append(Part(sample, ids, position, ids))
+        parts.append(TokenSlice(sample, ids, position, ids))
     return parts[0]._replace(labels=None), parts[1]
 
 
@@ -244,7 +249,7 @@ def sample_spans(
     budget: tuple[np.ndarray, np.ndarray],
     keep: np.ndarray,
     rng: np.random.Generator,
-) -> tuple[Part, Part]:
+) -> tuple[TokenSlice, TokenSlice]:
     """Drop spans of a sequence: the input with one sentinel a span, and the target's sentinels and spans.
 
     The keep probability is lowered by a factor of `STEP` until the input fits its budget. A target over budget starts at a random sentinel.
@@ -284,7 +289,7 @@ def sample_spans(
     shown = kept_bL | (start_bL & (n_in > 0)[:, None])
     row, _ = np.nonzero(shown)
     position = (shown.cumsum(axis=1) - 1)[shown]
-    source = Part(taken[row], np.where(kept_bL, ids_bL, sentinel_bL)[shown], position)
+    source = TokenSlice(taken[row], np.where(kept_bL, ids_bL, sentinel_bL)[shown], position)
     return source, _span_targets(ids_bL, valid_bL & ~kept_bL, start_bL, sentinel_bL, taken, n_out, rng)
 
 
@@ -311,7 +316,7 @@ def _span_targets(
     taken: np.ndarray,
     n_out: np.ndarray,
     rng: np.random.Generator,
-) -> Part:
+) -> TokenSlice:
     """Sentinel, span, sentinel, span, ..., closing sentinel: each token but the last is read, and its successor is predicted."""
     b, L = ids_bL.shape
     stream = np.empty((b, 2 * L + 1), np.int64)  # before each token a place for its sentinel, and one at the end
@@ -336,7 +341,7 @@ def _span_targets(
     read = np.zeros(len(row), bool)
     read[:-1] = row[1:] == row[:-1]  # all but each row's last
     predicted = np.flatnonzero(read) + 1
-    return Part(taken[row[read]], flat[read], place[read], flat[predicted])
+    return TokenSlice(taken[row[read]], flat[read], place[read], flat[predicted])
 
 
 class TokenBatches:

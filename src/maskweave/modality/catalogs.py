@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from maskweave.config import build, plain
-from maskweave.errors import MaskweaveError
+from maskweave.errors import MaskweaveError, shown
 from maskweave.files import read_yaml, write_yaml
 from maskweave.modality.checks import check_vocabulary, checked
 from maskweave.modality.entry import Modality
@@ -41,7 +41,7 @@ class Catalog(Mapping[str, Modality]):
             near = difflib.get_close_matches(str(name), self.modalities, n=1)
             hint = f"did you mean {near[0]!r}? " if near else ""
             known = ", ".join(self.modalities)
-            raise MaskweaveError(f"{self.where}: unknown modality {name!r}; {hint}known: {known}") from None
+            raise MaskweaveError(f"{self.where}: unknown modality {shown(name)}; {hint}known: {known}") from None
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.modalities)
@@ -136,7 +136,7 @@ def load_catalog(name_or_path: str | os.PathLike[str], within: tuple[Path, ...] 
         path = shipped_folder() / f"{name_or_path}.yaml"
         if not path.exists():
             raise MaskweaveError(
-                f"no catalog {str(name_or_path)!r}: give the path of a .yaml file, or one of {', '.join(shipped())}"
+                f"no catalog {shown(str(name_or_path))}: give the path of a .yaml file, or one of {', '.join(shipped())}"
             )
     if path.resolve() in within:
         raise MaskweaveError(f"{path}: 'include' leads back to this file; remove it from one of those that include it")
@@ -170,7 +170,7 @@ def catalog_from(content: Mapping[str, Any], where: str, within: tuple[Path, ...
     for key in content:
         if key not in ("include", "only", "vocabularies", "modalities"):
             raise MaskweaveError(
-                f"{where}: unknown key {key!r}; expected 'vocabularies' and 'modalities', and perhaps 'include' and 'only'"
+                f"{where}: unknown key {shown(key)}; expected 'vocabularies' and 'modalities', and perhaps 'include' and 'only'"
             )
     included = _included(content, where, within)
     items: dict[str, list[Any]] = {"vocabularies": [], "modalities": []}
@@ -179,9 +179,9 @@ def catalog_from(content: Mapping[str, Any], where: str, within: tuple[Path, ...
         if not isinstance(entries, Mapping):
             raise MaskweaveError(f"{where}: {section!r} must map names to entries, found {type(entries).__name__}")
         for name, entry in entries.items():
-            label = f"{where}: {'vocabulary' if cls is Vocabulary else 'modality'} {str(name)!r}"
+            label = f"{where}: {'vocabulary' if cls is Vocabulary else 'modality'} {shown(str(name))}"
             if not isinstance(entry, Mapping):
-                raise MaskweaveError(f"{label}: expected keys and values, found {entry!r}")
+                raise MaskweaveError(f"{label}: expected keys and values, found {shown(entry)}")
             if "name" in entry:
                 raise MaskweaveError(f"{label}: its key is its name; remove 'name'")
             items[section].append(build(cls, {"name": str(name), **entry}, label))
@@ -204,10 +204,10 @@ def _included(content: Mapping[str, Any], where: str, within: tuple[Path, ...]) 
         return Catalog([])
     if name not in shipped() and not (isinstance(name, str) and name.endswith((".yaml", ".yml"))):
         raise MaskweaveError(
-            f"{where}: 'include' names a shipped catalog ({', '.join(shipped())}) or a .yaml file, found {name!r}"
+            f"{where}: 'include' names a shipped catalog ({', '.join(shipped())}) or a .yaml file, found {shown(name)}"
         )
     if only is not None and not (isinstance(only, list) and all(isinstance(n, str) for n in only)):
-        raise MaskweaveError(f"{where}: 'only' is a list of modalities of {name!r}, found {only!r}")
+        raise MaskweaveError(f"{where}: 'only' is a list of modalities of {shown(name)}, found {shown(only)}")
     catalog = load_catalog(name if name in shipped() else Path(where).parent / name, within)
     return catalog if only is None else catalog.subset(only)
 

@@ -4,9 +4,11 @@ Errors name the entry, the field, what was found and what to do.
 """
 
 import dataclasses
+import math
 from collections.abc import Mapping
 
-from maskweave.errors import MaskweaveError
+from maskweave import limits
+from maskweave.errors import MaskweaveError, shown
 from maskweave.modality.entry import Modality
 from maskweave.modality.tokenizer import Diffusion, TokenizerSpec
 from maskweave.modality.vocabulary import Vocabulary
@@ -25,6 +27,7 @@ def checked(m: Modality, vocabularies: Mapping[str, Vocabulary], where: str) -> 
     """
     if m.id < 1:
         raise MaskweaveError(f"{where}: id {m.id} must be 1 or more (0 is padding)")
+    limits.check_most(f"{where}: id", m.id, limits.MODALITY_ID)
     _check_name(m.name, where)
     _check_value(m, where)
     match m.kind:
@@ -33,12 +36,13 @@ def checked(m: Modality, vocabularies: Mapping[str, Vocabulary], where: str) -> 
         case "sequence" | "vectors":
             if m.max_tokens < 2 or m.grid:
                 raise MaskweaveError(
-                    f"{where}: a {m.kind} modality needs max_tokens (2 or more) and no grid, found max_tokens {m.max_tokens}, grid {m.grid}"
+                    f"{where}: a {m.kind} modality needs max_tokens (2 or more) and no grid, found max_tokens {m.max_tokens}, grid {shown(m.grid)}"
                 )
+            limits.check_most(f"{where}: max_tokens", m.max_tokens, limits.TOKENS)
     if m.kind == "sequence":
         if m.vocabulary not in vocabularies:
             raise MaskweaveError(
-                f"{where}: vocabulary {m.vocabulary!r} is not one of the catalog's: {', '.join(vocabularies) or 'none'}; add it under 'vocabularies' or correct the name"
+                f"{where}: vocabulary {shown(m.vocabulary)} is not one of the catalog's: {', '.join(vocabularies) or 'none'}; add it under 'vocabularies' or correct the name"
             )
         if m.chunk < 1 or m.chunk >= m.max_tokens:
             raise MaskweaveError(f"{where}: chunk {m.chunk} must be from 1 to less than max_tokens {m.max_tokens}")
@@ -66,8 +70,11 @@ def checked(m: Modality, vocabularies: Mapping[str, Vocabulary], where: str) -> 
 def check_vocabulary(v: Vocabulary, where: str) -> None:
     """Raise MaskweaveError where a vocabulary contradicts itself."""
     _check_name(v.name, where)
+    limits.check_most(f"{where}: size", v.size, limits.VOCABULARY)
     if min(v.values.values(), default=0) < 0:
-        raise MaskweaveError(f"{where}: values gives how many there are of each prefix, 0 or more, found {v.values}")
+        raise MaskweaveError(
+            f"{where}: values gives how many there are of each prefix, 0 or more, found {shown(v.values)}"
+        )
     # The first is kept free; a sequence that is dropped as a whole has one for its span and one that closes.
     if v.sentinels < 3:
         raise MaskweaveError(f"{where}: needs at least 3 sentinels, found {v.sentinels}")
@@ -81,6 +88,7 @@ def _check_name(name: str, where: str) -> None:
     """Names become those of folders and of the model's parts."""
     if not name.replace("_", "").replace("@", "").replace("-", "").isalnum():
         raise MaskweaveError(f"{where}: a name is letters, digits, '_', '-' and '@' alone")
+    limits.check_most(f"{where}: length of the name in bytes", len(name.encode()), limits.NAME_BYTES, fixed=True)
 
 
 def _check_value(m: Modality, where: str) -> None:
@@ -108,8 +116,9 @@ def _check_value(m: Modality, where: str) -> None:
 def _check_grid(m: Modality, where: str) -> None:
     if not 1 <= len(m.grid) <= 3 or min(m.grid) < 1 or m.max_tokens:
         raise MaskweaveError(
-            f"{where}: a {m.kind} modality needs grid (1 to 3 positive numbers) and no max_tokens, found grid {m.grid}, max_tokens {m.max_tokens}"
+            f"{where}: a {m.kind} modality needs grid (1 to 3 positive numbers) and no max_tokens, found grid {shown(m.grid)}, max_tokens {m.max_tokens}"
         )
+    limits.check_most(f"{where}: number of tokens of grid {m.grid}", m.tokens, limits.TOKENS)
     if not m.value.size:
         if len(m.grid) != 1:
             raise MaskweaveError(
@@ -129,26 +138,31 @@ def _check_tokenizer(m: Modality, where: str) -> None:
         raise MaskweaveError(
             f"{where}: tokenizer.model is {spec.model!r}; values with a size take 'vit', and others, such as vectors, 'mlp'"
         )
-    for key, number, least in (
-        ("tokenizer.width", spec.width, 1),
-        ("tokenizer.heads", spec.heads, 1),
-        ("tokenizer.depth", spec.depth, 0),
-        ("tokenizer.decoder_depth", spec.decoder_depth, 0),
-        ("tokenizer.decoder_width", spec.decoder_width, 0),
-        ("tokenizer.decoder_heads", spec.decoder_heads, 0),
-        ("tokenizer.class_width", spec.class_width, 1),
-        ("tokenizer.image_blocks", spec.image_blocks, 0),
-        ("tokenizer.inner_width", spec.inner_width, 0),
-        ("tokenizer.decoder_inner_width", spec.decoder_inner_width, 0),
-        ("tokenizer.quantizer.dim", quantizer.dim, 1),
-        ("tokenizer.quantizer.heads", quantizer.heads, 1),
+    for key, number, least, most in (
+        ("tokenizer.width", spec.width, 1, limits.WIDTH),
+        ("tokenizer.heads", spec.heads, 1, limits.HEADS),
+        ("tokenizer.depth", spec.depth, 0, limits.DEPTH),
+        ("tokenizer.decoder_depth", spec.decoder_depth, 0, limits.DEPTH),
+        ("tokenizer.decoder_width", spec.decoder_width, 0, limits.WIDTH),
+        ("tokenizer.decoder_heads", spec.decoder_heads, 0, limits.HEADS),
+        ("tokenizer.class_width", spec.class_width, 1, limits.CODE_WIDTH),
+        ("tokenizer.image_blocks", spec.image_blocks, 0, limits.DEPTH),
+        ("tokenizer.inner_width", spec.inner_width, 0, limits.WIDTH),
+        ("tokenizer.decoder_inner_width", spec.decoder_inner_width, 0, limits.WIDTH),
+        ("tokenizer.quantizer.dim", quantizer.dim, 1, limits.CODE_WIDTH),
+        ("tokenizer.quantizer.heads", quantizer.heads, 1, limits.HEADS),
+        ("tokenizer.quantizer.codes", quantizer.codes, 2, limits.VOCABULARY),
     ):
         if number < least:
             raise MaskweaveError(f"{where}: {key} must be {least} or more, found {number}")
+        limits.check_most(f"{where}: {key}", number, most)
+    places = max(m.tokens, math.prod(spec.trained_grid or ()))
+    width = max(spec.width, spec.decoder_width)
+    limits.check_most(f"{where}: tokens × width of the tokenizer's positions", places * width, limits.POSITION_NUMBERS)
     losses = ("mse",) if spec.diffusion is not None else tuple(m.value.losses)
     if spec.loss not in ("auto", *losses):
         raise MaskweaveError(
-            f"{where}: tokenizer.loss {spec.loss!r} does not suit values of type {m.value.type!r}; expected auto, {', '.join(losses)}"
+            f"{where}: tokenizer.loss {shown(spec.loss)} does not suit values of type {m.value.type!r}; expected auto, {', '.join(losses)}"
         )
     decoder_width, decoder_heads = spec.decoder_width or spec.width, spec.decoder_heads or spec.heads
     for prefix, width, heads in (("", spec.width, spec.heads), ("decoder_", decoder_width, decoder_heads)):
@@ -167,11 +181,13 @@ def _check_tokenizer(m: Modality, where: str) -> None:
         _check_diffusion(m, spec.diffusion, where)
     if quantizer.type == "fsq" and (not quantizer.levels or min(quantizer.levels) < 2):
         raise MaskweaveError(
-            f"{where}: tokenizer.quantizer.levels must be numbers of 2 or more, found {quantizer.levels}"
+            f"{where}: tokenizer.quantizer.levels must be numbers of 2 or more, found {shown(quantizer.levels)}"
         )
-    if quantizer.codes < 2 or (quantizer.type == "lfq" and quantizer.codes & (quantizer.codes - 1)):
+    if quantizer.type == "fsq":
+        limits.check_most(f"{where}: product of tokenizer.quantizer.levels", quantizer.size, limits.VOCABULARY)
+    if quantizer.type == "lfq" and quantizer.codes & (quantizer.codes - 1):
         raise MaskweaveError(
-            f"{where}: tokenizer.quantizer.codes must be 2 or more, and a power of two for lfq, found {quantizer.codes}"
+            f"{where}: tokenizer.quantizer.codes must be a power of two for lfq, found {quantizer.codes}"
         )
     if quantizer.type == "memcodes" and quantizer.dim % quantizer.heads:
         raise MaskweaveError(
@@ -198,8 +214,16 @@ def _check_diffusion(m: Modality, d: Diffusion, where: str) -> None:
             f"{where}: training_steps, steps, patch, layers and shift must be positive, and steps at most training_steps, "
             f"found {d.training_steps}, {d.steps}, {d.patch}, {d.layers} and {d.shift}"
         )
+    for key, number, most in (
+        ("training_steps", d.training_steps, limits.DIFFUSION_STEPS),
+        ("patch", d.patch, limits.DIFFUSION_PATCH),
+        ("layers", d.layers, limits.DIFFUSION_LAYERS),
+        ("largest width", max(d.widths, default=0), limits.DIFFUSION_WIDTH),
+        ("number of widths", len(d.widths), limits.DIFFUSION_LEVELS),
+    ):
+        limits.check_most(f"{where}.{key}", number, most)
     if not d.widths or any(width < 32 or width % 32 for width in d.widths):
-        raise MaskweaveError(f"{where}.widths must be multiples of 32, found {d.widths}")
+        raise MaskweaveError(f"{where}.widths must be multiples of 32, found {shown(d.widths)}")
     if not 0 <= d.attention <= len(d.widths):
         raise MaskweaveError(f"{where}.attention must be 0 to {len(d.widths)}, the levels, found {d.attention}")
     if any(s % d.multiple for s in m.value.size):

@@ -4,7 +4,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from maskweave.errors import MaskweaveError
+from maskweave import limits
+from maskweave.errors import MaskweaveError, shown
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,8 @@ class Decoding:
             ("top_k", self.top_k >= 0, "0 or more"),
         ):
             if not holds:
-                raise MaskweaveError(f"{key} is {getattr(self, key)}; expected {expected}")
+                raise MaskweaveError(f"{key} is {shown(getattr(self, key))}; expected {expected}")
+        limits.check_most("steps", self.steps, limits.TOKENS)
 
     @property
     def onex(self) -> tuple[float, ...] | None:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from maskweave import limits
 from maskweave.masking.batch import Slots
 from maskweave.modality.catalogs import Catalog
 from maskweave.modality.entry import Modality
@@ -24,6 +25,18 @@ def tables_of(catalog: Catalog, separate: bool) -> dict[str, str]:
 def place_count(modality: Modality) -> int:
     """Positions that a modality may need. A sequence's input and target may each be longer than the sequence, by the sentinels."""
     return modality.tokens if modality.grid else 2 * modality.max_tokens + 1
+
+
+def check_positions(catalog: Catalog, width: int) -> None:
+    """Refuse tables of positions that would fill the memory.
+
+    Raises:
+        MaskweaveError: says the product and its limit.
+    """
+    places = sum(place_count(m) for m in catalog.values())
+    limits.check_most(
+        f"{catalog.where}: places of all modalities × width of the model", places * width, limits.POSITION_NUMBERS
+    )
 
 
 class ByName(nn.ModuleDict):
@@ -67,6 +80,7 @@ class PositionEmbedding(nn.Module):
     def register_buffers(self, catalog: Catalog) -> None:
         """What the entries alone decide: the fixed positions, and where each modality's begin in fixed and learned ones together."""
         width = self.modality.embedding_dim
+        check_positions(catalog, width)
         fixed: list[Tensor] = [torch.zeros(1, width)]
         starts = torch.zeros(self.modality.num_embeddings, dtype=torch.long)
         by_kind = sorted(catalog.values(), key=lambda m: m.positions == "learned")  # fixed ones first

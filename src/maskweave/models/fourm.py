@@ -13,7 +13,8 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from maskweave.errors import MaskweaveError
+from maskweave import limits
+from maskweave.errors import MaskweaveError, shown
 from maskweave.masking.batch import Slots, TokenBatch
 from maskweave.masking.inputs import Inputs
 from maskweave.modality.catalogs import Catalog
@@ -73,7 +74,7 @@ class FourMConfig:
             MaskweaveError: an unknown size, or a width that the heads do not divide.
         """
         if self.size not in SIZES:
-            raise MaskweaveError(f"model: unknown size {self.size!r}; known: {', '.join(SIZES)}")
+            raise MaskweaveError(f"model: unknown size {shown(self.size)}; known: {', '.join(SIZES)}")
         row = SIZES[self.size]._asdict()
         numbers = {name: getattr(self, name) or value for name, value in row.items()}
         if min(numbers.values()) < 1 or numbers["width"] % (2 * numbers["heads"]):
@@ -84,6 +85,12 @@ class FourMConfig:
             raise MaskweaveError(
                 f"model: registers must be 0 or more and mlp_ratio above 0, found {self.registers} and {self.mlp_ratio}"
             )
+        for key, most in (("width", limits.WIDTH), ("heads", limits.HEADS)):
+            limits.check_most(f"model: {key}", numbers[key], most)
+        for key in ("encoder_depth", "decoder_depth"):
+            limits.check_most(f"model: {key}", numbers[key], limits.DEPTH)
+        limits.check_most("model: mlp_ratio", self.mlp_ratio, limits.MLP_RATIO)
+        limits.check_most("model: registers", self.registers, limits.REGISTERS)
         own = {f.name: getattr(self, f.name) for f in fields(FourMConfig)}  # a recipe's settings hold more
         return FourMConfig(**{**own, **numbers})
 

@@ -15,12 +15,13 @@ from typing import Any, NamedTuple, Self
 import torch
 from torch import Tensor, nn
 
-from maskweave.errors import MaskweaveError
+from maskweave import limits
+from maskweave.errors import MaskweaveError, shown
 from maskweave.masking.inputs import Inputs
 from maskweave.masking.m3ae import MaskedTokens
 from maskweave.modality.catalogs import Catalog
 from maskweave.modality.entry import Modality
-from maskweave.models.embeddings import ByName
+from maskweave.models.embeddings import ByName, check_positions
 from maskweave.models.varlen import VarlenBlock, run_blocks
 from maskweave.nn.cpu import Linear
 from maskweave.nn.layers import LayerNorm, initialize, sine_cosine
@@ -77,18 +78,22 @@ class M3AEConfig:
             MaskweaveError: an unknown size, or a width that the heads do not divide.
         """
         if self.size not in M3AE_SIZES:
-            raise MaskweaveError(f"model: unknown size {self.size!r}; known: {', '.join(M3AE_SIZES)}")
+            raise MaskweaveError(f"model: unknown size {shown(self.size)}; known: {', '.join(M3AE_SIZES)}")
         numbers = {k: getattr(self, k) or row for k, row in M3AE_SIZES[self.size]._asdict().items()}
         if min(numbers.values()) < 1 or not self.mlp_ratio * min(numbers["width"], numbers["decoder_width"]) >= 1:
             raise MaskweaveError("model: widths, depths, heads and mlp_ratio must be above 0")
         for width, heads in (("width", "heads"), ("decoder_width", "decoder_heads")):
             if numbers[width] % numbers[heads]:
                 raise MaskweaveError(f"model: {width} {numbers[width]} must be a multiple of {heads} {numbers[heads]}")
+        largest = {"width": limits.WIDTH, "heads": limits.HEADS}
+        for name, number in numbers.items():
+            limits.check_most(f"model: {name}", number, largest.get(name.removeprefix("decoder_"), limits.DEPTH))
+        limits.check_most("model: mlp_ratio", self.mlp_ratio, limits.MLP_RATIO)
         own = {f.name: getattr(self, f.name) for f in fields(M3AEConfig)}  # a recipe's settings hold more
         return M3AEConfig(**{**own, **numbers})
 
 
-class Features(NamedTuple):
+class M3AEFeatures(NamedTuple):
     """What the encoder makes of samples."""
 
     tokens: Tensor
@@ -167,6 +172,7 @@ class M3AE(nn.Module):
 
     def register_buffers(self, catalog: Catalog) -> None:
         """The fixed positions."""
+        check_positions(catalog, max(self.config.width, self.config.decoder_width))
         for name, width in (("positions", self.config.width), ("decoder_positions", self.config.decoder_width)):
             self.register_buffer(name, position_table(catalog.values(), width), persistent=False)
 
@@ -231,12 +237,12 @@ class M3AE(nn.Module):
             y.append(filled + self.decoder_positions[start : start + L] + self.decoder_types.weight[id])
         return torch.cat(y, dim=1), _may_look((tokens.present, tokens.masked) for tokens in parts.values())
 
-    def features(self, parts: Parts) -> Features:
+    def features(self, parts: Parts) -> M3AEFeatures:
         """Features of samples; hide nothing for the representation of all that they have (a mask ratio of 0)."""
         encoded = self.encode(parts)
         mask = _may_look((tokens.visible, tokens.kept) for tokens in parts.values())
         present = encoded.new_ones(encoded.shape[:2], dtype=torch.bool) if mask is None else mask[:, 0, 0]
-        return Features(encoded[:, 1:], present[:, 1:], encoded[:, 0])
+        return M3AEFeatures(encoded[:, 1:], present[:, 1:], encoded[:, 0])
 
     def attention(self, parts: Parts) -> Tensor:
         """(blocks, B, H, 1 + N, 1 + N) weights of the encoder's attention, from each token (rows) to each (columns)."""

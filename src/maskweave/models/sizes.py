@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 
-class Size(NamedTuple):
+class FourMSize(NamedTuple):
     width: int
     heads: int
     encoder_depth: int
@@ -11,12 +11,12 @@ class Size(NamedTuple):
 
 
 SIZES = {
-    "nano": Size(128, 4, 4, 3),
-    "micro": Size(192, 6, 5, 4),
-    "mini": Size(256, 8, 6, 6),
-    "Ti": Size(384, 6, 6, 6),
-    "S": Size(512, 8, 8, 8),
-    "B": Size(768, 12, 12, 12),
-    "L": Size(1024, 16, 24, 24),
-    "XL": Size(2048, 32, 24, 24),
+    "nano": FourMSize(128, 4, 4, 3),
+    "micro": FourMSize(192, 6, 5, 4),
+    "mini": FourMSize(256, 8, 6, 6),
+    "Ti": FourMSize(384, 6, 6, 6),
+    "S": FourMSize(512, 8, 8, 8),
+    "B": FourMSize(768, 12, 12, 12),
+    "L": FourMSize(1024, 16, 24, 24),
+    "XL": FourMSize(2048, 32, 24, 24),
 }

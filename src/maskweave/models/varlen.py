@@ -17,7 +17,7 @@ from maskweave.nn.cpu import GROUPED_ROWS, attend, row_multiple
 from maskweave.nn.layers import Block
 
 
-class Group(NamedTuple):
+class VarlenGroup(NamedTuple):
     """Samples of equal length."""
 
     samples: int
@@ -33,7 +33,7 @@ class Group(NamedTuple):
 class VarlenBlock(Block):
     """A block that can also take the row of several groups."""
 
-    def forward(self, x: Tensor, mask: Tensor | None = None, groups: Sequence[Group] = ()) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor | None = None, groups: Sequence[VarlenGroup] = ()) -> Tensor:
         """Of one group (b, N, D), or of the row (T, D) of several; what the row is filled up with at its end comes to nothing."""
         if not groups:
             return super().forward(x, mask)
@@ -41,7 +41,7 @@ class VarlenBlock(Block):
         return x + self.mlp(self.norm2(x))
 
     @torch.compiler.disable  # or blocks would be compiled anew for every batch's groups
-    def _look(self, x_TD: Tensor, groups: Sequence[Group]) -> Tensor:
+    def _look(self, x_TD: Tensor, groups: Sequence[VarlenGroup]) -> Tensor:
         attention = self.attention
         sizes = _sizes(x_TD, groups)
         projected = [layer(x_TD).split(sizes) for layer in (attention.q, attention.k, attention.v)]
@@ -61,7 +61,7 @@ def run_blocks(blocks: nn.ModuleList, given: Sequence[tuple[Tensor, Tensor | Non
         for block in blocks:
             x_bND = block(x_bND, mask)
         return [x_bND]
-    groups = [Group(x_bND.shape[0], x_bND.shape[1], mask) for x_bND, mask in given]
+    groups = [VarlenGroup(x_bND.shape[0], x_bND.shape[1], mask) for x_bND, mask in given]
     row_TD = torch.cat([x_bND.flatten(0, 1) for x_bND, _ in given])
     row_TD = F.pad(row_TD, (0, 0, 0, -len(row_TD) % row_multiple(row_TD, GROUPED_ROWS)))
     for block in blocks:
@@ -70,7 +70,7 @@ def run_blocks(blocks: nn.ModuleList, given: Sequence[tuple[Tensor, Tensor | Non
     return [part.view_as(x_bND) for part, (x_bND, _) in zip(parts, given, strict=True)]
 
 
-def _sizes(row_TD: Tensor, groups: Sequence[Group]) -> list[int]:
+def _sizes(row_TD: Tensor, groups: Sequence[VarlenGroup]) -> list[int]:
     """Tokens of each group, and of the filling."""
     tokens = [group.tokens for group in groups]
     return [*tokens, len(row_TD) - sum(tokens)]

@@ -135,11 +135,28 @@ def save_passthrough(passthrough: PassthroughTensors | None, folder: Path) -> No
 
 
 def load_passthrough(folder: Path) -> PassthroughTensors | None:
-    """What `save_passthrough` wrote, mapped; None where it wrote nothing."""
-    if not (folder / PASSTHROUGH).is_file():
+    """What `save_passthrough` wrote, mapped; None where it wrote nothing.
+
+    Raises:
+        MaskweaveError: the file is damaged, or something else wrote it.
+    """
+    path = folder / PASSTHROUGH
+    if not path.is_file():
         return None
-    with open_tensors(folder / PASSTHROUGH) as stored:
-        config, names = json.loads(stored.metadata()["config"])
+    with open_tensors(path) as stored:
+        try:
+            config, names = json.loads((stored.metadata() or {})["config"])
+            if (
+                not isinstance(config, dict)
+                or not isinstance(names, list)
+                or not all(isinstance(n, str) for n in names)
+            ):
+                raise TypeError("expected a configuration and names")
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
+            raise MaskweaveError(
+                f"{path}: its header has no 'config' as maskweave writes it, so it cannot be read ({error!r:.200}); "
+                "copy or import the model again, or remove this file if the model is not to be written back in its published form"
+            ) from error
         return PassthroughTensors(config, {name: stored.get_tensor(name) for name in stored.keys()}, tuple(names))  # noqa: SIM118
 
 

@@ -92,7 +92,7 @@ def _evaluation(path: Path) -> str:
     if not path.exists():
         return _missing("Not evaluated yet: evaluation.json is missing.")
     try:
-        rows = read_json(path)
+        rows = read_json(path, limit=None)
     except (MaskweaveError, OSError) as error:
         return _missing(f"evaluation.json could not be read: {error}")
     rows = [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []

@@ -14,13 +14,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from maskweave.data.token_store import shard_name
 from maskweave.errors import MaskweaveError
 from maskweave.files import read_json
 from maskweave.generate.bundle import Bundle, load
 from maskweave.generate.request import Sample
 from maskweave.nn.weights import open_tensors
 from maskweave.retrieve.features import BATCH, features_of
-from maskweave.retrieve.indexing import FORMAT, shard_name
+from maskweave.retrieve.indexing import FORMAT
 from maskweave.retrieve.search import Backend, Searcher
 
 
@@ -58,7 +59,7 @@ class Index:
         self.folder, self.backend = Path(folder), backend
         if not (self.folder / "index.json").is_file():
             raise MaskweaveError(f"{folder}: holds no index; make one with 'maskweave retrieve index'")
-        self.facts: dict[str, Any] = read_json(self.folder / "index.json")
+        self.facts: dict[str, Any] = read_json(self.folder / "index.json", limit=None)
         if self.facts.get("format") != FORMAT:
             raise MaskweaveError(f"{folder}: is not of format {FORMAT}; index the data again")
         if bundle is None and not self.facts["bundle"]:
@@ -76,7 +77,7 @@ class Index:
         for path in self._shards:
             if not path.with_suffix(".json").is_file():
                 raise MaskweaveError(f"{folder}: is not finished; start the same 'maskweave retrieve index' again")
-            facts = read_json(path.with_suffix(".json"))
+            facts = read_json(path.with_suffix(".json"), limit=None)
             self.keys |= dict(zip(facts["numbers"], facts["keys"], strict=True))
         with open_tensors(self.folder / "centers.safetensors") as stored:
             self._centers = {name: stored.get_tensor(name).numpy() for name in stored.keys()}  # noqa: SIM118
@@ -101,7 +102,7 @@ class Index:
         if name not in self._views:
             numbers, vectors = [np.zeros(0, np.int64)], [np.zeros((0, self.features.width), np.float32)]
             for path in self._shards:
-                of_shard = np.array(read_json(path.with_suffix(".json"))["numbers"], np.int64)
+                of_shard = np.array(read_json(path.with_suffix(".json"), limit=None)["numbers"], np.int64)
                 with open_tensors(path.with_suffix(".safetensors")) as stored:
                     vectors.append(stored.get_tensor(name).float().numpy())
                     numbers.append(of_shard[stored.get_tensor(f"{name}.rows").numpy()])

@@ -4,6 +4,7 @@
     INDEX/centers.safetensors          mean vector of each view and modality, from the first samples
     INDEX/shard-00000.safetensors      VIEW (n, D) float16 and VIEW.rows (n,): which of the shard's samples have it
     INDEX/shard-00000.json             keys and numbers of the shard's samples; written last, so its presence says the shard is whole
+    INDEX/shard-00000.skipped.jsonl    samples that could not be used, and why
 
 A view is a modality of the samples; each goes through the model by itself.
 """
@@ -18,18 +19,19 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from maskweave.data.error_budget import ErrorBudget
+from maskweave.data.error_budget import SKIPPED, ErrorBudget, read_skipped, write_skipped
 from maskweave.data.reading import Read, read
 from maskweave.data.source import Source
+from maskweave.data.token_store import shard_name
 from maskweave.errors import BadSample, MaskweaveError
-from maskweave.files import read_json, remove, sweep, write_aside, write_json
+from maskweave.files import claim_record, read_json, remove, sweep, write_aside, write_json
 from maskweave.generate.bundle import Bundle
 from maskweave.modality.catalogs import Catalog
 from maskweave.nn.weights import save_tensors
 from maskweave.progress import Progress, progress
 from maskweave.retrieve.features import BATCH, SampleFeatures, features_of, vectors_of
 
-FORMAT = 1
+FORMAT = 2
 CENTER_SAMPLES = 512
 
 
@@ -40,10 +42,6 @@ class Indexed(NamedTuple):
     vectors: dict[str, int]
     """By view; a sample that lacks a view's modalities has none there."""
     skips: ErrorBudget
-
-
-def shard_name(number: int) -> str:
-    return f"shard-{number:05d}"
 
 
 def keys_of(source: Source) -> str:
@@ -95,7 +93,7 @@ def make_index(
     for view in views:
         if bundle.catalog[view].name not in readable:
             raise MaskweaveError(f"{view!r} cannot be indexed: of this data set the model reads {', '.join(readable)}")
-    _claim(folder, bundle, features, feature_modality, views, dict(data or {}), source, shard_size)
+    _claim_index(folder, bundle, features, feature_modality, views, dict(data or {}), source, shard_size)
     if not (folder / "centers.safetensors").exists():
         _write_centers(folder, bundle, features, source, views, [] if feature_modality else readable, workers)
     skips = ErrorBudget(limit)
@@ -111,9 +109,9 @@ def make_index(
             if shard in todo:
                 size = min((shard + 1) * shard_size, len(source)) - shard * shard_size
                 _write_shard(folder, shard, islice(stream, size), bundle.catalog, features, views, bar)
-            facts = read_json(folder / f"{shard_name(shard)}.json")
+            facts = read_json(folder / f"{shard_name(shard)}.json", limit=None)
             skips.good(len(facts["keys"]))
-            for key, reason in facts["skipped"]:
+            for key, reason in read_skipped(folder / f"{shard_name(shard)}{SKIPPED}", facts["skipped"]):
                 skips.bad(key, reason)
             for view in views:
                 counts[view] += facts["vectors"][view]
@@ -122,7 +120,7 @@ def make_index(
     return Indexed(folder, counts, skips)
 
 
-def _claim(
+def _claim_index(
     folder: Path,
     bundle: Bundle,
     features: SampleFeatures,
@@ -144,18 +142,11 @@ def _claim(
         "shard_size": shard_size,
     }
     path = folder / "index.json"
-    if path.exists():
-        found = read_json(path)
-        differing = [key for key in facts if found.get(key) != facts[key]] if isinstance(found, dict) else ["all"]
-        if differing:
-            raise MaskweaveError(
-                f"{folder}: holds an index made otherwise ({', '.join(differing)} differ); remove the folder, or write to another"
-            )
-        sweep(folder)
-        return
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if not path.exists() and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise MaskweaveError(f"{folder}: already holds something that is no index; choose an empty or new folder")
-    write_json(path, {**facts, "bundle": str(bundle.folder.resolve()) if bundle.folder else "", "data": data})
+    more = {"bundle": str(bundle.folder.resolve()) if bundle.folder else "", "data": data}
+    claim_record(path, facts, "an index", more)
+    sweep(folder)
 
 
 def _write_centers(
@@ -217,8 +208,10 @@ def _write_shard(
         "keys": [keys[number] for number in sound],
         "numbers": sound,
         "vectors": {view: len(tensors[view]) for view in views},
-        "skipped": [(keys[number], reason) for number, reason in sorted(bad.items())],
+        "skipped": len(bad),
     }
+    skipped = [(keys[number], reason) for number, reason in sorted(bad.items())]
+    write_skipped(folder / f"{shard_name(shard)}{SKIPPED}", skipped)
     write_json(folder / f"{shard_name(shard)}.json", facts)
 
 
@@ -228,6 +221,6 @@ def _check(folder: Path, skips: ErrorBudget, shards: range, finished: bool = Fal
         skips.check(finished)
     except MaskweaveError:
         for path in (folder / f"{shard_name(shard)}.json" for shard in shards):
-            if path.exists() and read_json(path)["skipped"]:
+            if path.exists() and read_json(path, limit=None)["skipped"]:
                 remove(path)
         raise

@@ -14,7 +14,8 @@ from maskweave.files import write_aside
 
 Backend = Literal["auto", "faiss", "torch"]
 LARGE = 200_000
-"""From so many vectors on, FAISS looks into the cells near a query alone: an inverted file, whose results are approximate."""
+"""From so many vectors on, FAISS looks into the cells near a query alone: an inverted file, whose results are approximate. Where these
+cells hold too few, all vectors are compared."""
 BLOCK = 2**16
 """Vectors that torch compares at once."""
 
@@ -52,6 +53,9 @@ class Searcher:
             scores, rows = self._with_torch(torch.from_numpy(queries_QD), k)
         else:
             scores, rows = self._faiss.search(queries_QD, k)
+            missing_Q = (rows < 0).any(axis=1)  # fewer than k vectors are in the cells near these queries
+            if missing_Q.any():
+                scores[missing_Q], rows[missing_Q] = self._with_torch(torch.from_numpy(queries_QD[missing_Q]), k)
         order = np.lexsort((rows, -scores))
         return Nearest(np.take_along_axis(scores, order, 1), np.take_along_axis(rows, order, 1))
 

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from maskweave.config import build, plain
-from maskweave.errors import MaskweaveError
+from maskweave.errors import MaskweaveError, shown
 from maskweave.files import read_json, remove, write_aside
 from maskweave.modality.catalogs import Catalog
 from maskweave.modality.entry import Modality
@@ -173,10 +173,6 @@ class GridTokenizer(nn.Module):
                 parts.append(self.modality.value.from_network(output))
         return np.concatenate(parts)
 
-    def reconstruct(self, values: Sequence[Any] | np.ndarray | Tensor) -> np.ndarray:
-        """Values through tokens and back: the best that a model over these tokens can give."""
-        return self.decode(self.encode(values))
-
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write `model.safetensors` and `config.json` into a folder: both aside, and renamed once both are whole.
 
@@ -287,12 +283,12 @@ def _read_entry(folder: Path) -> Modality:
         )
     if config["format"] != FORMAT:
         raise MaskweaveError(
-            f"{path}: has format {config['format']!r}, written by another version of maskweave; this one reads format {FORMAT}. "
+            f"{path}: has format {shown(config['format'])}, written by another version of maskweave; this one reads format {FORMAT}. "
             "Train the tokenizer again, or use the version that wrote it"
         )
     entry = build(Modality, config["modality"], str(path), "modality")
     if entry.kind != "grid":
-        raise MaskweaveError(f"{path}: 'modality.kind' expects 'grid', found {entry.kind!r}")
+        raise MaskweaveError(f"{path}: 'modality.kind' expects 'grid', found {shown(entry.kind)}")
     return _complete(entry, str(path))
 
 
@@ -304,5 +300,5 @@ def _differences(wanted: dict[str, Any], found: dict[str, Any], prefix: str = ""
         if isinstance(a, dict) and isinstance(b, dict) and a.keys() == b.keys():
             faults += _differences(a, b, f"{prefix}{key}.")
         elif a != b:
-            faults.append(f"{prefix}{key} is {b} there, {a} here")
+            faults.append(f"{prefix}{key} is {shown(b)} there, {shown(a)} here")
     return faults

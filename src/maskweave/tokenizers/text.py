@@ -19,7 +19,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from maskweave.config import build, plain
-from maskweave.errors import BadSample, MaskweaveError
+from maskweave.errors import BadSample, MaskweaveError, shown
 from maskweave.files import read_json, write_aside
 from maskweave.modality.checks import check_vocabulary
 from maskweave.modality.vocabulary import Vocabulary
@@ -60,13 +60,13 @@ class TextTokenizer:
         for piece, id in self._ids.items():
             if id >= vocabulary.size:
                 raise MaskweaveError(
-                    f"{where}: the tokenizer has id {id} ({piece!r}), beyond the vocabulary's size {vocabulary.size}; train it again"
+                    f"{where}: the tokenizer has id {id} ({shown(piece)}), beyond the vocabulary's size {vocabulary.size}; train it again"
                 )
             self._pieces[id] = piece
         for id, entry in enumerate(fixed_entries(vocabulary)):
             if self._pieces[id] != entry:
                 raise MaskweaveError(
-                    f"{where}: the tokenizer's id {id} is {self._pieces[id]!r}, the layout wants {entry!r}; it was trained for another vocabulary, train it again"
+                    f"{where}: the tokenizer's id {id} is {shown(self._pieces[id])}, the layout wants {entry!r}; it was trained for another vocabulary, train it again"
                 )
         self._first_word = vocabulary.fixed - len(vocabulary.words)
         self._values: dict[int, tuple[str, int]] = {}
@@ -149,7 +149,7 @@ class TextTokenizer:
                     number, (found, wanted) = next((n, pair) for n, pair in enumerate(pairs) if pair[0] != pair[1])
                     key = f"words[{number}]"
                 raise MaskweaveError(
-                    f"{where}: was made for another vocabulary {vocabulary.name!r} than the catalog's: {key} is {found!r}, expected {wanted!r}; use the text tokenizer made for this catalog, or train one for it"
+                    f"{where}: was made for another vocabulary {vocabulary.name!r} than the catalog's: {key} is {shown(found)}, expected {shown(wanted)}; use the text tokenizer made for this catalog, or train one for it"
                 )
 
     @property
@@ -247,7 +247,7 @@ class TextTokenizer:
         id = self._ids.get(name, -1)
         if self.as_word(id) is None:
             raise MaskweaveError(
-                f"vocabulary {self.vocabulary.name!r}: has no entry for {name!r}; add it to its words and train the text tokenizer again"
+                f"vocabulary {self.vocabulary.name!r}: has no entry for {shown(name)}; add it to its words and train the text tokenizer again"
             )
         return id
 

@@ -17,7 +17,7 @@ from tokenizers.normalizers import BertNormalizer
 from tokenizers.pre_tokenizers import BertPreTokenizer
 from tokenizers.trainers import WordPieceTrainer
 
-from maskweave.errors import BadSample, MaskweaveError
+from maskweave.errors import BadSample, MaskweaveError, shown
 from maskweave.modality.checks import check_vocabulary
 from maskweave.modality.vocabulary import Vocabulary
 from maskweave.values.codec import SPECIAL_TOKENS
@@ -36,11 +36,11 @@ def fixed_entries(vocabulary: Vocabulary) -> list[str]:
     entries += vocabulary.words
     if len(set(entries)) < len(entries):
         twice = next(entry for entry, count in Counter(entries).items() if count > 1)
-        raise MaskweaveError(f"vocabulary {vocabulary.name!r}: {twice!r} stands there twice; remove it from words")
+        raise MaskweaveError(f"vocabulary {vocabulary.name!r}: {shown(twice)} stands there twice; remove it from words")
     for word in vocabulary.words:
         if word.startswith("##") or word != word.strip() or not word:
             raise MaskweaveError(
-                f"vocabulary {vocabulary.name!r}: {word!r} cannot be a word; words are not empty, have no space at either end and do not start with '##'"
+                f"vocabulary {vocabulary.name!r}: {shown(word)} cannot be a word; words are not empty, have no space at either end and do not start with '##'"
             )
     return entries
 

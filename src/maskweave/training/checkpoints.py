@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from maskweave.config import plain
-from maskweave.errors import MaskweaveError
+from maskweave.errors import MaskweaveError, shown
 from maskweave.files import read_json, remove, write_aside, write_json
 from maskweave.nn.weights import load_tensors, open_tensors, save_tensors
 from maskweave.training.distributed import DistContext
@@ -142,7 +142,7 @@ def resume(folder: Path, state: State) -> list[str]:
     state.step, state.seconds, state.metrics, state.path = content["step"], content["seconds"], content["metrics"], path
     was, now = content["settings"], plain(state.settings)
     return [
-        f"{key} was {was.get(key)} before step {state.step} and is {now[key]} from there on"
+        f"{key} was {shown(was.get(key))} before step {state.step} and is {now[key]} from there on"
         for key in COURSE
         if was.get(key) != now[key]
     ]
@@ -180,7 +180,7 @@ def _check(path: Path) -> dict[str, Any]:
     Raises:
         MaskweaveError: saying what is wrong.
     """
-    content = read_json(path / "state.json")
+    content = read_json(path / "state.json", limit=None)
     needed = {
         "step": int,
         "world": int,
@@ -194,7 +194,9 @@ def _check(path: Path) -> dict[str, Any]:
         raise MaskweaveError(f"{path / 'state.json'}: not the state of a maskweave checkpoint of format {FORMAT}")
     for key, kind in needed.items():
         if not isinstance(content.get(key), kind):
-            raise MaskweaveError(f"{path / 'state.json'}: {key!r} is {content.get(key)!r}, expected {kind.__name__}")
+            raise MaskweaveError(
+                f"{path / 'state.json'}: {key!r} is {shown(content.get(key))}, expected {kind.__name__}"
+            )
     for name in ("model", "optimizer", "random", *(["ema"] if content["has_ema"] else [])):
         with open_tensors(path / f"{name}.safetensors"):  # compares the header with the length of the file
             pass
@@ -205,7 +207,7 @@ def _check_order(path: Path, content: Mapping[str, Any], state: State) -> None:
     found = {**content["settings"], "processes": content["world"]}
     wanted = {**plain(state.settings), "processes": state.ranks.world}
     wrong = [
-        f"{key} is {found.get(key)} there and {wanted[key]} here"
+        f"{key} is {shown(found.get(key))} there and {wanted[key]} here"
         for key in (*ORDER, "processes")
         if found.get(key) != wanted[key]
     ]

@@ -4,9 +4,10 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
+from maskweave import limits
 from maskweave.data.mixing import apportion
 from maskweave.data.order import BLOCK
-from maskweave.errors import MaskweaveError
+from maskweave.errors import MaskweaveError, shown
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,13 @@ class DataSettings:
         for key, least in (("validation", 1), ("seed", 0), ("workers", 0), ("shard_size", 1)):
             if getattr(self, key) < least:
                 raise MaskweaveError(f"data.{key} must be {least} or more, found {getattr(self, key)}")
+        limits.check_most("data.seed", self.seed, limits.SEED, fixed=True)
+        limits.check_most("data.workers", self.workers, limits.PROCESSES)
+        limits.check_most("data.validation", self.validation, limits.SAMPLES)
+        limits.check_most("data.shard_size", self.shard_size, limits.SHARD_SIZE)
+        limits.check_most("data.samples", self.samples, limits.SAMPLES)
+        for name, one in self.mix.items():
+            limits.check_most(f"data.mix.{name}.samples", one.samples, limits.SAMPLES)
         if not 0 <= self.limit <= 1:
             raise MaskweaveError(f"data.limit must be a share from 0 to 1, found {self.limit}")
         for key in ("source", "sidecar", "samples"):
@@ -100,7 +108,7 @@ class DataSettings:
         for name, one in self.mix.items():
             if not name.replace("_", "").replace("-", "").isalnum():
                 raise MaskweaveError(
-                    f"data.mix: the name {name!r} is to be a folder's: letters, digits, '_' and '-' alone"
+                    f"data.mix: the name {shown(name)} is to be a folder's: letters, digits, '_' and '-' alone"
                 )
             if not one.source:
                 raise MaskweaveError(

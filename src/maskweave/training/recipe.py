@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+from maskweave import limits
 from maskweave.config import build
-from maskweave.errors import MaskweaveError
+from maskweave.errors import MaskweaveError, shown
 from maskweave.families.base import Family, ModelSettings, family_named
 from maskweave.files import read_yaml
 from maskweave.modality.catalogs import Catalog, load_catalog
@@ -31,7 +32,7 @@ class TokenizersSettings:
 
 
 @dataclass(frozen=True)
-class Request:
+class EvaluationRequest:
     """One any-to-any request of the evaluation: each target is predicted from the inputs, and from nothing else but `via`."""
 
     inputs: list[str]
@@ -52,9 +53,9 @@ class EvaluateSettings:
     """Held-out samples."""
     seed: int = 0
     """Of the sampling."""
-    requests: list[Request] = field(default_factory=list)
+    requests: list[EvaluationRequest] = field(default_factory=list)
     """Requests that are scored; none: no evaluation."""
-    sheets: list[Request] = field(default_factory=list)
+    sheets: list[EvaluationRequest] = field(default_factory=list)
     """Requests shown as contact sheets in the report."""
 
 
@@ -119,7 +120,7 @@ def read_recipe_file(path: str | os.PathLike[str], overrides: Mapping[str, Any] 
         for parent in parents:
             place = place.setdefault(parent, {})
             if not isinstance(place, dict):
-                raise MaskweaveError(f"{path}: override {dotted!r}: {parent!r} is not a group of keys")
+                raise MaskweaveError(f"{path}: override {shown(dotted)}: {shown(parent)} is not a group of keys")
         place[last] = _over(value, place.get(last))
     return _resolved(content, Path())
 
@@ -133,7 +134,9 @@ def _read(path: Path, within: tuple[Path, ...] = ()) -> dict[str, Any]:
         return content
     name = content.pop("include")
     if not isinstance(name, str) or not name.endswith((".yaml", ".yml")):
-        raise MaskweaveError(f"{path}: 'include' names a recipe by its path from here, a .yaml file, found {name!r}")
+        raise MaskweaveError(
+            f"{path}: 'include' names a recipe by its path from here, a .yaml file, found {shown(name)}"
+        )
     return _over(content, _read(path.parent / name, (*within, path.resolve())))
 
 
@@ -187,24 +190,31 @@ def check_recipe(recipe: Recipe, where: str) -> None:
             raise MaskweaveError(f"{where}: tokenizers.steps.{name} must be 1 or more, found {steps}")
         if name not in catalog or catalog[name].kind != "grid":
             raise MaskweaveError(
-                f"{where}: tokenizers.steps names {name!r}, which is not a grid of the recipe's modalities ({', '.join(catalog)})"
+                f"{where}: tokenizers.steps names {shown(name)}, which is not a grid of the recipe's modalities ({', '.join(catalog)})"
             )
     for key in ("requests", "sheets"):
         for i, request in enumerate(getattr(recipe.evaluate, key)):
             for name in (*request.inputs, *request.via, *request.targets, *request.read):
                 if name not in catalog:
                     raise MaskweaveError(
-                        f"{where}: evaluate.{key}.{i} names {name!r}, which is not one of the recipe's modalities ({', '.join(catalog)})"
+                        f"{where}: evaluate.{key}.{i} names {shown(name)}, which is not one of the recipe's modalities ({', '.join(catalog)})"
                     )
             for name in (*request.via, *request.targets, *request.read):
                 if not catalog[name].is_target:
                     raise MaskweaveError(
-                        f"{where}: evaluate.{key}.{i}: {name!r} is of kind {catalog[name].kind}, which the model cannot predict"
+                        f"{where}: evaluate.{key}.{i}: {shown(name)} is of kind {catalog[name].kind}, which the model cannot predict"
                     )
     if recipe.seed < 0 or recipe.evaluate.seed < 0:
         raise MaskweaveError(
             f"{where}: seed and evaluate.seed must be 0 or more, found {recipe.seed} and {recipe.evaluate.seed}"
         )
+    for key, seed in (("seed", recipe.seed), ("evaluate.seed", recipe.evaluate.seed)):
+        limits.check_most(f"{where}: {key}", seed, limits.SEED, fixed=True)
+    limits.check_most(f"{where}: tokenizers.jobs", recipe.tokenizers.jobs, limits.PROCESSES)
+    limits.check_most(f"{where}: tokenizers.samples", recipe.tokenizers.samples, limits.SAMPLES)
+    limits.check_most(f"{where}: evaluate.samples", recipe.evaluate.samples, limits.SAMPLES)
+    tokens = family_named(recipe.model.family).tokens_per_sample(recipe.model, catalog) * recipe.train.batch_size
+    limits.check_most(f"{where}: tokens of a batch of train.batch_size samples", tokens, limits.BATCH_TOKENS)
     if recipe.tokenizers.jobs < 1 or recipe.tokenizers.samples < 0 or recipe.evaluate.samples < 1:
         raise MaskweaveError(
             f"{where}: tokenizers.jobs and evaluate.samples must be 1 or more, and tokenizers.samples 0 or more"

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from maskweave import limits
 from maskweave.errors import MaskweaveError
 
 
@@ -72,6 +73,15 @@ class TrainSettings:
             self._expect(key, getattr(self, key) >= 1, "1 or more")
         for key in ("validate_every", "checkpoint_every", "workers", "threads", "seed"):
             self._expect(key, getattr(self, key) >= 0, "0 or more")
+        for key, most in (
+            ("batch_size", limits.BATCH_SIZE),
+            ("accumulate", limits.ACCUMULATE),
+            ("processes", limits.PROCESSES),
+            ("workers", limits.PROCESSES),
+            ("threads", limits.PROCESSES),
+        ):
+            limits.check_most(key, getattr(self, key), most)
+        limits.check_most("seed", self.seed, limits.SEED, fixed=True)
         for key in ("weight_decay", "clip"):
             self._expect(key, 0 <= getattr(self, key) < math.inf, "a number of 0 or more")
         for key in ("warmup", "final_learning_rate"):

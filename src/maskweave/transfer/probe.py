@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from maskweave.errors import MaskweaveError
-from maskweave.evaluate.run import Row
+from maskweave.evaluate.run import EvaluationRow
 from maskweave.generate.features import Features
 from maskweave.transfer.data import Examples, Parts
 
@@ -142,7 +142,7 @@ def share_right(scores_TK: Tensor, labels_T: Tensor) -> float:
     return (scores_TK.argmax(dim=1) == labels_T).float().mean().item()
 
 
-def probe(features: Features, examples: Parts, seed: int, **options: Any) -> list[Row]:
+def probe(features: Features, examples: Parts, seed: int, **options: Any) -> list[EvaluationRow]:
     """Rows of both probes, fitted to the training examples and scored on those held out, beside the commonest class.
 
     Args:
@@ -161,7 +161,7 @@ def probe(features: Features, examples: Parts, seed: int, **options: Any) -> lis
     commonest = int(torch.bincount(train.labels).argmax())
     constant = float(np.mean(held_out.labels.numpy() == commonest))
     return [
-        Row(
+        EvaluationRow(
             features.encoder.names, target.name, name, "higher", round(share_right(scores, held_out.labels), 5),
             round(constant, 5), float("nan"), len(held_out.labels), seed,
         )

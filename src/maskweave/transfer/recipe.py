@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+from maskweave import limits
 from maskweave.config import build
-from maskweave.errors import MaskweaveError
+from maskweave.errors import MaskweaveError, shown
 from maskweave.modality.catalogs import Catalog, load_catalog, load_saved_catalog
 from maskweave.training.recipe import read_recipe_file
 from maskweave.training.settings import TrainSettings
@@ -42,6 +43,7 @@ class TransferData:
         for key in ("samples", "validation", "seed"):
             if getattr(self, key) < 0:
                 raise MaskweaveError(f"{key} must be 0 or more, found {getattr(self, key)}")
+        limits.check_most("seed", self.seed, limits.SEED, fixed=True)
         if not (0 <= self.flip <= 1 and 0 <= self.limit <= 1 and 0 < self.crop <= 1):
             raise MaskweaveError(
                 f"flip, limit and crop are shares up to 1, found {self.flip}, {self.limit}, {self.crop}"
@@ -72,6 +74,7 @@ class Tuning:
             )
         if self.rank < 1 or self.alpha <= 0:
             raise MaskweaveError(f"rank must be 1 or more and alpha above 0, found {self.rank} and {self.alpha}")
+        limits.check_most("rank", self.rank, limits.WIDTH)
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,15 @@ class HeadSettings:
     def __post_init__(self) -> None:
         if min(self.__dict__.values()) < 1:
             raise MaskweaveError("width, depth, upsample, queries and heads must be 1 or more")
+        largest = dict(  # noqa: C408 (quoted, one of the keys would be the name of a modality)
+            width=limits.WIDTH,
+            depth=limits.DEPTH,
+            upsample=limits.DIFFUSION_PATCH,
+            queries=limits.TOKENS,
+            heads=limits.HEADS,
+        )
+        for key, most in largest.items():
+            limits.check_most(key, getattr(self, key), most)
 
 
 @dataclass(frozen=True)
@@ -119,6 +131,11 @@ class TransferRecipe:
     seed: int = 0
     """Of initialization, shuffling and augmentation."""
 
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise MaskweaveError(f"seed must be 0 or more, found {self.seed}")
+        limits.check_most("seed", self.seed, limits.SEED, fixed=True)
+
     def load_catalog(self) -> Catalog:
         """The start's entries and the further ones.
 
@@ -137,7 +154,9 @@ def joined(first: Catalog, second: Catalog) -> Catalog:
     """
     for name in second:
         if name in first and first[name] != second[name]:
-            raise MaskweaveError(f"{second.where}: the entry {name!r} differs from that of {first.where}; rename it")
+            raise MaskweaveError(
+                f"{second.where}: the entry {shown(name)} differs from that of {first.where}; rename it"
+            )
     return Catalog(
         [*first.values(), *(m for m in second.values() if m.name not in first)],
         {**second.vocabularies, **first.vocabularies}.values(),

@@ -8,7 +8,7 @@ from typing import Any
 from maskweave.config import plain
 from maskweave.data.reading import read
 from maskweave.errors import MaskweaveError
-from maskweave.evaluate.run import Row, write_rows
+from maskweave.evaluate.run import EvaluationRow, write_rows
 from maskweave.files import sweep, write_aside, write_yaml
 from maskweave.modality.catalogs import save_catalog
 from maskweave.models.encoder import Encoder
@@ -29,7 +29,7 @@ SHOWN = 4
 """Examples in the report."""
 
 
-def run_transfer(recipe: TransferRecipe, folder: Path, command: str = "") -> list[Row]:
+def run_transfer(recipe: TransferRecipe, folder: Path, command: str = "") -> list[EvaluationRow]:
     """Train, evaluate and report into `folder`; returns the rows of `folder/evaluation.json` (under torchrun, the first process alone).
 
     Args:
@@ -50,7 +50,7 @@ def run_transfer(recipe: TransferRecipe, folder: Path, command: str = "") -> lis
             f"inputs: {recipe.start} has no tokenizer of {', '.join(missing)}; choose others, or add an entry of kind patches that reads the same values"
         )
     if is_main_process():
-        _claim(recipe, folder)
+        _write_recipe(recipe, folder)
         save_catalog(catalog, folder)
         _copy_tokenizers(Path(recipe.start) / "tokenizers", objective.encoder, folder)
         for sentence in told:
@@ -83,7 +83,7 @@ def run_transfer(recipe: TransferRecipe, folder: Path, command: str = "") -> lis
     return rows
 
 
-def _claim(recipe: TransferRecipe, folder: Path) -> None:
+def _write_recipe(recipe: TransferRecipe, folder: Path) -> None:
     """Write the recipe into the folder, or check that it is the one that is there."""
     path = folder / "recipe.yaml"
     sweep(folder)

@@ -13,7 +13,7 @@ import torch
 from maskweave.data.error_budget import ErrorBudget
 from maskweave.data.reading import read
 from maskweave.errors import MaskweaveError
-from maskweave.evaluate.run import Row
+from maskweave.evaluate.run import EvaluationRow
 from maskweave.progress import progress
 from maskweave.transfer.build import Transferred
 from maskweave.transfer.data import Examples, Target
@@ -25,7 +25,7 @@ CONSTANT_SAMPLES = 500
 
 def score_transfer(
     model: Transferred, train: Examples, held_out: Examples, seed: int, limit: float = 0.01, workers: int = 0
-) -> list[Row]:
+) -> list[EvaluationRow]:
     """Rows of an evaluation: every metric of the task.
 
     Labels: accuracy (and top 5). Dense values: by the metrics of their entry. Boxes: COCO's AP and AP50.
@@ -51,7 +51,9 @@ def score_transfer(
     names, target = list(model.encoder.names), model.target
     seen = _answers(train, min(CONSTANT_SAMPLES, len(train)))
     return [
-        Row(names, target.name, metric, better, _rounded(value), _rounded(constant), math.nan, len(truth), seed)
+        EvaluationRow(
+            names, target.name, metric, better, _rounded(value), _rounded(constant), math.nan, len(truth), seed
+        )
         for metric, better, value, constant in _metrics(target, found, truth, seen)
     ]
 

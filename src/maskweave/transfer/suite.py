@@ -11,8 +11,8 @@ import torch
 
 from maskweave.config import build
 from maskweave.data.source import Source
-from maskweave.errors import MaskweaveError
-from maskweave.evaluate.run import Row, write_rows
+from maskweave.errors import MaskweaveError, shown
+from maskweave.evaluate.run import EvaluationRow, write_rows
 from maskweave.files import read_yaml
 from maskweave.generate.bundle import Bundle
 from maskweave.modality.catalogs import Catalog
@@ -60,7 +60,7 @@ def load_suite(name_or_path: str) -> Suite:
         path = FOLDER / f"{name_or_path}.yaml"
         if not path.exists():
             known = ", ".join(sorted(p.stem for p in FOLDER.glob("*.yaml")))
-            raise MaskweaveError(f"no suite {name_or_path!r}: give the path of a .yaml file, or one of {known}")
+            raise MaskweaveError(f"no suite {shown(name_or_path)}: give the path of a .yaml file, or one of {known}")
     suite = build(Suite, read_yaml(path), str(path))
     for item in suite.outliers:
         if unknown := [name for name in item.against if name not in CHANGES] or ([] if item.against else ["nothing"]):
@@ -70,7 +70,9 @@ def load_suite(name_or_path: str) -> Suite:
     return suite
 
 
-def run_suite(bundle: Bundle, suite: Suite, name: str, folder: Path | None = None, workers: int = 0) -> list[Row]:
+def run_suite(
+    bundle: Bundle, suite: Suite, name: str, folder: Path | None = None, workers: int = 0
+) -> list[EvaluationRow]:
     """All rows of a suite; items whose modalities the bundle does not have are left out.
 
     Args:
@@ -79,7 +81,7 @@ def run_suite(bundle: Bundle, suite: Suite, name: str, folder: Path | None = Non
     Raises:
         MaskweaveError: the bundle has none of the suite's inputs and targets.
     """
-    rows: list[Row] = []
+    rows: list[EvaluationRow] = []
     options = {"workers": workers, "limit": suite.data.limit}
     for item in (*suite.probes, *suite.outliers):
         if any(n not in bundle.catalog for n in (*item.inputs, *filter(None, [item.target]))):
@@ -98,7 +100,7 @@ def run_suite(bundle: Bundle, suite: Suite, name: str, folder: Path | None = Non
     return rows
 
 
-def _outliers(bundle: Bundle, item: Outliers, parts: Parts, seed: int, options: dict[str, Any]) -> list[Row]:
+def _outliers(bundle: Bundle, item: Outliers, parts: Parts, seed: int, options: dict[str, Any]) -> list[EvaluationRow]:
     features = bundle.encoder(item.inputs)
     train = labeled_features(features, parts.train, title="features to learn from", **options)
     sets = [features.pooled(parts.held_out, title="held-out features", **options)[1]]
@@ -113,7 +115,9 @@ def _outliers(bundle: Bundle, item: Outliers, parts: Parts, seed: int, options: 
             area = round(area_under_curve(inside, found), 5)
             names = features.encoder.names
             rows.append(
-                Row(names, f"{change} pictures", f"AUROC, {score}", "higher", area, 0.5, float("nan"), len(found), seed)
+                EvaluationRow(
+                    names, f"{change} pictures", f"AUROC, {score}", "higher", area, 0.5, float("nan"), len(found), seed
+                )
             )
     return rows
 

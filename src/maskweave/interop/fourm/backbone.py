@@ -5,7 +5,7 @@ import os
 import torch
 
 from maskweave.errors import MaskweaveError
-from maskweave.interop.fourm.model import CATALOG, Stored, encoder_blocks, model_config, read, take
+from maskweave.interop.fourm.model import CATALOG, StoredTensor, encoder_blocks, model_config, read, take
 from maskweave.interop.published import Tensors, locate
 from maskweave.modality.catalogs import Catalog
 from maskweave.models.backbone import Backbone
@@ -38,13 +38,13 @@ def load_backbone(
     tensors = Tensors(folder)
     there = f"encoder_embeddings.{modality.name}"
     stored = [
-        Stored(f"{there}.proj.weight", (D, modality.row_width), ("patches.weight",)),
-        Stored(f"{there}.mod_emb", (1, 1, D), ("embedding",)),
-        Stored(f"{there}.pos_emb", (1, modality.tokens, D), value=backbone.positions[None]),
+        StoredTensor(f"{there}.proj.weight", (D, modality.row_width), ("patches.weight",)),
+        StoredTensor(f"{there}.mod_emb", (1, 1, D), ("embedding",)),
+        StoredTensor(f"{there}.pos_emb", (1, modality.tokens, D), value=backbone.positions[None]),
         *encoder_blocks(backbone.config),
     ]
     if backbone.registers is not None:
-        stored.append(Stored("register_tokens", tuple(backbone.registers.shape), ("registers",)))
+        stored.append(StoredTensor("register_tokens", tuple(backbone.registers.shape), ("registers",)))
     state, _ = take(tensors, stored, backbone)
     tensors.left = {name: t for name, t in tensors.left.items() if not _of_the_rest(name)}
     tensors.finish()

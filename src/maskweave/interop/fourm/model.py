@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from maskweave.errors import MaskweaveError
+from maskweave.errors import MaskweaveError, shown
 from maskweave.interop.published import REQUIRED, Tensors, locate, read_config, write_published
 from maskweave.modality.catalogs import Catalog, load_catalog
 from maskweave.modality.entry import Modality
@@ -69,7 +69,7 @@ class Loaded(NamedTuple):
     catalog: Catalog
 
 
-class Stored(NamedTuple):
+class StoredTensor(NamedTuple):
     """One published tensor, and where its content is here."""
 
     name: str
@@ -110,7 +110,9 @@ def load_model(folder_or_hub_id: str | os.PathLike[str], catalog: str | os.PathL
     return Loaded(model.eval(), chosen)
 
 
-def take(tensors: Tensors, stored: Iterable[Stored], module: nn.Module) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def take(
+    tensors: Tensors, stored: Iterable[StoredTensor], module: nn.Module
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """A file's tensors as parameters of `module` by name, and those that nothing reads under their published names."""
     shapes = {name: parameter.shape for name, parameter in module.state_dict().items()}
     ours: dict[str, Tensor] = {}
@@ -163,7 +165,7 @@ def read(folder: Path, catalog: str | os.PathLike[str] | Catalog) -> tuple[dict[
         names = config[key]
         is_list = isinstance(names, list) and all(isinstance(name, str) for name in names)
         if not is_list or not names or len({*names}) < len(names):
-            raise MaskweaveError(f"{where}: {key} must be a list of different modalities, found {names!r}")
+            raise MaskweaveError(f"{where}: {key} must be a list of different modalities, found {shown(names)}")
         if unknown := [name for name in names if name not in known]:
             raise MaskweaveError(
                 f"{where}: {key} names {', '.join(unknown)}, which {known.where} has no entry for; write one into a catalog of your own and give it as catalog"
@@ -173,7 +175,7 @@ def read(folder: Path, catalog: str | os.PathLike[str] | Catalog) -> tuple[dict[
     for m in known.values():
         if m.name in config["domains_in"] and m.kind == "patches" and {*m.patch} != {config["patch_size"]}:
             raise MaskweaveError(
-                f"{where}: patch_size is {config['patch_size']!r}, but {m.name!r} of {known.where} has patches of {m.patch}"
+                f"{where}: patch_size is {shown(config['patch_size'])}, but {m.name!r} of {known.where} has patches of {m.patch}"
             )
     chosen = []
     for m in known.values():
@@ -193,24 +195,28 @@ def model_config(config: dict[str, Any], where: Path) -> FourMConfig:
     for key in FIXED:
         if config[key] != KEYS[key]:
             raise MaskweaveError(
-                f"{where}: {key} is {config[key]!r}; every published model has {KEYS[key]!r}, and none other is known here"
+                f"{where}: {key} is {shown(config[key])}; every published model has {KEYS[key]!r}, and none other is known here"
             )
     activation = str(config["act_layer"]).lower()
     if activation != ("silu" if config["gated_mlp"] else "gelu"):
         raise MaskweaveError(
-            f"{where}: act_layer {config['act_layer']!r} with gated_mlp {config['gated_mlp']} is no published architecture; expected SiLU if gated and GELU if not"
+            f"{where}: act_layer {shown(config['act_layer'])} with gated_mlp {config['gated_mlp']} is no published architecture; expected SiLU if gated and GELU if not"
         )
     switches = ("qkv_bias", "proj_bias", "mlp_bias", "norm_bias", "qk_norm", "gated_mlp")
     for key in switches:
         if type(config[key]) is not bool:
-            raise MaskweaveError(f"{where}: {key} must be true or false, found {config[key]!r}")
+            raise MaskweaveError(f"{where}: {key} must be true or false, found {shown(config[key])}")
     for key, most in MOST.items():
         least = KEYS[key] if key in SPARING else 1
         if type(config[key]) is not int or not least <= config[key] <= most:
-            raise MaskweaveError(f"{where}: {key} must be a whole number, {least} to {most}, found {config[key]!r}")
+            raise MaskweaveError(
+                f"{where}: {key} must be a whole number, {least} to {most}, found {shown(config[key])}"
+            )
     ratio = config["mlp_ratio"]
     if type(ratio) not in (int, float) or not 0 < ratio <= MOST_RATIO:
-        raise MaskweaveError(f"{where}: mlp_ratio must be a number above 0 and at most {MOST_RATIO}, found {ratio!r}")
+        raise MaskweaveError(
+            f"{where}: mlp_ratio must be a number above 0 and at most {MOST_RATIO}, found {shown(ratio)}"
+        )
     try:
         return FourMConfig(
             width=config["dim"],
@@ -251,18 +257,18 @@ def _published_config(model: FourM, catalog: Catalog) -> dict[str, Any]:
     return {key: value for key, value in config.items() if key not in SPARING or value != KEYS[key]}
 
 
-def correspondence(catalog: Catalog, model: FourM) -> Iterator[Stored]:
+def correspondence(catalog: Catalog, model: FourM) -> Iterator[StoredTensor]:
     """Every published tensor but the modality embeddings, learned positions and passthrough tables."""
     c = model.config
     D = c.width
     if c.registers:
-        yield Stored("register_tokens", (1, c.registers, D), ("registers",))
-    yield Stored("mask_token", (1, 1, D), ("mask_token",))
+        yield StoredTensor("register_tokens", (1, c.registers, D), ("registers",))
+    yield StoredTensor("mask_token", (1, 1, D), ("mask_token",))
     for m in catalog.values():
         yield from _embedding(m, catalog, D)
     yield from encoder_blocks(c)
-    yield Stored("decoder_proj_context.weight", (D, D), ("context_projection.weight",))
-    yield Stored("decoder_proj_context.bias", (D,), ("context_projection.bias",))
+    yield StoredTensor("decoder_proj_context.weight", (D, D), ("context_projection.weight",))
+    yield StoredTensor("decoder_proj_context.bias", (D,), ("context_projection.bias",))
     for i in range(c.decoder_depth):
         there = here = f"decoder.{i}"
         for norm in ("norm1", "query_norm", "context_norm", "norm2"):
@@ -273,7 +279,7 @@ def correspondence(catalog: Catalog, model: FourM) -> Iterator[Stored]:
     yield from _norm("decoder_norm", "decoder_norm", D, c.norm_bias)
 
 
-def encoder_blocks(c: FourMConfig) -> Iterator[Stored]:
+def encoder_blocks(c: FourMConfig) -> Iterator[StoredTensor]:
     """The encoder's blocks and last norm."""
     for i in range(c.encoder_depth):
         there = here = f"encoder.{i}"
@@ -284,21 +290,21 @@ def encoder_blocks(c: FourMConfig) -> Iterator[Stored]:
     yield from _norm("encoder_norm", "encoder_norm", c.width, c.norm_bias)
 
 
-def _linear(there: str, here: tuple[str, ...], out: int, width: int, bias: bool) -> Iterator[Stored]:
-    yield Stored(f"{there}.weight", (len(here) * out, width), tuple(f"{name}.weight" for name in here))
+def _linear(there: str, here: tuple[str, ...], out: int, width: int, bias: bool) -> Iterator[StoredTensor]:
+    yield StoredTensor(f"{there}.weight", (len(here) * out, width), tuple(f"{name}.weight" for name in here))
     if bias:
-        yield Stored(f"{there}.bias", (len(here) * out,), tuple(f"{name}.bias" for name in here))
+        yield StoredTensor(f"{there}.bias", (len(here) * out,), tuple(f"{name}.bias" for name in here))
 
 
-def _norm(there: str, here: str, width: int, bias: bool) -> Iterator[Stored]:
-    yield Stored(f"{there}.weight", (width,), (f"{here}.weight",))
+def _norm(there: str, here: str, width: int, bias: bool) -> Iterator[StoredTensor]:
+    yield StoredTensor(f"{there}.weight", (width,), (f"{here}.weight",))
     if bias:
-        yield Stored(f"{there}.bias", (width,), (f"{here}.bias",))
+        yield StoredTensor(f"{there}.bias", (width,), (f"{here}.bias",))
     else:
-        yield Stored(f"{there}.bias", (width,), value=torch.zeros(width))
+        yield StoredTensor(f"{there}.bias", (width,), value=torch.zeros(width))
 
 
-def _attention(there: str, here: str, c: FourMConfig, fused: dict[str, str]) -> Iterator[Stored]:
+def _attention(there: str, here: str, c: FourMConfig, fused: dict[str, str]) -> Iterator[StoredTensor]:
     """`fused`: published layers by name, and the letters of ours that make them up."""
     for name, letters in fused.items():
         yield from _linear(f"{there}.{name}", tuple(f"{here}.{x}" for x in letters), c.width, c.width, c.qkv_bias)
@@ -308,7 +314,7 @@ def _attention(there: str, here: str, c: FourMConfig, fused: dict[str, str]) -> 
             yield from _norm(f"{there}.{norm}", f"{here}.{norm}", c.width // c.heads, c.norm_bias)
 
 
-def _mlp(there: str, here: str, c: FourMConfig) -> Iterator[Stored]:
+def _mlp(there: str, here: str, c: FourMConfig) -> Iterator[StoredTensor]:
     hidden = int(2 / 3 * c.mlp_ratio * c.width) if c.gated else int(c.mlp_ratio * c.width)
     yield from _linear(f"{there}.fc1", (f"{here}.fc1",), hidden, c.width, c.mlp_bias)
     yield from _linear(f"{there}.fc2", (f"{here}.fc2",), c.width, hidden, c.mlp_bias)
@@ -316,29 +322,29 @@ def _mlp(there: str, here: str, c: FourMConfig) -> Iterator[Stored]:
         yield from _linear(f"{there}.fc3", (f"{here}.fc3",), hidden, c.width, c.mlp_bias)
 
 
-def _embedding(m: Modality, catalog: Catalog, D: int) -> Iterator[Stored]:
+def _embedding(m: Modality, catalog: Catalog, D: int) -> Iterator[StoredTensor]:
     """A modality's tables, projections, head and fixed positions, in the encoder and in the decoder."""
     sides = ("encoder_embeddings", "decoder_embeddings") if m.is_target else ("encoder_embeddings",)
     if m.positions == "sine":
         table = sine_cosine(m.grid or (POSITIONS,), D)[None]
         for side in sides:
-            yield Stored(f"{side}.{m.name}.pos_emb", tuple(table.shape), value=table)
+            yield StoredTensor(f"{side}.{m.name}.pos_emb", tuple(table.shape), value=table)
     there, here = f"encoder_embeddings.{m.name}", f"token_embedding.rows.for_{m.name}"
     if m.kind == "patches":
-        yield Stored(f"{there}.proj.weight", (D, m.row_width), (f"{here}.weight",))
+        yield StoredTensor(f"{there}.proj.weight", (D, m.row_width), (f"{here}.weight",))
     elif m.kind == "vectors":
         yield from _linear(f"{there}.emb_proj", (here,), D, m.row_width, bias=True)
     else:
         V = catalog.vocabulary_size(m.name)
-        yield Stored(f"{there}.token_emb.weight", (V, D), (f"token_embedding.tokens.for_{m.name}.weight",))
+        yield StoredTensor(f"{there}.token_emb.weight", (V, D), (f"token_embedding.tokens.for_{m.name}.weight",))
         if m.is_target and m.kind == "sequence":
-            yield Stored(
+            yield StoredTensor(
                 f"decoder_embeddings.{m.name}.token_emb.weight",
                 (V, D),
                 (f"target_token_embedding.tokens.for_{m.name}.weight",),
             )
         if m.is_target:
-            yield Stored(f"decoder_embeddings.{m.name}.to_logits.weight", (V, D), (f"heads.for_{m.name}.weight",))
+            yield StoredTensor(f"decoder_embeddings.{m.name}.to_logits.weight", (V, D), (f"heads.for_{m.name}.weight",))
 
 
 def unread_tables(catalog: Catalog, width: int) -> dict[str, tuple[int, int]]:

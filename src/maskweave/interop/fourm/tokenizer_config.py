@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from maskweave.config import build
-from maskweave.errors import MaskweaveError
+from maskweave.errors import MaskweaveError, shown
 from maskweave.interop.published import Tensors, defaults, read_config
 from maskweave.modality.tokenizer import Diffusion, Quantizer, TokenizerSpec
 from maskweave.tokenizers.grid import GridTokenizer
 
 
-class Size(NamedTuple):
+class ViTSize(NamedTuple):
     """Of a published ViT."""
 
     width: int
@@ -21,7 +21,7 @@ class Size(NamedTuple):
     depth: int
 
 
-VIT = {"vit_s": Size(512, 8, 8), "vit_b": Size(768, 12, 12), "vit_l": Size(1024, 16, 24)}
+VIT = {"vit_s": ViTSize(512, 8, 8), "vit_b": ViTSize(768, 12, 12), "vit_l": ViTSize(1024, 16, 24)}
 MLP = re.compile(r"BottleneckMLP/B_(\d+)-Wi_(\d+)")
 UNET = "unet_patched"
 SCHEDULE = re.compile(r"(linear)|(cosine|squaredcos_cap_v2)|shifted_cosine:(\d+\.?\d*|\.\d+)")
@@ -112,13 +112,13 @@ def _faults(c: TokenizerConfig) -> Iterator[str]:
     is_mlp, is_unet = bool(MLP.fullmatch(c.enc_type)), c.dec_type == UNET
     mlp = "BottleneckMLP/B_DEPTH-Wi_WIDTH"
     if not is_mlp and c.enc_type not in (encoders := [f"{name}_enc" for name in VIT]):
-        yield f"enc_type is {c.enc_type!r}, expected one of {', '.join([*encoders, mlp])}"
+        yield f"enc_type is {shown(c.enc_type)}, expected one of {', '.join([*encoders, mlp])}"
     decoders = [mlp] if is_mlp else [*(f"{name}_dec" for name in VIT), UNET]
     if not (MLP.fullmatch(c.dec_type) if is_mlp else c.dec_type in decoders):
-        yield f"dec_type is {c.dec_type!r}, expected with this encoder: {', '.join(decoders)}"
+        yield f"dec_type is {shown(c.dec_type)}, expected with this encoder: {', '.join(decoders)}"
     for key in ("enc_type", "dec_type"):
         if (found := MLP.fullmatch(getattr(c, key))) and (int(found[1]) > MOST_BLOCKS or int(found[2]) > MOST_WIDTH):
-            yield f"{key} is {found[0]!r}, expected at most B_{MOST_BLOCKS} and Wi_{MOST_WIDTH}"
+            yield f"{key} is {shown(found[0])}, expected at most B_{MOST_BLOCKS} and Wi_{MOST_WIDTH}"
     for key, most in MOST.items():
         if (number := getattr(c, key)) is not None and not 1 <= number <= most:
             yield f"{key} is {number}, expected 1 to {most}"
@@ -136,7 +136,7 @@ def _faults(c: TokenizerConfig) -> Iterator[str]:
         yield f"latent_dim is {c.latent_dim}, expected a multiple of num_codebooks {c.num_codebooks}"
     not_there = (None, False)
     for keys, holds, what in (
-        (("n_labels", "post_mlp", "out_conv"), not is_mlp, f"not for enc_type {c.enc_type!r}"),
+        (("n_labels", "post_mlp", "out_conv"), not is_mlp, f"not for enc_type {shown(c.enc_type)}"),
         (("n_labels", "out_conv"), not is_unet, f"not for dec_type {UNET!r}"),
         (DIFFUSION, is_unet, f"only for dec_type {UNET!r}"),
     ):
@@ -145,7 +145,7 @@ def _faults(c: TokenizerConfig) -> Iterator[str]:
     if is_unet and (missing := [key for key in ("prediction_type", "beta_schedule") if getattr(c, key) is None]):
         yield f"{', '.join(missing)} missing, which dec_type {UNET!r} needs"
     if c.beta_schedule is not None and not SCHEDULE.fullmatch(c.beta_schedule):
-        yield f"beta_schedule is {c.beta_schedule!r}, expected 'linear', 'cosine' or 'shifted_cosine:NUMBER'"
+        yield f"beta_schedule is {shown(c.beta_schedule)}, expected 'linear', 'cosine' or 'shifted_cosine:NUMBER'"
 
 
 def specification(config: TokenizerConfig, tensors: Tensors) -> TokenizerSpec:
@@ -235,8 +235,8 @@ def published_config(tokenizer: GridTokenizer) -> dict[str, Any]:
         types = {side: f"BottleneckMLP/B_{n}-Wi_{w}" for side, n, w in (("enc", spec.depth, spec.width), ("dec", spec.decoder_depth, decoder_width))}  # fmt: skip
         return config | {f"{side}_type": name for side, name in types.items()}
     names = {size: name for name, size in VIT.items()}
-    encoder = names.get(Size(spec.width, spec.heads, spec.depth))
-    decoder = names.get(Size(decoder_width, decoder_heads, spec.decoder_depth))
+    encoder = names.get(ViTSize(spec.width, spec.heads, spec.depth))
+    decoder = names.get(ViTSize(decoder_width, decoder_heads, spec.decoder_depth))
     if encoder is None or (decoder is None and d is None):
         raise _unnamed(tokenizer, "a ViT of another width, depth or number of heads than S, B and L")
     if spec.tail == "norm" or spec.image_blocks not in (0, IMAGE_BLOCKS) or len(modality.grid) != 2:

@@ -21,7 +21,7 @@ class Layout(NamedTuple):
     there: Callable[[Sequence[Tensor]], Tensor]
 
 
-class Stored(NamedTuple):
+class StoredLayer(NamedTuple):
     """One published tensor, and our parameters that hold its content."""
 
     name: str
@@ -56,14 +56,14 @@ def _patch_out(patch: Sequence[int], channels: int) -> Layout:
     )
 
 
-def correspondence(tokenizer: GridTokenizer) -> Iterator[Stored]:
+def correspondence(tokenizer: GridTokenizer) -> Iterator[StoredLayer]:
     """Every published tensor that computation reads, but for fixed positions."""
     spec, modality = tokenizer.spec, tokenizer.modality
     if spec.quantizer.type == "memcodes":
         for there, here in (("codes", "codes"), ("to_k.weight", "to_key"), ("to_v.weight", "to_value")):
-            yield Stored(f"quantize.{there}", (f"quantizer.{here}",), PLAIN)
+            yield StoredLayer(f"quantize.{there}", (f"quantizer.{here}",), PLAIN)
     else:
-        yield Stored("quantize._codebook.embed", ("quantizer.codebook",), PLAIN)
+        yield StoredLayer("quantize._codebook.embed", ("quantizer.codebook",), PLAIN)
     if spec.model == "mlp":
         yield from _mlp_side("encoder", spec.depth, first=0)
         yield from _layer("encoder.linear_out", f"encoder.{spec.depth + 1}")
@@ -74,10 +74,10 @@ def correspondence(tokenizer: GridTokenizer) -> Iterator[Stored]:
         return
     classes = modality.value.classes if modality.value.num_classes else ()
     if classes:
-        yield Stored("cls_emb.weight", ("encoder.classes.weight",), PLAIN)
+        yield StoredLayer("cls_emb.weight", ("encoder.classes.weight",), PLAIN)
     patch_in = _patch_in(modality.patch, spec.class_width if classes else modality.value.channels)
-    yield Stored("encoder.proj.weight", ("encoder.patches.weight",), patch_in)
-    yield Stored("encoder.proj.bias", ("encoder.patches.bias",), PLAIN)
+    yield StoredLayer("encoder.proj.weight", ("encoder.patches.weight",), patch_in)
+    yield StoredLayer("encoder.proj.bias", ("encoder.patches.bias",), PLAIN)
     yield from _vit_side("encoder", spec.depth, spec.tail)
     yield from _layer("quant_proj", "encoder.latents", POINT)
     if spec.diffusion is not None:
@@ -87,13 +87,13 @@ def correspondence(tokenizer: GridTokenizer) -> Iterator[Stored]:
     yield from _vit_side("decoder", spec.decoder_depth, spec.tail)
     patch_out = _patch_out(modality.patch, len(classes) or modality.value.channels)
     for kind in ("weight", "bias"):
-        yield Stored(f"decoder.out_proj.{kind}", (f"decoder.patches.{kind}",), patch_out)
+        yield StoredLayer(f"decoder.out_proj.{kind}", (f"decoder.patches.{kind}",), patch_out)
     for i in range(spec.image_blocks):
         there, here = f"decoder.out_conv.{i}", f"decoder.image.{i}"
         for name, ours in (("dwconv", "spatial"), ("norm", "norm"), ("pwconv1", "mlp.fc1"), ("pwconv2", "mlp.fc2")):
             yield from _layer(f"{there}.{name}", f"{here}.{ours}")
         if spec.image_scale:
-            yield Stored(f"{there}.gamma", (f"{here}.scale",), PLAIN)
+            yield StoredLayer(f"{there}.gamma", (f"{here}.scale",), PLAIN)
 
 
 def positions(tokenizer: GridTokenizer) -> dict[str, Tensor]:
@@ -108,17 +108,17 @@ def positions(tokenizer: GridTokenizer) -> dict[str, Tensor]:
     return {f"{side}.pos_emb": sine_cosine(grid, width).T.unflatten(1, grid)[None] for side, width in widths.items()}
 
 
-def _layer(there: str, here: str, weight: Layout = PLAIN) -> Iterator[Stored]:
-    yield Stored(f"{there}.weight", (f"{here}.weight",), weight)
-    yield Stored(f"{there}.bias", (f"{here}.bias",), PLAIN)
+def _layer(there: str, here: str, weight: Layout = PLAIN) -> Iterator[StoredLayer]:
+    yield StoredLayer(f"{there}.weight", (f"{here}.weight",), weight)
+    yield StoredLayer(f"{there}.bias", (f"{here}.bias",), PLAIN)
 
 
-def _fused(there: str, here: Sequence[str], weight: Layout) -> Iterator[Stored]:
-    yield Stored(f"{there}.weight", tuple(f"{name}.weight" for name in here), weight)
-    yield Stored(f"{there}.bias", tuple(f"{name}.bias" for name in here), QKV)
+def _fused(there: str, here: Sequence[str], weight: Layout) -> Iterator[StoredLayer]:
+    yield StoredLayer(f"{there}.weight", tuple(f"{name}.weight" for name in here), weight)
+    yield StoredLayer(f"{there}.bias", tuple(f"{name}.bias" for name in here), QKV)
 
 
-def _vit_side(side: str, depth: int, tail: str) -> Iterator[Stored]:
+def _vit_side(side: str, depth: int, tail: str) -> Iterator[StoredLayer]:
     for i in range(depth):
         block = f"{side}.blocks.{i}"
         yield from _fused(f"{block}.attn.qkv", [f"{block}.attention.{x}" for x in "qkv"], QKV)
@@ -131,7 +131,7 @@ def _vit_side(side: str, depth: int, tail: str) -> Iterator[Stored]:
             yield from _layer(f"{side}.post_mlp.{name}", f"{side}.norm.mlp.{name}")
 
 
-def _mlp_side(side: str, depth: int, first: int) -> Iterator[Stored]:
+def _mlp_side(side: str, depth: int, first: int) -> Iterator[StoredLayer]:
     yield from _layer(f"{side}.linear_in", f"{side}.{first}")
     for i in range(depth):
         here = f"{side}.{first + 1 + i}"
@@ -140,7 +140,7 @@ def _mlp_side(side: str, depth: int, first: int) -> Iterator[Stored]:
         yield from _layer(f"{side}.blocks.{i}.block.2", f"{here}.mlp.fc2")
 
 
-def _unet(d: Diffusion) -> Iterator[Stored]:
+def _unet(d: Diffusion) -> Iterator[StoredLayer]:
     """The ADM U-Net's names, where blocks are counted through all levels, and those of diffusers, where each level counts anew."""
     levels = len(d.widths)
     yield from _layer("decoder.time_embed.0", "decoder.unet.time_embedding.linear_1")
@@ -182,7 +182,7 @@ def _unet(d: Diffusion) -> Iterator[Stored]:
     yield from _layer("decoder.out.2", "decoder.unet.conv_out")
 
 
-def _residual(there: str, here: str, widens: bool) -> Iterator[Stored]:
+def _residual(there: str, here: str, widens: bool) -> Iterator[StoredLayer]:
     names = [
         ("in_layers.0", "norm1"),
         ("in_layers.2", "conv1"),
@@ -194,7 +194,7 @@ def _residual(there: str, here: str, widens: bool) -> Iterator[Stored]:
         yield from _layer(f"{there}.{name}", f"{here}.{ours}")
 
 
-def _attention(there: str, here: str) -> Iterator[Stored]:
+def _attention(there: str, here: str) -> Iterator[StoredLayer]:
     yield from _layer(f"{there}.norm", f"{here}.group_norm")
     yield from _fused(f"{there}.qkv", [f"{here}.to_{x}" for x in "qkv"], QKV_POINT)
     yield from _layer(f"{there}.proj_out", f"{here}.to_out.0", POINT_1D)

@@ -1,0 +1,78 @@
+"""The largest numbers that entries, recipes and bundles may have, so that absurd ones fail before anything is allocated.
+
+Every limit is far above published models. Who needs more sets the environment variable `MASKWEAVE_LIMIT_FACTOR`, which multiplies
+all of them.
+"""
+
+import os
+
+from maskweave.errors import MaskweaveError, shown
+
+FACTOR_SETTING = "MASKWEAVE_LIMIT_FACTOR"
+
+NAME_BYTES = 100
+"""Of a name, which becomes a folder's; not multiplied, since file systems have a limit of their own."""
+MODALITY_ID = 2**16
+TOKENS = 2**18
+"""Of one modality: its grid, or its max_tokens."""
+VOCABULARY = 2**20
+"""Ids of a vocabulary or of a codebook."""
+WIDTH = 2**15
+DEPTH = 2**10
+HEADS = 2**10
+REGISTERS = 2**12
+MLP_RATIO = 64
+POSITION_NUMBERS = 2**28
+"""Positions of all modalities times the width."""
+CODE_WIDTH = 2**13
+"""Of the latent that a quantizer takes."""
+DIFFUSION_STEPS = 2**16
+DIFFUSION_WIDTH = 2**13
+DIFFUSION_LEVELS = 16
+DIFFUSION_LAYERS = 64
+DIFFUSION_PATCH = 2**10
+
+SEED = 2**62
+"""Seeds are 64-bit numbers to torch, and some are derived by addition; not multiplied."""
+PROCESSES = 2**10
+"""Processes or threads on one machine."""
+SAMPLES = 2**36
+"""Of a data set."""
+SHARD_SIZE = 2**24
+BATCH_SIZE = 2**20
+ACCUMULATE = 2**20
+DRAWN_TOKENS = 2**20
+"""Inputs or targets of one sample."""
+BATCH_TOKENS = 2**28
+"""Inputs and targets of all samples of a batch."""
+
+
+def check_most(key: str, number: float, most: float, fixed: bool = False) -> None:
+    """Refuse a number above its limit.
+
+    Args:
+        key: what it is called in the message, with where it stands.
+        fixed: the limit is not multiplied.
+
+    Raises:
+        MaskweaveError: says the number and the limit.
+    """
+    if fixed and number > most:
+        raise MaskweaveError(f"{key} is {shown(number)}; expected at most {most:,}")
+    if number > most and number > most * limit_factor():
+        raise MaskweaveError(
+            f"{key} is {shown(number)}; expected at most {most * limit_factor():,}, a limit that keeps absurd numbers from filling the memory: "
+            f"if it is meant, set the environment variable {FACTOR_SETTING}, which multiplies all such limits"
+        )
+
+
+def limit_factor() -> int:
+    """What `MASKWEAVE_LIMIT_FACTOR` says; 1 where it is not set.
+
+    Raises:
+        MaskweaveError: it is no whole number of 1 or more.
+    """
+    setting = os.environ.get(FACTOR_SETTING, "").strip() or "1"
+    if not (setting.isascii() and setting.isdecimal() and len(setting) < 10 and int(setting) >= 1):
+        raise MaskweaveError(f"{FACTOR_SETTING} is {shown(setting)}; expected a whole number of 1 or more")
+    return int(setting)

@@ -1,0 +1,120 @@
+"""Places: folders here, or repositories on the Hub, which is asked for nothing that is meant to be here."""
+
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+import pytest
+from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+import maskweave
+from maskweave.errors import MaskweaveError
+from maskweave.hub import folder_of
+
+
+@pytest.fixture
+def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str | None]]:
+    """What the Hub was asked for; it has everything."""
+    monkeypatch.chdir(tmp_path)
+    found: list[tuple[str, str | None]] = []
+
+    def download(name: str, revision: str | None = None, allow_patterns: Any = None) -> str:
+        assert allow_patterns == ["*.json"]
+        found.append((name, revision))
+        return str(tmp_path / "cache")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    return found
+
+
+def find(place: str | Path, revision: str | None = None) -> Path:
+    return folder_of(place, ["*.json"], "a bundle", revision)
+
+
+def test_folders_here_come_first(asked: list, tmp_path: Path) -> None:
+    for place in ("owner/name", "rgb@224", "bundle"):
+        (tmp_path / place).mkdir(parents=True)
+        assert find(place) == Path(place) and find(tmp_path / place) == tmp_path / place
+    with pytest.raises(MaskweaveError, match="bundle: is a folder here, which has no revisions; leave out 'v1'"):
+        find("bundle", "v1")
+    assert not asked
+
+
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        ("bundles/demp", r"no such folder in .*did you mean 'bundles/demo'\? \(write hf://bundles/demp if you mean the Hub\)"),
+        ("bundles/other/deep", "no such folder; there is no 'bundles/other' either; expected a bundle"),
+        ("runs/demo", "no such folder; there is no 'runs' either"),
+        ("demo", "no such folder in "),
+        ("./owner/name", "no such folder; there is no 'owner' either"),
+        ("/nothing/here", "no such folder; there is no '/nothing' either"),
+        ("owner/na me", "no such folder; there is no 'owner' either"),
+        ("a/b/c", "no such folder; there is no 'a/b' either"),
+        ("notes.txt", "notes.txt: is a file, not a folder"),
+        ("notes.txt/x", "notes.txt"),
+        ("hf://name", "is no id of a repository on the Hub, such as hf://owner/name"),
+        ("", "expected a bundle|no such"),
+    ],
+)  # fmt: skip
+def test_what_is_meant_to_be_here_is_not_asked_of_the_hub(
+    asked: list, tmp_path: Path, place: str, message: str
+) -> None:
+    (tmp_path / "bundles" / "demo").mkdir(parents=True)
+    (tmp_path / "notes.txt").write_text("")
+    if place == "":
+        assert find(place) == Path()  # the folder that one stands in
+        return
+    with pytest.raises(MaskweaveError, match=message):
+        find(place)
+    assert not asked
+
+
+def test_repositories_and_their_revisions(asked: list, tmp_path: Path) -> None:
+    (tmp_path / "bundles").mkdir()
+    for place, revision in (
+        ("owner/name", None),
+        ("owner/name@v1.2", None),
+        ("owner/name", "v1.2"),
+        ("owner/name@v1.2", "v1.2"),
+        ("owner/4M-21_XL@refs/pr/3", None),
+        ("hf://bundles/x@main", None),
+    ):
+        assert find(place, revision) == tmp_path / "cache"
+    assert asked == [
+        ("owner/name", None),
+        ("owner/name", "v1.2"),
+        ("owner/name", "v1.2"),
+        ("owner/name", "v1.2"),
+        ("owner/4M-21_XL", "refs/pr/3"),
+        ("bundles/x", "main"),
+    ]
+    with pytest.raises(MaskweaveError, match="names the revision 'v1', and revision is 'v2'; give one"):
+        find("owner/name@v1", "v2")
+
+
+@pytest.mark.parametrize(
+    "error", [LocalEntryNotFoundError("no network"), OSError("timed out"), HFValidationError("no id")]
+)
+def test_what_the_hub_says_is_told(asked: list, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
+    with pytest.raises(
+        MaskweaveError, match=f"owner/name: no such folder here, and the Hugging Face Hub .*{error}.*expected a bundle"
+    ):
+        find("owner/name")
+
+
+def test_bundles_are_opened_at_a_revision(tiny_run: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(
+        huggingface_hub,
+        "snapshot_download",
+        lambda name, revision, **_: asked.append((name, revision)) or str(tiny_run),
+    )
+    assert maskweave.load("owner/name", revision="v1.2").folder == tiny_run
+    assert maskweave.load("owner/name@v1.3").folder == tiny_run
+    assert asked == [("owner/name", "v1.2"), ("owner/name", "v1.3")]
