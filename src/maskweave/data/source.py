@@ -1,6 +1,6 @@
 """What every data set looks like to the rest of the library: samples by number."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from maskweave.errors import BadSample
@@ -10,7 +10,10 @@ MAX_KEY_CHARACTERS = 1000
 
 @runtime_checkable
 class Source(Protocol):
-    """A map-style data set: sample i is always the same, and can be read in any order and in any process."""
+    """A map-style data set: sample i is always the same, and can be read in any order and in any process.
+
+    One that knows what its texts say may have `text_labels(text) -> Iterable[str]`, the labels that scores compare in place of words.
+    """
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -51,11 +54,21 @@ def check_key(key: str, where: str) -> str:
     return key
 
 
+TextLabels = Callable[[str], Iterable[str]]
+
+
+def text_labels_of(source: Source) -> TextLabels | None:
+    """How the source's texts are read into labels; None where words are compared."""
+    found: TextLabels | None = getattr(source, "text_labels", None)
+    return found
+
+
 class Subset:
     """Some samples of a source, in a given order."""
 
     def __init__(self, source: Source, indices: Sequence[int]):
         self.source, self.indices = source, indices
+        self.text_labels = text_labels_of(source)
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from maskweave.config import build
+from maskweave.data.opening import absolute
 from maskweave.errors import MaskweaveError
 from maskweave.files import read_yaml
 from maskweave.masking.fourm import MaskingConfig, MaskSampler
@@ -141,6 +142,8 @@ def _over(content: Any, included: Any) -> Any:
 
 PATHS = ("start", "reuse", "source", "sidecar", "held_out", "pictures", "held_out_pictures")
 """Keys that name files or folders, in recipes of all kinds and in their groups `data` and `tokenizers`."""
+DATA = ("source", "held_out")
+"""Those that may be a named source instead."""
 
 
 def _resolved(content: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -155,9 +158,8 @@ def _resolved(content: dict[str, Any], folder: Path) -> dict[str, Any]:
     for group in (content, content.get("tokenizers"), data, *(mix.values() if isinstance(mix, dict) else ())):
         for key in PATHS:
             place = group.get(key) if isinstance(group, dict) else None
-            is_name = place == "scenes" and key in ("source", "held_out")
-            if isinstance(place, str) and place and not is_name:
-                group[key] = str(Path(place).resolve())
+            if isinstance(place, str) and place:
+                group[key] = absolute(place) if key in DATA else str(Path(place).resolve())
     return content
 
 
