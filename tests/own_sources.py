@@ -10,7 +10,7 @@ from maskweave.modality.entry import Modality
 
 
 class Plain:
-    """Pictures of one gray level each."""
+    """Pictures, maps and texts of one level each."""
 
     def __init__(self, catalog: Catalog, levels: list[int], kind: str):
         self.entries = [m for m in catalog.values() if not m.source]
@@ -27,11 +27,16 @@ class Plain:
         return f"{self.kind}-{self.levels[i]:03d}"
 
     def __getitem__(self, i: int) -> dict[str, Any]:
-        level = self.levels[i]
-        return {
-            m.name: f"level {level}" if m.value.type == "text" else np.full((*m.value.size, 3), level, np.uint8)
-            for m in self.entries
-        }
+        return {m.name: self.value(m, self.levels[i]) for m in self.entries}
+
+    def value(self, modality: Modality, level: int) -> Any:
+        match modality.value.type:
+            case "text":
+                return f"level {level}"
+            case "image":
+                return np.full((*modality.value.size, 3), level, np.uint8)
+            case _:
+                return np.full(modality.value.size, level / 256, np.float32)
 
 
 def fixed(catalog: Catalog) -> Plain:
@@ -47,7 +52,7 @@ class Endless(Plain):
 
     @staticmethod
     def gives(modality: Modality) -> bool:
-        return modality.value.type in ("image", "text")
+        return modality.value.type in ("image", "map", "text")
 
     @staticmethod
     def text_labels(text: str) -> Iterable[str]:

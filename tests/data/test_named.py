@@ -48,7 +48,9 @@ def test_code_of_ones_own(pair: Catalog, scenes_catalog: Catalog) -> None:
     assert len(open_data(FIXED, pair, samples=4)) == 4
     endless = open_data(ENDLESS, pair, samples=4, seed=2)
     assert [endless.key(i) for i in range(len(endless))] == ["seed-2-200", "seed-2-201", "seed-2-202", "seed-2-203"]
-    assert set(open_data(ENDLESS, scenes_catalog, samples=1).names) == {"rgb", "caption"}, "those that it gives"
+    assert set(open_data(ENDLESS, scenes_catalog, samples=1).names) == {"rgb", "depth", "caption"}, (
+        "those that it gives"
+    )
     assert open_data(ENDLESS, scenes_catalog, names=["caption"], samples=1).names == ("caption",)
     with pytest.raises(MaskweaveError, match="own_sources:fixed is a fixed data set, so leave the seed out"):
         open_data(FIXED, pair, seed=1)

@@ -27,6 +27,7 @@ from maskweave.training import processes
 from maskweave.training.loop import fit
 from maskweave.training.metrics import read_metrics
 from maskweave.training.recipe import Recipe
+from maskweave.training.run_folder import CACHE
 from maskweave.training.sources import open_source
 
 
@@ -56,7 +57,7 @@ def train_tokenizers(
             with write_aside(place / name) as aside:
                 shutil.copytree(ready, aside, ignore=shutil.ignore_patterns("checkpoints"))
             todo.remove(name)
-    cache = folder / "cache"
+    cache = folder / CACHE
     if not todo:
         remove(cache)  # of a process killed at the end
         return
@@ -130,7 +131,7 @@ def train_tokenizer(recipe: Recipe, catalog: Catalog, folder: Path, name: str, c
         type(recipe.train), {**plain(recipe.tokenizers.train), "steps": _steps(recipe, name)}, "tokenizers.train"
     )
     modality = catalog[name]
-    values = np.load(folder / "cache" / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+    values = np.load(folder / CACHE / f"{name}.npy", mmap_mode="r", allow_pickle=False)
     held_out = max(1, len(values) // 10)
     torch.manual_seed(recipe.seed)
     tokenizer = GridTokenizer(modality)
