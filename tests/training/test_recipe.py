@@ -130,6 +130,8 @@ def test_a_part_of_a_catalog_brings_what_it_reads(tmp_path: Path) -> None:
         ({"data": {"samples": 9, "seed": -2}}, ["data.seed must be 0 or more", "found -2"]),
         ({"data": {"samples": 9, "limit": 2}}, ["data.limit must be a share from 0 to 1", "found 2"]),
         ({"tokenizers": {"jobs": 0}}, ["tokenizers.jobs", "1 or more"]),
+        ({"tokenizers": {"train": {"processes": 4}}}, ["tokenizers.train.processes is 4", "set tokenizers.jobs"]),
+        ({"train": {"lazy_embeddings": True, "processes": 2}}, ["'train'", "lazy_embeddings is for one process", "processes is 2"]),
         ({"data": {"source": "scenes"}}, ["data.samples must be 1 or more", "found 0"]),
         ({"data": {"mix": {"a": {"source": "x", "weight": 0}}}}, ["data.mix.a.weight must be a number above 0", "found 0"]),
         ({"data": {"mix": {"a": {"source": "x", "weight": float("inf")}}}}, ["data.mix.a.weight must be a number above 0", "found inf"]),

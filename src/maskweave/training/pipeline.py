@@ -18,6 +18,7 @@ from maskweave.models.fourm import FourM
 from maskweave.models.m3ae import M3AE
 from maskweave.objectives.fourm import FourMObjective
 from maskweave.objectives.m3ae import M3AEObjective
+from maskweave.training.buildable import check_buildable
 from maskweave.training.distributed import is_main_process
 from maskweave.training.loop import FitResult, fit
 from maskweave.training.processes import spawn_workers
@@ -47,6 +48,7 @@ def claim(recipe: Recipe, folder: Path) -> Catalog:
         MaskweaveError: the folder holds another recipe's run; names the keys that differ.
     """
     catalog = recipe.load_catalog()
+    check_buildable(recipe, catalog, folder)
     claim_folder(folder, plain(recipe), catalog)
     return catalog
 

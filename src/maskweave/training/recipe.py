@@ -199,6 +199,11 @@ def check_recipe(recipe: Recipe, where: str) -> None:
         recipe.data.check()
     except MaskweaveError as error:
         raise MaskweaveError(f"{where}: {error}") from error
+    if recipe.tokenizers.train.processes > 1:
+        raise MaskweaveError(
+            f"{where}: tokenizers.train.processes is {recipe.tokenizers.train.processes}, but each tokenizer is trained by one process; "
+            "remove it, and set tokenizers.jobs to train several tokenizers side by side"
+        )
     for name, steps in recipe.tokenizers.steps.items():
         if steps < 1:
             raise MaskweaveError(f"{where}: tokenizers.steps.{name} must be 1 or more, found {steps}")

@@ -47,10 +47,6 @@ def train_tokenizers(
     place = folder / "tokenizers"
     todo = [name for name in wanted if (only is None or name in only) and not (place / name / "config.json").exists()]
     reuse = recipe.tokenizers.reuse
-    if todo and reuse and not Path(reuse).is_dir():
-        raise MaskweaveError(
-            f"tokenizers.reuse: {reuse}: no such folder; give the 'tokenizers' folder of a run, or leave it out"
-        )
     for name in todo.copy():
         ready = Path(reuse) / name
         if reuse and (ready / "config.json").exists():
