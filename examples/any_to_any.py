@@ -6,7 +6,7 @@ import maskweave
 from maskweave.synthetic.scenes import Scenes
 
 bundle = maskweave.load("runs/demo")
-scene = Scenes(bundle.catalog, count=1, seed=7)[0]
+scene = Scenes(bundle.catalog, samples=1, seed=7)[0]
 
 for inputs, targets in [
     (["rgb"], ["depth", "normal", "semseg", "caption", "boxes"]),

@@ -15,7 +15,7 @@ from maskweave.synthetic.scenes import Scenes
 
 bundle = maskweave.load(sys.argv[1] if len(sys.argv) > 1 else "runs/demo")
 folder = Path(sys.argv[2] if len(sys.argv) > 2 else "runs/examples/twelve")
-scenes = list(Scenes(bundle.catalog, count=2, seed=1))
+scenes = list(Scenes(bundle.catalog, samples=2, seed=1))
 HALF = [0.0, 0.0, 0.5, 1.0]
 
 # Inputs, targets, and what else is asked for.

@@ -122,7 +122,7 @@ def test_edits(tiny_run, photos, tmp_path, capsys) -> None:
 
 
 def test_one_object_is_made_anew_by_its_mask(bundle) -> None:
-    scene = Scenes(bundle.catalog, count=2, seed=1)[1]
+    scene = Scenes(bundle.catalog, samples=2, seed=1)[1]
     picture = bundle.tokenizers["tok_rgb"].encode([scene["rgb"]])[0].flatten()
     masks = [one["mask"] for one in scene["instances"]]
     assert len(masks) == 2

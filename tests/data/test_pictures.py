@@ -30,15 +30,15 @@ def test_hidden_files_links_and_others_are_left_aside(folder: Path) -> None:
 
 
 def test_pictures_are_samples(folder: Path, scenes_catalog: Catalog) -> None:
-    found = Pictures(folder, scenes_catalog)
+    found = Pictures(folder, scenes_catalog["rgb"])
     assert (
         isinstance(found, Source)
         and found.names == ("rgb",)
         and [found.key(i) for i in range(2)] == ["a/c.JPG", "b.png"]
     )
     assert found[1]["rgb"].shape == (64, 64, 3) and found[1]["rgb"][0, 0, 0] == 90
-    with pytest.raises(MaskweaveError, match="has no modality of color pictures"):
-        Pictures(folder, scenes_catalog.subset(["depth"]))
+    with pytest.raises(MaskweaveError, match="holds no pictures"):
+        Pictures(folder / "folder.png", scenes_catalog["rgb"])
 
 
 def test_files_that_cannot_be_read(folder: Path, scenes_catalog: Catalog) -> None:

@@ -17,7 +17,7 @@ from maskweave.retrieve.index import Index
 from maskweave.retrieve.indexing import make_index
 from maskweave.retrieve.recall import describe, recall
 from maskweave.retrieve.sheet import sheet_of
-from maskweave.retrieve.sources import open_data
+from maskweave.retrieve.sources import SEED, open_indexed
 
 
 @pytest.fixture(scope="module")
@@ -244,26 +244,35 @@ def test_a_folder_of_pictures(bundle: Bundle, tmp_path: Path) -> None:
         Image.fromarray(sample["rgb"]).resize((96, 80)).save(tmp_path / "a" / ("b" if i else "") / f"{i}.png")
     (tmp_path / ".hidden.png").write_bytes(b"left aside")
     (tmp_path / "a" / "torn.jpg").write_bytes(b"no picture")
-    source = open_data(str(tmp_path), bundle.catalog)
+    source = open_indexed(str(tmp_path), bundle.catalog)
     assert isinstance(source, Pictures) and source.names == ("rgb",)
     assert [source.key(i) for i in range(len(source))] == ["a/0.png", "a/b/1.png", "a/b/2.png", "a/torn.jpg"]
     assert source[1]["rgb"].shape == (64, 64, 3)
-    assert len(open_data(str(tmp_path), bundle.catalog, samples=2)) == 2
+    assert len(open_indexed(str(tmp_path), bundle.catalog, samples=2)) == 2
     with pytest.raises(MaskweaveError, match="leave the seed out"):
-        open_data(str(tmp_path), bundle.catalog, seed=1)
+        open_indexed(str(tmp_path), bundle.catalog, seed=1)
     made = make_index(bundle, source, tmp_path.parent / "index of pictures", limit=0.5)
     assert made.vectors == {"rgb": 3} and [key for key, _ in made.skips.skipped] == ["a/torn.jpg"]
 
 
+def test_of_scenes_others_than_those_of_training_are_indexed(bundle: Bundle) -> None:
+    source = open_indexed("scenes", bundle.catalog, samples=2)
+    assert len(source) == 2 and source.key(0) == f"{SEED}-0000000"
+    assert len(open_indexed("scenes", bundle.catalog)) == 1000
+    assert open_indexed("scenes", bundle.catalog, samples=1, seed=0).key(0) == "0-0000000"
+
+
 def test_data_that_are_not_there_are_told(bundle: Bundle, tmp_path: Path) -> None:
-    with pytest.raises(MaskweaveError, match="no such folder; expected 'scenes'"):
-        open_data(str(tmp_path / "missing"), bundle.catalog)
+    with pytest.raises(
+        MaskweaveError, match="no such folder; expected an imported data set .* or a named source \\(scenes"
+    ):
+        open_indexed(str(tmp_path / "missing"), bundle.catalog)
     with pytest.raises(MaskweaveError, match="holds no pictures"):
-        open_data(str(tmp_path), bundle.catalog)
+        open_indexed(str(tmp_path), bundle.catalog)
     for name in ("rgb", "depth"):
         (tmp_path / name).mkdir()
     with pytest.raises(MaskweaveError, match="maskweave data import"):
-        open_data(str(tmp_path), bundle.catalog)
+        open_indexed(str(tmp_path), bundle.catalog)
 
 
 def test_the_sheet_shows_query_and_results(bundle: Bundle, indexed: Path) -> None:

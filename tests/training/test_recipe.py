@@ -15,6 +15,7 @@ from maskweave.masking.fourm import MaskingConfig
 from maskweave.modality.catalogs import load_catalog
 from maskweave.models.m3ae import M3AEConfig
 from maskweave.training.recipe import load_recipe
+from maskweave.training.sources import held_out_seed
 from maskweave.transfer.recipe import load_transfer
 
 SOUND: dict[str, Any] = {"catalog": "scenes", "data": {"samples": 10}}
@@ -55,7 +56,8 @@ def test_several_data_sets(tmp_path: Path) -> None:
     again = tmp_path / "again.yaml"
     again.write_text(yaml.safe_dump(plain(found), sort_keys=False))
     assert load_recipe(again) == found
-    assert found.data.weights == {"a": 3, "b": 1} and not found.data.all_scenes
+    assert found.data.weights == {"a": 3, "b": 1}
+    assert held_out_seed(found) is None, "one of them is a fixed data set"
     a, b = found.data.sets().values()
     assert (a.source, a.samples, a.sidecar, a.validation, a.seed) == ("/x", 0, "", 6, 2)
     assert (b.source, b.samples, b.sidecar, b.validation, b.seed) == ("scenes", 5, "/y", 2, 2)
@@ -64,7 +66,8 @@ def test_several_data_sets(tmp_path: Path) -> None:
     )
     assert [one.validation for one in rare.data.sets().values()] == [4, 1], "at least one of each is held out"
     alone = load_recipe(recipe(tmp_path)).data
-    assert alone.sets() == {"": alone} and alone.weights == {"": 1} and alone.all_scenes
+    assert alone.sets() == {"": alone} and alone.weights == {"": 1}
+    assert held_out_seed(load_recipe(recipe(tmp_path, data={"samples": 9, "seed": 4}))) == 5
 
 
 def test_a_recipe_includes_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,11 +176,13 @@ def test_settings_are_those_of_the_family(tmp_path: Path) -> None:
         ({"data": {"samples": 9, "seed": -2}}, ["data.seed must be 0 or more", "found -2"]),
         ({"data": {"samples": 9, "limit": 2}}, ["data.limit must be a share from 0 to 1", "found 2"]),
         ({"tokenizers": {"jobs": 0}}, ["tokenizers.jobs", "1 or more"]),
+        ({"tokenizers": {"train": {"processes": 4}}}, ["tokenizers.train.processes is 4", "set tokenizers.jobs"]),
+        ({"train": {"lazy_embeddings": True, "processes": 2}}, ["'train'", "lazy_embeddings is for one process", "processes is 2"]),
         ({"data": {"source": "scenes"}}, ["data.samples must be 1 or more", "found 0"]),
         ({"data": {"mix": {"a": {"source": "x", "weight": 0}}}}, ["data.mix.a.weight must be a number above 0", "found 0"]),
         ({"data": {"mix": {"a": {"source": "x", "weight": float("inf")}}}}, ["data.mix.a.weight must be a number above 0", "found inf"]),
         ({"data": {"mix": {"a": {"source": "x"}, "b": {"source": "y", "weight": 1e-5}}}}, ["data.mix.b.weight is 1e-05", "less than 1 in 1000"]),
-        ({"data": {"mix": {"a": {"weight": 1}}}}, ["data.mix.a.source is missing", "'scenes', or the folder"]),
+        ({"data": {"mix": {"a": {"weight": 1}}}}, ["data.mix.a.source is missing", "named source such as 'scenes'"]),
         ({"data": {"mix": {"a/b": {"source": "x"}}}}, ["data.mix: the name 'a/b'", "letters, digits"]),
         ({"data": {"mix": {"a": {"source": "scenes"}}}}, ["data.mix.a.samples must be 1 or more for scenes", "found 0"]),
         ({"data": {"mix": {"a": {"source": "x", "share": 1}}}}, ["unknown key 'data.mix.a.share'", "source, weight"]),

@@ -224,6 +224,33 @@ def test_folders_of_classes(start: Path, tmp_path: Path) -> None:
         run(tmp_path / "d", start, data=data)
 
 
+def test_classes_called_like_modalities(tmp_path: Path) -> None:
+    for n, name in enumerate(("normal", "pneumonia")):
+        for i in range(4):
+            path = tmp_path / name / f"{i}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.full((40, 40, 3), 100 * n + i, np.uint8)).save(path)
+    parts = open_examples(TransferData(source=str(tmp_path), validation=2), catalog(), ["rgb"], "", "")
+    assert parts.train.target.classes == ("normal", "pneumonia") and (len(parts.train), len(parts.held_out)) == (6, 2)
+    assert [parts.train.answer(i, parts.train[i]) for i in range(6)] == [
+        int(parts.train[i]["rgb"].max() >= 100) for i in range(6)
+    ]
+
+
+def test_examples_of_own_code() -> None:
+    own = {"source": "python: own_sources:Endless", "samples": 8, "validation": 4, "seed": 1}
+    parts = open_examples(TransferData(**own), catalog(), ["rgb"], "depth", "")
+    assert (parts.train.key(0), parts.held_out.key(3), parts.train.names) == (
+        "seed-1-100",
+        "seed-2-203",
+        ("rgb", "depth"),
+    )
+    with pytest.raises(
+        MaskweaveError, match="own_sources:Endless has no end: data.samples and data.validation must be"
+    ):
+        open_examples(TransferData(**{**own, "samples": 0}), catalog(), ["rgb"], "depth", "")
+
+
 def test_coco_boxes(start: Path, tmp_path: Path) -> None:
     scenes = Scenes(catalog(), 12, 4)
     names = list(catalog()["boxes"].value.classes)

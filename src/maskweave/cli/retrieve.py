@@ -1,11 +1,11 @@
 """What is searched by its features: `maskweave retrieve index`, `query` and `evaluate`, and `maskweave data features`."""
 
 from dataclasses import asdict
-from pathlib import Path
 
 from jsonargparse import ArgumentParser, Namespace
 
 from maskweave.config import names, pairs
+from maskweave.data.opening import absolute
 from maskweave.data.source import Source
 from maskweave.errors import MaskweaveError
 from maskweave.files import write_aside, write_json
@@ -15,7 +15,7 @@ from maskweave.retrieve.index import Index
 from maskweave.retrieve.indexing import keys_of, make_index
 from maskweave.retrieve.recall import describe, recall
 from maskweave.retrieve.sheet import sheet_of
-from maskweave.retrieve.sources import open_data
+from maskweave.retrieve.sources import open_indexed
 from maskweave.training.recipe import load_recipe
 
 
@@ -27,7 +27,10 @@ def retrieve_index_arguments(parser: ArgumentParser) -> None:
         help="folder of a finished run, or a bundle's id on the Hub, OWNER/NAME or OWNER/NAME@REVISION",
     )
     parser.add_argument(
-        "data", metavar="DATA", type=str, help="'scenes', an imported data set, or a folder of pictures"
+        "data",
+        metavar="DATA",
+        type=str,
+        help="an imported data set, a folder of pictures, 'scenes', or 'python: package.module:function'",
     )
     parser.add_argument("--out", metavar="INDEX", type=str, help="folder for the index")
     parser.add_argument(
@@ -58,11 +61,10 @@ def retrieve_index(given: Namespace) -> None:
     if given.shard_size < 1:
         raise MaskweaveError(f"--shard-size must be 1 or more, found {given.shard_size}")
     bundle = load(given.run, given.device)
-    place = given.data if given.data == "scenes" else str(Path(given.data).resolve())
-    data = {"data": place, "samples": given.samples, "seed": given.get("scenes_seed")}
+    data = {"data": absolute(given.data), "samples": given.samples, "seed": given.get("scenes_seed")}
     made = make_index(
         bundle,
-        open_data(**data, catalog=bundle.catalog),
+        open_indexed(**data, catalog=bundle.catalog),
         given.out,
         views=names("views", given.get("views")),
         feature_modality=given.feature_modality,
@@ -144,7 +146,7 @@ def retrieve_evaluate(given: Namespace) -> None:
 
 def _data_of(opened: Index) -> Source:
     """The data that were indexed."""
-    source = open_data(**opened.facts["data"], catalog=opened.bundle.catalog)
+    source = open_indexed(**opened.facts["data"], catalog=opened.bundle.catalog)
     if keys_of(source) != opened.facts["keys"]:
         raise MaskweaveError(f"{opened.folder}: {opened.facts['data']['data']} has changed since; index it again")
     return source

@@ -15,6 +15,7 @@ from maskweave.evaluate.run import describe, evaluate
 from maskweave.families.base import families
 from maskweave.generate.bundle import load
 from maskweave.training import pipeline
+from maskweave.training.buildable import check_buildable
 from maskweave.training.recipe import Recipe, load_recipe
 from maskweave.training.sources import describe_samples
 from maskweave.training.tokenizers import train_tokenizers
@@ -137,6 +138,7 @@ def train(given: Namespace) -> None:
 def recipe_check(given: Namespace) -> None:
     recipe, _, _ = typed_recipe(given)
     catalog = recipe.load_catalog()
+    check_buildable(recipe, catalog)
     print(
         f"{given.recipe}: sound; {len(catalog)} modalities ({', '.join(catalog)}); {describe_samples(recipe, catalog)}; "
         f"{recipe.train.steps} steps of {recipe.train.samples_per_step} samples"

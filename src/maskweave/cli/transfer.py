@@ -7,6 +7,7 @@ from jsonargparse import ArgumentParser, Namespace
 
 from maskweave.cli.train import recipe_arguments, typed_recipe
 from maskweave.config import names
+from maskweave.data.named import is_endless
 from maskweave.errors import MaskweaveError
 from maskweave.evaluate.run import EvaluationRow, write_rows
 from maskweave.generate.bundle import load
@@ -34,7 +35,10 @@ def transfer(given: Namespace) -> None:
 def probe_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", type=str, help="folder of a finished run or bundle")
     parser.add_argument(
-        "data", metavar="DATA", type=str, help="'scenes', an imported data set, or a folder of ROOT/CLASS/NAME.EXT"
+        "data",
+        metavar="DATA",
+        type=str,
+        help="an imported data set, a folder of ROOT/CLASS/NAME.EXT, 'scenes', or 'python: package.module:function'",
     )
     parser.add_argument("--inputs", metavar="NAMES", type=str, help="modalities, with commas (default: the first one)")
     parser.add_argument("--target", metavar="NAME", type=str, default="", help="modality that the label is of")
@@ -58,7 +62,7 @@ def probe(given: Namespace) -> None:
     data = TransferData(
         source=given.data,
         held_out=given.held_out,
-        samples=given.samples or (4000 if given.data == "scenes" else 0),
+        samples=given.samples or (4000 if is_endless(given.data) else 0),
         validation=given.validation,
         seed=given.seed,
     )

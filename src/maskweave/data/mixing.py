@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from maskweave.data.columns import Column
-from maskweave.data.source import Source
+from maskweave.data.source import Source, text_labels_of
 from maskweave.data.token_store import Columns, TokenData
 
 
@@ -40,6 +40,8 @@ class Mixed:
         counts = [len(source) for source in self.sources.values()]
         self._starts = np.cumsum([0, *counts])
         self._order = interleave(counts)
+        first, *others = [text_labels_of(source) for source in self.sources.values()]
+        self.text_labels = first if all(other == first for other in others) else None  # texts of all are scored alike
 
     @property
     def names(self) -> tuple[str, ...]:

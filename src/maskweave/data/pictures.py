@@ -41,30 +41,14 @@ class Files:
 
 
 class Pictures(Files):
-    """The pictures under a folder as the catalog's first modality of color pictures.
+    """The pictures under a folder as values of a modality.
 
     Raises:
-        MaskweaveError: no such modality, or no pictures.
+        MaskweaveError: no pictures.
     """
 
-    def __init__(self, root: Path, catalog: Catalog):
-        pictures = [m for m in catalog.values() if _is_picture(m)]
-        if not pictures:
-            raise MaskweaveError(f"{root}: {catalog.where} has no modality of color pictures")
-        modality = pictures[0]
-        others = [name for name in catalog if name != modality.name and (root / name).is_dir()]
-        if others and (root / modality.name).is_dir():
-            raise MaskweaveError(
-                f"{root}: holds a folder per modality ({modality.name}, {', '.join(others)}), which is no folder of pictures; "
-                "make shards of it with 'maskweave data import'"
-            )
+    def __init__(self, root: Path, modality: Modality):
         files = files_under(root, PICTURES)
         if not files:
-            raise MaskweaveError(
-                f"{root}: holds no pictures ({', '.join(PICTURES)}; links are left aside) and no tar shards"
-            )
+            raise MaskweaveError(f"{root}: holds no pictures ({', '.join(PICTURES)}; links are left aside)")
         super().__init__(root, files, modality)
-
-
-def _is_picture(m: Modality) -> bool:
-    return m.value.is_picture and not m.source

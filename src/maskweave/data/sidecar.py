@@ -8,7 +8,7 @@ import os
 from typing import Any
 
 from maskweave.data.shards import Shards
-from maskweave.data.source import Source
+from maskweave.data.source import Source, text_labels_of
 from maskweave.errors import MaskweaveError
 from maskweave.files import read_json
 from maskweave.modality.catalogs import Catalog
@@ -31,6 +31,7 @@ class SidecarSource:
 
     def __init__(self, source: Source, root: str | os.PathLike[str], catalog: Catalog):
         self.source, self.more = source, Shards(root, catalog)
+        self.text_labels = text_labels_of(source)
         records = {name: self.more.root / name / RECORD for name in self.more.names}
         unfinished = [
             n for n, path in records.items() if path.is_file() and not read_json(path, limit=None).get("finished")

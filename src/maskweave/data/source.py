@@ -4,13 +4,17 @@ from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from maskweave.errors import BadSample
+from maskweave.values.base import TextLabels
 
 MAX_KEY_CHARACTERS = 1000
 
 
 @runtime_checkable
 class Source(Protocol):
-    """A map-style data set: sample i is always the same, and can be read in any order and in any process."""
+    """A map-style data set: sample i is always the same, and can be read in any order and in any process.
+
+    One that knows what its texts say may have `text_labels(text) -> Sequence[str]`, the labels that scores compare in place of words.
+    """
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -51,11 +55,18 @@ def check_key(key: str, where: str) -> str:
     return key
 
 
+def text_labels_of(source: Source) -> TextLabels | None:
+    """How the source's texts are read into labels; None where words are compared."""
+    found: TextLabels | None = getattr(source, "text_labels", None)
+    return found
+
+
 class Subset:
     """Some samples of a source, in a given order."""
 
     def __init__(self, source: Source, indices: Sequence[int]):
         self.source, self.indices = source, indices
+        self.text_labels = text_labels_of(source)
 
     @property
     def names(self) -> tuple[str, ...]:

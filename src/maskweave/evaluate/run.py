@@ -12,6 +12,7 @@ from PIL import Image
 from maskweave.config import build
 from maskweave.data.error_budget import ErrorBudget
 from maskweave.data.reading import read
+from maskweave.data.source import text_labels_of
 from maskweave.errors import BadSample, MaskweaveError
 from maskweave.files import read_yaml, short_name, write_json
 from maskweave.generate.bundle import Bundle
@@ -19,8 +20,7 @@ from maskweave.progress import progress
 from maskweave.report.sheets import sheet_for
 from maskweave.report.tables import text_table
 from maskweave.training.recipe import EvaluationRequest, Recipe
-from maskweave.training.sources import open_source
-from maskweave.values.base import TextLabels
+from maskweave.training.sources import held_out_seed, open_source
 from maskweave.values.metrics import Metric
 
 CONSTANT_SAMPLES = 500
@@ -47,7 +47,7 @@ class EvaluationRow:
     samples: int
     """Those scored: held-out ones that have all inputs and the target."""
     seed: int
-    """Of the scenes; of the sampling for a fixed data set."""
+    """Of the held-out samples where they are made by code, such as scenes; else of the sampling."""
     part: bool = False
     """Whether it is the score of one channel, key or class, beneath that of all together."""
 
@@ -66,7 +66,7 @@ def evaluate(bundle: Bundle, folder: Path, *, scenes_seed: int | None = None, sa
     """Evaluate a run by its recipe's requests, and write `folder/evaluation.json`.
 
     Args:
-        scenes_seed: other scenes than the recipe's held-out ones.
+        scenes_seed: other scenes than the recipe's held-out ones; so for any source without an end.
         samples: how many, in place of the recipe's.
 
     Raises:
@@ -79,16 +79,14 @@ def evaluate(bundle: Bundle, folder: Path, *, scenes_seed: int | None = None, sa
             f"{folder}: its recipe has no evaluate.requests, so there is nothing to evaluate; add some to {folder / 'recipe.yaml'}"
         )
     samples = samples or recipe.evaluate.samples
-    held_out = held_out_samples(bundle, recipe, scenes_seed, samples)
+    source = open_source(recipe, bundle.catalog, "validation", scenes_seed, samples)
+    held_out = _samples(source, samples, "held-out samples")
     training = _samples(
         open_source(recipe, bundle.catalog, "train", samples=CONSTANT_SAMPLES), CONSTANT_SAMPLES, "constants"
     )
-    parse = _parser(recipe)
-    seed = (
-        scenes_seed
-        if scenes_seed is not None
-        else (recipe.data.seed + 1 if recipe.data.all_scenes else recipe.evaluate.seed)
-    )
+    parse = text_labels_of(source)  # of captions of scenes, the objects that they name
+    made_with = held_out_seed(recipe) if scenes_seed is None else scenes_seed
+    seed = recipe.evaluate.seed if made_with is None else made_with
     rows: list[EvaluationRow] = []
     predictions = sum(len(r.targets) + (2 * len(r.read)) for r in requests) * len(held_out)
     with progress("evaluate", predictions) as bar:
@@ -199,15 +197,6 @@ def _scores(metric: Metric, predictions: Sequence[Any] | None, truth: Sequence[A
     pairs = [(p, t) for p, t in zip(predictions, truth, strict=True) if t is not None]
     found = metric.scores([p for p, _ in pairs], [t for _, t in pairs])
     return {name: round(value, 5) for name, value in found.items()}
-
-
-def _parser(recipe: Recipe) -> TextLabels | None:
-    """What of a text is scored: in scenes the objects it names, otherwise its words."""
-    if not recipe.data.all_scenes:
-        return None
-    from maskweave.synthetic.grammar import objects_in
-
-    return lambda text: list(objects_in(text).elements())
 
 
 def held_out_samples(bundle: Bundle, recipe: Recipe, scenes_seed: int | None, samples: int) -> Samples:

@@ -144,24 +144,24 @@ class Scene:
 
 
 class Scenes:
-    """`count` scenes as samples `{modality: value}`: `scenes[i]`, `len(scenes)`, and iteration.
+    """Scenes as samples `{modality: value}`: `scenes[i]`, `len(scenes)`, and iteration. The named source `scenes`.
 
     Args:
         catalog: what to make; entries with a `source` are left out, for they read another's values.
-        count: number of scenes.
+        samples: number of scenes.
         seed: 0 or more; another seed gives other scenes.
 
     Raises:
         MaskweaveError: an entry asks for what a scene does not have (a vector, an unknown metadata key or a missing class name), sizes
-            differ or are not pictures, or `count` or `seed` is out of range. An index out of range is an IndexError.
+            differ or are not pictures, or `samples` or `seed` is out of range. An index out of range is an IndexError.
     """
 
-    def __init__(self, catalog: Catalog, count: int, seed: int = 0):
-        if count < 1:
-            raise MaskweaveError(f"scenes: count must be 1 or more, found {count}")
+    def __init__(self, catalog: Catalog, samples: int, seed: int = 0):
+        if samples < 1:
+            raise MaskweaveError(f"scenes: their number must be 1 or more, found {samples}")
         if seed < 0:
             raise MaskweaveError(f"scenes: seed must be 0 or more, found {seed}")
-        self.count, self.seed = count, seed
+        self.count, self.seed = samples, seed
         self.size = _size(catalog)
         self.modalities = [m for m in catalog.values() if not m.source]
         for modality in self.modalities:
@@ -174,6 +174,16 @@ class Scenes:
             for m in self.modalities
             if isinstance(m.value, Classes)
         }
+
+    @staticmethod
+    def gives(modality: Modality) -> bool:
+        """Whether scenes have values of the entry's type."""
+        return type(modality.value) in VALUES
+
+    @staticmethod
+    def text_labels(text: str) -> list[str]:
+        """The objects that a caption names, which is what it is scored by."""
+        return list(grammar.objects_in(text).elements())
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -21,24 +21,10 @@ from maskweave.nn.weights import load_tensors, open_tensors, save_tensors
 from maskweave.training.distributed import DistContext
 from maskweave.training.metrics import Meter
 from maskweave.training.optimizer import Average
+from maskweave.training.resuming import is_free
 from maskweave.training.settings import TrainSettings
 
 FORMAT = 1
-ORDER = ("seed", "batch_size", "accumulate")
-"""Settings that decide which samples a step sees, and so must stay as they are."""
-COURSE = (
-    "steps",
-    "learning_rate",
-    "warmup",
-    "final_learning_rate",
-    "schedule",
-    "betas",
-    "weight_decay",
-    "clip",
-    "precision",
-    "ema",
-)
-"""Settings that may change on the way, though the run then goes another way."""
 
 
 @dataclass
@@ -142,9 +128,9 @@ def resume(folder: Path, state: State) -> list[str]:
     state.step, state.seconds, state.metrics, state.path = content["step"], content["seconds"], content["metrics"], path
     was, now = content["settings"], plain(state.settings)
     return [
-        f"{key} was {shown(was.get(key))} before step {state.step} and is {now[key]} from there on"
-        for key in COURSE
-        if was.get(key) != now[key]
+        f"{key} was {shown(was[key])} before step {state.step} and is {now[key]} from there on"
+        for key in now
+        if is_free(f"train.{key}") and key in was and was[key] != now[key]
     ]
 
 
@@ -208,8 +194,8 @@ def _check_order(path: Path, content: Mapping[str, Any], state: State) -> None:
     wanted = {**plain(state.settings), "processes": state.ranks.world}
     wrong = [
         f"{key} is {shown(found.get(key))} there and {wanted[key]} here"
-        for key in (*ORDER, "processes")
-        if found.get(key) != wanted[key]
+        for key in wanted
+        if not is_free(f"train.{key}") and found.get(key) != wanted[key]
     ]
     if wrong:
         raise MaskweaveError(

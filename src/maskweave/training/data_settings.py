@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from maskweave import limits
 from maskweave.data.mixing import apportion
+from maskweave.data.named import is_endless
 from maskweave.data.order import BLOCK
 from maskweave.errors import MaskweaveError, shown
 
@@ -17,7 +18,7 @@ class DataSet:
     renamed: ClassVar[dict[str, str]] = {"beside": "sidecar"}
 
     source: str = ""
-    """`scenes`, or the folder of an imported data set."""
+    """Path or name, as `data.source`."""
     weight: float = 1.0
     """How often its samples are drawn, relative to the others."""
     sidecar: str = ""
@@ -33,17 +34,17 @@ class DataSettings:
     renamed: ClassVar[dict[str, str]] = {"beside": "sidecar"}
 
     source: str = ""
-    """`scenes` for the procedural generator (the default), or the folder of an imported data set."""
+    """The folder of an imported data set or of pictures; or the name of a source made by code, `scenes` (the default) or `python: package.module:function`, which is then run."""
     mix: dict[str, DataSet] = field(default_factory=dict)
     """In place of a source: several data sets, by names of your choice, and how often samples of each are drawn."""
     sidecar: str = ""
     """Folder of tar shards with further modalities of these samples, as `maskweave data features` writes them."""
     samples: int = 0
-    """Samples to train on; 0: all of a data set. Scenes need a number."""
+    """Samples to train on; 0: all of a data set. Sources without an end, such as scenes, need a number."""
     validation: int = 256
-    """Held-out samples: other scenes, or the last of a data set; of a mix, from each data set in proportion to its weight."""
+    """Held-out samples: others of a source without an end, or the last of a data set; of a mix, from each data set in proportion to its weight."""
     seed: int = 0
-    """Of the scenes; the held-out ones have the next seed."""
+    """Of sources without an end, such as scenes; the held-out samples have the next seed."""
     workers: int = 0
     """Processes that read samples."""
     shard_size: int = 1000
@@ -78,10 +79,6 @@ class DataSettings:
             for (name, s), count in zip(self.mix.items(), held_out, strict=True)
         }
 
-    @property
-    def all_scenes(self) -> bool:
-        return all(one.source == "scenes" for one in self.sets().values())
-
     def check(self) -> None:
         """What single keys cannot show.
 
@@ -112,7 +109,7 @@ class DataSettings:
                 )
             if not one.source:
                 raise MaskweaveError(
-                    f"data.mix.{name}.source is missing: 'scenes', or the folder of an imported data set"
+                    f"data.mix.{name}.source is missing: the folder of a data set, or a named source such as 'scenes'"
                 )
             if not 0 < one.weight < math.inf:
                 raise MaskweaveError(f"data.mix.{name}.weight must be a number above 0, found {one.weight}")
@@ -123,6 +120,7 @@ class DataSettings:
                     f"data.mix.{name}.weight is {weight}, less than 1 in {BLOCK} samples; raise it, or remove the data set"
                 )
         for name, alone in self.sets().items():
-            if alone.samples < (least := int(alone.source == "scenes")):
+            if alone.samples < (least := int(is_endless(alone.source))):
                 key = f"data.mix.{name}.samples" if name else "data.samples"
-                raise MaskweaveError(f"{key} must be {least} or more{' for scenes' * least}, found {alone.samples}")
+                why = f" for {alone.source}, which has no end" if least else ""
+                raise MaskweaveError(f"{key} must be {least} or more{why}, found {alone.samples}")

@@ -106,9 +106,9 @@ def fit(
     title = title or "training"
     finished = state.step == settings.steps
     with progress(title, settings.steps, done=state.step, quiet=finished or not ranks.is_main) as bar:
-        for change in changes:
-            bar.say(f"{title}: {change}")
         if not finished:
+            for change in changes:
+                bar.say(f"{title}: {change}")
             _train(state, batches, validation, folder, bar, resume_command)
     ranks.any(False)  # wait until the first process has written everything
     if state.average is not None:

@@ -1,9 +1,7 @@
 """From a recipe to a finished run, stage by stage: tokenizers, tokens, model. Every stage goes on where it stopped."""
 
 import contextlib
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -15,13 +13,14 @@ from maskweave.data.token_store import TokenData
 from maskweave.data.tokenizing import tokenize
 from maskweave.errors import MaskweaveError
 from maskweave.families.weights import save_model
-from maskweave.files import read_yaml, sweep, write_yaml
-from maskweave.modality.catalogs import Catalog, load_saved_catalog, save_catalog
+from maskweave.modality.catalogs import Catalog
 from maskweave.tokenizers.folder import load_tokenizers
+from maskweave.training.buildable import check_buildable
 from maskweave.training.distributed import is_main_process
 from maskweave.training.loop import FitResult, fit
 from maskweave.training.processes import spawn_workers
 from maskweave.training.recipe import Recipe
+from maskweave.training.run_folder import claim_folder
 from maskweave.training.sources import open_sources
 from maskweave.training.tokenizers import train_tokenizers
 from maskweave.training.warm_start import other_tokenizers, warm_start
@@ -45,50 +44,10 @@ def claim(recipe: Recipe, folder: Path) -> Catalog:
     Raises:
         MaskweaveError: the folder holds another recipe's run; names the keys that differ.
     """
-    path = folder / "recipe.yaml"
     catalog = recipe.load_catalog()
-    if path.exists():
-        # How to evaluate and how long to train may change, and what has no effect on a sound sample.
-        free = ("evaluate.", "train.steps", "catalog", "data.workers", "data.limit", "tokenizers.jobs")
-        check_same(path, plain(recipe), free)
-        if load_saved_catalog(folder).to_plain() != catalog.to_plain():
-            raise MaskweaveError(
-                f"{folder}: its modality entries differ from those of {catalog.where}; choose another folder with --out, or remove it"
-            )
-    sweep(folder)
-    save_catalog(catalog, folder)
-    if not path.exists() or read_yaml(path) != plain(
-        recipe
-    ):  # its time tells whether the report is still of this recipe
-        write_yaml(path, plain(recipe))
+    check_buildable(recipe, catalog, folder)
+    claim_folder(folder, plain(recipe), catalog)
     return catalog
-
-
-def check_same(path: Path, recipe: Any, free: tuple[str, ...]) -> None:
-    """See that a run folder's recipe file, if there is one, holds the plain `recipe`.
-
-    Args:
-        free: beginnings of the dotted keys that may differ.
-
-    Raises:
-        MaskweaveError: naming the other keys that differ.
-    """
-    other = (
-        [key for key in _differences(read_yaml(path), recipe, "") if not key.startswith(free)] if path.exists() else []
-    )
-    if other:
-        raise MaskweaveError(
-            f"{path.parent}: holds a run of another recipe ({', '.join(other)} differ); choose another folder with --out, or remove it"
-        )
-
-
-def _differences(found: Any, wanted: Any, key: str) -> Iterator[str]:
-    """Dotted keys in which two plain recipes differ."""
-    if isinstance(found, dict) and isinstance(wanted, dict):
-        for name in {**found, **wanted}:
-            yield from _differences(found.get(name), wanted.get(name), f"{key}.{name}" if key else name)
-    elif found != wanted:
-        yield key
 
 
 def make_tokens(recipe: Recipe, catalog: Catalog, folder: Path) -> None:

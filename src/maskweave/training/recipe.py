@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from maskweave import limits
 from maskweave.config import build
+from maskweave.data.opening import absolute
 from maskweave.errors import MaskweaveError, shown
 from maskweave.families.base import Family, ModelSettings, family_named
 from maskweave.files import read_yaml
@@ -149,6 +150,8 @@ def _over(content: Any, included: Any) -> Any:
 
 PATHS = ("start", "reuse", "source", "sidecar", "held_out", "pictures", "held_out_pictures")
 """Keys that name files or folders, in recipes of all kinds and in their groups `data` and `tokenizers`."""
+DATA = ("source", "held_out")
+"""Those that may be a named source instead."""
 
 
 def _resolved(content: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -163,9 +166,8 @@ def _resolved(content: dict[str, Any], folder: Path) -> dict[str, Any]:
     for group in (content, content.get("tokenizers"), data, *(mix.values() if isinstance(mix, dict) else ())):
         for key in PATHS:
             place = group.get(key) if isinstance(group, dict) else None
-            is_name = place == "scenes" and key in ("source", "held_out")
-            if isinstance(place, str) and place and not is_name:
-                group[key] = str(Path(place).resolve())
+            if isinstance(place, str) and place:
+                group[key] = absolute(place) if key in DATA else str(Path(place).resolve())
     return content
 
 
@@ -185,6 +187,11 @@ def check_recipe(recipe: Recipe, where: str) -> None:
         recipe.data.check()
     except MaskweaveError as error:
         raise MaskweaveError(f"{where}: {error}") from error
+    if recipe.tokenizers.train.processes > 1:
+        raise MaskweaveError(
+            f"{where}: tokenizers.train.processes is {recipe.tokenizers.train.processes}, but each tokenizer is trained by one process; "
+            "remove it, and set tokenizers.jobs to train several tokenizers side by side"
+        )
     for name, steps in recipe.tokenizers.steps.items():
         if steps < 1:
             raise MaskweaveError(f"{where}: tokenizers.steps.{name} must be 1 or more, found {steps}")

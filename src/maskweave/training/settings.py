@@ -86,6 +86,10 @@ class TrainSettings:
             self._expect(key, 0 <= getattr(self, key) < math.inf, "a number of 0 or more")
         for key in ("warmup", "final_learning_rate"):
             self._expect(key, 0 <= getattr(self, key) <= 1, "a share from 0 to 1")
+        if self.lazy_embeddings and self.processes > 1:
+            raise MaskweaveError(
+                f"lazy_embeddings is for one process, and processes is {self.processes}; set lazy_embeddings to false, or processes to 1"
+            )
         self._expect("learning_rate", 0 < self.learning_rate < math.inf, "a number above 0")
         self._expect("ema", 0 <= self.ema < 1, "0 (off), or a decay below 1")
         self._expect("betas", all(0 <= beta < 1 for beta in self.betas), "two numbers from 0 to below 1")

@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from maskweave.data.mixing import Mixed, apportion
+from maskweave.data.named import is_endless
+from maskweave.data.opening import open_data
 from maskweave.data.sidecar import SidecarSource
 from maskweave.data.source import Source, Subset
 from maskweave.errors import MaskweaveError
@@ -20,7 +22,7 @@ def open_source(
     """The samples to train on (`part` "train"), or the held-out ones ("validation"); those of several data sets evenly among each other.
 
     Args:
-        seed: of the scenes, in place of the recipe's.
+        seed: of sources without an end, in place of the recipe's.
         samples: at most so many, of several data sets by weight; 0: as many as the recipe says.
         spread: these from all over the data, rather than the first ones.
 
@@ -64,32 +66,34 @@ def _open(data: DataSettings, catalog: Catalog, part: str, seed: int | None, sam
         rest = [name for name, m in catalog.items() if m.reads not in there]
         source = _open(replace(data, sidecar=""), catalog.subset(rest), part, seed, samples, spread)
         return SidecarSource(source, data.sidecar, catalog.subset(there)) if there else source
+    names = list(catalog)
     train: Source
-    if data.source == "scenes":
-        from maskweave.synthetic.scenes import Scenes
-
-        if part != "train":
-            return Scenes(catalog, samples or data.validation, data.seed + 1 if seed is None else seed)
-        train = Scenes(catalog, data.samples, data.seed if seed is None else seed)
+    if is_endless(data.source):
+        held_out = part != "train"
+        count = (samples or data.validation) if held_out else data.samples
+        chosen = data.seed + held_out if seed is None else seed
+        train = open_data(data.source, catalog, names=names, samples=count, seed=chosen)
+        if held_out:
+            return train
     else:
-        from maskweave.data.shards import Shards
-
-        if seed is not None:
-            raise MaskweaveError(
-                f"a seed chooses among scenes; {data.source} is a fixed data set, so leave the seed out"
-            )
-        imported = Shards(data.source, catalog)
-        first = len(imported) - data.validation
+        whole = open_data(data.source, catalog, names=names, seed=seed)
+        first = len(whole) - data.validation
         if first < 1:
             raise MaskweaveError(
-                f"{data.source}: has {len(imported)} samples, too few to hold out {data.validation}; lower data.validation"
+                f"{data.source}: has {len(whole)} samples, too few to hold out {data.validation}; lower data.validation"
             )
         if part != "train":
-            return Subset(imported, range(first, min(first + (samples or data.validation), len(imported))))
-        train = Subset(imported, range(min(first, data.samples or first)))
+            return Subset(whole, range(first, min(first + (samples or data.validation), len(whole))))
+        train = Subset(whole, range(min(first, data.samples or first)))
     if not 0 < samples < len(train):
         return train
     return Subset(train, np.linspace(0, len(train) - 1, samples).astype(int).tolist() if spread else range(samples))
+
+
+def held_out_seed(recipe: Recipe) -> int | None:
+    """The seed that the held-out samples are made with; None where any of them are of a fixed data set."""
+    made = all(is_endless(data.source) for data in recipe.data.sets().values())
+    return recipe.data.seed + 1 if made else None
 
 
 def describe_samples(recipe: Recipe, catalog: Catalog) -> str:

@@ -26,6 +26,7 @@ from maskweave.training import processes
 from maskweave.training.loop import fit
 from maskweave.training.metrics import read_metrics
 from maskweave.training.recipe import Recipe
+from maskweave.training.run_folder import CACHE
 from maskweave.training.sources import open_source
 
 
@@ -45,17 +46,13 @@ def train_tokenizers(
     place = folder / "tokenizers"
     todo = [name for name in wanted if (only is None or name in only) and not (place / name / "config.json").exists()]
     reuse = recipe.tokenizers.reuse
-    if todo and reuse and not Path(reuse).is_dir():
-        raise MaskweaveError(
-            f"tokenizers.reuse: {reuse}: no such folder; give the 'tokenizers' folder of a run, or leave it out"
-        )
     for name in todo.copy():
         ready = Path(reuse) / name
         if reuse and (ready / "config.json").exists():
             with write_aside(place / name) as aside:
                 shutil.copytree(ready, aside, ignore=shutil.ignore_patterns("checkpoints"))
             todo.remove(name)
-    cache = folder / "cache"
+    cache = folder / CACHE
     if not todo:
         remove(cache)  # of a process killed at the end
         return
@@ -129,7 +126,7 @@ def train_tokenizer(recipe: Recipe, catalog: Catalog, folder: Path, name: str, c
         type(recipe.train), {**plain(recipe.tokenizers.train), "steps": _steps(recipe, name)}, "tokenizers.train"
     )
     modality = catalog[name]
-    values = np.load(folder / "cache" / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+    values = np.load(folder / CACHE / f"{name}.npy", mmap_mode="r", allow_pickle=False)
     held_out = max(1, len(values) // 10)
     torch.manual_seed(recipe.seed)
     tokenizer = GridTokenizer(modality)

@@ -5,7 +5,6 @@ Dimension letters: B samples, M boxes at most.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,7 +12,9 @@ import torch
 from torch import Tensor
 
 from maskweave.data import transforms
-from maskweave.data.labeled import ClassFolders, CocoBoxes
+from maskweave.data.labeled import ClassFolders
+from maskweave.data.named import is_endless
+from maskweave.data.opening import open_data
 from maskweave.data.order import Order
 from maskweave.data.source import Source
 from maskweave.errors import BadSample, MaskweaveError
@@ -229,14 +230,16 @@ def open_examples(data: TransferData, catalog: Catalog, inputs: Sequence[str], n
     Raises:
         MaskweaveError: the data is not there, too small, or does not tell what is to be learned.
     """
-    if data.source == "scenes" and not (data.samples and data.validation):
-        raise MaskweaveError("scenes have no end: data.samples and data.validation must be 1 or more")
-    source = _open(data.source, data.pictures, catalog, inputs, name, data.samples, data.seed)
+    endless = is_endless(data.source)
+    if endless and not (data.samples and data.validation):
+        raise MaskweaveError(f"{data.source} has no end: data.samples and data.validation must be 1 or more")
+    names = list(filter(None, (*inputs, name)))
+    source = _open(data.source, data.pictures, catalog, names, data.samples, data.seed)
     classes = source.classes if isinstance(source, ClassFolders) else ()
     target = make_target(catalog, name, label, classes)
-    if data.source == "scenes" or data.held_out:
+    if endless or data.held_out:
         pictures = data.held_out_pictures or data.pictures
-        there = _open(data.held_out or "scenes", pictures, catalog, inputs, name, data.validation, data.seed + 1)
+        there = _open(data.held_out or data.source, pictures, catalog, names, data.validation, data.seed + 1)
         found = there.classes if isinstance(there, ClassFolders) else ()
         if found != classes:
             raise MaskweaveError(
@@ -256,26 +259,7 @@ def open_examples(data: TransferData, catalog: Catalog, inputs: Sequence[str], n
     )
 
 
-def _open(
-    place: str, pictures: str, catalog: Catalog, inputs: Sequence[str], target: str, count: int, seed: int
-) -> Source:
-    """The samples at `place`, whatever form it has."""
-    if place == "scenes":
-        from maskweave.synthetic.scenes import Scenes
-
-        wanted = [catalog[name].reads for name in filter(None, (*inputs, target))]
-        return Scenes(catalog.subset(wanted), count, seed)
-    images = [catalog[catalog[name].reads] for name in inputs if catalog[name].value.is_picture]
-    if place.endswith(".json"):
-        if not images or not target or catalog[target].value.head != "boxes":
-            raise MaskweaveError(
-                f"{place}: COCO's json has pictures and boxes alone; inputs must be a picture, target boxes"
-            )
-        return CocoBoxes(place, pictures, images[0], catalog[target])
-    root = Path(place)
-    is_imported = any((root / name).is_dir() for name in catalog) or (root / "index.json").exists()
-    if root.is_dir() and not is_imported and images:
-        return ClassFolders(root, images[0])
-    from maskweave.data.shards import Shards
-
-    return Shards(root, catalog)
+def _open(place: str, pictures: str, catalog: Catalog, names: Sequence[str], count: int, seed: int) -> Source:
+    """The samples at `place`, all of them if it is a fixed data set; `count` and `seed` are of sources without an end."""
+    made: dict[str, int] = {"samples": count, "seed": seed} if is_endless(place) else {}
+    return open_data(place, catalog, names=names, pictures=pictures, labeled=True, **made)

@@ -19,19 +19,19 @@ class TransferData:
     """Where examples come from."""
 
     source: str = "scenes"
-    """`scenes`; the folder of an imported data set; a folder ROOT with pictures as ROOT/CLASS/NAME.EXT; or COCO's json of boxes."""
+    """The folder of an imported data set; a folder ROOT with pictures as ROOT/CLASS/NAME.EXT; COCO's json of boxes; or the name of a source made by code, `scenes` or `python: package.module:function`, which is then run."""
     held_out: str = ""
-    """Where those to evaluate on come from, of the same form; empty: other scenes, or the last of the source."""
+    """Where those to evaluate on come from, of the same form; empty: others of a source without an end, or the last of the source."""
     pictures: str = ""
     """COCO's json: folder of the source's pictures."""
     held_out_pictures: str = ""
     """COCO's json: folder of the held-out pictures; empty: the source's."""
     samples: int = 0
-    """Examples to train on; 0: all. Scenes need a number."""
+    """Examples to train on; 0: all. Sources without an end, such as scenes, need a number."""
     validation: int = 256
     """Held-out examples; 0: all of held_out."""
     seed: int = 0
-    """Of the scenes; the held-out ones have the next seed."""
+    """Of sources without an end, such as scenes; the held-out examples have the next seed."""
     limit: float = 0.01
     """Largest share of examples that cannot be used, 0 to 1, when the model is evaluated."""
     crop: float = 1.0

@@ -9,8 +9,7 @@ from maskweave.config import plain
 from maskweave.data.reading import read
 from maskweave.errors import MaskweaveError
 from maskweave.evaluate.run import EvaluationRow, write_rows
-from maskweave.files import sweep, write_aside, write_yaml
-from maskweave.modality.catalogs import save_catalog
+from maskweave.files import write_aside
 from maskweave.models.encoder import Encoder
 from maskweave.nn.layers import count_parameters
 from maskweave.report.html import Sections, write_report
@@ -19,7 +18,7 @@ from maskweave.tokenizers.folder import load_tokenizers
 from maskweave.training.distributed import is_main_process
 from maskweave.training.loop import fit
 from maskweave.training.optimizer import trained
-from maskweave.training.pipeline import check_same
+from maskweave.training.run_folder import claim_folder
 from maskweave.transfer.build import Transferred, build_objective, load_transferred, save_transferred
 from maskweave.transfer.data import Examples, Parts, TransferBatches, open_examples
 from maskweave.transfer.recipe import TransferRecipe
@@ -50,8 +49,7 @@ def run_transfer(recipe: TransferRecipe, folder: Path, command: str = "") -> lis
             f"inputs: {recipe.start} has no tokenizer of {', '.join(missing)}; choose others, or add an entry of kind patches that reads the same values"
         )
     if is_main_process():
-        _write_recipe(recipe, folder)
-        save_catalog(catalog, folder)
+        claim_folder(folder, plain(recipe), catalog)
         _copy_tokenizers(Path(recipe.start) / "tokenizers", objective.encoder, folder)
         for sentence in told:
             print(f"start: {sentence}")
@@ -81,14 +79,6 @@ def run_transfer(recipe: TransferRecipe, folder: Path, command: str = "") -> lis
     sheets = _sheets(model, examples)
     write_report(folder, Sections(date=datetime.date.today().isoformat(), summary=summary, facts=facts, sheets=sheets))
     return rows
-
-
-def _write_recipe(recipe: TransferRecipe, folder: Path) -> None:
-    """Write the recipe into the folder, or check that it is the one that is there."""
-    path = folder / "recipe.yaml"
-    sweep(folder)
-    check_same(path, plain(recipe), ("train.steps", "train.workers", "data.limit"))
-    write_yaml(path, plain(recipe))
 
 
 def _copy_tokenizers(place: Path, encoder: Encoder, folder: Path) -> None:

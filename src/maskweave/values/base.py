@@ -243,6 +243,11 @@ class ValueType(ABC):
 
     # Sequences
 
+    @property
+    def written_words(self) -> tuple[str, ...]:
+        """Words that its sequences may hold, whatever the values."""
+        return self.classes
+
     def codec(self, name: str, max_tokens: int, text: "TextWriter") -> "Codec":
         """Values to token ids of a text vocabulary and back, for modalities of kind `sequence`.
 

@@ -64,6 +64,10 @@ class Poses(ValueType):
             return None
         return [{**person, "box": box} for person in value if (box := geometry.move_box(person["box"])) is not None]
 
+    @property
+    def written_words(self) -> tuple[str, ...]:
+        return (PERSON, NOBODY, *self.parts)
+
     def codec(self, name: str, max_tokens: int, text: TextWriter) -> "PosesCodec":
         return PosesCodec(name, self, max_tokens, text)
 

@@ -84,6 +84,10 @@ class Queries(ValueType):
             return None
         return [kept for query in value if (kept := _moved(query, geometry)) is not None]
 
+    @property
+    def written_words(self) -> tuple[str, ...]:
+        return (POINT, INSTANCE, NOTHING)
+
     def codec(self, name: str, max_tokens: int, text: TextWriter) -> "QueriesCodec":
         return QueriesCodec(name, self, max_tokens, text)
 

@@ -1,0 +1,144 @@
+"""Named sources: data sets that code makes. A recipe calls one `scenes`, or `python: package.module:function` for code of its own.
+
+The function or class behind a name is called in one of two ways, which its parameters tell:
+
+| parameters | what it returns |
+| --- | --- |
+| `(catalog)` | a `Source` of fixed samples; the last ones are held out |
+| `(catalog, samples, seed)` | `samples` of a data set without an end; those of the next seed are held out |
+
+It gives values for the catalog's entries without a `source`, at their entries' sizes (`maskweave.data.transforms.fit` sees to that), and
+raises MaskweaveError for an entry that it has no values of. Two attributes are optional: `gives(modality) -> bool` of the function or
+class tells which entries it has values of, and `text_labels(text) -> Iterable[str]` of the returned source reads a text into the labels
+that scores compare, in place of its words.
+
+Names are those of `BUILT_IN` and of the entry points `maskweave.sources` of installed packages. Both are found in any process, and
+nothing is imported before a source is opened.
+"""
+
+import importlib
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from typing import Any
+
+from maskweave.data.source import Source
+from maskweave.errors import MaskweaveError
+from maskweave.modality.catalogs import Catalog
+from maskweave.modality.entry import Modality
+
+GROUP = "maskweave.sources"
+"""Entry points of other packages, `name = "package.module:function"`."""
+PREFIX = "python:"
+BUILT_IN = {"scenes": "maskweave.synthetic.scenes:Scenes"}
+"""Known without an installation; like entry points, these are only looked up by their text."""
+
+
+@dataclass(frozen=True)
+class NamedSource:
+    """The code behind a name."""
+
+    name: str
+    make: Callable[..., Source]
+    endless: bool
+    """Whether it makes as many samples as it is asked for, others with another seed."""
+
+    def gives(self, modality: Modality) -> bool:
+        """Whether it has values of an entry; True where it does not tell."""
+        told: Callable[[Modality], bool] = getattr(self.make, "gives", lambda _: True)
+        return told(modality)
+
+    def open(self, catalog: Catalog, samples: int = 0, seed: int = 0) -> Source:
+        """The source, with values for all of the catalog.
+
+        Args:
+            samples, seed: for one without an end alone.
+
+        Raises:
+            MaskweaveError: it refuses the catalog, needs a number of samples, or returns no source.
+        """
+        if self.endless and samples < 1:
+            raise MaskweaveError(f"{self.name} has no end: the number of samples must be 1 or more, found {samples}")
+        found = self.make(catalog, samples=samples, seed=seed) if self.endless else self.make(catalog)
+        if not isinstance(found, Source):
+            raise MaskweaveError(
+                f"{self.name} returned {type(found).__name__}; expected a source with names, len, [i] and key(i) (maskweave.data.source.Source)"
+            )
+        return found
+
+
+def is_named(place: str) -> bool:
+    """Whether `place` names code rather than a file or folder. Imports nothing."""
+    return place.startswith(PREFIX) or bool(_target(place))
+
+
+def source_names() -> list[str]:
+    """All names that are known here."""
+    return sorted({*BUILT_IN, *entry_points(group=GROUP).names})
+
+
+def find_source(place: str) -> NamedSource | None:
+    """Import the source that `place` names; None where it is a file or folder.
+
+    Raises:
+        MaskweaveError: it cannot be imported, or cannot be called as a source is.
+    """
+    if not is_named(place):
+        return None
+    target = place.removeprefix(PREFIX).strip() if place.startswith(PREFIX) else _target(place)
+    make = _import(place, target)
+    try:
+        parameters = inspect.signature(make).parameters
+    except (TypeError, ValueError):
+        raise MaskweaveError(f"{place}: {target} cannot be called; expected {_CALLS}") from None
+    settings = {"samples", "seed"} & set(parameters)
+    required = [
+        n
+        for n, p in parameters.items()
+        if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
+    ]
+    unknown = [n for n in required[1:] if n not in settings]
+    if not parameters or len(settings) == 1 or unknown or set(required[:1]) & settings:
+        raise MaskweaveError(f"{place}: {target} takes ({', '.join(parameters)}); expected {_CALLS}")
+    return NamedSource(place, make, endless=len(settings) == 2)
+
+
+def is_endless(place: str) -> bool:
+    """Whether `place` names a source without an end, which needs a number of samples and makes others with another seed."""
+    named = find_source(place)
+    return named is not None and named.endless
+
+
+_CALLS = "a function or class that takes (catalog), or (catalog, samples, seed) if it has no end"
+
+
+def _target(name: str) -> str:
+    """`module:object` behind a name; empty if there is none."""
+    if name in BUILT_IN:
+        return BUILT_IN[name]
+    if not name.replace("_", "").replace("-", "").isalnum():  # a path, or no name at all
+        return ""
+    found = {point.value: point.dist for point in entry_points(group=GROUP, name=name)}
+    if len(found) > 1:
+        packages = ", ".join(sorted(dist.name for dist in found.values() if dist))
+        raise MaskweaveError(f"{name}: several packages have a source of this name ({packages}); remove all but one")
+    return next(iter(found), "")
+
+
+def _import(place: str, target: str) -> Any:
+    module, colon, path = target.partition(":")
+    if not (colon and module and path):
+        raise MaskweaveError(f"{place}: expected python: package.module:function")
+    try:
+        found: Any = importlib.import_module(module)
+    except ImportError as error:
+        raise MaskweaveError(
+            f"{place}: module {module} cannot be imported ({error}); install its package, or put the folder that holds it on PYTHONPATH"
+        ) from error
+    for name in path.split("."):
+        try:
+            found = getattr(found, name)
+        except AttributeError:
+            raise MaskweaveError(f"{place}: module {module} has no {path}; expected {_CALLS}") from None
+    return found

@@ -1,0 +1,71 @@
+"""What a run would refuse for its recipe and entries alone, found before anything is read, trained or written.
+
+Builds what a run builds: text codecs over vocabularies that are not trained yet, tokenizer networks and the model without memory for their
+weights, and their objectives. Whatever needs samples is left to the run.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from maskweave.errors import MaskweaveError
+from maskweave.families.base import family_named
+from maskweave.modality.catalogs import Catalog
+from maskweave.modality.entry import Modality
+from maskweave.objectives.tokenizer import TokenizerObjective
+from maskweave.tokenizers.grid import GridTokenizer
+from maskweave.tokenizers.sequence import SequenceTokenizer
+from maskweave.tokenizers.text import TextTokenizer
+from maskweave.training.recipe import Recipe
+from maskweave.training.warm_start import warm_start
+
+
+def check_buildable(recipe: Recipe, catalog: Catalog, folder: Path | None = None) -> None:
+    """Build all parts of a run.
+
+    Args:
+        folder: of the run; tokenizers that it has already are not taken from `tokenizers.reuse` any more.
+
+    Raises:
+        MaskweaveError: a folder that the recipe names is missing, or parts do not fit the entries or each other; says which.
+    """
+    reuse = Path(recipe.tokenizers.reuse) if recipe.tokenizers.reuse else None
+    made = [] if folder is None else [path.parent.name for path in (folder / "tokenizers").glob("*/config.json")]
+    sequences = [m for m in catalog.values() if m.kind == "sequence"]
+    grids = [m for m in catalog.values() if m.kind == "grid"]
+    names = [*dict.fromkeys(m.vocabulary for m in sequences), *(m.name for m in grids)]
+    todo = [name for name in names if name not in made]
+    if todo and reuse is not None and not reuse.is_dir():
+        raise MaskweaveError(
+            f"tokenizers.reuse: {reuse}: no such folder; give the 'tokenizers' folder of a run, or leave it out"
+        )
+    ready = {name: reuse / name for name in todo if reuse is not None and (reuse / name / "config.json").exists()}
+    for name in catalog.vocabularies:
+        if name in todo:
+            _check_vocabulary(catalog, name, [m for m in sequences if m.vocabulary == name], ready.get(name))
+    for modality in grids:
+        if modality.name in ready:
+            GridTokenizer.load(ready[modality.name], modality)  # maps its weights
+        elif modality.name in todo:
+            TokenizerObjective(GridTokenizer.without_weights(modality))
+    family = family_named(recipe.model.family)
+    family.check(recipe.model, catalog)
+    model = family.empty_model(catalog, recipe.model)
+    family.build_objective(model, recipe.model)
+    if recipe.start:
+        warm_start(model, catalog, Path(recipe.start))
+
+
+def _check_vocabulary(catalog: Catalog, name: str, members: Iterable[Modality], ready: Path | None) -> None:
+    """See that a vocabulary has what the entries of its sequences need.
+
+    One that is not trained yet is given the words of these entries alone to learn, so that nothing is missing that texts could bring.
+    """
+    members = list(members)
+    if ready is not None:
+        text = TextTokenizer.load(ready)
+        text.require(catalog.vocabularies[name], str(ready))
+    else:
+        words = [word for m in members for word in m.value.written_words]
+        text = TextTokenizer.train(catalog.vocabularies[name], words)
+    for modality in members:
+        SequenceTokenizer(modality, text)

@@ -1,0 +1,100 @@
+"""A run on samples that a user's own code makes: recipe, tokenizers side by side, tokens, model, evaluation; and whose code is run when."""
+
+import shutil
+import sys
+from pathlib import Path
+
+import own_sources
+import pytest
+
+import maskweave
+from maskweave.cli.main import main
+from maskweave.errors import MaskweaveError
+from maskweave.evaluate.run import evaluate, read_recipe
+from maskweave.files import read_yaml, write_yaml
+from maskweave.training.recipe import load_recipe
+from maskweave.training.sources import open_source
+
+RECIPE = """\
+catalog: scenes
+modalities: [rgb, tok_rgb, caption]
+data: {source: "python:own_sources:Endless", samples: 24, validation: 4, seed: 1, shard_size: 8, workers: 1}
+tokenizers: {samples: 16, train: {steps: 2, batch_size: 8}, jobs: 2}
+drawing: {input_tokens: 16, target_tokens: 16}
+model: {width: 32, heads: 2, encoder_depth: 1, decoder_depth: 1}
+train: {steps: 2, batch_size: 8, workers: 1}
+evaluate: {samples: 3, requests: [{inputs: [rgb], targets: [caption]}]}
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    path = tmp_path / "own.yaml"
+    path.write_text(RECIPE)
+    return path
+
+
+def test_a_run_from_own_code(recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["recipe", "check", str(recipe)]) == 0
+    assert "24 samples and 4 held out" in capsys.readouterr().out
+    run = tmp_path / "run"
+    assert main(["run", str(recipe), "--out", str(run)]) == 0
+    assert read_yaml(run / "recipe.yaml")["data"]["source"] == "python: own_sources:Endless", "in one spelling"
+    rows = evaluate(maskweave.load(run), run)
+    assert [(row.target, row.metric, row.samples, row.seed) for row in rows] == [("caption", "F1", 3, 2)]
+    assert {row.seed for row in evaluate(maskweave.load(run), run, scenes_seed=9)} == {9}
+    assert rows[0].constant == 0, (
+        "every text has a label of its own, so no constant is right; of words, 'level' would be"
+    )
+
+
+def test_training_and_held_out_samples_are_others(recipe: Path) -> None:
+    endless = load_recipe(recipe)
+    parts = [open_source(endless, endless.load_catalog(), part) for part in ("train", "validation")]
+    assert [source.key(0) for source in parts] == ["seed-1-100", "seed-2-200"]
+    own = {"data.source": "python: own_sources:fixed", "data.samples": 0, "data.validation": 3}
+    fixed = load_recipe(recipe, own)
+    train, held_out = (open_source(fixed, fixed.load_catalog(), part) for part in ("train", "validation"))
+    assert [held_out.key(i) for i in range(len(held_out))] == ["fixed-007", "fixed-008", "fixed-009"]
+    assert (len(train), train.key(6)) == (7, "fixed-006")
+    with pytest.raises(MaskweaveError, match="fixed data set, so leave the seed out"):
+        open_source(fixed, fixed.load_catalog(), "validation", seed=3)
+    with pytest.raises(
+        MaskweaveError, match="data.samples must be 1 or more for python: own_sources:Endless, which has no end"
+    ):
+        load_recipe(recipe, {"data.samples": 0})
+    with pytest.raises(MaskweaveError, match="own.yaml: python: own_sources:gone: module own_sources has no gone"):
+        load_recipe(recipe, {"data.source": "python: own_sources:gone"})
+
+
+def test_loading_a_bundle_runs_no_code_that_its_recipe_names(
+    tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a bundle from elsewhere; only what opens its data, evaluating it for instance, runs that code."""
+    bundle = shutil.copytree(tiny_run, tmp_path / "bundle")
+    content = read_yaml(bundle / "recipe.yaml")
+    content["data"]["source"] = "python: stranger_code:make"
+    write_yaml(bundle / "recipe.yaml", content)
+    (tmp_path / "code").mkdir()
+    shutil.copy(own_sources.__file__, tmp_path / "code" / "stranger_code.py")
+    monkeypatch.syspath_prepend(str(tmp_path / "code"))
+    loaded = maskweave.load(bundle)
+    assert loaded.generate({"caption": "a red cube"}, ["depth"])["depth"].shape == (64, 64)
+    assert read_recipe(bundle).data.source == "python: stranger_code:make"
+    assert "stranger_code" not in sys.modules
+    with pytest.raises(MaskweaveError, match="module stranger_code has no make"):
+        evaluate(loaded, bundle)
+    assert "stranger_code" in sys.modules
+
+
+def test_a_folder_of_pictures_is_data_too(recipe: Path, tmp_path: Path) -> None:
+    assert main(["data", "scenes", str(tmp_path / "files"), "--count", "6"]) == 0
+    own = {
+        "data.source": str(tmp_path / "files" / "rgb"),
+        "data.samples": 0,
+        "data.validation": 2,
+        "evaluate.requests": [],
+    }
+    pictures = load_recipe(recipe, {**own, "modalities": ["rgb", "tok_rgb"]})
+    train, held_out = (open_source(pictures, pictures.load_catalog(), part) for part in ("train", "validation"))
+    assert (len(train), len(held_out), train.names) == (4, 2, ("rgb",)) and held_out.key(1) == "0-0000005.png"

@@ -1,0 +1,205 @@
+"""What may change when a run resumes, key by key; and run folders in which nothing was made yet."""
+
+import dataclasses
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from stub_training import WIDTH, StubBatch, StubBatches, train
+from torch import Tensor, nn
+
+from maskweave.config import build, plain
+from maskweave.errors import MaskweaveError
+from maskweave.files import read_yaml, write_yaml
+from maskweave.modality.catalogs import shipped_folder
+from maskweave.training.data_settings import DataSettings
+from maskweave.training.loop import fit
+from maskweave.training.optimizer import LARGE
+from maskweave.training.pipeline import claim
+from maskweave.training.recipe import Recipe
+from maskweave.training.resuming import FREE, is_free
+from maskweave.training.settings import TrainSettings
+from maskweave.transfer.recipe import TransferRecipe
+
+BASE = {"modalities": ["depth"], "data": {"samples": 16}}
+REFUSED = [
+    "data.source", "data.sidecar", "data.samples", "data.validation", "data.seed", "data.shard_size", "data.mix.a.weight",
+    "tokenizers.samples", "tokenizers.reuse", "tokenizers.steps.depth", "tokenizers.train.steps", "tokenizers.train.batch_size",
+    "tokenizers.train.learning_rate", "tokenizers.train.precision", "tokenizers.train.ema",
+    "objective", "drawing.input_tokens", "drawing.mixtures", "model.size", "model.width", "model.tied",
+    "m3ae.model.size", "m3ae.mask_ratio.patches", "m3ae.unpaired", "m3ae.normalized_patches",
+    "train.batch_size", "train.accumulate", "train.processes", "train.seed", "seed", "start",
+    "inputs", "target", "label", "scratch", "data.crop", "data.flip", "data.held_out", "tuning.parameters", "tuning.rank", "head.width",
+]  # fmt: skip
+ALLOWED = [
+    "train.steps", "train.learning_rate", "train.schedule", "train.betas", "train.precision", "train.ema", "train.lazy_embeddings",
+    "train.log_every", "train.validate_every", "train.checkpoint_every", "train.keep", "train.workers", "train.threads",
+    "train.device", "train.compile", "tokenizers.train.log_every", "tokenizers.train.device", "tokenizers.jobs",
+    "data.workers", "data.limit", "loss", "m3ae.loss_weight.patches", "evaluate.samples", "evaluate.requests", "catalog",
+    "tuning.layer_decay",
+]  # fmt: skip
+
+
+def recipe(**changes: Any) -> Recipe:
+    """A recipe with dotted keys, `__` for a dot, replaced."""
+    content = {**BASE, "data": dict(BASE["data"])}  # type: ignore[call-overload]
+    for dotted, value in changes.items():
+        *parents, last = dotted.split("__")
+        place: Any = content
+        for parent in parents:
+            place = place.setdefault(parent, {})
+        place[last] = value
+    return build(Recipe, content, "test")
+
+
+def begin(folder: Path) -> None:
+    (folder / "tokenizers" / "depth").mkdir(parents=True)
+    (folder / "tokenizers" / "depth" / "config.json").write_text("{}")
+
+
+def keys(content: Any, prefix: str = "") -> Iterator[str]:
+    for name, value in content.items():
+        yield from keys(value, f"{prefix}{name}.") if isinstance(value, dict) and value else [f"{prefix}{name}"]
+
+
+def test_every_key_stands_where_the_policy_says() -> None:
+    assert [key for key in REFUSED if is_free(key)] == []
+    assert [key for key in ALLOWED if not is_free(key)] == []
+    known = [*keys(plain(Recipe())), *keys(plain(TransferRecipe()))]
+    assert [pattern for pattern in FREE if not any(fnmatchcase(key, pattern) for key in known)] == [], "names no key"
+
+
+def test_what_may_change_is_told_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    claim(recipe(), tmp_path)
+    begin(tmp_path)
+    changed = recipe(
+        data__workers=2,
+        tokenizers__jobs=3,
+        train__log_every=7,
+        train__keep=5,
+        train__workers=1,
+        loss="token",
+        evaluate__samples=9,
+    )
+    claim(changed, tmp_path)
+    said = capsys.readouterr().out
+    for words in (
+        "data.workers was 0 and is 2",
+        "tokenizers.jobs was 1 and is 3",
+        "loss was 'mod' and is 'token'",
+        "evaluate.samples was 200 and is 9",
+    ):
+        assert words in said
+    assert "train." not in said, "the training loop tells of these, with the step"
+    assert read_yaml(tmp_path / "recipe.yaml") == plain(changed)
+    claim(changed, tmp_path)
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"data__seed": 3, "train__batch_size": 8, "train__log_every": 3}, r"another recipe \(data.seed, train.batch_size differ\)"),
+        ({"tokenizers__train__steps": 9}, r"\(tokenizers.train.steps differ\)"),
+        ({"drawing__input_tokens": 9, "model__size": "micro"}, r"\(drawing.input_tokens, model.size differ\)"),
+        ({"data__mix": {"a": {"source": "scenes", "samples": 9}}, "data__samples": 0}, r"data.source, data.mix.a, data.samples differ"),
+        ({"modalities": ["depth", "edges"]}, r"a run whose modality entries differ from those of .*scenes.yaml \(edges\)"),
+    ],
+)  # fmt: skip
+def test_another_run_is_refused_by_the_keys(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
+    claim(recipe(), tmp_path)
+    begin(tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(MaskweaveError, match=words):
+        claim(recipe(**changes), tmp_path)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_an_entry_that_changed_is_named(tmp_path: Path) -> None:
+    claim(recipe(), tmp_path / "run")
+    begin(tmp_path / "run")
+    own = own_catalog(tmp_path, 32)
+    with pytest.raises(MaskweaveError, match=r"entries differ from those of .*own.yaml \(depth\)"):
+        claim(recipe(catalog=str(own)), tmp_path / "run")
+    same = tmp_path / "same.yaml"
+    same.write_bytes((shipped_folder() / "scenes.yaml").read_bytes())
+    claim(recipe(catalog=str(same)), tmp_path / "run")  # the same entries from another place
+
+
+def own_catalog(folder: Path, size: int) -> Path:
+    content = read_yaml(shipped_folder() / "scenes.yaml")
+    content["modalities"]["depth"]["value"]["range"] = [0, size]
+    write_yaml(folder / "own.yaml", content)
+    return folder / "own.yaml"
+
+
+def test_a_folder_in_which_nothing_was_made_takes_another_recipe(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    claim(recipe(), run)
+    (run / "cache").mkdir()
+    (run / "cache" / "depth.npy").write_bytes(b"values of the old recipe")
+    (run / "tokenizers").mkdir()
+    changed = recipe(data__seed=3, catalog=str(own_catalog(tmp_path, 32)), train__steps=7)
+    catalog = claim(changed, run)
+    assert "data.seed, depth differ from before; replaced" in capsys.readouterr().out
+    assert not (run / "cache").exists()
+    assert read_yaml(run / "recipe.yaml") == plain(changed) and read_yaml(run / "modalities.yaml") == catalog.to_plain()
+    claim(changed, run)
+    assert capsys.readouterr().out == ""
+    for made in ("tokens/train/index.json", "checkpoints/step-00000001/state.json", "model/config.json"):
+        path = run / made
+        path.parent.mkdir(parents=True)
+        path.write_text("{}")
+        with pytest.raises(MaskweaveError, match=r"another recipe \(data.seed differ\)"):
+            claim(dataclasses.replace(changed, data=DataSettings(samples=16, seed=4)), run)
+        path.unlink()
+
+
+def test_how_a_training_is_carried_out_may_change_and_is_told_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(tmp_path, steps=10)
+    capsys.readouterr()
+    other = {"log_every": 5, "keep": 4, "workers": 1, "checkpoint_every": 4, "threads": 1, "validate_every": 0}
+    train(tmp_path, steps=20, **other)
+    said = capsys.readouterr().err
+    for key, was in (("log_every", 3), ("keep", 2), ("workers", 0), ("checkpoint_every", 10), ("threads", 0)):
+        assert said.count(f"{key} was {was} before step 10 and is {other[key]} from there on") == 1
+    train(tmp_path, steps=30, **other)
+    assert "log_every" not in capsys.readouterr().err
+    assert train(tmp_path, steps=30, log_every=2).resumed_from == 30
+    assert "log_every" not in capsys.readouterr().err, "nothing is trained any more"
+    with pytest.raises(MaskweaveError, match="seed is 3 there and 4 here"):
+        train(tmp_path, steps=40, seed=4)
+
+
+class Words(nn.Module):
+    """A table that is large enough to be updated by rows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.table = nn.Embedding(LARGE, WIDTH)
+
+    def forward(self, batch: StubBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        ids = (batch.x[:, 0].abs() * 100).long()
+        return (self.table(ids) - batch.y).square().mean(), {}
+
+
+def test_large_tables_may_change_how_they_are_updated(tmp_path: Path) -> None:
+    by_rows = TrainSettings(steps=4, learning_rate=1e-2, lazy_embeddings=True, device="cpu", checkpoint_every=2)
+    first = Words()
+    fit(first, StubBatches(), by_rows, tmp_path)
+    before = first.table.weight.detach().clone()
+    for lazy, steps in ((False, 6), (True, 8)):
+        model = Words()
+        settings = dataclasses.replace(by_rows, lazy_embeddings=lazy, steps=steps)
+        assert fit(model, StubBatches(), settings, tmp_path).resumed_from == steps - 2
+        moved = (model.table.weight != before).any(dim=1)
+        assert 0 < moved.sum() < LARGE, "rows that were read go on, from where they were"
+        before = model.table.weight.detach().clone()
