@@ -79,6 +79,8 @@ class Family(ABC, Generic[S, M]):
     Model: ClassVar[type[nn.Module]]
     generates: ClassVar[bool] = False
     """Whether a bundle can generate with it: the model then has the members of FourM that `maskweave.generate.engine` calls."""
+    resumable: ClassVar[tuple[str, ...]] = ()
+    """Patterns of its settings that may change when a run resumes; all others decide which tokens are seen, or the architecture."""
     learns_new_inputs: ClassVar[bool] = False
     """Whether a transfer may give it inputs that it was not trained with."""
     summary: ClassVar[str] = ""

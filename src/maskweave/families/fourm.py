@@ -35,6 +35,7 @@ class FourMFamily(Family[FourMSettings, FourM]):
     Config = FourMConfig
     Model = FourM
     generates = True
+    resumable = ("loss",)
     learns_new_inputs = True
 
     def check(self, settings: FourMSettings, catalog: Catalog) -> None:

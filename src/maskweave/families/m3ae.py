@@ -51,6 +51,7 @@ class M3AEFamily(Family[M3AESettings, M3AE]):
     Model = M3AE
     summary = "A masked autoencoder: it restores what is hidden, and serves through its features."
     shown_samples = 4
+    resumable = ("loss_weight.*",)
 
     def check(self, settings: M3AESettings, catalog: Catalog) -> None:
         check_kinds(catalog)

@@ -8,6 +8,8 @@ from fnmatch import fnmatchcase
 from reprlib import Repr
 from typing import Any, NamedTuple
 
+from maskweave.families.base import families
+
 HANDLING = ("log_every", "validate_every", "checkpoint_every", "keep", "workers", "threads", "compile", "device")
 """Settings of a training that say how it is carried out."""
 COURSE = (
@@ -30,8 +32,6 @@ FREE = (
     "tokenizers.jobs",
     "data.workers",
     "data.limit",
-    "loss",
-    "m3ae.loss_weight.*",
     "tuning.layer_decay",
     "tuning.stochastic_depth",
     "evaluate.*",
@@ -57,7 +57,8 @@ class Change(NamedTuple):
 
 def is_free(key: str) -> bool:
     """Whether a dotted key may change when a run resumes."""
-    return any(fnmatchcase(key, pattern) for pattern in FREE)
+    of_families = (f"model.{pattern}" for family in families() for pattern in family.resumable)
+    return any(fnmatchcase(key, pattern) for pattern in (*FREE, *of_families))
 
 
 def changes(found: Any, wanted: Any, key: str = "") -> Iterator[Change]:
