@@ -247,7 +247,8 @@ def test_fit_leaves_what_fits(scenes, scenes_catalog):
 
 def test_fit_takes_rounded_halves():
     catalog = catalog_of((16, 24), rgb="image", depth="map")
-    fit({"rgb": np.zeros((427, 640, 3), np.uint8), "depth": np.zeros((107, 160), np.float32)}, catalog)
+    fitted = fit({"rgb": np.zeros((427, 640, 3), np.uint8), "depth": np.zeros((107, 160), np.float32)}, catalog)
+    assert fitted["rgb"].shape == (16, 24, 3) and fitted["depth"].shape == (16, 24)
 
 
 def test_fit_refuses_views_that_differ(scenes_catalog):

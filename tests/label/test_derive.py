@@ -131,7 +131,7 @@ def test_without_pictures_there_is_a_clear_error(tmp_path: Path, photos: Catalog
     write_photographs(tmp_path / "in")
     import_folders(tmp_path / "in", tmp_path / "out", photos.subset(["caption"]))
     with pytest.raises(
-        MaskweaveError, match="expected shards of an entry of type 'image' with 3 channels, found caption"
+        MaskweaveError, match="labels are computed from pictures; expected shards of rgb, found caption"
     ):
         label(tmp_path / "out", photos)
 

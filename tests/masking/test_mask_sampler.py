@@ -18,7 +18,7 @@ from maskweave.modality.catalogs import Catalog
 from maskweave.modality.entry import Modality
 from maskweave.modality.vocabulary import Vocabulary
 from maskweave.values.text import Text
-from maskweave.values.vector import Vector
+from maskweave.values.vectors import Vectors
 
 quick = settings(max_examples=250, derandomize=True)
 FIRST = TEXT.first_sentinel
@@ -42,7 +42,7 @@ def catalogs(draw: st.DrawFn) -> Catalog:
             chunk = draw(st.integers(1, min(4, most - 1)))
             modalities.append(Modality(name, id, kind, Text(), max_tokens=most, vocabulary="text", chunk=chunk))
         else:
-            value = Vector(channels=3)
+            value = Vectors(channels=3)
             modalities.append(Modality(name, id, kind, value, max_tokens=draw(st.integers(2, 6))))
     return Catalog(modalities, [text])
 

@@ -147,9 +147,9 @@ def facts(**key):
         (changed(value={"type": "classes", "size": [64], "classes": ["a", "b", "a"]}), "value.classes has 'a' twice"),
         (
             changed(value={"type": "mapp", "size": [64]}),
-            "'value.type': there is no value type 'mapp'; did you mean 'map'",
+            "'value': there is no value type 'mapp'; did you mean 'map'",
         ),
-        (changed(value={"size": [64]}), "key 'value.type' is missing"),
+        (changed(value={"size": [64]}), "'value': the key 'type' is missing"),
         (
             changed(metrics=["abs_rell"]),
             "metrics names 'abs_rell'; values of type 'map' have mae, rmse, abs_rel, delta1",
@@ -194,7 +194,7 @@ def facts(**key):
         (changed(value={"type": "map", "size": [64], "trim_quantile": 0.5}), "a share from 0 to below 0.5, found 0.5"),
         (
             changed(value={"type": "direction", "size": [64], "channels": 3, "trim_quantile": 0.1}),
-            "unknown key 'value.trim_quantile'; known keys: size, channels",
+            "unknown key 'value.trim_quantile': a key where value.type is 'map'",
         ),
         (
             changed(kind="patches", value={"type": "map", "size": [64], "trim_quantile": 0.1}),
@@ -202,7 +202,7 @@ def facts(**key):
         ),
         (
             changed(value={"type": "map", "size": [64], "range": [0, 1], "parts": {"a": {"count": 1, "codes": 2}}}),
-            "unknown key 'value.parts'; known keys: size, channels, range",
+            "unknown key 'value.parts': a key where value.type is 'poses' or 'queries'",
         ),
         ({**pose(codes=4), "value": {"type": "queries"}}, "queries need value.size"),
         (changed(kine="grid"), "unknown key 'kine'; did you mean 'kind'"),

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from value_helpers import value_of
 
 from maskweave.data.source import Source
 from maskweave.errors import MaskweaveError
@@ -14,6 +15,7 @@ from maskweave.modality.catalogs import Catalog
 from maskweave.synthetic import grammar, raycast
 from maskweave.synthetic.scenes import DEFAULT_SIZE, NAMES, VISIBLE, Scenes
 from maskweave.values import measures
+from maskweave.values.geometry import box_around
 
 COUNT = 40
 
@@ -253,7 +255,7 @@ def test_masks_boxes_and_classes_agree(scenes, scenes_catalog):
         assert len(boxes) == sample["metadata"]["object_count"]
         covered = np.zeros((64, 64), int)
         for box, instance in zip(boxes, instances, strict=True):
-            assert box["box"] == measures.extent(instance["mask"])
+            assert box["box"] == box_around(instance["mask"])
             shape = instance["class"].split()[1]
             assert (sample["semseg"][instance["mask"]] == classes.index(shape)).all()
             covered += instance["mask"]
@@ -349,7 +351,7 @@ def test_unknown_metadata_vectors_and_sizes(scenes_catalog):
         kind="vectors",
         grid=(),
         max_tokens=4,
-        value=dataclasses.replace(scenes_catalog["rgb"].value, type="vector", size=()),
+        value=value_of("vectors", channels=3),
     )
     with pytest.raises(MaskweaveError, match="'vector'"):
         Scenes(Catalog([vector]), 1)

@@ -91,7 +91,7 @@ def test_words_that_texts_may_bring_are_not_missed(tmp_path: Path) -> None:
         content["modalities"]["boxes"]["value"]["classes"] = ["zebra", "okapi"]
 
     found = load_recipe(recipe(tmp_path, catalog=own_catalog(tmp_path, plain_classes), modalities=["boxes", "caption"]))
-    check_buildable(found, found.load_catalog())
+    assert check_buildable(found, found.load_catalog()) is None, "and nothing is refused"
 
 
 def test_missing_folders_and_other_models_are_told(

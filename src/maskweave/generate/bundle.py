@@ -15,7 +15,7 @@ from maskweave.files import read_yaml
 from maskweave.generate.editing import keep_rest
 from maskweave.generate.engine import Engine, Precision
 from maskweave.generate.ensemble import OVERLAP, check_ensemble, member_seeds, merge_results
-from maskweave.generate.features import Features
+from maskweave.generate.features import FeatureExtractor
 from maskweave.generate.request import GenerationRequest, Options, Sample, make_request, plan, read, twin
 from maskweave.generate.result import Generated
 from maskweave.generate.schedule import Schedule
@@ -209,13 +209,13 @@ class Bundle:
         scores = [score_tokens(engine, given, target, truths[target]) for target in targets]
         return [dict(zip(values[0], of_sample, strict=True)) for of_sample in zip(*scores, strict=True)]
 
-    def encoder(self, modalities: Sequence[str]) -> Features:
+    def encoder(self, modalities: Sequence[str]) -> FeatureExtractor:
         """The model's encoder over some of its modalities, for features of samples that have them all.
 
         Raises:
             MaskweaveError: an unknown modality, or none.
         """
-        return Features(self.family.encoder(self.model, self.catalog, modalities), self.tokenizers)
+        return FeatureExtractor(self.family.encoder(self.model, self.catalog, modalities), self.tokenizers)
 
     def read(self, inputs: Sample) -> dict[str, Any]:
         """Inputs in any accepted form as checked values of their entries' sizes.

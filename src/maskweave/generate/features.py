@@ -24,7 +24,7 @@ class EncodedBatch(NamedTuple):
     encoded: Encoded
 
 
-class Features:
+class FeatureExtractor:
     """An encoder that takes values. `bundle.encoder(["rgb"])` makes one; so does this class, of any `Encoder`.
 
     Args:
@@ -36,7 +36,7 @@ class Features:
         self.encoder, self.tokenizers = encoder.eval(), tokenizers
 
     def __repr__(self) -> str:
-        return f"Features(inputs: {', '.join(self.encoder.names)}; width: {self.encoder.width})"
+        return f"FeatureExtractor(inputs: {', '.join(self.encoder.names)}; width: {self.encoder.width})"
 
     @torch.inference_mode()
     def __call__(self, samples: Sequence[Sample]) -> Encoded:

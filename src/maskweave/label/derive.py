@@ -72,7 +72,11 @@ def label(root: str | os.PathLike[str], catalog: Catalog, limit: float = 0.01, j
     shards = Shards(root, catalog)
     skips = ErrorBudget(limit)
     notes: list[str] = []
-    picture, wanted = _wanted(shards, notes)
+    picture, wanted, missing = _wanted(shards, notes)
+    if not wanted and missing:
+        raise MaskweaveError(
+            f"{shards.root}: labels are computed from pictures; expected shards of {', '.join(missing)}, found {', '.join(shards.names)}"
+        )
     if not wanted:
         if not notes:
             notes.append(
@@ -99,10 +103,11 @@ def label(root: str | os.PathLike[str], catalog: Catalog, limit: float = 0.01, j
     return LabelReport(shards.root, work.picture, counts, kept, skips.skipped, notes)
 
 
-def _wanted(shards: Shards, notes: list[str]) -> tuple[str, dict[str, Compute]]:
-    """The pictures that labels are computed from, and how to compute each label that the data set lacks."""
+def _wanted(shards: Shards, notes: list[str]) -> tuple[str, dict[str, Compute], list[str]]:
+    """The pictures that labels are computed from, how to compute each label that the data set lacks, and pictures that it does not have."""
     wanted: dict[str, Compute] = {}
     sources: dict[str, str] = {}
+    missing: list[str] = []
     for name, entry in shards.catalog.items():
         if entry.source or entry.derive is None:
             continue
@@ -110,6 +115,7 @@ def _wanted(shards: Shards, notes: list[str]) -> tuple[str, dict[str, Compute]]:
             notes.append(f"{name}: left as it is, the data set has its own values")
         elif entry.derive.source not in shards.names:
             notes.append(f"{name}: left out, the data set has no {entry.derive.source!r} to compute it from")
+            missing.append(entry.derive.source)
         else:
             possible, gaps = entry.value.derivation_gaps(entry.derive.by)
             if gaps:
@@ -123,7 +129,7 @@ def _wanted(shards: Shards, notes: list[str]) -> tuple[str, dict[str, Compute]]:
             f"{shards.catalog.where}: labels are computed from one modality of pictures at a time, found {', '.join(pictures)} under 'derive'; "
             "use a catalog with some of these entries alone"
         )
-    return (pictures[0] if pictures else ""), wanted
+    return (pictures[0] if pictures else ""), wanted, list(dict.fromkeys(missing))
 
 
 class _Labels:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from maskweave.errors import MaskweaveError
 from maskweave.evaluate.run import EvaluationRow
-from maskweave.generate.features import Features
+from maskweave.generate.features import FeatureExtractor
 from maskweave.transfer.data import Examples, Parts
 
 NEIGHBORS, TEMPERATURE = 20, 0.07
@@ -41,8 +41,8 @@ class Labeled(NamedTuple):
     """(S,) indices of classes."""
 
 
-def labeled_features(features: Features, examples: Examples, **options: Any) -> Labeled:
-    """Features of all examples that can be used; options as of `Features.stream`.
+def labeled_features(features: FeatureExtractor, examples: Examples, **options: Any) -> Labeled:
+    """Features of all examples that can be used; options as of `FeatureExtractor.stream`.
 
     Raises:
         MaskweaveError: what is to be learned is no label.
@@ -142,12 +142,12 @@ def share_right(scores_TK: Tensor, labels_T: Tensor) -> float:
     return (scores_TK.argmax(dim=1) == labels_T).float().mean().item()
 
 
-def probe(features: Features, examples: Parts, seed: int, **options: Any) -> list[EvaluationRow]:
+def probe(features: FeatureExtractor, examples: Parts, seed: int, **options: Any) -> list[EvaluationRow]:
     """Rows of both probes, fitted to the training examples and scored on those held out, beside the commonest class.
 
     Args:
         seed: of the data, for the rows.
-        options: as of `Features.stream`.
+        options: as of `FeatureExtractor.stream`.
     """
     train = labeled_features(features, examples.train, title="features to learn from", **options)
     held_out = labeled_features(features, examples.held_out, title="held-out features", **options)

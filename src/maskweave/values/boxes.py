@@ -94,9 +94,9 @@ class Boxes(ValueType):
     def draw(
         self, value: Any, size: Size, over: Any = None, span: tuple[float, float] | None = None, reference: Any = None
     ) -> np.ndarray:
-        from maskweave.values.drawing_objects import Thing, draw_things
+        from maskweave.values.drawing_objects import Annotation, draw_things
 
-        return draw_things([Thing(item["class"], box=item["box"]) for item in value], self.classes, size, over)
+        return draw_things([Annotation(item["class"], box=item["box"]) for item in value], self.classes, size, over)
 
 
 class BoxesCodec(Codec):

@@ -15,7 +15,7 @@ Color = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
-class Thing:
+class Annotation:
     """One thing to draw."""
 
     name: str
@@ -28,7 +28,7 @@ class Thing:
 
 
 def draw_things(
-    things: Sequence[Thing],
+    things: Sequence[Annotation],
     classes: Sequence[str],
     size: tuple[int, int],
     over: Any,

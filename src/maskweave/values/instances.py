@@ -191,9 +191,9 @@ class Instances(ValueType):
     def draw(
         self, value: Any, size: Size, over: Any = None, span: tuple[float, float] | None = None, reference: Any = None
     ) -> np.ndarray:
-        from maskweave.values.drawing_objects import Thing, draw_things
+        from maskweave.values.drawing_objects import Annotation, draw_things
 
-        things = [Thing(item["class"], mask=item["mask"]) for item in value]
+        things = [Annotation(item["class"], mask=item["mask"]) for item in value]
         return draw_things(things, self.classes, size, over, blank=self.natural_size())
 
 

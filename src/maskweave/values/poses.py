@@ -75,10 +75,10 @@ class Poses(ValueType):
         self, value: Any, size: Size, over: Any = None, span: tuple[float, float] | None = None, reference: Any = None
     ) -> np.ndarray:
         """Numbered boxes, and the bones between joints where the entry says which joints they join."""
-        from maskweave.values.drawing_objects import Thing, draw_things
+        from maskweave.values.drawing_objects import Annotation, draw_things
 
         things = [
-            Thing(f"person {n}", box=person["box"], bones=self._bones(person)) for n, person in enumerate(value, 1)
+            Annotation(f"person {n}", box=person["box"], bones=self._bones(person)) for n, person in enumerate(value, 1)
         ]
         return draw_things(things, [thing.name for thing in things], size, over)
 

@@ -98,11 +98,11 @@ class Queries(ValueType):
         self, value: Any, size: Size, over: Any = None, span: tuple[float, float] | None = None, reference: Any = None
     ) -> np.ndarray:
         """Numbered points, and the boxes of their instances in the same color."""
-        from maskweave.values.drawing_objects import Thing, draw_things
+        from maskweave.values.drawing_objects import Annotation, draw_things
 
         names = [f"{n}" for n in range(1, len(value) + 1)]
         found = [
-            Thing(name, box=instance["box"])
+            Annotation(name, box=instance["box"])
             for name, query in zip(names, value, strict=True)
             for instance in query["instances"]
         ]
