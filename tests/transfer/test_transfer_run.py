@@ -281,7 +281,7 @@ def test_coco_boxes(start: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({}, "target is empty, .*; set target to one of the possible targets: depth, normal, semseg, boxes, metadata with label object_count"),
+        ({}, "target is empty, .*; set target to one of the possible targets: depth, normal, semseg, boxes, boxes with label first, metadata with label object_count"),
         ({"target": "caption"}, "target 'caption': complete values of type 'text' cannot be learned"),
         ({"target": "metadata", "label": "brightness"}, "has no label 'brightness'"),
         ({"target": "semseg", "inputs": ["caption"]}, "needs inputs with the same 2-D grid, found none"),
