@@ -325,7 +325,7 @@ def test_mirror():
     [
         ("semseg", {"classes": ("floor", "wall", "cube")}, "lacks sphere"),
         ("boxes", {"classes": ("red cube",)}, "value.classes lacks"),
-        ("depth", {"range": (0, 5)}, "within"),
+        ("depth", {"range": (0, 5)}, "range that covers"),
         ("depth", {"unit": "km"}, "in m"),
         ("rgb", {"channels": 4}, "3 channels"),
         ("rgb", {"size": (8, 8)}, "16 to 4096"),

@@ -78,7 +78,7 @@ class Predicted:
             )
         if name not in bundle.tokenizers:
             raise MaskweaveError(
-                f"{name!r}: this bundle has no tokenizer for it, so its vectors cannot be predicted; choose another modality"
+                f"{name!r}: this bundle has no tokenizer for it, so its vectors are not available; choose another modality"
             )
         self.bundle, self.name, self.width = bundle, name, modality.value.channels
 

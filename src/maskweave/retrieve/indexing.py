@@ -134,7 +134,7 @@ def _claim_index(
     source: Source,
     shard_size: int,
 ) -> None:
-    """Write the index's facts, or check that those that are there are the same."""
+    """Write the facts of a new index, or check that an existing index has the same facts."""
     facts = {
         "format": FORMAT,
         "model": features.fingerprint,
