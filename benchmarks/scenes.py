@@ -38,18 +38,18 @@ def main() -> None:
 
     kept = [scenes.scene(i) for i in range(min(count, 200))]
     pictures = [scene.view.rgb for scene in kept]
-    things = [[t.solid for t in scene.things] for scene in kept]
+    solids = [[o.solid for o in scene.objects] for scene in kept]
     parts: dict[str, Callable[[int], object]] = {
         "draw and trace": scenes.scene,
-        "trace": lambda i: raycast.trace(kept[i].room, things[i], scenes.size),
-        "shade": lambda i: raycast.shade(kept[i].room, things[i], kept[i].hits),
+        "trace": lambda i: raycast.trace(kept[i].room, solids[i], scenes.size),
+        "shade": lambda i: raycast.shade(kept[i].room, solids[i], kept[i].hits),
         "edges": lambda i: measures.canny(pictures[i]),
         "palette": lambda i: measures.palette(pictures[i]),
         "statistics": lambda i: measures.statistics(pictures[i]),
     }
     for name, work in parts.items():
         print(f"  {name}: {1000 / rate(work, len(kept)):.3f} ms")
-    print(f"objects a scene: {np.mean([len(s.things) for s in kept]):.2f}")
+    print(f"objects per scene: {np.mean([len(s.objects) for s in kept]):.2f}")
 
 
 if __name__ == "__main__":

@@ -108,7 +108,7 @@ def test_training_goes_on_with_a_modality_added(place: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"text_tokenizer": None}, r"predicts text \(caption\), so it needs text_tokenizer"),
+        ({"text_tokenizer": None}, r"predicts text \(caption\), so it needs a text tokenizer"),
         ({"tokenizers": {"sonar": "tokenizer"}}, "tokenizer for 'sonar': .* has no such grid; its grids are codes, spectrum"),
         ({"tokenizers": {"caption": "tokenizer"}}, "tokenizer for 'caption': .* has no such grid"),
         ({"tokenizers": {"spectrum": "tokenizer"}}, "is not a tokenizer for the entry 'spectrum'"),

@@ -152,15 +152,15 @@ def test_the_backbone_is_the_models_encoder(tmp_path: Path) -> None:
 WRONG_KEYS: dict[str, tuple[object, str]] = {
     "num_experts": (8, "unknown: num_experts"),
     "dim": (None, "missing: dim"),
-    "act_layer": ("GELU", "act_layer 'GELU' with gated_mlp True is no published architecture"),
+    "act_layer": ("GELU", "act_layer 'GELU' with gated_mlp True is not a published architecture"),
     "mlp_ratio": (float("nan"), "mlp_ratio must be a number above 0 and at most 64, found nan"),
     "decoder_depth": (10**9, "decoder_depth must be a whole number, 1 to 1024, found 1000000000"),
     "num_register_tokens": (-1, "num_register_tokens must be a whole number, 0 to 4096, found -1"),
     "num_heads": (5, "width 32 must be an even multiple of heads 5"),
     "encoder_depth": ("12", "encoder_depth must be a whole number, 1 to 1024, found '12'"),
-    "decoder_sep_mask": (False, "decoder_sep_mask is False; every published model has True"),
+    "decoder_sep_mask": (False, "decoder_sep_mask is False, but only True is supported"),
     "qkv_bias": (1, "qkv_bias must be true or false, found 1"),
-    "domains_in": (["codes", "sonar"], "domains_in names sonar, which catalog has no entry for"),
+    "domains_in": (["codes", "sonar"], "domains_in contains sonar, for which catalog has no entry"),
     "domains_out": (["codes", ["codes"]], "domains_out must be a list of different modalities"),
     "patch_size": (16, "patch_size is 16, but 'photo' of catalog has patches of \\(2, 2\\)"),
 }
@@ -204,8 +204,8 @@ def test_wrong_tensors_are_listed_together(tmp_path: Path) -> None:
         "missing: encoder_norm.weight [32]",
         "unknown: encoder.0.mlp.fc4.weight",
         "decoder_embeddings.caption.to_logits.weight [319, 32] instead of [320, 32]",
-        "encoder_embeddings.codes.pos_emb with other numbers than the architecture prescribes",
-        "encoder.1.norm1.bias with other numbers",
+        "encoder_embeddings.codes.pos_emb with values that differ from those of the architecture",
+        "encoder.1.norm1.bias with values that differ",
     ):
         assert part in text
 

@@ -239,7 +239,7 @@ def test_other_architectures_are_not_exported(tmp_path):
         dataclasses.replace(spec, quantizer=Quantizer("fsq")),
     ):
         entry = Modality("probe", 1, "grid", Image((8, 8), 3), grid=(2, 2), tokenizer=other)
-        with pytest.raises(MaskweaveError, match="no name for"):
+        with pytest.raises(MaskweaveError, match="the published format does not support"):
             export_tokenizer(GridTokenizer(entry), tmp_path / "t")
 
 
@@ -299,7 +299,7 @@ def test_the_whole_unet_has_its_names():
     tokenizer = GridTokenizer.without_weights(Modality("probe", 1, "grid", value, grid=(4, 4), tokenizer=spec))
     state = {name: torch.empty(p.shape, device="meta") for name, p in tokenizer.state_dict().items()}
     stored = [s for s in correspondence(tokenizer) if s.name.startswith("decoder.")]
-    shapes = {s.name: list(s.layout.there([state[part] for part in s.parts]).shape) for s in stored}
+    shapes = {s.name: list(s.layout.published([state[part] for part in s.parts]).shape) for s in stored}
     listed = "\n".join(f"{name} {shape}" for name, shape in sorted(shapes.items()))
     assert len(shapes) == len(stored) == len([*_unet(Diffusion())]) == 446
     assert hashlib.sha256(listed.encode()).hexdigest().startswith("4d56efb0025bfd770179c46761866715")
@@ -326,7 +326,7 @@ def refusal(folder, modality=None, size=None):
         ("vector", {"enc_type": "BottleneckMLP/B_99999999-Wi_16"}, ["B_99999999-Wi_16', expected at most B_1024"]),
         ("map", {"image_size_dec": 64}, ["image_size_dec is (64, 64)", "(32, 32)"]),
         ("map", {"num_codebooks": 2}, ["num_codebooks is 2"]),
-        ("map", {"prediction_type": "sample"}, ["prediction_type", "only for dec_type 'unet_patched'"]),
+        ("map", {"prediction_type": "sample"}, ["prediction_type", "only possible with dec_type 'unet_patched'"]),
         ("vector", {"post_mlp": True, "n_labels": 3}, ["n_labels, post_mlp"]),
         ("vector", {"latent_dim": 7}, ["latent_dim is 7", "multiple of num_codebooks 2"]),
         ("diffusion", {"beta_schedule": "sigmoid"}, ["beta_schedule is 'sigmoid'", "shifted_cosine:NUMBER"]),
@@ -347,7 +347,7 @@ def test_a_wrong_configuration_is_told(name, change, words, tmp_path):
 def test_wrong_files_are_told(tmp_path):
     folder = write(tmp_path / "t", CONFIGS["map"], **{"encoder.pos_emb": sine_cosine_table() + 0.1, "stranger": torch.ones(1)})  # fmt: skip
     message = refusal(folder)
-    assert "encoder.pos_emb with other numbers" in message and "unknown: stranger" in message
+    assert "encoder.pos_emb with values that differ" in message and "unknown: stranger" in message
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
     assert "truncated" in refusal(folder)

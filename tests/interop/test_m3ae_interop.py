@@ -117,10 +117,10 @@ def test_an_entry_of_other_sizes_is_told(tmp_path) -> None:
 
 
 def test_what_cannot_be_read_or_written_is_told(tmp_path) -> None:
-    with pytest.raises(MaskweaveError, match="takes one modality of kind patches and at most one of kind sequence"):
+    with pytest.raises(MaskweaveError, match="needs one modality of kind patches and at most one of kind sequence"):
         save_m3ae(trained(PAIRS), tiny().subset(["photo", "caption", "facts"]), tmp_path)
     wide = Catalog([Modality("wide", 1, "patches", Image((8, 16), 3), grid=(4, 4))])
-    with pytest.raises(MaskweaveError, match=r"wide: the published format is of square pictures, found size \(8, 16\)"):
+    with pytest.raises(MaskweaveError, match=r"wide: the published format needs square pictures, found size \(8, 16\)"):
         save_m3ae(M3AE(wide, TINY), wide, tmp_path)
     save_m3ae(trained(PAIRS), PAIRS, tmp_path)
     with pytest.raises(MaskweaveError, match="unknown: .*text_embedding/embedding"):

@@ -96,7 +96,9 @@ def test_own_values_are_left_as_they_are(tmp_path: Path, photos: Catalog) -> Non
     (tmp_path / "in" / "palette" / "trip" / "rocket.json").write_text("[[1, 2, 3]]")
     import_folders(tmp_path / "in", tmp_path / "out", photos)
     report = label(tmp_path / "out", photos)
-    assert set(report.labels) == {"edges", "metadata"} and "palette: left as it is" in str(report)
+    assert set(report.labels) == {"edges", "metadata"} and "palette: kept, the data set has its own values" in str(
+        report
+    )
     shards = Shards(tmp_path / "out", photos)
     assert [shards[i].get("palette") for i in range(7)] == [None] * 6 + [[[1, 2, 3]]]
 

@@ -73,7 +73,7 @@ def test_a_model_of_pictures_and_text(tmp_path: Path) -> None:
 
 
 def test_what_is_no_encoder_is_told(tmp_path: Path) -> None:
-    with pytest.raises(MaskweaveError, match="neither the folder of a run here nor a vision model"):
+    with pytest.raises(MaskweaveError, match="expected the folder of a run, or a vision model"):
         Teacher(str(tmp_path), catalog("rgb"))
     with pytest.raises(MaskweaveError, match="no modality of pictures"):
         Teacher(dinov2(tmp_path / "dinov2"), catalog("caption"))

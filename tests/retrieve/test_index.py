@@ -91,7 +91,7 @@ def test_going_on_makes_only_what_is_missing(bundle: Bundle, tmp_path: Path, mon
     make_index(bundle, scenes(20), folder, shard_size=8)
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     (folder / "shard-00001.json").unlink()
-    with pytest.raises(MaskweaveError, match="not finished; start the same"):
+    with pytest.raises(MaskweaveError, match="not finished; run the same"):
         Index(folder, bundle)
     encoded = []
     whole = Pooled.__call__
@@ -151,11 +151,11 @@ def test_a_damaged_or_missing_index_is_told(bundle: Bundle, indexed: Path, tmp_p
     with pytest.raises(MaskweaveError, match="holds no index"):
         Index(tmp_path, bundle)
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(MaskweaveError, match="already holds something"):
+    with pytest.raises(MaskweaveError, match="holds other files and no index"):
         make_index(bundle, scenes(4), tmp_path)
     facts = json.loads((indexed / "index.json").read_text())
     (tmp_path / "index.json").write_text(json.dumps({**facts, "format": 0}))
-    with pytest.raises(MaskweaveError, match="not of format"):
+    with pytest.raises(MaskweaveError, match="has format 0, expected"):
         Index(tmp_path, bundle)
 
 
@@ -164,9 +164,9 @@ def test_a_damaged_or_missing_index_is_told(bundle: Bundle, indexed: Path, tmp_p
     [
         ({"inputs": {}}, "one input or more"),
         ({"inputs": {"rgd": 1}}, "unknown modality 'rgd'"),
-        ({"inputs": {"caption": "a cube"}, "weights": {"depth": 1}}, "weight of 'depth': it is not given"),
-        ({"inputs": {"caption": "a cube"}, "weights": {"caption": 0}}, "one of them not 0"),
-        ({"inputs": {"caption": "a cube"}, "view": "caption"}, "'caption' is not indexed; there are rgb, depth"),
+        ({"inputs": {"caption": "a cube"}, "weights": {"depth": 1}}, "weight of 'depth': not among the inputs caption"),
+        ({"inputs": {"caption": "a cube"}, "weights": {"caption": 0}}, "at least one of them not 0"),
+        ({"inputs": {"caption": "a cube"}, "view": "caption"}, "'caption' is not indexed; choose one of rgb, depth"),
         ({"inputs": {"caption": "a cube"}, "k": 0}, "k must be 1 or more"),
     ],
 )
@@ -177,12 +177,13 @@ def test_bad_queries_are_told(bundle: Bundle, indexed: Path, asked: dict[str, An
 
 def test_views_must_be_there(bundle: Bundle, tmp_path: Path) -> None:
     with pytest.raises(
-        MaskweaveError, match="'global' cannot be indexed: of this data set the model reads rgb, depth, caption"
+        MaskweaveError,
+        match="'global' cannot be indexed; the model reads these modalities of the data set: rgb, depth, caption",
     ):
         make_index(bundle, scenes(4), tmp_path / "index", views=["global"])
     with pytest.raises(MaskweaveError, match="unknown modality"):
         make_index(bundle, scenes(4), tmp_path / "index", views=["rgp"])
-    with pytest.raises(MaskweaveError, match="expected a grid of values of type 'vector'.*global"):
+    with pytest.raises(MaskweaveError, match="expected kind grid with values of type 'vector'.*global"):
         make_index(bundle, scenes(4), tmp_path / "index", feature_modality="depth")
 
 
@@ -192,7 +193,8 @@ def test_what_has_no_tokenizer_is_left_aside(bundle: Bundle, tmp_path: Path) -> 
     make_index(without, scenes(6), tmp_path / "index")
     assert Index(tmp_path / "index", without).query({"rgb": scenes(6)[2]["rgb"]}, k=1)[0].number == 2
     with pytest.raises(
-        MaskweaveError, match="'depth' cannot be indexed: of this data set the model reads rgb, caption"
+        MaskweaveError,
+        match="'depth' cannot be indexed; the model reads these modalities of the data set: rgb, caption",
     ):
         make_index(without, scenes(6), tmp_path / "other", views=["depth"])
 

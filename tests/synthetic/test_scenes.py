@@ -101,10 +101,10 @@ def test_any_size(scenes_catalog, size):
         scene = scenes.scene(i)
         assert scene.view.rgb.shape == (*size, 3)
         assert np.isfinite(scene.view.depth).all() and 0 < scene.view.depth.min() <= scene.view.depth.max() <= 16
-        assert len(scene.things) >= 1
-        if len(scene.things) > 1:
+        assert len(scene.objects) >= 1
+        if len(scene.objects) > 1:
             assert min(mask.sum() for mask in scene.masks) >= max(4, VISIBLE * (min(size) / 64) ** 2)
-        solids = [t.solid for t in scene.things]
+        solids = [t.solid for t in scene.objects]
         for k, a in enumerate(solids):
             assert np.dot(scene.room.wall_normal, [a.x, 0, a.z]) + scene.room.wall_distance > a.footprint
             assert all(np.hypot(a.x - b.x, a.z - b.z) > a.footprint + b.footprint for b in solids[k + 1 :])
@@ -117,9 +117,9 @@ def test_the_statistics_of_many_scenes(scenes_catalog):
     counts, names, widths = Counter(), Counter(), []
     for i in range(400):
         scene = scenes.scene(i)
-        counts[len(scene.things)] += 1
-        names.update(t.name for t in scene.things)
-        assert len({t.name for t in scene.things}) == len(scene.things)
+        counts[len(scene.objects)] += 1
+        names.update(t.name for t in scene.objects)
+        assert len({t.name for t in scene.objects}) == len(scene.objects)
         widths += [64 * (box[2] - box[0]) for box in scene.boxes]
     assert min(counts[n] for n in (1, 2, 3, 4)) > 30
     assert set(names) == set(NAMES)
@@ -172,7 +172,7 @@ def test_every_point_lies_on_its_surface(scenes):
         assert np.abs(p[classes == raycast.FLOOR][:, 1]).max(initial=0) < 1e-4
         assert np.abs(p[classes == raycast.WALL] @ room.wall_normal + room.wall_distance).max(initial=0) < 1e-4
         assert p[..., 1].min() > -1e-4 and (p @ room.wall_normal + room.wall_distance).min() > -1e-4
-        for k, thing in enumerate(scene.things):
+        for k, thing in enumerate(scene.objects):
             s = thing.solid
             q = p[instances == k + 1] - [s.x, 0, s.z]
             radial = np.hypot(q[:, 0], q[:, 2])
@@ -222,7 +222,7 @@ def test_shadows_agree_with_marching_towards_the_light(scenes):
         q = p[floor][None] + steps
         dark = np.zeros(floor.sum(), bool)
         maybe = dark.copy()
-        for thing in scene.things:
+        for thing in scene.objects:
             dark |= inside(thing.solid, q, -0.03).any(0)
             maybe |= inside(thing.solid, q, 0.03).any(0)
         light = (
@@ -270,7 +270,7 @@ def test_captions_are_true(scenes_catalog):
     relations = Counter()
     for i in range(200):
         scene, text = scenes.scene(i), scenes[i]["caption"]
-        by_name = {t.name: (t, (box[0] + box[2]) / 2) for t, box in zip(scene.things, scene.boxes, strict=True)}
+        by_name = {t.name: (t, (box[0] + box[2]) / 2) for t, box in zip(scene.objects, scene.boxes, strict=True)}
         assert grammar.objects_in(text) == Counter(by_name.keys())
         first, *claims = text.rstrip(".").split(". ")
         assert first.startswith(f"{len(by_name)} object" + ("s:" if len(by_name) > 1 else ":"))
@@ -327,7 +327,7 @@ def test_mirror():
     [
         ("semseg", {"classes": ("floor", "wall", "cube")}, "lacks sphere"),
         ("boxes", {"classes": ("red cube",)}, "value.classes lacks"),
-        ("depth", {"range": (0, 5)}, "within"),
+        ("depth", {"range": (0, 5)}, "range that covers"),
         ("depth", {"unit": "km"}, "in m"),
         ("rgb", {"channels": 4}, "3 channels"),
         ("rgb", {"size": (8, 8)}, "16 to 4096"),
@@ -373,7 +373,7 @@ def test_class_ids_follow_the_entry(scenes, scenes_catalog):
 @given(st.integers(0, 2**40), st.integers(0, 10**6))
 def test_any_seed(scenes_catalog, seed, i):
     scene = Scenes(scenes_catalog.subset(["depth"]), 10**6 + 1, seed).scene(i)
-    assert 1 <= len(scene.things) <= 4 and all(mask.sum() >= VISIBLE for mask in scene.masks)
+    assert 1 <= len(scene.objects) <= 4 and all(mask.sum() >= VISIBLE for mask in scene.masks)
     assert scene.view.depth.max() <= 16
 
 
@@ -383,9 +383,9 @@ def test_objects_that_are_hardly_seen_are_left_out(scenes, monkeypatch):
     dropped = 0
     for i, before in enumerate(usual):
         after = scenes.scene(i)
-        dropped += len(before.things) - len(after.things)
-        assert {t.name for t in after.things} <= {t.name for t in before.things}
-        assert len(after.things) == 1 or min(mask.sum() for mask in after.masks) >= 300
+        dropped += len(before.objects) - len(after.objects)
+        assert {t.name for t in after.objects} <= {t.name for t in before.objects}
+        assert len(after.objects) == 1 or min(mask.sum() for mask in after.masks) >= 300
     assert dropped > 10
 
 

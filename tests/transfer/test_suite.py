@@ -41,11 +41,11 @@ def test_what_a_model_does_not_have_is_left_out(start: Path, tmp_path: Path) -> 
     path.write_text(
         yaml.safe_dump({"data": data, "probes": [{"inputs": ["spectrum"], "target": "boxes", "label": "first"}]})
     )
-    with pytest.raises(MaskweaveError, match="this model has the modalities of none of its rows"):
+    with pytest.raises(MaskweaveError, match="every item needs modalities that this model lacks"):
         run_suite(maskweave.load(start), load_suite(str(path)), "mine")
 
 
-def test_suites_that_are_not_sound(tmp_path: Path) -> None:
+def test_invalid_suites_are_refused(tmp_path: Path) -> None:
     with pytest.raises(MaskweaveError, match=r"no suite 'scene': give the path of a .yaml file, or one of scenes"):
         load_suite("scene")
     for content, words in (
@@ -86,7 +86,7 @@ def test_the_commands(start: Path, tmp_path: Path, capsys: pytest.CaptureFixture
         and len(json.loads((start / "probe.json").read_text())) == 2
     )
     assert main([*words, "--target", "semseg"]) == 1
-    assert "a probe tells labels, and 'semseg' has values of type 'classes'" in capsys.readouterr().err
+    assert "a probe predicts labels, but 'semseg' has values of type 'classes'" in capsys.readouterr().err
     assert main([*words, "--inputs", "smell"]) == 1
     assert "unknown modality 'smell'" in capsys.readouterr().err
 

@@ -152,7 +152,7 @@ def test_m3ae_and_scratch(masked: Path, start: Path, tmp_path: Path) -> None:
     picture = {"data": {"source": "scenes", "samples": 32, "validation": 8}, "catalog": str(targets(tmp_path))}
     run(tmp_path / "m3ae", masked, inputs=["rgb", "caption"], target="masks", **picture)
     assert load_transferred(tmp_path / "m3ae" / "run").encoder.names == ["rgb", "caption"]
-    with pytest.raises(MaskweaveError, match=r"a model of family 'm3ae' learns no new inputs \(depth_points\)"):
+    with pytest.raises(MaskweaveError, match=r"a model of family 'm3ae' cannot learn new inputs \(depth_points\)"):
         run(tmp_path / "new", masked, inputs=["rgb", "depth_points"], target="masks", **picture)
     before = load_model(start, catalog()).state_dict()["encoder.0.attention.q.weight"]
     run(tmp_path / "scratch", start, scratch=True, seed=5, tuning={"parameters": "head"}, **COUNT)
@@ -214,12 +214,12 @@ def test_folders_of_classes(start: Path, tmp_path: Path) -> None:
     assert found == ["class1"]
     (row,) = run(tmp_path / "b", start, data={"source": str(tmp_path / "train"), "validation": 6})
     assert row.samples == 6
-    with pytest.raises(MaskweaveError, match="folders of classes tell the class alone, not 'metadata'"):
+    with pytest.raises(MaskweaveError, match="folders of classes have only the class as target, found 'metadata'"):
         run(tmp_path / "c", start, data={"source": str(tmp_path / "train"), "validation": 6}, **COUNT)
     shutil.rmtree(tmp_path / "val" / "class0")
     shutil.copytree(tmp_path / "val" / "class1", tmp_path / "val" / "class2")
     with pytest.raises(
-        MaskweaveError, match="val: its 2 classes are not the 2 of .*train: class0, class2 are in one alone"
+        MaskweaveError, match="val: its 2 classes differ from the 2 of .*train: class0, class2 are only in one of them"
     ):
         run(tmp_path / "d", start, data=data)
 
@@ -246,7 +246,7 @@ def test_examples_of_own_code() -> None:
         ("rgb", "depth"),
     )
     with pytest.raises(
-        MaskweaveError, match="own_sources:Endless has no end: data.samples and data.validation must be"
+        MaskweaveError, match="own_sources:Endless is endless: set data.samples and data.validation to 1 or more"
     ):
         open_examples(TransferData(**{**own, "samples": 0}), catalog(), ["rgb"], "depth", "")
 
@@ -281,18 +281,18 @@ def test_coco_boxes(start: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({}, "'target' must name what is learned; possible targets: depth, normal, semseg, boxes, metadata with label object_count"),
-        ({"target": "caption"}, "target 'caption': values of type 'text' cannot be learned as a whole"),
+        ({}, "target is empty, .*; set target to one of the possible targets: depth, normal, semseg, boxes, boxes with label first, metadata with label object_count"),
+        ({"target": "caption"}, "target 'caption': complete values of type 'text' cannot be learned"),
         ({"target": "metadata", "label": "brightness"}, "has no label 'brightness'"),
-        ({"target": "semseg", "inputs": ["caption"]}, "needs inputs with one lattice of two axes, found none"),
+        ({"target": "semseg", "inputs": ["caption"]}, "needs inputs with the same 2-D grid, found none"),
         ({"target": "semseg", "inputs": ["rbg"]}, "unknown modality 'rbg'; did you mean 'rgb'"),
         ({"target": "semseg", "inputs": []}, "inputs is empty"),
         ({"target": "semseg", "start": ""}, "start is empty"),
         ({"target": "semseg", "start": "nowhere"}, "nowhere: no such folder"),
-        ({"target": "semseg", "inputs": ["rgb", "depth"]}, "has no tokenizer of depth; choose others"),
-        ({"target": "semseg", "data": {"validation": 8}}, "data.samples and data.validation must be 1 or more"),
+        ({"target": "semseg", "inputs": ["rgb", "depth"]}, "has no tokenizer for depth; choose other inputs"),
+        ({"target": "semseg", "data": {"validation": 8}}, "set data.samples and data.validation to 1 or more"),
         ({"target": "semseg", "data": {"source": "nowhere", "validation": 8}}, "nowhere"),
-        ({"target": "semseg", "data": {"crop": 2}}, "'data': flip, limit and crop are shares up to 1"),
+        ({"target": "semseg", "data": {"crop": 2}}, "'data': flip and limit must be 0 to 1, and crop above 0 to 1"),
         ({"target": "semseg", "tuning": {"parameters": "some"}}, "'tuning.parameters' expects one of all, lora, head"),
         ({"target": "semseg", "tuning": {"layer_decay": 0}}, "layer_decay must be above 0"),
         ({"target": "semseg", "tuning": {"rank": 0}}, "rank must be 1 or more"),

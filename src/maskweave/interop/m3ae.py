@@ -1,7 +1,7 @@
-"""Published M3AE and MAE weights (https://arxiv.org/abs/2205.14204), in and out.
+"""Loads and saves published M3AE and MAE weights (https://arxiv.org/abs/2205.14204).
 
-A folder holds `config.json`, the published model's configuration, and `model.safetensors`, its Flax parameters under their names joined
-by "/". Kernels are (in, out), and one kernel makes queries, keys and values. Without text the model is an MAE.
+A folder holds `config.json`, the published model's configuration, and `model.safetensors`, its Flax parameters with names joined by "/".
+Kernels are (in, out), and one kernel computes queries, keys and values. A model without text is an MAE.
 """
 
 import dataclasses
@@ -39,13 +39,13 @@ class PublishedM3AEConfig:
     image_size: int
     patch_size: int
     text_vocab_size: int = 0
-    """0: without text."""
+    """0: no text."""
     mlp_ratio: float = 4.0
     use_type_embedding: bool = True
     output_head_depth: int = 0
-    """Only linear heads (0) can be read."""
+    """Only linear heads (0) are supported."""
     model: str = "m3ae"
-    # What follows tells of training alone, and is written again as it was read.
+    # The following keys are only for training; they are written back as read.
     image_mask_ratio: float = 0.75
     text_mask_ratio: float = 0.75
     att_drop: float = 0.0
@@ -64,30 +64,30 @@ MOST = dict(  # noqa: C408 (quoted, one of the keys would be the name of a modal
     image_size=2**13,
     patch_size=2**13,
 )
-"""What the numbers may be at most: a slip of the pen is told before anything of its size is built."""
+"""Largest allowed values: typos fail before anything is allocated."""
 MOST_RATIO, MOST_WORDS = 64, 2**20
 MEAN, STD = (0.5762, 0.5503, 0.5213), (0.3207, 0.3169, 0.3307)
-"""Of CC12M's pixels, by which the published pictures are normalized."""
+"""Mean and standard deviation of CC12M's pixels, with which the published models normalize pictures."""
 TEXT_TOKENS = 512
-"""Published training had 64; fixed positions and padding take any."""
+"""Published training used 64; fixed positions and padding allow any number."""
 
 
 class Published(NamedTuple):
     model: M3AE
     """In evaluation mode."""
     catalog: Catalog
-    """The modalities that it takes: patches and, unless it is an MAE, a sequence."""
+    """Its modalities: patches and, unless it is an MAE, a sequence."""
 
 
 def load_m3ae(folder_or_hub_id: str | os.PathLike[str], catalog: Catalog | None = None) -> Published:
-    """Read published weights.
+    """Load published weights.
 
     Args:
-        catalog: entries that the model shall serve: one of kind patches and at most one of kind sequence, with the published sizes. By
-            default entries of that kind are made, pictures normalized as CC12M's.
+        catalog: entries for the model's modalities: one of kind patches and at most one of kind sequence, with the published sizes. By
+            default such entries are made, with pictures normalized like CC12M.
 
     Raises:
-        MaskweaveError: no such folder, or its parts or the catalog do not fit together; lists what does not.
+        MaskweaveError: no such folder, or its files and the catalog do not fit together; lists all faults.
     """
     folder = locate(folder_or_hub_id)
     where = str(folder / "config.json")
@@ -101,7 +101,7 @@ def load_m3ae(folder_or_hub_id: str | os.PathLike[str], catalog: Catalog | None 
         if (patches.value.size, patches.patch) != ((config.image_size,) * 2, (config.patch_size,) * 2):
             raise MaskweaveError(
                 f"image_size is {config.image_size} and patch_size {config.patch_size}, but {patches.name!r} of {catalog.where} has size "
-                f"{patches.value.size} in patches of {patches.patch}"
+                f"{patches.value.size} and patches of {patches.patch}; change the entry"
             )
     except MaskweaveError as error:
         raise MaskweaveError(f"{where}: {error}") from error
@@ -118,7 +118,7 @@ def load_m3ae(folder_or_hub_id: str | os.PathLike[str], catalog: Catalog | None 
         ),
     )
     stored = Tensors(folder)
-    found = {
+    taken = {
         name: stored.take(name, *views[0].shape[:-1], sum(view.shape[-1] for view in views))
         for name, views in _names(model, patches, sequence)
         if config.use_type_embedding or not name.endswith("type_embedding")
@@ -128,10 +128,10 @@ def load_m3ae(folder_or_hub_id: str | os.PathLike[str], catalog: Catalog | None 
     model.register_buffers(catalog)
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.zero_()  # type embeddings that are not there, and rows of no modality
+            parameter.zero_()  # absent type embeddings, and rows without a modality
         for name, views in _names(model, patches, sequence):
-            if name in found:
-                parts = found[name].split([view.shape[-1] for view in views], dim=-1)
+            if name in taken:
+                parts = taken[name].split([view.shape[-1] for view in views], dim=-1)
                 for view, part in zip(views, parts, strict=True):
                     view.copy_(part)
     model.passthrough = PassthroughTensors(written, {}, ())
@@ -139,7 +139,7 @@ def load_m3ae(folder_or_hub_id: str | os.PathLike[str], catalog: Catalog | None 
 
 
 def _faults(config: PublishedM3AEConfig) -> Iterator[str]:
-    """What a configuration holds that cannot be, or not together."""
+    """Invalid and contradictory values of a configuration."""
     for key, most in MOST.items():
         if not 1 <= (number := getattr(config, key)) <= most:
             yield f"{key} is {shown(number)}, expected 1 to {most}"
@@ -149,9 +149,9 @@ def _faults(config: PublishedM3AEConfig) -> Iterator[str]:
     if not 0 < config.mlp_ratio <= MOST_RATIO:
         yield f"mlp_ratio is {config.mlp_ratio}, expected above 0 and at most {MOST_RATIO}"
     if not 0 <= config.text_vocab_size <= MOST_WORDS:
-        yield f"text_vocab_size is {config.text_vocab_size}, expected 0 (without text) to {MOST_WORDS}"
+        yield f"text_vocab_size is {config.text_vocab_size}, expected 0 (no text) to {MOST_WORDS}"
     if config.output_head_depth:
-        yield f"output_head_depth is {config.output_head_depth}; only linear heads (0) can be read"
+        yield f"output_head_depth is {config.output_head_depth}, expected 0: only linear heads are supported"
 
 
 def save_m3ae(
@@ -160,33 +160,33 @@ def save_m3ae(
     """Write a model in the published format.
 
     Args:
-        mask_ratio: those that it was trained with; by default those of the published model that it was read from, or else 0.75.
+        mask_ratio: mask ratios of its training; by default those of the published model that it was loaded from, otherwise 0.75.
 
     Raises:
-        MaskweaveError: its modalities are not of the published form: square pictures in square patches, and at most one sequence.
+        MaskweaveError: its modalities do not fit the published format: square pictures in square patches, and at most one sequence.
     """
     patches, sequence = _entries(catalog)
     if len(patches.grid) != 2 or len({*patches.value.size}) > 1 or len({*patches.grid}) > 1:
         raise MaskweaveError(
-            f"{patches.name}: the published format is of square pictures, found size {patches.value.size} with grid {patches.grid}"
+            f"{patches.name}: the published format needs square pictures, found size {patches.value.size} with grid {patches.grid}; keep it as a bundle"
         )
-    own = model.config
-    told = {} if model.passthrough is None else {k: v for k, v in model.passthrough.config.items() if k in TRAINING}
+    c = model.config
+    training = {} if model.passthrough is None else {k: v for k, v in model.passthrough.config.items() if k in TRAINING}
     if mask_ratio is not None:
-        told |= {"image_mask_ratio": mask_ratio.patches, "text_mask_ratio": mask_ratio.sequence}
+        training |= {"image_mask_ratio": mask_ratio.patches, "text_mask_ratio": mask_ratio.sequence}
     config = PublishedM3AEConfig(
-        emb_dim=own.width,
-        depth=own.depth,
-        num_heads=own.heads,
-        dec_emb_dim=own.decoder_width,
-        dec_depth=own.decoder_depth,
-        dec_num_heads=own.decoder_heads,
+        emb_dim=c.width,
+        depth=c.depth,
+        num_heads=c.heads,
+        dec_emb_dim=c.decoder_width,
+        dec_depth=c.decoder_depth,
+        dec_num_heads=c.decoder_heads,
         image_size=patches.value.size[0],
         patch_size=patches.patch[0],
         text_vocab_size=catalog.vocabulary_size(sequence.name) if sequence else 0,
-        mlp_ratio=own.mlp_ratio,
+        mlp_ratio=c.mlp_ratio,
         model="m3ae" if sequence else "mae",
-        **told,
+        **training,
     )
     with torch.no_grad():
         tensors = {name: torch.cat(views, dim=-1) for name, views in _names(model, patches, sequence)}
@@ -194,7 +194,7 @@ def save_m3ae(
 
 
 def published_catalog(config: PublishedM3AEConfig) -> Catalog:
-    """Entries, named by their value types, for a published configuration.
+    """Returns entries for a published configuration, named by their value types.
 
     Raises:
         MaskweaveError: its sizes are impossible.
@@ -208,18 +208,18 @@ def published_catalog(config: PublishedM3AEConfig) -> Catalog:
 
 
 def _entries(catalog: Catalog) -> tuple[Modality, Modality | None]:
-    """The entry of the pictures and that of the texts."""
+    """Returns the entry of the pictures and that of the texts, if any."""
     patches = [m for m in catalog.values() if m.kind == "patches"]
     sequences = [m for m in catalog.values() if m.kind == "sequence"]
     if len(patches) != 1 or len(sequences) > 1 or len(catalog) != len(patches) + len(sequences):
         raise MaskweaveError(
-            f"{catalog.where}: a published M3AE takes one modality of kind patches and at most one of kind sequence, found {', '.join(catalog)}"
+            f"{catalog.where}: a published M3AE needs one modality of kind patches and at most one of kind sequence, found {', '.join(catalog)}"
         )
     return patches[0], sequences[0] if sequences else None
 
 
 def _names(model: M3AE, patches: Modality, sequence: Modality | None) -> Iterator[tuple[str, list[Tensor]]]:
-    """Every published parameter's name, and views of what holds it here that make it when joined along their last axis."""
+    """The name of every published parameter, and views of our tensors that form it when concatenated along the last axis."""
     yield "cls_token", [model.class_token[None, None]]
     yield from _linear("image_embedding", model.token_embedding[patches.name])
     for kind, m in (("image", patches), ("text", sequence)):
@@ -238,13 +238,13 @@ def _names(model: M3AE, patches: Modality, sequence: Modality | None) -> Iterato
     ):
         block: Any
         for i, block in enumerate(blocks):
-            place = f"{side}/Block_{i}"
-            yield from _norm(f"{place}/LayerNorm_0", block.norm1)
-            yield from _linear(f"{place}/Attention_0/Dense_0", block.attention.q, block.attention.k, block.attention.v)
-            yield from _linear(f"{place}/Attention_0/Dense_1", block.attention.out)
-            yield from _norm(f"{place}/LayerNorm_1", block.norm2)
-            yield from _linear(f"{place}/TransformerMLP_0/fc1", block.mlp.fc1)
-            yield from _linear(f"{place}/TransformerMLP_0/fc2", block.mlp.fc2)
+            prefix = f"{side}/Block_{i}"
+            yield from _norm(f"{prefix}/LayerNorm_0", block.norm1)
+            yield from _linear(f"{prefix}/Attention_0/Dense_0", block.attention.q, block.attention.k, block.attention.v)
+            yield from _linear(f"{prefix}/Attention_0/Dense_1", block.attention.out)
+            yield from _norm(f"{prefix}/LayerNorm_1", block.norm2)
+            yield from _linear(f"{prefix}/TransformerMLP_0/fc1", block.mlp.fc1)
+            yield from _linear(f"{prefix}/TransformerMLP_0/fc2", block.mlp.fc2)
         yield from _norm(f"{side}/LayerNorm_0", norm)
 
 

@@ -1,6 +1,6 @@
 """Published checkpoints: a folder (or a repository on the Hugging Face Hub) with `config.json` and `model.safetensors`.
 
-Everything is read by name and shape; what is missing, unknown or contradictory is told together, in one message.
+Tensors are read by name and shape. All missing, unknown or contradictory items are reported in one message.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ from maskweave.hub import folder_of
 from maskweave.nn.weights import listed, open_tensors, save_tensors
 
 REQUIRED = object()
-"""Stands for the default of a key that a configuration must have."""
+"""Marks a key that a configuration must have, in place of a default."""
 
 FILES = ("config.json", "model.safetensors")
 PICKLED = (".pth", ".pt", ".bin", ".ckpt", ".pkl")
@@ -27,10 +27,10 @@ PRESCRIBED_TOLERANCE = 1e-4
 
 
 def locate(folder_or_hub_id: str | os.PathLike[str]) -> Path:
-    """The folder itself, or a downloaded copy of the repository `owner/name` or `owner/name@REVISION`.
+    """Returns the folder, or a downloaded copy of the repository `owner/name` or `owner/name@REVISION`.
 
     Raises:
-        MaskweaveError: there is neither, or only a pickled checkpoint.
+        MaskweaveError: no such folder or repository, or only a pickled checkpoint.
     """
     folder = Path(folder_or_hub_id)
     if folder.suffix in PICKLED and not folder.is_dir():
@@ -44,13 +44,13 @@ def locate(folder_or_hub_id: str | os.PathLike[str]) -> Path:
 
 def _pickled(path: Path) -> MaskweaveError:
     return MaskweaveError(
-        f"{path}: a pickled checkpoint can run any code when opened, so it is refused. Convert it once: open it by torch.load with "
-        "weights_only=True, write its state dict by safetensors.torch.save_file as model.safetensors, and its configuration beside it as config.json"
+        f"{path}: a pickled checkpoint can run any code when opened, so it is refused. Convert it once: open it with torch.load and "
+        "weights_only=True, save its state dict as model.safetensors with safetensors.torch.save_file, and its configuration as config.json in the same folder"
     )
 
 
 def defaults(cls: type) -> dict[str, Any]:
-    """Default by field of a dataclass, as `read_config` takes it."""
+    """Returns the default of each field of a dataclass, for `read_config`."""
     return {f.name: REQUIRED if f.default is dataclasses.MISSING else f.default for f in dataclasses.fields(cls)}
 
 
@@ -58,25 +58,25 @@ class PublishedConfig(NamedTuple):
     """A published configuration."""
 
     written: dict[str, Any]
-    """As in the file."""
+    """As written in the file."""
     complete: dict[str, Any]
-    """With the defaults of absent keys."""
+    """With defaults for absent keys."""
 
 
 def read_config(folder: Path, known: Mapping[str, Any], what: str) -> PublishedConfig:
-    """`config.json`, checked for its keys.
+    """Reads `config.json` and checks its keys.
 
     Args:
-        known: default by key; `REQUIRED` where there is none.
-        what: what the configuration is of, for messages.
+        known: default of each key, or `REQUIRED`.
+        what: what the configuration describes, for messages.
 
     Raises:
-        MaskweaveError: the file is missing or damaged, a required key is missing, or a key is unknown; lists them all.
+        MaskweaveError: the file is missing or damaged, a required key is missing, or a key is unknown; lists all faults.
     """
     path = folder / "config.json"
     config = read_json(path)
     if not isinstance(config, dict):
-        raise MaskweaveError(f"{path}: expected keys and values, found {type(config).__name__}")
+        raise MaskweaveError(f"{path}: expected a JSON object, found {type(config).__name__}; copy the file again")
     missing = [key for key, default in known.items() if default is REQUIRED and key not in config]
     unknown = [key for key in config if key not in known]
     if missing or unknown:
@@ -86,7 +86,7 @@ def read_config(folder: Path, known: Mapping[str, Any], what: str) -> PublishedC
 
 
 class Tensors:
-    """The tensors of `model.safetensors`, mapped, taken one by one and accounted for at the end.
+    """The memory-mapped tensors of `model.safetensors`. `take` them one by one; `finish` reports what is missing or left over.
 
     Raises:
         MaskweaveError: the file is missing, truncated or of another format.
@@ -104,7 +104,7 @@ class Tensors:
         return name in self.names
 
     def take(self, name: str, *shape: int) -> Tensor:
-        """The tensor of that name, which must have that shape; where it is absent or another, `finish` will say so."""
+        """Returns the tensor `name`, which must have that shape; otherwise `finish` reports it."""
         tensor = self.left.pop(name, None)
         if tensor is None:
             self._missing.append(f"{name} {list(shape)}")
@@ -113,11 +113,11 @@ class Tensors:
         return torch.empty(shape, device="meta")
 
     def prescribed(self, name: str, value: Tensor) -> Tensor:
-        """The tensor of that name, whose value the architecture fixes; where it differs, `finish` will say so."""
+        """Returns the tensor `name`, whose value the architecture fixes; if it differs, `finish` reports it."""
         stored = self.left.pop(name)
         comparable = self._fits(name, stored, value.shape) and not value.is_meta
         if comparable and not torch.allclose(stored, value, atol=PRESCRIBED_TOLERANCE):
-            self._wrong.append(f"{name} with other numbers than the architecture prescribes")
+            self._wrong.append(f"{name} with values that differ from those of the architecture")
         return stored
 
     def _fits(self, name: str, tensor: Tensor, shape: Sequence[int]) -> bool:
@@ -131,19 +131,21 @@ class Tensors:
         return False
 
     def finish(self) -> None:
-        """Raises:
-        MaskweaveError: tensors were missing, of another shape, or are left over; lists them all.
+        """Check that all tensors were taken.
+
+        Raises:
+            MaskweaveError: tensors are missing, of the wrong shape, or left over; lists them all.
         """
-        faults = {"missing": self._missing, "not as the configuration wants": self._wrong, "unknown": sorted(self.left)}
+        faults = {"missing": self._missing, "wrong": self._wrong, "unknown": sorted(self.left)}
         if any(faults.values()):
-            told = "; ".join(f"{fault}: {listed(names)}" for fault, names in faults.items() if names)
+            details = "; ".join(f"{fault}: {listed(names)}" for fault, names in faults.items() if names)
             raise MaskweaveError(
-                f"{self.path}: does not hold what {self.path.parent / 'config.json'} describes. {told}"
+                f"{self.path}: does not hold the tensors that {self.path.parent / 'config.json'} describes. {details}"
             )
 
 
 def write_published(folder: Path, config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
-    """Write `config.json` and `model.safetensors`, both aside, and rename them once both are whole."""
+    """Write `config.json` and `model.safetensors` as temporary files, and rename them once both are complete."""
     folder.mkdir(parents=True, exist_ok=True)
     with write_aside(folder / "config.json") as config_path, write_aside(folder / "model.safetensors") as weights:
         save_tensors(tensors, weights)

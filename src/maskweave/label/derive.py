@@ -1,8 +1,8 @@
-"""Labels that need no network: what entries derive from a data set's pictures is added next to them as further shards.
+"""Computes labels without a network: derives values from a data set's pictures and adds them to it as further shards.
 
-An entry says how (`derive: {from: rgb, by: canny}`), and its value type computes it. Each label has its picture's resolution and key.
-ROOT/MODALITY/label.json says that a folder was made here and from which pictures, and ROOT/MODALITY/shard-00000.skipped.jsonl which pictures
-could not be used.
+An entry declares how (`derive: {from: rgb, by: canny}`), and its value type computes it. Each label has the resolution and key of its picture.
+ROOT/MODALITY/label.json marks a folder written by this module and records its pictures; ROOT/MODALITY/shard-00000.skipped.jsonl lists the
+skipped pictures.
 """
 
 import json
@@ -27,20 +27,20 @@ from maskweave.progress import Progress, progress
 RECORD = "label.json"
 SAMPLES_IN_MEMORY = 64
 Compute = Callable[[np.ndarray], Any]
-"""A picture, uint8 (height, width, 3), to a value."""
+"""Maps a picture, uint8 (height, width, 3), to a value."""
 
 
 @dataclass(frozen=True)
 class LabelReport:
-    """What labeling did."""
+    """Result of labeling a data set."""
 
     root: Path
     picture: str
-    """The modality that the labels were computed from; empty if there was nothing to label."""
+    """The modality that the labels were computed from; empty: nothing to label."""
     labels: dict[str, int]
-    """Samples by labeled modality, new and kept."""
+    """Number of samples by labeled modality, both new and kept."""
     kept: int
-    """Shards that an earlier run had finished."""
+    """Number of shards finished by an earlier run."""
     skipped: list[tuple[str, str]]
     notes: list[str]
 
@@ -54,18 +54,18 @@ class LabelReport:
 
 
 def label(root: str | os.PathLike[str], catalog: Catalog, limit: float = 0.01, jobs: int = 1) -> LabelReport:
-    """Add shards for the entries with `derive` that the data set has no values of.
+    """Add shards for the entries with `derive` for which the data set has no values.
 
-    Started again, it keeps finished shards whose pictures have not changed.
+    A second run keeps finished shards whose pictures have not changed.
 
     Args:
         root: an imported data set, or one in the same layout.
-        limit: largest share of unusable pictures, 0 to 1, checked once 100 were seen and at the end.
-        jobs: pictures measured at the same time.
+        limit: largest fraction of unusable pictures, 0 to 1; checked after 100 pictures and at the end.
+        jobs: pictures processed in parallel.
 
     Raises:
         MaskweaveError: root is not a finished data set, has no pictures, or too many are unusable.
-        FullDisk: no space is left; finished shards stay.
+        FullDisk: no space is left; finished shards are kept.
     """
     if jobs < 1:
         raise MaskweaveError(f"jobs must be 1 or more, found {jobs}")
@@ -80,7 +80,7 @@ def label(root: str | os.PathLike[str], catalog: Catalog, limit: float = 0.01, j
     if not wanted:
         if not notes:
             notes.append(
-                f"no entry of {catalog.where} says how to compute its values (derive: {{from: rgb, by: canny}})"
+                f"no entry of {catalog.where} declares how to compute its values; add for example derive: {{from: rgb, by: canny}}"
             )
         return LabelReport(shards.root, "", {}, 0, [], notes)
     work = _Labels(shards, picture, wanted)
@@ -104,7 +104,7 @@ def label(root: str | os.PathLike[str], catalog: Catalog, limit: float = 0.01, j
 
 
 def _wanted(shards: Shards, notes: list[str]) -> tuple[str, dict[str, Compute], list[str]]:
-    """The pictures that labels are computed from, how to compute each label that the data set lacks, and pictures that it does not have."""
+    """Returns the modality of the pictures, a function for each label that the data set lacks, and modalities of pictures that are missing."""
     wanted: dict[str, Compute] = {}
     sources: dict[str, str] = {}
     missing: list[str] = []
@@ -112,9 +112,9 @@ def _wanted(shards: Shards, notes: list[str]) -> tuple[str, dict[str, Compute], 
         if entry.source or entry.derive is None:
             continue
         if name in shards.names and not (shards.root / name / RECORD).exists():
-            notes.append(f"{name}: left as it is, the data set has its own values")
+            notes.append(f"{name}: kept, the data set has its own values")
         elif entry.derive.source not in shards.names:
-            notes.append(f"{name}: left out, the data set has no {entry.derive.source!r} to compute it from")
+            notes.append(f"{name}: skipped, the data set has no {entry.derive.source!r} to compute it from")
             missing.append(entry.derive.source)
         else:
             possible, gaps = entry.value.derivation_gaps(entry.derive.by)
@@ -127,13 +127,13 @@ def _wanted(shards: Shards, notes: list[str]) -> tuple[str, dict[str, Compute], 
     if len(pictures) > 1:
         raise MaskweaveError(
             f"{shards.catalog.where}: labels are computed from one modality of pictures at a time, found {', '.join(pictures)} under 'derive'; "
-            "use a catalog with some of these entries alone"
+            "use a catalog with the entries of only one of them"
         )
     return (pictures[0] if pictures else ""), wanted, list(dict.fromkeys(missing))
 
 
 class _Labels:
-    """Writes the labels of one shard after another and keeps a record of them in each label's folder."""
+    """Writes the labels shard by shard, and keeps a record in each label's folder."""
 
     def __init__(self, shards: Shards, picture: str, compute: dict[str, Compute]):
         self.shards, self.picture, self.compute = shards, picture, compute
@@ -153,10 +153,10 @@ class _Labels:
                 self.records[name] = {**facts, "shards": done if record == facts else {}}
             except (MaskweaveError, KeyError, AttributeError):
                 self.records[name] = {**facts, "shards": {}}
-            write_json(folder / RECORD, self.records[name])  # first: from now on this folder is known to be made here
+            write_json(folder / RECORD, self.records[name])  # first, to mark the folder as written by this module
 
     def finished(self, shard: str) -> bool:
-        """Whether all labels of this shard were made from these very pictures."""
+        """Whether all labels of this shard were computed from its current pictures."""
         for name, record in self.records.items():
             part, path = record["shards"].get(shard), self.shards.path(shard, name)
             size = path.stat().st_size if path.exists() else 0
@@ -187,7 +187,7 @@ class _Labels:
         for name, record in self.records.items():
             path = self.shards.path(shard, name)
             if name not in tars.counts:
-                path.unlink(missing_ok=True)  # of an earlier run, from other pictures
+                path.unlink(missing_ok=True)  # from an earlier run with other pictures
             size = path.stat().st_size if path.exists() else 0
             record["shards"][shard] = {
                 "picture": state,
@@ -199,7 +199,7 @@ class _Labels:
             write_json(self.shards.root / name / RECORD, record)
 
     def skipped(self, shard: str, name: str) -> Path:
-        """File of the pictures of a shard that could not be used."""
+        """File that lists the skipped pictures of a shard."""
         return self.shards.root / name / f"{shard}{SKIPPED}"
 
     def _state(self, shard: str) -> list[int]:
@@ -207,7 +207,7 @@ class _Labels:
         return [path.stat().st_size, path.stat().st_mtime_ns] if path.exists() else [0, 0]
 
     def _compute(self, i: int) -> dict[str, tuple[bytes, str]] | BadSample:
-        """Bytes and ending of each label of sample i; none if it has no picture."""
+        """Returns bytes and file extension of each label of sample i; empty if it has no picture."""
         try:
             sample = self.shards.raw(i, (self.picture,))
             if self.picture not in sample:

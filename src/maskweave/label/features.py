@@ -1,10 +1,10 @@
-"""Vectors of a network as values of a modality: of every sample that a recipe names, written beside the data as tar shards.
+"""Writes a network's feature vectors as values of a modality, for every sample of a recipe, as tar shards in the sidecar folder.
 
-    SIDECAR/MODALITY/features.json          from which network and what it looked at, and which shards are whole
+    SIDECAR/MODALITY/features.json          the network, its inputs, and the finished shards
     SIDECAR/MODALITY/train-00000.tar        members KEY.npy
-    SIDECAR/MODALITY/train-00000.skipped.jsonl   samples that could not be used, and why
+    SIDECAR/MODALITY/train-00000.skipped.jsonl   skipped samples, with reasons
 
-So a network's view of a sample as a whole becomes one more modality, which any-to-any models predict as they do all others; 4M-21
+The global features of a sample become a modality, which any-to-any models predict like any other; 4M-21
 (https://arxiv.org/abs/2406.09406) does this with DINOv2 and ImageBind.
 """
 
@@ -35,44 +35,44 @@ FORMAT = 2
 def extract_features(
     recipe: Recipe, encoder: str, name: str, inputs: Sequence[str] = (), device: str = "cpu"
 ) -> tuple[Path, ErrorBudget]:
-    """Write the vectors of all training and held-out samples to the recipe's `data.sidecar`. Started again, it goes on where it stopped.
+    """Write the vectors of all training and held-out samples to the recipe's `data.sidecar`. A second run resumes where it stopped.
 
     Args:
-        encoder: folder of a run (M3AE or 4M), whose pooled features are taken; or a vision model of transformers, its folder or Hub id.
-        name: modality that gets them, of values of type `vector` and as many channels as the encoder is wide.
-        inputs: modalities that the encoder looks at; its first of pictures by default.
+        encoder: folder of a run (M3AE or 4M), for its pooled features; or folder or Hub id of a vision model for the transformers library.
+        name: modality of the vectors; its values are of type `vector`, with as many channels as the encoder's width.
+        inputs: input modalities of the encoder; by default its first modality of pictures.
 
     Returns:
-        the folder, and the samples that were skipped.
+        The folder, and the skipped samples.
 
     Raises:
         MaskweaveError: the recipe has several data sets, no `data.sidecar` or no such modality, the encoder does not fit it or the data, or the folder holds
             the features of another encoder.
-        FullDisk: no space is left; finished shards stay.
+        FullDisk: no space is left; finished shards are kept.
     """
     if recipe.data.mix:
         raise MaskweaveError(
-            "features are made of one data set at a time: give a recipe with its data.source and data.sidecar; in a mix the folder is data.mix.NAME.sidecar"
+            "found data.mix, but features are made of one data set at a time: give a recipe with its data.source and data.sidecar; in a mix the folder is data.mix.NAME.sidecar"
         )
     if not recipe.data.sidecar:
-        raise MaskweaveError("the recipe has no data.sidecar; give there the folder that the features are to go to")
+        raise MaskweaveError("the recipe has no data.sidecar; set it to the folder for the features")
     folder, modality = Path(recipe.data.sidecar), recipe.load_catalog()[name]
     features, catalog = open_encoder(encoder, recipe.load_catalog(), device)
     inputs = list(inputs) or [n for n, m in catalog.items() if m.value.is_picture][:1]
     if not inputs:
-        raise MaskweaveError(f"{encoder}: reads no pictures; name what it is to look at with --from")
+        raise MaskweaveError(f"{encoder}: has no input of pictures; choose its inputs with --from")
     if not modality.value.is_embedding or modality.value.channels != features.width:
         raise MaskweaveError(
-            f"{name!r} has values of type {modality.value.type!r} with {modality.value.channels} channels; {encoder} gives vectors of "
-            f"{features.width}: declare value: {{type: vector, channels: {features.width}}}"
+            f"{name!r} has values of type {modality.value.type!r} with {modality.value.channels} channels, but the vectors of {encoder} have "
+            f"{features.width}; declare value: {{type: vector, channels: {features.width}}}"
         )
     facts = {"format": FORMAT, "encoder": features.fingerprint, "inputs": inputs, "width": features.width}
-    looked_at = catalog.subset(inputs)
+    input_entries = catalog.subset(inputs)
     record = _claimed(folder / name, facts)
-    alone = replace(recipe, data=replace(recipe.data, sidecar=""))
+    without_sidecar = replace(recipe, data=replace(recipe.data, sidecar=""))
     skips = ErrorBudget(recipe.data.limit)
     for part in ("train", "validation"):
-        source = open_source(alone, looked_at, part)
+        source = open_source(without_sidecar, input_entries, part)
         size = recipe.data.shard_size
         with progress(f"features {part}", len(source)) as bar:
             for start in range(0, len(source), size):
@@ -95,7 +95,7 @@ def extract_features(
 
 
 def open_encoder(encoder: str, catalog: Catalog, device: str = "cpu") -> tuple[SampleFeatures, Catalog]:
-    """An encoder, and the entries of what it looks at."""
+    """Returns an encoder, and the entries of its possible inputs."""
     if (Path(encoder) / "modalities.yaml").is_file():
         bundle = load(encoder, device)
         return Pooled(bundle), bundle.catalog
@@ -104,7 +104,7 @@ def open_encoder(encoder: str, catalog: Catalog, device: str = "cpu") -> tuple[S
 
 
 def _claimed(folder: Path, facts: dict[str, Any]) -> dict[str, Any]:
-    """The record of a modality's folder: an earlier one's of the same encoder, or a new one."""
+    """Returns the record of a modality's folder: the existing one of the same encoder, or a new one."""
     sweep(folder)
     record = {**claim_record(folder / RECORD, facts, "features", {"shards": {}}), "finished": False}
     write_json(folder / RECORD, record)
@@ -120,7 +120,7 @@ def _write(
     features: SampleFeatures,
     inputs: Sequence[str],
 ) -> list[tuple[str, str]]:
-    """Write one shard; returns the samples that were skipped. One that lacks an input has no vector, and is none of them."""
+    """Write one shard. Returns the skipped samples; samples that lack an input have no vector and do not count as skipped."""
     bad = [(item.key, item.error) for item in reads if item.error]
     held = [(item.key, values) for item in reads if (values := given(item.sample, catalog, *inputs)) is not None]
     with Tars(folder, shard) as tars:

@@ -1,4 +1,4 @@
-"""Features of pictures from a published network, through transformers (extra `[hf]`)."""
+"""Features of pictures from a published network, with the transformers library (extra `[hf]`)."""
 
 import hashlib
 import json
@@ -16,17 +16,17 @@ from maskweave.modality.catalogs import Catalog
 
 
 class Teacher:
-    """A vision model: what it gives for a picture as a whole.
+    """A vision model that computes one vector per picture.
 
-    That is the output of `get_image_features` of models that join pictures and text (CLIP, SigLIP), the pooled output where the checkpoint
-    has it (DINOv2), otherwise the mean over the tokens.
+    The vector is the output of `get_image_features` for models of pictures and text (CLIP, SigLIP), the pooled output if the checkpoint
+    has it (DINOv2), and otherwise the mean over the tokens.
 
     Args:
-        folder_or_hub_id: a folder in transformers' layout, or a model's id on the Hub, with safetensors weights.
-        catalog: where the pictures' entry stands.
+        folder_or_hub_id: a folder in the layout of transformers, or a Hub id, with safetensors weights.
+        catalog: contains the entry of the pictures.
 
     Raises:
-        MaskweaveError: transformers is not installed, the model cannot be opened, or is none of pictures.
+        MaskweaveError: transformers is not installed, or the model cannot be opened or is not a vision model.
     """
 
     def __init__(self, folder_or_hub_id: str, catalog: Catalog, device: str = "cpu"):
@@ -45,7 +45,7 @@ class Teacher:
         except (OSError, ValueError, ImportError) as error:
             reason = " ".join(str(error).split())[:300]
             raise MaskweaveError(
-                f"{folder_or_hub_id}: neither the folder of a run here nor a vision model that transformers can open ({reason})"
+                f"{folder_or_hub_id}: expected the folder of a run, or a vision model that transformers can open, found neither ({reason})"
             ) from error
         self.model, self.catalog, self._where = model.eval().to(device), catalog, folder_or_hub_id
         # A pooler that the checkpoint lacks is initialized at random.
@@ -53,10 +53,12 @@ class Teacher:
         self._settings = settings
         self._size = _size(settings, model.config)
         self._mean = torch.tensor(settings.get("image_mean", [0.5] * 3)).view(3, 1, 1)
-        self._deviation = torch.tensor(settings.get("image_std", [0.5] * 3)).view(3, 1, 1)
+        self._std = torch.tensor(settings.get("image_std", [0.5] * 3)).view(3, 1, 1)
         name = next((n for n, m in catalog.items() if m.value.is_picture), None)
         if name is None:
-            raise MaskweaveError(f"{catalog.where}: has no modality of pictures for {folder_or_hub_id} to look at")
+            raise MaskweaveError(
+                f"{catalog.where}: has no modality of pictures, which {folder_or_hub_id} needs as input; add an entry of type image"
+            )
         size = catalog[name].value.size
         black = np.zeros((*size, catalog[name].value.channels), np.uint8)
         self.width = self([{name: black}]).shape[1]
@@ -70,14 +72,16 @@ class Teacher:
 
     @torch.inference_mode()
     def __call__(self, samples: Sequence[Sample]) -> np.ndarray:
-        """(B, D) float32, of one picture each; smaller and larger ones are resized to what the model was made for."""
+        """Returns (B, D) float32 for samples with one picture each. Pictures are resized to the model's input size."""
         (name,) = samples[0]
         pictures = np.stack(self.catalog[name].value.check_batch([sample[name] for sample in samples], name))
         x = torch.from_numpy(pictures[..., :3]).movedim(-1, 1).float() / 255
         if x.shape[1] != 3:
-            raise MaskweaveError(f"{self._where}: expected pictures of 3 channels, {name!r} has {x.shape[1]}")
+            raise MaskweaveError(
+                f"{self._where}: expected pictures of 3 channels, found {x.shape[1]} in {name!r}; use another modality"
+            )
         x = F.interpolate(x, self._size, mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
-        pixels = (x - self._mean) / self._deviation
+        pixels = (x - self._mean) / self._std
         return self._features(pixels.to(self.model.device)).float().cpu().numpy()
 
     def _features(self, pixels: Tensor) -> Tensor:
@@ -90,7 +94,7 @@ class Teacher:
 
 
 def _size(settings: Mapping[str, Any], config: Any) -> tuple[int, int]:
-    """Rows and columns of the pictures that the model was made for."""
+    """Returns rows and columns of the model's input pictures."""
     size: Any = settings.get("crop_size") or settings.get("size") or getattr(config, "image_size", 224)
     if isinstance(size, Mapping):
         side: int = size.get("shortest_edge", 224)

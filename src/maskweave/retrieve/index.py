@@ -1,8 +1,8 @@
-"""An index, opened: what is most like the given inputs, by the cosine of centered vectors.
+"""Queries an index: finds the samples most similar to the inputs, by the cosine of centered vectors.
 
-Through pooled features each input is compared by itself with every vector of a view, and several add their scores, by weight. Of each
-vector the mean of its modality is taken off before: without it, all pictures are alike and no text is like any.
-Through a predicted modality all inputs together predict one vector, unless they have weights.
+With pooled features, each input is compared separately with every vector of a view, and the weighted scores are added. The mean of its
+modality is subtracted from each vector first: without that, all pictures look the same and no text is similar to any of them.
+With a predicted modality, all inputs together predict one vector, unless they have weights.
 
 Dimension letters: B queries, N vectors, D width, K results.
 """
@@ -26,57 +26,61 @@ from maskweave.retrieve.search import Backend, Searcher
 
 
 class Hit(NamedTuple):
-    """One sample that was found."""
+    """One result of a query."""
 
     number: int
-    """In the data set that was indexed."""
+    """Index of the sample in the indexed data set."""
     key: str
     score: float
     """Weighted mean of the cosines, -1 to 1."""
 
 
 class View(NamedTuple):
-    """What is indexed of one view."""
+    """The indexed vectors of one view."""
 
     vectors: np.ndarray
-    """(N, D) float32, centered, of length 1."""
+    """(N, D) float32, centered and normalized to length 1."""
     numbers: np.ndarray
-    """(N,) of the samples in the data set."""
+    """(N,) indices of the samples in the data set."""
 
 
 class Index:
-    """The folder that `make_index` wrote.
+    """An index folder written by `make_index`, opened for queries.
 
     Args:
-        bundle: whose features were indexed; opened from where it was then by default.
+        bundle: the bundle whose features were indexed; by default it is loaded from the path in the index.
         backend: of the search.
 
     Raises:
-        MaskweaveError: no index, an unfinished one, or one that no longer fits its model.
+        MaskweaveError: the index is missing, unfinished, or was made with a different model.
     """
 
     def __init__(self, folder: str | os.PathLike[str], bundle: Bundle | None = None, backend: Backend = "auto"):
         self.folder, self.backend = Path(folder), backend
         if not (self.folder / "index.json").is_file():
-            raise MaskweaveError(f"{folder}: holds no index; make one with 'maskweave retrieve index'")
+            raise MaskweaveError(f"{folder}: holds no index.json; make an index with 'maskweave retrieve index'")
         self.facts: dict[str, Any] = read_json(self.folder / "index.json", limit=None)
         if self.facts.get("format") != FORMAT:
-            raise MaskweaveError(f"{folder}: is not of format {FORMAT}; index the data again")
+            raise MaskweaveError(
+                f"{folder}: has format {self.facts.get('format')}, expected {FORMAT}; index the data again"
+            )
         if bundle is None and not self.facts["bundle"]:
-            raise MaskweaveError(f"{folder}: does not say which bundle it was made with; open that and hand it over")
+            raise MaskweaveError(
+                f"{folder}: does not contain the path of its bundle; load that bundle and pass it as bundle"
+            )
         self.bundle = load(self.facts["bundle"]) if bundle is None else bundle
         self.features = features_of(self.bundle, self.facts["feature_modality"])
         if self.features.fingerprint != self.facts["model"]:
             raise MaskweaveError(
-                f"{folder}: no longer fits its model: it was made with {self.facts['model']}, and {self.bundle.folder} now is "
-                f"{self.features.fingerprint}; remove the index and make it again, or put the old model back"
+                f"{folder}: no longer fits its model: it was made with fingerprint {self.facts['model']}, but {self.bundle.folder} has "
+                f"{self.features.fingerprint}; delete the index and make it again, or restore the old model"
             )
         self.keys: dict[int, str] = {}
         shards = -(-self.facts["samples"] // self.facts["shard_size"])
         self._shards = [self.folder / shard_name(shard) for shard in range(shards)]
         for path in self._shards:
             if not path.with_suffix(".json").is_file():
-                raise MaskweaveError(f"{folder}: is not finished; start the same 'maskweave retrieve index' again")
+                raise MaskweaveError(f"{folder}: is not finished; run the same 'maskweave retrieve index' again")
             facts = read_json(path.with_suffix(".json"), limit=None)
             self.keys |= dict(zip(facts["numbers"], facts["keys"], strict=True))
         with open_tensors(self.folder / "centers.safetensors") as stored:
@@ -92,13 +96,13 @@ class Index:
         return len(self.keys)
 
     def view(self, name: str) -> View:
-        """The vectors of a view.
+        """Returns the vectors of a view.
 
         Raises:
-            MaskweaveError: it was not indexed.
+            MaskweaveError: the view was not indexed.
         """
         if name not in self.views:
-            raise MaskweaveError(f"{self.folder}: {name!r} is not indexed; there are {', '.join(self.views)}")
+            raise MaskweaveError(f"{self.folder}: view {name!r} is not indexed; choose one of {', '.join(self.views)}")
         if name not in self._views:
             numbers, vectors = [np.zeros(0, np.int64)], [np.zeros((0, self.features.width), np.float32)]
             for path in self._shards:
@@ -112,22 +116,22 @@ class Index:
     def query(
         self, inputs: Sample, *, view: str = "", weights: Mapping[str, float] | None = None, k: int = 10
     ) -> list[Hit]:
-        """The `k` samples that are most like the inputs, best first.
+        """Returns the `k` samples most similar to the inputs, best first.
 
         Args:
-            inputs: values by modality, in any form that `Bundle.generate` takes.
-            view: what of the samples is compared; the index's first by default.
-            weights: by input, 1 where there is none; below 0: unlike it.
+            inputs: values by modality, in any form that `Bundle.generate` accepts.
+            view: the view to compare with; by default the first of the index.
+            weights: weight of each input, 1 by default; negative: dissimilar to it.
 
         Raises:
-            MaskweaveError: an unknown modality or view, a value that does not fit, or weights of what is not given.
+            MaskweaveError: an unknown modality or view, a value that does not fit, or a weight without an input.
         """
         if k < 1:
             raise MaskweaveError(f"k must be 1 or more, found {k}")
         view = view or self.views[0]
         vectors, numbers = self.view(view)
         if not len(vectors):
-            raise MaskweaveError(f"{self.folder}: no sample has {view!r}")
+            raise MaskweaveError(f"{self.folder}: no indexed sample has {view!r}; choose another view")
         query_1D = self.vectors([self.bundle.read(inputs)], view, weights)
         if view not in self._searchers:
             self._searchers[view] = Searcher(vectors, self.folder / f"{view}.faiss", self.backend)
@@ -138,10 +142,10 @@ class Index:
         ]
 
     def vectors(self, samples: Sequence[Sample], view: str, weights: Mapping[str, float] | None = None) -> np.ndarray:
-        """(B, D): what is multiplied with a view's vectors to give scores.
+        """Returns the query vectors (B, D); their products with a view's vectors are the scores.
 
         Args:
-            samples: checked values, the same modalities in all of them.
+            samples: checked values, with the same modalities in each.
         """
         weighted = check_weights(samples[0], weights)
         together = self.facts["feature_modality"] and not weights
@@ -154,24 +158,26 @@ class Index:
         return total_BD / sum(abs(weight) for _, weight in terms)
 
     def _center(self, name: str, view: str) -> np.ndarray:
-        """Mean vector of a modality; the view's where the indexed data lack it, or where all vectors are of one predicted modality."""
+        """Mean vector of a modality; that of the view if the indexed data lack the modality, or if all vectors are of one predicted modality."""
         return self._centers[view if self.facts["feature_modality"] or name not in self._centers else name]
 
 
 def check_weights(inputs: Sample, weights: Mapping[str, float] | None) -> dict[str, float]:
-    """The weight of every input.
+    """Returns the weight of every input.
 
     Raises:
-        MaskweaveError: there are no inputs, weights of what is not given, or all are 0.
+        MaskweaveError: no inputs, a weight without an input, or only weights of 0.
     """
     if not inputs:
         raise MaskweaveError("a query needs one input or more")
     if missing := [name for name in weights or {} if name not in inputs]:
-        raise MaskweaveError(f"weight of {missing[0]!r}: it is not given; inputs are {', '.join(inputs)}")
+        raise MaskweaveError(
+            f"weight of {missing[0]!r}: not among the inputs {', '.join(inputs)}; remove the weight or add the input"
+        )
     found = {name: (weights or {}).get(name, 1.0) for name in inputs}
     found = {name: weight for name, weight in found.items() if weight}
     if not found or not np.isfinite(list(found.values())).all():
-        raise MaskweaveError(f"weights must be finite numbers, and one of them not 0, found {dict(weights or {})}")
+        raise MaskweaveError(f"weights must be finite and at least one of them not 0, found {dict(weights or {})}")
     return found
 
 

@@ -1,12 +1,12 @@
-"""Making an index: a data set in, one vector of each sample and view out, shard by shard.
+"""Makes an index: one vector of each sample and view of a data set, shard by shard.
 
-    INDEX/index.json                   which model, which views, which data
-    INDEX/centers.safetensors          mean vector of each view and modality, from the first samples
-    INDEX/shard-00000.safetensors      VIEW (n, D) float16 and VIEW.rows (n,): which of the shard's samples have it
-    INDEX/shard-00000.json             keys and numbers of the shard's samples; written last, so its presence says the shard is whole
-    INDEX/shard-00000.skipped.jsonl    samples that could not be used, and why
+    INDEX/index.json                   model, views and data
+    INDEX/centers.safetensors          mean vector of each view and modality, over evenly spaced samples
+    INDEX/shard-00000.safetensors      VIEW (n, D) float16 and VIEW.rows (n,): the shard's samples that have it
+    INDEX/shard-00000.json             keys and indices of the shard's samples; written last, so a shard that has it is complete
+    INDEX/shard-00000.skipped.jsonl    skipped samples, with reasons
 
-A view is a modality of the samples; each goes through the model by itself.
+A view is a modality of the samples; each view goes through the model separately.
 """
 
 import hashlib
@@ -36,23 +36,23 @@ CENTER_SAMPLES = 512
 
 
 class Indexed(NamedTuple):
-    """What indexing did."""
+    """Result of `make_index`."""
 
     folder: Path
     vectors: dict[str, int]
-    """By view; a sample that lacks a view's modalities has none there."""
+    """Number of vectors by view; a sample without the view's modality has none."""
     skips: ErrorBudget
 
 
 def keys_of(source: Source) -> str:
-    """Fingerprint of the names of all samples, in their order."""
+    """Returns the fingerprint of the keys of all samples, in order."""
     return hashlib.sha256("\n".join(source.key(i) for i in range(len(source))).encode()).hexdigest()[:16]
 
 
 def given(sample: Mapping[str, Any], catalog: Catalog, *names: str) -> dict[str, Any] | None:
-    """Values by modality out of a data set's sample; None if one is missing."""
-    found = {name: sample.get(catalog[name].reads) for name in names}
-    return None if any(value is None for value in found.values()) else found
+    """Returns the values of the modalities `names` from a data set's sample; None if one is missing."""
+    values = {name: sample.get(catalog[name].reads) for name in names}
+    return None if any(value is None for value in values.values()) else values
 
 
 def make_index(
@@ -67,19 +67,19 @@ def make_index(
     workers: int = 0,
     limit: float = 0.01,
 ) -> Indexed:
-    """Write the vectors of all samples of `source` under `folder`. Started again, it keeps the shards that are finished.
+    """Write the vectors of all samples of `source` to `folder`. A second run keeps the finished shards.
 
     Args:
-        views: modalities to index; the data set's first that the model reads by default.
-        feature_modality: modality whose predicted vector stands for a sample; the encoder's pooled features by default.
-        data: what was opened as `source`, noted in the index, so that queries can show what they find.
-        shard_size: samples of a shard.
+        views: modalities to index; by default the first modality of the data set that the model reads.
+        feature_modality: modality whose predicted vector represents a sample; by default the encoder's pooled features.
+        data: how `source` was opened; recorded in the index, so that queries can show their results.
+        shard_size: samples per shard.
         workers: processes that read samples.
-        limit: largest share of unusable samples, 0 to 1.
+        limit: largest fraction of unusable samples, 0 to 1.
 
     Raises:
-        MaskweaveError: an unknown view, the folder holds something else or another index, or too many samples are unusable.
-        FullDisk: no space is left; finished shards stay.
+        MaskweaveError: an unknown view, a folder that holds other files or another index, or too many unusable samples.
+        FullDisk: no space is left; finished shards are kept.
     """
     folder, features = Path(folder), features_of(bundle, feature_modality)
     readable = [
@@ -88,11 +88,15 @@ def make_index(
         if m.reads in source.names and (name in bundle.tokenizers or not m.has_tokens)
     ]
     if not readable:
-        raise MaskweaveError(f"the data set has {', '.join(source.names)}, of which {bundle!r} reads none")
+        raise MaskweaveError(
+            f"the data set has {', '.join(source.names)}, but {bundle!r} reads none of them; use data with modalities of the model"
+        )
     views = list(views) or readable[:1]
     for view in views:
         if bundle.catalog[view].name not in readable:
-            raise MaskweaveError(f"{view!r} cannot be indexed: of this data set the model reads {', '.join(readable)}")
+            raise MaskweaveError(
+                f"{view!r} cannot be indexed; the model reads these modalities of the data set: {', '.join(readable)}"
+            )
     _claim_index(folder, bundle, features, feature_modality, views, dict(data or {}), source, shard_size)
     if not (folder / "centers.safetensors").exists():
         _write_centers(folder, bundle, features, source, views, [] if feature_modality else readable, workers)
@@ -100,7 +104,7 @@ def make_index(
     counts = dict.fromkeys(views, 0)
     shards = range(-(-len(source) // shard_size))
     todo = [s for s in shards if not (folder / f"{shard_name(s)}.json").exists()]
-    for path in folder.glob("*.faiss") if todo else ():  # of the vectors as they were
+    for path in folder.glob("*.faiss") if todo else ():  # they are of the old vectors
         remove(path)
     indices = [i for s in todo for i in range(s * shard_size, min((s + 1) * shard_size, len(source)))]
     stream = zip(indices, read(source, indices, workers), strict=True)
@@ -130,7 +134,7 @@ def _claim_index(
     source: Source,
     shard_size: int,
 ) -> None:
-    """Write the index's facts, or check that those that are there are the same."""
+    """Write the facts of a new index, or check that an existing index has the same facts."""
     facts = {
         "format": FORMAT,
         "model": features.fingerprint,
@@ -143,7 +147,7 @@ def _claim_index(
     }
     path = folder / "index.json"
     if not path.exists() and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise MaskweaveError(f"{folder}: already holds something that is no index; choose an empty or new folder")
+        raise MaskweaveError(f"{folder}: holds other files and no index; choose an empty or new folder")
     more = {"bundle": str(bundle.folder.resolve()) if bundle.folder else "", "data": data}
     claim_record(path, facts, "an index", more)
     sweep(folder)
@@ -158,11 +162,11 @@ def _write_centers(
     others: Sequence[str],
     workers: int,
 ) -> None:
-    """Of the views, and of the other modalities, which may be asked with."""
+    """Write the mean vectors of the views, and of the other modalities that can be query inputs."""
     indices = np.linspace(0, len(source) - 1, min(CENTER_SAMPLES, len(source))).astype(int).tolist()
     reads = [item for item in read(source, indices, workers) if not item.error]
     centers = {}
-    # Predicted vectors of whatever inputs lie in one space; pooled features of each modality lie in a corner of their own.
+    # Predicted vectors from any inputs share one space; pooled features of each modality form their own cluster.
     with progress("centers", len({*views, *others})) as bar:
         for view in dict.fromkeys([*views, *others]):
             held = [sample for item in reads if (sample := given(item.sample, bundle.catalog, view)) is not None]
@@ -184,7 +188,7 @@ def _write_shard(
     bar: Progress,
 ) -> None:
     keys, bad = dict[int, str](), dict[int, str]()
-    found: dict[str, dict[int, np.ndarray]] = {view: {} for view in views}
+    vectors_by_view: dict[str, dict[int, np.ndarray]] = {view: {} for view in views}
     while batch := list(islice(reads, BATCH)):
         keys |= {number: item.key for number, item in batch}
         bad |= {number: item.error for number, item in batch if item.error}
@@ -194,19 +198,19 @@ def _write_shard(
                 if isinstance(vector, BadSample):
                     bad[number] = str(vector)
                 else:
-                    found[view][number] = vector
+                    vectors_by_view[view][number] = vector
         bar.advance(len(batch))
-    sound = [number for number in keys if number not in bad]
+    usable = [number for number in keys if number not in bad]
     tensors: dict[str, torch.Tensor] = {}
-    for view, by_number in found.items():
-        rows = [row for row, number in enumerate(sound) if number in by_number]
-        vectors = np.array([by_number[sound[row]] for row in rows], np.float16).reshape(-1, features.width)
+    for view, by_number in vectors_by_view.items():
+        rows = [row for row, number in enumerate(usable) if number in by_number]
+        vectors = np.array([by_number[usable[row]] for row in rows], np.float16).reshape(-1, features.width)
         tensors |= {view: torch.from_numpy(vectors), f"{view}.rows": torch.tensor(rows, dtype=torch.int32)}
     with write_aside(folder / f"{shard_name(shard)}.safetensors") as aside:
         save_tensors(tensors, aside)
     facts = {
-        "keys": [keys[number] for number in sound],
-        "numbers": sound,
+        "keys": [keys[number] for number in usable],
+        "numbers": usable,
         "vectors": {view: len(tensors[view]) for view in views},
         "skipped": len(bad),
     }
@@ -216,7 +220,7 @@ def _write_shard(
 
 
 def _check(folder: Path, skips: ErrorBudget, shards: range, finished: bool = False) -> None:
-    """Stop if too many samples are bad. Shards that miss some are then made again, once the samples are mended."""
+    """Raise if too many samples are unusable. Shards with skipped samples are deleted, so the next run makes them again."""
     try:
         skips.check(finished)
     except MaskweaveError:

@@ -1,4 +1,4 @@
-"""How often a query finds the very sample that it was taken from: recall at k, beside chance."""
+"""Recall at k: how often a query finds the sample that it was taken from, next to chance."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,18 +17,18 @@ from maskweave.retrieve.indexing import given
 
 @dataclass(frozen=True)
 class Recall:
-    """Queries from one modality, or several together, against one view."""
+    """Recall of queries with one or several modalities against one view."""
 
     query: list[str]
     view: str
     feature_modality: str
-    """Modality whose predicted vector was compared; empty for pooled features."""
+    """Modality whose predicted vector was compared; empty: pooled features."""
     at: dict[int, float]
-    """Share of queries whose own sample is among the first k, by k."""
+    """Fraction of queries whose own sample is among the first k, by k."""
     chance: dict[int, float]
-    """The same of an order drawn at random."""
+    """The same for a random order."""
     median_rank: float
-    """Of the own sample, from 1; (vectors + 1) / 2 by chance."""
+    """Median rank of the own sample, from 1; (vectors + 1) / 2 by chance."""
     queries: int
     vectors: int
 
@@ -36,22 +36,22 @@ class Recall:
 def recall(
     index: Index, source: Source, query: Sequence[str], view: str = "", ks: Sequence[int] = (1, 5, 10), workers: int = 0
 ) -> Recall:
-    """Query with every sample of the data that was indexed.
+    """Query with every sample of the indexed data.
 
     Args:
-        source: that data.
-        query: modalities that are given.
-        view: the index's first by default.
+        source: the indexed data.
+        query: input modalities.
+        view: the view to search; by default the first of the index.
 
     Raises:
-        MaskweaveError: no sample has both, or a k is below 1.
+        MaskweaveError: no sample has the query modalities and the view, or a k is below 1.
     """
     view = view or index.views[0]
     vectors, numbers = index.view(view)
     if min(ks) < 1:
-        raise MaskweaveError(f"recall is counted at 1 or more, found {min(ks)}")
-    # Equal vectors may score differently, by at most this, depending on where they stand in the product. It is below what 16 bits, in which the
-    # vectors are stored, can tell apart.
+        raise MaskweaveError(f"recall at k needs k of 1 or more, found {min(ks)}")
+    # The scores of equal vectors may differ by this much, depending on their row in the product. It is below the resolution of float16, in
+    # which the vectors are stored.
     rounding = vectors.shape[1] * np.finfo(np.float32).eps
     row_of = {number: row for row, number in enumerate(numbers.tolist())}
     ranks: list[int] = []
@@ -65,25 +65,25 @@ def recall(
             if len(batch) == BATCH or (bar.done == bar.total and batch):
                 scores = index.vectors([sample for _, sample in batch], view) @ vectors.T
                 own = scores[np.arange(len(batch)), [row for row, _ in batch]]
-                ranks += (scores >= (own - rounding)[:, None]).sum(axis=1).tolist()  # equal ones count against it
+                ranks += (scores >= (own - rounding)[:, None]).sum(axis=1).tolist()  # ties count against the query
                 batch = []
     if not ranks:
-        raise MaskweaveError(f"no indexed sample has {' and '.join(query)}, so there is nothing to query with")
-    found = np.array(ranks)
+        raise MaskweaveError(f"no indexed sample has {' and '.join(query)}; query with other modalities")
+    rank = np.array(ranks)
     return Recall(
         list(query),
         view,
         index.facts["feature_modality"],
-        {k: float((found <= k).mean()) for k in ks},
+        {k: float((rank <= k).mean()) for k in ks},
         {k: min(1.0, k / len(vectors)) for k in ks},
-        float(np.median(found)),
-        len(found),
+        float(np.median(rank)),
+        len(rank),
         len(vectors),
     )
 
 
 def describe(rows: Sequence[Recall]) -> str:
-    """The rows as a table in plain text."""
+    """Returns the rows as a plain-text table."""
     ks = sorted({k for row in rows for k in row.at})
     heads = ["query", "view", "feature_modality", *(f"R@{k} (chance)" for k in ks), "median rank", "of"]
     return text_table(

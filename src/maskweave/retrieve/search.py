@@ -1,4 +1,4 @@
-"""The nearest of many vectors by inner product: FAISS (https://arxiv.org/abs/2401.08281) where it is installed, otherwise torch.
+"""Nearest-neighbor search by inner product, with FAISS (https://arxiv.org/abs/2401.08281) if it is installed, otherwise with torch.
 
 Dimension letters: N vectors searched, Q queries, D width, K neighbors.
 """
@@ -14,29 +14,29 @@ from maskweave.files import write_aside
 
 Backend = Literal["auto", "faiss", "torch"]
 LARGE = 200_000
-"""From so many vectors on, FAISS looks into the cells near a query alone: an inverted file, whose results are approximate. Where these
-cells hold too few, all vectors are compared."""
+"""From this many vectors on, FAISS uses an inverted file, which searches only the cells near a query: the results are approximate. If these
+cells hold fewer than k vectors, all vectors are compared."""
 BLOCK = 2**16
-"""Vectors that torch compares at once."""
+"""Vectors that torch compares per product."""
 
 
 class Nearest(NamedTuple):
     scores: np.ndarray
     """(Q, K) float32, descending."""
     rows: np.ndarray
-    """(Q, K) int64; equal scores in ascending order."""
+    """(Q, K) int64; for equal scores in ascending order."""
 
 
 class Searcher:
-    """Finds neighbors among unit vectors (N, D), exactly up to `large` of them and with torch always.
+    """Finds neighbors among unit vectors (N, D). The results are exact with torch, and with FAISS for fewer than `large` vectors.
 
     Args:
-        saved: file that an inverted file is kept in, for its making takes time; it must be removed when the vectors change.
-        backend: `auto` takes FAISS where it is installed.
+        saved: file that caches the inverted file, which is slow to build; delete it when the vectors change.
+        backend: `auto` uses FAISS if it is installed.
         large: see `LARGE`.
 
     Raises:
-        ImportError: FAISS is asked for and not installed.
+        ImportError: backend is `faiss`, and FAISS is not installed.
     """
 
     def __init__(
@@ -46,14 +46,14 @@ class Searcher:
         self._faiss = None if backend == "torch" else _faiss_index(self.vectors_ND, saved, large, backend == "faiss")
 
     def __call__(self, queries_QD: np.ndarray, k: int) -> Nearest:
-        """The `k` vectors of largest inner product with each query, or all if there are fewer."""
+        """Returns the `k` vectors with the largest inner product with each query, or all vectors if there are fewer."""
         queries_QD = np.ascontiguousarray(queries_QD, np.float32)
         k = min(k, len(self.vectors_ND))
         if self._faiss is None:
             scores, rows = self._with_torch(torch.from_numpy(queries_QD), k)
         else:
             scores, rows = self._faiss.search(queries_QD, k)
-            missing_Q = (rows < 0).any(axis=1)  # fewer than k vectors are in the cells near these queries
+            missing_Q = (rows < 0).any(axis=1)  # the cells near these queries hold fewer than k vectors
             if missing_Q.any():
                 scores[missing_Q], rows[missing_Q] = self._with_torch(torch.from_numpy(queries_QD[missing_Q]), k)
         order = np.lexsort((rows, -scores))
@@ -63,14 +63,14 @@ class Searcher:
         scores, rows = torch.empty(len(queries_QD), 0), torch.empty(len(queries_QD), 0, dtype=torch.long)
         for start in range(0, len(self.vectors_ND), BLOCK):
             block = queries_QD @ torch.from_numpy(self.vectors_ND[start : start + BLOCK]).T
-            places = torch.arange(start, start + block.shape[1]).expand_as(block)
+            indices = torch.arange(start, start + block.shape[1]).expand_as(block)
             scores, best = torch.cat([scores, block], dim=1).topk(min(k, scores.shape[1] + block.shape[1]), dim=1)
-            rows = torch.cat([rows, places], dim=1).gather(1, best)
+            rows = torch.cat([rows, indices], dim=1).gather(1, best)
         return scores.numpy(), rows.numpy()
 
 
 def _faiss_index(vectors_ND: np.ndarray, saved: Path | None, large: int, required: bool) -> Any:
-    """A FAISS index over the vectors; None where FAISS is not installed."""
+    """Returns a FAISS index of the vectors; None if FAISS is not installed."""
     try:
         import faiss
     except ImportError:

@@ -1,4 +1,4 @@
-"""A contact sheet of what was found: the query on the left, the results in order on the right."""
+"""A contact sheet of a query: the inputs on the left, the results in order on the right."""
 
 from collections.abc import Mapping, Sequence
 from itertools import zip_longest
@@ -21,16 +21,16 @@ COLUMNS = 5
 def sheet_of(
     inputs: Mapping[str, Any], hits: Sequence[Hit], source: Source, catalog: Catalog, view: str
 ) -> Image.Image:
-    """One picture of a query and its results.
+    """Returns one picture of a query and its results.
 
     Args:
         inputs: checked values.
-        source: the data that was indexed; a result that cannot be read any more is shown as missing.
-        view: what is shown of each result.
+        source: the indexed data; a result that is no longer readable is shown as missing.
+        view: the modality that is shown of each result.
     """
     shown = {name: value for name, value in inputs.items() if not isinstance(value, Tokens)}
     query = [Tile(name, value, name, picture_among(catalog, shown)) for name, value in shown.items()]
-    found = []
+    results = []
     for rank, hit in enumerate(hits, 1):
         try:
             sample = source[hit.number]
@@ -38,7 +38,7 @@ def sheet_of(
             sample = {}
         known = {name: value for name, value in sample.items() if name in catalog}
         note = f"{rank}.  {hit.score:.3f}  {hit.key}"
-        found.append(Tile(view, sample.get(catalog[view].reads), note, picture_among(catalog, known)))
-    lines = [found[at : at + COLUMNS] for at in range(0, len(found), COLUMNS)]
+        results.append(Tile(view, sample.get(catalog[view].reads), note, picture_among(catalog, known)))
+    lines = [results[at : at + COLUMNS] for at in range(0, len(results), COLUMNS)]
     rows = [TileRow([asked, *(line or [])]) for asked, line in zip_longest(query, lines)]
     return contact_sheet(rows, catalog, headings=("query", "found"), divider=1)

@@ -1,4 +1,4 @@
-"""The data set that an index is of."""
+"""Opens the data set of an index."""
 
 from maskweave.data.named import is_endless
 from maskweave.data.opening import open_data
@@ -7,16 +7,16 @@ from maskweave.modality.catalogs import Catalog
 
 SAMPLES = 1000
 SEED = 1
-"""Of a source without an end, unless said otherwise. Recipes train on seed 0, so what is indexed was held out."""
+"""Default seed of an endless source. Recipes train on seed 0, so the indexed samples are held out."""
 
 
 def open_indexed(data: str, catalog: Catalog, samples: int = 0, seed: int | None = None) -> Source:
-    """What `maskweave retrieve index` was given, opened by the same words each time.
+    """Opens the data given to `maskweave retrieve index`, for indexing and again for queries.
 
     Args:
-        data: a place or name, as `open_data` takes it.
-        samples: the first so many; all by default, and `SAMPLES` of a source without an end.
-        seed: of a source without an end, `SEED` by default.
+        data: a path or name, as for `open_data`.
+        samples: number of samples, from the first; by default all, or `SAMPLES` of an endless source.
+        seed: seed of an endless source, `SEED` by default.
     """
     if is_endless(data):
         samples, seed = samples or SAMPLES, SEED if seed is None else seed

@@ -1,7 +1,7 @@
-"""Color emoji beside their Unicode names: thousands of real picture-text pairs, drawn on the user's machine from a font that lies there.
+"""Color emoji with their Unicode names: thousands of real picture-text pairs, drawn from a font installed on the user's machine.
 
-Single characters and sequences (skin tones, professions, families, flags) are listed from the font itself. A sequence's name is made of
-its characters' names.
+Single characters and sequences (skin tones, professions, families, flags) are listed from the font. The name of a sequence is made from
+the names of its characters.
 """
 
 import os
@@ -22,47 +22,47 @@ from maskweave.values.base import ValueType
 from maskweave.values.text import Text
 
 FONT = "/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf"
-"""Of Debian's and Ubuntu's package fonts-noto-color-emoji."""
+"""Font of the Debian and Ubuntu package fonts-noto-color-emoji."""
 BITMAP_SIZE = 109
-"""The one size of that font's bitmaps, 136×128 pixels."""
+"""The font's only bitmap size; its bitmaps have 136×128 pixels."""
 JOINER = 0x200D
 UNNAMED = {JOINER, 0xFE0F, 0xE007F}
-"""Joiner, variation selector and closing tag: they bind a sequence and add nothing to its name."""
+"""Joiner, variation selector and closing tag: they join a sequence and add nothing to its name."""
 TONES = range(0x1F3FB, 0x1F400)
-"""Modifiers of skin tone, which follow the character that they change."""
+"""Skin tone modifiers, which follow the character that they modify."""
 LETTERS = " letter "
-"""Flags are spelled: their characters' names differ in what follows this."""
+"""Flags are spelled with letters: the names of their characters differ only after this word."""
 
 
 class Emoji:
-    """Emoji of a font as a source of samples, in order of their code points: a picture on white and a name in small letters.
+    """A source of samples with the emoji of a font, in order of their code points: a picture on white and a name in lower case.
 
     Args:
-        catalog: has a color picture and a text, under whose names they are given.
+        catalog: must have a color picture and a text; their names are used in the samples.
 
     Raises:
-        MaskweaveError: the font is not there, cannot be read or draws nothing, or the catalog lacks a picture or a text.
+        MaskweaveError: the font does not exist, cannot be read or draws nothing, or the catalog lacks a picture or a text.
     """
 
     def __init__(self, catalog: Catalog, font: str | os.PathLike[str] = FONT):
         path = Path(font)
         if not path.is_file():
             raise MaskweaveError(
-                f"{path}: no such font; install it (Debian, Ubuntu: apt install fonts-noto-color-emoji), or name another with --font"
+                f"{path}: no such font; install it (Debian, Ubuntu: apt install fonts-noto-color-emoji), or choose another with --font"
             )
         self.picture = _entry(catalog, image.Image, 3)
         self.text = _entry(catalog, Text, 1)
-        joins = features.check("raqm")  # without it Pillow draws sequences character by character
+        joins = features.check("raqm")  # without raqm, Pillow draws sequences character by character
         layout = ImageFont.Layout.RAQM if joins else ImageFont.Layout.BASIC
         try:
             self.font = ImageFont.truetype(path, BITMAP_SIZE, layout_engine=layout)
             sequences = sorted(listed(path))
-        except Exception as error:  # fontTools raises what it meets
+        except Exception as error:  # fontTools raises many types of errors
             raise MaskweaveError(f"{path}: cannot be used as a font ({error}); expected NotoColorEmoji.ttf") from error
         self.sequences = [s for s in sequences if len(s) == 1 or joins]
         if not self.sequences or (self._draw(self.sequences[0]) == 255).all():
             raise MaskweaveError(
-                f"{path}: draws no emoji that has a name; expected a font with bitmaps or outlines, such as Debian's NotoColorEmoji.ttf"
+                f"{path}: has no emoji with a name; expected a font with bitmaps or outlines, such as Debian's NotoColorEmoji.ttf"
             )
 
     @property
@@ -73,7 +73,7 @@ class Emoji:
         return len(self.sequences)
 
     def key(self, i: int) -> str:
-        """Code points in one of ten folders in turn, so that the last samples, which a recipe holds out, are of every sort."""
+        """Returns the code points, in one of ten folders in turn. Thus the last samples, which recipes hold out, are of all kinds."""
         return f"{i % 10}/" + "-".join(f"{code:04x}" for code in self.sequences[i])
 
     def __getitem__(self, i: int) -> dict[str, Any]:
@@ -81,7 +81,7 @@ class Emoji:
         return {self.picture.name: self._draw(sequence), self.text.name: name_of(sequence)}
 
     def _draw(self, sequence: Sequence[int]) -> np.ndarray:
-        """(side, side, 3) on white, centered."""
+        """Returns the picture, uint8 (side, side, 3), centered on white."""
         text = "".join(map(chr, sequence))
         left, top, right, bottom = (round(x) for x in self.font.getbbox(text))
         side = max(right - left, bottom - top, 1)
@@ -92,25 +92,25 @@ class Emoji:
 
 
 def name_of(sequence: Sequence[int]) -> str:
-    """The Unicode name of a character or, with commas, of the characters of a sequence, in small letters; "" if one has none.
+    """Returns the Unicode name of a character, or the comma-separated names of a sequence, in lower case; "" if one has no name.
 
-    Spelled flags: "regional indicator symbol letter d e".
+    Example of a flag: "regional indicator symbol letter d e".
     """
-    named: list[str] = []
+    names: list[str] = []
     for code in sequence:
         name = "" if code in UNNAMED else unicodedata.name(chr(code), "").lower()
         if not name and code not in UNNAMED:
             return ""
         stem, letter, last = name.rpartition(LETTERS)
-        if letter and named and named[-1].startswith(stem + letter):
-            named[-1] += f" {last}"
+        if letter and names and names[-1].startswith(stem + letter):
+            names[-1] += f" {last}"
         elif name:
-            named.append(name)
-    return ", ".join(named)
+            names.append(name)
+    return ", ".join(names)
 
 
 def listed(path: Path) -> Iterator[tuple[int, ...]]:
-    """Characters and ligatures of a font that have a name and are no plain text; of ligatures with the same picture one."""
+    """Yields characters and ligatures of a font that have a name and are not plain text; one of ligatures with the same picture."""
     from fontTools.ttLib import TTFont
 
     with TTFont(path, lazy=True) as font:
@@ -134,13 +134,13 @@ def listed(path: Path) -> Iterator[tuple[int, ...]]:
 
 
 def _order(sequence: tuple[int, ...], people: set[int]) -> tuple[bool, bool, int]:
-    """Highest for the order in which a sequence is written. Fonts list it backwards too, for text that runs from right to left."""
+    """Sort key, highest for the order in which a sequence is written. Fonts also list it reversed, for right-to-left text."""
     misplaced = any(a == JOINER and b in TONES for a, b in pairwise(sequence))
     return not misplaced, sequence[0] in people, sequence[0]
 
 
 def _ligatures(font: Any) -> Iterator[tuple[str, Any]]:
-    """First glyph and rest of every ligature."""
+    """Yields the first glyph and the rest of every ligature."""
     lookups = font["GSUB"].table.LookupList.Lookup if "GSUB" in font and font["GSUB"].table.LookupList else []
     for subtable in (subtable for lookup in lookups for subtable in lookup.SubTable):
         subtable = getattr(subtable, "ExtSubTable", subtable)
@@ -153,5 +153,5 @@ def _entry(catalog: Catalog, kind: type[ValueType], channels: int) -> Modality:
         if isinstance(m.value, kind) and m.value.channels == channels and not m.source:
             return m
     raise MaskweaveError(
-        f"{catalog.where}: has no modality of value type {kind.type!r} with {channels} channels, which emoji need"
+        f"{catalog.where}: has no modality of value type {kind.type!r} with {channels} channels, which emoji need; add one"
     )

@@ -1,8 +1,8 @@
-"""Captions of scenes: a small grammar that says only what is true, and its reading back.
+"""Captions of scenes: writes them with a small grammar, which only states true facts, and parses them.
 
     3 objects: a small red cube, a large blue sphere and a small green cone. the red cube is left of the blue sphere.
 
-The list runs from left to right. No two objects of a scene share color and shape, so "the red cube" is one object.
+The list is ordered from left to right. No two objects of a scene have the same color and shape, so "the red cube" is unique.
 """
 
 import re
@@ -15,9 +15,9 @@ SHAPES = ("cube", "sphere", "cylinder", "cone")
 SIZES = ("small", "large")
 
 SIDE_MARGIN = 0.1
-"""Left and right are said when the middles are this far apart, as a fraction of the picture's width."""
+"""Smallest distance between two centers for "left" and "right", as a fraction of the picture's width."""
 DISTANCE_MARGIN = 0.7
-"""In front and behind are said when the distances from the camera differ by this, in meters."""
+"""Smallest difference of the distances from the camera for "in front of" and "behind", in meters."""
 MOST_RELATIONS = 2
 
 _NAMES = re.compile(rf"\b({'|'.join(COLORS)})\s+({'|'.join(SHAPES)})\b")
@@ -27,27 +27,27 @@ _SIDES = re.compile(r"\b(left|right)(?=(?:most|wards?|hand)?\b)", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Seen:
-    """One visible object as the caption speaks of it."""
+    """One visible object, as a caption describes it."""
 
     size: str
     color: str
     shape: str
     x: float
-    """Middle of its visible box, 0 (left) to 1 (right)."""
+    """Center of its visible box, 0 (left) to 1 (right)."""
     distance: float
-    """From the camera, along its axis, in meters."""
+    """Distance from the camera along its axis, in meters."""
 
     @property
     def name(self) -> str:
         return f"{self.color} {self.shape}"
 
 
-def caption(objects: Sequence[Seen], draws: Sequence[float]) -> str:
+def caption(objects: Sequence[Seen], samples: Sequence[float]) -> str:
     """Describe visible objects.
 
     Args:
         objects: one or more, in any order.
-        draws: numbers from 0 to below 1, at least three for each of the two relations, which choose the relations.
+        samples: random numbers in [0, 1) that choose the relations: one for their number, and at least three for each relation.
     """
     ordered = sorted(objects, key=lambda o: o.x)
     names = [f"a {o.size} {o.name}" for o in ordered]
@@ -55,8 +55,8 @@ def caption(objects: Sequence[Seen], draws: Sequence[float]) -> str:
     sentences = [f"{len(names)} object{'s' * (len(names) > 1)}: {listed}."]
     pairs = [(a, b) for k, a in enumerate(ordered) for b in ordered[k + 1 :] if _relations(a, b)]
     if pairs:
-        wanted = min(1 + int(MOST_RELATIONS * draws[0]), len(pairs))
-        for which, relation, turn in zip(draws[1::3], draws[2::3], draws[3::3], strict=False):
+        wanted = min(1 + int(MOST_RELATIONS * samples[0]), len(pairs))
+        for which, relation, turn in zip(samples[1::3], samples[2::3], samples[3::3], strict=False):
             a, b = pairs.pop(int(which * len(pairs)))
             if turn < 0.5:
                 a, b = b, a
@@ -68,7 +68,7 @@ def caption(objects: Sequence[Seen], draws: Sequence[float]) -> str:
 
 
 def _relations(a: Seen, b: Seen) -> list[str]:
-    """What is clearly true of a, seen from b."""
+    """Returns the relations of a to b that clearly hold."""
     found = []
     if abs(a.x - b.x) >= SIDE_MARGIN:
         found.append("left of" if a.x < b.x else "right of")
@@ -78,18 +78,18 @@ def _relations(a: Seen, b: Seen) -> list[str]:
 
 
 def objects_in(text: str) -> Counter[str]:
-    """The "color shape" names in a caption's list, with how often each is named.
+    """Returns the "color shape" names in a caption's list, and how often each occurs.
 
-    Any text is taken, for a model writes it. The list ends at the first full stop or the first "the".
+    Any text is accepted, because models generate it. The list ends at the first period or the first "the".
     """
     listed = _LIST_END.split(text.lower(), maxsplit=1)[0]
     return Counter(f"{color} {shape}" for color, shape in _NAMES.findall(listed))
 
 
 def mirror(text: str) -> str:
-    """Text about a mirrored picture: left and right change places as whole words, as do leftmost, leftward and the like.
+    """Returns the text for a mirrored picture: swaps the words left and right, also in leftmost, leftward and similar words.
 
-    Other meanings of "right" are not told apart. Mirroring twice gives the text back.
+    Other meanings of "right" are swapped too. Mirroring twice returns the original text.
     """
 
     def swap(match: re.Match[str]) -> str:

@@ -1,8 +1,8 @@
-"""Ray casting of simple solids on a floor before a wall: exact, in NumPy, one ray a pixel.
+"""Ray casting of simple solids on a floor in front of a wall: exact, in NumPy, one ray per pixel.
 
-Frames are right-handed, in meters: x right, y up, z towards the viewer. The world's origin is the floor below the camera, and the
-camera turns about x alone (it looks along -z, tilted down). Rays have a camera z of -1, so the parameter t of a hit *is* its z-depth.
-Solids are convex, so what faces away from the light is dark by itself and shadow rays need only test the other solids.
+Frames are right-handed, in meters: x right, y up, z towards the viewer. The world's origin is the point on the floor below the
+camera, which only rotates about x (it looks along -z, tilted down). Rays have a camera z of -1, so the parameter t of a hit *is* its z-depth.
+Solids are convex, so surfaces that face away from the light are dark without a test, and shadow rays only test the other solids.
 
 Legend: H height, W width, N = H·W pixels, S solids.
 """
@@ -15,20 +15,20 @@ from dataclasses import dataclass
 import numpy as np
 
 FLOOR, WALL = 0, 1
-"""Surface numbers; solid k of a scene is surface k + 2."""
+"""Surface ids; solid k of a scene has id k + 2."""
 MAX_DEPTH = 16.0
-"""No point of a scene lies deeper than this, in meters."""
+"""Largest depth of a point in a scene, in meters."""
 PROPORTIONS = {"cube": (0.72, 1.44), "sphere": (1.0, 2.0), "cylinder": (0.85, 1.8), "cone": (1.05, 2.2)}
 """Half width and height of each shape, for a nominal radius of 1."""
 CLASSES = ("floor", "wall", *PROPORTIONS)
 AMBIENT, SKY, DIFFUSE = 0.54, 0.12, 0.56
 FADE_START, FADE = 1.20, 0.035
-"""Brightness is FADE_START - FADE · depth: a cue to distance that flat colors lack."""
+"""Brightness is FADE_START - FADE · depth: a depth cue that flat colors lack."""
 
 
 @dataclass(frozen=True)
 class Solid:
-    """An upright solid that stands on the floor."""
+    """An upright solid on the floor."""
 
     shape: str
     radius: float
@@ -38,7 +38,7 @@ class Solid:
     color: tuple[float, float, float]
     """Red, green, blue, 0 to 1."""
     yaw: float = 0.0
-    """Turn about the vertical, in radians; of cubes alone."""
+    """Rotation about the vertical axis, in radians; only for cubes."""
 
     @property
     def half(self) -> float:
@@ -60,14 +60,14 @@ class Room:
 
     camera_height: float
     pitch: float
-    """Radians that the camera looks down."""
+    """Downward tilt of the camera, in radians."""
     wall_distance: float
-    """From the camera's foot to the wall, straight, in meters; see `within_depth`."""
+    """Distance from the point below the camera to the wall, in meters; see `within_depth`."""
     wall_yaw: float
     floor_color: tuple[float, float, float]
     wall_color: tuple[float, float, float]
     light_azimuth: float
-    """Degrees, -180 to 180: 0 shines from behind the viewer, 90 from the right."""
+    """Degrees, -180 to 180: 0: light from behind the viewer, 90: from the right."""
     light_elevation: float
     """Degrees above the floor."""
 
@@ -89,18 +89,18 @@ class Room:
 
 
 def focal_length(size: tuple[int, int]) -> float:
-    """In pixels: 47° over the shorter side, and at most 100° over the longer one."""
+    """Returns the focal length in pixels: a field of view of 47° for the shorter side, and at most 100° for the longer side."""
     return max(1.15 * min(size), 0.42 * max(size))
 
 
 @dataclass
 class Hits:
-    """What each ray meets first."""
+    """The first surface that each ray hits."""
 
     depth: np.ndarray
     """float32 (H, W), meters along the camera's axis."""
     surface: np.ndarray
-    """uint8 (H, W): 0 floor, 1 wall, 2 + k solid k."""
+    """uint8 (H, W): 0 floor, 1 wall, k + 2 solid k."""
     dx: np.ndarray
     """World direction of the rays: (1, W), the same in each row."""
     dy: np.ndarray
@@ -110,7 +110,7 @@ class Hits:
 
 @dataclass(frozen=True)
 class Rendering:
-    """A scene's exact pictures."""
+    """The exact pictures of a scene."""
 
     rgb: np.ndarray
     """uint8 (H, W, 3)."""
@@ -125,10 +125,10 @@ class Rendering:
 
 
 def within_depth(room: Room, size: tuple[int, int]) -> Room:
-    """The room, its wall brought nearer where a point of the picture would else lie deeper than MAX_DEPTH."""
+    """Returns the room, with its wall moved closer if a point of the picture would be deeper than MAX_DEPTH."""
     floor, wall = _nearness(room, *_rays(room, size, focal_length(size)))
     limit = MAX_DEPTH - 0.01
-    above = wall[floor[:, 0] * limit < 1]  # where the floor alone would be too deep
+    above = wall[floor[:, 0] * limit < 1]  # rows in which the floor would be too deep
     reach = float(above.min(initial=np.inf)) * limit
     return room if reach >= 1 else dataclasses.replace(room, wall_distance=room.wall_distance * reach)
 
@@ -138,7 +138,7 @@ def trace(room: Room, solids: Sequence[Solid], size: tuple[int, int]) -> Hits:
 
     Args:
         room: camera, floor and wall.
-        solids: in front of the wall, not intersecting each other, in front of the camera.
+        solids: in front of the camera and the wall, without intersections.
         size: (height, width) in pixels.
     """
     focal = focal_length(size)
@@ -160,7 +160,7 @@ def trace(room: Room, solids: Sequence[Solid], size: tuple[int, int]) -> Hits:
 
 
 def shade(room: Room, solids: Sequence[Solid], hits: Hits) -> Rendering:
-    """Colors, normals and maps of traced rays: Lambert's law, an ambient term that is stronger from above, hard shadows."""
+    """Render traced rays: Lambertian shading, an ambient term that is stronger from above, and hard shadows."""
     size = hits.depth.shape
     surface_N = hits.surface.ravel()
     to_light = room.to_light
@@ -197,7 +197,7 @@ def shade(room: Room, solids: Sequence[Solid], hits: Hits) -> Rendering:
 
 
 def _rays(room: Room, size: tuple[int, int], focal: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """World directions through the pixels' centers, of camera z -1: dx (1, W), dy and dz (H, 1)."""
+    """World directions through the pixel centers, with a camera z of -1: dx (1, W), dy and dz (H, 1)."""
     height, width = size
     u = (np.arange(width, dtype=np.float32) + 0.5 - width / 2) / focal
     v = (height / 2 - 0.5 - np.arange(height, dtype=np.float32)) / focal
@@ -206,13 +206,13 @@ def _rays(room: Room, size: tuple[int, int], focal: float) -> tuple[np.ndarray, 
 
 
 def _nearness(room: Room, dx: np.ndarray, dy: np.ndarray, dz: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """1/t of the floor (H, 1) and of the wall (H, W). The larger is nearer; 1/t needs no care at the horizon."""
+    """1/t of the floor (H, 1) and of the wall (H, W). The larger is nearer; 1/t needs no special case at the horizon."""
     normal = room.wall_normal
     return -dy / room.camera_height, -(normal[0] * dx + normal[2] * dz) / room.wall_distance
 
 
 def _screen_box(room: Room, solid: Solid, size: tuple[int, int], focal: float) -> tuple[slice, slice]:
-    """Rows and columns that hold the solid: the box around its projected corners."""
+    """Rows and columns that contain the solid: the box around its projected corners."""
     height, width = size
     sin, cos = math.sin(room.pitch), math.cos(room.pitch)
     r = solid.footprint * math.cos(math.pi / 4 - solid.yaw % (math.pi / 2)) if solid.shape == "cube" else solid.half
@@ -230,9 +230,9 @@ def _screen_box(room: Room, solid: Solid, size: tuple[int, int], focal: float) -
 
 
 def _first_hit(solid: Solid, ox, oy, oz, dx, dy, dz) -> np.ndarray:
-    """t of the first hit of rays o + t·d, inf where there is none; o is relative to the middle of the solid's base.
+    """t of the first hit of rays o + t·d, inf without a hit; o is relative to the center of the solid's base.
 
-    Rays come from outside and never through the base.
+    Rays start outside and never enter through the base.
     """
     half, height = solid.half, solid.height
     match solid.shape:
@@ -265,7 +265,7 @@ def _first_hit(solid: Solid, ox, oy, oz, dx, dy, dz) -> np.ndarray:
             discriminant = b * b - a * (ox * ox + oz * oz - slope2 * below * below)
             root = np.sqrt(np.abs(discriminant))
             one, other = (-b - root) / a, (root - b) / a
-            # the quadratic has a second cone upside down on the apex, and both go on for ever: keep what lies between base and apex
+            # the quadratic is an infinite double cone: keep only hits between base and apex
             for t in (one, other):
                 y = oy + t * dy
                 t[(y < 0) | (y > height) | (discriminant <= 0)] = np.inf
@@ -273,7 +273,7 @@ def _first_hit(solid: Solid, ox, oy, oz, dx, dy, dz) -> np.ndarray:
 
 
 def _slab(o, d, low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
-    """t at which a ray enters and leaves low ≤ coordinate ≤ high."""
+    """t at which a ray enters and leaves the slab low ≤ coordinate ≤ high."""
     one, other = (low - o) / d, (high - o) / d
     return np.minimum(one, other), np.maximum(one, other)
 
@@ -290,7 +290,7 @@ def _normals(solid: Solid, points: np.ndarray) -> np.ndarray:
         case "cube":
             cos, sin = math.cos(solid.yaw), math.sin(solid.yaw)
             local = np.stack([cos * x - sin * z, y - height / 2, sin * x + cos * z])
-            axis = np.abs(local).argmax(0)  # the face is where the cube's largest coordinate points
+            axis = np.abs(local).argmax(0)  # the axis of the largest local coordinate gives the face
             sign = np.sign(np.take_along_axis(local, axis[None], 0)[0])
             normals[0] = sign * np.array([cos, 0, sin], np.float32)[axis]
             normals[1] = sign * (axis == 1)
@@ -310,7 +310,7 @@ def _normals(solid: Solid, points: np.ndarray) -> np.ndarray:
 def _cast_shadows(
     solids: Sequence[Solid], points: np.ndarray, surface_N: np.ndarray, to_light: np.ndarray, lambert: np.ndarray
 ) -> None:
-    """Set `lambert` to 0 where another solid stands in the light."""
+    """Set `lambert` to 0 where another solid blocks the light."""
     centers = np.array([[s.x, s.height / 2, s.z] for s in solids], np.float32)  # (S, 3) of bounding spheres
     radii = np.array([math.hypot(s.footprint, s.height / 2) * 1.01 for s in solids], np.float32)[:, None]
     squared = (

@@ -1,8 +1,8 @@
-"""Procedural scenes: a few solids on a floor before a wall, seen through every modality exactly.
+"""Procedural scenes: a few solids on a floor in front of a wall, with exact values of every modality.
 
-Scene i of seed s is always the same, and drawn on its own: nothing is stored. What is made for an entry follows from its value type:
+Scene i of seed s is always the same and independent of the others; nothing is stored. The value type of an entry decides its values:
 
-| value type | what |
+| value type | value |
 | --- | --- |
 | image | the picture |
 | map | z-depth in meters, 0 to 16 |
@@ -10,9 +10,9 @@ Scene i of seed s is always the same, and drawn on its own: nothing is stored. W
 | classes | floor, wall, cube, sphere, cylinder, cone |
 | binary | Canny edges of the picture |
 | text | a caption (`maskweave.synthetic.grammar`) |
-| boxes, instances | visible extent and mask of each object, named "red cube" and so on, in 4M's order |
+| boxes, instances | visible box or mask of each object, with class names such as "red cube", in 4M's order |
 | palette | dominant colors |
-| metadata | the declared keys out of `METADATA` |
+| metadata | the declared keys, a subset of `METADATA` |
 """
 
 import math
@@ -45,12 +45,12 @@ from maskweave.values.text import Text
 
 DEFAULT_SIZE = (64, 64)
 SMALLEST, LARGEST = 16, 4096
-"""Pixels of a side."""
+"""Smallest and largest side of a picture in pixels."""
 LONGEST_ASPECT = 4
-"""Longer side over shorter side, at most."""
+"""Largest ratio of the longer to the shorter side."""
 MOST_OBJECTS = 4
 VISIBLE = 25
-"""Fewest visible pixels of an object in a picture whose shorter side is 64; it grows with the area."""
+"""Smallest number of visible pixels of an object, for a picture with a shorter side of 64; it scales with the area."""
 COLORS = {
     "gray": (0.36, 0.36, 0.38),
     "red": (0.86, 0.10, 0.10),
@@ -64,7 +64,7 @@ COLORS = {
 RADII = {"small": 0.66, "large": 1.02}
 """Nominal radius of each size in meters."""
 WIDTHS = (0.27, 0.60)
-"""Least and most width of an object, as a fraction of the picture's shorter side."""
+"""Smallest and largest width of an object, as a fraction of the picture's shorter side."""
 TRIES = 40
 METADATA = (
     "object_count",
@@ -76,21 +76,20 @@ METADATA = (
     "saturation",
     "entropy",
 )
-
-"""Value types that a scene has no values of."""
+"""Metadata keys of a scene."""
 NAMES = tuple(f"{color} {shape}" for shape in grammar.SHAPES for color in grammar.COLORS)
 
 
 @dataclass(frozen=True)
-class Thing:
-    """One object: what it is called, and the solid that it is."""
+class SceneObject:
+    """One object: its attributes in captions, and its solid."""
 
     size: str
     color: str
     shape: str
     solid: Solid
     distance: float
-    """Depth of its middle, in meters."""
+    """Depth of its center, in meters."""
 
     @property
     def name(self) -> str:
@@ -99,22 +98,22 @@ class Thing:
 
 @dataclass
 class Scene:
-    """One scene: what is in it, and what the camera sees. What is dear is computed when it is first asked for."""
+    """One scene: its objects and the camera's view. Expensive fields are computed lazily."""
 
     room: Room
-    things: list[Thing]
+    objects: list[SceneObject]
     hits: Hits
-    draws: list[float] = field(repr=False)
-    """Random numbers for the choice of the caption's relations."""
+    samples: list[float] = field(repr=False)
+    """Random numbers that choose the relations in the caption."""
 
     @cached_property
     def view(self) -> Rendering:
-        return raycast.shade(self.room, [t.solid for t in self.things], self.hits)
+        return raycast.shade(self.room, [o.solid for o in self.objects], self.hits)
 
     @cached_property
     def masks(self) -> list[np.ndarray]:
-        """Visible points of each thing, bool (height, width)."""
-        return [self.hits.surface == k + 2 for k in range(len(self.things))]
+        """Visible pixels of each object, bool (height, width)."""
+        return [self.hits.surface == k + 2 for k in range(len(self.objects))]
 
     @cached_property
     def boxes(self) -> list[list[float]]:
@@ -122,21 +121,21 @@ class Scene:
 
     @cached_property
     def order(self) -> list[int]:
-        """Things in 4M's order of boxes."""
-        return corner_first(list(range(len(self.things))), lambda k: self.boxes[k])
+        """Indices of the objects in 4M's order of boxes."""
+        return corner_first(list(range(len(self.objects))), lambda k: self.boxes[k])
 
     @cached_property
     def seen(self) -> list[grammar.Seen]:
         middles = [(box[0] + box[2]) / 2 for box in self.boxes]
         return [
-            grammar.Seen(t.size, t.color, t.shape, x, t.distance) for t, x in zip(self.things, middles, strict=True)
+            grammar.Seen(t.size, t.color, t.shape, x, t.distance) for t, x in zip(self.objects, middles, strict=True)
         ]
 
     @cached_property
     def facts(self) -> dict[str, float]:
-        """All keys of `METADATA`."""
+        """Values of all keys of `METADATA`."""
         return {
-            "object_count": len(self.things),
+            "object_count": len(self.objects),
             "light_direction": self.room.light_azimuth,
             "camera_height": self.room.camera_height,
             **measures.statistics(self.view.rgb),
@@ -144,21 +143,22 @@ class Scene:
 
 
 class Scenes:
-    """Scenes as samples `{modality: value}`: `scenes[i]`, `len(scenes)`, and iteration. The named source `scenes`.
+    """The named source `scenes`: samples `{modality: value}`, with `scenes[i]`, `len(scenes)` and iteration.
 
     Args:
-        catalog: what to make; entries with a `source` are left out, for they read another's values.
+        catalog: entries of the values; those with a `source` are skipped, because they read the values of another entry.
         samples: number of scenes.
-        seed: 0 or more; another seed gives other scenes.
+        seed: 0 or more; different seeds give different scenes.
 
     Raises:
-        MaskweaveError: an entry asks for what a scene does not have (a vector, an unknown metadata key or a missing class name), sizes
-            differ or are not pictures, or `samples` or `seed` is out of range. An index out of range is an IndexError.
+        MaskweaveError: an entry needs values that a scene does not have (a vector, an unknown metadata key or class name), sizes differ or
+            are not those of pictures, or `samples` or `seed` is out of range.
+        IndexError: an index is out of range.
     """
 
     def __init__(self, catalog: Catalog, samples: int, seed: int = 0):
         if samples < 1:
-            raise MaskweaveError(f"scenes: their number must be 1 or more, found {samples}")
+            raise MaskweaveError(f"scenes: the number of samples must be 1 or more, found {samples}")
         if seed < 0:
             raise MaskweaveError(f"scenes: seed must be 0 or more, found {seed}")
         self.count, self.seed = samples, seed
@@ -177,17 +177,17 @@ class Scenes:
 
     @staticmethod
     def gives(modality: Modality) -> bool:
-        """Whether scenes have values of the entry's type."""
+        """Returns whether scenes have values of the entry's type."""
         return type(modality.value) in VALUES
 
     @staticmethod
     def text_labels(text: str) -> list[str]:
-        """The objects that a caption names, which is what it is scored by."""
+        """Returns the objects in a caption, for scoring captions."""
         return list(grammar.objects_in(text).elements())
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Modalities that each scene gives."""
+        """Modalities of each scene."""
         return tuple(m.name for m in self.modalities)
 
     def __len__(self) -> int:
@@ -201,17 +201,17 @@ class Scenes:
         return (self[i] for i in range(self.count))
 
     def key(self, index: int) -> str:
-        """The name of a scene's files, in the order of the scenes."""
+        """Returns the file name of a scene; names sort in the order of the scenes."""
         return f"{self.seed}-{self._checked(index):07d}"
 
     def scene(self, index: int) -> Scene:
-        """The scene behind sample `index`, with its geometry."""
-        return draw(np.random.default_rng((self.seed, self._checked(index))), self.size)
+        """Returns the scene of sample `index`, with its geometry."""
+        return random_scene(np.random.default_rng((self.seed, self._checked(index))), self.size)
 
     def _checked(self, index: int) -> int:
         i = operator.index(index)
         if not 0 <= i < self.count:
-            raise IndexError(f"scene {i} is not among the {self.count} scenes 0 to {self.count - 1}")
+            raise IndexError(f"scene {i} does not exist; expected 0 to {self.count - 1}")
         return i
 
     def _value(self, modality: Modality, scene: Scene) -> Any:
@@ -219,11 +219,11 @@ class Scenes:
         return make(self, modality, scene)
 
 
-def draw(rng: np.random.Generator, size: tuple[int, int]) -> Scene:
-    """Draw a scene of 1 to 4 objects, each visible, none touching another or the wall.
+def random_scene(rng: np.random.Generator, size: tuple[int, int]) -> Scene:
+    """Returns a random scene of 1 to 4 visible objects that touch neither each other nor the wall.
 
     Args:
-        rng: source of all randomness; its state alone decides the scene, beside the size.
+        rng: the scene only depends on its state and the size.
         size: (height, width) in pixels.
     """
     pairs = rng.permutation(len(NAMES))[:MOST_OBJECTS].tolist()
@@ -232,7 +232,7 @@ def draw(rng: np.random.Generator, size: tuple[int, int]) -> Scene:
     def between(low: float, high: float) -> float:
         return low + (high - low) * next(numbers)
 
-    draws = [next(numbers) for _ in range(7)]
+    samples = [next(numbers) for _ in range(7)]
     count = 1 + int(MOST_OBJECTS * next(numbers))
     target = between(4.2, 6.4)  # where the camera looks, along the floor
     camera_height = between(0.9, 4.0)
@@ -248,7 +248,7 @@ def draw(rng: np.random.Generator, size: tuple[int, int]) -> Scene:
         light_elevation=between(35.0, 65.0),
     )
     room = raycast.within_depth(room, size)
-    things: list[Thing] = []
+    objects: list[SceneObject] = []
     placed: list[tuple[float, float, float]] = []
     for pair in pairs[:count]:
         shape, color = grammar.SHAPES[pair // len(grammar.COLORS)], grammar.COLORS[pair % len(grammar.COLORS)]
@@ -256,17 +256,17 @@ def draw(rng: np.random.Generator, size: tuple[int, int]) -> Scene:
         gain, stretch, yaw = between(0.92, 1.08), between(0.95, 1.05), between(0.0, math.pi / 2)
         rgb = COLORS[color]
         solid = Solid(shape, RADII[name] * stretch, 0.0, -target, (rgb[0] * gain, rgb[1] * gain, rgb[2] * gain), yaw)
-        stood = _place(room, solid, [t.solid for t in things], placed, between, size)
-        if stood is not None:
-            things.append(Thing(name, color, shape, stood, _project(room, stood)[2]))
+        located = _place(room, solid, [o.solid for o in objects], placed, between, size)
+        if located is not None:
+            objects.append(SceneObject(name, color, shape, located, _project(room, located)[2]))
 
     fewest = max(4.0, VISIBLE * (min(size) / 64) ** 2)
     while True:
-        hits = raycast.trace(room, [t.solid for t in things], size)
-        visible = np.bincount(hits.surface.ravel(), minlength=len(things) + 2)[2:]
-        if len(things) == 1 or visible.min() >= fewest:
-            return Scene(room, things, hits, draws)
-        things.pop(int(visible.argmin()))  # one at a time: another may then be seen whole
+        hits = raycast.trace(room, [o.solid for o in objects], size)
+        visible = np.bincount(hits.surface.ravel(), minlength=len(objects) + 2)[2:]
+        if len(objects) == 1 or visible.min() >= fewest:
+            return Scene(room, objects, hits, samples)
+        objects.pop(int(visible.argmin()))  # one at a time: another object may then become fully visible
 
 
 def _place(
@@ -277,9 +277,9 @@ def _place(
     between: Callable[[float, float], float],
     size: tuple[int, int],
 ) -> Solid | None:
-    """The solid where it is free, in the picture and not hidden, or None. The first of a scene always finds a place.
+    """Returns the solid at a free position, inside the picture and not occluded, or None. The first solid of a scene always gets a position.
 
-    `placed` holds (u, v, half width) of each solid in the picture, in focal lengths; the new one's is added.
+    `placed` holds (u, v, half width) of each solid in the picture, in focal lengths; that of the new solid is added.
     """
     focal = raycast.focal_length(size)
     half_height, half_width = size[0] / 2 / focal, size[1] / 2 / focal
@@ -312,7 +312,7 @@ def _place(
 
 
 def _project(room: Room, solid: Solid) -> tuple[float, float, float]:
-    """The solid's middle in the picture: u (right), v (up) in focal lengths from the center, and depth in meters."""
+    """Projects the center of the solid: u (right), v (up) in focal lengths from the picture's center, and depth in meters."""
     y = solid.height / 2 - room.camera_height
     sin, cos = math.sin(room.pitch), math.cos(room.pitch)
     depth = -sin * y - cos * solid.z
@@ -320,7 +320,7 @@ def _project(room: Room, solid: Solid) -> tuple[float, float, float]:
 
 
 def _size(catalog: Catalog) -> tuple[int, int]:
-    """The one picture size that the entries agree on."""
+    """Returns the picture size, which must be the same for all entries."""
     sizes = {m.value.size: m.name for m in catalog.values() if m.value.size and not m.source}
     if len(sizes) > 1:
         found = ", ".join(f"{name} {list(size)}" for size, name in sizes.items())
@@ -351,25 +351,25 @@ VALUES: dict[type[ValueType], Callable[[Scenes, Modality, Scene], Any]] = {
     Direction: lambda scenes, modality, scene: scene.view.normals,
     Classes: _classes_of,
     Binary: lambda scenes, modality, scene: measures.canny(scene.view.rgb),
-    Text: lambda scenes, modality, scene: grammar.caption(scene.seen, scene.draws),
+    Text: lambda scenes, modality, scene: grammar.caption(scene.seen, scene.samples),
     Boxes: lambda scenes, modality, scene: [
-        {"class": scene.things[k].name, "box": scene.boxes[k]} for k in scene.order
+        {"class": scene.objects[k].name, "box": scene.boxes[k]} for k in scene.order
     ],
     Palette: lambda scenes, modality, scene: measures.palette(scene.view.rgb),
     Metadata: _facts_of,
     Instances: lambda scenes, modality, scene: [
-        {"class": scene.things[k].name, "mask": scene.masks[k]} for k in scene.order
+        {"class": scene.objects[k].name, "mask": scene.masks[k]} for k in scene.order
     ],
 }
-"""What a scene gives of each value type."""
+"""The function for each value type of a scene."""
 
 
 def _check(modality: Modality, where: str) -> None:
-    """Raise MaskweaveError where a scene cannot give what the entry declares."""
+    """Raises MaskweaveError if scenes do not have the values that the entry declares."""
     value, where = modality.value, f"{where}: modality {modality.name!r}"
     if type(value) not in VALUES:
         raise MaskweaveError(
-            f"{where}: scenes give no values of type {value.type!r}; leave the entry out, or take its values from files"
+            f"{where}: scenes have no values of type {value.type!r}; remove the entry, or read its values from files"
         )
     names = {Classes: raycast.CLASSES, Boxes: NAMES, Instances: NAMES}.get(type(value), ())
     if missing := [name for name in names if name not in value.classes]:
@@ -377,13 +377,15 @@ def _check(modality: Modality, where: str) -> None:
             f"{where}: value.classes lacks {', '.join(missing[:8])}, which scenes contain; add the names"
         )
     if isinstance(value, Metadata) and (unknown := [key for key in value.keys if key not in METADATA]):
-        raise MaskweaveError(f"{where}: scenes have no metadata key {unknown[0]!r}; they have {', '.join(METADATA)}")
+        raise MaskweaveError(f"{where}: scenes have no metadata key {unknown[0]!r}; use some of {', '.join(METADATA)}")
     if isinstance(value, Image) and value.channels != 3:
-        raise MaskweaveError(f"{where}: scenes give pictures of 3 channels, found value.channels {value.channels}")
+        raise MaskweaveError(
+            f"{where}: scenes have pictures of 3 channels, found value.channels {value.channels}; set it to 3"
+        )
     if isinstance(value, Map):
         covered = value.range is not None and value.range[0] <= 0 and value.range[1] >= raycast.MAX_DEPTH
         if value.channels != 1 or value.unit not in ("", "m") or not covered:
             raise MaskweaveError(
-                f"{where}: scenes give depth as a map of 1 channel, in m, within [0, {raycast.MAX_DEPTH:g}], "
+                f"{where}: scenes have depth maps of 1 channel, in m, with a range that covers [0, {raycast.MAX_DEPTH:g}]; "
                 f"found {value.channels} channels, unit {value.unit!r}, range {value.range}"
             )

@@ -1,4 +1,4 @@
-"""Encoder and head of a transfer: put together from a recipe, or read back from a finished run."""
+"""Encoder and head of a transfer: built from a recipe, or loaded from a finished run."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -28,35 +28,35 @@ from maskweave.transfer.data import Target, make_target
 from maskweave.transfer.recipe import HeadSettings, TransferRecipe
 
 LEAST_SCORE = 0.5
-"""Boxes below this probability are left out of predictions, not out of their scoring."""
+"""Predicted boxes below this probability are dropped; scoring keeps them."""
 
 
 class Built(NamedTuple):
     objective: TransferObjective
-    told: list[str]
-    """Sentences about modalities that are new, or left behind."""
+    notes: list[str]
+    """Sentences about new modalities and about weights that are not used."""
 
 
 def build_objective(recipe: TransferRecipe, catalog: Catalog, target: Target) -> Built:
-    """The recipe's encoder with the start's weights, a new head, and its loss.
+    """Build the encoder with the weights of `recipe.start`, a new head, and the loss.
 
     Raises:
-        MaskweaveError: no start, inputs that it cannot read, or a head that does not fit.
+        MaskweaveError: no starting model, inputs that it cannot read, or a head that does not fit.
     """
     folder = Path(recipe.start)
-    theirs = load_saved_catalog(folder)
-    donor: Any = load_model(folder, theirs)
+    known = load_saved_catalog(folder)
+    donor: Any = load_model(folder, known)
     family = family_of(donor)
-    new = [name for name in recipe.inputs if catalog[name].name not in theirs]
+    new = [name for name in recipe.inputs if catalog[name].name not in known]
     if new and not family.learns_new_inputs:
         raise MaskweaveError(
-            f"{folder}: a model of family {family.name!r} learns no new inputs ({', '.join(new)}); use inputs of {', '.join(theirs)}, or a run of another family, such as fourm"
+            f"{folder}: a model of family {family.name!r} cannot learn new inputs ({', '.join(new)}); use its inputs {', '.join(known)}, or a run of another family, such as fourm"
         )
-    own = catalog.subset([*theirs, *new])
+    entries = catalog.subset([*known, *new])
     torch.manual_seed(recipe.seed)
-    model = family.build_model(own, donor.config)
-    told = [] if recipe.scratch else family.warm_start(model, own, donor, theirs, folder)
-    encoder = family.encoder(model, own, recipe.inputs).drop_decoder()
+    model = family.build_model(entries, donor.config)
+    notes = [] if recipe.scratch else family.warm_start(model, entries, donor, known, folder)
+    encoder = family.encoder(model, entries, recipe.inputs).drop_decoder()
     encoder.new = new
     head = make_head(encoder, target, recipe.head)
     tuning = recipe.tuning
@@ -68,11 +68,11 @@ def build_objective(recipe: TransferRecipe, catalog: Catalog, target: Target) ->
         add_lora(encoder.blocks, tuning.rank, tuning.alpha, tuning.mlp)
     if tuning.stochastic_depth and tuning.parameters != "head":
         add_stochastic_depth(encoder.blocks, tuning.stochastic_depth)
-    return Built(TransferObjective(encoder, head, task_loss(target), tuning.layer_decay), told)
+    return Built(TransferObjective(encoder, head, task_loss(target), tuning.layer_decay), notes)
 
 
 def task_loss(target: Target) -> TaskLoss:
-    """The loss of what is learned."""
+    """Return the loss for the target."""
     if target.kind == "label":
         return class_loss
     if target.kind == "boxes":
@@ -82,10 +82,10 @@ def task_loss(target: Target) -> TaskLoss:
 
 
 def make_head(encoder: Encoder, target: Target, settings: HeadSettings) -> nn.Module:
-    """The head for what is learned.
+    """Build the head for the target.
 
     Raises:
-        MaskweaveError: a dense task without an input on a lattice of two axes, or on different ones.
+        MaskweaveError: a dense target without an input on a 2-D grid, or with inputs on different grids.
     """
     if target.kind == "label":
         return ClassHead(encoder.width, len(target.classes))
@@ -99,7 +99,7 @@ def make_head(encoder: Encoder, target: Target, settings: HeadSettings) -> nn.Mo
     if len(set(grids.values())) != 1:
         found = ", ".join(f"{name} {'×'.join(map(str, grid))}" for name, grid in grids.items()) or "none"
         raise MaskweaveError(
-            f"target {target.name!r}: needs inputs with one lattice of two axes, found {found}; choose other inputs"
+            f"target {target.name!r}: needs inputs with the same 2-D grid, found {found}; choose other inputs"
         )
     channels = value.output_channels
     height, width = value.size
@@ -109,7 +109,7 @@ def make_head(encoder: Encoder, target: Target, settings: HeadSettings) -> nn.Mo
 
 
 class Transferred:
-    """A fine-tuned encoder with its head, ready to answer.
+    """A fine-tuned encoder with its head, for predictions.
 
     Args:
         catalog: entries of the inputs and of the target.
@@ -127,10 +127,10 @@ class Transferred:
         self.catalog, self.tokenizers = catalog, tokenizers
 
     def predict(self, samples: Sequence[Sample], *, batch_size: int = 64) -> list[Any]:
-        """Answers: the name of a class; a dense value in its entry's form; or boxes `{"class", "box", "score"}`, best first.
+        """Returns a prediction per sample: a class name, a dense value in its entry's form, or boxes `{"class", "box", "score"}`, best first.
 
         Args:
-            samples: with all inputs, in any form that `Bundle.generate` takes.
+            samples: each with all inputs, in any form that `Bundle.generate` accepts.
 
         Raises:
             MaskweaveError: an input is missing or does not fit its entry.
@@ -147,38 +147,41 @@ class Transferred:
 
     @torch.inference_mode()
     def outputs(self, values: Sequence[Mapping[str, Any]]) -> Tensor:
-        """The head's output for checked values."""
+        """Returns the head's output for checked values."""
         inputs = read_inputs(values, self.catalog, self.tokenizers, self.encoder.names)
         return self.head(self.encoder(inputs.to(next(self.head.parameters()).device)))
 
     def answers(self, output: Tensor, least: float = LEAST_SCORE) -> list[Any]:
-        """The head's output as `predict` returns it.
+        """Converts the head's output to what `predict` returns.
 
         Args:
-            least: boxes of a lower score are left out.
+            least: boxes with a lower score are dropped.
         """
         if self.target.kind == "label":
             return [self.target.classes[i] for i in output.argmax(dim=-1).tolist()]
         if self.target.kind != "boxes":
             assert self.target.modality is not None
             return list(self.target.modality.value.from_network(output))
-        found = []
+        predictions = []
         for logits, boxes in zip(
             output[-1, ..., :-4].softmax(-1), corners(output[-1, ..., -4:]).clamp(0, 1), strict=True
         ):
-            score, number = (t.cpu().numpy() for t in logits[:, :-1].max(dim=-1))
+            score, label = (t.cpu().numpy() for t in logits[:, :-1].max(dim=-1))
             order = [q for q in np.argsort(-score) if score[q] >= least]
-            where = boxes.tolist()
-            found.append(
-                [{"class": self.target.classes[number[q]], "box": where[q], "score": float(score[q])} for q in order]
+            corner_list = boxes.tolist()
+            predictions.append(
+                [
+                    {"class": self.target.classes[label[q]], "box": corner_list[q], "score": float(score[q])}
+                    for q in order
+                ]
             )
-        return found
+        return predictions
 
 
 def save_transferred(
     objective: TransferObjective, catalog: Catalog, target: Target, recipe: TransferRecipe, folder: Path
 ) -> None:
-    """Write `folder/model`; corrections of low rank are added to the weights they belong to."""
+    """Write `folder/model`. LoRA layers are merged into the weights first."""
     merge_lora(objective.encoder)
     encoder = objective.encoder
     with write_aside(folder / "model") as aside:
@@ -208,24 +211,24 @@ def load_transferred(folder: Path, device: torch.device | str = "cpu") -> Transf
     """Open the folder of a finished transfer.
 
     Raises:
-        MaskweaveError: it is none, is not finished, or is damaged.
+        MaskweaveError: the folder is not a transfer, is not finished, or is damaged.
     """
     path = folder / "model" / "config.json"
     catalog = load_saved_catalog(folder)
     if not path.is_file():
-        raise MaskweaveError(f"{folder}: is not finished, or no transfer; finish it with 'maskweave transfer'")
+        raise MaskweaveError(f"{folder}: not a finished transfer; start or resume it with 'maskweave transfer'")
     config = read_config(path)
     if "transfer" not in config:
-        raise MaskweaveError(f"{path}: holds no model of a transfer; open it with maskweave.load")
+        raise MaskweaveError(f"{path}: not a model of a transfer; open it with maskweave.load")
     try:
-        own, task = catalog.subset(config["modalities"]), config["transfer"]
+        entries, task = catalog.subset(config["modalities"]), config["transfer"]
         target = make_target(catalog, task["target"], task["label"], task["classes"])
         family = family_named(config["family"])
-        model = family.empty_model(own, build(family.Config, config["model"], str(path), "model"))
-        encoder = family.encoder(model, own, task["inputs"]).drop_decoder()
+        model = family.empty_model(entries, build(family.Config, config["model"], str(path), "model"))
+        encoder = family.encoder(model, entries, task["inputs"]).drop_decoder()
         head = make_head(encoder, target, build(HeadSettings, task["head"], str(path), "head"))
     except KeyError as error:
         raise MaskweaveError(f"{path}: the key {error} is missing; copy the run again") from error
     take_tensors(nn.ModuleDict({"encoder": encoder, "head": head}), folder / "model" / "model.safetensors")
-    tokenizers = load_tokenizers(folder / "tokenizers", own)
+    tokenizers = load_tokenizers(folder / "tokenizers", entries)
     return Transferred(encoder.to(device), head.to(device), target, catalog, tokenizers)

@@ -1,6 +1,6 @@
-"""What is learned, and batches of it: examples by number, each a sample's inputs and its target.
+"""Targets of a transfer, and batches of examples: the inputs of a sample and its target.
 
-Dimension letters: B samples, M boxes at most.
+Dimension letters: B samples, M most boxes of a sample.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,32 +25,32 @@ from maskweave.tokenizers.base import Tokenizer
 from maskweave.transfer.recipe import TransferData
 
 MOST_BAD = 100
-"""Unusable samples that stand in a row before a batch gives up."""
+"""Consecutive unusable samples after which making a batch fails."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """What is learned."""
+    """What a transfer learns to predict."""
 
     modality: Modality | None
-    """Whose values; None: the classes of folders."""
+    """The modality whose values are learned; None: the classes of folders."""
     label: str
-    """Of which the label is taken: a key, or `first`; empty: the whole value, or the folder."""
+    """The label that is learned: a metadata key, or `first`. Empty: the complete value, or the folder."""
     classes: tuple[str, ...]
-    """Of labels, class maps and boxes."""
+    """Class names of labels, class maps and boxes."""
 
     @property
     def kind(self) -> str:
-        """What the head tells: `label`, or a value per point (`points`) or `boxes`; see `ValueType.head`."""
+        """Kind of head: `label`, `points` (a value per point) or `boxes`; see `ValueType.head`."""
         return "label" if self.modality is None or self.label else self.modality.value.head
 
     @property
     def name(self) -> str:
-        """For people."""
+        """Name for messages and reports."""
         return " ".join(filter(None, (self.modality.name if self.modality else "class", self.label)))
 
     def of(self, sample: Mapping[str, Any]) -> Any:
-        """The target of a sample: an index of `classes`, or the value.
+        """Returns the target of a sample: an index into `classes`, or the value.
 
         Raises:
             BadSample: the sample does not have it.
@@ -58,7 +58,7 @@ class Target:
         assert self.modality is not None
         value = sample.get(self.modality.reads)
         if value is None:
-            raise BadSample(f"the sample has no {self.modality.reads!r}, which is to be learned")
+            raise BadSample(f"the sample has no {self.modality.reads!r}, the target")
         if not self.label:
             return value
         try:
@@ -68,33 +68,35 @@ class Target:
 
 
 def make_target(catalog: Catalog, name: str, label: str, classes: Sequence[str] = ()) -> Target:
-    """What is learned, checked against its entry.
+    """Returns the target, checked against its entry.
 
     Args:
         classes: of the data's folders, if it has any.
 
     Raises:
-        MaskweaveError: nothing that can be learned, or that this data does not tell; says what can be.
+        MaskweaveError: not a possible target of this data; lists the possible ones.
     """
     possible = [m.name for m in catalog.values() if _is_learnable(m)]
     labels = [f"{m.name} with label {label}" for m in catalog.values() for label in m.value.labels]
-    told = f"possible targets: {', '.join([*possible, *labels])}"
+    choices = f"possible targets: {', '.join([*possible, *labels])}"
     if classes:
         if name or label:
             raise MaskweaveError(
-                f"folders of classes tell the class alone, not {name or label!r}; leave target and label out"
+                f"folders of classes have only the class as target, found {name or label!r}; remove target and label"
             )
         return Target(None, "", tuple(classes))
     if not name:
-        raise MaskweaveError(f"this data has no folders of classes, so 'target' must name what is learned; {told}")
+        raise MaskweaveError(
+            f"target is empty, and this data has no folders of classes; set target to one of the {choices}"
+        )
     modality = catalog[name]
     kind = modality.value.type
     if not label:
         if not _is_learnable(modality):
-            raise MaskweaveError(f"target {name!r}: values of type {kind!r} cannot be learned as a whole; {told}")
+            raise MaskweaveError(f"target {name!r}: complete values of type {kind!r} cannot be learned; {choices}")
         return Target(modality, "", modality.value.classes)
     if label not in modality.value.labels:
-        raise MaskweaveError(f"target {name!r} of type {kind!r} has no label {label!r}; {told}")
+        raise MaskweaveError(f"target {name!r} of type {kind!r} has no label {label!r}; {choices}")
     return Target(modality, label, modality.value.labels[label])
 
 
@@ -103,7 +105,7 @@ def _is_learnable(m: Modality) -> bool:
 
 
 class Examples:
-    """Samples with their targets, by number.
+    """Samples with their targets, by index.
 
     Raises:
         MaskweaveError: the data does not have the inputs or the target.
@@ -130,10 +132,10 @@ class Examples:
         return self.source.key(self.indices[i])
 
     def __getitem__(self, i: int) -> dict[str, Any]:
-        """Sample i with its inputs and the values of its target.
+        """Returns sample i: its inputs and the values of its target.
 
         Raises:
-            BadSample: it cannot be used, or lacks one of them.
+            BadSample: the sample is unusable, or lacks an input or the target.
         """
         sample = self.source[self.indices[i]]
         if missing := [name for name in self.wanted if sample.get(name) is None]:
@@ -142,7 +144,7 @@ class Examples:
         return {name: sample[name] for name in self.wanted}
 
     def answer(self, i: int, sample: Mapping[str, Any]) -> Any:
-        """The target of `sample`, which is sample i, perhaps transformed."""
+        """Returns the target of `sample`, which is sample i, possibly transformed."""
         if self.target.modality is None:
             labels: Any = self.source  # ClassFolders
             return labels.labels[self.indices[i]]
@@ -150,12 +152,12 @@ class Examples:
 
 
 class TransferBatches:
-    """`batches[i]`: the i-th batch, a pure function of seed and i. In place of a sample that cannot be used comes the next one.
+    """Batches by index: `batches[i]` is a pure function of the seed and i. An unusable sample is replaced by the next one.
 
     Args:
-        shuffle: otherwise one pass in order, without crops and flips.
-        crop: least share of a picture that a crop keeps.
-        flip: chance of a mirrored sample.
+        shuffle: if False, one pass in order, without crops and flips.
+        crop: smallest fraction of a picture that a crop keeps.
+        flip: probability of mirroring a sample.
     """
 
     def __init__(
@@ -174,7 +176,7 @@ class TransferBatches:
         self.seed, self.shuffle, self.crop, self.flip = seed, shuffle, crop, flip
 
     def __len__(self) -> int:
-        """Batches of one pass over the examples."""
+        """Number of batches in one pass over the examples."""
         return len(self.order)
 
     def __getitem__(self, i: int) -> TransferBatch:
@@ -182,13 +184,13 @@ class TransferBatches:
         rng = np.random.default_rng([self.seed, 3, i])
         samples, answers = [], []
         for number in self.order[i].tolist():
-            sample, answer = self._sound(number, rng)
+            sample, answer = self._usable(number, rng)
             samples.append(sample)
             answers.append(answer)
         inputs = read_inputs(samples, examples.catalog, self.tokenizers, self.names)
         return TransferBatch(inputs, target_tensor(examples.target, answers))
 
-    def _sound(self, number: int, rng: np.random.Generator) -> tuple[dict[str, Any], Any]:
+    def _usable(self, number: int, rng: np.random.Generator) -> tuple[dict[str, Any], Any]:
         augmented = self.shuffle and (self.crop < 1 or self.flip > 0)
         for i in range(number, number + MOST_BAD):
             i %= len(self.examples)
@@ -200,11 +202,11 @@ class TransferBatches:
                 return sample, self.examples.answer(i, sample)
             except BadSample as error:
                 last = error
-        raise MaskweaveError(f"{MOST_BAD} examples in a row cannot be used; the last one: {last}")
+        raise MaskweaveError(f"{MOST_BAD} consecutive examples are unusable; the last one: {last}")
 
 
 def target_tensor(target: Target, answers: Sequence[Any]) -> Tensor:
-    """What `TransferBatch.target` holds."""
+    """Returns the tensor for `TransferBatch.target`."""
     if target.kind == "label":
         return torch.tensor(answers)
     assert target.modality is not None
@@ -214,8 +216,8 @@ def target_tensor(target: Target, answers: Sequence[Any]) -> Tensor:
     for b, boxes in enumerate(answers):
         for m, item in enumerate(boxes):
             x0, y0, x1, y1 = item["box"]
-            number = target.classes.index(item["class"])
-            out_BM5[b, m] = torch.tensor([number, (x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, y1 - y0])
+            label = target.classes.index(item["class"])
+            out_BM5[b, m] = torch.tensor([label, (x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, y1 - y0])
     return out_BM5
 
 
@@ -225,33 +227,33 @@ class Parts(NamedTuple):
 
 
 def open_examples(data: TransferData, catalog: Catalog, inputs: Sequence[str], name: str, label: str) -> Parts:
-    """The examples to train on, and those held out.
+    """Opens the training examples and the held-out examples.
 
     Raises:
-        MaskweaveError: the data is not there, too small, or does not tell what is to be learned.
+        MaskweaveError: the data does not exist, is too small, or does not have the target.
     """
     endless = is_endless(data.source)
     if endless and not (data.samples and data.validation):
-        raise MaskweaveError(f"{data.source} has no end: data.samples and data.validation must be 1 or more")
+        raise MaskweaveError(f"{data.source} is endless: set data.samples and data.validation to 1 or more")
     names = list(filter(None, (*inputs, name)))
     source = _open(data.source, data.pictures, catalog, names, data.samples, data.seed)
     classes = source.classes if isinstance(source, ClassFolders) else ()
     target = make_target(catalog, name, label, classes)
     if endless or data.held_out:
         pictures = data.held_out_pictures or data.pictures
-        there = _open(data.held_out or data.source, pictures, catalog, names, data.validation, data.seed + 1)
-        found = there.classes if isinstance(there, ClassFolders) else ()
+        other = _open(data.held_out or data.source, pictures, catalog, names, data.validation, data.seed + 1)
+        found = other.classes if isinstance(other, ClassFolders) else ()
         if found != classes:
             raise MaskweaveError(
-                f"{data.held_out}: its {len(found)} classes are not the {len(classes)} of {data.source}: {', '.join(sorted({*found} ^ {*classes})[:10])} are in one alone"
+                f"{data.held_out}: its {len(found)} classes differ from the {len(classes)} of {data.source}: {', '.join(sorted({*found} ^ {*classes})[:10])} are only in one of them; give both the same class folders"
             )
-        kept = range(min(len(there), data.validation or len(there)))
+        kept = range(min(len(other), data.validation or len(other)))
         train = range(min(len(source), data.samples or len(source)))
-        return Parts(Examples(source, catalog, inputs, target, train), Examples(there, catalog, inputs, target, kept))
+        return Parts(Examples(source, catalog, inputs, target, train), Examples(other, catalog, inputs, target, kept))
     first = len(source) - data.validation
     if first < 1 or data.validation < 1:
         raise MaskweaveError(
-            f"{data.source}: has {len(source)} samples and {data.validation} are to be held out; change data.validation, or name data.held_out"
+            f"{data.source}: has {len(source)} samples, cannot hold out data.validation {data.validation} of them; change data.validation, or set data.held_out"
         )
     return Parts(
         Examples(source, catalog, inputs, target, range(min(first, data.samples or first))),
@@ -260,6 +262,6 @@ def open_examples(data: TransferData, catalog: Catalog, inputs: Sequence[str], n
 
 
 def _open(place: str, pictures: str, catalog: Catalog, names: Sequence[str], count: int, seed: int) -> Source:
-    """The samples at `place`, all of them if it is a fixed data set; `count` and `seed` are of sources without an end."""
+    """Opens the samples at `place`: all of a fixed data set. `count` and `seed` apply only to endless sources."""
     made: dict[str, int] = {"samples": count, "seed": seed} if is_endless(place) else {}
     return open_data(place, catalog, names=names, pictures=pictures, labeled=True, **made)

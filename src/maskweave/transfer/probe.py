@@ -1,9 +1,9 @@
-"""How much a frozen encoder's features tell: a linear probe and k nearest neighbors.
+"""Probes of a frozen encoder's features: a linear probe and k nearest neighbors.
 
 The nearest neighbors vote with weights exp(cosine / temperature), as in https://arxiv.org/abs/1805.01978. The linear probe is multinomial
 logistic regression, solved to convergence.
 
-Dimension letters: S training samples, T samples to tell, D width, K classes.
+Dimension letters: S training samples, T samples to classify, D width, K classes.
 """
 
 from collections.abc import Sequence
@@ -22,13 +22,13 @@ from maskweave.transfer.data import Examples, Parts
 
 NEIGHBORS, TEMPERATURE = 20, 0.07
 WEIGHT_DECAYS = tuple(10.0**e for e in range(-4, 1))
-"""Tried in the linear probe."""
+"""Weight decays that the linear probe tries."""
 TUNED_ON = 0.2
-"""Share of the training samples, the last ones, on which the weight decay is chosen."""
+"""Fraction of the training samples, taken from the end, on which the weight decay is chosen."""
 MOST_STEPS = 500
 TOLERANCE = 1e-12
-"""The linear probe ends when its loss changes by less, or before, when no gradient exceeds L-BFGS's 1e-7. At 1e-8, weights of the weakest decays
-ended up to 0.004 from the optimum, elsewhere on every processor."""
+"""The solver stops when the loss changes by less than this, or when no gradient exceeds L-BFGS's 1e-7. At 1e-8, the weights for the weakest decays ended
+up to 0.004 from the optimum and differed between processors."""
 CHUNK = 1024
 
 
@@ -42,14 +42,16 @@ class Labeled(NamedTuple):
 
 
 def labeled_features(features: FeatureExtractor, examples: Examples, **options: Any) -> Labeled:
-    """Features of all examples that can be used; options as of `FeatureExtractor.stream`.
+    """Returns the features of all usable examples; options as in `FeatureExtractor.stream`.
 
     Raises:
-        MaskweaveError: what is to be learned is no label.
+        MaskweaveError: the target is not a label, or no example is usable.
     """
-    if examples.target.kind != "label":
+    target = examples.target
+    if target.kind != "label":
+        assert target.modality is not None
         raise MaskweaveError(
-            f"a probe tells labels, and {examples.target.name!r} has values of type {examples.target.kind!r}; name a label"
+            f"a probe predicts labels, but {target.name!r} has values of type {target.modality.value.type!r}; set a label"
         )
     labels: list[int] = []
     parts = []
@@ -57,19 +59,19 @@ def labeled_features(features: FeatureExtractor, examples: Examples, **options: 
         labels += [examples.answer(i, sample) for i, sample in zip(batch.numbers, batch.samples, strict=True)]
         parts.append(batch.encoded.pooled.float().cpu())
     if not parts:
-        raise MaskweaveError("no example can be used")
+        raise MaskweaveError("no example is usable; check the data and its inputs")
     return Labeled(torch.cat(parts), torch.tensor(labels))
 
 
 def nearest_neighbors(
     train: Labeled, queries_TD: Tensor, num_classes: int, k: int = NEIGHBORS, temperature: float = TEMPERATURE
 ) -> Tensor:
-    """(T, K) share of the votes of the k nearest training samples by cosine; of all where there are fewer."""
+    """Returns (T, K): each class's share of the votes of the k nearest training samples by cosine (of all samples if fewer)."""
     known_SD = F.normalize(train.features, dim=1)
     votes = []
     for some_tD in F.normalize(queries_TD, dim=1).split(CHUNK):
         cosine_tk, index_tk = (some_tD @ known_SD.T).topk(min(k, len(known_SD)), dim=1)
-        # Less the largest: exp(1 / 0.07) alone is over a million.
+        # Subtract the largest: exp(1 / 0.07) is over a million.
         weight_tk = ((cosine_tk - cosine_tk[:, :1]) / temperature).exp()
         vote_tK = weight_tk.new_zeros(len(some_tD), num_classes).scatter_add(1, train.labels[index_tk], weight_tk)
         votes.append(vote_tK / vote_tK.sum(dim=1, keepdim=True))
@@ -81,7 +83,7 @@ class LinearProbe:
     """Logistic regression on standardized features."""
 
     mean: Tensor
-    deviation: Tensor
+    std: Tensor
     weight: Tensor
     """(K, D)"""
     bias: Tensor
@@ -94,10 +96,10 @@ class LinearProbe:
         """Minimize the mean cross-entropy + weight_decay / 2 · |W|² with L-BFGS.
 
         Args:
-            start: a probe of the same samples to begin with; it changes how soon the end is reached, not which.
+            start: a probe of the same samples to start from; it speeds up convergence and does not change the result.
         """
-        mean, deviation = train.features.mean(dim=0), train.features.std(dim=0).clamp(min=1e-6)
-        x_SD = ((train.features - mean) / deviation).double()
+        mean, std = train.features.mean(dim=0), train.features.std(dim=0).clamp(min=1e-6)
+        x_SD = ((train.features - mean) / std).double()
         weight = (
             torch.zeros(num_classes, x_SD.shape[1], dtype=torch.float64) if start is None else start.weight.double()
         )
@@ -115,17 +117,17 @@ class LinearProbe:
             return loss
 
         solver.step(closure)
-        return cls(mean, deviation, weight.detach().float(), bias.detach().float(), weight_decay)
+        return cls(mean, std, weight.detach().float(), bias.detach().float(), weight_decay)
 
     @classmethod
     def tuned(cls, train: Labeled, num_classes: int, decays: Sequence[float] = WEIGHT_DECAYS) -> "LinearProbe":
-        """With the weight decay that does best on the last fifth of the training samples, then fitted to all of them."""
+        """Fit to all training samples, with the weight decay that is most accurate on the last fifth of them."""
         cut = len(train.labels) - max(1, round(TUNED_ON * len(train.labels)))
         if cut < 1:
             raise MaskweaveError(f"a linear probe needs 2 examples or more, found {len(train.labels)}")
         first, last = Labeled(train.features[:cut], train.labels[:cut]), Labeled(*(t[cut:] for t in train))
         best, right, tried = decays[0], -1.0, None
-        for decay in sorted(decays, reverse=True):  # from the strongest, which is found soonest, to the weakest
+        for decay in sorted(decays, reverse=True):  # from the strongest, which converges fastest, to the weakest
             tried = cls.fit(first, num_classes, decay, tried)
             accuracy = share_right(tried(last.features), last.labels)
             if accuracy > right:
@@ -133,28 +135,28 @@ class LinearProbe:
         return cls.fit(train, num_classes, best)
 
     def __call__(self, features_TD: Tensor) -> Tensor:
-        """(T, K) logits."""
-        return F.linear((features_TD - self.mean) / self.deviation, self.weight, self.bias)
+        """Returns (T, K) logits."""
+        return F.linear((features_TD - self.mean) / self.std, self.weight, self.bias)
 
 
 def share_right(scores_TK: Tensor, labels_T: Tensor) -> float:
-    """Accuracy of the highest scores."""
+    """Returns the accuracy of the class with the highest score, 0 to 1."""
     return (scores_TK.argmax(dim=1) == labels_T).float().mean().item()
 
 
 def probe(features: FeatureExtractor, examples: Parts, seed: int, **options: Any) -> list[EvaluationRow]:
-    """Rows of both probes, fitted to the training examples and scored on those held out, beside the commonest class.
+    """Fits both probes to the training examples and scores them on the held-out examples, next to the most common class.
 
     Args:
-        seed: of the data, for the rows.
-        options: as of `FeatureExtractor.stream`.
+        seed: of the data; recorded in the rows.
+        options: as in `FeatureExtractor.stream`.
     """
-    train = labeled_features(features, examples.train, title="features to learn from", **options)
+    train = labeled_features(features, examples.train, title="training features", **options)
     held_out = labeled_features(features, examples.held_out, title="held-out features", **options)
     target = examples.train.target
     num_classes = len(target.classes)
     linear = LinearProbe.tuned(train, num_classes)
-    found = {
+    results = {
         f"{NEIGHBORS}-nearest-neighbor accuracy": nearest_neighbors(train, held_out.features, num_classes),
         "linear-probe accuracy": linear(held_out.features),
     }
@@ -165,5 +167,5 @@ def probe(features: FeatureExtractor, examples: Parts, seed: int, **options: Any
             features.encoder.names, target.name, name, "higher", round(share_right(scores, held_out.labels), 5),
             round(constant, 5), float("nan"), len(held_out.labels), seed,
         )
-        for name, scores in found.items()
+        for name, scores in results.items()
     ]  # fmt: skip

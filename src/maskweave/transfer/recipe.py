@@ -1,4 +1,4 @@
-"""A recipe of a transfer: which trained model learns which task, from which data."""
+"""The recipe of a transfer: the starting model, the task and the data."""
 
 import os
 from collections.abc import Mapping
@@ -16,28 +16,28 @@ from maskweave.training.settings import TrainSettings
 
 @dataclass(frozen=True)
 class TransferData:
-    """Where examples come from."""
+    """The examples."""
 
     source: str = "scenes"
-    """The folder of an imported data set; a folder ROOT with pictures as ROOT/CLASS/NAME.EXT; COCO's json of boxes; or the name of a source made by code, `scenes` or `python: package.module:function`, which is then run."""
+    """Folder of an imported data set; folder ROOT with pictures ROOT/CLASS/NAME.EXT; COCO JSON file of boxes; `scenes`; or `python: package.module:function`, which is called."""
     held_out: str = ""
-    """Where those to evaluate on come from, of the same form; empty: others of a source without an end, or the last of the source."""
+    """Source of the held-out examples, in the same form. Empty: other samples of an endless source, or the last examples of the source."""
     pictures: str = ""
-    """COCO's json: folder of the source's pictures."""
+    """COCO: folder of the source's pictures."""
     held_out_pictures: str = ""
-    """COCO's json: folder of the held-out pictures; empty: the source's."""
+    """COCO: folder of the held-out pictures. Empty: the folder of the source."""
     samples: int = 0
-    """Examples to train on; 0: all. Sources without an end, such as scenes, need a number."""
+    """Number of training examples; 0: all. Endless sources, such as scenes, need a number above 0."""
     validation: int = 256
-    """Held-out examples; 0: all of held_out."""
+    """Number of held-out examples; 0: all of held_out."""
     seed: int = 0
-    """Of sources without an end, such as scenes; the held-out examples have the next seed."""
+    """Seed of endless sources, such as scenes; the held-out examples use seed + 1."""
     limit: float = 0.01
-    """Largest share of examples that cannot be used, 0 to 1, when the model is evaluated."""
+    """Largest fraction of unusable examples in the evaluation, 0 to 1."""
     crop: float = 1.0
-    """Least share of a picture that a random crop keeps in training, above 0 to 1; 1: no crops."""
+    """Smallest fraction of a picture that a random crop keeps in training, above 0 to 1; 1: no crops."""
     flip: float = 0.0
-    """Chance of a mirrored sample in training."""
+    """Probability of mirroring a sample in training."""
 
     def __post_init__(self) -> None:
         for key in ("samples", "validation", "seed"):
@@ -46,26 +46,26 @@ class TransferData:
         limits.check_most("seed", self.seed, limits.SEED, fixed=True)
         if not (0 <= self.flip <= 1 and 0 <= self.limit <= 1 and 0 < self.crop <= 1):
             raise MaskweaveError(
-                f"flip, limit and crop are shares up to 1, found {self.flip}, {self.limit}, {self.crop}"
+                f"flip and limit must be 0 to 1, and crop above 0 to 1, found {self.flip}, {self.limit}, {self.crop}"
             )
 
 
 @dataclass(frozen=True)
 class Tuning:
-    """How the encoder takes part."""
+    """How the encoder is fine-tuned."""
 
     parameters: Literal["all", "lora", "head"] = "all"
-    """`all`: everything learns. `lora`: the encoder's linear layers get corrections of low rank. `head`: the encoder stays as it is."""
+    """`all`: all parameters are trained. `lora`: the encoder gets LoRA layers. `head`: the encoder is frozen."""
     layer_decay: float = 0.75
-    """Rate of each block relative to the one above; 1: all learn alike."""
+    """Learning rate of each block relative to the block above; 1: the same for all."""
     stochastic_depth: float = 0.0
-    """Chance that the last block is left out in training; it rises evenly from the first."""
+    """Probability of skipping the last block in training; it rises linearly from the first block."""
     rank: int = 8
-    """LoRA: rank of the corrections."""
+    """LoRA: rank."""
     alpha: float = 16.0
-    """LoRA: corrections are multiplied by alpha / rank."""
+    """LoRA: the update is multiplied by alpha / rank."""
     mlp: bool = False
-    """LoRA: also in the MLPs, not only in attention."""
+    """LoRA: adapt the MLPs too, not only attention."""
 
     def __post_init__(self) -> None:
         if not (0 < self.layer_decay <= 1 and 0 <= self.stochastic_depth < 1):
@@ -79,22 +79,24 @@ class Tuning:
 
 @dataclass(frozen=True)
 class HeadSettings:
-    """Size of the head of a dense task or of boxes; that of labels is one linear layer."""
+    """Size of the head for dense targets or boxes. The head for labels is one linear layer."""
 
     width: int = 128
-    """Channels of the ConvNeXt blocks, or width of the box decoder."""
+    """Channels of the ConvNeXt blocks (dense targets), or width of the box decoder."""
     depth: int = 4
-    """Blocks."""
+    """Number of blocks."""
     upsample: int = 4
-    """Dense tasks: each token becomes upsample × upsample places."""
+    """Dense targets: each token becomes upsample × upsample points."""
     queries: int = 20
-    """Boxes: most that are found."""
+    """Boxes: number of queries, which is the largest number of detected boxes."""
     heads: int = 4
-    """Boxes: of attention."""
+    """Boxes: attention heads."""
 
     def __post_init__(self) -> None:
         if min(self.__dict__.values()) < 1:
-            raise MaskweaveError("width, depth, upsample, queries and heads must be 1 or more")
+            raise MaskweaveError(
+                f"width, depth, upsample, queries and heads must be 1 or more, found {', '.join(map(str, self.__dict__.values()))}"
+            )
         largest = dict(  # noqa: C408 (quoted, one of the keys would be the name of a modality)
             width=limits.WIDTH,
             depth=limits.DEPTH,
@@ -108,28 +110,28 @@ class HeadSettings:
 
 @dataclass(frozen=True)
 class TransferRecipe:
-    """All that fixes a transfer."""
+    """The recipe of a transfer."""
 
     renamed: ClassVar[dict[str, str]] = {"catalogue": "catalog"}
 
     start: str = ""
-    """Folder of a finished run or bundle whose encoder is used."""
+    """Folder of the finished run or bundle whose encoder is used."""
     inputs: list[str] = field(default_factory=list)
-    """Modalities that are given."""
+    """Input modalities."""
     target: str = ""
-    """Modality whose values are learned: classes, map or direction over a picture, or boxes. Empty: the classes of a folder of folders."""
+    """Modality to predict: classes, map or direction over a picture, or boxes. Empty: the classes of a folder of folders."""
     label: str = ""
-    """Learn a label in place of the whole value: a key of metadata with whole numbers, or `first`, the class of the first box or instance."""
+    """Predict a label instead of the complete value: an integer metadata key, or `first`, the class of the first box or instance."""
     catalog: str = ""
-    """Catalog with entries that the start does not have: new inputs (patches or vectors), new targets."""
+    """Catalog with entries that the starting model does not have: new inputs (patches or vectors) and new targets."""
     scratch: bool = False
-    """Take the start's architecture alone and begin with random weights, to compare."""
+    """Use only the architecture of the starting model and initialize at random, for comparison."""
     data: TransferData = field(default_factory=TransferData)
     tuning: Tuning = field(default_factory=Tuning)
     head: HeadSettings = field(default_factory=HeadSettings)
     train: TrainSettings = field(default_factory=TrainSettings)
     seed: int = 0
-    """Of initialization, shuffling and augmentation."""
+    """Seed of initialization, shuffling and augmentation."""
 
     def __post_init__(self) -> None:
         if self.seed < 0:
@@ -137,20 +139,20 @@ class TransferRecipe:
         limits.check_most("seed", self.seed, limits.SEED, fixed=True)
 
     def load_catalog(self) -> Catalog:
-        """The start's entries and the further ones.
+        """Returns the entries of the starting model and those of `catalog`.
 
         Raises:
-            MaskweaveError: no start, or an entry that differs from the start's of the same name.
+            MaskweaveError: no starting model, or an entry that differs from its entry of the same name.
         """
-        theirs = load_saved_catalog(Path(self.start))
-        return joined(theirs, load_catalog(self.catalog)) if self.catalog else theirs
+        known = load_saved_catalog(Path(self.start))
+        return joined(known, load_catalog(self.catalog)) if self.catalog else known
 
 
 def joined(first: Catalog, second: Catalog) -> Catalog:
-    """All entries of two catalogs.
+    """Returns a catalog with the entries of both.
 
     Raises:
-        MaskweaveError: one name for two different entries.
+        MaskweaveError: two different entries have the same name.
     """
     for name in second:
         if name in first and first[name] != second[name]:
@@ -165,13 +167,13 @@ def joined(first: Catalog, second: Catalog) -> Catalog:
 
 
 def load_transfer(path: str | os.PathLike[str], overrides: Mapping[str, Any] | None = None) -> TransferRecipe:
-    """Read a recipe of a transfer; what names its start and data is checked when it runs.
+    """Read the recipe of a transfer. Its starting model and data are checked when it runs.
 
     Raises:
-        MaskweaveError: naming file and key.
+        MaskweaveError: with file and key.
     """
     recipe = build(TransferRecipe, read_recipe_file(path, overrides), str(path))
     if not recipe.start or not recipe.inputs:
-        fault = "inputs is empty; name one modality or more" if recipe.start else "start is empty; name a finished run"
+        fault = "inputs is empty; list one modality or more" if recipe.start else "start is empty; give a finished run"
         raise MaskweaveError(f"{path}: {fault}")
     return recipe

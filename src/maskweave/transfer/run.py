@@ -1,4 +1,4 @@
-"""From a recipe to a finished transfer: data, encoder and head, training, evaluation, report. Goes on where it stopped."""
+"""Runs a transfer: data, encoder and head, training, evaluation, report. Resumes where it stopped."""
 
 import datetime
 import shutil
@@ -29,35 +29,37 @@ SHOWN = 4
 
 
 def run_transfer(recipe: TransferRecipe, folder: Path, command: str = "") -> list[EvaluationRow]:
-    """Train, evaluate and report into `folder`; returns the rows of `folder/evaluation.json` (under torchrun, the first process alone).
+    """Train, evaluate and report into `folder`. Returns the rows of `folder/evaluation.json` (under torchrun, only in the first process).
 
     Args:
-        command: what to type to go on after an interruption.
+        command: the command that resumes after an interruption.
 
     Raises:
-        MaskweaveError: the recipe, the start or the data do not fit together, or the folder holds another run.
+        MaskweaveError: the recipe, the starting model and the data do not fit together, or the folder holds another run.
     """
     if recipe.train.processes > 1:
-        raise MaskweaveError("train.processes: a transfer trains in one process, or under torchrun; set it to 1")
+        raise MaskweaveError(
+            f"train.processes is {recipe.train.processes}, but a transfer trains in one process, or under torchrun; set it to 1"
+        )
     catalog = recipe.load_catalog()
     examples = open_examples(recipe.data, catalog, recipe.inputs, recipe.target, recipe.label)
     target = examples.train.target
-    objective, told = build_objective(recipe, catalog, target)
+    objective, notes = build_objective(recipe, catalog, target)
     tokenizers = load_tokenizers(Path(recipe.start) / "tokenizers", objective.encoder.catalog)
     if missing := [n for n in objective.encoder.names if catalog[n].has_tokens and n not in tokenizers]:
         raise MaskweaveError(
-            f"inputs: {recipe.start} has no tokenizer of {', '.join(missing)}; choose others, or add an entry of kind patches that reads the same values"
+            f"inputs: {recipe.start} has no tokenizer for {', '.join(missing)}; choose other inputs, or add an entry of kind patches that reads the same values"
         )
     if is_main_process():
         claim_folder(folder, plain(recipe), catalog)
         _copy_tokenizers(Path(recipe.start) / "tokenizers", objective.encoder, folder)
-        for sentence in told:
+        for sentence in notes:
             print(f"start: {sentence}")
     facts = {
         "parameters": f"{count_parameters(objective) / 1e6:.2f} M",
         "trained": f"{sum(p.numel() for p in trained(objective).values()) / 1e6:.2f} M",
         "examples": len(examples.train),
-        "samples a step": recipe.train.samples_per_step,
+        "samples per step": recipe.train.samples_per_step,
     }
     names, size, data = objective.encoder.names, recipe.train.batch_size, recipe.data
     fit(
@@ -75,23 +77,23 @@ def run_transfer(recipe: TransferRecipe, folder: Path, command: str = "") -> lis
     model = load_transferred(folder, next(objective.head.parameters()).device)
     rows = score_transfer(model, *examples, seed=data.seed + 1, limit=data.limit, workers=recipe.train.workers)
     write_rows(rows, folder / "evaluation.json")
-    summary = f"Learned {target.name} from {' + '.join(names)}, beginning {'from scratch' if recipe.scratch else f'with {recipe.start}'}."
+    summary = f"{target.name} predicted from {' + '.join(names)}, {'trained from scratch' if recipe.scratch else f'fine-tuned from {recipe.start}'}."
     sheets = _sheets(model, examples)
     write_report(folder, Sections(date=datetime.date.today().isoformat(), summary=summary, facts=facts, sheets=sheets))
     return rows
 
 
-def _copy_tokenizers(place: Path, encoder: Encoder, folder: Path) -> None:
-    """Those of the inputs and all vocabularies, so that the run can be used alone."""
+def _copy_tokenizers(source: Path, encoder: Encoder, folder: Path) -> None:
+    """Copy the tokenizers of the inputs and all vocabularies, so that the run is self-contained."""
     vocabularies = {m.vocabulary for m in encoder.catalog.values() if m.kind == "sequence"}
     for name in (*vocabularies, *(n for n in encoder.names if encoder.catalog[n].kind == "grid")):
         if not (folder / "tokenizers" / name).exists():
             with write_aside(folder / "tokenizers" / name) as aside:
-                shutil.copytree(place / name, aside, ignore=shutil.ignore_patterns("checkpoints", "events"))
+                shutil.copytree(source / name, aside, ignore=shutil.ignore_patterns("checkpoints", "events"))
 
 
 def _sheets(model: Transferred, examples: Parts) -> list[tuple[str, Any]]:
-    """What the model makes of the first held-out examples, where that can be drawn."""
+    """Predictions for the first held-out examples, for targets that can be drawn."""
     target = model.target.modality
     if target is None or model.target.kind == "label":
         return []
@@ -106,5 +108,5 @@ def _sheets(model: Transferred, examples: Parts) -> list[tuple[str, Any]]:
 
 
 def _first(examples: Examples, count: int) -> list[dict[str, Any]]:
-    found = (item.sample for item in read(examples, range(len(examples))) if not item.error)
-    return [sample for sample, _ in zip(found, range(count), strict=False)]
+    samples = (item.sample for item in read(examples, range(len(examples))) if not item.error)
+    return [sample for sample, _ in zip(samples, range(count), strict=False)]

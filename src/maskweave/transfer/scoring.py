@@ -1,4 +1,4 @@
-"""How good a transferred model is on held-out examples, beside the best constant answer."""
+"""Scores of a transferred model on held-out examples, next to the best constant answer."""
 
 import contextlib
 import io
@@ -26,12 +26,12 @@ CONSTANT_SAMPLES = 500
 def score_transfer(
     model: Transferred, train: Examples, held_out: Examples, seed: int, limit: float = 0.01, workers: int = 0
 ) -> list[EvaluationRow]:
-    """Rows of an evaluation: every metric of the task.
+    """Returns one row for every metric of the task.
 
-    Labels: accuracy (and top 5). Dense values: by the metrics of their entry. Boxes: COCO's AP and AP50.
+    Labels: accuracy (and top 5). Dense values: the metrics of their entry. Boxes: COCO's AP and AP50.
 
     Raises:
-        MaskweaveError: too many examples cannot be used, or a library of the extra `eval` is missing.
+        MaskweaveError: too many examples are unusable, or a library of the extra `eval` is missing.
     """
     found: list[Any] = []
     truth: list[Any] = []
@@ -39,7 +39,7 @@ def score_transfer(
     with progress("evaluate", len(held_out)) as bar:
         for numbers, samples in _batches(held_out, skips, workers):
             output = model.outputs(samples).float().cpu()
-            # Of labels all scores are kept, for the top 5; the logits of dense values would fill the memory.
+            # All scores of labels are kept, for the top 5; the logits of dense values would not fit in memory.
             found += list(output) if model.target.kind == "label" else model.answers(output, least=0.0)
             truth += [held_out.answer(i, sample) for i, sample in zip(numbers, samples, strict=True)]
             bar.advance(len(numbers))
@@ -47,7 +47,7 @@ def score_transfer(
             bar.say(skips.summary())
     skips.check(finished=True)
     if not truth:
-        raise MaskweaveError("no held-out example can be used")
+        raise MaskweaveError("no held-out example is usable; check the data")
     names, target = list(model.encoder.names), model.target
     seen = _answers(train, min(CONSTANT_SAMPLES, len(train)))
     return [
@@ -77,12 +77,12 @@ def _batches(examples: Examples, skips: ErrorBudget, workers: int) -> Any:
 
 
 def _answers(examples: Examples, count: int) -> list[Any]:
-    places = np.linspace(0, len(examples) - 1, count).astype(int).tolist()
+    indices = np.linspace(0, len(examples) - 1, count).astype(int).tolist()
     if examples.target.modality is None:
-        return [examples.answer(i, {}) for i in places]
+        return [examples.answer(i, {}) for i in indices]
     return [
         examples.answer(i, item.sample)
-        for i, item in zip(places, read(examples, places), strict=True)
+        for i, item in zip(indices, read(examples, indices), strict=True)
         if not item.error
     ]
 
@@ -90,7 +90,7 @@ def _answers(examples: Examples, count: int) -> list[Any]:
 def _metrics(
     target: Target, found: list[Any], truth: list[Any], seen: list[Any]
 ) -> list[tuple[str, str, float, float]]:
-    """Name, better, value and that of the best constant."""
+    """Returns name, direction, value and value of the best constant for each metric."""
     if target.kind == "label":
         return _accuracies(torch.stack(found), torch.tensor(truth), seen)
     if target.kind == "boxes":
@@ -121,12 +121,12 @@ def _accuracies(
 def coco_average_precision(
     found: Sequence[Any], truth: Sequence[Any], target: Target, side: int = 1000
 ) -> dict[str, float]:
-    """COCO's average precision, over overlaps from 0.5 to 0.95 (`AP`) and at 0.5 (`AP50`).
+    """Returns COCO's average precision, over IoU thresholds from 0.5 to 0.95 (`AP`) and at 0.5 (`AP50`).
 
     Args:
-        found: boxes `{"class", "box", "score"}` of each picture.
-        truth: boxes `{"class", "box"}` of each.
-        side: pixels that a coordinate of 1 stands for; COCO's measure is of pixels.
+        found: predicted boxes `{"class", "box", "score"}` of each picture.
+        truth: true boxes `{"class", "box"}` of each picture.
+        side: width and height of a picture in pixels; COCO measures in pixels.
 
     Raises:
         MaskweaveError: pycocotools is not installed.
@@ -139,14 +139,14 @@ def coco_average_precision(
             "average precision needs pycocotools; install it with: pip install 'maskweave[eval]'"
         ) from error
 
-    numbers = {name: k + 1 for k, name in enumerate(target.classes)}
+    category_ids = {name: k + 1 for k, name in enumerate(target.classes)}
 
     def entries(pictures: Sequence[Any]) -> list[dict[str, Any]]:
         items = [(i + 1, item) for i, boxes in enumerate(pictures) for item in boxes]
         corners = [[side * x for x in item["box"]] for _, item in items]
         return [
             {
-                "id": n + 1, "image_id": i, "category_id": numbers[item["class"]], "iscrowd": 0, "score": item.get("score", 1.0),
+                "id": n + 1, "image_id": i, "category_id": category_ids[item["class"]], "iscrowd": 0, "score": item.get("score", 1.0),
                 "bbox": [x0, y0, x1 - x0, y1 - y0], "area": (x1 - x0) * (y1 - y0),
             }
             for n, ((i, item), (x0, y0, x1, y1)) in enumerate(zip(items, corners, strict=True))
@@ -157,7 +157,7 @@ def coco_average_precision(
         for dataset, pictures in ((true, truth), (guessed, found)):
             dataset.dataset = {
                 "images": [{"id": i + 1} for i in range(len(truth))],
-                "categories": [{"id": number} for number in numbers.values()],
+                "categories": [{"id": category} for category in category_ids.values()],
                 "annotations": entries(pictures),
             }
             dataset.createIndex()

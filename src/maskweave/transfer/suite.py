@@ -1,4 +1,4 @@
-"""Suites: named tables of probes, and of outliers to be noticed. Each is a YAML file in `suites/`, or one of yours."""
+"""Suites: named tables of probes and of outlier detection. Each is a YAML file in `suites/`, or one of your own."""
 
 import zlib
 from collections.abc import Callable
@@ -26,20 +26,20 @@ FOLDER = Path(__file__).parent / "suites"
 
 @dataclass(frozen=True)
 class Probe:
-    """One label told from some inputs."""
+    """One label predicted from some inputs."""
 
     inputs: list[str]
     target: str = ""
-    """As in a recipe of a transfer."""
+    """As in the recipe of a transfer."""
     label: str = ""
 
 
 @dataclass(frozen=True)
 class Outliers(Probe):
-    """Features of the inputs, with a label for the scores that need one, against those of changed pictures."""
+    """Features of the inputs against features of changed pictures. The label is for the scores that need one."""
 
     against: list[str] = field(default_factory=list)
-    """Names out of `CHANGES`."""
+    """Keys of `CHANGES`."""
 
 
 @dataclass(frozen=True)
@@ -50,10 +50,10 @@ class Suite:
 
 
 def load_suite(name_or_path: str) -> Suite:
-    """A suite by name, or a YAML file of one's own.
+    """Loads a suite by its name, or from the path of a YAML file.
 
     Raises:
-        MaskweaveError: no such suite, or one that is not sound.
+        MaskweaveError: no such suite, or an invalid one.
     """
     path = Path(name_or_path)
     if path.suffix not in (".yaml", ".yml"):
@@ -73,13 +73,13 @@ def load_suite(name_or_path: str) -> Suite:
 def run_suite(
     bundle: Bundle, suite: Suite, name: str, folder: Path | None = None, workers: int = 0
 ) -> list[EvaluationRow]:
-    """All rows of a suite; items whose modalities the bundle does not have are left out.
+    """Returns all rows of a suite. Items with modalities that the bundle lacks are skipped.
 
     Args:
-        folder: `folder/suite-NAME.json` is written.
+        folder: where `suite-NAME.json` is written.
 
     Raises:
-        MaskweaveError: the bundle has none of the suite's inputs and targets.
+        MaskweaveError: the bundle lacks modalities for every item of the suite.
     """
     rows: list[EvaluationRow] = []
     options = {"workers": workers, "limit": suite.data.limit}
@@ -93,7 +93,7 @@ def run_suite(
             rows += probe(bundle.encoder(item.inputs), parts, suite.data.seed, **options)
     if not rows:
         raise MaskweaveError(
-            f"suite {name}: this model has the modalities of none of its rows; it has {', '.join(bundle.catalog)}"
+            f"suite {name}: every item needs modalities that this model lacks; it has {', '.join(bundle.catalog)}"
         )
     if folder is not None:
         write_rows(rows, folder / f"suite-{name}.json")
@@ -102,7 +102,7 @@ def run_suite(
 
 def _outliers(bundle: Bundle, item: Outliers, parts: Parts, seed: int, options: dict[str, Any]) -> list[EvaluationRow]:
     features = bundle.encoder(item.inputs)
-    train = labeled_features(features, parts.train, title="features to learn from", **options)
+    train = labeled_features(features, parts.train, title="training features", **options)
     sets = [features.pooled(parts.held_out, title="held-out features", **options)[1]]
     for change in item.against:
         source = Changed(parts.held_out, bundle.catalog, change)
@@ -123,7 +123,7 @@ def _outliers(bundle: Bundle, item: Outliers, parts: Parts, seed: int, options: 
 
 
 class Changed:
-    """A source whose pictures are changed."""
+    """A source with changed pictures."""
 
     def __init__(self, source: Source, catalog: Catalog, change: str):
         self.source, self.change = source, CHANGES[change]
@@ -162,4 +162,4 @@ CHANGES: dict[str, Callable[[np.ndarray, np.random.Generator], np.ndarray]] = {
     "noise": _noise,
     "upside_down": lambda picture, rng: np.ascontiguousarray(picture[::-1]),
 }
-"""Ways to make a picture one of another kind."""
+"""Changes that make a picture an outlier."""

@@ -1,4 +1,4 @@
-"""Published 4M and 4M-21 models and tokenizers (https://arxiv.org/abs/2312.06647, https://arxiv.org/abs/2406.09406), in and out."""
+"""Loads and exports published 4M and 4M-21 models and tokenizers (https://arxiv.org/abs/2312.06647, https://arxiv.org/abs/2406.09406)."""
 
 from maskweave.interop.fourm.backbone import load_backbone
 from maskweave.interop.fourm.bundle import load_bundle

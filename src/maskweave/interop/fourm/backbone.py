@@ -1,4 +1,4 @@
-"""The encoder of a published 4M model as a plain ViT; published alone or as part of a whole model."""
+"""The encoder of a published 4M model as a plain ViT. It may be published separately or as part of a complete model."""
 
 import os
 
@@ -15,20 +15,20 @@ from maskweave.nn.layers import sine_cosine
 def load_backbone(
     folder_or_hub_id: str | os.PathLike[str], catalog: str | os.PathLike[str] | Catalog = CATALOG
 ) -> Backbone:
-    """Open the encoder of any published model that reads pictures, in evaluation mode. The weights are mapped from the file.
+    """Load the encoder of a published model with pictures as input, in evaluation mode. The weights are memory-mapped.
 
     Args:
-        catalog: has an entry for each of the model's modalities.
+        catalog: must have an entry for each of the model's modalities.
 
     Raises:
-        MaskweaveError: the model reads no pictures, or as `load_model`.
+        MaskweaveError: the model has no pictures as input, or as in `load_model`.
     """
     folder = locate(folder_or_hub_id)
     _, config, chosen = read(folder, catalog)
     patches = [m for m in chosen.values() if m.kind == "patches"]
     if not patches:
         raise MaskweaveError(
-            f"{folder / 'config.json'}: domains_in has no modality of patches ({', '.join(chosen)}), so there is no encoder of pictures"
+            f"{folder / 'config.json'}: domains_in has no modality of kind patches ({', '.join(chosen)}), so the model has no encoder of pictures; use another checkpoint"
         )
     modality = patches[0]
     with torch.device("meta"):
@@ -36,22 +36,22 @@ def load_backbone(
     D = backbone.config.width
     backbone.positions = sine_cosine(modality.grid, D)
     tensors = Tensors(folder)
-    there = f"encoder_embeddings.{modality.name}"
+    published = f"encoder_embeddings.{modality.name}"
     stored = [
-        StoredTensor(f"{there}.proj.weight", (D, modality.row_width), ("patches.weight",)),
-        StoredTensor(f"{there}.mod_emb", (1, 1, D), ("embedding",)),
-        StoredTensor(f"{there}.pos_emb", (1, modality.tokens, D), value=backbone.positions[None]),
+        StoredTensor(f"{published}.proj.weight", (D, modality.row_width), ("patches.weight",)),
+        StoredTensor(f"{published}.mod_emb", (1, 1, D), ("embedding",)),
+        StoredTensor(f"{published}.pos_emb", (1, modality.tokens, D), value=backbone.positions[None]),
         *encoder_blocks(backbone.config),
     ]
     if backbone.registers is not None:
         stored.append(StoredTensor("register_tokens", tuple(backbone.registers.shape), ("registers",)))
     state, _ = take(tensors, stored, backbone)
-    tensors.left = {name: t for name, t in tensors.left.items() if not _of_the_rest(name)}
+    tensors.left = {name: t for name, t in tensors.left.items() if not _is_unused(name)}
     tensors.finish()
     backbone.load_state_dict(state, assign=True)
     return backbone.eval()
 
 
-def _of_the_rest(name: str) -> bool:
-    """Whether a tensor belongs to the other inputs or to the decoder."""
+def _is_unused(name: str) -> bool:
+    """Whether a tensor belongs to other inputs or to the decoder."""
     return name == "mask_token" or name.startswith(("encoder_embeddings.", "decoder"))

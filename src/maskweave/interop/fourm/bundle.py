@@ -1,4 +1,4 @@
-"""A bundle of a published model, published tokenizers and the published text tokenizer."""
+"""Makes a bundle of a published model, published tokenizers and the published text tokenizer."""
 
 import os
 from collections.abc import Mapping
@@ -21,33 +21,33 @@ def load_bundle(
     text_tokenizer: Place | None = None,
     catalog: str | os.PathLike[str] | Catalog = CATALOG,
 ) -> Bundle:
-    """Open a published model with its tokenizers, as the bundle that any run gives.
+    """Load a published model with its tokenizers as a bundle.
 
     Args:
         model: folder or Hub id.
-        tokenizers: folder or Hub id by modality, for as many grids as there is use for: `{"tok_depth@224": ...}`. The other grids are given and
-            generated as tokens alone.
-        text_tokenizer: the published WordPiece file, needed by every model that has sequences.
-        catalog: has an entry for each of the model's modalities.
+        tokenizers: folder or Hub id by modality, for the grids that you use: `{"tok_depth@224": ...}`. For the other grids, inputs and outputs
+            are tokens.
+        text_tokenizer: the published WordPiece file; required for models with sequences.
+        catalog: must have an entry for each of the model's modalities.
 
     Raises:
-        MaskweaveError: as `load_model` and `load_tokenizer`; a tokenizer for a modality that the model lacks or that is no grid, or of another
-            codebook; no text tokenizer, or one of another vocabulary.
+        MaskweaveError: as in `load_model` and `load_tokenizer`; a tokenizer for a modality that the model lacks or that is not a grid, or with
+            another codebook; a missing text tokenizer, or one with another vocabulary.
     """
-    loaded, entries = load_model(model, catalog)
-    made: dict[str, Tokenizer] = {}
+    fourm, entries = load_model(model, catalog)
+    loaded: dict[str, Tokenizer] = {}
     changed = dict(entries)
     for name, place in (tokenizers or {}).items():
         if name not in entries or entries[name].kind != "grid":
             grids = ", ".join(m.name for m in entries.values() if m.kind == "grid")
             raise MaskweaveError(f"tokenizer for {name!r}: {model} has no such grid; its grids are {grids}")
         tokenizer = load_tokenizer(place, entries[name])
-        made[name], changed[name] = tokenizer, tokenizer.modality
+        loaded[name], changed[name] = tokenizer, tokenizer.modality
     entries = Catalog(changed.values(), entries.vocabularies.values(), entries.where)
     sequences = {m.name: m for m in entries.values() if m.kind == "sequence"}
     if sequences and text_tokenizer is None:
         raise MaskweaveError(
-            f"{model}: predicts text ({', '.join(sequences)}), so it needs text_tokenizer, the published WordPiece file (text_tokenizer_4m_wordpiece_30k.json)"
+            f"{model}: predicts text ({', '.join(sequences)}), so it needs a text tokenizer; set text_tokenizer to the published WordPiece file (text_tokenizer_4m_wordpiece_30k.json)"
         )
     for vocabulary in {m.vocabulary for m in sequences.values()}:
         assert text_tokenizer is not None
@@ -55,6 +55,6 @@ def load_bundle(
         text.require(entries.vocabularies[vocabulary], str(text_tokenizer))
         text = TextTokenizer(
             entries.vocabularies[vocabulary], text.tokenizer
-        )  # a bare file shows no more ids than it uses
-        made |= {m.name: SequenceTokenizer(m, text) for m in sequences.values() if m.vocabulary == vocabulary}
-    return Bundle(entries, made, loaded, unconditional=True)
+        )  # the file may define fewer ids than the vocabulary
+        loaded |= {m.name: SequenceTokenizer(m, text) for m in sequences.values() if m.vocabulary == vocabulary}
+    return Bundle(entries, loaded, fourm, unconditional=True)

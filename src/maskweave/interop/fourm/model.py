@@ -1,8 +1,8 @@
-"""Published 4M models: `config.json` + `model.safetensors` to a `FourM` and back.
+"""Published 4M models: converts `config.json` + `model.safetensors` to a `FourM` and back.
 
-One list, `correspondence`, says which published tensor is which of ours; reading and writing both follow it. Every modality keeps tables of
-its own there (`FourMConfig.separate`), queries, keys and values are fused, and what the architecture prescribes is stored too: fixed
-positions, zero biases of norms, and a token table for every grid's targets that no computation reads.
+The list `correspondence` maps published tensors to ours, for loading and exporting. In the published format every modality has separate
+tables (`FourMConfig.separate`), and queries, keys and values are fused. Constants of the architecture are stored too: fixed positions,
+zero biases of norms, and a token table for the targets of each grid that is never used.
 """
 
 import dataclasses
@@ -24,7 +24,7 @@ from maskweave.nn.weights import PassthroughTensors
 
 CATALOG = "4m"
 POSITIONS = 512
-"""Rows of the stored position table of sequences and vectors, however long they may be."""
+"""Rows of the stored position table of sequences and vectors, whatever their length."""
 
 KEYS: dict[str, Any] = {
     "domains_in": REQUIRED,
@@ -52,14 +52,14 @@ KEYS: dict[str, Any] = {
     "shared_drop_path": False,
     "use_act_checkpoint": False,
 }
-"""Keys of a published configuration, with what an absent one means. The last four matter in training alone."""
+"""Keys of a published configuration and their defaults. The last four only affect training."""
 FIXED = ("share_modality_embeddings", "decoder_causal_mask", "decoder_sep_mask")
 """Keys that have the same value in every published model."""
 MOST = {"dim": 2**15, "num_heads": 2**10, "encoder_depth": 2**10, "decoder_depth": 2**10, "num_register_tokens": 2**12}
-"""What the numbers may be at most: a slip of the pen is told before anything of its size is built."""
+"""Largest allowed values: typos fail before anything is allocated."""
 MOST_RATIO = 64
 SPARING = tuple(KEYS)[tuple(KEYS).index("num_register_tokens") :]
-"""Keys that are written only where they differ from their defaults."""
+"""Keys that are written only if they differ from their defaults."""
 
 
 class Loaded(NamedTuple):
@@ -70,31 +70,31 @@ class Loaded(NamedTuple):
 
 
 class StoredTensor(NamedTuple):
-    """One published tensor, and where its content is here."""
+    """One published tensor and our parameters with the same content."""
 
     name: str
     shape: tuple[int, ...]
     parts: tuple[str, ...] = ()
-    """Our parameters, which make it up one after the other."""
+    """Our parameters, in the order in which they are stacked."""
     value: Tensor | None = None
-    """In place of parts: what the architecture prescribes."""
+    """Instead of parts: a constant of the architecture."""
 
 
 def load_model(folder_or_hub_id: str | os.PathLike[str], catalog: str | os.PathLike[str] | Catalog = CATALOG) -> Loaded:
-    """Open a published 4M model, in evaluation mode. Its weights are mapped from the file, not copied.
+    """Load a published 4M model, in evaluation mode. Its weights are memory-mapped, not copied.
 
     Args:
-        catalog: has an entry for each of the model's modalities; those of the papers, or your own.
+        catalog: must have an entry for each of the model's modalities; by default those of the papers.
 
     Raises:
-        MaskweaveError: files missing, truncated or pickled, keys unknown or contradictory, tensors missing, unknown or of another shape.
+        MaskweaveError: missing, truncated or pickled files, unknown or contradictory keys, or missing, unknown or wrongly shaped tensors.
     """
     folder = locate(folder_or_hub_id)
     raw, config, chosen = read(folder, catalog)
     where = folder / "config.json"
     if stray := [name for name in config["domains_out"] if name not in config["domains_in"]]:
         raise MaskweaveError(
-            f"{where}: domains_out has {', '.join(stray)}, which domains_in lacks; a model here reads again what it has generated, so each must be in both"
+            f"{where}: domains_out has {', '.join(stray)}, which domains_in lacks; targets must also be inputs, because generation feeds them back"
         )
     model = FourM.without_weights(chosen, model_config(config, where))
     tensors = Tensors(folder)
@@ -103,7 +103,7 @@ def load_model(folder_or_hub_id: str | os.PathLike[str], catalog: str | os.PathL
     for name, shape in unread_tables(chosen, model.config.width).items():
         if name in tensors:
             passthrough[name] = tensors.take(name, *shape)
-    ours.update(_where(chosen, model, tensors))
+    ours.update(_position_embedding(chosen, model, tensors))
     tensors.finish()
     model.load_state_dict(ours, assign=True)
     model.passthrough = PassthroughTensors(raw, passthrough, names)
@@ -113,29 +113,30 @@ def load_model(folder_or_hub_id: str | os.PathLike[str], catalog: str | os.PathL
 def take(
     tensors: Tensors, stored: Iterable[StoredTensor], module: nn.Module
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """A file's tensors as parameters of `module` by name, and those that nothing reads under their published names."""
+    """Returns the file's tensors as parameters of `module` by name, and the unused tensors by their published name."""
     shapes = {name: parameter.shape for name, parameter in module.state_dict().items()}
     ours: dict[str, Tensor] = {}
     passthrough: dict[str, Tensor] = {}
     for s in stored:
         if s.value is None:
-            whole = tensors.take(s.name, *s.shape).reshape(len(s.parts), *shapes[s.parts[0]])
-            ours.update(zip(s.parts, whole, strict=True))
+            tensor = tensors.take(s.name, *s.shape).reshape(len(s.parts), *shapes[s.parts[0]])
+            ours.update(zip(s.parts, tensor, strict=True))
         elif s.name in tensors:
             passthrough[s.name] = tensors.prescribed(s.name, s.value)
     return ours, passthrough
 
 
 def export_model(model: FourM, catalog: Catalog, folder: str | os.PathLike[str]) -> None:
-    """Write a model as a published one. What `load_model` read comes out equal.
+    """Write a model in the published format. A model from `load_model` is written back unchanged.
 
     Raises:
-        MaskweaveError: the model shares tables between modalities, which the published format keeps apart.
+        MaskweaveError: the model shares tables between modalities, but the published format has separate ones.
     """
     c = model.config
     if not c.separate or c.tied:
         raise MaskweaveError(
-            "only a model trained with model.separate: true and model.tied: false can be written in the published format, which keeps every modality's tables apart"
+            f"found model.separate: {str(c.separate).lower()} and model.tied: {str(c.tied).lower()}; the published format has separate tables for each modality: "
+            "export a model trained with model.separate: true and model.tied: false"
         )
     state = model.state_dict()
     tensors = {
@@ -143,7 +144,7 @@ def export_model(model: FourM, catalog: Catalog, folder: str | os.PathLike[str])
         for s in correspondence(catalog, model)
     }
     tensors |= {name: torch.zeros(shape) for name, shape in unread_tables(catalog, c.width).items()}
-    tensors |= _where_stored(catalog, model)
+    tensors |= _stored_position_embedding(catalog, model)
     if model.passthrough is None:
         write_published(Path(folder), _published_config(model, catalog), tensors)
     else:
@@ -153,10 +154,10 @@ def export_model(model: FourM, catalog: Catalog, folder: str | os.PathLike[str])
 
 
 def read(folder: Path, catalog: str | os.PathLike[str] | Catalog) -> tuple[dict[str, Any], dict[str, Any], Catalog]:
-    """A model's configuration as written and with all keys, and the entries of its modalities.
+    """Returns a model's configuration as written, the same with defaults, and the entries of its modalities.
 
     Raises:
-        MaskweaveError: as `load_model`.
+        MaskweaveError: as in `load_model`.
     """
     raw, config = read_config(folder, KEYS, "a 4M model")
     where = folder / "config.json"
@@ -168,39 +169,41 @@ def read(folder: Path, catalog: str | os.PathLike[str] | Catalog) -> tuple[dict[
             raise MaskweaveError(f"{where}: {key} must be a list of different modalities, found {shown(names)}")
         if unknown := [name for name in names if name not in known]:
             raise MaskweaveError(
-                f"{where}: {key} names {', '.join(unknown)}, which {known.where} has no entry for; write one into a catalog of your own and give it as catalog"
+                f"{where}: {key} contains {', '.join(unknown)}, for which {known.where} has no entry; write one in your own catalog and pass it as catalog"
             )
     if stray := [name for name in config["domains_out"] if not known[name].has_tokens]:
-        raise MaskweaveError(f"{where}: domains_out has {', '.join(stray)}, which {known.where} has as input only")
+        raise MaskweaveError(
+            f"{where}: domains_out has {', '.join(stray)}, which {known.where} has as input only; change the entry"
+        )
     for m in known.values():
         if m.name in config["domains_in"] and m.kind == "patches" and {*m.patch} != {config["patch_size"]}:
             raise MaskweaveError(
-                f"{where}: patch_size is {shown(config['patch_size'])}, but {m.name!r} of {known.where} has patches of {m.patch}"
+                f"{where}: patch_size is {shown(config['patch_size'])}, but {m.name!r} of {known.where} has patches of {m.patch}; change the entry"
             )
     chosen = []
     for m in known.values():
         if m.name in config["domains_in"]:
             source = m.source if m.source in config["domains_in"] else ""
-            only_read = m.has_tokens and m.name not in config["domains_out"]
-            chosen.append(dataclasses.replace(m, input_only=only_read, source=source))
+            input_only = m.has_tokens and m.name not in config["domains_out"]
+            chosen.append(dataclasses.replace(m, input_only=input_only, source=source))
     return raw, config, Catalog(chosen, known.vocabularies.values(), known.where)
 
 
 def model_config(config: dict[str, Any], where: Path) -> FourMConfig:
-    """Our configuration of a published one.
+    """Converts a published configuration to ours.
 
     Raises:
-        MaskweaveError: keys contradict each other, or a number cannot be.
+        MaskweaveError: keys contradict each other, or a value is out of range.
     """
     for key in FIXED:
         if config[key] != KEYS[key]:
             raise MaskweaveError(
-                f"{where}: {key} is {shown(config[key])}; every published model has {KEYS[key]!r}, and none other is known here"
+                f"{where}: {key} is {shown(config[key])}, but only {KEYS[key]!r} is supported, as in every published model"
             )
     activation = str(config["act_layer"]).lower()
     if activation != ("silu" if config["gated_mlp"] else "gelu"):
         raise MaskweaveError(
-            f"{where}: act_layer {shown(config['act_layer'])} with gated_mlp {config['gated_mlp']} is no published architecture; expected SiLU if gated and GELU if not"
+            f"{where}: act_layer {shown(config['act_layer'])} with gated_mlp {config['gated_mlp']} is not a published architecture; expected SiLU if gated and GELU if not"
         )
     switches = ("qkv_bias", "proj_bias", "mlp_bias", "norm_bias", "qk_norm", "gated_mlp")
     for key in switches:
@@ -238,7 +241,7 @@ def model_config(config: dict[str, Any], where: Path) -> FourMConfig:
 
 
 def _published_config(model: FourM, catalog: Catalog) -> dict[str, Any]:
-    """The reverse of `model_config`, for a model that was trained here."""
+    """The reverse of `model_config`, for a model trained with maskweave."""
     c = model.config
     patches = next((m for m in catalog.values() if m.kind == "patches"), None)
     config = {
@@ -258,7 +261,7 @@ def _published_config(model: FourM, catalog: Catalog) -> dict[str, Any]:
 
 
 def correspondence(catalog: Catalog, model: FourM) -> Iterator[StoredTensor]:
-    """Every published tensor but the modality embeddings, learned positions and passthrough tables."""
+    """Every published tensor except modality embeddings, learned positions and unused tables."""
     c = model.config
     D = c.width
     if c.registers:
@@ -270,56 +273,56 @@ def correspondence(catalog: Catalog, model: FourM) -> Iterator[StoredTensor]:
     yield StoredTensor("decoder_proj_context.weight", (D, D), ("context_projection.weight",))
     yield StoredTensor("decoder_proj_context.bias", (D,), ("context_projection.bias",))
     for i in range(c.decoder_depth):
-        there = here = f"decoder.{i}"
+        published = local = f"decoder.{i}"
         for norm in ("norm1", "query_norm", "context_norm", "norm2"):
-            yield from _norm(f"{there}.{norm}", f"{here}.{norm}", D, c.norm_bias)
-        yield from _attention(f"{there}.self_attn", f"{here}.self_attention", c, {"qkv": "qkv"})
-        yield from _attention(f"{there}.cross_attn", f"{here}.cross_attention", c, {"q": "q", "kv": "kv"})
-        yield from _mlp(f"{there}.mlp", f"{here}.mlp", c)
+            yield from _norm(f"{published}.{norm}", f"{local}.{norm}", D, c.norm_bias)
+        yield from _attention(f"{published}.self_attn", f"{local}.self_attention", c, {"qkv": "qkv"})
+        yield from _attention(f"{published}.cross_attn", f"{local}.cross_attention", c, {"q": "q", "kv": "kv"})
+        yield from _mlp(f"{published}.mlp", f"{local}.mlp", c)
     yield from _norm("decoder_norm", "decoder_norm", D, c.norm_bias)
 
 
 def encoder_blocks(c: FourMConfig) -> Iterator[StoredTensor]:
-    """The encoder's blocks and last norm."""
+    """The encoder's blocks and final norm."""
     for i in range(c.encoder_depth):
-        there = here = f"encoder.{i}"
-        yield from _norm(f"{there}.norm1", f"{here}.norm1", c.width, c.norm_bias)
-        yield from _attention(f"{there}.attn", f"{here}.attention", c, {"qkv": "qkv"})
-        yield from _norm(f"{there}.norm2", f"{here}.norm2", c.width, c.norm_bias)
-        yield from _mlp(f"{there}.mlp", f"{here}.mlp", c)
+        published = local = f"encoder.{i}"
+        yield from _norm(f"{published}.norm1", f"{local}.norm1", c.width, c.norm_bias)
+        yield from _attention(f"{published}.attn", f"{local}.attention", c, {"qkv": "qkv"})
+        yield from _norm(f"{published}.norm2", f"{local}.norm2", c.width, c.norm_bias)
+        yield from _mlp(f"{published}.mlp", f"{local}.mlp", c)
     yield from _norm("encoder_norm", "encoder_norm", c.width, c.norm_bias)
 
 
-def _linear(there: str, here: tuple[str, ...], out: int, width: int, bias: bool) -> Iterator[StoredTensor]:
-    yield StoredTensor(f"{there}.weight", (len(here) * out, width), tuple(f"{name}.weight" for name in here))
+def _linear(published: str, local: tuple[str, ...], out: int, width: int, bias: bool) -> Iterator[StoredTensor]:
+    yield StoredTensor(f"{published}.weight", (len(local) * out, width), tuple(f"{name}.weight" for name in local))
     if bias:
-        yield StoredTensor(f"{there}.bias", (len(here) * out,), tuple(f"{name}.bias" for name in here))
+        yield StoredTensor(f"{published}.bias", (len(local) * out,), tuple(f"{name}.bias" for name in local))
 
 
-def _norm(there: str, here: str, width: int, bias: bool) -> Iterator[StoredTensor]:
-    yield StoredTensor(f"{there}.weight", (width,), (f"{here}.weight",))
+def _norm(published: str, local: str, width: int, bias: bool) -> Iterator[StoredTensor]:
+    yield StoredTensor(f"{published}.weight", (width,), (f"{local}.weight",))
     if bias:
-        yield StoredTensor(f"{there}.bias", (width,), (f"{here}.bias",))
+        yield StoredTensor(f"{published}.bias", (width,), (f"{local}.bias",))
     else:
-        yield StoredTensor(f"{there}.bias", (width,), value=torch.zeros(width))
+        yield StoredTensor(f"{published}.bias", (width,), value=torch.zeros(width))
 
 
-def _attention(there: str, here: str, c: FourMConfig, fused: dict[str, str]) -> Iterator[StoredTensor]:
-    """`fused`: published layers by name, and the letters of ours that make them up."""
+def _attention(published: str, local: str, c: FourMConfig, fused: dict[str, str]) -> Iterator[StoredTensor]:
+    """`fused` maps published layers to the letters of our layers that they consist of."""
     for name, letters in fused.items():
-        yield from _linear(f"{there}.{name}", tuple(f"{here}.{x}" for x in letters), c.width, c.width, c.qkv_bias)
-    yield from _linear(f"{there}.proj", (f"{here}.out",), c.width, c.width, c.proj_bias)
+        yield from _linear(f"{published}.{name}", tuple(f"{local}.{x}" for x in letters), c.width, c.width, c.qkv_bias)
+    yield from _linear(f"{published}.proj", (f"{local}.out",), c.width, c.width, c.proj_bias)
     if c.qk_norm:
         for norm in ("q_norm", "k_norm"):
-            yield from _norm(f"{there}.{norm}", f"{here}.{norm}", c.width // c.heads, c.norm_bias)
+            yield from _norm(f"{published}.{norm}", f"{local}.{norm}", c.width // c.heads, c.norm_bias)
 
 
-def _mlp(there: str, here: str, c: FourMConfig) -> Iterator[StoredTensor]:
+def _mlp(published: str, local: str, c: FourMConfig) -> Iterator[StoredTensor]:
     hidden = int(2 / 3 * c.mlp_ratio * c.width) if c.gated else int(c.mlp_ratio * c.width)
-    yield from _linear(f"{there}.fc1", (f"{here}.fc1",), hidden, c.width, c.mlp_bias)
-    yield from _linear(f"{there}.fc2", (f"{here}.fc2",), c.width, hidden, c.mlp_bias)
+    yield from _linear(f"{published}.fc1", (f"{local}.fc1",), hidden, c.width, c.mlp_bias)
+    yield from _linear(f"{published}.fc2", (f"{local}.fc2",), c.width, hidden, c.mlp_bias)
     if c.gated:
-        yield from _linear(f"{there}.fc3", (f"{here}.fc3",), hidden, c.width, c.mlp_bias)
+        yield from _linear(f"{published}.fc3", (f"{local}.fc3",), hidden, c.width, c.mlp_bias)
 
 
 def _embedding(m: Modality, catalog: Catalog, D: int) -> Iterator[StoredTensor]:
@@ -329,14 +332,14 @@ def _embedding(m: Modality, catalog: Catalog, D: int) -> Iterator[StoredTensor]:
         table = sine_cosine(m.grid or (POSITIONS,), D)[None]
         for side in sides:
             yield StoredTensor(f"{side}.{m.name}.pos_emb", tuple(table.shape), value=table)
-    there, here = f"encoder_embeddings.{m.name}", f"token_embedding.rows.for_{m.name}"
+    published, local = f"encoder_embeddings.{m.name}", f"token_embedding.rows.for_{m.name}"
     if m.kind == "patches":
-        yield StoredTensor(f"{there}.proj.weight", (D, m.row_width), (f"{here}.weight",))
+        yield StoredTensor(f"{published}.proj.weight", (D, m.row_width), (f"{local}.weight",))
     elif m.kind == "vectors":
-        yield from _linear(f"{there}.emb_proj", (here,), D, m.row_width, bias=True)
+        yield from _linear(f"{published}.emb_proj", (local,), D, m.row_width, bias=True)
     else:
         V = catalog.vocabulary_size(m.name)
-        yield StoredTensor(f"{there}.token_emb.weight", (V, D), (f"token_embedding.tokens.for_{m.name}.weight",))
+        yield StoredTensor(f"{published}.token_emb.weight", (V, D), (f"token_embedding.tokens.for_{m.name}.weight",))
         if m.is_target and m.kind == "sequence":
             yield StoredTensor(
                 f"decoder_embeddings.{m.name}.token_emb.weight",
@@ -348,7 +351,7 @@ def _embedding(m: Modality, catalog: Catalog, D: int) -> Iterator[StoredTensor]:
 
 
 def unread_tables(catalog: Catalog, width: int) -> dict[str, tuple[int, int]]:
-    """Tables of target tokens that a published file holds for grids too, and their shapes; grids are asked for by the mask token."""
+    """Shapes of the target token tables of grids. Published files contain them, but grid targets are queried with the mask token."""
     return {
         f"decoder_embeddings.{m.name}.token_emb.weight": (catalog.vocabulary_size(m.name), width)
         for m in catalog.values()
@@ -356,15 +359,15 @@ def unread_tables(catalog: Catalog, width: int) -> dict[str, tuple[int, int]]:
     }
 
 
-def _where(catalog: Catalog, model: FourM, tensors: Tensors) -> dict[str, Tensor]:
-    """Modality embeddings and learned positions. Encoder and decoder share the former, and a file may hold them once or twice."""
+def _position_embedding(catalog: Catalog, model: FourM, tensors: Tensors) -> dict[str, Tensor]:
+    """Reads modality embeddings and learned positions. Encoder and decoder share the former; a file may hold them once or twice."""
     D = model.config.width
     ours = {name: torch.zeros(p.shape) for name, p in model.position_embedding.named_parameters()}
 
     def fill(rows: Tensor, name: str, *shape: int) -> None:
-        found = tensors.take(name, *shape)
-        if not found.is_meta:  # else `finish` tells what is wrong with it
-            rows.copy_(found.reshape(rows.shape))
+        tensor = tensors.take(name, *shape)
+        if not tensor.is_meta:  # otherwise `finish` reports the fault
+            rows.copy_(tensor.reshape(rows.shape))
 
     for m in catalog.values():
         first, second = (f"{side}.{m.name}.mod_emb" for side in ("encoder_embeddings", "decoder_embeddings"))
@@ -375,15 +378,15 @@ def _where(catalog: Catalog, model: FourM, tensors: Tensors) -> dict[str, Tensor
         if second in tensors and m.is_target:
             tensors.prescribed(second, row[None, None])
         if m.positions == "learned":
-            places = model.position_embedding.learned_rows(m)
-            fill(ours["learned"][places], f"encoder_embeddings.{m.name}.pos_emb", 1, m.tokens, D)
+            rows = model.position_embedding.learned_rows(m)
+            fill(ours["learned"][rows], f"encoder_embeddings.{m.name}.pos_emb", 1, m.tokens, D)
             if m.is_target:
-                fill(ours["learned_of_targets"][places], f"decoder_embeddings.{m.name}.pos_emb", 1, m.tokens, D)
+                fill(ours["learned_of_targets"][rows], f"decoder_embeddings.{m.name}.pos_emb", 1, m.tokens, D)
     return {f"position_embedding.{name}": tensor for name, tensor in ours.items()}
 
 
-def _where_stored(catalog: Catalog, model: FourM) -> dict[str, Tensor]:
-    """The reverse of `_where`."""
+def _stored_position_embedding(catalog: Catalog, model: FourM) -> dict[str, Tensor]:
+    """The reverse of `_position_embedding`."""
     stored = {}
     for m in catalog.values():
         for side, learned in (

@@ -1,4 +1,4 @@
-"""The configuration of a published 4M tokenizer, and our `TokenizerSpec` of it: ViT encoders with ViT or diffusion decoders, and MLPs."""
+"""Converts the configuration of a published 4M tokenizer to our `TokenizerSpec`: ViT encoders with ViT or diffusion decoders, and MLPs."""
 
 import dataclasses
 import re
@@ -14,7 +14,7 @@ from maskweave.tokenizers.grid import GridTokenizer
 
 
 class ViTSize(NamedTuple):
-    """Of a published ViT."""
+    """Size of a published ViT."""
 
     width: int
     heads: int
@@ -30,22 +30,22 @@ MOST = {
     "n_channels": 2**16, "codebook_size": 2**18, "latent_dim": 2**13, "num_codebooks": 2**10, "n_labels": 2**16,
     "num_train_timesteps": 2**16, "ddim_steps": 2**16,
 }  # fmt: skip
-"""What the numbers may be at most: a slip of the pen is told before anything of its size is built."""
+"""Largest allowed values: typos fail before anything is allocated."""
 MOST_PIXELS = 2**13
-"""Of a side."""
+"""Largest side of a picture."""
 MOST_BLOCKS, MOST_WIDTH = 2**10, 2**15
 IMAGE_BLOCKS = 2
-"""That `out_conv` stands for."""
+"""Number of blocks of `out_conv`."""
 
 
 @dataclasses.dataclass(frozen=True)
 class TokenizerConfig:
-    """What of a published configuration decides the architecture. None: not there."""
+    """The keys of a published configuration that define the architecture. None: absent."""
 
     enc_type: str
     dec_type: str
     n_channels: int
-    """Of the values, or of a class's embedding where there are `n_labels`."""
+    """Channels of the values; with `n_labels`, width of the class embedding."""
     codebook_size: int
     latent_dim: int
     image_size: tuple[int, int] = (224, 224)
@@ -59,9 +59,9 @@ class TokenizerConfig:
     patch_proj: bool = True
     """False: the values are feature maps, with one token for each point."""
     post_mlp: bool | None = None
-    """Where it is not there, the tensors decide."""
+    """None: inferred from the tensors."""
     out_conv: bool | None = None
-    """Where it is not there, the tensors decide."""
+    """None: inferred from the tensors."""
     prediction_type: Literal["sample", "epsilon", "v_prediction"] | None = None
     beta_schedule: str | None = None
     num_train_timesteps: int | None = None
@@ -70,7 +70,7 @@ class TokenizerConfig:
     thresholding: bool | None = None
     ddim_steps: int | None = None
     conditioning: Literal["concat"] | None = None
-    """How the denoiser sees the codes."""
+    """How the denoiser is conditioned on the codes."""
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -86,14 +86,14 @@ TRAINING = (
     "undo_std", "freeze_enc", "input_size_min", "input_size_max", "resolution_step", "cls_free_guidance_dropout", "masked_cfg",
     "masked_cfg_low", "masked_cfg_high",
 )  # fmt: skip
-"""Keys that matter only while a tokenizer is trained; they are kept for export."""
+"""Keys that are only for training; they are kept for export."""
 
 
 def read_tokenizer_config(folder: Path) -> tuple[dict[str, Any], TokenizerConfig]:
-    """The configuration as written, and checked.
+    """Returns the configuration as written and as a checked `TokenizerConfig`.
 
     Raises:
-        MaskweaveError: the file is missing or damaged, keys are missing or unknown, or contradict each other.
+        MaskweaveError: the file is missing or damaged, or keys are missing, unknown or contradictory.
     """
     where = str(folder / "config.json")
     written = read_config(folder, FIELDS | dict.fromkeys(TRAINING), "a 4M tokenizer").written
@@ -108,14 +108,14 @@ def read_tokenizer_config(folder: Path) -> tuple[dict[str, Any], TokenizerConfig
 
 
 def _faults(c: TokenizerConfig) -> Iterator[str]:
-    """What a configuration holds that cannot be, or not together."""
+    """Invalid and contradictory values of a configuration."""
     is_mlp, is_unet = bool(MLP.fullmatch(c.enc_type)), c.dec_type == UNET
     mlp = "BottleneckMLP/B_DEPTH-Wi_WIDTH"
     if not is_mlp and c.enc_type not in (encoders := [f"{name}_enc" for name in VIT]):
         yield f"enc_type is {shown(c.enc_type)}, expected one of {', '.join([*encoders, mlp])}"
     decoders = [mlp] if is_mlp else [*(f"{name}_dec" for name in VIT), UNET]
     if not (MLP.fullmatch(c.dec_type) if is_mlp else c.dec_type in decoders):
-        yield f"dec_type is {shown(c.dec_type)}, expected with this encoder: {', '.join(decoders)}"
+        yield f"dec_type is {shown(c.dec_type)}, expected for this encoder: {', '.join(decoders)}"
     for key in ("enc_type", "dec_type"):
         if (found := MLP.fullmatch(getattr(c, key))) and (int(found[1]) > MOST_BLOCKS or int(found[2]) > MOST_WIDTH):
             yield f"{key} is {shown(found[0])}, expected at most B_{MOST_BLOCKS} and Wi_{MOST_WIDTH}"
@@ -134,22 +134,22 @@ def _faults(c: TokenizerConfig) -> Iterator[str]:
         yield f"num_codebooks is {c.num_codebooks}, but only an MLP with quant_type 'memcodes' can have several"
     if c.latent_dim % max(c.num_codebooks, 1):
         yield f"latent_dim is {c.latent_dim}, expected a multiple of num_codebooks {c.num_codebooks}"
-    not_there = (None, False)
+    absent = (None, False)
     for keys, holds, what in (
-        (("n_labels", "post_mlp", "out_conv"), not is_mlp, f"not for enc_type {shown(c.enc_type)}"),
-        (("n_labels", "out_conv"), not is_unet, f"not for dec_type {UNET!r}"),
-        (DIFFUSION, is_unet, f"only for dec_type {UNET!r}"),
+        (("n_labels", "post_mlp", "out_conv"), not is_mlp, f"not possible with enc_type {shown(c.enc_type)}"),
+        (("n_labels", "out_conv"), not is_unet, f"not possible with dec_type {UNET!r}"),
+        (DIFFUSION, is_unet, f"only possible with dec_type {UNET!r}"),
     ):
-        if not holds and (stray := [key for key in keys if getattr(c, key) not in not_there]):
+        if not holds and (stray := [key for key in keys if getattr(c, key) not in absent]):
             yield f"found {', '.join(stray)}, {what}"
     if is_unet and (missing := [key for key in ("prediction_type", "beta_schedule") if getattr(c, key) is None]):
-        yield f"{', '.join(missing)} missing, which dec_type {UNET!r} needs"
+        yield f"missing {', '.join(missing)}, required for dec_type {UNET!r}"
     if c.beta_schedule is not None and not SCHEDULE.fullmatch(c.beta_schedule):
         yield f"beta_schedule is {shown(c.beta_schedule)}, expected 'linear', 'cosine' or 'shifted_cosine:NUMBER'"
 
 
 def specification(config: TokenizerConfig, tensors: Tensors) -> TokenizerSpec:
-    """Our architecture of a published configuration."""
+    """Converts a published configuration to our architecture."""
     quantizer = Quantizer(
         type="vq" if config.quant_type == "lucid" else "memcodes",
         codes=config.codebook_size,
@@ -211,10 +211,10 @@ def _diffusion(config: TokenizerConfig) -> Diffusion:
 
 
 def published_config(tokenizer: GridTokenizer) -> dict[str, Any]:
-    """The reverse of `specification`, for a tokenizer that was trained here.
+    """The reverse of `specification`, for a tokenizer trained with maskweave.
 
     Raises:
-        MaskweaveError: the published format has no name for its architecture.
+        MaskweaveError: the published format does not support its architecture.
     """
     spec, modality = tokenizer.spec, tokenizer.modality
     quantizer, d = spec.quantizer, spec.diffusion
@@ -266,5 +266,5 @@ def published_config(tokenizer: GridTokenizer) -> dict[str, Any]:
 
 def _unnamed(tokenizer: GridTokenizer, what: str) -> MaskweaveError:
     return MaskweaveError(
-        f"{tokenizer.modality.name}: the published format has no name for {what}; keep it as a bundle"
+        f"{tokenizer.modality.name}: the published format does not support {what}; keep the tokenizer as a bundle"
     )

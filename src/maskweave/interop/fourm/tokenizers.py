@@ -1,4 +1,4 @@
-"""Published 4M tokenizers: `config.json` + `model.safetensors` to a `GridTokenizer` and back."""
+"""Published 4M tokenizers: converts `config.json` + `model.safetensors` to a `GridTokenizer` and back."""
 
 import dataclasses
 import os
@@ -35,16 +35,16 @@ from maskweave.values.vector import Vector
 def load_tokenizer(
     folder_or_hub_id: str | os.PathLike[str], modality: Modality | None = None, size: tuple[int, int] | None = None
 ) -> GridTokenizer:
-    """Open a published tokenizer, in evaluation mode. Its weights are mapped from the file; only those of patches are copied.
+    """Load a published tokenizer, in evaluation mode. Its weights are memory-mapped; only those of patches are copied.
 
     Args:
-        modality: the entry that says what the values are. By default one is made: class indices where there are labels, a vector for MLPs,
-            features without a patch projection, an image for three channels, and otherwise a map in [-1, 1].
-        size: rows and columns of the values, in place of the entry's; positions are resized.
+        modality: the entry of the values. By default one is made: classes if the tokenizer has labels, a vector for MLPs, features
+            without a patch projection, an image for three channels, and otherwise a map in [-1, 1].
+        size: rows and columns of the values, instead of the entry's; positions are resized.
 
     Raises:
-        MaskweaveError: files missing, truncated or pickled, keys unknown or contradictory, tensors missing, unknown or of another shape, or
-            an entry that the tokenizer does not fit.
+        MaskweaveError: missing, truncated or pickled files, unknown or contradictory keys, missing, unknown or wrongly shaped tensors, or
+            an entry that does not fit the tokenizer.
     """
     folder = locate(folder_or_hub_id)
     where = str(folder / "config.json")
@@ -63,12 +63,12 @@ def load_tokenizer(
     shapes = {key: torch.empty(p.shape, device="meta") for key, p in tokenizer.state_dict().items()}
     ours: dict[str, Tensor] = {}
     for stored in correspondence(tokenizer):
-        there = tensors.take(stored.name, *stored.layout.there([shapes[part] for part in stored.parts]).shape)
-        ours.update(zip(stored.parts, stored.layout.here(there), strict=True))
+        tensor = tensors.take(stored.name, *stored.layout.published([shapes[part] for part in stored.parts]).shape)
+        ours.update(zip(stored.parts, stored.layout.local(tensor), strict=True))
     passthrough = {key: tensors.prescribed(key, table) for key, table in positions(tokenizer).items() if key in tensors}
     passthrough |= {key: tensors.take(key, *value.shape) for key, value in _usage(tokenizer).items() if key in tensors}
     tensors.finish()
-    if isinstance(tokenizer.quantizer, VQ):  # its moving averages start from the codes
+    if isinstance(tokenizer.quantizer, VQ):  # its moving averages are initialized from the codes
         codes = ours["quantizer.codebook"]
         ours |= {"quantizer.sums": codes.clone(), "quantizer.usage": torch.ones(len(codes))}
         ours["quantizer.initialized"] = torch.tensor(True)
@@ -78,14 +78,14 @@ def load_tokenizer(
 
 
 def export_tokenizer(tokenizer: GridTokenizer, folder: str | os.PathLike[str]) -> None:
-    """Write a tokenizer as a published one. What `load_tokenizer` read comes out equal.
+    """Write a tokenizer in the published format. A tokenizer from `load_tokenizer` is written back unchanged.
 
     Raises:
-        MaskweaveError: the published format has no name for its architecture.
+        MaskweaveError: the published format does not support its architecture.
     """
     config = tokenizer.passthrough.config if tokenizer.passthrough else published_config(tokenizer)
     state = tokenizer.state_dict()
-    tensors = {s.name: s.layout.there([state[part] for part in s.parts]) for s in correspondence(tokenizer)}
+    tensors = {s.name: s.layout.published([state[part] for part in s.parts]) for s in correspondence(tokenizer)}
     tensors |= positions(tokenizer) | _usage(tokenizer)
     if tokenizer.passthrough:
         tensors |= tokenizer.passthrough.tensors
@@ -94,7 +94,7 @@ def export_tokenizer(tokenizer: GridTokenizer, folder: str | os.PathLike[str]) -
 
 
 def _usage(tokenizer: GridTokenizer) -> dict[str, Tensor]:
-    """How much codes are in use, which only training reads, and there in another unit than here."""
+    """Usage of the codes: only for training, and in a different unit than ours."""
     quantizer = tokenizer.quantizer
     if not isinstance(quantizer, VQ):
         return {}
@@ -102,7 +102,7 @@ def _usage(tokenizer: GridTokenizer) -> dict[str, Tensor]:
 
 
 def _entry(config: TokenizerConfig, spec: TokenizerSpec, name: str) -> Modality:
-    """What the configuration alone tells of the values."""
+    """Makes an entry from the configuration only."""
     value: ValueType
     channels = config.n_channels
     if config.n_labels:
@@ -122,11 +122,11 @@ def _entry(config: TokenizerConfig, spec: TokenizerSpec, name: str) -> Modality:
 
 
 def _differences(config: TokenizerConfig, modality: Modality) -> Iterator[str]:
-    """What an entry wants that the tokenizer does not have."""
+    """Differences between the entry and the tokenizer."""
     value = modality.value
     is_vector, has_classes = not value.size, bool(value.num_classes)
     if is_vector != config.enc_type.startswith("BottleneckMLP"):
-        yield f"enc_type is {config.enc_type!r}, expected one for values of type {value.type!r}"
+        yield f"enc_type is {config.enc_type!r}, expected an encoder for values of type {value.type!r}"
     wanted = {"n_labels": len(value.classes) if has_classes else None}
     if not has_classes:
         wanted["n_channels"] = value.channels
@@ -139,14 +139,14 @@ def _differences(config: TokenizerConfig, modality: Modality) -> Iterator[str]:
             yield f"{key} is {found}, expected {expected}"
     patch = config.patch_size if config.patch_proj else (1, 1)
     if not is_vector and modality.patch != patch:
-        yield f"patch_size is {patch}, expected {modality.patch}, as value.size {value.size} and grid {modality.grid} say"
+        yield f"patch_size is {patch}, expected {modality.patch}, from value.size {value.size} and grid {modality.grid}"
 
 
 def _fitted(config: TokenizerConfig, spec: TokenizerSpec, modality: Modality, size: tuple[int, int] | None) -> Modality:
-    """The entry with this tokenizer and size.
+    """Returns the entry with this tokenizer and size.
 
     Raises:
-        MaskweaveError: a size that patches do not divide, or for vectors, which have none.
+        MaskweaveError: the size is not a multiple of the patch, or a size is given for vectors.
     """
     grid: tuple[int, ...] = (config.num_codebooks,)
     value = modality.value
@@ -155,11 +155,11 @@ def _fitted(config: TokenizerConfig, spec: TokenizerSpec, modality: Modality, si
         extent = tuple(size or value.size)
         if len(extent) != 2 or any(s < p or s % p for s, p in zip(extent, patch, strict=True)):
             raise MaskweaveError(
-                f"values of size {extent}, expected rows and columns that are multiples of the patch {patch}"
+                f"found values of size {extent}, expected rows and columns that are multiples of the patch {patch}; change size"
             )
         grid = (extent[0] // patch[0], extent[1] // patch[1])
         sized: dict[str, Any] = {"size": extent}
         value = dataclasses.replace(value, **sized)
     elif size is not None:
-        raise MaskweaveError(f"found size {size}, but vectors have no rows and columns; leave it out")
+        raise MaskweaveError(f"found size {size}, but vectors have no rows and columns; remove it")
     return dataclasses.replace(modality, value=value, grid=grid, tokenizer=spec)
