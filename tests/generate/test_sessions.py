@@ -213,7 +213,7 @@ def test_edits_that_do_not_fit(bundle, inputs, edit, message) -> None:
 
 def test_edits_of_all_samples_are_checked_before_any_work(bundle) -> None:
     watch = Mock()
-    with pytest.raises(MaskweaveError, match=r"edit of 'caption': 'green' is not a part of the text"):
+    with pytest.raises(MaskweaveError, match=r"edit of 'caption': 'green' is not a part of the given text"):
         bundle.generate_batch(
             [{"caption": "a red cube"}] * 2,
             ["caption"],

@@ -82,9 +82,9 @@ class Engine:
             # Offset from a row's first position in this batch to its first position in the answer.
             counts = counts_R[row]
             shift = ends_B[b] - counts - (counts.cumsum() - counts)
-            place = torch.from_numpy(np.arange(len(r)) + np.repeat(shift, counts)).to(self.device)
+            index = torch.from_numpy(np.arange(len(r)) + np.repeat(shift, counts)).to(self.device)
             weight = torch.tensor([q.weight for q in passes])[torch.from_numpy(np.repeat(p, counts))]
-            answer.index_add_(0, place, logits.float() * weight[:, None].to(self.device))
+            answer.index_add_(0, index, logits.float() * weight[:, None].to(self.device))
         assert answer is not None
         return answer
 

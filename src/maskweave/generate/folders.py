@@ -244,6 +244,6 @@ def _check_out(out: Path, given: Sequence[Any]) -> None:
             raise MaskweaveError(f"{out}: is a folder of inputs; choose another folder for the results")
     existing = next(path for path in (out, *out.parents) if path.exists())
     if not existing.is_dir():
-        raise MaskweaveError(f"{out}: {existing} is a file; choose another folder for the results")
+        raise MaskweaveError(f"{out}: {existing} is a file; expected a folder for the results; choose another one")
     if not os.access(existing, os.W_OK):
         raise MaskweaveError(f"{out}: {existing} is not writable; choose another folder for the results")
