@@ -43,7 +43,7 @@ class EvaluationRow:
     constant: float
     """Score of the best constant prediction, fitted to training samples."""
     tokenizer: float
-    """Score of the tokenizer's reconstruction of the truth: the upper bound. For requests with `read`, score of the values read from the reconstruction."""
+    """Score of the tokenizer's reconstruction of the truth: the upper bound. With `read`, score of the values read from the reconstruction."""
     samples: int
     """Number of scored samples: held-out samples that have all inputs and the target."""
     seed: int
@@ -224,7 +224,7 @@ def _samples(source: Any, count: int, title: str) -> Samples:
 
 
 def contact_sheets(bundle: Bundle, folder: Path, *, shown: int = 4) -> list[tuple[str, Image.Image]]:
-    """Makes a sheet for each of the recipe's `evaluate.sheets`, of the first held-out samples that have its inputs; also writes it to `folder/sheets`."""
+    """Makes a sheet for each of the recipe's `evaluate.sheets`, of the first held-out samples with its inputs; also writes it to `folder/sheets`."""
     recipe = read_recipe(folder)
     held_out = held_out_samples(bundle, recipe, None, shown * len(recipe.data.weights))
     sheets = []

@@ -31,7 +31,7 @@ class Engine:
     """A model ready to run.
 
     Args:
-        model: its parameters are shared. With `bf16`, its linear layers are also kept in bfloat16; on CPUs where `can_pack` allows it, they are packed.
+        model: its parameters are shared. With `bf16`, its linear layers are also kept in bfloat16; they are packed on CPUs if `can_pack`.
         precision: of linear layers and attention.
         compiled: compile the blocks, for a GPU: the first requests are slow, later ones fast.
     """

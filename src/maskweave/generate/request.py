@@ -183,7 +183,7 @@ def plan(
         for names in conditions or {}:
             if not active & {*names.split("+")}:
                 raise MaskweaveError(
-                    f"condition {shown(names)} has no effect: none of its modalities is known when a target is generated; use an input or an earlier target"
+                    f"condition {shown(names)} has no effect: none of its modalities is known before a target; use an input or an earlier target"
                 )
     check_schedule(schedule, catalog, inputs)
     return resolved, schedule

@@ -61,7 +61,7 @@ def keep_likely(logits_nV: Tensor, top_k: int, top_p: float) -> Tensor:
 
 
 def _nucleus(share_nV: Tensor, top_p: float, first: int) -> Tensor:
-    """Mask of the fewest tokens whose probabilities add up to `top_p`; searches the `first` likeliest, and all tokens only for rows that need more."""
+    """Mask of the fewest tokens whose probabilities add up to `top_p`; searches the `first` likeliest, and all tokens only if needed."""
     likeliest, order = share_nV.topk(min(first, share_nV.shape[-1]), dim=-1)
     before = likeliest.cumsum(dim=-1) - likeliest
     kept = torch.zeros_like(share_nV, dtype=torch.bool).scatter(-1, order, before < top_p)

@@ -1,7 +1,8 @@
 """Autoregressive decoding of a complete sequence, or of the gaps in one. 4M (https://arxiv.org/abs/2312.06647), section 3.
 
 The encoder reads the frame: the kept tokens, with one sentinel for every gap, as in training (https://arxiv.org/abs/1910.10683). The frame of
-a complete sequence is a single sentinel. The decoder reads the first sentinel and writes the first gap, the second sentinel, the second gap, and so on.
+a complete sequence is a single sentinel. The decoder reads the first sentinel and writes the first gap, the second sentinel, the second
+gap, and so on.
 
 Dimension letters: B samples, L longest sequence, F tokens of a frame.
 """
