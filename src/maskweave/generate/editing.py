@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from maskweave.errors import MaskweaveError
+from maskweave.errors import MaskweaveError, shown
 from maskweave.generate.token_state import TokenState, token_states
 from maskweave.modality.catalogs import Catalog
 from maskweave.modality.entry import Modality
@@ -137,7 +137,7 @@ def sequence_region(
     if isinstance(region, str):
         if tokenizer is None or not modality.value.is_text:
             raise MaskweaveError(
-                f"{where}: found the words {region!r}, which can only edit a text; give a mask of its {n} tokens or a share"
+                f"{where}: found the words {shown(region)}, which can only edit a text; give a mask of its {n} tokens or a share"
             )
         (part,) = tokenizer.encode([region])
         part = [id for id in part if id != EOS]

@@ -241,7 +241,7 @@ def _check_out(out: Path, given: Sequence[Any]) -> None:
     """Checks before any work that the results can be written."""
     for value in given:
         if isinstance(value, (str, os.PathLike)) and _is_folder(value) and Path(value).resolve() == out.resolve():
-            raise MaskweaveError(f"{out}: is a folder of inputs; choose another folder for the results")
+            raise MaskweaveError(f"{out}: is a folder of inputs; choose another one for the results")
     existing = next(path for path in (out, *out.parents) if path.exists())
     if not existing.is_dir():
         raise MaskweaveError(f"{out}: {existing} is a file; expected a folder for the results; choose another one")
