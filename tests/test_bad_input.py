@@ -309,7 +309,7 @@ def test_requests_that_cannot_be(tiny_run: Path, refused: Refused) -> None:
     words = ["generate", tiny_run, "--input", "caption=a red cube", "--out", "o"]
     refused(*words, says=("--target is missing",))
     refused(*words, "--target", "dept", says=("unknown modality 'dept'", "known: rgb"))
-    refused(*words, "--target", "depth,depth", says=("named twice", "depth"))
+    refused(*words, "--target", "depth,depth", says=("targets: found one twice", "depth"))
     refused(*words, "--target", "depth", "--input", "caption=b", says=("'caption=b'", "each name once"))
     refused("evaluate", tiny_run, "--samples", "0", says=("--samples must be 1 or more", "found 0"))
 

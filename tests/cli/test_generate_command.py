@@ -47,7 +47,7 @@ def test_a_folder_of_inputs_gives_a_folder_of_results_and_goes_on(tiny_run, phot
     words = [tiny_run, "--input", f"rgb={photos}", "--target", "depth,caption", "--out", tmp_path / "out", "--batch", 2]
     assert generate(*words) == 0
     said = capsys.readouterr()
-    assert "3 results written to" in said.out and "1 inputs left out" in said.out and "broken" in said.err
+    assert "3 results written to" in said.out and "1 inputs skipped" in said.out and "invalid" in said.err
     results = {path.name for path in (tmp_path / "out").iterdir()}
     assert results == {"one", "two", "three", "request.yaml"}
     assert {p.name for p in (tmp_path / "out" / "one").iterdir()} >= {"depth.npy", "sheet.png", "schedule.yaml"}
@@ -149,8 +149,8 @@ def test_edited_pictures_are_tokenized_once(bundle, photos, tmp_path, monkeypatc
         (["--condition", "rgb=much"], "expected NAME=WEIGHT, the weight a number"),
         (["--condition", "rgb=nan"], "expected NAME=WEIGHT, the weight a number"),
         (["--condition", "rgb=1", "--condition", "rgb=2"], "each name once"),
-        (["--condition", "boxes=2"], "condition 'boxes': 'boxes' is neither given nor a target"),
-        (["--condition", "depth=2"], "condition 'depth' guides nothing"),
+        (["--condition", "boxes=2"], "condition 'boxes': 'boxes' is neither an input nor a target"),
+        (["--condition", "depth=2"], "condition 'depth' has no effect"),
         (["--target", "normal,,caption"], "--target 'depth,normal,,caption': expected names with commas"),
         (["--target", "deepth"], "unknown modality 'deepth'; did you mean 'depth'?"),
         (["--input", "rbg=photo.png"], "unknown modality 'rbg'; did you mean 'rgb'?"),
@@ -216,13 +216,13 @@ def test_edits_that_are_not_understood(tiny_run, photos, tmp_path, capsys, words
     [
         ("target: depth", "target: rgb", "step 1 ('rgb'): is input only"),
         ("target: depth", "target: deepth", "unknown modality 'deepth'; did you mean 'depth'?"),
-        ("scheme: roar", "scheme: autoregressive", "scheme 'autoregressive' is not for a grid"),
+        ("scheme: roar", "scheme: autoregressive", "scheme 'autoregressive' does not fit a grid"),
         ("tokens: ", "tokens: 9", "step 1 ('depth'): tokens is 9"),
         ("temperature: ", "temperature: -", "temperature is -"),
         (
             "guidance: []",
             "guidance: [{modalities: [boxes], weight: 2}]",
-            "is guided by 'boxes', which is neither given",
+            "is guided by 'boxes', which is neither an input",
         ),
         (
             "guidance: []",
@@ -248,7 +248,7 @@ def test_schedules_that_are_broken(tiny_run, bundle, photos, tmp_path, capsys, o
 
 def test_without_inputs(tiny_run, tmp_path, capsys) -> None:
     assert generate(tiny_run, "--target", "depth", "--out", tmp_path / "o") == 1
-    assert "no inputs: this model was trained with some always" in capsys.readouterr().err
+    assert "no inputs: this model was always trained with inputs" in capsys.readouterr().err
     unknown = shutil.copytree(
         tiny_run, tmp_path / "bundle", ignore=shutil.ignore_patterns("recipe.yaml", "checkpoints")
     )
@@ -290,7 +290,7 @@ def test_names_that_cannot_be_used_are_left_out(bundle, photos, tmp_path, capsys
     words = (bundle, {"rgb": str(photos)}, ["rgb"], tmp_path / "out")
     assert generate_files(*words, edit={"rgb": str(masks)}).startswith("1 results written")
     said = capsys.readouterr().err
-    assert "two: left out: edit of 'tok_rgb'" in said and "three: left out: input 'rgb'" in said and "four" not in said
+    assert "two: skipped: edit of 'tok_rgb'" in said and "three: skipped: input 'rgb'" in said and "four" not in said
     assert generate_files(*words, edit={"rgb": str(masks)}).startswith("0 results written"), (
         "the others are still broken"
     )
@@ -325,7 +325,7 @@ def test_a_single_ensemble_that_is_stopped_keeps_what_there_is(
     monkeypatch.setattr(folders, "StopSignal", lambda: StopAfter(steps))
     photo = {"rgb": str(photos / "one.png")}
     four: dict[str, Any] = {"decoding": {"depth": Decoding("roar", steps=4, temperature=0.1)}}
-    with pytest.raises(Interrupted, match="as far as it was generated"):
+    with pytest.raises(Interrupted, match="generated in part"):
         generate_files(bundle, photo, ["depth"], tmp_path / "out", ensemble=4, batch_size=2, **four)
     seeds = member_seeds(0, 4)[:2]
     whole_ones = bundle.generate_batch([photo] * 2, ["depth"], seeds=seeds, **four)
@@ -350,5 +350,5 @@ def test_ctrl_c_keeps_what_is_done(tiny_run, photos, tmp_path, start: Callable[.
     first = tmp_path / "out" / "one" / "0" / "schedule.yaml"
     command = start(*words, "--out", tmp_path / "out", at=(first, ""), send=signal.SIGINT)
     _, said = command.end()
-    assert command.code == 130 and "Traceback" not in said and "the same command goes on" in said
+    assert command.code == 130 and "Traceback" not in said and "run the same command again to resume" in said
     assert not (tmp_path / "out" / "two" / "39" / "schedule.yaml").exists()

@@ -91,7 +91,7 @@ def test_its_features_are_used(run: Path) -> None:
 
 def test_what_it_cannot_do_is_told(run: Path, tmp_path: Path) -> None:
     bundle = maskweave.load(run)
-    with pytest.raises(MaskweaveError, match="of family 'denoiser', generates nothing"):
+    with pytest.raises(MaskweaveError, match="of family 'denoiser', which cannot generate"):
         bundle.generate({}, ["caption"])
     path = tmp_path / "own.yaml"
     path.write_text(yaml.safe_dump({**RECIPE, "start": str(run)}))

@@ -226,7 +226,7 @@ def test_boxes_are_saved_beside_a_gray_picture(tmp_path) -> None:
         ({"sound": 1}, ["depth"], "unknown modality 'sound'; known: photo"),
         ({}, ["sound"], "unknown modality 'sound'"),
         ({}, ["feature"], "'feature' is of kind vectors, which is input only"),
-        ({}, ["codes", "photo"], "a target is named twice"),
+        ({}, ["codes", "photo"], "targets: found one twice"),
         ({}, [], "no targets"),
         ({"photo": "nothing.png"}, ["depth"], "input 'photo': nothing.png: no such file"),
         ({"photo": np.zeros((8, 8, 3))}, ["depth"], "uint8"),
@@ -258,13 +258,13 @@ def test_a_damaged_picture(bundle, tmp_path) -> None:
 
 
 def test_settings_that_do_not_fit(bundle) -> None:
-    with pytest.raises(MaskweaveError, match="decoding names 'depth', which is not among the targets codes"):
+    with pytest.raises(MaskweaveError, match="decoding of 'depth': not one of the targets codes"):
         bundle.generate({}, ["codes"], decoding={"depth": Decoding()})
     with pytest.raises(MaskweaveError, match="scheme 'autoregressive' is for sequences"):
         bundle.generate({}, ["codes"], decoding={"codes": Decoding("autoregressive")})
-    with pytest.raises(MaskweaveError, match="2 samples need as many seeds, found 1"):
+    with pytest.raises(MaskweaveError, match="seeds: found 1 for 2 samples"):
         bundle.generate_batch([{}, {}], ["codes"], seeds=[1])
-    with pytest.raises(MaskweaveError, match="a seed must be 0 or more, found -1"):
+    with pytest.raises(MaskweaveError, match="seeds: found -1; expected whole numbers of 0 or more"):
         bundle.generate({}, ["codes"], seed=-1)
     with pytest.raises(MaskweaveError, match="unknown option 'condition'; did you mean 'conditions'?"):
         bundle.generate({}, ["codes"], condition={"photo": 2.0})

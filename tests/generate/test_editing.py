@@ -101,7 +101,7 @@ def test_parts_of_a_text() -> None:
     assert text_region(1.0)[-1] == "[EOS]" and text_region(0) == []
     assert text_region(np.array([True] + [False] * 7)) == ["a"]
     for what, message in (
-        ("blue", "'blue' is not a part of the text given"),
+        ("blue", "'blue' is not a part of the given text"),
         ("", "'' is not a part"),
         (np.zeros(3, bool), "expected a bool for each of 8 tokens"),
     ):
@@ -115,5 +115,5 @@ def test_chunks_are_made_anew_as_one() -> None:
         anew = sequence_region(0.5, CATALOG, CATALOG["facts"], None, ids, np.random.default_rng(seed))
         assert (anew[0:8:2] == anew[1:8:2]).all() and anew.any()
     many = np.arange(15) % 2 == 0
-    with pytest.raises(MaskweaveError, match="8 gaps; its vocabulary has sentinels for 6"):
+    with pytest.raises(MaskweaveError, match="found 8 gaps; expected at most 6"):
         sequence_region(many, CATALOG, CAPTION, None, np.arange(15), np.random.default_rng(0))

@@ -145,21 +145,24 @@ GRID, TEXT = Step("codes", "roar", 16), Step("caption", "autoregressive", 20)
         ([], "has no steps"),
         ([Step("sound", "roar", 4)], "unknown modality 'sound'"),
         ([Step("photo", "roar", 16)], "step 1 ('photo'): is input only, of kind patches"),
-        ([Step("codes", "roar", 8), TEXT, Step("codes", "roar", 8)], "step 3 ('codes'): was finished before"),
+        (
+            [Step("codes", "roar", 8), TEXT, Step("codes", "roar", 8)],
+            "step 3 ('codes'): this target was finished by an earlier step",
+        ),
         (
             [Step("codes", "autoregressive", 16)],
-            "scheme 'autoregressive' is not for a grid, which takes 'maskgit' or 'roar'",
+            "scheme 'autoregressive' does not fit a grid; expected 'maskgit' or 'roar'",
         ),
-        ([Step("caption", "roar", 16)], "scheme 'roar' is not for a sequence"),
+        ([Step("caption", "roar", 16)], "scheme 'roar' does not fit a sequence"),
         ([Step("codes", "roar", 0)], "tokens is 0; expected 1 to 16"),
         ([Step("caption", "autoregressive", 21)], "tokens is 21; expected 1 to 20"),
-        ([Step("codes", "roar", 15)], "the steps of 'codes' settle 15 tokens; expected all 16"),
-        ([TEXT, TEXT], "'caption' is a sequence, which is written in one step, found 2"),
+        ([Step("codes", "roar", 15)], "the steps of 'codes' predict 15 tokens; expected all 16"),
+        ([TEXT, TEXT], "'caption' is a sequence, which takes one step, found 2"),
         ([Step("codes", "roar", 16, temperature=-1)], "step 1 ('codes'): temperature is -1"),
         ([Step("codes", "roar", 16, top_p=0)], "top_p is 0"),
         (
             [dataclasses.replace(GRID, guidance=(Condition(("feature",), 2.0),))],
-            "is guided by 'feature', which is neither given",
+            "is guided by 'feature', which is neither an input",
         ),
         (
             [dataclasses.replace(GRID, guidance=(Condition(("caption",), 2.0),)), TEXT],
@@ -190,9 +193,9 @@ def test_requests() -> None:
             ["feature"],
             "'feature' is of kind vectors, which is input only; the model can predict codes, spectrum, caption, facts",
         ),
-        ([], [], "no targets: name at least one modality"),
-        ([], ["caption", "caption"], "a target is named twice in caption, caption"),
-        ([], ["photo", "codes"], "a target is named twice in photo, codes"),
+        ([], [], "no targets: give at least one modality"),
+        ([], ["caption", "caption"], "targets: found one twice in caption, caption"),
+        ([], ["photo", "codes"], "targets: found one twice in photo, codes"),
     ):
         with pytest.raises(MaskweaveError) as caught:
             check_request(CATALOG, inputs, targets)
@@ -204,27 +207,27 @@ def test_plans_that_contradict_themselves() -> None:
     assert plan(CATALOG, ["photo"], None, {"schedule": given_schedule}, None) == (["codes"], given_schedule)
     assert plan(CATALOG, [], ["codes"], {}, True)[0] == plan(CATALOG, [], ["codes"], {}, None)[0] == ["codes"]
     for inputs, targets, options, message in (
-        ([], ["codes"], {}, "no inputs: this model was trained with some always"),
+        ([], ["codes"], {}, "no inputs: this model was always trained with inputs"),
         (
             ["photo"],
             ["caption"],
             {"schedule": given_schedule},
-            "the schedule generates codes; the request asks for caption",
+            "the schedule generates codes, but the request asks for caption",
         ),
-        (["photo"], ["codes"], {"schedule": given_schedule, "chain": False}, "so chain cannot be given beside it"),
+        (["photo"], ["codes"], {"schedule": given_schedule, "chain": False}, "so it cannot be combined with chain"),
         (["photo"], None, {}, "no targets"),
         (
             ["photo"],
             ["codes"],
             {"conditions": {"feature": 2.0}},
-            "'feature' is neither given nor a target; known: photo, codes",
+            "'feature' is neither an input nor a target; expected one of photo, codes",
         ),
         (["photo"], ["codes"], {"conditions": {"photo": float("inf")}}, "a finite weight"),
         (
             ["photo"],
             ["codes"],
             {"decoding": {"caption": Decoding()}},
-            "decoding names 'caption', which is not among the targets",
+            "decoding of 'caption': not one of the targets",
         ),
     ):
         with pytest.raises(MaskweaveError) as caught:

@@ -86,7 +86,7 @@ def test_what_was_done_before_ctrl_c_is_there(bundle, monkeypatch) -> None:
         broken.setattr(Engine, "ask", Mock(side_effect=KeyboardInterrupt))
         next(steps)
     assert (session.results()[0].tokens["codes"] >= 0).sum() == 2 and not session.is_finished
-    with pytest.raises(MaskweaveError, match="broken off within a step and cannot go on"):
+    with pytest.raises(MaskweaveError, match="interrupted within a step and cannot continue"):
         session.finish()
     whole = bundle.start([{"photo": photo()}], ["codes"], seeds=[1])
     next(iter(whole))  # broken off between two steps
@@ -132,7 +132,7 @@ def test_whether_a_model_may_be_asked_without_inputs(tmp_path) -> None:
     ):
         write_yaml(tmp_path / "recipe.yaml", recipe)
         assert _unconditional(family_named("fourm"), tmp_path) is expected
-    with pytest.raises(MaskweaveError, match="no inputs: this model was trained with some always"):
+    with pytest.raises(MaskweaveError, match="no inputs: this model was always trained with inputs"):
         make_bundle(unconditional=False).generate({}, ["codes"])
     assert make_bundle(unconditional=True).generate({}, ["codes"])["codes"].shape == (8, 8, 3)
 
@@ -195,10 +195,14 @@ def test_words_of_a_text_are_replaced(bundle) -> None:
 @pytest.mark.parametrize(
     ("inputs", "edit", "message"),
     [
-        ({"caption": "a cube"}, {"codes": 0.5}, "edit of 'codes': it is not given"),
+        ({"caption": "a cube"}, {"codes": 0.5}, "edit of 'codes': it is not an input"),
         ({"caption": "a cube"}, {"caption": 0.5}, "edit of 'caption': it is not a target"),
         ({"codes": photo()}, {"sound": 0.5}, "unknown modality 'sound'"),
-        ({"codes": photo()}, [{}, {}], "1 samples need as many edits, or one for all, found 2"),
+        (
+            {"codes": photo()},
+            [{}, {}],
+            "edit: found 2 mappings for 1 samples; expected one for each sample, or one for all",
+        ),
     ],
 )
 def test_edits_that_do_not_fit(bundle, inputs, edit, message) -> None:
@@ -209,7 +213,7 @@ def test_edits_that_do_not_fit(bundle, inputs, edit, message) -> None:
 
 def test_edits_of_all_samples_are_checked_before_any_work(bundle) -> None:
     watch = Mock()
-    with pytest.raises(MaskweaveError, match=r"edit of 'caption': 'green' is not a part of the text"):
+    with pytest.raises(MaskweaveError, match=r"edit of 'caption': 'green' is not a part of the given text"):
         bundle.generate_batch(
             [{"caption": "a red cube"}] * 2,
             ["caption"],
@@ -230,7 +234,7 @@ def test_tokens_go_in_and_come_out_where_a_tokenizer_is_missing(bundle, tmp_path
     for shape in ((4, 4), (16,)):
         found = bare.generate({"codes": maskweave.Tokens(ids.reshape(shape))}, ["caption"], seed=1)
         assert found.tokens["caption"].tolist() == given.tokens["caption"].tolist()
-    with pytest.raises(MaskweaveError, match="'codes': this bundle has no tokenizer of it; give its tokens"):
+    with pytest.raises(MaskweaveError, match="'codes': this bundle has no tokenizer for it; give its tokens"):
         bare.generate({"codes": photo()}, ["caption"])
     made = bare.generate({"caption": "a cube"}, ["photo", "facts"])
     assert made.tokens["codes"].shape == (16,) and "photo" not in made.values and "facts" in made.values

@@ -103,7 +103,7 @@ def test_a_bundle_that_cannot_generate_says_so(run: Path) -> None:
 
     bundle = load(run)
     scene = Scenes(bundle.catalog, 1, 0)[0]
-    with pytest.raises(MaskweaveError, match="its model, of family 'm3ae', generates nothing"):
+    with pytest.raises(MaskweaveError, match="its model is of family 'm3ae', which cannot generate"):
         bundle.generate({"rgb": scene["rgb"]}, targets=["caption"])
 
 

@@ -80,7 +80,7 @@ def test_boxes_are_pooled_alike() -> None:
 def test_what_gives_no_values_cannot_be_an_ensemble() -> None:
     entry = grid(type="map", range=(0, 10))
     check_ensemble([entry], {"thing"}, samples=2)
-    with pytest.raises(MaskweaveError, match="'thing': this bundle has no tokenizer of it"):
+    with pytest.raises(MaskweaveError, match="'thing': this bundle has no tokenizer for it"):
         check_ensemble([entry], {}, samples=2)
 
 

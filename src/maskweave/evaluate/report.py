@@ -1,4 +1,4 @@
-"""The report of a run: what the training wrote, and contact sheets made now."""
+"""The report of a run: training metrics and evaluation from its folder, and new contact sheets."""
 
 import datetime
 from pathlib import Path
@@ -15,10 +15,10 @@ from maskweave.training.recipe import Recipe
 
 
 def make_report(folder: Path) -> Path:
-    """Write `folder/report.html` and return its path.
+    """Writes `folder/report.html` and returns its path.
 
     Raises:
-        MaskweaveError: the folder is no run, or its model is not finished.
+        MaskweaveError: the folder is not a run, or its model is not finished.
     """
     recipe = read_recipe(folder)
     bundle = load(folder)
@@ -29,7 +29,7 @@ def make_report(folder: Path) -> Path:
         "modalities": len(bundle.catalog),
         "parameters": f"{count_parameters(bundle.model) / 1e6:.1f} M",
         "samples": _samples(recipe, folder),
-        "samples a step": recipe.train.samples_per_step,
+        "samples per step": recipe.train.samples_per_step,
         "precision": recipe.train.precision,
     }
     facts |= family.facts(recipe.model)
@@ -39,17 +39,17 @@ def make_report(folder: Path) -> Path:
 
 
 def _samples(recipe: Recipe, folder: Path) -> str:
-    """How many samples the run trained on, as far as its folder tells; of a mix those of each data set, and their share."""
-    told = []
+    """Returns the number of training samples, as far as the run folder records it; for a mix, the number and share of each dataset."""
+    counts = []
     for name, data in recipe.data.sets().items():
         index = folder / "tokens" / "train" / name / "index.json"
         count = f"{read_json(index, limit=None)['samples']:,}" if index.is_file() else str(data.samples or "all")
-        told.append(recipe.data.headings[name] + count)
-    return "; ".join(told)
+        counts.append(recipe.data.headings[name] + count)
+    return "; ".join(counts)
 
 
 def family_sheets(bundle: Bundle, folder: Path, recipe: Recipe) -> list[tuple[str, Image.Image]]:
-    """What the model's family shows of the first held-out samples; also written to `folder/sheets`."""
+    """Makes the sheets that the model's family shows of the first held-out samples; also writes them to `folder/sheets`."""
     family = bundle.family
     if not family.shown_samples:
         return []
@@ -64,7 +64,7 @@ def family_sheets(bundle: Bundle, folder: Path, recipe: Recipe) -> list[tuple[st
 
 
 def is_reported(folder: Path) -> bool:
-    """Whether the report there is newer than the recipe and the model that it tells of."""
+    """Whether the folder's report is newer than its recipe and model."""
     report = folder / "report.html"
     sources = (folder / "recipe.yaml", folder / "model" / "config.json")
     return report.exists() and all(path.stat().st_mtime_ns <= report.stat().st_mtime_ns for path in sources)

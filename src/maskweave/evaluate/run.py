@@ -1,4 +1,4 @@
-"""Evaluating a run on held-out samples: every request's predictions, beside the best constant and the tokenizer's own reconstruction."""
+"""Evaluates a run on held-out samples: scores each request's predictions, the best constant prediction, and the tokenizer's reconstruction."""
 
 import contextlib
 import math
@@ -24,7 +24,7 @@ from maskweave.training.sources import held_out_seed, open_source
 from maskweave.values.metrics import Metric
 
 CONSTANT_SAMPLES = 500
-"""Training samples that the constants are fitted to."""
+"""Number of training samples that the constants are fitted to."""
 CHUNK = 64
 
 Samples = list[dict[str, Any]]
@@ -41,19 +41,19 @@ class EvaluationRow:
     """`lower` or `higher`."""
     value: float
     constant: float
-    """The best constant prediction, fitted to training samples."""
+    """Score of the best constant prediction, fitted to training samples."""
     tokenizer: float
-    """The truth through the tokenizer and back: the upper bound. Where the target is read again, what is read from that."""
+    """Score of the tokenizer's reconstruction of the truth: the upper bound. With `read`, score of the values read from the reconstruction."""
     samples: int
-    """Those scored: held-out ones that have all inputs and the target."""
+    """Number of scored samples: held-out samples that have all inputs and the target."""
     seed: int
-    """Of the held-out samples where they are made by code, such as scenes; else of the sampling."""
+    """Seed of the held-out samples if they are synthetic, such as scenes; otherwise the seed of sampling."""
     part: bool = False
-    """Whether it is the score of one channel, key or class, beneath that of all together."""
+    """Whether this is the score of a single channel, key or class, following the score of all together."""
 
 
 def read_recipe(folder: Path) -> Recipe:
-    """The recipe of a run folder, as it was resolved."""
+    """Returns the resolved recipe of a run folder."""
     path = folder / "recipe.yaml"
     if not path.is_file():
         raise MaskweaveError(
@@ -63,14 +63,14 @@ def read_recipe(folder: Path) -> Recipe:
 
 
 def evaluate(bundle: Bundle, folder: Path, *, scenes_seed: int | None = None, samples: int = 0) -> list[EvaluationRow]:
-    """Evaluate a run by its recipe's requests, and write `folder/evaluation.json`.
+    """Evaluates a run by its recipe's requests, and writes `folder/evaluation.json`.
 
     Args:
-        scenes_seed: other scenes than the recipe's held-out ones; so for any source without an end.
-        samples: how many, in place of the recipe's.
+        scenes_seed: seed of other scenes than the recipe's held-out ones; also for any other endless source.
+        samples: number of samples; 0: the recipe's.
 
     Raises:
-        MaskweaveError: the folder is no run, its recipe has no requests, or no held-out sample can be read.
+        MaskweaveError: the folder is not a run, its recipe has no requests, or no held-out sample can be read.
     """
     recipe = read_recipe(folder)
     requests = recipe.evaluate.requests
@@ -84,26 +84,26 @@ def evaluate(bundle: Bundle, folder: Path, *, scenes_seed: int | None = None, sa
     training = _samples(
         open_source(recipe, bundle.catalog, "train", samples=CONSTANT_SAMPLES), CONSTANT_SAMPLES, "constants"
     )
-    parse = text_labels_of(source)  # of captions of scenes, the objects that they name
+    parse = text_labels_of(source)  # for captions of scenes, the objects that they mention
     made_with = held_out_seed(recipe) if scenes_seed is None else scenes_seed
     seed = recipe.evaluate.seed if made_with is None else made_with
     rows: list[EvaluationRow] = []
     predictions = sum(len(r.targets) + (2 * len(r.read)) for r in requests) * len(held_out)
     with progress("evaluate", predictions) as bar:
         for request in requests:
-            asked = _that_have(bundle, held_out, request.inputs)
-            for scored, outcome in _scored(bundle, request, asked, recipe.evaluate.seed, bar.advance):
+            complete = _that_have(bundle, held_out, request.inputs)
+            for scored, outcome in _scored(bundle, request, complete, recipe.evaluate.seed, bar.advance):
                 modality = bundle.catalog[scored]
                 for metric in modality.scores(parse):
                     target = scored if not request.read else request.targets[0]
-                    truth = [s.get(modality.reads) for s in asked]
+                    truth = [s.get(modality.reads) for s in complete]
                     seen = [s[modality.reads] for s in training if modality.reads in s]
                     constants = [metric.best_constant(seen)] * len(truth) if seen else None
-                    found, baseline, bound = (
+                    scores, baseline, bound = (
                         _scores(metric, values, truth) for values in (outcome.predicted, constants, outcome.bound)
                     )
                     counted = sum(t is not None for t in truth)
-                    for name, value in found.items():
+                    for name, value in scores.items():
                         label = name if not request.read else f"{name} of the {scored} read from it"
                         references = (baseline.get(name, math.nan), bound.get(name, math.nan))
                         part = name != metric.name
@@ -116,7 +116,7 @@ def evaluate(bundle: Bundle, folder: Path, *, scenes_seed: int | None = None, sa
 
 
 def write_rows(rows: Sequence[EvaluationRow], path: Path) -> None:
-    """Write rows as JSON, which has no NaN and no infinity: they become null."""
+    """Writes rows as JSON; NaN and infinity become null, since JSON has neither."""
 
     def finite(value: Any) -> Any:
         return None if isinstance(value, float) and not math.isfinite(value) else value
@@ -133,7 +133,7 @@ class _Outcome:
 def _scored(
     bundle: Bundle, request: EvaluationRequest, samples: Samples, seed: int, advance: Any
 ) -> list[tuple[str, _Outcome]]:
-    """Predictions of a request and the reconstructions they are measured against, by scored modality."""
+    """Returns the predictions of a request and the reconstructions they are compared with, by scored modality."""
     given = [_given(bundle, s, request.inputs) for s in samples]
     predicted = _predict(bundle, given, request.targets, seed, advance, request.via)
     truth = {name: [s.get(bundle.catalog[name].reads) for s in samples] for name in request.targets}
@@ -149,21 +149,21 @@ def _scored(
 def _predict(
     bundle: Bundle, inputs: Samples, targets: Sequence[str], seed: int, advance: Any, via: Sequence[str] = ()
 ) -> Samples:
-    """Each target from the inputs and what is generated first; the same seed gives every target of a sample the same `via`."""
+    """Predicts each target from the inputs and the generated `via` modalities; the same seed gives all targets of a sample the same `via`."""
     results: Samples = []
     for target in targets:
-        found: list[Any] = []
+        values: list[Any] = []
         for start in range(0, len(inputs), CHUNK):
             chunk = inputs[start : start + CHUNK]
             seeds = [seed + start + i for i in range(len(chunk))]
-            found += [r[target] for r in bundle.generate_batch(chunk, [*via, target], seeds=seeds)]
+            values += [r[target] for r in bundle.generate_batch(chunk, [*via, target], seeds=seeds)]
             advance(len(chunk))
-        results = [{**old, target: value} for old, value in zip(results or [{}] * len(found), found, strict=True)]
+        results = [{**old, target: value} for old, value in zip(results or [{}] * len(values), values, strict=True)]
     return results
 
 
 def _that_have(bundle: Bundle, samples: Samples, names: Sequence[str]) -> Samples:
-    """The samples that have all of some modalities."""
+    """Returns the samples that have all of the given modalities."""
     return [s for s in samples if all(bundle.catalog[name].reads in s for name in names)]
 
 
@@ -172,9 +172,9 @@ def _given(bundle: Bundle, sample: Mapping[str, Any], names: Sequence[str]) -> d
 
 
 def _as_inputs(bundle: Bundle, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Generated values as inputs: a grid's value goes in as what its source is, where the catalog has that.
+    """Converts generated values to inputs: a grid's value becomes the value of its source, if the catalog has one.
 
-    A sequence of which nothing sound was generated, a palette without colors for instance, is left out.
+    A sequence without any valid part, for instance a palette without colors, is omitted.
     """
     inputs = {}
     for name, value in values.items():
@@ -185,18 +185,18 @@ def _as_inputs(bundle: Bundle, values: Mapping[str, Any]) -> dict[str, Any]:
 
 def _reconstructed(bundle: Bundle, name: str, truth: Sequence[Any]) -> list[Any]:
     tokenizer = bundle.tokenizers[name]
-    there = [value for value in truth if value is not None]
-    back = iter(tokenizer.decode(tokenizer.encode(there)) if there else ())
-    return [None if value is None else next(back) for value in truth]
+    known = [value for value in truth if value is not None]
+    decoded = iter(tokenizer.decode(tokenizer.encode(known)) if known else ())
+    return [None if value is None else next(decoded) for value in truth]
 
 
 def _scores(metric: Metric, predictions: Sequence[Any] | None, truth: Sequence[Any]) -> dict[str, float]:
-    """The metric and its parts where the truth is known, rounded; NaN where there are no predictions."""
+    """Returns the rounded metric and its parts over the samples whose truth is known; empty without predictions."""
     if predictions is None:
         return {}
     pairs = [(p, t) for p, t in zip(predictions, truth, strict=True) if t is not None]
-    found = metric.scores([p for p, _ in pairs], [t for _, t in pairs])
-    return {name: round(value, 5) for name, value in found.items()}
+    scores = metric.scores([p for p, _ in pairs], [t for _, t in pairs])
+    return {name: round(value, 5) for name, value in scores.items()}
 
 
 def held_out_samples(bundle: Bundle, recipe: Recipe, scenes_seed: int | None, samples: int) -> Samples:
@@ -206,25 +206,25 @@ def held_out_samples(bundle: Bundle, recipe: Recipe, scenes_seed: int | None, sa
 
 
 def _samples(source: Any, count: int, title: str) -> Samples:
-    """The usable ones of a source's first samples. The others are counted and named; whether they are too many, tokenizing has judged."""
-    found, skips = [], ErrorBudget(limit=1)
+    """Returns the usable samples among a source's first `count`. The others are counted and reported; tokenizing has already checked their number."""
+    samples, skips = [], ErrorBudget(limit=1)
     with progress(title, min(count, len(source))) as bar:
         for item in read(source, range(min(count, len(source)))):
             if item.error:
                 skips.bad(item.key, item.error)
             else:
                 skips.good()
-                found.append(item.sample)
+                samples.append(item.sample)
             bar.advance()
         if skips.summary():
             bar.say(skips.summary())
-    if not found:
-        raise MaskweaveError("no held-out sample could be read")
-    return found
+    if not samples:
+        raise MaskweaveError(f"{title}: no sample could be read; check the recipe's data and the skipped samples above")
+    return samples
 
 
 def contact_sheets(bundle: Bundle, folder: Path, *, shown: int = 4) -> list[tuple[str, Image.Image]]:
-    """A sheet for each of the recipe's `evaluate.sheets`, of the first held-out samples that have its inputs; also written to `folder/sheets`."""
+    """Makes a sheet for each of the recipe's `evaluate.sheets`, of the first held-out samples with its inputs; also writes it to `folder/sheets`."""
     recipe = read_recipe(folder)
     held_out = held_out_samples(bundle, recipe, None, shown * len(recipe.data.weights))
     sheets = []
@@ -248,7 +248,7 @@ def contact_sheets(bundle: Bundle, folder: Path, *, shown: int = 4) -> list[tupl
 
 
 def describe(rows: Sequence[EvaluationRow]) -> str:
-    """The rows as a table in plain text, without those of single channels, keys and classes."""
+    """Formats the rows as a plain-text table, without the scores of single channels, keys and classes."""
     heads = ["inputs", "target", "metric", "better", "model", "constant", "tokenizer"]
     numbers = lambda r: [f"{x:.3f}" for x in (r.value, r.constant, r.tokenizer)]  # noqa: E731
     return text_table(

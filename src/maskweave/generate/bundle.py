@@ -28,16 +28,16 @@ from maskweave.models.fourm import FourM
 from maskweave.tokenizers.base import Tokenizer
 
 Watch = Callable[[Session], object]
-"""Called after every step; generation stops where it returns False."""
+"""Called after every step; generation stops if it returns False."""
 
 
 class Bundle:
     """A model, its tokenizers and its modalities.
 
     Args:
-        tokenizers: by modality. Where one is missing, the modality is given as `Tokens`, and generated as tokens alone.
+        tokenizers: by modality. A modality without tokenizer must be given as `Tokens`, and its results are tokens only.
         folder: where it was loaded from, for messages.
-        unconditional: whether the model was trained with samples that have no input; None if that is unknown.
+        unconditional: whether the model was also trained on samples without inputs; None if unknown.
     """
 
     def __init__(
@@ -55,14 +55,14 @@ class Bundle:
         self._engines: dict[tuple[Precision, bool], tuple[object, Engine]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        # An engine's weights may be laid out for a processor, and cannot be copied; it is made again when it is needed.
+        # An engine's weights may be packed for the CPU and cannot be copied; engines are rebuilt on demand.
         return {**self.__dict__, "_engines": {}}
 
     def __repr__(self) -> str:
         return f"Bundle({self.folder}, modalities: {', '.join(self.catalog)})"
 
     def to(self, device: torch.device | str) -> "Bundle":
-        """Move the model and the tokenizers' networks; returns itself."""
+        """Moves the model and the tokenizers' networks to a device; returns this bundle."""
         for part in (self.model, *self.tokenizers.values()):
             if isinstance(part, torch.nn.Module):
                 part.to(device)
@@ -70,10 +70,10 @@ class Bundle:
         return self
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
-        """Write the bundle into a new folder, which `maskweave.load` opens.
+        """Writes the bundle into a new folder, which `maskweave.load` opens.
 
         Raises:
-            MaskweaveError: the folder is there and not empty.
+            MaskweaveError: the folder exists and is not empty.
         """
         return save_bundle(self.catalog, self.model, self.tokenizers, folder)
 
@@ -86,23 +86,23 @@ class Bundle:
         watch: Watch | None = None,
         **options: Unpack[Options],
     ) -> Generated:
-        """Predict `targets` from `inputs`.
+        """Predicts `targets` from `inputs`.
 
         Args:
-            inputs: value by modality: an array, a PIL image, a string, the path of a file, or `Tokens`. Pictures of other sizes are cropped
-                to the center and resized. Text modalities take text; a path only as a `pathlib.Path`.
-            targets: in the order of generation. An input-only modality stands for the grid made from the same values. A target that is
-                given too is generated anew, unless `edit` says of which part. May be left out where a schedule is given.
+            inputs: value by modality: an array, a PIL image, a string, the path of a file, or `Tokens`. Images of other sizes are center-cropped
+                and resized. For text modalities, a string is the text itself; pass a path as a `pathlib.Path`.
+            targets: in the order of generation. An input-only modality is replaced by the grid with the same source. A target that is also an
+                input is regenerated completely, unless `edit` limits this to a region. Optional if a schedule is given.
             seed: fixes the result.
-            watch: called with the `Session` after every step; where it returns False, what is done by then is returned.
+            watch: called with the `Session` after every step; if it returns False, the partial result is returned.
             options: `decoding`, `conditions`, `guide_with_finished`, `chain`, `schedule`, `edit`, `precision`, `compiled`; see `Options`.
 
         Returns:
-            values by modality, in their units.
+            Values by modality, in their units.
 
         Raises:
-            MaskweaveError: an unknown modality, a target that cannot be predicted, an input that does not fit, or a request that
-                contradicts itself; before any work.
+            MaskweaveError: an unknown modality, a target that cannot be predicted, an input that does not fit its entry, or a request
+                that contradicts itself; all checked before any work.
         """
         return self.generate_batch([inputs], targets, seeds=[seed], watch=watch, **options)[0]
 
@@ -116,13 +116,13 @@ class Bundle:
         watch: Watch | None = None,
         **options: Unpack[Options],
     ) -> list[Generated]:
-        """`generate` for many samples, which may have different inputs, `batch_size` at a time.
+        """`generate` for many samples, `batch_size` at a time; the samples may have different inputs.
 
         Args:
-            seeds: one per sample; 0, 1, 2, ... by default. A sample's result does not depend on its place in the batch.
+            seeds: one per sample; 0, 1, 2, ... by default. A sample's result does not depend on its index in the batch.
 
         Returns:
-            a result for each sample; fewer where `watch` stopped it.
+            One result per sample; fewer if `watch` stopped generation.
         """
         if batch_size < 1:
             raise MaskweaveError(f"batch_size must be 1 or more, found {batch_size}")
@@ -144,13 +144,13 @@ class Bundle:
         seeds: Sequence[int] | None = None,
         **options: Unpack[Options],
     ) -> Session:
-        """As `generate_batch`, all samples in one batch, but step by step: iterate over what is returned, and ask it for results at any time."""
+        """`generate_batch` step by step, with all samples in one batch: iterate over the session, and call its `results` at any time."""
         return self._session(self.request(inputs, targets, seeds, options), slice(None), options)
 
     def schedule(
         self, inputs: Sequence[str], targets: Sequence[str] | None = None, **options: Unpack[Options]
     ) -> Schedule:
-        """The schedule that a request with these inputs would follow: to print, save, change and give back."""
+        """Returns the schedule of a request with these inputs, to print, save, edit and pass as `schedule=`."""
         self._generative()
         return plan(self.catalog, inputs, targets, options, self.unconditional)[1]
 
@@ -166,17 +166,17 @@ class Bundle:
         watch: Watch | None = None,
         **options: Unpack[Options],
     ) -> Generated:
-        """Generate several times and merge: averages of continuous values, majorities of classes, instances and boxes pooled without duplicates.
+        """Generates several times and merges: averages of continuous values, majority vote for classes, instances and boxes without duplicates.
 
         Args:
-            samples: how often.
-            overlap: instances or boxes of one class that overlap at least so much (intersection over union) are the same.
+            samples: number of members to merge.
+            overlap: instances or boxes of one class with at least this intersection over union are duplicates.
 
         Returns:
-            a result without tokens.
+            A result without tokens.
 
         Raises:
-            MaskweaveError: as `generate`, or a target whose values cannot be merged, such as text; before any work.
+            MaskweaveError: as `generate`, or a target whose values cannot be merged, such as text; checked before any work.
         """
         check_ensemble([self.catalog[twin(self.catalog, name)] for name in targets], self.tokenizers, samples)
         seeds = member_seeds(seed, samples)
@@ -186,19 +186,21 @@ class Bundle:
         return merge_results(members, overlap)
 
     def score(self, inputs: Sample, values: Sample, *, precision: Precision = "float32") -> dict[str, Score]:
-        """Log-likelihood of each of `values` given `inputs` alone; see `maskweave.generate.scoring`."""
+        """Returns the log-likelihood of each of `values` given `inputs` only; see `maskweave.generate.scoring`."""
         return self.score_batch([inputs], [values], precision=precision)[0]
 
     def score_batch(
         self, inputs: Sequence[Sample], values: Sequence[Sample], *, precision: Precision = "float32"
     ) -> list[dict[str, Score]]:
-        """`score` for several samples together, all of which give values of the same modalities.
+        """`score` for several samples in one batch; all must have values of the same modalities.
 
         Raises:
-            MaskweaveError: a value that does not fit its entry, that is input only, or that not all samples give.
+            MaskweaveError: a value does not fit its entry, is input only, or is missing in some samples.
         """
         if len(inputs) != len(values) or not values or any(set(v) != set(values[0]) for v in values):
-            raise MaskweaveError("scoring needs inputs and values for every sample, the same modalities in all values")
+            raise MaskweaveError(
+                f"score: found {len(inputs)} inputs and {len(values)} values; expected both for every sample, with the same modalities in all values"
+            )
         given_names = list(dict.fromkeys(name for sample in inputs for name in sample))
         targets, _ = plan(self.catalog, given_names, list(values[0]), {"precision": precision}, self.unconditional)
         read_inputs = [read(sample, self.catalog, self.tokenizers) for sample in inputs]
@@ -210,29 +212,29 @@ class Bundle:
         return [dict(zip(values[0], of_sample, strict=True)) for of_sample in zip(*scores, strict=True)]
 
     def encoder(self, modalities: Sequence[str]) -> FeatureExtractor:
-        """The model's encoder over some of its modalities, for features of samples that have them all.
+        """Returns the model's encoder over some of its modalities, to compute features of samples that have all of them.
 
         Raises:
-            MaskweaveError: an unknown modality, or none.
+            MaskweaveError: an unknown modality, or an empty list.
         """
         return FeatureExtractor(self.family.encoder(self.model, self.catalog, modalities), self.tokenizers)
 
     def read(self, inputs: Sample) -> dict[str, Any]:
-        """Inputs in any accepted form as checked values of their entries' sizes.
+        """Converts inputs in any accepted form to checked values of their entries' sizes.
 
         Raises:
-            MaskweaveError: a value does not fit its entry; says what was found and what is expected.
+            MaskweaveError: a value does not fit its entry.
         """
         return read(inputs, self.catalog, self.tokenizers)
 
     def request(
         self, inputs: Sequence[Sample], targets: Sequence[str] | None, seeds: Sequence[int] | None, options: Options
     ) -> GenerationRequest:
-        """What `generate` would do, checked, with its inputs read; see `make_request`."""
+        """Returns the checked request that `generate` would run, with its inputs read; see `make_request`."""
         return make_request(self.catalog, self.tokenizers, inputs, targets, seeds, options, self.unconditional)
 
     def _session(self, request: GenerationRequest, part: slice, options: Options) -> Session:
-        """Ready to generate some of a request's samples."""
+        """Returns a session for some samples of a request."""
         samples, seeds = request.samples[part], request.seeds[part]
         known = token_states(self.catalog, samples, self.tokenizers)
         given, made = keep_rest(self.catalog, known, request.edits[part])
@@ -242,12 +244,12 @@ class Bundle:
     def _generative(self) -> FourM:
         if not self.family.generates:
             raise MaskweaveError(
-                f"{self!r}: its model, of family {self.family.name!r}, generates nothing; use it for features, or a run of another family, such as fourm"
+                f"{self!r}: its model is of family {self.family.name!r}, which cannot generate; use it for features, or use a run of another family, such as fourm"
             )
         return cast(FourM, self.model)
 
     def _engine(self, options: Options) -> Engine:
-        """The one in use, or a new one if the model has changed since."""
+        """Returns the cached engine, or a new one if the model has changed."""
         kind = options.get("precision", "float32"), options.get("compiled", False)
         state = [(id(p), 0 if p.is_inference() else p._version) for p in self.model.parameters()]
         if kind not in self._engines or self._engines[kind][0] != state:
@@ -258,13 +260,13 @@ class Bundle:
 def load(
     folder_or_hub_id: str | os.PathLike[str], device: torch.device | str = "cpu", revision: str | None = None
 ) -> Bundle:
-    """Open a bundle: the folder of a finished run, or the id of one on the Hugging Face Hub (`owner/name` or `owner/name@REVISION`).
+    """Loads a bundle: the folder of a finished run, or the id of one on the Hugging Face Hub (`owner/name` or `owner/name@REVISION`).
 
     Args:
-        revision: branch, tag or commit on the Hub, where the id names none.
+        revision: branch, tag or commit on the Hub, if the id contains none.
 
     Raises:
-        MaskweaveError: no such folder or device, an unfinished run, damaged files, or parts that do not belong together.
+        MaskweaveError: no such folder or device, an unfinished run, damaged files, or parts that do not match.
     """
     try:
         torch.empty(0, device=device)
@@ -282,13 +284,13 @@ def load(
 
 
 def _unconditional(family: Family[Any, Any], folder: Path) -> bool | None:
-    """Whether a run drew samples without input; None where its recipe does not tell."""
+    """Whether a run was also trained on samples without inputs; None if its recipe does not say."""
     path = folder / "recipe.yaml"
     settings = read_yaml(path).get("model") if path.is_file() else None
     if not isinstance(settings, Mapping):
         return None
     try:
-        found = build(ModelSettings, settings, str(path), "model")
-    except MaskweaveError:  # of another version; the model is sound all the same
+        model = build(ModelSettings, settings, str(path), "model")
+    except MaskweaveError:  # a recipe of another version; the model can still be used
         return None
-    return family.trained_without_inputs(found) if found.family == family.name else None
+    return family.trained_without_inputs(model) if model.family == family.name else None

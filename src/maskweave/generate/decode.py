@@ -1,10 +1,10 @@
 """Decoding schemes as step functions over one loop. 4M (https://arxiv.org/abs/2312.06647), section 3.
 
-- MaskGIT (https://arxiv.org/abs/2202.04200): predict all unknown tokens of a grid, keep the surest, repeat.
+- MaskGIT (https://arxiv.org/abs/2202.04200): predict all unknown tokens of a grid, keep the most confident, repeat.
 - ROAR: predict a random part of the unknown tokens, keep them all, repeat.
-- Autoregressive: a sequence token by token; see `sequences.py`.
+- Autoregressive: predict a sequence token by token; see `sequences.py`.
 
-After every step of a grid, what is known is encoded anew. Dimension letters: B samples, L places, n asked places, V vocabulary.
+After every step of a grid, the known tokens are encoded again. Dimension letters: B samples, L positions, n predicted positions, V vocabulary.
 """
 
 from collections.abc import Callable, Generator, Mapping
@@ -27,11 +27,11 @@ def run(
     made: dict[str, TokenState],
     generators: Generators,
 ) -> Generator[int]:
-    """Do a schedule's steps; yields the number (from 0) of each one when it is done, and after each token of a sequence.
+    """Runs the steps of a schedule; yields the index (from 0) of each finished step, and also after each token of a sequence.
 
     Args:
         given: what is known; never changed.
-        made: receives every target, known in part while it is being generated. A target that is there already is completed.
+        made: receives every target, partly known while it is being generated. A target that is already in it is completed.
     """
     B = len(generators)
     try:
@@ -47,7 +47,7 @@ def run(
                     for _ in write_sequence(engine, step, others, field, generators):
                         yield number
                     continue
-                # A sample that is known in part settles its share of what the step settles of a whole grid.
+                # In a partly known sample, the step settles a proportional share of its tokens.
                 before, settled = settled, settled + step.tokens
                 count_B = share(open_B, settled, total) - share(open_B, before, total)
                 if count_B.any():
@@ -58,12 +58,12 @@ def run(
 
 
 def share(open_B: np.ndarray, settled: int, total: int) -> np.ndarray:
-    """(B,) the part `settled / total` of each sample's open places, rounded."""
+    """Returns (B,) the share `settled / total` of each sample's unknown tokens, rounded."""
     return (2 * open_B * settled + total) // (2 * total)
 
 
 def maskgit_step(engine: Engine, step: Step, fields: TokenStates, count_B: np.ndarray, generators: Generators) -> None:
-    """Predict all unknown tokens, keep each sample's `count_B` surest."""
+    """Predicts all unknown tokens and keeps the `count_B` most confident of each sample."""
     field = fields[step.target]
     asked_BL = ~field.mask & (count_B > 0)[:, None]
     ids_n, logits_nV = _predict(engine, step, fields, asked_BL, generators)
@@ -74,7 +74,7 @@ def maskgit_step(engine: Engine, step: Step, fields: TokenStates, count_B: np.nd
 
 
 def roar_step(engine: Engine, step: Step, fields: TokenStates, count_B: np.ndarray, generators: Generators) -> None:
-    """Predict `count_B` of each sample's unknown tokens, chosen at random."""
+    """Predicts `count_B` of each sample's unknown tokens, chosen at random."""
     field = fields[step.target]
     keys_BL = np.full(field.mask.shape, 2.0)
     for b in np.flatnonzero(count_B).tolist():
@@ -91,7 +91,7 @@ STEPS: Mapping[str, Callable[..., None]] = {"maskgit": maskgit_step, "roar": roa
 def _predict(
     engine: Engine, step: Step, fields: TokenStates, asked_BL: np.ndarray, generators: Generators
 ) -> tuple[Tensor, Tensor]:
-    """Sample the asked places of a grid, sample by sample: (n,) tokens and (n, V) logits."""
+    """Samples tokens (n,) at the asked positions of a grid, sample by sample; also returns the logits (n, V)."""
     logits_nV = engine.ask(fields, passes(step, fields), step.target, asked_BL)
     noise = None
     if step.temperature > 0:
@@ -100,7 +100,7 @@ def _predict(
 
 
 def _settle(field: TokenState, asked_BL: np.ndarray, settled_BL: np.ndarray, ids_n: Tensor) -> None:
-    """Enter the chosen tokens (n,) of the asked places where they are settled."""
+    """Stores those of the predicted tokens (n,) that are settled."""
     assert field.ids is not None
     new = settled_BL[asked_BL]
     field.ids[settled_BL] = ids_n.cpu().numpy()[new]

@@ -1,11 +1,11 @@
-"""Editing: what of a given value is made anew; all other tokens are kept exactly.
+"""Editing: regenerates a region of a given value and keeps all other tokens exactly.
 
-Of a grid, a region is
-- an array of its value's lattice, or of any other size over the same view: True or non-zero is made anew. So is the file of such a mask;
+For a grid, a region is one of
+- a mask over the view, as an array of any size or the path of a file: True or non-zero is regenerated;
 - a box [xmin, ymin, xmax, ymax], 0 to 1 from the top left;
-- a number: this share of its tokens, drawn at random. That gives variations.
+- a number: this share of its tokens, chosen at random, which gives variations.
 
-Of a sequence, it is a part of the text as it is written there, an array with True for the tokens that are made anew, or a share.
+For a sequence, a region is a part of the text, a bool array over its tokens (True: regenerated), or a share.
 """
 
 import os
@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from maskweave.errors import MaskweaveError
+from maskweave.errors import MaskweaveError, shown
 from maskweave.generate.token_state import TokenState, token_states
 from maskweave.modality.catalogs import Catalog
 from maskweave.modality.entry import Modality
@@ -26,7 +26,7 @@ from maskweave.values.files import read_value
 from maskweave.values.image import Image
 
 Region = Any
-"""A mask, the path of one, a box, a share, or a part of a text."""
+"""A mask, the path of a mask, a box, a share, or a part of a text."""
 
 
 def regions_of(
@@ -36,16 +36,16 @@ def regions_of(
     tokenizers: Mapping[str, Tokenizer],
     seed: int,
 ) -> dict[str, np.ndarray]:
-    """What of each edited target of a sample is made anew: bool, over the view of a grid, (n,) over the tokens of a sequence.
+    """Returns the region to regenerate of each edited target of a sample: a bool mask over the view of a grid, or over the n tokens of a sequence.
 
     Args:
         edit: region by target.
-        sample: checked values, every edited target's among them.
+        sample: checked values, including those of all edited targets.
 
     Raises:
-        MaskweaveError: a region that does not fit its target; says what was found and what is expected.
+        MaskweaveError: a region does not fit its target.
     """
-    found = {}
+    regions = {}
     for name, region in edit.items():
         modality = catalog[name]
         rng = np.random.default_rng([seed, modality.id])
@@ -53,25 +53,26 @@ def regions_of(
             field = token_states(catalog, [{name: sample[name]}], tokenizers)[name]
             assert field.ids is not None
             ids = field.ids[field.mask]
-            found[name] = sequence_region(region, catalog, modality, tokenizers.get(name), ids, rng)
+            regions[name] = sequence_region(region, catalog, modality, tokenizers.get(name), ids, rng)
         else:
-            found[name] = grid_region(region, modality, rng)
-    return found
+            regions[name] = grid_region(region, modality, rng)
+    return regions
 
 
 def keep_rest(
     catalog: Catalog, given: Mapping[str, TokenState], edits: Sequence[Mapping[str, np.ndarray]]
 ) -> tuple[dict[str, TokenState], dict[str, TokenState]]:
-    """What is known when targets are edited, and what is kept of them.
+    """Separates the edited targets from the given modalities, and masks their regions.
 
-    Values of the same source as an edited target (the patches of an edited picture, say) lose the region too, or they would give it away.
+    The region is also masked in values of the same source as an edited target (such as the patches of an edited image), because they would
+    reveal it.
 
     Args:
-        given: every edited target is there for the samples that edit it.
-        edits: what is made anew by target, for every sample, as of `regions_of`.
+        given: includes every edited target of the samples that edit it.
+        edits: region to regenerate by target, for every sample; see `regions_of`.
 
     Returns:
-        the given modalities without the targets, and the targets.
+        The given modalities without the edited targets, and the kept tokens of the edited targets.
     """
     rest = dict(given)
     started: dict[str, TokenState] = {}
@@ -85,28 +86,30 @@ def keep_rest(
         for b, edit in enumerate(edits):
             if target not in edit:
                 continue
-            anew = edit[target]
+            region = edit[target]
             if modality.kind == "sequence":
-                started[target].mask[b, : len(anew)] = ~anew
+                started[target].mask[b, : len(region)] = ~region
                 continue
-            started[target].mask[b] = field.mask[b] & ~touched(anew, modality.grid).flatten()
+            started[target].mask[b] = field.mask[b] & ~touched(region, modality.grid).flatten()
             for n in twins:
-                rest[n].mask[b] &= ~touched(anew, catalog[n].grid).flatten()
+                rest[n].mask[b] &= ~touched(region, catalog[n].grid).flatten()
     return rest, started
 
 
 def grid_region(region: Region, modality: Modality, rng: np.random.Generator) -> np.ndarray:
-    """A region as a mask over the view, bool, of any resolution and as many axes as the grid."""
+    """Converts a region to a bool mask over the view, of any resolution, with as many axes as the grid."""
     where = f"edit of {modality.name!r}"
     flat = len(modality.grid) == 2
     if isinstance(region, (str, os.PathLike)):
         path = Path(region)
         if not path.is_file():
-            raise MaskweaveError(f"{where}: {path}: no such file; expected a mask, white where it is made anew")
-        drawn = flat and path.suffix.lower() == ".png"  # in color or gray: what is not black
+            raise MaskweaveError(
+                f"{where}: {path}: no such file; expected a mask file, white where the image is regenerated"
+            )
+        is_png = flat and path.suffix.lower() == ".png"  # in color or gray: all that is not black is regenerated
         size = modality.value.size or modality.grid
-        region = read_value(path, Image(size=size) if drawn else Binary(size=size), f"{where}: {path}")
-        region = region[..., 0] if drawn else region
+        region = read_value(path, Image(size=size) if is_png else Binary(size=size), f"{where}: {path}")
+        region = region[..., 0] if is_png else region
     if isinstance(region, (int, float)) and not isinstance(region, bool):
         return _share(region, modality.tokens, where, rng).reshape(modality.grid)
     if flat and isinstance(region, (list, tuple)) and len(region) == 4 and np.ndim(region) == 1:
@@ -128,40 +131,44 @@ def sequence_region(
     ids: np.ndarray,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """(n,) bool: which of a sequence's tokens `ids` (n,) are made anew."""
+    """Converts a region to a bool mask (n,) over a sequence's tokens `ids` (n,)."""
     where = f"edit of {modality.name!r}"
     n = len(ids)
     if isinstance(region, str):
         if tokenizer is None or not modality.value.is_text:
             raise MaskweaveError(
-                f"{where}: a part in words is for texts alone; give a mask of its {n} tokens or a share"
+                f"{where}: found the words {shown(region)}, which can only edit a text; give a mask of its {n} tokens or a share"
             )
         (part,) = tokenizer.encode([region])
         part = [id for id in part if id != EOS]
-        anew = np.zeros(n, bool)
+        mask = np.zeros(n, bool)
         for start in range(n - len(part) + 1) if part else ():
             if ids[start : start + len(part)].tolist() == part:
-                anew[start : start + len(part)] = True
-        if not anew.any():
-            raise MaskweaveError(f"{where}: {region!r} is not a part of the text given; name words as they stand there")
+                mask[start : start + len(part)] = True
+        if not mask.any():
+            raise MaskweaveError(
+                f"{where}: {region!r} is not a part of the given text; use words exactly as in the text"
+            )
     elif isinstance(region, (int, float)) and not isinstance(region, bool):
         chunks = -(-n // modality.chunk)
-        anew = np.repeat(_share(region, chunks, where, rng), modality.chunk)[:n]
+        mask = np.repeat(_share(region, chunks, where, rng), modality.chunk)[:n]
     else:
-        anew = np.asarray(region)
-        if anew.dtype != bool or anew.shape != (n,):
+        mask = np.asarray(region)
+        if mask.dtype != bool or mask.shape != (n,):
             raise MaskweaveError(
-                f"{where}: found {anew.dtype} of shape {anew.shape}; expected a bool for each of {n} tokens"
+                f"{where}: found {mask.dtype} of shape {mask.shape}; expected a bool for each of {n} tokens"
             )
-    gaps = int((anew & ~np.concatenate([[False], anew[:-1]])).sum())
+    gaps = int((mask & ~np.concatenate([[False], mask[:-1]])).sum())
     most = catalog.vocabularies[modality.vocabulary].sentinels - 2
     if gaps > most:
-        raise MaskweaveError(f"{where}: {gaps} gaps; its vocabulary has sentinels for {most}")
-    return anew
+        raise MaskweaveError(
+            f"{where}: found {gaps} gaps; expected at most {most}, one for each free sentinel of its vocabulary; edit fewer separate parts"
+        )
+    return mask
 
 
 def touched(region: np.ndarray, grid: Sequence[int]) -> np.ndarray:
-    """The cells of a grid that a region over the same view touches, however little."""
+    """Returns which cells of a grid overlap a region over the same view, even partially."""
     for axis, cells in enumerate(grid):
         points = region.shape[axis]
         bounds = [(c * points // cells, -(-(c + 1) * points // cells)) for c in range(cells)]
@@ -172,9 +179,9 @@ def touched(region: np.ndarray, grid: Sequence[int]) -> np.ndarray:
 def _share(share: float, count: int, where: str, rng: np.random.Generator) -> np.ndarray:
     if not 0 <= share <= 1:
         raise MaskweaveError(f"{where}: found {share}; expected a share from 0 to 1")
-    anew = np.zeros(count, bool)
-    anew[rng.permutation(count)[: round(share * count)]] = True
-    return anew
+    mask = np.zeros(count, bool)
+    mask[rng.permutation(count)[: round(share * count)]] = True
+    return mask
 
 
 def _box(box: Sequence[float], modality: Modality, where: str) -> np.ndarray:
@@ -185,14 +192,14 @@ def _box(box: Sequence[float], modality: Modality, where: str) -> np.ndarray:
         )
     height, width = modality.value.size or modality.grid
     region = np.zeros((height, width), bool)
-    tiny = 1e-9  # 0.6 · 10 is a little more than 6
+    tiny = 1e-9  # floating point: a box edge such as 0.6 · 10 may be slightly more than 6
     rows = slice(int(y0 * height + tiny), int(np.ceil(y1 * height - tiny)))
     region[rows, int(x0 * width + tiny) : int(np.ceil(x1 * width - tiny))] = True
     return region
 
 
 def _center(mask: np.ndarray, modality: Modality) -> np.ndarray:
-    """The part of a mask over a whole picture that is left when the picture is cropped to its entry's aspect ratio."""
+    """Crops a mask over a complete image as the image is cropped to its entry's aspect ratio."""
     height, width = modality.value.size or modality.grid
     rows, columns = mask.shape
     high, wide = min(rows, round(columns * height / width)), min(columns, round(rows * width / height))

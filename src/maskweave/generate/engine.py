@@ -1,6 +1,6 @@
-"""The model as generation runs it: passes in one batch, in the precision asked for, nothing computed twice.
+"""Runs the model for generation: batches the passes, applies the precision, and reuses what has not changed.
 
-Dimension letters: B samples, P passes, R rows (a pass over a sample each), L places of a grid, n asked places, V vocabulary, D width.
+Dimension letters: B samples, P passes, R rows (one pass over one sample each), L positions of a grid, n predicted positions, V vocabulary, D width.
 """
 
 import copy
@@ -21,17 +21,17 @@ from maskweave.nn.cpu import can_pack, pack_linear_layers
 
 Precision = Literal["float32", "bf16"]
 PADDING = 0.25
-"""On a CPU, rows go into one batch where no more than this share of it, or `FEW` tokens a row, is padding."""
+"""On a CPU, a row joins a batch if its padding is at most this share of the longest row, or `FEW` tokens."""
 FEW = 16
 STATIC = 64
-"""Compiled, rows have a multiple of this many slots, so that few shapes are compiled."""
+"""When compiled, the number of slots per row is a multiple of this, so that few shapes are compiled."""
 
 
 class Engine:
     """A model ready to run.
 
     Args:
-        model: its parameters are shared; its linear layers are also kept in bfloat16 with `bf16`, and packed on CPUs that `can_pack` names.
+        model: its parameters are shared. With `bf16`, its linear layers are also kept in bfloat16; they are packed on CPUs if `can_pack`.
         precision: of linear layers and attention.
         compiled: compile the blocks, for a GPU: the first requests are slow, later ones fast.
     """
@@ -59,10 +59,10 @@ class Engine:
 
     @torch.inference_mode()
     def ask(self, fields: TokenStates, passes: Sequence[Pass], target: str, asked_BL: np.ndarray) -> Tensor:
-        """Logits (n, V) of the asked places of a grid, sample after sample, the passes weighed together."""
+        """Returns the guided logits (n, V) of the asked positions of a grid, ordered by sample: the weighted sum over the passes."""
         asked_RL = np.tile(asked_BL, (len(passes), 1))
         sees, counts_R = [p.sees for p in passes], asked_RL.sum(axis=1)
-        ends_B = counts_R[: len(asked_BL)].cumsum()  # every pass asks for the same places
+        ends_B = counts_R[: len(asked_BL)].cumsum()  # every pass predicts the same positions
         answer: Tensor | None = None
         for number, row in enumerate(self._batches(fields, sees, counts_R > 0)):
             inputs, encoded = self.encode(fields, sees, row, number)
@@ -79,12 +79,12 @@ class Engine:
                 return logits.float()
             if answer is None:
                 answer = torch.zeros(int(ends_B[-1]), logits.shape[1], device=self.device)
-            # Where the first of a row's places lies among its pass's, less where it lies in this batch.
+            # Offset from a row's first position in this batch to its first position in the answer.
             counts = counts_R[row]
             shift = ends_B[b] - counts - (counts.cumsum() - counts)
-            place = torch.from_numpy(np.arange(len(r)) + np.repeat(shift, counts)).to(self.device)
+            index = torch.from_numpy(np.arange(len(r)) + np.repeat(shift, counts)).to(self.device)
             weight = torch.tensor([q.weight for q in passes])[torch.from_numpy(np.repeat(p, counts))]
-            answer.index_add_(0, place, logits.float() * weight[:, None].to(self.device))
+            answer.index_add_(0, index, logits.float() * weight[:, None].to(self.device))
         assert answer is not None
         return answer
 
@@ -92,10 +92,10 @@ class Engine:
     def encode(
         self, fields: TokenStates, sees: Sequence[frozenset[str]], row: np.ndarray, number: int = 0
     ) -> tuple[Slots, Tensor]:
-        """The packed inputs of some rows and the encoder's output for them.
+        """Returns the packed inputs of some rows and the encoder's output for them.
 
         Args:
-            number: of the batch among a step's; its last output is given again where its input is still the same.
+            number: index of the batch within the step; its last output is reused if its input is unchanged.
         """
         packed, rows = pack_inputs(self.catalog, fields, sees, row, STATIC if self.compiled else 1)
         last = self._last.get(number)
@@ -109,14 +109,14 @@ class Engine:
 
     @torch.inference_mode()
     def reader(self, fields: TokenStates, sees: Sequence[frozenset[str]], target: str, longest: int) -> KVCacheDecoder:
-        """Ready to read `target` for every row, pass after pass."""
+        """Returns a decoder of the sequence `target` for every row, ordered by pass."""
         inputs, encoded = self.encode(fields, sees, np.arange(len(sees) * samples_of(fields)))
         with self._precisely():
             return KVCacheDecoder(self.model, encoded, inputs, target, self.catalog[target].id, longest, self.read_step)
 
     @torch.inference_mode()
     def read(self, reader: KVCacheDecoder, ids_B: np.ndarray, passes: Sequence[Pass]) -> Tensor:
-        """Logits (B, V) after one more token of every sample, the passes weighed together."""
+        """Reads one more token of every sample and returns the guided logits (B, V): the weighted sum over the passes."""
         ids_R = torch.from_numpy(np.tile(ids_B, len(passes))).to(self.device)
         with self._precisely():
             logits_RV = reader.read(ids_R).float()
@@ -127,16 +127,16 @@ class Engine:
         )
 
     def forget(self) -> None:
-        """Let go of what was kept from the last step."""
+        """Releases the encoder outputs kept from the last step."""
         self._last.clear()
 
     def _precisely(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self._autocasts, cache_enabled=False)
 
     def _batches(self, fields: TokenStates, sees: Sequence[frozenset[str]], asking_R: np.ndarray) -> list[np.ndarray]:
-        """Rows that pass through the model together.
+        """Groups rows into batches.
 
-        On a GPU all of them. On a CPU rows of unlike length go apart: a pass without the inputs is then as cheap as it is short.
+        On a GPU, all rows form one batch. On a CPU, only rows of similar length share a batch, so that a short pass without the inputs is cheap.
         """
         rows = np.flatnonzero(asking_R)
         if self.device.type != "cpu" or self.compiled:
@@ -154,7 +154,7 @@ class Engine:
 
 
 def _shadow(model: FourM) -> FourM:
-    """The same model as other modules over the same tensors."""
+    """Returns a copy of the modules that shares the model's tensors."""
     shared = {id(t): t for t in (*model.parameters(), *model.buffers())}
     return copy.deepcopy(model, shared).eval()
 

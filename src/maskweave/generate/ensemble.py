@@ -1,4 +1,4 @@
-"""Ensembles: several results for one sample merged into one, each value as its type does it.
+"""Ensembles: merges several results for one sample into one, each value by the rule of its type.
 
 4M-21 (https://arxiv.org/abs/2406.09406) averages ten samples for its normals and merges many passes for dense instances.
 """
@@ -12,29 +12,29 @@ from maskweave.generate.result import Generated
 from maskweave.modality.entry import Modality
 
 OVERLAP = 0.5
-"""Two instances of one class whose intersection is at least this share of their union are the same."""
+"""Minimum intersection over union at which two instances of one class are duplicates."""
 
 
 def merge_results(members: Sequence[Generated], overlap: float = OVERLAP) -> Generated:
-    """One result without tokens out of several of the same request."""
+    """Merges several results of the same request into one, without tokens."""
     first = members[0]
     merged = Generated(first.catalog, first.inputs, schedule=first.schedule)
     for name in dict.fromkeys(name for member in members for name in member.values):
-        found = [member.values[name] for member in members if name in member.values]
-        merged.values[name] = first.catalog[name].value.merge(found, overlap)
+        values = [member.values[name] for member in members if name in member.values]
+        merged.values[name] = first.catalog[name].value.merge(values, overlap)
     return merged
 
 
 def member_seeds(seed: int, samples: int) -> list[int]:
-    """Seeds of an ensemble's members: their own, so that ensembles of neighboring seeds share no member."""
+    """Returns the seeds of an ensemble's members, such that ensembles with consecutive seeds share no member."""
     return [int(s) for s in np.random.SeedSequence(seed).generate_state(samples)]
 
 
 def check_ensemble(targets: Iterable[Modality], tokenizers: Container[str], samples: int) -> None:
-    """See that an ensemble can be merged, before any work.
+    """Checks before any work that an ensemble can be merged.
 
     Raises:
-        MaskweaveError: no samples, or a target whose values cannot be merged or for which there is no tokenizer.
+        MaskweaveError: no samples, or a target without tokenizer or whose values cannot be merged.
     """
     if samples < 1:
         raise MaskweaveError(f"an ensemble needs 1 sample or more, found {samples}")
@@ -42,7 +42,7 @@ def check_ensemble(targets: Iterable[Modality], tokenizers: Container[str], samp
         check_mergeable(modality)
         if modality.name not in tokenizers:
             raise MaskweaveError(
-                f"{modality.name!r}: this bundle has no tokenizer of it, so there are no values to merge; generate single samples of it"
+                f"{modality.name!r}: this bundle has no tokenizer for it, so there are no values to merge; generate single samples of it"
             )
 
 

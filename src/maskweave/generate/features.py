@@ -1,4 +1,4 @@
-"""Features of samples: what a trained encoder makes of any of its inputs."""
+"""Features of samples, computed by a trained encoder from any of its inputs."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -17,7 +17,7 @@ from maskweave.tokenizers.base import Tokenizer
 
 
 class EncodedBatch(NamedTuple):
-    """Some samples of a data set, encoded together."""
+    """A batch of samples of a dataset, with their features."""
 
     numbers: list[int]
     samples: list[dict[str, Any]]
@@ -25,11 +25,11 @@ class EncodedBatch(NamedTuple):
 
 
 class FeatureExtractor:
-    """An encoder that takes values. `bundle.encoder(["rgb"])` makes one; so does this class, of any `Encoder`.
+    """Encodes values. Made by `bundle.encoder(["rgb"])`, or directly from any `Encoder`.
 
     Args:
-        encoder: put into evaluation mode.
-        tokenizers: of the inputs that need one.
+        encoder: is switched to evaluation mode.
+        tokenizers: by modality, for the inputs that need one.
     """
 
     def __init__(self, encoder: Encoder, tokenizers: Mapping[str, Tokenizer]):
@@ -40,10 +40,10 @@ class FeatureExtractor:
 
     @torch.inference_mode()
     def __call__(self, samples: Sequence[Sample]) -> Encoded:
-        """Encode one batch: `.tokens` (B, N, D), `.pooled` (B, D), `.feature_map(name)` (B, D, h, w).
+        """Encodes one batch: `.tokens` (B, N, D), `.pooled` (B, D), `.feature_map(name)` (B, D, h, w).
 
         Args:
-            samples: values in any form that `Bundle.generate` takes; every one with all inputs, other values are left aside.
+            samples: values in any form that `Bundle.generate` accepts. Each sample must have all inputs; other values are ignored.
 
         Raises:
             MaskweaveError: an input is missing or does not fit its entry.
@@ -54,7 +54,7 @@ class FeatureExtractor:
         return self.encode([read(sample, catalog, self.tokenizers) for sample in given])
 
     def encode(self, values: Sequence[Mapping[str, Any]]) -> Encoded:
-        """As a call, of values that are checked and of their entries' sizes.
+        """Encodes one batch of values that are already checked and of their entries' sizes.
 
         Raises:
             BadSample: a value does not fit its entry.
@@ -67,14 +67,14 @@ class FeatureExtractor:
     def stream(
         self, source: Source, *, batch_size: int = 64, workers: int = 0, limit: float = 0.01, title: str = "features"
     ) -> Iterator[EncodedBatch]:
-        """Encode a whole data set, batch by batch, with a progress bar.
+        """Encodes a complete dataset, batch by batch, with a progress bar.
 
         Args:
             workers: processes that read samples.
-            limit: largest share of samples that cannot be used.
+            limit: highest allowed share of unusable samples.
 
         Raises:
-            MaskweaveError: too many samples cannot be used.
+            MaskweaveError: too many samples are unusable.
         """
         names = [self.encoder.catalog[name].reads for name in self.encoder.names]
         skips = ErrorBudget(limit)
@@ -102,7 +102,7 @@ class FeatureExtractor:
         skips.check(finished=True)
 
     def pooled(self, source: Source, **options: Any) -> tuple[list[int], Tensor]:
-        """Numbers of the samples that can be used, and their pooled features (S, D) on the CPU; options as of `stream`."""
+        """Returns the indices of the usable samples, and their pooled features (S, D) on the CPU; options as for `stream`."""
         numbers: list[int] = []
         parts = []
         for batch in self.stream(source, **options):

@@ -1,4 +1,4 @@
-"""Generation from files into files: one request, or one for every name in folders of inputs, streamed and restartable."""
+"""Generation from files to files: one request, or one for every file name in folders of inputs, streamed and resumable."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,30 +19,30 @@ from maskweave.modality.catalogs import Catalog
 from maskweave.progress import progress
 
 DONE = "schedule.yaml"
-"""Written last, so its presence says that a result folder is whole."""
+"""Written last: a result folder that contains it is complete."""
 REQUEST = "request.yaml"
 
 
 class Job(NamedTuple):
-    """What is given for one name."""
+    """The inputs and edits of one file name."""
 
     name: str
-    """Of the files in the folders of inputs; empty where no input is a folder."""
+    """File name without extension in the folders of inputs; empty if no input is a folder."""
     inputs: dict[str, Any]
     edit: dict[str, Any]
 
 
 class Wanted(NamedTuple):
-    """A result folder to be."""
+    """A result folder to write."""
 
     folder: Path
     job: Job
     seeds: list[int]
-    """One, or those of an ensemble's members."""
+    """One seed, or one for each member of an ensemble."""
 
 
 class BatchRow(NamedTuple):
-    """A sample that goes through the model: a result, or a member of one."""
+    """A sample that is generated: a result, or a member of an ensemble."""
 
     wanted: Wanted
     values: dict[str, Any]
@@ -50,20 +50,20 @@ class BatchRow(NamedTuple):
 
 
 class _Made:
-    """What is generated of results that are not all there yet."""
+    """Collects the members of results that are not complete yet."""
 
     def __init__(self) -> None:
         self._members: dict[Path, list[Generated]] = {}
 
     def add(self, batch: Sequence[BatchRow], session: Session) -> None:
-        """Take in a batch. Where it was broken off, members of an ensemble that are whole count alone, if there are any."""
+        """Adds the results of a batch. Partial members of an interrupted batch are added only if their ensemble has no finished member."""
         begun = set(self._members)
         for row, generated in zip(batch, session.results(), strict=True):
             if session.is_finished or row.wanted.folder not in begun:
                 self._members.setdefault(row.wanted.folder, []).append(generated)
 
     def take(self, batch: Sequence[BatchRow], anyway: bool) -> Iterator[tuple[Path, Generated]]:
-        """The results that the batch has completed, and `anyway` also those that it has begun."""
+        """Yields the results that the batch has completed; with `anyway`, also the incomplete ones."""
         for folder, seeds in {row.wanted.folder: row.wanted.seeds for row in batch}.items():
             if anyway or len(self._members[folder]) == len(seeds):
                 members = self._members.pop(folder)
@@ -82,24 +82,24 @@ def generate_files(
     batch_size: int = 8,
     **options: Unpack[Options],
 ) -> str:
-    """Generate, show the progress, and write a result folder for each sample; see `Generated.save`.
+    """Generates with a progress bar, and writes a result folder for each sample; see `Generated.save`.
 
-    Ctrl-C: of a single request what is done by then is written. Of folders the finished results stay, and the same call goes on.
+    After Ctrl-C, a single request writes its partial result. With folders of inputs, the finished results are kept, and the same call resumes.
 
     Args:
-        inputs: by modality a file, text, or a folder of files. Names of files are samples; what a folder lacks of one is not given.
-        out: folder of the result; with folders of inputs of one for each name; with several samples of folders 0, 1, ... inside.
+        inputs: by modality, a file, a text, or a folder of files. Each file name is a sample; a folder without that name does not give this input.
+        out: result folder; with folders of inputs, it contains one folder per name; with several samples, there are folders 0, 1, ... inside.
         samples: results for each input, with seeds `seed`, `seed + 1`, ...
-        ensemble: each result is merged from so many, as by `Bundle.ensemble`; 1: it is what was generated.
-        batch_size: samples, or members of ensembles, that pass through the model together.
-        options: as for `Bundle.generate`; an edit's mask may be a folder of masks too.
+        ensemble: number of samples that each result is merged from, as in `Bundle.ensemble`; 1: no merging.
+        batch_size: samples, or members of ensembles, that are generated in one batch.
+        options: as for `Bundle.generate`; an edit's mask may also be a folder of masks.
 
     Returns:
-        what was written, in words.
+        A sentence that says what was written.
 
     Raises:
-        MaskweaveError: as `Bundle.generate` and `Bundle.ensemble`, before any work; or `out` holds results of another request. Of folders,
-            names whose files cannot be used are left out, unless that is all of them.
+        MaskweaveError: as `Bundle.generate` and `Bundle.ensemble`, before any work; `out` contains results of another request; or none of
+            the files in the folders can be used (single unusable files are reported and skipped).
         Interrupted: after Ctrl-C.
     """
     numbers = {"samples": (samples, 1), "ensemble": (ensemble, 1), "batch": (batch_size, 1), "seed": (seed, 0)}
@@ -122,7 +122,7 @@ def generate_files(
         claim_record(out / REQUEST, plain({**asked, "schedule": schedule}), "results")
         wanted = [one for one in wanted if not (one.folder / DONE).exists()]
         if not wanted:
-            return f"{out}: finished, nothing is left to do"
+            return f"{out}: already complete, nothing is left to do"
     first = None if is_many else _read(bundle, jobs[0], targets, options)
 
     faults: list[MaskweaveError] = []
@@ -137,7 +137,7 @@ def generate_files(
                     values = _read(bundle, same[0].job, targets, options) if first is None else first
                 except MaskweaveError as error:
                     faults.append(error)
-                    bar.say(f"{same[0].folder}: left out: {error}")
+                    bar.say(f"{same[0].folder}: skipped: {error}")
                     bar.advance(passes * ensemble * len(same))
                 else:
                     yield from (BatchRow(one, values, seed) for one in same for seed in one.seeds)
@@ -152,27 +152,27 @@ def generate_files(
                 if stop.asked:
                     break
             if is_many and not session.is_finished:
-                raise Interrupted(f"stopped; {done} new results are in {out}, and the same command goes on")
+                raise Interrupted(f"stopped; {done} new results are in {out}; run the same command again to resume")
             if session.is_finished:
-                bar.advance((passes - before) * len(batch))  # texts that ended early
+                bar.advance((passes - before) * len(batch))  # sequences that ended early
             made.add(batch, session)
             for folder, result in made.take(batch, anyway=stop.asked and not is_many):
                 sweep(folder)
                 result.save(folder)
                 done += 1
                 for name, problems in result.problems.items():
-                    bar.say(f"{folder}: {name}: left out what was broken: {'; '.join(problems)}")
+                    bar.say(f"{folder}: {name}: skipped invalid parts: {'; '.join(problems)}")
             if stop.asked:
-                what = "and the same command goes on" if is_many else "as far as it was generated"
-                raise Interrupted(f"stopped; {done} new results are in {out}, {what}")
+                note = "; run the same command again to resume" if is_many else ", generated in part"
+                raise Interrupted(f"stopped; {done} new results are in {out}{note}")
     if len(faults) == len(jobs):
-        raise MaskweaveError(f"none of {len(faults)} inputs can be used, the first because: {faults[0]}")
-    left_out = f", {len(faults)} inputs left out" if faults else ""
-    return f"{done} results written to {out}{left_out}" if is_many or samples > 1 else f"written to {out}"
+        raise MaskweaveError(f"none of {len(faults)} inputs can be used; the first error: {faults[0]}")
+    skipped = f", {len(faults)} inputs skipped" if faults else ""
+    return f"{done} results written to {out}{skipped}" if is_many or samples > 1 else f"written to {out}"
 
 
 def _read(bundle: Bundle, job: Job, targets: Sequence[str] | None, options: Options) -> dict[str, Any]:
-    """What is given, as checked values; what is to be made anew of it is checked too."""
+    """Reads and checks the inputs of a job, and checks its edits."""
     values = bundle.read(job.inputs)
     if job.edit:
         checked: Options = {**options, "edit": job.edit}
@@ -186,7 +186,7 @@ def _start(bundle: Bundle, batch: Sequence[BatchRow], targets: Sequence[str] | N
 
 
 def _jobs(inputs: Mapping[str, Any], edit: Mapping[str, Any]) -> list[Job]:
-    """A job for every name in the folders among the inputs (or else among the masks), in order; without folders a single one."""
+    """Returns a sorted job for every file name in the input folders (or else the mask folders); without folders, a single job."""
     folders = [[files for files in part.values() if isinstance(files, dict)] for part in (inputs, edit)]
     jobs = []
     for name in sorted({name for files in folders[0] or folders[1] for name in files}) or [""]:
@@ -195,13 +195,13 @@ def _jobs(inputs: Mapping[str, Any], edit: Mapping[str, Any]) -> list[Job]:
             for part in (inputs, edit)
         )
         if None in regions.values():
-            raise MaskweaveError(f"edit: there is no mask for {name!r}; expected one for every input")
+            raise MaskweaveError(f"edit: no mask for {name!r}; expected one for every input; add it")
         jobs.append(Job(name, {m: value for m, value in given.items() if value is not None}, regions))
     return jobs
 
 
 def _wanted(jobs: Sequence[Job], out: Path, samples: int, ensemble: int, seed: int) -> list[Wanted]:
-    """What each job gives."""
+    """Returns the result folders of all jobs."""
     return [
         Wanted(
             out / job.name / str(n) if samples > 1 else out / job.name,
@@ -214,7 +214,7 @@ def _wanted(jobs: Sequence[Job], out: Path, samples: int, ensemble: int, seed: i
 
 
 def _files(values: Mapping[str, Any], catalog: Catalog) -> dict[str, Any]:
-    """By modality: of a folder its files by name, anything else as it is. For a text, only what ends in / is a folder."""
+    """Replaces each folder by its files by name. A text modality's value is a folder only if it ends in /."""
     found = {}
     for modality, value in values.items():
         found[modality] = value
@@ -226,24 +226,24 @@ def _files(values: Mapping[str, Any], catalog: Catalog) -> dict[str, Any]:
                 if other != path:
                     raise MaskweaveError(f"{value}: two files for one name: {other.name} and {path.name}; keep one")
             if not found[modality]:
-                raise MaskweaveError(f"{value}: holds no files; expected NAME.EXT for every sample")
+                raise MaskweaveError(f"{value}: contains no files; expected NAME.EXT for every sample")
     return found
 
 
 def _is_folder(value: str | os.PathLike[str]) -> bool:
     try:
         return bool(str(value)) and Path(value).is_dir()
-    except OSError:  # text that is too long to be a name
+    except OSError:  # text that is too long for a file name
         return False
 
 
 def _check_out(out: Path, given: Sequence[Any]) -> None:
-    """Find what is in the way of the results before any work."""
+    """Checks before any work that the results can be written."""
     for value in given:
         if isinstance(value, (str, os.PathLike)) and _is_folder(value) and Path(value).resolve() == out.resolve():
             raise MaskweaveError(f"{out}: is a folder of inputs; choose another one for the results")
-    there = next(path for path in (out, *out.parents) if path.exists())
-    if not there.is_dir():
-        raise MaskweaveError(f"{out}: {there} is a file; expected a folder for the results")
-    if not os.access(there, os.W_OK):
-        raise MaskweaveError(f"{out}: {there} cannot be written to; choose another folder for the results")
+    existing = next(path for path in (out, *out.parents) if path.exists())
+    if not existing.is_dir():
+        raise MaskweaveError(f"{out}: {existing} is a file; expected a folder for the results; choose another one")
+    if not os.access(existing, os.W_OK):
+        raise MaskweaveError(f"{out}: {existing} is not writable; choose another folder for the results")

@@ -1,6 +1,6 @@
-"""Classifier-free guidance with any number of weighted conditions: u + Σ s (c - u). It wraps logits; schemes know nothing of it.
+"""Classifier-free guidance with any number of weighted conditions: u + Σ s (c - u). It combines logits, independently of the decoding scheme.
 
-Papers: classifier-free guidance (https://arxiv.org/abs/2207.12598), several conditions (https://arxiv.org/abs/2206.01714), as 4M has them.
+Papers: classifier-free guidance (https://arxiv.org/abs/2207.12598), several conditions (https://arxiv.org/abs/2206.01714), as in 4M.
 """
 
 from collections.abc import Iterable
@@ -13,16 +13,16 @@ class Pass(NamedTuple):
     """One prediction of the model for every sample."""
 
     weight: float
-    """Of its logits; those of a step's passes add up to 1."""
+    """Weight of its logits; the weights of a step's passes add up to 1."""
     sees: frozenset[str]
-    """Modalities among its inputs. The one being generated is part of every pass."""
+    """Modalities that are its inputs. Every pass also sees the modality being generated."""
 
 
 def passes(step: Step, names: Iterable[str]) -> list[Pass]:
-    """What a step asks the model for.
+    """Returns the passes of the model that a step needs.
 
     Args:
-        names: all modalities that are known, the step's target among them.
+        names: all known modalities, including the step's target.
     """
     conditions = [frozenset(c.modalities) - {step.target} for c in step.guidance]
     without = frozenset(names) - frozenset().union(*conditions)

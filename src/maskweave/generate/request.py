@@ -1,4 +1,4 @@
-"""What is asked for, checked before any work: inputs in any form as values, targets, and what contradicts itself."""
+"""Reads and checks a request before any work: inputs in any accepted form, targets, options, and contradictions between them."""
 
 import difflib
 import os
@@ -24,37 +24,37 @@ Sample = Mapping[str, Any]
 
 
 class Options(TypedDict, total=False):
-    """What a request may say beside its inputs and targets."""
+    """Options of a request, in addition to its inputs and targets."""
 
     decoding: Mapping[str, Decoding] | None
-    """Scheme, steps, temperature, guidance and cuts of single targets, in place of the entries' own."""
+    """Scheme, steps, temperature, guidance, top-p and top-k of single targets; replaces `decoding` of their entries."""
     conditions: Mapping[str, float] | None
-    """Guidance: weight by input, or by several joined with `+`; below 0 leads away from it. In place of the entries' guidance."""
+    """Guidance: weight by input, or by several inputs joined with `+`; below 0 guides away from them. Replaces the entries' guidance."""
     guide_with_finished: bool
     """Finished targets join every guided condition."""
     chain: bool
-    """Each finished target joins the inputs of the next (the default); otherwise every target is predicted from the inputs alone."""
+    """Each finished target joins the inputs of the next (the default); otherwise every target is predicted from the inputs only."""
     schedule: Schedule | None
-    """All of the above, as an earlier request had it or as read from a file."""
+    """Fixes all of the above: the schedule of an earlier request, or one read from a file."""
     edit: Mapping[str, Region] | Sequence[Mapping[str, Region]] | None
-    """Targets that are given, and what of each is made anew; the rest is kept, token by token. One mapping, or one for each sample."""
+    """Region to regenerate, by target that is also an input; all other tokens are kept. One mapping, or one for each sample."""
     precision: Precision
     """`float32`, or `bf16` for linear layers and attention."""
     compiled: bool
-    """Compile the model first; worth it on a GPU, for many requests."""
+    """Compile the model first; worthwhile on a GPU, for many requests."""
 
 
 class GenerationRequest(NamedTuple):
-    """A request, read and checked."""
+    """A request after reading and checking."""
 
     names: dict[str, str]
-    """How each grid or sequence that is generated was called."""
+    """Name under which each generated grid or sequence was requested."""
     schedule: Schedule
     samples: list[dict[str, Any]]
     """Checked values."""
     seeds: Sequence[int]
     edits: list[dict[str, np.ndarray]]
-    """What is made anew by the modality that is generated, as of `regions_of`."""
+    """Region to regenerate, by generated modality; see `regions_of`."""
 
 
 def make_request(
@@ -66,10 +66,10 @@ def make_request(
     options: Options,
     unconditional: bool | None,
 ) -> GenerationRequest:
-    """Check everything, and read the inputs.
+    """Checks everything and reads the inputs.
 
     Raises:
-        MaskweaveError: see `plan`, `read` and `regions_of`; seeds that do not fit, or an edit of what is not both given and a target.
+        MaskweaveError: as `plan`, `read` and `regions_of`; invalid seeds; or an edit of a modality that is not both an input and a target.
     """
     for sample in inputs:
         if not isinstance(sample, Mapping):
@@ -78,32 +78,36 @@ def make_request(
             )
     seeds = range(len(inputs)) if seeds is None else seeds
     if len(seeds) != len(inputs):
-        raise MaskweaveError(f"{len(inputs)} samples need as many seeds, found {len(seeds)}")
+        raise MaskweaveError(f"seeds: found {len(seeds)} for {len(inputs)} samples; expected one for each sample")
     if min(seeds, default=0) < 0:
-        raise MaskweaveError(f"a seed must be 0 or more, found {min(seeds)}")
+        raise MaskweaveError(f"seeds: found {min(seeds)}; expected whole numbers of 0 or more")
     names = list(dict.fromkeys(name for sample in inputs for name in sample))
     resolved, schedule = plan(catalog, names, targets, options, unconditional if len(inputs) else None)
     edit = options.get("edit") or {}
     edits = [edit] * len(inputs) if isinstance(edit, Mapping) else edit
     if len(edits) != len(inputs):
-        raise MaskweaveError(f"{len(inputs)} samples need as many edits, or one for all, found {len(edits)}")
-    samples, anew = [], []
+        raise MaskweaveError(
+            f"edit: found {len(edits)} mappings for {len(inputs)} samples; expected one for each sample, or one for all"
+        )
+    samples, regenerated = [], []
     for sample, regions, seed in zip(inputs, edits, seeds, strict=True):
         edited = {twin(catalog, name): region for name, region in regions.items()}
         samples.append(read(_with_edited(catalog, sample, edited, resolved), catalog, tokenizers))
-        anew.append(regions_of(edited, samples[-1], catalog, tokenizers, seed))
-    asked = dict(zip(resolved, resolved if targets is None else targets, strict=True))
-    return GenerationRequest(asked, schedule, samples, seeds, anew)
+        regenerated.append(regions_of(edited, samples[-1], catalog, tokenizers, seed))
+    requested_as = dict(zip(resolved, resolved if targets is None else targets, strict=True))
+    return GenerationRequest(requested_as, schedule, samples, seeds, regenerated)
 
 
 def _with_edited(catalog: Catalog, sample: Sample, edit: Mapping[str, Region], targets: Sequence[str]) -> Sample:
-    """The sample with a value for each edited target, which may be given under the name of its source."""
+    """Adds a value for each edited target, which the sample may have under the name of the target's source."""
     sample = dict(sample)
     for name in edit:
         same = [n for n in sample if catalog[n].reads == catalog[name].reads]
         if name not in targets or not same:
-            fault = "a target" if name not in targets else "given"
-            raise MaskweaveError(f"edit of {name!r}: it is not {fault}; what is edited must be an input and a target")
+            fault = "a target" if name not in targets else "an input"
+            raise MaskweaveError(
+                f"edit of {name!r}: it is not {fault}; an edited modality must be both an input and a target"
+            )
         sample.setdefault(name, sample[same[0]])
     return sample
 
@@ -115,14 +119,14 @@ def plan(
     options: Options,
     unconditional: bool | None,
 ) -> tuple[list[str], Schedule]:
-    """The grids and sequences to generate and the checked schedule.
+    """Returns the grids and sequences to generate, and the checked schedule.
 
     Args:
-        inputs: all names that any sample gives.
-        unconditional: whether the model was trained with samples that have no input; None if that is unknown.
+        inputs: all modalities that any sample has.
+        unconditional: whether the model was also trained on samples without inputs; None if unknown.
 
     Raises:
-        MaskweaveError: an unknown modality or option, a target the model cannot predict, no inputs where there must be some, or a schedule
+        MaskweaveError: an unknown modality or option, a target the model cannot predict, missing inputs, or a schedule
             that contradicts itself or the rest of the request.
     """
     _check_options(options)
@@ -135,7 +139,7 @@ def plan(
     resolved = check_request(catalog, inputs, targets or ())
     if not inputs and unconditional is False:
         raise MaskweaveError(
-            f"no inputs: this model was trained with some always (model.masking.unconditional is 0); give at least one of {', '.join(catalog)}"
+            f"no inputs: this model was always trained with inputs (model.masking.unconditional is 0); give at least one of {', '.join(catalog)}"
         )
     decoding = {twin(catalog, name): how for name, how in (options.get("decoding") or {}).items()}
     conditions = options.get("conditions")
@@ -143,24 +147,28 @@ def plan(
         if more := [
             name for name in ("decoding", "conditions", "guide_with_finished", "chain") if options.get(name) is not None
         ]:
-            raise MaskweaveError(f"a schedule fixes all steps, so {' and '.join(more)} cannot be given beside it")
+            raise MaskweaveError(
+                f"a schedule fixes all steps, so it cannot be combined with {' and '.join(more)}; remove one of the two"
+            )
         if schedule.targets != resolved:
             raise MaskweaveError(
-                f"the schedule generates {', '.join(schedule.targets)}; the request asks for {', '.join(resolved)}"
+                f"the schedule generates {', '.join(schedule.targets)}, but the request asks for {', '.join(resolved)}; give the same targets, or none"
             )
     else:
         for name in decoding:
             if name not in resolved:
-                raise MaskweaveError(f"decoding names {name!r}, which is not among the targets {', '.join(resolved)}")
+                raise MaskweaveError(
+                    f"decoding of {name!r}: not one of the targets {', '.join(resolved)}; add it to the targets or remove its decoding"
+                )
             if catalog[name].kind == "grid" and decoding[name].scheme == "autoregressive":
                 raise MaskweaveError(
                     f"decoding of {name!r}: scheme 'autoregressive' is for sequences; a grid takes 'maskgit' or 'roar'"
                 )
-        there = [*inputs, *resolved]
+        available = [*inputs, *resolved]
         for names in conditions or {}:
-            if missing := [name for name in names.split("+") if name not in there]:
+            if missing := [name for name in names.split("+") if name not in available]:
                 raise MaskweaveError(
-                    f"condition {shown(names)}: {missing[0]!r} is neither given nor a target; known: {', '.join(there)}"
+                    f"condition {shown(names)}: {missing[0]!r} is neither an input nor a target; expected one of {', '.join(available)}"
                 )
         schedule = make_schedule(
             catalog,
@@ -171,11 +179,11 @@ def plan(
             guide_with_finished=options.get("guide_with_finished", False),
             chain=options.get("chain", True),
         )
-        acting = {name for step in schedule.steps for condition in step.guidance for name in condition.modalities}
+        active = {name for step in schedule.steps for condition in step.guidance for name in condition.modalities}
         for names in conditions or {}:
-            if not acting & {*names.split("+")}:
+            if not active & {*names.split("+")}:
                 raise MaskweaveError(
-                    f"condition {shown(names)} guides nothing: none of it is there when a target is generated; name an input, or an earlier target"
+                    f"condition {shown(names)} has no effect: none of its modalities is known before a target; use an input or an earlier target"
                 )
     check_schedule(schedule, catalog, inputs)
     return resolved, schedule
@@ -194,7 +202,7 @@ def _check_options(options: Options) -> None:
 
 
 def check_request(catalog: Catalog, inputs: Sequence[str], targets: Sequence[str]) -> list[str]:
-    """The modalities to generate, in order; an input-only modality stands for the grid that is made from the same values.
+    """Returns the modalities to generate, in order; an input-only modality is replaced by the grid with the same source.
 
     Raises:
         MaskweaveError: an unknown modality, or a target the model cannot predict.
@@ -203,14 +211,14 @@ def check_request(catalog: Catalog, inputs: Sequence[str], targets: Sequence[str
         catalog[name]
     resolved = [twin(catalog, name) for name in targets]
     if not resolved:
-        raise MaskweaveError("no targets: name at least one modality to generate")
+        raise MaskweaveError("no targets: give at least one modality to generate")
     if len(set(resolved)) < len(resolved):
-        raise MaskweaveError(f"a target is named twice in {', '.join(targets)}")
+        raise MaskweaveError(f"targets: found one twice in {', '.join(targets)}; expected each target once")
     return resolved
 
 
 def twin(catalog: Catalog, name: str) -> str:
-    """The modality that is generated where `name` is asked for."""
+    """Returns the modality to generate for a requested `name`: itself, or the grid with the same source if it is input only."""
     modality = catalog[name]
     if modality.is_target:
         return name
@@ -223,10 +231,10 @@ def twin(catalog: Catalog, name: str) -> str:
 
 
 def read(inputs: Sample, catalog: Catalog, tokenizers: Mapping[str, Tokenizer]) -> dict[str, Any]:
-    """Inputs in any accepted form as checked values of their entries' sizes.
+    """Converts inputs in any accepted form to checked values of their entries' sizes.
 
     Raises:
-        MaskweaveError: a value does not fit its entry, or its tokenizer is missing; says what was found and what is expected.
+        MaskweaveError: a value does not fit its entry, or its tokenizer is missing.
     """
     values, tokens = {}, {}
     for name, value in inputs.items():
@@ -237,7 +245,7 @@ def read(inputs: Sample, catalog: Catalog, tokenizers: Mapping[str, Tokenizer]) 
             continue
         if modality.has_tokens and name not in tokenizers:
             raise MaskweaveError(
-                f"input {name!r}: this bundle has no tokenizer of it; give its tokens as maskweave.Tokens(ids), or other inputs"
+                f"input {name!r}: this bundle has no tokenizer for it; give its tokens as maskweave.Tokens(ids), or use other inputs"
             )
         values[name] = _value(value, modality)
     try:
@@ -251,7 +259,7 @@ def _value(value: Any, modality: Modality) -> Any:
     if isinstance(value, os.PathLike) or (isinstance(value, str) and not modality.value.is_text):
         path = Path(value)
         if not is_file(path):
-            raise MaskweaveError(f"{where}: {str(path)[:200]}: no such file")
+            raise MaskweaveError(f"{where}: {str(path)[:200]}: no such file; give an existing one")
         return read_value(path, modality.value, f"{where}: {path}")
     return modality.value.check(modality.value.from_python(value, where), where)
 
@@ -259,5 +267,5 @@ def _value(value: Any, modality: Modality) -> Any:
 def is_file(path: Path) -> bool:
     try:
         return path.is_file()
-    except OSError:  # text that is too long to be a name
+    except OSError:  # text that is too long for a file name
         return False

@@ -1,4 +1,4 @@
-"""What a request gave: values in their units, as pictures and as files."""
+"""Results of a request: values in their units, as pictures and as files."""
 
 import contextlib
 import os
@@ -21,57 +21,57 @@ from maskweave.report.sheets import picture_among, sheet_for
 
 @dataclass
 class Generated:
-    """The result for one sample; `result[NAME]` is a target's value in the Python form that its entry states."""
+    """The result for one sample; `result[NAME]` is a target's value in the Python form of its value type."""
 
     catalog: Catalog = field(repr=False)
     inputs: dict[str, Any]
-    """As the model saw them."""
+    """After cropping and resizing, as given to the model."""
     values: dict[str, Any] = field(default_factory=dict)
-    """By target, as it was asked for; a target whose tokenizer is missing has tokens alone."""
+    """By requested target; a target without tokenizer has tokens only."""
     tokens: dict[str, np.ndarray] = field(default_factory=dict)
-    """Ids of each generated modality; -1 where a grid is not finished."""
+    """Ids of each generated modality; -1 for unknown tokens of an unfinished grid."""
     problems: dict[str, list[str]] = field(default_factory=dict)
-    """What of a generated sequence was broken and left out."""
+    """Invalid parts of generated sequences, which were skipped; by target."""
     schedule: Schedule | None = field(default=None, repr=False)
-    """The steps that were done."""
+    """The steps that generated it."""
 
     def __getitem__(self, name: str) -> Any:
         return self.values[name]
 
     def as_inputs(self, catalog: Catalog | None = None) -> dict[str, Any]:
-        """Inputs and results together, as the inputs of another request. Sequences of which nothing was sound are left out.
+        """Returns inputs and results together, as the inputs of another request. Sequences without any valid part are omitted.
 
         Args:
-            catalog: of the bundle that is to take them, another one for super-resolution, say; names that it lacks are left out.
+            catalog: of the receiving bundle, for example one for super-resolution; modalities that it lacks are omitted.
         """
-        found: dict[str, Any] = {**self.inputs}
-        found |= {name: Tokens(ids) for name, ids in self._without_value().items() if len(ids) and ids.min() >= 0}
+        inputs: dict[str, Any] = {**self.inputs}
+        inputs |= {name: Tokens(ids) for name, ids in self._without_value().items() if len(ids) and ids.min() >= 0}
         for name, value in self.values.items():
             with contextlib.suppress(BadSample):
-                found[name] = self.catalog[name].value.check(value, name)
-        return {name: value for name, value in found.items() if catalog is None or name in catalog}
+                inputs[name] = self.catalog[name].value.check(value, name)
+        return {name: value for name, value in inputs.items() if catalog is None or name in catalog}
 
     def _without_value(self) -> dict[str, np.ndarray]:
-        """Tokens of the modalities that have no value, under whichever name."""
+        """Tokens of the modalities that have no value under any of their names."""
         valued = {self.catalog[name].reads for name in self.values}
         return {name: ids for name, ids in self.tokens.items() if self.catalog[name].reads not in valued}
 
     def sheet(self) -> Image.Image:
-        """Inputs and targets side by side, as one picture; of several results, see `sheet_of`."""
+        """Returns one picture with inputs and targets side by side; for several results, see `sheet_of`."""
         return sheet_of([self])
 
     def show(self) -> None:
-        """Open the sheet in the system's picture viewer."""
+        """Opens the sheet in the system's image viewer."""
         self.sheet().show()
 
     def _repr_png_(self) -> bytes | None:
         return self.sheet()._repr_png_()
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
-        """Write every value as a file, a picture of each that is not one, and what it came from.
+        """Writes the result into a folder: values, pictures of them, a contact sheet and the schedule.
 
-        NAME.EXT, NAME.picture.png, NAME.tokens.npy where there is no value, sheet.png, and last schedule.yaml. A sequence of which nothing
-        was sound gets no file; `problems` says so.
+        The files are NAME.EXT; NAME.picture.png for values that are not images; NAME.tokens.npy for targets without value; sheet.png; and
+        schedule.yaml, which is written last. A sequence without any valid part gets no file and an entry in `problems`.
         """
         folder = Path(folder)
         over = picture_among(
@@ -104,7 +104,7 @@ class Generated:
 
 
 def sheet_of(results: Sequence[Generated], title: str = "", tile: int = 144) -> Image.Image:
-    """One contact sheet of one or several results, a row each: inputs, then targets. Of tokens that have no value it says how many there are.
+    """Returns a contact sheet with one row per result: inputs, then targets. Tokens without value are shown as their number.
 
     Args:
         results: of one bundle, not necessarily of one request.
@@ -112,7 +112,7 @@ def sheet_of(results: Sequence[Generated], title: str = "", tile: int = 144) -> 
     """
     rows = []
     for result in results:
-        # A grid that is edited stands beside its source: once is enough.
+        # Show an edited grid and its source only once.
         given = {n: v for n, v in result.inputs.items() if result.catalog[n].source not in result.inputs}
         bare = {name: value.ids for name, value in given.items() if isinstance(value, Tokens)}
         made = result._without_value()

@@ -1,4 +1,4 @@
-"""From logits to tokens: temperature, top-k, top-p, and how sure a choice is. Pure functions of logits and noise.
+"""Samples tokens from logits: temperature, top-k, top-p, and confidence. Pure functions of logits and noise.
 
 Dimension letters: B samples, n tokens, V vocabulary.
 """
@@ -14,16 +14,16 @@ Generators = Sequence[np.random.Generator]
 """One per sample, so that a sample's result does not depend on its neighbors in the batch."""
 
 FIRST = 256
-"""Tokens among which top-p looks first: sorting whole vocabularies takes as long as the model does."""
+"""Number of likeliest tokens among which top-p searches first: sorting the complete vocabulary takes as long as the model."""
 
 
 def sample(
     logits_nV: Tensor, noise_nV: Tensor | None, temperature: float, top_k: int = 0, top_p: float = 1.0
 ) -> Tensor:
-    """Draw one token per row (n,) by the Gumbel maximum, so that the same noise always gives the same tokens.
+    """Samples one token per row (n,) by the Gumbel-max trick: the same noise always gives the same tokens.
 
     Args:
-        noise_nV: standard Gumbel variates; not needed at temperature 0, which takes the likeliest token.
+        noise_nV: standard Gumbel noise; not needed at temperature 0, which takes the likeliest token.
         top_k: as in `keep_likely`.
         top_p: as in `keep_likely`.
     """
@@ -35,23 +35,23 @@ def sample(
 
 
 def confidence(logits_nV: Tensor, ids_n: Tensor) -> Tensor:
-    """(n,) log-probability of each choice, before temperature and cuts."""
+    """Returns the log-probability (n,) of each chosen token, before temperature, top-k and top-p."""
     logits_nV = logits_nV.float()
     return logits_nV.gather(-1, ids_n[:, None])[:, 0] - logits_nV.logsumexp(dim=-1)
 
 
 def gumbel(counts_B: np.ndarray, vocabulary: int, generators: Generators, device: torch.device) -> Tensor:
-    """(n, V) each sample's noise from its own generator, for as many tokens as it asks for."""
-    drawn = [
+    """Returns Gumbel noise (n, V); each sample uses its own generator, for `counts_B` tokens."""
+    noise = [
         g.standard_exponential((int(count), vocabulary), dtype=np.float32)
         for g, count in zip(generators, counts_B, strict=True)
     ]
-    exponential = torch.from_numpy(np.concatenate(drawn)).to(device)
+    exponential = torch.from_numpy(np.concatenate(noise)).to(device)
     return exponential.clamp_(min=torch.finfo(torch.float32).tiny).log_().neg_()
 
 
 def keep_likely(logits_nV: Tensor, top_k: int, top_p: float) -> Tensor:
-    """Set all but the likeliest tokens to -inf: the `top_k` first (0: all), and the fewest that hold `top_p` of the probability."""
+    """Sets all but the likeliest tokens to -inf. Keeps the `top_k` first (0: all), and the fewest whose probabilities add up to `top_p`."""
     if top_k and top_k < logits_nV.shape[-1]:
         least = logits_nV.topk(top_k, dim=-1).values[:, -1:]
         logits_nV = logits_nV.masked_fill(logits_nV < least, -torch.inf)
@@ -61,7 +61,7 @@ def keep_likely(logits_nV: Tensor, top_k: int, top_p: float) -> Tensor:
 
 
 def _nucleus(share_nV: Tensor, top_p: float, first: int) -> Tensor:
-    """Which tokens are the fewest that hold `top_p`; looked for among the `first` likeliest, and only where these are too few among all."""
+    """Mask of the fewest tokens whose probabilities add up to `top_p`; searches the `first` likeliest, and all tokens only if needed."""
     likeliest, order = share_nV.topk(min(first, share_nV.shape[-1]), dim=-1)
     before = likeliest.cumsum(dim=-1) - likeliest
     kept = torch.zeros_like(share_nV, dtype=torch.bool).scatter(-1, order, before < top_p)

@@ -1,6 +1,6 @@
-"""What generation does, as data: a list of steps, made from the entries' `decoding`, printed, saved as YAML, edited and replayed.
+"""Schedules: the steps of generation as data. They are made from the entries' `decoding`, and can be printed, saved as YAML, edited and replayed.
 
-Schemes and guidance are those of 4M (https://arxiv.org/abs/2312.06647), section 3 and appendix.
+The schemes and the guidance are those of 4M (https://arxiv.org/abs/2312.06647), section 3 and appendix.
 """
 
 import math
@@ -20,36 +20,36 @@ from maskweave.report.tables import text_table
 
 @dataclass(frozen=True)
 class Condition:
-    """Inputs that a guided step is drawn towards, or away from."""
+    """Inputs that guide a step towards them, or away from them."""
 
     modalities: tuple[str, ...]
-    """Inputs, or targets that are finished by then, that act together."""
+    """Inputs or finished targets that form one joint condition."""
     weight: float
-    """s in u + Σ s (c - u): u without any condition's inputs, c with those of this one. Below 0: away from them."""
+    """s in u + Σ s (c - u), where u sees no condition's inputs and c sees those of this condition. Below 0: away from them."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """One pass over a grid, or the writing of a whole sequence."""
+    """One pass over a grid, or the generation of a complete sequence."""
 
     target: str
     scheme: Literal["maskgit", "roar", "autoregressive"]
     tokens: int
-    """Settled by this step, where nothing is known at first: of a grid that is known in part, its share. Of a sequence, the most."""
+    """Tokens predicted by this step if the grid starts empty; a partly known grid gets a proportional share. For a sequence, the maximum length."""
     temperature: float = 1.0
     top_p: float = 1.0
     top_k: int = 0
     guidance: tuple[Condition, ...] = ()
-    """None: one pass with all that is known."""
+    """Empty: no guidance, one pass with all known tokens."""
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """All steps of a request, target after target."""
+    """All steps of a request, ordered by target."""
 
     steps: tuple[Step, ...]
     chain: bool = True
-    """Each finished target joins the inputs of the next; otherwise every target is predicted from the inputs alone."""
+    """Each finished target joins the inputs of the next; otherwise every target is predicted from the inputs only."""
 
     @property
     def targets(self) -> list[str]:
@@ -59,7 +59,7 @@ class Schedule:
         return [step for step in self.steps if step.target == target]
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write it as YAML, which `load_schedule` reads."""
+        """Writes the schedule as YAML; `load_schedule` reads it."""
         write_yaml(path, plain(self))
 
     def __str__(self) -> str:
@@ -81,10 +81,10 @@ class Schedule:
 
 
 def load_schedule(path: str | os.PathLike[str]) -> Schedule:
-    """Read a schedule from YAML.
+    """Reads a schedule from YAML.
 
     Raises:
-        MaskweaveError: naming the file, the key, what was found and what was expected.
+        MaskweaveError: not a readable or valid schedule; the message contains file and key.
     """
     return build(Schedule, read_yaml(path), str(Path(path)))
 
@@ -99,14 +99,14 @@ def make_schedule(
     guide_with_finished: bool = False,
     chain: bool = True,
 ) -> Schedule:
-    """The schedule of a request.
+    """Makes the schedule of a request.
 
     Args:
         inputs: modalities that are given.
         targets: grids and sequences, in the order of generation.
-        decoding: in place of single entries' own.
-        conditions: weight by input or by several joined with `+`, in place of every target's `guidance`, which weighs all inputs together.
-            A condition may name an earlier target: it acts once that is finished.
+        decoding: by target; replaces `decoding` of its entry.
+        conditions: weight by input, or by several inputs joined with `+`; replaces every target's `guidance`, which weights all inputs
+            together. A condition on an earlier target takes effect once that target is finished.
         guide_with_finished: finished targets join every condition.
         chain: as in `Schedule`.
     """
@@ -116,26 +116,26 @@ def make_schedule(
         modality = catalog[target]
         how = decoding.get(target, modality.decoding)
         finished = list(targets[:number]) if chain else []
-        there = {*inputs, *finished} - {target}
+        available = {*inputs, *finished} - {target}
         groups = [(tuple(name.split("+")), weight) for name, weight in (conditions or {}).items()]
         if conditions is None and how.guidance != 1:
             groups = [(tuple(inputs), how.guidance)]
         guidance = []
         for names, weight in groups:
             joined = dict.fromkeys([*names, *(finished if guide_with_finished else ())])
-            if kept := tuple(name for name in joined if name in there):
+            if kept := tuple(name for name in joined if name in available):
                 guidance.append(Condition(kept, weight))
         is_sequence = modality.kind == "sequence"
         counts = [modality.max_tokens] if is_sequence else tokens_per_step(modality.tokens, how)
         for n, count in enumerate(counts):
-            warmth = temperature_of(how, n, len(counts))
+            temperature = temperature_of(how, n, len(counts))
             scheme = "autoregressive" if is_sequence else how.scheme
-            steps.append(Step(target, scheme, count, warmth, how.top_p, how.top_k, tuple(guidance)))
+            steps.append(Step(target, scheme, count, temperature, how.top_p, how.top_k, tuple(guidance)))
     return Schedule(tuple(steps), chain)
 
 
 def tokens_per_step(total: int, decoding: Decoding) -> list[int]:
-    """How many tokens of a grid each step settles. Steps that would settle none are left out."""
+    """Returns how many tokens of a grid each step predicts. Steps that would predict none are omitted."""
     steps = min(decoding.steps, total)
     cosine = decoding.token_schedule == "cosine" or (decoding.token_schedule == "auto" and decoding.scheme == "maskgit")
     if cosine:
@@ -148,7 +148,7 @@ def tokens_per_step(total: int, decoding: Decoding) -> list[int]:
 
 
 def temperature_of(decoding: Decoding, step: int, steps: int) -> float:
-    """Temperature of step `step`, from 0, of `steps`."""
+    """Returns the temperature of step `step` (from 0) of `steps`."""
     if decoding.temperature_schedule == "linear":
         return decoding.temperature * (1 - step / steps)
     if decoding.onex:
@@ -158,52 +158,56 @@ def temperature_of(decoding: Decoding, step: int, steps: int) -> float:
 
 
 def check_schedule(schedule: Schedule, catalog: Catalog, inputs: Sequence[str], where: str = "schedule") -> None:
-    """See that a schedule does what it can and all it must.
+    """Checks that every step is possible and that the steps predict all tokens of every target.
 
     Raises:
-        MaskweaveError: naming the step (from 1), what was found and what was expected.
+        MaskweaveError: an invalid schedule; the message contains the step (from 1).
     """
     if not schedule.steps:
-        raise MaskweaveError(f"{where}: has no steps")
+        raise MaskweaveError(f"{where}: has no steps; expected at least one")
     finished: list[str] = []
     for number, step in enumerate(schedule.steps, 1):
         at = f"{where}: step {number} ({step.target!r})"
         modality = catalog[step.target]
         is_sequence = modality.kind == "sequence"
         if not modality.is_target:
-            raise MaskweaveError(f"{at}: is input only, of kind {modality.kind}")
+            raise MaskweaveError(
+                f"{at}: is input only, of kind {modality.kind}; expected a grid or sequence that the model can predict"
+            )
         if finished[-1:] != [step.target]:
             if step.target in finished:
-                raise MaskweaveError(f"{at}: was finished before; put all steps of a target together")
+                raise MaskweaveError(
+                    f"{at}: this target was finished by an earlier step; put all steps of a target together"
+                )
             finished.append(step.target)
         if (step.scheme == "autoregressive") != is_sequence:
             wanted = "'autoregressive'" if is_sequence else "'maskgit' or 'roar'"
-            raise MaskweaveError(f"{at}: scheme {step.scheme!r} is not for a {modality.kind}, which takes {wanted}")
+            raise MaskweaveError(f"{at}: scheme {step.scheme!r} does not fit a {modality.kind}; expected {wanted}")
         if not 1 <= step.tokens <= modality.tokens:
             raise MaskweaveError(f"{at}: tokens is {step.tokens}; expected 1 to {modality.tokens}")
-        _check_drawing(step, at)
-        there = {*inputs, *(finished if schedule.chain else ())} - {step.target}
+        _check_sampling(step, at)
+        available = {*inputs, *(finished if schedule.chain else ())} - {step.target}
         for condition in step.guidance:
             if not condition.modalities or not math.isfinite(condition.weight):
                 raise MaskweaveError(
                     f"{at}: a condition needs modalities and a finite weight, found {shown(condition)}"
                 )
             for name in condition.modalities:
-                if name not in there:
-                    known = ", ".join(sorted(there)) or "nothing"
+                if name not in available:
+                    known = ", ".join(sorted(available)) or "nothing"
                     raise MaskweaveError(
-                        f"{at}: is guided by {name!r}, which is neither given nor finished by then; known: {known}"
+                        f"{at}: is guided by {name!r}, which is neither an input nor an earlier target; expected one of: {known}"
                     )
     for target in schedule.targets:
         steps, total = schedule.of(target), catalog[target].tokens
-        settled = sum(step.tokens for step in steps)
+        predicted = sum(step.tokens for step in steps)
         if catalog[target].kind == "sequence" and len(steps) > 1:
-            raise MaskweaveError(f"{where}: {target!r} is a sequence, which is written in one step, found {len(steps)}")
-        if catalog[target].kind == "grid" and settled != total:
-            raise MaskweaveError(f"{where}: the steps of {target!r} settle {settled} tokens; expected all {total}")
+            raise MaskweaveError(f"{where}: {target!r} is a sequence, which takes one step, found {len(steps)}")
+        if catalog[target].kind == "grid" and predicted != total:
+            raise MaskweaveError(f"{where}: the steps of {target!r} predict {predicted} tokens; expected all {total}")
 
 
-def _check_drawing(step: Step, at: str) -> None:
+def _check_sampling(step: Step, at: str) -> None:
     try:
         Decoding(temperature=step.temperature, top_p=step.top_p, top_k=step.top_k)
     except MaskweaveError as error:

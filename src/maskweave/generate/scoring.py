@@ -1,9 +1,9 @@
-"""How likely a value is, given others, under the model.
+"""Log-likelihood of a value given others, under the model.
 
-A sequence is scored as it is written: each token given those before it. A grid has no order, so all its tokens are scored at once, none of
-them known: a sum over its places of log p(token | inputs), which leaves out what tokens say about each other.
+Each token of a sequence is scored given the tokens before it. A grid has no order, so all its tokens are scored at once, given only the
+inputs: the sum over its positions of log p(token | inputs), which ignores dependencies between tokens.
 
-Dimension letters: B samples, L places, n tokens, V vocabulary.
+Dimension letters: B samples, L positions, n tokens, V vocabulary.
 """
 
 from collections.abc import Mapping
@@ -22,14 +22,14 @@ class Score(NamedTuple):
 
     total: float
     tokens: np.ndarray
-    """(n,) of each token, a grid's row by row; they add up to the total."""
+    """(n,) log-likelihood of each token, row by row for a grid; they add up to the total."""
 
 
 def score_tokens(engine: Engine, given: Mapping[str, TokenState], target: str, truth: TokenState) -> list[Score]:
-    """Score one modality's tokens for every sample.
+    """Scores one modality's tokens for every sample.
 
     Args:
-        given: what is known; the target itself is never looked at.
+        given: what is known; the target itself is ignored if it is included.
         truth: the tokens to score.
     """
     assert truth.ids is not None
@@ -50,7 +50,7 @@ def score_tokens(engine: Engine, given: Mapping[str, TokenState], target: str, t
 
 
 def _sequence(engine: Engine, others: Mapping[str, TokenState], target: str, truth: TokenState) -> np.ndarray:
-    """(B, L) log-probability of each token after those before it, asked for by the first sentinel."""
+    """Log-probability (B, L) of each token given the tokens before it; decoding starts with the first sentinel."""
     assert truth.ids is not None
     B = len(truth.mask)
     vocabulary = engine.catalog[target].vocabulary

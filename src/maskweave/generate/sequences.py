@@ -1,7 +1,8 @@
-"""Autoregressive decoding of a sequence, whole or in its gaps. 4M (https://arxiv.org/abs/2312.06647), section 3.
+"""Autoregressive decoding of a complete sequence, or of the gaps in one. 4M (https://arxiv.org/abs/2312.06647), section 3.
 
-The encoder reads what is kept with one sentinel for every gap, as in training (https://arxiv.org/abs/1910.10683); of a whole sequence
-that is one sentinel alone. The decoder reads the first sentinel and writes the first gap, the second sentinel, the second gap, and so on.
+The encoder reads the frame: the kept tokens, with one sentinel for every gap, as in training (https://arxiv.org/abs/1910.10683). The frame of
+a complete sequence is a single sentinel. The decoder reads the first sentinel and writes the first gap, the second sentinel, the second
+gap, and so on.
 
 Dimension letters: B samples, L longest sequence, F tokens of a frame.
 """
@@ -21,20 +22,20 @@ from maskweave.values.codec import EOS
 
 
 class Gaps:
-    """One sample's sequence, with gaps that are being written.
+    """The sequence of one sample and its gaps, which are being generated.
 
     Args:
         ids: (n,) of all tokens.
-        kept: (n,) whether each stays; each run of others is one gap. Nothing at all is one gap.
-        most: tokens that the sequence may have.
+        kept: (n,) whether each token is kept. Each run of tokens that are not kept is one gap; an empty sequence is one gap.
+        most: maximum length of the sequence.
     """
 
     def __init__(self, ids: np.ndarray, kept: np.ndarray, vocabulary: Vocabulary, most: int):
         self.first, self.sentinels, self.most = vocabulary.first_sentinel, vocabulary.sentinels, most
         self.frame: list[int] = []
         self.gaps: list[list[int]] = []
-        for id, stays in zip(ids.tolist(), kept.tolist(), strict=True):
-            if stays:
+        for id, is_kept in zip(ids.tolist(), kept.tolist(), strict=True):
+            if is_kept:
                 self.frame.append(id)
             elif not self.frame or not self.is_sentinel(self.frame[-1]):
                 self._open()
@@ -52,7 +53,7 @@ class Gaps:
         return self.first <= id < self.first + self.sentinels
 
     def take(self, id: int) -> None:
-        """The next token written: [EOS], the closing sentinel, any other that is not of a later gap, or the longest length ends it."""
+        """Takes the next generated token. The sequence ends at [EOS], at a sentinel that does not open a later gap, or at its maximum length."""
         if self.is_sentinel(id):
             self.ended = not self.current + 1 < id - self.first <= len(self.gaps)
             self.current = id - self.first - 1
@@ -61,7 +62,7 @@ class Gaps:
         self.ended = id == EOS or self.kept + sum(map(len, self.gaps)) >= self.most
 
     def assembled(self) -> list[int]:
-        """The sequence, as far as it is written; up to the first [EOS]."""
+        """Returns the sequence as generated so far, up to the first [EOS]."""
         ids: list[int] = []
         for id in self.frame:
             ids += self.gaps[id - self.first - 1] if self.is_sentinel(id) else [id]
@@ -71,11 +72,11 @@ class Gaps:
 def write_sequence(
     engine: Engine, step: Step, others: TokenStates, field: TokenState, generators: Generators
 ) -> Iterator[None]:
-    """Write the target of every sample; yields after each token.
+    """Generates the target of every sample; yields after each token.
 
     Args:
         others: what else is known.
-        field: (B, L) what is kept, and the length of which it is kept in `ids` (0 after it); receives the sequences.
+        field: (B, L) the kept tokens; `ids` is 0 past the end of an edited sequence. Receives the generated sequences.
     """
     modality = engine.catalog[step.target]
     vocabulary = engine.catalog.vocabularies[modality.vocabulary]
@@ -84,43 +85,43 @@ def write_sequence(
     for ids, kept in zip(field.ids, field.mask, strict=True):
         length = int(np.flatnonzero(ids).max(initial=-1)) + 1 if kept.any() else 0
         gaps.append(Gaps(ids[:length], kept[:length], vocabulary, step.tokens))
-    going = np.array([b for b, gap in enumerate(gaps) if not gap.ended])
-    if not len(going):
+    active = np.array([b for b, gap in enumerate(gaps) if not gap.ended])
+    if not len(active):
         return
     fields = {**others, step.target: _frames(gaps)}
     asked = passes(step, fields)
     longest = step.tokens + max(len(gap.gaps) for gap in gaps)
     reader = engine.reader(fields, [p.sees for p in asked], step.target, longest)
-    batch = np.arange(len(gaps))  # the samples that the reader reads, of which those in `going` are not ended
+    batch = np.arange(len(gaps))  # samples in the decoder's batch; those in `active` have not ended
     read_B = np.full(len(batch), vocabulary.first_sentinel + 1)
     for _ in range(longest):
-        if len(going) < len(batch) and not reader.is_static:  # samples that have ended leave the batch
-            kept = np.flatnonzero(np.isin(batch, going))
+        if len(active) < len(batch) and not reader.is_static:  # remove samples that have ended
+            kept = np.flatnonzero(np.isin(batch, active))
             reader.keep(torch.from_numpy((np.arange(len(asked))[:, None] * len(batch) + kept).flatten()))
             batch, read_B = batch[kept], read_B[kept]
-        places = np.searchsorted(batch, going)
+        rows = np.searchsorted(batch, active)
         logits_nV = engine.read(reader, read_B, asked)
-        if len(going) < len(batch):
-            logits_nV = logits_nV[torch.from_numpy(places).to(logits_nV.device)]
+        if len(active) < len(batch):
+            logits_nV = logits_nV[torch.from_numpy(rows).to(logits_nV.device)]
         noise = None
         if step.temperature > 0:
-            mine = [generators[b] for b in going]
-            noise = gumbel(np.ones(len(going), int), logits_nV.shape[1], mine, logits_nV.device)
+            active_generators = [generators[b] for b in active]
+            noise = gumbel(np.ones(len(active), int), logits_nV.shape[1], active_generators, logits_nV.device)
         ids = sample(logits_nV, noise, step.temperature, step.top_k, step.top_p).cpu().numpy()
-        read_B[places] = ids
-        for b, id in zip(going, ids.tolist(), strict=True):
+        read_B[rows] = ids
+        for b, id in zip(active, ids.tolist(), strict=True):
             gaps[b].take(id)
             written = gaps[b].assembled()
             field.ids[b] = 0
             field.ids[b, : len(written)], field.mask[b] = written, np.arange(field.mask.shape[1]) < len(written)
         yield
-        going = np.array([b for b in going if not gaps[b].ended], int)
-        if not len(going):
+        active = np.array([b for b in active if not gaps[b].ended], int)
+        if not len(active):
             return
 
 
 def _frames(gaps: list[Gaps]) -> TokenState:
-    """(B, F) what the encoder reads of the sequences."""
+    """Returns the encoder's input (B, F): kept tokens and sentinels."""
     frame = TokenState.empty(len(gaps), max(len(gap.frame) for gap in gaps))
     assert frame.ids is not None
     for b, gap in enumerate(gaps):

@@ -1,4 +1,4 @@
-"""A request being generated: its steps one by one, what is known after each, and what can be made of it."""
+"""A request being generated step by step, with its partial results."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from inspect import GEN_CLOSED, getgeneratorstate
@@ -18,16 +18,16 @@ from maskweave.tokenizers.sequence import SequenceTokenizer
 
 
 class Session:
-    """Iterate over it to do the steps of a batch; break off whenever you like, and go on.
+    """Generates a batch step by step: iterate over it, stop at any step, and continue later.
 
         for step in bundle.start([{"caption": "a red cube"}], ["depth"]):
             ...
 
-    Where a step itself is broken off (by Ctrl-C, say), what is done can still be had from `results`, but the session cannot go on.
+    After an interruption within a step (by Ctrl-C, for example), `results` still returns the partial results, but the session cannot continue.
 
     Attributes:
         schedule: all steps.
-        done: how much of `total` is done, in passes of the model; a sequence that ends early skips the rest of its share.
+        done: finished passes of the model, out of `total`; a sequence that ends early skips the rest of its passes.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Session:
 
     def __iter__(self) -> Iterator[Step]:
         if getgeneratorstate(self._steps) == GEN_CLOSED and not self.is_finished:
-            raise MaskweaveError("this session was broken off within a step and cannot go on; start another")
+            raise MaskweaveError("this session was interrupted within a step and cannot continue; start a new one")
         for number in self._steps:
             self.done = max(self.done, self._starts[number]) + 1
             yield self.schedule.steps[number]
@@ -62,20 +62,20 @@ class Session:
         return self.done == self.total
 
     def finish(self) -> list[Generated]:
-        """Do all that is left, and give the results.
+        """Runs all remaining steps and returns the results.
 
         Raises:
-            MaskweaveError: the session cannot go on, see above.
+            MaskweaveError: the session was interrupted within a step.
         """
         for _ in self:
             pass
         return self.results()
 
     def results(self) -> list[Generated]:
-        """What is known now, a result for each sample.
+        """Returns the current, possibly partial result of each sample.
 
-        Of a target that is not finished, tokens that are not known are -1, and its value is decoded with the nearest known ones in their
-        places. A target whose tokenizer is missing has tokens alone.
+        Unknown tokens of an unfinished target are -1; its value is decoded with each of them replaced by the nearest known token. A target
+        without tokenizer has tokens only.
         """
         results = [Generated(self.catalog, dict(sample), schedule=self.schedule) for sample in self._samples]
         for target, field in self._made.items():
@@ -96,25 +96,25 @@ class Session:
                 if item.problems:
                     result.problems[name] = item.problems
             return
-        there = np.flatnonzero(field.mask.any(axis=1)).tolist()  # of the others nothing can be shown yet
-        if there:
+        started = np.flatnonzero(field.mask.any(axis=1)).tolist()  # the other samples have no known token yet
+        if started:
             grid = self.catalog[target].grid
-            whole = np.stack([filled(rows[b], field.mask[b], grid) for b in there])
-            # A diffusion decoder starts from noise of its own for every sample.
+            complete = np.stack([filled(rows[b], field.mask[b], grid) for b in started])
+            # A diffusion decoder starts from different noise for every sample.
             if isinstance(tokenizer, GridTokenizer):
-                values = tokenizer.decode(whole, [self._seeds[b] for b in there])
+                values = tokenizer.decode(complete, [self._seeds[b] for b in started])
             else:
-                values = tokenizer.decode(whole)
-            for b, value in zip(there, values, strict=True):
+                values = tokenizer.decode(complete)
+            for b, value in zip(started, values, strict=True):
                 results[b].values[name] = value
 
 
 def filled(ids: np.ndarray, known: np.ndarray, grid: Sequence[int]) -> np.ndarray:
-    """Tokens (L,) of a grid, each unknown one replaced by the nearest known one."""
+    """Replaces each unknown token of a grid (L,) by the nearest known one."""
     if known.all():
         return ids
-    places = np.stack(np.unravel_index(np.arange(len(ids)), tuple(grid)), axis=1)
-    distance = ((places[~known, None] - places[known]) ** 2).sum(axis=2)
+    points = np.stack(np.unravel_index(np.arange(len(ids)), tuple(grid)), axis=1)
+    distance = ((points[~known, None] - points[known]) ** 2).sum(axis=2)
     out = ids.copy()
     out[~known] = ids[known][distance.argmin(axis=1)]
     return out

@@ -1,6 +1,6 @@
-"""What is known of the samples being generated, and its packing as the encoder's input.
+"""Known tokens of the samples being generated, and their packing into the encoder's input.
 
-Dimension letters: B samples, R rows of a batch (a pass over a sample each), L places of a modality, C width of a raw row.
+Dimension letters: B samples, R rows of a batch (one pass over one sample each), L positions of a modality, C width of a raw row.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,39 +20,39 @@ from maskweave.tokenizers.base import Tokenizer
 
 @dataclass(frozen=True, eq=False)
 class Tokens:
-    """Token ids given in place of a value: of a grid in its shape or flat, of a sequence in order, [EOS] included."""
+    """Token ids given instead of a value: for a grid in its shape or flattened, for a sequence in order, including [EOS]."""
 
     ids: Any
 
 
 @dataclass
 class TokenState:
-    """What is known of one modality of B samples."""
+    """The known tokens (or raw rows) of one modality of B samples."""
 
     mask: np.ndarray
     """(B, L), True where known."""
     ids: np.ndarray | None = None
-    """(B, L) of a grid or sequence."""
+    """(B, L) token ids of a grid or sequence."""
     rows: np.ndarray | None = None
-    """(B, L, C) of patches or vectors, as the network takes them."""
+    """(B, L, C) normalized patches or vectors, as the network reads them."""
 
     @classmethod
-    def empty(cls, samples: int, places: int) -> "TokenState":
-        """Of tokens, none of them known."""
-        return cls(np.zeros((samples, places), bool), np.zeros((samples, places), np.int64))
+    def empty(cls, samples: int, positions: int) -> "TokenState":
+        """A state in which no token is known."""
+        return cls(np.zeros((samples, positions), bool), np.zeros((samples, positions), np.int64))
 
 
 TokenStates = Mapping[str, TokenState]
 
 
 def check_tokens(tokens: Tokens, modality: Modality, size: int, where: str) -> Tokens:
-    """The tokens as one row of int64.
+    """Returns the tokens as a flat int64 array.
 
     Args:
         size: of the vocabulary.
 
     Raises:
-        MaskweaveError: of an input-only modality, of the wrong shape, or no ids of the vocabulary.
+        MaskweaveError: the modality has no tokens, or the shape or the ids are invalid.
     """
     if not modality.has_tokens:
         raise MaskweaveError(f"{where}: is of kind {modality.kind}, which has no tokens; give its value")
@@ -72,7 +72,7 @@ def check_tokens(tokens: Tokens, modality: Modality, size: int, where: str) -> T
 def token_states(
     catalog: Catalog, samples: Sequence[Mapping[str, Any]], tokenizers: Mapping[str, Tokenizer]
 ) -> dict[str, TokenState]:
-    """Tokenize the given values; None and absent are unknown.
+    """Tokenizes the given values; None and missing values are unknown.
 
     Raises:
         BadSample: a value does not fit its entry.
@@ -102,12 +102,12 @@ def pack_inputs(
     row: np.ndarray,
     multiple: int = 1,
 ) -> tuple[Slots, dict[str, torch.Tensor]]:
-    """Rows of the encoder's input: pass after pass over the samples, each with the modalities that the pass sees.
+    """Packs rows of the encoder's input, ordered by pass and then by sample; each row has the modalities that its pass sees.
 
     Args:
-        sees: names by pass.
-        row: (R,) ascending numbers pass · B + sample.
-        multiple: the slots of a row are brought to a multiple of this.
+        sees: modalities that each pass sees.
+        row: (R,) ascending row indices, pass · B + sample.
+        multiple: the number of slots per row is rounded up to a multiple of this.
     """
     B = samples_of(fields)
     row_pass, row_sample = np.divmod(row, B)
@@ -132,7 +132,7 @@ def pack_inputs(
 
 
 def row_lengths(fields: TokenStates, sees: Sequence[frozenset[str]]) -> np.ndarray:
-    """(passes · B,) tokens of every row."""
+    """Returns the number of tokens (passes · B,) of every row."""
     B = samples_of(fields)
     counts = {name: field.mask.sum(axis=1) for name, field in fields.items()}
     zero = np.zeros(B, np.int64)

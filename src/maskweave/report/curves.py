@@ -1,7 +1,7 @@
-"""Curves of a training's metrics, as `read_metrics` gives them: loss, loss by modality, and how a tokenizer's codebook fared.
+"""Curves of training metrics, as `read_metrics` returns them: loss, loss by modality, and a tokenizer's codebook use.
 
-Each gives a PNG on a transparent ground with gray lettering, so that it reads on a light page and on a dark one, or None
-where there is nothing to draw.
+Each function returns a PNG with a transparent background and gray text, readable on light and dark pages, or None
+if there is nothing to draw.
 """
 
 import io
@@ -18,14 +18,14 @@ MODALITY_PREFIX = "loss/"
 
 
 def series(lines: Lines, metric: str, split: str) -> tuple[np.ndarray, np.ndarray]:
-    """Steps and finite values of one metric of one split ("train" or "validation")."""
+    """Returns the steps and the finite values of one metric of one split ("train" or "validation")."""
     points = [(line["step"], line[metric]) for line in lines if line["split"] == split and _is_number(line.get(metric))]
     steps, values = zip(*points, strict=True) if points else ((), ())
     return np.array(steps, dtype=np.float64), np.array(values, dtype=np.float64)
 
 
 def final(lines: Lines, metric: str) -> float | None:
-    """The last value of a metric, of the validation split where it has any."""
+    """Returns the last value of a metric, from the validation split if it has any."""
     for split in ("validation", "train"):
         _, values = series(lines, metric, split)
         if len(values):
@@ -34,7 +34,7 @@ def final(lines: Lines, metric: str) -> float | None:
 
 
 def loss_curves(lines: Lines) -> bytes | None:
-    """Training loss, as measured (pale) and smoothed, and validation loss, over steps."""
+    """Plots training loss, raw (pale) and smoothed, and validation loss over steps."""
     figure, (axes,) = open_panels(1, width=6.6, height=3.0)
     if not _plot(axes, lines, "loss"):
         return None
@@ -44,7 +44,7 @@ def loss_curves(lines: Lines) -> bytes | None:
 
 
 def modality_curves(lines: Lines) -> bytes | None:
-    """The loss of each modality (metrics `loss/NAME`) over steps: of validation where there are two points or more, else of training."""
+    """Plots the loss of each modality (metrics `loss/NAME`) over steps: validation if it has two points or more, otherwise training."""
     names = sorted({key for line in lines for key in line if key.startswith(MODALITY_PREFIX)})
     figure, (axes,) = open_panels(1, width=6.6, height=3.0)
     drawn = 0
@@ -67,12 +67,12 @@ def modality_curves(lines: Lines) -> bytes | None:
         frameon=False, labelcolor=GRAY, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5), ncols=1 + drawn // 14
     )
     for text in names_shown.get_texts():
-        text.set_parse_math(False)  # a name may hold dollar signs
+        text.set_parse_math(False)  # a name may contain dollar signs
     return as_png(figure)
 
 
 def tokenizer_curves(lines: Lines) -> bytes | None:
-    """Reconstruction loss, share of codes in use and perplexity of the codes over steps, side by side; the loss where it is all there is."""
+    """Plots reconstruction loss, codebook use and perplexity over steps, side by side; only the loss if none of them was logged."""
     wanted = [
         ("reconstruction", "reconstruction loss"),
         ("codebook_use", "codebook use (%)"),
@@ -93,7 +93,7 @@ def tokenizer_curves(lines: Lines) -> bytes | None:
 
 
 def smooth(values: np.ndarray) -> np.ndarray:
-    """Exponential moving average over about a fiftieth of the points, unbiased at the start."""
+    """Returns the exponential moving average over about 1/50 of the points, without bias at the start."""
     decay = 1 - 1 / max(1.0, len(values) / 50)
     total, weight, out = 0.0, 0.0, np.empty(len(values))
     for i, value in enumerate(values):
@@ -103,7 +103,7 @@ def smooth(values: np.ndarray) -> np.ndarray:
 
 
 def _plot(axes: Any, lines: Lines, metric: str, scale: float = 1.0) -> bool:
-    """Draw both splits of a metric; False where there is nothing to draw."""
+    """Plots both splits of a metric; returns False if there is nothing to draw."""
     drawn = False
     steps, values = series(lines, metric, "train")
     if len(steps):
@@ -121,7 +121,7 @@ def _plot(axes: Any, lines: Lines, metric: str, scale: float = 1.0) -> bool:
 
 
 def open_panels(count: int, width: float, height: float) -> tuple[Any, Sequence[Any]]:
-    """A figure of diagrams side by side and their axes; width and height in inches."""
+    """Opens a figure with `count` panels side by side; returns it and the axes. Width and height are in inches."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
@@ -143,7 +143,7 @@ def open_panels(count: int, width: float, height: float) -> tuple[Any, Sequence[
 
 
 def as_png(figure: Any) -> bytes:
-    """Its bytes, on a transparent ground."""
+    """Returns the figure as PNG bytes with a transparent background."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", transparent=True)
     return buffer.getvalue()

@@ -1,4 +1,4 @@
-"""Figures of values, drawn by their types, with what the colors mean."""
+"""Figures of values, drawn by their value types, with legends."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -20,17 +20,17 @@ def draw(
     span: tuple[float, float] | None = None,
     reference: Any = None,
 ) -> np.ndarray:
-    """A picture of one value, uint8 (height, width, 3); see `ValueType.draw`.
+    """Draws a picture of one value, uint8 (height, width, 3); see `ValueType.draw`.
 
     Args:
-        value: in its Python form; None draws a tile that says it is missing.
-        size: (height, width) in pixels, or a factor on the value's own size (128×128 where it has none).
-        over: picture, uint8 (H, W, 3), under boxes, instances, people and points.
+        value: in its Python form; None draws a tile with the word "missing".
+        size: (height, width) in pixels, or a factor of the value's own size (128×128 if it has none).
+        over: picture, uint8 (H, W, 3), drawn under boxes, instances, people and points.
         span: lowest and highest value of a map's colors, or of a curve's axis; the entry's range by default.
-        reference: value that lends features, or a map of several channels, its principal components, so that two can be compared.
+        reference: value whose principal components are used to color features or a map of several channels, so that two figures can be compared.
 
     Raises:
-        MaskweaveError: the value's shape is not that of its modality's values.
+        MaskweaveError: the value's shape does not fit its modality.
     """
     v = modality.value
     height, width = size if isinstance(size, tuple) else (max(1, round(s * size)) for s in v.natural_size())
@@ -43,7 +43,7 @@ def draw(
 
 
 def with_legend(modality: Modality, value: Any, size: tuple[int, int], over: Any = None) -> np.ndarray:
-    """The figure of one value with its legend beneath, uint8 (size[0] or more, size[1], 3); arguments and errors as of `draw`."""
+    """Draws one value with its legend below, uint8 (size[0] or more, size[1], 3); arguments and errors as in `draw`."""
     figure = draw(modality, value, size, over)
     beneath = None if value is None else modality.value.legend(None, [value], size[1])
     if beneath is None:
@@ -55,7 +55,7 @@ def with_legend(modality: Modality, value: Any, size: tuple[int, int], over: Any
 
 
 def common_span(modality: Modality, values: Sequence[Any], truths: Sequence[Any]) -> tuple[float, float] | None:
-    """One span of colors for figures that are compared: the truth's where there is any, so that a wild prediction doesn't pale the rest; of
-    curves that of everything, so that nothing leaves the figure."""
+    """Returns a common value range for figures that are compared: the truth's if it is known, so that an outlying prediction does not wash
+    out the colors; for curves, the range of all values, so that no curve is cut off."""
     shown = [*values, *truths] if modality.value.curve else truths or values
     return modality.value.span([value for value in shown if value is not None])

@@ -1,7 +1,7 @@
-"""The report of a run: one HTML file with everything inside it, no network and no scripts.
+"""The report of a run: one self-contained HTML file, without network access or scripts.
 
-It is put together from what lies in the run folder (evaluation.json, metrics.jsonl, tokenizers/NAME/metrics.jsonl, recipe.yaml) and from
-what the caller adds. Whatever is missing is said to be missing.
+It combines files of the run folder (evaluation.json, metrics.jsonl, tokenizers/NAME/metrics.jsonl, recipe.yaml) with the caller's
+sections. The report lists whatever is missing.
 """
 
 import base64
@@ -23,30 +23,30 @@ from maskweave.training.metrics import read_metrics
 
 MAX_RECIPE_CHARACTERS = 200_000
 METRIC_NAMES = {"delta1": "δ1", "angle": "mean angle (°)", "PSNR": "PSNR (dB)"}
-"""Metrics that read better than they are written in evaluation.json."""
+"""Display names of metrics in evaluation.json."""
 
 
 @dataclass(frozen=True)
 class Sections:
-    """What the caller adds to a report."""
+    """The caller's parts of a report."""
 
     name: str = ""
     """Title; the run folder's name by default."""
     date: str = ""
-    """As it shall be printed."""
+    """As printed in the report."""
     summary: str = ""
     """A sentence or two under the title."""
     facts: Mapping[str, Any] = field(default_factory=dict)
-    """Named facts in a row (steps, parameters, wall time ...); steps are read from the metrics where none are given."""
+    """Named facts in a row (steps, parameters, wall time ...); steps are read from the metrics if they are not given."""
     sheets: Sequence[tuple[str, Image.Image]] = ()
-    """Contact sheets, each with the words that stand for it where it cannot be seen (a sheet bears its own title)."""
+    """Contact sheets, each with its alternative text (the title is part of the picture)."""
 
 
 def write_report(run: Path, sections: Sections | None = None) -> Path:
-    """Write RUN/report.html aside, then into its place, and return its path.
+    """Writes RUN/report.html atomically and returns its path.
 
     Raises:
-        FullDisk: no space is left; an earlier report stays as it was.
+        FullDisk: no space is left; an earlier report is unchanged.
     """
     run = Path(run)
     sections = sections or Sections()
@@ -97,7 +97,7 @@ def _evaluation(path: Path) -> str:
         return _missing(f"evaluation.json could not be read: {error}")
     rows = [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
     if not rows:
-        return _missing("evaluation.json holds no rows.")
+        return _missing("evaluation.json contains no rows.")
     groups: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
         inputs = row.get("inputs")
@@ -119,14 +119,14 @@ def _evaluation(path: Path) -> str:
     numeric = {"value", "best constant", "tokenizer", "samples", "seed"}
     head = "".join(f"<th{' class=number' if h in numeric else ''}>{h}</th>" for h in heads)
     return (
-        "<p class=soft>Each value stands beside the best constant prediction and beside the tokenizer's own reconstruction, "
-        "which no prediction through it should be expected to pass. The bar shows how far the value has come from the one to the other.</p>"
+        "<p class=soft>Each value is compared with the best constant prediction and with the tokenizer's own reconstruction, "
+        "which predictions of its tokens are not expected to exceed. The bar shows how far the value is on the way from constant to tokenizer.</p>"
         f'<div class="card"><table><thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table></div>'
     )
 
 
 def _parts(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The scores of single channels, keys or classes, folded away beneath that of all together."""
+    """Formats the scores of single channels, keys or classes as a collapsed table below the score of all together."""
     cells = "".join(
         f"<tr><td>{html.escape(str(row.get('metric', '?')))}</td>"
         + "".join(
@@ -178,7 +178,7 @@ def _training(lines: Sequence[Mapping[str, Any]]) -> str:
         return _missing("No training metrics: metrics.jsonl is missing or empty.")
     curves = [("loss", loss_curves(lines)), ("loss by modality", modality_curves(lines))]
     cards = "".join(f'<div class="card">{_png(name, data)}</div>' for name, data in curves if data)
-    return f'<div class="pair">{cards}</div>' if cards else _missing("metrics.jsonl holds no finite loss.")
+    return f'<div class="pair">{cards}</div>' if cards else _missing("metrics.jsonl contains no finite loss.")
 
 
 def _tokenizers(folder: Path) -> str:
@@ -215,7 +215,7 @@ def _recipe(path: Path) -> str:
     except OSError:
         return _missing("recipe.yaml is missing.")
     if len(text) > MAX_RECIPE_CHARACTERS:
-        text = text[:MAX_RECIPE_CHARACTERS] + "\n… (cut: the rest is in recipe.yaml)"
+        text = text[:MAX_RECIPE_CHARACTERS] + "\n… (truncated; see recipe.yaml)"
     return f"<details><summary>recipe.yaml</summary><pre>{html.escape(text)}</pre></details>"
 
 
@@ -224,14 +224,14 @@ def _missing(words: str) -> str:
 
 
 def _embedded(picture: Image.Image) -> str:
-    """A data address: PNG, or JPEG where that is less than half as large (photographs)."""
-    picture, found = picture.convert("RGB"), {}
+    """Returns the picture as a data URL: PNG, or JPEG if that is less than half as large (photographs)."""
+    picture, encoded = picture.convert("RGB"), {}
     for kind, options in (("png", {"optimize": True}), ("jpeg", {"quality": 92, "subsampling": 0})):
         buffer = io.BytesIO()
         picture.save(buffer, kind, **options)
-        found[kind] = buffer.getvalue()
-    kind = "jpeg" if 2 * len(found["jpeg"]) < len(found["png"]) else "png"
-    return f"data:image/{kind};base64,{base64.b64encode(found[kind]).decode()}"
+        encoded[kind] = buffer.getvalue()
+    kind = "jpeg" if 2 * len(encoded["jpeg"]) < len(encoded["png"]) else "png"
+    return f"data:image/{kind};base64,{base64.b64encode(encoded[kind]).decode()}"
 
 
 def _png(name: str, data: bytes) -> str:
@@ -239,14 +239,14 @@ def _png(name: str, data: bytes) -> str:
 
 
 def _real(value: Any) -> float | None:
-    """A finite number, or None."""
+    """Returns a finite number as float, or None."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
         return None
     return float(value)
 
 
 def _number(value: float | None) -> str:
-    """Three significant digits."""
+    """Formats a number with three significant digits."""
     if value is None:
         return "–"
     if 0 < abs(value) < 1e-4:

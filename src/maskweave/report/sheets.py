@@ -1,6 +1,6 @@
-"""Contact sheets: rows of tiles under column headings, with each legend once.
+"""Contact sheets: rows of tiles under column headings, with each legend shown once.
 
-`sheet_for` lays out what a request gave: the inputs, a rule, and for each target the prediction, above the truth where that is known.
+`sheet_for` lays out the result of a request: the inputs, a vertical rule, and for each target the prediction, above the truth if it is known.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,15 +26,15 @@ def contact_sheet(
     divider: int = 0,
     tile: int = 144,
 ) -> Image.Image:
-    """Lay out rows of tiles on white; maps share one span of colors per modality.
+    """Lays out rows of tiles on a white page; maps of one modality share a color range.
 
     Args:
-        headings: names of the columns.
-        divider: column before which a vertical rule stands; 0 for none.
+        headings: column headings.
+        divider: column before which a vertical rule is drawn; 0 for none.
         tile: height of a figure in pixels, and width of a square one.
 
     Raises:
-        MaskweaveError: a tile names an unknown modality, or its value's shape is wrong.
+        MaskweaveError: a tile has an unknown modality, or a value of the wrong shape.
     """
     tiles = [t for row in rows for t in row.tiles if t is not None]
     modalities = {t.modality: catalog[t.modality] for t in tiles}
@@ -60,13 +60,13 @@ def contact_sheet(
         y += tile + GAP + 15 * max([0, *map(len, notes[r])])
     legends = _legends(modalities, tiles, spans)
     sheet_width = max(x - GAP + MARGIN, 360, round(font(18, bold=True).getlength(title)) + 2 * MARGIN)
-    places, bottom = _flow(legends, sheet_width - 2 * MARGIN, y + BAND if legends else y)
+    positions, bottom = _flow(legends, sheet_width - 2 * MARGIN, y + BAND if legends else y)
 
     sheet = Image.new("RGB", (sheet_width, bottom + MARGIN - GAP), "white")
     pen = ImageDraw.Draw(sheet)
     pen.text((MARGIN, MARGIN - 4), title, font=font(18, bold=True), fill=INK)
     for name, left, width in zip(headings, lefts, widths, strict=False):
-        for size in (12, 11, 10, 9, 8):  # a long name gets smaller letters
+        for size in (12, 11, 10, 9, 8):  # shrink long headings to fit
             heading = font(size, bold=True)
             if heading.getlength(name) <= width:
                 break
@@ -82,39 +82,39 @@ def contact_sheet(
         for c, t in enumerate(row.tiles):
             if t is None:
                 continue
-            room = (tile, widths[c])
+            figure_size = (tile, widths[c])
             if t.value is None:
-                figure = message(t.instead, room)
+                figure = message(t.instead, figure_size)
             else:
-                figure = draw(modalities[t.modality], t.value, room, t.over, spans[t.modality], t.reference)
+                figure = draw(modalities[t.modality], t.value, figure_size, t.over, spans[t.modality], t.reference)
             sheet.paste(Image.fromarray(figure), (lefts[c], tops[r]))
             for i, line_of_note in enumerate(notes[r][c]):
                 pen.text((lefts[c], tops[r] + tile + 3 + 15 * i), line_of_note, font=small, fill=INK)
-    for (left, place), (name, picture) in zip(places, legends, strict=True):
-        pen.text((left, place), name, font=font(11, bold=True), fill=INK)
-        sheet.paste(Image.fromarray(picture), (left, place + 18))
+    for (left, legend_top), (name, picture) in zip(positions, legends, strict=True):
+        pen.text((left, legend_top), name, font=font(11, bold=True), fill=INK)
+        sheet.paste(Image.fromarray(picture), (left, legend_top + 18))
     return sheet
 
 
 def sheet_for(
     request_title: str, samples: Sequence[Mapping[str, Mapping[str, Any]]], catalog: Catalog, tile: int = 144
 ) -> Image.Image:
-    """A sheet of what one request gave for several samples: inputs | for each target the prediction, above the truth where any sample has one.
+    """Makes a sheet of one request's results for several samples: inputs | for each target the prediction, above the truth if any sample has one.
 
     Args:
-        samples: each `{"inputs": {name: value}, "predictions": {name: value}, "truth": {name: value}, "instead": {name: words}}`. Inputs
-            that a sample lacks leave their place empty; targets without value show the words, or that they are missing. Boxes and
-            instances lie over a picture of the same row: the input's, or else the predicted or true one.
+        samples: each `{"inputs": {name: value}, "predictions": {name: value}, "truth": {name: value}, "instead": {name: text}}`. The tile of
+            a missing input is empty; a target without value shows its `instead` text, or "missing". Boxes and instances are drawn over a
+            picture of the same sample: an input, or else the predicted or true picture.
 
     Raises:
-        MaskweaveError: a name is unknown, or a value's shape is wrong.
+        MaskweaveError: an unknown modality, or a value of the wrong shape.
     """
     inputs = _names(samples, "inputs", catalog)
     targets = _names(samples, "predictions", catalog)
     parts = (
         {"predicted": "predictions", "truth": "truth"} if any("truth" in s for s in samples) else {"": "predictions"}
     )
-    deep = len(parts)  # rows of a sample leave room for as many inputs a column
+    deep = len(parts)  # rows per sample; inputs are stacked to use them all
     stacked = [inputs[i : i + deep] for i in range(0, len(inputs), deep)]
     rows = []
     for sample in samples:
@@ -133,13 +133,13 @@ def sheet_for(
 
 
 def _names(samples: Sequence[Mapping[str, Mapping[str, Any]]], part: str, catalog: Catalog) -> list[str]:
-    """Names that any sample has, in order of first appearance, checked."""
-    found = dict.fromkeys(name for sample in samples for name in sample.get(part, {}))
-    return [catalog[name].name for name in found]
+    """Returns the checked names that any sample has, in order of first appearance."""
+    names = dict.fromkeys(name for sample in samples for name in sample.get(part, {}))
+    return [catalog[name].name for name in names]
 
 
 def picture_among(catalog: Catalog, *parts: Mapping[str, Any]) -> Any:
-    """The first color picture (an image over two axes) in these values, or None."""
+    """Returns the first color picture (an image over two axes) in these values, or None."""
     for part in parts:
         for name, value in part.items():
             if catalog[name].value.is_picture and value is not None:
@@ -148,7 +148,7 @@ def picture_among(catalog: Catalog, *parts: Mapping[str, Any]) -> Any:
 
 
 def _width(modality: Modality, tile: int) -> int:
-    """Width of a modality's column: wider for words and curves, by its aspect for a picture."""
+    """Width of a modality's column: wider for text and curves, by its aspect ratio for a picture."""
     v = modality.value
     if v.wide:
         return tile * 3 // 2
@@ -158,7 +158,7 @@ def _width(modality: Modality, tile: int) -> int:
 
 
 def _span(modality: Modality, tiles: Sequence[Tile]) -> tuple[float, float] | None:
-    """One span for all tiles of a modality."""
+    """Common value range of all tiles of a modality."""
     truths = list({id(t.reference): t.reference for t in tiles if t.reference is not None}.values())
     return common_span(modality, [t.value for t in tiles], truths)
 
@@ -166,22 +166,22 @@ def _span(modality: Modality, tiles: Sequence[Tile]) -> tuple[float, float] | No
 def _legends(
     modalities: Mapping[str, Modality], tiles: Sequence[Tile], spans: Mapping[str, tuple[float, float] | None]
 ) -> list[tuple[str, np.ndarray]]:
-    found: dict[str, tuple[str, np.ndarray]] = {}
+    legends: dict[str, tuple[str, np.ndarray]] = {}
     for name, m in modalities.items():
         values = [t.value for t in tiles if t.modality == name and t.value is not None]
         picture = m.value.legend(spans[name], values, 420) if values else None
         if picture is not None:
-            found[m.reads] = (name, picture)  # an input and a target of one source share a legend
-    return list(found.values())
+            legends[m.reads] = (name, picture)  # an input and a target of one source share a legend
+    return list(legends.values())
 
 
 def _flow(legends: Sequence[tuple[str, np.ndarray]], width: int, y: int) -> tuple[list[tuple[int, int]], int]:
-    """Left and top of each legend, side by side in as many lines as needed, and where they end."""
-    places, x, tallest = [], 0, 0
+    """Returns left and top of each legend, placed side by side in as many lines as needed, and the bottom of the last line."""
+    positions, x, tallest = [], 0, 0
     for name, picture in legends:
         wide = max(picture.shape[1], round(font(11, bold=True).getlength(name)))
         if x and x + wide > width:
             x, y, tallest = 0, y + tallest + GAP, 0
-        places.append((MARGIN + x, y))
+        positions.append((MARGIN + x, y))
         x, tallest = x + wide + 2 * BAND, max(tallest, picture.shape[0] + 18)
-    return places, y + tallest
+    return positions, y + tallest

@@ -1,4 +1,4 @@
-"""Tables in plain text."""
+"""Plain-text tables."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ from maskweave.values.metadata import Metadata
 
 
 def text_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Columns as wide as their widest cell."""
+    """Formats rows under headings; each column is as wide as its widest cell."""
     lines = [list(heads), *map(list, rows)]
     widths = [max(len(line[c]) for line in lines) for c in range(len(heads))]
     return "\n".join(
@@ -17,20 +17,20 @@ def text_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def modality_table(catalog: Catalog) -> str:
-    """One line per modality: id, name, kind, tokens, codebook size, tokenizer, values, range and unit."""
+    """Returns one line per modality: id, name, kind, tokens, codebook size, tokenizer, values, range and unit."""
     heads = ["id", "name", "kind", "tokens", "codebook", "tokenizer", "value", "range", "unit"]
     return text_table(heads, [_row(catalog, m) for m in catalog.values()])
 
 
 def key_table(catalog: Catalog) -> str:
-    """One line per key of each metadata modality: its number, name, bins, range and unit; empty where there are none."""
+    """Returns one line per key of each metadata modality: id, name, bins, range and unit; empty if there is none."""
     rows = [
         [m.name, str(key.id), name, str(key.bins), f"{key.range[0]:g} to {key.range[1]:g}", key.unit or "–"]
         for m in catalog.values()
         if isinstance(m.value, Metadata)
         for name, key in m.value.keys.items()
     ]
-    return text_table(["of", "id", "key", "bins", "range", "unit"], rows) if rows else ""
+    return text_table(["modality", "id", "key", "bins", "range", "unit"], rows) if rows else ""
 
 
 def _row(catalog: Catalog, m: Modality) -> list[str]:
