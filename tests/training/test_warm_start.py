@@ -96,7 +96,7 @@ def test_an_m3ae_goes_on_with_the_same_modalities(tmp_path: Path) -> None:
         ),
         (m3ae("caption", "photo"), some("caption", "photo"), "has other ids for caption, photo"),
         (m3ae("photo", "caption", depth=2), both, "depth is 1 there and 2 here"),
-        (FourM(both, CONFIG), both, "holds a model of family 'm3ae', not 'fourm'"),
+        (FourM(both, CONFIG), both, "contains a model of family 'm3ae', expected 'fourm'"),
     ):
         with pytest.raises(MaskweaveError, match=f"start: .*{told}"):
             warm_start(other, entries, tmp_path)

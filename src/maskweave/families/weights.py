@@ -40,7 +40,7 @@ def load_model(folder: Path, catalog: Catalog) -> nn.Module:
     path = folder / "model" / "config.json"
     if not path.is_file():
         command = shlex.join(["maskweave", "run", str(folder / "recipe.yaml"), "--out", str(folder)])
-        raise MaskweaveError(f"{folder}: no trained model here yet; finish the run with: {command}")
+        raise MaskweaveError(f"{folder}: no trained model yet; finish the run with: {command}")
     config = read_config(path)
     if "transfer" in config:
         raise MaskweaveError(
