@@ -339,8 +339,8 @@ def test_an_unfinished_run_is_finished_by_the_command_it_names(
 ) -> None:
     run = shutil.copytree(tiny_run, tmp_path / "a run")
     shutil.rmtree(run / "model")
-    said = refused("report", run, says=("finish it with: maskweave run",))
-    assert main(shlex.split(said.split("finish it with: ")[1])[1:]) == 0
+    said = refused("report", run, says=("finish the run with: maskweave run",))
+    assert main(shlex.split(said.split("finish the run with: ")[1])[1:]) == 0
     assert (run / "model" / "model.safetensors").read_bytes() == (tiny_run / "model" / "model.safetensors").read_bytes()
 
 

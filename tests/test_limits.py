@@ -122,10 +122,10 @@ def test_positions_of_many_places_times_a_large_width(monkeypatch: pytest.Monkey
     catalog = catalog_from(content(), "here")
     check_positions(catalog, 64)
     monkeypatch.setattr(limits, "POSITION_NUMBERS", 16 * 64)
-    with pytest.raises(MaskweaveError, match="here: places of all modalities × width of the model is"):
+    with pytest.raises(MaskweaveError, match="here: positions of all modalities × model width is"):
         FourM.without_weights(catalog, FourMConfig())
     words = Catalog([replace(catalog["words"], id=1)], catalog.vocabularies.values())
-    with pytest.raises(MaskweaveError, match="places of all modalities × width of the model is"):
+    with pytest.raises(MaskweaveError, match="positions of all modalities × model width is"):
         M3AE.without_weights(words, M3AEConfig())
 
 

@@ -338,7 +338,7 @@ def test_ctrl_c_while_training_tells_how_to_go_on(
     assert command.code == 130 and "Traceback" not in said
     (checkpoint,) = (folder / "checkpoints").iterdir()
     assert str(checkpoint) in said
-    again = shlex.split(said.split("go on with: ")[1].splitlines()[0])
+    again = shlex.split(said.split("resume with: ")[1].splitlines()[0])
     assert again[0] == "maskweave" and main(again[1:]) == 0
     assert numbers(folder) == numbers(tiny_run)
 

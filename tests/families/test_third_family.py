@@ -96,7 +96,7 @@ def test_what_it_cannot_do_is_told(run: Path, tmp_path: Path) -> None:
     path = tmp_path / "own.yaml"
     path.write_text(yaml.safe_dump({**RECIPE, "start": str(run)}))
     recipe = load_recipe(path)
-    with pytest.raises(MaskweaveError, match="start: a model of family 'denoiser' cannot go on from another"):
+    with pytest.raises(MaskweaveError, match="start: a model of family 'denoiser' cannot start from another model"):
         build_model(recipe, recipe.load_catalog(), run)
     for changes, words in (
         ({"modalities": ["caption"]}, "own.yaml: a denoiser needs a modality of kind patches"),
@@ -128,5 +128,7 @@ def test_a_package_that_is_broken_stops_only_its_own_family(
 
 
 def test_a_model_of_no_family_is_told() -> None:
-    with pytest.raises(MaskweaveError, match=r"Linear is no model of a known family: fourm \(FourM\), m3ae \(M3AE\)"):
+    with pytest.raises(
+        MaskweaveError, match=r"Linear is not a model of a known family; expected one of fourm \(FourM\), m3ae \(M3AE\)"
+    ):
         family_of(torch.nn.Linear(2, 2))

@@ -352,7 +352,7 @@ def other_width(run: Path) -> None:
         (lambda run: shutil.rmtree(run), "run: no such folder"),
         (lambda run: (run / "modalities.yaml").unlink(), "has no modalities.yaml, so it is not a run or bundle"),
         (lambda run: truncate(run / "modalities.yaml"), "modalities.yaml"),
-        (lambda run: shutil.rmtree(run / "model"), "has no trained model yet; finish it with: maskweave run"),
+        (lambda run: shutil.rmtree(run / "model"), "no trained model yet; finish the run with: maskweave run"),
         (lambda run: (run / "model" / "model.safetensors").unlink(), "model.safetensors: no such file"),
         (
             lambda run: truncate(run / "model" / "model.safetensors"),
@@ -361,16 +361,19 @@ def other_width(run: Path) -> None:
         (lambda run: truncate(run / "model" / "config.json"), "config.json: not valid JSON"),
         (
             lambda run: (run / "model" / "config.json").write_text('{"format": 99}'),
-            "is not of a known format; this version reads format 2. Use the version that wrote it",
+            "has an unknown format; this version reads format 2. Use the version that wrote it",
         ),
-        (older, "is of format 1, which an older maskweave wrote; this version reads format 2. Train the model again"),
+        (older, "has format 1, from an older maskweave; this version reads format 2. Train the model again"),
         (older_tokenizer, "has format 1, written by another version of maskweave; this one reads format 2. Train"),
         (other_family, "config.json: unknown model family 'gone'; known: fourm, m3ae"),
         (lambda run: truncate(run / "tokenizers" / "depth" / "model.safetensors"), "probably truncated"),
         (lambda run: (run / "tokenizers" / "text" / "tokenizer.json").unlink(), "tokenizer.json: no such file"),
         (other_codebook, "codes: was trained for another entry than 'codes'"),
         (other_text, "text: was made for another vocabulary 'text' than"),
-        (other_model, "model: was trained with other entries than modalities.yaml has now (spectrum, "),
+        (
+            other_model,
+            "model: the model was trained with other entries than modalities.yaml has now (different: spectrum, ",
+        ),
         (other_width, "safetensors is of another architecture. of another shape: "),
     ],
 )

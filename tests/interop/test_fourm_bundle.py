@@ -88,7 +88,7 @@ def test_the_command_writes_the_same_bundle(place: Path, capsys: pytest.CaptureF
         texts = [(place / folder / "config.json").read_text() for folder in (f"{name} again", name)]
         assert json.loads(texts[0]) == json.loads(texts[1])
     assert main(words) == 1
-    assert "is there already; choose another folder" in capsys.readouterr().err
+    assert "exists already; choose another folder" in capsys.readouterr().err
     assert main(["import", "4m", str(place / "model"), "--out", str(place / "none"), "--tokenizer", "codes="]) == 1
     assert "--tokenizer 'codes=': expected NAME=FOLDER" in capsys.readouterr().err and not (place / "none").exists()
 
@@ -102,7 +102,7 @@ def test_training_goes_on_with_a_modality_added(place: Path) -> None:
     catalog = load_catalog(place / "own.yaml")
     assert "codes" in load_tokenizers(place / "bundle" / "tokenizers", catalog)
     told = warm_start(FourM(catalog, CONFIG), catalog, place / "bundle")
-    assert told == [f"sonar: not in {place / 'bundle'}, so initialized anew"]
+    assert told == [f"sonar: not in {place / 'bundle'}, randomly initialized"]
 
 
 @pytest.mark.parametrize(

@@ -98,7 +98,7 @@ def test_bad_samples_are_named_beside_the_record(recipe: Recipe, encoder: str, m
 
 def test_what_is_not_finished_is_not_read(recipe: Recipe, encoder: str, monkeypatch: pytest.MonkeyPatch) -> None:
     catalog = recipe.load_catalog()
-    with pytest.raises(MaskweaveError, match="no such folder; make it with 'maskweave data features'"):
+    with pytest.raises(MaskweaveError, match="no such folder; create it with 'maskweave data features'"):
         open_source(recipe, catalog, "train")
     whole, calls = Pooled.__call__, []
 

@@ -92,10 +92,10 @@ def test_a_backbone_gives_its_tokens() -> None:
 
 
 @torch.no_grad()
-def test_a_feature_map_is_the_tokens_on_their_lattice() -> None:
+def test_a_feature_map_is_the_tokens_on_their_grid() -> None:
     catalog = tiny()
     encoder = Encoder(shaken(FourM(catalog, CONFIG)), catalog, ["caption", "codes", "photo"])
-    assert encoder.names[-1] == "caption", "lattices first"
+    assert encoder.names[-1] == "caption", "grids first"
     encoded = encoder(inputs_of(catalog, ["caption", "codes", "photo"]))
     found = encoded.feature_map("codes")
     assert found.shape == (3, 32, 4, 4)

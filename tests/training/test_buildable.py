@@ -106,7 +106,7 @@ def test_missing_folders_and_other_models_are_told(
 
     refused("nowhere: no such folder; give the folder that 'maskweave run' made", start=str(tmp_path / "nowhere"))
     refused("tokenizers.reuse: " + str(tmp_path / "gone"), tokenizers__reuse=str(tmp_path / "gone"))
-    refused("is of another architecture: width is 32 there, 64 here", start=str(tiny_run), model__width="64")
+    refused("has another architecture: width is 32 there and 64 here", start=str(tiny_run), model__width="64")
     ready = shutil.copytree(tiny_run / "tokenizers", tmp_path / "ready")
     own = own_catalog(tmp_path, lambda content: content["modalities"]["depth"]["value"].update(range=[0, 20]))
     refused("was trained for another entry than 'depth'", catalog=str(tmp_path / own), tokenizers__reuse=str(ready))

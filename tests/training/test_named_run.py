@@ -60,7 +60,7 @@ def test_training_and_held_out_samples_are_others(recipe: Path) -> None:
     with pytest.raises(MaskweaveError, match="fixed data set, so leave the seed out"):
         open_source(fixed, fixed.load_catalog(), "validation", seed=3)
     with pytest.raises(
-        MaskweaveError, match="data.samples must be 1 or more for python: own_sources:Endless, which has no end"
+        MaskweaveError, match="data.samples must be 1 or more for python: own_sources:Endless, which is endless"
     ):
         load_recipe(recipe, {"data.samples": 0})
     with pytest.raises(MaskweaveError, match="own.yaml: python: own_sources:gone: module own_sources has no gone"):

@@ -138,5 +138,5 @@ def test_several_processes_are_refused(tmp_path: Path, monkeypatch: pytest.Monke
     from maskweave.training.distributed import DistContext
 
     monkeypatch.setattr(loop, "connect", lambda device: DistContext(0, 2, torch.device("cpu")))
-    with pytest.raises(MaskweaveError, match="lazy_embeddings is for one process"):
+    with pytest.raises(MaskweaveError, match="lazy_embeddings works only with one process"):
         fit(Lookup(), Drawn(), LAZY, tmp_path)

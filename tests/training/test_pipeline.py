@@ -36,7 +36,9 @@ def test_tokenizers_are_taken_from_another_run(tiny_run: Path, tiny_recipe: Path
 def test_tokenizers_of_no_run(tmp_path: Path) -> None:
     reuse = dataclasses.replace(QUICK, reuse=str(tmp_path / "gone"))
     recipe = Recipe(modalities=["depth"], data=DataSettings(samples=16), tokenizers=reuse)
-    with pytest.raises(MaskweaveError, match=r"tokenizers.reuse: .*gone: no such folder; give the 'tokenizers' folder"):
+    with pytest.raises(
+        MaskweaveError, match=r"tokenizers.reuse: .*gone: no such folder; set it to the 'tokenizers' folder"
+    ):
         train_tokenizers(recipe, claim(recipe, tmp_path / "run"), tmp_path / "run")
 
 
@@ -57,7 +59,7 @@ def test_only_some_tokenizers(tmp_path: Path) -> None:
     catalog = claim(recipe, tmp_path)
     train_tokenizers(recipe, catalog, tmp_path, only=["edges", "text"])
     assert {path.name for path in (tmp_path / "tokenizers").iterdir()} == {"edges", "text"}
-    with pytest.raises(MaskweaveError, match=r"no tokenizer to train for caption; there are depth, edges, text"):
+    with pytest.raises(MaskweaveError, match=r"no tokenizer to train for caption; expected any of depth, edges, text"):
         train_tokenizers(recipe, catalog, tmp_path, only=["caption"])
     train_tokenizers(recipe, catalog, tmp_path)
     assert {path.name for path in (tmp_path / "tokenizers").iterdir()} == {"depth", "edges", "text"}

@@ -58,7 +58,7 @@ def idle() -> None:
 def test_a_companion_that_dies_is_told() -> None:
     others = {*multiprocessing.active_children()}  # another test's readers may still be there
     with (
-        pytest.raises(MaskweaveError, match=r"a process that trains together with this one died \(exit code -9\)"),
+        pytest.raises(MaskweaveError, match=r"a worker process of this training run died \(exit code -9\)"),
         spawn_workers(2, idle),
     ):
         (companion,) = {*multiprocessing.active_children()} - others

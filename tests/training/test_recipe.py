@@ -84,7 +84,11 @@ def test_a_recipe_includes_another(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert (found.train.steps, found.train.batch_size, found.train.betas, found.seed) == (7, 4, (0.5, 0.6), 3)
     assert set(found.load_catalog()) == {"rgb", "depth"} and found.data.samples == 10
     assert "include" not in plain(found) and load_recipe(base).train.steps == 5
-    for name, words in (("over.yaml", "leads back to this file"), ("gone.yaml", "no such file"), (3, "names a recipe")):
+    for name, words in (
+        ("over.yaml", "this recipe includes itself"),
+        ("gone.yaml", "no such file"),
+        (3, "expected the path of a .yaml recipe"),
+    ):
         over.write_text(yaml.safe_dump({"include": name}))
         with pytest.raises(MaskweaveError, match=words):
             load_recipe(over)
@@ -170,27 +174,27 @@ def test_settings_are_those_of_the_family(tmp_path: Path) -> None:
         ({"modalities": ["depht"]}, ["unknown modality 'depht'", "depth"]),
         ({"model": {"size": "huge"}}, ["unknown size 'huge'", "nano"]),
         ({"model": {"width": 100, "heads": 3}}, ["width 100", "multiple of heads 3"]),
-        ({"tokenizers": {"steps": {"caption": 3}}}, ["tokenizers.steps names 'caption'", "not a grid"]),
+        ({"tokenizers": {"steps": {"caption": 3}}}, ["tokenizers.steps has 'caption'", "not a modality of kind grid"]),
         ({"tokenizers": {"steps": {"depth": 0}}}, ["tokenizers.steps.depth must be 1 or more", "found 0"]),
         ({"seed": -1}, ["seed and evaluate.seed must be 0 or more", "found -1 and 0"]),
         ({"data": {"samples": 9, "seed": -2}}, ["data.seed must be 0 or more", "found -2"]),
         ({"data": {"samples": 9, "limit": 2}}, ["data.limit must be a share from 0 to 1", "found 2"]),
         ({"tokenizers": {"jobs": 0}}, ["tokenizers.jobs", "1 or more"]),
         ({"tokenizers": {"train": {"processes": 4}}}, ["tokenizers.train.processes is 4", "set tokenizers.jobs"]),
-        ({"train": {"lazy_embeddings": True, "processes": 2}}, ["'train'", "lazy_embeddings is for one process", "processes is 2"]),
+        ({"train": {"lazy_embeddings": True, "processes": 2}}, ["'train'", "lazy_embeddings works only with one process", "processes is 2"]),
         ({"data": {"source": "scenes"}}, ["data.samples must be 1 or more", "found 0"]),
         ({"data": {"mix": {"a": {"source": "x", "weight": 0}}}}, ["data.mix.a.weight must be a number above 0", "found 0"]),
         ({"data": {"mix": {"a": {"source": "x", "weight": float("inf")}}}}, ["data.mix.a.weight must be a number above 0", "found inf"]),
         ({"data": {"mix": {"a": {"source": "x"}, "b": {"source": "y", "weight": 1e-5}}}}, ["data.mix.b.weight is 1e-05", "less than 1 in 1000"]),
         ({"data": {"mix": {"a": {"weight": 1}}}}, ["data.mix.a.source is missing", "named source such as 'scenes'"]),
-        ({"data": {"mix": {"a/b": {"source": "x"}}}}, ["data.mix: the name 'a/b'", "letters, digits"]),
+        ({"data": {"mix": {"a/b": {"source": "x"}}}}, ["data.mix: 'a/b' cannot be used as a folder name", "letters, digits"]),
         ({"data": {"mix": {"a": {"source": "scenes"}}}}, ["data.mix.a.samples must be 1 or more for scenes", "found 0"]),
         ({"data": {"mix": {"a": {"source": "x", "share": 1}}}}, ["unknown key 'data.mix.a.share'", "source, weight"]),
         ({"data": {"mix": {"a": {"source": "x"}}, "source": "scenes"}}, ["data.source is for one data set", "data.mix"]),
         ({"data": {"mix": {"a": {"source": "x"}}, "samples": 9}}, ["data.samples is for one data set", "data.mix.NAME.samples"]),
         ({"data": {"mix": {"a": {"source": "x"}}, "sidecar": "y"}}, ["data.sidecar is for one data set", "data.mix.NAME.sidecar"]),
         ({"data": {"samples": 9, "validation": 0}}, ["data.validation must be 1 or more", "found 0"]),
-        ({"evaluate": {"requests": [{"inputs": ["rbg"], "targets": ["depth"]}]}}, ["evaluate.requests.0 names 'rbg'", "rgb"]),
+        ({"evaluate": {"requests": [{"inputs": ["rbg"], "targets": ["depth"]}]}}, ["evaluate.requests.0 has 'rbg'", "rgb"]),
         ({"evaluate": {"sheets": [{"inputs": ["depth"], "targets": ["rgb"]}]}}, ["evaluate.sheets.0", "'rgb' is of kind patches", "cannot predict"]),
         ({"evaluate": {"requests": [{"inputs": ["rgb"]}]}}, ["'evaluate.requests.0.targets' is missing"]),
         ({"evaluate": {"requests": [{"inputs": "rgb", "targets": ["depth"]}]}}, ["'evaluate.requests.0.inputs'", "a list", "'rgb'"]),

@@ -67,7 +67,7 @@ def test_ctrl_c_writes_a_checkpoint_and_says_how_to_go_on(uninterrupted: Path, t
     stopped = train_in_a_process(tmp_path, at=7, send=int(signal.SIGINT), **given)
     errors = stopped.stderr
     assert stopped.returncode == 1
-    assert "Interrupted" in errors and "go on with: maskweave-go-on" in errors
+    assert "Interrupted" in errors and "resume with: maskweave-go-on" in errors
     (checkpoint,) = (tmp_path / "checkpoints").iterdir()
     assert f"the checkpoint is {checkpoint}" in errors
     assert json.loads((checkpoint / "state.json").read_text())["step"] == 7
@@ -89,7 +89,7 @@ def test_another_order_of_samples_is_refused(uninterrupted: Path) -> None:
         match=r"batch_size is 8 there and 16 here; accumulate is 2 there and 1 here; seed is 3 there and 4 here",
     ):
         train(uninterrupted, seed=4, batch_size=16, accumulate=1)
-    with pytest.raises(MaskweaveError, match=r"it has 60, and steps is 50"):
+    with pytest.raises(MaskweaveError, match=r"the checkpoint is at step 60, but train.steps is 50"):
         train(uninterrupted, steps=50)
 
 
@@ -97,5 +97,5 @@ def test_a_longer_run_goes_on_and_says_what_changed(tmp_path: Path, capsys: pyte
     train(tmp_path, steps=10)
     assert train(tmp_path, steps=20, learning_rate=1e-3).steps == 20
     errors = capsys.readouterr().err
-    assert "steps was 10 before step 10 and is 20 from there on" in errors
-    assert "learning_rate was 0.01 before step 10 and is 0.001 from there on" in errors
+    assert "steps was 10 before step 10 and is 20 from then on" in errors
+    assert "learning_rate was 0.01 before step 10 and is 0.001 from then on" in errors

@@ -169,7 +169,7 @@ def test_how_a_training_is_carried_out_may_change_and_is_told_once(
     train(tmp_path, steps=20, **other)
     said = capsys.readouterr().err
     for key, was in (("log_every", 3), ("keep", 2), ("workers", 0), ("checkpoint_every", 10), ("threads", 0)):
-        assert said.count(f"{key} was {was} before step 10 and is {other[key]} from there on") == 1
+        assert said.count(f"{key} was {was} before step 10 and is {other[key]} from then on") == 1
     train(tmp_path, steps=30, **other)
     assert "log_every" not in capsys.readouterr().err
     assert train(tmp_path, steps=30, log_every=2).resumed_from == 30

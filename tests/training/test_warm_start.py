@@ -40,8 +40,8 @@ def test_what_both_know_is_taken_over_and_the_rest_begins_anew(tmp_path: Path) -
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     told = warm_start(model, ours, tmp_path)
     assert told == [
-        f"codes: not in {tmp_path}, so initialized anew",
-        f"facts: of {tmp_path}, not in this recipe, left behind",
+        f"codes: not in {tmp_path}, randomly initialized",
+        f"facts: in {tmp_path} but not in this recipe, not used",
     ]
     given, now = donor.state_dict(), model.state_dict()
     fresh = {name for name in now if "codes" in name}
@@ -89,10 +89,14 @@ def test_an_m3ae_goes_on_with_the_same_modalities(tmp_path: Path) -> None:
     given = donor.state_dict()
     assert all(torch.equal(tensor, given[name]) for name, tensor in model.state_dict().items())
     for other, entries, told in (
-        (m3ae("photo"), some("photo"), "an M3AE goes on with the same modalities alone. caption: of .* left behind"),
+        (
+            m3ae("photo"),
+            some("photo"),
+            "an M3AE can only start from one with the same modalities. caption: in .* not used",
+        ),
         (m3ae("caption", "photo"), some("caption", "photo"), "has other ids for caption, photo"),
-        (m3ae("photo", "caption", depth=2), both, "depth is 1 there, 2 here"),
-        (FourM(both, CONFIG), both, "holds a model of family 'm3ae', not 'fourm'"),
+        (m3ae("photo", "caption", depth=2), both, "depth is 1 there and 2 here"),
+        (FourM(both, CONFIG), both, "contains a model of family 'm3ae', expected 'fourm'"),
     ):
         with pytest.raises(MaskweaveError, match=f"start: .*{told}"):
             warm_start(other, entries, tmp_path)
@@ -104,10 +108,10 @@ def test_an_m3ae_goes_on_with_the_same_modalities(tmp_path: Path) -> None:
         (
             some("photo", "caption"),
             dataclasses.replace(CONFIG, width=64, qk_norm=True),
-            "width is 32 there, 64 here; qk_norm",
+            "width is 32 there and 64 here; qk_norm",
         ),
-        (some("spectrum", grid=(4,)), CONFIG, r"'spectrum' .* grid is \(5,\) there, \(4,\) here"),
-        (some("codes"), CONFIG, "knows none of codes"),
+        (some("spectrum", grid=(4,)), CONFIG, r"'spectrum' .* grid is \(5,\) there and \(4,\) here"),
+        (some("codes"), CONFIG, "has none of the modalities codes"),
     ],
 )
 def test_what_does_not_fit_is_refused(tmp_path: Path, ours: Catalog, config: FourMConfig, told: str) -> None:

@@ -110,7 +110,7 @@ def test_a_transfer_goes_on_exactly(start: Path, tmp_path: Path) -> None:
     one, other = (load_file(folder / "model" / "model.safetensors") for folder in (tmp_path / "run", again))
     assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
     with pytest.raises(
-        MaskweaveError, match=r"holds a run of another recipe \(label, target differ\)|target, label differ"
+        MaskweaveError, match=r"contains a run of another recipe \(label, target differ\)|target, label differ"
     ):
         run(tmp_path, start, **{**changes, "target": "boxes", "label": "first"})
 

@@ -1,8 +1,8 @@
-"""A bundle on disk: a folder with a model, its tokenizers and its modality entries. A finished run is one.
+"""A bundle on disk: a folder with a model, its tokenizers and its modality entries. A finished run is also a bundle.
 
 BUNDLE/modalities.yaml          entries            maskweave.modality.catalogs
 BUNDLE/model/                   weights, config    maskweave.families.weights
-BUNDLE/tokenizers/NAME/         of each grid and vocabulary   maskweave.tokenizers.folder
+BUNDLE/tokenizers/NAME/         one per grid and vocabulary   maskweave.tokenizers.folder
 """
 
 import os
@@ -21,26 +21,26 @@ from maskweave.tokenizers.folder import load_tokenizers, save_tokenizers
 
 
 class BundleParts(NamedTuple):
-    """What a bundle's folder holds."""
+    """The content of a bundle."""
 
     catalog: Catalog
     model: nn.Module
     """In evaluation mode."""
     tokenizers: dict[str, Tokenizer]
-    """By modality; those of some grids may be missing."""
+    """By modality; some grids may have none."""
 
 
 def save_bundle(
     catalog: Catalog, model: nn.Module, tokenizers: Mapping[str, Tokenizer], folder: str | os.PathLike[str]
 ) -> Path:
-    """Write a new bundle.
+    """Writes a new bundle.
 
     Raises:
-        MaskweaveError: the folder is there and not empty.
+        MaskweaveError: the folder exists and is not empty.
     """
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise MaskweaveError(f"{folder}: is there already; choose another folder for the bundle, or remove it")
+        raise MaskweaveError(f"{folder}: exists already; choose another folder for the bundle, or remove this one")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with write_aside(folder) as aside:
         aside.mkdir()
@@ -51,14 +51,13 @@ def save_bundle(
 
 
 def load_bundle(folder: Path) -> BundleParts:
-    """Read a bundle. Weights are mapped, not copied.
+    """Loads a bundle. Weights are memory-mapped, not copied.
 
     Raises:
-        MaskweaveError: no such folder, an unfinished run, damaged files, or parts that do not belong together.
+        MaskweaveError: the folder does not exist, the run is not finished, files are damaged, or parts do not belong together.
     """
     if (folder / "model" / "config.json").is_file():
-        read_config(
-            folder / "model" / "config.json"
-        )  # first: entries of an older format would fail for keys that were renamed
+        # First, for a clear message: entries of an older format would fail because of renamed keys.
+        read_config(folder / "model" / "config.json")
     catalog = load_saved_catalog(folder)
     return BundleParts(catalog, load_model(folder, catalog), load_tokenizers(folder / "tokenizers", catalog))

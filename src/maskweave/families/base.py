@@ -1,13 +1,13 @@
-"""The contract of a model family, and the registry that finds one by its name.
+"""The interface of a model family, and the registry that looks families up by name.
 
-A family ties together all that depends on which kind of model is trained: its settings in a recipe, the model, the batches it is
-trained on, the objective, the encoder for features, its weights on disk, and what a report shows of it. A new family is one file: a
-settings dataclass, an `nn.Module`, an objective and a subclass of `Family`. The package that brings it names it in its pyproject.toml:
+A family defines everything that depends on the kind of model: its settings in a recipe, the model, its training batches,
+the objective, the encoder for features, the weights on disk, and its part of the report. A new family is one file: a
+settings dataclass, an `nn.Module`, an objective and a subclass of `Family`. Another package registers its family in pyproject.toml:
 
     [project.entry-points."maskweave.families"]
     mine = "my_package.family:MyFamily"
 
-after which recipes say `model: {family: mine, ...}`.
+Recipes can then use `model: {family: mine, ...}`.
 """
 
 import contextlib
@@ -34,29 +34,29 @@ from maskweave.tokenizers.base import Tokenizer
 
 BUILT_IN = {"fourm": "maskweave.families.fourm:FourMFamily", "m3ae": "maskweave.families.m3ae:M3AEFamily"}
 GROUP = "maskweave.families"
-"""Entry points by which other packages bring families."""
+"""Entry point group in which other packages register families."""
 WEIGHTS = "model.safetensors"
 
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """What stands under `model` in a recipe: the family, and that family's own settings."""
+    """The `model` section of a recipe: the family and its settings."""
 
     family: str = "fourm"
-    """Model family: `fourm` predicts any modality from any others, `m3ae` restores masked patches and tokens; other packages bring more."""
+    """Model family: `fourm` predicts any modality from any others, `m3ae` reconstructs masked patches and tokens; other packages can add more."""
 
     @classmethod
     def variant(cls, content: Mapping[str, Any]) -> type["ModelSettings"]:
-        """The settings of the family that a recipe names.
+        """Returns the settings class of the family that a recipe selects.
 
         Raises:
-            MaskweaveError: there is no such family.
+            MaskweaveError: the family does not exist.
         """
         return family_named(content.get("family", ModelSettings.family)).Settings if cls is ModelSettings else cls
 
     @classmethod
     def variants(cls) -> list[type["ModelSettings"]]:
-        """The settings of all families."""
+        """Returns the settings classes of all families."""
         return [family.Settings for family in families()] if cls is ModelSettings else []
 
 
@@ -65,111 +65,111 @@ M = TypeVar("M", bound=nn.Module)
 
 
 class Family(ABC, Generic[S, M]):
-    """All that depends on which kind of model is trained.
+    """Everything that depends on the kind of model.
 
-    A model has the members of `maskweave.models.encoder.Encodes`, is built from a frozen dataclass of its architecture, and keeps that,
-    all numbers filled in, as `config`.
+    A model has the members of `maskweave.models.encoder.Encodes`. It is built from a frozen dataclass that describes its architecture
+    and keeps it, with all sizes filled in, as `config`.
     """
 
     name: ClassVar[str]
     Settings: ClassVar[type[ModelSettings]]
-    """Frozen dataclass of what a recipe sets under `model`: a subclass of `ModelSettings`, and of `Config` or with all its fields."""
+    """Frozen dataclass of a recipe's `model` section: a subclass of `ModelSettings` that also has all fields of `Config`."""
     Config: ClassVar[type]
-    """Frozen dataclass of the architecture, which the weights rest on."""
+    """Frozen dataclass of the architecture. The weights depend on all of its fields."""
     Model: ClassVar[type[nn.Module]]
     generates: ClassVar[bool] = False
-    """Whether a bundle can generate with it: the model then has the members of FourM that `maskweave.generate.engine` calls."""
+    """Whether a bundle can generate with this model. The model then has the members of FourM that `maskweave.generate.engine` calls."""
     resumable: ClassVar[tuple[str, ...]] = ()
     """Patterns of its settings that may change when a run resumes; all others decide which tokens are seen, or the architecture."""
     learns_new_inputs: ClassVar[bool] = False
-    """Whether a transfer may give it inputs that it was not trained with."""
+    """Whether a transfer may add inputs that the model was not trained with."""
     summary: ClassVar[str] = ""
-    """A sentence about the model for the report."""
+    """One sentence about the model for the report."""
     shown_samples: ClassVar[int] = 0
-    """Held-out samples that `sheets` is given."""
+    """Number of held-out samples passed to `sheets`."""
 
     # Training.
 
     def check(self, settings: S, catalog: Catalog) -> None:
-        """See that settings and modalities fit together, before anything is made.
+        """Checks that settings and modalities fit together, before anything is built.
 
         Raises:
-            MaskweaveError: they do not; says what was found and expected.
+            MaskweaveError: they do not fit; the message says what was found and what was expected.
         """
 
     def tokens_per_sample(self, settings: S, catalog: Catalog) -> int:
-        """Most tokens of a sample in a batch."""
+        """Returns the largest number of tokens that one sample has in a batch."""
         return sum(m.tokens for m in catalog.values())
 
     @abstractmethod
     def build_model(self, catalog: Catalog, config: Any) -> M:
-        """A model with random weights.
+        """Builds a model with random weights.
 
         Args:
             config: of type `Config`, or the settings.
         """
 
     def initialize(self, model: M, settings: S, tokenizers: Callable[[], Mapping[str, Tokenizer]]) -> None:
-        """Change the random weights of a new model, if the settings say so.
+        """Changes the random weights of a new model if the settings ask for it.
 
         Args:
-            tokenizers: opens the run's tokenizers.
+            tokenizers: loads the tokenizers of the run when called.
         """
 
     def warm_start(self, model: M, catalog: Catalog, donor: M, theirs: Catalog, folder: Path) -> list[str]:
-        """Take over the weights of a trained model of this family.
+        """Copies the weights of a trained model of this family.
 
         Args:
             theirs: the donor's modalities.
-            folder: where the donor lies, for messages.
+            folder: folder of the donor, for messages.
 
         Returns:
-            Sentences about the modalities that only one of the two has.
+            Sentences about the modalities that only one of the two models has.
 
         Raises:
-            MaskweaveError: the two do not fit; names what differs.
+            MaskweaveError: the models do not fit; the message lists the differences.
         """
-        raise MaskweaveError(f"start: a model of family {self.name!r} cannot go on from another; remove 'start'")
+        raise MaskweaveError(f"start: a model of family {self.name!r} cannot start from another model; remove 'start'")
 
     @abstractmethod
     def build_objective(self, model: M, settings: S) -> nn.Module:
-        """Model + batch → loss and metrics, as `maskweave.training.loop.fit` takes it."""
+        """Builds the objective (model + batch → loss and metrics) for `maskweave.training.loop.fit`."""
 
     @abstractmethod
     def build_batches(
         self, settings: S, data: TokenData | MixedTokens, batch_size: int, seed: int, held_out: bool
     ) -> SizedBatches:
-        """What the objective is trained on.
+        """Builds the batches for the objective.
 
         Args:
-            held_out: for validation: samples in order, masked alike in every pass, and with all that they have.
+            held_out: for validation: samples in order, with the same masks in every pass, and with all their modalities.
         """
 
     # Use.
 
     def encoder(self, model: M, catalog: Catalog, names: Sequence[str]) -> Encoder:
-        """The model's encoder over some of its modalities, for features and transfer."""
+        """Returns the model's encoder for some of its modalities, for features and transfer."""
         return Encoder(model, catalog, names)  # type: ignore[arg-type]
 
     def trained_without_inputs(self, settings: S) -> bool | None:
-        """Whether some samples had no input in training, so that the model may generate from nothing. None: unknown."""
+        """Whether some training samples had no inputs, so that the model can generate without inputs. None: unknown."""
         return None
 
     # Weights.
 
     def empty_model(self, catalog: Catalog, config: Any) -> M:
-        """A model whose weights are about to be read; better one that takes no memory before."""
+        """Builds a model whose weights will be loaded next. Ideally it allocates no memory for weights."""
         return self.build_model(catalog, config)
 
     def write_weights(self, model: M, folder: Path) -> None:
-        """Write the weights, and what else the model brings, into a new folder."""
+        """Writes the weights, and any other files of the model, into a new folder."""
         save_tensors(model.state_dict(), folder / WEIGHTS)
 
     def read_weights(self, catalog: Catalog, config: Any, folder: Path) -> M:
-        """The model that `write_weights` wrote. The weights are mapped, not copied.
+        """Loads the model that `write_weights` wrote. The weights are memory-mapped, not copied.
 
         Raises:
-            MaskweaveError: a file is damaged, or of another architecture.
+            MaskweaveError: a file is damaged or belongs to another architecture.
         """
         model = self.empty_model(catalog, config)
         take_tensors(model, folder / WEIGHTS)
@@ -178,7 +178,7 @@ class Family(ABC, Generic[S, M]):
     # Report.
 
     def facts(self, settings: S) -> dict[str, str]:
-        """Named facts about the training for the report."""
+        """Returns facts about the training, by name, for the report."""
         return {}
 
     def sheets(
@@ -189,15 +189,15 @@ class Family(ABC, Generic[S, M]):
         tokenizers: Mapping[str, Tokenizer],
         samples: Sequence[Mapping[str, Any]],
     ) -> list[Sheet]:
-        """Contact sheets of some held-out samples for the report, besides those of the recipe's requests."""
+        """Returns contact sheets of held-out samples for the report, in addition to those of the recipe's requests."""
         return []
 
 
 def family_named(name: Any) -> Family[Any, Any]:
-    """The family of that name, the package's own or one of another package.
+    """Returns the family with this name, built in or from another package.
 
     Raises:
-        MaskweaveError: there is none, or the package that brings it cannot be imported.
+        MaskweaveError: the family does not exist, or its package cannot be imported.
     """
     if isinstance(name, str) and name in BUILT_IN:
         return _built_in(name)
@@ -205,30 +205,30 @@ def family_named(name: Any) -> Family[Any, Any]:
     if not isinstance(name, str) or name not in found:
         known = ", ".join([*BUILT_IN, *found])
         raise MaskweaveError(
-            f"unknown model family {name!r}; known: {known}. Others come with packages that have an entry point {GROUP!r}"
+            f"unknown model family {name!r}; known: {known}. Other packages add families with an entry point in {GROUP!r}"
         )
-    return _brought(found[name])
+    return _from_entry_point(found[name])
 
 
 def families() -> Iterator[Family[Any, Any]]:
-    """All families, the package's own first. Those of packages that cannot be imported are left out: using one says why."""
+    """Yields all families, built-in ones first. Skips families whose package cannot be imported; `family_named` reports why."""
     yield from map(_built_in, BUILT_IN)
     for point in _entry_points().values():
         with contextlib.suppress(MaskweaveError):
-            yield _brought(point)
+            yield _from_entry_point(point)
 
 
 def family_of(model: nn.Module) -> Family[Any, Any]:
-    """The family of a model.
+    """Returns the family of a model.
 
     Raises:
-        MaskweaveError: it is of none.
+        MaskweaveError: the model belongs to no family.
     """
     for family in families():
         if isinstance(model, family.Model):
             return family
     known = ", ".join(f"{family.name} ({family.Model.__name__})" for family in families())
-    raise MaskweaveError(f"{type(model).__name__} is no model of a known family: {known}")
+    raise MaskweaveError(f"{type(model).__name__} is not a model of a known family; expected one of {known}")
 
 
 def _entry_points() -> dict[str, EntryPoint]:
@@ -243,17 +243,15 @@ def _built_in(name: str) -> Family[Any, Any]:
 
 
 @cache
-def _brought(point: EntryPoint) -> Family[Any, Any]:
+def _from_entry_point(point: EntryPoint) -> Family[Any, Any]:
     where = f"model family {point.name!r} (entry point {point.value!r})"
     try:
         kind = point.load()
     except Exception as error:
-        raise MaskweaveError(
-            f"{where}: cannot be imported: {error}; update or remove the package that brings it"
-        ) from error
+        raise MaskweaveError(f"{where}: cannot be imported: {error}; update or remove its package") from error
     if not (isinstance(kind, type) and issubclass(kind, Family)) or kind.name != point.name:
         raise MaskweaveError(
-            f"{where}: expected a subclass of maskweave.families.base.Family whose name is {point.name!r}, found {kind!r}"
+            f"{where}: expected a subclass of maskweave.families.base.Family with name = {point.name!r}, found {kind!r}"
         )
     family: Family[Any, Any] = kind()
     return family

@@ -1,4 +1,4 @@
-"""The family `fourm`: any modality from any others, by 4M's masked modeling (https://arxiv.org/abs/2312.06647)."""
+"""The family `fourm`: predicts any modality from any others with 4M's masked modeling (https://arxiv.org/abs/2312.06647)."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -21,12 +21,12 @@ from maskweave.tokenizers.base import Tokenizer
 
 @dataclass(frozen=True)
 class FourMSettings(FourMConfig, ModelSettings):
-    """The architecture, how tokens are masked, and the loss."""
+    """Architecture, masking and loss."""
 
     masking: MaskingConfig = field(default_factory=MaskingConfig)
-    """Which tokens are inputs and which are targets."""
+    """How tokens are sampled as inputs and targets."""
     loss: Loss = "mod"
-    """`mod`: mean of the modalities' means; `token`: mean over all target tokens."""
+    """`mod`: mean over modalities of each modality's mean; `token`: mean over all target tokens."""
 
 
 class FourMFamily(Family[FourMSettings, FourM]):
@@ -84,4 +84,4 @@ class FourMFamily(Family[FourMSettings, FourM]):
         return model
 
     def facts(self, settings: FourMSettings) -> dict[str, str]:
-        return {"tokens drawn": f"{settings.masking.input_tokens} + {settings.masking.target_tokens}"}
+        return {"input + target tokens": f"{settings.masking.input_tokens} + {settings.masking.target_tokens}"}

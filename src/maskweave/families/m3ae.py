@@ -1,4 +1,4 @@
-"""The family `m3ae`: an encoder that learns by restoring masked patches and tokens (https://arxiv.org/abs/2205.14204)."""
+"""The family `m3ae`: an encoder trained to reconstruct masked patches and tokens (https://arxiv.org/abs/2205.14204)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,19 +25,19 @@ from maskweave.tokenizers.base import Tokenizer
 
 @dataclass(frozen=True)
 class M3AESettings(M3AEConfig, ModelSettings):
-    """The architecture, how much is masked, and the loss."""
+    """Architecture, mask ratios and loss."""
 
     renamed: ClassVar[dict[str, str]] = {"normalised_patches": "normalized_patches"}
 
     family: str = "m3ae"
     mask_ratio: MaskRatio = field(default_factory=MaskRatio)
-    """Share of the tokens that is masked."""
+    """Share of tokens that are masked."""
     loss_weight: LossWeight = field(default_factory=LossWeight)
     """Weight of each modality's loss."""
     normalized_patches: bool = False
-    """Restore each patch relative to its own mean and deviation, so that contrast counts more than brightness."""
+    """Predict each patch relative to its own mean and standard deviation, so that contrast counts more than brightness."""
     unpaired: float = 0.0
-    """Share of samples whose modalities never appear together: each time one of them is shown alone."""
+    """Share of samples whose modalities never appear together: each time only one of them is used."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.unpaired <= 1:
@@ -49,7 +49,7 @@ class M3AEFamily(Family[M3AESettings, M3AE]):
     Settings = M3AESettings
     Config = M3AEConfig
     Model = M3AE
-    summary = "A masked autoencoder: it restores what is hidden, and serves through its features."
+    summary = "A masked autoencoder: it reconstructs masked patches and tokens, and is used for its features."
     shown_samples = 4
     resumable = ("loss_weight.*",)
 
@@ -87,7 +87,7 @@ class M3AEFamily(Family[M3AESettings, M3AE]):
 
     def facts(self, settings: M3AESettings) -> dict[str, str]:
         ratio = settings.mask_ratio
-        return {"hidden": f"{ratio.patches:.0%} of patches, {ratio.sequence:.0%} of sequences"}
+        return {"masked": f"{ratio.patches:.0%} of patches, {ratio.sequence:.0%} of sequences"}
 
     def sheets(
         self,
@@ -97,7 +97,7 @@ class M3AEFamily(Family[M3AESettings, M3AE]):
         tokenizers: Mapping[str, Tokenizer],
         samples: Sequence[Mapping[str, Any]],
     ) -> list[Sheet]:
-        """What is restored of the samples, and where their words look."""
+        """Reconstructions of the samples, and the attention from words to image patches."""
         restored = restored_sheet(model, catalog, tokenizers, samples, normalized=settings.normalized_patches)
-        looks = attention_sheet(model, catalog, tokenizers, samples)
-        return [restored] if looks is None else [restored, looks]
+        attention = attention_sheet(model, catalog, tokenizers, samples)
+        return [restored] if attention is None else [restored, attention]

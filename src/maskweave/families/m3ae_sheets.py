@@ -1,6 +1,7 @@
-"""What a masked autoencoder restores at several mask ratios, and where its words look. M3AE (https://arxiv.org/abs/2205.14204), figures 3 and 5.
+"""Sheets of a masked autoencoder: reconstructions at several mask ratios, and attention from words to image patches.
 
-Dimension letters: B samples, L places of a modality, C width of a raw row, H heads, N tokens.
+M3AE (https://arxiv.org/abs/2205.14204), figures 3 and 5.
+Dimension letters: B samples, L tokens of a modality, P patches, C values of a raw patch, H heads, N tokens.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,7 +22,8 @@ from maskweave.tokenizers.base import Tokenizer
 from maskweave.tokenizers.sequence import SequenceTokenizer
 from maskweave.values.codec import EOS
 
-HIDDEN_TOKEN = "_"
+MASK_SIGN = "_"
+"""Shown in place of a masked token."""
 MOST_WORDS = 6
 
 Samples = Sequence[Mapping[str, Any]]
@@ -38,11 +40,11 @@ def restored_sheet(
     normalized: bool = False,
     seed: int = 0,
 ) -> Sheet:
-    """For every sample and mask ratio: what the model sees, what it makes of it, and the truth.
+    """For every sample and mask ratio: the visible input, the reconstruction and the truth.
 
     Args:
-        normalized: the model restores patches relative to their own mean and deviation, which are then taken from the truth.
-        seed: of what is hidden.
+        normalized: the model predicts patches relative to their own mean and standard deviation; these are taken from the truth.
+        seed: of the masks.
     """
     found: dict[tuple[int, float], list[Tile | None]] = {}
     for ratio in ratios:
@@ -67,15 +69,15 @@ def restored_sheet(
         for ratio in ratios
         if (i, ratio) in found
     ]
-    headings = [heading for name in catalog for heading in (f"{name}, seen", "restored", "truth")]
-    return Sheet("restored", rows, catalog, "What is restored of what is hidden, by mask ratio", headings)
+    headings = [heading for name in catalog for heading in (f"{name}, visible", "restored", "truth")]
+    return Sheet("restored", rows, catalog, "Reconstructions of masked inputs, by mask ratio", headings)
 
 
 @torch.inference_mode()
 def attention_sheet(model: M3AE, catalog: Catalog, tokenizers: Tokenizers, samples: Samples) -> Sheet | None:
-    """Where the words of each sample's text look in its picture, by the encoder's attention: the mean of its blocks and heads.
+    """The encoder's attention from the words of each sample's text to its image, as the mean over blocks and heads.
 
-    None where the catalog has no color picture and text, or no sample has both.
+    None if the catalog has no color image and text, or no sample has both.
     """
     pictures = [m for m in catalog.values() if m.kind == "patches" and m.value.is_picture]
     texts = [m for m in catalog.values() if m.kind == "sequence" and m.value.is_text]
@@ -89,39 +91,42 @@ def attention_sheet(model: M3AE, catalog: Catalog, tokenizers: Tokenizers, sampl
         if len(group.parts) < 2:
             continue
         counts = [1, *(tokens.kept.shape[1] for tokens in group.parts.values())]  # the class token comes first
-        place = {name: 1 + i for i, name in enumerate(group.parts)}
-        from_words = model.attention(group.parts).mean(dim=(0, 2)).split(counts, dim=1)[place[text.name]]
-        looks_BLP = from_words.split(counts, dim=2)[place[picture.name]]
+        part = {name: 1 + i for i, name in enumerate(group.parts)}
+        from_words = model.attention(group.parts).mean(dim=(0, 2)).split(counts, dim=1)[part[text.name]]
+        attention_BLP = from_words.split(counts, dim=2)[part[picture.name]]
         for row, sample in enumerate(group.samples.tolist()):
             tokens = group.parts[text.name]
             words = _words(tokenizers[text.name], tokens.content[row].tolist())
-            looks_LP = looks_BLP[row]
+            attention_LP = attention_BLP[row]
             value = np.asarray(samples[sample][picture.reads])
             chosen = sorted(sorted(words, key=len)[-MOST_WORDS:], key=lambda word: words[word][0])
             tiles = [Tile(picture.name, value)]
-            tiles += [Tile(picture.name, _lit(value, looks_LP[words[w]].mean(dim=0), picture.grid), w) for w in chosen]
+            tiles += [
+                Tile(picture.name, _brightened(value, attention_LP[words[w]].mean(dim=0), picture.grid), w)
+                for w in chosen
+            ]
             rows[sample] = tiles
     if not rows:
         return None
-    title = "Where words look in the picture: attention, mean of all blocks and heads"
+    title = "Attention from words to the image, mean over all blocks and heads"
     return Sheet("attention", [TileRow(rows[i]) for i in sorted(rows)], both, title)
 
 
 def _restored_rows(modality: Modality, tokens: MaskedTokens, output: Tensor, normalized: bool) -> list[tuple[Any, ...]]:
-    """Of each sample the values seen, restored (what was seen stays as it is) and true."""
+    """(visible, restored, true) values of each sample; visible patches are kept in the restored value."""
     truth = tokens.content
     if normalized:
-        mean, deviation = patch_statistics(truth)
-        output = output * deviation + mean
-    hidden = tokens.masked[..., None]
+        mean, std = patch_statistics(truth)
+        output = output * std + mean
+    masked = tokens.masked[..., None]
 
     def values(rows_BLC: Tensor) -> np.ndarray:
         return modality.value.from_network(unpatchify(rows_BLC, modality.grid, modality.patch).movedim(-1, 1))
 
     return list(
         zip(
-            values(truth.masked_fill(hidden, 0.0)),
-            values(torch.where(hidden, output, truth)),
+            values(truth.masked_fill(masked, 0.0)),
+            values(torch.where(masked, output, truth)),
             values(truth),
             strict=True,
         )
@@ -129,7 +134,7 @@ def _restored_rows(modality: Modality, tokens: MaskedTokens, output: Tensor, nor
 
 
 def _restored_texts(tokenizer: Tokenizer, tokens: MaskedTokens, output: Tensor) -> list[tuple[Any, ...]]:
-    """The same of texts. Of other values written as text nothing is shown as seen: with holes they cannot be read."""
+    """(visible, restored, true) of each sample, for sequences. Only texts have a visible part: other values cannot be decoded with gaps."""
     assert isinstance(tokenizer, SequenceTokenizer)
     truth = tokens.content
     restored = torch.where(tokens.masked, output.argmax(dim=-1), truth)
@@ -139,9 +144,9 @@ def _restored_texts(tokenizer: Tokenizer, tokens: MaskedTokens, output: Tensor) 
         seen = None
         if tokenizer.modality.value.is_text:
             pieces = [
-                HIDDEN_TOKEN if hidden else tokenizer.text.piece(id)
-                for id, hidden in zip(truth[row, :length].tolist(), tokens.masked[row, :length].tolist(), strict=True)
-                if hidden or id != EOS
+                MASK_SIGN if masked else tokenizer.text.piece(id)
+                for id, masked in zip(truth[row, :length].tolist(), tokens.masked[row, :length].tolist(), strict=True)
+                if masked or id != EOS
             ]
             seen = " ".join(pieces).replace(" ##", "")
         found.append((seen, *tokenizer.decode([restored[row, :length], truth[row, :length]])))
@@ -149,32 +154,32 @@ def _restored_texts(tokenizer: Tokenizer, tokens: MaskedTokens, output: Tensor) 
 
 
 def _words(tokenizer: Tokenizer, ids: Sequence[int]) -> dict[str, list[int]]:
-    """Words of letters, each with the places of its pieces, at every time that it occurs."""
+    """Words of letters, each with the positions of all its tokens, over all its occurrences."""
     assert isinstance(tokenizer, SequenceTokenizer)
     words: list[tuple[str, list[int]]] = []
-    for place, id in enumerate(ids):
+    for position, id in enumerate(ids):
         if id == EOS:
             break
         piece = tokenizer.text.piece(id)
         if piece.startswith("##") and words:
-            words[-1] = (words[-1][0] + piece[2:], [*words[-1][1], place])
+            words[-1] = (words[-1][0] + piece[2:], [*words[-1][1], position])
         else:
-            words.append((piece, [place]))
+            words.append((piece, [position]))
     found: dict[str, list[int]] = {}
-    for word, places in words:
+    for word, positions in words:
         if word.isalpha():
-            found.setdefault(word, []).extend(places)
+            found.setdefault(word, []).extend(positions)
     return found
 
 
-def _lit(picture: np.ndarray, looks_P: Tensor, grid: Sequence[int]) -> np.ndarray:
-    """The picture, bright where it is looked at."""
+def _brightened(picture: np.ndarray, attention_P: Tensor, grid: Sequence[int]) -> np.ndarray:
+    """The image, brighter where attention is higher."""
     from PIL import Image
 
-    looks = looks_P.reshape(*grid).numpy()
-    looks = (looks - looks.min()) / max(float(np.ptp(looks)), 1e-9)
+    attention = attention_P.reshape(*grid).numpy()
+    attention = (attention - attention.min()) / max(float(np.ptp(attention)), 1e-9)
     height, width = picture.shape[:2]
     light = np.asarray(
-        Image.fromarray((looks * 255).astype(np.uint8)).resize((width, height), Image.Resampling.BILINEAR)
+        Image.fromarray((attention * 255).astype(np.uint8)).resize((width, height), Image.Resampling.BILINEAR)
     )
     return (picture * (0.15 + 0.85 * light[..., None] / 255)).astype(np.uint8)

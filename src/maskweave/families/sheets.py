@@ -1,4 +1,4 @@
-"""Contact sheets as data: which values stand where. `maskweave.report.sheets` draws them."""
+"""Contact sheets as data: the layout of values in rows. `maskweave.report.sheets` draws them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,33 +13,33 @@ class Tile:
 
     modality: str
     value: Any
-    """None: `instead` is shown."""
+    """None: the text `instead` is shown."""
     note: str = ""
-    """Wrapped beneath the figure."""
+    """Text below the figure, wrapped."""
     over: Any = None
-    """Picture under boxes and instances."""
+    """Image on which boxes and instances are drawn."""
     reference: Any = None
-    """Lends its principal components to a map of several channels."""
+    """Value whose principal components are used to show a map with many channels."""
     instead: str = "missing"
 
 
 @dataclass(frozen=True)
 class TileRow:
-    """One line of tiles; None leaves a place empty."""
+    """One row of tiles; None leaves a cell empty."""
 
     tiles: Sequence[Tile | None]
     label: str = ""
-    """Stands to the left; right of the rule where the sheet has one."""
+    """Shown to the left of the tiles."""
     starts: bool = False
-    """Begins a new band, ruled off from the row above."""
+    """Starts a new group, separated from the row above by a line."""
 
 
 @dataclass(frozen=True)
 class Sheet:
-    """A contact sheet that is not drawn yet."""
+    """A contact sheet, not drawn yet."""
 
     name: str
-    """Of its file, and the words that stand for it where it cannot be seen."""
+    """Name of the image file, and its alternative text."""
     rows: Sequence[TileRow]
     catalog: Catalog
     title: str = ""

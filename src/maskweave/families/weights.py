@@ -1,4 +1,4 @@
-"""A trained model on disk: `model/config.json` and `model/model.safetensors`, and what else its family writes beside them."""
+"""A trained model on disk: `model/config.json`, `model/model.safetensors`, and other files that its family writes."""
 
 import shlex
 from pathlib import Path
@@ -13,11 +13,11 @@ from maskweave.files import read_json, write_aside, write_json
 from maskweave.modality.catalogs import Catalog
 
 FORMAT = 2
-"""1: before model families, with tensors and keys of other names."""
+"""Format 1, from before model families, had other names for tensors and keys."""
 
 
 def save_model(model: nn.Module, catalog: Catalog, folder: Path) -> None:
-    """Write `folder/model`."""
+    """Writes `folder/model`."""
     family = family_of(model)
     with write_aside(folder / "model") as aside:
         aside.mkdir()
@@ -32,19 +32,19 @@ def save_model(model: nn.Module, catalog: Catalog, folder: Path) -> None:
 
 
 def load_model(folder: Path, catalog: Catalog) -> nn.Module:
-    """Read `folder/model` for the catalog's modalities, in evaluation mode. The weights are mapped, not copied.
+    """Loads `folder/model` for the catalog's modalities, in evaluation mode. The weights are memory-mapped, not copied.
 
     Raises:
-        MaskweaveError: the run is not finished, a file is damaged, or the weights are of another catalog.
+        MaskweaveError: the run is not finished, a file is damaged, or the weights belong to another catalog.
     """
     path = folder / "model" / "config.json"
     if not path.is_file():
         command = shlex.join(["maskweave", "run", str(folder / "recipe.yaml"), "--out", str(folder)])
-        raise MaskweaveError(f"{folder}: has no trained model yet; finish it with: {command}")
+        raise MaskweaveError(f"{folder}: no trained model yet; finish the run with: {command}")
     config = read_config(path)
     if "transfer" in config:
         raise MaskweaveError(
-            f"{path}: holds the model of a transfer, which predicts one thing alone; open it with maskweave.transfer.build.load_transferred"
+            f"{path}: this is the model of a transfer, which predicts only its target; load it with maskweave.transfer.build.load_transferred"
         )
     trained, now = config.get("entries"), _entries(catalog)
     if trained != now:
@@ -54,7 +54,7 @@ def load_model(folder: Path, catalog: Catalog) -> nn.Module:
             else ["all"]
         )
         raise MaskweaveError(
-            f"{path.parent}: was trained with other entries than modalities.yaml has now ({', '.join(differing)} differ); put the old file back"
+            f"{path.parent}: the model was trained with other entries than modalities.yaml has now (different: {', '.join(differing)}); restore the old file"
         )
     try:
         family = family_named(config.get("family"))
@@ -65,23 +65,23 @@ def load_model(folder: Path, catalog: Catalog) -> nn.Module:
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """A model's `config.json`.
+    """Reads a model's `config.json`.
 
     Raises:
-        MaskweaveError: it is none of this version's.
+        MaskweaveError: the file does not have this version's format.
     """
     config = read_json(path)
     found = config.get("format") if isinstance(config, dict) else None
     if found != FORMAT:
         older = isinstance(found, int) and found < FORMAT
-        told = f"is of format {found}, which an older maskweave wrote" if older else "is not of a known format"
+        problem = f"has format {found}, from an older maskweave" if older else "has an unknown format"
         raise MaskweaveError(
-            f"{path}: {told}; this version reads format {FORMAT}. {'Train the model again, or use' if older else 'Use'} the version that wrote it"
+            f"{path}: {problem}; this version reads format {FORMAT}. {'Train the model again, or use' if older else 'Use'} the version that wrote it"
         )
     return dict(config)
 
 
 def _entries(catalog: Catalog) -> dict[str, dict[str, Any]]:
-    """What the weights rest on, of every entry: two that change places would go unnoticed by their shapes."""
+    """The facts of every entry that the weights depend on. Shapes alone would not reveal two swapped entries."""
     facts = ("id", "kind", "tokens", "positions", "vocabulary", "input_only")
     return {name: {fact: getattr(m, fact) for fact in facts} for name, m in catalog.items()}

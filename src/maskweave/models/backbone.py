@@ -1,6 +1,6 @@
-"""The encoder of a 4M model (https://arxiv.org/abs/2312.06647, section 3.1) as a plain Vision Transformer on pictures.
+"""The encoder of a 4M model (https://arxiv.org/abs/2312.06647, section 3.1) as a plain Vision Transformer on images.
 
-Dimension letters: B pictures, C channels, H rows and W columns of pixels, N patches, D width.
+Dimension letters: B images, C channels, H rows and W columns of pixels, N patches, D width.
 """
 
 from collections.abc import Sequence
@@ -20,11 +20,11 @@ from maskweave.nn.patches import patchify, unpatchify
 
 
 class Backbone(nn.Module):
-    """Pictures to one vector per patch.
+    """Computes one vector per patch of an image.
 
     Args:
-        modality: entry of the pictures, of kind `patches` with two axes; its mean and deviation say how pixels are scaled.
-        config: of the 4M model whose encoder this is.
+        modality: entry of the images, of kind `patches` with two axes; its mean and standard deviation define how pixels are scaled.
+        config: configuration of the 4M model that the encoder comes from.
     """
 
     positions: Tensor
@@ -48,14 +48,14 @@ class Backbone(nn.Module):
         self.encoder_norm = LayerNorm(D, config.norm_bias)
 
     def forward(self, pixels_BCHW: Tensor) -> Tensor:
-        """Tokens (B, N, D) after the last norm, row by row, without register tokens.
+        """Returns tokens (B, N, D) after the last norm, row by row, without register tokens.
 
         Args:
-            pixels_BCHW: scaled by the entry's mean and deviation (`maskweave.tokenizers.values.to_tensor` does it). Sides may differ from
-                the entry's; positions are then resized.
+            pixels_BCHW: scaled by the entry's mean and deviation (`maskweave.tokenizers.values.to_tensor` does it). Height and
+                width may differ from the entry's; positions are then resized.
 
         Raises:
-            MaskweaveError: wrong number of channels, or sides that are no multiples of the patch.
+            MaskweaveError: wrong number of channels, or height or width is not a multiple of the patch size.
         """
         C, patch = self.modality.value.channels, self.modality.patch
         if (
@@ -64,7 +64,7 @@ class Backbone(nn.Module):
             or any(s % p for s, p in zip(pixels_BCHW.shape[2:], patch, strict=True))
         ):
             raise MaskweaveError(
-                f"pictures of shape {tuple(pixels_BCHW.shape)}; expected (B, {C}, H, W) with H and W multiples of {patch}: resize or crop them"
+                f"images of shape {tuple(pixels_BCHW.shape)}; expected (B, {C}, H, W) with H and W multiples of {patch}: resize or crop them"
             )
         grid = tuple(s // p for s, p in zip(pixels_BCHW.shape[2:], patch, strict=True))
         x_BND = self.patches(patchify(pixels_BCHW.movedim(1, -1), grid)) + self.positions_of(grid) + self.embedding
@@ -77,21 +77,21 @@ class Backbone(nn.Module):
         return self.encoder_norm(x_BND)[:, registers:]
 
     def positions_of(self, grid: tuple[int, ...]) -> Tensor:
-        """(N, D), resized bicubically from the lattice that the model was trained on."""
+        """(N, D) position embeddings, resized bicubically from the grid that the model was trained on."""
         if grid == self.modality.grid:
             return self.positions
         table = self.positions.T.unflatten(1, self.modality.grid)[None]
         return F.interpolate(table, grid, mode="bicubic", align_corners=False)[0].flatten(1).T
 
     def readable(self, catalog: Catalog) -> list[str]:
-        """Its pictures."""
+        """Returns the image modality."""
         return [self.modality.name]
 
     def encode_inputs(self, inputs: Inputs, catalog: Catalog) -> Tensor:
-        """(B, N, D) the output at each patch."""
+        """Returns (B, N, D), the output at each patch."""
         pixels = unpatchify(inputs.content[self.modality.name], self.modality.grid, self.modality.patch)
         return self(pixels.movedim(-1, 1))
 
     def input_parameters(self, names: Sequence[str]) -> list[nn.Parameter]:
-        """Those that embed the pictures."""
+        """Returns the parameters that embed the images."""
         return list(self.patches.parameters()) if self.modality.name in names else []

@@ -1,4 +1,4 @@
-"""From drawn tokens to vectors: content + modality + position, each gathered once for all modalities together.
+"""Embeds sampled tokens: token + modality + position embedding, each gathered once for all modalities together.
 
 Dimension letters: B samples, N slots, n tokens of one modality or vocabulary in the batch, D width, C width of a raw row.
 """
@@ -18,29 +18,29 @@ from maskweave.nn.layers import sine_cosine
 
 
 def tables_of(catalog: Catalog, separate: bool) -> dict[str, str]:
-    """Name of the parameters that each modality with tokens uses: of its vocabulary, or if `separate` of its own."""
+    """Returns the table name of each modality with tokens: that of its vocabulary, or its own if `separate`."""
     return {m.name: m.name if separate else m.vocabulary or m.name for m in catalog.values() if m.has_tokens}
 
 
 def place_count(modality: Modality) -> int:
-    """Positions that a modality may need. A sequence's input and target may each be longer than the sequence, by the sentinels."""
+    """Number of positions that a modality may need. Sentinels can make a sequence's input and target longer than the sequence."""
     return modality.tokens if modality.grid else 2 * modality.max_tokens + 1
 
 
 def check_positions(catalog: Catalog, width: int) -> None:
-    """Refuse tables of positions that would fill the memory.
+    """Checks that the position tables are not too large for memory.
 
     Raises:
-        MaskweaveError: says the product and its limit.
+        MaskweaveError: they are too large; the message gives the size and its limit.
     """
-    places = sum(place_count(m) for m in catalog.values())
+    positions = sum(place_count(m) for m in catalog.values())
     limits.check_most(
-        f"{catalog.where}: places of all modalities × width of the model", places * width, limits.POSITION_NUMBERS
+        f"{catalog.where}: positions of all modalities × model width", positions * width, limits.POSITION_NUMBERS
     )
 
 
 class ByName(nn.ModuleDict):
-    """Modules by the name of a modality or vocabulary, any name: a plain ModuleDict refuses "values", "type" and other names of its own."""
+    """Modules by the name of a modality or vocabulary. Any name works; a plain ModuleDict rejects names such as "values" and "type"."""
 
     def __getitem__(self, name: str) -> nn.Module:
         return super().__getitem__(f"for_{name}")
@@ -62,7 +62,7 @@ class ByName(nn.ModuleDict):
 
 
 class PositionEmbedding(nn.Module):
-    """Modality embedding + position embedding of each slot. Encoder and decoder share them, but for learned positions."""
+    """Modality embedding + position embedding of each slot. Encoder and decoder share both, except learned positions."""
 
     starts: Tensor
     fixed: Tensor
@@ -78,12 +78,12 @@ class PositionEmbedding(nn.Module):
         self.register_buffers(catalog)
 
     def register_buffers(self, catalog: Catalog) -> None:
-        """What the entries alone decide: the fixed positions, and where each modality's begin in fixed and learned ones together."""
+        """Registers what follows from the entries: the fixed positions, and the first row of each modality in the fixed and learned positions."""
         width = self.modality.embedding_dim
         check_positions(catalog, width)
         fixed: list[Tensor] = [torch.zeros(1, width)]
         starts = torch.zeros(self.modality.num_embeddings, dtype=torch.long)
-        by_kind = sorted(catalog.values(), key=lambda m: m.positions == "learned")  # fixed ones first
+        by_kind = sorted(catalog.values(), key=lambda m: m.positions == "learned")  # fixed positions first
         start = 1
         for m in by_kind:
             starts[m.id] = start
@@ -99,18 +99,18 @@ class PositionEmbedding(nn.Module):
         return slice(start, start + place_count(modality))
 
     def forward(self, slots: Slots, targets: bool = False) -> Tensor:
-        """(B, N, D)"""
+        """Returns (B, N, D)."""
         learned = self.learned_of_targets if targets else self.learned
         table = self.fixed if learned is None else torch.cat([self.fixed, learned])
         return self.modality(slots.modality) + table[self.starts[slots.modality] + slots.position]
 
 
 class TokenEmbedding(nn.Module):
-    """Token embeddings by table and linear layers for raw rows; only the drawn tokens are ever embedded.
+    """Embedding tables for tokens and linear layers for raw rows. Only sampled tokens are embedded.
 
     Args:
         catalog: the modalities to embed.
-        tables: name of the table of each that has tokens.
+        tables: table name of each modality with tokens.
     """
 
     def __init__(self, catalog: Catalog, tables: Mapping[str, str], width: int):
@@ -124,29 +124,29 @@ class TokenEmbedding(nn.Module):
         )
 
     def forward(self, slots: Slots, rows: dict[str, Tensor]) -> Tensor:
-        """(B, N, D); slots of modalities that are not embedded here, and padding, are zero."""
+        """Returns (B, N, D). Padding and slots of modalities that are not embedded here are zero."""
         B, N = slots.ids.shape
         ids = slots.ids.flatten()
         by_table: dict[str, list[Tensor]] = {}
         for name, index in slots.index.items():
             if name in self.tables:
                 by_table.setdefault(self.tables[name], []).append(index)
-        places, contents = [], []
+        positions, contents = [], []
         for table, indices in by_table.items():
             index = join(indices)
-            places.append(index)
+            positions.append(index)
             contents.append(self.tokens[table](ids[index]))
         for name, rows_nC in rows.items():
-            places.append(slots.index[name])
+            positions.append(slots.index[name])
             contents.append(self.rows[name](rows_nC))
-        if not places:
+        if not positions:
             return torch.zeros(B, N, self.width, device=ids.device)
         content = join(contents)
-        return content.new_zeros(B * N, self.width).index_copy(0, join(places), content).view(B, N, self.width)
+        return content.new_zeros(B * N, self.width).index_copy(0, join(positions), content).view(B, N, self.width)
 
 
 def join(tensors: list[Tensor]) -> Tensor:
-    """Concatenate, without a copy where there is only one. Mixed precision is lifted to the highest."""
+    """Concatenates tensors, without a copy if there is only one. Mixed precisions are converted to the highest."""
     if len(tensors) == 1:
         return tensors[0]
     dtype = max((t.dtype for t in tensors), key=lambda d: d.itemsize)

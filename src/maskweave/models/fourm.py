@@ -1,7 +1,7 @@
-"""4M: one encoder-decoder Transformer that predicts drawn target tokens from drawn input tokens of any modalities.
+"""4M: one encoder-decoder Transformer that predicts target tokens from input tokens of any modalities.
 
-Papers: 4M (https://arxiv.org/abs/2312.06647), section 2, and 4M-21 (https://arxiv.org/abs/2406.09406). In order:
-configuration, decoder block, model (encode, decode, logits), initialization.
+Papers: 4M (https://arxiv.org/abs/2312.06647), section 2, and 4M-21 (https://arxiv.org/abs/2406.09406).
+Contents: configuration, decoder block, model (initialization, encode, decode, logits).
 
 Dimension letters: B samples, N input slots, M target slots, D width, H heads, n targets of one modality in the batch, V vocabulary.
 """
@@ -24,30 +24,30 @@ from maskweave.nn.cpu import LOGITS_ROWS, Linear, row_multiple
 from maskweave.nn.layers import MLP, Attention, Biases, Block, LayerNorm, initialize
 from maskweave.nn.weights import PassthroughTensors
 
-INFORMED_DEVIATION = 0.1
-"""Of the components of tokens that start where their tokenizer places them."""
+TOKENIZER_INIT_STD = 0.1
+"""Standard deviation of embeddings that are initialized from tokenizers."""
 
 
 @dataclass(frozen=True)
 class FourMConfig:
-    """A size and its variants; the numbers, where given, replace the size's."""
+    """A model size and its variants. Sizes given here replace those of the size table."""
 
     renamed: ClassVar[dict[str, str]] = {"informed": "init_from_tokenizers"}
 
     size: str = "nano"
     """Row of the size table: nano, micro, mini, Ti, S, B, L or XL."""
     width: int = 0
-    """Of tokens; 0: the size's."""
+    """Width of tokens; 0: from the size table."""
     heads: int = 0
-    """Of attention; 0: the size's."""
+    """Attention heads; 0: from the size table."""
     encoder_depth: int = 0
-    """Blocks; 0: the size's."""
+    """Encoder blocks; 0: from the size table."""
     decoder_depth: int = 0
-    """Blocks; 0: the size's."""
+    """Decoder blocks; 0: from the size table."""
     mlp_ratio: float = 4.0
-    """Width inside an MLP, relative to the tokens'; two thirds of it if gated."""
+    """Hidden width of an MLP relative to `width`; a gated MLP uses two thirds of it."""
     gated: bool = True
-    """SwiGLU; otherwise GELU."""
+    """SwiGLU instead of GELU."""
     qkv_bias: bool = False
     """Biases of the queries, keys and values."""
     proj_bias: bool = False
@@ -59,19 +59,19 @@ class FourMConfig:
     qk_norm: bool = False
     """Normalize the queries and keys of each head (4M-21)."""
     registers: int = 0
-    """Register tokens before the encoder's tokens."""
+    """Register tokens in front of the encoder's tokens."""
     separate: bool = False
-    """Tables and a head for every modality, also for those that share a vocabulary, as in the published files."""
+    """Separate embedding tables and head for every modality, even if modalities share a vocabulary, as in the published files."""
     tied: bool = False
-    """One table per vocabulary (or modality) for reading and predicting, in place of three: fewer parameters, and small models learn sooner."""
+    """Share one table per vocabulary (or modality) between embeddings and head, instead of three: fewer parameters, and small models learn faster."""
     init_from_tokenizers: bool = False
-    """Start tokens where their tokenizers place them: codes like their codebook vectors, special values in their order."""
+    """Initialize token embeddings from the tokenizers: codes from their codebook vectors, ordered values by their order."""
 
     def resolved(self) -> "FourMConfig":
-        """With all numbers filled in.
+        """Returns a copy with all sizes filled in.
 
         Raises:
-            MaskweaveError: an unknown size, or a width that the heads do not divide.
+            MaskweaveError: the size is unknown, or the width is not divisible by the heads.
         """
         if self.size not in SIZES:
             raise MaskweaveError(f"model: unknown size {shown(self.size)}; known: {', '.join(SIZES)}")
@@ -91,7 +91,7 @@ class FourMConfig:
             limits.check_most(f"model: {key}", numbers[key], limits.DEPTH)
         limits.check_most("model: mlp_ratio", self.mlp_ratio, limits.MLP_RATIO)
         limits.check_most("model: registers", self.registers, limits.REGISTERS)
-        own = {f.name: getattr(self, f.name) for f in fields(FourMConfig)}  # a recipe's settings hold more
+        own = {f.name: getattr(self, f.name) for f in fields(FourMConfig)}  # a recipe's settings have more fields
         return FourMConfig(**{**own, **numbers})
 
     @property
@@ -100,7 +100,7 @@ class FourMConfig:
 
 
 class DecoderBlock(nn.Module):
-    """Pre-norm block: self-attention among targets, cross-attention to the context, MLP."""
+    """Pre-norm block: self-attention over targets, cross-attention to the context, MLP."""
 
     def __init__(self, config: FourMConfig):
         super().__init__()
@@ -128,7 +128,7 @@ class FourM(nn.Module):
     decoder_parts = (
         "context_projection", "mask_token", "target_token_embedding", "decoder", "decoder_norm", "heads",
     )  # fmt: skip
-    """What the encoder alone does without."""
+    """Members that only the decoder needs."""
     undecayed = ("registers",)
     """Parameters without weight decay."""
 
@@ -150,7 +150,7 @@ class FourM(nn.Module):
         )
         self.encoder_norm = LayerNorm(D, config.norm_bias)
 
-        self.context_projection = Linear(D, D)  # with a bias always, as published
+        self.context_projection = Linear(D, D)  # always with a bias, as published
         self.mask_token = nn.Parameter(torch.zeros(D))
         self.target_token_embedding = TokenEmbedding(sequences, self.tables, D) if len(sequences) else None
         self.decoder = nn.ModuleList(DecoderBlock(config) for _ in range(config.decoder_depth))
@@ -164,7 +164,7 @@ class FourM(nn.Module):
 
     @classmethod
     def without_weights(cls, catalog: Catalog, config: FourMConfig) -> Self:
-        """A model whose parameters take no memory, for a loader that brings them; what is computed from the entries is there."""
+        """Builds a model whose parameters take no memory, for a loader that sets them. Buffers computed from the entries are allocated."""
         with torch.device("meta"):
             model = cls(catalog, config)
         model.position_embedding.register_buffers(catalog)
@@ -172,7 +172,7 @@ class FourM(nn.Module):
         return model
 
     def initialize(self) -> None:
-        """As in MAE: Xavier-uniform linear layers, normal 0.02 for embeddings, learned positions, mask and register tokens."""
+        """As in MAE: Xavier-uniform linear layers; normal with std 0.02 for embeddings, learned positions, mask and register tokens."""
         initialize(self)
         for parameter in (
             self.mask_token,
@@ -184,37 +184,37 @@ class FourM(nn.Module):
                 nn.init.normal_(parameter, std=0.02)
 
     def tie(self) -> None:
-        """Let the tables be the heads', if they are to be."""
+        """Shares the head weights with the embedding tables if `config.tied`."""
         if self.config.tied:
             for name, head in self.heads.items():
                 for table in self.embeddings(name):
                     table.weight = head.weight
 
     def embeddings(self, table: str) -> list[nn.Module]:
-        """The embeddings of that name: of inputs, and of the target tokens that are read."""
+        """Returns the embeddings with this table name: that of inputs and that of target tokens."""
         contents = [content for content in (self.token_embedding, self.target_token_embedding) if content is not None]
         return [content.tokens[table] for content in contents if table in content.tokens]
 
     @torch.no_grad()
     def init_from_tokenizers(self, embeddings: dict[str, Tensor]) -> None:
-        """Let tokens that mean alike start alike.
+        """Initializes token embeddings so that similar tokens have similar vectors.
 
         Args:
-            embeddings: (V, C) per modality, a vector for each token, as its tokenizer has them.
+            embeddings: (V, C) per modality, one vector for each token, from its tokenizer.
         """
         by_table = {self.tables[name]: embeddings_VC for name, embeddings_VC in embeddings.items()}
         for table, embeddings_VC in by_table.items():
             rows = embeddings_VC @ torch.randn(embeddings_VC.shape[1], self.config.width)
-            rows *= INFORMED_DEVIATION / rows.std().clamp(min=1e-6)
+            rows *= TOKENIZER_INIT_STD / rows.std().clamp(min=1e-6)
             heads = [self.heads[table]] if table in self.heads else []
             for layer in (*heads, *self.embeddings(table)):
                 layer.load_state_dict({"weight": rows})
 
     def encode(self, inputs: Slots, rows: dict[str, Tensor]) -> Tensor:
-        """Encode the input tokens.
+        """Encodes the input tokens.
 
         Returns:
-            (B, R + N, D) normalized output, register tokens first.
+            (B, R + N, D) normalized output, the R register tokens first.
         """
         x_BND = self.token_embedding(inputs, rows) + self.position_embedding(inputs)
         if self.registers is not None:
@@ -225,21 +225,21 @@ class FourM(nn.Module):
         return self.encoder_norm(x_BND)
 
     def context_mask(self, inputs: Slots) -> Tensor | None:
-        """(B, 1, 1, R + N), False at padding; None where there is no padding, which is faster."""
+        """Returns (B, 1, 1, R + N), False at padding; None without padding, which is faster."""
         if sum(len(index) for index in inputs.index.values()) == inputs.ids.numel():
             return None
         mask = inputs.modality != 0
         if self.config.registers:
             mask = nn.functional.pad(mask, (self.config.registers, 0), value=True)
-        else:  # a sample without any input attends to its padding, whose vectors are all the same: how many does not matter
+        else:  # a sample without inputs attends to its padding; all padding vectors are equal, so their number does not matter
             mask = mask | ~mask.any(dim=1, keepdim=True)
         return mask[:, None, None]
 
     def decode(self, targets: Slots, encoded_BND: Tensor, inputs: Slots) -> Tensor:
-        """Decode the target slots, given the encoder's output for `inputs`.
+        """Decodes the target slots, given the encoder's output for `inputs`.
 
         Returns:
-            (B, M, D) normalized vectors, which `logits` turns into predictions.
+            (B, M, D) normalized vectors, for `logits`.
         """
         y_BMD, context = self.queries(targets), self.context(encoded_BND, inputs)
         self_mask, context_mask = self.target_mask(targets), self.context_mask(inputs)
@@ -248,20 +248,20 @@ class FourM(nn.Module):
         return self.decoder_norm(y_BMD)
 
     def context(self, encoded_BND: Tensor, inputs: Slots) -> Tensor:
-        """(B, R + N, D) what the decoder looks at: the encoder's output, with modality and position once more."""
+        """Returns (B, R + N, D), the context of cross-attention: the encoder's output plus modality and position embeddings."""
         where = self.position_embedding(inputs)
         if self.registers is not None:
             where = nn.functional.pad(where, (0, 0, self.config.registers, 0))
         return self.context_projection(encoded_BND) + where
 
     def queries(self, targets: Slots) -> Tensor:
-        """(B, M, D): the shared mask token for grids, the token read for sequences, each with modality and position."""
+        """Returns (B, M, D): the shared mask token for grids and the token's embedding for sequences, plus modality and position."""
         grid = ~self.causal[targets.modality][..., None]
         content = self.position_embedding(targets, targets=True) + self.mask_token * grid
         return content if self.target_token_embedding is None else content + self.target_token_embedding(targets, {})
 
     def target_mask(self, targets: Slots) -> Tensor:
-        """(B, 1, M, M): targets see their own modality, all of it in grids, the past in sequences."""
+        """Returns (B, 1, M, M): targets attend to their own modality: all of it in grids, only the past in sequences."""
         same = targets.modality[:, :, None] == targets.modality[:, None, :]
         past = torch.ones(same.shape[1:], dtype=torch.bool, device=same.device).tril()
         return (same & (past | ~self.causal[targets.modality][:, :, None]))[:, None]
@@ -269,44 +269,45 @@ class FourM(nn.Module):
     def logits(
         self, y_BMD: Tensor, index: dict[str, Tensor], multiple: int = 1
     ) -> dict[str, tuple[list[str], Tensor, Tensor]]:
-        """Logits of the asked slots alone, one matrix product per table.
+        """Computes logits of the given slots only, with one matrix product per table.
 
         Args:
-            multiple: rows of logits come in multiples of it; those beyond the slots' mean nothing.
+            multiple: the number of rows of logits is padded to a multiple of it.
 
         Returns:
-            per table (a vocabulary's, or a modality's own): its modalities, their flat slots joined in that order (n,), and the logits (n, V).
+            Per table (of a vocabulary or of one modality): its modalities, their flat slot indices concatenated in that order (n,), and the
+            logits (n, V), with any padding rows at the end.
         """
         names: dict[str, list[str]] = {}
         for name in index:
             names.setdefault(self.tables[name], []).append(name)
         flat = y_BMD.flatten(0, 1)
-        places = {table: join([index[name] for name in members]) for table, members in names.items()}
-        rows = {t: flat[nn.functional.pad(at, (0, -len(at) % multiple))] for t, at in places.items()}
-        return {t: (members, places[t], self.heads[t](rows[t])) for t, members in names.items()}
+        slots = {table: join([index[name] for name in members]) for table, members in names.items()}
+        rows = {t: flat[nn.functional.pad(at, (0, -len(at) % multiple))] for t, at in slots.items()}
+        return {t: (members, slots[t], self.heads[t](rows[t])) for t, members in names.items()}
 
     def forward(self, batch: TokenBatch) -> dict[str, tuple[list[str], Tensor, Tensor]]:
-        """Predict the targets of a batch; see `logits`, whose rows are padded in training where a CPU's kernels need it."""
+        """Predicts the targets of a batch; see `logits`. In training, its rows are padded if that makes the CPU's kernels faster."""
         y_BMD = self.decode(batch.targets, self.encode(batch.inputs, batch.rows), batch.inputs)
         multiple = row_multiple(y_BMD, LOGITS_ROWS) if self.training else 1
         return self.logits(y_BMD, batch.targets.index, multiple)
 
     def readable(self, catalog: Catalog) -> list[str]:
-        """The modalities that the encoder reads."""
+        """Returns the modalities that the encoder reads."""
         return list(catalog)
 
     def encode_inputs(self, inputs: Inputs, catalog: Catalog) -> Tensor:
-        """(B, N, D) the encoder's output at each input token, for features."""
+        """Returns (B, N, D), the encoder's output at each input token, for features."""
         return self.encode(*inputs.as_slots(catalog))[:, self.config.registers :]
 
     def input_parameters(self, names: Sequence[str]) -> list[nn.Parameter]:
-        """Those that embed these modalities of raw rows alone."""
+        """Returns the parameters that embed only these modalities of raw rows."""
         rows = self.token_embedding.rows
         return [p for name in names if name in rows for p in rows[name].parameters()]
 
 
 def _causal(catalog: Catalog) -> Tensor:
-    """Which modality ids are sequences, predicted from left to right."""
+    """Returns bool per modality id: whether it is a sequence, predicted from left to right."""
     table = torch.zeros(max(m.id for m in catalog.values()) + 1, dtype=torch.bool)
     table[[m.id for m in catalog.values() if m.kind == "sequence"]] = True
     return table

@@ -1,7 +1,7 @@
-"""Heads that turn an encoder's features into an answer: a class, a dense map, boxes.
+"""Heads that predict a class, a dense map or boxes from an encoder's features.
 
-Dimension letters: B samples, N tokens, D width of the encoder, d width of the head, K classes, C channels out, Q queries, h and w rows and
-columns of the feature map, H and W of the answer.
+Dimension letters: B samples, N tokens, D width of the encoder, d width of the head, K classes, C output channels, Q queries, h and w rows and
+columns of the feature map, H and W of the output.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from maskweave.nn.layers import MLP, LayerNorm, initialize, sine_cosine
 
 
 class ClassHead(nn.Module):
-    """Class logits (B, K) from the mean of the tokens."""
+    """Predicts class logits (B, K) from the mean of the tokens."""
 
     def __init__(self, width: int, num_classes: int):
         super().__init__()
@@ -32,15 +32,15 @@ class ClassHead(nn.Module):
 
 
 class DenseHead(nn.Module):
-    """A map (B, C, H, W) by ConvNeXt blocks over the upsampled features, as in MultiMAE (https://arxiv.org/abs/2204.01678) and 4M.
+    """Predicts a map (B, C, H, W) with ConvNeXt blocks on the upsampled features, as in MultiMAE (https://arxiv.org/abs/2204.01678) and 4M.
 
     Args:
-        names: inputs whose feature maps stand side by side; their lattices must be the same.
-        channels: of the answer.
-        size: H and W of the answer; the blocks' output is resized to it.
+        names: inputs whose feature maps are concatenated; their grids must be the same.
+        channels: of the output.
+        size: H and W of the output; the output of the blocks is resized to it.
         head_width: channels of the blocks.
         depth: number of blocks.
-        upsample: each token becomes upsample × upsample places.
+        upsample: each token becomes upsample × upsample positions.
     """
 
     def __init__(
@@ -69,11 +69,11 @@ class DenseHead(nn.Module):
 
 
 class BoxHead(nn.Module):
-    """A set of boxes from learned queries that look at the tokens, as in DETR (https://arxiv.org/abs/2005.12872).
+    """Predicts a set of boxes from learned queries that attend to the tokens, as in DETR (https://arxiv.org/abs/2005.12872).
 
     Args:
-        queries: most boxes of a sample.
-        depth: decoder blocks.
+        queries: largest number of boxes per sample.
+        depth: number of decoder blocks.
     """
 
     undecayed = ("queries",)
@@ -96,12 +96,12 @@ class BoxHead(nn.Module):
         nn.init.normal_(self.queries, std=1.0)
 
     def forward(self, encoded: Encoded) -> Tensor:
-        """(depth, B, Q, K + 1 + 4): after each block the class logits, the last for no object, and center, width and height from 0 to 1."""
+        """Returns (depth, B, Q, K + 1 + 4), after each block: class logits, the last one for no object, then center, width and height from 0 to 1."""
         context = self.project(encoded.tokens)
         for name, grid in encoded.grids.items():
-            place = sine_cosine(grid, context.shape[-1]).to(context)
+            positions = sine_cosine(grid, context.shape[-1]).to(context)
             context = context + F.pad(
-                place, (0, 0, encoded.slices[name].start, context.shape[1] - encoded.slices[name].stop)
+                positions, (0, 0, encoded.slices[name].start, context.shape[1] - encoded.slices[name].stop)
             )
         mask = None if encoded.present is None else encoded.present[:, None, None]
         x_BQd = self.queries.expand(len(context), -1, -1)

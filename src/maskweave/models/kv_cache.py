@@ -1,6 +1,6 @@
-"""Reading a sequence token by token: the decoder with keys and values kept, so that a step costs one token.
+"""Decoding a sequence token by token with a cache of keys and values, so that a step costs one token.
 
-The context's keys and values are computed once, those of the tokens read are added as they come. Gives what `FourM.decode` gives for the
+Keys and values of the context are computed once; those of new tokens are appended. The result equals that of `FourM.decode` for the
 last token of the same sequence.
 
 Dimension letters: B rows, N context tokens, L longest sequence, D width, H heads.
@@ -19,14 +19,14 @@ KeysValues = tuple[Tensor, ...]
 
 
 class KVCacheDecoder:
-    """One sequence of every row, being read.
+    """Decodes one sequence per row.
 
     Args:
         encoded_BND: the encoder's output for `inputs`.
         name: the sequence's modality.
-        number: its entry id.
-        longest: most tokens that will be read.
-        step: in place of `read_step`, compiled for instance; shapes then stay the same from token to token.
+        number: its modality id.
+        longest: largest number of tokens to read.
+        step: replaces `read_step`, for example by a compiled one; shapes are then the same for every token.
     """
 
     def __init__(
@@ -56,22 +56,22 @@ class KVCacheDecoder:
         self.count = 0
 
     def read(self, ids_B: Tensor) -> Tensor:
-        """Read the next token of every row; returns the logits (B, V) of the one after it."""
+        """Reads the next token of every row; returns the logits (B, V) of the token after it."""
         B, device = len(ids_B), ids_B.device
-        place = torch.full((1,), self.count, device=device)
+        position = torch.full((1,), self.count, device=device)
         modality = torch.full((B, 1), self.number, device=device)
-        slots = Slots(ids_B[:, None], modality, place.expand(B, 1), {self.name: torch.arange(B, device=device)})
+        slots = Slots(ids_B[:, None], modality, position.expand(B, 1), {self.name: torch.arange(B, device=device)})
         x_B1D = self.model.queries(slots)
         self.count += 1
         seen = self.longest if self.is_static else self.count
         mask = (torch.arange(self.longest, device=device) < self.count)[None] if self.is_static else None
         for block, (k, v), context in zip(self.blocks, self.read_so_far, self.context, strict=True):
-            x_B1D = self.step(block, x_B1D, k, v, place, seen, mask, *context, self.context_mask)
+            x_B1D = self.step(block, x_B1D, k, v, position, seen, mask, *context, self.context_mask)
         ((_, _, logits_BV),) = self.model.logits(self.model.decoder_norm(x_B1D), slots.index).values()
         return logits_BV
 
     def keep(self, rows: Tensor) -> None:
-        """Go on with these rows alone."""
+        """Keeps only these rows."""
         rows = rows.to(self.context[0][0].device)
         self.context = [tuple(t[rows] for t in kept) for kept in self.context]
         self.read_so_far = [tuple(t[rows] for t in kept) for kept in self.read_so_far]
@@ -84,18 +84,18 @@ def read_step(
     x_B1D: Tensor,
     k_BHLd: Tensor,
     v_BHLd: Tensor,
-    place: Tensor,
+    position: Tensor,
     seen: int,
     mask: Tensor | None,
     context_k: Tensor,
     context_v: Tensor,
     context_mask: Tensor | None,
 ) -> Tensor:
-    """One block for one more token, at `place`, whose keys and values are put in their places."""
+    """Applies one block to the token at `position` and writes its keys and values into the cache."""
     x = block.norm1(x_B1D)
     k, v = block.self_attention.keys_values(x)
-    k_BHLd.index_copy_(2, place, k.to(k_BHLd.dtype))
-    v_BHLd.index_copy_(2, place, v.to(v_BHLd.dtype))
+    k_BHLd.index_copy_(2, position, k.to(k_BHLd.dtype))
+    v_BHLd.index_copy_(2, position, v.to(v_BHLd.dtype))
     past = k_BHLd[:, :, :seen], v_BHLd[:, :, :seen]
     x_B1D = x_B1D + block.self_attention.look(block.self_attention.queries(x), *past, mask)
     q = block.cross_attention.queries(block.query_norm(x_B1D))

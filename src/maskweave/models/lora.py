@@ -1,6 +1,6 @@
-"""LoRA, https://arxiv.org/abs/2106.09685: a frozen linear layer learns a correction of low rank, W + scale · B A.
+"""LoRA, https://arxiv.org/abs/2106.09685: a frozen linear layer learns a low-rank update, W + scale · B A.
 
-A starts at random and B at zero, so that nothing changes at first. Afterwards the correction is added to the weights for good.
+A starts at random values and B at zero, so the layer's output does not change at first. After training the update is merged into the weights.
 """
 
 import torch
@@ -12,12 +12,12 @@ from maskweave.nn.layers import MLP, Attention
 
 
 class LoRALinear(nn.Linear):
-    """A linear layer with a correction; its own weights keep their names and do not train.
+    """A linear layer with a low-rank update. Its base weights keep their names and are frozen.
 
     Args:
-        base: taken over, not copied.
-        rank: of the correction.
-        alpha: the correction is multiplied by alpha / rank.
+        base: its weights are shared, not copied.
+        rank: of the update.
+        alpha: the update is multiplied by alpha / rank.
     """
 
     def __init__(self, base: nn.Linear, rank: int, alpha: float):
@@ -34,7 +34,7 @@ class LoRALinear(nn.Linear):
 
     @torch.no_grad()
     def merged(self) -> nn.Linear:
-        """A plain layer that computes the same."""
+        """Returns a plain layer that computes the same."""
         plain = Linear(self.in_features, self.out_features, bias=self.bias is not None, device="meta")
         plain.weight = nn.Parameter(self.weight + self.scale * self.lora_b @ self.lora_a)
         plain.bias = self.bias
@@ -42,10 +42,10 @@ class LoRALinear(nn.Linear):
 
 
 def add_lora(module: nn.Module, rank: int, alpha: float, mlp: bool = False) -> None:
-    """Freeze `module` and give the linear layers of its attention a correction, in place.
+    """Freezes `module` and adds a low-rank update to the linear layers of its attention, in place.
 
     Args:
-        mlp: those of its MLPs too.
+        mlp: also to those of its MLPs.
     """
     module.requires_grad_(False)
     for part in list(module.modules()):
@@ -56,7 +56,7 @@ def add_lora(module: nn.Module, rank: int, alpha: float, mlp: bool = False) -> N
 
 
 def merge_lora(module: nn.Module) -> None:
-    """Put plain layers with the corrected weights in place of all corrections."""
+    """Replaces all LoRA layers by plain layers with the merged weights, in place."""
     for part in list(module.modules()):
         for name, layer in list(part.named_children()):
             if isinstance(layer, LoRALinear):

@@ -1,10 +1,10 @@
-"""M3AE: one encoder for pictures and text, trained to restore what was hidden from it.
+"""M3AE: one encoder for images and text, trained to reconstruct masked patches and tokens.
 
-Papers: M3AE (https://arxiv.org/abs/2205.14204), section 3, and MAE (https://arxiv.org/abs/2111.06377), which is the case without text.
-In order: sizes, configuration, model (encode, decode, features, attention), positions. Patches and sequences of a catalog stand
-in one row behind a class token. Only what is not hidden goes through the encoder; a smaller decoder restores everything.
+Papers: M3AE (https://arxiv.org/abs/2205.14204), section 3, and MAE (https://arxiv.org/abs/2111.06377), the special case without text.
+Contents: sizes, configuration, model (encode, decode, features, attention), positions. Patches and sequences of a catalog form
+one sequence after a class token. Only visible tokens go through the encoder; a smaller decoder reconstructs everything.
 
-Dimension letters: B samples, L places of a modality, K places of it that the encoder sees, N all that the encoder sees, D width,
+Dimension letters: B samples, L tokens of a modality, K visible ones of them, N visible tokens of all modalities, D width,
 d width of the decoder, C width of a raw row, H heads.
 """
 
@@ -28,7 +28,7 @@ from maskweave.nn.layers import LayerNorm, initialize, sine_cosine
 from maskweave.nn.weights import PassthroughTensors
 
 Parts = Mapping[str, MaskedTokens]
-"""What samples of equal modalities hold, by modality, in the catalog's order."""
+"""Tokens of samples with the same modalities, by modality, in the catalog's order."""
 
 
 class M3AESize(NamedTuple):
@@ -47,35 +47,35 @@ M3AE_SIZES = {
     "L": M3AESize(1024, 24, 16, 512, 8, 16),
     "H": M3AESize(1280, 32, 16, 512, 8, 16),
 }
-"""S to H are the published sizes (table 6); their 16×16 patches are the entry's affair."""
+"""S to H are the published sizes (table 6). Their patch size of 16×16 is set in the modality's entry."""
 
 
 @dataclass(frozen=True)
 class M3AEConfig:
-    """A size; the numbers, where given, replace the size's."""
+    """A model size. Values given here replace those of the size table."""
 
     size: str = "nano"
     """Row of the size table: nano, S, B, L or H."""
     width: int = 0
-    """Of the encoder's tokens; 0: the size's."""
+    """Width of the encoder's tokens; 0: from the size table."""
     depth: int = 0
-    """Blocks of the encoder; 0: the size's."""
+    """Encoder blocks; 0: from the size table."""
     heads: int = 0
-    """Of the encoder's attention; 0: the size's."""
+    """Attention heads of the encoder; 0: from the size table."""
     decoder_width: int = 0
-    """0: the size's."""
+    """Width of the decoder's tokens; 0: from the size table."""
     decoder_depth: int = 0
-    """0: the size's."""
+    """Decoder blocks; 0: from the size table."""
     decoder_heads: int = 0
-    """0: the size's."""
+    """Attention heads of the decoder; 0: from the size table."""
     mlp_ratio: float = 4.0
-    """Width inside an MLP, relative to the tokens'."""
+    """Hidden width of an MLP relative to the width of tokens."""
 
     def resolved(self) -> "M3AEConfig":
-        """With all numbers filled in.
+        """Returns a copy with all sizes filled in.
 
         Raises:
-            MaskweaveError: an unknown size, or a width that the heads do not divide.
+            MaskweaveError: the size is unknown, or a width is not divisible by its heads.
         """
         if self.size not in M3AE_SIZES:
             raise MaskweaveError(f"model: unknown size {shown(self.size)}; known: {', '.join(M3AE_SIZES)}")
@@ -89,15 +89,15 @@ class M3AEConfig:
         for name, number in numbers.items():
             limits.check_most(f"model: {name}", number, largest.get(name.removeprefix("decoder_"), limits.DEPTH))
         limits.check_most("model: mlp_ratio", self.mlp_ratio, limits.MLP_RATIO)
-        own = {f.name: getattr(self, f.name) for f in fields(M3AEConfig)}  # a recipe's settings hold more
+        own = {f.name: getattr(self, f.name) for f in fields(M3AEConfig)}  # a recipe's settings have more fields
         return M3AEConfig(**{**own, **numbers})
 
 
 class M3AEFeatures(NamedTuple):
-    """What the encoder makes of samples."""
+    """Encoder output."""
 
     tokens: Tensor
-    """(B, N, D) normalized output at each token, in the order of the parts and of their places."""
+    """(B, N, D) normalized output at each token, in the order of the parts and their positions."""
     present: Tensor
     """(B, N) bool, False at padding."""
     class_token: Tensor
@@ -105,7 +105,7 @@ class M3AEFeatures(NamedTuple):
 
     @property
     def pooled(self) -> Tensor:
-        """(B, D) mean over the tokens that are present."""
+        """(B, D) mean over the tokens that are not padding."""
         weight = self.present[..., None].to(self.tokens.dtype)
         return (self.tokens * weight).sum(dim=1) / weight.sum(dim=1).clamp(min=1)
 
@@ -120,7 +120,7 @@ class M3AE(nn.Module):
     positions: Tensor
     decoder_positions: Tensor
     decoder_parts = ("decoder_projection", "mask_tokens", "decoder_types", "decoder", "decoder_norm", "heads")
-    """What the encoder alone does without."""
+    """Members that only the decoder needs."""
 
     def __init__(self, catalog: Catalog, config: M3AEConfig):
         super().__init__()
@@ -164,58 +164,60 @@ class M3AE(nn.Module):
 
     @classmethod
     def without_weights(cls, catalog: Catalog, config: M3AEConfig) -> Self:
-        """A model whose parameters take no memory, for a loader that brings them; what is computed from the entries is there."""
+        """Builds a model whose parameters take no memory, for a loader that sets them. Buffers computed from the entries are allocated."""
         with torch.device("meta"):
             model = cls(catalog, config)
         model.register_buffers(catalog)
         return model
 
     def register_buffers(self, catalog: Catalog) -> None:
-        """The fixed positions."""
+        """Registers the fixed positions."""
         check_positions(catalog, max(self.config.width, self.config.decoder_width))
         for name, width in (("positions", self.config.width), ("decoder_positions", self.config.decoder_width)):
             self.register_buffer(name, position_table(catalog.values(), width), persistent=False)
 
     def initialize(self) -> None:
-        """As in MAE: Xavier-uniform linear layers, normal 0.02 for embeddings, class and mask tokens."""
+        """As in MAE: Xavier-uniform linear layers; normal with std 0.02 for embeddings, class and mask tokens."""
         initialize(self)
         nn.init.normal_(self.class_token, std=0.02)
 
     def embed(self, parts: Parts) -> tuple[Tensor, Tensor | None]:
-        """(B, 1 + N, D) the tokens that are not hidden behind the class token, and the mask of what attention may look at."""
+        """Returns the class token and the visible tokens (B, 1 + N, D), and the attention mask."""
         B = len(next(iter(parts.values())).masked)
         x = [self.class_token.expand(B, 1, -1)]
         for name, tokens in parts.items():
-            # Taken before they are embedded: what is hidden costs nothing.
+            # Selected before embedding: masked tokens cost nothing.
             kept = tokens.kept if tokens.content.ndim == 2 else tokens.kept[..., None]
             content_BKD = self.token_embedding[name](tokens.content.take_along_dim(kept, dim=1))
             x.append(content_BKD + self.positions[self.starts[name] + tokens.kept] + self.types.weight[self.ids[name]])
-        return torch.cat(x, dim=1), _may_look((tokens.visible, tokens.kept) for tokens in parts.values())
+        return torch.cat(x, dim=1), _attention_mask((tokens.visible, tokens.kept) for tokens in parts.values())
 
     def encode(self, parts: Parts) -> Tensor:
-        """Encode what is not hidden.
+        """Encodes the visible tokens.
 
         Returns:
-            (B, 1 + N, D) normalized output, the class token first, then each part's `kept` places.
+            (B, 1 + N, D) normalized output, the class token first, then the `kept` tokens of each part.
         """
         return self._encode([parts])[0]
 
     def decode(self, groups: Sequence[Parts]) -> list[dict[str, Tensor]]:
-        """Encode what is not hidden and decode every place, of several groups of samples in one go.
+        """Encodes the visible tokens and decodes all positions, for several groups of samples at once.
 
         Returns:
-            of each group (B, L, d) per part: normalized vectors, which `heads` turn into rows or logits.
+            For each group, (B, L, d) per part: normalized vectors, the input of `heads`.
         """
-        whole = [self._with_hidden(parts, encoded) for parts, encoded in zip(groups, self._encode(groups), strict=True)]
+        full = [
+            self._with_mask_tokens(parts, encoded) for parts, encoded in zip(groups, self._encode(groups), strict=True)
+        ]
         found = []
-        for parts, y_BNd in zip(groups, run_blocks(self.decoder, whole), strict=True):
+        for parts, y_BNd in zip(groups, run_blocks(self.decoder, full), strict=True):
             lengths = [tokens.masked.shape[1] for tokens in parts.values()]
             _, *decoded = self.decoder_norm(y_BNd).split([1, *lengths], dim=1)
             found.append(dict(zip(parts, decoded, strict=True)))
         return found
 
     def forward(self, parts: Parts) -> dict[str, Tensor]:
-        """Restore every place: (B, L, C) rows of patches, (B, L, vocabulary) logits of sequences."""
+        """Predicts all positions: (B, L, C) rows of patches, (B, L, vocabulary) logits of sequences."""
         (decoded,) = self.decode([parts])
         return {name: self.heads[name](y) for name, y in decoded.items()}
 
@@ -223,29 +225,29 @@ class M3AE(nn.Module):
         embedded = [self.embed(parts) for parts in groups]
         return [self.encoder_norm(x_BND) for x_BND in run_blocks(self.encoder, embedded)]
 
-    def _with_hidden(self, parts: Parts, encoded_BND: Tensor) -> tuple[Tensor, Tensor | None]:
-        """(B, 1 + places, d) what the decoder takes: all in its place again, mask tokens where something is hidden; and its mask."""
+    def _with_mask_tokens(self, parts: Parts, encoded_BND: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Returns the decoder's input, (B, 1 + positions, d), with mask tokens at masked positions, and its attention mask."""
         y_BNd = self.decoder_projection(encoded_BND)
         class_token, *kept = y_BNd.split([1, *(tokens.kept.shape[1] for tokens in parts.values())], dim=1)
         y = [class_token]
         for (name, tokens), kept_BKd in zip(parts.items(), kept, strict=True):
             B, L = tokens.masked.shape
-            places = tokens.kept[..., None].expand_as(kept_BKd)
-            back_BLd = kept_BKd.new_zeros(B, L, kept_BKd.shape[-1]).scatter(1, places, kept_BKd)
+            index = tokens.kept[..., None].expand_as(kept_BKd)
+            visible_BLd = kept_BKd.new_zeros(B, L, kept_BKd.shape[-1]).scatter(1, index, kept_BKd)
             id, start = self.ids[name], self.starts[name]
-            filled = torch.where(tokens.masked[..., None], self.mask_tokens.weight[id], back_BLd)
+            filled = torch.where(tokens.masked[..., None], self.mask_tokens.weight[id], visible_BLd)
             y.append(filled + self.decoder_positions[start : start + L] + self.decoder_types.weight[id])
-        return torch.cat(y, dim=1), _may_look((tokens.present, tokens.masked) for tokens in parts.values())
+        return torch.cat(y, dim=1), _attention_mask((tokens.present, tokens.masked) for tokens in parts.values())
 
     def features(self, parts: Parts) -> M3AEFeatures:
-        """Features of samples; hide nothing for the representation of all that they have (a mask ratio of 0)."""
+        """Returns features of samples. For features of complete samples, pass parts without masking (a mask ratio of 0)."""
         encoded = self.encode(parts)
-        mask = _may_look((tokens.visible, tokens.kept) for tokens in parts.values())
+        mask = _attention_mask((tokens.visible, tokens.kept) for tokens in parts.values())
         present = encoded.new_ones(encoded.shape[:2], dtype=torch.bool) if mask is None else mask[:, 0, 0]
         return M3AEFeatures(encoded[:, 1:], present[:, 1:], encoded[:, 0])
 
     def attention(self, parts: Parts) -> Tensor:
-        """(blocks, B, H, 1 + N, 1 + N) weights of the encoder's attention, from each token (rows) to each (columns)."""
+        """Returns (blocks, B, H, 1 + N, 1 + N), the encoder's attention weights from each token (rows) to each token (columns)."""
         x_BND, mask = self.embed(parts)
         found = []
         block: Any
@@ -258,20 +260,20 @@ class M3AE(nn.Module):
         return torch.stack(found)
 
     def readable(self, catalog: Catalog) -> list[str]:
-        """The modalities that the encoder reads."""
+        """Returns the modalities that the encoder reads."""
         return list(catalog)
 
     def encode_inputs(self, inputs: Inputs, catalog: Catalog) -> Tensor:
-        """(B, N, D) the encoder's output at each token when nothing is masked, for features."""
+        """Returns (B, N, D), the encoder's output at each token without masking, for features."""
         return self.encode(inputs.as_masked_tokens())[:, 1:]
 
     def input_parameters(self, names: Sequence[str]) -> list[nn.Parameter]:
-        """Those that embed these modalities alone."""
+        """Returns the parameters that embed only these modalities."""
         return [p for name in names for p in self.token_embedding[name].parameters()]
 
 
-def _may_look(parts: Iterable[tuple[Tensor | None, Tensor]]) -> Tensor | None:
-    """(B, 1, 1, 1 + N), False at padding; None where there is none, which is faster. Each part: its flags, and a tensor of their shape."""
+def _attention_mask(parts: Iterable[tuple[Tensor | None, Tensor]]) -> Tensor | None:
+    """Returns (B, 1, 1, 1 + N), False at padding; None without padding, which is faster. Each part is its flags, and a tensor of the same shape."""
     parts = list(parts)
     if all(flags is None for flags, _ in parts):
         return None
@@ -280,7 +282,7 @@ def _may_look(parts: Iterable[tuple[Tensor | None, Tensor]]) -> Tensor | None:
 
 
 def position_table(modalities: Iterable[Modality], width: int) -> Tensor:
-    """Fixed positions of all places of all modalities, (places, width): sine-cosine, the last axis of a lattice first."""
+    """Returns fixed sine-cosine embeddings of all positions of all modalities, (positions, width), the last axis of a grid first."""
     tables = []
     for m in modalities:
         table = sine_cosine(m.grid or (m.max_tokens,), width)
@@ -292,11 +294,13 @@ def position_table(modalities: Iterable[Modality], width: int) -> Tensor:
 
 
 def check_kinds(catalog: Catalog) -> None:
-    """Raises:
-    MaskweaveError: a modality is neither of kind patches nor sequence.
+    """Checks that all modalities are of kind patches or sequence.
+
+    Raises:
+        MaskweaveError: a modality is of another kind, or there is no modality.
     """
     others = [f"{m.name} ({m.kind})" for m in catalog.values() if m.kind not in ("patches", "sequence")]
     if others or not len(catalog):
         raise MaskweaveError(
-            f"M3AE takes modalities of kind patches and sequence, found {', '.join(others) or 'none'}; name those to use under 'modalities'"
+            f"M3AE takes modalities of kind patches and sequence, found {', '.join(others) or 'none'}; list the modalities to use under 'modalities'"
         )

@@ -1,4 +1,4 @@
-"""Model sizes, as table rows. Ti to XL are the published 4M sizes (https://arxiv.org/abs/2312.06647, table 10, and 2406.09406)."""
+"""Table of model sizes. Ti to XL are the published 4M sizes (https://arxiv.org/abs/2312.06647, table 10, and 2406.09406)."""
 
 from typing import NamedTuple
 

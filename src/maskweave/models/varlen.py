@@ -1,7 +1,7 @@
-"""Transformer blocks over groups of samples that differ in length, at the price of their tokens.
+"""Transformer blocks for groups of samples of different lengths, without padding between groups.
 
-The tokens of all groups stand in one row. Norms, linear layers and MLPs, which look at single tokens, run once for the whole row; attention
-alone goes group by group.
+The tokens of all groups are concatenated. Norms, linear layers and MLPs work on single tokens and run once on all of them; only attention
+runs per group.
 
 Dimension letters: T tokens of all groups, b samples of a group, N tokens of each of them, D width.
 """
@@ -23,7 +23,7 @@ class VarlenGroup(NamedTuple):
     samples: int
     length: int
     mask: Tensor | None
-    """Of what their attention may look at, as `Attention` takes it."""
+    """Attention mask, as `Attention` takes it."""
 
     @property
     def tokens(self) -> int:
@@ -31,17 +31,17 @@ class VarlenGroup(NamedTuple):
 
 
 class VarlenBlock(Block):
-    """A block that can also take the row of several groups."""
+    """A block that also accepts the concatenated tokens of several groups."""
 
     def forward(self, x: Tensor, mask: Tensor | None = None, groups: Sequence[VarlenGroup] = ()) -> Tensor:
-        """Of one group (b, N, D), or of the row (T, D) of several; what the row is filled up with at its end comes to nothing."""
+        """Takes one group (b, N, D), or the concatenated tokens (T, D) of `groups`, with any padding at the end."""
         if not groups:
             return super().forward(x, mask)
-        x = x + self._look(self.norm1(x), groups)
+        x = x + self._attend(self.norm1(x), groups)
         return x + self.mlp(self.norm2(x))
 
-    @torch.compiler.disable  # or blocks would be compiled anew for every batch's groups
-    def _look(self, x_TD: Tensor, groups: Sequence[VarlenGroup]) -> Tensor:
+    @torch.compiler.disable  # otherwise blocks would be recompiled for the groups of every batch
+    def _attend(self, x_TD: Tensor, groups: Sequence[VarlenGroup]) -> Tensor:
         attention = self.attention
         sizes = _sizes(x_TD, groups)
         projected = [layer(x_TD).split(sizes) for layer in (attention.q, attention.k, attention.v)]
@@ -50,12 +50,12 @@ class VarlenBlock(Block):
             q, k, v = (attention.split(part.unflatten(0, (group.samples, group.length))) for part in qkv)
             seen_bHNd = attend(attention.q_norm(q), attention.k_norm(k), v, group.mask)
             found.append(seen_bHNd.transpose(1, 2).reshape(group.tokens, -1))
-        filling = projected[-1][-1]
-        return attention.out(torch.cat([*found, filling]))
+        padding = projected[-1][-1]
+        return attention.out(torch.cat([*found, padding]))
 
 
 def run_blocks(blocks: nn.ModuleList, given: Sequence[tuple[Tensor, Tensor | None]]) -> list[Tensor]:
-    """(b, N, D) of each group through all `VarlenBlock`s, given with its mask. One group alone takes the plain way."""
+    """Applies all `VarlenBlock`s to the tokens (b, N, D) and mask of each group. A single group takes the plain path."""
     if len(given) == 1:
         ((x_bND, mask),) = given
         for block in blocks:
@@ -71,6 +71,6 @@ def run_blocks(blocks: nn.ModuleList, given: Sequence[tuple[Tensor, Tensor | Non
 
 
 def _sizes(row_TD: Tensor, groups: Sequence[VarlenGroup]) -> list[int]:
-    """Tokens of each group, and of the filling."""
+    """Number of tokens of each group, and of the padding."""
     tokens = [group.tokens for group in groups]
     return [*tokens, len(row_TD) - sum(tokens)]

@@ -1,6 +1,6 @@
-"""Weights of a trained model in a new one that may have other modalities: what both know is copied, the rest keeps its random start.
+"""Copies weights of a trained model into a new one that may have other modalities. Weights that only the new model has stay random.
 
-Modalities are told apart by their names, whatever their ids.
+Modalities are matched by name; their ids may differ.
 """
 
 import dataclasses
@@ -14,22 +14,22 @@ from maskweave.models.fourm import FourM
 from maskweave.models.m3ae import M3AE
 
 SAME = ("kind", "grid", "max_tokens", "positions", "vocabulary", "row_width")
-"""Facts of an entry that its weights rest on."""
+"""Fields of an entry that its weights depend on."""
 
 
 @torch.no_grad()
 def copy_fourm(model: FourM, catalog: Catalog, donor: FourM, theirs: Catalog, where: str) -> list[str]:
-    """Copy what two 4M models share.
+    """Copies the weights that two 4M models share.
 
     Args:
         theirs: the donor's modalities.
-        where: the donor's place, for messages.
+        where: folder of the donor, for messages.
 
     Returns:
-        Sentences about the modalities that only one of the two has.
+        Sentences about the modalities that only one of the two models has.
 
     Raises:
-        MaskweaveError: another architecture, or a modality whose entry has changed; names what differs.
+        MaskweaveError: the architectures or the entry of a modality differ; the message lists the differences.
     """
     _check_architecture(model.config, donor.config, where)
     shared = _shared(catalog, theirs, where)
@@ -56,65 +56,69 @@ def copy_fourm(model: FourM, catalog: Catalog, donor: FourM, theirs: Catalog, wh
             ):
                 assert mine is not None and its is not None
                 mine[here] = its[there]
-    return _told(catalog, theirs, where)
+    return _differences(catalog, theirs, where)
 
 
 @torch.no_grad()
 def copy_m3ae(model: M3AE, catalog: Catalog, donor: M3AE, theirs: Catalog, where: str) -> list[str]:
-    """Copy all weights between two M3AEs of the same modalities; otherwise as `copy_fourm`."""
+    """Copies all weights between two M3AEs with the same modalities; arguments, result and errors as for `copy_fourm`."""
     _check_architecture(model.config, donor.config, where)
     _shared(catalog, theirs, where)
-    if different := _told(catalog, theirs, where):
-        raise MaskweaveError(f"start: an M3AE goes on with the same modalities alone. {'; '.join(different)}")
+    if different := _differences(catalog, theirs, where):
+        raise MaskweaveError(
+            f"start: an M3AE can only start from one with the same modalities. {'; '.join(different)}; use the same modalities, or remove 'start'"
+        )
     if differing := [name for name in catalog if catalog[name].id != theirs[name].id]:
         raise MaskweaveError(
-            f"start: {where} has other ids for {', '.join(differing)}; give these entries the ids they have there"
+            f"start: {where} has other ids for {', '.join(differing)}; set the ids of these entries to those of {where}"
         )
     model.load_state_dict(donor.state_dict())
     return []
 
 
 def _shared(catalog: Catalog, theirs: Catalog, where: str) -> list[str]:
-    """The modalities that both have, of the same entries."""
+    """Returns the modalities that both models have, after checking that their entries are the same."""
     shared = [name for name in catalog if name in theirs]
     for name in shared:
         facts = {fact: (getattr(theirs[name], fact), getattr(catalog[name], fact)) for fact in SAME}
         sizes = [c.vocabulary_size(name) if c[name].has_tokens else 0 for c in (theirs, catalog)]
         facts["vocabulary size"] = (sizes[0], sizes[1])
-        differing = [f"{fact} is {was} there, {now} here" for fact, (was, now) in facts.items() if was != now]
+        differing = [f"{fact} is {was} there and {now} here" for fact, (was, now) in facts.items() if was != now]
         if differing:
             raise MaskweaveError(
-                f"start: {name!r} of {where} is of another entry than {catalog.where}'s: {'; '.join(differing)}. Rename the entry to begin it anew"
+                f"start: the entry of {name!r} in {where} differs from that in {catalog.where}: {'; '.join(differing)}. Rename the entry to train it from scratch"
             )
     if not shared:
-        raise MaskweaveError(f"start: {where} knows none of {', '.join(catalog)}; it would give nothing to start from")
+        raise MaskweaveError(
+            f"start: {where} has none of the modalities {', '.join(catalog)}; use a model that has some of them, or remove 'start'"
+        )
     return shared
 
 
-def _told(catalog: Catalog, theirs: Catalog, where: str) -> list[str]:
+def _differences(catalog: Catalog, theirs: Catalog, where: str) -> list[str]:
     new = [name for name in catalog if name not in theirs]
     left = [name for name in theirs if name not in catalog]
     return [
-        *([f"{', '.join(new)}: not in {where}, so initialized anew"] if new else []),
-        *([f"{', '.join(left)}: of {where}, not in this recipe, left behind"] if left else []),
+        *([f"{', '.join(new)}: not in {where}, randomly initialized"] if new else []),
+        *([f"{', '.join(left)}: in {where} but not in this recipe, not used"] if left else []),
     ]
 
 
 def _check_architecture(ours: Any, theirs: Any, where: str) -> None:
     free = {"size", "init_from_tokenizers"}
     differing = [
-        f"{f.name} is {getattr(theirs, f.name)} there, {getattr(ours, f.name)} here"
+        f"{f.name} is {getattr(theirs, f.name)} there and {getattr(ours, f.name)} here"
         for f in dataclasses.fields(ours)
         if f.name not in free and getattr(theirs, f.name) != getattr(ours, f.name)
     ]
     if differing:
         raise MaskweaveError(
-            f"start: the model of {where} is of another architecture: {'; '.join(differing)}. Set model.* as there"
+            f"start: the model in {where} has another architecture: {'; '.join(differing)}. Set the model.* keys to its values"
         )
 
 
 def _parameters_of(model: FourM, names: list[str]) -> set[str]:
-    """State names of the tables, projections and heads of these modalities."""
+    """Returns the state names of the tables, projections and heads of these modalities."""
     return {
         part
         for name in names

@@ -1,6 +1,6 @@
-"""The set loss of DETR (https://arxiv.org/abs/2005.12872): each true box is matched to one predicted box, the rest learn to be no object.
+"""The set loss of DETR (https://arxiv.org/abs/2005.12872): each true box is matched to one predicted box; the others should predict no object.
 
-Boxes are center, width and height, or two corners, always from 0 to 1.
+Boxes are given as center, width and height or as two corners, always from 0 to 1.
 Dimension letters: B samples, Q predicted boxes, M true boxes at most, K classes.
 """
 
@@ -11,22 +11,22 @@ from torch import Tensor
 from maskweave.errors import MaskweaveError
 
 CLASS_COST, BOX_COST, OVERLAP_COST = 1.0, 5.0, 2.0
-"""Weights of the class, of the coordinates' distance and of the generalized overlap, in matching and in the loss alike."""
+"""Weights of the class, the coordinate distance and the generalized IoU, both for matching and in the loss."""
 NO_OBJECT = 0.1
-"""Weight of the class of queries that match nothing, for they are many."""
+"""Class weight of queries without a match; it is low because most queries have none."""
 
 
 class SetLoss:
-    """Loss of `BoxHead`'s outputs, summed over its blocks; metrics of the last."""
+    """Loss of the outputs of `BoxHead`, summed over its blocks. The metrics are those of the last block."""
 
     def __call__(self, output: Tensor, target_BM5: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """
         Args:
-            output: (depth, B, Q, K + 1 + 4), as `BoxHead` gives it.
-            target_BM5: class and box; class -1 where there is none.
+            output: (depth, B, Q, K + 1 + 4), the output of `BoxHead`.
+            target_BM5: class and box; class -1 is padding.
 
         Returns:
-            the loss, and `loss/class`, `loss/box`, `loss/overlap`.
+            The loss, and the metrics `loss/class`, `loss/box` and `loss/overlap`.
         """
         losses = [self._of_block(block, target_BM5) for block in output]
         total = torch.stack([sum(parts.values(), parts["loss/class"].new_zeros(())) for parts in losses]).sum()
@@ -39,21 +39,21 @@ class SetLoss:
         wanted[sample, query] = target_BM5[sample, item, 0].long()
         weight = logits.new_ones(logits.shape[-1])
         weight[-1] = NO_OBJECT
-        found, true = boxes[sample, query], target_BM5[sample, item, 1:]
+        predicted, true = boxes[sample, query], target_BM5[sample, item, 1:]
         count = max(1, len(sample))
-        overlap = generalized_overlap(corners(found), corners(true))
+        overlap = generalized_overlap(corners(predicted), corners(true))
         return {
             "loss/class": CLASS_COST * F.cross_entropy(logits.flatten(0, 1), wanted.flatten(), weight),
-            "loss/box": BOX_COST * (found - true).abs().sum() / count,
+            "loss/box": BOX_COST * (predicted - true).abs().sum() / count,
             "loss/overlap": OVERLAP_COST * (1 - overlap).sum() / count,
         }
 
 
 def match(logits_BQK: Tensor, boxes_BQ4: Tensor, target_BM5: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The cheapest pairs of predicted and true boxes, by the Hungarian method.
+    """Matches predicted to true boxes at the lowest total cost, by the Hungarian method.
 
     Returns:
-        (n,) each: the sample, its predicted box and its true box, of all pairs. Each true box has one, unless there are more than Q.
+        Sample, predicted box and true box of every pair, (n,) each. Every true box is in one pair, unless a sample has more than Q.
 
     Raises:
         MaskweaveError: SciPy is not installed.
@@ -66,26 +66,26 @@ def match(logits_BQK: Tensor, boxes_BQ4: Tensor, target_BM5: Tensor) -> tuple[Te
     probability = logits_BQK.float().softmax(dim=-1)
     pairs = []
     for b, target_M5 in enumerate(target_BM5):
-        there = (target_M5[:, 0] >= 0).nonzero()[:, 0]
-        target = target_M5[there]
+        real = (target_M5[:, 0] >= 0).nonzero()[:, 0]
+        target = target_M5[real]
         cost = -CLASS_COST * probability[b][:, target[:, 0].long()]
         cost = cost + BOX_COST * torch.cdist(boxes_BQ4[b].float(), target[:, 1:].float(), p=1)
         overlap = generalized_overlap(corners(boxes_BQ4[b])[:, None], corners(target[:, 1:])[None])
         query, item = linear_sum_assignment((cost - OVERLAP_COST * overlap).cpu().numpy())
-        place = torch.full((len(query),), b)
-        pairs.append(torch.stack([place, torch.from_numpy(query), there.cpu()[torch.from_numpy(item)]]))
+        sample = torch.full((len(query),), b)
+        pairs.append(torch.stack([sample, torch.from_numpy(query), real.cpu()[torch.from_numpy(item)]]))
     sample, query, item = torch.cat(pairs, dim=1).to(target_BM5.device)
     return sample, query, item
 
 
 def corners(boxes: Tensor) -> Tensor:
-    """(…, 4) center, width and height as xmin, ymin, xmax, ymax."""
+    """Converts (…, 4) center, width and height to xmin, ymin, xmax, ymax."""
     center, half = boxes[..., :2], boxes[..., 2:] / 2
     return torch.cat([center - half, center + half], dim=-1)
 
 
 def generalized_overlap(a: Tensor, b: Tensor) -> Tensor:
-    """Generalized intersection over union of boxes given by their corners, -1 to 1 (https://arxiv.org/abs/1902.09630)."""
+    """Generalized intersection over union of boxes given as corners, from -1 to 1 (https://arxiv.org/abs/1902.09630)."""
 
     def area(low: Tensor, high: Tensor) -> Tensor:
         return (high - low).clamp(min=0).prod(dim=-1)

@@ -1,7 +1,7 @@
 """Cross-entropy over large vocabularies.
 
-On CPU the loss and its gradient are made together, some rows at a time, so that float32 copies of 16-bit logits never leave the cache:
-several times as fast as the library's at 30,000 tokens, where whole copies have to be mapped, filled and read three times.
+On CPU the loss and its gradient are computed together, a few rows at a time, so the float32 copies of 16-bit logits stay in the cache.
+With a vocabulary of 30,000 this is several times faster than torch's, which allocates complete copies and reads them three times.
 Dimension letters: n predictions, V vocabulary.
 """
 
@@ -12,13 +12,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 CHUNK = 2**19
-"""Logits that are worked on at a time."""
+"""Logits processed at a time."""
 
 
 def cross_entropy(logits_nV: Tensor, labels_n: Tensor) -> Tensor:
-    """(n,) losses in float32, whatever the precision of the logits: softmax over a large vocabulary overflows in 16 bits.
+    """Returns (n,) losses in float32 for logits of any precision: softmax over a large vocabulary overflows in 16 bits.
 
-    Rows of logits beyond the n-th count for nothing.
+    Rows of logits after the n-th are padding and are ignored.
     """
     if logits_nV.device.type == "cpu" and logits_nV.requires_grad:
         return _CrossEntropy.apply(logits_nV, labels_n)
@@ -36,7 +36,7 @@ class _CrossEntropy(torch.autograd.Function):
         for logits, labels, losses, gradient in zip(*counted, strict=True):
             x, label = logits.float(), labels[:, None]
             p = x.softmax(dim=-1)
-            # log Σ exp x = max x − log max p, which is exact, as max p is never small
+            # log Σ exp x = max x − log max p, accurate because max p is never tiny
             losses.copy_(x.amax(dim=-1) - x.gather(1, label)[:, 0] - p.amax(dim=-1).log())
             gradient.copy_(p.scatter_add_(1, label, x.new_full(label.shape, -1.0)))
         ctx.save_for_backward(gradient_nV)
@@ -45,6 +45,6 @@ class _CrossEntropy(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, None]:
         (gradient_nV,) = ctx.saved_tensors
-        # In place, since it is large. Whoever goes backward twice is told by autograd that what was saved has changed.
+        # In place because it is large. A second backward pass fails: autograd reports that a saved tensor was modified.
         gradient_nV[: len(upstream[0])].mul_(upstream[0][:, None].to(gradient_nV.dtype))
         return gradient_nV, None

@@ -1,4 +1,4 @@
-"""Masked multimodal modeling: predict the drawn target tokens. 4M (https://arxiv.org/abs/2312.06647), section 2.2."""
+"""Masked multimodal modeling: predict the sampled target tokens. 4M (https://arxiv.org/abs/2312.06647), section 2.2."""
 
 from typing import Literal
 
@@ -17,7 +17,7 @@ class FourMObjective(nn.Module):
     """Cross-entropy of the targets.
 
     Args:
-        loss: `mod` averages each modality's mean, so that long ones do not drown short ones; `token` averages all targets.
+        loss: `mod` averages the means of the modalities, so modalities with many tokens do not dominate; `token` averages over all targets.
     """
 
     def __init__(self, model: FourM, loss: Loss = "mod"):
@@ -26,7 +26,7 @@ class FourMObjective(nn.Module):
         self.loss = loss
 
     def forward(self, batch: TokenBatch) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss, and each modality's mean cross-entropy (`loss/NAME`) and, outside training, share of right predictions (`accuracy/NAME`).
+        """Returns the loss and, per modality, the mean cross-entropy (`loss/NAME`) and in evaluation mode the accuracy (`accuracy/NAME`).
 
         Raises:
             MaskweaveError: the batch has no targets.
@@ -35,14 +35,14 @@ class FourMObjective(nn.Module):
         means: list[Tensor] = []
         weights: list[int] = []
         metrics: dict[str, Tensor] = {}
-        for names, places, logits in self.model(batch).values():
-            answers = labels[places]
+        for names, slots, logits in self.model(batch).values():
+            answers = labels[slots]
             sizes = [len(batch.targets.index[name]) for name in names]
             losses = cross_entropy(logits, answers).split(sizes)
             means += [part.mean() for part in losses]
             weights += sizes
             metrics |= {f"loss/{name}": part.detach().mean() for name, part in zip(names, losses, strict=True)}
-            if not self.training:  # a tenth of a training step's time
+            if not self.training:  # costs a tenth of a training step
                 right = (logits.argmax(dim=-1) == answers).float().split(sizes)
                 metrics |= {f"accuracy/{name}": hits.mean() for name, hits in zip(names, right, strict=True)}
         if not means:

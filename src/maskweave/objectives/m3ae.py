@@ -1,4 +1,4 @@
-"""Masked autoencoding: restore what is masked of pictures and texts. M3AE (https://arxiv.org/abs/2205.14204), section 3."""
+"""Masked autoencoding: reconstruct masked patches and text tokens. M3AE (https://arxiv.org/abs/2205.14204), section 3."""
 
 from dataclasses import dataclass
 
@@ -20,7 +20,7 @@ class LossWeight:
     patches: float = 1.0
     """Of the mean squared error of raw values."""
     sequence: float = 0.5
-    """Of the cross-entropy of text and whatever else is written as text."""
+    """Of the cross-entropy of text and other sequences."""
 
     def __post_init__(self) -> None:
         if not min(self.patches, self.sequence) >= 0 or self.patches + self.sequence <= 0:
@@ -34,7 +34,7 @@ class M3AEObjective(nn.Module):
 
     Args:
         weight: of the modalities' losses in the sum.
-        normalized_patches: restore each patch relative to its own mean and deviation.
+        normalized_patches: predict each patch relative to its own mean and standard deviation.
     """
 
     def __init__(self, model: M3AE, weight: LossWeight | None = None, normalized_patches: bool = False):
@@ -44,9 +44,10 @@ class M3AEObjective(nn.Module):
         self.normalized_patches = normalized_patches
 
     def forward(self, batch: MaskedBatch) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss, and each modality's own (`loss/NAME`) and, outside training, share of tokens restored rightly (`accuracy/NAME`).
+        """Returns the loss and, per modality, its loss (`loss/NAME`) and in evaluation mode the accuracy of tokens (`accuracy/NAME`).
 
-        A modality's loss is a mean over all masked patches of the batch, or over its samples of the mean over their masked tokens.
+        The loss of patches is the mean over all masked patches of the batch. The loss of sequences is the mean over samples of the mean over
+        each sample's masked tokens.
 
         Raises:
             MaskweaveError: nothing is masked.
@@ -54,47 +55,47 @@ class M3AEObjective(nn.Module):
         groups = [group.parts for group in batch.groups]
         if not any(len(tokens.targets) for parts in groups for tokens in parts.values()):
             raise MaskweaveError("nothing is masked in the batch, so nothing can be learned: raise model.mask_ratio")
-        hiding: dict[str, list[tuple[MaskedTokens, Tensor]]] = {}
+        by_name: dict[str, list[tuple[MaskedTokens, Tensor]]] = {}
         for parts, decoded in zip(groups, self.model.decode(groups), strict=True):
             for name, tokens in parts.items():
                 if len(tokens.targets):
-                    hiding.setdefault(name, []).append((tokens, decoded[name]))
+                    by_name.setdefault(name, []).append((tokens, decoded[name]))
         losses, metrics = [], {}
-        for name, found in hiding.items():
-            # In 32 bits: a softmax over a large vocabulary overflows in 16.
-            restored = self.model.heads[name](torch.cat([_hidden(y, tokens) for tokens, y in found])).float()
-            wanted = torch.cat([_hidden(tokens.content, tokens) for tokens, _ in found])
-            if wanted.ndim == 2:
-                loss, weight = self._errors(restored, wanted).mean(), self.weight.patches
+        for name, masked in by_name.items():
+            # In float32: softmax over a large vocabulary overflows in 16 bits.
+            restored = self.model.heads[name](torch.cat([_masked_rows(y, tokens) for tokens, y in masked])).float()
+            target = torch.cat([_masked_rows(tokens.content, tokens) for tokens, _ in masked])
+            if target.ndim == 2:
+                loss, weight = self._errors(restored, target).mean(), self.weight.patches
             else:
-                counts_n = torch.cat([_hidden_of_sample(tokens) for tokens, _ in found])
-                each_n = F.cross_entropy(restored, wanted, reduction="none")
-                loss, weight = (each_n / counts_n).sum() / sum(len(t.content) for t, _ in found), self.weight.sequence
+                counts_n = torch.cat([_masked_counts(tokens) for tokens, _ in masked])
+                each_n = F.cross_entropy(restored, target, reduction="none")
+                loss, weight = (each_n / counts_n).sum() / sum(len(t.content) for t, _ in masked), self.weight.sequence
                 if not self.training:
-                    metrics[f"accuracy/{name}"] = (restored.argmax(dim=-1) == wanted).float().mean()
+                    metrics[f"accuracy/{name}"] = (restored.argmax(dim=-1) == target).float().mean()
             metrics[f"loss/{name}"] = loss.detach()
             losses.append(weight * loss)
         return torch.stack(losses).sum(), metrics
 
-    def _errors(self, restored_nC: Tensor, wanted_nC: Tensor) -> Tensor:
+    def _errors(self, restored_nC: Tensor, target_nC: Tensor) -> Tensor:
         """(n,) mean squared error of each masked patch."""
         if self.normalized_patches:
-            mean, deviation = patch_statistics(wanted_nC)
-            wanted_nC = (wanted_nC - mean) / deviation
-        return (restored_nC - wanted_nC).square().mean(dim=1)
+            mean, std = patch_statistics(target_nC)
+            target_nC = (target_nC - mean) / std
+        return (restored_nC - target_nC).square().mean(dim=1)
 
 
 def patch_statistics(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and deviation of each patch (…, C), each (…, 1), as MAE takes them (https://arxiv.org/abs/2111.06377)."""
+    """Mean and standard deviation of each patch (…, C), (…, 1) each, as in MAE (https://arxiv.org/abs/2111.06377)."""
     return rows.mean(dim=-1, keepdim=True), (rows.var(dim=-1, keepdim=True) + NORMALIZING_EPSILON).sqrt()
 
 
-def _hidden(x_BL: Tensor, tokens: MaskedTokens) -> Tensor:
-    """(n, …) what `x_BL`, (B, L, …), has at the places to be restored."""
+def _masked_rows(x_BL: Tensor, tokens: MaskedTokens) -> Tensor:
+    """(n, …) the rows of `x_BL` (B, L, …) at the masked positions."""
     return x_BL.flatten(0, 1)[tokens.targets]
 
 
-def _hidden_of_sample(tokens: MaskedTokens) -> Tensor:
-    """(n,) for each token to be restored: how many its sample has of them."""
+def _masked_counts(tokens: MaskedTokens) -> Tensor:
+    """(n,) for each masked token, the number of masked tokens in its sample."""
     restored_BL = tokens.masked if tokens.present is None else tokens.masked & tokens.present
     return restored_BL.sum(dim=1)[tokens.targets // restored_BL.shape[1]]

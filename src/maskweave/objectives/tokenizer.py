@@ -1,6 +1,6 @@
-"""Training a tokenizer: reconstruct the value through its codes, by a loss that suits the value type.
+"""Training a tokenizer: reconstruct the value from its codes, with a loss that depends on the value type.
 
-Codebook use is watched all along, since a collapsed codebook (https://arxiv.org/abs/1711.00937 and many after it) shows late elsewhere.
+Codebook use is monitored during training because other metrics show a collapsed codebook only late (https://arxiv.org/abs/1711.00937).
 
 Dimension letters: B batch, C channels, K classes, V codes.
 """
@@ -16,17 +16,18 @@ from maskweave.tokenizers.quantizers.collectives import all_reduce_sum
 from maskweave.values.losses import mse
 
 MEMORY = 0.98
-"""Decay of the codes' counts, per batch: use is that of about the last fifty batches."""
+"""Decay of the code counts per batch: use is measured over about the last fifty batches."""
 WARM_UP = 200
-"""Batches before a low use counts as collapse."""
+"""Batches before low use counts as collapse."""
 COLLAPSED = 0.05
+"""Share of codes in use below which a codebook counts as collapsed."""
 
 
 class TokenizerObjective(nn.Module):
-    """Reconstruction loss plus the quantizer's own.
+    """Reconstruction loss plus quantizer loss.
 
-    The metrics are `reconstruction`, `quantizer`, `perplexity` (e to the entropy of recent use: about how many codes are in equal use) and
-    `codebook_use` (share of the codes seen in recent batches, 0 to 1).
+    The metrics are `reconstruction`, `quantizer`, `perplexity` (exponential of the entropy of recent use: the effective number of codes)
+    and `codebook_use` (share of codes seen in recent batches, 0 to 1).
     """
 
     counts: Tensor
@@ -53,7 +54,7 @@ class TokenizerObjective(nn.Module):
         }
 
     def warnings(self, metrics: Mapping[str, float | Tensor]) -> list[str]:
-        """What somebody who watches the run should hear about, given its latest metrics."""
+        """Returns warnings for the user, given the latest metrics."""
         use, size = float(metrics["codebook_use"]), self.tokenizer.vocabulary_size
         if int(self.batches) < WARM_UP or use >= COLLAPSED:
             return []
@@ -64,7 +65,7 @@ class TokenizerObjective(nn.Module):
 
     @torch.no_grad()
     def _use(self, ids: Tensor) -> tuple[Tensor, Tensor]:
-        """Perplexity and use over recent batches, of all processes; the heads of one latent count together."""
+        """Perplexity and use over recent batches of all processes. All heads of a latent are counted together."""
         counts = torch.bincount(ids.flatten(), minlength=len(self.counts)).to(self.counts)
         if self.training:
             (counts,) = all_reduce_sum(counts)

@@ -1,6 +1,6 @@
-"""Fine-tuning: an encoder and a head learn to tell one thing. 4M (https://arxiv.org/abs/2312.06647), section 4.
+"""Fine-tuning: an encoder and a head learn to predict one target. 4M (https://arxiv.org/abs/2312.06647), section 4.
 
-Layer-wise rate decay as in BEiT (https://arxiv.org/abs/2106.08254): the head learns at the full rate, each block below more slowly.
+Layer-wise learning rate decay as in BEiT (https://arxiv.org/abs/2106.08254): the head has the full rate, and each earlier block a lower one.
 """
 
 from collections.abc import Callable
@@ -15,11 +15,11 @@ TaskLoss = Callable[[Tensor, Tensor], tuple[Tensor, dict[str, Tensor]]]
 
 
 class TransferObjective(nn.Module):
-    """The loss of the head's answers.
+    """Loss of the head's predictions.
 
     Args:
-        loss: of the head's output and the batch's target, with metrics.
-        layer_decay: rate of each block relative to the one above; 1: all learn alike.
+        loss: computes loss and metrics from the head's output and the batch's target.
+        layer_decay: learning rate of each block relative to the block after it; 1: the same rate for all.
     """
 
     def __init__(self, encoder: Encoder, head: nn.Module, loss: TaskLoss, layer_decay: float = 1.0):
@@ -31,8 +31,8 @@ class TransferObjective(nn.Module):
         return self.loss(self.head(self.encoder(batch.inputs)), batch.target)
 
     def rate_factors(self) -> dict[str, float]:
-        """Factor on the learning rate of each of the encoder's parameters: 1 for its last norm and for inputs that it learns anew, decay for
-        the last block, decay² for the one before, and so on down to the embeddings."""
+        """Returns the learning rate factor of each encoder parameter: 1 for the last norm and for new inputs, decay for the last block, decay²
+        for the block before it, and so on down to the embeddings."""
         decay, blocks = self.layer_decay, self.encoder.blocks
         factor = {id(p): decay ** (len(blocks) - i) for i, block in enumerate(blocks) for p in block.parameters()}
         factor |= {id(p): 1.0 for p in self.encoder.model.encoder_norm.parameters()}
@@ -42,6 +42,6 @@ class TransferObjective(nn.Module):
 
 
 def class_loss(logits_BK: Tensor, target_B: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-    """Cross-entropy, and the share of right answers (`accuracy`)."""
+    """Cross-entropy, and `accuracy`."""
     loss = F.cross_entropy(logits_BK.float(), target_B)
     return loss, {"accuracy": (logits_BK.argmax(dim=-1) == target_B).float().mean()}

@@ -1,7 +1,7 @@
-"""What a run would refuse for its recipe and entries alone, found before anything is read, trained or written.
+"""Finds errors in recipe and entries before anything is read, trained or written.
 
-Builds what a run builds: text codecs over vocabularies that are not trained yet, tokenizer networks and the model without memory for their
-weights, and their objectives. Whatever needs samples is left to the run.
+Builds the same parts as a run: text codecs with untrained vocabularies, tokenizer networks and the model without memory for their weights,
+and their objectives. Problems that depend on samples are found only by the run.
 """
 
 from collections.abc import Iterable
@@ -20,13 +20,13 @@ from maskweave.training.warm_start import warm_start
 
 
 def check_buildable(recipe: Recipe, catalog: Catalog, folder: Path | None = None) -> None:
-    """Build all parts of a run.
+    """Builds all parts of a run.
 
     Args:
-        folder: of the run; tokenizers that it has already are not taken from `tokenizers.reuse` any more.
+        folder: run folder; tokenizers that it already has are not taken from `tokenizers.reuse`.
 
     Raises:
-        MaskweaveError: a folder that the recipe names is missing, or parts do not fit the entries or each other; says which.
+        MaskweaveError: a folder of the recipe is missing, or parts do not fit the entries or each other; the message says which.
     """
     reuse = Path(recipe.tokenizers.reuse) if recipe.tokenizers.reuse else None
     made = [] if folder is None else [path.parent.name for path in (folder / "tokenizers").glob("*/config.json")]
@@ -36,7 +36,7 @@ def check_buildable(recipe: Recipe, catalog: Catalog, folder: Path | None = None
     todo = [name for name in names if name not in made]
     if todo and reuse is not None and not reuse.is_dir():
         raise MaskweaveError(
-            f"tokenizers.reuse: {reuse}: no such folder; give the 'tokenizers' folder of a run, or leave it out"
+            f"tokenizers.reuse: {reuse}: no such folder; set it to the 'tokenizers' folder of a run, or remove it"
         )
     ready = {name: reuse / name for name in todo if reuse is not None and (reuse / name / "config.json").exists()}
     for name in catalog.vocabularies:
@@ -44,7 +44,7 @@ def check_buildable(recipe: Recipe, catalog: Catalog, folder: Path | None = None
             _check_vocabulary(catalog, name, [m for m in sequences if m.vocabulary == name], ready.get(name))
     for modality in grids:
         if modality.name in ready:
-            GridTokenizer.load(ready[modality.name], modality)  # maps its weights
+            GridTokenizer.load(ready[modality.name], modality)  # memory-maps the weights
         elif modality.name in todo:
             TokenizerObjective(GridTokenizer.without_weights(modality))
     family = family_named(recipe.model.family)
@@ -56,9 +56,9 @@ def check_buildable(recipe: Recipe, catalog: Catalog, folder: Path | None = None
 
 
 def _check_vocabulary(catalog: Catalog, name: str, members: Iterable[Modality], ready: Path | None) -> None:
-    """See that a vocabulary has what the entries of its sequences need.
+    """Checks that a vocabulary has the tokens that the entries of its sequences need.
 
-    One that is not trained yet is given the words of these entries alone to learn, so that nothing is missing that texts could bring.
+    A vocabulary that is not trained yet is trained on the words of these entries, so nothing that texts could add is reported as missing.
     """
     members = list(members)
     if ready is not None:

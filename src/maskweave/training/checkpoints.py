@@ -1,7 +1,7 @@
-"""Checkpoints: all that a training needs to go on as if it had never stopped, in safetensors and JSON.
+"""Checkpoints: everything needed to resume training exactly, in safetensors and JSON.
 
-FOLDER/checkpoints/step-00000200/ holds model.safetensors, optimizer.safetensors, random.safetensors, ema.safetensors (the
-trained parameters' average, if it is kept) and state.json. It is written aside and renamed, so what bears the name is whole.
+FOLDER/checkpoints/step-00000200/ contains model.safetensors, optimizer.safetensors, random.safetensors, state.json and, if `ema` is on,
+ema.safetensors (the average of the trained parameters). It is written under a temporary name and then renamed, so it is always complete.
 """
 
 import re
@@ -29,7 +29,7 @@ FORMAT = 1
 
 @dataclass
 class State:
-    """A training between two steps."""
+    """State of a training run between two steps."""
 
     objective: nn.Module
     optimizer: torch.optim.Optimizer
@@ -42,18 +42,18 @@ class State:
     step: int = 0
     """Updates done."""
     seconds: float = 0.0
-    """Training so far, over all starts."""
+    """Training time so far, over all starts."""
     metrics: dict[str, float] = field(default_factory=dict)
-    """The newest training metrics, and validation's as `validation/NAME`."""
+    """The latest training metrics, and those of validation as `validation/NAME`."""
     path: Path | None = None
     """The newest checkpoint."""
 
 
 def save(folder: Path, state: State) -> None:
-    """Write a checkpoint of `state` into run `folder` and remove old ones. All processes must call it; the first one writes.
+    """Writes a checkpoint of `state` into run `folder` and removes old ones. All processes must call it; only the first one writes.
 
     Raises:
-        FullDisk: no space is left; earlier checkpoints are untouched.
+        FullDisk: no space is left; earlier checkpoints are unchanged.
     """
     ranks = state.ranks
     meters = ranks.gather(state.meter.state())
@@ -76,7 +76,7 @@ def save(folder: Path, state: State) -> None:
         aside.mkdir()
         save_tensors(model_tensors(state.objective), aside / "model.safetensors")
         save_tensors(_optimizer_tensors(state), aside / "optimizer.safetensors")
-        random = {f"{k}.{r}": g for r, own in enumerate(generators) for k, g in own.items()}
+        random = {f"{k}.{r}": g for r, states in enumerate(generators) for k, g in states.items()}
         save_tensors(random, aside / "random.safetensors")
         if state.average is not None:
             save_tensors(state.average.mean, aside / "ema.safetensors")
@@ -88,7 +88,7 @@ def save(folder: Path, state: State) -> None:
 
 
 def latest(folder: Path) -> Path | None:
-    """The newest checkpoint of run `folder` that can be read; None without any. Others are skipped with a warning."""
+    """Returns the newest readable checkpoint of run `folder`, or None. Unreadable ones are skipped with a warning."""
     for _, path in sorted(_found(folder).items(), reverse=True):
         try:
             _check(path)
@@ -100,16 +100,16 @@ def latest(folder: Path) -> Path | None:
 
 
 def resume(folder: Path, state: State) -> list[str]:
-    """Put `state` where the newest checkpoint of run `folder` left off; leaves it alone if there is none.
+    """Loads the newest checkpoint of run `folder` into `state`, if there is one.
 
     Returns:
-        Sentences about settings that have changed since.
+        Sentences about settings that have changed since then.
 
     Raises:
-        MaskweaveError: the checkpoint is of another architecture or order of samples, or past the steps asked for.
+        MaskweaveError: the checkpoint has another architecture or sample order, or more steps than `train.steps`.
     """
     if state.ranks.is_main:
-        for left in Path(folder, "checkpoints").glob(".step-*"):  # of a process killed while it wrote
+        for left in Path(folder, "checkpoints").glob(".step-*"):  # left by a process that was killed while writing
             remove(left)
     path = latest(folder)
     if path is None:
@@ -128,23 +128,23 @@ def resume(folder: Path, state: State) -> list[str]:
     state.step, state.seconds, state.metrics, state.path = content["step"], content["seconds"], content["metrics"], path
     was, now = content["settings"], plain(state.settings)
     return [
-        f"{key} was {shown(was[key])} before step {state.step} and is {now[key]} from there on"
+        f"{key} was {shown(was[key])} before step {state.step} and is {now[key]} from then on"
         for key in now
         if is_free(f"train.{key}") and key in was and was[key] != now[key]
     ]
 
 
 def load_model(objective: nn.Module, file: Path) -> None:
-    """Copy the tensors of a safetensors file into a module's parameters and buffers, all of them.
+    """Copies the tensors of a safetensors file into all parameters and buffers of a module.
 
     Raises:
-        MaskweaveError: listing names that are missing, unexpected or of another shape.
+        MaskweaveError: tensors are missing, unexpected or of another shape; the message lists them.
     """
     load_tensors(model_tensors(objective), file)
 
 
 def model_tensors(objective: nn.Module) -> dict[str, Tensor]:
-    """Parameters and buffers by name, as they lie in the module; one that is shared stands once, under its first name."""
+    """Returns parameters and buffers by name, not copied. A shared tensor is listed once, under its first name."""
     seen: set[int] = set()
     tensors = {}
     for name, tensor in objective.state_dict(keep_vars=True).items():
@@ -161,10 +161,10 @@ def _found(folder: Path) -> dict[int, Path]:
 
 
 def _check(path: Path) -> dict[str, Any]:
-    """The content of state.json, once everything beside it is known to be whole.
+    """Returns the content of state.json, after checking that all files of the checkpoint are complete.
 
     Raises:
-        MaskweaveError: saying what is wrong.
+        MaskweaveError: a file is damaged or missing.
     """
     content = read_json(path / "state.json", limit=None)
     needed = {
@@ -199,36 +199,38 @@ def _check_order(path: Path, content: Mapping[str, Any], state: State) -> None:
     ]
     if wrong:
         raise MaskweaveError(
-            f"{path} cannot be resumed with other settings of what a step sees: {'; '.join(wrong)}. "
-            "Set them as they were, or start anew in another folder"
+            f"{path} cannot be resumed, because settings that change the samples of a step differ: {'; '.join(wrong)}. "
+            "Set them back, or start a new run in another folder"
         )
     if content["step"] > state.settings.steps:
         raise MaskweaveError(
-            f"{path} is past the steps asked for: it has {content['step']}, and steps is {state.settings.steps}. Set steps to as many or more, or start anew in another folder"
+            f"{path}: the checkpoint is at step {content['step']}, but train.steps is {state.settings.steps}; raise train.steps, or start a new run in another folder"
         )
 
 
 def _optimizer_tensors(state: State) -> dict[str, Tensor]:
     stored = state.optimizer.state_dict()["state"]
-    return {f"{state.parameter_names[i]}/{key}": tensor for i, own in stored.items() for key, tensor in own.items()}
+    return {
+        f"{state.parameter_names[i]}/{key}": tensor for i, moments in stored.items() for key, tensor in moments.items()
+    }
 
 
 def _load_optimizer(path: Path, state: State) -> None:
-    places = {name: i for i, name in enumerate(state.parameter_names)}
-    own: dict[int, dict[str, Tensor]] = {}
+    indices = {name: i for i, name in enumerate(state.parameter_names)}
+    moments: dict[int, dict[str, Tensor]] = {}
     with open_tensors(path / "optimizer.safetensors") as stored:
         for key in stored.keys():  # noqa: SIM118 - not a mapping
             name, _, part = key.rpartition("/")
-            if name not in places:
+            if name not in indices:
                 raise MaskweaveError(
-                    f"{path}: the optimizer has {name!r}, which is not trained here. Train what was trained before, or use another folder"
+                    f"{path}: the optimizer state has {name!r}, which is not a trained parameter of this run. Train the same parameters as before, or use another folder"
                 )
-            own.setdefault(places[name], {})[part] = stored.get_tensor(key)
-    state.optimizer.load_state_dict({"state": own, "param_groups": state.optimizer.state_dict()["param_groups"]})
+            moments.setdefault(indices[name], {})[part] = stored.get_tensor(key)
+    state.optimizer.load_state_dict({"state": moments, "param_groups": state.optimizer.state_dict()["param_groups"]})
 
 
 def _generators(device: torch.device) -> dict[str, Tensor]:
-    """States of torch's random generators, uint8."""
+    """Returns the states of torch's random generators, uint8."""
     states = {"cpu": torch.get_rng_state()}
     if device.type == "cuda":
         states["cuda"] = torch.cuda.get_rng_state(device)
@@ -239,5 +241,5 @@ def _load_generators(path: Path, ranks: DistContext) -> None:
     with open_tensors(path / "random.safetensors") as stored:
         names = set(stored.keys())
         torch.set_rng_state(stored.get_tensor(f"cpu.{ranks.rank}"))
-        if ranks.device.type == "cuda" and f"cuda.{ranks.rank}" in names:  # not if the run moved here from a CPU
+        if ranks.device.type == "cuda" and f"cuda.{ranks.rank}" in names:  # absent if the run was started on a CPU
             torch.cuda.set_rng_state(stored.get_tensor(f"cuda.{ranks.rank}"), ranks.device)

@@ -1,6 +1,6 @@
-"""Several processes, one training: data parallelism as torchrun starts it. Nothing here happens in a single process.
+"""Data parallelism over several processes, as started by torchrun. With a single process, all of this does nothing.
 
-Rank r of world w takes batches r, r + w, r + 2w …; gradients are averaged; rank 0 writes the files.
+Rank r of w processes takes batches r, r + w, r + 2w, …; gradients are averaged; rank 0 writes the files.
 """
 
 import atexit
@@ -20,32 +20,32 @@ from maskweave.errors import MaskweaveError
 
 @dataclass(frozen=True)
 class DistContext:
-    """This process among those that train together."""
+    """This process's rank, number of processes and device."""
 
     rank: int
     world: int
     device: torch.device
     control: Any = None
-    """Group for small messages through main memory, so that none of them waits for a GPU."""
+    """Process group for small messages in main memory, so that they never wait for a GPU."""
 
     @property
     def is_main(self) -> bool:
         return self.rank == 0
 
     def wrap(self, objective: nn.Module) -> nn.Module:
-        """What to call in training in place of the objective: gradients come out averaged over the processes."""
+        """Returns a module to call instead of the objective in training; it averages gradients over the processes."""
         if self.world == 1:
             return objective
         ids = [self.device.index] if self.device.type == "cuda" else None
-        # A batch need not hold every modality, so not every parameter takes part in every step.
+        # A batch may lack modalities, so not every parameter is used in every step.
         return DistributedDataParallel(_Detached(objective), device_ids=ids, find_unused_parameters=True)
 
     def accumulating(self, wrapped: nn.Module) -> AbstractContextManager[None]:
-        """While open, gradients stay in this process: more batches follow before the update."""
+        """Context in which gradients are not averaged, because more batches follow before the update."""
         return wrapped.no_sync() if isinstance(wrapped, DistributedDataParallel) else nullcontext()
 
     def gather(self, value: Any) -> list[Any]:
-        """The small `value`s of all processes by rank. All must call it."""
+        """Returns the `value`s of all processes in rank order. All processes must call it; for small values."""
         if self.world == 1:
             return [value]
         values: list[Any] = [None] * self.world
@@ -53,7 +53,7 @@ class DistContext:
         return values
 
     def any(self, flag: bool) -> bool:
-        """Whether any process says yes. All must call it."""
+        """Whether `flag` is true in any process. All processes must call it."""
         if self.world == 1:
             return flag
         votes = torch.tensor(int(flag))
@@ -62,7 +62,7 @@ class DistContext:
 
 
 class _Detached(nn.Module):
-    """The objective with metrics that lead no gradient, else DDP waits for gradients that never come."""
+    """The objective with detached metrics. Otherwise DDP would wait for gradients that never come."""
 
     def __init__(self, objective: nn.Module):
         super().__init__()
@@ -74,16 +74,16 @@ class _Detached(nn.Module):
 
 
 def connect(device: str = "auto") -> DistContext:
-    """Join the other processes if torchrun started this one, and choose this process's device.
+    """Joins the process group if torchrun started this process, and selects the device.
 
     Args:
         device: auto, cpu or cuda.
 
     Raises:
-        MaskweaveError: CUDA is asked for and there is none.
+        MaskweaveError: `device` is cuda, but CUDA is not available.
     """
     if device == "cuda" and not torch.cuda.is_available():
-        raise MaskweaveError("device is cuda, but torch finds no CUDA device here; use device: auto or cpu")
+        raise MaskweaveError("device is cuda, but torch finds no CUDA device; set device to auto or cpu")
     cuda = device != "cpu" and torch.cuda.is_available()
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return DistContext(0, 1, torch.device("cuda", torch.cuda.current_device()) if cuda else torch.device("cpu"))
@@ -96,7 +96,7 @@ def connect(device: str = "auto") -> DistContext:
 
 @functools.cache
 def _join(backend: str) -> Any:
-    """Once for each process: trainings that follow one another share the group."""
+    """Initializes the process group once per process; later training runs reuse it."""
     if not dist.is_initialized():
         dist.init_process_group(backend)
         atexit.register(leave)
@@ -104,12 +104,12 @@ def _join(backend: str) -> Any:
 
 
 def leave() -> None:
-    """Part from the other processes, if there are any."""
+    """Leaves the process group, if there is one."""
     if dist.is_initialized():
         dist.destroy_process_group()
     _join.cache_clear()
 
 
 def is_main_process() -> bool:
-    """Whether this process is the one that writes files; for what is done before and after training."""
+    """Whether this process writes files. For use outside of training."""
     return int(os.environ.get("RANK", "0")) == 0

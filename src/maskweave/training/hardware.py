@@ -1,12 +1,12 @@
-"""What makes a training faster on the machine it runs on, and changes nothing else."""
+"""Compilation: faster training with the same results."""
 
 from torch import nn
 
 
 def compile_blocks(objective: nn.Module) -> None:
-    """Compile the blocks of `objective`, the members of its outermost module lists, with torch.compile: at their first call, one by one.
+    """Compiles the blocks of `objective`, the members of its outermost module lists, with torch.compile, each at its first call.
 
-    Around them stand lists whose lengths differ from batch to batch, for which all would have to be compiled again and again.
+    The code around the blocks uses lists whose lengths differ between batches, so compiling it would cause constant recompilation.
     """
     for child in objective.children():
         if isinstance(child, nn.ModuleList):

@@ -1,4 +1,4 @@
-"""Batches by index, prepared ahead by worker processes. There is no state: to resume is to ask for later indices."""
+"""Loads batches by index in worker processes. There is no state: resuming means asking for later indices."""
 
 import signal
 from collections.abc import Iterator
@@ -13,16 +13,16 @@ from maskweave.training.distributed import DistContext
 
 
 def load(batches: Batches, indices: range, workers: int, ranks: DistContext) -> Iterator[Any]:
-    """The batches at `indices`, prepared ahead by worker processes if there are any (torch gives each one thread)."""
+    """Yields the batches at `indices`, prefetched by `workers` processes (torch gives each one thread)."""
     loader: DataLoader[Any] = DataLoader(
-        _Guarded(batches),  # type: ignore[arg-type]
+        _ErrorsAsValues(batches),  # type: ignore[arg-type]
         sampler=indices,
         batch_size=None,
         num_workers=min(workers, len(indices)),
-        collate_fn=_as_it_is,
+        collate_fn=_identity,
         pin_memory=ranks.device.type == "cuda",
         worker_init_fn=_ignore_interrupts,
-        generator=torch.Generator(),  # else it draws from the one that resuming restores
+        generator=torch.Generator(),  # otherwise it would advance the generator that resuming restores
     )
     for item in loader:
         if isinstance(item, MaskweaveError):
@@ -30,8 +30,8 @@ def load(batches: Batches, indices: range, workers: int, ranks: DistContext) -> 
         yield item
 
 
-class _Guarded:
-    """Batches whose mendable errors are handed over as values, so that none arrives wrapped in a worker's traceback."""
+class _ErrorsAsValues:
+    """Returns a `MaskweaveError` as a value, because torch would wrap an exception of a worker in its traceback."""
 
     def __init__(self, batches: Batches):
         self.batches = batches
@@ -43,10 +43,10 @@ class _Guarded:
             return error
 
 
-def _as_it_is(item: Any) -> Any:
+def _identity(item: Any) -> Any:
     return item
 
 
 def _ignore_interrupts(worker: int) -> None:
-    """Ctrl-C reaches workers too; the training process is to finish its step first."""
+    """Ignores Ctrl-C in workers, so that the training process can finish its step."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)

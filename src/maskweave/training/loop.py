@@ -1,7 +1,7 @@
-"""The one training loop. Tokenizers, 4M and everything else that is trained are objectives handed to `fit`.
+"""The training loop. Tokenizers, 4M and all other trained models are objectives passed to `fit`.
 
-Reads top to bottom: `fit` makes the state and resumes it; `_train` is the loop; then its parts, from a step to an ending.
-The objective knows nothing of devices, precision, averages, processes or files: all of these are applied here, from outside.
+Contents: `fit` builds the state and resumes it; `_train` is the loop; the rest are its parts.
+Devices, precision, averaging, processes and files are handled here, not in the objective.
 """
 
 import re
@@ -36,25 +36,25 @@ from maskweave.training.optimizer import (
 from maskweave.training.settings import TrainSettings, is_due
 
 CHECK_EVERY = 50
-"""Steps between looks for non-finite numbers on a GPU, which has to be waited for each time."""
+"""Steps between checks for non-finite values on a GPU. Each check waits for the device."""
 
 
 class NonFinite(MaskweaveError):
-    """The loss or the gradient stopped being a number; the message names the step and the batch's modalities."""
+    """The loss or gradient is not finite. The message gives the step and the batch's modalities."""
 
 
 @dataclass(frozen=True)
 class FitResult:
-    """What a training came to. The objective itself holds the final weights."""
+    """Result of a training run. The final weights are in the objective."""
 
     steps: int
     metrics: dict[str, float]
-    """The last training line, and the last validation's as `validation/NAME`."""
+    """The last logged training metrics, and those of the last validation as `validation/NAME`."""
     checkpoint: Path
     seconds: float
-    """Training, over all starts."""
+    """Training time over all starts."""
     resumed_from: int = 0
-    """Step at which this start took over; 0 for a fresh run."""
+    """Step of the checkpoint that was resumed; 0 for a new run."""
 
 
 def fit(
@@ -67,26 +67,26 @@ def fit(
     title: str = "",
     resume_command: str = "",
 ) -> FitResult:
-    """Train `objective`, or go on where run `folder` left off; a finished run returns at once.
+    """Trains `objective`, or resumes the run in `folder`. Returns at once if that run is finished.
 
-    Afterwards the objective is in evaluation mode with the final weights: their moving average if `settings.ema` is on.
+    Afterwards the objective is in evaluation mode and has the final weights: their moving average if `settings.ema` is on.
 
     Args:
-        objective: called with a batch, returns the loss and a dict of metrics, all scalar tensors. It may have a method
-            `warnings(metrics: dict[str, float]) -> list[str]`, asked at each line of metrics; each warning is shown once; and one
-            `rate_factors() -> dict[str, float]` with factors on the learning rate of single parameters.
-        batches: batch i at index i, for any i from 0; with `.to(device)`, `.names` (its modalities) and a length (its
-            samples). It must be a pure function of i.
-        folder: run folder; gets metrics.jsonl, events/ and checkpoints/.
-        validation: batches whose mean metrics are taken now and then, in evaluation mode.
-        title: what is being trained, for the progress line.
-        resume_command: what to type to go on after an interruption.
+        objective: called with a batch, returns the loss and a dict of metrics, all scalar tensors. It may have two methods:
+            `warnings(metrics: dict[str, float]) -> list[str]`, called whenever metrics are logged (each warning is shown once), and
+            `rate_factors() -> dict[str, float]`, which returns learning rate factors of single parameters.
+        batches: batch i at index i, for any i from 0. A batch has `.to(device)`, `.names` (its modalities) and a length (its
+            samples), and must be a pure function of i.
+        folder: run folder for metrics.jsonl, events/ and checkpoints/.
+        validation: batches to validate on, in evaluation mode.
+        title: name of what is trained, for the progress line.
+        resume_command: command to resume after an interruption.
 
     Raises:
-        Interrupted: Ctrl-C or SIGTERM came; a checkpoint is written.
+        Interrupted: Ctrl-C or SIGTERM was received; a checkpoint is written.
         NonFinite: the loss or gradient is not finite; nothing is overwritten.
-        FullDisk: no space for a checkpoint; the earlier ones are untouched.
-        MaskweaveError: the folder's checkpoint doesn't fit the objective or the settings.
+        FullDisk: no space for a checkpoint; earlier ones are unchanged.
+        MaskweaveError: the folder's checkpoint does not fit the objective or the settings.
     """
     folder = Path(folder)
     ranks = connect(settings.device)
@@ -94,7 +94,9 @@ def fit(
         torch.set_num_threads(settings.threads)
     torch.manual_seed(settings.seed + ranks.rank)
     if settings.lazy_embeddings and ranks.world > 1:
-        raise MaskweaveError("lazy_embeddings is for one process; set it to false, or processes to 1")
+        raise MaskweaveError(
+            f"lazy_embeddings works only with one process, found {ranks.world}; set lazy_embeddings to false or use one process"
+        )
     if ranks.device.type == "cpu":
         keep_freed_memory()
     objective.to(ranks.device).train()
@@ -121,10 +123,10 @@ def fit(
 def _train(
     state: State, batches: Batches, validation: SizedBatches | None, folder: Path, bar: Progress, resume_command: str
 ) -> None:
-    """Steps until the last one, or until told to stop."""
+    """Trains until the last step, or until a stop is requested."""
     objective, settings, ranks, steps = state.objective, state.settings, state.ranks, state.settings.steps
     per_step = settings.accumulate * ranks.world
-    coming = load(
+    batches_of_rank = load(
         batches, range(state.step * per_step + ranks.rank, steps * per_step, ranks.world), settings.workers, ranks
     )
     if settings.compile:
@@ -134,7 +136,7 @@ def _train(
     shown: set[str] = set()
     with StopSignal() as stop, MetricsLog(folder, state.step, on=ranks.is_main) as log:
         while state.step < steps:
-            clock.samples += update(coming) * ranks.world
+            clock.samples += update(batches_of_rank) * ranks.world
             state.step += 1
             stopping = ranks.any(stop.asked)
             logs = is_due(settings.log_every, state.step, steps)
@@ -154,24 +156,24 @@ def _train(
                 _warn(objective, line, shown, bar)
             if validates and validation is not None:
                 with clock.pause():
-                    found = _validate(state, validation)
-                log.write(state.step, "validation", found)
-                state.metrics.update({f"validation/{name}": value for name, value in found.items()})
-                bar.advance(0, validation=found["loss"])
+                    metrics = _validate(state, validation)
+                log.write(state.step, "validation", metrics)
+                state.metrics.update({f"validation/{name}": value for name, value in metrics.items()})
+                bar.advance(0, validation=metrics["loss"])
             if saves:
                 with clock.pause():
                     state.seconds = clock.seconds()
                     checkpoints.save(folder, state)
             bar.advance()
             if stopping or (state.step == steps and ranks.any(stop.asked)):
-                how = f"go on with: {resume_command}" if resume_command else "start the same command again to go on"
+                how = f"resume with: {resume_command}" if resume_command else "start the same command again to resume"
                 raise Interrupted(f"stopped after step {state.step} of {steps}; the checkpoint is {state.path}; {how}")
 
 
 class _Update:
-    """One update of the weights: batches through the objective, gradients, clipping, AdamW, the moving average.
+    """One weight update: forward and backward passes, clipping, AdamW, and the moving average.
 
-    Remembers which losses were finite until `check` asks: on a GPU each look would wait for all the work under way.
+    Stores whether losses and gradients are finite until `check` is called, because each look would wait for the GPU.
     """
 
     def __init__(self, state: State, wrapped: nn.Module):
@@ -179,12 +181,12 @@ class _Update:
         self.parameters = list(trained(state.objective).values())
         self._unchecked: list[tuple[str, Tensor]] = []
 
-    def __call__(self, coming: Iterator[Any]) -> int:
-        """Returns the samples seen."""
+    def __call__(self, batches: Iterator[Any]) -> int:
+        """Updates the weights; returns the number of samples used."""
         state, settings, ranks, samples = self.state, self.state.settings, self.state.ranks, 0
         names: set[str] = set()
         for number in range(1, settings.accumulate + 1):
-            batch = next(coming).to(ranks.device)
+            batch = next(batches).to(ranks.device)
             samples += len(batch)
             names.update(batch.names)
             with ranks.accumulating(self.wrapped) if number < settings.accumulate else nullcontext():
@@ -197,7 +199,7 @@ class _Update:
         norm = nn.utils.get_total_norm(gradients, foreach=True)
         self._note("gradient", sorted(names), norm)
         if ranks.device.type == "cpu":
-            self.check()  # costs nothing here, and so spares the weights
+            self.check()  # free on CPU, and before the weights are changed
         if settings.clip:
             clip_gradients(gradients, norm, settings.clip)
         state.meter.add({"gradient_norm": norm})
@@ -214,10 +216,10 @@ class _Update:
         self._unchecked.append((text, value.detach().isfinite()))
 
     def check(self) -> None:
-        """Look at all that was noted since the last time.
+        """Checks all losses and gradients since the last call.
 
         Raises:
-            NonFinite: for the first loss or gradient that was not finite.
+            NonFinite: for the first loss or gradient that is not finite.
         """
         if not self._unchecked:
             return
@@ -228,17 +230,17 @@ class _Update:
                 kept = (
                     f"the last good checkpoint is {self.state.path}"
                     if self.state.path
-                    else "no checkpoint was due before"
+                    else "no checkpoint was written yet"
                 )
                 raise NonFinite(
-                    f"{text}; training stopped and {kept}. Look at these values, lower learning_rate, or set a smaller clip"
+                    f"{text}; training stopped, and {kept}. Check the data of these modalities, lower learning_rate, or set a smaller clip"
                 )
 
 
 def _validate(state: State, validation: SizedBatches) -> dict[str, float]:
-    """Mean metrics over all validation batches, with the averaged weights if there are any.
+    """Returns mean metrics over all validation batches, computed with the averaged weights if `settings.ema` is on.
 
-    Each time with the same random numbers, so that validations compare, and without touching those of training.
+    Every validation uses the same random numbers, so results are comparable. The random state of training is unchanged.
     """
     ranks, meter = state.ranks, Meter()
     if state.average is not None:
@@ -265,7 +267,7 @@ def _precision(state: State) -> torch.autocast:
 
 
 def _warn(objective: nn.Module, line: dict[str, float], shown: set[str], bar: Progress) -> None:
-    """Pass on the objective's warnings, each once, whatever numbers it holds."""
+    """Shows the objective's warnings. Warnings that differ only in numbers are shown once."""
     for text in getattr(objective, "warnings", lambda _: [])(line):
         gist = re.sub(r"[\d.]+", "", text)
         if gist not in shown:

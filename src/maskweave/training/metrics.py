@@ -1,4 +1,4 @@
-"""The numbers of a training: averaged without waiting for the device, written to FOLDER/metrics.jsonl and for TensorBoard."""
+"""Training metrics: averaged without device syncs, written to FOLDER/metrics.jsonl and TensorBoard events."""
 
 import contextlib
 import json
@@ -19,14 +19,14 @@ FILE = "metrics.jsonl"
 
 
 class Meter:
-    """Means of metrics since the last reset. Sums stay on the device until `state` or `means` asks for them."""
+    """Means of metrics since the last reset. Sums stay on the device until `state` is called."""
 
     def __init__(self) -> None:
-        # By set of names: one sum for all metrics of a step, rather than a small kernel for each.
+        # By set of names: one sum for all metrics of a step, instead of one small kernel per metric.
         self._sums: dict[tuple[str, ...], tuple[Tensor, int]] = {}
 
     def add(self, metrics: Mapping[str, Tensor]) -> None:
-        """Take in scalars of one batch. A batch may lack some; each mean is over the batches that have it."""
+        """Adds the scalars of one batch. Batches may have different metrics; each mean is over the batches that have it."""
         names = tuple(metrics)
         device = next(iter(metrics.values())).device
         values = torch.stack([v.detach().to(device, torch.float64).reshape(()) for v in metrics.values()])
@@ -34,11 +34,11 @@ class Meter:
         self._sums[names] = (total + values, count + 1)
 
     def state(self) -> list[dict[str, Any]]:
-        """What a checkpoint keeps, so that means that span it come out the same."""
+        """Returns the sums and counts for a checkpoint, so that means do not change when a run resumes between two logs."""
         return [{"names": list(k), "sums": total.tolist(), "count": n} for k, (total, n) in self._sums.items()]
 
     def load(self, state: list[dict[str, Any]], device: torch.device) -> None:
-        """Take up a `state`."""
+        """Loads a `state`."""
         self._sums = {
             tuple(row["names"]): (torch.tensor(row["sums"], dtype=torch.float64, device=device), row["count"])
             for row in state
@@ -49,7 +49,7 @@ class Meter:
 
 
 def means(states: Iterable[list[dict[str, Any]]]) -> dict[str, float]:
-    """Means by name over the `Meter.state`s of all processes."""
+    """Returns means by name over the `Meter.state`s of all processes."""
     sums: dict[str, float] = {}
     counts: dict[str, int] = {}
     for row in (row for state in states for row in state):
@@ -60,10 +60,10 @@ def means(states: Iterable[list[dict[str, Any]]]) -> dict[str, float]:
 
 
 class Clock:
-    """Seconds of training, pauses left out, and the rate of samples.
+    """Measures training time without pauses, and samples per second.
 
     Args:
-        seconds: of earlier starts.
+        seconds: training time of earlier starts.
     """
 
     def __init__(self, seconds: float):
@@ -74,7 +74,7 @@ class Clock:
         return time.monotonic() - self._start
 
     def rate(self) -> float:
-        """Samples a second since the last call."""
+        """Returns samples per second since the last call."""
         now = time.monotonic()
         rate = self.samples / max(now - self._read, 1e-9)
         self._read, self.samples = now, 0
@@ -89,15 +89,15 @@ class Clock:
 
 
 class MetricsLog:
-    """Lines of metrics.jsonl and TensorBoard events, from a step on. A context manager.
+    """Context manager that writes lines of metrics.jsonl and TensorBoard events.
 
-    One line is `{step, split, loss, …}` with split "train" or "validation"; numbers that are not finite are null.
-    Training lines have learning_rate, gradient_norm, samples_per_second and seconds (of training, over all resumes).
+    One line is `{step, split, loss, …}` with split "train" or "validation"; values that are not finite are null.
+    Training lines also have learning_rate, gradient_norm, samples_per_second and seconds (training time over all starts).
 
     Args:
         folder: run folder.
-        step: lines past it are dropped, for a resumed run writes them again.
-        on: False writes nothing.
+        step: step to resume at. Lines after it are deleted, because the resumed run writes them again.
+        on: if False, nothing is written.
     """
 
     def __init__(self, folder: Path, step: int, on: bool = True):
@@ -110,13 +110,13 @@ class MetricsLog:
             with write_aside(folder / FILE) as aside:
                 aside.write_text("".join(kept), encoding="utf-8")
         self._file = open(folder / FILE, "a", encoding="utf-8")  # noqa: SIM115
-        with contextlib.suppress(ImportError):  # an extra
+        with contextlib.suppress(ImportError):  # optional dependency
             from torch.utils.tensorboard import SummaryWriter
 
             self._events = SummaryWriter(str(folder / "events"), purge_step=step + 1)
 
     def write(self, step: int, split: str, metrics: Mapping[str, float]) -> None:
-        """Write one line; it is in the file when this returns."""
+        """Writes one line and flushes the file."""
         if self._file is None:
             return
         finite = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
@@ -137,17 +137,17 @@ class MetricsLog:
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """The lines of a training's metrics.jsonl; none where there is no such file.
+    """Returns the lines of metrics.jsonl in a run folder; an empty list if the file does not exist.
 
-    A last line that a killed process left half-written is passed over. Lines elsewhere that are none are skipped with a warning.
+    An incomplete last line, left by a killed process, is ignored. Other invalid lines are skipped with a warning.
     """
     try:
         text = (Path(folder) / FILE).read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
         return []
     lines = []
-    written = text.split("\n")  # not splitlines, which also splits at rarer characters
-    for number, line in enumerate(written[:-1], 1):  # every whole line ends in a line break
+    written = text.split("\n")  # not splitlines, which also splits at other characters
+    for number, line in enumerate(written[:-1], 1):  # every complete line ends with a line break
         try:
             content = json.loads(line)
         except (ValueError, RecursionError):

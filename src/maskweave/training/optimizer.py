@@ -1,4 +1,4 @@
-"""AdamW (https://arxiv.org/abs/1711.05101), the learning rate as a function of the step, and the average of the weights."""
+"""AdamW (https://arxiv.org/abs/1711.05101), the learning rate schedule, and the moving average of the weights."""
 
 import math
 from collections import Counter
@@ -12,12 +12,12 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from maskweave.training.settings import TrainSettings
 
 LARGE = 2048
-"""Rows from which an embedding table is updated by rows, if at all; for smaller ones that is no faster."""
+"""Smallest number of rows of an embedding table that `lazy_embeddings` updates by row; for smaller tables it is no faster."""
 _UNDECAYED = (nn.Embedding, nn.EmbeddingBag, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.modules.batchnorm._NormBase)
 
 
 def learning_rate(step: int, settings: TrainSettings) -> float:
-    """The rate of the update that follows `step` updates: a linear warm-up, then a half cosine down to the last step."""
+    """Returns the learning rate of the update after `step` updates: linear warm-up, then the schedule (half a cosine, or constant)."""
     warmup = round(settings.warmup * settings.steps)
     if step < warmup:
         return settings.learning_rate * (step + 1) / warmup
@@ -29,12 +29,12 @@ def learning_rate(step: int, settings: TrainSettings) -> float:
 
 
 def trained(objective: nn.Module) -> dict[str, nn.Parameter]:
-    """The parameters that training changes, by name; a shared one stands once, under its first name."""
+    """Returns the trainable parameters by name. A shared parameter is listed once, under its first name."""
     return {name: p for name, p in objective.named_parameters() if p.requires_grad}
 
 
 class AdamW(torch.optim.AdamW):
-    """Fused AdamW which, where a gradient is sparse, updates the rows that have one and leaves the moments of the others as they are."""
+    """Fused AdamW. For sparse gradients it updates only the rows with a gradient and leaves the other rows and their moments unchanged."""
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:
@@ -62,12 +62,14 @@ class AdamW(torch.optim.AdamW):
         mean = state["exp_avg"][rows].lerp_(gradient, 1 - beta1)
         square = state["exp_avg_sq"][rows].lerp_(gradient.square(), 1 - beta2)
         state["exp_avg"][rows], state["exp_avg_sq"][rows] = mean, square
-        spread = (square / (1 - beta2**step)).sqrt_().add_(group["eps"])
-        p[rows] = p[rows].mul_(1 - rate * group["weight_decay"]).addcdiv_(mean, spread, value=-rate / (1 - beta1**step))
+        denominator = (square / (1 - beta2**step)).sqrt_().add_(group["eps"])
+        p[rows] = (
+            p[rows].mul_(1 - rate * group["weight_decay"]).addcdiv_(mean, denominator, value=-rate / (1 - beta1**step))
+        )
 
 
 def gradient_parts(parameters: Iterable[nn.Parameter]) -> list[Tensor]:
-    """The gradients there are; of sparse ones the rows that they have."""
+    """Returns the gradients that are set; for sparse ones, their rows."""
     parts = []
     for p in parameters:
         if p.grad is not None and p.grad.is_sparse:
@@ -79,18 +81,18 @@ def gradient_parts(parameters: Iterable[nn.Parameter]) -> list[Tensor]:
 
 
 def clip_gradients(parts: list[Tensor], norm: Tensor, most: float) -> None:
-    """Shorten gradients of total length `norm` to `most`, in place, as `nn.utils.clip_grad_norm_` does."""
+    """Scales gradients of total norm `norm` to at most `most`, in place, like `nn.utils.clip_grad_norm_`."""
     torch._foreach_mul_(parts, (most / (norm + 1e-6)).clamp(max=1.0))
 
 
 def build_optimizer(objective: nn.Module, settings: TrainSettings) -> tuple[AdamW, list[str]]:
-    """AdamW over the trained parameters, and their names in the optimizer's order.
+    """Returns AdamW over the trainable parameters, and their names in the optimizer's order.
 
-    The objective may have a method `rate_factors() -> dict[str, float]`, factors on the learning rate of single parameters by name.
+    The objective may have a method `rate_factors() -> dict[str, float]`: learning rate factors of single parameters by name.
 
-    Biases, norms, embeddings and vectors do not decay. A parameter counts as an embedding where its module is one, where its name has the
-    word in it, or where its module names it in `undecayed`, as those of learned positions and tokens do; as a vector where fewer than two of
-    its dimensions are longer than 1.
+    Biases, norms, embeddings and vectors have no weight decay. A parameter counts as an embedding if its module is an embedding, if its name
+    contains "embedding", or if its module lists it in `undecayed` (learned positions and tokens). It counts as a vector if at most one of its
+    dimensions is longer than 1.
     """
     undecayed = {
         id(p) for module in objective.modules() if isinstance(module, _UNDECAYED) for p in module.parameters(False)
@@ -106,7 +108,7 @@ def build_optimizer(objective: nn.Module, settings: TrainSettings) -> tuple[Adam
         decays = not (is_vector or id(p) in undecayed or leaf.endswith("bias") or "embedding" in leaf)
         groups.setdefault((decays, factors.get(name, 1.0)), {})[name] = p
     if settings.lazy_embeddings:
-        _let_be_sparse(objective)
+        _use_sparse_gradients(objective)
     optimizer = AdamW(
         [
             {
@@ -118,13 +120,13 @@ def build_optimizer(objective: nn.Module, settings: TrainSettings) -> tuple[Adam
         ],
         lr=settings.learning_rate,
         betas=settings.betas,
-        fused=True,  # on CPU too: 2 to 7 times as fast as foreach at the sizes tried
+        fused=True,  # also on CPU: 2 to 7 times as fast as foreach at the sizes measured
     )
     return optimizer, [name for _, group in sorted(groups.items()) for name in group]
 
 
-def _let_be_sparse(objective: nn.Module) -> None:
-    """Give large tables sparse gradients, those apart that a head or another table shares."""
+def _use_sparse_gradients(objective: nn.Module) -> None:
+    """Turns on sparse gradients for large embedding tables that are not shared with a head or another table."""
     owners = Counter(id(p) for module in objective.modules() for p in module.parameters(recurse=False))
     for module in objective.modules():
         if isinstance(module, nn.Embedding) and module.num_embeddings >= LARGE and owners[id(module.weight)] == 1:
@@ -134,8 +136,8 @@ def _let_be_sparse(objective: nn.Module) -> None:
 class Average:
     """Exponential moving average of the trained parameters.
 
-    The decay rises as (1 + step) / (10 + step) up to the one asked for, so that a short run does not keep its random start.
-    Buffers are not averaged: quantizers keep averages of their own there.
+    The decay rises as (1 + step) / (10 + step) up to `decay`, so that the average does not keep the random initialization in short runs.
+    Buffers are not averaged: quantizers keep their own averages in them.
     """
 
     def __init__(self, objective: nn.Module, decay: float):
@@ -144,14 +146,14 @@ class Average:
         self.mean = {name: p.detach().clone() for name, p in self.live.items()}
 
     def update(self, step: int) -> None:
-        """Take in the weights after `step` updates."""
+        """Adds the weights after `step` updates to the average."""
         decay = min(self.decay, (1 + step) / (10 + step))
         get_ema_multi_avg_fn(decay)(list(self.mean.values()), list(self.live.values()), step)
 
     @torch.no_grad()
     def swap(self) -> None:
-        """Exchange the average and the weights in use. In place and one by one, so that wrappers keep what they hold."""
+        """Swaps the average and the current weights, in place and one by one, so that wrappers keep their references."""
         for name, p in self.live.items():
-            used: Tensor = p.detach().clone()
+            current: Tensor = p.detach().clone()
             p.copy_(self.mean[name])
-            self.mean[name].copy_(used)
+            self.mean[name].copy_(current)

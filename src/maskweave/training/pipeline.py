@@ -1,4 +1,4 @@
-"""From a recipe to a finished run, stage by stage: tokenizers, tokens, model. Every stage goes on where it stopped."""
+"""Runs the stages of a recipe: tokenizers, tokens, model. Every stage resumes where it stopped."""
 
 import contextlib
 from pathlib import Path
@@ -27,10 +27,10 @@ from maskweave.training.warm_start import other_tokenizers, warm_start
 
 
 def run_recipe(recipe: Recipe, folder: Path, command: str) -> None:
-    """All stages in order. Afterwards `folder` is a bundle.
+    """Runs all stages in order. Afterwards `folder` is a bundle.
 
     Args:
-        command: what to type to go on after an interruption.
+        command: command to resume after an interruption.
     """
     catalog = claim(recipe, folder)
     train_tokenizers(recipe, catalog, folder, command)
@@ -39,10 +39,10 @@ def run_recipe(recipe: Recipe, folder: Path, command: str) -> None:
 
 
 def claim(recipe: Recipe, folder: Path) -> Catalog:
-    """Write recipe and modality entries into the run folder, or check that they are the ones that are there.
+    """Writes recipe and modality entries into the run folder, or checks that they match those in it.
 
     Raises:
-        MaskweaveError: the folder holds another recipe's run; names the keys that differ.
+        MaskweaveError: the folder contains a run of another recipe; the message lists the keys that differ.
     """
     catalog = recipe.load_catalog()
     check_buildable(recipe, catalog, folder)
@@ -51,7 +51,7 @@ def claim(recipe: Recipe, folder: Path) -> Catalog:
 
 
 def make_tokens(recipe: Recipe, catalog: Catalog, folder: Path) -> None:
-    """Token shards of the training and the held-out samples, `folder/tokens/PART`, of a mix `PART/NAME` for each data set."""
+    """Writes token shards of the training and held-out samples to `folder/tokens/PART`, or `PART/NAME` for each data set of a mix."""
     tokenizers = load_tokenizers(folder / "tokenizers", catalog)
     for part in ("train", "validation"):
         for name, source in open_sources(recipe, catalog, part).items():
@@ -71,14 +71,14 @@ def make_tokens(recipe: Recipe, catalog: Catalog, folder: Path) -> None:
 
 
 def open_tokens(recipe: Recipe, catalog: Catalog, folder: Path, part: str) -> TokenData | MixedTokens:
-    """What `make_tokens` made of a part, "train" or "validation"."""
+    """Opens the tokens that `make_tokens` wrote for a part, "train" or "validation"."""
     weights = recipe.data.weights
     parts = [TokenData(folder / "tokens" / part / name, catalog) for name in weights]
     return MixedTokens(parts, list(weights.values())) if recipe.data.mix else parts[0]
 
 
 def train_model(recipe: Recipe, catalog: Catalog, folder: Path, command: str = "") -> FitResult:
-    """Train the model on the token shards, in as many processes as the recipe says, and save it."""
+    """Trains the model on the token shards, in `train.processes` processes, and saves it."""
     with spawn_workers(recipe.train.processes, _train_together, recipe, catalog, folder):
         model, result = _fit_model(recipe, catalog, folder, command)
     saved = folder / "model" / "config.json"
@@ -105,25 +105,25 @@ def _fit_model(recipe: Recipe, catalog: Catalog, folder: Path, command: str) -> 
 
 
 def build_model(recipe: Recipe, catalog: Catalog, folder: Path) -> nn.Module:
-    """The recipe's model, initialized."""
+    """Builds and initializes the recipe's model."""
     family = recipe.family
     model = family.build_model(catalog, recipe.model)
     family.initialize(model, recipe.model, lambda: load_tokenizers(folder / "tokenizers", catalog))
     if recipe.start:
-        told = warm_start(model, catalog, Path(recipe.start))
-        for sentence in told + other_tokenizers(catalog, folder / "tokenizers", Path(recipe.start) / "tokenizers"):
+        notes = warm_start(model, catalog, Path(recipe.start))
+        for sentence in notes + other_tokenizers(catalog, folder / "tokenizers", Path(recipe.start) / "tokenizers"):
             if is_main_process():
                 print(f"start: {sentence}")
     return model
 
 
 def build_batches(recipe: Recipe, data: TokenData | MixedTokens, held_out: bool) -> SizedBatches:
-    """What the recipe's model is trained on; held-out samples come in order, always masked alike and with all that they have."""
+    """Builds the batches for the recipe's model. Held-out samples keep their order, masks and all their modalities in every pass."""
     size, seed = recipe.train.batch_size, recipe.seed + held_out
     return recipe.family.build_batches(recipe.model, data, size, seed, held_out)
 
 
 def _train_together(recipe: Recipe, catalog: Catalog, folder: Path) -> None:
-    """Body of a companion; what stops it stops the first process too, which tells."""
+    """Body of a worker process. Its errors also occur in the first process, which reports them."""
     with contextlib.suppress(MaskweaveError):
         _fit_model(recipe, catalog, folder, "")

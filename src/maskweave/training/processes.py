@@ -1,4 +1,4 @@
-"""Processes that this one starts: helpers that end when it ends, and workers that train together with it."""
+"""Child processes: helpers that end with this process, and workers that train together with it."""
 
 import contextlib
 import multiprocessing
@@ -17,7 +17,7 @@ from maskweave.training import distributed as parallel
 
 
 def start(function: Callable[..., None], *arguments: Any, environment: dict[str, str] | None = None) -> SpawnProcess:
-    """Run `function` in a new process with one thread. It does not hear Ctrl-C, and it ends if this process is killed."""
+    """Runs `function` in a new process with one thread. The process ignores Ctrl-C, and ends if this process is killed."""
     process = multiprocessing.get_context("spawn").Process(target=_body, args=(environment or {}, function, arguments))
     with ignore_sigint():
         process.start()
@@ -32,7 +32,7 @@ def _body(environment: dict[str, str], function: Callable[..., None], arguments:
 
 
 def _end_with_parent() -> None:
-    """A killed parent cannot stop its children, and the next start must not write beside them."""
+    """Exits when the parent ends: a killed parent cannot stop its children, and the next start must not write at the same time."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()
@@ -41,12 +41,12 @@ def _end_with_parent() -> None:
 
 @contextlib.contextmanager
 def spawn_workers(number: int, function: Callable[..., None], *arguments: Any) -> Iterator[None]:
-    """While open, this process is the first of `number` that train together, and `function` runs in each of the others, one thread each.
+    """Context in which this process is rank 0 of `number` processes that train together. The others run `function`, with one thread each.
 
-    Does nothing for one process, or where torchrun has started several already.
+    Does nothing if `number` is 1 or if torchrun started this process.
 
     Raises:
-        MaskweaveError: a companion died.
+        MaskweaveError: a worker process died.
     """
     if number == 1 or "WORLD_SIZE" in os.environ:
         yield
@@ -61,11 +61,11 @@ def spawn_workers(number: int, function: Callable[..., None], *arguments: Any) -
         yield
         for process in others:
             process.join()
-    except RuntimeError as error:  # how torch tells that the other end is gone
+    except RuntimeError as error:  # raised by torch when another process is gone
         died = [process.exitcode for process in others if process.exitcode]
         if died:
             raise MaskweaveError(
-                f"a process that trains together with this one died (exit code {died[0]}); start the same command again to go on"
+                f"a worker process of this training run died (exit code {died[0]}); start the same command again to resume"
             ) from error
         raise
     finally:

@@ -1,4 +1,4 @@
-"""A recipe: one YAML file that fixes a run, validated before anything starts."""
+"""A recipe: one YAML file that defines a run, validated before the run starts."""
 
 import os
 from collections.abc import Mapping
@@ -19,50 +19,50 @@ from maskweave.training.settings import TrainSettings
 
 @dataclass(frozen=True)
 class TokenizersSettings:
-    """How the tokenizers are made."""
+    """How the tokenizers are trained."""
 
     samples: int = 2000
-    """Samples they are trained on, held in memory; 0: all."""
+    """Samples to train the tokenizers on, kept in memory; 0: all."""
     train: TrainSettings = field(default_factory=TrainSettings)
     steps: dict[str, int] = field(default_factory=dict)
-    """Steps of single modalities' tokenizers, where they differ from train.steps."""
+    """Steps of the tokenizers of single modalities, if different from train.steps."""
     jobs: int = 1
-    """Tokenizers trained side by side, each in a process of its own with one thread."""
+    """Number of tokenizers trained in parallel, each in its own process with one thread."""
     reuse: str = ""
-    """Folder of ready tokenizers (a run's `tokenizers`) to take instead of training those that it has."""
+    """Folder of trained tokenizers (the `tokenizers` folder of a run). Tokenizers found there are copied instead of trained."""
 
 
 @dataclass(frozen=True)
 class EvaluationRequest:
-    """One any-to-any request of the evaluation: each target is predicted from the inputs, and from nothing else but `via`."""
+    """One any-to-any request: each target is predicted only from the inputs and `via`."""
 
     inputs: list[str]
     """Modalities that are given."""
     targets: list[str]
-    """Modalities that are predicted, and scored unless `read` names others."""
+    """Modalities that are predicted, and scored unless `read` is set."""
     via: list[str] = field(default_factory=list)
-    """Modalities generated first, in order, each joining the inputs (chained generation); not scored."""
+    """Modalities that are generated first, in this order, and added to the inputs (chained generation); not scored."""
     read: list[str] = field(default_factory=list)
-    """Modalities that the same model then reads from the generated targets and that are scored instead of them."""
+    """Modalities that the same model then predicts from the generated targets; they are scored instead of the targets."""
 
 
 @dataclass(frozen=True)
 class EvaluateSettings:
-    """What is asked of the trained model, and of how many samples."""
+    """Evaluation of the trained model."""
 
     samples: int = 200
-    """Held-out samples."""
+    """Number of held-out samples."""
     seed: int = 0
-    """Of the sampling."""
+    """Seed of the sampling."""
     requests: list[EvaluationRequest] = field(default_factory=list)
-    """Requests that are scored; none: no evaluation."""
+    """Requests to score; none: no evaluation."""
     sheets: list[EvaluationRequest] = field(default_factory=list)
-    """Requests shown as contact sheets in the report."""
+    """Requests to show as contact sheets in the report."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """All that fixes a run."""
+    """The complete definition of a run."""
 
     renamed: ClassVar[dict[str, str]] = {
         "catalogue": "catalog",
@@ -74,23 +74,23 @@ class Recipe:
     }
 
     catalog: str = "scenes"
-    """Name of a shipped catalog, or the path of one."""
+    """Name of a shipped catalog, or path of a catalog file."""
     modalities: list[str] = field(default_factory=list)
-    """Those to use; empty: all of the catalog."""
+    """Modalities to use; empty: all of the catalog."""
     data: DataSettings = field(default_factory=DataSettings)
     tokenizers: TokenizersSettings = field(default_factory=TokenizersSettings)
     model: ModelSettings = field(default_factory=lambda: build(ModelSettings, {}, ""))
-    """The model family, and what it sets."""
+    """The model family and its settings."""
     train: TrainSettings = field(default_factory=TrainSettings)
     evaluate: EvaluateSettings = field(default_factory=EvaluateSettings)
     start: str = ""
-    """Folder of a finished run or bundle (`maskweave import` makes one of a published checkpoint) whose model training goes on from; modalities that it does not know are initialized."""
+    """Folder of a finished run or bundle whose weights training starts from (`maskweave import` makes a bundle from a published checkpoint). Modalities that it lacks are randomly initialized."""
     seed: int = 0
-    """Of initialization, shuffling and masking."""
+    """Seed of initialization, shuffling and masking."""
 
     @property
     def family(self) -> Family[Any, Any]:
-        """What the model is trained as."""
+        """The model family."""
         return family_named(self.model.family)
 
     def load_catalog(self) -> Catalog:
@@ -99,13 +99,13 @@ class Recipe:
 
 
 def load_recipe(path: str | os.PathLike[str], overrides: Mapping[str, Any] | None = None) -> Recipe:
-    """Read and check a recipe.
+    """Reads and checks a recipe.
 
     Args:
-        overrides: dotted keys to values, `{"train.steps": 200}`, that replace the file's; groups of keys are joined with it.
+        overrides: values by dotted key, `{"train.steps": 200}`, that replace those of the file; groups of keys are merged.
 
     Raises:
-        MaskweaveError: naming file and key: unknown, of a wrong type, or of a size that cannot be.
+        MaskweaveError: a key is unknown, or its value has the wrong type or is out of range; the message gives file and key.
     """
     recipe = build(Recipe, read_recipe_file(path, overrides), str(path))
     check_recipe(recipe, str(path))
@@ -113,51 +113,52 @@ def load_recipe(path: str | os.PathLike[str], overrides: Mapping[str, Any] | Non
 
 
 def read_recipe_file(path: str | os.PathLike[str], overrides: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """The content of a recipe of any kind, with what it includes and what replaces it, not checked yet."""
+    """Returns the content of a recipe of any kind, with its include and the overrides applied, not checked yet."""
     content = _read(Path(path))
     for dotted, value in (overrides or {}).items():
         *parents, last = dotted.split(".")
-        place = content
+        group = content
         for parent in parents:
-            place = place.setdefault(parent, {})
-            if not isinstance(place, dict):
+            group = group.setdefault(parent, {})
+            if not isinstance(group, dict):
                 raise MaskweaveError(f"{path}: override {shown(dotted)}: {shown(parent)} is not a group of keys")
-        place[last] = _over(value, place.get(last))
+        group[last] = _over(value, group.get(last))
     return _resolved(content, Path())
 
 
 def _read(path: Path, within: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """A recipe file over the one that it includes, if it does."""
+    """Reads a recipe file and merges it over the one that it includes, if any."""
     if path.resolve() in within:
-        raise MaskweaveError(f"{path}: 'include' leads back to this file; remove it from one of those that include it")
+        raise MaskweaveError(f"{path}: this recipe includes itself through 'include'; remove one of the includes")
     content = _resolved(read_yaml(path), path.parent)
     if "include" not in content:
         return content
     name = content.pop("include")
     if not isinstance(name, str) or not name.endswith((".yaml", ".yml")):
         raise MaskweaveError(
-            f"{path}: 'include' names a recipe by its path from here, a .yaml file, found {shown(name)}"
+            f"{path}: 'include' is {shown(name)}; expected the path of a .yaml recipe, relative to this file"
         )
     return _over(content, _read(path.parent / name, (*within, path.resolve())))
 
 
 def _over(content: Any, included: Any) -> Any:
-    """Groups of keys are joined, and everything else is replaced."""
+    """Merges groups of keys; all other values are replaced."""
     if not isinstance(content, dict) or not isinstance(included, dict):
         return content
     return {**included, **{key: _over(value, included.get(key)) for key, value in content.items()}}
 
 
 PATHS = ("start", "reuse", "source", "sidecar", "held_out", "pictures", "held_out_pictures")
-"""Keys that name files or folders, in recipes of all kinds and in their groups `data` and `tokenizers`."""
+"""Keys whose values are files or folders, in recipes of all kinds and in their groups `data` and `tokenizers`."""
 DATA = ("source", "held_out")
-"""Those that may be a named source instead."""
+"""Those whose value may also be a named source."""
 
 
 def _resolved(content: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Paths made absolute, since the run's copy of the recipe lies elsewhere and is read from anywhere.
+    """Makes paths absolute, because the run's copy of the recipe is in another folder and may be read from anywhere.
 
-    A catalog's is from `folder`, where the recipe lies or, if it was typed, the working folder; all others are from the working folder.
+    The catalog's path is relative to `folder`: that of the recipe file, or the working directory for overrides. Other paths are relative to
+    the working directory.
     """
     catalog, data = content.get("catalog"), content.get("data")
     if isinstance(catalog, str) and catalog.endswith((".yaml", ".yml")):
@@ -165,24 +166,24 @@ def _resolved(content: dict[str, Any], folder: Path) -> dict[str, Any]:
     mix = data.get("mix") if isinstance(data, dict) else None
     for group in (content, content.get("tokenizers"), data, *(mix.values() if isinstance(mix, dict) else ())):
         for key in PATHS:
-            place = group.get(key) if isinstance(group, dict) else None
-            if isinstance(place, str) and place:
-                group[key] = absolute(place) if key in DATA else str(Path(place).resolve())
+            path = group.get(key) if isinstance(group, dict) else None
+            if isinstance(path, str) and path:
+                group[key] = absolute(path) if key in DATA else str(Path(path).resolve())
     return content
 
 
 def check_recipe(recipe: Recipe, where: str) -> None:
-    """What single keys cannot show: that names exist and sizes fit together.
+    """Checks that names exist and that values of different keys fit together.
 
     Raises:
-        MaskweaveError: says where and what.
+        MaskweaveError: the message gives `where`, the key and the problem.
     """
     try:
         catalog = recipe.load_catalog()
         recipe.family.check(recipe.model, catalog)
         if not recipe.family.generates and (recipe.evaluate.requests or recipe.evaluate.sheets):
             raise MaskweaveError(
-                f"evaluate.requests and evaluate.sheets are for models that generate, and model.family is {recipe.model.family!r}; remove them"
+                f"evaluate.requests and evaluate.sheets need a model that generates, but model.family is {recipe.model.family!r}; remove them"
             )
         recipe.data.check()
     except MaskweaveError as error:
@@ -190,26 +191,26 @@ def check_recipe(recipe: Recipe, where: str) -> None:
     if recipe.tokenizers.train.processes > 1:
         raise MaskweaveError(
             f"{where}: tokenizers.train.processes is {recipe.tokenizers.train.processes}, but each tokenizer is trained by one process; "
-            "remove it, and set tokenizers.jobs to train several tokenizers side by side"
+            "remove it, and set tokenizers.jobs to train several tokenizers in parallel"
         )
     for name, steps in recipe.tokenizers.steps.items():
         if steps < 1:
             raise MaskweaveError(f"{where}: tokenizers.steps.{name} must be 1 or more, found {steps}")
         if name not in catalog or catalog[name].kind != "grid":
             raise MaskweaveError(
-                f"{where}: tokenizers.steps names {shown(name)}, which is not a grid of the recipe's modalities ({', '.join(catalog)})"
+                f"{where}: tokenizers.steps has {shown(name)}, which is not a modality of kind grid; the recipe's modalities are {', '.join(catalog)}"
             )
     for key in ("requests", "sheets"):
         for i, request in enumerate(getattr(recipe.evaluate, key)):
             for name in (*request.inputs, *request.via, *request.targets, *request.read):
                 if name not in catalog:
                     raise MaskweaveError(
-                        f"{where}: evaluate.{key}.{i} names {shown(name)}, which is not one of the recipe's modalities ({', '.join(catalog)})"
+                        f"{where}: evaluate.{key}.{i} has {shown(name)}, which is not one of the recipe's modalities ({', '.join(catalog)})"
                     )
             for name in (*request.via, *request.targets, *request.read):
                 if not catalog[name].is_target:
                     raise MaskweaveError(
-                        f"{where}: evaluate.{key}.{i}: {shown(name)} is of kind {catalog[name].kind}, which the model cannot predict"
+                        f"{where}: evaluate.{key}.{i}: {shown(name)} is of kind {catalog[name].kind}, which the model cannot predict; use it only as an input"
                     )
     if recipe.seed < 0 or recipe.evaluate.seed < 0:
         raise MaskweaveError(

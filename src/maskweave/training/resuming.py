@@ -1,6 +1,6 @@
-"""What may change when a run resumes: one policy, for the recipe in a run folder and for the settings in a checkpoint.
+"""What may change when a run resumes. The same policy applies to the recipe in a run folder and to the settings in a checkpoint.
 
-Refused is whatever changes which samples or tokens are seen, or the architecture. Everything else may change, and the change is told once.
+Changes of the samples or tokens that training uses, or of the architecture, are refused. All other changes are allowed and reported once.
 """
 
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from maskweave.families.base import families
 
 HANDLING = ("log_every", "validate_every", "checkpoint_every", "keep", "workers", "threads", "compile", "device")
-"""Settings of a training that say how it is carried out."""
+"""Training settings that do not affect the weights."""
 COURSE = (
     "steps",
     "learning_rate",
@@ -25,27 +25,27 @@ COURSE = (
     "precision",
     "ema",
 )
-"""Settings of a training that say how the weights follow from the samples."""
+"""Training settings that affect the weights, but not which samples are used."""
 FREE = (
     *(f"train.{key}" for key in (*HANDLING, *COURSE)),
-    *(f"tokenizers.train.{key}" for key in HANDLING),  # another course would give other tokens
+    *(f"tokenizers.train.{key}" for key in HANDLING),  # COURSE would change the tokens
     "tokenizers.jobs",
     "data.workers",
     "data.limit",
     "tuning.layer_decay",
     "tuning.stochastic_depth",
     "evaluate.*",
-    "catalog",  # where the entries stand, and which of them: the entries themselves are compared
+    "catalog",  # the entries themselves are compared instead
     "modalities",
 )
-"""Patterns of the dotted keys of recipes, of all kinds, that may change. All others are refused."""
+"""Patterns of dotted recipe keys that may change, for recipes of all kinds. Changes of other keys are refused."""
 
 _shown = Repr()
 _shown.maxstring = _shown.maxother = 80
 
 
 class Change(NamedTuple):
-    """One key in which two recipes differ."""
+    """A key whose value differs between two recipes."""
 
     key: str
     was: Any
@@ -62,7 +62,7 @@ def is_free(key: str) -> bool:
 
 
 def changes(found: Any, wanted: Any, key: str = "") -> Iterator[Change]:
-    """The dotted keys in which two plain recipes differ."""
+    """Yields the changes between two recipes given as plain values."""
     if isinstance(found, dict) and isinstance(wanted, dict):
         for name in {**found, **wanted}:
             yield from changes(found.get(name), wanted.get(name), f"{key}.{name}" if key else name)

@@ -1,4 +1,4 @@
-"""A run folder and the recipe that it belongs to."""
+"""A run folder and its recipe."""
 
 from pathlib import Path
 from typing import Any
@@ -10,20 +10,20 @@ from maskweave.training.distributed import is_main_process
 from maskweave.training.resuming import changes, is_free
 
 MADE = ("tokenizers", "tokens", "checkpoints", "model")
-"""Folders of what a run makes by its recipe and entries."""
+"""Folders of the files that a run computes from its recipe and entries."""
 CACHE = "cache"
-"""Folder of values that tokenizers are trained on."""
-TOLD_BY_FIT = ("train.", "tokenizers.train.")
-"""Beginnings of keys whose changes the training loop tells, with the step from which they hold."""
+"""Folder of the values that tokenizers are trained on."""
+REPORTED_BY_FIT = ("train.", "tokenizers.train.")
+"""Prefixes of keys whose changes the training loop reports, with the step of the change."""
 
 
 def claim_folder(folder: Path, recipe: dict[str, Any], catalog: Catalog) -> None:
-    """Write a recipe, as plain values, and its modality entries into a run folder that is new or of the same run.
+    """Writes a recipe, as plain values, and its modality entries into the folder of a new run or of the same run.
 
-    What may change is replaced and told (`training.resuming`). A folder in which nothing was made yet takes any recipe and entries.
+    Allowed changes are written and reported (`training.resuming`). Any change is allowed while the folder has no results yet.
 
     Raises:
-        MaskweaveError: the folder holds another recipe's run; names the keys or entries that differ.
+        MaskweaveError: the folder contains a run of another recipe; the message lists the keys or entries that differ.
     """
     sweep(folder)
     path, entries = folder / "recipe.yaml", folder / "modalities.yaml"
@@ -37,22 +37,22 @@ def claim_folder(folder: Path, recipe: dict[str, Any], catalog: Catalog) -> None
             if refused
             else f"a run, and its modality entries differ from those of {catalog.where} ({', '.join(others)})"
         )
-        raise MaskweaveError(f"{folder}: holds {what}; choose another folder with --out, or remove it")
+        raise MaskweaveError(f"{folder}: contains {what}; choose another folder with --out, or remove it")
     if refused or others:
         remove(folder / CACHE)
-        _tell(
-            f"{folder}: {', '.join([*refused, *others])} differ from before; replaced, for nothing was made with them yet"
+        _report(
+            f"{folder}: {', '.join([*refused, *others])} differ from before; replaced, because nothing was computed with them yet"
         )
-    told = [str(change) for change in changed if is_free(change.key) and not change.key.startswith(TOLD_BY_FIT)]
-    if told and _is_begun(folder):
-        _tell(f"{folder}: {'; '.join(told)} from here on")
+    reported = [str(change) for change in changed if is_free(change.key) and not change.key.startswith(REPORTED_BY_FIT)]
+    if reported and _is_begun(folder):
+        _report(f"{folder}: {'; '.join(reported)} from now on")
     write_yaml(entries, catalog.to_plain())
-    if found != recipe:  # the file's time tells whether the report is still of this recipe
+    if found != recipe:  # the file's time shows whether the report still belongs to this recipe
         write_yaml(path, recipe)
 
 
 def _other_entries(path: Path, catalog: Catalog) -> list[str]:
-    """Names of the modalities and vocabularies in a file that are not those of the catalog, or not like them."""
+    """Returns the names of modalities and vocabularies that differ between a file and the catalog."""
     if not path.exists():
         return []
     found, wanted = catalog_from(read_yaml(path), str(path)).to_plain(), catalog.to_plain()
@@ -67,10 +67,10 @@ def _other_entries(path: Path, catalog: Catalog) -> list[str]:
 
 
 def _is_begun(folder: Path) -> bool:
-    """Whether anything was made in a run folder by its recipe."""
+    """Whether a run folder has any results."""
     return any(path.is_file() for name in MADE for path in (folder / name).rglob("*"))
 
 
-def _tell(text: str) -> None:
+def _report(text: str) -> None:
     if is_main_process():
         print(text)

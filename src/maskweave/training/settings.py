@@ -1,4 +1,4 @@
-"""What can be set about a training, whatever is trained."""
+"""Settings of a training run, for any objective."""
 
 import math
 from dataclasses import dataclass
@@ -10,62 +10,62 @@ from maskweave.errors import MaskweaveError
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """Settings of the one training loop.
+    """Settings of the training loop.
 
     Raises:
-        MaskweaveError: a number that cannot be, naming the key and what was expected.
+        MaskweaveError: a value is out of range; the message gives the key and the expected range.
     """
 
     steps: int = 1000
-    """Updates of the weights."""
+    """Number of weight updates."""
     batch_size: int = 64
-    """Samples of one batch; an update sees batch_size × accumulate × processes."""
+    """Samples per batch. One update uses batch_size × accumulate × processes samples."""
     learning_rate: float = 1e-3
-    """Highest rate, as it is used: it is not scaled by the batch size."""
+    """Peak learning rate. It is not scaled with the batch size."""
     warmup: float = 0.05
-    """Share of the steps over which the rate rises from zero."""
+    """Share of the steps in which the learning rate rises from zero."""
     final_learning_rate: float = 0.01
-    """Rate of the last step, as a share of the highest."""
+    """Learning rate of the last step, as a share of the peak."""
     schedule: Literal["cosine", "constant"] = "cosine"
-    """How the rate goes on after the warm-up; `constant` leaves final_learning_rate unused."""
+    """Learning rate after the warm-up; `constant` ignores final_learning_rate."""
     betas: tuple[float, float] = (0.9, 0.95)
-    """AdamW's decay of the running gradient and of its square."""
+    """AdamW's decay rates of the running means of the gradient and its square."""
     weight_decay: float = 0.05
-    """Of matrices only: biases, norms, embeddings, learned positions and tokens, and vectors are left alone."""
+    """Weight decay of matrices only, not of biases, norms, embeddings, learned positions and tokens, and vectors."""
     clip: float = 1.0
-    """Longest gradient, as one vector of all parameters; 0 leaves it as it is."""
+    """Largest gradient norm over all parameters; longer gradients are clipped. 0: no clipping."""
     lazy_embeddings: bool = False
-    """Update only the rows of large embedding tables that a batch reads, as torch.optim.SparseAdam does: far less memory traffic where vocabularies are large. One process only."""
+    """Update only the rows of large embedding tables that a batch uses, like torch.optim.SparseAdam. This saves much memory traffic with large vocabularies. Only for one process."""
     accumulate: int = 1
     """Batches whose gradients are averaged for one update."""
     precision: Literal["float32", "bf16"] = "float32"
     """bf16: matrix products in bfloat16, weights and optimizer in float32."""
     ema: float = 0.0
-    """Decay of the weights' exponential moving average, 0.999 for instance. If on, it is what is validated and kept. 0: off."""
+    """Decay of the exponential moving average of the weights, for example 0.999. If on, the average is validated and saved as the model. 0: off."""
     log_every: int = 20
-    """Steps between lines of metrics."""
+    """Steps between logged metrics."""
     validate_every: int = 0
     """Steps between validations; 0: only at the end."""
     checkpoint_every: int = 1000
     """Steps between checkpoints; 0: only at the end."""
     keep: int = 2
-    """Newest checkpoints that are kept."""
+    """Number of newest checkpoints to keep."""
     processes: int = 1
-    """Processes on this machine that train together, one thread each (or one GPU each). Under torchrun, which starts them itself, leave it at 1."""
+    """Processes on this machine that train together, each with one thread or one GPU. Keep it at 1 under torchrun, which starts the processes itself."""
     workers: int = 0
-    """Processes that prepare batches; 0: the training process does it."""
+    """Processes that prepare batches; 0: the training process prepares them."""
     threads: int = 0
-    """Threads of torch in the training process; 0 leaves them as they are."""
+    """torch threads in the training process; 0: unchanged."""
     compile: bool = False
-    """Compile the blocks with torch.compile, which takes a while at first; on CPU it needs a C++ compiler."""
+    """Compile the blocks with torch.compile. The first steps are slow. On CPU it needs a C++ compiler."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """`auto`: CUDA where there is any."""
+    """`auto`: CUDA if available."""
     seed: int = 0
-    """Of dropout and whatever else is random in the objective; each process adds its rank."""
+    """Seed of dropout and other randomness in the objective; each process adds its rank."""
 
     @property
     def samples_per_step(self) -> int:
-        """On this machine; under torchrun each of its processes sees as many."""
+        """Samples per update on this machine; under torchrun, per process."""
         return self.batch_size * self.accumulate * self.processes
 
     def __post_init__(self) -> None:
@@ -88,7 +88,7 @@ class TrainSettings:
             self._expect(key, 0 <= getattr(self, key) <= 1, "a share from 0 to 1")
         if self.lazy_embeddings and self.processes > 1:
             raise MaskweaveError(
-                f"lazy_embeddings is for one process, and processes is {self.processes}; set lazy_embeddings to false, or processes to 1"
+                f"lazy_embeddings works only with one process, but processes is {self.processes}; set lazy_embeddings to false or processes to 1"
             )
         self._expect("learning_rate", 0 < self.learning_rate < math.inf, "a number above 0")
         self._expect("ema", 0 <= self.ema < 1, "0 (off), or a decay below 1")
@@ -100,5 +100,5 @@ class TrainSettings:
 
 
 def is_due(every: int, step: int, steps: int) -> bool:
-    """Whether something done every so many steps is due after `step` of `steps`; 0 is only at the end, where it always is."""
+    """Whether something is due after `step` of `steps`: after every `every` steps and after the last one. 0: only after the last one."""
     return step == steps or (every > 0 and step % every == 0)

@@ -1,4 +1,4 @@
-"""The samples that a recipe names."""
+"""Opens the samples of a recipe."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -19,15 +19,15 @@ from maskweave.training.recipe import Recipe
 def open_source(
     recipe: Recipe, catalog: Catalog, part: str, seed: int | None = None, samples: int = 0, spread: bool = False
 ) -> Source:
-    """The samples to train on (`part` "train"), or the held-out ones ("validation"); those of several data sets evenly among each other.
+    """Opens the samples to train on (`part` "train") or the held-out ones ("validation"). Data sets of a mix are interleaved.
 
     Args:
-        seed: of sources without an end, in place of the recipe's.
-        samples: at most so many, of several data sets by weight; 0: as many as the recipe says.
-        spread: these from all over the data, rather than the first ones.
+        seed: of endless sources, instead of the recipe's seed.
+        samples: largest number of samples, divided over a mix by weight; 0: as in the recipe.
+        spread: take samples evenly from the complete data set instead of the first ones.
 
     Raises:
-        MaskweaveError: a data set is not there, or too small, or several together lack a modality of the catalog.
+        MaskweaveError: a data set is missing or too small, or no data set of a mix has a modality of the catalog.
     """
     sources = open_sources(recipe, catalog, part, seed, samples, spread)
     return Mixed(sources) if recipe.data.mix else sources[""]
@@ -36,7 +36,7 @@ def open_source(
 def open_sources(
     recipe: Recipe, catalog: Catalog, part: str, seed: int | None = None, samples: int = 0, spread: bool = False
 ) -> dict[str, Source]:
-    """The same, each data set alone, by its name in the mix; a source alone has no name."""
+    """Like `open_source`, but returns each data set separately, by its name in the mix; a single source has an empty name."""
     sources = {}
     counts = apportion(list(recipe.data.weights.values()), samples).tolist()
     for (name, data), count in zip(recipe.data.sets().items(), counts, strict=True):
@@ -46,26 +46,26 @@ def open_sources(
             if not name:
                 raise
             raise MaskweaveError(f"data.mix.{name}: {error}") from error
-    there = {name for source in sources.values() for name in source.names}
-    lacking = [name for name, m in catalog.items() if m.reads not in there]
+    available = {name for source in sources.values() for name in source.names}
+    lacking = [name for name, m in catalog.items() if m.reads not in available]
     if recipe.data.mix and lacking:
         raise MaskweaveError(
-            f"data.mix: none of {', '.join(sources)} has {', '.join(lacking)}; add a data set that has, or list under 'modalities' all others"
+            f"data.mix: none of {', '.join(sources)} has {', '.join(lacking)}; add a data set that does, or list only the other modalities under 'modalities'"
         )
     return sources
 
 
 def _open(data: DataSettings, catalog: Catalog, part: str, seed: int | None, samples: int, spread: bool) -> Source:
-    """One data set."""
+    """Opens one data set."""
     if data.sidecar:
         if not Path(data.sidecar).is_dir():
             raise MaskweaveError(
-                f"data.sidecar: {data.sidecar}: no such folder; make it with 'maskweave data features', or leave the key out"
+                f"data.sidecar: {data.sidecar}: no such folder; create it with 'maskweave data features', or remove the key"
             )
-        there = [name for name in catalog if (Path(data.sidecar) / name).is_dir()]
-        rest = [name for name, m in catalog.items() if m.reads not in there]
+        in_sidecar = [name for name in catalog if (Path(data.sidecar) / name).is_dir()]
+        rest = [name for name, m in catalog.items() if m.reads not in in_sidecar]
         source = _open(replace(data, sidecar=""), catalog.subset(rest), part, seed, samples, spread)
-        return SidecarSource(source, data.sidecar, catalog.subset(there)) if there else source
+        return SidecarSource(source, data.sidecar, catalog.subset(in_sidecar)) if in_sidecar else source
     names = list(catalog)
     train: Source
     if is_endless(data.source):
@@ -76,28 +76,28 @@ def _open(data: DataSettings, catalog: Catalog, part: str, seed: int | None, sam
         if held_out:
             return train
     else:
-        whole = open_data(data.source, catalog, names=names, seed=seed)
-        first = len(whole) - data.validation
+        complete = open_data(data.source, catalog, names=names, seed=seed)
+        first = len(complete) - data.validation
         if first < 1:
             raise MaskweaveError(
-                f"{data.source}: has {len(whole)} samples, too few to hold out {data.validation}; lower data.validation"
+                f"{data.source}: has {len(complete)} samples, too few to hold out {data.validation}; lower data.validation"
             )
         if part != "train":
-            return Subset(whole, range(first, min(first + (samples or data.validation), len(whole))))
-        train = Subset(whole, range(min(first, data.samples or first)))
+            return Subset(complete, range(first, min(first + (samples or data.validation), len(complete))))
+        train = Subset(complete, range(min(first, data.samples or first)))
     if not 0 < samples < len(train):
         return train
     return Subset(train, np.linspace(0, len(train) - 1, samples).astype(int).tolist() if spread else range(samples))
 
 
 def held_out_seed(recipe: Recipe) -> int | None:
-    """The seed that the held-out samples are made with; None where any of them are of a fixed data set."""
-    made = all(is_endless(data.source) for data in recipe.data.sets().values())
-    return recipe.data.seed + 1 if made else None
+    """Returns the seed of the held-out samples; None if any of them come from a fixed data set."""
+    generated = all(is_endless(data.source) for data in recipe.data.sets().values())
+    return recipe.data.seed + 1 if generated else None
 
 
 def describe_samples(recipe: Recipe, catalog: Catalog) -> str:
-    """How many samples there are to train on and held out; of a mix those of each data set, and their share."""
+    """Describes the number of training and held-out samples, for a mix per data set with its share."""
     train, held_out = (open_sources(recipe, catalog, part) for part in ("train", "validation"))
     return "; ".join(
         f"{heading}{len(train[name]):,} samples and {len(held_out[name]):,} held out"

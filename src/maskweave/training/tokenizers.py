@@ -1,4 +1,4 @@
-"""Making a recipe's tokenizers: text tokenizers from the texts, networks one after another or side by side."""
+"""Trains a recipe's tokenizers: text tokenizers on the texts, networks one after another or in parallel."""
 
 import contextlib
 import shutil
@@ -33,7 +33,7 @@ from maskweave.training.sources import open_source
 def train_tokenizers(
     recipe: Recipe, catalog: Catalog, folder: Path, command: str = "", only: list[str] | None = None
 ) -> None:
-    """Make the tokenizers that are not there yet.
+    """Trains the tokenizers that the run folder does not have yet.
 
     Args:
         only: names of grids and vocabularies; all if None.
@@ -42,19 +42,19 @@ def train_tokenizers(
     wanted += sorted({m.vocabulary for m in catalog.values() if m.kind == "sequence"})
     unknown = [name for name in only or [] if name not in wanted]
     if unknown:
-        raise MaskweaveError(f"no tokenizer to train for {', '.join(unknown)}; there are {', '.join(wanted)}")
-    place = folder / "tokenizers"
-    todo = [name for name in wanted if (only is None or name in only) and not (place / name / "config.json").exists()]
+        raise MaskweaveError(f"no tokenizer to train for {', '.join(unknown)}; expected any of {', '.join(wanted)}")
+    root = folder / "tokenizers"
+    todo = [name for name in wanted if (only is None or name in only) and not (root / name / "config.json").exists()]
     reuse = recipe.tokenizers.reuse
     for name in todo.copy():
         ready = Path(reuse) / name
         if reuse and (ready / "config.json").exists():
-            with write_aside(place / name) as aside:
+            with write_aside(root / name) as aside:
                 shutil.copytree(ready, aside, ignore=shutil.ignore_patterns("checkpoints"))
             todo.remove(name)
     cache = folder / CACHE
     if not todo:
-        remove(cache)  # of a process killed at the end
+        remove(cache)  # left by a process that was killed at the end
         return
     _cache_values(recipe, catalog, todo, cache)
     for name in [name for name in todo if name in catalog.vocabularies]:
@@ -62,14 +62,14 @@ def train_tokenizers(
         text = TextTokenizer.train(catalog.vocabularies[name], texts)
         for m in catalog.values():
             if m.vocabulary == name:
-                SequenceTokenizer(m, text)  # tells now, before networks are trained, what the vocabulary lacks
-        text.save(place / name)
+                SequenceTokenizer(m, text)  # fails now, before networks are trained, if the vocabulary lacks tokens
+        text.save(root / name)
     grids = sorted((name for name in todo if name in catalog), key=lambda name: -_steps(recipe, name))
     if recipe.tokenizers.jobs == 1 or len(grids) < 2:
         for name in grids:
             train_tokenizer(recipe, catalog, folder, name, command)
     else:
-        _train_side_by_side(recipe, catalog, folder, grids, command)
+        _train_in_parallel(recipe, catalog, folder, grids, command)
     remove(cache)
 
 
@@ -78,7 +78,7 @@ def _steps(recipe: Recipe, name: str) -> int:
 
 
 def _cache_values(recipe: Recipe, catalog: Catalog, todo: list[str], cache: Path) -> None:
-    """Read the samples once, and lay each tokenizer's values by, so that its training maps them."""
+    """Reads the samples once and writes each tokenizer's values to a file that its training memory-maps."""
     grids = {name: catalog[name] for name in todo if name in catalog}
     texts = {
         v: [m for m in catalog.values() if m.vocabulary == v and m.value.is_text]
@@ -111,7 +111,7 @@ def _cache_values(recipe: Recipe, catalog: Catalog, todo: list[str], cache: Path
     for name, items in values.items():
         if not items:
             raise MaskweaveError(
-                f"no sample has {grids[name].reads!r}, so the tokenizer of {name!r} cannot be trained; leave the modality out of the recipe"
+                f"no sample has {grids[name].reads!r}, so the tokenizer of {name!r} cannot be trained; remove the modality from the recipe"
             )
         with write_aside(cache / f"{name}.npy") as aside, open(aside, "wb") as file:
             np.save(file, np.stack(grids[name].value.check_batch(items, name)), allow_pickle=False)
@@ -121,7 +121,7 @@ def _cache_values(recipe: Recipe, catalog: Catalog, todo: list[str], cache: Path
 
 
 def train_tokenizer(recipe: Recipe, catalog: Catalog, folder: Path, name: str, command: str = "") -> None:
-    """Train one grid's tokenizer on the values that were laid by, and save it."""
+    """Trains the tokenizer of one grid on its cached values, and saves it."""
     settings = build(
         type(recipe.train), {**plain(recipe.tokenizers.train), "steps": _steps(recipe, name)}, "tokenizers.train"
     )
@@ -130,23 +130,23 @@ def train_tokenizer(recipe: Recipe, catalog: Catalog, folder: Path, name: str, c
     held_out = max(1, len(values) // 10)
     torch.manual_seed(recipe.seed)
     tokenizer = GridTokenizer(modality)
-    place = folder / "tokenizers" / name
+    target = folder / "tokenizers" / name
     fit(
         TokenizerObjective(tokenizer),
         ValueBatches(
             modality, values[:-held_out] if len(values) > held_out else values, settings.batch_size, recipe.seed
         ),
         settings,
-        place,
+        target,
         validation=ValueBatches(modality, values[-held_out:], settings.batch_size, shuffle=False),
         title=f"tokenizer {name}",
         resume_command=command,
     )
-    tokenizer.save(place)
+    tokenizer.save(target)
 
 
-def _train_side_by_side(recipe: Recipe, catalog: Catalog, folder: Path, names: list[str], command: str) -> None:
-    """Several tokenizers at once, each in its own process with one thread; this process shows how far they all are."""
+def _train_in_parallel(recipe: Recipe, catalog: Catalog, folder: Path, names: list[str], command: str) -> None:
+    """Trains several tokenizers at once, each in its own process with one thread; this process shows their progress."""
     waiting, failed = list(names), list[str]()
     running: dict[str, Any] = {}
     steps = {name: _steps(recipe, name) for name in names}
@@ -156,12 +156,12 @@ def _train_side_by_side(recipe: Recipe, catalog: Catalog, folder: Path, names: l
             if stop.asked and not stopping:
                 stopping = True
                 for process in running.values():
-                    process.terminate()  # it writes a checkpoint first
+                    process.terminate()  # it writes a checkpoint before it exits
             if failed or stopping:
                 waiting.clear()
             while waiting and len(running) < recipe.tokenizers.jobs:
                 name = waiting.pop(0)
-                running[name] = processes.start(_train_alone, recipe, catalog, folder, name, command)
+                running[name] = processes.start(_train_in_child, recipe, catalog, folder, name, command)
             time.sleep(0.3)
             for name, process in list(running.items()):
                 if not process.is_alive():
@@ -173,33 +173,33 @@ def _train_side_by_side(recipe: Recipe, catalog: Catalog, folder: Path, names: l
             reached = sum(_last_step(folder / "tokenizers" / name) for name in names)
             bar.advance(reached - bar.done, running=" ".join(running))
     if stopping:
-        how = f"go on with: {command}" if command else "start the same command again to go on"
+        how = f"resume with: {command}" if command else "start the same command again to resume"
         raise Interrupted(
             f"stopped while training the tokenizers; their checkpoints are in {folder / 'tokenizers'}; {how}"
         )
     if failed:
-        told = {name: _told(folder / "tokenizers" / name) for name in failed}
-        stopped = all(text.startswith("stopped after") for text in told.values())
+        errors = {name: _error(folder / "tokenizers" / name) for name in failed}
+        stopped = all(text.startswith("stopped after") for text in errors.values())
         raise (Interrupted if stopped else MaskweaveError)(
-            "; ".join(f"tokenizer {name}: {text}" for name, text in told.items())
+            "; ".join(f"tokenizer {name}: {text}" for name, text in errors.items())
         )
 
 
-def _told(folder: Path) -> str:
+def _error(folder: Path) -> str:
     path = folder / "error.txt"
-    return path.read_text(encoding="utf-8") if path.exists() else "its process died; what it printed stands above"
+    return path.read_text(encoding="utf-8") if path.exists() else "its process died; see its output above"
 
 
-def _train_alone(recipe: Recipe, catalog: Catalog, folder: Path, name: str, command: str) -> None:
-    """Body of a child process: what it says goes to log.txt, and why it stopped to error.txt, for the parent to show."""
-    place = folder / "tokenizers" / name
-    place.mkdir(parents=True, exist_ok=True)
-    remove(place / "error.txt")
-    with open(place / "log.txt", "w", encoding="utf-8") as log, contextlib.redirect_stderr(log):
+def _train_in_child(recipe: Recipe, catalog: Catalog, folder: Path, name: str, command: str) -> None:
+    """Body of a child process. Writes its output to log.txt and its error to error.txt, for the parent to show."""
+    target = folder / "tokenizers" / name
+    target.mkdir(parents=True, exist_ok=True)
+    remove(target / "error.txt")
+    with open(target / "log.txt", "w", encoding="utf-8") as log, contextlib.redirect_stderr(log):
         try:
             train_tokenizer(recipe, catalog, folder, name, command)
         except MaskweaveError as error:
-            (place / "error.txt").write_text(str(error), encoding="utf-8")
+            (target / "error.txt").write_text(str(error), encoding="utf-8")
             raise SystemExit(1) from error
 
 

@@ -1,4 +1,4 @@
-"""Going on from a trained model: opening it, and what to tell about tokenizers that are not its own."""
+"""Warm start: loads the weights of a trained model, and compares tokenizers with those of its bundle."""
 
 import filecmp
 from pathlib import Path
@@ -12,33 +12,33 @@ from maskweave.modality.catalogs import Catalog, load_saved_catalog
 
 
 def warm_start(model: nn.Module, catalog: Catalog, folder: Path) -> list[str]:
-    """Take over the weights of the bundle (or finished run) at `folder`, whose model must be of the same family.
+    """Copies the weights of the bundle (or finished run) at `folder`. Its model must have the same family.
 
     Returns:
-        Sentences about the modalities that only one of the two has.
+        Sentences about the modalities that only one of the two models has.
 
     Raises:
-        MaskweaveError: no bundle, another architecture, or a modality whose entry has changed; names what differs.
+        MaskweaveError: no bundle, another architecture, or a modality with a different entry; the message lists the differences.
     """
     if (folder / "config.json").is_file():
         raise MaskweaveError(
-            f"start: {folder} is a published checkpoint; make a bundle of it first: maskweave import 4m {folder} --out BUNDLE"
+            f"start: {folder} is a published checkpoint; convert it to a bundle first: maskweave import 4m {folder} --out BUNDLE"
         )
     theirs = load_saved_catalog(folder)
     donor = load_model(folder, theirs)
     family, other = family_of(model), family_of(donor)
     if family is not other:
         raise MaskweaveError(
-            f"start: {folder} holds a model of family {other.name!r}, not {family.name!r}; give the bundle of a run with model.family {family.name!r}"
+            f"start: {folder} contains a model of family {other.name!r}, expected {family.name!r}; use the bundle of a run with model.family {family.name!r}"
         )
     return family.warm_start(model, catalog, donor, theirs, folder)
 
 
 def other_tokenizers(catalog: Catalog, ours: Path, theirs: Path) -> list[str]:
-    """Sentences about tokenizers that are not the bundle's, so that tokens mean other things than the weights taken over.
+    """Returns a sentence about tokenizers that differ from the bundle's: the copied weights do not match their tokens.
 
     Args:
-        ours, theirs: folders with a tokenizer for each name of a grid or vocabulary.
+        ours, theirs: folders with one tokenizer per grid or vocabulary.
     """
     names = dict.fromkeys(m.vocabulary or m.name for m in catalog.values() if m.has_tokens)
     files = [Path(name) / file for name in names for file in ("model.safetensors", "tokenizer.json")]
@@ -47,6 +47,6 @@ def other_tokenizers(catalog: Catalog, ours: Path, theirs: Path) -> list[str]:
     if not differing:
         return []
     return [
-        f"{', '.join(differing)}: other tokenizers than {theirs} has, so tokens mean other things to the weights taken over; "
-        f"set tokenizers.reuse: {theirs} and begin in another folder"
+        f"{', '.join(differing)}: other tokenizers than in {theirs}, so the copied weights do not match the tokens; "
+        f"set tokenizers.reuse: {theirs} and start in another folder"
     ]
