@@ -114,7 +114,7 @@ def test_4m_models(key: str) -> None:
 )
 def test_m3ae_models(key: str) -> None:
     numbers = {key: 2**40} if "heads" not in key else {key.replace("heads", "width"): 2**40, key: 2**30}
-    with pytest.raises(MaskweaveError, match=r"m3ae.model: .* is .*; expected at most"):
+    with pytest.raises(MaskweaveError, match=r"model: .* is .*; expected at most"):
         M3AEConfig(**numbers).resolved()  # type: ignore[arg-type]
 
 
@@ -159,9 +159,9 @@ def test_training(key: str, number: int) -> None:
         ({"tokenizers.samples": 10**12}, "tokenizers.samples is"),
         ({"evaluate.samples": 10**12}, "evaluate.samples is"),
         ({"tokenizers.jobs": BILLION}, "tokenizers.jobs is"),
-        ({"drawing.input_tokens": 10**12}, "drawing: input_tokens is"),
+        ({"model.masking.input_tokens": 10**12}, "model.masking: input_tokens is"),
         (
-            {"train.batch_size": 2**20, "drawing.input_tokens": 2**20},
+            {"train.batch_size": 2**20, "model.masking.input_tokens": 2**20},
             "tokens of a batch of train.batch_size samples is",
         ),
     ],

@@ -138,7 +138,7 @@ def test_it_is_generated_in_its_unit(survey: Path, tmp_path: Path) -> None:
 def test_it_is_evaluated_and_reported(survey: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = json.loads((survey / "run" / "evaluation.json").read_text())
     assert {(row["target"], row["metric"]) for row in rows} >= {
-        ("spectrum", "AbsRel"),
+        ("spectrum", "RMSE"),
         ("volume", "MAE"),
         ("remark", "F1"),
     }

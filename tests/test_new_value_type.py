@@ -39,8 +39,8 @@ RECIPE = """\
 catalog: robot.yaml
 data: {source: SOURCE, validation: 16, shard_size: 32}
 tokenizers: {samples: 0, train: {steps: 250, batch_size: 16, learning_rate: 3.0e-3, log_every: 100, checkpoint_every: 0}}
-drawing: {input_tokens: 12, target_tokens: 12, mixtures: [{inputs: {turn: 1}, targets: {pose: 1}, keep: all}]}
-model: {width: 32, heads: 2, encoder_depth: 1, decoder_depth: 1}
+model:
+  {width: 32, heads: 2, encoder_depth: 1, decoder_depth: 1, masking: {input_tokens: 12, target_tokens: 12, mixtures: [{inputs: {turn: 1}, targets: {pose: 1}, keep: all}]}}
 train: {steps: 350, batch_size: 16, learning_rate: 5.0e-3, checkpoint_every: 0, log_every: 20}
 evaluate:
   samples: 16

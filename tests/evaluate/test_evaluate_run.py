@@ -51,7 +51,7 @@ def test_a_prediction_does_not_depend_on_the_chunks(bundle: Bundle, run: Path, m
 
 def test_what_is_no_number_becomes_null(bundle: Bundle, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     numbers = iter([math.nan, math.inf, -math.inf])
-    monkeypatch.setattr(evaluation, "_score", lambda *_: next(numbers, 0.5))
+    monkeypatch.setattr(evaluation, "_scores", lambda metric, *_: {metric.name: next(numbers, 0.5)})
     rows = evaluate(bundle, run)
 
     def refuse(name: str) -> None:
@@ -66,7 +66,18 @@ def test_what_is_no_number_becomes_null(bundle: Bundle, run: Path, monkeypatch: 
 
 def test_rows_have_the_documented_keys_in_order() -> None:
     names = [f.name for f in dataclasses.fields(EvaluationRow)]
-    assert names == ["inputs", "target", "metric", "better", "value", "constant", "tokenizer", "samples", "seed"]
+    assert names == [
+        "inputs",
+        "target",
+        "metric",
+        "better",
+        "value",
+        "constant",
+        "tokenizer",
+        "samples",
+        "seed",
+        "part",
+    ]
 
 
 def test_other_scenes_and_fewer_samples(bundle: Bundle, run: Path) -> None:

@@ -20,8 +20,7 @@ catalog: scenes
 modalities: [rgb, tok_rgb, caption]
 data: {source: "python:own_sources:Endless", samples: 24, validation: 4, seed: 1, shard_size: 8, workers: 1}
 tokenizers: {samples: 16, train: {steps: 2, batch_size: 8}, jobs: 2}
-drawing: {input_tokens: 16, target_tokens: 16}
-model: {width: 32, heads: 2, encoder_depth: 1, decoder_depth: 1}
+model: {width: 32, heads: 2, encoder_depth: 1, decoder_depth: 1, masking: {input_tokens: 16, target_tokens: 16}}
 train: {steps: 2, batch_size: 8, workers: 1}
 evaluate: {samples: 3, requests: [{inputs: [rgb], targets: [caption]}]}
 """

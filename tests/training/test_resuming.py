@@ -29,8 +29,8 @@ REFUSED = [
     "data.source", "data.sidecar", "data.samples", "data.validation", "data.seed", "data.shard_size", "data.mix.a.weight",
     "tokenizers.samples", "tokenizers.reuse", "tokenizers.steps.depth", "tokenizers.train.steps", "tokenizers.train.batch_size",
     "tokenizers.train.learning_rate", "tokenizers.train.precision", "tokenizers.train.ema",
-    "objective", "drawing.input_tokens", "drawing.mixtures", "model.size", "model.width", "model.tied",
-    "m3ae.model.size", "m3ae.mask_ratio.patches", "m3ae.unpaired", "m3ae.normalized_patches",
+    "model.family", "model.masking.input_tokens", "model.masking.mixtures", "model.size", "model.width", "model.tied",
+    "model.mask_ratio.patches", "model.unpaired", "model.normalized_patches",
     "train.batch_size", "train.accumulate", "train.processes", "train.seed", "seed", "start",
     "inputs", "target", "label", "scratch", "data.crop", "data.flip", "data.held_out", "tuning.parameters", "tuning.rank", "head.width",
 ]  # fmt: skip
@@ -38,7 +38,7 @@ ALLOWED = [
     "train.steps", "train.learning_rate", "train.schedule", "train.betas", "train.precision", "train.ema", "train.lazy_embeddings",
     "train.log_every", "train.validate_every", "train.checkpoint_every", "train.keep", "train.workers", "train.threads",
     "train.device", "train.compile", "tokenizers.train.log_every", "tokenizers.train.device", "tokenizers.jobs",
-    "data.workers", "data.limit", "loss", "m3ae.loss_weight.patches", "evaluate.samples", "evaluate.requests", "catalog",
+    "data.workers", "data.limit", "model.loss", "model.loss_weight.patches", "evaluate.samples", "evaluate.requests", "catalog",
     "tuning.layer_decay",
 ]  # fmt: skip
 
@@ -81,7 +81,7 @@ def test_what_may_change_is_told_once(tmp_path: Path, capsys: pytest.CaptureFixt
         train__log_every=7,
         train__keep=5,
         train__workers=1,
-        loss="token",
+        model__loss="token",
         evaluate__samples=9,
     )
     claim(changed, tmp_path)
@@ -89,7 +89,7 @@ def test_what_may_change_is_told_once(tmp_path: Path, capsys: pytest.CaptureFixt
     for words in (
         "data.workers was 0 and is 2",
         "tokenizers.jobs was 1 and is 3",
-        "loss was 'mod' and is 'token'",
+        "model.loss was 'mod' and is 'token'",
         "evaluate.samples was 200 and is 9",
     ):
         assert words in said
@@ -104,7 +104,7 @@ def test_what_may_change_is_told_once(tmp_path: Path, capsys: pytest.CaptureFixt
     [
         ({"data__seed": 3, "train__batch_size": 8, "train__log_every": 3}, r"another recipe \(data.seed, train.batch_size differ\)"),
         ({"tokenizers__train__steps": 9}, r"\(tokenizers.train.steps differ\)"),
-        ({"drawing__input_tokens": 9, "model__size": "micro"}, r"\(drawing.input_tokens, model.size differ\)"),
+        ({"model__masking__input_tokens": 9, "model__size": "micro"}, r"\(model.masking.input_tokens, model.size differ\)"),
         ({"data__mix": {"a": {"source": "scenes", "samples": 9}}, "data__samples": 0}, r"data.source, data.mix.a, data.samples differ"),
         ({"modalities": ["depth", "edges"]}, r"a run, and its modality entries differ from those of .*scenes.yaml \(edges\)"),
     ],

@@ -63,7 +63,10 @@ def test_shipped_recipes_ask_for_what_their_start_has(path: Path) -> None:
 @pytest.mark.parametrize(
     ("target", "metrics"),
     [
-        ({"target": "semseg"}, ["mIoU"]),
+        (
+            {"target": "semseg"},
+            ["mIoU", *(f"IoU {name}" for name in ("floor", "wall", "cube", "sphere", "cylinder", "cone"))],
+        ),
         ({"target": "depth"}, ["AbsRel", "delta1"]),
         ({"target": "normal"}, ["angle"]),
         ({"target": "boxes"}, ["AP", "AP50"]),
