@@ -63,14 +63,14 @@ def test_a_catalog_may_include_a_shipped_one():
     some = catalog_from({"include": "4m", "only": ["tok_rgb@448", "caption"]}, "f.yaml")
     assert [*some] == ["caption", "rgb@448", "tok_rgb@448"]  # with the source of its values
     for content, said in (
-        ({"include": "5m"}, "'include' names a shipped catalog .* or a .yaml file, found '5m'"),
+        ({"include": "5m"}, "'include' must be a shipped catalog .* or a .yaml file, found '5m'"),
         ({"include": "5m.yaml"}, "5m.yaml: no such file"),
-        ({"include": ["4m"]}, "'include' names a shipped catalog"),
-        ({"only": ["caption"]}, "'include' names a shipped catalog .*found None"),
-        ({"include": "4m", "only": "caption"}, "'only' is a list of modalities"),
+        ({"include": ["4m"]}, "'include' must be a shipped catalog"),
+        ({"only": ["caption"]}, "'include' must be a shipped catalog .*found None"),
+        ({"include": "4m", "only": "caption"}, "'only' must be a list of modalities"),
         ({"include": "4m", "only": ["capton"]}, "unknown modality 'capton'; did you mean 'caption'"),
         ({"include": "4m", "vocabularies": {"text": {"size": 999}}}, "vocabulary 'text' stands in .*4m.yaml too"),
-        ({"include": "4m", "modalities": {"x": changed(id=7)}}, "id 7 is taken by 'caption'"),
+        ({"include": "4m", "modalities": {"x": changed(id=7)}}, "id 7 is already used by 'caption'"),
     ):
         with pytest.raises(MaskweaveError, match=said):
             catalog_from(content, "f.yaml")
@@ -152,9 +152,9 @@ def facts(**key):
         (changed(value={"size": [64]}), "key 'value.type' is missing"),
         (
             changed(metrics=["abs_rell"]),
-            "metrics names 'abs_rell'; values of type 'map' have mae, rmse, abs_rel, delta1",
+            "unknown metrics 'abs_rell'; values of type 'map' have mae, rmse, abs_rel, delta1",
         ),
-        (changed(derive={"from": "rgb", "by": "canny"}), "derive.by names 'canny'; values of type 'map' have none"),
+        (changed(derive={"from": "rgb", "by": "canny"}), "unknown derive.by 'canny'; values of type 'map' have none"),
         (
             changed(value={"type": "image", "size": [64], "channels": 2}),
             "have 1 or 3 or 4 channels, found value.channels 2",
@@ -220,13 +220,13 @@ def test_errors_name_file_entry_and_remedy(entry, message):
 
 
 def test_a_collision_of_ids_is_an_error():
-    with pytest.raises(MaskweaveError, match="id 50 is taken by 'x'"):
+    with pytest.raises(MaskweaveError, match="id 50 is already used by 'x'"):
         catalog_from({"modalities": {"x": SPECTRUM, "y": SPECTRUM}}, "f.yaml")
 
 
 def test_two_modalities_of_one_name_are_an_error(scenes_catalog):
     depth = scenes_catalog["depth"]
-    with pytest.raises(MaskweaveError, match="modality 'depth': stands there twice"):
+    with pytest.raises(MaskweaveError, match="modality 'depth': appears twice"):
         Catalog([depth, dataclasses.replace(depth, id=90)])
 
 
@@ -246,7 +246,7 @@ def test_a_vocabulary_needs_sentinels_for_a_text_that_is_wholly_dropped():
     ("name", "keys", "message"),
     [
         ("../text", {"size": 999}, "a name is letters, digits"),
-        ("text", {"size": 999, "values": {"v0": -1}}, "values gives how many there are of each prefix"),
+        ("text", {"size": 999, "values": {"v0": -1}}, "values must give the number of ids of each prefix"),
     ],
 )
 def test_vocabularies_that_cannot_be(name, keys, message):
@@ -255,7 +255,7 @@ def test_vocabularies_that_cannot_be(name, keys, message):
 
 
 def test_a_grid_is_not_called_as_a_vocabulary():
-    with pytest.raises(MaskweaveError, match="modality 'text': a vocabulary has this name too.*rename one of them"):
+    with pytest.raises(MaskweaveError, match="modality 'text': a vocabulary has the same name.*rename one of them"):
         catalog_from({"vocabularies": {"text": {"size": 999}}, "modalities": {"text": SPECTRUM}}, "f.yaml")
 
 
