@@ -69,7 +69,10 @@ def test_a_catalog_may_include_a_shipped_one():
         ({"only": ["caption"]}, "'include' must be a shipped catalog .*found None"),
         ({"include": "4m", "only": "caption"}, "'only' must be a list of modalities"),
         ({"include": "4m", "only": ["capton"]}, "unknown modality 'capton'; did you mean 'caption'"),
-        ({"include": "4m", "vocabularies": {"text": {"size": 999}}}, "vocabulary 'text' stands in .*4m.yaml too"),
+        (
+            {"include": "4m", "vocabularies": {"text": {"size": 999}}},
+            "vocabulary 'text' is also in .*4m.yaml, which is included",
+        ),
         ({"include": "4m", "modalities": {"x": changed(id=7)}}, "id 7 is already used by 'caption'"),
     ):
         with pytest.raises(MaskweaveError, match=said):
@@ -138,18 +141,18 @@ def facts(**key):
         (changed(id=0), "id 0 must be 1 or more"),
         (changed(kind="sequence"), "sequence modality cannot hold values of type 'map'; it takes text, boxes"),
         (changed(vocabulary="text"), "has no shared vocabulary; remove 'vocabulary'"),
-        (changed(value={"type": "map", "size": [64]}), "a map needs value.range"),
+        (changed(value={"type": "map", "size": [64]}), "a map needs either value.range"),
         (
             changed(value={"type": "map", "size": [64], "range": [1, 0]}),
-            r"value.range is \[lowest, highest\], both finite, found \[1.0, 0.0\]",
+            r"value.range must be \[lowest, highest\], both finite, found \[1.0, 0.0\]",
         ),
         (changed(value={"type": "classes", "size": [64]}), "value.classes is missing: a list of names"),
         (changed(value={"type": "classes", "size": [64], "classes": ["a", "b", "a"]}), "value.classes has 'a' twice"),
         (
             changed(value={"type": "mapp", "size": [64]}),
-            "'value.type': there is no value type 'mapp'; did you mean 'map'",
+            "'value': there is no value type 'mapp'; did you mean 'map'",
         ),
-        (changed(value={"size": [64]}), "key 'value.type' is missing"),
+        (changed(value={"size": [64]}), "'value': the key 'type' is missing"),
         (
             changed(metrics=["abs_rell"]),
             "unknown metrics 'abs_rell'; values of type 'map' have mae, rmse, abs_rel, delta1",
@@ -169,7 +172,7 @@ def facts(**key):
         (changed(tokenizer={"width": 0}), "tokenizer.width must be 1 or more, found 0"),
         (changed(tokenizer={"quantizer": {"type": "memcodes", "heads": 0}}), "quantizer.heads must be 1 or more"),
         (vector(5, {"type": "memcodes", "heads": 2}), r"grid \(5,\) must be a multiple of tokenizer.quantizer.heads 2"),
-        (vector(4, {"type": "vq", "heads": 2}), "are for vectors with memcodes alone"),
+        (vector(4, {"type": "vq", "heads": 2}), "is only for vectors with type 'memcodes'"),
         (changed(value={"type": "map", "size": [64], "range": [0, float("inf")]}), "both finite"),
         (changed(name="y"), "its key is its name; remove 'name'"),
         (facts(id=-1), "value.keys.a needs an id from 0 and at least 1 bin, both at most 65,536; found id -1, bins 50"),
@@ -178,23 +181,26 @@ def facts(**key):
         (facts(bins=3, splits=[0.5]), r"splits must ascend within its range.*found \(0.5,\), bins 3"),
         (facts(bins=3, splits=[0.5, 0.5]), "splits must ascend"),
         (facts(bins=2, splits=[1.0]), "splits must ascend"),
-        (pose(), "value.parts.a needs a name of its own, a count of 1 or more, and either a range or codes"),
+        (
+            pose(),
+            "value.parts.a needs a name other than box or point, a count of 1 or more, and either a range or codes",
+        ),
         (pose(range=[0, 1], codes=4), "either a range or codes"),
-        (pose(range=[1, 1]), r"value.parts.a.range is \[lowest, highest\], both finite, found \[1.0, 1.0\]"),
+        (pose(range=[1, 1]), r"value.parts.a.range must be \[lowest, highest\], both finite, found \[1.0, 1.0\]"),
         (
             pose(range=[0, 1], bones=[[0, 1]]),
-            "value.parts.a.bones join the joints of poses: numbers from 0 to below half",
+            "value.parts.a.bones connect joints of poses: they must be from 0 to below half",
         ),
         (pose(range=[0, 1], bones=[[0]]), "value.parts.a.bones"),
-        (pose(codes=4, bones=[[0, 0]]), "value.parts.a.bones join the joints of poses.*and a range"),
+        (pose(codes=4, bones=[[0, 0]]), "value.parts.a.bones connect joints of poses.*the part needs a range"),
         (
             changed(value={"type": "map", "size": [64], "range": [0, 1], "trim_quantile": 0.1}),
-            "or else value.trim_quantile, .*found both",
+            "or value.trim_quantile, .*found both",
         ),
         (changed(value={"type": "map", "size": [64], "trim_quantile": 0.5}), "a share from 0 to below 0.5, found 0.5"),
         (
             changed(value={"type": "direction", "size": [64], "channels": 3, "trim_quantile": 0.1}),
-            "unknown key 'value.trim_quantile'; known keys: size, channels",
+            "unknown key 'value.trim_quantile'; it is only valid if value.type is 'map'",
         ),
         (
             changed(kind="patches", value={"type": "map", "size": [64], "trim_quantile": 0.1}),
@@ -202,7 +208,7 @@ def facts(**key):
         ),
         (
             changed(value={"type": "map", "size": [64], "range": [0, 1], "parts": {"a": {"count": 1, "codes": 2}}}),
-            "unknown key 'value.parts'; known keys: size, channels, range",
+            "unknown key 'value.parts'; it is only valid if value.type is 'poses' or 'queries'",
         ),
         ({**pose(codes=4), "value": {"type": "queries"}}, "queries need value.size"),
         (changed(kine="grid"), "unknown key 'kine'; did you mean 'kind'"),
@@ -245,7 +251,7 @@ def test_a_vocabulary_needs_sentinels_for_a_text_that_is_wholly_dropped():
 @pytest.mark.parametrize(
     ("name", "keys", "message"),
     [
-        ("../text", {"size": 999}, "a name is letters, digits"),
+        ("../text", {"size": 999}, "a name may only contain letters, digits"),
         ("text", {"size": 999, "values": {"v0": -1}}, "values must give the number of ids of each prefix"),
     ],
 )

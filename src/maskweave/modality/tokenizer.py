@@ -101,7 +101,7 @@ class TokenizerSpec:
     decoder_inner_width: int = 0
     """MLP: width of one more linear layer after the quantizer; 0: none."""
     diffusion: Diffusion | None = None
-    """A diffusion decoder in place of a ViT."""
+    """A diffusion decoder instead of a ViT."""
     loss: str = "auto"
     """Name of one of the value type's losses; `auto`: the first. A diffusion decoder takes `mse`."""
     quantizer: Quantizer = field(default_factory=Quantizer)
