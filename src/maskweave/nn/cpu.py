@@ -220,8 +220,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
 def to_cache(t: Tensor) -> Tensor:
     """Returns keys or values, contiguous, in the precision that attention of one new token at a time reads fastest.
 
-    Reading them in bf16 takes 2 to 5 times as long as in float32, by either kernel (AMD with AVX2, one thread, `benchmarks/attention.py`). Not measured
-    on Intel, where they stay as computed.
+    Reading them in bf16 takes 2 to 5 times as long as in float32, by either kernel (AMD with AVX2, one thread, `benchmarks/attention.py`).
+    Not measured on Intel, where the precision stays unchanged.
     """
     return (t.float() if KERNELS.float32_cache and t.device.type == "cpu" else t).contiguous()
 

@@ -140,7 +140,7 @@ def sine_cosine(shape: Sequence[int], width: int) -> Tensor:
 
 
 def initialize(module: nn.Module) -> None:
-    """Initialize as in MAE: Xavier-uniform linear and convolution layers with zero bias, unit norms, normal embeddings with standard deviation 0.02."""
+    """Initialize as in MAE: Xavier-uniform linear and convolution layers, zero biases, unit norms, normal embeddings with standard deviation 0.02."""
     for part in module.modules():
         if isinstance(part, nn.Linear):
             nn.init.xavier_uniform_(part.weight)

@@ -214,7 +214,7 @@ class ValueType(ABC):
         ]
 
     def to_network(self, values: Sequence[Any]) -> Tensor:
-        """Converts a batch of checked values of the entry's size to a network's input: float32 (B, C, *size), or int64 (B, *size) of class indices."""
+        """Converts a batch of checked values of the entry's size to a network's input: float32 (B, C, *size), or class indices, int64 (B, *size)."""
         raise MaskweaveError(f"values of type {self.type!r} are not arrays and cannot be the input of a network")
 
     def from_network(self, output: Tensor) -> np.ndarray:

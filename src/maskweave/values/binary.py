@@ -19,7 +19,10 @@ from maskweave.values.metrics import Metric, f1_of_marks, frequent_marks, majori
 
 
 def balanced_binary(logits: Tensor, target: Tensor) -> Tensor:
-    """Binary cross-entropy with targets -1 and 1. The rarer class is weighted by the fourth root of the ratio; full balance would thicken thin lines."""
+    """Binary cross-entropy with targets -1 and 1.
+
+    The rarer class is weighted by the fourth root of the ratio; full balance would thicken thin lines.
+    """
     truth = (target > 0).float()
     share = truth.mean().clamp(1e-3, 1 - 1e-3)
     return F.binary_cross_entropy_with_logits(logits, truth, pos_weight=((1 - share) / share) ** 0.25)
