@@ -60,7 +60,7 @@ def test_a_full_disk_is_said_clearly_and_keeps_the_old_folder(tmp_path):
     [
         (b"a: [1", "not valid YAML"),
         (b"- 1", "expected a mapping"),
-        (b"a:\n  x: 1\n  y: 2\n  x: 3\n", "not valid YAML: the key 'x' stands there twice; remove one.*line 4"),
+        (b"a:\n  x: 1\n  y: 2\n  x: 3\n", "not valid YAML: the key 'x' appears twice; remove one.*line 4"),
         (b"\xff\xfe\xfa", "not UTF-8"),
         (b"!!python/object/apply:os.getcwd []", "not valid YAML"),
     ],

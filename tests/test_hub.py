@@ -35,7 +35,7 @@ def test_folders_here_come_first(asked: list, tmp_path: Path) -> None:
     for place in ("owner/name", "rgb@224", "bundle"):
         (tmp_path / place).mkdir(parents=True)
         assert find(place) == Path(place) and find(tmp_path / place) == tmp_path / place
-    with pytest.raises(MaskweaveError, match="bundle: is a folder here, which has no revisions; leave out 'v1'"):
+    with pytest.raises(MaskweaveError, match="bundle: a local folder, which has no revisions; leave out 'v1'"):
         find("bundle", "v1")
     assert not asked
 
@@ -53,7 +53,7 @@ def test_folders_here_come_first(asked: list, tmp_path: Path) -> None:
         ("a/b/c", "no such folder; there is no 'a/b' either"),
         ("notes.txt", "notes.txt: is a file, not a folder"),
         ("notes.txt/x", "notes.txt"),
-        ("hf://name", "is no id of a repository on the Hub, such as hf://owner/name"),
+        ("hf://name", "is not a repository id of the Hub, such as hf://owner/name"),
         ("", "expected a bundle|no such"),
     ],
 )  # fmt: skip
@@ -89,7 +89,7 @@ def test_repositories_and_their_revisions(asked: list, tmp_path: Path) -> None:
         ("owner/4M-21_XL", "refs/pr/3"),
         ("bundles/x", "main"),
     ]
-    with pytest.raises(MaskweaveError, match="names the revision 'v1', and revision is 'v2'; give one"):
+    with pytest.raises(MaskweaveError, match="contains the revision 'v1', but revision is 'v2'; give only one"):
         find("owner/name@v1", "v2")
 
 
@@ -102,7 +102,7 @@ def test_what_the_hub_says_is_told(asked: list, monkeypatch: pytest.MonkeyPatch,
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
     with pytest.raises(
-        MaskweaveError, match=f"owner/name: no such folder here, and the Hugging Face Hub .*{error}.*expected a bundle"
+        MaskweaveError, match=f"owner/name: no such local folder, and the Hugging Face Hub .*{error}.*expected a bundle"
     ):
         find("owner/name")
 

@@ -1,16 +1,16 @@
-"""Typed dataclasses out of plain mappings: the one way in which recipes and catalog entries are validated.
+"""Build typed dataclasses from plain mappings. Recipes and catalog entries are validated only here.
 
-Errors name the file, the key, what was found and what was expected. Types understood: bool, int, float, str, Literal,
+Errors give the file, the key, what was found and what was expected. Supported types: bool, int, float, str, Literal,
 tuples, lists, dicts with string keys, optional types, and dataclasses of these.
 
-A dataclass may have members that are looked up here:
+A dataclass may define these members:
 
-- `renamed: ClassVar[dict[str, str]]`, old key to new key, both relative to the dataclass and dotted where they lead elsewhere
-  (`{"drawing": "model.masking"}`). An old key is an error that names the new one.
-- `variant(content) -> type`, a classmethod: the dataclass to build in its place, chosen by the content; and `variants() -> list[type]`,
-  all that may be chosen.
+- `renamed: ClassVar[dict[str, str]]`, old key to new key, both relative to the dataclass, dotted for keys of nested dataclasses
+  (`{"drawing": "model.masking"}`). An old key raises an error that gives the new one.
+- `variant(content) -> type`, a classmethod that returns the dataclass to build instead, chosen by the content; and
+  `variants() -> list[type]`, all dataclasses that it may return.
 - `tag: ClassVar[str]`, a key that only chooses the variant and is a class attribute instead of a field.
-- `aliases: ClassVar[dict[str, str]]`, keys to the fields that hold them under other names.
+- `aliases: ClassVar[dict[str, str]]`, key to field, for fields whose key has another name.
 """
 
 import dataclasses
@@ -29,11 +29,11 @@ def build(cls: type[T], content: Any, where: str, key: str = "") -> T:
     """Build dataclass `cls` from `content`, checking every key and type.
 
     Raises:
-        MaskweaveError: naming `where`, the dotted key, what was found and what was expected.
+        MaskweaveError: gives `where`, the dotted key, what was found and what was expected.
     """
     if not isinstance(content, Mapping):
         raise MaskweaveError(f"{where}: {_named(key)}expected keys and values, found {shown(content)}")
-    asked, variant = cls, getattr(cls, "variant", None)
+    requested, variant = cls, getattr(cls, "variant", None)
     if variant is not None:
         try:
             cls = variant(content)
@@ -48,8 +48,10 @@ def build(cls: type[T], content: Any, where: str, key: str = "") -> T:
             new = getattr(cls, "renamed", {}).get(name)
             if new is not None:
                 raise MaskweaveError(f"{where}: the key {_join(key, name)!r} is now {_join(key, new)!r}; rename it")
-            if others := _owners(asked, name):
-                raise MaskweaveError(f"{where}: unknown key {_join(key, name)!r}: a key where {_join(key, others)}")
+            if others := _owners(requested, name):
+                raise MaskweaveError(
+                    f"{where}: unknown key {_join(key, name)!r}; it is only valid if {_join(key, others)}"
+                )
             near = difflib.get_close_matches(str(name)[:80], fields, n=1)
             hint = f"did you mean {_join(key, near[0])!r}?" if near else f"known keys: {', '.join(fields)}"
             raise MaskweaveError(f"{where}: unknown key {shown(_join(key, name))}; {hint}")
@@ -60,7 +62,7 @@ def build(cls: type[T], content: Any, where: str, key: str = "") -> T:
     values = {name: _convert(hints[name], item, where, _join(key, name)) for name, item in content.items()}
     try:
         return cls(**values)
-    except MaskweaveError as error:  # a dataclass that checks itself names only the fault
+    except MaskweaveError as error:  # a dataclass's own check knows neither the file nor the key
         raise MaskweaveError(f"{where}: {_named(key)}{error}") from error
 
 
@@ -79,16 +81,16 @@ def plain(value: Any) -> Any:
 
 
 def _owners(cls: Any, name: Any) -> str:
-    """Which variants of a dataclass have a field of that name: `family is 'm3ae'`; empty where none has."""
+    """Returns which variants of a dataclass have a field of that name, `family is 'm3ae'` for instance; empty if none does."""
     variants: list[Any] = getattr(cls, "variants", list)()
-    having = [v for v in variants if name in {f.name for f in dataclasses.fields(v)}]
+    owners = [v for v in variants if name in {f.name for f in dataclasses.fields(v)}]
     chosen_by = getattr(cls, "tag", "") or (dataclasses.fields(cls)[0].name if variants else "")
-    found = [getattr(v, chosen_by) for v in having]  # a class attribute, or the field's default
-    return f"{chosen_by} is {' or '.join(map(repr, found))}" if found else ""
+    choices = [getattr(v, chosen_by) for v in owners]  # a class attribute, or the field's default
+    return f"{chosen_by} is {' or '.join(map(repr, choices))}" if choices else ""
 
 
 def renamed_key(cls: Any, dotted: str) -> str | None:
-    """The present name of a dotted key of a dataclass, or None where no part of it was renamed."""
+    """Returns the current name of a dotted key of a dataclass, or None if no part of it was renamed."""
     for option in (cls, *(cls.variants() if hasattr(cls, "variants") else ())):
         renamed: dict[str, str] = getattr(option, "renamed", {})
         for old in sorted(renamed, key=len, reverse=True):
@@ -98,7 +100,7 @@ def renamed_key(cls: Any, dotted: str) -> str | None:
         if first not in {f.name for f in dataclasses.fields(option)}:
             continue
         hint = typing.get_type_hints(option)[first]
-        if typing.get_origin(hint) is dict:  # a name of the user's choice comes first
+        if typing.get_origin(hint) is dict:  # the first part is a name that the user chose
             hint = typing.get_args(hint)[1]
             name, _, rest = rest.partition(".")
             first = f"{first}.{name}"
@@ -108,7 +110,7 @@ def renamed_key(cls: Any, dotted: str) -> str | None:
 
 
 def _convert(hint: Any, value: Any, where: str, key: str) -> Any:
-    """`value` as type `hint`, or the error that says why not."""
+    """Convert `value` to type `hint`, or raise an error that says why this is not possible."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
 
     def wrong() -> MaskweaveError:
@@ -165,7 +167,7 @@ def _describe(hint: Any) -> str:
     if origin in (tuple, list):
         return f"a list, each {_describe(args[0])}"
     if origin is dict:
-        return f"a mapping of names, each to {_describe(args[1])}"
+        return f"a mapping from names to {_describe(args[1])}"
     return {bool: "true or false", int: "a whole number", float: "a number", str: "text"}.get(hint, str(hint))
 
 
@@ -178,27 +180,27 @@ def _named(key: str) -> str:
 
 
 def names(option: str, words: str | Sequence[str] | None) -> list[str]:
-    """The names in an option's words, in which they are separated by commas.
+    """Splits the comma-separated words of an option into names.
 
     Raises:
-        MaskweaveError: nothing stands between two commas.
+        MaskweaveError: a name is empty.
     """
     words = [words] if isinstance(words, str) else words or []
     found = [name.strip() for word in words for name in word.split(",")]
     if "" in found:
-        raise MaskweaveError(f"--{option} {shown(','.join(words))}: expected names with commas between them")
+        raise MaskweaveError(f"--{option} {shown(','.join(words))}: expected names separated by commas")
     return found
 
 
 def pairs(option: str, words: Sequence[str] | None, value: str = "VALUE", empty: bool = True) -> dict[str, str]:
-    """A repeated option's NAME=VALUE words, by name.
+    """Parses the NAME=VALUE words of a repeated option; returns the values by name.
 
     Args:
-        value: what stands after the =, for messages.
-        empty: whether nothing may stand there.
+        value: what follows the =, for messages.
+        empty: whether VALUE may be empty.
 
     Raises:
-        MaskweaveError: a word of another form, or a name twice.
+        MaskweaveError: a word has another form, or a name appears twice.
     """
     found: dict[str, str] = {}
     for word in words or ():

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 MAX_ITEMS, MAX_LEVELS = 6, 3
-"""Items of each container, and levels of nesting, that `shown` looks at."""
+"""Items of each container, and levels of nesting, that `shown` prints."""
 
 
 class MaskweaveError(ValueError):
@@ -23,9 +23,9 @@ class FullDisk(MaskweaveError):
 
 
 def shown(value: Any, limit: int = 80) -> str:
-    """A value as it is put into a message: like `repr`, cut to `limit` characters.
+    """Returns a value as text for a message: like `repr`, cut to `limit` characters.
 
-    The full text is never built: a few lines of YAML with aliases can stand for gigabytes of it.
+    The full text is never built, because a few lines of YAML with aliases can expand to gigabytes.
     """
     text = _shown(value, limit, MAX_LEVELS)
     return text if len(text) <= limit else f"{text[: limit - 1]}…"

@@ -1,7 +1,7 @@
-"""Reading text files that may come from anyone, and writing so that nothing half-written is ever left behind.
+"""Read untrusted text files, and write files and folders so that nothing half-written is ever left behind.
 
-Files larger than `MASKWEAVE_MAX_TEXT_MB` megabytes (default 64) are refused, as is YAML whose aliases stand for far more than
-the file shows. Records that this library wrote itself are read without a limit.
+Files larger than `MASKWEAVE_MAX_TEXT_MB` megabytes (default 64) are refused, as is YAML whose aliases expand to far more than
+the file contains. Records that this library wrote itself are read without a limit.
 """
 
 import contextlib
@@ -22,17 +22,17 @@ from maskweave.errors import FullDisk, MaskweaveError, shown
 MAX_TEXT_SETTING = "MASKWEAVE_MAX_TEXT_MB"
 """Environment variable: the largest YAML or JSON file that is read, in MB."""
 MAX_TEXT_MB = 64.0
-"""Where the variable is not set."""
+"""Limit if the variable is not set."""
 MAX_ALIASED_NODES = 100_000
-"""Values that YAML aliases (`*name`) may add to those that a file writes out."""
+"""Most values that YAML aliases (`*name`) may add to those written in a file."""
 
 
 @contextlib.contextmanager
 def write_aside(target: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield a path beside `target` to write a file or folder to; on success it takes the target's place.
+    """Yields a temporary path next to `target` to write a file or folder to; on success it replaces the target.
 
-    On any error (a full disk, Ctrl-C) what was written aside is removed and the old target stays as it was.
-    A folder replaces an existing one only by two renames, so a reader sees the old one, the new one, or for an instant none.
+    On any error (a full disk, Ctrl-C) the temporary file or folder is removed and the old target stays as it was.
+    A folder replaces an existing one by two renames, so a reader sees the old one, the new one or, for an instant, neither.
 
     Raises:
         FullDisk: no space is left on the device.
@@ -78,7 +78,7 @@ def remove(path: Path) -> None:
 
 
 def short_name(name: str, limit: int = 120) -> str:
-    """A name that file systems take, which end at 255 bytes: a longer one is cut and ends in a fingerprint of the whole."""
+    """Shortens a name to what file systems accept (255 bytes): a longer one is cut and ends in a hash of the full name."""
     if len(name.encode()) <= limit:
         return name
     digest = hashlib.sha256(name.encode()).hexdigest()[:8]
@@ -86,7 +86,7 @@ def short_name(name: str, limit: int = 120) -> str:
 
 
 def sweep(folder: Path) -> None:
-    """Remove what processes that were killed had written aside under `folder`."""
+    """Remove temporary files and folders that killed processes left under `folder`."""
     for path in [p for p in folder.rglob(".*") if p.suffix in (".partial", ".old")]:
         number = path.stem.rpartition(".")[2]
         if number.isdecimal() and not _is_alive(int(number)):
@@ -104,18 +104,18 @@ def _is_alive(process: int) -> bool:
 
 
 MAX_NUMBER_BITS = 4096
-"""Of a whole number in YAML; Python cannot write out much larger ones."""
+"""Largest whole number in YAML, in bits; Python cannot print much larger ones."""
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML without duplicate keys, in which aliases and merges cannot multiply a small file into gigabytes."""
+    """A YAML loader that refuses duplicate keys, and aliases and merges that expand a small file to gigabytes."""
 
     def __init__(self, text: str):
         super().__init__(text)
         self.written = 0
         """Nodes so far, each alias counted as one."""
         self.sizes: dict[int, int] = {}
-        """Nodes that each finished collection stands for, aliases expanded; by `id`, as nodes live as long as the loader's document."""
+        """Number of nodes of each finished collection, aliases expanded; by `id`, since nodes live as long as the loader's document."""
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         self.written += 1
@@ -132,7 +132,7 @@ class _Loader(yaml.SafeLoader):
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
                 if key.value in seen:
-                    self._refuse(f"the key {shown(key.value)} stands there twice; remove one", key)
+                    self._refuse(f"the key {shown(key.value)} appears twice; remove one", key)
                 seen.add(key.value)
         self._measure(node, [part for pair in node.value for part in pair])
         return node
@@ -167,7 +167,7 @@ def _parse_yaml(text: str) -> Any:
     loader = _Loader(text)
     try:
         return loader.get_single_data()
-    except (LookupError, AttributeError, TypeError) as error:  # of a tag and a value that do not fit, such as !!int ""
+    except (LookupError, AttributeError, TypeError) as error:  # a value that does not fit its tag, such as !!int ""
         raise ValueError(f"a value does not fit its tag ({error!r})") from error
     finally:
         loader.dispose()
@@ -177,10 +177,10 @@ def read_yaml(path: str | os.PathLike[str], limit: float | None = MAX_TEXT_MB) -
     """Read a YAML mapping.
 
     Args:
-        limit: as of `read_json`.
+        limit: as for `read_json`.
 
     Raises:
-        MaskweaveError: the file is missing, too large, not UTF-8, not YAML, not a mapping, or has a key twice.
+        MaskweaveError: the file is missing, too large, not UTF-8, not YAML, not a mapping, or has a duplicate key.
     """
     content = _parse(Path(path), _parse_yaml, "YAML", limit)
     if not isinstance(content, dict):
@@ -192,17 +192,17 @@ def read_json(path: str | os.PathLike[str], limit: float | None = MAX_TEXT_MB) -
     """Read a JSON document; same errors as `read_yaml`.
 
     Args:
-        limit: largest size in MB; `MASKWEAVE_MAX_TEXT_MB` replaces the default, and raises a larger limit. None: any size, for
+        limit: largest size in MB; `MASKWEAVE_MAX_TEXT_MB` replaces the default and can raise a larger limit. None: any size, for
             records that this library wrote itself.
     """
     return _parse(Path(path), json.loads, "JSON", limit)
 
 
 def max_text_mb(limit: float = MAX_TEXT_MB) -> float:
-    """A limit in MB with what the environment sets.
+    """Returns the limit in MB, after `MASKWEAVE_MAX_TEXT_MB` is applied.
 
     Raises:
-        MaskweaveError: the variable is no number above 0.
+        MaskweaveError: the variable is not a number above 0.
     """
     setting = os.environ.get(MAX_TEXT_SETTING, "").strip()
     if not setting:
@@ -238,19 +238,19 @@ def _parse(path: Path, parse: Any, language: str, limit: float | None) -> Any:
 
 
 def claim_record(path: Path, facts: dict[str, Any], what: str, more: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Write a folder's record, or check that the one that is there has the same facts, so that results of two jobs never mix.
+    """Write a folder's record, or check that an existing record has the same facts, so that results of two jobs never mix.
 
     Args:
         path: the record, JSON or YAML by its ending.
         facts: what must be equal.
-        what: what the folder holds, for the message.
-        more: what a new record holds besides.
+        what: content of the folder, for the message.
+        more: further content of a new record.
 
     Returns:
-        the record as it now stands.
+        the new or existing record.
 
     Raises:
-        MaskweaveError: the record differs; names the keys.
+        MaskweaveError: the existing record differs; lists the keys.
     """
     is_yaml = path.suffix == ".yaml"
     if not path.exists():
@@ -278,17 +278,17 @@ def write_json(path: str | os.PathLike[str], content: Any) -> None:
 
 
 def write_json_lines(path: str | os.PathLike[str], rows: Iterable[Any]) -> None:
-    """Write one JSON document a line."""
+    """Write one JSON document per line."""
     with write_aside(path) as aside, open(aside, "w", encoding="utf-8") as file:
         for row in rows:
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
 def read_json_lines(path: str | os.PathLike[str]) -> Iterator[Any]:
-    """What `write_json_lines` wrote, line by line, of any size.
+    """Yields the documents that `write_json_lines` wrote, line by line; the file may have any size.
 
     Raises:
-        MaskweaveError: a line is no JSON.
+        MaskweaveError: a line is not JSON.
     """
     with open(path, encoding="utf-8", errors="replace") as file:
         for number, line in enumerate(file, 1):

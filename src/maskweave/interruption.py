@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: finish the step, write a checkpoint, say how to go on."""
+"""Ctrl-C and SIGTERM: finish the step, write a checkpoint, say how to resume."""
 
 import contextlib
 import signal
@@ -11,11 +11,11 @@ from maskweave.errors import MaskweaveError
 
 
 class Interrupted(MaskweaveError):
-    """Ctrl-C or SIGTERM: a checkpoint was written, and the message says how to go on."""
+    """Ctrl-C or SIGTERM: a checkpoint was written, and the message says how to resume."""
 
 
 class StopSignal:
-    """While open, the first Ctrl-C or SIGTERM only sets `asked`; the second acts as it always does.
+    """While open, the first Ctrl-C or SIGTERM only sets `asked`; the second acts as usual.
 
     A signal that this process was started to ignore stays ignored.
     """
@@ -27,7 +27,7 @@ class StopSignal:
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
-        if threading.current_thread() is threading.main_thread():  # elsewhere Python allows no handlers
+        if threading.current_thread() is threading.main_thread():  # Python allows handlers only there
             self._before = {
                 n: signal.signal(n, self._ask) for n in self.SIGNALS if signal.getsignal(n) is not signal.SIG_IGN
             }
@@ -48,7 +48,7 @@ class StopSignal:
 
 @contextlib.contextmanager
 def ignore_sigint() -> Iterator[None]:
-    """Processes started while open never hear Ctrl-C, which a terminal sends to all: the one that started them tells them to stop."""
+    """Processes started in this context ignore Ctrl-C, which a terminal sends to all processes; their parent stops them instead."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,6 +1,6 @@
-"""The largest numbers that entries, recipes and bundles may have, so that absurd ones fail before anything is allocated.
+"""The largest numbers that entries, recipes and bundles may contain, so that typos fail before anything is allocated.
 
-Every limit is far above published models. Who needs more sets the environment variable `MASKWEAVE_LIMIT_FACTOR`, which multiplies
+Every limit is far above published models. To raise them, set the environment variable `MASKWEAVE_LIMIT_FACTOR`, which multiplies
 all of them.
 """
 
@@ -11,10 +11,10 @@ from maskweave.errors import MaskweaveError, shown
 FACTOR_SETTING = "MASKWEAVE_LIMIT_FACTOR"
 
 NAME_BYTES = 100
-"""Of a name, which becomes a folder's; not multiplied, since file systems have a limit of their own."""
+"""Bytes of a name, which is also used as a folder name; not multiplied, because file systems have their own limit."""
 MODALITY_ID = 2**16
 TOKENS = 2**18
-"""Of one modality: its grid, or its max_tokens."""
+"""Tokens of one modality: the size of its grid, or its max_tokens."""
 VOCABULARY = 2**20
 """Ids of a vocabulary or of a codebook."""
 WIDTH = 2**15
@@ -25,7 +25,7 @@ MLP_RATIO = 64
 POSITION_NUMBERS = 2**28
 """Positions of all modalities times the width."""
 CODE_WIDTH = 2**13
-"""Of the latent that a quantizer takes."""
+"""Width of the latent that a quantizer takes."""
 DIFFUSION_STEPS = 2**16
 DIFFUSION_WIDTH = 2**13
 DIFFUSION_LEVELS = 16
@@ -33,11 +33,11 @@ DIFFUSION_LAYERS = 64
 DIFFUSION_PATCH = 2**10
 
 SEED = 2**62
-"""Seeds are 64-bit numbers to torch, and some are derived by addition; not multiplied."""
+"""Torch takes 64-bit seeds, and some seeds are derived by addition; not multiplied."""
 PROCESSES = 2**10
 """Processes or threads on one machine."""
 SAMPLES = 2**36
-"""Of a data set."""
+"""Samples of a data set."""
 SHARD_SIZE = 2**24
 BATCH_SIZE = 2**20
 ACCUMULATE = 2**20
@@ -51,26 +51,26 @@ def check_most(key: str, number: float, most: float, fixed: bool = False) -> Non
     """Refuse a number above its limit.
 
     Args:
-        key: what it is called in the message, with where it stands.
+        key: name of the number in the message, with its location.
         fixed: the limit is not multiplied.
 
     Raises:
-        MaskweaveError: says the number and the limit.
+        MaskweaveError: the number is above the limit.
     """
     if fixed and number > most:
         raise MaskweaveError(f"{key} is {shown(number)}; expected at most {most:,}")
     if number > most and number > most * limit_factor():
         raise MaskweaveError(
-            f"{key} is {shown(number)}; expected at most {most * limit_factor():,}, a limit that keeps absurd numbers from filling the memory: "
-            f"if it is meant, set the environment variable {FACTOR_SETTING}, which multiplies all such limits"
+            f"{key} is {shown(number)}; expected at most {most * limit_factor():,}, a limit that stops typos before they fill the memory; "
+            f"if the number is intended, set the environment variable {FACTOR_SETTING}, which multiplies all such limits"
         )
 
 
 def limit_factor() -> int:
-    """What `MASKWEAVE_LIMIT_FACTOR` says; 1 where it is not set.
+    """Returns the value of `MASKWEAVE_LIMIT_FACTOR`, or 1 if it is not set.
 
     Raises:
-        MaskweaveError: it is no whole number of 1 or more.
+        MaskweaveError: the value is not a whole number of 1 or more.
     """
     setting = os.environ.get(FACTOR_SETTING, "").strip() or "1"
     if not (setting.isascii() and setting.isdecimal() and len(setting) < 10 and int(setting) >= 1):

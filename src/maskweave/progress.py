@@ -1,4 +1,4 @@
-"""Progress of long jobs: a bar with rate and time left on a terminal, a plain line now and then elsewhere."""
+"""Progress of long jobs: a bar with the time left on a terminal, otherwise a plain line every 10 seconds."""
 
 import contextlib
 import sys
@@ -10,7 +10,7 @@ SECONDS_BETWEEN_LINES = 10.0
 
 
 class Progress:
-    """How far a job has come; made by `progress`."""
+    """Progress of one job; created by `progress`."""
 
     def __init__(self, title: str, total: int, done: int, stream: TextIO | None):
         self.title, self.total, self.done = title, total, done
@@ -24,7 +24,7 @@ class Progress:
             self._open_bar(stream)
 
     def advance(self, n: int = 1, **info: Any) -> None:
-        """Say that `n` more are done. `info` is shown beside, until a later call gives other values."""
+        """Record `n` more items as done. `info` is shown next to the count until a later call changes it."""
         self.done += n
         self._info.update(info)
         if self._bar is not None:
@@ -65,12 +65,12 @@ class Progress:
 
     def _print_line(self) -> None:
         now = time.monotonic()
-        elapsed, came = now - self._start, self.done - self._first
+        elapsed, new = now - self._start, self.done - self._first
         left = (
-            f", {_clock(elapsed / came * (self.total - self.done))} left" if came > 0 and self.done < self.total else ""
+            f", {_clock(elapsed / new * (self.total - self.done))} left" if new > 0 and self.done < self.total else ""
         )
         shown = self._shown()
-        text = f"{self.title}: {self.done}/{self.total}{', ' if shown else ''}{shown}, {_clock(elapsed)} gone{left}"
+        text = f"{self.title}: {self.done}/{self.total}{', ' if shown else ''}{shown}, {_clock(elapsed)} elapsed{left}"
         print(text, file=self._stream, flush=True)
         self._last, self._printed = now, self.done
 
@@ -87,8 +87,8 @@ def progress(title: str, total: int, *, done: int = 0, quiet: bool = False) -> I
 
     Args:
         title: what is being done.
-        total: how many there are to do.
-        done: how many an earlier start did already.
+        total: number of items to do.
+        done: number of items that an earlier run completed.
         quiet: show nothing.
     """
     shown = Progress(title, total, done, None if quiet else sys.stderr)

@@ -188,7 +188,7 @@ def test_a_recipe_s_model_keys_can_be_typed_for_every_family(
     model = typed("--model.family", "m3ae", "--model.mask_ratio.patches", "0.5", "--model.width", "64").model
     assert model == M3AESettings(width=64, mask_ratio=MaskRatio(patches=0.5))
     assert main(["recipe", "check", str(path), "--model.family", "m3ae", "--model.masking.input_tokens", "5"]) == 1
-    assert "unknown key 'model.masking': a key where model.family is 'fourm'" in capsys.readouterr().err
+    assert "unknown key 'model.masking'; it is only valid if model.family is 'fourm'" in capsys.readouterr().err
 
 
 def test_a_run_goes_on_from_another_folder(

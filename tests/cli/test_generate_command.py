@@ -151,7 +151,7 @@ def test_edited_pictures_are_tokenized_once(bundle, photos, tmp_path, monkeypatc
         (["--condition", "rgb=1", "--condition", "rgb=2"], "each name once"),
         (["--condition", "boxes=2"], "condition 'boxes': 'boxes' is neither an input nor a target"),
         (["--condition", "depth=2"], "condition 'depth' has no effect"),
-        (["--target", "normal,,caption"], "--target 'depth,normal,,caption': expected names with commas"),
+        (["--target", "normal,,caption"], "--target 'depth,normal,,caption': expected names separated by commas"),
         (["--target", "deepth"], "unknown modality 'deepth'; did you mean 'depth'?"),
         (["--input", "rbg=photo.png"], "unknown modality 'rbg'; did you mean 'rgb'?"),
         (["--input", "depth="], "input 'depth': '': no such file; expected a file or a folder after the ="),

@@ -101,7 +101,7 @@ def test_what_it_cannot_do_is_told(run: Path, tmp_path: Path) -> None:
     for changes, words in (
         ({"modalities": ["caption"]}, "own.yaml: a denoiser needs a modality of kind patches"),
         ({"model": {"family": "denoiser", "noise": "much"}}, "'model.noise' expects a number"),
-        ({"model": {"noise": 0.2}}, "unknown key 'model.noise': a key where model.family is 'denoiser'"),
+        ({"model": {"noise": 0.2}}, "unknown key 'model.noise'; it is only valid if model.family is 'denoiser'"),
     ):
         path.write_text(yaml.safe_dump({**RECIPE, **changes}))
         with pytest.raises(MaskweaveError, match=words):

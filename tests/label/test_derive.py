@@ -126,7 +126,7 @@ def test_the_picture_size_and_keys_that_pictures_do_not_tell(out: Path, photos: 
 
 def test_metadata_that_cannot_be_computed_is_left_out_with_a_note(out: Path, photos: Catalog) -> None:
     report = label(out, with_keys({"mood": {"id": 0, "range": [0, 1]}}, photos))
-    assert "metadata" not in report.labels and "metadata: left out, none of its keys can be computed" in str(report)
+    assert "metadata" not in report.labels and "metadata: skipped, none of its keys can be computed" in str(report)
 
 
 def test_without_pictures_there_is_a_clear_error(tmp_path: Path, photos: Catalog) -> None:

@@ -63,14 +63,17 @@ def test_a_catalog_may_include_a_shipped_one():
     some = catalog_from({"include": "4m", "only": ["tok_rgb@448", "caption"]}, "f.yaml")
     assert [*some] == ["caption", "rgb@448", "tok_rgb@448"]  # with the source of its values
     for content, said in (
-        ({"include": "5m"}, "'include' names a shipped catalog .* or a .yaml file, found '5m'"),
+        ({"include": "5m"}, "'include' must be a shipped catalog .* or a .yaml file, found '5m'"),
         ({"include": "5m.yaml"}, "5m.yaml: no such file"),
-        ({"include": ["4m"]}, "'include' names a shipped catalog"),
-        ({"only": ["caption"]}, "'include' names a shipped catalog .*found None"),
-        ({"include": "4m", "only": "caption"}, "'only' is a list of modalities"),
+        ({"include": ["4m"]}, "'include' must be a shipped catalog"),
+        ({"only": ["caption"]}, "'include' must be a shipped catalog .*found None"),
+        ({"include": "4m", "only": "caption"}, "'only' must be a list of modalities"),
         ({"include": "4m", "only": ["capton"]}, "unknown modality 'capton'; did you mean 'caption'"),
-        ({"include": "4m", "vocabularies": {"text": {"size": 999}}}, "vocabulary 'text' stands in .*4m.yaml too"),
-        ({"include": "4m", "modalities": {"x": changed(id=7)}}, "id 7 is taken by 'caption'"),
+        (
+            {"include": "4m", "vocabularies": {"text": {"size": 999}}},
+            "vocabulary 'text' is also in .*4m.yaml, which is included",
+        ),
+        ({"include": "4m", "modalities": {"x": changed(id=7)}}, "id 7 is already used by 'caption'"),
     ):
         with pytest.raises(MaskweaveError, match=said):
             catalog_from(content, "f.yaml")
@@ -138,10 +141,10 @@ def facts(**key):
         (changed(id=0), "id 0 must be 1 or more"),
         (changed(kind="sequence"), "sequence modality cannot hold values of type 'map'; it takes text, boxes"),
         (changed(vocabulary="text"), "has no shared vocabulary; remove 'vocabulary'"),
-        (changed(value={"type": "map", "size": [64]}), "a map needs value.range"),
+        (changed(value={"type": "map", "size": [64]}), "a map needs either value.range"),
         (
             changed(value={"type": "map", "size": [64], "range": [1, 0]}),
-            r"value.range is \[lowest, highest\], both finite, found \[1.0, 0.0\]",
+            r"value.range must be \[lowest, highest\], both finite, found \[1.0, 0.0\]",
         ),
         (changed(value={"type": "classes", "size": [64]}), "value.classes is missing: a list of names"),
         (changed(value={"type": "classes", "size": [64], "classes": ["a", "b", "a"]}), "value.classes has 'a' twice"),
@@ -152,9 +155,9 @@ def facts(**key):
         (changed(value={"size": [64]}), "'value': the key 'type' is missing"),
         (
             changed(metrics=["abs_rell"]),
-            "metrics names 'abs_rell'; values of type 'map' have mae, rmse, abs_rel, delta1",
+            "unknown metrics 'abs_rell'; values of type 'map' have mae, rmse, abs_rel, delta1",
         ),
-        (changed(derive={"from": "rgb", "by": "canny"}), "derive.by names 'canny'; values of type 'map' have none"),
+        (changed(derive={"from": "rgb", "by": "canny"}), "unknown derive.by 'canny'; values of type 'map' have none"),
         (
             changed(value={"type": "image", "size": [64], "channels": 2}),
             "have 1 or 3 or 4 channels, found value.channels 2",
@@ -169,7 +172,7 @@ def facts(**key):
         (changed(tokenizer={"width": 0}), "tokenizer.width must be 1 or more, found 0"),
         (changed(tokenizer={"quantizer": {"type": "memcodes", "heads": 0}}), "quantizer.heads must be 1 or more"),
         (vector(5, {"type": "memcodes", "heads": 2}), r"grid \(5,\) must be a multiple of tokenizer.quantizer.heads 2"),
-        (vector(4, {"type": "vq", "heads": 2}), "are for vectors with memcodes alone"),
+        (vector(4, {"type": "vq", "heads": 2}), "is only for vectors with type 'memcodes'"),
         (changed(value={"type": "map", "size": [64], "range": [0, float("inf")]}), "both finite"),
         (changed(name="y"), "its key is its name; remove 'name'"),
         (facts(id=-1), "value.keys.a needs an id from 0 and at least 1 bin, both at most 65,536; found id -1, bins 50"),
@@ -178,23 +181,26 @@ def facts(**key):
         (facts(bins=3, splits=[0.5]), r"splits must ascend within its range.*found \(0.5,\), bins 3"),
         (facts(bins=3, splits=[0.5, 0.5]), "splits must ascend"),
         (facts(bins=2, splits=[1.0]), "splits must ascend"),
-        (pose(), "value.parts.a needs a name of its own, a count of 1 or more, and either a range or codes"),
+        (
+            pose(),
+            "value.parts.a needs a name other than box or point, a count of 1 or more, and either a range or codes",
+        ),
         (pose(range=[0, 1], codes=4), "either a range or codes"),
-        (pose(range=[1, 1]), r"value.parts.a.range is \[lowest, highest\], both finite, found \[1.0, 1.0\]"),
+        (pose(range=[1, 1]), r"value.parts.a.range must be \[lowest, highest\], both finite, found \[1.0, 1.0\]"),
         (
             pose(range=[0, 1], bones=[[0, 1]]),
-            "value.parts.a.bones join the joints of poses: numbers from 0 to below half",
+            "value.parts.a.bones connect joints of poses: they must be from 0 to below half",
         ),
         (pose(range=[0, 1], bones=[[0]]), "value.parts.a.bones"),
-        (pose(codes=4, bones=[[0, 0]]), "value.parts.a.bones join the joints of poses.*and a range"),
+        (pose(codes=4, bones=[[0, 0]]), "value.parts.a.bones connect joints of poses.*the part needs a range"),
         (
             changed(value={"type": "map", "size": [64], "range": [0, 1], "trim_quantile": 0.1}),
-            "or else value.trim_quantile, .*found both",
+            "or value.trim_quantile, .*found both",
         ),
         (changed(value={"type": "map", "size": [64], "trim_quantile": 0.5}), "a share from 0 to below 0.5, found 0.5"),
         (
             changed(value={"type": "direction", "size": [64], "channels": 3, "trim_quantile": 0.1}),
-            "unknown key 'value.trim_quantile': a key where value.type is 'map'",
+            "unknown key 'value.trim_quantile'; it is only valid if value.type is 'map'",
         ),
         (
             changed(kind="patches", value={"type": "map", "size": [64], "trim_quantile": 0.1}),
@@ -202,7 +208,7 @@ def facts(**key):
         ),
         (
             changed(value={"type": "map", "size": [64], "range": [0, 1], "parts": {"a": {"count": 1, "codes": 2}}}),
-            "unknown key 'value.parts': a key where value.type is 'poses' or 'queries'",
+            "unknown key 'value.parts'; it is only valid if value.type is 'poses' or 'queries'",
         ),
         ({**pose(codes=4), "value": {"type": "queries"}}, "queries need value.size"),
         (changed(kine="grid"), "unknown key 'kine'; did you mean 'kind'"),
@@ -220,13 +226,13 @@ def test_errors_name_file_entry_and_remedy(entry, message):
 
 
 def test_a_collision_of_ids_is_an_error():
-    with pytest.raises(MaskweaveError, match="id 50 is taken by 'x'"):
+    with pytest.raises(MaskweaveError, match="id 50 is already used by 'x'"):
         catalog_from({"modalities": {"x": SPECTRUM, "y": SPECTRUM}}, "f.yaml")
 
 
 def test_two_modalities_of_one_name_are_an_error(scenes_catalog):
     depth = scenes_catalog["depth"]
-    with pytest.raises(MaskweaveError, match="modality 'depth': stands there twice"):
+    with pytest.raises(MaskweaveError, match="modality 'depth': appears twice"):
         Catalog([depth, dataclasses.replace(depth, id=90)])
 
 
@@ -245,8 +251,8 @@ def test_a_vocabulary_needs_sentinels_for_a_text_that_is_wholly_dropped():
 @pytest.mark.parametrize(
     ("name", "keys", "message"),
     [
-        ("../text", {"size": 999}, "a name is letters, digits"),
-        ("text", {"size": 999, "values": {"v0": -1}}, "values gives how many there are of each prefix"),
+        ("../text", {"size": 999}, "a name may only contain letters, digits"),
+        ("text", {"size": 999, "values": {"v0": -1}}, "values must give the number of ids of each prefix"),
     ],
 )
 def test_vocabularies_that_cannot_be(name, keys, message):
@@ -255,7 +261,7 @@ def test_vocabularies_that_cannot_be(name, keys, message):
 
 
 def test_a_grid_is_not_called_as_a_vocabulary():
-    with pytest.raises(MaskweaveError, match="modality 'text': a vocabulary has this name too.*rename one of them"):
+    with pytest.raises(MaskweaveError, match="modality 'text': a vocabulary has the same name.*rename one of them"):
         catalog_from({"vocabularies": {"text": {"size": 999}}, "modalities": {"text": SPECTRUM}}, "f.yaml")
 
 

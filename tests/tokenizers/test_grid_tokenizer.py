@@ -202,9 +202,9 @@ def test_load_refuses_other_weights(saved):
     message = refusal(saved)
     for word in (
         "model.safetensors",
-        "missing there: encoder.norm.weight",
+        "missing in the file: encoder.norm.weight",
         "not in the model: stranger",
-        "encoder.norm.bias (5,), here (32,)",
+        "encoder.norm.bias (5,), expected (32,)",
     ):
         assert word in message
 

@@ -100,9 +100,9 @@ def test_another_architecture_is_refused_with_the_names(tmp_path: Path) -> None:
     with pytest.raises(MaskweaveError) as caught:
         fit(Other(), StubBatches(), SETTINGS, tmp_path)
     text = str(caught.value)
-    assert "missing there: extra.weight" in text
+    assert "missing in the file: extra.weight" in text
     assert "not in the model: layer.bias" in text
-    assert "of another shape: layer.weight (6, 6), here (5, 6)" in text
+    assert "of another shape: layer.weight (6, 6), expected (5, 6)" in text
 
 
 def test_shared_parameters_are_stored_once_and_stay_shared(tmp_path: Path) -> None:

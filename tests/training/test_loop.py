@@ -273,8 +273,8 @@ def test_progress_prints_plain_lines_where_there_is_no_terminal(
         bar.advance(loss=0.5)
         bar.advance(2, samples_per_second=7)
     first, last = capsys.readouterr().err.splitlines()
-    assert first.startswith("counting: 1/3, loss 0.5, 0:00 gone, 0:00 left")
-    assert last.startswith("counting: 3/3, loss 0.5, samples per second 7, 0:00 gone")
+    assert first.startswith("counting: 1/3, loss 0.5, 0:00 elapsed, 0:00 left")
+    assert last.startswith("counting: 3/3, loss 0.5, samples per second 7, 0:00 elapsed")
 
 
 def test_progress_draws_a_bar_on_a_terminal(

@@ -122,11 +122,11 @@ def test_a_bundle_that_cannot_generate_says_so(run: Path) -> None:
         ({"model": {"family": "m3ae", "unpaired": 2}}, "'model': unpaired must be a share from 0 to 1, found 2"),
         (
             {"model": {"family": "m3ae", "masking": {"input_tokens": 5}}},
-            "unknown key 'model.masking': a key where model.family is 'fourm'",
+            "unknown key 'model.masking'; it is only valid if model.family is 'fourm'",
         ),
         (
             {"model": {"mask_ratio": {"patches": 0.5}}},
-            "unknown key 'model.mask_ratio': a key where model.family is 'm3ae'",
+            "unknown key 'model.mask_ratio'; it is only valid if model.family is 'm3ae'",
         ),
         ({"model": {"family": "m3ae", "normalised_patches": True}}, "is now 'model.normalized_patches'"),
         (

@@ -243,11 +243,11 @@ def test_no_ids_make_decoding_fail(tokenizers, name, data):
     ids = data.draw(st.lists(special | st.integers(-5, tokenizer.vocabulary_size + 5), max_size=60))
     [decoded] = tokenizer.decode_with_problems([ids])
     if decoded.value or name not in ("palette", "metadata"):  # of which there is no empty one
-        tokenizer.encode([decoded.value])  # what was read is sound
+        tokenizer.encode([decoded.value])  # what was read is valid
     assert (EOS in ids) or "no [EOS]" in decoded.problems[0]
 
 
-def test_broken_boxes_leave_the_sound_ones(tokenizers):
+def test_broken_boxes_leave_the_valid_ones(tokenizers):
     boxes = tokenizers["boxes"]
     value = [{"class": "red cube", "box": [0.1, 0.1, 0.2, 0.2]}, {"class": "blue cone", "box": [0.5, 0.5, 0.9, 0.9]}]
     [ids] = boxes.encode([value])
@@ -269,14 +269,14 @@ def test_other_broken_sequences_say_what_is_wrong(tokenizers):
     palette, metadata, instances, caption = (
         tokenizers[n].decode_with_problems for n in ("palette", "metadata", "instances", "caption")
     )
-    assert palette([[v("v1", 2), *[v("v0", 0)] * 3, EOS]]) == [([[2, 2, 2]], ["1 colors where 2 were announced"])]
+    assert palette([[v("v1", 2), *[v("v0", 0)] * 3, EOS]]) == [([[2, 2, 2]], ["1 colors, but v1= gives 2"])]
     assert "number of colors" in palette([[v("v0", 0)] * 3 + [EOS]])[0].problems[0]
     pair = [v("v1", 0), v("v0", 1)]
     assert metadata([[*pair, v("v1", 0), v("v0", 2), EOS]]) == [
-        ({"object_count": 1}, ["object_count stands there twice; the first counts"])
+        ({"object_count": 1}, ["object_count appears twice; the first is kept"])
     ]
     assert "bin 5" in metadata([[v("v1", 0), v("v0", 5), EOS]])[0].problems[0]
-    assert "are no pair" in metadata([[v("v1", 99), v("v0", 5), EOS]])[0].problems[0]
+    assert "are not a valid pair" in metadata([[v("v1", 99), v("v0", 5), EOS]])[0].problems[0]
     name = tokenizers["boxes"].text.word("red cube")
     assert "empty" in instances([[name, *[v("v0", 1)] * 4, *[v("v1", 0)] * 8, EOS]])[0].problems[0]
     reversed_ = [name, v("v0", 5), v("v0", 5), v("v0", 1), v("v0", 9), *[v("v1", 255)] * 8, EOS]
@@ -331,7 +331,7 @@ BAD = [
     ("metadata", {"brightness": float("inf")}, "finite"),
     ("metadata", {"brightness": -float("inf")}, "finite"),
     ("metadata", {"brightness": 10**400}, "finite"),
-    ("metadata", {"brightness": None}, "brightness = None; expected a finite number; leave out what is not known"),
+    ("metadata", {"brightness": None}, "brightness = None; expected a finite number; leave out unknown keys"),
     ("metadata", {"brightness": "12"}, "brightness = '12'; expected a finite number"),
     ("instances", [{"class": "red cube", "mask": MASK[:63]}], "(64, 64)"),
     ("instances", [{"class": "red cube", "mask": MASK.astype(np.float32)}], "item 0 with a mask of type float32 and shape (64, 64); expected bool (height, width)"),

@@ -295,26 +295,26 @@ def test_one_wrong_token_loses_little(tokenizers, at, id, name):
     ("name", "written", "kept", "said"),
     [
         ("human_poses", "", [], "neither 'human' nor 'none'"),
-        ("human_poses", "none none", [], "'none' beside"),
-        ("human_poses", "human v0=1 v0=2 v0=3", [], "without a sound box, found v0=1 v0=2 v0=3; left out"),
-        ("human_poses", "human v0=9 v0=2 v0=3 v0=4", [], "without a sound box"),
-        ("human_poses", "human v0=1 v0=2 v0=3 v0=4 pose v0=1", [{"box"}], "'pose' of person 0: v0=1 where 8 numbers belong"),
+        ("human_poses", "none none", [], "'none' together with people"),
+        ("human_poses", "human v0=1 v0=2 v0=3", [], "without a valid box, found v0=1 v0=2 v0=3; skipped"),
+        ("human_poses", "human v0=9 v0=2 v0=3 v0=4", [], "without a valid box"),
+        ("human_poses", "human v0=1 v0=2 v0=3 v0=4 pose v0=1", [{"box"}], "'pose' of person 0: found v0=1, expected 8 numbers"),
         ("human_poses", "human v0=1 v0=2 v0=3 v0=4 camera v0=1 v0=2 v0=3 v1=4", [{"box"}], "'camera' of person 0"),
         ("human_poses", "human v0=1 v0=2 v0=3 v0=4 pose v0=0 v0=0 v0=0 v0=0 v0=0 v0=0 v0=0 v0=512", [{"box"}], "'pose' of"),
         ("human_poses", "human v0=1 v0=2 v0=3 v0=4 camera v0=1 v0=2 v0=3 v0=4 camera v0=1 v0=2 v0=3 v0=4",
          [{"box", "camera"}], "person 0 has 'camera' twice"),
-        ("human_poses", "camera v0=1 v0=2 v0=3 v0=4 none", [], "'camera' of no person"),
+        ("human_poses", "camera v0=1 v0=2 v0=3 v0=4 none", [], "'camera' before the first valid person"),
         ("human_poses", "human v0=1 v0=2 v0=3 v0=4 a zebra v0=7", [{"box"}], "3 tokens belong to no person: a zebra v0=7"),
-        ("sam_instance", "point v0=1 none", [], "a point without its place"),
-        ("sam_instance", "point v0=1 v1=225 none", [], "within 224×224; left out"),
-        ("sam_instance", "point v0=1 v1=2", [], "0 of 0 instances are sound"),
-        ("sam_instance", f"point v0=1 v1=2 polygon v0=9 v1=0 v2=8 v3=9 {CODES_TEXT}", [], "0 of 1 instances are sound"),
+        ("sam_instance", "point v0=1 none", [], "a point without coordinates"),
+        ("sam_instance", "point v0=1 v1=225 none", [], "within 224×224; skipped"),
+        ("sam_instance", "point v0=1 v1=2", [], "0 of 0 instances are valid"),
+        ("sam_instance", f"point v0=1 v1=2 polygon v0=9 v1=0 v2=8 v3=9 {CODES_TEXT}", [], "0 of 1 instances are valid"),
         ("sam_instance", f"point v0=1 v1=2 polygon v0=0 v1=0 v2=8 v3=9 {CODES_TEXT} polygon", [{"point", "instances"}], "1 of 2"),
-        ("sam_instance", f"point v0=1 v1=2 polygon v0=0 v1=0 v2=8 v3=9 {CODES_TEXT} none", [{"point", "instances"}], "beside 'none'"),
+        ("sam_instance", f"point v0=1 v1=2 polygon v0=0 v1=0 v2=8 v3=9 {CODES_TEXT} none", [{"point", "instances"}], "together with 'none'"),
         ("sam_instance", "none point v0=1 v1=2 none", [{"point", "instances"}], "1 groups before the first point: none"),
     ],
 )  # fmt: skip
-def test_what_is_sound_is_kept_and_the_rest_reported(catalog, published, plain, name, written, kept, said):
+def test_what_is_valid_is_kept_and_the_rest_reported(catalog, published, plain, name, written, kept, said):
     ids = [*plain.encode(written).ids, EOS]
     [decoded] = SequenceTokenizer(catalog[name], published).decode_with_problems([ids])
     assert [set(item) for item in decoded.value] == kept

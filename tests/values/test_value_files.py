@@ -197,7 +197,7 @@ BAD: dict[str, tuple[str, str, bytes, str]] = {
     "five channels": ("picture", "npy", npy(np.zeros((4, 4, 5), np.uint8)), r"shape \(4, 4, 5\); expected \(height, width, 3\)"),
     "colored classes": ("what", "png", WHOLE, "one channel of ids"),
     "lossy classes": ("what", "jpg", JPEG, "ends in 'jpg' cannot hold values of type 'classes'; expected png, npy, npz"),
-    "lossy classes called png": ("what", "png", JPEG, "found a JPEG picture; expected a PNG, for JPEG blurs the ids of values of type 'classes'"),
+    "lossy classes called png": ("what", "png", JPEG, "found a JPEG picture; expected a PNG, because JPEG blurs the ids of values of type 'classes'"),
     "lossy marks called png": ("lines", "png", JPEG, "found a JPEG picture; expected a PNG"),
     "a picture for numbers": ("far", "png", WHOLE, "ends in 'png' cannot hold values of type 'map'; expected npy, npz"),
     "class out of range": ("what", "png", png(np.full((4, 4), 7, np.uint8)), r"class ids from 7 to 7, 100.00% of them outside; expected 0 to 2 \(3 classes\)"),

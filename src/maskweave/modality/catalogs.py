@@ -1,6 +1,7 @@
-"""Catalogs: modality entries by name, with the vocabularies they share, read from YAML; no two may collide.
+"""Catalogs: modality entries by name, with the vocabularies they share, read from YAML.
 
-What each entry must fulfill by itself stands in `checks`. Errors name the file, the entry, the field, what was found and what to do.
+Conflicts between entries are checked here; `checks` checks each entry by itself. Errors give the file, the entry, the field, what was
+found and what to do.
 """
 
 import dataclasses
@@ -53,10 +54,10 @@ class Catalog(Mapping[str, Modality]):
         return name in self.modalities
 
     def subset(self, names: Iterable[str]) -> "Catalog":
-        """The named modalities, in this catalog's order, with all vocabularies.
+        """Returns the named modalities, in this catalog's order, with all vocabularies.
 
         Raises:
-            MaskweaveError: for a name that is not here.
+            MaskweaveError: the catalog does not contain a name.
         """
         wanted = {self[name].name for name in names}
         wanted |= {m.source for m in self.values() if m.name in wanted and m.source}
@@ -72,7 +73,7 @@ class Catalog(Mapping[str, Modality]):
         return modality.tokenizer.quantizer.size
 
     def to_plain(self) -> dict[str, Any]:
-        """As written to YAML and read again by `load_catalog`."""
+        """Returns the content of a YAML file that `load_catalog` reads back."""
 
         def entry(item: Any) -> dict[str, Any]:
             content = {f.name: plain(getattr(item, f.name)) for f in dataclasses.fields(item)}
@@ -87,11 +88,11 @@ class Catalog(Mapping[str, Modality]):
     def _checked(self, m: Modality) -> Modality:
         where = f"{self.where}: modality {m.name!r}"
         if m.name in self.modalities:
-            raise MaskweaveError(f"{where}: stands there twice; rename or remove one")
+            raise MaskweaveError(f"{where}: appears twice; rename or remove one")
         for other in self.values():
             if other.id == m.id:
                 raise MaskweaveError(
-                    f"{where}: id {m.id} is taken by {other.name!r}; ids are stable and unique, give it another"
+                    f"{where}: id {m.id} is already used by {other.name!r}; ids must be unique, choose another"
                 )
         return checked(m, self.vocabularies, where)
 
@@ -114,22 +115,22 @@ class Catalog(Mapping[str, Modality]):
             return  # a subset may lack the pictures
         if m.source:
             raise MaskweaveError(
-                f"{self.where}: modality {m.name!r}: derive stands at its source {m.source!r}; remove it here"
+                f"{self.where}: modality {m.name!r}: derive belongs in the entry of its source {m.source!r}; remove it here"
             )
         if not self[m.derive.source].value.is_picture:
             raise MaskweaveError(
-                f"{self.where}: modality {m.name!r}: derive.from names {m.derive.source!r}, which holds no color pictures"
+                f"{self.where}: modality {m.name!r}: derive.from is {m.derive.source!r}, which does not hold color pictures; give a modality that does"
             )
 
 
 def load_catalog(name_or_path: str | os.PathLike[str], within: tuple[Path, ...] = ()) -> Catalog:
-    """Read a shipped catalog by name, or a YAML file by path.
+    """Loads a shipped catalog by name, or a YAML file by path.
 
     Args:
         within: files that include this one.
 
     Raises:
-        MaskweaveError: naming file, entry and field.
+        MaskweaveError: the catalog is missing or invalid; gives the file, the entry and the field.
     """
     path = Path(name_or_path)
     if path.suffix not in (".yaml", ".yml"):
@@ -139,7 +140,9 @@ def load_catalog(name_or_path: str | os.PathLike[str], within: tuple[Path, ...] 
                 f"no catalog {shown(str(name_or_path))}: give the path of a .yaml file, or one of {', '.join(shipped())}"
             )
     if path.resolve() in within:
-        raise MaskweaveError(f"{path}: 'include' leads back to this file; remove it from one of those that include it")
+        raise MaskweaveError(
+            f"{path}: 'include' leads back to this file; remove it from one of the files that include each other"
+        )
     return catalog_from(read_yaml(path), str(path), (*within, path.resolve()))
 
 
@@ -149,10 +152,10 @@ def save_catalog(catalog: Catalog, folder: Path) -> None:
 
 
 def load_saved_catalog(folder: Path) -> Catalog:
-    """Read the modality entries of a run or bundle.
+    """Loads the modality entries of a run or bundle.
 
     Raises:
-        MaskweaveError: no such folder, or it holds no run or bundle.
+        MaskweaveError: no such folder, or it is not a run or bundle.
     """
     path = folder / "modalities.yaml"
     if not path.is_file():
@@ -162,15 +165,15 @@ def load_saved_catalog(folder: Path) -> Catalog:
 
 
 def catalog_from(content: Mapping[str, Any], where: str, within: tuple[Path, ...] = ()) -> Catalog:
-    """Validate the content of a catalog file.
+    """Validates the content of a catalog file.
 
-    Besides its own entries it may `include` another catalog, a shipped one by name or a file by its path from here, or `only` some of that
-    one's modalities.
+    In addition to its own entries it may `include` another catalog: a shipped one by name, or a file by its path relative to this file.
+    `only` lists the modalities to take from that catalog.
     """
     for key in content:
         if key not in ("include", "only", "vocabularies", "modalities"):
             raise MaskweaveError(
-                f"{where}: unknown key {shown(key)}; expected 'vocabularies' and 'modalities', and perhaps 'include' and 'only'"
+                f"{where}: unknown key {shown(key)}; expected 'vocabularies' and 'modalities', and optionally 'include' and 'only'"
             )
     included = _included(content, where, within)
     items: dict[str, list[Any]] = {"vocabularies": [], "modalities": []}
@@ -188,7 +191,7 @@ def catalog_from(content: Mapping[str, Any], where: str, within: tuple[Path, ...
     for vocabulary in items["vocabularies"]:
         if vocabulary.name in included.vocabularies:
             raise MaskweaveError(
-                f"{where}: vocabulary {vocabulary.name!r} stands in {included.where} too, which is included; give yours another name"
+                f"{where}: vocabulary {vocabulary.name!r} is also in {included.where}, which is included; give yours another name"
             )
     if not items["modalities"] and not included:
         raise MaskweaveError(f"{where}: has no modalities")
@@ -198,16 +201,16 @@ def catalog_from(content: Mapping[str, Any], where: str, within: tuple[Path, ...
 
 
 def _included(content: Mapping[str, Any], where: str, within: tuple[Path, ...]) -> Catalog:
-    """What a catalog file takes over from another."""
+    """The catalog that a catalog file includes; empty if there is none."""
     name, only = content.get("include"), content.get("only")
     if name is None and only is None:
         return Catalog([])
     if name not in shipped() and not (isinstance(name, str) and name.endswith((".yaml", ".yml"))):
         raise MaskweaveError(
-            f"{where}: 'include' names a shipped catalog ({', '.join(shipped())}) or a .yaml file, found {shown(name)}"
+            f"{where}: 'include' must be a shipped catalog ({', '.join(shipped())}) or a .yaml file, found {shown(name)}"
         )
     if only is not None and not (isinstance(only, list) and all(isinstance(n, str) for n in only)):
-        raise MaskweaveError(f"{where}: 'only' is a list of modalities of {shown(name)}, found {shown(only)}")
+        raise MaskweaveError(f"{where}: 'only' must be a list of modalities of {shown(name)}, found {shown(only)}")
     catalog = load_catalog(name if name in shipped() else Path(where).parent / name, within)
     return catalog if only is None else catalog.subset(only)
 

@@ -1,6 +1,6 @@
-"""What one entry or vocabulary must fulfill by itself. Between entries, see `maskweave.modality.catalogs`.
+"""Checks of a single entry or vocabulary. `maskweave.modality.catalogs` checks entries against each other.
 
-Errors name the entry, the field, what was found and what to do.
+Errors give the entry, the field, what was found and what to do.
 """
 
 import dataclasses
@@ -16,14 +16,14 @@ from maskweave.values import value_types
 
 
 def checked(m: Modality, vocabularies: Mapping[str, Vocabulary], where: str) -> Modality:
-    """The entry with what follows from its kind filled in.
+    """Checks an entry and fills in the defaults that follow from its kind.
 
     Args:
-        vocabularies: of its catalog.
-        where: what to call it in errors.
+        vocabularies: vocabularies of its catalog.
+        where: name of the entry in errors.
 
     Raises:
-        MaskweaveError: it contradicts itself, or names a vocabulary that is not there.
+        MaskweaveError: its settings contradict each other, or its vocabulary does not exist.
     """
     if m.id < 1:
         raise MaskweaveError(f"{where}: id {m.id} must be 1 or more (0 is padding)")
@@ -54,7 +54,7 @@ def checked(m: Modality, vocabularies: Mapping[str, Vocabulary], where: str) -> 
         raise MaskweaveError(f"{where}: only grids have a tokenizer network; remove 'tokenizer'")
     if m.kind == "grid" and m.name in vocabularies:
         raise MaskweaveError(
-            f"{where}: a vocabulary has this name too, and a grid's codes are stored under its own; rename one of them"
+            f"{where}: a vocabulary has the same name, under which the grid's codes are stored; rename one of them"
         )
     if m.kind == "grid" and m.decoding.scheme == "autoregressive":
         raise MaskweaveError(
@@ -68,14 +68,14 @@ def checked(m: Modality, vocabularies: Mapping[str, Vocabulary], where: str) -> 
 
 
 def check_vocabulary(v: Vocabulary, where: str) -> None:
-    """Raise MaskweaveError where a vocabulary contradicts itself."""
+    """Raise MaskweaveError if a vocabulary's settings contradict each other."""
     _check_name(v.name, where)
     limits.check_most(f"{where}: size", v.size, limits.VOCABULARY)
     if min(v.values.values(), default=0) < 0:
         raise MaskweaveError(
-            f"{where}: values gives how many there are of each prefix, 0 or more, found {shown(v.values)}"
+            f"{where}: values must give the number of ids of each prefix, 0 or more, found {shown(v.values)}"
         )
-    # The first is kept free; a sequence that is dropped as a whole has one for its span and one that closes.
+    # The first is reserved; a sequence whose tokens are all masked needs one for its span and one that closes.
     if v.sentinels < 3:
         raise MaskweaveError(f"{where}: needs at least 3 sentinels, found {v.sentinels}")
     if v.fixed > v.size:
@@ -85,14 +85,14 @@ def check_vocabulary(v: Vocabulary, where: str) -> None:
 
 
 def _check_name(name: str, where: str) -> None:
-    """Names become those of folders and of the model's parts."""
+    """Names are also used for folders and for parts of the model."""
     if not name.replace("_", "").replace("@", "").replace("-", "").isalnum():
-        raise MaskweaveError(f"{where}: a name is letters, digits, '_', '-' and '@' alone")
+        raise MaskweaveError(f"{where}: a name may only contain letters, digits, '_', '-' and '@'")
     limits.check_most(f"{where}: length of the name in bytes", len(name.encode()), limits.NAME_BYTES, fixed=True)
 
 
 def _check_value(m: Modality, where: str) -> None:
-    """Raise MaskweaveError where a value's settings contradict themselves or the entry."""
+    """Raise MaskweaveError if a value's settings contradict each other or the entry."""
     v = m.value
     if m.kind not in v.kinds:
         fitting = [name for name, cls in value_types().items() if m.kind in cls.kinds]
@@ -110,7 +110,7 @@ def _check_value(m: Modality, where: str) -> None:
         for name in names:
             if name not in known:
                 possible = ", ".join(known) or "none"
-                raise MaskweaveError(f"{where}: {key} names {name!r}; values of type {v.type!r} have {possible}")
+                raise MaskweaveError(f"{where}: unknown {key} {name!r}; values of type {v.type!r} have {possible}")
 
 
 def _check_grid(m: Modality, where: str) -> None:
@@ -156,9 +156,11 @@ def _check_tokenizer(m: Modality, where: str) -> None:
         if number < least:
             raise MaskweaveError(f"{where}: {key} must be {least} or more, found {number}")
         limits.check_most(f"{where}: {key}", number, most)
-    places = max(m.tokens, math.prod(spec.trained_grid or ()))
+    positions = max(m.tokens, math.prod(spec.trained_grid or ()))
     width = max(spec.width, spec.decoder_width)
-    limits.check_most(f"{where}: tokens × width of the tokenizer's positions", places * width, limits.POSITION_NUMBERS)
+    limits.check_most(
+        f"{where}: tokens × width of the tokenizer's positions", positions * width, limits.POSITION_NUMBERS
+    )
     losses = ("mse",) if spec.diffusion is not None else tuple(m.value.losses)
     if spec.loss not in ("auto", *losses):
         raise MaskweaveError(
@@ -195,7 +197,7 @@ def _check_tokenizer(m: Modality, where: str) -> None:
         )
     if quantizer.heads > 1 and (m.value.size or quantizer.type != "memcodes"):
         raise MaskweaveError(
-            f"{where}: several codes a latent (tokenizer.quantizer.heads {quantizer.heads}) are for vectors with memcodes alone"
+            f"{where}: tokenizer.quantizer.heads {quantizer.heads} (codes per latent) is only for vectors with type 'memcodes'; set heads to 1"
         )
     if m.tokens % quantizer.heads:
         raise MaskweaveError(
@@ -230,6 +232,6 @@ def _check_diffusion(m: Modality, d: Diffusion, where: str) -> None:
         raise MaskweaveError(f"{where}: value.size must be a multiple of {d.multiple}, found {m.value.size}")
     if d.prediction == "epsilon" and (d.zero_terminal_snr or d.schedule == "shifted_cosine"):
         raise MaskweaveError(
-            f"{where}: where nothing of the value remains at the last step, the noise alone says nothing of it; "
+            f"{where}: prediction 'epsilon' cannot recover the value, because the last step of this schedule is pure noise; "
             "use prediction 'sample' or 'v_prediction'"
         )

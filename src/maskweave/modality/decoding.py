@@ -1,4 +1,4 @@
-"""How a modality is generated unless a request says otherwise."""
+"""Default settings for generating a modality."""
 
 import math
 from dataclasses import dataclass
@@ -10,18 +10,18 @@ from maskweave.errors import MaskweaveError, shown
 
 @dataclass(frozen=True)
 class Decoding:
-    """How a modality is generated unless a request says otherwise."""
+    """How a modality is generated, unless a request overrides it."""
 
     scheme: Literal["maskgit", "roar", "autoregressive"] = "roar"
     steps: int = 8
     """Passes over a grid; sequences take one per token."""
     token_schedule: Literal["auto", "cosine", "linear"] = "auto"
-    """How many tokens of a grid each step settles: few at first, or evenly. `auto`: cosine for MaskGIT, linear for ROAR."""
+    """How many tokens of a grid each step fixes: few at first, or the same number. `auto`: cosine for MaskGIT, linear for ROAR."""
     temperature: float = 1.0
     temperature_schedule: str = "constant"
-    """`constant`; `linear`, which falls evenly towards 0; or `onex:MIN:POWER`, temperature / number of the step ** POWER, at least MIN."""
+    """`constant`; `linear`, which falls evenly towards 0; or `onex:MIN:POWER`, temperature / step ** POWER (steps count from 1), at least MIN."""
     guidance: float = 1.0
-    """Weight of the inputs, in u + guidance * (c - u): c with the inputs, u without. 1: no guidance, and half the work."""
+    """Weight of the inputs, in u + guidance * (c - u): c with the inputs, u without. 1: no guidance, at half the cost."""
     top_p: float = 1.0
     top_k: int = 0
     """0: all tokens."""
@@ -45,7 +45,7 @@ class Decoding:
 
     @property
     def onex(self) -> tuple[float, ...] | None:
-        """MIN and POWER of the temperature schedule, nothing for the others; None where it is none of them."""
+        """MIN and POWER of an `onex` temperature schedule; empty for the other schedules; None if the schedule is invalid."""
         name, *numbers = self.temperature_schedule.split(":")
         if name in ("constant", "linear") and not numbers:
             return ()

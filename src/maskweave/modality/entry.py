@@ -1,6 +1,6 @@
-"""What a modality is: one declarative entry, validated. Everything else in the library follows from its kind and value type.
+"""A modality: one declarative entry, validated. Everything else in the library follows from its kind and value type.
 
-A catalog is a YAML file of entries and of the vocabularies that they share. Names follow 4M (https://arxiv.org/abs/2312.06647).
+A catalog is a YAML file with entries and the vocabularies that they share. Names follow 4M (https://arxiv.org/abs/2312.06647).
 """
 
 import math
@@ -17,7 +17,7 @@ Kind = Literal["grid", "sequence", "patches", "vectors"]
 
 @dataclass(frozen=True)
 class Derivation:
-    """How values are computed from those of another modality."""
+    """How values are computed from the values of another modality."""
 
     aliases: ClassVar[dict[str, str]] = {"from": "source"}
     """Key in YAML to the field that holds it: `from` is a reserved word of Python."""
@@ -38,37 +38,37 @@ class Modality:
     kind: Kind
     value: ValueType
     source: str = ""
-    """Modality whose values are tokenized, where that is not this one; its value type and size must agree."""
+    """Modality whose values are tokenized, if not this one; both must have the same value type and number of channels."""
     grid: tuple[int, ...] = ()
     """Tokens along each axis of a grid or of patches."""
     max_tokens: int = 0
     """Longest sequence, end token included, or most vectors."""
     vocabulary: str = ""
-    """Set of ids; sequences must name one of the catalog's, grids have their own (named after them)."""
+    """Sequences: the catalog's vocabulary that holds their ids. Grids have their own, under their own name."""
     chunk: int = 1
     """Sequences: tokens masked together, 2 for key-value pairs."""
     positions: Literal["sine", "learned"] = "sine"
     tokenizer: TokenizerSpec | None = None
-    """Grids only; defaults apply where an entry gives none."""
+    """Grids only; the default depends on the value type."""
     decoding: Decoding = field(default_factory=Decoding)
     metrics: tuple[str, ...] = ()
     """Scores of its predictions, by the names of its value type; none: the type's defaults."""
     derive: Derivation | None = None
     """How `maskweave data label` computes its values from a picture."""
     view: str = ""
-    """Modalities of one view show the same frame: they are cropped, flipped and resized together. Give entries of another camera, say, a
-    view of their own; values of one or three axes are always resized alone."""
+    """Modalities of one view show the same frame: they are cropped, flipped and resized together. Entries of another camera, for instance,
+    need their own view; values of one or three axes are always resized separately."""
     input_only: bool = False
-    """A grid or sequence that the model reads and never predicts; patches and vectors never are predicted."""
+    """The model reads this grid or sequence but never predicts it; patches and vectors are never predicted."""
 
     @property
     def tokens(self) -> int:
-        """Most tokens that one sample can have."""
+        """Most tokens of one sample."""
         return math.prod(self.grid) if self.grid else self.max_tokens
 
     @property
     def patch(self) -> tuple[int, ...]:
-        """Points of the value along each axis that one token of a grid or patch stands for."""
+        """Points of the value along each axis that one token of a grid, or one patch, covers."""
         return tuple(s // g for s, g in zip(self.value.size, self.grid, strict=True)) if self.value.size else ()
 
     @property
@@ -78,7 +78,7 @@ class Modality:
 
     @property
     def has_tokens(self) -> bool:
-        """Whether it has token ids, rather than raw rows."""
+        """Whether it has token ids rather than raw rows."""
         return self.kind in ("grid", "sequence")
 
     @property
@@ -97,5 +97,5 @@ class Modality:
 
     @property
     def reads(self) -> str:
-        """The modality in whose folder this one's values lie."""
+        """Modality whose folder holds this one's values."""
         return self.source or self.name

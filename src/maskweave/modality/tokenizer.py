@@ -1,4 +1,4 @@
-"""Settings of a grid modality's tokenizer network: its model, its quantizer, perhaps a diffusion decoder."""
+"""Settings of a grid modality's tokenizer network: its model, its quantizer, optionally a diffusion decoder."""
 
 import math
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ class Quantizer:
     dim: int = 16
     """VQ and Memcodes: width of the latent that is quantized."""
     heads: int = 1
-    """Memcodes: number of codebooks, and so of tokens a latent gives."""
+    """Memcodes: number of codebooks, which is the number of tokens per latent."""
 
     @property
     def size(self) -> int:
@@ -25,7 +25,7 @@ class Quantizer:
 
     @property
     def latent_dim(self) -> int:
-        """Channels of the latent handed to the quantizer."""
+        """Channels of the latent that the quantizer takes."""
         match self.type:
             case "fsq":
                 return len(self.levels)
@@ -44,9 +44,9 @@ class Diffusion:
     schedule: Literal["linear", "cosine", "shifted_cosine"] = "linear"
     """How noise grows with the step."""
     shift: float = 1.0
-    """Of the shifted cosine schedule (https://arxiv.org/abs/2301.11093): above 1 there is more noise at every step."""
+    """Shift of the shifted cosine schedule (https://arxiv.org/abs/2301.11093); above 1, every step has more noise."""
     zero_terminal_snr: bool = False
-    """Let nothing of the value remain at the last step (https://arxiv.org/abs/2305.08891); always so with a shifted cosine."""
+    """Make the last step pure noise (https://arxiv.org/abs/2305.08891); a shifted cosine schedule always does."""
     clip: bool = False
     """While decoding, clip predicted values to [-1, 1]."""
     threshold: bool = False
@@ -56,17 +56,17 @@ class Diffusion:
     steps: int = 25
     """Steps of decoding."""
     patch: int = 4
-    """Points along each axis that become channels of one place of the U-Net."""
+    """Points along each axis that become channels of one U-Net position."""
     widths: tuple[int, ...] = (256, 512, 512, 512)
-    """Channels of the U-Net's levels, each half as fine as the one before; multiples of 32."""
+    """Channels of the U-Net's levels, each at half the resolution of the one before; multiples of 32."""
     layers: int = 3
-    """Residual blocks of a level."""
+    """Residual blocks per level."""
     attention: int = 2
     """How many levels, from the coarsest, have attention."""
 
     @property
     def multiple(self) -> int:
-        """What the value's size must be a multiple of."""
+        """The value's size must be a multiple of this along each axis."""
         return self.patch * 2 ** (len(self.widths) - 1)
 
 
@@ -83,11 +83,11 @@ class TokenizerSpec:
     """Blocks of the encoder."""
     decoder_depth: int = 1
     decoder_width: int = 0
-    """0: as the encoder's."""
+    """0: same as the encoder."""
     decoder_heads: int = 0
-    """0: as the encoder's."""
+    """0: same as the encoder."""
     tail: Literal["norm", "mlp", "none"] = "norm"
-    """ViT: what stands after the blocks of the encoder and of the decoder."""
+    """ViT: layer after the blocks of the encoder and of the decoder."""
     trained_grid: tuple[int, int] | None = None
     """ViT: rows and columns that the fixed positions are made for; they are resized to the entry's grid. None: the entry's grid."""
     class_width: int = 8
@@ -101,7 +101,7 @@ class TokenizerSpec:
     decoder_inner_width: int = 0
     """MLP: width of one more linear layer after the quantizer; 0: none."""
     diffusion: Diffusion | None = None
-    """A diffusion decoder in place of a ViT."""
+    """A diffusion decoder instead of a ViT."""
     loss: str = "auto"
-    """Name of one of the value type's losses; `auto`: its first. A diffusion decoder takes `mse`."""
+    """Name of one of the value type's losses; `auto`: the first. A diffusion decoder takes `mse`."""
     quantizer: Quantizer = field(default_factory=Quantizer)

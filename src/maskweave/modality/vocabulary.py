@@ -15,12 +15,12 @@ class Vocabulary:
 
     name: str
     size: int
-    """Ids in all; learned pieces fill what the rest leaves (fewer may be learned)."""
+    """Total number of ids; learned pieces fill the ids that remain (fewer may be learned)."""
     sentinels: int = 200
     values: dict[str, int] = field(default_factory=dict)
     """Special values by prefix: `{v0: 64}` gives the tokens `v0=0` to `v0=63`."""
     words: tuple[str, ...] = ()
-    """Words kept whole, class names for instance."""
+    """Words that are one token each, class names for instance."""
 
     @property
     def first_sentinel(self) -> int:

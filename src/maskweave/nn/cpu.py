@@ -1,12 +1,12 @@
-"""Everything that is here only because of CPU kernels, chosen by the processor.
+"""Code that exists only because of CPU kernels, chosen by the processor.
 
-Torch multiplies float32 matrices on a CPU with MKL, which uses half the vector width of AMD's AVX-512 processors and the whole width of Intel's.
-What speeds up one of them slows down the other, so each choice below names the processor it was measured on. The choice follows from the vendor
-and the instruction set alone, never from timing, so a run resumed on the same kind of machine computes the same numbers. Every other processor
-gets plain torch.
+Torch multiplies float32 matrices on a CPU with MKL, which uses half the vector width of AMD's AVX-512 processors and the full width of Intel's.
+What speeds up one of them slows down the other, so each choice below gives the processor it was measured on. The choice depends only on the vendor
+and the instruction set, never on timing, so a run resumed on the same kind of machine computes the same numbers. Every other processor
+uses plain torch.
 
-`MASKWEAVE_CPU_KERNELS=amd|intel|plain` overrides the choice, to compare them (`benchmarks/linear.py`) or to test one on another machine. One more
-CPU setting cannot be here, because it must be set before torch is imported: OMP_WAIT_POLICY, in `cli/main.py`.
+`MASKWEAVE_CPU_KERNELS=amd|intel|plain` overrides the choice, to compare kernels (`benchmarks/linear.py`) or to test them on another machine. One more
+CPU setting must be set before torch is imported: OMP_WAIT_POLICY, in `cli/main.py`.
 """
 
 import ctypes
@@ -32,14 +32,14 @@ HALVES = (torch.bfloat16, torch.float16)
 
 @dataclass(frozen=True)
 class Processor:
-    """Vendor and instruction sets as /proc/cpuinfo names them; empty where there is no such file or it has neither."""
+    """Vendor and instruction sets, as in /proc/cpuinfo; empty if the file or the entry is missing."""
 
     vendor: str = ""
     flags: frozenset[str] = frozenset()
 
 
 def read_processor(cpuinfo: str) -> Processor:
-    """The first processor in the text of /proc/cpuinfo."""
+    """Returns the first processor in the text of /proc/cpuinfo."""
     found: dict[str, str] = {}
     for line in cpuinfo.splitlines():
         key, _, value = line.partition(":")
@@ -48,7 +48,7 @@ def read_processor(cpuinfo: str) -> Processor:
 
 
 def this_processor() -> Processor:
-    """The processor of this machine."""
+    """Returns the processor of this machine."""
     try:
         return read_processor(Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace"))
     except OSError:
@@ -87,13 +87,13 @@ CHOICES: Mapping[str, CpuKernels] = {"amd": AMD, "intel": INTEL, "plain": PLAIN}
 
 
 def choose_kernels(processor: Processor, asked: str = "auto") -> CpuKernels:
-    """The kernels for a processor.
+    """Returns the kernels for a processor.
 
     Args:
-        asked: `auto`, or `amd`, `intel` or `plain` whatever the processor.
+        asked: `auto`, or `amd`, `intel` or `plain` for any processor.
 
     Raises:
-        MaskweaveError: `asked` is none of these.
+        MaskweaveError: `asked` has another value.
     """
     if asked in CHOICES:
         return CHOICES[asked]
@@ -107,14 +107,14 @@ def choose_kernels(processor: Processor, asked: str = "auto") -> CpuKernels:
 
 
 KERNELS = choose_kernels(this_processor(), os.environ.get(SWITCH) or "auto")
-"""The choice in this process. Everything in this file looks it up when called."""
+"""The choice in this process; functions in this file read it on each call."""
 _ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 # Linear layers.
 
 
 class Linear(nn.Linear):
-    """A linear layer that uses oneDNN in float32 on a CPU, where that is faster.
+    """A linear layer that uses oneDNN in float32 on CPUs where that is faster.
 
     AMD with AVX-512, two threads: 1.5 to 3 times as fast as torch's MKL, in training and prediction, and a row's result does not depend on the
     other rows (`benchmarks/linear.py`). Slower than MKL on Intel and on AMD without AVX-512. Torch exposes this product only as an operator of its
@@ -163,7 +163,7 @@ class PackedLinear(nn.Module):
     and up to 4 times in float32 (AMD with AVX-512, `benchmarks/linear.py`).
 
     Args:
-        dtype: of the product and its result, whatever the input's: float32 or bfloat16.
+        dtype: float32 or bfloat16; dtype of the product and its result, for inputs of any dtype.
     """
 
     def __init__(self, layer: nn.Linear, dtype: torch.dtype):
@@ -191,7 +191,7 @@ def can_pack(module: nn.Module, dtype: torch.dtype) -> bool:
 
 
 def pack_linear_layers(module: nn.Module, dtype: torch.dtype) -> None:
-    """Replace the linear layers of `module` by packed ones. It must be one that `can_pack`."""
+    """Replace the linear layers of `module` by packed ones. `can_pack` must be true for it."""
     for parent in list(module.modules()):
         for name, child in list(parent.named_children()):
             if isinstance(child, nn.Linear):
@@ -218,10 +218,10 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def to_cache(t: Tensor) -> Tensor:
-    """Keys or values in the precision in which attention of one new token at a time reads them fastest, in one piece.
+    """Returns keys or values, contiguous, in the precision that attention of one new token at a time reads fastest.
 
-    Reading them in bf16 takes 2 to 5 times as long as in float32, by either kernel (AMD with AVX2, one thread, `benchmarks/attention.py`). Not measured
-    on Intel, where they stay as computed.
+    Reading them in bf16 takes 2 to 5 times as long as in float32, by either kernel (AMD with AVX2, one thread, `benchmarks/attention.py`).
+    Not measured on Intel, where the precision stays unchanged.
     """
     return (t.float() if KERNELS.float32_cache and t.device.type == "cpu" else t).contiguous()
 
@@ -235,10 +235,10 @@ GROUPED_ROWS = 64
 
 
 def row_multiple(x: Tensor, multiple: int) -> int:
-    """`multiple` where products over the rows of `x` need their number to repeat, else 1.
+    """Returns `multiple` if the number of rows of `x` should repeat between batches, else 1.
 
-    oneDNN compiles a product for every new number of rows, and with AVX-512 or AMX it multiplies all that is in 16 bits; in float32 it multiplies only
-    where `Linear` says so. With a new number in every step, training compiled in every step and the heap fragmented (AMD with AVX-512). Without AVX-512
+    oneDNN compiles a product for every new number of rows. With AVX-512 or AMX it computes all 16-bit products; in float32 it computes only those
+    of `Linear`. With a new number of rows in every step, training compiled in every step and the heap fragmented (AMD with AVX-512). Without AVX-512
     padding gains nothing: 0.93 to 1.03 times as fast (AMD with AVX2, `benchmarks/linear.py`).
     """
     if x.device.type != "cpu":
@@ -253,10 +253,10 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
 
 
 def keep_freed_memory() -> None:
-    """Let this process keep the memory it frees, up to 1 GiB a piece, for its own next step.
+    """Make this process keep freed memory, in blocks of up to 1 GiB, for its next step.
 
-    Otherwise glibc returns large pieces at once, and the system maps and zeroes them anew in every step: 4 to 7% of the time of a training step on a
-    CPU (AMD, `benchmarks/fourm.py`). It changes no result and does not depend on the processor. Other C libraries are left as they are.
+    Otherwise glibc returns large blocks at once, and the system maps and zeroes them again in every step: 4 to 7% of the time of a training step on a
+    CPU (AMD, `benchmarks/fourm.py`). Results do not change, and the gain does not depend on the processor. Does nothing with other C libraries.
     """
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "gnu_get_libc_version"):
         libc.mallopt(_TRIM_THRESHOLD, 2**31 - 1)

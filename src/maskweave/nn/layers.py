@@ -35,7 +35,7 @@ class LayerNorm(nn.LayerNorm):
 
 
 class Attention(nn.Module):
-    """Multi-head attention, of a sequence to itself or to a context.
+    """Multi-head attention of a sequence to itself, or to a context.
 
     Args:
         qk_norm: normalize each head's queries and keys before scaling.
@@ -52,7 +52,7 @@ class Attention(nn.Module):
         self.k_norm = LayerNorm(width // heads, biases.norm) if qk_norm else nn.Identity()
 
     def forward(self, x_BND: Tensor, context_BMD: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
-        """`mask` is boolean and broadcasts to (B, H, N, M): True where attention may look. Every row needs one True."""
+        """`mask` is boolean and broadcasts to (B, H, N, M): True where attention is allowed. Every row needs at least one True."""
         q = self.queries(x_BND)
         return self.look(q, *self.keys_values(x_BND if context_BMD is None else context_BMD), mask)
 
@@ -61,7 +61,7 @@ class Attention(nn.Module):
         return self.q_norm(self.split(self.q(x_BND)))
 
     def keys_values(self, context_BMD: Tensor) -> tuple[Tensor, Tensor]:
-        """What can be looked at, each (B, H, M, D/H)."""
+        """Keys and values of the context, each (B, H, M, D/H)."""
         return self.k_norm(self.split(self.k(context_BMD))), self.split(self.v(context_BMD))
 
     def look(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -126,10 +126,10 @@ class Block(nn.Module):
 
 
 def sine_cosine(shape: Sequence[int], width: int) -> Tensor:
-    """Fixed positions of a lattice of one to three axes, (prod(shape), width), row by row.
+    """Fixed sine-cosine position embeddings of a grid of one to three axes, (prod(shape), width), row by row.
 
-    Each axis has an equal share of the width: sin of all its frequencies, then cos, with ω_i = 10000^(-i/n). What a width
-    that does not divide leaves over is zero. For one and two axes these are the published 4M positions.
+    Each axis has an equal share of the width: sin of all its frequencies, then cos, with ω_i = 10000^(-i/n). Channels left over
+    if the width does not divide evenly are zero. For one and two axes these are the published 4M position embeddings.
     """
     share = width // len(shape) // 2 * 2
     omega = 10000.0 ** (-torch.arange(share // 2, dtype=torch.float64) / (share // 2))
@@ -140,7 +140,7 @@ def sine_cosine(shape: Sequence[int], width: int) -> Tensor:
 
 
 def initialize(module: nn.Module) -> None:
-    """As in MAE: Xavier-uniform linear and convolution layers with zero bias, unit norms, embeddings normal with deviation 0.02."""
+    """Initialize as in MAE: Xavier-uniform linear and convolution layers, zero biases, unit norms, normal embeddings with standard deviation 0.02."""
     for part in module.modules():
         if isinstance(part, nn.Linear):
             nn.init.xavier_uniform_(part.weight)

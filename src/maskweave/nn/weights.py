@@ -1,4 +1,4 @@
-"""Tensors in safetensors files: written as they are, read only if they are exactly what is expected."""
+"""Save tensors in safetensors files, and load them only if all names and shapes match."""
 
 import contextlib
 import errno
@@ -24,10 +24,10 @@ def save_tensors(tensors: Mapping[str, Tensor], path: Path, notes: Mapping[str, 
         notes: texts by name, kept in the file's header.
 
     Raises:
-        OSError: as the system says it; safetensors tells of a full disk only in words.
+        OSError: with the system's error number, a full disk for instance, which safetensors reports only in its message.
     """
     try:
-        safetensors.torch.save_file(_apart(tensors), path, metadata=dict(notes) if notes else None)
+        safetensors.torch.save_file(_without_overlaps(tensors), path, metadata=dict(notes) if notes else None)
     except SafetensorError as error:
         for number in (errno.ENOSPC, errno.EDQUOT):
             if f"os error {number})" in str(error):
@@ -35,25 +35,25 @@ def save_tensors(tensors: Mapping[str, Tensor], path: Path, notes: Mapping[str, 
         raise
 
 
-def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """On the CPU, with copies where tensors overlap in memory, which the format refuses."""
-    apart: dict[str, Tensor] = {}
+def _without_overlaps(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Returns the tensors on the CPU; those that overlap in memory, which the format refuses, are copied."""
+    separate: dict[str, Tensor] = {}
     taken: list[tuple[int, int]] = []
     for name, tensor in tensors.items():
         tensor = tensor.detach().cpu().contiguous()
         start, end = tensor.data_ptr(), tensor.data_ptr() + tensor.nbytes
         overlaps = any(start < other_end and other_start < end for other_start, other_end in taken)
-        apart[name] = tensor.clone() if overlaps else tensor
+        separate[name] = tensor.clone() if overlaps else tensor
         taken.append((start, end))
-    return apart
+    return separate
 
 
 @contextlib.contextmanager
 def open_tensors(path: Path) -> Iterator[Any]:
-    """A safetensors file, mapped.
+    """Open a safetensors file, memory-mapped.
 
     Raises:
-        MaskweaveError: it is missing, truncated or no such file.
+        MaskweaveError: the file is missing or truncated, or has another format.
     """
     try:
         with safe_open(path, framework="pt") as stored:
@@ -70,7 +70,7 @@ def load_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
     """Copy a file's tensors into `tensors`, which must have the same names and shapes.
 
     Raises:
-        MaskweaveError: listing names that are missing, unexpected or of another shape; nothing is copied then.
+        MaskweaveError: tensors are missing, unexpected or of another shape; lists their names. Nothing is copied then.
     """
     with _same(tensors, path) as stored, torch.no_grad():
         for name, tensor in tensors.items():
@@ -78,10 +78,10 @@ def load_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
 
 
 def take_tensors(module: nn.Module, path: Path) -> None:
-    """Let a module's parameters and buffers be those of a file, mapped: they take memory only where they are looked at or changed.
+    """Use the memory-mapped tensors of a file as a module's parameters and buffers; they take memory only when read or changed.
 
     Raises:
-        MaskweaveError: as `load_tensors`.
+        MaskweaveError: same as `load_tensors`.
     """
     with _same(module.state_dict(), path) as stored:
         module.load_state_dict({name: stored.get_tensor(name) for name in stored.keys()}, assign=True)  # noqa: SIM118
@@ -89,23 +89,23 @@ def take_tensors(module: nn.Module, path: Path) -> None:
 
 @contextlib.contextmanager
 def _same(tensors: Mapping[str, Tensor], path: Path) -> Iterator[Any]:
-    """A file that holds tensors of the same names and shapes."""
+    """Open a file that must hold tensors of the same names and shapes."""
     with open_tensors(path) as stored:
         names = set(stored.keys())
         shapes = {name: tuple(stored.get_slice(name).get_shape()) for name in tensors if name in names}
         faults = {
-            "missing there": [name for name in tensors if name not in names],
+            "missing in the file": [name for name in tensors if name not in names],
             "not in the model": sorted(names - set(tensors)),
             "of another shape": [
-                f"{name} {shape}, here {tuple(tensors[name].shape)}"
+                f"{name} {shape}, expected {tuple(tensors[name].shape)}"
                 for name, shape in shapes.items()
                 if shape != tuple(tensors[name].shape)
             ],
         }
         if any(faults.values()):
-            told = "; ".join(f"{fault}: {listed(found)}" for fault, found in faults.items() if found)
+            details = "; ".join(f"{fault}: {listed(found)}" for fault, found in faults.items() if found)
             raise MaskweaveError(
-                f"{path} is of another architecture. {told}. Use the model that wrote it, or another folder"
+                f"{path} is of another architecture. {details}. Use the model that wrote it, or another folder"
             )
         yield stored
 
@@ -115,30 +115,30 @@ def listed(names: list[str], most: int = 8) -> str:
 
 
 class PassthroughTensors(NamedTuple):
-    """What a published checkpoint holds and nothing here reads, kept so that writing it back gives an equal one."""
+    """Content of a published checkpoint that maskweave does not use, kept so that exporting gives an equal checkpoint."""
 
     config: dict[str, Any]
     """Its `config.json`."""
     tensors: dict[str, Tensor]
     names: tuple[str, ...]
-    """Of all tensors in its `model.safetensors`."""
+    """Names of all tensors in its `model.safetensors`."""
 
 
 PASSTHROUGH = "passthrough.safetensors"
 
 
 def save_passthrough(passthrough: PassthroughTensors | None, folder: Path) -> None:
-    """Write them beside a model's or tokenizer's weights, if there are any."""
+    """Save passthrough tensors, if any, next to the weights of a model or tokenizer."""
     if passthrough is not None:
         with write_aside(folder / PASSTHROUGH) as path:
             save_tensors(passthrough.tensors, path, {"config": json.dumps([passthrough.config, passthrough.names])})
 
 
 def load_passthrough(folder: Path) -> PassthroughTensors | None:
-    """What `save_passthrough` wrote, mapped; None where it wrote nothing.
+    """Loads what `save_passthrough` wrote, memory-mapped; None if there is no file.
 
     Raises:
-        MaskweaveError: the file is damaged, or something else wrote it.
+        MaskweaveError: the file is damaged, or was not written by `save_passthrough`.
     """
     path = folder / PASSTHROUGH
     if not path.is_file():
@@ -154,14 +154,14 @@ def load_passthrough(folder: Path) -> PassthroughTensors | None:
                 raise TypeError("expected a configuration and names")
         except (KeyError, TypeError, ValueError, RecursionError) as error:
             raise MaskweaveError(
-                f"{path}: its header has no 'config' as maskweave writes it, so it cannot be read ({error!r:.200}); "
-                "copy or import the model again, or remove this file if the model is not to be written back in its published form"
+                f"{path}: the header has no valid 'config', so the file cannot be read ({error!r:.200}); "
+                "copy or import the model again, or remove this file if the model will not be exported in its published form"
             ) from error
         return PassthroughTensors(config, {name: stored.get_tensor(name) for name in stored.keys()}, tuple(names))  # noqa: SIM118
 
 
 def fingerprint(tensors: Mapping[str, Tensor], *more: str) -> str:
-    """Changes whenever a name or a number of the tensors does, or one of the words."""
+    """Returns a hash of the tensors' names and values, and of further words."""
     digest = hashlib.sha256()
     for name, tensor in tensors.items():
         content = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)

@@ -1,6 +1,6 @@
-"""Value types: what a modality's value is outside the model, one class in one file each.
+"""Value types: what a modality's value is outside the model. Each type is one class in one file.
 
-`value_type("map")` finds the class that an entry's `value: {type: map, …}` names. Other packages add types of their own by an entry point:
+`value_type("map")` returns the class for an entry's `value: {type: map, …}`. Other packages add their own types by an entry point:
 
     [project.entry-points."maskweave.values"]
     quaternion = "my_package.quaternion:Quaternion"
@@ -38,33 +38,33 @@ GROUP = "maskweave.values"
 
 @functools.cache
 def value_types() -> dict[str, type[ValueType]]:
-    """All value types by name: built in, then those of installed packages.
+    """Returns all value types by name: built-in ones, then those of installed packages.
 
     Raises:
-        MaskweaveError: an entry point cannot be loaded, is no `ValueType`, or has the name of another type.
+        MaskweaveError: an entry point cannot be loaded, is not a `ValueType`, or has the name of another type.
     """
     found: dict[str, type[ValueType]] = {cls.type: cls for cls in BUILT_IN}
     for point in importlib.metadata.entry_points(group=GROUP):
         where = f"value type {point.name!r} ({point.value})"
         try:
             cls = point.load()
-        except Exception as error:  # whatever the other package raises while it is imported
+        except Exception as error:  # importing another package can raise anything
             raise MaskweaveError(f"{where}: cannot be imported ({error}); fix or uninstall its package") from error
         if not (isinstance(cls, type) and issubclass(cls, ValueType)) or cls.type != point.name:
             raise MaskweaveError(
                 f"{where}: expected a subclass of maskweave.values.base.ValueType whose type is {point.name!r}"
             )
         if found.get(point.name, cls) is not cls:
-            raise MaskweaveError(f"{where}: there is another value type of this name; rename one of them")
+            raise MaskweaveError(f"{where}: another value type has the same name; rename one of them")
         found[point.name] = cls
     return found
 
 
 def value_type(name: str) -> type[ValueType]:
-    """The class of a value type.
+    """Returns the class of a value type.
 
     Raises:
-        MaskweaveError: there is none of this name.
+        MaskweaveError: no type has this name.
     """
     known = value_types()
     if name not in known:

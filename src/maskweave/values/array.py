@@ -1,4 +1,4 @@
-"""What values share that are arrays of numbers."""
+"""The base class of values that are arrays of numbers."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from maskweave.values.losses import mse, negative_cosine, smooth_l1
 
 MAX_CHANNELS = 2**16
 NUMBERS: Mapping[str, Loss] = {"smooth_l1": smooth_l1, "mse": mse, "cosine": negative_cosine}
-"""Losses of values that are numbers."""
+"""Losses for numbers, by name."""
 
 
 @dataclass(frozen=True)
@@ -23,11 +23,11 @@ class Array(ValueType):
     """Arrays of numbers."""
 
     accepts: ClassVar[tuple[str, str]] = ("fiu", "numbers")
-    """Kinds of NumPy's types that a value may have, and the words for them."""
+    """NumPy dtype kinds that a value may have, and their name in messages."""
     mergeable: ClassVar[bool] = True
 
     def check_numbers(self, array: np.ndarray, where: str) -> np.ndarray:
-        """The part of `check` that looks at numbers, given an array of the right type and shape."""
+        """The part of `check` that checks the numbers of an array of the right type and shape."""
         return finite(array, where)
 
     def from_python(self, value: Any, where: str) -> np.ndarray:
@@ -37,7 +37,7 @@ class Array(ValueType):
         return as_numbers(value, where)
 
     def as_array(self, value: Any, where: str) -> np.ndarray:
-        """The value as an array of an accepted type."""
+        """Returns the value as an array of an accepted type, or raises BadSample."""
         array = as_numbers(value, where)
         if array.dtype.kind not in self.accepts[0]:
             raise refuse(where, f"values of type {array.dtype}", f"{self.accepts[1]} for a value of type {self.type!r}")
@@ -57,7 +57,7 @@ class Array(ValueType):
         return self.scale(rows.reshape(-1, self.channels)).reshape(rows.shape)
 
     def scale(self, array: np.ndarray) -> np.ndarray:
-        """Values (…, C) to the network's numbers, float32."""
+        """Scales values (…, C) for the network, float32."""
         return affine(array, *self.factor_shift)
 
     def unscale(self, array: np.ndarray) -> np.ndarray:
@@ -67,7 +67,7 @@ class Array(ValueType):
 
     @property
     def factor_shift(self) -> tuple[np.ndarray, np.ndarray]:
-        """Per channel, or for all channels: factor and shift that take a value to the network's number."""
+        """Factor and shift that scale a value for the network, per channel or for all channels."""
         return np.ones(1, np.float32), np.zeros(1, np.float32)
 
     def merge(self, values: Sequence[np.ndarray], overlap: float) -> np.ndarray:
@@ -75,7 +75,7 @@ class Array(ValueType):
 
 
 def as_numbers(value: Any, where: str) -> np.ndarray:
-    """As an array of numbers, or of true and false; anything else, such as text or rows of different lengths, is refused."""
+    """Returns an array of numbers or booleans; raises BadSample for anything else, such as text or rows of different lengths."""
     try:
         array = np.asarray(value)
     except (ValueError, TypeError):  # rows of different lengths
@@ -86,8 +86,8 @@ def as_numbers(value: Any, where: str) -> np.ndarray:
 
 
 def finite(array: np.ndarray, where: str) -> np.ndarray:
-    """As float32; NaN and infinite values are refused."""
-    with np.errstate(over="ignore"):  # float64 beyond float32 becomes infinite, and is refused as such
+    """Returns the array as float32; raises BadSample for NaN and infinite values."""
+    with np.errstate(over="ignore"):  # float64 beyond float32 becomes infinite and is refused below
         array = array.astype(np.float32)
     bad = int(array.size - np.isfinite(array).sum())
     if bad:
@@ -101,7 +101,7 @@ def finite(array: np.ndarray, where: str) -> np.ndarray:
 
 
 def affine(array: np.ndarray, factor_C: np.ndarray, shift_C: np.ndarray) -> np.ndarray:
-    """array · factor + shift as float32."""
+    """Returns array · factor + shift as float32."""
     out = array.astype(np.float32)  # a copy, so the rest works in place
     out *= factor_C
     out += shift_C
@@ -117,6 +117,6 @@ def check_channels(value: Any, allowed: tuple[int, ...]) -> None:
 
 
 def check_range(low: float, high: float, what: str) -> None:
-    """Raise MaskweaveError unless low and high are finite and ascend."""
+    """Raise MaskweaveError unless low and high are finite and low is below high."""
     if not -np.inf < low < high < np.inf:
-        raise MaskweaveError(f"{what} is [lowest, highest], both finite, found [{low}, {high}]")
+        raise MaskweaveError(f"{what} must be [lowest, highest], both finite, found [{low}, {high}]")

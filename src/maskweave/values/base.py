@@ -1,7 +1,7 @@
 """The contract of a value type: a frozen dataclass of an entry's settings, with all behavior that depends on what a value is.
 
-The rest of the library asks a value type and never its name. A type overrides what applies to it; what it leaves alone says that it
-cannot do that (`losses = {}`: no tokenizer network; `mergeable = False`: no ensembles).
+The rest of the library calls a value type's members and never checks its name. A type overrides what it supports; the defaults mean
+"not supported" (`losses = {}`: no tokenizer network; `mergeable = False`: no ensembles).
 """
 
 import json
@@ -22,19 +22,19 @@ if TYPE_CHECKING:
     from maskweave.values.codec import Codec, TextWriter
 
 Loss = Callable[[Tensor, Tensor], Tensor]
-"""A network's output and its target to a scalar."""
+"""Maps a network's output and its target to a scalar."""
 Size = tuple[int, int]
 """Height and width of a figure in pixels."""
 TextLabels = Callable[[str], "Sequence[str]"]
-"""Labels that a text names, with repeats."""
+"""Maps a text to the labels in it, with repeats."""
 
 
 @dataclass(frozen=True)
 class ValueType(ABC):
-    """Settings of one entry's values, and what can be done with such values. Subclasses are frozen dataclasses of their own fields."""
+    """Settings of one entry's values, and the operations on such values. Subclasses are frozen dataclasses with fields of their own."""
 
     tag: ClassVar[str] = "type"
-    """Key of an entry that names the class; see `maskweave.config`."""
+    """Key of an entry that chooses the class; see `maskweave.config`."""
     type: ClassVar[str] = ""
     """Name in an entry: `value: {type: NAME}`."""
     python: ClassVar[str]
@@ -43,32 +43,32 @@ class ValueType(ABC):
     """Kinds of modality that can hold it: `grid`, `patches`, `vectors` or `sequence`."""
 
     losses: ClassVar[Mapping[str, Loss]] = {}
-    """Losses of a tokenizer network by name, the default first; none: there is no such tokenizer."""
+    """Losses of a tokenizer network by name, the default first; empty: no tokenizer network."""
     can_add_noise: ClassVar[bool] = True
     """Whether a diffusion decoder can predict it."""
     is_photograph: ClassVar[bool] = False
-    """Whether its file is a picture as it is, and needs no figure."""
+    """Whether its file is already a picture and needs no figure."""
     is_text: ClassVar[bool] = False
-    """Whether it is text in words: text tokenizers are trained on it, and commands take it as it is typed."""
+    """Whether it is plain text: text tokenizers are trained on it, and commands take it as typed."""
     is_embedding: ClassVar[bool] = False
     """Whether it is one vector that can stand for the sample in retrieval."""
     mergeable: ClassVar[bool] = False
     """Whether several predictions can be merged into one."""
     head: ClassVar[Literal["", "points", "boxes"]] = ""
-    """Head that learns it in fine-tuning; empty: it cannot be learned as a whole."""
+    """Head that predicts it in fine-tuning; empty: not supported."""
     row_dtype: ClassVar[Any] = np.float32
-    """Type in which raw rows are stored."""
+    """NumPy type of stored raw rows."""
     stored_facts: ClassVar[tuple[str, ...]] = ("type", "channels", "classes")
-    """Settings that imported values were checked against; others, such as the size, may change afterwards."""
+    """Settings that must not change after values were imported; others, such as the size, may."""
     sees_color: ClassVar[bool] = False
     """Whether its figures are drawn over a picture of the same sample."""
 
     @classmethod
     def variant(cls, content: Mapping[str, Any]) -> Any:
-        """The class that an entry names; see `maskweave.config`.
+        """Returns the class of an entry's `type`; see `maskweave.config`.
 
         Raises:
-            MaskweaveError: it names none, or one that is not there.
+            MaskweaveError: the type is missing or unknown.
         """
         from maskweave.values import value_type
 
@@ -111,12 +111,12 @@ class ValueType(ABC):
         """Refuse settings that contradict each other or the modality's kind.
 
         Raises:
-            MaskweaveError: says which setting and what is expected; the caller adds the entry's name.
+            MaskweaveError: gives the setting and what was expected; the caller adds the entry's name.
         """
 
     @property
     def is_picture(self) -> bool:
-        """Whether it is a color picture, which figures are drawn over and labels are computed from."""
+        """Whether it is a color picture: figures are drawn over it and labels are computed from it."""
         return False
 
     @property
@@ -141,68 +141,71 @@ class ValueType(ABC):
 
     @abstractmethod
     def check(self, value: Any, where: str) -> Any:
-        """The one check of a value: its Python form at its own size, or an error.
+        """Check a value, of any size. Every value passes this check and no other.
 
         Args:
-            where: what to call the value in errors, its file for instance.
+            where: name of the value in errors, its file for instance.
+
+        Returns:
+            the value in its Python form, at its own size.
 
         Raises:
-            BadSample: wrong type, shape or range, NaN or infinite numbers, unknown class; says what was found and what was expected.
+            BadSample: wrong type, shape or range, NaN or infinite numbers, unknown class; gives what was found and what was expected.
         """
 
     def from_python(self, value: Any, where: str) -> Any:
-        """What a user may hand over in place of a value, a PIL image or a tensor for instance, as what `check` takes."""
+        """Convert what a user may pass as a value, a PIL image or a tensor for instance, to what `check` takes."""
         return value
 
     @property
     def endings(self) -> tuple[str, ...]:
-        """Endings of files that can hold a value, lower case, without a dot; the first is written."""
+        """File endings that can hold a value, lower case, without a dot; `write` uses the first."""
         return ("json",)
 
     def read(self, content: bytes, ending: str, where: str) -> Any:
-        """The value in a file's bytes, checked, at its own size.
+        """Returns the value in a file's bytes, checked, at its own size.
 
         Raises:
-            BadSample: names the file, what was found and what was expected.
+            BadSample: gives the file, what was found and what was expected.
         """
         files.check_size(content, where)
         files.check_ending(ending, self, where)
         return self.check(self.parse(content, ending, where), where)
 
     def parse(self, content: bytes, ending: str, where: str) -> Any:
-        """A file's bytes as what `check` takes."""
+        """Parse a file's bytes to what `check` takes."""
         return files.read_json_value(content, where)
 
     def write(self, value: Any) -> tuple[bytes, str]:
-        """A checked value as a file's bytes and ending; `read` gives it back."""
+        """Returns a checked value as a file's bytes and ending; `read` returns the same value."""
         text = json.dumps(value, ensure_ascii=False, default=lambda number: number.item())
         return text.encode(), "json"
 
     def to_file(self, value: Any, where: str) -> tuple[bytes, str]:
-        """Check a value and write it; errors as of `check`."""
+        """Check a value and write it; same errors as `check`."""
         return self.write(self.check(value, where))
 
     # Crops, flips and sizes
 
     def extent(self, value: Any) -> tuple[int, ...] | None:
-        """Points along each axis that a value has; None where it has none (text, no instances)."""
+        """Points of a value along each axis; None for values without axes (text, an empty list of instances)."""
         return None
 
     def transform(self, value: Any, geometry: Geometry) -> Any:
-        """The value after crop and flip, at the entry's size; None where it cannot be flipped."""
+        """Returns the value after crop and flip, at the entry's size; None if it cannot be flipped."""
         return value
 
     # Networks
 
     def check_batch(self, values: Sequence[Any], name: str, first: int = 0) -> list[Any]:
-        """A batch of values for a tokenizer, checked and of the entry's size.
+        """Check a batch of values for a tokenizer; all must have the entry's size.
 
         Args:
-            name: the modality's.
+            name: name of the modality.
             first: number of the first value, for messages.
 
         Raises:
-            BadSample: names the value by its number in the batch.
+            BadSample: gives the number of the value in the batch.
         """
         return [
             self.check(self.from_python(v, at), at)
@@ -211,33 +214,33 @@ class ValueType(ABC):
         ]
 
     def to_network(self, values: Sequence[Any]) -> Tensor:
-        """A batch of checked values of the entry's size as a network takes it: float32 (B, C, *size), or int64 (B, *size) of class indices."""
-        raise MaskweaveError(f"values of type {self.type!r} are not arrays, so no network takes them")
+        """Converts a batch of checked values of the entry's size to a network's input: float32 (B, C, *size), or class indices, int64 (B, *size)."""
+        raise MaskweaveError(f"values of type {self.type!r} are not arrays and cannot be the input of a network")
 
     def from_network(self, output: Tensor) -> np.ndarray:
-        """A network's output (B, `output_channels`, *size) as a batch of values."""
-        raise MaskweaveError(f"values of type {self.type!r} are not arrays, so no network gives them")
+        """Converts a network's output (B, `output_channels`, *size) to a batch of values."""
+        raise MaskweaveError(f"values of type {self.type!r} are not arrays and cannot be the output of a network")
 
     def normalize_rows(self, rows: np.ndarray) -> np.ndarray:
-        """Raw rows (…, width), flattened patches or vectors, as float32 for the network."""
+        """Converts raw rows (…, width), flattened patches or vectors, to float32 for the network."""
         raise MaskweaveError(f"values of type {self.type!r} cannot be raw rows; use kind 'grid'")
 
     def task_loss(self, output: Tensor, target: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Loss of fine-tuning on this type as a whole, and further metrics."""
+        """Returns the loss for fine-tuning on this type, and further metrics."""
         return next(iter(self.losses.values()))(output, target), {}
 
     # Labels, for classification
 
     @property
     def labels(self) -> Mapping[str, tuple[str, ...]]:
-        """Labels that a value tells, by name, each with its classes."""
+        """Labels that can be read from a value: the classes of each, by the label's name."""
         return {}
 
     def label_of(self, value: Any, label: str) -> str:
-        """The class of one of the `labels`.
+        """Returns the class of one of the `labels`.
 
         Raises:
-            BadSample: this value does not tell it.
+            BadSample: the value lacks it.
         """
         raise BadSample(f"values of type {self.type!r} have no label {label!r}")
 
@@ -245,11 +248,11 @@ class ValueType(ABC):
 
     @property
     def written_words(self) -> tuple[str, ...]:
-        """Words that its sequences may hold, whatever the values."""
+        """Words that its sequences may contain."""
         return self.classes
 
     def codec(self, name: str, max_tokens: int, text: "TextWriter") -> "Codec":
-        """Values to token ids of a text vocabulary and back, for modalities of kind `sequence`.
+        """Returns the codec between values and token ids of a text vocabulary, for modalities of kind `sequence`.
 
         Raises:
             MaskweaveError: the vocabulary lacks what the entry needs.
@@ -259,30 +262,30 @@ class ValueType(ABC):
     # Scores, ensembles and labels
 
     def metrics(self, parse: TextLabels | None = None) -> dict[str, Metric]:
-        """All metrics by the name that an entry gives them (`metrics: [abs_rel]`).
+        """Returns all metrics by their name in entries (`metrics: [abs_rel]`).
 
         Args:
-            parse: labels of a text; lower-case words by default.
+            parse: returns the labels in a text; by default its lower-case words.
         """
         return {}
 
     default_metrics: ClassVar[tuple[str, ...]] = ()
-    """Metrics of entries that name none."""
+    """Metrics of entries that list none."""
 
     def merge(self, values: Sequence[Any], overlap: float) -> Any:
-        """One value out of several predictions.
+        """Merges several predictions into one value.
 
         Args:
-            overlap: of things in a list: intersection over union from which two count as one.
+            overlap: for lists of boxes or instances: two of at least this intersection over union count as one.
         """
         raise MaskweaveError(f"values of type {self.type!r} cannot be merged")
 
     derivations: ClassVar[Mapping[str, Callable[[Any, np.ndarray], Any]]] = {}
-    """Ways to compute a value from a picture, by the name that an entry gives them (`derive: {from: rgb, by: canny}`): functions of the
-    value type and the picture, uint8 (height, width, 3)."""
+    """Functions that compute a value from the value type and a picture, uint8 (height, width, 3), by their name in entries
+    (`derive: {from: rgb, by: canny}`)."""
 
     def derivation_gaps(self, by: str) -> tuple[bool, str]:
-        """Whether a derivation gives anything, and what it leaves out, for messages."""
+        """Returns whether a derivation can compute anything, and what it leaves out, for messages."""
         return True, ""
 
     # Figures
@@ -295,21 +298,21 @@ class ValueType(ABC):
     def draw(
         self, value: Any, size: Size, over: Any = None, span: tuple[float, float] | None = None, reference: Any = None
     ) -> np.ndarray:
-        """A picture of one checked value, uint8 (*size, 3).
+        """Draws one checked value as a picture, uint8 (*size, 3).
 
         Args:
-            over: picture, uint8 (H, W, 3), drawn beneath boxes, instances and the like.
-            span: lowest and highest number of the colors or of a curve's axis; see `span`.
-            reference: value whose principal components color this one, so that two can be compared.
+            over: picture, uint8 (H, W, 3), drawn under boxes, instances and the like.
+            span: lowest and highest number of the color scale or of a curve's axis; see `span`.
+            reference: value whose principal components give the colors, so that two values can be compared.
         """
 
     def span(self, values: Sequence[Any]) -> tuple[float, float] | None:
-        """Lowest and highest number that figures of these values should show; None: as `draw` does by itself."""
+        """Lowest and highest number that figures of these values should show; None: the default of `draw`."""
         return None
 
     @property
     def curve(self) -> bool:
-        """Whether figures are curves, whose axis has to hold every value."""
+        """Whether figures are curves; their axis must include every value."""
         return False
 
     @property
@@ -318,20 +321,20 @@ class ValueType(ABC):
         return self.curve
 
     def legend(self, span: tuple[float, float] | None, values: Sequence[Any] | None, width: int) -> np.ndarray | None:
-        """What the colors mean, uint8 (height, width or less, 3); None where figures explain themselves.
+        """Draws a legend of the colors, uint8 (height, width or less, 3); None if figures need none.
 
         Args:
-            values: those that are shown; None: whatever there can be.
-            width: most pixels across.
+            values: values in the figures; None: the legend covers all possible values.
+            width: maximum width in pixels.
         """
         return None
 
 
 def refuse(where: str, found: str, expected: str, advice: str = "") -> BadSample:
-    """The one form of errors about values."""
+    """Returns an error about a value; all such errors have this form."""
     return BadSample(f"{where}: found {found}; expected {expected}" + (f"; {advice}" if advice else ""))
 
 
 def as_labels(value: Any, parse: Callable[[Any], Sequence[str]]) -> Labels:
-    """Labels of a value, or the labels that a best constant already is."""
+    """Returns the labels of a value; a best constant consists of labels already."""
     return value if isinstance(value, Labels) else Labels(parse(value))

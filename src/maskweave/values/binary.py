@@ -19,7 +19,10 @@ from maskweave.values.metrics import Metric, f1_of_marks, frequent_marks, majori
 
 
 def balanced_binary(logits: Tensor, target: Tensor) -> Tensor:
-    """Binary cross-entropy with targets -1 and 1, the rarer side weighted by the fourth root of the ratio: full balance would thicken thin lines."""
+    """Binary cross-entropy with targets -1 and 1.
+
+    The rarer class is weighted by the fourth root of the ratio; full balance would thicken thin lines.
+    """
     truth = (target > 0).float()
     share = truth.mean().clamp(1e-3, 1 - 1e-3)
     return F.binary_cross_entropy_with_logits(logits, truth, pos_weight=((1 - share) / share) ** 0.25)
@@ -40,7 +43,7 @@ class Binary(Dense):
     }
 
     tolerance: int = 1
-    """Points along each axis by which predicted marks may be off and still count."""
+    """A predicted mark counts if it is at most this many points off along each axis."""
 
     def describe_range(self) -> str:
         return "0 or 1"
@@ -69,17 +72,17 @@ class Binary(Dense):
         return (files.write_png(value), "png") if len(self.size) == 2 else super().write(value)
 
     def resize(self, plane: np.ndarray, geometry: Geometry) -> np.ndarray:
-        """Averaged, then cut so that lines one point wide survive."""
+        """Average, then threshold so that lines one point wide survive."""
         left, top, right, bottom = geometry.window(*plane.shape[:2])
         shrink = max((right - left) / self.size[1], (bottom - top) / self.size[0], 1.0)
-        # A line one point wide covers 1/shrink of a target point, half of that where it lies across two.
+        # A line one point wide covers 1/shrink of a target point, or half of that if it lies across two.
         return resize_area(plane.astype(np.float32), self.size, geometry, sharp=True) >= 0.5 / shrink - 1e-4
 
     def resize_axes(self, value: np.ndarray) -> np.ndarray:
         return resize_axes(value, self.size, largest=True) > 0.5
 
     def scale(self, array: np.ndarray) -> np.ndarray:
-        """-1 and 1."""
+        """Scale to -1 and 1."""
         return affine(array, np.full(1, 2, np.float32), np.full(1, -1, np.float32))
 
     def from_network(self, output: Tensor) -> np.ndarray:
@@ -87,7 +90,7 @@ class Binary(Dense):
         return (output.detach()[:, 0] > 0).cpu().numpy()
 
     def metrics(self, parse: TextLabels | None = None) -> dict[str, Metric]:
-        """`f1`: over the whole set's points, with the entry's tolerance."""
+        """`f1`: over all points of the set, with the entry's tolerance."""
         marks = partial(matched_marks, tolerance=self.tolerance)
         return {"f1": Metric("F1", "higher", marks, f1_of_marks, partial(frequent_marks, marks))}
 

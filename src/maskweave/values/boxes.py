@@ -42,11 +42,11 @@ class Boxes(ValueType):
     sees_color = True
 
     classes: tuple[str, ...] = ()
-    """Class names; each is a whole word of the vocabulary."""
+    """Class names; each is one of the vocabulary's `words`."""
     bins: int = 64
     """Bins of each coordinate."""
     max_items: int = 0
-    """Most boxes that are written; the rest is dropped from the end. 0: as many as fit."""
+    """Most boxes that are written; extra boxes at the end are dropped. 0: as many as fit."""
 
     def check_settings(self, kind: str) -> None:
         check_classes(self.classes)
@@ -69,7 +69,7 @@ class Boxes(ValueType):
         ]
 
     def transform(self, value: list[dict[str, Any]], geometry: Geometry) -> list[dict[str, Any]]:
-        """Boxes are clipped, and dropped where too little is left; they come in 4M's order."""
+        """Clips boxes and drops those of which too little is left; returns them in 4M's order."""
         moved = [{**item, "box": box} for item in value if (box := geometry.move_box(item["box"])) is not None]
         return corner_first(moved, lambda item: item["box"])
 
@@ -84,7 +84,7 @@ class Boxes(ValueType):
         return BoxesCodec(name, self, max_tokens, text)
 
     def metrics(self, parse: TextLabels | None = None) -> dict[str, Metric]:
-        """`f1`: of the classes as multisets, over the whole set."""
+        """`f1`: of the multisets of classes, over the whole set."""
         return {"f1": label_f1(partial(as_labels, parse=class_names))}
 
     def merge(self, values: Sequence[list[dict[str, Any]]], overlap: float) -> list[dict[str, Any]]:
@@ -94,16 +94,15 @@ class Boxes(ValueType):
     def draw(
         self, value: Any, size: Size, over: Any = None, span: tuple[float, float] | None = None, reference: Any = None
     ) -> np.ndarray:
-        from maskweave.values.drawing_objects import Annotation, draw_things
+        from maskweave.values.drawing_objects import Annotation, draw_annotations
 
-        return draw_things([Annotation(item["class"], box=item["box"]) for item in value], self.classes, size, over)
+        return draw_annotations(
+            [Annotation(item["class"], box=item["box"]) for item in value], self.classes, size, over
+        )
 
 
 class BoxesCodec(Codec):
-    """Boxes nearest to the top left corner first.
-
-    The order is by squared distance of the (binned) top-left corner from the origin, then by ids.
-    """
+    """Encodes boxes, nearest to the top left first: by squared distance of the (binned) top-left corner from the origin, then by ids."""
 
     item = "box"
 
@@ -143,7 +142,7 @@ def class_names(value: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def box_overlaps(pool: Sequence[dict[str, Any]]) -> np.ndarray:
-    """(n, n) intersection over union of each two boxes."""
+    """(n, n) intersection over union of each pair of boxes."""
     boxes = np.array([item["box"] for item in pool], np.float64)
     low, high = np.maximum(boxes[:, None, :2], boxes[:, :2]), np.minimum(boxes[:, None, 2:], boxes[:, 2:])
     common = (high - low).clip(min=0).prod(axis=2)

@@ -21,7 +21,7 @@ MAX_CLASSES = 2**16
 
 
 def balanced_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
-    """Cross-entropy of (B, K, *size) with classes weighted by the inverse root of their frequency in the batch: small objects count."""
+    """Cross-entropy of (B, K, *size). Classes are weighted by the inverse root of their frequency in the batch, so that small objects count."""
     frequency_K = torch.bincount(target.flatten(), minlength=logits.shape[1]).float() / target.numel()
     weight_K = frequency_K.clamp_min(1e-4).rsqrt()
     return F.cross_entropy(logits, target, weight=weight_K)
@@ -96,20 +96,20 @@ class Classes(Dense):
         return torch.from_numpy(self.stack(values)[..., 0].astype(np.int64))
 
     def from_network(self, output: Tensor) -> np.ndarray:
-        """Arg-max of the logits, in the smallest integer type that holds all classes."""
+        """Returns the arg-max of the logits, in the smallest integer type that holds all classes."""
         return output.detach().argmax(1).cpu().numpy().astype(np.min_scalar_type(len(self.classes) - 1))
 
     def normalize_rows(self, rows: np.ndarray) -> np.ndarray:
         raise MaskweaveError("class maps are categorical and cannot be raw patches; make it a grid")
 
     def task_loss(self, output: Tensor, target: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Cross-entropy of every point, and the share of right answers (`accuracy`)."""
+        """Returns the mean cross-entropy over the points, and the share of correct points (`accuracy`)."""
         logits_NK, target_N = output.movedim(1, -1).flatten(0, -2), target.flatten()
         accuracy = (logits_NK.argmax(dim=-1) == target_N).float().mean()
         return F.cross_entropy(logits_NK.float(), target_N), {"accuracy": accuracy}
 
     def metrics(self, parse: TextLabels | None = None) -> dict[str, Metric]:
-        """`miou`: mean intersection over union of the whole set, and that of each class; classes in neither are left out."""
+        """`miou`: mean intersection over union over the whole set, and that of each class; classes in neither truth nor predictions are skipped."""
         count = len(self.classes)
         statistics, constant = partial(confusion, num_classes=count), partial(majority_class, count)
         return {
@@ -147,7 +147,7 @@ class Classes(Dense):
 
 
 def check_classes(classes: Sequence[str]) -> None:
-    """Raise MaskweaveError unless there are classes, each once."""
+    """Raise MaskweaveError unless there are classes and no duplicates."""
     if not classes:
         raise MaskweaveError("value.classes is missing: a list of names")
     if len(classes) > MAX_CLASSES:

@@ -1,17 +1,17 @@
-"""Values as sequences of text-like tokens: what the codecs of all structured types share.
+"""Values as sequences of text-like tokens: code shared by the codecs of all structured types.
 
 | type | sequence |
 | --- | --- |
 | boxes | per box `v0=xmin v1=ymin v2=xmax v3=ymax class` |
 | palette | `v1=n`, then per color `v0=red v0=green v0=blue` |
 | metadata | per key `v1=id v0=bin` |
-| instances | per instance `class`, four times `v0=`, a `v1=` for each row of the mask |
-| poses, queries | words, each with special values (`groups.py`) |
+| instances | per instance `class`, `v0=` four times, one `v1=` for each row of the mask |
+| poses, queries | words, each followed by special values (`groups.py`) |
 
-Each ends with [EOS]; the formats are those of 4M-21 (https://arxiv.org/abs/2406.09406). Where a vocabulary lacks a box coordinate's own
-prefix, or has too few of it, `v0` takes its place. Encoding is exact up to bins: decoding gives the center of each bin (for whole numbers
-the nearest one inside it), so what was decoded encodes to the same ids again. Decoding never fails: a model writes these sequences, and
-writes some wrongly.
+Each sequence ends with [EOS]; the formats are those of 4M-21 (https://arxiv.org/abs/2406.09406). If a vocabulary lacks the prefix of a box
+coordinate, or has too few ids of it, `v0` is used instead. Encoding is exact up to bins: decoding returns the center of each bin (for whole
+numbers the nearest whole number inside it), so a decoded value encodes to the same ids again. Decoding never fails, because models also
+generate invalid sequences.
 """
 
 import math
@@ -58,15 +58,15 @@ class TextWriter(Protocol):
         ...
 
     def as_value(self, id: int) -> tuple[str, int] | None:
-        """Prefix and number of an id, None if it is no special value."""
+        """Prefix and number of an id, None if it is not a special value."""
         ...
 
     def word(self, word: str) -> int:
-        """The id of a word that is kept whole."""
+        """The id of a word that is one token."""
         ...
 
     def piece(self, id: int) -> str:
-        """An id for people."""
+        """An id as text, for messages."""
         ...
 
     def is_text(self, id: int) -> bool: ...
@@ -83,11 +83,11 @@ class Bins:
     """Bins of a range; values outside fall into the first or last.
 
     Args:
-        low, high: the range's ends.
-        count: number of bins, which are equal.
-        integer: values are whole numbers, and decode to one.
-        top: the last bin is `high` alone, and the others share the range.
-        splits: where the range is cut, in place of equal bins; a value at a split belongs to the bin above it.
+        low, high: ends of the range.
+        count: number of bins, of equal width.
+        integer: values are whole numbers, and decode to whole numbers.
+        top: the last bin holds only `high`, and the others divide the range.
+        splits: where the range is cut, instead of equal bins; a value at a split belongs to the bin above it.
     """
 
     def __init__(
@@ -115,32 +115,32 @@ class Bins:
         return min(int((x - self.low) * self.equal / (self.high - self.low)), self.count - 1)
 
     def _whole(self, bin: int, center: float) -> int:
-        """The whole number in the bin that is nearest to its center, or simply the nearest where it holds none."""
+        """The whole number in the bin nearest to its center; if the bin contains none, the nearest one outside."""
         near = sorted(range(math.floor(center) - 1, math.floor(center) + 3), key=lambda n: (abs(n - center), n))
         return next((n for n in near if self.low <= n <= self.high and self.encode(n) == bin), near[0])
 
 
 class Slot(NamedTuple):
-    """One position of an item: the ids that may stand there and what each means."""
+    """One position of an item: the ids that are valid there and the meaning of each."""
 
     label: str
     meaning: Mapping[int, Any]
 
 
 class Codec(ABC):
-    """Checked values of one modality to ids and back.
+    """Encodes checked values of one modality as ids and decodes them.
 
     Args:
-        name: the modality's, for messages.
+        name: name of the modality, for messages.
         value: its value type.
         max_tokens: longest sequence, [EOS] included.
 
     Raises:
-        MaskweaveError: the settings contradict each other, or the vocabulary lacks what they need.
+        MaskweaveError: the settings contradict each other, or the vocabulary lacks ids that they need.
     """
 
     item = "item"
-    """What one thing in the list is called, for messages."""
+    """Name of one item of the list, for messages."""
 
     def __init__(self, name: str, value: Any, max_tokens: int, text: TextWriter):
         try:
@@ -151,22 +151,22 @@ class Codec(ABC):
 
     @abstractmethod
     def encode(self, value: Any, rng: np.random.Generator | None = None) -> list[int]:
-        """Ids of one checked value, [EOS] last.
+        """Returns the ids of one checked value, [EOS] last.
 
         Args:
-            rng: in training, orders that mean nothing are drawn from it; without, they are fixed.
+            rng: in training, shuffles items whose order has no meaning; None: a fixed order.
         """
 
     def encode_batch(self, values: Sequence[Any], rng: np.random.Generator | None = None) -> list[list[int]]:
-        """Ids of each value."""
+        """Returns the ids of each value."""
         return [self.encode(value, rng) for value in values]
 
     @abstractmethod
     def parse(self, ids: list[int], problems: list[str]) -> Any:
-        """The value written by ids (without [EOS]); what is wrong is added to problems."""
+        """Returns the value of ids (without [EOS]); errors in the sequence are added to `problems`."""
 
     def decode(self, ids: list[int]) -> Decoded:
-        """The value of a sequence up to its [EOS], and what was wrong in it."""
+        """Returns the value of a sequence up to its [EOS], and the errors in it."""
         problems: list[str] = []
         if EOS in ids:
             ids = ids[: ids.index(EOS)]
@@ -177,7 +177,7 @@ class Codec(ABC):
     # Parts of codecs
 
     def require(self, prefix: str, count: int, because: str) -> None:
-        """Refuse a vocabulary with fewer than `count` values of a prefix."""
+        """Raise MaskweaveError if the vocabulary has fewer than `count` values of a prefix."""
         have = self.text.vocabulary.values.get(prefix, 0)
         if have < count:
             vocabulary = self.text.vocabulary.name
@@ -191,14 +191,14 @@ class Codec(ABC):
         return Slot(f"{prefix}=", {start + n: n for n in range(count)})
 
     def class_ids(self) -> dict[str, int]:
-        """Ids of the entry's classes by name."""
+        """Returns the ids of the entry's classes by name."""
         try:
             return {name: self.text.word(name) for name in self.spec.classes}
         except MaskweaveError as error:
             raise MaskweaveError(f"modality {self.name!r}: value.classes: {error}") from None
 
     def capacity(self, width: int, fixed: int = 1) -> int:
-        """Most items of `width` tokens, in addition to `fixed` others, that a sequence holds."""
+        """Returns how many items of `width` tokens fit in a sequence, in addition to `fixed` other tokens."""
         fit = (self.max_tokens - fixed) // width
         if fit < 1:
             raise MaskweaveError(
@@ -212,20 +212,20 @@ class Codec(ABC):
     def parse_items(
         self, ids: list[int], slots: Sequence[Slot], problems: list[str], first: int = 0
     ) -> list[list[Any]]:
-        """Meanings of each run of tokens that fills the slots; the tokens between such runs become problems."""
+        """Returns the meanings of each run of tokens that fills the slots; tokens between such runs are added to `problems`."""
         found, width, at, lost = [], len(slots), first, first
         while at <= len(ids):
             item = [slot.meaning.get(id) for slot, id in zip(slots, ids[at : at + width], strict=False)]
-            whole = len(item) == width and None not in item
-            if (whole or at == len(ids)) and lost < at:
+            complete = len(item) == width and None not in item
+            if (complete or at == len(ids)) and lost < at:
                 pieces = " ".join(map(self.text.piece, ids[lost : min(at, lost + 8)])) + " …" * (at - lost > 8)
                 problems.append(
-                    f"tokens {lost} to {at - 1} ({pieces}) are no {self.item}: expected {' '.join(s.label for s in slots)}"
+                    f"tokens {lost} to {at - 1} ({pieces}) are not a valid {self.item}: expected {' '.join(s.label for s in slots)}"
                 )
-            if whole:
+            if complete:
                 found.append(item)
                 lost = at + width
-            at += width if whole else 1
+            at += width if complete else 1
         return found
 
 

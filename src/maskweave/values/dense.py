@@ -1,6 +1,6 @@
-"""What values share that are arrays of points over one to three axes: length; height and width; or frames, height and width.
+"""The base class of values that are arrays of points over one to three axes: length; height and width; or frames, height and width.
 
-Shapes: *size the entry's or the value's points along each axis, C channels, B batch.
+Shapes: *size the points along each axis (of the entry or of the value), C channels, B batch.
 """
 
 from collections.abc import Sequence
@@ -45,7 +45,7 @@ class Dense(Array):
         return self.check_numbers(self.checked_shape(self.as_array(value, where), where), where)
 
     def checked_shape(self, array: np.ndarray, where: str) -> np.ndarray:
-        """The array as (*size, C), or (*size) of a single channel."""
+        """Returns the array as (*size, C), or (*size) for a single channel."""
         axes, channels = len(self.size), self.channels if self.has_channel_axis else 1
         if channels == 1 and array.ndim == axes + 1 and array.shape[-1] == 1:
             array = array[..., 0]
@@ -71,7 +71,7 @@ class Dense(Array):
             return self.mirror(out) if geometry.flip else out
         if len(self.size) == 3 and not geometry.is_identity:
             raise MaskweaveError(
-                "values of three axes cannot be cropped or flipped; give the entry a view of its own, or leave crops and flips out"
+                "values of three axes cannot be cropped or flipped; give the entry its own view, or leave out crops and flips"
             )
         return value.copy() if value.shape[: len(self.size)] == tuple(self.size) else self.resize_axes(value)
 
@@ -80,7 +80,7 @@ class Dense(Array):
         return resize_area(plane, self.size, geometry)
 
     def mirror(self, plane: np.ndarray) -> np.ndarray:
-        """Exchange left and right of a plane."""
+        """Swap left and right of a plane."""
         return plane[:, ::-1].copy()
 
     def resize_axes(self, value: np.ndarray) -> np.ndarray:
@@ -102,7 +102,7 @@ class Dense(Array):
         return checked
 
     def stack(self, values: Sequence[Any]) -> np.ndarray:
-        """Checked values of the entry's size as one array (B, *size, C)."""
+        """Stack checked values of the entry's size into one array (B, *size, C)."""
         if not len(values):
             return np.zeros((0, *self.size, self.channels), np.float32)
         batch = values if isinstance(values, np.ndarray) else np.stack(values)
@@ -135,17 +135,17 @@ class Dense(Array):
         return centered(flat(colors), size, smooth=self.smooth_figures, stretch=len(self.size) == 1)[0]
 
     smooth_figures: ClassVar[bool] = False
-    """Whether enlarged figures are smoothed; nearest shows a map's own points and mixes no classes."""
+    """Whether enlarged figures are smoothed; otherwise the nearest point is shown, which does not mix classes."""
 
     def colors(self, array: np.ndarray, span: tuple[float, float] | None, reference: Any) -> np.ndarray:
         """Colors of each point, uint8 (*size, 3)."""
         raise NotImplementedError
 
     def drawable(self, value: Any) -> np.ndarray:
-        """A value as an array that figures can show.
+        """Returns a value as an array that can be drawn.
 
         Raises:
-            MaskweaveError: its shape is not that of the entry's values.
+            MaskweaveError: its shape does not match the entry.
         """
         array, n = np.asarray(value), len(self.size)
         if array.ndim not in ((n, n + 1) if self.has_channel_axis else (n,)) or 0 in array.shape:

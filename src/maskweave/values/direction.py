@@ -15,9 +15,9 @@ from maskweave.values.geometry import Geometry, nearest_along_axes, resize_area,
 from maskweave.values.metrics import Metric, angles, geodesic_median, mean
 
 LENGTHS = (0.9, 1.1)
-"""Vectors of other lengths are no directions."""
+"""Vectors of other lengths are refused."""
 ROUNDING = 1e-3
-"""Lengths this close to 1 are rounding (of half precision, say) and stay as they are; others within `LENGTHS` are brought to 1."""
+"""Lengths this close to 1 are kept, as rounding (of half precision, for instance); others within `LENGTHS` are scaled to 1."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +88,6 @@ class Direction(Dense):
 
 
 def _unit(vectors: np.ndarray, instead: np.ndarray) -> np.ndarray:
-    """Vectors of length 1; where opposite ones canceled, those of `instead`."""
+    """Scale vectors to length 1; vectors that canceled to 0 are taken from `instead`."""
     length = np.linalg.norm(vectors, axis=-1, keepdims=True)
     return np.where(length > 1e-3, vectors / np.maximum(length, 1e-3), instead).astype(np.float32)

@@ -14,22 +14,22 @@ from maskweave.values.base import ValueType
 INTRODUCTION = """\
 # Value types
 
-What a modality's value is outside the model: `value: {type: NAME, …}` in an entry. This page is generated from the classes in
+The type of a modality's value outside the model: `value: {type: NAME, …}` in an entry. This page is generated from the classes in
 `src/maskweave/values/` (`maskweave values > docs/values.md`); a test keeps it current. A type accepts only the fields listed for it. Other
 packages add types by an entry point ([how](modalities.md#a-value-type-of-your-own)).
 
-`size` and `*size` stand for the points along each axis: `[length]`, `[height, width]` or `[frames, height, width]`.
+`size` and `*size` are the numbers of points along each axis: `[length]`, `[height, width]` or `[frames, height, width]`.
 """
 
 
 def page() -> str:
-    """All value types as one Markdown page."""
+    """Returns all value types as one Markdown page."""
     return "\n".join([INTRODUCTION, *map(section, value_types().values())])
 
 
 def section(cls: type[ValueType]) -> str:
-    """One value type in Markdown: what it is, its fields, files, losses, scores and derivations."""
-    example: Any = cls.__new__(cls)  # class facts are looked at, never the settings
+    """Returns one value type in Markdown: description, fields, files, losses, scores and derivations."""
+    example: Any = cls.__new__(cls)  # only class-level facts are read, never the settings
     for field in dataclasses.fields(cls):
         default = field.default_factory() if field.default_factory is not dataclasses.MISSING else field.default
         object.__setattr__(example, field.name, (1, 1) if field.name == "size" else default)
@@ -39,7 +39,8 @@ def section(cls: type[ValueType]) -> str:
         "In files": ", ".join(f"`.{ending}`" for ending in example.endings),
         "Losses of its tokenizer": ", ".join(f"`{name}`" for name in cls.losses),
         "Scores": ", ".join(
-            f"`{name}`{'' if name in cls.default_metrics else ' (where asked)'}" for name in example.metrics()
+            f"`{name}`{'' if name in cls.default_metrics else ' (if listed in `metrics`)'}"
+            for name in example.metrics()
         ),
         "Derived by": ", ".join(f"`{name}`" for name in cls.derivations),
     }
@@ -57,7 +58,7 @@ def section(cls: type[ValueType]) -> str:
 
 
 def fields_of(cls: type) -> list[tuple[str, str, str, str]]:
-    """Name, type, default and documentation (the string under the field) of a dataclass's fields."""
+    """Returns the name, type, default and documentation (the string under the field) of a dataclass's fields."""
     notes: dict[str, str] = {}
     for base in reversed(cls.__mro__):
         if dataclasses.is_dataclass(base):
@@ -79,7 +80,7 @@ def fields_of(cls: type) -> list[tuple[str, str, str, str]]:
 
 
 def _notes(cls: type) -> dict[str, str]:
-    """The string under each annotated field in a class's source."""
+    """Returns the string under each annotated field in a class's source."""
     body = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0]
     assert isinstance(body, ast.ClassDef)
     found = {}
@@ -102,12 +103,12 @@ def _dataclasses_in(hint: Any) -> list[type]:
 
 
 def _words(hint: Any) -> str:
-    """A type in words."""
+    """Describes a type in words."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         return _words(next(a for a in arguments if a is not type(None)))
     if origin is dict:
-        return f"mapping of names, each to {_words(arguments[1])}"
+        return f"mapping from names to {_words(arguments[1])}"
     if origin is tuple and arguments[-1] is not Ellipsis:
         return f"[{', '.join(map(_words, arguments))}]"
     if origin in (tuple, list):

@@ -1,6 +1,6 @@
-"""How figures of values are drawn: colors, color bars, curves, tiles. Value types import this file when they draw.
+"""Parts of figures: colors, color bars, curves, tiles. Value types import this file when they draw.
 
-Colors are stable: a map's follow its entry's range, a class's its index, so figures of different samples can be compared.
+Colors are stable: those of a map depend on its entry's range, that of a class on its index, so figures of different samples can be compared.
 Shapes: H height, W width, C channels, P points, T frames.
 """
 
@@ -17,28 +17,28 @@ from maskweave.values.lettering import INK, font
 VOID = (128, 128, 128)
 COLOR_MAP = "viridis"
 OKABE_ITO = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114, 178), (213, 94, 0), (204, 121, 167))
-"""Distinct to color-blind readers too (https://jfly.uni-koeln.de/color/); class colors begin with these."""
+"""Colors that color-blind readers can distinguish (https://jfly.uni-koeln.de/color/); class colors begin with these."""
 COMPONENTS: list[tuple[str, tuple[int, ...]]] = [("first three principal components", VOID)]
 
 
 def class_color(index: int) -> tuple[int, int, int]:
-    """A stable color of the class with this index, distinct from its neighbors'."""
+    """Returns a stable color for the class with this index, distinct from the neighboring indices."""
     if index < len(OKABE_ITO):
         return OKABE_ITO[index]
     turn = index - len(OKABE_ITO)
-    # The golden ratio spreads hues evenly however many there are; lightness and saturation separate the near ones.
+    # The golden ratio spreads any number of hues evenly; lightness and saturation separate similar ones.
     hue = (0.08 + turn * 0.6180339887) % 1
     red, green, blue = colorsys.hls_to_rgb(hue, (0.38, 0.68, 0.53)[turn % 3], (0.85, 0.6)[turn // 3 % 2])
     return round(red * 255), round(green * 255), round(blue * 255)
 
 
 def to_bytes(unit: np.ndarray) -> np.ndarray:
-    """0 to 1 as 0 to 255."""
+    """Converts 0 to 1 to uint8, 0 to 255."""
     return (np.clip(unit, 0, 1) * 255).round().astype(np.uint8)
 
 
 def color_mapped(array: np.ndarray, low: float, high: float) -> np.ndarray:
-    """Colors of numbers from `low` to `high`, uint8 (*shape, 3); gray where they are not finite."""
+    """Returns the colors of numbers from `low` to `high`, uint8 (*shape, 3); gray for numbers that are not finite."""
     from matplotlib import colormaps
 
     finite = np.isfinite(array)
@@ -49,7 +49,7 @@ def color_mapped(array: np.ndarray, low: float, high: float) -> np.ndarray:
 
 
 def principal_components(array: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """First three principal components of `reference` as red, green and blue of `array`, uint8 (*shape, 3)."""
+    """Colors `array` by the first three principal components of `reference`, as red, green and blue, uint8 (*shape, 3)."""
     x_PC = reference.reshape(-1, reference.shape[-1]).astype(np.float64)
     x_PC = x_PC[np.isfinite(x_PC).all(axis=1)]
     if not len(x_PC):
@@ -60,7 +60,9 @@ def principal_components(array: np.ndarray, reference: np.ndarray) -> np.ndarray
     axes = axes * np.sign(axes[np.abs(axes).argmax(axis=0), range(axes.shape[1])])  # otherwise the sign is arbitrary
     low, high = np.percentile((x_PC - mean) @ axes, (2, 98), axis=0)
     finite = np.isfinite(array).all(axis=-1)
-    spread = np.maximum(high - low, max(1e-9, 0.05 * (high - low).max()))  # a component of next to nothing stays dark
+    spread = np.maximum(
+        high - low, max(1e-9, 0.05 * (high - low).max())
+    )  # a component with almost no variance stays dark
     unit = ((np.where(finite[..., None], array, 0) - mean) @ axes - low) / spread
     unit = np.concatenate([unit, np.full((*unit.shape[:-1], 3 - axes.shape[1]), 0.5)], axis=-1)
     picture = to_bytes(unit)
@@ -69,7 +71,7 @@ def principal_components(array: np.ndarray, reference: np.ndarray) -> np.ndarray
 
 
 def span_of(values: Iterable[Any], percentiles: tuple[float, float]) -> tuple[float, float] | None:
-    """Two percentiles of all finite numbers in the values; None where these do not differ."""
+    """Returns two percentiles of all finite numbers in the values; None if they are equal."""
     arrays = [np.asarray(value, dtype=np.float64).ravel() for value in values if value is not None]
     points = np.concatenate(arrays) if arrays else np.empty(0)
     points = points[np.isfinite(points)]
@@ -80,12 +82,12 @@ def span_of(values: Iterable[Any], percentiles: tuple[float, float]) -> tuple[fl
 
 
 def montage(frames: int) -> tuple[int, int]:
-    """Rows and columns of the frames that are shown."""
+    """Rows and columns of the frames shown for a video."""
     return (1, frames) if frames < 3 else (2, 2)
 
 
 def flat(picture: np.ndarray) -> np.ndarray:
-    """(L, 3), (H, W, 3) or (T, H, W, 3) as one picture."""
+    """Converts (L, 3), (H, W, 3) or (T, H, W, 3) to one picture."""
     if picture.ndim == 2:
         return picture[None]
     if picture.ndim == 3:
@@ -99,7 +101,7 @@ def flat(picture: np.ndarray) -> np.ndarray:
 def centered(
     picture: np.ndarray, size: tuple[int, int], smooth: bool, stretch: bool = False
 ) -> tuple[np.ndarray, tuple[int, int, int, int]]:
-    """`picture` as large as fits into the middle of a tile, and its place there: top, left, height, width."""
+    """Centers `picture` in a tile, as large as fits. Returns the tile and the picture's top, left, height and width in it."""
     h, w = picture.shape[:2]
     factor = min(size[0] / h, size[1] / w)
     height, width = size if stretch else (max(1, round(h * factor)), max(1, round(w * factor)))
@@ -112,7 +114,7 @@ def centered(
 
 
 def curves(array_PC: np.ndarray, size: tuple[int, int], span: tuple[float, float] | None, unit: str) -> np.ndarray:
-    """A curve for each channel (8 at most) over the points, uint8 (*size, 3)."""
+    """Draws one curve per channel (at most 8) over the points, uint8 (*size, 3)."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -134,30 +136,30 @@ def curves(array_PC: np.ndarray, size: tuple[int, int], span: tuple[float, float
 
 
 def swatches(items: Sequence[tuple[str, tuple[int, ...]]], width: int) -> np.ndarray | None:
-    """Squares of color with their names, in as many lines as `width` asks for; None of no items."""
+    """Draws colored squares with their names, wrapped to `width`; None if there are no items."""
     if not items:
         return None
     face, step = font(11), 18
-    places, x, y = [], 0, 0
+    positions, x, y = [], 0, 0
     for name, _ in items:
         wide = 16 + math.ceil(face.getlength(name)) + 14
         if x and x + wide > width:
             x, y = 0, y + step
-        places.append((x, y))
+        positions.append((x, y))
         x += wide
     right = max(
-        px + 16 + math.ceil(face.getlength(name)) + 14 for (px, _), (name, _) in zip(places, items, strict=True)
+        px + 16 + math.ceil(face.getlength(name)) + 14 for (px, _), (name, _) in zip(positions, items, strict=True)
     )
     picture = Image.new("RGB", (min(width, right), y + step), "white")
     pen = ImageDraw.Draw(picture)
-    for (px, py), (name, color) in zip(places, items, strict=True):
+    for (px, py), (name, color) in zip(positions, items, strict=True):
         pen.rectangle((px, py + 3, px + 11, py + 14), fill=color)
         pen.text((px + 16, py + 2), name, font=face, fill=INK)
     return np.asarray(picture)
 
 
 def color_bar(low: float, high: float, unit: str, width: int) -> np.ndarray:
-    """The colors from `low` to `high` with both ends and the unit beneath."""
+    """Draws the colors from `low` to `high`, with both ends and the unit below."""
     picture = Image.new("RGB", (width, 30), "white")
     bar = color_mapped(np.broadcast_to(np.linspace(low, high, width), (10, width)), low, high)
     picture.paste(Image.fromarray(bar), (0, 2))

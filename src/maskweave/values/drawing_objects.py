@@ -1,4 +1,4 @@
-"""Things with names over a picture: boxes, masks, bones between joints, points."""
+"""Objects with names over a picture: boxes, masks, bones between joints, points."""
 
 import math
 from collections.abc import Sequence
@@ -16,32 +16,32 @@ Color = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Annotation:
-    """One thing to draw."""
+    """One object to draw."""
 
     name: str
     box: Sequence[float] | None = None
     """xmin, ymin, xmax, ymax, 0 to 1."""
     mask: np.ndarray | None = None
-    """bool (H, W), in place of a box."""
+    """bool (H, W), instead of a box."""
     bones: np.ndarray = field(default_factory=lambda: np.empty((0, 2, 2)))
     """Both ends of each line, (n, 2, 2) as x, y."""
 
 
-def draw_things(
-    things: Sequence[Annotation],
+def draw_annotations(
+    annotations: Sequence[Annotation],
     classes: Sequence[str],
     size: tuple[int, int],
     over: Any,
     points: Sequence[Sequence[float]] = (),
     blank: tuple[int, int] | None = None,
 ) -> np.ndarray:
-    """Things with their names over a picture or an empty tile, uint8 (*size, 3).
+    """Draws objects with their names over a picture or an empty tile, uint8 (*size, 3).
 
     Args:
-        classes: names, whose index gives the color.
+        classes: class names; the index of a name gives its color.
         over: picture, uint8 (H, W, 3), or None.
         points: x, y of points, in the colors of the classes.
-        blank: height and width of the empty picture; the tile's by default.
+        blank: height and width of the empty picture; by default those of the tile.
     """
     empty = np.full((*(blank or size), 3), 226, dtype=np.uint8)
     under = empty if over is None else np.clip(np.asarray(over), 0, 255).astype(np.uint8)
@@ -49,27 +49,27 @@ def draw_things(
     picture = Image.fromarray((tile * 0.72 + 60).astype(np.uint8))  # paler, so that lines and names stand out
     index = {name: i for i, name in enumerate(classes)}
     labels: list[tuple[int, int, str, Color]] = []
-    for thing in things:
-        color = class_color(index[thing.name]) if thing.name in index else VOID
-        if thing.mask is not None:
-            found = _fill(picture, thing.mask, (top, left, height, width), color)
+    for annotation in annotations:
+        color = class_color(index[annotation.name]) if annotation.name in index else VOID
+        if annotation.mask is not None:
+            found = _fill(picture, annotation.mask, (top, left, height, width), color)
             if found is None:
                 continue
             picture, corner = found
         else:
-            assert thing.box is not None
-            xs, ys = np.clip(np.sort(np.asarray(thing.box, dtype=np.float64).reshape(2, 2), axis=0), 0, 1).T
+            assert annotation.box is not None
+            xs, ys = np.clip(np.sort(np.asarray(annotation.box, dtype=np.float64).reshape(2, 2), axis=0), 0, 1).T
             x0, x1 = (left + xs * (width - 1)).round().astype(int).tolist()
             y0, y1 = (top + ys * (height - 1)).round().astype(int).tolist()
             pen = ImageDraw.Draw(picture)
-            pen.rectangle((x0, y0, x1, y1), outline=color, width=1 if len(thing.bones) else 2)
-            for ends in thing.bones:
+            pen.rectangle((x0, y0, x1, y1), outline=color, width=1 if len(annotation.bones) else 2)
+            for ends in annotation.bones:
                 line = [(left + x * (width - 1), top + y * (height - 1)) for x, y in ends]
                 pen.line(line, fill=color, width=max(2, width // 80))
                 for x, y in line:
                     pen.ellipse((x - 2, y - 2, x + 2, y + 2), fill=color, outline=INK)
             corner = (x0, y0)
-        labels.append((*corner, thing.name, color))
+        labels.append((*corner, annotation.name, color))
     pen = ImageDraw.Draw(picture)
     for i, (x, y) in enumerate(points):
         px, py = left + x * (width - 1), top + y * (height - 1)
@@ -85,7 +85,7 @@ def draw_things(
 def _fill(
     picture: Image.Image, mask: np.ndarray, place: tuple[int, int, int, int], color: Color
 ) -> tuple[Image.Image, tuple[int, int]] | None:
-    """The picture with a mask filled in, and the corner where its name goes; None where the mask is empty at this size."""
+    """Fills a mask in. Returns the picture and the corner for the name; None if the mask is empty at this size."""
     top, left, height, width = place
     tile = np.array(picture)
     resized = Image.fromarray(np.asarray(mask, dtype=bool)).resize((width, height), Image.Resampling.NEAREST)
@@ -107,7 +107,7 @@ def _label(
     size: tuple[int, int],
     taken: list[tuple[int, int, int]],
 ) -> None:
-    """A name on its color above (x, y), inside the tile and, where there is room, clear of the names in `taken`."""
+    """Draws a name on its color above (x, y), inside the tile and, if there is space, away from the names in `taken`."""
     face, high = font(9), 12
     wide = math.ceil(face.getlength(name)) + 4
     x, y = max(0, min(x, size[1] - wide)), max(0, min(y - high, size[0] - high))

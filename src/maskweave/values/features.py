@@ -1,4 +1,4 @@
-"""Outputs of another network at each point, taken as they are: features of CLIP, DINOv2 or ImageBind in 4M-21."""
+"""Unscaled outputs of another network at each point: features of CLIP, DINOv2 or ImageBind in 4M-21."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,12 +17,13 @@ class Features(Dense):
     """A vector of numbers of any scale at each point."""
 
     type: ClassVar[str] = "features"
-    python: ClassVar[str] = "float32 (*size, channels), the outputs of another network, taken as they are"
+    python: ClassVar[str] = "float32 (*size, channels), the unscaled outputs of another network"
     losses = NUMBERS
     default_metrics = ("mae",)
 
     channels: int = 1
     unit: str = ""
+    """Unit of the numbers, for figures and messages."""
 
     def describe(self) -> str:
         return f"{super().describe()}, {self.channels} channels"

@@ -1,9 +1,9 @@
-"""Bytes of files to arrays and texts, checked before memory is taken. Nothing is ever unpickled.
+"""Read arrays and texts from the bytes of files. Sizes are checked before memory is allocated, and nothing is ever unpickled.
 
 | ending | holds |
 | --- | --- |
 | png, jpg, jpeg | pictures and maps of class ids, over two axes |
-| npy, npz | arrays of plain numbers (of an npz its first) |
+| npy, npz | arrays of plain numbers (the first array of an npz) |
 | txt, json | text and everything else |
 """
 
@@ -24,18 +24,18 @@ if TYPE_CHECKING:
 MAX_PIXELS = 64_000_000
 """Most points of one value; a larger picture is refused before it is decoded."""
 MAX_BYTES = 256 * 2**20
-"""Of one file or tar member; larger ones are not read."""
+"""Size of one file or tar member; larger ones are not read."""
 MAX_ARRAY_BYTES = 2**30
-"""Of one array, checked in its header before memory is taken."""
+"""Size of one array, checked in its header before memory is allocated."""
 MAX_JSON_BYTES = 32 * 2**20
 PICTURES = ("png", "jpg", "jpeg")
 JPEG = b"\xff\xd8\xff"
-"""How JPEG pictures begin."""
+"""First bytes of JPEG pictures."""
 ARRAYS = ("npy", "npz")
 
 
 def check_size(content: bytes, where: str) -> None:
-    """Refuse an empty file, and one that is too large."""
+    """Raise BadSample if a file is empty or too large."""
     if not content:
         raise BadSample(f"{where}: the file is empty")
     if len(content) > MAX_BYTES:
@@ -43,13 +43,13 @@ def check_size(content: bytes, where: str) -> None:
 
 
 def read_value(path: Path, value: "ValueType", where: str = "") -> Any:
-    """The value in a file, checked, at its own size.
+    """Returns the value in a file, checked, at its own size.
 
     Args:
-        where: what to call the file in errors; its path by default.
+        where: name of the file in errors; its path by default.
 
     Raises:
-        BadSample: it cannot be read, has an ending that cannot hold such values, or as `ValueType.read`.
+        BadSample: the file cannot be read, its ending cannot hold such values, or its content is invalid.
     """
     where = where or str(path)
     content, ending = read_bytes(path), path.suffix[1:].lower()
@@ -58,7 +58,7 @@ def read_value(path: Path, value: "ValueType", where: str = "") -> Any:
 
 
 def check_ending(ending: str, value: "ValueType", where: str) -> None:
-    """Raise BadSample where files of this ending cannot hold such values."""
+    """Raise BadSample if files with this ending cannot hold such values."""
     if ending not in value.endings:
         raise BadSample(
             f"{where}: a file that ends in {ending!r} cannot hold values of type {value.type!r}; expected {', '.join(value.endings)}"
@@ -66,10 +66,10 @@ def check_ending(ending: str, value: "ValueType", where: str) -> None:
 
 
 def read_bytes(path: Path) -> bytes:
-    """The bytes of a file that is not too large.
+    """Returns the bytes of a file.
 
     Raises:
-        BadSample: it is, or cannot be read.
+        BadSample: the file is too large or cannot be read.
     """
     try:
         size = path.stat().st_size
@@ -81,14 +81,14 @@ def read_bytes(path: Path) -> bytes:
 
 
 def read_picture(content: bytes, ending: str, channels: int, where: str) -> np.ndarray:
-    """A photograph, uint8 (H, W) or (H, W, 3 or 4), turned upright as its EXIF orientation says.
+    """Returns a photograph, uint8 (H, W) or (H, W, 3 or 4), rotated by its EXIF orientation.
 
     Args:
         channels: 1 (gray), 3 (RGB) or 4 (RGBA); pictures of other modes are converted.
     """
     from PIL import Image, ImageOps
 
-    # A JPEG called .png is harmless for photographs.
+    # A JPEG named .png does no harm for photographs.
     with _opened(content, ending, ("PNG", "JPEG"), where) as picture:
         if picture.mode.startswith(("I", "F")):
             raise BadSample(
@@ -99,10 +99,10 @@ def read_picture(content: bytes, ending: str, channels: int, where: str) -> np.n
 
 
 def read_ids(content: bytes, ending: str, type: str, where: str) -> np.ndarray:
-    """A picture of one channel as whole numbers (H, W); of a palette picture, the indices."""
+    """Returns a picture of one channel as whole numbers (H, W); for a palette picture, the indices."""
     if content.startswith(JPEG):
         raise BadSample(
-            f"{where}: found a JPEG picture; expected a PNG, for JPEG blurs the ids of values of type {type!r}; save it as PNG"
+            f"{where}: found a JPEG picture; expected a PNG, because JPEG blurs the ids of values of type {type!r}; save it as PNG"
         )
     with _opened(content, ending, ("PNG",), where) as picture:
         if picture.mode not in ("1", "L", "P", "I", "I;16"):
@@ -113,7 +113,7 @@ def read_ids(content: bytes, ending: str, type: str, where: str) -> np.ndarray:
 
 
 class _opened:
-    """A decoded picture; every fault of the file becomes a BadSample."""
+    """Context that opens a picture; every error in the file is raised as a BadSample."""
 
     def __init__(self, content: bytes, ending: str, formats: tuple[str, ...], where: str):
         self.content, self.ending, self.formats, self.where = content, ending, formats, where
@@ -127,7 +127,7 @@ class _opened:
                 raise BadSample(
                     f"{self.where}: {picture.width} × {picture.height} pixels; expected at most {MAX_PIXELS:,}"
                 )
-            picture.load()  # fails on truncated data, unless only the end is missing
+            picture.load()  # raises on truncated data, unless only the end is missing
             if picture.format == "PNG" and b"IEND" not in self.content:
                 raise OSError("its end is missing")
         except BaseException as error:
@@ -146,13 +146,13 @@ class _opened:
         if isinstance(error, Image.DecompressionBombError):
             return BadSample(f"{self.where}: the picture is too large: {error}; expected at most {MAX_PIXELS:,} pixels")
         fault = f"no {' or '.join(self.formats)}" if isinstance(error, UnidentifiedImageError) else _brief(error)
-        return BadSample(  # Pillow raises many kinds over broken files
+        return BadSample(  # Pillow raises many types of errors on broken files
             f"{self.where}: corrupt or truncated {self.ending} picture of {len(self.content):,} bytes ({fault}); replace the file"
         )
 
 
 def write_png(value: np.ndarray) -> bytes:
-    """uint8 (H, W, 1, 3 or 4), bool (H, W) or class ids (H, W) as a PNG."""
+    """Returns uint8 (H, W, 1, 3 or 4), bool (H, W) or class ids (H, W) as the bytes of a PNG."""
     from PIL import Image
 
     if value.ndim == 3 and value.shape[-1] == 1:
@@ -171,23 +171,23 @@ def write_npy(value: np.ndarray) -> bytes:
 
 
 def read_array(content: bytes, ending: str, where: str) -> np.ndarray:
-    """The array of an npy or npz file.
+    """Returns the array of an npy or npz file.
 
     Raises:
-        BadSample: damaged, of objects, or too large.
+        BadSample: the file is damaged or too large, or holds objects.
     """
     return _read_npz(content, where) if ending == "npz" else _read_npy(io.BytesIO(content), len(content), where)
 
 
 def _read_npy(stream: Any, length: int, where: str) -> np.ndarray:
-    """An array of `length` bytes in all; its header is checked before memory is taken."""
+    """Read an npy file of `length` bytes; its header is checked before memory is allocated."""
     try:
         version = np.lib.format.read_magic(stream)
         read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[
             version
         ]
         shape, fortran, dtype = read_header(stream)
-    except Exception as error:  # NumPy parses the header as Python text and lets several kinds of error through
+    except Exception as error:  # NumPy parses the header as Python code, which raises several types of errors
         raise BadSample(
             f"{where}: not a NumPy array, or its header is damaged ({_brief(error)}); save it with numpy.save"
         ) from error
@@ -214,17 +214,17 @@ def _read_npz(content: bytes, where: str) -> np.ndarray:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             first = next((info for info in archive.infolist() if info.filename.endswith(".npy")), None)
             if first is None:
-                raise BadSample(f"{where}: holds no array; expected one saved with numpy.savez")
+                raise BadSample(f"{where}: no array in the file; expected one saved with numpy.savez")
             with archive.open(first) as stream:
                 return _read_npy(stream, first.file_size, f"{where} ({first.filename})")
     except (BadSample, MemoryError):
         raise
-    except Exception as error:  # zipfile and zlib raise many kinds over broken files
+    except Exception as error:  # zipfile and zlib raise many types of errors on broken files
         raise BadSample(f"{where}: corrupt or truncated npz archive ({_brief(error)}); replace the file") from error
 
 
 def read_text(content: bytes, where: str) -> str:
-    """UTF-8 text without the line breaks at its end."""
+    """Returns UTF-8 text without the line breaks at its end."""
     if len(content) > MAX_JSON_BYTES:
         raise BadSample(f"{where}: {len(content):,} bytes of text; expected at most {MAX_JSON_BYTES:,}")
     try:
@@ -234,7 +234,7 @@ def read_text(content: bytes, where: str) -> str:
 
 
 def read_json_value(content: bytes, where: str) -> Any:
-    """The content of a JSON file."""
+    """Returns the content of a JSON file."""
     try:
         return json.loads(read_text(content, where))
     except (ValueError, RecursionError) as error:

@@ -1,4 +1,4 @@
-"""Crops, flips and resizing, relative to the picture, so that values of one sample may differ in resolution.
+"""Crops, flips and resizing in relative coordinates, so that the values of one sample may differ in resolution.
 
 Shapes: H height, W width, C channels.
 """
@@ -16,19 +16,19 @@ from maskweave.errors import BadSample, MaskweaveError
 
 FULL = (0.0, 0.0, 1.0, 1.0)
 WHOLE = 0.999
-"""A box of which this share is kept counts as uncut."""
+"""A box counts as uncut if at least this share of its area is kept."""
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """A crop, then perhaps a flip."""
+    """A crop, optionally followed by a flip."""
 
     crop: tuple[float, float, float, float] = FULL
-    """Part that is kept, (xmin, ymin, xmax, ymax), 0 to 1 from the top left."""
+    """Part to keep, (xmin, ymin, xmax, ymax), 0 to 1 from the top left."""
     flip: bool = False
     """Mirror left and right."""
     visible: float = 0.25
-    """Boxes of which less than this share of the area is kept are dropped."""
+    """Boxes are dropped if less than this share of their area is kept."""
 
     def __post_init__(self) -> None:
         x0, y0, x1, y1 = self.crop
@@ -45,7 +45,7 @@ class Geometry:
         return x0 * width, y0 * height, x1 * width, y1 * height
 
     def move_box(self, box: list[float], visible: float | None = None) -> list[float] | None:
-        """A box [xmin, ymin, xmax, ymax] after crop and flip, None where less than `visible` of it is left."""
+        """Returns a box [xmin, ymin, xmax, ymax] after crop and flip; None if less than the share `visible` of its area is left."""
         visible = self.visible if visible is None else visible
         x0, y0, x1, y1 = self.crop
         width, height = x1 - x0, y1 - y0
@@ -63,7 +63,7 @@ class Geometry:
         return [left, (top - y0) / height, right, min((bottom - y0) / height, 1.0)]
 
     def move_point(self, x: float, y: float) -> list[float] | None:
-        """A point after crop and flip, None where it is cut off."""
+        """Returns a point after crop and flip; None if it is cut off."""
         x0, y0, x1, y1 = self.crop
         if not (x0 <= x <= x1 and y0 <= y <= y1):
             return None
@@ -88,7 +88,7 @@ def resize_area(value: np.ndarray, size: tuple[int, ...], geometry: Geometry, sh
     """Crop and resize a plane (H, W[, C]) to `size`, antialiased; uint8 stays uint8, everything else becomes float32.
 
     Args:
-        sharp: the plain mean over each target point's area; else a triangle of twice its width, which is smoother.
+        sharp: use the mean over the area of each target point; otherwise a triangle filter of twice its width, which is smoother.
     """
     from PIL import Image
 
@@ -115,10 +115,10 @@ def resize_area(value: np.ndarray, size: tuple[int, ...], geometry: Geometry, sh
 
 
 def resize_axes(value: np.ndarray, size: tuple[int, ...], largest: bool = False) -> np.ndarray:
-    """Resize a value of one or three axes (*axes[, C]) as float32: by area where it shrinks, linear where it grows.
+    """Resize a value of one or three axes (*axes[, C]) as float32: by area along axes that shrink, linearly along axes that grow.
 
     Args:
-        largest: take the largest point where it shrinks and the nearest where it grows, so that thin marks survive.
+        largest: use the largest point along axes that shrink and the nearest along axes that grow, so that thin marks survive.
     """
     axes, found = len(size), value.shape[: len(size)]
     flat = value.reshape(*found, -1)
@@ -141,7 +141,7 @@ def nearest_along_axes(value: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
 
 
 def box_around(mask: np.ndarray) -> list[float]:
-    """The box [xmin, ymin, xmax, ymax] around the true points of a bool (H, W) mask, 0 to 1 from the top left.
+    """Returns the box [xmin, ymin, xmax, ymax] around the true points of a bool (H, W) mask, 0 to 1 from the top left.
 
     Raises:
         BadSample: the mask is empty.
@@ -159,10 +159,10 @@ def box_around(mask: np.ndarray) -> list[float]:
 
 
 def corner_first(items: list[Any], box: Callable[[Any], list[float]]) -> list[Any]:
-    """Items in 4M's order: by the squared distance of their box's top-left corner from the picture's. Ties keep their order.
+    """Sorts items in 4M's order: by the squared distance of their box's top-left corner from that of the picture. Ties keep their order.
 
     Args:
-        box: gives the [xmin, ymin, xmax, ymax] of an item.
+        box: returns the [xmin, ymin, xmax, ymax] of an item.
     """
     corners = [box(item) for item in items]
     order = sorted(range(len(items)), key=lambda k: corners[k][0] ** 2 + corners[k][1] ** 2)

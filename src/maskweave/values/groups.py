@@ -1,7 +1,7 @@
-"""Words with special values after them: how 4M-21 (https://arxiv.org/abs/2406.09406) writes what has named parts.
+"""Words followed by special values: how 4M-21 (https://arxiv.org/abs/2406.09406) writes values with named parts.
 
-A word is written as text writes it, whatever pieces that takes. Of a part with codes, codes below 512 are `v0=code`, higher
-ones `v1=code-512`; of a part with a range, each number is the `v0=` of its bin.
+A word is written as text, in one or more pieces. In a part with codes, codes below 512 are written as `v0=code`, higher
+ones as `v1=code-512`. In a part with a range, each number is written as `v0=bin`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -27,14 +27,14 @@ class Part:
     count: int
     """Numbers in the group."""
     range: tuple[float, float] | None = None
-    """Lowest and highest number; others are clipped, and all are cut into the value's bins."""
+    """Lowest and highest number; others are clipped, and the range is divided into the value's `bins`."""
     codes: int = 0
-    """In place of a range: whole numbers from 0 to below this, the codes of a tokenizer, written as they are."""
+    """Instead of a range: whole numbers from 0 to below this, the codes of a tokenizer, written exactly."""
     bones: tuple[tuple[int, int], ...] = ()
-    """Of a person's joints, the pairs that are drawn joined. The numbers are then x, y of joint 0, of joint 1 and so on, as those of boxes."""
+    """Pairs of joints to connect by a line in figures. The numbers are then x, y of joint 0, of joint 1 and so on, in the coordinates of boxes."""
 
     def check(self, value: Any, what: str, where: str) -> list[float] | list[int]:
-        """Numbers that are given for this part."""
+        """Check the numbers given for this part and return them."""
         layout = f"{self.count} {f'whole numbers from 0 to {self.codes - 1}' if self.codes else 'numbers'}"
         numbers = check_numbers(value, self.count, None, f"{what} = {shown(value)}", layout, where)
         if not self.codes:
@@ -45,7 +45,7 @@ class Part:
 
 
 def check_parts(parts: Mapping[str, Part], may_have_bones: bool) -> None:
-    """Raise MaskweaveError where an entry's parts contradict themselves."""
+    """Raise MaskweaveError if the settings of an entry's parts contradict each other."""
     for name, part in parts.items():
         at = f"value.parts.{name}"
         if part.range is not None:
@@ -53,17 +53,19 @@ def check_parts(parts: Mapping[str, Part], may_have_bones: bool) -> None:
         known = 1 <= part.count <= MAX_BINS and 0 <= part.codes <= MAX_BINS
         if not known or (part.range is None) == (part.codes == 0) or name in ("box", "point"):
             raise MaskweaveError(
-                f"{at} needs a name of its own, a count of 1 or more, and either a range or codes, each at most {MAX_BINS:,}; found {shown(part)}"
+                f"{at} needs a name other than box or point, a count of 1 or more, and either a range or codes, each at most {MAX_BINS:,}; "
+                f"found {shown(part)}"
             )
         joints = part.count // 2 if part.range and may_have_bones and part.count % 2 == 0 else 0
         if any(not 0 <= joint < joints for bone in part.bones for joint in bone):
             raise MaskweaveError(
-                f"{at}.bones join the joints of poses: numbers from 0 to below half the part's count, which is even, and a range; found {shown(part)}"
+                f"{at}.bones connect joints of poses: they must be from 0 to below half the part's count, which must be even, and the part needs a "
+                f"range; found {shown(part)}"
             )
 
 
 def part_layout(parts: Mapping[str, Part]) -> str:
-    """How an item with a box and parts looks, for messages."""
+    """Returns the layout of an item with a box and parts, for messages."""
     shown_parts = "".join(f', "{name}": {part.count} numbers' for name, part in parts.items())
     return f'{{"box": [xmin, ymin, xmax, ymax]{shown_parts}}}'
 
@@ -77,7 +79,7 @@ class Group(NamedTuple):
 
 
 class GroupedCodec(Codec):
-    """What codecs of words and special values share."""
+    """Base class of codecs that write words and special values."""
 
     def __init__(self, name: str, value: Any, max_tokens: int, text: TextWriter, words: Iterable[str]):
         super().__init__(name, value, max_tokens, text)
@@ -91,7 +93,7 @@ class GroupedCodec(Codec):
                     f"modality {self.name!r}: {word!r} {fault} in vocabulary {text.vocabulary.name!r}; rename it in value.parts, or train the text tokenizer on texts that have its letters"
                 )
             self.words[word] = pieces
-        # The longest first, where one word is the beginning of another.
+        # Longest first, because one word may be the beginning of another.
         self.by_length = sorted(self.words.items(), key=lambda word: -len(word[1]))
         self.parts = {name: PartCodec(part, value.bins) for name, part in value.parts.items()}
         for part_name, part in self.parts.items():
@@ -99,7 +101,7 @@ class GroupedCodec(Codec):
                 self.require(prefix, count, f"value.parts.{part_name}")
 
     def units(self, value: Any, rng: np.random.Generator | None) -> Iterable[list[int]]:
-        """The ids of a value in pieces that stand or fall as wholes."""
+        """Yields the ids of a value in units; a unit is written completely or not at all."""
         raise NotImplementedError
 
     def encode(self, value: Any, rng: np.random.Generator | None = None) -> list[int]:
@@ -117,7 +119,7 @@ class GroupedCodec(Codec):
         return [self.text.value(prefix, n) for prefix, n in numbers]
 
     def groups(self, ids: Sequence[int], problems: list[str]) -> list[Group]:
-        """The groups of a sequence in order; tokens of none become problems."""
+        """Returns the groups of a sequence in order; tokens outside all groups are added to `problems`."""
         found: list[Group] = []
         stray: list[int] = []
         group: Group | None = None
@@ -133,7 +135,7 @@ class GroupedCodec(Codec):
             if value is not None and group is not None:
                 group.numbers.append(value)
             else:
-                group = None  # what follows is of unknown meaning, up to the next word
+                group = None  # the tokens up to the next word have no known meaning
                 stray.append(ids[at])
             at += 1
         if stray:
@@ -143,7 +145,7 @@ class GroupedCodec(Codec):
 
 
 class PartCodec:
-    """The numbers of a part to special values and back."""
+    """Converts the numbers of a part to special values and back."""
 
     def __init__(self, part: Part, bins: int):
         self.count = part.count
@@ -155,12 +157,12 @@ class PartCodec:
         self.meaning = {self.write(x): x for x in meanings}
 
     def write(self, x: float) -> tuple[str, int]:
-        """Prefix and number of the special value."""
+        """Returns the prefix and number of the special value."""
         if self.bins is not None:
             return "v0", self.bins.encode(x)
         return ("v0", int(x)) if x < HALF else ("v1", int(x) - HALF)
 
     def read(self, numbers: Sequence[tuple[str, int]]) -> list[float] | None:
-        """What special values mean, None if they are not those of this part."""
+        """Returns the numbers of special values; None if the values do not match this part."""
         read = [self.meaning[n] for n in numbers if n in self.meaning]
         return read if len(read) == len(numbers) == self.count else None

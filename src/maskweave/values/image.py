@@ -1,4 +1,4 @@
-"""Pictures, volumes and videos of 8 bits a channel."""
+"""Pictures, volumes and videos of 8 bits per channel."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from maskweave.values.metrics import Metric, mean_value, psnr, squared_errors
 
 @dataclass(frozen=True)
 class Image(Dense):
-    """Pictures of 8 bits a channel."""
+    """Pictures of 8 bits per channel."""
 
     type: ClassVar[str] = "image"
     python: ClassVar[str] = "uint8 (*size, channels), 0 to 255"
@@ -32,7 +32,7 @@ class Image(Dense):
     channels: int = 1
     """1 (gray), 3 (red, green, blue) or 4 (with alpha)."""
     mean: tuple[float, ...] = ()
-    """Per channel, in units of 0 to 1; with `std` used in place of scaling to [-1, 1]."""
+    """Mean per channel, in units of 0 to 1; `mean` and `std` replace scaling to [-1, 1]."""
     std: tuple[float, ...] = ()
     """Standard deviation per channel, in units of 0 to 1."""
 
@@ -59,7 +59,7 @@ class Image(Dense):
         return super().from_python(value, where)
 
     def as_array(self, value: Any, where: str) -> np.ndarray:
-        """uint8, with three channels where the entry has three: gray is repeated and alpha dropped."""
+        """Returns uint8. If the entry has three channels, gray is repeated and alpha dropped."""
         array, axes = as_numbers(value, where), len(self.size)
         if array.dtype != np.uint8:
             raise refuse(
@@ -104,7 +104,7 @@ class Image(Dense):
         return np.clip(np.rint((array - shift_C) / factor_C), 0, 255).astype(np.uint8)
 
     def metrics(self, parse: TextLabels | None = None) -> dict[str, Metric]:
-        """`psnr`: of the set's mean squared error, in dB."""
+        """`psnr`: from the mean squared error over the whole set, in dB."""
         return {"psnr": Metric("PSNR", "higher", squared_errors, psnr, mean_value)}
 
     def merge(self, values: Sequence[np.ndarray], overlap: float) -> np.ndarray:

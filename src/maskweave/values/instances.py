@@ -1,13 +1,13 @@
 """Instance masks as text-like tokens: a class, a box in bins, and the mask on a small grid stretched over the box.
 
-4M-21 (https://arxiv.org/abs/2406.09406) writes masks as codes of a separate tokenizer; rows of bits need none, and can be read.
+4M-21 (https://arxiv.org/abs/2406.09406) writes masks as codes of a separate tokenizer; rows of bits need no tokenizer and are readable.
 
 Exactness. A pixel of a row of W pixels belongs to bin floor(pixel * bins / W). The box is the range of bins that the mask touches, and
-stands for all pixels of those bins. The grid cuts these pixels into rows x columns cells (into single pixels along an axis that
-has fewer); a cell is set where the mask covers at least half of it. The outer rows and columns always hold a cell, their
-fullest one if none is half covered, so that the painted mask touches the same bins, and encoding it gives the same ids.
-A mask comes back whole if there are at least as many bins as pixels and its box is no larger than the grid; a larger one
-comes back at the grid's resolution.
+covers all pixels of those bins. The grid divides these pixels into rows x columns cells (into single pixels along an axis that
+has fewer); a cell is set if the mask covers at least half of it. Each outer row and column has at least one set cell, its
+fullest one if none is half covered, so that the decoded mask touches the same bins and encodes to the same ids.
+Decoding is exact if there are at least as many bins as pixels and the box is no larger than the grid; a larger mask
+is decoded at the grid's resolution.
 """
 
 import json
@@ -40,21 +40,21 @@ from maskweave.values.items import (
 from maskweave.values.metrics import Metric, label_f1
 
 MAX_MASK_POINTS = 4 * files.MAX_PIXELS
-"""Of all masks of one sample together."""
+"""Points of all masks of one sample together."""
 LAYOUT = '{"class": name, "mask": mask}'
 
 
 class Axis(NamedTuple):
-    """How the pixels of a box share out over the grid along one axis: C cells, the grid's or one per pixel if those are fewer."""
+    """How the pixels of a box are divided over the grid along one axis: C cells, those of the grid, or one per pixel if those are fewer."""
 
     starts: NDArray[np.intp]
     """(C,) first pixel of each cell."""
     widths: NDArray[np.intp]
     """(C,) pixels of each cell, at least 1."""
     spread: NDArray[np.intp]
-    """(grid,) the cell that each place of the grid shows."""
+    """(grid,) cell of each grid position."""
     pick: NDArray[np.intp]
-    """(C,) a place of the grid that shows each cell."""
+    """(C,) a grid position of each cell."""
 
 
 @lru_cache(maxsize=4096)
@@ -68,7 +68,7 @@ def axis(pixels: int, grid: int) -> Axis:
 
 @dataclass(frozen=True)
 class Instances(ValueType):
-    """Masks of single things, each with its class."""
+    """Masks of single objects, each with its class."""
 
     type: ClassVar[str] = "instances"
     python: ClassVar[str] = 'list of {"class": str, "mask": bool (*size)}'
@@ -80,13 +80,13 @@ class Instances(ValueType):
     size: tuple[int, ...] = ()
     """[height, width] of the masks."""
     classes: tuple[str, ...] = ()
-    """Class names; each is a whole word of the vocabulary."""
+    """Class names; each is one of the vocabulary's `words`."""
     bins: int = 64
     """Bins of each coordinate of a mask's box."""
     mask: tuple[int, int] = (8, 8)
-    """Rows and columns of the grid, stretched over the box, on which a mask is written; at most 8 columns."""
+    """Rows and columns of the grid on which a mask is written, stretched over its box; at most 8 columns."""
     max_items: int = 0
-    """Most instances that are written; the rest is dropped from the end. 0: as many as fit."""
+    """Most instances that are written; extra instances at the end are dropped. 0: as many as fit."""
 
     def check_settings(self, kind: str) -> None:
         check_classes(self.classes)
@@ -131,12 +131,17 @@ class Instances(ValueType):
                 if item["mask"].shape != tuple(self.size):
                     raise refuse(where, f"a mask of shape {item['mask'].shape}", f"the entry's size {tuple(self.size)}")
                 if not item["mask"].any():
-                    raise refuse(where, "an empty mask", "masks that hold a pixel", "leave out what is not seen")
+                    raise refuse(
+                        where,
+                        "an empty mask",
+                        "masks with at least one pixel",
+                        "leave out instances that are not visible",
+                    )
         return checked
 
     def parse(self, content: bytes, ending: str, where: str) -> Any:
-        """JSON in which a mask is {"size": [height, width], "counts": [...]}: uncompressed run lengths down the columns, the first of points
-        outside, as COCO has it (https://cocodataset.org/#format-data)."""
+        """Parse JSON in which a mask is {"size": [height, width], "counts": [...]}: COCO's uncompressed run lengths down the columns, starting
+        with points outside (https://cocodataset.org/#format-data)."""
         value = files.read_json_value(content, where)
         if not isinstance(value, list):
             return value
@@ -144,9 +149,9 @@ class Instances(ValueType):
         for i, item in enumerate(value):
             masks.append(_unpack(item, i, where))
             points += masks[-1]["mask"].size
-            if points > MAX_MASK_POINTS:  # a few bytes of run lengths can ask for any amount of memory
+            if points > MAX_MASK_POINTS:  # a few bytes of run lengths can take any amount of memory
                 raise BadSample(
-                    f"{where}: its first {i + 1} masks have {points:,} points; expected at most {MAX_MASK_POINTS:,} in all"
+                    f"{where}: the first {i + 1} masks have {points:,} points; expected at most {MAX_MASK_POINTS:,} in total"
                 )
         return masks
 
@@ -159,7 +164,7 @@ class Instances(ValueType):
         return value[0]["mask"].shape if value else None
 
     def transform(self, value: list[dict[str, Any]], geometry: Geometry) -> list[dict[str, Any]]:
-        """Masks are resized by their nearest points, and dropped where nothing is left; they come in 4M's order."""
+        """Resizes masks by their nearest points and drops empty ones; returns them in 4M's order."""
         moved = []
         for item in value:
             mask = resize_nearest(item["mask"], self.size, geometry)
@@ -178,7 +183,7 @@ class Instances(ValueType):
         return InstancesCodec(name, self, max_tokens, text)
 
     def metrics(self, parse: TextLabels | None = None) -> dict[str, Metric]:
-        """`f1`: of the classes as multisets, over the whole set."""
+        """`f1`: of the multisets of classes, over the whole set."""
         return {"f1": label_f1(partial(as_labels, parse=class_names))}
 
     def merge(self, values: Sequence[list[dict[str, Any]]], overlap: float) -> list[dict[str, Any]]:
@@ -191,14 +196,14 @@ class Instances(ValueType):
     def draw(
         self, value: Any, size: Size, over: Any = None, span: tuple[float, float] | None = None, reference: Any = None
     ) -> np.ndarray:
-        from maskweave.values.drawing_objects import Annotation, draw_things
+        from maskweave.values.drawing_objects import Annotation, draw_annotations
 
-        things = [Annotation(item["class"], mask=item["mask"]) for item in value]
-        return draw_things(things, self.classes, size, over, blank=self.natural_size())
+        annotations = [Annotation(item["class"], mask=item["mask"]) for item in value]
+        return draw_annotations(annotations, self.classes, size, over, blank=self.natural_size())
 
 
 def mask_overlaps(pool: Sequence[dict[str, Any]]) -> np.ndarray:
-    """(n, n) intersection over union of each two masks."""
+    """(n, n) intersection over union of each pair of masks."""
     masks = np.stack([item["mask"].ravel() for item in pool]).astype(np.float32)
     common = masks @ masks.T
     area = masks.sum(axis=1)
@@ -206,7 +211,7 @@ def mask_overlaps(pool: Sequence[dict[str, Any]]) -> np.ndarray:
 
 
 def run_lengths(mask: np.ndarray) -> dict[str, Any]:
-    """A mask, bool (H, W), as COCO's uncompressed run lengths."""
+    """Returns a mask, bool (H, W), as COCO's uncompressed run lengths."""
     flat = np.asarray(mask, bool).ravel(order="F")
     edges = np.flatnonzero(np.diff(flat, prepend=False))  # the first run counts points outside, and may be 0 long
     runs = np.diff(np.concatenate([[0], edges, [flat.size]]))
@@ -214,7 +219,7 @@ def run_lengths(mask: np.ndarray) -> dict[str, Any]:
 
 
 def _unpack(item: Any, i: int, where: str) -> Any:
-    """An instance with its run lengths as a mask, bool (H, W)."""
+    """Returns an instance with its run lengths unpacked to a mask, bool (H, W)."""
     runs = item.get("mask") if isinstance(item, dict) else None
     size: Any = runs.get("size") if isinstance(runs, dict) else None
     counts: Any = runs.get("counts") if isinstance(runs, dict) else None
@@ -238,7 +243,7 @@ def _unpack(item: Any, i: int, where: str) -> Any:
 
 
 class InstancesCodec(Codec):
-    """Instances in the order of boxes."""
+    """Encodes instances in the order of their boxes; see `boxes.py`."""
 
     item = "instance"
 
@@ -266,7 +271,7 @@ class InstancesCodec(Codec):
         return self.join(ids for _, ids in sorted(items)[: self.most])
 
     def _write(self, mask: NDArray[np.bool_]) -> tuple[list[int], list[int]]:
-        """Bins xmin, ymin, xmax, ymax of a mask, and its rows of bits."""
+        """Returns the bins xmin, ymin, xmax, ymax of a mask, and its rows of bits."""
         (top, bottom), (left, right) = _extent(mask, 1), _extent(mask, 0)
         box = [self.x_bins[left], self.y_bins[top], self.x_bins[right], self.y_bins[bottom]]
         (y0, y1), (x0, x1) = self._pixels(box)
@@ -281,12 +286,12 @@ class InstancesCodec(Codec):
             (cells.T[::-1], covered.T[::-1]),
         ):
             if not set_[0].any():
-                # With bins of many pixels the outermost cells may hold nothing of the mask: then go by the nearest that do.
+                # With bins of many pixels the outermost cells may contain no pixel of the mask; the nearest that do are used then.
                 set_[0, part[part.any(1).argmax()].argmax()] = True
         return box, (cells[ys.spread][:, xs.spread] @ self.weights).tolist()
 
     def _pixels(self, box: list[int]) -> tuple[tuple[int, int], tuple[int, int]]:
-        """First and past-the-last pixel of the box's bins: down, then across."""
+        """First pixel of the box's bins and the pixel after the last, along y, then along x."""
         down = bisect_left(self.y_bins, box[1]), bisect_right(self.y_bins, box[3])
         return down, (bisect_left(self.x_bins, box[0]), bisect_right(self.x_bins, box[2]))
 
@@ -311,6 +316,6 @@ class InstancesCodec(Codec):
 
 
 def _extent(mask: NDArray[np.bool_], across: int) -> tuple[int, int]:
-    """First and last row (across 1) or column (across 0) that holds a pixel of the mask, which is not empty."""
+    """First and last row (across 1) or column (across 0) with a pixel of the mask, which must not be empty."""
     held = np.logical_or.reduce(mask, axis=across)
     return int(held.argmax()), len(held) - 1 - int(held[::-1].argmax())

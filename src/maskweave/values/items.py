@@ -1,4 +1,4 @@
-"""Checks that values share which are lists of things: items, classes, boxes, numbers."""
+"""Shared checks of values that are lists of items: items, classes, boxes, numbers."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,20 +9,20 @@ from maskweave.errors import BadSample, MaskweaveError, shown
 from maskweave.values.base import refuse
 
 BOX_SLACK = 1e-3
-"""Coordinates this far outside 0 to 1 are rounding and are clipped."""
+"""Coordinates at most this far outside 0 to 1 are rounding errors and are clipped."""
 LARGEST = 1e15
 MAX_BINS = 2**16
 COORDINATES = "coordinates 0 to 1 from the top left"
 
 FIRST = "first"
-"""Label of a list of things: the class of its first."""
+"""Label of a list of items: the class of the first item."""
 
 
 def first_class(value: Sequence[dict[str, Any]]) -> str:
-    """The class of the first item.
+    """Returns the class of the first item.
 
     Raises:
-        BadSample: there is none.
+        BadSample: the list is empty.
     """
     if not value:
         raise BadSample("the list is empty, so there is no first class")
@@ -30,13 +30,13 @@ def first_class(value: Sequence[dict[str, Any]]) -> str:
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value, from JSON for instance, is a finite number of sane size."""
+    """Whether a value, from JSON for instance, is a finite number of reasonable size."""
     plain = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
     return plain and bool(-LARGEST < value < LARGEST)
 
 
 def check_items(value: Any, where: str, names: tuple[str, ...], layout: str) -> Sequence[dict[str, Any]]:
-    """A list of mappings that have at least these names."""
+    """Check for a list of mappings that have at least these keys."""
     if not isinstance(value, (list, tuple)):
         raise refuse(where, shown(value), f"a list, each {layout}")
     for i, item in enumerate(value):
@@ -46,7 +46,7 @@ def check_items(value: Any, where: str, names: tuple[str, ...], layout: str) -> 
 
 
 def check_class(item: dict[str, Any], i: int, classes: Sequence[str], where: str) -> str:
-    """The item's class, one of the entry's."""
+    """Returns the item's class, which must be one of the entry's."""
     name = item["class"]
     if not isinstance(name, str) or name not in classes:
         some = f"{', '.join(classes[:8])}{', …' * (len(classes) > 8)}"
@@ -55,7 +55,7 @@ def check_class(item: dict[str, Any], i: int, classes: Sequence[str], where: str
 
 
 def check_box(box: Any, what: str, layout: str, where: str) -> list[float]:
-    """Coordinates xmin, ymin, xmax, ymax, clipped."""
+    """Returns the coordinates xmin, ymin, xmax, ymax, clipped to 0 to 1."""
     c = check_numbers(box, 4, (0, 1), f"{what} {shown(box)}", layout, where)
     if c[0] > c[2] or c[1] > c[3]:
         raise refuse(where, f"{what} {shown(box)}", layout, "give the smaller coordinate first")
@@ -65,7 +65,7 @@ def check_box(box: Any, what: str, layout: str, where: str) -> list[float]:
 def check_numbers(
     value: Any, count: int, limits: tuple[float, float] | None, what: str, layout: str, where: str
 ) -> list[float]:
-    """A list of so many numbers; those that leave the limits by no more than rounding are clipped."""
+    """Returns a list of `count` numbers; numbers outside the limits by no more than `BOX_SLACK` are clipped."""
     if isinstance(value, np.ndarray):
         value = value.tolist()
     if not isinstance(value, (list, tuple)) or len(value) != count or not all(map(is_number, value)):
@@ -79,7 +79,7 @@ def check_numbers(
 
 
 def check_bins(bins: int) -> None:
-    """Raise MaskweaveError where an entry's number of bins cannot be."""
+    """Raise MaskweaveError if an entry's number of bins is invalid."""
     if not 2 <= bins <= MAX_BINS:
         raise MaskweaveError(f"value.bins must be 2 to {MAX_BINS:,}, found {bins}")
 
@@ -90,11 +90,12 @@ def check_max_items(max_items: int) -> None:
 
 
 def overlapping_once(pool: Sequence[Any], overlaps: np.ndarray, least: float) -> list[Any]:
-    """The things of several predictions, each once: those found most often first, and the first found of each.
+    """Merge the items of several predictions: the first of each group of overlapping items is kept, the largest group first.
 
     Args:
-        overlaps: (n, n) intersection over union of each two.
-        least: two of one class that overlap at least so much are the same.
+        pool: items of all predictions.
+        overlaps: (n, n) intersection over union of each pair.
+        least: two items of one class with at least this overlap are the same item.
     """
     names = np.array([item["class"] for item in pool])
     same = (overlaps >= least) & (names[:, None] == names)

@@ -1,4 +1,4 @@
-"""Words in figures: a panel of wrapped text, a quiet tile with a word or two, and the lettering of both."""
+"""Text in figures: a panel of wrapped text, a plain tile with a short message, and the font of both."""
 
 import functools
 from typing import Any
@@ -8,11 +8,11 @@ from PIL import Image, ImageDraw, ImageFont
 
 PAPER, INK, FAINT = (250, 250, 248), (32, 34, 38), (128, 130, 134)
 MAX_CHARACTERS = 2000
-"""Text beyond this is not laid out: no tile has room for it."""
+"""Longer text is cut before layout; no tile can show it."""
 
 
 def message(words: str, size: tuple[int, int]) -> np.ndarray:
-    """A quiet tile with a word or two, uint8 (*size, 3)."""
+    """Draws a plain tile with a short message, uint8 (*size, 3)."""
     height, width = size
     tile = Image.new("RGB", (width, height), (238, 238, 236))
     pen = ImageDraw.Draw(tile)
@@ -22,7 +22,7 @@ def message(words: str, size: tuple[int, int]) -> np.ndarray:
 
 
 def text_panel(text: str, size: tuple[int, int]) -> np.ndarray:
-    """Wrapped text, uint8 (*size, 3), in the largest lettering that fits; what has no room is cut at an ellipsis."""
+    """Draws wrapped text, uint8 (*size, 3), in the largest font size that fits; text that does not fit is cut with an ellipsis."""
     height, width = size
     text = text if len(text) <= MAX_CHARACTERS else text[:MAX_CHARACTERS] + "…"
     margin = 6
@@ -31,9 +31,9 @@ def text_panel(text: str, size: tuple[int, int]) -> np.ndarray:
         lines = wrap(text, face, width - 2 * margin)
         if len(lines) * step <= height - 2 * margin:
             break
-    room = max(1, (height - 2 * margin) // step)
-    if len(lines) > room:
-        lines = [*lines[: room - 1], lines[room - 1].rstrip("… ") + "…"]
+    most = max(1, (height - 2 * margin) // step)
+    if len(lines) > most:
+        lines = [*lines[: most - 1], lines[most - 1].rstrip("… ") + "…"]
     tile = Image.new("RGB", (width, height), PAPER)
     pen = ImageDraw.Draw(tile)
     for i, line in enumerate(lines):
@@ -42,7 +42,7 @@ def text_panel(text: str, size: tuple[int, int]) -> np.ndarray:
 
 
 def wrap(text: str, face: Any, width: float) -> list[str]:
-    """Lines of `text` no wider than `width` pixels; a word that is wider is cut."""
+    """Splits `text` into lines no wider than `width` pixels; a wider word is cut."""
     lines = []
     for paragraph in text.splitlines():
         line = ""
@@ -64,7 +64,7 @@ def wrap(text: str, face: Any, width: float) -> list[str]:
 
 @functools.lru_cache(maxsize=32)
 def font(points: int, bold: bool = False) -> Any:
-    """The lettering of figures: DejaVu Sans, shipped with matplotlib, which knows most of the world's scripts."""
+    """Returns the font of figures: DejaVu Sans, which matplotlib ships and which covers many scripts."""
     from matplotlib import get_data_path
 
     return ImageFont.truetype(f"{get_data_path()}/fonts/ttf/DejaVuSans{'-Bold' if bold else ''}.ttf", points)

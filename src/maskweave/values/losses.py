@@ -1,10 +1,10 @@
-"""Losses of tokenizers that value types share. B batch, C channels, K classes; *size the points."""
+"""Tokenizer losses that several value types use. Shapes: B batch, C channels; *size the points."""
 
 from torch import Tensor
 from torch.nn import functional as F
 
 SMOOTH = 0.1
-"""Smooth L1: errors below this, where the range is [-1, 1], count as squares."""
+"""Smooth L1: errors below this, in units of the range [-1, 1], are squared."""
 
 
 def mse(output: Tensor, target: Tensor) -> Tensor:
@@ -18,6 +18,6 @@ def smooth_l1(output: Tensor, target: Tensor) -> Tensor:
 
 
 def negative_cosine(output: Tensor, target: Tensor) -> Tensor:
-    """1 - cos of the angle between vectors, (B, C, *size) each; those of the target have length 1."""
+    """1 - cosine of the angle between vectors, (B, C, *size) each; the target vectors must have length 1."""
     length = output.square().sum(1).clamp_min(1e-12).sqrt()
     return 1 - ((output * target).sum(1) / length).mean()

@@ -25,7 +25,7 @@ from maskweave.values.metrics import (
 )
 
 SLACK = 1e-3
-"""Share of a range by which rounding may carry a value outside; it is clipped."""
+"""Values outside the range by at most this share of it are rounding errors and are clipped."""
 VARIANCE_EPSILON = 1e-6
 RELATIVE_SPAN = (-3.0, 3.0)
 """Colors of standardized maps span this many standard deviations."""
@@ -36,7 +36,7 @@ class Map(Dense):
     """Numbers in a unit at each point."""
 
     type: ClassVar[str] = "map"
-    python: ClassVar[str] = "float32 (*size, channels), or (*size) of one channel, in `unit`, within `range`"
+    python: ClassVar[str] = "float32 (*size, channels), or (*size) for one channel, in `unit`, within `range`"
     losses = NUMBERS
     head = "points"
     renamed: ClassVar[dict[str, str]] = {"tails": "trim_quantile"}
@@ -46,24 +46,25 @@ class Map(Dense):
     range: tuple[float, float] | None = None
     """Lowest and highest value; checked, and scaled to [-1, 1] for the network."""
     trim_quantile: float | None = None
-    """In place of a range, for maps of which only relative values matter: each map is standardized by itself, channel by channel, by the
-    mean and the standard deviation (the root of the variance + 1e-6) of its values between the quantiles `trim_quantile` and
-    1 - `trim_quantile`, these included. Values come back from a tokenizer in these relative units, without a unit."""
+    """Instead of a range, for maps of which only relative values matter: each map is standardized separately, channel by channel, by the
+    mean and the standard deviation (the root of the variance + 1e-6) of its values from quantile `trim_quantile` to
+    1 - `trim_quantile`, both included. A tokenizer returns values in these relative units, without a unit."""
     unit: str = ""
+    """Unit of the numbers, for figures and messages."""
     channel_names: tuple[str, ...] = ()
-    """Names of the channels, for scores; their numbers by default."""
+    """Names of the channels, for scores; by default their indices."""
 
     def check_settings(self, kind: str) -> None:
         super().check_settings(kind)
         if (self.range is None) == (self.trim_quantile is None):
             raise MaskweaveError(
-                f"a map needs value.range, its lowest and highest value in {self.unit or 'its unit'}, or else value.trim_quantile, "
-                f"which standardizes each map by itself; found {'both' if self.range else 'neither'}"
+                f"a map needs either value.range, its lowest and highest value in {self.unit or 'its unit'}, or value.trim_quantile, "
+                f"which standardizes each map separately; found {'both' if self.range else 'neither'}"
             )
         if self.range is not None:
             check_range(*self.range, "value.range")
         if self.trim_quantile is not None and not 0 <= self.trim_quantile < 0.5:
-            raise MaskweaveError(f"value.trim_quantile is a share from 0 to below 0.5, found {self.trim_quantile}")
+            raise MaskweaveError(f"value.trim_quantile must be a share from 0 to below 0.5, found {self.trim_quantile}")
         if self.trim_quantile is not None and kind == "patches":
             raise MaskweaveError("patches take maps with a value.range, found value.trim_quantile; make it a grid")
         if self.channel_names and len(self.channel_names) != self.channels:
@@ -103,7 +104,7 @@ class Map(Dense):
         return batch
 
     def standardize(self, array: np.ndarray) -> np.ndarray:
-        """A map (*size) or (*size, C) in relative units, float32, as `trim_quantile` says; one in relative units stays the same up to rounding."""
+        """Standardize a map (*size) or (*size, C) by `trim_quantile`, float32; a standardized map stays the same up to rounding."""
         assert self.trim_quantile is not None
         axes = tuple(range(len(self.size)))
         low = np.quantile(array, self.trim_quantile, axes, method="lower", keepdims=True)
@@ -126,7 +127,7 @@ class Map(Dense):
     # Scores and figures
 
     def metrics(self, parse: TextLabels | None = None) -> dict[str, Metric]:
-        """`mae`, `rmse`: per channel in the map's unit (in relative units where it is standardized). `abs_rel`, `delta1`: of positive
+        """`mae`, `rmse`: per channel in the map's unit (in relative units if it is standardized). `abs_rel`, `delta1`: for positive
         quantities such as depth (https://arxiv.org/abs/1406.2283, section 4)."""
         axes = len(self.size)
         names = self.channel_names or tuple(map(str, range(self.channels)))

@@ -1,4 +1,4 @@
-"""Measures that can be computed from a picture alone, without a network: edges, palette, statistics.
+"""Measures computed from a picture without a network: edges, palette, statistics.
 
 Edges: Canny, "A computational approach to edge detection", 1986. Colorfulness: Hasler and Süsstrunk, "Measuring colorfulness
 in natural images", 2003, section 7. Ranges are those of the metadata of 4M-21 (https://arxiv.org/abs/2406.09406).
@@ -9,15 +9,15 @@ import numpy as np
 from maskweave.errors import BadSample
 
 MERGE_DISTANCE = 56.0
-"""Colors closer than this (Euclidean, of 0 to 255 a channel) count as one color of a palette."""
+"""Colors closer than this (Euclidean distance, channels 0 to 255) count as one color of a palette."""
 STATISTICS = ("brightness", "contrast", "colorfulness", "saturation", "entropy")
-"""Names of what `statistics` gives."""
+"""Keys of the result of `statistics`."""
 SMALLEST_SHARE = 0.005
-"""A palette leaves out colors that cover less of the picture than this."""
+"""Colors that cover a smaller share of the picture are left out of a palette."""
 
 
 def canny(image: np.ndarray, low: float = 100.0, high: float = 200.0) -> np.ndarray:
-    """Canny edges of a uint8 (height, width, 3) picture, as bool (height, width).
+    """Returns the Canny edges of a uint8 (height, width, 3) picture, as bool (height, width).
 
     Args:
         image: the picture, RGB.
@@ -29,18 +29,18 @@ def canny(image: np.ndarray, low: float = 100.0, high: float = 200.0) -> np.ndar
     """
     import cv2
 
-    # the gradient of the strongest color channel counts, so borders between colors of equal gray are found too
+    # OpenCV uses the color channel with the strongest gradient, so edges between colors of equal gray are found too.
     return cv2.Canny(np.ascontiguousarray(_checked(image)), low, high) > 0
 
 
 def palette(image: np.ndarray, most: int = 7) -> list[list[int]]:
-    """The dominant colors of a uint8 (height, width, 3) picture, largest share first, as [red, green, blue] of 0 to 255.
+    """Returns the dominant colors of a uint8 (height, width, 3) picture, largest share first, as [red, green, blue] of 0 to 255.
 
-    A histogram of 8 × 8 × 8 bins is merged, greedily from the largest bin on. The same picture always gives the same palette.
+    The bins of an 8 × 8 × 8 histogram are merged greedily, starting with the largest. The result is deterministic.
 
     Args:
         image: the picture, RGB.
-        most: most colors that are returned; at least one is.
+        most: most colors to return; at least one is returned.
 
     Raises:
         BadSample: the picture has another shape or type.
@@ -74,7 +74,7 @@ def palette(image: np.ndarray, most: int = 7) -> list[list[int]]:
 
 
 def statistics(image: np.ndarray) -> dict[str, float]:
-    """Statistics of a uint8 (height, width, 3) picture.
+    """Computes statistics of a uint8 (height, width, 3) picture.
 
     Returns:
         brightness, mean gray, 0 to 255; contrast, standard deviation of gray, 0 to 127; colorfulness, 0 to 150 (clipped);
@@ -112,6 +112,6 @@ def _checked(image: np.ndarray) -> np.ndarray:
         or not image.size
     ):
         raise BadSample(
-            f"a picture is expected as uint8 (height, width, 3), found {found}; convert it to RGB with 8 bits a channel"
+            f"a picture must be uint8 (height, width, 3), found {found}; convert it to RGB with 8 bits per channel"
         )
     return image

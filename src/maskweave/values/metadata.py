@@ -22,18 +22,19 @@ class Key:
     """One key of a metadata value."""
 
     id: int
-    """Written as `v1=id`; stable."""
+    """Written as `v1=id`; never change it."""
     range: tuple[float, float]
     """Lowest and highest value; values outside are clipped."""
     bins: int = 50
-    """The range is cut into this many equal bins; for whole numbers use highest - lowest + 1."""
+    """The range is divided into this many equal bins; for whole numbers use highest - lowest + 1."""
     integer: bool = False
-    """Whole numbers: decoded to the nearest whole number rather than to a bin's center."""
+    """Values are whole numbers; bins are decoded to the whole number nearest to their center."""
     top: bool = False
-    """The last bin holds the highest value alone, and the others share the range: bin = int((bins - 1) * fraction)."""
+    """The last bin holds only the highest value, and the others divide the range: bin = int((bins - 1) * fraction)."""
     splits: tuple[float, ...] = ()
-    """Where the range is cut, ascending, in place of equal bins, of which `bins` says one more than there are splits."""
+    """Ascending cuts of the range, instead of equal bins; `bins` must be one more than the number of splits."""
     unit: str = ""
+    """Unit of the number, for figures."""
 
 
 @dataclass(frozen=True)
@@ -49,9 +50,9 @@ class Metadata(ValueType):
     }
 
     keys: dict[str, Key] = field(default_factory=dict)
-    """Keys by name. Other keys in files are left aside."""
+    """Keys by name. Other keys in files are ignored."""
     max_items: int = 0
-    """Most pairs that are written. 0: as many as fit."""
+    """Most pairs that are written; extra pairs at the end are dropped. 0: as many as fit."""
 
     def check_settings(self, kind: str) -> None:
         if not self.keys:
@@ -86,12 +87,12 @@ class Metadata(ValueType):
             )
         for key, number in known.items():
             if not is_number(number):
-                raise refuse(where, f"{key} = {shown(number)}", "a finite number", "leave out what is not known")
+                raise refuse(where, f"{key} = {shown(number)}", "a finite number", "leave out unknown keys")
         return known
 
     @property
     def labels(self) -> Mapping[str, tuple[str, ...]]:
-        """Keys of whole numbers."""
+        """Keys that are whole numbers."""
         whole = {name: key.range for name, key in self.keys.items() if key.integer}
         return {name: tuple(str(n) for n in range(round(low), round(high) + 1)) for name, (low, high) in whole.items()}
 
@@ -105,7 +106,7 @@ class Metadata(ValueType):
         return MetadataCodec(name, self, max_tokens, text)
 
     def metrics(self, parse: TextLabels | None = None) -> dict[str, Metric]:
-        """`mae`: in shares of each key's range, and for each key in its unit."""
+        """`mae`: over all keys as a share of each key's range, and for each key in its unit."""
 
         def finish(sums: np.ndarray) -> float:
             return float(sums[1].sum() / sums[2].sum()) if sums[2].sum() else math.nan
@@ -122,12 +123,15 @@ class Metadata(ValueType):
     def derivation_gaps(self, by: str) -> tuple[bool, str]:
         missing = [key for key in self.keys if key not in DERIVED]
         if len(missing) == len(self.keys):
-            return False, f"left out, none of its keys can be computed; pictures tell {', '.join(DERIVED)}"
-        return True, f"without {', '.join(missing)}, which pictures do not tell" if missing else ""
+            return (
+                False,
+                f"skipped, none of its keys can be computed from a picture; possible keys: {', '.join(DERIVED)}",
+            )
+        return True, f"without {', '.join(missing)}, which cannot be computed from a picture" if missing else ""
 
     def _errors(self, prediction: Mapping[str, float], truth: Mapping[str, float]) -> np.ndarray:
-        """(3, keys): errors in the keys' units and in shares of their ranges, and whether the truth has the key. A key that is not predicted
-        counts as an error of its whole range."""
+        """(3, keys): errors in the keys' units, errors as shares of their ranges, and whether the truth has the key. The error of a key that is
+        not predicted is its full range."""
         found = np.zeros((3, len(self.keys)))
         for i, (name, key) in enumerate(self.keys.items()):
             if name in truth:
@@ -155,9 +159,9 @@ class Metadata(ValueType):
 
 
 class MetadataCodec(Codec):
-    """Pairs by the keys' ids, or in random order where an rng is given; numbers are clipped to the key's range.
+    """Encodes pairs in the order of the keys' ids, or shuffled if an rng is given; numbers are clipped to the key's range.
 
-    Pairs for which max_tokens leaves no room are not written, the last ones of that order.
+    Extra pairs at the end, which exceed max_tokens or max_items, are dropped.
     """
 
     item = "pair"
@@ -186,25 +190,25 @@ class MetadataCodec(Codec):
         for name, bin in self.parse_items(ids, self.slots, problems):
             bins = self.keys[name]
             if name in value:
-                problems.append(f"{name} stands there twice; the first counts")
+                problems.append(f"{name} appears twice; the first is kept")
             elif bin >= bins.count:
-                problems.append(f"{name}: bin {bin}, but it has {bins.count}")
+                problems.append(f"{name}: bin {bin}, but it has {bins.count} bins")
             else:
                 value[name] = bins.centers[bin]
         return value
 
 
 def median_keys(values: Sequence[Any]) -> dict[str, float]:
-    """Per key the median."""
+    """Median of each key."""
     names = dict.fromkeys(name for value in values for name in value)
     return {name: float(np.median([value[name] for value in values if name in value])) for name in names}
 
 
 DERIVED = ("original_height", "original_width", *measures.STATISTICS)
-"""Keys that a picture tells."""
+"""Keys that can be computed from a picture."""
 
 
 def derive_statistics(value: Metadata, picture: np.ndarray) -> dict[str, float]:
-    """Those of an entry's keys that a picture tells: its statistics, and `original_width` and `original_height` in pixels."""
+    """Computes an entry's keys from a picture: its statistics, and `original_width` and `original_height` in pixels."""
     known = {"original_height": picture.shape[0], "original_width": picture.shape[1], **measures.statistics(picture)}
     return {key: known[key] for key in value.keys if key in known}

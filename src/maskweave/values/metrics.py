@@ -1,7 +1,7 @@
-"""Scores of predictions: each metric sums statistics over the samples and turns the sums into numbers.
+"""Metrics of predictions: each metric sums statistics over the samples and computes its numbers from the sums.
 
-A metric has one number of its own and may have one for each part (channel, key or class). It also knows the constant prediction that does
-best on training values. Constants may differ from point to point: they are stronger, and so more honest, references than a single number.
+A metric has one number, and may have one more for each part (channel, key or class). It also computes the constant prediction that scores
+best on training values. Such constants may differ from point to point, which makes them stronger baselines than a single number.
 
 AbsRel and delta1: Eigen et al., https://arxiv.org/abs/1406.2283, section 4. Shapes: S samples, P points, K classes, C channels.
 """
@@ -18,7 +18,7 @@ from maskweave.errors import MaskweaveError
 
 
 class Labels(list[str]):
-    """A multiset of labels in place of a value; the best constant of label metrics."""
+    """A multiset of labels instead of a value; the best constant of label metrics."""
 
 
 @dataclass(frozen=True)
@@ -28,20 +28,20 @@ class Metric:
     name: str
     better: Literal["lower", "higher"]
     statistics: Callable[[Any, Any], np.ndarray]
-    """Prediction and truth of one sample to numbers that are summed over the samples, one column for each part."""
+    """Maps the prediction and truth of one sample to numbers that are summed over the samples, one column for each part."""
     finish: Callable[[np.ndarray], float]
-    """The sums to the metric; NaN where nothing could be counted."""
+    """Maps the sums to the metric; NaN if nothing was counted."""
     best_constant: Callable[[Sequence[Any]], Any]
-    """Training values (a list without None, at least one) to the prediction that, given for every sample, does best on them."""
+    """Maps training values (a list without None, at least one) to the constant prediction that scores best on them."""
     names: tuple[str, ...] = ()
-    """Names of the parts; none: the metric is one number."""
+    """Names of the parts; empty: the metric is one number."""
     finish_parts: Callable[[np.ndarray], Iterable[float]] | None = None
-    """The sums to a number for each part; by default `finish` of each column."""
+    """Maps the sums to one number for each part; by default `finish` of each column."""
     part: str = ""
-    """What a part's number is called; the metric's name by default."""
+    """Name of a part's number; by default the metric's name."""
 
     def score(self, predictions: Iterable[Any], truths: Iterable[Any]) -> float:
-        """The metric of whole lists.
+        """Returns the metric of lists of predictions and truths.
 
         Raises:
             MaskweaveError: a prediction and its truth differ in shape.
@@ -49,7 +49,7 @@ class Metric:
         return self.scores(predictions, truths)[self.name]
 
     def scores(self, predictions: Iterable[Any], truths: Iterable[Any]) -> dict[str, float]:
-        """The metric of whole lists, and that of each part as `NAME PART`; same errors as `score`."""
+        """Returns the metric of lists of predictions and truths, and that of each part as `NAME PART`; same errors as `score`."""
         sums: np.ndarray | None = None
         for prediction, truth in zip(predictions, truths, strict=True):
             statistics = self.statistics(prediction, truth)
@@ -65,7 +65,7 @@ class Metric:
         }
 
 
-# Statistics of one sample: prediction and truth to numbers that add up.
+# Statistics of one sample: from prediction and truth to numbers that are summed over the samples.
 
 
 def relative_errors(prediction: Any, truth: Any) -> np.ndarray:
@@ -86,17 +86,16 @@ def within_ratio(prediction: Any, truth: Any, ratio: float = 1.25) -> np.ndarray
 
 
 def absolute_errors(prediction: Any, truth: Any, axes: int | None = None) -> np.ndarray:
-    """(sum of abs(p - t), points), or with `axes` both per channel, (2, C), over points where t is finite; a prediction that is not finite
-    counts as 0.
+    """(sum of abs(p - t), points) over points where t is finite; a prediction that is not finite counts as 0.
 
     Args:
-        axes: axes before that of the channels, if there is one.
+        axes: number of axes before the channel axis; if given, returns both numbers per channel, (2, C).
     """
     return _errors(prediction, truth, axes, np.abs)
 
 
 def squared_errors(prediction: Any, truth: Any, axes: int | None = None) -> np.ndarray:
-    """As `absolute_errors`, of (p - t)²."""
+    """Same as `absolute_errors`, with (p - t)²."""
     return _errors(prediction, truth, axes, np.square)
 
 
@@ -111,16 +110,16 @@ def _errors(prediction: Any, truth: Any, axes: int | None, measure: Callable[[np
 
 
 def angles(prediction: Any, truth: Any) -> np.ndarray:
-    """(sum of angles in degrees, points) over points where the truth has a direction; none predicted counts as 90°."""
+    """(sum of angles in degrees, points) over points where the truth has a direction; a prediction without one counts as 90°."""
     p, t = pair(prediction, truth)
     valid = np.linalg.norm(t, axis=-1) > 1e-6
     return np.array([np.sum(np.degrees(_angle(_unit(p[valid]), _unit(t[valid])))), valid.sum()])
 
 
 def confusion(prediction: Any, truth: Any, num_classes: int) -> np.ndarray:
-    """Counts (K, K + 1) of points by true and predicted class; the last column is for predictions that are no class.
+    """Counts (K, K + 1) of points by true and predicted class; the last column counts predictions outside the classes.
 
-    Points whose truth is no class (255 for instance) are left out.
+    Points whose truth is outside the classes (255 for instance) are skipped.
     """
     p, t = pair(prediction, truth, dtype=np.int64)
     valid = (t >= 0) & (t < num_classes)
@@ -142,7 +141,7 @@ def matched_labels(prediction: Iterable[str], truth: Iterable[str]) -> np.ndarra
     return np.array([both, p.total() - both, t.total() - both])
 
 
-# The sums of statistics to one number, or one for each part.
+# From the sums of statistics to one number, or one for each part.
 
 
 def mean(sums: np.ndarray) -> float:
@@ -155,13 +154,13 @@ def root_mean(sums: np.ndarray) -> float:
 
 
 def psnr(sums: np.ndarray) -> float:
-    """Peak signal-to-noise ratio in dB of numbers from 0 to 255."""
+    """Peak signal-to-noise ratio in dB, for numbers from 0 to 255."""
     error = mean(sums)
     return 10 * math.log10(255**2 / error) if error else math.inf
 
 
 def class_ious(confusion_KL: np.ndarray) -> np.ndarray:
-    """(K,) intersection over union of each class; NaN of those that occur neither in truth nor in predictions."""
+    """(K,) intersection over union of each class; NaN for classes that occur neither in truth nor in predictions."""
     square = confusion_KL[:, : len(confusion_KL)]
     union = confusion_KL.sum(axis=1) + square.sum(axis=0) - np.diag(square)
     return np.where(union > 0, np.diag(square) / np.maximum(union, 1), np.nan)
@@ -174,7 +173,7 @@ def mean_iou(confusion_KL: np.ndarray) -> float:
 
 
 def f1_of_marks(sums: np.ndarray) -> float:
-    """Harmonic mean of precision and recall from the counts of `matched_marks`; NaN where there is no mark at all."""
+    """Harmonic mean of precision and recall from the counts of `matched_marks`; NaN if there are no marks."""
     good, predicted, found, true = map(float, sums)
     if predicted + true == 0:
         return math.nan
@@ -183,21 +182,21 @@ def f1_of_marks(sums: np.ndarray) -> float:
 
 
 def f1_of_labels(sums: np.ndarray) -> float:
-    """F1 from the counts of `matched_labels`; NaN where there is no label at all."""
+    """F1 from the counts of `matched_labels`; NaN if there are no labels."""
     positive, wrong, missed = map(float, sums)
     return 2 * positive / (2 * positive + wrong + missed) if positive + wrong + missed else math.nan
 
 
-# The best constant predictions.
+# Best constant predictions.
 
 
 def mean_value(values: Sequence[Any]) -> np.ndarray:
-    """Per point the mean: the least squared error."""
+    """Mean per point, which minimizes the squared error."""
     return np.mean([np.asarray(value, dtype=np.float64) for value in values], axis=0)
 
 
 def median(values: Sequence[Any]) -> np.ndarray:
-    """Per point the median: the least absolute error."""
+    """Median per point, which minimizes the absolute error."""
     stack = np.stack([np.asarray(value, dtype=np.float64) for value in values])
     stack = np.where(np.isfinite(stack), stack, np.nan)
     stack[:, np.isnan(stack).all(axis=0)] = 0
@@ -205,7 +204,7 @@ def median(values: Sequence[Any]) -> np.ndarray:
 
 
 def weighted_median(values: Sequence[Any]) -> np.ndarray:
-    """Per point the c that minimizes the sum of abs(c - t) / t: the median of t with weights 1 / t; 1 where no t is valid."""
+    """Per point, the c that minimizes the sum of abs(c - t) / t: the median of t with weights 1 / t; 1 where no t is valid."""
     t_SP, valid = _positive(values)
     reached = np.cumsum(1 / t_SP, axis=0)
     index = np.argmax(reached >= reached[-1:] / 2, axis=0)
@@ -214,20 +213,20 @@ def weighted_median(values: Sequence[Any]) -> np.ndarray:
 
 
 def fullest_window(values: Sequence[Any], ratio: float = 1.25) -> np.ndarray:
-    """Per point the c with the most t in (c / ratio, c * ratio); 1 where no t is valid."""
+    """Per point, the c with the most t in (c / ratio, c * ratio); 1 where no t is valid."""
     t_SP, valid = _positive(values)
     best = np.ones(t_SP.shape[1])
     for point, count in enumerate(valid.sum(axis=0)):
         if count:
             t = t_SP[:count, point]
-            ends = np.searchsorted(t, t * ratio**2 * (1 - 1e-9))  # a window from each t, its end left out
+            ends = np.searchsorted(t, t * ratio**2 * (1 - 1e-9))  # a window from each t, its end excluded
             start = int(np.argmax(ends - np.arange(count)))
             best[point] = math.sqrt(t[start] * t[ends[start] - 1])
     return best.reshape(np.shape(values[0]))
 
 
 def geodesic_median(values: Sequence[Any], iterations: int = 20) -> np.ndarray:
-    """Per point the direction with the least mean angle to the values': Weiszfeld's method on the sphere, from the mean."""
+    """Per point, the direction with the smallest mean angle to the values: Weiszfeld's method on the sphere, starting from the mean."""
     v_SPx = np.stack([np.asarray(value, dtype=np.float64).reshape(-1, 3) for value in values])
     best = current = _unit(v_SPx.sum(axis=0))
     least = np.full(len(best), np.inf)
@@ -242,13 +241,13 @@ def geodesic_median(values: Sequence[Any], iterations: int = 20) -> np.ndarray:
 
 
 def majority_class(num_classes: int, values: Sequence[Any]) -> np.ndarray:
-    """Per point the most frequent class."""
+    """Most frequent class per point."""
     stack = np.stack([np.asarray(value) for value in values])
     return np.argmax([(stack == index).sum(axis=0) for index in range(num_classes)], axis=0)
 
 
 def frequent_marks(statistics: Callable[[Any, Any], np.ndarray], values: Sequence[Any]) -> np.ndarray:
-    """Mark the points that are marked at least so often, for the best of 32 thresholds on `values`."""
+    """Mark the points whose frequency of marks reaches a threshold: the best of 32 on `values`."""
     frequency = np.mean([np.asarray(value, dtype=bool) for value in values], axis=0)
     candidates = (
         [frequency >= t for t in np.unique(np.quantile(frequency[frequency > 0], np.linspace(0, 1, 32)))]
@@ -260,10 +259,10 @@ def frequent_marks(statistics: Callable[[Any, Any], np.ndarray], values: Sequenc
 
 
 def best_multiset(labels: Sequence[Labels]) -> Labels:
-    """The multiset with the highest micro F1.
+    """Returns the multiset with the highest micro F1.
 
-    The j-th copy of a label is right in each sample that has j copies or more. F1 = 2 Σ right / (size × samples + all true labels)
-    is largest for some number of the most often right copies.
+    The j-th copy of a label is correct in each sample with at least j copies. Copies are ranked by the number of samples in which they are
+    correct; the first n copies with the largest F1 = 2 Σ correct / (n × samples + all true labels) are the best multiset.
     """
     right: Counter[tuple[str, int]] = Counter()
     for value in labels:
@@ -281,7 +280,7 @@ def label_f1(labels: Callable[[Any], Labels]) -> Metric:
     """Micro F1 of multisets of labels over the whole set.
 
     Args:
-        labels: of a value; labels come back as they are.
+        labels: returns the labels of a value, and `Labels` unchanged.
     """
     return Metric(
         "F1",
@@ -292,11 +291,11 @@ def label_f1(labels: Callable[[Any], Labels]) -> Metric:
     )
 
 
-# Parts of the above.
+# Helpers.
 
 
 def pair(prediction: Any, truth: Any, dtype: Any = np.float64) -> tuple[np.ndarray, np.ndarray]:
-    """Both as arrays of one type.
+    """Returns both as arrays of one type.
 
     Raises:
         MaskweaveError: they differ in shape.
@@ -310,7 +309,7 @@ def pair(prediction: Any, truth: Any, dtype: Any = np.float64) -> tuple[np.ndarr
 
 
 def majority(values: Sequence[np.ndarray]) -> np.ndarray:
-    """Per point the most frequent label, the lowest of several, in the values' type."""
+    """Most frequent label per point, the lowest of equally frequent ones, in the type of the values."""
     stack = np.stack(values)
     labels = np.unique(stack)
     votes = np.stack([(stack == label).sum(axis=0) for label in labels])
@@ -318,14 +317,14 @@ def majority(values: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def _positive(values: Sequence[Any]) -> tuple[np.ndarray, np.ndarray]:
-    """Sorted (S, P) and which are valid (finite and above 0); the rest are infinite and so last."""
+    """Returns the sorted values (S, P) and which of them are valid (finite and above 0); the others become infinite, at the end."""
     stack = np.stack([np.asarray(value, dtype=np.float64).ravel() for value in values])
     sorted_SP = np.sort(np.where(np.isfinite(stack) & (stack > 0), stack, np.inf), axis=0)
     return sorted_SP, np.isfinite(sorted_SP)
 
 
 def _unit(v: np.ndarray) -> np.ndarray:
-    """Scaled to length 1; zero where there is no direction."""
+    """Scale to length 1; zero where there is no direction."""
     v = np.where(np.isfinite(v), v, 0)
     return v / np.maximum(np.linalg.norm(v, axis=-1, keepdims=True), 1e-12)
 

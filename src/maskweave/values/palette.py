@@ -13,7 +13,7 @@ from maskweave.values.codec import Bins, Codec, TextWriter
 from maskweave.values.items import check_bins, check_max_items, is_number
 
 DERIVED_COLORS = 7
-"""Colors of a derived palette where the entry has no `max_items`."""
+"""Colors of a derived palette if the entry has no `max_items`."""
 
 
 @dataclass(frozen=True)
@@ -30,13 +30,15 @@ class Palette(ValueType):
     bins: int = 64
     """Bins of each color, 0 to 255."""
     max_items: int = 0
-    """Most colors that are written; the rest is dropped from the end. 0: as many as fit."""
+    """Most colors that are written; extra colors at the end are dropped. 0: as many as fit."""
 
     def check_settings(self, kind: str) -> None:
         check_bins(self.bins)
         check_max_items(self.max_items)
         if self.bins > 256:
-            raise MaskweaveError(f"value.bins {self.bins} is more than the 256 levels of a color; set 256 or fewer")
+            raise MaskweaveError(
+                f"value.bins {self.bins} is more than the 256 levels of a color; set it to 256 or less"
+            )
 
     def describe_range(self) -> str:
         return "0 to 255"
@@ -46,12 +48,12 @@ class Palette(ValueType):
             raise refuse(where, shown(value), "a list of one or more colors [red, green, blue]")
         for i, color in enumerate(value):
             parts = color.tolist() if isinstance(color, np.ndarray) else color
-            whole = (
+            valid = (
                 isinstance(parts, (list, tuple))
                 and len(parts) == 3
                 and all(is_number(c) and c == int(c) and 0 <= c <= 255 for c in parts)
             )
-            if not whole:
+            if not valid:
                 raise refuse(where, f"color {i}: {shown(color)}", "[red, green, blue], whole numbers from 0 to 255")
         return [[int(c) for c in color] for color in value]
 
@@ -61,7 +63,7 @@ class Palette(ValueType):
     def draw(
         self, value: Any, size: Size, over: Any = None, span: tuple[float, float] | None = None, reference: Any = None
     ) -> np.ndarray:
-        """Stripes."""
+        """Draws the colors as stripes."""
         from maskweave.values.lettering import message
 
         if not len(value):
@@ -72,7 +74,7 @@ class Palette(ValueType):
 
 
 class PaletteCodec(Codec):
-    """Colors in the order given; whole levels to half a bin, exact with 256 bins."""
+    """Encodes colors in the order given, exact to half a bin; with 256 bins exactly."""
 
     item = "color"
 
@@ -94,8 +96,8 @@ class PaletteCodec(Codec):
         prefix, count = (self.text.as_value(ids[0]) if ids else None) or ("", 0)
         start = int(prefix == "v1")
         if not start:
-            problems.append("no v1=, the number of colors, at the start")
+            problems.append("no v1= (the number of colors) at the start")
         items = self.parse_items(ids, self.slots, problems, first=start)
         if start and len(items) != count:
-            problems.append(f"{len(items)} colors where {count} were announced")
+            problems.append(f"{len(items)} colors, but v1= gives {count}")
         return [[int(self.bins.centers[b]) for b in item] for item in items]

@@ -1,7 +1,7 @@
-"""People with their poses as text-like tokens, as 4M-21 writes them (https://arxiv.org/abs/2406.09406).
+"""People with their poses as text-like tokens, in the format of 4M-21 (https://arxiv.org/abs/2406.09406).
 
-Per person `human`, four `v0=` of the box, then each part that is known: its name and its numbers. Parts stand in the entry's order, or in
-a random one where an rng is given. `none` says that there is nobody. People stand in the order given.
+Per person `human`, four `v0=` for the box, then each known part: its name and its numbers. Parts are in the entry's order, or shuffled if
+an rng is given. `none` means that there are no people. People keep their order.
 """
 
 from collections.abc import Iterator
@@ -21,21 +21,21 @@ PERSON, NOBODY = "human", "none"
 
 @dataclass(frozen=True)
 class Poses(ValueType):
-    """People, each with a box and the parts that are known."""
+    """People, each with a box and the known parts."""
 
     type: ClassVar[str] = "poses"
     python: ClassVar[str] = (
-        'list of people {"box": [xmin, ymin, xmax, ymax], PART: list of numbers}, with those of `parts` that are known'
+        'list of people {"box": [xmin, ymin, xmax, ymax], PART: list of numbers}, with the known ones of `parts`'
     )
     kinds: ClassVar[tuple[str, ...]] = ("sequence",)
     sees_color = True
 
     parts: dict[str, Part] = field(default_factory=dict)
-    """Groups of numbers by name, in the order in which they are written unless it is drawn."""
+    """Groups of numbers by name, in the order of writing (shuffled in training)."""
     bins: int = 64
     """Bins of each number."""
     max_items: int = 0
-    """Most people that are written; the rest is dropped from the end. 0: as many as fit."""
+    """Most people that are written; extra people at the end are dropped. 0: as many as fit."""
 
     def check_settings(self, kind: str) -> None:
         check_bins(self.bins)
@@ -58,8 +58,8 @@ class Poses(ValueType):
         return people
 
     def transform(self, value: list[dict[str, Any]], geometry: Geometry) -> list[dict[str, Any]] | None:
-        """Boxes are clipped, and dropped where too little is left. Parts are relative to the camera and stay as they are; no rule mirrors
-        them, so people with parts are missing after a flip."""
+        """Clips boxes and drops those of which too little is left. Parts are relative to the camera and stay unchanged. Returns None if people
+        with parts are flipped: parts cannot be mirrored."""
         if geometry.flip and any(len(person) > 1 for person in value):
             return None
         return [{**person, "box": box} for person in value if (box := geometry.move_box(person["box"])) is not None]
@@ -74,16 +74,16 @@ class Poses(ValueType):
     def draw(
         self, value: Any, size: Size, over: Any = None, span: tuple[float, float] | None = None, reference: Any = None
     ) -> np.ndarray:
-        """Numbered boxes, and the bones between joints where the entry says which joints they join."""
-        from maskweave.values.drawing_objects import Annotation, draw_things
+        """Draws numbered boxes, and the `bones` of parts that have them."""
+        from maskweave.values.drawing_objects import Annotation, draw_annotations
 
-        things = [
+        annotations = [
             Annotation(f"person {n}", box=person["box"], bones=self._bones(person)) for n, person in enumerate(value, 1)
         ]
-        return draw_things(things, [thing.name for thing in things], size, over)
+        return draw_annotations(annotations, [annotation.name for annotation in annotations], size, over)
 
     def _bones(self, person: dict[str, Any]) -> np.ndarray:
-        """Both ends of each bone whose joints are known, (n, 2, 2) as x, y."""
+        """Returns both ends of each bone whose joints are known, (n, 2, 2) as x, y."""
         parts = [
             np.asarray(person[name], dtype=np.float64).reshape(-1, 2)[list(part.bones)]
             for name, part in self.parts.items()
@@ -93,7 +93,7 @@ class Poses(ValueType):
 
 
 class PosesCodec(GroupedCodec):
-    """People in the order given."""
+    """Encodes people in the order given."""
 
     item = "person"
 
@@ -124,22 +124,22 @@ class PosesCodec(GroupedCodec):
         for word, numbers in groups:
             if word == NOBODY:
                 if len(groups) > 1 or numbers:
-                    problems.append(f"{NOBODY!r} beside people or numbers")
+                    problems.append(f"{NOBODY!r} together with people or numbers")
             elif word == PERSON:
                 bins = [n for prefix, n in numbers if prefix == "v0" and n < self.bins.count]
                 person = None
                 if len(bins) != 4 or len(numbers) != 4 or bins[0] > bins[2] or bins[1] > bins[3]:
-                    problems.append(f"a person without a sound box, found {_show(numbers)}; left out")
+                    problems.append(f"a person without a valid box, found {_show(numbers)}; skipped")
                 else:
                     person = {"box": [self.bins.centers[b] for b in bins]}
                     people.append(person)
             elif person is None:
-                problems.append(f"{word!r} of no person")
+                problems.append(f"{word!r} before the first valid person")
             elif word in person:
-                problems.append(f"person {len(people) - 1} has {word!r} twice; the first counts")
+                problems.append(f"person {len(people) - 1} has {word!r} twice; the first is kept")
             elif (read := self.parts[word].read(numbers)) is None:
                 problems.append(
-                    f"{word!r} of person {len(people) - 1}: {_show(numbers)} where {self.parts[word].count} numbers belong"
+                    f"{word!r} of person {len(people) - 1}: found {_show(numbers)}, expected {self.parts[word].count} numbers"
                 )
             else:
                 person[word] = read

@@ -1,8 +1,8 @@
-"""What is found at points of a picture as text-like tokens, as 4M-21 writes SAM's instances (https://arxiv.org/abs/2406.09406).
+"""Instances at points of a picture as text-like tokens, the format of SAM instances in 4M-21 (https://arxiv.org/abs/2406.09406).
 
 Per point `point v0=y v1=x`, then per instance `polygon v0=xmin v1=ymin v2=xmax v3=ymax` and its numbers (the codes of a mask), or `none`.
-Coordinates are whole pixels, from 0 at the left or top edge to the size at the other: the nearest is written. Points
-and a point's instances stand in the order given, or in a random one where an rng is given; what max_tokens leaves no room for is not written.
+Coordinates are rounded to whole pixels, from 0 at the left or top edge to the size at the other. Points, and the instances of a point,
+keep their order, or are shuffled if an rng is given. What exceeds max_tokens is not written.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,7 +32,7 @@ POINT, INSTANCE, NOTHING = "point", "polygon", "none"
 
 @dataclass(frozen=True)
 class Queries(ValueType):
-    """Points of a picture, each with the instances found there."""
+    """Points of a picture, each with the instances at this point."""
 
     type: ClassVar[str] = "queries"
     python: ClassVar[str] = (
@@ -42,13 +42,13 @@ class Queries(ValueType):
     sees_color = True
 
     size: tuple[int, ...] = ()
-    """The picture's [height, width]; coordinates are written as its pixels."""
+    """The picture's [height, width]; coordinates are written in pixels of this size."""
     parts: dict[str, Part] = field(default_factory=dict)
-    """Groups of numbers by name, in the order in which they are written."""
+    """Groups of numbers by name, in the order of writing."""
     bins: int = 64
     """Bins of the numbers of parts that have a range."""
     max_items: int = 0
-    """Most points that are written; the rest is dropped from the end. 0: as many as fit."""
+    """Most points that are written; extra points at the end are dropped. 0: as many as fit."""
 
     def check_settings(self, kind: str) -> None:
         if len(self.size) != 2 or not all(0 < s < MAX_BINS for s in self.size):
@@ -78,8 +78,8 @@ class Queries(ValueType):
         return queries
 
     def transform(self, value: list[dict[str, Any]], geometry: Geometry) -> list[dict[str, Any]] | None:
-        """Points outside are dropped, and so are instances whose box is cut: the codes of a mask are relative to its box. No rule mirrors
-        these codes, so queries with parts are missing after a flip."""
+        """Drops points outside the crop, and instances whose box is cut, because the codes of a mask are relative to its box. Returns None if
+        queries with parts are flipped: these codes cannot be mirrored."""
         if geometry.flip and any(len(found) > 1 for query in value for found in query["instances"]):
             return None
         return [kept for query in value if (kept := _moved(query, geometry)) is not None]
@@ -98,7 +98,7 @@ class Queries(ValueType):
         self, value: Any, size: Size, over: Any = None, span: tuple[float, float] | None = None, reference: Any = None
     ) -> np.ndarray:
         """Numbered points, and the boxes of their instances in the same color."""
-        from maskweave.values.drawing_objects import Annotation, draw_things
+        from maskweave.values.drawing_objects import Annotation, draw_annotations
 
         names = [f"{n}" for n in range(1, len(value) + 1)]
         found = [
@@ -106,11 +106,11 @@ class Queries(ValueType):
             for name, query in zip(names, value, strict=True)
             for instance in query["instances"]
         ]
-        return draw_things(found, names, size, over, points=[query["point"] for query in value])
+        return draw_annotations(found, names, size, over, points=[query["point"] for query in value])
 
 
 def _moved(query: Mapping[str, Any], geometry: Geometry) -> dict[str, Any] | None:
-    """A point and what was found there, None where it or all that was found there is cut off."""
+    """Returns a point with its instances after the crop; None if the point or all of its instances are cut off."""
     point = geometry.move_point(*query["point"])
     moved = [(found, geometry.move_box(found["box"], visible=WHOLE)) for found in query["instances"]]
     instances = [{**found, "box": box} for found, box in moved if box is not None]
@@ -120,7 +120,7 @@ def _moved(query: Mapping[str, Any], geometry: Geometry) -> dict[str, Any] | Non
 
 
 class QueriesCodec(GroupedCodec):
-    """Points in the order given, or in a random one where an rng is given."""
+    """Encodes points in the order given, or shuffled if an rng is given."""
 
     item = "point"
 
@@ -145,7 +145,7 @@ class QueriesCodec(GroupedCodec):
             yield from instances[1:]
 
     def _query(self, query: Mapping[str, Any]) -> tuple[list[int], list[list[int]]]:
-        """Ids of a point, and of each of its instances or of the word that says there is none."""
+        """Returns the ids of a point, and of each of its instances (or of the word for none)."""
         x, y = query["point"]
         point = [*self.words[POINT], *self.special([("v0", _pixel(y, self.height)), ("v1", _pixel(x, self.width))])]
         return point, [self._instance(instance) for instance in query["instances"]] or [self.words[NOTHING]]
@@ -163,17 +163,17 @@ class QueriesCodec(GroupedCodec):
             (_, numbers), *found = run
             point = self._coordinates(numbers, ("v0", "v1"), (self.height, self.width))
             instances = [self._read_instance(numbers) for word, numbers in found if word == INSTANCE]
-            sound = [instance for instance in instances if instance is not None]
+            valid = [instance for instance in instances if instance is not None]
             nothing = any(word == NOTHING and not numbers for word, numbers in found)
-            if len(sound) < len(instances) or nothing == bool(instances) or len(found) != max(1, len(instances)):
+            if len(valid) < len(instances) or nothing == bool(instances) or len(found) != max(1, len(instances)):
                 problems.append(
-                    f"point {len(queries)}: {len(sound)} of {len(instances)} instances are sound"
-                    + ", beside 'none'" * nothing
+                    f"point {len(queries)}: {len(valid)} of {len(instances)} instances are valid"
+                    + ", together with 'none'" * nothing
                 )
             if point is None:
-                problems.append(f"a point without its place, v0=y v1=x within {self.height}×{self.width}; left out")
-            elif sound or (nothing and not instances):
-                queries.append({"point": point[::-1], "instances": sound})
+                problems.append(f"a point without coordinates v0=y v1=x within {self.height}×{self.width}; skipped")
+            elif valid or (nothing and not instances):
+                queries.append({"point": point[::-1], "instances": valid})
         return queries
 
     def _read_instance(self, numbers: Sequence[tuple[str, int]]) -> dict[str, Any] | None:
@@ -190,7 +190,7 @@ class QueriesCodec(GroupedCodec):
     def _coordinates(
         self, numbers: Sequence[tuple[str, int]], prefixes: tuple[str, ...], sizes: tuple[int, ...]
     ) -> list[float] | None:
-        """Pixels as shares of the picture's size, None unless each has its prefix and lies within."""
+        """Returns pixels as shares of the picture's size; None unless each has its prefix and is within the picture."""
         if tuple(prefix for prefix, _ in numbers) != prefixes or any(
             n > s for (_, n), s in zip(numbers, sizes, strict=True)
         ):
@@ -203,7 +203,7 @@ def _pixel(share: float, size: int) -> int:
 
 
 def _runs(groups: list[Group], problems: list[str]) -> list[list[Group]]:
-    """Groups by the point they belong to, which comes first."""
+    """Returns the groups by point; the point itself comes first."""
     starts = [i for i, group in enumerate(groups) if group.word == POINT]
     if lost := (starts[0] if starts else len(groups)):
         problems.append(f"{lost} groups before the first point: {' '.join(g.word for g in groups[: min(lost, 8)])}")

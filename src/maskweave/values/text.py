@@ -1,4 +1,4 @@
-"""Text: captions, transcripts, anything in words."""
+"""Text: captions, transcripts and the like."""
 
 import re
 from collections.abc import Sequence
@@ -55,7 +55,7 @@ class Text(ValueType):
         return ("txt", "json")
 
     def parse(self, content: bytes, ending: str, where: str) -> Any:
-        """The text of a .txt file, or of a .json file that holds a text or a list of texts, of which the first counts."""
+        """Returns the text of a .txt file, or of a .json file that holds a text or a list of texts (the first is used)."""
         if ending == "txt":
             return files.read_text(content, where)
         value = files.read_json_value(content, where)
@@ -65,14 +65,14 @@ class Text(ValueType):
         return value.encode(), "txt"
 
     def transform(self, value: str, geometry: Geometry) -> str:
-        """A flip exchanges left and right."""
+        """A flip swaps the words left and right."""
         return mirror(value) if geometry.flip else value
 
     def codec(self, name: str, max_tokens: int, text: TextWriter) -> "TextCodec":
         return TextCodec(name, self, max_tokens, text)
 
     def metrics(self, parse: TextLabels | None = None) -> dict[str, Metric]:
-        """`f1`: of the labels that texts name, by default their lower-case words, over the whole set."""
+        """`f1`: of the labels in the texts, by default their lower-case words, over the whole set."""
         return {"f1": label_f1(partial(as_labels, parse=parse or (lambda text: text.lower().split())))}
 
     @property
@@ -88,7 +88,7 @@ class Text(ValueType):
 
 
 class TextCodec(Codec):
-    """Text to the pieces of its vocabulary, cut to fit."""
+    """Encodes text as the pieces of its vocabulary, truncated to fit."""
 
     def encode(self, value: str, rng: np.random.Generator | None = None) -> list[int]:
         return self.encode_batch([value])[0]
@@ -108,9 +108,9 @@ class TextCodec(Codec):
 
 
 def mirror(text: str) -> str:
-    """Text about a mirrored picture: left and right change places as whole words, as do leftmost, leftward and the like.
+    """Swap the words left and right in the text of a mirrored picture, also in leftmost, leftward and the like.
 
-    Other meanings of "right" are not told apart. Mirroring twice gives the text back.
+    Other meanings of "right" are not distinguished. Mirroring twice restores the text.
     """
 
     def swap(match: re.Match[str]) -> str:

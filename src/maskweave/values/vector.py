@@ -1,4 +1,4 @@
-"""Vectors: a few numbers for a sample as a whole, such as a global embedding."""
+"""Vectors: one vector for the whole sample, such as a global embedding."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,6 +28,7 @@ class Vector(Array):
     channels: int = 1
     """Length of the vector."""
     unit: str = ""
+    """Unit of the numbers, for figures and messages."""
 
     def check_settings(self, kind: str) -> None:
         if not 1 <= self.channels <= MAX_CHANNELS:

@@ -1,4 +1,4 @@
-"""Several vectors of a sample, read as they are and never predicted: text embeddings of T5 in 4M-21."""
+"""Several vectors per sample, input only and unscaled: text embeddings of T5 in 4M-21."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from maskweave.values.vector import Vector
 
 @dataclass(frozen=True)
 class Vectors(Vector):
-    """A bag of vectors; the entry's `max_tokens` is the most there can be."""
+    """A set of vectors, at most `max_tokens` of the entry."""
 
     type: ClassVar[str] = "vectors"
     python: ClassVar[str] = "float32 (vectors, channels)"
@@ -35,7 +35,7 @@ class Vectors(Vector):
     def draw(
         self, value: Any, size: Size, over: Any = None, span: tuple[float, float] | None = None, reference: Any = None
     ) -> np.ndarray:
-        """A row of colors for each vector."""
+        """Draw each vector as a row of colors."""
         from maskweave.values.drawing import centered, color_mapped
 
         low, high = span or self.span([value]) or (-1.0, 1.0)
