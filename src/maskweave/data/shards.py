@@ -113,9 +113,7 @@ def scan(path: Path) -> Scan:
                 elif end > length:
                     faults[key] = f"{path}: member {name!r} is cut off: it ends at byte {end:,}, the file at {length:,}"
                 elif key in members:
-                    faults[key] = (
-                        f"{path}: two members with the name {key!r}; keep one"
-                    )
+                    faults[key] = f"{path}: two members with the name {key!r}; keep one"
                 else:
                     members[key] = (ending.lower(), info.offset_data, info.size)
             if tar.offset + 512 > length:
