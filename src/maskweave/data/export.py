@@ -24,7 +24,7 @@ def export(source: Source, catalog: Catalog, out: str | os.PathLike[str]) -> Pat
     """
     out = Path(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        found = "already holds something" if out.is_dir() else "is a file"
+        found = "is not empty" if out.is_dir() else "is a file"
         raise MaskweaveError(f"{out}: {found}; choose an empty or new folder")
     with progress("export", len(source)) as bar:
         for i in range(len(source)):

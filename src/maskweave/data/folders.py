@@ -111,22 +111,24 @@ def import_folders(
     with progress("import", len(keys)) as bar, ThreadPoolExecutor(jobs) as pool:
         for number, start in enumerate(range(0, len(keys), shard_size)):
             work = _Range(root, out, f"shard-{number:05d}", keys[start : start + shard_size], listing, entries, catalog)
-            facts = work.finished()
-            if facts is not None:
+            record = work.finished()
+            if record is not None:
                 kept += 1
-                for key, reason in read_skipped(work.skipped, facts["skipped"]):
+                for key, reason in read_skipped(work.skipped, record["skipped"]):
                     skips.bad(key, reason)
-                skips.good(len(facts["keys"]))
+                skips.good(len(record["keys"]))
                 bar.advance(len(work.keys))
             else:
-                facts = work.write(skips, bar, pool)
+                record = work.write(skips, bar, pool)
             skips.check()
-            ranges.append((work.name, facts))
+            ranges.append((work.name, record))
     skips.check(finished=True)
 
     _remove_beyond(out, len(ranges))
-    counts = {name: sum(facts["modalities"].get(name, {}).get("samples", 0) for _, facts in ranges) for name in entries}
-    samples = sum(len(facts["keys"]) for _, facts in ranges)
+    counts = {
+        name: sum(record["modalities"].get(name, {}).get("samples", 0) for _, record in ranges) for name in entries
+    }
+    samples = sum(len(record["keys"]) for _, record in ranges)
     write_skipped(out / ALL_SKIPPED, skips.skipped)
     write_json(
         out / INDEX,
@@ -134,7 +136,7 @@ def import_folders(
             "format": FORMAT,
             "samples": samples,
             "modalities": {name: {"samples": counts[name], "value": plain(m.value)} for name, m in entries.items()},
-            "shards": {name: len(facts["keys"]) for name, facts in ranges},
+            "shards": {name: len(record["keys"]) for name, record in ranges},
             "skipped": len(skips.skipped),
         },
     )
@@ -154,30 +156,30 @@ class _Range:
     catalog: Catalog
 
     def __post_init__(self) -> None:
-        facts: list[Any] = [FORMAT, {name: plain(m.value) for name, m in self.entries.items()}]
+        content: list[Any] = [FORMAT, {name: plain(m.value) for name, m in self.entries.items()}]
         for key in self.keys:
             files = []
             for name, paths in self.listing.files.items():
                 if key in paths:
                     state = (self.root / name / paths[key]).stat()
                     files.append([name, paths[key], state.st_size, state.st_mtime_ns])
-            facts.append([key, self.listing.faults.get(key), files])
-        self.fingerprint = hashlib.sha256(json.dumps(facts).encode("utf-8", "surrogatepass")).hexdigest()
+            content.append([key, self.listing.faults.get(key), files])
+        self.fingerprint = hashlib.sha256(json.dumps(content).encode("utf-8", "surrogatepass")).hexdigest()
         self.manifest = self.out / RANGES / f"{self.name}.json"
         self.skipped = self.out / RANGES / f"{self.name}{SKIPPED}"
 
     def finished(self) -> dict[str, Any] | None:
         """Returns the record of this range if an earlier run wrote it from the same files and its tars are complete, otherwise None."""
         try:
-            facts = read_json(self.manifest, limit=None)
-            same = facts["fingerprint"] == self.fingerprint and isinstance(facts["skipped"], int)
+            record = read_json(self.manifest, limit=None)
+            same = record["fingerprint"] == self.fingerprint and isinstance(record["skipped"], int)
             complete = all(
                 (self.out / n / f"{self.name}.tar").stat().st_size == part["bytes"]
-                for n, part in facts["modalities"].items()
+                for n, part in record["modalities"].items()
             )
         except (MaskweaveError, OSError, KeyError, TypeError, AttributeError):
             return None
-        return facts if same and complete else None
+        return record if same and complete else None
 
     def write(self, skips: ErrorBudget, bar: Progress, pool: ThreadPoolExecutor) -> dict[str, Any]:
         """Decode the files of this range, write its tars, then write and return its record."""
@@ -207,15 +209,15 @@ class _Range:
             name: {"samples": count, "bytes": tars.path(name).stat().st_size} for name, count in tars.counts.items()
         }
         write_skipped(self.skipped, bad)
-        facts = {
+        record = {
             "format": FORMAT,
             "fingerprint": self.fingerprint,
             "keys": good,
             "modalities": made,
             "skipped": len(bad),
         }
-        write_json(self.manifest, facts)
-        return facts
+        write_json(self.manifest, record)
+        return record
 
     def _examine(self, key: str) -> dict[str, tuple[str, bytes]] | BadSample:
         """Returns the ending and bytes of each value of a sample after decoding each once, or the reason why the sample cannot be used."""

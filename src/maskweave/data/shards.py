@@ -290,15 +290,15 @@ class Shards:
                 raise MaskweaveError(
                     f"{self.root / INDEX}: format {index['format']}; expected {FORMAT}; import the folders again"
                 )
-            for name, facts in index["modalities"].items():
+            for name, record in index["modalities"].items():
                 if name in self._entries:
-                    _check_same(self._entries[name], facts["value"], f"{self.root / INDEX}: {name}")
+                    _check_same(self._entries[name], record["value"], f"{self.root / INDEX}: {name}")
             for shard, samples in index["shards"].items():
-                facts = read_json(self.root / RANGES / f"{shard}.json", limit=None)
-                keys[shard] = facts["keys"]
+                record = read_json(self.root / RANGES / f"{shard}.json", limit=None)
+                keys[shard] = record["keys"]
                 if len(keys[shard]) != samples:
                     raise KeyError
-                for name, part in facts["modalities"].items():
+                for name, part in record["modalities"].items():
                     self._imported[shard, name] = part["bytes"], part["samples"]
         except (KeyError, TypeError, AttributeError) as error:
             raise MaskweaveError(f"{self.root}: its index is damaged; import the folders again") from error

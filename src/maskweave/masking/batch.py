@@ -1,6 +1,6 @@
 """The token batch, used by training and generation. It contains only the tokens sampled as inputs and targets ("mask first, embed after").
 
-Dimension letters: B samples, N slots of a side (inputs or targets), n tokens of one modality in the whole batch, C width of a raw row.
+Dimension letters: B samples, N slots of a side (inputs or targets), n tokens of one modality in the batch, C width of a raw row.
 """
 
 import dataclasses

@@ -195,12 +195,14 @@ def mask_columns(
     names = [name for name in catalog if name in columns]
     present_BM = np.stack([columns[name].present & (_length(columns[name]) > 0) for name in names], axis=1)
     groups = []
-    for held_M in np.unique(present_BM[present_BM.any(axis=1)], axis=0)[::-1]:  # samples with the most modalities first
-        samples = np.flatnonzero((present_BM == held_M).all(axis=1))
+    for present_M in np.unique(present_BM[present_BM.any(axis=1)], axis=0)[
+        ::-1
+    ]:  # samples with the most modalities first
+        samples = np.flatnonzero((present_BM == present_M).all(axis=1))
         parts = {
             name: _masked(catalog[name], columns[name].keep(samples), getattr(ratio, catalog[name].kind), rng)
-            for name, held in zip(names, held_M, strict=True)
-            if held
+            for name, has_it in zip(names, present_M, strict=True)
+            if has_it
         }
         groups.append(MaskedGroup(torch.from_numpy(samples), parts))
     return MaskedBatch(groups)

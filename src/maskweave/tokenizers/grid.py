@@ -263,8 +263,8 @@ class GridTokenizer(nn.Module):
 
 def _complete(modality: Modality, where: str) -> Modality:
     """Returns the checked entry with its defaults filled in. The entry it reads from (`source`) may be missing."""
-    alone = dataclasses.replace(modality, source="")
-    return dataclasses.replace(Catalog([alone], where=where)[modality.name], source=modality.source)
+    standalone = dataclasses.replace(modality, source="")
+    return dataclasses.replace(Catalog([standalone], where=where)[modality.name], source=modality.source)
 
 
 def _read_entry(folder: Path) -> Modality:
