@@ -159,7 +159,7 @@ def test_empty_or_missing_folder(tmp_path: Path, refused: Refused) -> None:
     (tmp_path / "empty").mkdir()
     refused(*imported(tmp_path / "empty"), says=("empty: is empty", "expected folders named", "rgb"))
     (tmp_path / "empty" / "rgb").mkdir()
-    refused(*imported(tmp_path / "empty"), says=("rgb: holds no files", "NAME.EXT", "png"))
+    refused(*imported(tmp_path / "empty"), says=("rgb: contains no files", "NAME.EXT", "png"))
     refused("data", "label", tmp_path / "gone", says=("gone",))
 
 

@@ -295,7 +295,7 @@ def test_scenes_written_as_files_import_back_equal(
             else:
                 assert found[name] == value, name
     assert main(["data", "scenes", str(tmp_path / "files"), "--count", "3"]) == 1
-    assert "already holds something" in capsys.readouterr().err
+    assert "is not empty" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("at", [pytest.param(3, marks=pytest.mark.slow), 25])

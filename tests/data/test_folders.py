@@ -125,14 +125,14 @@ def test_missing_root(catalog: Catalog, tmp_path: Path) -> None:
 def test_empty_root(catalog: Catalog, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     with pytest.raises(
-        MaskweaveError, match=r"is empty; expected folders named as the entries of own\.yaml: rgb, depth, caption"
+        MaskweaveError, match=r"is empty; expected folders named like the entries of own\.yaml: rgb, depth, caption"
     ):
         run(tmp_path / "in", catalog)
 
 
 def test_root_of_unknown_folders(catalog: Catalog, tmp_path: Path) -> None:
     (tmp_path / "in" / "pictures").mkdir(parents=True)
-    with pytest.raises(MaskweaveError, match="holds the folders pictures; expected folders named"):
+    with pytest.raises(MaskweaveError, match="contains the folders pictures; expected folders named"):
         run(tmp_path / "in", catalog)
 
 
@@ -141,15 +141,15 @@ def test_folders_that_no_entry_reads_are_named(root: Path, catalog: Catalog) -> 
         (root / name).mkdir()
     notes = "\n".join(run(root, catalog).notes)
     assert (
-        "thermal: left aside: no entry of own.yaml is named so" in notes
-        and "tok_rgb: left aside: its entry reads rgb/" in notes
+        "thermal: ignored: no entry of own.yaml has this name" in notes
+        and "tok_rgb: ignored: its entry reads rgb/" in notes
     )
 
 
 def test_a_folder_without_files(root: Path, catalog: Catalog) -> None:
     shutil.rmtree(root / "depth" / "set")
     with pytest.raises(
-        MaskweaveError, match=r"depth: holds no files; expected map values as NAME\.EXT with EXT one of npy, npz"
+        MaskweaveError, match=r"depth: contains no files; expected map values as NAME\.EXT with EXT one of npy, npz"
     ):
         run(root, catalog)
 
@@ -165,7 +165,7 @@ def test_a_folder_without_matching_names(root: Path, catalog: Catalog) -> None:
 def test_a_folder_of_unsupported_endings(root: Path, catalog: Catalog) -> None:
     for path in (root / "depth").rglob("*.npy"):
         path.rename(path.with_suffix(".tif"))
-    with pytest.raises(MaskweaveError, match="10 files, none that can be used; expected map values"):
+    with pytest.raises(MaskweaveError, match="10 files, none of them usable; expected map values"):
         run(root, catalog)
 
 
@@ -224,7 +224,7 @@ def test_out_inside_root_or_in_use(root: Path, catalog: Catalog, tmp_path: Path)
     with pytest.raises(MaskweaveError, match="choose a folder outside"):
         import_folders(root, root / "out", catalog)
     (tmp_path / "mine" / "rgb").mkdir(parents=True)
-    with pytest.raises(MaskweaveError, match="already holds something that no import wrote"):
+    with pytest.raises(MaskweaveError, match="already contains files that no import wrote"):
         import_folders(root, tmp_path / "mine", catalog)
     (tmp_path / "file").write_text("")
     with pytest.raises(MaskweaveError, match="is a file"):
@@ -266,7 +266,7 @@ def test_reasons_lie_beside_the_index_and_never_lock_it(
     assert again.kept == 2 and again.skipped == report.skipped
     (out / ".index" / "shard-00000.skipped.jsonl").unlink()
     lost = run(tmp_path / "in", catalog, shard_size=20, limit=1).skipped
-    assert len(lost) == 20 and "shard-00000.skipped.jsonl is lost or damaged" in lost[0][1]
+    assert len(lost) == 20 and "shard-00000.skipped.jsonl is missing or damaged" in lost[0][1]
 
 
 def test_too_many_bad_samples_stop_the_job(tmp_path: Path, catalog: Catalog) -> None:

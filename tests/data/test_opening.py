@@ -98,7 +98,7 @@ def test_coco_boxes(tmp_path: Path, scenes_catalog: Catalog) -> None:
     place = str(tmp_path / "boxes.json")
     found = open_data(place, scenes_catalog, names=["rgb", "boxes"], pictures=str(root))
     assert isinstance(found, CocoBoxes) and found.names == ("rgb", "boxes") and len(found) == 1
-    with pytest.raises(MaskweaveError, match="has pictures and boxes alone"):
+    with pytest.raises(MaskweaveError, match="has only pictures and boxes"):
         open_data(place, scenes_catalog, names=["rgb", "depth"], pictures=str(root))
     with pytest.raises(MaskweaveError, match="a COCO json needs the folder of its pictures"):
         open_data(place, scenes_catalog)
@@ -117,7 +117,7 @@ def test_shards_beside_pictures_are_ambiguous(imported: Path, scenes_catalog: Ca
     pictures(tars, "cats/a.png", "dogs/b.png")
     with pytest.raises(
         MaskweaveError,
-        match=r"holds tar shards \(rgb, normal, caption\) and pictures as files \(cats, dogs\).*not clear",
+        match=r"contains tar shards \(rgb, normal, caption\) and pictures as files \(cats, dogs\).*not clear",
     ):
         open_data(str(tars), scenes_catalog, labeled=True)
     with_index = shutil.copytree(imported, tmp_path / "with index")
@@ -136,7 +136,7 @@ def test_what_is_unknown_is_told_with_what_was_found(tmp_path: Path, imported: P
         open_data(str(tmp_path / "notes.txt"), scenes_catalog)
     (tmp_path / "empty" / "cats").mkdir(parents=True)
     with pytest.raises(
-        MaskweaveError, match=f"holds no pictures and no tar shards, found no files and the folders cats; {kinds}"
+        MaskweaveError, match=f"contains no pictures and no tar shards, found no files and the folders cats; {kinds}"
     ):
         open_data(str(tmp_path / "empty"), scenes_catalog)
     other = tmp_path / "other"
@@ -149,7 +149,7 @@ def test_what_is_unknown_is_told_with_what_was_found(tmp_path: Path, imported: P
         match=r"found files of .md \(1\), .tar \(1\) and the folders photo; expected .*MODALITY one of rgb, ",
     ):
         open_data(str(other), scenes_catalog)
-    with pytest.raises(MaskweaveError, match="no modality of pictures is wanted"):
+    with pytest.raises(MaskweaveError, match="no modality of pictures is requested"):
         open_data(str(other), scenes_catalog, names=["caption"])
     with pytest.raises(MaskweaveError, match=r"samples must be 0 \(all\) or more, found -1"):
         open_data(str(imported), scenes_catalog, samples=-1)

@@ -37,7 +37,7 @@ def test_pictures_are_samples(folder: Path, scenes_catalog: Catalog) -> None:
         and [found.key(i) for i in range(2)] == ["a/c.JPG", "b.png"]
     )
     assert found[1]["rgb"].shape == (64, 64, 3) and found[1]["rgb"][0, 0, 0] == 90
-    with pytest.raises(MaskweaveError, match="holds no pictures"):
+    with pytest.raises(MaskweaveError, match="contains no pictures"):
         Pictures(folder / "folder.png", scenes_catalog["rgb"])
 
 

@@ -230,7 +230,7 @@ def test_overlong_repeated_and_unknown_members(
     add(tmp_path / "caption" / "shard-00000.tar", *members)
     shards = Shards(tmp_path, photos)
     for i, fault in enumerate(
-        ["1,001 bytes; expected at most 1,000", "two members of the name", "ending cannot hold values of type 'text'"]
+        ["1,001 bytes; expected at most 1,000", "two members with the name", "ending cannot hold values of type 'text'"]
     ):
         with pytest.raises(BadSample, match=fault):
             shards[[shards.key(j) for j in range(3)].index("abc"[i])]
@@ -243,7 +243,7 @@ def test_no_folder_or_no_shards(tmp_path: Path, photos: Catalog) -> None:
     with pytest.raises(MaskweaveError, match="no such folder"):
         Shards(tmp_path / "none", photos)
     (tmp_path / "thermal").mkdir()
-    with pytest.raises(MaskweaveError, match=r"holds thermal; expected tar shards as .* one of rgb, edges, caption"):
+    with pytest.raises(MaskweaveError, match=r"contains thermal; expected tar shards as .* one of rgb, edges, caption"):
         Shards(tmp_path, photos)
 
 
@@ -268,6 +268,6 @@ def test_another_meaning_of_the_same_name(tmp_path: Path) -> None:
     assert (Shards(tmp_path / "out", entries("cat", "dog"))[0]["what"] == 1).all()
     with pytest.raises(
         MaskweaveError,
-        match=r"what: imported with value\.classes \['cat', 'dog'\], the catalog says \['dog', 'cat'\]",
+        match=r"what: imported with value\.classes \['cat', 'dog'\], but the catalog says \['dog', 'cat'\]",
     ):
         Shards(tmp_path / "out", entries("dog", "cat"))

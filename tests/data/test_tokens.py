@@ -123,7 +123,7 @@ def test_a_truncated_shard_is_named(written) -> None:
 def test_a_shard_of_another_length_is_refused(written) -> None:
     root, catalog, columns = written
     write_column(root, "codes", 0, Column(*(None if a is None else a[:3] for a in columns["codes"])))
-    with pytest.raises(MaskweaveError, match="holds 3 samples, expected 7; tokenize again"):
+    with pytest.raises(MaskweaveError, match="contains 3 samples, expected 7; tokenize again"):
         TokenData(root, catalog).columns(np.array([0]))
 
 

@@ -257,7 +257,7 @@ def test_fit_refuses_views_that_differ(scenes_catalog):
     wide = dataclasses.replace(
         scenes_catalog["depth"], value=dataclasses.replace(scenes_catalog["depth"].value, size=(64, 128))
     )
-    with pytest.raises(MaskweaveError, match="cannot be cropped alike"):
+    with pytest.raises(MaskweaveError, match="cannot have the same crop"):
         fit(
             {"rgb": np.zeros((64, 64, 3), np.uint8), "depth": np.zeros((64, 64), np.float32)},
             Catalog([scenes_catalog["rgb"], wide]),

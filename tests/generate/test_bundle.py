@@ -364,7 +364,7 @@ def other_width(run: Path) -> None:
             "has an unknown format; this version reads format 2. Use the version that wrote it",
         ),
         (older, "has format 1, from an older maskweave; this version reads format 2. Train the model again"),
-        (older_tokenizer, "has format 1, written by another version of maskweave; this one reads format 2. Train"),
+        (older_tokenizer, "has format 1, written by another version of maskweave; this version reads format 2. Train"),
         (other_family, "config.json: unknown model family 'gone'; known: fourm, m3ae"),
         (lambda run: truncate(run / "tokenizers" / "depth" / "model.safetensors"), "probably truncated"),
         (lambda run: (run / "tokenizers" / "text" / "tokenizer.json").unlink(), "tokenizer.json: no such file"),

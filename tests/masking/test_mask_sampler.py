@@ -321,8 +321,8 @@ def test_a_budget_is_clipped_to_what_there_is() -> None:
         (MaskingConfig(0, 8), "must be 1 or more, found 0 and 8"),
         (MaskingConfig(8, 8, unconditional=1.5), "unconditional must be from 0 to 1, found 1.5"),
         (MaskingConfig(8, 8, []), "at least one mixture"),
-        (MaskingConfig(8, 8, [only("codes", weight=0.0)]), "at least one mixture of positive weight"),
-        (MaskingConfig(8, 8, [only("codes", weight=-1.0), only("codes", weight=2.0)]), "none below 0"),
+        (MaskingConfig(8, 8, [only("codes", weight=0.0)]), "at least one mixture with a positive weight"),
+        (MaskingConfig(8, 8, [only("codes", weight=-1.0), only("codes", weight=2.0)]), "none with a negative weight"),
         (MaskingConfig(8, 8, [only("codes", weight=math.nan)]), "positive weight"),
         (MaskingConfig(8, 8, [only("nothing")]), "mixture 0, targets: unknown modality 'nothing'; known: photo, codes"),
         (
@@ -331,7 +331,7 @@ def test_a_budget_is_clipped_to_what_there_is() -> None:
         ),
         (
             MaskingConfig(8, 8, [only("codes", inputs={"codes": -0.1})]),
-            "concentration of 'codes' must be a number of 0 or more",
+            "concentration of 'codes' must be 0 or more",
         ),
         (MaskingConfig(8, 8, [only("codes", inputs={"codes": math.inf})]), "concentration of 'codes'"),
         (MaskingConfig(8, 8, [only("codes", inputs={})]), "inputs: every concentration is 0"),
@@ -346,7 +346,7 @@ def test_mixtures_that_cannot_be(drawing, message) -> None:
 
 def test_no_entry_is_called_as_all_the_others() -> None:
     entry = Modality("default", 1, "grid", PICTURE, grid=(4, 4), tokenizer=SMALL)
-    with pytest.raises(MaskweaveError, match="'default' stands for all modalities that are not named; rename"):
+    with pytest.raises(MaskweaveError, match="'default' stands for all modalities that are not listed; rename"):
         MaskSampler(Catalog([entry]), MaskingConfig())
 
 

@@ -269,7 +269,7 @@ def test_data_that_are_not_there_are_told(bundle: Bundle, tmp_path: Path) -> Non
         MaskweaveError, match="no such folder; expected an imported data set .* or a named source \\(scenes"
     ):
         open_indexed(str(tmp_path / "missing"), bundle.catalog)
-    with pytest.raises(MaskweaveError, match="holds no pictures"):
+    with pytest.raises(MaskweaveError, match="contains no pictures"):
         open_indexed(str(tmp_path), bundle.catalog)
     for name in ("rgb", "depth"):
         (tmp_path / name).mkdir()

@@ -1,4 +1,4 @@
-"""Batches of one modality's values, for training its tokenizer."""
+"""Batches of values of one modality, for training its tokenizer."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ class ValueBatch:
 
     name: str
     values: Tensor
-    """(B, C, *size) floats as the tokenizer's network takes them, or (B, *size) class indices."""
+    """(B, C, *size) floats as network input, or (B, *size) class indices."""
 
     def to(self, device: torch.device | str) -> Self:
         return dataclasses.replace(self, values=self.values.to(device, non_blocking=True))
@@ -32,10 +32,10 @@ class ValueBatch:
 
 
 class ValueBatches:
-    """Batches of one modality's values, for training its tokenizer.
+    """Batches of values of one modality, for training its tokenizer.
 
     Args:
-        values: (S, *size[, C]) checked values, memory-mapped if they are many.
+        values: (S, *size[, C]) checked values, memory-mapped if they are large.
     """
 
     def __init__(self, modality: Modality, values: np.ndarray, batch_size: int, seed: int = 0, shuffle: bool = True):

@@ -1,4 +1,4 @@
-"""What a batch of samples holds of one modality: token ids or raw rows, and which samples have it.
+"""One modality of a batch of samples: token ids or raw rows, and which samples have it.
 
 Dimension letters: B samples, L tokens of a modality, C width of a raw row.
 """
@@ -9,14 +9,14 @@ import numpy as np
 
 
 class Column(NamedTuple):
-    """What a batch of samples holds of one modality."""
+    """One modality of a batch of samples."""
 
     present: np.ndarray
-    """(B,) bool; a missing part is never drawn."""
+    """(B,) bool; tokens of a missing modality are never inputs or targets."""
     ids: np.ndarray | None = None
     """(B, L) token ids of grids and sequences."""
     length: np.ndarray | None = None
-    """(B,) tokens of a sequence, end token included, or number of vectors."""
+    """(B,) number of tokens of a sequence, including the end token, or number of vectors."""
     rows: np.ndarray | None = None
     """(B, L, C) raw rows of patches or vectors."""
 

@@ -11,18 +11,20 @@ from maskweave.progress import progress
 
 
 def export(source: Source, catalog: Catalog, out: str | os.PathLike[str]) -> Path:
-    """Write every sample's values as files, each aside first; those of entries that read another's folder are that one's.
+    """Write the values of every sample as files. Each file is written to a temporary file, then renamed.
+
+    An entry that reads another entry's values (`source`) gets no files of its own.
 
     Returns:
         the folder.
 
     Raises:
-        MaskweaveError: `out` is a file, or a folder that already holds something.
-        FullDisk: no space is left; the files written so far stay, all of them whole.
+        MaskweaveError: `out` is a file, or a folder that is not empty.
+        FullDisk: no space is left; the files written so far are complete and are kept.
     """
     out = Path(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        found = "already holds something" if out.is_dir() else "is a file"
+        found = "is not empty" if out.is_dir() else "is a file"
         raise MaskweaveError(f"{out}: {found}; choose an empty or new folder")
     with progress("export", len(source)) as bar:
         for i in range(len(source)):

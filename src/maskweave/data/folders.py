@@ -1,12 +1,12 @@
-"""Own data: aligned folders ROOT/MODALITY/…/NAME.EXT become tar shards OUT/MODALITY/shard-00000.tar, the published 4M layout.
+"""Importing aligned folders ROOT/MODALITY/…/NAME.EXT as tar shards OUT/MODALITY/shard-00000.tar, the published 4M layout.
 
-The files of one sample share NAME, the path without its ending. Names are sorted and cut into ranges; each range gives one shard per
-modality, its members named NAME.EXT with the original bytes. A sample may lack modalities. Every file is decoded once and fitted to its entry, so
-that what was imported can be read; a sample with an unusable part is skipped as a whole, counted, and named at the end.
+The files of one sample share NAME, the path without its ending. Names are sorted and cut into ranges. Each range becomes one shard per
+modality, with members NAME.EXT that have the original bytes. A sample may lack modalities. Every file is decoded once and resized as its entry
+says, so that everything imported is readable. A sample with an unusable value is skipped completely, counted, and listed at the end.
 
-Next to the shards lie OUT/.index/shard-00000.json (names and facts of a range, written after its tars: a range without one is not
-finished), OUT/.index/shard-00000.skipped.jsonl (skipped samples and why), and, written last, OUT/skipped.jsonl (those of all ranges)
-and OUT/index.json (the whole).
+The import also writes OUT/.index/shard-00000.json (names and record of a range, written after its tars: a range without it is not finished),
+OUT/.index/shard-00000.skipped.jsonl (skipped samples and reasons) and, last, OUT/skipped.jsonl (skipped samples of all ranges) and
+OUT/index.json (record of the data set).
 """
 
 import hashlib
@@ -31,34 +31,34 @@ from maskweave.values.files import read_bytes
 
 SAMPLES_IN_MEMORY = 64
 ALL_SKIPPED = "skipped.jsonl"
-"""In OUT: name and reason of every skipped sample."""
+"""File in OUT with the name and reason of every skipped sample."""
 
 
 @dataclass(frozen=True)
 class ImportReport:
-    """What an import did."""
+    """Result of an import."""
 
     out: Path
     samples: int
-    """In the shards, new and kept."""
+    """Samples in the shards, new and kept."""
     per_modality: dict[str, int]
     shards: int
     """Ranges of samples."""
     kept: int
-    """Ranges that an earlier run had finished and whose files have not changed since."""
+    """Ranges kept from an earlier run because their files have not changed."""
     skipped: list[tuple[str, str]]
     """Name and reason of each unusable sample."""
     notes: list[str]
-    """Folders and files that were left aside."""
+    """Folders and files that were ignored, and why."""
 
     def __str__(self) -> str:
         counts = ", ".join(f"{name} {count}" for name, count in self.per_modality.items())
         kept = f" ({self.kept} kept from an earlier run)" if self.kept else ""
         lines = [f"{self.out}: {self.samples} samples in {self.shards} shards{kept}: {counts}", *self.notes[:20]]
-        lines += [f"… and {len(self.notes) - 20} more left aside"] * (len(self.notes) > 20)
+        lines += [f"… and {len(self.notes) - 20} more ignored"] * (len(self.notes) > 20)
         if self.skipped:
             lines += [
-                f"skipped {len(self.skipped)} samples, all of them in {self.out / ALL_SKIPPED}:",
+                f"skipped {len(self.skipped)} samples; all of them are listed in {self.out / ALL_SKIPPED}:",
                 named(self.skipped),
             ]
         return "\n".join(lines)
@@ -66,12 +66,12 @@ class ImportReport:
 
 @dataclass
 class _Listing:
-    """The files found."""
+    """The files under ROOT."""
 
     files: dict[str, dict[str, str]] = field(default_factory=dict)
     """Path relative to ROOT/MODALITY, by modality and key."""
     faults: dict[str, str] = field(default_factory=dict)
-    """Why a key cannot be used."""
+    """Reasons why a sample cannot be used, by key."""
     notes: list[str] = field(default_factory=list)
 
 
@@ -83,21 +83,21 @@ def import_folders(
     limit: float = 0.01,
     jobs: int = 1,
 ) -> ImportReport:
-    """Write the tar shards of aligned folders. Started again, it keeps the shards that are finished and whose files have not changed.
+    """Write the tar shards of aligned folders. If run again, finished shards whose files have not changed are kept.
 
-    Links are not followed, hidden files are left aside, and a folder that no entry reads is named in the report.
+    Links and hidden files are ignored. Folders that no entry reads are listed in the report.
 
     Args:
-        root: the folder with one folder per modality, named as the entries are (an entry with `source` reads that one's folder).
-        out: where the shards go; outside of root.
-        shard_size: samples in a shard.
+        root: the folder with one folder per modality, named like the entries (an entry with `source` reads the folder of that entry).
+        out: folder for the shards, outside of root.
+        shard_size: samples per shard.
         limit: largest share of unusable samples, 0 to 1, checked once 100 samples were seen and at the end.
-        jobs: files decoded at the same time.
+        jobs: number of samples decoded in parallel.
 
     Raises:
-        MaskweaveError: root is missing or empty, no entry reads its folders, a folder is empty or shares no name with the others, `out` holds
-            something else, or too many samples are unusable.
-        FullDisk: no space is left; finished shards stay.
+        MaskweaveError: root is missing or empty, no entry reads its folders, a folder is empty or shares no name with the others, `out` has
+            other contents, or too many samples are unusable.
+        FullDisk: no space is left; finished shards are kept.
     """
     root, out = Path(root), Path(out)
     if shard_size < 1 or jobs < 1:
@@ -111,22 +111,24 @@ def import_folders(
     with progress("import", len(keys)) as bar, ThreadPoolExecutor(jobs) as pool:
         for number, start in enumerate(range(0, len(keys), shard_size)):
             work = _Range(root, out, f"shard-{number:05d}", keys[start : start + shard_size], listing, entries, catalog)
-            facts = work.finished()
-            if facts is not None:
+            record = work.finished()
+            if record is not None:
                 kept += 1
-                for key, reason in read_skipped(work.skipped, facts["skipped"]):
+                for key, reason in read_skipped(work.skipped, record["skipped"]):
                     skips.bad(key, reason)
-                skips.good(len(facts["keys"]))
+                skips.good(len(record["keys"]))
                 bar.advance(len(work.keys))
             else:
-                facts = work.write(skips, bar, pool)
+                record = work.write(skips, bar, pool)
             skips.check()
-            ranges.append((work.name, facts))
+            ranges.append((work.name, record))
     skips.check(finished=True)
 
     _remove_beyond(out, len(ranges))
-    counts = {name: sum(facts["modalities"].get(name, {}).get("samples", 0) for _, facts in ranges) for name in entries}
-    samples = sum(len(facts["keys"]) for _, facts in ranges)
+    counts = {
+        name: sum(record["modalities"].get(name, {}).get("samples", 0) for _, record in ranges) for name in entries
+    }
+    samples = sum(len(record["keys"]) for _, record in ranges)
     write_skipped(out / ALL_SKIPPED, skips.skipped)
     write_json(
         out / INDEX,
@@ -134,7 +136,7 @@ def import_folders(
             "format": FORMAT,
             "samples": samples,
             "modalities": {name: {"samples": counts[name], "value": plain(m.value)} for name, m in entries.items()},
-            "shards": {name: len(facts["keys"]) for name, facts in ranges},
+            "shards": {name: len(record["keys"]) for name, record in ranges},
             "skipped": len(skips.skipped),
         },
     )
@@ -154,33 +156,33 @@ class _Range:
     catalog: Catalog
 
     def __post_init__(self) -> None:
-        facts: list[Any] = [FORMAT, {name: plain(m.value) for name, m in self.entries.items()}]
+        content: list[Any] = [FORMAT, {name: plain(m.value) for name, m in self.entries.items()}]
         for key in self.keys:
             files = []
             for name, paths in self.listing.files.items():
                 if key in paths:
                     state = (self.root / name / paths[key]).stat()
                     files.append([name, paths[key], state.st_size, state.st_mtime_ns])
-            facts.append([key, self.listing.faults.get(key), files])
-        self.fingerprint = hashlib.sha256(json.dumps(facts).encode("utf-8", "surrogatepass")).hexdigest()
+            content.append([key, self.listing.faults.get(key), files])
+        self.fingerprint = hashlib.sha256(json.dumps(content).encode("utf-8", "surrogatepass")).hexdigest()
         self.manifest = self.out / RANGES / f"{self.name}.json"
         self.skipped = self.out / RANGES / f"{self.name}{SKIPPED}"
 
     def finished(self) -> dict[str, Any] | None:
-        """The facts of this range if an earlier run wrote it from the same files, and its tars are still whole."""
+        """Returns the record of this range if an earlier run wrote it from the same files and its tars are complete, otherwise None."""
         try:
-            facts = read_json(self.manifest, limit=None)
-            same = facts["fingerprint"] == self.fingerprint and isinstance(facts["skipped"], int)
-            whole = all(
+            record = read_json(self.manifest, limit=None)
+            same = record["fingerprint"] == self.fingerprint and isinstance(record["skipped"], int)
+            complete = all(
                 (self.out / n / f"{self.name}.tar").stat().st_size == part["bytes"]
-                for n, part in facts["modalities"].items()
+                for n, part in record["modalities"].items()
             )
         except (MaskweaveError, OSError, KeyError, TypeError, AttributeError):
             return None
-        return facts if same and whole else None
+        return record if same and complete else None
 
     def write(self, skips: ErrorBudget, bar: Progress, pool: ThreadPoolExecutor) -> dict[str, Any]:
-        """Decode the files of this range, write its tars, and then its facts."""
+        """Decode the files of this range, write its tars, then write and return its record."""
         good: list[str] = []
         bad: list[tuple[str, str]] = []
         with Tars(self.out, self.name) as tars:
@@ -198,27 +200,27 @@ class _Range:
                     bar.advance(1)
                 skips.check()
             tars.finish()
-            (self.out / INDEX).unlink(missing_ok=True)  # from here until the end, the data set is in the making
+            (self.out / INDEX).unlink(missing_ok=True)  # not finished until it is written again
             self.manifest.unlink(missing_ok=True)
-        for folder in self.out.iterdir():  # what was made from the old files of this range, labels for instance
+        for folder in self.out.iterdir():  # remove what was derived from the old files of this range, such as labels
             if folder.is_dir() and folder.name not in tars.counts:
                 (folder / f"{self.name}.tar").unlink(missing_ok=True)
         made = {
             name: {"samples": count, "bytes": tars.path(name).stat().st_size} for name, count in tars.counts.items()
         }
         write_skipped(self.skipped, bad)
-        facts = {
+        record = {
             "format": FORMAT,
             "fingerprint": self.fingerprint,
             "keys": good,
             "modalities": made,
             "skipped": len(bad),
         }
-        write_json(self.manifest, facts)
-        return facts
+        write_json(self.manifest, record)
+        return record
 
     def _examine(self, key: str) -> dict[str, tuple[str, bytes]] | BadSample:
-        """Ending and bytes of each part of a sample, all of them decoded once; or why it cannot be used."""
+        """Returns the ending and bytes of each value of a sample after decoding each once, or the reason why the sample cannot be used."""
         if key in self.listing.faults:
             return BadSample(self.listing.faults[key])
         parts: dict[str, tuple[str, bytes]] = {}
@@ -232,27 +234,27 @@ class _Range:
                 content = read_bytes(path)
                 values[name] = self.entries[name].value.read(content, ending, str(path))
                 parts[name] = (ending, content)
-            fit(values, self.catalog)  # parts that do not show the same view are found now
+            fit(values, self.catalog)  # detects values of one view that do not match
         except BadSample as error:
             return error if str(self.root) in str(error) else BadSample(f"{self.root}: {key}: {error}")
         return parts
 
 
 def _prepare(root: Path, out: Path) -> None:
-    """Check that `out` can take shards, and clear what a killed run left aside."""
+    """Check that shards can be written to `out`, and remove temporary files of a killed run."""
     if out.resolve().is_relative_to(root.resolve()):
-        raise MaskweaveError(f"{out}: lies in {root}, where it would be taken for a modality; choose a folder outside")
+        raise MaskweaveError(f"{out}: is inside {root}, so it would be read as a modality; choose a folder outside")
     if out.exists() and not out.is_dir():
         raise MaskweaveError(f"{out}: is a file; expected a folder for the shards")
     if out.exists() and not (out / RANGES).is_dir() and any(out.iterdir()):
-        raise MaskweaveError(f"{out}: already holds something that no import wrote; choose an empty or new folder")
+        raise MaskweaveError(f"{out}: already contains files that no import wrote; choose an empty or new folder")
     (out / RANGES).mkdir(parents=True, exist_ok=True)
     for path in out.glob("**/.*.partial"):
         remove(path)
 
 
 def _remove_beyond(out: Path, count: int) -> None:
-    """Remove ranges of an earlier, larger import."""
+    """Remove the ranges from `count` on, of an earlier, larger import."""
     for manifest in (out / RANGES).glob("shard-*.json"):
         if int(manifest.stem.removeprefix("shard-")) >= count:
             for tar in out.glob(f"*/{manifest.stem}.tar"):
@@ -262,7 +264,7 @@ def _remove_beyond(out: Path, count: int) -> None:
 
 
 def _listed(root: Path, catalog: Catalog) -> tuple[_Listing, dict[str, Modality]]:
-    """All files under root, by modality and key, and the entries whose folders are there."""
+    """Returns all files under root, by modality and key, and the entries whose folders exist."""
     if not root.is_dir():
         found = "is a file" if root.exists() else "no such folder"
         raise MaskweaveError(
@@ -274,40 +276,40 @@ def _listed(root: Path, catalog: Catalog) -> tuple[_Listing, dict[str, Modality]
     entries = {name: catalog[name] for name in expected if name in folders}
     if not entries:
         found = (
-            f"holds the folders {', '.join(folders[:10])}"
+            f"contains the folders {', '.join(folders[:10])}"
             if folders
             else "is empty"
             if not any(root.iterdir())
-            else "holds no folders"
+            else "contains no folders"
         )
         raise MaskweaveError(
-            f"{root}: {found}; expected folders named as the entries of {catalog.where}: {', '.join(expected)}"
+            f"{root}: {found}; expected folders named like the entries of {catalog.where}: {', '.join(expected)}"
         )
     for name in folders:
         if name not in entries:
             reads = (
                 f"its entry reads {catalog[name].source}/"
                 if name in catalog
-                else f"no entry of {catalog.where} is named so"
+                else f"no entry of {catalog.where} has this name"
             )
-            listing.notes.append(f"{root / name}: left aside: {reads}")
+            listing.notes.append(f"{root / name}: ignored: {reads}")
     unusable: dict[str, tuple[str, str]] = {}
     for name, entry in entries.items():
         if (root / name).is_symlink():
             raise MaskweaveError(
-                f"{root / name}: is a link, and links are not followed; move the folder here, or import from its real place"
+                f"{root / name}: is a link, and links are not followed; move the folder here, or import from its real path"
             )
         listing.files[name] = _list_folder(root / name, entry, listing, unusable)
     named = set().union(*listing.files.values())
-    for key, (name, path) in unusable.items():  # a part in a format that cannot be read is a fault; a README is not
+    for key, (name, path) in unusable.items():  # a file of a sample in another format is a fault; a README is not
         fault = f"{path}: a file with this ending cannot hold values of type {entries[name].value.type!r}; expected {', '.join(entries[name].value.endings)}"
         if key in named:
             listing.faults.setdefault(key, fault)
         else:
-            listing.notes.append(f"{fault}; left aside")
+            listing.notes.append(f"{fault}; ignored")
     listing.notes = [
         note.encode("utf-8", "backslashreplace").decode() for note in listing.notes
-    ]  # names can be any bytes
+    ]  # file names can have any bytes
     _check_names(root, listing)
     return listing, entries
 
@@ -315,7 +317,7 @@ def _listed(root: Path, catalog: Catalog) -> tuple[_Listing, dict[str, Modality]
 def _list_folder(
     folder: Path, entry: Modality, listing: _Listing, unusable: dict[str, tuple[str, str]]
 ) -> dict[str, str]:
-    """Path by key of the files under one modality's folder."""
+    """Paths of the files in one modality's folder, by key."""
     allowed, others = entry.value.endings, 0
     files: dict[str, str] = {}
     for parent, inner, names in os.walk(folder):
@@ -339,27 +341,27 @@ def _list_folder(
                 listing.faults[key] = f"{folder}: two files for one name: {files[key]} and {relative}; keep one"
             files[key] = relative
     if not files:
-        found = f"{others} files, none that can be used" if others else "no files"
+        found = f"{others} files, none of them usable" if others else "no files"
         raise MaskweaveError(
-            f"{folder}: holds {found}; expected {entry.value.type} values as NAME.EXT with EXT one of {', '.join(allowed)}"
+            f"{folder}: contains {found}; expected {entry.value.type} values as NAME.EXT with EXT one of {', '.join(allowed)}"
         )
     return files
 
 
 def _is_link(path: Path, listing: _Listing) -> bool:
     if path.is_symlink():
-        listing.notes.append(f"{path}: left aside: it is a link, and links are not followed")
+        listing.notes.append(f"{path}: ignored: it is a link, and links are not followed")
         return True
     return False
 
 
 def _check_names(root: Path, listing: _Listing) -> None:
-    """Every folder must share a name with another."""
+    """Check that every folder shares a name with another folder."""
     for name, files in listing.files.items():
         others = {other: keys for other, keys in listing.files.items() if other != name}
         if others and not any(key in keys for key in files for keys in others.values()):
-            there = "; ".join(f"{other}/: {', '.join(list(keys)[:2])}" for other, keys in others.items())
+            examples = "; ".join(f"{other}/: {', '.join(list(keys)[:2])}" for other, keys in others.items())
             raise MaskweaveError(
-                f"{root / name}: none of its {len(files)} names ({', '.join(list(files)[:2])}) is in another modality's folder ({there}); "
-                "the files of one sample must have the same name, up to the ending"
+                f"{root / name}: none of its {len(files)} names ({', '.join(list(files)[:2])}) is in another modality's folder ({examples}); "
+                "the files of one sample must have the same name, except for the ending"
             )

@@ -1,4 +1,4 @@
-"""Labeled pictures: ROOT/CLASS/.../NAME.EXT, and COCO's json of boxes (https://cocodataset.org/#format-data)."""
+"""Labeled pictures: class folders ROOT/CLASS/.../NAME.EXT, and COCO's json of boxes (https://cocodataset.org/#format-data)."""
 
 import os
 from collections.abc import Sequence
@@ -18,9 +18,9 @@ from maskweave.values.items import is_number
 
 
 class ClassFolders(Files):
-    """One folder for each class. Sample i is `{picture modality: value}`, and `labels[i]` the index of its class in `classes`.
+    """One folder per class. Sample i is `{picture modality: value}`, and `labels[i]` is the index of its class in `classes`.
 
-    Files come in an order drawn once and for all, so that any part of them holds all classes. Hidden files and links are left aside.
+    Files are in a fixed random order, so that any part of them contains all classes. Hidden files and links are ignored.
 
     Raises:
         MaskweaveError: no such folder, fewer than two classes, or a class without files.
@@ -34,14 +34,14 @@ class ClassFolders(Files):
         self.classes = tuple(p.name for p in folders)
         if len(folders) < 2:
             raise MaskweaveError(
-                f"{root}: holds {len(folders)} folders ({', '.join(self.classes) or 'none'}); expected one for each of two classes or more"
+                f"{root}: contains {len(folders)} folders ({', '.join(self.classes) or 'none'}); expected one folder per class, for at least two classes"
             )
         files, labels = [], []
         for label, folder in enumerate(folders):
             found = files_under(folder, modality.value.endings)
             if not found:
                 raise MaskweaveError(
-                    f"{folder}: holds no {modality.name} files (NAME.{', NAME.'.join(modality.value.endings)})"
+                    f"{folder}: contains no {modality.name} files; expected NAME.{' or NAME.'.join(modality.value.endings)}"
                 )
             files += found
             labels += [label] * len(found)
@@ -51,22 +51,22 @@ class ClassFolders(Files):
 
 
 MAX_ANNOTATIONS_MB = 2048.0
-"""Largest annotation file; that of COCO's 118,000 training pictures has about 450 MB."""
+"""Largest annotation file. The file of COCO's 118,000 training pictures has about 450 MB."""
 
 
 class CocoBoxes:
     """Pictures and their boxes. Sample i is `{picture modality: value, boxes modality: value}`, cropped to the center and resized.
 
-    Crowds are left out.
+    Boxes of crowds are skipped.
 
     Args:
         annotations: COCO's json.
-        pictures: folder of the files that it names.
+        pictures: folder of the files listed in the json.
         picture: entry of the pictures.
-        boxes: entry of the boxes; its classes must hold the json's categories.
+        boxes: entry of the boxes; its classes must include the json's categories.
 
     Raises:
-        MaskweaveError: the json is not COCO's, or its categories are not among the entry's classes.
+        MaskweaveError: the json is not in COCO's format, or its categories are not among the entry's classes.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class CocoBoxes:
     ):
         self.path, self.pictures, self.picture, self.boxes = Path(annotations), Path(pictures), picture, boxes
         if not self.pictures.is_dir():
-            raise MaskweaveError(f"{pictures}: no such folder; expected the pictures that {annotations} names")
+            raise MaskweaveError(f"{pictures}: no such folder; expected the pictures listed in {annotations}")
         self.entries = {m.name: m for m in (picture, boxes)}
         content = read_json(annotations, limit=MAX_ANNOTATIONS_MB)
         try:
@@ -109,7 +109,9 @@ class CocoBoxes:
         number, name, width, height = self.images[i]
         scale = (width, height)
         if not all(is_number(side) and side > 0 for side in scale):
-            raise BadSample(f"{self.path}: image {number} has width {width} and height {height}; expected pixels")
+            raise BadSample(
+                f"{self.path}: image {number} has width {width} and height {height}; expected numbers of pixels above 0"
+            )
         boxes = []
         for item in self.items[number]:
             box = item["box"]
@@ -121,5 +123,5 @@ class CocoBoxes:
             high = [(box[k] + box[k + 2]) / scale[k] for k in (0, 1)]
             boxes.append({"class": item["class"], "box": [min(max(x, 0.0), 1.0) for x in (*low, *high)]})
         picture = read_value(self.pictures / check_key(name, str(self.path)), self.picture.value)
-        catalog: Any = self.entries  # entries by name are all that `fit` asks of it
+        catalog: Any = self.entries  # `fit` only looks up entries by name
         return fit({self.picture.name: picture, self.boxes.name: boxes}, catalog)

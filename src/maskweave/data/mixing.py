@@ -1,7 +1,7 @@
 """Several data sets as one, by weight, as 4M-21 is trained on CC12M, COYO and C4 (https://arxiv.org/abs/2406.09406).
 
-Each data set keeps its own samples, shards and tokens; indices run through them one data set after the other. A modality that one of them
-lacks is missing from its samples.
+Each data set keeps its own samples, shards and tokens. Indices count through the data sets one after the other. A modality that a data set lacks
+is missing from its samples.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ from maskweave.data.token_store import Columns, TokenData
 
 
 def apportion(weights: Sequence[float], total: int) -> np.ndarray:
-    """Whole numbers that sum to `total`, in proportion to the weights: rounded down, and one more for the largest remainders."""
+    """Integers that sum to `total`, in proportion to the weights: rounded down, plus one for the largest remainders."""
     exact = np.array(weights, float) / sum(weights) * total
     counts = np.floor(exact).astype(np.int64)
     counts[np.argsort(counts - exact, kind="stable")[: total - counts.sum()]] += 1
@@ -23,16 +23,16 @@ def apportion(weights: Sequence[float], total: int) -> np.ndarray:
 
 
 def interleave(counts: Sequence[int]) -> np.ndarray:
-    """All indices, (sum of counts,), each data set's in order and spread evenly over the whole."""
-    places = [(np.arange(count) + 0.5) / count for count in counts]
-    return np.concatenate(places).argsort(kind="stable")
+    """All indices, (sum of counts,): those of each data set in order, evenly spread over the result."""
+    positions = [(np.arange(count) + 0.5) / count for count in counts]
+    return np.concatenate(positions).argsort(kind="stable")
 
 
 class Mixed:
-    """All samples of several sources, each source's in order and evenly among the others'.
+    """All samples of several sources. Samples of each source are in order and evenly spread among the others.
 
     Args:
-        sources: by name, which stands before their keys.
+        sources: by name; the name is a prefix of the keys.
     """
 
     def __init__(self, sources: Mapping[str, Source]):
@@ -41,7 +41,7 @@ class Mixed:
         self._starts = np.cumsum([0, *counts])
         self._order = interleave(counts)
         first, *others = [text_labels_of(source) for source in self.sources.values()]
-        self.text_labels = first if all(other == first for other in others) else None  # texts of all are scored alike
+        self.text_labels = first if all(other == first for other in others) else None  # all texts need the same scores
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -51,14 +51,14 @@ class Mixed:
         return len(self._order)
 
     def __getitem__(self, i: int) -> dict[str, Any]:
-        name, j = self._place(i)
+        name, j = self._locate(i)
         return self.sources[name][j]
 
     def key(self, i: int) -> str:
-        name, j = self._place(i)
+        name, j = self._locate(i)
         return f"{name}/{self.sources[name].key(j)}"
 
-    def _place(self, i: int) -> tuple[str, int]:
+    def _locate(self, i: int) -> tuple[str, int]:
         if not 0 <= i < len(self):
             raise IndexError(f"sample {i} of {len(self)}")
         index = self._order[i]
@@ -67,11 +67,11 @@ class Mixed:
 
 
 class MixedTokens:
-    """Token shards of several data sets, read as `TokenData` is.
+    """Token shards of several data sets, with the interface of `TokenData`.
 
     Args:
-        parts: the data sets, of one catalog.
-        weights: how often samples of each are drawn, relative to the others.
+        parts: the data sets; all have the same catalog.
+        weights: how often samples of each data set are seen, relative to the others.
     """
 
     def __init__(self, parts: Sequence[TokenData], weights: Sequence[float]):
@@ -84,21 +84,21 @@ class MixedTokens:
         return int(self._starts[-1])
 
     def columns(self, indices: np.ndarray) -> Columns:
-        """The tokens of the samples `indices` (B,), in that order; modalities that none of them can have are left out."""
+        """The tokens of the samples `indices` (B,), in that order. Modalities that none of their data sets has are left out."""
         set_of = np.searchsorted(self._starts, indices, side="right") - 1
-        found = [
+        columns_of = [
             (np.flatnonzero(set_of == d), self.parts[d].columns(indices[set_of == d] - self._starts[d]))
             for d in np.unique(set_of)
         ]
-        names = [name for name in self.catalog if any(name in columns for _, columns in found)]
+        names = [name for name in self.catalog if any(name in columns for _, columns in columns_of)]
         return {
-            name: _joined([(rows, columns[name]) for rows, columns in found if name in columns], len(indices))
+            name: _joined([(rows, columns[name]) for rows, columns in columns_of if name in columns], len(indices))
             for name in names
         }
 
 
 def _joined(parts: Sequence[tuple[np.ndarray, Column]], samples: int) -> Column:
-    """One modality's columns, each at its rows of the batch; in the rows of no column it is missing."""
+    """Merge the columns of one modality, each at its rows of the batch. In all other rows the modality is missing."""
     joined = {}
     for field in Column._fields:
         given = [(rows, array) for rows, column in parts if (array := getattr(column, field)) is not None]

@@ -1,19 +1,19 @@
-"""Named sources: data sets that code makes. A recipe calls one `scenes`, or `python: package.module:function` for code of its own.
+"""Named sources: data sets made by code. A recipe uses the name `scenes`, or `python: package.module:function` for the user's own code.
 
-The function or class behind a name is called in one of two ways, which its parameters tell:
+The function or class behind a name is called in one of two ways, depending on its parameters:
 
-| parameters | what it returns |
+| parameters | returns |
 | --- | --- |
 | `(catalog)` | a `Source` of fixed samples; the last ones are held out |
-| `(catalog, samples, seed)` | `samples` of a data set without an end; those of the next seed are held out |
+| `(catalog, samples, seed)` | a `Source` with `samples` samples of a data set without an end; the held-out samples come from the next seed |
 
-It gives values for the catalog's entries without a `source`, at their entries' sizes (`maskweave.data.transforms.fit` sees to that), and
-raises MaskweaveError for an entry that it has no values of. Two attributes are optional: `gives(modality) -> bool` of the function or
-class tells which entries it has values of, and `text_labels(text) -> Iterable[str]` of the returned source reads a text into the labels
-that scores compare, in place of its words.
+The source gives values for the catalog's entries without a `source`, at their entries' sizes (`maskweave.data.transforms.fit` resizes them).
+It raises MaskweaveError for an entry that it has no values for. Two attributes are optional. `gives(modality) -> bool` of the function or
+class says whether it has values for an entry. `text_labels(text) -> Iterable[str]` of the returned source converts a text to the labels
+that scores compare in place of its words.
 
-Names are those of `BUILT_IN` and of the entry points `maskweave.sources` of installed packages. Both are found in any process, and
-nothing is imported before a source is opened.
+Names are those of `BUILT_IN` and of the entry points `maskweave.sources` of installed packages. Both are found in any process.
+Nothing is imported until a source is opened.
 """
 
 import importlib
@@ -32,7 +32,7 @@ GROUP = "maskweave.sources"
 """Entry points of other packages, `name = "package.module:function"`."""
 PREFIX = "python:"
 BUILT_IN = {"scenes": "maskweave.synthetic.scenes:Scenes"}
-"""Known without an installation; like entry points, these are only looked up by their text."""
+"""Names that work without installed entry points. As with entry points, nothing is imported to look one up."""
 
 
 @dataclass(frozen=True)
@@ -42,47 +42,47 @@ class NamedSource:
     name: str
     make: Callable[..., Source]
     endless: bool
-    """Whether it makes as many samples as it is asked for, others with another seed."""
+    """Whether it makes any number of samples, and other samples with another seed."""
 
     def gives(self, modality: Modality) -> bool:
-        """Whether it has values of an entry; True where it does not tell."""
-        told: Callable[[Modality], bool] = getattr(self.make, "gives", lambda _: True)
-        return told(modality)
+        """Whether it has values for an entry; True if it has no attribute `gives`."""
+        gives: Callable[[Modality], bool] = getattr(self.make, "gives", lambda _: True)
+        return gives(modality)
 
     def open(self, catalog: Catalog, samples: int = 0, seed: int = 0) -> Source:
-        """The source, with values for all of the catalog.
+        """Returns the source, with values for all entries of the catalog.
 
         Args:
-            samples, seed: for one without an end alone.
+            samples, seed: only for a source without an end.
 
         Raises:
-            MaskweaveError: it refuses the catalog, needs a number of samples, or returns no source.
+            MaskweaveError: the code refuses the catalog, needs a number of samples, or does not return a source.
         """
         if self.endless and samples < 1:
             raise MaskweaveError(f"{self.name} has no end: the number of samples must be 1 or more, found {samples}")
-        found = self.make(catalog, samples=samples, seed=seed) if self.endless else self.make(catalog)
-        if not isinstance(found, Source):
+        source = self.make(catalog, samples=samples, seed=seed) if self.endless else self.make(catalog)
+        if not isinstance(source, Source):
             raise MaskweaveError(
-                f"{self.name} returned {type(found).__name__}; expected a source with names, len, [i] and key(i) (maskweave.data.source.Source)"
+                f"{self.name} returned {type(source).__name__}; expected a source with names, len, [i] and key(i) (see maskweave.data.source.Source)"
             )
-        return found
+        return source
 
 
 def is_named(place: str) -> bool:
-    """Whether `place` names code rather than a file or folder. Imports nothing."""
+    """Whether `place` is the name of a source, not a file or folder. Imports nothing."""
     return place.startswith(PREFIX) or bool(_target(place))
 
 
 def source_names() -> list[str]:
-    """All names that are known here."""
+    """All known names, sorted."""
     return sorted({*BUILT_IN, *entry_points(group=GROUP).names})
 
 
 def find_source(place: str) -> NamedSource | None:
-    """Import the source that `place` names; None where it is a file or folder.
+    """Import the source named `place`. Returns None if `place` is a file or folder.
 
     Raises:
-        MaskweaveError: it cannot be imported, or cannot be called as a source is.
+        MaskweaveError: it cannot be imported, or does not take the parameters of a source.
     """
     if not is_named(place):
         return None
@@ -105,7 +105,7 @@ def find_source(place: str) -> NamedSource | None:
 
 
 def is_endless(place: str) -> bool:
-    """Whether `place` names a source without an end, which needs a number of samples and makes others with another seed."""
+    """Whether `place` is a named source without an end. Such a source needs a number of samples and makes others with another seed."""
     named = find_source(place)
     return named is not None and named.endless
 
@@ -114,15 +114,15 @@ _CALLS = "a function or class that takes (catalog), or (catalog, samples, seed) 
 
 
 def _target(name: str) -> str:
-    """`module:object` behind a name; empty if there is none."""
+    """`module:object` behind a name; empty if the name is unknown."""
     if name in BUILT_IN:
         return BUILT_IN[name]
-    if not name.replace("_", "").replace("-", "").isalnum():  # a path, or no name at all
+    if not name.replace("_", "").replace("-", "").isalnum():  # a path or an empty name
         return ""
     found = {point.value: point.dist for point in entry_points(group=GROUP, name=name)}
     if len(found) > 1:
         packages = ", ".join(sorted(dist.name for dist in found.values() if dist))
-        raise MaskweaveError(f"{name}: several packages have a source of this name ({packages}); remove all but one")
+        raise MaskweaveError(f"{name}: several packages have a source of this name ({packages}); uninstall all but one")
     return next(iter(found), "")
 
 
@@ -134,7 +134,7 @@ def _import(place: str, target: str) -> Any:
         found: Any = importlib.import_module(module)
     except ImportError as error:
         raise MaskweaveError(
-            f"{place}: module {module} cannot be imported ({error}); install its package, or put the folder that holds it on PYTHONPATH"
+            f"{place}: module {module} cannot be imported ({error}); install its package, or add its folder to PYTHONPATH"
         ) from error
     for name in path.split("."):
         try:

@@ -1,14 +1,14 @@
-"""Opening data by what a user calls it: `open_data` is the one place that tells layouts apart.
+"""Opening a data set by path or name: `open_data` is the only code that detects layouts.
 
-| place | what marks it | source |
+| place | detected by | source |
 | --- | --- | --- |
 | imported data set, tar shards | its index folder, or `ROOT/MODALITY/*.tar` | `Shards` |
-| folders of classes | `ROOT/CLASS/NAME.png`, where labels are wanted | `ClassFolders` |
+| class folders | `ROOT/CLASS/NAME.png`, if labels are wanted | `ClassFolders` |
 | pictures | picture files in any folders | `Pictures` |
 | COCO's boxes | a `.json` file | `CocoBoxes` |
-| named source | `scenes`, or `python: package.module:function` | what that code makes (`named.py`) |
+| named source | `scenes`, or `python: package.module:function` | the source that this code returns (`named.py`) |
 
-A folder counts for what it holds, not for what it is called: `ROOT/normal` with pictures is a class, whatever modalities there are.
+The contents of a folder decide, not its name: `ROOT/normal` with pictures is a class, even if a modality is called `normal`.
 """
 
 import os
@@ -28,7 +28,7 @@ from maskweave.modality.entry import Modality
 from maskweave.values.files import PICTURES
 
 LOOKED_AT = 1000
-"""Files of an unknown folder that the message counts; and of each that may be aligned with another."""
+"""Maximum number of files that are counted for a message, and that are compared to detect aligned folders."""
 
 
 def open_data(
@@ -44,23 +44,23 @@ def open_data(
     """Open a data set by its path or name.
 
     Args:
-        names: modalities that are wanted, the most important one first; by default whatever of the catalog there is. A named source must have
-            all of them.
-        samples: the first so many; 0: all. A named source without an end needs a number.
-        seed: chooses among the samples of a source without an end, 0 by default.
-        pictures: COCO's json: folder of its pictures.
-        labeled: read pictures in folders as classes, not as pictures alone.
+        names: modalities to read, the most important one first; by default all modalities of the catalog that are available. A named source
+            must have all of them.
+        samples: use only the first `samples` samples; 0: all. A named source without an end needs a number.
+        seed: selects the samples of a source without an end, 0 by default.
+        pictures: folder of the pictures of a COCO json.
+        labeled: read folders of pictures as classes, not only as pictures.
 
     Raises:
-        MaskweaveError: there is no data of a known layout at `place`, its layout is ambiguous, or it cannot be opened; says what was found and
-            which layouts there are.
+        MaskweaveError: `place` has no known layout, an ambiguous one, or cannot be opened. The message says what was found and lists the
+            layouts.
     """
     if samples < 0:
         raise MaskweaveError(f"samples must be 0 (all) or more, found {samples}")
     named = find_source(place)
     if seed is not None and not (named and named.endless):
         raise MaskweaveError(
-            f"a seed chooses among the samples of a source without an end, such as scenes; {place} is a fixed data set, so leave the seed out"
+            f"a seed selects the samples of a source without an end, such as scenes; {place} is a fixed data set, so leave the seed out"
         )
     if named is not None:
         wanted = (
@@ -74,7 +74,7 @@ def open_data(
 
 
 def absolute(place: str) -> str:
-    """`place` so that it means the same from any working folder; named sources are kept, in one spelling."""
+    """Returns `place` as an absolute path; named sources are kept, in a normalized spelling."""
     if not is_named(place):
         return str(Path(place).resolve())
     return f"{PREFIX} {place.removeprefix(PREFIX).strip()}" if place.startswith(PREFIX) else place
@@ -90,10 +90,12 @@ def _open_path(place: str, catalog: Catalog, entries: Sequence[Modality], pictur
         boxes = next((m for m in entries if m.value.head == "boxes"), None)
         if picture is None or boxes is None:
             raise MaskweaveError(
-                f"{place}: COCO's json has pictures and boxes alone; a modality of pictures and one of boxes must be wanted (of a transfer: as input and target)"
+                f"{place}: COCO's json has only pictures and boxes; request one modality of pictures and one of boxes (in a transfer, as input and target)"
             )
         if not pictures:
-            raise MaskweaveError(f"{place}: a COCO json needs the folder of its pictures, data.pictures of a transfer")
+            raise MaskweaveError(
+                f"{place}: a COCO json needs the folder of its pictures; set data.pictures of the transfer"
+            )
         return CocoBoxes(path, pictures, picture, boxes)
     if not path.is_dir():
         raise MaskweaveError(f"{place}: no such folder; expected {_accepted(catalog)}")
@@ -101,15 +103,15 @@ def _open_path(place: str, catalog: Catalog, entries: Sequence[Modality], pictur
         return Shards(path, catalog)
     if picture is None:
         raise MaskweaveError(
-            f"{place}: holds no tar shards of the catalog's modalities, found {_found(path)}, and no modality of pictures is wanted; expected {_accepted(catalog)}"
+            f"{place}: contains no tar shards of the catalog's modalities, found {_found(path)}, and no modality of pictures is requested; expected {_accepted(catalog)}"
         )
     if not _holds(path, picture.value.endings if labeled else PICTURES):
         raise MaskweaveError(
-            f"{place}: holds no pictures and no tar shards, found {_found(path)}; expected {_accepted(catalog)}"
+            f"{place}: contains no pictures and no tar shards, found {_found(path)}; expected {_accepted(catalog)}"
         )
     if aligned := _aligned(path, catalog, picture):
         raise MaskweaveError(
-            f"{place}: holds a folder of files for each modality ({', '.join(aligned)}), which is not imported yet; make tar shards of it with 'maskweave data import'"
+            f"{place}: contains a folder of files for each modality ({', '.join(aligned)}), not imported yet; convert it to tar shards with 'maskweave data import'"
         )
     return ClassFolders(path, picture) if labeled else Pictures(path, picture)
 
@@ -118,7 +120,7 @@ def _is_sharded(root: Path, catalog: Catalog) -> bool:
     """Whether a folder is an imported data set or tar shards.
 
     Raises:
-        MaskweaveError: it holds both tar shards and pictures.
+        MaskweaveError: it contains both tar shards and pictures.
     """
     if (root / RANGES).is_dir():
         return True
@@ -126,18 +128,18 @@ def _is_sharded(root: Path, catalog: Catalog) -> bool:
     plain = [folder.name for folder in _folders(root) if _holds(folder, PICTURES)] if sharded else []
     if plain:
         raise MaskweaveError(
-            f"{root}: holds tar shards ({', '.join(sharded)}) and pictures as files ({_some(plain)}), so what is meant is not clear; "
-            "expected only one of the two: move the other elsewhere"
+            f"{root}: contains tar shards ({', '.join(sharded)}) and pictures as files ({_some(plain)}), so its layout is not clear; "
+            "expected only one of the two; move the other elsewhere"
         )
     return bool(sharded)
 
 
 def _aligned(root: Path, catalog: Catalog, picture: Modality) -> list[str]:
-    """Folders of files that `maskweave data import` would take: called like modalities, with files of equal names."""
+    """Folders that `maskweave data import` can import: named like modalities, with files that share their names."""
     folders = [folder.name for folder in _folders(root)]
     called = [name for name in folders if name in catalog]
     if picture.name not in called and len(called) < len(folders):
-        return []  # some are called otherwise, so they are classes
+        return []  # some have other names, so they are classes
     for first in called:
         names = [p.relative_to(root / first).with_suffix("") for p in islice(_files(root / first), LOOKED_AT)]
         for other in called:
@@ -153,7 +155,7 @@ def _folders(root: Path) -> list[Path]:
 
 
 def _files(root: Path) -> Iterator[Path]:
-    """Files in any depth, without linked and hidden ones, as they come. Linked folders count where they lie in `root` itself."""
+    """Files at any depth, in no fixed order, without links and hidden files. Linked folders are followed only directly in `root`."""
     for top in (root, *_folders(root)):
         for folder, below, files in os.walk(top):
             below[:] = [] if top == root else [name for name in below if not name.startswith(".")]
@@ -165,7 +167,7 @@ def _holds(root: Path, kinds: Sequence[str]) -> bool:
 
 
 def _found(root: Path) -> str:
-    """What lies in a folder, in words."""
+    """Describes the contents of a folder."""
     counts = Counter(path.suffix.lower() or "no ending" for path in islice(_files(root), LOOKED_AT))
     files = ", ".join(f"{ending} ({count})" for ending, count in counts.most_common(5))
     folders = _some([folder.name for folder in _folders(root)])
@@ -179,7 +181,7 @@ def _some(names: Sequence[str], most: int = 8) -> str:
 def _accepted(catalog: Catalog) -> str:
     own = _some([name for name, m in catalog.items() if not m.source])
     return (
-        f"an imported data set or tar shards (MODALITY/NAME.tar, MODALITY one of {own}), folders of pictures ({', '.join(PICTURES)}; links are left aside), "
+        f"an imported data set or tar shards (MODALITY/NAME.tar, MODALITY one of {own}), folders of pictures ({', '.join(PICTURES)}; links are ignored), "
         f"COCO's json, or a named source ({', '.join(source_names())}, or python: package.module:function). "
-        "A folder of files for each modality is imported first, with 'maskweave data import'"
+        "Import a folder of files for each modality first, with 'maskweave data import'"
     )

@@ -1,4 +1,4 @@
-"""Batches as pure functions of their number: batch i of seed s is always the same, which makes resuming exact without any loader state."""
+"""Batches as pure functions of their number: batch i of seed s is always the same, so resuming is exact without loader state."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -9,14 +9,14 @@ from maskweave.data.mixing import apportion, interleave
 from maskweave.data.permutation import Permutation
 
 BLOCK = 1000
-"""Samples over which the data sets of a mix have their shares exactly, rounded to a thousandth."""
+"""Number of consecutive samples in which each data set of a mix has exactly its share, rounded to a thousandth."""
 
 LISTED = 2**20
-"""Most samples of a data set whose order is listed, 8 MB an epoch; that of more is computed place by place."""
+"""Largest data set whose order is stored as a list (8 MB per epoch). For larger ones it is computed position by position."""
 
 
 class Batches(Protocol):
-    """Batches by index. Must be a pure function of the index: that is what makes resuming exact."""
+    """Batches by index. Must be a pure function of the index, so that resuming is exact."""
 
     def __getitem__(self, index: int, /) -> Any: ...
 
@@ -28,15 +28,15 @@ class SizedBatches(Batches, Protocol):
 
 
 class Order:
-    """Which samples each batch has: `order[i]` are the indices of batch i, (batch_size,), a pure function of seed and i.
+    """The samples of each batch: `order[i]` are the indices of batch i, (batch_size,), a pure function of seed and i.
 
-    Shuffled, epoch follows epoch, each a permutation of its own of all samples. Several data sets have each their own epochs, and take their
-    places by weight: of every block of `BLOCK` places each has its share, in an order drawn for the block.
-    Otherwise one pass in order, the data sets evenly among each other; the last batch may be short.
+    With shuffle, each epoch is a new permutation of all samples. Each data set of a mix has its own epochs. Positions are assigned by weight: each
+    data set has its share of every block of `BLOCK` positions, in a random order per block.
+    Without shuffle, there is one pass in order, with the data sets evenly interleaved; the last batch may be smaller.
 
     Args:
-        counts: samples of each data set; indices run through them one data set after the other.
-        weights: of each data set, relative to the others.
+        counts: number of samples of each data set; indices count through the data sets one after the other.
+        weights: weight of each data set, relative to the others.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Order:
         return -(-int(self._starts[-1]) // self.batch_size)
 
     def __getitem__(self, i: int) -> np.ndarray:
-        """Raises IndexError past the one pass in order."""
+        """Raises IndexError after the end of the pass if not shuffled."""
         first, last = i * self.batch_size, (i + 1) * self.batch_size
         if not self.shuffle:
             if i >= len(self):
@@ -68,31 +68,31 @@ class Order:
         indices = np.empty(self.batch_size, np.int64)
         for d in np.unique(set_of).tolist():
             here = np.flatnonzero(set_of == d)
-            epoch, place = np.divmod(rank[here], self.counts[d])
+            epoch, position = np.divmod(rank[here], self.counts[d])
             for e in np.unique(epoch).tolist():
-                indices[here[epoch == e]] = self._starts[d] + self._permutation(d, e)[place[epoch == e]]
+                indices[here[epoch == e]] = self._starts[d] + self._permutation(d, e)[position[epoch == e]]
         return indices
 
-    def _ranks(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Of each place its data set, and how many samples of that data set come before it."""
-        set_of, rank = np.empty_like(places), np.empty_like(places)
-        for block in np.unique(places // BLOCK).tolist():
-            drawn = np.random.default_rng([self.seed, 4, block]).permutation(
+    def _ranks(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the data set of each position, and the number of samples of that data set before it."""
+        set_of, rank = np.empty_like(positions), np.empty_like(positions)
+        for block in np.unique(positions // BLOCK).tolist():
+            sets = np.random.default_rng([self.seed, 4, block]).permutation(
                 np.repeat(np.arange(len(self.counts)), self._per_block)
             )
-            before = np.empty_like(drawn)
+            before = np.empty_like(sets)
             for d, share in enumerate(self._per_block):
-                before[drawn == d] = block * share + np.arange(share)
-            here = places // BLOCK == block
-            set_of[here], rank[here] = drawn[places[here] % BLOCK], before[places[here] % BLOCK]
+                before[sets == d] = block * share + np.arange(share)
+            here = positions // BLOCK == block
+            set_of[here], rank[here] = sets[positions[here] % BLOCK], before[positions[here] % BLOCK]
         return set_of, rank
 
     def _permutation(self, d: int, epoch: int) -> np.ndarray | Permutation:
-        """Of data set d; those of the last two epochs asked for are remembered."""
-        held = self._epochs[d]
-        if epoch not in held:
-            while len(held) > 1:
-                held.pop(next(iter(held)))
+        """Permutation of data set d in an epoch. The two epochs computed last are cached."""
+        cached = self._epochs[d]
+        if epoch not in cached:
+            while len(cached) > 1:
+                cached.pop(next(iter(cached)))
             count, rng = self.counts[d], np.random.default_rng([self.seed, 0, epoch, d] if d else [self.seed, 0, epoch])
-            held[epoch] = rng.permutation(count) if count <= LISTED else Permutation(count, rng)
-        return held[epoch]
+            cached[epoch] = rng.permutation(count) if count <= LISTED else Permutation(count, rng)
+        return cached[epoch]

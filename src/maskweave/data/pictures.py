@@ -1,4 +1,4 @@
-"""Pictures in the folders below a folder, as files and as a data set."""
+"""Pictures in a folder and its subfolders, as files and as a data set."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,13 +13,13 @@ from maskweave.values.files import PICTURES, read_value
 
 
 def files_under(root: Path, endings: Sequence[str]) -> list[Path]:
-    """Files with one of the endings, in any depth, in order. Links are left aside, and what is hidden or lies in a hidden folder."""
+    """Files with one of the endings, at any depth, sorted. Links, hidden files and hidden folders are ignored."""
     found = (p for p in root.rglob("*") if p.suffix[1:].lower() in endings and p.is_file() and not p.is_symlink())
     return sorted(p for p in found if not any(part.startswith(".") for part in p.relative_to(root).parts))
 
 
 class Files:
-    """Samples of one modality, each read from a file below the folder `root`; a sample's key is its file's path there."""
+    """Samples of one modality, each read from a file under `root`. A sample's key is its path relative to `root`."""
 
     def __init__(self, root: Path, files: Sequence[Path], modality: Modality):
         self.root, self.files, self.modality = root, files, modality
@@ -44,11 +44,13 @@ class Pictures(Files):
     """The pictures under a folder as values of a modality.
 
     Raises:
-        MaskweaveError: no pictures.
+        MaskweaveError: the folder has no pictures.
     """
 
     def __init__(self, root: Path, modality: Modality):
         files = files_under(root, PICTURES)
         if not files:
-            raise MaskweaveError(f"{root}: holds no pictures ({', '.join(PICTURES)}; links are left aside)")
+            raise MaskweaveError(
+                f"{root}: contains no pictures; expected files of {', '.join(PICTURES)} (links are ignored)"
+            )
         super().__init__(root, files, modality)

@@ -1,4 +1,4 @@
-"""Reading many samples in order, in worker processes if asked, with bad ones handed over instead of raised."""
+"""Reading many samples in order, optionally in worker processes. Bad samples are returned with their error, not raised."""
 
 import signal
 from collections.abc import Iterator, Sequence
@@ -15,7 +15,7 @@ class Read(NamedTuple):
     key: str
     sample: dict[str, Any]
     error: str
-    """Why the sample is unusable; empty if it is sound."""
+    """Why the sample is unusable; empty if it is valid."""
 
 
 class _Safe(Dataset[Read]):
@@ -36,7 +36,7 @@ def read(source: Source, indices: Sequence[int], workers: int = 0) -> Iterator[R
     """Yield the samples `indices` in order.
 
     Args:
-        workers: processes that read ahead; 0 reads here.
+        workers: processes that read ahead; 0: read in this process.
     """
     if workers == 0:
         safe = _Safe(source)
@@ -50,6 +50,6 @@ def read(source: Source, indices: Sequence[int], workers: int = 0) -> Iterator[R
 
 
 def _prepare(worker: int) -> None:
-    """One thread, and no reaction to Ctrl-C, which reaches workers too: the process that reads tells the user."""
+    """Use one thread and ignore Ctrl-C, which reaches the workers too: only the main process handles it."""
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,7 +1,7 @@
 """Tar shards ROOT/MODALITY/shard-00000.tar, the published 4M layout: written range by range, read by random access.
 
-A member KEY.EXT belongs to sample KEY. Reading takes the place of each member from the tar's headers, once per shard, and then reads its
-bytes where they lie: nothing is ever extracted. Folders that `maskweave data import` wrote have an index beside the tars; others are scanned.
+A member KEY.EXT belongs to sample KEY. The tar's headers are read once per shard to find the offset of each member. The member's bytes are then
+read at this offset; nothing is extracted. Folders written by `maskweave data import` have an index; other folders are scanned.
 """
 
 import bisect
@@ -25,19 +25,19 @@ from maskweave.modality.entry import Modality
 from maskweave.values.files import MAX_BYTES
 
 INDEX = "index.json"
-"""Facts of the whole data set, written when its import is finished."""
+"""File with the record of the entire data set, written when its import is finished."""
 RANGES = ".index"
-"""Folder of the facts of each range of samples; no modality can be called so."""
+"""Folder with the record of each range of samples. No modality can have this name."""
 FORMAT = 1
 
 
 class Tars(contextlib.ExitStack):
-    """The tars of one range of samples, one per modality, all written aside and renamed together when the context ends without an error.
+    """The tars of one range of samples, one per modality: temporary files, renamed together when the context exits without an error.
 
-    Equal content gives equal bytes: members have no times and no owner. A modality without members gets no tar.
+    The same content gives the same bytes: members have no times and no owner. A modality without members gets no tar.
 
     Raises:
-        FullDisk: on leaving; nothing half-written remains, and the tars that were there before stay.
+        FullDisk: on exit, no space is left; incomplete tars are removed, and tars of an earlier run are kept.
     """
 
     def __init__(self, root: Path, shard: str):
@@ -58,7 +58,7 @@ class Tars(contextlib.ExitStack):
         self.counts[name] = self.counts.get(name, 0) + 1
 
     def finish(self) -> None:
-        """Write the ends of all tars; call it last, so that no tar is renamed before all are complete."""
+        """Write the end marks of all tars. Must be the last call, so that no tar is renamed before all are complete."""
         for tar in self._open.values():
             tar.close()
 
@@ -70,32 +70,32 @@ class Scan(NamedTuple):
     """The members of one tar."""
 
     members: dict[str, tuple[str, int, int]]
-    """Ending, first byte and number of bytes by key."""
+    """Ending, offset and size in bytes by key."""
     faults: dict[str, str]
-    """Keys with a member that must not or cannot be read, and why."""
+    """Reasons why a member cannot or must not be read, by key."""
     refused: list[str]
-    """Members without a usable key."""
+    """Reasons for members without a valid key."""
     damage: str
-    """Why the tar could not be read to its end; empty if it could."""
+    """Why the tar could not be read to its end; empty if it is complete."""
 
 
 def scan(path: Path) -> Scan:
-    """Read a tar's headers. Links, devices, sparse files, names that lead out of the folder, and overlong members are refused.
+    """Read a tar's headers. Links, devices, sparse files, names that lead out of the folder, and too large members are refused.
 
-    Of a truncated or damaged tar, the members before the fault are kept and `damage` names the place.
+    If a tar is truncated or damaged, the members before the fault are kept and `damage` says where the fault is.
     """
     members: dict[str, tuple[str, int, int]] = {}
     faults: dict[str, str] = {}
     refused: list[str] = []
-    place, length = 0, 0
+    offset, length = 0, 0
     damage = ""
     try:
         length = path.stat().st_size
         with tarfile.open(path, "r:") as tar:
             while (info := tar.next()) is not None:
-                if tar.offset <= place or info.size < 0:  # a negative size would send tarfile round in circles
+                if tar.offset <= offset or info.size < 0:  # with a negative size, tarfile would loop forever
                     raise tarfile.ReadError("a header with an impossible size")
-                place = tar.offset
+                offset = tar.offset
                 name = info.name.removeprefix("./")
                 if info.isdir() or name.rpartition("/")[2].startswith("."):
                     continue
@@ -113,7 +113,7 @@ def scan(path: Path) -> Scan:
                 elif end > length:
                     faults[key] = f"{path}: member {name!r} is cut off: it ends at byte {end:,}, the file at {length:,}"
                 elif key in members:
-                    faults[key] = f"{path}: two members of the name {key!r}"
+                    faults[key] = f"{path}: two members with the name {key!r}; keep one"
                 else:
                     members[key] = (ending.lower(), info.offset_data, info.size)
             if tar.offset + 512 > length:
@@ -124,17 +124,17 @@ def scan(path: Path) -> Scan:
         ValueError,
         OverflowError,
         RecursionError,
-    ) as error:  # what tarfile lets through over broken headers
+    ) as error:  # exceptions of tarfile for damaged headers
         reason = " ".join(str(error).split())
-        damage = f"{path}: truncated or damaged after {len(members)} members, at byte {place:,} of {length:,} ({reason}); restore this file"
+        damage = f"{path}: truncated or damaged after {len(members)} members, at byte {offset:,} of {length:,} ({reason}); restore this file"
     return Scan(members, faults, refused, damage)
 
 
 class _Table(NamedTuple):
-    """Where the samples of one shard lie in one modality's tar; arrays, since millions of members must fit in memory."""
+    """Offsets of a shard's samples in the tar of one modality. Arrays, because millions of members must fit in memory."""
 
     offsets: np.ndarray
-    """First byte of each sample's member, -1 where there is none."""
+    """Offset in bytes of each sample's member, -1 if the sample has none."""
     sizes: np.ndarray
     endings: np.ndarray
     """Index into the entry's endings."""
@@ -147,17 +147,17 @@ class Shards:
 
     Args:
         root: folder with one folder of tars per modality, as `maskweave data import` or the published tools write it.
-        catalog: its entries; folders that it does not name are left aside.
+        catalog: the entries of the modalities; other folders are ignored.
 
     Raises:
-        MaskweaveError: root is missing, holds no tars of these modalities, its import is not finished, or it was imported with other entries.
+        MaskweaveError: root is missing, has no tars of these modalities, its import is not finished, or it was imported with other entries.
     """
 
     def __init__(self, root: str | os.PathLike[str], catalog: Catalog):
         self.root = Path(root)
         self.catalog = catalog
         self.problems: list[str] = []
-        """What was found damaged or refused so far."""
+        """Messages about damaged tars and refused members found so far."""
         self._tables: dict[tuple[str, str], _Table] = {}
         self._entries = self._found()
         self._imported: dict[tuple[str, str], tuple[int, int]] = {}  # bytes and samples
@@ -170,8 +170,8 @@ class Shards:
         self.shards: list[str] = list(self._keys)
         """Names of the shards, in order."""
         self._starts = [0, *itertools.accumulate(len(keys) for keys in self._keys.values())]
-        everything = set().union(*self._keys.values())
-        self._repeated = len(everything) < len(self)
+        unique = set().union(*self._keys.values())
+        self._repeated = len(unique) < len(self)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -181,22 +181,22 @@ class Shards:
         return self._starts[-1]
 
     def key(self, i: int) -> str:
-        shard, j = self._place(i)
+        shard, j = self._locate(i)
         key = self._keys[shard][j]
         return f"{shard}/{key}" if self._repeated else key
 
     def __getitem__(self, i: int) -> dict[str, Any]:
-        """Sample i, each value at its entry's size; modalities that it lacks are left out.
+        """Returns sample i with each value at its entry's size. Missing modalities are left out.
 
         Raises:
-            BadSample: a part cannot be read; names the file, what was found and what was expected.
+            BadSample: a value cannot be read. The message names the file, what was found and what was expected.
             IndexError: i is not from 0 to len - 1.
         """
         return fit(self.raw(i), self.catalog)
 
     def raw(self, i: int, names: tuple[str, ...] | None = None) -> dict[str, Any]:
-        """Sample i, or the named parts of it, each value at its own resolution; same errors as `shards[i]`."""
-        shard, j = self._place(i)
+        """Returns sample i, or only the modalities `names` of it, with each value at its stored resolution. Raises the errors of `shards[i]`."""
+        shard, j = self._locate(i)
         sample = {}
         for name in self.names if names is None else names:
             part = self._bytes_of(shard, j, name)
@@ -207,36 +207,36 @@ class Shards:
         return sample
 
     def keys_of(self, shard: str) -> list[str]:
-        """Names of the samples in a shard, in order, as its members are called."""
+        """Names of the samples in a shard, in order, as in its members."""
         return self._keys[shard]
 
     def first_of(self, shard: str) -> int:
-        """Number of the first sample of a shard."""
+        """Index of the first sample of a shard."""
         return self._starts[self.shards.index(shard)]
 
     def path(self, shard: str, name: str) -> Path:
         return self.root / name / f"{shard}.tar"
 
-    def _place(self, i: int) -> tuple[str, int]:
+    def _locate(self, i: int) -> tuple[str, int]:
         if not 0 <= i < len(self):
             raise IndexError(f"sample {i} of {len(self)}")
         number = bisect.bisect_right(self._starts, i) - 1
         return self.shards[number], i - self._starts[number]
 
     def _bytes_of(self, shard: str, j: int, name: str) -> tuple[bytes, str] | None:
-        """Bytes and ending of one part of a sample; None if the sample lacks it."""
+        """Returns the bytes and ending of one modality of a sample, or None if the sample lacks it."""
         table = self._table(shard, name)
         if j in table.faults:
             raise BadSample(table.faults[j])
         offset, size = int(table.offsets[j]), int(table.sizes[j])
         if offset < 0:
-            if table.damage:  # whether the sample had this part cannot be known
+            if table.damage:  # the sample's member may be in the lost part of the tar
                 raise BadSample(table.damage)
             return None
         try:
             with open(
                 self.path(shard, name), "rb", buffering=0
-            ) as file:  # opened anew: nothing to share between processes
+            ) as file:  # opened for each read: processes share no file handle
                 content = os.pread(file.fileno(), size, offset)
         except OSError as error:
             raise BadSample(f"{self.path(shard, name)}: cannot be read: {error.strerror}") from error
@@ -266,22 +266,22 @@ class Shards:
         return _table_of(found, keys, self._entries[name], path)
 
     def _found(self) -> dict[str, Modality]:
-        """Entries whose folders hold tars."""
+        """Returns the entries whose folders contain tars."""
         if not self.root.is_dir():
             raise MaskweaveError(f"{self.root}: no such folder; expected tar shards as MODALITY/shard-00000.tar")
         expected = [name for name, m in self.catalog.items() if not m.source]
         found = {name: self.catalog[name] for name in expected if any((self.root / name).glob("*.tar"))}
         if not found:
-            there = ", ".join(sorted(path.name for path in self.root.iterdir() if path.is_dir())[:10]) or "no folders"
+            folders = ", ".join(sorted(path.name for path in self.root.iterdir() if path.is_dir())[:10]) or "no folders"
             raise MaskweaveError(
-                f"{self.root}: holds {there}; expected tar shards as MODALITY/shard-00000.tar with MODALITY one of {', '.join(expected)}"
+                f"{self.root}: contains {folders}; expected tar shards as MODALITY/shard-00000.tar with MODALITY one of {', '.join(expected)}"
             )
         return found
 
     def _indexed(self) -> dict[str, list[str]]:
         if not (self.root / INDEX).exists():
             raise MaskweaveError(
-                f"{self.root}: its import is not finished (no {INDEX}); start the same import again, it goes on where it stopped"
+                f"{self.root}: its import is not finished (no {INDEX}); run the same import again, it resumes where it stopped"
             )
         index = read_json(self.root / INDEX, limit=None)
         keys: dict[str, list[str]] = {}
@@ -290,15 +290,15 @@ class Shards:
                 raise MaskweaveError(
                     f"{self.root / INDEX}: format {index['format']}; expected {FORMAT}; import the folders again"
                 )
-            for name, facts in index["modalities"].items():
+            for name, record in index["modalities"].items():
                 if name in self._entries:
-                    _check_same(self._entries[name], facts["value"], f"{self.root / INDEX}: {name}")
+                    _check_same(self._entries[name], record["value"], f"{self.root / INDEX}: {name}")
             for shard, samples in index["shards"].items():
-                facts = read_json(self.root / RANGES / f"{shard}.json", limit=None)
-                keys[shard] = facts["keys"]
+                record = read_json(self.root / RANGES / f"{shard}.json", limit=None)
+                keys[shard] = record["keys"]
                 if len(keys[shard]) != samples:
                     raise KeyError
-                for name, part in facts["modalities"].items():
+                for name, part in record["modalities"].items():
                     self._imported[shard, name] = part["bytes"], part["samples"]
         except (KeyError, TypeError, AttributeError) as error:
             raise MaskweaveError(f"{self.root}: its index is damaged; import the folders again") from error
@@ -339,11 +339,11 @@ def _table_of(found: Scan, keys: list[str], entry: Modality, path: Path) -> _Tab
 
 
 def _check_same(entry: Modality, imported: dict[str, Any], where: str) -> None:
-    """The entry must mean what it meant when the values were checked; sizes may differ, since values keep their own."""
+    """Check that the entry has not changed since the values were checked. Sizes may differ, because values are stored at their own."""
     for fact in entry.value.stored_facts:
         now = getattr(entry.value, fact)
         now = list(now) if isinstance(now, tuple) else now
         if imported.get(fact, now) != now:
             raise MaskweaveError(
-                f"{where}: imported with value.{fact} {shown(imported[fact])}, the catalog says {shown(now)}; use that catalog or import again"
+                f"{where}: imported with value.{fact} {shown(imported[fact])}, but the catalog says {shown(now)}; use the catalog of the import, or import again"
             )

@@ -1,7 +1,7 @@
-"""Further modalities of the same samples, kept in a folder of their own: joined with a source by the samples' names.
+"""More modalities of the same samples, in a separate folder of tar shards. They are joined with a source by the samples' names.
 
-Procedural scenes are made anew each time and an imported data set stays as it was imported; what is made of them later, the features of
-a network for instance, lies beside them as tar shards.
+Scenes are generated again each time and an imported data set does not change after its import. Values computed from them later, such as the
+features of a network, are stored in a sidecar folder.
 """
 
 import os
@@ -14,19 +14,19 @@ from maskweave.files import read_json
 from maskweave.modality.catalogs import Catalog
 
 RECORD = "features.json"
-"""In a modality's folder: where its values come from, and whether all are there; written by `maskweave data features`."""
+"""File in a modality's folder, written by `maskweave data features`: the origin of the values, and whether they are complete."""
 
 
 class SidecarSource:
-    """A source whose samples get what tar shards hold under their names.
+    """A source that adds to each sample the values that tar shards have under the sample's name.
 
     Args:
         source: the samples.
         root: folder of tar shards, `ROOT/MODALITY/*.tar`.
-        catalog: entries of what is there; folders that it does not name are left aside.
+        catalog: entries of the modalities in the shards; other folders are ignored.
 
     Raises:
-        MaskweaveError: root is missing, holds no tars of these modalities, or is not finished.
+        MaskweaveError: root is missing, has no tars of these modalities, or is not finished.
     """
 
     def __init__(self, source: Source, root: str | os.PathLike[str], catalog: Catalog):
@@ -38,9 +38,9 @@ class SidecarSource:
         ]
         if unfinished:
             raise MaskweaveError(
-                f"{root}: the values of {', '.join(unfinished)} are not finished; start the same 'maskweave data features' again"
+                f"{root}: the values of {', '.join(unfinished)} are not complete; run the same 'maskweave data features' command again"
             )
-        self._places = {self.more.key(j): j for j in range(len(self.more))}
+        self._indices = {self.more.key(j): j for j in range(len(self.more))}
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -50,8 +50,8 @@ class SidecarSource:
         return len(self.source)
 
     def __getitem__(self, i: int) -> dict[str, Any]:
-        sample, place = self.source[i], self._places.get(self.key(i))
-        return sample if place is None else {**sample, **self.more[place]}
+        sample, j = self.source[i], self._indices.get(self.key(i))
+        return sample if j is None else {**sample, **self.more[j]}
 
     def key(self, i: int) -> str:
         return self.source.key(i)

@@ -1,4 +1,4 @@
-"""What every data set looks like to the rest of the library: samples by number."""
+"""The interface of every data set: samples by index."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
@@ -11,23 +11,23 @@ MAX_KEY_CHARACTERS = 1000
 
 @runtime_checkable
 class Source(Protocol):
-    """A map-style data set: sample i is always the same, and can be read in any order and in any process.
+    """A map-style data set: sample i is always the same. Samples can be read in any order and in any process.
 
-    One that knows what its texts say may have `text_labels(text) -> Sequence[str]`, the labels that scores compare in place of words.
+    A source may have a method `text_labels(text) -> Sequence[str]`. It converts a text to the labels that scores compare in place of its words.
     """
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Modalities that it can give; a sample may lack some."""
+        """Modalities of the samples; a sample may lack some of them."""
         ...
 
     def __len__(self) -> int: ...
 
     def __getitem__(self, i: int) -> dict[str, Any]:
-        """Sample i: values by modality, in the form that `maskweave.modality.entry.Value` states, those it lacks left out.
+        """Returns sample i: values by modality, in the Python form of each entry's value type. Missing modalities are left out.
 
         Raises:
-            BadSample: this sample cannot be used.
+            BadSample: this sample is not usable.
             IndexError: i is not from 0 to len - 1.
         """
         ...
@@ -38,10 +38,10 @@ class Source(Protocol):
 
 
 def check_key(key: str, where: str) -> str:
-    """Return `key`, a sample's name such as `holiday/beach_01`, where it is safe to use as a path inside a folder or tar.
+    """Return `key`, a sample's name such as `holiday/beach_01`, if it is safe to use as a path inside a folder or tar.
 
     Raises:
-        BadSample: it is empty, too long, absolute, leads upwards, or has backslashes, control characters or bytes that are not UTF-8.
+        BadSample: it is empty, too long, absolute, contains `..`, backslashes or control characters, or is not UTF-8.
     """
     fault = ""
     if not key or len(key) > MAX_KEY_CHARACTERS:
@@ -56,9 +56,9 @@ def check_key(key: str, where: str) -> str:
 
 
 def text_labels_of(source: Source) -> TextLabels | None:
-    """How the source's texts are read into labels; None where words are compared."""
-    found: TextLabels | None = getattr(source, "text_labels", None)
-    return found
+    """The source's `text_labels`; None if it has none, so that words are compared."""
+    labels: TextLabels | None = getattr(source, "text_labels", None)
+    return labels
 
 
 class Subset:

@@ -1,8 +1,8 @@
-"""Token shards: a data set after its tokenizers, as the model reads it.
+"""Token shards: a tokenized data set, as the model reads it.
 
-    ROOT/index.json                            which modalities, and a fingerprint of what made their tokens
-    ROOT/samples/shard-00000.json              keys of the shard's samples; written last, so its presence says the shard is whole
-    ROOT/samples/shard-00000.skipped.jsonl     names of its skipped samples, and why, where there are any
+    ROOT/index.json                            the modalities, with fingerprints of the entries and tokenizers that made their tokens
+    ROOT/samples/shard-00000.json              keys of the shard's samples; written last: if it exists, the shard is complete
+    ROOT/samples/shard-00000.skipped.jsonl     names of the shard's skipped samples and the reasons, if any
     ROOT/MODALITY/shard-00000.safetensors      present (S,); ids (S, L), length (S,) for sequences and vectors, rows (S, L, C) for raw values
 
 Shards are memory-mapped.
@@ -33,7 +33,7 @@ def shard_name(number: int) -> str:
 
 
 def entry_fingerprint(modality: Modality) -> str:
-    """Changes when an entry changes in a way that makes its old tokens wrong."""
+    """Hash of an entry that changes if tokens made from the old entry are no longer valid."""
     content = {
         key: plain(getattr(modality, key)) for key in ("name", "kind", "value", "grid", "max_tokens", "tokenizer")
     }
@@ -41,7 +41,7 @@ def entry_fingerprint(modality: Modality) -> str:
 
 
 def write_column(root: Path, name: str, shard: int, column: Column) -> None:
-    """Write one modality's part of a shard, aside first, with the smallest integer type that fits."""
+    """Write one modality of a shard with the smallest integer type that fits: to a temporary file, then renamed."""
     tensors = {"present": torch.from_numpy(column.present)}
     if column.ids is not None:
         small = np.uint16 if column.ids.max(initial=0) < 2**16 else np.int32
@@ -55,13 +55,13 @@ def write_column(root: Path, name: str, shard: int, column: Column) -> None:
 
 
 class TokenData:
-    """A folder of token shards, map-style.
+    """A folder of token shards, with map-style access.
 
     Args:
-        catalog: what to read; a modality that the shards lack is missing from every sample.
+        catalog: modalities to read; a modality that the shards lack is missing from every sample.
 
     Raises:
-        MaskweaveError: no shards, a truncated one, or tokens made from another entry than the catalog's.
+        MaskweaveError: there are no shards, one is truncated, or tokens were made from another entry than the catalog's.
     """
 
     def __init__(self, root: str | os.PathLike[str], catalog: Catalog):
@@ -73,7 +73,7 @@ class TokenData:
         for name, fingerprint in index.get("modalities", {}).items():
             if name in catalog and fingerprint != entry_fingerprint(catalog[name]):
                 raise MaskweaveError(
-                    f"{self.root}: the tokens of {name!r} were made from another entry than {catalog.where}'s; tokenize again"
+                    f"{self.root}: the tokens of {name!r} were made from another entry than that of {catalog.where}; tokenize again"
                 )
         self.names = [name for name in catalog if name in index.get("modalities", {})]
         shards = sorted((self.root / "samples").glob("shard-*.json"))
@@ -82,7 +82,7 @@ class TokenData:
         expected = -(-index.get("samples", 0) // index.get("shard_size", 1))
         if len(shards) < expected:
             raise MaskweaveError(
-                f"{self.root}: {len(shards)} of {expected} token shards are there; finish them with 'maskweave tokenize'"
+                f"{self.root}: found {len(shards)} token shards, expected {expected}; write the others with 'maskweave tokenize'"
             )
         if not self.names or not len(self):
             raise MaskweaveError(
@@ -95,7 +95,7 @@ class TokenData:
         return int(self.starts[-1])
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_open": {}}  # each worker maps the files for itself
+        return {**self.__dict__, "_open": {}}  # each worker process maps the files itself
 
     def key(self, i: int) -> str:
         shard = int(np.searchsorted(self.starts, i, side="right")) - 1
@@ -122,15 +122,15 @@ class TokenData:
         key = (name, shard)
         if key not in self._open:
             path = self.root / name / f"{self.shards[shard]}.safetensors"
-            with open_tensors(path) as file:  # mapped; pages are read when touched
+            with open_tensors(path) as file:  # memory-mapped: pages are read on access
                 arrays = {field: file.get_tensor(field).numpy() for field in file.keys()}  # noqa: SIM118
             found, expected = len(arrays["present"]), int(self.starts[shard + 1] - self.starts[shard])
             if found != expected:
-                raise MaskweaveError(f"{path}: holds {found} samples, expected {expected}; tokenize again")
+                raise MaskweaveError(f"{path}: contains {found} samples, expected {expected}; tokenize again")
             self._open[key] = arrays
         return self._open[key]
 
 
 def _keys(path: Path) -> list[str]:
-    """Of a shard's samples. They are not held: those of a large data set take more memory than all else."""
+    """Keys of a shard's samples. They are not cached: for a large data set they would take more memory than everything else."""
     return read_json(path, limit=None)["keys"]

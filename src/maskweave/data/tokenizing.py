@@ -1,6 +1,6 @@
 """Running every tokenizer once over a data set: samples in, token shards out (see `maskweave.data.token_store`).
 
-Restartable shard by shard: a shard whose sample list is there is whole, and is kept.
+An interrupted run resumes at the first unfinished shard: a shard that has its sample list is complete and is kept.
 """
 
 import os
@@ -40,15 +40,15 @@ def tokenize(
 
     Args:
         tokenizers: for every grid and sequence of the catalog.
-        shard_size: samples a shard.
+        shard_size: samples per shard.
         workers: processes that read samples.
-        limit: largest share of unusable samples.
+        limit: largest share of unusable samples, 0 to 1.
 
     Returns:
-        the samples that were skipped, those of earlier calls included.
+        the skipped samples, including those of earlier calls.
 
     Raises:
-        MaskweaveError: a tokenizer is missing, `out` holds tokens of other tokenizers, or too many samples are unusable.
+        MaskweaveError: a tokenizer is missing, `out` has tokens of other tokenizers, or too many samples are unusable.
     """
     out = Path(out)
     missing = [m.name for m in catalog.values() if m.has_tokens and m.name not in tokenizers]
@@ -78,7 +78,7 @@ def tokenize(
 
 
 def _count(out: Path, shard: int, skips: ErrorBudget) -> None:
-    """Take a finished shard's sound and skipped samples into account."""
+    """Count the valid and skipped samples of a finished shard."""
     content = read_json(_sample_list(out, shard), limit=None)
     skips.good(len(content["keys"]))
     for key, error in read_skipped(_skipped(out, shard), content["skipped"]):
@@ -86,7 +86,7 @@ def _count(out: Path, shard: int, skips: ErrorBudget) -> None:
 
 
 def _check(out: Path, skips: ErrorBudget, shards: range, finished: bool = False) -> None:
-    """Stop if too many samples are bad. Shards that miss some are then not whole: once the samples are mended, they are made again."""
+    """Stop if too many samples are bad. Shards with skipped samples are then marked unfinished, so that they are written again after a fix."""
     try:
         skips.check(finished)
     except MaskweaveError:
@@ -107,7 +107,7 @@ def _skipped(out: Path, shard: int) -> Path:
 def _claim_tokens(
     out: Path, catalog: Catalog, tokenizers: Mapping[str, Tokenizer], samples: int, shard_size: int
 ) -> None:
-    """Write the index, or check that what is there was made from the same tokenizers and data."""
+    """Write the index, or check that the existing one has the same tokenizers and data."""
     index = {
         "format": FORMAT,
         "modalities": {name: entry_fingerprint(m) for name, m in catalog.items()},
@@ -121,31 +121,31 @@ def _claim_tokens(
 def _write_shard(
     out: Path, shard: int, reads: Sequence[Read], catalog: Catalog, tokenizers: Mapping[str, Tokenizer]
 ) -> None:
-    sound = [item for item in reads if not item.error]
+    valid = [item for item in reads if not item.error]
     errors = {item.key: item.error for item in reads if item.error}
     columns: dict[str, Column] = {}
     for name, modality in catalog.items():
-        while True:  # encode all at once; if that fails, find the bad ones, leave them out and encode again
-            values = [item.sample.get(modality.reads) for item in sound]
+        while True:  # encode all samples at once; if that fails, drop the bad ones and encode again
+            values = [item.sample.get(modality.reads) for item in valid]
             try:
                 columns[name] = column_of(modality, values, tokenizers.get(name))
                 break
             except BadSample:
-                found = {
+                faults = {
                     item.key: error
-                    for item, value in zip(sound, values, strict=True)
+                    for item, value in zip(valid, values, strict=True)
                     if (error := _fault(modality, value, tokenizers.get(name)))
                 }
-                if not found:
+                if not faults:
                     raise
-                errors |= found
-                keep = np.array([item.key not in found for item in sound])
-                sound = [item for item in sound if item.key not in found]
+                errors |= faults
+                keep = np.array([item.key not in faults for item in valid])
+                valid = [item for item in valid if item.key not in faults]
                 columns = {n: c.keep(keep) for n, c in columns.items()}
     for name, column in columns.items():
         write_column(out, name, shard, column)
     write_skipped(_skipped(out, shard), list(errors.items()))
-    write_json(_sample_list(out, shard), {"keys": [item.key for item in sound], "skipped": len(errors)})
+    write_json(_sample_list(out, shard), {"keys": [item.key for item in valid], "skipped": len(errors)})
 
 
 def _fault(modality: Modality, value: Any, tokenizer: Tokenizer | None) -> str:
@@ -157,7 +157,7 @@ def _fault(modality: Modality, value: Any, tokenizer: Tokenizer | None) -> str:
 
 
 def column_of(modality: Modality, values: Sequence[Any], tokenizer: Tokenizer | None) -> Column:
-    """Tokens or raw rows of the values (None: missing) of one modality.
+    """Convert the values of one modality (None: missing) to tokens or raw rows.
 
     Raises:
         BadSample: a value does not fit the entry.

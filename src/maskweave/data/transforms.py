@@ -1,7 +1,7 @@
-"""Aligned transforms: one crop, flip and resize for all values of a view, applied to each as its type asks.
+"""Aligned transforms: the same crop, flip and resize for all values of a view.
 
-A `Geometry` is relative to the picture, so values of one sample may differ in resolution. What happens to a value is its type's
-`transform`. Views (the entry's `view`) are cropped independently of each other; values of one or three axes are resized alone.
+A `Geometry` is relative to the picture, so the values of a sample may differ in resolution. The value type's `transform` applies it to a value.
+Views (the entry's `view`) are cropped independently of each other. Values with one or three axes are resized but not cropped.
 """
 
 import math
@@ -25,24 +25,24 @@ def random_geometry(
     aspect: tuple[float, float] = (3 / 4, 4 / 3),
     flip: float = 0.5,
 ) -> Geometry:
-    """Draw a random resized crop, as in "Going deeper with convolutions" (https://arxiv.org/abs/1409.4842), section 6.
+    """Sample a random resized crop, as in "Going deeper with convolutions" (https://arxiv.org/abs/1409.4842), section 6.
 
     Args:
-        rng: source of randomness.
-        area: least and most share of the picture that is kept.
-        aspect: least and most stretch, width over height in relative units; drawn evenly in the logarithm.
+        rng: random generator.
+        area: minimum and maximum share of the picture that is kept.
+        aspect: minimum and maximum of width over height in relative units; uniform in the logarithm.
         flip: probability of a flip.
 
     Raises:
-        MaskweaveError: a range is empty or outside what a crop can be.
+        MaskweaveError: a range is empty or invalid for a crop.
     """
     if not (0 < area[0] <= area[1] <= 1 and 0 < aspect[0] <= aspect[1] and 0 <= flip <= 1):
         raise MaskweaveError(
-            f"random crops need 0 < area ≤ 1, 0 < aspect, 0 ≤ flip ≤ 1, low before high; found {area}, {aspect}, {flip}"
+            f"random crops need 0 < area ≤ 1, 0 < aspect and 0 ≤ flip ≤ 1, minimum before maximum; found {area}, {aspect}, {flip}"
         )
     share = rng.uniform(*area)
     stretch = math.exp(rng.uniform(math.log(aspect[0]), math.log(aspect[1])))
-    stretch = min(max(stretch, share), 1 / share)  # what still fits into the picture
+    stretch = min(max(stretch, share), 1 / share)  # so that the crop fits into the picture
     width, height = min(math.sqrt(share * stretch), 1.0), min(math.sqrt(share / stretch), 1.0)
     x, y = rng.uniform(0, 1 - width), rng.uniform(0, 1 - height)
     return Geometry((x, y, min(x + width, 1.0), min(y + height, 1.0)), bool(rng.random() < flip))
@@ -54,63 +54,63 @@ def apply(sample: Mapping[str, Any], catalog: Catalog, geometry: Geometry) -> di
     Args:
         sample: `{modality: value}`, checked values of any size.
         catalog: entries of all the sample's modalities.
-        geometry: what to keep, and whether to flip.
+        geometry: the crop, and whether to flip.
 
     Returns:
         the sample, without the values that cannot be flipped.
 
     Raises:
-        MaskweaveError: an unknown modality, or a crop or flip of a value of three axes.
+        MaskweaveError: a modality is unknown, or a value with three axes would be cropped or flipped.
     """
     moved = {name: _transformed(value, catalog[name], geometry) for name, value in sample.items()}
     return {name: value for name, value in moved.items() if value is not None}
 
 
 def fit(sample: Mapping[str, Any], catalog: Catalog) -> dict[str, Any]:
-    """Bring a sample to its entries' sizes: per view the largest centered crop of the right aspect ratio, then a resize.
+    """Resize a sample to its entries' sizes: for each view the largest centered crop of the entries' aspect ratio, then a resize.
 
-    Values without two axes are resized alone.
+    Values with one or three axes are resized but not cropped.
 
     Raises:
         BadSample: pictures of one view differ in aspect ratio.
-        MaskweaveError: an unknown modality, or entries of one view that differ in aspect ratio.
+        MaskweaveError: a modality is unknown, or entries of one view differ in aspect ratio.
     """
     crops = {view: _crop(sample, catalog, view) for view in {catalog[name].view for name in sample}}
     fitted = {}
     for name, value in sample.items():
         modality = catalog[name]
-        alone = len(modality.value.size) in (1, 3)
-        fitted[name] = _transformed(value, modality, Geometry() if alone else crops[modality.view])
+        uncropped = len(modality.value.size) in (1, 3)
+        fitted[name] = _transformed(value, modality, Geometry() if uncropped else crops[modality.view])
     return fitted
 
 
 def _crop(sample: Mapping[str, Any], catalog: Catalog, view: str) -> Geometry:
-    """The crop that brings all pictures of a view to their entries' aspect ratio."""
+    """The crop that gives all pictures of a view their entries' aspect ratio."""
     shapes: dict[str, tuple[int, int]] = {}
     target: tuple[str, float] | None = None
     for name, value in sample.items():
         modality = catalog[name]
         size = modality.value.size
         found = modality.value.extent(value) if len(size) == 2 and modality.view == view else None
-        if found is None:  # text, vectors and spectra do not count
+        if found is None:  # text, vectors and spectra are not cropped
             continue
         shapes[name] = (found[0], found[1])
         target = target or (name, size[1] / size[0])
         if _differ(size[1] / size[0], target[1]):
             raise MaskweaveError(
-                f"{catalog.where}: {target[0]!r} and {name!r} cannot be cropped alike: their value.size differ in aspect ratio "
-                f"({target[1]:.3g} and {size[1] / size[0]:.3g} wide to high); give one of them a 'view' of its own"
+                f"{catalog.where}: {target[0]!r} and {name!r} cannot have the same crop: their value.size differ in aspect ratio "
+                f"(width / height {target[1]:.3g} and {size[1] / size[0]:.3g}); give one of them its own 'view'"
             )
     if target is None:
         return Geometry()
     largest = max(shapes, key=lambda name: math.prod(shapes[name]))
     aspect = shapes[largest][1] / shapes[largest][0]
     for name, shape in shapes.items():
-        one_point = 1 / min(shape)  # halved sizes are rounded
+        one_point = 1 / min(shape)  # halved sizes are rounded to whole points
         if _differ(shape[1] / shape[0], aspect, SAME_ASPECT + one_point):
             raise BadSample(
                 f"{largest!r} is {_by(shapes[largest])} and {name!r} is {_by(shape)}: values of one view show the same frame, so their aspect "
-                "ratios must agree; crop one of them, or give its entry a 'view' of its own"
+                "ratios must agree; crop one of them, or give its entry its own 'view'"
             )
     if aspect > target[1]:
         margin = (1 - target[1] / aspect) / 2

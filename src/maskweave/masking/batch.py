@@ -1,6 +1,6 @@
-"""The token batch, where training and generation meet: only the tokens drawn as inputs and targets ("draw first, embed after").
+"""The token batch, used by training and generation. It contains only the tokens sampled as inputs and targets ("mask first, embed after").
 
-Dimension letters: B samples, N slots of a side (inputs or targets), n tokens of one modality in the whole batch, C width of a raw row.
+Dimension letters: B samples, N slots of a side (inputs or targets), n tokens of one modality in the batch, C width of a raw row.
 """
 
 import dataclasses
@@ -15,16 +15,16 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Slots:
-    """One side of a token batch. A sample's tokens stand side by side, modality after modality, padded at the end."""
+    """One side of a token batch. The tokens of a sample are concatenated, modality after modality, with padding at the end."""
 
     ids: Tensor
     """(B, N) token ids; 0 where a modality has raw rows instead, and in padding."""
     modality: Tensor
     """(B, N) entry ids; 0 is padding."""
     position: Tensor
-    """(B, N) place on the grid, row by row, or rank in the sequence."""
+    """(B, N) position on the grid in row-major order, or position in the sequence."""
     index: dict[str, Tensor]
-    """(n,) per modality: the flat slots b·N + slot of its tokens, ascending; known here so that the device never has to look for them."""
+    """(n,) per modality: the flat slots b·N + slot of its tokens, ascending. Computed on the host to avoid device syncs."""
 
     def to(self, device: torch.device | str, non_blocking: bool = True) -> Self:
         def move(t: Tensor) -> Tensor:
@@ -41,15 +41,15 @@ class Slots:
 
 @dataclass(frozen=True)
 class TokenBatch:
-    """What the model takes, in training and in generation."""
+    """Input of the model, in training and in generation."""
 
     inputs: Slots
     rows: dict[str, Tensor]
-    """(n, C) per modality of patches or vectors: the drawn rows, in the order of `inputs.index`."""
+    """(n, C) per modality of patches or vectors: the sampled rows, in the order of `inputs.index`."""
     targets: Slots
-    """Of a grid, `ids` are the answers and the model does not read them. Of a sequence, `ids` are what the decoder reads."""
+    """For grids, `ids` are the labels, which the model does not read. For sequences, `ids` are the decoder's input."""
     labels: Tensor
-    """(B, N of the targets) the token to predict at each slot; -1 in padding."""
+    """(B, N of the targets) the token to predict in each slot; -1 in padding."""
 
     def to(self, device: torch.device | str) -> Self:
         return dataclasses.replace(
@@ -62,7 +62,7 @@ class TokenBatch:
 
     @property
     def names(self) -> list[str]:
-        """Modalities that take part."""
+        """Modalities with tokens in this batch."""
         return sorted({*self.inputs.index, *self.targets.index})
 
     def __len__(self) -> int:
@@ -73,7 +73,7 @@ class TokenSlice(NamedTuple):
     """The tokens of one modality in a batch, sorted by sample."""
 
     sample: np.ndarray
-    """(n,) ascending sample of each token."""
+    """(n,) index of each token's sample, ascending."""
     ids: np.ndarray
     """(n,)"""
     position: np.ndarray
@@ -85,11 +85,11 @@ class TokenSlice(NamedTuple):
 def pack(
     parts: Mapping[str, TokenSlice], modality_ids: Mapping[str, int], samples: int, width: int = 0
 ) -> tuple[Slots, Tensor]:
-    """Lay the parts side by side, in their order, as `Slots` and labels (-1 where there are none).
+    """Concatenate the parts, in their order, into `Slots` and labels (-1 where a slot has none).
 
     Args:
         samples: B.
-        width: smallest N; 0 for the longest sample's.
+        width: minimum of N; with 0, N is the length of the longest sample.
     """
     names = [name for name, part in parts.items() if len(part.ids)]
     counts_MB = (

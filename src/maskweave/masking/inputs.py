@@ -1,4 +1,4 @@
-"""Values as an encoder's inputs: nothing hidden, nothing drawn, every sample with the same modalities."""
+"""Values as inputs of an encoder: nothing is masked or sampled, and all samples have the same modalities."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,34 +18,35 @@ from maskweave.tokenizers.base import Tokenizer
 
 @dataclass(frozen=True)
 class Inputs:
-    """What an encoder reads of samples that all have the same modalities; each modality has places of its own, padded there.
+    """Encoder inputs of samples that all have the same modalities. Each modality has its own range of positions and its own padding.
 
-    Dimension letters: B samples, L places of a modality, N of all, C width of a raw row, n tokens of a modality that are there.
+    Dimension letters: B samples, L positions of a modality, N positions of all modalities, C width of a raw row, n tokens of a modality
+    without padding.
     """
 
     content: dict[str, Tensor]
-    """(B, L) token ids, or (B, L, C) raw rows as the network takes them; lattices first, so that theirs are always the same places."""
+    """(B, L) token ids, or (B, L, C) raw rows as network input. Grids come first, so that their positions never change."""
     present: dict[str, Tensor]
-    """(B, L) bool, False at padding; only of modalities with padding."""
+    """(B, L) bool, False at padding; only for modalities with padding."""
     index: dict[str, Tensor]
-    """(n,) flat slots b·N + place of the tokens that are there."""
+    """(n,) flat slots b·N + position of all tokens that are not padding."""
 
     @classmethod
     def of(cls, content: dict[str, Tensor], present: dict[str, Tensor]) -> Self:
-        """Work out here, before anything is on the device, what the model would have to wait for there."""
+        """Build the inputs and their index, computed on the host to avoid device syncs."""
         present = {name: mask for name, mask in present.items() if not bool(mask.all())}
-        there = [present.get(name, torch.ones(tokens.shape[:2], dtype=torch.bool)) for name, tokens in content.items()]
-        lengths = [mask.shape[1] for mask in there]
+        masks = [present.get(name, torch.ones(tokens.shape[:2], dtype=torch.bool)) for name, tokens in content.items()]
+        lengths = [mask.shape[1] for mask in masks]
         ends = np.cumsum(lengths)
         index = {}
-        for name, mask, end in zip(content, there, ends, strict=True):
-            sample, place = mask.nonzero(as_tuple=True)
-            index[name] = sample * int(ends[-1]) + int(end) - mask.shape[1] + place
+        for name, mask, end in zip(content, masks, ends, strict=True):
+            sample, position = mask.nonzero(as_tuple=True)
+            index[name] = sample * int(ends[-1]) + int(end) - mask.shape[1] + position
         return cls(content, present, index)
 
     @property
     def slices(self) -> dict[str, slice]:
-        """Where each modality stands among all N."""
+        """The range of each modality among all N positions."""
         ends = np.cumsum([tokens.shape[1] for tokens in self.content.values()]).tolist()
         return {
             name: slice(end - tokens.shape[1], end)
@@ -54,32 +55,32 @@ class Inputs:
 
     @property
     def mask(self) -> Tensor | None:
-        """(B, N) bool, False at padding; None where there is none."""
+        """(B, N) bool, False at padding; None if there is no padding."""
         if not self.present:
             return None
         full = [self.present.get(k, t.new_ones(t.shape[:2], dtype=torch.bool)) for k, t in self.content.items()]
         return torch.cat(full, dim=1)
 
     def as_slots(self, catalog: Catalog) -> tuple[Slots, dict[str, Tensor]]:
-        """The same as input slots with the rows of patches and vectors that are there."""
-        ids, numbers, positions, rows = [], [], [], {}
+        """Convert to input slots, and the raw rows of patches and vectors without padding."""
+        ids, modality_ids, positions, rows = [], [], [], {}
         slices = self.slices
         N = slices[list(self.content)[-1]].stop
         for name, content in self.content.items():
             B, L = content.shape[:2]
-            there = self.present.get(name)
+            present = self.present.get(name)
             if content.ndim == 3:
                 index = self.index[name]
                 rows[name] = content[index // N, index % N - slices[name].start]
             ids.append(content if content.ndim == 2 else self.index[name].new_zeros(B, L))
             positions.append(torch.arange(L, device=content.device).expand(B, L))
-            number = torch.full((B, L), catalog[name].id, device=content.device)
-            numbers.append(number if there is None else number * there)
-        ids_BN, numbers_BN, positions_BN = (torch.cat(parts, dim=1) for parts in (ids, numbers, positions))
-        return Slots(ids_BN, numbers_BN, positions_BN, self.index), rows
+            modality_id = torch.full((B, L), catalog[name].id, device=content.device)
+            modality_ids.append(modality_id if present is None else modality_id * present)
+        ids_BN, modality_BN, positions_BN = (torch.cat(parts, dim=1) for parts in (ids, modality_ids, positions))
+        return Slots(ids_BN, modality_BN, positions_BN, self.index), rows
 
     def as_masked_tokens(self) -> dict[str, MaskedTokens]:
-        """The same as tokens of which none is masked."""
+        """Convert to `MaskedTokens` in which no token is masked."""
         return {name: self._unmasked(name) for name in self.content}
 
     def _unmasked(self, name: str) -> MaskedTokens:
@@ -102,12 +103,12 @@ class Inputs:
 
 @dataclass(frozen=True)
 class TransferBatch:
-    """Inputs, and what is to be told from them."""
+    """Inputs and the target to predict from them."""
 
     inputs: Inputs
     target: Tensor
-    """(B,) class indices; dense values (B, C, *size) or (B, *size) as the network gives them; or boxes (B, M, 5), each a class
-    and center, width and height from 0 to 1, with class -1 where there is none."""
+    """(B,) class indices; dense values (B, C, *size) or (B, *size) as the network outputs them; or boxes (B, M, 5), each with class,
+    center, width and height from 0 to 1. Rows without a box have class -1."""
 
     def to(self, device: torch.device | str) -> Self:
         return type(self)(self.inputs.to(device), self.target.to(device, non_blocking=True))
@@ -126,32 +127,32 @@ def read_inputs(
     tokenizers: Mapping[str, Tokenizer],
     names: Sequence[str],
 ) -> Inputs:
-    """A batch of checked values.
+    """Check a batch of values and convert it to encoder inputs.
 
     Args:
-        names: modalities to read, lattices first; all samples must have them.
+        names: modalities to read, grids first; all samples must have them.
 
     Raises:
-        BadSample: a sample lacks one, or a value does not fit its entry.
-        MaskweaveError: there is no tokenizer of one that needs it.
+        BadSample: a sample lacks a modality, or a value does not fit its entry.
+        MaskweaveError: the tokenizer of a modality is missing.
     """
     content, present = {}, {}
     for name in names:
         modality = catalog[name]
         if modality.has_tokens and name not in tokenizers:
-            raise MaskweaveError(f"input {name!r}: there is no tokenizer of it; use other inputs, or train one")
+            raise MaskweaveError(f"input {name!r}: its tokenizer is missing; train one, or use other inputs")
         values = [sample.get(name, sample.get(modality.reads)) for sample in samples]
         if any(value is None for value in values):
             raise BadSample(
                 f"sample {values.index(None)} of the batch has no {name!r}; every sample must have all inputs"
             )
         column = column_of(modality, values, tokenizers.get(name))
-        places = modality.tokens if column.length is None else max(1, int(column.length.max()))
+        length = modality.tokens if column.length is None else max(1, int(column.length.max()))
         if column.rows is not None:
-            content[name] = torch.from_numpy(modality.value.normalize_rows(column.rows[:, :places]))
+            content[name] = torch.from_numpy(modality.value.normalize_rows(column.rows[:, :length]))
         else:
             assert column.ids is not None
-            content[name] = torch.from_numpy(column.ids[:, :places].astype(np.int64))
+            content[name] = torch.from_numpy(column.ids[:, :length].astype(np.int64))
         if column.length is not None:
-            present[name] = torch.from_numpy(np.arange(places) < column.length[:, None])
+            present[name] = torch.from_numpy(np.arange(length) < column.length[:, None])
     return Inputs.of(content, present)

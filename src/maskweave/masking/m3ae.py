@@ -1,9 +1,9 @@
-"""Batches for masked autoencoding: of every modality of a sample a random part is masked from the encoder.
+"""Batches for masked autoencoding: a random part of each modality of a sample is masked from the encoder.
 
-M3AE (https://arxiv.org/abs/2205.14204), section 3. Samples may have any of the modalities; those that have the same ones stand in one group.
-Everything is drawn from one generator, so that a batch is a pure function of its number.
+M3AE (https://arxiv.org/abs/2205.14204), section 3. Samples may have any of the modalities; samples with the same modalities form a group.
+All randomness comes from one generator, so a batch is a pure function of its number.
 
-Dimension letters: B samples, b those of a group, L places of a modality, C width of a raw row.
+Dimension letters: B samples, b samples of a group, L positions of a modality, C width of a raw row.
 """
 
 import dataclasses
@@ -26,7 +26,7 @@ from maskweave.modality.entry import Modality
 from maskweave.tokenizers.base import Tokenizer
 
 ROUNDING = 1e-6
-"""So that 10 tokens at a ratio of 0.9 leave 1, as they should, and not 10 · (1 − 0.9) = 0.99… rounded down."""
+"""Added before rounding down: with 10 tokens and a ratio of 0.9, 10 · (1 − 0.9) = 0.99… must give 1 token, not 0."""
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,9 @@ class MaskRatio:
     """Share of a sample's tokens that is masked from the encoder, by kind."""
 
     patches: float = 0.75
-    """Of raw values cut into patches."""
+    """For raw values cut into patches."""
     sequence: float = 0.75
-    """Of text and whatever else is written as text."""
+    """For text and other values encoded as text."""
 
     def __post_init__(self) -> None:
         for kind, ratio in self.__dict__.items():
@@ -49,27 +49,27 @@ NOTHING = MaskRatio(0.0, 0.0)
 
 @dataclass(frozen=True)
 class MaskedTokens:
-    """All tokens of one modality of some samples, and which of them are masked from the encoder (masked autoencoding).
+    """All tokens of one modality for a group of samples, and which of them are masked from the encoder (masked autoencoding).
 
-    Dimension letters: L places, K places shown to the encoder, n masked tokens of all samples.
+    Dimension letters: B samples, L positions, K positions visible to the encoder, n masked tokens of all samples.
     """
 
     content: Tensor
-    """(B, L) token ids, or (B, L, C) raw rows as the network takes them."""
+    """(B, L) token ids, or (B, L, C) raw rows as network input."""
     masked: Tensor
-    """(B, L) bool, True where the encoder sees nothing."""
+    """(B, L) bool, True for tokens that the encoder does not see."""
     present: Tensor | None
-    """(B, L) bool, False at padding; None where there is no padding."""
+    """(B, L) bool, False at padding; None if there is no padding."""
     kept: Tensor
-    """(B, K) places that go through the encoder, ascending; a sample that shows fewer than K is filled up with masked places."""
+    """(B, K) positions that go through the encoder, ascending; a sample with fewer than K visible tokens is filled up with masked positions."""
     visible: Tensor | None
-    """(B, K) bool, False at fillings and padding, which nothing attends to; None where there are none."""
+    """(B, K) bool, False at filled-up positions and padding, which no token attends to; None if there are none."""
     targets: Tensor
-    """(n,) flat places b·L + place that are masked and no padding: what is to be restored."""
+    """(n,) flat positions b·L + position of the tokens to reconstruct: masked and not padding."""
 
     @classmethod
     def of(cls, content: Tensor, masked: Tensor, present: Tensor | None = None) -> Self:
-        """Work out here, before anything is on the device, what the model would have to wait for there."""
+        """Build the tokens and their indices, computed on the host to avoid device syncs."""
         present = None if present is None or bool(present.all()) else present
         shown = ~masked if present is None else ~masked & present
         kept = masked.byte().argsort(dim=1, stable=True)[:, : int((~masked).sum(dim=1).max())]
@@ -97,13 +97,13 @@ class MaskedGroup:
     """Samples of a batch that have the same modalities."""
 
     samples: Tensor
-    """(b,) their places in the batch, on the CPU."""
+    """(b,) indices of the samples in the batch, on the CPU."""
     parts: dict[str, MaskedTokens]
 
 
 @dataclass(frozen=True)
 class MaskedBatch:
-    """A batch for masked autoencoding, in groups of equal modalities: what a sample lacks takes no room and no time."""
+    """A batch for masked autoencoding, in groups with the same modalities. Missing modalities cost no memory and no time."""
 
     groups: list[MaskedGroup]
 
@@ -119,12 +119,12 @@ class MaskedBatch:
 
 
 class MaskedBatches:
-    """`batches[i]`: the i-th batch, a pure function of seed and i.
+    """`batches[i]` is the i-th batch, a pure function of seed and i.
 
     Args:
         data: token shards; modalities of kind patches and sequence.
-        unpaired: share of samples whose modalities never appear together: each time one of them is shown alone.
-        shuffle: otherwise samples come in order and every pass hides the same tokens, for validation.
+        unpaired: share of samples whose modalities never appear together: each time, one of them is chosen at random and the others are dropped.
+        shuffle: if False, samples come in order and every pass masks the same tokens, for validation.
     """
 
     def __init__(
@@ -138,7 +138,7 @@ class MaskedBatches:
     ):
         self.data, self.ratio, self.seed = data, ratio, seed
         self.order = Order(data.counts, batch_size, seed, shuffle, data.weights)
-        # Of the sample, not of the batch: a pair that is unpaired stays unpaired for the whole run.
+        # Depends on the sample, not on the batch: an unpaired sample stays unpaired for the entire run.
         self.unpaired = np.random.default_rng([seed, 2]).random(len(data)) < unpaired
 
     def __len__(self) -> int:
@@ -153,9 +153,9 @@ class MaskedBatches:
 
 
 def separate(columns: Mapping[str, Column], unpaired: np.ndarray, rng: np.random.Generator) -> dict[str, Column]:
-    """Leave one modality, drawn at random among those present, of the samples where `unpaired` (B,) is True."""
-    there_MB = np.stack([column.present for column in columns.values()])
-    chosen_B = np.where(there_MB, rng.random(there_MB.shape), -1).argmax(axis=0)
+    """Keep only one of the present modalities, chosen at random, of the samples for which `unpaired` (B,) is True."""
+    present_MB = np.stack([column.present for column in columns.values()])
+    chosen_B = np.where(present_MB, rng.random(present_MB.shape), -1).argmax(axis=0)
     return {
         name: column._replace(present=column.present & (~unpaired | (chosen_B == m)))
         for m, (name, column) in enumerate(columns.items())
@@ -169,11 +169,11 @@ def mask_values(
     ratio: MaskRatio = NOTHING,
     seed: int = 0,
 ) -> MaskedBatch:
-    """A batch out of values, by default with nothing masked, for features; `MaskedGroup.samples` tells which sample each row is.
+    """Build a batch from values, for feature extraction. By default nothing is masked. `MaskedGroup.samples` maps rows to samples.
 
     Args:
-        samples: value by modality; what is absent or None is missing.
-        tokenizers: of the sequences.
+        samples: values by modality; absent or None means missing.
+        tokenizers: tokenizers of the sequence modalities.
 
     Raises:
         BadSample: a value does not fit its entry.
@@ -188,19 +188,21 @@ def mask_values(
 def mask_columns(
     columns: Mapping[str, Column], catalog: Catalog, ratio: MaskRatio, rng: np.random.Generator
 ) -> MaskedBatch:
-    """Hide a random part of what each sample has. Of n tokens int(n · (1 − ratio)) are left; padding is always masked.
+    """Mask a random part of each sample's tokens. Of n tokens, int(n · (1 − ratio)) stay visible; padding is always masked.
 
-    Samples that have nothing are left out.
+    Samples without any modality are skipped.
     """
     names = [name for name in catalog if name in columns]
-    there_BM = np.stack([columns[name].present & (_length(columns[name]) > 0) for name in names], axis=1)
+    present_BM = np.stack([columns[name].present & (_length(columns[name]) > 0) for name in names], axis=1)
     groups = []
-    for held_M in np.unique(there_BM[there_BM.any(axis=1)], axis=0)[::-1]:  # the samples that have most come first
-        samples = np.flatnonzero((there_BM == held_M).all(axis=1))
+    for present_M in np.unique(present_BM[present_BM.any(axis=1)], axis=0)[
+        ::-1
+    ]:  # samples with the most modalities first
+        samples = np.flatnonzero((present_BM == present_M).all(axis=1))
         parts = {
             name: _masked(catalog[name], columns[name].keep(samples), getattr(ratio, catalog[name].kind), rng)
-            for name, held in zip(names, held_M, strict=True)
-            if held
+            for name, has_it in zip(names, present_M, strict=True)
+            if has_it
         }
         groups.append(MaskedGroup(torch.from_numpy(samples), parts))
     return MaskedBatch(groups)
@@ -216,7 +218,7 @@ def _length(column: Column) -> np.ndarray:
 
 def _masked(modality: Modality, column: Column, ratio: float, rng: np.random.Generator) -> MaskedTokens:
     length_b = _length(column)
-    L = int(length_b.max())  # texts are padded to the longest of the group
+    L = int(length_b.max())  # padded to the longest text of the group
     present_bL = np.arange(L) < length_b[:, None]
     keys_bL = rng.random((len(length_b), L), dtype=np.float32)
     keys_bL[~present_bL] = 2.0

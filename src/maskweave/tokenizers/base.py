@@ -1,4 +1,4 @@
-"""What every tokenizer offers, whether a network or a set of rules."""
+"""The interface of every tokenizer, whether a network or a set of rules."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
@@ -8,7 +8,7 @@ from torch import Tensor
 
 @runtime_checkable
 class Tokenizer(Protocol):
-    """Values of one modality to tokens and back, always for a batch of them."""
+    """Converts values of one modality to tokens and back, always in batches."""
 
     @property
     def vocabulary_size(self) -> int:
@@ -17,16 +17,16 @@ class Tokenizer(Protocol):
 
     @property
     def token_embeddings(self) -> Tensor:
-        """(V, C) a vector for each token, alike for tokens that mean alike."""
+        """(V, C) a vector per token, similar for tokens of similar meaning."""
         ...
 
     @property
     def fingerprint(self) -> str:
-        """Changes whenever the same value could give other tokens."""
+        """Hash that changes whenever the same value could give other tokens."""
         ...
 
     def encode(self, values: Sequence[Any]) -> Any:
-        """Grids give ids of shape (B, *grid), sequences a list of ids for each value.
+        """Returns ids of shape (B, *grid) for grids, and a list of ids per value for sequences.
 
         Raises:
             BadSample: a value doesn't fit the modality's entry.
@@ -34,5 +34,5 @@ class Tokenizer(Protocol):
         ...
 
     def decode(self, tokens: Any) -> Any:
-        """Values in the Python form and unit of the modality's entry, as many as there are rows of tokens."""
+        """Returns one value per row of tokens, in the Python form and unit of the modality's entry."""
         ...

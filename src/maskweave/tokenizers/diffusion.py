@@ -1,7 +1,7 @@
-"""A decoder that removes noise, as 4M has for its image-like tokenizers (https://arxiv.org/abs/2312.06647, appendix B.2).
+"""The diffusion decoder that 4M uses for its image-like tokenizers (https://arxiv.org/abs/2312.06647, appendix B.2).
 
-The noisy value is cut into small patches that become channels, the codes are resized to that lattice and joined to it, and a U-Net predicts the value,
-the noise or the velocity between them. Network and schedules are those of diffusers; decoding is DDIM (https://arxiv.org/abs/2010.02502).
+Small patches of the noisy value become channels. The codes are resized to the grid of these patches and concatenated. A U-Net then predicts the
+value, the noise or the velocity. Network and schedules are from diffusers; decoding is DDIM (https://arxiv.org/abs/2010.02502).
 
 Dimension letters: B batch, C channels, H and W rows and columns, N tokens, D latent channels, T training steps.
 """
@@ -23,7 +23,7 @@ LOG_SNR_LIMIT = 15.0
 
 
 class DiffusionDecoder(nn.Module):
-    """Codes (B, N, D) and noise (B, C, H, W) to values (B, C, H, W).
+    """Decodes codes (B, N, D) and noise (B, C, H, W) to values (B, C, H, W).
 
     Raises:
         MaskweaveError: diffusers is not installed.
@@ -48,32 +48,32 @@ class DiffusionDecoder(nn.Module):
         )
 
     def forward(self, noisy_BCHW: Tensor, t_B: Tensor, z_BND: Tensor) -> Tensor:
-        """What the network predicts, (B, C, H, W), at steps 0 to T - 1."""
+        """Returns the network's prediction, (B, C, H, W), at the steps `t_B` from 0 to T - 1."""
         x = F.pixel_unshuffle(noisy_BCHW, self.settings.patch)
         z = z_BND.transpose(1, 2).unflatten(2, self.grid)
         x = torch.cat([x, F.interpolate(z, x.shape[2:], mode="nearest").to(x.dtype)], dim=1)
         return F.pixel_shuffle(self.unet(x, t_B).sample, self.settings.patch)
 
     def decode(self, z_BND: Tensor, noise_BCHW: Tensor, steps: int = 0) -> Tensor:
-        """The value that the codes and this noise give, in `steps` steps of DDIM; 0: as the entry says."""
+        """Decode the codes from this noise in `steps` steps of DDIM; 0: the number of steps of the entry."""
         scheduler = make_scheduler(self.settings)
         scheduler.set_timesteps(steps or self.settings.steps)
         x = noise_BCHW
-        for t in scheduler.timesteps if len(x) else ():  # torch's unshuffling mistakes the shape of an empty batch
+        for t in scheduler.timesteps if len(x) else ():  # pixel_unshuffle gives a wrong shape for an empty batch
             x = scheduler.step(self(x, t.to(x.device), z_BND), t, x).prev_sample
         return x
 
     def noise(self, seeds: Sequence[int], device: torch.device) -> Tensor:
-        """Noise (B, C, H, W), a sample's by its seed alone."""
+        """Returns noise (B, C, H, W). The noise of a sample depends only on its seed."""
         noise = torch.empty(len(seeds), *self.shape)
         for row, seed in zip(noise, seeds, strict=True):
             row.normal_(generator=torch.Generator().manual_seed(seed))
         return noise.to(device)
 
     def training_pass(self, x_BCHW: Tensor, z_BND: Tensor) -> tuple[Tensor, Tensor]:
-        """Add noise of a random step: what the network predicts then, and what it should, (B, C, H, W) each.
+        """Add noise of a random step. Returns the network's prediction and its target, both (B, C, H, W).
 
-        In evaluation steps and noise are the same every time, and no random numbers are taken from training's.
+        In evaluation mode, steps and noise are always the same, and the random state of training is not changed.
         """
         scheduler, B, T = make_scheduler(self.settings), len(x_BCHW), self.settings.training_steps
         if self.training:
@@ -93,7 +93,7 @@ class DiffusionDecoder(nn.Module):
 
 
 def make_scheduler(settings: Diffusion) -> Any:
-    """diffusers' DDIM scheduler of these settings."""
+    """Returns the DDIM scheduler of diffusers with these settings."""
     is_shifted = settings.schedule == "shifted_cosine"
     scheduler = diffusers().DDIMScheduler(
         num_train_timesteps=settings.training_steps,
@@ -104,13 +104,13 @@ def make_scheduler(settings: Diffusion) -> Any:
         timestep_spacing="trailing",
         rescale_betas_zero_snr=settings.zero_terminal_snr and not is_shifted,
     )
-    if is_shifted:  # exactly; through betas, rounding errors would multiply
+    if is_shifted:  # set exactly: computing it from betas would accumulate rounding errors
         scheduler.alphas_cumprod = shifted_cosine(settings.training_steps, settings.shift)
     return scheduler
 
 
 def shifted_cosine(training_steps: int, shift: float) -> Tensor:
-    """ᾱ (T,), the value's share of the variance at each step: sigmoid(-2 (log tan(πt/2) + log shift)) with t from 0 to 1, 0 at the last."""
+    """ᾱ (T,), the value's share of the variance at each step: sigmoid(-2 (log tan(πt/2) + log shift)) with t from 0 to 1; 0 at the last step."""
     t = torch.linspace(0, 1, training_steps, dtype=torch.float64)
     log_snr = -2 * (torch.tan(math.pi * t / 2).log() + math.log(shift))
     alphas = log_snr.clamp(-LOG_SNR_LIMIT, LOG_SNR_LIMIT).sigmoid().float()
@@ -119,7 +119,7 @@ def shifted_cosine(training_steps: int, shift: float) -> Tensor:
 
 
 def diffusers() -> Any:
-    """The library, which takes seconds to import.
+    """Import diffusers on first use, because it takes seconds.
 
     Raises:
         MaskweaveError: it is not installed.

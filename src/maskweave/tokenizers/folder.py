@@ -1,4 +1,4 @@
-"""The tokenizers of a run or bundle on disk: a folder for each grid and each text vocabulary."""
+"""The tokenizers of a run or bundle on disk: one folder per grid and per text vocabulary."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +11,7 @@ from maskweave.tokenizers.text import TextTokenizer
 
 
 def save_tokenizers(tokenizers: Mapping[str, Tokenizer], folder: Path) -> None:
-    """Write tokenizers by modality; those of text once for each vocabulary."""
+    """Write tokenizers by modality. Text tokenizers are written once per vocabulary."""
     for name, tokenizer in tokenizers.items():
         if isinstance(tokenizer, SequenceTokenizer):
             vocabulary = folder / tokenizer.text.vocabulary.name
@@ -22,10 +22,10 @@ def save_tokenizers(tokenizers: Mapping[str, Tokenizer], folder: Path) -> None:
 
 
 def load_tokenizers(folder: Path, catalog: Catalog) -> dict[str, Tokenizer]:
-    """The tokenizers under `folder` for the sequences and grids of the catalog. A bundle may lack those of some grids.
+    """Load the tokenizers under `folder` for the sequences and grids of the catalog. Tokenizers of grids may be missing.
 
     Raises:
-        MaskweaveError: a text tokenizer is missing, or one is damaged or of another entry.
+        MaskweaveError: a text tokenizer is missing, or a tokenizer is damaged or belongs to another entry.
     """
     texts: Mapping[str, TextTokenizer] = {
         name: TextTokenizer.load(folder / name)

@@ -1,7 +1,7 @@
-"""The tokenizer of a grid modality: encoder, quantizer, decoder, and everything needed to feed them rightly.
+"""The tokenizer of a grid modality: encoder, quantizer, decoder, and the preprocessing of their inputs and outputs.
 
-Its folder holds `config.json` (the complete entry: value, range, sizes, codebook), `model.safetensors`, and `passthrough.safetensors` where it
-came from a published checkpoint.
+Its folder contains `config.json` (the complete entry: value, range, sizes, codebook), `model.safetensors`, and `passthrough.safetensors` if it
+was converted from a published checkpoint.
 
 Dimension letters: B batch, C channels, N latents, D latent channels.
 """
@@ -41,23 +41,23 @@ from maskweave.tokenizers.vit import ViTDecoder, ViTEncoder, fixed_positions
 
 FORMAT = 2
 BATCH = 256
-"""Most values that pass through the network at once."""
-BATCH_NUMBERS = 2**22
-"""Most numbers between two layers then: more would take gigabytes of memory."""
+"""Maximum number of values in a forward pass."""
+MAX_ACTIVATIONS = 2**22
+"""Maximum number of activations of a layer in a forward pass: more would take gigabytes of memory."""
 
 
 class Reconstruction(NamedTuple):
-    """What training looks at."""
+    """Result of a forward pass, for the training loss."""
 
     output: Tensor
-    """(B, C, *size), or (B, C) for vectors; logits for classes and binary."""
+    """(B, C, *size), or (B, C) for vectors; logits for classes and binary values."""
     target: Tensor
-    """What the output should be: the values, or what a diffusion decoder predicts of them."""
+    """Target of the output: the values, or the prediction target of a diffusion decoder."""
     quantized: Quantized
 
 
 class GridTokenizer(nn.Module):
-    """Values of a grid modality to tokens and back.
+    """Converts values of a grid modality to tokens and back.
 
     Args:
         modality: its entry, of kind `grid`.
@@ -67,13 +67,13 @@ class GridTokenizer(nn.Module):
     """
 
     passthrough: PassthroughTensors | None = None
-    """Of a published checkpoint."""
+    """Unused tensors of a published checkpoint."""
 
     def __init__(self, modality: Modality):
         super().__init__()
         if modality.kind != "grid":
             raise MaskweaveError(
-                f"{modality.name}: only a modality of kind 'grid' has a tokenizer network, this is {modality.kind!r}"
+                f"{modality.name}: only a modality of kind 'grid' has a tokenizer network, but this one is of kind {modality.kind!r}"
             )
         self.modality = modality = _complete(modality, f"tokenizer of {modality.name}")
         spec = modality.tokenizer
@@ -92,7 +92,7 @@ class GridTokenizer(nn.Module):
 
     @classmethod
     def without_weights(cls, modality: Modality) -> Self:
-        """A tokenizer whose parameters take no memory, for a loader that brings them; what is computed from the entry is there."""
+        """Returns a tokenizer whose parameters take no memory until a loader sets them. Buffers computed from the entry are initialized."""
         with torch.device("meta"):
             tokenizer = cls(modality)
         tokenizer.quantizer = build_quantizer(tokenizer.spec.quantizer)
@@ -110,7 +110,7 @@ class GridTokenizer(nn.Module):
         return next(self.parameters()).device
 
     def forward(self, x: Tensor) -> Reconstruction:
-        """Network tensors, as `ValueType.to_network` gives them, through code and back."""
+        """Encode, quantize and decode network tensors, as returned by `ValueType.to_network`."""
         quantized = self.quantizer(self.encoder(x))
         if isinstance(self.decoder, DiffusionDecoder):
             output, target = self.decoder.training_pass(x, quantized.z_q)
@@ -118,11 +118,11 @@ class GridTokenizer(nn.Module):
         return Reconstruction(self.decoder(quantized.z_q), x, quantized)
 
     def encode_tensor(self, x: Tensor) -> Tensor:
-        """Network tensors to ids (B, *grid)."""
+        """Encode network tensors to ids (B, *grid)."""
         return self.quantizer(self.encoder(x)).ids.reshape(-1, *self.modality.grid)
 
     def decode_tensor(self, ids: Tensor, seeds: Sequence[int] | None = None) -> Tensor:
-        """Ids (B, *grid) to the network's output; a diffusion decoder starts from the seeds' noise, all 0 by default."""
+        """Decode ids (B, *grid) to the network's output. A diffusion decoder starts from the noise of the seeds, all 0 by default."""
         z_BND = self.codes(ids)
         if isinstance(self.decoder, DiffusionDecoder):
             seeds = [0] * len(ids) if seeds is None else seeds
@@ -136,10 +136,10 @@ class GridTokenizer(nn.Module):
         return self.quantizer.decode(ids.unflatten(1, (-1, heads)) if self.spec.quantizer.type == "memcodes" else ids)
 
     def encode(self, values: Any) -> Tensor:
-        """A batch of values, in the Python form of the entry's value type, as ids (B, *grid), int64 on the CPU.
+        """Encode a batch of values, in the Python form of the entry's value type, to ids (B, *grid), int64 on the CPU.
 
         Raises:
-            BadSample: a value doesn't fit the entry; nothing is encoded then.
+            BadSample: a value doesn't fit the entry; no ids are returned then.
         """
         value, parts = self.modality.value, [torch.zeros(0, *self.modality.grid, dtype=torch.long)]
         with self._evaluating():
@@ -150,14 +150,14 @@ class GridTokenizer(nn.Module):
         return torch.cat(parts)  # outside of inference mode, so that training may use it
 
     def decode(self, tokens: Tensor | np.ndarray, seeds: Sequence[int] | None = None) -> np.ndarray:
-        """Ids (B, *grid), or (B, tokens), as a batch of values in the Python form and unit of the entry.
+        """Decode ids (B, *grid), or (B, tokens), to a batch of values in the Python form and unit of the entry.
 
         Args:
-            seeds: of the noise that a diffusion decoder starts from, one for each row of tokens, all 0 by default. A row's value depends on its
-                tokens and its seed alone. Other decoders have no use for them.
+            seeds: seeds of a diffusion decoder's initial noise, one per row of tokens, all 0 by default. The value of a row depends only on
+                its tokens and its seed. Other decoders ignore them.
 
         Raises:
-            MaskweaveError: wrong shape or type, ids outside the codebook, or another number of seeds.
+            MaskweaveError: wrong shape or type, ids outside the codebook, or a wrong number of seeds.
         """
         ids = self._checked(tokens)
         seeds = [0] * len(ids) if seeds is None else seeds
@@ -174,32 +174,32 @@ class GridTokenizer(nn.Module):
         return np.concatenate(parts)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write `model.safetensors` and `config.json` into a folder: both aside, and renamed once both are whole.
+        """Write `model.safetensors` and `config.json` into a folder: to temporary files, renamed once both are complete.
 
         Raises:
-            FullDisk: no space is left; nothing half-written stays.
+            FullDisk: no space is left; no incomplete file remains.
         """
         folder = Path(folder)
         content = json.dumps({"format": FORMAT, "modality": plain(self.modality)}, indent=1, ensure_ascii=False)
         with write_aside(folder / "config.json") as config, write_aside(folder / "model.safetensors") as weights:
             save_tensors(self.state_dict(), weights)
             config.write_text(content + "\n", encoding="utf-8")
-            remove(folder / PASSTHROUGH)  # of another tokenizer that lay here
+            remove(folder / PASSTHROUGH)  # left by another tokenizer
             save_passthrough(self.passthrough, folder)
 
     @property
     def batch(self) -> int:
-        """Values that pass through the network at once."""
-        numbers = self.modality.tokens * max(self.spec.width, self.spec.decoder_width)
+        """Number of values in a forward pass."""
+        activations = self.modality.tokens * max(self.spec.width, self.spec.decoder_width)
         if self.spec.diffusion is not None:
-            numbers = (
+            activations = (
                 math.prod(self.modality.value.size) // self.spec.diffusion.patch**2 * self.spec.diffusion.widths[0]
             )
-        return max(1, min(BATCH, BATCH_NUMBERS // numbers))
+        return max(1, min(BATCH, MAX_ACTIVATIONS // activations))
 
     @property
     def token_embeddings(self) -> Tensor:
-        """(V, C) codebook vector of each token; with several heads, tokens of the same number share a place."""
+        """(V, C) codebook vector of each token. With several heads, the vectors of all heads with the same id are concatenated."""
         ids = torch.arange(self.vocabulary_size, device=self.device)
         heads = self.spec.quantizer.heads
         with torch.inference_mode():
@@ -208,18 +208,18 @@ class GridTokenizer(nn.Module):
 
     @property
     def fingerprint(self) -> str:
-        """Of the weights: changes whenever tokens could."""
+        """Hash of the weights: changes whenever the same value could give other tokens."""
         return fingerprint(self.state_dict())
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str], modality: Modality | None = None) -> Self:
-        """Open a saved tokenizer, in evaluation mode. The weights are mapped, not copied.
+        """Load a saved tokenizer in evaluation mode. The weights are memory-mapped, not copied.
 
         Args:
-            modality: the entry it is to serve; its value, grid and tokenizer must be the saved ones.
+            modality: the entry to use the tokenizer for; its value, grid and tokenizer must equal the saved ones.
 
         Raises:
-            MaskweaveError: files missing, truncated or of another format, or a tokenizer of another entry.
+            MaskweaveError: files are missing, truncated or of another format, or the tokenizer belongs to another entry.
         """
         folder = Path(folder)
         saved = _read_entry(folder)
@@ -228,7 +228,7 @@ class GridTokenizer(nn.Module):
             differences = _differences(plain(modality), plain(saved))
             if differences:
                 raise MaskweaveError(
-                    f"{folder}: was trained for another entry than {modality.name!r}: {'; '.join(differences)}. Train it again, or use the catalog it came with"
+                    f"{folder}: was trained for another entry than {modality.name!r}: {'; '.join(differences)}. Train it again, or use its own catalog"
                 )
         tokenizer = cls.without_weights(modality or saved)
         take_tensors(tokenizer, folder / "model.safetensors")
@@ -256,15 +256,15 @@ class GridTokenizer(nn.Module):
             )
         if ids.numel() and (ids.min() < 0 or ids.max() >= self.vocabulary_size):
             raise MaskweaveError(
-                f"{m.name}: tokens must be 0 to {self.vocabulary_size - 1}, the codebook's ids, found {int(ids.min())} to {int(ids.max())}"
+                f"{m.name}: tokens must be ids of the codebook, 0 to {self.vocabulary_size - 1}, found {int(ids.min())} to {int(ids.max())}"
             )
         return ids.long()
 
 
 def _complete(modality: Modality, where: str) -> Modality:
-    """The entry checked and with its defaults filled in; the source it reads from need not be there."""
-    alone = dataclasses.replace(modality, source="")
-    return dataclasses.replace(Catalog([alone], where=where)[modality.name], source=modality.source)
+    """Returns the checked entry with its defaults filled in. The entry it reads from (`source`) may be missing."""
+    standalone = dataclasses.replace(modality, source="")
+    return dataclasses.replace(Catalog([standalone], where=where)[modality.name], source=modality.source)
 
 
 def _read_entry(folder: Path) -> Modality:
@@ -273,27 +273,29 @@ def _read_entry(folder: Path) -> Modality:
     for name in ("config.json", "model.safetensors"):
         if not (folder / name).is_file():
             raise MaskweaveError(
-                f"{folder}: {name} is missing, so this is not a complete tokenizer; train it again or copy the whole folder"
+                f"{folder}: {name} is missing, so the tokenizer is incomplete; train it again or copy the complete folder"
             )
     path = folder / "config.json"
     config = read_json(path)
     if not isinstance(config, dict) or set(config) != {"format", "modality"}:
         raise MaskweaveError(
-            f"{path}: expected the keys 'format' and 'modality'; this is not a tokenizer's configuration"
+            f"{path}: is not the configuration of a tokenizer; expected the keys 'format' and 'modality'; train the tokenizer again"
         )
     if config["format"] != FORMAT:
         raise MaskweaveError(
-            f"{path}: has format {shown(config['format'])}, written by another version of maskweave; this one reads format {FORMAT}. "
+            f"{path}: has format {shown(config['format'])}, written by another version of maskweave; this version reads format {FORMAT}. "
             "Train the tokenizer again, or use the version that wrote it"
         )
     entry = build(Modality, config["modality"], str(path), "modality")
     if entry.kind != "grid":
-        raise MaskweaveError(f"{path}: 'modality.kind' expects 'grid', found {shown(entry.kind)}")
+        raise MaskweaveError(
+            f"{path}: 'modality.kind' must be 'grid', found {shown(entry.kind)}; train the tokenizer again"
+        )
     return _complete(entry, str(path))
 
 
 def _differences(wanted: dict[str, Any], found: dict[str, Any], prefix: str = "") -> list[str]:
-    """Dotted keys of value, grid and tokenizer in which two plain entries differ."""
+    """Lists the dotted keys of value, grid and tokenizer in which two plain entries differ."""
     faults = []
     for key in wanted if prefix else ("value", "grid", "tokenizer"):
         a, b = wanted.get(key), found.get(key)

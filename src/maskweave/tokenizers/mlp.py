@@ -1,6 +1,6 @@
 """MLP encoder and decoder for vectors, as 4M-21 uses for global embeddings (https://arxiv.org/abs/2406.09406, appendix on tokenizers).
 
-Linear in, residual blocks of LayerNorm and a 4× wide GELU MLP, linear out. A vector becomes a row of latents.
+A linear layer, residual blocks of LayerNorm and a 4× wide GELU MLP, and a linear layer. A vector becomes a row of latents.
 
 Dimension letters: B batch, C the vector's length, N latents, D latent channels, W width.
 """
@@ -21,7 +21,7 @@ class ResidualMLP(nn.Module):
 
     def __init__(self, width: int):
         super().__init__()
-        self.norm = nn.LayerNorm(width)  # with ε 1e-5, as in the published ones
+        self.norm = nn.LayerNorm(width)  # with ε 1e-5, as in the published tokenizers
         self.mlp = MLP(width)
 
     def forward(self, x_BW: Tensor) -> Tensor:
@@ -29,7 +29,7 @@ class ResidualMLP(nn.Module):
 
 
 class MLPEncoder(nn.Sequential):
-    """Vectors (B, C) to latents (B, N, D); with several codes a latent, N is the grid's length over their number."""
+    """Encodes vectors (B, C) to latents (B, N, D). With several codes per latent, N is the length of the grid divided by their number."""
 
     def __init__(self, modality: Modality, spec: TokenizerSpec):
         latents, dim = modality.tokens // spec.quantizer.heads, spec.quantizer.latent_dim
@@ -44,7 +44,7 @@ class MLPEncoder(nn.Sequential):
 
 
 class MLPDecoder(nn.Sequential):
-    """Codes (B, N, D) to vectors (B, C)."""
+    """Decodes codes (B, N, D) to vectors (B, C)."""
 
     def __init__(self, modality: Modality, spec: TokenizerSpec):
         latents, dim = modality.tokens // spec.quantizer.heads, spec.quantizer.latent_dim

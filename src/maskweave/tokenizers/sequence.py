@@ -1,4 +1,4 @@
-"""The tokenizer of a sequence modality: values to ids and back, by the codec of the entry's value type."""
+"""The tokenizer of a sequence modality. The codec of the entry's value type converts values to ids and back."""
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,24 +14,24 @@ from maskweave.values.codec import Decoded
 
 
 class SequenceTokenizer:
-    """Values of one sequence modality to ids and back.
+    """Converts values of one sequence modality to ids and back.
 
-    Each sequence ends with [EOS] and has at most `max_tokens` ids. Text is cut to fit; of lists as many whole items are written as fit, and
-    no more than `value.max_items`. `maskweave.values.codec` shows the sequences and how exact they are.
+    Each sequence ends with [EOS] and has at most `max_tokens` ids. Text is truncated. Lists are cut after the last complete item that fits, and have
+    at most `value.max_items` items. `maskweave.values.codec` describes the sequences and their precision.
 
     Raises:
-        MaskweaveError: the vocabulary lacks values or words that the entry needs, or an item cannot fit; says which.
+        MaskweaveError: the vocabulary lacks values or words that the entry needs, or `max_tokens` is too small for one item. The message says which.
     """
 
     def __init__(self, modality: Modality, text: TextTokenizer):
         if modality.kind != "sequence":
             raise MaskweaveError(
-                f"modality {modality.name!r}: a {modality.kind} modality has no text-like tokens; only sequences have"
+                f"modality {modality.name!r}: is of kind {modality.kind!r}; expected kind 'sequence', because only sequences have text-like tokens"
             )
         if modality.vocabulary != text.vocabulary.name:
             raise MaskweaveError(
-                f"modality {modality.name!r}: its vocabulary is {modality.vocabulary!r}, but the text tokenizer is of "
-                f"{text.vocabulary.name!r}; load the tokenizer of its vocabulary"
+                f"modality {modality.name!r}: its vocabulary is {modality.vocabulary!r}, but the text tokenizer's is "
+                f"{text.vocabulary.name!r}; load the tokenizer of vocabulary {modality.vocabulary!r}"
             )
         self.modality, self.text = modality, text
         self.codec = modality.value.codec(modality.name, modality.max_tokens, text)
@@ -42,22 +42,22 @@ class SequenceTokenizer:
 
     @property
     def token_embeddings(self) -> Tensor:
-        """(V, C) of the text tokenizer's entries."""
+        """(V, C) embeddings of the text tokenizer."""
         return self.text.token_embeddings
 
     @property
     def fingerprint(self) -> str:
-        """Of the text tokenizer's entries."""
+        """Hash of the text tokenizer."""
         return hashlib.sha256(self.text.tokenizer.to_str().encode()).hexdigest()[:16]
 
     def encode(self, values: Sequence[Any], rng: np.random.Generator | None = None) -> list[list[int]]:
-        """Ids of each value.
+        """Returns the ids of each value.
 
         Args:
-            rng: in training, orders that mean nothing (of metadata pairs, a person's parts, points) are drawn from it; without, they are fixed.
+            rng: in training, orders without meaning (of metadata pairs, a person's parts, points) are random; without it, they are fixed.
 
         Raises:
-            BadSample: a value is not what the entry declares: names the modality, what was found and what is expected.
+            BadSample: a value does not fit the entry. The message names the modality, what was found and what is expected.
         """
         if isinstance(values, (str, Mapping)) or not isinstance(values, Iterable):
             raise MaskweaveError(
@@ -67,10 +67,10 @@ class SequenceTokenizer:
         return self.codec.encode_batch(checked, rng)
 
     def decode(self, tokens: Iterable[Any]) -> list[Any]:
-        """Value of each sequence of ids, up to its [EOS]; what cannot be read is left out."""
+        """Returns the value of each sequence of ids, up to its [EOS]. Parts that cannot be decoded are left out."""
         return [decoded.value for decoded in self.decode_with_problems(tokens)]
 
     def decode_with_problems(self, tokens: Iterable[Any]) -> list[Decoded]:
-        """As `decode`, with what was wrong in each sequence. No ids make it fail."""
+        """Like `decode`, with a description of the errors in each sequence. It accepts any ids."""
         rows = (ids.tolist() if hasattr(ids, "tolist") else [int(id) for id in ids] for ids in tokens)
         return [self.codec.decode(ids) for ids in rows]

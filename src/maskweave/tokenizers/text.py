@@ -1,8 +1,8 @@
-"""Text as WordPiece tokens, with sentinels, special values and whole words in one vocabulary.
+"""Text as WordPiece tokens, with sentinels, special values and complete words in one vocabulary.
 
-The layout is 4M's (https://arxiv.org/abs/2312.06647): special tokens, sentinels, special values, words kept
-whole, then learned pieces; text is lower-cased as for BERT. What a user writes is only ever text: a line that holds
-"[S_1]", "[EOS]" or "v0=3" is cut into ordinary pieces and never gives their ids.
+The layout is 4M's (https://arxiv.org/abs/2312.06647): special tokens, sentinels, special values, complete words, then
+learned pieces. Text is lower-cased as for BERT. User input is always treated as text: "[S_1]", "[EOS]" or "v0=3" in
+a text is split into ordinary pieces and never gives the ids of these entries.
 """
 
 import json
@@ -27,25 +27,25 @@ from maskweave.nn.layers import sine_cosine
 from maskweave.tokenizers.wordpiece import assemble, fixed_entries, learn_entries
 from maskweave.values.codec import EOS, SPECIAL_TOKENS
 
-# One thread: data workers fork, and the library's own threads would fight over the same cores. A user's setting wins.
+# One thread: data workers fork, and the library's threads would compete for the same cores. A user's setting has priority.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-PLACES_WIDTH = 64
-"""Components of `TextTokenizer.token_embeddings`."""
+EMBEDDING_WIDTH = 64
+"""Width of `TextTokenizer.token_embeddings`."""
 
 Array = TypeVar("Array")  # a NumPy array or a torch tensor
 
 
 class TextTokenizer:
-    """Text to ids and back, and the ids of a vocabulary's special values, words and sentinels.
+    """Converts text to ids and back, and looks up the ids of a vocabulary's special values, words and sentinels.
 
-    Words of the vocabulary that hold a space or punctuation are looked up by `word`; text never gives them. Words of
-    letters and digits are met in text like any other piece. (The published file declares its words to be met in text,
-    "hot dog" for instance; for that file this holds.)
+    Words of the vocabulary with a space or punctuation are looked up by `word`; encoding text never gives them. Words of
+    letters and digits are found in text like any other piece. (The published file declares that all of its words are found
+    in text, "hot dog" for instance; with this file, they are.)
     """
 
     def __init__(self, vocabulary: Vocabulary, tokenizer: Tokenizer):
-        """Wrap a tokenizer whose ids follow the vocabulary's layout; `train` and `load` make one.
+        """Wrap a tokenizer whose ids follow the vocabulary's layout; `train` and `load` create one.
 
         Raises:
             MaskweaveError: the ids do not follow the layout.
@@ -54,7 +54,7 @@ class TextTokenizer:
         check_vocabulary(vocabulary, where)
         self.vocabulary = vocabulary
         self.tokenizer = tokenizer
-        tokenizer.encode_special_tokens = True  # special tokens in a user's text are text
+        tokenizer.encode_special_tokens = True  # treat special tokens in user input as text
         self._ids: dict[str, int] = tokenizer.get_vocab(with_added_tokens=True)
         self._pieces = [""] * vocabulary.size
         for piece, id in self._ids.items():
@@ -66,7 +66,7 @@ class TextTokenizer:
         for id, entry in enumerate(fixed_entries(vocabulary)):
             if self._pieces[id] != entry:
                 raise MaskweaveError(
-                    f"{where}: the tokenizer's id {id} is {shown(self._pieces[id])}, the layout wants {entry!r}; it was trained for another vocabulary, train it again"
+                    f"{where}: the tokenizer's id {id} is {shown(self._pieces[id])}, the layout expects {entry!r}; it was trained for another vocabulary, train it again"
                 )
         self._first_word = vocabulary.fixed - len(vocabulary.words)
         self._values: dict[int, tuple[str, int]] = {}
@@ -79,19 +79,19 @@ class TextTokenizer:
 
     @classmethod
     def train(cls, vocabulary: Vocabulary, texts: Iterable[str]) -> "TextTokenizer":
-        """Learn pieces from texts; the same texts in any order give the same pieces.
+        """Learn pieces from texts. The order of the texts does not matter.
 
         Raises:
-            BadSample: something in texts is not text.
-            MaskweaveError: the vocabulary contradicts itself.
+            BadSample: an item of texts is not text.
+            MaskweaveError: the vocabulary is not valid.
         """
         return cls(vocabulary, assemble(vocabulary, learn_entries(vocabulary, texts)))
 
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write `tokenizer.json` (Hugging Face tokenizers) and `config.json` (the vocabulary) aside, then rename.
+        """Write `tokenizer.json` (Hugging Face tokenizers) and `config.json` (the vocabulary) to a temporary folder, then rename it.
 
         Raises:
-            FullDisk: no space is left; what was there before stays.
+            FullDisk: no space is left; the old folder is kept.
         """
         with write_aside(folder) as aside:
             aside.mkdir()
@@ -101,10 +101,10 @@ class TextTokenizer:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], name: str = "text") -> "TextTokenizer":
-        """Open a folder written by `save`, or a bare tokenizer file of the same layout, as 4M's is published.
+        """Load a folder written by `save`, or a single tokenizer file of the same layout, such as 4M's published file.
 
         Args:
-            name: the vocabulary's name, for a bare file, which has none. The rest is read from its entries.
+            name: the vocabulary's name, for a single file. Its other settings are read from the file's entries.
 
         Raises:
             MaskweaveError: a file is missing or damaged, or its ids do not follow the layout.
@@ -120,24 +120,24 @@ class TextTokenizer:
             )
             first_word = vocabulary.fixed - len(vocabulary.words)
             for id, entry in added.items():
-                entry["special"] = id < first_word  # words are text, wherever the file says that text meets them
+                entry["special"] = id < first_word  # words are text, also those that the file marks as special
             tokenizer = Tokenizer.from_str(json.dumps(content))
         except MaskweaveError:
             raise
         except Exception as error:  # the tokenizers library raises plain Exception
             raise MaskweaveError(
-                f"{file}: not a tokenizer file that can be read ({error!r}); save or train the tokenizer again"
+                f"{file}: cannot be read as a tokenizer file ({error!r}); save or train the tokenizer again"
             ) from error
         return cls(vocabulary, tokenizer)
 
     def require(self, vocabulary: Vocabulary, where: str) -> None:
-        """Check that ids lie as a catalog's vocabulary says; the learned pieces may be others, and fewer.
+        """Check that the layout of the ids equals that of a catalog's vocabulary. The learned pieces may differ, or be fewer.
 
         Args:
-            where: what to call this tokenizer in the error, its file for instance.
+            where: name of this tokenizer in the error, for example its file.
 
         Raises:
-            MaskweaveError: naming the first thing that differs.
+            MaskweaveError: the layouts differ. The message names the first difference.
         """
         for key in ("sentinels", "values", "words", "size"):
             found, wanted = getattr(self.vocabulary, key), getattr(vocabulary, key)
@@ -154,12 +154,12 @@ class TextTokenizer:
 
     @property
     def token_embeddings(self) -> Tensor:
-        """(V, C) a vector for each token, so that those that mean alike can start alike in a model.
+        """(V, C) a vector per token, to initialize a model's embeddings so that tokens of similar meaning start close together.
 
-        The special values of a prefix lie along a curve, in their order. A whole word lies between the pieces of its name, "red cube"
-        between "red" and "cube". All else is random, and always the same.
+        The special values of a prefix lie on a curve, in their order. A word of the vocabulary lies between the pieces of its name: "red cube"
+        between "red" and "cube". All other vectors are random, with a fixed seed.
         """
-        width, vocabulary = PLACES_WIDTH, self.vocabulary
+        width, vocabulary = EMBEDDING_WIDTH, self.vocabulary
         table = torch.randn(vocabulary.size, width, generator=torch.Generator().manual_seed(0)) / width**0.5
         for prefix, count in vocabulary.values.items():
             start = self._starts[prefix]
@@ -172,15 +172,15 @@ class TextTokenizer:
         return table
 
     def encode(self, text: str) -> list[int]:
-        """Ids of a text, [EOS] last. Characters outside the alphabet make their word [UNK].
+        """Returns the ids of a text, [EOS] last. A word with characters outside the alphabet becomes [UNK].
 
         Raises:
-            BadSample: not text, or text that UTF-8 cannot hold.
+            BadSample: `text` is not text, or cannot be encoded as UTF-8.
         """
         return self.encode_batch([text])[0]
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        """`encode` for many texts at once; same errors."""
+        """Like `encode`, for many texts at once; raises the same errors."""
         for text in texts:
             if not isinstance(text, str):
                 raise BadSample(f"vocabulary {self.vocabulary.name!r}: expected text, found {type(text).__name__}")
@@ -188,14 +188,14 @@ class TextTokenizer:
             encodings = self.tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
         except (TypeError, UnicodeError) as error:
             raise BadSample(
-                f"vocabulary {self.vocabulary.name!r}: a text holds characters that UTF-8 cannot (lone surrogates); remove them"
+                f"vocabulary {self.vocabulary.name!r}: a text has characters that UTF-8 cannot encode (lone surrogates); remove them"
             ) from error
         return [[*encoding.ids, EOS] for encoding in encodings]
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Readable text of the ids before the first [EOS]; special tokens, sentinels and special values are left out.
+        """Returns readable text for the ids before the first [EOS], without special tokens, sentinels and special values.
 
-        Encoding it again gives the same ids, for ids that `encode` gave and that hold no [UNK].
+        Encoding it again gives the same ids if they were returned by `encode` and contain no [UNK].
         """
         text = ""
         for id in ids:
@@ -212,7 +212,7 @@ class TextTokenizer:
         return self._first_word <= id < len(self._pieces) and bool(self._pieces[id])
 
     def piece(self, id: int) -> str:
-        """The entry at an id, as written in the vocabulary; "?" where there is none."""
+        """The entry of an id, as written in the vocabulary; "?" if the id has no entry."""
         return (self._pieces[id] or "?") if 0 <= id < len(self._pieces) else "?"
 
     def value(self, prefix: str, n: int) -> int:
@@ -224,12 +224,12 @@ class TextTokenizer:
         count = self.vocabulary.values.get(prefix, 0)
         if not 0 <= n < count:
             raise MaskweaveError(
-                f"vocabulary {self.vocabulary.name!r}: has no special value {prefix}={n}; it has {self.describe_values()}"
+                f"vocabulary {self.vocabulary.name!r}: has no special value {prefix}={n}; expected one of {self.describe_values()}"
             )
         return self._starts[prefix] + n
 
     def as_value(self, id: int) -> tuple[str, int] | None:
-        """Prefix and number of a special value, None for any other id."""
+        """Prefix and number of a special value; None for any other id."""
         return self._values.get(id)
 
     def describe_values(self) -> str:
@@ -239,10 +239,10 @@ class TextTokenizer:
         )
 
     def word(self, name: str) -> int:
-        """Id of a word of the vocabulary, or of a learned piece that is a whole word.
+        """Id of a word of the vocabulary, or of a learned piece that is a complete word.
 
         Raises:
-            MaskweaveError: there is no such entry.
+            MaskweaveError: the vocabulary has no such entry.
         """
         id = self._ids.get(name, -1)
         if self.as_word(id) is None:
@@ -252,7 +252,7 @@ class TextTokenizer:
         return id
 
     def as_word(self, id: int) -> str | None:
-        """The entry at the id of a word or of a piece that starts one, None for any other id."""
+        """The entry of an id that is a word or the first piece of a word; None for any other id."""
         if not self.is_text(id) or (id >= self.vocabulary.fixed and self._pieces[id].startswith("##")):
             return None
         return self._pieces[id]
@@ -265,18 +265,18 @@ class TextTokenizer:
         """
         if not 0 <= n < self.vocabulary.sentinels:
             raise MaskweaveError(
-                f"vocabulary {self.vocabulary.name!r}: has no sentinel [S_{n}]; it has [S_0] to [S_{self.vocabulary.sentinels - 1}]"
+                f"vocabulary {self.vocabulary.name!r}: has no sentinel [S_{n}]; expected [S_0] to [S_{self.vocabulary.sentinels - 1}]"
             )
         return self.vocabulary.first_sentinel + n
 
     def is_sentinel(self, ids: Array) -> Array:
-        """Which ids are sentinels, elementwise, for an array or tensor of any shape."""
+        """Whether each id is a sentinel, elementwise, for an array or tensor of any shape."""
         first: Any = self.vocabulary.first_sentinel
         return (ids >= first) & (ids < first + self.vocabulary.sentinels)
 
 
 def _infer(name: str, content: dict[str, Any], added: dict[int, dict[str, Any]]) -> Vocabulary:
-    """The vocabulary of a bare tokenizer file, from the entries that it declares."""
+    """Infer the vocabulary of a single tokenizer file from its declared entries."""
     entries = [added[id]["content"] for id in sorted(added)]
     sentinels = sum(bool(re.fullmatch(r"\[S_\d+\]", entry)) for entry in entries)
     values = Counter(entry.split("=")[0] for entry in entries if re.fullmatch(r"\w+=\d+", entry))

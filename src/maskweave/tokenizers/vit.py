@@ -1,7 +1,7 @@
-"""Vision Transformer encoder and decoder over a lattice of one to three axes, the ViT VQ-VAE of 4M (https://arxiv.org/abs/2312.06647, appendix B).
+"""Vision Transformer encoder and decoder for grids with one to three axes, the ViT VQ-VAE of 4M (https://arxiv.org/abs/2312.06647, appendix B).
 
-A patch is one linear layer in and one out, between them pre-norm blocks with fixed sine-cosine positions. Feature maps are maps with many
-channels and often a patch of one point. Class maps go in through an embedding and come out as logits.
+One linear layer embeds the patches and one outputs them; between them are pre-norm blocks with fixed sine-cosine positions. Feature maps are maps
+with many channels and often a patch size of one point. Class maps are embedded as input and are output as logits.
 
 Dimension letters: B batch, C channels, K classes, N tokens, D latent channels, W width.
 """
@@ -20,11 +20,11 @@ from maskweave.nn.layers import MLP, Block, LayerNorm, initialize, sine_cosine
 from maskweave.nn.patches import patchify, unpatchify
 
 CODE_SCALE = 3.0
-"""Deviation of the codes' part in the decoder's input at the start, positions having 0.7. From Xavier's small start training is far slower."""
+"""Initial standard deviation of the codes in the decoder's input; positions have 0.7. With the smaller Xavier initialization, training is far slower."""
 
 
 class ViTEncoder(nn.Module):
-    """Values (B, C, *size), or class indices (B, *size), to latents (B, N, D)."""
+    """Encodes values (B, C, *size), or class indices (B, *size), to latents (B, N, D)."""
 
     positions: Tensor
 
@@ -41,7 +41,7 @@ class ViTEncoder(nn.Module):
         self.latents = Linear(spec.width, spec.quantizer.latent_dim)
         initialize(self)
         if self.classes is not None:
-            nn.init.normal_(self.classes.weight)  # as large as the numbers of other value types
+            nn.init.normal_(self.classes.weight)  # on the scale of the other value types' inputs
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.movedim(1, -1) if self.classes is None else self.classes(x)
@@ -52,10 +52,10 @@ class ViTEncoder(nn.Module):
 
 
 class ViTDecoder(nn.Module):
-    """Codes (B, N, D) to values (B, C, *size), to class logits (B, K, *size), or to a binary value's logits (B, 1, *size).
+    """Decodes codes (B, N, D) to values (B, C, *size), to class logits (B, K, *size), or to the logits of binary values (B, 1, *size).
 
     Args:
-        code_length: usual length of a code; the first layer starts so that codes speak louder than positions.
+        code_length: root mean square length of a code. The first layer is initialized so that codes are larger than positions.
     """
 
     positions: Tensor
@@ -82,7 +82,7 @@ class ViTDecoder(nn.Module):
 
 
 class PostMLP(nn.Module):
-    """x + MLP(LayerNorm(x)) with tanh between its layers, in float32 whatever the precision around it."""
+    """x + MLP(LayerNorm(x)) with tanh between its layers, always in float32."""
 
     def __init__(self, width: int):
         super().__init__()
@@ -99,7 +99,7 @@ TAILS = {"norm": LayerNorm, "mlp": PostMLP, "none": nn.Identity}
 
 
 def fixed_positions(modality: Modality, spec: TokenizerSpec, width: int) -> Tensor:
-    """Sine-cosine positions (N, W) of the entry's grid; those of another grid are resized bicubically."""
+    """Sine-cosine positions (N, W) of the entry's grid. If the tokenizer was trained with another grid, its positions are resized bicubically."""
     if spec.trained_grid in (None, modality.grid):
         return sine_cosine(modality.grid, width)
     table = sine_cosine(spec.trained_grid, width).T.unflatten(1, spec.trained_grid)

@@ -1,9 +1,9 @@
 """Learning the entries of a WordPiece vocabulary.
 
-Single characters come first, each at the start and inside a word: those seen in the texts, then ASCII letters, digits and
-basic punctuation. Longer pieces take the ids that are left: byte-pair merges (https://arxiv.org/abs/1508.07909, as in the
-tokenizers library), of which those that save most tokens on the texts are kept, so that a small vocabulary holds whole
-words and not the steps towards them. The same texts in any order give the same entries.
+Single characters come first, each at the start of and inside a word: those seen in the texts, then ASCII letters, digits and
+basic punctuation. Longer pieces get the remaining ids. They are byte-pair merges (https://arxiv.org/abs/1508.07909, as in the
+tokenizers library); those that save the most tokens on the texts are kept, so that a small vocabulary has complete words
+and not their intermediate merges. The order of the texts does not matter.
 """
 
 import string
@@ -29,43 +29,43 @@ def fixed_entries(vocabulary: Vocabulary) -> list[str]:
     """The entries before the learned pieces, in order of their ids.
 
     Raises:
-        MaskweaveError: an entry stands there twice, or a word could not be told from the inside of another.
+        MaskweaveError: an entry is listed twice, or a word looks like an inner piece of another word.
     """
     entries = [*SPECIAL_TOKENS, *(f"[S_{n}]" for n in range(vocabulary.sentinels))]
     entries += [f"{prefix}={n}" for prefix, count in vocabulary.values.items() for n in range(count)]
     entries += vocabulary.words
     if len(set(entries)) < len(entries):
         twice = next(entry for entry, count in Counter(entries).items() if count > 1)
-        raise MaskweaveError(f"vocabulary {vocabulary.name!r}: {shown(twice)} stands there twice; remove it from words")
+        raise MaskweaveError(f"vocabulary {vocabulary.name!r}: {shown(twice)} is listed twice; remove it from words")
     for word in vocabulary.words:
         if word.startswith("##") or word != word.strip() or not word:
             raise MaskweaveError(
-                f"vocabulary {vocabulary.name!r}: {shown(word)} cannot be a word; words are not empty, have no space at either end and do not start with '##'"
+                f"vocabulary {vocabulary.name!r}: {shown(word)} cannot be a word; a word must not be empty, start or end with a space, or start with '##'; change it"
             )
     return entries
 
 
 def learn_entries(vocabulary: Vocabulary, texts: Iterable[str]) -> list[str]:
-    """All entries in order of their ids: the fixed ones, single characters, learned pieces.
+    """All entries in order of their ids: fixed entries, single characters, learned pieces.
 
     Raises:
-        BadSample: something in texts is not text.
-        MaskweaveError: the vocabulary contradicts itself.
+        BadSample: an item of texts is not text.
+        MaskweaveError: the vocabulary is not valid.
     """
     check_vocabulary(vocabulary, f"vocabulary {vocabulary.name!r}")
     texts = list(texts)
     counts = _word_counts(texts)
     fixed = fixed_entries(vocabulary)
-    taken, room = set(fixed), vocabulary.size - len(fixed)
-    alphabet = [p for p in _alphabet(counts) if p not in taken][:room]
-    room -= len(alphabet)
-    learned = _learn([*fixed, *alphabet], texts, counts, room) if room else []
+    taken, free = set(fixed), vocabulary.size - len(fixed)
+    alphabet = [p for p in _alphabet(counts) if p not in taken][:free]
+    free -= len(alphabet)
+    learned = _learn([*fixed, *alphabet], texts, counts, free) if free else []
     spare = [p for p in string.punctuation if p not in taken and p not in alphabet]
     return [*fixed, *sorted(alphabet), *learned, *spare][: vocabulary.size]
 
 
 def _word_counts(texts: Sequence[str]) -> Counter[str]:
-    """How often each word occurs, split as WordPiece sees them."""
+    """Count the words, split as by the WordPiece tokenizer."""
     normalizer, splitter = BertNormalizer(lowercase=True), BertPreTokenizer()
     chunks: Counter[str] = Counter()
     for text in texts:
@@ -75,7 +75,7 @@ def _word_counts(texts: Sequence[str]) -> Counter[str]:
             chunks.update(normalizer.normalize_str(text).split())
         except UnicodeError as error:
             raise BadSample(
-                "texts to learn from: a text holds characters that UTF-8 cannot (lone surrogates); remove them"
+                "texts to learn from: a text has characters that UTF-8 cannot encode (lone surrogates); remove them"
             ) from error
     counts: Counter[str] = Counter()
     for chunk, count in chunks.items():
@@ -85,7 +85,7 @@ def _word_counts(texts: Sequence[str]) -> Counter[str]:
 
 
 def _alphabet(counts: Counter[str]) -> list[str]:
-    """Pieces of one character, most needed first: seen ones by how often, then ASCII."""
+    """Pieces of one character: those in the texts by frequency, then ASCII."""
     seen: Counter[str] = Counter()
     for word, count in counts.items():
         seen[word[0]] += count
@@ -96,12 +96,12 @@ def _alphabet(counts: Counter[str]) -> list[str]:
     return list(dict.fromkeys([*sorted(seen, key=lambda piece: (-seen[piece], piece)), *usual]))
 
 
-def _learn(known: list[str], texts: list[str], counts: Counter[str], room: int) -> list[str]:
-    """At most `room` pieces of two characters or more, most useful first."""
+def _learn(known: list[str], texts: list[str], counts: Counter[str], free: int) -> list[str]:
+    """At most `free` pieces of two or more characters, most useful first."""
     characters = sorted({piece[-1] for piece in known if len(piece.removeprefix("##")) == 1})
     trainer = WordPieceTrainer(
-        vocab_size=len(known) + 4 * room + 1000,  # more than fit: most merges are only steps towards a longer piece
-        special_tokens=known,  # single pieces get their ids first, so that ties are broken by these and not by the order of counting
+        vocab_size=len(known) + 4 * free + 1000,  # more than needed: most merges are only intermediate steps
+        special_tokens=known,  # single characters get the first ids, so that ties do not depend on the order of the texts
         initial_alphabet=characters,
         limit_alphabet=len(characters),
         min_frequency=1,
@@ -116,11 +116,11 @@ def _learn(known: list[str], texts: list[str], counts: Counter[str], room: int) 
         for token in model.tokenize(word):
             if token.value in new:
                 saved[token.value] += count * (len(token.value.removeprefix("##")) - 1)
-    return sorted(saved, key=lambda piece: (-saved[piece], piece))[:room]
+    return sorted(saved, key=lambda piece: (-saved[piece], piece))[:free]
 
 
 def assemble(vocabulary: Vocabulary, pieces: list[str]) -> Tokenizer:
-    """A Hugging Face tokenizer with these entries, in order of their ids."""
+    """Returns a Hugging Face tokenizer with these entries, in order of their ids."""
     tokenizer = Tokenizer(
         WordPiece({p: i for i, p in enumerate(pieces)}, unk_token="[UNK]", max_input_chars_per_word=100)
     )

@@ -1,4 +1,4 @@
-"""Quantizers, one file each: latents to codes and back."""
+"""Quantizers, one per file: latents to codes and back."""
 
 from maskweave.modality.tokenizer import Quantizer
 from maskweave.tokenizers.quantizers.base import BaseQuantizer, Quantized
@@ -11,7 +11,7 @@ __all__ = ["FSQ", "LFQ", "VQ", "BaseQuantizer", "Memcodes", "Quantized", "build_
 
 
 def build_quantizer(spec: Quantizer) -> BaseQuantizer:
-    """The quantizer that an entry asks for; its latents have `spec.latent_dim` channels."""
+    """Build the quantizer of an entry. Its latents have `spec.latent_dim` channels."""
     match spec.type:
         case "fsq":
             return FSQ(spec.levels)

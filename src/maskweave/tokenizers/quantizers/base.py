@@ -1,4 +1,4 @@
-"""What every quantizer offers. Dimension letters: B batch, N latents, D latent width, V codes, H heads."""
+"""The interface of every quantizer. Dimension letters: B batch, N latents, D latent width, V codes, H heads."""
 
 from typing import NamedTuple
 
@@ -9,15 +9,15 @@ class Quantized(NamedTuple):
     """Latents turned into codes."""
 
     z_q: Tensor
-    """(B, N, D) the codes; the gradient passes straight through to the latents."""
+    """(B, N, D) the codes, with a straight-through gradient to the latents."""
     ids: Tensor
-    """(B, N), or (B, N, H) where each latent has several codes."""
+    """(B, N), or (B, N, H) if each latent has several codes."""
     loss: Tensor
-    """Scalar to add to the reconstruction loss: commitment, entropy; 0 where there is none."""
+    """Scalar to add to the reconstruction loss: commitment, entropy; 0 if there is none."""
 
 
 class BaseQuantizer(nn.Module):
-    """Rounds latents to `size` codes. Works in float32 whatever the precision around it."""
+    """Rounds latents to `size` codes. Always works in float32."""
 
     size: int
     code_length: float = 1.0
@@ -27,10 +27,10 @@ class BaseQuantizer(nn.Module):
         raise NotImplementedError
 
     def decode(self, ids: Tensor) -> Tensor:
-        """The codes (B, N, D) of ids (B, N) or (B, N, H)."""
+        """Returns the codes (B, N, D) of ids (B, N) or (B, N, H)."""
         raise NotImplementedError
 
 
 def straight_through(z: Tensor, codes: Tensor) -> Tensor:
-    """`codes` forwards, the gradient of `z` backwards."""
+    """Returns `codes` in the forward pass; the gradient goes to `z` in the backward pass."""
     return z + (codes - z).detach()

@@ -1,7 +1,7 @@
-"""What quantizers share where several processes train together: each sees its part of the batch, and the codes are to follow all of it.
+"""Collectives for quantizers in distributed training: each process has a part of the batch, but the codes depend on all of it.
 
-In a single process nothing happens. All processes must call these side by side, so they are for training alone: in validation one may have a batch
-more than another.
+In a single process they do nothing. All processes must call them the same number of times, so they are only for training: in validation, some
+processes may have one batch more than others.
 """
 
 import torch
@@ -12,12 +12,12 @@ from maskweave.tokenizers.quantizers.base import straight_through
 
 
 def processes() -> int:
-    """How many train together."""
+    """Number of processes that train together."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def all_reduce_sum(*tensors: Tensor) -> tuple[Tensor, ...]:
-    """The sums over all processes, in float32 and without gradient, in one message. Their shapes are the same everywhere."""
+    """Sum each tensor over all processes, in float32, without gradient, in one message. The shapes must be the same in all processes."""
     if processes() == 1:
         return tensors
     row = torch.cat([t.detach().flatten().float() for t in tensors])
@@ -27,12 +27,12 @@ def all_reduce_sum(*tensors: Tensor) -> tuple[Tensor, ...]:
 
 
 def all_reduce_mean(x: Tensor) -> Tensor:
-    """The mean over all processes. The gradient is that of the own part: averaging it over the processes does the rest."""
+    """Mean over all processes. The gradient is that of this process's part; data-parallel training averages it over the processes."""
     return x if processes() == 1 else straight_through(x, all_reduce_sum(x)[0] / processes())
 
 
 def all_gather_rows(x: Tensor) -> Tensor:
-    """The rows of all processes, as many of each, one after another."""
+    """Concatenate the rows of all processes. Each must have the same number of rows."""
     if processes() == 1:
         return x
     parts = [torch.empty_like(x) for _ in range(processes())]
@@ -41,14 +41,17 @@ def all_gather_rows(x: Tensor) -> Tensor:
 
 
 def broadcast(x: Tensor) -> Tensor:
-    """What the first process has."""
+    """Copy the tensor of the first process to all processes, in place."""
     if processes() > 1:
         dist.broadcast(x, src=0)
     return x
 
 
 def rank_rows(x: Tensor) -> Tensor:
-    """The rows that are this process's turn, 0 in place of the others: summed by `all_reduce_sum`, each row is of one process, and all give as many."""
+    """Keep every `processes()`-th row, starting at this process's rank, and set the others to 0.
+
+    Summed by `all_reduce_sum`, each row comes from one process, and all processes contribute equally.
+    """
     if processes() == 1:
         return x
     mine = torch.arange(len(x), device=x.device) % processes() == dist.get_rank()

@@ -1,6 +1,6 @@
 """Lookup-free quantization (LFQ), https://arxiv.org/abs/2310.05737, section 3.1.
 
-Each latent channel gives one bit, its sign. An entropy loss makes single latents decided and the codes evenly used.
+Each latent channel gives one bit, its sign. An entropy loss makes each latent's assignment certain and the use of the codes even.
 """
 
 import math
@@ -18,8 +18,8 @@ GROUP_BITS = 10
 class LFQ(BaseQuantizer):
     """Signs of the latents; codes are -1 and 1. The first channel is the highest bit.
 
-    The entropy of the average use is exact up to 2^10 codes. Beyond, the bits are cut into groups and the groups' entropies added,
-    an upper bound that keeps the cost small.
+    The entropy of the mean assignment is exact up to 2^10 codes. With more codes, the bits are split into groups and the entropies of the
+    groups are added. This is an upper bound that is cheap to compute.
 
     Args:
         codes: codebook size V, a power of two; the latent has log2(V) channels.
@@ -51,10 +51,10 @@ class LFQ(BaseQuantizer):
         return ((ids[..., None] & self.bits) > 0).float() * 2 - 1
 
     def entropy_loss(self, z_BND: Tensor) -> Tensor:
-        """Mean entropy of a latent's soft assignment, less the entropy of the mean assignment, in nats.
+        """Mean entropy of the latents' soft assignments minus the entropy of the mean assignment, in nats.
 
-        With ±1 codes the softmax over squared distances falls apart into one logistic function per bit, so that the first
-        term needs no table of codes. The mean assignment is that of all processes that train together.
+        With ±1 codes, the softmax over squared distances factorizes into one logistic function per bit, so the first
+        term needs no table of codes. The mean assignment is over all processes that train together.
         """
         logits = 4 * self.sharpness * z_BND.flatten(0, -2)  # (n, bits)
         log_on, log_off = F.logsigmoid(logits), F.logsigmoid(-logits)

@@ -1,7 +1,7 @@
 """Memcodes, the attention-like quantizer of NWT (https://arxiv.org/abs/2106.04283, section 3.1), used by 4M-21 for global embeddings.
 
-The latent is split over heads. Each head has codes, from which linear maps make keys and values: a latent is a query that picks one
-key and becomes its value. Gumbel-softmax makes the choice learnable, so the codes need no loss of their own.
+The latent is split over heads. Each head has codes, and linear maps turn them into keys and values. A latent is a query: it selects one
+key and is replaced by its value. Gumbel-softmax makes the selection differentiable, so the codes need no separate loss.
 """
 
 import torch
@@ -17,8 +17,8 @@ class Memcodes(BaseQuantizer):
     Args:
         codes: codes V of each head.
         dim: width D of the latent, a multiple of `heads`.
-        heads: H, and so the number of tokens a latent gives.
-        temperature: of the Gumbel-softmax while training.
+        heads: H, the number of tokens per latent.
+        temperature: temperature of the Gumbel-softmax in training.
     """
 
     def __init__(self, codes: int, dim: int, heads: int = 1, temperature: float = 1.0):

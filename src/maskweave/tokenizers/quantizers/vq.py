@@ -1,8 +1,8 @@
 """Vector quantization with cosine codes, https://arxiv.org/abs/1711.00937 and https://arxiv.org/abs/2110.04627 (section 3.2).
 
-Latents and codes lie on the unit sphere. The codes follow the mean of their latents (exponential moving average, appendix A.1 of the first), start
-as the k-means centers of the first training batch, and those that fall out of use are replaced by latents of the batch. All state is in
-buffers and all chance comes from torch's generator, so a run resumes exactly. Processes that train together keep one codebook, of all their latents.
+Latents and codes are on the unit sphere. The codes are initialized with the k-means centers of the first training batch. They then follow the mean
+of their latents (exponential moving average, appendix A.1 of the first paper), and unused codes are replaced by latents of the batch. All state is
+in buffers and all randomness comes from torch's generator, so a run resumes exactly. Processes that train together share one codebook.
 """
 
 import torch
@@ -22,8 +22,8 @@ class VQ(BaseQuantizer):
     Args:
         codes: codebook size V.
         dim: width D of latents and codes.
-        decay: of the moving averages, per batch.
-        dead: a code used less than this share of the average code's use is replaced.
+        decay: decay of the moving averages per batch.
+        dead: a code is replaced if its use, relative to the average code, is below this share.
         commitment: weight of the squared distance between latents and their codes.
     """
 
@@ -39,10 +39,10 @@ class VQ(BaseQuantizer):
         self.register_buffer("codebook", start)
         self.register_buffer(
             "sums", start.clone()
-        )  # moving sum of each code's latents, over those an average code gets
-        self.register_buffer("usage", torch.ones(codes))  # 1: as much as the average code
+        )  # moving sum of each code's latents, divided by the average number of latents per code
+        self.register_buffer("usage", torch.ones(codes))  # 1: used as often as the average code
         self.register_buffer("initialized", torch.tensor(False))
-        self._started = False  # spares asking the device in every step
+        self._started = False  # avoids a device sync in every step
 
     def forward(self, z_BND: Tensor) -> Quantized:
         with torch.autocast(z_BND.device.type, enabled=False):
@@ -65,7 +65,7 @@ class VQ(BaseQuantizer):
 
     @torch.no_grad()
     def _start(self, flat: Tensor) -> None:
-        """k-means on the sphere. A code without latents keeps its place; with fewer latents than codes some start equal, and soon die."""
+        """k-means on the sphere. A center without latents does not move. With fewer latents than codes, some codes start equal and are soon replaced."""
         flat = all_gather_rows(flat)
         pool = flat[torch.randperm(len(flat), device=flat.device)[: KMEANS_LATENTS * self.size]]
         centers = pool[torch.arange(self.size, device=flat.device) % len(pool)]
@@ -84,7 +84,7 @@ class VQ(BaseQuantizer):
         """Move the codes towards their latents, and replace the dead ones."""
         counts = torch.bincount(ids, minlength=self.size)
         sums = torch.zeros_like(self.sums).index_add_(0, ids, flat)
-        # Drawn always: no wait for the count of dead codes.
+        # Sampled in every step: counting the dead codes first would need a device sync.
         fresh = flat[torch.randint(len(flat), (self.size,), device=flat.device)]
         counts, sums, fresh = all_reduce_sum(counts, sums, rank_rows(fresh))
         average = len(flat) * processes() / self.size
