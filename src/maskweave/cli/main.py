@@ -66,7 +66,7 @@ OF_RECIPES = ("run", "tokenizer", "tokenize", "train", "recipe check", "transfer
 """Commands whose options are recipe keys. Only options that are typed are passed on: defaults must not override the recipe file."""
 
 RENAMED = {
-    "--catalogue": "--catalog",
+    "--catalogue": "--catalog",  # codespell:ignore
     "--apart": "--no-chain",
     "--grow": "--guide-with-finished",
     "--through": "--feature-modality",
