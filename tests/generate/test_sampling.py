@@ -106,10 +106,10 @@ def test_half_precision_logits() -> None:
         ({"guidance": float("inf")}, "guidance is inf; expected a finite number"),
         (
             {"temperature_schedule": "onex:1"},
-            "temperature_schedule is onex:1; expected constant, linear or onex:MIN:POWER",
+            "temperature_schedule is 'onex:1'; expected constant, linear or onex:MIN:POWER",
         ),
-        ({"temperature_schedule": "onex:-1:2"}, "temperature_schedule is onex:-1:2"),
-        ({"temperature_schedule": "linear:2"}, "temperature_schedule is linear:2"),
+        ({"temperature_schedule": "onex:-1:2"}, "temperature_schedule is 'onex:-1:2'"),
+        ({"temperature_schedule": "linear:2"}, "temperature_schedule is 'linear:2'"),
     ],
 )
 def test_settings_that_cannot_be(wrong, message) -> None:

@@ -106,7 +106,7 @@ def test_what_may_change_is_told_once(tmp_path: Path, capsys: pytest.CaptureFixt
         ({"tokenizers__train__steps": 9}, r"\(tokenizers.train.steps differ\)"),
         ({"drawing__input_tokens": 9, "model__size": "micro"}, r"\(drawing.input_tokens, model.size differ\)"),
         ({"data__mix": {"a": {"source": "scenes", "samples": 9}}, "data__samples": 0}, r"data.source, data.mix.a, data.samples differ"),
-        ({"modalities": ["depth", "edges"]}, r"a run whose modality entries differ from those of .*scenes.yaml \(edges\)"),
+        ({"modalities": ["depth", "edges"]}, r"a run, and its modality entries differ from those of .*scenes.yaml \(edges\)"),
     ],
 )  # fmt: skip
 def test_another_run_is_refused_by_the_keys(tmp_path: Path, changes: dict[str, Any], words: str) -> None:

@@ -35,7 +35,7 @@ def claim_folder(folder: Path, recipe: dict[str, Any], catalog: Catalog) -> None
         what = (
             f"a run of another recipe ({', '.join(refused)} differ)"
             if refused
-            else f"a run whose modality entries differ from those of {catalog.where} ({', '.join(others)})"
+            else f"a run, and its modality entries differ from those of {catalog.where} ({', '.join(others)})"
         )
         raise MaskweaveError(f"{folder}: holds {what}; choose another folder with --out, or remove it")
     if refused or others:
