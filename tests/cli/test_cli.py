@@ -38,7 +38,7 @@ from maskweave.transfer.recipe import TransferRecipe, load_transfer
 LAYOUT = {
     "checkpoints", "evaluation.json", "events", "metrics.jsonl", "modalities.yaml", "model", "recipe.yaml", "report.html", "sheets", "tokenizers", "tokens",
 }  # fmt: skip
-ROW = {"inputs", "target", "metric", "better", "value", "constant", "tokenizer", "samples", "seed"}
+ROW = {"inputs", "target", "metric", "better", "value", "constant", "tokenizer", "samples", "seed", "part"}
 
 
 def numbers(folder: Path) -> list[dict[str, Any]]:
