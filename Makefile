@@ -1,4 +1,5 @@
-# make demo: everything from nothing to a trained any-to-any model and its report.   make test: the tests.   make test-all: the slow ones too.   make check: linters, types and spelling.
+# make demo: trains an any-to-any model on generated scenes and writes its report.   make test: runs the tests.
+# make test-all: also runs the slow tests.   make check: linters, types and spelling.   make format: fixes what ruff can fix.
 PYTHON ?= python3
 BIN := .venv/bin
 PROSE := src tests docs recipes benchmarks examples README.md CONTRIBUTING.md Makefile pyproject.toml

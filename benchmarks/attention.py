@@ -1,9 +1,9 @@
-"""Attention on a CPU under two choices of kernels (maskweave/nn/cpu.py), one thread: python benchmarks/attention.py
+"""Attention on a CPU with two choices of kernels (maskweave/nn/cpu.py), one thread: python benchmarks/attention.py
 
-- Torch's fused kernel (plain) against two matrix products (amd), forward and backward, for the lengths at which token batches are drawn.
-- Attention of one token to a cache, as in reading a sequence: the cache in bf16 against the cache in float32, under each choice.
+- Torch's fused kernel (plain) against two matrix products (amd), forward and backward, for typical lengths of token batches.
+- Attention of one token to a cache, as in generating a sequence: a bf16 cache against a float32 cache, with each choice.
 
-Prints vendor, instruction sets, and ratios of times as medians of pairs measured in turn.
+Prints the CPU vendor, its instruction sets, and time ratios: medians over pairs of alternating measurements.
 """
 
 import statistics
@@ -41,12 +41,12 @@ def main() -> None:
     for choice in ("plain", "amd"):
         choose(choice)
         for B, H, M, D in ((1, 6, 196, 64), (8, 6, 64, 64), (8, 6, 196, 64)):
-            ratio = reading(B, H, M, D)
-            print(f"{choice}: one token of B {B} H {H} to {M}, D/H {D}: cache in bf16 / in float32 = {ratio:.2f}")
+            ratio = cached_attention(B, H, M, D)
+            print(f"{choice}: one token of B {B} H {H} to {M}, D/H {D}: bf16 cache / float32 cache = {ratio:.2f}")
 
 
 @torch.inference_mode()
-def reading(B: int, H: int, M: int, D: int) -> float:
+def cached_attention(B: int, H: int, M: int, D: int) -> float:
     q = torch.randn(B, H, 1, D).bfloat16()
     kept = {dtype: torch.randn(2, B, H, M, D).to(dtype) for dtype in (torch.bfloat16, torch.float32)}
     took: dict[torch.dtype, list[float]] = {dtype: [] for dtype in kept}

@@ -1,13 +1,13 @@
-"""Published 4M models: loading, a training step, tokenizing pictures; time and peak memory of each.
+"""Published 4M models: time and peak memory of loading, of a training step, and of tokenizing pictures.
 
-- Loading: 4M-21 of --size is written in the published format and opened in fresh processes: as a model, and, in turn, as bare tensors by
-  safetensors, the least that any loader does. Every weight is then read once. Memory is what the process has by then, its own and mapped
-  from the file, as a share of the file.
-- Training: size Ti, 16 samples, 128 + 128 tokens, 7 and 21 modalities with tables of their own: drawing, forward, backward, clipping,
-  AdamW; in float32 and bf16, tables updated whole and by the rows that were read (`lazy_embeddings`), and with compiled blocks. In turn,
-  medians. Also shown: what the machine does at that moment: 2048³ matrix products, in GFLOP/s (162 and 1078 on two idle cores with bf16
-  matrix units).
-- Tokenizing: 64 pictures of 224 pixels, a ViT-B encoder with 16384 codes, in float32 and bf16.
+- Loading: 4M-21 of size --size is written in the published format and loaded in new processes, alternately as a model and as plain tensors
+  with safetensors, the minimum for any loader. Then every weight is read once. Memory is the resident memory at that point, anonymous and
+  file-mapped, relative to the file size.
+- Training: size Ti, 16 samples, 128 + 128 tokens, 7 and 21 modalities with separate embedding tables: mask sampling, forward, backward,
+  clipping, AdamW; in float32 and bf16, with full updates of the tables, with updates of the rows in use (`lazy_embeddings`), and with compiled
+  blocks. Medians of alternating measurements. Also printed, for the current speed of the machine: 2048³ matrix products in GFLOP/s (162 and
+  1078 on two idle cores with bf16 matrix units).
+- Tokenizing: 64 pictures of 224×224 pixels, a ViT-B encoder with 16384 codes, in float32 and bf16.
 
 python benchmarks/fourm.py [loading] [training] [tokenizing] [--size B] [--rounds 7] [--threads 2]
 """
@@ -47,7 +47,7 @@ SAMPLES, TOKENS, PICTURES = 16, 128, 64
 
 
 def memory(kind: str) -> float:
-    """MiB of this process: RssAnon (its own), RssFile (mapped) or VmHWM (the most there was)."""
+    """Memory of this process in MiB: RssAnon (anonymous), RssFile (file-mapped) or VmHWM (peak)."""
     found = re.search(rf"{kind}:\s+(\d+) kB", Path("/proc/self/status").read_text())
     return int(found[1]) / 1024 if found else float("nan")
 
@@ -59,7 +59,7 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def opened(folder: Path, how: str, answer: "multiprocessing.Queue[tuple[float, float]]") -> None:
-    """In a process of its own: seconds to open, and MiB once every weight was read."""
+    """Runs in a separate process. Sends the seconds to load and the MiB after every weight was read."""
     torch.set_num_threads(1)
     before = memory("RssAnon") + memory("RssFile")
     start = time.perf_counter()
@@ -79,9 +79,9 @@ def loading(size: str, rounds: int) -> None:
         torch.manual_seed(0)
         export_model(FourM(entries, FourMConfig(size=size, separate=True, qk_norm=True)), entries, folder)
         file = (folder / "model.safetensors").stat().st_size / 2**20
-        print(f"loading 4M-21 {size}, a file of {file:.0f} MiB")
+        print(f"loading 4M-21 {size}, file size {file:.0f} MiB")
         context = multiprocessing.get_context("spawn")
-        found: dict[str, list[tuple[float, float]]] = {"as a model": [], "as bare tensors": []}
+        found: dict[str, list[tuple[float, float]]] = {"as a model": [], "as plain tensors": []}
         for _, how in itertools.product(range(rounds), found):
             answer = context.Queue()
             process = context.Process(target=opened, args=(folder, how, answer))
@@ -90,7 +90,7 @@ def loading(size: str, rounds: int) -> None:
             process.join()
         for how, results in found.items():
             took, held = (statistics.median(values) for values in zip(*results, strict=True))
-            print(f"  {how:<16}{took:6.2f} s, memory {held / file:.2f} of the file")
+            print(f"  {how:<16}{took:6.2f} s, memory {held / file:.2f} × file size")
 
 
 def columns(catalog: Catalog, rng: np.random.Generator) -> dict[str, Column]:
@@ -109,12 +109,12 @@ def columns(catalog: Catalog, rng: np.random.Generator) -> dict[str, Column]:
 def training_step(catalog: Catalog, precision: str, how: str) -> Callable[[], None]:
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
-    settings = TrainSettings(lazy_embeddings=how != "tables whole")
+    settings = TrainSettings(lazy_embeddings=how != "full tables")
     objective = FourMObjective(FourM(catalog, FourMConfig(size="Ti", separate=True))).train()
-    if how == "by rows, compiled":
+    if how == "used rows, compiled":
         compile_blocks(objective)
     optimizer, _ = build_optimizer(objective, settings)
-    parameters, drawer, data = (
+    parameters, sampler, data = (
         list(objective.parameters()),
         MaskSampler(catalog, MaskingConfig(TOKENS, TOKENS)),
         columns(catalog, rng),
@@ -122,14 +122,14 @@ def training_step(catalog: Catalog, precision: str, how: str) -> Callable[[], No
 
     def step() -> None:
         with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
-            loss, _ = objective(drawer(data, rng))
+            loss, _ = objective(sampler(data, rng))
         loss.backward()
         parts = gradient_parts(parameters)
         clip_gradients(parts, torch.nn.utils.get_total_norm(parts), settings.clip)
         optimizer.step()
         optimizer.zero_grad()
 
-    step()  # makes the optimizer's state
+    step()  # creates the optimizer state
     return step
 
 
@@ -140,30 +140,30 @@ def product(precision: str) -> float:
 
 
 def training(rounds: int) -> None:
-    keep_freed_memory()  # as `fit` does
+    keep_freed_memory()  # like `fit`
     for name in ("4m-7", "4m-21"):
         catalog = load_catalog(name)
         print(f"training step, {name}, Ti, {SAMPLES} samples, {TOKENS} + {TOKENS} tokens")
         found: dict[tuple[str, str], list[float]] = {}
         speeds: dict[str, list[float]] = {}
         for precision, ways in {
-            "float32": ("tables whole", "by rows"),
-            "bf16": ("tables whole", "by rows", "by rows, compiled"),
+            "float32": ("full tables", "used rows"),
+            "bf16": ("full tables", "used rows", "used rows, compiled"),
         }.items():
             steps = {how: training_step(catalog, precision, how) for how in ways}
             for _, how in itertools.product(range(rounds), steps):
                 speeds.setdefault(precision, []).append(product(precision))
                 found.setdefault((precision, how), []).append(seconds(steps[how]))
             steps.clear()
-            gc.collect()  # the next models want the memory
-        slowest = statistics.median(found["float32", "tables whole"])
+            gc.collect()  # frees memory for the next models
+        slowest = statistics.median(found["float32", "full tables"])
         for (precision, how), times in found.items():
             took = statistics.median(times)
             print(
                 f"  {precision:<8}{how:<18}{took:7.2f} s, {slowest / took:5.1f}×, "
-                f"least {min(times):.2f}; machine at {statistics.median(speeds[precision]):.0f} GFLOP/s"
+                f"minimum {min(times):.2f} s; machine speed {statistics.median(speeds[precision]):.0f} GFLOP/s"
             )
-    print(f"  most memory {memory('VmHWM'):.0f} MiB, of three models at a time")
+    print(f"  peak memory {memory('VmHWM'):.0f} MiB, with up to three models in memory")
 
 
 def tokenizing(rounds: int) -> None:
@@ -172,7 +172,7 @@ def tokenizing(rounds: int) -> None:
     torch.manual_seed(0)
     tokenizer = GridTokenizer(Modality("picture", 1, "grid", picture, grid=(14, 14), tokenizer=spec)).eval()
     values = np.random.default_rng(0).integers(0, 256, (PICTURES, 224, 224, 3), dtype=np.uint8)
-    print(f"tokenizing {PICTURES} pictures of 224 pixels, ViT-B")
+    print(f"tokenizing {PICTURES} pictures of 224×224 pixels, ViT-B")
     found: dict[str, list[float]] = {"float32": [], "bf16": []}
     for _, precision in itertools.product(range(rounds), found):
         with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
@@ -180,7 +180,7 @@ def tokenizing(rounds: int) -> None:
     slow = statistics.median(found["float32"])
     for precision, times in found.items():
         print(f"  {precision:<8}{statistics.median(times):7.2f} s, {slow / statistics.median(times):.1f}×")
-    print(f"  most memory {memory('VmHWM'):.0f} MiB")
+    print(f"  peak memory {memory('VmHWM'):.0f} MiB")
 
 
 def main() -> None:

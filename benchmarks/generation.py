@@ -1,12 +1,13 @@
-"""Generation against plain re-computation by the same model, in turn, in one process. python benchmarks/generation.py [--size B] [--threads 2] [--onednn]
+"""maskweave's generation against a plain implementation with the same model. python benchmarks/generation.py [--size B] [--threads 2] [--onednn]
 
-Modalities like the published ones: pictures of 224 pixels in 196 patches, a depth map of 196 tokens out of 8192 codes, captions of 128
-tokens out of 30000. The model is untrained, which costs the same; its captions never end. Plain re-computation is what the model offers
-to one who has not thought about speed: every pass by itself in float32; of a caption all tokens so far are decoded for the next one, the
-encoder runs once; of a grid all places that are still unknown are predicted, and the step's are taken. Both read the same tokens. It
-multiplies by torch's own linear layers; with `--onednn` by ours, which are faster on AMD's processors (`benchmarks/linear.py`).
+Modalities like the published ones: pictures of 224×224 pixels in 196 patches, a depth map of 196 tokens with 8192 codes, captions of 128
+tokens from a vocabulary of 30000. The model is untrained, which does not change the cost, and its captions never end. The plain
+implementation has no optimizations: each pass runs separately in float32. For a caption, the encoder runs once, and all tokens so far are
+decoded again for each new token. For a grid, each step predicts all unknown tokens and keeps those of the step. Both implementations
+generate the same tokens. The plain one uses torch's own linear layers, or with `--onednn` ours, which are faster on AMD processors
+(`benchmarks/linear.py`).
 
-Prints seconds (of the processor, with one thread) and the ratio (plain / ours) as medians of pairs.
+The two are measured alternately in one process. Prints medians of seconds (CPU time if there is one thread) and of the ratio plain / ours.
 """
 
 import argparse
@@ -38,7 +39,7 @@ from maskweave.values.text import Text
 
 CAPTION = 128
 NO_WORDS = 204
-"""Special tokens and sentinels, which would end a caption."""
+"""Number of special tokens and sentinels, which would end a caption."""
 
 
 def catalog() -> Catalog:
@@ -71,7 +72,7 @@ def ours(engine: Engine, schedule: Schedule, samples: int) -> np.ndarray:
 
 @torch.inference_mode()
 def plain_caption(model: FourM, entries: Catalog, samples: int) -> np.ndarray:
-    """The likeliest token again and again, from all tokens so far."""
+    """Greedy decoding; recomputes all tokens so far for each new one."""
     entry, first = entries["caption"], entries.vocabularies["text"].first_sentinel + 1
     frame = TokenState(np.ones((samples, 1), bool), np.full((samples, 1), first))
     inputs, rows = pack_inputs(entries, {**given(samples), "caption": frame}, [frozenset(entries)], np.arange(samples))
@@ -89,7 +90,7 @@ def plain_caption(model: FourM, entries: Catalog, samples: int) -> np.ndarray:
 
 @torch.inference_mode()
 def plain_grid(model: FourM, entries: Catalog, schedule: Schedule, samples: int) -> np.ndarray:
-    """Each pass over all unknown places; a random part of them is taken."""
+    """Each pass predicts all unknown tokens; a random subset is kept."""
     fields = {**given(samples), "depth": TokenState.empty(samples, 196)}
     known, rng = fields["depth"], np.random.default_rng(0)
     assert known.ids is not None
@@ -116,7 +117,7 @@ def _ask(entries: Catalog, mask: np.ndarray) -> Slots:
 
 
 def compare(name: str, plain: Callable[[], object], ways: dict[str, Callable[[], object]], pairs: int) -> None:
-    # Time on the processor, where there is one thread: others may be using the machine.
+    # CPU time if there is one thread, because other jobs may use the machine.
     clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
     took: dict[str, list[float]] = {key: [] for key in ("plain", *ways)}
     for _ in range(pairs):
@@ -157,7 +158,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(f"size {asked.size}, {asked.threads} threads, medians of {asked.pairs}")
     for samples in asked.pictures:
         same = plain_caption(plain_model, entries, samples) == ours(engines["float32"], caption, samples)
-        print(f"captions of {samples}: {same.mean():.1%} of the tokens are those of plain re-computation")
+        print(f"captions of {samples}: {same.mean():.1%} of the tokens are the same as with the plain implementation")
         work = partial(plain_caption, plain_model, entries, samples)
         ways = {key: partial(ours, engine, caption, samples) for key, engine in engines.items()}
         compare(f"caption, {CAPTION} tokens, {samples}", work, ways, asked.pairs)

@@ -1,9 +1,9 @@
-"""Linear layers on a CPU under every choice of kernels (maskweave/nn/cpu.py), in turn. python benchmarks/linear.py [--threads 2] [--rounds 9] [--rows 1 256]
+"""Linear layers on a CPU with every choice of kernels (maskweave/nn/cpu.py). python benchmarks/linear.py [--threads 2] [--rounds 9] [--rows 1 256]
 
-Prints vendor and instruction sets; then, for one row to many, GFLOP/s of plain torch, and how many times as fast each choice is, as medians of rounds:
-prediction in float32 and bf16 as generation does it (packed where the choice says so), and training in float32, forward and backward. The weights
-change from call to call, as in a model, and are more than the caches hold. A choice that uses torch's kernels shows how far the machine's noise goes.
-Last: training with numbers of rows that never repeat, against the same padded to a multiple.
+Prints the CPU vendor and its instruction sets. Then, for several numbers of rows, prints the GFLOP/s of plain torch and the speedup of each choice, as
+medians of rounds that alternate between the choices: inference in float32 and bf16, as in generation (with packed weights if the choice packs them),
+and training in float32, forward and backward. Each call uses other weights, as in a model; together they exceed the CPU caches. A choice that uses
+torch's kernels shows the noise of the measurement. Last: training with a different number of rows in each step, against the same rows padded to a multiple.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from maskweave.nn import cpu
 SHAPES = ((384, 384), (384, 1024), (768, 2048), (384, 30_000))
 ROWS = (1, 8, 64, 256, 1576)
 WEIGHTS = 60e6
-"""Bytes that the layers of a shape take together in float32."""
+"""Total size in bytes of the layers of one shape in float32."""
 KINDS = ("float32", "trained", "bf16")
 
 Ratios = dict[tuple[str, str], list[float]]
@@ -34,7 +34,7 @@ def print_processor() -> None:
     used = [name for name, on in dataclasses.asdict(cpu.KERNELS).items() if on]
     print(f"processor: {found.vendor or 'unknown'}, {' '.join(sets) or 'no known instruction sets'}")
     print(
-        f"chosen for it: {', '.join(used) or 'plain torch'}; torch {torch.__version__}, {torch.get_num_threads()} threads"
+        f"chosen kernels: {', '.join(used) or 'plain torch'}; torch {torch.__version__}, {torch.get_num_threads()} threads"
     )
 
 
@@ -43,7 +43,7 @@ def choose(name: str) -> None:
 
 
 def layers(width: int, out: int) -> dict[tuple[str, str], nn.ModuleList]:
-    """Copies of the same layers for each choice and kind."""
+    """Returns copies of the same layers for each choice and kind."""
     made = {}
     plain = [cpu.Linear(width, out, bias=False) for _ in range(max(4, int(WEIGHTS / (4 * width * out))))]
     for name, kind in itertools.product(cpu.CHOICES, KINDS):
@@ -64,20 +64,20 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def predict(them: nn.ModuleList, x: Tensor) -> None:
+def predict(layers: nn.ModuleList, x: Tensor) -> None:
     with torch.inference_mode():
-        for layer in them:
+        for layer in layers:
             layer(x)
 
 
-def train(them: Sequence[nn.Module], x: Tensor) -> None:
-    for layer in them:
+def train(layers: Sequence[nn.Module], x: Tensor) -> None:
+    for layer in layers:
         y = layer(x.requires_grad_())
         y.backward(torch.ones_like(y))
 
 
 def measure(made: dict[tuple[str, str], nn.ModuleList], rows: int, rounds: int) -> tuple[dict[str, float], Ratios]:
-    """Plain seconds per layer by kind, and ratios (plain / choice) by choice and kind."""
+    """Returns the seconds per layer of plain torch by kind, and ratios (plain / choice) by choice and kind."""
     width = next(made["plain", "float32"][0].parameters()).shape[1]
     took: Ratios = {key: [] for key in made}
     for number, (key, them) in itertools.product(range(-1, rounds), made.items()):
@@ -95,7 +95,7 @@ def measure(made: dict[tuple[str, str], nn.ModuleList], rows: int, rounds: int) 
 
 
 def changing_rows(multiple: int, rounds: int) -> Iterator[str]:
-    """Training with a number of rows that is new in every step, against padding it to `multiple`."""
+    """Compares training with a different number of rows in every step with padding the rows to a multiple of `multiple`."""
     for name, halved in itertools.product(("amd", "plain"), (False, True)):
         choose(name)
         them, lengths = [cpu.Linear(384, 1024)], torch.randperm(500)[: 10 * rounds] + 100
@@ -106,7 +106,7 @@ def changing_rows(multiple: int, rounds: int) -> Iterator[str]:
             with torch.autocast("cpu", torch.bfloat16, enabled=halved):
                 took[step % 2].append(seconds(lambda padded=padded, them=them: train(them, padded)) / length)
         ratio = statistics.median(took[0][rounds:]) / statistics.median(took[1][rounds:])
-        yield f"{name}, {'bf16' if halved else 'float32'}: any number of rows / padded to {multiple} = {ratio:.2f}"
+        yield f"{name}, {'bf16' if halved else 'float32'}: varying number of rows / padded to a multiple of {multiple} = {ratio:.2f}"
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
-"""Steps of masked autoencoding on a batch half of whose pairs are apart, against a batch of pairs with as many tokens, in turn. One thread.
+"""Training steps of M3AE with half of the samples unpaired, against paired samples with the same number of tokens. One thread.
 
-Prints processor time for a token, forward and backward, as medians, and their ratio, which is 1 where samples alone cost what they hold. Scenes'
-sizes: 8×8 patches, texts of 15 to 40 tokens. Other shapes than before cost something too, in bf16; so all batches differ, as in training.
+Prints the median CPU time per token, forward and backward, and the ratio, which is 1 if the cost depends only on the number of tokens. Sizes are those of
+scenes: 8×8 patches, texts of 15 to 40 tokens. A new tensor shape has a cost of its own in bf16, so all batches differ, as in training.
 
 OMP_NUM_THREADS=1 python benchmarks/m3ae.py [--size nano] [--batch-size 32] [--batches 40] [--precision bf16]
 """
@@ -24,7 +24,7 @@ CATALOG = load_catalog("scenes").subset(["rgb", "caption"])
 SHORTEST, LONGEST = 15, 40
 
 
-def draw(samples: int, apart: float, rng: np.random.Generator) -> MaskedBatch:
+def random_batch(samples: int, unpaired: float, rng: np.random.Generator) -> MaskedBatch:
     picture, text = CATALOG["rgb"], CATALOG["caption"]
     columns = {
         "rgb": Column(
@@ -37,16 +37,16 @@ def draw(samples: int, apart: float, rng: np.random.Generator) -> MaskedBatch:
             length=rng.integers(SHORTEST, LONGEST, samples),
         ),
     }
-    return mask_columns(separate(columns, rng.random(samples) < apart, rng), CATALOG, MaskRatio(), rng)
+    return mask_columns(separate(columns, rng.random(samples) < unpaired, rng), CATALOG, MaskRatio(), rng)
 
 
 def tokens(batch: MaskedBatch) -> int:
     parts = [tokens for group in batch.groups for tokens in group.parts.values()]
-    return sum(t.hidden.numel() if t.present is None else int(t.present.sum()) for t in parts)
+    return sum(t.masked.numel() if t.present is None else int(t.present.sum()) for t in parts)
 
 
 def seconds(objective: M3AEObjective, batch: MaskedBatch, bf16: bool) -> float:
-    """Processor time of a step, for a token."""
+    """CPU seconds of a step per token."""
     start = time.process_time()
     with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
         loss, _ = objective(batch)
@@ -67,15 +67,17 @@ def main() -> None:
     keep_freed_memory()
     rng = np.random.default_rng(0)
     objective = M3AEObjective(M3AE(CATALOG, M3AEConfig(options.size)))
-    mixed = [draw(options.batch_size, 0.5, rng) for _ in range(options.batches)]
-    pairs = sum(map(tokens, mixed)) / tokens(draw(1000, 0.0, rng)) * 1000 / options.batches
-    paired = [draw(round(pairs), 0.0, rng) for _ in mixed]
+    mixed = [random_batch(options.batch_size, 0.5, rng) for _ in range(options.batches)]
+    pairs = sum(map(tokens, mixed)) / tokens(random_batch(1000, 0.0, rng)) * 1000 / options.batches
+    paired = [random_batch(round(pairs), 0.0, rng) for _ in mixed]
     bf16 = options.precision == "bf16"
     took = [[seconds(objective, batch, bf16) for batch in each] for each in zip(paired, mixed, strict=True)]
-    pair, apart = (statistics.median(times) * 1e6 for times in zip(*took[options.batches // 4 :], strict=True))
+    paired_time, unpaired_time = (
+        statistics.median(times) * 1e6 for times in zip(*took[options.batches // 4 :], strict=True)
+    )
     print(
-        f"{options.size}, {options.precision}: {options.batch_size} samples, half of them apart, {apart:.1f} µs a token; "
-        f"{round(pairs)} pairs {pair:.1f}; ratio {apart / pair:.2f}"
+        f"{options.size}, {options.precision}: {options.batch_size} samples, half of them unpaired, {unpaired_time:.1f} µs per token; "
+        f"{round(pairs)} paired samples {paired_time:.1f}; ratio {unpaired_time / paired_time:.2f}"
     )
 
 

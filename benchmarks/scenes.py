@@ -1,4 +1,4 @@
-"""Scenes a second on one core: every modality of the shipped catalog at 64×64, and the share of each part.
+"""Scenes per second on one core: all modalities of the shipped catalog at 64×64 pixels, and the time of each part.
 
 OMP_NUM_THREADS=1 python benchmarks/scenes.py [COUNT]
 """
@@ -19,7 +19,7 @@ cv2.setNumThreads(1)
 
 
 def rate(work: Callable[[int], object], count: int) -> float:
-    """Calls a second, by processor time: what other jobs on the machine take does not count."""
+    """Calls per second of CPU time, which other jobs on the machine do not affect."""
     for i in range(min(count, 20)):
         work(i)
     start = time.process_time()
@@ -40,7 +40,7 @@ def main() -> None:
     pictures = [scene.view.rgb for scene in kept]
     solids = [[o.solid for o in scene.objects] for scene in kept]
     parts: dict[str, Callable[[int], object]] = {
-        "draw and trace": scenes.scene,
+        "sample and trace": scenes.scene,
         "trace": lambda i: raycast.trace(kept[i].room, solids[i], scenes.size),
         "shade": lambda i: raycast.shade(kept[i].room, solids[i], kept[i].hits),
         "edges": lambda i: measures.canny(pictures[i]),

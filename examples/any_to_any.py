@@ -1,4 +1,4 @@
-"""Predict modalities of one scene from others, with the model that `make demo` trains: python examples/any_to_any.py"""
+"""Predicts some modalities of a scene from others, with the model that `make demo` trains: python examples/any_to_any.py"""
 
 from pathlib import Path
 

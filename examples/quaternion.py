@@ -1,6 +1,6 @@
-"""Orientations as unit quaternions: a value type of another package, in one file.
+"""Unit quaternions as a value type of another package, in one file.
 
-`q` and `-q` are the same rotation, so values are kept with w ≥ 0, and the loss and the score don't tell the two apart.
+`q` and `-q` are the same rotation, so values are stored with w ≥ 0, and the loss and the metric treat both as equal.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,14 +18,14 @@ from maskweave.values.metrics import Metric, mean, pair
 
 
 def rotation_loss(output: Tensor, target: Tensor) -> Tensor:
-    """1 - cos² of half the angle between rotations, (B, 4) each."""
+    """1 − cos²(angle / 2), averaged over the batch, for rotations (B, 4)."""
     cosine = torch.nn.functional.cosine_similarity(output, target, dim=1, eps=1e-6)
     return (1 - cosine.square()).mean()
 
 
 @dataclass(frozen=True)
 class Quaternion(Array):
-    """A rotation."""
+    """A rotation as a unit quaternion."""
 
     type: ClassVar[str] = "quaternion"
     python: ClassVar[str] = "float32 (4,), w, x, y, z of length 1, w ≥ 0"
@@ -35,7 +35,7 @@ class Quaternion(Array):
     mergeable = True
 
     order: str = "wxyz"
-    """Order of the numbers in files: wxyz or xyzw."""
+    """Order of the components in files: wxyz or xyzw."""
 
     @property
     def channels(self) -> int:
@@ -70,7 +70,7 @@ class Quaternion(Array):
         return {"angle": Metric("angle", "lower", _degrees, mean, lambda values: self.merge(values, 0))}
 
     def merge(self, values: Sequence[np.ndarray], overlap: float) -> np.ndarray:
-        """The rotation nearest to all: the largest eigenvector of the summed outer products."""
+        """The mean rotation: the eigenvector with the largest eigenvalue of the sum of outer products."""
         _, vectors = np.linalg.eigh(sum(np.outer(q, q) for q in np.asarray(values, np.float64)))
         q = vectors[:, -1]
         return (q * np.sign(q[0] or 1)).astype(np.float32)
@@ -78,7 +78,7 @@ class Quaternion(Array):
     def draw(
         self, value: Any, size: Size, over: Any = None, span: tuple[float, float] | None = None, reference: Any = None
     ) -> np.ndarray:
-        """The turned axes x (red), y (green) and z (blue), seen along z."""
+        """Draws the rotated axes x (red), y (green) and z (blue), viewed along z."""
         from PIL import Image, ImageDraw
 
         picture = Image.new("RGB", (size[1], size[0]), "white")

@@ -1,6 +1,6 @@
-"""Twelve any-to-any requests of one model, a contact sheet each, and all of them as one picture.
+"""Runs twelve any-to-any requests with one model; saves a contact sheet for each, and one picture with all of them.
 
-python examples/twelve_requests.py [BUNDLE [FOLDER]]; by default the bundle that `make demo` trains, runs/demo, and runs/examples/twelve.
+python examples/twelve_requests.py [BUNDLE [FOLDER]]. Defaults: runs/demo, which `make demo` trains, and runs/examples/twelve.
 """
 
 import sys
@@ -18,7 +18,7 @@ folder = Path(sys.argv[2] if len(sys.argv) > 2 else "runs/examples/twelve")
 scenes = list(Scenes(bundle.catalog, samples=2, seed=1))
 HALF = [0.0, 0.0, 0.5, 1.0]
 
-# Inputs, targets, and what else is asked for.
+# Inputs, targets, and further options of the request.
 REQUESTS: list[tuple[str, str, dict[str, Any]]] = [
     ("rgb", "depth normal semseg edges", {}),
     ("rgb", "caption boxes instances palette metadata", {"chain": False}),
@@ -36,7 +36,7 @@ REQUESTS: list[tuple[str, str, dict[str, Any]]] = [
 
 
 def renamed(scene: dict[str, Any], old: str, new: str) -> dict[str, Any]:
-    """The scene with another name for one of its objects."""
+    """Returns the scene with one of its objects renamed."""
     boxes = [{**item, "class": new if item["class"] == old else item["class"]} for item in scene["boxes"]]
     return {**scene, "caption": scene["caption"].replace(old, new), "boxes": boxes}
 
@@ -50,14 +50,14 @@ for number, (inputs, targets, options) in enumerate(REQUESTS, 1):
         names = [scene["boxes"][0]["class"] for scene in scenes]
         given = [renamed(scene, name, f"red {name.split()[1]}") for scene, name in zip(scenes, names, strict=True)]
         what += "; one object's color edited"
-    what += "; the left half made anew" if "edit" in options else ""
-    what += "; guided, 3" if "conditions" in options else ""
+    what += "; the left half regenerated" if "edit" in options else ""
+    what += "; guidance weight 3" if "conditions" in options else ""
     samples = [{name: scene[name] for name in inputs.split()} for scene in given]
     results = bundle.generate_batch(samples, targets.split(), **options)
     sheets.append(sheet_of(results, f"{number}. {what}", tile=112))
     sheets[-1].save(folder / f"{number:02}.png")
 
-# Two columns, each sheet where the column ends so far.
+# Two columns; each sheet goes to the shorter one.
 width = max(sheet.width for sheet in sheets)
 page = Image.new("RGB", (2 * width, sum(sheet.height for sheet in sheets)), "white")
 ends = [0, 0]
@@ -66,4 +66,4 @@ for sheet in sheets:
     page.paste(sheet, (column * width, ends[column]))
     ends[column] += sheet.height
 page.crop((0, 0, 2 * width, max(ends))).save(folder / "all.png", optimize=True)
-print(f"{len(sheets)} sheets: {folder}, all of them: {folder / 'all.png'}")
+print(f"{len(sheets)} sheets in {folder}; all of them in {folder / 'all.png'}")

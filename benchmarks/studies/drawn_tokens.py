@@ -1,12 +1,12 @@
-"""How many tokens should be drawn of a sample, at equal time? python benchmarks/studies/drawn_tokens.py --seeds 2
+"""Which token budget is best for equal training time? python benchmarks/studies/drawn_tokens.py --seeds 2
 
-The demo's model with 16, 32, 64 or 128 input tokens and as many target tokens of each sample. Few make cheap steps, so there are more of
-them: a step's processor time is measured first, the settings in turn, and each setting gets the steps that fill the time of --steps
-steps with 64. Then depth, normals, classes and captions of held-out scenes from the picture, and the loss on held-out scenes, drawn as each
-setting draws them.
-Cost: 16 minutes of one thread for 2 seeds, and 2 for tokenizers and tokens.
-Result, measured, 2 seeds, 108 s of training each: 64 are best or as good as any (depth AbsRel 0.142, mIoU 0.423); 32 and 128 follow (0.159 and
-0.152; 0.388 and 0.414); 16 are worse than constants (0.295; 0.267). All of it: docs/results.md.
+Trains the demo's model with 16, 32, 64 or 128 input tokens, and as many target tokens, per sample. A step with fewer tokens is cheaper, so the
+number of steps differs: the CPU time of a step is measured first, alternating between the settings, and each setting gets as many steps as fit into the
+time of --steps steps with 64 tokens. Measures depth, normals, classes and captions predicted from the picture on held-out scenes, and the
+held-out loss with the token budget of each setting.
+Cost: 16 minutes of one thread for 2 seeds, and 2 minutes for tokenizers and tokens.
+Result, measured, 2 seeds, 108 s of training each: 64 tokens are best or equal to the best (depth AbsRel 0.142, mIoU 0.423), then 32 and 128 (0.159 and
+0.152; 0.388 and 0.414); 16 are worse than the best constant for depth (0.295; mIoU 0.267). Details: docs/results.md.
 """
 
 from collections.abc import Mapping
@@ -31,7 +31,7 @@ from maskweave.training.recipe import EvaluateSettings, EvaluationRequest, Recip
 COUNTS = (16, 32, 64, 128)
 DEMO_COUNT = 64
 SHORT, LONG = 20, 80
-"""Steps of the two runs whose difference gives the time of a step, without what begins and ends a run."""
+"""Steps of two runs. The difference of their times gives the time per step without the start and end of a run."""
 ASKED = EvaluateSettings(samples=200, requests=[EvaluationRequest(["rgb"], ["depth", "normal", "semseg", "caption"])])
 QUALITY = {
     "depth AbsRel": "depth, AbsRel ↓",
@@ -39,8 +39,8 @@ QUALITY = {
     "semseg mIoU": "classes, mIoU ↑",
     "caption F1": "caption, F1 ↑",
 }
-LOSSES = {f"loss, {n} drawn": f"loss, {n} drawn ↓" for n in COUNTS}
-"""On held-out scenes, as many drawn of them as each setting has."""
+LOSSES = {f"loss, {n} tokens": f"loss, {n} tokens ↓" for n in COUNTS}
+"""Loss on held-out scenes, with the token budget of each setting."""
 
 
 def recipe_of(count: int, seed: int, steps: int) -> Recipe:
@@ -50,7 +50,7 @@ def recipe_of(count: int, seed: int, steps: int) -> Recipe:
 
 
 def step_time(base: Path, count: int, seed: int) -> Metrics:
-    """Seconds of processor time of one training step."""
+    """CPU seconds of one training step."""
     taken = []
     for steps in (SHORT, LONG):
         recipe = recipe_of(count, seed, steps)
@@ -72,13 +72,13 @@ def trial(out: Path, base: Path, steps: Mapping[int, int], count: int, seed: int
     taken = process_time() - start
     rows = evaluate(load(folder), folder)
     found = {f"{row.target} {row.metric}": row.value for row in rows}
-    losses = {f"loss, {n} drawn": held_out_loss(folder, base, n) for n in COUNTS}
+    losses = {f"loss, {n} tokens": held_out_loss(folder, base, n) for n in COUNTS}
     return {**found, **losses, "training": taken}
 
 
 @torch.inference_mode()
 def held_out_loss(folder: Path, base: Path, count: int) -> float:
-    """Mean over the held-out scenes' tokens when `count` are drawn, alike for all settings and seeds."""
+    """Mean loss over held-out scenes with `count` input and target tokens; the masks are the same for all settings and seeds."""
     recipe = recipe_of(count, 0, 1)
     bundle = load(folder)
     objective = recipe.family.build_objective(bundle.model, recipe.model).eval()
@@ -89,7 +89,12 @@ def held_out_loss(folder: Path, base: Path, count: int) -> float:
 
 if __name__ == "__main__":
     made = parser("drawn_tokens", __doc__, steps=2000)
-    made.add_argument("--base", type=Path, default=Path("runs/studies/scenes"), help="tokens, made where missing")
+    made.add_argument(
+        "--base",
+        type=Path,
+        default=Path("runs/studies/scenes"),
+        help="run folder with tokenizers and tokens; missing ones are created",
+    )
     options = made.parse_args()
     prepare(options.base)
     rates = Study(options.out / "rates")
@@ -102,10 +107,12 @@ if __name__ == "__main__":
     )
     print(f"steps: {steps}\n")
     columns = {**QUALITY, **LOSSES, "training": "seconds of training|.0f"}
-    print(study.table(map(str, COUNTS), columns, "tokens drawn of each"))
-    shown = {**QUALITY, f"loss, {DEMO_COUNT} drawn": f"held-out loss, {DEMO_COUNT} drawn ↓"}
+    print(study.table(map(str, COUNTS), columns, "input and target tokens"))
+    shown = {**QUALITY, f"loss, {DEMO_COUNT} tokens": f"held-out loss, {DEMO_COUNT} tokens ↓"}
     panels = [
-        Panel(title.split("|")[0], "tokens drawn of each", "", {"": {n: study.values(str(n), metric) for n in COUNTS}})
+        Panel(
+            title.split("|")[0], "input and target tokens", "", {"": {n: study.values(str(n), metric) for n in COUNTS}}
+        )
         for metric, title in shown.items()
     ]
     draw(Path("docs/studies/drawn_tokens.png"), panels, width=2.6, height=2.4)

@@ -1,11 +1,11 @@
-"""Does another color in the caption change that object, and that alone? python benchmarks/studies/generation_editing.py BUNDLE
+"""Does editing a color in the caption change only that object? python benchmarks/studies/generation_editing.py BUNDLE
 
-In held-out scenes one object is given another color: in the caption, and in its box's class where boxes are given. Its picture is made
-anew, and the model reads boxes, caption and depth from it. Shares are of edits where the object has the new (or still the old) color:
-by the picture's own points inside the object's true mask, by a box of that name that overlaps the object's by 0.3, by the caption's list.
-Depth changes are means of |d' - d| / d against the depth read from the unedited picture through its tokens, outside and inside the mask.
-Cost: about 7 minutes of one thread. Result, measured on the demo's bundle, 100 scenes, 3 seeds, the picture painted from depth and edited words: 0.73 of the objects have the
-new color, 0.79 guided, 0.04 where nothing was edited; painted anew in its place alone, the depth of the rest changes by 4%. All of it: docs/results.md.
+In held-out scenes, one object gets another color in the caption, and in the class of its box if boxes are an input. The picture is
+regenerated, and the model predicts boxes, caption and depth from it. The shares count edits after which the object has the new (or still the
+old) color: by the pixels inside the object's true mask, by a box of that class with an IoU of at least 0.3, by the caption.
+Depth changes are means of |d' - d| / d, outside and inside the mask; d is the depth predicted from the unedited picture, tokenized and decoded.
+Cost: about 7 minutes of one thread. Result, measured on the demo's bundle, 100 scenes, 3 seeds, with the picture generated from depth, edited caption and boxes: 0.73 of the objects have
+the new color, 0.79 with guidance, 0.04 without an edit. If only the object's region is regenerated, depth outside changes by 4%. Details: docs/results.md.
 """
 
 import argparse
@@ -54,7 +54,7 @@ class Edit:
         return cls(sample, mask, sample["boxes"][which]["box"], names[which], f"{rng.choice(free)} {shape}")
 
     def inputs(self, names: list[str], edited: bool) -> dict[str, Any]:
-        """The sample's values, with the object's new name where that is asked for."""
+        """The sample's values, with the object renamed if `edited`."""
         values = {name: self.sample[name] for name in names}
         if edited and "caption" in values:
             values["caption"] = values["caption"].replace(self.old, self.new)
@@ -66,7 +66,7 @@ class Edit:
 
 
 def color_of(picture: np.ndarray, mask: np.ndarray) -> str:
-    """The color of scenes whose hue is nearest to that of most points in the mask."""
+    """The scene color that is nearest in hue to most pixels in the mask."""
     shade = {name: np.array(rgb) / np.linalg.norm(rgb) for name, rgb in COLORS.items()}
     points = picture[mask].astype(float) + 1
     points /= np.linalg.norm(points, axis=1, keepdims=True)
@@ -84,13 +84,13 @@ def has(read: Mapping[str, Any], name: str, box: list[float]) -> bool:
     return any(item["class"] == name and overlap(item["box"], box) >= OVERLAP for item in read["boxes"])
 
 
-def read_again(bundle: maskweave.Bundle, pictures: list[np.ndarray], seeds: list[int]) -> list[Any]:
+def predict_from(bundle: maskweave.Bundle, pictures: list[np.ndarray], seeds: list[int]) -> list[Any]:
     inputs = [{"rgb": picture} for picture in pictures]
     return list(bundle.generate_batch(inputs, ["depth", "boxes", "caption"], seeds=seeds, chain=False))
 
 
 def measures(edits: list[Edit], pictures: list[np.ndarray], found: list[Any], before: list[Any]) -> list[float]:
-    """In the order of `HEADINGS`."""
+    """Metrics in the order of `HEADINGS`."""
     rows = []
     for edit, picture, now, then in zip(edits, pictures, found, before, strict=True):
         points, (old, _), (new, _) = color_of(picture, edit.mask), edit.old.split(), edit.new.split()
@@ -119,26 +119,26 @@ parser.add_argument("--scenes", type=int, default=100)
 parser.add_argument("--seeds", type=int, default=3)
 options = parser.parse_args()
 
-# What is given, whether its caption and boxes are edited, whether only the object's place is painted anew, and guidance.
-PLACE, DEPTH, BOTH = ["rgb", "caption", "boxes"], ["caption", "boxes", "depth"], ["rgb", "caption", "boxes", "depth"]
+# Inputs, whether caption and boxes are edited, whether only the object's region is regenerated, and guidance.
+REGION, DEPTH, BOTH = ["rgb", "caption", "boxes"], ["caption", "boxes", "depth"], ["rgb", "caption", "boxes", "depth"]
 GUIDED = {"caption+boxes": 2.0}
 WAYS: dict[str, tuple[list[str], bool, bool, dict[str, float] | None]] = {
-    "place anew, nothing edited": (PLACE, False, True, None),
-    "place anew": (PLACE, True, True, None),
-    "place anew, guided": (PLACE, True, True, GUIDED),
-    "picture from depth, nothing edited": (DEPTH, False, False, None),
+    "region, no edit": (REGION, False, True, None),
+    "region": (REGION, True, True, None),
+    "region, guided": (REGION, True, True, GUIDED),
+    "picture from depth, no edit": (DEPTH, False, False, None),
     "picture from depth": (DEPTH, True, False, None),
     "picture from depth, guided": (DEPTH, True, False, GUIDED),
-    "place anew, from depth, nothing edited": (BOTH, False, True, None),
-    "place anew, from depth": (BOTH, True, True, None),
-    "place anew, from depth, guided": (BOTH, True, True, GUIDED),
+    "region from depth, no edit": (BOTH, False, True, None),
+    "region from depth": (BOTH, True, True, None),
+    "region from depth, guided": (BOTH, True, True, GUIDED),
 }
 
 torch.set_num_threads(1)
 bundle = maskweave.load(options.bundle)
 scenes = list(Scenes(bundle.catalog, options.scenes, seed=1))
 tokenizer = bundle.tokenizers["tok_rgb"]
-through = [
+decoded = [
     p
     for n in range(0, len(scenes), 50)
     for p in tokenizer.decode(tokenizer.encode([s["rgb"] for s in scenes[n : n + 50]]))
@@ -147,16 +147,16 @@ results: dict[str, list[list[float]]] = {}
 for run in range(options.seeds):
     edits = [Edit.draw(scene, np.random.default_rng([run, i])) for i, scene in enumerate(scenes)]
     seeds = [1000 * run + i for i in range(len(scenes))]
-    before = read_again(bundle, through, seeds)
+    before = predict_from(bundle, decoded, seeds)
     results.setdefault("the true picture", []).append(
-        measures(edits, [s["rgb"] for s in scenes], read_again(bundle, [s["rgb"] for s in scenes], seeds), before)
+        measures(edits, [s["rgb"] for s in scenes], predict_from(bundle, [s["rgb"] for s in scenes], seeds), before)
     )
     for way, (names, edited, inside, conditions) in WAYS.items():
         given = [edit.inputs(names, edited) for edit in edits]
         regions = [{"tok_rgb": edit.mask} for edit in edits] if inside else None
         made = bundle.generate_batch(given, ["tok_rgb"], seeds=seeds, edit=regions, conditions=conditions)
         pictures = [result["tok_rgb"] for result in made]
-        results.setdefault(way, []).append(measures(edits, pictures, read_again(bundle, pictures, seeds), before))
+        results.setdefault(way, []).append(measures(edits, pictures, predict_from(bundle, pictures, seeds), before))
         print(way, [round(x, 3) for x in results[way][-1]], flush=True)
 
 print(f"{'':>40}" + "".join(f"{heading:>15}" for heading in HEADINGS))

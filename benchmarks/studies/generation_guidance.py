@@ -1,9 +1,9 @@
-"""Does guidance make pictures follow their captions better? python benchmarks/studies/generation_guidance.py BUNDLE
+"""Does guidance make pictures match their captions better? python benchmarks/studies/generation_guidance.py BUNDLE
 
-Held-out scenes: boxes are generated from the caption once, then the picture from both at each guidance weight; the model reads a caption
-from the picture, and its color-shape pairs are scored against those of the caption that was given (F1), as `maskweave evaluate` does.
-Cost: about 3 minutes of one thread. Result, measured on 300 scenes, 3 seeds, from no guidance to the best weight: 0.239 to 0.253 (weight 3) for the demo's
-bundle, 0.479 to 0.499 (1.5) for a longer one, the best of five weights on the same scenes. All of it: docs/results.md.
+On held-out scenes, boxes are generated from the caption once, then the picture from both with each guidance weight. The model predicts a caption
+from the picture, and the F1 of its color-shape pairs against the input caption is computed as in `maskweave evaluate`.
+Cost: about 3 minutes of one thread. Result, measured on 300 scenes, 3 seeds, from no guidance to the best weight: F1 0.239 to 0.253 (weight 3) for the demo's
+bundle, 0.479 to 0.499 (1.5) for one trained longer. The best of five weights was chosen on the same scenes. Details: docs/results.md.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from maskweave.synthetic.scenes import Scenes
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
 parser.add_argument("bundle")
 parser.add_argument(
-    "--guided", nargs="+", default=["caption+boxes"], help="what is guided; the rest of the inputs is in every pass"
+    "--guided", nargs="+", default=["caption+boxes"], help="conditions to guide by; the other inputs are in every pass"
 )
 parser.add_argument("--weights", nargs="+", type=float, default=[1, 1.5, 2, 3, 4])
 parser.add_argument("--scenes", type=int, default=300)
@@ -30,7 +30,7 @@ bundle = maskweave.load(options.bundle)
 captions = [scene["caption"] for scene in Scenes(bundle.catalog, options.scenes, seed=1)]
 (f1,) = bundle.catalog["caption"].scores(lambda text: objects_in(text).elements())
 
-print(f"{'guided':>14} {'weight':>6}   F1 ± deviation over {options.seeds} seeds")
+print(f"{'guided':>14} {'weight':>6}   F1 ± standard deviation over {options.seeds} seeds")
 scores: dict[tuple[str, float], list[float]] = {}
 for run in range(options.seeds):
     seeds = [1000 * run + i for i in range(options.scenes)]

@@ -1,8 +1,8 @@
-"""What the studies of masked autoencoding share: two data sets, made once, and a trial: train an M3AE, then probe its encoder with pictures alone.
+"""Code shared by the studies of M3AE: two data sets, created once, and a trial, which trains an M3AE and probes its encoder on pictures only.
 
-Scenes are labeled with their number of objects and with the name of the first one ("red cube"; in the order of 4M's boxes, from the top left).
-Emoji are labeled by their Unicode names: what they show, out of SHOWN, and the skin tone of those with one. Held-out emoji are other ones,
-not the same with another skin tone or gender: what is left of a name without these decides.
+The labels of a scene are its number of objects and the name of its first object ("red cube"; in the order of 4M's boxes, from the top left).
+The labels of an emoji come from its Unicode name: what it shows (one of SHOWN), and the skin tone if it has one. The split into training and held-out
+emoji ignores skin tone and gender, so variants of one emoji are always in the same part.
 """
 
 import re
@@ -37,7 +37,7 @@ from maskweave.transfer.probe import Labeled, LinearProbe, nearest_neighbors, sh
 RECIPES = Path(__file__).parents[2] / "recipes"
 SCENES, HELD_OUT_SCENES = 4000, 1000
 PROBED = 2000
-"""Scenes with labels, the first of those to train on; of emoji all have them."""
+"""Number of labeled training scenes, the first ones. All emoji are labeled."""
 HELD_OUT_EMOJI = 0.3
 TONE, GENDERS = "emoji modifier", ("male sign", "female sign")
 PEOPLE = ("man", "woman", "adult", "boy", "girl", "child", "baby")
@@ -49,30 +49,30 @@ SHOWN = {
     "hand": r"(?!.*\b(face|person)\b)[^,]*\b(hand|fist|thumbs|finger|palms)\b[^,]*$",
     "face": r"(?!.*(gesture|massage|person))[^,]*\bface\b[^,]*$",
 }
-"""What an emoji shows: the first of these that its name without skin tones fits. Groups of people, and all others, have no label."""
+"""What an emoji shows: the first pattern that matches its name without skin tones. Groups of people and all other emoji have no label."""
 
 
 Answers = dict[str, list[int | None]]
-"""Class of each sample, or none, by label."""
+"""By label, the class of each sample, or None."""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What is special about a trial."""
+    """Settings of a trial."""
 
     names: tuple[str, ...] = ("rgb", "caption")
-    """Modalities; the picture alone makes it an MAE."""
+    """Modalities; only the picture: an MAE."""
     text: float = 0.75
-    """Share of the text's tokens that is hidden in training."""
+    """Share of the text tokens that are masked in training."""
     unpaired: float = 0.0
-    """Share of samples whose picture and text are never shown together."""
+    """Share of samples whose picture and text never appear together."""
     part: str = "train"
-    """What it is trained on; `half`: half of that."""
+    """Training data: `train`, or `half` of it."""
     trained: bool = True
 
 
 def make_data(folder: Path, kind: str) -> None:
-    """Tokenizer, token shards and labels of `scenes` or `emoji`, where they are not there yet."""
+    """Creates tokenizer, token shards and labels of `scenes` or `emoji` if they do not exist."""
     if (folder / "labels.json").exists():
         return
     catalog = load_recipe(RECIPES / f"m3ae-{kind}.yaml").load_catalog()
@@ -85,14 +85,14 @@ def make_data(folder: Path, kind: str) -> None:
 
 
 def run_trial(folder: Path, kind: str, steps: int, batch_size: int, setting: Setting, seed: int) -> Metrics:
-    """Train, then measure on held-out samples.
+    """Trains a model and measures it on held-out samples.
 
     Args:
-        folder: what `make_data` made.
+        folder: folder of `make_data`.
 
     Returns:
-        of each label the accuracies of a linear probe and of nearest neighbors, from pictures alone; of pairs of which 75% is hidden the
-        squared error of patches and the share of words restored rightly, and that share where there is no picture.
+        for each label, the accuracy of a linear probe and of nearest neighbors on pictures only; for paired samples with 75% masked, the squared
+        error of patches and the accuracy of the predicted words; and that accuracy without a picture.
     """
     changes: dict[str, Any] = {
         "train.steps": steps,
@@ -121,7 +121,7 @@ def run_trial(folder: Path, kind: str, steps: int, batch_size: int, setting: Set
 
 
 def _restoring(objective: nn.Module, folder: Path, catalog: Catalog) -> Metrics:
-    """What is restored of the held-out samples, all in one batch; always the same is hidden."""
+    """Reconstruction of the held-out samples, all in one batch; the masks are always the same."""
 
     def restore(names: list[str]) -> dict[str, Tensor]:
         data = TokenData(folder, catalog.subset(names))
@@ -130,13 +130,13 @@ def _restoring(objective: nn.Module, folder: Path, catalog: Catalog) -> Metrics:
     found = restore(list(catalog))
     metrics = {"patch error": float(found["loss/rgb"])}
     if "caption" in catalog:
-        metrics["words right"] = float(found["accuracy/caption"])
-        metrics["words right, no picture"] = float(restore(["caption"])["accuracy/caption"])
+        metrics["word accuracy"] = float(found["accuracy/caption"])
+        metrics["word accuracy, no picture"] = float(restore(["caption"])["accuracy/caption"])
     return metrics
 
 
 def _features(model: M3AE, data: TokenData, labels: Answers) -> Tensor:
-    """(S, D) of as many samples as have labels: means over their patches' features, nothing hidden."""
+    """Mean patch features (S, D) of the labeled samples, without masking."""
     count, pooled, rng = len(next(iter(labels.values()))), [], np.random.default_rng(0)
     for numbers in np.array_split(np.arange(count), -(-count // 250)):
         (group,) = mask_columns(data.columns(numbers), data.catalog, NOTHING, rng).groups
@@ -151,7 +151,7 @@ def _probes(features: dict[str, Tensor], labels: dict[str, Answers]) -> Metrics:
         classes = 1 + max(n for n in answers if n is not None)
         found[f"linear {label}"] = share_right(LinearProbe.tuned(known, classes)(asked.features), asked.labels)
         found[f"neighbors {label}"] = share_right(nearest_neighbors(known, asked.features, classes), asked.labels)
-        found[f"commonest {label}"] = float((asked.labels == torch.bincount(known.labels).argmax()).float().mean())
+        found[f"most frequent {label}"] = float((asked.labels == torch.bincount(known.labels).argmax()).float().mean())
     return found
 
 
@@ -178,17 +178,17 @@ def _emoji(catalog: Catalog) -> tuple[Source, Source, Any]:
     names = [name_of(sequence).split(", ") for sequence in emoji.sequences]
     bases = [_base(parts) for parts in names]
     order = np.random.default_rng(0).permutation(sorted(set(bases)))
-    apart = set(order[: round(HELD_OUT_EMOJI * len(order))])
+    held_out = set(order[: round(HELD_OUT_EMOJI * len(order))])
     labels, sources = {}, []
     for part in ("train", "held-out"):
-        numbers = [i for i, base in enumerate(bases) if (base in apart) == (part == "held-out")]
+        numbers = [i for i, base in enumerate(bases) if (base in held_out) == (part == "held-out")]
         labels[part] = {"shown": [_shown(names[i]) for i in numbers], "skin tone": [_tone(names[i]) for i in numbers]}
         sources.append(Subset(_Fitted(emoji, catalog), numbers))
     return sources[0], sources[1], labels
 
 
 class _Fitted(Subset):
-    """All of a source, its values made the sizes of their entries."""
+    """All samples of a source, resized to the sizes of their entries."""
 
     def __init__(self, source: Source, catalog: Catalog):
         super().__init__(source, range(len(source)))
@@ -199,7 +199,7 @@ class _Fitted(Subset):
 
 
 def _base(parts: list[str]) -> str:
-    """What a name is without skin tones and genders."""
+    """The name without skin tones and genders."""
     kept = [part for part in parts if not part.startswith(TONE) and part not in GENDERS]
     return ", ".join(sorted("adult" if part in ("man", "woman") else part for part in kept))
 
@@ -212,6 +212,6 @@ def _shown(parts: list[str]) -> int | None:
 
 
 def _tone(parts: list[str]) -> int | None:
-    """0, the lightest, to 4: Fitzpatrick's types 1-2 to 6; none where there is no tone, or there are several."""
+    """Skin tone, 0 (lightest) to 4: Fitzpatrick types 1-2 to 6. None if there is no tone, or more than one."""
     tones = [part for part in parts if part.startswith(TONE)]
     return int(tones[0][-1]) - 2 if len(tones) == 1 else None

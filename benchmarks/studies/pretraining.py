@@ -1,4 +1,4 @@
-"""What the studies of 4M share: the demo's scenes as tokens, made once, and models trained on them, each in a folder of its own."""
+"""Code shared by the studies of 4M: the tokens of the demo's scenes, created once, and models trained on them, each in its own folder."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +18,7 @@ SHARED = ("tokenizers", "tokens")
 
 
 def prepare(base: Path) -> None:
-    """The demo's tokenizers and tokens under `base`; what is there is kept."""
+    """Creates the demo's tokenizers and tokens under `base`; existing ones are kept."""
     recipe = load_recipe(DEMO)
     catalog = claim(recipe, base)
     train_tokenizers(recipe, catalog, base)
@@ -26,11 +26,11 @@ def prepare(base: Path) -> None:
 
 
 def demo_for(seed: int, steps: int, masking: MaskingConfig | None = None, **changes: Any) -> Recipe:
-    """The demo's recipe for one process, without an evaluation.
+    """Returns the demo's recipe for one process, without evaluation.
 
     Args:
-        masking: in place of the demo's.
-        changes: fields of the recipe that are others.
+        masking: replaces the demo's masking.
+        changes: other fields of the recipe to replace.
     """
     demo = load_recipe(DEMO)
     train = replace(demo.train, steps=steps, seed=seed, processes=1, keep=1)
@@ -40,19 +40,19 @@ def demo_for(seed: int, steps: int, masking: MaskingConfig | None = None, **chan
 
 
 def pretrain(recipe: Recipe, folder: Path, base: Path) -> None:
-    """Train the recipe's model on the tokens of `base`, or go on; afterwards `folder` is a bundle."""
+    """Trains the recipe's model on the tokens of `base`, or resumes; afterwards `folder` is a bundle."""
     train_model(recipe, open_folder(recipe, folder, base), folder)
 
 
 def untrained(recipe: Recipe, folder: Path, base: Path) -> None:
-    """The bundle that `pretrain` begins with."""
+    """Writes the bundle that `pretrain` starts from, with random weights."""
     catalog = open_folder(recipe, folder, base)
     torch.manual_seed(recipe.seed)
     save_model(build_model(recipe, catalog, folder), catalog, folder)
 
 
 def open_folder(recipe: Recipe, folder: Path, base: Path) -> Catalog:
-    """Write recipe and entries into `folder`, and links to what is shared."""
+    """Writes recipe and entries into `folder`, and links to the shared tokenizers and tokens."""
     catalog = claim(recipe, folder)
     for name in SHARED:
         if not (folder / name).exists():

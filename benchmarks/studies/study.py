@@ -1,7 +1,7 @@
-"""What the studies share: trials that are kept, run side by side and repeated with several seeds; their table and their figure.
+"""Code shared by all studies: runs trials in parallel with several seeds, stores their results, and makes the table and the figure.
 
-A trial is a setting with a seed: a function called with both, in a process and one thread of its own, that returns metrics. What it returned is
-kept in the study's results.json, so the same command again runs only what is missing.
+A trial is a setting with a seed: a function is called with both, in its own process with one thread, and returns metrics. The metrics are
+stored in the study's results.json, so running the same command again runs only the missing trials.
 """
 
 import argparse
@@ -28,42 +28,42 @@ Metrics = dict[str, float]
 
 
 def parser(name: str, about: str, *, steps: int, seeds: int = 3) -> argparse.ArgumentParser:
-    """The options that all studies have.
+    """Returns a parser with the options of all studies.
 
     Args:
-        name: of the folder under runs/studies.
-        about: the script's docstring; its first line is shown.
-        steps: of training in each trial.
+        name: name of the folder under runs/studies.
+        about: the script's docstring; its first line is the description.
+        steps: default training steps per trial.
     """
     made = argparse.ArgumentParser(description=about.splitlines()[0])
     made.add_argument("--out", type=Path, default=Path("runs/studies") / name, help="folder of the study")
-    made.add_argument("--seeds", type=int, default=seeds, help="trials of each setting")
-    made.add_argument("--jobs", type=int, default=2, help="trials side by side")
-    made.add_argument("--steps", type=int, default=steps, help="training steps of each trial")
+    made.add_argument("--seeds", type=int, default=seeds, help="number of trials per setting")
+    made.add_argument("--jobs", type=int, default=2, help="number of trials that run in parallel")
+    made.add_argument("--steps", type=int, default=steps, help="training steps per trial")
     return made
 
 
 class Study:
-    """Trials and what came of them.
+    """Trials and their results.
 
     Args:
-        folder: of the study; results.json and log.txt (what the trials print) are kept there.
-        fixed: what is the same in all trials and changes their results, such as the steps.
+        folder: folder of the study, with results.json and log.txt (the output of the trials).
+        fixed: values that are the same in all trials and affect the results, such as the number of steps.
 
     Raises:
-        MaskweaveError: the folder holds trials with other `fixed` values.
+        MaskweaveError: the folder contains trials with other `fixed` values.
     """
 
     def __init__(self, folder: Path, **fixed: Any):
         self.folder, self.fixed = folder, fixed
         self._path = folder / "results.json"
         self.trials: dict[tuple[str, int], Metrics] = {}
-        """Metrics by setting and seed, `seconds` of processor time among them."""
+        """Metrics by setting and seed; `seconds` is the CPU time."""
         if self._path.exists():
             found = read_json(self._path)
             if found["fixed"] != fixed:
                 raise MaskweaveError(
-                    f"{self._path}: holds trials with {found['fixed']}, not {fixed}; choose another folder with --out, or remove it"
+                    f"{self._path}: contains trials with {found['fixed']}, expected {fixed}; choose another folder with --out, or remove the file"
                 )
             self.trials = {(trial["setting"], trial["seed"]): trial["metrics"] for trial in found["trials"]}
 
@@ -74,12 +74,12 @@ class Study:
         seeds: int | Iterable[int] = 3,
         jobs: int = 2,
     ) -> None:
-        """Run the trials that are missing: `function(value, seed)` for the value of each setting. One that fails says so; the others go on.
+        """Runs the missing trials: `function(value, seed)` for the value of each setting. A trial that fails is reported; the others continue.
 
         Args:
-            function: at the top of a module (or a `functools.partial` of such a one), as other processes have to find it; the module's own
-                work stands under `if __name__ == "__main__":`.
-            seeds: themselves, or how many from 0. The first seed of all settings is run first.
+            function: a module-level function, or a `functools.partial` of one, because other processes import it. The module's
+                script code must be under `if __name__ == "__main__":`.
+            seeds: the seeds, or their number, counted from 0. Trials are ordered by seed.
         """
         seeds = range(seeds) if isinstance(seeds, int) else list(seeds)
         trials = [(name, seed) for seed in seeds for name in settings]
@@ -108,23 +108,23 @@ class Study:
                         bar.say(f"{title}: {name}, seed {seed}: {shown}")
                         bar.advance()
         finally:
-            pool.shutdown(cancel_futures=True)  # after Ctrl-C, too, begin no more
+            pool.shutdown(cancel_futures=True)  # also after Ctrl-C: start no further trials
         if failed:
             print(
-                f"{failed} of {len(missing)} trials failed, see {self.folder / 'log.txt'}; the same command runs them again"
+                f"{failed} of {len(missing)} trials failed; see {self.folder / 'log.txt'}, then run the same command again to repeat them"
             )
 
     def values(self, setting: str, metric: str) -> list[float]:
-        """One metric of a setting's trials, in order of their seeds."""
+        """One metric of a setting's trials, ordered by seed."""
         found = sorted((seed, metrics) for (name, seed), metrics in self.trials.items() if name == setting)
         return [metrics[metric] for _, metrics in found if metric in metrics]
 
     def table(self, settings: Iterable[str], metrics: Mapping[str, str], head: str = "") -> str:
-        """Markdown: a row for each setting that was tried, mean ± standard deviation over its seeds, and their number.
+        """Returns a Markdown table with a row per setting: mean ± standard deviation over the seeds, and the number of seeds.
 
         Args:
-            metrics: heads of the columns by metric; a format may follow a bar: "accuracy|.3f".
-            head: of the first column.
+            metrics: column headings by metric; a number format may follow a bar: "accuracy|.3f".
+            head: heading of the first column.
         """
         columns = {metric: text.partition("|") for metric, text in metrics.items()}
         rows = [[head, *(title for title, _, _ in columns.values()), "seeds"], ["---"] * (len(columns) + 2)]
@@ -141,7 +141,7 @@ class Study:
 
 
 def _trial(function: Callable[[Any, int], Metrics], value: Any, seed: int, log: Path) -> Metrics:
-    """Run one trial in this process."""
+    """Runs one trial in this process."""
     torch.set_num_threads(1)
     with log.open("a") as out, contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
         start = time.process_time()
@@ -154,7 +154,7 @@ def _trial(function: Callable[[Any, int], Metrics], value: Any, seed: int, log: 
 
 
 def spread(values: Sequence[float], style: str = ".3f") -> str:
-    """Mean ± standard deviation; a dash for none."""
+    """Mean ± standard deviation, or a dash if there are no values."""
     if not values:
         return "–"
     deviation = f" ± {stdev(values):{style}}" if len(values) > 1 else ""
@@ -167,26 +167,26 @@ class Panel:
 
     title: str
     x: str
-    """What is along the axis."""
+    """Label of the x axis."""
     y: str
     lines: Mapping[str, Mapping[Any, Sequence[float]]] = field(default_factory=dict)
-    """By label: values of every seed at each number or word along the axis. Places without values are left out."""
+    """By label: the values of all seeds at each x, a number or a category. An x without values is omitted."""
     levels: Mapping[str, Sequence[float]] = field(default_factory=dict)
-    """By label: values of every seed of something that does not change along the axis, drawn as a band with their mean dashed."""
+    """By label: the values of all seeds of a quantity that does not depend on x. Drawn as a band with a dashed line at the mean."""
 
 
 def draw(path: Path, diagrams: Sequence[Panel], width: float = 3.6, height: float = 2.8) -> None:
-    """Write diagrams side by side as PNG: a point for every seed, and a line through the means (of words, a dash). Sizes in inches of one."""
+    """Writes diagrams side by side into a PNG: a point per seed and a line through the means (for categories, a dash). `width` and `height` are those of one diagram, in inches."""
     figure, all_axes = open_panels(len(diagrams), width * len(diagrams), height)
     colors: dict[str, str] = {}
     for axes, panel in zip(all_axes, diagrams, strict=True):
-        places = list(dict.fromkeys(x for line in panel.lines.values() for x, values in line.items() if values))
-        words = any(isinstance(x, str) for x in places)
-        at = {x: i if words else x for i, x in enumerate(places)}
+        ticks = list(dict.fromkeys(x for line in panel.lines.values() for x, values in line.items() if values))
+        categories = any(isinstance(x, str) for x in ticks)
+        at = {x: i if categories else x for i, x in enumerate(ticks)}
         for label, line in panel.lines.items():
             color = colors.setdefault(label, COLORS[len(colors) % len(COLORS)])
             line = {x: values for x, values in line.items() if values}
-            style = {"marker": "_", "markersize": 14, "linestyle": "none"} if words else {}
+            style = {"marker": "_", "markersize": 14, "linestyle": "none"} if categories else {}
             axes.plot([at[x] for x in line], [mean(v) for v in line.values()], color=color, label=label, **style)
             points = [(at[x], value) for x, values in line.items() for value in values]
             axes.scatter(*zip(*points, strict=True), s=10, color=color, alpha=0.6) if points else None
@@ -194,11 +194,11 @@ def draw(path: Path, diagrams: Sequence[Panel], width: float = 3.6, height: floa
             color = colors.setdefault(label, COLORS[len(colors) % len(COLORS)])
             axes.axhline(mean(values), color=color, linestyle="--", linewidth=1.2, label=label)
             axes.axhspan(min(values), max(values), color=color, alpha=0.12, linewidth=0)
-        axes.set_xticks([at[x] for x in places], [str(x) for x in places])
+        axes.set_xticks([at[x] for x in ticks], [str(x) for x in ticks])
         axes.set_title(panel.title, fontsize=9, color=GRAY)
         axes.set_xlabel(panel.x)
         axes.set_ylabel(panel.y, fontsize=8)
-        if any([*panel.lines, *panel.levels]):  # a single line needs no name
+        if any([*panel.lines, *panel.levels]):  # a single line needs no legend
             axes.legend(frameon=False, labelcolor=GRAY, fontsize=7)
     with write_aside(path) as aside:
         aside.write_bytes(as_png(figure))

@@ -1,11 +1,11 @@
-"""What is pre-training on more modalities worth to those who fine-tune? python benchmarks/studies/transfer_pretraining.py
+"""Does pre-training on more modalities help fine-tuning? python benchmarks/studies/transfer_pretraining.py
 
-The demo's model is pre-trained to predict from half of a picture's patches the picture, or its depth and caption too, or all modalities of
-the scenes; or all from any. The steps are equal; "from scratch" is not pre-trained. From whole pictures it then learns, with equal steps on
-a few labeled scenes, the number of objects and the class of every pixel. SidecarSource it the linear probe of the encoder as it was before.
-Cost: 30 minutes of one thread, and 2 for tokenizers and tokens.
+Pre-trains the demo's model to predict, from half of a picture's patches, the picture, or also its depth and caption, or all modalities of the
+scenes; or all modalities from any. The steps are equal; "from scratch" is not pre-trained. Then fine-tunes it on complete pictures of a few labeled
+scenes, with equal steps, for the number of objects and the class of each pixel. Also measures a linear probe of the encoder before fine-tuning.
+Cost: 30 minutes of one thread, and 2 minutes for tokenizers and tokens.
 Result, measured, 3 seeds, from scratch / rgb → rgb / rgb → all: count by linear probe 0.591, 0.633, 0.736; fine-tuned on 500 scenes 0.688, 0.697,
-0.718, mIoU 0.716, 0.737, 0.744. any → any, which draws few patches of the picture, is below "from scratch". All of it: docs/results.md.
+0.718, mIoU 0.716, 0.737, 0.744. any → any, which has few patches of the picture as inputs, is worse than "from scratch". Details: docs/results.md.
 """
 
 from dataclasses import replace
@@ -33,7 +33,7 @@ ANY_TO_ANY = Mixture({"default": 0.5}, {"default": 0.5})
 
 class Setting(NamedTuple):
     modalities: tuple[str, ...]
-    """Pictures are read as patches (rgb) and predicted as tokens (tok_rgb)."""
+    """Pictures are inputs as patches (rgb) and targets as tokens (tok_rgb)."""
     mixture: Mixture
 
 
@@ -44,37 +44,37 @@ SETTINGS = {
     "rgb → all": Setting(ALL, FROM_PICTURES),
     "any → any": Setting(ALL, ANY_TO_ANY),
 }
-DRAWN = {"input_tokens": 32, "target_tokens": 64}
+TOKENS = {"input_tokens": 32, "target_tokens": 64}
 EXAMPLES = 500
-"""Labeled scenes to learn from; others for each seed."""
+"""Labeled training scenes; different ones for each seed."""
 TASKS: dict[str, dict[str, Any]] = {
     "count": {"inputs": ["rgb"], "tuning.parameters": "all", "train.steps": 300, "data.validation": 1000},
     "semseg": {"train.steps": 300, "data.validation": 256},
 }
-"""What differs from the recipes transfer-scenes-NAME.yaml."""
+"""Changes to the recipes transfer-scenes-NAME.yaml."""
 RATES = {"count": 4e-3, "semseg": 5e-3}
-"""Learning rates, the best of a few for both starts on another seed."""
+"""Learning rates: the best of a few, tried on another seed from scratch and from a pre-trained encoder."""
 PROBED = {"count": ("metadata", "object_count"), "first object": ("boxes", "first")}
 PROBE_DATA = TransferData(samples=2000, validation=1000)
 SHOWN = {
     "count, linear-probe accuracy": "count, linear probe",
     "count, accuracy": "count, fine-tuned",
     "first object, linear-probe accuracy": "first object, linear probe",
-    "semseg, mIoU": "classes of pixels, fine-tuned, mIoU",
+    "semseg, mIoU": "semantic segmentation, fine-tuned, mIoU",
 }
-PLACES = ("from\nscratch", "rgb\n→ rgb", "+ depth,\ncaption", "rgb\n→ all", "any\n→ any")
-"""The settings in the figure."""
+LABELS = ("from\nscratch", "rgb\n→ rgb", "+ depth,\ncaption", "rgb\n→ all", "any\n→ any")
+"""Labels of the settings in the figure."""
 FIGURE = (
     ("number of objects", {"count, accuracy": "fine-tuned", "count, linear-probe accuracy": "linear probe"}),
-    ("first object of 32 kinds", {"first object, linear-probe accuracy": "linear probe"}),
-    ("class of every pixel", {"semseg, mIoU": "fine-tuned"}),
+    ("first object, 32 classes", {"first object, linear-probe accuracy": "linear probe"}),
+    ("semantic segmentation", {"semseg, mIoU": "fine-tuned"}),
 )
 
 
 def trial(out: Path, base: Path, steps: int, name: str, seed: int) -> Metrics:
-    """Pre-train, probe and fine-tune one encoder."""
+    """Pre-trains, probes and fine-tunes one encoder."""
     folder, setting = out / "trials" / f"{list(SETTINGS).index(name)}-{seed}", SETTINGS[name]
-    masking = MaskingConfig(**DRAWN, mixtures=[setting.mixture])
+    masking = MaskingConfig(**TOKENS, mixtures=[setting.mixture])
     recipe = demo_for(seed, steps, masking, modalities=list(setting.modalities))
     (untrained if name == SCRATCH else pretrain)(recipe, folder / "encoder", base)
     found = probes(folder / "encoder", seed)
@@ -84,7 +84,7 @@ def trial(out: Path, base: Path, steps: int, name: str, seed: int) -> Metrics:
 
 
 def probes(start: Path, seed: int) -> Metrics:
-    """Accuracies of the linear probe and of the nearest neighbors, of labels told from the picture."""
+    """Accuracy of the linear probe and of nearest neighbors, with pictures as inputs."""
     bundle, found = load(start), {}
     data = replace(PROBE_DATA, seed=1000 + 2 * seed)
     for name, (target, label) in PROBED.items():
@@ -95,7 +95,7 @@ def probes(start: Path, seed: int) -> Metrics:
 
 
 def fine_tune(task: str, folder: Path, scratch: bool, seed: int) -> Metrics:
-    own = {
+    overrides = {
         "start": str(folder / "encoder"),
         "catalog": "scenes",  # the targets may be new to the encoder
         "scratch": scratch,
@@ -107,13 +107,13 @@ def fine_tune(task: str, folder: Path, scratch: bool, seed: int) -> Metrics:
         "train.learning_rate": RATES[task],
         "train.keep": 1,
     }
-    recipe = load_transfer(RECIPES / f"transfer-scenes-{task}.yaml", {**TASKS[task], **own})
+    recipe = load_transfer(RECIPES / f"transfer-scenes-{task}.yaml", {**TASKS[task], **overrides})
     return {f"{task}, {row.metric}": row.value for row in run_transfer(recipe, folder / task)}
 
 
 def panel(study: Study, title: str, metrics: dict[str, str]) -> Panel:
     lines = {
-        label: {place: study.values(name, metric) for name, place in zip(SETTINGS, PLACES, strict=True)}
+        label: {place: study.values(name, metric) for name, place in zip(SETTINGS, LABELS, strict=True)}
         for metric, label in metrics.items()
     }
     return Panel(title, "pre-training", "mIoU" if "semseg, mIoU" in metrics else "accuracy", lines)
@@ -121,7 +121,12 @@ def panel(study: Study, title: str, metrics: dict[str, str]) -> Panel:
 
 if __name__ == "__main__":
     made = parser("transfer_pretraining", __doc__, steps=1500)
-    made.add_argument("--base", type=Path, default=Path("runs/studies/scenes"), help="tokens, made where missing")
+    made.add_argument(
+        "--base",
+        type=Path,
+        default=Path("runs/studies/scenes"),
+        help="run folder with tokenizers and tokens; missing ones are created",
+    )
     options = made.parse_args()
     prepare(options.base)
     study = Study(options.out, steps=options.steps)

@@ -15,7 +15,7 @@ from maskweave.transfer.recipe import load_transfer
 @pytest.mark.parametrize("name", transfer.SETTINGS)
 def test_every_setting_can_be_drawn(name: str) -> None:
     setting = transfer.SETTINGS[name]
-    masking = MaskingConfig(**transfer.DRAWN, mixtures=[setting.mixture])
+    masking = MaskingConfig(**transfer.TOKENS, mixtures=[setting.mixture])
     recipe = demo_for(0, 1, masking, modalities=list(setting.modalities))
     assert recipe.model.masking == masking
     MaskSampler(recipe.load_catalog(), recipe.model.masking)

@@ -98,7 +98,7 @@ def test_the_same_command_again_does_nothing(
     before, began = files(tiny_run), time.process_time()
     assert main(["run", str(tiny_recipe), "--out", str(tiny_run)]) == 0
     assert time.process_time() - began < 5
-    assert "nothing is left to do" in capsys.readouterr().out
+    assert "already finished" in capsys.readouterr().out
     changed = {name for name, when in files(tiny_run).items() if before.get(name) != when}
     assert changed <= {"modalities.yaml"} and before.keys() == files(tiny_run).keys()
 
@@ -223,7 +223,7 @@ def test_more_steps_go_on_from_a_finished_run(
     longer = shutil.copytree(tiny_run, tmp_path / "run")
     assert main(["run", str(tiny_recipe), "--out", str(longer), "--train.steps", "44"]) == 0
     assert [line["step"] for line in read_metrics(longer) if line["split"] == "train"] == list(range(1, 45))
-    assert "nothing is left to do" not in capsys.readouterr().out, "the evaluation is of the new model"
+    assert "already finished" not in capsys.readouterr().out, "the evaluation is of the new model"
     assert (longer / "model" / "model.safetensors").read_bytes() != (
         tiny_run / "model" / "model.safetensors"
     ).read_bytes()

@@ -118,7 +118,7 @@ def test_edits(tiny_run, photos, tmp_path, capsys) -> None:
         generate(tiny_run, "--input", "caption=a cube", "--target", "rgb", "--edit", "0.5", "--out", tmp_path / "o")
         == 1
     )
-    assert "of the targets, given are none" in capsys.readouterr().err
+    assert "targets that are also inputs: none" in capsys.readouterr().err
 
 
 def test_one_object_is_made_anew_by_its_mask(bundle) -> None:
@@ -146,8 +146,8 @@ def test_edited_pictures_are_tokenized_once(bundle, photos, tmp_path, monkeypatc
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--condition", "rgb=much"], "expected NAME=WEIGHT, the weight a number"),
-        (["--condition", "rgb=nan"], "expected NAME=WEIGHT, the weight a number"),
+        (["--condition", "rgb=much"], "expected NAME=WEIGHT with a number as weight"),
+        (["--condition", "rgb=nan"], "expected NAME=WEIGHT with a number as weight"),
         (["--condition", "rgb=1", "--condition", "rgb=2"], "each name once"),
         (["--condition", "boxes=2"], "condition 'boxes': 'boxes' is neither an input nor a target"),
         (["--condition", "depth=2"], "condition 'depth' has no effect"),
@@ -160,7 +160,10 @@ def test_edited_pictures_are_tokenized_once(bundle, photos, tmp_path, monkeypatc
         (["--decoding", "depth.step=3"], "unknown key 'depth.step'; did you mean 'depth.steps'?"),
         (["--decoding", "depth.steps=0"], "steps is 0; expected 1 or more"),
         (["--decoding", "depth.steps={"], "found the value '{'"),
-        (["--decoding", "caption.steps=3", "--target", "caption"], "caption is a sequence, written token by token"),
+        (
+            ["--decoding", "caption.steps=3", "--target", "caption"],
+            "caption is a sequence and is generated token by token",
+        ),
         (["--samples", "0"], "must be 1 or more, found 0"),
         (["--ensemble", "0"], "must be 1 or more, found 0"),
         (["--ensemble", "2", "--target", "caption"], "'caption': values of type 'text' cannot be merged"),
@@ -169,9 +172,9 @@ def test_edited_pictures_are_tokenized_once(bundle, photos, tmp_path, monkeypatc
         (["--schedule", "nothing.yaml"], "nothing.yaml: no such file"),
         (
             ["--schedule", "s.yaml", "--guide-with-finished"],
-            "a schedule fixes all steps; leave out --schedule, or --guide-with-finished",
+            "a schedule fixes all steps; remove --schedule, or remove --guide-with-finished",
         ),
-        (["--edit", "nothing.png"], "of the targets, given are none"),
+        (["--edit", "nothing.png"], "targets that are also inputs: none"),
     ],
 )
 def test_words_that_are_not_understood(tiny_run, photos, tmp_path, capsys, words, message) -> None:
@@ -186,10 +189,10 @@ def test_words_that_are_not_understood(tiny_run, photos, tmp_path, capsys, words
     ("words", "message"),
     [
         (["--edit", "nothing.png"], "edit of 'tok_rgb': nothing.png: no such file"),
-        (["--edit", "0,0,1"], "--edit '0,0,1': expected a mask's file, a box xmin,ymin,xmax,ymax or a share"),
+        (["--edit", "0,0,1"], "--edit '0,0,1': expected a mask file, a box xmin,ymin,xmax,ymax or a share"),
         (["--edit", "0,0,2,1"], "edit of 'tok_rgb': found the box [0.0, 0.0, 2.0, 1.0]"),
         (["--edit", "1.5"], "edit of 'tok_rgb': found 1.5; expected a share from 0 to 1"),
-        (["--edit", "0.5", "--edit", "0.7"], "rgb has another region already"),
+        (["--edit", "0.5", "--edit", "0.7"], "rgb already has a region"),
         (["--edit", "rbg=0.5"], "unknown modality 'rbg'; did you mean 'rgb'?"),
         (["--edit", "depth=0.5"], "edit of 'depth': it is not a target"),
         (["--out", "IN"], "is a folder of inputs; choose another one"),

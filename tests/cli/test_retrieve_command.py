@@ -41,7 +41,7 @@ def test_data_that_changed_are_told(run: Path, tmp_path: Path, capsys: pytest.Ca
     next(pictures.iterdir()).rename(pictures / "other.png")
     capsys.readouterr()
     assert main(["retrieve", "evaluate", index, "--query", "rgb"]) == 1
-    assert "has changed since; index it again" in capsys.readouterr().err
+    assert "has changed since it was indexed; index it again" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

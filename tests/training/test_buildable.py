@@ -72,7 +72,7 @@ def test_entries_that_do_not_fit_their_vocabulary(
     out = [] if command == "recipe check" else ["--out", str(tmp_path / "run")]
     assert main([*command.split(), str(path), *out]) == 1
     said = capsys.readouterr()
-    assert says in said.err and "sound" not in said.out and "\n" not in said.err.strip()
+    assert says in said.err and "valid" not in said.out and "\n" not in said.err.strip()
     assert not (tmp_path / "run").exists()
 
 
@@ -81,7 +81,7 @@ def test_corrected_entries_are_taken(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert main(["recipe", "check", str(path)]) == 1
     own_catalog(tmp_path, lambda content: None)
     assert main(["recipe", "check", str(path)]) == 0
-    assert "own.yaml: sound; 1 modalities (metadata); 10 samples" in capsys.readouterr().out
+    assert "own.yaml: valid; 1 modalities (metadata); 10 samples" in capsys.readouterr().out
 
 
 def test_words_that_texts_may_bring_are_not_missed(tmp_path: Path) -> None:
@@ -119,7 +119,7 @@ def test_what_can_be_started_from_is_accepted(
 ) -> None:
     words = ["--start", str(tiny_run), "--tokenizers.reuse", str(tiny_run / "tokenizers")]
     assert main(["recipe", "check", str(tiny_recipe), *words]) == 0
-    assert "sound" in capsys.readouterr().out
+    assert ": valid; " in capsys.readouterr().out
     recipe = load_recipe(tiny_recipe, {"tokenizers.reuse": str(tmp_path / "gone")})
     check_buildable(
         recipe, recipe.load_catalog(), tiny_run
@@ -127,7 +127,7 @@ def test_what_can_be_started_from_is_accepted(
 
 
 @pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
-def test_shipped_recipes_are_sound(path: Path, tmp_path: Path) -> None:
+def test_shipped_recipes_are_valid(path: Path, tmp_path: Path) -> None:
     if path.name.startswith("transfer-"):
         pytest.skip("of a transfer")
     # What they take from earlier runs is not here.

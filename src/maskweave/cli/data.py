@@ -1,4 +1,4 @@
-"""What is done with data and their entries: `maskweave data import`, `data label`, `data scenes`, `data emoji` and `modalities`."""
+"""Commands for data and catalogs: `maskweave data import`, `data label`, `data scenes`, `data emoji`, `values` and `modalities`."""
 
 from jsonargparse import ArgumentParser, Namespace
 
@@ -18,29 +18,36 @@ def catalog_argument(parser: ArgumentParser, default: str) -> None:
         metavar="CATALOG",
         type=str,
         default=default,
-        help="name of a shipped catalog, or a YAML file",
+        help="name of a shipped catalog, or path of a YAML file",
     )
 
 
 def _limit_argument(parser: ArgumentParser) -> None:
     parser.add_argument(
-        "--limit", metavar="SHARE", type=float, default=0.01, help="largest share of unusable samples, 0 to 1"
+        "--limit",
+        metavar="SHARE",
+        type=float,
+        default=0.01,
+        help="stop if more than this share of samples is unusable, 0 to 1",
     )
 
 
 def _out_argument(parser: ArgumentParser) -> None:
     parser.add_argument(
-        "out", metavar="OUT", type=str, help="folder for OUT/MODALITY/NAME.EXT, as 'maskweave data import' reads it"
+        "out",
+        metavar="OUT",
+        type=str,
+        help="output folder; files are OUT/MODALITY/NAME.EXT, the layout that 'maskweave data import' reads",
     )
 
 
 def data_import_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("root", metavar="ROOT", type=str, help="folder with ROOT/MODALITY/.../NAME.EXT")
-    parser.add_argument("out", metavar="OUT", type=str, help="folder for tar shards")
+    parser.add_argument("root", metavar="ROOT", type=str, help="folder with files ROOT/MODALITY/.../NAME.EXT")
+    parser.add_argument("out", metavar="OUT", type=str, help="output folder for tar shards")
     catalog_argument(parser, "photos")
-    parser.add_argument("--shard-size", metavar="N", type=int, default=1000, help="samples of a shard")
+    parser.add_argument("--shard-size", metavar="N", type=int, default=1000, help="samples per shard")
     _limit_argument(parser)
-    parser.add_argument("--jobs", metavar="N", type=int, default=1, help="files decoded at the same time")
+    parser.add_argument("--jobs", metavar="N", type=int, default=1, help="number of files decoded in parallel")
 
 
 def data_import(given: Namespace) -> None:
@@ -56,10 +63,10 @@ def data_import(given: Namespace) -> None:
 
 
 def data_label_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("root", metavar="ROOT", type=str, help="imported data set")
+    parser.add_argument("root", metavar="ROOT", type=str, help="folder of an imported data set")
     catalog_argument(parser, "photos")
     _limit_argument(parser)
-    parser.add_argument("--jobs", metavar="N", type=int, default=1, help="pictures measured at the same time")
+    parser.add_argument("--jobs", metavar="N", type=int, default=1, help="number of pictures processed in parallel")
 
 
 def data_label(given: Namespace) -> None:
@@ -68,8 +75,8 @@ def data_label(given: Namespace) -> None:
 
 def data_scenes_arguments(parser: ArgumentParser) -> None:
     _out_argument(parser)
-    parser.add_argument("--count", metavar="N", type=int, default=100, help="how many scenes")
-    parser.add_argument("--seed", metavar="SEED", type=int, default=0, help="another seed gives other scenes")
+    parser.add_argument("--count", metavar="N", type=int, default=100, help="number of scenes")
+    parser.add_argument("--seed", metavar="SEED", type=int, default=0, help="random seed of the scenes")
     catalog_argument(parser, "scenes")
 
 
@@ -81,7 +88,10 @@ def data_scenes(given: Namespace) -> None:
 def data_emoji_arguments(parser: ArgumentParser) -> None:
     _out_argument(parser)
     parser.add_argument(
-        "--font", metavar="FILE", type=str, help="a color emoji font (default: that of fonts-noto-color-emoji)"
+        "--font",
+        metavar="FILE",
+        type=str,
+        help="color emoji font (default: the font of the package fonts-noto-color-emoji)",
     )
     catalog_argument(parser, "photos")
 
@@ -93,7 +103,9 @@ def data_emoji(given: Namespace) -> None:
 
 
 def modalities_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("catalog", metavar="CATALOG", type=str, help="name of a shipped catalog, or a YAML file")
+    parser.add_argument(
+        "catalog", metavar="CATALOG", type=str, help="name of a shipped catalog, or path of a YAML file"
+    )
 
 
 def modalities(given: Namespace) -> None:
@@ -102,7 +114,7 @@ def modalities(given: Namespace) -> None:
 
 
 def values_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("type", metavar="TYPE", type=str, nargs="?", help="one value type (default: all of them)")
+    parser.add_argument("type", metavar="TYPE", type=str, nargs="?", help="a value type (default: all)")
 
 
 def values(given: Namespace) -> None:

@@ -1,4 +1,4 @@
-"""What is told of a finished run: `maskweave evaluate` and `report`."""
+"""Commands that describe a finished run: `maskweave evaluate` and `report`."""
 
 from pathlib import Path
 
@@ -14,11 +14,16 @@ from maskweave.generate.bundle import load
 
 def evaluate_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", type=str, help="folder of a finished run")
-    parser.add_argument("--scenes-seed", metavar="SEED", type=int, help="evaluate on the scenes of this seed")
+    parser.add_argument("--scenes-seed", metavar="SEED", type=int, help="evaluate on scenes generated with this seed")
     parser.add_argument(
-        "--samples", metavar="N", type=int, help="how many held-out samples (default: as the recipe says)"
+        "--samples", metavar="N", type=int, help="number of held-out samples (default: the recipe's evaluate.samples)"
     )
-    parser.add_argument("--suite", metavar="NAME", type=str, help="score the features by this table of probes instead")
+    parser.add_argument(
+        "--suite",
+        metavar="NAME",
+        type=str,
+        help="instead, evaluate the features with this suite of probes: a shipped name or a YAML file",
+    )
 
 
 def evaluate(given: Namespace) -> None:

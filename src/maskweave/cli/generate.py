@@ -1,4 +1,4 @@
-"""`maskweave generate`: its arguments, and the request that they make."""
+"""`maskweave generate`: its arguments, and how they become a request."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -22,26 +22,30 @@ REPEATED = (
     (
         "input",
         "NAME=VALUE",
-        "modality and file, or text for a modality of text; or a folder of files (of texts with a / at its end), "
-        "which gives a result for each name in it; repeat for several",
+        "input modality and its file, or its text for text modalities. Also a folder of files, for one result per file "
+        "name; write a / after a folder of texts. Can be repeated",
     ),
-    ("target", "NAMES", "modalities to generate, in order, with commas; repeat or join"),
+    ("target", "NAMES", "modalities to generate, in this order, separated by commas; can be repeated"),
     (
         "condition",
         "NAME=WEIGHT",
-        "guide by this input or earlier target, or by several: NAME+NAME=WEIGHT; above 1 towards it, below 0 away from it; repeat",
+        "guidance by an input or an earlier target, or by several (NAME+NAME=WEIGHT): above 1 towards it, below 0 away from it; can be repeated",
     ),
-    ("decoding", "TARGET.KEY=VALUE", "scheme, steps, temperature, guidance, top_p, ... of one target; repeat"),
+    (
+        "decoding",
+        "TARGET.KEY=VALUE",
+        "decoding setting of a target: scheme, steps, temperature, guidance, top_p, ...; can be repeated",
+    ),
     (
         "edit",
         "[NAME=]REGION",
-        "make only a part of a given target anew: where a mask is white (a file, or a folder of them), "
-        "a box xmin,ymin,xmax,ymax from 0 to 1, a share such as 0.3, or words of a text; repeat for several targets",
+        "regenerate only a part of a target that is also an input: the white area of a mask (a file or a folder), "
+        "a box xmin,ymin,xmax,ymax from 0 to 1, a share such as 0.3, or words of a text; can be repeated, once per target",
     ),
 )
 """Options that may be repeated."""
 OF_GRIDS = ("scheme", "steps", "token_schedule", "temperature_schedule")
-"""Keys of decoding that say nothing of a sequence, which is written token by token."""
+"""Decoding keys that do not apply to sequences, which are generated token by token."""
 
 
 def generate_arguments(parser: ArgumentParser) -> None:
@@ -50,42 +54,50 @@ def generate_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", type=str, help=run)
     for name, value, said in REPEATED:
         parser.add_argument(f"--{name}", metavar=value, type=str, action="append", help=said)
-    parser.add_argument("--out", metavar="FOLDER", type=str, help="where values, pictures and the schedule go")
+    parser.add_argument("--out", metavar="FOLDER", type=str, help="output folder for values, pictures and the schedule")
     parser.add_argument(
-        "--schedule", metavar="FILE", type=str, help="do the steps of this schedule.yaml; it names the targets too"
+        "--schedule", metavar="FILE", type=str, help="run the steps of this schedule.yaml; it contains the targets too"
     )
     parser.add_argument(
-        "--samples", metavar="N", type=int, default=1, help="results for each input, in folders 0, 1, ..."
+        "--samples", metavar="N", type=int, default=1, help="number of results per input, in folders 0, 1, ..."
     )
     parser.add_argument(
         "--ensemble",
         metavar="N",
         type=int,
         default=1,
-        help="merge each result from N samples: averages of continuous values, majorities of classes, all boxes and instances once; "
-        "with --samples M, M such results",
+        help="merge N samples into each result: the mean of continuous values, the most frequent class, all boxes and instances "
+        "without duplicates; --samples M gives M merged results",
     )
-    parser.add_argument("--seed", metavar="N", type=int, default=0, help="fixes the result; further samples count on")
-    parser.add_argument("--batch", metavar="N", type=int, default=8, help="samples generated at the same time")
-    parser.add_argument("--no-chain", action="store_true", help="predict every target from the inputs alone")
-    parser.add_argument("--guide-with-finished", action="store_true", help="finished targets join every condition")
-    parser.add_argument("--bf16", action="store_true", help="linear layers and attention in bfloat16")
     parser.add_argument(
-        "--compile", action="store_true", help="compile the model first; worth it on a GPU for many inputs"
+        "--seed", metavar="N", type=int, default=0, help="random seed; further samples use the next seeds"
+    )
+    parser.add_argument("--batch", metavar="N", type=int, default=8, help="samples per batch")
+    parser.add_argument(
+        "--no-chain", action="store_true", help="predict every target from the inputs only, not from earlier targets"
+    )
+    parser.add_argument(
+        "--guide-with-finished",
+        action="store_true",
+        help="guide by finished targets too: they are added to every condition",
+    )
+    parser.add_argument("--bf16", action="store_true", help="run linear layers and attention in bfloat16")
+    parser.add_argument(
+        "--compile", action="store_true", help="compile the model first; pays off on a GPU with many inputs"
     )
     parser.add_argument("--device", metavar="DEVICE", type=str, default="cpu", help="cpu, cuda, ...")
 
 
 def generate(given: Namespace) -> None:
-    """Do what the words say.
+    """Runs the request that the arguments describe.
 
     Raises:
-        MaskweaveError: a word that is not understood, or as `generate_files`.
+        MaskweaveError: an argument is invalid, or as `generate_files`.
     """
     keys = ("decoding", "condition", "no_chain", "guide_with_finished")
     steps = [f"--{key.replace('_', '-')}" for key in keys if given.get(key)]
     if given.get("schedule") and steps:
-        raise MaskweaveError(f"a schedule fixes all steps; leave out --schedule, or {' and '.join(steps)}")
+        raise MaskweaveError(f"a schedule fixes all steps; remove --schedule, or remove {' and '.join(steps)}")
     for key in ("target", "out"):
         if not given.get(key) and not (key == "target" and given.get("schedule")):
             raise MaskweaveError(f"--{key} is missing; see maskweave generate --help")
@@ -130,7 +142,7 @@ def _conditions(words: Sequence[str]) -> dict[str, float]:
         except ValueError:
             found[name] = math.nan
         if not math.isfinite(found[name]):
-            raise MaskweaveError(f"--condition '{name}={weight}': expected NAME=WEIGHT, the weight a number")
+            raise MaskweaveError(f"--condition '{name}={weight}': expected NAME=WEIGHT with a number as weight")
     return found
 
 
@@ -143,7 +155,7 @@ def _decodings(catalog: Catalog, words: Sequence[str]) -> dict[str, Decoding]:
         name = twin(catalog, target)
         if catalog[name].kind == "sequence" and key in OF_GRIDS:
             raise MaskweaveError(
-                f"--decoding '{place}={text}': {name} is a sequence, written token by token; {key} is for grids alone"
+                f"--decoding '{place}={text}': {name} is a sequence and is generated token by token; {key} is for grids only"
             )
         try:
             found.setdefault(name, plain(catalog[name].decoding))[key] = yaml.safe_load(text)
@@ -162,19 +174,19 @@ def _edits(catalog: Catalog, words: Sequence[str], inputs: Mapping[str, str], ta
         name, equals, region = word.partition("=")
         if not equals or name not in catalog:
             if len(edited) != 1:
-                what = ", ".join(edited) or "none of them"
-                raise MaskweaveError(f"--edit {word!r}: expected NAME=REGION; of the targets, given are {what}")
+                what = ", ".join(edited) or "none"
+                raise MaskweaveError(f"--edit {word!r}: expected NAME=REGION; targets that are also inputs: {what}")
             if equals and not catalog[edited[0]].value.is_text and not Path(word).exists():
-                catalog[name]  # says that there is none
+                catalog[name]  # raises: no such modality
             name, region = edited[0], word
         if name in found:
-            raise MaskweaveError(f"--edit {word!r}: {name} has another region already; give one for each target")
+            raise MaskweaveError(f"--edit {word!r}: {name} already has a region; give one region per target")
         found[name] = _region(region, catalog[name], word)
     return found
 
 
 def _region(text: str, modality: Modality, word: str) -> Any:
-    """A share, a box, or else a path or words. In words of a text, whole numbers are words too."""
+    """Parses a share, a box, a path or words. For text, integers count as words."""
     try:
         numbers = [float(part) for part in text.split(",")]
     except ValueError:
@@ -182,7 +194,5 @@ def _region(text: str, modality: Modality, word: str) -> Any:
     if modality.kind == "sequence":
         return numbers[0] if len(numbers) == 1 and ("." in text or not modality.value.is_text) else text
     if not text or len(numbers) not in (0, 1, 4):
-        raise MaskweaveError(
-            f"--edit {word!r}: expected a mask's file, a box xmin,ymin,xmax,ymax or a share such as 0.3"
-        )
+        raise MaskweaveError(f"--edit {word!r}: expected a mask file, a box xmin,ymin,xmax,ymax or a share such as 0.3")
     return numbers[0] if len(numbers) == 1 else numbers or text

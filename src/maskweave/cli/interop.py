@@ -1,4 +1,4 @@
-"""What is made of published checkpoints: `maskweave import 4m`."""
+"""Commands that convert published checkpoints: `maskweave import 4m`."""
 
 from jsonargparse import ArgumentParser, Namespace
 
@@ -21,10 +21,10 @@ def import_4m_arguments(parser: ArgumentParser) -> None:
         metavar="NAME=FOLDER",
         type=str,
         action="append",
-        help="a grid modality and its published tokenizer; repeat for several, the others are used as tokens alone",
+        help="published tokenizer of a grid modality; can be repeated. Modalities without one are available as tokens only",
     )
-    parser.add_argument("--text", metavar="FILE", type=str, help="the published WordPiece file")
-    parser.add_argument("--out", metavar="FOLDER", type=str, help="where the bundle goes")
+    parser.add_argument("--text", metavar="FILE", type=str, help="JSON file of the published WordPiece tokenizer")
+    parser.add_argument("--out", metavar="FOLDER", type=str, help="output folder for the bundle")
     catalog_argument(parser, "4m")
 
 

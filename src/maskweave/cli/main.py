@@ -1,7 +1,7 @@
-"""The `maskweave` command: which commands there are, the way to them, and what is said of errors.
+"""The `maskweave` command: the list of commands, dispatch, and how errors are printed.
 
 Each group of commands has a file in this folder: `maskweave data import` is `data_import_arguments(parser)` and `data_import(given)` in
-`data.py`. The file is imported when one of its commands is called, so the list of commands prints at once.
+`data.py`. The file is imported only when one of its commands is called, so the list of commands prints quickly.
 """
 
 import difflib
@@ -12,9 +12,9 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-# Waiting threads sleep: two that spin on a busy machine are far slower than one.
+# Idle threads sleep: on a busy machine, two threads that spin are far slower than one thread.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-# Torch warns about what is meant: not every batch has every modality.
+# Hides torch's warning that some parameters got no gradient: not every batch has every modality.
 os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 
 from maskweave.config import renamed_key
@@ -26,56 +26,56 @@ if TYPE_CHECKING:
 
 GROUPS = {
     "train": {
-        "run": "Do all that a recipe says: tokenizers, tokens, training, evaluation, report. Goes on where it stopped.",
+        "run": "Run a recipe from start to end: tokenizers, tokens, training, evaluation, report. Resumes where it stopped.",
         "tokenizer": "Train the tokenizers of a recipe.",
-        "tokenize": "Run every tokenizer of a run once over its data and write token shards. Goes on where it stopped.",
-        "train": "Train the model of a recipe on its token shards. Goes on where it stopped.",
-        "recipe check": "Check a recipe and everything it names, its data set too, without running it.",
+        "tokenize": "Tokenize the data of a recipe and write token shards. Resumes where it stopped.",
+        "train": "Train the model of a recipe on its token shards. Resumes where it stopped.",
+        "recipe check": "Check a recipe without running it, including the files and data sets that it names.",
     },
     "evaluate": {
-        "evaluate": "Evaluate a run on held-out samples: a table, and RUN/evaluation.json; or RUN/suite-NAME.json.",
-        "report": "Write RUN/report.html: curves, codebook use, the evaluation and contact sheets.",
+        "evaluate": "Evaluate a run on held-out samples. Prints a table and writes RUN/evaluation.json, or RUN/suite-NAME.json.",
+        "report": "Write RUN/report.html: training curves, codebook usage, evaluation and contact sheets.",
     },
     "transfer": {
-        "transfer": "Fine-tune the encoder of a trained model on a task, as a recipe says, and score it. Goes on where it stopped.",
-        "probe": "Tell labels from a model's features, by a linear probe and by nearest neighbors.",
+        "transfer": "Fine-tune the encoder of a trained model on the task of a recipe and evaluate it. Resumes where it stopped.",
+        "probe": "Predict labels from a model's features with a linear probe and with nearest neighbors.",
     },
     "generate": {
-        "generate": "Predict any modalities from any others, and write their values, pictures and the schedule.",
+        "generate": "Predict any modalities from any others. Writes values, pictures and the schedule.",
     },
     "retrieve": {
-        "retrieve index": "Index a data set by what a model makes of its samples. Goes on where it stopped.",
-        "retrieve query": "Find the indexed samples that are most like the inputs.",
-        "retrieve evaluate": "Query with every indexed sample: how often it finds itself, beside chance.",
-        "data features": "Write a network's features of a recipe's samples as values of a modality. Goes on where it stopped.",
+        "retrieve index": "Index a data set by a model's features of its samples. Resumes where it stopped.",
+        "retrieve query": "Find the indexed samples that are most similar to the inputs.",
+        "retrieve evaluate": "Query with every indexed sample and report recall (how often it finds itself), compared with chance.",
+        "data features": "Compute a network's features of a recipe's samples and store them as a modality. Resumes where it stopped.",
     },
     "data": {
-        "data import": "Import aligned folders (the same NAME across modalities) as tar shards. Goes on where it stopped.",
-        "data label": "Add to an imported data set what can be computed from its pictures: edges, palette, metadata.",
-        "data scenes": "Write procedural scenes as aligned folders of files.",
-        "data emoji": "Write color emoji and their Unicode names as aligned folders of files, from a font on this machine.",
-        "values": "Print what the value types are and their fields, as Markdown.",
-        "modalities": "Print a catalog as tables: its modalities, and the keys of metadata.",
+        "data import": "Import aligned folders (the same NAME in each modality's folder) as tar shards. Resumes where it stopped.",
+        "data label": "Compute modalities from the pictures of an imported data set: edges, palette, metadata.",
+        "data scenes": "Generate procedural scenes and write them as aligned folders of files.",
+        "data emoji": "Write color emoji from a local font, with their Unicode names, as aligned folders of files.",
+        "values": "Print the value types and their fields as Markdown.",
+        "modalities": "Print a catalog as tables: its modalities and its metadata keys.",
     },
     "interop": {
-        "import 4m": "Make a bundle of a published 4M model, its tokenizers and the text tokenizer.",
+        "import 4m": "Convert a published 4M model, its tokenizers and its text tokenizer into a bundle.",
     },
 }
-"""One line about every command, by the file that holds it."""
+"""One-line summary of each command, grouped by the file that implements it."""
 OF_RECIPES = ("run", "tokenizer", "tokenize", "train", "recipe check", "transfer")
-"""Commands that take a recipe's keys. Only those that are typed are handed on: their defaults must not override the recipe's file."""
+"""Commands whose options are recipe keys. Only options that are typed are passed on: defaults must not override the recipe file."""
 
 RENAMED = {
-    "--catalogue": "--catalog",
+    "--catalogue": "--catalog",  # codespell:ignore
     "--apart": "--no-chain",
     "--grow": "--guide-with-finished",
     "--through": "--feature-modality",
 }
-"""Options that have another name now; keys of recipes that have say so themselves."""
+"""Old names of options. Renamed recipe keys are listed in the recipe dataclasses."""
 
 
 class Command(NamedTuple):
-    """A command, and the group whose file holds it."""
+    """A command and its group, the file that implements it."""
 
     name: str
     group: str
@@ -85,11 +85,11 @@ class Command(NamedTuple):
         self._find("_arguments")(parser)
 
     def run(self, given: "Namespace") -> None:
-        """Do it, and print what there is to tell."""
+        """Run the command and print its result."""
         self._find("")(given)
 
     def renamed(self, option: str) -> str | None:
-        """The present name of an option or recipe key, or None where it was not renamed."""
+        """Returns the new name of an option or recipe key, or None if it was not renamed."""
         if self.name not in OF_RECIPES:
             return RENAMED.get(option)
         new = renamed_key(self._module.RECIPE, option.removeprefix("--"))
@@ -112,7 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Returns:
-        0, or 1 after an error that the user can mend (printed in one message), 2 for an unknown command, 130 after Ctrl-C or SIGTERM.
+        0, or 1 after an error that the user can fix (printed as one message), 2 for an unknown command, 130 after Ctrl-C or SIGTERM.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     name = next((" ".join(words[:n]) for n in (2, 1) if " ".join(words[:n]) in COMMANDS), "")
@@ -140,14 +140,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         return 1
     except KeyboardInterrupt:
-        print(f"maskweave {name}: stopped; start the same command again to go on", file=sys.stderr)
+        print(f"maskweave {name}: interrupted; run the same command again to resume", file=sys.stderr)
         return 130
     return 0
 
 
 def _check_renamed(command: Command, parser: "ArgumentParser", words: Sequence[str]) -> None:
     """Raises:
-    MaskweaveError: a word is an option that has another name now.
+    MaskweaveError: an option was renamed.
     """
     known = {option for action in parser._actions for option in action.option_strings}
     for word in words:
@@ -158,7 +158,7 @@ def _check_renamed(command: Command, parser: "ArgumentParser", words: Sequence[s
 
 
 def _misused(fault: str, parser: "ArgumentParser") -> str:
-    """What jsonargparse says about the words typed, with the nearest option or the type expected."""
+    """Rewords an error of jsonargparse: names the closest option or the expected type."""
     if unknown := re.search(r"unrecognized arguments: (\S+)", fault, re.IGNORECASE):
         option = unknown[1].partition("=")[0]
         near = difflib.get_close_matches(option, [o for action in parser._actions for o in action.option_strings], n=1)
@@ -194,7 +194,7 @@ def _overview(words: Sequence[str]) -> int:
             "",
             *(group or lines),
             "",
-            "maskweave COMMAND --help tells more.",
+            "Run 'maskweave COMMAND --help' for the options of a command.",
         ]
     )
     print(

@@ -1,4 +1,4 @@
-"""What is searched by its features: `maskweave retrieve index`, `query` and `evaluate`, and `maskweave data features`."""
+"""Commands for search by features: `maskweave retrieve index`, `query` and `evaluate`, and `maskweave data features`."""
 
 from dataclasses import asdict
 
@@ -30,27 +30,38 @@ def retrieve_index_arguments(parser: ArgumentParser) -> None:
         "data",
         metavar="DATA",
         type=str,
-        help="an imported data set, a folder of pictures, 'scenes', or 'python: package.module:function'",
+        help="folder of an imported data set or of pictures, 'scenes', or 'python: package.module:function'",
     )
-    parser.add_argument("--out", metavar="INDEX", type=str, help="folder for the index")
+    parser.add_argument("--out", metavar="INDEX", type=str, help="output folder for the index")
     parser.add_argument(
-        "--views", metavar="NAMES", type=str, help="modalities to index, with commas (default: the data's first)"
+        "--views",
+        metavar="NAMES",
+        type=str,
+        help="modalities to index, separated by commas (default: the first one of the data)",
     )
     parser.add_argument(
         "--feature-modality",
         metavar="NAME",
         type=str,
         default="",
-        help="compare this modality's predicted vectors (default: the encoder's pooled features)",
+        help="index the predicted vectors of this modality (default: the pooled features of the encoder)",
     )
     parser.add_argument(
-        "--samples", metavar="N", type=int, default=0, help="the first so many (default: all; of scenes 1000)"
+        "--samples",
+        metavar="N",
+        type=int,
+        default=0,
+        help="number of samples, from the start (default: all; 1000 for scenes)",
     )
-    parser.add_argument("--scenes-seed", metavar="SEED", type=int, help="which scenes (default: 1)")
-    parser.add_argument("--shard-size", metavar="N", type=int, default=1000, help="samples of a shard")
-    parser.add_argument("--workers", metavar="N", type=int, default=0, help="processes that read samples")
+    parser.add_argument("--scenes-seed", metavar="SEED", type=int, help="random seed of the scenes (default: 1)")
+    parser.add_argument("--shard-size", metavar="N", type=int, default=1000, help="samples per shard")
+    parser.add_argument("--workers", metavar="N", type=int, default=0, help="number of processes that read samples")
     parser.add_argument(
-        "--limit", metavar="SHARE", type=float, default=0.01, help="largest share of unusable samples, 0 to 1"
+        "--limit",
+        metavar="SHARE",
+        type=float,
+        default=0.01,
+        help="stop if more than this share of samples is unusable, 0 to 1",
     )
     parser.add_argument("--device", metavar="DEVICE", type=str, default="cpu", help="cpu, cuda, ...")
 
@@ -78,8 +89,14 @@ def retrieve_index(given: Namespace) -> None:
 
 
 def _search_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("index", metavar="INDEX", type=str, help="folder that 'maskweave retrieve index' made")
-    parser.add_argument("--against", metavar="VIEW", type=str, default="", help="what is compared (default: the first)")
+    parser.add_argument("index", metavar="INDEX", type=str, help="index folder, written by 'maskweave retrieve index'")
+    parser.add_argument(
+        "--against",
+        metavar="VIEW",
+        type=str,
+        default="",
+        help="indexed modality to compare with (default: the first one)",
+    )
 
 
 def retrieve_query_arguments(parser: ArgumentParser) -> None:
@@ -90,17 +107,17 @@ def retrieve_query_arguments(parser: ArgumentParser) -> None:
         metavar="NAME=VALUE",
         type=str,
         action="append",
-        help="modality and file, or text for a modality of text; repeat for several",
+        help="input modality and its file (or its text, for text modalities); can be repeated",
     )
     parser.add_argument(
         "--weight",
         metavar="NAME=NUMBER",
         type=str,
         action="append",
-        help="of an input, 1 where none is given; below 0: unlike it",
+        help="weight of an input (default: 1); below 0: find samples unlike it",
     )
-    parser.add_argument("--count", metavar="K", type=int, default=10, help="results")
-    parser.add_argument("--out", metavar="PICTURE", type=str, help="contact sheet of the results, a PNG")
+    parser.add_argument("--count", metavar="K", type=int, default=10, help="number of results")
+    parser.add_argument("--out", metavar="PICTURE", type=str, help="PNG file for a contact sheet of the results")
 
 
 def retrieve_query(given: Namespace) -> None:
@@ -128,9 +145,9 @@ def retrieve_evaluate_arguments(parser: ArgumentParser) -> None:
         metavar="NAMES",
         type=str,
         action="append",
-        help="modality to query with, or several with commas; repeat for several rows",
+        help="modality to query with, or several, separated by commas; repeat for several rows",
     )
-    parser.add_argument("--workers", metavar="N", type=int, default=0, help="processes that read samples")
+    parser.add_argument("--workers", metavar="N", type=int, default=0, help="number of processes that read samples")
 
 
 def retrieve_evaluate(given: Namespace) -> None:
@@ -145,24 +162,39 @@ def retrieve_evaluate(given: Namespace) -> None:
 
 
 def _data_of(opened: Index) -> Source:
-    """The data that were indexed."""
+    """Opens the data that was indexed."""
     source = open_indexed(**opened.facts["data"], catalog=opened.bundle.catalog)
     if keys_of(source) != opened.facts["keys"]:
-        raise MaskweaveError(f"{opened.folder}: {opened.facts['data']['data']} has changed since; index it again")
+        raise MaskweaveError(
+            f"{opened.folder}: {opened.facts['data']['data']} has changed since it was indexed; index it again"
+        )
     return source
 
 
 def data_features_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("recipe", metavar="RECIPE", type=str, help="names the data, and data.sidecar, where they go")
+    parser.add_argument(
+        "recipe",
+        metavar="RECIPE",
+        type=str,
+        help="recipe with the data, and with data.sidecar, the folder that the features are written to",
+    )
     parser.add_argument(
         "--encoder",
         metavar="ENCODER",
         type=str,
-        help="folder of a run, or a vision model of transformers: its folder, or its id on the Hub",
+        help="folder of a run, or a vision model of the transformers library (folder or id on the Hub)",
     )
-    parser.add_argument("--modality", metavar="NAME", type=str, help="modality of values of type vector that gets them")
     parser.add_argument(
-        "--from", metavar="NAMES", type=str, help="what the encoder looks at, with commas (default: its pictures)"
+        "--modality",
+        metavar="NAME",
+        type=str,
+        help="modality that the features are stored as; its value type must be vector",
+    )
+    parser.add_argument(
+        "--from",
+        metavar="NAMES",
+        type=str,
+        help="input modalities of the encoder, separated by commas (default: its pictures)",
     )
     parser.add_argument("--device", metavar="DEVICE", type=str, default="cpu", help="cpu, cuda, ...")
 

@@ -1,4 +1,4 @@
-"""What is done with a recipe: `maskweave run`, `tokenizer`, `tokenize`, `train` and `recipe check`."""
+"""Commands that take a recipe: `maskweave run`, `tokenizer`, `tokenize`, `train` and `recipe check`."""
 
 import dataclasses
 import json
@@ -20,23 +20,27 @@ from maskweave.training.recipe import Recipe, load_recipe
 from maskweave.training.sources import describe_samples
 from maskweave.training.tokenizers import train_tokenizers
 
-set_parsing_settings(docstring_parse_attribute_docstrings=True)  # a recipe's keys are told as the code tells them
+set_parsing_settings(
+    docstring_parse_attribute_docstrings=True
+)  # the docstrings under dataclass fields become the help texts
 
 RECIPE = Recipe
-"""What the recipes of these commands are."""
+"""Type of the recipe that these commands read."""
 
 
 def recipe_arguments(parser: ArgumentParser, kind: type = Recipe) -> None:
-    """Those of a command that does something with a recipe.
+    """Adds the arguments of a command that takes a recipe.
 
     Args:
         kind: dataclass of the recipe.
     """
     parser.usage = f"{parser.prog} RECIPE [--out FOLDER] [--KEY VALUE ...]"
     parser.add_argument(
-        "recipe", metavar="RECIPE", type=str, help="YAML file; any of its keys can be replaced on the command line"
+        "recipe", metavar="RECIPE", type=str, help="YAML file; any key can be overridden on the command line"
     )
-    parser.add_argument("--out", metavar="FOLDER", type=str, help="run folder (default: runs/NAME of the recipe)")
+    parser.add_argument(
+        "--out", metavar="FOLDER", type=str, help="run folder (default: runs/NAME, where the recipe is NAME.yaml)"
+    )
     own_model = "model" in {f.name for f in dataclasses.fields(kind)}
     parser.add_class_arguments(kind, None, skip={"model"} if own_model else None)
     if own_model:
@@ -44,7 +48,7 @@ def recipe_arguments(parser: ArgumentParser, kind: type = Recipe) -> None:
 
 
 def _model_arguments(parser: ArgumentParser) -> None:
-    """The keys under `model`, of all families; which of them the recipe's family has, is seen when the recipe is read."""
+    """Adds the keys under `model` of all families. Whether the recipe's family has a key is checked when the recipe is read."""
     hints: dict[str, list[Any]] = {}
     for family in families():
         own = get_type_hints(family.Settings)
@@ -58,15 +62,15 @@ def _model_arguments(parser: ArgumentParser) -> None:
             parser.add_class_arguments(family.Settings, "model", as_group=number == 0, skip=added & keys)
         added |= keys
     for key in sorted(of_several_types):
-        parser.add_argument(f"--model.{key}", type=Any, help="as the model family says")
+        parser.add_argument(f"--model.{key}", type=Any, help="its type depends on the model family")
 
 
 def typed_recipe(given: Namespace, read: Callable[..., Any] = load_recipe, name: str = "run") -> tuple[Any, Path, str]:
-    """The recipe with what was typed, the run folder, and the command that goes on with it.
+    """Returns the recipe with the keys typed on the command line, the run folder, and the command that resumes the run.
 
     Args:
-        read: from the recipe's path and what replaces its keys.
-        name: of that command.
+        read: reads a recipe, given its path and the keys to override.
+        name: name of the command that resumes.
     """
     path = Path(given.recipe)
     overrides = {
@@ -102,7 +106,7 @@ def run(given: Namespace) -> None:
     recipe, folder, again = typed_recipe(given)
     pipeline.run_recipe(recipe, folder, again)
     if is_reported(folder):
-        print(f"{folder}: finished, nothing is left to do; report: {folder / 'report.html'}")
+        print(f"{folder}: already finished; report: {folder / 'report.html'}")
         return
     if recipe.evaluate.requests:
         print(describe(evaluate(load(folder), folder)))
@@ -112,7 +116,7 @@ def run(given: Namespace) -> None:
 def tokenizer_arguments(parser: ArgumentParser) -> None:
     recipe_arguments(parser)
     parser.add_argument(
-        "--only", metavar="NAMES", type=str, help="modalities or vocabularies, with commas (default: all)"
+        "--only", metavar="NAMES", type=str, help="modalities or vocabularies, separated by commas (default: all)"
     )
 
 
@@ -140,6 +144,6 @@ def recipe_check(given: Namespace) -> None:
     catalog = recipe.load_catalog()
     check_buildable(recipe, catalog)
     print(
-        f"{given.recipe}: sound; {len(catalog)} modalities ({', '.join(catalog)}); {describe_samples(recipe, catalog)}; "
+        f"{given.recipe}: valid; {len(catalog)} modalities ({', '.join(catalog)}); {describe_samples(recipe, catalog)}; "
         f"{recipe.train.steps} steps of {recipe.train.samples_per_step} samples"
     )

@@ -1,4 +1,4 @@
-"""What else a trained encoder is good for: `maskweave transfer`, `probe` and `evaluate --suite`."""
+"""Commands that reuse a trained encoder: `maskweave transfer`, `probe` and `evaluate --suite`."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +19,7 @@ from maskweave.transfer.run import run_transfer
 from maskweave.transfer.suite import load_suite, run_suite
 
 RECIPE = TransferRecipe
-"""What the recipe of `maskweave transfer` is."""
+"""Type of the recipe that `maskweave transfer` reads."""
 
 
 def transfer_arguments(parser: ArgumentParser) -> None:
@@ -33,25 +33,37 @@ def transfer(given: Namespace) -> None:
 
 
 def probe_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("run", metavar="RUN", type=str, help="folder of a finished run or bundle")
+    parser.add_argument("run", metavar="RUN", type=str, help="folder of a finished run or of a bundle")
     parser.add_argument(
         "data",
         metavar="DATA",
         type=str,
-        help="an imported data set, a folder of ROOT/CLASS/NAME.EXT, 'scenes', or 'python: package.module:function'",
+        help="folder of an imported data set, a folder with files ROOT/CLASS/NAME.EXT, 'scenes', or 'python: package.module:function'",
     )
-    parser.add_argument("--inputs", metavar="NAMES", type=str, help="modalities, with commas (default: the first one)")
-    parser.add_argument("--target", metavar="NAME", type=str, default="", help="modality that the label is of")
     parser.add_argument(
-        "--label", metavar="LABEL", type=str, default="", help="a key of metadata, or 'first' of boxes or instances"
+        "--inputs", metavar="NAMES", type=str, help="input modalities, separated by commas (default: the first one)"
     )
-    parser.add_argument("--held-out", metavar="DATA", type=str, default="", help="where held-out samples come from")
+    parser.add_argument("--target", metavar="NAME", type=str, default="", help="modality that contains the label")
     parser.add_argument(
-        "--samples", metavar="N", type=int, default=0, help="samples to learn from (default: all; scenes 4000)"
+        "--label",
+        metavar="LABEL",
+        type=str,
+        default="",
+        help="metadata key, or 'first' for the class of the first box or instance",
     )
-    parser.add_argument("--validation", metavar="N", type=int, default=1000, help="held-out samples")
-    parser.add_argument("--seed", metavar="SEED", type=int, default=1000, help="of the scenes")
-    parser.add_argument("--workers", metavar="N", type=int, default=0, help="processes that read samples")
+    parser.add_argument(
+        "--held-out",
+        metavar="DATA",
+        type=str,
+        default="",
+        help="data of the held-out samples, in the same form as DATA",
+    )
+    parser.add_argument(
+        "--samples", metavar="N", type=int, default=0, help="number of training samples (default: all; 4000 for scenes)"
+    )
+    parser.add_argument("--validation", metavar="N", type=int, default=1000, help="number of held-out samples")
+    parser.add_argument("--seed", metavar="SEED", type=int, default=1000, help="random seed of the scenes")
+    parser.add_argument("--workers", metavar="N", type=int, default=0, help="number of processes that read samples")
 
 
 def probe(given: Namespace) -> None:
@@ -75,14 +87,14 @@ def probe(given: Namespace) -> None:
 
 
 def evaluate_suite(run: str, name: str) -> str:
-    """Run a suite over the features of RUN; returns what to print."""
+    """Runs a suite of probes on the features of RUN; returns the text to print."""
     suite, folder, stem = load_suite(name), Path(run), Path(name).stem
     rows = run_suite(load(run), suite, stem, folder)
     return f"{table(rows)}\nwritten to {folder / f'suite-{stem}.json'}"
 
 
 def table(rows: Sequence[EvaluationRow]) -> str:
-    """The rows as a table in plain text."""
+    """Formats the rows as a plain-text table."""
     heads = ["inputs", "target", "metric", "better", "value", "constant"]
     return text_table(
         heads,

@@ -1,9 +1,9 @@
-"""Samples drawn a second on one core: eight modalities, 128 input and 128 target tokens, from columns in memory.
+"""Mask sampling: samples per second on one core, with eight modalities, 128 input and 128 target tokens, from columns in memory.
 
-Four grids of 14×14 tokens, 14×14 patches of 16×16 pixels as uint8, and three sequences of up to 256 tokens. Raw pixels become floats only
-after they are drawn, so the cost of the patches is shown on its own: rows drawn alone, and with their conversion.
+Four grids of 14×14 tokens, 14×14 patches of 16×16 pixels as uint8, and three sequences of up to 256 tokens. Raw pixels are converted to floats
+only after mask sampling. Two rates are printed to show the cost of the patches: without and with gathering and converting their rows.
 
-OMP_NUM_THREADS=1 python benchmarks/drawing.py [BATCHES]
+OMP_NUM_THREADS=1 python benchmarks/masking.py [BATCHES]
 """
 
 import sys
@@ -45,12 +45,12 @@ def columns(entries: Catalog, rng: np.random.Generator) -> dict[str, Column]:
     return found
 
 
-def rate(drawer: MaskSampler, data: dict[str, Column], batches: int) -> float:
-    """Samples a second, by processor time: what other jobs on the machine take does not count."""
-    drawer(data, np.random.default_rng(0))
+def rate(sampler: MaskSampler, data: dict[str, Column], batches: int) -> float:
+    """Samples per second of CPU time, which other jobs on the machine do not affect."""
+    sampler(data, np.random.default_rng(0))
     start = time.process_time()
     for number in range(batches):
-        drawer(data, np.random.default_rng(number))
+        sampler(data, np.random.default_rng(number))
     return batches * BATCH / (time.process_time() - start)
 
 
@@ -58,20 +58,20 @@ def main() -> None:
     batches = int(sys.argv[1]) if len(sys.argv) > 1 else 40
     entries = catalog()
     data = columns(entries, np.random.default_rng(0))
-    drawer = MaskSampler(entries, MaskingConfig(128, 128))
-    whole = rate(drawer, data, batches)
-    tokens_alone = {name: c if c.rows is None else Column(c.present, ids=c.rows[..., 0]) for name, c in data.items()}
-    without = rate(drawer, tokens_alone, batches)
-    drawn = drawer(data, np.random.default_rng(0))
+    sampler = MaskSampler(entries, MaskingConfig(128, 128))
+    with_rows = rate(sampler, data, batches)
+    only_tokens = {name: c if c.rows is None else Column(c.present, ids=c.rows[..., 0]) for name, c in data.items()}
+    without_rows = rate(sampler, only_tokens, batches)
+    batch = sampler(data, np.random.default_rng(0))
     print(f"{len(entries)} modalities, batches of {BATCH}, 128 + 128 tokens, one core:")
-    print(f"  {without:,.0f} samples/s, raw rows drawn by their place alone")
+    print(f"  {without_rows:,.0f} samples/s, only the positions of patches are sampled")
     print(
-        f"  {whole:,.0f} samples/s, with {len(drawn.rows['pixels']) / BATCH:.1f} rows a sample gathered and made floats"
+        f"  {with_rows:,.0f} samples/s, with {len(batch.rows['pixels']) / BATCH:.1f} patches per sample gathered and converted to floats"
     )
     print(
-        f"  inputs {len(drawn.inputs.ids[0])} wide, {(drawn.inputs.modality > 0).float().mean():.0%} filled", end=", "
+        f"  inputs {len(batch.inputs.ids[0])} wide, {(batch.inputs.modality > 0).float().mean():.0%} filled", end=", "
     )
-    print(f"targets {len(drawn.targets.ids[0])} wide, {(drawn.targets.modality > 0).float().mean():.0%} filled")
+    print(f"targets {len(batch.targets.ids[0])} wide, {(batch.targets.modality > 0).float().mean():.0%} filled")
 
 
 if __name__ == "__main__":
