@@ -60,13 +60,13 @@ def test_errors_name_file_key_found_and_expected(content, message):
 
 @dataclass(frozen=True)
 class Part:
-    renamed: ClassVar[dict[str, str]] = {"colour": "color"}
+    renamed: ClassVar[dict[str, str]] = {"colour": "color"}  # codespell:ignore
     color: str = ""
 
 
 @dataclass(frozen=True)
 class Whole:
-    renamed: ClassVar[dict[str, str]] = {"old": "part", "old.deep": "deep", "colours": "parts"}
+    renamed: ClassVar[dict[str, str]] = {"old": "part", "old.deep": "deep", "colours": "parts"}  # codespell:ignore
     part: Part = field(default_factory=Part)
     parts: dict[str, Part] = field(default_factory=dict)
     deep: int = 0
@@ -75,8 +75,8 @@ class Whole:
 def test_a_renamed_key_names_the_new_one():
     for content, words in (
         ({"old": 3}, "here: the key 'old' is now 'part'; rename it"),
-        ({"part": {"colour": "red"}}, "the key 'part.colour' is now 'part.color'"),
-        ({"parts": {"x": {"colour": "red"}}}, "the key 'parts.x.colour' is now 'parts.x.color'"),
+        ({"part": {"colour": "red"}}, "the key 'part.colour' is now 'part.color'"),  # codespell:ignore
+        ({"parts": {"x": {"colour": "red"}}}, "the key 'parts.x.colour' is now 'parts.x.color'"),  # codespell:ignore
     ):
         with pytest.raises(MaskweaveError, match=words):
             build(Whole, content, "here")
@@ -89,12 +89,12 @@ def test_a_renamed_key_names_the_new_one():
         ("old", "part"),
         ("old.color", "part.color"),
         ("old.deep", "deep"),
-        ("part.colour", "part.color"),
-        ("parts.any name.colour", "parts.any name.color"),
-        ("colours.x", "parts.x"),
+        ("part.colour", "part.color"),  # codespell:ignore
+        ("parts.any name.colour", "parts.any name.color"),  # codespell:ignore
+        ("colours.x", "parts.x"),  # codespell:ignore
         ("part.color", None),
         ("older", None),
-        ("deep.colour", None),
+        ("deep.colour", None),  # codespell:ignore
         ("", None),
     ],
 )

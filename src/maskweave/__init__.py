@@ -22,7 +22,7 @@ _WHERE = {
     "load_catalog": "maskweave.modality.catalogs",
     "load_recipe": "maskweave.training.recipe",
 }
-_RENAMED = {"load_catalogue": "load_catalog"}
+_RENAMED = {"load_catalogue": "load_catalog"}  # codespell:ignore
 
 
 def __getattr__(name: str) -> Any:

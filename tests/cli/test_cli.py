@@ -145,12 +145,12 @@ def test_every_text_of_a_recipe_is_known_to_be_a_path_or_none() -> None:
         ("run R --data.beside x", "--data.sidecar"),
         ("run R --data.mix.web.beside x", "--data.mix.web.sidecar"),
         ("run R --model.informed true", "--model.init_from_tokenizers"),
-        ("run R --model.normalised_patches true", "--model.normalized_patches"),
-        ("run R --catalogue scenes", "--catalog"),
-        ("transfer R --catalogue scenes", "--catalog"),
-        ("data import A B --catalogue photos", "--catalog"),
-        ("data label A --catalogue photos", "--catalog"),
-        ("import 4m M --catalogue 4m", "--catalog"),
+        ("run R --model.normalised_patches true", "--model.normalized_patches"),  # codespell:ignore
+        ("run R --catalogue scenes", "--catalog"),  # codespell:ignore
+        ("transfer R --catalogue scenes", "--catalog"),  # codespell:ignore
+        ("data import A B --catalogue photos", "--catalog"),  # codespell:ignore
+        ("data label A --catalogue photos", "--catalog"),  # codespell:ignore
+        ("import 4m M --catalogue 4m", "--catalog"),  # codespell:ignore
         ("generate R --apart", "--no-chain"),
         ("generate R --grow", "--guide-with-finished"),
         ("retrieve index R D --through global", "--feature-modality"),
@@ -164,8 +164,11 @@ def test_an_old_option_names_the_new_one(words: str, new: str, capsys: pytest.Ca
 
 
 def test_an_old_name_of_the_package_names_the_new_one() -> None:
-    with pytest.raises(AttributeError, match="maskweave.load_catalogue is now maskweave.load_catalog"):
-        maskweave.load_catalogue
+    with pytest.raises(
+        AttributeError,
+        match="maskweave.load_catalogue is now maskweave.load_catalog",  # codespell:ignore
+    ):  # codespell:ignore
+        maskweave.load_catalogue  # codespell:ignore
     assert maskweave.load_catalog is load_catalog
 
 

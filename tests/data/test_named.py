@@ -111,7 +111,7 @@ def test_packages_bring_their_own(tmp_path: Path, pair: Catalog, monkeypatch: py
     assert isinstance(open_data("grays", pair, samples=2), own_sources.Endless)
     assert absolute("grays") == "grays" and absolute("./grays") == str(Path.cwd() / "grays")
     with pytest.raises(MaskweaveError, match="no such folder; .*a named source \\(few-grays, grays, scenes,"):
-        open_data("greys", pair)
+        open_data("greys", pair)  # codespell:ignore
     install(tmp_path / "b", "more", "grays = own_sources:fixed", "scenes = own_sources:fixed")
     monkeypatch.syspath_prepend(str(tmp_path / "b"))
     with pytest.raises(MaskweaveError, match=r"several packages have a source of this name \(grays, more\)"):

@@ -328,7 +328,9 @@ def other_model(run: Path) -> None:
 def older(run: Path) -> None:
     (run / "model" / "config.json").write_text('{"format": 1, "objective": "fourm"}')
     entries = run / "modalities.yaml"
-    entries.write_text(entries.read_text().replace("quantizer", "quantiser"))  # the keys of that time
+    entries.write_text(
+        entries.read_text().replace("quantizer", "quantiser")  # codespell:ignore
+    )  # the keys of that time  # codespell:ignore
 
 
 def older_tokenizer(run: Path) -> None:

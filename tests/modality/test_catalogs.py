@@ -149,8 +149,8 @@ def facts(**key):
         (changed(value={"type": "classes", "size": [64]}), "value.classes is missing: a list of names"),
         (changed(value={"type": "classes", "size": [64], "classes": ["a", "b", "a"]}), "value.classes has 'a' twice"),
         (
-            changed(value={"type": "mapp", "size": [64]}),
-            "'value': there is no value type 'mapp'; did you mean 'map'",
+            changed(value={"type": "mab", "size": [64]}),
+            "'value': there is no value type 'mab'; did you mean 'map'",
         ),
         (changed(value={"size": [64]}), "'value': the key 'type' is missing"),
         (

@@ -128,7 +128,10 @@ def test_a_bundle_that_cannot_generate_says_so(run: Path) -> None:
             {"model": {"mask_ratio": {"patches": 0.5}}},
             "unknown key 'model.mask_ratio'; it is only valid if model.family is 'm3ae'",
         ),
-        ({"model": {"family": "m3ae", "normalised_patches": True}}, "is now 'model.normalized_patches'"),
+        (
+            {"model": {"family": "m3ae", "normalised_patches": True}},  # codespell:ignore
+            "is now 'model.normalized_patches'",
+        ),  # codespell:ignore
         (
             {"evaluate": {"requests": [{"inputs": ["rgb"], "targets": ["caption"]}]}},
             "evaluate.requests and evaluate.sheets are for models that generate, and model.family is 'm3ae'",

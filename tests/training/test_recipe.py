@@ -120,7 +120,7 @@ def test_a_part_of_a_catalog_brings_what_it_reads(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "value", "new"),
     [
-        ("catalogue", "scenes", "catalog"),
+        ("catalogue", "scenes", "catalog"),  # codespell:ignore
         ("drawing", {"input_tokens": 3}, "model.masking"),
         ("objective", "m3ae", "model.family"),
         ("loss", "token", "model.loss"),
@@ -128,7 +128,7 @@ def test_a_part_of_a_catalog_brings_what_it_reads(tmp_path: Path) -> None:
         ("data", {"beside": "x"}, "data.sidecar"),
         ("data", {"mix": {"a": {"source": "x", "beside": "y"}}}, "data.mix.a.sidecar"),
         ("model", {"informed": True}, "model.init_from_tokenizers"),
-        ("model", {"family": "m3ae", "normalised_patches": True}, "model.normalized_patches"),
+        ("model", {"family": "m3ae", "normalised_patches": True}, "model.normalized_patches"),  # codespell:ignore
     ],
 )
 def test_old_keys_name_the_new_ones(tmp_path: Path, old: str, value: Any, new: str) -> None:
@@ -140,11 +140,14 @@ def test_old_keys_of_overrides_entries_and_transfers_name_the_new_ones(tmp_path:
     with pytest.raises(MaskweaveError, match="the key 'drawing' is now 'model.masking'"):
         load_recipe(recipe(tmp_path), {"drawing.input_tokens": 3})
     entries = yaml.safe_dump(load_catalog("scenes").subset(["depth"]).to_plain())
-    (tmp_path / "old.yaml").write_text(entries.replace("quantizer", "quantiser"))
-    with pytest.raises(MaskweaveError, match="'depth': the key 'tokenizer.quantiser' is now 'tokenizer.quantizer'"):
+    (tmp_path / "old.yaml").write_text(entries.replace("quantizer", "quantiser"))  # codespell:ignore
+    with pytest.raises(
+        MaskweaveError,
+        match="'depth': the key 'tokenizer.quantiser' is now 'tokenizer.quantizer'",  # codespell:ignore
+    ):  # codespell:ignore
         load_catalog(tmp_path / "old.yaml")
-    with pytest.raises(MaskweaveError, match="own.yaml: the key 'catalogue' is now 'catalog'"):
-        load_transfer(recipe(tmp_path, catalogue="scenes", start="x", inputs=["rgb"]))
+    with pytest.raises(MaskweaveError, match="own.yaml: the key 'catalogue' is now 'catalog'"):  # codespell:ignore
+        load_transfer(recipe(tmp_path, catalogue="scenes", start="x", inputs=["rgb"]))  # codespell:ignore
 
 
 def test_settings_are_those_of_the_family(tmp_path: Path) -> None:

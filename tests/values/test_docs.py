@@ -25,5 +25,5 @@ def test_one_type_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["values", "metadata"]) == 0
     said = capsys.readouterr().out
     assert said.startswith("## metadata") and "| `keys` |" in said and "| `splits` |" in said
-    assert main(["values", "mapp"]) == 1
+    assert main(["values", "mab"]) == 1
     assert "did you mean 'map'" in capsys.readouterr().err

@@ -27,7 +27,7 @@ from maskweave.tokenizers.base import Tokenizer
 class M3AESettings(M3AEConfig, ModelSettings):
     """Architecture, mask ratios and loss."""
 
-    renamed: ClassVar[dict[str, str]] = {"normalised_patches": "normalized_patches"}
+    renamed: ClassVar[dict[str, str]] = {"normalised_patches": "normalized_patches"}  # codespell:ignore
 
     family: str = "m3ae"
     mask_ratio: MaskRatio = field(default_factory=MaskRatio)

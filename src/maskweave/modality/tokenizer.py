@@ -74,7 +74,7 @@ class Diffusion:
 class TokenizerSpec:
     """The network that turns values of a grid modality into codes and back."""
 
-    renamed: ClassVar[dict[str, str]] = {"quantiser": "quantizer"}
+    renamed: ClassVar[dict[str, str]] = {"quantiser": "quantizer"}  # codespell:ignore
 
     model: Literal["vit", "mlp"] = "vit"
     width: int = 64

@@ -65,7 +65,7 @@ class Recipe:
     """The complete definition of a run."""
 
     renamed: ClassVar[dict[str, str]] = {
-        "catalogue": "catalog",
+        "catalogue": "catalog",  # codespell:ignore
         "drawing": "model.masking",
         "objective": "model.family",
         "loss": "model.loss",

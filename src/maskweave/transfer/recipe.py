@@ -112,7 +112,7 @@ class HeadSettings:
 class TransferRecipe:
     """The recipe of a transfer."""
 
-    renamed: ClassVar[dict[str, str]] = {"catalogue": "catalog"}
+    renamed: ClassVar[dict[str, str]] = {"catalogue": "catalog"}  # codespell:ignore
 
     start: str = ""
     """Folder of the finished run or bundle whose encoder is used."""
