@@ -392,7 +392,7 @@ def test_every_key_of_a_recipe_is_explained() -> None:
     parser = ArgumentParser()
     COMMANDS["run"].add_arguments(parser)
     keys = {action.dest: action.help for action in parser._actions if "." in action.dest}
-    assert "Updates of the weights." in str(keys["train.steps"]) and len(keys) > 40
+    assert "Number of weight updates." in str(keys["train.steps"]) and len(keys) > 40
     assert [key for key, said in keys.items() if not said] == []
 
 

@@ -111,7 +111,7 @@ def test_what_is_not_finished_is_not_read(recipe: Recipe, encoder: str, monkeypa
     monkeypatch.setattr(Pooled, "__call__", stop)
     with pytest.raises(KeyboardInterrupt):
         extract_features(recipe, encoder, "global")
-    with pytest.raises(MaskweaveError, match="the values of global are not finished"):
+    with pytest.raises(MaskweaveError, match="the values of global are not complete"):
         open_source(recipe, catalog, "train")
     extract_features(recipe, encoder, "global")
     assert len(open_source(recipe, catalog, "train")) == 12
