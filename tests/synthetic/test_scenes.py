@@ -353,7 +353,7 @@ def test_unknown_metadata_vectors_and_sizes(scenes_catalog):
         max_tokens=4,
         value=value_of("vectors", channels=3),
     )
-    with pytest.raises(MaskweaveError, match="'vector'"):
+    with pytest.raises(MaskweaveError, match="'vectors'"):
         Scenes(Catalog([vector]), 1)
     small = with_value(scenes_catalog, "rgb", size=(32, 32))["rgb"]
     with pytest.raises(MaskweaveError, match="one size"):

@@ -111,7 +111,7 @@ def test_missing_folders_and_other_models_are_told(
     own = own_catalog(tmp_path, lambda content: content["modalities"]["depth"]["value"].update(range=[0, 20]))
     refused("was trained for another entry than 'depth'", catalog=str(tmp_path / own), tokenizers__reuse=str(ready))
     (ready / "text" / "tokenizer.json").write_text("{}")
-    refused("not a tokenizer file", tokenizers__reuse=str(ready))
+    refused("cannot be read as a tokenizer file", tokenizers__reuse=str(ready))
 
 
 def test_what_can_be_started_from_is_accepted(

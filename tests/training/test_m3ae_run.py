@@ -134,7 +134,7 @@ def test_a_bundle_that_cannot_generate_says_so(run: Path) -> None:
         ),  # codespell:ignore
         (
             {"evaluate": {"requests": [{"inputs": ["rgb"], "targets": ["caption"]}]}},
-            "evaluate.requests and evaluate.sheets are for models that generate, and model.family is 'm3ae'",
+            "evaluate.requests and evaluate.sheets need a model that generates, but model.family is 'm3ae'",
         ),
     ],
 )

@@ -81,7 +81,7 @@ def test_a_modality_that_no_sample_has_is_named(
     catalog = claim(recipe, tmp_path)
     only_depth = Scenes(scenes_catalog.subset(["depth"]), 16, 0)
     monkeypatch.setattr("maskweave.training.tokenizers.open_source", lambda *_, **__: only_depth)
-    with pytest.raises(MaskweaveError, match=r"no sample has 'edges'.*leave the modality out of the recipe"):
+    with pytest.raises(MaskweaveError, match=r"no sample has 'edges'.*remove the modality from the recipe"):
         train_tokenizers(recipe, catalog, tmp_path)
 
 

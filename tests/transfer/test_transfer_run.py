@@ -277,7 +277,7 @@ def test_coco_boxes(start: Path, tmp_path: Path) -> None:
     assert [row.metric for row in rows] == ["AP", "AP50"] and rows[0].samples == 4
     examples = open_examples(TransferData(**data), catalog(), ["rgb"], "boxes", "").train
     assert examples[3]["boxes"][0]["box"] == pytest.approx(scenes[3]["boxes"][0]["box"])
-    with pytest.raises(MaskweaveError, match="COCO's json has pictures and boxes alone"):
+    with pytest.raises(MaskweaveError, match="COCO's json has only pictures and boxes"):
         run(tmp_path / "b", start, data=data, target="depth")
 
 
@@ -340,7 +340,7 @@ def test_a_bundles_encoder_takes_values(start: Path, masked: Path) -> None:
         assert numbers == [0, 1, 2, 3, 4] and torch.allclose(pooled[:3], encoded.pooled, atol=1e-5)
         with pytest.raises(MaskweaveError, match="has no 'caption'"):
             features([{"rgb": scenes[0]["rgb"]}])
-    assert repr(features) == "Features(inputs: rgb, caption; width: 32)"
+    assert repr(features) == "FeatureExtractor(inputs: rgb, caption; width: 32)"
 
 
 def test_coco_precision_of_known_answers() -> None:

@@ -267,7 +267,7 @@ def test_a_zip_bomb_takes_no_memory() -> None:
 def test_many_masks_take_no_more_than_their_share(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("maskweave.values.instances.MAX_MASK_POINTS", 1000)
     masks = json.dumps([{"class": "a", "mask": {"size": [20, 20], "counts": [400]}}] * 3).encode()
-    with pytest.raises(BadSample, match="its first 3 masks have 1,200 points; expected at most 1,000"):
+    with pytest.raises(BadSample, match="the first 3 masks have 1,200 points; expected at most 1,000"):
         read(masks, "json", "parts")
 
 
