@@ -385,8 +385,8 @@ def test_a_full_disk(match: str, tiny_run: Path, tiny_recipe: Path, root: Path, 
     says = (
         "no space left while writing",
         match.replace(".", ""),
-        "nothing half-written was kept",
-        "start the same command again",
+        "no partial files were left",
+        "run the same command again",
     )
     with pytest.MonkeyPatch.context() as patch:
         FullDisk(patch, match)

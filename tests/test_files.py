@@ -122,7 +122,7 @@ def test_a_catalog_with_a_bomb_in_it_is_refused_shortly(tmp_path):
 def test_yaml_that_is_part_of_itself(tmp_path, text):
     path = tmp_path / "x.yaml"
     path.write_text(text)
-    with pytest.raises(MaskweaveError, match="refers to the value that it is a part of"):
+    with pytest.raises(MaskweaveError, match="refers to a value that contains it"):
         read_yaml(path)
 
 

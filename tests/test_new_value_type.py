@@ -96,7 +96,7 @@ def test_settings_and_values_are_checked(package: Path, tmp_path: Path, capsys: 
     with pytest.raises(MaskweaveError, match=r"here: found shape \(4,\) of length 2; expected a unit quaternion"):
         value.check(np.ones(4), "here")
     assert main(["values", "quaternion"]) == 0
-    assert "| `order` | text | `wxyz` | Order of the numbers in files" in capsys.readouterr().out
+    assert "| `order` | text | `wxyz` | Order of the components in files" in capsys.readouterr().out
 
 
 def test_from_files_to_tokens_and_training(robot: Path) -> None:

@@ -97,4 +97,4 @@ def test_from_folders_to_generation(tmp_path: Path, capsys: pytest.CaptureFixtur
         assert (tmp_path / "out" / f"{name}.json").exists() or f"{name}: skipped invalid parts" in said
 
     assert main(["evaluate", str(run), "--scenes-seed", "3"]) == 1
-    assert "a seed selects the samples of a source without an end" in capsys.readouterr().err
+    assert "takes no seed; only endless sources such as scenes do" in capsys.readouterr().err

@@ -55,7 +55,7 @@ def write_aside(target: str | os.PathLike[str]) -> Iterator[Path]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise FullDisk(
-                f"no space left while writing {target}; nothing half-written was kept: free some space and start the same command again"
+                f"no space left while writing {target}; no partial files were left; free some space and run the same command again"
             ) from error
         raise
     finally:
@@ -147,7 +147,7 @@ class _Loader(yaml.SafeLoader):
         size = 1
         for part in parts:
             if isinstance(part, yaml.CollectionNode) and id(part) not in self.sizes:  # still being read
-                self._refuse("an alias (*) refers to the value that it is a part of; write the value out", part)
+                self._refuse("an alias (*) refers to a value that contains it; write the value out", part)
             size += self.sizes.get(id(part), 1)
         if size > self.written + MAX_ALIASED_NODES:
             self._refuse(

@@ -108,10 +108,10 @@ def test_coco_s_json_has_a_limit_of_its_own(tmp_path: Path, monkeypatch: pytest.
             {"categories": [{"id": 3, "name": "dog"}, {"id": 5, "name": "ox"}]},
             "categories dog, ox are not among the 32 classes of the entry 'boxes'",
         ),
-        ({"images": None}, "is not COCO's json of boxes"),
+        ({"images": None}, "is not a COCO JSON file of boxes"),
         (
             {"annotations": [{"image_id": 1, "category_id": 3, "bbox": [0, 0, 1, 1]}]},
-            "is not COCO's json of boxes .KeyError: 1.",
+            "is not a COCO JSON file of boxes .KeyError: 1.",
         ),
     ],
 )

@@ -38,7 +38,7 @@ def test_scenes_by_name_are_the_scenes(scenes_catalog: Catalog) -> None:
     found = open_data("scenes", scenes_catalog, samples=3, seed=5)
     assert isinstance(found, Scenes) and found.key(2) == Scenes(scenes_catalog, 3, 5).key(2)
     assert open_data("scenes", scenes_catalog, samples=1).key(0) == "0-0000000", "seed 0 unless said otherwise"
-    with pytest.raises(MaskweaveError, match=r"scenes has no end: the number of samples must be 1 or more, found 0"):
+    with pytest.raises(MaskweaveError, match=r"scenes is endless: set samples to 1 or more, found 0"):
         open_data("scenes", scenes_catalog)
 
 

@@ -100,7 +100,7 @@ def test_coco_boxes(tmp_path: Path, scenes_catalog: Catalog) -> None:
     assert isinstance(found, CocoBoxes) and found.names == ("rgb", "boxes") and len(found) == 1
     with pytest.raises(MaskweaveError, match="has only pictures and boxes"):
         open_data(place, scenes_catalog, names=["rgb", "depth"], pictures=str(root))
-    with pytest.raises(MaskweaveError, match="a COCO json needs the folder of its pictures"):
+    with pytest.raises(MaskweaveError, match="the folder of the COCO file's pictures is missing"):
         open_data(place, scenes_catalog)
 
 
@@ -126,9 +126,7 @@ def test_shards_beside_pictures_are_ambiguous(imported: Path, scenes_catalog: Ca
 
 
 def test_what_is_unknown_is_told_with_what_was_found(tmp_path: Path, imported: Path, scenes_catalog: Catalog) -> None:
-    kinds = (
-        r"expected an imported data set or tar shards .* folders of pictures .*COCO's json, or a named source \(scenes"
-    )
+    kinds = r"expected an imported data set or tar shards .* folders of pictures .*a COCO JSON file, or a named source \(scenes"
     with pytest.raises(MaskweaveError, match=f"nowhere: no such folder; {kinds}"):
         open_data(str(tmp_path / "nowhere"), scenes_catalog)
     (tmp_path / "notes.txt").write_text("")

@@ -374,9 +374,9 @@ def other_width(run: Path) -> None:
         (other_text, "text: was made for another vocabulary 'text' than"),
         (
             other_model,
-            "model: the model was trained with other entries than modalities.yaml has now (different: spectrum, ",
+            "model: modalities.yaml has changed since the model was trained (different entries: spectrum, ",
         ),
-        (other_width, "safetensors is of another architecture. of another shape: "),
+        (other_width, "safetensors does not match the model's architecture. of another shape: "),
     ],
 )
 def test_folders_that_are_not_whole_or_foreign(copy, damage, message) -> None:

@@ -85,7 +85,7 @@ def test_a_catalog_may_include_a_file_beside_it(tmp_path):
     write_yaml(tmp_path / "own.yaml", own)
     assert [*load_catalog(tmp_path / "own.yaml")] == [*load_catalog("4m-7"), "x"]
     write_yaml(tmp_path / "bundle" / "modalities.yaml", {"include": "../own.yaml"})
-    with pytest.raises(MaskweaveError, match="own.yaml: 'include' leads back to this file"):
+    with pytest.raises(MaskweaveError, match="own.yaml: this catalog includes itself through 'include'"):
         load_catalog(tmp_path / "own.yaml")
 
 

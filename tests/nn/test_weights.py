@@ -53,7 +53,7 @@ def test_another_architecture_is_refused_and_nothing_is_copied(tmp_path: Path) -
     with pytest.raises(MaskweaveError) as caught:
         load_tensors(found, path)
     text = str(caught.value)
-    assert f"{path} is of another architecture" in text
+    assert f"{path} does not match the model's architecture" in text
     assert "missing in the file: c" in text
     assert "not in the model: extra" in text
     assert "of another shape: a (3, 2), expected (2, 3)" in text

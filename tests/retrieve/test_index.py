@@ -103,7 +103,7 @@ def test_going_on_makes_only_what_is_missing(bundle: Bundle, tmp_path: Path, mon
 
 def test_another_model_is_told(bundle: Bundle, indexed: Path) -> None:
     other = small_bundle(seed=1)
-    with pytest.raises(MaskweaveError, match="no longer fits its model"):
+    with pytest.raises(MaskweaveError, match="does not match its model"):
         Index(indexed, other)
     with pytest.raises(MaskweaveError, match="made with other settings \\(model differ\\)"):
         make_index(other, scenes(20), indexed, views=["rgb", "depth"], shard_size=8)
@@ -151,7 +151,7 @@ def test_a_damaged_or_missing_index_is_told(bundle: Bundle, indexed: Path, tmp_p
     with pytest.raises(MaskweaveError, match="holds no index"):
         Index(tmp_path, bundle)
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(MaskweaveError, match="holds other files and no index"):
+    with pytest.raises(MaskweaveError, match="contains other files but no index"):
         make_index(bundle, scenes(4), tmp_path)
     facts = json.loads((indexed / "index.json").read_text())
     (tmp_path / "index.json").write_text(json.dumps({**facts, "format": 0}))

@@ -104,7 +104,7 @@ def test_what_may_change_is_told_once(tmp_path: Path, capsys: pytest.CaptureFixt
     [
         ({"data__seed": 3, "train__batch_size": 8, "train__log_every": 3}, r"another recipe \(data.seed, train.batch_size differ\)"),
         ({"tokenizers__train__steps": 9}, r"\(tokenizers.train.steps differ\)"),
-        ({"model__masking__input_tokens": 9, "model__size": "micro"}, r"\(model.masking.input_tokens, model.size differ\)"),
+        ({"model__masking__input_tokens": 9, "model__size": "micro"}, r"\(model.size, model.masking.input_tokens differ\)"),
         ({"data__mix": {"a": {"source": "scenes", "samples": 9}}, "data__samples": 0}, r"data.source, data.mix.a, data.samples differ"),
         ({"modalities": ["depth", "edges"]}, r"a run, and its modality entries differ from those of .*scenes.yaml \(edges\)"),
     ],

@@ -88,7 +88,7 @@ def test_every_task_runs_from_recipe_to_report(
     stored = json.loads((tmp_path / "run" / "evaluation.json").read_text())
     assert [row["value"] for row in stored] == [row.value for row in rows]
     page = (tmp_path / "run" / "report.html").read_text()
-    assert "Learned" in page and metrics[0].split(" ")[0] in page
+    assert "predicted from rgb + caption" in page and metrics[0].split(" ")[0] in page
     model = load_transferred(tmp_path / "run")
     sample = Scenes(catalog(), 1, 5)[0]
     (found,) = model.predict([sample])
@@ -217,7 +217,7 @@ def test_folders_of_classes(start: Path, tmp_path: Path) -> None:
     assert found == ["class1"]
     (row,) = run(tmp_path / "b", start, data={"source": str(tmp_path / "train"), "validation": 6})
     assert row.samples == 6
-    with pytest.raises(MaskweaveError, match="folders of classes have only the class as target, found 'metadata'"):
+    with pytest.raises(MaskweaveError, match="class folders allow only the class as target, found 'metadata'"):
         run(tmp_path / "c", start, data={"source": str(tmp_path / "train"), "validation": 6}, **COUNT)
     shutil.rmtree(tmp_path / "val" / "class0")
     shutil.copytree(tmp_path / "val" / "class1", tmp_path / "val" / "class2")
@@ -277,7 +277,7 @@ def test_coco_boxes(start: Path, tmp_path: Path) -> None:
     assert [row.metric for row in rows] == ["AP", "AP50"] and rows[0].samples == 4
     examples = open_examples(TransferData(**data), catalog(), ["rgb"], "boxes", "").train
     assert examples[3]["boxes"][0]["box"] == pytest.approx(scenes[3]["boxes"][0]["box"])
-    with pytest.raises(MaskweaveError, match="COCO's json has only pictures and boxes"):
+    with pytest.raises(MaskweaveError, match="a COCO JSON file has only pictures and boxes"):
         run(tmp_path / "b", start, data=data, target="depth")
 
 

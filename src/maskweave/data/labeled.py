@@ -86,7 +86,7 @@ class CocoBoxes:
                     self.items[item["image_id"]].append({"class": categories[item["category_id"]], "box": item["bbox"]})
         except (KeyError, TypeError, AttributeError) as error:
             raise MaskweaveError(
-                f"{annotations}: is not COCO's json of boxes ({type(error).__name__}: {error}); "
+                f"{annotations}: is not a COCO JSON file of boxes ({type(error).__name__}: {error}); "
                 "expected images (id, file_name, width, height), categories (id, name) and annotations (image_id, category_id, bbox)"
             ) from error
         if unknown := sorted(set(categories.values()) - set(boxes.value.classes)):

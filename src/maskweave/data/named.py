@@ -59,7 +59,7 @@ class NamedSource:
             MaskweaveError: the code refuses the catalog, needs a number of samples, or does not return a source.
         """
         if self.endless and samples < 1:
-            raise MaskweaveError(f"{self.name} has no end: the number of samples must be 1 or more, found {samples}")
+            raise MaskweaveError(f"{self.name} is endless: set samples to 1 or more, found {samples}")
         source = self.make(catalog, samples=samples, seed=seed) if self.endless else self.make(catalog)
         if not isinstance(source, Source):
             raise MaskweaveError(
@@ -110,7 +110,7 @@ def is_endless(place: str) -> bool:
     return named is not None and named.endless
 
 
-_CALLS = "a function or class that takes (catalog), or (catalog, samples, seed) if it has no end"
+_CALLS = "a function or class that takes (catalog), or (catalog, samples, seed) if it is endless"
 
 
 def _target(name: str) -> str:

@@ -60,7 +60,7 @@ def open_data(
     named = find_source(place)
     if seed is not None and not (named and named.endless):
         raise MaskweaveError(
-            f"a seed selects the samples of a source without an end, such as scenes; {place} is a fixed data set, so leave the seed out"
+            f"{place} is a fixed data set and takes no seed; only endless sources such as scenes do; remove the seed"
         )
     if named is not None:
         wanted = (
@@ -90,12 +90,10 @@ def _open_path(place: str, catalog: Catalog, entries: Sequence[Modality], pictur
         boxes = next((m for m in entries if m.value.head == "boxes"), None)
         if picture is None or boxes is None:
             raise MaskweaveError(
-                f"{place}: COCO's json has only pictures and boxes; request one modality of pictures and one of boxes (in a transfer, as input and target)"
+                f"{place}: a COCO JSON file has only pictures and boxes; use a modality of pictures as input and one of boxes as target"
             )
         if not pictures:
-            raise MaskweaveError(
-                f"{place}: a COCO json needs the folder of its pictures; set data.pictures of the transfer"
-            )
+            raise MaskweaveError(f"{place}: the folder of the COCO file's pictures is missing; set data.pictures")
         return CocoBoxes(path, pictures, picture, boxes)
     if not path.is_dir():
         raise MaskweaveError(f"{place}: no such folder; expected {_accepted(catalog)}")
@@ -128,7 +126,7 @@ def _is_sharded(root: Path, catalog: Catalog) -> bool:
     plain = [folder.name for folder in _folders(root) if _holds(folder, PICTURES)] if sharded else []
     if plain:
         raise MaskweaveError(
-            f"{root}: contains tar shards ({', '.join(sharded)}) and pictures as files ({_some(plain)}), so its layout is not clear; "
+            f"{root}: contains tar shards ({', '.join(sharded)}) and pictures as files ({_some(plain)}), so the layout is ambiguous; "
             "expected only one of the two; move the other elsewhere"
         )
     return bool(sharded)
@@ -182,6 +180,6 @@ def _accepted(catalog: Catalog) -> str:
     own = _some([name for name, m in catalog.items() if not m.source])
     return (
         f"an imported data set or tar shards (MODALITY/NAME.tar, MODALITY one of {own}), folders of pictures ({', '.join(PICTURES)}; links are ignored), "
-        f"COCO's json, or a named source ({', '.join(source_names())}, or python: package.module:function). "
+        f"a COCO JSON file, or a named source ({', '.join(source_names())}, or python: package.module:function). "
         "Import a folder of files for each modality first, with 'maskweave data import'"
     )

@@ -54,7 +54,7 @@ def load_model(folder: Path, catalog: Catalog) -> nn.Module:
             else ["all"]
         )
         raise MaskweaveError(
-            f"{path.parent}: the model was trained with other entries than modalities.yaml has now (different: {', '.join(differing)}); restore the old file"
+            f"{path.parent}: modalities.yaml has changed since the model was trained (different entries: {', '.join(differing)}); restore the old file"
         )
     try:
         family = family_named(config.get("family"))

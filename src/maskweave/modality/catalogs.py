@@ -140,9 +140,7 @@ def load_catalog(name_or_path: str | os.PathLike[str], within: tuple[Path, ...] 
                 f"no catalog {shown(str(name_or_path))}: give the path of a .yaml file, or one of {', '.join(shipped())}"
             )
     if path.resolve() in within:
-        raise MaskweaveError(
-            f"{path}: 'include' leads back to this file; remove it from one of the files that include each other"
-        )
+        raise MaskweaveError(f"{path}: this catalog includes itself through 'include'; remove one of the includes")
     return catalog_from(read_yaml(path), str(path), (*within, path.resolve()))
 
 

@@ -105,7 +105,7 @@ def _same(tensors: Mapping[str, Tensor], path: Path) -> Iterator[Any]:
         if any(faults.values()):
             details = "; ".join(f"{fault}: {listed(found)}" for fault, found in faults.items() if found)
             raise MaskweaveError(
-                f"{path} is of another architecture. {details}. Use the model that wrote it, or another folder"
+                f"{path} does not match the model's architecture. {details}. Use the model that wrote it, or another folder"
             )
         yield stored
 

@@ -58,7 +58,7 @@ class Index:
     def __init__(self, folder: str | os.PathLike[str], bundle: Bundle | None = None, backend: Backend = "auto"):
         self.folder, self.backend = Path(folder), backend
         if not (self.folder / "index.json").is_file():
-            raise MaskweaveError(f"{folder}: holds no index.json; make an index with 'maskweave retrieve index'")
+            raise MaskweaveError(f"{folder}: has no index.json; create an index with 'maskweave retrieve index'")
         self.facts: dict[str, Any] = read_json(self.folder / "index.json", limit=None)
         if self.facts.get("format") != FORMAT:
             raise MaskweaveError(
@@ -72,8 +72,8 @@ class Index:
         self.features = features_of(self.bundle, self.facts["feature_modality"])
         if self.features.fingerprint != self.facts["model"]:
             raise MaskweaveError(
-                f"{folder}: no longer fits its model: it was made with fingerprint {self.facts['model']}, but {self.bundle.folder} has "
-                f"{self.features.fingerprint}; delete the index and make it again, or restore the old model"
+                f"{folder}: does not match its model: it was created with fingerprint {self.facts['model']}, but {self.bundle.folder} has "
+                f"{self.features.fingerprint}; delete the index and create it again, or restore the old model"
             )
         self.keys: dict[int, str] = {}
         shards = -(-self.facts["samples"] // self.facts["shard_size"])

@@ -147,7 +147,7 @@ def _claim_index(
     }
     path = folder / "index.json"
     if not path.exists() and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise MaskweaveError(f"{folder}: holds other files and no index; choose an empty or new folder")
+        raise MaskweaveError(f"{folder}: contains other files but no index; choose an empty or new folder")
     more = {"bundle": str(bundle.folder.resolve()) if bundle.folder else "", "data": data}
     claim_record(path, facts, "an index", more)
     sweep(folder)

@@ -70,12 +70,12 @@ def _word_counts(texts: Sequence[str]) -> Counter[str]:
     chunks: Counter[str] = Counter()
     for text in texts:
         if not isinstance(text, str):
-            raise BadSample(f"texts to learn from: expected text, found {type(text).__name__}")
+            raise BadSample(f"training texts of the tokenizer: expected text, found {type(text).__name__}")
         try:
             chunks.update(normalizer.normalize_str(text).split())
         except UnicodeError as error:
             raise BadSample(
-                "texts to learn from: a text has characters that UTF-8 cannot encode (lone surrogates); remove them"
+                "training texts of the tokenizer: a text has characters that UTF-8 cannot encode (lone surrogates); remove them"
             ) from error
     counts: Counter[str] = Counter()
     for chunk, count in chunks.items():

@@ -166,7 +166,7 @@ def _train(
                     checkpoints.save(folder, state)
             bar.advance()
             if stopping or (state.step == steps and ranks.any(stop.asked)):
-                how = f"resume with: {resume_command}" if resume_command else "start the same command again to resume"
+                how = f"resume with: {resume_command}" if resume_command else "run the same command again to resume"
                 raise Interrupted(f"stopped after step {state.step} of {steps}; the checkpoint is {state.path}; {how}")
 
 

@@ -65,7 +65,7 @@ def spawn_workers(number: int, function: Callable[..., None], *arguments: Any) -
         died = [process.exitcode for process in others if process.exitcode]
         if died:
             raise MaskweaveError(
-                f"a worker process of this training run died (exit code {died[0]}); start the same command again to resume"
+                f"a worker process of this training run died (exit code {died[0]}); run the same command again to resume"
             ) from error
         raise
     finally:

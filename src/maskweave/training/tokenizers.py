@@ -173,7 +173,7 @@ def _train_in_parallel(recipe: Recipe, catalog: Catalog, folder: Path, names: li
             reached = sum(_last_step(folder / "tokenizers" / name) for name in names)
             bar.advance(reached - bar.done, running=" ".join(running))
     if stopping:
-        how = f"resume with: {command}" if command else "start the same command again to resume"
+        how = f"resume with: {command}" if command else "run the same command again to resume"
         raise Interrupted(
             f"stopped while training the tokenizers; their checkpoints are in {folder / 'tokenizers'}; {how}"
         )

@@ -82,7 +82,7 @@ def make_target(catalog: Catalog, name: str, label: str, classes: Sequence[str] 
     if classes:
         if name or label:
             raise MaskweaveError(
-                f"folders of classes have only the class as target, found {name or label!r}; remove target and label"
+                f"class folders allow only the class as target, found {name or label!r}; remove target and label"
             )
         return Target(None, "", tuple(classes))
     if not name:

@@ -74,7 +74,7 @@ def check_numbers(
         return [float(x) for x in value]
     low, high = limits
     if min(value) < low - BOX_SLACK or max(value) > high + BOX_SLACK:
-        raise refuse(where, what, layout, "divide pixels by the picture's width and height")
+        raise refuse(where, what, layout, "if these are pixels, divide them by the picture's width and height")
     return [min(max(float(x), low), high) for x in value]
 
 
