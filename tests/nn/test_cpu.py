@@ -29,6 +29,7 @@ from maskweave.nn.cpu import (
     attend,
     can_pack,
     choose_kernels,
+    has_bf16_instructions,
     pack_linear_layers,
     read_processor,
     row_multiple,
@@ -57,6 +58,14 @@ def choice(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
 
 
 # The choice.
+
+
+@pytest.mark.parametrize(
+    "flags, expected",
+    [("", False), (AVX2, False), (AVX512, False), (f"{AVX512} avx512_bf16", True), (f"{AVX512} amx_bf16", True)],
+)
+def test_bf16_instructions_are_read_from_the_flags(flags: str, expected: bool) -> None:
+    assert has_bf16_instructions(Processor("GenuineIntel", frozenset(flags.split()))) is expected
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from maskweave import progress as progress_module
 from maskweave.config import build
 from maskweave.errors import BadSample, MaskweaveError
+from maskweave.nn.cpu import Processor
 from maskweave.progress import progress
 from maskweave.training.checkpoints import load_model
 from maskweave.training.loop import NonFinite, fit
@@ -144,6 +145,20 @@ def test_bf16_trains_with_weights_in_float32(tmp_path: Path) -> None:
     objective = Watched()
     fit(objective, StubBatches(), dataclasses.replace(SETTINGS, precision="bf16"), tmp_path)
     assert kinds == {torch.bfloat16} and objective.layer.weight.dtype == torch.float32
+
+
+@pytest.mark.parametrize(("flags", "other"), [("avx512_bf16", "float32"), ("avx2", "bf16")])
+def test_auto_precision_is_chosen_by_the_processor(
+    flags: str, other: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("maskweave.training.loop.this_processor", lambda: Processor(flags=frozenset({flags})))
+    settings = dataclasses.replace(SETTINGS, precision="auto", device="cpu")
+    fit(Linear(), StubBatches(), settings, tmp_path)
+    fit(Linear(), StubBatches(), dataclasses.replace(settings, steps=50, precision=other), tmp_path)
+    (chosen,) = {"bf16", "float32"} - {other}
+    shown = capsys.readouterr().err
+    assert f"precision is {chosen} on this device" in shown
+    assert f"precision was '{chosen}' before step 40 and is {other}" in shown
 
 
 def test_mendable_errors_of_workers_arrive_as_they_are(tmp_path: Path) -> None:

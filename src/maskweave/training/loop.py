@@ -7,7 +7,7 @@ Devices, precision, averaging, processes and files are handled here, not in the 
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from maskweave.data.order import Batches, SizedBatches
 from maskweave.errors import MaskweaveError
 from maskweave.interruption import Interrupted, StopSignal
-from maskweave.nn.cpu import keep_freed_memory
+from maskweave.nn.cpu import has_bf16_instructions, keep_freed_memory, this_processor
 from maskweave.progress import Progress, progress
 from maskweave.training import checkpoints
 from maskweave.training.checkpoints import State
@@ -90,6 +90,11 @@ def fit(
     """
     folder = Path(folder)
     ranks = connect(settings.device)
+    news = []
+    if settings.precision == "auto":
+        fast = ranks.device.type != "cpu" or has_bf16_instructions(this_processor())
+        settings = replace(settings, precision="bf16" if fast else "float32")
+        news.append(f"precision is {settings.precision} on this device")
     if settings.threads:
         torch.set_num_threads(settings.threads)
     torch.manual_seed(settings.seed + ranks.rank)
@@ -103,14 +108,14 @@ def fit(
     optimizer, names = build_optimizer(objective, settings)
     average = Average(objective, settings.ema) if settings.ema else None
     state = State(objective, optimizer, names, average, settings, ranks)
-    changes = checkpoints.resume(folder, state)
+    news += checkpoints.resume(folder, state)
     resumed_from = state.step
     title = title or "training"
     finished = state.step == settings.steps
     with progress(title, settings.steps, done=state.step, quiet=finished or not ranks.is_main) as bar:
         if not finished:
-            for change in changes:
-                bar.say(f"{title}: {change}")
+            for line in news:
+                bar.say(f"{title}: {line}")
             _train(state, batches, validation, folder, bar, resume_command)
     ranks.any(False)  # wait until the first process has written everything
     if state.average is not None:

@@ -38,8 +38,8 @@ class TrainSettings:
     """Update only the rows of large embedding tables that a batch uses, like torch.optim.SparseAdam. This saves much memory traffic with large vocabularies. Only for one process."""
     accumulate: int = 1
     """Batches whose gradients are averaged for one update."""
-    precision: Literal["float32", "bf16"] = "float32"
-    """bf16: matrix products in bfloat16, weights and optimizer in float32."""
+    precision: Literal["float32", "bf16", "auto"] = "float32"
+    """bf16: matrix products in bfloat16, weights and optimizer in float32. `auto`: bf16 on a GPU or a CPU with bfloat16 instructions, otherwise float32, because other CPUs are many times slower in bf16."""
     ema: float = 0.0
     """Decay of the exponential moving average of the weights, for example 0.999. If on, the average is validated and saved as the model. 0: off."""
     log_every: int = 20
