@@ -27,7 +27,7 @@ modalities:
     grid: [4]
     value: {type: quaternion, order: xyzw}
     tokenizer: {model: mlp, width: 48, depth: 1, decoder_depth: 1, quantizer: {type: vq, codes: 64, dim: 8}}
-    decoding: {scheme: roar, steps: 2, temperature: 0.1}
+    decoding: {scheme: roar, steps: 1, temperature: 0.1}  # the training too predicts all four tokens at once
   turn:
     id: 32
     kind: sequence
@@ -124,5 +124,5 @@ def test_generation_scores_ensemble_and_figure(robot: Path, tmp_path: Path) -> N
 
     (row,) = json.loads((robot / "run" / "evaluation.json").read_text())
     assert (row["target"], row["metric"], row["better"]) == ("pose", "angle", "lower")
-    assert row["tokenizer"] < 5 < row["value"] < row["constant"], "degrees"
+    assert max(row["tokenizer"], row["value"]) < 5 < row["constant"], "degrees"
     assert "pose" in (robot / "run" / "report.html").read_text()
