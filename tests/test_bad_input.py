@@ -231,7 +231,7 @@ FAULTS: dict[str, tuple[str, Callable[[bytes], bytes], tuple[str, ...]]] = {
     "class id": ("semseg/3.png", lambda old: png(np.full((64, 64), 6, np.uint8)), ("3.png", "class ids from 6 to 6", "0 to 5", "renumber")),
     "broken json": ("boxes/3.json", lambda old: old[:-5], ("3.json", "JSON")),
     "unknown class": ("boxes/3.json", lambda old: old.replace(b"red", b"pink"), ("3.json", "'pink cube'", "one of the entry's")),
-    "box in pixels": ("boxes/3.json", lambda old: old.replace(b"0.5", b"32"), ("3.json", "0 to 1", "divide pixels")),
+    "box in pixels": ("boxes/3.json", lambda old: old.replace(b"0.5", b"32"), ("3.json", "0 to 1", "if these are pixels")),
     "endless caption": ("caption/3.txt", lambda old: b"a " * 50_000, ("3.txt", "100,000 characters", "at most 10,000", "shorten")),
     "caption in latin-1": ("caption/3.txt", lambda old: "déjà".encode("latin-1"), ("3.txt", "UTF-8")),
 }  # fmt: skip
@@ -358,7 +358,12 @@ def test_a_run_of_another_catalog(tiny_run: Path, tmp_path: Path, refused: Refus
         says=("tokenizers/depth", "another entry", "value.unit is 'm' there, 'km' here", "Train it again"),
     )
     (run / "modalities.yaml").write_text(entries.replace("  instances:\n    id: 11\n", "  instances:\n    id: 12\n"))
-    refused("generate", run, *words, says=("model", "trained with other entries", "instances", "modalities.yaml"))
+    refused(
+        "generate",
+        run,
+        *words,
+        says=("model", "has changed since the model was trained", "instances", "modalities.yaml"),
+    )
     refused("run", run / "recipe.yaml", "--out", run, says=("its modality entries differ", "--out"))
 
 

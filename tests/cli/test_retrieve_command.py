@@ -53,7 +53,7 @@ def test_data_that_changed_are_told(run: Path, tmp_path: Path, capsys: pytest.Ca
         (["retrieve", "query", "OUT"], "--input is missing"),
         (["retrieve", "query", "OUT", "--input", "caption"], "expected NAME=VALUE"),
         (["retrieve", "query", "OUT", "--input", "caption=x", "--weight", "caption=much"], "expected a number"),
-        (["retrieve", "query", "OUT", "--input", "caption=x"], "holds no index"),
+        (["retrieve", "query", "OUT", "--input", "caption=x"], "has no index.json"),
         (["retrieve", "evaluate", "OUT"], "--query is missing"),
         (["data", "features", "recipe.yaml"], "--encoder is missing"),
     ],

@@ -52,7 +52,7 @@ def test_code_of_ones_own(pair: Catalog, scenes_catalog: Catalog) -> None:
         "those that it gives"
     )
     assert open_data(ENDLESS, scenes_catalog, names=["caption"], samples=1).names == ("caption",)
-    with pytest.raises(MaskweaveError, match="own_sources:fixed is a fixed data set, so leave the seed out"):
+    with pytest.raises(MaskweaveError, match="own_sources:fixed is a fixed data set and takes no seed"):
         open_data(FIXED, pair, seed=1)
 
 

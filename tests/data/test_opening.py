@@ -117,7 +117,7 @@ def test_shards_beside_pictures_are_ambiguous(imported: Path, scenes_catalog: Ca
     pictures(tars, "cats/a.png", "dogs/b.png")
     with pytest.raises(
         MaskweaveError,
-        match=r"contains tar shards \(rgb, normal, caption\) and pictures as files \(cats, dogs\).*not clear",
+        match=r"contains tar shards \(rgb, normal, caption\) and pictures as files \(cats, dogs\).*ambiguous",
     ):
         open_data(str(tars), scenes_catalog, labeled=True)
     with_index = shutil.copytree(imported, tmp_path / "with index")

@@ -262,6 +262,8 @@ def test_settings_that_do_not_fit(bundle) -> None:
         bundle.generate({}, ["codes"], decoding={"depth": Decoding()})
     with pytest.raises(MaskweaveError, match="scheme 'autoregressive' is for sequences"):
         bundle.generate({}, ["codes"], decoding={"codes": Decoding("autoregressive")})
+    with pytest.raises(MaskweaveError, match=r"decoding of 'codes' is \{'steps': 1\}; give a Decoding"):
+        bundle.generate({}, ["codes"], decoding={"codes": {"steps": 1}})
     with pytest.raises(MaskweaveError, match="seeds: found 1 for 2 samples"):
         bundle.generate_batch([{}, {}], ["codes"], seeds=[1])
     with pytest.raises(MaskweaveError, match="seeds: found -1; expected whole numbers of 0 or more"):

@@ -56,7 +56,7 @@ def test_training_and_held_out_samples_are_others(recipe: Path) -> None:
     train, held_out = (open_source(fixed, fixed.load_catalog(), part) for part in ("train", "validation"))
     assert [held_out.key(i) for i in range(len(held_out))] == ["fixed-007", "fixed-008", "fixed-009"]
     assert (len(train), train.key(6)) == (7, "fixed-006")
-    with pytest.raises(MaskweaveError, match="fixed data set, so leave the seed out"):
+    with pytest.raises(MaskweaveError, match="fixed data set and takes no seed"):
         open_source(fixed, fixed.load_catalog(), "validation", seed=3)
     with pytest.raises(
         MaskweaveError, match="data.samples must be 1 or more for python: own_sources:Endless, which is endless"

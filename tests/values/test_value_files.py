@@ -232,7 +232,7 @@ BAD: dict[str, tuple[str, str, bytes, str]] = {
     "deep but whole json": ("things", "json", b"[" * 900 + b"]" * 900, "found item 0: .*expected"),
     "deep mask": ("parts", "json", b'[{"class": "a", "mask": ' + b"[" * 900 + b"]" * 900 + b"}]", "item 0 has no valid mask"),
     "digits": ("facts", "json", b'{"size": 1' + b"0" * 100_000 + b"}", "corrupt or truncated JSON"),
-    "pixels": ("things", "json", b'[{"class": "a", "box": [10, 20, 30, 40]}]', "divide pixels by"),
+    "pixels": ("things", "json", b'[{"class": "a", "box": [10, 20, 30, 40]}]', "if these are pixels, divide"),
     "turned box": ("things", "json", b'[{"class": "a", "box": [0.5, 0, 0.1, 1]}]', "xmin, ymin, xmax, ymax"),
     "NaN box": ("things", "json", b'[{"class": "a", "box": [NaN, 0, 1, 1]}]', "item 0 with box"),
     "unknown class": ("things", "json", b'[{"class": "z", "box": [0, 0, 1, 1]}]', "of class 'z'; expected one of the entry's 2: a, b"),
@@ -304,7 +304,7 @@ def test_what_an_entry_does_not_name_is_left_out_and_rounding_is_clipped() -> No
     [
         ("people", PERSON, "a list, each"),
         ("people", [{"pose": [0, 7]}], '{"box": [xmin, ymin, xmax, ymax], "pose": 2 numbers, "size": 1 numbers}'),
-        ("people", [{"box": [0, 0, 50, 90]}], "divide pixels"),
+        ("people", [{"box": [0, 0, 50, 90]}], "if these are pixels"),
         ("people", [{"box": [0.5, 0, 0.4, 1]}], "give the smaller coordinate first"),
         ("people", [{**PERSON, "pose": [0, 8]}], "item 0: pose = [0, 8]; expected 2 whole numbers from 0 to 7"),
         ("people", [{**PERSON, "pose": [0, 0.5]}], "whole numbers"),

@@ -160,6 +160,11 @@ def plan(
                 raise MaskweaveError(
                     f"decoding of {name!r}: not one of the targets {', '.join(resolved)}; add it to the targets or remove its decoding"
                 )
+            if not isinstance(decoding[name], Decoding):
+                raise MaskweaveError(
+                    f"decoding of {name!r} is {shown(decoding[name])}; give a Decoding, for example "
+                    f"dataclasses.replace(bundle.catalog[{name!r}].decoding, steps=8)"
+                )
             if catalog[name].kind == "grid" and decoding[name].scheme == "autoregressive":
                 raise MaskweaveError(
                     f"decoding of {name!r}: scheme 'autoregressive' is for sequences; a grid takes 'maskgit' or 'roar'"
