@@ -167,7 +167,7 @@ def test_a_folder_without_matching_names(root: Path, refused: Refused) -> None:
     for path in (root / "depth").iterdir():
         path.rename(path.with_name(f"other{path.name}"))
     refused(
-        *imported(root), says=("depth: none of its 10 names", "in another modality's folder", "must have the same name")
+        *imported(root), says=("depth: none of its 10 file names", "in the folder of another modality", "the same name")
     )
 
 

@@ -157,7 +157,8 @@ def test_a_folder_without_files(root: Path, catalog: Catalog) -> None:
 def test_a_folder_without_matching_names(root: Path, catalog: Catalog) -> None:
     (root / "depth" / "set").rename(root / "depth" / "other")
     with pytest.raises(
-        MaskweaveError, match=r"depth: none of its 10 names \(other/000, other/001\) is in another.*rgb/: set/000"
+        MaskweaveError,
+        match=r"depth: none of its 10 file names \(other/000, other/001\) occurs in the folder of another.*rgb/: set/000",
     ):
         run(root, catalog)
 

@@ -372,7 +372,7 @@ def other_width(run: Path) -> None:
         (other_family, "config.json: unknown model family 'gone'; known: fourm, m3ae"),
         (lambda run: truncate(run / "tokenizers" / "depth" / "model.safetensors"), "probably truncated"),
         (lambda run: (run / "tokenizers" / "text" / "tokenizer.json").unlink(), "tokenizer.json: no such file"),
-        (other_codebook, "codes: was trained for another entry than 'codes'"),
+        (other_codebook, "codes: the entry of 'codes' has changed since this tokenizer was trained"),
         (other_text, "text: was made for another vocabulary 'text' than"),
         (
             other_model,

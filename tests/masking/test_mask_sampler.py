@@ -346,7 +346,9 @@ def test_mixtures_that_cannot_be(drawing, message) -> None:
 
 def test_no_entry_is_called_as_all_the_others() -> None:
     entry = Modality("default", 1, "grid", PICTURE, grid=(4, 4), tokenizer=SMALL)
-    with pytest.raises(MaskweaveError, match="'default' stands for all modalities that are not listed; rename"):
+    with pytest.raises(
+        MaskweaveError, match="called 'default'.* stands for all modalities that are not listed; rename"
+    ):
         MaskSampler(Catalog([entry]), MaskingConfig())
 
 

@@ -189,10 +189,10 @@ def facts(**key):
         (pose(range=[1, 1]), r"value.parts.a.range must be \[lowest, highest\], both finite, found \[1.0, 1.0\]"),
         (
             pose(range=[0, 1], bones=[[0, 1]]),
-            "value.parts.a.bones connect joints of poses: they must be from 0 to below half",
+            "value.parts.a.bones: found .*; expected pairs of joint numbers from 0 to below half",
         ),
         (pose(range=[0, 1], bones=[[0]]), "value.parts.a.bones"),
-        (pose(codes=4, bones=[[0, 0]]), "value.parts.a.bones connect joints of poses.*the part needs a range"),
+        (pose(codes=4, bones=[[0, 0]]), "value.parts.a.bones: found .*with an even count and a range"),
         (
             changed(value={"type": "map", "size": [64], "range": [0, 1], "trim_quantile": 0.1}),
             "or value.trim_quantile, .*found both",

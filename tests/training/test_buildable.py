@@ -52,7 +52,7 @@ MISFITS: list[tuple[Edit, list[str], str]] = [
     (few_values, ["metadata"], "modality 'metadata': the most bins of value.keys needs v0=0 to v0=49, but vocabulary 'text' has 16 of v0"),
     (few_values, ["palette"], "modality 'palette': value.bins needs v0=0 to v0=63"),
     (unknown_words, ["boxes"], "modality 'boxes': value.classes: vocabulary 'text': has no entry for 'orange pyramid'"),
-    (short_sequence, ["palette"], "modality 'palette': max_tokens 4 cannot hold one color, which with the end takes 5"),
+    (short_sequence, ["palette"], "modality 'palette': max_tokens is 4, but one color and the end take 5 tokens"),
 ]  # fmt: skip
 
 
@@ -109,7 +109,11 @@ def test_missing_folders_and_other_models_are_told(
     refused("has another architecture: width is 32 there and 64 here", start=str(tiny_run), model__width="64")
     ready = shutil.copytree(tiny_run / "tokenizers", tmp_path / "ready")
     own = own_catalog(tmp_path, lambda content: content["modalities"]["depth"]["value"].update(range=[0, 20]))
-    refused("was trained for another entry than 'depth'", catalog=str(tmp_path / own), tokenizers__reuse=str(ready))
+    refused(
+        "the entry of 'depth' has changed since this tokenizer was trained",
+        catalog=str(tmp_path / own),
+        tokenizers__reuse=str(ready),
+    )
     (ready / "text" / "tokenizer.json").write_text("{}")
     refused("cannot be read as a tokenizer file", tokenizers__reuse=str(ready))
 

@@ -368,9 +368,9 @@ def test_input_that_does_not_fit_is_refused(tokenizers, name, value, said):
         ("human_poses", {"parts": {"\u4e1e": Part(2, codes=4)}}, "cannot be written"),
         ("human_poses", {"parts": {"pose": Part(2, codes=2000)}}, "value.parts.pose needs v1=0 to v1=1487"),
         ("human_poses", {"bins": 1001}, "values.v0 to at least 1001"),
-        ("human_poses", {"max_tokens": 30}, "cannot hold one person"),
+        ("human_poses", {"max_tokens": 30}, "but one person and the end take"),
         ("sam_instance", {"size": (1000, 224)}, "value.size needs v0=0 to v0=1000"),
-        ("sam_instance", {"max_tokens": 20}, "cannot hold one point"),
+        ("sam_instance", {"max_tokens": 20}, "but one point and the end take"),
         ("metadata", {"keys": {"a": Key(0, (0, 1), bins=1001)}}, "values.v0 to at least 1001"),
     ],
 )

@@ -362,6 +362,6 @@ def _check_names(root: Path, listing: _Listing) -> None:
         if others and not any(key in keys for key in files for keys in others.values()):
             examples = "; ".join(f"{other}/: {', '.join(list(keys)[:2])}" for other, keys in others.items())
             raise MaskweaveError(
-                f"{root / name}: none of its {len(files)} names ({', '.join(list(files)[:2])}) is in another modality's folder ({examples}); "
-                "the files of one sample must have the same name, except for the ending"
+                f"{root / name}: none of its {len(files)} file names ({', '.join(list(files)[:2])}) occurs in the folder of another modality ({examples}); "
+                "give all files of one sample the same name, except for the ending"
             )

@@ -73,7 +73,7 @@ class TokenData:
         for name, fingerprint in index.get("modalities", {}).items():
             if name in catalog and fingerprint != entry_fingerprint(catalog[name]):
                 raise MaskweaveError(
-                    f"{self.root}: the tokens of {name!r} were made from another entry than that of {catalog.where}; tokenize again"
+                    f"{self.root}: the entry of {name!r} in {catalog.where} has changed since these tokens were made; restore it, or tokenize again"
                 )
         self.names = [name for name in catalog if name in index.get("modalities", {})]
         shards = sorted((self.root / "samples").glob("shard-*.json"))

@@ -38,7 +38,8 @@ def random_geometry(
     """
     if not (0 < area[0] <= area[1] <= 1 and 0 < aspect[0] <= aspect[1] and 0 <= flip <= 1):
         raise MaskweaveError(
-            f"random crops need 0 < area ≤ 1, 0 < aspect and 0 ≤ flip ≤ 1, minimum before maximum; found {area}, {aspect}, {flip}"
+            f"random crops: found area {area}, aspect {aspect}, flip {flip}; expected area and aspect as minimum and maximum, "
+            "area above 0 up to 1, aspect above 0, flip from 0 to 1"
         )
     share = rng.uniform(*area)
     stretch = math.exp(rng.uniform(math.log(aspect[0]), math.log(aspect[1])))

@@ -72,7 +72,7 @@ class MaskSampler:
         self.masking = masking
         if REST in catalog:
             raise MaskweaveError(
-                f"model.masking: {REST!r} stands for all modalities that are not listed; rename the entry"
+                f"the catalog has a modality called {REST!r}, but in model.masking this name stands for all modalities that are not listed; rename the entry"
             )
         self.names = list(catalog)
         self.ids = {m.name: m.id for m in catalog.values()}

@@ -45,7 +45,9 @@ def checked(m: Modality, vocabularies: Mapping[str, Vocabulary], where: str) -> 
                 f"{where}: vocabulary {shown(m.vocabulary)} is not one of the catalog's: {', '.join(vocabularies) or 'none'}; add it under 'vocabularies' or correct the name"
             )
         if m.chunk < 1 or m.chunk >= m.max_tokens:
-            raise MaskweaveError(f"{where}: chunk {m.chunk} must be from 1 to less than max_tokens {m.max_tokens}")
+            raise MaskweaveError(
+                f"{where}: chunk is {m.chunk}; expected 1 to {m.max_tokens - 1}, below max_tokens {m.max_tokens}"
+            )
         if m.decoding.scheme != "autoregressive":
             m = dataclasses.replace(m, decoding=dataclasses.replace(m.decoding, scheme="autoregressive"))
     elif m.vocabulary:

@@ -228,7 +228,7 @@ class GridTokenizer(nn.Module):
             differences = _differences(plain(modality), plain(saved))
             if differences:
                 raise MaskweaveError(
-                    f"{folder}: was trained for another entry than {modality.name!r}: {'; '.join(differences)}. Train it again, or use its own catalog"
+                    f"{folder}: the entry of {modality.name!r} has changed since this tokenizer was trained: {'; '.join(differences)}. Restore the entry, or train the tokenizer again"
                 )
         tokenizer = cls.without_weights(modality or saved)
         take_tensors(tokenizer, folder / "model.safetensors")

@@ -253,7 +253,7 @@ def open_examples(data: TransferData, catalog: Catalog, inputs: Sequence[str], n
     first = len(source) - data.validation
     if first < 1 or data.validation < 1:
         raise MaskweaveError(
-            f"{data.source}: has {len(source)} samples, cannot hold out data.validation {data.validation} of them; change data.validation, or set data.held_out"
+            f"{data.source}: has {len(source)} samples, so data.validation must be from 1 to {len(source) - 1}, found {data.validation}; change it, or set data.held_out"
         )
     return Parts(
         Examples(source, catalog, inputs, target, range(min(first, data.samples or first))),

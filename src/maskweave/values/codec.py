@@ -202,7 +202,7 @@ class Codec(ABC):
         fit = (self.max_tokens - fixed) // width
         if fit < 1:
             raise MaskweaveError(
-                f"modality {self.name!r}: max_tokens {self.max_tokens} cannot hold one {self.item}, which with the end takes {width + fixed}; raise max_tokens"
+                f"modality {self.name!r}: max_tokens is {self.max_tokens}, but one {self.item} and the end take {width + fixed} tokens; raise max_tokens"
             )
         return min(fit, self.spec.max_items) if self.spec.max_items else fit
 

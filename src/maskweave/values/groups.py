@@ -59,8 +59,8 @@ def check_parts(parts: Mapping[str, Part], may_have_bones: bool) -> None:
         joints = part.count // 2 if part.range and may_have_bones and part.count % 2 == 0 else 0
         if any(not 0 <= joint < joints for bone in part.bones for joint in bone):
             raise MaskweaveError(
-                f"{at}.bones connect joints of poses: they must be from 0 to below half the part's count, which must be even, and the part needs a "
-                f"range; found {shown(part)}"
+                f"{at}.bones: found {shown(part)}; expected pairs of joint numbers from 0 to below half of the part's count, in a part of poses with "
+                "an even count and a range"
             )
 
 
