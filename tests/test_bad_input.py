@@ -355,7 +355,12 @@ def test_a_run_of_another_catalog(tiny_run: Path, tmp_path: Path, refused: Refus
         "generate",
         run,
         *words,
-        says=("tokenizers/depth", "the entry of 'depth' has changed", "value.unit is 'm' there, 'km' here", "train the tokenizer again"),
+        says=(
+            "tokenizers/depth",
+            "the entry of 'depth' has changed",
+            "value.unit is 'm' there, 'km' here",
+            "train the tokenizer again",
+        ),
     )
     (run / "modalities.yaml").write_text(entries.replace("  instances:\n    id: 11\n", "  instances:\n    id: 12\n"))
     refused(
