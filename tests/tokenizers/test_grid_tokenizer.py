@@ -229,7 +229,7 @@ def test_load_refuses_other_configurations(saved, change, words):
 def test_load_refuses_another_entry(saved):
     other = dataclasses.replace(ENTRIES["map"], value=dataclasses.replace(ENTRIES["map"].value, range=(0.0, 20.0)))
     message = refusal(saved, other)
-    assert "value.range is [0.0, 10.0] there, [0.0, 20.0] here" in message and "Train it again" in message
+    assert "value.range is [0.0, 10.0] there, [0.0, 20.0] here" in message and "train the tokenizer again" in message
     wider = dataclasses.replace(ENTRIES["map"], tokenizer=dataclasses.replace(SMALL, width=64))
     assert "tokenizer.width is 32 there, 64 here" in refusal(saved, wider)
     GridTokenizer.load(saved, dataclasses.replace(ENTRIES["map"], name="other", id=7))  # the name decides nothing
