@@ -16,6 +16,7 @@ from maskweave.synthetic import grammar, raycast
 from maskweave.synthetic.scenes import DEFAULT_SIZE, NAMES, VISIBLE, Scenes
 from maskweave.values import measures
 from maskweave.values.geometry import box_around
+from maskweave.values.text import mirror
 
 COUNT = 40
 
@@ -298,7 +299,7 @@ def test_captions_are_true(scenes_catalog):
 @given(st.text(max_size=300))
 def test_reading_broken_captions(text):
     assert sum(grammar.objects_in(text).values()) >= 0
-    assert grammar.mirror(grammar.mirror(text)) == text
+    assert mirror(mirror(text)) == text
 
 
 @given(st.lists(st.sampled_from([*grammar.COLORS, *grammar.SHAPES, "a", "the", ",", ".", "and", "of"]), max_size=30))
@@ -317,7 +318,7 @@ def test_reading_captions():
 
 def test_mirror():
     assert (
-        grammar.mirror("the Left one, LEFT of the right-hand door; bright leftovers, rightmost.")
+        mirror("the Left one, LEFT of the right-hand door; bright leftovers, rightmost.")
         == "the Right one, RIGHT of the left-hand door; bright leftovers, leftmost."
     )
 

@@ -22,7 +22,6 @@ MOST_RELATIONS = 2
 
 _NAMES = re.compile(rf"\b({'|'.join(COLORS)})\s+({'|'.join(SHAPES)})\b")
 _LIST_END = re.compile(r"\.|\bthe\b")
-_SIDES = re.compile(r"\b(left|right)(?=(?:most|wards?|hand)?\b)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -84,19 +83,3 @@ def objects_in(text: str) -> Counter[str]:
     """
     listed = _LIST_END.split(text.lower(), maxsplit=1)[0]
     return Counter(f"{color} {shape}" for color, shape in _NAMES.findall(listed))
-
-
-def mirror(text: str) -> str:
-    """Returns the text for a mirrored picture: swaps the words left and right, also in leftmost, leftward and similar words.
-
-    Other meanings of "right" are swapped too. Mirroring twice returns the original text.
-    """
-
-    def swap(match: re.Match[str]) -> str:
-        word = match[0]
-        other = "right" if word.lower() == "left" else "left"
-        if word.isupper():
-            return other.upper()
-        return other.capitalize() if word[0].isupper() else other
-
-    return _SIDES.sub(swap, text)
