@@ -9,10 +9,9 @@ import numpy as np
 import torch.nn.functional as F
 from torch import Tensor
 
-from maskweave.values import files
 from maskweave.values.array import affine
 from maskweave.values.base import Loss, TextLabels, refuse
-from maskweave.values.dense import Dense
+from maskweave.values.dense import DenseIds
 from maskweave.values.geometry import Geometry, resize_area, resize_axes
 from maskweave.values.measures import canny
 from maskweave.values.metrics import Metric, f1_of_marks, frequent_marks, majority, matched_marks
@@ -29,13 +28,12 @@ def balanced_binary(logits: Tensor, target: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Binary(Dense):
+class Binary(DenseIds):
     """True or false at each point."""
 
     type: ClassVar[str] = "binary"
     python: ClassVar[str] = "bool (*size)"
     accepts: ClassVar[tuple[str, str]] = ("bui", "true or false")
-    has_channel_axis: ClassVar[bool] = False
     losses: ClassVar[Mapping[str, Loss]] = {"binary": balanced_binary}
     default_metrics = ("f1",)
     derivations: ClassVar[Mapping[str, Callable[[Any, np.ndarray], Any]]] = {
@@ -56,20 +54,6 @@ class Binary(Dense):
                     where, f"values from {int(array.min())} to {highest}", "0 and 1, 0 and 255, or true and false"
                 )
         return array.astype(bool)
-
-    @property
-    def endings(self) -> tuple[str, ...]:
-        return ("png", *files.ARRAYS) if len(self.size) == 2 else files.ARRAYS
-
-    def parse(self, content: bytes, ending: str, where: str) -> np.ndarray:
-        return (
-            files.read_ids(content, ending, self.type, where)
-            if ending == "png"
-            else files.read_array(content, ending, where)
-        )
-
-    def write(self, value: Any) -> tuple[bytes, str]:
-        return (files.write_png(value), "png") if len(self.size) == 2 else super().write(value)
 
     def resize(self, plane: np.ndarray, geometry: Geometry) -> np.ndarray:
         """Average, then threshold so that lines one point wide survive."""

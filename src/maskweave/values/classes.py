@@ -11,9 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from maskweave.errors import MaskweaveError
-from maskweave.values import files
 from maskweave.values.base import Loss, TextLabels, refuse
-from maskweave.values.dense import Dense
+from maskweave.values.dense import DenseIds
 from maskweave.values.geometry import Geometry, nearest_along_axes, resize_nearest
 from maskweave.values.metrics import Metric, class_ious, confusion, majority, majority_class, mean_iou
 
@@ -28,13 +27,12 @@ def balanced_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Classes(Dense):
+class Classes(DenseIds):
     """One class of a list at each point."""
 
     type: ClassVar[str] = "classes"
     python: ClassVar[str] = "integers (*size), indices into `classes`"
     accepts: ClassVar[tuple[str, str]] = ("ui", "whole numbers")
-    has_channel_axis: ClassVar[bool] = False
     losses: ClassVar[Mapping[str, Loss]] = {"cross_entropy": balanced_cross_entropy}
     can_add_noise = False
     head = "points"
@@ -71,20 +69,6 @@ class Classes(Dense):
                 "renumber them, or extend the entry's value.classes",
             )
         return array.astype(np.uint8 if most < 256 else np.int32)
-
-    @property
-    def endings(self) -> tuple[str, ...]:
-        return ("png", *files.ARRAYS) if len(self.size) == 2 else files.ARRAYS
-
-    def parse(self, content: bytes, ending: str, where: str) -> np.ndarray:
-        return (
-            files.read_ids(content, ending, self.type, where)
-            if ending == "png"
-            else files.read_array(content, ending, where)
-        )
-
-    def write(self, value: Any) -> tuple[bytes, str]:
-        return (files.write_png(value), "png") if len(self.size) == 2 else super().write(value)
 
     def resize(self, plane: np.ndarray, geometry: Geometry) -> np.ndarray:
         return resize_nearest(plane, self.size, geometry)

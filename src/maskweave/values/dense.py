@@ -1,4 +1,4 @@
-"""The base class of values that are arrays of points over one to three axes: length; height and width; or frames, height and width.
+"""The base classes of values that are arrays of points over one to three axes: length; height and width; or frames, height and width.
 
 Shapes: *size the points along each axis (of the entry or of the value), C channels, B batch.
 """
@@ -16,6 +16,9 @@ from maskweave.values import files
 from maskweave.values.array import MAX_CHANNELS, Array
 from maskweave.values.base import Size, refuse
 from maskweave.values.geometry import FULL, Geometry, resize_area, resize_axes
+
+RELATIVE_SPAN = (-3.0, 3.0)
+"""Colors of numbers without a range span this many standard deviations."""
 
 
 @dataclass(frozen=True)
@@ -152,3 +155,69 @@ class Dense(Array):
             channels = f" and {self.channels} channels" if self.has_channel_axis else ""
             raise MaskweaveError(f"cannot draw an array of shape {array.shape}; expected {tuple(self.size)}{channels}")
         return array
+
+
+@dataclass(frozen=True)
+class DenseIds(Dense):
+    """One small whole number at each point. Planes are stored as PNG."""
+
+    has_channel_axis: ClassVar[bool] = False
+
+    @property
+    def endings(self) -> tuple[str, ...]:
+        return ("png", *files.ARRAYS) if len(self.size) == 2 else files.ARRAYS
+
+    def parse(self, content: bytes, ending: str, where: str) -> np.ndarray:
+        return (
+            files.read_ids(content, ending, self.type, where)
+            if ending == "png"
+            else files.read_array(content, ending, where)
+        )
+
+    def write(self, value: Any) -> tuple[bytes, str]:
+        return (files.write_png(value), "png") if len(self.size) == 2 else super().write(value)
+
+
+@dataclass(frozen=True)
+class DenseNumbers(Dense):
+    """Numbers at each point. One axis is drawn as curves, one channel by its color scale, and several by their principal components."""
+
+    @property
+    def full_span(self) -> tuple[float, float] | None:
+        """Lowest and highest number of figures for which no span is given; None: unknown."""
+        return None
+
+    @property
+    def shown_unit(self) -> str:
+        """Unit of the numbers in figures."""
+        return self.unit
+
+    @property
+    def curve(self) -> bool:
+        return len(self.size) == 1
+
+    def draw(
+        self, value: Any, size: Size, over: Any = None, span: tuple[float, float] | None = None, reference: Any = None
+    ) -> np.ndarray:
+        from maskweave.values.drawing import curves
+
+        if not self.curve:
+            return super().draw(value, size, over, span, reference)
+        array = self.drawable(value)
+        return curves(array.reshape(len(array), -1), size, span or self.full_span, self.unit)
+
+    def colors(self, array: np.ndarray, span: tuple[float, float] | None, reference: Any) -> np.ndarray:
+        from maskweave.values.drawing import color_mapped, principal_components
+
+        if array.ndim > len(self.size) and array.shape[-1] > 1:
+            return principal_components(array, array if reference is None else self.drawable(reference))
+        return color_mapped(array.reshape(array.shape[: len(self.size)]), *(span or self.full_span or RELATIVE_SPAN))
+
+    def legend(self, span: tuple[float, float] | None, values: Sequence[Any] | None, width: int) -> np.ndarray | None:
+        from maskweave.values.drawing import COMPONENTS, color_bar, swatches
+
+        if self.curve:
+            return None
+        if self.channels > 1:
+            return swatches(COMPONENTS, width)
+        return color_bar(*(span or self.full_span or RELATIVE_SPAN), self.shown_unit, min(width, 220))

@@ -8,8 +8,8 @@ import numpy as np
 
 from maskweave.errors import MaskweaveError
 from maskweave.values.array import NUMBERS, affine, check_range, finite
-from maskweave.values.base import Size, TextLabels, refuse
-from maskweave.values.dense import Dense
+from maskweave.values.base import TextLabels, refuse
+from maskweave.values.dense import DenseNumbers
 from maskweave.values.metrics import (
     Metric,
     absolute_errors,
@@ -27,12 +27,10 @@ from maskweave.values.metrics import (
 SLACK = 1e-3
 """Values outside the range by at most this share of it are rounding errors and are clipped."""
 VARIANCE_EPSILON = 1e-6
-RELATIVE_SPAN = (-3.0, 3.0)
-"""Colors of standardized maps span this many standard deviations."""
 
 
 @dataclass(frozen=True)
-class Map(Dense):
+class Map(DenseNumbers):
     """Numbers in a unit at each point."""
 
     type: ClassVar[str] = "map"
@@ -152,29 +150,16 @@ class Map(Dense):
         }
 
     @property
-    def curve(self) -> bool:
-        return len(self.size) == 1
+    def full_span(self) -> tuple[float, float] | None:
+        return self.range
+
+    @property
+    def shown_unit(self) -> str:
+        return self.unit if self.trim_quantile is None else "standard deviations from the mean"
 
     def drawable(self, value: Any) -> np.ndarray:
         array = super().drawable(value)
         return array if self.trim_quantile is None else self.standardize(array)
-
-    def draw(
-        self, value: Any, size: Size, over: Any = None, span: tuple[float, float] | None = None, reference: Any = None
-    ) -> np.ndarray:
-        from maskweave.values.drawing import curves
-
-        if not self.curve:
-            return super().draw(value, size, over, span, reference)
-        array = self.drawable(value)
-        return curves(array.reshape(len(array), -1), size, span or self.range, self.unit)
-
-    def colors(self, array: np.ndarray, span: tuple[float, float] | None, reference: Any) -> np.ndarray:
-        from maskweave.values.drawing import color_mapped, principal_components
-
-        if array.ndim > len(self.size) and array.shape[-1] > 1:
-            return principal_components(array, array if reference is None else self.drawable(reference))
-        return color_mapped(array.reshape(array.shape[: len(self.size)]), *(span or self.range or RELATIVE_SPAN))
 
     def span(self, values: Sequence[Any]) -> tuple[float, float] | None:
         from maskweave.values.drawing import span_of
@@ -182,13 +167,3 @@ class Map(Dense):
         if self.trim_quantile is not None or (self.channels > 1 and not self.curve):
             return None
         return span_of(values, (0, 100) if self.curve else (1, 99))
-
-    def legend(self, span: tuple[float, float] | None, values: Sequence[Any] | None, width: int) -> np.ndarray | None:
-        from maskweave.values.drawing import COMPONENTS, color_bar, swatches
-
-        if self.curve:
-            return None
-        if self.channels > 1:
-            return swatches(COMPONENTS, width)
-        unit = self.unit if self.trim_quantile is None else "standard deviations from the mean"
-        return color_bar(*(span or self.range or RELATIVE_SPAN), unit, min(width, 220))
