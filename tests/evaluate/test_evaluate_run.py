@@ -145,6 +145,14 @@ def test_nothing_to_evaluate_is_said(bundle: Bundle, run: Path, tmp_path: Path) 
         evaluate(bundle, tmp_path / "empty")
 
 
+def test_a_report_tells_the_precision_that_the_training_used(run: Path) -> None:
+    content = read_yaml(run / "recipe.yaml")
+    content["train"]["precision"] = "auto"
+    write_yaml(run / "recipe.yaml", content)
+    page = make_report(run).read_text()
+    assert ">float32<" in page and ">auto<" not in page
+
+
 def test_a_report_is_current_until_recipe_or_model_change(run: Path) -> None:
     assert make_report(run) == run / "report.html" and is_reported(run)
     write_yaml(run / "recipe.yaml", read_yaml(run / "recipe.yaml"))

@@ -118,6 +118,17 @@ def test_missing_folders_and_other_models_are_told(
     refused("cannot be read as a tokenizer file", tokenizers__reuse=str(ready))
 
 
+@pytest.mark.parametrize("key", ["train.device", "tokenizers.train.device"])
+def test_a_device_that_is_not_here_is_told_first(
+    key: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    for command, out in (("recipe check", []), ("run", ["--out", str(tmp_path / "run")])):
+        assert main([*command.split(), str(recipe(tmp_path)), *out, f"--{key}", "cuda"]) == 1
+        assert "torch finds no CUDA device; set device to auto or cpu" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
 def test_what_can_be_started_from_is_accepted(
     tiny_run: Path, tiny_recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

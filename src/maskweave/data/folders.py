@@ -19,7 +19,7 @@ from typing import Any
 
 from maskweave.config import plain
 from maskweave.data.error_budget import SKIPPED, ErrorBudget, named, read_skipped, write_skipped
-from maskweave.data.shards import FORMAT, INDEX, RANGES, Tars
+from maskweave.data.shards import FORMAT, INDEX, RANGES, SAMPLES_IN_MEMORY, Tars
 from maskweave.data.source import check_key
 from maskweave.data.transforms import fit
 from maskweave.errors import BadSample, MaskweaveError
@@ -29,7 +29,6 @@ from maskweave.modality.entry import Modality
 from maskweave.progress import Progress, progress
 from maskweave.values.files import read_bytes
 
-SAMPLES_IN_MEMORY = 64
 ALL_SKIPPED = "skipped.jsonl"
 """File in OUT with the name and reason of every skipped sample."""
 

@@ -29,6 +29,8 @@ INDEX = "index.json"
 RANGES = ".index"
 """Folder with the record of each range of samples. No modality can have this name."""
 FORMAT = 1
+SAMPLES_IN_MEMORY = 64
+"""Samples that an import or labeling holds before it writes them."""
 
 
 class Tars(contextlib.ExitStack):

@@ -11,6 +11,7 @@ from maskweave.generate.bundle import Bundle, load
 from maskweave.nn.layers import count_parameters
 from maskweave.report.html import Sections, write_report
 from maskweave.report.sheets import contact_sheet
+from maskweave.training.checkpoints import precision_used
 from maskweave.training.recipe import Recipe
 
 
@@ -30,7 +31,7 @@ def make_report(folder: Path) -> Path:
         "parameters": f"{count_parameters(bundle.model) / 1e6:.1f} M",
         "samples": _samples(recipe, folder),
         "samples per step": recipe.train.samples_per_step,
-        "precision": recipe.train.precision,
+        "precision": precision_used(folder) or recipe.train.precision,
     }
     facts |= family.facts(recipe.model)
     return write_report(

@@ -18,14 +18,13 @@ import numpy as np
 
 from maskweave.config import plain
 from maskweave.data.error_budget import SKIPPED, ErrorBudget, named, read_skipped, write_skipped
-from maskweave.data.shards import FORMAT, Shards, Tars
+from maskweave.data.shards import FORMAT, SAMPLES_IN_MEMORY, Shards, Tars
 from maskweave.errors import BadSample, MaskweaveError
 from maskweave.files import read_json, remove, write_json
 from maskweave.modality.catalogs import Catalog
 from maskweave.progress import Progress, progress
 
 RECORD = "label.json"
-SAMPLES_IN_MEMORY = 64
 Compute = Callable[[np.ndarray], Any]
 """Maps a picture, uint8 (height, width, 3), to a value."""
 

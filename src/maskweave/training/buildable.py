@@ -15,6 +15,7 @@ from maskweave.objectives.tokenizer import TokenizerObjective
 from maskweave.tokenizers.grid import GridTokenizer
 from maskweave.tokenizers.sequence import SequenceTokenizer
 from maskweave.tokenizers.text import TextTokenizer
+from maskweave.training.distributed import check_device
 from maskweave.training.recipe import Recipe
 from maskweave.training.warm_start import warm_start
 
@@ -26,8 +27,10 @@ def check_buildable(recipe: Recipe, catalog: Catalog, folder: Path | None = None
         folder: run folder; tokenizers that it already has are not taken from `tokenizers.reuse`.
 
     Raises:
-        MaskweaveError: a folder of the recipe is missing, or parts do not fit the entries or each other; the message says which.
+        MaskweaveError: a folder of the recipe or a device is missing, or parts do not fit the entries or each other; the message says which.
     """
+    for settings in (recipe.train, recipe.tokenizers.train):
+        check_device(settings.device)
     reuse = Path(recipe.tokenizers.reuse) if recipe.tokenizers.reuse else None
     made = [] if folder is None else [path.parent.name for path in (folder / "tokenizers").glob("*/config.json")]
     sequences = [m for m in catalog.values() if m.kind == "sequence"]

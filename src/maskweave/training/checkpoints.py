@@ -99,6 +99,25 @@ def latest(folder: Path) -> Path | None:
     return None
 
 
+def check_steps(folder: Path, steps: int) -> None:
+    """Checks that the newest readable checkpoint of run `folder` is not beyond the last step, `train.steps`.
+
+    Raises:
+        MaskweaveError: it is.
+    """
+    path = latest(folder)
+    if path is not None and (step := int(path.name[5:])) > steps:
+        raise MaskweaveError(
+            f"{path}: the checkpoint is at step {step}, but train.steps is {steps}; raise train.steps, or start a new run in another folder"
+        )
+
+
+def precision_used(folder: Path) -> str | None:
+    """Returns the precision of the newest readable checkpoint of run `folder`, or None: "auto" in a recipe is resolved by the machine."""
+    path = latest(folder)
+    return None if path is None else str(_check(path)["settings"]["precision"])
+
+
 def resume(folder: Path, state: State) -> list[str]:
     """Loads the newest checkpoint of run `folder` into `state`, if there is one.
 
@@ -114,6 +133,7 @@ def resume(folder: Path, state: State) -> list[str]:
     path = latest(folder)
     if path is None:
         return []
+    check_steps(folder, state.settings.steps)
     content = _check(path)
     _check_order(path, content, state)
     load_model(state.objective, path / "model.safetensors")
@@ -201,10 +221,6 @@ def _check_order(path: Path, content: Mapping[str, Any], state: State) -> None:
         raise MaskweaveError(
             f"{path} cannot be resumed, because settings that change the samples of a step differ: {'; '.join(wrong)}. "
             "Set them back, or start a new run in another folder"
-        )
-    if content["step"] > state.settings.steps:
-        raise MaskweaveError(
-            f"{path}: the checkpoint is at step {content['step']}, but train.steps is {state.settings.steps}; raise train.steps, or start a new run in another folder"
         )
 
 

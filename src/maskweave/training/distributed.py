@@ -73,6 +73,16 @@ class _Detached(nn.Module):
         return loss, {name: value.detach() for name, value in metrics.items()}
 
 
+def check_device(device: str) -> None:
+    """Checks that this machine has the device, auto, cpu or cuda.
+
+    Raises:
+        MaskweaveError: `device` is cuda, but CUDA is not available.
+    """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise MaskweaveError("device is cuda, but torch finds no CUDA device; set device to auto or cpu")
+
+
 def connect(device: str = "auto") -> DistContext:
     """Joins the process group if torchrun started this process, and selects the device.
 
@@ -82,8 +92,7 @@ def connect(device: str = "auto") -> DistContext:
     Raises:
         MaskweaveError: `device` is cuda, but CUDA is not available.
     """
-    if device == "cuda" and not torch.cuda.is_available():
-        raise MaskweaveError("device is cuda, but torch finds no CUDA device; set device to auto or cpu")
+    check_device(device)
     cuda = device != "cpu" and torch.cuda.is_available()
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return DistContext(0, 1, torch.device("cuda", torch.cuda.current_device()) if cuda else torch.device("cpu"))

@@ -15,6 +15,7 @@ from maskweave.errors import MaskweaveError
 from maskweave.families.weights import save_model
 from maskweave.modality.catalogs import Catalog
 from maskweave.tokenizers.folder import load_tokenizers
+from maskweave.training import checkpoints
 from maskweave.training.buildable import check_buildable
 from maskweave.training.distributed import is_main_process
 from maskweave.training.loop import FitResult, fit
@@ -42,10 +43,11 @@ def claim(recipe: Recipe, folder: Path) -> Catalog:
     """Writes recipe and modality entries into the run folder, or checks that they match those in it.
 
     Raises:
-        MaskweaveError: the folder contains a run of another recipe; the message lists the keys that differ.
+        MaskweaveError: the folder contains a run of another recipe or of more steps; the message lists the keys that differ.
     """
     catalog = recipe.load_catalog()
     check_buildable(recipe, catalog, folder)
+    checkpoints.check_steps(folder, recipe.train.steps)
     claim_folder(folder, plain(recipe), catalog)
     return catalog
 
