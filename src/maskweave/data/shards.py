@@ -11,11 +11,13 @@ import itertools
 import os
 import tarfile
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from maskweave.data.parts import read_part
 from maskweave.data.source import check_key
 from maskweave.data.transforms import fit
 from maskweave.errors import BadSample, MaskweaveError, shown
@@ -205,7 +207,9 @@ class Shards:
             if part is not None:
                 content, ending = part
                 where = f"{self.path(shard, name)}: {self._keys[shard][j]}.{ending}"
-                sample[name] = self._entries[name].value.read(content, ending, where)
+                value = read_part(name, partial(self._entries[name].value.read, content, ending, where))
+                if value is not None:
+                    sample[name] = value
         return sample
 
     def keys_of(self, shard: str) -> list[str]:
@@ -240,6 +244,8 @@ class Shards:
                 self.path(shard, name), "rb", buffering=0
             ) as file:  # opened for each read: processes share no file handle
                 content = os.pread(file.fileno(), size, offset)
+            if len(content) != size:
+                raise OSError(0, f"read {len(content):,} of {size:,} bytes at byte {offset:,}")
         except OSError as error:
             raise BadSample(f"{self.path(shard, name)}: cannot be read: {error.strerror}") from error
         return content, self._entries[name].value.endings[table.endings[j]]
