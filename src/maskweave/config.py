@@ -1,7 +1,7 @@
 """Build typed dataclasses from plain mappings. Recipes and catalog entries are validated only here.
 
 Errors give the file, the key, what was found and what was expected. Supported types: bool, int, float, str, Literal,
-tuples, lists, dicts with string keys, optional types, and dataclasses of these.
+tuples, lists, dicts with string keys, optional types, unions (the first type that fits), and dataclasses of these.
 
 A dataclass may define these members:
 
@@ -58,8 +58,9 @@ def build(cls: type[T], content: Any, where: str, key: str = "") -> T:
                 raise MaskweaveError(
                     f"{where}: unknown key {_join(key, name)!r}; it is only valid if {_join(key, others)}"
                 )
-            near = difflib.get_close_matches(str(name)[:80], fields, n=1)
-            hint = f"did you mean {_join(key, near[0])!r}?" if near else f"known keys: {', '.join(fields)}"
+            known = [{field: alias for alias, field in aliases.items()}.get(field, field) for field in fields]
+            near = difflib.get_close_matches(str(name)[:80], known, n=1)
+            hint = f"did you mean {_join(key, near[0])!r}?" if near else f"known keys: {', '.join(known)}"
             raise MaskweaveError(f"{where}: unknown key {shown(_join(key, name))}; {hint}")
     for name, f in fields.items():
         required = f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING

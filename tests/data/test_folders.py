@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from format_helpers import lacking
 from PIL import Image
 
 from maskweave.data.folders import ImportReport, import_folders
@@ -165,7 +166,7 @@ def test_a_folder_without_matching_names(root: Path, catalog: Catalog) -> None:
 
 def test_a_folder_of_unsupported_endings(root: Path, catalog: Catalog) -> None:
     for path in (root / "depth").rglob("*.npy"):
-        path.rename(path.with_suffix(".tif"))
+        path.rename(path.with_suffix(".exr"))
     with pytest.raises(MaskweaveError, match="10 files, none of them usable; expected map values"):
         run(root, catalog)
 
@@ -173,7 +174,7 @@ def test_a_folder_of_unsupported_endings(root: Path, catalog: Catalog) -> None:
 def test_an_unsupported_ending_is_a_fault_where_the_sample_exists_and_a_note_elsewhere(
     root: Path, catalog: Catalog
 ) -> None:
-    (root / "depth" / f"{NAMES[3]}.npy").rename(root / "depth" / f"{NAMES[3]}.tif")
+    (root / "depth" / f"{NAMES[3]}.npy").rename(root / "depth" / f"{NAMES[3]}.exr")
     (root / "depth" / "README.txt").write_text("about")
     (root / "depth" / ".DS_Store").write_text("")
     report = run(root, catalog, limit=0.1)
@@ -181,6 +182,53 @@ def test_an_unsupported_ending_is_a_fault_where_the_sample_exists_and_a_note_els
         NAMES[3]
     ] and "ending cannot hold values of type 'map'" in report.faults.skipped[0][1]
     assert ["README.txt" in note for note in report.notes] == [True]
+
+
+def test_files_of_other_fields_are_imported_as_they_are(root: Path, catalog: Catalog, tmp_path: Path) -> None:
+    import h5py
+    import zarr
+
+    for i, name in enumerate(NAMES):
+        (root / "depth" / f"{name}.npy").unlink()
+        if i % 2:
+            with h5py.File(root / "depth" / f"{name}.h5", "w") as file:
+                file["far"] = np.full((8, 12), i % 9, np.float32)
+        else:
+            with zarr.storage.ZipStore(root / "depth" / f"{name}.zarr.zip", mode="w") as store:
+                zarr.create_array(store, data=np.full((8, 12), i % 9, np.float32))
+    assert run(root, catalog).per_modality == {"rgb": 10, "depth": 10, "caption": 10}
+    shards = Shards(tmp_path / "out", catalog)
+    assert [shards[i]["depth"].mean() for i in range(10)] == [i % 9 for i in range(10)]
+    with tarfile.open(tmp_path / "out" / "depth" / "shard-00000.tar") as tar:
+        stored = {member.name: tar.extractfile(member).read() for member in tar}  # type: ignore[union-attr]
+        assert stored[f"{NAMES[0]}.zarr.zip"] == (root / "depth" / f"{NAMES[0]}.zarr.zip").read_bytes()
+
+
+def test_a_zarr_folder_is_a_fault_that_says_how_to_pack_it(root: Path, catalog: Catalog) -> None:
+    import zarr
+
+    (root / "depth" / f"{NAMES[3]}.npy").unlink()
+    zarr.create_array(root / "depth" / f"{NAMES[3]}.zarr", data=np.ones((8, 12), np.float32))
+    report = run(root, catalog, limit=0.1)
+    assert report.skipped == [
+        (
+            NAMES[3],
+            f"{root}/depth/set/003.zarr: found a Zarr folder; expected one file; pack it: cd 003.zarr && zip -0r ../003.zarr.zip .",
+        )
+    ]
+    shutil.rmtree(root / "depth" / "set")
+    zarr.create_array(root / "depth" / f"{NAMES[3]}.zarr", data=np.ones((8, 12), np.float32))
+    with pytest.raises(MaskweaveError, match="003.zarr: found a Zarr folder; expected one file; pack it"):
+        run(root, catalog)
+
+
+def test_a_missing_package_stops_the_import(root: Path, catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    (root / "depth" / f"{NAMES[3]}.npy").rename(root / "depth" / f"{NAMES[3]}.fits")
+    lacking("astropy", monkeypatch)
+    with pytest.raises(
+        MaskweaveError, match=r"003.fits: reading this file needs astropy.*pip install 'maskweave\[astro\]'"
+    ):
+        run(root, catalog, limit=1.0)
 
 
 def test_two_files_for_one_name(root: Path, catalog: Catalog) -> None:

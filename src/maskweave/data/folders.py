@@ -12,6 +12,7 @@ OUT/index.json (record of the data set).
 import hashlib
 import json
 import os
+import shlex
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -31,6 +32,7 @@ from maskweave.modality.catalogs import Catalog
 from maskweave.modality.entry import Modality
 from maskweave.progress import Progress, progress
 from maskweave.values.files import read_bytes
+from maskweave.values.formats import split_ending
 
 ALL_SKIPPED = "skipped.jsonl"
 """File in OUT with the name and reason of every skipped sample and dropped value."""
@@ -247,7 +249,7 @@ class _Range:
                 if key not in paths:
                     continue
                 path = self.root / name / paths[key]
-                ending = path.suffix[1:].lower()
+                ending = split_ending(path.name)[1]
                 found = read_part(name, partial(_read, path, ending, self.entries[name]))
                 if found is not None:
                     parts[name], values[name] = (ending, found[0]), found[1]
@@ -344,15 +346,22 @@ def _list_folder(
     """Paths of the files in one modality's folder, by key."""
     allowed, others = entry.value.endings, 0
     files: dict[str, str] = {}
+    unpacked: list[str] = []
     for parent, inner, names in os.walk(folder):
+        for name in [i for i in sorted(inner) if i.lower().endswith(".zarr") and "zarr.zip" in allowed]:
+            inner.remove(name)
+            key = Path(parent, name).relative_to(folder).as_posix()[: -len(".zarr")]
+            pack = f"cd {shlex.quote(name)} && zip -0r ../{shlex.quote(f'{name}.zip')} ."
+            unpacked.append(f"{Path(parent, name)}: found a Zarr folder; expected one file; pack it: {pack}")
+            listing.faults[key] = unpacked[-1]
         inner[:] = sorted(i for i in inner if not i.startswith(".") and not _is_link(Path(parent, i), listing))
         for name in sorted(names):
             path = Path(parent, name)
             if name.startswith(".") or _is_link(path, listing):
                 continue
             relative = path.relative_to(folder).as_posix()
-            key = relative.removesuffix(path.suffix)
-            if path.suffix[1:].lower() not in allowed:
+            key, ending = split_ending(relative)
+            if ending not in allowed:
                 unusable[key] = (entry.name, str(path))
                 others += 1
                 continue
@@ -364,6 +373,8 @@ def _list_folder(
             if key in files:
                 listing.faults[key] = f"{folder}: two files for one name: {files[key]} and {relative}; keep one"
             files[key] = relative
+    if not files and unpacked:
+        raise MaskweaveError(unpacked[0])
     if not files:
         found = f"{others} files, none of them usable" if others else "no files"
         raise MaskweaveError(

@@ -25,6 +25,7 @@ from maskweave.files import read_json, write_aside
 from maskweave.modality.catalogs import Catalog
 from maskweave.modality.entry import Modality
 from maskweave.values.files import MAX_BYTES
+from maskweave.values.formats import split_ending
 
 INDEX = "index.json"
 """File with the record of the entire data set, written when its import is finished."""
@@ -103,9 +104,9 @@ def scan(path: Path) -> Scan:
                 name = info.name.removeprefix("./")
                 if info.isdir() or name.rpartition("/")[2].startswith("."):
                     continue
-                key, _, ending = name.rpartition(".")
+                key, ending = split_ending(name)
                 try:
-                    check_key(key, str(path))
+                    check_key(key if ending else "", str(path))
                 except BadSample as error:
                     refused.append(str(error))
                     continue
@@ -119,7 +120,7 @@ def scan(path: Path) -> Scan:
                 elif key in members:
                     faults[key] = f"{path}: two members with the name {key!r}; keep one"
                 else:
-                    members[key] = (ending.lower(), info.offset_data, info.size)
+                    members[key] = (ending, info.offset_data, info.size)
             if tar.offset + 512 > length:
                 raise tarfile.ReadError("no end mark")
     except (

@@ -4,7 +4,7 @@ Shapes: *size the points along each axis (of the entry or of the value), C chann
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,6 +15,7 @@ from maskweave.errors import MaskweaveError
 from maskweave.values import files
 from maskweave.values.array import MAX_CHANNELS, Array, finite
 from maskweave.values.base import Size, refuse
+from maskweave.values.formats.base import Selection, Stored
 from maskweave.values.geometry import FULL, Geometry, resize_area, resize_axes
 from maskweave.values.unknown import Missing, as_missing, mark, resize_known
 
@@ -32,6 +33,9 @@ class Dense(Array):
 
     size: tuple[int, ...] = ()
     """Points along each axis: [length], [height, width] or [frames, height, width]."""
+    bands: tuple[int | str, ...] = field(default=(), kw_only=True)
+    """Bands to read from TIFF files, one per channel, by number from 1 or by description; by default all, in the file's order
+    ([files.md](files.md))."""
 
     # The entry
 
@@ -42,8 +46,18 @@ class Dense(Array):
             raise MaskweaveError(f"value.size {list(self.size)} has more than {files.MAX_PIXELS:,} points")
         if not 1 <= self.channels <= MAX_CHANNELS:
             raise MaskweaveError(f"value.channels must be 1 to {MAX_CHANNELS:,}, found {self.channels}")
+        if self.bands and len(self.size) != 2:
+            raise MaskweaveError(
+                f"value.bands are those of TIFF files, which hold two axes; found value.size {list(self.size)}"
+            )
+        if self.bands and len(self.bands) != self.channels:
+            raise MaskweaveError(f"value.bands needs one band per channel ({self.channels}), found {len(self.bands)}")
 
     # Values
+
+    @property
+    def selection(self) -> Selection:
+        return replace(super().selection, bands=self.bands)
 
     def check(self, value: Any, where: str) -> np.ndarray:
         return self.check_numbers(self.checked_shape(self.as_array(value, where), where), where)
@@ -174,14 +188,15 @@ class DenseIds(Dense):
 
     @property
     def endings(self) -> tuple[str, ...]:
-        return ("png", *files.ARRAYS) if len(self.size) == 2 else files.ARRAYS
+        return ("png", *super().endings) if len(self.size) == 2 else super().endings
+
+    def stored(self, content: bytes, ending: str, where: str) -> Stored:
+        if ending == "png":
+            return Stored(files.read_ids(content, ending, self.type, where))
+        return super().stored(content, ending, where)
 
     def parse(self, content: bytes, ending: str, where: str) -> np.ndarray:
-        return (
-            files.read_ids(content, ending, self.type, where)
-            if ending == "png"
-            else files.read_array(content, ending, where)
-        )
+        return self.stored(content, ending, where).ids()
 
     def write(self, value: Any) -> tuple[bytes, str]:
         return (files.write_png(value), "png") if len(self.size) == 2 else super().write(value)
