@@ -146,11 +146,13 @@ def _convert(hint: Any, value: Any, where: str, key: str) -> Any:
     if origin in (typing.Union, types.UnionType):
         if value is None and type(None) in args:
             return None
-        *others, last = [a for a in args if a is not type(None)]
-        for other in others:
+        choices = [a for a in args if a is not type(None)]
+        if len(choices) == 1:
+            return _convert(choices[0], value, where, key)
+        for choice in choices:
             with contextlib.suppress(_WrongType):
-                return _convert(other, value, where, key)
-        return _convert(last, value, where, key)
+                return _convert(choice, value, where, key)
+        raise wrong()
     if origin is typing.Literal:
         if value not in args:
             raise wrong()
