@@ -31,7 +31,7 @@ def catalog() -> Catalog:
         "modalities": {
             "rgb": {"id": 1, "kind": "patches", "grid": [2, 2], "value": {"type": "image", "size": [8, 8], "channels": 3}},
             "tok_rgb": {"id": 2, "kind": "grid", "source": "rgb", "grid": [2, 2], "value": {"type": "image", "size": [8, 8], "channels": 3}},
-            "depth": {"id": 3, "kind": "grid", "grid": [2, 2], "value": {"type": "map", "size": [8, 8], "range": [0, 9], "unit": "m"}},
+            "depth": {"id": 3, "kind": "grid", "grid": [2, 2], "value": {"type": "map", "size": [8, 8], "range": [0, 9], "unit": "m", "fit": "crop"}},
             "caption": {"id": 7, "kind": "sequence", "vocabulary": "text", "max_tokens": 9, "value": {"type": "text"}},
         },
     }  # fmt: skip
@@ -210,7 +210,7 @@ def test_a_zarr_folder_is_a_fault_that_says_how_to_pack_it(root: Path, catalog: 
     (root / "depth" / f"{NAMES[3]}.npy").unlink()
     zarr.create_array(root / "depth" / f"{NAMES[3]}.zarr", data=np.ones((8, 12), np.float32))
     report = run(root, catalog, limit=0.1)
-    assert report.skipped == [
+    assert report.faults.skipped == [
         (
             NAMES[3],
             f"{root}/depth/set/003.zarr: found a Zarr folder; expected one file; pack it: cd 003.zarr && zip -0r ../003.zarr.zip .",

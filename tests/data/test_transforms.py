@@ -41,6 +41,7 @@ def catalog_of(size=(16, 16), **types):
                     channels=3 if kind in ("image", "direction") else 1,
                     range=(0, 100),
                     classes=("a", "b", "c"),
+                    fit=("crop" if len(size) == 2 else "resize",),
                 ),
                 grid=size,
             )
@@ -279,7 +280,7 @@ def two_cameras(wrist_size=(8, 16)):
     for view, size in (("", (16, 16)), ("wrist", wrist_size)):
         for name, value in (
             ("rgb", value_of("image", size=size, channels=3)),
-            ("depth", value_of("map", size=size, range=(0, 100))),
+            ("depth", value_of("map", size=size, range=(0, 100), fit=("crop",))),
             ("boxes", value_of("boxes", classes=("a",))),
         ):
             entries.append(entry(f"{name}_{view}" if view else name, value, view))

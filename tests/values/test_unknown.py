@@ -136,7 +136,7 @@ def test_outside_may_only_be_missing_where_points_may_be_unknown() -> None:
 
 
 def test_a_resized_point_is_known_if_most_of_its_area_is() -> None:
-    value = Map((2, 2), range=(0, 100), missing=("nan",))
+    value = Map((2, 2), range=(0, 100), missing=("nan",), fit=("crop",))
     array = np.full((8, 8), 10, np.float32)
     array[:4, :4] = np.nan  # all of the first
     array[0, 4:6] = np.nan  # little of the second

@@ -253,10 +253,10 @@ class _Range:
                 found = read_part(name, partial(_read, path, ending, self.entries[name]))
                 if found is not None:
                     parts[name], values[name] = (ending, found[0]), found[1]
-            fit(values, self.catalog)  # detects values of one view that do not match
+            fitted = fit(values, self.catalog)  # detects values of one view that do not match
         except BadSample as error:
             return error if str(self.root) in str(error) else BadSample(f"{self.root}: {key}: {error}")
-        return parts
+        return {name: part for name, part in parts.items() if name in fitted}
 
 
 def _read(path: Path, ending: str, entry: Modality) -> tuple[bytes, Any] | None:

@@ -217,6 +217,19 @@ class ValueType(ABC):
         """Points of a value along each axis; None for values without axes (text, an empty list of instances)."""
         return None
 
+    @property
+    def follows_view(self) -> bool:
+        """Whether its values are cropped with the pictures of its view."""
+        return True
+
+    def fit_sizes(self, value: Any, where: str) -> Any:
+        """Cuts or extends a value as its entry says, before `transform` resizes it.
+
+        Raises:
+            BadSample: its size differs from the entry's, and the entry says neither how to resize nor how to crop it.
+        """
+        return value
+
     def transform(self, value: Any, geometry: Geometry) -> Any:
         """Returns the value after crop and flip, at the entry's size; None if it cannot be flipped."""
         return value

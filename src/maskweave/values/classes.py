@@ -40,7 +40,8 @@ class Classes(DenseIds):
 
     type: ClassVar[str] = "classes"
     python: ClassVar[str] = "integers (*size), indices into `classes`, -1 at unknown points"
-    one_or_list: ClassVar[tuple[str, ...]] = ("ignore",)
+    one_or_list: ClassVar[tuple[str, ...]] = ("fit", "ignore")
+    how_unknown: ClassVar[str] = "set value.ignore: 255, for instance"
     accepts: ClassVar[tuple[str, str]] = ("ui", "whole numbers")
     losses: ClassVar[Mapping[str, Loss]] = {"cross_entropy": balanced_cross_entropy}
     can_add_noise = False
@@ -94,6 +95,10 @@ class Classes(DenseIds):
     @property
     def has_unknown(self) -> bool:
         return bool(self.ignore)
+
+    @property
+    def padding(self) -> Any:
+        return UNKNOWN_ID if self.has_unknown else None
 
     @property
     def input_channels(self) -> int:
