@@ -1,5 +1,6 @@
 """Aligned folders to tar shards: what is written, what is refused, and what survives a crash."""
 
+import dataclasses
 import errno
 import os
 import shutil
@@ -26,7 +27,7 @@ NAMES = [f"set/{i:03d}" for i in range(10)]
 @pytest.fixture
 def catalog() -> Catalog:
     content = {
-        "vocabularies": {"text": {"size": 300}},
+        "vocabularies": {"text": {"size": 600}},
         "modalities": {
             "rgb": {"id": 1, "kind": "patches", "grid": [2, 2], "value": {"type": "image", "size": [8, 8], "channels": 3}},
             "tok_rgb": {"id": 2, "kind": "grid", "source": "rgb", "grid": [2, 2], "value": {"type": "image", "size": [8, 8], "channels": 3}},
@@ -77,6 +78,19 @@ def test_one_shard_per_modality_and_range_with_the_original_bytes(root: Path, ca
     assert (
         shards[6]["rgb"].shape == (8, 8, 3) and (shards[6]["depth"] == 6).all() and shards[6]["caption"] == "number 6"
     )
+
+
+def test_texts_that_are_cut_or_not_restored_are_told(root: Path, catalog: Catalog) -> None:
+    assert run(root, catalog).texts == []
+    (root / "caption" / f"{NAMES[0]}.txt").write_text("Größe 3.14 of 日本語")
+    (cut,) = run(root, catalog).texts
+    assert cut.startswith(
+        "caption: 10% of 10 texts are longer than max_tokens 9 and are cut: 'Größe 3.14 of 日本語' has"
+    )
+    words = dataclasses.replace(catalog.vocabularies["text"], type="wordpiece")
+    report = run(root, Catalog(catalog.values(), [words], "own.yaml"))
+    told = "caption: 10% of 10 texts are not restored exactly by the vocabulary 'text' of type 'wordpiece': 'Größe 3.14 of 日本語' becomes 'große 3. 14 of 日 本 語'"
+    assert report.texts[0].startswith(told) and report.texts[0] in str(report)
 
 
 def test_the_same_folders_give_the_same_bytes(root: Path, catalog: Catalog, tmp_path: Path) -> None:

@@ -19,8 +19,9 @@ from typing import Any
 
 from maskweave.config import plain
 from maskweave.data.error_budget import SKIPPED, ErrorBudget, named, read_skipped, write_skipped
-from maskweave.data.shards import FORMAT, INDEX, RANGES, SAMPLES_IN_MEMORY, Tars
+from maskweave.data.shards import FORMAT, INDEX, RANGES, SAMPLES_IN_MEMORY, Shards, Tars
 from maskweave.data.source import check_key
+from maskweave.data.texts import describe_texts, text_modalities
 from maskweave.data.transforms import fit
 from maskweave.errors import BadSample, MaskweaveError
 from maskweave.files import read_json, remove, write_json
@@ -49,12 +50,15 @@ class ImportReport:
     """Name and reason of each unusable sample."""
     notes: list[str]
     """Folders and files that were ignored, and why."""
+    texts: list[str] = field(default_factory=list)
+    """Shares of the texts that the vocabularies do not restore exactly, or that are longer than `max_tokens`."""
 
     def __str__(self) -> str:
         counts = ", ".join(f"{name} {count}" for name, count in self.per_modality.items())
         kept = f" ({self.kept} kept from an earlier run)" if self.kept else ""
         lines = [f"{self.out}: {self.samples} samples in {self.shards} shards{kept}: {counts}", *self.notes[:20]]
         lines += [f"… and {len(self.notes) - 20} more ignored"] * (len(self.notes) > 20)
+        lines += self.texts
         if self.skipped:
             lines += [
                 f"skipped {len(self.skipped)} samples; all of them are listed in {self.out / ALL_SKIPPED}:",
@@ -139,7 +143,9 @@ def import_folders(
             "skipped": len(skips.skipped),
         },
     )
-    return ImportReport(out, samples, counts, len(ranges), kept, skips.skipped, listing.notes)
+    texts = [m.name for m in text_modalities(catalog) if counts.get(m.name)]
+    told = describe_texts(Shards(out, catalog.subset(texts)), catalog) if texts else []
+    return ImportReport(out, samples, counts, len(ranges), kept, skips.skipped, listing.notes, told)
 
 
 @dataclass

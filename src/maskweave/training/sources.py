@@ -6,12 +6,14 @@ from pathlib import Path
 import numpy as np
 
 from maskweave.data.mixing import Mixed, apportion
-from maskweave.data.named import is_endless
+from maskweave.data.named import is_endless, is_named
 from maskweave.data.opening import open_data
 from maskweave.data.sidecar import SidecarSource
 from maskweave.data.source import Source, Subset
+from maskweave.data.texts import describe_texts, text_modalities
 from maskweave.errors import MaskweaveError
 from maskweave.modality.catalogs import Catalog
+from maskweave.tokenizers.text import TextTokenizer
 from maskweave.training.data_settings import DataSettings
 from maskweave.training.recipe import Recipe
 
@@ -103,3 +105,23 @@ def describe_samples(recipe: Recipe, catalog: Catalog) -> str:
         f"{heading}{len(train[name]):,} samples and {len(held_out[name]):,} held out"
         for name, heading in recipe.data.headings.items()
     )
+
+
+def describe_recipe_texts(recipe: Recipe, catalog: Catalog) -> list[str]:
+    """Describes which texts of imported data sets are not restored exactly by their vocabularies, or are cut; see `describe_texts`.
+
+    Only texts are read. Tokenizers under `tokenizers.reuse` are used, and the other vocabularies are trained on the texts.
+    """
+    lines = []
+    reuse = Path(recipe.tokenizers.reuse) if recipe.tokenizers.reuse else None
+    for name, source in open_sources(recipe, catalog, "train").items():
+        data = recipe.data.sets()[name]
+        texts = [m for m in text_modalities(catalog) if m.reads in source.names]
+        if is_named(data.source) or not texts:
+            continue  # code may make complete samples
+        ready = {m.vocabulary: reuse / m.vocabulary for m in texts if reuse is not None}
+        trained = {v: TextTokenizer.load(path) for v, path in ready.items() if (path / "config.json").exists()}
+        only = catalog.subset(m.name for m in texts)
+        heading = recipe.data.headings[name]
+        lines += [heading + line for line in describe_texts(_open(data, only, "train", None, 0, False), only, trained)]
+    return lines
