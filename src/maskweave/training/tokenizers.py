@@ -12,7 +12,9 @@ import torch
 from maskweave.config import build, plain
 from maskweave.data.batches import ValueBatches
 from maskweave.data.error_budget import ErrorBudget
+from maskweave.data.named import is_endless
 from maskweave.data.reading import read
+from maskweave.data.split import group_of, hash_names, put_last
 from maskweave.errors import MaskweaveError
 from maskweave.files import read_json, remove, write_aside, write_json
 from maskweave.interruption import Interrupted, StopSignal
@@ -29,6 +31,9 @@ from maskweave.training.metrics import read_metrics
 from maskweave.training.recipe import Recipe
 from maskweave.training.run_folder import CACHE
 from maskweave.training.sources import open_source
+
+ONE_IN = 10
+"""One in so many values validates a tokenizer: the last ones in the cache."""
 
 
 def train_tokenizers(
@@ -93,6 +98,7 @@ def _cache_values(recipe: Recipe, catalog: Catalog, todo: list[str], cache: Path
         return
     source = open_source(recipe, catalog, "train", samples=recipe.tokenizers.samples, spread=True)
     values: dict[str, list[Any]] = {name: [] for name in grids}
+    keys: dict[str, list[str]] = {name: [] for name in grids}
     found_texts: dict[str, dict[str, list[str]]] = {v: {m.name: [] for m in members} for v, members in texts.items()}
     skips = ErrorBudget(recipe.data.limit)
     with progress("read samples", len(source)) as bar:
@@ -104,6 +110,7 @@ def _cache_values(recipe: Recipe, catalog: Catalog, todo: list[str], cache: Path
             for name, modality in grids.items():
                 if (value := item.sample.get(modality.reads)) is not None:
                     values[name].append(value)
+                    keys[name].append(item.key)
             for name, members in texts.items():
                 for m in members:
                     if m.name in item.sample:
@@ -118,10 +125,21 @@ def _cache_values(recipe: Recipe, catalog: Catalog, todo: list[str], cache: Path
             raise MaskweaveError(
                 f"no sample has {grids[name].reads!r}, so the tokenizer of {name!r} cannot be trained; remove the modality from the recipe"
             )
+        order = order_by_split(recipe, keys[name])
         with write_aside(cache / f"{name}.npy") as aside, open(aside, "wb") as file:
-            np.save(file, np.stack(grids[name].value.check_batch(items, name)), allow_pickle=False)
+            checked = grids[name].value.check_batch(items, name)
+            np.save(file, np.stack([checked[i] for i in order]), allow_pickle=False)
     for name, texts_of in found_texts.items():
         write_json(cache / f"{name}.json", texts_of)
+
+
+def order_by_split(recipe: Recipe, keys: list[str]) -> list[int]:
+    """Returns the order of the values in the cache: samples of data sets are validated on by the hashes of their names, or by their groups'."""
+    sets = recipe.data.sets().values()
+    if all(is_endless(data.source) or data.split.by == "order" for data in sets):
+        return list(range(len(keys)))
+    group = group_of(recipe.data.split)
+    return put_last(hash_names(map(group, keys)), 1 / ONE_IN).tolist()
 
 
 def train_tokenizer(recipe: Recipe, catalog: Catalog, folder: Path, name: str, command: str = "") -> None:
@@ -131,7 +149,7 @@ def train_tokenizer(recipe: Recipe, catalog: Catalog, folder: Path, name: str, c
     )
     modality = catalog[name]
     values = np.load(folder / CACHE / f"{name}.npy", mmap_mode="r", allow_pickle=False)
-    held_out = max(1, len(values) // 10)
+    held_out = max(1, len(values) // ONE_IN)
     torch.manual_seed(recipe.seed)
     tokenizer = GridTokenizer(modality)
     target = folder / "tokenizers" / name
