@@ -211,10 +211,7 @@ def _samples(source: Any, count: int, title: str) -> Samples:
     samples, skips = [], ErrorBudget(limit=1)
     with progress(title, min(count, len(source))) as bar:
         for item in read(source, range(min(count, len(source)))):
-            if item.error:
-                skips.bad(item.key, item.error)
-            else:
-                skips.good()
+            if skips.take(item):
                 samples.append(item.sample)
             bar.advance()
         if skips.summary():

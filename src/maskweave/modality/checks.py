@@ -213,6 +213,10 @@ def _check_tokenizer(m: Modality, where: str) -> None:
 
 def _check_diffusion(m: Modality, d: Diffusion, where: str) -> None:
     where += ": tokenizer.diffusion"
+    if m.value.has_unknown:
+        raise MaskweaveError(
+            f"{where}: a diffusion decoder cannot be trained on values with unknown points; leave it out, or value.missing"
+        )
     if not m.value.can_add_noise:
         raise MaskweaveError(
             f"{where}: values of type {m.value.type!r} are categorical, and noise cannot be added to them; leave it out"

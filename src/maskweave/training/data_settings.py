@@ -8,6 +8,7 @@ from maskweave import limits
 from maskweave.data.mixing import apportion
 from maskweave.data.named import is_endless
 from maskweave.data.order import BLOCK
+from maskweave.data.parts import OnBad
 from maskweave.data.split import Split
 from maskweave.errors import MaskweaveError, shown
 
@@ -55,7 +56,9 @@ class DataSettings:
     shard_size: int = 1000
     """Samples per token shard."""
     limit: float = 0.01
-    """Largest share of unusable samples, 0 to 1. The run stops if there are more."""
+    """Largest share of samples with unusable values, 0 to 1. The run stops if there are more."""
+    bad: OnBad = "part"
+    """What an unusable value drops: only this `part` of its sample, or the whole `sample`."""
 
     def __post_init__(self) -> None:
         if not self.source and not self.mix:

@@ -102,11 +102,8 @@ def _cache_values(recipe: Recipe, catalog: Catalog, todo: list[str], cache: Path
     found_texts: dict[str, dict[str, list[str]]] = {v: {m.name: [] for m in members} for v, members in texts.items()}
     skips = ErrorBudget(recipe.data.limit)
     with progress("read samples", len(source)) as bar:
-        for item in read(source, range(len(source)), recipe.data.workers):
-            if item.error:
-                skips.bad(item.key, item.error)
-            else:
-                skips.good()
+        for item in read(source, range(len(source)), recipe.data.workers, recipe.data.bad):
+            skips.take(item)
             for name, modality in grids.items():
                 if (value := item.sample.get(modality.reads)) is not None:
                     values[name].append(value)

@@ -16,6 +16,7 @@ from maskweave.data.labeled import ClassFolders
 from maskweave.data.named import is_endless
 from maskweave.data.opening import open_data
 from maskweave.data.order import Order
+from maskweave.data.parts import noting
 from maskweave.data.source import Source
 from maskweave.data.split import divide, group_of, hash_names, put_last, some_by_hash
 from maskweave.errors import BadSample, MaskweaveError
@@ -140,9 +141,11 @@ class Examples:
         Raises:
             BadSample: the sample is unusable, or lacks an input or the target.
         """
-        sample = self.source[self.indices[i]]
+        with noting("part") as notes:
+            sample = self.source[self.indices[i]]
         if missing := [name for name in self.wanted if sample.get(name) is None]:
-            raise BadSample(f"{self.key(i)}: has no {', '.join(missing)}")
+            reasons = [notes.dropped.get(name, f"{self.key(i)}: has no {name}") for name in missing]
+            raise BadSample("; ".join(reasons))
         self.answer(i, sample)
         return {name: sample[name] for name in self.wanted}
 

@@ -63,11 +63,9 @@ def _batches(examples: Examples, skips: ErrorBudget, workers: int) -> Any:
     numbers: list[int] = []
     samples: list[dict[str, Any]] = []
     for i, item in enumerate(read(examples, range(len(examples)), workers)):
-        if item.error:
-            skips.bad(item.key, item.error)
+        if not skips.take(item):
             skips.check()
             continue
-        skips.good()
         numbers.append(i)
         samples.append(item.sample)
         if len(samples) == BATCH:

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from maskweave.errors import MaskweaveError
-from maskweave.values import files
+from maskweave.values import files, formats
 from maskweave.values.array import NUMBERS, as_numbers, check_channels
 from maskweave.values.base import Loss, TextLabels, refuse
 from maskweave.values.dense import Dense
@@ -79,12 +79,16 @@ class Image(Dense):
 
     @property
     def endings(self) -> tuple[str, ...]:
-        return (*files.PICTURES, *files.ARRAYS) if len(self.size) == 2 else files.ARRAYS
+        arrays = (*formats.ARRAYS, *formats.installed())
+        if len(self.size) == 2:
+            return (*files.PICTURES, *arrays)
+        return (*arrays, *formats.VIDEOS) if len(self.size) == 3 else arrays
 
     def parse(self, content: bytes, ending: str, where: str) -> np.ndarray:
-        if ending in files.PICTURES:
+        """Returns what `check` takes. A TIFF is read as a photograph, unless the entry selects bands."""
+        if len(self.size) == 2 and ending in files.PICTURES and not (self.bands and ending in formats.PLANES):
             return files.read_picture(content, ending, self.channels, where)
-        return files.read_array(content, ending, where)
+        return self.stored(content, ending, where).array
 
     def write(self, value: Any) -> tuple[bytes, str]:
         return (files.write_png(value), "png") if len(self.size) == 2 else super().write(value)

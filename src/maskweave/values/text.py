@@ -63,6 +63,14 @@ class Text(ValueType):
         value = files.read_json_value(content, where)
         return value[0] if isinstance(value, list) and value else value
 
+    def read(self, content: bytes, ending: str, where: str) -> Any:
+        if ending == "txt" and not content:  # an empty file, which other types refuse
+            content = b"\n"
+        return super().read(content, ending, where)
+
+    def is_missing(self, value: str) -> bool:
+        return not value.strip()
+
     def write(self, value: str) -> tuple[bytes, str]:
         return value.encode(), "txt"
 
