@@ -2,6 +2,7 @@
 
 import dataclasses
 import errno
+import json
 import os
 import shutil
 import signal
@@ -21,6 +22,8 @@ from maskweave.data.shards import Shards
 from maskweave.errors import FullDisk, MaskweaveError
 from maskweave.files import read_json, read_json_lines
 from maskweave.modality.catalogs import Catalog, catalog_from
+from maskweave.modality.entry import Modality
+from maskweave.values.metadata import Key, Metadata
 
 NAMES = [f"set/{i:03d}" for i in range(10)]
 
@@ -92,6 +95,36 @@ def test_texts_that_are_cut_or_not_restored_are_told(root: Path, catalog: Catalo
     report = run(root, Catalog(catalog.values(), [words], "own.yaml"))
     told = "caption: 10% of 10 texts are not restored exactly by the vocabulary 'text' of type 'wordpiece': 'Größe 3.14 of 日本語' becomes 'große 3. 14 of 日 本 語'"
     assert report.texts[0].startswith(told) and report.texts[0] in str(report)
+
+
+def test_metadata_keys_that_are_unknown_or_never_seen_are_counted(root: Path, catalog: Catalog) -> None:
+    keys = {name: Key(id, (0, 10)) for id, name in enumerate(("brightness", "wind", "hour"))}
+    value = Metadata(keys=keys)
+    entry = Modality("facts", 10, "sequence", value, max_tokens=9, vocabulary="text", chunk=2)
+    wider = Catalog([*catalog.values(), entry], catalog.vocabularies.values(), "own.yaml")
+    (root / "facts" / "set").mkdir(parents=True)
+    for i, name in enumerate(NAMES):
+        content = {
+            "brightness" if i % 2 else "brightnesss": 1,
+            "hour": 3,
+            "note": "x",
+            **({"extra": 1} if i == 3 else {}),
+        }
+        (root / "facts" / f"{name}.json").write_text(json.dumps(content))
+    said = str(run(root, wider)).splitlines()
+    for line in (
+        "facts: the key 'wind' is missing: 10 (all)",
+        "facts: the key 'brightness' is missing: 5",
+        "facts: the unknown key 'brightnesss' is ignored; did you mean 'brightness'?: 5",
+        "facts: the unknown key 'note' is ignored: 10 (all)",
+        "facts: the unknown key 'extra' is ignored: 1",
+    ):
+        assert line in said
+    assert not any("'hour'" in line for line in said)
+    many = {f"k{i}": 0 for i in range(99)}
+    (root / "facts" / f"{NAMES[0]}.json").write_text(json.dumps({"hour": 1, **many}))
+    said = str(run(root, wider)).splitlines()
+    assert "facts: more than 20 unknown keys are ignored: 1" in said and sum("unknown key 'k" in s for s in said) == 20
 
 
 def test_the_same_folders_give_the_same_bytes(root: Path, catalog: Catalog, tmp_path: Path) -> None:

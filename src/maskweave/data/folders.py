@@ -65,7 +65,8 @@ class ImportReport:
         kept = f" ({self.kept} kept from an earlier run)" if self.kept else ""
         lines = [f"{self.out}: {self.samples} samples in {self.shards} shards{kept}: {counts}", *self.notes[:20]]
         lines += [f"… and {len(self.notes) - 20} more ignored"] * (len(self.notes) > 20)
-        lines += [f"{name}: {text}: {count}" for (name, text), count in sorted(self.remarks.items())]
+        for (name, text), count in sorted(self.remarks.items()):
+            lines.append(f"{name}: {text}: {count}{' (all)' * (count >= self.per_modality.get(name, 0))}")
         lines += self.texts
         return "\n".join(filter(None, [*lines, self.faults.summary(str(self.out / ALL_SKIPPED))]))
 

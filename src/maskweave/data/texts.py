@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from maskweave.data.reading import read
 from maskweave.data.source import Source
-from maskweave.errors import BadSample
 from maskweave.modality.catalogs import Catalog
 from maskweave.modality.entry import Modality
 from maskweave.tokenizers.sequence import SequenceTokenizer
@@ -29,14 +29,11 @@ def describe_texts(source: Source, catalog: Catalog, trained: Mapping[str, TextT
     """
     members = [m for m in text_modalities(catalog) if m.reads in source.names]
     texts: dict[str, list[str]] = {m.name: [] for m in members}
-    for i in np.unique(np.linspace(0, len(source) - 1, READ).round().astype(int)).tolist() if members else ():
-        try:
-            sample = source[i]
-        except BadSample:
-            continue  # counted where all samples are read
+    indices = np.unique(np.linspace(0, len(source) - 1, READ).round().astype(int)).tolist()
+    for item in read(source, indices) if members else ():  # unusable samples are counted where all of them are read
         for m in members:
-            if m.reads in sample:
-                texts[m.name].append(sample[m.reads])
+            if m.reads in item.sample:
+                texts[m.name].append(item.sample[m.reads])
     lines: list[str] = []
     known = dict(trained or {})
     for m in members:
