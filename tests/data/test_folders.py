@@ -105,7 +105,7 @@ def test_metadata_keys_that_are_unknown_or_never_seen_are_counted(root: Path, ca
     (root / "facts" / "set").mkdir(parents=True)
     for i, name in enumerate(NAMES):
         content = {
-            "brightness" if i % 2 else "brightnesss": 1,
+            "brightness" if i % 2 else "bright_ness": 1,
             "hour": 3,
             "note": "x",
             **({"extra": 1} if i == 3 else {}),
@@ -115,7 +115,7 @@ def test_metadata_keys_that_are_unknown_or_never_seen_are_counted(root: Path, ca
     for line in (
         "facts: the key 'wind' is missing: 10 (all)",
         "facts: the key 'brightness' is missing: 5",
-        "facts: the unknown key 'brightnesss' is ignored; did you mean 'brightness'?: 5",
+        "facts: the unknown key 'bright_ness' is ignored; did you mean 'brightness'?: 5",
         "facts: the unknown key 'note' is ignored: 10 (all)",
         "facts: the unknown key 'extra' is ignored: 1",
     ):
