@@ -1,6 +1,8 @@
 """Aligned folders to tar shards: what is written, what is refused, and what survives a crash."""
 
+import dataclasses
 import errno
+import json
 import os
 import shutil
 import signal
@@ -20,6 +22,8 @@ from maskweave.data.shards import Shards
 from maskweave.errors import FullDisk, MaskweaveError
 from maskweave.files import read_json, read_json_lines
 from maskweave.modality.catalogs import Catalog, catalog_from
+from maskweave.modality.entry import Modality
+from maskweave.values.metadata import Key, Metadata
 
 NAMES = [f"set/{i:03d}" for i in range(10)]
 
@@ -27,7 +31,7 @@ NAMES = [f"set/{i:03d}" for i in range(10)]
 @pytest.fixture
 def catalog() -> Catalog:
     content = {
-        "vocabularies": {"text": {"size": 300}},
+        "vocabularies": {"text": {"size": 600}},
         "modalities": {
             "rgb": {"id": 1, "kind": "patches", "grid": [2, 2], "value": {"type": "image", "size": [8, 8], "channels": 3}},
             "tok_rgb": {"id": 2, "kind": "grid", "source": "rgb", "grid": [2, 2], "value": {"type": "image", "size": [8, 8], "channels": 3}},
@@ -78,6 +82,49 @@ def test_one_shard_per_modality_and_range_with_the_original_bytes(root: Path, ca
     assert (
         shards[6]["rgb"].shape == (8, 8, 3) and (shards[6]["depth"] == 6).all() and shards[6]["caption"] == "number 6"
     )
+
+
+def test_texts_that_are_cut_or_not_restored_are_told(root: Path, catalog: Catalog) -> None:
+    assert run(root, catalog).texts == []
+    (root / "caption" / f"{NAMES[0]}.txt").write_text("Größe 3.14 of 日本語")
+    (cut,) = run(root, catalog).texts
+    assert cut.startswith(
+        "caption: 10% of 10 texts are longer than max_tokens 9 and are cut: 'Größe 3.14 of 日本語' has"
+    )
+    words = dataclasses.replace(catalog.vocabularies["text"], type="wordpiece")
+    report = run(root, Catalog(catalog.values(), [words], "own.yaml"))
+    told = "caption: 10% of 10 texts are not restored exactly by the vocabulary 'text' of type 'wordpiece': 'Größe 3.14 of 日本語' becomes 'große 3. 14 of 日 本 語'"
+    assert report.texts[0].startswith(told) and report.texts[0] in str(report)
+
+
+def test_metadata_keys_that_are_unknown_or_never_seen_are_counted(root: Path, catalog: Catalog) -> None:
+    keys = {name: Key(id, (0, 10)) for id, name in enumerate(("brightness", "wind", "hour"))}
+    value = Metadata(keys=keys)
+    entry = Modality("facts", 10, "sequence", value, max_tokens=9, vocabulary="text", chunk=2)
+    wider = Catalog([*catalog.values(), entry], catalog.vocabularies.values(), "own.yaml")
+    (root / "facts" / "set").mkdir(parents=True)
+    for i, name in enumerate(NAMES):
+        content = {
+            "brightness" if i % 2 else "bright_ness": 1,
+            "hour": 3,
+            "note": "x",
+            **({"extra": 1} if i == 3 else {}),
+        }
+        (root / "facts" / f"{name}.json").write_text(json.dumps(content))
+    said = str(run(root, wider)).splitlines()
+    for line in (
+        "facts: the key 'wind' is missing: 10 (all)",
+        "facts: the key 'brightness' is missing: 5",
+        "facts: the unknown key 'bright_ness' is ignored; did you mean 'brightness'?: 5",
+        "facts: the unknown key 'note' is ignored: 10 (all)",
+        "facts: the unknown key 'extra' is ignored: 1",
+    ):
+        assert line in said
+    assert not any("'hour'" in line for line in said)
+    many = {f"k{i}": 0 for i in range(99)}
+    (root / "facts" / f"{NAMES[0]}.json").write_text(json.dumps({"hour": 1, **many}))
+    said = str(run(root, wider)).splitlines()
+    assert "facts: more than 20 unknown keys are ignored: 1" in said and sum("unknown key 'k" in s for s in said) == 20
 
 
 def test_the_same_folders_give_the_same_bytes(root: Path, catalog: Catalog, tmp_path: Path) -> None:

@@ -284,7 +284,7 @@ def two_cameras(wrist_size=(8, 16)):
             ("boxes", value_of("boxes", classes=("a",))),
         ):
             entries.append(entry(f"{name}_{view}" if view else name, value, view))
-    return Catalog(entries, [Vocabulary("t", 300, words=("a",))])
+    return Catalog(entries, [Vocabulary("t", 600, words=("a",))])
 
 
 def test_views_are_cropped_independently():
@@ -410,7 +410,7 @@ def people_and_points():
             Modality("people", 1, "sequence", Poses(parts=parts), max_tokens=99, vocabulary="t"),
             Modality("found", 2, "sequence", Queries((8, 8), parts=parts), max_tokens=99, vocabulary="t"),
         ],
-        [Vocabulary("t", 300)],
+        [Vocabulary("t", 600)],
     )
 
 

@@ -23,8 +23,9 @@ from typing import Any
 from maskweave.config import plain
 from maskweave.data.error_budget import SKIPPED, ErrorBudget, counts, read_faults, write_faults
 from maskweave.data.parts import OnBad, PartNotes, noting, read_part
-from maskweave.data.shards import FORMAT, INDEX, RANGES, SAMPLES_IN_MEMORY, Tars
+from maskweave.data.shards import FORMAT, INDEX, RANGES, SAMPLES_IN_MEMORY, Shards, Tars
 from maskweave.data.source import check_key
+from maskweave.data.texts import describe_texts, text_modalities
 from maskweave.data.transforms import fit
 from maskweave.errors import BadSample, MaskweaveError
 from maskweave.files import read_json, remove, write_json
@@ -56,13 +57,17 @@ class ImportReport:
     """Number of values that reading changed, by modality and what was changed."""
     notes: list[str]
     """Folders and files that were ignored, and why."""
+    texts: list[str] = field(default_factory=list)
+    """Shares of the texts that the vocabularies do not restore exactly, or that are longer than `max_tokens`."""
 
     def __str__(self) -> str:
         counts = ", ".join(f"{name} {count}" for name, count in self.per_modality.items())
         kept = f" ({self.kept} kept from an earlier run)" if self.kept else ""
         lines = [f"{self.out}: {self.samples} samples in {self.shards} shards{kept}: {counts}", *self.notes[:20]]
         lines += [f"… and {len(self.notes) - 20} more ignored"] * (len(self.notes) > 20)
-        lines += [f"{name}: {text}: {count}" for (name, text), count in sorted(self.remarks.items())]
+        for (name, text), count in sorted(self.remarks.items()):
+            lines.append(f"{name}: {text}: {count}{' (all)' * (count >= self.per_modality.get(name, 0))}")
+        lines += self.texts
         return "\n".join(filter(None, [*lines, self.faults.summary(str(self.out / ALL_SKIPPED))]))
 
 
@@ -146,7 +151,9 @@ def import_folders(
             **counts(skips.faults),
         },
     )
-    return ImportReport(out, samples, held, len(ranges), kept, skips, remarks, listing.notes)
+    texts = [m.name for m in text_modalities(catalog) if held.get(m.name)]
+    told = describe_texts(Shards(out, catalog.subset(texts)), catalog) if texts else []
+    return ImportReport(out, samples, held, len(ranges), kept, skips, remarks, listing.notes, told)
 
 
 @dataclass
