@@ -233,6 +233,10 @@ class _Range:
                 content = read_bytes(path)
                 values[name] = self.entries[name].value.read(content, ending, str(path))
                 parts[name] = (ending, content)
+            for name, entry in self.entries.items():
+                if entry.value.is_in_name:
+                    content, ending = entry.value.write(entry.value.in_name(key))
+                    parts[name] = (ending, content)
             fit(values, self.catalog)  # detects values of one view that do not match
         except BadSample as error:
             return error if str(self.root) in str(error) else BadSample(f"{self.root}: {key}: {error}")
@@ -272,7 +276,7 @@ def _listed(root: Path, catalog: Catalog) -> tuple[_Listing, dict[str, Modality]
     expected = [name for name, m in catalog.items() if not m.source]
     folders = sorted(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
     listing = _Listing()
-    entries = {name: catalog[name] for name in expected if name in folders}
+    entries = {name: catalog[name] for name in expected if name in folders and not catalog[name].value.is_in_name}
     if not entries:
         found = (
             f"contains the folders {', '.join(folders[:10])}"
@@ -287,7 +291,9 @@ def _listed(root: Path, catalog: Catalog) -> tuple[_Listing, dict[str, Modality]
     for name in folders:
         if name not in entries:
             reads = (
-                f"its entry reads {catalog[name].source}/"
+                "its entry reads the names of samples (value.name_pattern)"
+                if name in catalog and catalog[name].value.is_in_name
+                else f"its entry reads {catalog[name].source}/"
                 if name in catalog
                 else f"no entry of {catalog.where} has this name"
             )
@@ -310,7 +316,7 @@ def _listed(root: Path, catalog: Catalog) -> tuple[_Listing, dict[str, Modality]
         note.encode("utf-8", "backslashreplace").decode() for note in listing.notes
     ]  # file names can have any bytes
     _check_names(root, listing)
-    return listing, entries
+    return listing, entries | {name: catalog[name] for name in expected if catalog[name].value.is_in_name}
 
 
 def _list_folder(

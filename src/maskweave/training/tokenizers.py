@@ -1,4 +1,4 @@
-"""Trains a recipe's tokenizers: text tokenizers on the texts, networks one after another or in parallel."""
+"""Trains a recipe's tokenizers: text tokenizers on the texts, networks one after another or in parallel; and fits the rules of scalars and labels."""
 
 import contextlib
 import shutil
@@ -20,6 +20,7 @@ from maskweave.modality.catalogs import Catalog
 from maskweave.objectives.tokenizer import TokenizerObjective
 from maskweave.progress import progress
 from maskweave.tokenizers.grid import GridTokenizer
+from maskweave.tokenizers.rules import RuleTokenizer
 from maskweave.tokenizers.sequence import SequenceTokenizer
 from maskweave.tokenizers.text import TextTokenizer
 from maskweave.training import processes
@@ -56,7 +57,7 @@ def train_tokenizers(
     if not todo:
         remove(cache)  # left by a process that was killed at the end
         return
-    _cache_values(recipe, catalog, todo, cache)
+    _cache_values(recipe, catalog, todo, root, cache)
     for name in [name for name in todo if name in catalog.vocabularies]:
         texts = (cache / f"{name}.txt").read_text(encoding="utf-8").split("\0")
         text = TextTokenizer.train(catalog.vocabularies[name], texts)
@@ -64,7 +65,8 @@ def train_tokenizers(
             if m.vocabulary == name:
                 SequenceTokenizer(m, text)  # fails now, before networks are trained, if the vocabulary lacks tokens
         text.save(root / name)
-    grids = sorted((name for name in todo if name in catalog), key=lambda name: -_steps(recipe, name))
+    networks = [name for name in todo if name in catalog and catalog[name].value.tokenized_by == "network"]
+    grids = sorted(networks, key=lambda name: -_steps(recipe, name))
     if recipe.tokenizers.jobs == 1 or len(grids) < 2:
         for name in grids:
             train_tokenizer(recipe, catalog, folder, name, command)
@@ -77,16 +79,17 @@ def _steps(recipe: Recipe, name: str) -> int:
     return recipe.tokenizers.steps.get(name, recipe.tokenizers.train.steps)
 
 
-def _cache_values(recipe: Recipe, catalog: Catalog, todo: list[str], cache: Path) -> None:
-    """Reads the samples once and writes each tokenizer's values to a file that its training memory-maps."""
+def _cache_values(recipe: Recipe, catalog: Catalog, todo: list[str], root: Path, cache: Path) -> None:
+    """Reads the samples once and writes each network's values to a file that its training memory-maps; fits and saves tokenizers by rules."""
     grids = {name: catalog[name] for name in todo if name in catalog}
     texts = {
         v: [m for m in catalog.values() if m.vocabulary == v and m.value.is_text]
         for v in todo
         if v in catalog.vocabularies
     }
-    files = [*(f"{name}.npy" for name in grids), *(f"{name}.txt" for name in texts)]
-    if all((cache / file).exists() for file in files):
+    ruled = [name for name, m in grids.items() if m.value.tokenized_by == "rules"]
+    files = [*(f"{name}.npy" for name in grids if name not in ruled), *(f"{name}.txt" for name in texts)]
+    if not ruled and all((cache / file).exists() for file in files):
         return
     source = open_source(recipe, catalog, "train", samples=recipe.tokenizers.samples, spread=True)
     values: dict[str, list[Any]] = {name: [] for name in grids}
@@ -113,6 +116,9 @@ def _cache_values(recipe: Recipe, catalog: Catalog, todo: list[str], cache: Path
             raise MaskweaveError(
                 f"no sample has {grids[name].reads!r}, so the tokenizer of {name!r} cannot be trained; remove the modality from the recipe"
             )
+        if name in ruled:
+            RuleTokenizer.fit(grids[name], items).save(root / name)
+            continue
         with write_aside(cache / f"{name}.npy") as aside, open(aside, "wb") as file:
             np.save(file, np.stack(grids[name].value.check_batch(items, name)), allow_pickle=False)
     for name, texts_of in found_texts.items():

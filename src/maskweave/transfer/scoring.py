@@ -92,7 +92,8 @@ def _metrics(
 ) -> list[tuple[str, str, float, float]]:
     """Returns name, direction, value and value of the best constant for each metric."""
     if target.kind == "label":
-        return _accuracies(torch.stack(found), torch.tensor(truth), seen)
+        logits_SK, truth_S = torch.stack(found), torch.tensor(truth)
+        return _accuracies(logits_SK, truth_S, seen) + _class_scores(target, logits_SK.argmax(dim=1), truth_S, seen)
     if target.kind == "boxes":
         named = coco_average_precision(found, truth, target)
         return [(name, "higher", value, math.nan) for name, value in named.items()]
@@ -101,6 +102,23 @@ def _metrics(
     for metric in target.modality.scores():
         constant = metric.scores([metric.best_constant(seen)] * len(truth), truth)
         rows += [(name, metric.better, value, constant[name]) for name, value in metric.scores(found, truth).items()]
+    return rows
+
+
+def _class_scores(
+    target: Target, found_S: torch.Tensor, truth_S: torch.Tensor, seen: Sequence[int]
+) -> list[tuple[str, str, float, float]]:
+    """The metrics of a label's entry except the accuracy, which is scored already; none for labels that are a part of another value."""
+    if target.modality is None or target.label:
+        return []
+    found, truth, known = (
+        [target.classes[i] for i in indices] for indices in (found_S.tolist(), truth_S.tolist(), seen)
+    )
+    rows = []
+    for metric in target.modality.scores():
+        if metric.name != "accuracy":
+            constant = metric.score([metric.best_constant(known)] * len(truth), truth)
+            rows.append((metric.name, metric.better, metric.score(found, truth), constant))
     return rows
 
 
