@@ -41,7 +41,7 @@ class Target:
 
     @property
     def kind(self) -> str:
-        """Kind of head: `label` (one class), `points` (a value per point) or `boxes`; see `ValueType.head`."""
+        """Kind of head: `label` (one class), `sample` (yes or no for each class), `points` (a value per point) or `boxes`; see `ValueType.head`."""
         return "label" if self.modality is None or self.label else self.modality.value.head
 
     @property

@@ -28,7 +28,7 @@ def score_transfer(
 ) -> list[EvaluationRow]:
     """Returns one row for every metric of the task.
 
-    Labels: accuracy (and top 5). Dense values: the metrics of their entry. Boxes: COCO's AP and AP50.
+    Labels: accuracy (and top 5), macro F1. Tags and dense values: the metrics of their entry. Boxes: COCO's AP and AP50.
 
     Raises:
         MaskweaveError: too many examples are unusable, or a library of the extra `eval` is missing.
@@ -40,7 +40,7 @@ def score_transfer(
         for numbers, samples in _batches(held_out, skips, workers):
             output = model.outputs(samples).float().cpu()
             # All scores of labels are kept, for the top 5; the logits of dense values would not fit in memory.
-            found += list(output) if model.target.kind == "label" else model.answers(output, least=0.0)
+            found += list(output) if model.target.kind == "label" else model.answers(output, least=0.0, whole=True)
             truth += [held_out.answer(i, sample) for i, sample in zip(numbers, samples, strict=True)]
             bar.advance(len(numbers))
         if skips.summary():

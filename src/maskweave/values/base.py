@@ -57,7 +57,7 @@ class ValueType(ABC):
     """Whether it is one vector that can stand for the sample in retrieval."""
     mergeable: ClassVar[bool] = False
     """Whether several predictions can be merged into one."""
-    head: ClassVar[Literal["", "points", "boxes", "label"]] = ""
+    head: ClassVar[Literal["", "points", "boxes", "label", "sample"]] = ""
     """Head that predicts it in fine-tuning; empty: not supported."""
     default_decoding: ClassVar[Mapping[str, Any]] = {}
     """Settings of `decoding` for entries that have none, where they differ from the defaults."""
@@ -253,6 +253,10 @@ class ValueType(ABC):
     def task_loss(self, output: Tensor, target: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Returns the loss for fine-tuning on this type, and further metrics."""
         return next(iter(self.losses.values()))(output, target), {}
+
+    def answers(self, output: Tensor) -> list[Any]:
+        """Converts the output of a fine-tuned head to predictions: values, or distributions."""
+        return list(self.from_network(output))
 
     # Rules, for types that are tokenized by them
 

@@ -1,4 +1,4 @@
-"""Scalars and labels from files to predictions: import, tokenizers, tokens, training, distributions, scores, ensembles, figures, transfer."""
+"""Scalars, labels and tags from files to predictions: import, tokenizers, tokens, training, distributions, scores, ensembles, figures, transfer."""
 
 import json
 import shutil
@@ -17,8 +17,8 @@ from maskweave.modality.catalogs import load_catalog
 from maskweave.report.figures import draw
 from maskweave.training.pipeline import run_recipe
 from maskweave.training.recipe import load_recipe
-from maskweave.transfer.build import load_transferred
-from maskweave.values.distribution import ClassDistribution, NumberDistribution
+from maskweave.transfer.build import Transferred, load_transferred
+from maskweave.values.distribution import ClassDistribution, NumberDistribution, TagDistribution
 
 CATALOG = """\
 modalities:
@@ -26,6 +26,7 @@ modalities:
   redshift: {id: 2, kind: grid, value: {type: scalar, key: z, bins: 32, range: [0, 2]}}
   mass: {id: 3, kind: grid, value: {type: scalar, scale: log, unit: Msun}}
   kind: {id: 4, kind: grid, value: {type: label, classes: [spiral, elliptical], name_pattern: "_([a-z]+)$"}}
+  traits: {id: 5, kind: grid, value: {type: tags, classes: [heavy, near, round]}}
 """
 RECIPE = """\
 catalog: CATALOG
@@ -35,18 +36,19 @@ model:
   heads: 2
   encoder_depth: 1
   decoder_depth: 1
-  masking: {input_tokens: 4, target_tokens: 4, mixtures: [{inputs: {colors: 1}, targets: {redshift: 1, mass: 1, kind: 1}}]}
+  masking:
+    {input_tokens: 4, target_tokens: 6, mixtures: [{inputs: {colors: 1}, targets: {redshift: 1, mass: 1, kind: 1, traits: 3}}]}
 train: {steps: 200, batch_size: 32, learning_rate: 5.0e-3, checkpoint_every: 0, log_every: 50}
 evaluate:
   samples: 32
-  requests: [{inputs: [colors], targets: [redshift, mass, kind]}]
-  sheets: [{inputs: [colors], targets: [redshift, kind]}]
+  requests: [{inputs: [colors], targets: [redshift, mass, kind, traits]}]
+  sheets: [{inputs: [colors], targets: [redshift, kind, traits]}]
 """
-TARGETS = ["redshift", "mass", "kind"]
+TARGETS = ["redshift", "mass", "kind", "traits"]
 TRANSFER = """\
 start: RUN
 inputs: [colors]
-target: kind
+target: TARGET
 data: {source: SOURCE, validation: 32}
 train: {steps: 60, batch_size: 32, learning_rate: 3.0e-3, checkpoint_every: 0}
 """
@@ -70,6 +72,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
             contents["redshift"] = ("json", {"z": z, "other": None})
         if rng.random() > 0.1:
             contents["mass"] = ("txt", mass)
+        traits = {"heavy": mass > 1e10, "near": z < 0.3, "round": kind != "spiral"}
+        contents["traits"] = ("json", [name for name, applies in traits.items() if applies])
         for name, (ending, content) in contents.items():
             path = home / "in" / name / f"{i:03d}_{kind}.{ending}"
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -88,7 +92,10 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_an_import_keeps_what_there_is(home: Path) -> None:
     index = read_json(home / "shards" / "index.json")
     counts = {name: part["samples"] for name, part in index["modalities"].items()}
-    assert counts["colors"] == counts["kind"] == 256 and 200 < counts["redshift"] < 256 > counts["mass"] > 200
+    assert (
+        counts["colors"] == counts["kind"] == counts["traits"] == 256
+        and 200 < counts["redshift"] < 256 > counts["mass"] > 200
+    )
 
 
 def test_tokens_are_bins_of_equal_counts(home: Path) -> None:
@@ -100,7 +107,8 @@ def test_tokens_are_bins_of_equal_counts(home: Path) -> None:
         assert 0.8 < present.mean() < 0.97
         counts = np.bincount(columns[name].ids[present, 0])
         assert set(counts[:-1]) == {11} and counts[-1] <= 11, "about ten values each"
-    assert set(columns["kind"].ids.ravel()) == {0, 1}
+    assert set(columns["kind"].ids.ravel()) == {0, 1} and columns["traits"].ids.shape == (224, 3)
+    assert (columns["traits"].ids[:, 2] == columns["kind"].ids[:, 0]).all()
 
 
 def test_scores_beat_constants(home: Path) -> None:
@@ -115,6 +123,9 @@ def test_scores_beat_constants(home: Path) -> None:
     assert coverage["better"] == "0.9" and coverage["value"] > 0.7
     assert rows["kind", "accuracy"]["value"] > 0.9 and rows["kind", "accuracy"]["tokenizer"] == 1
     assert rows["kind", "macro F1"]["value"] > rows["kind", "macro F1"]["constant"]
+    for metric in ("micro F1", "macro F1", "mAP"):
+        assert rows["traits", metric]["value"] > max(0.8, rows["traits", metric]["constant"])
+    assert rows["traits", "F1 round"]["value"] > 0.8 and rows["traits", "micro F1"]["tokenizer"] == 1
     report = (home / "run" / "report.html").read_text()
     assert "made by rules, without training" in report and "coverage of 90% → 0.9" in report
 
@@ -137,16 +148,20 @@ def test_values_come_with_distributions(home: Path, tmp_path: Path) -> None:
     assert sum(kind.values()) == pytest.approx(1) and result["kind"] == kind.value
     assert result.distribution("mass").value < result.distribution("mass").mean, "a geometric mean"  # type: ignore[attr-defined]
     with pytest.raises(
-        MaskweaveError, match="'colors' has no distribution in this result; redshift, mass, kind has one"
+        MaskweaveError, match="'colors' has no distribution in this result; redshift, mass, kind, traits has one"
     ):
         result.distribution("colors")
+
+    traits = result.distribution("traits")
+    assert isinstance(traits, TagDistribution) and result["traits"] == traits.value
+    assert ("round" in result["traits"]) == (result["kind"] == "elliptical")
 
     result.save(tmp_path)
     assert json.loads((tmp_path / "redshift.json").read_text()) == {"z": result["redshift"]}
     assert (tmp_path / "kind.txt").read_text() == result["kind"]
     stored = json.loads((tmp_path / "redshift.distribution.json").read_text())
     assert stored["std"] == pytest.approx(redshift.std) and len(stored["bin_edges"]) == len(redshift.edges)
-    for name in ("redshift", "mass", "kind"):
+    for name in TARGETS:
         assert (tmp_path / f"{name}.picture.png").is_file()
         plain, whole = (draw(bundle.catalog[name], v, (96, 144)) for v in (result[name], result.prediction(name)))
         assert plain.std() > 2 and not np.array_equal(plain, whole)
@@ -155,8 +170,9 @@ def test_values_come_with_distributions(home: Path, tmp_path: Path) -> None:
 def test_ensembles_average_distributions(home: Path) -> None:
     bundle = maskweave.load(home / "run")
     given = {"colors": galaxy(np.random.default_rng(5))[0]}
-    one = bundle.generate(given, ["redshift", "kind"])
-    merged = bundle.ensemble(given, ["redshift", "kind"], samples=3)
+    one = bundle.generate(given, ["redshift", "kind", "traits"], chain=False)
+    merged = bundle.ensemble(given, ["redshift", "kind", "traits"], samples=3, chain=False)
+    assert merged["traits"] == one["traits"]
     assert merged["redshift"] == pytest.approx(one["redshift"], rel=0.01) and merged["kind"] == one["kind"]
     chained = bundle.ensemble(given, ["mass", "redshift"], samples=4)
     assert chained["redshift"] == chained.distribution("redshift").value
@@ -181,14 +197,20 @@ def test_they_are_inputs_and_are_scored(home: Path) -> None:
     assert all(right[name].total > wrong[name].total for name in right)
 
 
-def test_a_label_is_a_target_of_transfer_and_probe(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    recipe = TRANSFER.replace("SOURCE", str(home / "shards")).replace("RUN", str(home / "run"))
+def transferred(home: Path, target: str) -> tuple[dict[str, dict], Transferred]:
+    recipe = (
+        TRANSFER.replace("SOURCE", str(home / "shards")).replace("RUN", str(home / "run")).replace("TARGET", target)
+    )
     (home / "transfer.yaml").write_text(recipe)
-    assert main(["transfer", str(home / "transfer.yaml"), "--out", str(home / "tuned")]) == 0
-    rows = {row["metric"]: row for row in read_json(home / "tuned" / "evaluation.json")}
+    assert main(["transfer", str(home / "transfer.yaml"), "--out", str(home / f"tuned-{target}")]) == 0
+    rows = {row["metric"]: row for row in read_json(home / f"tuned-{target}" / "evaluation.json")}
+    return rows, load_transferred(home / f"tuned-{target}")
+
+
+def test_a_label_is_a_target_of_transfer_and_probe(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows, model = transferred(home, "kind")
     assert rows["accuracy"]["value"] > 0.9 > rows["accuracy"]["constant"]
     assert rows["macro F1"]["value"] > 0.9 > rows["macro F1"]["constant"]
-    model = load_transferred(home / "tuned")
     assert model.predict([{"colors": np.array([[0.5, 0, k]], np.float32)} for k in (0, 1)]) == ["spiral", "elliptical"]
     capsys.readouterr()
     words = ["probe", str(home / "run"), str(home / "shards"), "--inputs", "colors", "--target", "kind"]
@@ -196,10 +218,26 @@ def test_a_label_is_a_target_of_transfer_and_probe(home: Path, capsys: pytest.Ca
     assert "linear-probe accuracy" in capsys.readouterr().out
 
 
+def test_tags_are_a_target_of_transfer_and_probe(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows, model = transferred(home, "traits")
+    for metric in ("micro F1", "macro F1", "mAP"):
+        assert rows[metric]["value"] > max(0.85, rows[metric]["constant"])
+    given = [{"colors": np.array([[z, mass, 0]], np.float32)} for z, mass in ((0.2, 0.8), (1.5, -0.8))]
+    assert model.predict(given) == [["heavy", "near"], []]
+    capsys.readouterr()
+    words = ["probe", str(home / "run"), str(home / "shards"), "--inputs", "colors", "--target", "traits"]
+    assert main([*words, "--validation", "64"]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines() if "traits" in line]
+    assert len(lines) == 6
+    for line in lines:
+        if line[2] == "linear-probe":
+            assert float(line[-2]) > max(0.85, float(line[-1]))
+
+
 def test_other_bins_than_the_start_are_told(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A bundle is self-contained, and its tokenizers can be used again."""
     shutil.copytree(home / "run", tmp_path / "copy", ignore=shutil.ignore_patterns("tokens"))
-    assert set(maskweave.load(tmp_path / "copy").tokenizers) == {"redshift", "mass", "kind"}
+    assert set(maskweave.load(tmp_path / "copy").tokenizers) == set(TARGETS)
     short = {"start": str(tmp_path / "copy"), "train.steps": 1}
     run_recipe(load_recipe(home / "recipe.yaml", {**short, "data.samples": 150}), tmp_path / "fewer", "")
     assert "start: redshift, mass: other tokenizers than in" in capsys.readouterr().out
