@@ -55,7 +55,7 @@ def step_time(base: Path, count: int, seed: int) -> Metrics:
     for steps in (SHORT, LONG):
         recipe = recipe_of(count, seed, steps)
         catalog = recipe.load_catalog()
-        objective = recipe.family.build_objective(build_model(recipe, catalog, base), recipe.model)
+        objective = recipe.family.build_objective(build_model(recipe, catalog, base), recipe.model, catalog)
         batches = build_batches(recipe, TokenData(base / "tokens/train", catalog), held_out=False)
         with TemporaryDirectory() as folder:
             start = process_time()
@@ -81,7 +81,7 @@ def held_out_loss(folder: Path, base: Path, count: int) -> float:
     """Mean loss over held-out scenes with `count` input and target tokens; the masks are the same for all settings and seeds."""
     recipe = recipe_of(count, 0, 1)
     bundle = load(folder)
-    objective = recipe.family.build_objective(bundle.model, recipe.model).eval()
+    objective = recipe.family.build_objective(bundle.model, recipe.model, bundle.catalog).eval()
     batches = build_batches(recipe, TokenData(base / "tokens/validation", bundle.catalog), held_out=True)
     losses = [objective(batches[i])[0].item() for i in range(len(batches))]
     return sum(losses) / len(losses)

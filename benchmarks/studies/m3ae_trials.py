@@ -106,7 +106,7 @@ def run_trial(folder: Path, kind: str, steps: int, batch_size: int, setting: Set
     catalog = recipe.load_catalog()
     torch.manual_seed(seed)
     model = recipe.family.build_model(catalog, recipe.model)
-    objective = recipe.family.build_objective(model, recipe.model)
+    objective = recipe.family.build_objective(model, recipe.model, catalog)
     if setting.trained:
         batches = build_batches(recipe, TokenData(folder / setting.part, catalog), held_out=False)
         with tempfile.TemporaryDirectory() as place:

@@ -108,7 +108,7 @@ def plain_changes(value: Any) -> Any:
 def _owners(cls: Any, name: Any) -> str:
     """Returns which variants of a dataclass have a field of that name, `family is 'm3ae'` for instance; empty if none does."""
     variants: list[Any] = getattr(cls, "variants", list)()
-    owners = [v for v in variants if name in {f.name for f in dataclasses.fields(v)}]
+    owners = [v for v in variants if name in {*getattr(v, "aliases", {}), *(f.name for f in dataclasses.fields(v))}]
     chosen_by = getattr(cls, "tag", "") or (dataclasses.fields(cls)[0].name if variants else "")
     choices = [getattr(v, chosen_by) for v in owners]  # a class attribute, or the field's default
     return f"{chosen_by} is {' or '.join(map(repr, choices))}" if choices else ""

@@ -510,3 +510,28 @@ folders.import_folders({str(tmp_path / "in")!r}, {str(tmp_path / "out")!r}, load
     fresh = tmp_path / "fresh"
     import_folders(tmp_path / "in", fresh, load_catalog("scenes"), shard_size=10)
     assert contents(fresh) == contents(out)
+
+
+# Values that names tell.
+
+
+def test_labels_are_read_from_the_names_of_samples(tmp_path: Path) -> None:
+    patterned = {"type": "label", "classes": ["cat", "dog"], "name_pattern": "^([^/]+)/"}
+    content = {
+        "rgb": {"id": 1, "kind": "patches", "grid": [2, 2], "value": {"type": "image", "size": [8, 8], "channels": 3}},
+        "kind": {"id": 2, "kind": "grid", "value": patterned},
+    }
+    catalog = catalog_from({"modalities": content}, "own.yaml")
+    for name in ("cat/0", "cat/1", "dog/0", "cow/0", "loose"):
+        path = tmp_path / "in" / "rgb" / f"{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(path)
+    (tmp_path / "in" / "kind").mkdir()
+    report = import_folders(tmp_path / "in", tmp_path / "out", catalog, limit=1)
+    assert report.per_modality == {"rgb": 3, "kind": 3}
+    shards = Shards(tmp_path / "out", catalog)
+    assert {shards.key(i): shards[i]["kind"] for i in range(3)} == {"cat/0": "cat", "cat/1": "cat", "dog/0": "dog"}
+    reasons = dict(report.faults.skipped)
+    assert "name 'cow/0': found 'cow'; expected one of the entry's 2 classes: cat, dog" in reasons["cow/0"]
+    assert "name 'loose': found no match; expected value.name_pattern" in reasons["loose"]
+    assert [note for note in report.notes if "its entry reads the names of samples" in note]

@@ -116,7 +116,7 @@ class DenoiserFamily(Family[DenoiserSettings, Denoiser]):
     def build_model(self, catalog: Catalog, config: DenoiserConfig) -> Denoiser:
         return Denoiser(catalog, config)
 
-    def build_objective(self, model: Denoiser, settings: DenoiserSettings) -> nn.Module:
+    def build_objective(self, model: Denoiser, settings: DenoiserSettings, catalog: Catalog) -> nn.Module:
         return DenoiserObjective(model, settings.noise, settings.loss)
 
     def build_batches(

@@ -91,9 +91,9 @@ def test_maskgit_keeps_the_surest_and_never_changes_them(engine, monkeypatch) ->
     states, sure = [], []
     settle, confidence = decode._settle, decode.confidence
 
-    def watched(field, asked, settled, chosen):
+    def watched(field, asked, settled, chosen, logits):
         before = field.ids.copy(), field.mask.copy()
-        settle(field, asked, settled, chosen)
+        settle(field, asked, settled, chosen, logits)
         full = np.full(asked.shape, np.nan)
         full[asked] = sure[-1].numpy()
         states.append((*before, field.ids.copy(), field.mask.copy(), full))

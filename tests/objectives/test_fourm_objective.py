@@ -10,14 +10,18 @@ from tiny_catalog import random_columns, tiny, tiny_batch
 
 from maskweave.data.tokenizing import column_of
 from maskweave.errors import MaskweaveError
+from maskweave.families.base import family_named
 from maskweave.masking.batch import TokenBatch
 from maskweave.masking.fourm import MaskingConfig, MaskSampler, Mixture
 from maskweave.modality.catalogs import Catalog
+from maskweave.modality.entry import Modality
 from maskweave.models.fourm import FourM, FourMConfig
+from maskweave.objectives.cross_entropy import cross_entropy, smoothed_cross_entropy
 from maskweave.objectives.fourm import FourMObjective
 from maskweave.synthetic.scenes import Scenes
 from maskweave.tokenizers.sequence import SequenceTokenizer
 from maskweave.tokenizers.text import TextTokenizer
+from maskweave.values.scalar import Scalar
 
 TINY = FourMConfig(width=32, heads=2, encoder_depth=2, decoder_depth=2)
 CATALOG = tiny()
@@ -119,6 +123,49 @@ def scene_batches(scenes_catalog) -> tuple[Catalog, list[TokenBatch]]:
             columns[name] = column_of(m, values, SequenceTokenizer(m, text) if m.kind == "sequence" else None)
     drawer = MaskSampler(catalog, MaskingConfig(32, 32))
     return catalog, [drawer(columns, np.random.default_rng([5, i])) for i in range(4)]
+
+
+# Smoothed targets.
+
+
+def test_smoothed_targets_are_spread_over_neighboring_ids() -> None:
+    logits = torch.randn(5, 7, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    labels = torch.tensor([0, 3, 6])
+    weights = torch.tensor([1.0, 0.5])
+    found = smoothed_cross_entropy(logits, labels, weights)
+    targets = torch.tensor([[2, 1, 0, 0, 0, 0, 0], [0, 0, 1, 2, 1, 0, 0], [0, 0, 0, 0, 0, 1, 2]]) / torch.tensor(
+        [[3], [4], [3]]
+    )
+    wanted = torch.nn.functional.cross_entropy(logits[:3], targets, reduction="none")
+    assert torch.allclose(found, wanted)
+    assert torch.allclose(smoothed_cross_entropy(logits, labels, weights[:1]), cross_entropy(logits, labels))
+    found.sum().backward()
+    assert logits.grad is not None and not logits.grad[3:].any(), "rows of padding"
+
+
+def test_only_the_modality_itself_is_smoothed() -> None:
+    batch = tiny_batch(CATALOG, seed=3)
+    plain = build(CATALOG)
+    smoothed = FourMObjective(plain.model, "mod", {"spectrum": np.array([1, 0.5], np.float32)})
+    assert not [name for name in smoothed.state_dict() if "smoothing" in name]
+    (_, before), (_, after) = plain(batch), smoothed(batch)
+    assert {name for name in before if before[name].item() != after[name].item()} == {"loss/spectrum"}
+
+
+def test_scalars_of_a_catalog_are_smoothed() -> None:
+    catalog = Catalog(
+        [
+            Modality("mass", 1, "grid", Scalar(bins=16, smoothing=2.0)),
+            Modality("sharp", 2, "grid", Scalar(bins=16, smoothing=0.0)),
+            Modality("seen", 3, "grid", Scalar(bins=16), input_only=True),
+        ]
+    )
+    family = family_named("fourm")
+    settings = family.Settings(**TINY.__dict__)
+    objective = family.build_objective(FourM(catalog, TINY), settings, catalog)
+    assert {name: tuple(buffer.shape) for name, buffer in objective.named_buffers(recurse=False)} == {
+        "smoothing_0": (7,)
+    }
 
 
 GOLDEN = {

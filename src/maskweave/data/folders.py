@@ -261,6 +261,10 @@ class _Range:
                 if found is not None:
                     parts[name], values[name] = (ending, found[0]), found[1]
             fitted = fit(values, self.catalog)  # detects values of one view that do not match
+            for name, entry in self.entries.items():
+                if entry.value.is_in_name:
+                    content, ending = entry.value.write(entry.value.in_name(key))
+                    parts[name], fitted[name] = (ending, content), key
         except BadSample as error:
             return error if str(self.root) in str(error) else BadSample(f"{self.root}: {key}: {error}")
         return {name: part for name, part in parts.items() if name in fitted}
@@ -306,7 +310,7 @@ def _listed(root: Path, catalog: Catalog) -> tuple[_Listing, dict[str, Modality]
     expected = [name for name, m in catalog.items() if not m.source]
     folders = sorted(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
     listing = _Listing()
-    entries = {name: catalog[name] for name in expected if name in folders}
+    entries = {name: catalog[name] for name in expected if name in folders and not catalog[name].value.is_in_name}
     if not entries:
         found = (
             f"contains the folders {', '.join(folders[:10])}"
@@ -321,7 +325,9 @@ def _listed(root: Path, catalog: Catalog) -> tuple[_Listing, dict[str, Modality]
     for name in folders:
         if name not in entries:
             reads = (
-                f"its entry reads {catalog[name].source}/"
+                "its entry reads the names of samples (value.name_pattern)"
+                if name in catalog and catalog[name].value.is_in_name
+                else f"its entry reads {catalog[name].source}/"
                 if name in catalog
                 else f"no entry of {catalog.where} has this name"
             )
@@ -344,7 +350,7 @@ def _listed(root: Path, catalog: Catalog) -> tuple[_Listing, dict[str, Modality]
         note.encode("utf-8", "backslashreplace").decode() for note in listing.notes
     ]  # file names can have any bytes
     _check_names(root, listing)
-    return listing, entries
+    return listing, entries | {name: catalog[name] for name in expected if catalog[name].value.is_in_name}
 
 
 def _list_folder(

@@ -39,7 +39,7 @@ class EvaluationRow:
     target: str
     metric: str
     better: str
-    """`lower` or `higher`."""
+    """`lower`, `higher`, or the ideal number."""
     value: float
     constant: float
     """Score of the best constant prediction, fitted to training samples."""
@@ -136,7 +136,7 @@ def _scored(
 ) -> list[tuple[str, _Outcome]]:
     """Returns the predictions of a request and the reconstructions they are compared with, by scored modality."""
     given = [_given(bundle, s, request.inputs) for s in samples]
-    predicted = _predict(bundle, given, request.targets, seed, advance, request.via)
+    predicted = _predict(bundle, given, request.targets, seed, advance, request.via, whole=not request.read)
     truth = {name: [s.get(bundle.catalog[name].reads) for s in samples] for name in request.targets}
     bound = {name: _reconstructed(bundle, name, truth[name]) for name in request.targets}
     if not request.read:
@@ -148,16 +148,27 @@ def _scored(
 
 
 def _predict(
-    bundle: Bundle, inputs: Samples, targets: Sequence[str], seed: int, advance: Any, via: Sequence[str] = ()
+    bundle: Bundle,
+    inputs: Samples,
+    targets: Sequence[str],
+    seed: int,
+    advance: Any,
+    via: Sequence[str] = (),
+    whole: bool = True,
 ) -> Samples:
-    """Predicts each target from the inputs and the generated `via` modalities; the same seed gives all targets of a sample the same `via`."""
+    """Predicts each target from the inputs and the generated `via` modalities; the same seed gives all targets of a sample the same `via`.
+
+    Args:
+        whole: return distributions instead of values where there are any.
+    """
     results: Samples = []
     for target in targets:
         values: list[Any] = []
         for start in range(0, len(inputs), CHUNK):
             chunk = inputs[start : start + CHUNK]
             seeds = [seed + start + i for i in range(len(chunk))]
-            values += [r[target] for r in bundle.generate_batch(chunk, [*via, target], seeds=seeds)]
+            results_of = bundle.generate_batch(chunk, [*via, target], seeds=seeds)
+            values += [r.prediction(target) if whole else r[target] for r in results_of]
             advance(len(chunk))
         results = [{**old, target: value} for old, value in zip(results or [{}] * len(values), values, strict=True)]
     return results
@@ -197,7 +208,12 @@ def _scores(metric: Metric, predictions: Sequence[Any] | None, truth: Sequence[A
         return {}
     pairs = [(p, t) for p, t in zip(predictions, truth, strict=True) if t is not None]
     scores = metric.scores([p for p, _ in pairs], [t for _, t in pairs])
-    return {name: round(value, 5) for name, value in scores.items()}
+    return {name: _rounded(value) for name, value in scores.items()}
+
+
+def _rounded(value: float) -> float:
+    """Five decimals, or four digits of a smaller number."""
+    return round(value, 5) if not 0 < abs(value) < 0.01 else float(f"{value:.4g}")
 
 
 def held_out_samples(bundle: Bundle, recipe: Recipe, scenes_seed: int | None, samples: int) -> Samples:
@@ -248,7 +264,8 @@ def contact_sheets(bundle: Bundle, folder: Path, *, shown: int = 4) -> list[tupl
 def describe(rows: Sequence[EvaluationRow]) -> str:
     """Formats the rows as a plain-text table, without the scores of single channels, keys and classes."""
     heads = ["inputs", "target", "metric", "better", "model", "constant", "tokenizer"]
-    numbers = lambda r: [f"{x:.3f}" for x in (r.value, r.constant, r.tokenizer)]  # noqa: E731
+    number = lambda x: f"{x:.3f}" if not 0 < abs(x) < 0.01 and not abs(x) >= 1e5 else f"{x:.3g}"  # noqa: E731
+    numbers = lambda r: [number(x) for x in (r.value, r.constant, r.tokenizer)]  # noqa: E731
     return text_table(
         heads, [[" + ".join(r.inputs), r.target, r.metric, r.better, *numbers(r)] for r in rows if not r.part]
     )

@@ -132,7 +132,7 @@ class Family(ABC, Generic[S, M]):
         raise MaskweaveError(f"start: a model of family {self.name!r} cannot start from another model; remove 'start'")
 
     @abstractmethod
-    def build_objective(self, model: M, settings: S) -> nn.Module:
+    def build_objective(self, model: M, settings: S, catalog: Catalog) -> nn.Module:
         """Builds the objective (model + batch → loss and metrics) for `maskweave.training.loop.fit`."""
 
     @abstractmethod

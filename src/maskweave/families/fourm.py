@@ -57,8 +57,9 @@ class FourMFamily(Family[FourMSettings, FourM]):
     def warm_start(self, model: FourM, catalog: Catalog, donor: FourM, theirs: Catalog, folder: Path) -> list[str]:
         return copy_fourm(model, catalog, donor, theirs, str(folder))
 
-    def build_objective(self, model: FourM, settings: FourMSettings) -> nn.Module:
-        return FourMObjective(model, settings.loss)
+    def build_objective(self, model: FourM, settings: FourMSettings, catalog: Catalog) -> nn.Module:
+        weights = {m.name: m.value.target_smoothing for m in catalog.values() if m.kind == "grid" and m.is_target}
+        return FourMObjective(model, settings.loss, {name: w for name, w in weights.items() if w is not None})
 
     def build_batches(
         self, settings: FourMSettings, data: TokenData | MixedTokens, batch_size: int, seed: int, held_out: bool

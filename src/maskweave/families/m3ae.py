@@ -63,7 +63,7 @@ class M3AEFamily(Family[M3AESettings, M3AE]):
     def warm_start(self, model: M3AE, catalog: Catalog, donor: M3AE, theirs: Catalog, folder: Path) -> list[str]:
         return copy_m3ae(model, catalog, donor, theirs, str(folder))
 
-    def build_objective(self, model: M3AE, settings: M3AESettings) -> nn.Module:
+    def build_objective(self, model: M3AE, settings: M3AESettings, catalog: Catalog) -> nn.Module:
         return M3AEObjective(model, settings.loss_weight, settings.normalized_patches)
 
     def build_batches(

@@ -37,6 +37,9 @@ def run(
     try:
         for target in schedule.targets:
             field = made.setdefault(target, TokenState.empty(B, engine.catalog[target].tokens))
+            if field.probabilities is None and engine.catalog[target].value.tokenized_by == "rules":
+                V = engine.catalog.vocabulary_size(target)
+                field.probabilities = np.full((*field.mask.shape, V), np.nan, np.float32)
             others = {**given, **(made if schedule.chain else {})}
             total, settled = engine.catalog[target].tokens, 0
             open_B = (~field.mask).sum(axis=1)
@@ -70,7 +73,7 @@ def maskgit_step(engine: Engine, step: Step, fields: TokenStates, count_B: np.nd
     confidence_BL = np.full(asked_BL.shape, -np.inf)
     confidence_BL[asked_BL] = confidence(logits_nV, ids_n).cpu().numpy()
     rank_BL = np.argsort(np.argsort(-confidence_BL, axis=1, kind="stable"), axis=1)
-    _settle(field, asked_BL, asked_BL & (rank_BL < count_B[:, None]), ids_n)
+    _settle(field, asked_BL, asked_BL & (rank_BL < count_B[:, None]), ids_n, logits_nV)
 
 
 def roar_step(engine: Engine, step: Step, fields: TokenStates, count_B: np.ndarray, generators: Generators) -> None:
@@ -81,8 +84,8 @@ def roar_step(engine: Engine, step: Step, fields: TokenStates, count_B: np.ndarr
         keys_BL[b] = generators[b].random(field.mask.shape[1])
     keys_BL[field.mask] = 2.0
     asked_BL = ~field.mask & (keys_BL.argsort(axis=1).argsort(axis=1) < count_B[:, None])
-    ids_n, _ = _predict(engine, step, fields, asked_BL, generators)
-    _settle(field, asked_BL, asked_BL, ids_n)
+    ids_n, logits_nV = _predict(engine, step, fields, asked_BL, generators)
+    _settle(field, asked_BL, asked_BL, ids_n, logits_nV)
 
 
 STEPS: Mapping[str, Callable[..., None]] = {"maskgit": maskgit_step, "roar": roar_step}
@@ -99,9 +102,11 @@ def _predict(
     return sample(logits_nV, noise, step.temperature, step.top_k, step.top_p), logits_nV
 
 
-def _settle(field: TokenState, asked_BL: np.ndarray, settled_BL: np.ndarray, ids_n: Tensor) -> None:
-    """Stores those of the predicted tokens (n,) that are settled."""
+def _settle(field: TokenState, asked_BL: np.ndarray, settled_BL: np.ndarray, ids_n: Tensor, logits_nV: Tensor) -> None:
+    """Stores those of the predicted tokens (n,) that are settled, and their probabilities if the field has any."""
     assert field.ids is not None
     new = settled_BL[asked_BL]
     field.ids[settled_BL] = ids_n.cpu().numpy()[new]
+    if field.probabilities is not None:
+        field.probabilities[settled_BL] = logits_nV.float().softmax(dim=-1).cpu().numpy()[new]
     field.mask |= settled_BL

@@ -21,7 +21,12 @@ def merge_results(members: Sequence[Generated], overlap: float = OVERLAP) -> Gen
     merged = Generated(first.catalog, first.inputs, schedule=first.schedule)
     for name in dict.fromkeys(name for member in members for name in member.values):
         values = [member.values[name] for member in members if name in member.values]
-        merged.values[name] = first.catalog[name].value.merge(values, overlap)
+        predicted = [member.distributions[name] for member in members if name in member.distributions]
+        if len(predicted) == len(values):
+            merged.distributions[name] = predicted[0].mixture(predicted)
+            merged.values[name] = merged.distributions[name].value
+        else:
+            merged.values[name] = first.catalog[name].value.merge(values, overlap)
     return merged
 
 

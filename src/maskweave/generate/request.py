@@ -261,6 +261,8 @@ def read(inputs: Sample, catalog: Catalog, tokenizers: Mapping[str, Tokenizer]) 
 
 def _value(value: Any, modality: Modality) -> Any:
     where = f"input {modality.name!r}"
+    if isinstance(value, str) and (typed := modality.value.typed(value)) is not None:
+        return modality.value.check(typed, where)
     if isinstance(value, os.PathLike) or (isinstance(value, str) and not modality.value.is_text):
         path = Path(value)
         if not is_file(path):

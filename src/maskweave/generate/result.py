@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from maskweave.errors import BadSample
-from maskweave.files import write_aside
+from maskweave.errors import BadSample, MaskweaveError
+from maskweave.files import write_aside, write_json
 from maskweave.generate.schedule import Schedule
 from maskweave.generate.token_state import Tokens
 from maskweave.modality.catalogs import Catalog
 from maskweave.report.figures import with_legend
 from maskweave.report.sheets import picture_among, sheet_for
+from maskweave.values.distribution import Distribution
 
 
 @dataclass
@@ -30,6 +31,8 @@ class Generated:
     """By requested target; a target without tokenizer has tokens only."""
     tokens: dict[str, np.ndarray] = field(default_factory=dict)
     """Ids of each generated modality; -1 for unknown tokens of an unfinished grid."""
+    distributions: dict[str, Distribution] = field(default_factory=dict)
+    """By requested target, of values that are tokenized by rules, such as scalars and labels."""
     problems: dict[str, list[str]] = field(default_factory=dict)
     """Invalid parts of generated sequences, which were skipped; by target."""
     schedule: Schedule | None = field(default=None, repr=False)
@@ -37,6 +40,23 @@ class Generated:
 
     def __getitem__(self, name: str) -> Any:
         return self.values[name]
+
+    def distribution(self, name: str) -> Distribution:
+        """Returns the predicted distribution of a target: of a scalar, the mean, standard deviation, quantiles and density; of a label, the
+        probability of each class.
+
+        Raises:
+            MaskweaveError: the target's values have no distribution.
+        """
+        if name not in self.distributions:
+            self.catalog[name]  # raises: no such modality
+            known = ", ".join(self.distributions) or "none of the targets"
+            raise MaskweaveError(f"{name!r} has no distribution in this result; {known} has one")
+        return self.distributions[name]
+
+    def prediction(self, name: str) -> Any:
+        """Returns the distribution of a target if it has one, otherwise its value: what metrics and figures take."""
+        return self.distributions.get(name, self.values[name])
 
     def as_inputs(self, catalog: Catalog | None = None) -> dict[str, Any]:
         """Returns inputs and results together, as the inputs of another request. Sequences without any valid part are omitted.
@@ -70,8 +90,8 @@ class Generated:
     def save(self, folder: str | os.PathLike[str]) -> Path:
         """Writes the result into a folder: values, pictures of them, a contact sheet and the schedule.
 
-        The files are NAME.EXT; NAME.picture.png for values that are not images; NAME.tokens.npy for targets without value; sheet.png; and
-        schedule.yaml, which is written last. A sequence without any valid part gets no file and an entry in `problems`.
+        The files are NAME.EXT; NAME.picture.png for values that are not images; NAME.distribution.json for distributions; NAME.tokens.npy for
+        targets without value; sheet.png; and schedule.yaml, which is written last. A sequence without any valid part gets no file and an entry in `problems`.
         """
         folder = Path(folder)
         over = picture_among(
@@ -87,8 +107,10 @@ class Generated:
             with write_aside(folder / f"{name}.{ending}") as aside:
                 aside.write_bytes(content)
             if not modality.value.is_photograph:
-                figure = with_legend(modality, value, (256, 256), over)
+                figure = with_legend(modality, self.prediction(name), (256, 256), over)
                 self._save_picture(Image.fromarray(figure), folder / f"{name}.picture.png")
+        for name, distribution in self.distributions.items():
+            write_json(folder / f"{name}.distribution.json", distribution.to_plain())
         for name, ids in self._without_value().items():
             with write_aside(folder / f"{name}.tokens.npy") as aside, open(aside, "wb") as file:
                 np.save(file, ids, allow_pickle=False)
@@ -119,7 +141,7 @@ def sheet_of(results: Sequence[Generated], title: str = "", tile: int = 144) -> 
         rows.append(
             {
                 "inputs": {name: None if name in bare else value for name, value in given.items()},
-                "predictions": {**result.values, **dict.fromkeys(made)},
+                "predictions": {**result.values, **result.distributions, **dict.fromkeys(made)},
                 "instead": {name: f"{np.sum(np.asarray(ids) >= 0)} tokens" for name, ids in {**bare, **made}.items()},
             }
         )

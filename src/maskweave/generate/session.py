@@ -14,6 +14,7 @@ from maskweave.generate.schedule import Schedule, Step
 from maskweave.generate.token_state import TokenState
 from maskweave.tokenizers.base import Tokenizer
 from maskweave.tokenizers.grid import GridTokenizer
+from maskweave.tokenizers.rules import RuleTokenizer
 from maskweave.tokenizers.sequence import SequenceTokenizer
 
 
@@ -96,6 +97,9 @@ class Session:
                 if item.problems:
                     result.problems[name] = item.problems
             return
+        if isinstance(tokenizer, RuleTokenizer):
+            self._decode_by_rules(name, tokenizer, field, results)
+            return
         started = np.flatnonzero(field.mask.any(axis=1)).tolist()  # the other samples have no known token yet
         if started:
             grid = self.catalog[target].grid
@@ -107,6 +111,22 @@ class Session:
                 values = tokenizer.decode(complete)
             for b, value in zip(started, values, strict=True):
                 results[b].values[name] = value
+
+    def _decode_by_rules(
+        self, name: str, tokenizer: RuleTokenizer, field: TokenState, results: Sequence[Generated]
+    ) -> None:
+        """Adds the values and their distributions; a token that was given, or that is still unknown and counts as 0, is certain."""
+        assert field.ids is not None
+        unknown = np.full((*field.mask.shape, tokenizer.vocabulary_size), np.nan, np.float32)
+        probabilities = unknown if field.probabilities is None else field.probabilities
+        for b in np.flatnonzero(field.mask.any(axis=1)).tolist():
+            ids = np.where(field.mask[b], field.ids[b], 0)
+            certain = np.eye(tokenizer.vocabulary_size)[ids]
+            predicted = np.isfinite(probabilities[b]).all(axis=1, keepdims=True)
+            distribution = tokenizer.distribution(np.where(predicted, probabilities[b], certain))
+            results[b].distributions[name] = distribution
+            by_distribution = tokenizer.rules.answers_by_distribution
+            results[b].values[name] = distribution.value if by_distribution else tokenizer.decode(ids[None])[0]
 
 
 def filled(ids: np.ndarray, known: np.ndarray, grid: Sequence[int]) -> np.ndarray:

@@ -35,6 +35,8 @@ class TokenState:
     """(B, L) token ids of a grid or sequence."""
     rows: np.ndarray | None = None
     """(B, L, C) normalized patches or vectors, as the network reads them."""
+    probabilities: np.ndarray | None = None
+    """(B, L, V) probability of each id of generated tokens, NaN for others; only where values have distributions."""
 
     @classmethod
     def empty(cls, samples: int, positions: int) -> "TokenState":

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 from maskweave import limits
 from maskweave.errors import MaskweaveError, shown
+from maskweave.modality.decoding import DEFAULT, Decoding
 from maskweave.modality.entry import Modality
 from maskweave.modality.tokenizer import Diffusion, TokenizerSpec
 from maskweave.modality.vocabulary import NUM_BYTES, Vocabulary
@@ -30,6 +31,7 @@ def checked(m: Modality, vocabularies: Mapping[str, Vocabulary], where: str) -> 
     limits.check_most(f"{where}: id", m.id, limits.MODALITY_ID)
     _check_name(m.name, where)
     _check_value(m, where)
+    m = _with_defaults(m)
     match m.kind:
         case "grid" | "patches":
             _check_grid(m, where)
@@ -62,9 +64,11 @@ def checked(m: Modality, vocabularies: Mapping[str, Vocabulary], where: str) -> 
         raise MaskweaveError(
             f"{where}: decoding.scheme 'autoregressive' is for sequences; a grid takes 'maskgit' or 'roar'"
         )
-    if m.kind == "grid" and m.tokenizer is None:
-        m = dataclasses.replace(m, tokenizer=TokenizerSpec(model="vit" if m.value.size else "mlp"))
-    if m.kind == "grid":
+    if m.kind == "grid" and m.value.tokenized_by == "rules":
+        _check_rules(m, where)
+    elif m.kind == "grid":
+        if m.tokenizer is None:
+            m = dataclasses.replace(m, tokenizer=TokenizerSpec(model="vit" if m.value.size else "mlp"))
         _check_tokenizer(m, where)
     return m
 
@@ -117,6 +121,29 @@ def _check_value(m: Modality, where: str) -> None:
             if name not in known:
                 possible = ", ".join(known) or "none"
                 raise MaskweaveError(f"{where}: unknown {key} {name!r}; values of type {v.type!r} have {possible}")
+
+
+def _with_defaults(m: Modality) -> Modality:
+    """Returns the entry with the value type's grid and decoding, if it has none of its own."""
+    if m.decoding is DEFAULT and m.value.default_decoding:
+        m = dataclasses.replace(m, decoding=Decoding(**m.value.default_decoding))
+    if m.kind == "grid" and m.value.tokenized_by == "rules" and not m.grid:
+        m = dataclasses.replace(m, grid=m.value.rule_tokens[:1])
+    return m
+
+
+def _check_rules(m: Modality, where: str) -> None:
+    """Raise MaskweaveError if an entry whose values are tokenized by rules has another grid, or a network."""
+    tokens, ids = m.value.rule_tokens
+    if m.tokenizer is not None:
+        raise MaskweaveError(
+            f"{where}: values of type {m.value.type!r} are tokenized by rules, not by a network; remove 'tokenizer'"
+        )
+    if m.grid != (tokens,):
+        raise MaskweaveError(
+            f"{where}: values of type {m.value.type!r} here have the grid [{tokens}], found {list(m.grid)}; remove 'grid'"
+        )
+    limits.check_most(f"{where}: size of the vocabulary", ids, limits.VOCABULARY)
 
 
 def _check_grid(m: Modality, where: str) -> None:

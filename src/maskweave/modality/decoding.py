@@ -54,3 +54,7 @@ class Decoding:
         except ValueError:
             return None
         return (least, power) if name == "onex" and 0 <= least < math.inf and 0 <= power < math.inf else None
+
+
+DEFAULT = Decoding()
+"""Stands in entries that have no `decoding`, until the check of the entry replaces it by the value type's defaults."""

@@ -4,10 +4,10 @@ A catalog is a YAML file with entries and the vocabularies that they share. Name
 """
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from maskweave.modality.decoding import Decoding
+from maskweave.modality.decoding import DEFAULT, Decoding
 from maskweave.modality.tokenizer import TokenizerSpec
 from maskweave.values.base import TextLabels, ValueType
 from maskweave.values.metrics import Metric
@@ -40,7 +40,7 @@ class Modality:
     source: str = ""
     """Modality whose values are tokenized, if not this one; both must have the same value type and number of channels."""
     grid: tuple[int, ...] = ()
-    """Tokens along each axis of a grid or of patches."""
+    """Tokens along each axis of a grid or of patches; value types that are tokenized by rules, such as scalars, need none."""
     max_tokens: int = 0
     """Longest sequence, end token included, or most vectors."""
     vocabulary: str = ""
@@ -49,8 +49,9 @@ class Modality:
     """Sequences: tokens masked together, 2 for key-value pairs."""
     positions: Literal["sine", "learned"] = "sine"
     tokenizer: TokenizerSpec | None = None
-    """Grids only; the default depends on the value type."""
-    decoding: Decoding = field(default_factory=Decoding)
+    """Grids only, unless rules tokenize their values; the default depends on the value type."""
+    decoding: Decoding = DEFAULT
+    """How it is generated; labels by default with temperature 0, as their most probable class."""
     metrics: tuple[str, ...] = ()
     """Scores of its predictions, by the names of its value type; none: the type's defaults."""
     derive: Derivation | None = None

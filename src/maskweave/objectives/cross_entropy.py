@@ -25,6 +25,19 @@ def cross_entropy(logits_nV: Tensor, labels_n: Tensor) -> Tensor:
     return F.cross_entropy(logits_nV[: len(labels_n)].float(), labels_n, reduction="none")
 
 
+def smoothed_cross_entropy(logits_nV: Tensor, labels_n: Tensor, weights: Tensor) -> Tensor:
+    """Returns (n,) losses in float32 against targets that are spread over neighboring ids, for ids whose order has a meaning.
+
+    Args:
+        weights: (R + 1,) weight of the ids at distance 0 to R from the label; each target's are scaled to sum to 1.
+    """
+    reach = torch.arange(1 - len(weights), len(weights), device=labels_n.device)
+    ids = labels_n[:, None] + reach
+    share = weights[reach.abs()] * ((ids >= 0) & (ids < logits_nV.shape[1]))
+    log_p = F.log_softmax(logits_nV[: len(labels_n)].float(), dim=-1).gather(1, ids.clamp(0, logits_nV.shape[1] - 1))
+    return -(share * log_p).sum(dim=1) / share.sum(dim=1)
+
+
 class _CrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, logits_nV: Tensor, labels_n: Tensor) -> Tensor:

@@ -24,6 +24,7 @@ from maskweave.training.metrics import read_metrics
 MAX_RECIPE_CHARACTERS = 200_000
 METRIC_NAMES = {"delta1": "δ1", "angle": "mean angle (°)", "PSNR": "PSNR (dB)"}
 """Display names of metrics in evaluation.json."""
+ARROWS = {"lower": "↓", "higher": "↑"}
 
 
 @dataclass(frozen=True)
@@ -144,16 +145,16 @@ def _parts(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def _evaluation_row(row: Mapping[str, Any]) -> str:
     value, constant, tokenizer = (_real(row.get(key)) for key in ("value", "constant", "tokenizer"))
-    lower = row.get("better") == "lower"
+    goal = str(row.get("better"))
     mark = rail = ""
-    if value is not None and constant is not None:
-        better = value < constant if lower else value > constant
+    if value is not None and constant is not None and goal in ARROWS:
+        better = value < constant if goal == "lower" else value > constant
         mark = '<span class="good">✓ better</span>' if better else '<span class="bad">✗ not better</span>'
         if tokenizer is not None and tokenizer != constant:
             share = min(1.0, max(0.0, (value - constant) / (tokenizer - constant)))
             rail = f'<span class="rail" title="{share:.0%}"><i style="width:{share:.0%}"></i></span>'
     metric = str(row.get("metric", "?"))
-    label = f"{METRIC_NAMES.get(metric, metric)} {'↓' if lower else '↑'}"
+    label = f"{METRIC_NAMES.get(metric, metric)} {ARROWS.get(goal, f'→ {goal}')}"
     return (
         f"<tr><td>{html.escape(str(row.get('target', '?')))}</td><td>{html.escape(label)}</td>"
         f'<td class="number value">{_number(value)}</td><td class="number">{_number(constant)}</td>'
@@ -189,7 +190,8 @@ def _tokenizers(folder: Path) -> str:
     for path in found:
         name, lines = html.escape(path.name), read_metrics(path)
         if not lines:
-            rows.append(f'<tr><td>{name}</td><td colspan="4" class="missing">no metrics recorded</td></tr>')
+            why = "made by rules, without training" if (path / "rules.json").is_file() else "no metrics recorded"
+            rows.append(f'<tr><td>{name}</td><td colspan="4" class="missing">{why}</td></tr>')
             continue
         use = final(lines, "codebook_use")
         cells = (

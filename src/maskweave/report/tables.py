@@ -36,7 +36,8 @@ def key_table(catalog: Catalog) -> str:
 def _row(catalog: Catalog, m: Modality) -> list[str]:
     tokens = f"{m.tokens} ({'×'.join(map(str, m.grid))})" if m.grid else f"≤ {m.max_tokens}"
     codebook = str(catalog.vocabulary_size(m.name)) if m.has_tokens else "–"
-    tokenizer = f"{m.tokenizer.model}, {m.tokenizer.quantizer.type}" if m.tokenizer else m.vocabulary or "–"
+    rules = "rules" if m.kind == "grid" and m.value.tokenized_by == "rules" else "–"
+    tokenizer = f"{m.tokenizer.model}, {m.tokenizer.quantizer.type}" if m.tokenizer else m.vocabulary or rules
     return [
         str(m.id),
         m.name,

@@ -4,8 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from maskweave.modality.catalogs import Catalog
+from maskweave.modality.entry import Modality
 from maskweave.tokenizers.base import Tokenizer
 from maskweave.tokenizers.grid import GridTokenizer
+from maskweave.tokenizers.rules import RuleTokenizer
 from maskweave.tokenizers.sequence import SequenceTokenizer
 from maskweave.tokenizers.text import TextTokenizer
 
@@ -17,7 +19,7 @@ def save_tokenizers(tokenizers: Mapping[str, Tokenizer], folder: Path) -> None:
             vocabulary = folder / tokenizer.text.vocabulary.name
             if not vocabulary.exists():
                 tokenizer.text.save(vocabulary)
-        elif isinstance(tokenizer, GridTokenizer):
+        elif isinstance(tokenizer, (GridTokenizer, RuleTokenizer)):
             tokenizer.save(folder / name)
 
 
@@ -38,5 +40,16 @@ def load_tokenizers(folder: Path, catalog: Catalog) -> dict[str, Tokenizer]:
         if modality.kind == "sequence":
             tokenizers[name] = SequenceTokenizer(modality, texts[modality.vocabulary])
         elif modality.kind == "grid" and (folder / name).exists():
-            tokenizers[name] = GridTokenizer.load(folder / name, modality)
+            tokenizers[name] = load_grid_tokenizer(folder / name, modality)
     return tokenizers
+
+
+def load_grid_tokenizer(folder: Path, modality: Modality) -> GridTokenizer | RuleTokenizer:
+    """Load the tokenizer of a grid: a network, or the rules of value types that are tokenized by rules.
+
+    Raises:
+        MaskweaveError: files are missing or damaged, or the tokenizer belongs to another entry.
+    """
+    if modality.value.tokenized_by == "rules":
+        return RuleTokenizer.load(folder, modality)
+    return GridTokenizer.load(folder, modality)

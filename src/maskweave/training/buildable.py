@@ -12,6 +12,7 @@ from maskweave.families.base import family_named
 from maskweave.modality.catalogs import Catalog
 from maskweave.modality.entry import Modality
 from maskweave.objectives.tokenizer import TokenizerObjective
+from maskweave.tokenizers.folder import load_grid_tokenizer
 from maskweave.tokenizers.grid import GridTokenizer
 from maskweave.tokenizers.sequence import SequenceTokenizer
 from maskweave.tokenizers.text import TextTokenizer
@@ -47,13 +48,13 @@ def check_buildable(recipe: Recipe, catalog: Catalog, folder: Path | None = None
             _check_vocabulary(catalog, name, [m for m in sequences if m.vocabulary == name], ready.get(name))
     for modality in grids:
         if modality.name in ready:
-            GridTokenizer.load(ready[modality.name], modality)  # memory-maps the weights
-        elif modality.name in todo:
+            load_grid_tokenizer(ready[modality.name], modality)  # memory-maps the weights
+        elif modality.name in todo and modality.value.tokenized_by == "network":
             TokenizerObjective(GridTokenizer.without_weights(modality))
     family = family_named(recipe.model.family)
     family.check(recipe.model, catalog)
     model = family.empty_model(catalog, recipe.model)
-    family.build_objective(model, recipe.model)
+    family.build_objective(model, recipe.model, catalog)
     if recipe.start:
         warm_start(model, catalog, Path(recipe.start))
 

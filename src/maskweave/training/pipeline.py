@@ -96,7 +96,7 @@ def _fit_model(recipe: Recipe, catalog: Catalog, folder: Path, command: str) -> 
     torch.manual_seed(recipe.seed)
     model = build_model(recipe, catalog, folder)
     result = fit(
-        recipe.family.build_objective(model, recipe.model),
+        recipe.family.build_objective(model, recipe.model, catalog),
         build_batches(recipe, train, held_out=False),
         recipe.train,
         folder,

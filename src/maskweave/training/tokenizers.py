@@ -1,4 +1,4 @@
-"""Trains a recipe's tokenizers: text tokenizers on the texts, networks one after another or in parallel."""
+"""Trains a recipe's tokenizers: text tokenizers on the texts, networks one after another or in parallel; and fits the rules of scalars and labels."""
 
 import contextlib
 import shutil
@@ -22,6 +22,7 @@ from maskweave.modality.catalogs import Catalog
 from maskweave.objectives.tokenizer import TokenizerObjective
 from maskweave.progress import progress
 from maskweave.tokenizers.grid import GridTokenizer
+from maskweave.tokenizers.rules import RuleTokenizer
 from maskweave.tokenizers.sequence import SequenceTokenizer
 from maskweave.tokenizers.text import TextTokenizer
 from maskweave.tokenizers.text_losses import text_losses
@@ -62,7 +63,7 @@ def train_tokenizers(
     if not todo:
         remove(cache)  # left by a process that was killed at the end
         return
-    _cache_values(recipe, catalog, todo, cache)
+    _cache_values(recipe, catalog, todo, root, cache)
     for name in [name for name in todo if name in catalog.vocabularies]:
         texts: dict[str, list[str]] = read_json(cache / f"{name}.json", limit=None)
         text = TextTokenizer.train(catalog.vocabularies[name], [t for some in texts.values() for t in some])
@@ -72,7 +73,8 @@ def train_tokenizers(
                 for line in text_losses(tokenizer, texts.get(m.name, [])):
                     print(line)
         text.save(root / name)
-    grids = sorted((name for name in todo if name in catalog), key=lambda name: -_steps(recipe, name))
+    networks = [name for name in todo if name in catalog and catalog[name].value.tokenized_by == "network"]
+    grids = sorted(networks, key=lambda name: -_steps(recipe, name))
     if recipe.tokenizers.jobs == 1 or len(grids) < 2:
         for name in grids:
             train_tokenizer(recipe, catalog, folder, name, command)
@@ -85,16 +87,17 @@ def _steps(recipe: Recipe, name: str) -> int:
     return recipe.tokenizers.steps.get(name, recipe.tokenizers.train.steps)
 
 
-def _cache_values(recipe: Recipe, catalog: Catalog, todo: list[str], cache: Path) -> None:
-    """Reads the samples once and writes each tokenizer's values to a file that its training memory-maps."""
+def _cache_values(recipe: Recipe, catalog: Catalog, todo: list[str], root: Path, cache: Path) -> None:
+    """Reads the samples once and writes each network's values to a file that its training memory-maps; fits and saves tokenizers by rules."""
     grids = {name: catalog[name] for name in todo if name in catalog}
     texts = {
         v: [m for m in catalog.values() if m.vocabulary == v and m.value.is_text]
         for v in todo
         if v in catalog.vocabularies
     }
-    files = [*(f"{name}.npy" for name in grids), *(f"{name}.json" for name in texts)]
-    if all((cache / file).exists() for file in files):
+    ruled = [name for name, m in grids.items() if m.value.tokenized_by == "rules"]
+    files = [*(f"{name}.npy" for name in grids if name not in ruled), *(f"{name}.json" for name in texts)]
+    if not ruled and all((cache / file).exists() for file in files):
         return
     source = open_source(recipe, catalog, "train", samples=recipe.tokenizers.samples, spread=True)
     values: dict[str, list[Any]] = {name: [] for name in grids}
@@ -122,6 +125,9 @@ def _cache_values(recipe: Recipe, catalog: Catalog, todo: list[str], cache: Path
             raise MaskweaveError(
                 f"no sample has {grids[name].reads!r}, so the tokenizer of {name!r} cannot be trained; remove the modality from the recipe"
             )
+        if name in ruled:
+            RuleTokenizer.fit(grids[name], items).save(root / name)
+            continue
         order = order_by_split(recipe, keys[name])
         with write_aside(cache / f"{name}.npy") as aside, open(aside, "wb") as file:
             checked = grids[name].value.check_batch(items, name)

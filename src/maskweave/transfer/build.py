@@ -26,6 +26,7 @@ from maskweave.tokenizers.base import Tokenizer
 from maskweave.tokenizers.folder import load_tokenizers
 from maskweave.transfer.data import Target, make_target
 from maskweave.transfer.recipe import HeadSettings, TransferRecipe
+from maskweave.values.distribution import point
 
 LEAST_SCORE = 0.5
 """Predicted boxes below this probability are dropped; scoring keeps them."""
@@ -87,7 +88,7 @@ def make_head(encoder: Encoder, target: Target, settings: HeadSettings) -> nn.Mo
     Raises:
         MaskweaveError: a dense target without an input on a 2-D grid, or with inputs on different grids.
     """
-    if target.kind == "label":
+    if target.kind in ("label", "sample"):
         return ClassHead(encoder.width, len(target.classes))
     if target.kind == "boxes":
         return BoxHead(
@@ -127,7 +128,7 @@ class Transferred:
         self.catalog, self.tokenizers = catalog, tokenizers
 
     def predict(self, samples: Sequence[Sample], *, batch_size: int = 64) -> list[Any]:
-        """Returns a prediction per sample: a class name, a dense value in its entry's form, or boxes `{"class", "box", "score"}`, best first.
+        """Returns a prediction per sample: a class name, a list of tags, a dense value in its entry's form, or boxes `{"class", "box", "score"}`, best first.
 
         Args:
             samples: each with all inputs, in any form that `Bundle.generate` accepts.
@@ -151,17 +152,19 @@ class Transferred:
         inputs = read_inputs(values, self.catalog, self.tokenizers, self.encoder.names)
         return self.head(self.encoder(inputs.to(next(self.head.parameters()).device)))
 
-    def answers(self, output: Tensor, least: float = LEAST_SCORE) -> list[Any]:
+    def answers(self, output: Tensor, least: float = LEAST_SCORE, whole: bool = False) -> list[Any]:
         """Converts the head's output to what `predict` returns.
 
         Args:
             least: boxes with a lower score are dropped.
+            whole: return distributions instead of values where there are any, for scores.
         """
         if self.target.kind == "label":
             return [self.target.classes[i] for i in output.argmax(dim=-1).tolist()]
         if self.target.kind != "boxes":
             assert self.target.modality is not None
-            return list(self.target.modality.value.from_network(output))
+            found = self.target.modality.value.answers(output)
+            return found if whole else [point(answer) for answer in found]
         predictions = []
         for logits, boxes in zip(
             output[-1, ..., :-4].softmax(-1), corners(output[-1, ..., -4:]).clamp(0, 1), strict=True

@@ -45,7 +45,7 @@ class Target:
 
     @property
     def kind(self) -> str:
-        """Kind of head: `label`, `points` (a value per point) or `boxes`; see `ValueType.head`."""
+        """Kind of head: `label` (one class), `sample` (yes or no for each class), `points` (a value per point) or `boxes`; see `ValueType.head`."""
         return "label" if self.modality is None or self.label else self.modality.value.head
 
     @property
@@ -63,7 +63,7 @@ class Target:
         value = sample.get(self.modality.reads)
         if value is None:
             raise BadSample(f"the sample has no {self.modality.reads!r}, the target")
-        if not self.label:
+        if not self.label and self.kind != "label":
             return value
         try:
             return self.classes.index(self.modality.value.label_of(value, self.label))

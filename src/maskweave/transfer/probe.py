@@ -1,12 +1,12 @@
 """Probes of a frozen encoder's features: a linear probe and k nearest neighbors.
 
 The nearest neighbors vote with weights exp(cosine / temperature), as in https://arxiv.org/abs/1805.01978. The linear probe is multinomial
-logistic regression, solved to convergence.
+logistic regression, solved to convergence; for tags, one binary logistic regression for each of them.
 
 Dimension letters: S training samples, T samples to classify, D width, K classes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -18,7 +18,7 @@ from torch import Tensor
 from maskweave.errors import MaskweaveError
 from maskweave.evaluate.run import EvaluationRow
 from maskweave.generate.features import FeatureExtractor
-from maskweave.transfer.data import TUNED_ON, Examples, Parts
+from maskweave.transfer.data import TUNED_ON, Examples, Parts, Target, target_tensor
 from maskweave.transfer.shares import differing_shares
 
 NEIGHBORS, TEMPERATURE = 20, 0.07
@@ -37,29 +37,33 @@ class Labeled(NamedTuple):
     features: Tensor
     """(S, D)"""
     labels: Tensor
-    """(S,) indices of classes."""
+    """(S,) indices of classes; (S, K) 0 or 1, float32, for tags."""
+
+    @property
+    def are_tags(self) -> bool:
+        return self.labels.ndim == 2
 
 
 def labeled_features(features: FeatureExtractor, examples: Examples, **options: Any) -> Labeled:
     """Returns the features of all usable examples; options as in `FeatureExtractor.stream`.
 
     Raises:
-        MaskweaveError: the target is not a label, or no example is usable.
+        MaskweaveError: the target is neither a label nor tags, or no example is usable.
     """
     target = examples.target
-    if target.kind != "label":
+    if target.kind not in ("label", "sample"):
         assert target.modality is not None
         raise MaskweaveError(
             f"a probe predicts labels, but {target.name!r} has values of type {target.modality.value.type!r}; set a label"
         )
-    labels: list[int] = []
+    labels: list[Any] = []
     parts = []
     for batch in features.stream(examples, **options):
         labels += [examples.answer(i, sample) for i, sample in zip(batch.numbers, batch.samples, strict=True)]
         parts.append(batch.encoded.pooled.float().cpu())
     if not parts:
         raise MaskweaveError("no example is usable; check the data and its inputs")
-    return Labeled(torch.cat(parts), torch.tensor(labels))
+    return Labeled(torch.cat(parts), target_tensor(target, labels))
 
 
 def nearest_neighbors(
@@ -72,8 +76,11 @@ def nearest_neighbors(
         cosine_tk, index_tk = (some_tD @ known_SD.T).topk(min(k, len(known_SD)), dim=1)
         # Subtract the largest: exp(1 / 0.07) is over a million.
         weight_tk = ((cosine_tk - cosine_tk[:, :1]) / temperature).exp()
-        vote_tK = weight_tk.new_zeros(len(some_tD), num_classes).scatter_add(1, train.labels[index_tk], weight_tk)
-        votes.append(vote_tK / vote_tK.sum(dim=1, keepdim=True))
+        if train.are_tags:
+            vote_tK = (weight_tk[..., None] * train.labels[index_tk]).sum(dim=1)
+        else:
+            vote_tK = weight_tk.new_zeros(len(some_tD), num_classes).scatter_add(1, train.labels[index_tk], weight_tk)
+        votes.append(vote_tK / weight_tk.sum(dim=1, keepdim=True))
     return torch.cat(votes)
 
 
@@ -110,7 +117,11 @@ class LinearProbe:
 
         def closure() -> Tensor:
             solver.zero_grad()
-            loss = F.cross_entropy(F.linear(x_SD, weight, bias), train.labels)
+            logits_SK = F.linear(x_SD, weight, bias)
+            if train.are_tags:
+                loss = F.binary_cross_entropy_with_logits(logits_SK, train.labels.double(), reduction="sum") / len(x_SD)
+            else:
+                loss = F.cross_entropy(logits_SK, train.labels)
             loss = loss + weight_decay / 2 * weight.square().sum()
             loss.backward()
             return loss
@@ -139,7 +150,9 @@ class LinearProbe:
 
 
 def share_right(scores_TK: Tensor, labels_T: Tensor) -> float:
-    """Returns the accuracy of the class with the highest score, 0 to 1."""
+    """Returns the accuracy of the class with the highest score, 0 to 1; for tags (T, K), of the decisions for scores above 0."""
+    if labels_T.ndim == 2:
+        return ((scores_TK > 0) == (labels_T > 0.5)).float().mean().item()
     return (scores_TK.argmax(dim=1) == labels_T).float().mean().item()
 
 
@@ -153,12 +166,18 @@ def probe(features: FeatureExtractor, examples: Parts, seed: int, **options: Any
     train = labeled_features(features, examples.train, title="training features", **options)
     held_out = labeled_features(features, examples.held_out, title="held-out features", **options)
     target = examples.train.target
-    if line := differing_shares(train.labels.tolist(), held_out.labels.tolist(), target.classes):
+    if not train.are_tags and (
+        line := differing_shares(train.labels.tolist(), held_out.labels.tolist(), target.classes)
+    ):
         print(line)
     num_classes = len(target.classes)
     linear = LinearProbe.tuned(train, num_classes)
+    votes = nearest_neighbors(train, held_out.features, num_classes)
+    if train.are_tags:
+        logits = {f"{NEIGHBORS}-nearest-neighbor": votes.logit(1e-6), "linear-probe": linear(held_out.features)}
+        return _tag_rows(features.encoder.names, target, logits, train, held_out, seed)
     results = {
-        f"{NEIGHBORS}-nearest-neighbor accuracy": nearest_neighbors(train, held_out.features, num_classes),
+        f"{NEIGHBORS}-nearest-neighbor accuracy": votes,
         "linear-probe accuracy": linear(held_out.features),
     }
     commonest = int(torch.bincount(train.labels).argmax())
@@ -170,3 +189,28 @@ def probe(features: FeatureExtractor, examples: Parts, seed: int, **options: Any
         )
         for name, scores in results.items()
     ]  # fmt: skip
+
+
+def _tag_rows(
+    names: list[str], target: Target, logits: Mapping[str, Tensor], train: Labeled, held_out: Labeled, seed: int
+) -> list[EvaluationRow]:
+    """The metrics of the tags' entry for each probe."""
+    assert target.modality is not None
+
+    def tags_of(flags_SK: Tensor) -> list[list[str]]:
+        return [[name for name, flag in zip(target.classes, row, strict=True) if flag] for row in flags_SK.tolist()]
+
+    truth, seen = tags_of(held_out.labels), tags_of(train.labels)
+    rows = []
+    for probe_name, logits_TK in logits.items():
+        found = target.modality.value.answers(logits_TK)
+        for metric in target.modality.scores():
+            value = metric.score(found, truth)
+            constant = metric.score([metric.best_constant(seen)] * len(truth), truth)
+            rows.append(
+                EvaluationRow(
+                    names, target.name, f"{probe_name} {metric.name}", metric.better, round(value, 5), round(constant, 5),
+                    float("nan"), len(truth), seed,
+                )
+            )  # fmt: skip
+    return rows

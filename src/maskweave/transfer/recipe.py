@@ -124,7 +124,7 @@ class TransferRecipe:
     inputs: list[str] = field(default_factory=list)
     """Input modalities."""
     target: str = ""
-    """Modality to predict: classes, map or direction over a picture, or boxes. Empty: the classes of a folder of folders."""
+    """Modality to predict: classes, map or direction over a picture, boxes, or a label. Empty: the classes of a folder of folders."""
     label: str = ""
     """Predict a label instead of the complete value: an integer metadata key, or `first`, the class of the first box or instance."""
     catalog: str = ""

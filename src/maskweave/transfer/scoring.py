@@ -29,7 +29,7 @@ def score_transfer(
 ) -> list[EvaluationRow]:
     """Returns one row for every metric of the task.
 
-    Labels: accuracy (and top 5). Dense values: the metrics of their entry. Boxes: COCO's AP and AP50.
+    Labels: accuracy (and top 5), macro F1. Tags and dense values: the metrics of their entry. Boxes: COCO's AP and AP50.
 
     Raises:
         MaskweaveError: too many examples are unusable, or a library of the extra `eval` is missing.
@@ -41,7 +41,7 @@ def score_transfer(
         for numbers, samples in _batches(held_out, skips, workers):
             output = model.outputs(samples).float().cpu()
             # All scores of labels are kept, for the top 5; the logits of dense values would not fit in memory.
-            found += list(output) if model.target.kind == "label" else model.answers(output, least=0.0)
+            found += list(output) if model.target.kind == "label" else model.answers(output, least=0.0, whole=True)
             truth += [held_out.answer(i, sample) for i, sample in zip(numbers, samples, strict=True)]
             bar.advance(len(numbers))
         if skips.summary():
@@ -80,7 +80,8 @@ def _metrics(
 ) -> list[tuple[str, str, float, float]]:
     """Returns name, direction, value and value of the best constant for each metric."""
     if target.kind == "label":
-        return _accuracies(torch.stack(found), torch.tensor(truth), seen)
+        logits_SK, truth_S = torch.stack(found), torch.tensor(truth)
+        return _accuracies(logits_SK, truth_S, seen) + _class_scores(target, logits_SK.argmax(dim=1), truth_S, seen)
     if target.kind == "boxes":
         named = coco_average_precision(found, truth, target)
         return [(name, "higher", value, math.nan) for name, value in named.items()]
@@ -89,6 +90,23 @@ def _metrics(
     for metric in target.modality.scores():
         constant = metric.scores([metric.best_constant(seen)] * len(truth), truth)
         rows += [(name, metric.better, value, constant[name]) for name, value in metric.scores(found, truth).items()]
+    return rows
+
+
+def _class_scores(
+    target: Target, found_S: torch.Tensor, truth_S: torch.Tensor, seen: Sequence[int]
+) -> list[tuple[str, str, float, float]]:
+    """The metrics of a label's entry except the accuracy, which is scored already; none for labels that are a part of another value."""
+    if target.modality is None or target.label:
+        return []
+    found, truth, known = (
+        [target.classes[i] for i in indices] for indices in (found_S.tolist(), truth_S.tolist(), seen)
+    )
+    rows = []
+    for metric in target.modality.scores():
+        if metric.name != "accuracy":
+            constant = metric.score([metric.best_constant(known)] * len(truth), truth)
+            rows.append((metric.name, metric.better, metric.score(found, truth), constant))
     return rows
 
 

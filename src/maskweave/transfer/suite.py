@@ -101,6 +101,8 @@ def run_suite(
 
 
 def _outliers(bundle: Bundle, item: Outliers, parts: Parts, seed: int, options: dict[str, Any]) -> list[EvaluationRow]:
+    if parts.train.target.kind != "label":
+        raise MaskweaveError(f"outliers need a label with one class, found {parts.train.target.name!r}; set another")
     features = bundle.encoder(item.inputs)
     train = labeled_features(features, parts.train, title="training features", **options)
     sets = [features.pooled(parts.held_out, title="held-out features", **options)[1]]

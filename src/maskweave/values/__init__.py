@@ -19,17 +19,20 @@ from maskweave.values.direction import Direction
 from maskweave.values.features import Features
 from maskweave.values.image import Image
 from maskweave.values.instances import Instances
+from maskweave.values.label import Label
 from maskweave.values.map import Map
 from maskweave.values.metadata import Metadata
 from maskweave.values.palette import Palette
 from maskweave.values.poses import Poses
 from maskweave.values.queries import Queries
+from maskweave.values.scalar import Scalar
+from maskweave.values.tags import Tags
 from maskweave.values.text import Text
 from maskweave.values.vector import Vector
 from maskweave.values.vectors import Vectors
 
 BUILT_IN: tuple[type[ValueType], ...] = (
-    Image, Map, Direction, Features, Classes, Binary, Vector, Vectors,
+    Image, Map, Direction, Features, Classes, Binary, Vector, Vectors, Scalar, Label, Tags,
     Text, Boxes, Palette, Metadata, Instances, Poses, Queries,
 )  # fmt: skip
 GROUP = "maskweave.values"

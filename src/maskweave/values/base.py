@@ -18,6 +18,7 @@ from maskweave.values import files
 from maskweave.values.geometry import Geometry
 from maskweave.values.metrics import Labels, Metric
 from maskweave.values.remarks import remark
+from maskweave.values.rules import Rules
 from maskweave.values.unknown import known_points, over_known
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ class ValueType(ABC):
     kinds: ClassVar[tuple[str, ...]]
     """Kinds of modality that can hold it: `grid`, `patches`, `vectors` or `sequence`."""
 
+    tokenized_by: ClassVar[Literal["network", "rules"]] = "network"
+    """What turns grids of this type into tokens: a trained network, or rules such as bins (`fit_rules`, `rules`)."""
     losses: ClassVar[Mapping[str, Loss]] = {}
     """Losses of a tokenizer network by name, the default first; empty: no tokenizer network."""
     can_add_noise: ClassVar[bool] = True
@@ -52,12 +55,16 @@ class ValueType(ABC):
     """Whether its file is already a picture and needs no figure."""
     is_text: ClassVar[bool] = False
     """Whether it is plain text: text tokenizers are trained on it, and commands take it as typed."""
+    may_be_empty: ClassVar[bool] = False
+    """Whether an empty text file means that the value is missing; otherwise it is damaged."""
     is_embedding: ClassVar[bool] = False
     """Whether it is one vector that can stand for the sample in retrieval."""
     mergeable: ClassVar[bool] = False
     """Whether several predictions can be merged into one."""
-    head: ClassVar[Literal["", "points", "boxes"]] = ""
+    head: ClassVar[Literal["", "points", "boxes", "label", "sample"]] = ""
     """Head that predicts it in fine-tuning; empty: not supported."""
+    default_decoding: ClassVar[Mapping[str, Any]] = {}
+    """Settings of `decoding` for entries that have none, where they differ from the defaults."""
     row_dtype: ClassVar[Any] = np.float32
     """NumPy type of stored raw rows."""
     stored_facts: ClassVar[tuple[str, ...]] = ("type", "channels", "classes")
@@ -173,6 +180,10 @@ class ValueType(ABC):
         """Convert what a user may pass as a value, a PIL image or a tensor for instance, to what `check` takes."""
         return value
 
+    def typed(self, text: str) -> Any:
+        """Returns the value that a text means where a value or a path may be given, on the command line for instance; None: it is a path."""
+        return None
+
     @property
     def endings(self) -> tuple[str, ...]:
         """File endings that can hold a value, lower case, without a dot; `write` uses the first."""
@@ -185,9 +196,12 @@ class ValueType(ABC):
         Raises:
             BadSample: gives the file, what was found and what was expected.
         """
-        files.check_size(content, where)
         files.check_ending(ending, self, where)
-        parsed = self.parse(content, ending, where)
+        if content or not (self.may_be_empty and ending in ("txt", "csv")):
+            files.check_size(content, where)
+            parsed = self.parse(content, ending, where)
+        else:
+            parsed = None
         value = None if parsed is None else self.check(parsed, where)
         if value is None or self.is_missing(value):
             remark("values that say nothing count as missing")
@@ -201,6 +215,22 @@ class ValueType(ABC):
     def parse(self, content: bytes, ending: str, where: str) -> Any:
         """Parse a file's bytes to what `check` takes."""
         return files.read_json_value(content, where)
+
+    @property
+    def is_in_name(self) -> bool:
+        """Whether the names of samples tell the values, so that an import needs no files of them."""
+        return False
+
+    def in_name(self, name: str) -> Any:
+        """Returns the checked value that a sample's name tells.
+
+        Args:
+            name: path of its files below the modalities' folders, without ending.
+
+        Raises:
+            BadSample: the name does not tell it.
+        """
+        raise BadSample(f"values of type {self.type!r} cannot be read from the name {name!r}")
 
     def write(self, value: Any) -> tuple[bytes, str]:
         """Returns a checked value as a file's bytes and ending; `read` returns the same value."""
@@ -273,6 +303,35 @@ class ValueType(ABC):
         """Returns a loss that skips the unknown points of the target, which are NaN or −1 as in `to_network`."""
         return over_known(loss) if self.has_unknown else loss
 
+    def answers(self, output: Tensor) -> list[Any]:
+        """Converts the output of a fine-tuned head to predictions: values, or distributions."""
+        return list(self.from_network(output))
+
+    # Rules, for types that are tokenized by them
+
+    @property
+    def rule_tokens(self) -> tuple[int, int]:
+        """Tokens of a value, and size of their vocabulary."""
+        raise MaskweaveError(f"values of type {self.type!r} are tokenized by a network, not by rules")
+
+    def fit_rules(self, values: Sequence[Any]) -> dict[str, Any]:
+        """Returns what the rules learn from checked training values (at least one), as content for a JSON file."""
+        raise MaskweaveError(f"values of type {self.type!r} are tokenized by a network, not by rules")
+
+    def rules(self, facts: Mapping[str, Any]) -> Rules:
+        """Returns the rules with the facts that `fit_rules` returned.
+
+        Raises:
+            MaskweaveError: the facts are damaged, or belong to another entry.
+        """
+        raise MaskweaveError(f"values of type {self.type!r} are tokenized by a network, not by rules")
+
+    @property
+    def target_smoothing(self) -> np.ndarray | None:
+        """Weight (R + 1,) of the ids at distance 0 to R from a target's in training, where neighboring ids mean similar values; None: the
+        target's id only."""
+        return None
+
     # Labels, for classification
 
     @property
@@ -281,7 +340,7 @@ class ValueType(ABC):
         return {}
 
     def label_of(self, value: Any, label: str) -> str:
-        """Returns the class of one of the `labels`.
+        """Returns the class of one of the `labels`; with an empty label, the class that a value of head `label` is.
 
         Raises:
             BadSample: the value lacks it.

@@ -10,7 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -26,7 +26,8 @@ class Metric:
     """One measure of predictions against truth."""
 
     name: str
-    better: Literal["lower", "higher"]
+    better: str
+    """`lower`, `higher`, or the ideal number."""
     statistics: Callable[[Any, Any], np.ndarray]
     """Maps the prediction and truth of one sample to numbers that are summed over the samples, one column for each part."""
     finish: Callable[[np.ndarray], float]

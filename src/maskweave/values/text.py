@@ -29,6 +29,7 @@ class Text(ValueType):
     python: ClassVar[str] = "str"
     kinds: ClassVar[tuple[str, ...]] = ("sequence",)
     is_text = True
+    may_be_empty = True
     default_metrics = ("f1",)
 
     max_characters: int = 10_000
@@ -62,11 +63,6 @@ class Text(ValueType):
             return files.read_text(content, where)
         value = files.read_json_value(content, where)
         return value[0] if isinstance(value, list) and value else value
-
-    def read(self, content: bytes, ending: str, where: str) -> Any:
-        if ending == "txt" and not content:  # an empty file, which other types refuse
-            content = b"\n"
-        return super().read(content, ending, where)
 
     def is_missing(self, value: str) -> bool:
         return not value.strip()

@@ -1,0 +1,318 @@
+"""Scalars: one number for the whole sample, such as a redshift, a mass or a temperature. It is one token."""
+
+import csv
+import io
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, ClassVar
+
+import numpy as np
+from torch import Tensor
+
+from maskweave.errors import MaskweaveError, shown
+from maskweave.values import files, formats
+from maskweave.values.array import check_range
+from maskweave.values.base import Size, TextLabels, ValueType, refuse
+from maskweave.values.bins import fit_bins
+from maskweave.values.distribution import NumberDistribution, point
+from maskweave.values.formats.base import Selection
+from maskweave.values.items import MAX_BINS, is_number
+from maskweave.values.metrics import Metric, mean, root_mean
+from maskweave.values.rules import Rules
+from maskweave.values.scales import Scale, check_scale, from_scale, to_scale
+
+SLACK = 1e-6
+"""Numbers outside the range by at most this share of it are rounding errors and are clipped."""
+INTERVAL = 0.9
+"""Share of the probability in the interval whose coverage is scored."""
+EMBEDDING_WIDTH = 32
+NOTHING = ("", "nan", "null", "none", "na", "n/a")
+"""Texts that mean a missing number."""
+
+
+@dataclass(frozen=True)
+class Scalar(ValueType):
+    """One number for the whole sample. It is one token: bins hold equal shares of the training values, and are stored with the tokenizer."""
+
+    type: ClassVar[str] = "scalar"
+    python: ClassVar[str] = "float, in `unit`"
+    kinds: ClassVar[tuple[str, ...]] = ("grid",)
+    tokenized_by = "rules"
+    may_be_empty = True
+    mergeable = True
+    stored_facts = ("type", "key")
+    default_metrics = ("mae", "rmse", "r2", "nll", "coverage")
+
+    bins: int = 64
+    """Most bins, which is the size of the vocabulary. There are fewer if a bin would hold less than ten training values. If the training values
+    repeat and no more of them differ, as for counts, each number has its own bin."""
+    scale: Scale = "linear"
+    """`linear`; `log`, for numbers above 0 that span powers of ten; or `asinh`, for such numbers of both signs. Predictions are means on this scale."""
+    softening: float = 1.0
+    """Scale `asinh`: numbers below it are on a nearly linear scale, in `unit`."""
+    smoothing: float = 1.0
+    """In training, targets are spread over neighboring bins with this standard deviation in bins, so that near misses cost less; 0: not."""
+    range: tuple[float, float] | None = None
+    """Lowest and highest valid number; others are refused."""
+    unit: str = ""
+    """Unit of the number, for figures and messages."""
+    key: str = ""
+    """Name of the number in files that hold several: JSON objects, and CSV tables with one row. Empty: the file holds only this number."""
+
+    def check_settings(self, kind: str) -> None:
+        if not 2 <= self.bins <= MAX_BINS:
+            raise MaskweaveError(f"value.bins must be 2 to {MAX_BINS:,}, found {self.bins}")
+        if not 0 <= self.smoothing <= self.bins:
+            raise MaskweaveError(f"value.smoothing must be 0 to value.bins {self.bins}, found {self.smoothing}")
+        if self.range is not None:
+            check_range(*self.range, "value.range")
+        check_scale(self.scale, self.softening, self.range[0] if self.range else None, "value.")
+
+    def describe(self) -> str:
+        return f"{self.type}, {self.bins} bins" + f", {self.scale}" * (self.scale != "linear")
+
+    def describe_range(self) -> str:
+        return f"{self.range[0]:g} to {self.range[1]:g}" if self.range else "any"
+
+    def check(self, value: Any, where: str) -> float:
+        if not is_number(value):
+            raise refuse(where, shown(value), "a finite number")
+        low, high = self.range or (-math.inf, math.inf)
+        slack = SLACK * (high - low) if self.range else 0.0
+        if not low - slack <= value <= high + slack:
+            raise refuse(
+                where,
+                f"{value:.6g}",
+                f"{low:g} to {high:g} {self.unit}".rstrip(),
+                "check the unit, or widen the entry's value.range",
+            )
+        if self.scale == "log" and value <= 0:
+            raise refuse(where, f"{value:.6g}", "a number above 0", "the entry's value.scale is log; use asinh")
+        return float(min(max(value, low), high))
+
+    def from_python(self, value: Any, where: str) -> Any:
+        """Arrays and tensors of one number, and text, become numbers."""
+        if isinstance(value, (Tensor, np.ndarray)):
+            if math.prod(value.shape) != 1:
+                raise refuse(where, shown(value), "one number")
+            return value.item()
+        if isinstance(value, str):
+            return parse_number(value, where)
+        return value
+
+    def typed(self, text: str) -> float | None:
+        try:
+            return float(text)
+        except ValueError:
+            return None
+
+    @property
+    def endings(self) -> tuple[str, ...]:
+        return ("json", "txt", "csv", "npy")
+
+    def parse(self, content: bytes, ending: str, where: str) -> Any:
+        found = read_single(content, ending, self.key, where)
+        is_nothing = found.strip().lower() in NOTHING if isinstance(found, str) else found is None or found != found
+        return None if is_nothing else self.from_python(found, where)
+
+    def write(self, value: Any) -> tuple[bytes, str]:
+        return super().write({self.key: value} if self.key else value)
+
+    # Tokens
+
+    @property
+    def rule_tokens(self) -> tuple[int, int]:
+        return 1, self.bins
+
+    def fit_rules(self, values: Sequence[float]) -> dict[str, Any]:
+        edges, centers = fit_bins(np.asarray(values, np.float64), self.bins, self.scale, self.softening)
+        return {"bin_edges": edges.tolist(), "bin_centers": centers.tolist()}
+
+    def rules(self, facts: Mapping[str, Any]) -> "ScalarRules":
+        try:
+            edges, centers = (np.asarray(facts[name], np.float64) for name in ("bin_edges", "bin_centers"))
+        except (KeyError, TypeError, ValueError) as error:
+            raise MaskweaveError(f"expected lists of numbers 'bin_edges' and 'bin_centers' ({error})") from error
+        K = len(centers)
+        if not 1 <= K <= self.bins or edges.shape != (K + 1,) or not (np.diff(edges) > 0).all():
+            raise MaskweaveError(f"expected 1 to {self.bins} centers between ascending edges, found {shown(facts)}")
+        return ScalarRules(self, edges, centers)
+
+    @property
+    def target_smoothing(self) -> np.ndarray | None:
+        if not self.smoothing:
+            return None
+        distance = np.arange(min(math.ceil(3 * self.smoothing), self.bins - 1) + 1)
+        return np.exp(-0.5 * (distance / self.smoothing) ** 2).astype(np.float32)
+
+    # Scores and ensembles
+
+    def metrics(self, parse: TextLabels | None = None) -> dict[str, Metric]:
+        """`mae` and `rmse` in the unit; `r2`, the explained share of the variance, and `scaled_mae` on the scale (`log`: in powers of ten); `nll`,
+        the mean of -log of the predicted density at the truth, in nats, and `coverage`, the share of truths in the central 90% interval, for
+        predictions with a distribution."""
+        scaled = lambda x: to_scale(x, self.scale, self.softening)  # noqa: E731
+        typical = lambda values: float(np.median(values))  # noqa: E731
+        return {
+            "mae": Metric("MAE", "lower", lambda p, t: np.array([abs(point(p) - t), 1.0]), mean, typical),
+            "rmse": Metric(
+                "RMSE",
+                "lower",
+                lambda p, t: np.array([(point(p) - t) ** 2, 1.0]),
+                root_mean,
+                lambda values: float(np.mean(values)),
+            ),
+            "r2": Metric(
+                "R²",
+                "higher",
+                partial(_variance_sums, scaled),
+                explained_variance,
+                lambda values: self.merge(values, 0),
+            ),
+            "scaled_mae": Metric(
+                "MAE on the scale",
+                "lower",
+                lambda p, t: np.array([abs(scaled(point(p)) - scaled(t)), 1.0]),
+                mean,
+                typical,
+            ),
+            "nll": Metric("NLL", "lower", _negative_log_density, mean, self.histogram),
+            "coverage": Metric(f"coverage of {INTERVAL:.0%}", f"{INTERVAL:g}", _is_covered, mean, self.histogram),
+        }
+
+    def histogram(self, values: Sequence[float]) -> NumberDistribution:
+        """Returns the distribution of training values in about √S bins, the best constant answer."""
+        bins = min(self.bins, max(1, math.isqrt(len(values))))
+        edges, centers = fit_bins(np.asarray(values, np.float64), bins, self.scale, self.softening)
+        counts = np.bincount(np.clip(np.searchsorted(edges, values, "right") - 1, 0, len(centers) - 1))
+        return NumberDistribution(edges, centers, counts / len(values), self.unit, self.scale, self.softening)
+
+    def merge(self, values: Sequence[float], overlap: float) -> float:
+        """The mean on the scale."""
+        on_scale = np.mean(to_scale(values, self.scale, self.softening))
+        return float(from_scale(on_scale, self.scale, self.softening))
+
+    # Figures
+
+    @property
+    def curve(self) -> bool:
+        return True
+
+    def draw(
+        self, value: Any, size: Size, over: Any = None, span: tuple[float, float] | None = None, reference: Any = None
+    ) -> np.ndarray:
+        """Draws the number; of a distribution, also its density, with the 90% interval and the reference as a line."""
+        from maskweave.values.drawing_predictions import density_figure
+        from maskweave.values.lettering import text_panel
+
+        if isinstance(value, NumberDistribution):
+            return density_figure(value, size, span, reference, logarithmic=self.scale == "log")
+        return text_panel(f"{value:.4g} {self.unit}".rstrip(), size)
+
+    def span(self, values: Sequence[Any]) -> tuple[float, float] | None:
+        ends = [v.interval(0.98) if isinstance(v, NumberDistribution) else (v, v) for v in values]
+        low, high = min((a for a, _ in ends), default=0.0), max((b for _, b in ends), default=0.0)
+        return (low, high) if high > low else None
+
+
+class ScalarRules(Rules):
+    """Bins of a scalar.
+
+    Args:
+        edges: (K + 1,) ascending, in the unit.
+        centers: (K,) value of each bin.
+    """
+
+    answers_by_distribution = True
+
+    def __init__(self, value: Scalar, edges: np.ndarray, centers: np.ndarray):
+        self.value, self.edges, self.centers = value, edges, centers
+
+    def encode(self, values: Sequence[Any]) -> np.ndarray:
+        bins = np.searchsorted(self.edges, np.asarray(values, np.float64), "right") - 1
+        return np.clip(bins, 0, len(self.centers) - 1)[:, None]
+
+    def decode(self, ids_BL: np.ndarray) -> list[float]:
+        return self.centers[np.minimum(ids_BL[:, 0], len(self.centers) - 1)].tolist()
+
+    def distribution(self, probabilities_LV: np.ndarray) -> NumberDistribution:
+        p = np.asarray(probabilities_LV[0, : len(self.centers)], np.float64)  # ids without a bin are never a target
+        p = p / p.sum() if p.sum() > 0 else np.full(len(p), 1 / len(p))
+        v = self.value
+        return NumberDistribution(self.edges, self.centers, p, v.unit, v.scale, v.softening)
+
+    def embeddings(self) -> np.ndarray:
+        """Vectors on a curve, in the order of the bins."""
+        position = np.arange(self.value.bins)[:, None] / 10.0 ** (4 * np.arange(EMBEDDING_WIDTH // 2) / EMBEDDING_WIDTH)
+        return np.concatenate([np.sin(position), np.cos(position)], axis=1).astype(np.float32)
+
+
+def read_single(content: bytes, ending: str, key: str, where: str) -> Any:
+    """Returns the single number or word in a json, txt, csv or npy file; None if a JSON object lacks the key.
+
+    Args:
+        key: name of the value in a JSON object, or heading of its column in a CSV table with one row; empty: the file holds nothing else.
+
+    Raises:
+        BadSample: the file is damaged, or holds several values.
+    """
+    match ending:
+        case "npy":
+            array = formats.read(content, ending, where, Selection(axes=0)).array
+            if array.size != 1:
+                raise refuse(where, f"an array of shape {array.shape}", "one number")
+            return array.reshape(()).item()
+        case "json":
+            found = files.read_json_value(content, where)
+            if key and isinstance(found, Mapping):
+                return found.get(key)
+            return found
+        case "csv":
+            rows = [row for row in csv.reader(io.StringIO(files.read_text(content, where))) if row]
+            if key and len(rows) == 2 and key in rows[0] and len(rows[1]) == len(rows[0]):
+                return rows[1][rows[0].index(key)].strip()
+            if len(rows) != 1 or len(rows[0]) != 1:
+                cells = f"one cell, or the column {key!r} and one row" if key else "one cell"
+                raise refuse(where, f"{len(rows)} rows of {max(map(len, rows), default=0)} columns", cells)
+            return rows[0][0].strip()
+        case _:
+            return files.read_text(content, where).strip()
+
+
+def parse_number(text: str, where: str) -> float:
+    """Returns a number that is written as text.
+
+    Raises:
+        BadSample: it is not a number.
+    """
+    try:
+        return float(text)
+    except ValueError:
+        raise refuse(where, f"the text {shown(text)}", "a number") from None
+
+
+def explained_variance(sums: np.ndarray) -> float:
+    """R²: 1 - squared errors / squared deviations of the truths from their mean; NaN if the truths are all equal."""
+    errors, total, squares, count = map(float, sums)
+    spread = squares - total**2 / count
+    return 1 - errors / spread if spread > 1e-12 * squares else math.nan
+
+
+def _variance_sums(scaled: Any, prediction: Any, truth: float) -> np.ndarray:
+    p, t = float(scaled(point(prediction))), float(scaled(truth))
+    return np.array([(p - t) ** 2, t, t**2, 1.0])
+
+
+def _negative_log_density(prediction: Any, truth: float) -> np.ndarray:
+    if not isinstance(prediction, NumberDistribution):
+        return np.zeros(2)
+    return np.array([-prediction.log_density(truth), 1.0])
+
+
+def _is_covered(prediction: Any, truth: float) -> np.ndarray:
+    if not isinstance(prediction, NumberDistribution):
+        return np.zeros(2)
+    low, high = prediction.interval(INTERVAL)
+    return np.array([low <= truth <= high, 1.0])
