@@ -1,18 +1,23 @@
 """Absurd numbers fail before anything of their size is built."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from maskweave import limits
+from maskweave.config import build, plain
 from maskweave.errors import MaskweaveError
+from maskweave.files import read_yaml, write_yaml
 from maskweave.modality.catalogs import Catalog, catalog_from
 from maskweave.modality.decoding import Decoding
 from maskweave.models.embeddings import check_positions
 from maskweave.models.fourm import FourM, FourMConfig
 from maskweave.models.m3ae import M3AE, M3AEConfig
-from maskweave.training.recipe import load_recipe
+from maskweave.training.recipe import Recipe, load_recipe
+from maskweave.training.resuming import changes
+from maskweave.training.run_folder import claim_folder
 from maskweave.training.settings import TrainSettings
 from maskweave.transfer.recipe import HeadSettings, TransferData, TransferRecipe, Tuning
 
@@ -178,6 +183,34 @@ def test_transfers() -> None:
     for other in (TransferData, TransferRecipe):
         with pytest.raises(MaskweaveError, match="seed is .*; expected at most"):
             other(seed=2**70)
+
+
+def bomb(folder: Path, before: str, at: str) -> Path:
+    """A short recipe in which aliases repeat a value 10,000 times where a name is expected."""
+    lines = [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 5)]
+    path = folder / "bomb.yaml"
+    path.write_text("\n".join(["a0: &a0 " + "x" * 1000, *lines, before, at]))
+    return path
+
+
+def test_messages_about_aliases_are_short(tmp_path: Path) -> None:
+    content = read_yaml(bomb(tmp_path, "model:", "  {family: *a4}"))
+    with pytest.raises(MaskweaveError, match="'model': unknown model family") as caught:
+        build(Recipe, {"model": content["model"]}, "here")
+    assert len(str(caught.value)) < 500
+
+
+def test_reports_of_changes_are_short(tmp_path: Path) -> None:
+    long = "k" * 10**5
+    many: dict[str, Any] = {long: dict.fromkeys((f"{long}{n}" for n in range(9)), 1)}
+    found = list(changes({"model": many, "seed": [[["x"] * 10**5] * 50] * 50}, {"model": {long: {}}}))
+    assert len(found) == 10 and max(len(str(change)) for change in found) < 500
+    write_yaml(tmp_path / "recipe.yaml", {f"key{n}": 1 for n in range(5000)})
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}")
+    with pytest.raises(MaskweaveError, match=r"key1, .* and 4,9\d\d more differ") as caught:
+        claim_folder(tmp_path, plain(Recipe()), Catalog([]))
+    assert len(str(caught.value)) < 1000
 
 
 def test_the_setting_multiplies_limits(monkeypatch: pytest.MonkeyPatch) -> None:

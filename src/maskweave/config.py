@@ -47,18 +47,22 @@ def build(cls: type[T], content: Any, where: str, key: str = "") -> T:
         if name not in fields:
             new = getattr(cls, "renamed", {}).get(name)
             if new is not None:
-                raise MaskweaveError(f"{where}: the key {_join(key, name)!r} is now {_join(key, new)!r}; rename it")
+                raise MaskweaveError(
+                    f"{where}: the key {shown(_join(key, name))} is now {shown(_join(key, new))}; rename it"
+                )
             if others := _owners(requested, name):
                 raise MaskweaveError(
-                    f"{where}: unknown key {_join(key, name)!r}; it is only valid if {_join(key, others)}"
+                    f"{where}: unknown key {shown(_join(key, name))}; it is only valid if {_join(key, others)}"
                 )
             near = difflib.get_close_matches(str(name)[:80], fields, n=1)
-            hint = f"did you mean {_join(key, near[0])!r}?" if near else f"known keys: {', '.join(fields)}"
+            hint = f"did you mean {shown(_join(key, near[0]))}?" if near else f"known keys: {', '.join(fields)}"
             raise MaskweaveError(f"{where}: unknown key {shown(_join(key, name))}; {hint}")
     for name, f in fields.items():
         required = f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
         if required and name not in content:
-            raise MaskweaveError(f"{where}: key {_join(key, name)!r} is missing; expected {_describe(hints[name])}")
+            raise MaskweaveError(
+                f"{where}: key {shown(_join(key, name))} is missing; expected {_describe(hints[name])}"
+            )
     values = {name: _convert(hints[name], item, where, _join(key, name)) for name, item in content.items()}
     try:
         return cls(**values)

@@ -239,7 +239,7 @@ def _load_optimizer(path: Path, state: State) -> None:
             name, _, part = key.rpartition("/")
             if name not in indices:
                 raise MaskweaveError(
-                    f"{path}: the optimizer state has {name!r}, which is not a trained parameter of this run. Train the same parameters as before, or use another folder"
+                    f"{path}: the optimizer state has {shown(name)}, which is not a trained parameter of this run. Train the same parameters as before, or use another folder"
                 )
             moments.setdefault(indices[name], {})[part] = stored.get_tensor(key)
     state.optimizer.load_state_dict({"state": moments, "param_groups": state.optimizer.state_dict()["param_groups"]})

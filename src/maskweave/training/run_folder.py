@@ -16,6 +16,9 @@ CACHE = "cache"
 REPORTED_BY_FIT = ("train.", "tokenizers.train.")
 """Prefixes of keys whose changes the training loop reports, with the step of the change."""
 
+MOST_LISTED = 20
+"""Differences that a message lists."""
+
 
 def claim_folder(folder: Path, recipe: dict[str, Any], catalog: Catalog) -> None:
     """Writes a recipe, as plain values, and its modality entries into the folder of a new run or of the same run.
@@ -33,15 +36,15 @@ def claim_folder(folder: Path, recipe: dict[str, Any], catalog: Catalog) -> None
     others = _other_entries(entries, catalog)
     if (refused or others) and _is_begun(folder):
         what = (
-            f"a run of another recipe ({', '.join(refused)} differ)"
+            f"a run of another recipe ({_listed(refused)} differ)"
             if refused
-            else f"a run, and its modality entries differ from those of {catalog.where} ({', '.join(others)})"
+            else f"a run, and its modality entries differ from those of {catalog.where} ({_listed(others)})"
         )
         raise MaskweaveError(f"{folder}: contains {what}; choose another folder with --out, or remove it")
     if refused or others:
         remove(folder / CACHE)
         _report(
-            f"{folder}: {', '.join([*refused, *others])} differ from before; replaced, because nothing was computed with them yet"
+            f"{folder}: {_listed([*refused, *others])} differ from before; replaced, because nothing was computed with them yet"
         )
     reported = [str(change) for change in changed if is_free(change.key) and not change.key.startswith(REPORTED_BY_FIT)]
     if reported and _is_begun(folder):
@@ -64,6 +67,11 @@ def _other_entries(path: Path, catalog: Catalog) -> list[str]:
         if found[group].get(name) != wanted[group].get(name)
     ]
     return differing or order
+
+
+def _listed(names: list[str]) -> str:
+    rest = len(names) - MOST_LISTED
+    return ", ".join(names[:MOST_LISTED]) + (f" and {rest:,} more" if rest > 0 else "")
 
 
 def _is_begun(folder: Path) -> bool:

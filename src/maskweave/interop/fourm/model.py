@@ -203,7 +203,7 @@ def model_config(config: dict[str, Any], where: Path) -> FourMConfig:
     activation = str(config["act_layer"]).lower()
     if activation != ("silu" if config["gated_mlp"] else "gelu"):
         raise MaskweaveError(
-            f"{where}: act_layer {shown(config['act_layer'])} with gated_mlp {config['gated_mlp']} is not a published architecture; expected SiLU if gated and GELU if not"
+            f"{where}: act_layer {shown(config['act_layer'])} with gated_mlp {shown(config['gated_mlp'])} is not a published architecture; expected SiLU if gated and GELU if not"
         )
     switches = ("qkv_bias", "proj_bias", "mlp_bias", "norm_bias", "qk_norm", "gated_mlp")
     for key in switches:
