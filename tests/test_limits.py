@@ -200,6 +200,17 @@ def test_messages_about_aliases_are_short(tmp_path: Path) -> None:
     assert len(str(caught.value)) < 500
 
 
+@pytest.mark.parametrize(
+    ("found", "words"), [(["map"], r"\['map'\]"), ({"a": "map"}, r"\{'a': 'map'\}"), ("x" * 10**6, "'xxx"), (3, "3")]
+)
+def test_a_value_type_that_is_no_name(found: Any, words: str) -> None:
+    with pytest.raises(
+        MaskweaveError, match=f"'photo': 'value': there is no value type {words}.*known: image"
+    ) as caught:
+        catalog_from(content(modalities__photo__value={"type": found}), "here")
+    assert len(str(caught.value)) < 500
+
+
 def test_reports_of_changes_are_short(tmp_path: Path) -> None:
     long = "k" * 10**5
     many: dict[str, Any] = {long: dict.fromkeys((f"{long}{n}" for n in range(9)), 1)}
