@@ -136,6 +136,7 @@ def own_catalog(folder: Path, size: int) -> Path:
     return folder / "own.yaml"
 
 
+@pytest.mark.filterwarnings("ignore:checkpoint skipped")  # its file is a stand-in
 def test_a_folder_in_which_nothing_was_made_takes_another_recipe(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
