@@ -8,7 +8,7 @@ from value_helpers import network
 
 from maskweave.data.transforms import apply, fit
 from maskweave.modality.catalogs import Catalog, load_catalog, shipped
-from maskweave.modality.entry import Modality
+from maskweave.modality.entry import Modality, training_facts
 from maskweave.report.figures import draw
 from maskweave.tokenizers.sequence import SequenceTokenizer
 from maskweave.tokenizers.text import TextTokenizer
@@ -121,3 +121,16 @@ def test_every_entry_is_cropped_and_flipped(catalog: Catalog, modality: Modality
         assert np.shape(moved[modality.name]) == np.shape(value)
     flipped = apply(sample, catalog, Geometry(flip=True))
     assert bool(flipped) == (modality.value.type not in ("poses", "queries"))
+
+
+def test_what_training_depends_on_leaves_out_units_and_drawings() -> None:
+    def keys(content: Any, prefix: str = "") -> set[str]:
+        below = content.items() if isinstance(content, dict) else ()
+        return {prefix}.union(*(keys(item, f"{prefix}.{key}") for key, item in below))
+
+    poses, metadata = (training_facts(CATALOGS["4m"][name]) for name in ("human_poses", "metadata"))
+    assert not {"decoding", "metrics", "derive"} & poses.keys()
+    some = next(iter(CATALOGS["4m"]["human_poses"].value.parts))  # type: ignore[attr-defined]
+    assert f".value.parts.{some}.range" in keys(poses) and f".value.parts.{some}.bones" not in keys(poses)
+    found = keys(metadata)
+    assert any(key.endswith(".bins") for key in found) and not any(key.endswith(".unit") for key in found)

@@ -12,9 +12,11 @@ from stub_training import WIDTH, StubBatch, StubBatches, train
 from torch import Tensor, nn
 
 from maskweave.config import build, plain
+from maskweave.data.token_store import entry_fingerprint
 from maskweave.errors import MaskweaveError
 from maskweave.files import read_yaml, write_yaml
 from maskweave.modality.catalogs import shipped_folder
+from maskweave.tokenizers.grid import GridTokenizer
 from maskweave.training.data_settings import DataSettings
 from maskweave.training.loop import fit
 from maskweave.training.optimizer import LARGE
@@ -127,6 +129,53 @@ def test_an_entry_that_changed_is_named(tmp_path: Path) -> None:
     same = tmp_path / "same.yaml"
     same.write_bytes((shipped_folder() / "scenes.yaml").read_bytes())
     claim(recipe(catalog=str(same)), tmp_path / "run")  # the same entries from another place
+
+
+def changed_entry(folder: Path, name: str, **changes: Any) -> Path:
+    """The catalog of scenes with changes of one entry."""
+    content = read_yaml(shipped_folder() / "scenes.yaml")
+    entry = content["modalities"][name]
+    for key, value in changes.items():
+        entry[key] = {**entry.get(key, {}), **value} if isinstance(value, dict) else value
+    write_yaml(folder / "changed.yaml", content)
+    return folder / "changed.yaml"
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "words"),
+    [
+        ("depth", {"metrics": ["mae"]}, "depth.metrics was ['abs_rel', 'delta1'] and is ['mae']"),
+        ("depth", {"decoding": {"temperature": 0.5}}, "depth.decoding.temperature was 0.1 and is 0.5"),
+        ("depth", {"value": {"unit": "meters"}}, "depth.value.unit was 'm' and is 'meters'"),
+        ("depth", {"value": {"channel_names": ["z"]}}, "depth.value.channel_names was [] and is ['z']"),
+        ("edges", {"value": {"tolerance": 3}}, "edges.value.tolerance was 1 and is 3"),
+        ("edges", {"derive": None}, "edges.derive was {'from': 'rgb', 'by': 'canny'} and is None"),
+    ],
+)  # fmt: skip
+def test_what_only_scores_and_figures_depend_on_may_change(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, changes: dict[str, Any], words: str
+) -> None:
+    run, both = tmp_path / "run", recipe(modalities=[name], catalog=str(changed_entry(tmp_path, name)))
+    old = claim(both, run)
+    begin(run)
+    before = (run / "recipe.yaml").stat().st_mtime_ns
+    changed_entry(tmp_path, name, **changes)
+    new = claim(both, run)
+    assert f"{words} from now on" in capsys.readouterr().out
+    assert read_yaml(run / "modalities.yaml") == new.to_plain() != old.to_plain()
+    assert (run / "recipe.yaml").stat().st_mtime_ns > before, "the report has to be made again"
+    assert entry_fingerprint(new[name]) == entry_fingerprint(old[name]), "the tokens stay valid"
+    GridTokenizer(old[name]).save(tmp_path / "tokenizer")
+    assert GridTokenizer.load(tmp_path / "tokenizer", new[name]).modality.value == new[name].value
+    claim(both, run)
+    assert capsys.readouterr().out == ""
+    changed_entry(tmp_path, name, value={"size": [16, 16]})
+    other = both.load_catalog()[name]
+    with pytest.raises(MaskweaveError, match=rf"entries differ .*\({name}\)"):
+        claim(both, run)
+    with pytest.raises(MaskweaveError, match="has changed since this tokenizer was trained: value.size is"):
+        GridTokenizer.load(tmp_path / "tokenizer", other)
+    assert entry_fingerprint(other) != entry_fingerprint(old[name])
 
 
 def own_catalog(folder: Path, size: int) -> Path:

@@ -17,12 +17,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from maskweave.config import plain
 from maskweave.data.columns import Column
 from maskweave.errors import MaskweaveError
 from maskweave.files import read_json, write_aside
 from maskweave.modality.catalogs import Catalog
-from maskweave.modality.entry import Modality
+from maskweave.modality.entry import Modality, training_facts
 from maskweave.nn.weights import open_tensors, save_tensors
 
 Columns = dict[str, Column]
@@ -34,9 +33,8 @@ def shard_name(number: int) -> str:
 
 def entry_fingerprint(modality: Modality) -> str:
     """Hash of an entry that changes if tokens made from the old entry are no longer valid."""
-    content = {
-        key: plain(getattr(modality, key)) for key in ("name", "kind", "value", "grid", "max_tokens", "tokenizer")
-    }
+    facts = training_facts(modality)
+    content = {key: facts[key] for key in ("name", "kind", "value", "grid", "max_tokens", "tokenizer")}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 

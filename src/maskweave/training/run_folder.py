@@ -6,6 +6,7 @@ from typing import Any
 from maskweave.errors import MaskweaveError
 from maskweave.files import read_yaml, remove, sweep, write_yaml
 from maskweave.modality.catalogs import Catalog, catalog_from
+from maskweave.modality.entry import training_facts
 from maskweave.training.distributed import is_main_process
 from maskweave.training.resuming import changes, is_free
 
@@ -33,7 +34,8 @@ def claim_folder(folder: Path, recipe: dict[str, Any], catalog: Catalog) -> None
     found = read_yaml(path) if path.exists() else None
     changed = [] if found is None else list(changes(found, recipe))
     refused = [change.key for change in changed if not is_free(change.key)]
-    others = _other_entries(entries, catalog)
+    before = catalog_from(read_yaml(entries), str(entries)) if entries.exists() else catalog
+    others, was, now = _other_entries(before, catalog), before.to_plain(), catalog.to_plain()
     if (refused or others) and _is_begun(folder):
         what = (
             f"a run of another recipe ({_listed(refused)} differ)"
@@ -47,19 +49,24 @@ def claim_folder(folder: Path, recipe: dict[str, Any], catalog: Catalog) -> None
             f"{folder}: {_listed([*refused, *others])} differ from before; replaced, because nothing was computed with them yet"
         )
     reported = [str(change) for change in changed if is_free(change.key) and not change.key.startswith(REPORTED_BY_FIT)]
+    reported += [] if others else [str(change) for change in changes(was["modalities"], now["modalities"])]
     if reported and _is_begun(folder):
         _report(f"{folder}: {'; '.join(reported)} from now on")
-    write_yaml(entries, catalog.to_plain())
-    if found != recipe:  # the file's time shows whether the report still belongs to this recipe
+    write_yaml(entries, now)
+    if found != recipe or was != now:  # the file's time shows whether the report still belongs to recipe and entries
         write_yaml(path, recipe)
 
 
-def _other_entries(path: Path, catalog: Catalog) -> list[str]:
-    """Returns the names of modalities and vocabularies that differ between a file and the catalog."""
-    if not path.exists():
-        return []
-    found, wanted = catalog_from(read_yaml(path), str(path)).to_plain(), catalog.to_plain()
-    order = ["the order of modalities"] if list(found["modalities"]) != list(wanted["modalities"]) else []
+def _other_entries(before: Catalog, catalog: Catalog) -> list[str]:
+    """Returns the names of modalities and vocabularies in whose `training_facts` two catalogs differ."""
+    found, wanted = (
+        {
+            "vocabularies": dict(entries.vocabularies),
+            "modalities": {name: training_facts(m) for name, m in entries.items()},
+        }
+        for entries in (before, catalog)
+    )
+    order = ["the order of modalities"] if list(before) != list(catalog) else []
     differing = [
         name
         for group in wanted

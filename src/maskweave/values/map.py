@@ -39,6 +39,7 @@ class Map(DenseNumbers):
     head = "points"
     renamed: ClassVar[dict[str, str]] = {"tails": "trim_quantile"}
     default_metrics = ("mae", "rmse")
+    report_facts = ("unit", "channel_names")
 
     channels: int = 1
     range: tuple[float, float] | None = None
