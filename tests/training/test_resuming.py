@@ -95,10 +95,31 @@ def test_what_may_change_is_told_once(tmp_path: Path, capsys: pytest.CaptureFixt
         "evaluate.samples was 200 and is 9",
     ):
         assert words in said
-    assert "train." not in said, "the training loop tells of these, with the step"
+    for words in ("train.log_every was 20 and is 7", "train.keep was 2 and is 5", "train.workers was 0 and is 1"):
+        assert words in said, "no training has begun that could tell of these"
     assert read_yaml(tmp_path / "recipe.yaml") == plain(changed)
     claim(changed, tmp_path)
     assert capsys.readouterr().out == ""
+
+
+def test_a_training_that_resumes_tells_of_its_settings_itself(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    claim(recipe(), tmp_path)
+    train(tmp_path, steps=10)  # the model's
+    finished, begun = (tmp_path / "tokenizers" / name for name in ("depth", "edges"))
+    train(finished, steps=10)
+    (finished / "config.json").write_text("{}")
+    capsys.readouterr()
+    claim(recipe(train__log_every=7, tokenizers__train__log_every=8, data__workers=2), tmp_path)
+    said = capsys.readouterr().out
+    assert "data.workers was 0 and is 2" in said and " train.log_every" not in said
+    assert "tokenizers.train.log_every was 20 and is 8" in said, "no tokenizer resumes"
+    train(begun, steps=10)
+    capsys.readouterr()
+    claim(recipe(tokenizers__train__log_every=9, data__workers=3), tmp_path)
+    said = capsys.readouterr().out
+    assert "data.workers was 2 and is 3" in said and "tokenizers.train" not in said
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from maskweave.errors import MaskweaveError
 from maskweave.files import read_yaml, remove, sweep, write_yaml
 from maskweave.modality.catalogs import Catalog, catalog_from
 from maskweave.modality.entry import training_facts
+from maskweave.training.checkpoints import latest
 from maskweave.training.distributed import is_main_process
 from maskweave.training.resuming import changes, is_free
 
@@ -14,8 +15,8 @@ MADE = ("tokenizers", "tokens", "checkpoints", "model")
 """Folders of the files that a run computes from its recipe and entries."""
 CACHE = "cache"
 """Folder of the values that tokenizers are trained on."""
-REPORTED_BY_FIT = ("train.", "tokenizers.train.")
-"""Prefixes of keys whose changes the training loop reports, with the step of the change."""
+TRAINED = {"train.": ".", "tokenizers.train.": "tokenizers/*"}
+"""Prefixes of the keys of a training, and the folders of its checkpoints."""
 
 MOST_LISTED = 20
 """Differences that a message lists."""
@@ -48,7 +49,8 @@ def claim_folder(folder: Path, recipe: dict[str, Any], catalog: Catalog) -> None
         _report(
             f"{folder}: {_listed([*refused, *others])} differ from before; replaced, because nothing was computed with them yet"
         )
-    reported = [str(change) for change in changed if is_free(change.key) and not change.key.startswith(REPORTED_BY_FIT)]
+    told_by_fit = tuple(prefix for prefix, folders in TRAINED.items() if _is_resumed(folder, folders))
+    reported = [str(change) for change in changed if is_free(change.key) and not change.key.startswith(told_by_fit)]
     reported += [] if others else [str(change) for change in changes(was["modalities"], now["modalities"])]
     if reported and _is_begun(folder):
         _report(f"{folder}: {'; '.join(reported)} from now on")
@@ -74,6 +76,12 @@ def _other_entries(before: Catalog, catalog: Catalog) -> list[str]:
         if found[group].get(name) != wanted[group].get(name)
     ]
     return differing or order
+
+
+def _is_resumed(folder: Path, folders: str) -> bool:
+    """Whether a training resumes from a checkpoint. It then reports changes itself, with the step of the change."""
+    parts = [folder] if folders == "." else [p for p in folder.glob(folders) if not (p / "config.json").exists()]
+    return any(latest(part) is not None for part in parts)
 
 
 def _listed(names: list[str]) -> str:
