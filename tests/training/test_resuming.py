@@ -33,11 +33,11 @@ REFUSED = [
     "tokenizers.train.learning_rate", "tokenizers.train.precision", "tokenizers.train.ema",
     "model.family", "model.masking.input_tokens", "model.masking.mixtures", "model.size", "model.width", "model.tied",
     "model.mask_ratio.patches", "model.unpaired", "model.normalized_patches",
-    "train.batch_size", "train.accumulate", "train.processes", "train.seed", "seed", "start",
+    "train.batch_size", "train.accumulate", "train.processes", "tokenizers.train.seed", "seed", "start",
     "inputs", "target", "label", "scratch", "data.crop", "data.flip", "data.held_out", "tuning.parameters", "tuning.rank", "head.width",
 ]  # fmt: skip
 ALLOWED = [
-    "train.steps", "train.learning_rate", "train.schedule", "train.betas", "train.precision", "train.ema", "train.lazy_embeddings",
+    "train.steps", "train.learning_rate", "train.schedule", "train.betas", "train.precision", "train.ema", "train.lazy_embeddings", "train.seed",
     "train.log_every", "train.validate_every", "train.checkpoint_every", "train.keep", "train.workers", "train.threads",
     "train.device", "train.compile", "tokenizers.train.log_every", "tokenizers.train.device", "tokenizers.jobs",
     "data.workers", "data.limit", "model.loss", "model.loss_weight.patches", "evaluate.samples", "evaluate.requests", "catalog",
@@ -245,8 +245,18 @@ def test_how_a_training_is_carried_out_may_change_and_is_told_once(
     assert "log_every" not in capsys.readouterr().err
     assert train(tmp_path, steps=30, log_every=2).resumed_from == 30
     assert "log_every" not in capsys.readouterr().err, "nothing is trained any more"
-    with pytest.raises(MaskweaveError, match="seed is 3 there and 4 here"):
-        train(tmp_path, steps=40, seed=4)
+    with pytest.raises(MaskweaveError, match="batch_size is 8 there and 4 here"):
+        train(tmp_path, steps=40, batch_size=4)
+
+
+def test_the_seed_of_dropout_may_change(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    losses = {}
+    for name, seed in (("same", 3), ("other", 4), ("again", 4)):
+        train(tmp_path / name, steps=10)
+        capsys.readouterr()
+        losses[name] = train(tmp_path / name, steps=20, seed=seed).metrics["loss"]
+        assert ("seed was 3 before step 10 and is 4 from then on" in capsys.readouterr().err) == (seed == 4)
+    assert losses["same"] != losses["other"] == losses["again"]
 
 
 class Words(nn.Module):

@@ -143,10 +143,11 @@ def resume(folder: Path, state: State) -> list[str]:
             load_tensors(state.average.mean, path / "ema.safetensors")
         else:
             state.average = Average(state.objective, state.settings.ema)
-    _load_generators(path, state.ranks)
+    was, now = content["settings"], plain(state.settings)
+    if was.get("seed") == now["seed"]:  # otherwise the random numbers are those of the new seed
+        _load_generators(path, state.ranks)
     state.meter.load(content["meters"][state.ranks.rank], state.ranks.device)
     state.step, state.seconds, state.metrics, state.path = content["step"], content["seconds"], content["metrics"], path
-    was, now = content["settings"], plain(state.settings)
     return [
         f"{key} was {shown(was[key])} before step {state.step} and is {now[key]} from then on"
         for key in now

@@ -24,6 +24,7 @@ COURSE = (
     "lazy_embeddings",
     "precision",
     "ema",
+    "seed",
 )
 """Training settings that affect the weights, but not which samples are used."""
 FREE = (
