@@ -115,11 +115,11 @@ def test_every_entry_is_cropped_and_flipped(catalog: Catalog, modality: Modality
     """Lattices keep their size; what cannot be flipped is left out."""
     value = modality.value.check(random_value(modality, np.random.default_rng(modality.id)), "here")
     sample = {modality.name: value}
-    moved = apply(sample, catalog, Geometry((0.1, 0.0, 0.9, 0.8)))
+    moved = apply(sample, catalog, {modality.view: Geometry((0.1, 0.0, 0.9, 0.8))})
     assert moved.keys() == sample.keys()
     if modality.value.type in ("image", "map", "direction", "features", "classes", "binary"):
         assert np.shape(moved[modality.name]) == np.shape(value)
-    flipped = apply(sample, catalog, Geometry(flip=True))
+    flipped = apply(sample, catalog, {modality.view: Geometry(flip=True)})
     assert bool(flipped) == (modality.value.type not in ("poses", "queries"))
 
 

@@ -58,7 +58,7 @@ class Modality:
     """How `maskweave data label` computes its values from a picture."""
     view: str = ""
     """Modalities of one view show the same frame: they are cropped, flipped and resized together. Entries of another camera, for instance,
-    need their own view; values of one or three axes are always resized separately."""
+    need their own view; values of one or three axes are flipped but not cropped."""
     input_only: bool = False
     """The model reads this grid or sequence but never predicts it; patches and vectors are never predicted."""
 

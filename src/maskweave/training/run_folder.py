@@ -61,13 +61,14 @@ def claim_folder(folder: Path, recipe: dict[str, Any], catalog: Catalog) -> None
 
 def _other_entries(before: Catalog, catalog: Catalog) -> list[str]:
     """Returns the names of modalities and vocabularies in whose `training_facts` two catalogs differ."""
-    found, wanted = (
-        {
+
+    def facts(entries: Catalog) -> dict[str, dict[str, Any]]:
+        return {
             "vocabularies": dict(entries.vocabularies),
             "modalities": {name: training_facts(m) for name, m in entries.items()},
         }
-        for entries in (before, catalog)
-    )
+
+    found, wanted = facts(before), facts(catalog)
     order = ["the order of modalities"] if list(before) != list(catalog) else []
     differing = [
         name

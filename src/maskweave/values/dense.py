@@ -72,11 +72,8 @@ class Dense(Array):
             same = geometry.crop == FULL and value.shape[:2] == tuple(self.size)
             out = value.copy() if same else self.resize(value, geometry)
             return self.mirror(out) if geometry.flip else out
-        if len(self.size) == 3 and not geometry.is_identity:
-            raise MaskweaveError(
-                "values of three axes cannot be cropped or flipped; give the entry its own view, or leave out crops and flips"
-            )
-        return value.copy() if value.shape[: len(self.size)] == tuple(self.size) else self.resize_axes(value)
+        out = value.copy() if value.shape[: len(self.size)] == tuple(self.size) else self.resize_axes(value)
+        return np.stack([self.mirror(plane) for plane in out]) if geometry.flip and len(self.size) == 3 else out
 
     def resize(self, plane: np.ndarray, geometry: Geometry) -> np.ndarray:
         """Crop and resize a plane (H, W[, C]) to the entry's size."""
