@@ -40,9 +40,10 @@ def build(cls: type[T], content: Any, where: str, key: str = "") -> T:
         except MaskweaveError as error:
             raise MaskweaveError(f"{where}: {_named(key)}{error}") from error
     tag, aliases = getattr(cls, "tag", ""), getattr(cls, "aliases", {})
-    content = {aliases.get(name, name): item for name, item in content.items() if not tag or name != tag}
+    content = {name: item for name, item in content.items() if not tag or name != tag}
     hints = typing.get_type_hints(cls)
-    fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    key_of = {field: alias for alias, field in aliases.items()}
+    fields = {key_of.get(f.name, f.name): f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
     for name in content:
         if name not in fields:
             new = getattr(cls, "renamed", {}).get(name)
@@ -54,16 +55,19 @@ def build(cls: type[T], content: Any, where: str, key: str = "") -> T:
                 raise MaskweaveError(
                     f"{where}: unknown key {shown(_join(key, name))}; it is only valid if {_join(key, others)}"
                 )
-            near = difflib.get_close_matches(str(name)[:80], fields, n=1)
+            near = [key_of[name]] if name in key_of else difflib.get_close_matches(str(name)[:80], fields, n=1)
             hint = f"did you mean {shown(_join(key, near[0]))}?" if near else f"known keys: {', '.join(fields)}"
             raise MaskweaveError(f"{where}: unknown key {shown(_join(key, name))}; {hint}")
     for name, f in fields.items():
         required = f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
         if required and name not in content:
             raise MaskweaveError(
-                f"{where}: key {shown(_join(key, name))} is missing; expected {_describe(hints[name])}"
+                f"{where}: key {shown(_join(key, name))} is missing; expected {_describe(hints[f.name])}"
             )
-    values = {name: _convert(hints[name], item, where, _join(key, name)) for name, item in content.items()}
+    values = {}
+    for name, item in content.items():
+        field = fields[name].name
+        values[field] = _convert(hints[field], item, where, _join(key, name))
     try:
         return cls(**values)
     except MaskweaveError as error:  # a dataclass's own check knows neither the file nor the key
@@ -161,7 +165,8 @@ def _describe(hint: Any) -> str:
     """A type in words."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if dataclasses.is_dataclass(hint):
-        return f"keys and values ({', '.join(f.name for f in dataclasses.fields(hint))})"
+        keys = {field: key for key, field in getattr(hint, "aliases", {}).items()}
+        return f"keys and values ({', '.join(keys.get(f.name, f.name) for f in dataclasses.fields(hint))})"
     if origin in (typing.Union, types.UnionType):
         return " or ".join("nothing" if a is type(None) else _describe(a) for a in args)
     if origin is typing.Literal:

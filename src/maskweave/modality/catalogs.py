@@ -159,14 +159,17 @@ def load_saved_catalog(folder: Path) -> Catalog:
     if not path.is_file():
         fault = "has no modalities.yaml, so it is not a run or bundle" if folder.is_dir() else "no such folder"
         raise MaskweaveError(f"{folder}: {fault}; give the folder that 'maskweave run' made")
-    return catalog_from(read_yaml(path), str(path))
+    return catalog_from(read_yaml(path), str(path), saved=True)
 
 
-def catalog_from(content: Mapping[str, Any], where: str, within: tuple[Path, ...] = ()) -> Catalog:
+def catalog_from(content: Mapping[str, Any], where: str, within: tuple[Path, ...] = (), saved: bool = False) -> Catalog:
     """Validates the content of a catalog file.
 
     In addition to its own entries it may `include` another catalog: a shipped one by name, or a file by its path relative to this file.
     `only` lists the modalities to take from that catalog.
+
+    Args:
+        saved: the entries are those of a run or bundle, which may lack the pictures that `derive` names.
     """
     for key in content:
         if key not in ("include", "only", "vocabularies", "modalities"):
@@ -193,9 +196,16 @@ def catalog_from(content: Mapping[str, Any], where: str, within: tuple[Path, ...
             )
     if not items["modalities"] and not included:
         raise MaskweaveError(f"{where}: has no modalities")
-    return Catalog(
+    catalog = Catalog(
         [*included.values(), *items["modalities"]], [*included.vocabularies.values(), *items["vocabularies"]], where
     )
+    for modality in items["modalities"]:
+        if modality.derive is not None and modality.derive.source not in catalog and not saved:
+            raise MaskweaveError(
+                f"{where}: modality {modality.name!r}: derive.from is {shown(modality.derive.source)}, which is not a modality of the catalog; "
+                f"correct the name, or remove 'derive'; known: {', '.join(catalog)}"
+            )
+    return catalog
 
 
 def _included(content: Mapping[str, Any], where: str, within: tuple[Path, ...]) -> Catalog:

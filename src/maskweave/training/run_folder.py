@@ -35,7 +35,7 @@ def claim_folder(folder: Path, recipe: dict[str, Any], catalog: Catalog) -> None
     found = read_yaml(path) if path.exists() else None
     changed = [] if found is None else list(changes(found, recipe))
     refused = [change.key for change in changed if not is_free(change.key)]
-    before = catalog_from(read_yaml(entries), str(entries)) if entries.exists() else catalog
+    before = catalog_from(read_yaml(entries), str(entries), saved=True) if entries.exists() else catalog
     others, was, now = _other_entries(before, catalog), before.to_plain(), catalog.to_plain()
     if (refused or others) and _is_begun(folder):
         what = (
