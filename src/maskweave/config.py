@@ -24,6 +24,9 @@ from maskweave.errors import MaskweaveError, shown
 
 T = TypeVar("T")
 
+MAX_BITS = 256
+"""Longest whole number."""
+
 
 def build(cls: type[T], content: Any, where: str, key: str = "") -> T:
     """Build dataclass `cls` from `content`, checking every key and type.
@@ -156,6 +159,10 @@ def _convert(hint: Any, value: Any, where: str, key: str) -> Any:
             return float(value)
         except OverflowError:
             raise wrong() from None
+    if isinstance(value, int) and value.bit_length() > MAX_BITS:  # would fill messages, and overflow as a float
+        raise MaskweaveError(
+            f"{where}: {shown(key)} expects {_describe(hint)} of at most {MAX_BITS} bits, found {shown(value)}"
+        )
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
         raise wrong()
     return value

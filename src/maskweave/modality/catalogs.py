@@ -102,7 +102,7 @@ class Catalog(Mapping[str, Modality]):
         where = f"{self.where}: modality {m.name!r}"
         if m.source not in self:
             raise MaskweaveError(
-                f"{where}: source {m.source!r} is not a modality of the catalog; known: {', '.join(self)}"
+                f"{where}: source {shown(m.source)} is not a modality of the catalog; known: {', '.join(self)}"
             )
         source = self[m.source].value
         if (source.type, source.channels) != (m.value.type, m.value.channels):
@@ -134,11 +134,11 @@ def load_catalog(name_or_path: str | os.PathLike[str], within: tuple[Path, ...] 
     """
     path = Path(name_or_path)
     if path.suffix not in (".yaml", ".yml"):
-        path = shipped_folder() / f"{name_or_path}.yaml"
-        if not path.exists():
+        if str(name_or_path) not in shipped():
             raise MaskweaveError(
                 f"no catalog {shown(str(name_or_path))}: give the path of a .yaml file, or one of {', '.join(shipped())}"
             )
+        path = shipped_folder() / f"{name_or_path}.yaml"
     if path.resolve() in within:
         raise MaskweaveError(f"{path}: this catalog includes itself through 'include'; remove one of the includes")
     return catalog_from(read_yaml(path), str(path), (*within, path.resolve()))

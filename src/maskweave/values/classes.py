@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from maskweave.errors import MaskweaveError
+from maskweave.errors import MaskweaveError, shown
 from maskweave.values.base import Loss, TextLabels, refuse
 from maskweave.values.dense import DenseIds
 from maskweave.values.geometry import Geometry, nearest_along_axes, resize_nearest
@@ -138,4 +138,4 @@ def check_classes(classes: Sequence[str]) -> None:
         raise MaskweaveError(f"value.classes has {len(classes):,} names, expected at most {MAX_CLASSES:,}")
     if len(set(classes)) < len(classes):
         twice = next(name for i, name in enumerate(classes) if name in classes[:i])
-        raise MaskweaveError(f"value.classes has {twice!r} twice; give each class its own name")
+        raise MaskweaveError(f"value.classes has {shown(twice)} twice; give each class its own name")

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from maskweave.errors import MaskweaveError
+from maskweave.errors import MaskweaveError, shown
 from maskweave.values import files
 from maskweave.values.array import MAX_CHANNELS, Array
 from maskweave.values.base import Size, refuse
@@ -36,7 +36,7 @@ class Dense(Array):
 
     def check_settings(self, kind: str) -> None:
         if not (1 <= len(self.size) <= 3 and min(self.size) > 0):
-            raise MaskweaveError(f"value.size must be 1 to 3 positive numbers, found {list(self.size)}")
+            raise MaskweaveError(f"value.size must be 1 to 3 positive numbers, found {shown(list(self.size))}")
         if np.prod(self.size, dtype=np.float64) > files.MAX_PIXELS:
             raise MaskweaveError(f"value.size {list(self.size)} has more than {files.MAX_PIXELS:,} points")
         if not 1 <= self.channels <= MAX_CHANNELS:
