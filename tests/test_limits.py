@@ -51,7 +51,7 @@ def content(**changes: Any) -> dict[str, Any]:
     return found
 
 
-def test_the_small_catalog_is_sound() -> None:
+def test_the_small_catalog_is_valid() -> None:
     assert len(catalog_from(content(), "here")) == 2
 
 

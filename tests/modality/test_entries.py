@@ -112,7 +112,7 @@ def test_an_entry_is_enough(catalog: Catalog, modality: Modality, texts) -> None
 
 @pytest.mark.parametrize(("catalog", "modality"), [p for p in ENTRIES if p.values[0] is CATALOGS["4m"]])
 def test_every_entry_is_cropped_and_flipped(catalog: Catalog, modality: Modality) -> None:
-    """Lattices keep their size; what cannot be flipped is left out."""
+    """Arrays keep their size; what cannot be flipped is left out."""
     value = modality.value.check(random_value(modality, np.random.default_rng(modality.id)), "here")
     sample = {modality.name: value}
     moved = apply(sample, catalog, {modality.view: Geometry((0.1, 0.0, 0.9, 0.8))})

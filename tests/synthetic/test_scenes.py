@@ -22,7 +22,7 @@ COUNT = 40
 
 
 def resized(catalog, size):
-    """The catalog with all lattices of another size (one token a point, which no tokenizer is asked to live with)."""
+    """The catalog with all dense values of another size (one token a point, which no tokenizer is asked to live with)."""
     entries = []
     for m in catalog.values():
         if m.value.size:

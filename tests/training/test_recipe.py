@@ -18,12 +18,12 @@ from maskweave.training.recipe import load_recipe
 from maskweave.training.sources import held_out_seed
 from maskweave.transfer.recipe import load_transfer
 
-SOUND: dict[str, Any] = {"catalog": "scenes", "data": {"samples": 10}}
+BASE: dict[str, Any] = {"catalog": "scenes", "data": {"samples": 10}}
 
 
 def recipe(folder: Path, **changes: Any) -> Path:
     path = folder / "own.yaml"
-    path.write_text(yaml.safe_dump({**SOUND, **changes}))
+    path.write_text(yaml.safe_dump({**BASE, **changes}))
     return path
 
 

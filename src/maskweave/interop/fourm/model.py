@@ -100,7 +100,7 @@ def load_model(folder_or_hub_id: str | os.PathLike[str], catalog: str | os.PathL
     tensors = Tensors(folder)
     names = tuple(sorted(tensors.names))
     ours, passthrough = take(tensors, correspondence(chosen, model), model)
-    for name, shape in unread_tables(chosen, model.config.width).items():
+    for name, shape in passthrough_tables(chosen, model.config.width).items():
         if name in tensors:
             passthrough[name] = tensors.take(name, *shape)
     ours.update(_position_embedding(chosen, model, tensors))
@@ -143,7 +143,7 @@ def export_model(model: FourM, catalog: Catalog, folder: str | os.PathLike[str])
         s.name: (torch.stack([state[part] for part in s.parts]).reshape(s.shape) if s.value is None else s.value)
         for s in correspondence(catalog, model)
     }
-    tensors |= {name: torch.zeros(shape) for name, shape in unread_tables(catalog, c.width).items()}
+    tensors |= {name: torch.zeros(shape) for name, shape in passthrough_tables(catalog, c.width).items()}
     tensors |= _stored_position_embedding(catalog, model)
     if model.passthrough is None:
         write_published(Path(folder), _published_config(model, catalog), tensors)
@@ -350,7 +350,7 @@ def _embedding(m: Modality, catalog: Catalog, D: int) -> Iterator[StoredTensor]:
             yield StoredTensor(f"decoder_embeddings.{m.name}.to_logits.weight", (V, D), (f"heads.for_{m.name}.weight",))
 
 
-def unread_tables(catalog: Catalog, width: int) -> dict[str, tuple[int, int]]:
+def passthrough_tables(catalog: Catalog, width: int) -> dict[str, tuple[int, int]]:
     """Shapes of the target token tables of grids. Published files contain them, but grid targets are queried with the mask token."""
     return {
         f"decoder_embeddings.{m.name}.token_emb.weight": (catalog.vocabulary_size(m.name), width)
