@@ -148,9 +148,7 @@ def export_model(model: FourM, catalog: Catalog, folder: str | os.PathLike[str])
     if model.passthrough is None:
         write_published(Path(folder), _published_config(model, catalog), tensors)
     else:
-        tensors |= model.passthrough.tensors
-        kept = {name: tensors[name] for name in model.passthrough.names}
-        write_published(Path(folder), model.passthrough.config, kept)
+        write_published(Path(folder), model.passthrough.config, model.passthrough.published(tensors))
 
 
 def read(folder: Path, catalog: str | os.PathLike[str] | Catalog) -> tuple[dict[str, Any], dict[str, Any], Catalog]:
