@@ -18,5 +18,5 @@ def summary(folder: Path, names: Collection[str], ran: Collection[str]) -> str:
     if not names:
         return f"PARITY NOT TESTED: no reference cases in {folder}; set {VARIABLE} to their folder"
     left = sorted(set(names) - set(ran))
-    told = f"parity: {len(ran)} of {len(names)} reference cases in {folder} ran"
-    return told + (f"; not {', '.join(left)}" if left else "")
+    summary = f"parity: {len(ran)} of {len(names)} reference cases in {folder} ran"
+    return summary + (f"; not {', '.join(left)}" if left else "")

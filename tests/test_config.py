@@ -100,3 +100,31 @@ def test_a_renamed_key_names_the_new_one():
 )
 def test_renamed_dotted_keys(old, new):
     assert renamed_key(Whole, old) == new
+
+
+@dataclass(frozen=True)
+class Trip:
+    aliases: ClassVar[dict[str, str]] = {"from": "start"}
+    start: str
+    to: str = ""
+
+
+@dataclass(frozen=True)
+class Plan:
+    trip: Trip
+
+
+def test_a_key_with_another_name_than_its_field_is_the_only_one():
+    found = build(Plan, {"trip": {"from": "here", "to": "there"}}, "x")
+    assert found.trip == Trip("here", "there") and plain(found) == {"trip": {"from": "here", "to": "there"}}
+    for content, words in (
+        ({"to": "there"}, "x: key 'trip.from' is missing; expected text"),
+        ({"start": "here"}, r"x: unknown key 'trip.start'; did you mean 'trip.from'\?"),
+        ({"from": "here", "start": "nowhere"}, r"x: unknown key 'trip.start'; did you mean 'trip.from'\?"),
+        ({"from": 3}, "x: 'trip.from' expects text, found 3"),
+        ({"zzz": 3}, "x: unknown key 'trip.zzz'; known keys: from, to"),
+    ):
+        with pytest.raises(MaskweaveError, match=words):
+            build(Plan, {"trip": content}, "x")
+    with pytest.raises(MaskweaveError, match=r"key 'trip' is missing; expected keys and values \(from, to\)"):
+        build(Plan, {}, "x")

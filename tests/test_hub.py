@@ -96,15 +96,20 @@ def test_repositories_and_their_revisions(asked: list, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "error", [LocalEntryNotFoundError("no network"), OSError("timed out"), HFValidationError("no id")]
 )
-def test_what_the_hub_says_is_told(asked: list, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+def test_what_the_hub_answers_is_in_the_message(
+    asked: list, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, error: Exception
+) -> None:
     def refuse(*_: Any, **__: Any) -> None:
         raise error
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
     with pytest.raises(
-        MaskweaveError, match=f"owner/name: no such local folder, and the Hugging Face Hub .*{error}.*expected a bundle"
+        MaskweaveError,
+        match=f"bundles/x: there is no folder 'bundles' in {tmp_path}, so it was looked up on the Hub: the Hugging Face Hub .*{error}.*expected a bundle",
     ):
-        find("owner/name")
+        find("bundles/x")
+    with pytest.raises(MaskweaveError, match="hf://bundles/x: the Hugging Face Hub has no such repository"):
+        find("hf://bundles/x")
 
 
 def test_bundles_are_opened_at_a_revision(tiny_run: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

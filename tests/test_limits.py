@@ -1,18 +1,26 @@
 """Absurd numbers fail before anything of their size is built."""
 
+import functools
+from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from maskweave import limits
+from maskweave.config import build, plain
 from maskweave.errors import MaskweaveError
-from maskweave.modality.catalogs import Catalog, catalog_from
+from maskweave.files import read_yaml, write_yaml
+from maskweave.modality.catalogs import Catalog, catalog_from, load_catalog
 from maskweave.modality.decoding import Decoding
 from maskweave.models.embeddings import check_positions
 from maskweave.models.fourm import FourM, FourMConfig
 from maskweave.models.m3ae import M3AE, M3AEConfig
-from maskweave.training.recipe import load_recipe
+from maskweave.training import recipe as recipes
+from maskweave.training.recipe import Recipe, check_recipe, load_recipe
+from maskweave.training.resuming import changes
+from maskweave.training.run_folder import claim_folder
 from maskweave.training.settings import TrainSettings
 from maskweave.transfer.recipe import HeadSettings, TransferData, TransferRecipe, Tuning
 
@@ -43,7 +51,7 @@ def content(**changes: Any) -> dict[str, Any]:
     return found
 
 
-def test_the_small_catalog_is_sound() -> None:
+def test_the_small_catalog_is_valid() -> None:
     assert len(catalog_from(content(), "here")) == 2
 
 
@@ -178,6 +186,107 @@ def test_transfers() -> None:
     for other in (TransferData, TransferRecipe):
         with pytest.raises(MaskweaveError, match="seed is .*; expected at most"):
             other(seed=2**70)
+
+
+def bomb(folder: Path, before: str, at: str) -> Path:
+    """A short recipe in which aliases repeat a value 10,000 times where a name is expected."""
+    lines = [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 5)]
+    path = folder / "bomb.yaml"
+    path.write_text("\n".join(["a0: &a0 " + "x" * 1000, *lines, before, at]))
+    return path
+
+
+def test_messages_about_aliases_are_short(tmp_path: Path) -> None:
+    content = read_yaml(bomb(tmp_path, "model:", "  {family: *a4}"))
+    with pytest.raises(MaskweaveError, match="'model': unknown model family") as caught:
+        build(Recipe, {"model": content["model"]}, "here")
+    assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize(
+    ("found", "words"), [(["map"], r"\['map'\]"), ({"a": "map"}, r"\{'a': 'map'\}"), ("x" * 10**6, "'xxx"), (3, "3")]
+)
+def test_a_value_type_that_is_no_name(found: Any, words: str) -> None:
+    with pytest.raises(
+        MaskweaveError, match=f"'photo': 'value': there is no value type {words}.*known: image"
+    ) as caught:
+        catalog_from(content(modalities__photo__value={"type": found}), "here")
+    assert len(str(caught.value)) < 500
+
+
+UNFIT: dict[str, Any] = {
+    "text": "x" * 5000,
+    "texts": ["x" * 5000] * 9,
+    "numbers": list(range(5000)),
+    "mapping": {"x" * 5000: [[["y" * 50000] * 50] * 50] * 50},
+    "large": 10**3000,
+}
+
+
+def leaves(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from leaves(item, (*path, key))
+    else:
+        yield path
+
+
+def replaced(value: dict[str, Any], path: tuple[str, ...], by: Any) -> dict[str, Any]:
+    first, *rest = path
+    return {**value, first: replaced(value[first], tuple(rest), by) if rest else by}
+
+
+@pytest.mark.parametrize("unfit", UNFIT)
+def test_every_message_about_a_recipe_or_an_entry_is_short(unfit: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One key after the other gets an unfit value. Some are accepted, a long name of a unit for instance."""
+
+    monkeypatch.setattr(recipes, "load_catalog", functools.cache(load_catalog))
+
+    def check(found: Any) -> None:
+        check_recipe(build(Recipe, found, "here"), "here")
+
+    def read(found: Any) -> None:
+        catalog_from(found, "here", saved=True)
+
+    bases: list[tuple[Any, Any]] = [
+        (plain(load_recipe("recipes/smoke.yaml")), check),
+        (plain(TransferRecipe()), lambda found: build(TransferRecipe, found, "here")),
+    ]
+    for catalog in (
+        load_catalog("scenes").subset(["tok_rgb", "semseg", "boxes"]),
+        load_catalog("4m").subset(["human_poses", "sam_instance"]),
+    ):
+        content = catalog.to_plain()
+        bases += [({**content, "modalities": {name: entry}}, read) for name, entry in content["modalities"].items()]
+    refused = 0
+    for base, make in bases:
+        for path in leaves(base):
+            try:
+                make(replaced(base, path, UNFIT[unfit]))
+            except MaskweaveError as error:
+                refused += 1
+                assert len(str(error)) < 700, (path, str(error)[:200])
+    assert refused > 100
+
+
+def test_a_catalog_with_a_long_name() -> None:
+    for name in ("x" * 5000, "x" * 5000 + ".yaml"):
+        with pytest.raises(MaskweaveError, match="'xxx.*: (give the path|cannot be read)") as caught:
+            load_catalog(name)
+        assert len(str(caught.value)) < 500
+
+
+def test_reports_of_changes_are_short(tmp_path: Path) -> None:
+    long = "k" * 10**5
+    many: dict[str, Any] = {long: dict.fromkeys((f"{long}{n}" for n in range(9)), 1)}
+    found = list(changes({"model": many, "seed": [[["x"] * 10**5] * 50] * 50}, {"model": {long: {}}}))
+    assert len(found) == 10 and max(len(str(change)) for change in found) < 500
+    write_yaml(tmp_path / "recipe.yaml", {f"key{n}": 1 for n in range(300)})
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}")
+    with pytest.raises(MaskweaveError, match=r"key1, .* and \d+ more differ") as caught:
+        claim_folder(tmp_path, plain(Recipe()), Catalog([]))
+    assert len(str(caught.value)) < 1000
 
 
 def test_the_setting_multiplies_limits(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -70,10 +70,10 @@ def random_columns(
 
 
 def tiny_batch(
-    catalog: Catalog, samples: int = 6, seed: int = 0, tokens: int = 12, drawing: MaskingConfig | None = None
+    catalog: Catalog, samples: int = 6, seed: int = 0, tokens: int = 12, masking: MaskingConfig | None = None
 ) -> TokenBatch:
     rng = np.random.default_rng(seed)
-    return MaskSampler(catalog, drawing or MaskingConfig(tokens, tokens))(random_columns(catalog, samples, rng), rng)
+    return MaskSampler(catalog, masking or MaskingConfig(tokens, tokens))(random_columns(catalog, samples, rng), rng)
 
 
 def same(a: TokenBatch, b: TokenBatch) -> bool:

@@ -26,6 +26,9 @@ from maskweave.errors import MaskweaveError, shown
 
 T = TypeVar("T")
 
+MAX_BITS = 256
+"""Longest whole number."""
+
 
 class _WrongType(MaskweaveError):
     """A value has another type than its key; a union tries its next type."""
@@ -46,31 +49,36 @@ def build(cls: type[T], content: Any, where: str, key: str = "") -> T:
         except MaskweaveError as error:
             raise MaskweaveError(f"{where}: {_named(key)}{error}") from error
     tag, aliases = getattr(cls, "tag", ""), getattr(cls, "aliases", {})
-    content = {aliases.get(name, name): item for name, item in content.items() if not tag or name != tag}
+    content = {name: item for name, item in content.items() if not tag or name != tag}
     hints = typing.get_type_hints(cls)
-    fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    key_of = {field: alias for alias, field in aliases.items()}
+    fields = {key_of.get(f.name, f.name): f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
     for name in content:
         if name not in fields:
             new = getattr(cls, "renamed", {}).get(name)
             if new is not None:
-                raise MaskweaveError(f"{where}: the key {_join(key, name)!r} is now {_join(key, new)!r}; rename it")
+                raise MaskweaveError(
+                    f"{where}: the key {shown(_join(key, name))} is now {shown(_join(key, new))}; rename it"
+                )
             if others := _owners(requested, name):
                 raise MaskweaveError(
-                    f"{where}: unknown key {_join(key, name)!r}; it is only valid if {_join(key, others)}"
+                    f"{where}: unknown key {shown(_join(key, name))}; it is only valid if {_join(key, others)}"
                 )
-            known = [{field: alias for alias, field in aliases.items()}.get(field, field) for field in fields]
-            near = difflib.get_close_matches(str(name)[:80], known, n=1)
-            hint = f"did you mean {_join(key, near[0])!r}?" if near else f"known keys: {', '.join(known)}"
+            near = [key_of[name]] if name in key_of else difflib.get_close_matches(str(name)[:80], fields, n=1)
+            hint = f"did you mean {shown(_join(key, near[0]))}?" if near else f"known keys: {', '.join(fields)}"
             raise MaskweaveError(f"{where}: unknown key {shown(_join(key, name))}; {hint}")
     for name, f in fields.items():
         required = f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
         if required and name not in content:
-            raise MaskweaveError(f"{where}: key {_join(key, name)!r} is missing; expected {_describe(hints[name])}")
-    listed = getattr(cls, "one_or_list", ())
-    content = {
-        n: [item] if n in listed and not isinstance(item, (list, tuple)) else item for n, item in content.items()
-    }
-    values = {name: _convert(hints[name], item, where, _join(key, name)) for name, item in content.items()}
+            raise MaskweaveError(
+                f"{where}: key {shown(_join(key, name))} is missing; expected {_describe(hints[f.name])}"
+            )
+    values, listed = {}, getattr(cls, "one_or_list", ())
+    for name, item in content.items():
+        field = fields[name].name
+        if field in listed and not isinstance(item, (list, tuple)):
+            item = [item]
+        values[field] = _convert(hints[field], item, where, _join(key, name))
     try:
         return cls(**values)
     except MaskweaveError as error:  # a dataclass's own check knows neither the file nor the key
@@ -96,13 +104,12 @@ def plain_changes(value: Any) -> Any:
     if not dataclasses.is_dataclass(value) or isinstance(value, type):
         return plain(value)
     tag = getattr(value, "tag", "")
-    changed = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
-    changed = {
-        f.name: plain_changes(changed[f.name])
-        for f in dataclasses.fields(value)
-        if changed[f.name] != (f.default if f.default_factory is dataclasses.MISSING else f.default_factory())
-    }
-    return {tag: getattr(value, tag), **changed} if tag else changed
+    content = {tag: getattr(value, tag)} if tag else {}
+    for f in dataclasses.fields(value):
+        default = f.default if f.default_factory is dataclasses.MISSING else f.default_factory()
+        if (item := getattr(value, f.name)) != default:
+            content[f.name] = plain_changes(item)
+    return content
 
 
 def _owners(cls: Any, name: Any) -> str:
@@ -179,6 +186,10 @@ def _convert(hint: Any, value: Any, where: str, key: str) -> Any:
             return float(value)
         except OverflowError:
             raise wrong() from None
+    if isinstance(value, int) and value.bit_length() > MAX_BITS:  # would fill messages, and overflow as a float
+        raise MaskweaveError(
+            f"{where}: {shown(key)} expects {_describe(hint)} of at most {MAX_BITS} bits, found {shown(value)}"
+        )
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
         raise wrong()
     return value
@@ -188,7 +199,8 @@ def _describe(hint: Any) -> str:
     """A type in words."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if dataclasses.is_dataclass(hint):
-        return f"keys and values ({', '.join(f.name for f in dataclasses.fields(hint))})"
+        keys = {field: key for key, field in getattr(hint, "aliases", {}).items()}
+        return f"keys and values ({', '.join(keys.get(f.name, f.name) for f in dataclasses.fields(hint))})"
     if origin in (typing.Union, types.UnionType):
         return " or ".join("nothing" if a is type(None) else _describe(a) for a in args)
     if origin is typing.Literal:

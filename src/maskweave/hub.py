@@ -39,7 +39,8 @@ def folder_of(
         raise MaskweaveError(
             f"{place}: contains the revision {shown(given)}, but revision is {shown(revision)}; give only one"
         )
-    fault = _local_fault(folder, name, str(place).startswith(PREFIX))
+    is_hub = str(place).startswith(PREFIX)
+    fault = _local_fault(folder, name, is_hub)
     if fault:
         raise MaskweaveError(f"{place}: {fault}; expected {expected}")
     from huggingface_hub import snapshot_download
@@ -49,9 +50,10 @@ def folder_of(
         return Path(snapshot_download(name, revision=revision or given or None, allow_patterns=list(patterns)))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         reason = " ".join(str(error).split())[:500]
+        owner = name.partition("/")[0]
+        local = "" if is_hub else f"there is no folder {shown(owner)} in {Path.cwd()}, so it was looked up on the Hub: "
         raise MaskweaveError(
-            f"{place}: no such local folder, and the Hugging Face Hub has no such repository or cannot be reached ({reason}); "
-            f"expected {expected}"
+            f"{place}: {local}the Hugging Face Hub has no such repository or cannot be reached ({reason}); expected {expected}"
         ) from error
 
 

@@ -41,7 +41,7 @@ SAMPLES = 2**36
 SHARD_SIZE = 2**24
 BATCH_SIZE = 2**20
 ACCUMULATE = 2**20
-DRAWN_TOKENS = 2**20
+SAMPLED_TOKENS = 2**20
 """Inputs or targets of one sample."""
 BATCH_TOKENS = 2**28
 """Inputs and targets of all samples of a batch."""

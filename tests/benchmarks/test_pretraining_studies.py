@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-import drawn_tokens
 import pytest
+import token_budget
 import transfer_pretraining as transfer
 from pretraining import demo_for, pretrain, untrained
 
@@ -30,8 +30,8 @@ def test_every_task_can_be_loaded(task: str) -> None:
 
 
 def test_counts_change_the_drawing_alone() -> None:
-    recipes = [drawn_tokens.recipe_of(count, 0, 5) for count in drawn_tokens.COUNTS]
-    assert [r.model.masking.target_tokens for r in recipes] == list(drawn_tokens.COUNTS)
+    recipes = [token_budget.recipe_of(count, 0, 5) for count in token_budget.COUNTS]
+    assert [r.model.masking.target_tokens for r in recipes] == list(token_budget.COUNTS)
     assert len({repr(r.model.masking.mixtures) for r in recipes}) == 1
 
 

@@ -27,9 +27,9 @@ def test_trials_are_kept_and_failed_ones_repeated(tmp_path: Path, capfd: pytest.
     study.run(partial(trial, tmp_path), settings, seeds=2, jobs=2)
     assert study.values("one", "score") == [1, 2] and study.values("bad", "score") == []
     assert study.values("one", "threads") == [1, 1] and min(study.values("one", "seconds")) >= 0
-    told = capfd.readouterr()
-    assert "bad, seed 1 failed: ValueError: below nothing" in told.err and "2 of 4 trials failed" in told.out
-    assert "heard" not in told.out and (tmp_path / "s/log.txt").read_text().count("heard") == 2
+    printed = capfd.readouterr()
+    assert "bad, seed 1 failed: ValueError: below nothing" in printed.err and "2 of 4 trials failed" in printed.out
+    assert "heard" not in printed.out and (tmp_path / "s/log.txt").read_text().count("heard") == 2
 
     (tmp_path / "mended").touch()
     for path in tmp_path.glob("ran--1.0-*"):

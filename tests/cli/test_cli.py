@@ -355,18 +355,22 @@ def test_ctrl_c_while_tokenizers_train_side_by_side(
     words += ["--tokenizers.jobs", "2", "--tokenizers.train.log_every", "1"]
     words += ["--tokenizers.train.steps", "100000", "--tokenizers.train.checkpoint_every", "0"]  # one may be far ahead
     command = start(*words)
-    places = [folder / "tokenizers" / name for name in ("depth", "edges")]
-    command.when(lambda: all((place / "metrics.jsonl").exists() for place in places), signal.SIGINT, group=True)
+    tokenizers = [folder / "tokenizers" / name for name in ("depth", "edges")]
+    command.when(
+        lambda: all((tokenizer / "metrics.jsonl").exists() for tokenizer in tokenizers), signal.SIGINT, group=True
+    )
     _, said = command.end()
     assert command.code in (1, 130) and "Traceback" not in said and "checkpoints" in said
     steps = []
-    for place in places:
-        (checkpoint,) = (place / "checkpoints").iterdir()
+    for tokenizer in tokenizers:
+        (checkpoint,) = (tokenizer / "checkpoints").iterdir()
         steps.append(int(checkpoint.name.removeprefix("step-")))
-        assert not (place / "config.json").exists()
+        assert not (tokenizer / "config.json").exists()
     command = start(*words)
     command.when(
-        lambda: all(read_metrics(place)[-1]["step"] > step for place, step in zip(places, steps, strict=True)),
+        lambda: all(
+            read_metrics(tokenizer)[-1]["step"] > step for tokenizer, step in zip(tokenizers, steps, strict=True)
+        ),
         signal.SIGKILL,
     )
     assert command.code == -signal.SIGKILL

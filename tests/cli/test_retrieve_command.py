@@ -45,7 +45,7 @@ def test_data_that_changed_are_told(run: Path, tmp_path: Path, capsys: pytest.Ca
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (["retrieve", "index", "RUN", "scenes"], "--out is missing"),
         (["retrieve", "index", "RUN", "scenes", "--out", "OUT", "--shard-size", "0"], "--shard-size must be 1 or more"),
@@ -59,9 +59,9 @@ def test_data_that_changed_are_told(run: Path, tmp_path: Path, capsys: pytest.Ca
     ],
 )
 def test_misuse_is_told_in_one_line(
-    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], told: str
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], message: str
 ) -> None:
-    places = {"RUN": str(run), "OUT": str(tmp_path / "index")}
-    assert main([places.get(word, word) for word in words]) == 1
+    folders = {"RUN": str(run), "OUT": str(tmp_path / "index")}
+    assert main([folders.get(word, word) for word in words]) == 1
     err = capsys.readouterr().err
-    assert told in err and "Traceback" not in err and err.startswith("maskweave ")
+    assert message in err and "Traceback" not in err and err.startswith("maskweave ")

@@ -46,8 +46,8 @@ def test_folders_are_classes(tmp_path: Path) -> None:
 def test_a_file_with_a_name_that_cannot_be_used(tmp_path: Path) -> None:
     for name in ("ant/0.png", "bee/0.png", "bee/1\n.png"):
         picture(tmp_path / name, 0)
-    told = {item.key: item.error for item in read(ClassFolders(tmp_path, RGB), range(3))}
-    assert "control character" in told.pop("bee/1\n.png") and set(told.values()) == {""}
+    errors = {item.key: item.error for item in read(ClassFolders(tmp_path, RGB), range(3))}
+    assert "control character" in errors.pop("bee/1\n.png") and set(errors.values()) == {""}
 
 
 def test_folders_that_are_none(tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ def test_labels_of_texts_follow_a_source_through_what_wraps_it(pair: Catalog) ->
 
 
 @pytest.mark.parametrize(
-    ("place", "told"),
+    ("place", "message"),
     [
         ("python: ", "expected python: package.module:function"),
         ("python: own_sources", "expected python: package.module:function"),
@@ -89,8 +89,8 @@ def test_labels_of_texts_follow_a_source_through_what_wraps_it(pair: Catalog) ->
         ("python: own_sources:not_a_source", r"returned dict; expected a source with names, len, \[i\] and key\(i\)"),
     ],
 )  # fmt: skip
-def test_code_that_is_no_source_is_refused(place: str, told: str, pair: Catalog) -> None:
-    with pytest.raises(MaskweaveError, match=told):
+def test_code_that_is_no_source_is_refused(place: str, message: str, pair: Catalog) -> None:
+    with pytest.raises(MaskweaveError, match=message):
         open_data(place, pair)
 
 

@@ -21,11 +21,11 @@ def test_every_sample_has_one_place(count: int, seed: int) -> None:
 @given(count=st.integers(5000, 2**62), seed=st.integers(0, 2**32))
 def test_so_it_is_in_large_sets(count: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
-    places = np.unique([*rng.integers(count, size=1000), *range(100), *range(count - 100, count)])
+    indices = np.unique([*rng.integers(count, size=1000), *range(100), *range(count - 100, count)])
     permutation = Permutation(count, rng)
-    found = permutation[places]
-    assert found.min() >= 0 and found.max() < count and len(np.unique(found)) == len(places)
-    assert np.array_equal(permutation[places[::-7]], found[::-7]), "whatever else is asked for"
+    found = permutation[indices]
+    assert found.min() >= 0 and found.max() < count and len(np.unique(found)) == len(indices)
+    assert np.array_equal(permutation[indices[::-7]], found[::-7]), "whatever else is asked for"
 
 
 def test_a_digit_can_be_added_to_what_is_hashed() -> None:

@@ -150,15 +150,15 @@ def test_a_folder_without_tokens_says_how_to_make_them(tmp_path: Path) -> None:
 
 def test_drawn_batches_are_functions_of_their_number(written) -> None:
     root, catalog, _ = written
-    drawer = MaskSampler(catalog, MaskingConfig(12, 12))
-    batches = TokenBatches(TokenData(root, catalog), drawer, 4, seed=3)
+    sampler = MaskSampler(catalog, MaskingConfig(12, 12))
+    batches = TokenBatches(TokenData(root, catalog), sampler, 4, seed=3)
     ahead = [batches[i] for i in range(8)]
-    fresh = TokenBatches(TokenData(root, catalog), drawer, 4, seed=3)
+    fresh = TokenBatches(TokenData(root, catalog), sampler, 4, seed=3)
     assert all(same(fresh[i], ahead[i]) for i in (5, 0, 7, 2))
     assert not same(batches[0], batches[1])
-    assert not same(batches[0], TokenBatches(TokenData(root, catalog), drawer, 4, seed=4)[0])
+    assert not same(batches[0], TokenBatches(TokenData(root, catalog), sampler, 4, seed=4)[0])
     assert len(batches) == 6
-    in_order = TokenBatches(TokenData(root, catalog), drawer, 4, shuffle=False)
+    in_order = TokenBatches(TokenData(root, catalog), sampler, 4, shuffle=False)
     assert [len(in_order[i]) for i in range(6)] == [4, 4, 4, 4, 4, 1]
     assert same(in_order[2], in_order[2])
     with pytest.raises(IndexError):

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from value_helpers import value_of
 
-from maskweave.data.transforms import apply, fit, random_geometry
+from maskweave.data import transforms
+from maskweave.data.transforms import fit, random_geometry
 from maskweave.errors import BadSample, MaskweaveError
 from maskweave.modality.catalogs import Catalog
 from maskweave.modality.entry import Modality
@@ -25,6 +26,11 @@ FULL = (0.0, 0.0, 1.0, 1.0)
 @pytest.fixture(scope="module")
 def scenes(scenes_catalog):
     return Scenes(scenes_catalog, 1000, seed=11)
+
+
+def apply(sample, catalog, geometry):
+    """The same geometry for every view."""
+    return transforms.apply(sample, catalog, {m.view: geometry for m in catalog.values()})
 
 
 def catalog_of(size=(16, 16), **types):
@@ -373,9 +379,18 @@ def test_thin_lines_of_a_spectrum_survive():
     assert out.sum() == 1 and out[3]
 
 
-def test_volumes_are_not_flipped_but_spectra_may_stand_beside_a_flip():
-    with pytest.raises(MaskweaveError, match="modality 'film': values of three axes cannot be cropped or flipped"):
-        apply({"film": np.zeros((4, 6, 8), np.float32)}, catalog_of((4, 6, 8), film="map"), FLIP)
+def test_volumes_are_flipped_but_not_cropped_and_spectra_neither():
+    catalog = catalog_of((4, 6, 8), film="map", label="classes", flow="direction")
+    rng = np.random.default_rng(0)
+    film, label = rng.random((4, 6, 8), np.float32), rng.integers(0, 3, (4, 6, 8))
+    flow = np.zeros((4, 6, 8, 3), np.float32)
+    flow[..., 0] = 1
+    sample = {"film": film, "label": label, "flow": flow}
+    assert same(apply(sample, catalog, Geometry((0.5, 0, 1, 1))), sample)
+    out = apply(sample, catalog, Geometry((0.5, 0, 1, 1), flip=True))
+    assert np.array_equal(out["film"], film[:, :, ::-1]) and out["film"].dtype == film.dtype
+    assert np.array_equal(out["label"], label[:, :, ::-1])
+    assert np.array_equal(out["flow"], -flow), "vectors to the right point to the left"
     rising = np.arange(12, dtype=np.float32)
     assert np.array_equal(apply({"s": rising}, catalog_of((12,), s="map"), FLIP)["s"], rising)
 
@@ -398,7 +413,7 @@ def test_random_geometry_is_seeded_and_flips_half():
     draws = [random_geometry(np.random.default_rng(s)) for s in range(200)]
     assert draws[3] == random_geometry(np.random.default_rng(3))
     assert 70 < sum(g.flip for g in draws) < 130
-    assert random_geometry(np.random.default_rng(0), (1, 1), (1, 1), 0).is_identity
+    assert random_geometry(np.random.default_rng(0), (1, 1), (1, 1), 0) == Geometry()
     with pytest.raises(MaskweaveError):
         random_geometry(np.random.default_rng(0), area=(0.9, 0.5))
 
@@ -444,3 +459,13 @@ def test_a_flip_leaves_out_codes_that_cannot_be_mirrored():
     coded = {**box, "pose": [1, 2]}
     assert apply({"people": [box, coded], "found": [{"point": [0, 0], "instances": [coded]}]}, entries, FLIP) == {}
     assert apply({"people": [], "found": []}, entries, FLIP) == {"people": [], "found": []}
+
+
+def test_every_view_has_its_own_crop_and_flip():
+    catalog = catalog_of((4, 4), front="map", depth="map", wrist="map")
+    catalog = Catalog([dataclasses.replace(m, view="arm" if m.name == "wrist" else "") for m in catalog.values()])
+    plane = np.arange(16, dtype=np.float32).reshape(4, 4)
+    sample = dict.fromkeys(("front", "depth", "wrist"), plane)
+    out = transforms.apply(sample, catalog, {"": FLIP, "arm": Geometry((0, 0, 0.5, 0.5))})
+    assert np.array_equal(out["front"], plane[:, ::-1]) and np.array_equal(out["depth"], out["front"])
+    assert out["wrist"].max() <= plane[:2, :2].max() and out["wrist"][0, 0] == plane[0, 0]

@@ -144,13 +144,13 @@ def test_seeds_batches_and_neighbors(bundle) -> None:
 def test_without_a_chain_every_target_sees_the_inputs_alone(bundle) -> None:
     greedy = {name: Decoding("maskgit", steps=4, temperature=0) for name in ("codes", "spectrum", "depth")}
     sample = {"photo": picture()}
-    apart = bundle.generate(sample, list(greedy), chain=False, decoding=greedy)
+    unchained = bundle.generate(sample, list(greedy), chain=False, decoding=greedy)
     chained = bundle.generate(sample, list(greedy), decoding=greedy)
     for name in greedy:
         alone = bundle.generate(sample, [name], decoding={name: greedy[name]})
-        assert alone.tokens[name].tolist() == apart.tokens[name].tolist()
-    assert chained.tokens["codes"].tolist() == apart.tokens["codes"].tolist()
-    assert chained.tokens["depth"].tolist() != apart.tokens["depth"].tolist()
+        assert alone.tokens[name].tolist() == unchained.tokens[name].tolist()
+    assert chained.tokens["codes"].tolist() == unchained.tokens["codes"].tolist()
+    assert chained.tokens["depth"].tolist() != unchained.tokens["depth"].tolist()
 
 
 def test_a_model_that_has_changed_is_used_as_it_is_now(folder) -> None:

@@ -39,7 +39,7 @@ def schedule(targets=CHAIN, guidance=None, chain=True, **how) -> Schedule:
 
 @pytest.mark.parametrize("scheme", ["maskgit", "roar"])
 @pytest.mark.parametrize("guidance", GUIDANCE)
-@pytest.mark.parametrize("chain", [True, False], ids=["chained", "apart"])
+@pytest.mark.parametrize("chain", [True, False], ids=["chained", "unchained"])
 def test_a_sample_is_the_same_alone_and_among_others(engine, scheme, guidance, chain) -> None:
     """Scheme × guidance × batch: grids and sequences, samples with different inputs, texts that end at different lengths."""
     steps = schedule(scheme=scheme, guidance=GUIDANCE[guidance], chain=chain, top_p=0.95)
@@ -128,9 +128,9 @@ def test_guided_logits_are_the_weighted_sum_of_passes_each_by_itself(engine) -> 
                 for n, f in fields.items()
             }
             inputs, rows = pack_inputs(CATALOG, one, [frozenset(names)], np.arange(1))
-            places = np.flatnonzero(asked[b])
+            positions = np.flatnonzero(asked[b])
             slots, _ = pack(
-                {"codes": TokenSlice(np.zeros_like(places), np.zeros_like(places), places)}, {"codes": 2}, 1
+                {"codes": TokenSlice(np.zeros_like(positions), np.zeros_like(positions), positions)}, {"codes": 2}, 1
             )
             with torch.no_grad():
                 y = engine.model.decode(slots, engine.model.encode(inputs, rows), inputs)

@@ -101,12 +101,12 @@ def test_training_goes_on_with_a_modality_added(place: Path) -> None:
     write_yaml(place / "own.yaml", {"include": "bundle/modalities.yaml", "modalities": {"sonar": sonar}})
     catalog = load_catalog(place / "own.yaml")
     assert "codes" in load_tokenizers(place / "bundle" / "tokenizers", catalog)
-    told = warm_start(FourM(catalog, CONFIG), catalog, place / "bundle")
-    assert told == [f"sonar: not in {place / 'bundle'}, randomly initialized"]
+    notes = warm_start(FourM(catalog, CONFIG), catalog, place / "bundle")
+    assert notes == [f"sonar: not in {place / 'bundle'}, randomly initialized"]
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"text_tokenizer": None}, r"predicts text \(caption\), so it needs a text tokenizer"),
         ({"tokenizers": {"sonar": "tokenizer"}}, "tokenizer for 'sonar': .* has no such grid; its grids are codes, spectrum"),
@@ -116,11 +116,11 @@ def test_training_goes_on_with_a_modality_added(place: Path) -> None:
         ({"model": "tokenizer"}, "config.json: not the configuration of a 4M model; missing: domains_in"),
     ],
 )  # fmt: skip
-def test_what_does_not_go_together(place: Path, changes: dict, told: str) -> None:
+def test_what_does_not_go_together(place: Path, changes: dict, message: str) -> None:
     parts = {"model": "model", "tokenizers": {}, "text_tokenizer": "text.json", **changes}
     tokenizers = {name: place / folder for name, folder in parts["tokenizers"].items()}
     text = parts["text_tokenizer"] and place / parts["text_tokenizer"]
-    with pytest.raises(MaskweaveError, match=told):
+    with pytest.raises(MaskweaveError, match=message):
         load_bundle(place / parts["model"], tokenizers, text, ENTRIES)
 
 

@@ -110,8 +110,8 @@ def test_a_bundle_keeps_what_nothing_reads(tmp_path: Path) -> None:
 def test_weights_are_mapped_and_not_copied(tmp_path: Path) -> None:
     written(tmp_path)
     attention = load_model(tmp_path, tiny()).model.encoder[0].attention
-    places = {layer.weight.untyped_storage().data_ptr() for layer in (attention.q, attention.k, attention.v)}
-    assert len(places) == 1  # three views of the stored, fused layer
+    storages = {layer.weight.untyped_storage().data_ptr() for layer in (attention.q, attention.k, attention.v)}
+    assert len(storages) == 1  # three views of the stored, fused layer
 
 
 def test_a_modality_that_is_only_read(tmp_path: Path) -> None:
@@ -169,9 +169,9 @@ WRONG_KEYS: dict[str, tuple[object, str]] = {
 @pytest.mark.parametrize("key", WRONG_KEYS)
 def test_wrong_configurations(key: str, tmp_path: Path) -> None:
     written(tmp_path)
-    value, told = WRONG_KEYS[key]
+    value, message = WRONG_KEYS[key]
     change(tmp_path, **{key: value})
-    with pytest.raises(MaskweaveError, match=f"config.json: .*{told}"):
+    with pytest.raises(MaskweaveError, match=f"config.json: .*{message}"):
         load_model(tmp_path, tiny())
 
 
@@ -221,14 +221,14 @@ def test_every_tensor_is_checked(name: str, tmp_path: Path) -> None:
     written(tmp_path, catalog=learned)
     path = tmp_path / "model.safetensors"
     tensors = load_file(path)
-    for change, told in (
+    for change, message in (
         ({}, f"missing: {name}"),
         ({name: tensors[name][..., :8].contiguous()}, rf"{name} \[.*8\] instead of"),
         ({name: tensors[name].half()}, f"{name} in float16 instead of float32"),
         ({name: tensors[name].int()}, f"{name} in int32 instead of float32"),
     ):
         save_file({key: t for key, t in tensors.items() if key != name} | change, path)
-        with pytest.raises(MaskweaveError, match=f"model.safetensors: .*{told}"):
+        with pytest.raises(MaskweaveError, match=f"model.safetensors: .*{message}"):
             load_model(tmp_path, learned)
 
 

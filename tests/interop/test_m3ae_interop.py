@@ -7,13 +7,17 @@ import torch
 from safetensors.torch import load_file, save_file
 from tiny_catalog import random_columns, tiny
 
+import maskweave
 from maskweave.errors import MaskweaveError
 from maskweave.families.weights import load_model, save_model
+from maskweave.generate.bundle import Bundle
 from maskweave.interop.m3ae import load_m3ae, save_m3ae
 from maskweave.masking.m3ae import MaskRatio, mask_columns
 from maskweave.modality.catalogs import Catalog
 from maskweave.modality.entry import Modality
 from maskweave.models.m3ae import M3AE, M3AEConfig
+from maskweave.tokenizers.sequence import SequenceTokenizer
+from maskweave.tokenizers.text import TextTokenizer
 from maskweave.values.image import Image
 
 TINY = M3AEConfig(width=32, depth=2, heads=2, decoder_width=24, decoder_depth=1, decoder_heads=3, mlp_ratio=3)
@@ -129,3 +133,18 @@ def test_what_cannot_be_read_or_written_is_told(tmp_path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({**config, "color": 1}))
     with pytest.raises(MaskweaveError, match="not the configuration of an M3AE; unknown: color"):
         load_m3ae(tmp_path)
+
+
+def test_a_bundle_needs_its_text_tokenizer(tmp_path) -> None:
+    model = trained(PAIRS)
+    with pytest.raises(
+        MaskweaveError,
+        match=r"bundle: a bundle needs the text tokenizer of every vocabulary, but that of .* is missing",
+    ):
+        Bundle(PAIRS, {}, model).save(tmp_path / "bundle")
+    assert not (tmp_path / "bundle").exists()
+    text = TextTokenizer.train(PAIRS.vocabularies[PAIRS["caption"].vocabulary], ["a cat"] * 9)
+    Bundle(PAIRS, {"caption": SequenceTokenizer(PAIRS["caption"], text)}, model).save(tmp_path / "bundle")
+    assert list(maskweave.load(tmp_path / "bundle").tokenizers) == ["caption"]
+    Bundle(PICTURES, {}, trained(PICTURES)).save(tmp_path / "pictures")
+    assert maskweave.load(tmp_path / "pictures").tokenizers == {}

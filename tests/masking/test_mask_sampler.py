@@ -1,4 +1,4 @@
-"""Every rule of drawing, over random catalogs, columns, budgets and mixtures."""
+"""Every rule of masking, over random catalogs, columns, budgets and mixtures."""
 
 import math
 from itertools import pairwise
@@ -61,13 +61,13 @@ def cases(draw: st.DrawFn) -> tuple[Catalog, MaskingConfig, dict[str, Column], i
         keep = draw(st.sampled_from(["uniform", "all", "all_or_nothing"]))
         mixtures.append(Mixture(inputs, outputs, weight=draw(st.sampled_from([0.5, 1.0, 3.0])), keep=keep))
     budget = st.sampled_from([1, 2, 3, 7, 16, 40, 200])
-    drawing = MaskingConfig(draw(budget), draw(budget), mixtures, draw(st.sampled_from([0.0, 0.0, 0.5])))
+    masking = MaskingConfig(draw(budget), draw(budget), mixtures, draw(st.sampled_from([0.0, 0.0, 0.5])))
     seed = draw(st.integers(0, 2**20))
     missing = draw(st.sampled_from([0.0, 0.4, 0.8]))
     columns = random_columns(catalog, 8, np.random.default_rng(seed), missing)
     if len(columns) > 1 and draw(st.booleans()):
         del columns[draw(st.sampled_from(list(columns)))]
-    return catalog, drawing, columns or random_columns(catalog, 8, np.random.default_rng(seed)), seed
+    return catalog, masking, columns or random_columns(catalog, 8, np.random.default_rng(seed)), seed
 
 
 def slots_of(side: Slots, id: int, sample: int) -> np.ndarray:
@@ -104,24 +104,24 @@ def check_sequence(m: Modality, vocabulary: Vocabulary, original: list[int], bat
         return False
     if stream:
         assert stream[0] in sentinels, "a target begins at a sentinel"
-    told = spans_of(stream, vocabulary.sentinels)
+    spans = spans_of(stream, vocabulary.sentinels)
     closing = FIRST + 1 + len(marks)
-    assert set(told) <= {*marks, closing}
-    whole = set(told) == {*marks, closing} if marks else True
-    assert told.get(closing, []) == []
+    assert set(spans) <= {*marks, closing}
+    whole = set(spans) == {*marks, closing} if marks else True
+    assert spans.get(closing, []) == []
     if not marks:
         assert not read
     # Fill each sentinel's span in. What is untold is a gap that may hold anything, at least one token.
     filled: list[int | None] = []
     for id in shown:
-        filled += told.get(id, [None]) if id in sentinels else [id]
+        filled += spans.get(id, [None]) if id in sentinels else [id]
     if whole:
         assert filled == original
         # a chunk is kept or dropped as one
         kept = np.ones(len(original), bool)
         at = 0
         for id in shown:
-            n = len(told[id]) if id in sentinels else 1
+            n = len(spans[id]) if id in sentinels else 1
             kept[at : at + n] = id not in sentinels
             at += n
         for start in range(0, len(original), m.chunk):
@@ -133,17 +133,17 @@ def check_sequence(m: Modality, vocabulary: Vocabulary, original: list[int], bat
 @quick
 @given(cases())
 def test_every_rule(case) -> None:
-    catalog, drawing, columns, seed = case
-    drawer = MaskSampler(catalog, drawing)
-    batch = drawer(columns, np.random.default_rng(seed))
-    assert same(batch, drawer(columns, np.random.default_rng(seed))), "drawing is a pure function of the generator"
+    catalog, masking, columns, seed = case
+    sampler = MaskSampler(catalog, masking)
+    batch = sampler(columns, np.random.default_rng(seed))
+    assert same(batch, sampler(columns, np.random.default_rng(seed))), "masking is a pure function of the generator"
     B = len(batch)
     n_in, n_out = ((side.modality > 0).sum(1) for side in (batch.inputs, batch.targets))
-    assert n_in.max() <= drawing.input_tokens
-    assert n_out.max() <= drawing.target_tokens
+    assert n_in.max() <= masking.input_tokens
+    assert n_out.max() <= masking.target_tokens
     assert ((batch.labels >= 0) == (batch.targets.modality > 0)).all(), "labels stand where targets do"
     possible = {
-        side: {n for x in drawing.mixtures for n, a in getattr(x, side).items() if a} for side in ("inputs", "targets")
+        side: {n for x in masking.mixtures for n, a in getattr(x, side).items() if a} for side in ("inputs", "targets")
     }
     for name, m in catalog.items():
         column = columns.get(name)
@@ -162,12 +162,12 @@ def test_every_rule(case) -> None:
             if vocabulary is not None:
                 check_sequence(m, vocabulary, column.ids[b, :length].tolist(), batch, b)
                 continue
-            places, asked = batch.inputs.position[b, source].numpy(), batch.targets.position[b, target].numpy()
-            drawn = [*places, *asked]
+            positions, asked = batch.inputs.position[b, source].numpy(), batch.targets.position[b, target].numpy()
+            drawn = [*positions, *asked]
             assert len(set(drawn)) == len(drawn), "inputs and targets are disjoint"
             assert all(0 <= p < length for p in drawn)
             if column.ids is not None:
-                assert (batch.inputs.ids[b, source].numpy() == column.ids[b, places]).all()
+                assert (batch.inputs.ids[b, source].numpy() == column.ids[b, positions]).all()
                 assert (batch.labels[b, target].numpy() == column.ids[b, asked]).all()
         if name in batch.rows:
             sample = batch.inputs.index[name].numpy() // batch.inputs.ids.shape[1]
@@ -175,12 +175,12 @@ def test_every_rule(case) -> None:
             raw = column.rows[sample, place].astype(np.float32)
             expected = raw / 127.5 - 1 if m.value.type == "image" else raw
             np.testing.assert_allclose(batch.rows[name].numpy(), expected, atol=1e-5)
-    if not drawing.unconditional:
+    if not masking.unconditional:
         for b in range(B):
             there = {name for name, c in columns.items() if c.present[b]}
             fits = any(
                 there & {n for n, a in x.inputs.items() if a} and there & {n for n, a in x.targets.items() if a}
-                for x in drawing.mixtures
+                for x in masking.mixtures
             )
             assert (n_in[b] > 0) == fits, "an empty input, or tokens of a sample that fits no mixture"
 
@@ -195,9 +195,9 @@ def test_spans_and_sentinels_are_reversible(seed, name, sentinels) -> None:
     """With room for everything, input and target give every sequence back, exactly."""
     catalog = tiny(Vocabulary("text", 320, sentinels=sentinels, type="wordpiece"))
     m = catalog[name]
-    drawer = MaskSampler(catalog.subset([name]), MaskingConfig(200, 200, [Mixture({name: 1.0}, {name: 1.0})]))
+    sampler = MaskSampler(catalog.subset([name]), MaskingConfig(200, 200, [Mixture({name: 1.0}, {name: 1.0})]))
     columns = random_columns(catalog.subset([name]), 16, np.random.default_rng(seed))
-    batch = drawer(columns, np.random.default_rng(seed))
+    batch = sampler(columns, np.random.default_rng(seed))
     whole = 0
     for b in range(16):
         original = columns[name].ids[b, : columns[name].length[b]].tolist()
@@ -207,9 +207,9 @@ def test_spans_and_sentinels_are_reversible(seed, name, sentinels) -> None:
 
 def test_a_sequence_that_is_wholly_target_teaches_the_sentinel_that_ends_it() -> None:
     catalog = tiny()
-    drawer = MaskSampler(catalog, MaskingConfig(4, 64, [Mixture({"codes": 1.0}, {"caption": 1.0})]))
+    sampler = MaskSampler(catalog, MaskingConfig(4, 64, [Mixture({"codes": 1.0}, {"caption": 1.0})]))
     columns = random_columns(catalog, 8, np.random.default_rng(0))
-    batch = drawer(columns, np.random.default_rng(0))
+    batch = sampler(columns, np.random.default_rng(0))
     id = catalog["caption"].id
     for b in range(8):
         column = columns["caption"]
@@ -222,9 +222,9 @@ def test_a_sequence_that_is_wholly_target_teaches_the_sentinel_that_ends_it() ->
 @pytest.mark.parametrize("keep", ["uniform", "all", "all_or_nothing"])
 def test_keep_says_how_much_of_a_sequence_is_input(keep) -> None:
     catalog = tiny()
-    drawer = MaskSampler(catalog, MaskingConfig(300, 300, [Mixture({"caption": 1.0}, {"caption": 1.0}, keep=keep)]))
+    sampler = MaskSampler(catalog, MaskingConfig(300, 300, [Mixture({"caption": 1.0}, {"caption": 1.0}, keep=keep)]))
     columns = random_columns(catalog, 400, np.random.default_rng(0), fewest=20)
-    batch = drawer(columns, np.random.default_rng(1))
+    batch = sampler(columns, np.random.default_rng(1))
     kept = ((batch.inputs.ids >= 140) | (batch.inputs.ids == 3)).sum(1).numpy() / 20
     match keep:
         case "all":
@@ -240,8 +240,8 @@ def test_keep_says_how_much_of_a_sequence_is_input(keep) -> None:
 
 def test_a_small_budget_lowers_what_is_kept() -> None:
     catalog = tiny()
-    drawer = MaskSampler(catalog, MaskingConfig(9, 9, [Mixture({"caption": 1.0}, {"caption": 1.0}, keep="all")]))
-    batch = drawer(random_columns(catalog, 100, np.random.default_rng(0), fewest=20), np.random.default_rng(1))
+    sampler = MaskSampler(catalog, MaskingConfig(9, 9, [Mixture({"caption": 1.0}, {"caption": 1.0}, keep="all")]))
+    batch = sampler(random_columns(catalog, 100, np.random.default_rng(0), fewest=20), np.random.default_rng(1))
     used = (batch.inputs.modality > 0).sum(1).float()
     assert used.max() <= 9
     assert used.mean() > 6.5, "the budget is nearly used up"
@@ -249,18 +249,18 @@ def test_a_small_budget_lowers_what_is_kept() -> None:
 
 def test_a_truncated_target_may_start_at_any_span() -> None:
     catalog = tiny()
-    drawer = MaskSampler(catalog, MaskingConfig(20, 3, [Mixture({"caption": 1.0}, {"caption": 1.0})]))
-    batch = drawer(random_columns(catalog, 200, np.random.default_rng(0), fewest=20), np.random.default_rng(1))
+    sampler = MaskSampler(catalog, MaskingConfig(20, 3, [Mixture({"caption": 1.0}, {"caption": 1.0})]))
+    batch = sampler(random_columns(catalog, 200, np.random.default_rng(0), fewest=20), np.random.default_rng(1))
     firsts = {batch.targets.ids[b, 0].item() for b in range(200) if batch.targets.modality[b, 0]}
     assert {FIRST + 1, FIRST + 2, FIRST + 3} <= firsts <= set(range(FIRST + 1, FIRST + 8))
 
 
 def test_unconditional_samples_have_nothing_but_the_sentinel_that_asks() -> None:
     catalog = tiny()
-    drawer = MaskSampler(
+    sampler = MaskSampler(
         catalog, MaskingConfig(16, 16, [Mixture({"default": 1.0}, {"default": 1.0})], unconditional=1.0)
     )
-    batch = drawer(random_columns(catalog, 50, np.random.default_rng(0)), np.random.default_rng(1))
+    batch = sampler(random_columns(catalog, 50, np.random.default_rng(0)), np.random.default_rng(1))
     assert set(batch.inputs.index) <= {"caption", "facts"}
     assert ((batch.inputs.ids == FIRST + 1) | (batch.inputs.modality == 0)).all()
     assert ((batch.targets.modality > 0).sum(1) > 0).all()
@@ -277,12 +277,12 @@ def test_mixtures_are_chosen_by_weight_among_those_that_a_sample_fits() -> None:
         Mixture({"photo": 1.0}, {"codes": 1.0}, weight=3.0),
         Mixture({"spectrum": 1.0}, {"codes": 1.0}, weight=1.0),
     ]
-    drawer = MaskSampler(catalog, MaskingConfig(4, 4, mixtures))
+    sampler = MaskSampler(catalog, MaskingConfig(4, 4, mixtures))
     columns = random_columns(catalog, 2000, np.random.default_rng(0))
-    share = len(drawer(columns, np.random.default_rng(1)).inputs.index["photo"]) / (4 * 2000)
+    share = len(sampler(columns, np.random.default_rng(1)).inputs.index["photo"]) / (4 * 2000)
     assert 0.71 < share < 0.79
     columns["photo"].present[:1000] = False
-    batch = drawer(columns, np.random.default_rng(1))
+    batch = sampler(columns, np.random.default_rng(1))
     assert ((batch.inputs.modality > 0).sum(1) == 4).all(), "the other mixture stands in"
 
 
@@ -316,7 +316,7 @@ def test_a_budget_is_clipped_to_what_there_is() -> None:
 
 
 @pytest.mark.parametrize(
-    ("drawing", "message"),
+    ("masking", "message"),
     [
         (MaskingConfig(0, 8), "must be 1 or more, found 0 and 8"),
         (MaskingConfig(8, 8, unconditional=1.5), "unconditional must be from 0 to 1, found 1.5"),
@@ -338,9 +338,9 @@ def test_a_budget_is_clipped_to_what_there_is() -> None:
         (MaskingConfig(8, 8, [only("codes", targets={"codes": 0.0})]), "targets: every concentration is 0"),
     ],
 )
-def test_mixtures_that_cannot_be(drawing, message) -> None:
+def test_mixtures_that_cannot_be(masking, message) -> None:
     with pytest.raises(MaskweaveError) as caught:
-        MaskSampler(tiny(), drawing)
+        MaskSampler(tiny(), masking)
     assert message in str(caught.value)
 
 

@@ -7,7 +7,14 @@ import pytest
 
 from maskweave.errors import MaskweaveError
 from maskweave.files import write_yaml
-from maskweave.modality.catalogs import Catalog, catalog_from, load_catalog, shipped
+from maskweave.modality.catalogs import (
+    Catalog,
+    catalog_from,
+    load_catalog,
+    load_saved_catalog,
+    save_catalog,
+    shipped,
+)
 from maskweave.report.tables import modality_table
 
 
@@ -286,3 +293,18 @@ def test_unknown_names(scenes_catalog):
 
 def test_a_subset_keeps_the_sources(scenes_catalog):
     assert list(scenes_catalog.subset(["depth", "tok_rgb"])) == ["rgb", "tok_rgb", "depth"]
+
+
+def test_values_are_derived_from_a_modality_of_the_catalog(tmp_path):
+    content = load_catalog("scenes").subset(["rgb", "edges"]).to_plain()
+    content["modalities"]["edges"]["derive"]["from"] = "rbg"
+    with pytest.raises(MaskweaveError, match="modality 'edges': derive.from is 'rbg', which is not a modality of the"):
+        catalog_from(content, "here")
+    content["modalities"]["edges"]["derive"] = {"by": "canny"}
+    with pytest.raises(MaskweaveError, match="modality 'edges': key 'derive.from' is missing"):
+        catalog_from(content, "here")
+    own = {"include": "scenes", "only": ["edges"], "modalities": {}}
+    assert catalog_from(own, "here")["edges"].derive.source == "rgb", "a part of another catalog may lack the pictures"
+    (tmp_path / "run").mkdir()
+    save_catalog(load_catalog("scenes").subset(["edges"]), tmp_path / "run")
+    assert load_saved_catalog(tmp_path / "run")["edges"].derive.source == "rgb", "and so may a run"

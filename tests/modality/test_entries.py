@@ -8,7 +8,7 @@ from value_helpers import network
 
 from maskweave.data.transforms import apply, fit
 from maskweave.modality.catalogs import Catalog, load_catalog, shipped
-from maskweave.modality.entry import Modality
+from maskweave.modality.entry import Modality, training_facts
 from maskweave.report.figures import draw
 from maskweave.tokenizers.sequence import SequenceTokenizer
 from maskweave.tokenizers.text import TextTokenizer
@@ -112,12 +112,25 @@ def test_an_entry_is_enough(catalog: Catalog, modality: Modality, texts) -> None
 
 @pytest.mark.parametrize(("catalog", "modality"), [p for p in ENTRIES if p.values[0] is CATALOGS["4m"]])
 def test_every_entry_is_cropped_and_flipped(catalog: Catalog, modality: Modality) -> None:
-    """Lattices keep their size; what cannot be flipped is left out."""
+    """Arrays keep their size; what cannot be flipped is left out."""
     value = modality.value.check(random_value(modality, np.random.default_rng(modality.id)), "here")
     sample = {modality.name: value}
-    moved = apply(sample, catalog, Geometry((0.1, 0.0, 0.9, 0.8)))
+    moved = apply(sample, catalog, {modality.view: Geometry((0.1, 0.0, 0.9, 0.8))})
     assert moved.keys() == sample.keys()
     if modality.value.type in ("image", "map", "direction", "features", "classes", "binary"):
         assert np.shape(moved[modality.name]) == np.shape(value)
-    flipped = apply(sample, catalog, Geometry(flip=True))
+    flipped = apply(sample, catalog, {modality.view: Geometry(flip=True)})
     assert bool(flipped) == (modality.value.type not in ("poses", "queries"))
+
+
+def test_what_training_depends_on_leaves_out_units_and_drawings() -> None:
+    def keys(content: Any, prefix: str = "") -> set[str]:
+        below = content.items() if isinstance(content, dict) else ()
+        return {prefix}.union(*(keys(item, f"{prefix}.{key}") for key, item in below))
+
+    poses, metadata = (training_facts(CATALOGS["4m"][name]) for name in ("human_poses", "metadata"))
+    assert not {"decoding", "metrics", "derive"} & poses.keys()
+    some = next(iter(CATALOGS["4m"]["human_poses"].value.parts))  # type: ignore[attr-defined]
+    assert f".value.parts.{some}.range" in keys(poses) and f".value.parts.{some}.bones" not in keys(poses)
+    found = keys(metadata)
+    assert any(key.endswith(".bins") for key in found) and not any(key.endswith(".unit") for key in found)

@@ -55,9 +55,9 @@ def test_every_variant_predicts_every_target(variant) -> None:
     found = model(batch)
     assert set(found) == {"codes", "spectrum", "text"}
     assert set(found["text"][0]) == {"caption", "facts"}
-    for names, places, logits in found.values():
+    for names, rows, logits in found.values():
         assert logits.shape == (sum(len(batch.targets.index[n]) for n in names), catalog.vocabulary_size(names[0]))
-        assert torch.equal(places, torch.cat([batch.targets.index[n] for n in names]))
+        assert torch.equal(rows, torch.cat([batch.targets.index[n] for n in names]))
         assert torch.isfinite(logits).all()
     always = ("token_embedding.rows.", "context_projection.")
     has_bias = any(name.endswith("bias") for name, _ in model.named_parameters() if not name.startswith(always))
@@ -75,8 +75,8 @@ def test_padding_and_neighbors_change_nothing(variant) -> None:
     catalog = tiny()
     model = build(VARIANTS[variant])
     columns = random_columns(catalog, 8, np.random.default_rng(0), missing=0.4)
-    drawing = MaskingConfig(14, 14, [Mixture({"default": 0.3}, {"default": 0.3})], unconditional=0.3)
-    batch = MaskSampler(catalog, drawing)(columns, np.random.default_rng(2))
+    masking = MaskingConfig(14, 14, [Mixture({"default": 0.3}, {"default": 0.3})], unconditional=0.3)
+    batch = MaskSampler(catalog, masking)(columns, np.random.default_rng(2))
     sizes = (batch.inputs.modality > 0).sum(1).tolist()
     assert min(sizes) == 0 < max(sizes), "the batch is to hold all sorts of samples"
     whole = outputs(model, batch)
@@ -102,7 +102,7 @@ def rows_of(batch: TokenBatch, b: int) -> dict[str, torch.Tensor]:
 
 def test_the_order_of_inputs_does_not_matter() -> None:
     model, catalog = build(), tiny()
-    batch = tiny_batch(catalog, 3, drawing=MaskingConfig(10, 10, [Mixture({"codes": 1.0}, {"spectrum": 1.0})]))
+    batch = tiny_batch(catalog, 3, masking=MaskingConfig(10, 10, [Mixture({"codes": 1.0}, {"spectrum": 1.0})]))
     order = torch.randperm(10)
     turned = dataclasses.replace(batch.inputs, ids=batch.inputs.ids[:, order], position=batch.inputs.position[:, order])
     torch.testing.assert_close(
@@ -113,8 +113,8 @@ def test_the_order_of_inputs_does_not_matter() -> None:
 def test_tokens_that_were_not_drawn_change_nothing() -> None:
     catalog = tiny()
     columns = random_columns(catalog, 4, np.random.default_rng(0))
-    drawer = MaskSampler(catalog, MaskingConfig(5, 5))
-    batch = drawer(columns, np.random.default_rng(3))
+    sampler = MaskSampler(catalog, MaskingConfig(5, 5))
+    batch = sampler(columns, np.random.default_rng(3))
     drawn = {name: np.zeros((4, m.tokens), bool) for name, m in catalog.items() if m.kind in ("grid", "patches")}
     for side in (batch.inputs, batch.targets):
         for name, index in side.index.items():
@@ -124,14 +124,14 @@ def test_tokens_that_were_not_drawn_change_nothing() -> None:
         array = columns[name].ids if columns[name].ids is not None else columns[name].rows
         array[~mask] = (array[~mask] + 7) % 20
     assert not all(mask.all() for mask in drawn.values())
-    again = drawer(columns, np.random.default_rng(3))
+    again = sampler(columns, np.random.default_rng(3))
     torch.testing.assert_close(outputs(build(), batch), outputs(build(), again), rtol=0, atol=0)
 
 
 def test_what_takes_no_part_gets_no_gradient() -> None:
     catalog = tiny()
     model = build(dataclasses.replace(TINY, registers=1))
-    batch = tiny_batch(catalog, drawing=MaskingConfig(8, 8, [Mixture({"photo": 1.0}, {"codes": 1.0})]))
+    batch = tiny_batch(catalog, masking=MaskingConfig(8, 8, [Mixture({"photo": 1.0}, {"codes": 1.0})]))
     sum(logits.sum() for _, _, logits in model(batch).values()).backward()
     with_gradient = {name for name, p in model.named_parameters() if p.grad is not None and p.grad.any()}
     idle = {
@@ -162,7 +162,7 @@ def test_targets_of_different_modalities_do_not_see_each_other() -> None:
     catalog = tiny()
     model = build()
     mixture = Mixture({"photo": 1.0}, {"codes": 5.0, "spectrum": 5.0, "caption": 5.0})
-    batch = tiny_batch(catalog, 8, drawing=MaskingConfig(8, 24, [mixture]))
+    batch = tiny_batch(catalog, 8, masking=MaskingConfig(8, 24, [mixture]))
     before = outputs(model, batch)
     caption, codes = catalog["caption"].id, catalog["codes"].id
     ids, position = batch.targets.ids.clone(), batch.targets.position.clone()
@@ -183,7 +183,7 @@ def test_sequences_are_causal_and_grids_are_not() -> None:
     catalog = tiny()
     model = build()
     mixture = Mixture({"photo": 1.0}, {"codes": 5.0, "caption": 5.0})
-    batch = tiny_batch(catalog, 8, drawing=MaskingConfig(8, 20, [mixture]))
+    batch = tiny_batch(catalog, 8, masking=MaskingConfig(8, 20, [mixture]))
     before = outputs(model, batch)
     ids, position = batch.targets.ids.clone(), batch.targets.position.clone()
     for b in range(8):
@@ -200,13 +200,13 @@ def test_sequences_are_causal_and_grids_are_not() -> None:
         asked = asked[asked[:, 0] == b][:, 1]
         position[b, asked[-1]] = (position[b, asked[-1]] + 5) % 16
         after = outputs(model, changed(batch, position=position))
-        assert ((after - before)[b, asked].abs().amax(1) > 1e-6).all(), "all places of a grid see one another"
+        assert ((after - before)[b, asked].abs().amax(1) > 1e-6).all(), "all positions of a grid see one another"
         position[b] = batch.targets.position[b]
 
 
 def test_the_answers_of_grids_are_not_read() -> None:
     catalog = tiny()
-    batch = tiny_batch(catalog, drawing=MaskingConfig(8, 8, [Mixture({"photo": 1.0}, {"codes": 1.0, "spectrum": 1.0})]))
+    batch = tiny_batch(catalog, masking=MaskingConfig(8, 8, [Mixture({"photo": 1.0}, {"codes": 1.0, "spectrum": 1.0})]))
     other = changed(batch, ids=(batch.targets.ids + 3) % 20)
     torch.testing.assert_close(outputs(build(), batch), outputs(build(), other), rtol=0, atol=0)
 
@@ -215,7 +215,7 @@ def test_every_input_is_seen() -> None:
     catalog = tiny()
     model = build()
     batch = tiny_batch(
-        catalog, 4, drawing=MaskingConfig(8, 8, [Mixture({"codes": 1.0, "caption": 1.0}, {"spectrum": 1.0})])
+        catalog, 4, masking=MaskingConfig(8, 8, [Mixture({"codes": 1.0, "caption": 1.0}, {"spectrum": 1.0})])
     )
     before = outputs(model, batch)
     for slot in range(4):
@@ -335,14 +335,14 @@ def test_learned_positions_are_those_of_their_modality() -> None:
 
 def test_tied_tables_are_one_and_survive_saving(tmp_path) -> None:
     catalog = tiny()
-    tied, apart = build(VARIANTS["tied"]), build()
+    tied, untied = build(VARIANTS["tied"]), build()
     assert tied.token_embedding.tokens["codes"].weight is tied.heads["codes"].weight
     assert (
         tied.token_embedding.tokens["text"].weight
         is tied.target_token_embedding.tokens["text"].weight
         is tied.heads["text"].weight
     )
-    assert count_parameters(tied) < count_parameters(apart)
+    assert count_parameters(tied) < count_parameters(untied)
     save_model(tied, catalog, tmp_path)
     again = load_model(tmp_path, catalog)
     assert again.token_embedding.tokens["codes"].weight is again.heads["codes"].weight
@@ -353,9 +353,9 @@ def test_tied_tables_are_one_and_survive_saving(tmp_path) -> None:
 def test_tokens_start_where_their_tokenizers_place_them() -> None:
     model = build(VARIANTS["tied"])
     size = model.heads["codes"].weight.shape[0]
-    places = torch.randn(size, 6)
-    places[1] = places[0]
-    model.init_from_tokenizers({"codes": places})
+    embeddings = torch.randn(size, 6)
+    embeddings[1] = embeddings[0]
+    model.init_from_tokenizers({"codes": embeddings})
     weight = model.token_embedding.tokens["codes"].weight
     assert torch.equal(weight[0], weight[1]) and not torch.equal(weight[0], weight[2])
     assert weight.std().item() == pytest.approx(0.1, rel=1e-3)

@@ -9,12 +9,12 @@ from maskweave.models.heads import BoxHead, ClassHead, DenseHead
 
 
 def encoded(padding: int = 0) -> Encoded:
-    """A picture's and a map's tokens on 3 × 4 places, then a text of 5, padded."""
+    """A picture's and a map's tokens on a 3 × 4 grid, then a text of 5, padded."""
     torch.manual_seed(0)
     tokens = torch.cat([torch.randn(2, 29, 8), torch.full((2, padding), 9.0)[..., None].expand(-1, -1, 8)], dim=1)
     present = torch.arange(29 + padding).expand(2, -1) < 29
-    places = {"a": slice(0, 12), "b": slice(12, 24), "text": slice(24, 29 + padding)}
-    return Encoded(tokens, present, places, {"a": (3, 4), "b": (3, 4)})
+    slices = {"a": slice(0, 12), "b": slice(12, 24), "text": slice(24, 29 + padding)}
+    return Encoded(tokens, present, slices, {"a": (3, 4), "b": (3, 4)})
 
 
 @torch.no_grad()

@@ -111,7 +111,8 @@ def test_other_failures_are_not_hidden(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize(
-    "notes", [None, {"other": "x"}, {"config": "{"}, {"config": "[1, 2]"}, {"config": "[{}, [1]]"}]
+    "notes",
+    [None, {"other": "x"}, {"config": "{"}, {"config": "[1, 2]"}, {"config": "[{}, [1]]"}, {"config": '[{}, ["a"]]'}],
 )
 def test_what_only_passes_through_needs_its_notes(tmp_path: Path, notes: dict[str, str] | None) -> None:
     kept = PassthroughTensors({"size": 3}, tensors(), ("a", "b", "c"))
@@ -122,3 +123,12 @@ def test_what_only_passes_through_needs_its_notes(tmp_path: Path, notes: dict[st
     with pytest.raises(MaskweaveError, match=r"passthrough.safetensors: the header has no valid 'config'"):
         load_passthrough(tmp_path)
     assert load_passthrough(tmp_path / "empty") is None
+
+
+def test_names_that_no_file_has_are_refused() -> None:
+    kept = PassthroughTensors({}, {"a": torch.zeros(1)}, ("a", "b"))
+    assert kept.published({"b": torch.ones(1), "c": torch.ones(1)}).keys() == {"a", "b"}
+    foreign = PassthroughTensors({}, {"a": torch.zeros(1)}, ("a", "b", "x" * 5000))
+    with pytest.raises(MaskweaveError, match="lists tensors that neither it nor the model has: 'xxx") as caught:
+        foreign.published({"b": torch.ones(1)})
+    assert len(str(caught.value)) < 500

@@ -73,8 +73,8 @@ def test_the_loss_is_what_its_name_says(loss, seed) -> None:
 
 def test_long_modalities_do_not_drown_short_ones() -> None:
     """With `mod` the gradient of each modality's head has the same weight, whatever the number of its targets."""
-    drawing = MaskingConfig(4, 17, [Mixture({"photo": 1.0}, {"codes": 50.0, "spectrum": 3.0})])
-    batch = tiny_batch(CATALOG, 8, 0, drawing=drawing)
+    masking = MaskingConfig(4, 17, [Mixture({"photo": 1.0}, {"codes": 50.0, "spectrum": 3.0})])
+    batch = tiny_batch(CATALOG, 8, 0, masking=masking)
     assert len(batch.targets.index["codes"]) > 6 * len(batch.targets.index["spectrum"])
     sizes = {}
     for loss in ("mod", "token"):
@@ -86,9 +86,9 @@ def test_long_modalities_do_not_drown_short_ones() -> None:
 
 
 def test_a_batch_without_targets_says_what_to_do() -> None:
-    drawing = MaskingConfig(200, 8, [Mixture({"caption": 1.0}, {"caption": 1.0}, keep="all")])
+    masking = MaskingConfig(200, 8, [Mixture({"caption": 1.0}, {"caption": 1.0}, keep="all")])
     columns = random_columns(CATALOG, 4, np.random.default_rng(0), fewest=2)
-    batch = MaskSampler(CATALOG, drawing)(columns, np.random.default_rng(0))
+    batch = MaskSampler(CATALOG, masking)(columns, np.random.default_rng(0))
     with pytest.raises(MaskweaveError, match="the batch has no targets: raise model.masking.target_tokens"):
         build(CATALOG)(batch)
 
@@ -121,8 +121,8 @@ def scene_batches(scenes_catalog) -> tuple[Catalog, list[TokenBatch]]:
             )
         else:
             columns[name] = column_of(m, values, SequenceTokenizer(m, text) if m.kind == "sequence" else None)
-    drawer = MaskSampler(catalog, MaskingConfig(32, 32))
-    return catalog, [drawer(columns, np.random.default_rng([5, i])) for i in range(4)]
+    sampler = MaskSampler(catalog, MaskingConfig(32, 32))
+    return catalog, [sampler(columns, np.random.default_rng([5, i])) for i in range(4)]
 
 
 # Smoothed targets.

@@ -22,7 +22,7 @@ COUNT = 40
 
 
 def resized(catalog, size):
-    """The catalog with all lattices of another size (one token a point, which no tokenizer is asked to live with)."""
+    """The catalog with all dense values of another size (one token a point, which no tokenizer is asked to live with)."""
     entries = []
     for m in catalog.values():
         if m.value.size:
@@ -397,3 +397,12 @@ def test_a_far_wall_is_brought_within_the_depth(scenes, size):
     near = raycast.within_depth(far, size)
     assert raycast.trace(near, [], size).depth.max() == pytest.approx(raycast.MAX_DEPTH, abs=0.02)
     assert raycast.within_depth(near, size).wall_distance == pytest.approx(near.wall_distance, rel=1e-3)
+
+
+def test_a_binary_map_is_edges_only_where_the_entry_says_so(scenes_catalog):
+    clouds = dataclasses.replace(scenes_catalog["edges"], name="cloud_mask", derive=None)
+    with pytest.raises(MaskweaveError, match="'cloud_mask': the only binary maps of scenes are the edges.*by: canny"):
+        Scenes(Catalog([clouds]), 1)
+    outlines = dataclasses.replace(clouds, name="outlines", derive=scenes_catalog["edges"].derive)
+    found = Scenes(Catalog([outlines]), 1)[0]["outlines"]
+    assert np.array_equal(found, Scenes(scenes_catalog.subset(["edges"]), 1)[0]["edges"])

@@ -196,13 +196,13 @@ def test_published_text_is_encoded_as_the_file_says(published):
 
 
 def test_places_are_alike_where_tokens_are(text):
-    places = torch.nn.functional.normalize(text.token_embeddings, dim=1)
+    embeddings = torch.nn.functional.normalize(text.token_embeddings, dim=1)
     assert text.token_embeddings.shape[0] == VOCABULARY.size and torch.equal(
         text.token_embeddings, text.token_embeddings
     )
 
     def likeness(a: int, b: int) -> float:
-        return float(places[a] @ places[b])
+        return float(embeddings[a] @ embeddings[b])
 
     near, far = (likeness(text.value("v0", 10), text.value("v0", n)) for n in (11, 40))
     assert near > 0.9 > far

@@ -134,8 +134,8 @@ def test_how_many_samples_each_has_is_told(shards: Path, tmp_path: Path, capsys:
     from maskweave.cli.main import main
 
     wanted = recipe(tmp_path, shards)
-    told = "photos (75%): 31 samples and 9 held out; words (25%): 87 samples and 3 held out"
-    assert describe_samples(wanted, wanted.load_catalog()) == told
+    description = "photos (75%): 31 samples and 9 held out; words (25%): 87 samples and 3 held out"
+    assert describe_samples(wanted, wanted.load_catalog()) == description
     assert main(["recipe", "check", str(tmp_path / "own.yaml"), "--data.mix.words", '{"weight": 2}']) == 0
     assert "photos (60%): 33 samples and 7 held out; words (40%)" in capsys.readouterr().out
     alone = dataclasses.replace(wanted, data=DataSettings(str(shards / "full"), validation=4))

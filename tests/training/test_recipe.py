@@ -18,12 +18,12 @@ from maskweave.training.recipe import load_recipe
 from maskweave.training.sources import held_out_seed
 from maskweave.transfer.recipe import load_transfer
 
-SOUND: dict[str, Any] = {"catalog": "scenes", "data": {"samples": 10}}
+BASE: dict[str, Any] = {"catalog": "scenes", "data": {"samples": 10}}
 
 
 def recipe(folder: Path, **changes: Any) -> Path:
     path = folder / "own.yaml"
-    path.write_text(yaml.safe_dump({**SOUND, **changes}))
+    path.write_text(yaml.safe_dump({**BASE, **changes}))
     return path
 
 
@@ -200,6 +200,12 @@ def test_settings_are_those_of_the_family(tmp_path: Path) -> None:
         ({"evaluate": {"requests": [{"inputs": ["rbg"], "targets": ["depth"]}]}}, ["evaluate.requests.0 has 'rbg'", "rgb"]),
         ({"evaluate": {"sheets": [{"inputs": ["depth"], "targets": ["rgb"]}]}}, ["evaluate.sheets.0", "'rgb' is of kind patches", "cannot predict"]),
         ({"evaluate": {"requests": [{"inputs": ["rgb"]}]}}, ["'evaluate.requests.0.targets' is missing"]),
+        ({"evaluate": {"requests": [{"inputs": ["rgb"], "targets": []}]}}, ["evaluate.requests.0.targets is empty"]),
+        ({"evaluate": {"requests": [{"inputs": ["rgb"], "targets": ["depth", "depth"]}]}}, ["evaluate.requests.0.targets has 'depth' twice"]),
+        ({"evaluate": {"requests": [{"inputs": ["rgb"], "via": ["boxes", "boxes"], "targets": ["depth"]}]}}, ["evaluate.requests.0.via has 'boxes' twice"]),
+        ({"evaluate": {"requests": [{"inputs": ["caption"], "targets": ["tok_rgb"], "read": ["boxes", "boxes"]}]}}, ["evaluate.requests.0.read has 'boxes' twice"]),
+        ({"evaluate": {"sheets": [{"inputs": ["rgb"], "via": ["depth"], "targets": ["depth"]}]}}, ["evaluate.sheets.0: 'depth' is both in via and in targets"]),
+        ({"evaluate": {"sheets": [{"inputs": [], "targets": ["depth"]}]}}, ["evaluate.sheets.0.inputs is empty", "model.masking.unconditional"]),
         ({"evaluate": {"requests": [{"inputs": "rgb", "targets": ["depth"]}]}}, ["'evaluate.requests.0.inputs'", "a list", "'rgb'"]),
     ],
 )  # fmt: skip
@@ -228,3 +234,9 @@ def test_a_file_that_is_no_recipe_is_refused(tmp_path: Path) -> None:
         load_recipe(tmp_path)
     with pytest.raises(MaskweaveError, match="no such file"):
         load_recipe(tmp_path / "gone.yaml")
+
+
+def test_a_model_trained_without_inputs_needs_none(tmp_path: Path) -> None:
+    request = {"inputs": [], "targets": ["depth"]}
+    path = recipe(tmp_path, model={"masking": {"unconditional": 0.1}}, evaluate={"requests": [request]})
+    assert load_recipe(path).evaluate.requests[0].inputs == []

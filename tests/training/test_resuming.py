@@ -12,9 +12,11 @@ from stub_training import WIDTH, StubBatch, StubBatches, train
 from torch import Tensor, nn
 
 from maskweave.config import build, plain
+from maskweave.data.token_store import entry_fingerprint
 from maskweave.errors import MaskweaveError
 from maskweave.files import read_yaml, write_yaml
 from maskweave.modality.catalogs import shipped_folder
+from maskweave.tokenizers.grid import GridTokenizer
 from maskweave.training.data_settings import DataSettings
 from maskweave.training.loop import fit
 from maskweave.training.optimizer import LARGE
@@ -31,11 +33,11 @@ REFUSED = [
     "tokenizers.train.learning_rate", "tokenizers.train.precision", "tokenizers.train.ema",
     "model.family", "model.masking.input_tokens", "model.masking.mixtures", "model.size", "model.width", "model.tied",
     "model.mask_ratio.patches", "model.unpaired", "model.normalized_patches",
-    "train.batch_size", "train.accumulate", "train.processes", "train.seed", "seed", "start",
+    "train.batch_size", "train.accumulate", "train.processes", "tokenizers.train.seed", "seed", "start",
     "inputs", "target", "label", "scratch", "data.crop", "data.flip", "data.held_out", "tuning.parameters", "tuning.rank", "head.width",
 ]  # fmt: skip
 ALLOWED = [
-    "train.steps", "train.learning_rate", "train.schedule", "train.betas", "train.precision", "train.ema", "train.lazy_embeddings",
+    "train.steps", "train.learning_rate", "train.schedule", "train.betas", "train.precision", "train.ema", "train.lazy_embeddings", "train.seed",
     "train.log_every", "train.validate_every", "train.checkpoint_every", "train.keep", "train.workers", "train.threads",
     "train.device", "train.compile", "tokenizers.train.log_every", "tokenizers.train.device", "tokenizers.jobs",
     "data.workers", "data.limit", "model.loss", "model.loss_weight.patches", "evaluate.samples", "evaluate.requests", "catalog",
@@ -93,10 +95,31 @@ def test_what_may_change_is_told_once(tmp_path: Path, capsys: pytest.CaptureFixt
         "evaluate.samples was 200 and is 9",
     ):
         assert words in said
-    assert "train." not in said, "the training loop tells of these, with the step"
+    for words in ("train.log_every was 20 and is 7", "train.keep was 2 and is 5", "train.workers was 0 and is 1"):
+        assert words in said, "no training has begun that could tell of these"
     assert read_yaml(tmp_path / "recipe.yaml") == plain(changed)
     claim(changed, tmp_path)
     assert capsys.readouterr().out == ""
+
+
+def test_a_training_that_resumes_tells_of_its_settings_itself(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    claim(recipe(), tmp_path)
+    train(tmp_path, steps=10)  # the model's
+    finished, begun = (tmp_path / "tokenizers" / name for name in ("depth", "edges"))
+    train(finished, steps=10)
+    (finished / "config.json").write_text("{}")
+    capsys.readouterr()
+    claim(recipe(train__log_every=7, tokenizers__train__log_every=8, data__workers=2), tmp_path)
+    said = capsys.readouterr().out
+    assert "data.workers was 0 and is 2" in said and " train.log_every" not in said
+    assert "tokenizers.train.log_every was 20 and is 8" in said, "no tokenizer resumes"
+    train(begun, steps=10)
+    capsys.readouterr()
+    claim(recipe(tokenizers__train__log_every=9, data__workers=3), tmp_path)
+    said = capsys.readouterr().out
+    assert "data.workers was 2 and is 3" in said and "tokenizers.train" not in said
 
 
 @pytest.mark.parametrize(
@@ -129,6 +152,53 @@ def test_an_entry_that_changed_is_named(tmp_path: Path) -> None:
     claim(recipe(catalog=str(same)), tmp_path / "run")  # the same entries from another place
 
 
+def changed_entry(folder: Path, name: str, **changes: Any) -> Path:
+    """The catalog of scenes with changes of one entry."""
+    content = read_yaml(shipped_folder() / "scenes.yaml")
+    entry = content["modalities"][name]
+    for key, value in changes.items():
+        entry[key] = {**entry.get(key, {}), **value} if isinstance(value, dict) else value
+    write_yaml(folder / "changed.yaml", content)
+    return folder / "changed.yaml"
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "words"),
+    [
+        ("depth", {"metrics": ["mae"]}, "depth.metrics was ['abs_rel', 'delta1'] and is ['mae']"),
+        ("depth", {"decoding": {"temperature": 0.5}}, "depth.decoding.temperature was 0.1 and is 0.5"),
+        ("depth", {"value": {"unit": "meters"}}, "depth.value.unit was 'm' and is 'meters'"),
+        ("depth", {"value": {"channel_names": ["z"]}}, "depth.value.channel_names was [] and is ['z']"),
+        ("edges", {"value": {"tolerance": 3}}, "edges.value.tolerance was 1 and is 3"),
+        ("edges", {"derive": None}, "edges.derive was {'from': 'rgb', 'by': 'canny'} and is None"),
+    ],
+)  # fmt: skip
+def test_what_only_scores_and_figures_depend_on_may_change(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, changes: dict[str, Any], words: str
+) -> None:
+    run, both = tmp_path / "run", recipe(modalities=[name], catalog=str(changed_entry(tmp_path, name)))
+    old = claim(both, run)
+    begin(run)
+    before = (run / "recipe.yaml").stat().st_mtime_ns
+    changed_entry(tmp_path, name, **changes)
+    new = claim(both, run)
+    assert f"{words} from now on" in capsys.readouterr().out
+    assert read_yaml(run / "modalities.yaml") == new.to_plain() != old.to_plain()
+    assert (run / "recipe.yaml").stat().st_mtime_ns > before, "the report has to be made again"
+    assert entry_fingerprint(new[name]) == entry_fingerprint(old[name]), "the tokens stay valid"
+    GridTokenizer(old[name]).save(tmp_path / "tokenizer")
+    assert GridTokenizer.load(tmp_path / "tokenizer", new[name]).modality.value == new[name].value
+    claim(both, run)
+    assert capsys.readouterr().out == ""
+    changed_entry(tmp_path, name, value={"size": [16, 16]})
+    other = both.load_catalog()[name]
+    with pytest.raises(MaskweaveError, match=rf"entries differ .*\({name}\)"):
+        claim(both, run)
+    with pytest.raises(MaskweaveError, match="has changed since this tokenizer was trained: value.size is"):
+        GridTokenizer.load(tmp_path / "tokenizer", other)
+    assert entry_fingerprint(other) != entry_fingerprint(old[name])
+
+
 def own_catalog(folder: Path, size: int) -> Path:
     content = read_yaml(shipped_folder() / "scenes.yaml")
     content["modalities"]["depth"]["value"]["range"] = [0, size]
@@ -136,6 +206,7 @@ def own_catalog(folder: Path, size: int) -> Path:
     return folder / "own.yaml"
 
 
+@pytest.mark.filterwarnings("ignore:checkpoint skipped")  # its file is a stand-in
 def test_a_folder_in_which_nothing_was_made_takes_another_recipe(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -174,8 +245,18 @@ def test_how_a_training_is_carried_out_may_change_and_is_told_once(
     assert "log_every" not in capsys.readouterr().err
     assert train(tmp_path, steps=30, log_every=2).resumed_from == 30
     assert "log_every" not in capsys.readouterr().err, "nothing is trained any more"
-    with pytest.raises(MaskweaveError, match="seed is 3 there and 4 here"):
-        train(tmp_path, steps=40, seed=4)
+    with pytest.raises(MaskweaveError, match="batch_size is 8 there and 4 here"):
+        train(tmp_path, steps=40, batch_size=4)
+
+
+def test_the_seed_of_dropout_may_change(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    losses = {}
+    for name, seed in (("same", 3), ("other", 4), ("again", 4)):
+        train(tmp_path / name, steps=10)
+        capsys.readouterr()
+        losses[name] = train(tmp_path / name, steps=20, seed=seed).metrics["loss"]
+        assert ("seed was 3 before step 10 and is 4 from then on" in capsys.readouterr().err) == (seed == 4)
+    assert losses["same"] != losses["other"] == losses["again"]
 
 
 class Words(nn.Module):

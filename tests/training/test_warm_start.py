@@ -38,8 +38,8 @@ def test_what_both_know_is_taken_over_and_the_rest_begins_anew(tmp_path: Path) -
     torch.manual_seed(2)
     model = FourM(ours, CONFIG)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    told = warm_start(model, ours, tmp_path)
-    assert told == [
+    notes = warm_start(model, ours, tmp_path)
+    assert notes == [
         f"codes: not in {tmp_path}, randomly initialized",
         f"facts: in {tmp_path} but not in this recipe, not used",
     ]
@@ -88,7 +88,7 @@ def test_an_m3ae_goes_on_with_the_same_modalities(tmp_path: Path) -> None:
     assert warm_start(model, both, tmp_path) == []
     given = donor.state_dict()
     assert all(torch.equal(tensor, given[name]) for name, tensor in model.state_dict().items())
-    for other, entries, told in (
+    for other, entries, message in (
         (
             m3ae("photo"),
             some("photo"),
@@ -98,12 +98,12 @@ def test_an_m3ae_goes_on_with_the_same_modalities(tmp_path: Path) -> None:
         (m3ae("photo", "caption", depth=2), both, "depth is 1 there and 2 here"),
         (FourM(both, CONFIG), both, "contains a model of family 'm3ae', expected 'fourm'"),
     ):
-        with pytest.raises(MaskweaveError, match=f"start: .*{told}"):
+        with pytest.raises(MaskweaveError, match=f"start: .*{message}"):
             warm_start(other, entries, tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("ours", "config", "told"),
+    ("ours", "config", "message"),
     [
         (
             some("photo", "caption"),
@@ -114,9 +114,9 @@ def test_an_m3ae_goes_on_with_the_same_modalities(tmp_path: Path) -> None:
         (some("codes"), CONFIG, "has none of the modalities codes"),
     ],
 )
-def test_what_does_not_fit_is_refused(tmp_path: Path, ours: Catalog, config: FourMConfig, told: str) -> None:
+def test_what_does_not_fit_is_refused(tmp_path: Path, ours: Catalog, config: FourMConfig, message: str) -> None:
     bundle(tmp_path, some("photo", "caption", "spectrum"))
-    with pytest.raises(MaskweaveError, match=f"start: .*{told}"):
+    with pytest.raises(MaskweaveError, match=f"start: .*{message}"):
         warm_start(FourM(ours, config), ours, tmp_path)
 
 
@@ -129,8 +129,8 @@ def test_other_tokenizers_are_told(tmp_path: Path) -> None:
             (place / ("tokenizer.json" if m.vocabulary else "model.safetensors")).write_text("same")
     assert other_tokenizers(ours, tmp_path / "ours", tmp_path / "theirs") == []
     (tmp_path / "ours" / "codes" / "model.safetensors").write_text("else")
-    (told,) = other_tokenizers(ours, tmp_path / "ours", tmp_path / "theirs")
-    assert told.startswith("codes: other tokenizers than") and "tokenizers.reuse: " in told
+    (notes,) = other_tokenizers(ours, tmp_path / "ours", tmp_path / "theirs")
+    assert notes.startswith("codes: other tokenizers than") and "tokenizers.reuse: " in notes
 
 
 def test_a_published_checkpoint_has_to_be_imported_first(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ from safetensors.torch import load_file
 from small_transfer import MODEL, catalog, make_bundle, write_recipe
 
 import maskweave
+from maskweave.data import transforms
 from maskweave.errors import MaskweaveError
 from maskweave.families.weights import load_model
-from maskweave.modality.catalogs import load_saved_catalog
+from maskweave.modality.catalogs import Catalog, load_saved_catalog
 from maskweave.models.fourm import FourM
 from maskweave.synthetic.scenes import Scenes
 from maskweave.training.metrics import read_metrics
@@ -25,6 +27,7 @@ from maskweave.transfer.build import load_transferred
 from maskweave.transfer.data import Examples, TransferBatches, make_target, open_examples
 from maskweave.transfer.recipe import TransferData, load_transfer
 from maskweave.transfer.run import run_transfer
+from maskweave.values.geometry import Geometry
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 COUNT = {"target": "metadata", "label": "object_count"}
@@ -329,6 +332,25 @@ def test_batches_skip_what_cannot_be_used() -> None:
     flipped = TransferBatches(batches.examples, {}, ["rgb"], 3, seed=1, crop=0.5, flip=0.5)
     assert torch.equal(flipped[5].inputs.content["rgb"], flipped[5].inputs.content["rgb"])
     assert not torch.equal(flipped[5].inputs.content["rgb"], flipped[6].inputs.content["rgb"])
+
+
+def test_views_are_cropped_independently(monkeypatch: pytest.MonkeyPatch) -> None:
+    entries = catalog(["rgb", "depth", "semseg"])
+    wrist = replace(entries["depth"], view="wrist")
+    entries = Catalog([entries["rgb"], wrist, entries["semseg"]])
+    examples = Examples(Scenes(entries, 4, 0), entries, ["rgb", "depth"], make_target(entries, "semseg", ""))
+    batches = TransferBatches(examples, {}, ["rgb", "depth"], 4, seed=1, crop=0.3, flip=0.5)
+    seen: list[dict[str, Geometry]] = []
+    apply = transforms.apply
+
+    def recorded(sample: Any, entries: Catalog, crops: dict[str, Geometry]) -> dict[str, Any]:
+        seen.append(crops)
+        return apply(sample, entries, crops)
+
+    monkeypatch.setattr(transforms, "apply", recorded)
+    samples = [batches._usable(i, np.random.default_rng(i))[0] for i in range(4)]
+    assert all(list(crops) == ["", "wrist"] and crops[""] != crops["wrist"] for crops in seen) and len(seen) == 4
+    assert all(sample["rgb"].shape[:2] == sample["depth"].shape for sample in samples)
 
 
 def test_a_bundles_encoder_takes_values(start: Path, masked: Path) -> None:

@@ -189,9 +189,9 @@ def test_whole_numbers_keep_their_bin(low, extent, count):
 @given(st.data())
 def test_masks_keep_their_ids_whatever_the_sizes(tokenizers, data):
     size = data.draw(st.tuples(st.integers(1, 40), st.integers(1, 40)))
-    lattice = data.draw(st.tuples(st.integers(1, 9), st.integers(1, 8)))
+    mask_size = data.draw(st.tuples(st.integers(1, 9), st.integers(1, 8)))
     bins = data.draw(st.integers(2, 64))
-    tokenizer = remade(tokenizers["instances"], size=size, mask=lattice, bins=bins, max_tokens=80)
+    tokenizer = remade(tokenizers["instances"], size=size, mask=mask_size, bins=bins, max_tokens=80)
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
     value = []
     for name in data.draw(st.lists(names, max_size=4)):
@@ -200,7 +200,7 @@ def test_masks_keep_their_ids_whatever_the_sizes(tokenizers, data):
         mask[rng.integers(size[0]), rng.integers(size[1])] = True
         value.append({"class": name, "mask": mask})
     found = round_trip(tokenizer, value)
-    assert len(found) == min(len(value), 4, 79 // (5 + lattice[0]))
+    assert len(found) == min(len(value), 4, 79 // (5 + mask_size[0]))
     assert all(item["mask"].shape == size and item["mask"].dtype == bool for item in found)
 
 

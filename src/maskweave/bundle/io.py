@@ -36,9 +36,17 @@ def save_bundle(
     """Writes a new bundle.
 
     Raises:
-        MaskweaveError: the folder exists and is not empty.
+        MaskweaveError: the folder exists and is not empty, or a text tokenizer is missing, without which the bundle could not be loaded.
     """
     folder = Path(folder)
+    written = {catalog[name].vocabulary for name in tokenizers if name in catalog}
+    if missing := {
+        m.vocabulary: m.name for m in catalog.values() if m.kind == "sequence" and m.vocabulary not in written
+    }:
+        raise MaskweaveError(
+            f"{folder}: a bundle needs the text tokenizer of every vocabulary, but that of {', '.join(missing)} is missing; "
+            f"add it to tokenizers as {', '.join(f'{name!r}: SequenceTokenizer(...)' for name in missing.values())}"
+        )
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise MaskweaveError(f"{folder}: exists already; choose another folder for the bundle, or remove this one")
     folder.parent.mkdir(parents=True, exist_ok=True)

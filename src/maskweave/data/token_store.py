@@ -18,12 +18,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from maskweave.config import plain_changes
 from maskweave.data.columns import Column
 from maskweave.errors import MaskweaveError
 from maskweave.files import read_json, write_aside
 from maskweave.modality.catalogs import Catalog
-from maskweave.modality.entry import Modality
+from maskweave.modality.entry import Modality, training_facts
 from maskweave.nn.weights import open_tensors, save_tensors
 
 Columns = dict[str, Column]
@@ -34,12 +33,9 @@ def shard_name(number: int) -> str:
 
 
 def entry_fingerprint(modality: Modality) -> str:
-    """Hash of an entry that changes if tokens made from the old entry are no longer valid.
-
-    Settings that later versions add do not change it while they have their default.
-    """
-    content = {key: getattr(modality, key) for key in ("name", "kind", "value", "grid", "max_tokens", "tokenizer")}
-    content = {key: plain_changes(value) for key, value in content.items()}
+    """Hash of an entry that changes if tokens made from the old entry are no longer valid."""
+    facts = training_facts(modality)
+    content = {key: facts.get(key) for key in ("name", "kind", "value", "grid", "max_tokens", "tokenizer")}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 

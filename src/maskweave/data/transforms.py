@@ -1,7 +1,7 @@
 """Aligned transforms: the same crop, flip and resize for all values of a view.
 
 A `Geometry` is relative to the picture, so the values of a sample may differ in resolution. The value type's `transform` applies it to a value.
-Views (the entry's `view`) are cropped independently of each other. Values with one or three axes are resized but not cropped.
+Views (the entry's `view`) are cropped and flipped independently of each other. Values with one or three axes are resized but not cropped.
 """
 
 import math
@@ -51,21 +51,21 @@ def random_geometry(
     return Geometry((x, y, min(x + width, 1.0), min(y + height, 1.0)), bool(rng.random() < flip))
 
 
-def apply(sample: Mapping[str, Any], catalog: Catalog, geometry: Geometry) -> dict[str, Any]:
+def apply(sample: Mapping[str, Any], catalog: Catalog, geometries: Mapping[str, Geometry]) -> dict[str, Any]:
     """Crop and flip a sample, each dense value resized to its entry's `value.size`.
 
     Args:
         sample: `{modality: value}`, checked values of any size.
         catalog: entries of all the sample's modalities.
-        geometry: the crop, and whether to flip.
+        geometries: the crop, and whether to flip, of every view (the entry's `view`). Values with one or three axes are not cropped.
 
     Returns:
         the sample, without the values that cannot be flipped.
 
     Raises:
-        MaskweaveError: a modality is unknown, or a value with three axes would be cropped or flipped.
+        MaskweaveError: a modality is unknown.
     """
-    moved = {name: _transformed(value, catalog[name], geometry) for name, value in sample.items()}
+    moved = {name: _transformed(value, catalog[name], geometries[catalog[name].view]) for name, value in sample.items()}
     return {name: value for name, value in moved.items() if value is not None}
 
 
@@ -83,7 +83,7 @@ def fit(sample: Mapping[str, Any], catalog: Catalog) -> dict[str, Any]:
     for name, value in sample.items():
         modality = catalog[name]
         crop = crops[modality.view]
-        if len(modality.value.size) == 2 and not modality.value.follows_view and not crop.is_identity:
+        if len(modality.value.size) == 2 and not modality.value.follows_view and crop != Geometry():
             raise BadSample(
                 f"{name!r} and the pictures of its view cannot be fitted together: they are cropped, and value.fit of {name!r} is "
                 f"{' and '.join(getattr(modality.value, 'fit', ()))}; set both to crop, or give {name!r} its own 'view'"

@@ -25,7 +25,7 @@ from torch import nn
 from maskweave.data.mixing import MixedTokens
 from maskweave.data.order import SizedBatches
 from maskweave.data.token_store import TokenData
-from maskweave.errors import MaskweaveError
+from maskweave.errors import MaskweaveError, shown
 from maskweave.families.sheets import Sheet
 from maskweave.modality.catalogs import Catalog
 from maskweave.models.encoder import Encoder
@@ -205,7 +205,7 @@ def family_named(name: Any) -> Family[Any, Any]:
     if not isinstance(name, str) or name not in found:
         known = ", ".join([*BUILT_IN, *found])
         raise MaskweaveError(
-            f"unknown model family {name!r}; known: {known}. Other packages add families with an entry point in {GROUP!r}"
+            f"unknown model family {shown(name)}; known: {known}. Other packages add families with an entry point in {GROUP!r}"
         )
     return _from_entry_point(found[name])
 

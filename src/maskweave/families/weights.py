@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from maskweave.config import build, plain
-from maskweave.errors import MaskweaveError
+from maskweave.errors import MaskweaveError, shown
 from maskweave.families.base import family_named, family_of
 from maskweave.files import read_json, write_aside, write_json
 from maskweave.modality.catalogs import Catalog
@@ -54,7 +54,7 @@ def load_model(folder: Path, catalog: Catalog) -> nn.Module:
             else ["all"]
         )
         raise MaskweaveError(
-            f"{path.parent}: modalities.yaml has changed since the model was trained (different entries: {', '.join(differing)}); restore the old file"
+            f"{path.parent}: modalities.yaml has changed since the model was trained (different entries: {', '.join(name[:100] for name in differing[:20])}); restore the old file"
         )
     try:
         family = family_named(config.get("family"))
@@ -74,7 +74,7 @@ def read_config(path: Path) -> dict[str, Any]:
     found = config.get("format") if isinstance(config, dict) else None
     if found != FORMAT:
         older = isinstance(found, int) and found < FORMAT
-        problem = f"has format {found}, from an older maskweave" if older else "has an unknown format"
+        problem = f"has format {shown(found)}, from an older maskweave" if older else "has an unknown format"
         raise MaskweaveError(
             f"{path}: {problem}; this version reads format {FORMAT}. {'Train the model again, or use' if older else 'Use'} the version that wrote it"
         )

@@ -54,16 +54,16 @@ class PublishedM3AEConfig:
 
 
 TRAINING = ("image_mask_ratio", "text_mask_ratio", "att_drop", "drop", "drop_path")
-MOST = dict(  # noqa: C408 (quoted, one of the keys would be the name of a modality)
-    emb_dim=2**15,
-    depth=2**10,
-    num_heads=2**10,
-    dec_emb_dim=2**15,
-    dec_depth=2**10,
-    dec_num_heads=2**10,
-    image_size=2**13,
-    patch_size=2**13,
-)
+MOST = {
+    "emb_dim": 2**15,
+    "depth": 2**10,
+    "num_heads": 2**10,
+    "dec_emb_dim": 2**15,
+    "dec_depth": 2**10,
+    "dec_num_heads": 2**10,
+    "image_size": 2**13,
+    "patch_size": 2**13,
+}
 """Largest allowed values: typos fail before anything is allocated."""
 MOST_RATIO, MOST_WORDS = 64, 2**20
 MEAN, STD = (0.5762, 0.5503, 0.5213), (0.3207, 0.3169, 0.3307)

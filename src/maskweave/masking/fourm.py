@@ -81,7 +81,7 @@ class MaskSampler:
                 f"model.masking: input_tokens and target_tokens must be 1 or more, found {masking.input_tokens} and {masking.target_tokens}"
             )
         for key in ("input_tokens", "target_tokens"):
-            limits.check_most(f"model.masking: {key}", getattr(masking, key), limits.DRAWN_TOKENS)
+            limits.check_most(f"model.masking: {key}", getattr(masking, key), limits.SAMPLED_TOKENS)
         if not 0 <= masking.unconditional <= 1:
             raise MaskweaveError(f"model.masking: unconditional must be from 0 to 1, found {masking.unconditional}")
         weights = np.array([mixture.weight for mixture in masking.mixtures], float)

@@ -107,7 +107,7 @@ class Catalog(Mapping[str, Modality]):
         where = f"{self.where}: modality {m.name!r}"
         if m.source not in self:
             raise MaskweaveError(
-                f"{where}: source {m.source!r} is not a modality of the catalog; known: {', '.join(self)}"
+                f"{where}: source {shown(m.source)} is not a modality of the catalog; known: {', '.join(self)}"
             )
         source = self[m.source].value
         if (source.type, source.channels) != (m.value.type, m.value.channels):
@@ -139,11 +139,11 @@ def load_catalog(name_or_path: str | os.PathLike[str], within: tuple[Path, ...] 
     """
     path = Path(name_or_path)
     if path.suffix not in (".yaml", ".yml"):
-        path = shipped_folder() / f"{name_or_path}.yaml"
-        if not path.exists():
+        if str(name_or_path) not in shipped():
             raise MaskweaveError(
                 f"no catalog {shown(str(name_or_path))}: give the path of a .yaml file, or one of {', '.join(shipped())}"
             )
+        path = shipped_folder() / f"{name_or_path}.yaml"
     if path.resolve() in within:
         raise MaskweaveError(f"{path}: this catalog includes itself through 'include'; remove one of the includes")
     return catalog_from(read_yaml(path), str(path), (*within, path.resolve()))
@@ -164,14 +164,17 @@ def load_saved_catalog(folder: Path) -> Catalog:
     if not path.is_file():
         fault = f"has no {SAVED}, so it is not a run or bundle" if folder.is_dir() else "no such folder"
         raise MaskweaveError(f"{folder}: {fault}; give the folder that 'maskweave run' made")
-    return catalog_from(read_yaml(path), str(path))
+    return catalog_from(read_yaml(path), str(path), saved=True)
 
 
-def catalog_from(content: Mapping[str, Any], where: str, within: tuple[Path, ...] = ()) -> Catalog:
+def catalog_from(content: Mapping[str, Any], where: str, within: tuple[Path, ...] = (), saved: bool = False) -> Catalog:
     """Validates the content of a catalog file.
 
     In addition to its own entries it may `include` another catalog: a shipped one by name, or a file by its path relative to this file.
     `only` lists the modalities to take from that catalog.
+
+    Args:
+        saved: the entries are those of a run or bundle, which may lack the pictures that `derive` names.
     """
     for key in content:
         if key not in ("include", "only", "vocabularies", "modalities"):
@@ -200,9 +203,16 @@ def catalog_from(content: Mapping[str, Any], where: str, within: tuple[Path, ...
             )
     if not items["modalities"] and not included:
         raise MaskweaveError(f"{where}: has no modalities")
-    return Catalog(
+    catalog = Catalog(
         [*included.values(), *items["modalities"]], [*included.vocabularies.values(), *items["vocabularies"]], where
     )
+    for modality in items["modalities"]:
+        if modality.derive is not None and modality.derive.source not in catalog and not saved:
+            raise MaskweaveError(
+                f"{where}: modality {modality.name!r}: derive.from is {shown(modality.derive.source)}, which is not a modality of the catalog; "
+                f"correct the name, or remove 'derive'; known: {', '.join(catalog)}"
+            )
+    return catalog
 
 
 def _included(content: Mapping[str, Any], where: str, within: tuple[Path, ...]) -> Catalog:

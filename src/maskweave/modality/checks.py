@@ -120,7 +120,7 @@ def _check_value(m: Modality, where: str) -> None:
         for name in names:
             if name not in known:
                 possible = ", ".join(known) or "none"
-                raise MaskweaveError(f"{where}: unknown {key} {name!r}; values of type {v.type!r} have {possible}")
+                raise MaskweaveError(f"{where}: unknown {key} {shown(name)}; values of type {v.type!r} have {possible}")
 
 
 def _with_defaults(m: Modality) -> Modality:
@@ -155,7 +155,7 @@ def _check_grid(m: Modality, where: str) -> None:
     if not m.value.size:
         if len(m.grid) != 1:
             raise MaskweaveError(
-                f"{where}: the codes of a {m.value.type} form a grid of one axis, found {list(m.grid)}"
+                f"{where}: the codes of a {m.value.type} form a grid of one axis, found {shown(list(m.grid))}"
             )
     elif len(m.grid) != len(m.value.size) or any(s % g for s, g in zip(m.value.size, m.grid, strict=True)):
         raise MaskweaveError(f"{where}: grid {m.grid} must divide value.size {m.value.size} along each axis")

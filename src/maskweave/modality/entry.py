@@ -5,8 +5,9 @@ A catalog is a YAML file with entries and the vocabularies that they share. Name
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
+from maskweave.config import plain_changes
 from maskweave.modality.decoding import DEFAULT, Decoding
 from maskweave.modality.tokenizer import TokenizerSpec
 from maskweave.values.base import TextLabels, ValueType
@@ -58,7 +59,7 @@ class Modality:
     """How `maskweave data label` computes its values from a picture."""
     view: str = ""
     """Modalities of one view show the same frame: they are cropped, flipped and resized together. Entries of another camera, for instance,
-    need their own view; values of one or three axes are always resized separately."""
+    need their own view; values of one or three axes are flipped but not cropped."""
     input_only: bool = False
     """The model reads this grid or sequence but never predicts it; patches and vectors are never predicted."""
 
@@ -100,3 +101,23 @@ class Modality:
     def reads(self) -> str:
         """Modality whose folder holds this one's values."""
         return self.source or self.name
+
+
+def training_facts(modality: Modality) -> dict[str, Any]:
+    """Returns the settings of an entry, as plain values, that its tokens and the training depend on, as far as they are not the defaults.
+
+    The others, such as `decoding`, `metrics` and the value type's `report_facts`, may change after training.
+    """
+    facts: dict[str, Any] = plain_changes(modality)
+    for path in ("decoding", "metrics", "derive", *(f"value.{path}" for path in modality.value.report_facts)):
+        _remove(facts, path.split("."))
+    return facts
+
+
+def _remove(content: dict[str, Any], path: list[str]) -> None:
+    first, *rest = path
+    for name in [*content] if first == "*" else [first] if first in content else []:
+        if not rest:
+            del content[name]
+        elif isinstance(content[name], dict):
+            _remove(content[name], rest)

@@ -51,7 +51,7 @@ class Backbone(nn.Module):
         """Returns tokens (B, N, D) after the last norm, row by row, without register tokens.
 
         Args:
-            pixels_BCHW: scaled by the entry's mean and deviation (`maskweave.tokenizers.values.to_tensor` does it). Height and
+            pixels_BCHW: scaled by the entry's mean and deviation (`ValueType.to_network` does it). Height and
                 width may differ from the entry's; positions are then resized.
 
         Raises:

@@ -13,7 +13,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from maskweave.errors import MaskweaveError
+from maskweave.errors import MaskweaveError, shown
 from maskweave.files import write_aside
 
 
@@ -123,6 +123,23 @@ class PassthroughTensors(NamedTuple):
     names: tuple[str, ...]
     """Names of all tensors in its `model.safetensors`."""
 
+    def published(self, model: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Returns all tensors of the checkpoint.
+
+        Args:
+            model: tensors of the model, by their names in the checkpoint.
+
+        Raises:
+            MaskweaveError: a tensor is neither in the model nor among the passthrough tensors.
+        """
+        known = {**model, **self.tensors}
+        if missing := [shown(name) for name in self.names if name not in known]:
+            raise MaskweaveError(
+                f"{PASSTHROUGH} lists tensors that neither it nor the model has: {listed(missing)}; "
+                "import the published model again, or remove this file to export without it"
+            )
+        return {name: known[name] for name in self.names}
+
 
 PASSTHROUGH = "passthrough.safetensors"
 
@@ -152,6 +169,8 @@ def load_passthrough(folder: Path) -> PassthroughTensors | None:
                 or not all(isinstance(n, str) for n in names)
             ):
                 raise TypeError("expected a configuration and names")
+            if other := sorted({*stored.keys()} - {*names}):
+                raise TypeError(f"the names lack {listed([shown(name) for name in other])}")
         except (KeyError, TypeError, ValueError, RecursionError) as error:
             raise MaskweaveError(
                 f"{path}: the header has no valid 'config', so the file cannot be read ({error!r:.200}); "

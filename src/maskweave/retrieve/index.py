@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from maskweave.data.token_store import shard_name
-from maskweave.errors import MaskweaveError
+from maskweave.errors import MaskweaveError, shown
 from maskweave.files import read_json
 from maskweave.generate.bundle import Bundle, load
 from maskweave.generate.request import Sample
@@ -62,7 +62,7 @@ class Index:
         self.facts: dict[str, Any] = read_json(self.folder / "index.json", limit=None)
         if self.facts.get("format") != FORMAT:
             raise MaskweaveError(
-                f"{folder}: has format {self.facts.get('format')}, expected {FORMAT}; index the data again"
+                f"{folder}: has format {shown(self.facts.get('format'))}, expected {FORMAT}; index the data again"
             )
         if bundle is None and not self.facts["bundle"]:
             raise MaskweaveError(

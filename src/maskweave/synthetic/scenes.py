@@ -378,6 +378,11 @@ def _check(modality: Modality, where: str) -> None:
         )
     if isinstance(value, Metadata) and (unknown := [key for key in value.keys if key not in METADATA]):
         raise MaskweaveError(f"{where}: scenes have no metadata key {unknown[0]!r}; use some of {', '.join(METADATA)}")
+    if isinstance(value, Binary) and (modality.derive is None or modality.derive.by != "canny"):
+        raise MaskweaveError(
+            f"{where}: the only binary maps of scenes are the edges of their pictures; "
+            "add 'derive: {from: NAME, by: canny}' with the entry of the pictures if it is for these, or remove the entry"
+        )
     if isinstance(value, Image) and value.channels != 3:
         raise MaskweaveError(
             f"{where}: scenes have pictures of 3 channels, found value.channels {value.channels}; set it to 3"

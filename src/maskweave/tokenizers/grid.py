@@ -23,7 +23,7 @@ from maskweave.config import build, plain
 from maskweave.errors import MaskweaveError, shown
 from maskweave.files import read_json, remove, write_aside
 from maskweave.modality.catalogs import Catalog
-from maskweave.modality.entry import Modality
+from maskweave.modality.entry import Modality, training_facts
 from maskweave.nn.weights import (
     PASSTHROUGH,
     PassthroughTensors,
@@ -216,7 +216,7 @@ class GridTokenizer(nn.Module):
         """Load a saved tokenizer in evaluation mode. The weights are memory-mapped, not copied.
 
         Args:
-            modality: the entry to use the tokenizer for; its value, grid and tokenizer must equal the saved ones.
+            modality: the entry to use the tokenizer for; its value, grid and tokenizer must equal the saved ones, except `report_facts`.
 
         Raises:
             MaskweaveError: files are missing, truncated or of another format, or the tokenizer belongs to another entry.
@@ -225,7 +225,7 @@ class GridTokenizer(nn.Module):
         saved = _read_entry(folder)
         if modality is not None:
             modality = _complete(modality, f"tokenizer of {modality.name}")
-            differences = _differences(plain(modality), plain(saved))
+            differences = _differences(training_facts(modality), training_facts(saved))
             if differences:
                 raise MaskweaveError(
                     f"{folder}: the entry of {modality.name!r} has changed since this tokenizer was trained: {'; '.join(differences)}. Restore the entry, or train the tokenizer again"

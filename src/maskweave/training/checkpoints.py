@@ -143,10 +143,11 @@ def resume(folder: Path, state: State) -> list[str]:
             load_tensors(state.average.mean, path / "ema.safetensors")
         else:
             state.average = Average(state.objective, state.settings.ema)
-    _load_generators(path, state.ranks)
+    was, now = content["settings"], plain(state.settings)
+    if was.get("seed") == now["seed"]:  # otherwise the random numbers are those of the new seed
+        _load_generators(path, state.ranks)
     state.meter.load(content["meters"][state.ranks.rank], state.ranks.device)
     state.step, state.seconds, state.metrics, state.path = content["step"], content["seconds"], content["metrics"], path
-    was, now = content["settings"], plain(state.settings)
     return [
         f"{key} was {shown(was[key])} before step {state.step} and is {now[key]} from then on"
         for key in now
@@ -239,7 +240,7 @@ def _load_optimizer(path: Path, state: State) -> None:
             name, _, part = key.rpartition("/")
             if name not in indices:
                 raise MaskweaveError(
-                    f"{path}: the optimizer state has {name!r}, which is not a trained parameter of this run. Train the same parameters as before, or use another folder"
+                    f"{path}: the optimizer state has {shown(name)}, which is not a trained parameter of this run. Train the same parameters as before, or use another folder"
                 )
             moments.setdefault(indices[name], {})[part] = stored.get_tensor(key)
     state.optimizer.load_state_dict({"state": moments, "param_groups": state.optimizer.state_dict()["param_groups"]})

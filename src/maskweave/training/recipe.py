@@ -202,18 +202,10 @@ def check_recipe(recipe: Recipe, where: str) -> None:
             raise MaskweaveError(
                 f"{where}: tokenizers.steps has {shown(name)}, which is not a modality of kind grid; the recipe's modalities are {', '.join(catalog)}"
             )
+    unconditional = recipe.family.trained_without_inputs(recipe.model)
     for key in ("requests", "sheets"):
         for i, request in enumerate(getattr(recipe.evaluate, key)):
-            for name in (*request.inputs, *request.via, *request.targets, *request.read):
-                if name not in catalog:
-                    raise MaskweaveError(
-                        f"{where}: evaluate.{key}.{i} has {shown(name)}, which is not one of the recipe's modalities ({', '.join(catalog)})"
-                    )
-            for name in (*request.via, *request.targets, *request.read):
-                if not catalog[name].is_target:
-                    raise MaskweaveError(
-                        f"{where}: evaluate.{key}.{i}: {shown(name)} is of kind {catalog[name].kind}, which the model cannot predict; use it only as an input"
-                    )
+            _check_request(request, catalog, unconditional, f"{where}: evaluate.{key}.{i}")
     if recipe.seed < 0 or recipe.evaluate.seed < 0:
         raise MaskweaveError(
             f"{where}: seed and evaluate.seed must be 0 or more, found {recipe.seed} and {recipe.evaluate.seed}"
@@ -228,4 +220,33 @@ def check_recipe(recipe: Recipe, where: str) -> None:
     if recipe.tokenizers.jobs < 1 or recipe.tokenizers.samples < 0 or recipe.evaluate.samples < 1:
         raise MaskweaveError(
             f"{where}: tokenizers.jobs and evaluate.samples must be 1 or more, and tokenizers.samples 0 or more"
+        )
+
+
+def _check_request(request: EvaluationRequest, catalog: Catalog, unconditional: bool | None, where: str) -> None:
+    """Refuses a request that generation would refuse.
+
+    Args:
+        unconditional: whether the model is also trained on samples without inputs; None: unknown.
+    """
+    for name in (*request.inputs, *request.via, *request.targets, *request.read):
+        if name not in catalog:
+            raise MaskweaveError(
+                f"{where} has {shown(name)}, which is not one of the recipe's modalities ({', '.join(catalog)})"
+            )
+    for name in (*request.via, *request.targets, *request.read):
+        if not catalog[name].is_target:
+            raise MaskweaveError(
+                f"{where}: {shown(name)} is of kind {catalog[name].kind}, which the model cannot predict; use it only as an input"
+            )
+    if not request.targets:
+        raise MaskweaveError(f"{where}.targets is empty; give at least one modality to predict")
+    for key, names in (("targets", request.targets), ("via", request.via), ("read", request.read)):
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise MaskweaveError(f"{where}.{key} has {twice[0]!r} twice; give each modality once")
+    if both := [name for name in request.targets if name in request.via]:
+        raise MaskweaveError(f"{where}: {both[0]!r} is both in via and in targets; remove it from one of them")
+    if not request.inputs and unconditional is False:
+        raise MaskweaveError(
+            f"{where}.inputs is empty, but the model is always trained with inputs; give at least one, or set model.masking.unconditional above 0"
         )

@@ -5,9 +5,9 @@ Changes of the samples or tokens that training uses, or of the architecture, are
 
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
-from reprlib import Repr
 from typing import Any, NamedTuple
 
+from maskweave.errors import shown
 from maskweave.families.base import families
 
 HANDLING = ("log_every", "validate_every", "checkpoint_every", "keep", "workers", "threads", "compile", "device")
@@ -24,6 +24,7 @@ COURSE = (
     "lazy_embeddings",
     "precision",
     "ema",
+    "seed",
 )
 """Training settings that affect the weights, but not which samples are used."""
 FREE = (
@@ -40,8 +41,9 @@ FREE = (
 )
 """Patterns of dotted recipe keys that may change, for recipes of all kinds. Changes of other keys are refused."""
 
-_shown = Repr()
-_shown.maxstring = _shown.maxother = 80
+
+MAX_KEY = 100
+"""Characters of a key in a change. The keys in a file may be of any length, and few lines of YAML may repeat one many times."""
 
 
 class Change(NamedTuple):
@@ -52,19 +54,21 @@ class Change(NamedTuple):
     now: Any
 
     def __str__(self) -> str:
-        return f"{self.key} was {_shown.repr(self.was)} and is {_shown.repr(self.now)}"
+        return f"{self.key} was {shown(self.was)} and is {shown(self.now)}"
 
 
 def is_free(key: str) -> bool:
     """Whether a dotted key may change when a run resumes."""
-    of_families = (f"model.{pattern}" for family in families() for pattern in family.resumable)
-    return any(fnmatchcase(key, pattern) for pattern in (*FREE, *of_families))
+    if not key.startswith("model."):
+        return any(fnmatchcase(key, pattern) for pattern in FREE)
+    return any(fnmatchcase(key, f"model.{pattern}") for family in families() for pattern in family.resumable)
 
 
 def changes(found: Any, wanted: Any, key: str = "") -> Iterator[Change]:
     """Yields the changes between two recipes given as plain values."""
     if isinstance(found, dict) and isinstance(wanted, dict):
         for name in {**found, **wanted}:
-            yield from changes(found.get(name), wanted.get(name), f"{key}.{name}" if key else name)
+            short = str(name)[:MAX_KEY]
+            yield from changes(found.get(name), wanted.get(name), f"{key}.{short}" if key else short)
     elif found != wanted:
         yield Change(key, found, wanted)

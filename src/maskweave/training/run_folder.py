@@ -9,6 +9,8 @@ from maskweave.data.split import Split
 from maskweave.errors import MaskweaveError
 from maskweave.files import read_yaml, remove, sweep, write_yaml
 from maskweave.modality.catalogs import Catalog, catalog_from
+from maskweave.modality.entry import training_facts
+from maskweave.training.checkpoints import latest
 from maskweave.training.distributed import is_main_process
 from maskweave.training.resuming import changes, is_free
 
@@ -16,8 +18,11 @@ MADE = ("tokenizers", "tokens", "checkpoints", "model")
 """Folders of the files that a run computes from its recipe and entries."""
 CACHE = "cache"
 """Folder of the values that tokenizers are trained on."""
-REPORTED_BY_FIT = ("train.", "tokenizers.train.")
-"""Prefixes of keys whose changes the training loop reports, with the step of the change."""
+TRAINED = {"train.": ".", "tokenizers.train.": "tokenizers/*"}
+"""Prefixes of the keys of a training, and the folders of its checkpoints."""
+
+MOST_LISTED = 20
+"""Differences that a message lists."""
 
 
 def claim_folder(folder: Path, recipe: dict[str, Any], catalog: Catalog) -> None:
@@ -33,24 +38,27 @@ def claim_folder(folder: Path, recipe: dict[str, Any], catalog: Catalog) -> None
     found = read_run_recipe(path, recipe) if path.exists() else None
     changed = [] if found is None else list(changes(found, recipe))
     refused = [change.key for change in changed if not is_free(change.key)]
-    others = _other_entries(entries, catalog)
+    before = catalog_from(read_yaml(entries), str(entries), saved=True) if entries.exists() else catalog
+    others, was, now = _other_entries(before, catalog), before.to_plain(), catalog.to_plain()
     if (refused or others) and _is_begun(folder):
         what = (
-            f"a run of another recipe ({', '.join(refused)} differ)"
+            f"a run of another recipe ({_listed(refused)} differ)"
             if refused
-            else f"a run, and its modality entries differ from those of {catalog.where} ({', '.join(others)})"
+            else f"a run, and its modality entries differ from those of {catalog.where} ({_listed(others)})"
         )
         raise MaskweaveError(f"{folder}: contains {what}; choose another folder with --out, or remove it")
     if refused or others:
         remove(folder / CACHE)
         _report(
-            f"{folder}: {', '.join([*refused, *others])} differ from before; replaced, because nothing was computed with them yet"
+            f"{folder}: {_listed([*refused, *others])} differ from before; replaced, because nothing was computed with them yet"
         )
-    reported = [str(change) for change in changed if is_free(change.key) and not change.key.startswith(REPORTED_BY_FIT)]
+    told_by_fit = tuple(prefix for prefix, folders in TRAINED.items() if _is_resumed(folder, folders))
+    reported = [str(change) for change in changed if is_free(change.key) and not change.key.startswith(told_by_fit)]
+    reported += [] if others else [str(change) for change in changes(was["modalities"], now["modalities"])]
     if reported and _is_begun(folder):
         _report(f"{folder}: {'; '.join(reported)} from now on")
-    write_yaml(entries, catalog.to_plain())
-    if found != recipe:  # the file's time shows whether the report still belongs to this recipe
+    write_yaml(entries, now)
+    if found != recipe or was != now:  # the file's time shows whether the report still belongs to recipe and entries
         write_yaml(path, recipe)
 
 
@@ -71,12 +79,17 @@ def read_run_recipe(path: Path, wanted: dict[str, Any] | None = None) -> dict[st
     return content
 
 
-def _other_entries(path: Path, catalog: Catalog) -> list[str]:
-    """Returns the names of modalities and vocabularies that differ between a file and the catalog."""
-    if not path.exists():
-        return []
-    found, wanted = catalog_from(read_yaml(path), str(path)).to_plain(), catalog.to_plain()
-    order = ["the order of modalities"] if list(found["modalities"]) != list(wanted["modalities"]) else []
+def _other_entries(before: Catalog, catalog: Catalog) -> list[str]:
+    """Returns the names of modalities and vocabularies in whose `training_facts` two catalogs differ."""
+
+    def facts(entries: Catalog) -> dict[str, dict[str, Any]]:
+        return {
+            "vocabularies": dict(entries.vocabularies),
+            "modalities": {name: training_facts(m) for name, m in entries.items()},
+        }
+
+    found, wanted = facts(before), facts(catalog)
+    order = ["the order of modalities"] if list(before) != list(catalog) else []
     differing = [
         name
         for group in wanted
@@ -84,6 +97,17 @@ def _other_entries(path: Path, catalog: Catalog) -> list[str]:
         if found[group].get(name) != wanted[group].get(name)
     ]
     return differing or order
+
+
+def _is_resumed(folder: Path, folders: str) -> bool:
+    """Whether a training resumes from a checkpoint. It then reports changes itself, with the step of the change."""
+    parts = [folder] if folders == "." else [p for p in folder.glob(folders) if not (p / "config.json").exists()]
+    return any(latest(part) is not None for part in parts)
+
+
+def _listed(names: list[str]) -> str:
+    rest = len(names) - MOST_LISTED
+    return ", ".join(names[:MOST_LISTED]) + (f" and {rest:,} more" if rest > 0 else "")
 
 
 def _is_begun(folder: Path) -> bool:

@@ -203,8 +203,10 @@ class TransferBatches:
             try:
                 sample = self.examples[i]
                 if augmented:
-                    geometry = transforms.random_geometry(rng, area=(self.crop, 1.0), flip=self.flip)
-                    sample = transforms.apply(sample, self.examples.catalog, geometry)
+                    catalog = self.examples.catalog
+                    views = dict.fromkeys(catalog[name].view for name in sample)
+                    crops = {v: transforms.random_geometry(rng, (self.crop, 1.0), flip=self.flip) for v in views}
+                    sample = transforms.apply(sample, catalog, crops)
                 return sample, self.examples.answer(i, sample)
             except BadSample as error:
                 last = error

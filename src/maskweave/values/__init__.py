@@ -9,8 +9,9 @@
 import difflib
 import functools
 import importlib.metadata
+from typing import Any
 
-from maskweave.errors import MaskweaveError
+from maskweave.errors import MaskweaveError, shown
 from maskweave.values.base import ValueType
 from maskweave.values.binary import Binary
 from maskweave.values.boxes import Boxes
@@ -63,15 +64,15 @@ def value_types() -> dict[str, type[ValueType]]:
     return found
 
 
-def value_type(name: str) -> type[ValueType]:
+def value_type(name: Any) -> type[ValueType]:
     """Returns the class of a value type.
 
     Raises:
         MaskweaveError: no type has this name.
     """
     known = value_types()
-    if name not in known:
-        near = difflib.get_close_matches(str(name), known, n=1)
+    if not isinstance(name, str) or name not in known:
+        near = difflib.get_close_matches(name[:80], known, n=1) if isinstance(name, str) else []
         hint = f"did you mean {near[0]!r}? " if near else ""
-        raise MaskweaveError(f"there is no value type {str(name)[:80]!r}; {hint}known: {', '.join(known)}")
+        raise MaskweaveError(f"there is no value type {shown(name)}; {hint}known: {', '.join(known)}")
     return known[name]

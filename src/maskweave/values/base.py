@@ -69,6 +69,8 @@ class ValueType(ABC):
     """NumPy type of stored raw rows."""
     stored_facts: ClassVar[tuple[str, ...]] = ("type", "channels", "classes")
     """Settings that must not change after values were imported; others, such as the size, may."""
+    report_facts: ClassVar[tuple[str, ...]] = ("unit",)
+    """Settings that only scores, figures and messages depend on, so that they may change after training; dotted for nested ones, `*` for any name."""
     sees_color: ClassVar[bool] = False
     """Whether its figures are drawn over a picture of the same sample."""
 

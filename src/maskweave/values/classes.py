@@ -189,4 +189,4 @@ def check_classes(classes: Sequence[str]) -> None:
         raise MaskweaveError(f"value.classes has {len(classes):,} names, expected at most {MAX_CLASSES:,}")
     if len(set(classes)) < len(classes):
         twice = next(name for i, name in enumerate(classes) if name in classes[:i])
-        raise MaskweaveError(f"value.classes has {twice!r} twice; give each class its own name")
+        raise MaskweaveError(f"value.classes has {shown(twice)} twice; give each class its own name")

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from maskweave.errors import MaskweaveError
+from maskweave.errors import MaskweaveError, shown
 from maskweave.values import files
 from maskweave.values.array import MAX_CHANNELS, Array, finite
 from maskweave.values.base import Size, refuse
@@ -68,7 +68,7 @@ class Dense(Array):
         if "pad" in self.ways and self.padding is None:
             raise MaskweaveError(f"value.fit: pad needs unknown points: {self.how_unknown}")
         if not (1 <= len(self.size) <= 3 and min(self.size) > 0):
-            raise MaskweaveError(f"value.size must be 1 to 3 positive numbers, found {list(self.size)}")
+            raise MaskweaveError(f"value.size must be 1 to 3 positive numbers, found {shown(list(self.size))}")
         if np.prod(self.size, dtype=np.float64) > files.MAX_PIXELS:
             raise MaskweaveError(f"value.size {list(self.size)} has more than {files.MAX_PIXELS:,} points")
         if not 1 <= self.channels <= MAX_CHANNELS:
@@ -158,12 +158,9 @@ class Dense(Array):
             same = geometry.crop == FULL and value.shape[:2] == tuple(self.size)
             out = value.copy() if same else self.resized(value, lambda plane: self.resize(plane, geometry))
             return self.mirror(out) if geometry.flip else out
-        if len(self.size) == 3 and not geometry.is_identity:
-            raise MaskweaveError(
-                "values of three axes cannot be cropped or flipped; give the entry its own view, or leave out crops and flips"
-            )
         same = value.shape[: len(self.size)] == tuple(self.size)
-        return value.copy() if same else self.resized(value, self.resize_axes)
+        out = value.copy() if same else self.resized(value, self.resize_axes)
+        return np.stack([self.mirror(plane) for plane in out]) if geometry.flip and len(self.size) == 3 else out
 
     def resized(self, value: np.ndarray, resize: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
         """Resize a value whose points may be unknown."""

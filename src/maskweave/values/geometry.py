@@ -35,10 +35,6 @@ class Geometry:
         if not (0 <= x0 < x1 <= 1 and 0 <= y0 < y1 <= 1):
             raise MaskweaveError(f"crop must be (xmin, ymin, xmax, ymax) with 0 ≤ min < max ≤ 1, found {self.crop}")
 
-    @property
-    def is_identity(self) -> bool:
-        return self.crop == FULL and not self.flip
-
     def window(self, height: int, width: int) -> tuple[float, float, float, float]:
         """The crop in points of a value, (left, top, right, bottom)."""
         x0, y0, x1, y1 = self.crop

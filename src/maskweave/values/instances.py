@@ -100,7 +100,7 @@ class Instances(ValueType):
             or not 1 <= self.mask[0] <= 1024
         ):
             raise MaskweaveError(
-                f"instances need value.size [height, width] and value.mask of at most 8 columns, found {list(self.size)} and {list(self.mask)}"
+                f"instances need value.size [height, width] and value.mask of at most 8 columns, found {shown(list(self.size))} and {shown(list(self.mask))}"
             )
 
     def describe(self) -> str:

@@ -43,6 +43,7 @@ class Map(DenseNumbers):
     renamed: ClassVar[dict[str, str]] = {"tails": "trim_quantile"}
     aliases: ClassVar[dict[str, str]] = {"scale": "file_scale", "offset": "file_offset"}
     default_metrics = ("mae", "rmse")
+    report_facts = ("unit", "channel_names")
 
     channels: int = 1
     range: tuple[float, float] | None = None

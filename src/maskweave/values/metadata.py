@@ -51,6 +51,7 @@ class Metadata(ValueType):
     python: ClassVar[str] = "{key: number}"
     kinds: ClassVar[tuple[str, ...]] = ("sequence",)
     default_metrics = ("mae",)
+    report_facts = ("keys.*.unit",)
     derivations: ClassVar[Mapping[str, Callable[[Any, np.ndarray], Any]]] = {
         "image_statistics": lambda value, picture: derive_statistics(value, picture)
     }

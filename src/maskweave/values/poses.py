@@ -29,6 +29,7 @@ class Poses(ValueType):
     )
     kinds: ClassVar[tuple[str, ...]] = ("sequence",)
     sees_color = True
+    report_facts = ("parts.*.bones",)
 
     parts: dict[str, Part] = field(default_factory=dict)
     """Groups of numbers by name, in the order of writing (shuffled in training)."""

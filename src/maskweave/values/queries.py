@@ -52,7 +52,9 @@ class Queries(ValueType):
 
     def check_settings(self, kind: str) -> None:
         if len(self.size) != 2 or not all(0 < s < MAX_BINS for s in self.size):
-            raise MaskweaveError(f"queries need value.size, the picture's [height, width], found {list(self.size)}")
+            raise MaskweaveError(
+                f"queries need value.size, the picture's [height, width], found {shown(list(self.size))}"
+            )
         check_bins(self.bins)
         check_max_items(self.max_items)
         check_parts(self.parts, may_have_bones=False)

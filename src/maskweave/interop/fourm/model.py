@@ -100,7 +100,7 @@ def load_model(folder_or_hub_id: str | os.PathLike[str], catalog: str | os.PathL
     tensors = Tensors(folder)
     names = tuple(sorted(tensors.names))
     ours, passthrough = take(tensors, correspondence(chosen, model), model)
-    for name, shape in unread_tables(chosen, model.config.width).items():
+    for name, shape in passthrough_tables(chosen, model.config.width).items():
         if name in tensors:
             passthrough[name] = tensors.take(name, *shape)
     ours.update(_position_embedding(chosen, model, tensors))
@@ -143,14 +143,12 @@ def export_model(model: FourM, catalog: Catalog, folder: str | os.PathLike[str])
         s.name: (torch.stack([state[part] for part in s.parts]).reshape(s.shape) if s.value is None else s.value)
         for s in correspondence(catalog, model)
     }
-    tensors |= {name: torch.zeros(shape) for name, shape in unread_tables(catalog, c.width).items()}
+    tensors |= {name: torch.zeros(shape) for name, shape in passthrough_tables(catalog, c.width).items()}
     tensors |= _stored_position_embedding(catalog, model)
     if model.passthrough is None:
         write_published(Path(folder), _published_config(model, catalog), tensors)
     else:
-        tensors |= model.passthrough.tensors
-        kept = {name: tensors[name] for name in model.passthrough.names}
-        write_published(Path(folder), model.passthrough.config, kept)
+        write_published(Path(folder), model.passthrough.config, model.passthrough.published(tensors))
 
 
 def read(folder: Path, catalog: str | os.PathLike[str] | Catalog) -> tuple[dict[str, Any], dict[str, Any], Catalog]:
@@ -203,7 +201,7 @@ def model_config(config: dict[str, Any], where: Path) -> FourMConfig:
     activation = str(config["act_layer"]).lower()
     if activation != ("silu" if config["gated_mlp"] else "gelu"):
         raise MaskweaveError(
-            f"{where}: act_layer {shown(config['act_layer'])} with gated_mlp {config['gated_mlp']} is not a published architecture; expected SiLU if gated and GELU if not"
+            f"{where}: act_layer {shown(config['act_layer'])} with gated_mlp {shown(config['gated_mlp'])} is not a published architecture; expected SiLU if gated and GELU if not"
         )
     switches = ("qkv_bias", "proj_bias", "mlp_bias", "norm_bias", "qk_norm", "gated_mlp")
     for key in switches:
@@ -350,7 +348,7 @@ def _embedding(m: Modality, catalog: Catalog, D: int) -> Iterator[StoredTensor]:
             yield StoredTensor(f"decoder_embeddings.{m.name}.to_logits.weight", (V, D), (f"heads.for_{m.name}.weight",))
 
 
-def unread_tables(catalog: Catalog, width: int) -> dict[str, tuple[int, int]]:
+def passthrough_tables(catalog: Catalog, width: int) -> dict[str, tuple[int, int]]:
     """Shapes of the target token tables of grids. Published files contain them, but grid targets are queried with the mask token."""
     return {
         f"decoder_embeddings.{m.name}.token_emb.weight": (catalog.vocabulary_size(m.name), width)

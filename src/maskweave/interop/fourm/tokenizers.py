@@ -88,8 +88,7 @@ def export_tokenizer(tokenizer: GridTokenizer, folder: str | os.PathLike[str]) -
     tensors = {s.name: s.layout.published([state[part] for part in s.parts]) for s in correspondence(tokenizer)}
     tensors |= positions(tokenizer) | _usage(tokenizer)
     if tokenizer.passthrough:
-        tensors |= tokenizer.passthrough.tensors
-        tensors = {name: tensors[name] for name in tokenizer.passthrough.names}
+        tensors = tokenizer.passthrough.published(tensors)
     write_published(Path(folder), config, tensors)
 
 

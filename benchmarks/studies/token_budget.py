@@ -1,4 +1,4 @@
-"""Which token budget is best for equal training time? python benchmarks/studies/drawn_tokens.py --seeds 2
+"""Which token budget is best for equal training time? python benchmarks/studies/token_budget.py --seeds 2
 
 Trains the demo's model with 16, 32, 64 or 128 input tokens, and as many target tokens, per sample. A step with fewer tokens is cheaper, so the
 number of steps differs: the CPU time of a step is measured first, alternating between the settings, and each setting gets as many steps as fit into the
@@ -88,7 +88,7 @@ def held_out_loss(folder: Path, base: Path, count: int) -> float:
 
 
 if __name__ == "__main__":
-    made = parser("drawn_tokens", __doc__, steps=2000)
+    made = parser("token_budget", __doc__, steps=2000)
     made.add_argument(
         "--base",
         type=Path,
@@ -115,4 +115,4 @@ if __name__ == "__main__":
         )
         for metric, title in shown.items()
     ]
-    draw(Path("docs/studies/drawn_tokens.png"), panels, width=2.6, height=2.4)
+    draw(Path("docs/studies/token_budget.png"), panels, width=2.6, height=2.4)
