@@ -187,6 +187,18 @@ def test_gray_pictures_and_those_with_alpha_become_color():
     np.testing.assert_allclose(check(alpha, "x"), alpha[..., :3] * share + 255 * (1 - share), atol=0.51)
 
 
+def test_vectors_keep_their_digits_and_their_range() -> None:
+    value = value_of("vectors", channels=2)
+    rows = np.array([[12.3456789, 1e6]], np.float32)
+    np.testing.assert_array_equal(value.check(rows, "x").astype(value.row_dtype), rows)
+    halved = value_of("vectors", channels=2, storage="float16")
+    assert halved.row_dtype == np.float16
+    with pytest.raises(
+        BadSample, match="numbers up to 1e[+]06; expected at most 65,504 for float16; set value.storage"
+    ):
+        halved.check(rows, "x")
+
+
 @pytest.mark.parametrize("highest", [True, 1, 255])
 def test_marks_are_0_and_1_or_0_and_255(highest):
     marks = sample(ENTRIES["binary"])[0]

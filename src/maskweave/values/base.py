@@ -65,8 +65,6 @@ class ValueType(ABC):
     """Head that predicts it in fine-tuning; empty: not supported."""
     default_decoding: ClassVar[Mapping[str, Any]] = {}
     """Settings of `decoding` for entries that have none, where they differ from the defaults."""
-    row_dtype: ClassVar[Any] = np.float32
-    """NumPy type of stored raw rows."""
     stored_facts: ClassVar[tuple[str, ...]] = ("type", "channels", "classes")
     """Settings that must not change after values were imported; others, such as the size, may."""
     report_facts: ClassVar[tuple[str, ...]] = ("unit",)
@@ -106,6 +104,11 @@ class ValueType(ABC):
     @property
     def channels(self) -> int:
         return 1
+
+    @property
+    def row_dtype(self) -> Any:
+        """NumPy type of stored raw rows."""
+        return np.dtype(np.float32)
 
     @property
     def unit(self) -> str:

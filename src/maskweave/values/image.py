@@ -24,7 +24,6 @@ class Image(Dense):
     python: ClassVar[str] = "uint8 (*size, channels), 0 to 255"
     accepts: ClassVar[tuple[str, str]] = ("u", "uint8, 0 to 255")
     losses: ClassVar[Mapping[str, Loss]] = {name: NUMBERS[name] for name in ("mse", "smooth_l1", "cosine")}
-    row_dtype = np.uint8
     renamed: ClassVar[dict[str, str]] = {"deviation": "std"}
     default_metrics = ("psnr",)
     smooth_figures: ClassVar[bool] = True
@@ -52,6 +51,10 @@ class Image(Dense):
 
         if any(not 0 <= level <= 255 for level in self.background):
             raise MaskweaveError(f"value.background must be three numbers from 0 to 255, found {list(self.background)}")
+
+    @property
+    def row_dtype(self) -> Any:
+        return np.dtype(np.uint8)
 
     @property
     def padding(self) -> Any:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -20,8 +20,14 @@ class Vectors(Vector):
     python: ClassVar[str] = "float32 (vectors, channels)"
     kinds: ClassVar[tuple[str, ...]] = ("vectors",)
     is_embedding = False
-    row_dtype = np.float16
     mergeable: ClassVar[bool] = False
+
+    storage: Literal["float32", "float16"] = "float32"
+    """Precision in token shards. float16 takes half the space, has three digits, and refuses numbers beyond 65,504."""
+
+    @property
+    def row_dtype(self) -> Any:
+        return np.dtype(self.storage)
 
     @property
     def selection(self) -> Selection:
@@ -31,7 +37,13 @@ class Vectors(Vector):
         array = self.as_array(value, where)
         if array.ndim != 2 or not len(array) or array.shape[1] != self.channels:
             raise refuse(where, f"shape {array.shape}", f"(vectors, {self.channels}) with one vector or more")
-        return finite(array, where)
+        array = finite(array, where)
+        largest = float(np.abs(array).max())
+        if self.storage == "float16" and largest > float(np.finfo(np.float16).max):
+            raise refuse(
+                where, f"numbers up to {largest:.6g}", "at most 65,504 for float16", "set value.storage: float32"
+            )
+        return array
 
     @property
     def curve(self) -> bool:
