@@ -25,6 +25,8 @@ class DataSet:
     """Folder of tar shards with more modalities of its samples."""
     samples: int = 0
     """Samples to train on; 0: all."""
+    fields: dict[str, str] = field(default_factory=dict)
+    """As `data.fields`."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,9 @@ class DataSettings:
     """Several data sets instead of one source, under names of your choice, with weights."""
     sidecar: str = ""
     """Folder of tar shards with more modalities of these samples, as written by `maskweave data features`."""
+    fields: dict[str, str] = field(default_factory=dict)
+    """Field of each modality in WebDataset tars, `{rgb: jpg, caption: txt}`: what follows the first dot of a member's name. Modalities that are not
+    listed are read from the field NAME.ENDING."""
     samples: int = 0
     """Samples to train on; 0: all samples of the data set. Endless sources such as scenes need a number."""
     validation: int = 256
@@ -75,7 +80,15 @@ class DataSettings:
             return {"": self}
         held_out = apportion(list(self.weights.values()), self.validation).tolist()
         return {
-            name: replace(self, source=s.source, mix={}, sidecar=s.sidecar, samples=s.samples, validation=max(1, count))
+            name: replace(
+                self,
+                source=s.source,
+                mix={},
+                sidecar=s.sidecar,
+                samples=s.samples,
+                fields=s.fields,
+                validation=max(1, count),
+            )
             for (name, s), count in zip(self.mix.items(), held_out, strict=True)
         }
 
@@ -97,7 +110,7 @@ class DataSettings:
             limits.check_most(f"data.mix.{name}.samples", one.samples, limits.SAMPLES)
         if not 0 <= self.limit <= 1:
             raise MaskweaveError(f"data.limit must be a share from 0 to 1, found {self.limit}")
-        for key in ("source", "sidecar", "samples"):
+        for key in ("source", "sidecar", "samples", "fields"):
             if self.mix and getattr(self, key):
                 raise MaskweaveError(
                     f"data.{key} is for one data set, but data.mix has several: remove one of the two, or set data.mix.NAME.{key}"

@@ -10,8 +10,8 @@ from maskweave.data.named import is_endless
 from maskweave.data.opening import open_data
 from maskweave.data.sidecar import SidecarSource
 from maskweave.data.source import Source, Subset
-from maskweave.errors import MaskweaveError
-from maskweave.modality.catalogs import Catalog
+from maskweave.errors import MaskweaveError, shown
+from maskweave.modality.catalogs import Catalog, load_catalog
 from maskweave.training.data_settings import DataSettings
 from maskweave.training.recipe import Recipe
 
@@ -37,6 +37,7 @@ def open_sources(
     recipe: Recipe, catalog: Catalog, part: str, seed: int | None = None, samples: int = 0, spread: bool = False
 ) -> dict[str, Source]:
     """Like `open_source`, but returns each data set separately, by its name in the mix; a single source has an empty name."""
+    _check_fields(recipe)
     sources = {}
     counts = apportion(list(recipe.data.weights.values()), samples).tolist()
     for (name, data), count in zip(recipe.data.sets().items(), counts, strict=True):
@@ -53,6 +54,17 @@ def open_sources(
             f"data.mix: none of {', '.join(sources)} has {', '.join(lacking)}; add a data set that does, or list only the other modalities under 'modalities'"
         )
     return sources
+
+
+def _check_fields(recipe: Recipe) -> None:
+    """Check that `data.fields` names modalities of the catalog; those that the recipe does not use are ignored."""
+    for name, data in recipe.data.sets().items():
+        known = list(load_catalog(recipe.catalog)) if data.fields else []
+        if unknown := [field for field in data.fields if field not in known]:
+            key = f"data.mix.{name}.fields" if name else "data.fields"
+            raise MaskweaveError(
+                f"{key} has {shown(unknown[0])}, which is no modality of {recipe.catalog}; expected some of {', '.join(known[:20])}"
+            )
 
 
 def _open(data: DataSettings, catalog: Catalog, part: str, seed: int | None, samples: int, spread: bool) -> Source:
@@ -76,7 +88,8 @@ def _open(data: DataSettings, catalog: Catalog, part: str, seed: int | None, sam
         if held_out:
             return train
     else:
-        complete = open_data(data.source, catalog, names=names, seed=seed)
+        fields = {name: field for name, field in data.fields.items() if name in catalog}
+        complete = open_data(data.source, catalog, names=names, seed=seed, fields=fields)
         first = len(complete) - data.validation
         if first < 1:
             raise MaskweaveError(
