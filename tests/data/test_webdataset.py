@@ -187,7 +187,7 @@ def test_a_member_is_never_cut_silently(tmp_path: Path, catalog: Catalog) -> Non
     for source, path in ((web, tmp_path / "web" / "x.tar"), (shards, tmp_path / "shards" / "caption" / "x.tar")):
         with open(path, "r+b") as file:
             file.truncate(600)
-        with pytest.raises(BadSample, match="x.tar: .*truncated: 88 of 5,500 bytes"):
+        with pytest.raises(BadSample, match="x.tar: .*88 of 5,500 bytes"):
             source[0]
 
 

@@ -41,7 +41,7 @@ ENTRIES: dict[str, dict[str, Any]] = {
 
 def build() -> Catalog:
     modalities = {name: {"id": i + 1, **entry} for i, (name, entry) in enumerate(ENTRIES.items())}
-    return catalog_from({"vocabularies": {"text": {"size": 300}}, "modalities": modalities}, "test")
+    return catalog_from({"vocabularies": {"text": {"size": 600}}, "modalities": modalities}, "test")
 
 
 CATALOG = build()

@@ -38,7 +38,8 @@ class Files:
 
     def __getitem__(self, i: int) -> dict[str, Any]:
         check_key(self.key(i), str(self.root))
-        return fit({self.modality.name: read_value(self.files[i], self.modality.value)}, self.catalog)
+        value = read_value(self.files[i], self.modality.value)
+        return {} if value is None else fit({self.modality.name: value}, self.catalog)
 
 
 class Pictures(Files):

@@ -12,11 +12,13 @@ import os
 import tarfile
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from maskweave.data.parts import read_part
 from maskweave.data.source import check_key
 from maskweave.data.transforms import fit
 from maskweave.errors import BadSample, MaskweaveError, shown
@@ -210,7 +212,9 @@ class Shards:
             if part is not None:
                 content, ending = part
                 where = f"{self.path(shard, name)}: {self._keys[shard][j]}.{ending}"
-                sample[name] = self._entries[name].value.read(content, ending, where)
+                value = read_part(name, partial(self._entries[name].value.read, content, ending, where))
+                if value is not None:
+                    sample[name] = value
         return sample
 
     def keys_of(self, shard: str) -> list[str]:
@@ -245,12 +249,10 @@ class Shards:
                 self.path(shard, name), "rb", buffering=0
             ) as file:  # opened for each read: processes share no file handle
                 content = os.pread(file.fileno(), size, offset)
+            if len(content) != size:
+                raise OSError(0, f"read {len(content):,} of {size:,} bytes at byte {offset:,}")
         except OSError as error:
             raise BadSample(f"{self.path(shard, name)}: cannot be read: {error.strerror}") from error
-        if len(content) != size:
-            raise BadSample(
-                f"{self.path(shard, name)}: truncated: {len(content):,} of {size:,} bytes of {self._keys[shard][j]}; restore this file"
-            )
         return content, self._entries[name].value.endings[table.endings[j]]
 
     def _table(self, shard: str, name: str) -> _Table:

@@ -99,17 +99,22 @@ def as_numbers(value: Any, where: str) -> np.ndarray:
     return array
 
 
-def finite(array: np.ndarray, where: str) -> np.ndarray:
-    """Returns the array as float32; raises BadSample for NaN and infinite values."""
-    with np.errstate(over="ignore"):  # float64 beyond float32 becomes infinite and is refused below
+def finite(array: np.ndarray, where: str, unknown: bool = False, advice: str = "") -> np.ndarray:
+    """Returns the array as float32; raises BadSample for infinite values, and for NaN.
+
+    Args:
+        unknown: NaN is allowed, for unknown points.
+        advice: what to do about NaN.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):  # float64 beyond float32 becomes infinite and is refused below
         array = array.astype(np.float32)
-    bad = int(array.size - np.isfinite(array).sum())
-    if bad:
+    bad = np.isinf(array) if unknown else ~np.isfinite(array)
+    if bad.any():
         raise refuse(
             where,
-            f"{bad} of {array.size} values NaN or infinite",
+            f"{int(bad.sum())} of {array.size} values {'' if unknown else 'NaN or '}infinite",
             "finite numbers",
-            "fill or crop these points, or leave the file out",
+            advice or "fill or crop these points, or leave the file out",
         )
     return array
 

@@ -121,6 +121,8 @@ def _words(hint: Any) -> str:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         return " or ".join(_words(a) for a in arguments if a is not type(None))
+    if origin is typing.Literal:
+        return " or ".join(f"`{a}`" for a in arguments)
     if origin is dict:
         return f"mapping from names to {_words(arguments[1])}"
     if origin is tuple and arguments[-1] is not Ellipsis:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from maskweave.errors import BadSample
+from maskweave.values.remarks import remark
 
 if TYPE_CHECKING:
     from maskweave.values.base import ValueType
@@ -29,6 +30,8 @@ MAX_ARRAY_BYTES = 2**30
 """Size of one array, checked in its header before memory is allocated."""
 MAX_JSON_BYTES = 32 * 2**20
 PICTURES = ("png", "jpg", "jpeg", "webp", "bmp", "gif", "tif", "tiff")
+PNG_DEPTH = 24
+"""Byte of a PNG that holds its bits per channel; Pillow reads 16 bits of color as 8."""
 JPEG = b"\xff\xd8\xff"
 """First bytes of JPEG pictures."""
 
@@ -81,25 +84,58 @@ def read_bytes(path: Path) -> bytes:
         raise BadSample(f"{path}: cannot be read: {error.strerror}") from error
 
 
-def read_picture(content: bytes, ending: str, channels: int, where: str) -> np.ndarray:
+def read_picture(
+    content: bytes, ending: str, channels: int, background: tuple[int, int, int], where: str
+) -> np.ndarray:
     """Returns a photograph, uint8 (H, W) or (H, W, 3 or 4), rotated by its EXIF orientation.
 
     Args:
         channels: 1 (gray), 3 (RGB) or 4 (RGBA); pictures of other modes are converted.
+        background: color under transparent pictures, unless there are four channels.
     """
-    from PIL import Image, ImageOps
-
     # A JPEG named .png does no harm for photographs.
     with _opened(content, ending, ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF"), where) as picture:
         pages = _pages(picture)
         if pages > 1:
             raise BadSample(f"{where}: found {pages} pictures in one file; expected one; save each as its own file")
-        if picture.mode.startswith(("I", "F")):
-            raise BadSample(
-                f"{where}: found a picture of mode {picture.mode} (16 or 32 bits); expected 8 bits a channel; convert it"
-            )
-        upright: Image.Image = ImageOps.exif_transpose(picture)
-        return np.array(upright.convert({1: "L", 3: "RGB", 4: "RGBA"}[channels]))
+        if picture.format == "PNG" and content[PNG_DEPTH] == 16:
+            raise _too_deep("16 bits a channel", where)
+        return picture_array(picture, channels, background, where)
+
+
+def picture_array(picture: Any, channels: int, background: tuple[int, int, int], where: str) -> np.ndarray:
+    """Returns a PIL image as `read_picture` returns a file.
+
+    Raises:
+        BadSample: it has more than 8 bits a channel.
+    """
+    from PIL import ImageOps
+
+    if picture.mode.startswith(("I", "F")):
+        raise _too_deep(f"mode {picture.mode} (16 or 32 bits)", where)
+    upright = ImageOps.exif_transpose(picture)
+    if channels != 4 and upright.has_transparency_data:
+        colors = composited(np.array(upright.convert("RGBA")), background)
+        from PIL import Image
+
+        upright = Image.fromarray(colors)
+    return np.array(upright.convert({1: "L", 3: "RGB", 4: "RGBA"}[channels]))
+
+
+def composited(array: np.ndarray, background: tuple[int, int, int]) -> np.ndarray:
+    """Composites colors with transparency, uint8 (..., 4), on a background, (..., 3)."""
+    alpha = array[..., 3:].astype(np.float32) / 255
+    if not (alpha < 1).any():
+        return array[..., :3]
+    remark(f"transparent pictures, composited on the background {list(background)}")
+    mixed = array[..., :3] * alpha + np.asarray(background, np.float32) * (1 - alpha)
+    return np.rint(mixed).astype(np.uint8)
+
+
+def _too_deep(what: str, where: str) -> BadSample:
+    return BadSample(
+        f"{where}: found a picture of {what}; expected 8 bits a channel; convert it, or make the entry a map with value.scale"
+    )
 
 
 def read_ids(content: bytes, ending: str, type: str, where: str) -> np.ndarray:
