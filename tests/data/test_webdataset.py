@@ -26,7 +26,7 @@ ENTRIES = {
     "seg": {"id": 3, "kind": "grid", "grid": [2, 2], "value": {"type": "classes", "size": [8, 8], "classes": ["a", "b", "c"]}},
     "caption": {"id": 7, "kind": "sequence", "vocabulary": "text", "max_tokens": 9, "value": {"type": "text"}},
 }  # fmt: skip
-CONTENT = {"vocabularies": {"text": {"size": 300}}, "modalities": ENTRIES}
+CONTENT = {"vocabularies": {"text": {"size": 600}}, "modalities": ENTRIES}
 FIELDS = {"rgb": "jpg;png", "caption": "txt"}
 
 
@@ -209,7 +209,8 @@ def test_fields_of_a_recipe(tmp_path: Path) -> None:
         (tmp_path / f"{caption}.yaml").write_text(text)
     recipe = load_recipe(tmp_path / "caption.yaml")
     train, held_out = (open_source(recipe, recipe.load_catalog(), part) for part in ("train", "validation"))
-    assert [len(train), len(held_out)] == [4, 2] and held_out[1]["caption"] == "number 5"
+    assert [len(train), len(held_out)] == [4, 2]
+    assert held_out[1]["caption"] == f"number {int(held_out.key(1)[-3:])}"
     few = recipe.load_catalog().subset(["seg"])
     assert open_source(recipe, few, "train")[0].keys() == {"seg"}, "fields of other modalities are not needed"
     recipe = load_recipe(tmp_path / "captoin.yaml")
