@@ -3,6 +3,7 @@
 | place | detected by | source |
 | --- | --- | --- |
 | imported data set, tar shards | its index folder, or `ROOT/MODALITY/*.tar` | `Shards` |
+| WebDataset tars | `ROOT/*.tar` or `*.tar.gz`, or one such file | `WebTars` |
 | class folders | `ROOT/CLASS/NAME.png`, if labels are wanted | `ClassFolders` |
 | pictures | picture files in any folders | `Pictures` |
 | COCO's boxes | a `.json` file | `CocoBoxes` |
@@ -13,7 +14,7 @@ The contents of a folder decide, not its name: `ROOT/normal` with pictures is a 
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from maskweave.data.named import PREFIX, find_source, is_named, source_names
 from maskweave.data.pictures import Pictures
 from maskweave.data.shards import RANGES, Shards
 from maskweave.data.source import Source, Subset
+from maskweave.data.webdataset import WebTars, tars_in
 from maskweave.errors import MaskweaveError
 from maskweave.modality.catalogs import Catalog
 from maskweave.modality.entry import Modality
@@ -40,6 +42,7 @@ def open_data(
     seed: int | None = None,
     pictures: str = "",
     labeled: bool = False,
+    fields: Mapping[str, str] | None = None,
 ) -> Source:
     """Open a data set by its path or name.
 
@@ -50,6 +53,7 @@ def open_data(
         seed: selects the samples of a source without an end, 0 by default.
         pictures: folder of the pictures of a COCO json.
         labeled: read folders of pictures as classes, not only as pictures.
+        fields: field of each modality in WebDataset tars.
 
     Raises:
         MaskweaveError: `place` has no known layout, an ambiguous one, or cannot be opened. The message says what was found and lists the
@@ -69,7 +73,7 @@ def open_data(
         source = named.open(catalog.subset(wanted), samples, seed or 0)
     else:
         entries = list(catalog.values()) if names is None else [catalog[catalog[n].reads] for n in names]
-        source = _open_path(place, catalog, entries, pictures, labeled)
+        source = _open_path(place, catalog, entries, pictures, labeled, fields or {})
     return Subset(source, range(samples)) if 0 < samples < len(source) else source
 
 
@@ -80,8 +84,25 @@ def absolute(place: str) -> str:
     return f"{PREFIX} {place.removeprefix(PREFIX).strip()}" if place.startswith(PREFIX) else place
 
 
-def _open_path(place: str, catalog: Catalog, entries: Sequence[Modality], pictures: str, labeled: bool) -> Source:
+def _open_path(
+    place: str,
+    catalog: Catalog,
+    entries: Sequence[Modality],
+    pictures: str,
+    labeled: bool,
+    fields: Mapping[str, str],
+) -> Source:
     path = Path(place)
+    if not (path / RANGES).is_dir() and tars_in(path):
+        if path.is_dir() and _is_sharded(path, catalog):
+            raise MaskweaveError(
+                f"{place}: contains tars of all modalities ({tars_in(path)[0].name}) and a folder of tars for each modality, so the layout is ambiguous; move one of the two elsewhere"
+            )
+        return WebTars(path, catalog, fields)
+    if fields:
+        raise MaskweaveError(
+            f"{place}: data.fields is for WebDataset tars, {place}/*.tar; remove it, or correct the path"
+        )
     flat = [m for m in entries if m.value.is_photograph and len(m.value.size) == 2 and not m.source]
     picture = next((m for m in flat if m.value.channels == 3), flat[0] if flat else None)
     if path.is_file():
@@ -179,7 +200,7 @@ def _some(names: Sequence[str], most: int = 8) -> str:
 def _accepted(catalog: Catalog) -> str:
     own = _some([name for name, m in catalog.items() if not m.source])
     return (
-        f"an imported data set or tar shards (MODALITY/NAME.tar, MODALITY one of {own}), folders of pictures ({', '.join(PICTURES)}; links are ignored), "
+        f"an imported data set or tar shards (MODALITY/NAME.tar, MODALITY one of {own}), WebDataset tars (NAME.tar or NAME.tar.gz), folders of pictures ({', '.join(PICTURES)}; links are ignored), "
         f"a COCO JSON file, or a named source ({', '.join(source_names())}, or python: package.module:function). "
         "Import a folder of files for each modality first, with 'maskweave data import'"
     )

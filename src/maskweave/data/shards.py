@@ -11,6 +11,7 @@ import itertools
 import os
 import tarfile
 import warnings
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -84,8 +85,11 @@ class Scan(NamedTuple):
     """Why the tar could not be read to its end; empty if it is complete."""
 
 
-def scan(path: Path) -> Scan:
+def scan(path: Path, split: Callable[[str], tuple[str, str]] = split_ending) -> Scan:
     """Read a tar's headers. Links, devices, sparse files, names that lead out of the folder, and too large members are refused.
+
+    Args:
+        split: splits a member's name into its key and its ending.
 
     If a tar is truncated or damaged, the members before the fault are kept and `damage` says where the fault is.
     """
@@ -104,7 +108,7 @@ def scan(path: Path) -> Scan:
                 name = info.name.removeprefix("./")
                 if info.isdir() or name.rpartition("/")[2].startswith("."):
                     continue
-                key, ending = split_ending(name)
+                key, ending = split(name)
                 try:
                     check_key(key if ending else "", str(path))
                 except BadSample as error:

@@ -27,6 +27,8 @@ class DataSet:
     """Folder of tar shards with more modalities of its samples."""
     samples: int = 0
     """Samples to train on; 0: all."""
+    fields: dict[str, str] = field(default_factory=dict)
+    """As `data.fields`."""
     split: Split | None = None
     """Which samples are held out, if not as `data.split` says."""
 
@@ -43,6 +45,9 @@ class DataSettings:
     """Several data sets instead of one source, under names of your choice, with weights."""
     sidecar: str = ""
     """Folder of tar shards with more modalities of these samples, as written by `maskweave data features`."""
+    fields: dict[str, str] = field(default_factory=dict)
+    """Field of each modality in WebDataset tars, `{rgb: jpg, caption: txt}`: what follows the first dot of a member's name. Modalities that are not
+    listed are read from the field NAME.ENDING."""
     samples: int = 0
     """Samples to train on; 0: all samples of the data set. Endless sources such as scenes need a number."""
     validation: int = 256
@@ -89,6 +94,7 @@ class DataSettings:
                 mix={},
                 sidecar=s.sidecar,
                 samples=s.samples,
+                fields=s.fields,
                 validation=max(1, count),
                 split=s.split or self.split,
             )
@@ -113,7 +119,7 @@ class DataSettings:
             limits.check_most(f"data.mix.{name}.samples", one.samples, limits.SAMPLES)
         if not 0 <= self.limit <= 1:
             raise MaskweaveError(f"data.limit must be a share from 0 to 1, found {self.limit}")
-        for key in ("source", "sidecar", "samples"):
+        for key in ("source", "sidecar", "samples", "fields"):
             if self.mix and getattr(self, key):
                 raise MaskweaveError(
                     f"data.{key} is for one data set, but data.mix has several: remove one of the two, or set data.mix.NAME.{key}"

@@ -12,8 +12,8 @@ from maskweave.data.sidecar import SidecarSource
 from maskweave.data.source import Source, Subset
 from maskweave.data.split import Divided, divide, some_by_hash, take_evenly
 from maskweave.data.texts import describe_texts, text_modalities
-from maskweave.errors import MaskweaveError
-from maskweave.modality.catalogs import Catalog
+from maskweave.errors import MaskweaveError, shown
+from maskweave.modality.catalogs import Catalog, load_catalog
 from maskweave.tokenizers.text import TextTokenizer
 from maskweave.training.data_settings import DataSettings
 from maskweave.training.recipe import Recipe
@@ -41,6 +41,7 @@ def open_sources(
     recipe: Recipe, catalog: Catalog, part: str, seed: int | None = None, samples: int = 0, spread: bool = False
 ) -> dict[str, Source]:
     """Like `open_source`, but returns each data set separately, by its name in the mix; a single source has an empty name."""
+    _check_fields(recipe)
     sources = {}
     counts = apportion(list(recipe.data.weights.values()), samples).tolist()
     for (name, data), count in zip(recipe.data.sets().items(), counts, strict=True):
@@ -59,6 +60,17 @@ def open_sources(
     return sources
 
 
+def _check_fields(recipe: Recipe) -> None:
+    """Check that `data.fields` names modalities of the catalog; those that the recipe does not use are ignored."""
+    for name, data in recipe.data.sets().items():
+        known = list(load_catalog(recipe.catalog)) if data.fields else []
+        if unknown := [field for field in data.fields if field not in known]:
+            key = f"data.mix.{name}.fields" if name else "data.fields"
+            raise MaskweaveError(
+                f"{key} has {shown(unknown[0])}, which is no modality of {recipe.catalog}; expected some of {', '.join(known[:20])}"
+            )
+
+
 def _open(data: DataSettings, catalog: Catalog, part: str, seed: int | None, samples: int, spread: bool) -> Source:
     """Opens one data set."""
     if data.sidecar:
@@ -72,7 +84,8 @@ def _open(data: DataSettings, catalog: Catalog, part: str, seed: int | None, sam
         return SidecarSource(source, data.sidecar, catalog.subset(in_sidecar)) if in_sidecar else source
     names = list(catalog)
     if not is_endless(data.source):
-        complete = open_data(data.source, catalog, names=names, seed=seed)
+        fields = {name: field for name, field in data.fields.items() if name in catalog}
+        complete = open_data(data.source, catalog, names=names, seed=seed, fields=fields)
         parts = divide(complete, data.split, data.validation, data.source)
         return Subset(complete, _chosen(complete, parts, part, data, samples, spread))
     held_out = part != "train"

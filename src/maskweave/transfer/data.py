@@ -276,5 +276,5 @@ def open_examples(data: TransferData, catalog: Catalog, inputs: Sequence[str], n
 
 def _open(place: str, pictures: str, catalog: Catalog, names: Sequence[str], count: int, seed: int) -> Source:
     """Opens the samples at `place`: all of a fixed data set. `count` and `seed` apply only to endless sources."""
-    made: dict[str, int] = {"samples": count, "seed": seed} if is_endless(place) else {}
+    made: dict[str, Any] = {"samples": count, "seed": seed} if is_endless(place) else {}
     return open_data(place, catalog, names=names, pictures=pictures, labeled=True, **made)

@@ -13,7 +13,7 @@ from format_helpers import assert_needs, stored, value
 from PIL import Image
 
 from maskweave.errors import BadSample
-from maskweave.values.formats import tiff
+from maskweave.values.remarks import listening
 
 BANDS = np.random.default_rng(0).integers(1, 60_000, (6, 8, 12), np.uint16)
 
@@ -106,6 +106,22 @@ def test_nodata_is_missing() -> None:
     )
 
 
+def test_entries_allow_what_a_file_marks_as_missing() -> None:
+    content = tif(np.array([[0, 1000], [2000, 3000]], np.uint16), nodata=0)
+    entry: dict[str, Any] = {"type": "map", "size": [2, 2], "range": [1, 3], "scale": 0.001}
+    np.testing.assert_allclose(value(**entry, missing="nan").read(content, "tif", "x"), [[np.nan, 1], [2, 3]])
+    np.testing.assert_allclose(value(**entry, missing=2000).read(content, "tif", "x"), [[np.nan, 1], [np.nan, 3]])
+    with pytest.raises(BadSample, match="1 of 4 values NaN"):
+        value(**entry).read(content, "tif", "x")
+    ids, classes = (
+        tif(np.array([[0, 1], [255, 2]], np.uint8), nodata=255),
+        {"type": "classes", "size": [2, 2], "classes": ["a", "b", "c"]},
+    )
+    np.testing.assert_equal(value(**classes, ignore=254).read(ids, "tif", "x"), [[0, 1], [-1, 2]])
+    with pytest.raises(BadSample, match="class ids from -1 to 2"):
+        value(**classes).read(ids, "tif", "x")
+
+
 def test_a_mask_and_an_alpha_band_are_missing_points() -> None:
     mask = np.array([[255, 0, 255]], np.uint8)
     np.testing.assert_equal(
@@ -116,21 +132,18 @@ def test_a_mask_and_an_alpha_band_are_missing_points() -> None:
     np.testing.assert_equal(stored(content, "tif", bands=(1,)).ids(), [[7, -1, 9]])
 
 
-def test_scale_tags_are_applied_if_the_entry_says_so_and_else_told_once() -> None:
+def test_scale_tags_are_applied_if_the_entry_says_so_and_else_told() -> None:
     content = tif(BANDS[..., :2], scales=(1e-4, 1e-3), offsets=(-0.1, 0))
     entry: dict[str, Any] = {"type": "map", "size": [6, 8], "channels": 2}
     found = value(**entry, range=[-1, 60], use_scale_tags=True).read(content, "tif", "x")
     np.testing.assert_allclose(found, BANDS[..., :2] * [1e-4, 1e-3] + [-0.1, 0], rtol=1e-5)
-    tiff._told.clear()
-    with pytest.warns(
-        UserWarning,
-        match=r"x: its bands have scale tags \(0.0001, 0.001\) and offset tags \(-0.1, 0.0\), which are ignored, .*use_scale_tags: true",
-    ):
+    said: list[str] = []
+    with listening(said.append):
         found = value(**entry, range=[0, 65535]).read(content, "tif", "x")
     np.testing.assert_equal(found, BANDS[..., :2])
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        value(**entry, range=[0, 65535]).read(content, "tif", "x")
+    assert said == [
+        "scale tags (0.0001, 0.001) and offset tags (-0.1, 0.0) of TIFF files, ignored; use_scale_tags: true applies them"
+    ]
     with pytest.raises(BadSample, match="found scale tags 0.0 and offset tags"):
         stored(tif(BANDS[..., 0], scales=(0,), offsets=(1,)), "tif")
 

@@ -12,8 +12,9 @@ from maskweave.values.formats.base import Selection, Stored, check_array, choose
 from maskweave.values.formats.conventions import decoded
 
 MAX_OBJECTS = 10_000
-MAX_ATTRIBUTE = 16
-"""Most numbers of an attribute that is read."""
+ATTRIBUTES = ("_FillValue", "missing_value", "scale_factor", "add_offset", "_Unsigned")
+MAX_ATTRIBUTE = 256
+"""Most bytes of an attribute that is read."""
 CLASSIC = (b"CDF\x01", b"CDF\x02", b"CDF\x05")
 """First bytes of classic NetCDF, which is not HDF5."""
 
@@ -33,7 +34,7 @@ def read(content: bytes, where: str, selection: Selection) -> Stored:
         raise BadSample(f"{where}: found classic NetCDF; expected NetCDF4; convert it: nccopy -k nc4 FILE NEW")
     with faults("HDF5 file", where), h5py.File.in_memory(content) as file:
         datasets = _datasets(file, h5py, where)
-        likely = [name for name, dataset in datasets.items() if dataset.shape and not dataset.is_scale]
+        likely = [name for name, dataset in datasets.items() if dataset.shape and not _is_scale(dataset)]
         dataset = datasets[choose(list(datasets), selection.array, where, likely)]
         named = f"{where} ({dataset.name})"
         if dataset.external or dataset.is_virtual:
@@ -41,7 +42,7 @@ def read(content: bytes, where: str, selection: Selection) -> Stored:
         check_array(dataset.shape or (), dataset.dtype, named)
         if dataset.chunks:
             check_array(dataset.chunks, dataset.dtype, f"{named}: a chunk")
-        attributes = {name: _attribute(dataset, name) for name in dataset.attrs}
+        attributes = {name: _attribute(dataset, name) for name in ATTRIBUTES}
         return decoded(native(dataset[()]), attributes, named)
 
 
@@ -62,11 +63,19 @@ def _datasets(file: Any, h5py: Any, where: str) -> dict[str, Any]:
     return found
 
 
+def _is_scale(dataset: Any) -> bool:
+    """Whether a dataset is a coordinate. h5py's own `is_scale` crashes on damaged files."""
+    return _attribute(dataset, "CLASS") == "DIMENSION_SCALE"
+
+
 def _attribute(dataset: Any, name: str) -> Any:
-    """Returns an attribute if it is a text or a few numbers, otherwise None."""
+    """Returns an attribute if it is a short text or a few numbers, otherwise None."""
+    if name not in dataset.attrs:
+        return None
     stored = dataset.attrs.get_id(name)
     size = int(np.prod(stored.shape, dtype=object)) if stored.shape else 1
-    if stored.dtype.kind not in "biufSO" or size > MAX_ATTRIBUTE:
+    is_text = stored.dtype.kind == "S" or (stored.dtype.metadata or {}).get("vlen") in (str, bytes)
+    if size * stored.dtype.itemsize > MAX_ATTRIBUTE or not (is_text or stored.dtype.kind in "biuf"):
         return None
     value = dataset.attrs[name]
     return value.decode(errors="replace") if isinstance(value, bytes) else value

@@ -16,14 +16,13 @@ import numpy as np
 from maskweave.errors import BadSample
 from maskweave.values import files
 from maskweave.values.formats.base import Selection, Stored, as_floats, check_array, faults, listed, native, needs
+from maskweave.values.remarks import remark
 
 MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 """First bytes of TIFF and BigTIFF."""
 NUMBERS = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", "float16", "float32", "float64")
 _QUIET = threading.Lock()
 """Held while a warning is hidden, because filters of warnings belong to all threads."""
-_told: set[tuple[Any, ...]] = set()
-"""Scale tags that were ignored and reported in this process."""
 
 
 def read(content: bytes, where: str, selection: Selection) -> Stored:
@@ -98,7 +97,7 @@ def _check(dataset: Any, bands: list[int], where: str) -> None:
 
 
 def _scaled(dataset: Any, bands: list[int], array: np.ndarray, apply: bool, where: str) -> np.ndarray:
-    """Apply the scale and offset tags of the bands, or say once that they are ignored."""
+    """Apply the scale and offset tags of the bands, or say that they are ignored."""
     scales, offsets = ([tags[b - 1] for b in bands] for tags in (dataset.scales, dataset.offsets))
     if all(scale == 1 for scale in scales) and not any(offsets):
         return array
@@ -110,12 +109,7 @@ def _scaled(dataset: Any, bands: list[int], array: np.ndarray, apply: bool, wher
         return as_floats(array) * np.asarray(scales, as_floats(array[:0]).dtype) + np.asarray(
             offsets, as_floats(array[:0]).dtype
         )
-    said = (*scales, *offsets)
-    if said not in _told:
-        _told.add(said)
-        warnings.warn(
-            f"{where}: its bands have scale tags ({listed(sorted(set(scales)))}) and offset tags ({listed(sorted(set(offsets)))}), which are ignored, "
-            "here and in other files like it; set value.use_scale_tags: true in the entry to apply them",
-            stacklevel=2,
-        )
+    remark(
+        f"scale tags ({listed(sorted(set(scales)))}) and offset tags ({listed(sorted(set(offsets)))}) of TIFF files, ignored; use_scale_tags: true applies them"
+    )
     return array
