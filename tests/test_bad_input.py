@@ -267,7 +267,7 @@ def test_a_damaged_tar(root: Path, tmp_path: Path, refused: Refused, capsys: pyt
     tar.write_bytes(content)
     recipe = tmp_path / "own.yaml"
     recipe.write_text(
-        f"catalog: scenes\nmodalities: [depth]\ndata: {{source: {tmp_path / 'out'}, validation: 2}}\ntokenizers: {{train: {{steps: 1, batch_size: 4}}}}\n"
+        f"catalog: scenes\nmodalities: [depth]\ndata: {{source: {tmp_path / 'out'}, validation: 2, split: {{by: order}}}}\ntokenizers: {{train: {{steps: 1, batch_size: 4}}}}\n"
     )
     refused(
         "tokenizer", recipe, "--out", tmp_path / "run", says=("1 of 8 samples are unusable", "3", "NaN or infinite")
