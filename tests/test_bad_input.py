@@ -225,7 +225,7 @@ FAULTS: dict[str, tuple[str, Callable[[bytes], bytes], tuple[str, ...]]] = {
     "giant picture": ("semseg/3.png", lambda old: big_picture(), ("3.png", "too large", "4900000000 pixels", "expected at most 64,000,000")),
     "truncated npy": ("depth/3.npy", lambda old: old[:-9], ("3.npy", "expected")),
     "pickled npy": ("depth/3.npy", lambda old: npy(np.array([{}], object)), ("3.npy", "never unpickled")),
-    "NaN depth": ("depth/3.npy", lambda old: deep(np.nan), ("3.npy", "1 of 4096 values NaN or infinite", "fill or crop")),
+    "NaN depth": ("depth/3.npy", lambda old: deep(np.nan), ("3.npy", "1 of 4096 values NaN or infinite", "set the entry's value.missing: nan")),
     "infinite depth": ("depth/3.npy", lambda old: deep(np.inf), ("3.npy", "NaN or infinite", "finite")),
     "depth in millimeters": ("depth/3.npy", lambda old: deep(3000), ("3.npy", "3000", "0 to 16 m", "check the unit")),
     "class id": ("semseg/3.png", lambda old: png(np.full((64, 64), 6, np.uint8)), ("3.png", "class ids from 6 to 6", "0 to 5", "renumber")),
@@ -247,10 +247,14 @@ def png(array: np.ndarray) -> bytes:
 def test_one_unusable_file(fault: str, root: Path, refused: Refused, capsys: pytest.CaptureFixture[str]) -> None:
     name, change, says = FAULTS[fault]
     (root / name).write_bytes(change((root / name).read_bytes()))
-    refused(*imported(root), says=("1 of 10 samples are unusable", "1.0%", *says, "raise the limit"))
+    refused(*imported(root), says=("1 of 10 samples have unusable values", "1.0%", *says, "raise the limit"))
     assert main(imported(root, "--limit", "0.2")) == 0, "the job goes on where it stopped"
     said = capsys.readouterr().out
-    assert "9 samples" in said and "skipped 1 samples" in said and all(part in said for part in says)
+    assert "10 samples" in said and "dropped 1 values of 1 samples" in said and all(part in said for part in says)
+    assert f"{name.split('/')[0]} 9" in said
+    assert main(imported(root, "--limit", "0.2", "--bad", "sample")) == 0
+    said = capsys.readouterr().out
+    assert "9 samples" in said and "skipped 1 of 10 samples" in said and all(part in said for part in says)
 
 
 def test_a_damaged_tar(root: Path, tmp_path: Path, refused: Refused, capsys: pytest.CaptureFixture[str]) -> None:

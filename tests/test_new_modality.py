@@ -17,7 +17,7 @@ from maskweave.training.metrics import read_metrics
 
 CATALOG = """\
 vocabularies:
-  text: {size: 300, sentinels: 8}
+  text: {size: 600, sentinels: 8}
 modalities:
   spectrum:
     id: 21

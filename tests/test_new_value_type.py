@@ -19,7 +19,7 @@ from maskweave.values import value_types
 
 CATALOG = """\
 vocabularies:
-  text: {size: 200, sentinels: 8}
+  text: {size: 500, sentinels: 8}
 modalities:
   pose:
     id: 31

@@ -50,6 +50,12 @@ HEAVY = (
     "jsonargparse",
     "tensorboard",
     "PIL",
+    "rasterio",
+    "astropy",
+    "h5py",
+    "zarr",
+    "soundfile",
+    "av",
     "torch.utils.tensorboard",
 )
 MOST_LINES = 500

@@ -19,7 +19,7 @@ from maskweave.values.vectors import Vectors
 
 SMALL = TokenizerSpec(width=16, heads=2, depth=1, decoder_depth=1, quantizer=Quantizer("fsq", levels=(5, 4)))
 PICTURE = Image((8, 8), 3)
-TEXT = Vocabulary("text", 320, sentinels=8, values={"v0": 64, "v1": 64})
+TEXT = Vocabulary("text", 320, sentinels=8, values={"v0": 64, "v1": 64}, type="wordpiece")
 
 
 def tiny(text: Vocabulary = TEXT) -> Catalog:

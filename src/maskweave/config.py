@@ -1,7 +1,7 @@
 """Build typed dataclasses from plain mappings. Recipes and catalog entries are validated only here.
 
 Errors give the file, the key, what was found and what was expected. Supported types: bool, int, float, str, Literal,
-tuples, lists, dicts with string keys, optional types, and dataclasses of these.
+tuples, lists, dicts with string keys, optional types, unions (the first type that fits), and dataclasses of these.
 
 A dataclass may define these members:
 
@@ -11,8 +11,10 @@ A dataclass may define these members:
   `variants() -> list[type]`, all dataclasses that it may return.
 - `tag: ClassVar[str]`, a key that only chooses the variant and is a class attribute instead of a field.
 - `aliases: ClassVar[dict[str, str]]`, key to field, for fields whose key has another name.
+- `one_or_list: ClassVar[tuple[str, ...]]`, keys of lists that may be written as one item.
 """
 
+import contextlib
 import dataclasses
 import difflib
 import types
@@ -23,6 +25,10 @@ from typing import Any, TypeVar
 from maskweave.errors import MaskweaveError, shown
 
 T = TypeVar("T")
+
+
+class _WrongType(MaskweaveError):
+    """A value has another type than its key; a union tries its next type."""
 
 
 def build(cls: type[T], content: Any, where: str, key: str = "") -> T:
@@ -52,13 +58,18 @@ def build(cls: type[T], content: Any, where: str, key: str = "") -> T:
                 raise MaskweaveError(
                     f"{where}: unknown key {_join(key, name)!r}; it is only valid if {_join(key, others)}"
                 )
-            near = difflib.get_close_matches(str(name)[:80], fields, n=1)
-            hint = f"did you mean {_join(key, near[0])!r}?" if near else f"known keys: {', '.join(fields)}"
+            known = [{field: alias for alias, field in aliases.items()}.get(field, field) for field in fields]
+            near = difflib.get_close_matches(str(name)[:80], known, n=1)
+            hint = f"did you mean {_join(key, near[0])!r}?" if near else f"known keys: {', '.join(known)}"
             raise MaskweaveError(f"{where}: unknown key {shown(_join(key, name))}; {hint}")
     for name, f in fields.items():
         required = f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
         if required and name not in content:
             raise MaskweaveError(f"{where}: key {_join(key, name)!r} is missing; expected {_describe(hints[name])}")
+    listed = getattr(cls, "one_or_list", ())
+    content = {
+        n: [item] if n in listed and not isinstance(item, (list, tuple)) else item for n, item in content.items()
+    }
     values = {name: _convert(hints[name], item, where, _join(key, name)) for name, item in content.items()}
     try:
         return cls(**values)
@@ -78,6 +89,20 @@ def plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]
     return value
+
+
+def plain_changes(value: Any) -> Any:
+    """Same as `plain`, but without the settings that have their default."""
+    if not dataclasses.is_dataclass(value) or isinstance(value, type):
+        return plain(value)
+    tag = getattr(value, "tag", "")
+    changed = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+    changed = {
+        f.name: plain_changes(changed[f.name])
+        for f in dataclasses.fields(value)
+        if changed[f.name] != (f.default if f.default_factory is dataclasses.MISSING else f.default_factory())
+    }
+    return {tag: getattr(value, tag), **changed} if tag else changed
 
 
 def _owners(cls: Any, name: Any) -> str:
@@ -114,14 +139,20 @@ def _convert(hint: Any, value: Any, where: str, key: str) -> Any:
     origin, args = typing.get_origin(hint), typing.get_args(hint)
 
     def wrong() -> MaskweaveError:
-        return MaskweaveError(f"{where}: {shown(key)} expects {_describe(hint)}, found {shown(value)}")
+        return _WrongType(f"{where}: {shown(key)} expects {_describe(hint)}, found {shown(value)}")
 
     if dataclasses.is_dataclass(hint):
         return build(typing.cast(type, hint), value, where, key)
     if origin in (typing.Union, types.UnionType):
         if value is None and type(None) in args:
             return None
-        return _convert(next(a for a in args if a is not type(None)), value, where, key)
+        choices = [a for a in args if a is not type(None)]
+        if len(choices) == 1:
+            return _convert(choices[0], value, where, key)
+        for choice in choices:
+            with contextlib.suppress(_WrongType):
+                return _convert(choice, value, where, key)
+        raise wrong()
     if origin is typing.Literal:
         if value not in args:
             raise wrong()

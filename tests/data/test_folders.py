@@ -1,6 +1,8 @@
 """Aligned folders to tar shards: what is written, what is refused, and what survives a crash."""
 
+import dataclasses
 import errno
+import json
 import os
 import shutil
 import signal
@@ -12,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from format_helpers import lacking
 from PIL import Image
 
 from maskweave.data.folders import ImportReport, import_folders
@@ -19,6 +22,8 @@ from maskweave.data.shards import Shards
 from maskweave.errors import FullDisk, MaskweaveError
 from maskweave.files import read_json, read_json_lines
 from maskweave.modality.catalogs import Catalog, catalog_from
+from maskweave.modality.entry import Modality
+from maskweave.values.metadata import Key, Metadata
 
 NAMES = [f"set/{i:03d}" for i in range(10)]
 
@@ -26,11 +31,11 @@ NAMES = [f"set/{i:03d}" for i in range(10)]
 @pytest.fixture
 def catalog() -> Catalog:
     content = {
-        "vocabularies": {"text": {"size": 300}},
+        "vocabularies": {"text": {"size": 600}},
         "modalities": {
             "rgb": {"id": 1, "kind": "patches", "grid": [2, 2], "value": {"type": "image", "size": [8, 8], "channels": 3}},
             "tok_rgb": {"id": 2, "kind": "grid", "source": "rgb", "grid": [2, 2], "value": {"type": "image", "size": [8, 8], "channels": 3}},
-            "depth": {"id": 3, "kind": "grid", "grid": [2, 2], "value": {"type": "map", "size": [8, 8], "range": [0, 9], "unit": "m"}},
+            "depth": {"id": 3, "kind": "grid", "grid": [2, 2], "value": {"type": "map", "size": [8, 8], "range": [0, 9], "unit": "m", "fit": "crop"}},
             "caption": {"id": 7, "kind": "sequence", "vocabulary": "text", "max_tokens": 9, "value": {"type": "text"}},
         },
     }  # fmt: skip
@@ -77,6 +82,49 @@ def test_one_shard_per_modality_and_range_with_the_original_bytes(root: Path, ca
     assert (
         shards[6]["rgb"].shape == (8, 8, 3) and (shards[6]["depth"] == 6).all() and shards[6]["caption"] == "number 6"
     )
+
+
+def test_texts_that_are_cut_or_not_restored_are_told(root: Path, catalog: Catalog) -> None:
+    assert run(root, catalog).texts == []
+    (root / "caption" / f"{NAMES[0]}.txt").write_text("Größe 3.14 of 日本語")
+    (cut,) = run(root, catalog).texts
+    assert cut.startswith(
+        "caption: 10% of 10 texts are longer than max_tokens 9 and are cut: 'Größe 3.14 of 日本語' has"
+    )
+    words = dataclasses.replace(catalog.vocabularies["text"], type="wordpiece")
+    report = run(root, Catalog(catalog.values(), [words], "own.yaml"))
+    told = "caption: 10% of 10 texts are not restored exactly by the vocabulary 'text' of type 'wordpiece': 'Größe 3.14 of 日本語' becomes 'große 3. 14 of 日 本 語'"
+    assert report.texts[0].startswith(told) and report.texts[0] in str(report)
+
+
+def test_metadata_keys_that_are_unknown_or_never_seen_are_counted(root: Path, catalog: Catalog) -> None:
+    keys = {name: Key(id, (0, 10)) for id, name in enumerate(("brightness", "wind", "hour"))}
+    value = Metadata(keys=keys)
+    entry = Modality("facts", 10, "sequence", value, max_tokens=9, vocabulary="text", chunk=2)
+    wider = Catalog([*catalog.values(), entry], catalog.vocabularies.values(), "own.yaml")
+    (root / "facts" / "set").mkdir(parents=True)
+    for i, name in enumerate(NAMES):
+        content = {
+            "brightness" if i % 2 else "bright_ness": 1,
+            "hour": 3,
+            "note": "x",
+            **({"extra": 1} if i == 3 else {}),
+        }
+        (root / "facts" / f"{name}.json").write_text(json.dumps(content))
+    said = str(run(root, wider)).splitlines()
+    for line in (
+        "facts: the key 'wind' is missing: 10 (all)",
+        "facts: the key 'brightness' is missing: 5",
+        "facts: the unknown key 'bright_ness' is ignored; did you mean 'brightness'?: 5",
+        "facts: the unknown key 'note' is ignored: 10 (all)",
+        "facts: the unknown key 'extra' is ignored: 1",
+    ):
+        assert line in said
+    assert not any("'hour'" in line for line in said)
+    many = {f"k{i}": 0 for i in range(99)}
+    (root / "facts" / f"{NAMES[0]}.json").write_text(json.dumps({"hour": 1, **many}))
+    said = str(run(root, wider)).splitlines()
+    assert "facts: more than 20 unknown keys are ignored: 1" in said and sum("unknown key 'k" in s for s in said) == 20
 
 
 def test_the_same_folders_give_the_same_bytes(root: Path, catalog: Catalog, tmp_path: Path) -> None:
@@ -165,7 +213,7 @@ def test_a_folder_without_matching_names(root: Path, catalog: Catalog) -> None:
 
 def test_a_folder_of_unsupported_endings(root: Path, catalog: Catalog) -> None:
     for path in (root / "depth").rglob("*.npy"):
-        path.rename(path.with_suffix(".tif"))
+        path.rename(path.with_suffix(".exr"))
     with pytest.raises(MaskweaveError, match="10 files, none of them usable; expected map values"):
         run(root, catalog)
 
@@ -173,20 +221,67 @@ def test_a_folder_of_unsupported_endings(root: Path, catalog: Catalog) -> None:
 def test_an_unsupported_ending_is_a_fault_where_the_sample_exists_and_a_note_elsewhere(
     root: Path, catalog: Catalog
 ) -> None:
-    (root / "depth" / f"{NAMES[3]}.npy").rename(root / "depth" / f"{NAMES[3]}.tif")
+    (root / "depth" / f"{NAMES[3]}.npy").rename(root / "depth" / f"{NAMES[3]}.exr")
     (root / "depth" / "README.txt").write_text("about")
     (root / "depth" / ".DS_Store").write_text("")
     report = run(root, catalog, limit=0.1)
-    assert [key for key, _ in report.skipped] == [
+    assert [key for key, _ in report.faults.skipped] == [
         NAMES[3]
-    ] and "ending cannot hold values of type 'map'" in report.skipped[0][1]
+    ] and "ending cannot hold values of type 'map'" in report.faults.skipped[0][1]
     assert ["README.txt" in note for note in report.notes] == [True]
+
+
+def test_files_of_other_fields_are_imported_as_they_are(root: Path, catalog: Catalog, tmp_path: Path) -> None:
+    import h5py
+    import zarr
+
+    for i, name in enumerate(NAMES):
+        (root / "depth" / f"{name}.npy").unlink()
+        if i % 2:
+            with h5py.File(root / "depth" / f"{name}.h5", "w") as file:
+                file["far"] = np.full((8, 12), i % 9, np.float32)
+        else:
+            with zarr.storage.ZipStore(root / "depth" / f"{name}.zarr.zip", mode="w") as store:
+                zarr.create_array(store, data=np.full((8, 12), i % 9, np.float32))
+    assert run(root, catalog).per_modality == {"rgb": 10, "depth": 10, "caption": 10}
+    shards = Shards(tmp_path / "out", catalog)
+    assert [shards[i]["depth"].mean() for i in range(10)] == [i % 9 for i in range(10)]
+    with tarfile.open(tmp_path / "out" / "depth" / "shard-00000.tar") as tar:
+        stored = {member.name: tar.extractfile(member).read() for member in tar}  # type: ignore[union-attr]
+        assert stored[f"{NAMES[0]}.zarr.zip"] == (root / "depth" / f"{NAMES[0]}.zarr.zip").read_bytes()
+
+
+def test_a_zarr_folder_is_a_fault_that_says_how_to_pack_it(root: Path, catalog: Catalog) -> None:
+    import zarr
+
+    (root / "depth" / f"{NAMES[3]}.npy").unlink()
+    zarr.create_array(root / "depth" / f"{NAMES[3]}.zarr", data=np.ones((8, 12), np.float32))
+    report = run(root, catalog, limit=0.1)
+    assert report.faults.skipped == [
+        (
+            NAMES[3],
+            f"{root}/depth/set/003.zarr: found a Zarr folder; expected one file; pack it: cd 003.zarr && zip -0r ../003.zarr.zip .",
+        )
+    ]
+    shutil.rmtree(root / "depth" / "set")
+    zarr.create_array(root / "depth" / f"{NAMES[3]}.zarr", data=np.ones((8, 12), np.float32))
+    with pytest.raises(MaskweaveError, match="003.zarr: found a Zarr folder; expected one file; pack it"):
+        run(root, catalog)
+
+
+def test_a_missing_package_stops_the_import(root: Path, catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    (root / "depth" / f"{NAMES[3]}.npy").rename(root / "depth" / f"{NAMES[3]}.fits")
+    lacking("astropy", monkeypatch)
+    with pytest.raises(
+        MaskweaveError, match=r"003.fits: reading this file needs astropy.*pip install 'maskweave\[astro\]'"
+    ):
+        run(root, catalog, limit=1.0)
 
 
 def test_two_files_for_one_name(root: Path, catalog: Catalog) -> None:
     shutil.copy(root / "rgb" / f"{NAMES[0]}.png", root / "rgb" / f"{NAMES[0]}.jpg")
     report = run(root, catalog, limit=0.1)
-    assert "two files for one name: set/000.jpg and set/000.png; keep one" in report.skipped[0][1]
+    assert "two files for one name: set/000.jpg and set/000.png; keep one" in report.faults.skipped[0][1]
 
 
 def test_links_are_not_followed(root: Path, catalog: Catalog, tmp_path: Path) -> None:
@@ -208,7 +303,7 @@ def test_unsafe_names_are_faults(root: Path, catalog: Catalog, name: str) -> Non
     (root / "caption" / f"{name}.txt").write_text("x")
     (root / "caption" / f"{name}.md").write_text("x")
     report = run(root, catalog, limit=0.1)
-    assert report.samples == 10 and "rename it" in report.skipped[0][1]
+    assert report.samples == 10 and "rename it" in report.faults.skipped[0][1]
     str(report).encode()
 
 
@@ -240,11 +335,53 @@ def test_one_bad_sample_in_two_hundred_is_skipped_and_named(tmp_path: Path, cata
     write(tmp_path / "in", names)
     picture = tmp_path / "in" / "rgb" / "123.png"
     picture.write_bytes(picture.read_bytes()[:60])
-    report = run(tmp_path / "in", catalog, shard_size=50)
-    assert report.samples == 199 and report.skipped[0][0] == "123"
+    report = run(tmp_path / "in", catalog, shard_size=50, bad="sample")
+    assert report.samples == 199 and report.faults.skipped[0][0] == "123"
     assert "rgb/123.png: corrupt or truncated png picture of 60 bytes" in str(report)
-    again = run(tmp_path / "in", catalog, shard_size=50)
-    assert again.kept == 4 and again.skipped == report.skipped
+    again = run(tmp_path / "in", catalog, shard_size=50, bad="sample")
+    assert again.kept == 4 and again.faults.skipped == report.faults.skipped
+
+
+def test_a_bad_part_is_dropped_from_its_sample(root: Path, catalog: Catalog) -> None:
+    picture = root / "rgb" / f"{NAMES[5]}.png"
+    picture.write_bytes(picture.read_bytes()[:60])
+    for name in NAMES[5:9]:
+        (root / "depth" / f"{name}.npy").write_bytes(b"none")
+    report = run(root, catalog, limit=0.5)
+    assert report.samples == 10 and report.per_modality == {"rgb": 9, "depth": 6, "caption": 10}
+    assert not report.faults.skipped and [fault.modality for fault in report.faults.dropped].count("depth") == 4
+    said = str(report)
+    assert "dropped 5 values of 4 samples" in said and "\n  depth: 4 values, such as set/005: " in said
+    assert "; set/006: " in said and "; set/007: " not in said, "two examples"
+    assert "rgb/set/005.png: corrupt or truncated" in said
+    assert set(Shards(root.parent / "out", catalog)[5]) == {"caption"}
+    again = run(root, catalog, limit=0.5)
+    assert again.kept == 3 and again.faults.faults == report.faults.faults
+    rows = list(read_json_lines(root.parent / "out" / "skipped.jsonl"))
+    assert [row[0::2] for row in rows[:2]] == [["set/005", "rgb"], ["set/005", "depth"]]
+    with pytest.raises(MaskweaveError, match="4 of 10 samples have unusable values"):
+        run(root, catalog, limit=0.3)
+    assert run(root, catalog, limit=0.5, bad="sample").samples == 6
+
+
+def test_parts_that_say_nothing_are_missing(root: Path, catalog: Catalog) -> None:
+    (root / "caption" / f"{NAMES[0]}.txt").write_text("")
+    (root / "caption" / f"{NAMES[1]}.txt").write_text(" \n ")
+    (root / "caption" / f"{NAMES[2]}.txt").unlink()
+    (root / "caption" / f"{NAMES[2]}.json").write_text("null")
+    report = run(root, catalog)
+    assert report.samples == 10 and report.per_modality["caption"] == 7 and not report.faults.faults
+    assert "caption: values that say nothing count as missing: 3" in str(report)
+    assert str(run(root, catalog)).count("count as missing: 3") == 1, "also of what is kept"
+
+
+@pytest.mark.parametrize("limit", [0.01, 1.0])
+def test_an_import_that_keeps_nothing_fails(root: Path, catalog: Catalog, limit: float) -> None:
+    for path in [p for p in root.rglob("*.*") if p.is_file()]:
+        path.write_bytes(b"\x00")
+    with pytest.raises(MaskweaveError, match=r"no sample can be imported|10 of 10 samples are unusable"):
+        run(root, catalog, limit=limit)
+    assert not (root.parent / "out" / "index.json").exists()
 
 
 def test_reasons_lie_beside_the_index_and_never_lock_it(
@@ -254,19 +391,19 @@ def test_reasons_lie_beside_the_index_and_never_lock_it(
     write(tmp_path / "in", [f"{i:03d}" for i in range(40)])
     for i in range(20):
         (tmp_path / "in" / "rgb" / f"{i:03d}.png").write_bytes(b"none")
-    report = run(tmp_path / "in", catalog, shard_size=20, limit=1)
+    report = run(tmp_path / "in", catalog, shard_size=20, limit=1, bad="sample")
     out = tmp_path / "out"
     index = read_json(out / "index.json", limit=None)
-    assert index["skipped"] == len(report.skipped) == 20
+    assert index["skipped"] == len(report.faults.skipped) == 20
     assert (out / "index.json").stat().st_size > 0.0001 * 2**20 and str(out / "skipped.jsonl") in str(report)
-    assert [(key, why) for key, why in read_json_lines(out / "skipped.jsonl")] == report.skipped
+    assert [(key, why) for key, why in read_json_lines(out / "skipped.jsonl")] == report.faults.skipped
     assert read_json(out / ".index" / "shard-00000.json", limit=None)["skipped"] == 20
     assert sorted(path.name for path in (out / ".index").glob("*.jsonl")) == ["shard-00000.skipped.jsonl"]
     assert len(Shards(out, catalog)) == 20
-    again = run(tmp_path / "in", catalog, shard_size=20, limit=1)
-    assert again.kept == 2 and again.skipped == report.skipped
+    again = run(tmp_path / "in", catalog, shard_size=20, limit=1, bad="sample")
+    assert again.kept == 2 and again.faults.skipped == report.faults.skipped
     (out / ".index" / "shard-00000.skipped.jsonl").unlink()
-    lost = run(tmp_path / "in", catalog, shard_size=20, limit=1).skipped
+    lost = run(tmp_path / "in", catalog, shard_size=20, limit=1, bad="sample").faults.skipped
     assert len(lost) == 20 and "shard-00000.skipped.jsonl is missing or damaged" in lost[0][1]
 
 
@@ -274,10 +411,10 @@ def test_too_many_bad_samples_stop_the_job(tmp_path: Path, catalog: Catalog) -> 
     names = [f"{i:03d}" for i in range(300)]
     write(tmp_path / "in", names)
     for name in names[100:110]:
-        np.save(tmp_path / "in" / "depth" / f"{name}.npy", np.full((8, 12), np.nan))
+        np.save(tmp_path / "in" / "depth" / f"{name}.npy", np.full((8, 12), np.inf))
     with pytest.raises(
         MaskweaveError,
-        match=r"(?s)samples are unusable, more than the limit of 0.01.*depth/100\.npy: found 96 of 96 values NaN",
+        match=r"(?s)10 of 150 samples have unusable values, more than the limit of 0.01.*depth/100\.npy: found 96 of 96 values NaN",
     ):
         run(tmp_path / "in", catalog, shard_size=50)
     out = tmp_path / "out"
@@ -289,7 +426,7 @@ def test_too_many_bad_samples_stop_the_job(tmp_path: Path, catalog: Catalog) -> 
 def test_parts_that_show_different_views_are_a_fault(root: Path, catalog: Catalog) -> None:
     np.save(root / "depth" / f"{NAMES[2]}.npy", np.ones((12, 8), np.float32))
     report = run(root, catalog, limit=0.1)
-    assert report.skipped[0][0] == NAMES[2] and "aspect ratios must agree" in report.skipped[0][1]
+    assert report.faults.skipped[0][0] == NAMES[2] and "aspect ratios must agree" in report.faults.skipped[0][1]
 
 
 # crashes

@@ -51,6 +51,6 @@ def test_files_that_cannot_be_read(folder: Path, scenes_catalog: Catalog) -> Non
         read_value(folder / "large.png", rgb.value)
     with pytest.raises(
         BadSample,
-        match="^the photo: a file that ends in 'txt' cannot hold values of type 'image'; expected png, jpg, jpeg, npy",
+        match="^the photo: a file that ends in 'txt' cannot hold values of type 'image'; expected png, jpg, jpeg, webp, bmp, gif, tif, tiff, npy",
     ):
         read_value(folder / "notes.txt", rgb.value, "the photo")

@@ -58,7 +58,7 @@ class Samples:
             "feature": rng.normal(size=(1 + i % 4, 6)).astype(np.float32),
         }
         if i in self.wild:
-            sample["spectrum"][3] = np.nan
+            sample["spectrum"][3] = np.inf
         if i % 3 == 1:
             del sample[self.names[i % 5]]
         return sample
@@ -156,7 +156,7 @@ def test_a_killed_job_goes_on_where_it_was(made, tmp_path) -> None:
 def test_bad_samples_are_skipped_counted_and_named(made, tmp_path) -> None:
     catalog, parts = made
     source = Samples(bad=[3, 120], wild=[51])
-    skips = tokenize(source, catalog, parts, tmp_path, shard_size=SHARD, limit=0.02)
+    skips = tokenize(source, catalog, parts, tmp_path, shard_size=SHARD, limit=0.02, bad="sample")
     assert [key for key, _ in skips.skipped] == ["s0003", "s0051", "s0120"]
     assert "skipped 3 of 230 samples" in skips.summary()
     assert "spectrum" in skips.summary() and "NaN" in skips.summary()
@@ -172,11 +172,28 @@ def test_bad_samples_are_skipped_counted_and_named(made, tmp_path) -> None:
         "also of what was encoded before the fault was found"
     )
     # Starting again tells of the same samples, though nothing is read.
-    again = tokenize(Samples(bad=range(COUNT)), catalog, parts, tmp_path, shard_size=SHARD, limit=0.02)
+    again = tokenize(Samples(bad=range(COUNT)), catalog, parts, tmp_path, shard_size=SHARD, limit=0.02, bad="sample")
     assert again.skipped == skips.skipped and again.seen == COUNT
     assert read_json(tmp_path / "samples" / "shard-00002.json")["skipped"] == 1
     beside = [list(read_json_lines(path)) for path in sorted((tmp_path / "samples").glob("*.skipped.jsonl"))]
     assert [tuple(row) for rows in beside for row in rows] == skips.skipped
+
+
+def test_a_value_that_does_not_fit_is_dropped_from_its_sample(made, tmp_path) -> None:
+    catalog, parts = made
+    skips = tokenize(Samples(wild=[51]), catalog, parts, tmp_path, shard_size=SHARD)
+    assert not skips.skipped and [(f.key, f.modality) for f in skips.dropped] == [("s0051", "spectrum")]
+    assert "dropped 1 values of 1 samples:\n  spectrum: 1 values, s0051: " in skips.summary()
+    data = TokenData(tmp_path, catalog)
+    columns = data.columns(np.arange(COUNT))
+    assert len(data) == COUNT and not columns["spectrum"].present[51] and columns["photo"].present[51]
+    whole = tokenize(Samples(), catalog, parts, tmp_path / "whole", shard_size=SHARD)
+    assert not whole.faults
+    expected = TokenData(tmp_path / "whole", catalog).columns(np.arange(COUNT))["spectrum"].ids
+    kept = columns["spectrum"].present
+    assert np.array_equal(columns["spectrum"].ids[kept], expected[kept])
+    again = tokenize(Samples(bad=range(COUNT)), catalog, parts, tmp_path, shard_size=SHARD)
+    assert again.faults == skips.faults and again.seen == COUNT
 
 
 def test_too_many_bad_samples_stop_the_job_until_they_are_mended(made, tmp_path) -> None:

@@ -41,6 +41,7 @@ def catalog_of(size=(16, 16), **types):
                     channels=3 if kind in ("image", "direction") else 1,
                     range=(0, 100),
                     classes=("a", "b", "c"),
+                    fit=("crop" if len(size) == 2 else "resize",),
                 ),
                 grid=size,
             )
@@ -279,11 +280,11 @@ def two_cameras(wrist_size=(8, 16)):
     for view, size in (("", (16, 16)), ("wrist", wrist_size)):
         for name, value in (
             ("rgb", value_of("image", size=size, channels=3)),
-            ("depth", value_of("map", size=size, range=(0, 100))),
+            ("depth", value_of("map", size=size, range=(0, 100), fit=("crop",))),
             ("boxes", value_of("boxes", classes=("a",))),
         ):
             entries.append(entry(f"{name}_{view}" if view else name, value, view))
-    return Catalog(entries, [Vocabulary("t", 300, words=("a",))])
+    return Catalog(entries, [Vocabulary("t", 600, words=("a",))])
 
 
 def test_views_are_cropped_independently():
@@ -409,7 +410,7 @@ def people_and_points():
             Modality("people", 1, "sequence", Poses(parts=parts), max_tokens=99, vocabulary="t"),
             Modality("found", 2, "sequence", Queries((8, 8), parts=parts), max_tokens=99, vocabulary="t"),
         ],
-        [Vocabulary("t", 300)],
+        [Vocabulary("t", 600)],
     )
 
 

@@ -1,5 +1,7 @@
 """Regions: masks, boxes, shares and parts of a text, and what of the given values they take away."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -8,6 +10,7 @@ from tiny_catalog import TEXT, tiny
 from maskweave.errors import MaskweaveError
 from maskweave.generate.editing import grid_region, keep_rest, sequence_region, touched
 from maskweave.generate.token_state import TokenState
+from maskweave.modality.catalogs import Catalog
 from maskweave.tokenizers.sequence import SequenceTokenizer
 from maskweave.tokenizers.text import TextTokenizer
 
@@ -42,6 +45,18 @@ def test_a_mask_is_cropped_like_its_picture() -> None:
     assert not region(wide).any(), "only the outer quarter, which is cut off"
     wide[:, 4:6] = True
     assert region(wide).sum(axis=0).tolist() == [4, 0, 0, 0]
+
+
+def test_words_of_a_text_of_bytes_are_edited_with_their_space() -> None:
+    vocabulary = dataclasses.replace(TEXT, size=600, type="byte_bpe")
+    catalog = Catalog([CAPTION], [vocabulary])
+    tokenizer = SequenceTokenizer(CAPTION, TextTokenizer.train(vocabulary, ["Ein rotes Auto, rotes Haus"] * 9))
+    ids = np.array(tokenizer.encode(["Ein rotes Haus"])[0])
+    rng = np.random.default_rng(0)
+    anew = sequence_region("rotes", catalog, CAPTION, tokenizer, ids, rng)
+    assert tokenizer.decode([ids[anew], ids[~anew]]) == [" rotes", "Ein Haus"]
+    with pytest.raises(MaskweaveError, match="'blaues' is not a part of the given text"):
+        sequence_region("blaues", catalog, CAPTION, tokenizer, ids, rng)
 
 
 def test_boxes_and_shares() -> None:

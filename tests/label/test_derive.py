@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from maskweave.data.error_budget import Fault
 from maskweave.data.folders import import_folders
 from maskweave.data.shards import Shards
 from maskweave.errors import FullDisk, MaskweaveError
@@ -54,7 +55,7 @@ def tars(out: Path) -> dict[Path, tuple[bytes, int]]:
 
 def test_photographs_are_imported_labeled_and_read_back(out: Path, photos: Catalog) -> None:
     report = label(out, photos, jobs=2)
-    assert report.labels == {"edges": 7, "palette": 7, "metadata": 7} and report.picture == "rgb" and not report.skipped
+    assert report.labels == {"edges": 7, "palette": 7, "metadata": 7} and report.picture == "rgb" and not report.faults
     shards = Shards(out, photos)
     assert len(shards) == 7
     for i in range(len(shards)):
@@ -152,11 +153,11 @@ def test_bad_pictures_are_skipped_named_and_limited(out: Path, photos: Catalog) 
     with pytest.raises(MaskweaveError, match=r"(?s)1 of 7 samples are unusable.*trip/coffee: .*shard-00001\.tar"):
         label(out, photos)
     report = label(out, photos, limit=0.2)
-    assert [key for key, _ in report.skipped] == ["trip/coffee"] and report.labels["edges"] == 6
+    assert [fault.key for fault in report.faults] == ["trip/coffee"] and report.labels["edges"] == 6
     again = label(out, photos, limit=0.2)
-    assert again.skipped == report.skipped and again.kept == len(Shards(out, photos).shards)
+    assert again.faults == report.faults and again.kept == len(Shards(out, photos).shards)
     for name in report.labels:
-        assert [tuple(row) for row in read_json_lines(out / name / "shard-00001.skipped.jsonl")] == report.skipped
+        assert [Fault(*row) for row in read_json_lines(out / name / "shard-00001.skipped.jsonl")] == report.faults
         parts = read_json(out / name / "label.json")["shards"]
         assert [part["skipped"] for part in parts.values()] == [int(shard == "shard-00001") for shard in parts]
 

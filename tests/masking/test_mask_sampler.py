@@ -29,7 +29,7 @@ def catalogs(draw: st.DrawFn) -> Catalog:
     """One to six modalities of any kind; sometimes fewer sentinels than spans would need."""
     kinds = draw(st.lists(st.sampled_from(["grid", "sequence", "patches", "vectors"]), min_size=1, max_size=6))
     kinds[0] = draw(st.sampled_from(["grid", "sequence"]))
-    text = Vocabulary("text", 320, sentinels=draw(st.sampled_from([3, 4, 8, 100])))
+    text = Vocabulary("text", 320, sentinels=draw(st.sampled_from([3, 4, 8, 100])), type="wordpiece")
     modalities = []
     for number, kind in enumerate(kinds):
         name, id = f"m{number}", 2 * number + 1
@@ -193,7 +193,7 @@ def only(name: str, **changes) -> Mixture:
 @given(st.integers(0, 2**20), st.sampled_from(["caption", "facts"]), st.sampled_from([4, 8, 100]))
 def test_spans_and_sentinels_are_reversible(seed, name, sentinels) -> None:
     """With room for everything, input and target give every sequence back, exactly."""
-    catalog = tiny(Vocabulary("text", 320, sentinels=sentinels))
+    catalog = tiny(Vocabulary("text", 320, sentinels=sentinels, type="wordpiece"))
     m = catalog[name]
     drawer = MaskSampler(catalog.subset([name]), MaskingConfig(200, 200, [Mixture({name: 1.0}, {name: 1.0})]))
     columns = random_columns(catalog.subset([name]), 16, np.random.default_rng(seed))

@@ -16,7 +16,9 @@ from maskweave.modality.vocabulary import Vocabulary
 from maskweave.tokenizers.text import TextTokenizer
 from maskweave.values.codec import EOS, UNK
 
-VOCABULARY = Vocabulary("text", 320, sentinels=8, values={"v0": 64, "v1": 16}, words=("red cube", "zebra"))
+VOCABULARY = Vocabulary(
+    "text", 320, sentinels=8, values={"v0": 64, "v1": 16}, words=("red cube", "zebra"), type="wordpiece"
+)
 TEXTS = [
     f"There {verb} {number} {size} {color} {shape}{'s' * (verb == 'are')} left of a cone, in front of it."
     for verb, number in (("is", "a"), ("are", "two"))
@@ -108,7 +110,7 @@ def test_letters_digits_and_seen_characters_are_never_unknown():
 def test_a_small_vocabulary_holds_whole_words_not_the_steps_towards_them(text):
     assert all(len(text.encode(t)) <= 2 * len(t.split()) for t in TEXTS)
     assert text.encode("cylinder") == [text.word("cylinder"), EOS]
-    assert "cylinde" not in text._pieces
+    assert "cylinde" not in text._entries
 
 
 def test_training_depends_on_the_texts_not_on_their_order(text):

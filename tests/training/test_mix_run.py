@@ -1,6 +1,8 @@
 """A run over several data sets, one of texts alone: shares, tokens, exact resuming, and what cannot be."""
 
 import dataclasses
+import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ from maskweave.training.metrics import read_metrics
 from maskweave.training.pipeline import build_batches, claim, make_tokens, open_tokens, run_recipe, train_model
 from maskweave.training.recipe import Recipe, load_recipe
 from maskweave.training.sources import describe_samples, open_source, open_sources
+from maskweave.training.tokenizers import train_tokenizers
 
 CONTENT: dict[str, Any] = {
     "catalog": "scenes",
@@ -137,6 +140,38 @@ def test_how_many_samples_each_has_is_told(shards: Path, tmp_path: Path, capsys:
     assert "photos (60%): 33 samples and 7 held out; words (40%)" in capsys.readouterr().out
     alone = dataclasses.replace(wanted, data=DataSettings(str(shards / "full"), validation=4))
     assert describe_samples(alone, wanted.load_catalog()) == "36 samples and 4 held out"
+
+
+def test_texts_that_are_not_restored_are_told(shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from maskweave.cli.main import main
+
+    for i, text in enumerate(("a cube", "a cone", "Ein Würfel", "Zwei Würfel")):
+        (tmp_path / "files" / "caption").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "files" / "caption" / f"{i}.txt").write_text(text)
+    import_folders(tmp_path / "files", tmp_path / "odd", load_catalog("scenes").subset(["caption"]))
+    odd = {"source": str(tmp_path / "odd"), "weight": 1}
+    wanted = recipe(tmp_path, shards, **{"data.mix.words": odd, "data.validation": 4})
+    assert len(open_sources(wanted, wanted.load_catalog(), "train")["words"]) == 3
+    assert (
+        main(
+            [
+                "recipe",
+                "check",
+                str(tmp_path / "own.yaml"),
+                "--data.validation",
+                "4",
+                "--data.mix.words",
+                json.dumps(odd),
+            ]
+        )
+        == 0
+    )
+    assert re.search(
+        r"words \(25%\): caption: (33|67)% of 3 texts are not restored exactly", said := capsys.readouterr().out
+    )
+    assert "photos (75%): caption" not in said, "the captions of scenes are restored"
+    train_tokenizers(wanted, wanted.load_catalog(), tmp_path / "run", only=["text"])
+    assert "are not restored exactly by the vocabulary 'text' of type 'wordpiece'" in capsys.readouterr().out
 
 
 def test_samples_of_all_data_sets_are_read_by_weight(shards: Path, tmp_path: Path) -> None:

@@ -180,7 +180,11 @@ def test_gray_pictures_and_those_with_alpha_become_color():
     check = ENTRIES["image"].value.check
     np.testing.assert_array_equal(check(gray, "x"), np.repeat(gray[..., None], 3, -1))
     np.testing.assert_array_equal(check(gray[..., None], "x"), np.repeat(gray[..., None], 3, -1))
-    np.testing.assert_array_equal(check(alpha, "x"), alpha[..., :3])
+    np.testing.assert_array_equal(
+        check(np.dstack([alpha[..., :3], np.full((8, 6), 255, np.uint8)]), "x"), alpha[..., :3]
+    )
+    share = alpha[..., 3:] / 255
+    np.testing.assert_allclose(check(alpha, "x"), alpha[..., :3] * share + 255 * (1 - share), atol=0.51)
 
 
 @pytest.mark.parametrize("highest", [True, 1, 255])

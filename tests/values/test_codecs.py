@@ -143,7 +143,7 @@ def test_palettes_of_256_bins_are_exact(value):
 
 exact_palette = SequenceTokenizer(
     Modality("colors", 1, "sequence", Palette(bins=256, max_items=7), vocabulary="t", max_tokens=23),
-    TextTokenizer.train(Vocabulary("t", 400, sentinels=3, values={"v0": 256, "v1": 8}), []),
+    TextTokenizer.train(Vocabulary("t", 600, sentinels=3, values={"v0": 256, "v1": 8}), []),
 )
 
 
@@ -413,7 +413,7 @@ def test_rows_of_masks_need_a_value_for_each_pattern():
     with pytest.raises(MaskweaveError, match=r"a row of n columns takes 2\*\*n values.*values.v1 to at least 16"):
         SequenceTokenizer(
             Modality("parts", 1, "sequence", Instances((8, 8), ("a",), mask=(4, 4)), vocabulary="t", max_tokens=23),
-            TextTokenizer.train(Vocabulary("t", 500, values={"v0": 256, "v1": 8}, words=("a",)), []),
+            TextTokenizer.train(Vocabulary("t", 800, values={"v0": 256, "v1": 8}, words=("a",)), []),
         )
 
 

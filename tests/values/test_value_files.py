@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from maskweave.errors import BadSample
+from maskweave.errors import BadSample, MaskweaveError
 from maskweave.modality.catalogs import Catalog, catalog_from
 from maskweave.values.instances import run_lengths
 
@@ -41,7 +41,7 @@ ENTRIES: dict[str, dict[str, Any]] = {
 
 def build() -> Catalog:
     modalities = {name: {"id": i + 1, **entry} for i, (name, entry) in enumerate(ENTRIES.items())}
-    return catalog_from({"vocabularies": {"text": {"size": 300}}, "modalities": modalities}, "test")
+    return catalog_from({"vocabularies": {"text": {"size": 600}}, "modalities": modalities}, "test")
 
 
 CATALOG = build()
@@ -161,7 +161,7 @@ def test_of_several_texts_the_first_counts() -> None:
 def test_arrays_in_any_order_of_axes_and_bytes() -> None:
     big = np.asfortranarray(VALUES["far"].astype(">f8"))
     np.testing.assert_allclose(read(npy(big), "npy", "far"), VALUES["far"])
-    np.testing.assert_allclose(read(npz(a=big[..., None], b=[1]), "npz", "far"), VALUES["far"])
+    np.testing.assert_allclose(read(npz(a=big[..., None]), "npz", "far"), VALUES["far"])
     assert read(npy(np.zeros((0 + 2, 4))), "npy", "rows").dtype == np.float32
 
 
@@ -199,7 +199,10 @@ BAD: dict[str, tuple[str, str, bytes, str]] = {
     "lossy classes": ("what", "jpg", JPEG, "ends in 'jpg' cannot hold values of type 'classes'; expected png, npy, npz"),
     "lossy classes called png": ("what", "png", JPEG, "found a JPEG picture; expected a PNG, because JPEG blurs the ids of values of type 'classes'"),
     "lossy marks called png": ("lines", "png", JPEG, "found a JPEG picture; expected a PNG"),
-    "a picture for numbers": ("far", "png", WHOLE, "ends in 'png' cannot hold values of type 'map'; expected npy, npz"),
+    "a picture for numbers": ("bands", "png", WHOLE, "ends in 'png' cannot hold values of type 'map'; expected npy, npz"),
+    "colored numbers": ("far", "png", WHOLE, "found a picture of mode RGB; expected one channel of 8 or 16 bits for a map"),
+    "lossy numbers called png": ("far", "png", JPEG, "found a JPEG picture; expected a PNG, because JPEG blurs numbers"),
+    "two arrays": ("far", "npz", npz(a=[1], b=[1]), "found 2 arrays: a, b; expected one"),
     "class out of range": ("what", "png", png(np.full((4, 4), 7, np.uint8)), r"class ids from 7 to 7, 100.00% of them outside; expected 0 to 2 \(3 classes\)"),
     "negative class": ("what", "npy", npy(np.full((4, 4), -1)), "class ids from -1"),
     "half classes": ("what", "npy", npy(np.full((4, 4), 0.5)), "whole numbers"),
@@ -280,6 +283,63 @@ def test_rounding_at_the_ends_of_a_range_is_clipped() -> None:
 
 def test_photographs_may_be_jpegs_of_any_name() -> None:
     assert read(JPEG, "png", "picture").shape == (5, 6, 3) == read(JPEG, "jpeg", "picture").shape
+
+
+@pytest.mark.parametrize("kind", ["WEBP", "BMP", "GIF", "TIFF"])
+def test_pictures_of_other_formats(kind: str) -> None:
+    buffer, picture = io.BytesIO(), Image.fromarray(np.full((5, 6, 3), (10, 200, 30), np.uint8))
+    picture.save(buffer, kind, **({"lossless": True} if kind == "WEBP" else {}))
+    np.testing.assert_equal(read(buffer.getvalue(), kind.lower(), "picture"), np.asarray(picture))
+    with pytest.raises(BadSample, match=f"corrupt or truncated {kind.lower()} picture"):
+        read(buffer.getvalue()[: len(buffer.getvalue()) // 2], kind.lower(), "picture")
+    assert "gif" in CATALOG["picture"].value.endings and "gif" not in CATALOG["what"].value.endings
+
+
+def test_of_an_animation_no_frame_is_chosen() -> None:
+    frames, buffer = [Image.fromarray(np.full((5, 6), i, np.uint8)) for i in (0, 99, 200)], io.BytesIO()
+    frames[0].save(buffer, "GIF", save_all=True, append_images=frames[1:])
+    with pytest.raises(BadSample, match="found 3 pictures in one file; expected one"):
+        read(buffer.getvalue(), "gif", "picture")
+
+
+def scaled(**settings: Any) -> Any:
+    from maskweave.values.map import Map
+
+    return Map(size=(2, 2), range=(0, 70), unit="m", **settings)
+
+
+def test_millimeters_in_a_gray_png_become_meters() -> None:
+    depth = scaled(file_scale=0.001)
+    for stored in (np.array([[0, 1500], [4000, 65535]], np.uint16), np.array([[0, 1], [2, 255]], np.uint8)):
+        np.testing.assert_allclose(depth.read(png(stored), "png", "x"), stored * 0.001, rtol=1e-6)
+        np.testing.assert_allclose(depth.read(npy(stored.astype(np.float64)), "npy", "x"), stored * 0.001, rtol=1e-6)
+    np.testing.assert_equal(scaled().read(png(np.array([[1, 2], [3, 4]], np.uint16)), "png", "x"), [[1, 2], [3, 4]])
+    mode_1 = Image.fromarray(np.array([[True, False]]))
+    np.testing.assert_equal(scaled().read(png(mode_1), "png", "x"), [[1, 0]])
+    with pytest.raises(BadSample, match="found a picture of mode P; expected one channel of 8 or 16 bits"):
+        depth.read(png(Image.fromarray(np.zeros((2, 2), np.uint8)).convert("P")), "png", "x")
+
+
+def test_scale_and_offset_in_an_entry() -> None:
+    value = {"type": "map", "size": [2, 2], "range": [-1, 70], "scale": 0.5, "offset": -1}
+    entry = {"id": 1, "kind": "grid", "grid": [1, 1], "value": value}
+    loaded: Any = catalog_from({"modalities": {"far": entry}}, "test")["far"].value
+    np.testing.assert_equal(loaded.read(png(np.array([[0, 1], [2, 3]], np.uint8)), "png", "x"), [[-1, -0.5], [0, 0.5]])
+    from maskweave.config import plain
+
+    assert plain(loaded)["scale"] == 0.5 and plain(loaded)["offset"] == -1
+    with pytest.raises(MaskweaveError, match="value.scale must be finite and not 0"):
+        catalog_from({"modalities": {"far": {**entry, "value": {**value, "scale": 0}}}}, "test")
+    with pytest.raises(MaskweaveError, match=r"unknown key 'value.scal'; did you mean 'value.scale'"):
+        catalog_from({"modalities": {"far": {**entry, "value": {**value, "scal": 1}}}}, "test")
+
+
+def test_written_maps_hold_the_numbers_of_their_files() -> None:
+    depth = scaled(file_scale=0.001, file_offset=-0.5)
+    meters = np.array([[0.25, 1.5], [4, 65]], np.float32)
+    content, ending = depth.to_file(meters, "x")
+    np.testing.assert_allclose(np.load(io.BytesIO(content)), [[750, 2000], [4500, 65500]], rtol=1e-6)
+    np.testing.assert_allclose(depth.read(content, ending, "x"), meters, rtol=1e-6)
 
 
 def test_marks_of_255_and_keys_of_another_catalog_are_read() -> None:

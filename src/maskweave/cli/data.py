@@ -1,5 +1,7 @@
 """Commands for data and catalogs: `maskweave data import`, `data label`, `data scenes`, `data emoji`, `values` and `modalities`."""
 
+from typing import Literal
+
 from jsonargparse import ArgumentParser, Namespace
 
 from maskweave.data.export import export
@@ -28,7 +30,7 @@ def _limit_argument(parser: ArgumentParser) -> None:
         metavar="SHARE",
         type=float,
         default=0.01,
-        help="stop if more than this share of samples is unusable, 0 to 1",
+        help="stop if more than this share of samples has unusable values, 0 to 1",
     )
 
 
@@ -47,6 +49,12 @@ def data_import_arguments(parser: ArgumentParser) -> None:
     catalog_argument(parser, "photos")
     parser.add_argument("--shard-size", metavar="N", type=int, default=1000, help="samples per shard")
     _limit_argument(parser)
+    parser.add_argument(
+        "--bad",
+        type=Literal["part", "sample"],
+        default="part",
+        help="what an unusable file drops: only this part of its sample, or the whole sample",
+    )
     parser.add_argument("--jobs", metavar="N", type=int, default=1, help="number of files decoded in parallel")
 
 
@@ -58,6 +66,7 @@ def data_import(given: Namespace) -> None:
         shard_size=given.shard_size,
         limit=given.limit,
         jobs=given.jobs,
+        bad=given.bad,
     )
     print(report)
 

@@ -17,7 +17,7 @@ from maskweave.generate.bundle import load
 from maskweave.training import pipeline
 from maskweave.training.buildable import check_buildable
 from maskweave.training.recipe import Recipe, load_recipe
-from maskweave.training.sources import describe_samples
+from maskweave.training.sources import describe_recipe_texts, describe_samples
 from maskweave.training.tokenizers import train_tokenizers
 
 set_parsing_settings(
@@ -147,3 +147,5 @@ def recipe_check(given: Namespace) -> None:
         f"{given.recipe}: valid; {len(catalog)} modalities ({', '.join(catalog)}); {describe_samples(recipe, catalog)}; "
         f"{recipe.train.steps} steps of {recipe.train.samples_per_step} samples"
     )
+    for line in describe_recipe_texts(recipe, catalog):
+        print(line)

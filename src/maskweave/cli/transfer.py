@@ -8,6 +8,7 @@ from jsonargparse import ArgumentParser, Namespace
 from maskweave.cli.train import recipe_arguments, typed_recipe
 from maskweave.config import names
 from maskweave.data.named import is_endless
+from maskweave.data.split import Split
 from maskweave.errors import MaskweaveError
 from maskweave.evaluate.run import EvaluationRow, write_rows
 from maskweave.generate.bundle import load
@@ -20,6 +21,9 @@ from maskweave.transfer.suite import load_suite, run_suite
 
 RECIPE = TransferRecipe
 """Type of the recipe that `maskweave transfer` reads."""
+
+
+GROUP = r"samples whose names match this regular expression with the same text, 'episode_\d+' for instance, are all held out or none"
 
 
 def transfer_arguments(parser: ArgumentParser) -> None:
@@ -62,6 +66,7 @@ def probe_arguments(parser: ArgumentParser) -> None:
         "--samples", metavar="N", type=int, default=0, help="number of training samples (default: all; 4000 for scenes)"
     )
     parser.add_argument("--validation", metavar="N", type=int, default=1000, help="number of held-out samples")
+    parser.add_argument("--group", metavar="REGEX", type=str, default="", help=GROUP)
     parser.add_argument("--seed", metavar="SEED", type=int, default=1000, help="random seed of the scenes")
     parser.add_argument("--workers", metavar="N", type=int, default=0, help="number of processes that read samples")
 
@@ -76,6 +81,7 @@ def probe(given: Namespace) -> None:
         held_out=given.held_out,
         samples=given.samples or (4000 if is_endless(given.data) else 0),
         validation=given.validation,
+        split=Split(group=given.group),
         seed=given.seed,
     )
     features = bundle.encoder(inputs)

@@ -2,25 +2,30 @@
 
 The files of one sample share NAME, the path without its ending. Names are sorted and cut into ranges. Each range becomes one shard per
 modality, with members NAME.EXT that have the original bytes. A sample may lack modalities. Every file is decoded once and resized as its entry
-says, so that everything imported is readable. A sample with an unusable value is skipped completely, counted, and listed at the end.
+says, so that everything imported is readable. An unusable value is dropped, counted and listed; with `bad="sample"`, its whole sample.
 
 The import also writes OUT/.index/shard-00000.json (names and record of a range, written after its tars: a range without it is not finished),
-OUT/.index/shard-00000.skipped.jsonl (skipped samples and reasons) and, last, OUT/skipped.jsonl (skipped samples of all ranges) and
+OUT/.index/shard-00000.skipped.jsonl (dropped values and skipped samples, with reasons) and, last, OUT/skipped.jsonl (those of all ranges) and
 OUT/index.json (record of the data set).
 """
 
 import hashlib
 import json
 import os
+import shlex
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from maskweave.config import plain
-from maskweave.data.error_budget import SKIPPED, ErrorBudget, named, read_skipped, write_skipped
-from maskweave.data.shards import FORMAT, INDEX, RANGES, SAMPLES_IN_MEMORY, Tars
+from maskweave.data.error_budget import SKIPPED, ErrorBudget, counts, read_faults, write_faults
+from maskweave.data.parts import OnBad, PartNotes, noting, read_part
+from maskweave.data.shards import FORMAT, INDEX, RANGES, SAMPLES_IN_MEMORY, Shards, Tars
 from maskweave.data.source import check_key
+from maskweave.data.texts import describe_texts, text_modalities
 from maskweave.data.transforms import fit
 from maskweave.errors import BadSample, MaskweaveError
 from maskweave.files import read_json, remove, write_json
@@ -28,9 +33,10 @@ from maskweave.modality.catalogs import Catalog
 from maskweave.modality.entry import Modality
 from maskweave.progress import Progress, progress
 from maskweave.values.files import read_bytes
+from maskweave.values.formats import split_ending
 
 ALL_SKIPPED = "skipped.jsonl"
-"""File in OUT with the name and reason of every skipped sample."""
+"""File in OUT with the name and reason of every skipped sample and dropped value."""
 
 
 @dataclass(frozen=True)
@@ -45,22 +51,24 @@ class ImportReport:
     """Ranges of samples."""
     kept: int
     """Ranges kept from an earlier run because their files have not changed."""
-    skipped: list[tuple[str, str]]
-    """Name and reason of each unusable sample."""
+    faults: ErrorBudget
+    """Skipped samples and dropped values, with reasons."""
+    remarks: Counter[tuple[str, str]]
+    """Number of values that reading changed, by modality and what was changed."""
     notes: list[str]
     """Folders and files that were ignored, and why."""
+    texts: list[str] = field(default_factory=list)
+    """Shares of the texts that the vocabularies do not restore exactly, or that are longer than `max_tokens`."""
 
     def __str__(self) -> str:
         counts = ", ".join(f"{name} {count}" for name, count in self.per_modality.items())
         kept = f" ({self.kept} kept from an earlier run)" if self.kept else ""
         lines = [f"{self.out}: {self.samples} samples in {self.shards} shards{kept}: {counts}", *self.notes[:20]]
         lines += [f"… and {len(self.notes) - 20} more ignored"] * (len(self.notes) > 20)
-        if self.skipped:
-            lines += [
-                f"skipped {len(self.skipped)} samples; all of them are listed in {self.out / ALL_SKIPPED}:",
-                named(self.skipped),
-            ]
-        return "\n".join(lines)
+        for (name, text), count in sorted(self.remarks.items()):
+            lines.append(f"{name}: {text}: {count}{' (all)' * (count >= self.per_modality.get(name, 0))}")
+        lines += self.texts
+        return "\n".join(filter(None, [*lines, self.faults.summary(str(self.out / ALL_SKIPPED))]))
 
 
 @dataclass
@@ -81,6 +89,7 @@ def import_folders(
     shard_size: int = 1000,
     limit: float = 0.01,
     jobs: int = 1,
+    bad: OnBad = "part",
 ) -> ImportReport:
     """Write the tar shards of aligned folders. If run again, finished shards whose files have not changed are kept.
 
@@ -90,18 +99,19 @@ def import_folders(
         root: the folder with one folder per modality, named like the entries (an entry with `source` reads the folder of that entry).
         out: folder for the shards, outside of root.
         shard_size: samples per shard.
-        limit: largest share of unusable samples, 0 to 1, checked once 100 samples were seen and at the end.
+        limit: largest share of samples with unusable values, 0 to 1, checked once 100 samples were seen and at the end.
         jobs: number of samples decoded in parallel.
+        bad: what an unusable value drops: only this `part` of its sample, or the whole `sample`.
 
     Raises:
         MaskweaveError: root is missing or empty, no entry reads its folders, a folder is empty or shares no name with the others, `out` has
-            other contents, or too many samples are unusable.
+            other contents, too many samples have unusable values, or no sample is left.
         FullDisk: no space is left; finished shards are kept.
     """
     root, out = Path(root), Path(out)
     if shard_size < 1 or jobs < 1:
         raise MaskweaveError(f"shard_size and jobs must be 1 or more, found {shard_size} and {jobs}")
-    skips = ErrorBudget(limit)
+    skips, remarks = ErrorBudget(limit), Counter[tuple[str, str]]()
     listing, entries = _listed(root, catalog)
     keys = sorted(set(listing.faults).union(*listing.files.values()))
     _prepare(root, out)
@@ -109,37 +119,41 @@ def import_folders(
     ranges, kept = [], 0
     with progress("import", len(keys)) as bar, ThreadPoolExecutor(jobs) as pool:
         for number, start in enumerate(range(0, len(keys), shard_size)):
-            work = _Range(root, out, f"shard-{number:05d}", keys[start : start + shard_size], listing, entries, catalog)
+            work = _Range(
+                root, out, f"shard-{number:05d}", keys[start : start + shard_size], listing, entries, catalog, bad
+            )
             record = work.finished()
             if record is not None:
                 kept += 1
-                for key, reason in read_skipped(work.skipped, record["skipped"]):
-                    skips.bad(key, reason)
+                skips.extend(read_faults(work.skipped, record))
                 skips.good(len(record["keys"]))
                 bar.advance(len(work.keys))
             else:
                 record = work.write(skips, bar, pool)
             skips.check()
             ranges.append((work.name, record))
+            remarks += Counter({(name, text): count for name, text, count in record.get("remarks", [])})
     skips.check(finished=True)
 
     _remove_beyond(out, len(ranges))
-    counts = {
-        name: sum(record["modalities"].get(name, {}).get("samples", 0) for _, record in ranges) for name in entries
-    }
+    held = {name: sum(record["modalities"].get(name, {}).get("samples", 0) for _, record in ranges) for name in entries}
     samples = sum(len(record["keys"]) for _, record in ranges)
-    write_skipped(out / ALL_SKIPPED, skips.skipped)
+    write_faults(out / ALL_SKIPPED, skips.faults)
+    if not samples:
+        raise MaskweaveError(f"{root}: no sample can be imported\n{skips.summary(str(out / ALL_SKIPPED))}")
     write_json(
         out / INDEX,
         {
             "format": FORMAT,
             "samples": samples,
-            "modalities": {name: {"samples": counts[name], "value": plain(m.value)} for name, m in entries.items()},
+            "modalities": {name: {"samples": held[name], "value": plain(m.value)} for name, m in entries.items()},
             "shards": {name: len(record["keys"]) for name, record in ranges},
-            "skipped": len(skips.skipped),
+            **counts(skips.faults),
         },
     )
-    return ImportReport(out, samples, counts, len(ranges), kept, skips.skipped, listing.notes)
+    texts = [m.name for m in text_modalities(catalog) if held.get(m.name)]
+    told = describe_texts(Shards(out, catalog.subset(texts)), catalog) if texts else []
+    return ImportReport(out, samples, held, len(ranges), kept, skips, remarks, listing.notes, told)
 
 
 @dataclass
@@ -153,9 +167,10 @@ class _Range:
     listing: _Listing
     entries: dict[str, Modality]
     catalog: Catalog
+    bad: OnBad
 
     def __post_init__(self) -> None:
-        content: list[Any] = [FORMAT, {name: plain(m.value) for name, m in self.entries.items()}]
+        content: list[Any] = [FORMAT, self.bad, {name: plain(m.value) for name, m in self.entries.items()}]
         for key in self.keys:
             files = []
             for name, paths in self.listing.files.items():
@@ -183,17 +198,20 @@ class _Range:
     def write(self, skips: ErrorBudget, bar: Progress, pool: ThreadPoolExecutor) -> dict[str, Any]:
         """Decode the files of this range, write its tars, then write and return its record."""
         good: list[str] = []
-        bad: list[tuple[str, str]] = []
+        found, remarks = ErrorBudget(limit=1), Counter[tuple[str, str]]()
         with Tars(self.out, self.name) as tars:
             for start in range(0, len(self.keys), SAMPLES_IN_MEMORY):
                 some = self.keys[start : start + SAMPLES_IN_MEMORY]
-                for key, parts in zip(some, pool.map(self._examine, some), strict=True):
-                    if isinstance(parts, BadSample):
-                        bad.append((key, str(parts)))
-                        skips.bad(key, parts)
-                    else:
+                for key, (parts, notes) in zip(some, pool.map(self._examine, some), strict=True):
+                    remarks += notes.remarks
+                    for budget in (found, skips):
+                        if isinstance(parts, BadSample):
+                            budget.bad(key, parts)
+                        else:
+                            budget.good()
+                            budget.drop(key, notes.dropped)
+                    if not isinstance(parts, BadSample):
                         good.append(key)
-                        skips.good()
                         for name, (ending, content) in parts.items():
                             tars.add(name, key, ending, content)
                     bar.advance(1)
@@ -207,19 +225,28 @@ class _Range:
         made = {
             name: {"samples": count, "bytes": tars.path(name).stat().st_size} for name, count in tars.counts.items()
         }
-        write_skipped(self.skipped, bad)
+        write_faults(self.skipped, found.faults)
         record = {
             "format": FORMAT,
             "fingerprint": self.fingerprint,
             "keys": good,
             "modalities": made,
-            "skipped": len(bad),
+            **counts(found.faults),
+            "remarks": [[name, text, count] for (name, text), count in sorted(remarks.items())],
         }
         write_json(self.manifest, record)
         return record
 
-    def _examine(self, key: str) -> dict[str, tuple[str, bytes]] | BadSample:
-        """Returns the ending and bytes of each value of a sample after decoding each once, or the reason why the sample cannot be used."""
+    def _examine(self, key: str) -> tuple[dict[str, tuple[str, bytes]] | BadSample, PartNotes]:
+        """Returns the ending and bytes of each usable value of a sample after decoding each once, or the reason why the sample cannot be used."""
+        with noting(self.bad) as notes:
+            parts = self._parts(key)
+        if not parts:
+            reasons = notes.dropped.values() or ["all its values are missing"]
+            parts = BadSample("; ".join(reasons))
+        return parts, notes
+
+    def _parts(self, key: str) -> dict[str, tuple[str, bytes]] | BadSample:
         if key in self.listing.faults:
             return BadSample(self.listing.faults[key])
         parts: dict[str, tuple[str, bytes]] = {}
@@ -229,18 +256,27 @@ class _Range:
                 if key not in paths:
                     continue
                 path = self.root / name / paths[key]
-                ending = path.suffix[1:].lower()
-                content = read_bytes(path)
-                values[name] = self.entries[name].value.read(content, ending, str(path))
-                parts[name] = (ending, content)
+                ending = split_ending(path.name)[1]
+                found = read_part(name, partial(_read, path, ending, self.entries[name]))
+                if found is not None:
+                    parts[name], values[name] = (ending, found[0]), found[1]
             for name, entry in self.entries.items():
-                if entry.value.is_in_name:
-                    content, ending = entry.value.write(entry.value.in_name(key))
-                    parts[name] = (ending, content)
-            fit(values, self.catalog)  # detects values of one view that do not match
+                if entry.value.is_in_name and parts:
+                    values[name] = read_part(name, partial(entry.value.in_name, key))
+                    if values[name] is not None:
+                        content, ending = entry.value.write(values[name])
+                        parts[name] = ending, content
+            fitted = fit(values, self.catalog)  # detects values of one view that do not match
         except BadSample as error:
             return error if str(self.root) in str(error) else BadSample(f"{self.root}: {key}: {error}")
-        return parts
+        return {name: part for name, part in parts.items() if name in fitted}
+
+
+def _read(path: Path, ending: str, entry: Modality) -> tuple[bytes, Any] | None:
+    """Returns the bytes and the value of a file; None if the value is missing."""
+    content = read_bytes(path)
+    value = entry.value.read(content, ending, str(path))
+    return None if value is None else (content, value)
 
 
 def _prepare(root: Path, out: Path) -> None:
@@ -325,15 +361,22 @@ def _list_folder(
     """Paths of the files in one modality's folder, by key."""
     allowed, others = entry.value.endings, 0
     files: dict[str, str] = {}
+    unpacked: list[str] = []
     for parent, inner, names in os.walk(folder):
+        for name in [i for i in sorted(inner) if i.lower().endswith(".zarr") and "zarr.zip" in allowed]:
+            inner.remove(name)
+            key = Path(parent, name).relative_to(folder).as_posix()[: -len(".zarr")]
+            pack = f"cd {shlex.quote(name)} && zip -0r ../{shlex.quote(f'{name}.zip')} ."
+            unpacked.append(f"{Path(parent, name)}: found a Zarr folder; expected one file; pack it: {pack}")
+            listing.faults[key] = unpacked[-1]
         inner[:] = sorted(i for i in inner if not i.startswith(".") and not _is_link(Path(parent, i), listing))
         for name in sorted(names):
             path = Path(parent, name)
             if name.startswith(".") or _is_link(path, listing):
                 continue
             relative = path.relative_to(folder).as_posix()
-            key = relative.removesuffix(path.suffix)
-            if path.suffix[1:].lower() not in allowed:
+            key, ending = split_ending(relative)
+            if ending not in allowed:
                 unusable[key] = (entry.name, str(path))
                 others += 1
                 continue
@@ -345,6 +388,8 @@ def _list_folder(
             if key in files:
                 listing.faults[key] = f"{folder}: two files for one name: {files[key]} and {relative}; keep one"
             files[key] = relative
+    if not files and unpacked:
+        raise MaskweaveError(unpacked[0])
     if not files:
         found = f"{others} files, none of them usable" if others else "no files"
         raise MaskweaveError(

@@ -4,7 +4,7 @@ The function or class behind a name is called in one of two ways, depending on i
 
 | parameters | returns |
 | --- | --- |
-| `(catalog)` | a `Source` of fixed samples; the last ones are held out |
+| `(catalog)` | a `Source` of fixed samples; some are held out by their names |
 | `(catalog, samples, seed)` | a `Source` with `samples` samples of a data set without an end; the held-out samples come from the next seed |
 
 The source gives values for the catalog's entries without a `source`, at their entries' sizes (`maskweave.data.transforms.fit` resizes them).

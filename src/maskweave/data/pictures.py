@@ -10,11 +10,12 @@ from maskweave.errors import MaskweaveError
 from maskweave.modality.catalogs import Catalog
 from maskweave.modality.entry import Modality
 from maskweave.values.files import PICTURES, read_value
+from maskweave.values.formats import split_ending
 
 
 def files_under(root: Path, endings: Sequence[str]) -> list[Path]:
     """Files with one of the endings, at any depth, sorted. Links, hidden files and hidden folders are ignored."""
-    found = (p for p in root.rglob("*") if p.suffix[1:].lower() in endings and p.is_file() and not p.is_symlink())
+    found = (p for p in root.rglob("*") if split_ending(p.name)[1] in endings and p.is_file() and not p.is_symlink())
     return sorted(p for p in found if not any(part.startswith(".") for part in p.relative_to(root).parts))
 
 
@@ -37,7 +38,8 @@ class Files:
 
     def __getitem__(self, i: int) -> dict[str, Any]:
         check_key(self.key(i), str(self.root))
-        return fit({self.modality.name: read_value(self.files[i], self.modality.value)}, self.catalog)
+        value = read_value(self.files[i], self.modality.value)
+        return {} if value is None else fit({self.modality.name: value}, self.catalog)
 
 
 class Pictures(Files):

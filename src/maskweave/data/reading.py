@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from maskweave.data.parts import OnBad, noting
 from maskweave.data.source import Source
 from maskweave.errors import BadSample
 
@@ -14,36 +15,48 @@ from maskweave.errors import BadSample
 class Read(NamedTuple):
     key: str
     sample: dict[str, Any]
-    error: str
+    error: str = ""
     """Why the sample is unusable; empty if it is valid."""
+    dropped: dict[str, str] = {}  # noqa: RUF012 (never changed)
+    """Why values were dropped from the sample, by modality."""
 
 
 class _Safe(Dataset[Read]):
-    def __init__(self, source: Source):
-        self.source = source
+    def __init__(self, source: Source, bad: OnBad):
+        self.source, self.bad = source, bad
 
     def __len__(self) -> int:
         return len(self.source)
 
     def __getitem__(self, i: int) -> Read:
-        try:
-            return Read(self.source.key(i), self.source[i], "")
-        except BadSample as error:
-            return Read(self.source.key(i), {}, str(error))
+        with noting(self.bad) as notes:
+            try:
+                sample = self.source[i]
+            except BadSample as error:
+                return Read(self.source.key(i), {}, str(error))
+        if notes.dropped and not sample:
+            return Read(self.source.key(i), {}, "; ".join(notes.dropped.values()))
+        return Read(self.source.key(i), sample, "", notes.dropped)
 
 
-def read(source: Source, indices: Sequence[int], workers: int = 0) -> Iterator[Read]:
+def read(source: Source, indices: Sequence[int], workers: int = 0, bad: OnBad = "part") -> Iterator[Read]:
     """Yield the samples `indices` in order.
 
     Args:
+        bad: what an unusable value drops.
         workers: processes that read ahead; 0: read in this process.
     """
     if workers == 0:
-        safe = _Safe(source)
+        safe = _Safe(source, bad)
         yield from (safe[i] for i in indices)
         return
     loader: DataLoader[Read] = DataLoader(
-        _Safe(source), batch_size=32, sampler=indices, num_workers=workers, collate_fn=list, worker_init_fn=_prepare
+        _Safe(source, bad),
+        batch_size=32,
+        sampler=indices,
+        num_workers=workers,
+        collate_fn=list,
+        worker_init_fn=_prepare,
     )
     for chunk in loader:
         yield from chunk

@@ -11,11 +11,13 @@ import itertools
 import os
 import tarfile
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from maskweave.data.parts import read_part
 from maskweave.data.source import check_key
 from maskweave.data.transforms import fit
 from maskweave.errors import BadSample, MaskweaveError, shown
@@ -23,6 +25,7 @@ from maskweave.files import read_json, write_aside
 from maskweave.modality.catalogs import Catalog
 from maskweave.modality.entry import Modality
 from maskweave.values.files import MAX_BYTES
+from maskweave.values.formats import split_ending
 
 INDEX = "index.json"
 """File with the record of the entire data set, written when its import is finished."""
@@ -101,9 +104,9 @@ def scan(path: Path) -> Scan:
                 name = info.name.removeprefix("./")
                 if info.isdir() or name.rpartition("/")[2].startswith("."):
                     continue
-                key, _, ending = name.rpartition(".")
+                key, ending = split_ending(name)
                 try:
-                    check_key(key, str(path))
+                    check_key(key if ending else "", str(path))
                 except BadSample as error:
                     refused.append(str(error))
                     continue
@@ -117,7 +120,7 @@ def scan(path: Path) -> Scan:
                 elif key in members:
                     faults[key] = f"{path}: two members with the name {key!r}; keep one"
                 else:
-                    members[key] = (ending.lower(), info.offset_data, info.size)
+                    members[key] = (ending, info.offset_data, info.size)
             if tar.offset + 512 > length:
                 raise tarfile.ReadError("no end mark")
     except (
@@ -205,7 +208,9 @@ class Shards:
             if part is not None:
                 content, ending = part
                 where = f"{self.path(shard, name)}: {self._keys[shard][j]}.{ending}"
-                sample[name] = self._entries[name].value.read(content, ending, where)
+                value = read_part(name, partial(self._entries[name].value.read, content, ending, where))
+                if value is not None:
+                    sample[name] = value
         return sample
 
     def keys_of(self, shard: str) -> list[str]:
@@ -240,6 +245,8 @@ class Shards:
                 self.path(shard, name), "rb", buffering=0
             ) as file:  # opened for each read: processes share no file handle
                 content = os.pread(file.fileno(), size, offset)
+            if len(content) != size:
+                raise OSError(0, f"read {len(content):,} of {size:,} bytes at byte {offset:,}")
         except OSError as error:
             raise BadSample(f"{self.path(shard, name)}: cannot be read: {error.strerror}") from error
         return content, self._entries[name].value.endings[table.endings[j]]

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
+
 from maskweave.errors import BadSample
 from maskweave.values.base import TextLabels
 
@@ -62,9 +64,13 @@ def text_labels_of(source: Source) -> TextLabels | None:
 
 
 class Subset:
-    """Some samples of a source, in a given order."""
+    """Some samples of a source, in a given order.
 
-    def __init__(self, source: Source, indices: Sequence[int]):
+    Args:
+        indices: a sequence or an array, which is kept as it is.
+    """
+
+    def __init__(self, source: Source, indices: Sequence[int] | np.ndarray):
         self.source, self.indices = source, indices
         self.text_labels = text_labels_of(source)
 
@@ -76,7 +82,7 @@ class Subset:
         return len(self.indices)
 
     def __getitem__(self, i: int) -> dict[str, Any]:
-        return self.source[self.indices[i]]
+        return self.source[int(self.indices[i])]
 
     def key(self, i: int) -> str:
-        return self.source.key(self.indices[i])
+        return self.source.key(int(self.indices[i]))

@@ -3,7 +3,8 @@
     ROOT/index.json                            the modalities, with fingerprints of the entries and tokenizers that made their tokens
     ROOT/samples/shard-00000.json              keys of the shard's samples; written last: if it exists, the shard is complete
     ROOT/samples/shard-00000.skipped.jsonl     names of the shard's skipped samples and the reasons, if any
-    ROOT/MODALITY/shard-00000.safetensors      present (S,); ids (S, L), length (S,) for sequences and vectors, rows (S, L, C) for raw values
+    ROOT/MODALITY/shard-00000.safetensors      present (S,); ids (S, L), length (S,) for sequences and vectors, rows (S, L, C) for raw values,
+                                               valid (S, L) for values with unknown points
 
 Shards are memory-mapped.
 """
@@ -17,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from maskweave.config import plain
+from maskweave.config import plain_changes
 from maskweave.data.columns import Column
 from maskweave.errors import MaskweaveError
 from maskweave.files import read_json, write_aside
@@ -33,10 +34,12 @@ def shard_name(number: int) -> str:
 
 
 def entry_fingerprint(modality: Modality) -> str:
-    """Hash of an entry that changes if tokens made from the old entry are no longer valid."""
-    content = {
-        key: plain(getattr(modality, key)) for key in ("name", "kind", "value", "grid", "max_tokens", "tokenizer")
-    }
+    """Hash of an entry that changes if tokens made from the old entry are no longer valid.
+
+    Settings that later versions add do not change it while they have their default.
+    """
+    content = {key: getattr(modality, key) for key in ("name", "kind", "value", "grid", "max_tokens", "tokenizer")}
+    content = {key: plain_changes(value) for key, value in content.items()}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -48,6 +51,8 @@ def write_column(root: Path, name: str, shard: int, column: Column) -> None:
         tensors["ids"] = torch.from_numpy(column.ids.astype(small))
     if column.length is not None:
         tensors["length"] = torch.from_numpy(column.length.astype(np.int32))
+    if column.valid is not None:
+        tensors["valid"] = torch.from_numpy(column.valid)
     if column.rows is not None:
         tensors["rows"] = torch.from_numpy(np.ascontiguousarray(column.rows))
     with write_aside(root / name / f"{shard_name(shard)}.safetensors") as aside:

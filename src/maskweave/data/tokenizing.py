@@ -5,13 +5,24 @@ An interrupted run resumes at the first unfinished shard: a shard that has its s
 
 import os
 from collections.abc import Mapping, Sequence
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from maskweave.data.columns import Column
-from maskweave.data.error_budget import SKIPPED, ErrorBudget, read_skipped, write_skipped
+from maskweave.data.error_budget import (
+    SKIPPED,
+    ErrorBudget,
+    Fault,
+    counts,
+    faults_of,
+    faulty,
+    read_faults,
+    write_faults,
+)
+from maskweave.data.parts import OnBad
 from maskweave.data.reading import Read, read
 from maskweave.data.source import Source
 from maskweave.data.token_store import entry_fingerprint, shard_name, write_column
@@ -35,6 +46,7 @@ def tokenize(
     shard_size: int = 1000,
     workers: int = 0,
     limit: float = 0.01,
+    bad: OnBad = "part",
 ) -> ErrorBudget:
     """Write the tokens of all samples of `source` under `out`.
 
@@ -42,10 +54,11 @@ def tokenize(
         tokenizers: for every grid and sequence of the catalog.
         shard_size: samples per shard.
         workers: processes that read samples.
-        limit: largest share of unusable samples, 0 to 1.
+        limit: largest share of samples with unusable values, 0 to 1.
+        bad: what an unusable value drops.
 
     Returns:
-        the skipped samples, including those of earlier calls.
+        the faults, including those of earlier calls.
 
     Raises:
         MaskweaveError: a tokenizer is missing, `out` has tokens of other tokenizers, or too many samples are unusable.
@@ -65,11 +78,11 @@ def tokenize(
     with progress("tokenize", len(source)) as bar:
         bar.advance(min(len(source), shard_size * (len(shards) - len(todo))))
         indices = [i for s in todo for i in range(s * shard_size, min((s + 1) * shard_size, len(source)))]
-        stream = read(source, indices, workers)
+        stream = read(source, indices, workers, bad)
         for shard in todo:
             size = min((shard + 1) * shard_size, len(source)) - shard * shard_size
             reads = [next(stream) for _ in range(size)]
-            _write_shard(out, shard, reads, catalog, tokenizers)
+            _write_shard(out, shard, reads, catalog, tokenizers, bad)
             _count(out, shard, skips)
             _check(out, skips, shards)
             bar.advance(size)
@@ -78,20 +91,19 @@ def tokenize(
 
 
 def _count(out: Path, shard: int, skips: ErrorBudget) -> None:
-    """Count the valid and skipped samples of a finished shard."""
+    """Count the samples and faults of a finished shard."""
     content = read_json(_sample_list(out, shard), limit=None)
     skips.good(len(content["keys"]))
-    for key, error in read_skipped(_skipped(out, shard), content["skipped"]):
-        skips.bad(key, error)
+    skips.extend(read_faults(_skipped(out, shard), content))
 
 
 def _check(out: Path, skips: ErrorBudget, shards: range, finished: bool = False) -> None:
-    """Stop if too many samples are bad. Shards with skipped samples are then marked unfinished, so that they are written again after a fix."""
+    """Stop if too many samples are bad. Shards with faults are then marked unfinished, so that they are written again after a fix."""
     try:
         skips.check(finished)
     except MaskweaveError:
         for path in (_sample_list(out, shard) for shard in shards):
-            if path.exists() and read_json(path, limit=None)["skipped"]:
+            if path.exists() and faulty(read_json(path, limit=None)):
                 remove(path)
         raise
 
@@ -119,33 +131,34 @@ def _claim_tokens(
 
 
 def _write_shard(
-    out: Path, shard: int, reads: Sequence[Read], catalog: Catalog, tokenizers: Mapping[str, Tokenizer]
+    out: Path, shard: int, reads: Sequence[Read], catalog: Catalog, tokenizers: Mapping[str, Tokenizer], bad: OnBad
 ) -> None:
     valid = [item for item in reads if not item.error]
-    errors = {item.key: item.error for item in reads if item.error}
+    faults = faults_of(reads)
     columns: dict[str, Column] = {}
     for name, modality in catalog.items():
+        values = [item.sample.get(modality.reads) for item in valid]
         while True:  # encode all samples at once; if that fails, drop the bad ones and encode again
-            values = [item.sample.get(modality.reads) for item in valid]
             try:
                 columns[name] = column_of(modality, values, tokenizers.get(name))
                 break
             except BadSample:
-                faults = {
-                    item.key: error
-                    for item, value in zip(valid, values, strict=True)
-                    if (error := _fault(modality, value, tokenizers.get(name)))
-                }
-                if not faults:
+                errors = [_fault(modality, value, tokenizers.get(name)) for value in values]
+                if not any(errors):
                     raise
-                errors |= faults
-                keep = np.array([item.key not in faults for item in valid])
-                valid = [item for item in valid if item.key not in faults]
-                columns = {n: c.keep(keep) for n, c in columns.items()}
+                found = [(item.key, error) for item, error in zip(valid, errors, strict=True) if error]
+                if bad == "part":
+                    faults += [Fault(key, error, name) for key, error in found]
+                    values = [None if error else value for value, error in zip(values, errors, strict=True)]
+                else:
+                    faults += [Fault(key, error) for key, error in found]
+                    keep = np.array([not error for error in errors])
+                    valid, values = list(compress(valid, keep)), list(compress(values, keep))
+                    columns = {n: c.keep(keep) for n, c in columns.items()}
     for name, column in columns.items():
         write_column(out, name, shard, column)
-    write_skipped(_skipped(out, shard), list(errors.items()))
-    write_json(_sample_list(out, shard), {"keys": [item.key for item in valid], "skipped": len(errors)})
+    write_faults(_skipped(out, shard), faults)
+    write_json(_sample_list(out, shard), {"keys": [item.key for item in valid], **counts(faults)})
 
 
 def _fault(modality: Modality, value: Any, tokenizer: Tokenizer | None) -> str:
@@ -154,6 +167,18 @@ def _fault(modality: Modality, value: Any, tokenizer: Tokenizer | None) -> str:
     except BadSample as error:
         return str(error)
     return ""
+
+
+def _valid(modality: Modality, given: Sequence[Any], present: np.ndarray) -> np.ndarray | None:
+    """(S, tokens) which tokens have a known point; None if all points of the entry's values are known."""
+    value = modality.value
+    if not value.has_unknown:
+        return None
+    valid = np.zeros((len(present), modality.tokens), bool)
+    if given:
+        known = np.stack([value.known(item) for item in value.check_batch(given, modality.name)])
+        valid[present] = patchify(known.reshape(len(given), *value.size, -1), modality.grid).any(axis=-1)
+    return valid
 
 
 def column_of(modality: Modality, values: Sequence[Any], tokenizer: Tokenizer | None) -> Column:
@@ -170,7 +195,7 @@ def column_of(modality: Modality, values: Sequence[Any], tokenizer: Tokenizer | 
             ids = np.zeros((S, modality.tokens), np.int64)
             if given:
                 ids[present] = np.asarray(tokenizer.encode(given)).reshape(len(given), -1)  # type: ignore[union-attr]
-            return Column(present, ids=ids)
+            return Column(present, ids=ids, valid=_valid(modality, given, present))
         case "sequence":
             ids, length = np.zeros((S, modality.max_tokens), np.int64), np.zeros(S, np.int64)
             for row, tokens in zip(np.flatnonzero(present), tokenizer.encode(given) if given else (), strict=True):  # type: ignore[union-attr]
@@ -181,7 +206,7 @@ def column_of(modality: Modality, values: Sequence[Any], tokenizer: Tokenizer | 
             if given:
                 batch = np.stack(modality.value.check_batch(given, modality.name))
                 rows[present] = patchify(batch.reshape(len(given), *modality.value.size, -1), modality.grid)
-            return Column(present, rows=rows)
+            return Column(present, rows=rows, valid=_valid(modality, given, present))
         case _:
             rows = np.zeros((S, modality.max_tokens, modality.row_width), modality.value.row_dtype)
             length = np.zeros(S, np.int64)

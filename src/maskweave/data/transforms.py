@@ -6,10 +6,12 @@ Views (the entry's `view`) are cropped independently of each other. Values with 
 
 import math
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 
+from maskweave.data.parts import read_part
 from maskweave.errors import BadSample, MaskweaveError
 from maskweave.modality.catalogs import Catalog
 from maskweave.modality.entry import Modality
@@ -80,9 +82,21 @@ def fit(sample: Mapping[str, Any], catalog: Catalog) -> dict[str, Any]:
     fitted = {}
     for name, value in sample.items():
         modality = catalog[name]
+        crop = crops[modality.view]
+        if len(modality.value.size) == 2 and not modality.value.follows_view and not crop.is_identity:
+            raise BadSample(
+                f"{name!r} and the pictures of its view cannot be fitted together: they are cropped, and value.fit of {name!r} is "
+                f"{' and '.join(getattr(modality.value, 'fit', ()))}; set both to crop, or give {name!r} its own 'view'"
+            )
         uncropped = len(modality.value.size) in (1, 3)
-        fitted[name] = _transformed(value, modality, Geometry() if uncropped else crops[modality.view])
+        result = read_part(name, partial(_fitted, value, modality, Geometry() if uncropped else crop))
+        if result is not None:
+            fitted[name] = result
     return fitted
+
+
+def _fitted(value: Any, modality: Modality, geometry: Geometry) -> Any:
+    return _transformed(modality.value.fit_sizes(value, f"modality {modality.name!r}"), modality, geometry)
 
 
 def _crop(sample: Mapping[str, Any], catalog: Catalog, view: str) -> Geometry:
@@ -92,7 +106,8 @@ def _crop(sample: Mapping[str, Any], catalog: Catalog, view: str) -> Geometry:
     for name, value in sample.items():
         modality = catalog[name]
         size = modality.value.size
-        found = modality.value.extent(value) if len(size) == 2 and modality.view == view else None
+        planar = len(size) == 2 and modality.view == view and modality.value.follows_view
+        found = modality.value.extent(value) if planar else None
         if found is None:  # text, vectors and spectra are not cropped
             continue
         shapes[name] = (found[0], found[1])

@@ -14,12 +14,13 @@ from maskweave.data.error_budget import ErrorBudget
 from maskweave.data.reading import read
 from maskweave.data.source import text_labels_of
 from maskweave.errors import BadSample, MaskweaveError
-from maskweave.files import read_yaml, short_name, write_json
+from maskweave.files import short_name, write_json
 from maskweave.generate.bundle import Bundle
 from maskweave.progress import progress
 from maskweave.report.sheets import sheet_for
 from maskweave.report.tables import text_table
 from maskweave.training.recipe import EvaluationRequest, Recipe
+from maskweave.training.run_folder import read_run_recipe
 from maskweave.training.sources import held_out_seed, open_source
 from maskweave.values.metrics import Metric
 
@@ -59,7 +60,7 @@ def read_recipe(folder: Path) -> Recipe:
         raise MaskweaveError(
             f"{folder}: has no recipe.yaml, so it is not a run; give the folder that 'maskweave run' made"
         )
-    return build(Recipe, read_yaml(path), str(path))
+    return build(Recipe, read_run_recipe(path), str(path))
 
 
 def evaluate(bundle: Bundle, folder: Path, *, scenes_seed: int | None = None, samples: int = 0) -> list[EvaluationRow]:
@@ -226,10 +227,7 @@ def _samples(source: Any, count: int, title: str) -> Samples:
     samples, skips = [], ErrorBudget(limit=1)
     with progress(title, min(count, len(source))) as bar:
         for item in read(source, range(min(count, len(source)))):
-            if item.error:
-                skips.bad(item.key, item.error)
-            else:
-                skips.good()
+            if skips.take(item):
                 samples.append(item.sample)
             bar.advance()
         if skips.summary():

@@ -20,7 +20,6 @@ from maskweave.nn.patches import unpatchify
 from maskweave.objectives.m3ae import patch_statistics
 from maskweave.tokenizers.base import Tokenizer
 from maskweave.tokenizers.sequence import SequenceTokenizer
-from maskweave.values.codec import EOS
 
 MASK_SIGN = "_"
 """Shown in place of a masked token."""
@@ -143,12 +142,8 @@ def _restored_texts(tokenizer: Tokenizer, tokens: MaskedTokens, output: Tensor) 
     for row, length in enumerate(lengths):
         seen = None
         if tokenizer.modality.value.is_text:
-            pieces = [
-                MASK_SIGN if masked else tokenizer.text.piece(id)
-                for id, masked in zip(truth[row, :length].tolist(), tokens.masked[row, :length].tolist(), strict=True)
-                if masked or id != EOS
-            ]
-            seen = " ".join(pieces).replace(" ##", "")
+            ids, masked = truth[row, :length].tolist(), tokens.masked[row, :length].tolist()
+            seen = tokenizer.text.decode_with_gaps(ids, masked, MASK_SIGN)
         found.append((seen, *tokenizer.decode([restored[row, :length], truth[row, :length]])))
     return found
 
@@ -156,17 +151,8 @@ def _restored_texts(tokenizer: Tokenizer, tokens: MaskedTokens, output: Tensor) 
 def _words(tokenizer: Tokenizer, ids: Sequence[int]) -> dict[str, list[int]]:
     """Words of letters, each with the positions of all its tokens, over all its occurrences."""
     assert isinstance(tokenizer, SequenceTokenizer)
-    words: list[tuple[str, list[int]]] = []
-    for position, id in enumerate(ids):
-        if id == EOS:
-            break
-        piece = tokenizer.text.piece(id)
-        if piece.startswith("##") and words:
-            words[-1] = (words[-1][0] + piece[2:], [*words[-1][1], position])
-        else:
-            words.append((piece, [position]))
     found: dict[str, list[int]] = {}
-    for word, positions in words:
+    for word, positions in tokenizer.text.words(ids):
         if word.isalpha():
             found.setdefault(word, []).extend(positions)
     return found

@@ -20,8 +20,8 @@ from maskweave.generate.token_state import TokenState, token_states
 from maskweave.modality.catalogs import Catalog
 from maskweave.modality.entry import Modality
 from maskweave.tokenizers.base import Tokenizer
+from maskweave.tokenizers.sequence import SequenceTokenizer
 from maskweave.values.binary import Binary
-from maskweave.values.codec import EOS
 from maskweave.values.files import read_value
 from maskweave.values.image import Image
 
@@ -135,16 +135,11 @@ def sequence_region(
     where = f"edit of {modality.name!r}"
     n = len(ids)
     if isinstance(region, str):
-        if tokenizer is None or not modality.value.is_text:
+        if not isinstance(tokenizer, SequenceTokenizer) or not modality.value.is_text:
             raise MaskweaveError(
                 f"{where}: found the words {shown(region)}, which can only edit a text; give a mask of its {n} tokens or a share"
             )
-        (part,) = tokenizer.encode([region])
-        part = [id for id in part if id != EOS]
-        mask = np.zeros(n, bool)
-        for start in range(n - len(part) + 1) if part else ():
-            if ids[start : start + len(part)].tolist() == part:
-                mask[start : start + len(part)] = True
+        mask = np.array(tokenizer.text.find(ids.tolist(), region), bool)
         if not mask.any():
             raise MaskweaveError(
                 f"{where}: {region!r} is not a part of the given text; use words exactly as in the text"

@@ -83,9 +83,9 @@ class FeatureExtractor:
         with progress(title, len(source)) as bar:
             for i, item in enumerate(read_samples(source, range(len(source)), workers)):
                 missing = [name for name in names if name not in item.sample]
-                fault = item.error or (f"has no {', '.join(missing)}" if missing else "")
-                if fault:
-                    skips.bad(item.key, fault)
+                unusable = [item.dropped.get(name, f"has no {name}") for name in missing]
+                if item.error or missing:
+                    skips.bad(item.key, item.error or "; ".join(unusable))
                 else:
                     skips.good()
                     numbers.append(i)

@@ -267,7 +267,10 @@ def _value(value: Any, modality: Modality) -> Any:
         path = Path(value)
         if not is_file(path):
             raise MaskweaveError(f"{where}: {str(path)[:200]}: no such file; give an existing one")
-        return read_value(path, modality.value, f"{where}: {path}")
+        found = read_value(path, modality.value, f"{where}: {path}")
+        if found is None:
+            raise MaskweaveError(f"{where}: {path}: the file holds no value; leave the input out, or give another file")
+        return found
     return modality.value.check(modality.value.from_python(value, where), where)
 
 

@@ -85,9 +85,7 @@ def token_states(
 
 def _tokenized(modality: Modality, values: Sequence[Any], tokenizer: Tokenizer | None) -> TokenState:
     column = column_of(modality, [None if isinstance(v, Tokens) else v for v in values], tokenizer)
-    L = modality.tokens
-    length = column.length if column.length is not None else np.full(len(values), L)
-    mask = (np.arange(L) < length[:, None]) & column.present[:, None]
+    mask = column.tokens(modality.tokens)
     if column.rows is not None:
         return TokenState(mask, rows=modality.value.normalize_rows(column.rows))
     assert column.ids is not None

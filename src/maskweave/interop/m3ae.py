@@ -204,7 +204,9 @@ def published_catalog(config: PublishedM3AEConfig) -> Catalog:
     if not config.text_vocab_size:
         return Catalog(entries, where="published MAE")
     entries.append(Modality("text", 2, "sequence", Text(), max_tokens=TEXT_TOKENS, vocabulary="text"))
-    return Catalog(entries, [Vocabulary("text", config.text_vocab_size, sentinels=3)], "published M3AE")
+    return Catalog(
+        entries, [Vocabulary("text", config.text_vocab_size, sentinels=3, type="wordpiece")], "published M3AE"
+    )
 
 
 def _entries(catalog: Catalog) -> tuple[Modality, Modality | None]:

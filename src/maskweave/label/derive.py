@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from maskweave.config import plain
-from maskweave.data.error_budget import SKIPPED, ErrorBudget, named, read_skipped, write_skipped
+from maskweave.data.error_budget import SKIPPED, ErrorBudget, Fault, listed, read_faults, write_faults
 from maskweave.data.shards import FORMAT, SAMPLES_IN_MEMORY, Shards, Tars
 from maskweave.errors import BadSample, MaskweaveError
 from maskweave.files import read_json, remove, write_json
@@ -40,15 +40,16 @@ class LabelReport:
     """Number of samples by labeled modality, both new and kept."""
     kept: int
     """Number of shards finished by an earlier run."""
-    skipped: list[tuple[str, str]]
+    faults: list[Fault]
+    """Skipped samples."""
     notes: list[str]
 
     def __str__(self) -> str:
         counts = ", ".join(f"{name} {count}" for name, count in self.labels.items()) or "nothing to label"
         kept = f" ({self.kept} shards kept from an earlier run)" if self.kept else ""
         lines = [f"{self.root}: {counts}{kept}", *self.notes]
-        if self.skipped:
-            lines += [f"skipped {len(self.skipped)} samples:", named(self.skipped)]
+        if self.faults:
+            lines += [f"skipped {len(self.faults)} samples:", listed(self.faults)]
         return "\n".join(lines)
 
 
@@ -90,8 +91,7 @@ def label(root: str | os.PathLike[str], catalog: Catalog, limit: float = 0.01, j
                 kept += 1
                 name, record = next(iter(work.records.items()))
                 part = record["shards"][shard]
-                for key, reason in read_skipped(work.skipped(shard, name), part["skipped"]):
-                    skips.bad(key, reason)
+                skips.extend(read_faults(work.skipped(shard, name), part))
                 skips.good(part["samples"])
                 bar.advance(len(shards.keys_of(shard)))
             else:
@@ -99,7 +99,7 @@ def label(root: str | os.PathLike[str], catalog: Catalog, limit: float = 0.01, j
             skips.check()
     skips.check(finished=True)
     counts = {name: sum(part["samples"] for part in record["shards"].values()) for name, record in work.records.items()}
-    return LabelReport(shards.root, work.picture, counts, kept, skips.skipped, notes)
+    return LabelReport(shards.root, work.picture, counts, kept, skips.faults, notes)
 
 
 def _wanted(shards: Shards, notes: list[str]) -> tuple[str, dict[str, Compute], list[str]]:
@@ -168,13 +168,13 @@ class _Labels:
     def write(self, shard: str, skips: ErrorBudget, bar: Progress, pool: ThreadPoolExecutor) -> None:
         state = self._state(shard)
         keys, first = self.shards.keys_of(shard), self.shards.first_of(shard)
-        bad: list[tuple[str, str]] = []
+        bad: list[Fault] = []
         with Tars(self.shards.root, shard) as tars:
             for start in range(0, len(keys), SAMPLES_IN_MEMORY):
                 some = range(start, min(start + SAMPLES_IN_MEMORY, len(keys)))
                 for j, labels in zip(some, pool.map(self._compute, [first + j for j in some]), strict=True):
                     if isinstance(labels, BadSample):
-                        bad.append((keys[j], str(labels)))
+                        bad.append(Fault(keys[j], str(labels)))
                         skips.bad(keys[j], labels)
                     else:
                         skips.good()
@@ -194,7 +194,7 @@ class _Labels:
                 "samples": tars.counts.get(name, 0),
                 "skipped": len(bad),
             }
-            write_skipped(self.skipped(shard, name), bad)
+            write_faults(self.skipped(shard, name), bad)
             write_json(self.shards.root / name / RECORD, record)
 
     def skipped(self, shard: str, name: str) -> Path:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from maskweave.data.error_budget import SKIPPED, ErrorBudget, read_skipped, write_skipped
+from maskweave.data.error_budget import SKIPPED, ErrorBudget, Fault, counts, faults_of, read_faults, write_faults
 from maskweave.data.reading import Read, read
 from maskweave.data.shards import Tars
 from maskweave.data.sidecar import RECORD
@@ -81,12 +81,11 @@ def extract_features(
                 if done is None or done["samples"] != len(indices) or not (folder / name / f"{shard}.tar").is_file():
                     reads = list(read(source, indices, recipe.data.workers))
                     bad = _write(folder, shard, modality, reads, catalog, features, inputs)
-                    write_skipped(skipped, bad)
-                    done = record["shards"][shard] = {"samples": len(indices), "skipped": len(bad)}
+                    write_faults(skipped, bad)
+                    done = record["shards"][shard] = {"samples": len(indices), **counts(bad)}
                     write_json(folder / name / RECORD, record)
                 skips.good(len(indices) - done["skipped"])
-                for key, reason in read_skipped(skipped, done["skipped"]):
-                    skips.bad(key, reason)
+                skips.extend(read_faults(skipped, done))
                 skips.check()
                 bar.advance(len(indices))
     skips.check(finished=True)
@@ -119,14 +118,14 @@ def _write(
     catalog: Catalog,
     features: SampleFeatures,
     inputs: Sequence[str],
-) -> list[tuple[str, str]]:
-    """Write one shard. Returns the skipped samples; samples that lack an input have no vector and do not count as skipped."""
-    bad = [(item.key, item.error) for item in reads if item.error]
+) -> list[Fault]:
+    """Write one shard. Returns the faults; samples that lack an input have no vector and do not count as skipped."""
+    bad = faults_of(reads)
     held = [(item.key, values) for item in reads if (values := given(item.sample, catalog, *inputs)) is not None]
     with Tars(folder, shard) as tars:
         for (key, _), vector in zip(held, vectors_of(features, [values for _, values in held]), strict=True):
             if isinstance(vector, BadSample):
-                bad.append((key, str(vector)))
+                bad.append(Fault(key, str(vector)))
             else:
                 content, ending = modality.value.to_file(vector, modality.name)
                 tars.add(modality.name, key, ending, content)

@@ -179,6 +179,8 @@ class MaskSampler:
         """(B,) number of tokens of a modality that can be sampled."""
         if column is None:
             return np.zeros(B, np.int64)
+        if column.valid is not None:
+            return column.tokens(self.catalog[name].tokens).sum(axis=1)
         most = column.length if column.length is not None else self.catalog[name].tokens
         return np.where(column.present, most, 0).astype(np.int64)
 
@@ -233,7 +235,10 @@ def sample_subsets(
     """Sample disjoint random subsets of a grid (or of a set of vectors) as input and target. Targets are limited to the tokens that are not input."""
     L = column.ids.shape[1] if column.ids is not None else column.rows.shape[1]  # type: ignore[union-attr]
     keys = rng.random((len(taken), L), dtype=np.float32)
-    keys[np.arange(L) >= capacity[:, None]] = 2.0  # padding vectors come last
+    if column.valid is None:
+        keys[np.arange(L) >= capacity[:, None]] = 2.0  # padding vectors come last
+    else:
+        keys[~column.valid[taken]] = 2.0
     order = keys.argsort(axis=1)
     n_in, n_out = budget[0], np.minimum(budget[1], capacity - budget[0])
     rank = np.arange(L)

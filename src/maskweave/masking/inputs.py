@@ -153,6 +153,6 @@ def read_inputs(
         else:
             assert column.ids is not None
             content[name] = torch.from_numpy(column.ids[:, :length].astype(np.int64))
-        if column.length is not None:
-            present[name] = torch.from_numpy(np.arange(length) < column.length[:, None])
+        if column.length is not None or column.valid is not None:
+            present[name] = torch.from_numpy(column.tokens(length))
     return Inputs.of(content, present)

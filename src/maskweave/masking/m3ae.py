@@ -212,6 +212,8 @@ def _length(column: Column) -> np.ndarray:
     """(B,) tokens of each sample."""
     if column.length is not None:
         return column.length
+    if column.valid is not None:
+        return np.where(column.valid.any(axis=1), column.valid.shape[1], 0)
     assert column.rows is not None
     return np.full(len(column.rows), column.rows.shape[1])
 
@@ -219,7 +221,9 @@ def _length(column: Column) -> np.ndarray:
 def _masked(modality: Modality, column: Column, ratio: float, rng: np.random.Generator) -> MaskedTokens:
     length_b = _length(column)
     L = int(length_b.max())  # padded to the longest text of the group
-    present_bL = np.arange(L) < length_b[:, None]
+    present_bL = np.arange(L) < length_b[:, None] if column.valid is None else column.valid
+    if column.valid is not None:
+        length_b = column.valid.sum(axis=1)
     keys_bL = rng.random((len(length_b), L), dtype=np.float32)
     keys_bL[~present_bL] = 2.0
     rank_bL = keys_bL.argsort(axis=1).argsort(axis=1)

@@ -18,6 +18,9 @@ from maskweave.modality.checks import check_vocabulary, checked
 from maskweave.modality.entry import Modality
 from maskweave.modality.vocabulary import Vocabulary
 
+SAVED = "modalities.yaml"
+"""File with the entries of a run or bundle."""
+
 
 class Catalog(Mapping[str, Modality]):
     """The modalities of a project by name, in order, with their vocabularies."""
@@ -148,7 +151,7 @@ def load_catalog(name_or_path: str | os.PathLike[str], within: tuple[Path, ...] 
 
 def save_catalog(catalog: Catalog, folder: Path) -> None:
     """Write the modality entries of a run or bundle, `folder/modalities.yaml`."""
-    write_yaml(folder / "modalities.yaml", catalog.to_plain())
+    write_yaml(folder / SAVED, catalog.to_plain())
 
 
 def load_saved_catalog(folder: Path) -> Catalog:
@@ -157,9 +160,9 @@ def load_saved_catalog(folder: Path) -> Catalog:
     Raises:
         MaskweaveError: no such folder, or it is not a run or bundle.
     """
-    path = folder / "modalities.yaml"
+    path = folder / SAVED
     if not path.is_file():
-        fault = "has no modalities.yaml, so it is not a run or bundle" if folder.is_dir() else "no such folder"
+        fault = f"has no {SAVED}, so it is not a run or bundle" if folder.is_dir() else "no such folder"
         raise MaskweaveError(f"{folder}: {fault}; give the folder that 'maskweave run' made")
     return catalog_from(read_yaml(path), str(path))
 
@@ -187,6 +190,8 @@ def catalog_from(content: Mapping[str, Any], where: str, within: tuple[Path, ...
                 raise MaskweaveError(f"{label}: expected keys and values, found {shown(entry)}")
             if "name" in entry:
                 raise MaskweaveError(f"{label}: its key is its name; remove 'name'")
+            if cls is Vocabulary and Path(where).name == SAVED and {"size", "sentinels", "values", "words"} == {*entry}:
+                entry = {**entry, "type": "wordpiece"}  # saved by a version that had only WordPiece
             items[section].append(build(cls, {"name": str(name), **entry}, label))
     for vocabulary in items["vocabularies"]:
         if vocabulary.name in included.vocabularies:

@@ -12,7 +12,7 @@ from maskweave.errors import MaskweaveError, shown
 from maskweave.modality.decoding import DEFAULT, Decoding
 from maskweave.modality.entry import Modality
 from maskweave.modality.tokenizer import Diffusion, TokenizerSpec
-from maskweave.modality.vocabulary import Vocabulary
+from maskweave.modality.vocabulary import NUM_BYTES, Vocabulary
 from maskweave.values import value_types
 
 
@@ -87,6 +87,10 @@ def check_vocabulary(v: Vocabulary, where: str) -> None:
     if v.fixed > v.size:
         raise MaskweaveError(
             f"{where}: special tokens, sentinels, values and words take {v.fixed} ids, more than its size {v.size}; raise size to at least {v.fixed}"
+        )
+    if v.type == "byte_bpe" and v.fixed + NUM_BYTES > v.size:
+        raise MaskweaveError(
+            f"{where}: special tokens, sentinels, values and words take {v.fixed} ids and single bytes {NUM_BYTES}, more than its size {v.size}; raise size to at least {v.fixed + NUM_BYTES}"
         )
 
 
@@ -236,6 +240,10 @@ def _check_tokenizer(m: Modality, where: str) -> None:
 
 def _check_diffusion(m: Modality, d: Diffusion, where: str) -> None:
     where += ": tokenizer.diffusion"
+    if m.value.has_unknown:
+        raise MaskweaveError(
+            f"{where}: a diffusion decoder cannot be trained on values with unknown points; leave it out, or value.missing"
+        )
     if not m.value.can_add_noise:
         raise MaskweaveError(
             f"{where}: values of type {m.value.type!r} are categorical, and noise cannot be added to them; leave it out"

@@ -38,7 +38,7 @@ class TokenizerObjective(nn.Module):
         self.tokenizer = tokenizer
         name, losses = tokenizer.spec.loss, tokenizer.modality.value.losses
         name = next(iter(losses)) if name == "auto" else name
-        self.loss = mse if tokenizer.spec.diffusion is not None else losses[name]
+        self.loss = tokenizer.modality.value.known_loss(mse if tokenizer.spec.diffusion is not None else losses[name])
         self.register_buffer("counts", torch.zeros(tokenizer.vocabulary_size))
         self.register_buffer("batches", torch.zeros((), dtype=torch.long))
 

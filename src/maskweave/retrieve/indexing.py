@@ -19,7 +19,16 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from maskweave.data.error_budget import SKIPPED, ErrorBudget, read_skipped, write_skipped
+from maskweave.data.error_budget import (
+    SKIPPED,
+    ErrorBudget,
+    Fault,
+    counts,
+    faults_of,
+    faulty,
+    read_faults,
+    write_faults,
+)
 from maskweave.data.reading import Read, read
 from maskweave.data.source import Source
 from maskweave.data.token_store import shard_name
@@ -101,7 +110,7 @@ def make_index(
     if not (folder / "centers.safetensors").exists():
         _write_centers(folder, bundle, features, source, views, [] if feature_modality else readable, workers)
     skips = ErrorBudget(limit)
-    counts = dict.fromkeys(views, 0)
+    vectors = dict.fromkeys(views, 0)
     shards = range(-(-len(source) // shard_size))
     todo = [s for s in shards if not (folder / f"{shard_name(s)}.json").exists()]
     for path in folder.glob("*.faiss") if todo else ():  # they are of the old vectors
@@ -115,13 +124,12 @@ def make_index(
                 _write_shard(folder, shard, islice(stream, size), bundle.catalog, features, views, bar)
             facts = read_json(folder / f"{shard_name(shard)}.json", limit=None)
             skips.good(len(facts["keys"]))
-            for key, reason in read_skipped(folder / f"{shard_name(shard)}{SKIPPED}", facts["skipped"]):
-                skips.bad(key, reason)
+            skips.extend(read_faults(folder / f"{shard_name(shard)}{SKIPPED}", facts))
             for view in views:
-                counts[view] += facts["vectors"][view]
+                vectors[view] += facts["vectors"][view]
             _check(folder, skips, shards)
     _check(folder, skips, shards, finished=True)
-    return Indexed(folder, counts, skips)
+    return Indexed(folder, vectors, skips)
 
 
 def _claim_index(
@@ -187,16 +195,19 @@ def _write_shard(
     views: Sequence[str],
     bar: Progress,
 ) -> None:
-    keys, bad = dict[int, str](), dict[int, str]()
+    keys, bad, faults = dict[int, str](), set[int](), list[Fault]()
     vectors_by_view: dict[str, dict[int, np.ndarray]] = {view: {} for view in views}
     while batch := list(islice(reads, BATCH)):
         keys |= {number: item.key for number, item in batch}
-        bad |= {number: item.error for number, item in batch if item.error}
+        faults += faults_of(item for _, item in batch)
+        bad |= {number for number, item in batch if item.error}
         for view in views:
             held = [(n, sample) for n, item in batch if (sample := given(item.sample, catalog, view)) is not None]
             for (number, _), vector in zip(held, vectors_of(features, [sample for _, sample in held]), strict=True):
                 if isinstance(vector, BadSample):
-                    bad[number] = str(vector)
+                    if number not in bad:
+                        faults.append(Fault(keys[number], str(vector)))
+                    bad.add(number)
                 else:
                     vectors_by_view[view][number] = vector
         bar.advance(len(batch))
@@ -212,19 +223,18 @@ def _write_shard(
         "keys": [keys[number] for number in usable],
         "numbers": usable,
         "vectors": {view: len(tensors[view]) for view in views},
-        "skipped": len(bad),
+        **counts(faults),
     }
-    skipped = [(keys[number], reason) for number, reason in sorted(bad.items())]
-    write_skipped(folder / f"{shard_name(shard)}{SKIPPED}", skipped)
+    write_faults(folder / f"{shard_name(shard)}{SKIPPED}", faults)
     write_json(folder / f"{shard_name(shard)}.json", facts)
 
 
 def _check(folder: Path, skips: ErrorBudget, shards: range, finished: bool = False) -> None:
-    """Raise if too many samples are unusable. Shards with skipped samples are deleted, so the next run makes them again."""
+    """Raise if too many samples are unusable. Shards with faults are deleted, so the next run makes them again."""
     try:
         skips.check(finished)
     except MaskweaveError:
         for path in (folder / f"{shard_name(shard)}.json" for shard in shards):
-            if path.exists() and read_json(path, limit=None)["skipped"]:
+            if path.exists() and faulty(read_json(path, limit=None)):
                 remove(path)
         raise

@@ -1,8 +1,8 @@
-"""Text as WordPiece tokens, with sentinels, special values and complete words in one vocabulary.
+"""Text as tokens, with sentinels, special values and complete words in one vocabulary.
 
 The layout is 4M's (https://arxiv.org/abs/2312.06647): special tokens, sentinels, special values, complete words, then
-learned pieces. Text is lower-cased as for BERT. User input is always treated as text: "[S_1]", "[EOS]" or "v0=3" in
-a text is split into ordinary pieces and never gives the ids of these entries.
+learned pieces: of bytes (`byte_bpe`), or WordPiece as in the published models. User input is always treated as text: "[S_1]", "[EOS]" or "v0=3"
+in a text is split into ordinary pieces and never gives the ids of these entries.
 """
 
 import json
@@ -24,7 +24,9 @@ from maskweave.files import read_json, write_aside
 from maskweave.modality.checks import check_vocabulary
 from maskweave.modality.vocabulary import Vocabulary
 from maskweave.nn.layers import sine_cosine
-from maskweave.tokenizers.wordpiece import assemble, fixed_entries, learn_entries
+from maskweave.tokenizers.byte_bpe import BYTES, ByteBPE
+from maskweave.tokenizers.pieces import Pieces, fixed_entries
+from maskweave.tokenizers.wordpiece import WordPieces
 from maskweave.values.codec import EOS, SPECIAL_TOKENS
 
 # One thread: data workers fork, and the library's threads would compete for the same cores. A user's setting has priority.
@@ -33,6 +35,9 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 EMBEDDING_WIDTH = 64
 """Width of `TextTokenizer.token_embeddings`."""
 
+PIECES: dict[str, Pieces] = {"byte_bpe": ByteBPE(), "wordpiece": WordPieces()}
+"""The pieces of each type of vocabulary."""
+
 Array = TypeVar("Array")  # a NumPy array or a torch tensor
 
 
@@ -40,7 +45,7 @@ class TextTokenizer:
     """Converts text to ids and back, and looks up the ids of a vocabulary's special values, words and sentinels.
 
     Words of the vocabulary with a space or punctuation are looked up by `word`; encoding text never gives them. Words of
-    letters and digits are found in text like any other piece. (The published file declares that all of its words are found
+    letters and digits may be found in text like any other piece. (The published file declares that all of its words are found
     in text, "hot dog" for instance; with this file, they are.)
     """
 
@@ -54,20 +59,25 @@ class TextTokenizer:
         check_vocabulary(vocabulary, where)
         self.vocabulary = vocabulary
         self.tokenizer = tokenizer
+        self.pieces = PIECES[vocabulary.type]
         tokenizer.encode_special_tokens = True  # treat special tokens in user input as text
         self._ids: dict[str, int] = tokenizer.get_vocab(with_added_tokens=True)
-        self._pieces = [""] * vocabulary.size
-        for piece, id in self._ids.items():
+        self._entries = [""] * vocabulary.size
+        for entry, id in self._ids.items():
             if id >= vocabulary.size:
                 raise MaskweaveError(
-                    f"{where}: the tokenizer has id {id} ({shown(piece)}), beyond the vocabulary's size {vocabulary.size}; train it again"
+                    f"{where}: the tokenizer has id {id} ({shown(entry)}), beyond the vocabulary's size {vocabulary.size}; train it again"
                 )
-            self._pieces[id] = piece
-        for id, entry in enumerate(fixed_entries(vocabulary)):
-            if self._pieces[id] != entry:
+            self._entries[id] = entry
+        for id, entry in enumerate(fixed_entries(vocabulary, self.pieces)):
+            if self._entries[id] != entry:
                 raise MaskweaveError(
-                    f"{where}: the tokenizer's id {id} is {shown(self._pieces[id])}, the layout expects {entry!r}; it was trained for another vocabulary, train it again"
+                    f"{where}: the tokenizer's id {id} is {shown(self._entries[id])}, the layout expects {entry!r}; it was trained for another vocabulary, train it again"
                 )
+        if vocabulary.type == "byte_bpe" and any(byte not in self._ids for byte in BYTES):
+            raise MaskweaveError(
+                f"{where}: is of type 'byte_bpe', but the tokenizer does not have all single bytes; train it again"
+            )
         self._first_word = vocabulary.fixed - len(vocabulary.words)
         self._values: dict[int, tuple[str, int]] = {}
         self._starts: dict[str, int] = {}
@@ -85,7 +95,7 @@ class TextTokenizer:
             BadSample: an item of texts is not text.
             MaskweaveError: the vocabulary is not valid.
         """
-        return cls(vocabulary, assemble(vocabulary, learn_entries(vocabulary, texts)))
+        return cls(vocabulary, PIECES[vocabulary.type].train(vocabulary, texts))
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write `tokenizer.json` (Hugging Face tokenizers) and `config.json` (the vocabulary) to a temporary folder, then rename it.
@@ -116,8 +126,10 @@ class TextTokenizer:
             added = {int(entry["id"]): entry for entry in content["added_tokens"]}
             config = read_json(path / "config.json") if path.is_dir() else None
             vocabulary = (
-                _infer(name, content, added) if config is None else build(Vocabulary, config, f"{path / 'config.json'}")
-            )
+                _infer(name, content, added)
+                if config is None
+                else build(Vocabulary, {"type": "wordpiece", **config}, f"{path / 'config.json'}")
+            )  # files without a type are from versions that had only WordPiece
             first_word = vocabulary.fixed - len(vocabulary.words)
             for id, entry in added.items():
                 entry["special"] = id < first_word  # words are text, also those that the file marks as special
@@ -139,7 +151,7 @@ class TextTokenizer:
         Raises:
             MaskweaveError: the layouts differ. The message names the first difference.
         """
-        for key in ("sentinels", "values", "words", "size"):
+        for key in ("type", "sentinels", "values", "words", "size"):
             found, wanted = getattr(self.vocabulary, key), getattr(vocabulary, key)
             if key == "values":
                 found, wanted = list(found.items()), list(wanted.items())  # their order matters too
@@ -166,13 +178,13 @@ class TextTokenizer:
             curve = sine_cosine((count,), width) / (width / 2) ** 0.5
             table[start : start + count] = (table[start] + curve) / 2**0.5
         for word in vocabulary.words:
-            pieces = [id for id in self.encode(word)[:-1] if id != self.word(word)]
+            pieces = [id for id in self.encode(f" {word}")[:-1] if id != self.word(word)]  # as inside a text
             if pieces:
                 table[self.word(word)] = table[pieces].sum(dim=0) / len(pieces) ** 0.5
         return table
 
     def encode(self, text: str) -> list[int]:
-        """Returns the ids of a text, [EOS] last. A word with characters outside the alphabet becomes [UNK].
+        """Returns the ids of a text, [EOS] last. With WordPiece, a word with characters outside the alphabet becomes [UNK].
 
         Raises:
             BadSample: `text` is not text, or cannot be encoded as UTF-8.
@@ -192,28 +204,54 @@ class TextTokenizer:
             ) from error
         return [[*encoding.ids, EOS] for encoding in encodings]
 
-    def decode(self, ids: Iterable[int]) -> str:
-        """Returns readable text for the ids before the first [EOS], without special tokens, sentinels and special values.
+    def cut(self, ids: list[int], most: int) -> list[int]:
+        """Returns at most `most` of the ids that `encode` gave, [EOS] last, cut between two characters."""
+        if len(ids) <= most:
+            return ids
+        kept = ids[: most - 1]
+        return [*kept[: self.pieces.complete([self._entries[id] for id in kept])], EOS]
 
-        Encoding it again gives the same ids if they were returned by `encode` and contain no [UNK].
+    def decode(self, ids: Iterable[int]) -> str:
+        """Returns the text of the ids before the first [EOS], without special tokens, sentinels and special values.
+
+        With `byte_bpe` it is exactly the text that was encoded. With WordPiece, encoding it again gives the same ids if they were returned by
+        `encode` and contain no [UNK].
         """
-        text = ""
+        entries = []
         for id in ids:
             if id == EOS:
                 break
             if self.is_text(id):
-                piece = self._pieces[id]
-                text += piece[2:] if piece.startswith("##") else " " + piece
-        text = re.sub(r" ([.,!?;:%)])", r"\1", text.strip())
-        return re.sub(r"(?<=\w) ' (?=\w)", "'", text.replace("( ", "("))
+                entries.append(self._entries[id])
+        return self.pieces.decode(entries)
+
+    def decode_with_gaps(self, ids: Sequence[int], masked: Sequence[bool], sign: str) -> str:
+        """Returns the text of ids for people to read, with a sign in place of each masked one."""
+        pairs = zip(ids, masked, strict=True)
+        return self.pieces.decode_with_gaps(
+            [None if hidden else self._entries[id] for id, hidden in pairs if hidden or id != EOS], sign
+        )
+
+    def words(self, ids: Sequence[int]) -> list[tuple[str, list[int]]]:
+        """Returns the words of a text before its [EOS], each with the positions of its tokens."""
+        ids = list(ids)
+        ids = ids[: ids.index(EOS)] if EOS in ids else ids
+        return self.pieces.words([self._entries[id] if self.is_text(id) else "" for id in ids])
+
+    def find(self, ids: Sequence[int], part: str) -> list[bool]:
+        """Returns which of the ids of a text write `part`, at any of its occurrences."""
+        entries = [self._entries[id] if self.is_text(id) else "" for id in ids]
+        return self.pieces.find(entries, part, [self._entries[id] for id in self.encode(part)[:-1]])
 
     def is_text(self, id: int) -> bool:
         """Whether the id is a word or a learned piece."""
-        return self._first_word <= id < len(self._pieces) and bool(self._pieces[id])
+        return self._first_word <= id < len(self._entries) and bool(self._entries[id])
 
     def piece(self, id: int) -> str:
-        """The entry of an id, as written in the vocabulary; "?" if the id has no entry."""
-        return (self._pieces[id] or "?") if 0 <= id < len(self._pieces) else "?"
+        """The entry of an id, for messages; "?" if the id has no entry."""
+        if self.is_text(id):
+            return self.pieces.shown(self._entries[id])
+        return (self._entries[id] or "?") if 0 <= id < len(self._entries) else "?"
 
     def value(self, prefix: str, n: int) -> int:
         """Id of the special value `prefix=n`.
@@ -244,7 +282,7 @@ class TextTokenizer:
         Raises:
             MaskweaveError: the vocabulary has no such entry.
         """
-        id = self._ids.get(name, -1)
+        id = self._ids.get(self.pieces.entry_of(name), -1)
         if self.as_word(id) is None:
             raise MaskweaveError(
                 f"vocabulary {self.vocabulary.name!r}: has no entry for {shown(name)}; add it to its words and train the text tokenizer again"
@@ -253,9 +291,9 @@ class TextTokenizer:
 
     def as_word(self, id: int) -> str | None:
         """The entry of an id that is a word or the first piece of a word; None for any other id."""
-        if not self.is_text(id) or (id >= self.vocabulary.fixed and self._pieces[id].startswith("##")):
+        if not self.is_text(id) or (id >= self.vocabulary.fixed and not self.pieces.is_word(self._entries[id])):
             return None
-        return self._pieces[id]
+        return self.pieces.shown(self._entries[id])
 
     def sentinel(self, n: int) -> int:
         """Id of the sentinel [S_n].
@@ -282,4 +320,11 @@ def _infer(name: str, content: dict[str, Any], added: dict[int, dict[str, Any]])
     values = Counter(entry.split("=")[0] for entry in entries if re.fullmatch(r"\w+=\d+", entry))
     words = entries[len(SPECIAL_TOKENS) + sentinels + sum(values.values()) :]
     size = 1 + max([*content["model"]["vocab"].values(), *added])
-    return Vocabulary(name, size, sentinels, dict(values), tuple(words))
+    return Vocabulary(
+        name,
+        size,
+        sentinels,
+        dict(values),
+        tuple(words),
+        type="byte_bpe" if content["model"]["type"] == "BPE" else "wordpiece",
+    )

@@ -18,13 +18,14 @@ from maskweave.nn.convnext import ConvNeXtBlock
 from maskweave.nn.cpu import Linear
 from maskweave.nn.layers import MLP, Block, LayerNorm, initialize, sine_cosine
 from maskweave.nn.patches import patchify, unpatchify
+from maskweave.values.unknown import with_validity
 
 CODE_SCALE = 3.0
 """Initial standard deviation of the codes in the decoder's input; positions have 0.7. With the smaller Xavier initialization, training is far slower."""
 
 
 class ViTEncoder(nn.Module):
-    """Encodes values (B, C, *size), or class indices (B, *size), to latents (B, N, D)."""
+    """Encodes values (B, C, *size), or class indices (B, *size), to latents (B, N, D). Unknown points are NaN or −1."""
 
     positions: Tensor
 
@@ -33,8 +34,9 @@ class ViTEncoder(nn.Module):
         self.grid = modality.grid
         points = math.prod(modality.patch)
         value = modality.value
-        self.classes = nn.Embedding(value.num_classes, spec.class_width) if value.num_classes else None
-        self.patches = Linear(points * (spec.class_width if value.num_classes else value.channels), spec.width)
+        self.classes = nn.Embedding(value.input_channels, spec.class_width) if value.num_classes else None
+        self.sees_validity = value.has_unknown
+        self.patches = Linear(points * (spec.class_width if value.num_classes else value.input_channels), spec.width)
         self.register_buffer("positions", fixed_positions(modality, spec, spec.width), persistent=False)
         self.blocks = nn.ModuleList(Block(spec.width, spec.heads) for _ in range(spec.depth))
         self.norm = TAILS[spec.tail](spec.width)
@@ -44,7 +46,10 @@ class ViTEncoder(nn.Module):
             nn.init.normal_(self.classes.weight)  # on the scale of the other value types' inputs
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x.movedim(1, -1) if self.classes is None else self.classes(x)
+        if self.classes is not None:
+            x = self.classes(x.remainder(self.classes.num_embeddings))  # −1 is the last
+        else:
+            x = (with_validity(x) if self.sees_validity else x).movedim(1, -1)
         x = self.patches(patchify(x, self.grid)) + self.positions
         for block in self.blocks:
             x = block(x)

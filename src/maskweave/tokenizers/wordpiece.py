@@ -1,4 +1,4 @@
-"""Learning the entries of a WordPiece vocabulary.
+"""WordPiece (https://arxiv.org/abs/1609.08144), as in BERT and the published 4M models. Text is lower-cased, and accents are removed.
 
 Single characters come first, each at the start of and inside a word: those seen in the texts, then ASCII letters, digits and
 basic punctuation. Longer pieces get the remaining ids. They are byte-pair merges (https://arxiv.org/abs/1508.07909, as in the
@@ -6,6 +6,7 @@ tokenizers library); those that save the most tokens on the texts are kept, so t
 and not their intermediate merges. The order of the texts does not matter.
 """
 
+import re
 import string
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -17,32 +18,57 @@ from tokenizers.normalizers import BertNormalizer
 from tokenizers.pre_tokenizers import BertPreTokenizer
 from tokenizers.trainers import WordPieceTrainer
 
-from maskweave.errors import BadSample, MaskweaveError, shown
+from maskweave.errors import BadSample
 from maskweave.modality.checks import check_vocabulary
 from maskweave.modality.vocabulary import Vocabulary
+from maskweave.tokenizers.pieces import fixed_entries
 from maskweave.values.codec import SPECIAL_TOKENS
 
 BASIC_PUNCTUATION = ".,!?'\"-:;()/&%"
 
 
-def fixed_entries(vocabulary: Vocabulary) -> list[str]:
-    """The entries before the learned pieces, in order of their ids.
+class WordPieces:
+    """The pieces of a vocabulary of type `wordpiece`. An entry that continues a word begins with "##"."""
 
-    Raises:
-        MaskweaveError: an entry is listed twice, or a word looks like an inner piece of another word.
-    """
-    entries = [*SPECIAL_TOKENS, *(f"[S_{n}]" for n in range(vocabulary.sentinels))]
-    entries += [f"{prefix}={n}" for prefix, count in vocabulary.values.items() for n in range(count)]
-    entries += vocabulary.words
-    if len(set(entries)) < len(entries):
-        twice = next(entry for entry, count in Counter(entries).items() if count > 1)
-        raise MaskweaveError(f"vocabulary {vocabulary.name!r}: {shown(twice)} is listed twice; remove it from words")
-    for word in vocabulary.words:
-        if word.startswith("##") or word != word.strip() or not word:
-            raise MaskweaveError(
-                f"vocabulary {vocabulary.name!r}: {shown(word)} cannot be a word; a word must not be empty, start or end with a space, or start with '##'; change it"
-            )
-    return entries
+    def train(self, vocabulary: Vocabulary, texts: Iterable[str]) -> Tokenizer:
+        return assemble(vocabulary, learn_entries(vocabulary, texts))
+
+    def entry_of(self, word: str) -> str:
+        return word
+
+    def shown(self, entry: str) -> str:
+        return entry
+
+    def is_word(self, entry: str) -> bool:
+        return not entry.startswith("##")
+
+    def decode(self, entries: Sequence[str]) -> str:
+        """Readable text. Encoding it again gives the same entries if it has none that is unknown."""
+        text = "".join(entry[2:] if entry.startswith("##") else " " + entry for entry in entries)
+        text = re.sub(r" ([.,!?;:%)])", r"\1", text.strip())
+        return re.sub(r"(?<=\w) ' (?=\w)", "'", text.replace("( ", "("))
+
+    def decode_with_gaps(self, entries: Sequence[str | None], sign: str) -> str:
+        return " ".join(sign if entry is None else entry for entry in entries).replace(" ##", "")
+
+    def words(self, entries: Sequence[str]) -> list[tuple[str, list[int]]]:
+        words: list[tuple[str, list[int]]] = []
+        for position, entry in enumerate(entries):
+            if entry.startswith("##") and words:
+                words[-1] = (words[-1][0] + entry[2:], [*words[-1][1], position])
+            else:
+                words.append((entry, [position]))
+        return words
+
+    def find(self, entries: Sequence[str], part: str, part_entries: Sequence[str]) -> list[bool]:
+        found, wanted = [False] * len(entries), list(part_entries)
+        for start in range(len(entries) - len(wanted) + 1) if wanted else ():
+            if list(entries[start : start + len(wanted)]) == wanted:
+                found[start : start + len(wanted)] = [True] * len(wanted)
+        return found
+
+    def complete(self, entries: Sequence[str]) -> int:
+        return len(entries)
 
 
 def learn_entries(vocabulary: Vocabulary, texts: Iterable[str]) -> list[str]:
@@ -55,7 +81,7 @@ def learn_entries(vocabulary: Vocabulary, texts: Iterable[str]) -> list[str]:
     check_vocabulary(vocabulary, f"vocabulary {vocabulary.name!r}")
     texts = list(texts)
     counts = _word_counts(texts)
-    fixed = fixed_entries(vocabulary)
+    fixed = fixed_entries(vocabulary, WordPieces())
     taken, free = set(fixed), vocabulary.size - len(fixed)
     alphabet = [p for p in _alphabet(counts) if p not in taken][:free]
     free -= len(alphabet)

@@ -8,6 +8,8 @@ from maskweave import limits
 from maskweave.data.mixing import apportion
 from maskweave.data.named import is_endless
 from maskweave.data.order import BLOCK
+from maskweave.data.parts import OnBad
+from maskweave.data.split import Split
 from maskweave.errors import MaskweaveError, shown
 
 
@@ -25,6 +27,8 @@ class DataSet:
     """Folder of tar shards with more modalities of its samples."""
     samples: int = 0
     """Samples to train on; 0: all."""
+    split: Split | None = None
+    """Which samples are held out, if not as `data.split` says."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,9 @@ class DataSettings:
     samples: int = 0
     """Samples to train on; 0: all samples of the data set. Endless sources such as scenes need a number."""
     validation: int = 256
-    """Number of held-out samples: the last ones of a data set, or newly generated ones of an endless source. For a mix, from each data set in proportion to its weight."""
+    """Number of held-out samples: those of a data set that `split` chooses, or newly generated ones of an endless source. For a mix, from each data set in proportion to its weight."""
+    split: Split = field(default_factory=Split)
+    """Which samples of a data set are held out: by default those whose names have the smallest hashes."""
     seed: int = 0
     """Seed of endless sources such as scenes; held-out samples use the next seed."""
     workers: int = 0
@@ -50,7 +56,9 @@ class DataSettings:
     shard_size: int = 1000
     """Samples per token shard."""
     limit: float = 0.01
-    """Largest share of unusable samples, 0 to 1. The run stops if there are more."""
+    """Largest share of samples with unusable values, 0 to 1. The run stops if there are more."""
+    bad: OnBad = "part"
+    """What an unusable value drops: only this `part` of its sample, or the whole `sample`."""
 
     def __post_init__(self) -> None:
         if not self.source and not self.mix:
@@ -75,7 +83,15 @@ class DataSettings:
             return {"": self}
         held_out = apportion(list(self.weights.values()), self.validation).tolist()
         return {
-            name: replace(self, source=s.source, mix={}, sidecar=s.sidecar, samples=s.samples, validation=max(1, count))
+            name: replace(
+                self,
+                source=s.source,
+                mix={},
+                sidecar=s.sidecar,
+                samples=s.samples,
+                validation=max(1, count),
+                split=s.split or self.split,
+            )
             for (name, s), count in zip(self.mix.items(), held_out, strict=True)
         }
 
@@ -113,6 +129,10 @@ class DataSettings:
                 )
             if not 0 < one.weight < math.inf:
                 raise MaskweaveError(f"data.mix.{name}.weight must be a number above 0, found {one.weight}")
+        if self.mix and self.split.file:
+            raise MaskweaveError(
+                "data.split.file is for one data set, but data.mix has several; set data.mix.NAME.split.file"
+            )
         shares = apportion(list(self.weights.values()), BLOCK)
         for (name, weight), share in zip(self.weights.items(), shares, strict=True):
             if not share:
@@ -124,3 +144,9 @@ class DataSettings:
                 key = f"data.mix.{name}.samples" if name else "data.samples"
                 why = f" for {data_set.source}, which is endless" if least else ""
                 raise MaskweaveError(f"{key} must be {least} or more{why}, found {data_set.samples}")
+            own = self.mix[name].split if name else self.split
+            if least and own not in (None, Split()):
+                key = f"data.mix.{name}.split" if name else "data.split"
+                raise MaskweaveError(
+                    f"{key} is for data sets of fixed samples, but {data_set.source} is endless and makes its held-out samples with the next seed; remove it"
+                )

@@ -67,6 +67,7 @@ def make_tokens(recipe: Recipe, catalog: Catalog, folder: Path) -> None:
                 shard_size=recipe.data.shard_size,
                 workers=recipe.data.workers,
                 limit=recipe.data.limit,
+                bad=recipe.data.bad,
             )
             if skips.summary():
                 print(skips.summary())

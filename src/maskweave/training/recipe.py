@@ -148,8 +148,8 @@ def _over(content: Any, included: Any) -> Any:
     return {**included, **{key: _over(value, included.get(key)) for key, value in content.items()}}
 
 
-PATHS = ("start", "reuse", "source", "sidecar", "held_out", "pictures", "held_out_pictures")
-"""Keys whose values are files or folders, in recipes of all kinds and in their groups `data` and `tokenizers`."""
+PATHS = ("start", "reuse", "source", "sidecar", "held_out", "pictures", "held_out_pictures", "file")
+"""Keys whose values are files or folders, in recipes of all kinds and in their groups `data`, `data.split` and `tokenizers`."""
 DATA = ("source", "held_out")
 """Those whose value may also be a named source."""
 
@@ -164,7 +164,9 @@ def _resolved(content: dict[str, Any], folder: Path) -> dict[str, Any]:
     if isinstance(catalog, str) and catalog.endswith((".yaml", ".yml")):
         content["catalog"] = str((folder / catalog).resolve())
     mix = data.get("mix") if isinstance(data, dict) else None
-    for group in (content, content.get("tokenizers"), data, *(mix.values() if isinstance(mix, dict) else ())):
+    sets = [data, *(mix.values() if isinstance(mix, dict) else ())]
+    splits = [one.get("split") for one in sets if isinstance(one, dict)]
+    for group in (content, content.get("tokenizers"), *sets, *splits):
         for key in PATHS:
             path = group.get(key) if isinstance(group, dict) else None
             if isinstance(path, str) and path:

@@ -3,6 +3,9 @@
 from pathlib import Path
 from typing import Any
 
+from maskweave.config import plain
+from maskweave.data.named import is_endless
+from maskweave.data.split import Split
 from maskweave.errors import MaskweaveError
 from maskweave.files import read_yaml, remove, sweep, write_yaml
 from maskweave.modality.catalogs import Catalog, catalog_from
@@ -27,7 +30,7 @@ def claim_folder(folder: Path, recipe: dict[str, Any], catalog: Catalog) -> None
     """
     sweep(folder)
     path, entries = folder / "recipe.yaml", folder / "modalities.yaml"
-    found = read_yaml(path) if path.exists() else None
+    found = read_run_recipe(path, recipe) if path.exists() else None
     changed = [] if found is None else list(changes(found, recipe))
     refused = [change.key for change in changed if not is_free(change.key)]
     others = _other_entries(entries, catalog)
@@ -49,6 +52,23 @@ def claim_folder(folder: Path, recipe: dict[str, Any], catalog: Catalog) -> None
     write_yaml(entries, catalog.to_plain())
     if found != recipe:  # the file's time shows whether the report still belongs to this recipe
         write_yaml(path, recipe)
+
+
+def read_run_recipe(path: Path, wanted: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Reads the recipe of a run folder. One that does not say how its data is split is from a version that held out the last samples.
+
+    Args:
+        wanted: the recipe that the folder is claimed for. Where the split means nothing, the recipe in the folder gets that of this one.
+    """
+    content = read_yaml(path)
+    data = content.get("data")
+    if isinstance(data, dict) and "split" not in data:
+        sets = data.get("mix") or {"": data}
+        free = wanted is not None and all(s.get("held_out") or is_endless(s.get("source", "")) for s in sets.values())
+        data["split"] = wanted["data"]["split"] if free and wanted is not None else plain(Split(by="order"))
+        for one in (data.get("mix") or {}).values():
+            one["split"] = None
+    return content
 
 
 def _other_entries(path: Path, catalog: Catalog) -> list[str]:

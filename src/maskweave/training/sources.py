@@ -6,12 +6,15 @@ from pathlib import Path
 import numpy as np
 
 from maskweave.data.mixing import Mixed, apportion
-from maskweave.data.named import is_endless
+from maskweave.data.named import is_endless, is_named
 from maskweave.data.opening import open_data
 from maskweave.data.sidecar import SidecarSource
 from maskweave.data.source import Source, Subset
+from maskweave.data.split import Divided, divide, some_by_hash, take_evenly
+from maskweave.data.texts import describe_texts, text_modalities
 from maskweave.errors import MaskweaveError
 from maskweave.modality.catalogs import Catalog
+from maskweave.tokenizers.text import TextTokenizer
 from maskweave.training.data_settings import DataSettings
 from maskweave.training.recipe import Recipe
 
@@ -24,7 +27,8 @@ def open_source(
     Args:
         seed: of endless sources, instead of the recipe's seed.
         samples: largest number of samples, divided over a mix by weight; 0: as in the recipe.
-        spread: take samples evenly from the complete data set instead of the first ones.
+        spread: of endless sources, take samples evenly from all that are trained on instead of the first ones. Those of data sets are always
+            taken evenly.
 
     Raises:
         MaskweaveError: a data set is missing or too small, or no data set of a mix has a modality of the catalog.
@@ -67,27 +71,27 @@ def _open(data: DataSettings, catalog: Catalog, part: str, seed: int | None, sam
         source = _open(replace(data, sidecar=""), catalog.subset(rest), part, seed, samples, spread)
         return SidecarSource(source, data.sidecar, catalog.subset(in_sidecar)) if in_sidecar else source
     names = list(catalog)
-    train: Source
-    if is_endless(data.source):
-        held_out = part != "train"
-        count = (samples or data.validation) if held_out else data.samples
-        chosen = data.seed + held_out if seed is None else seed
-        train = open_data(data.source, catalog, names=names, samples=count, seed=chosen)
-        if held_out:
-            return train
-    else:
+    if not is_endless(data.source):
         complete = open_data(data.source, catalog, names=names, seed=seed)
-        first = len(complete) - data.validation
-        if first < 1:
-            raise MaskweaveError(
-                f"{data.source}: has {len(complete)} samples, too few to hold out {data.validation}; lower data.validation"
-            )
-        if part != "train":
-            return Subset(complete, range(first, min(first + (samples or data.validation), len(complete))))
-        train = Subset(complete, range(min(first, data.samples or first)))
-    if not 0 < samples < len(train):
-        return train
-    return Subset(train, np.linspace(0, len(train) - 1, samples).astype(int).tolist() if spread else range(samples))
+        parts = divide(complete, data.split, data.validation, data.source)
+        return Subset(complete, _chosen(complete, parts, part, data, samples, spread))
+    held_out = part != "train"
+    count = (samples or data.validation) if held_out else data.samples
+    made = open_data(
+        data.source, catalog, names=names, samples=count, seed=data.seed + held_out if seed is None else seed
+    )
+    if held_out or not 0 < samples < len(made):
+        return made
+    return Subset(made, np.linspace(0, len(made) - 1, samples).astype(int).tolist() if spread else range(samples))
+
+
+def _chosen(complete: Source, parts: Divided, part: str, data: DataSettings, samples: int, spread: bool) -> np.ndarray:
+    """Returns the indices of a part. Fewer than all are chosen by their hashes or evenly, because those of similar names would be much alike."""
+    indices = parts.train if part == "train" else parts.held_out
+    if data.split.by == "order":
+        indices = indices[: data.samples or None] if part == "train" else indices
+        return take_evenly(indices, samples) if spread and part == "train" else indices[: samples or None]
+    return take_evenly(some_by_hash(complete, indices, data.samples) if part == "train" else indices, samples)
 
 
 def held_out_seed(recipe: Recipe) -> int | None:
@@ -103,3 +107,23 @@ def describe_samples(recipe: Recipe, catalog: Catalog) -> str:
         f"{heading}{len(train[name]):,} samples and {len(held_out[name]):,} held out"
         for name, heading in recipe.data.headings.items()
     )
+
+
+def describe_recipe_texts(recipe: Recipe, catalog: Catalog) -> list[str]:
+    """Describes which texts of imported data sets are not restored exactly by their vocabularies, or are cut; see `describe_texts`.
+
+    Only texts are read. Tokenizers under `tokenizers.reuse` are used, and the other vocabularies are trained on the texts.
+    """
+    lines = []
+    reuse = Path(recipe.tokenizers.reuse) if recipe.tokenizers.reuse else None
+    for name, source in open_sources(recipe, catalog, "train").items():
+        data = recipe.data.sets()[name]
+        texts = [m for m in text_modalities(catalog) if m.reads in source.names]
+        if is_named(data.source) or not texts:
+            continue  # code may make complete samples
+        ready = {m.vocabulary: reuse / m.vocabulary for m in texts if reuse is not None}
+        trained = {v: TextTokenizer.load(path) for v, path in ready.items() if (path / "config.json").exists()}
+        only = catalog.subset(m.name for m in texts)
+        heading = recipe.data.headings[name]
+        lines += [heading + line for line in describe_texts(_open(data, only, "train", None, 0, False), only, trained)]
+    return lines

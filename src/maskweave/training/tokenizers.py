@@ -12,9 +12,11 @@ import torch
 from maskweave.config import build, plain
 from maskweave.data.batches import ValueBatches
 from maskweave.data.error_budget import ErrorBudget
+from maskweave.data.named import is_endless
 from maskweave.data.reading import read
+from maskweave.data.split import group_of, hash_names, put_last
 from maskweave.errors import MaskweaveError
-from maskweave.files import remove, write_aside
+from maskweave.files import read_json, remove, write_aside, write_json
 from maskweave.interruption import Interrupted, StopSignal
 from maskweave.modality.catalogs import Catalog
 from maskweave.objectives.tokenizer import TokenizerObjective
@@ -23,12 +25,16 @@ from maskweave.tokenizers.grid import GridTokenizer
 from maskweave.tokenizers.rules import RuleTokenizer
 from maskweave.tokenizers.sequence import SequenceTokenizer
 from maskweave.tokenizers.text import TextTokenizer
+from maskweave.tokenizers.text_losses import text_losses
 from maskweave.training import processes
 from maskweave.training.loop import fit
 from maskweave.training.metrics import read_metrics
 from maskweave.training.recipe import Recipe
 from maskweave.training.run_folder import CACHE
 from maskweave.training.sources import open_source
+
+ONE_IN = 10
+"""One in so many values validates a tokenizer: the last ones in the cache."""
 
 
 def train_tokenizers(
@@ -59,11 +65,13 @@ def train_tokenizers(
         return
     _cache_values(recipe, catalog, todo, root, cache)
     for name in [name for name in todo if name in catalog.vocabularies]:
-        texts = (cache / f"{name}.txt").read_text(encoding="utf-8").split("\0")
-        text = TextTokenizer.train(catalog.vocabularies[name], texts)
+        texts: dict[str, list[str]] = read_json(cache / f"{name}.json", limit=None)
+        text = TextTokenizer.train(catalog.vocabularies[name], [t for some in texts.values() for t in some])
         for m in catalog.values():
-            if m.vocabulary == name:
-                SequenceTokenizer(m, text)  # fails now, before networks are trained, if the vocabulary lacks tokens
+            if m.vocabulary == name:  # fails now, before networks are trained, if the vocabulary lacks tokens
+                tokenizer = SequenceTokenizer(m, text)
+                for line in text_losses(tokenizer, texts.get(m.name, [])):
+                    print(line)
         text.save(root / name)
     networks = [name for name in todo if name in catalog and catalog[name].value.tokenized_by == "network"]
     grids = sorted(networks, key=lambda name: -_steps(recipe, name))
@@ -88,24 +96,25 @@ def _cache_values(recipe: Recipe, catalog: Catalog, todo: list[str], root: Path,
         if v in catalog.vocabularies
     }
     ruled = [name for name, m in grids.items() if m.value.tokenized_by == "rules"]
-    files = [*(f"{name}.npy" for name in grids if name not in ruled), *(f"{name}.txt" for name in texts)]
+    files = [*(f"{name}.npy" for name in grids if name not in ruled), *(f"{name}.json" for name in texts)]
     if not ruled and all((cache / file).exists() for file in files):
         return
     source = open_source(recipe, catalog, "train", samples=recipe.tokenizers.samples, spread=True)
     values: dict[str, list[Any]] = {name: [] for name in grids}
-    found_texts: dict[str, list[str]] = {name: [] for name in texts}
+    keys: dict[str, list[str]] = {name: [] for name in grids}
+    found_texts: dict[str, dict[str, list[str]]] = {v: {m.name: [] for m in members} for v, members in texts.items()}
     skips = ErrorBudget(recipe.data.limit)
     with progress("read samples", len(source)) as bar:
-        for item in read(source, range(len(source)), recipe.data.workers):
-            if item.error:
-                skips.bad(item.key, item.error)
-            else:
-                skips.good()
+        for item in read(source, range(len(source)), recipe.data.workers, recipe.data.bad):
+            skips.take(item)
             for name, modality in grids.items():
                 if (value := item.sample.get(modality.reads)) is not None:
                     values[name].append(value)
+                    keys[name].append(item.key)
             for name, members in texts.items():
-                found_texts[name] += [item.sample[m.name] for m in members if m.name in item.sample]
+                for m in members:
+                    if m.name in item.sample:
+                        found_texts[name][m.name].append(item.sample[m.name])
             skips.check()
             bar.advance()
         if skips.summary():
@@ -119,11 +128,21 @@ def _cache_values(recipe: Recipe, catalog: Catalog, todo: list[str], root: Path,
         if name in ruled:
             RuleTokenizer.fit(grids[name], items).save(root / name)
             continue
+        order = order_by_split(recipe, keys[name])
         with write_aside(cache / f"{name}.npy") as aside, open(aside, "wb") as file:
-            np.save(file, np.stack(grids[name].value.check_batch(items, name)), allow_pickle=False)
+            checked = grids[name].value.check_batch(items, name)
+            np.save(file, np.stack([checked[i] for i in order]), allow_pickle=False)
     for name, texts_of in found_texts.items():
-        with write_aside(cache / f"{name}.txt") as aside:
-            aside.write_text("\0".join(text.replace("\0", " ") for text in texts_of), encoding="utf-8")
+        write_json(cache / f"{name}.json", texts_of)
+
+
+def order_by_split(recipe: Recipe, keys: list[str]) -> list[int]:
+    """Returns the order of the values in the cache: samples of data sets are validated on by the hashes of their names, or by their groups'."""
+    sets = recipe.data.sets().values()
+    if all(is_endless(data.source) or data.split.by == "order" for data in sets):
+        return list(range(len(keys)))
+    group = group_of(recipe.data.split)
+    return put_last(hash_names(map(group, keys)), 1 / ONE_IN).tolist()
 
 
 def train_tokenizer(recipe: Recipe, catalog: Catalog, folder: Path, name: str, command: str = "") -> None:
@@ -133,7 +152,7 @@ def train_tokenizer(recipe: Recipe, catalog: Catalog, folder: Path, name: str, c
     )
     modality = catalog[name]
     values = np.load(folder / CACHE / f"{name}.npy", mmap_mode="r", allow_pickle=False)
-    held_out = max(1, len(values) // 10)
+    held_out = max(1, len(values) // ONE_IN)
     torch.manual_seed(recipe.seed)
     tokenizer = GridTokenizer(modality)
     target = folder / "tokenizers" / name

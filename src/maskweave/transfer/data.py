@@ -16,7 +16,9 @@ from maskweave.data.labeled import ClassFolders
 from maskweave.data.named import is_endless
 from maskweave.data.opening import open_data
 from maskweave.data.order import Order
+from maskweave.data.parts import noting
 from maskweave.data.source import Source
+from maskweave.data.split import divide, group_of, hash_names, put_last, some_by_hash
 from maskweave.errors import BadSample, MaskweaveError
 from maskweave.masking.inputs import TransferBatch, read_inputs
 from maskweave.modality.catalogs import Catalog
@@ -24,6 +26,8 @@ from maskweave.modality.entry import Modality
 from maskweave.tokenizers.base import Tokenizer
 from maskweave.transfer.recipe import TransferData
 
+TUNED_ON = 0.2
+"""Share of the training examples, the last ones, on which a probe chooses its settings. Those of a data set come last by the hashes of their names."""
 MOST_BAD = 100
 """Consecutive unusable samples after which making a batch fails."""
 
@@ -137,9 +141,11 @@ class Examples:
         Raises:
             BadSample: the sample is unusable, or lacks an input or the target.
         """
-        sample = self.source[self.indices[i]]
+        with noting("part") as notes:
+            sample = self.source[self.indices[i]]
         if missing := [name for name in self.wanted if sample.get(name) is None]:
-            raise BadSample(f"{self.key(i)}: has no {', '.join(missing)}")
+            reasons = [notes.dropped.get(name, f"{self.key(i)}: has no {name}") for name in missing]
+            raise BadSample("; ".join(reasons))
         self.answer(i, sample)
         return {name: sample[name] for name in self.wanted}
 
@@ -250,14 +256,19 @@ def open_examples(data: TransferData, catalog: Catalog, inputs: Sequence[str], n
         kept = range(min(len(other), data.validation or len(other)))
         train = range(min(len(source), data.samples or len(source)))
         return Parts(Examples(source, catalog, inputs, target, train), Examples(other, catalog, inputs, target, kept))
-    first = len(source) - data.validation
-    if first < 1 or data.validation < 1:
+    if not (data.split.file or data.split.fraction or 1 <= data.validation < len(source)):
         raise MaskweaveError(
             f"{data.source}: has {len(source)} samples, so data.validation must be from 1 to {len(source) - 1}, found {data.validation}; change it, or set data.held_out"
         )
+    parts = divide(source, data.split, data.validation, data.source)
+    chosen = parts.train[: data.samples or None]
+    if data.split.by == "hash":
+        chosen = some_by_hash(source, parts.train, data.samples)
+        hashes = hash_names(map(group_of(data.split), map(source.key, chosen.tolist())))
+        chosen = chosen[put_last(hashes, TUNED_ON)]
     return Parts(
-        Examples(source, catalog, inputs, target, range(min(first, data.samples or first))),
-        Examples(source, catalog, inputs, target, range(first, len(source))),
+        Examples(source, catalog, inputs, target, chosen.tolist()),
+        Examples(source, catalog, inputs, target, parts.held_out.tolist()),
     )
 
 

@@ -18,13 +18,12 @@ from torch import Tensor
 from maskweave.errors import MaskweaveError
 from maskweave.evaluate.run import EvaluationRow
 from maskweave.generate.features import FeatureExtractor
-from maskweave.transfer.data import Examples, Parts, Target, target_tensor
+from maskweave.transfer.data import TUNED_ON, Examples, Parts, Target, target_tensor
+from maskweave.transfer.shares import differing_shares
 
 NEIGHBORS, TEMPERATURE = 20, 0.07
 WEIGHT_DECAYS = tuple(10.0**e for e in range(-4, 1))
 """Weight decays that the linear probe tries."""
-TUNED_ON = 0.2
-"""Fraction of the training samples, taken from the end, on which the weight decay is chosen."""
 MOST_STEPS = 500
 TOLERANCE = 1e-12
 """The solver stops when the loss changes by less than this, or when no gradient exceeds L-BFGS's 1e-7. At 1e-8, the weights for the weakest decays ended
@@ -167,6 +166,10 @@ def probe(features: FeatureExtractor, examples: Parts, seed: int, **options: Any
     train = labeled_features(features, examples.train, title="training features", **options)
     held_out = labeled_features(features, examples.held_out, title="held-out features", **options)
     target = examples.train.target
+    if not train.are_tags and (
+        line := differing_shares(train.labels.tolist(), held_out.labels.tolist(), target.classes)
+    ):
+        print(line)
     num_classes = len(target.classes)
     linear = LinearProbe.tuned(train, num_classes)
     votes = nearest_neighbors(train, held_out.features, num_classes)

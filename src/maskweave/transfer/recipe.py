@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 
 from maskweave import limits
 from maskweave.config import build
+from maskweave.data.split import Split
 from maskweave.errors import MaskweaveError, shown
 from maskweave.modality.catalogs import Catalog, load_catalog, load_saved_catalog
 from maskweave.training.recipe import read_recipe_file
@@ -21,7 +22,7 @@ class TransferData:
     source: str = "scenes"
     """Folder of an imported data set; folder ROOT with pictures ROOT/CLASS/NAME.EXT; COCO JSON file of boxes; `scenes`; or `python: package.module:function`, which is called."""
     held_out: str = ""
-    """Source of the held-out examples, in the same form. Empty: other samples of an endless source, or the last examples of the source."""
+    """Source of the held-out examples, in the same form. Empty: other samples of an endless source, or the examples of the source that `split` chooses."""
     pictures: str = ""
     """COCO: folder of the source's pictures."""
     held_out_pictures: str = ""
@@ -30,6 +31,8 @@ class TransferData:
     """Number of training examples; 0: all. Endless sources, such as scenes, need a number above 0."""
     validation: int = 256
     """Number of held-out examples; 0: all of held_out."""
+    split: Split = field(default_factory=Split)
+    """Which examples of the source are held out, if held_out is empty: by default those whose names have the smallest hashes."""
     seed: int = 0
     """Seed of endless sources, such as scenes; the held-out examples use seed + 1."""
     limit: float = 0.01
@@ -44,6 +47,8 @@ class TransferData:
             if getattr(self, key) < 0:
                 raise MaskweaveError(f"{key} must be 0 or more, found {getattr(self, key)}")
         limits.check_most("seed", self.seed, limits.SEED, fixed=True)
+        if self.held_out and self.split != Split():
+            raise MaskweaveError("held_out and split both say which examples are held out; remove one of them")
         if not (0 <= self.flip <= 1 and 0 <= self.limit <= 1 and 0 < self.crop <= 1):
             raise MaskweaveError(
                 f"flip and limit must be 0 to 1, and crop above 0 to 1, found {self.flip}, {self.limit}, {self.crop}"

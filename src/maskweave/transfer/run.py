@@ -23,6 +23,7 @@ from maskweave.transfer.build import Transferred, build_objective, load_transfer
 from maskweave.transfer.data import Examples, Parts, TransferBatches, open_examples
 from maskweave.transfer.recipe import TransferRecipe
 from maskweave.transfer.scoring import score_transfer
+from maskweave.transfer.shares import describe_shares
 
 SHOWN = 4
 """Examples in the report."""
@@ -55,6 +56,8 @@ def run_transfer(recipe: TransferRecipe, folder: Path, command: str = "") -> lis
         _copy_tokenizers(Path(recipe.start) / "tokenizers", objective.encoder, folder)
         for sentence in notes:
             print(f"start: {sentence}")
+        if line := describe_shares(examples):
+            print(line)
     facts = {
         "parameters": f"{count_parameters(objective) / 1e6:.2f} M",
         "trained": f"{sum(p.numel() for p in trained(objective).values()) / 1e6:.2f} M",

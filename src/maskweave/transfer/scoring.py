@@ -17,6 +17,7 @@ from maskweave.evaluate.run import EvaluationRow
 from maskweave.progress import progress
 from maskweave.transfer.build import Transferred
 from maskweave.transfer.data import Examples, Target
+from maskweave.transfer.shares import answers
 
 BATCH = 64
 CONSTANT_SAMPLES = 500
@@ -49,7 +50,7 @@ def score_transfer(
     if not truth:
         raise MaskweaveError("no held-out example is usable; check the data")
     names, target = list(model.encoder.names), model.target
-    seen = _answers(train, min(CONSTANT_SAMPLES, len(train)))
+    seen = answers(train, CONSTANT_SAMPLES)
     return [
         EvaluationRow(
             names, target.name, metric, better, _rounded(value), _rounded(constant), math.nan, len(truth), seed
@@ -62,11 +63,9 @@ def _batches(examples: Examples, skips: ErrorBudget, workers: int) -> Any:
     numbers: list[int] = []
     samples: list[dict[str, Any]] = []
     for i, item in enumerate(read(examples, range(len(examples)), workers)):
-        if item.error:
-            skips.bad(item.key, item.error)
+        if not skips.take(item):
             skips.check()
             continue
-        skips.good()
         numbers.append(i)
         samples.append(item.sample)
         if len(samples) == BATCH:
@@ -74,17 +73,6 @@ def _batches(examples: Examples, skips: ErrorBudget, workers: int) -> Any:
             numbers, samples = [], []
     if samples:
         yield numbers, samples
-
-
-def _answers(examples: Examples, count: int) -> list[Any]:
-    indices = np.linspace(0, len(examples) - 1, count).astype(int).tolist()
-    if examples.target.modality is None:
-        return [examples.answer(i, {}) for i in indices]
-    return [
-        examples.answer(i, item.sample)
-        for i, item in zip(indices, read(examples, indices), strict=True)
-        if not item.error
-    ]
 
 
 def _metrics(

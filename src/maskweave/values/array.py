@@ -1,7 +1,7 @@
 """The base class of values that are arrays of numbers."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from maskweave.errors import MaskweaveError, shown
-from maskweave.values import files
+from maskweave.values import files, formats
 from maskweave.values.base import Loss, ValueType, refuse
+from maskweave.values.formats.base import Selection, Stored
 from maskweave.values.losses import mse, negative_cosine, smooth_l1
 
 MAX_CHANNELS = 2**16
@@ -25,6 +26,10 @@ class Array(ValueType):
     accepts: ClassVar[tuple[str, str]] = ("fiu", "numbers")
     """NumPy dtype kinds that a value may have, and their name in messages."""
     mergeable: ClassVar[bool] = True
+
+    array: str = field(default="", kw_only=True)
+    """Array to read from files that hold several: key of an npz file, dataset of an HDF5, NetCDF or Zarr file, HDU or column of a FITS file,
+    column of a csv file. Not needed if a file holds only one ([files.md](files.md))."""
 
     def check_numbers(self, array: np.ndarray, where: str) -> np.ndarray:
         """The part of `check` that checks the numbers of an array of the right type and shape."""
@@ -45,10 +50,19 @@ class Array(ValueType):
 
     @property
     def endings(self) -> tuple[str, ...]:
-        return files.ARRAYS
+        return formats.array_endings(len(self.size), self.channels)
+
+    @property
+    def selection(self) -> Selection:
+        """What is read from a file."""
+        return Selection(self.array, axes=len(self.size), channels=self.channels)
+
+    def stored(self, content: bytes, ending: str, where: str) -> Stored:
+        """Returns the array in a file's bytes as stored, and which points the file marks as missing."""
+        return formats.read(content, ending, where, self.selection)
 
     def parse(self, content: bytes, ending: str, where: str) -> np.ndarray:
-        return files.read_array(content, ending, where)
+        return self.stored(content, ending, where).numbers()
 
     def write(self, value: Any) -> tuple[bytes, str]:
         return files.write_npy(value), "npy"
@@ -85,17 +99,22 @@ def as_numbers(value: Any, where: str) -> np.ndarray:
     return array
 
 
-def finite(array: np.ndarray, where: str) -> np.ndarray:
-    """Returns the array as float32; raises BadSample for NaN and infinite values."""
-    with np.errstate(over="ignore"):  # float64 beyond float32 becomes infinite and is refused below
+def finite(array: np.ndarray, where: str, unknown: bool = False, advice: str = "") -> np.ndarray:
+    """Returns the array as float32; raises BadSample for infinite values, and for NaN.
+
+    Args:
+        unknown: NaN is allowed, for unknown points.
+        advice: what to do about NaN.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):  # float64 beyond float32 becomes infinite and is refused below
         array = array.astype(np.float32)
-    bad = int(array.size - np.isfinite(array).sum())
-    if bad:
+    bad = np.isinf(array) if unknown else ~np.isfinite(array)
+    if bad.any():
         raise refuse(
             where,
-            f"{bad} of {array.size} values NaN or infinite",
+            f"{int(bad.sum())} of {array.size} values {'' if unknown else 'NaN or '}infinite",
             "finite numbers",
-            "fill or crop these points, or leave the file out",
+            advice or "fill or crop these points, or leave the file out",
         )
     return array
 

@@ -17,7 +17,9 @@ from maskweave.errors import BadSample, MaskweaveError
 from maskweave.values import files
 from maskweave.values.geometry import Geometry
 from maskweave.values.metrics import Labels, Metric
+from maskweave.values.remarks import remark
 from maskweave.values.rules import Rules
+from maskweave.values.unknown import known_points, over_known
 
 if TYPE_CHECKING:
     from maskweave.values.codec import Codec, TextWriter
@@ -120,6 +122,20 @@ class ValueType(ABC):
         """
 
     @property
+    def has_unknown(self) -> bool:
+        """Whether points of a value may be unknown: NaN, or −1 in ids. Tokenizers then see which points are known."""
+        return False
+
+    @property
+    def input_channels(self) -> int:
+        """Channels of a tokenizer's input: those of the value, and of its validity."""
+        return self.channels * (2 if self.has_unknown else 1)
+
+    def known(self, value: Any) -> np.ndarray:
+        """Which elements of a checked value are known, bool, in the value's shape."""
+        return known_points(np.asarray(value))
+
+    @property
     def is_picture(self) -> bool:
         """Whether it is a color picture: figures are drawn over it and labels are computed from it."""
         return False
@@ -172,14 +188,24 @@ class ValueType(ABC):
         return ("json",)
 
     def read(self, content: bytes, ending: str, where: str) -> Any:
-        """Returns the value in a file's bytes, checked, at its own size.
+        """Returns the value in a file's bytes, checked, at its own size; None if the file says that the value is missing: it contains `null`,
+        or nothing in it is known.
 
         Raises:
             BadSample: gives the file, what was found and what was expected.
         """
         files.check_size(content, where)
         files.check_ending(ending, self, where)
-        return self.check(self.parse(content, ending, where), where)
+        parsed = self.parse(content, ending, where)
+        value = None if parsed is None else self.check(parsed, where)
+        if value is None or self.is_missing(value):
+            remark("values that say nothing count as missing")
+            return None
+        return value
+
+    def is_missing(self, value: Any) -> bool:
+        """Whether a checked value says nothing, so that its sample lacks the modality."""
+        return False
 
     def parse(self, content: bytes, ending: str, where: str) -> Any:
         """Parse a file's bytes to what `check` takes."""
@@ -216,6 +242,19 @@ class ValueType(ABC):
         """Points of a value along each axis; None for values without axes (text, an empty list of instances)."""
         return None
 
+    @property
+    def follows_view(self) -> bool:
+        """Whether its values are cropped with the pictures of its view."""
+        return True
+
+    def fit_sizes(self, value: Any, where: str) -> Any:
+        """Cuts or extends a value as its entry says, before `transform` resizes it.
+
+        Raises:
+            BadSample: its size differs from the entry's, and the entry says neither how to resize nor how to crop it.
+        """
+        return value
+
     def transform(self, value: Any, geometry: Geometry) -> Any:
         """Returns the value after crop and flip, at the entry's size; None if it cannot be flipped."""
         return value
@@ -239,7 +278,8 @@ class ValueType(ABC):
         ]
 
     def to_network(self, values: Sequence[Any]) -> Tensor:
-        """Converts a batch of checked values of the entry's size to a network's input: float32 (B, C, *size), or class indices, int64 (B, *size)."""
+        """Converts a batch of checked values of the entry's size to a network's input: float32 (B, C, *size), NaN at unknown points; or class
+        indices, int64 (B, *size), −1 at unknown points."""
         raise MaskweaveError(f"values of type {self.type!r} are not arrays and cannot be the input of a network")
 
     def from_network(self, output: Tensor) -> np.ndarray:
@@ -252,7 +292,11 @@ class ValueType(ABC):
 
     def task_loss(self, output: Tensor, target: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Returns the loss for fine-tuning on this type, and further metrics."""
-        return next(iter(self.losses.values()))(output, target), {}
+        return self.known_loss(next(iter(self.losses.values())))(output, target), {}
+
+    def known_loss(self, loss: Loss) -> Loss:
+        """Returns a loss that skips the unknown points of the target, which are NaN or −1 as in `to_network`."""
+        return over_known(loss) if self.has_unknown else loss
 
     def answers(self, output: Tensor) -> list[Any]:
         """Converts the output of a fine-tuned head to predictions: values, or distributions."""

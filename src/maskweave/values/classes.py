@@ -10,20 +10,28 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from maskweave.errors import MaskweaveError
+from maskweave.errors import MaskweaveError, shown
 from maskweave.values.base import Loss, TextLabels, refuse
 from maskweave.values.dense import DenseIds
 from maskweave.values.geometry import Geometry, nearest_along_axes, resize_nearest
 from maskweave.values.metrics import Metric, class_ious, confusion, majority, majority_class, mean_iou
+from maskweave.values.unknown import UNKNOWN_ID
 
 MAX_CLASSES = 2**16
 
 
 def balanced_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
-    """Cross-entropy of (B, K, *size). Classes are weighted by the inverse root of their frequency in the batch, so that small objects count."""
-    frequency_K = torch.bincount(target.flatten(), minlength=logits.shape[1]).float() / target.numel()
-    weight_K = frequency_K.clamp_min(1e-4).rsqrt()
-    return F.cross_entropy(logits, target, weight=weight_K)
+    """Cross-entropy of (B, K, *size) over the points that are not −1. Classes are weighted by the inverse root of their frequency in the batch, so that small objects count."""
+    counts_K = torch.bincount(target.flatten() + 1, minlength=logits.shape[1] + 1)[1:]
+    weight_K = (counts_K.float() / counts_K.sum().clamp_min(1)).clamp_min(1e-4).rsqrt()
+    return known_cross_entropy(logits, target, weight_K)
+
+
+def known_cross_entropy(logits: Tensor, target: Tensor, weight_K: Tensor | None = None) -> Tensor:
+    """Weighted mean of the cross-entropy over the points that are not −1; 0 if there are none."""
+    if not target.numel() or not bool((target >= 0).any()):
+        return logits.sum() * 0
+    return F.cross_entropy(logits, target, weight=weight_K, ignore_index=UNKNOWN_ID)
 
 
 @dataclass(frozen=True)
@@ -31,7 +39,9 @@ class Classes(DenseIds):
     """One class of a list at each point."""
 
     type: ClassVar[str] = "classes"
-    python: ClassVar[str] = "integers (*size), indices into `classes`"
+    python: ClassVar[str] = "integers (*size), indices into `classes`, -1 at unknown points"
+    one_or_list: ClassVar[tuple[str, ...]] = ("fit", "ignore")
+    how_unknown: ClassVar[str] = "set value.ignore: 255, for instance"
     accepts: ClassVar[tuple[str, str]] = ("ui", "whole numbers")
     losses: ClassVar[Mapping[str, Loss]] = {"cross_entropy": balanced_cross_entropy}
     can_add_noise = False
@@ -40,10 +50,17 @@ class Classes(DenseIds):
 
     classes: tuple[str, ...] = ()
     """Names by index."""
+    ignore: tuple[int, ...] = ()
+    """Points may be unknown: -1, and these ids, such as 255. Without this setting, they are refused. A value without any known point counts as
+    missing."""
 
     def check_settings(self, kind: str) -> None:
         super().check_settings(kind)
         check_classes(self.classes)
+        if len(self.ignore) > MAX_CLASSES or any(not 0 <= id < MAX_CLASSES for id in self.ignore):
+            raise MaskweaveError(
+                f"value.ignore must be ids from 0 to {MAX_CLASSES - 1:,}, found {shown(list(self.ignore))}"
+            )
         if kind == "patches":
             raise MaskweaveError("class maps are categorical and cannot be raw patches; make it a grid")
 
@@ -58,17 +75,46 @@ class Classes(DenseIds):
         return f"0 to {len(self.classes) - 1}"
 
     def check_numbers(self, array: np.ndarray, where: str) -> np.ndarray:
-        most = len(self.classes) - 1
+        most, least = len(self.classes) - 1, 0
+        if self.ignore:
+            least = UNKNOWN_ID
+            array = np.where(np.isin(array, self.ignore), UNKNOWN_ID, array.astype(np.int64))
         lowest, highest = int(array.min()), int(array.max())
-        if lowest < 0 or highest > most:
-            share = np.mean((array < 0) | (array > most))
+        if lowest < least or highest > most:
+            share = np.mean((array < least) | (array > most))
             raise refuse(
                 where,
                 f"class ids from {lowest} to {highest}, {share:.2%} of them outside",
                 f"0 to {most} ({len(self.classes)} classes)",
-                "renumber them, or extend the entry's value.classes",
+                "renumber them, extend the entry's value.classes, or list ids that mean unknown in value.ignore",
             )
+        if lowest < 0:
+            return array.astype(np.int16 if most < 2**15 else np.int32)
         return array.astype(np.uint8 if most < 256 else np.int32)
+
+    @property
+    def has_unknown(self) -> bool:
+        return bool(self.ignore)
+
+    @property
+    def padding(self) -> Any:
+        return UNKNOWN_ID if self.has_unknown else None
+
+    @property
+    def input_channels(self) -> int:
+        """Ids of a tokenizer's input: the classes, and unknown."""
+        return len(self.classes) + self.has_unknown
+
+    def is_missing(self, value: Any) -> bool:
+        return self.has_unknown and not self.known(value).any()
+
+    def write(self, value: Any) -> tuple[bytes, str]:
+        if self.ignore:
+            value = np.where(value < 0, self.ignore[0], value)
+        return super().write(value)
+
+    def known_loss(self, loss: Loss) -> Loss:
+        return loss  # it skips −1
 
     def resize(self, plane: np.ndarray, geometry: Geometry) -> np.ndarray:
         return resize_nearest(plane, self.size, geometry)
@@ -77,7 +123,7 @@ class Classes(DenseIds):
         return nearest_along_axes(value, self.size)
 
     def to_network(self, values: Sequence[Any]) -> Tensor:
-        return torch.from_numpy(self.stack(values)[..., 0].astype(np.int64))
+        return torch.from_numpy(self.stack(values)[..., 0].astype(np.int64))  # −1 at unknown points
 
     def from_network(self, output: Tensor) -> np.ndarray:
         """Returns the arg-max of the logits, in the smallest integer type that holds all classes."""
@@ -89,8 +135,10 @@ class Classes(DenseIds):
     def task_loss(self, output: Tensor, target: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Returns the mean cross-entropy over the points, and the share of correct points (`accuracy`)."""
         logits_NK, target_N = output.movedim(1, -1).flatten(0, -2), target.flatten()
-        accuracy = (logits_NK.argmax(dim=-1) == target_N).float().mean()
-        return F.cross_entropy(logits_NK.float(), target_N), {"accuracy": accuracy}
+        correct = (logits_NK.argmax(dim=-1) == target_N).sum()
+        return known_cross_entropy(logits_NK.float(), target_N), {
+            "accuracy": correct / (target_N >= 0).sum().clamp_min(1)
+        }
 
     def metrics(self, parse: TextLabels | None = None) -> dict[str, Metric]:
         """`miou`: mean intersection over union over the whole set, and that of each class; classes in neither truth nor predictions are skipped."""
@@ -110,7 +158,10 @@ class Classes(DenseIds):
         }
 
     def merge(self, values: Sequence[np.ndarray], overlap: float) -> np.ndarray:
-        return majority(values)
+        if not self.has_unknown:
+            return majority(values)
+        votes = np.stack([np.sum([value == k for value in values], axis=0) for k in range(len(self.classes))])
+        return np.where(votes.any(axis=0), votes.argmax(axis=0), UNKNOWN_ID).astype(np.result_type(*values))
 
     def colors(self, array: np.ndarray, span: tuple[float, float] | None, reference: Any) -> np.ndarray:
         from maskweave.values.drawing import VOID, class_color

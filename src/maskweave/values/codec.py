@@ -51,6 +51,10 @@ class TextWriter(Protocol):
 
     def encode_batch(self, texts: list[str]) -> list[list[int]]: ...
 
+    def cut(self, ids: list[int], most: int) -> list[int]:
+        """At most `most` ids of a text, [EOS] last."""
+        ...
+
     def decode(self, ids: Sequence[int]) -> str: ...
 
     def value(self, prefix: str, number: int) -> int:

@@ -3,8 +3,8 @@
 Shapes: *size the points along each axis (of the entry or of the value), C channels, B batch.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,9 +13,13 @@ from torch import Tensor
 
 from maskweave.errors import MaskweaveError
 from maskweave.values import files
-from maskweave.values.array import MAX_CHANNELS, Array
+from maskweave.values.array import MAX_CHANNELS, Array, finite
 from maskweave.values.base import Size, refuse
+from maskweave.values.fitting import FITTED, ROUNDING, Fit, by, differing, fit_axes
+from maskweave.values.formats.base import Selection, Stored
 from maskweave.values.geometry import FULL, Geometry, resize_area, resize_axes
+from maskweave.values.remarks import remark
+from maskweave.values.unknown import Missing, as_missing, mark, resize_known
 
 RELATIVE_SPAN = (-3.0, 3.0)
 """Colors of numbers without a range span this many standard deviations."""
@@ -31,18 +35,56 @@ class Dense(Array):
 
     size: tuple[int, ...] = ()
     """Points along each axis: [length], [height, width] or [frames, height, width]."""
+    fit: tuple[Fit, ...] = field(default=(), kw_only=True)
+    """What happens to values of other sizes. `resize`: they are stretched to the entry's size. `crop`: a plane is cropped to the center, together with
+    the pictures of its view, and resized. `pad`: a plane is resized to fit inside, and the rest becomes unknown. `refuse`: they are refused. A
+    list has one for each axis, without resizing for `crop`, which cuts the end or extends it, and `pad`, which only extends it; values of one
+    or three axes are always treated so. The default is `crop` for pictures and `refuse` for all else."""
+    bands: tuple[int | str, ...] = field(default=(), kw_only=True)
+    """Bands to read from TIFF files, one per channel, by number from 1 or by description; by default all, in the file's order
+    ([files.md](files.md))."""
 
     # The entry
 
+    default_fit: ClassVar[Fit] = "refuse"
+    one_or_list: ClassVar[tuple[str, ...]] = ("fit",)
+
+    @property
+    def ways(self) -> tuple[Fit, ...]:
+        """How values of other sizes are fitted: one way for a plane as a whole, or one for each axis."""
+        ways = self.fit or (self.default_fit,)
+        return ways * len(self.size) if len(ways) == 1 and len(self.size) != 2 else ways
+
+    @property
+    def padding(self) -> Any:
+        """Number, or one for each channel, at points that a value is extended by; None: it cannot be extended."""
+        return None
+
     def check_settings(self, kind: str) -> None:
+        if len(self.fit) not in (0, 1, len(self.size)):
+            raise MaskweaveError(
+                f"value.fit must be one word, or one for each of {len(self.size)} axes, found {len(self.fit)}"
+            )
+        if "pad" in self.ways and self.padding is None:
+            raise MaskweaveError(f"value.fit: pad needs unknown points: {self.how_unknown}")
         if not (1 <= len(self.size) <= 3 and min(self.size) > 0):
             raise MaskweaveError(f"value.size must be 1 to 3 positive numbers, found {list(self.size)}")
         if np.prod(self.size, dtype=np.float64) > files.MAX_PIXELS:
             raise MaskweaveError(f"value.size {list(self.size)} has more than {files.MAX_PIXELS:,} points")
         if not 1 <= self.channels <= MAX_CHANNELS:
             raise MaskweaveError(f"value.channels must be 1 to {MAX_CHANNELS:,}, found {self.channels}")
+        if self.bands and len(self.size) != 2:
+            raise MaskweaveError(
+                f"value.bands are those of TIFF files, which hold two axes; found value.size {list(self.size)}"
+            )
+        if self.bands and len(self.bands) != self.channels:
+            raise MaskweaveError(f"value.bands needs one band per channel ({self.channels}), found {len(self.bands)}")
 
     # Values
+
+    @property
+    def selection(self) -> Selection:
+        return replace(super().selection, bands=self.bands)
 
     def check(self, value: Any, where: str) -> np.ndarray:
         return self.check_numbers(self.checked_shape(self.as_array(value, where), where), where)
@@ -66,17 +108,66 @@ class Dense(Array):
     def extent(self, value: Any) -> tuple[int, ...]:
         return np.shape(value)[: len(self.size)]
 
+    how_unknown: ClassVar[str] = "values of this type have none; use crop or resize"
+    """How an entry says that points may be unknown, for messages."""
+
+    @property
+    def follows_view(self) -> bool:
+        return len(self.size) == 2 and self.ways in (("crop",), ("refuse",))
+
+    def fit_sizes(self, value: np.ndarray, where: str) -> np.ndarray:
+        found, size = self.extent(value), tuple(self.size)
+        if found == size:
+            return value
+        as_plane = self.ways[0] if len(size) == 2 and len(self.ways) == 1 else ""
+        if as_plane == "crop":
+            if differing(found, size):
+                remark(f"values of other sizes than {by(size)}, cropped to the center and resized")
+            return value
+        if as_plane == "pad":
+            remark(f"values of other sizes than {by(size)}, resized to fit inside")
+            factor = min(s / n for n, s in zip(found, size, strict=True))
+            inner = tuple(min(max(round(n * factor), 1), s) for n, s in zip(found, size, strict=True))
+            value = replace(self, size=inner).transform(value, Geometry())
+            return fit_axes(value, size, ("pad", "pad"), self.padding)
+        ways = self.ways if len(self.ways) == len(size) else self.ways * len(size)
+        for n, s, way in zip(found, size, ways, strict=True):
+            if (
+                (way == "refuse" and abs(n - s) > ROUNDING)
+                or (way == "pad" and n > s)
+                or (way == "crop" and n < s and self.padding is None)
+            ):
+                raise refuse(
+                    where,
+                    f"size {by(found)}",
+                    by(size),
+                    "set value.fit of the entry to resize, crop or pad, or change its value.size",
+                )
+        changed = [
+            way
+            for n, s, way in zip(found, size, ways, strict=True)
+            if abs(n - s) > ROUNDING or (way != "refuse" and n != s)
+        ]
+        for way in dict.fromkeys(changed):
+            remark(f"values of other sizes than {by(size)}, {FITTED[way]}")
+        return fit_axes(value, size, ways, self.padding)
+
     def transform(self, value: np.ndarray, geometry: Geometry) -> np.ndarray:
         value = np.asarray(value)
         if len(self.size) == 2:
             same = geometry.crop == FULL and value.shape[:2] == tuple(self.size)
-            out = value.copy() if same else self.resize(value, geometry)
+            out = value.copy() if same else self.resized(value, lambda plane: self.resize(plane, geometry))
             return self.mirror(out) if geometry.flip else out
         if len(self.size) == 3 and not geometry.is_identity:
             raise MaskweaveError(
                 "values of three axes cannot be cropped or flipped; give the entry its own view, or leave out crops and flips"
             )
-        return value.copy() if value.shape[: len(self.size)] == tuple(self.size) else self.resize_axes(value)
+        same = value.shape[: len(self.size)] == tuple(self.size)
+        return value.copy() if same else self.resized(value, self.resize_axes)
+
+    def resized(self, value: np.ndarray, resize: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        """Resize a value whose points may be unknown."""
+        return resize(value)
 
     def resize(self, plane: np.ndarray, geometry: Geometry) -> np.ndarray:
         """Crop and resize a plane (H, W[, C]) to the entry's size."""
@@ -132,9 +223,12 @@ class Dense(Array):
     def draw(
         self, value: Any, size: Size, over: Any = None, span: tuple[float, float] | None = None, reference: Any = None
     ) -> np.ndarray:
-        from maskweave.values.drawing import centered, flat
+        from maskweave.values.drawing import centered, flat, hatched
 
-        colors = self.colors(self.drawable(value), span, reference)
+        array = self.drawable(value)
+        colors = self.colors(array, span, reference)
+        if self.has_unknown:
+            colors = hatched(colors, np.any(self.known(array).reshape(*colors.shape[:-1], -1), axis=-1, keepdims=False))
         return centered(flat(colors), size, smooth=self.smooth_figures, stretch=len(self.size) == 1)[0]
 
     smooth_figures: ClassVar[bool] = False
@@ -165,21 +259,75 @@ class DenseIds(Dense):
 
     @property
     def endings(self) -> tuple[str, ...]:
-        return ("png", *files.ARRAYS) if len(self.size) == 2 else files.ARRAYS
+        return ("png", *super().endings) if len(self.size) == 2 else super().endings
+
+    def stored(self, content: bytes, ending: str, where: str) -> Stored:
+        if ending == "png":
+            return Stored(files.read_ids(content, ending, self.type, where))
+        return super().stored(content, ending, where)
 
     def parse(self, content: bytes, ending: str, where: str) -> np.ndarray:
-        return (
-            files.read_ids(content, ending, self.type, where)
-            if ending == "png"
-            else files.read_array(content, ending, where)
-        )
+        return self.stored(content, ending, where).ids()
 
     def write(self, value: Any) -> tuple[bytes, str]:
         return (files.write_png(value), "png") if len(self.size) == 2 else super().write(value)
 
 
 @dataclass(frozen=True)
-class DenseNumbers(Dense):
+class UnknownNumbers(Dense):
+    """Numbers at each point, NaN at unknown points."""
+
+    one_or_list: ClassVar[tuple[str, ...]] = ("fit", "missing")
+
+    how_unknown: ClassVar[str] = "set value.missing: nan"
+    missing: Missing = field(default=(), kw_only=True)
+    """Points may be unknown: NaN in arrays, and in files also these numbers, such as -9999 or 0 (`nan`: only NaN). Without this setting, a value
+    with NaN is refused. A value without any known point counts as missing."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "missing", as_missing(self.missing))
+
+    @property
+    def has_unknown(self) -> bool:
+        return bool(self.missing)
+
+    @property
+    def padding(self) -> Any:
+        return np.nan if self.has_unknown else None
+
+    def is_missing(self, value: Any) -> bool:
+        return self.has_unknown and not self.known(value).any()
+
+    def parse(self, content: bytes, ending: str, where: str) -> np.ndarray:
+        array = super().parse(content, ending, where)
+        return mark(array, self.missing) if self.missing and array.dtype.kind in "biuf" else array
+
+    def normalize_rows(self, rows: np.ndarray) -> np.ndarray:
+        """Unknown points become 0, the middle of the range."""
+        out = super().normalize_rows(rows)
+        return np.nan_to_num(out, copy=False) if self.has_unknown else out
+
+    def finite(self, array: np.ndarray, where: str) -> np.ndarray:
+        """Returns the array as float32; raises BadSample for infinite values, and for NaN if no points may be unknown."""
+        advice = (
+            "if they are unknown points, set the entry's value.missing: nan; otherwise fill them, or leave the file out"
+        )
+        return finite(array, where, self.has_unknown, "" if self.has_unknown else advice)
+
+    def resized(self, value: np.ndarray, resize: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        return resize_known(resize, value) if self.has_unknown else resize(value)
+
+    def merge(self, values: Sequence[np.ndarray], overlap: float) -> np.ndarray:
+        if not self.has_unknown:
+            return super().merge(values, overlap)
+        known = np.stack([self.known(value) for value in values])
+        total = np.sum(np.where(known, np.stack(values), 0), axis=0, dtype=np.float64)
+        count = known.sum(axis=0)
+        return np.where(count > 0, total / np.maximum(count, 1), np.nan).astype(values[0].dtype)
+
+
+@dataclass(frozen=True)
+class DenseNumbers(UnknownNumbers):
     """Numbers at each point. One axis is drawn as curves, one channel by its color scale, and several by their principal components."""
 
     @property

@@ -8,9 +8,9 @@ import numpy as np
 import torch.nn.functional as F
 from torch import Tensor
 
-from maskweave.values.array import NUMBERS, check_channels, finite
+from maskweave.values.array import NUMBERS, check_channels
 from maskweave.values.base import Loss, TextLabels, refuse
-from maskweave.values.dense import Dense
+from maskweave.values.dense import UnknownNumbers
 from maskweave.values.geometry import Geometry, nearest_along_axes, resize_area, resize_axes, resize_nearest
 from maskweave.values.metrics import Metric, angles, geodesic_median, mean
 
@@ -21,7 +21,7 @@ ROUNDING = 1e-3
 
 
 @dataclass(frozen=True)
-class Direction(Dense):
+class Direction(UnknownNumbers):
     """Unit vectors in the camera frame: x right, y up, z towards the viewer."""
 
     type: ClassVar[str] = "direction"
@@ -41,9 +41,13 @@ class Direction(Dense):
         return "unit vectors"
 
     def check_numbers(self, array: np.ndarray, where: str) -> np.ndarray:
-        array = finite(array, where)
+        array = self.finite(array, where)
+        if self.has_unknown:  # a vector is known as a whole
+            array = np.where(np.isnan(array).any(axis=-1, keepdims=True), np.float32(np.nan), array)
         length = np.linalg.norm(array, axis=-1, keepdims=True)
-        shortest, longest = float(length.min()), float(length.max())
+        if np.isnan(length).all():
+            return array
+        shortest, longest = float(np.nanmin(length)), float(np.nanmax(length))
         if shortest < LENGTHS[0] or longest > LENGTHS[1]:
             raise refuse(
                 where,

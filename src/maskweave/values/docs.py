@@ -8,7 +8,7 @@ import types
 import typing
 from typing import Any
 
-from maskweave.values import value_types
+from maskweave.values import formats, value_types
 from maskweave.values.base import ValueType
 
 INTRODUCTION = """\
@@ -36,7 +36,7 @@ def section(cls: type[ValueType]) -> str:
     facts = {
         "Kinds of modality": ", ".join(f"`{kind}`" for kind in cls.kinds),
         "In Python": cls.python,
-        "In files": ", ".join(f"`.{ending}`" for ending in example.endings),
+        "In files": _files(example.endings),
         "Losses of its tokenizer": ", ".join(f"`{name}`" for name in cls.losses),
         "Scores": ", ".join(
             f"`{name}`{'' if name in cls.default_metrics else ' (if listed in `metrics`)'}"
@@ -58,14 +58,15 @@ def section(cls: type[ValueType]) -> str:
 
 
 def fields_of(cls: type) -> list[tuple[str, str, str, str]]:
-    """Returns the name, type, default and documentation (the string under the field) of a dataclass's fields."""
+    """Returns the key, type, default and documentation (the string under the field) of a dataclass's fields."""
     notes: dict[str, str] = {}
     for base in reversed(cls.__mro__):
         if dataclasses.is_dataclass(base):
             notes |= _notes(base)
     hints = typing.get_type_hints(cls)
+    keys = {field: key for key, field in getattr(cls, "aliases", {}).items()}
     rows = []
-    for field in dataclasses.fields(cls):
+    for field in sorted(dataclasses.fields(cls), key=lambda f: bool(f.kw_only)):  # those of files last
         required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
         default = None if field.default is dataclasses.MISSING else field.default
         shown = (
@@ -75,7 +76,14 @@ def fields_of(cls: type) -> list[tuple[str, str, str, str]]:
             if default in (None, (), "")
             else f"`{str(default).lower() if isinstance(default, bool) else _yaml(default)}`"
         )
-        rows.append((field.name, _words(hints[field.name]), shown, " ".join(notes.get(field.name, "").split())))
+        rows.append(
+            (
+                keys.get(field.name, field.name),
+                _words(hints[field.name]),
+                shown,
+                " ".join(notes.get(field.name, "").split()),
+            )
+        )
     return rows
 
 
@@ -92,6 +100,12 @@ def _notes(cls: type) -> dict[str, str]:
     return found
 
 
+def _files(endings: tuple[str, ...]) -> str:
+    """Describes the files that can hold a value; the first ending is the one that is written."""
+    names = ", ".join(f"`.{ending}`" for ending in endings if ending not in formats.installed())
+    return f"{names} ([files.md](files.md))" if set(endings) & set(formats.ARRAYS) else names
+
+
 def _first_paragraph(cls: type) -> str:
     return " ".join((cls.__doc__ or "").split("\n\n")[0].split())
 
@@ -106,16 +120,17 @@ def _words(hint: Any) -> str:
     """Describes a type in words."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
-        return _words(next(a for a in arguments if a is not type(None)))
+        return " or ".join(_words(a) for a in arguments if a is not type(None))
     if origin is typing.Literal:
-        return " or ".join(f"`{argument}`" for argument in arguments)
+        return " or ".join(f"`{a}`" for a in arguments)
     if origin is dict:
         return f"mapping from names to {_words(arguments[1])}"
     if origin is tuple and arguments[-1] is not Ellipsis:
         return f"[{', '.join(map(_words, arguments))}]"
     if origin in (tuple, list):
         plural = {int: "whole numbers", float: "numbers", str: "texts"}
-        return f"list of {plural.get(arguments[0]) or _words(arguments[0])}"
+        items = typing.get_args(arguments[0]) if isinstance(arguments[0], types.UnionType) else arguments[:1]
+        return f"list of {' or '.join(plural.get(item) or _words(item) for item in items)}"
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         return "the fields below"
     return {bool: "true or false", int: "whole number", float: "number", str: "text"}.get(hint, str(hint))

@@ -15,6 +15,9 @@ from PIL import Image, ImageDraw
 from maskweave.values.lettering import INK, font
 
 VOID = (128, 128, 128)
+HATCH = 4
+"""Period of the stripes over unknown points, in points."""
+HATCHES = ((206, 206, 206), (150, 150, 150))
 COLOR_MAP = "viridis"
 OKABE_ITO = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114, 178), (213, 94, 0), (204, 121, 167))
 """Colors that color-blind readers can distinguish (https://jfly.uni-koeln.de/color/); class colors begin with these."""
@@ -46,6 +49,15 @@ def color_mapped(array: np.ndarray, low: float, high: float) -> np.ndarray:
     picture = to_bytes(colormaps[COLOR_MAP](np.clip(unit, 0, 1))[..., :3])
     picture[~finite] = VOID
     return picture
+
+
+def hatched(picture: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Draws diagonal stripes over the points of a picture (*shape, 3) that are not `known` (*shape)."""
+    if known.all():
+        return picture
+    stripes = np.indices(known.shape)[-2:].sum(axis=0) % HATCH < HATCH // 2
+    light, dark = (np.array(c, np.uint8) for c in HATCHES)
+    return np.where(known[..., None], picture, np.where(stripes[..., None], light, dark))
 
 
 def principal_components(array: np.ndarray, reference: np.ndarray) -> np.ndarray:

@@ -1,22 +1,23 @@
-"""Read arrays and texts from the bytes of files. Sizes are checked before memory is allocated, and nothing is ever unpickled.
+"""Read pictures and texts from the bytes of files. Sizes are checked before memory is allocated, and nothing is ever unpickled.
 
 | ending | holds |
 | --- | --- |
-| png, jpg, jpeg | pictures and maps of class ids, over two axes |
-| npy, npz | arrays of plain numbers (the first array of an npz) |
+| png | pictures, and over two axes ids and maps of one channel |
+| jpg, jpeg, webp, bmp, gif, tif, tiff | pictures |
 | txt, json | text and everything else |
+
+`formats/` reads arrays.
 """
 
 import io
 import json
-import math
-import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from maskweave.errors import BadSample
+from maskweave.values.remarks import remark
 
 if TYPE_CHECKING:
     from maskweave.values.base import ValueType
@@ -28,10 +29,11 @@ MAX_BYTES = 256 * 2**20
 MAX_ARRAY_BYTES = 2**30
 """Size of one array, checked in its header before memory is allocated."""
 MAX_JSON_BYTES = 32 * 2**20
-PICTURES = ("png", "jpg", "jpeg")
+PICTURES = ("png", "jpg", "jpeg", "webp", "bmp", "gif", "tif", "tiff")
+PNG_DEPTH = 24
+"""Byte of a PNG that holds its bits per channel; Pillow reads 16 bits of color as 8."""
 JPEG = b"\xff\xd8\xff"
 """First bytes of JPEG pictures."""
-ARRAYS = ("npy", "npz")
 
 
 def check_size(content: bytes, where: str) -> None:
@@ -51,8 +53,10 @@ def read_value(path: Path, value: "ValueType", where: str = "") -> Any:
     Raises:
         BadSample: the file cannot be read, its ending cannot hold such values, or its content is invalid.
     """
+    from maskweave.values.formats import split_ending  # formats imports this module
+
     where = where or str(path)
-    content, ending = read_bytes(path), path.suffix[1:].lower()
+    content, ending = read_bytes(path), split_ending(path.name)[1]
     check_ending(ending, value, where)
     return value.read(content, ending, where)
 
@@ -80,22 +84,58 @@ def read_bytes(path: Path) -> bytes:
         raise BadSample(f"{path}: cannot be read: {error.strerror}") from error
 
 
-def read_picture(content: bytes, ending: str, channels: int, where: str) -> np.ndarray:
+def read_picture(
+    content: bytes, ending: str, channels: int, background: tuple[int, int, int], where: str
+) -> np.ndarray:
     """Returns a photograph, uint8 (H, W) or (H, W, 3 or 4), rotated by its EXIF orientation.
 
     Args:
         channels: 1 (gray), 3 (RGB) or 4 (RGBA); pictures of other modes are converted.
+        background: color under transparent pictures, unless there are four channels.
     """
-    from PIL import Image, ImageOps
-
     # A JPEG named .png does no harm for photographs.
-    with _opened(content, ending, ("PNG", "JPEG"), where) as picture:
-        if picture.mode.startswith(("I", "F")):
-            raise BadSample(
-                f"{where}: found a picture of mode {picture.mode} (16 or 32 bits); expected 8 bits a channel; convert it"
-            )
-        upright: Image.Image = ImageOps.exif_transpose(picture)
-        return np.array(upright.convert({1: "L", 3: "RGB", 4: "RGBA"}[channels]))
+    with _opened(content, ending, ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF"), where) as picture:
+        pages = _pages(picture)
+        if pages > 1:
+            raise BadSample(f"{where}: found {pages} pictures in one file; expected one; save each as its own file")
+        if picture.format == "PNG" and content[PNG_DEPTH] == 16:
+            raise _too_deep("16 bits a channel", where)
+        return picture_array(picture, channels, background, where)
+
+
+def picture_array(picture: Any, channels: int, background: tuple[int, int, int], where: str) -> np.ndarray:
+    """Returns a PIL image as `read_picture` returns a file.
+
+    Raises:
+        BadSample: it has more than 8 bits a channel.
+    """
+    from PIL import ImageOps
+
+    if picture.mode.startswith(("I", "F")):
+        raise _too_deep(f"mode {picture.mode} (16 or 32 bits)", where)
+    upright = ImageOps.exif_transpose(picture)
+    if channels != 4 and upright.has_transparency_data:
+        colors = composited(np.array(upright.convert("RGBA")), background)
+        from PIL import Image
+
+        upright = Image.fromarray(colors)
+    return np.array(upright.convert({1: "L", 3: "RGB", 4: "RGBA"}[channels]))
+
+
+def composited(array: np.ndarray, background: tuple[int, int, int]) -> np.ndarray:
+    """Composites colors with transparency, uint8 (..., 4), on a background, (..., 3)."""
+    alpha = array[..., 3:].astype(np.float32) / 255
+    if not (alpha < 1).any():
+        return array[..., :3]
+    remark(f"transparent pictures, composited on the background {list(background)}")
+    mixed = array[..., :3] * alpha + np.asarray(background, np.float32) * (1 - alpha)
+    return np.rint(mixed).astype(np.uint8)
+
+
+def _too_deep(what: str, where: str) -> BadSample:
+    return BadSample(
+        f"{where}: found a picture of {what}; expected 8 bits a channel; convert it, or make the entry a map with value.scale"
+    )
 
 
 def read_ids(content: bytes, ending: str, type: str, where: str) -> np.ndarray:
@@ -110,6 +150,32 @@ def read_ids(content: bytes, ending: str, type: str, where: str) -> np.ndarray:
                 f"{where}: found a picture of mode {picture.mode}; expected one channel of ids for values of type {type!r}"
             )
         return np.array(picture)
+
+
+def read_levels(content: bytes, ending: str, where: str) -> np.ndarray:
+    """Returns a gray PNG of 8 or 16 bits as whole numbers (H, W), for maps."""
+    if content.startswith(JPEG):
+        raise BadSample(f"{where}: found a JPEG picture; expected a PNG, because JPEG blurs numbers; save it as PNG")
+    with _opened(content, ending, ("PNG",), where) as picture:
+        if picture.mode not in ("1", "L", "I", "I;16"):
+            raise BadSample(
+                f"{where}: found a picture of mode {picture.mode}; expected one channel of 8 or 16 bits for a map; save it as a gray PNG, or as a NumPy array"
+            )
+        levels = np.array(picture)
+        return levels.astype(np.uint8) if levels.dtype == bool else levels
+
+
+def _pages(picture: Any) -> int:
+    """Returns the number of pictures in a file. Smaller copies and masks in a TIFF don't count, nor do the further frames of a PNG or JPEG."""
+    frames = getattr(picture, "n_frames", 1) if picture.format in ("GIF", "WEBP", "TIFF") else 1
+    if frames == 1 or picture.format != "TIFF":
+        return frames
+    subfile_type, pages = 254, 0
+    for frame in range(frames):
+        picture.seek(frame)
+        pages += not picture.tag_v2.get(subfile_type, 0) & 0b101
+    picture.seek(0)
+    return pages
 
 
 class _opened:
@@ -145,7 +211,7 @@ class _opened:
             return error
         if isinstance(error, Image.DecompressionBombError):
             return BadSample(f"{self.where}: the picture is too large: {error}; expected at most {MAX_PIXELS:,} pixels")
-        fault = f"no {' or '.join(self.formats)}" if isinstance(error, UnidentifiedImageError) else _brief(error)
+        fault = f"no {' or '.join(self.formats)}" if isinstance(error, UnidentifiedImageError) else brief(error)
         return BadSample(  # Pillow raises many types of errors on broken files
             f"{self.where}: corrupt or truncated {self.ending} picture of {len(self.content):,} bytes ({fault}); replace the file"
         )
@@ -170,59 +236,6 @@ def write_npy(value: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def read_array(content: bytes, ending: str, where: str) -> np.ndarray:
-    """Returns the array of an npy or npz file.
-
-    Raises:
-        BadSample: the file is damaged or too large, or holds objects.
-    """
-    return _read_npz(content, where) if ending == "npz" else _read_npy(io.BytesIO(content), len(content), where)
-
-
-def _read_npy(stream: Any, length: int, where: str) -> np.ndarray:
-    """Read an npy file of `length` bytes; its header is checked before memory is allocated."""
-    try:
-        version = np.lib.format.read_magic(stream)
-        read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[
-            version
-        ]
-        shape, fortran, dtype = read_header(stream)
-    except Exception as error:  # NumPy parses the header as Python code, which raises several types of errors
-        raise BadSample(
-            f"{where}: not a NumPy array, or its header is damaged ({_brief(error)}); save it with numpy.save"
-        ) from error
-    if dtype.kind not in "biuf":
-        raise BadSample(f"{where}: found an array of {dtype}; expected plain numbers (objects are never unpickled)")
-    size = math.prod(shape) * dtype.itemsize
-    if min(shape, default=0) < 0 or size > MAX_ARRAY_BYTES:
-        raise BadSample(f"{where}: shape {shape} of {dtype} takes {size:,} bytes; expected at most {MAX_ARRAY_BYTES:,}")
-    if size > length:
-        raise BadSample(
-            f"{where}: truncated: {length:,} bytes cannot hold shape {shape} of {dtype} ({size:,} bytes); replace the file"
-        )
-    content = stream.read(size)
-    if len(content) != size:
-        raise BadSample(
-            f"{where}: truncated: {len(content):,} bytes of shape {shape} of {dtype}, expected {size:,}; replace the file"
-        )
-    array = np.frombuffer(bytearray(content), dtype)  # a bytearray, so that the array can be written to
-    return np.ascontiguousarray(array.reshape(shape, order="F" if fortran else "C"))
-
-
-def _read_npz(content: bytes, where: str) -> np.ndarray:
-    try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            first = next((info for info in archive.infolist() if info.filename.endswith(".npy")), None)
-            if first is None:
-                raise BadSample(f"{where}: no array in the file; expected one saved with numpy.savez")
-            with archive.open(first) as stream:
-                return _read_npy(stream, first.file_size, f"{where} ({first.filename})")
-    except (BadSample, MemoryError):
-        raise
-    except Exception as error:  # zipfile and zlib raise many types of errors on broken files
-        raise BadSample(f"{where}: corrupt or truncated npz archive ({_brief(error)}); replace the file") from error
-
-
 def read_text(content: bytes, where: str) -> str:
     """Returns UTF-8 text without the line breaks at its end."""
     if len(content) > MAX_JSON_BYTES:
@@ -238,8 +251,9 @@ def read_json_value(content: bytes, where: str) -> Any:
     try:
         return json.loads(read_text(content, where))
     except (ValueError, RecursionError) as error:
-        raise BadSample(f"{where}: corrupt or truncated JSON ({_brief(error)}); replace the file") from error
+        raise BadSample(f"{where}: corrupt or truncated JSON ({brief(error)}); replace the file") from error
 
 
-def _brief(error: Exception) -> str:
+def brief(error: Exception) -> str:
+    """Returns the message of another library's error on one short line."""
     return " ".join(str(error).split())[:200] or type(error).__name__

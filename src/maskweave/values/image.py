@@ -7,10 +7,11 @@ from typing import Any, ClassVar
 import numpy as np
 
 from maskweave.errors import MaskweaveError
-from maskweave.values import files
+from maskweave.values import files, formats
 from maskweave.values.array import NUMBERS, as_numbers, check_channels
 from maskweave.values.base import Loss, TextLabels, refuse
 from maskweave.values.dense import Dense
+from maskweave.values.fitting import Fit
 from maskweave.values.geometry import resize_axes
 from maskweave.values.metrics import Metric, mean_value, psnr, squared_errors
 
@@ -28,6 +29,7 @@ class Image(Dense):
     default_metrics = ("psnr",)
     smooth_figures: ClassVar[bool] = True
     is_photograph = True
+    default_fit: ClassVar[Fit] = "crop"
 
     channels: int = 1
     """1 (gray), 3 (red, green, blue) or 4 (with alpha)."""
@@ -35,6 +37,8 @@ class Image(Dense):
     """Mean per channel, in units of 0 to 1; `mean` and `std` replace scaling to [-1, 1]."""
     std: tuple[float, ...] = ()
     """Standard deviation per channel, in units of 0 to 1."""
+    background: tuple[int, int, int] = (255, 255, 255)
+    """Color, 0 to 255, on which transparent pictures are composited, unless the entry has four channels. Also the color of what `fit: pad` adds."""
 
     def check_settings(self, kind: str) -> None:
         super().check_settings(kind)
@@ -46,6 +50,13 @@ class Image(Dense):
         if any(not s > 0 for s in self.std):
             raise MaskweaveError(f"value.std must be above 0, found {list(self.std)}")
 
+        if any(not 0 <= level <= 255 for level in self.background):
+            raise MaskweaveError(f"value.background must be three numbers from 0 to 255, found {list(self.background)}")
+
+    @property
+    def padding(self) -> Any:
+        return {1: round(sum(self.background) / 3), 3: self.background, 4: (*self.background, 0)}[self.channels]
+
     @property
     def is_picture(self) -> bool:
         return len(self.size) == 2 and self.channels == 3
@@ -55,11 +66,11 @@ class Image(Dense):
 
     def from_python(self, value: Any, where: str) -> np.ndarray:
         if hasattr(value, "convert"):  # a PIL image
-            value = value.convert({1: "L", 3: "RGB", 4: "RGBA"}[self.channels])
+            value = files.picture_array(value, self.channels, self.background, where)
         return super().from_python(value, where)
 
     def as_array(self, value: Any, where: str) -> np.ndarray:
-        """Returns uint8. If the entry has three channels, gray is repeated and alpha dropped."""
+        """Returns uint8. If the entry has three channels, gray is repeated and transparency composited on the background."""
         array, axes = as_numbers(value, where), len(self.size)
         if array.dtype != np.uint8:
             raise refuse(
@@ -71,7 +82,7 @@ class Image(Dense):
         if self.channels == 3 and array.ndim == axes:
             array = array[..., None]
         if self.channels == 3 and array.ndim == axes + 1 and array.shape[-1] in (1, 4):
-            array = np.repeat(array, 3, axis=-1) if array.shape[-1] == 1 else array[..., :3]
+            array = np.repeat(array, 3, axis=-1) if array.shape[-1] == 1 else files.composited(array, self.background)
         return array
 
     def check_numbers(self, array: np.ndarray, where: str) -> np.ndarray:
@@ -79,12 +90,16 @@ class Image(Dense):
 
     @property
     def endings(self) -> tuple[str, ...]:
-        return (*files.PICTURES, *files.ARRAYS) if len(self.size) == 2 else files.ARRAYS
+        arrays = (*formats.ARRAYS, *formats.installed())
+        if len(self.size) == 2:
+            return (*files.PICTURES, *arrays)
+        return (*arrays, *formats.VIDEOS) if len(self.size) == 3 else arrays
 
     def parse(self, content: bytes, ending: str, where: str) -> np.ndarray:
-        if ending in files.PICTURES:
-            return files.read_picture(content, ending, self.channels, where)
-        return files.read_array(content, ending, where)
+        """Returns what `check` takes. A TIFF is read as a photograph, unless the entry selects bands."""
+        if len(self.size) == 2 and ending in files.PICTURES and not (self.bands and ending in formats.PLANES):
+            return files.read_picture(content, ending, self.channels, self.background, where)
+        return self.stored(content, ending, where).array
 
     def write(self, value: Any) -> tuple[bytes, str]:
         return (files.write_png(value), "png") if len(self.size) == 2 else super().write(value)

@@ -1,15 +1,17 @@
 """Maps of numbers in a unit: depth, elevation, spectral bands, spectra, volumes."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from maskweave.errors import MaskweaveError
-from maskweave.values.array import NUMBERS, affine, check_range, finite
+from maskweave.values import files
+from maskweave.values.array import NUMBERS, affine, check_range
 from maskweave.values.base import TextLabels, refuse
 from maskweave.values.dense import DenseNumbers
+from maskweave.values.formats.base import Selection, Stored, as_floats
 from maskweave.values.metrics import (
     Metric,
     absolute_errors,
@@ -23,6 +25,7 @@ from maskweave.values.metrics import (
     weighted_median,
     within_ratio,
 )
+from maskweave.values.remarks import remark
 
 SLACK = 1e-3
 """Values outside the range by at most this share of it are rounding errors and are clipped."""
@@ -38,6 +41,7 @@ class Map(DenseNumbers):
     losses = NUMBERS
     head = "points"
     renamed: ClassVar[dict[str, str]] = {"tails": "trim_quantile"}
+    aliases: ClassVar[dict[str, str]] = {"scale": "file_scale", "offset": "file_offset"}
     default_metrics = ("mae", "rmse")
 
     channels: int = 1
@@ -49,8 +53,17 @@ class Map(DenseNumbers):
     1 - `trim_quantile`, both included. A tokenizer returns values in these relative units, without a unit."""
     unit: str = ""
     """Unit of the numbers, for figures and messages."""
+    outside: Literal["refuse", "clip", "missing"] = "refuse"
+    """What happens to values with points outside of the range: they are refused, or these points are clipped to it or become unknown."""
     channel_names: tuple[str, ...] = ()
     """Names of the channels, for scores; by default their indices."""
+    file_scale: float = field(default=1.0, kw_only=True)
+    """Files hold other numbers than the map: value = number in the file · `scale` + `offset`. For depth in millimeters and a map in
+    meters, `scale: 0.001`. Files that maskweave writes hold such numbers, too."""
+    file_offset: float = field(default=0.0, kw_only=True)
+    """See `scale`."""
+    use_scale_tags: bool = field(default=False, kw_only=True)
+    """Apply the scale and offset that a GeoTIFF states for each band, before `scale` and `offset`."""
 
     def check_settings(self, kind: str) -> None:
         super().check_settings(kind)
@@ -65,27 +78,69 @@ class Map(DenseNumbers):
             raise MaskweaveError(f"value.trim_quantile must be a share from 0 to below 0.5, found {self.trim_quantile}")
         if self.trim_quantile is not None and kind == "patches":
             raise MaskweaveError("patches take maps with a value.range, found value.trim_quantile; make it a grid")
+        if self.outside == "missing" and not self.missing:
+            raise MaskweaveError("value.outside: missing makes points unknown; also set value.missing: nan")
+        if not (self.file_scale != 0 and np.isfinite([self.file_scale, self.file_offset]).all()):
+            raise MaskweaveError(
+                f"value.scale must be finite and not 0, and value.offset finite, found {self.file_scale} and {self.file_offset}"
+            )
         if self.channel_names and len(self.channel_names) != self.channels:
             raise MaskweaveError(f"value.channel_names needs {self.channels} names, found {len(self.channel_names)}")
+
+    # Files
+
+    @property
+    def endings(self) -> tuple[str, ...]:
+        return (*super().endings, "png") if len(self.size) == 2 and self.channels == 1 else super().endings
+
+    @property
+    def selection(self) -> Selection:
+        return replace(super().selection, use_scale_tags=self.use_scale_tags)
+
+    def stored(self, content: bytes, ending: str, where: str) -> Stored:
+        if ending == "png":
+            return Stored(files.read_levels(content, ending, where))
+        return super().stored(content, ending, where)
+
+    def parse(self, content: bytes, ending: str, where: str) -> np.ndarray:
+        array = super().parse(content, ending, where)
+        return as_floats(array) * self.file_scale + self.file_offset if self.is_scaled else array
+
+    def write(self, value: Any) -> tuple[bytes, str]:
+        return super().write((value - self.file_offset) / self.file_scale if self.is_scaled else value)
+
+    @property
+    def is_scaled(self) -> bool:
+        """Whether files hold other numbers than the map."""
+        return (self.file_scale, self.file_offset) != (1.0, 0.0)
+
+    # Checks
 
     def describe_range(self) -> str:
         return "standardized" if self.range is None else f"{self.range[0]:g} to {self.range[1]:g}"
 
     def check_numbers(self, array: np.ndarray, where: str) -> np.ndarray:
-        array = finite(array, where)
+        if self.outside == "missing":  # infinite numbers are outside of every range
+            array = np.where(np.isinf(array), np.nan, array)
+        array = self.finite(array, where)
         if self.range is None:
             return array
         low, high = self.range
         slack = SLACK * (high - low)
-        lowest, highest = float(array.min()), float(array.max())
-        if lowest < low - slack or highest > high + slack:
-            share = np.mean((array < low - slack) | (array > high + slack))
-            raise refuse(
-                where,
-                f"values from {lowest:.6g} to {highest:.6g}, {share:.2%} of them outside",
-                f"{low:g} to {high:g} {self.unit}".rstrip(),
-                "check the unit, or widen the entry's value.range",
+        beyond = (array < low - slack) | (array > high + slack)
+        if beyond.any():
+            if self.outside == "refuse":
+                raise refuse(
+                    where,
+                    f"values from {np.nanmin(array):.6g} to {np.nanmax(array):.6g}, {np.mean(beyond):.2%} of them outside",
+                    f"{low:g} to {high:g} {self.unit}".rstrip(),
+                    "check the unit, widen the entry's value.range, or set its value.outside to clip or missing",
+                )
+            remark(
+                f"values with points outside of {low:g} to {high:g}, {'clipped' if self.outside == 'clip' else 'unknown'}"
             )
+            if self.outside == "missing":
+                array = np.where(beyond, np.float32(np.nan), array)
         return np.clip(array, low, high)
 
     # Networks
@@ -105,8 +160,12 @@ class Map(DenseNumbers):
         """Standardize a map (*size) or (*size, C) by `trim_quantile`, float32; a standardized map stays the same up to rounding."""
         assert self.trim_quantile is not None
         axes = tuple(range(len(self.size)))
-        low = np.quantile(array, self.trim_quantile, axes, method="lower", keepdims=True)
-        high = np.quantile(array, 1 - self.trim_quantile, axes, method="higher", keepdims=True)
+        if np.isnan(array).all(axis=axes).any():  # a channel without any known point
+            array = array.copy()
+            array[..., np.isnan(array).all(axis=axes)] = 0
+        quantile = np.nanquantile if self.has_unknown else np.quantile
+        low = quantile(array, self.trim_quantile, axes, method="lower", keepdims=True)
+        high = quantile(array, 1 - self.trim_quantile, axes, method="higher", keepdims=True)
         inside = (array >= low) & (array <= high)
         center = np.mean(array, axes, np.float64, keepdims=True, where=inside)
         variance = np.var(array, axes, np.float64, keepdims=True, where=inside)

@@ -1,8 +1,10 @@
 """Metadata: numbers by key, such as brightness, time of day or camera height."""
 
+import difflib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any, ClassVar
 
@@ -15,6 +17,10 @@ from maskweave.values.base import Size, TextLabels, ValueType, refuse
 from maskweave.values.codec import Bins, Codec, Slot, TextWriter
 from maskweave.values.items import MAX_BINS, is_number
 from maskweave.values.metrics import Metric
+from maskweave.values.remarks import remark
+
+REMARKED = 20
+"""Unknown keys of a value that are named in remarks."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +56,7 @@ class Metadata(ValueType):
     }
 
     keys: dict[str, Key] = field(default_factory=dict)
-    """Keys by name. Other keys in files are ignored."""
+    """Keys by name. Other keys in files are ignored; `maskweave data import` counts them, and the keys that values lack."""
     max_items: int = 0
     """Most pairs that are written; extra pairs at the end are dropped. 0: as many as fit."""
 
@@ -88,6 +94,14 @@ class Metadata(ValueType):
         for key, number in known.items():
             if not is_number(number):
                 raise refuse(where, f"{key} = {shown(number)}", "a finite number", "leave out unknown keys")
+        unknown = [key for key in value if key not in self.keys]
+        for key in unknown[:REMARKED]:
+            remark(_unknown(str(key), tuple(self.keys)))
+        if len(unknown) > REMARKED:
+            remark(f"more than {REMARKED} unknown keys are ignored")
+        for key in self.keys:
+            if key not in known:
+                remark(f"the key {key!r} is missing")
         return known
 
     @property
@@ -156,6 +170,12 @@ class Metadata(ValueType):
                 f"{name.replace('_', ' ')}: {text} {self.keys[name].unit if name in self.keys else ''}".rstrip()
             )
         return text_panel("\n".join(lines), size) if lines else message("none", size)
+
+
+@lru_cache(maxsize=1024)
+def _unknown(key: str, known: tuple[str, ...]) -> str:
+    near = difflib.get_close_matches(key[:100], known, n=1)
+    return f"the unknown key {shown(key)} is ignored" + (f"; did you mean {near[0]!r}?" if near else "")
 
 
 class MetadataCodec(Codec):

@@ -192,8 +192,10 @@ def f1_of_labels(sums: np.ndarray) -> float:
 
 
 def mean_value(values: Sequence[Any]) -> np.ndarray:
-    """Mean per point, which minimizes the squared error."""
-    return np.mean([np.asarray(value, dtype=np.float64) for value in values], axis=0)
+    """Mean of the known values per point, which minimizes the squared error; 0 where none is known."""
+    stack = np.stack([np.asarray(value, dtype=np.float64) for value in values])
+    known = np.isfinite(stack)
+    return np.sum(np.where(known, stack, 0), axis=0) / np.maximum(known.sum(axis=0), 1)
 
 
 def median(values: Sequence[Any]) -> np.ndarray:
@@ -228,7 +230,7 @@ def fullest_window(values: Sequence[Any], ratio: float = 1.25) -> np.ndarray:
 
 def geodesic_median(values: Sequence[Any], iterations: int = 20) -> np.ndarray:
     """Per point, the direction with the smallest mean angle to the values: Weiszfeld's method on the sphere, starting from the mean."""
-    v_SPx = np.stack([np.asarray(value, dtype=np.float64).reshape(-1, 3) for value in values])
+    v_SPx = np.nan_to_num(np.stack([np.asarray(value, dtype=np.float64).reshape(-1, 3) for value in values]))
     best = current = _unit(v_SPx.sum(axis=0))
     least = np.full(len(best), np.inf)
     weight = np.linalg.norm(v_SPx, axis=-1) > 1e-6

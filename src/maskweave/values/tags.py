@@ -14,13 +14,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from maskweave.errors import MaskweaveError, shown
-from maskweave.values import files
+from maskweave.values import files, formats
 from maskweave.values.base import Size, TextLabels, ValueType, refuse
 from maskweave.values.classes import check_classes
 from maskweave.values.distribution import TagDistribution, point
+from maskweave.values.formats.base import Selection
 from maskweave.values.label import class_name
 from maskweave.values.metrics import Labels, Metric, best_multiset, f1_of_labels
 from maskweave.values.rules import Rules
+from maskweave.values.single import TEXTS, read_single, with_end
 
 EMBEDDING_WIDTH = 16
 MOST_LOG_ODDS, LEVELS = 12.0, 960
@@ -44,7 +46,8 @@ class Tags(ValueType):
     classes: tuple[str, ...] = ()
     """Names in order. Files hold names, indices from 0 if no class has such a name, or true or false (1 or 0) for each class."""
     key: str = ""
-    """Name of the tags in JSON objects that hold several values. Empty: the file holds only the tags."""
+    """Name of the tags in files that hold several values: JSON objects, archives of arrays. Empty: the file holds only the tags. In JSON, `[]` says
+    that no class applies; null, and an object without the key, that the tags are missing."""
 
     def check_settings(self, kind: str) -> None:
         check_classes(self.classes)
@@ -85,22 +88,23 @@ class Tags(ValueType):
 
     @property
     def endings(self) -> tuple[str, ...]:
-        return ("json", "txt", "csv", "npy")
+        return ("json", *TEXTS, *formats.ARRAYS)
+
+    def read(self, content: bytes, ending: str, where: str) -> Any:
+        return super().read(with_end(content, ending), ending, where)
 
     def parse(self, content: bytes, ending: str, where: str) -> Any:
         match ending:
-            case "npy":
-                return files.read_array(content, ending, where)
             case "json":
-                found = files.read_json_value(content, where)
-                if self.key and isinstance(found, Mapping):
-                    if self.key not in found:
-                        names = ", ".join(map(str, list(found)[:20])) or "none"
-                        raise refuse(where, f"keys {names}", f"the key {self.key!r}")
-                    found = found[self.key]
-                return found
+                return read_single(content, ending, self.key, where)
+            case "txt" | "csv":
+                names = self._split(files.read_text(content, where))
+                if not names:
+                    advice = "for no tags, write [] into a json file; if they are unknown, leave the file out"
+                    raise refuse(where, "no names", "names on lines of their own or separated by commas", advice)
+                return names
             case _:
-                return self._split(files.read_text(content, where))
+                return formats.read(content, ending, where, Selection(self.key, axes=0)).numbers()
 
     def write(self, value: Any) -> tuple[bytes, str]:
         return super().write({self.key: value} if self.key else value)

@@ -1,13 +1,14 @@
 """Several vectors per sample, input only and unscaled: text embeddings of T5 in 4M-21."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
 
 from maskweave.values.array import finite
 from maskweave.values.base import Size, refuse
+from maskweave.values.formats.base import Selection
 from maskweave.values.vector import Vector
 
 
@@ -21,6 +22,10 @@ class Vectors(Vector):
     is_embedding = False
     row_dtype = np.float16
     mergeable: ClassVar[bool] = False
+
+    @property
+    def selection(self) -> Selection:
+        return replace(super().selection, axes=1)
 
     def check(self, value: Any, where: str) -> np.ndarray:
         array = self.as_array(value, where)

@@ -1,0 +1,72 @@
+"""HDF5 and NetCDF4, which is HDF5, with h5py (extra `[hdf]`).
+
+External links, external storage and virtual datasets, which name other files, are never followed.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from maskweave.errors import BadSample
+from maskweave.values.formats.base import Selection, Stored, check_array, choose, faults, native, needs
+from maskweave.values.formats.conventions import decoded
+
+MAX_OBJECTS = 10_000
+MAX_ATTRIBUTE = 16
+"""Most numbers of an attribute that is read."""
+CLASSIC = (b"CDF\x01", b"CDF\x02", b"CDF\x05")
+"""First bytes of classic NetCDF, which is not HDF5."""
+
+
+def read(content: bytes, where: str, selection: Selection) -> Stored:
+    """Returns one dataset. `array` is its path, or the last part of the path.
+
+    NetCDF's `_FillValue`, `missing_value`, `scale_factor`, `add_offset` and `_Unsigned` are applied. Coordinates (dimension scales) and single
+    numbers don't count as arrays if `array` is not set.
+
+    Raises:
+        BadSample: the file is damaged or too large, holds no numbers, names other files, or holds several arrays and `array` names none of them.
+    """
+    with needs("h5py", "hdf", where):
+        import h5py
+    if content.startswith(CLASSIC):
+        raise BadSample(f"{where}: found classic NetCDF; expected NetCDF4; convert it: nccopy -k nc4 FILE NEW")
+    with faults("HDF5 file", where), h5py.File.in_memory(content) as file:
+        datasets = _datasets(file, h5py, where)
+        likely = [name for name, dataset in datasets.items() if dataset.shape and not dataset.is_scale]
+        dataset = datasets[choose(list(datasets), selection.array, where, likely)]
+        named = f"{where} ({dataset.name})"
+        if dataset.external or dataset.is_virtual:
+            raise BadSample(f"{named}: its numbers are in other files, which are not read; expected them in this file")
+        check_array(dataset.shape or (), dataset.dtype, named)
+        if dataset.chunks:
+            check_array(dataset.chunks, dataset.dtype, f"{named}: a chunk")
+        attributes = {name: _attribute(dataset, name) for name in dataset.attrs}
+        return decoded(native(dataset[()]), attributes, named)
+
+
+def _datasets(file: Any, h5py: Any, where: str) -> dict[str, Any]:
+    """Returns the datasets of numbers by path. Only hard links are visited, so each is in this file."""
+    found: dict[str, Any] = {}
+    seen = 0
+
+    def visit(name: str, item: Any) -> bool | None:
+        nonlocal seen
+        seen += 1
+        if isinstance(item, h5py.Dataset) and item.dtype.kind in "biuf" and item.shape is not None:
+            found[name] = item
+        return True if seen > MAX_OBJECTS else None
+
+    if file.visititems(visit):
+        raise BadSample(f"{where}: more than {MAX_OBJECTS:,} groups and datasets; expected fewer")
+    return found
+
+
+def _attribute(dataset: Any, name: str) -> Any:
+    """Returns an attribute if it is a text or a few numbers, otherwise None."""
+    stored = dataset.attrs.get_id(name)
+    size = int(np.prod(stored.shape, dtype=object)) if stored.shape else 1
+    if stored.dtype.kind not in "biufSO" or size > MAX_ATTRIBUTE:
+        return None
+    value = dataset.attrs[name]
+    return value.decode(errors="replace") if isinstance(value, bytes) else value

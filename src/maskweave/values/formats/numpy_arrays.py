@@ -1,0 +1,53 @@
+"""NumPy's npy and npz. Headers are checked before memory is allocated, and nothing is ever unpickled."""
+
+import io
+import zipfile
+from typing import Any
+
+import numpy as np
+
+from maskweave.errors import BadSample
+from maskweave.values import files
+from maskweave.values.formats.base import Selection, Stored, check_array, choose, faults, native
+
+
+def read_npy(content: bytes, where: str, selection: Selection) -> Stored:
+    """Returns the array of an npy file. It has no name, so `array` says nothing about it."""
+    return Stored(_read(io.BytesIO(content), len(content), where))
+
+
+def read_npz(content: bytes, where: str, selection: Selection) -> Stored:
+    """Returns one array of an npz file."""
+    with faults("npz archive", where), zipfile.ZipFile(io.BytesIO(content)) as archive:
+        names = [info.filename.removesuffix(".npy") for info in archive.infolist() if info.filename.endswith(".npy")]
+        if not names:
+            raise BadSample(f"{where}: no array in the file; expected one saved with numpy.savez")
+        info = archive.getinfo(f"{choose(names, selection.array, where)}.npy")
+        with archive.open(info) as stream:
+            return Stored(_read(stream, info.file_size, f"{where} ({info.filename})"))
+
+
+def _read(stream: Any, length: int, where: str) -> np.ndarray:
+    """Read an npy file of `length` bytes."""
+    try:
+        version = np.lib.format.read_magic(stream)
+        read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[
+            version
+        ]
+        shape, fortran, dtype = read_header(stream)
+    except Exception as error:  # NumPy parses the header as Python code, which raises several types of errors
+        raise BadSample(
+            f"{where}: not a NumPy array, or its header is damaged ({files.brief(error)}); save it with numpy.save"
+        ) from error
+    size = check_array(shape, dtype, where)
+    if size > length:
+        raise BadSample(
+            f"{where}: truncated: {length:,} bytes cannot hold shape {shape} of {dtype} ({size:,} bytes); replace the file"
+        )
+    content = stream.read(size)
+    if len(content) != size:
+        raise BadSample(
+            f"{where}: truncated: {len(content):,} bytes of shape {shape} of {dtype}, expected {size:,}; replace the file"
+        )
+    array = np.frombuffer(bytearray(content), dtype)  # a bytearray, so that the array can be written to
+    return native(array.reshape(shape, order="F" if fortran else "C"))

@@ -1,0 +1,149 @@
+"""Videos and animated GIFs."""
+
+import io
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from format_helpers import assert_needs, stored, value
+from PIL import Image
+
+from maskweave.errors import BadSample
+from maskweave.values.formats.video import read_video
+
+CODECS = {"mp4": "libx264", "mov": "libx264", "avi": "mpeg4"}
+LEVELS = np.arange(0, 240, 30, dtype=np.uint8)
+
+
+def written(
+    kind: str, frames: int = 8, height: int = 32, width: int = 48, options: Any = None, sound: bool = False
+) -> bytes:
+    """A video whose frame i has level 30 i, with a white upper left corner."""
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format=kind, options=options or {}) as out:
+        if sound:
+            audio = out.add_stream("pcm_s16le", rate=8000, layout="mono")
+            block = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), format="s16", layout="mono")
+            block.sample_rate = 8000
+            for packet in [*audio.encode(block), *audio.encode(None)]:
+                out.mux(packet)
+        else:
+            stream = out.add_stream(CODECS[kind], rate=8)
+            stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+            for i in range(frames):
+                picture = np.full((height, width, 3), 30 * i, np.uint8)
+                picture[:8, :8] = 255
+                for packet in stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")):
+                    out.mux(packet)
+            for packet in stream.encode(None):
+                out.mux(packet)
+    return buffer.getvalue()
+
+
+def animated(frames: list[Image.Image], **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    frames[0].save(buffer, "GIF", save_all=True, append_images=frames[1:], **options)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("kind", CODECS)
+def test_frames_and_rate(kind: str) -> None:
+    array, rate = read_video(written(kind), "x")
+    assert rate == 8 and array.shape == (8, 32, 48, 3) and array.dtype == np.uint8
+    assert np.abs(array[:, 20, 30].astype(int) - LEVELS[:, None]).max() < 12
+    assert array[:, 2, 2].min() > 200
+
+
+def test_a_video_in_fragments_states_no_number_of_frames() -> None:
+    content = written("mp4", options={"movflags": "frag_keyframe+empty_moov"})
+    assert len(read_video(content, "x")[0]) == 8
+
+
+def test_an_animated_gif() -> None:
+    colors = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (0, 0, 0)]
+    array, rate = read_video(animated([Image.new("RGB", (12, 10), c) for c in colors], duration=100), "x")
+    assert rate == 10 and array.shape == (4, 10, 12, 3)
+    np.testing.assert_equal(array[:, 5, 5], colors)
+
+
+def test_transparent_points_of_a_gif_are_white() -> None:
+    frames = [Image.new("RGBA", (12, 10), (200, 0, 0, 0)) for _ in range(2)]
+    for i, frame in enumerate(frames):
+        frame.paste((0, 0, 200 - i, 255), (0, 0, 6, 10))
+    array, _ = read_video(animated(frames, duration=100, disposal=2), "x")
+    np.testing.assert_equal(array[0, 5, 9], [255, 255, 255])
+    assert array[0, 5, 2, 2] > 180 and array[0, 5, 2, 0] < 20
+
+
+def test_a_picture_of_three_axes_reads_videos() -> None:
+    entry = value(type="image", size=[8, 32, 48], channels=3)
+    assert {"mp4", "mov", "avi", "gif"} <= set(entry.endings)
+    assert entry.read(written("mp4"), "mp4", "x").shape == (8, 32, 48, 3)
+    assert "mp4" not in value(type="image", size=[32, 48], channels=3).endings
+    with pytest.raises(BadSample, match=r"x: found shape \(8, 32, 48, 3\)"):
+        value(type="image", size=[8, 32, 48]).read(written("mp4"), "mp4", "x")
+
+
+def test_phones_turn_their_videos() -> None:
+    content = bytearray(written("mov"))
+    at = content.index(b"tkhd") + 4 + 40  # the matrix of the track
+    matrix = {90: (0, 1, -1, 0), 180: (-1, 0, 0, -1), 270: (0, -1, 1, 0)}
+    for degrees, (a, b, c, d) in matrix.items():
+        import struct
+
+        one = 1 << 16
+        content[at : at + 36] = struct.pack(">9i", a * one, b * one, 0, c * one, d * one, 0, 0, 0, 1 << 30)
+        array, _ = read_video(bytes(content), "x")
+        upright = np.zeros((32, 48), bool)
+        upright[:8, :8] = True
+        corner = np.rot90(upright, -degrees // 90)  # clockwise
+        assert array.shape[1:3] == corner.shape
+        assert array[0][corner].min() > 200 and array[0][~corner].max() < 120
+
+
+@pytest.mark.parametrize("kind", [*CODECS, "gif"])
+@pytest.mark.parametrize("share", [0.4, 0.9])
+def test_truncated_files(kind: str, share: float) -> None:
+    rng = np.random.default_rng(0)
+    noise = [Image.fromarray(rng.integers(0, 255, (16, 16), np.uint8)) for _ in range(8)]
+    content = animated(noise) if kind == "gif" else written(kind)
+    with pytest.raises(BadSample, match=r"^x: (truncated: \d+ frames|corrupt or truncated video)"):
+        read_video(content[: int(share * len(content))], "x")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "the file is empty"),
+        (b"hello hello", "found no MP4, QuickTime, AVI or GIF"),
+        (b"#EXTM3U\n#EXTINF:1,\nhttp://localhost/x.ts\n", "found no MP4"),
+        (b"ffconcat version 1.0\nfile /etc/passwd\n", "found no MP4"),
+        (b"GIF89a", "corrupt or truncated video|truncated: 0 frames"),
+        (written("mov", sound=True), "found no video in the file"),
+    ],
+)
+def test_bad_files(content: bytes, message: str) -> None:
+    with pytest.raises(BadSample, match=f"^x: ({message})"):
+        read_video(content, "x")
+
+
+def test_a_long_video_is_refused_before_it_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    content = written("mp4")
+    monkeypatch.setattr("maskweave.values.files.MAX_ARRAY_BYTES", 20_000)
+    with pytest.raises(
+        BadSample, match=r"^x: shape \(8, 32, 48, 3\) of uint8 takes 36,864 bytes; expected at most 20,000"
+    ):
+        read_video(content, "x")
+    fragments = written("mp4", options={"movflags": "frag_keyframe+empty_moov"})
+    with pytest.raises(BadSample, match=r"^x: shape \(5, 32, 48, 3\) of uint8 takes"):
+        read_video(fragments, "x")
+    monkeypatch.setattr("maskweave.values.files.MAX_PIXELS", 1000)
+    with pytest.raises(BadSample, match=r"^x: 48 × 32 pixels; expected at most 1,000"):
+        read_video(content, "x")
+
+
+def test_without_pyav(monkeypatch: pytest.MonkeyPatch) -> None:
+    content = written("mp4")
+    assert stored(content, "mp4").array.shape == (8, 32, 48, 3)
+    assert_needs("av", "av", content, "mp4", monkeypatch)
