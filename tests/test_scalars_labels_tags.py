@@ -68,8 +68,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for i in range(256):
         colors, z, mass, kind = galaxy(rng)
         contents: dict[str, tuple[str, object]] = {"colors": ("npy", colors)}
-        if rng.random() > 0.1:
-            contents["redshift"] = ("json", {"z": z, "other": None})
+        contents["redshift"] = ("json", {"z": z if rng.random() > 0.1 else None, "other": None})
         if rng.random() > 0.1:
             contents["mass"] = ("txt", mass)
         traits = {"heavy": mass > 1e10, "near": z < 0.3, "round": kind != "spiral"}
@@ -158,7 +157,7 @@ def test_values_come_with_distributions(home: Path, tmp_path: Path) -> None:
 
     result.save(tmp_path)
     assert json.loads((tmp_path / "redshift.json").read_text()) == {"z": result["redshift"]}
-    assert (tmp_path / "kind.txt").read_text() == result["kind"]
+    assert json.loads((tmp_path / "kind.json").read_text()) == result["kind"]
     stored = json.loads((tmp_path / "redshift.distribution.json").read_text())
     assert stored["std"] == pytest.approx(redshift.std) and len(stored["bin_edges"]) == len(redshift.edges)
     for name in TARGETS:

@@ -1,5 +1,6 @@
 """Scalars: files, bins that follow the training values, distributions, scores and figures."""
 
+import io
 import json
 
 import numpy as np
@@ -10,10 +11,17 @@ from maskweave.errors import BadSample, MaskweaveError
 from maskweave.values.bins import bin_starts, fit_bins
 from maskweave.values.distribution import NumberDistribution, point
 from maskweave.values.files import write_npy
+from maskweave.values.remarks import listening
 from maskweave.values.scalar import Scalar
 from maskweave.values.scales import from_scale, to_scale
 
 SAMPLES = np.random.default_rng(0).lognormal(0, 2, 4000)
+
+
+def npz(**arrays: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    np.savez(file, **arrays)  # type: ignore[arg-type]
+    return file.getvalue()
 
 
 # Files and checks.
@@ -27,7 +35,8 @@ def test_all_files_hold_the_same_number() -> None:
         "csv": [b"0.25\n", b"z,flux\n0.25,7\n"],
         "npy": [write_npy(np.float32(0.25)), write_npy(np.array([0.25]))],
     }
-    assert set(contents) == set(value.endings)
+    contents["npz"] = [npz(z=np.float64(0.25), flux=np.zeros(3))]
+    assert set(contents) <= set(value.endings)
     for ending, variants in contents.items():
         for content in variants:
             assert value.read(content, ending, "here") == 0.25
@@ -43,7 +52,8 @@ def test_all_files_hold_the_same_number() -> None:
         ("txt", b"fast", "here: found the text 'fast'; expected a number"),
         ("json", b"[1, 2]", r"here: found \[1, 2\]; expected a finite number"),
         ("json", b'{"z": true}', "here: found True; expected a finite number"),
-        ("json", b"Infinity", "here: found inf; expected a finite number"),
+        ("txt", b"inf", "here: found inf; expected a finite number"),
+        ("npy", b"", "here: the file is empty"),
         ("csv", b"z\n1\n2\n", "here: found 3 rows of 1 columns; expected one cell, or the column 'z' and one row"),
         ("npy", write_npy(np.zeros(3)), r"here: found an array of shape \(3,\); expected one number"),
     ],
@@ -57,23 +67,39 @@ def test_other_contents_are_refused(ending: str, content: bytes, said: str) -> N
     ("ending", "content"),
     [
         ("json", b"null"),
-        ("json", b'{"flux": 1}'),
+        ("json", b"NaN"),
         ("json", b'{"z": null}'),
-        ("json", b'{"z": NaN}'),
+        ("json", b'{"flux": 1}'),
         ("txt", b""),
-        ("txt", b" NaN\n"),
-        ("csv", b"z,a\n,1\n"),
-        ("npy", write_npy(np.array([np.nan]))),
+        ("txt", b" nan\n"),
+        ("csv", b""),
+        ("csv", b"z,flux\n,1\n"),
+        ("npy", write_npy(np.array(np.nan))),
     ],
 )
-def test_absent_numbers_are_missing(ending: str, content: bytes) -> None:
+def test_files_may_say_that_the_number_is_missing(ending: str, content: bytes) -> None:
     assert Scalar(key="z").read(content, ending, "here") is None
+
+
+def test_numbers_outside_are_clipped_or_missing_if_the_entry_says_so() -> None:
+    clipped, missing = (Scalar(range=(0, 2), outside=how) for how in ("clip", "missing"))
+    remarks: list[str] = []
+    with listening(remarks.append):
+        assert clipped.read(b"7", "txt", "here") == 2 and missing.read(b"-999", "txt", "here") is None
+        assert clipped.read(b"1", "txt", "here") == 1 == missing.read(b"1", "txt", "here")
+    assert remarks[:2] == ["numbers outside of 0 to 2, clipped", "numbers outside of 0 to 2, missing"]
+    with pytest.raises(BadSample, match="found 3; expected 0 to 2"):
+        missing.check(3, "here")
+    with pytest.raises(MaskweaveError, match="value.outside is 'clip', but there is no value.range; set one"):
+        Scalar(outside="clip").check_settings("grid")
 
 
 def test_numbers_outside_are_refused() -> None:
     value = Scalar(range=(0, 2), unit="m")
     assert value.check(2 + 1e-9, "here") == 2
-    with pytest.raises(BadSample, match="here: found 2.1; expected 0 to 2 m; check the unit, or widen"):
+    with pytest.raises(
+        BadSample, match="here: found 2.1; expected 0 to 2 m; check the unit, widen the entry's value.range, or set its"
+    ):
         value.check(2.1, "here")
     with pytest.raises(
         BadSample, match="found 0; expected a number above 0; the entry's value.scale is log; use asinh"

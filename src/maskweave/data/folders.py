@@ -260,11 +260,13 @@ class _Range:
                 found = read_part(name, partial(_read, path, ending, self.entries[name]))
                 if found is not None:
                     parts[name], values[name] = (ending, found[0]), found[1]
-            fitted = fit(values, self.catalog)  # detects values of one view that do not match
             for name, entry in self.entries.items():
-                if entry.value.is_in_name:
-                    content, ending = entry.value.write(entry.value.in_name(key))
-                    parts[name], fitted[name] = (ending, content), key
+                if entry.value.is_in_name and parts:
+                    label = read_part(name, partial(entry.value.in_name, key))
+                    if label is not None:
+                        content, ending = entry.value.write(label)
+                        parts[name], values[name] = (ending, content), label
+            fitted = fit(values, self.catalog)  # detects values of one view that do not match
         except BadSample as error:
             return error if str(self.root) in str(error) else BadSample(f"{self.root}: {key}: {error}")
         return {name: part for name, part in parts.items() if name in fitted}

@@ -56,7 +56,7 @@ class ValueType(ABC):
     is_text: ClassVar[bool] = False
     """Whether it is plain text: text tokenizers are trained on it, and commands take it as typed."""
     may_be_empty: ClassVar[bool] = False
-    """Whether an empty text file means that the value is missing; otherwise it is damaged."""
+    """Whether an empty text file says nothing; otherwise it is damaged."""
     is_embedding: ClassVar[bool] = False
     """Whether it is one vector that can stand for the sample in retrieval."""
     mergeable: ClassVar[bool] = False
@@ -202,11 +202,10 @@ class ValueType(ABC):
             BadSample: gives the file, what was found and what was expected.
         """
         files.check_ending(ending, self, where)
-        if content or not (self.may_be_empty and ending in ("txt", "csv")):
-            files.check_size(content, where)
-            parsed = self.parse(content, ending, where)
-        else:
-            parsed = None
+        if not content and self.may_be_empty and ending in ("txt", "csv"):
+            content = b"\n"
+        files.check_size(content, where)
+        parsed = self.parse(content, ending, where)
         value = None if parsed is None else self.check(parsed, where)
         if value is None or self.is_missing(value):
             remark("values that say nothing count as missing")

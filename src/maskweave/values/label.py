@@ -15,7 +15,7 @@ from maskweave.values.classes import check_classes
 from maskweave.values.distribution import ClassDistribution, point
 from maskweave.values.metrics import Metric
 from maskweave.values.rules import Rules
-from maskweave.values.scalar import read_single
+from maskweave.values.single import NO_NUMBER, SINGLE_ENDINGS, TEXTS, read_single
 
 EMBEDDING_WIDTH = 64
 
@@ -27,10 +27,10 @@ class Label(ValueType):
     type: ClassVar[str] = "label"
     python: ClassVar[str] = "text, one of `classes`"
     kinds: ClassVar[tuple[str, ...]] = ("grid",)
+    may_be_empty = True
     tokenized_by = "rules"
     mergeable = True
     head = "label"
-    may_be_empty = True
     stored_facts = ("type", "classes", "key")
     default_decoding: ClassVar[Mapping[str, Any]] = {"temperature": 0.0}
     default_metrics = ("accuracy", "macro_f1")
@@ -38,7 +38,8 @@ class Label(ValueType):
     classes: tuple[str, ...] = ()
     """Names in order. Files hold a name, or its index from 0 if no class has that number as its name."""
     key: str = ""
-    """Name of the label in files that hold several values: JSON objects, and CSV tables with one row. Empty: the file holds only the label."""
+    """Name of the label in files that hold several values: JSON objects, tables with one row, archives of arrays. Empty: the file holds only the
+    label. Files whose label is empty or null, or that lack the key, say that it is missing."""
     name_pattern: str = ""
     """Regular expression whose first group is the class when it is found in a sample's name, its path below the modalities' folders; then there
     are no files of labels. `^([^/]+)/` takes the folder: `images/cat/001.png` is a cat."""
@@ -73,13 +74,15 @@ class Label(ValueType):
 
     @property
     def endings(self) -> tuple[str, ...]:
-        return ("txt", "json", "csv", "npy")
+        return SINGLE_ENDINGS
 
     def parse(self, content: bytes, ending: str, where: str) -> Any:
         found = read_single(content, ending, self.key, where)
-        if found is None or found == "":
+        if isinstance(found, str) and found not in self.classes and found.lower() in NO_NUMBER:
             return None
-        is_index = ending in ("txt", "csv") and found not in self.classes and found.isascii() and found.isdecimal()
+        if isinstance(found, float) and ending != "json" and found.is_integer():  # arrays of floats may hold indices
+            return int(found)
+        is_index = ending in TEXTS and found not in self.classes and found.isascii() and found.isdecimal()
         return int(found) if is_index and len(found) < 10 else found
 
     @property
@@ -93,7 +96,7 @@ class Label(ValueType):
         return self.check(found[1], f"name {name!r}")
 
     def write(self, value: Any) -> tuple[bytes, str]:
-        return value.encode(), "txt"
+        return super().write({self.key: value} if self.key else value)
 
     # Tokens
 

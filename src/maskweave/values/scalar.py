@@ -1,35 +1,31 @@
 """Scalars: one number for the whole sample, such as a redshift, a mass or a temperature. It is one token."""
 
-import csv
-import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from torch import Tensor
 
 from maskweave.errors import MaskweaveError, shown
-from maskweave.values import files, formats
 from maskweave.values.array import check_range
 from maskweave.values.base import Size, TextLabels, ValueType, refuse
 from maskweave.values.bins import fit_bins
 from maskweave.values.distribution import NumberDistribution, point
-from maskweave.values.formats.base import Selection
 from maskweave.values.items import MAX_BINS, is_number
 from maskweave.values.metrics import Metric, mean, root_mean
+from maskweave.values.remarks import remark
 from maskweave.values.rules import Rules
 from maskweave.values.scales import Scale, check_scale, from_scale, to_scale
+from maskweave.values.single import NO_NUMBER, SINGLE_ENDINGS, parse_number, read_single
 
 SLACK = 1e-6
 """Numbers outside the range by at most this share of it are rounding errors and are clipped."""
 INTERVAL = 0.9
 """Share of the probability in the interval whose coverage is scored."""
 EMBEDDING_WIDTH = 32
-NOTHING = ("", "nan", "null", "none", "na", "n/a")
-"""Texts that mean a missing number."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +35,8 @@ class Scalar(ValueType):
     type: ClassVar[str] = "scalar"
     python: ClassVar[str] = "float, in `unit`"
     kinds: ClassVar[tuple[str, ...]] = ("grid",)
-    tokenized_by = "rules"
     may_be_empty = True
+    tokenized_by = "rules"
     mergeable = True
     stored_facts = ("type", "key")
     default_metrics = ("mae", "rmse", "r2", "nll", "coverage")
@@ -55,11 +51,14 @@ class Scalar(ValueType):
     smoothing: float = 1.0
     """In training, targets are spread over neighboring bins with this standard deviation in bins, so that near misses cost less; 0: not."""
     range: tuple[float, float] | None = None
-    """Lowest and highest valid number; others are refused."""
+    """Lowest and highest valid number."""
+    outside: Literal["refuse", "clip", "missing"] = "refuse"
+    """What happens to numbers in files that are outside of the range: they are refused, clipped to it, or their samples lack the scalar."""
     unit: str = ""
     """Unit of the number, for figures and messages."""
     key: str = ""
-    """Name of the number in files that hold several: JSON objects, and CSV tables with one row. Empty: the file holds only this number."""
+    """Name of the number in files that hold several: JSON objects, tables with one row, archives of arrays. Empty: the file holds only this number.
+    Files whose number is empty, null or NaN, or that lack the key, say that it is missing."""
 
     def check_settings(self, kind: str) -> None:
         if not 2 <= self.bins <= MAX_BINS:
@@ -68,6 +67,8 @@ class Scalar(ValueType):
             raise MaskweaveError(f"value.smoothing must be 0 to value.bins {self.bins}, found {self.smoothing}")
         if self.range is not None:
             check_range(*self.range, "value.range")
+        elif self.outside != "refuse":
+            raise MaskweaveError(f"value.outside is {self.outside!r}, but there is no value.range; set one")
         check_scale(self.scale, self.softening, self.range[0] if self.range else None, "value.")
 
     def describe(self) -> str:
@@ -80,17 +81,24 @@ class Scalar(ValueType):
         if not is_number(value):
             raise refuse(where, shown(value), "a finite number")
         low, high = self.range or (-math.inf, math.inf)
-        slack = SLACK * (high - low) if self.range else 0.0
-        if not low - slack <= value <= high + slack:
-            raise refuse(
-                where,
-                f"{value:.6g}",
-                f"{low:g} to {high:g} {self.unit}".rstrip(),
-                "check the unit, or widen the entry's value.range",
-            )
+        if self._is_outside(value):
+            if self.outside != "clip":
+                raise refuse(
+                    where,
+                    f"{value:.6g}",
+                    f"{low:g} to {high:g} {self.unit}".rstrip(),
+                    "check the unit, widen the entry's value.range, or set its value.outside to clip or missing",
+                )
+            remark(f"numbers outside of {low:g} to {high:g}, clipped")
         if self.scale == "log" and value <= 0:
             raise refuse(where, f"{value:.6g}", "a number above 0", "the entry's value.scale is log; use asinh")
         return float(min(max(value, low), high))
+
+    def _is_outside(self, number: float) -> bool:
+        if self.range is None:
+            return False
+        slack = SLACK * (self.range[1] - self.range[0])
+        return not self.range[0] - slack <= number <= self.range[1] + slack
 
     def from_python(self, value: Any, where: str) -> Any:
         """Arrays and tensors of one number, and text, become numbers."""
@@ -110,12 +118,19 @@ class Scalar(ValueType):
 
     @property
     def endings(self) -> tuple[str, ...]:
-        return ("json", "txt", "csv", "npy")
+        return SINGLE_ENDINGS
 
     def parse(self, content: bytes, ending: str, where: str) -> Any:
         found = read_single(content, ending, self.key, where)
-        is_nothing = found.strip().lower() in NOTHING if isinstance(found, str) else found is None or found != found
-        return None if is_nothing else self.from_python(found, where)
+        if isinstance(found, str):
+            found = None if found.lower() in NO_NUMBER else parse_number(found, where)
+        if found is None or (isinstance(found, float) and math.isnan(found)):
+            return None
+        if self.outside == "missing" and is_number(found) and self._is_outside(found):
+            low, high = self.range or (-math.inf, math.inf)
+            remark(f"numbers outside of {low:g} to {high:g}, missing")
+            return None
+        return found
 
     def write(self, value: Any) -> tuple[bytes, str]:
         return super().write({self.key: value} if self.key else value)
@@ -247,50 +262,6 @@ class ScalarRules(Rules):
         """Vectors on a curve, in the order of the bins."""
         position = np.arange(self.value.bins)[:, None] / 10.0 ** (4 * np.arange(EMBEDDING_WIDTH // 2) / EMBEDDING_WIDTH)
         return np.concatenate([np.sin(position), np.cos(position)], axis=1).astype(np.float32)
-
-
-def read_single(content: bytes, ending: str, key: str, where: str) -> Any:
-    """Returns the single number or word in a json, txt, csv or npy file; None if a JSON object lacks the key.
-
-    Args:
-        key: name of the value in a JSON object, or heading of its column in a CSV table with one row; empty: the file holds nothing else.
-
-    Raises:
-        BadSample: the file is damaged, or holds several values.
-    """
-    match ending:
-        case "npy":
-            array = formats.read(content, ending, where, Selection(axes=0)).array
-            if array.size != 1:
-                raise refuse(where, f"an array of shape {array.shape}", "one number")
-            return array.reshape(()).item()
-        case "json":
-            found = files.read_json_value(content, where)
-            if key and isinstance(found, Mapping):
-                return found.get(key)
-            return found
-        case "csv":
-            rows = [row for row in csv.reader(io.StringIO(files.read_text(content, where))) if row]
-            if key and len(rows) == 2 and key in rows[0] and len(rows[1]) == len(rows[0]):
-                return rows[1][rows[0].index(key)].strip()
-            if len(rows) != 1 or len(rows[0]) != 1:
-                cells = f"one cell, or the column {key!r} and one row" if key else "one cell"
-                raise refuse(where, f"{len(rows)} rows of {max(map(len, rows), default=0)} columns", cells)
-            return rows[0][0].strip()
-        case _:
-            return files.read_text(content, where).strip()
-
-
-def parse_number(text: str, where: str) -> float:
-    """Returns a number that is written as text.
-
-    Raises:
-        BadSample: it is not a number.
-    """
-    try:
-        return float(text)
-    except ValueError:
-        raise refuse(where, f"the text {shown(text)}", "a number") from None
 
 
 def explained_variance(sums: np.ndarray) -> float:

@@ -22,6 +22,7 @@ from maskweave.values.formats.base import Selection
 from maskweave.values.label import class_name
 from maskweave.values.metrics import Labels, Metric, best_multiset, f1_of_labels
 from maskweave.values.rules import Rules
+from maskweave.values.single import TEXTS, read_single
 
 EMBEDDING_WIDTH = 16
 MOST_LOG_ODDS, LEVELS = 12.0, 960
@@ -35,6 +36,7 @@ class Tags(ValueType):
     type: ClassVar[str] = "tags"
     python: ClassVar[str] = "[text, …], some of `classes`, in their order"
     kinds: ClassVar[tuple[str, ...]] = ("grid",)
+    may_be_empty = True
     tokenized_by = "rules"
     mergeable = True
     head = "sample"
@@ -45,7 +47,8 @@ class Tags(ValueType):
     classes: tuple[str, ...] = ()
     """Names in order. Files hold names, indices from 0 if no class has such a name, or true or false (1 or 0) for each class."""
     key: str = ""
-    """Name of the tags in JSON objects that hold several values. Empty: the file holds only the tags."""
+    """Name of the tags in files that hold several values: JSON objects, archives of arrays. Empty: the file holds only the tags. In JSON, `[]` says
+    that no class applies; null, and an object without the key, that the tags are missing."""
 
     def check_settings(self, kind: str) -> None:
         check_classes(self.classes)
@@ -86,17 +89,20 @@ class Tags(ValueType):
 
     @property
     def endings(self) -> tuple[str, ...]:
-        return ("json", "txt", "csv", "npy")
+        return ("json", *TEXTS, *formats.ARRAYS)
 
     def parse(self, content: bytes, ending: str, where: str) -> Any:
         match ending:
-            case "npy":
-                return formats.read(content, ending, where, Selection(axes=1)).array
             case "json":
-                found = files.read_json_value(content, where)
-                return found.get(self.key) if self.key and isinstance(found, Mapping) else found
+                return read_single(content, ending, self.key, where)
+            case "txt" | "csv":
+                names = self._split(files.read_text(content, where))
+                if not names:
+                    advice = "for no tags, write [] into a json file; if they are unknown, leave the file out"
+                    raise refuse(where, "no names", "names on lines of their own or separated by commas", advice)
+                return names
             case _:
-                return self._split(files.read_text(content, where))
+                return formats.read(content, ending, where, Selection(self.key, axes=0)).numbers()
 
     def write(self, value: Any) -> tuple[bytes, str]:
         return super().write({self.key: value} if self.key else value)
