@@ -66,7 +66,7 @@ def pictures() -> dict[str, bytes]:
 CAPTIONS = {
     "t_emptycap": b"",
     "u_unicap": UNICODE.encode(),
-    "v_latin1": "caf\xe9".encode("latin-1"),
+    "v_latin1": "déjà".encode("latin-1"),
     "w_longcap": b"word " * 500,
     "x_wscap": b"  \n ",
 }

@@ -530,7 +530,11 @@ def test_labels_are_read_from_the_names_of_samples(tmp_path: Path) -> None:
     report = import_folders(tmp_path / "in", tmp_path / "out", catalog, limit=1)
     assert report.per_modality == {"rgb": 5, "kind": 3}
     shards = Shards(tmp_path / "out", catalog)
-    assert {shards.key(i): shards[i]["kind"] for i in range(5) if "kind" in shards[i]} == {"cat/0": "cat", "cat/1": "cat", "dog/0": "dog"}
+    assert {shards.key(i): shards[i]["kind"] for i in range(5) if "kind" in shards[i]} == {
+        "cat/0": "cat",
+        "cat/1": "cat",
+        "dog/0": "dog",
+    }
     reasons = {fault.key: fault.reason for fault in report.faults.dropped}
     assert "name 'cow/0': found 'cow'; expected one of the entry's 2 classes: cat, dog" in reasons["cow/0"]
     assert "name 'loose': found no match; expected value.name_pattern" in reasons["loose"]

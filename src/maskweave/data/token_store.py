@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from maskweave.config import plain_changes
 from maskweave.data.columns import Column
 from maskweave.errors import MaskweaveError
 from maskweave.files import read_json, write_aside
@@ -33,8 +34,9 @@ def shard_name(number: int) -> str:
 
 
 def entry_fingerprint(modality: Modality) -> str:
-    """Hash of an entry that changes if tokens made from the old entry are no longer valid."""
-    facts = training_facts(modality)
+    """Hash of an entry that changes if tokens made from the old entry are no longer valid. A setting that a later version adds does not change it
+    while it has its default."""
+    facts = training_facts(modality, plain_changes)
     content = {key: facts.get(key) for key in ("name", "kind", "value", "grid", "max_tokens", "tokenizer")}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 

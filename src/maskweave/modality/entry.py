@@ -4,10 +4,11 @@ A catalog is a YAML file with entries and the vocabularies that they share. Name
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from maskweave.config import plain_changes
+from maskweave.config import plain
 from maskweave.modality.decoding import DEFAULT, Decoding
 from maskweave.modality.tokenizer import TokenizerSpec
 from maskweave.values.base import TextLabels, ValueType
@@ -103,12 +104,12 @@ class Modality:
         return self.source or self.name
 
 
-def training_facts(modality: Modality) -> dict[str, Any]:
-    """Returns the settings of an entry, as plain values, that its tokens and the training depend on, as far as they are not the defaults.
+def training_facts(modality: Modality, as_plain: Callable[[Any], Any] = plain) -> dict[str, Any]:
+    """Returns the settings of an entry, as plain values, that its tokens and the training depend on.
 
     The others, such as `decoding`, `metrics` and the value type's `report_facts`, may change after training.
     """
-    facts: dict[str, Any] = plain_changes(modality)
+    facts: dict[str, Any] = as_plain(modality)
     for path in ("decoding", "metrics", "derive", *(f"value.{path}" for path in modality.value.report_facts)):
         _remove(facts, path.split("."))
     return facts
