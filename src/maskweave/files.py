@@ -234,7 +234,7 @@ def _parse(path: Path, parse: Any, language: str, limit: float | None) -> Any:
     except UnicodeDecodeError as error:
         raise MaskweaveError(f"{path}: not UTF-8 text") from error
     except OSError as error:  # for instance a name that is too long, or a file of another user
-        raise MaskweaveError(f"{shown(str(path))}: cannot be read ({error.strerror}); correct the path") from error
+        raise MaskweaveError(f"{shown(str(path), 200)}: cannot be read ({error.strerror}); check the path") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise MaskweaveError(f"{path}: not valid {language}: {' '.join(str(error).split())[:1000]}") from error
 
