@@ -146,7 +146,7 @@ def test_text_that_is_no_path(word: str, tiny_run: Path, tmp_path: Path, refused
 def test_paths_that_cannot_be(tiny_recipe: Path, tmp_path: Path, refused: Refused) -> None:
     (tmp_path / "file").write_text("")
     for path in ("x" * 5000, tmp_path / "file" / "below"):
-        refused("recipe", "check", path, says=("correct the path",) if isinstance(path, str) else ("file/below",))
+        refused("recipe", "check", path, says=("check the path",) if isinstance(path, str) else ("file/below",))
         refused("run", tiny_recipe, "--out", path, says=("check the path",))
     refused("evaluate", tmp_path / "gone", says=("gone", "no such folder", "'maskweave run'"))
     refused("run", tmp_path, says=("is a folder, expected a YAML file",))
@@ -352,9 +352,9 @@ def test_an_unfinished_run_is_finished_by_the_command_it_names(
 def test_a_run_of_another_catalog(tiny_run: Path, tmp_path: Path, refused: Refused) -> None:
     run = shutil.copytree(tiny_run, tmp_path / "run")
     entries = (run / "modalities.yaml").read_text()
-    other = files.read_yaml(run / "modalities.yaml")
+    other = read_yaml(run / "modalities.yaml")
     other["modalities"]["depth"]["value"]["range"] = [0, 8]
-    files.write_yaml(run / "modalities.yaml", other)
+    write_yaml(run / "modalities.yaml", other)
     words = ["--input", "caption=hi", "--target", "depth", "--out", tmp_path / "o"]
     refused(
         "generate",

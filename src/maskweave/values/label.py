@@ -15,7 +15,7 @@ from maskweave.values.classes import check_classes
 from maskweave.values.distribution import ClassDistribution, point
 from maskweave.values.metrics import Metric
 from maskweave.values.rules import Rules
-from maskweave.values.single import NO_NUMBER, SINGLE_ENDINGS, TEXTS, read_single
+from maskweave.values.single import SINGLE_ENDINGS, TEXTS, read_single, says_nothing
 
 EMBEDDING_WIDTH = 64
 
@@ -78,7 +78,7 @@ class Label(ValueType):
 
     def parse(self, content: bytes, ending: str, where: str) -> Any:
         found = read_single(content, ending, self.key, where)
-        if isinstance(found, str) and found not in self.classes and found.lower() in NO_NUMBER:
+        if isinstance(found, str) and found not in self.classes and says_nothing(found):
             return None
         if isinstance(found, float) and ending != "json" and found.is_integer():  # arrays of floats may hold indices
             return int(found)

@@ -2,9 +2,10 @@
 
 import difflib
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import pairwise
 from typing import Any, ClassVar
 
@@ -16,8 +17,9 @@ from maskweave.values.array import check_range
 from maskweave.values.base import Size, TextLabels, ValueType, refuse
 from maskweave.values.codec import Bins, Codec, Slot, TextWriter
 from maskweave.values.items import MAX_BINS, is_number
-from maskweave.values.metrics import Metric
+from maskweave.values.metrics import Metric, explained_variance, mean
 from maskweave.values.remarks import remark
+from maskweave.values.scales import Scale, check_scale, from_scale, to_scale
 
 REMARKED = 20
 """Unknown keys of a value that are named in remarks."""
@@ -30,7 +32,13 @@ class Key:
     id: int
     """Written as `v1=id`; never change it."""
     range: tuple[float, float]
-    """Lowest and highest value; values outside are clipped."""
+    """Lowest and highest value."""
+    clip: bool = True
+    """Values outside of the range are clipped to it; false: they are refused."""
+    scale: Scale = "linear"
+    """`log` or `asinh`: bins are equal on this scale, and errors are measured on it, for numbers that span powers of ten."""
+    softening: float = 1.0
+    """Scale `asinh`: numbers below it are on a nearly linear scale, in `unit`."""
     bins: int = 50
     """The range is divided into this many equal bins; for whole numbers use highest - lowest + 1."""
     integer: bool = False
@@ -41,6 +49,12 @@ class Key:
     """Ascending cuts of the range, instead of equal bins; `bins` must be one more than the number of splits."""
     unit: str = ""
     """Unit of the number, for figures."""
+
+    def on_scale(self, number: float) -> float:
+        """Returns a number, clipped to the range, on the scale; unchanged on a linear one."""
+        if self.scale == "linear":
+            return number
+        return float(to_scale(min(max(number, self.range[0]), self.range[1]), self.scale, self.softening))
 
 
 @dataclass(frozen=True)
@@ -71,6 +85,11 @@ class Metadata(ValueType):
                 raise MaskweaveError(
                     f"{at} needs an id from 0 and at least {1 + key.top} bin{'s' * key.top}, both at most {MAX_BINS:,}; found id {key.id}, bins {key.bins}"
                 )
+            check_scale(key.scale, key.softening, key.range[0], f"{at}.")
+            if key.scale != "linear" and (key.integer or key.splits):
+                raise MaskweaveError(
+                    f"{at}: scale {key.scale!r} is for numbers in equal bins; remove it, or 'integer' and 'splits'"
+                )
             cuts = (key.range[0], *key.splits, key.range[1])
             if key.splits and (key.bins != len(key.splits) + 1 or key.top or any(a >= b for a, b in pairwise(cuts))):
                 raise MaskweaveError(
@@ -93,8 +112,12 @@ class Metadata(ValueType):
                 f"at least one of {', '.join(self.keys)}",
             )
         for key, number in known.items():
+            low, high = self.keys[key].range
             if not is_number(number):
                 raise refuse(where, f"{key} = {shown(number)}", "a finite number", "leave out unknown keys")
+            if not low <= number <= high and not self.keys[key].clip:
+                unit = self.keys[key].unit
+                raise refuse(where, f"{key} = {number:.6g}", f"{low:g} to {high:g} {unit}".rstrip(), "widen its range")
         unknown = [key for key in value if key not in self.keys]
         for key in unknown[:REMARKED]:
             remark(_unknown(str(key), tuple(self.keys)))
@@ -104,6 +127,14 @@ class Metadata(ValueType):
             if key not in known:
                 remark(f"the key {key!r} is missing")
         return known
+
+    def parse(self, content: bytes, ending: str, where: str) -> Any:
+        """Returns the content without the keys that are null or NaN; None if all of the entry's are."""
+        found = super().parse(content, ending, where)
+        if not isinstance(found, Mapping):
+            return found
+        known = {key: number for key, number in found.items() if not _is_unknown(number)}
+        return None if any(key in found for key in self.keys) and not any(key in known for key in self.keys) else known
 
     @property
     def labels(self) -> Mapping[str, tuple[str, ...]]:
@@ -121,7 +152,8 @@ class Metadata(ValueType):
         return MetadataCodec(name, self, max_tokens, text)
 
     def metrics(self, parse: TextLabels | None = None) -> dict[str, Metric]:
-        """`mae`: over all keys as a share of each key's range, and for each key in its unit."""
+        """`mae`: over all keys as a share of each key's range, on its scale, and for each key in its unit. `r2`: the explained share of the variance on
+        each key's scale, and its mean over the keys. `accuracy`: the share of exact whole numbers, over all integer keys and for each."""
 
         def finish(sums: np.ndarray) -> float:
             return float(sums[1].sum() / sums[2].sum()) if sums[2].sum() else math.nan
@@ -129,10 +161,28 @@ class Metadata(ValueType):
         def per_key(sums: np.ndarray) -> Sequence[float]:
             return [total / count if count else math.nan for total, count in zip(sums[0], sums[2], strict=True)]
 
+        def explained(sums: np.ndarray) -> list[float]:
+            return [explained_variance(of_key) if of_key[3] else math.nan for of_key in sums.T]
+
+        def mean_explained(sums: np.ndarray) -> float:
+            found = [share for share in explained(sums) if math.isfinite(share)]
+            return sum(found) / len(found) if found else math.nan
+
+        whole = tuple(name for name, key in self.keys.items() if key.integer)
         return {
             "mae": Metric(
                 "MAE", "lower", self._errors, finish, median_keys, names=tuple(self.keys), finish_parts=per_key
-            )
+            ),
+            "r2": Metric(
+                "R²",
+                "higher",
+                self._variances,
+                mean_explained,
+                self._means,
+                names=tuple(self.keys),
+                finish_parts=explained,
+            ),
+            "accuracy": Metric("accuracy", "higher", partial(self._exact, whole), mean, _most_frequent, names=whole),
         }
 
     def derivation_gaps(self, by: str) -> tuple[bool, str]:
@@ -152,8 +202,38 @@ class Metadata(ValueType):
             if name in truth:
                 width = key.range[1] - key.range[0]
                 error = abs(prediction[name] - truth[name]) if name in prediction else width
-                found[:, i] = error, error / width, 1
+                share = error / width
+                if name in prediction and key.scale != "linear":
+                    low, high = map(key.on_scale, key.range)
+                    share = abs(key.on_scale(prediction[name]) - key.on_scale(truth[name])) / (high - low)
+                found[:, i] = error, share, 1
         return found
+
+    def _variances(self, prediction: Mapping[str, float], truth: Mapping[str, float]) -> np.ndarray:
+        """(4, keys): squared error, truth, squared truth, on the key's scale, and whether the truth has the key. A key that is not predicted
+        counts as the middle of its range."""
+        found = np.zeros((4, len(self.keys)))
+        for i, (name, key) in enumerate(self.keys.items()):
+            if name in truth:
+                low, high = map(key.on_scale, key.range)
+                t = key.on_scale(truth[name])
+                p = key.on_scale(prediction[name]) if name in prediction else (low + high) / 2
+                found[:, i] = (p - t) ** 2, t, t**2, 1
+        return found
+
+    def _means(self, values: Sequence[Any]) -> dict[str, float]:
+        """Mean of each key on its scale."""
+        means = {}
+        for name, key in self.keys.items():
+            if found := [key.on_scale(value[name]) for value in values if name in value]:
+                means[name] = float(from_scale(np.mean(found), key.scale, key.softening))
+        return means
+
+    def _exact(self, names: Sequence[str], prediction: Mapping[str, float], truth: Mapping[str, float]) -> np.ndarray:
+        """(2, names): whether the whole number is right, and whether the truth has the key."""
+        known = [name in truth for name in names]
+        right = [name in truth and prediction.get(name) == round(truth[name]) for name in names]
+        return np.array([right, known], np.float64)
 
     @property
     def wide(self) -> bool:
@@ -193,7 +273,13 @@ class MetadataCodec(Codec):
         self.most = self.capacity(2)
         self.require("v1", 1 + max(key.id for key in keys.values()), "the highest id of value.keys")
         self.require("v0", max(key.bins for key in keys.values()), "the most bins of value.keys")
-        self.keys = {name: Bins(*key.range, key.bins, key.integer, key.top, key.splits) for name, key in keys.items()}
+        self.keys = {name: _bins(key) for name, key in keys.items()}
+        self.centers = {
+            name: from_scale(bins.centers, keys[name].scale, keys[name].softening).tolist()
+            if keys[name].scale != "linear"
+            else bins.centers
+            for name, bins in self.keys.items()
+        }
         self.ids = {name: text.value("v1", key.id) for name, key in keys.items()}
         self.level = text.value("v0", 0)
         names = Slot("v1=", {id: name for name, id in self.ids.items()})
@@ -201,7 +287,9 @@ class MetadataCodec(Codec):
 
     def encode(self, value: Mapping[str, float], rng: np.random.Generator | None = None) -> list[int]:
         pairs = [
-            [self.ids[name], self.level + bins.encode(value[name])] for name, bins in self.keys.items() if name in value
+            [self.ids[name], self.level + bins.encode(self.spec.keys[name].on_scale(value[name]))]
+            for name, bins in self.keys.items()
+            if name in value
         ]
         order = range(len(pairs)) if rng is None else rng.permutation(len(pairs))
         return self.join([pairs[i] for i in order[: self.most]])
@@ -215,8 +303,24 @@ class MetadataCodec(Codec):
             elif bin >= bins.count:
                 problems.append(f"{name}: bin {bin}, but it has {bins.count} bins")
             else:
-                value[name] = bins.centers[bin]
+                value[name] = self.centers[name][bin]
         return value
+
+
+def _bins(key: Key) -> Bins:
+    """The bins of a key on its scale."""
+    low, high = map(key.on_scale, key.range)
+    return Bins(low, high, key.bins, key.integer, key.top, key.splits)
+
+
+def _is_unknown(number: Any) -> bool:
+    return number is None or (isinstance(number, float) and math.isnan(number))
+
+
+def _most_frequent(values: Sequence[Any]) -> dict[str, float]:
+    """Most frequent number of each key."""
+    names = dict.fromkeys(name for value in values for name in value)
+    return {name: Counter(round(v[name]) for v in values if name in v).most_common(1)[0][0] for name in names}
 
 
 def median_keys(values: Sequence[Any]) -> dict[str, float]:

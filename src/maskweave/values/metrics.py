@@ -154,6 +154,13 @@ def root_mean(sums: np.ndarray) -> float:
     return math.sqrt(mean(sums))
 
 
+def explained_variance(sums: np.ndarray) -> float:
+    """R²: 1 - squared errors / squared deviations of the truths from their mean; NaN if the truths are all equal."""
+    errors, total, squares, count = map(float, sums)
+    spread = squares - total**2 / count
+    return 1 - errors / spread if spread > 1e-12 * squares else math.nan
+
+
 def psnr(sums: np.ndarray) -> float:
     """Peak signal-to-noise ratio in dB, for numbers from 0 to 255."""
     error = mean(sums)

@@ -15,11 +15,11 @@ from maskweave.values.base import Size, TextLabels, ValueType, refuse
 from maskweave.values.bins import fit_bins
 from maskweave.values.distribution import NumberDistribution, point
 from maskweave.values.items import MAX_BINS, is_number
-from maskweave.values.metrics import Metric, mean, root_mean
+from maskweave.values.metrics import Metric, explained_variance, mean, root_mean
 from maskweave.values.remarks import remark
 from maskweave.values.rules import Rules
 from maskweave.values.scales import Scale, check_scale, from_scale, to_scale
-from maskweave.values.single import NO_NUMBER, SINGLE_ENDINGS, parse_number, read_single
+from maskweave.values.single import SINGLE_ENDINGS, parse_number, read_single, says_nothing
 
 SLACK = 1e-6
 """Numbers outside the range by at most this share of it are rounding errors and are clipped."""
@@ -123,7 +123,7 @@ class Scalar(ValueType):
     def parse(self, content: bytes, ending: str, where: str) -> Any:
         found = read_single(content, ending, self.key, where)
         if isinstance(found, str):
-            found = None if found.lower() in NO_NUMBER else parse_number(found, where)
+            found = None if says_nothing(found) else parse_number(found, where)
         if found is None or (isinstance(found, float) and math.isnan(found)):
             return None
         if self.outside == "missing" and is_number(found) and self._is_outside(found):
@@ -262,13 +262,6 @@ class ScalarRules(Rules):
         """Vectors on a curve, in the order of the bins."""
         position = np.arange(self.value.bins)[:, None] / 10.0 ** (4 * np.arange(EMBEDDING_WIDTH // 2) / EMBEDDING_WIDTH)
         return np.concatenate([np.sin(position), np.cos(position)], axis=1).astype(np.float32)
-
-
-def explained_variance(sums: np.ndarray) -> float:
-    """R²: 1 - squared errors / squared deviations of the truths from their mean; NaN if the truths are all equal."""
-    errors, total, squares, count = map(float, sums)
-    spread = squares - total**2 / count
-    return 1 - errors / spread if spread > 1e-12 * squares else math.nan
 
 
 def _variance_sums(scaled: Any, prediction: Any, truth: float) -> np.ndarray:

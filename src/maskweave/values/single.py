@@ -9,14 +9,18 @@ from maskweave.errors import shown
 from maskweave.values import files, formats
 from maskweave.values.base import refuse
 from maskweave.values.formats.base import Selection
-from maskweave.values.formats.tables import MISSING as NO_NUMBER
 from maskweave.values.remarks import remark
 
 TEXTS = ("txt", "csv")
 SINGLE_ENDINGS = ("json", *TEXTS, *formats.ARRAYS)
 """Endings of files that can hold a single number or name."""
 
-__all__ = ["NO_NUMBER", "SINGLE_ENDINGS", "TEXTS", "parse_number", "read_single"]
+
+def says_nothing(text: str) -> bool:
+    """Whether a text is empty or one of the usual words for a missing number, such as `nan` or `null`."""
+    from maskweave.values.formats.tables import MISSING
+
+    return text.lower() in MISSING
 
 
 def read_single(content: bytes, ending: str, key: str, where: str) -> Any:
