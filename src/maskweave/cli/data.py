@@ -56,6 +56,13 @@ def data_import_arguments(parser: ArgumentParser) -> None:
         help="what an unusable file drops: only this part of its sample, or the whole sample",
     )
     parser.add_argument("--jobs", metavar="N", type=int, default=1, help="number of files decoded in parallel")
+    parser.add_argument(
+        "--single",
+        metavar="NAME",
+        type=str,
+        default="",
+        help="the only modality, whose files are in ROOT itself and not in a folder of this name",
+    )
 
 
 def data_import(given: Namespace) -> None:
@@ -67,6 +74,7 @@ def data_import(given: Namespace) -> None:
         limit=given.limit,
         jobs=given.jobs,
         bad=given.bad,
+        single=given.single,
     )
     print(report)
 

@@ -49,6 +49,9 @@ GROUPS = {
         "retrieve evaluate": "Query with every indexed sample and report recall (how often it finds itself), compared with chance.",
         "data features": "Compute a network's features of a recipe's samples and store them as a modality. Resumes where it stopped.",
     },
+    "init": {
+        "init": "Look at a folder of files, write a catalog and a recipe for it, and import it. Then 'maskweave run' trains a model.",
+    },
     "data": {
         "data import": "Import aligned folders (the same NAME in each modality's folder) as tar shards. Resumes where it stopped.",
         "data label": "Compute modalities from the pictures of an imported data set: edges, palette, metadata.",

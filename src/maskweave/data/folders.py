@@ -76,7 +76,9 @@ class _Listing:
     """The files under ROOT."""
 
     files: dict[str, dict[str, str]] = field(default_factory=dict)
-    """Path relative to ROOT/MODALITY, by modality and key."""
+    """Path relative to the modality's folder, by modality and key."""
+    folders: dict[str, Path] = field(default_factory=dict)
+    """Folder of each modality."""
     faults: dict[str, str] = field(default_factory=dict)
     """Reasons why a sample cannot be used, by key."""
     notes: list[str] = field(default_factory=list)
@@ -90,6 +92,7 @@ def import_folders(
     limit: float = 0.01,
     jobs: int = 1,
     bad: OnBad = "part",
+    single: str = "",
 ) -> ImportReport:
     """Write the tar shards of aligned folders. If run again, finished shards whose files have not changed are kept.
 
@@ -102,6 +105,7 @@ def import_folders(
         limit: largest share of samples with unusable values, 0 to 1, checked once 100 samples were seen and at the end.
         jobs: number of samples decoded in parallel.
         bad: what an unusable value drops: only this `part` of its sample, or the whole `sample`.
+        single: name of the only modality, if its files are in root itself and not in a folder of this name.
 
     Raises:
         MaskweaveError: root is missing or empty, no entry reads its folders, a folder is empty or shares no name with the others, `out` has
@@ -112,7 +116,7 @@ def import_folders(
     if shard_size < 1 or jobs < 1:
         raise MaskweaveError(f"shard_size and jobs must be 1 or more, found {shard_size} and {jobs}")
     skips, remarks = ErrorBudget(limit), Counter[tuple[str, str]]()
-    listing, entries = _listed(root, catalog)
+    listing, entries = _listed(root, catalog, single)
     keys = sorted(set(listing.faults).union(*listing.files.values()))
     _prepare(root, out)
 
@@ -175,7 +179,7 @@ class _Range:
             files = []
             for name, paths in self.listing.files.items():
                 if key in paths:
-                    state = (self.root / name / paths[key]).stat()
+                    state = (self.listing.folders[name] / paths[key]).stat()
                     files.append([name, paths[key], state.st_size, state.st_mtime_ns])
             content.append([key, self.listing.faults.get(key), files])
         self.fingerprint = hashlib.sha256(json.dumps(content).encode("utf-8", "surrogatepass")).hexdigest()
@@ -255,7 +259,7 @@ class _Range:
             for name, paths in self.listing.files.items():
                 if key not in paths:
                     continue
-                path = self.root / name / paths[key]
+                path = self.listing.folders[name] / paths[key]
                 ending = split_ending(path.name)[1]
                 found = read_part(name, partial(_read, path, ending, self.entries[name]))
                 if found is not None:
@@ -302,7 +306,7 @@ def _remove_beyond(out: Path, count: int) -> None:
             remove(out / RANGES / f"{manifest.stem}{SKIPPED}")
 
 
-def _listed(root: Path, catalog: Catalog) -> tuple[_Listing, dict[str, Modality]]:
+def _listed(root: Path, catalog: Catalog, single: str = "") -> tuple[_Listing, dict[str, Modality]]:
     """Returns all files under root, by modality and key, and the entries whose folders exist."""
     if not root.is_dir():
         found = "is a file" if root.exists() else "no such folder"
@@ -311,6 +315,7 @@ def _listed(root: Path, catalog: Catalog) -> tuple[_Listing, dict[str, Modality]
         )
     expected = [name for name, m in catalog.items() if not m.source]
     folders = sorted(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    folders = [catalog[single].name] if single else folders
     listing = _Listing()
     entries = {name: catalog[name] for name in expected if name in folders and not catalog[name].value.is_in_name}
     if not entries:
@@ -336,11 +341,12 @@ def _listed(root: Path, catalog: Catalog) -> tuple[_Listing, dict[str, Modality]
             listing.notes.append(f"{root / name}: ignored: {reads}")
     unusable: dict[str, tuple[str, str]] = {}
     for name, entry in entries.items():
-        if (root / name).is_symlink():
+        folder = listing.folders[name] = root if single else root / name
+        if folder.is_symlink() and not single:
             raise MaskweaveError(
-                f"{root / name}: is a link, and links are not followed; move the folder here, or import from its real path"
+                f"{folder}: is a link, and links are not followed; move the folder here, or import from its real path"
             )
-        listing.files[name] = _list_folder(root / name, entry, listing, unusable)
+        listing.files[name] = _list_folder(folder, entry, listing, unusable)
     named = set().union(*listing.files.values())
     for key, (name, path) in unusable.items():  # a file of a sample in another format is a fault; a README is not
         fault = f"{path}: a file with this ending cannot hold values of type {entries[name].value.type!r}; expected {', '.join(entries[name].value.endings)}"

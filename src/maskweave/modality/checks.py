@@ -29,7 +29,7 @@ def checked(m: Modality, vocabularies: Mapping[str, Vocabulary], where: str) -> 
     if m.id < 1:
         raise MaskweaveError(f"{where}: id {m.id} must be 1 or more (0 is padding)")
     limits.check_most(f"{where}: id", m.id, limits.MODALITY_ID)
-    _check_name(m.name, where)
+    check_name(m.name, where)
     _check_value(m, where)
     m = _with_defaults(m)
     match m.kind:
@@ -75,7 +75,7 @@ def checked(m: Modality, vocabularies: Mapping[str, Vocabulary], where: str) -> 
 
 def check_vocabulary(v: Vocabulary, where: str) -> None:
     """Raise MaskweaveError if a vocabulary's settings contradict each other."""
-    _check_name(v.name, where)
+    check_name(v.name, where)
     limits.check_most(f"{where}: size", v.size, limits.VOCABULARY)
     if min(v.values.values(), default=0) < 0:
         raise MaskweaveError(
@@ -94,7 +94,7 @@ def check_vocabulary(v: Vocabulary, where: str) -> None:
         )
 
 
-def _check_name(name: str, where: str) -> None:
+def check_name(name: str, where: str) -> None:
     """Names are also used for folders and for parts of the model."""
     if not name.replace("_", "").replace("@", "").replace("-", "").isalnum():
         raise MaskweaveError(f"{where}: a name may only contain letters, digits, '_', '-' and '@'")

@@ -1,0 +1,55 @@
+"""The command `maskweave init`: from a folder of files to a catalog, a recipe and imported data."""
+
+from pathlib import Path
+
+from jsonargparse import ArgumentParser, Namespace
+
+from maskweave.config import names, pairs
+from maskweave.init.project import import_files, make_project
+
+
+def init_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "folder", metavar="FOLDER", type=str, help="folder with files FOLDER/MODALITY/.../NAME.EXT, or of pictures"
+    )
+    parser.add_argument(
+        "--out", metavar="PROJECT", type=str, help="folder of the project (default: NAME-model for a folder NAME)"
+    )
+    parser.add_argument("--minutes", metavar="M", type=float, default=10.0, help="about how long the run should take")
+    parser.add_argument(
+        "--array",
+        metavar="MODALITY=ARRAY",
+        type=str,
+        nargs="+",
+        default=[],
+        help="array to read from files that hold several",
+    )
+    parser.add_argument(
+        "--text",
+        metavar="NAMES",
+        type=str,
+        help="modalities that are free text, separated by commas, although few differ",
+    )
+    parser.add_argument(
+        "--classes", action="store_true", help="the folders are classes of pictures, although they hold the same names"
+    )
+    parser.add_argument("--no-import", action="store_true", help="only write the catalog and the recipe")
+
+
+def init(given: Namespace) -> None:
+    root = Path(given.folder)
+    out = Path(given.out or f"{root.resolve().name}-model")
+    project = make_project(
+        root,
+        out,
+        given.minutes,
+        pairs("array", given.array, "ARRAY", empty=False),
+        names("text", given.text),
+        given.classes,
+    )
+    print(project.survey_text())
+    if not given.no_import:
+        print()
+        import_files(project)
+        print(project.imported)
+    print(f"\n{project.next_text()}")

@@ -1,0 +1,98 @@
+"""What single files hold, before a value type is chosen for them: read with the readers that the value types use."""
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from maskweave.errors import BadSample
+from maskweave.values import files, formats
+from maskweave.values.formats.base import Selection
+from maskweave.values.formats.sound import SOUNDS
+
+Holds = Literal["picture", "array", "text", "json", "video", "sound"]
+WHITE = (255, 255, 255)
+FEW_PAGES = 1
+
+
+@dataclass(frozen=True)
+class FileContent:
+    """The content of one file."""
+
+    holds: Holds
+    data: Any
+    """Pictures and videos: uint8; arrays: numbers of any type; texts: str; JSON: the object."""
+    known: np.ndarray | None = None
+    """False at points that the file marks as missing."""
+    exact: bool = True
+    """Whether whole numbers are stored exactly; JPEG blurs them."""
+    ids: np.ndarray | None = None
+    """The indices of a picture with a palette."""
+
+
+def read_content(path: Path, array: str = "") -> FileContent:
+    """Returns what a file holds.
+
+    Args:
+        array: name of the array to read from files that hold several.
+
+    Raises:
+        BadSample: the file is damaged, holds several arrays, or has an ending that nothing reads.
+        MaskweaveError: the package that reads such files is not installed.
+    """
+    ending, where = formats.split_ending(path.name)[1], str(path)
+    if ending in SOUNDS:
+        return FileContent("sound", None)
+    content = files.read_bytes(path)
+    if ending == "txt":
+        return FileContent("text", files.read_text(content, where))
+    files.check_size(content, where)
+    if ending == "json":
+        return FileContent("json", files.read_json_value(content, where))
+    if ending == "gif" and _pages(content) > FEW_PAGES:
+        return FileContent("video", formats.read(content, ending, where, Selection()).array)
+    if ending in formats.PLANES:
+        stored = formats.read(content, ending, where, Selection(axes=2))
+        return FileContent("array", stored.array, stored.known)
+    if ending in files.PICTURES:
+        return _picture(content, ending, where)
+    if ending in formats.VIDEOS:
+        return FileContent("video", formats.read(content, ending, where, Selection(axes=3)).array)
+    if ending in formats.BUILT_IN or ending in formats.installed():
+        stored = formats.read(content, ending, where, Selection(array, axes=1 if ending == "csv" else 2))
+        return FileContent("array", stored.array, stored.known)
+    raise BadSample(f"{where}: nothing reads files that end in {ending!r}")
+
+
+def _picture(content: bytes, ending: str, where: str) -> FileContent:
+    mode = _mode(content)
+    if ending == "png" and mode in ("1", "I", "I;16"):
+        levels = files.read_levels(content, ending, where)
+        return FileContent("array", levels.astype(bool) if mode == "1" else levels)
+    picture = files.read_picture(content, ending, 1 if mode == "L" else 3, WHITE, where)
+    is_png = content.startswith(b"\x89PNG")
+    ids = files.read_ids(content, ending, "classes", where) if mode == "P" and is_png and ending == "png" else None
+    return FileContent("picture", picture, exact=is_png, ids=ids)
+
+
+def _mode(content: bytes) -> str:
+    """Returns Pillow's mode of a picture; empty if it is none, which its reader will say."""
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(content)) as picture:
+            return picture.mode
+    except Exception:  # Pillow raises many types of errors on broken files
+        return ""
+
+
+def _pages(content: bytes) -> int:
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(content)) as picture:
+            return getattr(picture, "n_frames", 1)
+    except Exception:  # as above
+        return 1

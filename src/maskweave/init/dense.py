@@ -1,0 +1,177 @@
+"""From arrays, pictures and videos to the value type, size and range of an entry."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from maskweave.init import sizes
+from maskweave.init.contents import FileContent
+from maskweave.init.finding import Finding
+from maskweave.init.numbers import class_ids, is_binary, number_facts, rounded_out
+
+MOST_CHANNELS = 16
+"""An axis of at most this many points at the end of an array is its channels."""
+COLORS = (3, 4)
+
+
+def decide_dense(finding: Finding, contents: Mapping[str, FileContent], minutes: float) -> Finding:
+    """Fill in the entry for files that hold arrays, pictures or videos, by the sample's name."""
+    if any(c.holds == "video" for c in contents.values()):
+        videos = [c.data for c in contents.values()]
+        return _image(
+            finding, sizes.for_volume([v.shape[:3] for v in videos], True), 3, f"videos of {len(videos[0])} frames"
+        )
+    masked = _palette_ids(contents)
+    arrays = [c.data if masked is None else masked[k] for k, c in contents.items()]
+    known = [c.known for c in contents.values()]
+    rank = Counter(a.ndim for a in arrays).most_common(1)[0][0]
+    if any(a.ndim != rank for a in arrays) and {a.ndim for a in arrays} != {2, 3}:
+        shapes = ", ".join(map(str, sorted({a.shape for a in arrays})[:4]))
+        return finding.undecided(f"the arrays differ in their number of axes ({shapes}); save all with the same axes")
+    if {a.ndim for a in arrays} == {2, 3}:  # gray and color pictures
+        arrays = [np.repeat(a[..., None], 3, axis=2) if a.ndim == 2 else a[..., :3] for a in arrays]
+    axes, channels, doubt = _axes([a.shape for a in arrays])
+    if not axes:
+        return finding.undecided(doubt)
+    if doubt:
+        finding.doubts.append(doubt)
+    exact = all(c.exact for c in contents.values())
+    extents = {key: a.shape[:axes] for key, a in zip(contents, arrays, strict=True)}
+    if axes == 2:
+        finding.extents = extents
+    extent = list(extents.values())
+    if channels == 1 and exact:
+        flat = [a[..., 0] if a.ndim > axes else a for a in arrays]
+        masks = [None if m is None else m.reshape(a.shape) for m, a in zip(known, flat, strict=True)]
+        if is_binary(flat) and not any(m is not None for m in masks):
+            finding.found = "0 and 1 at each point"
+            return _fitted(finding, "binary", _size(extent, axes, minutes), {})
+        if (ids := class_ids(flat, masks)) is not None:
+            return _classes(finding, *ids, _size(extent, axes, minutes), masked is not None)
+    if (
+        all(a.dtype == np.uint8 for a in arrays)
+        and axes > 1
+        and channels in (1, *COLORS)
+        and not any(m is not None for m in known)
+    ):
+        fitted = sizes.for_volume(extent, True) if axes == 3 else sizes.for_picture(extent, minutes)
+        return _image(finding, fitted, channels, "gray pictures" if channels == 1 else "color pictures")
+    return _map(finding, arrays, known, channels, _size(extent, axes, minutes))
+
+
+def _axes(shapes: Sequence[tuple[int, ...]]) -> tuple[int, int, str]:
+    """Returns the number of axes without channels, the number of channels, and a doubt about them."""
+    rank, last = len(shapes[0]), {s[-1] for s in shapes}
+    one_last = len(last) == 1
+    few = one_last and shapes[0][-1] <= MOST_CHANNELS
+    if rank == 1:
+        return 1, 1, ""
+    if rank == 2:
+        firsts = [s[0] for s in shapes]
+        if few and (shapes[0][-1] <= 4 or min(firsts) >= shapes[0][-1]):
+            return 1, shapes[0][-1], ""
+        if one_last and min(firsts) < max(firsts):
+            return (
+                1,
+                shapes[0][-1],
+                f"arrays of shape (length, {shapes[0][-1]}) are read as {shapes[0][-1]} channels over one axis",
+            )
+        return 2, 1, ""
+    if rank == 3:
+        if one_last and (few or shapes[0][-1] == 1):
+            return 2, shapes[0][-1], ""
+        if len({s[0] for s in shapes}) == 1 and shapes[0][0] <= MOST_CHANNELS < min(min(s[1:]) for s in shapes):
+            return (
+                0,
+                0,
+                f"arrays of shape {shapes[0]} seem to have their channels first; save them as (height, width, channels)",
+            )
+        return 3, 1, ""
+    if rank == 4 and few:
+        return 3, shapes[0][-1], ""
+    return 0, 0, f"arrays of shape {shapes[0]}; expected one to three axes and channels last"
+
+
+def _size(extent: Sequence[tuple[int, ...]], axes: int, minutes: float) -> sizes.Fitted:
+    if axes == 1:
+        return sizes.for_series([e[0] for e in extent])
+    if axes == 3:
+        return sizes.for_volume(extent, False)
+    for axis in (0, 1):
+        fixed, varying = {e[1 - axis] for e in extent}, [e[axis] for e in extent]
+        if len(fixed) == 1 and max(varying) > sizes.STRETCH * min(varying):
+            return sizes.for_strip(extent, axis)
+    return sizes.for_picture(extent, minutes, kept=True)
+
+
+def _fitted(finding: Finding, type: str, fitted: sizes.Fitted, more: dict[str, object]) -> Finding:
+    finding.type, finding.grid = type, fitted.grid
+    finding.value = {"size": list(fitted.size), **more}
+    if fitted.note:
+        finding.why["size"] = fitted.note
+    if fitted.fit:
+        finding.value["fit"] = fitted.fit
+    finding.doubts += fitted.doubts
+    return finding
+
+
+def _image(finding: Finding, fitted: sizes.Fitted, channels: int, found: str) -> Finding:
+    finding.found = found
+    return _fitted(finding, "image", fitted, {"channels": 3 if channels in COLORS else 1})
+
+
+def _classes(finding: Finding, count: int, ignore: tuple[int, ...], fitted: sizes.Fitted, palette: bool) -> Finding:
+    finding.found = f"{count} classes at each point"
+    finding = _fitted(finding, "classes", fitted, {"classes": [f"class_{i}" for i in range(count)]})
+    if fitted.pads and not ignore:
+        ignore = (255,)
+    if ignore:
+        finding.value["ignore"] = list(ignore)
+        finding.why["ignore"] = "ids of unknown points"
+    finding.why["classes"] = "by id; replace them by real ones"
+    finding.doubts.append("the files do not name their classes: replace class_0, … in value.classes")
+    if palette:
+        finding.doubts.append(
+            "pictures with a palette and flat areas are taken as class maps; if they are pictures, set value: {type: image, channels: 3}"
+        )
+    return finding
+
+
+def _map(
+    finding: Finding,
+    arrays: Sequence[np.ndarray],
+    known: Sequence[np.ndarray | None],
+    channels: int,
+    fitted: sizes.Fitted,
+) -> Finding:
+    facts = number_facts(arrays, known, channels)
+    if facts is None:
+        return finding.undecided("all points of the files that were read are missing")
+    low, high = rounded_out(facts.low, facts.high)
+    kinds = "/".join(sorted({str(a.dtype) for a in arrays}))
+    finding.found = f"{kinds}, {facts.smallest:.4g} to {facts.largest:.4g}"
+    if facts.unknown:
+        finding.found += f", {facts.unknown:.1%} missing"
+    finding = _fitted(finding, "map", fitted, {"channels": channels} if channels > 1 else {})
+    finding.value |= {"range": [low, high], "outside": "clip"}
+    finding.why["range"] = "without rare extremes"
+    missing = facts.missing or (("nan",) if fitted.pads else ())
+    if missing:
+        finding.value["missing"] = missing[0] if len(missing) == 1 else list(missing)
+        finding.why["missing"] = "also what is past the end of short values" if fitted.pads else "marked so in files"
+    if facts.is_constant:
+        finding.doubts.append(f"all numbers are {facts.smallest:g}; remove the entry if it says nothing")
+    if facts.unequal:
+        finding.doubts.append(
+            "the ranges of its channels differ by more than ten times, but value.range is one for all: small channels are learned poorly; save them in comparable units"
+        )
+    return finding
+
+
+def _palette_ids(contents: Mapping[str, FileContent]) -> dict[str, np.ndarray] | None:
+    """Returns the indices of pictures with a palette, if they look like class maps."""
+    ids = {key: c.ids for key, c in contents.items() if c.ids is not None}
+    if len(ids) < len(contents) or class_ids(list(ids.values()), [None] * len(ids)) is None:
+        return None
+    return ids

@@ -1,0 +1,154 @@
+"""Statistics of arrays, and what they say about the kind of numbers."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+POINTS = 20_000
+"""Points of one file that quantiles are computed from."""
+MOST_CLASSES = 64
+"""Class ids are whole numbers from 0 with at most this many different values."""
+LARGEST_ID = 254
+FLAT = 0.5
+"""Share of neighbors that are equal in class maps, at least; pictures are noisier."""
+QUANTILE = 0.005
+NEAR = 0.25
+"""The range reaches to the extreme numbers if they are beyond the quantiles by at most this share of their distance."""
+UNEQUAL = 10.0
+"""Ratio of the channels' ranges from which it is reported."""
+FAR = 3.0
+"""A mark of missing points lies this many ranges outside of the other numbers."""
+MARKS = (
+    -9999.0,
+    -99999.0,
+    -999.0,
+    -99.0,
+    -32768.0,
+    -32767.0,
+    9999.0,
+    99999.0,
+    65535.0,
+    32767.0,
+    -3.4028234663852886e38,
+    1e20,
+)
+"""Numbers that often mark missing points."""
+
+
+@dataclass(frozen=True)
+class NumberFacts:
+    """Facts about the numbers of several arrays of the same channels."""
+
+    low: float
+    high: float
+    """The range without rare extremes."""
+    smallest: float
+    largest: float
+    missing: tuple[str | float, ...]
+    """Marks of missing points: `nan` or numbers."""
+    unknown: float
+    """Share of points that are missing."""
+    unequal: bool
+    """Whether the ranges of the channels differ strongly."""
+    is_constant: bool = False
+
+
+def number_facts(arrays: Sequence[np.ndarray], known: Sequence[np.ndarray | None], channels: int) -> NumberFacts | None:
+    """Returns the facts; None if there is no known number.
+
+    Args:
+        arrays: (..., channels), or without an axis of channels if there is one.
+        known: False at points that a file marks as missing; None: it marks none.
+    """
+    rows, marked = [], False
+    for array, mask in zip(arrays, known, strict=True):
+        points = array.reshape(-1, channels).astype(np.float64)
+        if mask is not None:
+            points = np.where(mask.reshape(-1, channels), points, np.nan)
+            marked = True
+        rows.append(points[:: max(1, len(points) // POINTS)])
+    table = np.concatenate(rows)
+    table[np.isinf(table)] = np.nan
+    marks = [m for m in MARKS if _is_mark(table, m)]
+    for mark in marks:
+        table[np.isclose(table, mark)] = np.nan
+    unknown = float(np.isnan(table).mean())
+    table = table[:, ~np.isnan(table).all(axis=0)]
+    if not table.size:
+        return None
+    low, high = np.nanquantile(table, QUANTILE, axis=0), np.nanquantile(table, 1 - QUANTILE, axis=0)
+    smallest, largest = np.nanmin(table, axis=0), np.nanmax(table, axis=0)
+    margin = NEAR * (high - low)
+    low, high = np.where(smallest >= low - margin, smallest, low), np.where(largest <= high + margin, largest, high)
+    widths = high - low
+    unequal = bool(len(widths) > 1 and widths.max() > UNEQUAL * max(widths.min(), 1e-12))
+    lowest, highest = float(low.min()), float(high.max())
+    is_constant = highest <= lowest
+    if is_constant:
+        lowest, highest = lowest - 0.5, highest + 0.5
+    missing: tuple[str | float, ...] = ("nan",) if unknown or marked else ()
+    return NumberFacts(
+        lowest, highest, float(smallest.min()), float(largest.max()), (*missing, *marks), unknown, unequal, is_constant
+    )
+
+
+def class_ids(arrays: Sequence[np.ndarray], known: Sequence[np.ndarray | None]) -> tuple[int, tuple[int, ...]] | None:
+    """Returns the number of classes and the ids that mean unknown; None if the arrays do not look like class maps."""
+    found: set[int] = set()
+    hidden: set[int] = set()
+    equal, pairs = 0, 0
+    for array, mask in zip(arrays, known, strict=True):
+        if array.dtype.kind not in "iu":
+            return None
+        known_ids = array if mask is None else array[mask]
+        found |= set(np.unique(known_ids).tolist())
+        if mask is not None:
+            hidden |= set(np.unique(array[~mask]).tolist())
+        if len(found) > MOST_CLASSES + 2:
+            return None
+        neighbors = array[..., 1:] == array[..., :-1]
+        equal, pairs = equal + int(neighbors.sum()), pairs + neighbors.size
+    ids = sorted(found - {255, -1})
+    ignore = {255} if 255 in found or 255 in hidden else set()
+    ignore |= {id for id in hidden if 0 <= id <= LARGEST_ID}
+    if len(ids) < 2 or ids[0] < 0 or ids[-1] > LARGEST_ID or (pairs and equal < FLAT * pairs):
+        return None
+    if ids[-1] >= 2 * MOST_CLASSES and len(ids) * 4 < ids[-1]:
+        return None  # levels such as 0, 128 and 254
+    if -1 in found and not ignore:
+        ignore = {255}  # the entry must name an id, and no class has this one
+    return max([*ids, *(i for i in ignore if i <= LARGEST_ID)]) + 1, tuple(sorted(ignore))
+
+
+def is_binary(arrays: Sequence[np.ndarray]) -> bool:
+    """Whether all numbers are 0 and 1, or 0 and 255."""
+    found: set[int] = set()
+    for array in arrays:
+        if array.dtype == bool:
+            continue
+        if array.dtype.kind not in "iu":
+            return False
+        found |= set(np.unique(array).tolist())
+        if not found <= {0, 1} and not found <= {0, 255}:
+            return False
+    return all(a.dtype == bool for a in arrays) or len(found) == 2
+
+
+def rounded_out(low: float, high: float, digits: int = 3) -> tuple[float, float]:
+    """Returns a range of few digits that contains the given one."""
+    step = 10.0 ** (np.floor(np.log10(high - low)) - digits + 1)
+    return float(f"{np.floor(low / step + 1e-9) * step:.10g}"), float(f"{np.ceil(high / step - 1e-9) * step:.10g}")
+
+
+def _is_mark(table: np.ndarray, mark: float) -> bool:
+    """Whether a number occurs far outside of all others."""
+    at = np.isclose(table, mark)
+    if not at.any():
+        return False
+    rest = table[~at & ~np.isnan(table)]
+    if not rest.size:
+        return False
+    low, high = np.quantile(rest, (0.01, 0.99))
+    distance = max(low - mark, mark - high)
+    return bool(distance > FAR * max(high - low, 1e-9) and (np.ptp(rest) < distance))

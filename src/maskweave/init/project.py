@@ -1,0 +1,214 @@
+"""Making a project: survey a folder, write its catalog and recipe, import its files."""
+
+import shlex
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from maskweave.data.folders import import_folders
+from maskweave.errors import MaskweaveError
+from maskweave.files import write_aside
+from maskweave.init.entries import catalog_text, fit_vocabulary
+from maskweave.init.finding import Finding
+from maskweave.init.listing import FolderListing, list_folder
+from maskweave.init.plan import Plan, machine_speed, make_plan
+from maskweave.init.recipe_text import recipe_text
+from maskweave.init.survey import survey
+from maskweave.modality.catalogs import load_catalog
+from maskweave.report.tables import text_table
+from maskweave.training.recipe import load_recipe
+
+CATALOG, RECIPE, DATA, RUN = "catalog.yaml", "recipe.yaml", "data", "run"
+LIMIT = 0.5
+"""Largest share of samples with unusable files at the import; they are counted and listed."""
+FAULTS_SHOWN = 2
+
+
+@dataclass
+class Project:
+    """A folder with catalog, recipe and data, and what was found out on the way."""
+
+    folder: Path
+    listing: FolderListing
+    findings: list[Finding]
+    plan: Plan
+    minutes: float
+    imported: str = ""
+    """Report of the import; empty: not imported."""
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def import_command(self) -> str:
+        single = [] if self.listing.layout == "aligned" else ["--single", self.listing.sets[0].name]
+        out, catalog = self.folder / DATA, self.folder / CATALOG
+        return shlex.join(
+            ["maskweave", "data", "import", str(self.listing.root), str(out), "--catalog", str(catalog), *single]
+        )
+
+    @property
+    def run_command(self) -> str:
+        return shlex.join(["maskweave", "run", str(self.folder / RECIPE), "--out", str(self.folder / RUN)])
+
+    def survey_text(self) -> str:
+        """Returns the table of what was found, and what could not be decided."""
+        samples = len(self.listing.names)
+        rows = [
+            [
+                f.name,
+                f.type or "undecided",
+                str(f.files),
+                _share(1 - f.files / samples),
+                str(len(f.faults)),
+                _size(f),
+                f.found,
+            ]
+            for f in self.findings
+        ]
+        lines = [
+            f"{self.listing.root}: {samples} samples, {LAYOUTS[self.listing.layout]}",
+            "",
+            text_table(["modality", "type", "files", "lacking", "unreadable", "size", "values"], rows),
+        ]
+        doubts = [(f.name, doubt) for f in self.findings for doubt in f.doubts]
+        if doubts or self.listing.left_out:
+            lines += ["", f"To decide yourself (the entries are in {self.folder / CATALOG}):"]
+            lines += [f"  {name}: {doubt}" for name, doubt in doubts]
+            lines += [f"  not used: {left}" for left in self.listing.left_out]
+        faults = [fault for f in self.findings for fault in f.faults[:FAULTS_SHOWN]]
+        lines += ["", "Unreadable, for instance:", *(f"  {fault}" for fault in faults)] if faults else []
+        return "\n".join(lines)
+
+    def next_text(self) -> str:
+        """Returns what to do next."""
+        first = [] if self.imported else [f"  {self.import_command}"]
+        return "\n".join(
+            [
+                f"written: {self.folder / CATALOG} and {self.folder / RECIPE}, planned for about {self.minutes:g} minutes",
+                "Next:",
+                *first,
+                f"  {self.run_command}",
+            ]
+        )
+
+
+LAYOUTS = {
+    "aligned": "one folder per modality",
+    "classes": "one folder of pictures per class",
+    "flat": "files in one folder",
+}
+
+
+def make_project(
+    root: Path,
+    out: Path,
+    minutes: float = 10,
+    arrays: Mapping[str, str] | None = None,
+    texts: Collection[str] = (),
+    classes: bool = False,
+) -> Project:
+    """Survey a folder and write the catalog and the recipe of a project.
+
+    Args:
+        root: folder of files, see `listing`.
+        out: folder of the project; it may hold an earlier import.
+        minutes: about how long the run should take.
+        arrays: by modality, which array to read from files that hold several.
+        texts: modalities that are free text, even if few texts differ.
+        classes: the folders are classes of pictures, even though they hold files of the same names.
+
+    Raises:
+        MaskweaveError: the folder holds nothing usable, or the project's folder has other contents.
+    """
+    if not 0 < minutes < 1e6:
+        raise MaskweaveError(f"--minutes must be above 0, found {minutes:g}")
+    listing = list_folder(root, classes)
+    _check_out(root, out)
+    findings = survey(listing, minutes, arrays or {}, texts)
+    usable = [f for f in findings if f.type]
+    if not usable:
+        reasons = "; ".join(f"{f.name}: {doubt}" for f in findings for doubt in f.doubts)
+        raise MaskweaveError(
+            f"{root}: nothing usable ({reasons}); usable are pictures, GeoTIFF, arrays (.npy, .npz, FITS, HDF5, Zarr), videos, texts, and JSON of numbers or tags, "
+            "in one folder per modality with the same names"
+        )
+    vocabulary = fit_vocabulary(usable)
+    samples = len(set().union(*(s.files for s in listing.sets if any(f.name == s.name for f in usable))))
+    plan = make_plan(usable, samples, minutes, machine_speed(), torch.get_num_threads())
+    project = Project(out, listing, findings, plan, minutes)
+    command = shlex.join(["maskweave", "init", str(root), "--out", str(out)])
+    catalog = catalog_text(
+        usable,
+        vocabulary,
+        samples,
+        [f"The modalities of {root}, found by: {command}", "docs/modalities.md says what each key means."],
+    )
+    recipe = recipe_text(
+        usable,
+        plan,
+        CATALOG,
+        str((out / DATA).resolve()),
+        [
+            f"Trains one model on {samples} samples of {root}. Written by: {command}",
+            f"Command: {project.run_command}",
+            f"Cost: planned for about {minutes:g} minutes on {plan.processes} core{'s' * (plan.processes > 1)} of this machine; not measured.",
+        ],
+    )
+    path = out / CATALOG
+    if path.exists() and path.read_text(encoding="utf-8") != catalog:
+        raise MaskweaveError(
+            f"{path}: exists already and differs from what was found now; to keep it, continue with: {project.import_command}; to make it again, remove it"
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    _write(path, catalog)
+    if not (out / RECIPE).exists():
+        _write(out / RECIPE, recipe)
+    load_recipe(out / RECIPE)
+    return project
+
+
+def import_files(project: Project) -> None:
+    """Import the files of a project; an interrupted import resumes."""
+    layout, root = project.listing.layout, project.listing.root
+    report = import_folders(
+        root,
+        project.folder / DATA,
+        load_catalog(project.folder / CATALOG),
+        limit=LIMIT,
+        single="" if layout == "aligned" else project.listing.sets[0].name,
+    )
+    project.imported = str(report)
+
+
+def _check_out(root: Path, out: Path) -> None:
+    if out.resolve().is_relative_to(root.resolve()):
+        raise MaskweaveError(
+            f"{out}: is inside {root}, so it would be read as a modality; choose a folder outside with --out"
+        )
+    if out.exists() and not out.is_dir():
+        raise MaskweaveError(f"{out}: is a file; expected a folder for the project")
+    others = sorted({p.name for p in out.iterdir()} - {CATALOG, RECIPE, DATA, RUN}) if out.exists() else []
+    if others:
+        raise MaskweaveError(
+            f"{out}: already contains {', '.join(others[:5])}; choose an empty or new folder with --out"
+        )
+
+
+def _write(path: Path, text: str) -> None:
+    with write_aside(path) as aside:
+        aside.write_text(text, encoding="utf-8")
+
+
+def _share(share: float) -> str:
+    return f"{share:.0%}" if share >= 0.005 else "–"
+
+
+def _size(finding: Finding) -> str:
+    size = "×".join(map(str, finding.value.get("size", ())))
+    channels = finding.value.get("channels", 1)
+    return (
+        f"{size}, {channels} channels"
+        if size and channels > 1
+        else size or (f"≤ {finding.max_tokens} tokens" if finding.is_sequence else "–")
+    )

@@ -1,0 +1,121 @@
+"""The recipe of a project."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from maskweave.init.commented import Line, commented
+from maskweave.init.entries import target_name
+from maskweave.init.finding import Finding
+from maskweave.init.plan import Plan
+
+OWN = 0.3
+"""Concentration of a picture's own tokens among the inputs: pictures are generated in several steps, from a part of themselves."""
+MOST_SHEETS = 6
+
+
+def recipe_text(findings: Sequence[Finding], plan: Plan, catalog: str, data: str, header: Sequence[str]) -> str:
+    """Returns the recipe as commented YAML."""
+    requests = [_request(findings, f) for f in findings]
+    tokenizers: list[Line | str] = [
+        Line("samples", 4000, "most samples that they are trained on"),
+        Line("jobs", plan.jobs, "tokenizers trained at the same time"),
+        Line(
+            "train",
+            below=[
+                Line("steps", plan.tokenizer_steps, "the main lever for the quality of maps and pictures"),
+                Line("batch_size", 8),
+                Line("learning_rate", 5e-3),
+                Line("checkpoint_every", 0, "only at the end"),
+            ],
+        ),
+    ]
+    mixtures: list[Line | str] = [Line("-", _mixture(findings, f)) for f in findings]
+    mixtures.append("any from any, so that a part of a sample is enough:")
+    mixtures.append(
+        Line("-", {"weight": max(1, len(findings) // 3), "inputs": {"default": 0.5}, "targets": {"default": 0.5}})
+    )
+    lines: list[Line | str] = [
+        *header,
+        Line("catalog", catalog, "the modalities"),
+        Line(
+            "data",
+            below=[
+                Line("source", data, "the imported files"),
+                Line(
+                    "validation",
+                    plan.validation,
+                    "held-out samples, chosen by their names; see data.split in docs/data.md",
+                ),
+            ],
+        ),
+        Line("tokenizers", comment="networks that turn maps and pictures into tokens", below=tokenizers),
+        Line(
+            "model",
+            below=[
+                Line("family", "fourm", "predicts any modality from any others"),
+                Line("size", plan.size, "nano, micro, mini, Ti, S, B, L or XL"),
+                *([Line("encoder_depth", 2), Line("decoder_depth", 2)] if plan.size == "nano" else []),
+                Line("tied", True, "one table for embeddings and head: small models learn faster"),
+                Line("init_from_tokenizers", True, "tokens start from their codebook vectors"),
+                Line("loss", "token", "mean over all target tokens"),
+                Line(
+                    "masking",
+                    below=[
+                        Line("input_tokens", plan.input_tokens, "most input tokens of a sample"),
+                        Line("target_tokens", plan.target_tokens, "most target tokens of a sample"),
+                        Line(
+                            "mixtures",
+                            comment="what is given and what is predicted; one line is drawn for each sample, by weight",
+                            below=mixtures,
+                        ),
+                    ],
+                ),
+            ],
+        ),
+        Line(
+            "train",
+            below=[
+                Line("steps", plan.steps, "updates of the model; the time is about proportional"),
+                Line("batch_size", plan.batch_size, "samples per process and update"),
+                Line("processes", plan.processes, "on this machine, one core each"),
+                Line("learning_rate", 2e-3, "highest rate; it rises first and falls then"),
+                Line("precision", "auto", "bfloat16 where the machine is fast at it"),
+                Line("checkpoint_every", max(100, plan.steps // 4), "a run that is stopped resumes from the last one"),
+                Line("log_every", max(1, plan.steps // 50)),
+            ],
+        ),
+        Line(
+            "evaluate",
+            below=[
+                Line("samples", plan.evaluated, "held-out samples that are scored"),
+                Line(
+                    "requests",
+                    comment="each target from all others; scores are compared with the best constant",
+                    below=[Line("-", r) for r in requests],
+                ),
+                Line(
+                    "sheets",
+                    comment="the same as pictures in the report",
+                    below=[Line("-", r) for r in requests[:MOST_SHEETS]],
+                ),
+            ],
+        ),
+    ]
+    return commented(lines)
+
+
+def _request(findings: Sequence[Finding], target: Finding) -> dict[str, Any]:
+    others = [f.name for f in findings if f is not target]
+    return {"inputs": others or [target.name], "targets": [target_name(target)]}
+
+
+def _mixture(findings: Sequence[Finding], target: Finding) -> dict[str, Any]:
+    """Returns the mixture that predicts one modality from all others."""
+    if len(findings) == 1:
+        return {"weight": 1, "inputs": {"default": 1}, "targets": {"default": 1}}
+    off = {f.name: 0 for f in findings if f is target} | {
+        target_name(f): 0 for f in findings if f.is_raw or f is target
+    }
+    if target.type == "image":
+        off[target_name(target)] = OWN
+    return {"weight": 1, "inputs": {"default": 1, **off}, "targets": {target_name(target): 1}, "keep": "all"}

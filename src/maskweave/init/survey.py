@@ -1,0 +1,152 @@
+"""A survey of a folder: what the files of each modality hold, from a spread of them."""
+
+from collections.abc import Collection, Mapping
+
+from maskweave.errors import BadSample, MaskweaveError
+from maskweave.init.contents import FileContent, read_content
+from maskweave.init.dense import decide_dense
+from maskweave.init.finding import Finding
+from maskweave.init.listing import FileSet, FolderListing, spread
+from maskweave.init.words import as_text, decide_json, decide_text
+from maskweave.progress import Progress, progress
+
+LOOKED_AT = 64
+"""Files that are read of each modality."""
+TEXTS_LOOKED_AT = 20_000
+"""The same of texts, which are small, because labels need all classes."""
+SAME_FRAME = 0.02
+"""Planes of one frame differ in aspect ratio by at most this, and by one point."""
+CLASS_FOLDER = "^([^/]+)/"
+"""`value.name_pattern` of labels that are the names of folders."""
+
+
+def survey(listing: FolderListing, minutes: float, arrays: Mapping[str, str], texts: Collection[str]) -> list[Finding]:
+    """Read a spread of files of each modality.
+
+    Args:
+        minutes: time for the run; pictures are larger in long runs.
+        arrays: by modality, which array to read from files that hold several.
+        texts: modalities that are free text, even if few texts differ.
+
+    Raises:
+        MaskweaveError: an option names no modality.
+    """
+    known = [s.name for s in listing.sets]
+    for option, names in (("--array", arrays), ("--text", texts)):
+        if unknown := [name for name in names if name not in known]:
+            raise MaskweaveError(
+                f"{option} names {unknown[0]!r}, which is no folder of {listing.root}; found {', '.join(known)}"
+            )
+    names = listing.names
+    total = sum(min(len(s.files), _most(s)) for s in listing.sets)
+    with progress("look", total) as bar:
+        findings = [_look(s, names, minutes, arrays.get(s.name, ""), s.name in texts, bar) for s in listing.sets]
+    if listing.layout == "classes":
+        classes = sorted({key.partition("/")[0] for key in names})
+        label = Finding(_free("class", known), len(names), len(names), f"{len(classes)} folders")
+        label.type, label.value = "label", {"classes": classes, "name_pattern": CLASS_FOLDER}
+        label.why["name_pattern"] = "the class is the name of the folder"
+        findings.append(label)
+    _set_views(findings)
+    return findings
+
+
+def _most(files: FileSet) -> int:
+    return TEXTS_LOOKED_AT if set(files.endings) <= {"txt", "json"} else LOOKED_AT
+
+
+def _look(files: FileSet, names: list[str], minutes: float, array: str, free: bool, bar: Progress) -> Finding:
+    finding = Finding(files.name, len(files.files))
+    read: dict[str, FileContent] = {}
+    faults: dict[str, str] = {}
+    for key in spread([name for name in names if name in files.files], _most(files)):
+        try:
+            read[key] = read_content(files.folder / files.files[key], array)
+        except BadSample as error:
+            faults[key] = str(error)
+        except MaskweaveError as error:  # a missing package: the same for all files
+            return finding.undecided(str(error))
+        bar.advance(1)
+    _drop_deep(finding, read, faults)
+    finding.looked, finding.faults = len(read), list(faults.values())
+    if not read:
+        finding.faults.clear()
+        return finding.undecided(_why_nothing(next(iter(faults.values()), "no files"), files.name))
+    try:
+        return _decide(finding, read, minutes, array, free)
+    except BadSample as error:
+        return finding.undecided(str(error))
+
+
+def _drop_deep(finding: Finding, read: dict[str, FileContent], faults: dict[str, str]) -> None:
+    """Count the pictures of 16 bits a channel among pictures of 8 bits as unreadable."""
+    deep = [key for key, c in read.items() if c.holds == "array" and c.data.dtype not in ("uint8", "bool")]
+    if any(c.holds == "picture" for c in read.values()) and len(deep) < len(read) / 2:
+        for key in deep:
+            faults[key] = f"{finding.name}: {key}: {read.pop(key).data.dtype} among pictures of 8 bits a channel"
+
+
+def _decide(finding: Finding, read: dict[str, FileContent], minutes: float, array: str, free: bool) -> Finding:
+    kinds = {c.holds for c in read.values()}
+    values = [c.data for c in read.values()]
+    if kinds == {"text"}:
+        return as_text(finding, values) if free else decide_text(finding, values)
+    if kinds == {"json"}:
+        if free and all(isinstance(v, str) for v in values):
+            return as_text(finding, values)
+        return decide_json(finding, values)
+    if kinds == {"sound"}:
+        return finding.undecided(
+            "sound: no value type reads it yet; save spectrograms as arrays (frequencies, time) in .npy"
+        )
+    if kinds <= {"array", "picture"} or kinds == {"video"}:
+        if all(c.data.size == 1 for c in read.values()):
+            return decide_json(finding, [c.data.reshape(()).item() for c in read.values()])
+        finding = decide_dense(finding, read, minutes)
+        if array and finding.type:
+            finding.value["array"] = array
+        return finding
+    return finding.undecided(
+        f"the files hold different things: {', '.join(sorted(kinds))}; keep one kind in each folder"
+    )
+
+
+def _why_nothing(fault: str, name: str) -> str:
+    if "value: {array:" in fault:
+        arrays = fault.partition("arrays: ")[2].partition("; expected one")[0]
+        return f"each file holds several arrays ({arrays}); choose one: run again with --array {name}=NAME"
+    return fault
+
+
+def _set_views(findings: list[Finding]) -> None:
+    """Give planes that do not show the frame of the first one a view of their own."""
+    planes = [
+        f
+        for f in findings
+        if f.type and f.extents and len(f.value["size"]) == 2 and isinstance(f.value.get("fit", ""), str)
+    ]
+    if not planes:
+        return
+    first = next((f for f in planes if f.type == "image"), planes[0])
+    for other in planes:
+        if other is not first and not _same_frame(first, other):
+            other.view = other.name
+
+
+def _same_frame(a: Finding, b: Finding) -> bool:
+    def ratio(extent: tuple[int, ...]) -> float:
+        return extent[1] / extent[0]
+
+    shared = [key for key in a.extents if key in b.extents]
+    fits = all(
+        abs(ratio(a.extents[k]) / ratio(b.extents[k]) - 1) <= SAME_FRAME + 1 / min(*a.extents[k], *b.extents[k])
+        for k in shared
+    )
+    sizes = [f.value["size"] for f in (a, b)]
+    return bool(shared) and fits and sizes[0][0] * sizes[1][1] == sizes[0][1] * sizes[1][0]
+
+
+def _free(name: str, taken: list[str]) -> str:
+    while name in taken:
+        name += "_"
+    return name

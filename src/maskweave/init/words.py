@@ -1,0 +1,174 @@
+"""From texts and JSON to scalars, labels, tags, metadata and texts."""
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from maskweave.init.finding import Finding
+from maskweave.init.numbers import rounded_out
+from maskweave.values.items import is_number
+from maskweave.values.scalar import NOTHING
+
+DECADES = 2.0
+"""Numbers above 0 over more powers of ten than this are on a logarithmic scale."""
+WITHOUT_ENDS = 1.5
+"""The same for all but the lowest and highest 5%."""
+REPEATS = 4
+"""Texts are labels if each occurs this many times on average."""
+MOST_LABELS = 200
+LONGEST_LABEL = 64
+"""Characters of a label, at most."""
+FEWEST_PER_BIN = 10
+MOST_BINS = 64
+
+
+def decide_text(finding: Finding, texts: Sequence[str]) -> Finding:
+    """Fill in the entry for files that hold one text each."""
+    given = [t.strip() for t in texts if t.strip().lower() not in NOTHING]
+    if not given:
+        return finding.undecided("all files are empty")
+    numbers = [n for t in given if (n := _number(t)) is not None]
+    if len(numbers) == len(given):
+        return _labels(finding, given) if len(set(given)) == 2 else _scalar(finding, numbers)
+    if all(_is_row(t) for t in given):
+        return finding.undecided("rows of numbers as text; save them as .npy or .csv")
+    distinct = Counter(given)
+    if (
+        len(distinct) <= min(MOST_LABELS, len(given) // REPEATS)
+        and max(map(len, distinct)) <= LONGEST_LABEL
+        and not any("\n" in t for t in distinct)
+    ):
+        finding = _labels(finding, given)
+        if any(" " in t for t in distinct):
+            finding.doubts.append(
+                f"few different texts ({len(distinct)}) are taken as classes of one token; to write them freely, run again with --text {finding.name}"
+            )
+        return finding
+    return as_text(finding, texts)
+
+
+def as_text(finding: Finding, texts: Sequence[str]) -> Finding:
+    """Fill in the entry for free text."""
+    finding.type, finding.texts = "text", [t for t in texts if t.strip()]
+    finding.max_tokens = 1  # counted when the vocabulary is known
+    longest = max(map(len, finding.texts), default=0)
+    finding.found = f"{len(set(finding.texts))} different texts of up to {longest} characters"
+    if longest > 10_000:
+        finding.value["max_characters"] = longest
+    return finding
+
+
+def decide_json(finding: Finding, values: Sequence[Any]) -> Finding:
+    """Fill in the entry for JSON files."""
+    given = [v for v in values if v is not None]
+    if not given:
+        return finding.undecided("all files hold null")
+    if all(isinstance(v, Mapping) for v in given):
+        return _object(finding, given)
+    if all(isinstance(v, str) for v in given):
+        return decide_text(finding, given)
+    if all(is_number(v) for v in given):
+        return _scalar(finding, given)
+    if all(isinstance(v, list) and all(isinstance(x, str) for x in v) for v in given):
+        names = sorted({x for v in given for x in v})
+        if not names:
+            return finding.undecided("all lists are empty")
+        finding.type, finding.value, finding.found = "tags", {"classes": names}, f"lists of {len(names)} different tags"
+        return finding
+    return finding.undecided(
+        "JSON of another form; expected a text, a number, a list of texts, or an object of numbers; for lists of boxes see the value types in docs/values.md"
+    )
+
+
+def _object(finding: Finding, objects: Sequence[Mapping[str, Any]]) -> Finding:
+    keys = list(dict.fromkeys(key for o in objects for key in o))
+    numbers = {k: [o[k] for o in objects if is_number(o.get(k))] for k in keys}
+    usable = [k for k in keys if numbers[k] and all(o.get(k) is None or is_number(o[k]) for o in objects)]
+    other = [k for k in keys if k not in usable]
+    if not usable and len(keys) == 1 and all(isinstance(o.get(keys[0]), str) for o in objects):
+        finding = decide_text(finding, [o[keys[0]] for o in objects])
+        if finding.type == "text":
+            finding.type, finding.max_tokens = "", 0
+            return finding.undecided(f"free text under the key {keys[0]!r}; save only the text, as .txt")
+        finding.value["key"] = keys[0]
+        return finding
+    if not usable:
+        return finding.undecided(f"objects without numbers (keys {', '.join(keys[:10])})")
+    if other:
+        finding.doubts.append(f"the keys {', '.join(other[:10])} hold no numbers and are not read")
+    if len(usable) == 1 and usable[0] != "":
+        finding = _scalar(finding, numbers[usable[0]])
+        finding.value["key"] = usable[0]
+        return finding
+    finding.type, finding.chunk, finding.max_tokens = "metadata", 2, 2 * len(usable) + 2
+    finding.found = f"objects with {len(usable)} numbers"
+    finding.value["keys"] = {key: _key(i, numbers[key]) for i, key in enumerate(usable)}
+    finding.special = {"v0": max(k["bins"] for k in finding.value["keys"].values()), "v1": len(usable)}
+    rare = [key for key in usable if len(numbers[key]) < len(objects)]
+    if rare:
+        finding.found += f", some without {', '.join(rare[:4])}"
+    return finding
+
+
+def _key(number: int, values: Sequence[float]) -> dict[str, Any]:
+    """Returns the settings of a metadata key."""
+    bins = _bins(len(values))
+    whole = all(float(v).is_integer() for v in values)
+    low, high = min(values), max(values)
+    if low == high:
+        return {"id": number, "range": [low - 0.5, high + 0.5], "bins": 1}
+    if whole and high - low < MOST_BINS:
+        return {"id": number, "range": [int(low), int(high)], "bins": int(high - low) + 1, "integer": True}
+    low, high = rounded_out(low, high)
+    key: dict[str, Any] = {"id": number, "range": [low, high], "bins": bins}
+    if _is_logarithmic(values):
+        cuts = np.unique([float(f"{x:.4g}") for x in np.geomspace(min(values), max(values), bins + 1)[1:-1]])
+        cuts = cuts[(cuts > low) & (cuts < high)].tolist()
+        key |= {"bins": len(cuts) + 1, "splits": cuts}
+    return key | ({"integer": True} if whole else {})
+
+
+def _scalar(finding: Finding, numbers: Sequence[float]) -> Finding:
+    low, high = min(numbers), max(numbers)
+    finding.type, finding.found = "scalar", f"numbers, {low:.4g} to {high:.4g}"
+    finding.value["bins"] = MOST_BINS
+    finding.why["bins"] = "of equal shares of the training values; fewer if there are few values"
+    if _is_logarithmic(numbers):
+        finding.value["scale"] = "log"
+        finding.why["scale"] = f"the numbers span {math.log10(high / low):.1f} powers of ten"
+    return finding
+
+
+def _labels(finding: Finding, given: Sequence[str]) -> Finding:
+    classes = sorted(set(given))
+    counts = Counter(given).most_common()
+    finding.type, finding.value = "label", {"classes": classes}
+    finding.found = f"{len(classes)} different labels, most often {counts[0][0]!r} ({counts[0][1] / len(given):.0%})"
+    return finding
+
+
+def _bins(count: int) -> int:
+    return int(min(MOST_BINS, max(8, count // FEWEST_PER_BIN)))
+
+
+def _is_logarithmic(numbers: Sequence[float]) -> bool:
+    low, high = np.quantile(numbers, (0.05, 0.95))  # evenly spread numbers from 0.01 to 10 are not
+    return (
+        min(numbers) > 0 and math.log10(max(numbers) / min(numbers)) > DECADES and math.log10(high / low) > WITHOUT_ENDS
+    )
+
+
+def _number(text: str) -> float | None:
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) and "_" not in text else None
+
+
+def _is_row(text: str) -> bool:
+    cells = text.replace(",", " ").replace(";", " ").split()
+    return len(cells) > 1 and all(_number(c) is not None for c in cells)
