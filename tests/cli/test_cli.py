@@ -128,7 +128,15 @@ def texts_of(kind: Any, key: str = "") -> set[str]:
 
 
 def test_every_text_of_a_recipe_is_known_to_be_a_path_or_none() -> None:
-    no_paths = {"catalog", "family", "size", "target", "label"}  # a catalog is told by its ending
+    no_paths = {
+        "catalog",
+        "family",
+        "size",
+        "target",
+        "label",
+        "group",
+        "",
+    }  # a catalog is told by its ending; "": fields of tars by modality
     models = {key for settings in ModelSettings.variants() for key in texts_of(settings)}
     assert texts_of(Recipe) | texts_of(TransferRecipe) | models == {*PATHS, *no_paths}
 

@@ -10,7 +10,7 @@ import numpy as np
 from maskweave.init.finding import Finding
 from maskweave.init.numbers import rounded_out
 from maskweave.values.items import is_number
-from maskweave.values.scalar import NOTHING
+from maskweave.values.single import says_nothing
 
 DECADES = 2.0
 """Numbers above 0 over more powers of ten than this are on a logarithmic scale."""
@@ -27,7 +27,7 @@ MOST_BINS = 64
 
 def decide_text(finding: Finding, texts: Sequence[str]) -> Finding:
     """Fill in the entry for files that hold one text each."""
-    given = [t.strip() for t in texts if t.strip().lower() not in NOTHING]
+    given = [t.strip() for t in texts if not says_nothing(t.strip())]
     if not given:
         return finding.undecided("all files are empty")
     numbers = [n for t in given if (n := _number(t)) is not None]
