@@ -87,9 +87,9 @@ def number_facts(arrays: Sequence[np.ndarray], known: Sequence[np.ndarray | None
     is_constant = highest <= lowest
     if is_constant:
         lowest, highest = lowest - 0.5, highest + 0.5
-    missing: tuple[str | float, ...] = ("nan",) if unknown or marked else ()
+    missing: tuple[str | float, ...] = tuple(marks) or (("nan",) if unknown or marked else ())
     return NumberFacts(
-        lowest, highest, float(smallest.min()), float(largest.max()), (*missing, *marks), unknown, unequal, is_constant
+        lowest, highest, float(smallest.min()), float(largest.max()), missing, unknown, unequal, is_constant
     )
 
 

@@ -1,5 +1,6 @@
 """The size of the model and the number of steps that suit the data, the machine and the time."""
 
+import math
 import time
 from dataclasses import dataclass
 
@@ -10,20 +11,23 @@ from maskweave.init.finding import Finding
 MEASURED_FOR = 0.1
 """Seconds for which the machine's speed is measured."""
 MATRIX = 256
-REFERENCE_SPEED = 50.0
-"""Billion multiply-adds and additions per second of one thread at which the two costs below were measured."""
-MODEL_COST = 4.0e-5
-"""Seconds of one thread for a training step of the smallest model, per token of the batch."""
-TOKENIZER_COST = 6.0e-5
-"""The same of a tokenizer, per token of the batch."""
+MODEL_COST = 6.0
+"""Million operations of a training step of the smallest model, per token of the batch. Measured at 13 billion operations per second."""
+TOKENIZER_COST, ROW_COST = 0.85, 0.0033
+"""The same of a tokenizer: for a token, and for each number that it covers."""
 TOKENIZERS_SHARE, MODEL_SHARE = 0.35, 0.5
 """Shares of the time; the rest is for reading, evaluation and the report."""
 TOKENIZER_STEPS = (100, 4000)
-MODEL_STEPS = (200, 200_000)
-EPOCHS = 300
+MODEL_STEPS = (100, 200_000)
+ENOUGH_STEPS = 1500
+"""Steps for which larger batches and budgets are given up."""
+EPOCHS = 1000
 """Most passes over the data, after which small models only memorize it."""
 TOKENIZER_BATCH = 8
-MOST_INPUTS, MOST_TARGETS = 256, 96
+BUDGETS = ((256, 96, 32), (128, 64, 32), (128, 64, 16), (64, 64, 16), (64, 32, 8))
+"""Most input and target tokens of a sample, and samples of an update, the most costly first."""
+CLASS_WIDTH = 8
+"""Numbers that a class takes in a tokenizer, at least."""
 MODEL_SIZES = ((2000, 60, "mini"), (500, 30, "micro"), (0, 0, "nano"))
 """Model by the smallest number of samples and of minutes."""
 SIZE_COSTS = {"nano": 1.0, "micro": 3.0, "mini": 8.0}
@@ -75,17 +79,20 @@ def make_plan(findings: list[Finding], samples: int, minutes: float, speed: floa
     """
     tokens = {f.name: _tokens(f) for f in findings}
     networks = [f for f in findings if f.grid]
-    inputs = min(MOST_INPUTS, max(8, sum(tokens.values())))
-    targets = min(MOST_TARGETS, max(8, max(tokens.values())))
     size = next(name for least, time_, name in MODEL_SIZES if samples >= least and minutes >= time_)
     processes = max(1, min(threads, MOST_PROCESSES))
-    batch_size = max(4, 32 // processes)
-    slower, seconds = REFERENCE_SPEED / speed, 60 * minutes
-    step = MODEL_COST * SIZE_COSTS[size] * slower * batch_size * (inputs + targets)
+    operations = 60 * minutes * speed * 1e3  # million, of one thread
     jobs = max(1, min(threads, len(networks)))
-    each = [TOKENIZER_COST * slower * TOKENIZER_BATCH * max(16, tokens[f.name]) for f in networks]
-    tokenizer_steps = TOKENIZERS_SHARE * seconds * jobs / sum(each) if each else 0
+    each = [(TOKENIZER_COST + ROW_COST * _row_width(f)) * TOKENIZER_BATCH * max(16, tokens[f.name]) for f in networks]
+    tokenizer_steps = TOKENIZERS_SHARE * operations * jobs / sum(each) if each else 0
     share = MODEL_SHARE if networks else MODEL_SHARE + TOKENIZERS_SHARE
+    for most_inputs, most_targets, batch in BUDGETS:
+        inputs = min(most_inputs, max(8, sum(tokens.values())))
+        targets = min(most_targets, max(8, max(tokens.values())))
+        batch_size = max(4, batch // processes)
+        steps = share * operations / (MODEL_COST * SIZE_COSTS[size] * batch_size * (inputs + targets))
+        if steps >= ENOUGH_STEPS:
+            break
     epochs = EPOCHS * samples / (batch_size * processes)
     validation = max(1, min(256, round(HELD_OUT * samples)))
     return Plan(
@@ -96,21 +103,26 @@ def make_plan(findings: list[Finding], samples: int, minutes: float, speed: floa
         targets,
         batch_size,
         processes,
-        _round(min(share * seconds / step, max(epochs, MODEL_STEPS[0])), *MODEL_STEPS),
+        _round(min(steps, epochs), *MODEL_STEPS),
         _round(tokenizer_steps, *TOKENIZER_STEPS),
         jobs,
     )
 
 
 def _tokens(finding: Finding) -> int:
-    product = 1
-    for n in finding.grid:
-        product *= n
     return (
-        product
+        math.prod(finding.grid)
         if finding.grid
         else finding.max_tokens or len(finding.value.get("classes", ())) * (finding.type == "tags") or 1
     )
+
+
+def _row_width(finding: Finding) -> int:
+    """Numbers that a token covers."""
+    points = math.prod(finding.value["size"]) // math.prod(finding.grid)
+    if finding.type == "classes":
+        return points * max(CLASS_WIDTH, len(finding.value["classes"]))
+    return points * int(finding.value.get("channels", 1))
 
 
 def _round(steps: float, least: int, most: int) -> int:

@@ -51,8 +51,8 @@ def recipe_text(findings: Sequence[Finding], plan: Plan, catalog: str, data: str
         Line("tokenizers", comment="networks that turn maps and pictures into tokens", below=tokenizers),
         Line(
             "model",
+            comment="predicts any modality from any others",
             below=[
-                Line("family", "fourm", "predicts any modality from any others"),
                 Line("size", plan.size, "nano, micro, mini, Ti, S, B, L or XL"),
                 *([Line("encoder_depth", 2), Line("decoder_depth", 2)] if plan.size == "nano" else []),
                 Line("tied", True, "one table for embeddings and head: small models learn faster"),
@@ -113,9 +113,7 @@ def _mixture(findings: Sequence[Finding], target: Finding) -> dict[str, Any]:
     """Returns the mixture that predicts one modality from all others."""
     if len(findings) == 1:
         return {"weight": 1, "inputs": {"default": 1}, "targets": {"default": 1}}
-    off = {f.name: 0 for f in findings if f is target} | {
-        target_name(f): 0 for f in findings if f.is_raw or f is target
-    }
+    off: dict[str, float] = dict.fromkeys([target.name, *(target_name(f) for f in findings if f.is_raw)], 0)
     if target.type == "image":
         off[target_name(target)] = OWN
     return {"weight": 1, "inputs": {"default": 1, **off}, "targets": {target_name(target): 1}, "keep": "all"}

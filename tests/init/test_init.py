@@ -1,0 +1,286 @@
+"""From folders of files, made here, to a catalog, a recipe, imported data and a run."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from maskweave.cli.main import main
+from maskweave.data.shards import Shards
+from maskweave.errors import MaskweaveError
+from maskweave.files import read_yaml
+from maskweave.init import sizes
+from maskweave.init.project import Project, make_project
+from maskweave.modality.catalogs import Catalog, load_catalog
+from maskweave.training.recipe import load_recipe
+
+COUNT = 16
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+def put(path: Path, content: object) -> None:
+    """Write a file as its ending says."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    match path.suffix:
+        case ".npy":
+            np.save(path, content)
+        case ".npz":
+            np.savez(path, **content)  # type: ignore[arg-type]
+        case ".txt":
+            path.write_text(str(content))
+        case ".json":
+            path.write_text(json.dumps(content))
+        case _:
+            Image.fromarray(content).save(path)  # type: ignore[arg-type]
+
+
+def noise(rng: np.random.Generator, *shape: int) -> np.ndarray:
+    return rng.integers(0, 256, shape, np.uint8)
+
+
+def folder(root: Path, **files: Callable[[int], object]) -> Path:
+    """Write `NAME__EXT=file` for each sample; None is no file."""
+    for name, make in files.items():
+        modality, _, ending = name.partition("__")
+        for i in range(COUNT):
+            if (content := make(i)) is not None:
+                put(root / modality / f"{i:03d}.{ending}", content)
+    return root
+
+
+def made(root: Path, tmp_path: Path, **options: object) -> tuple[Project, Catalog]:
+    project = make_project(root, tmp_path / "project", **options)  # type: ignore[arg-type]
+    return project, load_catalog(project.folder / "catalog.yaml")
+
+
+def value(catalog: Catalog, name: str) -> object:
+    return catalog[name].value
+
+
+def test_pictures_and_texts(tmp_path: Path, rng: np.random.Generator) -> None:
+    root = folder(
+        tmp_path / "files",
+        photo__png=lambda i: noise(rng, 60, 90, 3),
+        note__txt=lambda i: f"picture number {i}",
+        kind__txt=lambda i: ["bird", "tree"][i % 2],
+        few__txt=lambda i: ["a small bird", "a tall tree"][i % 2],
+    )
+    project, catalog = made(root, tmp_path, texts=["few"])
+    assert catalog["photo"].kind == "patches" and catalog["tok_photo"].source == "photo"
+    assert catalog["photo"].value.size == (64, 96) and catalog["photo"].grid == (8, 12)
+    assert catalog["note"].vocabulary and catalog["few"].value.type == "text"
+    assert catalog.vocabularies[catalog["note"].vocabulary].type == "byte_bpe"
+    assert catalog["kind"].value.classes == ("bird", "tree")
+    recipe = load_recipe(project.folder / "recipe.yaml")
+    targets = [request.targets for request in recipe.evaluate.requests]
+    assert targets == [["few"], ["kind"], ["note"], ["tok_photo"]]
+    assert all(
+        set(r.inputs) == {"few", "kind", "note", "photo"} - {r.targets[0].removeprefix("tok_")}
+        for r in recipe.evaluate.requests
+    )
+
+
+def test_earth_observation(tmp_path: Path, rng: np.random.Generator) -> None:
+    rasterio = pytest.importorskip("rasterio")
+    root = tmp_path / "files"
+    for i in range(COUNT):
+        bands = rng.integers(1, 3000, (4, 32, 32)).astype(np.uint16)
+        land = np.repeat(np.repeat(rng.integers(0, 5, (4, 4)), 8, 0), 8, 1).astype(np.uint8)
+        height = rng.normal(500, 100, (32, 32)).astype(np.float32)
+        bands[:, :3], land[:3], height[0, 0] = 0, 255, -9999
+        for name, array, nodata in (("bands", bands, 0), ("land", land[None], 255), ("height", height[None], None)):
+            path = root / name / f"{i}.tif"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            profile = {"driver": "GTiff", "width": 32, "height": 32, "count": len(array), "dtype": array.dtype}
+            with rasterio.open(path, "w", nodata=nodata, **profile) as out:
+                out.write(array)
+        put(root / "tags" / f"{i}.json", ["wet", "dry"][: i % 3])
+        put(root / "facts" / f"{i}.json", {"month": i % 12 + 1, "mass": 10 ** rng.uniform(0, 5), "place": "here"})
+    project, catalog = made(root, tmp_path)
+    bands_, land_, height_ = (catalog[n].value for n in ("bands", "land", "height"))
+    assert (bands_.type, bands_.channels, bands_.missing, bands_.outside) == ("map", 4, ("nan",), "clip")
+    assert 0 <= bands_.range[0] <= 1 and 2990 <= bands_.range[1] <= 3100, "without the nodata"
+    assert land_.type == "classes" and len(land_.classes) == 5 and land_.ignore == (255,)
+    assert height_.missing == (-9999.0,) and height_.range[0] > 0
+    assert catalog["tags"].value.classes == ("dry", "wet")
+    keys = catalog["facts"].value.keys
+    assert list(keys) == ["month", "mass"] and keys["month"].integer and keys["mass"].splits
+    text = project.survey_text()
+    assert "the keys place hold no numbers" in text and "land: the files do not name their classes" in text
+
+
+def test_arrays_and_scalars(tmp_path: Path, rng: np.random.Generator) -> None:
+    root = folder(
+        tmp_path / "files",
+        joints__npy=lambda i: rng.normal(size=(20 + 2 * i, 3)),
+        mel__npy=lambda i: rng.normal(size=(80, 100 + 5 * i)).astype(np.float32),
+        clip__npz=lambda i: {"frames": noise(rng, 8, 32, 32, 3)},
+        mass__txt=lambda i: 10 ** rng.uniform(6, 11),
+        count__txt=lambda i: i % 5,
+        mask__png=lambda i: rng.random((32, 32)) > 0.5,
+        camera__npy=lambda i: noise(rng, 40, 60, 3) if i % 4 else None,
+    )
+    _, catalog = made(root, tmp_path)
+    joints, mel = catalog["joints"].value, catalog["mel"].value
+    assert (joints.size, joints.channels, joints.fit, joints.missing) == ((50,), 3, ("crop",), ("nan",))
+    assert mel.size[0] == 80 and mel.size[1] >= 175 and mel.fit == ("crop", "crop") and mel.has_unknown
+    assert catalog["clip"].value.size == (8, 32, 32) and catalog["clip"].value.type == "image"
+    assert (catalog["mass"].value.scale, catalog["count"].value.scale) == ("log", "linear")
+    assert catalog["mask"].value.type == "binary"
+    assert {catalog["camera"].view, catalog["mask"].view} == {"", "mask"}, "another frame"
+
+
+def test_several_arrays_are_asked_for(tmp_path: Path, rng: np.random.Generator) -> None:
+    root = folder(
+        tmp_path / "files",
+        spectrum__npz=lambda i: {"flux": rng.normal(size=64), "ivar": np.ones(64)},
+        z__txt=lambda i: rng.random(),
+    )
+    project, catalog = made(root, tmp_path)
+    assert (
+        list(catalog) == ["z"]
+        and "--array spectrum=NAME" in project.survey_text()
+        and "flux, ivar" in project.survey_text()
+    )
+    project = make_project(root, tmp_path / "other", arrays={"spectrum": "flux"})
+    assert load_catalog(project.folder / "catalog.yaml")["tok_spectrum"].value.array == "flux"
+    with pytest.raises(MaskweaveError, match="--array names 'nothing'"):
+        make_project(root, tmp_path / "third", arrays={"nothing": "flux"})
+
+
+def test_unreadable_files_and_unused_folders_are_told(tmp_path: Path, rng: np.random.Generator) -> None:
+    root = folder(
+        tmp_path / "files",
+        photo__png=lambda i: noise(rng, 64, 64, 3),
+        note__txt=lambda i: f"number {i}",
+        sound__wav=lambda i: None,
+    )
+    (root / "photo" / "003.png").write_bytes(b"no picture")
+    put(root / "elsewhere" / "x.txt", "a")
+    put(root / "two words" / "001.txt", "a")
+    (root / "README.md").write_text("about")
+    (root / "wave").mkdir()
+    (root / "wave" / "001.wav").write_bytes(b"RIFF")
+    project, catalog = made(root, tmp_path)
+    text = project.survey_text()
+    assert list(catalog) == ["note", "photo", "tok_photo"]
+    assert "elsewhere/: none of its 1 names" in text and "two words/: cannot be the name" in text
+    assert "README.md" in text and "wave: sound" in text and "003.png" in text
+    assert main(["init", str(root), "--out", str(tmp_path / "project")]) == 0, "the same again, with the import"
+    assert read_yaml(tmp_path / "project" / "recipe.yaml")["data"]["source"] == str(tmp_path / "project" / "data")
+    assert (tmp_path / "project" / "data" / "index.json").exists()
+
+
+@pytest.mark.parametrize("flat", [True, False])
+def test_pictures_alone_and_class_folders(
+    flat: bool, tmp_path: Path, rng: np.random.Generator, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "files"
+    for i in range(COUNT):
+        put(root / f"{i}.png" if flat else root / ["cat", "dog"][i % 2] / f"{i}.png", noise(rng, 40, 40, 3))
+    assert main(["init", str(root), "--out", str(tmp_path / "p")]) == 0
+    catalog = load_catalog(tmp_path / "p" / "catalog.yaml")
+    source = Shards(tmp_path / "p" / "data", catalog)
+    if flat:
+        assert list(catalog) == ["files", "tok_files"] and len(source) == COUNT
+    else:
+        assert (
+            list(catalog) == ["picture", "tok_picture", "class"] and source[0]["class"] == source.key(0).split("/")[0]
+        )
+    assert main(["recipe", "check", str(tmp_path / "p" / "recipe.yaml")]) == 0
+    assert main(["init", str(root), "--out", str(tmp_path / "q"), "--no-import"]) == 0
+    line = next(line for line in capsys.readouterr().out.splitlines() if "maskweave data import" in line)
+    assert main(line.split()[1:]) == 0 and (tmp_path / "q" / "data" / "index.json").exists()
+
+
+def test_class_folders_of_the_same_names(tmp_path: Path, rng: np.random.Generator) -> None:
+    root = folder(
+        tmp_path / "files", cat__png=lambda i: noise(rng, 32, 32, 3), dog__png=lambda i: noise(rng, 32, 32, 3)
+    )
+    assert list(made(root, tmp_path)[1]) == ["cat", "tok_cat", "dog", "tok_dog"]
+    project = make_project(root, tmp_path / "other", classes=True)
+    assert load_catalog(project.folder / "catalog.yaml")["class"].value.classes == ("cat", "dog")
+
+
+@pytest.mark.parametrize(
+    ("prepare", "message"),
+    [
+        (lambda root: None, "no such folder"),
+        (lambda root: root.mkdir(), "contains no files"),
+        (lambda root: root.write_text("x"), "is a file"),
+        (
+            lambda root: folder(root, a__xyz2=lambda i: None) and put(root / "a" / "1.json", [{"x": "y"}]),
+            "nothing usable",
+        ),
+        (lambda root: [put(root / n / f"{n}.txt", "x") for n in "ab"], "no two of its folders"),
+    ],
+)
+def test_nothing_usable(prepare: Callable[[Path], object], message: str, tmp_path: Path) -> None:
+    prepare(tmp_path / "files")
+    with pytest.raises(MaskweaveError, match=message):
+        make_project(tmp_path / "files", tmp_path / "project")
+    assert not (tmp_path / "project").exists()
+
+
+def test_a_project_is_never_overwritten(tmp_path: Path) -> None:
+    root = folder(tmp_path / "files", a__txt=lambda i: i / 3, b__txt=lambda i: i * 0.7)
+    project, _ = made(root, tmp_path)
+    recipe = project.folder / "recipe.yaml"
+    recipe.write_text(recipe.read_text() + "# mine\n")
+    made(root, tmp_path)
+    assert recipe.read_text().endswith("# mine\n")
+    catalog = project.folder / "catalog.yaml"
+    catalog.write_text(catalog.read_text() + "# mine\n")
+    with pytest.raises(MaskweaveError, match="exists already and differs"):
+        made(root, tmp_path)
+    assert catalog.read_text().endswith("# mine\n")
+    put(tmp_path / "full" / "x.txt", "x")
+    with pytest.raises(MaskweaveError, match=r"already contains x\.txt"):
+        make_project(root, tmp_path / "full")
+    with pytest.raises(MaskweaveError, match="is inside"):
+        make_project(root, root / "project")
+    with pytest.raises(MaskweaveError, match="minutes"):
+        make_project(root, tmp_path / "new", minutes=0)
+
+
+def test_more_minutes_give_more_steps(tmp_path: Path, rng: np.random.Generator) -> None:
+    root = folder(tmp_path / "files", a__npy=lambda i: rng.normal(size=64), b__txt=lambda i: i * 0.7)
+    short, long = (make_project(root, tmp_path / str(m), minutes=m).plan for m in (0.1, 1000))
+    assert short.tokenizer_steps < long.tokenizer_steps and short.steps < long.steps
+
+
+@pytest.mark.parametrize("length", range(1, 300))
+def test_grids_divide_their_sizes(length: int) -> None:
+    series, volume = sizes.for_series([length]), sizes.for_volume([(length, 5, 70)], is_video=False)
+    strip = sizes.for_strip([(length, 50), (length, 100)], axis=1)
+    picture, plane = sizes.for_picture([(length, 64)], 10), sizes.for_picture([(64, length)], 10, kept=True)
+    for fitted in (series, volume, strip, picture, plane):
+        assert all(s % g == 0 and g >= 1 for s, g in zip(fitted.size, fitted.grid, strict=True)), fitted
+    assert series.size[0] >= length and strip.size[1] >= 100, "nothing is cut"
+
+
+def test_two_commands(tmp_path: Path, rng: np.random.Generator) -> None:
+    """From files to a report, with very few steps."""
+    root = folder(
+        tmp_path / "files",
+        plane__npy=lambda i: np.where(rng.random((16, 16)) < 0.1, np.nan, rng.normal(i, 1, (16, 16))),
+        series__npy=lambda i: rng.normal(size=(8 + i, 2)),
+        level__txt=lambda i: i * 0.7,
+        kind__txt=lambda i: ["low", "high"][i > 8],
+        note__txt=lambda i: f"level {i}",
+        facts__json=lambda i: {"a": i, "b": i / 7},
+    )
+    assert main(["init", str(root), "--out", str(tmp_path / "p"), "--minutes", "0.1"]) == 0
+    few = ["--train.steps", "2", "--tokenizers.train.steps", "2", "--tokenizers.jobs", "1", "--train.processes", "1"]
+    run = tmp_path / "p" / "run"
+    assert main(["run", str(tmp_path / "p" / "recipe.yaml"), "--out", str(run), *few]) == 0
+    rows = json.loads((run / "evaluation.json").read_text())
+    assert {row["target"] for row in rows} == {"tok_plane", "tok_series", "level", "kind", "note", "facts"}
+    assert (run / "report.html").exists()
