@@ -101,12 +101,15 @@ def test_earth_observation(tmp_path: Path, rng: np.random.Generator) -> None:
             profile = {"driver": "GTiff", "width": 32, "height": 32, "count": len(array), "dtype": array.dtype}
             with rasterio.open(path, "w", nodata=nodata, **profile) as out:
                 out.write(array)
+                if name == "bands":
+                    out.descriptions, out.units = ("B2", "B3", "B4", "B8"), ("1e-4",) * 4
         put(root / "tags" / f"{i}.json", ["wet", "dry"][: i % 3])
         put(root / "facts" / f"{i}.json", {"month": i % 12 + 1, "mass": 10 ** rng.uniform(0, 5), "place": "here"})
     project, catalog = made(root, tmp_path)
     bands_, land_, height_ = (catalog[n].value for n in ("bands", "land", "height"))
     assert (bands_.type, bands_.channels, bands_.missing, bands_.outside) == ("map", 4, ("nan",), "clip")
     assert 0 <= bands_.range[0] <= 1 and 2990 <= bands_.range[1] <= 3100, "without the nodata"
+    assert bands_.channel_names == ("B2", "B3", "B4", "B8") and bands_.unit == "1e-4"
     assert land_.type == "classes" and len(land_.classes) == 5 and land_.ignore == (255,)
     assert height_.missing == (-9999.0,) and height_.range[0] > 0
     assert catalog["tags"].value.classes == ("dry", "wet")

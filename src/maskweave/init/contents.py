@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from maskweave.errors import BadSample
+from maskweave.init.stated import tiff_bands
 from maskweave.values import files, formats
 from maskweave.values.formats.base import Selection
 from maskweave.values.formats.sound import SOUNDS
@@ -30,6 +31,8 @@ class FileContent:
     """Whether whole numbers are stored exactly; JPEG blurs them."""
     ids: np.ndarray | None = None
     """The indices of a picture with a palette."""
+    channel_names: tuple[str, ...] = ()
+    unit: str = ""
 
 
 def read_content(path: Path, array: str = "") -> FileContent:
@@ -55,7 +58,8 @@ def read_content(path: Path, array: str = "") -> FileContent:
         return FileContent("video", formats.read(content, ending, where, Selection()).array)
     if ending in formats.PLANES:
         stored = formats.read(content, ending, where, Selection(axes=2))
-        return FileContent("array", stored.array, stored.known)
+        names, unit = tiff_bands(content, where)
+        return FileContent("array", stored.array, stored.known, channel_names=names, unit=unit)
     if ending in files.PICTURES:
         return _picture(content, ending, where)
     if ending in formats.VIDEOS:

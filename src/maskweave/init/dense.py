@@ -57,7 +57,10 @@ def decide_dense(finding: Finding, contents: Mapping[str, FileContent], minutes:
     ):
         fitted = sizes.for_volume(extent, True) if axes == 3 else sizes.for_picture(extent, minutes)
         return _image(finding, fitted, channels, "gray pictures" if channels == 1 else "color pictures")
-    return _map(finding, arrays, known, channels, _size(extent, axes, minutes))
+    finding = _map(finding, arrays, known, channels, _size(extent, axes, minutes))
+    if finding.type:
+        _add_stated(finding, contents, channels)
+    return finding
 
 
 def _axes(shapes: Sequence[tuple[int, ...]]) -> tuple[int, int, str]:
@@ -167,6 +170,17 @@ def _map(
             "the ranges of its channels differ by more than ten times, but value.range is one for all: small channels are learned poorly; save them in comparable units"
         )
     return finding
+
+
+def _add_stated(finding: Finding, contents: Mapping[str, FileContent], channels: int) -> None:
+    """Add the unit and the names of the channels, if all files state the same."""
+    names, units = {c.channel_names for c in contents.values()}, {c.unit for c in contents.values()}
+    if len(names) == 1 and len(found := names.pop()) == channels > 1:
+        finding.value["channel_names"] = list(found)
+        finding.why["channel_names"] = "as the files state"
+    if len(units) == 1 and (unit := units.pop()):
+        finding.value["unit"] = unit
+        finding.why["unit"] = "as the files state"
 
 
 def _palette_ids(contents: Mapping[str, FileContent]) -> dict[str, np.ndarray] | None:
