@@ -202,19 +202,17 @@ class _Range:
     def write(self, skips: ErrorBudget, bar: Progress, pool: ThreadPoolExecutor) -> dict[str, Any]:
         """Decode the files of this range, write its tars, then write and return its record."""
         good: list[str] = []
-        found, remarks = ErrorBudget(limit=1), Counter[tuple[str, str]]()
+        before, remarks = len(skips.faults), Counter[tuple[str, str]]()
         with Tars(self.out, self.name) as tars:
             for start in range(0, len(self.keys), SAMPLES_IN_MEMORY):
                 some = self.keys[start : start + SAMPLES_IN_MEMORY]
                 for key, (parts, notes) in zip(some, pool.map(self._examine, some), strict=True):
                     remarks += notes.remarks
-                    for budget in (found, skips):
-                        if isinstance(parts, BadSample):
-                            budget.bad(key, parts)
-                        else:
-                            budget.good()
-                            budget.drop(key, notes.dropped)
-                    if not isinstance(parts, BadSample):
+                    if isinstance(parts, BadSample):
+                        skips.bad(key, parts)
+                    else:
+                        skips.good()
+                        skips.drop(key, notes.dropped)
                         good.append(key)
                         for name, (ending, content) in parts.items():
                             tars.add(name, key, ending, content)
@@ -229,13 +227,14 @@ class _Range:
         made = {
             name: {"samples": count, "bytes": tars.path(name).stat().st_size} for name, count in tars.counts.items()
         }
-        write_faults(self.skipped, found.faults)
+        faults = skips.faults[before:]
+        write_faults(self.skipped, faults)
         record = {
             "format": FORMAT,
             "fingerprint": self.fingerprint,
             "keys": good,
             "modalities": made,
-            **counts(found.faults),
+            **counts(faults),
             "remarks": [[name, text, count] for (name, text), count in sorted(remarks.items())],
         }
         write_json(self.manifest, record)

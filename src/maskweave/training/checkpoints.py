@@ -99,13 +99,12 @@ def latest(folder: Path) -> Path | None:
     return None
 
 
-def check_steps(folder: Path, steps: int) -> None:
-    """Checks that the newest readable checkpoint of run `folder` is not beyond the last step, `train.steps`.
+def check_steps(path: Path | None, steps: int) -> None:
+    """Checks that a checkpoint, if there is one, is not beyond the last step, `train.steps`.
 
     Raises:
         MaskweaveError: it is.
     """
-    path = latest(folder)
     if path is not None and (step := int(path.name[5:])) > steps:
         raise MaskweaveError(
             f"{path}: the checkpoint is at step {step}, but train.steps is {steps}; raise train.steps, or start a new run in another folder"
@@ -133,7 +132,7 @@ def resume(folder: Path, state: State) -> list[str]:
     path = latest(folder)
     if path is None:
         return []
-    check_steps(folder, state.settings.steps)
+    check_steps(path, state.settings.steps)
     content = _check(path)
     _check_order(path, content, state)
     load_model(state.objective, path / "model.safetensors")

@@ -47,7 +47,7 @@ def claim(recipe: Recipe, folder: Path) -> Catalog:
     """
     catalog = recipe.load_catalog()
     check_buildable(recipe, catalog, folder)
-    checkpoints.check_steps(folder, recipe.train.steps)
+    checkpoints.check_steps(checkpoints.latest(folder), recipe.train.steps)
     claim_folder(folder, plain(recipe), catalog)
     return catalog
 
