@@ -7,6 +7,7 @@ Dimension letters: B batch, C channels, N latents, D latent channels.
 """
 
 import dataclasses
+import hashlib
 import json
 import math
 import os
@@ -208,8 +209,9 @@ class GridTokenizer(nn.Module):
 
     @property
     def fingerprint(self) -> str:
-        """Hash of the weights: changes whenever the same value could give other tokens."""
-        return fingerprint(self.state_dict())
+        """Hash of the weights and of learned statistics: changes whenever the same value could give other tokens."""
+        weights, fitted = fingerprint(self.state_dict()), plain(getattr(self.modality.value, "fitted", None))
+        return weights if fitted is None else hashlib.sha256(json.dumps([weights, fitted]).encode()).hexdigest()[:16]
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str], modality: Modality | None = None) -> Self:
@@ -225,6 +227,7 @@ class GridTokenizer(nn.Module):
         saved = _read_entry(folder)
         if modality is not None:
             modality = _complete(modality, f"tokenizer of {modality.name}")
+            modality = dataclasses.replace(modality, value=modality.value.fitted_like(saved.value))
             differences = _differences(training_facts(modality), training_facts(saved))
             if differences:
                 raise MaskweaveError(

@@ -8,7 +8,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 from torch import Tensor
@@ -294,6 +294,14 @@ class ValueType(ABC):
     def from_network(self, output: Tensor) -> np.ndarray:
         """Converts a network's output (B, `output_channels`, *size) to a batch of values."""
         raise MaskweaveError(f"values of type {self.type!r} are not arrays and cannot be the output of a network")
+
+    def fit_to(self, values: np.ndarray) -> Self:
+        """Returns the value type with what it learns from the training values of a tokenizer, (S, *size[, C]); itself if it learns nothing."""
+        return self
+
+    def fitted_like(self, other: "ValueType") -> Self:
+        """Returns the value type with what `other`, the same type in a saved tokenizer, has learned."""
+        return self
 
     def normalize_rows(self, rows: np.ndarray) -> np.ndarray:
         """Converts raw rows (…, width), flattened patches or vectors, to float32 for the network."""

@@ -349,7 +349,11 @@ class DenseNumbers(UnknownNumbers):
         if not self.curve:
             return super().draw(value, size, over, span, reference)
         array = self.drawable(value)
-        return curves(array.reshape(len(array), -1), size, span or self.full_span, self.unit)
+        return curves(array.reshape(len(array), -1), size, span or self.full_span, self.unit, self.curve_names())
+
+    def curve_names(self) -> Sequence[str]:
+        """Names of the channels in figures of curves; empty if they have none."""
+        return ()
 
     def colors(self, array: np.ndarray, span: tuple[float, float] | None, reference: Any) -> np.ndarray:
         from maskweave.values.drawing import color_mapped, principal_components
