@@ -134,6 +134,12 @@ class ValueType(ABC):
         return False
 
     @property
+    def predicts_unknown(self) -> bool:
+        """Whether the model also predicts which points are unknown: tokens without any known point have a code of their own and are inputs and
+        targets, and the tokenizer's decoder has a validity logit for each channel, above 0 where it is known."""
+        return False
+
+    @property
     def input_channels(self) -> int:
         """Channels of a tokenizer's input: those of the value, and of its validity."""
         return self.channels * (2 if self.has_unknown else 1)
@@ -302,6 +308,14 @@ class ValueType(ABC):
     def fitted_like(self, other: "ValueType") -> Self:
         """Returns the value type with what `other`, the same type in a saved tokenizer, has learned."""
         return self
+
+    def with_unknown(self, values: np.ndarray, logits: Tensor) -> Any:
+        """Returns a batch of decoded values without their unknown points, as an array or a list.
+
+        Args:
+            logits: (B, C, *size) above 0 where a point is known.
+        """
+        raise MaskweaveError(f"values of type {self.type!r} have no unknown points that can be predicted")
 
     def normalize_rows(self, rows: np.ndarray) -> np.ndarray:
         """Converts raw rows (…, width), flattened patches or vectors, to float32 for the network."""

@@ -18,9 +18,11 @@ from maskweave.values.metrics import (
     mean,
     mean_value,
     median,
+    mostly_known,
     relative_errors,
     root_mean,
     squared_errors,
+    unknown_overlap,
     weighted_median,
     within_ratio,
 )
@@ -208,13 +210,15 @@ class Map(ScaledNumbers):
 
     def metrics(self, parse: TextLabels | None = None) -> dict[str, Metric]:
         """`mae`, `rmse`: per channel in the map's unit (in relative units if it is standardized). `abs_rel`, `delta1`: for positive
-        quantities such as depth (https://arxiv.org/abs/1406.2283, section 4)."""
+        quantities such as depth (https://arxiv.org/abs/1406.2283, section 4). `unknown_iou`: intersection over union of the unknown points, for
+        `missing: predicted`."""
         names = self.channel_labels
         return {
             "mae": Metric("MAE", "lower", self.per_channel(absolute_errors), mean, median, names),
             "rmse": Metric("RMSE", "lower", self.per_channel(squared_errors), root_mean, mean_value, names),
             "abs_rel": Metric("AbsRel", "lower", relative_errors, mean, weighted_median),
             "delta1": Metric("delta1", "higher", within_ratio, mean, fullest_window),
+            "unknown_iou": Metric("IoU of unknown points", "higher", unknown_overlap, mean, mostly_known),
         }
 
     def per_channel(self, errors: Callable[[Any, Any, int], np.ndarray]) -> Callable[[Any, Any], np.ndarray]:
