@@ -49,6 +49,11 @@ class ScaledNumbers(DenseNumbers):
 
     # The entry
 
+    @property
+    def learned(self) -> Literal["fit", "fit_log", "fit_asinh"] | None:
+        """What is learned from training values: `scaling`, or the type's default."""
+        return self.scaling
+
     def check_settings(self, kind: str) -> None:
         super().check_settings(kind)
         check_channel_words(self.channel_names, self.channel_units, self.channels)
@@ -64,11 +69,11 @@ class ScaledNumbers(DenseNumbers):
             raise MaskweaveError(
                 f"value.scaling: {self.scaling} learns the mean and deviation; remove it, or value.mean and value.std"
             )
-        if self.scaling and kind == "patches":
+        if self.learned and kind == "patches":
             raise MaskweaveError(
-                f"value.scaling: {self.scaling} is learned with a tokenizer, which patches do not have; give value.mean and value.std, or make it a grid"
+                f"value.scaling: {self.learned} is learned with a tokenizer, which patches do not have; give value.mean and value.std, or make it a grid"
             )
-        if self.fitted and (not self.scaling or len(self.fitted.center) != self.channels):
+        if self.fitted and (not self.learned or len(self.fitted.center) != self.channels):
             raise MaskweaveError("value.fitted is what value.scaling learned for each channel; leave it out")
 
     @property
@@ -77,13 +82,13 @@ class ScaledNumbers(DenseNumbers):
         return () if self.channels == 1 else self.channel_names or tuple(map(str, range(self.channels)))
 
     def describe_range(self) -> str:
-        return self.scaling or ("standardized" if self.mean else super().describe_range())
+        return self.learned or ("standardized" if self.mean else super().describe_range())
 
     # Checks
 
     def check_numbers(self, array: np.ndarray, where: str) -> np.ndarray:
         array = self.finite(array, where)
-        if self.scaling == "fit_log" and not (array > 0)[self.known(array)].all():
+        if self.learned == "fit_log" and not (array > 0)[self.known(array)].all():
             raise refuse(
                 where,
                 f"{np.nanmin(array):.6g}",
@@ -97,12 +102,12 @@ class ScaledNumbers(DenseNumbers):
     def fit_to(self, values: np.ndarray) -> Self:
         """Returns the value type with the statistics of its `scaling`, learned from checked training values (S, *size[, C]); itself if there is
         nothing to learn."""
-        if not self.scaling or self.fitted:
+        if not self.learned or self.fitted:
             return self
-        return replace(self, fitted=fit_statistics(np.asarray(values), SCALES[self.scaling], self.channels))
+        return replace(self, fitted=fit_statistics(np.asarray(values), SCALES[self.learned], self.channels))
 
     def fitted_like(self, other: ValueType) -> Self:
-        if not self.scaling or self.fitted:
+        if not self.learned or self.fitted:
             return self
         return replace(self, fitted=getattr(other, "fitted", None))
 
@@ -116,15 +121,15 @@ class ScaledNumbers(DenseNumbers):
         return (1 / std).astype(np.float32), (-np.asarray(self.mean) / std).astype(np.float32)
 
     def scale(self, array: np.ndarray) -> np.ndarray:
-        if self.scaling:
-            return self._statistics.scale(array, SCALES[self.scaling])
+        if self.learned:
+            return self._statistics.scale(array, SCALES[self.learned])
         if self.mean:  # in float64, as numbers may be far from 0
             return ((array - np.asarray(self.mean, np.float64)) / np.asarray(self.std, np.float64)).astype(np.float32)
         return affine(array, *self.factor_shift)
 
     def unscale(self, array: np.ndarray) -> np.ndarray:
-        if self.scaling:
-            out = self._statistics.unscale(array, SCALES[self.scaling])
+        if self.learned:
+            out = self._statistics.unscale(array, SCALES[self.learned])
         elif self.mean:
             out = array * np.asarray(self.std, np.float64) + np.asarray(self.mean, np.float64)
         else:
@@ -142,7 +147,7 @@ class ScaledNumbers(DenseNumbers):
     def _statistics(self) -> Statistics:
         if self.fitted is None:
             raise MaskweaveError(
-                f"value.scaling: {self.scaling} is learned when a tokenizer is trained, and here is none; give value.mean and value.std instead"
+                f"value.scaling: {self.learned} is learned when a tokenizer is trained, and here is none; give value.mean and value.std instead"
             )
         return self.fitted
 
