@@ -47,6 +47,10 @@ def run_transfer(recipe: TransferRecipe, folder: Path, command: str = "") -> lis
     target = examples.train.target
     objective, notes = build_objective(recipe, catalog, target)
     tokenizers = load_tokenizers(Path(recipe.start) / "tokenizers", objective.encoder.catalog)
+    try:
+        recipe.data.augment.check(catalog)
+    except MaskweaveError as error:
+        raise MaskweaveError(str(error).replace("augment.", "data.", 1)) from error
     if missing := [n for n in objective.encoder.names if catalog[n].has_tokens and n not in tokenizers]:
         raise MaskweaveError(
             f"inputs: {recipe.start} has no tokenizer for {', '.join(missing)}; choose other inputs, or add an entry of kind patches that reads the same values"
@@ -67,7 +71,7 @@ def run_transfer(recipe: TransferRecipe, folder: Path, command: str = "") -> lis
     names, size, data = objective.encoder.names, recipe.train.batch_size, recipe.data
     fit(
         objective,
-        TransferBatches(examples.train, tokenizers, names, size, recipe.seed, crop=data.crop, flip=data.flip),
+        TransferBatches(examples.train, tokenizers, names, size, recipe.seed, augment=data.augment),
         recipe.train,
         folder,
         validation=TransferBatches(examples.held_out, tokenizers, names, size, shuffle=False),
