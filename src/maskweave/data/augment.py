@@ -101,9 +101,12 @@ class Augment:
         }
 
     def _varied(self, value: Any, name: str, modality: Modality, drawn: np.ndarray, seed: int) -> Any:
-        factors = 1 + self.color * drawn[:3] if "color" in modality.value.varied_by else np.ones(3)
+        brightness, contrast, saturation = (1 + self.color * float(factor) for factor in drawn[:3])
+        colors = "color" in modality.value.varied_by
         variation = Variation(
-            *map(float, factors),
+            brightness=brightness if colors else 1.0,
+            contrast=contrast if colors else 1.0,
+            saturation=saturation if colors else 1.0,
             shift=self.shift.get(name, 0.0) * float(drawn[3]),
             noise=self.noise.get(name, 0.0),
             seed=(seed, *_words(name)),
