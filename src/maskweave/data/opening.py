@@ -10,7 +10,7 @@
 | Hugging Face `datasets` | `ROOT/state.json` and `ROOT/dataset_info.json` | `TableSource` of a `DatasetsFolder` |
 | class folders | `ROOT/CLASS/NAME.png`, if labels are wanted | `ClassFolders` |
 | pictures | picture files in any folders | `Pictures` |
-| COCO's boxes | a `.json` file | `CocoBoxes` |
+| COCO | a `.json` file, or `ROOT/annotations/*.json` | `Coco` |
 | named source | `scenes`, or `python: package.module:function` | the source that this code returns (`named.py`) |
 
 The contents of a folder decide, not its name: `ROOT/normal` with pictures is a class, even if a modality is called `normal`.
@@ -23,9 +23,10 @@ from itertools import islice
 from pathlib import Path
 
 from maskweave.data.arrow import DatasetsFolder, ParquetTable, is_datasets_folder, parquet_files
+from maskweave.data.coco import Coco, coco_files
 from maskweave.data.csv_table import ENDINGS as CSV_ENDINGS
 from maskweave.data.csv_table import CsvTable
-from maskweave.data.labeled import ClassFolders, CocoBoxes
+from maskweave.data.labeled import ClassFolders
 from maskweave.data.lerobot import LeRobot, is_lerobot
 from maskweave.data.named import PREFIX, find_source, is_named, source_names
 from maskweave.data.pictures import Pictures
@@ -86,7 +87,7 @@ def open_data(
         source = named.open(catalog.subset(wanted), samples, seed or 0)
     else:
         entries = list(catalog.values()) if names is None else [catalog[catalog[n].reads] for n in names]
-        table = _open_table(place, catalog, names, fields or {}, outside_paths, window)
+        table = _open_table(place, catalog, names, fields or {}, pictures, outside_paths, window)
         source = table or _open_path(place, catalog, entries, pictures, labeled, fields or {})
     return Subset(source, range(samples)) if 0 < samples < len(source) else source
 
@@ -96,10 +97,11 @@ def _open_table(
     catalog: Catalog,
     names: Sequence[str] | None,
     fields: Mapping[str, str],
+    pictures: str,
     outside_paths: bool,
     window: int,
 ) -> Source | None:
-    """Opens a data set whose samples are rows; None if there is none at `place`."""
+    """Opens a data set whose samples are listed in files: rows, episodes or annotated pictures; None if there is none at `place`."""
     path = Path(place)
     entries = catalog if names is None else catalog.subset(dict.fromkeys(catalog[name].reads for name in names))
     fields = {name: field for name, field in fields.items() if name in entries or name not in catalog}
@@ -107,6 +109,8 @@ def _open_table(
         return LeRobot(path, entries, fields, window)
     if window:
         raise MaskweaveError(f"{place}: data.window is for LeRobot folders (meta/info.json and data/); remove it")
+    if is_coco(path, catalog):
+        return Coco(path, pictures, entries, fields)
     if is_datasets_folder(path):
         return TableSource(DatasetsFolder(place), path, entries, fields, outside_paths)
     if path.is_file() and path.suffix.lower()[1:] in CSV_ENDINGS:
@@ -119,13 +123,26 @@ def _open_table(
     return None
 
 
+def is_coco(path: Path, catalog: Catalog) -> bool:
+    """Whether a place is a COCO file, or a folder of them that is no folder of a modality's files."""
+    if "annotations" in catalog:
+        return path.is_file() and path.suffix.lower() == ".json"
+    return (path.is_file() and path.suffix.lower() == ".json") or (path.is_dir() and bool(coco_files(path)))
+
+
 def is_importable(place: str, catalog: Catalog) -> bool:
     """Whether `maskweave data import` reads a place through `open_data`, and not as aligned folders."""
     path = Path(place)
-    if is_named(place) or path.suffix.lower() == ".parquet" or is_datasets_folder(path) or is_lerobot(path):
+    if (
+        is_named(place)
+        or path.suffix.lower() == ".parquet"
+        or is_datasets_folder(path)
+        or is_lerobot(path)
+        or is_coco(path, catalog)
+    ):
         return True
     if path.is_file():
-        return path.suffix.lower()[1:] in (*CSV_ENDINGS, "json") or bool(tars_in(path))
+        return path.suffix.lower()[1:] in CSV_ENDINGS or bool(tars_in(path))
     if not path.is_dir() or (path / RANGES).is_dir() or any((path / name).is_dir() for name in catalog):
         return False
     return bool(tars_in(path) or parquet_files(place)) or _is_sharded(path, catalog)
@@ -155,21 +172,12 @@ def _open_path(
         return WebTars(path, catalog, fields)
     if fields:
         raise MaskweaveError(
-            f"{place}: data.fields is for WebDataset tars, {place}/*.tar, and tables (csv, parquet, Hugging Face datasets); remove it, or correct the path"
+            f"{place}: data.fields is for WebDataset tars, {place}/*.tar, and tables (csv, parquet, Hugging Face datasets, LeRobot, COCO); remove it, or correct the path"
         )
     flat = [m for m in entries if m.value.is_photograph and len(m.value.size) == 2 and not m.source]
     picture = next((m for m in flat if m.value.channels == 3), flat[0] if flat else None)
     if path.is_file():
-        if path.suffix.lower() != ".json":
-            raise MaskweaveError(f"{place}: is a file; expected {_accepted(catalog)}")
-        boxes = next((m for m in entries if m.value.head == "boxes"), None)
-        if picture is None or boxes is None:
-            raise MaskweaveError(
-                f"{place}: a COCO JSON file has only pictures and boxes; use a modality of pictures as input and one of boxes as target"
-            )
-        if not pictures:
-            raise MaskweaveError(f"{place}: the folder of the COCO file's pictures is missing; set data.pictures")
-        return CocoBoxes(path, pictures, picture, boxes)
+        raise MaskweaveError(f"{place}: is a file; expected {_accepted(catalog)}")
     if not path.is_dir():
         raise MaskweaveError(f"{place}: no such folder; expected {_accepted(catalog)}")
     if _is_sharded(path, catalog):
@@ -256,6 +264,6 @@ def _accepted(catalog: Catalog) -> str:
     return (
         f"an imported data set or tar shards (MODALITY/NAME.tar, MODALITY one of {own}), WebDataset tars (NAME.tar or NAME.tar.gz), "
         f"a table (NAME.csv, NAME.tsv, parquet files, or a folder that Hugging Face datasets saved), a LeRobot folder, folders of pictures ({', '.join(PICTURES)}; links are ignored), "
-        f"a COCO JSON file, or a named source ({', '.join(source_names())}, or python: package.module:function). "
+        f"a COCO JSON file or folder, or a named source ({', '.join(source_names())}, or python: package.module:function). "
         "Import a folder of files for each modality first, with 'maskweave data import'"
     )

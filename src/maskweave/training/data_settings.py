@@ -33,6 +33,8 @@ class DataSet:
     """As `data.outside_paths`."""
     window: int = 0
     """As `data.window`."""
+    pictures: str = ""
+    """As `data.pictures`."""
     split: Split | None = None
     """Which samples are held out, if not as `data.split` says."""
 
@@ -57,6 +59,8 @@ class DataSettings:
     """Whether paths in a table may lead out of its folder. Set it only for tables that you trust."""
     window: int = 0
     """Frames of a sample of a LeRobot folder; 0: whole episodes."""
+    pictures: str = ""
+    """COCO: folder of the pictures, if it is not near the JSON file."""
     samples: int = 0
     """Samples to train on; 0: all samples of the data set. Endless sources such as scenes need a number."""
     validation: int = 256
@@ -106,6 +110,7 @@ class DataSettings:
                 fields=s.fields,
                 outside_paths=s.outside_paths,
                 window=s.window,
+                pictures=s.pictures,
                 validation=max(1, count),
                 split=s.split or self.split,
             )
@@ -130,7 +135,7 @@ class DataSettings:
             limits.check_most(f"data.mix.{name}.samples", one.samples, limits.SAMPLES)
         if not 0 <= self.limit <= 1:
             raise MaskweaveError(f"data.limit must be a share from 0 to 1, found {self.limit}")
-        for key in ("source", "sidecar", "samples", "fields", "outside_paths", "window"):
+        for key in ("source", "sidecar", "samples", "fields", "outside_paths", "window", "pictures"):
             if self.mix and getattr(self, key):
                 raise MaskweaveError(
                     f"data.{key} is for one data set, but data.mix has several: remove one of the two, or set data.mix.NAME.{key}"

@@ -94,6 +94,7 @@ def _open(data: DataSettings, catalog: Catalog, part: str, seed: int | None, sam
             fields=fields,
             outside_paths=data.outside_paths,
             window=data.window,
+            pictures=data.pictures,
         )
         parts = divide(complete, data.split, data.validation, data.source)
         return Subset(complete, _chosen(complete, parts, part, data, samples, spread))
