@@ -83,7 +83,8 @@ def fit(sample: Mapping[str, Any], catalog: Catalog) -> dict[str, Any]:
     for name, value in sample.items():
         modality = catalog[name]
         crop = crops[modality.view]
-        if len(modality.value.size) == 2 and not modality.value.follows_view and crop != Geometry():
+        planar = len(modality.value.size) == 2 and modality.value.extent(value) is not None
+        if planar and not modality.value.follows_view and crop != Geometry():
             raise BadSample(
                 f"{name!r} and the pictures of its view cannot be fitted together: they are cropped, and value.fit of {name!r} is "
                 f"{' and '.join(getattr(modality.value, 'fit', ()))}; set both to crop, or give {name!r} its own 'view'"

@@ -12,6 +12,7 @@ import importlib.metadata
 from typing import Any
 
 from maskweave.errors import MaskweaveError, shown
+from maskweave.values.audio import Audio
 from maskweave.values.base import ValueType
 from maskweave.values.binary import Binary
 from maskweave.values.boxes import Boxes
@@ -33,7 +34,7 @@ from maskweave.values.vector import Vector
 from maskweave.values.vectors import Vectors
 
 BUILT_IN: tuple[type[ValueType], ...] = (
-    Image, Map, Direction, Features, Classes, Binary, Vector, Vectors, Scalar, Label, Tags,
+    Image, Map, Direction, Features, Classes, Binary, Vector, Vectors, Scalar, Label, Tags, Audio,
     Text, Boxes, Palette, Metadata, Instances, Poses, Queries,
 )  # fmt: skip
 GROUP = "maskweave.values"

@@ -8,7 +8,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 from torch import Tensor
@@ -30,6 +30,14 @@ Size = tuple[int, int]
 """Height and width of a figure in pixels."""
 TextLabels = Callable[[str], "Sequence[str]"]
 """Maps a text to the labels in it, with repeats."""
+
+
+class Clip(NamedTuple):
+    """A sound or a moving picture, as a page plays it."""
+
+    mime: str
+    """`audio/…` or `image/…`."""
+    content: bytes
 
 
 @dataclass(frozen=True)
@@ -415,6 +423,10 @@ class ValueType(ABC):
 
     def span(self, values: Sequence[Any]) -> tuple[float, float] | None:
         """Lowest and highest number that figures of these values should show; None: the default of `draw`."""
+        return None
+
+    def clip(self, value: Any) -> Clip | None:
+        """Returns what a page can play of a checked or predicted value; None for values that neither sound nor move."""
         return None
 
     @property
