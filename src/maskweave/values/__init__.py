@@ -32,9 +32,10 @@ from maskweave.values.tags import Tags
 from maskweave.values.text import Text
 from maskweave.values.vector import Vector
 from maskweave.values.vectors import Vectors
+from maskweave.values.video import Video
 
 BUILT_IN: tuple[type[ValueType], ...] = (
-    Image, Map, Direction, Features, Classes, Binary, Vector, Vectors, Scalar, Label, Tags, Audio,
+    Image, Map, Direction, Features, Classes, Binary, Vector, Vectors, Scalar, Label, Tags, Audio, Video,
     Text, Boxes, Palette, Metadata, Instances, Poses, Queries,
 )  # fmt: skip
 GROUP = "maskweave.values"

@@ -253,6 +253,11 @@ class ValueType(ABC):
         """Check a value and write it; same errors as `check`."""
         return self.write(self.check(value, where))
 
+    def result_files(self, value: Any, where: str) -> tuple[dict[str, bytes], list[str]]:
+        """Returns the files of a generated value by ending, and why others cannot be written; same errors as `check`."""
+        content, ending = self.to_file(value, where)
+        return {ending: content}, []
+
     # Crops, flips and sizes
 
     def extent(self, value: Any) -> tuple[int, ...] | None:
@@ -438,6 +443,13 @@ class ValueType(ABC):
     def wide(self) -> bool:
         """Whether figures need more width than height."""
         return self.curve
+
+    @property
+    def aspect(self) -> float:
+        """Width of figures over their height."""
+        if len(self.size) == 2 and not self.wide:
+            return min(2.0, max(0.5, self.size[1] / self.size[0]))
+        return 1.5 if self.wide else 1.0
 
     def legend(self, span: tuple[float, float] | None, values: Sequence[Any] | None, width: int) -> np.ndarray | None:
         """Draws a legend of the colors, uint8 (height, width or less, 3); None if figures need none.
