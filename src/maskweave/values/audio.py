@@ -16,8 +16,8 @@ from maskweave.errors import MaskweaveError
 from maskweave.values import files, formats
 from maskweave.values.array import NUMBERS, affine, check_range
 from maskweave.values.base import Clip, Loss, Size, TextLabels, ValueType, refuse
+from maskweave.values.formats import SOUNDS
 from maskweave.values.formats.base import Selection
-from maskweave.values.formats.sound import SOUNDS, read_sound
 from maskweave.values.log_mel import LogMel
 from maskweave.values.metrics import Metric, absolute_errors, mean, mean_value, median, root_mean, squared_errors
 from maskweave.values.remarks import remark
@@ -127,6 +127,8 @@ class Audio(ValueType):
     def parse(self, content: bytes, ending: str, where: str) -> Any:
         """Returns what `check` takes; arrays in `.npy` have the entry's rate."""
         if ending in SOUNDS:
+            from maskweave.values.formats.sound import read_sound
+
             return read_sound(content, where)
         return formats.read(content, ending, where, Selection(axes=1)).array
 

@@ -14,7 +14,6 @@ from maskweave.errors import MaskweaveError, shown
 from maskweave.values import files, formats
 from maskweave.values.base import Clip, Size, TextLabels, refuse
 from maskweave.values.fitting import Fit
-from maskweave.values.formats.video import read_video, write_gif, write_mp4
 from maskweave.values.geometry import Geometry, nearest
 from maskweave.values.image import Image
 from maskweave.values.metrics import Metric, absolute_errors, mean, median, psnr, squared_errors
@@ -116,6 +115,8 @@ class Video(Image):
 
     def parse(self, content: bytes, ending: str, where: str) -> Any:
         """Returns what `check` takes; arrays and folders of frames have the entry's rate."""
+        from maskweave.values.formats.video import read_video
+
         if ending not in formats.VIDEOS or ending == formats.FRAMES:
             array = self.stored(content, ending, where).array
             return array if ending != formats.FRAMES else self.in_channels(array)
@@ -134,6 +135,8 @@ class Video(Image):
         return files.write_npy(value), "npy"
 
     def result_files(self, value: Any, where: str) -> tuple[dict[str, bytes], list[str]]:
+        from maskweave.values.formats.video import write_gif, write_mp4
+
         frames = self.in_color(self.check(value, where))
         found, problems = {"gif": write_gif(frames, self.fps)}, []
         try:
@@ -284,6 +287,8 @@ class Video(Image):
         return centered(picture, size, smooth=True)[0]
 
     def clip(self, value: Any) -> Clip:
+        from maskweave.values.formats.video import write_gif
+
         frames = self.in_color(self.drawable(value))
         return Clip("image/gif", write_gif(frames, self.fps, max(1, round(SHOWN / min(self.size[1:])))))
 

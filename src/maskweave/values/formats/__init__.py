@@ -54,6 +54,8 @@ TABLES = ("csv", "txt")
 PLANES = ("tif", "tiff")
 FRAMES = "frames.zip"
 """Pictures that are the frames of a video, packed into one file."""
+SOUNDS = ("wav", "flac", "mp3", "ogg")
+"""Sound files, which `sound` reads for `audio` alone (`[av]`)."""
 VIDEOS = ("mp4", "mov", "avi", "gif", FRAMES)
 
 
