@@ -19,6 +19,7 @@ from maskweave.modality.decoding import Decoding
 from maskweave.modality.entry import Modality
 from maskweave.tokenizers.base import Tokenizer
 from maskweave.values.files import read_value
+from maskweave.values.formats import FRAMES
 
 Sample = Mapping[str, Any]
 
@@ -265,7 +266,7 @@ def _value(value: Any, modality: Modality) -> Any:
         return modality.value.check(typed, where)
     if isinstance(value, os.PathLike) or (isinstance(value, str) and not modality.value.is_text):
         path = Path(value)
-        if not is_file(path):
+        if not is_file(path) and not (FRAMES in modality.value.endings and path.is_dir()):
             raise MaskweaveError(f"{where}: {str(path)[:200]}: no such file; give an existing one")
         found = read_value(path, modality.value, f"{where}: {path}")
         if found is None:

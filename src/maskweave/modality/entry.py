@@ -61,7 +61,7 @@ class Modality:
     """How `maskweave data label` computes its values from a picture."""
     view: str = ""
     """Modalities of one view show the same frame: they are cropped, flipped and resized together. Entries of another camera, for instance,
-    need their own view; values of one or three axes are flipped but not cropped."""
+    need their own view; all frames of a video or volume are treated alike, and values of one axis stay as they are."""
     input_only: bool = False
     """The model reads this grid or sequence but never predicts it; patches and vectors are never predicted."""
 

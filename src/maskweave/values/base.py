@@ -8,7 +8,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
 from torch import Tensor
@@ -20,6 +20,7 @@ from maskweave.values.metrics import Labels, Metric
 from maskweave.values.remarks import remark
 from maskweave.values.rules import Rules
 from maskweave.values.unknown import known_points, over_known
+from maskweave.values.variation import Variation
 
 if TYPE_CHECKING:
     from maskweave.values.codec import Codec, TextWriter
@@ -30,6 +31,14 @@ Size = tuple[int, int]
 """Height and width of a figure in pixels."""
 TextLabels = Callable[[str], "Sequence[str]"]
 """Maps a text to the labels in it, with repeats."""
+
+
+class Clip(NamedTuple):
+    """A sound or a moving picture, as a page plays it."""
+
+    mime: str
+    """`audio/…` or `image/…`."""
+    content: bytes
 
 
 @dataclass(frozen=True)
@@ -253,6 +262,11 @@ class ValueType(ABC):
         """Check a value and write it; same errors as `check`."""
         return self.write(self.check(value, where))
 
+    def result_files(self, value: Any, where: str) -> tuple[dict[str, bytes], list[str]]:
+        """Returns the files of a generated value by ending, and why others cannot be written; same errors as `check`."""
+        content, ending = self.to_file(value, where)
+        return {ending: content}, []
+
     # Crops, flips and sizes
 
     def extent(self, value: Any) -> tuple[int, ...] | None:
@@ -274,6 +288,13 @@ class ValueType(ABC):
 
     def transform(self, value: Any, geometry: Geometry) -> Any:
         """Returns the value after crop and flip, at the entry's size; None if it cannot be flipped."""
+        return value
+
+    varied_by: ClassVar[tuple[str, ...]] = ()
+    """Parts of an augmentation that change its values, besides crops and flips: `color`, `noise`, `shift`; see `vary`."""
+
+    def vary(self, value: Any, variation: Variation) -> Any:
+        """Returns a checked value of the entry's size after those parts of a variation that are in `varied_by`."""
         return value
 
     # Networks
@@ -441,6 +462,10 @@ class ValueType(ABC):
         """Lowest and highest number that figures of these values should show; None: the default of `draw`."""
         return None
 
+    def clip(self, value: Any) -> Clip | None:
+        """Returns what a page can play of a checked or predicted value; None for values that neither sound nor move."""
+        return None
+
     @property
     def curve(self) -> bool:
         """Whether figures are curves; their axis must include every value."""
@@ -450,6 +475,13 @@ class ValueType(ABC):
     def wide(self) -> bool:
         """Whether figures need more width than height."""
         return self.curve
+
+    @property
+    def aspect(self) -> float:
+        """Width of figures over their height."""
+        if len(self.size) == 2 and not self.wide:
+            return min(2.0, max(0.5, self.size[1] / self.size[0]))
+        return 1.5 if self.wide else 1.0
 
     def legend(self, span: tuple[float, float] | None, values: Sequence[Any] | None, width: int) -> np.ndarray | None:
         """Draws a legend of the colors, uint8 (height, width or less, 3); None if figures need none.
