@@ -72,6 +72,13 @@ class Series(ScaledNumbers):
     def fit_sizes(self, value: np.ndarray, where: str) -> np.ndarray:
         """Extends shorter series by unknown points. Longer ones follow `fit`."""
         n, (length,) = len(value), self.size
+        if self.axis and n != length and not self.fit:
+            raise refuse(
+                where,
+                f"a series of {n} points without coordinates",
+                f"{length}, the points of value.axis",
+                "give its coordinates: name their array in value.axis.array, or pass (coordinates, values)",
+            )
         way: Fit = self.ways[0]
         if n <= length:
             return pad_end(value, length)
@@ -86,7 +93,11 @@ class Series(ScaledNumbers):
         return value[:length] if way == "crop" else value
 
     def transform(self, value: np.ndarray, geometry: Geometry) -> np.ndarray:
-        return super().transform(pad_end(np.asarray(value), self.size[0]), geometry)
+        return super().transform(self._extended(np.asarray(value)), geometry)
+
+    def _extended(self, value: np.ndarray) -> np.ndarray:
+        """Extends a series by unknown points, unless its points lie on an axis."""
+        return value if self.axis else pad_end(value, self.size[0])
 
     def check_batch(self, values: Sequence[Any], name: str, first: int = 0) -> list[np.ndarray]:
         checked = [
@@ -94,13 +105,15 @@ class Series(ScaledNumbers):
             for i, value in enumerate(values, first)
             for at in [f"{name}: value {i} of the batch"]
         ]
-        return super().check_batch([pad_end(value, self.size[0]) for value in checked], name, first)
+        return super().check_batch([self._extended(value) for value in checked], name, first)
 
     def write(self, value: Any) -> tuple[bytes, str]:
-        return super().write(cut_end(np.asarray(value)))
+        return super().write(value if self.axis else cut_end(np.asarray(value)))
 
-    def with_unknown(self, values: np.ndarray, logits: Tensor) -> list[np.ndarray]:
-        """Cuts each series at its most probable end."""
+    def with_unknown(self, values: np.ndarray, logits: Tensor) -> Any:
+        """Cuts each series at its most probable end, unless its points lie on an axis."""
+        if self.axis:
+            return super().with_unknown(values, logits)
         lengths = likely_lengths(logits.mean(dim=1).cpu().numpy())
         marked = super().with_unknown(values, logits)
         return [cut_end(series[: max(n, 1)]) for series, n in zip(marked, lengths.tolist(), strict=True)]
@@ -127,6 +140,8 @@ class Series(ScaledNumbers):
 
     def merge(self, values: Sequence[np.ndarray], overlap: float) -> np.ndarray:
         """The mean over the known points, of the median length."""
+        if self.axis:
+            return super().merge(values, overlap)
         length = max(int(np.median([known_length(np.asarray(value)) for value in values])), 1)
         any_known = replace(self, missing=("nan",))
         return ScaledNumbers.merge(any_known, aligned(values), overlap)[:length]
