@@ -270,6 +270,24 @@ def test_grids_divide_their_sizes(length: int) -> None:
     assert series.size[0] >= length and strip.size[1] >= 100, "nothing is cut"
 
 
+def test_channels_of_different_ranges_have_their_own(tmp_path: Path, rng: np.random.Generator) -> None:
+    root = folder(
+        tmp_path / "files",
+        weather__npy=lambda i: np.stack(
+            [rng.uniform(0, 1, (16, 16)), rng.uniform(900, 1100, (16, 16)), np.full((16, 16), 5.0)], -1
+        ),
+        alike__npy=lambda i: rng.uniform(0, 1, (16, 16, 2)),
+    )
+    _, catalog = made(root, tmp_path)
+    small, large, constant = catalog["weather"].value.range
+    assert (
+        small == pytest.approx((0, 1), abs=0.02)
+        and large == pytest.approx((900, 1100), abs=2)
+        and constant[0] < 5 < constant[1]
+    )
+    assert catalog["alike"].value.range == pytest.approx((0, 1), abs=0.02)
+
+
 def test_two_commands(tmp_path: Path, rng: np.random.Generator) -> None:
     """From files to a report, with very few steps."""
     root = folder(

@@ -159,18 +159,15 @@ def _map(
     if len(fitted.size) == 1 and len({len(a) for a in arrays}) > 1:
         return _series(finding, facts, channels, fitted)
     finding = _fitted(finding, "map", fitted, {"channels": channels} if channels > 1 else {})
-    finding.value |= {"range": [low, high], "outside": "clip"}
-    finding.why["range"] = "without rare extremes"
+    ranges = [list(rounded_out(*ends)) for ends in facts.ranges]
+    finding.value |= {"range": ranges or [low, high], "outside": "clip"}
+    finding.why["range"] = "of each channel, without rare extremes" if ranges else "without rare extremes"
     missing = facts.missing or (("nan",) if fitted.pads else ())
     if missing:
         finding.value["missing"] = missing[0] if len(missing) == 1 else list(missing)
         finding.why["missing"] = "also what is past the end of short values" if fitted.pads else "marked so in files"
     if facts.is_constant:
         finding.doubts.append(f"all numbers are {facts.smallest:g}; remove the entry if it says nothing")
-    if facts.unequal:
-        finding.doubts.append(
-            "the ranges of its channels differ by more than ten times, but value.range is one for all: small channels are learned poorly; save them in comparable units"
-        )
     return finding
 
 

@@ -18,7 +18,7 @@ QUANTILE = 0.005
 NEAR = 0.25
 """The range reaches to the extreme numbers if they are beyond the quantiles by at most this share of their distance."""
 UNEQUAL = 10.0
-"""Ratio of the channels' ranges from which it is reported."""
+"""Ratio of the channels' ranges from which each has its own."""
 FAR = 3.0
 """A mark of missing points lies this many ranges outside of the other numbers."""
 MARKS = (
@@ -51,8 +51,8 @@ class NumberFacts:
     """Marks of missing points: `nan` or numbers."""
     unknown: float
     """Share of points that are missing."""
-    unequal: bool
-    """Whether the ranges of the channels differ strongly."""
+    ranges: tuple[tuple[float, float], ...]
+    """Lowest and highest number of each channel without rare extremes, if the ranges differ strongly; empty if they do not."""
     is_constant: bool = False
     center: tuple[float, ...] = ()
     """Median of each channel."""
@@ -81,15 +81,17 @@ def number_facts(arrays: Sequence[np.ndarray], known: Sequence[np.ndarray | None
         table[np.isclose(table, mark)] = np.nan
     unknown = float(np.isnan(table).mean())
     statistics = fit_statistics(table, "linear", channels)
-    table = table[:, ~np.isnan(table).all(axis=0)]
-    if not table.size:
+    if np.isnan(table).all():
         return None
+    table[0, np.isnan(table).all(axis=0)] = np.nanmedian(table)  # a channel that is missing everywhere
     low, high = np.nanquantile(table, QUANTILE, axis=0), np.nanquantile(table, 1 - QUANTILE, axis=0)
     smallest, largest = np.nanmin(table, axis=0), np.nanmax(table, axis=0)
     margin = NEAR * (high - low)
     low, high = np.where(smallest >= low - margin, smallest, low), np.where(largest <= high + margin, largest, high)
     widths = high - low
-    unequal = bool(len(widths) > 1 and widths.max() > UNEQUAL * max(widths.min(), 1e-12))
+    unequal = len(widths) > 1 and widths.max() > UNEQUAL * max(widths.min(), 1e-12)
+    flat = np.where(widths > 0, 0, 0.5 * max(float(np.median(widths)), 1e-6))  # of channels that are constant
+    ranges = tuple(zip((low - flat).tolist(), (high + flat).tolist(), strict=True)) if unequal else ()
     lowest, highest = float(low.min()), float(high.max())
     is_constant = highest <= lowest
     if is_constant:
@@ -102,7 +104,7 @@ def number_facts(arrays: Sequence[np.ndarray], known: Sequence[np.ndarray | None
         float(largest.max()),
         missing,
         unknown,
-        unequal,
+        ranges,
         is_constant,
         statistics.center,
         statistics.spread,

@@ -217,7 +217,8 @@ class ScaledNumbers(DenseNumbers):
         names = self.channel_names or tuple(map(str, range(self.channels)))
         return [f"{name} ({unit})" if unit else name for name, unit in zip(names, units, strict=True)]
 
-    def curve_points(self) -> tuple[np.ndarray, str, bool]:
-        if self.axis is None:
-            return super().curve_points()
-        return self.axis.points(self.size[0]), self.axis.label, self.axis.scale == "log"
+    def curve_points(self) -> tuple[np.ndarray, str, bool, Sequence[str]]:
+        points, label, is_log, _ = super().curve_points()
+        if self.axis:
+            points, label, is_log = self.axis.points(self.size[0]), self.axis.label, self.axis.scale == "log"
+        return points, label, is_log, self.channel_units
