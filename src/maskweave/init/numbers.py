@@ -5,8 +5,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from maskweave.values.scaling import fit_statistics
-
 POINTS = 20_000
 """Points of one file that quantiles are computed from."""
 MOST_CLASSES = 64
@@ -19,6 +17,9 @@ NEAR = 0.25
 """The range reaches to the extreme numbers if they are beyond the quantiles by at most this share of their distance."""
 UNEQUAL = 10.0
 """Ratio of the channels' ranges from which each has its own."""
+TAILS = 8.0
+"""Numbers span powers of ten if the distance of their extreme quantiles is this many times that of the quantiles around the middle; 2.6 if they are
+normally distributed."""
 FAR = 3.0
 """A mark of missing points lies this many ranges outside of the other numbers."""
 MARKS = (
@@ -54,10 +55,8 @@ class NumberFacts:
     ranges: tuple[tuple[float, float], ...]
     """Lowest and highest number of each channel without rare extremes, if the ranges differ strongly; empty if they do not."""
     is_constant: bool = False
-    center: tuple[float, ...] = ()
-    """Median of each channel."""
-    spread: tuple[float, ...] = ()
-    """Robust standard deviation of each channel."""
+    has_tails: bool = False
+    """Whether the numbers are floats that span powers of ten, on one or both sides of their median."""
 
 
 def number_facts(arrays: Sequence[np.ndarray], known: Sequence[np.ndarray | None], channels: int) -> NumberFacts | None:
@@ -80,7 +79,6 @@ def number_facts(arrays: Sequence[np.ndarray], known: Sequence[np.ndarray | None
     for mark in marks:
         table[np.isclose(table, mark)] = np.nan
     unknown = float(np.isnan(table).mean())
-    statistics = fit_statistics(table, "linear", channels)
     if np.isnan(table).all():
         return None
     table[0, np.isnan(table).all(axis=0)] = np.nanmedian(table)  # a channel that is missing everywhere
@@ -106,8 +104,7 @@ def number_facts(arrays: Sequence[np.ndarray], known: Sequence[np.ndarray | None
         unknown,
         ranges,
         is_constant,
-        statistics.center,
-        statistics.spread,
+        all(a.dtype.kind == "f" for a in arrays) and _has_tails(table),
     )
 
 
@@ -157,6 +154,12 @@ def rounded_out(low: float, high: float, digits: int = 3) -> tuple[float, float]
     """Returns a range of few digits that contains the given one."""
     step = 10.0 ** (np.floor(np.log10(high - low)) - digits + 1)
     return float(f"{np.floor(low / step + 1e-9) * step:.10g}"), float(f"{np.ceil(high / step - 1e-9) * step:.10g}")
+
+
+def _has_tails(table: np.ndarray) -> bool:
+    """Whether most channels of numbers (n, C) have long tails."""
+    low, first, last, high = np.nanquantile(table, (QUANTILE, 0.16, 0.84, 1 - QUANTILE), axis=0)
+    return bool(np.median((high - low) / np.maximum(last - first, 1e-30)) > TAILS and (last > first).all())
 
 
 def _is_mark(table: np.ndarray, mark: float) -> bool:
