@@ -147,7 +147,7 @@ def curves(
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
     figure = Figure(figsize=(size[1] / 100, size[0] / 100), dpi=100, facecolor="white")
     array_PC = array_PC[:, :MOST_CURVES]
@@ -164,7 +164,7 @@ def curves(
             axes.set_xlim(points[0] - margin, points[-1] + margin)
         if logarithmic:
             axes.set_xscale("log")
-            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)) if points[-1] > 10 * points[0] else MaxNLocator(5))
             axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
             axes.xaxis.set_minor_locator(NullLocator())
         if row == 0:
