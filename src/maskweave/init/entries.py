@@ -24,6 +24,8 @@ MEANING = {
     "size": "points along each axis",
     "channels": "numbers at each point",
     "range": "lowest and highest number",
+    "mean": "subtracted from each channel for the network",
+    "std": "each channel is divided by it",
     "outside": "numbers outside of the range are clipped to it",
     "missing": "unknown points",
     "ignore": "",

@@ -44,7 +44,7 @@ class Finding:
     @property
     def is_raw(self) -> bool:
         """Whether the model also reads the unquantized points: numbers and pictures, but not classes."""
-        return self.type in ("image", "map")
+        return self.type in ("image", "map", "series")
 
     def undecided(self, doubt: str) -> "Finding":
         """Returns this finding without a value type, with the reason."""

@@ -60,6 +60,8 @@ class ValueType(ABC):
     """Losses of a tokenizer network by name, the default first; empty: no tokenizer network."""
     can_add_noise: ClassVar[bool] = True
     """Whether a diffusion decoder can predict it."""
+    blends_patches: ClassVar[bool] = False
+    """Whether decoded patches are blended with their neighbors by default: values that are smooth along their axes."""
     is_photograph: ClassVar[bool] = False
     """Whether its file is already a picture and needs no figure."""
     is_text: ClassVar[bool] = False

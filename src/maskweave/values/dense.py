@@ -390,7 +390,18 @@ class DenseNumbers(UnknownNumbers):
         if not self.curve:
             return super().draw(value, size, over, span, reference)
         array = self.drawable(value)
-        return curves(array.reshape(len(array), -1), size, span or self.full_span, self.unit, self.curve_names())
+        return curves(
+            array.reshape(len(array), -1),
+            size,
+            span or self.full_span,
+            self.unit,
+            self.curve_names(),
+            *self.curve_points(),
+        )
+
+    def curve_points(self) -> tuple[np.ndarray, str, bool]:
+        """Coordinates of the entry's points along the axis of curves, its label, and whether it is logarithmic."""
+        return np.arange(self.size[0]), "", False
 
     def curve_names(self) -> Sequence[str]:
         """Names of the channels in figures of curves; empty if they have none."""
