@@ -8,7 +8,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
 from torch import Tensor
@@ -139,6 +139,12 @@ class ValueType(ABC):
     @property
     def has_unknown(self) -> bool:
         """Whether points of a value may be unknown: NaN, or −1 in ids. Tokenizers then see which points are known."""
+        return False
+
+    @property
+    def predicts_unknown(self) -> bool:
+        """Whether the model also predicts which points are unknown: tokens without any known point have a code of their own and are inputs and
+        targets, and the tokenizer's decoder has a validity logit for each channel, above 0 where it is known."""
         return False
 
     @property
@@ -307,6 +313,22 @@ class ValueType(ABC):
     def from_network(self, output: Tensor) -> np.ndarray:
         """Converts a network's output (B, `output_channels`, *size) to a batch of values."""
         raise MaskweaveError(f"values of type {self.type!r} are not arrays and cannot be the output of a network")
+
+    def fit_to(self, values: np.ndarray) -> Self:
+        """Returns the value type with what it learns from the training values of a tokenizer, (S, *size[, C]); itself if it learns nothing."""
+        return self
+
+    def fitted_like(self, other: "ValueType") -> Self:
+        """Returns the value type with what `other`, the same type in a saved tokenizer, has learned."""
+        return self
+
+    def with_unknown(self, values: np.ndarray, logits: Tensor) -> Any:
+        """Returns a batch of decoded values without their unknown points, as an array or a list.
+
+        Args:
+            logits: (B, C, *size) above 0 where a point is known.
+        """
+        raise MaskweaveError(f"values of type {self.type!r} have no unknown points that can be predicted")
 
     def normalize_rows(self, rows: np.ndarray) -> np.ndarray:
         """Converts raw rows (…, width), flattened patches or vectors, to float32 for the network."""

@@ -295,7 +295,8 @@ class UnknownNumbers(Dense):
     how_unknown: ClassVar[str] = "set value.missing: nan"
     missing: Missing = field(default=(), kw_only=True)
     """Points may be unknown: NaN in arrays, and in files also these numbers, such as -9999 or 0 (`nan`: only NaN). Without this setting, a value
-    with NaN is refused. A value without any known point counts as missing."""
+    with NaN is refused. A value without any known point counts as missing. `predicted`, also in a list with numbers: the model reads and predicts
+    where nothing is known, and results have NaN there; the vocabulary of a grid then has one more code, for tokens without any known point."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "missing", as_missing(self.missing))
@@ -303,6 +304,14 @@ class UnknownNumbers(Dense):
     @property
     def has_unknown(self) -> bool:
         return bool(self.missing)
+
+    @property
+    def predicts_unknown(self) -> bool:
+        return "predicted" in self.missing
+
+    def with_unknown(self, values: np.ndarray, logits: Tensor) -> Any:
+        known = logits.movedim(1, -1).cpu().numpy() > 0
+        return np.where(known.reshape(values.shape), values, np.float32(np.nan))
 
     @property
     def padding(self) -> Any:
@@ -331,12 +340,14 @@ class UnknownNumbers(Dense):
         return resize_known(resize, value) if self.has_unknown else resize(value)
 
     def merge(self, values: Sequence[np.ndarray], overlap: float) -> np.ndarray:
+        """The mean over the known points. If the model predicts them, a point is known if it is in half of the values, otherwise if it is in any."""
         if not self.has_unknown:
             return super().merge(values, overlap)
         known = np.stack([self.known(value) for value in values])
         total = np.sum(np.where(known, np.stack(values), 0), axis=0, dtype=np.float64)
         count = known.sum(axis=0)
-        return np.where(count > 0, total / np.maximum(count, 1), np.nan).astype(values[0].dtype)
+        least = len(values) / 2 if self.predicts_unknown else 1
+        return np.where(count >= least, total / np.maximum(count, 1), np.nan).astype(values[0].dtype)
 
 
 @dataclass(frozen=True)
@@ -365,7 +376,11 @@ class DenseNumbers(UnknownNumbers):
         if not self.curve:
             return super().draw(value, size, over, span, reference)
         array = self.drawable(value)
-        return curves(array.reshape(len(array), -1), size, span or self.full_span, self.unit)
+        return curves(array.reshape(len(array), -1), size, span or self.full_span, self.unit, self.curve_names())
+
+    def curve_names(self) -> Sequence[str]:
+        """Names of the channels in figures of curves; empty if they have none."""
+        return ()
 
     def colors(self, array: np.ndarray, span: tuple[float, float] | None, reference: Any) -> np.ndarray:
         from maskweave.values.drawing import color_mapped, principal_components
