@@ -13,8 +13,8 @@ from maskweave.values.base import refuse
 from maskweave.values.items import is_number
 
 MOST_FRAMES = 1000
-Part = Literal["", "year", "day_of_year", "hour"]
-"""Part of a date that a key holds."""
+Part = Literal["none", "year", "day_of_year", "hour"]
+"""Part of a date that a key holds; `none`: its numbers are no dates."""
 
 
 class DatedKey(Protocol):
@@ -72,7 +72,7 @@ def numbers_of(value: Any, keys: Mapping[str, DatedKey], where: str) -> dict[Any
         value: an object; or a date, for all keys with a `date`; or a number, if there is only one key.
     """
     if isinstance(value, str):
-        value = {key.of or name: value for name, key in keys.items() if key.date}
+        value = {key.of or name: value for name, key in keys.items() if key.date != "none"}
     elif len(keys) == 1 and is_number(value):
         value = {key.of or name: value for name, key in keys.items()}
     if not isinstance(value, Mapping):
@@ -82,7 +82,7 @@ def numbers_of(value: Any, keys: Mapping[str, DatedKey], where: str) -> dict[Any
     for name, key in keys.items():
         if key.of and name not in value and key.of in value:
             found[name] = value[key.of]
-        if key.date and isinstance(found.get(name), str):
+        if key.date != "none" and isinstance(found.get(name), str):
             found[name] = part_of_date(found[name], key.date, f"{where}: {name}")
     return found
 

@@ -53,7 +53,7 @@ class Key:
     """Unit of the number, for figures."""
     of: str = ""
     """Name of the number in files, if it is another one."""
-    date: Part = ""
+    date: Part = "none"
     """The number is this part of a date in ISO 8601, such as 2021-03-05T10:30: the year, the day of the year (1 to 366) or the hour (0 to 24)."""
 
     def on_scale(self, number: float) -> float:
