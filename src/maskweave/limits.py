@@ -39,6 +39,8 @@ PROCESSES = 2**10
 SAMPLES = 2**36
 """Samples of a data set."""
 SHARD_SIZE = 2**24
+COPIES = 2**10
+"""Augmented versions of a sample in a token store."""
 BATCH_SIZE = 2**20
 ACCUMULATE = 2**20
 SAMPLED_TOKENS = 2**20

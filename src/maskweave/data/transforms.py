@@ -52,7 +52,9 @@ def random_geometry(
     return Geometry((x, y, min(x + width, 1.0), min(y + height, 1.0)), bool(rng.random() < flip))
 
 
-def apply(sample: Mapping[str, Any], catalog: Catalog, geometries: Mapping[str, Geometry]) -> dict[str, Any]:
+def apply(
+    sample: Mapping[str, Any], catalog: Mapping[str, Modality], geometries: Mapping[str, Geometry]
+) -> dict[str, Any]:
     """Crop and flip a sample, each dense value resized to its entry's `value.size`.
 
     Args:

@@ -38,6 +38,8 @@ class Sections:
     """As printed in the report."""
     summary: str = ""
     """A sentence or two under the title."""
+    advice: Sequence[str] = ()
+    """What to do next, at the head of the report; see `maskweave.report.advice`."""
     facts: Mapping[str, Any] = field(default_factory=dict)
     """Named facts in a row (steps, parameters, wall time ...); steps are read from the metrics if they are not given."""
     sheets: Sequence[tuple[str, Image.Image]] = ()
@@ -90,6 +92,9 @@ def _header(name: str, sections: Sections, lines: Sequence[Mapping[str, Any]]) -
     if facts:
         items = [f"<div><dt>{html.escape(str(k))}</dt><dd>{html.escape(_fact(v))}</dd></div>" for k, v in facts.items()]
         parts.append('<dl class="facts">' + "".join(items) + "</dl>")
+    if sections.advice:
+        items = [f"<li>{html.escape(text)}</li>" for text in sections.advice]
+        parts.append('<div class="card advice"><strong>What to do</strong><ul>' + "".join(items) + "</ul></div>")
     return "\n".join([*parts, "</header>"])
 
 

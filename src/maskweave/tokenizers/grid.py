@@ -144,9 +144,13 @@ class GridTokenizer(nn.Module):
         """Encode network tensors to ids (B, *grid)."""
         return self._quantize(x).ids.reshape(-1, *self.modality.grid)
 
-    def decode_tensor(self, ids: Tensor, seeds: Sequence[int] | None = None) -> Tensor:
+    def decode_tensor(self, ids: Tensor, seeds: Sequence[int] | None = None, means_BNC: Tensor | None = None) -> Tensor:
         """Decode ids (B, *grid) to the network's output, with validity logits if unknown points are predicted. A diffusion decoder starts from the noise of the seeds, all 0 by default."""
         z_BND = self.codes(ids)
+        if means_BNC is not None:
+            z_BND = torch.where(
+                means_BNC.isnan() | (ids.flatten(1) >= self.quantizer.size)[..., None], z_BND, means_BNC
+            )
         if isinstance(self.decoder, DiffusionDecoder):
             seeds = [0] * len(ids) if seeds is None else seeds
             return self.decoder.decode(z_BND, self.decoder.noise(seeds, z_BND.device))
@@ -175,13 +179,17 @@ class GridTokenizer(nn.Module):
                 parts.append(self.encode_tensor(x.to(self.device)).cpu())
         return torch.cat(parts)  # outside of inference mode, so that training may use it
 
-    def decode(self, tokens: Tensor | np.ndarray, seeds: Sequence[int] | None = None) -> Any:
+    def decode(
+        self, tokens: Tensor | np.ndarray, seeds: Sequence[int] | None = None, means: np.ndarray | None = None
+    ) -> Any:
         """Decode ids (B, *grid), or (B, tokens), to a batch of values in the Python form and unit of the entry: an array, or a list if they differ
         in length.
 
         Args:
             seeds: seeds of a diffusion decoder's initial noise, one per row of tokens, all 0 by default. The value of a row depends only on
                 its tokens and its seed. Other decoders ignore them.
+            means: (B, tokens, C) vectors to decode instead of those of the codebook, where they are not NaN and the token does not say that its
+                points are unknown.
 
         Raises:
             MaskweaveError: wrong shape or type, ids outside the codebook, or a wrong number of seeds.
@@ -196,7 +204,8 @@ class GridTokenizer(nn.Module):
         with self._evaluating():
             for start in range(0, max(len(ids), 1), self.batch):
                 part = slice(start, start + self.batch)
-                output = self.decode_tensor(ids[part].to(self.device), seeds[part])
+                some = None if means is None else torch.from_numpy(means[part]).to(self.device)
+                output = self.decode_tensor(ids[part].to(self.device), seeds[part], some)
                 parts.append(self._values(output, ids[part]))
         return list(chain(*parts)) if isinstance(parts[0], list) else np.concatenate(parts)
 
@@ -234,6 +243,16 @@ class GridTokenizer(nn.Module):
                 math.prod(self.modality.value.size) // self.spec.diffusion.patch**2 * self.spec.diffusion.widths[0]
             )
         return max(1, min(BATCH, MAX_ACTIVATIONS // activations))
+
+    @property
+    def codebook(self) -> Tensor:
+        """(codes, C) vector of each id of the codebook, as the decoder reads it; for tokens of one code."""
+        with torch.inference_mode():
+            return (
+                self.quantizer.decode(torch.arange(self.quantizer.size, device=self.device)[:, None])[:, 0]
+                .float()
+                .clone()
+            )
 
     @property
     def token_embeddings(self) -> Tensor:

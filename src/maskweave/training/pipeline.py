@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from maskweave.config import plain
+from maskweave.data.augment import Augmented
 from maskweave.data.mixing import MixedTokens
 from maskweave.data.order import SizedBatches
 from maskweave.data.token_store import TokenData
@@ -59,6 +60,8 @@ def make_tokens(recipe: Recipe, catalog: Catalog, folder: Path) -> None:
         for name, source in open_sources(recipe, catalog, part).items():
             if name:
                 print(f"{name}, {part}: {len(source):,} samples")
+            if part == "train" and recipe.data.augment is not None and recipe.data.augment.copies:
+                source = Augmented(source, recipe.data.augment, catalog, recipe.seed)
             skips = tokenize(
                 source,
                 catalog.subset(m.name for m in catalog.values() if m.reads in source.names),

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from maskweave.config import build, plain
+from maskweave.data.augment import AugmentedValues
 from maskweave.data.batches import ValueBatches
 from maskweave.data.error_budget import ErrorBudget
 from maskweave.data.named import is_endless
@@ -156,12 +157,21 @@ def train_tokenizer(recipe: Recipe, catalog: Catalog, folder: Path, name: str, c
     held_out = max(1, len(values) // ONE_IN)
     training = values[:-held_out] if len(values) > held_out else values
     modality = dataclasses.replace(modality, value=modality.value.fit_to(training))
+    augment = recipe.data.augment
     torch.manual_seed(recipe.seed)
     tokenizer = GridTokenizer(modality)
     target = folder / "tokenizers" / name
     fit(
         TokenizerObjective(tokenizer),
-        ValueBatches(modality, training, settings.batch_size, recipe.seed),
+        ValueBatches(
+            modality,
+            training,
+            settings.batch_size,
+            recipe.seed,
+            augment=AugmentedValues(augment, modality, recipe.seed)
+            if augment is not None and augment.changes
+            else None,
+        ),
         settings,
         target,
         validation=ValueBatches(modality, values[-held_out:], settings.batch_size, shuffle=False),

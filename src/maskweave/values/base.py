@@ -20,6 +20,7 @@ from maskweave.values.metrics import Labels, Metric
 from maskweave.values.remarks import remark
 from maskweave.values.rules import Rules
 from maskweave.values.unknown import known_points, over_known
+from maskweave.values.variation import Variation
 
 if TYPE_CHECKING:
     from maskweave.values.codec import Codec, TextWriter
@@ -285,6 +286,13 @@ class ValueType(ABC):
 
     def transform(self, value: Any, geometry: Geometry) -> Any:
         """Returns the value after crop and flip, at the entry's size; None if it cannot be flipped."""
+        return value
+
+    varied_by: ClassVar[tuple[str, ...]] = ()
+    """Parts of an augmentation that change its values, besides crops and flips: `color`, `noise`, `shift`; see `vary`."""
+
+    def vary(self, value: Any, variation: Variation) -> Any:
+        """Returns a checked value of the entry's size after those parts of a variation that are in `varied_by`."""
         return value
 
     # Networks

@@ -20,6 +20,7 @@ from maskweave.values.formats.base import Selection, Stored
 from maskweave.values.geometry import FULL, Geometry, resize_area, resize_axes
 from maskweave.values.remarks import remark
 from maskweave.values.unknown import Missing, as_missing, mark, resize_known
+from maskweave.values.variation import Variation, shifted
 
 RELATIVE_SPAN = (-3.0, 3.0)
 """Colors of numbers without a range span this many standard deviations."""
@@ -173,6 +174,14 @@ class Dense(Array):
         same = value.shape[: len(self.size)] == tuple(self.size)
         out = value.copy() if same else self.resized(value, self.resize_axes)
         return np.stack([self.mirror(plane) for plane in out]) if geometry.flip and len(self.size) == 3 else out
+
+    varied_by: ClassVar[tuple[str, ...]] = ("shift",)
+
+    def vary(self, value: np.ndarray, variation: Variation) -> np.ndarray:
+        """Time is the last axis of a plane, such as a spectrogram, and otherwise the first."""
+        axis = 1 if len(self.size) == 2 else 0
+        points = round(variation.shift * self.size[axis])
+        return shifted(value, points, axis, self.padding if self.has_unknown else None) if points else value
 
     def resize_depth(self, value: np.ndarray) -> np.ndarray:
         """Resize a volume whose planes have the entry's size along its first axis."""
@@ -353,6 +362,11 @@ class UnknownNumbers(Dense):
 @dataclass(frozen=True)
 class DenseNumbers(UnknownNumbers):
     """Numbers at each point. One axis is drawn as curves, one channel by its color scale, and several by their principal components."""
+
+    varied_by: ClassVar[tuple[str, ...]] = ("shift", "noise")
+
+    def vary(self, value: np.ndarray, variation: Variation) -> np.ndarray:
+        return self.with_noise(super().vary(value, variation), variation)
 
     @property
     def full_span(self) -> tuple[float, float] | None:

@@ -14,6 +14,7 @@ from maskweave.values.dense import Dense
 from maskweave.values.fitting import Fit
 from maskweave.values.geometry import resize_axes
 from maskweave.values.metrics import Metric, mean_value, psnr, squared_errors
+from maskweave.values.variation import Variation, jitter
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,17 @@ class Image(Dense):
 
     def write(self, value: Any) -> tuple[bytes, str]:
         return (files.write_png(value), "png") if len(self.size) == 2 else super().write(value)
+
+    varied_by: ClassVar[tuple[str, ...]] = ("shift", "color", "noise")
+
+    def vary(self, value: np.ndarray, variation: Variation) -> np.ndarray:
+        value = super().vary(value, variation)
+        if variation.changes_colors:
+            value = jitter(value, variation)
+        if not variation.noise:
+            return value
+        levels = value + variation.gaussian(value.shape) * 127.5
+        return np.rint(levels).clip(0, 255).astype(np.uint8)
 
     def resize_axes(self, value: np.ndarray) -> np.ndarray:
         return np.rint(resize_axes(value, self.size)).clip(0, 255).astype(np.uint8)

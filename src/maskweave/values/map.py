@@ -28,6 +28,7 @@ from maskweave.values.metrics import (
 )
 from maskweave.values.remarks import remark
 from maskweave.values.scaled import ScaledNumbers
+from maskweave.values.variation import Variation
 
 SLACK = 1e-3
 """Values outside the range by at most this share of it are rounding errors and are clipped."""
@@ -199,6 +200,12 @@ class Map(ScaledNumbers):
     def scale(self, array: np.ndarray) -> np.ndarray:
         out = super().scale(array)
         return out if self.range is None else np.clip(out, -1, 1, out=out)
+
+    def with_noise(self, value: np.ndarray, variation: Variation) -> np.ndarray:
+        if self.range is None:  # it is standardized later: the noise is relative to the map's own deviation
+            deviation = float(np.nanstd(value)) if self.known(value).any() else 0.0
+            variation = replace(variation, noise=variation.noise * deviation)
+        return super().with_noise(value, variation)
 
     def unscale(self, array: np.ndarray) -> np.ndarray:
         if self.range is None:
