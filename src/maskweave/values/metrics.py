@@ -110,6 +110,15 @@ def _errors(prediction: Any, truth: Any, axes: int | None, measure: Callable[[np
     return np.stack([np.atleast_1d(error.sum(axis=over)), np.atleast_1d(valid.sum(axis=over))])
 
 
+def variance_sums(prediction: Any, truth: Any) -> np.ndarray:
+    """(4, P): squared errors, truths, squared truths and whether the truth is finite, for `mean_explained_variance`."""
+    p, t = pair(prediction, truth)
+    valid = np.isfinite(t)
+    known = np.where(valid, t, 0)
+    error = np.square(np.where(np.isfinite(p), p, 0) - known) * valid
+    return np.stack([error, known, np.square(known), valid]).reshape(4, -1)
+
+
 def angles(prediction: Any, truth: Any) -> np.ndarray:
     """(sum of angles in degrees, points) over points where the truth has a direction; a prediction without one counts as 90°."""
     p, t = pair(prediction, truth)
@@ -159,6 +168,13 @@ def explained_variance(sums: np.ndarray) -> float:
     errors, total, squares, count = map(float, sums)
     spread = squares - total**2 / count
     return 1 - errors / spread if spread > 1e-12 * squares else math.nan
+
+
+def mean_explained_variance(sums_4P: np.ndarray) -> float:
+    """Mean of R² over the points whose truths differ; NaN if there are none."""
+    found = [explained_variance(sums) for sums in sums_4P.T if sums[3]]
+    known = [share for share in found if math.isfinite(share)]
+    return float(np.mean(known)) if known else math.nan
 
 
 def psnr(sums: np.ndarray) -> float:
