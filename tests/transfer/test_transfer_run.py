@@ -304,7 +304,7 @@ def test_coco_boxes(start: Path, tmp_path: Path) -> None:
         ({"target": "semseg", "tuning": {"parameters": "some"}}, "'tuning.parameters' expects one of all, lora, head"),
         ({"target": "semseg", "tuning": {"layer_decay": 0}}, "layer_decay must be above 0"),
         ({"target": "semseg", "tuning": {"rank": 0}}, "rank must be 1 or more"),
-        ({"target": "semseg", "head": {"depth": 0}}, "width, depth, upsample, queries and heads must be 1 or more"),
+        ({"target": "semseg", "head": {"depth": 0}}, "width, depth, upsample, queries, heads and skip_width must be 1 or more"),
         ({"target": "semseg", "train": {"processes": 2}}, "a transfer trains in one process"),
         ({"targets": "semseg"}, "unknown key 'targets'; did you mean 'target'"),
     ],

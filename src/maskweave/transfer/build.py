@@ -1,5 +1,6 @@
 """Encoder and head of a transfer: built from a recipe, or loaded from a finished run."""
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +15,7 @@ from maskweave.families.base import family_named, family_of
 from maskweave.families.weights import FORMAT, load_model, read_config
 from maskweave.files import write_aside, write_json
 from maskweave.generate.request import Sample, read
+from maskweave.generate.tiles import OVERLAP, Tiled, plane_output, predict_tiles
 from maskweave.masking.inputs import raw_inputs, read_inputs
 from maskweave.modality.catalogs import Catalog, load_saved_catalog
 from maskweave.models.encoder import Encoder, add_stochastic_depth
@@ -116,6 +118,43 @@ class Transferred:
         for start in range(0, len(values), batch_size):
             answers += self.answers(self.outputs(values[start : start + batch_size]), whole=distributions)
         return answers
+
+    def tiles(
+        self,
+        scene: Sample,
+        *,
+        overlap: float = OVERLAP,
+        batch_size: int = 8,
+        folder: str | os.PathLike[str] | None = None,
+    ) -> Tiled:
+        """Predicts a dense target of a scene of any size from overlapping tiles, and blends them: classes by their probabilities. `Bundle.tiles` explains the arguments.
+
+        Raises:
+            MaskweaveError: the target is not a plane, or as `predict_tiles`.
+        """
+        target = self.target
+        if target.kind != "points" or target.modality is None:
+            raise MaskweaveError(
+                f"target {target.name!r}: tiles give planes, and it is none; predict each tile by itself"
+            )
+        value, name = target.modality.value, target.modality.name
+
+        def predict(samples: Sequence[Sample], numbers: Sequence[int]) -> list[dict[str, np.ndarray]]:
+            output = self.outputs([read(s, self.catalog, self.tokenizers) for s in samples]).float()
+            if value.num_classes:
+                return [{name: array} for array in output.softmax(dim=1).movedim(1, -1).cpu().numpy()]
+            return [{name: value.to_blend(array)} for array in value.from_network(output)]
+
+        given = {n: v for n, v in scene.items() if n in self._wanted}
+        return predict_tiles(
+            self.catalog,
+            given,
+            {name: plane_output(value, name)},
+            predict,
+            overlap=overlap,
+            batch_size=batch_size,
+            folder=Path(folder) if folder else None,
+        )
 
     @property
     def _wanted(self) -> set[str]:

@@ -117,15 +117,6 @@ class HeadSettings:
     point of the inputs), so that training goes on from there. Linear probing, then fine-tuning: https://arxiv.org/abs/2202.10054."""
 
     def __post_init__(self) -> None:
-        sizes = ["width", "depth", "upsample", "queries", "heads", "skip_width"]
-        if min(getattr(self, key) for key in sizes) < 1:
-            raise MaskweaveError(
-                f"width, depth, upsample, queries, heads and skip_width must be 1 or more, found {', '.join(str(getattr(self, key)) for key in sizes)}"
-            )
-        if not (2 <= self.bins <= MAX_BINS and 0 <= self.attention <= limits.HEADS):
-            raise MaskweaveError(
-                f"bins must be 2 to {MAX_BINS:,} and attention 0 to {limits.HEADS}, found {self.bins} and {self.attention}"
-            )
         largest = dict(  # noqa: C408 (quoted, one of the keys would be the name of a modality)
             width=limits.WIDTH,
             depth=limits.DEPTH,
@@ -134,6 +125,14 @@ class HeadSettings:
             heads=limits.HEADS,
             skip_width=limits.WIDTH,
         )
+        if min(getattr(self, key) for key in largest) < 1:
+            raise MaskweaveError(
+                f"{', '.join(largest)} must be 1 or more, found {', '.join(str(getattr(self, key)) for key in largest)}"
+            )
+        if not (2 <= self.bins <= MAX_BINS and 0 <= self.attention <= limits.HEADS):
+            raise MaskweaveError(
+                f"bins must be 2 to {MAX_BINS:,} and attention 0 to {limits.HEADS}, found {self.bins} and {self.attention}"
+            )
         for key, most in largest.items():
             limits.check_most(key, getattr(self, key), most)
 

@@ -413,6 +413,18 @@ class ValueType(ABC):
     """Functions that compute a value from the value type and a picture, uint8 (height, width, 3), by their name in entries
     (`derive: {from: rgb, by: canny}`)."""
 
+    def to_blend(self, value: Any) -> np.ndarray:
+        """Returns float32 (*size, C) whose weighted mean over several predictions of a point merges them, NaN at unknown points.
+
+        Raises:
+            MaskweaveError: values of this type are not planes of points.
+        """
+        raise MaskweaveError(f"values of type {self.type!r} are not points of a plane and cannot be blended")
+
+    def from_blend(self, mean: np.ndarray) -> Any:
+        """Returns the value for a mean of `to_blend`, of any size; points that are NaN in all channels become unknown, or 0 if the type has none."""
+        raise MaskweaveError(f"values of type {self.type!r} are not points of a plane and cannot be blended")
+
     def derivation_gaps(self, by: str) -> tuple[bool, str]:
         """Returns whether a derivation can compute anything, and what it leaves out, for messages."""
         return True, ""
