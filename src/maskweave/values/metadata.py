@@ -21,6 +21,7 @@ from maskweave.values.dates import MOST_FRAMES, Part, keys_of_frames, numbers_of
 from maskweave.values.items import MAX_BINS, is_number
 from maskweave.values.metrics import Metric, explained_variance, mean
 from maskweave.values.remarks import remark
+from maskweave.values.scalar import Scalar
 from maskweave.values.scales import Scale, check_scale, from_scale, to_scale
 
 REMARKED = 20
@@ -175,6 +176,27 @@ class Metadata(ValueType):
         if number is None or str(round(number)) not in classes:
             raise BadSample(f"{label} is {number}; expected {classes[0]} to {classes[-1]}")
         return str(round(number))
+
+    @property
+    def numbers(self) -> Mapping[str, ValueType]:
+        """Keys that are not whole numbers."""
+        return {
+            name: Scalar(
+                scale=key.scale,
+                softening=key.softening,
+                range=key.range,
+                outside="clip" if key.clip else "refuse",
+                unit=key.unit,
+            )
+            for name, key in self.keys.items()
+            if not key.integer
+        }
+
+    def number_of(self, value: Mapping[str, float], name: str) -> float:
+        number = value.get(name)
+        if number is None:
+            raise BadSample(f"the key {name!r} is missing")
+        return min(max(float(number), self.keys[name].range[0]), self.keys[name].range[1])
 
     def codec(self, name: str, max_tokens: int, text: TextWriter) -> "MetadataCodec":
         return MetadataCodec(name, self, max_tokens, text)
