@@ -45,10 +45,13 @@ def read_content(path: Path, array: str = "") -> FileContent:
         BadSample: the file is damaged, holds several arrays, or has an ending that nothing reads.
         MaskweaveError: the package that reads such files is not installed.
     """
-    ending, where = formats.split_ending(path.name)[1], str(path)
+    return content_of(files.read_bytes(path), formats.split_ending(path.name)[1], str(path), array)
+
+
+def content_of(content: bytes, ending: str, where: str, array: str = "") -> FileContent:
+    """Returns what the bytes of a file hold; arguments and errors as for `read_content`."""
     if ending in SOUNDS:
         return FileContent("sound", None)
-    content = files.read_bytes(path)
     if ending == "txt":
         return FileContent("text", files.read_text(content, where))
     files.check_size(content, where)
