@@ -29,6 +29,8 @@ class Finding:
     chunk: int = 1
     special: dict[str, int] = field(default_factory=dict)
     """Special values that its sequences need, by prefix."""
+    words: list[str] = field(default_factory=list)
+    """Words that its vocabulary must have as one token each."""
     texts: list[str] = field(default_factory=list)
     """Texts that its vocabulary must write."""
     extents: dict[str, tuple[int, ...]] = field(default_factory=dict)
