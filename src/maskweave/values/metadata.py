@@ -120,7 +120,7 @@ class Metadata(ValueType):
         """The keys, of every frame if there are `dates`."""
         return keys_of_frames(self.keys, self.dates) if self.dates else self.keys
 
-    def numbers(self, value: Any, where: str) -> Any:
+    def by_key(self, value: Any, where: str) -> Any:
         """Converts a value as files have it to numbers by key."""
         if self.dates:
             return numbers_of_frames(value, self.keys, self.dates, where)
@@ -130,7 +130,7 @@ class Metadata(ValueType):
         return f"{self.type}, {len(self.all_keys)} keys"
 
     def check(self, value: Any, where: str) -> dict[str, float]:
-        value = self.numbers(value, where)
+        value = self.by_key(value, where)
         known = {key: value[key] for key in self.all_keys if key in value}
         if not known:
             raise refuse(
@@ -160,7 +160,7 @@ class Metadata(ValueType):
         found = super().parse(content, ending, where)
         if found is None:
             return None
-        found = self.numbers(found, where)
+        found = self.by_key(found, where)
         known = {key: number for key, number in found.items() if not _is_unknown(number)}
         says_nothing = any(key in found for key in self.all_keys) and not any(key in known for key in self.all_keys)
         return None if says_nothing or (self.dates and not known) else known
