@@ -15,6 +15,7 @@ from maskweave.generate.engine import Precision
 from maskweave.generate.schedule import Schedule, check_schedule, make_schedule
 from maskweave.generate.token_state import Tokens, check_tokens
 from maskweave.modality.catalogs import Catalog
+from maskweave.modality.checks import decoding_problem
 from maskweave.modality.decoding import Decoding
 from maskweave.modality.entry import Modality
 from maskweave.tokenizers.base import Tokenizer
@@ -166,10 +167,8 @@ def plan(
                     f"decoding of {name!r} is {shown(decoding[name])}; give a Decoding, for example "
                     f"dataclasses.replace(bundle.catalog[{name!r}].decoding, steps=8)"
                 )
-            if catalog[name].kind == "grid" and decoding[name].scheme == "autoregressive":
-                raise MaskweaveError(
-                    f"decoding of {name!r}: scheme 'autoregressive' is for sequences; a grid takes 'maskgit' or 'roar'"
-                )
+            if problem := decoding_problem(catalog[name], decoding[name]):
+                raise MaskweaveError(f"decoding of {name!r}: {problem}")
         available = [*inputs, *resolved]
         for names in conditions or {}:
             if missing := [name for name in names.split("+") if name not in available]:

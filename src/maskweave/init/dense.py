@@ -1,4 +1,4 @@
-"""From arrays, pictures and videos to the value type, size and range of an entry."""
+"""From arrays and pictures to the value type, size and range of an entry."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -17,12 +17,7 @@ COLORS = (3, 4)
 
 
 def decide_dense(finding: Finding, contents: Mapping[str, FileContent], minutes: float) -> Finding:
-    """Fill in the entry for files that hold arrays, pictures or videos, by the sample's name."""
-    if any(c.holds == "video" for c in contents.values()):
-        videos = [c.data for c in contents.values()]
-        return _image(
-            finding, sizes.for_volume([v.shape[:3] for v in videos], True), 3, f"videos of {len(videos[0])} frames"
-        )
+    """Fill in the entry for files that hold arrays or pictures, by the sample's name."""
     masked = _palette_ids(contents)
     arrays = [c.data if masked is None else masked[k] for k, c in contents.items()]
     known = [c.known for c in contents.values()]
@@ -39,8 +34,8 @@ def decide_dense(finding: Finding, contents: Mapping[str, FileContent], minutes:
         finding.doubts.append(doubt)
     exact = all(c.exact for c in contents.values())
     extents = {key: a.shape[:axes] for key, a in zip(contents, arrays, strict=True)}
-    if axes == 2:
-        finding.extents = extents
+    if axes > 1:
+        finding.extents = {key: extent[-2:] for key, extent in extents.items()}
     extent = list(extents.values())
     if channels == 1 and exact:
         flat = [a[..., 0] if a.ndim > axes else a for a in arrays]
@@ -56,7 +51,7 @@ def decide_dense(finding: Finding, contents: Mapping[str, FileContent], minutes:
         and channels in (1, *COLORS)
         and not any(m is not None for m in known)
     ):
-        fitted = sizes.for_volume(extent, True) if axes == 3 else sizes.for_picture(extent, minutes)
+        fitted = sizes.for_volume(extent) if axes == 3 else sizes.for_picture(extent, minutes)
         return _image(finding, fitted, channels, "gray pictures" if channels == 1 else "color pictures")
     finding = _map(finding, arrays, known, channels, _size(extent, axes, minutes))
     if finding.type:
@@ -101,7 +96,7 @@ def _size(extent: Sequence[tuple[int, ...]], axes: int, minutes: float) -> sizes
     if axes == 1:
         return sizes.for_series([e[0] for e in extent])
     if axes == 3:
-        return sizes.for_volume(extent, False)
+        return sizes.for_volume(extent)
     for axis in (0, 1):
         fixed, varying = {e[1 - axis] for e in extent}, [e[axis] for e in extent]
         if len(fixed) == 1 and max(varying) > sizes.STRETCH * min(varying):

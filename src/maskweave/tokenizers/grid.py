@@ -26,7 +26,8 @@ from maskweave.config import build, plain
 from maskweave.errors import MaskweaveError, shown
 from maskweave.files import read_json, remove, write_aside
 from maskweave.modality.catalogs import Catalog
-from maskweave.modality.entry import Modality, training_facts
+from maskweave.modality.differences import entry_differences
+from maskweave.modality.entry import Modality
 from maskweave.nn.patches import patchify, unpatchify
 from maskweave.nn.weights import (
     PASSTHROUGH,
@@ -144,9 +145,13 @@ class GridTokenizer(nn.Module):
         """Encode network tensors to ids (B, *grid)."""
         return self._quantize(x).ids.reshape(-1, *self.modality.grid)
 
-    def decode_tensor(self, ids: Tensor, seeds: Sequence[int] | None = None) -> Tensor:
+    def decode_tensor(self, ids: Tensor, seeds: Sequence[int] | None = None, means_BNC: Tensor | None = None) -> Tensor:
         """Decode ids (B, *grid) to the network's output, with validity logits if unknown points are predicted. A diffusion decoder starts from the noise of the seeds, all 0 by default."""
         z_BND = self.codes(ids)
+        if means_BNC is not None:
+            z_BND = torch.where(
+                means_BNC.isnan() | (ids.flatten(1) >= self.quantizer.size)[..., None], z_BND, means_BNC
+            )
         if isinstance(self.decoder, DiffusionDecoder):
             seeds = [0] * len(ids) if seeds is None else seeds
             return self.decoder.decode(z_BND, self.decoder.noise(seeds, z_BND.device))
@@ -175,13 +180,17 @@ class GridTokenizer(nn.Module):
                 parts.append(self.encode_tensor(x.to(self.device)).cpu())
         return torch.cat(parts)  # outside of inference mode, so that training may use it
 
-    def decode(self, tokens: Tensor | np.ndarray, seeds: Sequence[int] | None = None) -> Any:
+    def decode(
+        self, tokens: Tensor | np.ndarray, seeds: Sequence[int] | None = None, means: np.ndarray | None = None
+    ) -> Any:
         """Decode ids (B, *grid), or (B, tokens), to a batch of values in the Python form and unit of the entry: an array, or a list if they differ
         in length.
 
         Args:
             seeds: seeds of a diffusion decoder's initial noise, one per row of tokens, all 0 by default. The value of a row depends only on
                 its tokens and its seed. Other decoders ignore them.
+            means: (B, tokens, C) vectors to decode instead of those of the codebook, where they are not NaN and the token does not say that its
+                points are unknown.
 
         Raises:
             MaskweaveError: wrong shape or type, ids outside the codebook, or a wrong number of seeds.
@@ -196,7 +205,8 @@ class GridTokenizer(nn.Module):
         with self._evaluating():
             for start in range(0, max(len(ids), 1), self.batch):
                 part = slice(start, start + self.batch)
-                output = self.decode_tensor(ids[part].to(self.device), seeds[part])
+                some = None if means is None else torch.from_numpy(means[part]).to(self.device)
+                output = self.decode_tensor(ids[part].to(self.device), seeds[part], some)
                 parts.append(self._values(output, ids[part]))
         return list(chain(*parts)) if isinstance(parts[0], list) else np.concatenate(parts)
 
@@ -236,6 +246,16 @@ class GridTokenizer(nn.Module):
         return max(1, min(BATCH, MAX_ACTIVATIONS // activations))
 
     @property
+    def codebook(self) -> Tensor:
+        """(codes, C) vector of each id of the codebook, as the decoder reads it; for tokens of one code."""
+        with torch.inference_mode():
+            return (
+                self.quantizer.decode(torch.arange(self.quantizer.size, device=self.device)[:, None])[:, 0]
+                .float()
+                .clone()
+            )
+
+    @property
     def token_embeddings(self) -> Tensor:
         """(V, C) codebook vector of each token. With several heads, the vectors of all heads with the same id are concatenated."""
         ids = torch.arange(self.quantizer.size, device=self.device)
@@ -266,8 +286,7 @@ class GridTokenizer(nn.Module):
         if modality is not None:
             modality = _complete(modality, f"tokenizer of {modality.name}")
             modality = dataclasses.replace(modality, value=modality.value.fitted_like(saved.value))
-            differences = _differences(training_facts(modality), training_facts(saved))
-            if differences:
+            if differences := entry_differences(modality, saved):
                 raise MaskweaveError(
                     f"{folder}: the entry of {modality.name!r} has changed since this tokenizer was trained: {'; '.join(differences)}. Restore the entry, or train the tokenizer again"
                 )
@@ -333,15 +352,3 @@ def _read_entry(folder: Path) -> Modality:
             f"{path}: 'modality.kind' must be 'grid', found {shown(entry.kind)}; train the tokenizer again"
         )
     return _complete(entry, str(path))
-
-
-def _differences(wanted: dict[str, Any], found: dict[str, Any], prefix: str = "") -> list[str]:
-    """Lists the dotted keys of value, grid and tokenizer in which two plain entries differ."""
-    faults = []
-    for key in wanted if prefix else ("value", "grid", "tokenizer"):
-        a, b = wanted.get(key), found.get(key)
-        if isinstance(a, dict) and isinstance(b, dict) and a.keys() == b.keys():
-            faults += _differences(a, b, f"{prefix}{key}.")
-        elif a != b:
-            faults.append(f"{prefix}{key} is {shown(b)} there, {shown(a)} here")
-    return faults

@@ -232,6 +232,14 @@ class Dense(Array):
 
     # Ensembles and figures
 
+    def to_blend(self, value: Any) -> np.ndarray:
+        array = np.asarray(value)
+        return np.where(self.known(array), array, np.nan).astype(np.float32).reshape(*array.shape[: len(self.size)], -1)
+
+    def from_blend(self, mean: np.ndarray) -> np.ndarray:
+        mean = mean if self.has_unknown else np.nan_to_num(mean)
+        return mean if self.channels > 1 else mean[..., 0]
+
     def natural_size(self) -> Size:
         from maskweave.values.drawing import montage
 
