@@ -50,6 +50,8 @@ DECODING = {
     "metadata": {"temperature": 0.1},
 }
 DENSE = {"scheme": "roar", "steps": 1, "temperature": 0.1}
+NUMBERS = ("map", "series")
+"""Types whose values are decoded from mean codes: the error of a number is what counts."""
 
 
 def target_name(finding: Finding) -> str:
@@ -134,7 +136,8 @@ def _entry(f: Finding, number: int, vocabulary: Vocabulary | None, samples: int)
         ],
     )
     id_line = Line("id", number, "unique; never change it after training")
-    decoding = Line("decoding", DECODING.get(f.type, DENSE), "how it is generated")
+    settings = DENSE | {"detokenize": "mean"} if f.type in NUMBERS else DECODING.get(f.type, DENSE)
+    decoding = Line("decoding", settings, "how it is generated")
     view = (
         [Line("view", f.view, "shows another frame than the other pictures: cropped and flipped by itself")]
         if f.view
