@@ -104,13 +104,13 @@ class Modality:
         return self.has_tokens and not self.input_only
 
     def scores(self, parse: TextLabels | None = None) -> list[Metric]:
-        """The metrics of its predictions.
+        """The metrics of its predictions; by default those of the value type that apply to its settings.
 
         Args:
             parse: labels of a text; its lower-case words by default.
         """
         known = self.value.metrics(parse)
-        return [known[name] for name in self.metrics or self.value.default_metrics]
+        return [known[name] for name in self.metrics or self.value.default_metrics if name in known]
 
     @property
     def reads(self) -> str:

@@ -407,9 +407,10 @@ class DenseNumbers(UnknownNumbers):
             *self.curve_points(),
         )
 
-    def curve_points(self) -> tuple[np.ndarray, str, bool]:
-        """Coordinates of the entry's points along the axis of curves, its label, and whether it is logarithmic."""
-        return np.arange(self.size[0]), "", False
+    def curve_points(self) -> tuple[np.ndarray, str, bool, Sequence[str]]:
+        """Coordinates of the entry's points along the axis of curves, its label, whether it is logarithmic, and the units of the channels, if they
+        have units of their own."""
+        return np.arange(self.size[0]), "", False, ()
 
     def curve_names(self) -> Sequence[str]:
         """Names of the channels in figures of curves; empty if they have none."""
