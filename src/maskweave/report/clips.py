@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from maskweave.modality.catalogs import Catalog
-from maskweave.values.base import Clip
+from maskweave.values.clip import Clip
 
 MAX_BYTES = 12 * 2**20
 """Most bytes of all clips of a report; the rest is left out."""

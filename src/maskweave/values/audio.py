@@ -15,7 +15,8 @@ from torch import Tensor
 from maskweave.errors import MaskweaveError
 from maskweave.values import files, formats
 from maskweave.values.array import NUMBERS, affine, check_range
-from maskweave.values.base import Clip, Loss, Size, TextLabels, ValueType, refuse
+from maskweave.values.base import Loss, Size, TextLabels, ValueType, refuse
+from maskweave.values.clip import Clip
 from maskweave.values.formats import SOUNDS
 from maskweave.values.formats.base import Selection
 from maskweave.values.log_mel import LogMel
@@ -23,6 +24,7 @@ from maskweave.values.metrics import Metric, absolute_errors, mean, mean_value, 
 from maskweave.values.remarks import remark
 from maskweave.values.sound import RATES, Sound, as_waveform, wav_bytes
 from maskweave.values.unknown import likely_lengths
+from maskweave.values.variation import Variation
 
 MAX_MELS = 512
 MAX_WINDOW = 2**16
@@ -157,6 +159,22 @@ class Audio(ValueType):
         remark(f"sounds longer than {self.max_seconds:g} s, cut at their end")
         return value.cut(most)
 
+    varied_by: ClassVar[tuple[str, ...]] = ("shift", "noise")
+
+    def vary(self, value: Sound, variation: Variation) -> Sound:
+        """Shifts the start, with silence before it or without its beginning; noise is added to the levels."""
+        frames = round(variation.shift * self.size[1])
+        waveform = value.waveform
+        if frames > 0:
+            waveform = np.concatenate([np.zeros(frames * self.hop, np.float32), waveform])[: self.size[1] * self.hop]
+        elif frames < 0:
+            waveform = waveform[min(-frames * self.hop, max(len(waveform) - self.hop, 0)) :]
+        sound = Sound(self.analysis, waveform) if frames else value
+        if not variation.noise:
+            return sound
+        levels = sound.log_mel + variation.gaussian(sound.log_mel.shape) / self.factor_shift[0]
+        return Sound(self.analysis, log_mel=np.clip(levels, *self.range).astype(np.float32))
+
     # Networks
 
     def known(self, value: Any) -> np.ndarray:
@@ -282,7 +300,9 @@ class Audio(ValueType):
             np.pad(v.log_mel, ((0, 0), (0, most - v.log_mel.shape[1])), constant_values=self.range[0]) for v in values
         ]
         frames = round(float(np.median([value.log_mel.shape[1] for value in values])))
-        return Sound(self.analysis, log_mel=np.mean(quiet, axis=0, dtype=np.float64)[:, :frames].astype(np.float32))
+        return Sound(
+            self.analysis, log_mel=np.mean(np.stack(quiet)[:, :, :frames], axis=0, dtype=np.float64).astype(np.float32)
+        )
 
     # Figures
 

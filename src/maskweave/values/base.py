@@ -8,13 +8,14 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 from torch import Tensor
 
 from maskweave.errors import BadSample, MaskweaveError
 from maskweave.values import files
+from maskweave.values.clip import Clip
 from maskweave.values.geometry import Geometry
 from maskweave.values.metrics import Labels, Metric
 from maskweave.values.remarks import remark
@@ -31,14 +32,6 @@ Size = tuple[int, int]
 """Height and width of a figure in pixels."""
 TextLabels = Callable[[str], "Sequence[str]"]
 """Maps a text to the labels in it, with repeats."""
-
-
-class Clip(NamedTuple):
-    """A sound or a moving picture, as a page plays it."""
-
-    mime: str
-    """`audio/…` or `image/…`."""
-    content: bytes
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,15 @@ from torch import Tensor
 
 from maskweave.errors import MaskweaveError, shown
 from maskweave.values import files, formats
-from maskweave.values.base import Clip, Size, TextLabels, refuse
+from maskweave.values.base import Size, TextLabels, refuse
+from maskweave.values.clip import Clip
 from maskweave.values.fitting import Fit
 from maskweave.values.geometry import Geometry, nearest
 from maskweave.values.image import Image
 from maskweave.values.metrics import Metric, absolute_errors, mean, median, psnr, squared_errors
 from maskweave.values.remarks import listening, remark
 from maskweave.values.unknown import known_points, likely_lengths
+from maskweave.values.variation import Variation, shifted
 
 SAME_RATE = 0.001
 """Rates that differ by at most this share are taken as equal."""
@@ -175,6 +177,12 @@ class Video(Image):
         first = plane.fit_sizes(value[0], where)
         with listening(lambda text: None):  # one remark for all frames
             return np.stack([first, *(plane.fit_sizes(frame, where) for frame in value[1:])])
+
+    def vary(self, value: np.ndarray, variation: Variation) -> np.ndarray:
+        """A shift repeats the first or the last frame: what is before the start cannot be unknown."""
+        points = round(variation.shift * self.size[0])
+        value = shifted(value, points, 0, None) if points else value
+        return super().vary(value, replace(variation, shift=0.0))
 
     @property
     def plane(self) -> Image:
