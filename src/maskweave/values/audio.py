@@ -28,6 +28,8 @@ from maskweave.values.variation import Variation
 
 MAX_MELS = 512
 MAX_WINDOW = 2**16
+MORE = 0.1
+"""Seconds that are read beyond the longest duration, to know which files are longer."""
 MOST_TURNS = 4.0
 """Hops per window must be at least this, or phases cannot be recovered."""
 
@@ -139,7 +141,8 @@ class Audio(ValueType):
         if ending in SOUNDS:
             from maskweave.values.formats.sound import read_sound
 
-            return read_sound(content, where)
+            longest = self.size[1] * self.hop / self.rate
+            return read_sound(content, where, longest + MORE)
         return formats.read(content, ending, where, Selection(axes=1)).array
 
     def write(self, value: Sound) -> tuple[bytes, str]:

@@ -25,6 +25,8 @@ from maskweave.values.variation import Variation, shifted
 SAME_RATE = 0.001
 """Rates that differ by at most this share are taken as equal."""
 RATES = (0.001, 1000.0)
+REDUCED = 2
+"""Frames of files are reduced while they are read, to at least this many times the entry's size."""
 STRIP = 4
 """Frames of a figure."""
 SHOWN = 128
@@ -124,15 +126,20 @@ class Video(Image):
 
     def parse(self, content: bytes, ending: str, where: str) -> Any:
         """Returns what `check` takes; arrays and folders of frames have the entry's rate."""
-        from maskweave.values.formats.video import read_video
+        from maskweave.values.formats.video import probe_video, read_video
 
         if ending not in formats.VIDEOS or ending == formats.FRAMES:
             array = self.stored(content, ending, where).array
             return array if ending != formats.FRAMES else self.in_channels(array)
-        frames, rate = read_video(content, where)
-        if not rate:
+        given = probe_video(content, where)[1]
+        if not given:
             remark(f"videos without a rate, taken as {self.fps:g} frames per second")
-        return self.in_channels(frames), rate or self.fps
+        elif abs(given / self.fps - 1) > SAME_RATE:
+            remark(f"videos of {given:.4g} frames per second, resampled to {self.fps:g}")
+        shortens = len(self.ways) == 3 and self.ways[0] == "resize"
+        least = (REDUCED * self.size[1], REDUCED * self.size[2]) if len(self.fit) < 3 else None
+        frames, _ = read_video(content, where, self.fps, 0 if shortens else self.size[0] + 1, least)
+        return self.in_channels(frames)
 
     def in_channels(self, frames: np.ndarray) -> np.ndarray:
         """Returns color frames in the entry's channels; gray by the weights of ITU-R 601-2, as Pillow's."""
