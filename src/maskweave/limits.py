@@ -26,6 +26,8 @@ POSITION_NUMBERS = 2**28
 """Positions of all modalities times the width."""
 CODE_WIDTH = 2**13
 """Width of the latent that a quantizer takes."""
+QUANTIZERS = 64
+"""Levels of a residual quantizer."""
 DIFFUSION_STEPS = 2**16
 DIFFUSION_WIDTH = 2**13
 DIFFUSION_LEVELS = 16

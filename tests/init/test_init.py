@@ -138,7 +138,8 @@ def test_arrays_and_scalars(tmp_path: Path, rng: np.random.Generator) -> None:
     )
     _, catalog = made(root, tmp_path)
     joints, mel = catalog["joints"].value, catalog["mel"].value
-    assert (joints.size, joints.channels, joints.fit, joints.missing) == ((50,), 3, ("crop",), ("nan",))
+    assert (joints.type, joints.size, joints.channels, joints.missing) == ("series", (50,), 3, ("predicted",))
+    assert len(joints.mean) == len(joints.std) == 3
     assert mel.size[0] == 80 and mel.size[1] >= 175 and mel.fit == ("crop", "crop") and mel.has_unknown
     assert catalog["clip"].value.size == (8, 32, 32) and catalog["clip"].value.type == "video"
     assert (catalog["mass"].value.scale, catalog["count"].value.scale) == ("log", "linear")

@@ -64,7 +64,7 @@ def advice(folder: Path) -> list[str]:
     return advise(
         folder,
         Facts(
-            codes={m.name: m.tokenizer.quantizer.size for m in networks if m.tokenizer is not None},
+            codes={m.name: m.tokenizer.quantizer.entries for m in networks if m.tokenizer is not None},
             grids={m.name: (m.tokens, m.decoding.steps) for m in catalog.values() if m.kind == "grid"},
             target_tokens=recipe.family.target_tokens(recipe.model),
         ),

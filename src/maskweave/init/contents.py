@@ -55,10 +55,13 @@ def read_content(path: Path, array: str = "") -> FileContent:
         BadSample: the file is damaged, holds several arrays, or has an ending that nothing reads.
         MaskweaveError: the package that reads such files is not installed.
     """
-    ending, where = formats.split_ending(path.name)[1], str(path)
     if path.is_dir():
-        return _video(formats.read(pack(path), formats.FRAMES, where, Selection(axes=3)).array)
-    content = files.read_bytes(path)
+        return _video(formats.read(pack(path), formats.FRAMES, str(path), Selection(axes=3)).array)
+    return content_of(files.read_bytes(path), formats.split_ending(path.name)[1], str(path), array)
+
+
+def content_of(content: bytes, ending: str, where: str, array: str = "") -> FileContent:
+    """Returns what the bytes of a file hold; arguments and errors as for `read_content`."""
     if ending in SOUNDS:
         waveform, rate = read_sound(content, where)
         return FileContent("sound", waveform[: BEGINNING * rate], rate=rate, seconds=len(waveform) / rate)

@@ -8,7 +8,7 @@ import numpy as np
 from maskweave.init import sizes
 from maskweave.init.contents import FileContent
 from maskweave.init.finding import Finding
-from maskweave.init.numbers import class_ids, is_binary, number_facts, rounded_out
+from maskweave.init.numbers import NumberFacts, class_ids, is_binary, number_facts, rounded_out
 
 MOST_CHANNELS = 16
 """An axis of at most this many points at the end of an array is its channels."""
@@ -151,6 +151,8 @@ def _map(
     finding.found = f"{kinds}, {facts.smallest:.4g} to {facts.largest:.4g}"
     if facts.unknown:
         finding.found += f", {facts.unknown:.1%} missing"
+    if len(fitted.size) == 1 and len({len(a) for a in arrays}) > 1:
+        return _series(finding, facts, channels, fitted)
     finding = _fitted(finding, "map", fitted, {"channels": channels} if channels > 1 else {})
     finding.value |= {"range": [low, high], "outside": "clip"}
     finding.why["range"] = "without rare extremes"
@@ -164,6 +166,23 @@ def _map(
         finding.doubts.append(
             "the ranges of its channels differ by more than ten times, but value.range is one for all: small channels are learned poorly; save them in comparable units"
         )
+    return finding
+
+
+def _series(finding: Finding, facts: NumberFacts, channels: int, fitted: sizes.Fitted) -> Finding:
+    """Arrays over one axis of unequal lengths, standardized by the statistics of their channels: the raw entry has no tokenizer that could learn them."""
+    finding = _fitted(finding, "series", fitted, {"channels": channels} if channels > 1 else {})
+    finding.value |= {
+        "mean": [float(f"{x:.4g}") for x in facts.center],
+        "std": [float(f"{x:.4g}") for x in facts.spread],
+    }
+    finding.why["mean"] = "median of each channel"
+    finding.why["std"] = "without rare extremes"
+    if marks := [mark for mark in facts.missing if mark != "nan"]:
+        finding.value["missing"] = ["predicted", *marks]
+        finding.why["missing"] = "marked so in files; the end of short series is predicted, too"
+    if facts.is_constant:
+        finding.doubts.append(f"all numbers are {facts.smallest:g}; remove the entry if it says nothing")
     return finding
 
 

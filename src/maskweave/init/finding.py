@@ -29,6 +29,8 @@ class Finding:
     chunk: int = 1
     special: dict[str, int] = field(default_factory=dict)
     """Special values that its sequences need, by prefix."""
+    words: list[str] = field(default_factory=list)
+    """Words that its vocabulary must have as one token each."""
     texts: list[str] = field(default_factory=list)
     """Texts that its vocabulary must write."""
     extents: dict[str, tuple[int, ...]] = field(default_factory=dict)
@@ -46,7 +48,7 @@ class Finding:
     @property
     def is_raw(self) -> bool:
         """Whether the model also reads the unquantized points: numbers, pictures, sounds and videos, but not classes."""
-        return self.type in ("image", "map", "audio", "video")
+        return self.type in ("image", "map", "series", "audio", "video")
 
     @property
     def points(self) -> tuple[int, ...]:

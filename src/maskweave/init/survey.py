@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping
 
 from maskweave.errors import BadSample, MaskweaveError
-from maskweave.init.contents import FileContent, read_content
+from maskweave.init.contents import FileContent
 from maskweave.init.dense import decide_dense
 from maskweave.init.finding import Finding
 from maskweave.init.listing import FileSet, FolderListing, spread
@@ -53,6 +53,8 @@ def survey(listing: FolderListing, minutes: float, arrays: Mapping[str, str], te
 
 
 def _most(files: FileSet) -> int:
+    if files.most_looked:
+        return files.most_looked
     return TEXTS_LOOKED_AT if set(files.endings) <= {"txt", "json"} else LOOKED_AT
 
 
@@ -60,14 +62,21 @@ def _look(files: FileSet, names: list[str], minutes: float, array: str, free: bo
     finding = Finding(files.name, len(files.files))
     read: dict[str, FileContent] = {}
     faults: dict[str, str] = {}
+    missing = 0
     for key in spread([name for name in names if name in files.files], _most(files)):
         try:
-            read[key] = read_content(files.folder / files.files[key], array)
+            content = files.content(key, array)
+            if content is None:
+                missing += 1
+            else:
+                read[key] = content
         except BadSample as error:
             faults[key] = str(error)
         except MaskweaveError as error:  # a missing package: the same for all files
             return finding.undecided(str(error))
         bar.advance(1)
+    if missing:
+        finding.files -= round(len(files.files) * missing / (missing + len(read) + len(faults)))
     _drop_deep(finding, read, faults)
     finding.looked, finding.faults = len(read), list(faults.values())
     if not read:

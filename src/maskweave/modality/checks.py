@@ -195,6 +195,7 @@ def _check_tokenizer(m: Modality, where: str) -> None:
         ("tokenizer.quantizer.dim", quantizer.dim, 1, limits.CODE_WIDTH),
         ("tokenizer.quantizer.heads", quantizer.heads, 1, limits.HEADS),
         ("tokenizer.quantizer.codes", quantizer.codes, 2, limits.VOCABULARY),
+        ("tokenizer.quantizer.depth", quantizer.depth, 1, limits.QUANTIZERS),
     ):
         if number < least:
             raise MaskweaveError(f"{where}: {key} must be {least} or more, found {number}")
@@ -220,16 +221,30 @@ def _check_tokenizer(m: Modality, where: str) -> None:
         raise MaskweaveError(
             f"{where}: tokenizer.trained_grid, image_blocks and diffusion need a grid of two axes, found {m.grid}"
         )
+    if spec.overlap == "blend" and (len(m.grid) > 2 or spec.model != "vit" or spec.diffusion is not None):
+        raise MaskweaveError(
+            f"{where}: tokenizer.overlap: blend is for the ViT decoder and grids of one or two axes, found grid {list(m.grid)}, model {spec.model}"
+            f"{' with diffusion' * (spec.diffusion is not None)}; remove it"
+        )
     if spec.trained_grid is not None and min(spec.trained_grid) < 1:
         raise MaskweaveError(f"{where}: tokenizer.trained_grid must be positive, found {spec.trained_grid}")
     if spec.diffusion is not None:
         _check_diffusion(m, spec.diffusion, where)
-    if quantizer.type == "fsq" and (not quantizer.levels or min(quantizer.levels) < 2):
+    if quantizer.is_scalar and (not quantizer.levels or min(quantizer.levels) < 2):
         raise MaskweaveError(
             f"{where}: tokenizer.quantizer.levels must be numbers of 2 or more, found {shown(quantizer.levels)}"
         )
     if quantizer.type == "fsq":
         limits.check_most(f"{where}: product of tokenizer.quantizer.levels", quantizer.size, limits.VOCABULARY)
+    if quantizer.type == "residual":
+        limits.check_most(
+            f"{where}: codebook size of tokenizer.quantizer to the power of depth", quantizer.size, limits.VOCABULARY
+        )
+    for key, changed in (("codebook", quantizer.codebook != "ema"), ("rotation", quantizer.rotation)):
+        if changed and quantizer.type != "vq":
+            raise MaskweaveError(
+                f"{where}: tokenizer.quantizer.{key} is for type vq, found type {quantizer.type}; remove it"
+            )
     if quantizer.type == "lfq" and quantizer.codes & (quantizer.codes - 1):
         raise MaskweaveError(
             f"{where}: tokenizer.quantizer.codes must be a power of two for lfq, found {quantizer.codes}"

@@ -40,7 +40,7 @@ class TokenizerObjective(nn.Module):
         name, losses = tokenizer.spec.loss, tokenizer.modality.value.losses
         name = next(iter(losses)) if name == "auto" else name
         self.loss = tokenizer.modality.value.known_loss(mse if tokenizer.spec.diffusion is not None else losses[name])
-        self.register_buffer("counts", torch.zeros(tokenizer.quantizer.size))
+        self.register_buffer("counts", torch.zeros(tokenizer.quantizer.entries))
         self.register_buffer("batches", torch.zeros((), dtype=torch.long))
 
     def forward(self, batch: ValueBatch) -> tuple[Tensor, dict[str, Tensor]]:
@@ -61,7 +61,7 @@ class TokenizerObjective(nn.Module):
 
     def warnings(self, metrics: Mapping[str, float | Tensor]) -> list[str]:
         """Returns warnings for the user, given the latest metrics."""
-        use, size = float(metrics["codebook_use"]), len(self.counts)
+        use, size = float(metrics["codebook_use"]), self.tokenizer.quantizer.entries
         if int(self.batches) < WARM_UP or use >= COLLAPSED:
             return []
         return [
@@ -71,8 +71,10 @@ class TokenizerObjective(nn.Module):
 
     @torch.no_grad()
     def _use(self, ids: Tensor) -> tuple[Tensor, Tensor]:
-        """Perplexity and use over recent batches of all processes. All heads of a latent are counted together."""
-        counts = torch.bincount(ids.flatten(), minlength=len(self.counts))[: len(self.counts)].to(self.counts)
+        """Perplexity and use over recent batches of all processes. All heads or levels of a latent are counted together."""
+        quantizer = self.tokenizer.quantizer
+        known = ids[ids < quantizer.size]  # the id behind them stands for unknown points
+        counts = torch.bincount(quantizer.entries_of(known).flatten(), minlength=len(self.counts)).to(self.counts)
         if self.training:
             (counts,) = all_reduce_sum(counts)
             self.counts.mul_(MEMORY).add_(counts)

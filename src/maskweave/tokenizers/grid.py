@@ -26,7 +26,8 @@ from maskweave.config import build, plain
 from maskweave.errors import MaskweaveError, shown
 from maskweave.files import read_json, remove, write_aside
 from maskweave.modality.catalogs import Catalog
-from maskweave.modality.entry import Modality, training_facts
+from maskweave.modality.differences import entry_differences
+from maskweave.modality.entry import Modality
 from maskweave.nn.patches import patchify, unpatchify
 from maskweave.nn.weights import (
     PASSTHROUGH,
@@ -285,8 +286,7 @@ class GridTokenizer(nn.Module):
         if modality is not None:
             modality = _complete(modality, f"tokenizer of {modality.name}")
             modality = dataclasses.replace(modality, value=modality.value.fitted_like(saved.value))
-            differences = _differences(training_facts(modality), training_facts(saved))
-            if differences:
+            if differences := entry_differences(modality, saved):
                 raise MaskweaveError(
                     f"{folder}: the entry of {modality.name!r} has changed since this tokenizer was trained: {'; '.join(differences)}. Restore the entry, or train the tokenizer again"
                 )
@@ -352,15 +352,3 @@ def _read_entry(folder: Path) -> Modality:
             f"{path}: 'modality.kind' must be 'grid', found {shown(entry.kind)}; train the tokenizer again"
         )
     return _complete(entry, str(path))
-
-
-def _differences(wanted: dict[str, Any], found: dict[str, Any], prefix: str = "") -> list[str]:
-    """Lists the dotted keys of value, grid and tokenizer in which two plain entries differ."""
-    faults = []
-    for key in wanted if prefix else ("value", "grid", "tokenizer"):
-        a, b = wanted.get(key), found.get(key)
-        if isinstance(a, dict) and isinstance(b, dict) and a.keys() == b.keys():
-            faults += _differences(a, b, f"{prefix}{key}.")
-        elif a != b:
-            faults.append(f"{prefix}{key} is {shown(b)} there, {shown(a)} here")
-    return faults

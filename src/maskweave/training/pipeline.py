@@ -8,6 +8,7 @@ from torch import nn
 
 from maskweave.config import plain
 from maskweave.data.augment import Augmented
+from maskweave.data.error_budget import remark_lines
 from maskweave.data.mixing import MixedTokens
 from maskweave.data.order import SizedBatches
 from maskweave.data.token_store import TokenData
@@ -72,6 +73,8 @@ def make_tokens(recipe: Recipe, catalog: Catalog, folder: Path) -> None:
                 limit=recipe.data.limit,
                 bad=recipe.data.bad,
             )
+            for line in remark_lines(skips.remarks, {}):
+                print(f"{part}: {line}")
             if skips.summary():
                 print(skips.summary())
 

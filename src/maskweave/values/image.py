@@ -137,6 +137,9 @@ class Image(Dense):
         """`psnr`: from the mean squared error over the whole set, in dB."""
         return {"psnr": Metric("PSNR", "higher", squared_errors, psnr, mean_value)}
 
+    def from_blend(self, mean: np.ndarray) -> np.ndarray:
+        return np.rint(np.nan_to_num(mean)).clip(0, 255).astype(np.uint8)
+
     def merge(self, values: Sequence[np.ndarray], overlap: float) -> np.ndarray:
         return np.rint(np.mean(np.stack(values), axis=0)).astype(values[0].dtype)
 

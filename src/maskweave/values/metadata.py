@@ -21,6 +21,7 @@ from maskweave.values.dates import MOST_FRAMES, Part, keys_of_frames, numbers_of
 from maskweave.values.items import MAX_BINS, is_number
 from maskweave.values.metrics import Metric, explained_variance, mean
 from maskweave.values.remarks import remark
+from maskweave.values.scalar import Scalar
 from maskweave.values.scales import Scale, check_scale, from_scale, to_scale
 
 REMARKED = 20
@@ -119,7 +120,7 @@ class Metadata(ValueType):
         """The keys, of every frame if there are `dates`."""
         return keys_of_frames(self.keys, self.dates) if self.dates else self.keys
 
-    def numbers(self, value: Any, where: str) -> Any:
+    def by_key(self, value: Any, where: str) -> Any:
         """Converts a value as files have it to numbers by key."""
         if self.dates:
             return numbers_of_frames(value, self.keys, self.dates, where)
@@ -129,7 +130,7 @@ class Metadata(ValueType):
         return f"{self.type}, {len(self.all_keys)} keys"
 
     def check(self, value: Any, where: str) -> dict[str, float]:
-        value = self.numbers(value, where)
+        value = self.by_key(value, where)
         known = {key: value[key] for key in self.all_keys if key in value}
         if not known:
             raise refuse(
@@ -159,7 +160,7 @@ class Metadata(ValueType):
         found = super().parse(content, ending, where)
         if found is None:
             return None
-        found = self.numbers(found, where)
+        found = self.by_key(found, where)
         known = {key: number for key, number in found.items() if not _is_unknown(number)}
         says_nothing = any(key in found for key in self.all_keys) and not any(key in known for key in self.all_keys)
         return None if says_nothing or (self.dates and not known) else known
@@ -175,6 +176,27 @@ class Metadata(ValueType):
         if number is None or str(round(number)) not in classes:
             raise BadSample(f"{label} is {number}; expected {classes[0]} to {classes[-1]}")
         return str(round(number))
+
+    @property
+    def numbers(self) -> Mapping[str, ValueType]:
+        """Keys that are not whole numbers."""
+        return {
+            name: Scalar(
+                scale=key.scale,
+                softening=key.softening,
+                range=key.range,
+                outside="clip" if key.clip else "refuse",
+                unit=key.unit,
+            )
+            for name, key in self.keys.items()
+            if not key.integer
+        }
+
+    def number_of(self, value: Mapping[str, float], name: str) -> float:
+        number = value.get(name)
+        if number is None:
+            raise BadSample(f"the key {name!r} is missing")
+        return min(max(float(number), self.keys[name].range[0]), self.keys[name].range[1])
 
     def codec(self, name: str, max_tokens: int, text: TextWriter) -> "MetadataCodec":
         return MetadataCodec(name, self, max_tokens, text)
