@@ -133,7 +133,7 @@ def test_written_sounds_are_read_again() -> None:
         assert ending == "wav" and len(content) == 44 + width * len(waveform)
         assert np.array_equal(AUDIO.read(content, ending, "x").waveform, waveform)
         assert soundfile.info(io.BytesIO(content)).samplerate == RATE
-    clip = AUDIO.clip(AUDIO.check(rough, "x"))
+    clip = AUDIO.playable(AUDIO.check(rough, "x"))
     assert clip.mime == "audio/wav" and soundfile.info(io.BytesIO(clip.content)).subtype == "PCM_16"
 
 

@@ -304,5 +304,5 @@ def test_figures_are_strips_with_hatched_ends_and_clips_play() -> None:
     assert strip.shape == (32, 128, 3)
     assert [round(strip[16, 16 + 32 * i].mean() / 60) for i in range(2)] == [0, 2]
     assert strip[:, 64:].std() > 10 and np.ptp(strip[:, 100:], axis=2).max() <= 3, "frames 5 and 7 are past the end"
-    clip = VIDEO.clip(levels(5))
+    clip = VIDEO.playable(levels(5))
     assert clip.mime == "image/gif" and read_video(clip.content, "x")[0].shape == (5, 128, 128, 3)

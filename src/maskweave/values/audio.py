@@ -16,11 +16,11 @@ from maskweave.errors import MaskweaveError
 from maskweave.values import files, formats
 from maskweave.values.array import NUMBERS, affine, check_range
 from maskweave.values.base import Loss, Size, TextLabels, ValueType, refuse
-from maskweave.values.clip import Clip
 from maskweave.values.formats import SOUNDS
 from maskweave.values.formats.base import Selection
 from maskweave.values.log_mel import LogMel
 from maskweave.values.metrics import Metric, absolute_errors, mean, mean_value, median, root_mean, squared_errors
+from maskweave.values.playable import Playable
 from maskweave.values.remarks import remark
 from maskweave.values.sound import RATES, Sound, as_waveform, wav_bytes
 from maskweave.values.unknown import likely_lengths
@@ -323,8 +323,8 @@ class Audio(ValueType):
 
         return spectrogram(self.padded(value), self.analysis, size, span or self.range)
 
-    def clip(self, value: Sound) -> Clip:
-        return Clip("audio/wav", wav_bytes(value.waveform, value.rate, rounded=True))
+    def playable(self, value: Sound) -> Playable:
+        return Playable("audio/wav", wav_bytes(value.waveform, value.rate, rounded=True))
 
     def legend(self, span: tuple[float, float] | None, values: Sequence[Any] | None, width: int) -> np.ndarray | None:
         from maskweave.values.drawing import color_bar

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from maskweave.errors import BadSample, MaskweaveError
 from maskweave.values import files
-from maskweave.values.clip import Clip
 from maskweave.values.geometry import Geometry
 from maskweave.values.metrics import Labels, Metric
+from maskweave.values.playable import Playable
 from maskweave.values.remarks import remark
 from maskweave.values.rules import Rules
 from maskweave.values.scales import Scale
@@ -489,7 +489,7 @@ class ValueType(ABC):
         """Lowest and highest number that figures of these values should show; None: the default of `draw`."""
         return None
 
-    def clip(self, value: Any) -> Clip | None:
+    def playable(self, value: Any) -> Playable | None:
         """Returns what a page can play of a checked or predicted value; None for values that neither sound nor move."""
         return None
 

@@ -13,11 +13,11 @@ from torch import Tensor
 from maskweave.errors import MaskweaveError, shown
 from maskweave.values import files, formats
 from maskweave.values.base import Size, TextLabels, refuse
-from maskweave.values.clip import Clip
 from maskweave.values.fitting import Fit
 from maskweave.values.geometry import Geometry, nearest
 from maskweave.values.image import Image
 from maskweave.values.metrics import Metric, absolute_errors, mean, median, psnr, squared_errors
+from maskweave.values.playable import Playable
 from maskweave.values.remarks import listening, remark
 from maskweave.values.unknown import known_points, likely_lengths
 from maskweave.values.variation import Variation, shifted
@@ -316,11 +316,11 @@ class Video(Image):
         picture = hatched(np.concatenate(strip, axis=1), np.concatenate(known, axis=1))
         return centered(picture, size, smooth=True)[0]
 
-    def clip(self, value: Any) -> Clip:
+    def playable(self, value: Any) -> Playable:
         from maskweave.values.formats.video import write_gif
 
         frames = self.in_color(self.drawable(value))
-        return Clip("image/gif", write_gif(frames, self.fps, max(1, round(SHOWN / min(self.size[1:])))))
+        return Playable("image/gif", write_gif(frames, self.fps, max(1, round(SHOWN / min(self.size[1:])))))
 
 
 def mean_video(videos: Any) -> np.ndarray:

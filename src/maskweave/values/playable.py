@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 
-class Clip(NamedTuple):
+class Playable(NamedTuple):
     """A sound or a moving picture."""
 
     mime: str
