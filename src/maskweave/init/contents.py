@@ -14,7 +14,7 @@ from maskweave.values.formats import SOUNDS
 from maskweave.values.formats.base import Selection
 from maskweave.values.formats.frames import pack
 from maskweave.values.formats.sound import read_sound
-from maskweave.values.formats.video import read_video
+from maskweave.values.formats.video import probe_video
 
 Holds = Literal["picture", "array", "text", "json", "video", "sound"]
 WHITE = (255, 255, 255)
@@ -71,7 +71,7 @@ def content_of(content: bytes, ending: str, where: str, array: str = "") -> File
     if ending == "json":
         return FileContent("json", files.read_json_value(content, where))
     if ending == "gif" and _pages(content) > FEW_PAGES:
-        return _video(*read_video(content, where))
+        return _probed(content, where)
     if ending in formats.PLANES:
         stored = formats.read(content, ending, where, Selection(axes=2))
         names, unit = tiff_bands(content, where)
@@ -81,15 +81,20 @@ def content_of(content: bytes, ending: str, where: str, array: str = "") -> File
     if ending in formats.VIDEOS:
         if ending == formats.FRAMES:
             return _video(formats.read(content, ending, where, Selection(axes=3)).array)
-        return _video(*read_video(content, where))
+        return _probed(content, where)
     if ending in formats.BUILT_IN or ending in formats.installed():
         stored = formats.read(content, ending, where, Selection(array, axes=1 if ending == "csv" else 2))
         return FileContent("array", stored.array, stored.known)
     raise BadSample(f"{where}: nothing reads files that end in {ending!r}")
 
 
-def _video(frames: np.ndarray, rate: float = 0.0) -> FileContent:
-    return FileContent("video", np.broadcast_to(np.uint8(0), frames.shape), rate=rate)
+def _video(frames: np.ndarray) -> FileContent:
+    return FileContent("video", np.broadcast_to(np.uint8(0), frames.shape))
+
+
+def _probed(content: bytes, where: str) -> FileContent:
+    size, rate = probe_video(content, where)
+    return FileContent("video", np.broadcast_to(np.uint8(0), (*size, 3)), rate=rate)
 
 
 def _picture(content: bytes, ending: str, where: str) -> FileContent:

@@ -238,7 +238,9 @@ def _load_feature(
     if feature in folder.videos:
         clip = folder.clip(window, feature, whole)
         every: Any = SimpleNamespace(size=())  # all frames, as they are
-        return None if clip is None else FileContent("video", read_clip(clip, every, f"{key}: {feature}"))
+        if clip is None:
+            return None
+        return FileContent("video", read_clip(clip, every, f"{key}: {feature}"), rate=folder.fps)
     if feature == TASK and TASK not in folder.table.columns:
         task = folder.task(window)
         return None if not task else FileContent("text", task)
@@ -249,7 +251,7 @@ def _load_feature(
         return FileContent("text", cells[0])
     if isinstance(cells[0], Mapping) and cells[0].get("bytes"):
         frames = [content_of(cell["bytes"], _sniffed(cell["bytes"]), f"{key}: {feature}").data for cell in cells]
-        return FileContent("video", np.stack(frames))
+        return FileContent("video", np.stack(frames), rate=folder.fps)
     raise BadSample(f"{key}: {feature} holds neither numbers, pictures nor text")
 
 

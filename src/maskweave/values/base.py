@@ -8,7 +8,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 from torch import Tensor
@@ -17,6 +17,7 @@ from maskweave.errors import BadSample, MaskweaveError
 from maskweave.values import files
 from maskweave.values.geometry import Geometry
 from maskweave.values.metrics import Labels, Metric
+from maskweave.values.playable import Playable
 from maskweave.values.remarks import remark
 from maskweave.values.rules import Rules
 from maskweave.values.scales import Scale
@@ -32,14 +33,6 @@ Size = tuple[int, int]
 """Height and width of a figure in pixels."""
 TextLabels = Callable[[str], "Sequence[str]"]
 """Maps a text to the labels in it, with repeats."""
-
-
-class Clip(NamedTuple):
-    """A sound or a moving picture, as a page plays it."""
-
-    mime: str
-    """`audio/…` or `image/…`."""
-    content: bytes
 
 
 @dataclass(frozen=True)
@@ -496,7 +489,7 @@ class ValueType(ABC):
         """Lowest and highest number that figures of these values should show; None: the default of `draw`."""
         return None
 
-    def clip(self, value: Any) -> Clip | None:
+    def playable(self, value: Any) -> Playable | None:
         """Returns what a page can play of a checked or predicted value; None for values that neither sound nor move."""
         return None
 

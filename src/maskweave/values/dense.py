@@ -125,9 +125,8 @@ class Dense(Array):
         if as_plane == "crop":
             if differing(found[-2:], size[-2:]):
                 remark(f"values of other sizes than {by(size)}, cropped to the center and resized")
-            return self.fit_along(
-                value, (*size[:-2], *found[-2:]), ("crop", "refuse", "refuse")[3 - len(size) :], where
-            )
+            along: tuple[Fit, ...] = ("crop", "refuse", "refuse")[3 - len(size) :]
+            return self.fit_along(value, (*size[:-2], *found[-2:]), along, where)
         if as_plane == "pad":
             remark(f"values of other sizes than {by(size)}, resized to fit inside")
             factor = min(s / n for n, s in zip(found, size, strict=True))
