@@ -43,6 +43,8 @@ class TransferData:
     """Smallest fraction of a picture that a random crop keeps in training, above 0 to 1; 1: no crops."""
     flip: float = 0.0
     """Probability of mirroring a sample in training."""
+    modality_dropout: float = 0.0
+    """Probability of leaving out each input of a sample in training; at least one stays. Above 0, samples may lack some of the inputs, also in prediction."""
 
     def __post_init__(self) -> None:
         for key in ("samples", "validation", "seed"):
@@ -51,6 +53,8 @@ class TransferData:
         limits.check_most("seed", self.seed, limits.SEED, fixed=True)
         if self.held_out and self.split != Split():
             raise MaskweaveError("held_out and split both say which examples are held out; remove one of them")
+        if not 0 <= self.modality_dropout < 1:
+            raise MaskweaveError(f"modality_dropout must be 0 to below 1, found {self.modality_dropout}")
         if not (0 <= self.flip <= 1 and 0 <= self.limit <= 1 and 0 < self.crop <= 1):
             raise MaskweaveError(
                 f"flip and limit must be 0 to 1, and crop above 0 to 1, found {self.flip}, {self.limit}, {self.crop}"
