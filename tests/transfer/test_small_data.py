@@ -200,3 +200,51 @@ def load_bundle_encoder(start: Path) -> Any:
     bundle = maskweave.load(start)
     both, caption = (bundle.encoder(names) for names in (["rgb", "caption"], ["caption"]))
     return both.encoder.eval(), both.tokenizers, caption.encoder.eval()
+
+
+BANDS = ("blue", "green", "red", "nir")
+
+
+def band_entries(names: tuple[str, ...], named: bool = True) -> dict[str, Any]:
+    value = {"type": "map", "size": [8, 8], "channels": len(names), "range": [0, 1]}
+    named_value = {**value, "channel_names": list(names)} if named else value
+    entries = {
+        "bands": {"id": 1, "kind": "patches", "grid": [2, 2], "value": named_value},
+        "height": {"id": 2, "kind": "grid", "grid": [2, 2], "value": {"type": "map", "size": [8, 8], "range": [0, 1]}},
+    }
+    return {"modalities": entries}
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_other_bands_keep_their_weights(named: bool, tmp_path: Path) -> None:
+    from maskweave.families.base import family_named
+    from maskweave.modality.catalogs import load_catalog
+    from maskweave.models.fourm import FourM, FourMConfig
+    from maskweave.transfer.recipe import joined
+
+    for name, bands in (("theirs", BANDS), ("ours", ("nir", "swir", "green"))):
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(band_entries(bands, named)))
+    theirs, ours = (load_catalog(str(tmp_path / f"{name}.yaml")) for name in ("theirs", "ours"))
+    both = joined(theirs, ours)
+    assert both["bands"] == ours["bands"] and [*both] == ["bands", "height"]
+    config = FourMConfig(width=16, heads=2, encoder_depth=1, decoder_depth=1)
+    donor, model = FourM(theirs, config), FourM(both, config)
+    fresh = model.token_embedding.rows["bands"].weight.detach().clone().view(16, 16, 3)
+    said = family_named("fourm").warm_start(model, both, donor, theirs, tmp_path)
+    there = donor.token_embedding.rows["bands"].weight.view(16, 16, 4)
+    here = model.token_embedding.rows["bands"].weight.view(16, 16, 3)
+    if named:
+        assert said[0].startswith(
+            "bands: 3 channels, 4 in the start; the weights of 2 are kept, matched by name, and 1 are"
+        )
+        assert torch.equal(here[..., 0], there[..., 3]) and torch.equal(here[..., 2], there[..., 1])
+        assert torch.equal(here[..., 1], fresh[..., 1])
+    else:
+        assert "the weights of 3 are kept, matched by position, and 0 are new" in said[0]
+        assert torch.equal(here, there[..., :3])
+    assert torch.equal(model.encoder[0].attention.q.weight, donor.encoder[0].attention.q.weight)
+    other = band_entries(BANDS, named)
+    other["modalities"]["height"]["value"]["range"] = [0, 2]
+    (tmp_path / "other.yaml").write_text(yaml.safe_dump(other))
+    with pytest.raises(MaskweaveError, match="the entry 'height' differs from that of"):
+        joined(theirs, load_catalog(str(tmp_path / "other.yaml")))

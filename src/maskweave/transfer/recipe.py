@@ -12,6 +12,7 @@ from maskweave.data.split import Split
 from maskweave.errors import MaskweaveError, shown
 from maskweave.modality.catalogs import Catalog, load_catalog, load_saved_catalog
 from maskweave.models.sample_heads import NumberForm
+from maskweave.models.warm_start import has_other_channels
 from maskweave.training.recipe import read_recipe_file
 from maskweave.training.settings import TrainSettings
 from maskweave.values.items import MAX_BINS
@@ -203,18 +204,22 @@ class TransferRecipe:
 
 
 def joined(first: Catalog, second: Catalog) -> Catalog:
-    """Returns a catalog with the entries of both.
+    """Returns a catalog with the entries of both. Raw patches of the second may have other channels than in the first, and replace them.
 
     Raises:
         MaskweaveError: two different entries have the same name.
     """
+    replaced = {m.name for m in second.values() if m.name in first and has_other_channels(m, first[m.name])}
     for name in second:
-        if name in first and first[name] != second[name]:
+        if name in first and first[name] != second[name] and name not in replaced:
             raise MaskweaveError(
                 f"{second.where}: the entry {shown(name)} differs from that of {first.where}; rename it"
             )
     return Catalog(
-        [*first.values(), *(m for m in second.values() if m.name not in first)],
+        [
+            *(second[m.name] if m.name in replaced else m for m in first.values()),
+            *(m for m in second.values() if m.name not in first),
+        ],
         {**second.vocabularies, **first.vocabularies}.values(),
         second.where,
     )
