@@ -127,7 +127,10 @@ def _listed(root: Path, catalog: Catalog, single: str = "") -> tuple[_Listing, d
     folders = sorted(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
     folders = [catalog[single].name] if single else folders
     listing = _Listing()
-    entries = {name: catalog[name] for name in expected if name in folders and not catalog[name].value.is_in_name}
+    places = {name: (catalog[name].folder or name) if not single else name for name in expected}
+    entries = {
+        name: catalog[name] for name in expected if places[name] in folders and not catalog[name].value.is_in_name
+    }
     if not entries:
         found = (
             f"contains the folders {', '.join(folders[:10])}"
@@ -137,10 +140,10 @@ def _listed(root: Path, catalog: Catalog, single: str = "") -> tuple[_Listing, d
             else "contains no folders"
         )
         raise MaskweaveError(
-            f"{root}: {found}; expected folders named like the entries of {catalog.where}: {', '.join(expected)}"
+            f"{root}: {found}; expected folders named like the entries of {catalog.where}: {', '.join(dict.fromkeys(places.values()))}"
         )
     for name in folders:
-        if name not in entries:
+        if name not in {places[entry] for entry in entries}:
             reads = (
                 "its entry reads the names of samples (value.name_pattern)"
                 if name in catalog and catalog[name].value.is_in_name
@@ -151,7 +154,7 @@ def _listed(root: Path, catalog: Catalog, single: str = "") -> tuple[_Listing, d
             listing.notes.append(f"{root / name}: ignored: {reads}")
     unusable: dict[str, tuple[str, str]] = {}
     for name, entry in entries.items():
-        folder = listing.folders[name] = root if single else root / name
+        folder = listing.folders[name] = root if single else root / places[name]
         if folder.is_symlink() and not single:
             raise MaskweaveError(
                 f"{folder}: is a link, and links are not followed; move the folder here, or import from its real path"

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from maskweave.errors import BadSample
-from maskweave.init.stated import tiff_bands
+from maskweave.init.stated import array_unit, tiff_bands
 from maskweave.values import files, formats
 from maskweave.values.formats.base import Selection
 from maskweave.values.formats.sound import SOUNDS
@@ -69,7 +69,7 @@ def content_of(content: bytes, ending: str, where: str, array: str = "") -> File
         return FileContent("video", formats.read(content, ending, where, Selection(axes=3)).array)
     if ending in formats.BUILT_IN or ending in formats.installed():
         stored = formats.read(content, ending, where, Selection(array, axes=1 if ending == "csv" else 2))
-        return FileContent("array", stored.array, stored.known)
+        return FileContent("array", stored.array, stored.known, unit=array_unit(content, ending, where, array))
     raise BadSample(f"{where}: nothing reads files that end in {ending!r}")
 
 

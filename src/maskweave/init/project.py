@@ -149,7 +149,7 @@ def make_project(
             "in one folder per modality with the same names"
         )
     vocabulary = fit_vocabulary(usable)
-    samples = len(set().union(*(s.files for s in listing.sets if any(f.name == s.name for f in usable))))
+    samples = len(set().union(*(s.files for s in listing.sets if any(f.place == s.name for f in usable))))
     plan = make_plan(usable, samples, minutes, machine_speed(), torch.get_num_threads())
     project = Project(out, listing, findings, plan, minutes)
     command = shlex.join(["maskweave", "init", str(root), "--out", str(out)])
