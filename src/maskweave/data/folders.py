@@ -22,7 +22,7 @@ from maskweave.values.formats import split_ending
 
 
 @dataclass
-class _Listing:
+class AlignedListing:
     """The files under ROOT."""
 
     files: dict[str, dict[str, str]] = field(default_factory=dict)
@@ -63,7 +63,7 @@ def import_folders(
         FullDisk: no space is left; finished shards are kept.
     """
     root, out = Path(root), Path(out)
-    listing, entries = _listed(root, catalog, single)
+    listing, entries = list_aligned(root, catalog, single)
     prepare(out, root)
     return write_shards(AlignedFiles(str(root), catalog, entries, listing), out, shard_size, limit, jobs, bad)
 
@@ -71,7 +71,7 @@ def import_folders(
 class AlignedFiles:
     """The samples of aligned folders."""
 
-    def __init__(self, place: str, catalog: Catalog, entries: dict[str, Modality], listing: _Listing):
+    def __init__(self, place: str, catalog: Catalog, entries: dict[str, Modality], listing: AlignedListing):
         self.place, self.catalog, self.entries, self.listing = place, catalog, entries, listing
         self.keys = sorted(set(listing.faults).union(*listing.files.values()))
         self.notes = listing.notes
@@ -116,8 +116,12 @@ def _read(path: Path, ending: str, entry: Modality) -> tuple[bytes, Any] | None:
     return None if value is None else (content, value)
 
 
-def _listed(root: Path, catalog: Catalog, single: str = "") -> tuple[_Listing, dict[str, Modality]]:
-    """Returns all files under root, by modality and key, and the entries whose folders exist."""
+def list_aligned(root: Path, catalog: Catalog, single: str = "") -> tuple[AlignedListing, dict[str, Modality]]:
+    """Returns all files under root, by modality and key, and the entries whose folders exist.
+
+    Raises:
+        MaskweaveError: as `import_folders`.
+    """
     if not root.is_dir():
         found = "is a file" if root.exists() else "no such folder"
         raise MaskweaveError(
@@ -126,7 +130,7 @@ def _listed(root: Path, catalog: Catalog, single: str = "") -> tuple[_Listing, d
     expected = [name for name, m in catalog.items() if not m.source]
     folders = sorted(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
     folders = [catalog[single].name] if single else folders
-    listing = _Listing()
+    listing = AlignedListing()
     places = {name: (catalog[name].folder or name) if not single else name for name in expected}
     entries = {
         name: catalog[name] for name in expected if places[name] in folders and not catalog[name].value.is_in_name
@@ -175,7 +179,7 @@ def _listed(root: Path, catalog: Catalog, single: str = "") -> tuple[_Listing, d
 
 
 def _list_folder(
-    folder: Path, entry: Modality, listing: _Listing, unusable: dict[str, tuple[str, str]]
+    folder: Path, entry: Modality, listing: AlignedListing, unusable: dict[str, tuple[str, str]]
 ) -> dict[str, str]:
     """Paths of the files in one modality's folder, by key."""
     allowed, others = entry.value.endings, 0
@@ -217,14 +221,14 @@ def _list_folder(
     return files
 
 
-def _is_link(path: Path, listing: _Listing) -> bool:
+def _is_link(path: Path, listing: AlignedListing) -> bool:
     if path.is_symlink():
         listing.notes.append(f"{path}: ignored: it is a link, and links are not followed")
         return True
     return False
 
 
-def _check_names(root: Path, listing: _Listing) -> None:
+def _check_names(root: Path, listing: AlignedListing) -> None:
     """Check that every folder shares a name with another folder."""
     for name, files in listing.files.items():
         others = {other: keys for other, keys in listing.files.items() if other != name}
