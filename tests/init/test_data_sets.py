@@ -80,7 +80,7 @@ def test_parquet_with_pictures_and_numbers(tmp_path: Path) -> None:
 def test_lerobot(version: type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = version(tmp_path / "robot")
     project, catalog = made(root, tmp_path)
-    assert types(catalog)["top"] == "image" and opened(project) == {"state", "reward", "top", "task"}
+    assert types(catalog)["top"] == "video" and opened(project) == {"state", "reward", "top", "task"}
     assert catalog["state"].value.channels == 2 and project.listing.window == 0
     monkeypatch.setattr(data_sets, "LONG", 10)
     monkeypatch.setattr(data_sets, "WINDOW", 8)

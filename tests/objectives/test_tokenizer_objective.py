@@ -131,12 +131,20 @@ def test_a_diffusion_decoder_trains_with_its_encoder():
     assert torch.equal(first, second)
 
 
-@pytest.mark.parametrize("type", ["vq", "lfq"])
-def test_other_quantizers_train(type):
+@pytest.mark.parametrize(
+    "quantizer",
+    [
+        Quantizer("vq", codes=64, dim=16),
+        Quantizer("vq", codes=64, dim=16, rotation=True),
+        Quantizer("vq", codes=64, dim=16, codebook="simvq"),
+        Quantizer("lfq", codes=64, dim=16),
+        Quantizer("residual", codes=16, dim=16),
+        Quantizer("residual", over="fsq", levels=(3, 3, 3)),
+    ],
+)
+def test_other_quantizers_train(quantizer):
     modality, values = picture()
-    modality = dataclasses.replace(
-        modality, tokenizer=dataclasses.replace(SPEC, quantizer=Quantizer(type, codes=64, dim=16))
-    )
+    modality = dataclasses.replace(modality, tokenizer=dataclasses.replace(SPEC, quantizer=quantizer))
     _, _, history, metrics = train(modality, values)
     assert np.mean(history[-5:]) < 0.4 * np.mean(history[:2])
     assert metrics["codebook_use"] > 0.2

@@ -16,6 +16,7 @@ from small_transfer import MODEL, catalog, make_bundle, write_recipe
 
 import maskweave
 from maskweave.data import transforms
+from maskweave.data.augment import Augment
 from maskweave.errors import MaskweaveError
 from maskweave.families.weights import load_model
 from maskweave.modality.catalogs import Catalog, load_saved_catalog
@@ -24,9 +25,10 @@ from maskweave.synthetic.scenes import Scenes
 from maskweave.training.metrics import read_metrics
 from maskweave.training.recipe import load_recipe
 from maskweave.transfer.build import load_transferred
-from maskweave.transfer.data import Examples, TransferBatches, make_target, open_examples
+from maskweave.transfer.data import Examples, TransferBatches, open_examples
 from maskweave.transfer.recipe import TransferData, load_transfer
 from maskweave.transfer.run import run_transfer
+from maskweave.transfer.target import make_target
 from maskweave.values.geometry import Geometry
 
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -290,7 +292,7 @@ def test_coco_boxes(start: Path, tmp_path: Path) -> None:
     [
         ({}, "target is empty, .*; set target to one of the possible targets: depth, normal, semseg, boxes, boxes with label first, metadata with label object_count"),
         ({"target": "caption"}, "target 'caption': complete values of type 'text' cannot be learned"),
-        ({"target": "metadata", "label": "brightness"}, "has no label 'brightness'"),
+        ({"target": "metadata", "label": "brightnes"}, "has no label 'brightnes'"),
         ({"target": "semseg", "inputs": ["caption"]}, "needs inputs with the same 2-D grid, found none"),
         ({"target": "semseg", "inputs": ["rbg"]}, "unknown modality 'rbg'; did you mean 'rgb'"),
         ({"target": "semseg", "inputs": []}, "inputs is empty"),
@@ -299,11 +301,11 @@ def test_coco_boxes(start: Path, tmp_path: Path) -> None:
         ({"target": "semseg", "inputs": ["rgb", "depth"]}, "has no tokenizer for depth; choose other inputs"),
         ({"target": "semseg", "data": {"validation": 8}}, "set data.samples and data.validation to 1 or more"),
         ({"target": "semseg", "data": {"source": "nowhere", "validation": 8}}, "nowhere"),
-        ({"target": "semseg", "data": {"crop": 2}}, "'data': flip and limit must be 0 to 1, and crop above 0 to 1"),
+        ({"target": "semseg", "data": {"crop": 2}}, "'data': crop must be above 0 to 1"),
         ({"target": "semseg", "tuning": {"parameters": "some"}}, "'tuning.parameters' expects one of all, lora, head"),
         ({"target": "semseg", "tuning": {"layer_decay": 0}}, "layer_decay must be above 0"),
         ({"target": "semseg", "tuning": {"rank": 0}}, "rank must be 1 or more"),
-        ({"target": "semseg", "head": {"depth": 0}}, "width, depth, upsample, queries and heads must be 1 or more"),
+        ({"target": "semseg", "head": {"depth": 0}}, "width, depth, upsample, queries, heads and skip_width must be 1 or more"),
         ({"target": "semseg", "train": {"processes": 2}}, "a transfer trains in one process"),
         ({"targets": "semseg"}, "unknown key 'targets'; did you mean 'target'"),
     ],
@@ -329,7 +331,7 @@ def test_batches_skip_what_cannot_be_used() -> None:
     truth = [Scenes(entries, 9, 0)[i]["metadata"]["object_count"] for i in (0, 2, 2)]
     assert batches[0].target.tolist() == truth and len(batches) == 3
     assert torch.equal(batches[1].inputs.content["rgb"], batches[1].inputs.content["rgb"])
-    flipped = TransferBatches(batches.examples, {}, ["rgb"], 3, seed=1, crop=0.5, flip=0.5)
+    flipped = TransferBatches(batches.examples, {}, ["rgb"], 3, seed=1, augment=Augment(crop=0.5, flip=0.5))
     assert torch.equal(flipped[5].inputs.content["rgb"], flipped[5].inputs.content["rgb"])
     assert not torch.equal(flipped[5].inputs.content["rgb"], flipped[6].inputs.content["rgb"])
 
@@ -339,7 +341,7 @@ def test_views_are_cropped_independently(monkeypatch: pytest.MonkeyPatch) -> Non
     wrist = replace(entries["depth"], view="wrist")
     entries = Catalog([entries["rgb"], wrist, entries["semseg"]])
     examples = Examples(Scenes(entries, 4, 0), entries, ["rgb", "depth"], make_target(entries, "semseg", ""))
-    batches = TransferBatches(examples, {}, ["rgb", "depth"], 4, seed=1, crop=0.3, flip=0.5)
+    batches = TransferBatches(examples, {}, ["rgb", "depth"], 4, seed=1, augment=Augment(crop=0.3, flip=0.5))
     seen: list[dict[str, Geometry]] = []
     apply = transforms.apply
 

@@ -18,7 +18,8 @@ from maskweave.errors import BadSample, MaskweaveError
 from maskweave.modality.catalogs import Catalog
 from maskweave.modality.entry import Modality
 from maskweave.values.files import read_bytes
-from maskweave.values.formats import split_ending
+from maskweave.values.formats import FRAMES, split_ending
+from maskweave.values.formats.frames import frame_files, is_frames, pack
 
 
 @dataclass
@@ -82,8 +83,7 @@ class AlignedFiles:
             files = []
             for name, paths in self.listing.files.items():
                 if key in paths:
-                    state = (self.listing.folders[name] / paths[key]).stat()
-                    files.append([name, paths[key], state.st_size, state.st_mtime_ns])
+                    files.append([name, paths[key], *_state(self.listing.folders[name] / paths[key])])
             content.append([key, self.listing.faults.get(key), files])
         return content
 
@@ -96,7 +96,7 @@ class AlignedFiles:
             if key not in paths:
                 continue
             path = self.listing.folders[name] / paths[key]
-            ending = split_ending(path.name)[1]
+            ending = FRAMES if path.is_dir() else split_ending(path.name)[1]
             found = read_part(name, partial(_read, path, ending, self.entries[name]))
             if found is not None:
                 has_files = True
@@ -111,9 +111,15 @@ class AlignedFiles:
 
 def _read(path: Path, ending: str, entry: Modality) -> tuple[bytes, Any] | None:
     """Returns the bytes and the value of a file; None if the value is missing."""
-    content = read_bytes(path)
+    content = pack(path) if path.is_dir() else read_bytes(path)
     value = entry.value.read(content, ending, str(path))
     return None if value is None else (content, value)
+
+
+def _state(path: Path) -> list[int]:
+    """Size and date of a file, or of all frames in a folder: they change with its content."""
+    states = [part.stat() for part in (frame_files(path) if path.is_dir() else [path])]
+    return [sum(state.st_size for state in states), max(state.st_mtime_ns for state in states)]
 
 
 def list_aligned(root: Path, catalog: Catalog, single: str = "") -> tuple[AlignedListing, dict[str, Modality]]:
@@ -189,16 +195,18 @@ def _list_folder(
         for name in [i for i in sorted(inner) if i.lower().endswith(".zarr") and "zarr.zip" in allowed]:
             inner.remove(name)
             key = Path(parent, name).relative_to(folder).as_posix()[: -len(".zarr")]
-            pack = f"cd {shlex.quote(name)} && zip -0r ../{shlex.quote(f'{name}.zip')} ."
-            unpacked.append(f"{Path(parent, name)}: found a Zarr folder; expected one file; pack it: {pack}")
+            pack_it = f"cd {shlex.quote(name)} && zip -0r ../{shlex.quote(f'{name}.zip')} ."
+            unpacked.append(f"{Path(parent, name)}: found a Zarr folder; expected one file; pack it: {pack_it}")
             listing.faults[key] = unpacked[-1]
         inner[:] = sorted(i for i in inner if not i.startswith(".") and not _is_link(Path(parent, i), listing))
-        for name in sorted(names):
+        of_frames = [i for i in inner if FRAMES in allowed and is_frames(Path(parent, i))]
+        inner[:] = [i for i in inner if i not in of_frames]
+        for name in (*of_frames, *sorted(names)):
             path = Path(parent, name)
             if name.startswith(".") or _is_link(path, listing):
                 continue
             relative = path.relative_to(folder).as_posix()
-            key, ending = split_ending(relative)
+            key, ending = (relative, FRAMES) if name in of_frames else split_ending(relative)
             if ending not in allowed:
                 unusable[key] = (entry.name, str(path))
                 others += 1

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from maskweave.config import plain
-from maskweave.data.error_budget import SKIPPED, ErrorBudget, counts, read_faults, write_faults
+from maskweave.data.error_budget import SKIPPED, ErrorBudget, counts, read_faults, remark_lines, write_faults
 from maskweave.data.parts import OnBad, PartNotes, noting
 from maskweave.data.shards import FORMAT, INDEX, RANGES, SAMPLES_IN_MEMORY, Shards, Tars
 from maskweave.data.texts import describe_texts, text_modalities
@@ -60,8 +60,7 @@ class ImportReport:
         kept = f" ({self.kept} kept from an earlier run)" if self.kept else ""
         lines = [f"{self.out}: {self.samples} samples in {self.shards} shards{kept}: {counts}", *self.notes[:20]]
         lines += [f"… and {len(self.notes) - 20} more ignored"] * (len(self.notes) > 20)
-        for (name, text), count in sorted(self.remarks.items()):
-            lines.append(f"{name}: {text}: {count}{' (all)' * (count >= self.per_modality.get(name, 0))}")
+        lines += remark_lines(self.remarks, {name: self.per_modality.get(name, 0) for name, _ in self.remarks})
         lines += self.texts
         return "\n".join(filter(None, [*lines, self.faults.summary(str(self.out / ALL_SKIPPED))]))
 

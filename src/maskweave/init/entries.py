@@ -24,6 +24,8 @@ MEANING = {
     "size": "points along each axis",
     "channels": "numbers at each point",
     "range": "lowest and highest number",
+    "mean": "subtracted from each channel for the network",
+    "std": "each channel is divided by it",
     "outside": "numbers outside of the range are clipped to it",
     "missing": "unknown points",
     "ignore": "",
@@ -31,11 +33,19 @@ MEANING = {
     "classes": "names",
     "key": "its name in the JSON objects",
     "keys": "numbers by name: id (never change it), range, number of bins",
+    "rate": "samples per second; sounds of other rates are resampled",
+    "max_seconds": "longest duration",
+    "mels": "rows of the spectrogram: frequencies",
+    "hop": "samples between its columns",
+    "window": "samples of each column",
+    "fps": "frames per second",
     "array": "array to read from each file",
     "max_characters": "longer texts are refused",
 }
 DECODING = {
     "image": {"scheme": "roar", "steps": 16, "temperature": 0.7, "top_p": 0.9},
+    "video": {"scheme": "roar", "steps": 16, "temperature": 0.7, "top_p": 0.9},
+    "audio": {"scheme": "roar", "steps": 16, "temperature": 0.7, "top_p": 0.9},
     "text": {"temperature": 0.1},
     "metadata": {"temperature": 0.1},
 }
@@ -146,9 +156,9 @@ def _entry(f: Finding, number: int, vocabulary: Vocabulary | None, samples: int)
         rules = Line("kind", "grid", "tokenized by rules, without a network")
         folder = [Line("folder", f.folder, "folder of its files")] * bool(f.folder)
         return [Line(f.name, below=[id_line, rules, *folder, value])]
-    patch = "×".join(str(s // g) for s, g in zip(f.value["size"], f.grid, strict=True))
+    patch = "×".join(str(s // g) for s, g in zip(f.points, f.grid, strict=True))
     grid = Line("grid", list(f.grid), f"tokens along each axis; each covers {patch} points")
-    codes = CODES[f.type == "image"] // (2 if samples < FEW_SAMPLES else 1)
+    codes = CODES[f.type in ("image", "video")] // (2 if samples < FEW_SAMPLES else 1)
     tokenizer = Line(
         "tokenizer",
         {"quantizer": {"type": "vq", "codes": codes}},

@@ -2,7 +2,7 @@
 
 | layout | files |
 | --- | --- |
-| aligned | ROOT/MODALITY/…/NAME.EXT; the files of one sample have the same NAME |
+| aligned | ROOT/MODALITY/…/NAME.EXT, or ROOT/MODALITY/…/NAME/FRAME.EXT for videos; the files of one sample have the same NAME |
 | classes | ROOT/CLASS/…/NAME.EXT, all of them pictures; the folders are the classes |
 | flat | ROOT/NAME.EXT, all of one kind |
 | others | data sets, see `data_sets` |
@@ -20,6 +20,7 @@ from maskweave.init.contents import FileContent, read_content
 from maskweave.modality.checks import check_name
 from maskweave.values.files import PICTURES
 from maskweave.values.formats import split_ending
+from maskweave.values.formats.frames import is_frames
 
 Layout = Literal["aligned", "classes", "flat", "table", "robot", "coco", "tars", "shards"]
 RESERVED = ("default",)
@@ -101,6 +102,7 @@ def list_folder(root: Path, classes: bool = False) -> FolderListing:
     folders = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith(".") and not p.is_symlink())
     sets = [FileSet(p.name, p, _files(p)) for p in folders]
     sets = [s for s in sets if s.files]
+    sets = [_of_frames(s, sets) for s in sets]
     own = {
         split_ending(p.name)[0]: p.name
         for p in sorted(root.iterdir())
@@ -171,6 +173,17 @@ def _files(folder: Path) -> dict[str, str]:
             if not name.startswith(".") and ending and not path.is_symlink():
                 found.setdefault(key, path.relative_to(folder).as_posix())
     return found
+
+
+def _of_frames(one: FileSet, sets: Sequence[FileSet]) -> FileSet:
+    """Returns folders of frames as the files of a set, if the folders have the names of other sets' files, and the pictures in them have not."""
+    folders = {key.rpartition("/")[0] for key in one.files}
+    others = set().union(*(s.files for s in sets if s is not one))
+    if "" in folders or not folders & others or one.files.keys() & others:
+        return one
+    if not all(is_frames(one.folder / folder) for folder in folders):
+        return one
+    return FileSet(one.name, one.folder, {folder: folder for folder in sorted(folders)})
 
 
 def _is_name(name: str) -> bool:

@@ -230,6 +230,8 @@ def _share(share: float) -> str:
 
 
 def _size(finding: Finding) -> str:
+    if "max_seconds" in finding.value:
+        return f"{finding.value['max_seconds']:.3g} s"
     size = "×".join(map(str, finding.value.get("size", ())))
     channels = finding.value.get("channels", 1)
     return (

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from maskweave import limits
+from maskweave.data.augment import Augment
 from maskweave.data.mixing import apportion
 from maskweave.data.named import is_endless
 from maskweave.data.order import BLOCK
@@ -77,6 +78,8 @@ class DataSettings:
     """Largest share of samples with unusable values, 0 to 1. The run stops if there are more."""
     bad: OnBad = "part"
     """What an unusable value drops: only this `part` of its sample, or the whole `sample`."""
+    augment: Augment | None = None
+    """Random crops, flips, colors, noise and shifts of training samples: for tokenizers new ones in each batch, for models `copies` versions of each sample."""
 
     def __post_init__(self) -> None:
         if not self.source and not self.mix:

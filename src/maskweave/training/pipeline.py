@@ -7,6 +7,8 @@ import torch
 from torch import nn
 
 from maskweave.config import plain
+from maskweave.data.augment import Augmented
+from maskweave.data.error_budget import remark_lines
 from maskweave.data.mixing import MixedTokens
 from maskweave.data.order import SizedBatches
 from maskweave.data.token_store import TokenData
@@ -59,6 +61,8 @@ def make_tokens(recipe: Recipe, catalog: Catalog, folder: Path) -> None:
         for name, source in open_sources(recipe, catalog, part).items():
             if name:
                 print(f"{name}, {part}: {len(source):,} samples")
+            if part == "train" and recipe.data.augment is not None and recipe.data.augment.copies:
+                source = Augmented(source, recipe.data.augment, catalog, recipe.seed)
             skips = tokenize(
                 source,
                 catalog.subset(m.name for m in catalog.values() if m.reads in source.names),
@@ -69,6 +73,8 @@ def make_tokens(recipe: Recipe, catalog: Catalog, folder: Path) -> None:
                 limit=recipe.data.limit,
                 bad=recipe.data.bad,
             )
+            for line in remark_lines(skips.remarks, {}):
+                print(f"{part}: {line}")
             if skips.summary():
                 print(skips.summary())
 

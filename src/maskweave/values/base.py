@@ -8,7 +8,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
 from torch import Tensor
@@ -19,7 +19,9 @@ from maskweave.values.geometry import Geometry
 from maskweave.values.metrics import Labels, Metric
 from maskweave.values.remarks import remark
 from maskweave.values.rules import Rules
+from maskweave.values.scales import Scale
 from maskweave.values.unknown import known_points, over_known
+from maskweave.values.variation import Variation
 
 if TYPE_CHECKING:
     from maskweave.values.codec import Codec, TextWriter
@@ -30,6 +32,14 @@ Size = tuple[int, int]
 """Height and width of a figure in pixels."""
 TextLabels = Callable[[str], "Sequence[str]"]
 """Maps a text to the labels in it, with repeats."""
+
+
+class Clip(NamedTuple):
+    """A sound or a moving picture, as a page plays it."""
+
+    mime: str
+    """`audio/…` or `image/…`."""
+    content: bytes
 
 
 @dataclass(frozen=True)
@@ -51,6 +61,8 @@ class ValueType(ABC):
     """Losses of a tokenizer network by name, the default first; empty: no tokenizer network."""
     can_add_noise: ClassVar[bool] = True
     """Whether a diffusion decoder can predict it."""
+    blends_patches: ClassVar[bool] = False
+    """Whether decoded patches are blended with their neighbors by default: values that are smooth along their axes."""
     is_photograph: ClassVar[bool] = False
     """Whether its file is already a picture and needs no figure."""
     is_text: ClassVar[bool] = False
@@ -61,8 +73,9 @@ class ValueType(ABC):
     """Whether it is one vector that can stand for the sample in retrieval."""
     mergeable: ClassVar[bool] = False
     """Whether several predictions can be merged into one."""
-    head: ClassVar[Literal["", "points", "boxes", "label", "sample"]] = ""
-    """Head that predicts it in fine-tuning; empty: not supported."""
+    head: ClassVar[Literal["", "points", "boxes", "label", "sample", "numbers"]] = ""
+    """Head that predicts it in fine-tuning; empty: not supported. `points`: a value at each point of a plane; `numbers`: all numbers of a sample
+    from its pooled features; `sample`: yes or no for each class."""
     default_decoding: ClassVar[Mapping[str, Any]] = {}
     """Settings of `decoding` for entries that have none, where they differ from the defaults."""
     stored_facts: ClassVar[tuple[str, ...]] = ("type", "channels", "classes")
@@ -131,6 +144,12 @@ class ValueType(ABC):
     @property
     def has_unknown(self) -> bool:
         """Whether points of a value may be unknown: NaN, or −1 in ids. Tokenizers then see which points are known."""
+        return False
+
+    @property
+    def predicts_unknown(self) -> bool:
+        """Whether the model also predicts which points are unknown: tokens without any known point have a code of their own and are inputs and
+        targets, and the tokenizer's decoder has a validity logit for each channel, above 0 where it is known."""
         return False
 
     @property
@@ -245,6 +264,11 @@ class ValueType(ABC):
         """Check a value and write it; same errors as `check`."""
         return self.write(self.check(value, where))
 
+    def result_files(self, value: Any, where: str) -> tuple[dict[str, bytes], list[str]]:
+        """Returns the files of a generated value by ending, and why others cannot be written; same errors as `check`."""
+        content, ending = self.to_file(value, where)
+        return {ending: content}, []
+
     # Crops, flips and sizes
 
     def extent(self, value: Any) -> tuple[int, ...] | None:
@@ -266,6 +290,13 @@ class ValueType(ABC):
 
     def transform(self, value: Any, geometry: Geometry) -> Any:
         """Returns the value after crop and flip, at the entry's size; None if it cannot be flipped."""
+        return value
+
+    varied_by: ClassVar[tuple[str, ...]] = ()
+    """Parts of an augmentation that change its values, besides crops and flips: `color`, `noise`, `shift`; see `vary`."""
+
+    def vary(self, value: Any, variation: Variation) -> Any:
+        """Returns a checked value of the entry's size after those parts of a variation that are in `varied_by`."""
         return value
 
     # Networks
@@ -294,6 +325,22 @@ class ValueType(ABC):
     def from_network(self, output: Tensor) -> np.ndarray:
         """Converts a network's output (B, `output_channels`, *size) to a batch of values."""
         raise MaskweaveError(f"values of type {self.type!r} are not arrays and cannot be the output of a network")
+
+    def fit_to(self, values: np.ndarray) -> Self:
+        """Returns the value type with what it learns from the training values of a tokenizer, (S, *size[, C]); itself if it learns nothing."""
+        return self
+
+    def fitted_like(self, other: "ValueType") -> Self:
+        """Returns the value type with what `other`, the same type in a saved tokenizer, has learned."""
+        return self
+
+    def with_unknown(self, values: np.ndarray, logits: Tensor) -> Any:
+        """Returns a batch of decoded values without their unknown points, as an array or a list.
+
+        Args:
+            logits: (B, C, *size) above 0 where a point is known.
+        """
+        raise MaskweaveError(f"values of type {self.type!r} have no unknown points that can be predicted")
 
     def normalize_rows(self, rows: np.ndarray) -> np.ndarray:
         """Converts raw rows (…, width), flattened patches or vectors, to float32 for the network."""
@@ -351,6 +398,26 @@ class ValueType(ABC):
         """
         raise BadSample(f"values of type {self.type!r} have no label {label!r}")
 
+    # Numbers, for regression
+
+    @property
+    def numbers(self) -> Mapping[str, "ValueType"]:
+        """Numbers that can be read from a value: the type of each, which predicts one number, by the number's name."""
+        return {}
+
+    def number_of(self, value: Any, name: str) -> float:
+        """Returns one of the `numbers`.
+
+        Raises:
+            BadSample: the value lacks it.
+        """
+        raise BadSample(f"values of type {self.type!r} have no number {name!r}")
+
+    @property
+    def number_scale(self) -> tuple[str, Scale, float] | None:
+        """Unit, scale and softening of a value that is one number, for its distribution; None: it is not one number."""
+        return None
+
     # Sequences
 
     @property
@@ -391,6 +458,18 @@ class ValueType(ABC):
     """Functions that compute a value from the value type and a picture, uint8 (height, width, 3), by their name in entries
     (`derive: {from: rgb, by: canny}`)."""
 
+    def to_blend(self, value: Any) -> np.ndarray:
+        """Returns float32 (*size, C) whose weighted mean over several predictions of a point merges them, NaN at unknown points.
+
+        Raises:
+            MaskweaveError: values of this type are not planes of points.
+        """
+        raise MaskweaveError(f"values of type {self.type!r} are not points of a plane and cannot be blended")
+
+    def from_blend(self, mean: np.ndarray) -> Any:
+        """Returns the value for a mean of `to_blend`, of any size; points that are NaN in all channels become unknown, or 0 if the type has none."""
+        raise MaskweaveError(f"values of type {self.type!r} are not points of a plane and cannot be blended")
+
     def derivation_gaps(self, by: str) -> tuple[bool, str]:
         """Returns whether a derivation can compute anything, and what it leaves out, for messages."""
         return True, ""
@@ -417,6 +496,10 @@ class ValueType(ABC):
         """Lowest and highest number that figures of these values should show; None: the default of `draw`."""
         return None
 
+    def clip(self, value: Any) -> Clip | None:
+        """Returns what a page can play of a checked or predicted value; None for values that neither sound nor move."""
+        return None
+
     @property
     def curve(self) -> bool:
         """Whether figures are curves; their axis must include every value."""
@@ -426,6 +509,13 @@ class ValueType(ABC):
     def wide(self) -> bool:
         """Whether figures need more width than height."""
         return self.curve
+
+    @property
+    def aspect(self) -> float:
+        """Width of figures over their height."""
+        if len(self.size) == 2 and not self.wide:
+            return min(2.0, max(0.5, self.size[1] / self.size[0]))
+        return 1.5 if self.wide else 1.0
 
     def legend(self, span: tuple[float, float] | None, values: Sequence[Any] | None, width: int) -> np.ndarray | None:
         """Draws a legend of the colors, uint8 (height, width or less, 3); None if figures need none.

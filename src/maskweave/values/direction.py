@@ -37,6 +37,10 @@ class Direction(UnknownNumbers):
         super().check_settings(kind)
         check_channels(self, (3,))
 
+    def with_unknown(self, values: np.ndarray, logits: Tensor) -> np.ndarray:
+        """A direction is known as a whole."""
+        return super().with_unknown(values, logits.mean(dim=1, keepdim=True).expand_as(logits))
+
     def describe_range(self) -> str:
         return "unit vectors"
 
@@ -75,6 +79,12 @@ class Direction(UnknownNumbers):
     def metrics(self, parse: TextLabels | None = None) -> dict[str, Metric]:
         """`angle`: mean angle in degrees."""
         return {"angle": Metric("angle", "lower", angles, mean, geodesic_median)}
+
+    def from_blend(self, mean: np.ndarray) -> np.ndarray:
+        out = _unit(mean, np.array([0, 0, 1], np.float32))
+        return (
+            out.astype(np.float32) if not self.has_unknown else np.where(np.isnan(mean), np.nan, out).astype(np.float32)
+        )
 
     def merge(self, values: Sequence[np.ndarray], overlap: float) -> np.ndarray:
         return _unit(super().merge(values, overlap), values[0]).astype(values[0].dtype)

@@ -14,6 +14,7 @@ from maskweave.values.dense import Dense
 from maskweave.values.fitting import Fit
 from maskweave.values.geometry import resize_axes
 from maskweave.values.metrics import Metric, mean_value, psnr, squared_errors
+from maskweave.values.variation import Variation, jitter
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,17 @@ class Image(Dense):
     def write(self, value: Any) -> tuple[bytes, str]:
         return (files.write_png(value), "png") if len(self.size) == 2 else super().write(value)
 
+    varied_by: ClassVar[tuple[str, ...]] = ("shift", "color", "noise")
+
+    def vary(self, value: np.ndarray, variation: Variation) -> np.ndarray:
+        value = super().vary(value, variation)
+        if variation.changes_colors:
+            value = jitter(value, variation)
+        if not variation.noise:
+            return value
+        levels = value + variation.gaussian(value.shape) * 127.5
+        return np.rint(levels).clip(0, 255).astype(np.uint8)
+
     def resize_axes(self, value: np.ndarray) -> np.ndarray:
         return np.rint(resize_axes(value, self.size)).clip(0, 255).astype(np.uint8)
 
@@ -124,6 +136,9 @@ class Image(Dense):
     def metrics(self, parse: TextLabels | None = None) -> dict[str, Metric]:
         """`psnr`: from the mean squared error over the whole set, in dB."""
         return {"psnr": Metric("PSNR", "higher", squared_errors, psnr, mean_value)}
+
+    def from_blend(self, mean: np.ndarray) -> np.ndarray:
+        return np.rint(np.nan_to_num(mean)).clip(0, 255).astype(np.uint8)
 
     def merge(self, values: Sequence[np.ndarray], overlap: float) -> np.ndarray:
         return np.rint(np.mean(np.stack(values), axis=0)).astype(values[0].dtype)

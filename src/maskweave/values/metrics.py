@@ -110,6 +110,21 @@ def _errors(prediction: Any, truth: Any, axes: int | None, measure: Callable[[np
     return np.stack([np.atleast_1d(error.sum(axis=over)), np.atleast_1d(valid.sum(axis=over))])
 
 
+def unknown_overlap(prediction: Any, truth: Any) -> np.ndarray:
+    """(points that are NaN in both, points that are NaN in one or both)."""
+    p, t = (np.isnan(array) for array in pair(prediction, truth))
+    return np.array([(p & t).sum(), (p | t).sum()], np.float64)
+
+
+def variance_sums(prediction: Any, truth: Any) -> np.ndarray:
+    """(4, P): squared errors, truths, squared truths and whether the truth is finite, for `mean_explained_variance`."""
+    p, t = pair(prediction, truth)
+    valid = np.isfinite(t)
+    known = np.where(valid, t, 0)
+    error = np.square(np.where(np.isfinite(p), p, 0) - known) * valid
+    return np.stack([error, known, np.square(known), valid]).reshape(4, -1)
+
+
 def angles(prediction: Any, truth: Any) -> np.ndarray:
     """(sum of angles in degrees, points) over points where the truth has a direction; a prediction without one counts as 90°."""
     p, t = pair(prediction, truth)
@@ -161,6 +176,13 @@ def explained_variance(sums: np.ndarray) -> float:
     return 1 - errors / spread if spread > 1e-12 * squares else math.nan
 
 
+def mean_explained_variance(sums_4P: np.ndarray) -> float:
+    """Mean of R² over the points whose truths differ; NaN if there are none."""
+    found = [explained_variance(sums) for sums in sums_4P.T if sums[3]]
+    known = [share for share in found if math.isfinite(share)]
+    return float(np.mean(known)) if known else math.nan
+
+
 def psnr(sums: np.ndarray) -> float:
     """Peak signal-to-noise ratio in dB, for numbers from 0 to 255."""
     error = mean(sums)
@@ -203,6 +225,12 @@ def mean_value(values: Sequence[Any]) -> np.ndarray:
     stack = np.stack([np.asarray(value, dtype=np.float64) for value in values])
     known = np.isfinite(stack)
     return np.sum(np.where(known, stack, 0), axis=0) / np.maximum(known.sum(axis=0), 1)
+
+
+def mostly_known(values: Sequence[Any]) -> np.ndarray:
+    """NaN where most values are unknown, otherwise 0."""
+    unknown = np.mean([np.isnan(value) for value in values], axis=0)
+    return np.where(unknown > 0.5, np.nan, 0.0)
 
 
 def median(values: Sequence[Any]) -> np.ndarray:
