@@ -132,11 +132,16 @@ def _crop(sample: Mapping[str, Any], catalog: Catalog, view: str) -> Geometry:
                 f"{largest!r} is {_by(shapes[largest])} and {name!r} is {_by(shape)}: values of one view show the same frame, so their aspect "
                 "ratios must agree; crop one of them, or give its entry its own 'view'"
             )
-    if aspect > target[1]:
-        margin = (1 - target[1] / aspect) / 2
+    return centered_crop(aspect, target[1])
+
+
+def centered_crop(aspect: float, target: float) -> Geometry:
+    """Returns the largest centered crop of a picture that has another aspect ratio; ratios are width over height."""
+    if aspect > target:
+        margin = (1 - target / aspect) / 2
         return Geometry((margin, 0.0, 1 - margin, 1.0))
-    if aspect < target[1]:
-        margin = (1 - aspect / target[1]) / 2
+    if aspect < target:
+        margin = (1 - aspect / target) / 2
         return Geometry((0.0, margin, 1.0, 1 - margin))
     return Geometry()
 

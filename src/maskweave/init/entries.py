@@ -155,7 +155,9 @@ def _entry(f: Finding, number: int, vocabulary: Vocabulary | None, samples: int)
         ]
         return [Line(f.name, below=fields)]
     if not f.grid:
-        return [Line(f.name, below=[id_line, Line("kind", "grid", "tokenized by rules, without a network"), value])]
+        rules = Line("kind", "grid", "tokenized by rules, without a network")
+        folder = [Line("folder", f.folder, "folder of its files")] * bool(f.folder)
+        return [Line(f.name, below=[id_line, rules, *folder, value])]
     patch = "×".join(str(s // g) for s, g in zip(f.points, f.grid, strict=True))
     grid = Line("grid", list(f.grid), f"tokens along each axis; each covers {patch} points")
     codes = CODES[f.type in ("image", "video")] // (2 if samples < FEW_SAMPLES else 1)

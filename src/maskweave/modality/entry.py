@@ -42,6 +42,8 @@ class Modality:
     value: ValueType
     source: str = ""
     """Modality whose values are tokenized, if not this one; both must have the same value type and number of channels."""
+    folder: str = ""
+    """Folder of its files below ROOT in `maskweave data import ROOT`, if it is not named like the entry; several entries may read one folder."""
     grid: tuple[int, ...] = ()
     """Tokens along each axis of a grid or of patches; value types that are tokenized by rules, such as scalars, need none."""
     max_tokens: int = 0
@@ -124,7 +126,7 @@ def training_facts(modality: Modality, as_plain: Callable[[Any], Any] = plain) -
     The others, such as `decoding`, `metrics` and the value type's `report_facts`, may change after training.
     """
     facts: dict[str, Any] = as_plain(modality)
-    for path in ("decoding", "metrics", "derive", *(f"value.{path}" for path in modality.value.report_facts)):
+    for path in ("decoding", "metrics", "derive", "folder", *(f"value.{path}" for path in modality.value.report_facts)):
         _remove(facts, path.split("."))
     return facts
 
