@@ -181,6 +181,7 @@ def test_sheets_of_many_inputs_have_names_that_can_be_written(
     evaluated = dataclasses.replace(recipe.evaluate, sheets=[many, many])
     monkeypatch.setattr(evaluation, "read_recipe", lambda _: dataclasses.replace(recipe, evaluate=evaluated))
     shutil.rmtree(run / "sheets", ignore_errors=True)
-    assert len(evaluation.contact_sheets(bundle, run, shown=1)) == 2
+    requests = evaluation.shown_requests(bundle, run, shown=1)
+    assert len(evaluation.contact_sheets(bundle, run, requests)) == 2
     names = sorted(path.name for path in (run / "sheets").iterdir())
     assert len(names) == 2 and names[0].startswith("1-rgb+caption+rgb") and names[1].startswith("2-rgb+caption+rgb")

@@ -219,7 +219,7 @@ def facts(**key):
         (pose(codes=4, bones=[[0, 0]]), "value.parts.a.bones: found .*with an even count and a range"),
         (
             changed(value={"type": "map", "size": [64], "range": [0, 1], "trim_quantile": 0.1}),
-            "or value.trim_quantile, .*found both",
+            "or value.trim_quantile, .*found range and trim_quantile",
         ),
         (changed(value={"type": "map", "size": [64], "trim_quantile": 0.5}), "a share from 0 to below 0.5, found 0.5"),
         (

@@ -217,7 +217,7 @@ def test_the_tokenizer_sees_what_is_known_and_not_what_is_not(sample: dict[str, 
     x = value.to_network([sample["bands"]])
     assert x.isnan().sum() == 33 and objective.tokenizer.encoder.patches.in_features == 16 * 4
     loss, _ = objective.eval()(type("Batch", (), {"values": x})())
-    output, _, quantized = objective.tokenizer(x)
+    output, _, quantized, _ = objective.tokenizer(x)
     known = ~x.isnan()
     expected = F.smooth_l1_loss(output[known], x[known], beta=0.1) + quantized.loss
     assert loss.isfinite() and torch.allclose(loss, expected)

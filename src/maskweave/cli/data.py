@@ -5,7 +5,7 @@ from typing import Literal
 from jsonargparse import ArgumentParser, Namespace
 
 from maskweave.data.export import export
-from maskweave.data.folders import import_folders
+from maskweave.data.import_source import import_data
 from maskweave.label.derive import label
 from maskweave.modality.catalogs import load_catalog
 from maskweave.report.tables import key_table, modality_table
@@ -44,7 +44,12 @@ def _out_argument(parser: ArgumentParser) -> None:
 
 
 def data_import_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("root", metavar="ROOT", type=str, help="folder with files ROOT/MODALITY/.../NAME.EXT")
+    parser.add_argument(
+        "root",
+        metavar="ROOT",
+        type=str,
+        help="folder with files ROOT/MODALITY/.../NAME.EXT; a csv or parquet table, a folder of WebDataset tars or of Hugging Face datasets; or python: module:function",
+    )
     parser.add_argument("out", metavar="OUT", type=str, help="output folder for tar shards")
     catalog_argument(parser, "photos")
     parser.add_argument("--shard-size", metavar="N", type=int, default=1000, help="samples per shard")
@@ -63,10 +68,23 @@ def data_import_arguments(parser: ArgumentParser) -> None:
         default="",
         help="the only modality, whose files are in ROOT itself and not in a folder of this name",
     )
+    parser.add_argument(
+        "--fields",
+        metavar="FIELDS",
+        type=dict[str, str],
+        default={},
+        help="columns of a table or fields of tars, '{rgb: image_path, caption: text}'; for tables, 'name' is the column of the samples' names",
+    )
+    parser.add_argument(
+        "--outside-paths", action="store_true", help="allow paths in a table that lead out of its folder"
+    )
+    parser.add_argument("--window", metavar="N", type=int, default=0, help="frames of a sample of a LeRobot folder")
+    parser.add_argument("--pictures", metavar="FOLDER", type=str, default="", help="COCO: folder of the pictures")
+    parser.add_argument("--samples", metavar="N", type=int, default=0, help="import only the first N samples")
 
 
 def data_import(given: Namespace) -> None:
-    report = import_folders(
+    report = import_data(
         given.root,
         given.out,
         load_catalog(given.catalog),
@@ -75,6 +93,11 @@ def data_import(given: Namespace) -> None:
         jobs=given.jobs,
         bad=given.bad,
         single=given.single,
+        fields=given.fields,
+        outside_paths=given.outside_paths,
+        samples=given.samples,
+        window=given.window,
+        pictures=given.pictures,
     )
     print(report)
 

@@ -205,7 +205,3 @@ def _overview(words: Sequence[str]) -> int:
         file=sys.stdout if asked else sys.stderr,
     )
     return 0 if asked else 2
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -176,9 +176,9 @@ def _fault(modality: Modality, value: Any, tokenizer: Tokenizer | None) -> str:
 
 
 def _valid(modality: Modality, given: Sequence[Any], present: np.ndarray) -> np.ndarray | None:
-    """(S, tokens) which tokens have a known point; None if all points of the entry's values are known."""
+    """(S, tokens) which tokens have a known point; None if all points of the entry's values are known, or unknown ones have a code."""
     value = modality.value
-    if not value.has_unknown:
+    if not value.has_unknown or (modality.kind == "grid" and value.predicts_unknown):
         return None
     valid = np.zeros((len(present), modality.tokens), bool)
     if given:

@@ -1,7 +1,8 @@
 """Aligned transforms: the same crop, flip and resize for all values of a view.
 
 A `Geometry` is relative to the picture, so the values of a sample may differ in resolution. The value type's `transform` applies it to a value.
-Views (the entry's `view`) are cropped and flipped independently of each other. Values with one or three axes are resized but not cropped.
+Views (the entry's `view`) are cropped and flipped independently of each other. All planes of a video or a volume get the same crop and flip. Values
+of one axis are not cropped.
 """
 
 import math
@@ -59,7 +60,7 @@ def apply(
     Args:
         sample: `{modality: value}`, checked values of any size.
         catalog: entries of all the sample's modalities.
-        geometries: the crop, and whether to flip, of every view (the entry's `view`). Values with one or three axes are not cropped.
+        geometries: the crop, and whether to flip, of every view (the entry's `view`). Values of one axis are not cropped.
 
     Returns:
         the sample, without the values that cannot be flipped.
@@ -74,7 +75,7 @@ def apply(
 def fit(sample: Mapping[str, Any], catalog: Catalog) -> dict[str, Any]:
     """Resize a sample to its entries' sizes: for each view the largest centered crop of the entries' aspect ratio, then a resize.
 
-    Values with one or three axes are resized but not cropped.
+    Values of one axis, and those that are fitted axis by axis, are not cropped.
 
     Raises:
         BadSample: pictures of one view differ in aspect ratio.
@@ -85,13 +86,14 @@ def fit(sample: Mapping[str, Any], catalog: Catalog) -> dict[str, Any]:
     for name, value in sample.items():
         modality = catalog[name]
         crop = crops[modality.view]
-        if len(modality.value.size) == 2 and not modality.value.follows_view and crop != Geometry():
+        planar = len(modality.value.size) > 1 and modality.value.extent(value) is not None
+        if planar and not modality.value.follows_view and crop != Geometry():
             raise BadSample(
                 f"{name!r} and the pictures of its view cannot be fitted together: they are cropped, and value.fit of {name!r} is "
                 f"{' and '.join(getattr(modality.value, 'fit', ()))}; set both to crop, or give {name!r} its own 'view'"
             )
-        uncropped = len(modality.value.size) in (1, 3)
-        result = read_part(name, partial(_fitted, value, modality, Geometry() if uncropped else crop))
+        has_planes = len(modality.value.size) != 1
+        result = read_part(name, partial(_fitted, value, modality, crop if has_planes else Geometry()))
         if result is not None:
             fitted[name] = result
     return fitted
@@ -108,16 +110,16 @@ def _crop(sample: Mapping[str, Any], catalog: Catalog, view: str) -> Geometry:
     for name, value in sample.items():
         modality = catalog[name]
         size = modality.value.size
-        planar = len(size) == 2 and modality.view == view and modality.value.follows_view
+        planar = len(size) in (2, 3) and modality.view == view and modality.value.follows_view
         found = modality.value.extent(value) if planar else None
         if found is None:  # text, vectors and spectra are not cropped
             continue
-        shapes[name] = (found[0], found[1])
-        target = target or (name, size[1] / size[0])
-        if _differ(size[1] / size[0], target[1]):
+        shapes[name] = (found[-2], found[-1])
+        target = target or (name, size[-1] / size[-2])
+        if _differ(size[-1] / size[-2], target[1]):
             raise MaskweaveError(
                 f"{catalog.where}: {target[0]!r} and {name!r} cannot have the same crop: their value.size differ in aspect ratio "
-                f"(width / height {target[1]:.3g} and {size[1] / size[0]:.3g}); give one of them its own 'view'"
+                f"(width / height {target[1]:.3g} and {size[-1] / size[-2]:.3g}); give one of them its own 'view'"
             )
     if target is None:
         return Geometry()

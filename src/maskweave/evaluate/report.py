@@ -5,12 +5,13 @@ from pathlib import Path
 
 from PIL import Image
 
-from maskweave.evaluate.run import contact_sheets, held_out_samples, read_recipe
+from maskweave.evaluate.run import contact_sheets, held_out_samples, read_recipe, shown_requests
 from maskweave.files import read_json
 from maskweave.generate.bundle import Bundle, load
 from maskweave.modality.catalogs import load_saved_catalog
 from maskweave.nn.layers import count_parameters
 from maskweave.report.advice import Facts, advise
+from maskweave.report.clips import clips_of
 from maskweave.report.html import Sections, write_report
 from maskweave.report.sheets import contact_sheet
 from maskweave.training.checkpoints import precision_used
@@ -26,7 +27,9 @@ def make_report(folder: Path) -> Path:
     recipe = read_recipe(folder)
     bundle = load(folder)
     family = bundle.family
-    sheets = contact_sheets(bundle, folder) if family.generates else []
+    requests = shown_requests(bundle, folder) if family.generates else []
+    sheets = contact_sheets(bundle, folder, requests)
+    clips = [clips_of(request.title, request.samples, bundle.catalog) for request in requests]
     sheets += family_sheets(bundle, folder, recipe)
     facts = {
         "modalities": len(bundle.catalog),
@@ -42,6 +45,7 @@ def make_report(folder: Path) -> Path:
         advice=advice(folder),
         facts=facts,
         sheets=sheets,
+        clips=[table for table in clips if table is not None],
     )
     return write_report(folder, sections)
 

@@ -100,12 +100,15 @@ class Generated:
         for name, value in self.values.items():
             modality = self.catalog[name]
             try:
-                content, ending = modality.value.to_file(value, name)
+                contents, problems = modality.value.result_files(value, name)
             except BadSample as error:
                 self.problems.setdefault(name, []).append(f"no file was written: {error}")
                 continue
-            with write_aside(folder / f"{name}.{ending}") as aside:
-                aside.write_bytes(content)
+            if problems:
+                self.problems.setdefault(name, []).extend(problems)
+            for ending, content in contents.items():
+                with write_aside(folder / f"{name}.{ending}") as aside:
+                    aside.write_bytes(content)
             if not modality.value.is_photograph:
                 figure = with_legend(modality, self.prediction(name), (256, 256), over)
                 self._save_picture(Image.fromarray(figure), folder / f"{name}.picture.png")

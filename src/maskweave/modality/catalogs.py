@@ -71,11 +71,10 @@ class Catalog(Mapping[str, Modality]):
         modality = self[name]
         if modality.kind == "sequence":
             return self.vocabularies[modality.vocabulary].size
-        if modality.kind == "grid" and modality.value.tokenized_by == "rules":
-            return modality.value.rule_tokens[1]
-        if modality.tokenizer is None:
-            raise MaskweaveError(f"{self.where}: {name} is input only and has no vocabulary")
-        return modality.tokenizer.quantizer.size
+        try:
+            return modality.codes
+        except MaskweaveError as error:
+            raise MaskweaveError(f"{self.where}: {error}") from error
 
     def to_plain(self) -> dict[str, Any]:
         """Returns the content of a YAML file that `load_catalog` reads back."""

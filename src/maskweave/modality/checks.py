@@ -60,10 +60,8 @@ def checked(m: Modality, vocabularies: Mapping[str, Vocabulary], where: str) -> 
         raise MaskweaveError(
             f"{where}: a vocabulary has the same name, under which the grid's codes are stored; rename one of them"
         )
-    if m.kind == "grid" and m.decoding.scheme == "autoregressive":
-        raise MaskweaveError(
-            f"{where}: decoding.scheme 'autoregressive' is for sequences; a grid takes 'maskgit' or 'roar'"
-        )
+    if problem := decoding_problem(m, m.decoding):
+        raise MaskweaveError(f"{where}: decoding.{problem}")
     if m.kind == "grid" and m.value.tokenized_by == "rules":
         _check_rules(m, where)
     elif m.kind == "grid":
@@ -71,6 +69,18 @@ def checked(m: Modality, vocabularies: Mapping[str, Vocabulary], where: str) -> 
             m = dataclasses.replace(m, tokenizer=TokenizerSpec(model="vit" if m.value.size else "mlp"))
         _check_tokenizer(m, where)
     return m
+
+
+def decoding_problem(m: Modality, decoding: Decoding) -> str:
+    """Returns what is wrong with generating an entry like this; empty: nothing."""
+    if m.kind == "grid" and decoding.scheme == "autoregressive":
+        return "scheme 'autoregressive' is for sequences; a grid takes 'maskgit' or 'roar'"
+    has_network = m.kind == "grid" and m.value.tokenized_by != "rules"
+    if decoding.detokenize == "mean" and not (
+        has_network and (m.tokenizer is None or m.tokenizer.quantizer.heads == 1)
+    ):
+        return "detokenize 'mean' is for grids with a tokenizer network of one code per token; use 'sampled'"
+    return ""
 
 
 def check_vocabulary(v: Vocabulary, where: str) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from maskweave.config import plain
+from maskweave.errors import MaskweaveError
 from maskweave.modality.decoding import DEFAULT, Decoding
 from maskweave.modality.tokenizer import TokenizerSpec
 from maskweave.values.base import TextLabels, ValueType
@@ -60,7 +61,7 @@ class Modality:
     """How `maskweave data label` computes its values from a picture."""
     view: str = ""
     """Modalities of one view show the same frame: they are cropped, flipped and resized together. Entries of another camera, for instance,
-    need their own view; values of one or three axes are flipped but not cropped."""
+    need their own view; all frames of a video or volume are treated alike, and values of one axis stay as they are."""
     input_only: bool = False
     """The model reads this grid or sequence but never predicts it; patches and vectors are never predicted."""
 
@@ -73,6 +74,19 @@ class Modality:
     def patch(self) -> tuple[int, ...]:
         """Points of the value along each axis that one token of a grid, or one patch, covers."""
         return tuple(s // g for s, g in zip(self.value.size, self.grid, strict=True)) if self.value.size else ()
+
+    @property
+    def codes(self) -> int:
+        """Ids of a grid's tokens: those of its rules or its codebook, and one for tokens whose points are all unknown if these are predicted.
+
+        Raises:
+            MaskweaveError: it has no vocabulary of its own.
+        """
+        if self.kind == "grid" and self.value.tokenized_by == "rules":
+            return self.value.rule_tokens[1]
+        if self.tokenizer is None:
+            raise MaskweaveError(f"{self.name} is input only and has no vocabulary")
+        return self.tokenizer.quantizer.size + self.value.predicts_unknown
 
     @property
     def row_width(self) -> int:

@@ -18,6 +18,7 @@ from PIL import Image
 
 from maskweave.errors import MaskweaveError
 from maskweave.files import read_json, write_aside
+from maskweave.report.clips import ClipTable, clip_tables
 from maskweave.report.curves import final, loss_curves, modality_curves, tokenizer_curves
 from maskweave.training.metrics import read_metrics
 
@@ -43,6 +44,8 @@ class Sections:
     """Named facts in a row (steps, parameters, wall time ...); steps are read from the metrics if they are not given."""
     sheets: Sequence[tuple[str, Image.Image]] = ()
     """Contact sheets, each with its alternative text (the title is part of the picture)."""
+    clips: Sequence[ClipTable] = ()
+    """Sounds and moving pictures of the sheets."""
 
 
 def write_report(run: Path, sections: Sections | None = None) -> Path:
@@ -61,6 +64,7 @@ def write_report(run: Path, sections: Sections | None = None) -> Path:
         _evaluation(run / "evaluation.json"),
         "<h2>Contact sheets</h2>",
         _sheets(sections.sheets),
+        *(["<h2>Sounds and videos</h2>", clip_tables(sections.clips)] if sections.clips else []),
         "<h2>Training</h2>",
         _training(lines),
         "<h2>Tokenizers</h2>",

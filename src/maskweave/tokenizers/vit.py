@@ -57,7 +57,8 @@ class ViTEncoder(nn.Module):
 
 
 class ViTDecoder(nn.Module):
-    """Decodes codes (B, N, D) to values (B, C, *size), to class logits (B, K, *size), or to the logits of binary values (B, 1, *size).
+    """Decodes codes (B, N, D) to values (B, C, *size), to class logits (B, K, *size), or to the logits of binary values (B, 1, *size). If unknown
+    points are predicted, the logits of their validity follow, (B, C, *size).
 
     Args:
         code_length: root mean square length of a code. The first layer is initialized so that codes are larger than positions.
@@ -68,7 +69,7 @@ class ViTDecoder(nn.Module):
     def __init__(self, modality: Modality, spec: TokenizerSpec, code_length: float = 1.0):
         super().__init__()
         self.grid, self.patch = modality.grid, modality.patch
-        channels = modality.value.output_channels
+        channels = modality.value.output_channels + modality.value.channels * modality.value.predicts_unknown
         width = spec.decoder_width or spec.width
         self.latents = Linear(spec.quantizer.latent_dim, width)
         self.register_buffer("positions", fixed_positions(modality, spec, width), persistent=False)

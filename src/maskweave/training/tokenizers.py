@@ -1,6 +1,7 @@
 """Trains a recipe's tokenizers: text tokenizers on the texts, networks one after another or in parallel; and fits the rules of scalars and labels."""
 
 import contextlib
+import dataclasses
 import shutil
 import time
 from pathlib import Path
@@ -154,6 +155,8 @@ def train_tokenizer(recipe: Recipe, catalog: Catalog, folder: Path, name: str, c
     modality = catalog[name]
     values = np.load(folder / CACHE / f"{name}.npy", mmap_mode="r", allow_pickle=False)
     held_out = max(1, len(values) // ONE_IN)
+    training = values[:-held_out] if len(values) > held_out else values
+    modality = dataclasses.replace(modality, value=modality.value.fit_to(training))
     augment = recipe.data.augment
     torch.manual_seed(recipe.seed)
     tokenizer = GridTokenizer(modality)
@@ -162,7 +165,7 @@ def train_tokenizer(recipe: Recipe, catalog: Catalog, folder: Path, name: str, c
         TokenizerObjective(tokenizer),
         ValueBatches(
             modality,
-            values[:-held_out] if len(values) > held_out else values,
+            training,
             settings.batch_size,
             recipe.seed,
             augment=AugmentedValues(augment, modality, recipe.seed)

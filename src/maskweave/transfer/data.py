@@ -238,12 +238,12 @@ def open_examples(data: TransferData, catalog: Catalog, inputs: Sequence[str], n
     if endless and not (data.samples and data.validation):
         raise MaskweaveError(f"{data.source} is endless: set data.samples and data.validation to 1 or more")
     names = list(filter(None, (*inputs, name)))
-    source = _open(data.source, data.pictures, catalog, names, data.samples, data.seed)
+    source = _open(data, data.source, data.pictures, catalog, names, data.samples, data.seed)
     classes = source.classes if isinstance(source, ClassFolders) else ()
     target = make_target(catalog, name, label, classes)
     if endless or data.held_out:
         pictures = data.held_out_pictures or data.pictures
-        other = _open(data.held_out or data.source, pictures, catalog, names, data.validation, data.seed + 1)
+        other = _open(data, data.held_out or data.source, pictures, catalog, names, data.validation, data.seed + 1)
         found = other.classes if isinstance(other, ClassFolders) else ()
         if found != classes:
             raise MaskweaveError(
@@ -268,7 +268,19 @@ def open_examples(data: TransferData, catalog: Catalog, inputs: Sequence[str], n
     )
 
 
-def _open(place: str, pictures: str, catalog: Catalog, names: Sequence[str], count: int, seed: int) -> Source:
+def _open(
+    data: TransferData, place: str, pictures: str, catalog: Catalog, names: Sequence[str], count: int, seed: int
+) -> Source:
     """Opens the samples at `place`: all of a fixed data set. `count` and `seed` apply only to endless sources."""
     made: dict[str, Any] = {"samples": count, "seed": seed} if is_endless(place) else {}
-    return open_data(place, catalog, names=names, pictures=pictures, labeled=True, **made)
+    return open_data(
+        place,
+        catalog,
+        names=names,
+        pictures=pictures,
+        labeled=True,
+        fields=data.fields,
+        outside_paths=data.outside_paths,
+        window=data.window,
+        **made,
+    )

@@ -24,6 +24,12 @@ class TransferData:
     """Folder of an imported data set; folder ROOT with pictures ROOT/CLASS/NAME.EXT; COCO JSON file of boxes; `scenes`; or `python: package.module:function`, which is called."""
     held_out: str = ""
     """Source of the held-out examples, in the same form. Empty: other samples of an endless source, or the examples of the source that `split` chooses."""
+    fields: dict[str, str] = field(default_factory=dict)
+    """Column of each modality in a table, or its field in WebDataset tars, as `data.fields` of a run; also for `held_out`."""
+    outside_paths: bool = False
+    """Whether paths in a table may lead out of its folder. Set it only for tables that you trust."""
+    window: int = 0
+    """Frames of a sample of a LeRobot folder; 0: whole episodes."""
     pictures: str = ""
     """COCO: folder of the source's pictures."""
     held_out_pictures: str = ""

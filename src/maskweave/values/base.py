@@ -8,7 +8,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
 from torch import Tensor
@@ -31,6 +31,14 @@ Size = tuple[int, int]
 """Height and width of a figure in pixels."""
 TextLabels = Callable[[str], "Sequence[str]"]
 """Maps a text to the labels in it, with repeats."""
+
+
+class Clip(NamedTuple):
+    """A sound or a moving picture, as a page plays it."""
+
+    mime: str
+    """`audio/…` or `image/…`."""
+    content: bytes
 
 
 @dataclass(frozen=True)
@@ -132,6 +140,12 @@ class ValueType(ABC):
     @property
     def has_unknown(self) -> bool:
         """Whether points of a value may be unknown: NaN, or −1 in ids. Tokenizers then see which points are known."""
+        return False
+
+    @property
+    def predicts_unknown(self) -> bool:
+        """Whether the model also predicts which points are unknown: tokens without any known point have a code of their own and are inputs and
+        targets, and the tokenizer's decoder has a validity logit for each channel, above 0 where it is known."""
         return False
 
     @property
@@ -246,6 +260,11 @@ class ValueType(ABC):
         """Check a value and write it; same errors as `check`."""
         return self.write(self.check(value, where))
 
+    def result_files(self, value: Any, where: str) -> tuple[dict[str, bytes], list[str]]:
+        """Returns the files of a generated value by ending, and why others cannot be written; same errors as `check`."""
+        content, ending = self.to_file(value, where)
+        return {ending: content}, []
+
     # Crops, flips and sizes
 
     def extent(self, value: Any) -> tuple[int, ...] | None:
@@ -302,6 +321,22 @@ class ValueType(ABC):
     def from_network(self, output: Tensor) -> np.ndarray:
         """Converts a network's output (B, `output_channels`, *size) to a batch of values."""
         raise MaskweaveError(f"values of type {self.type!r} are not arrays and cannot be the output of a network")
+
+    def fit_to(self, values: np.ndarray) -> Self:
+        """Returns the value type with what it learns from the training values of a tokenizer, (S, *size[, C]); itself if it learns nothing."""
+        return self
+
+    def fitted_like(self, other: "ValueType") -> Self:
+        """Returns the value type with what `other`, the same type in a saved tokenizer, has learned."""
+        return self
+
+    def with_unknown(self, values: np.ndarray, logits: Tensor) -> Any:
+        """Returns a batch of decoded values without their unknown points, as an array or a list.
+
+        Args:
+            logits: (B, C, *size) above 0 where a point is known.
+        """
+        raise MaskweaveError(f"values of type {self.type!r} have no unknown points that can be predicted")
 
     def normalize_rows(self, rows: np.ndarray) -> np.ndarray:
         """Converts raw rows (…, width), flattened patches or vectors, to float32 for the network."""
@@ -425,6 +460,10 @@ class ValueType(ABC):
         """Lowest and highest number that figures of these values should show; None: the default of `draw`."""
         return None
 
+    def clip(self, value: Any) -> Clip | None:
+        """Returns what a page can play of a checked or predicted value; None for values that neither sound nor move."""
+        return None
+
     @property
     def curve(self) -> bool:
         """Whether figures are curves; their axis must include every value."""
@@ -434,6 +473,13 @@ class ValueType(ABC):
     def wide(self) -> bool:
         """Whether figures need more width than height."""
         return self.curve
+
+    @property
+    def aspect(self) -> float:
+        """Width of figures over their height."""
+        if len(self.size) == 2 and not self.wide:
+            return min(2.0, max(0.5, self.size[1] / self.size[0]))
+        return 1.5 if self.wide else 1.0
 
     def legend(self, span: tuple[float, float] | None, values: Sequence[Any] | None, width: int) -> np.ndarray | None:
         """Draws a legend of the colors, uint8 (height, width or less, 3); None if figures need none.

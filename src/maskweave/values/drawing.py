@@ -19,6 +19,8 @@ HATCH = 4
 """Period of the stripes over unknown points, in points."""
 HATCHES = ((206, 206, 206), (150, 150, 150))
 COLOR_MAP = "viridis"
+MOST_CURVES = 8
+"""Most channels in one figure."""
 OKABE_ITO = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114, 178), (213, 94, 0), (204, 121, 167))
 """Colors that color-blind readers can distinguish (https://jfly.uni-koeln.de/color/); class colors begin with these."""
 COMPONENTS: list[tuple[str, tuple[int, ...]]] = [("first three principal components", VOID)]
@@ -125,8 +127,14 @@ def centered(
     return tile, (top, left, height, width)
 
 
-def curves(array_PC: np.ndarray, size: tuple[int, int], span: tuple[float, float] | None, unit: str) -> np.ndarray:
-    """Draws one curve per channel (at most 8) over the points, uint8 (*size, 3)."""
+def curves(
+    array_PC: np.ndarray,
+    size: tuple[int, int],
+    span: tuple[float, float] | None,
+    unit: str,
+    names: Sequence[str] = (),
+) -> np.ndarray:
+    """Draws one curve per channel (at most `MOST_CURVES`) over the points, uint8 (*size, 3), with a legend if the channels have names."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -134,7 +142,10 @@ def curves(array_PC: np.ndarray, size: tuple[int, int], span: tuple[float, float
     axes = figure.add_axes((0.2, 0.14, 0.76, 0.76))
     axes.set_title(unit, fontsize=6, color="#55585c", loc="left", pad=3, parse_math=False)
     marker = "o" if len(array_PC) < 24 else ""
-    axes.plot(array_PC[:, :8], linewidth=1, marker=marker, markersize=2.5)
+    lines = axes.plot(array_PC[:, :MOST_CURVES], linewidth=1, marker=marker, markersize=2.5)
+    if names:
+        shown = [name.replace("$", r"\$") for name in names[:MOST_CURVES]]
+        axes.legend(lines, shown, fontsize=5, loc="best", frameon=False, handlelength=1, labelcolor="#55585c")
     axes.tick_params(labelsize=6, length=2, width=0.5, colors="#55585c", pad=1.5)
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["bottom", "left"]].set_linewidth(0.5)

@@ -45,7 +45,7 @@ def check_size(content: bytes, where: str) -> None:
 
 
 def read_value(path: Path, value: "ValueType", where: str = "") -> Any:
-    """Returns the value in a file, checked, at its own size.
+    """Returns the value in a file, or in a folder of frames, checked, at its own size.
 
     Args:
         where: name of the file in errors; its path by default.
@@ -53,10 +53,12 @@ def read_value(path: Path, value: "ValueType", where: str = "") -> Any:
     Raises:
         BadSample: the file cannot be read, its ending cannot hold such values, or its content is invalid.
     """
-    from maskweave.values.formats import split_ending  # formats imports this module
+    from maskweave.values.formats import FRAMES, split_ending  # formats imports this module
+    from maskweave.values.formats.frames import pack
 
     where = where or str(path)
-    content, ending = read_bytes(path), split_ending(path.name)[1]
+    is_folder = path.is_dir() and FRAMES in value.endings
+    content, ending = (pack(path), FRAMES) if is_folder else (read_bytes(path), split_ending(path.name)[1])
     check_ending(ending, value, where)
     return value.read(content, ending, where)
 

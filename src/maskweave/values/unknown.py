@@ -15,11 +15,11 @@ from maskweave.values.losses import negative_cosine
 UNKNOWN_ID = -1
 MOSTLY = 0.5
 """A resized point is known if at least this share of its area is."""
-Missing = tuple[Literal["nan"] | float, ...]
-"""Numbers that mark unknown points in files; NaN is written as "nan"."""
+Missing = tuple[Literal["nan", "predicted"] | float, ...]
+"""Numbers that mark unknown points in files; NaN is written as "nan". "predicted": tokens whose points are all unknown are predicted, too."""
 
 
-def as_missing(numbers: Sequence[Literal["nan"] | float]) -> Missing:
+def as_missing(numbers: Sequence[Literal["nan", "predicted"] | float]) -> Missing:
     """Returns the numbers with NaN as text: NaN does not equal itself, but entries are compared."""
     return tuple("nan" if n != n else n for n in numbers)
 
@@ -28,7 +28,7 @@ def mark(array: np.ndarray, numbers: Missing) -> np.ndarray:
     """Returns a file's numbers as float32, NaN where they are one of `numbers`."""
     out = array.astype(np.float32)
     for number in numbers:
-        if number != "nan":
+        if not isinstance(number, str):
             out[array == number] = np.nan
     return out
 

@@ -7,9 +7,9 @@ import numpy as np
 
 from maskweave.errors import BadSample
 from maskweave.values import files
+from maskweave.values.formats import SOUNDS as SOUNDS
 from maskweave.values.formats.base import check_array, faults, needs
 
-SOUNDS = ("wav", "flac", "mp3", "ogg")
 FORMATS = ("WAV", "WAVEX", "RF64", "FLAC", "OGG", "MP3", "MPEG")
 """Names of these formats in libsndfile."""
 UNKNOWN = 0xFFFF_FFFF

@@ -4,6 +4,7 @@ FFmpeg reads many formats, some of which name other files or addresses. Here it 
 """
 
 import io
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,8 @@ from maskweave.values.formats.base import Selection, Stored, check_array, faults
 
 DEMUXERS = {b"ftyp": "mp4", b"moov": "mp4", b"mdat": "mp4", b"wide": "mp4", b"free": "mp4"}
 """FFmpeg's name of the format by the bytes 4 to 8 of MP4 and QuickTime files."""
+SHORTEST = 2
+"""Hundredths of a second that a frame of a GIF lasts at least: viewers slow down shorter ones."""
 
 
 def read(content: bytes, where: str, selection: Selection) -> Stored:
@@ -85,3 +88,37 @@ def _picture(frame: Any) -> np.ndarray:
     else:
         picture = frame.to_ndarray(format="rgb24")
     return np.rot90(picture, (frame.rotation // 90) % 4) if frame.rotation else picture
+
+
+def write_mp4(frames: np.ndarray, fps: float, where: str) -> bytes:
+    """Returns frames, uint8 (frames, height, width, 3), as the bytes of an MP4 (H.264). Odd sides are extended by one point.
+
+    Raises:
+        MaskweaveError: PyAV is not installed.
+    """
+    with needs("av", "av", where):
+        import av
+    frames = np.pad(frames, ((0, 0), (0, frames.shape[1] % 2), (0, frames.shape[2] % 2), (0, 0)), "edge")
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="mp4") as out:
+        stream: Any = out.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
+        stream.height, stream.width, stream.pix_fmt = frames.shape[1], frames.shape[2], "yuv420p"
+        for frame in frames:
+            for packet in stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")):
+                out.mux(packet)
+        for packet in stream.encode(None):
+            out.mux(packet)
+    return buffer.getvalue()
+
+
+def write_gif(frames: np.ndarray, fps: float, enlarged: int = 1) -> bytes:
+    """Returns frames, uint8 (frames, height, width, 3), as the bytes of a GIF that repeats forever; frames last whole hundredths of a second."""
+    from PIL import Image
+
+    pictures = [
+        Image.fromarray(np.ascontiguousarray(frame)) for frame in frames.repeat(enlarged, 1).repeat(enlarged, 2)
+    ]
+    buffer = io.BytesIO()
+    duration = max(SHORTEST, round(100 / fps)) * 10
+    pictures[0].save(buffer, "GIF", save_all=True, append_images=pictures[1:], duration=duration, loop=0)
+    return buffer.getvalue()
