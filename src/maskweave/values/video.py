@@ -54,6 +54,8 @@ class Video(Image):
         super().check_settings(kind)
         if len(self.size) != 3:
             raise MaskweaveError(f"value.size of a video must be [frames, height, width], found {list(self.size)}")
+        if self.valid:
+            raise MaskweaveError("value.valid is for pictures; remove it")
         if self.channels == 4:
             raise MaskweaveError("values of type 'video' have 1 or 3 channels, found value.channels 4")
         if not RATES[0] <= self.fps <= RATES[1]:
