@@ -78,15 +78,19 @@ def test_from_files_to_a_sound(home: Path, capsys: pytest.CaptureFixture[str], m
     assert main(["run", "recipe.yaml", "--out", "run"]) == 0
     data = TokenData(home / "run" / "tokens" / "train", load_catalog(home / "catalog.yaml"))
     columns = data.columns(np.arange(len(data)))
-    for name in ("speech", "points"):
-        column = columns[name]
-        assert column.valid is not None and column.valid[column.present].any(axis=1).all()
-        assert not column.valid[column.present].all(), "what is past the end is not used"
+    assert columns["speech"].valid is None and (columns["speech"].ids == 16).any(), "the end of a sound has a code"
+    points = columns["points"]
+    assert points.valid is not None and points.valid[points.present].any(axis=1).all()
+    assert not points.valid[points.present].all(), "what is past the end is not used"
 
     bundle = maskweave.load(home / "run")
+    tokenizer = bundle.tokenizers["speech"]
+    short, long = (0.3 * np.ones(round(seconds * 8000), np.float32) for seconds in (0.16, 0.5))
+    again = tokenizer.decode(tokenizer.encode([short, long]))
+    assert again[0].seconds == pytest.approx(0.16, abs=0.064) and again[1].seconds == pytest.approx(0.5, abs=0.064)
     out = bundle.generate({"pitch": "high"}, ["speech"], seed=1)
     sound = out["speech"]
-    assert sound.rate == 8000 and 0.1 < sound.seconds <= 0.512
+    assert sound.rate == 8000 and 0 < sound.seconds <= 0.512
     assert sound.waveform.dtype == np.float32 and np.isfinite(sound.waveform).all()
     folder = out.save(home / "result")
     stored, rate = soundfile.read(folder / "speech.wav")

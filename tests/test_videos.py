@@ -93,6 +93,8 @@ def test_from_files_to_a_video(home: Path, capsys: pytest.CaptureFixture[str], m
 
     assert main(["run", "recipe.yaml", "--out", "run"]) == 0
     bundle = maskweave.load(home / "run")
+    tokenizer = bundle.tokenizers["clip"]
+    assert [len(video) for video in tokenizer.decode(tokenizer.encode([moving(3, True), moving(6, False)]))] == [3, 6]
     out = bundle.generate({"color": "red"}, ["clip"], seed=1)
     assert out["clip"].dtype == np.uint8 and out["clip"].shape[1:] == (16, 16, 3) and 1 <= len(out["clip"]) <= 6
     folder = out.save(home / "result")

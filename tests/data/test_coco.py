@@ -4,9 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
+from data_set_helpers import coco_folder, picture
 
 from maskweave.data.coco import Coco
 from maskweave.data.import_source import import_data
@@ -29,11 +28,6 @@ OWN = {
         "kinds": {"id": 5, "kind": "grid", "grid": [2], "value": {"type": "tags", "classes": ["cat", "dog"]}},
     },
 }  # fmt: skip
-
-
-def picture(path: Path, value: int, size: tuple[int, int] = (70, 50)) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.full((size[1], size[0], 3), value, np.uint8)).save(path)
 
 
 def coco(folder: Path, **changes: Any) -> Path:
@@ -117,24 +111,7 @@ def own() -> Catalog:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A folder as COCO's own: three pictures, of which one has no captions."""
-    root = tmp_path / "coco"
-    for i in range(3):
-        picture(root / f"val2017/{i}.jpg", 40 * i, (16, 8) if i == 2 else (8, 8))
-    images = [{"id": i, "file_name": f"{i}.jpg", "width": 16 if i == 2 else 8, "height": 8} for i in range(3)]
-    categories = [{"id": 1, "name": "cat"}, {"id": 18, "name": "dog"}]
-    lengths = {"size": [8, 8], "counts": [8, 16, 40]}  # columns 1 and 2
-    objects = [
-        {"image_id": 0, "category_id": 1, "bbox": [0, 0, 4, 4], "segmentation": [[0, 0, 4, 0, 4, 4, 0, 4]]},
-        {"image_id": 0, "category_id": 18, "bbox": [1, 0, 2, 8], "segmentation": lengths},
-        {"image_id": 1, "category_id": 18, "bbox": [0, 0, 8, 8], "segmentation": [[1, 2]]},
-    ]
-    captions = [{"image_id": i, "caption": f"number {i} {n}"} for n in ("first", "second") for i in (0, 2)]
-    (root / "annotations").mkdir()
-    instances = {"images": images, "categories": categories, "annotations": objects}
-    (root / "annotations/instances_val2017.json").write_text(json.dumps(instances))
-    (root / "annotations/captions_val2017.json").write_text(json.dumps({"images": images, "annotations": captions}))
-    return root
+    return coco_folder(tmp_path / "coco")
 
 
 def test_a_folder_with_all_features(root: Path, own: Catalog) -> None:

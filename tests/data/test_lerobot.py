@@ -1,14 +1,13 @@
 """LeRobot folders of versions 2 and 3: episodes and windows with video, numbers and tasks."""
 
-import json
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from data_set_helpers import LENGTHS, LEVELS, rows_of_episode, version_2, version_3, video
 
 from maskweave.data.import_source import import_data
 from maskweave.data.lerobot import LeRobot
@@ -18,9 +17,6 @@ from maskweave.data.split import Split, divide
 from maskweave.errors import BadSample, MaskweaveError
 from maskweave.modality.catalogs import Catalog, catalog_from
 
-FPS = 10
-LENGTHS = (12, 7, 20)
-LEVELS = 12  # gray levels from one frame to the next
 MODALITIES = {
     "top": {"id": 1, "kind": "grid", "grid": [2, 2, 2], "value": {"type": "image", "size": [4, 16, 16], "channels": 3, "fit": "resize"}},
     "state": {"id": 2, "kind": "grid", "grid": [4], "value": {"type": "map", "size": [8], "channels": 2, "range": [-100, 100], "fit": "resize"}},
@@ -32,69 +28,6 @@ FIELDS = {"caption": "task"}
 @pytest.fixture
 def catalog() -> Catalog:
     return catalog_from({"vocabularies": {"text": {"size": 600}}, "modalities": MODALITIES}, "own.yaml")
-
-
-def video(path: Path, levels: list[int], size: int = 32) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with av.open(str(path), "w") as out:
-        stream: Any = out.add_stream("libx264", rate=FPS)
-        stream.width = stream.height = size
-        stream.pix_fmt = "yuv420p"
-        for level in levels:
-            picture = np.full((size, size, 3), level, np.uint8)
-            out.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
-        out.mux(stream.encode())
-
-
-def rows(episode: int, start: int) -> dict[str, Any]:
-    length = LENGTHS[episode]
-    return {
-        "episode_index": [episode] * length,
-        "frame_index": list(range(length)),
-        "timestamp": [i / FPS for i in range(length)],
-        "task_index": [episode % 2] * length,
-        "observation.state": [[float(i), float(-episode)] for i in range(length)],
-        "next.reward": [float(i) for i in range(length)],
-        "index": list(range(start, start + length)),
-    }
-
-
-def version_2(root: Path) -> Path:
-    start = 0
-    for e, length in enumerate(LENGTHS):
-        (root / "data/chunk-000").mkdir(parents=True, exist_ok=True)
-        pq.write_table(pa.table(rows(e, start)), root / f"data/chunk-000/episode_{e:06d}.parquet")
-        video(
-            root / f"videos/chunk-000/observation.images.top/episode_{e:06d}.mp4", [LEVELS * i for i in range(length)]
-        )
-        start += length
-    (root / "meta").mkdir()
-    (root / "meta/info.json").write_text(json.dumps({"codebase_version": "v2.1", "fps": FPS}))
-    tasks = [{"task_index": i, "task": f"reach {i}"} for i in range(2)]
-    (root / "meta/tasks.jsonl").write_text("\n".join(map(json.dumps, tasks)))
-    return root
-
-
-def version_3(root: Path) -> Path:
-    (root / "data/chunk-000").mkdir(parents=True)
-    (root / "meta/episodes/chunk-000").mkdir(parents=True)
-    tables, start, levels = [], 0, list[int]()
-    places: dict[str, list[Any]] = {"episode_index": []}
-    for e, length in enumerate(LENGTHS):
-        tables.append(pa.table(rows(e, start)))
-        camera = "videos/observation.images.top"
-        for key, number in {"chunk_index": 0, "file_index": 0, "from_timestamp": start / FPS, "to_timestamp": (start + length) / FPS}.items():  # fmt: skip
-            places.setdefault(f"{camera}/{key}", []).append(number)
-        places["episode_index"].append(e)
-        levels += [LEVELS * i for i in range(length)]
-        start += length
-    pq.write_table(pa.concat_tables(tables), root / "data/chunk-000/file-000.parquet", row_group_size=9)
-    pq.write_table(pa.table(places), root / "meta/episodes/chunk-000/file-000.parquet")
-    tasks = {"task_index": [0, 1], "__index_level_0__": ["reach 0", "reach 1"]}
-    pq.write_table(pa.table(tasks), root / "meta/tasks.parquet")
-    video(root / "videos/observation.images.top/chunk-000/file-000.mp4", levels)
-    (root / "meta/info.json").write_text(json.dumps({"codebase_version": "v3.0", "fps": FPS}))
-    return root
 
 
 @pytest.fixture(params=[version_2, version_3])
@@ -195,7 +128,7 @@ def test_wrong_settings(tmp_path: Path, catalog: Catalog, options: dict[str, Any
 
 def test_damaged_folders(tmp_path: Path, catalog: Catalog) -> None:
     root = version_2(tmp_path / "robot")
-    pq.write_table(pa.table(rows(0, 0)), root / "data/chunk-000/episode_000003.parquet")
+    pq.write_table(pa.table(rows_of_episode(0, 0)), root / "data/chunk-000/episode_000003.parquet")
     with pytest.raises(MaskweaveError, match="episode 0 is in two places"):
         open_data(str(root), catalog)
     (root / "meta/info.json").write_text("{}")

@@ -5,7 +5,8 @@ import torch
 
 from maskweave.errors import MaskweaveError
 from maskweave.models.encoder import Encoded
-from maskweave.models.heads import BoxHead, ClassHead, DenseHead
+from maskweave.models.heads import BoxHead, DenseHead
+from maskweave.models.sample_heads import ClassHead
 
 
 def encoded(padding: int = 0) -> Encoded:

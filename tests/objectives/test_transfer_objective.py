@@ -13,10 +13,12 @@ from maskweave.modality.catalogs import Catalog
 from maskweave.modality.entry import Modality
 from maskweave.models.encoder import Encoder
 from maskweave.models.fourm import FourM, FourMConfig
-from maskweave.models.heads import BoxHead, ClassHead, DenseHead
+from maskweave.models.heads import BoxHead, DenseHead
 from maskweave.models.lora import add_lora
+from maskweave.models.sample_heads import ClassHead
 from maskweave.objectives.boxes import SetLoss
-from maskweave.objectives.transfer import TransferObjective, class_loss
+from maskweave.objectives.classes import ClassLoss
+from maskweave.objectives.transfer import TransferObjective
 from maskweave.training.loop import fit
 from maskweave.training.metrics import read_metrics
 from maskweave.training.optimizer import build_optimizer, trained
@@ -75,7 +77,7 @@ def head_of(task: str) -> torch.nn.Module:
 
 
 def loss_of(task: str) -> Any:
-    whole = {"label": class_loss, "boxes": SetLoss()}
+    whole = {"label": ClassLoss(), "boxes": SetLoss()}
     return whole.get(task) or value_of(task, size=(8, 8), classes=("a", "b"), range=(0, 1)).task_loss
 
 
@@ -100,7 +102,7 @@ def test_a_training_goes_on_exactly_with_stochastic_depth(tmp_path: Path) -> Non
     from maskweave.models.encoder import add_stochastic_depth
 
     def run(folder: Path, steps: int) -> TransferObjective:
-        objective = TransferObjective(make_encoder(), head_of("label"), class_loss, layer_decay=0.5)
+        objective = TransferObjective(make_encoder(), head_of("label"), ClassLoss(), layer_decay=0.5)
         add_stochastic_depth(objective.encoder.blocks, 0.5)
         fit(objective, Spots("label"), settings(steps=steps, schedule="constant", warmup=0.0), folder)
         return objective
@@ -112,7 +114,7 @@ def test_a_training_goes_on_exactly_with_stochastic_depth(tmp_path: Path) -> Non
 
 
 def test_rates_fall_from_the_head_down() -> None:
-    objective = TransferObjective(make_encoder(), head_of("label"), class_loss, layer_decay=0.5)
+    objective = TransferObjective(make_encoder(), head_of("label"), ClassLoss(), layer_decay=0.5)
     factors = objective.rate_factors()
     by_hand = {
         "encoder.model.encoder_norm.weight": 1.0,
@@ -139,7 +141,7 @@ def test_rates_fall_from_the_head_down() -> None:
 
 def test_the_first_update_has_these_rates(tmp_path: Path) -> None:
     """Adam's first step is the rate itself, whatever the gradient."""
-    objective = TransferObjective(make_encoder(), head_of("label"), class_loss, layer_decay=0.5)
+    objective = TransferObjective(make_encoder(), head_of("label"), ClassLoss(), layer_decay=0.5)
     before = {name: p.detach().clone() for name, p in objective.named_parameters()}
     fit(objective, Spots("label"), settings(steps=1, warmup=0.0, schedule="constant"), tmp_path)
     after = dict(objective.named_parameters())
@@ -157,7 +159,7 @@ def test_what_is_frozen_stays(lora: bool, tmp_path: Path) -> None:
     encoder = make_encoder().requires_grad_(False)
     if lora:
         add_lora(encoder.blocks, 2, 4.0)
-    objective = TransferObjective(encoder, head_of("label"), class_loss)
+    objective = TransferObjective(encoder, head_of("label"), ClassLoss())
     before = {name: p.detach().clone() for name, p in objective.named_parameters()}
     fit(objective, Spots("label"), settings(steps=5, weight_decay=0.1), tmp_path)
     changed = {name for name, p in objective.named_parameters() if not torch.equal(p, before[name])}

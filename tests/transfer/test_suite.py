@@ -86,7 +86,7 @@ def test_the_commands(start: Path, tmp_path: Path, capsys: pytest.CaptureFixture
         and len(json.loads((start / "probe.json").read_text())) == 2
     )
     assert main([*words, "--target", "semseg"]) == 1
-    assert "a probe predicts labels, but 'semseg' has values of type 'classes'" in capsys.readouterr().err
+    assert "a probe predicts labels and numbers, but 'semseg' has values of type 'classes'" in capsys.readouterr().err
     assert main([*words, "--inputs", "smell"]) == 1
     assert "unknown modality 'smell'" in capsys.readouterr().err
 

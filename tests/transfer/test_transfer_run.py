@@ -25,9 +25,10 @@ from maskweave.synthetic.scenes import Scenes
 from maskweave.training.metrics import read_metrics
 from maskweave.training.recipe import load_recipe
 from maskweave.transfer.build import load_transferred
-from maskweave.transfer.data import Examples, TransferBatches, make_target, open_examples
+from maskweave.transfer.data import Examples, TransferBatches, open_examples
 from maskweave.transfer.recipe import TransferData, load_transfer
 from maskweave.transfer.run import run_transfer
+from maskweave.transfer.target import make_target
 from maskweave.values.geometry import Geometry
 
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -291,7 +292,7 @@ def test_coco_boxes(start: Path, tmp_path: Path) -> None:
     [
         ({}, "target is empty, .*; set target to one of the possible targets: depth, normal, semseg, boxes, boxes with label first, metadata with label object_count"),
         ({"target": "caption"}, "target 'caption': complete values of type 'text' cannot be learned"),
-        ({"target": "metadata", "label": "brightness"}, "has no label 'brightness'"),
+        ({"target": "metadata", "label": "brightnes"}, "has no label 'brightnes'"),
         ({"target": "semseg", "inputs": ["caption"]}, "needs inputs with the same 2-D grid, found none"),
         ({"target": "semseg", "inputs": ["rbg"]}, "unknown modality 'rbg'; did you mean 'rgb'"),
         ({"target": "semseg", "inputs": []}, "inputs is empty"),
@@ -304,7 +305,7 @@ def test_coco_boxes(start: Path, tmp_path: Path) -> None:
         ({"target": "semseg", "tuning": {"parameters": "some"}}, "'tuning.parameters' expects one of all, lora, head"),
         ({"target": "semseg", "tuning": {"layer_decay": 0}}, "layer_decay must be above 0"),
         ({"target": "semseg", "tuning": {"rank": 0}}, "rank must be 1 or more"),
-        ({"target": "semseg", "head": {"depth": 0}}, "width, depth, upsample, queries and heads must be 1 or more"),
+        ({"target": "semseg", "head": {"depth": 0}}, "width, depth, upsample, queries, heads and skip_width must be 1 or more"),
         ({"target": "semseg", "train": {"processes": 2}}, "a transfer trains in one process"),
         ({"targets": "semseg"}, "unknown key 'targets'; did you mean 'target'"),
     ],

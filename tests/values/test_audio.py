@@ -150,6 +150,18 @@ def test_what_is_past_the_end_is_unknown() -> None:
     assert AUDIO.known(AUDIO.check(tone(0.512), "x"))[:, 31:33].tolist() == [[True, False]] * 64
 
 
+def test_predicted_sounds_end_where_their_frames_are_mostly_known() -> None:
+    assert AUDIO.predicts_unknown and not Audio(max_seconds=1, missing="nan").predicts_unknown
+    decoded = AUDIO.from_network(torch.zeros(3, 1, 64, 64))
+    logits = torch.full((3, 1, 64, 64), -2.0)
+    logits[0, :, :, :20] = 3
+    logits[0, :, :, 5] = -1  # a gap
+    logits[0, :, 40:] = -0.5  # bands that are unsure
+    logits[1] = 1
+    ends = [round(sound.seconds * RATE / 256) for sound in AUDIO.with_unknown(decoded, logits)]
+    assert ends == [20, 64, 1], "at least one frame is left"
+
+
 def test_longer_sounds_are_cut_and_told_or_refused() -> None:
     catalog = catalog_from({"modalities": {"speech": ENTRY}}, "here")
     fitted, told = remarks_of(lambda: fit({"speech": catalog["speech"].value.check(tone(2), "x")}, catalog)["speech"])

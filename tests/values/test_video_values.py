@@ -84,6 +84,15 @@ def test_shorter_videos_are_unknown_past_their_end_and_longer_ones_cut() -> None
     assert notes.remarks == {("clip", "videos longer than 8 frames, cut at their end"): 1}
 
 
+def test_predicted_videos_end_where_their_frames_are_mostly_known() -> None:
+    logits = torch.full((2, 3, 8, 16, 16), -1.0)
+    logits[0, :, :5] = 0.5
+    logits[0, :, 2] = -0.3
+    decoded = VIDEO.from_network(torch.zeros(2, 3, 8, 16, 16))
+    assert [len(video) for video in VIDEO.with_unknown(decoded, logits)] == [5, 1]
+    assert not Video((8, 16, 16), missing="nan").predicts_unknown
+
+
 def test_how_videos_of_other_lengths_and_sizes_are_fitted() -> None:
     def fitted(fit_ways: Any, value: np.ndarray) -> np.ndarray:
         entries = catalog(clip={"type": "video", "size": [4, 8, 8], "fit": fit_ways})

@@ -14,6 +14,8 @@ from maskweave.generate.bundle import load
 from maskweave.generate.folders import generate_files
 from maskweave.generate.request import Options, twin
 from maskweave.generate.schedule import load_schedule
+from maskweave.generate.tile_scene import save_tiled
+from maskweave.generate.tiles import OVERLAP
 from maskweave.modality.catalogs import Catalog
 from maskweave.modality.decoding import Decoding
 from maskweave.modality.entry import Modality
@@ -85,6 +87,18 @@ def generate_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--compile", action="store_true", help="compile the model first; pays off on a GPU with many inputs"
     )
+    parser.add_argument(
+        "--tiles",
+        action="store_true",
+        help="inputs are scenes of any size; predict overlapping tiles of the entries' sizes and blend them",
+    )
+    parser.add_argument(
+        "--overlap",
+        metavar="SHARE",
+        type=float,
+        default=OVERLAP,
+        help="share of a tile that neighbors share, with --tiles",
+    )
     parser.add_argument("--device", metavar="DEVICE", type=str, default="cpu", help="cpu, cuda, ...")
 
 
@@ -120,6 +134,17 @@ def generate(given: Namespace) -> None:
         options["decoding"] = _decodings(bundle.catalog, given.decoding)
     if given.get("edit"):
         options["edit"] = _edits(bundle.catalog, given.edit, inputs, targets or options["schedule"].targets)  # type: ignore[union-attr]
+    if given.tiles:
+        for key, ordinary in (("samples", 1), ("ensemble", 1), ("edit", None)):
+            if given.get(key) not in (ordinary, []):
+                raise MaskweaveError(f"--tiles cannot be combined with --{key}; remove one of them")
+        scene: dict[str, Any] = {
+            name: value if bundle.catalog[name].value.is_text else Path(value) for name, value in inputs.items()
+        }
+        wanted = targets or options["schedule"].targets  # type: ignore[union-attr]
+        tiled = bundle.tiles(scene, wanted, overlap=given.overlap, seed=given.seed, batch_size=given.batch, **options)
+        print(f"{tiled.tiles} tiles blended; written to {save_tiled(tiled, given.out)}")
+        return
     said = generate_files(
         bundle,
         inputs,

@@ -12,10 +12,11 @@ from maskweave.data.split import Split
 from maskweave.errors import MaskweaveError
 from maskweave.evaluate.run import EvaluationRow, write_rows
 from maskweave.generate.bundle import load
+from maskweave.modality.catalogs import load_catalog
 from maskweave.report.tables import text_table
 from maskweave.transfer.data import open_examples
 from maskweave.transfer.probe import probe as probe_features
-from maskweave.transfer.recipe import TransferData, TransferRecipe, load_transfer
+from maskweave.transfer.recipe import TransferData, TransferRecipe, joined, load_transfer
 from maskweave.transfer.run import run_transfer
 from maskweave.transfer.suite import load_suite, run_suite
 
@@ -56,6 +57,20 @@ def probe_arguments(parser: ArgumentParser) -> None:
         help="metadata key, or 'first' for the class of the first box or instance",
     )
     parser.add_argument(
+        "--catalog",
+        metavar="CATALOG",
+        type=str,
+        default="",
+        help="catalog with the entry of the target, if the bundle does not have it",
+    )
+    parser.add_argument(
+        "--statistics",
+        metavar="true|false",
+        type=bool,
+        default=None,
+        help="use the mean and the standard deviation of each channel of each input as features, too (default: for numbers)",
+    )
+    parser.add_argument(
         "--held-out",
         metavar="DATA",
         type=str,
@@ -85,8 +100,9 @@ def probe(given: Namespace) -> None:
         seed=given.seed,
     )
     features = bundle.encoder(inputs)
-    examples = open_examples(data, bundle.catalog, inputs, given.target, given.label)
-    rows = probe_features(features, examples, data.seed, workers=given.workers)
+    catalog = joined(bundle.catalog, load_catalog(given.catalog)) if given.catalog else bundle.catalog
+    examples = open_examples(data, catalog, inputs, given.target, given.label)
+    rows = probe_features(features, examples, data.seed, given.statistics, workers=given.workers)
     path = Path(given.run) / "probe.json"
     write_rows(rows, path)
     print(f"{table(rows)}\nwritten to {path}")

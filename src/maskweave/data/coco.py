@@ -43,20 +43,112 @@ def coco_files(place: Path) -> list[Path]:
     return [path for path in found if _twin(path, "captions", "instances") not in found or "captions" not in path.name]
 
 
+class CocoFolder:
+    """What COCO's files hold.
+
+    Args:
+        place: a JSON file, or a folder with `annotations/NAME.json`. Captions in `captions_NAME.json` belong to `instances_NAME.json`.
+
+    Raises:
+        MaskweaveError: a file is not in COCO's format, or there are several.
+    """
+
+    def __init__(self, place: str | os.PathLike[str]):
+        self.place = Path(place)
+        self.path = _annotations(self.place)
+        self.notes: list[str] = []
+        content = read_json(self.path, limit=MAX_ANNOTATIONS_MB)
+        captions = _twin(self.path, "instances", "captions")
+        self.files = [self.path]
+        try:
+            self.images = [(im["id"], str(im["file_name"]), im["width"], im["height"]) for im in content["images"]]
+            self._categories = {c["id"]: str(c["name"]) for c in content.get("categories") or ()}
+            self._objects: dict[Any, list[tuple[str, dict[str, Any]]]] = {number: [] for number, *_ in self.images}
+            self._captions: dict[Any, list[str]] = {}
+            self._collect(content["annotations"])
+            if captions != self.path and captions.is_file():
+                self._collect(read_json(captions, limit=MAX_ANNOTATIONS_MB)["annotations"])
+                self.files.append(captions)
+                self.notes.append(f"{self.place}: captions are read from {captions}")
+        except (KeyError, TypeError, AttributeError) as error:
+            raise MaskweaveError(
+                f"{self.path}: is not a COCO JSON file of boxes ({type(error).__name__}: {error}); {_FORMAT}"
+            ) from error
+        has = {"image": True, "captions": bool(self._captions), **dict.fromkeys(OBJECTS, bool(self._categories))}
+        self.features = [feature for feature in FEATURES if has[feature]]
+        self.classes = sorted(set(self._categories.values()))
+
+    def _collect(self, annotations: list[dict[str, Any]]) -> None:
+        for item in annotations:
+            number = item["image_id"]
+            if number not in self._objects:
+                raise KeyError(number)
+            if "caption" in item:
+                self._captions.setdefault(number, []).append(str(item["caption"]).strip())
+            elif not item.get("iscrowd"):
+                self._objects[number].append((self._categories[item["category_id"]], item))
+
+    def key(self, i: int) -> str:
+        return check_key(self.images[i][1], str(self.path))
+
+    def content(self, i: int, feature: str) -> Any:
+        """Returns what a feature other than `image` has for picture i, as content for JSON; None if it is missing.
+
+        Raises:
+            BadSample: it is damaged.
+        """
+        number, _, width, height = self.images[i]
+        if feature == "captions":
+            return self._captions.get(number)
+        objects, where = self._objects[number], f"{self.path}: image {number}"
+        if feature == "categories":
+            return sorted({name for name, _ in objects})
+        if not all(is_number(side) and side > 0 for side in (width, height)) or width * height > MAX_PIXELS:
+            raise BadSample(f"{where} has width {width} and height {height}; expected numbers of pixels above 0")
+        if feature == "boxes":
+            return [{"class": kind, "box": _box(item.get("bbox"), width, height, where)} for kind, item in objects]
+        return [{"class": kind, "mask": _mask(item, width, height, where)} for kind, item in objects]
+
+    def picture(self, i: int, pictures: Path) -> FilePart:
+        path = pictures / self.key(i)
+        return FilePart(read_bytes(path), split_ending(path.name)[1], str(path))
+
+    def find_pictures(self, given: str | os.PathLike[str] = "") -> Path:
+        """Returns the folder of the pictures: the given one, or the first one near the file that has its first picture.
+
+        Raises:
+            MaskweaveError: it does not exist, or none is found.
+        """
+        if str(given):
+            if not Path(given).is_dir():
+                raise MaskweaveError(f"{given}: no such folder; expected the pictures listed in {self.path}")
+            return Path(given)
+        base, split = self.path.parent, self.path.stem.rpartition("_")[2]
+        tops = [base.parent, base] if base.name == "annotations" else [base]
+        tried = [top / inner for top in tops for inner in (split, "images", f"images/{split}", "pictures", "")]
+        first = self.key(0) if self.images else ""
+        for folder in tried:
+            if first and (folder / first).is_file():
+                self.notes.append(f"{self.place}: pictures are read from {folder}")
+                return folder
+        raise MaskweaveError(
+            f"{self.place}: the folder of the COCO file's pictures is missing: {shown(first)} is not in {', '.join(map(str, tried[:-1]))}; set data.pictures"
+        )
+
+
 class Coco(PartSource):
     """Pictures and what is annotated in them. Values of the modalities are read from the features in `fields`; a modality that is not listed
     has the feature of its name. Of the rest, the first entry of photographs reads `image`, the first whose fine-tuned head is `boxes` reads
     `boxes`, and the only one of text reads `captions`.
 
     Args:
-        place: a JSON file, or a folder with `annotations/NAME.json`. Captions in `captions_NAME.json` belong to `instances_NAME.json`.
+        place: as for `CocoFolder`.
         pictures: folder of the pictures; empty: it is searched near the file.
         catalog: the entries of the modalities.
         fields: feature of each modality.
 
     Raises:
-        MaskweaveError: a file is not in COCO's format, there are several, the pictures are not found, categories are not among an entry's
-            classes, or no modality has a feature.
+        MaskweaveError: as `CocoFolder`; the pictures are not found, categories are not among an entry's classes, or no modality has a feature.
     """
 
     def __init__(
@@ -66,125 +158,68 @@ class Coco(PartSource):
         catalog: Catalog,
         fields: Mapping[str, str] | None = None,
     ):
-        self.place, self.catalog = Path(place), catalog
-        self.notes: list[str] = []
-        self.path = _annotations(self.place)
-        content = read_json(self.path, limit=MAX_ANNOTATIONS_MB)
-        captions = _twin(self.path, "instances", "captions")
-        self._sources = [self.path]
-        try:
-            self.images = [(im["id"], str(im["file_name"]), im["width"], im["height"]) for im in content["images"]]
-            categories = {c["id"]: str(c["name"]) for c in content.get("categories") or ()}
-            self._objects: dict[Any, list[tuple[str, dict[str, Any]]]] = {number: [] for number, *_ in self.images}
-            self._captions: dict[Any, list[str]] = {}
-            self._collect(content["annotations"], categories)
-            if captions != self.path and captions.is_file():
-                self._collect(read_json(captions, limit=MAX_ANNOTATIONS_MB)["annotations"], categories)
-                self._sources.append(captions)
-                self.notes.append(f"{self.place}: captions are read from {captions}")
-        except (KeyError, TypeError, AttributeError) as error:
-            raise MaskweaveError(
-                f"{self.path}: is not a COCO JSON file of boxes ({type(error).__name__}: {error}); {_FORMAT}"
-            ) from error
-        has = {"image": True, "captions": bool(self._captions), **dict.fromkeys(OBJECTS, bool(categories))}
-        self.chosen = self._choose([feature for feature in FEATURES if has[feature]], dict(fields or {}))
+        self.folder, self.catalog = CocoFolder(place), catalog
+        self.notes = self.folder.notes
+        self.chosen = _chosen(self.folder, catalog, dict(fields or {}))
         for name, feature in self.chosen.items():
             known = catalog[name].value.classes
-            unknown = sorted(set(categories.values()) - set(known)) if feature in OBJECTS else []
-            if unknown:
+            if feature in OBJECTS and (unknown := sorted(set(self.folder.classes) - set(known))):
                 raise MaskweaveError(
-                    f"{self.path}: its categories {', '.join(unknown[:10])} are not among the {len(known)} classes of the entry {name!r}; list all of them under its value.classes"
+                    f"{self.folder.path}: its categories {', '.join(unknown[:10])} are not among the {len(known)} classes of the entry {name!r}; list all of them under its value.classes"
                 )
-        self.pictures = self._find_pictures(pictures) if "image" in self.chosen.values() else Path(pictures)
-
-    def _collect(self, annotations: list[dict[str, Any]], categories: Mapping[Any, str]) -> None:
-        for item in annotations:
-            number = item["image_id"]
-            if number not in self._objects:
-                raise KeyError(number)
-            if "caption" in item:
-                self._captions.setdefault(number, []).append(str(item["caption"]).strip())
-            elif not item.get("iscrowd"):
-                self._objects[number].append((categories[item["category_id"]], item))
+        self.pictures = self.folder.find_pictures(pictures) if "image" in self.chosen.values() else Path(pictures)
 
     @property
     def names(self) -> tuple[str, ...]:
         return tuple(self.chosen)
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self.folder.images)
 
     def key(self, i: int) -> str:
-        return check_key(self.images[i][1], str(self.path))
+        return self.folder.key(i)
 
     def state(self) -> list[Any]:
-        files = [[str(path), (status := path.stat()).st_size, status.st_mtime_ns] for path in self._sources]
+        files = [[str(path), (status := path.stat()).st_size, status.st_mtime_ns] for path in self.folder.files]
         return [files, str(self.pictures), self.chosen]
 
     def part(self, i: int, name: str) -> FilePart | None:
-        feature, (number, file, width, height) = self.chosen[name], self.images[i]
-        where = f"{self.path}: image {number}"
+        feature = self.chosen[name]
         if feature == "image":
-            path = self.pictures / check_key(file, str(self.path))
-            return FilePart(read_bytes(path), split_ending(path.name)[1], str(path))
-        if feature == "captions":
-            texts = self._captions.get(number)
-            return FilePart(json.dumps(texts).encode(), "json", where) if texts else None
-        objects = self._objects[number]
-        if feature == "categories":
-            return FilePart(json.dumps(sorted({name for name, _ in objects})).encode(), "json", where)
-        if not all(is_number(side) and side > 0 for side in (width, height)) or width * height > MAX_PIXELS:
-            raise BadSample(f"{where} has width {width} and height {height}; expected numbers of pixels above 0")
-        if feature == "boxes":
-            found = [{"class": kind, "box": _box(item.get("bbox"), width, height, where)} for kind, item in objects]
-        else:
-            found = [{"class": kind, "mask": _mask(item, width, height, where)} for kind, item in objects]
-        return FilePart(json.dumps(found).encode(), "json", where)
+            return self.folder.picture(i, self.pictures)
+        content = self.folder.content(i, feature)
+        where = f"{self.folder.path}: image {self.folder.images[i][0]}"
+        return None if content is None else FilePart(json.dumps(content).encode(), "json", where)
 
-    def _choose(self, available: list[str], fields: dict[str, str]) -> dict[str, str]:
-        entries = read_entries(self.catalog)
-        for name, feature in fields.items():
-            if name not in entries:
-                raise MaskweaveError(
-                    f"{self.place}: data.fields has {name!r}; expected modalities of the catalog: {', '.join(entries)}"
-                )
-            if feature not in available:
-                raise MaskweaveError(
-                    f"{self.place}: data.fields.{name}: there is no feature {shown(feature)}; found {', '.join(available)}"
-                )
-        found = {name: fields.get(name, name) for name in entries if name in fields or name in available}
-        rest = {name: m.value for name, m in entries.items() if name not in found}
-        photographs = [n for n, value in rest.items() if value.is_photograph and len(value.size) == 2]
-        likely = {
-            "image": [n for n in photographs if rest[n].channels == 3][:1] or photographs[:1],
-            "boxes": [n for n, value in rest.items() if value.head == "boxes"][:1],
-            "captions": [n for n, value in rest.items() if value.is_text],
-        }
-        for feature, names in likely.items():
-            if feature in available and feature not in found.values() and len(names) == 1:
-                found[names[0]] = feature
-        if not found:
+
+def _chosen(folder: CocoFolder, catalog: Catalog, fields: dict[str, str]) -> dict[str, str]:
+    """Returns the feature of each modality that has one."""
+    entries = read_entries(catalog)
+    for name, feature in fields.items():
+        if name not in entries:
             raise MaskweaveError(
-                f"{self.place}: no modality of the catalog has one of the features {', '.join(available)}; set data.fields: {{MODALITY: FEATURE}}"
+                f"{folder.place}: data.fields has {name!r}; expected modalities of the catalog: {', '.join(entries)}"
             )
-        return {name: found[name] for name in entries if name in found}
-
-    def _find_pictures(self, given: str | os.PathLike[str]) -> Path:
-        if str(given):
-            if not Path(given).is_dir():
-                raise MaskweaveError(f"{given}: no such folder; expected the pictures listed in {self.path}")
-            return Path(given)
-        base, split = self.path.parent, self.path.stem.rpartition("_")[2]
-        tops = [base.parent, base] if base.name == "annotations" else [base]
-        tried = [top / inner for top in tops for inner in (split, "images", f"images/{split}", "pictures", "")]
-        first = next((file for _, file, *_ in self.images), "")
-        for folder in tried:
-            if first and (folder / check_key(first, str(self.path))).is_file():
-                self.notes.append(f"{self.place}: pictures are read from {folder}")
-                return folder
+        if feature not in folder.features:
+            raise MaskweaveError(
+                f"{folder.place}: data.fields.{name}: there is no feature {shown(feature)}; found {', '.join(folder.features)}"
+            )
+    found = {name: fields.get(name, name) for name in entries if name in fields or name in folder.features}
+    rest = {name: m.value for name, m in entries.items() if name not in found}
+    photographs = [n for n, value in rest.items() if value.is_photograph and len(value.size) == 2]
+    likely = {
+        "image": [n for n in photographs if rest[n].channels == 3][:1] or photographs[:1],
+        "boxes": [n for n, value in rest.items() if value.head == "boxes"][:1],
+        "captions": [n for n, value in rest.items() if value.is_text],
+    }
+    for feature, names in likely.items():
+        if feature in folder.features and feature not in found.values() and len(names) == 1:
+            found[names[0]] = feature
+    if not found:
         raise MaskweaveError(
-            f"{self.place}: the folder of the COCO file's pictures is missing: {shown(first)} is not in {', '.join(map(str, tried[:-1]))}; set data.pictures"
+            f"{folder.place}: no modality of the catalog has one of the features {', '.join(folder.features)}; set data.fields: {{MODALITY: FEATURE}}"
         )
+    return {name: found[name] for name in entries if name in found}
 
 
 def _annotations(place: Path) -> Path:

@@ -52,6 +52,73 @@ def is_lerobot(path: Path) -> bool:
     return (path / INFO).is_file() and (path / DATA).is_dir()
 
 
+class RobotFolder:
+    """What a LeRobot folder holds.
+
+    Raises:
+        MaskweaveError: files are missing or damaged.
+    """
+
+    def __init__(self, place: str | Path):
+        self.place = Path(place)
+        self.fps = _rate(read_json(self.place / INFO).get("fps"), self.place)
+        self.table = ParquetTable(str(self.place / DATA))
+        if EPISODE not in self.table.columns:
+            raise MaskweaveError(
+                f"{place}: its tables have no column {EPISODE}; expected those of LeRobot; found {', '.join(self.table.columns[:20])}"
+            )
+        self.tasks = _tasks(self.place)
+        self.videos = _videos(self.place)
+        self._segments = _segments(self.place, list(self.videos))
+        self.features = [*self.table.columns, *self.videos, *([TASK] if self.tasks else [])]
+
+    def cells(self, window: Window, column: str) -> Any:
+        """Returns a column's cells: one array (T, …) of numbers, or a list."""
+        return self.table.cells(window.start, window.stop, column)
+
+    def task(self, window: Window) -> str | None:
+        return self.tasks.get(int(self.cells(window, TASK_INDEX)[0]))
+
+    def clip(self, window: Window, feature: str, whole: bool) -> Clip | None:
+        """Returns the frames of a window in a video; None if the episode has no video.
+
+        Args:
+            whole: the window is the whole episode.
+        """
+        segment = self._segments.get((feature, window.episode))
+        if segment is not None:
+            path = self.videos[feature].get(segment.file)
+            start, stop = segment.start, segment.stop
+        else:
+            path, start, stop = self.videos[feature].get(window.episode), 0.0, np.inf
+        if path is None:
+            return None
+        if not whole:
+            start += window.offset / self.fps
+            stop = min(stop, start + (window.stop - window.start) / self.fps)
+        return Clip(path, start, stop, self.fps)
+
+    def windows(self, length: int) -> list[Window]:
+        """Returns the windows of all episodes; whole episodes if length is 0."""
+        windows, seen = [], set()
+        index = np.asarray(self.table.cells(0, len(self.table), EPISODE))
+        cuts = [0, *(np.flatnonzero(np.diff(index)) + 1).tolist(), len(index)]
+        for start, stop in pairwise(cuts):
+            episode = int(index[start])
+            if episode in seen or episode < 0:
+                raise MaskweaveError(
+                    f"{self.place}: episode {episode} is in two places of the tables; expected the frames of an episode one after another"
+                )
+            seen.add(episode)
+            frames = stop - start
+            step = length or frames
+            offsets = [*range(0, max(frames - step, 0) + 1, step)]
+            if offsets[-1] + step < frames:
+                offsets.append(frames - step)
+            windows += [Window(episode, start + o, min(start + o + step, stop), o) for o in offsets]
+        return windows
+
+
 class LeRobot(PartSource):
     """The episodes of a LeRobot folder.
 
@@ -72,19 +139,9 @@ class LeRobot(PartSource):
         self.notes: list[str] = []
         if not 0 <= window <= MAX_WINDOW:
             raise MaskweaveError(f"data.window must be 0 (whole episodes) to {MAX_WINDOW:,} frames, found {window}")
-        info = read_json(self.place / INFO)
-        self.fps = _rate(info.get("fps"), self.place)
-        self.table = ParquetTable(str(self.place / DATA))
-        if EPISODE not in self.table.columns:
-            raise MaskweaveError(
-                f"{place}: its tables have no column {EPISODE}; expected those of LeRobot; found {', '.join(self.table.columns[:20])}"
-            )
-        self._tasks = _tasks(self.place)
-        self._videos = _videos(self.place)
-        self._segments = _segments(self.place, list(self._videos))
-        self.features = [*self.table.columns, *self._videos, *([TASK] if self._tasks else [])]
+        self.folder = RobotFolder(place)
         self.chosen = self._choose(dict(fields or {}))
-        self.windows = self._windows(window)
+        self.windows = self.folder.windows(window)
         self.split_group = GROUP if window else ""
         """Regular expression for `data.split.group`, so that windows of one episode are in one part."""
         if window:
@@ -102,26 +159,25 @@ class LeRobot(PartSource):
         return f"episode_{window.episode:06d}" + (f"/{window.offset:06d}" if self.split_group else "")
 
     def state(self) -> list[Any]:
-        videos = [path for files in self._videos.values() for path in files.values()]
+        folder = self.folder
+        videos = [path for files in folder.videos.values() for path in files.values()]
         states = [[str(path), (status := path.stat()).st_size, status.st_mtime_ns] for path in videos]
-        return [self.table.state(), states, self.chosen, len(self.windows)]
+        return [folder.table.state(), states, self.chosen, len(self.windows)]
 
     def part(self, i: int, name: str) -> FilePart | None:
         window, feature, entry = self.windows[i], self.chosen[name], self.catalog[name]
         where = f"{self.place}: {self.key(i)}: {feature} ({name})"
-        if feature in self._videos:
-            clip = self._clip(window, feature, where)
+        if feature in self.folder.videos:
+            clip = self.folder.clip(window, feature, whole=not self.split_group)
             return None if clip is None else FilePart(write_npy(read_clip(clip, entry.value, where)), "npy", where)
-        if feature == TASK and TASK not in self.table.columns:
-            return self._column(window, TASK_INDEX, entry, where, self._tasks)
-        return self._column(window, feature, entry, where, None)
+        if feature == TASK and TASK not in self.folder.table.columns:
+            return cell_part(self.folder.task(window), entry, where, NamedFiles(self.place), paths=False)
+        return self._column(window, feature, entry, where)
 
-    def _column(
-        self, window: Window, column: str, entry: Modality, where: str, texts: Mapping[int, str] | None
-    ) -> FilePart | None:
-        cells = self.table.cells(window.start, window.stop, column)
+    def _column(self, window: Window, column: str, entry: Modality, where: str) -> FilePart | None:
+        cells = self.folder.cells(window, column)
         if isinstance(cells, list) and cells and isinstance(cells[0], Mapping) and {*cells[0]} == {"bytes", "path"}:
-            return FilePart(write_npy(_pictures(cells, entry, self.fps, where)), "npy", where)
+            return FilePart(write_npy(_pictures(cells, entry, self.folder.fps, where)), "npy", where)
         files = NamedFiles(self.place)
         if len(entry.value.size) > 0 or "json" not in entry.value.endings:
             return cell_part(cells, entry, where, files, paths=False)
@@ -131,25 +187,7 @@ class LeRobot(PartSource):
             raise BadSample(
                 f"{where}: has other values in other frames, such as {shown(first)} and {shown(cells[-1])}; expected one for the sample, because the entry is of type {entry.value.type!r}; use a type for arrays over time"
             )
-        if texts is not None:
-            first = texts.get(int(first))
         return cell_part(first, entry, where, files, paths=False)
-
-    def _clip(self, window: Window, feature: str, where: str) -> Clip | None:
-        """The frames of a window in a video; None if the episode has no video."""
-        segment = self._segments.get((feature, window.episode))
-        if segment is not None:
-            path = self._videos[feature].get(segment.file)
-            start, stop = segment.start, segment.stop
-        else:
-            path, start, stop = self._videos[feature].get(window.episode), 0.0, np.inf
-        if path is None:
-            return None
-        length = window.stop - window.start
-        if self.split_group:
-            start += window.offset / self.fps
-            stop = min(stop, start + length / self.fps)
-        return Clip(path, start, stop, self.fps)
 
     def _choose(self, fields: dict[str, str]) -> dict[str, str]:
         entries, found = read_entries(self.catalog), {}
@@ -158,38 +196,19 @@ class LeRobot(PartSource):
                 f"{self.place}: data.fields has {unknown[0]!r}; expected modalities of the catalog: {', '.join(entries)}"
             )
         for name in entries:
-            ends = [feature for feature in self.features if feature == name or feature.endswith(f".{name}")]
+            ends = [feature for feature in self.folder.features if feature == name or feature.endswith(f".{name}")]
             feature = fields.get(name) or (name if name in ends else ends[0] if len(ends) == 1 else "")
-            if feature and feature not in self.features:
+            if feature and feature not in self.folder.features:
                 raise MaskweaveError(
-                    f"{self.place}: data.fields.{name}: there is no feature {shown(feature)}; found {', '.join(self.features)}"
+                    f"{self.place}: data.fields.{name}: there is no feature {shown(feature)}; found {', '.join(self.folder.features)}"
                 )
             if feature:
                 found[name] = feature
         if not found:
             raise MaskweaveError(
-                f"{self.place}: no feature is named like a modality ({', '.join(list(entries)[:12])}); found the features {', '.join(self.features)}; set data.fields: {{MODALITY: FEATURE}}"
+                f"{self.place}: no feature is named like a modality ({', '.join(list(entries)[:12])}); found the features {', '.join(self.folder.features)}; set data.fields: {{MODALITY: FEATURE}}"
             )
         return found
-
-    def _windows(self, length: int) -> list[Window]:
-        windows, seen = [], set()
-        index = np.asarray(self.table.cells(0, len(self.table), EPISODE))
-        cuts = [0, *(np.flatnonzero(np.diff(index)) + 1).tolist(), len(index)]
-        for start, stop in pairwise(cuts):
-            episode = int(index[start])
-            if episode in seen or episode < 0:
-                raise MaskweaveError(
-                    f"{self.place}: episode {episode} is in two places of the tables; expected the frames of an episode one after another"
-                )
-            seen.add(episode)
-            frames = stop - start
-            step = length or frames
-            offsets = [*range(0, max(frames - step, 0) + 1, step)]
-            if offsets[-1] + step < frames:
-                offsets.append(frames - step)
-            windows += [Window(episode, start + o, min(start + o + step, stop), o) for o in offsets]
-        return windows
 
 
 class _Segment(NamedTuple):

@@ -124,7 +124,7 @@ class WebTars(PartSource):
             return None
         ending = self.catalog[name].value.endings[tar.endings[j, k]]
         where = f"{self.place if self.place.is_file() else self.place / file}: {tar.keys[j]} ({name}, {ending})"
-        return FilePart(_bytes_at(tar.path, int(tar.offsets[j, k]), int(tar.sizes[j, k]), where), ending, where)
+        return FilePart(bytes_at(tar.path, int(tar.offsets[j, k]), int(tar.sizes[j, k]), where), ending, where)
 
     def state(self) -> list[Any]:
         return [[path.name, (status := path.stat()).st_size, status.st_mtime_ns] for path in tars_in(self.place)]
@@ -213,7 +213,8 @@ def _ending_of(field: str, entry: Modality) -> int:
     return entry.value.endings.index(ending)
 
 
-def _bytes_at(path: Path, offset: int, size: int, where: str) -> bytes:
+def bytes_at(path: Path, offset: int, size: int, where: str) -> bytes:
+    """Returns a member of a plain tar; raises BadSample if it is not complete."""
     try:
         with open(path, "rb", buffering=0) as file:  # opened for each read: processes share no file handle
             content = os.pread(file.fileno(), size, offset)

@@ -21,6 +21,9 @@ from maskweave.generate.result import Generated
 from maskweave.generate.schedule import Schedule
 from maskweave.generate.scoring import Score, score_tokens
 from maskweave.generate.session import Session
+from maskweave.generate.tile_scene import tile_scene
+from maskweave.generate.tiles import OVERLAP as OVERLAP_OF_TILES
+from maskweave.generate.tiles import Tiled
 from maskweave.generate.token_state import token_states
 from maskweave.hub import folder_of
 from maskweave.modality.catalogs import Catalog
@@ -210,6 +213,32 @@ class Bundle:
         engine = self._engine({"precision": precision})
         scores = [score_tokens(engine, given, target, truths[target]) for target in targets]
         return [dict(zip(values[0], of_sample, strict=True)) for of_sample in zip(*scores, strict=True)]
+
+    def tiles(
+        self,
+        scene: Sample,
+        targets: Sequence[str],
+        *,
+        overlap: float = OVERLAP_OF_TILES,
+        seed: int = 0,
+        batch_size: int = 8,
+        folder: str | os.PathLike[str] | None = None,
+        **options: Unpack[Options],
+    ) -> Tiled:
+        """Predicts `targets` of a scene of any size from overlapping tiles of the entries' sizes, and blends them.
+
+        Args:
+            scene: planes, as arrays or files, in the resolution that the model was trained with; `.npy` and TIFF files and memory maps are read by windows.
+                Other inputs, such as a caption, hold for every tile.
+            targets: planes.
+            overlap: share of a tile that neighbors share, 0 to below 1.
+            folder: where the outputs are kept as memory maps, NAME.npy; by default they are in memory.
+            options: as for `generate`, except `edit`.
+
+        Raises:
+            MaskweaveError: as `generate` and `predict_tiles`; a target that is not a plane, or without tokenizer.
+        """
+        return tile_scene(self, scene, targets, overlap, seed, batch_size, Path(folder) if folder else None, options)
 
     def encoder(self, modalities: Sequence[str]) -> FeatureExtractor:
         """Returns the model's encoder over some of its modalities, to compute features of samples that have all of them.

@@ -1,15 +1,20 @@
 """Features of samples, computed by a trained encoder from any of its inputs."""
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from maskweave.data.error_budget import ErrorBudget
 from maskweave.data.reading import read as read_samples
 from maskweave.data.source import Source
+from maskweave.errors import MaskweaveError
 from maskweave.generate.request import Sample, read
+from maskweave.generate.tiles import OVERLAP, Output, predict_tiles
 from maskweave.masking.inputs import read_inputs
 from maskweave.models.encoder import Encoded, Encoder
 from maskweave.progress import progress
@@ -62,6 +67,49 @@ class FeatureExtractor:
         device = next(self.encoder.parameters()).device
         inputs = read_inputs(values, self.encoder.catalog, self.tokenizers, self.encoder.names)
         return self.encoder(inputs.to(device))
+
+    def tiles(
+        self,
+        scene: Sample,
+        name: str = "",
+        *,
+        overlap: float = OVERLAP,
+        batch_size: int = 8,
+        folder: str | os.PathLike[str] | None = None,
+    ) -> np.ndarray:
+        """Returns the feature map (rows, columns, D) of a scene of any size, from overlapping tiles, float32, NaN where nothing is known; `Bundle.tiles` explains the arguments.
+
+        Args:
+            name: input whose feature map is returned; by default the first one with a 2-D grid.
+
+        Raises:
+            MaskweaveError: the input has no 2-D grid, or as `predict_tiles`.
+        """
+        catalog = self.encoder.catalog
+        with_grid = [n for n in self.encoder.names if len(catalog[n].grid) == 2]
+        name = name or next(iter(with_grid), "")
+        if name not in with_grid:
+            raise MaskweaveError(
+                f"no feature map of {name!r}: inputs with a 2-D grid: {', '.join(with_grid) or 'none'}"
+            )
+        rows, columns = catalog[name].grid
+        output = Output((rows, columns), self.encoder.width, lambda mean: mean)
+
+        def predict(samples: Sequence[Mapping[str, Any]], numbers: Sequence[int]) -> list[dict[str, np.ndarray]]:
+            found = self(samples).feature_map(name).float().movedim(1, -1).cpu().numpy()
+            return [{name: array} for array in found]
+
+        made = predict_tiles(
+            catalog,
+            scene,
+            {name: output},
+            predict,
+            overlap=overlap,
+            batch_size=batch_size,
+            folder=Path(folder) if folder else None,
+            title="features",
+        )
+        return made[name]
 
     @torch.inference_mode()
     def stream(

@@ -23,10 +23,14 @@ class Finding:
     """What a field of the value is based on, for the comment behind it."""
     grid: tuple[int, ...] = ()
     """Tokens along each axis; empty for sequences, and for values that rules tokenize."""
+    size: tuple[int, ...] = ()
+    """Points along each axis, for types without a field `size`."""
     max_tokens: int = 0
     chunk: int = 1
     special: dict[str, int] = field(default_factory=dict)
     """Special values that its sequences need, by prefix."""
+    words: list[str] = field(default_factory=list)
+    """Words that its vocabulary must have as one token each."""
     texts: list[str] = field(default_factory=list)
     """Texts that its vocabulary must write."""
     extents: dict[str, tuple[int, ...]] = field(default_factory=dict)
@@ -43,8 +47,13 @@ class Finding:
 
     @property
     def is_raw(self) -> bool:
-        """Whether the model also reads the unquantized points: numbers and pictures, but not classes."""
-        return self.type in ("image", "map")
+        """Whether the model also reads the unquantized points: numbers, pictures, sounds and videos, but not classes."""
+        return self.type in ("image", "map", "series", "audio", "video")
+
+    @property
+    def points(self) -> tuple[int, ...]:
+        """Points along each axis of a value with a grid."""
+        return self.size or tuple(self.value["size"])
 
     def undecided(self, doubt: str) -> "Finding":
         """Returns this finding without a value type, with the reason."""

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from maskweave.values.scaling import fit_statistics
+
 POINTS = 20_000
 """Points of one file that quantiles are computed from."""
 MOST_CLASSES = 64
@@ -52,6 +54,10 @@ class NumberFacts:
     unequal: bool
     """Whether the ranges of the channels differ strongly."""
     is_constant: bool = False
+    center: tuple[float, ...] = ()
+    """Median of each channel."""
+    spread: tuple[float, ...] = ()
+    """Robust standard deviation of each channel."""
 
 
 def number_facts(arrays: Sequence[np.ndarray], known: Sequence[np.ndarray | None], channels: int) -> NumberFacts | None:
@@ -74,6 +80,7 @@ def number_facts(arrays: Sequence[np.ndarray], known: Sequence[np.ndarray | None
     for mark in marks:
         table[np.isclose(table, mark)] = np.nan
     unknown = float(np.isnan(table).mean())
+    statistics = fit_statistics(table, "linear", channels)
     table = table[:, ~np.isnan(table).all(axis=0)]
     if not table.size:
         return None
@@ -89,7 +96,16 @@ def number_facts(arrays: Sequence[np.ndarray], known: Sequence[np.ndarray | None
         lowest, highest = lowest - 0.5, highest + 0.5
     missing: tuple[str | float, ...] = tuple(marks) or (("nan",) if unknown or marked else ())
     return NumberFacts(
-        lowest, highest, float(smallest.min()), float(largest.max()), missing, unknown, unequal, is_constant
+        lowest,
+        highest,
+        float(smallest.min()),
+        float(largest.max()),
+        missing,
+        unknown,
+        unequal,
+        is_constant,
+        statistics.center,
+        statistics.spread,
     )
 
 

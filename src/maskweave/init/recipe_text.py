@@ -13,8 +13,14 @@ OWN = 0.3
 MOST_SHEETS = 6
 
 
-def recipe_text(findings: Sequence[Finding], plan: Plan, catalog: str, data: str, header: Sequence[str]) -> str:
-    """Returns the recipe as commented YAML."""
+def recipe_text(
+    findings: Sequence[Finding], plan: Plan, catalog: str, data: str, header: Sequence[str], group: str = ""
+) -> str:
+    """Returns the recipe as commented YAML.
+
+    Args:
+        group: `data.split.group`.
+    """
     requests = [_request(findings, f) for f in findings]
     tokenizers: list[Line | str] = [
         Line("samples", 4000, "most samples that they are trained on"),
@@ -45,6 +51,10 @@ def recipe_text(findings: Sequence[Finding], plan: Plan, catalog: str, data: str
                     "validation",
                     plan.validation,
                     "held-out samples, chosen by their names; see data.split in docs/data.md",
+                ),
+                *(
+                    [Line("split", {"group": group}, "what the names of samples share that are held out together")]
+                    * bool(group)
                 ),
             ],
         ),

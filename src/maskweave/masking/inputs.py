@@ -1,7 +1,7 @@
 """Values as inputs of an encoder: nothing is masked or sampled, and all samples have the same modalities."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 import numpy as np
@@ -109,9 +109,12 @@ class TransferBatch:
     target: Tensor
     """(B,) class indices; dense values (B, C, *size) or (B, *size) as the network outputs them; or boxes (B, M, 5), each with class,
     center, width and height from 0 to 1. Rows without a box have class -1."""
+    raw: dict[str, Tensor] = field(default_factory=dict)
+    """(B, C, *size) values of dense inputs as network input, NaN at unknown points, for heads that see the inputs themselves."""
 
     def to(self, device: torch.device | str) -> Self:
-        return type(self)(self.inputs.to(device), self.target.to(device, non_blocking=True))
+        raw = {name: t.to(device, non_blocking=True) for name, t in self.raw.items()}
+        return type(self)(self.inputs.to(device), self.target.to(device, non_blocking=True), raw)
 
     @property
     def names(self) -> list[str]:
@@ -119,6 +122,24 @@ class TransferBatch:
 
     def __len__(self) -> int:
         return len(self.target)
+
+
+def raw_inputs(samples: Sequence[Mapping[str, Any]], catalog: Catalog, names: Sequence[str]) -> dict[str, Tensor]:
+    """Returns the values of `names` as network input, float32 (B, C, *size), NaN at unknown points.
+
+    Args:
+        samples: checked values of their entries' sizes. A sample without a value has only unknown points.
+    """
+    raw = {}
+    for name in names:
+        modality = catalog[name]
+        values = [sample.get(name, sample.get(modality.reads)) for sample in samples]
+        found = [value for value in values if value is not None]
+        x = modality.value.to_network(modality.value.check_batch(found, name))
+        out = torch.full((len(values), modality.value.channels, *modality.value.size), torch.nan)
+        out[[value is not None for value in values]] = x
+        raw[name] = out
+    return raw
 
 
 def read_inputs(

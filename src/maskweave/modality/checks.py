@@ -221,6 +221,11 @@ def _check_tokenizer(m: Modality, where: str) -> None:
         raise MaskweaveError(
             f"{where}: tokenizer.trained_grid, image_blocks and diffusion need a grid of two axes, found {m.grid}"
         )
+    if spec.overlap == "blend" and (len(m.grid) > 2 or spec.model != "vit" or spec.diffusion is not None):
+        raise MaskweaveError(
+            f"{where}: tokenizer.overlap: blend is for the ViT decoder and grids of one or two axes, found grid {list(m.grid)}, model {spec.model}"
+            f"{' with diffusion' * (spec.diffusion is not None)}; remove it"
+        )
     if spec.trained_grid is not None and min(spec.trained_grid) < 1:
         raise MaskweaveError(f"{where}: tokenizer.trained_grid must be positive, found {spec.trained_grid}")
     if spec.diffusion is not None:

@@ -112,6 +112,9 @@ class TokenizerSpec:
     """ViT: rows and columns that the fixed positions are made for; they are resized to the entry's grid. None: the entry's grid."""
     class_width: int = 8
     """ViT: width of a class's embedding."""
+    overlap: Literal["auto", "none", "blend"] = "auto"
+    """ViT, grids of one or two axes: `blend`: decoded patches overlap their neighbors by half and are blended, so that no steps remain between
+    them; `none`: they do not. `auto`: `blend` for series."""
     image_blocks: int = 0
     """ViT: convolutional blocks on the decoder's output."""
     image_scale: bool = False

@@ -3,7 +3,7 @@
 Dimension letters: B samples, N tokens of all modalities, D width, h and w rows and columns of a grid.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -47,6 +47,8 @@ class Encoded(NamedTuple):
     """Token range of each modality."""
     grids: dict[str, tuple[int, ...]]
     """Grid size of each modality that has a grid."""
+    raw: Mapping[str, Tensor] = {}
+    """(B, C, *size) values of dense inputs as network input, NaN at unknown points, for heads that see them; see `TransferBatch.raw`."""
 
     @property
     def pooled(self) -> Tensor:
@@ -57,7 +59,7 @@ class Encoded(NamedTuple):
         return (self.tokens * weight).sum(dim=1) / weight.sum(dim=1).clamp(min=1)
 
     def feature_map(self, name: str) -> Tensor:
-        """Returns (B, D, h, w), the tokens of one modality on its grid, with as many axes as the grid has.
+        """Returns (B, D, h, w), the tokens of one modality on its grid, with as many axes as the grid has; 0 at unknown tokens.
 
         Raises:
             MaskweaveError: the modality is not an input, or has no grid.
@@ -66,7 +68,10 @@ class Encoded(NamedTuple):
             raise MaskweaveError(
                 f"no feature map of {name!r}: it is not an input with a grid; inputs with a grid: {', '.join(self.grids) or 'none'}"
             )
-        return self.tokens[:, self.slices[name]].mT.unflatten(2, self.grids[name])
+        tokens = self.tokens[:, self.slices[name]]
+        if self.present is not None:
+            tokens = tokens.masked_fill(~self.present[:, self.slices[name], None], 0)
+        return tokens.mT.unflatten(2, self.grids[name])
 
 
 class Encoder(nn.Module):

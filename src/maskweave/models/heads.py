@@ -1,10 +1,10 @@
-"""Heads that predict a class, a dense map or boxes from an encoder's features.
+"""Heads that predict a dense map or boxes from an encoder's features.
 
 Dimension letters: B samples, N tokens, D width of the encoder, d width of the head, K classes, C output channels, Q queries, h and w rows and
 columns of the feature map, H and W of the output.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -18,21 +18,11 @@ from maskweave.nn.cpu import Linear
 from maskweave.nn.layers import MLP, LayerNorm, initialize, sine_cosine
 
 
-class ClassHead(nn.Module):
-    """Predicts class logits (B, K) from the mean of the tokens."""
-
-    def __init__(self, width: int, num_classes: int):
-        super().__init__()
-        self.norm = LayerNorm(width)
-        self.out = Linear(width, num_classes)
-        initialize(self)
-
-    def forward(self, encoded: Encoded) -> Tensor:
-        return self.out(self.norm(encoded.pooled))
-
-
 class DenseHead(nn.Module):
     """Predicts a map (B, C, H, W) with ConvNeXt blocks on the upsampled features, as in MultiMAE (https://arxiv.org/abs/2204.01678) and 4M.
+
+    With `skipped`, it also sees these inputs themselves at full resolution, as in U-Net (https://arxiv.org/abs/1505.04597): a linear layer on each point, and
+    convolutions on the point's surroundings together with the features.
 
     Args:
         names: inputs whose feature maps are concatenated; their grids must be the same.
@@ -41,6 +31,8 @@ class DenseHead(nn.Module):
         head_width: channels of the blocks.
         depth: number of blocks.
         upsample: each token becomes upsample × upsample positions.
+        skipped: channels of each input of the output's size that is read at full resolution, by name.
+        skip_width: channels of the convolutions at full resolution.
     """
 
     def __init__(
@@ -52,6 +44,8 @@ class DenseHead(nn.Module):
         head_width: int,
         depth: int,
         upsample: int,
+        skipped: Mapping[str, int] | None = None,
+        skip_width: int = 32,
     ):
         super().__init__()
         self.names, self.size = list(names), size
@@ -59,13 +53,50 @@ class DenseHead(nn.Module):
         self.unfold = nn.PixelShuffle(upsample)
         self.blocks = nn.Sequential(*(ConvNeXtBlock(head_width) for _ in range(depth)))
         self.out = nn.Conv2d(head_width, channels, 1)
+        self.skipped = dict(skipped or {})
+        self.skip = FullResolution(self.skipped, head_width, channels, skip_width) if self.skipped else None
         initialize(self)
 
     def forward(self, encoded: Encoded) -> Tensor:
         maps = torch.cat([encoded.feature_map(name) for name in self.names], dim=1)
-        x_BdHW = self.unfold(self.project(maps.movedim(1, -1)).movedim(-1, 1))
-        x_BCHW = self.out(self.blocks(x_BdHW))
-        return F.interpolate(x_BCHW.float(), self.size, mode="bilinear", align_corners=False)
+        x_BdHW = self.blocks(self.unfold(self.project(maps.movedim(1, -1)).movedim(-1, 1)))
+        x_BCHW = F.interpolate(self.out(x_BdHW).float(), self.size, mode="bilinear", align_corners=False)
+        return x_BCHW if self.skip is None else x_BCHW + self.skip(encoded.raw, x_BdHW)
+
+
+class FullResolution(nn.Module):
+    """Predicts a map (B, C, H, W) from raw inputs of its size, with the features of the encoder as context.
+
+    Args:
+        inputs: channels of each input, by name.
+        context: channels of the features.
+    """
+
+    def __init__(self, inputs: Mapping[str, int], context: int, channels: int, width: int):
+        super().__init__()
+        self.inputs = list(inputs)
+        raw = sum(inputs.values())
+        self.linear = nn.Conv2d(2 * raw, channels, 1)
+        self.stem = nn.Conv2d(2 * raw, width, 3, padding=1)
+        self.context = nn.Conv2d(context, width, 1)
+        self.blocks = nn.Sequential(*(ConvNeXtBlock(width) for _ in range(2)))
+        self.out = nn.Conv2d(width, channels, 1)
+        # Standardize the inputs; fitted before training by `transfer.linear_start`, and the identity without it.
+        self.register_buffer("raw_mean", torch.zeros(raw))
+        self.register_buffer("raw_std", torch.ones(raw))
+
+    def standardized(self, x_BCHW: Tensor) -> Tensor:
+        """Returns (B, 2 C, H, W): all inputs standardized, 0 at unknown points, and which of them are known."""
+        known = ~x_BCHW.isnan()
+        x_BCHW = (x_BCHW - self.raw_mean[:, None, None]) / self.raw_std[:, None, None]
+        return torch.cat([x_BCHW.masked_fill(~known, 0), known.to(x_BCHW.dtype)], dim=1)
+
+    def forward(self, raw: Mapping[str, Tensor], context_BdHW: Tensor) -> Tensor:
+        x_BCHW = self.standardized(torch.cat([raw[name] for name in self.inputs], dim=1))
+        size = x_BCHW.shape[-2:]
+        context = F.interpolate(self.context(context_BdHW), size, mode="bilinear", align_corners=False)
+        y = self.blocks(F.gelu(self.stem(x_BCHW) + context))
+        return (self.linear(x_BCHW) + self.out(y)).float()
 
 
 class BoxHead(nn.Module):

@@ -61,7 +61,7 @@ class TokenizerObjective(nn.Module):
 
     def warnings(self, metrics: Mapping[str, float | Tensor]) -> list[str]:
         """Returns warnings for the user, given the latest metrics."""
-        use, size = float(metrics["codebook_use"]), len(self.counts)
+        use, size = float(metrics["codebook_use"]), self.tokenizer.quantizer.entries
         if int(self.batches) < WARM_UP or use >= COLLAPSED:
             return []
         return [
@@ -73,8 +73,8 @@ class TokenizerObjective(nn.Module):
     def _use(self, ids: Tensor) -> tuple[Tensor, Tensor]:
         """Perplexity and use over recent batches of all processes. All heads or levels of a latent are counted together."""
         quantizer = self.tokenizer.quantizer
-        codes = quantizer.entries_of(ids[ids < quantizer.size])  # not the id of unknown points
-        counts = torch.bincount(codes.flatten(), minlength=len(self.counts)).to(self.counts)
+        known = ids[ids < quantizer.size]  # the id behind them stands for unknown points
+        counts = torch.bincount(quantizer.entries_of(known).flatten(), minlength=len(self.counts)).to(self.counts)
         if self.training:
             (counts,) = all_reduce_sum(counts)
             self.counts.mul_(MEMORY).add_(counts)

@@ -5,7 +5,6 @@ Layer-wise learning rate decay as in BEiT (https://arxiv.org/abs/2106.08254): th
 
 from collections.abc import Callable
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from maskweave.masking.inputs import TransferBatch
@@ -28,7 +27,7 @@ class TransferObjective(nn.Module):
         self.loss, self.layer_decay = loss, layer_decay
 
     def forward(self, batch: TransferBatch) -> tuple[Tensor, dict[str, Tensor]]:
-        return self.loss(self.head(self.encoder(batch.inputs)), batch.target)
+        return self.loss(self.head(self.encoder(batch.inputs)._replace(raw=batch.raw)), batch.target)
 
     def rate_factors(self) -> dict[str, float]:
         """Returns the learning rate factor of each encoder parameter: 1 for the last norm and for new inputs, decay for the last block, decay²
@@ -39,9 +38,3 @@ class TransferObjective(nn.Module):
         factor |= {id(p): 1.0 for p in self.encoder.new_parameters()}
         lowest = decay ** (len(blocks) + 1)
         return {f"encoder.{name}": factor.get(id(p), lowest) for name, p in self.encoder.named_parameters()}
-
-
-def class_loss(logits_BK: Tensor, target_B: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-    """Cross-entropy, and `accuracy`."""
-    loss = F.cross_entropy(logits_BK.float(), target_B)
-    return loss, {"accuracy": (logits_BK.argmax(dim=-1) == target_B).float().mean()}

@@ -1,5 +1,6 @@
 """Encoder and head of a transfer: built from a recipe, or loaded from a finished run."""
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,18 +15,20 @@ from maskweave.families.base import family_named, family_of
 from maskweave.families.weights import FORMAT, load_model, read_config
 from maskweave.files import write_aside, write_json
 from maskweave.generate.request import Sample, read
-from maskweave.masking.inputs import read_inputs
+from maskweave.generate.tiles import OVERLAP, Tiled, plane_output, predict_tiles
+from maskweave.masking.inputs import raw_inputs, read_inputs
 from maskweave.modality.catalogs import Catalog, load_saved_catalog
 from maskweave.models.encoder import Encoder, add_stochastic_depth
-from maskweave.models.heads import BoxHead, ClassHead, DenseHead
 from maskweave.models.lora import add_lora, merge_lora
+from maskweave.models.sample_heads import NumberHead
 from maskweave.nn.weights import save_tensors, take_tensors
-from maskweave.objectives.boxes import SetLoss, corners
-from maskweave.objectives.transfer import TaskLoss, TransferObjective, class_loss
+from maskweave.objectives.boxes import corners
+from maskweave.objectives.transfer import TransferObjective
 from maskweave.tokenizers.base import Tokenizer
 from maskweave.tokenizers.folder import load_tokenizers
-from maskweave.transfer.data import Target, make_target
 from maskweave.transfer.recipe import HeadSettings, TransferRecipe
+from maskweave.transfer.target import Target, make_target
+from maskweave.transfer.task import Facts, make_head, number_answers, raw_names, task_loss
 from maskweave.values.distribution import point
 
 LEAST_SCORE = 0.5
@@ -38,8 +41,11 @@ class Built(NamedTuple):
     """Sentences about new modalities and about weights that are not used."""
 
 
-def build_objective(recipe: TransferRecipe, catalog: Catalog, target: Target) -> Built:
+def build_objective(recipe: TransferRecipe, catalog: Catalog, target: Target, facts: Facts) -> Built:
     """Build the encoder with the weights of `recipe.start`, a new head, and the loss.
+
+    Args:
+        facts: of the targets of the training examples.
 
     Raises:
         MaskweaveError: no starting model, inputs that it cannot read, or a head that does not fit.
@@ -59,7 +65,11 @@ def build_objective(recipe: TransferRecipe, catalog: Catalog, target: Target) ->
     notes = [] if recipe.scratch else family.warm_start(model, entries, donor, known, folder)
     encoder = family.encoder(model, entries, recipe.inputs).drop_decoder()
     encoder.new = new
-    head = make_head(encoder, target, recipe.head)
+    head = make_head(encoder, target, recipe.head, len(facts.centers))
+    if isinstance(head, NumberHead):
+        head.set_scale(facts.mean, facts.std)
+        if head.form == "histogram":
+            head.set_bins(facts.edges, facts.centers)
     tuning = recipe.tuning
     if tuning.parameters != "all":
         encoder.requires_grad_(False)
@@ -69,43 +79,8 @@ def build_objective(recipe: TransferRecipe, catalog: Catalog, target: Target) ->
         add_lora(encoder.blocks, tuning.rank, tuning.alpha, tuning.mlp)
     if tuning.stochastic_depth and tuning.parameters != "head":
         add_stochastic_depth(encoder.blocks, tuning.stochastic_depth)
-    return Built(TransferObjective(encoder, head, task_loss(target), tuning.layer_decay), notes)
-
-
-def task_loss(target: Target) -> TaskLoss:
-    """Return the loss for the target."""
-    if target.kind == "label":
-        return class_loss
-    if target.kind == "boxes":
-        return SetLoss()
-    assert target.modality is not None
-    return target.modality.value.task_loss
-
-
-def make_head(encoder: Encoder, target: Target, settings: HeadSettings) -> nn.Module:
-    """Build the head for the target.
-
-    Raises:
-        MaskweaveError: a dense target without an input on a 2-D grid, or with inputs on different grids.
-    """
-    if target.kind in ("label", "sample"):
-        return ClassHead(encoder.width, len(target.classes))
-    if target.kind == "boxes":
-        return BoxHead(
-            encoder.width, len(target.classes), settings.queries, settings.width, settings.depth, settings.heads
-        )
-    assert target.modality is not None
-    value = target.modality.value
-    grids = {name: encoder.catalog[name].grid for name in encoder.names if len(encoder.catalog[name].grid) == 2}
-    if len(set(grids.values())) != 1:
-        found = ", ".join(f"{name} {'×'.join(map(str, grid))}" for name, grid in grids.items()) or "none"
-        raise MaskweaveError(
-            f"target {target.name!r}: needs inputs with the same 2-D grid, found {found}; choose other inputs"
-        )
-    channels = value.output_channels
-    height, width = value.size
-    return DenseHead(
-        list(grids), encoder.width, channels, (height, width), settings.width, settings.depth, settings.upsample
+    return Built(
+        TransferObjective(encoder, head, task_loss(target, head, facts, recipe.loss), tuning.layer_decay), notes
     )
 
 
@@ -127,11 +102,13 @@ class Transferred:
         self.encoder, self.head, self.target = encoder.eval(), head.eval(), target
         self.catalog, self.tokenizers = catalog, tokenizers
 
-    def predict(self, samples: Sequence[Sample], *, batch_size: int = 64) -> list[Any]:
-        """Returns a prediction per sample: a class name, a list of tags, a dense value in its entry's form, or boxes `{"class", "box", "score"}`, best first.
+    def predict(self, samples: Sequence[Sample], *, batch_size: int = 64, distributions: bool = False) -> list[Any]:
+        """Returns a prediction per sample: a class name, a list of tags, a number or vector, a dense value in its entry's form, or boxes
+        `{"class", "box", "score"}`, best first.
 
         Args:
             samples: each with all inputs, in any form that `Bundle.generate` accepts.
+            distributions: return the distributions of numbers and tags instead of their values.
 
         Raises:
             MaskweaveError: an input is missing or does not fit its entry.
@@ -139,8 +116,45 @@ class Transferred:
         values = [read({n: s[n] for n in s if n in self._wanted}, self.catalog, self.tokenizers) for s in samples]
         answers: list[Any] = []
         for start in range(0, len(values), batch_size):
-            answers += self.answers(self.outputs(values[start : start + batch_size]))
+            answers += self.answers(self.outputs(values[start : start + batch_size]), whole=distributions)
         return answers
+
+    def tiles(
+        self,
+        scene: Sample,
+        *,
+        overlap: float = OVERLAP,
+        batch_size: int = 8,
+        folder: str | os.PathLike[str] | None = None,
+    ) -> Tiled:
+        """Predicts a dense target of a scene of any size from overlapping tiles, and blends them: classes by their probabilities. `Bundle.tiles` explains the arguments.
+
+        Raises:
+            MaskweaveError: the target is not a plane, or as `predict_tiles`.
+        """
+        target = self.target
+        if target.kind != "points" or target.modality is None:
+            raise MaskweaveError(
+                f"target {target.name!r}: tiles give planes, and it is none; predict each tile by itself"
+            )
+        value, name = target.modality.value, target.modality.name
+
+        def predict(samples: Sequence[Sample], numbers: Sequence[int]) -> list[dict[str, np.ndarray]]:
+            output = self.outputs([read(s, self.catalog, self.tokenizers) for s in samples]).float()
+            if value.num_classes:
+                return [{name: array} for array in output.softmax(dim=1).movedim(1, -1).cpu().numpy()]
+            return [{name: value.to_blend(array)} for array in value.from_network(output)]
+
+        given = {n: v for n, v in scene.items() if n in self._wanted}
+        return predict_tiles(
+            self.catalog,
+            given,
+            {name: plane_output(value, name)},
+            predict,
+            overlap=overlap,
+            batch_size=batch_size,
+            folder=Path(folder) if folder else None,
+        )
 
     @property
     def _wanted(self) -> set[str]:
@@ -149,8 +163,10 @@ class Transferred:
     @torch.inference_mode()
     def outputs(self, values: Sequence[Mapping[str, Any]]) -> Tensor:
         """Returns the head's output for checked values."""
-        inputs = read_inputs(values, self.catalog, self.tokenizers, self.encoder.names)
-        return self.head(self.encoder(inputs.to(next(self.head.parameters()).device)))
+        device = next(self.head.parameters()).device
+        inputs = read_inputs(values, self.catalog, self.tokenizers, self.encoder.names).to(device)
+        raw = {n: x.to(device) for n, x in raw_inputs(values, self.catalog, raw_names(self.head)).items()}
+        return self.head(self.encoder(inputs)._replace(raw=raw))
 
     def answers(self, output: Tensor, least: float = LEAST_SCORE, whole: bool = False) -> list[Any]:
         """Converts the head's output to what `predict` returns.
@@ -162,8 +178,11 @@ class Transferred:
         if self.target.kind == "label":
             return [self.target.classes[i] for i in output.argmax(dim=-1).tolist()]
         if self.target.kind != "boxes":
-            assert self.target.modality is not None
-            found = self.target.modality.value.answers(output)
+            assert self.target.value is not None
+            if isinstance(self.head, NumberHead):
+                found = number_answers(self.target, self.head, output)
+            else:
+                found = self.target.value.answers(output)
             return found if whole else [point(answer) for answer in found]
         predictions = []
         for logits, boxes in zip(
@@ -200,6 +219,7 @@ def save_transferred(
                 "label": target.label,
                 "classes": [] if target.modality else list(target.classes),
                 "head": plain(recipe.head),
+                "bins": len(objective.head.bin_centers) if getattr(objective.head, "form", "") == "histogram" else 0,
             },
         }
         write_json(aside / "config.json", config)
@@ -229,7 +249,7 @@ def load_transferred(folder: Path, device: torch.device | str = "cpu") -> Transf
         family = family_named(config["family"])
         model = family.empty_model(entries, build(family.Config, config["model"], str(path), "model"))
         encoder = family.encoder(model, entries, task["inputs"]).drop_decoder()
-        head = make_head(encoder, target, build(HeadSettings, task["head"], str(path), "head"))
+        head = make_head(encoder, target, build(HeadSettings, task["head"], str(path), "head"), task.get("bins", 0))
     except KeyError as error:
         raise MaskweaveError(f"{path}: the key {error} is missing; copy the run again") from error
     take_tensors(nn.ModuleDict({"encoder": encoder, "head": head}), folder / "model" / "model.safetensors")

@@ -1,15 +1,10 @@
-"""Targets of a transfer, and batches of examples: the inputs of a sample and its target.
+"""Examples of a transfer and batches of them: the inputs of a sample and its target."""
 
-Dimension letters: B samples, M most boxes of a sample.
-"""
-
+import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from maskweave.data.augment import Augment
 from maskweave.data.labeled import ClassFolders
@@ -18,94 +13,19 @@ from maskweave.data.opening import open_data
 from maskweave.data.order import Order
 from maskweave.data.parts import noting
 from maskweave.data.source import Source
-from maskweave.data.split import divide, group_of, hash_names, put_last, some_by_hash
+from maskweave.data.split import Split, divide, group_of, hash_names, put_last, some_by_hash
 from maskweave.errors import BadSample, MaskweaveError
-from maskweave.masking.inputs import TransferBatch, read_inputs
+from maskweave.masking.inputs import TransferBatch, raw_inputs, read_inputs
 from maskweave.modality.catalogs import Catalog
-from maskweave.modality.entry import Modality
 from maskweave.tokenizers.base import Tokenizer
 from maskweave.transfer.recipe import TransferData
+from maskweave.transfer.target import Target, make_target, target_tensor
 
 TUNED_ON = 0.2
 """Share of the training examples, the last ones, on which a probe chooses its settings. Those of a data set come last by the hashes of their names."""
+FOLDS = 5
 MOST_BAD = 100
 """Consecutive unusable samples after which making a batch fails."""
-
-
-@dataclass(frozen=True)
-class Target:
-    """What a transfer learns to predict."""
-
-    modality: Modality | None
-    """The modality whose values are learned; None: the classes of folders."""
-    label: str
-    """The label that is learned: a metadata key, or `first`. Empty: the complete value, or the folder."""
-    classes: tuple[str, ...]
-    """Class names of labels, class maps and boxes."""
-
-    @property
-    def kind(self) -> str:
-        """Kind of head: `label` (one class), `sample` (yes or no for each class), `points` (a value per point) or `boxes`; see `ValueType.head`."""
-        return "label" if self.modality is None or self.label else self.modality.value.head
-
-    @property
-    def name(self) -> str:
-        """Name for messages and reports."""
-        return " ".join(filter(None, (self.modality.name if self.modality else "class", self.label)))
-
-    def of(self, sample: Mapping[str, Any]) -> Any:
-        """Returns the target of a sample: an index into `classes`, or the value.
-
-        Raises:
-            BadSample: the sample does not have it.
-        """
-        assert self.modality is not None
-        value = sample.get(self.modality.reads)
-        if value is None:
-            raise BadSample(f"the sample has no {self.modality.reads!r}, the target")
-        if not self.label and self.kind != "label":
-            return value
-        try:
-            return self.classes.index(self.modality.value.label_of(value, self.label))
-        except BadSample as error:
-            raise BadSample(f"{self.modality.name}: {error}") from error
-
-
-def make_target(catalog: Catalog, name: str, label: str, classes: Sequence[str] = ()) -> Target:
-    """Returns the target, checked against its entry.
-
-    Args:
-        classes: of the data's folders, if it has any.
-
-    Raises:
-        MaskweaveError: not a possible target of this data; lists the possible ones.
-    """
-    possible = [m.name for m in catalog.values() if _is_learnable(m)]
-    labels = [f"{m.name} with label {label}" for m in catalog.values() for label in m.value.labels]
-    choices = f"possible targets: {', '.join([*possible, *labels])}"
-    if classes:
-        if name or label:
-            raise MaskweaveError(
-                f"class folders allow only the class as target, found {name or label!r}; remove target and label"
-            )
-        return Target(None, "", tuple(classes))
-    if not name:
-        raise MaskweaveError(
-            f"target is empty, and this data has no folders of classes; set target to one of the {choices}"
-        )
-    modality = catalog[name]
-    kind = modality.value.type
-    if not label:
-        if not _is_learnable(modality):
-            raise MaskweaveError(f"target {name!r}: complete values of type {kind!r} cannot be learned; {choices}")
-        return Target(modality, "", modality.value.classes)
-    if label not in modality.value.labels:
-        raise MaskweaveError(f"target {name!r} of type {kind!r} has no label {label!r}; {choices}")
-    return Target(modality, label, modality.value.labels[label])
-
-
-def _is_learnable(m: Modality) -> bool:
-    return bool(m.value.head) and len(m.value.size) in (0, 2)
 
 
 class Examples:
@@ -116,10 +36,17 @@ class Examples:
     """
 
     def __init__(
-        self, source: Source, catalog: Catalog, inputs: Sequence[str], target: Target, indices: Sequence[int] = ()
+        self,
+        source: Source,
+        catalog: Catalog,
+        inputs: Sequence[str],
+        target: Target,
+        indices: Sequence[int] = (),
+        split: Split | None = None,
     ):
         self.source, self.catalog, self.inputs, self.target = source, catalog, list(inputs), target
         self.indices = indices or range(len(source))
+        self.group = group_of(split or Split())
         wanted = [catalog[n].reads for n in inputs] + ([target.modality.reads] if target.modality else [])
         if missing := [name for name in wanted if name not in source.names]:
             raise MaskweaveError(f"the data has no {', '.join(missing)}; it has {', '.join(source.names)}")
@@ -149,6 +76,19 @@ class Examples:
         self.answer(i, sample)
         return {name: sample[name] for name in self.wanted}
 
+    def some(self, count: int) -> "Examples":
+        """Returns at most `count` of the examples, evenly spread."""
+        if count >= len(self):
+            return self
+        fewer = copy.copy(self)
+        fewer.indices = [self.indices[i] for i in np.linspace(0, len(self) - 1, count).astype(int).tolist()]
+        return fewer
+
+    def folds(self, numbers: Sequence[int]) -> np.ndarray:
+        """Returns a fold, 0 to 4, of each of these examples, for cross-validation: by the hash of its name, or of its group."""
+        hashes = hash_names(self.group(self.key(i)) for i in numbers)
+        return (hashes % np.uint64(FOLDS)).astype(np.int64)  # the low bits; the split uses the high ones
+
     def answer(self, i: int, sample: Mapping[str, Any]) -> Any:
         """Returns the target of `sample`, which is sample i, possibly transformed."""
         if self.target.modality is None:
@@ -162,6 +102,7 @@ class TransferBatches:
 
     Args:
         shuffle: if False, one pass in order, without augmentation.
+        raw: inputs whose values the head reads itself.
     """
 
     def __init__(
@@ -173,10 +114,12 @@ class TransferBatches:
         seed: int = 0,
         shuffle: bool = True,
         augment: Augment | None = None,
+        raw: Sequence[str] = (),
     ):
         self.examples, self.tokenizers, self.names = examples, tokenizers, names
         self.order = Order([len(examples)], batch_size, seed, shuffle)
         self.seed, self.shuffle, self.augment = seed, shuffle, augment or Augment()
+        self.raw = list(raw)
 
     def __len__(self) -> int:
         """Number of batches in one pass over the examples."""
@@ -191,7 +134,8 @@ class TransferBatches:
             samples.append(sample)
             answers.append(answer)
         inputs = read_inputs(samples, examples.catalog, self.tokenizers, self.names)
-        return TransferBatch(inputs, target_tensor(examples.target, answers))
+        raw = raw_inputs(samples, examples.catalog, self.raw)
+        return TransferBatch(inputs, target_tensor(examples.target, answers), raw)
 
     def _usable(self, number: int, rng: np.random.Generator) -> tuple[dict[str, Any], Any]:
         augmented = self.shuffle and self.augment.changes
@@ -205,22 +149,6 @@ class TransferBatches:
             except BadSample as error:
                 last = error
         raise MaskweaveError(f"{MOST_BAD} consecutive examples are unusable; the last one: {last}")
-
-
-def target_tensor(target: Target, answers: Sequence[Any]) -> Tensor:
-    """Returns the tensor for `TransferBatch.target`."""
-    if target.kind == "label":
-        return torch.tensor(answers)
-    assert target.modality is not None
-    if target.kind != "boxes":
-        return target.modality.value.to_network(answers)
-    out_BM5 = torch.full((len(answers), max(1, max(map(len, answers))), 5), -1.0)
-    for b, boxes in enumerate(answers):
-        for m, item in enumerate(boxes):
-            x0, y0, x1, y1 = item["box"]
-            label = target.classes.index(item["class"])
-            out_BM5[b, m] = torch.tensor([label, (x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, y1 - y0])
-    return out_BM5
 
 
 class Parts(NamedTuple):
@@ -263,8 +191,8 @@ def open_examples(data: TransferData, catalog: Catalog, inputs: Sequence[str], n
         hashes = hash_names(map(group_of(data.split), map(source.key, chosen.tolist())))
         chosen = chosen[put_last(hashes, TUNED_ON)]
     return Parts(
-        Examples(source, catalog, inputs, target, chosen.tolist()),
-        Examples(source, catalog, inputs, target, parts.held_out.tolist()),
+        Examples(source, catalog, inputs, target, chosen.tolist(), data.split),
+        Examples(source, catalog, inputs, target, parts.held_out.tolist(), data.split),
     )
 
 

@@ -1,7 +1,7 @@
 """Probes of a frozen encoder's features: a linear probe and k nearest neighbors.
 
 The nearest neighbors vote with weights exp(cosine / temperature), as in https://arxiv.org/abs/1805.01978. The linear probe is multinomial
-logistic regression, solved to convergence; for tags, one binary logistic regression for each of them.
+logistic regression, solved to convergence; for tags, one binary logistic regression for each of them; for numbers, ridge regression.
 
 Dimension letters: S training samples, T samples to classify, D width, K classes.
 """
@@ -18,8 +18,14 @@ from torch import Tensor
 from maskweave.errors import MaskweaveError
 from maskweave.evaluate.run import EvaluationRow
 from maskweave.generate.features import FeatureExtractor
-from maskweave.transfer.data import TUNED_ON, Examples, Parts, Target, target_tensor
+from maskweave.masking.inputs import raw_inputs
+from maskweave.models.sample_heads import channel_statistics
+from maskweave.transfer.data import TUNED_ON, Examples, Parts
+from maskweave.transfer.ridge import Ridge, feature_scale
 from maskweave.transfer.shares import differing_shares
+from maskweave.transfer.target import Target, target_tensor
+from maskweave.transfer.task import readable_raw
+from maskweave.values.distribution import NumberDistribution
 
 NEIGHBORS, TEMPERATURE = 20, 0.07
 WEIGHT_DECAYS = tuple(10.0**e for e in range(-4, 1))
@@ -29,6 +35,8 @@ TOLERANCE = 1e-12
 """The solver stops when the loss changes by less than this, or when no gradient exceeds L-BFGS's 1e-7. At 1e-8, the weights for the weakest decays ended
 up to 0.004 from the optimum and differed between processors."""
 CHUNK = 1024
+CROSS_VALIDATED = 2000
+"""Most samples for which the weight decay is chosen in cross-validation."""
 
 
 class Labeled(NamedTuple):
@@ -37,33 +45,48 @@ class Labeled(NamedTuple):
     features: Tensor
     """(S, D)"""
     labels: Tensor
-    """(S,) indices of classes; (S, K) 0 or 1, float32, for tags."""
+    """(S,) indices of classes; (S, K) 0 or 1, float32, for tags; (S, K) float64 on the network's scale, NaN where unknown, for numbers."""
+    folds: np.ndarray | None = None
+    """(S,) fold of each sample in cross-validation; samples of one group share one."""
 
     @property
     def are_tags(self) -> bool:
         return self.labels.ndim == 2
 
 
-def labeled_features(features: FeatureExtractor, examples: Examples, **options: Any) -> Labeled:
+def labeled_features(
+    features: FeatureExtractor, examples: Examples, statistics: bool = False, **options: Any
+) -> Labeled:
     """Returns the features of all usable examples; options as in `FeatureExtractor.stream`.
 
+    Args:
+        statistics: append the mean and the standard deviation of each channel of each raw input.
+
     Raises:
-        MaskweaveError: the target is neither a label nor tags, or no example is usable.
+        MaskweaveError: the target is neither a label, tags nor numbers, or no example is usable.
     """
     target = examples.target
-    if target.kind not in ("label", "sample"):
+    if target.kind not in ("label", "sample", "numbers"):
         assert target.modality is not None
         raise MaskweaveError(
-            f"a probe predicts labels, but {target.name!r} has values of type {target.modality.value.type!r}; set a label"
+            f"a probe predicts labels and numbers, but {target.name!r} has values of type {target.modality.value.type!r}; set a label"
         )
     labels: list[Any] = []
+    numbers: list[int] = []
     parts = []
+    catalog = features.encoder.catalog
+    raw = readable_raw(catalog, features.encoder.names) if statistics else []
     for batch in features.stream(examples, **options):
         labels += [examples.answer(i, sample) for i, sample in zip(batch.numbers, batch.samples, strict=True)]
-        parts.append(batch.encoded.pooled.float().cpu())
+        numbers += batch.numbers
+        inputs = raw_inputs(batch.samples, catalog, raw).values()
+        parts.append(torch.cat([batch.encoded.pooled.float().cpu(), *map(channel_statistics, inputs)], dim=1))
     if not parts:
         raise MaskweaveError("no example is usable; check the data and its inputs")
-    return Labeled(torch.cat(parts), target_tensor(target, labels))
+    found = target_tensor(target, labels)
+    if target.kind == "numbers":
+        found = found.flatten(1).double()
+    return Labeled(torch.cat(parts), found, examples.folds(numbers))
 
 
 def nearest_neighbors(
@@ -104,7 +127,8 @@ class LinearProbe:
         Args:
             start: a probe of the same samples to start from; it speeds up convergence and does not change the result.
         """
-        mean, std = train.features.mean(dim=0), train.features.std(dim=0).clamp(min=1e-6)
+        mean, std = train.features.mean(dim=0), train.features.std(dim=0)
+        std = torch.where(std > 1e-6, std, 1.0)
         x_SD = ((train.features - mean) / std).double()
         weight = (
             torch.zeros(num_classes, x_SD.shape[1], dtype=torch.float64) if start is None else start.weight.double()
@@ -131,11 +155,14 @@ class LinearProbe:
 
     @classmethod
     def tuned(cls, train: Labeled, num_classes: int, decays: Sequence[float] = WEIGHT_DECAYS) -> "LinearProbe":
-        """Fit to all training samples, with the weight decay that is most accurate on the last fifth of them."""
+        """Fit to all training samples, with the weight decay that is most accurate in cross-validation, or on the last fifth of them if there are
+        more than `CROSS_VALIDATED` samples, or no folds."""
+        if train.folds is not None and len(train.labels) <= CROSS_VALIDATED and len(np.unique(train.folds)) > 1:
+            return cls.fit(train, num_classes, cls._best_of_folds(train, num_classes, decays))
         cut = len(train.labels) - max(1, round(TUNED_ON * len(train.labels)))
         if cut < 1:
             raise MaskweaveError(f"a linear probe needs 2 examples or more, found {len(train.labels)}")
-        first, last = Labeled(train.features[:cut], train.labels[:cut]), Labeled(*(t[cut:] for t in train))
+        first, last = (Labeled(train.features[s], train.labels[s]) for s in (slice(cut), slice(cut, None)))
         best, right, tried = decays[0], -1.0, None
         for decay in sorted(decays, reverse=True):  # from the strongest, which converges fastest, to the weakest
             tried = cls.fit(first, num_classes, decay, tried)
@@ -143,6 +170,19 @@ class LinearProbe:
             if accuracy > right:
                 best, right = decay, accuracy
         return cls.fit(train, num_classes, best)
+
+    @classmethod
+    def _best_of_folds(cls, train: Labeled, num_classes: int, decays: Sequence[float]) -> float:
+        assert train.folds is not None
+        right = dict.fromkeys(sorted(decays, reverse=True), 0.0)
+        for fold in np.unique(train.folds):
+            held = torch.from_numpy(train.folds == fold)
+            kept, out = (Labeled(train.features[some], train.labels[some]) for some in (~held, held))
+            tried = None
+            for decay in right:  # from the strongest, which converges fastest, to the weakest
+                tried = cls.fit(kept, num_classes, decay, tried)
+                right[decay] += share_right(tried(out.features), out.labels) * len(out.labels)
+        return max(right, key=lambda decay: right[decay])
 
     def __call__(self, features_TD: Tensor) -> Tensor:
         """Returns (T, K) logits."""
@@ -156,16 +196,22 @@ def share_right(scores_TK: Tensor, labels_T: Tensor) -> float:
     return (scores_TK.argmax(dim=1) == labels_T).float().mean().item()
 
 
-def probe(features: FeatureExtractor, examples: Parts, seed: int, **options: Any) -> list[EvaluationRow]:
+def probe(
+    features: FeatureExtractor, examples: Parts, seed: int, statistics: bool | None = None, **options: Any
+) -> list[EvaluationRow]:
     """Fits both probes to the training examples and scores them on the held-out examples, next to the most common class.
 
     Args:
         seed: of the data; recorded in the rows.
+        statistics: features include the mean and the standard deviation of each channel of each raw input; by default for numbers.
         options: as in `FeatureExtractor.stream`.
     """
+    target = examples.train.target
+    options["statistics"] = target.kind == "numbers" if statistics is None else statistics
     train = labeled_features(features, examples.train, title="training features", **options)
     held_out = labeled_features(features, examples.held_out, title="held-out features", **options)
-    target = examples.train.target
+    if target.kind == "numbers":
+        return _number_rows(features.encoder.names, examples, train, held_out, seed)
     if not train.are_tags and (
         line := differing_shares(train.labels.tolist(), held_out.labels.tolist(), target.classes)
     ):
@@ -189,6 +235,55 @@ def probe(features: FeatureExtractor, examples: Parts, seed: int, **options: Any
         )
         for name, scores in results.items()
     ]  # fmt: skip
+
+
+def _number_rows(
+    names: list[str], examples: Parts, train: Labeled, held_out: Labeled, seed: int
+) -> list[EvaluationRow]:
+    """The metrics of the target for each probe, next to their best constants on the training values."""
+    assert train.folds is not None
+    target = examples.train.target
+    value = target.value
+    assert value is not None
+    ridge = Ridge.fit(train.features, train.labels, train.folds)
+    mean, std = feature_scale(train.features)
+    near = Labeled(((train.features - mean) / std).float(), train.labels)
+    neighbors_TK = nearest_numbers(near, ((held_out.features - mean) / std).float())
+    linear_TK = ridge(held_out.features)
+
+    def as_values(numbers_TK: Tensor) -> list[Any]:
+        return list(value.from_network(numbers_TK.unflatten(1, (value.channels, *value.size))))
+
+    linear: list[Any] = as_values(linear_TK)
+    if value.number_scale is not None:
+        spread = max(float(ridge.error[0]), 1e-12)
+        linear = [NumberDistribution.gaussian(m, spread, *value.number_scale) for m in linear_TK[:, 0].tolist()]
+    found = {f"{NEIGHBORS}-nearest-neighbor": as_values(neighbors_TK), "linear-probe": linear}
+    truth, seen = as_values(held_out.labels), as_values(train.labels)
+    rows = []
+    for probe_name, predicted in found.items():
+        for metric in target.scores():
+            result = metric.score(predicted, truth)
+            if np.isfinite(result):
+                constant = metric.score([metric.best_constant(seen)] * len(truth), truth)
+                rows.append(
+                    EvaluationRow(
+                        names, target.name, f"{probe_name} {metric.name}", metric.better, round(result, 5), round(constant, 5),
+                        float("nan"), len(truth), seed,
+                    )
+                )  # fmt: skip
+    return rows
+
+
+def nearest_numbers(train: Labeled, queries_TD: Tensor, k: int = NEIGHBORS, temperature: float = TEMPERATURE) -> Tensor:
+    """Returns (T, K): the weighted mean of the known numbers of the k nearest training samples, with weights as in `nearest_neighbors`."""
+    known_SK = (~train.labels.isnan()).double()
+    center = train.labels.nanmean(dim=0)
+    ones = Labeled(
+        train.features, torch.cat([torch.nan_to_num(train.labels - center) * known_SK, known_SK], dim=1).float()
+    )
+    total_TK, share_TK = nearest_neighbors(ones, queries_TD, 0, k, temperature).double().chunk(2, dim=1)
+    return total_TK / share_TK.clamp_min(1e-12) + center
 
 
 def _tag_rows(

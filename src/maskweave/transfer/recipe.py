@@ -12,8 +12,10 @@ from maskweave.data.augment import Augment
 from maskweave.data.split import Split
 from maskweave.errors import MaskweaveError, shown
 from maskweave.modality.catalogs import Catalog, load_catalog, load_saved_catalog
+from maskweave.models.sample_heads import NumberForm
 from maskweave.training.recipe import read_recipe_file
 from maskweave.training.settings import TrainSettings
+from maskweave.values.items import MAX_BINS
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,7 @@ class Tuning:
 
 @dataclass(frozen=True)
 class HeadSettings:
-    """Size of the head for dense targets or boxes. The head for labels is one linear layer."""
+    """The head. For classes and numbers of a sample, it is one linear layer."""
 
     width: int = 128
     """Channels of the ConvNeXt blocks (dense targets), or width of the box decoder."""
@@ -113,21 +115,61 @@ class HeadSettings:
     """Boxes: number of queries, which is the largest number of detected boxes."""
     heads: int = 4
     """Boxes: attention heads."""
+    form: NumberForm = "gaussian"
+    """Numbers: what is predicted of each. `gaussian`: mean and standard deviation; `quantile`: 19 quantiles, for skewed errors; `histogram`: the
+    probabilities of bins, for several peaks, and for one number only."""
+    bins: int = 32
+    """Numbers: most bins of form `histogram`; they hold equal shares of the training examples."""
+    attention: int = 0
+    """Classes and numbers of a sample: heads of an attention pooling beside the mean of the tokens; 0: only the mean."""
+    statistics: bool | None = None
+    """Classes and numbers of a sample: the mean and the standard deviation of each channel of each raw input, over its known points, are features beside
+    those of the encoder. By default for numbers."""
+    skip: bool | None = None
+    """Dense targets: the head also sees the inputs themselves at full resolution. By default if an input has the size of the target."""
+    skip_width: int = 32
+    """Dense targets: channels of the convolutions at full resolution."""
+    linear_start: bool = True
+    """Start the head from a linear model of the frozen features (ridge or logistic regression with cross-validated strength, and for dense targets of each
+    point of the inputs), so that training goes on from there. Linear probing, then fine-tuning: https://arxiv.org/abs/2202.10054."""
 
     def __post_init__(self) -> None:
-        if min(self.__dict__.values()) < 1:
-            raise MaskweaveError(
-                f"width, depth, upsample, queries and heads must be 1 or more, found {', '.join(map(str, self.__dict__.values()))}"
-            )
         largest = dict(  # noqa: C408 (quoted, one of the keys would be the name of a modality)
             width=limits.WIDTH,
             depth=limits.DEPTH,
             upsample=limits.DIFFUSION_PATCH,
             queries=limits.TOKENS,
             heads=limits.HEADS,
+            skip_width=limits.WIDTH,
         )
+        if min(getattr(self, key) for key in largest) < 1:
+            raise MaskweaveError(
+                f"{', '.join(largest)} must be 1 or more, found {', '.join(str(getattr(self, key)) for key in largest)}"
+            )
+        if not (2 <= self.bins <= MAX_BINS and 0 <= self.attention <= limits.HEADS):
+            raise MaskweaveError(
+                f"bins must be 2 to {MAX_BINS:,} and attention 0 to {limits.HEADS}, found {self.bins} and {self.attention}"
+            )
         for key, most in largest.items():
             limits.check_most(key, getattr(self, key), most)
+
+
+@dataclass(frozen=True)
+class LossSettings:
+    """The loss, for targets with classes."""
+
+    class_weights: Literal["auto"] | list[float] = field(default_factory=list)
+    """Weight of each class, in the order of the entry's classes. `auto`: median frequency / frequency in the training examples, from 0.1 to 10. Empty: 1."""
+    focal: float = 0.0
+    """Focal loss: points are weighted by (1 - probability of their class) to this power, so that hard ones count more; 2 is usual."""
+    dice: float = 0.0
+    """Classes at points: weight of the dice loss, which counts each class alike, however small, beside the cross-entropy."""
+
+    def __post_init__(self) -> None:
+        if self.class_weights != "auto" and not all(0 <= w < float("inf") for w in self.class_weights):
+            raise MaskweaveError(f"class_weights must be 0 or more, found {shown(self.class_weights)}")
+        if not (0 <= self.focal <= 10 and 0 <= self.dice <= 100):
+            raise MaskweaveError(f"focal must be 0 to 10 and dice 0 to 100, found {self.focal} and {self.dice}")
 
 
 @dataclass(frozen=True)
@@ -141,9 +183,11 @@ class TransferRecipe:
     inputs: list[str] = field(default_factory=list)
     """Input modalities."""
     target: str = ""
-    """Modality to predict: classes, map or direction over a picture, boxes, or a label. Empty: the classes of a folder of folders."""
+    """Modality to predict: a scalar, vector, label, tags, boxes, a map along one axis; or classes, map or direction over a picture. Empty: the classes of a
+    folder of folders."""
     label: str = ""
-    """Predict a label instead of the complete value: an integer metadata key, or `first`, the class of the first box or instance."""
+    """Predict a part instead of the complete value: a metadata key (a class if it is a whole number, otherwise a number), or `first`, the class of the first
+    box or instance."""
     catalog: str = ""
     """Catalog with entries that the starting model does not have: new inputs (patches or vectors) and new targets."""
     scratch: bool = False
@@ -151,6 +195,7 @@ class TransferRecipe:
     data: TransferData = field(default_factory=TransferData)
     tuning: Tuning = field(default_factory=Tuning)
     head: HeadSettings = field(default_factory=HeadSettings)
+    loss: LossSettings = field(default_factory=LossSettings)
     train: TrainSettings = field(default_factory=TrainSettings)
     seed: int = 0
     """Seed of initialization, shuffling and augmentation."""

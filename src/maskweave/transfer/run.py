@@ -16,18 +16,22 @@ from maskweave.report.advice import Facts, advise
 from maskweave.report.html import Sections, write_report
 from maskweave.report.sheets import sheet_for
 from maskweave.tokenizers.folder import load_tokenizers
-from maskweave.training.distributed import is_main_process
+from maskweave.training.distributed import connect, is_main_process
 from maskweave.training.loop import fit
 from maskweave.training.optimizer import trained
 from maskweave.training.run_folder import claim_folder
 from maskweave.transfer.build import Transferred, build_objective, load_transferred, save_transferred
 from maskweave.transfer.data import Examples, Parts, TransferBatches, open_examples
+from maskweave.transfer.linear_start import start_from_linear
 from maskweave.transfer.recipe import TransferRecipe
 from maskweave.transfer.scoring import score_transfer
-from maskweave.transfer.shares import describe_shares
+from maskweave.transfer.shares import answers, describe_shares
+from maskweave.transfer.task import fit_facts, raw_names
 
 SHOWN = 4
 """Examples in the report."""
+FITTED = 1000
+"""Training examples that the scale of numbers and the weights of classes are fitted to."""
 
 
 def run_transfer(recipe: TransferRecipe, folder: Path, command: str = "") -> list[EvaluationRow]:
@@ -46,7 +50,8 @@ def run_transfer(recipe: TransferRecipe, folder: Path, command: str = "") -> lis
     catalog = recipe.load_catalog()
     examples = open_examples(recipe.data, catalog, recipe.inputs, recipe.target, recipe.label)
     target = examples.train.target
-    objective, notes = build_objective(recipe, catalog, target)
+    facts = fit_facts(target, answers(examples.train, FITTED), recipe.head)
+    objective, notes = build_objective(recipe, catalog, target, facts)
     tokenizers = load_tokenizers(Path(recipe.start) / "tokenizers", objective.encoder.catalog)
     try:
         recipe.data.augment.check(catalog)
@@ -63,19 +68,25 @@ def run_transfer(recipe: TransferRecipe, folder: Path, command: str = "") -> lis
             print(f"start: {sentence}")
         if line := describe_shares(examples):
             print(line)
-    facts = {
+    summary_facts = {
         "parameters": f"{count_parameters(objective) / 1e6:.2f} M",
         "trained": f"{sum(p.numel() for p in trained(objective).values()) / 1e6:.2f} M",
         "examples": len(examples.train),
         "samples per step": recipe.train.samples_per_step,
     }
+    raw = raw_names(objective.head)
     names, size, data = objective.encoder.names, recipe.train.batch_size, recipe.data
+    if recipe.head.linear_start and not (folder / "checkpoints").is_dir():
+        device = connect(recipe.train.device).device
+        sentence = start_from_linear(objective.to(device), examples.train, tokenizers, device)
+        if sentence and is_main_process():
+            print(f"start: {sentence}")
     fit(
         objective,
-        TransferBatches(examples.train, tokenizers, names, size, recipe.seed, augment=data.augment),
+        TransferBatches(examples.train, tokenizers, names, size, recipe.seed, augment=data.augment, raw=raw),
         recipe.train,
         folder,
-        validation=TransferBatches(examples.held_out, tokenizers, names, size, shuffle=False),
+        validation=TransferBatches(examples.held_out, tokenizers, names, size, shuffle=False, raw=raw),
         title=f"learn {target.name}",
         resume_command=command,
     )
@@ -91,7 +102,7 @@ def run_transfer(recipe: TransferRecipe, folder: Path, command: str = "") -> lis
     for text in advice:
         print(f"advice: {text}")
     date = datetime.date.today().isoformat()
-    write_report(folder, Sections(date=date, summary=summary, advice=advice, facts=facts, sheets=sheets))
+    write_report(folder, Sections(date=date, summary=summary, advice=advice, facts=summary_facts, sheets=sheets))
     return rows
 
 
@@ -107,7 +118,7 @@ def _copy_tokenizers(source: Path, encoder: Encoder, folder: Path) -> None:
 def _sheets(model: Transferred, examples: Parts) -> list[tuple[str, Any]]:
     """Predictions for the first held-out examples, for targets that can be drawn."""
     target = model.target.modality
-    if target is None or model.target.kind == "label":
+    if target is None or model.target.kind == "label" or model.target.label:
         return []
     samples = _first(examples.held_out, SHOWN)
     given = [{name: sample[model.catalog[name].reads] for name in model.encoder.names} for sample in samples]

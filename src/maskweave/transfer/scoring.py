@@ -16,8 +16,9 @@ from maskweave.errors import MaskweaveError
 from maskweave.evaluate.run import EvaluationRow
 from maskweave.progress import progress
 from maskweave.transfer.build import Transferred
-from maskweave.transfer.data import Examples, Target
+from maskweave.transfer.data import Examples
 from maskweave.transfer.shares import answers
+from maskweave.transfer.target import Target
 
 BATCH = 64
 CONSTANT_SAMPLES = 500
@@ -87,7 +88,7 @@ def _metrics(
         return [(name, "higher", value, math.nan) for name, value in named.items()]
     assert target.modality is not None
     rows: list[tuple[str, str, float, float]] = []
-    for metric in target.modality.scores():
+    for metric in target.scores():
         constant = metric.scores([metric.best_constant(seen)] * len(truth), truth)
         rows += [(name, metric.better, value, constant[name]) for name, value in metric.scores(found, truth).items()]
     return rows

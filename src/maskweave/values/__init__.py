@@ -28,6 +28,7 @@ from maskweave.values.palette import Palette
 from maskweave.values.poses import Poses
 from maskweave.values.queries import Queries
 from maskweave.values.scalar import Scalar
+from maskweave.values.series import Series
 from maskweave.values.tags import Tags
 from maskweave.values.text import Text
 from maskweave.values.vector import Vector
@@ -35,7 +36,7 @@ from maskweave.values.vectors import Vectors
 from maskweave.values.video import Video
 
 BUILT_IN: tuple[type[ValueType], ...] = (
-    Image, Map, Direction, Features, Classes, Binary, Vector, Vectors, Scalar, Label, Tags, Audio, Video,
+    Image, Map, Series, Direction, Features, Classes, Binary, Vector, Vectors, Scalar, Label, Tags, Audio, Video,
     Text, Boxes, Palette, Metadata, Instances, Poses, Queries,
 )  # fmt: skip
 GROUP = "maskweave.values"

@@ -22,6 +22,7 @@ from maskweave.values.log_mel import LogMel
 from maskweave.values.metrics import Metric, absolute_errors, mean, mean_value, median, root_mean, squared_errors
 from maskweave.values.remarks import remark
 from maskweave.values.sound import RATES, Sound, as_waveform, wav_bytes
+from maskweave.values.unknown import likely_lengths
 from maskweave.values.variation import Variation
 
 MAX_MELS = 512
@@ -60,6 +61,9 @@ class Audio(ValueType):
     """Lowest and highest level in dB, where 0 is a sine wave of amplitude 1; quieter and louder points are clipped, and the lowest is silence."""
     fit: Literal["crop", "refuse"] = "crop"
     """What happens to sounds longer than `max_seconds`: the end is cut off, or they are refused."""
+    missing: Literal["predicted", "nan"] = "predicted"
+    """`predicted`: the model learns where sounds end, and generated ones end there; the vocabulary then has one more code. `nan`: it does not, and
+    generated sounds last `max_seconds`."""
 
     # The entry
 
@@ -75,6 +79,10 @@ class Audio(ValueType):
     @property
     def has_unknown(self) -> bool:
         return True
+
+    @property
+    def predicts_unknown(self) -> bool:
+        return self.missing == "predicted"
 
     @property
     def unit(self) -> str:
@@ -216,6 +224,14 @@ class Audio(ValueType):
         return Sound(
             self.analysis, log_mel=np.clip(np.nan_to_num(log_mel, nan=self.range[0]), *self.range).astype(np.float32)
         )
+
+    def with_unknown(self, values: np.ndarray, logits: Tensor) -> np.ndarray:
+        """Returns sounds up to their most likely end."""
+        ends = likely_lengths(logits.mean(dim=(1, 2)))
+        sounds = np.empty(len(values), object)
+        for i, (sound, end) in enumerate(zip(values, ends, strict=True)):
+            sounds[i] = sound.cut(int(end))
+        return sounds
 
     def normalize_rows(self, rows: np.ndarray) -> np.ndarray:
         """Unknown points become 0, the middle of the range."""

@@ -19,6 +19,7 @@ from maskweave.values.geometry import Geometry
 from maskweave.values.metrics import Labels, Metric
 from maskweave.values.remarks import remark
 from maskweave.values.rules import Rules
+from maskweave.values.scales import Scale
 from maskweave.values.unknown import known_points, over_known
 from maskweave.values.variation import Variation
 
@@ -60,6 +61,8 @@ class ValueType(ABC):
     """Losses of a tokenizer network by name, the default first; empty: no tokenizer network."""
     can_add_noise: ClassVar[bool] = True
     """Whether a diffusion decoder can predict it."""
+    blends_patches: ClassVar[bool] = False
+    """Whether decoded patches are blended with their neighbors by default: values that are smooth along their axes."""
     is_photograph: ClassVar[bool] = False
     """Whether its file is already a picture and needs no figure."""
     is_text: ClassVar[bool] = False
@@ -70,8 +73,9 @@ class ValueType(ABC):
     """Whether it is one vector that can stand for the sample in retrieval."""
     mergeable: ClassVar[bool] = False
     """Whether several predictions can be merged into one."""
-    head: ClassVar[Literal["", "points", "boxes", "label", "sample"]] = ""
-    """Head that predicts it in fine-tuning; empty: not supported."""
+    head: ClassVar[Literal["", "points", "boxes", "label", "sample", "numbers"]] = ""
+    """Head that predicts it in fine-tuning; empty: not supported. `points`: a value at each point of a plane; `numbers`: all numbers of a sample
+    from its pooled features; `sample`: yes or no for each class."""
     default_decoding: ClassVar[Mapping[str, Any]] = {}
     """Settings of `decoding` for entries that have none, where they differ from the defaults."""
     stored_facts: ClassVar[tuple[str, ...]] = ("type", "channels", "classes")
@@ -394,6 +398,26 @@ class ValueType(ABC):
         """
         raise BadSample(f"values of type {self.type!r} have no label {label!r}")
 
+    # Numbers, for regression
+
+    @property
+    def numbers(self) -> Mapping[str, "ValueType"]:
+        """Numbers that can be read from a value: the type of each, which predicts one number, by the number's name."""
+        return {}
+
+    def number_of(self, value: Any, name: str) -> float:
+        """Returns one of the `numbers`.
+
+        Raises:
+            BadSample: the value lacks it.
+        """
+        raise BadSample(f"values of type {self.type!r} have no number {name!r}")
+
+    @property
+    def number_scale(self) -> tuple[str, Scale, float] | None:
+        """Unit, scale and softening of a value that is one number, for its distribution; None: it is not one number."""
+        return None
+
     # Sequences
 
     @property
@@ -433,6 +457,18 @@ class ValueType(ABC):
     derivations: ClassVar[Mapping[str, Callable[[Any, np.ndarray], Any]]] = {}
     """Functions that compute a value from the value type and a picture, uint8 (height, width, 3), by their name in entries
     (`derive: {from: rgb, by: canny}`)."""
+
+    def to_blend(self, value: Any) -> np.ndarray:
+        """Returns float32 (*size, C) whose weighted mean over several predictions of a point merges them, NaN at unknown points.
+
+        Raises:
+            MaskweaveError: values of this type are not planes of points.
+        """
+        raise MaskweaveError(f"values of type {self.type!r} are not points of a plane and cannot be blended")
+
+    def from_blend(self, mean: np.ndarray) -> Any:
+        """Returns the value for a mean of `to_blend`, of any size; points that are NaN in all channels become unknown, or 0 if the type has none."""
+        raise MaskweaveError(f"values of type {self.type!r} are not points of a plane and cannot be blended")
 
     def derivation_gaps(self, by: str) -> tuple[bool, str]:
         """Returns whether a derivation can compute anything, and what it leaves out, for messages."""

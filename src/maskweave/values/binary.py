@@ -79,6 +79,10 @@ class Binary(DenseIds):
         marks = partial(matched_marks, tolerance=self.tolerance)
         return {"f1": Metric("F1", "higher", marks, f1_of_marks, partial(frequent_marks, marks))}
 
+    def from_blend(self, mean: np.ndarray) -> np.ndarray:
+        """Returns the votes of at least one half."""
+        return np.nan_to_num(mean[..., 0]) >= 0.5
+
     def merge(self, values: Sequence[np.ndarray], overlap: float) -> np.ndarray:
         return majority(values)
 

@@ -157,6 +157,17 @@ class Classes(DenseIds):
             )
         }
 
+    def to_blend(self, value: Any) -> np.ndarray:
+        """One vote for each point's class."""
+        ids = np.asarray(value)[..., None]
+        return np.where(ids < 0, np.nan, ids == np.arange(len(self.classes))).astype(np.float32)
+
+    def from_blend(self, mean: np.ndarray) -> np.ndarray:
+        """Returns the class with the highest mean vote or probability."""
+        unknown = np.isnan(mean).any(axis=-1)
+        ids = np.nan_to_num(mean).argmax(axis=-1)
+        return self.check_numbers(np.where(unknown, UNKNOWN_ID, ids) if self.has_unknown else ids, "blended")
+
     def merge(self, values: Sequence[np.ndarray], overlap: float) -> np.ndarray:
         if not self.has_unknown:
             return majority(values)

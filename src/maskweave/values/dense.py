@@ -232,6 +232,14 @@ class Dense(Array):
 
     # Ensembles and figures
 
+    def to_blend(self, value: Any) -> np.ndarray:
+        array = np.asarray(value)
+        return np.where(self.known(array), array, np.nan).astype(np.float32).reshape(*array.shape[: len(self.size)], -1)
+
+    def from_blend(self, mean: np.ndarray) -> np.ndarray:
+        mean = mean if self.has_unknown else np.nan_to_num(mean)
+        return mean if self.channels > 1 else mean[..., 0]
+
     def natural_size(self) -> Size:
         from maskweave.values.drawing import montage
 
@@ -390,7 +398,18 @@ class DenseNumbers(UnknownNumbers):
         if not self.curve:
             return super().draw(value, size, over, span, reference)
         array = self.drawable(value)
-        return curves(array.reshape(len(array), -1), size, span or self.full_span, self.unit, self.curve_names())
+        return curves(
+            array.reshape(len(array), -1),
+            size,
+            span or self.full_span,
+            self.unit,
+            self.curve_names(),
+            *self.curve_points(),
+        )
+
+    def curve_points(self) -> tuple[np.ndarray, str, bool]:
+        """Coordinates of the entry's points along the axis of curves, its label, and whether it is logarithmic."""
+        return np.arange(self.size[0]), "", False
 
     def curve_names(self) -> Sequence[str]:
         """Names of the channels in figures of curves; empty if they have none."""

@@ -80,6 +80,12 @@ class Direction(UnknownNumbers):
         """`angle`: mean angle in degrees."""
         return {"angle": Metric("angle", "lower", angles, mean, geodesic_median)}
 
+    def from_blend(self, mean: np.ndarray) -> np.ndarray:
+        out = _unit(mean, np.array([0, 0, 1], np.float32))
+        return (
+            out.astype(np.float32) if not self.has_unknown else np.where(np.isnan(mean), np.nan, out).astype(np.float32)
+        )
+
     def merge(self, values: Sequence[np.ndarray], overlap: float) -> np.ndarray:
         return _unit(super().merge(values, overlap), values[0]).astype(values[0].dtype)
 

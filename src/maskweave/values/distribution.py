@@ -14,6 +14,11 @@ import numpy as np
 from maskweave.errors import MaskweaveError
 from maskweave.values.scales import Scale, from_scale, to_scale
 
+GAUSSIAN_BINS, GAUSSIAN_SPAN = 256, 8.0
+"""Bins of a normal distribution, and standard deviations that they reach to each side."""
+TAIL = 5.0
+"""Density of the bin next to a tail beyond the outer quantiles, relative to the tail."""
+
 
 class Distribution(ABC):
     """A predicted distribution of a value."""
@@ -53,6 +58,54 @@ class NumberDistribution(Distribution):
     """On which `value` is the mean."""
     softening: float = 1.0
     """Of scale `asinh`."""
+
+    @classmethod
+    def gaussian(
+        cls, mean: float, std: float, unit: str = "", scale: Scale = "linear", softening: float = 1.0
+    ) -> "NumberDistribution":
+        """Returns the normal distribution with this mean and standard deviation, both on the scale, in 256 bins from -8 to 8 standard deviations."""
+        edges = np.linspace(-GAUSSIAN_SPAN, GAUSSIAN_SPAN, GAUSSIAN_BINS + 1)
+        reached = np.array([0.5 * (1 + math.erf(z / math.sqrt(2))) for z in edges])
+        on_scale = mean + std * edges
+        centers = (on_scale[1:] + on_scale[:-1]) / 2
+        at = [from_scale(x, scale, softening) for x in (on_scale, centers)]
+        p = np.diff(reached)
+        return cls(at[0], at[1], p / p.sum(), unit, scale, softening)
+
+    @classmethod
+    def of_bins(
+        cls,
+        edges: Any,
+        centers: Any,
+        probabilities: Any,
+        unit: str = "",
+        scale: Scale = "linear",
+        softening: float = 1.0,
+    ) -> "NumberDistribution":
+        """Returns the distribution with these bins, whose edges and centers are on the scale."""
+        at = [from_scale(x, scale, softening) for x in (edges, centers)]
+        return cls(at[0], at[1], np.asarray(probabilities, np.float64), unit, scale, softening)
+
+    @classmethod
+    def from_quantiles(
+        cls, levels: Any, numbers: Any, unit: str = "", scale: Scale = "linear", softening: float = 1.0
+    ) -> "NumberDistribution":
+        """Returns the distribution with these quantiles, which is constant between them on the unit.
+
+        Args:
+            levels: (Q,) ascending shares within 0 to 1, Q ≥ 2. Each tail is as dense as a fifth of the bin next to it.
+            numbers: (Q,) the quantiles on the scale; they are sorted, and equal ones are set apart.
+        """
+        levels, inner = np.asarray(levels, np.float64), np.sort(np.asarray(numbers, np.float64))
+        least = 1e-6 * max(float(inner[-1] - inner[0]), 1e-6 * max(1.0, float(np.abs(inner).max())))
+        inner = inner[0] + np.concatenate([[0.0], np.cumsum(np.maximum(np.diff(inner), least))])
+        gaps, shares = np.diff(inner), np.diff(levels)
+        low = inner[0] - TAIL * gaps[0] * levels[0] / shares[0]
+        high = inner[-1] + TAIL * gaps[-1] * (1 - levels[-1]) / shares[-1]
+        on_scale = np.concatenate([[low] if levels[0] > 0 else [], inner, [high] if levels[-1] < 1 else []])
+        p = np.diff(np.concatenate([[0.0] if levels[0] > 0 else [], levels, [1.0] if levels[-1] < 1 else []]))
+        at = [from_scale(x, scale, softening) for x in (on_scale, (on_scale[1:] + on_scale[:-1]) / 2)]
+        return cls(at[0], at[1], p / p.sum(), unit, scale, softening)
 
     @property
     def value(self) -> float:

@@ -133,16 +133,36 @@ def curves(
     span: tuple[float, float] | None,
     unit: str,
     names: Sequence[str] = (),
+    points: np.ndarray | None = None,
+    label: str = "",
+    logarithmic: bool = False,
 ) -> np.ndarray:
-    """Draws one curve per channel (at most `MOST_CURVES`) over the points, uint8 (*size, 3), with a legend if the channels have names."""
+    """Draws one curve per channel (at most `MOST_CURVES`) over the points, uint8 (*size, 3), with a legend if the channels have names.
+
+    Args:
+        points: coordinates of all points of the axis; the curves may have fewer. None: their numbers.
+        label: of the axis.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
     figure = Figure(figsize=(size[1] / 100, size[0] / 100), dpi=100, facecolor="white")
-    axes = figure.add_axes((0.2, 0.14, 0.76, 0.76))
+    bottom = 0.22 if label else 0.14
+    axes = figure.add_axes((0.2, bottom, 0.76, 0.9 - bottom))
     axes.set_title(unit, fontsize=6, color="#55585c", loc="left", pad=3, parse_math=False)
     marker = "o" if len(array_PC) < 24 else ""
-    lines = axes.plot(array_PC[:, :MOST_CURVES], linewidth=1, marker=marker, markersize=2.5)
+    points = np.arange(len(array_PC)) if points is None or len(points) < len(array_PC) else points
+    if len(points) > 1:
+        margin = 0 if logarithmic else 0.03 * (points[-1] - points[0])
+        axes.set_xlim(points[0] - margin, points[-1] + margin)
+    if logarithmic:
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+        axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xlabel(label, fontsize=6, color="#55585c", labelpad=1, parse_math=False)
+    lines = axes.plot(points[: len(array_PC)], array_PC[:, :MOST_CURVES], linewidth=1, marker=marker, markersize=2.5)
     if names:
         shown = [name.replace("$", r"\$") for name in names[:MOST_CURVES]]
         axes.legend(lines, shown, fontsize=5, loc="best", frameon=False, handlelength=1, labelcolor="#55585c")

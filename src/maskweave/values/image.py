@@ -249,6 +249,9 @@ class Image(Dense):
     def _squared_errors(self, prediction: Any, truth: Any) -> np.ndarray:
         return squared_errors(*(np.asarray(self.levels(np.asarray(value))) for value in (prediction, truth)))
 
+    def from_blend(self, mean: np.ndarray) -> np.ndarray:
+        return np.rint(np.nan_to_num(mean)).clip(0, 255).astype(np.uint8)
+
     def merge(self, values: Sequence[np.ndarray], overlap: float) -> np.ndarray:
         return np.rint(np.mean(np.stack(values), axis=0)).astype(values[0].dtype)
 

@@ -116,6 +116,15 @@ def unknown_overlap(prediction: Any, truth: Any) -> np.ndarray:
     return np.array([(p & t).sum(), (p | t).sum()], np.float64)
 
 
+def variance_sums(prediction: Any, truth: Any) -> np.ndarray:
+    """(4, P): squared errors, truths, squared truths and whether the truth is finite, for `mean_explained_variance`."""
+    p, t = pair(prediction, truth)
+    valid = np.isfinite(t)
+    known = np.where(valid, t, 0)
+    error = np.square(np.where(np.isfinite(p), p, 0) - known) * valid
+    return np.stack([error, known, np.square(known), valid]).reshape(4, -1)
+
+
 def angles(prediction: Any, truth: Any) -> np.ndarray:
     """(sum of angles in degrees, points) over points where the truth has a direction; a prediction without one counts as 90°."""
     p, t = pair(prediction, truth)
@@ -165,6 +174,13 @@ def explained_variance(sums: np.ndarray) -> float:
     errors, total, squares, count = map(float, sums)
     spread = squares - total**2 / count
     return 1 - errors / spread if spread > 1e-12 * squares else math.nan
+
+
+def mean_explained_variance(sums_4P: np.ndarray) -> float:
+    """Mean of R² over the points whose truths differ; NaN if there are none."""
+    found = [explained_variance(sums) for sums in sums_4P.T if sums[3]]
+    known = [share for share in found if math.isfinite(share)]
+    return float(np.mean(known)) if known else math.nan
 
 
 def psnr(sums: np.ndarray) -> float:

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any, ClassVar, Literal
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from maskweave.errors import MaskweaveError, shown
@@ -38,6 +39,7 @@ class Scalar(ValueType):
     may_be_empty = True
     tokenized_by = "rules"
     mergeable = True
+    head = "numbers"
     stored_facts = ("type", "key")
     default_metrics = ("mae", "rmse", "r2", "nll", "coverage")
 
@@ -161,6 +163,20 @@ class Scalar(ValueType):
             return None
         distance = np.arange(min(math.ceil(3 * self.smoothing), self.bins - 1) + 1)
         return np.exp(-0.5 * (distance / self.smoothing) ** 2).astype(np.float32)
+
+    # Regression
+
+    @property
+    def number_scale(self) -> tuple[str, Scale, float]:
+        return self.unit, self.scale, self.softening
+
+    def to_network(self, values: Sequence[float]) -> Tensor:
+        """Returns float64 (B, 1), the numbers on the scale: float32 would round times and identifiers."""
+        return torch.from_numpy(np.atleast_1d(to_scale(values, self.scale, self.softening)).reshape(-1, 1))
+
+    def from_network(self, output: Tensor) -> np.ndarray:
+        """Returns (B,) numbers in the unit."""
+        return from_scale(output.detach().double().cpu().numpy()[:, 0], self.scale, self.softening)
 
     # Scores and ensembles
 

@@ -3,16 +3,21 @@
 Shapes: *size points, C channels, S training values.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 
-from maskweave.errors import MaskweaveError
+from maskweave.errors import BadSample, MaskweaveError
+from maskweave.values import formats
 from maskweave.values.array import affine
+from maskweave.values.axis import Axis
 from maskweave.values.base import ValueType, refuse
 from maskweave.values.dense import DenseNumbers
+from maskweave.values.formats.base import Selection
+from maskweave.values.remarks import remark
 from maskweave.values.scales import Scale
 from maskweave.values.scaling import Statistics, check_channel_words, expand_channels, fit_statistics
 from maskweave.values.variation import Variation
@@ -26,7 +31,7 @@ class ScaledNumbers(DenseNumbers):
     """Numbers at each point, scaled for the network channel by channel."""
 
     one_or_list: ClassVar[tuple[str, ...]] = ("fit", "missing", "mean", "std")
-    report_facts = ("unit", "channel_names", "channel_units")
+    report_facts = ("unit", "channel_names", "channel_units", "axis.name", "axis.unit")
 
     channel_names: tuple[str, ...] = field(default=(), kw_only=True)
     """Names of the channels, for scores and figures; by default their indices. `channels: [red, green]` and
@@ -43,6 +48,9 @@ class ScaledNumbers(DenseNumbers):
     fitted: Statistics | None = field(default=None, kw_only=True)
     """What `scaling` learned. Training writes it into the tokenizer's files; leave it out of catalogs."""
 
+    axis: Axis | None = field(default=None, kw_only=True)
+    """Coordinates of the points of values over one axis, such as wavelengths: for figures, and to resample files that have their own."""
+
     @classmethod
     def expand(cls, content: dict[str, Any], where: str, key: str) -> dict[str, Any]:
         """Writes short forms of an entry's settings in full; see `maskweave.config`."""
@@ -50,8 +58,19 @@ class ScaledNumbers(DenseNumbers):
 
     # The entry
 
+    @property
+    def learned(self) -> Literal["fit", "fit_log", "fit_asinh"] | None:
+        """What is learned from training values: `scaling`, or the type's default."""
+        return self.scaling
+
     def check_settings(self, kind: str) -> None:
         super().check_settings(kind)
+        if self.axis:
+            self.axis.check(len(self.size), math.prod(self.size))
+            if self.axis.array and not self.has_unknown:
+                raise MaskweaveError(
+                    "value.axis.array resamples values, which are unknown where files do not reach; also set value.missing: nan or predicted"
+                )
         check_channel_words(self.channel_names, self.channel_units, self.channels)
         if len(self.mean) != len(self.std) or len(self.mean) not in (0, 1, self.channels):
             raise MaskweaveError(
@@ -65,11 +84,11 @@ class ScaledNumbers(DenseNumbers):
             raise MaskweaveError(
                 f"value.scaling: {self.scaling} learns the mean and deviation; remove it, or value.mean and value.std"
             )
-        if self.scaling and kind == "patches":
+        if self.learned and kind == "patches":
             raise MaskweaveError(
-                f"value.scaling: {self.scaling} is learned with a tokenizer, which patches do not have; give value.mean and value.std, or make it a grid"
+                f"value.scaling: {self.learned} is learned with a tokenizer, which patches do not have; give value.mean and value.std, or make it a grid"
             )
-        if self.fitted and (not self.scaling or len(self.fitted.center) != self.channels):
+        if self.fitted and (not self.learned or len(self.fitted.center) != self.channels):
             raise MaskweaveError("value.fitted is what value.scaling learned for each channel; leave it out")
 
     @property
@@ -78,13 +97,45 @@ class ScaledNumbers(DenseNumbers):
         return () if self.channels == 1 else self.channel_names or tuple(map(str, range(self.channels)))
 
     def describe_range(self) -> str:
-        return self.scaling or ("standardized" if self.mean else super().describe_range())
+        return self.learned or ("standardized" if self.mean else super().describe_range())
+
+    # Files
+
+    @property
+    def selection(self) -> Selection:
+        columns = self.channel_names if self.channels > 1 else ()
+        return replace(super().selection, coordinates=self.axis.array if self.axis else "", columns=columns)
+
+    def parse(self, content: bytes, ending: str, where: str) -> np.ndarray:
+        """Values of files with coordinates are resampled onto the axis. Arrays in npy files lie on it."""
+        if not self.axis or not self.axis.array or ending == "npy":
+            return super().parse(content, ending, where)
+        try:
+            coordinates = formats.read(content, ending, where, Selection(self.axis.array, axes=1)).numbers()
+        except BadSample as error:
+            raise BadSample(str(error).replace("value.array", "value.axis.array")) from error
+        return self.on_axis(super().parse(content, ending, where), coordinates, where)
+
+    def from_python(self, value: Any, where: str) -> np.ndarray:
+        """Takes also a tuple of coordinates and values, if the entry has an axis."""
+        if self.axis and isinstance(value, tuple) and len(value) == 2:
+            coordinates, array = (super(ScaledNumbers, self).from_python(part, where) for part in value)
+            return self.on_axis(array, coordinates, where)
+        return super().from_python(value, where)
+
+    def on_axis(self, array: np.ndarray, coordinates: np.ndarray, where: str) -> np.ndarray:
+        """Returns an array (n[, C]) with coordinates (n,) at the points of the axis."""
+        assert self.axis is not None
+        if array.ndim not in (1, 2) or array.dtype.kind not in "biuf":
+            raise refuse(where, f"an array of shape {array.shape}", f"(points, {self.channels}) or (points,)")
+        remark(f"values resampled onto {self.size[0]} points of the axis {self.axis.name}".rstrip())
+        return self.axis.resampled(array, coordinates, self.size[0], where)
 
     # Checks
 
     def check_numbers(self, array: np.ndarray, where: str) -> np.ndarray:
         array = self.finite(array, where)
-        if self.scaling == "fit_log" and not (array > 0)[self.known(array)].all():
+        if self.learned == "fit_log" and not (array > 0)[self.known(array)].all():
             raise refuse(
                 where,
                 f"{np.nanmin(array):.6g}",
@@ -98,12 +149,12 @@ class ScaledNumbers(DenseNumbers):
     def fit_to(self, values: np.ndarray) -> Self:
         """Returns the value type with the statistics of its `scaling`, learned from checked training values (S, *size[, C]); itself if there is
         nothing to learn."""
-        if not self.scaling or self.fitted:
+        if not self.learned or self.fitted:
             return self
-        return replace(self, fitted=fit_statistics(np.asarray(values), SCALES[self.scaling], self.channels))
+        return replace(self, fitted=fit_statistics(np.asarray(values), SCALES[self.learned], self.channels))
 
     def fitted_like(self, other: ValueType) -> Self:
-        if not self.scaling or self.fitted:
+        if not self.learned or self.fitted:
             return self
         return replace(self, fitted=getattr(other, "fitted", None))
 
@@ -117,15 +168,15 @@ class ScaledNumbers(DenseNumbers):
         return (1 / std).astype(np.float32), (-np.asarray(self.mean) / std).astype(np.float32)
 
     def scale(self, array: np.ndarray) -> np.ndarray:
-        if self.scaling:
-            return self._statistics.scale(array, SCALES[self.scaling])
+        if self.learned:
+            return self._statistics.scale(array, SCALES[self.learned])
         if self.mean:  # in float64, as numbers may be far from 0
             return ((array - np.asarray(self.mean, np.float64)) / np.asarray(self.std, np.float64)).astype(np.float32)
         return affine(array, *self.factor_shift)
 
     def unscale(self, array: np.ndarray) -> np.ndarray:
-        if self.scaling:
-            out = self._statistics.unscale(array, SCALES[self.scaling])
+        if self.learned:
+            out = self._statistics.unscale(array, SCALES[self.learned])
         elif self.mean:
             out = array * np.asarray(self.std, np.float64) + np.asarray(self.mean, np.float64)
         else:
@@ -149,9 +200,14 @@ class ScaledNumbers(DenseNumbers):
     def _statistics(self) -> Statistics:
         if self.fitted is None:
             raise MaskweaveError(
-                f"value.scaling: {self.scaling} is learned when a tokenizer is trained, and here is none; give value.mean and value.std instead"
+                f"value.scaling: {self.learned} is learned when a tokenizer is trained, and here is none; give value.mean and value.std instead"
             )
         return self.fitted
+
+    def with_noise(self, value: np.ndarray, variation: Variation) -> np.ndarray:
+        if not variation.noise or not self.learned or self.fitted:
+            return super().with_noise(value, variation)
+        return self.fit_to(value).with_noise(value, variation)  # without a tokenizer, by the value's own deviation
 
     # Scores
 
@@ -166,3 +222,8 @@ class ScaledNumbers(DenseNumbers):
         units = self.channel_units or (self.unit,) * self.channels
         names = self.channel_names or tuple(map(str, range(self.channels)))
         return [f"{name} ({unit})" if unit else name for name, unit in zip(names, units, strict=True)]
+
+    def curve_points(self) -> tuple[np.ndarray, str, bool]:
+        if self.axis is None:
+            return super().curve_points()
+        return self.axis.points(self.size[0]), self.axis.label, self.axis.scale == "log"

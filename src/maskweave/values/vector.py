@@ -11,7 +11,17 @@ from torch import Tensor
 from maskweave.errors import MaskweaveError
 from maskweave.values.array import MAX_CHANNELS, NUMBERS, Array
 from maskweave.values.base import Size, TextLabels, refuse
-from maskweave.values.metrics import Metric, absolute_errors, mean, median
+from maskweave.values.metrics import (
+    Metric,
+    absolute_errors,
+    mean,
+    mean_explained_variance,
+    mean_value,
+    median,
+    root_mean,
+    squared_errors,
+    variance_sums,
+)
 from maskweave.values.variation import Variation
 
 
@@ -24,6 +34,7 @@ class Vector(Array):
     kinds: ClassVar[tuple[str, ...]] = ("grid",)
     losses = NUMBERS
     is_embedding = True
+    head = "numbers"
     default_metrics = ("mae",)
 
     channels: int = 1
@@ -56,8 +67,12 @@ class Vector(Array):
         return self.unscale(output.detach().float().contiguous().cpu().numpy())
 
     def metrics(self, parse: TextLabels | None = None) -> dict[str, Metric]:
-        """`mae`: over all channels."""
-        return {"mae": Metric("MAE", "lower", absolute_errors, mean, median)}
+        """`mae`, `rmse`: over all channels. `r2`: the explained share of the variance of each channel, averaged over the channels."""
+        return {
+            "mae": Metric("MAE", "lower", absolute_errors, mean, median),
+            "rmse": Metric("RMSE", "lower", squared_errors, root_mean, mean_value),
+            "r2": Metric("R²", "higher", variance_sums, mean_explained_variance, mean_value),
+        }
 
     @property
     def curve(self) -> bool:

@@ -5,7 +5,7 @@ Shapes: B batch, T frames of the entry, t frames of a video, H height, W width.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from torch import Tensor
@@ -18,7 +18,7 @@ from maskweave.values.geometry import Geometry, nearest
 from maskweave.values.image import Image
 from maskweave.values.metrics import Metric, absolute_errors, mean, median, psnr, squared_errors
 from maskweave.values.remarks import listening, remark
-from maskweave.values.unknown import known_points
+from maskweave.values.unknown import known_points, likely_lengths
 from maskweave.values.variation import Variation
 
 SAME_RATE = 0.001
@@ -47,6 +47,9 @@ class Video(Image):
     """1 (gray) or 3 (red, green, blue)."""
     fps: float = 8.0
     """Frames per second. Videos of other rates are resampled in time, by the nearest frame, so that they keep their speed."""
+    missing: Literal["predicted", "nan"] = "predicted"
+    """`predicted`: the model learns where videos end, and generated ones end there; the vocabulary then has one more code. `nan`: it does not, and
+    generated videos have as many frames as `size`."""
 
     # The entry
 
@@ -72,6 +75,10 @@ class Video(Image):
     @property
     def has_unknown(self) -> bool:
         return True
+
+    @property
+    def predicts_unknown(self) -> bool:
+        return self.missing == "predicted"
 
     @property
     def ways(self) -> tuple[Fit, ...]:
@@ -236,6 +243,14 @@ class Video(Image):
             known = np.flatnonzero((~np.isnan(item)).mean(axis=(1, 2, 3)) >= 0.5)
             end = max(known[-1] + 1 if len(known) else 0, 1)
             videos[i] = self.unscale(np.nan_to_num(item[:end], nan=-1.0))
+        return videos
+
+    def with_unknown(self, values: np.ndarray, logits: Tensor) -> np.ndarray:
+        """Returns videos up to their most likely end."""
+        ends = likely_lengths(logits.mean(dim=(1, 3, 4)))
+        videos = np.empty(len(values), object)
+        for i, (video, end) in enumerate(zip(values, ends, strict=True)):
+            videos[i] = video[:end]
         return videos
 
     def normalize_rows(self, rows: np.ndarray) -> np.ndarray:

@@ -30,7 +30,7 @@ def read(content: bytes, where: str, selection: Selection) -> Stored:
     options = {"memmap": False, "do_not_scale_image_data": True}
     with faults("FITS file", where), fits.open(io.BytesIO(content), **options) as hdus:
         arrays = _arrays(hdus, content, where)
-        hdu, column = arrays[choose(list(arrays), selection.array, where)]
+        hdu, column = arrays[choose(list(arrays), selection.array, where, selection.likely(list(arrays)))]
         stored = _image(hdu, where) if column is None else _column(hdu, column, where)
     if column is None and selection.axes == 2 and stored.array.ndim == 3:
         planes_last = np.ascontiguousarray(np.moveaxis(stored.array, 0, -1))

@@ -35,7 +35,7 @@ def read(content: bytes, where: str, selection: Selection) -> Stored:
     with faults("HDF5 file", where), h5py.File.in_memory(content) as file:
         datasets = _datasets(file, h5py, where)
         likely = [name for name, dataset in datasets.items() if dataset.shape and not _is_scale(dataset)]
-        dataset = datasets[choose(list(datasets), selection.array, where, likely)]
+        dataset = datasets[choose(list(datasets), selection.array, where, selection.likely(likely))]
         named = f"{where} ({dataset.name})"
         if dataset.external or dataset.is_virtual:
             raise BadSample(f"{named}: its numbers are in other files, which are not read; expected them in this file")

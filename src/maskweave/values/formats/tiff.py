@@ -8,7 +8,8 @@ import contextlib
 import math
 import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,6 @@ def read(content: bytes, where: str, selection: Selection) -> Stored:
     """
     with needs("rasterio", "geo", where):
         import rasterio
-        from rasterio.errors import NotGeoreferencedWarning
         from rasterio.io import MemoryFile
     if not content.startswith(MAGIC):
         raise BadSample(f"{where}: found no TIFF; expected a file that starts with II or MM; replace the file")
@@ -43,8 +43,7 @@ def read(content: bytes, where: str, selection: Selection) -> Stored:
         stack.enter_context(faults("TIFF", where))
         stack.enter_context(rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"))
         memory = stack.enter_context(MemoryFile(content))
-        with _QUIET, warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)  # a plain TIFF is fine
+        with _plain():
             dataset = stack.enter_context(memory.open(driver="GTiff"))
         bands = _bands(dataset, selection.bands, where)
         _check(dataset, bands, where)
@@ -113,3 +112,74 @@ def _scaled(dataset: Any, bands: list[int], array: np.ndarray, apply: bool, wher
         f"scale tags ({listed(sorted(set(scales)))}) and offset tags ({listed(sorted(set(offsets)))}) of TIFF files, ignored; use_scale_tags: true applies them"
     )
     return array
+
+
+def plane_shape(path: Path) -> tuple[int, int]:
+    """Returns the rows and columns of a TIFF file.
+
+    Raises:
+        BadSample: the file is damaged.
+    """
+    with _opened(path) as dataset:
+        return int(dataset.height), int(dataset.width)
+
+
+def crop(path: Path, rows: tuple[int, int], columns: tuple[int, int]) -> bytes:
+    """Returns a part of a TIFF file as a TIFF with the same bands, nodata value, mask, descriptions and tags of scale; only the part is read.
+
+    Args:
+        rows, columns: first, and one past the last.
+
+    Raises:
+        BadSample: the file is damaged.
+    """
+    from rasterio.io import MemoryFile
+    from rasterio.windows import Window
+
+    window = Window(columns[0], rows[0], columns[1] - columns[0], rows[1] - rows[0])
+    with _opened(path) as dataset:
+        part = np.prod([window.height, window.width, dataset.count], dtype=np.float64)
+        if part > files.MAX_PIXELS:
+            raise BadSample(f"{path}: a tile has {part:,.0f} numbers; expected at most {files.MAX_PIXELS:,}")
+        profile = {
+            "driver": "GTiff",
+            "height": window.height,
+            "width": window.width,
+            "count": dataset.count,
+            "dtype": dataset.dtypes[0],
+            "nodata": dataset.nodata,
+            "photometric": "MINISBLACK",
+        }
+        has_mask = any("per_dataset" in {f.name for f in flags} for flags in dataset.mask_flag_enums)
+        with MemoryFile() as memory:
+            with _plain(), memory.open(**profile) as out:
+                out.write(dataset.read(window=window))
+                out.descriptions, out.scales, out.offsets = dataset.descriptions, dataset.scales, dataset.offsets
+                if has_mask:
+                    out.write_mask(dataset.dataset_mask(window=window))
+            return memory.read()
+
+
+@contextlib.contextmanager
+def _plain() -> Iterator[None]:
+    """Hides the warning about a TIFF without a position: a plain TIFF is fine."""
+    from rasterio.errors import NotGeoreferencedWarning
+
+    with _QUIET, warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        yield
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    with needs("rasterio", "geo", str(path)):
+        import rasterio
+    with open(path, "rb") as file:
+        if file.read(4) not in MAGIC:
+            raise BadSample(f"{path}: found no TIFF; expected a file that starts with II or MM; replace the file")
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(faults("TIFF", str(path)))
+        stack.enter_context(rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR", GDAL_TIFF_INTERNAL_MASK=True))
+        with _plain():
+            dataset = stack.enter_context(rasterio.open(path.absolute(), driver="GTiff"))
+        yield dataset

@@ -1,0 +1,131 @@
+"""Heads that predict classes or numbers of a sample as a whole, from pooled features and statistics of the raw inputs.
+
+Dimension letters: B samples, N tokens, D width of the encoder, F features of a sample, K classes or numbers, O outputs per number, C channels.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from maskweave.models.encoder import Encoded
+from maskweave.nn.cpu import Linear
+from maskweave.nn.layers import LayerNorm, initialize
+
+NumberForm = Literal["gaussian", "quantile", "histogram"]
+LEVELS = tuple(round(0.05 * i, 2) for i in range(1, 20))
+"""Quantiles that a head of form `quantile` predicts."""
+
+
+class PooledHead(nn.Module):
+    """A linear layer on the features of a sample: the mean of its tokens, and optionally attention pooling and statistics.
+
+    Args:
+        attention: heads of attention pooling beside the mean, with one learned query; 0: none. As in attentive probing (https://arxiv.org/abs/2202.03026),
+            without projections, so that few samples suffice. It starts as the mean.
+        statistics: channels of each raw input whose mean and standard deviation over the known points are features, by name.
+    """
+
+    undecayed = ("query",)
+    """Parameters without weight decay."""
+
+    def __init__(self, width: int, outputs: int, attention: int = 0, statistics: dict[str, int] | None = None):
+        super().__init__()
+        self.statistics = dict(statistics or {})
+        self.norm = LayerNorm(width)
+        self.query = nn.Parameter(torch.zeros(attention, width // attention)) if attention else None
+        self.width = width * (1 + bool(attention)) + 2 * sum(self.statistics.values())
+        self.out = Linear(self.width, outputs)
+        initialize(self)
+        # Standardizes the features; fitted before training by `transfer.linear_start`, and the identity without it.
+        self.register_buffer("feature_mean", torch.zeros(self.width))
+        self.register_buffer("feature_std", torch.ones(self.width))
+
+    def features(self, encoded: Encoded) -> Tensor:
+        """Returns (B, F), before standardization."""
+        parts = [self.norm(encoded.pooled)]
+        if self.query is not None:
+            parts.append(self._attended(encoded))
+        parts += [channel_statistics(encoded.raw[name]).to(parts[0].dtype) for name in self.statistics]
+        return torch.cat(parts, dim=1)
+
+    def _attended(self, encoded: Encoded) -> Tensor:
+        assert self.query is not None
+        heads_BNhd = encoded.tokens.unflatten(2, self.query.shape)
+        scores_BNh = (heads_BNhd * self.query).sum(dim=-1) * self.query.shape[1] ** -0.5
+        if encoded.present is not None:
+            scores_BNh = scores_BNh.masked_fill(~encoded.present[..., None], -torch.inf)
+        return (scores_BNh.softmax(dim=1)[..., None] * heads_BNhd).sum(dim=1).flatten(1)
+
+    def linear(self, encoded: Encoded) -> Tensor:
+        return self.out((self.features(encoded) - self.feature_mean) / self.feature_std)
+
+
+def channel_statistics(raw: Tensor) -> Tensor:
+    """Returns (B, 2 C), the mean and the standard deviation of each channel (B, C, *size) over its known points; 0 without any."""
+    x_BCP = raw.flatten(2)
+    known = ~x_BCP.isnan()
+    count = known.sum(dim=-1).clamp_min(1)
+    x_BCP = x_BCP.masked_fill(~known, 0)
+    mean = x_BCP.sum(dim=-1) / count
+    deviation = ((x_BCP - mean[..., None]).square() * known).sum(dim=-1) / count
+    return torch.cat([mean, deviation.sqrt()], dim=1)
+
+
+class ClassHead(PooledHead):
+    """Predicts class logits (B, K)."""
+
+    def forward(self, encoded: Encoded) -> Tensor:
+        return self.linear(encoded)
+
+
+class NumberHead(PooledHead):
+    """Predicts the distributions of K numbers, standardized by those of the training examples: (B, K, O).
+
+    O is, by form: the mean and the logarithm of the standard deviation; the quantiles `LEVELS`; or the logits of the bins.
+
+    Args:
+        bins: number of bins of form `histogram`.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        numbers: int,
+        form: NumberForm,
+        bins: int = 0,
+        attention: int = 0,
+        statistics: dict[str, int] | None = None,
+    ):
+        self.form: NumberForm = form
+        self.outputs = {"gaussian": 2, "quantile": len(LEVELS), "histogram": bins}[form]
+        super().__init__(width, numbers * self.outputs, attention, statistics)
+        self.numbers = numbers
+        self.register_buffer("mean", torch.zeros(numbers, dtype=torch.float64))
+        self.register_buffer("std", torch.ones(numbers, dtype=torch.float64))
+        if form == "histogram":
+            self.register_buffer("bin_edges", torch.arange(bins + 1, dtype=torch.float64))
+            self.register_buffer("bin_centers", torch.arange(bins, dtype=torch.float64) + 0.5)
+
+    def forward(self, encoded: Encoded) -> Tensor:
+        return self.linear(encoded).unflatten(1, (self.numbers, self.outputs))
+
+    def standardize(self, target: Tensor) -> Tensor:
+        """Returns (B, K) numbers on the network's scale, standardized, float32; NaN stays."""
+        return ((target.flatten(1) - self.mean) / self.std).float()
+
+    def restore(self, standardized: Tensor) -> Tensor:
+        """The reverse of `standardize`, float64."""
+        return standardized.double() * self.std + self.mean
+
+    @torch.no_grad()
+    def set_scale(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        self.mean.copy_(torch.tensor(mean, dtype=torch.float64))
+        self.std.copy_(torch.tensor(std, dtype=torch.float64))
+
+    @torch.no_grad()
+    def set_bins(self, edges: Sequence[float], centers: Sequence[float]) -> None:
+        """Sets the bins of form `histogram`, on the network's scale."""
+        self.bin_edges.copy_(torch.tensor(edges, dtype=torch.float64))
+        self.bin_centers.copy_(torch.tensor(centers, dtype=torch.float64))

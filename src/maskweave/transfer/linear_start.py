@@ -1,0 +1,216 @@
+"""Starts a head from a linear model that is fitted to the frozen features, and for dense targets to the points of the inputs.
+
+Linear probing, then fine-tuning: https://arxiv.org/abs/2202.10054. Few samples suffice for a linear model with cross-validated strength; training then improves on it.
+
+Dimension letters: S samples or points, F features, K classes or numbers, B samples, C channels, H and W rows and columns.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from statistics import NormalDist
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from maskweave.masking.inputs import TransferBatch
+from maskweave.models.encoder import Encoded
+from maskweave.models.heads import DenseHead
+from maskweave.models.sample_heads import LEVELS, NumberHead, PooledHead
+from maskweave.objectives.regression import bin_of
+from maskweave.objectives.transfer import TransferObjective
+from maskweave.tokenizers.base import Tokenizer
+from maskweave.transfer.data import Examples, TransferBatches
+from maskweave.transfer.probe import Labeled, LinearProbe, share_right
+from maskweave.transfer.ridge import Ridge
+from maskweave.transfer.task import raw_names
+
+MOST_SAMPLES = 2000
+MOST_WORK = 2e7
+"""Most samples × features × classes of a logistic regression; fewer samples are used for more classes."""
+LEAST_PER_CLASS = 5
+"""A logistic regression needs this many samples per class."""
+MOST_POINTS = 30_000
+BATCH = 32
+LEAST_SPREAD = 0.1
+"""Features that vary less than this share of the typical one are not scaled up further: in fine-tuning they change by more than among the samples."""
+
+
+class Batch(NamedTuple):
+    encoded: Encoded
+    batch: TransferBatch
+    folds: np.ndarray
+
+
+@torch.no_grad()
+def start_from_linear(
+    objective: TransferObjective,
+    examples: Examples,
+    tokenizers: Mapping[str, Tokenizer],
+    device: torch.device | str = "cpu",
+) -> str:
+    """Fits the linear parts of a head of a new transfer, in place. Returns a sentence about it; empty if the head has none, or if there are too few examples."""
+    objective.eval()
+    head = objective.head
+    if isinstance(head, PooledHead):
+        return _start_pooled(objective, head, examples, tokenizers, device)
+    if isinstance(head, DenseHead) and head.skip is not None:
+        return _start_points(objective, head, examples, tokenizers, device)
+    return ""
+
+
+def _batches(
+    objective: TransferObjective,
+    examples: Examples,
+    tokenizers: Mapping[str, Tokenizer],
+    device: torch.device | str,
+    encode: bool,
+) -> Iterator[Batch]:
+    names = objective.encoder.names
+    batches = TransferBatches(
+        examples, tokenizers, names, min(BATCH, len(examples)), shuffle=False, raw=raw_names(objective.head)
+    )
+    for i in range(len(batches)):
+        batch = batches[i].to(device)
+        encoded = objective.encoder(batch.inputs) if encode else Encoded(batch.target, None, {}, {})
+        yield Batch(encoded._replace(raw=batch.raw), batch, examples.folds(batches.order[i].tolist()))
+
+
+def _start_pooled(
+    objective: TransferObjective,
+    head: PooledHead,
+    examples: Examples,
+    tokenizers: Mapping[str, Tokenizer],
+    device: torch.device | str,
+) -> str:
+    classes = len(examples.target.classes) if not isinstance(head, NumberHead) else 0
+    if isinstance(head, NumberHead) and head.form == "histogram":
+        classes = head.outputs
+    count = min(MOST_SAMPLES, int(MOST_WORK / (head.width * max(1, classes))))
+    chosen = examples.some(count)
+    if len(chosen) < max(10, LEAST_PER_CLASS * classes):
+        return ""
+    features, targets, folds = [], [], []
+    for encoded, batch, fold in _batches(objective, chosen, tokenizers, device, encode=True):
+        features.append(head.features(encoded).float().cpu())
+        targets.append(batch.target.cpu())
+        folds.append(fold)
+    x_SF, y = torch.cat(features), torch.cat(targets)
+    fold_S = np.concatenate(folds)
+    head.cpu()
+    if isinstance(head, NumberHead):
+        sentence = _start_numbers(head, x_SF, y, fold_S)
+    else:
+        with torch.enable_grad():
+            probe = LinearProbe.tuned(Labeled(x_SF, y, fold_S), classes)
+        _standardize(head, probe.mean, probe.std, probe.weight, probe.bias)
+        sentence = f"logistic regression, weight decay {probe.weight_decay:g}"
+    head.to(device)
+    return f"the head starts from {sentence}, fitted to {len(x_SF)} examples"
+
+
+def _start_numbers(head: NumberHead, x_SF: Tensor, y: Tensor, folds: np.ndarray) -> str:
+    wanted_SK = head.standardize(y)
+    if head.form == "histogram":
+        labels = bin_of(head, y.flatten(1)[:, 0])
+        with torch.enable_grad():
+            probe = LinearProbe.tuned(Labeled(x_SF, labels, folds), head.outputs)
+        _standardize(head, probe.mean, probe.std, probe.weight, probe.bias)
+        return f"logistic regression of the bins, weight decay {probe.weight_decay:g}"
+    ridge = Ridge.fit(x_SF, wanted_SK, folds)
+    spread_K = ridge.error.clamp_min(1e-3)
+    weight_KOF = torch.zeros(head.numbers, head.outputs, head.width, dtype=torch.float64)
+    bias_KO = torch.zeros(head.numbers, head.outputs, dtype=torch.float64)
+    if head.form == "gaussian":
+        weight_KOF[:, 0], bias_KO[:, 0], bias_KO[:, 1] = ridge.weight, ridge.bias, spread_K.log()
+    else:
+        z_Q = torch.tensor([NormalDist().inv_cdf(level) for level in LEVELS], dtype=torch.float64)
+        weight_KOF += ridge.weight[:, None]
+        bias_KO += ridge.bias[:, None] + spread_K[:, None] * z_Q
+    _standardize(head, ridge.mean, ridge.std, weight_KOF.flatten(0, 1), bias_KO.flatten())
+    explained = 1 - float(ridge.error.square().mean() / wanted_SK.nan_to_num().square().mean().clamp_min(1e-12))
+    return f"ridge regression (strength {ridge.strength:.3g}, R² {explained:.3f} in cross-validation)"
+
+
+def _standardize(head: PooledHead, mean_F: Tensor, std_F: Tensor, weight_OF: Tensor, bias_O: Tensor) -> None:
+    """Sets the linear layer on features that are standardized and divided by √F, so that a step of Adam changes all weights without changing the output
+    much; those of the encoder that hardly vary keep a part of their scale."""
+    std_F = std_F.float()
+    encoder = head.width - 2 * sum(head.statistics.values())
+    floor = LEAST_SPREAD * float(std_F[:encoder].square().mean().sqrt())
+    scale_F = torch.cat([std_F[:encoder].clamp_min(floor), std_F[encoder:]]) * math.sqrt(head.width)
+    head.feature_mean.copy_(mean_F)
+    head.feature_std.copy_(scale_F)
+    head.out.weight.copy_(weight_OF * (scale_F / std_F))
+    assert head.out.bias is not None
+    head.out.bias.copy_(bias_O)
+
+
+def _start_points(
+    objective: TransferObjective,
+    head: DenseHead,
+    examples: Examples,
+    tokenizers: Mapping[str, Tokenizer],
+    device: torch.device | str,
+) -> str:
+    """Fits the linear layer on the points of the inputs; all else starts at 0."""
+    assert head.skip is not None
+    skip = head.skip
+    chosen = examples.some(min(MOST_SAMPLES // 4, len(examples)))
+    each = math.ceil(MOST_POINTS / len(chosen))
+    classes = examples.target.value.num_classes if examples.target.value is not None else 0
+    points, targets, folds, rng = [], [], [], np.random.default_rng(0)
+    for _, batch, fold in _batches(objective, chosen, tokenizers, device, encode=False):
+        x_BCP = torch.cat([batch.raw[name] for name in skip.inputs], dim=1).flatten(2).cpu()
+        y = batch.target.cpu()
+        y_BKP = y.flatten(1)[:, None].double() if classes else y.flatten(2).double()
+        unknown = y_BKP < 0 if classes else y_BKP.isnan()
+        for x_CP, y_KP, unknown_KP, f in zip(x_BCP, y_BKP, unknown, fold.tolist(), strict=True):
+            usable = torch.nonzero(~unknown_KP.all(dim=0))[:, 0].numpy()
+            some = rng.choice(usable, min(each, len(usable)), replace=False)
+            points.append(x_CP[:, some].T)
+            targets.append(y_KP[:, some].T)
+            folds.append(np.full(len(some), f))
+    x_SC, y_SK, fold_S = torch.cat(points), torch.cat(targets), np.concatenate(folds)
+    if len(x_SC) < 10 * (1 + classes):
+        return ""
+    known = ~x_SC.isnan()
+    count = known.sum(dim=0).clamp_min(1)
+    mean_C = x_SC.nan_to_num().sum(dim=0) / count
+    std_C = (((x_SC.nan_to_num() - mean_C) * known).square().sum(dim=0) / count).sqrt()
+    skip.raw_mean.copy_(mean_C)
+    skip.raw_std.copy_(torch.where(std_C > 1e-6, std_C, 1.0))
+    x_S2C = skip.standardized(x_SC.to(device)[..., None, None])[..., 0, 0].cpu()
+    if classes:
+        with torch.enable_grad():
+            probe = _held_out_fold(Labeled(x_S2C, y_SK[:, 0].long(), fold_S), classes)
+        mean, std, weight, bias = probe.mean, probe.std, probe.weight.double(), probe.bias.double()
+        sentence = f"logistic regression of each point, weight decay {probe.weight_decay:g}"
+    else:
+        ridge = Ridge.fit(x_S2C, y_SK, fold_S)
+        mean, std, weight, bias = ridge.mean, ridge.std, ridge.weight, ridge.bias
+        sentence = f"ridge regression of each point, strength {ridge.strength:.3g}"
+    weight_KC = weight / std
+    skip.linear.weight.copy_(weight_KC[..., None, None])
+    assert skip.linear.bias is not None
+    skip.linear.bias.copy_(bias - weight_KC @ mean.double())
+    for layer in (head.out, skip.out):
+        layer.weight.zero_()
+        assert layer.bias is not None
+        layer.bias.zero_()
+    return f"the head starts from {sentence}, fitted to {len(x_SC):,} points of {len(chosen)} examples"
+
+
+def _held_out_fold(points: Labeled, classes: int) -> LinearProbe:
+    """Fits all points, with the weight decay that is most accurate on one fold: there are many more points than features."""
+    assert points.folds is not None
+    held = torch.from_numpy(points.folds == points.folds.min())
+    best, right, tried = 1e-4, -1.0, None
+    if not bool(held.all()):
+        kept, out = (Labeled(points.features[some], points.labels[some]) for some in (~held, held))
+        for decay in (1e-1, 1e-2, 1e-3, 1e-4):
+            tried = LinearProbe.fit(kept, classes, decay, tried)
+            if (share := share_right(tried(out.features), out.labels)) > right:
+                best, right = decay, share
+    return LinearProbe.fit(points, classes, best)

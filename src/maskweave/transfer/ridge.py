@@ -1,0 +1,96 @@
+"""Ridge regression on standardized features, with cross-validated strength. Closed form, in float64.
+
+Dimension letters: S training samples, T samples to predict, F features, K numbers.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+FOLDS = 5
+STRENGTHS = tuple(10.0**e for e in np.arange(-4, 3.1, 0.5))
+"""Strengths that are tried: penalty · |W|² is added to the mean squared error of standardized features."""
+LEAST_STD = 1e-6
+
+
+@dataclass(frozen=True)
+class Ridge:
+    """Linear prediction of standardized features."""
+
+    mean: Tensor
+    std: Tensor
+    """(F,) of the features."""
+    weight: Tensor
+    """(K, F)"""
+    bias: Tensor
+    """(K,)"""
+    strength: float
+    error: Tensor
+    """(K,) root mean squared error in cross-validation."""
+
+    @classmethod
+    def fit(cls, x_SF: Tensor, y_SK: Tensor, folds: np.ndarray, strengths: Sequence[float] = STRENGTHS) -> "Ridge":
+        """Fit all samples with the strength of the smallest squared error in cross-validation, relative to each number's variance.
+
+        Args:
+            y_SK: NaN where unknown.
+            folds: (S,) fold of each sample; samples of one group should share a fold. With fewer than two folds in use, every sample gets its own fold by turns.
+        """
+        mean, std = feature_scale(x_SF)
+        x = ((x_SF.double() - mean) / std).cpu()
+        y = y_SK.double().cpu()
+        if len(np.unique(folds)) < 2:
+            folds = np.arange(len(x)) % FOLDS
+        errors = torch.zeros(len(strengths), y.shape[1], dtype=torch.float64)
+        counts = torch.zeros(y.shape[1], dtype=torch.float64)
+        for fold in np.unique(folds):
+            out = torch.from_numpy(folds == fold)
+            known = ~y[out].isnan()
+            counts += known.sum(dim=0)
+            for i, (weight, bias) in enumerate(_solve(x[~out], y[~out], strengths)):
+                error = (x[out] @ weight.T + bias - y[out]).square()
+                errors[i] += torch.where(known, error, 0).sum(dim=0)
+        errors /= counts.clamp_min(1)
+        variance = torch.where(y.isnan(), 0, y - y.nanmean(dim=0)).square().mean(dim=0).clamp_min(1e-12)
+        best = int((errors / variance).mean(dim=1).argmin())
+        ((weight, bias),) = _solve(x, y, [strengths[best]])
+        return cls(mean.float(), std.float(), weight, bias, strengths[best], errors[best].sqrt())
+
+    def __call__(self, x_TF: Tensor) -> Tensor:
+        """Returns (T, K), float64."""
+        return ((x_TF - self.mean) / self.std).double() @ self.weight.T + self.bias
+
+
+def feature_scale(x_SF: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns mean and standard deviation of each feature, float64; 1 for features that never change."""
+    x_SF = x_SF.double()
+    mean, std = x_SF.mean(dim=0), x_SF.std(dim=0, correction=0)
+    return mean, torch.where(std > LEAST_STD * mean.abs().clamp_min(1e-3), std, 1.0)
+
+
+def _solve(x_SF: Tensor, y_SK: Tensor, strengths: Sequence[float]) -> list[tuple[Tensor, Tensor]]:
+    """Returns weight (K, F) and bias (K,) for each strength. Numbers with unknown samples are solved one by one."""
+    if bool(y_SK.isnan().any()):
+        columns = []
+        for y_S in y_SK.T:
+            known = ~y_S.isnan()
+            if not bool(known.any()):
+                nothing = x_SF.new_zeros(1, x_SF.shape[1]), x_SF.new_zeros(1)
+                columns.append([nothing] * len(strengths))
+                continue
+            columns.append(_solve(x_SF[known], y_S[known, None], strengths))
+        return [
+            (torch.cat([w for w, _ in parts]), torch.cat([b for _, b in parts])) for parts in zip(*columns, strict=True)
+        ]
+    center_F, center_K = x_SF.mean(dim=0), y_SK.mean(dim=0)
+    u_SR, s_R, vh_RF = torch.linalg.svd(x_SF - center_F, full_matrices=False)
+    uy_RK = u_SR.T @ (y_SK - center_K)
+    found = []
+    for strength in strengths:
+        shrunk_R = s_R / (s_R.square() + strength * len(x_SF))
+        weight_KF = (vh_RF.T @ (shrunk_R[:, None] * uy_RK)).T
+        found.append((weight_KF, center_K - weight_KF @ center_F))
+    return found

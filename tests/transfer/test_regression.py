@@ -1,0 +1,250 @@
+"""Regression: heads and losses of numbers, ridge against scikit-learn, transfer and probe from recipe to distribution."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from sklearn.linear_model import Ridge as TheirRidge
+from small_transfer import catalog, make_bundle, write_recipe
+
+from maskweave.cli.main import main
+from maskweave.errors import MaskweaveError
+from maskweave.masking.inputs import raw_inputs
+from maskweave.modality.catalogs import Catalog
+from maskweave.modality.entry import Modality
+from maskweave.models.encoder import Encoded
+from maskweave.models.sample_heads import ClassHead, NumberForm, NumberHead, channel_statistics
+from maskweave.objectives.regression import NumberLoss
+from maskweave.synthetic.scenes import Scenes
+from maskweave.transfer.build import load_transferred
+from maskweave.transfer.probe import Labeled, nearest_numbers
+from maskweave.transfer.recipe import HeadSettings, load_transfer
+from maskweave.transfer.ridge import Ridge
+from maskweave.transfer.run import run_transfer
+from maskweave.transfer.target import Target, make_target
+from maskweave.transfer.task import fit_facts, number_answers
+from maskweave.values.distribution import NumberDistribution
+from maskweave.values.scalar import Scalar
+
+BRIGHTNESS = {"target": "metadata", "label": "brightness"}
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_bundle(tmp_path_factory.mktemp("start"))
+
+
+def encoded(tokens: torch.Tensor) -> Encoded:
+    return Encoded(tokens, None, {"x": slice(0, tokens.shape[1])}, {})
+
+
+@pytest.mark.parametrize("form", ["gaussian", "quantile", "histogram"])
+def test_each_form_learns_a_number_and_its_spread(form: NumberForm) -> None:
+    """y = 1000 + 50 x + noise of 20: the error reaches that of the noise, and 90% of the truths are in the interval."""
+    rng = np.random.default_rng(0)
+    x = rng.uniform(-2, 2, (400, 1))
+    y = 1000 + 50 * x[:, 0] + 20 * rng.normal(size=400)
+    tokens = torch.from_numpy(np.concatenate([x, -x, x**2, np.ones_like(x)], axis=1)).float()[:, None]
+    target = Target(Modality("y", 1, "grid", Scalar()), "", ())
+    facts = fit_facts(target, list(y), HeadSettings(form=form, bins=16))
+    torch.manual_seed(0)
+    head = NumberHead(4, 1, form, len(facts.centers))
+    head.norm = torch.nn.Identity()
+    head.set_scale(facts.mean, facts.std)
+    if form == "histogram":
+        head.set_bins(facts.edges, facts.centers)
+    loss, optimizer = NumberLoss(head), torch.optim.Adam(head.parameters(), 3e-2)
+    wanted = target.modality.value.to_network(list(y))
+    for _ in range(300):
+        value, metrics = loss(head(encoded(tokens)), wanted)
+        optimizer.zero_grad()
+        value.backward()
+        optimizer.step()
+    found = number_answers(target, head, head(encoded(tokens)))
+    scores = {name: metric.score(found, y.tolist()) for name, metric in Scalar().metrics().items()}
+    assert scores["mae"] < 1.25 * 20 * np.sqrt(2 / np.pi)
+    assert scores["r2"] > 0.8 and 0.8 < scores["coverage"] < 0.98
+    assert scores["nll"] < np.log(20 * np.sqrt(2 * np.pi * np.e)) + 0.25
+    assert metrics["error"] == pytest.approx(scores["mae"] / facts.std[0], rel=0.1)
+
+
+def test_unknown_numbers_are_skipped() -> None:
+    head = NumberHead(4, 3, "gaussian")
+    output = head(encoded(torch.randn(2, 1, 4)))
+    target = torch.tensor([[1.0, torch.nan, 2.0], [torch.nan] * 3])
+    loss, _ = NumberLoss(head)(output, target)
+    assert torch.isfinite(loss)
+    (gradient,) = torch.autograd.grad(loss, output)
+    assert bool((gradient[1] == 0).all()) and bool((gradient[0, 1] == 0).all()) and bool((gradient[0, 0] != 0).any())
+    nothing, _ = NumberLoss(head)(output, torch.full((2, 3), torch.nan))
+    assert nothing == 0
+
+
+def test_gaussian_and_quantile_distributions() -> None:
+    normal = NumberDistribution.gaussian(3.0, 2.0)
+    assert (normal.value, normal.mean) == (pytest.approx(3), pytest.approx(3))
+    assert normal.std == pytest.approx(2, rel=1e-3)
+    assert normal.interval(0.9) == pytest.approx((3 - 2 * 1.64485, 3 + 2 * 1.64485), abs=2e-3)
+    exact = -0.5 * np.log(2 * np.pi * 4) - 0.5
+    assert normal.log_density(5.0) == pytest.approx(exact, abs=0.05)
+    on_log = NumberDistribution.gaussian(10.0, 0.5, "Msun", "log")
+    assert on_log.value == pytest.approx(1e10) and on_log.median == pytest.approx(1e10, rel=1e-3)
+    levels = np.linspace(0.05, 0.95, 19)
+    shaped = NumberDistribution.from_quantiles(levels, 10 * levels)
+    assert shaped.quantile(levels) == pytest.approx(10 * levels)
+    assert shaped.interval(0.9) == pytest.approx((0.5, 9.5)) and shaped.probabilities.sum() == pytest.approx(1)
+    equal = NumberDistribution.from_quantiles(levels, np.full(19, 7.0))
+    assert equal.value == pytest.approx(7, abs=1e-3) and (np.diff(equal.edges) > 0).all()
+
+
+def test_statistics_are_over_known_points() -> None:
+    raw = torch.tensor([[[[1.0, 3.0], [torch.nan, torch.nan]]], [[[torch.nan] * 2] * 2]])
+    assert channel_statistics(raw).tolist() == [[2.0, 1.0], [0.0, 0.0]]
+    samples = [Scenes(catalog(["rgb", "depth"]), 2, 0)[i] for i in range(2)]
+    del samples[1]["depth"]
+    found = raw_inputs(samples, catalog(["rgb", "depth"]), ["rgb", "depth"])
+    assert found["rgb"].shape == (2, 3, 64, 64) and bool(found["depth"][1].isnan().all())
+    assert bool(found["depth"][0].isfinite().all())
+
+
+def test_attention_starts_as_the_mean_and_skips_padding() -> None:
+    head = ClassHead(8, 3, attention=2)
+    tokens = torch.randn(2, 5, 8)
+    present = torch.tensor([[True] * 5, [True, True, False, False, False]])
+    features = head.features(Encoded(tokens, present, {}, {}))
+    assert features.shape == (2, 16)
+    assert torch.allclose(features[1, 8:], tokens[1, :2].mean(dim=0), atol=1e-6)
+    with torch.no_grad():
+        head.query.fill_(3.0)
+    moved = head.features(Encoded(tokens, present, {}, {}))
+    assert not torch.allclose(moved[0, 8:], features[0, 8:])
+
+
+def test_ridge_is_scikit_learns() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(60, 90)) * np.linspace(0.1, 5, 90) + 3
+    y = x[:, :2] @ rng.normal(size=(2, 2)) + rng.normal(size=(60, 2))
+    folds = np.arange(60) % 5
+    found = Ridge.fit(torch.from_numpy(x), torch.from_numpy(y), folds, [0.5])
+    standardized = (x - x.mean(axis=0)) / x.std(axis=0)
+    theirs = TheirRidge(alpha=0.5 * 60).fit(standardized, y)
+    assert np.allclose(found(torch.from_numpy(x)).numpy(), theirs.predict(standardized), atol=1e-5)
+    partly = y.copy()
+    partly[:10, 0] = np.nan
+    some = Ridge.fit(torch.from_numpy(x), torch.from_numpy(partly), folds, [0.5])
+    own = TheirRidge(alpha=0.5 * 50).fit(standardized[10:], y[10:, 0])
+    assert np.allclose(some(torch.from_numpy(x)).numpy()[:, 0], own.predict(standardized), atol=1e-4)
+    assert np.allclose(some(torch.from_numpy(x)).numpy()[:, 1], theirs.predict(standardized)[:, 1], atol=1e-5)
+
+
+def test_the_strength_is_cross_validated() -> None:
+    rng = np.random.default_rng(1)
+    x = torch.from_numpy(rng.normal(size=(80, 200)))
+    noise = Ridge.fit(x, torch.from_numpy(rng.normal(size=(80, 1))), np.arange(80) % 5)
+    signal = Ridge.fit(x, 5 * x[:, :1], np.arange(80) % 5)
+    assert noise.strength > 100 * signal.strength
+    assert float(noise.error[0]) == pytest.approx(1, abs=0.25), "no better than the mean, and not much worse"
+
+
+def test_nearest_numbers_by_hand() -> None:
+    features = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]])
+    labels = torch.tensor([[10.0, 1.0], [20.0, torch.nan], [90.0, 5.0]]).double()
+    found = nearest_numbers(Labeled(features, labels), torch.tensor([[1.0, 0.0], [0.0, 1.0]]), k=1)
+    assert found[0].tolist() == pytest.approx([10, 1]) and found[1].tolist() == pytest.approx([20, 3])
+
+
+@pytest.mark.parametrize("form", ["gaussian", "quantile", "histogram"])
+def test_a_metadata_key_from_recipe_to_distribution(form: str, start: Path, tmp_path: Path) -> None:
+    path = write_recipe(tmp_path, start, **BRIGHTNESS, head={"form": form, "bins": 8, "attention": 2})
+    rows = {row.metric: row for row in run_transfer(load_transfer(path), tmp_path / "run")}
+    assert list(rows) == ["MAE", "RMSE", "R²", "NLL", "coverage of 90%"]
+    assert all(np.isfinite([row.value, row.constant]).all() for row in rows.values())
+    model = load_transferred(tmp_path / "run")
+    sample = {"rgb": Scenes(catalog(["rgb"]), 1, 5)[0]["rgb"]}
+    (value,) = model.predict([sample])
+    (distribution,) = model.predict([sample], distributions=True)
+    assert isinstance(distribution, NumberDistribution) and value == distribution.value
+    assert json.loads((tmp_path / "run" / "evaluation.json").read_text())[0]["target"] == "metadata brightness"
+
+
+def test_a_probe_of_numbers(start: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The brightness of a picture is its mean: statistics tell it, features of random weights hardly."""
+    words = ["probe", str(start), "scenes", "--inputs", "rgb", "--samples", "60", "--validation", "20"]
+    assert main([*words, "--target", "metadata", "--label", "brightness"]) == 0
+    rows = {row["metric"]: row for row in json.loads((start / "probe.json").read_text())}
+    assert (
+        rows["linear-probe R²"]["value"] > 0.95
+        and rows["linear-probe MAE"]["value"] < rows["linear-probe MAE"]["constant"]
+    )
+    assert {"linear-probe NLL", "linear-probe coverage of 90%", "20-nearest-neighbor MAE"} <= {*rows}
+    assert "20-nearest-neighbor NLL" not in rows
+    assert main([*words, "--target", "metadata", "--label", "brightness", "--statistics", "false"]) == 0
+    without = {row["metric"]: row for row in json.loads((start / "probe.json").read_text())}
+    assert without["linear-probe MAE"]["value"] > rows["linear-probe MAE"]["value"]
+
+
+NEW = {
+    "curve": {"id": 60, "kind": "grid", "grid": [4], "value": {"type": "map", "size": [16], "channels": 2, "range": [0, 1], "missing": "nan"}},
+    "summary": {"id": 61, "kind": "grid", "grid": [1], "value": {"type": "vector", "channels": 3}},
+}  # fmt: skip
+
+
+class Curves:
+    """Pictures of one gray level g: the summary is (g, 1 − g, 2), the curve rises from 0 to g and is partly unknown."""
+
+    names = ("rgb", "curve", "summary")
+
+    def __init__(self, catalog: Catalog | None = None):
+        pass
+
+    def __len__(self) -> int:
+        return 40
+
+    def key(self, i: int) -> str:
+        return f"curve-{i}"
+
+    def __getitem__(self, i: int) -> dict[str, np.ndarray]:
+        g = (i * 7 % 40) / 40
+        curve = np.stack([g * np.linspace(0, 1, 16), np.full(16, g)], axis=1).astype(np.float32)
+        curve[i % 5 :][:2] = np.nan
+        return {
+            "rgb": np.full((64, 64, 3), round(255 * g), np.uint8),
+            "curve": curve,
+            "summary": np.array([g, 1 - g, 2], np.float32),
+        }
+
+
+@pytest.mark.parametrize("target", ["curve", "summary"])
+def test_vectors_and_curves_are_targets(
+    target: str, start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "more.yaml").write_text(yaml.safe_dump({"modalities": NEW}))
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    changes = {"target": target, "catalog": str(tmp_path / "more.yaml")}
+    data = {"source": "python: test_regression:Curves", "validation": 8}
+    path = write_recipe(tmp_path, start, **changes, data=data, head={"form": "quantile"})
+    rows = {row.metric: row for row in run_transfer(load_transfer(path), tmp_path / "run")}
+    assert rows["MAE"].value < rows["MAE"].constant
+    (found,) = load_transferred(tmp_path / "run").predict([{"rgb": Curves()[3]["rgb"]}])
+    assert found.shape == np.shape(Curves()[3][target])
+    path = write_recipe(tmp_path, start, **changes, data=data, head={"form": "histogram"})
+    with pytest.raises(MaskweaveError, match=r"bins are for one; use 'gaussian' or 'quantile'"):
+        run_transfer(load_transfer(path), tmp_path / "bins")
+
+
+def test_what_a_number_cannot_be(start: Path, tmp_path: Path) -> None:
+    with pytest.raises(MaskweaveError, match="metadata with label brightness"):
+        make_target(catalog(), "metadata", "brightnes")
+    for changes, message in (
+        ({"loss": {"focal": 2.0}}, "loss: its keys are for targets with classes, and 'metadata brightness' has none"),
+        ({"head": {"attention": 5}}, "head.attention 5 must divide the encoder's width 32"),
+        (
+            {"head": {"statistics": True}, "inputs": ["caption"]},
+            "head.statistics needs an input of numbers at points, found caption",
+        ),
+    ):
+        with pytest.raises(MaskweaveError, match=message):
+            run_transfer(load_transfer(write_recipe(tmp_path, start, **BRIGHTNESS, **changes)), tmp_path / "run")
