@@ -32,6 +32,17 @@ class Derivation:
 
 
 @dataclass(frozen=True)
+class Validity:
+    """Which points of a modality's values are known."""
+
+    aliases: ClassVar[dict[str, str]] = {"from": "source"}
+    """Key in YAML to the field that holds it."""
+
+    source: str
+    """Modality of masks, of type `binary` and of the same view: true where points are known."""
+
+
+@dataclass(frozen=True)
 class Modality:
     """One way of seeing a sample. Behavior follows from this entry's fields, never from its name."""
 
@@ -62,6 +73,8 @@ class Modality:
     view: str = ""
     """Modalities of one view show the same frame: they are cropped, flipped and resized together. Entries of another camera, for instance,
     need their own view; all frames of a video or volume are treated alike, and values of one axis stay as they are."""
+    valid: Validity | None = None
+    """`{from: mask}`: points are unknown where the sample's mask is false. A sample without a mask is known everywhere."""
     input_only: bool = False
     """The model reads this grid or sequence but never predicts it; patches and vectors are never predicted."""
 

@@ -144,6 +144,13 @@ class Image(Dense):
             return np.asarray(value[..., -1] >= OPAQUE)
         return np.asarray(~np.isnan(value).any(axis=-1))
 
+    def hide(self, value: np.ndarray, known: np.ndarray) -> np.ndarray:
+        if not self.valid:
+            return super().hide(value, known)
+        return np.concatenate(
+            [value[..., :-1], np.where(known[..., None], value[..., -1:], 0)], axis=-1, dtype=np.uint8
+        )
+
     def is_missing(self, value: Any) -> bool:
         return bool(self.valid) and not self.known(value).any()
 

@@ -184,12 +184,6 @@ class ScaledNumbers(DenseNumbers):
             out = (array - shift_C) / factor_C
         return self.python_form(out)
 
-    def with_noise(self, value: np.ndarray, variation: Variation) -> np.ndarray:
-        """The noise is relative to the learned deviations, or to those of the value itself before they are learned."""
-        if variation.noise and self.scaling and not self.fitted:
-            return self.fit_to(value[None]).with_noise(value, variation)
-        return super().with_noise(value, variation)
-
     def python_form(self, array: np.ndarray) -> np.ndarray:
         """Returns numbers (..., C) as float32, without the last axis if there is one channel."""
         limit = np.finfo(np.float32).max
