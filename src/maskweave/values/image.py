@@ -254,7 +254,7 @@ class Image(Dense):
         }
 
     def _squared_errors(self, prediction: Any, truth: Any) -> np.ndarray:
-        return squared_errors(*(np.asarray(self.levels(np.asarray(value))) for value in (prediction, truth)))
+        return squared_errors(self.levels(np.asarray(prediction)), self.levels(np.asarray(truth)))
 
     def from_blend(self, mean: np.ndarray) -> np.ndarray:
         return np.rint(np.nan_to_num(mean)).clip(0, 255).astype(np.uint8)
