@@ -70,6 +70,21 @@ def test_masks_that_hide_everything_and_no_masks() -> None:
     assert entries["bands"].value.known(alone["bands"]).all()
 
 
+def test_an_inverse_variance_of_0_is_unknown() -> None:
+    entries = catalog_from(
+        {
+            "modalities": {
+                "flux": {"id": 1, "kind": "grid", "grid": [2], "value": {"type": "map", "size": [8], "range": [0, 9], "missing": "nan"}, "valid": {"from": "ivar"}},
+                "ivar": {"id": 2, "kind": "patches", "grid": [2], "value": {"type": "map", "size": [8], "range": [0, 9], "missing": "nan"}},
+            }
+        },
+        "own.yaml",
+    )  # fmt: skip
+    ivar = np.array([0, 0, 1, 2, np.nan, 3, 0.5, 0], np.float32)
+    out = fit({"flux": np.full(8, 5, np.float32), "ivar": ivar}, entries)
+    assert entries["flux"].value.known(out["flux"]).tolist() == [False, False, True, True, False, True, True, False]
+
+
 def test_folders_with_masks(tmp_path: Path) -> None:
     entries, given = catalog(), sample()
     for name in given:
@@ -99,8 +114,8 @@ def test_tokens_depend_on_it_and_old_fingerprints_do_not_change() -> None:
     ("changes", "message"),
     [
         ({"bands": {"value": {"type": "map", "size": [8, 8], "channels": 2, "range": [0, 10]}}}, "cannot have unknown points; for maps set value.missing: nan"),
-        ({"bands": {"valid": {"from": "cover"}}}, "valid.from is 'cover', of type 'classes' .* expected masks of type binary with 2 axes and view ''"),
-        ({"clear": {"view": "wrist"}}, "view 'wrist'; expected masks of type binary with 2 axes and view ''"),
+        ({"bands": {"valid": {"from": "cover"}}}, "valid.from is 'cover', of type 'classes' .* expected type binary, or a map of one channel, with 2 axes and view ''"),
+        ({"clear": {"view": "wrist"}}, "view 'wrist'; expected type binary, or a map of one channel, with 2 axes"),
         ({"bands": {"valid": {"from": "cloud"}}}, "valid.from is 'cloud', which is not a modality of the catalog"),
     ],
 )  # fmt: skip

@@ -112,7 +112,7 @@ def _hidden(sample: Mapping[str, Any], modality: Modality) -> Any:
     if mask is None:
         remark(f"values without {modality.valid.source!r}, which says what is known: all of them is")
         return value
-    hidden = modality.value.hide(value, nearest_along_axes(np.asarray(mask, bool), modality.value.size))
+    hidden = modality.value.hide(value, nearest_along_axes(np.asarray(mask) > 0, modality.value.size))
     if modality.value.is_missing(hidden):
         remark("values that say nothing count as missing")
         return None

@@ -130,10 +130,15 @@ class Catalog(Mapping[str, Modality]):
         if m.valid.source not in self:
             return  # the entry of a single tokenizer lacks it
         mask = self[m.valid.source]
-        if not mask.value.is_mask or len(mask.value.size) != len(m.value.size) or mask.view != m.view:
+        if (
+            not mask.value.is_mask
+            or mask.value.channels > 1
+            or len(mask.value.size) != len(m.value.size)
+            or mask.view != m.view
+        ):
             raise MaskweaveError(
-                f"{where}, of type {mask.value.type!r} with value.size {list(mask.value.size)} and view {mask.view!r}; expected masks of type binary "
-                f"with {len(m.value.size)} axes and view {m.view!r}"
+                f"{where}, of type {mask.value.type!r} with value.size {list(mask.value.size)} and view {mask.view!r}; expected type binary, or a map "
+                f"of one channel, with {len(m.value.size)} axes and view {m.view!r}"
             )
 
     def _check_derive(self, m: Modality) -> None:

@@ -70,7 +70,7 @@ class ValueType(ABC):
     may_be_empty: ClassVar[bool] = False
     """Whether an empty text file says nothing; otherwise it is damaged."""
     is_mask: ClassVar[bool] = False
-    """Whether it is true or false at each point, and so can say which points of other values are known."""
+    """Whether it can say which points of other values are known: where it is true, or above 0."""
     is_embedding: ClassVar[bool] = False
     """Whether it is one vector that can stand for the sample in retrieval."""
     mergeable: ClassVar[bool] = False

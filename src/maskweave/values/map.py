@@ -45,6 +45,7 @@ class Map(ScaledNumbers):
     head = "points"
     renamed: ClassVar[dict[str, str]] = {"tails": "trim_quantile"}
     aliases: ClassVar[dict[str, str]] = {"scale": "file_scale", "offset": "file_offset"}
+    is_mask = True
     default_metrics = ("mae", "rmse")
 
     channels: int = 1
