@@ -336,6 +336,9 @@ class UnknownNumbers(Dense):
     def is_missing(self, value: Any) -> bool:
         return self.has_unknown and not self.known(value).any()
 
+    def hide(self, value: np.ndarray, known: np.ndarray) -> np.ndarray:
+        return np.where(known.reshape(*known.shape, *(1,) * (value.ndim - known.ndim)), value, np.float32(np.nan))
+
     def parse(self, content: bytes, ending: str, where: str) -> np.ndarray:
         array = super().parse(content, ending, where)
         return mark(array, self.missing) if self.missing and array.dtype.kind in "biuf" else array
