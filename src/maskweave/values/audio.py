@@ -169,22 +169,22 @@ class Audio(ValueType):
         frames = round(variation.shift * self.size[1])
         if not frames and not variation.noise:
             return value
-        if not isinstance(value, Sound):
-            levels = value[:, ~np.isnan(value).all(axis=0)]
-            if frames < 0:
-                levels = levels[:, min(-frames, levels.shape[1] - 1) :]
-            silence = np.full((len(levels), max(frames, 0)), self.range[0], np.float32)
-            levels = np.concatenate([silence, levels], axis=1)[:, : self.size[1]]
-            return self.padded(self._noisy(levels, variation))
-        waveform = value.waveform
-        if frames > 0:
-            waveform = np.concatenate([np.zeros(frames * self.hop, np.float32), waveform])[: self.size[1] * self.hop]
-        elif frames < 0:
-            waveform = waveform[min(-frames * self.hop, max(len(waveform) - self.hop, 0)) :]
-        sound = Sound(self.analysis, waveform) if frames else value
-        if not variation.noise:
-            return sound
-        return Sound(self.analysis, log_mel=self._noisy(sound.log_mel, variation))
+        if isinstance(value, Sound) and value.is_recorded:
+            waveform = value.waveform
+            if frames > 0:
+                waveform = np.concatenate([np.zeros(frames * self.hop, np.float32), waveform])
+            elif frames < 0:
+                waveform = waveform[min(-frames * self.hop, max(len(waveform) - self.hop, 0)) :]
+            sound = Sound(self.analysis, waveform[: self.size[1] * self.hop]) if frames else value
+            if not variation.noise:
+                return sound
+            return Sound(self.analysis, log_mel=self._noisy(sound.log_mel, variation))
+        levels = value.log_mel if isinstance(value, Sound) else value[:, ~np.isnan(value).all(axis=0)]
+        if frames < 0:
+            levels = levels[:, min(-frames, levels.shape[1] - 1) :]
+        silence = np.full((len(levels), max(frames, 0)), self.range[0], np.float32)
+        levels = self._noisy(np.concatenate([silence, levels], axis=1)[:, : self.size[1]], variation)
+        return Sound(self.analysis, log_mel=levels) if isinstance(value, Sound) else self.padded(levels)
 
     def _noisy(self, levels: np.ndarray, variation: Variation) -> np.ndarray:
         if variation.noise:
