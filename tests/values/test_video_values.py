@@ -21,6 +21,7 @@ from maskweave.values.formats.frames import is_frames, pack
 from maskweave.values.formats.video import read_video, write_gif, write_mp4
 from maskweave.values.geometry import Geometry
 from maskweave.values.image import Image
+from maskweave.values.variation import Variation
 from maskweave.values.video import Video
 
 VIDEO = Video((8, 16, 16), fps=8.0)
@@ -139,7 +140,7 @@ def test_values_that_are_refused(value: Any, message: str) -> None:
         VIDEO.check(value, "x")
 
 
-def test_batches_have_the_entrys_size() -> None:
+def test_batches_have_the_size_of_the_entry() -> None:
     with pytest.raises(BadSample, match=r"clip: value 2 of the batch: found shape \(9, 16, 16, 3\)"):
         VIDEO.check_batch([levels(9)], "clip", first=2)
 
@@ -234,6 +235,14 @@ def test_a_video_of_another_frame_needs_its_own_view() -> None:
         fit(sample, stretched)
 
 
+def test_variations_shift_and_color_all_frames() -> None:
+    assert VIDEO.varied_by == ("shift", "color", "noise")
+    later = VIDEO.vary(levels(4), Variation(shift=0.25))
+    assert later[:, 0, 0, 0].tolist() == [0, 0, 0, 10], "a quarter of 8 frames"
+    brighter = VIDEO.vary(levels(4), Variation(brightness=2.0))
+    assert brighter[:, 0, 0, 0].tolist() == [0, 20, 40, 60] and brighter.dtype == np.uint8
+
+
 # What results write.
 
 
@@ -295,5 +304,5 @@ def test_figures_are_strips_with_hatched_ends_and_clips_play() -> None:
     assert strip.shape == (32, 128, 3)
     assert [round(strip[16, 16 + 32 * i].mean() / 60) for i in range(2)] == [0, 2]
     assert strip[:, 64:].std() > 10 and np.ptp(strip[:, 100:], axis=2).max() <= 3, "frames 5 and 7 are past the end"
-    clip = VIDEO.clip(levels(5))
+    clip = VIDEO.playable(levels(5))
     assert clip.mime == "image/gif" and read_video(clip.content, "x")[0].shape == (5, 128, 128, 3)

@@ -125,9 +125,8 @@ class Dense(Array):
         if as_plane == "crop":
             if differing(found[-2:], size[-2:]):
                 remark(f"values of other sizes than {by(size)}, cropped to the center and resized")
-            return self.fit_along(
-                value, (*size[:-2], *found[-2:]), ("crop", "refuse", "refuse")[3 - len(size) :], where
-            )
+            along: tuple[Fit, ...] = ("crop", "refuse", "refuse")[3 - len(size) :]
+            return self.fit_along(value, (*size[:-2], *found[-2:]), along, where)
         if as_plane == "pad":
             remark(f"values of other sizes than {by(size)}, resized to fit inside")
             factor = min(s / n for n, s in zip(found, size, strict=True))
@@ -336,6 +335,9 @@ class UnknownNumbers(Dense):
 
     def is_missing(self, value: Any) -> bool:
         return self.has_unknown and not self.known(value).any()
+
+    def hide(self, value: np.ndarray, known: np.ndarray) -> np.ndarray:
+        return np.where(known.reshape(*known.shape, *(1,) * (value.ndim - known.ndim)), value, np.float32(np.nan))
 
     def parse(self, content: bytes, ending: str, where: str) -> np.ndarray:
         array = super().parse(content, ending, where)

@@ -2,20 +2,14 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
+from maskweave.values.playable import Playable
+
 Size = tuple[int, int]
 """Height and width of a figure in pixels."""
-
-
-class Clip(NamedTuple):
-    """A sound or a moving picture, as a page plays it."""
-
-    mime: str
-    """`audio/…` or `image/…`."""
-    content: bytes
 
 
 class Drawn(ABC):
@@ -46,7 +40,7 @@ class Drawn(ABC):
         """Lowest and highest number that figures of these values should show; None: the default of `draw`."""
         return None
 
-    def clip(self, value: Any) -> Clip | None:
+    def playable(self, value: Any) -> Playable | None:
         """Returns what a page can play of a checked or predicted value; None for values that neither sound nor move."""
         return None
 
