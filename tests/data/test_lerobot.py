@@ -137,3 +137,14 @@ def test_damaged_folders(tmp_path: Path, catalog: Catalog) -> None:
     (tmp_path / "t.csv").write_text("state\n1\n")
     with pytest.raises(MaskweaveError, match="data.window is for LeRobot folders"):
         open_data(str(tmp_path / "t.csv"), catalog, window=3)
+
+
+def test_videos_at_the_rate_of_their_entry(root: Path) -> None:
+    entries: dict[str, Any] = {
+        "top": {"id": 1, "kind": "grid", "grid": [5, 2, 2], "value": {"type": "video", "size": [10, 16, 16], "fps": 5}}
+    }
+    source = open_data(str(root), catalog_from({"modalities": entries}, "own.yaml"))
+    for i, length in enumerate(LENGTHS):
+        expected = np.arange(round(length / 2)) * 2 * LEVELS
+        (_, _, frames), *_ = source.parts(i)
+        np.testing.assert_allclose(levels_of(frames), expected, atol=4)

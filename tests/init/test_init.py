@@ -119,8 +119,8 @@ def test_earth_observation(tmp_path: Path, rng: np.random.Generator) -> None:
     assert land_.type == "classes" and len(land_.classes) == 5 and land_.ignore == (255,)
     assert height_.missing == (-9999.0,) and height_.range[0] > 0
     assert catalog["tags"].value.classes == ("dry", "wet")
-    keys = catalog["facts"].value.keys
-    assert list(keys) == ["month", "mass"] and keys["month"].integer and keys["mass"].splits
+    month, mass = catalog["month"], catalog["mass"]
+    assert month.folder == mass.folder == "facts" and month.value.key == "month" and mass.value.scale == "log"
     text = project.survey_text()
     assert "the keys place hold no numbers" in text and "land: the files do not name their classes" in text
 
@@ -139,12 +139,43 @@ def test_arrays_and_scalars(tmp_path: Path, rng: np.random.Generator) -> None:
     _, catalog = made(root, tmp_path)
     joints, mel = catalog["joints"].value, catalog["mel"].value
     assert (joints.type, joints.size, joints.channels, joints.missing) == ("series", (50,), 3, ("predicted",))
-    assert len(joints.mean) == len(joints.std) == 3
+    assert joints.scaling == catalog["tok_joints"].value.scaling == "fit"
     assert mel.size[0] == 80 and mel.size[1] >= 175 and mel.fit == ("crop", "crop") and mel.has_unknown
     assert catalog["clip"].value.size == (8, 32, 32) and catalog["clip"].value.type == "video"
     assert (catalog["mass"].value.scale, catalog["count"].value.scale) == ("log", "linear")
     assert catalog["mask"].value.type == "binary"
     assert {catalog["camera"].view, catalog["mask"].view} == {"", "mask"}, "another frame"
+
+
+def test_objects_of_many_numbers_are_metadata(tmp_path: Path) -> None:
+    root = folder(tmp_path / "files", facts__json=lambda i: {f"k{n}": i + n / 7 for n in range(9)})
+    _, catalog = made(root, tmp_path)
+    assert list(catalog) == ["facts"] and len(catalog["facts"].value.keys) == 9
+
+
+def test_units_of_scientific_files(tmp_path: Path, rng: np.random.Generator) -> None:
+    """BUNIT, TUNIT and the attribute `units`; files that differ state none."""
+    h5py, fits = pytest.importorskip("h5py"), pytest.importorskip("astropy.io.fits")
+    root = tmp_path / "files"
+    for name in ("image", "table", "grid", "mixed"):
+        (root / name).mkdir(parents=True)
+    for i in range(COUNT):
+        image = fits.PrimaryHDU(rng.normal(size=(16, 16)).astype(np.float32))
+        image.header["BUNIT"] = "nJy"
+        image.writeto(root / f"image/{i}.fits")
+        column = fits.Column("flux", "D", unit="erg", array=rng.normal(size=40))
+        fits.BinTableHDU.from_columns([column]).writeto(root / f"table/{i}.fits")
+        for kind, unit in (("grid", "K"), ("mixed", "K" if i else "m")):
+            with h5py.File(root / f"{kind}/{i}.h5", "w") as file:
+                file["data/t2m"] = rng.normal(size=(16, 16))
+                file["data/t2m"].attrs["units"] = unit
+    _, catalog = made(root, tmp_path)
+    assert {n: m.value.unit for n, m in catalog.items() if not m.source} == {
+        "image": "nJy",
+        "table": "erg",
+        "grid": "K",
+        "mixed": "",
+    }
 
 
 def test_sounds(tmp_path: Path, rng: np.random.Generator) -> None:
@@ -339,6 +370,35 @@ def test_grids_divide_their_sizes(length: int) -> None:
     assert series.size[0] >= length and strip.size[1] >= 100, "nothing is cut"
 
 
+def test_numbers_over_powers_of_ten_need_no_range(tmp_path: Path, rng: np.random.Generator) -> None:
+    root = folder(
+        tmp_path / "files",
+        flux__npy=lambda i: np.exp(rng.normal(0, 2.5, (16, 16))) * rng.choice([-1, 1], (16, 16)),
+        counts__npy=lambda i: (np.exp(rng.normal(5, 2, (16, 16)))).astype(np.int64),
+    )
+    _, catalog = made(root, tmp_path)
+    assert (catalog["flux"].value.scaling, catalog["flux"].value.range) == ("fit_asinh", None)
+    assert catalog["counts"].value.range is not None
+
+
+def test_channels_of_different_ranges_have_their_own(tmp_path: Path, rng: np.random.Generator) -> None:
+    root = folder(
+        tmp_path / "files",
+        weather__npy=lambda i: np.stack(
+            [rng.uniform(0, 1, (16, 16)), rng.uniform(900, 1100, (16, 16)), np.full((16, 16), 5.0)], -1
+        ),
+        alike__npy=lambda i: rng.uniform(0, 1, (16, 16, 2)),
+    )
+    _, catalog = made(root, tmp_path)
+    small, large, constant = catalog["weather"].value.range
+    assert (
+        small == pytest.approx((0, 1), abs=0.02)
+        and large == pytest.approx((900, 1100), abs=2)
+        and constant[0] < 5 < constant[1]
+    )
+    assert catalog["alike"].value.range == pytest.approx((0, 1), abs=0.02)
+
+
 def test_two_commands(tmp_path: Path, rng: np.random.Generator) -> None:
     """From files to a report, with very few steps."""
     root = folder(
@@ -355,5 +415,5 @@ def test_two_commands(tmp_path: Path, rng: np.random.Generator) -> None:
     run = tmp_path / "p" / "run"
     assert main(["run", str(tmp_path / "p" / "recipe.yaml"), "--out", str(run), *few]) == 0
     rows = json.loads((run / "evaluation.json").read_text())
-    assert {row["target"] for row in rows} == {"tok_plane", "tok_series", "level", "kind", "note", "facts"}
+    assert {row["target"] for row in rows} == {"tok_plane", "tok_series", "level", "kind", "note", "a", "b"}
     assert (run / "report.html").exists()

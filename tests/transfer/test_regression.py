@@ -102,12 +102,19 @@ def test_gaussian_and_quantile_distributions() -> None:
 
 def test_statistics_are_over_known_points() -> None:
     raw = torch.tensor([[[[1.0, 3.0], [torch.nan, torch.nan]]], [[[torch.nan] * 2] * 2]])
-    assert channel_statistics(raw).tolist() == [[2.0, 1.0], [0.0, 0.0]]
+    found = channel_statistics(raw)
+    assert found[0].tolist() == [2.0, 1.0] and bool(found[1].isnan().all())
+    head = ClassHead(4, 3, statistics={"x": 1})
+    with torch.no_grad():
+        head.feature_mean[4:] = torch.tensor([2.0, 1.0])
+    tokens = torch.ones(2, 1, 4)
+    one, other = head(Encoded(tokens, None, {}, {}, {"x": raw}))
+    assert torch.allclose(one, other), "what is unknown counts as average"
     samples = [Scenes(catalog(["rgb", "depth"]), 2, 0)[i] for i in range(2)]
     del samples[1]["depth"]
-    found = raw_inputs(samples, catalog(["rgb", "depth"]), ["rgb", "depth"])
-    assert found["rgb"].shape == (2, 3, 64, 64) and bool(found["depth"][1].isnan().all())
-    assert bool(found["depth"][0].isfinite().all())
+    values = raw_inputs(samples, catalog(["rgb", "depth"]), ["rgb", "depth"])
+    assert values["rgb"].shape == (2, 3, 64, 64) and bool(values["depth"][1].isnan().all())
+    assert bool(values["depth"][0].isfinite().all())
 
 
 def test_attention_starts_as_the_mean_and_skips_padding() -> None:

@@ -178,6 +178,7 @@ def test_predictions_stay_on_the_axis() -> None:
     logits[..., :5] = logits[..., 60:] = -1
     found = value.with_unknown(np.ones((1, 64), np.float32), logits)
     assert found.shape == (1, 64) and np.isnan(found).sum() == 9
+    assert [*value.metrics()] == ["mae", "rmse"], "they have no length"
     assert value.merge([found[0], np.ones(64), np.full(64, NAN)], 0.5).shape == (64,)
 
 

@@ -23,7 +23,7 @@ from maskweave.values.formats.frames import frame_files, is_frames, pack
 
 
 @dataclass
-class _Listing:
+class AlignedListing:
     """The files under ROOT."""
 
     files: dict[str, dict[str, str]] = field(default_factory=dict)
@@ -64,7 +64,7 @@ def import_folders(
         FullDisk: no space is left; finished shards are kept.
     """
     root, out = Path(root), Path(out)
-    listing, entries = _listed(root, catalog, single)
+    listing, entries = list_aligned(root, catalog, single)
     prepare(out, root)
     return write_shards(AlignedFiles(str(root), catalog, entries, listing), out, shard_size, limit, jobs, bad)
 
@@ -72,7 +72,7 @@ def import_folders(
 class AlignedFiles:
     """The samples of aligned folders."""
 
-    def __init__(self, place: str, catalog: Catalog, entries: dict[str, Modality], listing: _Listing):
+    def __init__(self, place: str, catalog: Catalog, entries: dict[str, Modality], listing: AlignedListing):
         self.place, self.catalog, self.entries, self.listing = place, catalog, entries, listing
         self.keys = sorted(set(listing.faults).union(*listing.files.values()))
         self.notes = listing.notes
@@ -122,8 +122,12 @@ def _state(path: Path) -> list[int]:
     return [sum(state.st_size for state in states), max(state.st_mtime_ns for state in states)]
 
 
-def _listed(root: Path, catalog: Catalog, single: str = "") -> tuple[_Listing, dict[str, Modality]]:
-    """Returns all files under root, by modality and key, and the entries whose folders exist."""
+def list_aligned(root: Path, catalog: Catalog, single: str = "") -> tuple[AlignedListing, dict[str, Modality]]:
+    """Returns all files under root, by modality and key, and the entries whose folders exist.
+
+    Raises:
+        MaskweaveError: as `import_folders`.
+    """
     if not root.is_dir():
         found = "is a file" if root.exists() else "no such folder"
         raise MaskweaveError(
@@ -132,8 +136,11 @@ def _listed(root: Path, catalog: Catalog, single: str = "") -> tuple[_Listing, d
     expected = [name for name, m in catalog.items() if not m.source]
     folders = sorted(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
     folders = [catalog[single].name] if single else folders
-    listing = _Listing()
-    entries = {name: catalog[name] for name in expected if name in folders and not catalog[name].value.is_in_name}
+    listing = AlignedListing()
+    places = {name: (catalog[name].folder or name) if not single else name for name in expected}
+    entries = {
+        name: catalog[name] for name in expected if places[name] in folders and not catalog[name].value.is_in_name
+    }
     if not entries:
         found = (
             f"contains the folders {', '.join(folders[:10])}"
@@ -143,10 +150,10 @@ def _listed(root: Path, catalog: Catalog, single: str = "") -> tuple[_Listing, d
             else "contains no folders"
         )
         raise MaskweaveError(
-            f"{root}: {found}; expected folders named like the entries of {catalog.where}: {', '.join(expected)}"
+            f"{root}: {found}; expected folders named like the entries of {catalog.where}: {', '.join(dict.fromkeys(places.values()))}"
         )
     for name in folders:
-        if name not in entries:
+        if name not in {places[entry] for entry in entries}:
             reads = (
                 "its entry reads the names of samples (value.name_pattern)"
                 if name in catalog and catalog[name].value.is_in_name
@@ -157,7 +164,7 @@ def _listed(root: Path, catalog: Catalog, single: str = "") -> tuple[_Listing, d
             listing.notes.append(f"{root / name}: ignored: {reads}")
     unusable: dict[str, tuple[str, str]] = {}
     for name, entry in entries.items():
-        folder = listing.folders[name] = root if single else root / name
+        folder = listing.folders[name] = root if single else root / places[name]
         if folder.is_symlink() and not single:
             raise MaskweaveError(
                 f"{folder}: is a link, and links are not followed; move the folder here, or import from its real path"
@@ -178,7 +185,7 @@ def _listed(root: Path, catalog: Catalog, single: str = "") -> tuple[_Listing, d
 
 
 def _list_folder(
-    folder: Path, entry: Modality, listing: _Listing, unusable: dict[str, tuple[str, str]]
+    folder: Path, entry: Modality, listing: AlignedListing, unusable: dict[str, tuple[str, str]]
 ) -> dict[str, str]:
     """Paths of the files in one modality's folder, by key."""
     allowed, others = entry.value.endings, 0
@@ -222,14 +229,14 @@ def _list_folder(
     return files
 
 
-def _is_link(path: Path, listing: _Listing) -> bool:
+def _is_link(path: Path, listing: AlignedListing) -> bool:
     if path.is_symlink():
         listing.notes.append(f"{path}: ignored: it is a link, and links are not followed")
         return True
     return False
 
 
-def _check_names(root: Path, listing: _Listing) -> None:
+def _check_names(root: Path, listing: AlignedListing) -> None:
     """Check that every folder shares a name with another folder."""
     for name, files in listing.files.items():
         others = {other: keys for other, keys in listing.files.items() if other != name}

@@ -44,6 +44,7 @@ def read_clip(clip: Clip, value: ValueType, where: str) -> np.ndarray:
         if not container.streams.video:
             raise BadSample(f"{where}: {clip.path}: found no video in the file; expected one")
         stream = container.streams.video[0]
+        rate = float(stream.average_rate or clip.fps)
         if stream.height * stream.width > MAX_PIXELS:
             raise BadSample(f"{where}: {stream.width} × {stream.height} pixels; expected at most {MAX_PIXELS:,}")
         if clip.start > 0 and stream.time_base:
@@ -60,14 +61,14 @@ def read_clip(clip: Clip, value: ValueType, where: str) -> np.ndarray:
         raise BadSample(
             f"{where}: {clip.path}: has no frames from {clip.start:.2f} to {clip.stop:.2f} s; expected those of the table; restore the file"
         )
-    return np.stack([frames[k] for k in chosen_frames(len(frames), clip.fps, value)])
+    return np.stack([frames[k] for k in chosen_frames(len(frames), rate, value)])
 
 
 def chosen_frames(count: int, fps: float, value: ValueType) -> list[int]:
     """Returns the frames that an entry uses: at its own rate if it has one (`fps`), else evenly as many as its size, else all."""
     rate = getattr(value, "fps", 0)
     if rate:
-        times = np.arange(max(1, math.floor(count * rate / fps + 1e-6))) / rate
+        times = np.arange(max(1, round(count * rate / fps))) / rate
         return np.minimum(np.rint(times * fps), count - 1).astype(int).tolist()
     if len(value.size) == 3 and count > value.size[0]:
         return np.linspace(0, count - 1, value.size[0]).round().astype(int).tolist()

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from maskweave.errors import BadSample
-from maskweave.init.stated import tiff_bands
+from maskweave.init.stated import array_unit, tiff_bands
 from maskweave.values import files, formats
 from maskweave.values.formats import SOUNDS
 from maskweave.values.formats.base import Selection
@@ -56,7 +56,7 @@ def read_content(path: Path, array: str = "") -> FileContent:
         MaskweaveError: the package that reads such files is not installed.
     """
     if path.is_dir():
-        return _video(formats.read(pack(path), formats.FRAMES, str(path), Selection(axes=3)).array)
+        return video_content(formats.read(pack(path), formats.FRAMES, str(path), Selection(axes=3)).array)
     return content_of(files.read_bytes(path), formats.split_ending(path.name)[1], str(path), array)
 
 
@@ -80,16 +80,16 @@ def content_of(content: bytes, ending: str, where: str, array: str = "") -> File
         return _picture(content, ending, where)
     if ending in formats.VIDEOS:
         if ending == formats.FRAMES:
-            return _video(formats.read(content, ending, where, Selection(axes=3)).array)
+            return video_content(formats.read(content, ending, where, Selection(axes=3)).array)
         return _probed(content, where)
     if ending in formats.BUILT_IN or ending in formats.installed():
         stored = formats.read(content, ending, where, Selection(array, axes=1 if ending == "csv" else 2))
-        return FileContent("array", stored.array, stored.known)
+        return FileContent("array", stored.array, stored.known, unit=array_unit(content, ending, where, array))
     raise BadSample(f"{where}: nothing reads files that end in {ending!r}")
 
 
-def _video(frames: np.ndarray) -> FileContent:
-    return FileContent("video", np.broadcast_to(np.uint8(0), frames.shape))
+def video_content(frames: np.ndarray, rate: float = 0.0) -> FileContent:
+    return FileContent("video", np.broadcast_to(np.uint8(0), frames.shape), rate=rate)
 
 
 def _probed(content: bytes, where: str) -> FileContent:

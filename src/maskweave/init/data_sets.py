@@ -32,7 +32,7 @@ from maskweave.data.source import check_key
 from maskweave.data.table_source import NAME, Table
 from maskweave.data.webdataset import PACKED, TEXTS, bytes_at, split_field, tars_in, unpacked
 from maskweave.errors import BadSample, MaskweaveError
-from maskweave.init.contents import FileContent, content_of, read_content
+from maskweave.init.contents import FileContent, content_of, read_content, video_content
 from maskweave.init.listing import RESERVED, FileSet, FolderListing, Layout
 from maskweave.modality.checks import check_name
 from maskweave.values import formats
@@ -238,9 +238,7 @@ def _load_feature(
     if feature in folder.videos:
         clip = folder.clip(window, feature, whole)
         every: Any = SimpleNamespace(size=())  # all frames, as they are
-        if clip is None:
-            return None
-        return FileContent("video", read_clip(clip, every, f"{key}: {feature}"), rate=folder.fps)
+        return None if clip is None else video_content(read_clip(clip, every, f"{key}: {feature}"), folder.fps)
     if feature == TASK and TASK not in folder.table.columns:
         task = folder.task(window)
         return None if not task else FileContent("text", task)
@@ -251,7 +249,7 @@ def _load_feature(
         return FileContent("text", cells[0])
     if isinstance(cells[0], Mapping) and cells[0].get("bytes"):
         frames = [content_of(cell["bytes"], _sniffed(cell["bytes"]), f"{key}: {feature}").data for cell in cells]
-        return FileContent("video", np.stack(frames), rate=folder.fps)
+        return video_content(np.stack(frames), folder.fps)
     raise BadSample(f"{key}: {feature} holds neither numbers, pictures nor text")
 
 

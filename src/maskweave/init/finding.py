@@ -33,6 +33,8 @@ class Finding:
     """Words that its vocabulary must have as one token each."""
     texts: list[str] = field(default_factory=list)
     """Texts that its vocabulary must write."""
+    numbers: dict[str, list[float]] = field(default_factory=dict)
+    """Numbers by key, of objects with so few that each can be a modality."""
     extents: dict[str, tuple[int, ...]] = field(default_factory=dict)
     """Height and width of planes by the sample's name."""
     view: str = ""
@@ -40,6 +42,13 @@ class Finding:
     """What could not be decided, and what to do about it."""
     faults: list[str] = field(default_factory=list)
     """Why files could not be read."""
+    folder: str = ""
+    """Name of the folder or column, if the modality has another one."""
+
+    @property
+    def place(self) -> str:
+        """Name of its folder or column."""
+        return self.folder or self.name
 
     @property
     def is_sequence(self) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from maskweave.data.import_source import import_data
+from maskweave.data.named import is_named
 from maskweave.errors import MaskweaveError
 from maskweave.files import write_aside
 from maskweave.init.data_sets import list_data_set
@@ -138,6 +139,10 @@ def make_project(
     """
     if not 0 < minutes < 1e6:
         raise MaskweaveError(f"--minutes must be above 0, found {minutes:g}")
+    if is_named(str(root)):
+        raise MaskweaveError(
+            f"{root}: is a source made by code, which gives values for the entries of a catalog, so there are no files to look at; write the catalog, then set data.source in a recipe"
+        )
     listing = (None if classes else list_data_set(root)) or list_folder(root, classes)
     _check_out(root, out)
     findings = survey(listing, minutes, arrays or {}, texts)
@@ -149,7 +154,7 @@ def make_project(
             "in one folder per modality with the same names"
         )
     vocabulary = fit_vocabulary(usable)
-    samples = len(set().union(*(s.files for s in listing.sets if any(f.name == s.name for f in usable))))
+    samples = len(set().union(*(s.files for s in listing.sets if any(f.place == s.name for f in usable))))
     plan = make_plan(usable, samples, minutes, machine_speed(), torch.get_num_threads())
     project = Project(out, listing, findings, plan, minutes)
     command = shlex.join(["maskweave", "init", str(root), "--out", str(out)])

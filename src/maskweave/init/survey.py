@@ -1,14 +1,15 @@
 """A survey of a folder: what the files of each modality hold, from a spread of them."""
 
+import re
 from collections.abc import Collection, Mapping
 
 from maskweave.errors import BadSample, MaskweaveError
 from maskweave.init.contents import FileContent
 from maskweave.init.dense import decide_dense
 from maskweave.init.finding import Finding
-from maskweave.init.listing import FileSet, FolderListing, spread
+from maskweave.init.listing import RESERVED, FileSet, FolderListing, spread
 from maskweave.init.media import decide_sound, decide_video, is_color_video
-from maskweave.init.words import as_text, decide_json, decide_text
+from maskweave.init.words import as_text, decide_json, decide_text, split_numbers
 from maskweave.progress import Progress, progress
 
 LOOKED_AT = 64
@@ -41,7 +42,13 @@ def survey(listing: FolderListing, minutes: float, arrays: Mapping[str, str], te
     names = listing.names
     total = sum(min(len(s.files), _most(s)) for s in listing.sets)
     with progress("look", total) as bar:
-        findings = [_look(s, names, minutes, arrays.get(s.name, ""), s.name in texts, bar) for s in listing.sets]
+        looked = [_look(s, names, minutes, arrays.get(s.name, ""), s.name in texts, bar) for s in listing.sets]
+    findings = [one for f in looked for one in ([f] if listing.layout == "shards" else _split(f, known))]
+    for f in findings:
+        if f.folder and listing.is_data_set:
+            listing.fields[f.name] = listing.fields.get(f.folder, f.folder)
+    for place in {f.folder for f in findings if f.folder}:
+        listing.fields.pop(place, None)
     if listing.layout == "classes":
         classes = sorted({key.partition("/")[0] for key in names})
         label = Finding(_free("class", known), len(names), len(names), f"{len(classes)} folders")
@@ -50,6 +57,18 @@ def survey(listing: FolderListing, minutes: float, arrays: Mapping[str, str], te
         findings.append(label)
     _set_views(findings)
     return findings
+
+
+def _split(finding: Finding, known: list[str]) -> list[Finding]:
+    """Returns a scalar for each number of objects with few of them."""
+    if not finding.numbers:
+        return [finding]
+    taken, names = [name for name in known if name != finding.name], []
+    for key in finding.numbers:
+        name = re.sub(r"[^A-Za-z0-9_-]+", "_", key).strip("_-")
+        name = _free(name if name and name not in RESERVED else f"{finding.name}_{name}", [*taken, *names])
+        names.append(name)
+    return split_numbers(finding, finding.looked, names)
 
 
 def _most(files: FileSet) -> int:

@@ -19,6 +19,8 @@ WITHOUT_ENDS = 1.5
 REPEATS = 4
 """Texts are labels if each occurs this many times on average."""
 MOST_LABELS = 200
+MOST_SCALARS = 8
+"""Objects of at most so many numbers become scalars, of more numbers metadata."""
 LONGEST_LABEL = 64
 """Characters of a label, at most."""
 FEWEST_PER_BIN = 10
@@ -109,6 +111,7 @@ def _object(finding: Finding, objects: Sequence[Mapping[str, Any]]) -> Finding:
         finding = _scalar(finding, numbers[usable[0]])
         finding.value["key"] = usable[0]
         return finding
+    finding.numbers = {k: numbers[k] for k in usable} if 1 < len(usable) <= MOST_SCALARS else {}
     finding.type, finding.chunk, finding.max_tokens = "metadata", 2, 2 * len(usable) + 2
     finding.found = f"objects with {len(usable)} numbers"
     finding.value["keys"] = {key: _key(i, numbers[key]) for i, key in enumerate(usable)}
@@ -146,6 +149,23 @@ def _scalar(finding: Finding, numbers: Sequence[float]) -> Finding:
         finding.value["scale"] = "log"
         finding.why["scale"] = f"the numbers span {math.log10(high / low):.1f} powers of ten"
     return finding
+
+
+def split_numbers(finding: Finding, files: int, names: Sequence[str]) -> list[Finding]:
+    """Returns a scalar for each number of an object, in place of its metadata.
+
+    Args:
+        files: number of objects that were read.
+        names: the names of the new modalities.
+    """
+    found = []
+    for (key, numbers), name in zip(finding.numbers.items(), names, strict=True):
+        one = Finding(name, round(finding.files * len(numbers) / files), folder=finding.place, looked=len(numbers))
+        one = _scalar(one, numbers)
+        one.value["key"] = key
+        found.append(one)
+    found[0].doubts, found[0].faults = finding.doubts, finding.faults
+    return found
 
 
 def _labels(finding: Finding, given: Sequence[str]) -> Finding:

@@ -164,19 +164,19 @@ class Audio(ValueType):
 
     varied_by: ClassVar[tuple[str, ...]] = ("shift", "noise")
 
-    def vary(self, value: Sound, variation: Variation) -> Sound:
-        """Shifts the start, with silence before it or without its beginning; noise is added to the levels."""
-        frames = round(variation.shift * self.size[1])
-        waveform = value.waveform
-        if frames > 0:
-            waveform = np.concatenate([np.zeros(frames * self.hop, np.float32), waveform])[: self.size[1] * self.hop]
-        elif frames < 0:
-            waveform = waveform[min(-frames * self.hop, max(len(waveform) - self.hop, 0)) :]
-        sound = Sound(self.analysis, waveform) if frames else value
-        if not variation.noise:
-            return sound
-        levels = sound.log_mel + variation.gaussian(sound.log_mel.shape) / self.factor_shift[0]
-        return Sound(self.analysis, log_mel=np.clip(levels, *self.range).astype(np.float32))
+    def vary(self, value: Any, variation: Variation) -> Any:
+        """Varies the log-mel spectrogram of a sound, or a spectrogram: a later start is silent before, an earlier one is cut."""
+        points = round(variation.shift * self.size[1])
+        if not points and not variation.noise:
+            return value
+        log_mel = value.log_mel if isinstance(value, Sound) else value[:, ~np.isnan(value).all(axis=0)]
+        if points < 0:
+            log_mel = log_mel[:, min(-points, log_mel.shape[1] - 1) :]
+        silence = np.full((len(log_mel), max(points, 0)), self.range[0], np.float32)
+        log_mel = np.concatenate([silence, log_mel], axis=1)[:, : self.size[1]]
+        noise = variation.gaussian(log_mel.shape) / self.factor_shift[0]
+        log_mel = np.clip(log_mel + noise, *self.range).astype(np.float32)
+        return Sound(self.analysis, log_mel=log_mel) if isinstance(value, Sound) else self.padded(log_mel)
 
     # Networks
 
@@ -303,9 +303,8 @@ class Audio(ValueType):
             np.pad(v.log_mel, ((0, 0), (0, most - v.log_mel.shape[1])), constant_values=self.range[0]) for v in values
         ]
         frames = round(float(np.median([value.log_mel.shape[1] for value in values])))
-        return Sound(
-            self.analysis, log_mel=np.mean(np.stack(quiet)[:, :, :frames], axis=0, dtype=np.float64).astype(np.float32)
-        )
+        levels = np.asarray(np.mean(np.stack(quiet)[:, :, :frames], axis=0), np.float32)
+        return Sound(self.analysis, log_mel=levels)
 
     # Figures
 

@@ -62,6 +62,8 @@ class ValueType(ABC):
     """Whether it is plain text: text tokenizers are trained on it, and commands take it as typed."""
     may_be_empty: ClassVar[bool] = False
     """Whether an empty text file says nothing; otherwise it is damaged."""
+    is_mask: ClassVar[bool] = False
+    """Whether it can say which points of other values are known: where it is true, or above 0."""
     is_embedding: ClassVar[bool] = False
     """Whether it is one vector that can stand for the sample in retrieval."""
     mergeable: ClassVar[bool] = False
@@ -149,6 +151,10 @@ class ValueType(ABC):
     def input_channels(self) -> int:
         """Channels of a tokenizer's input: those of the value, and of its validity."""
         return self.channels * (2 if self.has_unknown else 1)
+
+    def hide(self, value: Any, known: np.ndarray) -> Any:
+        """Returns a checked value of the entry's size whose points are unknown where `known`, bool (*size), is False."""
+        raise MaskweaveError(f"values of type {self.type!r} cannot have unknown points")
 
     def known(self, value: Any) -> np.ndarray:
         """Which elements of a checked value are known, bool, in the value's shape."""

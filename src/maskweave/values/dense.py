@@ -336,6 +336,9 @@ class UnknownNumbers(Dense):
     def is_missing(self, value: Any) -> bool:
         return self.has_unknown and not self.known(value).any()
 
+    def hide(self, value: np.ndarray, known: np.ndarray) -> np.ndarray:
+        return np.where(known.reshape(*known.shape, *(1,) * (value.ndim - known.ndim)), value, np.float32(np.nan))
+
     def parse(self, content: bytes, ending: str, where: str) -> np.ndarray:
         array = super().parse(content, ending, where)
         return mark(array, self.missing) if self.missing and array.dtype.kind in "biuf" else array
@@ -406,9 +409,10 @@ class DenseNumbers(UnknownNumbers):
             *self.curve_points(),
         )
 
-    def curve_points(self) -> tuple[np.ndarray, str, bool]:
-        """Coordinates of the entry's points along the axis of curves, its label, and whether it is logarithmic."""
-        return np.arange(self.size[0]), "", False
+    def curve_points(self) -> tuple[np.ndarray, str, bool, Sequence[str]]:
+        """Coordinates of the entry's points along the axis of curves, its label, whether it is logarithmic, and the units of the channels, if they
+        have units of their own."""
+        return np.arange(self.size[0]), "", False, ()
 
     def curve_names(self) -> Sequence[str]:
         """Names of the channels in figures of curves; empty if they have none."""

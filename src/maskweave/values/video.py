@@ -60,6 +60,8 @@ class Video(Image):
         super().check_settings(kind)
         if len(self.size) != 3:
             raise MaskweaveError(f"value.size of a video must be [frames, height, width], found {list(self.size)}")
+        if self.valid:
+            raise MaskweaveError("value.valid is for pictures; remove it")
         if self.channels == 4:
             raise MaskweaveError("values of type 'video' have 1 or 3 channels, found value.channels 4")
         if not RATES[0] <= self.fps <= RATES[1]:
@@ -199,6 +201,17 @@ class Video(Image):
     def resize_axes(self, value: np.ndarray) -> np.ndarray:
         plane = replace(self.plane, fit=("resize",))
         return np.stack([plane.resize(frame, Geometry()) for frame in value])
+
+    varied_by: ClassVar[tuple[str, ...]] = ("color", "noise")
+
+    def vary(self, value: np.ndarray, variation: Variation) -> np.ndarray:
+        if value.dtype == np.uint8:
+            return super().vary(value, variation)
+        frames = np.flatnonzero(~np.isnan(value).any(axis=(1, 2, 3)))  # padded to the entry's length
+        end = frames[-1] + 1 if len(frames) else 0
+        return (
+            self.padded(super().vary(np.rint(value[:end]).clip(0, 255).astype(np.uint8), variation)) if end else value
+        )
 
     def resize_depth(self, value: np.ndarray) -> np.ndarray:
         return value
