@@ -255,6 +255,8 @@ def test_variations_shift_and_color_all_frames() -> None:
     assert later[:, 0, 0, 0].tolist() == [0, 0, 0, 10], "a quarter of 8 frames"
     brighter = VIDEO.vary(levels(4), Variation(brightness=2.0))
     assert brighter[:, 0, 0, 0].tolist() == [0, 20, 40, 60] and brighter.dtype == np.uint8
+    padded = VIDEO.vary(VIDEO.padded(levels(4)), Variation(shift=0.25))
+    assert np.array_equal(padded, VIDEO.padded(later), equal_nan=True), "what is past the end stays unknown"
 
 
 # What results write.

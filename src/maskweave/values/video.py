@@ -189,6 +189,10 @@ class Video(Image):
 
     def vary(self, value: np.ndarray, variation: Variation) -> np.ndarray:
         """A shift repeats the first or the last frame: what is before the start cannot be unknown."""
+        if value.dtype != np.uint8:  # padded to the entry's length
+            frames = np.flatnonzero(~np.isnan(value).any(axis=(1, 2, 3)))
+            end = frames[-1] + 1 if len(frames) else 0
+            return self.padded(self.vary(value[:end].astype(np.uint8), variation)) if end else value
         points = round(variation.shift * self.size[0])
         value = shifted(value, points, 0, None) if points else value
         return super().vary(value, replace(variation, shift=0.0))
@@ -201,17 +205,6 @@ class Video(Image):
     def resize_axes(self, value: np.ndarray) -> np.ndarray:
         plane = replace(self.plane, fit=("resize",))
         return np.stack([plane.resize(frame, Geometry()) for frame in value])
-
-    varied_by: ClassVar[tuple[str, ...]] = ("color", "noise")
-
-    def vary(self, value: np.ndarray, variation: Variation) -> np.ndarray:
-        if value.dtype == np.uint8:
-            return super().vary(value, variation)
-        frames = np.flatnonzero(~np.isnan(value).any(axis=(1, 2, 3)))  # padded to the entry's length
-        end = frames[-1] + 1 if len(frames) else 0
-        return (
-            self.padded(super().vary(np.rint(value[:end]).clip(0, 255).astype(np.uint8), variation)) if end else value
-        )
 
     def resize_depth(self, value: np.ndarray) -> np.ndarray:
         return value
