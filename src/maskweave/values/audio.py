@@ -165,18 +165,31 @@ class Audio(ValueType):
     varied_by: ClassVar[tuple[str, ...]] = ("shift", "noise")
 
     def vary(self, value: Any, variation: Variation) -> Any:
-        """Varies the log-mel spectrogram of a sound, or a spectrogram: a later start is silent before, an earlier one is cut."""
-        points = round(variation.shift * self.size[1])
-        if not points and not variation.noise:
+        """Shifts the start, with silence before it or without its beginning; noise is added to the levels. Spectrograms stay spectrograms."""
+        frames = round(variation.shift * self.size[1])
+        if not frames and not variation.noise:
             return value
-        log_mel = value.log_mel if isinstance(value, Sound) else value[:, ~np.isnan(value).all(axis=0)]
-        if points < 0:
-            log_mel = log_mel[:, min(-points, log_mel.shape[1] - 1) :]
-        silence = np.full((len(log_mel), max(points, 0)), self.range[0], np.float32)
-        log_mel = np.concatenate([silence, log_mel], axis=1)[:, : self.size[1]]
-        noise = variation.gaussian(log_mel.shape) / self.factor_shift[0]
-        log_mel = np.clip(log_mel + noise, *self.range).astype(np.float32)
-        return Sound(self.analysis, log_mel=log_mel) if isinstance(value, Sound) else self.padded(log_mel)
+        if isinstance(value, Sound) and value.is_recorded:
+            waveform = value.waveform
+            if frames > 0:
+                waveform = np.concatenate([np.zeros(frames * self.hop, np.float32), waveform])
+            elif frames < 0:
+                waveform = waveform[min(-frames * self.hop, max(len(waveform) - self.hop, 0)) :]
+            sound = Sound(self.analysis, waveform[: self.size[1] * self.hop]) if frames else value
+            if not variation.noise:
+                return sound
+            return Sound(self.analysis, log_mel=self._noisy(sound.log_mel, variation))
+        levels = value.log_mel if isinstance(value, Sound) else value[:, ~np.isnan(value).all(axis=0)]
+        if frames < 0:
+            levels = levels[:, min(-frames, levels.shape[1] - 1) :]
+        silence = np.full((len(levels), max(frames, 0)), self.range[0], np.float32)
+        levels = self._noisy(np.concatenate([silence, levels], axis=1)[:, : self.size[1]], variation)
+        return Sound(self.analysis, log_mel=levels) if isinstance(value, Sound) else self.padded(levels)
+
+    def _noisy(self, levels: np.ndarray, variation: Variation) -> np.ndarray:
+        if variation.noise:
+            levels = levels + variation.gaussian(levels.shape) / self.factor_shift[0]
+        return np.clip(levels, *self.range).astype(np.float32)
 
     # Networks
 

@@ -187,12 +187,16 @@ class Video(Image):
         with listening(lambda text: None):  # one remark for all frames
             return np.stack([first, *(plane.fit_sizes(frame, where) for frame in value[1:])])
 
+    varied_by: ClassVar[tuple[str, ...]] = ("shift", "color", "noise")
+
     def vary(self, value: np.ndarray, variation: Variation) -> np.ndarray:
         """A shift repeats the first or the last frame: what is before the start cannot be unknown."""
         if value.dtype != np.uint8:  # padded to the entry's length
             frames = np.flatnonzero(~np.isnan(value).any(axis=(1, 2, 3)))
-            end = frames[-1] + 1 if len(frames) else 0
-            return self.padded(self.vary(value[:end].astype(np.uint8), variation)) if end else value
+            if not len(frames):
+                return value
+            some = np.rint(value[: frames[-1] + 1]).clip(0, 255).astype(np.uint8)
+            return self.padded(self.vary(some, variation))
         points = round(variation.shift * self.size[0])
         value = shifted(value, points, 0, None) if points else value
         return super().vary(value, replace(variation, shift=0.0))
