@@ -29,6 +29,8 @@ class PooledHead(nn.Module):
 
     undecayed = ("query",)
     """Parameters without weight decay."""
+    feature_mean: Tensor
+    feature_std: Tensor
 
     def __init__(self, width: int, outputs: int, attention: int = 0, statistics: dict[str, int] | None = None):
         super().__init__()
@@ -100,6 +102,11 @@ class NumberHead(PooledHead):
     Args:
         bins: number of bins of form `histogram`.
     """
+
+    mean: Tensor
+    std: Tensor
+    bin_edges: Tensor
+    bin_centers: Tensor
 
     def __init__(
         self,
