@@ -95,7 +95,7 @@ class Command:
     """
 
     def __init__(self, *words: object, at: tuple[Path, str] | None = None, send: signal.Signals = signal.SIGKILL):
-        program = ["-m", "maskweave.cli.main"] if at is None else ["-c", STOPPED, str(int(send)), str(at[0]), at[1]]
+        program = ["-m", "maskweave"] if at is None else ["-c", STOPPED, str(int(send)), str(at[0]), at[1]]
         self.process = subprocess.Popen(
             [sys.executable, *program, *map(str, words)],
             stdout=subprocess.PIPE,

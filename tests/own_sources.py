@@ -72,3 +72,12 @@ def not_a_source(catalog: Catalog) -> dict[str, Any]:
 
 
 number = 3
+
+
+class Repeated(Plain):
+    def key(self, i: int) -> str:
+        return "twice"
+
+
+def repeated(catalog: Catalog) -> Plain:
+    return Repeated(catalog, [1, 2], "")

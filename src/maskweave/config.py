@@ -12,6 +12,7 @@ A dataclass may define these members:
 - `tag: ClassVar[str]`, a key that only chooses the variant and is a class attribute instead of a field.
 - `aliases: ClassVar[dict[str, str]]`, key to field, for fields whose key has another name.
 - `one_or_list: ClassVar[tuple[str, ...]]`, keys of lists that may be written as one item.
+- `expand(content, where, key) -> content`, a classmethod that writes short forms of keys in full before they are checked.
 """
 
 import contextlib
@@ -50,6 +51,8 @@ def build(cls: type[T], content: Any, where: str, key: str = "") -> T:
             raise MaskweaveError(f"{where}: {_named(key)}{error}") from error
     tag, aliases = getattr(cls, "tag", ""), getattr(cls, "aliases", {})
     content = {name: item for name, item in content.items() if not tag or name != tag}
+    if (expand := getattr(cls, "expand", None)) is not None:
+        content = expand(content, where, key)
     hints = typing.get_type_hints(cls)
     key_of = {field: alias for alias, field in aliases.items()}
     fields = {key_of.get(f.name, f.name): f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]

@@ -26,6 +26,8 @@ POSITION_NUMBERS = 2**28
 """Positions of all modalities times the width."""
 CODE_WIDTH = 2**13
 """Width of the latent that a quantizer takes."""
+QUANTIZERS = 64
+"""Levels of a residual quantizer."""
 DIFFUSION_STEPS = 2**16
 DIFFUSION_WIDTH = 2**13
 DIFFUSION_LEVELS = 16
@@ -39,6 +41,8 @@ PROCESSES = 2**10
 SAMPLES = 2**36
 """Samples of a data set."""
 SHARD_SIZE = 2**24
+COPIES = 2**10
+"""Augmented versions of a sample in a token store."""
 BATCH_SIZE = 2**20
 ACCUMULATE = 2**20
 SAMPLED_TOKENS = 2**20

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from maskweave.data.coco import Coco
 from maskweave.data.export import export
 from maskweave.data.folders import import_folders
-from maskweave.data.labeled import ClassFolders, CocoBoxes
+from maskweave.data.labeled import ClassFolders
 from maskweave.data.opening import open_data
 from maskweave.data.pictures import Pictures
 from maskweave.data.shards import Shards
@@ -97,11 +98,8 @@ def test_coco_boxes(tmp_path: Path, scenes_catalog: Catalog) -> None:
     (tmp_path / "boxes.json").write_text(json.dumps(content))
     place = str(tmp_path / "boxes.json")
     found = open_data(place, scenes_catalog, names=["rgb", "boxes"], pictures=str(root))
-    assert isinstance(found, CocoBoxes) and found.names == ("rgb", "boxes") and len(found) == 1
-    with pytest.raises(MaskweaveError, match="has only pictures and boxes"):
-        open_data(place, scenes_catalog, names=["rgb", "depth"], pictures=str(root))
-    with pytest.raises(MaskweaveError, match="the folder of the COCO file's pictures is missing"):
-        open_data(place, scenes_catalog)
+    assert isinstance(found, Coco) and found.names == ("rgb", "boxes") and len(found) == 1
+    assert open_data(place, scenes_catalog, names=["rgb", "depth"], pictures=str(root)).names == ("rgb",)
 
 
 @pytest.mark.parametrize("labeled", [False, True])
@@ -126,7 +124,7 @@ def test_shards_beside_pictures_are_ambiguous(imported: Path, scenes_catalog: Ca
 
 
 def test_what_is_unknown_is_told_with_what_was_found(tmp_path: Path, imported: Path, scenes_catalog: Catalog) -> None:
-    kinds = r"expected an imported data set or tar shards .* folders of pictures .*a COCO JSON file, or a named source \(scenes"
+    kinds = r"expected an imported data set or tar shards .* folders of pictures .*a COCO JSON file or folder, or a named source \(scenes"
     with pytest.raises(MaskweaveError, match=f"nowhere: no such folder; {kinds}"):
         open_data(str(tmp_path / "nowhere"), scenes_catalog)
     (tmp_path / "notes.txt").write_text("")

@@ -9,11 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL.Image
 import pytest
 import torch
 from tiny_catalog import tiny
 
 from maskweave.data import tokenizing
+from maskweave.data.error_budget import remark_lines
+from maskweave.data.parts import read_part
+from maskweave.data.pictures import Pictures
 from maskweave.data.reading import read
 from maskweave.data.token_store import TokenData
 from maskweave.data.tokenizing import column_of, tokenize
@@ -25,6 +29,7 @@ from maskweave.tokenizers.grid import GridTokenizer
 from maskweave.tokenizers.sequence import SequenceTokenizer
 from maskweave.tokenizers.text import TextTokenizer
 from maskweave.values.codec import EOS
+from maskweave.values.remarks import remark
 
 COUNT = 230
 SHARD = 50
@@ -298,3 +303,38 @@ def test_reading_hands_bad_samples_over() -> None:
             ("s0000", ""),
         ]
         assert found[1].sample == {}
+
+
+class Remarked(Samples):
+    """Samples whose photos were changed by reading; every third one lacks a part."""
+
+    def __getitem__(self, i: int) -> dict[str, Any]:
+        sample = super().__getitem__(i)
+        if "photo" in sample:
+            read_part("photo", lambda: remark("transparent pictures"))
+        return sample
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_what_reading_changed_is_counted_once(made, tmp_path, workers) -> None:
+    catalog, parts = made
+    source, photos = Remarked(60), sum("photo" in Samples(60)[i] for i in range(60))
+    first = tokenize(source, catalog, parts, tmp_path, shard_size=SHARD, workers=workers)
+    assert first.remarks == {("photo", "transparent pictures"): photos}
+    (tmp_path / "samples" / "shard-00001.json").unlink()
+    again = tokenize(source, catalog, parts, tmp_path, shard_size=SHARD, workers=workers)
+    assert again.remarks == first.remarks, "those of kept shards are told again"
+    assert remark_lines(again.remarks, {}) == [f"photo: transparent pictures: {photos}"]
+    assert remark_lines(again.remarks, {"photo": photos}) == [f"photo: transparent pictures: {photos} (all)"]
+
+
+def test_a_folder_of_pictures_tells_what_it_changed(tmp_path) -> None:
+    for i, size in enumerate(((8, 8), (16, 8))):
+        PIL.Image.new("RGBA", size, (9, 9, 9, 0)).save(tmp_path / f"{i}.png")
+    items = list(read(Pictures(tmp_path, tiny()["photo"]), range(2)))
+    transparent = ("photo", "transparent pictures, composited on the background [255, 255, 255]")
+    assert items[0].remarks == {transparent: 1}
+    assert items[1].remarks == {
+        transparent: 1,
+        ("photo", "values of other sizes than 8×8, cropped to the center and resized"): 1,
+    }

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from maskweave.cli.main import main
 from maskweave.errors import BadSample, MaskweaveError
 from maskweave.evaluate import run as evaluation
-from maskweave.evaluate.report import is_reported, make_report
+from maskweave.evaluate.report import advice, is_reported, make_report
 from maskweave.evaluate.run import EvaluationRow, describe, evaluate, held_out_samples, read_recipe
 from maskweave.files import read_yaml, write_yaml
 from maskweave.generate.bundle import Bundle, load
@@ -153,6 +154,15 @@ def test_a_report_tells_the_precision_that_the_training_used(run: Path) -> None:
     assert ">float32<" in page and ">auto<" not in page
 
 
+def test_a_report_begins_with_what_to_do(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{"inputs": ["rgb"], "target": "depth", "metric": "MAE", "better": "lower", "value": 0.5, "constant": 0.4}]
+    (run / "evaluation.json").write_text(json.dumps(rows))
+    assert main(["report", str(run)]) == 0
+    told = "depth from rgb: MAE is 0.5, not better than the best constant (0.4)"
+    assert f"advice: {told}" in capsys.readouterr().out and told in (run / "report.html").read_text()
+    assert advice(run)[0].startswith(told)
+
+
 def test_a_report_is_current_until_recipe_or_model_change(run: Path) -> None:
     assert make_report(run) == run / "report.html" and is_reported(run)
     write_yaml(run / "recipe.yaml", read_yaml(run / "recipe.yaml"))
@@ -171,6 +181,7 @@ def test_sheets_of_many_inputs_have_names_that_can_be_written(
     evaluated = dataclasses.replace(recipe.evaluate, sheets=[many, many])
     monkeypatch.setattr(evaluation, "read_recipe", lambda _: dataclasses.replace(recipe, evaluate=evaluated))
     shutil.rmtree(run / "sheets", ignore_errors=True)
-    assert len(evaluation.contact_sheets(bundle, run, shown=1)) == 2
+    requests = evaluation.shown_requests(bundle, run, shown=1)
+    assert len(evaluation.contact_sheets(bundle, run, requests)) == 2
     names = sorted(path.name for path in (run / "sheets").iterdir())
     assert len(names) == 2 and names[0].startswith("1-rgb+caption+rgb") and names[1].startswith("2-rgb+caption+rgb")

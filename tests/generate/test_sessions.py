@@ -14,7 +14,7 @@ from maskweave.files import write_yaml
 from maskweave.generate.bundle import Bundle, _unconditional
 from maskweave.generate.engine import Engine
 from maskweave.generate.schedule import load_schedule
-from maskweave.generate.session import filled
+from maskweave.generate.session import nearest_known
 from maskweave.generate.token_state import TokenState, pack_inputs, token_states
 from maskweave.masking.batch import TokenSlice, pack
 from maskweave.modality.decoding import Decoding
@@ -96,8 +96,57 @@ def test_what_was_done_before_ctrl_c_is_there(bundle, monkeypatch) -> None:
 
 def test_unknown_tokens_are_shown_as_their_nearest_neighbors() -> None:
     ids, known = np.array([7, 0, 0, 0, 0, 9]), np.array([True, False, False, False, False, True])
-    assert filled(ids, known, (6,)).tolist() == [7, 7, 7, 9, 9, 9]
-    assert filled(np.arange(6), np.ones(6, bool), (2, 3)).tolist() == list(range(6))
+    assert ids[nearest_known(known, (6,))].tolist() == [7, 7, 7, 9, 9, 9]
+    assert nearest_known(np.ones(6, bool), (2, 3)).tolist() == list(range(6))
+
+
+# Values from mean codebook vectors.
+
+
+def test_a_value_is_decoded_from_the_mean_of_its_codebook_vectors(bundle, monkeypatch) -> None:
+    how = Decoding("roar", steps=2, detokenize="mean")
+    logits: list[torch.Tensor] = []
+    ask = Engine.ask
+
+    def record(*given):
+        logits.append(ask(*given))
+        return logits[-1]
+
+    monkeypatch.setattr(Engine, "ask", record)
+    session = bundle.start([{"photo": photo()}], ["codes"], seeds=[5], decoding={"codes": how})
+    assert [step.detokenize for step in session.schedule.steps] == ["mean", "mean"]
+    order = []
+    for _ in session:
+        known = session.results()[0].tokens["codes"] >= 0
+        order += [n for n in np.flatnonzero(known) if n not in order]
+    (result,) = session.results()
+    tokenizer = bundle.tokenizers["codes"]
+    share_nV = torch.cat(logits)[:, : len(tokenizer.codebook)].softmax(dim=1)
+    means_NC = torch.empty(len(order), tokenizer.codebook.shape[1])
+    means_NC[order] = share_nV @ tokenizer.codebook  # a ROAR step keeps the order of positions
+    with torch.inference_mode():
+        (value,) = tokenizer.modality.value.from_network(tokenizer.decoder(means_NC[None]))
+    assert np.abs(result["codes"].astype(float) - value).max() <= 1, "rounding"
+    sampled = bundle.generate({"photo": photo()}, ["codes"], seed=5, decoding={"codes": Decoding("roar", steps=2)})
+    assert result.tokens["codes"].tolist() == sampled.tokens["codes"].tolist(), "the tokens are the sampled ones"
+    assert np.abs(sampled["codes"].astype(float) - value).max() > 1
+    again = bundle.generate({"photo": photo()}, schedule=session.schedule, seed=5)
+    assert (again["codes"] == result["codes"]).all(), "the schedule says it"
+
+
+def test_given_tokens_are_decoded_as_they_are(bundle) -> None:
+    tokenizer = bundle.tokenizers["codes"]
+    ids = np.arange(16)[None] % tokenizer.vocabulary_size
+    means = np.full((1, 16, tokenizer.codebook.shape[1]), np.nan, np.float32)
+    assert (tokenizer.decode(ids, means=means) == tokenizer.decode(ids)).all()
+    means[:] = tokenizer.codebook[ids[0]].numpy()
+    assert np.abs(tokenizer.decode(ids * 0, means=means).astype(int) - tokenizer.decode(ids)).max() <= 1
+
+
+def test_means_are_for_grids_with_a_network(bundle) -> None:
+    wrong = Decoding("autoregressive", detokenize="mean")
+    with pytest.raises(MaskweaveError, match="decoding of 'caption': detokenize 'mean' is for grids with a tokenizer"):
+        bundle.generate({"photo": photo()}, ["caption"], decoding={"caption": wrong})
 
 
 # Schedules.

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 from PIL import Image
 
 from maskweave.cli.main import main
@@ -16,6 +17,7 @@ from maskweave.init import sizes
 from maskweave.init.project import Project, make_project
 from maskweave.modality.catalogs import Catalog, load_catalog
 from maskweave.training.recipe import load_recipe
+from maskweave.values.formats.video import write_mp4
 
 COUNT = 16
 
@@ -35,6 +37,10 @@ def put(path: Path, content: object) -> None:
             np.savez(path, **content)  # type: ignore[arg-type]
         case ".txt":
             path.write_text(str(content))
+        case ".wav" | ".flac":
+            soundfile.write(path, *content)  # type: ignore[misc]
+        case ".mp4":
+            path.write_bytes(write_mp4(*content, "x"))  # type: ignore[misc]
         case ".json":
             path.write_text(json.dumps(content))
         case _:
@@ -113,8 +119,8 @@ def test_earth_observation(tmp_path: Path, rng: np.random.Generator) -> None:
     assert land_.type == "classes" and len(land_.classes) == 5 and land_.ignore == (255,)
     assert height_.missing == (-9999.0,) and height_.range[0] > 0
     assert catalog["tags"].value.classes == ("dry", "wet")
-    keys = catalog["facts"].value.keys
-    assert list(keys) == ["month", "mass"] and keys["month"].integer and keys["mass"].splits
+    month, mass = catalog["month"], catalog["mass"]
+    assert month.folder == mass.folder == "facts" and month.value.key == "month" and mass.value.scale == "log"
     text = project.survey_text()
     assert "the keys place hold no numbers" in text and "land: the files do not name their classes" in text
 
@@ -132,12 +138,102 @@ def test_arrays_and_scalars(tmp_path: Path, rng: np.random.Generator) -> None:
     )
     _, catalog = made(root, tmp_path)
     joints, mel = catalog["joints"].value, catalog["mel"].value
-    assert (joints.size, joints.channels, joints.fit, joints.missing) == ((50,), 3, ("crop",), ("nan",))
+    assert (joints.type, joints.size, joints.channels, joints.missing) == ("series", (50,), 3, ("predicted",))
+    assert joints.scaling == catalog["tok_joints"].value.scaling == "fit"
     assert mel.size[0] == 80 and mel.size[1] >= 175 and mel.fit == ("crop", "crop") and mel.has_unknown
-    assert catalog["clip"].value.size == (8, 32, 32) and catalog["clip"].value.type == "image"
+    assert catalog["clip"].value.size == (8, 32, 32) and catalog["clip"].value.type == "video"
     assert (catalog["mass"].value.scale, catalog["count"].value.scale) == ("log", "linear")
     assert catalog["mask"].value.type == "binary"
     assert {catalog["camera"].view, catalog["mask"].view} == {"", "mask"}, "another frame"
+
+
+def test_objects_of_many_numbers_are_metadata(tmp_path: Path) -> None:
+    root = folder(tmp_path / "files", facts__json=lambda i: {f"k{n}": i + n / 7 for n in range(9)})
+    _, catalog = made(root, tmp_path)
+    assert list(catalog) == ["facts"] and len(catalog["facts"].value.keys) == 9
+
+
+def test_units_of_scientific_files(tmp_path: Path, rng: np.random.Generator) -> None:
+    """BUNIT, TUNIT and the attribute `units`; files that differ state none."""
+    h5py, fits = pytest.importorskip("h5py"), pytest.importorskip("astropy.io.fits")
+    root = tmp_path / "files"
+    for name in ("image", "table", "grid", "mixed"):
+        (root / name).mkdir(parents=True)
+    for i in range(COUNT):
+        image = fits.PrimaryHDU(rng.normal(size=(16, 16)).astype(np.float32))
+        image.header["BUNIT"] = "nJy"
+        image.writeto(root / f"image/{i}.fits")
+        column = fits.Column("flux", "D", unit="erg", array=rng.normal(size=40))
+        fits.BinTableHDU.from_columns([column]).writeto(root / f"table/{i}.fits")
+        for kind, unit in (("grid", "K"), ("mixed", "K" if i else "m")):
+            with h5py.File(root / f"{kind}/{i}.h5", "w") as file:
+                file["data/t2m"] = rng.normal(size=(16, 16))
+                file["data/t2m"].attrs["units"] = unit
+    _, catalog = made(root, tmp_path)
+    assert {n: m.value.unit for n, m in catalog.items() if not m.source} == {
+        "image": "nJy",
+        "table": "erg",
+        "grid": "K",
+        "mixed": "",
+    }
+
+
+def test_sounds(tmp_path: Path, rng: np.random.Generator) -> None:
+    def tone(seconds: float, rate: int) -> tuple[np.ndarray, int]:
+        return 0.1 * np.sin(2 * np.pi * 440 * np.arange(round(seconds * rate)) / rate), rate
+
+    root = folder(
+        tmp_path / "files",
+        speech__wav=lambda i: tone(0.5 + 0.02 * i, 8000 if i % 4 else 16_000),
+        music__flac=lambda i: tone(11 if i == 3 else 0.1, 44_100),
+        speaker__txt=lambda i: "ab"[i % 2],
+    )
+    project, catalog = made(root, tmp_path)
+    speech, music = catalog["tok_speech"].value, catalog["tok_music"].value
+    assert (speech.type, speech.rate, speech.window, speech.hop, speech.mels) == ("audio", 8000, 512, 128, 64)
+    assert 0.8 <= speech.max_seconds <= 0.95 and speech.size[1] % catalog["tok_speech"].grid[1] == 0
+    assert speech.range == (-100, -20), "80 dB below the loudest"
+    assert music.rate == 24_000 and catalog["music"].kind == "patches"
+    text = project.survey_text()
+    assert "sound, 0.5 to 0.8 s, 8000 Hz, 16000 Hz" in text
+    assert "music: files have 44100 samples per second; rate 24000 keeps frequencies up to 12000 Hz" in text
+    assert "the longest has 11 s" in text
+
+
+def test_videos_and_folders_of_frames(tmp_path: Path, rng: np.random.Generator) -> None:
+    root = folder(
+        tmp_path / "files",
+        film__mp4=lambda i: (noise(rng, 20 + i, 32, 48, 3), 10),
+        task__txt=lambda i: "ab"[i % 2],
+        still__png=lambda i: noise(rng, 64, 96, 3),
+        cut__npz=lambda i: {"frames": noise(rng, 8, 32, 48, 3), "time": np.arange(8)},
+    )
+    for i in range(COUNT):
+        for frame in range(3 + i % 2):
+            put(root / "frames" / f"{i:03d}" / f"{frame}.png", noise(rng, 40, 40, 3))
+    project, catalog = made(root, tmp_path, arrays={"cut": "frames"})
+    film, frames, cut = (catalog[f"tok_{name}"].value for name in ("film", "frames", "cut"))
+    assert film.type == frames.type == cut.type == "video"
+    assert (film.size, film.fps, film.missing) == ((16, 32, 48), 4.0, "predicted"), "4 per second hold all of 3.5 s"
+    assert frames.size == (4, 32, 32) and frames.fps == 8
+    assert (cut.size, cut.array, cut.missing) == ((8, 32, 48), "frames", "nan"), "all are equally long"
+    views = {name: catalog[name].view for name in ("film", "frames", "cut", "still")}
+    assert views == {"film": "", "still": "", "frames": "frames", "cut": ""}
+    text = project.survey_text()
+    assert "videos of 20 to 35 frames, 10 frames per second" in text
+    assert "frames: arrays and folders of frames state no frames per second" in text
+    assert main(["init", str(root), "--out", str(tmp_path / "project"), "--array", "cut=frames"]) == 0
+    shards = Shards(tmp_path / "project" / "data", catalog)
+    assert len(shards) == COUNT and {len(shards[i]["frames"]) for i in range(COUNT)} == {3, 4}
+
+
+def test_frames_of_another_name_stay_pictures(tmp_path: Path, rng: np.random.Generator) -> None:
+    for place in ("a", "b"):
+        for number in range(4):
+            put(tmp_path / "files" / "photo" / place / f"{number}.png", noise(rng, 64, 64, 3))
+            put(tmp_path / "files" / "note" / place / f"{number}.txt", f"{place} {number}")
+    _, catalog = made(tmp_path / "files", tmp_path)
+    assert catalog["photo"].value.type == "image"
 
 
 def test_several_arrays_are_asked_for(tmp_path: Path, rng: np.random.Generator) -> None:
@@ -175,7 +271,12 @@ def test_unreadable_files_and_unused_folders_are_told(tmp_path: Path, rng: np.ra
     text = project.survey_text()
     assert list(catalog) == ["note", "photo", "tok_photo"]
     assert "elsewhere/: none of its 1 names" in text and "two words/: cannot be the name" in text
-    assert "README.md" in text and "wave: sound" in text and "003.png" in text
+    assert (
+        "README.md" in text
+        and "wave: " in text
+        and "001.wav: corrupt or truncated sound file" in text
+        and "003.png" in text
+    )
     assert main(["init", str(root), "--out", str(tmp_path / "project")]) == 0, "the same again, with the import"
     assert read_yaml(tmp_path / "project" / "recipe.yaml")["data"]["source"] == str(tmp_path / "project" / "data")
     assert (tmp_path / "project" / "data" / "index.json").exists()
@@ -261,12 +362,41 @@ def test_more_minutes_give_more_steps(tmp_path: Path, rng: np.random.Generator) 
 
 @pytest.mark.parametrize("length", range(1, 300))
 def test_grids_divide_their_sizes(length: int) -> None:
-    series, volume = sizes.for_series([length]), sizes.for_volume([(length, 5, 70)], is_video=False)
+    series, volume = sizes.for_series([length]), sizes.for_volume([(length, 5, 70)])
     strip = sizes.for_strip([(length, 50), (length, 100)], axis=1)
     picture, plane = sizes.for_picture([(length, 64)], 10), sizes.for_picture([(64, length)], 10, kept=True)
     for fitted in (series, volume, strip, picture, plane):
         assert all(s % g == 0 and g >= 1 for s, g in zip(fitted.size, fitted.grid, strict=True)), fitted
     assert series.size[0] >= length and strip.size[1] >= 100, "nothing is cut"
+
+
+def test_numbers_over_powers_of_ten_need_no_range(tmp_path: Path, rng: np.random.Generator) -> None:
+    root = folder(
+        tmp_path / "files",
+        flux__npy=lambda i: np.exp(rng.normal(0, 2.5, (16, 16))) * rng.choice([-1, 1], (16, 16)),
+        counts__npy=lambda i: (np.exp(rng.normal(5, 2, (16, 16)))).astype(np.int64),
+    )
+    _, catalog = made(root, tmp_path)
+    assert (catalog["flux"].value.scaling, catalog["flux"].value.range) == ("fit_asinh", None)
+    assert catalog["counts"].value.range is not None
+
+
+def test_channels_of_different_ranges_have_their_own(tmp_path: Path, rng: np.random.Generator) -> None:
+    root = folder(
+        tmp_path / "files",
+        weather__npy=lambda i: np.stack(
+            [rng.uniform(0, 1, (16, 16)), rng.uniform(900, 1100, (16, 16)), np.full((16, 16), 5.0)], -1
+        ),
+        alike__npy=lambda i: rng.uniform(0, 1, (16, 16, 2)),
+    )
+    _, catalog = made(root, tmp_path)
+    small, large, constant = catalog["weather"].value.range
+    assert (
+        small == pytest.approx((0, 1), abs=0.02)
+        and large == pytest.approx((900, 1100), abs=2)
+        and constant[0] < 5 < constant[1]
+    )
+    assert catalog["alike"].value.range == pytest.approx((0, 1), abs=0.02)
 
 
 def test_two_commands(tmp_path: Path, rng: np.random.Generator) -> None:
@@ -285,5 +415,5 @@ def test_two_commands(tmp_path: Path, rng: np.random.Generator) -> None:
     run = tmp_path / "p" / "run"
     assert main(["run", str(tmp_path / "p" / "recipe.yaml"), "--out", str(run), *few]) == 0
     rows = json.loads((run / "evaluation.json").read_text())
-    assert {row["target"] for row in rows} == {"tok_plane", "tok_series", "level", "kind", "note", "facts"}
+    assert {row["target"] for row in rows} == {"tok_plane", "tok_series", "level", "kind", "note", "a", "b"}
     assert (run / "report.html").exists()

@@ -237,6 +237,7 @@ def test_other_architectures_are_not_exported(tmp_path):
         spec,
         dataclasses.replace(spec, tail="norm"),
         dataclasses.replace(spec, quantizer=Quantizer("fsq")),
+        dataclasses.replace(spec, quantizer=Quantizer("vq", codes=8, dim=4, codebook="simvq")),
     ):
         entry = Modality("probe", 1, "grid", Image((8, 8), 3), grid=(2, 2), tokenizer=other)
         with pytest.raises(MaskweaveError, match="the published format does not support"):

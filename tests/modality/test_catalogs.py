@@ -175,6 +175,23 @@ def facts(**key):
         ),
         (changed(tokenizer={"width": 100, "heads": 3}), "must be an even multiple"),
         (changed(tokenizer={"quantizer": {"type": "lfq", "codes": 1000}}), "power of two for lfq, found 1000"),
+        (
+            changed(tokenizer={"quantizer": {"type": "residual", "depth": 0}}),
+            "quantizer.depth must be 1 or more, found 0",
+        ),
+        (changed(tokenizer={"quantizer": {"type": "residual", "depth": 3}}), "quantizer to the power of depth"),
+        (
+            changed(tokenizer={"quantizer": {"type": "residual", "over": "fsq", "levels": [1, 3]}}),
+            "levels must be numbers of 2 or more",
+        ),
+        (
+            changed(tokenizer={"quantizer": {"type": "fsq", "rotation": True}}),
+            "quantizer.rotation is for type vq, found type fsq",
+        ),
+        (
+            changed(tokenizer={"quantizer": {"type": "lfq", "codebook": "simvq"}}),
+            "quantizer.codebook is for type vq, found type lfq",
+        ),
         (changed(tokenizer={"heads": 0}), "tokenizer.heads must be 1 or more, found 0"),
         (changed(tokenizer={"width": 0}), "tokenizer.width must be 1 or more, found 0"),
         (changed(tokenizer={"quantizer": {"type": "memcodes", "heads": 0}}), "quantizer.heads must be 1 or more"),
@@ -202,7 +219,7 @@ def facts(**key):
         (pose(codes=4, bones=[[0, 0]]), "value.parts.a.bones: found .*with an even count and a range"),
         (
             changed(value={"type": "map", "size": [64], "range": [0, 1], "trim_quantile": 0.1}),
-            "or value.trim_quantile, .*found both",
+            "or value.trim_quantile, .*found range and trim_quantile",
         ),
         (changed(value={"type": "map", "size": [64], "trim_quantile": 0.5}), "a share from 0 to below 0.5, found 0.5"),
         (

@@ -129,7 +129,7 @@ def test_the_switch_is_read_at_the_start(asked: str) -> None:
 
 def test_the_command_tells_of_an_unknown_choice_in_one_line() -> None:
     environment = {**os.environ, "MASKWEAVE_CPU_KERNELS": "fastest"}
-    words = [sys.executable, "-m", "maskweave.cli.main", "recipe", "check", "recipes/demo.yaml"]
+    words = [sys.executable, "-m", "maskweave", "recipe", "check", "recipes/demo.yaml"]
     found = subprocess.run(words, env=environment, capture_output=True, text=True, cwd=Path(__file__).parents[2])
     assert found.returncode == 1 and found.stderr.count("\n") == 1
     assert "MASKWEAVE_CPU_KERNELS is 'fastest'" in found.stderr

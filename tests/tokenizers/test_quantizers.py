@@ -4,9 +4,13 @@ import torch.nn.functional as F
 
 from maskweave.modality.tokenizer import Quantizer
 from maskweave.tokenizers.quantizers import build_quantizer
+from maskweave.tokenizers.quantizers.base import straight_through
 from maskweave.tokenizers.quantizers.fsq import FSQ
 from maskweave.tokenizers.quantizers.lfq import LFQ
 from maskweave.tokenizers.quantizers.memcodes import Memcodes
+from maskweave.tokenizers.quantizers.residual import Residual, ResidualFSQ, ResidualVQ
+from maskweave.tokenizers.quantizers.rotation import rotated
+from maskweave.tokenizers.quantizers.simvq import SimVQ
 from maskweave.tokenizers.quantizers.vq import VQ
 
 SPECS = [
@@ -14,8 +18,15 @@ SPECS = [
     Quantizer(type="vq", codes=64, dim=8),
     Quantizer(type="lfq", codes=256),
     Quantizer(type="memcodes", codes=32, dim=12, heads=3),
+    Quantizer(type="vq", codes=64, dim=8, rotation=True),
+    Quantizer(type="vq", codes=64, dim=8, codebook="simvq"),
+    Quantizer(type="vq", codes=64, dim=8, codebook="simvq", rotation=True),
+    Quantizer(type="residual", codes=16, dim=8, depth=3),
+    Quantizer(type="residual", over="fsq", levels=(5, 3), depth=2),
 ]
-each = pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.type)
+each = pytest.mark.parametrize(
+    "spec", SPECS, ids=lambda spec: f"{spec.type}-{spec.codebook}-{spec.rotation}-{spec.over}"
+)
 
 
 def latents(dim, samples=6, seed=0):
@@ -157,6 +168,162 @@ def test_vq_replaces_dead_codes():
         quantizer(narrow)
     assert (quantizer.codebook @ F.normalize(torch.ones(8), dim=0) > 0.5).all()
     assert quantizer.eval()(narrow).ids.unique().numel() > 40
+
+
+def oracles_vq(codes, dim, **settings):
+    """An oracle with a codebook of random unit vectors, and that codebook."""
+    from vector_quantize_pytorch import VectorQuantize
+
+    codebook = F.normalize(torch.randn(codes, dim, generator=torch.Generator().manual_seed(5)), dim=-1)
+    oracle = VectorQuantize(dim=dim, codebook_size=codes, **settings)
+    oracle._codebook.embed.copy_(codebook[None])
+    return oracle, codebook
+
+
+def test_the_rotation_trick_agrees_with_the_oracle():
+    from vector_quantize_pytorch.vector_quantize_pytorch import rotate_to
+
+    z, codes, weights = latents(8, seed=1), latents(8, seed=2), latents(8, seed=3)
+    gradients = []
+    for rotate in (rotated, rotate_to):
+        given = z.clone().requires_grad_()
+        out = rotate(given, codes)
+        torch.testing.assert_close(out, codes, atol=1e-5, rtol=1e-4)
+        (out * weights).sum().backward()
+        gradients.append(given.grad)
+    torch.testing.assert_close(*gradients, atol=1e-5, rtol=1e-4)
+    straight = z.clone().requires_grad_()
+    (straight_through(straight, codes) * weights).sum().backward()
+    assert not torch.allclose(gradients[0], straight.grad, atol=1e-2)
+
+
+def test_rotation_changes_gradients_only():
+    torch.manual_seed(0)
+    plain, turned = VQ(64, 8), VQ(64, 8, rotation=True)
+    turned.load_state_dict(plain.state_dict())
+    gradients = []
+    for quantizer in (plain, turned):
+        z = latents(8).requires_grad_()
+        torch.manual_seed(1)
+        out = quantizer.train()(z)
+        (out.z_q * latents(8, seed=4)).sum().backward()
+        gradients.append((z.grad, out))
+    (a, first), (b, second) = gradients
+    assert torch.equal(first.ids, second.ids) and torch.equal(first.loss, second.loss)
+    torch.testing.assert_close(first.z_q, second.z_q)
+    assert not torch.allclose(a, b, atol=1e-3)
+
+
+def test_rotation_of_opposite_and_empty_vectors_is_finite():
+    z = torch.tensor([[[1.0, 0.0], [0.0, 0.0]]]).requires_grad_()
+    rotated(z, torch.tensor([[[-1.0, 0.0], [1.0, 0.0]]])).sum().backward()
+    assert z.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("rotation", [False, True])
+def test_simvq_agrees_with_the_oracle(rotation):
+    from vector_quantize_pytorch import SimVQ as Oracle
+
+    oracle = Oracle(dim=8, codebook_size=64, rotation_trick=rotation).train()
+    ours = SimVQ(64, 8, rotation).train()
+    ours.frozen.copy_(oracle.frozen_codebook)
+    ours.transform.data.copy_(oracle.code_transform.weight)
+    results = []
+    for quantizer, weight in ((ours, ours.transform), (oracle, oracle.code_transform.weight)):
+        z = latents(8).requires_grad_()
+        codes, ids, loss = quantizer(z)
+        ((codes * latents(8, seed=3)).sum() + loss).backward()
+        results.append((codes, ids, loss, z.grad, weight.grad))
+    for mine, theirs in zip(*results, strict=True):
+        torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=1e-4)
+
+
+def test_simvq_moves_all_codes():
+    torch.manual_seed(0)
+    quantizer = SimVQ(64, 8).train()
+    rate = torch.optim.Adam(quantizer.parameters(), 3e-2)
+    narrow, before = latents(8) * 0.1 + torch.ones(8), quantizer.decode(torch.arange(64)).detach()
+    losses = []
+    for _ in range(60):
+        loss = quantizer(narrow).loss
+        rate.zero_grad()
+        loss.backward()
+        rate.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.5 * losses[0]
+    assert ((quantizer.decode(torch.arange(64)) - before).norm(dim=-1) > 1e-3).all(), (
+        "also those that no latent is near"
+    )
+
+
+def test_euclidean_codes_agree_with_the_oracle():
+    oracle, codebook = oracles_vq(64, 8)
+    ours = VQ(64, 8, cosine=False).eval()
+    ours.codebook.copy_(codebook)
+    codes, ids, _ = oracle.eval()(latents(8))
+    assert torch.equal(ours(latents(8)).ids, ids)
+    torch.testing.assert_close(ours(latents(8)).z_q, codes)
+
+
+def test_euclidean_codes_are_the_means_of_their_latents():
+    torch.manual_seed(0)
+    centers = 3 * torch.randn(4, 6)
+    z = (centers.repeat_interleave(30, 0) + 0.01 * torch.randn(120, 6))[None]
+    quantizer = VQ(4, 6, cosine=False).train()
+    for _ in range(200):
+        out = quantizer(z)
+    used = out.ids.unique().tolist()
+    means = torch.stack([z[out.ids == code].mean(0) for code in used])
+    assert len(used) > 1
+    torch.testing.assert_close(quantizer.codebook[used], means, atol=1e-2, rtol=0)
+
+
+def test_residual_vq_agrees_with_the_oracle():
+    from vector_quantize_pytorch import ResidualVQ as Oracle
+
+    oracle, ours = Oracle(dim=8, codebook_size=16, num_quantizers=3).eval(), ResidualVQ(16, 8, 3).eval()
+    for level, theirs in zip(ours.levels, oracle.layers, strict=True):
+        theirs._codebook.embed.copy_(level.codebook[None] * 0.5)
+        level.codebook.mul_(0.5)
+    z = F.normalize(latents(8), dim=-1)
+    codes, ids, _ = oracle(z)
+    out = ours(z)
+    assert torch.equal(ours.split(out.ids), ids)
+    torch.testing.assert_close(out.z_q, codes)
+
+
+@pytest.mark.parametrize("levels", [(5, 3), (4, 4, 4), (8, 5, 2)])
+def test_residual_fsq_agrees_with_the_oracle(levels):
+    from vector_quantize_pytorch import ResidualFSQ as Oracle
+
+    oracle, ours = Oracle(levels=list(levels), num_quantizers=2), ResidualFSQ(levels, 2)
+    z = latents(len(levels))
+    codes, ids = oracle(z)
+    out = ours(z)
+    assert torch.equal(ours.split(out.ids), ids.long())
+    torch.testing.assert_close(out.z_q, codes)
+
+
+@pytest.mark.parametrize("over", ["vq", "fsq"])
+def test_each_level_makes_the_error_smaller(over):
+    errors = []
+    for depth in (1, 2, 3):
+        torch.manual_seed(0)
+        spec = Quantizer(type="residual", over=over, codes=16, dim=4, levels=(3, 3, 3, 3), depth=depth)
+        quantizer, z = build_quantizer(spec).train(), latents(4, 40)
+        for _ in range(30):
+            z_q = quantizer(z).z_q
+        whole = F.normalize(z, dim=-1) if over == "vq" else quantizer.bound(z)
+        errors.append(float((z_q - whole).square().mean()))
+    assert errors[1] < 0.6 * errors[0] and errors[2] < 0.6 * errors[1]
+
+
+def test_levels_in_ids():
+    quantizer = Residual(10, 3)
+    digits = torch.tensor([[[1, 2, 3], [9, 0, 9]]])
+    ids = quantizer.joined(digits)
+    assert ids.tolist() == [[123, 909]] and torch.equal(quantizer.split(ids), digits)
+    assert quantizer.entries_of(ids).tolist() == [[[1, 12, 23], [9, 10, 29]]] and quantizer.entries == 30
 
 
 def test_memcodes_learns_to_keep_its_latents_apart():

@@ -34,7 +34,7 @@ REFUSED = [
     "model.family", "model.masking.input_tokens", "model.masking.mixtures", "model.size", "model.width", "model.tied",
     "model.mask_ratio.patches", "model.unpaired", "model.normalized_patches",
     "train.batch_size", "train.accumulate", "train.processes", "tokenizers.train.seed", "seed", "start",
-    "inputs", "target", "label", "scratch", "data.crop", "data.flip", "data.held_out", "tuning.parameters", "tuning.rank", "head.width",
+    "inputs", "target", "label", "scratch", "data.crop", "data.flip", "data.augment.flip", "data.color", "data.noise", "data.held_out", "tuning.parameters", "tuning.rank", "head.width",
 ]  # fmt: skip
 ALLOWED = [
     "train.steps", "train.learning_rate", "train.schedule", "train.betas", "train.precision", "train.ema", "train.lazy_embeddings", "train.seed",

@@ -2,17 +2,24 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from tiny_catalog import tiny, tiny_batch
+from tiny_catalog import SMALL, random_columns, tiny, tiny_batch
 
 from maskweave.errors import MaskweaveError
 from maskweave.families.weights import save_model
+from maskweave.masking.batch import TokenBatch
+from maskweave.masking.fourm import MaskingConfig, MaskSampler
 from maskweave.modality.catalogs import Catalog, save_catalog
 from maskweave.models.fourm import FourM, FourMConfig
 from maskweave.models.m3ae import M3AE, M3AEConfig
 from maskweave.training.warm_start import other_tokenizers, warm_start
+from maskweave.values.image import Image
+from maskweave.values.map import Map
+from maskweave.values.metadata import Key, Metadata
 
 CONFIG = FourMConfig(width=32, heads=2, encoder_depth=1, decoder_depth=1, separate=True)
 
@@ -100,6 +107,98 @@ def test_an_m3ae_goes_on_with_the_same_modalities(tmp_path: Path) -> None:
     ):
         with pytest.raises(MaskweaveError, match=f"start: .*{message}"):
             warm_start(other, entries, tmp_path)
+
+
+PHOTO, WIDE = Image((8, 8), 3), Image((8, 8), 3, mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.25))
+
+
+def scaled(value: Any, **changes: Any) -> Catalog:
+    """A catalog of one picture with this value, and a caption."""
+    return some("photo", "caption", value=value, **changes)
+
+
+def pictures(catalog: Catalog) -> TokenBatch:
+    """A batch of the same eight-bit pictures, scaled as the catalog's entry says."""
+    rng = np.random.default_rng(3)
+    columns = random_columns(catalog, 4, rng)
+    return MaskSampler(catalog, MaskingConfig(12, 12))(columns, rng)
+
+
+def test_patches_of_another_mean_and_deviation_are_mapped(tmp_path: Path) -> None:
+    donor, ours = bundle(tmp_path, scaled(PHOTO)).eval(), scaled(WIDE)
+    model = FourM(ours, CONFIG).eval()
+    (note,) = warm_start(model, ours, tmp_path)
+    assert note.startswith("photo: value.mean is [] there, [0.5, 0.4, 0.3] here, value.std is [] there")
+    assert note.endswith("its embedding was mapped, so the copied encoder sees the same as before")
+    encoded = [
+        m.encode(batch.inputs, batch.rows)[batch.inputs.modality != 0]
+        for m, batch in ((donor, pictures(scaled(PHOTO))), (model, pictures(ours)))
+    ]
+    torch.testing.assert_close(*encoded, atol=1e-4, rtol=1e-4)
+
+
+def test_maps_of_another_range_are_mapped(tmp_path: Path) -> None:
+    theirs, ours = scaled(Map((8, 8), range=(0.0, 10.0))), scaled(Map((8, 8), range=(-5.0, 20.0)))
+    donor = bundle(tmp_path, theirs)
+    model = FourM(ours, CONFIG)
+    (note,) = warm_start(model, ours, tmp_path)
+    assert "value.range is [0.0, 10.0] there, [-5.0, 20.0] here; its embedding was mapped" in note
+    rows, embedded = np.random.default_rng(0).uniform(0, 10, (5, 4)), []
+    for m, entries in ((donor, theirs), (model, ours)):
+        content = m.token_embedding.rows["photo"](torch.from_numpy(entries["photo"].value.normalize_rows(rows)))
+        embedded.append(content + m.position_embedding.modality.weight[entries["photo"].id])
+    torch.testing.assert_close(*embedded, atol=1e-4, rtol=1e-4)
+
+
+def test_an_m3ae_maps_its_patches(tmp_path: Path) -> None:
+    sizes = {"width": 32, "depth": 1, "heads": 2, "decoder_width": 16, "decoder_depth": 1, "decoder_heads": 2}
+    theirs, ours = scaled(PHOTO), scaled(WIDE)
+    donor, model = M3AE(theirs, M3AEConfig(**sizes)), M3AE(ours, M3AEConfig(**sizes))
+    save_catalog(theirs, tmp_path)
+    save_model(donor, theirs, tmp_path)
+    (note,) = warm_start(model, ours, tmp_path)
+    assert "the copied encoder sees the same as before; its predictions are not mapped" in note
+    rows = np.random.default_rng(0).integers(0, 256, (5, 12)).astype(np.uint8)
+    embedded = [
+        m.token_embedding["photo"](torch.from_numpy(c["photo"].value.normalize_rows(rows)))
+        for m, c in ((donor, theirs), (model, ours))
+    ]
+    torch.testing.assert_close(*embedded, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("value", "changed", "words"),
+    [
+        (
+            Map((8, 8), range=(0, 10), unit="m"),
+            {"unit": "mm"},
+            "value.unit is 'm' there, 'mm' here, so its values mean",
+        ),
+        (Map((8, 8), range=(0, 10)), {"range": None, "trim_quantile": 0.1}, "trim_quantile is None there, 0.1 here"),
+    ],
+)
+def test_what_is_no_linear_map_is_told(tmp_path: Path, value: Map, changed: dict[str, Any], words: str) -> None:
+    kind = {} if "unit" in changed else {"kind": "grid", "tokenizer": SMALL}
+    bundle(tmp_path, scaled(value, **kind))
+    ours = scaled(dataclasses.replace(value, **changed), **kind)
+    (note,) = warm_start(FourM(ours, CONFIG), ours, tmp_path)
+    assert words in note and note.endswith("they are not mapped")
+
+
+def test_another_range_of_a_key_is_told(tmp_path: Path) -> None:
+    bundle(tmp_path, some("facts", "photo"))
+    keys = {**tiny()["facts"].value.keys, "light": Key(1, (0, 20))}
+    ours = some("facts", "photo", value=Metadata(keys=keys))
+    (note,) = warm_start(FourM(ours, CONFIG), ours, tmp_path)
+    assert note.startswith(
+        "facts: value.keys.light.range is [0.0, 10.0] there, [0, 20] here, so its values mean something else"
+    )
+
+
+def test_settings_of_files_are_no_difference(tmp_path: Path) -> None:
+    bundle(tmp_path, scaled(PHOTO))
+    ours = scaled(Image((8, 8), 3, background=(0, 0, 0), fit=("resize",)))
+    assert warm_start(FourM(ours, CONFIG), ours, tmp_path) == []
 
 
 @pytest.mark.parametrize(

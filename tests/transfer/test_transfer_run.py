@@ -16,6 +16,7 @@ from small_transfer import MODEL, catalog, make_bundle, write_recipe
 
 import maskweave
 from maskweave.data import transforms
+from maskweave.data.augment import Augment
 from maskweave.errors import MaskweaveError
 from maskweave.families.weights import load_model
 from maskweave.modality.catalogs import Catalog, load_saved_catalog
@@ -300,7 +301,7 @@ def test_coco_boxes(start: Path, tmp_path: Path) -> None:
         ({"target": "semseg", "inputs": ["rgb", "depth"]}, "has no tokenizer for depth; choose other inputs"),
         ({"target": "semseg", "data": {"validation": 8}}, "set data.samples and data.validation to 1 or more"),
         ({"target": "semseg", "data": {"source": "nowhere", "validation": 8}}, "nowhere"),
-        ({"target": "semseg", "data": {"crop": 2}}, "'data': flip and limit must be 0 to 1, and crop above 0 to 1"),
+        ({"target": "semseg", "data": {"crop": 2}}, "'data': crop must be above 0 to 1"),
         ({"target": "semseg", "tuning": {"parameters": "some"}}, "'tuning.parameters' expects one of all, lora, head"),
         ({"target": "semseg", "tuning": {"layer_decay": 0}}, "layer_decay must be above 0"),
         ({"target": "semseg", "tuning": {"rank": 0}}, "rank must be 1 or more"),
@@ -330,7 +331,7 @@ def test_batches_skip_what_cannot_be_used() -> None:
     truth = [Scenes(entries, 9, 0)[i]["metadata"]["object_count"] for i in (0, 2, 2)]
     assert batches[0].target.tolist() == truth and len(batches) == 3
     assert torch.equal(batches[1].inputs.content["rgb"], batches[1].inputs.content["rgb"])
-    flipped = TransferBatches(batches.examples, {}, ["rgb"], 3, seed=1, crop=0.5, flip=0.5)
+    flipped = TransferBatches(batches.examples, {}, ["rgb"], 3, seed=1, augment=Augment(crop=0.5, flip=0.5))
     assert torch.equal(flipped[5].inputs.content["rgb"], flipped[5].inputs.content["rgb"])
     assert not torch.equal(flipped[5].inputs.content["rgb"], flipped[6].inputs.content["rgb"])
 
@@ -340,7 +341,7 @@ def test_views_are_cropped_independently(monkeypatch: pytest.MonkeyPatch) -> Non
     wrist = replace(entries["depth"], view="wrist")
     entries = Catalog([entries["rgb"], wrist, entries["semseg"]])
     examples = Examples(Scenes(entries, 4, 0), entries, ["rgb", "depth"], make_target(entries, "semseg", ""))
-    batches = TransferBatches(examples, {}, ["rgb", "depth"], 4, seed=1, crop=0.3, flip=0.5)
+    batches = TransferBatches(examples, {}, ["rgb", "depth"], 4, seed=1, augment=Augment(crop=0.3, flip=0.5))
     seen: list[dict[str, Geometry]] = []
     apply = transforms.apply
 

@@ -117,4 +117,5 @@ def test_a_cropped_view_and_a_resized_plane_do_not_match() -> None:
 
 def test_defaults() -> None:
     assert Image((8, 8), 3).ways == ("crop",) and Map((8, 8), range=(0, 1)).ways == ("refuse",)
-    assert Classes((4, 4, 4), classes=("a",)).ways == ("refuse",) * 3
+    assert Classes((4, 4, 4), classes=("a",)).ways == ("refuse",)
+    assert Classes((4, 4, 4), classes=("a",), fit=("resize",)).ways == ("resize",) * 3

@@ -1,13 +1,16 @@
-"""Commands for data and catalogs: `maskweave data import`, `data label`, `data scenes`, `data emoji`, `values` and `modalities`."""
+"""Commands for data and catalogs: `maskweave data import`, `data stats`, `data label`, `data scenes`, `data emoji`, `values` and `modalities`."""
 
+from pathlib import Path
 from typing import Literal
 
 from jsonargparse import ArgumentParser, Namespace
 
 from maskweave.data.export import export
-from maskweave.data.folders import import_folders
+from maskweave.data.import_source import import_data
+from maskweave.data.stats import data_stats as stats_of
 from maskweave.label.derive import label
 from maskweave.modality.catalogs import load_catalog
+from maskweave.report.data_stats import stats_text, write_stats
 from maskweave.report.tables import key_table, modality_table
 from maskweave.synthetic.emoji import FONT, Emoji
 from maskweave.synthetic.scenes import Scenes
@@ -44,7 +47,12 @@ def _out_argument(parser: ArgumentParser) -> None:
 
 
 def data_import_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("root", metavar="ROOT", type=str, help="folder with files ROOT/MODALITY/.../NAME.EXT")
+    parser.add_argument(
+        "root",
+        metavar="ROOT",
+        type=str,
+        help="folder with files ROOT/MODALITY/.../NAME.EXT; a csv or parquet table, a folder of WebDataset tars or of Hugging Face datasets; or python: module:function",
+    )
     parser.add_argument("out", metavar="OUT", type=str, help="output folder for tar shards")
     catalog_argument(parser, "photos")
     parser.add_argument("--shard-size", metavar="N", type=int, default=1000, help="samples per shard")
@@ -63,10 +71,23 @@ def data_import_arguments(parser: ArgumentParser) -> None:
         default="",
         help="the only modality, whose files are in ROOT itself and not in a folder of this name",
     )
+    parser.add_argument(
+        "--fields",
+        metavar="FIELDS",
+        type=dict[str, str],
+        default={},
+        help="columns of a table or fields of tars, '{rgb: image_path, caption: text}'; for tables, 'name' is the column of the samples' names",
+    )
+    parser.add_argument(
+        "--outside-paths", action="store_true", help="allow paths in a table that lead out of its folder"
+    )
+    parser.add_argument("--window", metavar="N", type=int, default=0, help="frames of a sample of a LeRobot folder")
+    parser.add_argument("--pictures", metavar="FOLDER", type=str, default="", help="COCO: folder of the pictures")
+    parser.add_argument("--samples", metavar="N", type=int, default=0, help="import only the first N samples")
 
 
 def data_import(given: Namespace) -> None:
-    report = import_folders(
+    report = import_data(
         given.root,
         given.out,
         load_catalog(given.catalog),
@@ -75,8 +96,37 @@ def data_import(given: Namespace) -> None:
         jobs=given.jobs,
         bad=given.bad,
         single=given.single,
+        fields=given.fields,
+        outside_paths=given.outside_paths,
+        samples=given.samples,
+        window=given.window,
+        pictures=given.pictures,
     )
     print(report)
+
+
+def data_stats_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "root", metavar="DATA", type=str, help="what 'maskweave data import' reads, or an imported data set"
+    )
+    catalog_argument(parser, "photos")
+    parser.add_argument(
+        "--limit", metavar="N", type=int, default=0, help="read at most N samples, evenly spread (default: all)"
+    )
+    parser.add_argument("--out", metavar="FILE", type=str, help="also write histograms as .png, or all facts as .html")
+    parser.add_argument("--fields", metavar="FIELDS", type=dict[str, str], default={}, help="as for 'data import'")
+    parser.add_argument("--window", metavar="N", type=int, default=0, help="as for 'data import'")
+    parser.add_argument("--pictures", metavar="FOLDER", type=str, default="", help="as for 'data import'")
+    parser.add_argument("--samples", metavar="N", type=int, default=0, help="as for 'data import'")
+
+
+def data_stats(given: Namespace) -> None:
+    options = {"fields": given.fields, "window": given.window, "pictures": given.pictures, "samples": given.samples}
+    stats = stats_of(given.root, load_catalog(given.catalog), given.limit, **options)
+    print(stats_text(stats))
+    if given.out:
+        write_stats(stats, Path(given.out))
+        print(f"\nwritten: {given.out}")
 
 
 def data_label_arguments(parser: ArgumentParser) -> None:

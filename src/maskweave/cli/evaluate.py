@@ -6,7 +6,7 @@ from jsonargparse import ArgumentParser, Namespace
 
 from maskweave.cli.transfer import evaluate_suite
 from maskweave.errors import MaskweaveError
-from maskweave.evaluate.report import make_report
+from maskweave.evaluate.report import describe_report
 from maskweave.evaluate.run import describe
 from maskweave.evaluate.run import evaluate as evaluate_run
 from maskweave.generate.bundle import load
@@ -43,4 +43,4 @@ def report_arguments(parser: ArgumentParser) -> None:
 
 
 def report(given: Namespace) -> None:
-    print(f"report: {make_report(Path(given.run))}")
+    print(describe_report(Path(given.run)))

@@ -10,7 +10,10 @@ from maskweave.init.project import import_files, make_project
 
 def init_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
-        "folder", metavar="FOLDER", type=str, help="folder with files FOLDER/MODALITY/.../NAME.EXT, or of pictures"
+        "folder",
+        metavar="FOLDER",
+        type=str,
+        help="folder with files FOLDER/MODALITY/.../NAME.EXT, or of pictures; a csv or parquet table, tars, a LeRobot, COCO or datasets folder",
     )
     parser.add_argument(
         "--out", metavar="PROJECT", type=str, help="folder of the project (default: NAME-model for a folder NAME)"
@@ -51,5 +54,5 @@ def init(given: Namespace) -> None:
     if not given.no_import:
         print()
         import_files(project)
-        print(project.imported)
+        print(project.imported or f"{root}: imported already; the recipe reads it")
     print(f"\n{project.next_text()}")

@@ -53,7 +53,8 @@ GROUPS = {
         "init": "Look at a folder of files, write a catalog and a recipe for it, and import it. Then 'maskweave run' trains a model.",
     },
     "data": {
-        "data import": "Import aligned folders (the same NAME in each modality's folder) as tar shards. Resumes where it stopped.",
+        "data import": "Import aligned folders, tables, LeRobot or COCO folders, or tars as tar shards. Resumes where it stopped.",
+        "data stats": "Print facts about a data set: what is missing, unusable, unknown or changed, sizes, and histograms.",
         "data label": "Compute modalities from the pictures of an imported data set: edges, palette, metadata.",
         "data scenes": "Generate procedural scenes and write them as aligned folders of files.",
         "data emoji": "Write color emoji from a local font, with their Unicode names, as aligned folders of files.",
@@ -205,7 +206,3 @@ def _overview(words: Sequence[str]) -> int:
         file=sys.stdout if asked else sys.stderr,
     )
     return 0 if asked else 2
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -10,7 +10,7 @@ from typing import Any, get_type_hints
 from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 
 from maskweave.config import names
-from maskweave.evaluate.report import is_reported, make_report
+from maskweave.evaluate.report import describe_report, is_reported
 from maskweave.evaluate.run import describe, evaluate
 from maskweave.families.base import families
 from maskweave.generate.bundle import load
@@ -112,7 +112,7 @@ def run(given: Namespace) -> None:
         return
     if recipe.evaluate.requests:
         print(describe(evaluate(load(folder), folder)))
-    print(f"report: {make_report(folder)}")
+    print(describe_report(folder))
 
 
 def tokenizer_arguments(parser: ArgumentParser) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from maskweave.data.augment import AugmentedValues
 from maskweave.data.order import Order
 from maskweave.modality.entry import Modality
 
@@ -36,10 +37,19 @@ class ValueBatches:
 
     Args:
         values: (S, *size[, C]) checked values, memory-mapped if they are large.
+        augment: changes the values of each batch.
     """
 
-    def __init__(self, modality: Modality, values: np.ndarray, batch_size: int, seed: int = 0, shuffle: bool = True):
-        self.modality, self.values = modality, values
+    def __init__(
+        self,
+        modality: Modality,
+        values: np.ndarray,
+        batch_size: int,
+        seed: int = 0,
+        shuffle: bool = True,
+        augment: AugmentedValues | None = None,
+    ):
+        self.modality, self.values, self.augment = modality, values, augment
         self.order = Order([len(values)], batch_size, seed, shuffle)
 
     def __len__(self) -> int:
@@ -47,4 +57,7 @@ class ValueBatches:
         return len(self.order)
 
     def __getitem__(self, i: int) -> ValueBatch:
-        return ValueBatch(self.modality.name, self.modality.value.to_network(self.values[self.order[i]]))
+        values = self.values[self.order[i]]
+        if self.augment is not None:
+            values = self.augment(values, i * self.order.batch_size)
+        return ValueBatch(self.modality.name, self.modality.value.to_network(values))

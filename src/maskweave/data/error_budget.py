@@ -1,9 +1,11 @@
 """Error budget of long jobs: unusable samples are skipped and unusable values dropped, counted and listed at the end; too many stop the job."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from maskweave.data.parts import Remarks
 from maskweave.data.reading import Read
 from maskweave.errors import MaskweaveError
 from maskweave.files import read_json_lines, remove, write_json_lines
@@ -44,6 +46,8 @@ class ErrorBudget:
         self.limit = limit
         self.seen = 0
         self.faults: list[Fault] = []
+        self.remarks: Remarks = Counter()
+        """What reading changed about values that are kept."""
         self._faulty = 0  # samples with faults
 
     @property
@@ -116,6 +120,18 @@ class ErrorBudget:
         if self.dropped:
             parts.append(f"dropped {len(self.dropped)} values of {len({fault.key for fault in self.dropped})} samples")
         return f"{' and '.join(parts)}{f'; all are listed in {where}' if where else ''}:\n{listed(self.faults)}"
+
+
+def remark_lines(remarks: Remarks, totals: Mapping[str, int]) -> list[str]:
+    """Lines with the number of values that reading changed, by modality and remark.
+
+    Args:
+        totals: number of all values of each modality, as far as known.
+    """
+    return [
+        f"{name}: {text}: {count}{' (all)' * (count >= totals.get(name, count + 1))}"
+        for (name, text), count in sorted(remarks.items())
+    ]
 
 
 def listed(faults: Sequence[Fault], most: int = 20) -> str:

@@ -4,9 +4,13 @@
 | --- | --- | --- |
 | imported data set, tar shards | its index folder, or `ROOT/MODALITY/*.tar` | `Shards` |
 | WebDataset tars | `ROOT/*.tar` or `*.tar.gz`, or one such file | `WebTars` |
+| table | a `.csv` or `.tsv` file | `TableSource` of a `CsvTable` |
+| parquet | a `.parquet` file, a pattern `NAME*.parquet`, or a folder of them without pictures | `TableSource` of a `ParquetTable` |
+| LeRobot | `ROOT/meta/info.json` and `ROOT/data/` | `LeRobot` |
+| Hugging Face `datasets` | `ROOT/state.json` and `ROOT/dataset_info.json` | `TableSource` of a `DatasetsFolder` |
 | class folders | `ROOT/CLASS/NAME.png`, if labels are wanted | `ClassFolders` |
 | pictures | picture files in any folders | `Pictures` |
-| COCO's boxes | a `.json` file | `CocoBoxes` |
+| COCO | a `.json` file, or `ROOT/annotations/*.json` | `Coco` |
 | named source | `scenes`, or `python: package.module:function` | the source that this code returns (`named.py`) |
 
 The contents of a folder decide, not its name: `ROOT/normal` with pictures is a class, even if a modality is called `normal`.
@@ -18,11 +22,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 
-from maskweave.data.labeled import ClassFolders, CocoBoxes
+from maskweave.data.arrow import DatasetsFolder, ParquetTable, is_datasets_folder, parquet_files
+from maskweave.data.coco import Coco, coco_files
+from maskweave.data.csv_table import ENDINGS as CSV_ENDINGS
+from maskweave.data.csv_table import CsvTable
+from maskweave.data.labeled import ClassFolders
+from maskweave.data.lerobot import LeRobot, is_lerobot
 from maskweave.data.named import PREFIX, find_source, is_named, source_names
 from maskweave.data.pictures import Pictures
 from maskweave.data.shards import RANGES, Shards
 from maskweave.data.source import Source, Subset
+from maskweave.data.table_source import TableSource
 from maskweave.data.webdataset import WebTars, tars_in
 from maskweave.errors import MaskweaveError
 from maskweave.modality.catalogs import Catalog
@@ -43,6 +53,8 @@ def open_data(
     pictures: str = "",
     labeled: bool = False,
     fields: Mapping[str, str] | None = None,
+    outside_paths: bool = False,
+    window: int = 0,
 ) -> Source:
     """Open a data set by its path or name.
 
@@ -53,7 +65,9 @@ def open_data(
         seed: selects the samples of a source without an end, 0 by default.
         pictures: folder of the pictures of a COCO json.
         labeled: read folders of pictures as classes, not only as pictures.
-        fields: field of each modality in WebDataset tars.
+        fields: field of each modality in WebDataset tars, or its column in a table.
+        outside_paths: paths in a table may lead out of its folder.
+        window: frames of a sample of a LeRobot folder; 0: whole episodes.
 
     Raises:
         MaskweaveError: `place` has no known layout, an ambiguous one, or cannot be opened. The message says what was found and lists the
@@ -61,6 +75,9 @@ def open_data(
     """
     if samples < 0:
         raise MaskweaveError(f"samples must be 0 (all) or more, found {samples}")
+    if names is not None:  # masks are read with the values that they are for
+        masks = [valid.source for n in names if (valid := catalog[catalog[n].reads].valid)]
+        names = list(dict.fromkeys([*names, *(mask for mask in masks if mask in catalog)]))
     named = find_source(place)
     if seed is not None and not (named and named.endless):
         raise MaskweaveError(
@@ -73,8 +90,65 @@ def open_data(
         source = named.open(catalog.subset(wanted), samples, seed or 0)
     else:
         entries = list(catalog.values()) if names is None else [catalog[catalog[n].reads] for n in names]
-        source = _open_path(place, catalog, entries, pictures, labeled, fields or {})
+        table = _open_table(place, catalog, names, fields or {}, pictures, outside_paths, window)
+        source = table or _open_path(place, catalog, entries, pictures, labeled, fields or {})
     return Subset(source, range(samples)) if 0 < samples < len(source) else source
+
+
+def _open_table(
+    place: str,
+    catalog: Catalog,
+    names: Sequence[str] | None,
+    fields: Mapping[str, str],
+    pictures: str,
+    outside_paths: bool,
+    window: int,
+) -> Source | None:
+    """Opens a data set whose samples are listed in files: rows, episodes or annotated pictures; None if there is none at `place`."""
+    path = Path(place)
+    entries = catalog if names is None else catalog.subset(dict.fromkeys(catalog[name].reads for name in names))
+    fields = {name: field for name, field in fields.items() if name in entries or name not in catalog}
+    if is_lerobot(path):
+        return LeRobot(path, entries, fields, window)
+    if window:
+        raise MaskweaveError(f"{place}: data.window is for LeRobot folders (meta/info.json and data/); remove it")
+    if is_coco(path, catalog):
+        return Coco(path, pictures, entries, fields)
+    if is_datasets_folder(path):
+        return TableSource(DatasetsFolder(place), path, entries, fields, outside_paths)
+    if path.is_file() and path.suffix.lower()[1:] in CSV_ENDINGS:
+        return TableSource(CsvTable(path), path.parent, entries, fields, outside_paths)
+    is_folder = path.is_dir() and not (path / RANGES).is_dir() and not tars_in(path)
+    if is_folder or path.suffix.lower() == ".parquet":
+        if not parquet_files(place) or (is_folder and _holds(path, PICTURES)):
+            return None
+        return TableSource(ParquetTable(place), path if is_folder else path.parent, entries, fields, outside_paths)
+    return None
+
+
+def is_coco(path: Path, catalog: Catalog) -> bool:
+    """Whether a place is a COCO file, or a folder of them that is no folder of a modality's files."""
+    if "annotations" in catalog:
+        return path.is_file() and path.suffix.lower() == ".json"
+    return (path.is_file() and path.suffix.lower() == ".json") or (path.is_dir() and bool(coco_files(path)))
+
+
+def is_importable(place: str, catalog: Catalog) -> bool:
+    """Whether `maskweave data import` reads a place through `open_data`, and not as aligned folders."""
+    path = Path(place)
+    if (
+        is_named(place)
+        or path.suffix.lower() == ".parquet"
+        or is_datasets_folder(path)
+        or is_lerobot(path)
+        or is_coco(path, catalog)
+    ):
+        return True
+    if path.is_file():
+        return path.suffix.lower()[1:] in CSV_ENDINGS or bool(tars_in(path))
+    if not path.is_dir() or (path / RANGES).is_dir() or any((path / name).is_dir() for name in catalog):
+        return False
+    return bool(tars_in(path) or parquet_files(place)) or _is_sharded(path, catalog)
 
 
 def absolute(place: str) -> str:
@@ -101,21 +175,12 @@ def _open_path(
         return WebTars(path, catalog, fields)
     if fields:
         raise MaskweaveError(
-            f"{place}: data.fields is for WebDataset tars, {place}/*.tar; remove it, or correct the path"
+            f"{place}: data.fields is for WebDataset tars, {place}/*.tar, and tables (csv, parquet, Hugging Face datasets, LeRobot, COCO); remove it, or correct the path"
         )
     flat = [m for m in entries if m.value.is_photograph and len(m.value.size) == 2 and not m.source]
     picture = next((m for m in flat if m.value.channels == 3), flat[0] if flat else None)
     if path.is_file():
-        if path.suffix.lower() != ".json":
-            raise MaskweaveError(f"{place}: is a file; expected {_accepted(catalog)}")
-        boxes = next((m for m in entries if m.value.head == "boxes"), None)
-        if picture is None or boxes is None:
-            raise MaskweaveError(
-                f"{place}: a COCO JSON file has only pictures and boxes; use a modality of pictures as input and one of boxes as target"
-            )
-        if not pictures:
-            raise MaskweaveError(f"{place}: the folder of the COCO file's pictures is missing; set data.pictures")
-        return CocoBoxes(path, pictures, picture, boxes)
+        raise MaskweaveError(f"{place}: is a file; expected {_accepted(catalog)}")
     if not path.is_dir():
         raise MaskweaveError(f"{place}: no such folder; expected {_accepted(catalog)}")
     if _is_sharded(path, catalog):
@@ -200,7 +265,8 @@ def _some(names: Sequence[str], most: int = 8) -> str:
 def _accepted(catalog: Catalog) -> str:
     own = _some([name for name, m in catalog.items() if not m.source])
     return (
-        f"an imported data set or tar shards (MODALITY/NAME.tar, MODALITY one of {own}), WebDataset tars (NAME.tar or NAME.tar.gz), folders of pictures ({', '.join(PICTURES)}; links are ignored), "
-        f"a COCO JSON file, or a named source ({', '.join(source_names())}, or python: package.module:function). "
+        f"an imported data set or tar shards (MODALITY/NAME.tar, MODALITY one of {own}), WebDataset tars (NAME.tar or NAME.tar.gz), "
+        f"a table (NAME.csv, NAME.tsv, parquet files, or a folder that Hugging Face datasets saved), a LeRobot folder, folders of pictures ({', '.join(PICTURES)}; links are ignored), "
+        f"a COCO JSON file or folder, or a named source ({', '.join(source_names())}, or python: package.module:function). "
         "Import a folder of files for each modality first, with 'maskweave data import'"
     )

@@ -13,6 +13,9 @@ from maskweave.values.remarks import listening
 OnBad = Literal["part", "sample"]
 """What an unusable value drops: only itself, or its whole sample."""
 
+Remarks = Counter[tuple[str, str]]
+"""Number of values by modality and remark."""
+
 
 @dataclass
 class PartNotes:
@@ -20,8 +23,7 @@ class PartNotes:
 
     dropped: dict[str, str] = field(default_factory=dict)
     """Why a value of the sample is unusable, by modality."""
-    remarks: Counter[tuple[str, str]] = field(default_factory=Counter)
-    """Number of values by modality and remark."""
+    remarks: Remarks = field(default_factory=Counter)
     drops: bool = True
     """Whether unusable values are collected; otherwise they raise."""
 

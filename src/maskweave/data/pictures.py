@@ -1,9 +1,11 @@
 """Pictures in a folder and its subfolders, as files and as a data set."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from maskweave.data.parts import read_part
 from maskweave.data.source import check_key
 from maskweave.data.transforms import fit
 from maskweave.errors import MaskweaveError
@@ -38,7 +40,7 @@ class Files:
 
     def __getitem__(self, i: int) -> dict[str, Any]:
         check_key(self.key(i), str(self.root))
-        value = read_value(self.files[i], self.modality.value)
+        value = read_part(self.modality.name, partial(read_value, self.files[i], self.modality.value))
         return {} if value is None else fit({self.modality.name: value}, self.catalog)
 
 

@@ -1,13 +1,14 @@
 """Reading many samples in order, optionally in worker processes. Bad samples are returned with their error, not raised."""
 
 import signal
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from maskweave.data.parts import OnBad, noting
+from maskweave.data.parts import OnBad, Remarks, noting
 from maskweave.data.source import Source
 from maskweave.errors import BadSample
 
@@ -19,6 +20,8 @@ class Read(NamedTuple):
     """Why the sample is unusable; empty if it is valid."""
     dropped: dict[str, str] = {}  # noqa: RUF012 (never changed)
     """Why values were dropped from the sample, by modality."""
+    remarks: Remarks = Counter()  # noqa: RUF012 (never changed)
+    """What reading changed about the values."""
 
 
 class _Safe(Dataset[Read]):
@@ -36,7 +39,7 @@ class _Safe(Dataset[Read]):
                 return Read(self.source.key(i), {}, str(error))
         if notes.dropped and not sample:
             return Read(self.source.key(i), {}, "; ".join(notes.dropped.values()))
-        return Read(self.source.key(i), sample, "", notes.dropped)
+        return Read(self.source.key(i), sample, "", notes.dropped, notes.remarks)
 
 
 def read(source: Source, indices: Sequence[int], workers: int = 0, bad: OnBad = "part") -> Iterator[Read]:

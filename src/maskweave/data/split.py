@@ -10,7 +10,7 @@ import csv
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -77,6 +77,9 @@ def divide(source: Source, split: Split, count: int, place: str) -> Divided:
         MaskweaveError: a part would be empty, a name has no group, or the split's file does not fit the data; the message gives examples.
     """
     n = len(source)
+    together = getattr(source, "split_group", "")  # windows of one episode, for instance
+    if together and not (split.file or split.group or split.by == "order"):
+        split = replace(split, group=together)
     if split.file:
         held_out = _listed(source, split.file, place)
     elif split.by == "order":

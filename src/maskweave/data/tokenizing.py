@@ -4,6 +4,7 @@ An interrupted run resumes at the first unfinished shard: a shard that has its s
 """
 
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import compress
 from pathlib import Path
@@ -22,7 +23,7 @@ from maskweave.data.error_budget import (
     read_faults,
     write_faults,
 )
-from maskweave.data.parts import OnBad
+from maskweave.data.parts import OnBad, Remarks
 from maskweave.data.reading import Read, read
 from maskweave.data.source import Source
 from maskweave.data.token_store import entry_fingerprint, shard_name, write_column
@@ -58,7 +59,7 @@ def tokenize(
         bad: what an unusable value drops.
 
     Returns:
-        the faults, including those of earlier calls.
+        the faults, and what reading changed, including those of earlier calls.
 
     Raises:
         MaskweaveError: a tokenizer is missing, `out` has tokens of other tokenizers, or too many samples are unusable.
@@ -95,6 +96,7 @@ def _count(out: Path, shard: int, skips: ErrorBudget) -> None:
     content = read_json(_sample_list(out, shard), limit=None)
     skips.good(len(content["keys"]))
     skips.extend(read_faults(_skipped(out, shard), content))
+    skips.remarks.update({(name, text): count for name, text, count in content.get("remarks", [])})
 
 
 def _check(out: Path, skips: ErrorBudget, shards: range, finished: bool = False) -> None:
@@ -158,7 +160,11 @@ def _write_shard(
     for name, column in columns.items():
         write_column(out, name, shard, column)
     write_faults(_skipped(out, shard), faults)
-    write_json(_sample_list(out, shard), {"keys": [item.key for item in valid], **counts(faults)})
+    remarks: Remarks = sum((item.remarks for item in reads), Counter())
+    content: dict[str, Any] = {"keys": [item.key for item in valid], **counts(faults)}
+    if remarks:
+        content["remarks"] = [[name, text, count] for (name, text), count in sorted(remarks.items())]
+    write_json(_sample_list(out, shard), content)
 
 
 def _fault(modality: Modality, value: Any, tokenizer: Tokenizer | None) -> str:
@@ -170,9 +176,9 @@ def _fault(modality: Modality, value: Any, tokenizer: Tokenizer | None) -> str:
 
 
 def _valid(modality: Modality, given: Sequence[Any], present: np.ndarray) -> np.ndarray | None:
-    """(S, tokens) which tokens have a known point; None if all points of the entry's values are known."""
+    """(S, tokens) which tokens have a known point; None if all points of the entry's values are known, or unknown ones have a code."""
     value = modality.value
-    if not value.has_unknown:
+    if not value.has_unknown or (modality.kind == "grid" and value.predicts_unknown):
         return None
     valid = np.zeros((len(present), modality.tokens), bool)
     if given:

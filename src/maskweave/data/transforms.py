@@ -1,7 +1,8 @@
 """Aligned transforms: the same crop, flip and resize for all values of a view.
 
 A `Geometry` is relative to the picture, so the values of a sample may differ in resolution. The value type's `transform` applies it to a value.
-Views (the entry's `view`) are cropped and flipped independently of each other. Values with one or three axes are resized but not cropped.
+Views (the entry's `view`) are cropped and flipped independently of each other. All planes of a video or a volume get the same crop and flip. Values
+of one axis are not cropped.
 """
 
 import math
@@ -15,7 +16,8 @@ from maskweave.data.parts import read_part
 from maskweave.errors import BadSample, MaskweaveError
 from maskweave.modality.catalogs import Catalog
 from maskweave.modality.entry import Modality
-from maskweave.values.geometry import Geometry
+from maskweave.values.geometry import Geometry, nearest_along_axes
+from maskweave.values.remarks import remark
 
 SAME_ASPECT = 0.03
 """Aspect ratios that differ by less than this fraction are taken as equal: sizes are whole numbers."""
@@ -51,13 +53,15 @@ def random_geometry(
     return Geometry((x, y, min(x + width, 1.0), min(y + height, 1.0)), bool(rng.random() < flip))
 
 
-def apply(sample: Mapping[str, Any], catalog: Catalog, geometries: Mapping[str, Geometry]) -> dict[str, Any]:
+def apply(
+    sample: Mapping[str, Any], catalog: Mapping[str, Modality], geometries: Mapping[str, Geometry]
+) -> dict[str, Any]:
     """Crop and flip a sample, each dense value resized to its entry's `value.size`.
 
     Args:
         sample: `{modality: value}`, checked values of any size.
         catalog: entries of all the sample's modalities.
-        geometries: the crop, and whether to flip, of every view (the entry's `view`). Values with one or three axes are not cropped.
+        geometries: the crop, and whether to flip, of every view (the entry's `view`). Values of one axis are not cropped.
 
     Returns:
         the sample, without the values that cannot be flipped.
@@ -72,7 +76,7 @@ def apply(sample: Mapping[str, Any], catalog: Catalog, geometries: Mapping[str, 
 def fit(sample: Mapping[str, Any], catalog: Catalog) -> dict[str, Any]:
     """Resize a sample to its entries' sizes: for each view the largest centered crop of the entries' aspect ratio, then a resize.
 
-    Values with one or three axes are resized but not cropped.
+    Points that a mask of the sample (the entry's `valid`) says are unknown become so. Values of one axis, and those that are fitted axis by axis, are not cropped.
 
     Raises:
         BadSample: pictures of one view differ in aspect ratio.
@@ -83,16 +87,36 @@ def fit(sample: Mapping[str, Any], catalog: Catalog) -> dict[str, Any]:
     for name, value in sample.items():
         modality = catalog[name]
         crop = crops[modality.view]
-        if len(modality.value.size) == 2 and not modality.value.follows_view and crop != Geometry():
+        planar = len(modality.value.size) > 1 and modality.value.extent(value) is not None
+        if planar and not modality.value.follows_view and crop != Geometry():
             raise BadSample(
                 f"{name!r} and the pictures of its view cannot be fitted together: they are cropped, and value.fit of {name!r} is "
                 f"{' and '.join(getattr(modality.value, 'fit', ()))}; set both to crop, or give {name!r} its own 'view'"
             )
-        uncropped = len(modality.value.size) in (1, 3)
-        result = read_part(name, partial(_fitted, value, modality, Geometry() if uncropped else crop))
+        has_planes = len(modality.value.size) != 1
+        result = read_part(name, partial(_fitted, value, modality, crop if has_planes else Geometry()))
         if result is not None:
             fitted[name] = result
+    for name in [name for name in fitted if catalog[name].valid]:
+        if (result := read_part(name, partial(_hidden, fitted, catalog[name]))) is None:
+            del fitted[name]
+        else:
+            fitted[name] = result
     return fitted
+
+
+def _hidden(sample: Mapping[str, Any], modality: Modality) -> Any:
+    """Returns a value whose points are unknown where the sample's mask says so; None if none are known."""
+    assert modality.valid is not None
+    mask, value = sample.get(modality.valid.source), sample[modality.name]
+    if mask is None:
+        remark(f"values without {modality.valid.source!r}, which says what is known: all of them is")
+        return value
+    hidden = modality.value.hide(value, nearest_along_axes(np.asarray(mask) > 0, modality.value.size))
+    if modality.value.is_missing(hidden):
+        remark("values that say nothing count as missing")
+        return None
+    return hidden
 
 
 def _fitted(value: Any, modality: Modality, geometry: Geometry) -> Any:
@@ -106,16 +130,16 @@ def _crop(sample: Mapping[str, Any], catalog: Catalog, view: str) -> Geometry:
     for name, value in sample.items():
         modality = catalog[name]
         size = modality.value.size
-        planar = len(size) == 2 and modality.view == view and modality.value.follows_view
+        planar = len(size) in (2, 3) and modality.view == view and modality.value.follows_view
         found = modality.value.extent(value) if planar else None
         if found is None:  # text, vectors and spectra are not cropped
             continue
-        shapes[name] = (found[0], found[1])
-        target = target or (name, size[1] / size[0])
-        if _differ(size[1] / size[0], target[1]):
+        shapes[name] = (found[-2], found[-1])
+        target = target or (name, size[-1] / size[-2])
+        if _differ(size[-1] / size[-2], target[1]):
             raise MaskweaveError(
                 f"{catalog.where}: {target[0]!r} and {name!r} cannot have the same crop: their value.size differ in aspect ratio "
-                f"(width / height {target[1]:.3g} and {size[1] / size[0]:.3g}); give one of them its own 'view'"
+                f"(width / height {target[1]:.3g} and {size[-1] / size[-2]:.3g}); give one of them its own 'view'"
             )
     if target is None:
         return Geometry()
@@ -128,11 +152,16 @@ def _crop(sample: Mapping[str, Any], catalog: Catalog, view: str) -> Geometry:
                 f"{largest!r} is {_by(shapes[largest])} and {name!r} is {_by(shape)}: values of one view show the same frame, so their aspect "
                 "ratios must agree; crop one of them, or give its entry its own 'view'"
             )
-    if aspect > target[1]:
-        margin = (1 - target[1] / aspect) / 2
+    return centered_crop(aspect, target[1])
+
+
+def centered_crop(aspect: float, target: float) -> Geometry:
+    """Returns the largest centered crop of a picture that has another aspect ratio; ratios are width over height."""
+    if aspect > target:
+        margin = (1 - target / aspect) / 2
         return Geometry((margin, 0.0, 1 - margin, 1.0))
-    if aspect < target[1]:
-        margin = (1 - aspect / target[1]) / 2
+    if aspect < target:
+        margin = (1 - aspect / target) / 2
         return Geometry((0.0, margin, 1.0, 1 - margin))
     return Geometry()
 

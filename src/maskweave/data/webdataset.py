@@ -21,8 +21,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from maskweave.data.part_source import FilePart, PartSource
 from maskweave.data.shards import Scan, scan
-from maskweave.data.transforms import fit
 from maskweave.errors import BadSample, MaskweaveError
 from maskweave.modality.catalogs import Catalog
 from maskweave.modality.entry import Modality
@@ -56,7 +56,7 @@ class _Tar(NamedTuple):
     damage: str
 
 
-class WebTars:
+class WebTars(PartSource):
     """A data set of WebDataset tars: `tars[i]` is a sample whose values have the sizes of their entries.
 
     Args:
@@ -71,6 +71,7 @@ class WebTars:
 
     def __init__(self, place: str | os.PathLike[str], catalog: Catalog, fields: Mapping[str, str] | None = None):
         self.place, self.catalog = Path(place), catalog
+        self.notes: list[str] = []
         paths = tars_in(self.place)
         if not paths:
             raise MaskweaveError(f"{place}: contains no tars; expected {', '.join(f'NAME{e}' for e in PLAIN + PACKED)}")
@@ -111,29 +112,22 @@ class WebTars:
         name, tar, j = self._locate(i)
         return f"{split_ending(name)[0].removesuffix('.tar')}/{tar.keys[j]}" if self._repeated else tar.keys[j]
 
-    def __getitem__(self, i: int) -> dict[str, Any]:
-        """Returns sample i with each value at its entry's size. Missing modalities are left out.
+    def part(self, i: int, name: str) -> FilePart | None:
+        """Returns one value of sample i. The errors name the tar, what was found and what was expected."""
+        file, tar, j = self._locate(i)
+        k = self._names.index(name)
+        if (j, k) in tar.faults:
+            raise BadSample(tar.faults[j, k])
+        if tar.offsets[j, k] < 0:
+            if tar.damage and j == len(tar.keys) - 1:  # the part may be in the lost rest of the tar
+                raise BadSample(tar.damage)
+            return None
+        ending = self.catalog[name].value.endings[tar.endings[j, k]]
+        where = f"{self.place if self.place.is_file() else self.place / file}: {tar.keys[j]} ({name}, {ending})"
+        return FilePart(bytes_at(tar.path, int(tar.offsets[j, k]), int(tar.sizes[j, k]), where), ending, where)
 
-        Raises:
-            BadSample: a value cannot be read. The message names the tar, what was found and what was expected.
-            IndexError: i is not from 0 to len - 1.
-        """
-        name, tar, j = self._locate(i)
-        sample = {}
-        for k, modality in enumerate(self._names):
-            if (j, k) in tar.faults:
-                raise BadSample(tar.faults[j, k])
-            if tar.offsets[j, k] < 0:
-                if tar.damage and j == len(tar.keys) - 1:  # the part may be in the lost rest of the tar
-                    raise BadSample(tar.damage)
-                continue
-            value = self.catalog[modality].value
-            ending = value.endings[tar.endings[j, k]]
-            where = f"{self.place if self.place.is_file() else self.place / name}: {tar.keys[j]} ({modality}, {ending})"
-            sample[modality] = value.read(
-                _bytes_at(tar.path, int(tar.offsets[j, k]), int(tar.sizes[j, k]), where), ending, where
-            )
-        return fit(sample, self.catalog)
+    def state(self) -> list[Any]:
+        return [[path.name, (status := path.stat()).st_size, status.st_mtime_ns] for path in tars_in(self.place)]
 
     def _locate(self, i: int) -> tuple[str, _Tar, int]:
         if not 0 <= i < len(self):
@@ -219,7 +213,8 @@ def _ending_of(field: str, entry: Modality) -> int:
     return entry.value.endings.index(ending)
 
 
-def _bytes_at(path: Path, offset: int, size: int, where: str) -> bytes:
+def bytes_at(path: Path, offset: int, size: int, where: str) -> bytes:
+    """Returns a member of a plain tar; raises BadSample if it is not complete."""
     try:
         with open(path, "rb", buffering=0) as file:  # opened for each read: processes share no file handle
             content = os.pread(file.fileno(), size, offset)

@@ -5,10 +5,13 @@ from pathlib import Path
 
 from PIL import Image
 
-from maskweave.evaluate.run import contact_sheets, held_out_samples, read_recipe
+from maskweave.evaluate.run import contact_sheets, held_out_samples, read_recipe, shown_requests
 from maskweave.files import read_json
 from maskweave.generate.bundle import Bundle, load
+from maskweave.modality.catalogs import load_saved_catalog
 from maskweave.nn.layers import count_parameters
+from maskweave.report.advice import Facts, advise
+from maskweave.report.clips import clips_of
 from maskweave.report.html import Sections, write_report
 from maskweave.report.sheets import contact_sheet
 from maskweave.training.checkpoints import precision_used
@@ -24,7 +27,9 @@ def make_report(folder: Path) -> Path:
     recipe = read_recipe(folder)
     bundle = load(folder)
     family = bundle.family
-    sheets = contact_sheets(bundle, folder) if family.generates else []
+    requests = shown_requests(bundle, folder) if family.generates else []
+    sheets = contact_sheets(bundle, folder, requests)
+    clips = [clips_of(request.title, request.samples, bundle.catalog) for request in requests]
     sheets += family_sheets(bundle, folder, recipe)
     facts = {
         "modalities": len(bundle.catalog),
@@ -34,8 +39,35 @@ def make_report(folder: Path) -> Path:
         "precision": precision_used(folder) or recipe.train.precision,
     }
     facts |= family.facts(recipe.model)
-    return write_report(
-        folder, Sections(date=datetime.date.today().isoformat(), summary=family.summary, facts=facts, sheets=sheets)
+    sections = Sections(
+        date=datetime.date.today().isoformat(),
+        summary=family.summary,
+        advice=advice(folder),
+        facts=facts,
+        sheets=sheets,
+        clips=[table for table in clips if table is not None],
+    )
+    return write_report(folder, sections)
+
+
+def describe_report(folder: Path) -> str:
+    """Writes the report and returns lines for the user: the advice, and the report's path."""
+    path = make_report(folder)
+    return "\n".join([*(f"advice: {text}" for text in advice(folder)), f"report: {path}"])
+
+
+def advice(folder: Path) -> list[str]:
+    """Returns what the scores and metrics of a finished run say about what to do next."""
+    recipe = read_recipe(folder)
+    catalog = load_saved_catalog(folder)
+    networks = [m for m in catalog.values() if m.kind == "grid" and m.tokenizer is not None]
+    return advise(
+        folder,
+        Facts(
+            codes={m.name: m.tokenizer.quantizer.entries for m in networks if m.tokenizer is not None},
+            grids={m.name: (m.tokens, m.decoding.steps) for m in catalog.values() if m.kind == "grid"},
+            target_tokens=recipe.family.target_tokens(recipe.model),
+        ),
     )
 
 

@@ -5,7 +5,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from PIL import Image
 
@@ -237,11 +237,20 @@ def _samples(source: Any, count: int, title: str) -> Samples:
     return samples
 
 
-def contact_sheets(bundle: Bundle, folder: Path, *, shown: int = 4) -> list[tuple[str, Image.Image]]:
-    """Makes a sheet for each of the recipe's `evaluate.sheets`, of the first held-out samples with its inputs; also writes it to `folder/sheets`."""
+class ShownRequest(NamedTuple):
+    """One of the recipe's `evaluate.sheets` with its first held-out samples, in the form that `sheet_for` takes."""
+
+    title: str
+    file: str
+    """Name of the sheet's file, without ending."""
+    samples: list[dict[str, dict[str, Any]]]
+
+
+def shown_requests(bundle: Bundle, folder: Path, *, shown: int = 4) -> list[ShownRequest]:
+    """Predicts what the recipe's `evaluate.sheets` show: the first held-out samples with the inputs of each."""
     recipe = read_recipe(folder)
     held_out = held_out_samples(bundle, recipe, None, shown * len(recipe.data.weights))
-    sheets = []
+    found = []
     with progress("contact sheets", len(recipe.evaluate.sheets)) as bar:
         for number, request in enumerate(recipe.evaluate.sheets):
             samples = _that_have(bundle, held_out, request.inputs)[:shown]
@@ -249,15 +258,22 @@ def contact_sheets(bundle: Bundle, folder: Path, *, shown: int = 4) -> list[tupl
             predicted = _predict(bundle, inputs, request.targets, recipe.evaluate.seed, lambda n: None, request.via)
             truth = [_given(bundle, s, request.targets) for s in samples]
             steps = [" + ".join(request.inputs), *request.via, ", ".join(request.targets)]
-            title = " → ".join(steps)
             rows = [
                 {"inputs": i, "predictions": p, "truth": t} for i, p, t in zip(inputs, predicted, truth, strict=True)
             ]
-            sheet = sheet_for(title, rows, bundle.catalog)
-            (folder / "sheets").mkdir(parents=True, exist_ok=True)
-            sheet.save(folder / "sheets" / f"{short_name(f'{number + 1}-' + '+'.join(request.inputs))}.png")
-            sheets.append((title, sheet))
+            found.append(ShownRequest(" → ".join(steps), short_name(f"{number + 1}-" + "+".join(request.inputs)), rows))
             bar.advance()
+    return found
+
+
+def contact_sheets(bundle: Bundle, folder: Path, requests: Sequence[ShownRequest]) -> list[tuple[str, Image.Image]]:
+    """Draws a sheet for each request; also writes it to `folder/sheets`."""
+    sheets = []
+    for request in requests:
+        sheet = sheet_for(request.title, request.samples, bundle.catalog)
+        (folder / "sheets").mkdir(parents=True, exist_ok=True)
+        sheet.save(folder / "sheets" / f"{request.file}.png")
+        sheets.append((request.title, sheet))
     return sheets
 
 

@@ -101,6 +101,10 @@ class Family(ABC, Generic[S, M]):
         """Returns the largest number of tokens that one sample has in a batch."""
         return sum(m.tokens for m in catalog.values())
 
+    def target_tokens(self, settings: S) -> int:
+        """Returns the most tokens of a sample that it learns to predict at once; 0: it does not generate tokens."""
+        return 0
+
     @abstractmethod
     def build_model(self, catalog: Catalog, config: Any) -> M:
         """Builds a model with random weights.

@@ -45,6 +45,9 @@ class FourMFamily(Family[FourMSettings, FourM]):
     def tokens_per_sample(self, settings: FourMSettings, catalog: Catalog) -> int:
         return settings.masking.input_tokens + settings.masking.target_tokens
 
+    def target_tokens(self, settings: FourMSettings) -> int:
+        return settings.masking.target_tokens
+
     def build_model(self, catalog: Catalog, config: FourMConfig) -> FourM:
         return FourM(catalog, config)
 

@@ -16,6 +16,7 @@ from maskweave.generate.editing import keep_rest
 from maskweave.generate.engine import Engine, Precision
 from maskweave.generate.ensemble import OVERLAP, check_ensemble, member_seeds, merge_results
 from maskweave.generate.features import FeatureExtractor
+from maskweave.generate.places import find_places
 from maskweave.generate.request import GenerationRequest, Options, Sample, make_request, plan, read, twin
 from maskweave.generate.result import Generated
 from maskweave.generate.schedule import Schedule
@@ -134,7 +135,10 @@ class Bundle:
         for start in range(0, len(inputs), batch_size):
             session = self._session(request, slice(start, start + batch_size), options)
             stopped = any(watch is not None and watch(session) is False for _ in session)
-            results += session.results()
+            found = session.results()
+            for sample, result in zip(inputs[start : start + batch_size], found, strict=True):
+                result.places = find_places(sample, self.catalog)
+            results += found
             if stopped:
                 break
         return results
@@ -186,7 +190,9 @@ class Bundle:
         members = self.generate_batch(
             [inputs] * samples, targets, seeds=seeds, batch_size=batch_size, watch=watch, **options
         )
-        return merge_results(members, overlap)
+        merged = merge_results(members, overlap)
+        merged.places = members[0].places
+        return merged
 
     def score(self, inputs: Sample, values: Sample, *, precision: Precision = "float32") -> dict[str, Score]:
         """Returns the log-likelihood of each of `values` given `inputs` only; see `maskweave.generate.scoring`."""

@@ -26,12 +26,14 @@ def run(
     given: TokenStates,
     made: dict[str, TokenState],
     generators: Generators,
+    codebooks: Mapping[str, Tensor] | None = None,
 ) -> Generator[int]:
     """Runs the steps of a schedule; yields the index (from 0) of each finished step, and also after each token of a sequence.
 
     Args:
         given: what is known; never changed.
         made: receives every target, partly known while it is being generated. A target that is already in it is completed.
+        codebooks: (V, C) by target; those steps that ask for means of codebook vectors need it.
     """
     B = len(generators)
     try:
@@ -40,6 +42,9 @@ def run(
             if field.probabilities is None and engine.catalog[target].value.tokenized_by == "rules":
                 V = engine.catalog.vocabulary_size(target)
                 field.probabilities = np.full((*field.mask.shape, V), np.nan, np.float32)
+            if field.means is None and codebooks and target in codebooks:
+                field.codebook = codebooks[target]
+                field.means = np.full((*field.mask.shape, field.codebook.shape[1]), np.nan, np.float32)
             others = {**given, **(made if schedule.chain else {})}
             total, settled = engine.catalog[target].tokens, 0
             open_B = (~field.mask).sum(axis=1)
@@ -103,10 +108,14 @@ def _predict(
 
 
 def _settle(field: TokenState, asked_BL: np.ndarray, settled_BL: np.ndarray, ids_n: Tensor, logits_nV: Tensor) -> None:
-    """Stores those of the predicted tokens (n,) that are settled, and their probabilities if the field has any."""
+    """Stores those of the predicted tokens (n,) that are settled, and their probabilities and means if the field has any."""
     assert field.ids is not None
     new = settled_BL[asked_BL]
     field.ids[settled_BL] = ids_n.cpu().numpy()[new]
     if field.probabilities is not None:
         field.probabilities[settled_BL] = logits_nV.float().softmax(dim=-1).cpu().numpy()[new]
+    if field.codebook is not None and field.means is not None:
+        known = len(field.codebook)  # the id behind them stands for unknown points
+        share_nV = logits_nV[:, :known].float().softmax(dim=-1)
+        field.means[settled_BL] = (share_nV @ field.codebook.to(share_nV.device)).cpu().numpy()[new]
     field.mask |= settled_BL

@@ -11,6 +11,7 @@ from maskweave.errors import MaskweaveError
 from maskweave.files import claim_record, sweep
 from maskweave.generate.bundle import Bundle
 from maskweave.generate.ensemble import check_ensemble, member_seeds, merge_results
+from maskweave.generate.places import find_places
 from maskweave.generate.request import Options
 from maskweave.generate.result import Generated
 from maskweave.generate.session import Session
@@ -127,6 +128,7 @@ def generate_files(
 
     faults: list[MaskweaveError] = []
     made, done = _Made(), 0
+    inputs_of: dict[Path, dict[str, Any]] = {}
     passes = sum(step.tokens if step.scheme == "autoregressive" else 1 for step in schedule.steps)
     with progress("generate", passes * ensemble * len(wanted)) as bar, StopSignal() as stop:
 
@@ -156,8 +158,10 @@ def generate_files(
             if session.is_finished:
                 bar.advance((passes - before) * len(batch))  # sequences that ended early
             made.add(batch, session)
+            inputs_of |= {row.wanted.folder: row.wanted.job.inputs for row in batch}
             for folder, result in made.take(batch, anyway=stop.asked and not is_many):
                 sweep(folder)
+                result.places = find_places(inputs_of.pop(folder), bundle.catalog)
                 result.save(folder)
                 done += 1
                 for name, problems in result.problems.items():

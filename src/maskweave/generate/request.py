@@ -15,10 +15,12 @@ from maskweave.generate.engine import Precision
 from maskweave.generate.schedule import Schedule, check_schedule, make_schedule
 from maskweave.generate.token_state import Tokens, check_tokens
 from maskweave.modality.catalogs import Catalog
+from maskweave.modality.checks import decoding_problem
 from maskweave.modality.decoding import Decoding
 from maskweave.modality.entry import Modality
 from maskweave.tokenizers.base import Tokenizer
 from maskweave.values.files import read_value
+from maskweave.values.formats import FRAMES
 
 Sample = Mapping[str, Any]
 
@@ -165,10 +167,8 @@ def plan(
                     f"decoding of {name!r} is {shown(decoding[name])}; give a Decoding, for example "
                     f"dataclasses.replace(bundle.catalog[{name!r}].decoding, steps=8)"
                 )
-            if catalog[name].kind == "grid" and decoding[name].scheme == "autoregressive":
-                raise MaskweaveError(
-                    f"decoding of {name!r}: scheme 'autoregressive' is for sequences; a grid takes 'maskgit' or 'roar'"
-                )
+            if problem := decoding_problem(catalog[name], decoding[name]):
+                raise MaskweaveError(f"decoding of {name!r}: {problem}")
         available = [*inputs, *resolved]
         for names in conditions or {}:
             if missing := [name for name in names.split("+") if name not in available]:
@@ -265,7 +265,7 @@ def _value(value: Any, modality: Modality) -> Any:
         return modality.value.check(typed, where)
     if isinstance(value, os.PathLike) or (isinstance(value, str) and not modality.value.is_text):
         path = Path(value)
-        if not is_file(path):
+        if not is_file(path) and not (FRAMES in modality.value.endings and path.is_dir()):
             raise MaskweaveError(f"{where}: {str(path)[:200]}: no such file; give an existing one")
         found = read_value(path, modality.value, f"{where}: {path}")
         if found is None:

@@ -12,6 +12,7 @@ from PIL import Image
 
 from maskweave.errors import BadSample, MaskweaveError
 from maskweave.files import write_aside, write_json
+from maskweave.generate.places import Place, as_geotiff
 from maskweave.generate.schedule import Schedule
 from maskweave.generate.token_state import Tokens
 from maskweave.modality.catalogs import Catalog
@@ -35,6 +36,8 @@ class Generated:
     """By requested target, of values that are tokenized by rules, such as scalars and labels."""
     problems: dict[str, list[str]] = field(default_factory=dict)
     """Invalid parts of generated sequences, which were skipped; by target."""
+    places: dict[str, Place] = field(default_factory=dict, repr=False)
+    """Where the frame of each view is, if an input was a georeferenced TIFF file."""
     schedule: Schedule | None = field(default=None, repr=False)
     """The steps that generated it."""
 
@@ -90,8 +93,8 @@ class Generated:
     def save(self, folder: str | os.PathLike[str]) -> Path:
         """Writes the result into a folder: values, pictures of them, a contact sheet and the schedule.
 
-        The files are NAME.EXT; NAME.picture.png for values that are not images; NAME.distribution.json for distributions; NAME.tokens.npy for
-        targets without value; sheet.png; and schedule.yaml, which is written last. A sequence without any valid part gets no file and an entry in `problems`.
+        The files are NAME.EXT, GeoTIFF if an input of the same view was one; NAME.picture.png for values that are not images;
+        NAME.distribution.json for distributions; NAME.tokens.npy for targets without value; sheet.png; and schedule.yaml, which is written last. A sequence without any valid part gets no file and an entry in `problems`.
         """
         folder = Path(folder)
         over = picture_among(
@@ -100,12 +103,17 @@ class Generated:
         for name, value in self.values.items():
             modality = self.catalog[name]
             try:
-                content, ending = modality.value.to_file(value, name)
+                contents, problems = modality.value.result_files(value, name)
+                located = as_geotiff(value, modality, self.places)
+                contents = contents if located is None else {"tif": located}
             except BadSample as error:
                 self.problems.setdefault(name, []).append(f"no file was written: {error}")
                 continue
-            with write_aside(folder / f"{name}.{ending}") as aside:
-                aside.write_bytes(content)
+            if problems:
+                self.problems.setdefault(name, []).extend(problems)
+            for ending, content in contents.items():
+                with write_aside(folder / f"{name}.{ending}") as aside:
+                    aside.write_bytes(content)
             if not modality.value.is_photograph:
                 figure = with_legend(modality, self.prediction(name), (256, 256), over)
                 self._save_picture(Image.fromarray(figure), folder / f"{name}.picture.png")

@@ -41,6 +41,8 @@ class Step:
     top_k: int = 0
     guidance: tuple[Condition, ...] = ()
     """Empty: no guidance, one pass with all known tokens."""
+    detokenize: Literal["sampled", "mean"] = "sampled"
+    """As in `Decoding`."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +132,9 @@ def make_schedule(
         for n, count in enumerate(counts):
             temperature = temperature_of(how, n, len(counts))
             scheme = "autoregressive" if is_sequence else how.scheme
-            steps.append(Step(target, scheme, count, temperature, how.top_p, how.top_k, tuple(guidance)))
+            steps.append(
+                Step(target, scheme, count, temperature, how.top_p, how.top_k, tuple(guidance), how.detokenize)
+            )
     return Schedule(tuple(steps), chain)
 
 

@@ -45,7 +45,13 @@ class Session:
         self.catalog, self.tokenizers, self.schedule = engine.catalog, tokenizers, schedule
         self._seeds = seeds
         self._names, self._samples, self._made = names, samples, made
-        self._steps = run(engine, schedule, given, made, [np.random.default_rng(seed) for seed in seeds])
+        codebooks = {
+            step.target: tokenizer.codebook
+            for step in schedule.steps
+            if step.detokenize == "mean" and isinstance(tokenizer := tokenizers.get(step.target), GridTokenizer)
+        }
+        generators = [np.random.default_rng(seed) for seed in seeds]
+        self._steps = run(engine, schedule, given, made, generators, codebooks)
         costs = [step.tokens if step.scheme == "autoregressive" else 1 for step in schedule.steps]
         self._starts = np.cumsum([0, *costs]).tolist()
         self.total, self.done = self._starts[-1], 0
@@ -103,10 +109,12 @@ class Session:
         started = np.flatnonzero(field.mask.any(axis=1)).tolist()  # the other samples have no known token yet
         if started:
             grid = self.catalog[target].grid
-            complete = np.stack([filled(rows[b], field.mask[b], grid) for b in started])
+            nearest = {b: nearest_known(field.mask[b], grid) for b in started}
+            complete = np.stack([rows[b][nearest[b]] for b in started])
             # A diffusion decoder starts from different noise for every sample.
             if isinstance(tokenizer, GridTokenizer):
-                values = tokenizer.decode(complete, [self._seeds[b] for b in started])
+                means = None if field.means is None else np.stack([field.means[b][nearest[b]] for b in started])
+                values = tokenizer.decode(complete, [self._seeds[b] for b in started], means)
             else:
                 values = tokenizer.decode(complete)
             for b, value in zip(started, values, strict=True):
@@ -129,12 +137,12 @@ class Session:
             results[b].values[name] = distribution.value if by_distribution else tokenizer.decode(ids[None])[0]
 
 
-def filled(ids: np.ndarray, known: np.ndarray, grid: Sequence[int]) -> np.ndarray:
-    """Replaces each unknown token of a grid (L,) by the nearest known one."""
+def nearest_known(known: np.ndarray, grid: Sequence[int]) -> np.ndarray:
+    """Returns (L,) the number of the known token of a grid that is nearest to each token: itself if it is known."""
+    numbers = np.arange(len(known))
     if known.all():
-        return ids
-    points = np.stack(np.unravel_index(np.arange(len(ids)), tuple(grid)), axis=1)
+        return numbers
+    points = np.stack(np.unravel_index(numbers, tuple(grid)), axis=1)
     distance = ((points[~known, None] - points[known]) ** 2).sum(axis=2)
-    out = ids.copy()
-    out[~known] = ids[known][distance.argmin(axis=1)]
-    return out
+    numbers[~known] = numbers[known][distance.argmin(axis=1)]
+    return numbers

@@ -10,6 +10,7 @@ from PIL import Image
 
 from maskweave.errors import MaskweaveError
 from maskweave.files import write_aside
+from maskweave.generate.places import as_geotiff, find_places
 from maskweave.generate.request import Options, Sample, twin
 from maskweave.generate.tiles import Tiled, plane_output, predict_tiles, tile_seed
 from maskweave.report.figures import with_legend
@@ -54,16 +55,21 @@ def tile_scene(
             for result in results
         ]
 
-    return predict_tiles(bundle.catalog, scene, outputs, predict, overlap=overlap, batch_size=batch_size, folder=folder)
+    tiled = predict_tiles(
+        bundle.catalog, scene, outputs, predict, overlap=overlap, batch_size=batch_size, folder=folder
+    )
+    tiled.places = find_places(scene, bundle.catalog, tiled=True)
+    return tiled
 
 
 def save_tiled(tiled: Tiled, folder: str | os.PathLike[str]) -> Path:
-    """Writes a blended scene into a folder: NAME.EXT, NAME.picture.png, reduced to 1,024 points, and NAME.known.png if a part is unknown."""
+    """Writes a blended scene into a folder: NAME.EXT, GeoTIFF if an input of the same view was one, NAME.picture.png, reduced to 1,024 points, and NAME.known.png if a part is unknown."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     for name, value in tiled.values.items():
         modality = tiled.catalog[name]
-        content, ending = modality.value.to_file(value, name)
+        located = as_geotiff(value, modality, tiled.places)
+        content, ending = modality.value.to_file(value, name) if located is None else (located, "tif")
         with write_aside(folder / f"{name}.{ending}") as aside:
             aside.write_bytes(content)
         step = max(1, -(-max(value.shape[:2]) // MOST_SHOWN))

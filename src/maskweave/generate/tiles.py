@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from maskweave.errors import MaskweaveError, shown
+from maskweave.generate.places import Place
 from maskweave.generate.scenes import Plane, is_plane, open_plane
 from maskweave.modality.catalogs import Catalog
 from maskweave.progress import progress
@@ -50,6 +51,8 @@ class Tiled:
     """(H, W) bool by target: False where all dense inputs are unknown, and so the target is. Types without unknown points have 0 there."""
     tiles: int = 0
     """Number of predicted tiles."""
+    places: dict[str, Place] = field(default_factory=dict)
+    """Where the frame of each view is, if an input was a georeferenced TIFF file."""
 
     def __getitem__(self, name: str) -> np.ndarray:
         return self.values[name]

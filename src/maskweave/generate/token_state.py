@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from maskweave.data.tokenizing import column_of
 from maskweave.errors import MaskweaveError
@@ -37,6 +38,10 @@ class TokenState:
     """(B, L, C) normalized patches or vectors, as the network reads them."""
     probabilities: np.ndarray | None = None
     """(B, L, V) probability of each id of generated tokens, NaN for others; only where values have distributions."""
+    codebook: Tensor | None = None
+    """(V, C) vector of each id; only where values are decoded from mean vectors."""
+    means: np.ndarray | None = None
+    """(B, L, C) mean of the codebook's vectors, weighted by their probabilities, at generated tokens; NaN for others."""
 
     @classmethod
     def empty(cls, samples: int, positions: int) -> "TokenState":

@@ -8,14 +8,19 @@ from typing import Any, Literal
 import numpy as np
 
 from maskweave.errors import BadSample
-from maskweave.init.stated import tiff_bands
+from maskweave.init.stated import array_unit, tiff_bands
 from maskweave.values import files, formats
+from maskweave.values.formats import SOUNDS
 from maskweave.values.formats.base import Selection
-from maskweave.values.formats.sound import SOUNDS
+from maskweave.values.formats.frames import pack
+from maskweave.values.formats.sound import read_sound
+from maskweave.values.formats.video import probe_video
 
 Holds = Literal["picture", "array", "text", "json", "video", "sound"]
 WHITE = (255, 255, 255)
 FEW_PAGES = 1
+BEGINNING = 10
+"""Seconds of a sound that are looked at."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +29,8 @@ class FileContent:
 
     holds: Holds
     data: Any
-    """Pictures and videos: uint8; arrays: numbers of any type; texts: str; JSON: the object."""
+    """Pictures: uint8; arrays: numbers of any type; texts: str; JSON: the object; sounds: float32 (samples, channels); videos: an array of their shape,
+    without their points."""
     known: np.ndarray | None = None
     """False at points that the file marks as missing."""
     exact: bool = True
@@ -33,10 +39,14 @@ class FileContent:
     """The indices of a picture with a palette."""
     channel_names: tuple[str, ...] = ()
     unit: str = ""
+    rate: float = 0.0
+    """Samples or frames per second of sounds and videos; 0: the file does not say."""
+    seconds: float = 0.0
+    """Duration of a sound, of which `data` has the beginning."""
 
 
 def read_content(path: Path, array: str = "") -> FileContent:
-    """Returns what a file holds.
+    """Returns what a file, or a folder of frames, holds.
 
     Args:
         array: name of the array to read from files that hold several.
@@ -45,17 +55,23 @@ def read_content(path: Path, array: str = "") -> FileContent:
         BadSample: the file is damaged, holds several arrays, or has an ending that nothing reads.
         MaskweaveError: the package that reads such files is not installed.
     """
-    ending, where = formats.split_ending(path.name)[1], str(path)
+    if path.is_dir():
+        return video_content(formats.read(pack(path), formats.FRAMES, str(path), Selection(axes=3)).array)
+    return content_of(files.read_bytes(path), formats.split_ending(path.name)[1], str(path), array)
+
+
+def content_of(content: bytes, ending: str, where: str, array: str = "") -> FileContent:
+    """Returns what the bytes of a file hold; arguments and errors as for `read_content`."""
     if ending in SOUNDS:
-        return FileContent("sound", None)
-    content = files.read_bytes(path)
+        waveform, rate = read_sound(content, where)
+        return FileContent("sound", waveform[: BEGINNING * rate], rate=rate, seconds=len(waveform) / rate)
     if ending == "txt":
         return FileContent("text", files.read_text(content, where))
     files.check_size(content, where)
     if ending == "json":
         return FileContent("json", files.read_json_value(content, where))
     if ending == "gif" and _pages(content) > FEW_PAGES:
-        return FileContent("video", formats.read(content, ending, where, Selection()).array)
+        return _probed(content, where)
     if ending in formats.PLANES:
         stored = formats.read(content, ending, where, Selection(axes=2))
         names, unit = tiff_bands(content, where)
@@ -63,11 +79,22 @@ def read_content(path: Path, array: str = "") -> FileContent:
     if ending in files.PICTURES:
         return _picture(content, ending, where)
     if ending in formats.VIDEOS:
-        return FileContent("video", formats.read(content, ending, where, Selection(axes=3)).array)
+        if ending == formats.FRAMES:
+            return video_content(formats.read(content, ending, where, Selection(axes=3)).array)
+        return _probed(content, where)
     if ending in formats.BUILT_IN or ending in formats.installed():
         stored = formats.read(content, ending, where, Selection(array, axes=1 if ending == "csv" else 2))
-        return FileContent("array", stored.array, stored.known)
+        return FileContent("array", stored.array, stored.known, unit=array_unit(content, ending, where, array))
     raise BadSample(f"{where}: nothing reads files that end in {ending!r}")
+
+
+def video_content(frames: np.ndarray, rate: float = 0.0) -> FileContent:
+    return FileContent("video", np.broadcast_to(np.uint8(0), frames.shape), rate=rate)
+
+
+def _probed(content: bytes, where: str) -> FileContent:
+    size, rate = probe_video(content, where)
+    return FileContent("video", np.broadcast_to(np.uint8(0), (*size, 3)), rate=rate)
 
 
 def _picture(content: bytes, ending: str, where: str) -> FileContent:

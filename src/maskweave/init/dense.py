@@ -1,14 +1,15 @@
-"""From arrays, pictures and videos to the value type, size and range of an entry."""
+"""From arrays and pictures to the value type, size and range of an entry."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from maskweave.init import sizes
 from maskweave.init.contents import FileContent
 from maskweave.init.finding import Finding
-from maskweave.init.numbers import class_ids, is_binary, number_facts, rounded_out
+from maskweave.init.numbers import NumberFacts, class_ids, is_binary, number_facts, rounded_out
 
 MOST_CHANNELS = 16
 """An axis of at most this many points at the end of an array is its channels."""
@@ -16,12 +17,7 @@ COLORS = (3, 4)
 
 
 def decide_dense(finding: Finding, contents: Mapping[str, FileContent], minutes: float) -> Finding:
-    """Fill in the entry for files that hold arrays, pictures or videos, by the sample's name."""
-    if any(c.holds == "video" for c in contents.values()):
-        videos = [c.data for c in contents.values()]
-        return _image(
-            finding, sizes.for_volume([v.shape[:3] for v in videos], True), 3, f"videos of {len(videos[0])} frames"
-        )
+    """Fill in the entry for files that hold arrays or pictures, by the sample's name."""
     masked = _palette_ids(contents)
     arrays = [c.data if masked is None else masked[k] for k, c in contents.items()]
     known = [c.known for c in contents.values()]
@@ -38,8 +34,8 @@ def decide_dense(finding: Finding, contents: Mapping[str, FileContent], minutes:
         finding.doubts.append(doubt)
     exact = all(c.exact for c in contents.values())
     extents = {key: a.shape[:axes] for key, a in zip(contents, arrays, strict=True)}
-    if axes == 2:
-        finding.extents = extents
+    if axes > 1:
+        finding.extents = {key: extent[-2:] for key, extent in extents.items()}
     extent = list(extents.values())
     if channels == 1 and exact:
         flat = [a[..., 0] if a.ndim > axes else a for a in arrays]
@@ -55,7 +51,7 @@ def decide_dense(finding: Finding, contents: Mapping[str, FileContent], minutes:
         and channels in (1, *COLORS)
         and not any(m is not None for m in known)
     ):
-        fitted = sizes.for_volume(extent, True) if axes == 3 else sizes.for_picture(extent, minutes)
+        fitted = sizes.for_volume(extent) if axes == 3 else sizes.for_picture(extent, minutes)
         return _image(finding, fitted, channels, "gray pictures" if channels == 1 else "color pictures")
     finding = _map(finding, arrays, known, channels, _size(extent, axes, minutes))
     if finding.type:
@@ -100,7 +96,7 @@ def _size(extent: Sequence[tuple[int, ...]], axes: int, minutes: float) -> sizes
     if axes == 1:
         return sizes.for_series([e[0] for e in extent])
     if axes == 3:
-        return sizes.for_volume(extent, False)
+        return sizes.for_volume(extent)
     for axis in (0, 1):
         fixed, varying = {e[1 - axis] for e in extent}, [e[axis] for e in extent]
         if len(fixed) == 1 and max(varying) > sizes.STRETCH * min(varying):
@@ -156,19 +152,35 @@ def _map(
     finding.found = f"{kinds}, {facts.smallest:.4g} to {facts.largest:.4g}"
     if facts.unknown:
         finding.found += f", {facts.unknown:.1%} missing"
+    if len(fitted.size) == 1 and len({len(a) for a in arrays}) > 1:
+        return _series(finding, facts, channels, fitted)
     finding = _fitted(finding, "map", fitted, {"channels": channels} if channels > 1 else {})
-    finding.value |= {"range": [low, high], "outside": "clip"}
-    finding.why["range"] = "without rare extremes"
+    ranges: list[Any] = [list(rounded_out(*ends)) for ends in facts.ranges]
+    if facts.has_tails:
+        finding.value["scaling"] = "fit_asinh"
+        finding.why["scaling"] = "the numbers span powers of ten"
+    else:
+        finding.value |= {"range": ranges or [low, high], "outside": "clip"}
+        finding.why["range"] = "of each channel, without rare extremes" if ranges else "without rare extremes"
     missing = facts.missing or (("nan",) if fitted.pads else ())
     if missing:
         finding.value["missing"] = missing[0] if len(missing) == 1 else list(missing)
         finding.why["missing"] = "also what is past the end of short values" if fitted.pads else "marked so in files"
     if facts.is_constant:
         finding.doubts.append(f"all numbers are {facts.smallest:g}; remove the entry if it says nothing")
-    if facts.unequal:
-        finding.doubts.append(
-            "the ranges of its channels differ by more than ten times, but value.range is one for all: small channels are learned poorly; save them in comparable units"
-        )
+    return finding
+
+
+def _series(finding: Finding, facts: NumberFacts, channels: int, fitted: sizes.Fitted) -> Finding:
+    """Arrays over one axis of unequal lengths."""
+    finding = _fitted(finding, "series", fitted, {"channels": channels} if channels > 1 else {})
+    finding.value["scaling"] = "fit_asinh" if facts.has_tails else "fit"
+    finding.why["scaling"] = "the numbers span powers of ten" if facts.has_tails else ""
+    if marks := [mark for mark in facts.missing if mark != "nan"]:
+        finding.value["missing"] = ["predicted", *marks]
+        finding.why["missing"] = "marked so in files; the end of short series is predicted, too"
+    if facts.is_constant:
+        finding.doubts.append(f"all numbers are {facts.smallest:g}; remove the entry if it says nothing")
     return finding
 
 

@@ -24,6 +24,7 @@ MEANING = {
     "size": "points along each axis",
     "channels": "numbers at each point",
     "range": "lowest and highest number",
+    "scaling": "median and deviation of each channel are learned from the training samples",
     "outside": "numbers outside of the range are clipped to it",
     "missing": "unknown points",
     "ignore": "",
@@ -31,15 +32,25 @@ MEANING = {
     "classes": "names",
     "key": "its name in the JSON objects",
     "keys": "numbers by name: id (never change it), range, number of bins",
+    "rate": "samples per second; sounds of other rates are resampled",
+    "max_seconds": "longest duration",
+    "mels": "rows of the spectrogram: frequencies",
+    "hop": "samples between its columns",
+    "window": "samples of each column",
+    "fps": "frames per second",
     "array": "array to read from each file",
     "max_characters": "longer texts are refused",
 }
 DECODING = {
     "image": {"scheme": "roar", "steps": 16, "temperature": 0.7, "top_p": 0.9},
+    "video": {"scheme": "roar", "steps": 16, "temperature": 0.7, "top_p": 0.9},
+    "audio": {"scheme": "roar", "steps": 16, "temperature": 0.7, "top_p": 0.9},
     "text": {"temperature": 0.1},
     "metadata": {"temperature": 0.1},
 }
 DENSE = {"scheme": "roar", "steps": 1, "temperature": 0.1}
+NUMBERS = ("map", "series")
+"""Types whose values are decoded from mean codes: the error of a number is what counts."""
 
 
 def target_name(finding: Finding) -> str:
@@ -54,13 +65,14 @@ def fit_vocabulary(findings: Sequence[Finding]) -> Vocabulary | None:
         return None
     texts = [text for f in sequences for text in f.texts]
     values = {prefix: max(f.special.get(prefix, 0) for f in sequences) for f in sequences for prefix in f.special}
-    words = {word for text in texts for word in text.split()}
-    pieces = min(PIECES[1], max(PIECES[0], 2 * len(words))) if texts else 0
-    size = len(SPECIAL_TOKENS) + SENTINELS + sum(values.values()) + NUM_BYTES + pieces
+    different = {word for text in texts for word in text.split()}
+    words = tuple(dict.fromkeys(word for f in sequences for word in f.words))
+    pieces = min(PIECES[1], max(PIECES[0], 2 * len(different))) if texts else 0
+    size = len(SPECIAL_TOKENS) + SENTINELS + sum(values.values()) + len(words) + NUM_BYTES + pieces
     name = "text"
     while name in {n for f in findings for n in (f.name, target_name(f))}:
         name += "_"
-    vocabulary = Vocabulary(name, size, SENTINELS, dict(sorted(values.items())))
+    vocabulary = Vocabulary(name, size, SENTINELS, dict(sorted(values.items())), words)
     if texts:
         tokenizer = TextTokenizer.train(vocabulary, texts)
         for f in sequences:
@@ -97,7 +109,11 @@ def catalog_text(
             Line("sentinels", vocabulary.sentinels, "ids that stand for masked spans"),
         ]
         if vocabulary.values:
-            fields.append(Line("values", vocabulary.values, "ids of the numbers (v0) and keys (v1) of metadata"))
+            fields.append(
+                Line("values", vocabulary.values, "ids of the numbers (v0) and keys (v1) of metadata and boxes")
+            )
+        if vocabulary.words:
+            fields.append(Line("words", list(vocabulary.words), "one id each"))
         lines.append(
             Line("vocabularies", below=[Line(vocabulary.name, comment="shared by all sequences", below=fields)])
         )
@@ -119,7 +135,8 @@ def _entry(f: Finding, number: int, vocabulary: Vocabulary | None, samples: int)
         ],
     )
     id_line = Line("id", number, "unique; never change it after training")
-    decoding = Line("decoding", DECODING.get(f.type, DENSE), "how it is generated")
+    settings = DENSE | {"detokenize": "mean"} if f.type in NUMBERS else DECODING.get(f.type, DENSE)
+    decoding = Line("decoding", settings, "how it is generated")
     view = (
         [Line("view", f.view, "shows another frame than the other pictures: cropped and flipped by itself")]
         if f.view
@@ -138,10 +155,12 @@ def _entry(f: Finding, number: int, vocabulary: Vocabulary | None, samples: int)
         ]
         return [Line(f.name, below=fields)]
     if not f.grid:
-        return [Line(f.name, below=[id_line, Line("kind", "grid", "tokenized by rules, without a network"), value])]
-    patch = "×".join(str(s // g) for s, g in zip(f.value["size"], f.grid, strict=True))
+        rules = Line("kind", "grid", "tokenized by rules, without a network")
+        folder = [Line("folder", f.folder, "folder of its files")] * bool(f.folder)
+        return [Line(f.name, below=[id_line, rules, *folder, value])]
+    patch = "×".join(str(s // g) for s, g in zip(f.points, f.grid, strict=True))
     grid = Line("grid", list(f.grid), f"tokens along each axis; each covers {patch} points")
-    codes = CODES[f.type == "image"] // (2 if samples < FEW_SAMPLES else 1)
+    codes = CODES[f.type in ("image", "video")] // (2 if samples < FEW_SAMPLES else 1)
     tokenizer = Line(
         "tokenizer",
         {"quantizer": {"type": "vq", "codes": codes}},

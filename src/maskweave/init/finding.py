@@ -23,12 +23,18 @@ class Finding:
     """What a field of the value is based on, for the comment behind it."""
     grid: tuple[int, ...] = ()
     """Tokens along each axis; empty for sequences, and for values that rules tokenize."""
+    size: tuple[int, ...] = ()
+    """Points along each axis, for types without a field `size`."""
     max_tokens: int = 0
     chunk: int = 1
     special: dict[str, int] = field(default_factory=dict)
     """Special values that its sequences need, by prefix."""
+    words: list[str] = field(default_factory=list)
+    """Words that its vocabulary must have as one token each."""
     texts: list[str] = field(default_factory=list)
     """Texts that its vocabulary must write."""
+    numbers: dict[str, list[float]] = field(default_factory=dict)
+    """Numbers by key, of objects with so few that each can be a modality."""
     extents: dict[str, tuple[int, ...]] = field(default_factory=dict)
     """Height and width of planes by the sample's name."""
     view: str = ""
@@ -36,6 +42,13 @@ class Finding:
     """What could not be decided, and what to do about it."""
     faults: list[str] = field(default_factory=list)
     """Why files could not be read."""
+    folder: str = ""
+    """Name of the folder or column, if the modality has another one."""
+
+    @property
+    def place(self) -> str:
+        """Name of its folder or column."""
+        return self.folder or self.name
 
     @property
     def is_sequence(self) -> bool:
@@ -43,8 +56,13 @@ class Finding:
 
     @property
     def is_raw(self) -> bool:
-        """Whether the model also reads the unquantized points: numbers and pictures, but not classes."""
-        return self.type in ("image", "map")
+        """Whether the model also reads the unquantized points: numbers, pictures, sounds and videos, but not classes."""
+        return self.type in ("image", "map", "series", "audio", "video")
+
+    @property
+    def points(self) -> tuple[int, ...]:
+        """Points along each axis of a value with a grid."""
+        return self.size or tuple(self.value["size"])
 
     def undecided(self, doubt: str) -> "Finding":
         """Returns this finding without a value type, with the reason."""

@@ -2,9 +2,10 @@
 
 | layout | files |
 | --- | --- |
-| aligned | ROOT/MODALITY/…/NAME.EXT; the files of one sample have the same NAME |
+| aligned | ROOT/MODALITY/…/NAME.EXT, or ROOT/MODALITY/…/NAME/FRAME.EXT for videos; the files of one sample have the same NAME |
 | classes | ROOT/CLASS/…/NAME.EXT, all of them pictures; the folders are the classes |
 | flat | ROOT/NAME.EXT, all of one kind |
+| others | data sets, see `data_sets` |
 """
 
 import os
@@ -12,14 +13,16 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from maskweave.errors import MaskweaveError
+from maskweave.init.contents import FileContent, read_content
 from maskweave.modality.checks import check_name
 from maskweave.values.files import PICTURES
 from maskweave.values.formats import split_ending
+from maskweave.values.formats.frames import is_frames
 
-Layout = Literal["aligned", "classes", "flat"]
+Layout = Literal["aligned", "classes", "flat", "table", "robot", "coco", "tars", "shards"]
 RESERVED = ("default",)
 """Names that no modality can have, because recipes use them for something else."""
 USUAL = "picture"
@@ -37,6 +40,20 @@ class FileSet:
     files: dict[str, str]
     """Path relative to `folder`, by the sample's name."""
 
+    most_looked: ClassVar[int] = 0
+    """Most files that are looked at; 0: as many as usual."""
+
+    def content(self, key: str, array: str = "") -> FileContent | None:
+        """Returns what the file of a sample holds; None if it says that the value is missing.
+
+        Args:
+            array: name of the array to read from files that hold several.
+
+        Raises:
+            BadSample: the file is damaged.
+        """
+        return read_content(self.folder / self.files[key], array)
+
     @property
     def endings(self) -> Counter[str]:
         return Counter(split_ending(path)[1] for path in self.files.values())
@@ -51,6 +68,17 @@ class FolderListing:
     sets: list[FileSet]
     left_out: list[str] = field(default_factory=list)
     """Folders and files that are not used, and why."""
+    fields: dict[str, str] = field(default_factory=dict)
+    """`data.fields` of a data set that is not one of folders."""
+    window: int = 0
+    """`data.window` of a LeRobot folder."""
+    group: str = ""
+    """`data.split.group`."""
+
+    @property
+    def is_data_set(self) -> bool:
+        """Whether `maskweave.data.opening` reads it as it is."""
+        return self.layout not in ("aligned", "classes", "flat")
 
     @property
     def names(self) -> list[str]:
@@ -74,6 +102,7 @@ def list_folder(root: Path, classes: bool = False) -> FolderListing:
     folders = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith(".") and not p.is_symlink())
     sets = [FileSet(p.name, p, _files(p)) for p in folders]
     sets = [s for s in sets if s.files]
+    sets = [_of_frames(s, sets) for s in sets]
     own = {
         split_ending(p.name)[0]: p.name
         for p in sorted(root.iterdir())
@@ -144,6 +173,17 @@ def _files(folder: Path) -> dict[str, str]:
             if not name.startswith(".") and ending and not path.is_symlink():
                 found.setdefault(key, path.relative_to(folder).as_posix())
     return found
+
+
+def _of_frames(one: FileSet, sets: Sequence[FileSet]) -> FileSet:
+    """Returns folders of frames as the files of a set, if the folders have the names of other sets' files, and the pictures in them have not."""
+    folders = {key.rpartition("/")[0] for key in one.files}
+    others = set().union(*(s.files for s in sets if s is not one))
+    if "" in folders or not folders & others or one.files.keys() & others:
+        return one
+    if not all(is_frames(one.folder / folder) for folder in folders):
+        return one
+    return FileSet(one.name, one.folder, {folder: folder for folder in sorted(folders)})
 
 
 def _is_name(name: str) -> bool:

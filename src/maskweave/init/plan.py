@@ -119,10 +119,11 @@ def _tokens(finding: Finding) -> int:
 
 def _row_width(finding: Finding) -> int:
     """Numbers that a token covers."""
-    points = math.prod(finding.value["size"]) // math.prod(finding.grid)
+    points = math.prod(finding.points) // math.prod(finding.grid)
     if finding.type == "classes":
         return points * max(CLASS_WIDTH, len(finding.value["classes"]))
-    return points * int(finding.value.get("channels", 1))
+    channels = 3 if finding.type == "video" else int(finding.value.get("channels", 1))
+    return points * channels
 
 
 def _round(steps: float, least: int, most: int) -> int:

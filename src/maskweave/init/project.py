@@ -1,5 +1,6 @@
 """Making a project: survey a folder, write its catalog and recipe, import its files."""
 
+import json
 import shlex
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -7,9 +8,11 @@ from pathlib import Path
 
 import torch
 
-from maskweave.data.folders import import_folders
+from maskweave.data.import_source import import_data
+from maskweave.data.named import is_named
 from maskweave.errors import MaskweaveError
 from maskweave.files import write_aside
+from maskweave.init.data_sets import list_data_set
 from maskweave.init.entries import catalog_text, fit_vocabulary
 from maskweave.init.finding import Finding
 from maskweave.init.listing import FolderListing, list_folder
@@ -40,11 +43,19 @@ class Project:
     notes: list[str] = field(default_factory=list)
 
     @property
+    def is_imported(self) -> bool:
+        """Whether the data are tar shards already."""
+        return self.listing.layout == "shards"
+
+    @property
     def import_command(self) -> str:
-        single = [] if self.listing.layout == "aligned" else ["--single", self.listing.sets[0].name]
+        listing = self.listing
+        more = ["--single", listing.sets[0].name] if listing.layout in ("classes", "flat") else []
+        more += ["--fields", json.dumps(listing.fields)] * bool(listing.fields)
+        more += ["--window", str(listing.window)] * bool(listing.window)
         out, catalog = self.folder / DATA, self.folder / CATALOG
         return shlex.join(
-            ["maskweave", "data", "import", str(self.listing.root), str(out), "--catalog", str(catalog), *single]
+            ["maskweave", "data", "import", str(self.listing.root), str(out), "--catalog", str(catalog), *more]
         )
 
     @property
@@ -82,7 +93,7 @@ class Project:
 
     def next_text(self) -> str:
         """Returns what to do next."""
-        first = [] if self.imported else [f"  {self.import_command}"]
+        first = [] if self.imported or self.is_imported else [f"  {self.import_command}"]
         return "\n".join(
             [
                 f"written: {self.folder / CATALOG} and {self.folder / RECIPE}, planned for about {self.minutes:g} minutes",
@@ -97,6 +108,11 @@ LAYOUTS = {
     "aligned": "one folder per modality",
     "classes": "one folder of pictures per class",
     "flat": "files in one folder",
+    "table": "rows of a table",
+    "robot": "episodes of a LeRobot folder",
+    "coco": "pictures with COCO's annotations",
+    "tars": "WebDataset tars",
+    "shards": "tar shards",
 }
 
 
@@ -123,7 +139,11 @@ def make_project(
     """
     if not 0 < minutes < 1e6:
         raise MaskweaveError(f"--minutes must be above 0, found {minutes:g}")
-    listing = list_folder(root, classes)
+    if is_named(str(root)):
+        raise MaskweaveError(
+            f"{root}: is a source made by code, which gives values for the entries of a catalog, so there are no files to look at; write the catalog, then set data.source in a recipe"
+        )
+    listing = (None if classes else list_data_set(root)) or list_folder(root, classes)
     _check_out(root, out)
     findings = survey(listing, minutes, arrays or {}, texts)
     usable = [f for f in findings if f.type]
@@ -134,7 +154,7 @@ def make_project(
             "in one folder per modality with the same names"
         )
     vocabulary = fit_vocabulary(usable)
-    samples = len(set().union(*(s.files for s in listing.sets if any(f.name == s.name for f in usable))))
+    samples = len(set().union(*(s.files for s in listing.sets if any(f.place == s.name for f in usable))))
     plan = make_plan(usable, samples, minutes, machine_speed(), torch.get_num_threads())
     project = Project(out, listing, findings, plan, minutes)
     command = shlex.join(["maskweave", "init", str(root), "--out", str(out)])
@@ -148,12 +168,13 @@ def make_project(
         usable,
         plan,
         CATALOG,
-        str((out / DATA).resolve()),
+        str((root if listing.layout == "shards" else out / DATA).resolve()),
         [
             f"Trains one model on {samples} samples of {root}. Written by: {command}",
             f"Command: {project.run_command}",
             f"Cost: planned for about {minutes:g} minutes on {plan.processes} core{'s' * (plan.processes > 1)} of this machine; not measured.",
         ],
+        listing.group,
     )
     path = out / CATALOG
     if path.exists() and path.read_text(encoding="utf-8") != catalog:
@@ -170,13 +191,17 @@ def make_project(
 
 def import_files(project: Project) -> None:
     """Import the files of a project; an interrupted import resumes."""
-    layout, root = project.listing.layout, project.listing.root
-    report = import_folders(
-        root,
+    listing = project.listing
+    if project.is_imported:
+        return
+    options = {"fields": listing.fields, "window": listing.window} if listing.is_data_set else {}
+    report = import_data(
+        str(listing.root),
         project.folder / DATA,
         load_catalog(project.folder / CATALOG),
         limit=LIMIT,
-        single="" if layout == "aligned" else project.listing.sets[0].name,
+        single=listing.sets[0].name if listing.layout in ("classes", "flat") else "",
+        **options,
     )
     project.imported = str(report)
 
@@ -205,6 +230,8 @@ def _share(share: float) -> str:
 
 
 def _size(finding: Finding) -> str:
+    if "max_seconds" in finding.value:
+        return f"{finding.value['max_seconds']:.3g} s"
     size = "×".join(map(str, finding.value.get("size", ())))
     channels = finding.value.get("channels", 1)
     return (

@@ -13,8 +13,14 @@ OWN = 0.3
 MOST_SHEETS = 6
 
 
-def recipe_text(findings: Sequence[Finding], plan: Plan, catalog: str, data: str, header: Sequence[str]) -> str:
-    """Returns the recipe as commented YAML."""
+def recipe_text(
+    findings: Sequence[Finding], plan: Plan, catalog: str, data: str, header: Sequence[str], group: str = ""
+) -> str:
+    """Returns the recipe as commented YAML.
+
+    Args:
+        group: `data.split.group`.
+    """
     requests = [_request(findings, f) for f in findings]
     tokenizers: list[Line | str] = [
         Line("samples", 4000, "most samples that they are trained on"),
@@ -46,6 +52,10 @@ def recipe_text(findings: Sequence[Finding], plan: Plan, catalog: str, data: str
                     plan.validation,
                     "held-out samples, chosen by their names; see data.split in docs/data.md",
                 ),
+                *(
+                    [Line("split", {"group": group}, "what the names of samples share that are held out together")]
+                    * bool(group)
+                ),
             ],
         ),
         Line("tokenizers", comment="networks that turn maps and pictures into tokens", below=tokenizers),
@@ -57,7 +67,7 @@ def recipe_text(findings: Sequence[Finding], plan: Plan, catalog: str, data: str
                 *([Line("encoder_depth", 2), Line("decoder_depth", 2)] if plan.size == "nano" else []),
                 Line("tied", True, "one table for embeddings and head: small models learn faster"),
                 Line("init_from_tokenizers", True, "tokens start from their codebook vectors"),
-                Line("loss", "token", "mean over all target tokens"),
+                Line("loss", "mod", "mean over modalities of the mean of each, so that few tokens count as much as many"),
                 Line(
                     "masking",
                     below=[

@@ -128,10 +128,10 @@ def for_strip(sizes: Sequence[tuple[int, ...]], axis: int) -> Fitted:
     )
 
 
-def for_volume(sizes: Sequence[tuple[int, ...]], is_video: bool) -> Fitted:
-    """The size of volumes (depth, height, width) and of videos (frames, height, width)."""
+def for_volume(sizes: Sequence[tuple[int, ...]]) -> Fitted:
+    """The size of volumes (depth, height, width)."""
     median = [round(float(np.median(n))) for n in np.array(sizes).T]
-    most = (16, MEDIUM, MEDIUM) if is_video else (SMALL,) * 3
+    most = (SMALL,) * 3
     wanted = (4, 4, 4)
     pairs = [divisible(min(n, m), g) for n, m, g in zip(median, most, wanted, strict=True)]
     size, grid = zip(*pairs, strict=True)

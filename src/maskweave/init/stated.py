@@ -3,6 +3,7 @@
 import warnings
 
 from maskweave.errors import BadSample
+from maskweave.values.formats import fits, hdf5
 from maskweave.values.formats.base import faults, needs
 
 
@@ -25,3 +26,10 @@ def tiff_bands(content: bytes, where: str) -> tuple[tuple[str, ...], str]:
         return (), ""
     is_named = all(names) and len(set(names)) == len(names)
     return names if is_named else (), units.pop() if len(units) == 1 else ""
+
+
+def array_unit(content: bytes, ending: str, where: str, array: str) -> str:
+    """Returns the unit that a FITS, HDF5 or NetCDF file states for an array; empty if it states none."""
+    if ending in ("fits", "fit"):
+        return fits.unit(content, where, array)
+    return hdf5.unit(content, where, array) if ending in ("h5", "hdf5", "nc") else ""

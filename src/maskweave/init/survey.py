@@ -1,13 +1,15 @@
 """A survey of a folder: what the files of each modality hold, from a spread of them."""
 
+import re
 from collections.abc import Collection, Mapping
 
 from maskweave.errors import BadSample, MaskweaveError
-from maskweave.init.contents import FileContent, read_content
+from maskweave.init.contents import FileContent
 from maskweave.init.dense import decide_dense
 from maskweave.init.finding import Finding
-from maskweave.init.listing import FileSet, FolderListing, spread
-from maskweave.init.words import as_text, decide_json, decide_text
+from maskweave.init.listing import RESERVED, FileSet, FolderListing, spread
+from maskweave.init.media import decide_sound, decide_video, is_color_video
+from maskweave.init.words import as_text, decide_json, decide_text, split_numbers
 from maskweave.progress import Progress, progress
 
 LOOKED_AT = 64
@@ -40,7 +42,13 @@ def survey(listing: FolderListing, minutes: float, arrays: Mapping[str, str], te
     names = listing.names
     total = sum(min(len(s.files), _most(s)) for s in listing.sets)
     with progress("look", total) as bar:
-        findings = [_look(s, names, minutes, arrays.get(s.name, ""), s.name in texts, bar) for s in listing.sets]
+        looked = [_look(s, names, minutes, arrays.get(s.name, ""), s.name in texts, bar) for s in listing.sets]
+    findings = [one for f in looked for one in ([f] if listing.layout == "shards" else _split(f, known))]
+    for f in findings:
+        if f.folder and listing.is_data_set:
+            listing.fields[f.name] = listing.fields.get(f.folder, f.folder)
+    for place in {f.folder for f in findings if f.folder}:
+        listing.fields.pop(place, None)
     if listing.layout == "classes":
         classes = sorted({key.partition("/")[0] for key in names})
         label = Finding(_free("class", known), len(names), len(names), f"{len(classes)} folders")
@@ -51,7 +59,21 @@ def survey(listing: FolderListing, minutes: float, arrays: Mapping[str, str], te
     return findings
 
 
+def _split(finding: Finding, known: list[str]) -> list[Finding]:
+    """Returns a scalar for each number of objects with few of them."""
+    if not finding.numbers:
+        return [finding]
+    taken, names = [name for name in known if name != finding.name], []
+    for key in finding.numbers:
+        name = re.sub(r"[^A-Za-z0-9_-]+", "_", key).strip("_-")
+        name = _free(name if name and name not in RESERVED else f"{finding.name}_{name}", [*taken, *names])
+        names.append(name)
+    return split_numbers(finding, finding.looked, names)
+
+
 def _most(files: FileSet) -> int:
+    if files.most_looked:
+        return files.most_looked
     return TEXTS_LOOKED_AT if set(files.endings) <= {"txt", "json"} else LOOKED_AT
 
 
@@ -59,14 +81,21 @@ def _look(files: FileSet, names: list[str], minutes: float, array: str, free: bo
     finding = Finding(files.name, len(files.files))
     read: dict[str, FileContent] = {}
     faults: dict[str, str] = {}
+    missing = 0
     for key in spread([name for name in names if name in files.files], _most(files)):
         try:
-            read[key] = read_content(files.folder / files.files[key], array)
+            content = files.content(key, array)
+            if content is None:
+                missing += 1
+            else:
+                read[key] = content
         except BadSample as error:
             faults[key] = str(error)
         except MaskweaveError as error:  # a missing package: the same for all files
             return finding.undecided(str(error))
         bar.advance(1)
+    if missing:
+        finding.files -= round(len(files.files) * missing / (missing + len(read) + len(faults)))
     _drop_deep(finding, read, faults)
     finding.looked, finding.faults = len(read), list(faults.values())
     if not read:
@@ -96,19 +125,22 @@ def _decide(finding: Finding, read: dict[str, FileContent], minutes: float, arra
             return as_text(finding, values)
         return decide_json(finding, values)
     if kinds == {"sound"}:
-        return finding.undecided(
-            "sound: no value type reads it yet; save spectrograms as arrays (frequencies, time) in .npy"
-        )
-    if kinds <= {"array", "picture"} or kinds == {"video"}:
+        return decide_sound(finding, read)
+    if kinds == {"video"} or (kinds == {"array"} and all(is_color_video(c) for c in read.values())):
+        return _with_array(decide_video(finding, read), array)
+    if kinds <= {"array", "picture"}:
         if all(c.data.size == 1 for c in read.values()):
             return decide_json(finding, [c.data.reshape(()).item() for c in read.values()])
-        finding = decide_dense(finding, read, minutes)
-        if array and finding.type:
-            finding.value["array"] = array
-        return finding
+        return _with_array(decide_dense(finding, read, minutes), array)
     return finding.undecided(
         f"the files hold different things: {', '.join(sorted(kinds))}; keep one kind in each folder"
     )
+
+
+def _with_array(finding: Finding, array: str) -> Finding:
+    if array and finding.type:
+        finding.value["array"] = array
+    return finding
 
 
 def _why_nothing(fault: str, name: str) -> str:
@@ -119,17 +151,13 @@ def _why_nothing(fault: str, name: str) -> str:
 
 
 def _set_views(findings: list[Finding]) -> None:
-    """Give planes that do not show the frame of the first one a view of their own."""
-    planes = [
-        f
-        for f in findings
-        if f.type and f.extents and len(f.value["size"]) == 2 and isinstance(f.value.get("fit", ""), str)
-    ]
-    if not planes:
-        return
-    first = next((f for f in planes if f.type == "image"), planes[0])
-    for other in planes:
-        if other is not first and not _same_frame(first, other):
+    """Give planes, videos and volumes that do not show the frame of the first one a view of their own."""
+    shown = [f for f in findings if f.type and f.extents]
+    planes = [f for f in shown if isinstance(f.value.get("fit", ""), str)]
+    first = next((f for f in planes if f.type == "image"), next(iter(planes), None))
+    for other in shown:
+        alone = len(shown) == 1 or (other not in planes and len(other.value["size"]) == 2)
+        if other is not first and not alone and not (other in planes and first and _same_frame(first, other)):
             other.view = other.name
 
 
@@ -137,12 +165,14 @@ def _same_frame(a: Finding, b: Finding) -> bool:
     def ratio(extent: tuple[int, ...]) -> float:
         return extent[1] / extent[0]
 
+    if "resize" in (a.value.get("fit"), b.value.get("fit")):
+        return False
     shared = [key for key in a.extents if key in b.extents]
     fits = all(
         abs(ratio(a.extents[k]) / ratio(b.extents[k]) - 1) <= SAME_FRAME + 1 / min(*a.extents[k], *b.extents[k])
         for k in shared
     )
-    sizes = [f.value["size"] for f in (a, b)]
+    sizes = [f.value["size"][-2:] for f in (a, b)]
     return bool(shared) and fits and sizes[0][0] * sizes[1][1] == sizes[0][1] * sizes[1][0]
 
 

@@ -19,10 +19,16 @@ WITHOUT_ENDS = 1.5
 REPEATS = 4
 """Texts are labels if each occurs this many times on average."""
 MOST_LABELS = 200
+MOST_SCALARS = 8
+"""Objects of at most so many numbers become scalars, of more numbers metadata."""
 LONGEST_LABEL = 64
 """Characters of a label, at most."""
 FEWEST_PER_BIN = 10
 MOST_BINS = 64
+SHARE_OF_LISTS = 0.95
+"""Share of the lists of boxes that fit their entry's max_tokens."""
+TOKENS_OF_BOX = 5
+BOX_BINS = 64
 
 
 def decide_text(finding: Finding, texts: Sequence[str]) -> Finding:
@@ -78,6 +84,8 @@ def decide_json(finding: Finding, values: Sequence[Any]) -> Finding:
             return finding.undecided("all lists are empty")
         finding.type, finding.value, finding.found = "tags", {"classes": names}, f"lists of {len(names)} different tags"
         return finding
+    if all(isinstance(v, list) and all(isinstance(x, Mapping) and {*x} == {"class", "box"} for x in v) for v in given):
+        return _boxes(finding, given)
     return finding.undecided(
         "JSON of another form; expected a text, a number, a list of texts, or an object of numbers; for lists of boxes see the value types in docs/values.md"
     )
@@ -103,6 +111,7 @@ def _object(finding: Finding, objects: Sequence[Mapping[str, Any]]) -> Finding:
         finding = _scalar(finding, numbers[usable[0]])
         finding.value["key"] = usable[0]
         return finding
+    finding.numbers = {k: numbers[k] for k in usable} if 1 < len(usable) <= MOST_SCALARS else {}
     finding.type, finding.chunk, finding.max_tokens = "metadata", 2, 2 * len(usable) + 2
     finding.found = f"objects with {len(usable)} numbers"
     finding.value["keys"] = {key: _key(i, numbers[key]) for i, key in enumerate(usable)}
@@ -142,11 +151,48 @@ def _scalar(finding: Finding, numbers: Sequence[float]) -> Finding:
     return finding
 
 
+def split_numbers(finding: Finding, files: int, names: Sequence[str]) -> list[Finding]:
+    """Returns a scalar for each number of an object, in place of its metadata.
+
+    Args:
+        files: number of objects that were read.
+        names: the names of the new modalities.
+    """
+    found = []
+    for (key, numbers), name in zip(finding.numbers.items(), names, strict=True):
+        one = Finding(name, round(finding.files * len(numbers) / files), folder=finding.place, looked=len(numbers))
+        one = _scalar(one, numbers)
+        one.value["key"] = key
+        found.append(one)
+    found[0].doubts, found[0].faults = finding.doubts, finding.faults
+    return found
+
+
 def _labels(finding: Finding, given: Sequence[str]) -> Finding:
     classes = sorted(set(given))
     counts = Counter(given).most_common()
     finding.type, finding.value = "label", {"classes": classes}
     finding.found = f"{len(classes)} different labels, most often {counts[0][0]!r} ({counts[0][1] / len(given):.0%})"
+    return finding
+
+
+def _boxes(finding: Finding, given: Sequence[Sequence[Mapping[str, Any]]]) -> Finding:
+    """Lists of boxes with their classes."""
+    classes = sorted({str(item["class"]) for boxes in given for item in boxes})
+    if not classes:
+        return finding.undecided("all lists of boxes are empty")
+    most = max(map(len, given))
+    many = int(np.quantile([len(boxes) for boxes in given], SHARE_OF_LISTS))
+    finding.type, finding.value, finding.found = (
+        "boxes",
+        {"classes": classes},
+        f"up to {most} boxes of {len(classes)} classes",
+    )
+    finding.max_tokens, finding.special, finding.words = TOKENS_OF_BOX * max(1, many) + 1, {"v0": BOX_BINS}, classes
+    if many < most:
+        finding.doubts.append(
+            f"max_tokens holds {many} boxes, as in most samples; further ones of a sample are dropped"
+        )
     return finding
 
 

@@ -60,10 +60,8 @@ def checked(m: Modality, vocabularies: Mapping[str, Vocabulary], where: str) -> 
         raise MaskweaveError(
             f"{where}: a vocabulary has the same name, under which the grid's codes are stored; rename one of them"
         )
-    if m.kind == "grid" and m.decoding.scheme == "autoregressive":
-        raise MaskweaveError(
-            f"{where}: decoding.scheme 'autoregressive' is for sequences; a grid takes 'maskgit' or 'roar'"
-        )
+    if problem := decoding_problem(m, m.decoding):
+        raise MaskweaveError(f"{where}: decoding.{problem}")
     if m.kind == "grid" and m.value.tokenized_by == "rules":
         _check_rules(m, where)
     elif m.kind == "grid":
@@ -71,6 +69,18 @@ def checked(m: Modality, vocabularies: Mapping[str, Vocabulary], where: str) -> 
             m = dataclasses.replace(m, tokenizer=TokenizerSpec(model="vit" if m.value.size else "mlp"))
         _check_tokenizer(m, where)
     return m
+
+
+def decoding_problem(m: Modality, decoding: Decoding) -> str:
+    """Returns what is wrong with generating an entry like this; empty: nothing."""
+    if m.kind == "grid" and decoding.scheme == "autoregressive":
+        return "scheme 'autoregressive' is for sequences; a grid takes 'maskgit' or 'roar'"
+    has_network = m.kind == "grid" and m.value.tokenized_by != "rules"
+    if decoding.detokenize == "mean" and not (
+        has_network and (m.tokenizer is None or m.tokenizer.quantizer.heads == 1)
+    ):
+        return "detokenize 'mean' is for grids with a tokenizer network of one code per token; use 'sampled'"
+    return ""
 
 
 def check_vocabulary(v: Vocabulary, where: str) -> None:
@@ -185,6 +195,7 @@ def _check_tokenizer(m: Modality, where: str) -> None:
         ("tokenizer.quantizer.dim", quantizer.dim, 1, limits.CODE_WIDTH),
         ("tokenizer.quantizer.heads", quantizer.heads, 1, limits.HEADS),
         ("tokenizer.quantizer.codes", quantizer.codes, 2, limits.VOCABULARY),
+        ("tokenizer.quantizer.depth", quantizer.depth, 1, limits.QUANTIZERS),
     ):
         if number < least:
             raise MaskweaveError(f"{where}: {key} must be {least} or more, found {number}")
@@ -210,16 +221,30 @@ def _check_tokenizer(m: Modality, where: str) -> None:
         raise MaskweaveError(
             f"{where}: tokenizer.trained_grid, image_blocks and diffusion need a grid of two axes, found {m.grid}"
         )
+    if spec.overlap == "blend" and (len(m.grid) > 2 or spec.model != "vit" or spec.diffusion is not None):
+        raise MaskweaveError(
+            f"{where}: tokenizer.overlap: blend is for the ViT decoder and grids of one or two axes, found grid {list(m.grid)}, model {spec.model}"
+            f"{' with diffusion' * (spec.diffusion is not None)}; remove it"
+        )
     if spec.trained_grid is not None and min(spec.trained_grid) < 1:
         raise MaskweaveError(f"{where}: tokenizer.trained_grid must be positive, found {spec.trained_grid}")
     if spec.diffusion is not None:
         _check_diffusion(m, spec.diffusion, where)
-    if quantizer.type == "fsq" and (not quantizer.levels or min(quantizer.levels) < 2):
+    if quantizer.is_scalar and (not quantizer.levels or min(quantizer.levels) < 2):
         raise MaskweaveError(
             f"{where}: tokenizer.quantizer.levels must be numbers of 2 or more, found {shown(quantizer.levels)}"
         )
     if quantizer.type == "fsq":
         limits.check_most(f"{where}: product of tokenizer.quantizer.levels", quantizer.size, limits.VOCABULARY)
+    if quantizer.type == "residual":
+        limits.check_most(
+            f"{where}: codebook size of tokenizer.quantizer to the power of depth", quantizer.size, limits.VOCABULARY
+        )
+    for key, changed in (("codebook", quantizer.codebook != "ema"), ("rotation", quantizer.rotation)):
+        if changed and quantizer.type != "vq":
+            raise MaskweaveError(
+                f"{where}: tokenizer.quantizer.{key} is for type vq, found type {quantizer.type}; remove it"
+            )
     if quantizer.type == "lfq" and quantizer.codes & (quantizer.codes - 1):
         raise MaskweaveError(
             f"{where}: tokenizer.quantizer.codes must be a power of two for lfq, found {quantizer.codes}"
@@ -240,9 +265,9 @@ def _check_tokenizer(m: Modality, where: str) -> None:
 
 def _check_diffusion(m: Modality, d: Diffusion, where: str) -> None:
     where += ": tokenizer.diffusion"
-    if m.value.has_unknown:
+    if m.value.predicts_unknown:
         raise MaskweaveError(
-            f"{where}: a diffusion decoder cannot be trained on values with unknown points; leave it out, or value.missing"
+            f"{where}: a diffusion decoder cannot predict which points are unknown; leave it out, or use another value.missing than predicted"
         )
     if not m.value.can_add_noise:
         raise MaskweaveError(

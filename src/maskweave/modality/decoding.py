@@ -25,6 +25,9 @@ class Decoding:
     top_p: float = 1.0
     top_k: int = 0
     """0: all tokens."""
+    detokenize: Literal["sampled", "mean"] = "sampled"
+    """How a grid's tokens become a value: `sampled` decodes the sampled tokens; `mean` decodes, at each token, the mean of the codebook vectors
+    weighted by their probabilities. The mean has a lower error where the inputs leave the value open, as for numbers, but blurs pictures."""
 
     def __post_init__(self) -> None:
         for key, holds, expected in (

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from maskweave.config import plain
+from maskweave.errors import MaskweaveError
 from maskweave.modality.decoding import DEFAULT, Decoding
 from maskweave.modality.tokenizer import TokenizerSpec
 from maskweave.values.base import TextLabels, ValueType
@@ -31,6 +32,18 @@ class Derivation:
 
 
 @dataclass(frozen=True)
+class Validity:
+    """Which points of a modality's values are known."""
+
+    aliases: ClassVar[dict[str, str]] = {"from": "source"}
+    """Key in YAML to the field that holds it."""
+
+    source: str
+    """Modality of the same view that says what is known: masks of type `binary`, where they are true, or maps of one channel, such as an inverse
+    variance, where they are above 0."""
+
+
+@dataclass(frozen=True)
 class Modality:
     """One way of seeing a sample. Behavior follows from this entry's fields, never from its name."""
 
@@ -41,6 +54,8 @@ class Modality:
     value: ValueType
     source: str = ""
     """Modality whose values are tokenized, if not this one; both must have the same value type and number of channels."""
+    folder: str = ""
+    """Folder of its files below ROOT in `maskweave data import ROOT`, if it is not named like the entry; several entries may read one folder."""
     grid: tuple[int, ...] = ()
     """Tokens along each axis of a grid or of patches; value types that are tokenized by rules, such as scalars, need none."""
     max_tokens: int = 0
@@ -60,7 +75,9 @@ class Modality:
     """How `maskweave data label` computes its values from a picture."""
     view: str = ""
     """Modalities of one view show the same frame: they are cropped, flipped and resized together. Entries of another camera, for instance,
-    need their own view; values of one or three axes are flipped but not cropped."""
+    need their own view; all frames of a video or volume are treated alike, and values of one axis stay as they are."""
+    valid: Validity | None = None
+    """`{from: mask}`: points are unknown where another modality of the sample, the mask, is false or 0. A sample without it is known everywhere."""
     input_only: bool = False
     """The model reads this grid or sequence but never predicts it; patches and vectors are never predicted."""
 
@@ -73,6 +90,19 @@ class Modality:
     def patch(self) -> tuple[int, ...]:
         """Points of the value along each axis that one token of a grid, or one patch, covers."""
         return tuple(s // g for s, g in zip(self.value.size, self.grid, strict=True)) if self.value.size else ()
+
+    @property
+    def codes(self) -> int:
+        """Ids of a grid's tokens: those of its rules or its codebook, and one for tokens whose points are all unknown if these are predicted.
+
+        Raises:
+            MaskweaveError: it has no vocabulary of its own.
+        """
+        if self.kind == "grid" and self.value.tokenized_by == "rules":
+            return self.value.rule_tokens[1]
+        if self.tokenizer is None:
+            raise MaskweaveError(f"{self.name} is input only and has no vocabulary")
+        return self.tokenizer.quantizer.size + self.value.predicts_unknown
 
     @property
     def row_width(self) -> int:
@@ -90,13 +120,13 @@ class Modality:
         return self.has_tokens and not self.input_only
 
     def scores(self, parse: TextLabels | None = None) -> list[Metric]:
-        """The metrics of its predictions.
+        """The metrics of its predictions; by default those of the value type that apply to its settings.
 
         Args:
             parse: labels of a text; its lower-case words by default.
         """
         known = self.value.metrics(parse)
-        return [known[name] for name in self.metrics or self.value.default_metrics]
+        return [known[name] for name in self.metrics or self.value.default_metrics if name in known]
 
     @property
     def reads(self) -> str:
@@ -110,7 +140,7 @@ def training_facts(modality: Modality, as_plain: Callable[[Any], Any] = plain) -
     The others, such as `decoding`, `metrics` and the value type's `report_facts`, may change after training.
     """
     facts: dict[str, Any] = as_plain(modality)
-    for path in ("decoding", "metrics", "derive", *(f"value.{path}" for path in modality.value.report_facts)):
+    for path in ("decoding", "metrics", "derive", "folder", *(f"value.{path}" for path in modality.value.report_facts)):
         _remove(facts, path.split("."))
     return facts
 

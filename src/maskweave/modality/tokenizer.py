@@ -9,30 +9,50 @@ from typing import ClassVar, Literal
 class Quantizer:
     """How a tokenizer turns latents into codes."""
 
-    type: Literal["fsq", "vq", "lfq", "memcodes"] = "vq"
+    type: Literal["fsq", "vq", "lfq", "memcodes", "residual"] = "vq"
     levels: tuple[int, ...] = (8, 5, 5, 5)
     """FSQ: levels of each latent channel; the codebook size is their product."""
     codes: int = 1024
     """VQ, LFQ and Memcodes: codebook size (a power of two for LFQ)."""
     dim: int = 16
     """VQ and Memcodes: width of the latent that is quantized."""
+    codebook: Literal["ema", "simvq"] = "ema"
+    """VQ: how codes are learned. `ema`: cosine codes follow the mean of their latents. `simvq`: fixed random codes are mapped by one learned matrix, so that none are left behind (https://arxiv.org/abs/2411.02038)."""
+    rotation: bool = False
+    """VQ: pass gradients by the rotation trick (https://arxiv.org/abs/2410.06424) instead of straight through."""
+    over: Literal["vq", "fsq"] = "vq"
+    """Residual: quantizer of each level, with `codes` and `dim`, or with `levels`."""
+    depth: int = 2
+    """Residual: number of levels; each quantizes what the levels before it left over. A latent has one token, so the vocabulary is the codebook size to the power of depth."""
     heads: int = 1
     """Memcodes: number of codebooks, which is the number of tokens per latent."""
 
     @property
+    def is_scalar(self) -> bool:
+        """Whether channels are rounded to `levels`."""
+        return self.type == "fsq" or (self.type == "residual" and self.over == "fsq")
+
+    @property
+    def codebook_size(self) -> int:
+        """Codes of one codebook."""
+        return math.prod(self.levels) if self.is_scalar else self.codes
+
+    @property
     def size(self) -> int:
-        return math.prod(self.levels) if self.type == "fsq" else self.codes
+        """Size of the vocabulary."""
+        return self.codebook_size ** (self.depth if self.type == "residual" else 1)
+
+    @property
+    def entries(self) -> int:
+        """Codes of all codebooks together."""
+        return self.codebook_size * (self.depth if self.type == "residual" else 1)
 
     @property
     def latent_dim(self) -> int:
         """Channels of the latent that the quantizer takes."""
-        match self.type:
-            case "fsq":
-                return len(self.levels)
-            case "lfq":
-                return int(math.log2(self.codes))
-            case _:
-                return self.dim
+        if self.is_scalar:
+            return len(self.levels)
+        return int(math.log2(self.codes)) if self.type == "lfq" else self.dim
 
 
 @dataclass(frozen=True)
@@ -92,6 +112,9 @@ class TokenizerSpec:
     """ViT: rows and columns that the fixed positions are made for; they are resized to the entry's grid. None: the entry's grid."""
     class_width: int = 8
     """ViT: width of a class's embedding."""
+    overlap: Literal["auto", "none", "blend"] = "auto"
+    """ViT, grids of one or two axes: `blend`: decoded patches overlap their neighbors by half and are blended, so that no steps remain between
+    them; `none`: they do not. `auto`: `blend` for series."""
     image_blocks: int = 0
     """ViT: convolutional blocks on the decoder's output."""
     image_scale: bool = False

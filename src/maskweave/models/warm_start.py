@@ -7,13 +7,16 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
 from maskweave.errors import MaskweaveError
 from maskweave.modality.catalogs import Catalog
+from maskweave.modality.differences import entry_differences
 from maskweave.modality.entry import Modality
 from maskweave.models.fourm import FourM
 from maskweave.models.m3ae import M3AE
+from maskweave.values.array import Array
 
 SAME = ("kind", "grid", "max_tokens", "positions", "vocabulary", "row_width")
 """Fields of an entry that its weights depend on."""
@@ -63,6 +66,8 @@ def copy_fourm(model: FourM, catalog: Catalog, donor: FourM, theirs: Catalog, wh
             ):
                 assert mine is not None and its is not None
                 mine[here] = its[there]
+    same_rows = [name for name in shared if catalog[name].row_width == theirs[name].row_width]
+    sentences += [text for name in same_rows for text in _fourm_scale(model, catalog[name], theirs[name])]
     return sentences + _differences(catalog, theirs, where)
 
 
@@ -80,7 +85,67 @@ def copy_m3ae(model: M3AE, catalog: Catalog, donor: M3AE, theirs: Catalog, where
             f"start: {where} has other ids for {', '.join(differing)}; set the ids of these entries to those of {where}"
         )
     model.load_state_dict(donor.state_dict())
-    return []
+    return [note for name in catalog for note in _m3ae_scale(model, catalog[name], theirs[name])]
+
+
+READING = ("array", "fit", "bands", "scale", "offset", "use_scale_tags", "background", "outside", "missing", "storage")
+"""Settings of a value that say how files are read, and so not what the model sees."""
+
+
+def _fourm_scale(model: FourM, ours: Modality, theirs: Modality) -> list[str]:
+    """Maps the embedding of raw rows to the scale of our entry; returns a sentence about what differs and whether it was mapped."""
+    differing = _other_scale(ours, theirs)
+    if not differing:
+        return []
+    if (change := _rescaling(ours, theirs)) is None:
+        return [
+            f"{ours.name}: {differing}, so its values mean something else to the copied weights; they are not mapped"
+        ]
+    rows: Any = model.token_embedding.rows[ours.name]
+    factor_C, shift_C = (part.to(rows.weight) for part in change)
+    model.position_embedding.modality.weight[ours.id] += rows.weight @ shift_C
+    rows.weight *= factor_C
+    return [f"{ours.name}: {differing}; its embedding was mapped, so the copied encoder sees the same as before"]
+
+
+def _m3ae_scale(model: M3AE, ours: Modality, theirs: Modality) -> list[str]:
+    """As `_fourm_scale`. What the model predicts is not mapped, because the objective may normalize it."""
+    differing = _other_scale(ours, theirs)
+    if not differing:
+        return []
+    if (change := _rescaling(ours, theirs)) is None:
+        return [
+            f"{ours.name}: {differing}, so its values mean something else to the copied weights; they are not mapped"
+        ]
+    layer: Any = model.token_embedding[ours.name]
+    factor_C, shift_C = (part.to(layer.weight) for part in change)
+    layer.bias += layer.weight @ shift_C
+    layer.weight *= factor_C
+    return [
+        f"{ours.name}: {differing}; its embedding was mapped, so the copied encoder sees the same as before; its predictions are not mapped"
+    ]
+
+
+def _other_scale(ours: Modality, theirs: Modality) -> str:
+    """Which settings that decide what the model sees of a value differ; empty if none do."""
+    found = entry_differences(ours, theirs, ("value",))
+    found = [text for text in found if text.split(" ")[0].removeprefix("value.") not in READING]
+    if ours.value.unit != theirs.value.unit:
+        found.append(f"value.unit is {theirs.value.unit!r} there, {ours.value.unit!r} here")
+    return ", ".join(found)
+
+
+def _rescaling(ours: Modality, theirs: Modality) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """Returns factor and shift (C,) that turn raw rows, scaled as by our entry, into rows scaled as by theirs; None if that is no linear map."""
+    a, b = ours.value, theirs.value
+    plain = ("type", "channels", "trim_quantile", "unit")
+    if ours.has_tokens or not isinstance(a, Array) or any(getattr(a, k, None) != getattr(b, k, None) for k in plain):
+        return None
+    assert isinstance(b, Array)
+    (f, s), (g, t) = a.factor_shift, b.factor_shift
+    factor, shift = np.broadcast_to(g / f, a.channels), np.broadcast_to(t - s * g / f, a.channels)
+    points = ours.row_width // a.channels
+    return torch.from_numpy(np.tile(factor, points)), torch.from_numpy(np.tile(shift, points))
 
 
 def has_other_channels(ours: Modality, theirs: Modality) -> bool:

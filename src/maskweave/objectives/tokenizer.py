@@ -8,6 +8,7 @@ Dimension letters: B batch, C channels, K classes, V codes.
 from collections.abc import Mapping
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from maskweave.data.batches import ValueBatch
@@ -26,7 +27,7 @@ COLLAPSED = 0.05
 class TokenizerObjective(nn.Module):
     """Reconstruction loss plus quantizer loss.
 
-    The metrics are `reconstruction`, `quantizer`, `perplexity` (exponential of the entropy of recent use: the effective number of codes)
+    If unknown points are predicted, the cross-entropy of the validity logits is added. The metrics are `reconstruction`, `quantizer`, `perplexity` (exponential of the entropy of recent use: the effective number of codes)
     and `codebook_use` (share of codes seen in recent batches, 0 to 1).
     """
 
@@ -39,15 +40,20 @@ class TokenizerObjective(nn.Module):
         name, losses = tokenizer.spec.loss, tokenizer.modality.value.losses
         name = next(iter(losses)) if name == "auto" else name
         self.loss = tokenizer.modality.value.known_loss(mse if tokenizer.spec.diffusion is not None else losses[name])
-        self.register_buffer("counts", torch.zeros(tokenizer.vocabulary_size))
+        self.register_buffer("counts", torch.zeros(tokenizer.quantizer.entries))
         self.register_buffer("batches", torch.zeros((), dtype=torch.long))
 
     def forward(self, batch: ValueBatch) -> tuple[Tensor, dict[str, Tensor]]:
-        output, target, quantized = self.tokenizer(batch.values)
+        output, target, quantized, validity = self.tokenizer(batch.values)
         reconstruction = self.loss(output.float(), target)
+        total, more = reconstruction + quantized.loss, {}
+        if validity is not None:
+            loss = F.binary_cross_entropy_with_logits(validity.float(), (~target.isnan()).float())
+            total, more = total + loss, {"validity": loss.detach()}
         perplexity, use = self._use(quantized.ids)
-        return reconstruction + quantized.loss, {
+        return total, {
             "reconstruction": reconstruction.detach(),
+            **more,
             "quantizer": quantized.loss.detach(),
             "perplexity": perplexity,
             "codebook_use": use,
@@ -55,7 +61,7 @@ class TokenizerObjective(nn.Module):
 
     def warnings(self, metrics: Mapping[str, float | Tensor]) -> list[str]:
         """Returns warnings for the user, given the latest metrics."""
-        use, size = float(metrics["codebook_use"]), self.tokenizer.vocabulary_size
+        use, size = float(metrics["codebook_use"]), self.tokenizer.quantizer.entries
         if int(self.batches) < WARM_UP or use >= COLLAPSED:
             return []
         return [
@@ -65,8 +71,10 @@ class TokenizerObjective(nn.Module):
 
     @torch.no_grad()
     def _use(self, ids: Tensor) -> tuple[Tensor, Tensor]:
-        """Perplexity and use over recent batches of all processes. All heads of a latent are counted together."""
-        counts = torch.bincount(ids.flatten(), minlength=len(self.counts)).to(self.counts)
+        """Perplexity and use over recent batches of all processes. All heads or levels of a latent are counted together."""
+        quantizer = self.tokenizer.quantizer
+        known = ids[ids < quantizer.size]  # the id behind them stands for unknown points
+        counts = torch.bincount(quantizer.entries_of(known).flatten(), minlength=len(self.counts)).to(self.counts)
         if self.training:
             (counts,) = all_reduce_sum(counts)
             self.counts.mul_(MEMORY).add_(counts)

@@ -18,6 +18,7 @@ from PIL import Image
 
 from maskweave.errors import MaskweaveError
 from maskweave.files import read_json, write_aside
+from maskweave.report.clips import ClipTable, clip_tables
 from maskweave.report.curves import final, loss_curves, modality_curves, tokenizer_curves
 from maskweave.training.metrics import read_metrics
 
@@ -37,10 +38,14 @@ class Sections:
     """As printed in the report."""
     summary: str = ""
     """A sentence or two under the title."""
+    advice: Sequence[str] = ()
+    """What to do next, at the head of the report; see `maskweave.report.advice`."""
     facts: Mapping[str, Any] = field(default_factory=dict)
     """Named facts in a row (steps, parameters, wall time ...); steps are read from the metrics if they are not given."""
     sheets: Sequence[tuple[str, Image.Image]] = ()
     """Contact sheets, each with its alternative text (the title is part of the picture)."""
+    clips: Sequence[ClipTable] = ()
+    """Sounds and moving pictures of the sheets."""
 
 
 def write_report(run: Path, sections: Sections | None = None) -> Path:
@@ -59,6 +64,7 @@ def write_report(run: Path, sections: Sections | None = None) -> Path:
         _evaluation(run / "evaluation.json"),
         "<h2>Contact sheets</h2>",
         _sheets(sections.sheets),
+        *(["<h2>Sounds and videos</h2>", clip_tables(sections.clips)] if sections.clips else []),
         "<h2>Training</h2>",
         _training(lines),
         "<h2>Tokenizers</h2>",
@@ -86,6 +92,9 @@ def _header(name: str, sections: Sections, lines: Sequence[Mapping[str, Any]]) -
     if facts:
         items = [f"<div><dt>{html.escape(str(k))}</dt><dd>{html.escape(_fact(v))}</dd></div>" for k, v in facts.items()]
         parts.append('<dl class="facts">' + "".join(items) + "</dl>")
+    if sections.advice:
+        items = [f"<li>{html.escape(text)}</li>" for text in sections.advice]
+        parts.append('<div class="card advice"><strong>What to do</strong><ul>' + "".join(items) + "</ul></div>")
     return "\n".join([*parts, "</header>"])
 
 

@@ -148,13 +148,8 @@ def picture_among(catalog: Catalog, *parts: Mapping[str, Any]) -> Any:
 
 
 def _width(modality: Modality, tile: int) -> int:
-    """Width of a modality's column: wider for text and curves, by its aspect ratio for a picture."""
-    v = modality.value
-    if v.wide:
-        return tile * 3 // 2
-    if len(v.size) == 2:
-        return round(tile * min(2.0, max(0.5, v.size[1] / v.size[0])))
-    return tile
+    """Width of a modality's column."""
+    return round(tile * modality.value.aspect)
 
 
 def _span(modality: Modality, tiles: Sequence[Tile]) -> tuple[float, float] | None:

@@ -388,7 +388,7 @@ def _check(modality: Modality, where: str) -> None:
             f"{where}: scenes have pictures of 3 channels, found value.channels {value.channels}; set it to 3"
         )
     if isinstance(value, Map):
-        covered = value.range is not None and value.range[0] <= 0 and value.range[1] >= raycast.MAX_DEPTH
+        covered = value.range is not None and value.limits.min() <= 0 and value.limits.max() >= raycast.MAX_DEPTH
         if value.channels != 1 or value.unit not in ("", "m") or not covered:
             raise MaskweaveError(
                 f"{where}: scenes have depth maps of 1 channel, in m, with a range that covers [0, {raycast.MAX_DEPTH:g}]; "

@@ -7,23 +7,28 @@ Dimension letters: B batch, C channels, N latents, D latent channels.
 """
 
 import dataclasses
+import hashlib
 import json
 import math
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from maskweave.config import build, plain
 from maskweave.errors import MaskweaveError, shown
 from maskweave.files import read_json, remove, write_aside
 from maskweave.modality.catalogs import Catalog
-from maskweave.modality.entry import Modality, training_facts
+from maskweave.modality.differences import entry_differences
+from maskweave.modality.entry import Modality
+from maskweave.nn.patches import patchify, unpatchify
 from maskweave.nn.weights import (
     PASSTHROUGH,
     PassthroughTensors,
@@ -42,6 +47,8 @@ from maskweave.tokenizers.vit import ViTDecoder, ViTEncoder, fixed_positions
 FORMAT = 2
 BATCH = 256
 """Maximum number of values in a forward pass."""
+SURE = 10.0
+"""Logit of points that are unknown because their token says so."""
 MAX_ACTIVATIONS = 2**22
 """Maximum number of activations of a layer in a forward pass: more would take gigabytes of memory."""
 
@@ -54,6 +61,8 @@ class Reconstruction(NamedTuple):
     target: Tensor
     """Target of the output: the values, or the prediction target of a diffusion decoder."""
     quantized: Quantized
+    validity: Tensor | None = None
+    """(B, C, *size) logits of the target's points being known, if unknown points are predicted."""
 
 
 class GridTokenizer(nn.Module):
@@ -103,7 +112,7 @@ class GridTokenizer(nn.Module):
 
     @property
     def vocabulary_size(self) -> int:
-        return self.quantizer.size
+        return self.modality.codes
 
     @property
     def device(self) -> torch.device:
@@ -111,19 +120,38 @@ class GridTokenizer(nn.Module):
 
     def forward(self, x: Tensor) -> Reconstruction:
         """Encode, quantize and decode network tensors, as returned by `ValueType.to_network`."""
-        quantized = self.quantizer(self.encoder(x))
+        quantized = self._quantize(x)
         if isinstance(self.decoder, DiffusionDecoder):
             output, target = self.decoder.training_pass(x, quantized.z_q)
             return Reconstruction(output, target, quantized)
-        return Reconstruction(self.decoder(quantized.z_q), x, quantized)
+        output = self.decoder(quantized.z_q)
+        if self.modality.value.predicts_unknown:
+            output, validity = output.chunk(2, dim=1)
+            return Reconstruction(output, x, quantized, validity)
+        return Reconstruction(output, x, quantized)
+
+    def _quantize(self, x: Tensor) -> Quantized:
+        """Encode and quantize network tensors. If unknown points are predicted, tokens without any known point have the last id and a code of 0."""
+        z_BND = self.encoder(x)
+        if not self.modality.value.predicts_unknown:
+            return self.quantizer(z_BND)
+        known_BN = ~patchify(x.isnan().movedim(1, -1), self.modality.grid).all(dim=-1)
+        some = self.quantizer(z_BND[known_BN][None])  # the codebook is for known tokens only
+        z_q = torch.zeros_like(z_BND, dtype=some.z_q.dtype).masked_scatter(known_BN[..., None], some.z_q)
+        ids = torch.full_like(known_BN, self.quantizer.size, dtype=some.ids.dtype)
+        return Quantized(z_q, ids.masked_scatter(known_BN, some.ids), some.loss)
 
     def encode_tensor(self, x: Tensor) -> Tensor:
         """Encode network tensors to ids (B, *grid)."""
-        return self.quantizer(self.encoder(x)).ids.reshape(-1, *self.modality.grid)
+        return self._quantize(x).ids.reshape(-1, *self.modality.grid)
 
-    def decode_tensor(self, ids: Tensor, seeds: Sequence[int] | None = None) -> Tensor:
-        """Decode ids (B, *grid) to the network's output. A diffusion decoder starts from the noise of the seeds, all 0 by default."""
+    def decode_tensor(self, ids: Tensor, seeds: Sequence[int] | None = None, means_BNC: Tensor | None = None) -> Tensor:
+        """Decode ids (B, *grid) to the network's output, with validity logits if unknown points are predicted. A diffusion decoder starts from the noise of the seeds, all 0 by default."""
         z_BND = self.codes(ids)
+        if means_BNC is not None:
+            z_BND = torch.where(
+                means_BNC.isnan() | (ids.flatten(1) >= self.quantizer.size)[..., None], z_BND, means_BNC
+            )
         if isinstance(self.decoder, DiffusionDecoder):
             seeds = [0] * len(ids) if seeds is None else seeds
             return self.decoder.decode(z_BND, self.decoder.noise(seeds, z_BND.device))
@@ -132,6 +160,9 @@ class GridTokenizer(nn.Module):
     def codes(self, ids: Tensor) -> Tensor:
         """The codebook vectors (B, N, D) of ids (B, *grid)."""
         ids = ids.flatten(1)
+        if self.modality.value.predicts_unknown:
+            codes = self.quantizer.decode(ids.clamp_max(self.quantizer.size - 1))
+            return codes * (ids < self.quantizer.size)[..., None]
         heads = self.spec.quantizer.heads
         return self.quantizer.decode(ids.unflatten(1, (-1, heads)) if self.spec.quantizer.type == "memcodes" else ids)
 
@@ -149,12 +180,17 @@ class GridTokenizer(nn.Module):
                 parts.append(self.encode_tensor(x.to(self.device)).cpu())
         return torch.cat(parts)  # outside of inference mode, so that training may use it
 
-    def decode(self, tokens: Tensor | np.ndarray, seeds: Sequence[int] | None = None) -> np.ndarray:
-        """Decode ids (B, *grid), or (B, tokens), to a batch of values in the Python form and unit of the entry.
+    def decode(
+        self, tokens: Tensor | np.ndarray, seeds: Sequence[int] | None = None, means: np.ndarray | None = None
+    ) -> Any:
+        """Decode ids (B, *grid), or (B, tokens), to a batch of values in the Python form and unit of the entry: an array, or a list if they differ
+        in length.
 
         Args:
             seeds: seeds of a diffusion decoder's initial noise, one per row of tokens, all 0 by default. The value of a row depends only on
                 its tokens and its seed. Other decoders ignore them.
+            means: (B, tokens, C) vectors to decode instead of those of the codebook, where they are not NaN and the token does not say that its
+                points are unknown.
 
         Raises:
             MaskweaveError: wrong shape or type, ids outside the codebook, or a wrong number of seeds.
@@ -169,9 +205,21 @@ class GridTokenizer(nn.Module):
         with self._evaluating():
             for start in range(0, max(len(ids), 1), self.batch):
                 part = slice(start, start + self.batch)
-                output = self.decode_tensor(ids[part].to(self.device), seeds[part])
-                parts.append(self.modality.value.from_network(output))
-        return np.concatenate(parts)
+                some = None if means is None else torch.from_numpy(means[part]).to(self.device)
+                output = self.decode_tensor(ids[part].to(self.device), seeds[part], some)
+                parts.append(self._values(output, ids[part]))
+        return list(chain(*parts)) if isinstance(parts[0], list) else np.concatenate(parts)
+
+    def _values(self, output: Tensor, ids: Tensor) -> Any:
+        """Converts a decoded batch to values; where a token says that nothing is known, its points are unknown."""
+        value = self.modality.value
+        if not value.predicts_unknown:
+            return value.from_network(output)
+        output, logits = output.float().cpu().chunk(2, dim=1)
+        known = (ids.flatten(1) < self.quantizer.size).cpu()
+        points = known[..., None].expand(-1, -1, math.prod(self.modality.patch)).contiguous()
+        mask = unpatchify(points, self.modality.grid, self.modality.patch).movedim(-1, 1)
+        return value.with_unknown(value.from_network(output), logits.masked_fill(~mask, -SURE))
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write `model.safetensors` and `config.json` into a folder: to temporary files, renamed once both are complete.
@@ -198,18 +246,30 @@ class GridTokenizer(nn.Module):
         return max(1, min(BATCH, MAX_ACTIVATIONS // activations))
 
     @property
+    def codebook(self) -> Tensor:
+        """(codes, C) vector of each id of the codebook, as the decoder reads it; for tokens of one code."""
+        with torch.inference_mode():
+            return (
+                self.quantizer.decode(torch.arange(self.quantizer.size, device=self.device)[:, None])[:, 0]
+                .float()
+                .clone()
+            )
+
+    @property
     def token_embeddings(self) -> Tensor:
         """(V, C) codebook vector of each token. With several heads, the vectors of all heads with the same id are concatenated."""
-        ids = torch.arange(self.vocabulary_size, device=self.device)
+        ids = torch.arange(self.quantizer.size, device=self.device)
         heads = self.spec.quantizer.heads
         with torch.inference_mode():
             codes = self.quantizer.decode(ids[:, None, None].expand(-1, 1, heads) if heads > 1 else ids[:, None])
-        return codes.flatten(1).float().cpu().clone()
+        codes = F.pad(codes.flatten(1), (0, 0, 0, self.vocabulary_size - self.quantizer.size))  # 0 for unknown tokens
+        return codes.float().cpu().clone()
 
     @property
     def fingerprint(self) -> str:
-        """Hash of the weights: changes whenever the same value could give other tokens."""
-        return fingerprint(self.state_dict())
+        """Hash of the weights and of learned statistics: changes whenever the same value could give other tokens."""
+        weights, fitted = fingerprint(self.state_dict()), plain(getattr(self.modality.value, "fitted", None))
+        return weights if fitted is None else hashlib.sha256(json.dumps([weights, fitted]).encode()).hexdigest()[:16]
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str], modality: Modality | None = None) -> Self:
@@ -225,8 +285,8 @@ class GridTokenizer(nn.Module):
         saved = _read_entry(folder)
         if modality is not None:
             modality = _complete(modality, f"tokenizer of {modality.name}")
-            differences = _differences(training_facts(modality), training_facts(saved))
-            if differences:
+            modality = dataclasses.replace(modality, value=modality.value.fitted_like(saved.value))
+            if differences := entry_differences(modality, saved):
                 raise MaskweaveError(
                     f"{folder}: the entry of {modality.name!r} has changed since this tokenizer was trained: {'; '.join(differences)}. Restore the entry, or train the tokenizer again"
                 )
@@ -292,15 +352,3 @@ def _read_entry(folder: Path) -> Modality:
             f"{path}: 'modality.kind' must be 'grid', found {shown(entry.kind)}; train the tokenizer again"
         )
     return _complete(entry, str(path))
-
-
-def _differences(wanted: dict[str, Any], found: dict[str, Any], prefix: str = "") -> list[str]:
-    """Lists the dotted keys of value, grid and tokenizer in which two plain entries differ."""
-    faults = []
-    for key in wanted if prefix else ("value", "grid", "tokenizer"):
-        a, b = wanted.get(key), found.get(key)
-        if isinstance(a, dict) and isinstance(b, dict) and a.keys() == b.keys():
-            faults += _differences(a, b, f"{prefix}{key}.")
-        elif a != b:
-            faults.append(f"{prefix}{key} is {shown(b)} there, {shown(a)} here")
-    return faults

@@ -18,7 +18,8 @@ from torch import Tensor
 from maskweave.config import build, plain
 from maskweave.errors import MaskweaveError, shown
 from maskweave.files import read_json, write_aside
-from maskweave.modality.entry import Modality, training_facts
+from maskweave.modality.differences import entry_differences
+from maskweave.modality.entry import Modality
 from maskweave.values.distribution import Distribution
 
 FORMAT = 1
@@ -128,11 +129,7 @@ class RuleTokenizer:
                 f"{path}: is not the configuration of a tokenizer by rules in format {FORMAT}, found format {shown(found)}; make it again"
             )
         saved = build(Modality, config["modality"], str(path), "modality")
-        ours, theirs = training_facts(modality)["value"], training_facts(saved)["value"]
-        if differing := [key for key in {**ours, **theirs} if ours.get(key) != theirs.get(key)]:
-            faults = [
-                f"value.{key} is {shown(theirs.get(key))} there, {shown(ours.get(key))} here" for key in differing
-            ]
+        if faults := entry_differences(modality, saved, ("value",)):
             raise MaskweaveError(
                 f"{folder}: the entry of {modality.name!r} has changed since this tokenizer was made: {'; '.join(faults)}. Restore the entry, or make the tokenizer again"
             )

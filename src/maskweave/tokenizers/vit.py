@@ -17,6 +17,7 @@ from maskweave.modality.tokenizer import TokenizerSpec
 from maskweave.nn.convnext import ConvNeXtBlock
 from maskweave.nn.cpu import Linear
 from maskweave.nn.layers import MLP, Block, LayerNorm, initialize, sine_cosine
+from maskweave.nn.overlap import blend, window_sizes
 from maskweave.nn.patches import patchify, unpatchify
 from maskweave.values.unknown import with_validity
 
@@ -57,7 +58,8 @@ class ViTEncoder(nn.Module):
 
 
 class ViTDecoder(nn.Module):
-    """Decodes codes (B, N, D) to values (B, C, *size), to class logits (B, K, *size), or to the logits of binary values (B, 1, *size).
+    """Decodes codes (B, N, D) to values (B, C, *size), to class logits (B, K, *size), or to the logits of binary values (B, 1, *size). If unknown
+    points are predicted, the logits of their validity follow, (B, C, *size).
 
     Args:
         code_length: root mean square length of a code. The first layer is initialized so that codes are larger than positions.
@@ -68,13 +70,15 @@ class ViTDecoder(nn.Module):
     def __init__(self, modality: Modality, spec: TokenizerSpec, code_length: float = 1.0):
         super().__init__()
         self.grid, self.patch = modality.grid, modality.patch
-        channels = modality.value.output_channels
+        channels = modality.value.output_channels + modality.value.channels * modality.value.predicts_unknown
         width = spec.decoder_width or spec.width
         self.latents = Linear(spec.quantizer.latent_dim, width)
         self.register_buffer("positions", fixed_positions(modality, spec, width), persistent=False)
         self.blocks = nn.ModuleList(Block(width, spec.decoder_heads or spec.heads) for _ in range(spec.decoder_depth))
         self.norm = TAILS[spec.tail](width)
-        self.patches = Linear(width, math.prod(modality.patch) * channels)
+        self.blends = spec.overlap == "blend" or (spec.overlap == "auto" and modality.value.blends_patches)
+        points = math.prod(window_sizes(modality.patch) if self.blends else modality.patch)
+        self.patches = Linear(width, points * channels)
         self.image = nn.Sequential(*(ConvNeXtBlock(channels, spec.image_scale) for _ in range(spec.image_blocks)))
         initialize(self)
         nn.init.normal_(self.latents.weight, std=CODE_SCALE / code_length)
@@ -83,7 +87,10 @@ class ViTDecoder(nn.Module):
         x = self.latents(z_BND) + self.positions
         for block in self.blocks:
             x = block(x)
-        return self.image(unpatchify(self.patches(self.norm(x)), self.grid, self.patch).movedim(-1, 1))
+        rows = self.patches(self.norm(x))
+        if self.blends:
+            return self.image(blend(rows, self.grid, self.patch))
+        return self.image(unpatchify(rows, self.grid, self.patch).movedim(-1, 1))
 
 
 class PostMLP(nn.Module):

@@ -19,6 +19,7 @@ from maskweave.errors import MaskweaveError, shown
 from maskweave.files import read_json, remove, write_aside, write_json
 from maskweave.nn.weights import load_tensors, open_tensors, save_tensors
 from maskweave.training.distributed import DistContext
+from maskweave.training.early_stopping import Best
 from maskweave.training.metrics import Meter
 from maskweave.training.optimizer import Average
 from maskweave.training.resuming import is_free
@@ -47,6 +48,12 @@ class State:
     """The latest training metrics, and those of validation as `validation/NAME`."""
     path: Path | None = None
     """The newest checkpoint."""
+    best: Best = field(default_factory=Best)
+    """The best validation, with `settings.early_stopping`. Its checkpoint is kept."""
+
+    @property
+    def is_finished(self) -> bool:
+        return self.step == self.settings.steps or self.best.is_over(self.settings.early_stopping)
 
 
 def save(folder: Path, state: State) -> None:
@@ -58,7 +65,7 @@ def save(folder: Path, state: State) -> None:
     ranks = state.ranks
     meters = ranks.gather(state.meter.state())
     generators = ranks.gather(_generators(ranks.device))
-    target = Path(folder) / "checkpoints" / f"step-{state.step:08d}"
+    target = path_of(folder, state.step)
     if not ranks.is_main:
         state.path = target
         return
@@ -71,6 +78,7 @@ def save(folder: Path, state: State) -> None:
         "seconds": state.seconds,
         "metrics": state.metrics,
         "meters": meters,
+        "best": state.best.state(),
     }
     with write_aside(target) as aside:
         aside.mkdir()
@@ -82,9 +90,24 @@ def save(folder: Path, state: State) -> None:
             save_tensors(state.average.mean, aside / "ema.safetensors")
         write_json(aside / "state.json", content)
     for step, path in sorted(_found(folder).items())[: -state.settings.keep]:
-        if step < state.step:
+        if step < state.step and not (state.settings.early_stopping is not None and step == state.best.step):
             remove(path)
     state.path = target
+
+
+def path_of(folder: Path, step: int) -> Path:
+    """Path of the checkpoint at a step."""
+    return Path(folder) / "checkpoints" / f"step-{step:08d}"
+
+
+def restore_best(folder: Path, state: State) -> None:
+    """Loads the weights of the best validation, and their average, into the objective."""
+    if not state.best.step or state.best.step == state.step:
+        return
+    path = path_of(folder, state.best.step)
+    load_model(state.objective, path / "model.safetensors")
+    if state.average is not None:
+        load_tensors(state.average.mean, path / "ema.safetensors")
 
 
 def latest(folder: Path) -> Path | None:
@@ -147,6 +170,8 @@ def resume(folder: Path, state: State) -> list[str]:
         _load_generators(path, state.ranks)
     state.meter.load(content["meters"][state.ranks.rank], state.ranks.device)
     state.step, state.seconds, state.metrics, state.path = content["step"], content["seconds"], content["metrics"], path
+    if was.get("early_stopping") and path_of(folder, content.get("best", {}).get("step", 0)).is_dir():
+        state.best = Best.from_state(content["best"])
     return [
         f"{key} was {shown(was[key])} before step {state.step} and is {now[key]} from then on"
         for key in now

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from maskweave import limits
+from maskweave.data.augment import Augment
 from maskweave.data.mixing import apportion
 from maskweave.data.named import is_endless
 from maskweave.data.order import BLOCK
@@ -29,6 +30,12 @@ class DataSet:
     """Samples to train on; 0: all."""
     fields: dict[str, str] = field(default_factory=dict)
     """As `data.fields`."""
+    outside_paths: bool = False
+    """As `data.outside_paths`."""
+    window: int = 0
+    """As `data.window`."""
+    pictures: str = ""
+    """As `data.pictures`."""
     split: Split | None = None
     """Which samples are held out, if not as `data.split` says."""
 
@@ -46,8 +53,15 @@ class DataSettings:
     sidecar: str = ""
     """Folder of tar shards with more modalities of these samples, as written by `maskweave data features`."""
     fields: dict[str, str] = field(default_factory=dict)
-    """Field of each modality in WebDataset tars, `{rgb: jpg, caption: txt}`: what follows the first dot of a member's name. Modalities that are not
-    listed are read from the field NAME.ENDING."""
+    """Where each modality is, `{rgb: jpg, caption: txt}`: its column in a table, or its field in WebDataset tars, which is what follows the first dot of a
+    member's name. Modalities that are not listed are read from the column of their name, or the field NAME.ENDING. For tables, `name` gives the column
+    of the samples' names."""
+    outside_paths: bool = False
+    """Whether paths in a table may lead out of its folder. Set it only for tables that you trust."""
+    window: int = 0
+    """Frames of a sample of a LeRobot folder; 0: whole episodes."""
+    pictures: str = ""
+    """COCO: folder of the pictures, if it is not near the JSON file."""
     samples: int = 0
     """Samples to train on; 0: all samples of the data set. Endless sources such as scenes need a number."""
     validation: int = 256
@@ -64,6 +78,8 @@ class DataSettings:
     """Largest share of samples with unusable values, 0 to 1. The run stops if there are more."""
     bad: OnBad = "part"
     """What an unusable value drops: only this `part` of its sample, or the whole `sample`."""
+    augment: Augment | None = None
+    """Random crops, flips, colors, noise and shifts of training samples: for tokenizers new ones in each batch, for models `copies` versions of each sample."""
 
     def __post_init__(self) -> None:
         if not self.source and not self.mix:
@@ -95,6 +111,9 @@ class DataSettings:
                 sidecar=s.sidecar,
                 samples=s.samples,
                 fields=s.fields,
+                outside_paths=s.outside_paths,
+                window=s.window,
+                pictures=s.pictures,
                 validation=max(1, count),
                 split=s.split or self.split,
             )
@@ -119,7 +138,7 @@ class DataSettings:
             limits.check_most(f"data.mix.{name}.samples", one.samples, limits.SAMPLES)
         if not 0 <= self.limit <= 1:
             raise MaskweaveError(f"data.limit must be a share from 0 to 1, found {self.limit}")
-        for key in ("source", "sidecar", "samples", "fields"):
+        for key in ("source", "sidecar", "samples", "fields", "outside_paths", "window", "pictures"):
             if self.mix and getattr(self, key):
                 raise MaskweaveError(
                     f"data.{key} is for one data set, but data.mix has several: remove one of the two, or set data.mix.NAME.{key}"

@@ -22,6 +22,7 @@ from maskweave.progress import Progress, progress
 from maskweave.training import checkpoints
 from maskweave.training.checkpoints import State
 from maskweave.training.distributed import connect
+from maskweave.training.early_stopping import SPLIT
 from maskweave.training.hardware import compile_blocks
 from maskweave.training.loading import load
 from maskweave.training.metrics import Clock, Meter, MetricsLog, means
@@ -55,6 +56,8 @@ class FitResult:
     """Training time over all starts."""
     resumed_from: int = 0
     """Step of the checkpoint that was resumed; 0 for a new run."""
+    best_step: int = 0
+    """With early stopping, the step of the best validation, whose weights the objective has."""
 
 
 def fit(
@@ -69,7 +72,8 @@ def fit(
 ) -> FitResult:
     """Trains `objective`, or resumes the run in `folder`. Returns at once if that run is finished.
 
-    Afterwards the objective is in evaluation mode and has the final weights: their moving average if `settings.ema` is on.
+    Afterwards the objective is in evaluation mode and has the final weights: those of the best validation if `settings.early_stopping` is on,
+    and their moving average if `settings.ema` is.
 
     Args:
         objective: called with a batch, returns the loss and a dict of metrics, all scalar tensors. It may have two methods:
@@ -102,6 +106,8 @@ def fit(
         raise MaskweaveError(
             f"lazy_embeddings works only with one process, found {ranks.world}; set lazy_embeddings to false or use one process"
         )
+    if settings.early_stopping is not None and validation is None:
+        raise MaskweaveError("early_stopping needs batches to validate on, but there are none; remove it")
     if ranks.device.type == "cpu":
         keep_freed_memory()
     objective.to(ranks.device).train()
@@ -111,25 +117,29 @@ def fit(
     news += checkpoints.resume(folder, state)
     resumed_from = state.step
     title = title or "training"
-    finished = state.step == settings.steps
+    finished = state.is_finished
     with progress(title, settings.steps, done=state.step, quiet=finished or not ranks.is_main) as bar:
         if not finished:
             for line in news:
                 bar.say(f"{title}: {line}")
             _train(state, batches, validation, folder, bar, resume_command)
     ranks.any(False)  # wait until the first process has written everything
+    if settings.early_stopping is not None:
+        checkpoints.restore_best(folder, state)
     if state.average is not None:
         state.average.swap()
     objective.eval()
     assert state.path is not None
-    return FitResult(state.step, state.metrics, state.path, state.seconds, resumed_from)
+    best_step = state.best.step if settings.early_stopping is not None else 0
+    return FitResult(state.step, state.metrics, state.path, state.seconds, resumed_from, best_step)
 
 
 def _train(
     state: State, batches: Batches, validation: SizedBatches | None, folder: Path, bar: Progress, resume_command: str
 ) -> None:
-    """Trains until the last step, or until a stop is requested."""
+    """Trains until the last step, until the validation loss has stopped falling, or until a stop is requested."""
     objective, settings, ranks, steps = state.objective, state.settings, state.ranks, state.settings.steps
+    early = settings.early_stopping
     per_step = settings.accumulate * ranks.world
     batches_of_rank = load(
         batches, range(state.step * per_step + ranks.rank, steps * per_step, ranks.world), settings.workers, ranks
@@ -140,7 +150,7 @@ def _train(
     clock = Clock(state.seconds)
     shown: set[str] = set()
     with StopSignal() as stop, MetricsLog(folder, state.step, on=ranks.is_main) as log:
-        while state.step < steps:
+        while not state.is_finished:
             clock.samples += update(batches_of_rank) * ranks.world
             state.step += 1
             stopping = ranks.any(stop.asked)
@@ -165,6 +175,11 @@ def _train(
                 log.write(state.step, "validation", metrics)
                 state.metrics.update({f"validation/{name}": value for name, value in metrics.items()})
                 bar.advance(0, validation=metrics["loss"])
+                if early is not None:
+                    saves |= state.best.update(state.step, metrics["loss"], early)
+            if early is not None and state.is_finished:
+                saves = True
+                _tell_end(state, log, bar)
             if saves:
                 with clock.pause():
                     state.seconds = clock.seconds()
@@ -173,6 +188,18 @@ def _train(
             if stopping or (state.step == steps and ranks.any(stop.asked)):
                 how = f"resume with: {resume_command}" if resume_command else "run the same command again to resume"
                 raise Interrupted(f"stopped after step {state.step} of {steps}; the checkpoint is {state.path}; {how}")
+
+
+def _tell_end(state: State, log: MetricsLog, bar: Progress) -> None:
+    """Logs how a training with early stopping ended."""
+    best, steps = state.best, state.settings.steps
+    log.write(
+        state.step, SPLIT, {"best_step": best.step, "best_loss": best.loss, "waited": best.waited, "last_step": steps}
+    )
+    if state.step < steps:
+        bar.say(f"{bar.title}: stopped early at step {state.step} of {steps}")
+    if best.step:
+        bar.say(f"{bar.title}: the weights are those of step {best.step}, with validation loss {best.loss:.4g}")
 
 
 class _Update:

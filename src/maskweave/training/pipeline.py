@@ -7,6 +7,8 @@ import torch
 from torch import nn
 
 from maskweave.config import plain
+from maskweave.data.augment import Augmented
+from maskweave.data.error_budget import remark_lines
 from maskweave.data.mixing import MixedTokens
 from maskweave.data.order import SizedBatches
 from maskweave.data.token_store import TokenData
@@ -18,6 +20,7 @@ from maskweave.tokenizers.folder import load_tokenizers
 from maskweave.training import checkpoints
 from maskweave.training.buildable import check_buildable
 from maskweave.training.distributed import is_main_process
+from maskweave.training.learned_scaling import learn_scaling, with_learned
 from maskweave.training.loop import FitResult, fit
 from maskweave.training.processes import spawn_workers
 from maskweave.training.recipe import Recipe
@@ -40,16 +43,17 @@ def run_recipe(recipe: Recipe, folder: Path, command: str) -> None:
 
 
 def claim(recipe: Recipe, folder: Path) -> Catalog:
-    """Writes recipe and modality entries into the run folder, or checks that they match those in it.
+    """Writes recipe and modality entries into the run folder, or checks that they match those in it. Statistics of patches that scale themselves are
+    learned first.
 
     Raises:
         MaskweaveError: the folder contains a run of another recipe or of more steps; the message lists the keys that differ.
     """
-    catalog = recipe.load_catalog()
+    catalog = with_learned(recipe.load_catalog(), folder)
     check_buildable(recipe, catalog, folder)
     checkpoints.check_steps(checkpoints.latest(folder), recipe.train.steps)
     claim_folder(folder, plain(recipe), catalog)
-    return catalog
+    return learn_scaling(recipe, catalog, folder)
 
 
 def make_tokens(recipe: Recipe, catalog: Catalog, folder: Path) -> None:
@@ -59,6 +63,8 @@ def make_tokens(recipe: Recipe, catalog: Catalog, folder: Path) -> None:
         for name, source in open_sources(recipe, catalog, part).items():
             if name:
                 print(f"{name}, {part}: {len(source):,} samples")
+            if part == "train" and recipe.data.augment is not None and recipe.data.augment.copies:
+                source = Augmented(source, recipe.data.augment, catalog, recipe.seed)
             skips = tokenize(
                 source,
                 catalog.subset(m.name for m in catalog.values() if m.reads in source.names),
@@ -69,6 +75,8 @@ def make_tokens(recipe: Recipe, catalog: Catalog, folder: Path) -> None:
                 limit=recipe.data.limit,
                 bad=recipe.data.bad,
             )
+            for line in remark_lines(skips.remarks, {}):
+                print(f"{part}: {line}")
             if skips.summary():
                 print(skips.summary())
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from maskweave import limits
-from maskweave.config import build
+from maskweave.config import build, plain
 from maskweave.data.opening import absolute
 from maskweave.errors import MaskweaveError, shown
 from maskweave.families.base import Family, ModelSettings, family_named
@@ -188,6 +188,15 @@ def check_recipe(recipe: Recipe, where: str) -> None:
                 f"evaluate.requests and evaluate.sheets need a model that generates, but model.family is {recipe.model.family!r}; remove them"
             )
         recipe.data.check()
+        if recipe.data.augment is not None:
+            try:
+                recipe.data.augment.check(catalog)
+            except MaskweaveError as error:
+                raise MaskweaveError(f"data.{error}") from error
+            if recipe.data.augment.copies and plain(recipe.model).get("unpaired"):
+                raise MaskweaveError(
+                    "data.augment.copies and model.unpaired cannot be combined: a sample and its copies would be paired differently; remove one of them"
+                )
     except MaskweaveError as error:
         raise MaskweaveError(f"{where}: {error}") from error
     if recipe.tokenizers.train.processes > 1:

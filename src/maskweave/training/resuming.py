@@ -25,6 +25,7 @@ COURSE = (
     "precision",
     "ema",
     "seed",
+    "early_stopping*",
 )
 """Training settings that affect the weights, but not which samples are used."""
 FREE = (

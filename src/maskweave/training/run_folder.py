@@ -20,6 +20,8 @@ CACHE = "cache"
 """Folder of the values that tokenizers are trained on."""
 TRAINED = {"train.": ".", "tokenizers.train.": "tokenizers/*"}
 """Prefixes of the keys of a training, and the folders of its checkpoints."""
+ADDED: dict[str, Any] = {"color": 0.0, "noise": {}, "shift": {}}
+"""Keys of `data` that recipes of earlier versions do not have, with the values that mean the same."""
 
 MOST_LISTED = 20
 """Differences that a message lists."""
@@ -76,6 +78,9 @@ def read_run_recipe(path: Path, wanted: dict[str, Any] | None = None) -> dict[st
         data["split"] = wanted["data"]["split"] if free and wanted is not None else plain(Split(by="order"))
         for one in (data.get("mix") or {}).values():
             one["split"] = None
+    if isinstance(data, dict) and wanted is not None:
+        for key in ADDED.keys() & wanted["data"].keys():
+            data.setdefault(key, ADDED[key])
     return content
 
 

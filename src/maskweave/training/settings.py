@@ -6,6 +6,7 @@ from typing import Literal
 
 from maskweave import limits
 from maskweave.errors import MaskweaveError
+from maskweave.training.early_stopping import EarlyStopping
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,8 @@ class TrainSettings:
     """Steps between logged metrics."""
     validate_every: int = 0
     """Steps between validations; 0: only at the end."""
+    early_stopping: EarlyStopping | None = None
+    """Stop when the validation loss does not fall any more, `{patience: 5}`, and keep the weights of the best validation. Needs validate_every. None: train all steps and keep the last weights."""
     checkpoint_every: int = 1000
     """Steps between checkpoints; 0: only at the end."""
     keep: int = 2
@@ -92,6 +95,10 @@ class TrainSettings:
             )
         self._expect("learning_rate", 0 < self.learning_rate < math.inf, "a number above 0")
         self._expect("ema", 0 <= self.ema < 1, "0 (off), or a decay below 1")
+        if self.early_stopping is not None and not self.validate_every:
+            raise MaskweaveError(
+                "early_stopping needs validations during training, but validate_every is 0; set it to the steps between validations"
+            )
         self._expect("betas", all(0 <= beta < 1 for beta in self.betas), "two numbers from 0 to below 1")
 
     def _expect(self, key: str, holds: bool, expected: str) -> None:

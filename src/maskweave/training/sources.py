@@ -11,6 +11,7 @@ from maskweave.data.opening import open_data
 from maskweave.data.sidecar import SidecarSource
 from maskweave.data.source import Source, Subset
 from maskweave.data.split import Divided, divide, some_by_hash, take_evenly
+from maskweave.data.table_source import NAME
 from maskweave.data.texts import describe_texts, text_modalities
 from maskweave.errors import MaskweaveError, shown
 from maskweave.modality.catalogs import Catalog, load_catalog
@@ -64,7 +65,7 @@ def _check_fields(recipe: Recipe) -> None:
     """Check that `data.fields` names modalities of the catalog; those that the recipe does not use are ignored."""
     for name, data in recipe.data.sets().items():
         known = list(load_catalog(recipe.catalog)) if data.fields else []
-        if unknown := [field for field in data.fields if field not in known]:
+        if unknown := [field for field in data.fields if field not in (*known, NAME)]:
             key = f"data.mix.{name}.fields" if name else "data.fields"
             raise MaskweaveError(
                 f"{key} has {shown(unknown[0])}, which is no modality of {recipe.catalog}; expected some of {', '.join(known[:20])}"
@@ -84,8 +85,17 @@ def _open(data: DataSettings, catalog: Catalog, part: str, seed: int | None, sam
         return SidecarSource(source, data.sidecar, catalog.subset(in_sidecar)) if in_sidecar else source
     names = list(catalog)
     if not is_endless(data.source):
-        fields = {name: field for name, field in data.fields.items() if name in catalog}
-        complete = open_data(data.source, catalog, names=names, seed=seed, fields=fields)
+        fields = {name: field for name, field in data.fields.items() if name in (*catalog, NAME)}
+        complete = open_data(
+            data.source,
+            catalog,
+            names=names,
+            seed=seed,
+            fields=fields,
+            outside_paths=data.outside_paths,
+            window=data.window,
+            pictures=data.pictures,
+        )
         parts = divide(complete, data.split, data.validation, data.source)
         return Subset(complete, _chosen(complete, parts, part, data, samples, spread))
     held_out = part != "train"

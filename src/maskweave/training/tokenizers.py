@@ -1,6 +1,7 @@
 """Trains a recipe's tokenizers: text tokenizers on the texts, networks one after another or in parallel; and fits the rules of scalars and labels."""
 
 import contextlib
+import dataclasses
 import shutil
 import time
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 
 from maskweave.config import build, plain
+from maskweave.data.augment import AugmentedValues
 from maskweave.data.batches import ValueBatches
 from maskweave.data.error_budget import ErrorBudget
 from maskweave.data.named import is_endless
@@ -153,13 +155,22 @@ def train_tokenizer(recipe: Recipe, catalog: Catalog, folder: Path, name: str, c
     modality = catalog[name]
     values = np.load(folder / CACHE / f"{name}.npy", mmap_mode="r", allow_pickle=False)
     held_out = max(1, len(values) // ONE_IN)
+    training = values[:-held_out] if len(values) > held_out else values
+    modality = dataclasses.replace(modality, value=modality.value.fit_to(training))
+    augment = recipe.data.augment
     torch.manual_seed(recipe.seed)
     tokenizer = GridTokenizer(modality)
     target = folder / "tokenizers" / name
     fit(
         TokenizerObjective(tokenizer),
         ValueBatches(
-            modality, values[:-held_out] if len(values) > held_out else values, settings.batch_size, recipe.seed
+            modality,
+            training,
+            settings.batch_size,
+            recipe.seed,
+            augment=AugmentedValues(augment, modality, recipe.seed)
+            if augment is not None and augment.changes
+            else None,
         ),
         settings,
         target,

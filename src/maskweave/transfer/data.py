@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from maskweave.data import transforms
+from maskweave.data.augment import Augment
 from maskweave.data.labeled import ClassFolders
 from maskweave.data.named import is_endless
 from maskweave.data.opening import open_data
@@ -111,9 +111,7 @@ class TransferBatches:
     """Batches by index: `batches[i]` is a pure function of the seed and i. An unusable sample is replaced by the next one.
 
     Args:
-        shuffle: if False, one pass in order, without crops and flips.
-        crop: smallest fraction of a picture that a crop keeps.
-        flip: probability of mirroring a sample.
+        shuffle: if False, one pass in order, without augmentation.
         raw: inputs whose values the head reads itself.
         dropout: probability of leaving out each input of a sample; at least one stays.
     """
@@ -126,14 +124,13 @@ class TransferBatches:
         batch_size: int,
         seed: int = 0,
         shuffle: bool = True,
-        crop: float = 1.0,
-        flip: float = 0.0,
+        augment: Augment | None = None,
         raw: Sequence[str] = (),
         dropout: float = 0.0,
     ):
         self.examples, self.tokenizers, self.names = examples, tokenizers, names
         self.order = Order([len(examples)], batch_size, seed, shuffle)
-        self.seed, self.shuffle, self.crop, self.flip = seed, shuffle, crop, flip
+        self.seed, self.shuffle, self.augment = seed, shuffle, augment or Augment()
         self.raw, self.dropout = list(raw), dropout
 
     def __len__(self) -> int:
@@ -162,16 +159,13 @@ class TransferBatches:
         return {name: sample[reads[name]] for name in kept}
 
     def _usable(self, number: int, rng: np.random.Generator) -> tuple[dict[str, Any], Any]:
-        augmented = self.shuffle and (self.crop < 1 or self.flip > 0)
+        augmented = self.shuffle and self.augment.changes
         for i in range(number, number + MOST_BAD):
             i %= len(self.examples)
             try:
                 sample = self.examples[i]
                 if augmented:
-                    catalog = self.examples.catalog
-                    views = dict.fromkeys(catalog[name].view for name in sample)
-                    crops = {v: transforms.random_geometry(rng, (self.crop, 1.0), flip=self.flip) for v in views}
-                    sample = transforms.apply(sample, catalog, crops)
+                    sample = self.augment(sample, self.examples.catalog, rng)
                 return sample, self.examples.answer(i, sample)
             except BadSample as error:
                 last = error
@@ -193,12 +187,12 @@ def open_examples(data: TransferData, catalog: Catalog, inputs: Sequence[str], n
     if endless and not (data.samples and data.validation):
         raise MaskweaveError(f"{data.source} is endless: set data.samples and data.validation to 1 or more")
     names = list(filter(None, (*inputs, name)))
-    source = _open(data.source, data.pictures, catalog, names, data.samples, data.seed)
+    source = _open(data, data.source, data.pictures, catalog, names, data.samples, data.seed)
     classes = source.classes if isinstance(source, ClassFolders) else ()
     target = make_target(catalog, name, label, classes)
     if endless or data.held_out:
         pictures = data.held_out_pictures or data.pictures
-        other = _open(data.held_out or data.source, pictures, catalog, names, data.validation, data.seed + 1)
+        other = _open(data, data.held_out or data.source, pictures, catalog, names, data.validation, data.seed + 1)
         found = other.classes if isinstance(other, ClassFolders) else ()
         if found != classes:
             raise MaskweaveError(
@@ -226,7 +220,19 @@ def open_examples(data: TransferData, catalog: Catalog, inputs: Sequence[str], n
     )
 
 
-def _open(place: str, pictures: str, catalog: Catalog, names: Sequence[str], count: int, seed: int) -> Source:
+def _open(
+    data: TransferData, place: str, pictures: str, catalog: Catalog, names: Sequence[str], count: int, seed: int
+) -> Source:
     """Opens the samples at `place`: all of a fixed data set. `count` and `seed` apply only to endless sources."""
     made: dict[str, Any] = {"samples": count, "seed": seed} if is_endless(place) else {}
-    return open_data(place, catalog, names=names, pictures=pictures, labeled=True, **made)
+    return open_data(
+        place,
+        catalog,
+        names=names,
+        pictures=pictures,
+        labeled=True,
+        fields=data.fields,
+        outside_paths=data.outside_paths,
+        window=data.window,
+        **made,
+    )

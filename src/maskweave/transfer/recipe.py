@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 
 from maskweave import limits
 from maskweave.config import build
+from maskweave.data.augment import Augment
 from maskweave.data.split import Split
 from maskweave.errors import MaskweaveError, shown
 from maskweave.modality.catalogs import Catalog, load_catalog, load_saved_catalog
@@ -26,6 +27,12 @@ class TransferData:
     """Folder of an imported data set; folder ROOT with pictures ROOT/CLASS/NAME.EXT; COCO JSON file of boxes; `scenes`; or `python: package.module:function`, which is called."""
     held_out: str = ""
     """Source of the held-out examples, in the same form. Empty: other samples of an endless source, or the examples of the source that `split` chooses."""
+    fields: dict[str, str] = field(default_factory=dict)
+    """Column of each modality in a table, or its field in WebDataset tars, as `data.fields` of a run; also for `held_out`."""
+    outside_paths: bool = False
+    """Whether paths in a table may lead out of its folder. Set it only for tables that you trust."""
+    window: int = 0
+    """Frames of a sample of a LeRobot folder; 0: whole episodes."""
     pictures: str = ""
     """COCO: folder of the source's pictures."""
     held_out_pictures: str = ""
@@ -44,8 +51,20 @@ class TransferData:
     """Smallest fraction of a picture that a random crop keeps in training, above 0 to 1; 1: no crops."""
     flip: float = 0.0
     """Probability of mirroring a sample in training."""
+    color: float = 0.0
+    """In training, brightness, contrast and saturation of pictures are multiplied by random factors from 1 - color to 1 + color."""
+    noise: dict[str, float] = field(default_factory=dict)
+    """Standard deviation of the noise that is added to inputs in training, `{spectrum: 0.05}`, in the scale of a tokenizer's input."""
+    shift: dict[str, float] = field(default_factory=dict)
+    """Largest shift of inputs along time in training, `{speech: 0.1}`, as a share of their length; the modalities of a view are shifted alike."""
+
     modality_dropout: float = 0.0
     """Probability of leaving out each input of a sample in training; at least one stays. Above 0, samples may lack some of the inputs, also in prediction."""
+
+    @property
+    def augment(self) -> Augment:
+        """Augmentation of training examples."""
+        return Augment(crop=self.crop, flip=self.flip, color=self.color, noise=self.noise, shift=self.shift)
 
     def __post_init__(self) -> None:
         for key in ("samples", "validation", "seed"):
@@ -54,12 +73,11 @@ class TransferData:
         limits.check_most("seed", self.seed, limits.SEED, fixed=True)
         if self.held_out and self.split != Split():
             raise MaskweaveError("held_out and split both say which examples are held out; remove one of them")
+        if not 0 <= self.limit <= 1:
+            raise MaskweaveError(f"limit must be 0 to 1, found {self.limit}")
         if not 0 <= self.modality_dropout < 1:
             raise MaskweaveError(f"modality_dropout must be 0 to below 1, found {self.modality_dropout}")
-        if not (0 <= self.flip <= 1 and 0 <= self.limit <= 1 and 0 < self.crop <= 1):
-            raise MaskweaveError(
-                f"flip and limit must be 0 to 1, and crop above 0 to 1, found {self.flip}, {self.limit}, {self.crop}"
-            )
+        self.augment  # noqa: B018 - checks crop, flip, color, noise and shift
 
 
 @dataclass(frozen=True)

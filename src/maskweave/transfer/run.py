@@ -12,6 +12,7 @@ from maskweave.evaluate.run import EvaluationRow, write_rows
 from maskweave.files import write_aside
 from maskweave.models.encoder import Encoder
 from maskweave.nn.layers import count_parameters
+from maskweave.report.advice import Facts, advise
 from maskweave.report.html import Sections, write_report
 from maskweave.report.sheets import sheet_for
 from maskweave.tokenizers.folder import load_tokenizers
@@ -52,6 +53,10 @@ def run_transfer(recipe: TransferRecipe, folder: Path, command: str = "") -> lis
     facts = fit_facts(target, answers(examples.train, FITTED), recipe.head)
     objective, notes = build_objective(recipe, catalog, target, facts)
     tokenizers = load_tokenizers(Path(recipe.start) / "tokenizers", objective.encoder.catalog)
+    try:
+        recipe.data.augment.check(catalog)
+    except MaskweaveError as error:
+        raise MaskweaveError(str(error).replace("augment.", "data.", 1)) from error
     if missing := [n for n in objective.encoder.names if catalog[n].has_tokens and n not in tokenizers]:
         raise MaskweaveError(
             f"inputs: {recipe.start} has no tokenizer for {', '.join(missing)}; choose other inputs, or add an entry of kind patches that reads the same values"
@@ -84,8 +89,7 @@ def run_transfer(recipe: TransferRecipe, folder: Path, command: str = "") -> lis
             names,
             size,
             recipe.seed,
-            crop=data.crop,
-            flip=data.flip,
+            augment=data.augment,
             raw=raw,
             dropout=data.modality_dropout,
         ),
@@ -103,9 +107,11 @@ def run_transfer(recipe: TransferRecipe, folder: Path, command: str = "") -> lis
     write_rows(rows, folder / "evaluation.json")
     summary = f"{target.name} predicted from {' + '.join(names)}, {'trained from scratch' if recipe.scratch else f'fine-tuned from {recipe.start}'}."
     sheets = _sheets(model, examples)
-    write_report(
-        folder, Sections(date=datetime.date.today().isoformat(), summary=summary, facts=summary_facts, sheets=sheets)
-    )
+    advice = advise(folder, Facts())
+    for text in advice:
+        print(f"advice: {text}")
+    date = datetime.date.today().isoformat()
+    write_report(folder, Sections(date=date, summary=summary, advice=advice, facts=summary_facts, sheets=sheets))
     return rows
 
 

@@ -12,6 +12,7 @@ import importlib.metadata
 from typing import Any
 
 from maskweave.errors import MaskweaveError, shown
+from maskweave.values.audio import Audio
 from maskweave.values.base import ValueType
 from maskweave.values.binary import Binary
 from maskweave.values.boxes import Boxes
@@ -27,13 +28,15 @@ from maskweave.values.palette import Palette
 from maskweave.values.poses import Poses
 from maskweave.values.queries import Queries
 from maskweave.values.scalar import Scalar
+from maskweave.values.series import Series
 from maskweave.values.tags import Tags
 from maskweave.values.text import Text
 from maskweave.values.vector import Vector
 from maskweave.values.vectors import Vectors
+from maskweave.values.video import Video
 
 BUILT_IN: tuple[type[ValueType], ...] = (
-    Image, Map, Direction, Features, Classes, Binary, Vector, Vectors, Scalar, Label, Tags,
+    Image, Map, Series, Direction, Features, Classes, Binary, Vector, Vectors, Scalar, Label, Tags, Audio, Video,
     Text, Boxes, Palette, Metadata, Instances, Poses, Queries,
 )  # fmt: skip
 GROUP = "maskweave.values"

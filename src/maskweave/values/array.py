@@ -13,6 +13,7 @@ from maskweave.values import files, formats
 from maskweave.values.base import Loss, ValueType, refuse
 from maskweave.values.formats.base import Selection, Stored
 from maskweave.values.losses import mse, negative_cosine, smooth_l1
+from maskweave.values.variation import Variation
 
 MAX_CHANNELS = 2**16
 NUMBERS: Mapping[str, Loss] = {"smooth_l1": smooth_l1, "mse": mse, "cosine": negative_cosine}
@@ -78,6 +79,13 @@ class Array(ValueType):
         """The reverse of `scale`, in the Python form."""
         factor_C, shift_C = self.factor_shift
         return ((array - shift_C) / factor_C).astype(np.float32)
+
+    def with_noise(self, value: np.ndarray, variation: Variation) -> np.ndarray:
+        """Returns a checked value with the variation's noise."""
+        if not variation.noise:
+            return value
+        scaled = self.scale(value.reshape(-1, self.channels))
+        return self.unscale(scaled + variation.gaussian(scaled.shape)).reshape(value.shape)
 
     @property
     def factor_shift(self) -> tuple[np.ndarray, np.ndarray]:

@@ -8,7 +8,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 from torch import Tensor
@@ -17,10 +17,12 @@ from maskweave.errors import BadSample, MaskweaveError
 from maskweave.values import files
 from maskweave.values.geometry import Geometry
 from maskweave.values.metrics import Labels, Metric
+from maskweave.values.playable import Playable
 from maskweave.values.remarks import remark
 from maskweave.values.rules import Rules
 from maskweave.values.scales import Scale
 from maskweave.values.unknown import known_points, over_known
+from maskweave.values.variation import Variation
 
 if TYPE_CHECKING:
     from maskweave.values.codec import Codec, TextWriter
@@ -52,12 +54,16 @@ class ValueType(ABC):
     """Losses of a tokenizer network by name, the default first; empty: no tokenizer network."""
     can_add_noise: ClassVar[bool] = True
     """Whether a diffusion decoder can predict it."""
+    blends_patches: ClassVar[bool] = False
+    """Whether decoded patches are blended with their neighbors by default: values that are smooth along their axes."""
     is_photograph: ClassVar[bool] = False
     """Whether its file is already a picture and needs no figure."""
     is_text: ClassVar[bool] = False
     """Whether it is plain text: text tokenizers are trained on it, and commands take it as typed."""
     may_be_empty: ClassVar[bool] = False
     """Whether an empty text file says nothing; otherwise it is damaged."""
+    is_mask: ClassVar[bool] = False
+    """Whether it can say which points of other values are known: where it is true, or above 0."""
     is_embedding: ClassVar[bool] = False
     """Whether it is one vector that can stand for the sample in retrieval."""
     mergeable: ClassVar[bool] = False
@@ -136,9 +142,19 @@ class ValueType(ABC):
         return False
 
     @property
+    def predicts_unknown(self) -> bool:
+        """Whether the model also predicts which points are unknown: tokens without any known point have a code of their own and are inputs and
+        targets, and the tokenizer's decoder has a validity logit for each channel, above 0 where it is known."""
+        return False
+
+    @property
     def input_channels(self) -> int:
         """Channels of a tokenizer's input: those of the value, and of its validity."""
         return self.channels * (2 if self.has_unknown else 1)
+
+    def hide(self, value: Any, known: np.ndarray) -> Any:
+        """Returns a checked value of the entry's size whose points are unknown where `known`, bool (*size), is False."""
+        raise MaskweaveError(f"values of type {self.type!r} cannot have unknown points")
 
     def known(self, value: Any) -> np.ndarray:
         """Which elements of a checked value are known, bool, in the value's shape."""
@@ -247,6 +263,11 @@ class ValueType(ABC):
         """Check a value and write it; same errors as `check`."""
         return self.write(self.check(value, where))
 
+    def result_files(self, value: Any, where: str) -> tuple[dict[str, bytes], list[str]]:
+        """Returns the files of a generated value by ending, and why others cannot be written; same errors as `check`."""
+        content, ending = self.to_file(value, where)
+        return {ending: content}, []
+
     # Crops, flips and sizes
 
     def extent(self, value: Any) -> tuple[int, ...] | None:
@@ -268,6 +289,13 @@ class ValueType(ABC):
 
     def transform(self, value: Any, geometry: Geometry) -> Any:
         """Returns the value after crop and flip, at the entry's size; None if it cannot be flipped."""
+        return value
+
+    varied_by: ClassVar[tuple[str, ...]] = ()
+    """Parts of an augmentation that change its values, besides crops and flips: `color`, `noise`, `shift`; see `vary`."""
+
+    def vary(self, value: Any, variation: Variation) -> Any:
+        """Returns a checked value of the entry's size after those parts of a variation that are in `varied_by`."""
         return value
 
     # Networks
@@ -296,6 +324,22 @@ class ValueType(ABC):
     def from_network(self, output: Tensor) -> np.ndarray:
         """Converts a network's output (B, `output_channels`, *size) to a batch of values."""
         raise MaskweaveError(f"values of type {self.type!r} are not arrays and cannot be the output of a network")
+
+    def fit_to(self, values: np.ndarray) -> Self:
+        """Returns the value type with what it learns from the training values of a tokenizer, (S, *size[, C]); itself if it learns nothing."""
+        return self
+
+    def fitted_like(self, other: "ValueType") -> Self:
+        """Returns the value type with what `other`, the same type in a saved tokenizer, has learned."""
+        return self
+
+    def with_unknown(self, values: np.ndarray, logits: Tensor) -> Any:
+        """Returns a batch of decoded values without their unknown points, as an array or a list.
+
+        Args:
+            logits: (B, C, *size) above 0 where a point is known.
+        """
+        raise MaskweaveError(f"values of type {self.type!r} have no unknown points that can be predicted")
 
     def normalize_rows(self, rows: np.ndarray) -> np.ndarray:
         """Converts raw rows (…, width), flattened patches or vectors, to float32 for the network."""
@@ -451,6 +495,10 @@ class ValueType(ABC):
         """Lowest and highest number that figures of these values should show; None: the default of `draw`."""
         return None
 
+    def playable(self, value: Any) -> Playable | None:
+        """Returns what a page can play of a checked or predicted value; None for values that neither sound nor move."""
+        return None
+
     @property
     def curve(self) -> bool:
         """Whether figures are curves; their axis must include every value."""
@@ -460,6 +508,13 @@ class ValueType(ABC):
     def wide(self) -> bool:
         """Whether figures need more width than height."""
         return self.curve
+
+    @property
+    def aspect(self) -> float:
+        """Width of figures over their height."""
+        if len(self.size) == 2 and not self.wide:
+            return min(2.0, max(0.5, self.size[1] / self.size[0]))
+        return 1.5 if self.wide else 1.0
 
     def legend(self, span: tuple[float, float] | None, values: Sequence[Any] | None, width: int) -> np.ndarray | None:
         """Draws a legend of the colors, uint8 (height, width or less, 3); None if figures need none.

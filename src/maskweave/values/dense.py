@@ -20,6 +20,7 @@ from maskweave.values.formats.base import Selection, Stored
 from maskweave.values.geometry import FULL, Geometry, resize_area, resize_axes
 from maskweave.values.remarks import remark
 from maskweave.values.unknown import Missing, as_missing, mark, resize_known
+from maskweave.values.variation import Variation, shifted
 
 RELATIVE_SPAN = (-3.0, 3.0)
 """Colors of numbers without a range span this many standard deviations."""
@@ -36,10 +37,10 @@ class Dense(Array):
     size: tuple[int, ...] = ()
     """Points along each axis: [length], [height, width] or [frames, height, width]."""
     fit: tuple[Fit, ...] = field(default=(), kw_only=True)
-    """What happens to values of other sizes. `resize`: they are stretched to the entry's size. `crop`: a plane is cropped to the center, together with
-    the pictures of its view, and resized. `pad`: a plane is resized to fit inside, and the rest becomes unknown. `refuse`: they are refused. A
-    list has one for each axis, without resizing for `crop`, which cuts the end or extends it, and `pad`, which only extends it; values of one
-    or three axes are always treated so. The default is `crop` for pictures and `refuse` for all else."""
+    """What happens to values of other sizes. `resize`: they are stretched to the entry's size. `crop`: a plane, or each plane of a volume, is cropped
+    to the center, together with the pictures of its view, and resized. `pad`: a plane is resized to fit inside, and the rest becomes unknown.
+    `refuse`: they are refused. A list has one for each axis, without resizing for `crop`, which cuts the end or extends it, and `pad`, which only
+    extends it; so are values of one axis, and the first of three axes. The default is `crop` for pictures and `refuse` for all else."""
     bands: tuple[int | str, ...] = field(default=(), kw_only=True)
     """Bands to read from TIFF files, one per channel, by number from 1 or by description; by default all, in the file's order
     ([files.md](files.md))."""
@@ -51,9 +52,10 @@ class Dense(Array):
 
     @property
     def ways(self) -> tuple[Fit, ...]:
-        """How values of other sizes are fitted: one way for a plane as a whole, or one for each axis."""
+        """How values of other sizes are fitted: one way for planes as a whole, or one for each axis."""
         ways = self.fit or (self.default_fit,)
-        return ways * len(self.size) if len(ways) == 1 and len(self.size) != 2 else ways
+        whole = len(self.size) == 2 or (len(self.size) == 3 and ways[0] in ("crop", "refuse"))
+        return ways * len(self.size) if len(ways) == 1 and not whole else ways
 
     @property
     def padding(self) -> Any:
@@ -113,17 +115,18 @@ class Dense(Array):
 
     @property
     def follows_view(self) -> bool:
-        return len(self.size) == 2 and self.ways in (("crop",), ("refuse",))
+        return len(self.size) > 1 and self.ways in (("crop",), ("refuse",))
 
     def fit_sizes(self, value: np.ndarray, where: str) -> np.ndarray:
         found, size = self.extent(value), tuple(self.size)
         if found == size:
             return value
-        as_plane = self.ways[0] if len(size) == 2 and len(self.ways) == 1 else ""
+        as_plane = self.ways[0] if len(size) > 1 and len(self.ways) == 1 else ""
         if as_plane == "crop":
-            if differing(found, size):
+            if differing(found[-2:], size[-2:]):
                 remark(f"values of other sizes than {by(size)}, cropped to the center and resized")
-            return value
+            along: tuple[Fit, ...] = ("crop", "refuse", "refuse")[3 - len(size) :]
+            return self.fit_along(value, (*size[:-2], *found[-2:]), along, where)
         if as_plane == "pad":
             remark(f"values of other sizes than {by(size)}, resized to fit inside")
             factor = min(s / n for n, s in zip(found, size, strict=True))
@@ -131,6 +134,11 @@ class Dense(Array):
             value = replace(self, size=inner).transform(value, Geometry())
             return fit_axes(value, size, ("pad", "pad"), self.padding)
         ways = self.ways if len(self.ways) == len(size) else self.ways * len(size)
+        return self.fit_along(value, size, ways, where)
+
+    def fit_along(self, value: np.ndarray, size: tuple[int, ...], ways: Sequence[Fit], where: str) -> np.ndarray:
+        """Cuts or extends a value along each axis; those to be resized stay as they are."""
+        found = self.extent(value)
         for n, s, way in zip(found, size, ways, strict=True):
             if (
                 (way == "refuse" and abs(n - s) > ROUNDING)
@@ -158,9 +166,25 @@ class Dense(Array):
             same = geometry.crop == FULL and value.shape[:2] == tuple(self.size)
             out = value.copy() if same else self.resized(value, lambda plane: self.resize(plane, geometry))
             return self.mirror(out) if geometry.flip else out
+        if len(self.size) == 3 and self.follows_view:
+            plane: Dense = replace(self, size=self.size[1:], fit=())
+            value = np.stack([plane.transform(part, geometry) for part in value])
+            return value if len(value) == self.size[0] else self.resize_depth(value)
         same = value.shape[: len(self.size)] == tuple(self.size)
         out = value.copy() if same else self.resized(value, self.resize_axes)
         return np.stack([self.mirror(plane) for plane in out]) if geometry.flip and len(self.size) == 3 else out
+
+    varied_by: ClassVar[tuple[str, ...]] = ("shift",)
+
+    def vary(self, value: np.ndarray, variation: Variation) -> np.ndarray:
+        """Time is the last axis of a plane, such as a spectrogram, and otherwise the first."""
+        axis = 1 if len(self.size) == 2 else 0
+        points = round(variation.shift * self.size[axis])
+        return shifted(value, points, axis, self.padding if self.has_unknown else None) if points else value
+
+    def resize_depth(self, value: np.ndarray) -> np.ndarray:
+        """Resize a volume whose planes have the entry's size along its first axis."""
+        return self.resized(value, self.resize_axes)
 
     def resized(self, value: np.ndarray, resize: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
         """Resize a value whose points may be unknown."""
@@ -287,7 +311,8 @@ class UnknownNumbers(Dense):
     how_unknown: ClassVar[str] = "set value.missing: nan"
     missing: Missing = field(default=(), kw_only=True)
     """Points may be unknown: NaN in arrays, and in files also these numbers, such as -9999 or 0 (`nan`: only NaN). Without this setting, a value
-    with NaN is refused. A value without any known point counts as missing."""
+    with NaN is refused. A value without any known point counts as missing. `predicted`, also in a list with numbers: the model reads and predicts
+    where nothing is known, and results have NaN there; the vocabulary of a grid then has one more code, for tokens without any known point."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "missing", as_missing(self.missing))
@@ -297,11 +322,22 @@ class UnknownNumbers(Dense):
         return bool(self.missing)
 
     @property
+    def predicts_unknown(self) -> bool:
+        return "predicted" in self.missing
+
+    def with_unknown(self, values: np.ndarray, logits: Tensor) -> Any:
+        known = logits.movedim(1, -1).cpu().numpy() > 0
+        return np.where(known.reshape(values.shape), values, np.float32(np.nan))
+
+    @property
     def padding(self) -> Any:
         return np.nan if self.has_unknown else None
 
     def is_missing(self, value: Any) -> bool:
         return self.has_unknown and not self.known(value).any()
+
+    def hide(self, value: np.ndarray, known: np.ndarray) -> np.ndarray:
+        return np.where(known.reshape(*known.shape, *(1,) * (value.ndim - known.ndim)), value, np.float32(np.nan))
 
     def parse(self, content: bytes, ending: str, where: str) -> np.ndarray:
         array = super().parse(content, ending, where)
@@ -323,17 +359,24 @@ class UnknownNumbers(Dense):
         return resize_known(resize, value) if self.has_unknown else resize(value)
 
     def merge(self, values: Sequence[np.ndarray], overlap: float) -> np.ndarray:
+        """The mean over the known points. If the model predicts them, a point is known if it is in half of the values, otherwise if it is in any."""
         if not self.has_unknown:
             return super().merge(values, overlap)
         known = np.stack([self.known(value) for value in values])
         total = np.sum(np.where(known, np.stack(values), 0), axis=0, dtype=np.float64)
         count = known.sum(axis=0)
-        return np.where(count > 0, total / np.maximum(count, 1), np.nan).astype(values[0].dtype)
+        least = len(values) / 2 if self.predicts_unknown else 1
+        return np.where(count >= least, total / np.maximum(count, 1), np.nan).astype(values[0].dtype)
 
 
 @dataclass(frozen=True)
 class DenseNumbers(UnknownNumbers):
     """Numbers at each point. One axis is drawn as curves, one channel by its color scale, and several by their principal components."""
+
+    varied_by: ClassVar[tuple[str, ...]] = ("shift", "noise")
+
+    def vary(self, value: np.ndarray, variation: Variation) -> np.ndarray:
+        return self.with_noise(super().vary(value, variation), variation)
 
     @property
     def full_span(self) -> tuple[float, float] | None:
@@ -357,7 +400,23 @@ class DenseNumbers(UnknownNumbers):
         if not self.curve:
             return super().draw(value, size, over, span, reference)
         array = self.drawable(value)
-        return curves(array.reshape(len(array), -1), size, span or self.full_span, self.unit)
+        return curves(
+            array.reshape(len(array), -1),
+            size,
+            span or self.full_span,
+            self.unit,
+            self.curve_names(),
+            *self.curve_points(),
+        )
+
+    def curve_points(self) -> tuple[np.ndarray, str, bool, Sequence[str]]:
+        """Coordinates of the entry's points along the axis of curves, its label, whether it is logarithmic, and the units of the channels, if they
+        have units of their own."""
+        return np.arange(self.size[0]), "", False, ()
+
+    def curve_names(self) -> Sequence[str]:
+        """Names of the channels in figures of curves; empty if they have none."""
+        return ()
 
     def colors(self, array: np.ndarray, span: tuple[float, float] | None, reference: Any) -> np.ndarray:
         from maskweave.values.drawing import color_mapped, principal_components

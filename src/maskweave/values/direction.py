@@ -37,6 +37,10 @@ class Direction(UnknownNumbers):
         super().check_settings(kind)
         check_channels(self, (3,))
 
+    def with_unknown(self, values: np.ndarray, logits: Tensor) -> np.ndarray:
+        """A direction is known as a whole."""
+        return super().with_unknown(values, logits.mean(dim=1, keepdim=True).expand_as(logits))
+
     def describe_range(self) -> str:
         return "unit vectors"
 

@@ -19,6 +19,8 @@ HATCH = 4
 """Period of the stripes over unknown points, in points."""
 HATCHES = ((206, 206, 206), (150, 150, 150))
 COLOR_MAP = "viridis"
+MOST_CURVES = 8
+"""Most channels in one figure."""
 OKABE_ITO = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114, 178), (213, 94, 0), (204, 121, 167))
 """Colors that color-blind readers can distinguish (https://jfly.uni-koeln.de/color/); class colors begin with these."""
 COMPONENTS: list[tuple[str, tuple[int, ...]]] = [("first three principal components", VOID)]
@@ -125,22 +127,62 @@ def centered(
     return tile, (top, left, height, width)
 
 
-def curves(array_PC: np.ndarray, size: tuple[int, int], span: tuple[float, float] | None, unit: str) -> np.ndarray:
-    """Draws one curve per channel (at most 8) over the points, uint8 (*size, 3)."""
+def curves(
+    array_PC: np.ndarray,
+    size: tuple[int, int],
+    span: tuple[float, float] | None,
+    unit: str,
+    names: Sequence[str] = (),
+    points: np.ndarray | None = None,
+    label: str = "",
+    logarithmic: bool = False,
+    units: Sequence[str] = (),
+) -> np.ndarray:
+    """Draws one curve per channel (at most `MOST_CURVES`) over the points, uint8 (*size, 3), with a legend if the channels have names.
+
+    Args:
+        points: coordinates of all points of the axis; the curves may have fewer. None: their numbers.
+        label: of the axis.
+        units: of each channel; channels of one unit share a panel.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
     figure = Figure(figsize=(size[1] / 100, size[0] / 100), dpi=100, facecolor="white")
-    axes = figure.add_axes((0.2, 0.14, 0.76, 0.76))
-    axes.set_title(unit, fontsize=6, color="#55585c", loc="left", pad=3, parse_math=False)
-    marker = "o" if len(array_PC) < 24 else ""
-    axes.plot(array_PC[:, :8], linewidth=1, marker=marker, markersize=2.5)
-    axes.tick_params(labelsize=6, length=2, width=0.5, colors="#55585c", pad=1.5)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["bottom", "left"]].set_linewidth(0.5)
-    if span:
-        margin = 0.03 * (span[1] - span[0])
-        axes.set_ylim(span[0] - margin, span[1] + margin)
+    array_PC = array_PC[:, :MOST_CURVES]
+    points = np.arange(len(array_PC)) if points is None or len(points) < len(array_PC) else points
+    units = [*units[: array_PC.shape[1]]] or [unit] * array_PC.shape[1]
+    panels = [[c for c, u in enumerate(units) if u == own] for own in dict.fromkeys(units)]
+    bottom = 0.22 if label else 0.14
+    height = (0.9 - bottom) / len(panels)
+    for row, channels in enumerate(reversed(panels)):
+        axes = figure.add_axes((0.2, bottom + row * height, 0.76, height * (0.84 if len(panels) > 1 else 1)))
+        axes.set_title(units[channels[0]], fontsize=6, color="#55585c", loc="left", pad=3, parse_math=False)
+        if len(points) > 1:
+            margin = 0 if logarithmic else 0.03 * (points[-1] - points[0])
+            axes.set_xlim(points[0] - margin, points[-1] + margin)
+        if logarithmic:
+            axes.set_xscale("log")
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)) if points[-1] > 10 * points[0] else MaxNLocator(5))
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+            axes.xaxis.set_minor_locator(NullLocator())
+        if row == 0:
+            axes.set_xlabel(label, fontsize=6, color="#55585c", labelpad=1, parse_math=False)
+        marker = "o" if len(array_PC) < 24 else ""
+        for c in channels:
+            axes.plot(
+                points[: len(array_PC)], array_PC[:, c], linewidth=1, marker=marker, markersize=2.5, color=f"C{c}"
+            )
+        if names:
+            shown = [names[c].replace("$", r"\$") for c in channels]
+            axes.legend(axes.lines, shown, fontsize=5, loc="best", frameon=False, handlelength=1, labelcolor="#55585c")
+        axes.tick_params(labelsize=6, length=2, width=0.5, colors="#55585c", pad=1.5, labelbottom=row == 0)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.spines[["bottom", "left"]].set_linewidth(0.5)
+        if span and len(panels) == 1:
+            space = 0.03 * (span[1] - span[0])
+            axes.set_ylim(span[0] - space, span[1] + space)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     picture = np.asarray(canvas.buffer_rgba())[..., :3]

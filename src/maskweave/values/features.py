@@ -6,12 +6,12 @@ from typing import Any, ClassVar
 
 from maskweave.values.array import NUMBERS
 from maskweave.values.base import TextLabels
-from maskweave.values.dense import DenseNumbers
 from maskweave.values.metrics import Metric, absolute_errors, mean, median
+from maskweave.values.scaled import ScaledNumbers
 
 
 @dataclass(frozen=True)
-class Features(DenseNumbers):
+class Features(ScaledNumbers):
     """A vector of numbers of any scale at each point."""
 
     type: ClassVar[str] = "features"
@@ -20,6 +20,7 @@ class Features(DenseNumbers):
     default_metrics = ("mae",)
 
     channels: int = 1
+    """Number of channels, or a list of their names, or of {name, unit}."""
     unit: str = ""
     """Unit of the numbers, for figures and messages."""
 
@@ -27,8 +28,12 @@ class Features(DenseNumbers):
         return f"{super().describe()}, {self.channels} channels"
 
     def metrics(self, parse: TextLabels | None = None) -> dict[str, Metric]:
-        """`mae`: over all channels."""
-        return {"mae": Metric("MAE", "lower", absolute_errors, mean, median)}
+        """`mae`: over all channels, and of each channel if they have names."""
+        if not self.channel_names or self.channels == 1:
+            return {"mae": Metric("MAE", "lower", absolute_errors, mean, median)}
+        return {
+            "mae": Metric("MAE", "lower", self.per_channel(absolute_errors), mean, median, names=self.channel_names)
+        }
 
     def span(self, values: Sequence[Any]) -> tuple[float, float] | None:
         from maskweave.values.drawing import span_of

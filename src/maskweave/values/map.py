@@ -1,6 +1,6 @@
 """Maps of numbers in a unit: depth, elevation, spectral bands, spectra, volumes."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
@@ -8,9 +8,8 @@ import numpy as np
 
 from maskweave.errors import MaskweaveError
 from maskweave.values import files
-from maskweave.values.array import NUMBERS, affine, check_range
+from maskweave.values.array import NUMBERS, check_range
 from maskweave.values.base import TextLabels, refuse
-from maskweave.values.dense import DenseNumbers
 from maskweave.values.formats.base import Selection, Stored, as_floats
 from maskweave.values.metrics import (
     Metric,
@@ -19,13 +18,17 @@ from maskweave.values.metrics import (
     mean,
     mean_value,
     median,
+    mostly_known,
     relative_errors,
     root_mean,
     squared_errors,
+    unknown_overlap,
     weighted_median,
     within_ratio,
 )
 from maskweave.values.remarks import remark
+from maskweave.values.scaled import ScaledNumbers
+from maskweave.values.variation import Variation
 
 SLACK = 1e-3
 """Values outside the range by at most this share of it are rounding errors and are clipped."""
@@ -33,7 +36,7 @@ VARIANCE_EPSILON = 1e-6
 
 
 @dataclass(frozen=True)
-class Map(DenseNumbers):
+class Map(ScaledNumbers):
     """Numbers in a unit at each point."""
 
     type: ClassVar[str] = "map"
@@ -42,12 +45,14 @@ class Map(DenseNumbers):
     head = "points"
     renamed: ClassVar[dict[str, str]] = {"tails": "trim_quantile"}
     aliases: ClassVar[dict[str, str]] = {"scale": "file_scale", "offset": "file_offset"}
+    is_mask = True
     default_metrics = ("mae", "rmse")
-    report_facts = ("unit", "channel_names")
 
     channels: int = 1
-    range: tuple[float, float] | None = None
-    """Lowest and highest value; checked, and scaled to [-1, 1] for the network."""
+    """Number of channels, or a list of their names, or of {name, unit}."""
+    range: tuple[float, float] | tuple[tuple[float, float], ...] | None = None
+    """Lowest and highest value, one for all channels or one per channel; checked, and scaled to [-1, 1] for the network. Instead of it,
+    `mean` and `std`, or `scaling: fit`."""
     trim_quantile: float | None = None
     """Instead of a range, for maps of which only relative values matter: each map is standardized separately, channel by channel, by the
     mean and the standard deviation (the root of the variance + 1e-6) of its values from quantile `trim_quantile` to
@@ -56,8 +61,6 @@ class Map(DenseNumbers):
     """Unit of the numbers, for figures and messages."""
     outside: Literal["refuse", "clip", "missing"] = "refuse"
     """What happens to values with points outside of the range: they are refused, or these points are clipped to it or become unknown."""
-    channel_names: tuple[str, ...] = ()
-    """Names of the channels, for scores; by default their indices."""
     file_scale: float = field(default=1.0, kw_only=True)
     """Files hold other numbers than the map: value = number in the file · `scale` + `offset`. For depth in millimeters and a map in
     meters, `scale: 0.001`. Files that maskweave writes hold such numbers, too."""
@@ -68,13 +71,25 @@ class Map(DenseNumbers):
 
     def check_settings(self, kind: str) -> None:
         super().check_settings(kind)
-        if (self.range is None) == (self.trim_quantile is None):
+        ways = {
+            "range": self.range is not None,
+            "trim_quantile": self.trim_quantile is not None,
+            "mean and std": bool(self.mean),
+            "scaling": self.scaling is not None,
+        }
+        if sum(ways.values()) != 1:
             raise MaskweaveError(
-                f"a map needs either value.range, its lowest and highest value in {self.unit or 'its unit'}, or value.trim_quantile, "
-                f"which standardizes each map separately; found {'both' if self.range else 'neither'}"
+                f"a map needs either value.range, its lowest and highest value in {self.unit or 'its unit'}; value.mean and value.std; "
+                "value.scaling: fit, which learns them; or value.trim_quantile, which standardizes each map separately; "
+                f"found {' and '.join(way for way, given in ways.items() if given) or 'none of them'}"
             )
         if self.range is not None:
-            check_range(*self.range, "value.range")
+            if len(self.limits) not in (1, self.channels):
+                raise MaskweaveError(
+                    f"value.range needs one range per channel ({self.channels}), found {len(self.limits)}"
+                )
+            for low, high in self.limits.tolist():
+                check_range(low, high, "value.range")
         if self.trim_quantile is not None and not 0 <= self.trim_quantile < 0.5:
             raise MaskweaveError(f"value.trim_quantile must be a share from 0 to below 0.5, found {self.trim_quantile}")
         if self.trim_quantile is not None and kind == "patches":
@@ -85,8 +100,11 @@ class Map(DenseNumbers):
             raise MaskweaveError(
                 f"value.scale must be finite and not 0, and value.offset finite, found {self.file_scale} and {self.file_offset}"
             )
-        if self.channel_names and len(self.channel_names) != self.channels:
-            raise MaskweaveError(f"value.channel_names needs {self.channels} names, found {len(self.channel_names)}")
+
+    @property
+    def limits(self) -> np.ndarray:
+        """`range` as (1, 2), or (C, 2) if each channel has its own; (0, 2) without one."""
+        return np.asarray(self.range or (), np.float64).reshape(-1, 2)
 
     # Files
 
@@ -118,38 +136,46 @@ class Map(DenseNumbers):
     # Checks
 
     def describe_range(self) -> str:
-        return "standardized" if self.range is None else f"{self.range[0]:g} to {self.range[1]:g}"
+        if self.range is None:
+            return super().describe_range() if self.trim_quantile is None else "standardized"
+        low, high = self.limits.min(), self.limits.max()
+        return f"{low:g} to {high:g}" + ", by channel" * (len(self.limits) > 1)
 
     def check_numbers(self, array: np.ndarray, where: str) -> np.ndarray:
         if self.outside == "missing":  # infinite numbers are outside of every range
             array = np.where(np.isinf(array), np.nan, array)
-        array = self.finite(array, where)
+        array = super().check_numbers(array, where)
         if self.range is None:
             return array
-        low, high = self.range
+        rows = array.reshape(-1, self.channels)
+        low, high = self.limits.T.astype(np.float32)
         slack = SLACK * (high - low)
-        beyond = (array < low - slack) | (array > high + slack)
+        beyond = (rows < low - slack) | (rows > high + slack)
         if beyond.any():
+            c = int(beyond.any(axis=0).argmax())
+            name = f" in channel {self.channel_labels[c]}" if len(low) > 1 else ""
+            span = f"{low[c]:g} to {high[c]:g}" if len(low) > 1 else f"{low[0]:g} to {high[0]:g}"
             if self.outside == "refuse":
+                one = rows[:, c] if name else rows
                 raise refuse(
                     where,
-                    f"values from {np.nanmin(array):.6g} to {np.nanmax(array):.6g}, {np.mean(beyond):.2%} of them outside",
-                    f"{low:g} to {high:g} {self.unit}".rstrip(),
+                    f"values from {np.nanmin(one):.6g} to {np.nanmax(one):.6g}{name}, {np.mean(beyond):.2%} of them outside",
+                    f"{span} {self.unit}".rstrip(),
                     "check the unit, widen the entry's value.range, or set its value.outside to clip or missing",
                 )
-            remark(
-                f"values with points outside of {low:g} to {high:g}, {'clipped' if self.outside == 'clip' else 'unknown'}"
-            )
+            remark(f"values with points outside of {span}{name}, {'clipped' if self.outside == 'clip' else 'unknown'}")
             if self.outside == "missing":
-                array = np.where(beyond, np.float32(np.nan), array)
-        return np.clip(array, low, high)
+                rows = np.where(beyond, np.float32(np.nan), rows)
+        return np.clip(rows, low, high).reshape(array.shape)
 
     # Networks
 
     @property
     def factor_shift(self) -> tuple[np.ndarray, np.ndarray]:
-        low, high = self.range or (-1.0, 1.0)
-        return np.asarray([2 / (high - low)], np.float32), np.asarray([-(high + low) / (high - low)], np.float32)
+        if self.range is None:
+            return super().factor_shift
+        low, high = self.limits.T
+        return (2 / (high - low)).astype(np.float32), (-(high + low) / (high - low)).astype(np.float32)
 
     def stack(self, values: Sequence[Any]) -> np.ndarray:
         batch = super().stack(values)
@@ -173,45 +199,47 @@ class Map(DenseNumbers):
         return ((array - center) / np.sqrt(variance + VARIANCE_EPSILON)).astype(np.float32)
 
     def scale(self, array: np.ndarray) -> np.ndarray:
-        out = affine(array, *self.factor_shift)
+        out = super().scale(array)
         return out if self.range is None else np.clip(out, -1, 1, out=out)
 
+    def with_noise(self, value: np.ndarray, variation: Variation) -> np.ndarray:
+        if self.trim_quantile is not None:  # it is standardized later: the noise is relative to the map's own deviation
+            deviation = float(np.nanstd(value)) if self.known(value).any() else 0.0
+            variation = replace(variation, noise=variation.noise * deviation)
+        return super().with_noise(value, variation)
+
     def unscale(self, array: np.ndarray) -> np.ndarray:
+        if self.range is None:
+            return super().unscale(array)
         factor_C, shift_C = self.factor_shift
-        out = (array - shift_C) / factor_C
-        out = (out if self.range is None else np.clip(out, *self.range)).astype(np.float32)
-        return out[..., 0] if self.channels == 1 else out
+        return self.python_form(np.clip((array - shift_C) / factor_C, *self.limits.T))
 
     # Scores and figures
 
     def metrics(self, parse: TextLabels | None = None) -> dict[str, Metric]:
         """`mae`, `rmse`: per channel in the map's unit (in relative units if it is standardized). `abs_rel`, `delta1`: for positive
-        quantities such as depth (https://arxiv.org/abs/1406.2283, section 4)."""
-        axes = len(self.size)
-        names = self.channel_names or tuple(map(str, range(self.channels)))
-
-        def per_channel(errors: Any) -> Any:
-            def statistics(prediction: Any, truth: Any) -> np.ndarray:
-                if self.trim_quantile is not None:
-                    prediction, truth = (
-                        self.standardize(np.asarray(prediction, np.float64)),
-                        self.standardize(np.asarray(truth, np.float64)),
-                    )
-                return errors(prediction, truth, axes)
-
-            return statistics
-
-        names = () if self.channels == 1 else names
+        quantities such as depth (https://arxiv.org/abs/1406.2283, section 4). `unknown_iou`: intersection over union of the unknown points, for
+        `missing: predicted`."""
+        names = self.channel_labels
         return {
-            "mae": Metric("MAE", "lower", per_channel(absolute_errors), mean, median, names),
-            "rmse": Metric("RMSE", "lower", per_channel(squared_errors), root_mean, mean_value, names),
+            "mae": Metric("MAE", "lower", self.per_channel(absolute_errors), mean, median, names),
+            "rmse": Metric("RMSE", "lower", self.per_channel(squared_errors), root_mean, mean_value, names),
             "abs_rel": Metric("AbsRel", "lower", relative_errors, mean, weighted_median),
             "delta1": Metric("delta1", "higher", within_ratio, mean, fullest_window),
+            "unknown_iou": Metric("IoU of unknown points", "higher", unknown_overlap, mean, mostly_known),
         }
+
+    def per_channel(self, errors: Callable[[Any, Any, int], np.ndarray]) -> Callable[[Any, Any], np.ndarray]:
+        statistics = super().per_channel(errors)
+        if self.trim_quantile is None:
+            return statistics
+        return lambda prediction, truth: statistics(
+            *(self.standardize(np.asarray(value, np.float64)) for value in (prediction, truth))
+        )
 
     @property
     def full_span(self) -> tuple[float, float] | None:
-        return self.range
+        return (float(self.limits.min()), float(self.limits.max())) if self.range else None
 
     @property
     def shown_unit(self) -> str:

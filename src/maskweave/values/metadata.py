@@ -1,6 +1,7 @@
 """Metadata: numbers by key, such as brightness, time of day or camera height."""
 
 import difflib
+import functools
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +17,7 @@ from maskweave.values import measures
 from maskweave.values.array import check_range
 from maskweave.values.base import Size, TextLabels, ValueType, refuse
 from maskweave.values.codec import Bins, Codec, Slot, TextWriter
+from maskweave.values.dates import MOST_FRAMES, Part, keys_of_frames, numbers_of, numbers_of_frames
 from maskweave.values.items import MAX_BINS, is_number
 from maskweave.values.metrics import Metric, explained_variance, mean
 from maskweave.values.remarks import remark
@@ -50,6 +52,10 @@ class Key:
     """Ascending cuts of the range, instead of equal bins; `bins` must be one more than the number of splits."""
     unit: str = ""
     """Unit of the number, for figures."""
+    of: str = ""
+    """Name of the number in files, if it is another one."""
+    date: Part = "none"
+    """The number is this part of a date in ISO 8601, such as 2021-03-05T10:30: the year, the day of the year (1 to 366) or the hour (0 to 24)."""
 
     def on_scale(self, number: float) -> float:
         """Returns a number, clipped to the range, on the scale; unchanged on a linear one."""
@@ -63,7 +69,9 @@ class Metadata(ValueType):
     """Numbers by key; a sample may lack some."""
 
     type: ClassVar[str] = "metadata"
-    python: ClassVar[str] = "{key: number}"
+    python: ClassVar[str] = (
+        "{key: number}; with `dates`, {key@frame: number}, and a list of objects or dates is accepted"
+    )
     kinds: ClassVar[tuple[str, ...]] = ("sequence",)
     default_metrics = ("mae",)
     report_facts = ("keys.*.unit",)
@@ -75,6 +83,8 @@ class Metadata(ValueType):
     """Keys by name. Other keys in files are ignored; `maskweave data import` counts them, and the keys that values lack."""
     max_items: int = 0
     """Most pairs that are written; extra pairs at the end are dropped. 0: as many as fit."""
+    dates: int = 0
+    """Metadata of a time series of up to this many frames: a list with an object, a date or null for each, which have the keys `NAME@0`, `NAME@1`, …"""
 
     def check_settings(self, kind: str) -> None:
         if not self.keys:
@@ -98,33 +108,49 @@ class Metadata(ValueType):
                 )
         if len({key.id for key in self.keys.values()}) < len(self.keys):
             raise MaskweaveError("two metadata keys share an id; ids are stable and unique")
+        if not 0 <= self.dates <= MOST_FRAMES:
+            raise MaskweaveError(f"value.dates must be 0 to {MOST_FRAMES}, found {self.dates}")
+        if max(key.id for key in self.all_keys.values()) >= MAX_BINS:
+            raise MaskweaveError(
+                f"value.dates: the ids of all frames' keys must be below {MAX_BINS:,}; lower value.dates or the keys' ids"
+            )
+
+    @functools.cached_property
+    def all_keys(self) -> dict[str, Key]:
+        """The keys, of every frame if there are `dates`."""
+        return keys_of_frames(self.keys, self.dates) if self.dates else self.keys
+
+    def by_key(self, value: Any, where: str) -> Any:
+        """Converts a value as files have it to numbers by key."""
+        if self.dates:
+            return numbers_of_frames(value, self.keys, self.dates, where)
+        return numbers_of(value, self.keys, where)
 
     def describe(self) -> str:
-        return f"{self.type}, {len(self.keys)} keys"
+        return f"{self.type}, {len(self.all_keys)} keys"
 
     def check(self, value: Any, where: str) -> dict[str, float]:
-        if not isinstance(value, Mapping):
-            raise refuse(where, shown(value), "keys and numbers")
-        known = {key: value[key] for key in self.keys if key in value}
+        value = self.by_key(value, where)
+        known = {key: value[key] for key in self.all_keys if key in value}
         if not known:
             raise refuse(
                 where,
                 f"keys {', '.join(map(str, list(value)[:20])) or 'none'}"[:300],
-                f"at least one of {', '.join(self.keys)}",
+                f"at least one of {', '.join(self.all_keys)}",
             )
         for key, number in known.items():
-            low, high = self.keys[key].range
+            low, high = self.all_keys[key].range
             if not is_number(number):
                 raise refuse(where, f"{key} = {shown(number)}", "a finite number", "leave out unknown keys")
-            if not low <= number <= high and not self.keys[key].clip:
-                unit = self.keys[key].unit
+            if not low <= number <= high and not self.all_keys[key].clip:
+                unit = self.all_keys[key].unit
                 raise refuse(where, f"{key} = {number:.6g}", f"{low:g} to {high:g} {unit}".rstrip(), "widen its range")
-        unknown = [key for key in value if key not in self.keys]
+        unknown = [key for key in value if key not in self.all_keys]
         for key in unknown[:REMARKED]:
-            remark(_unknown(str(key), tuple(self.keys)))
+            remark(_unknown(str(key), tuple(self.all_keys)))
         if len(unknown) > REMARKED:
             remark(f"more than {REMARKED} unknown keys are ignored")
-        for key in self.keys:
+        for key in self.all_keys:
             if key not in known:
                 remark(f"the key {key!r} is missing")
         return known
@@ -132,15 +158,17 @@ class Metadata(ValueType):
     def parse(self, content: bytes, ending: str, where: str) -> Any:
         """Returns the content without the keys that are null or NaN; None if all of the entry's are."""
         found = super().parse(content, ending, where)
-        if not isinstance(found, Mapping):
-            return found
+        if found is None:
+            return None
+        found = self.by_key(found, where)
         known = {key: number for key, number in found.items() if not _is_unknown(number)}
-        return None if any(key in found for key in self.keys) and not any(key in known for key in self.keys) else known
+        says_nothing = any(key in found for key in self.all_keys) and not any(key in known for key in self.all_keys)
+        return None if says_nothing or (self.dates and not known) else known
 
     @property
     def labels(self) -> Mapping[str, tuple[str, ...]]:
         """Keys that are whole numbers."""
-        whole = {name: key.range for name, key in self.keys.items() if key.integer}
+        whole = {name: key.range for name, key in self.all_keys.items() if key.integer}
         return {name: tuple(str(n) for n in range(round(low), round(high) + 1)) for name, (low, high) in whole.items()}
 
     def label_of(self, value: Mapping[str, float], label: str) -> str:
@@ -190,10 +218,10 @@ class Metadata(ValueType):
             found = [share for share in explained(sums) if math.isfinite(share)]
             return sum(found) / len(found) if found else math.nan
 
-        whole = tuple(name for name, key in self.keys.items() if key.integer)
+        whole = tuple(name for name, key in self.all_keys.items() if key.integer)
         return {
             "mae": Metric(
-                "MAE", "lower", self._errors, finish, median_keys, names=tuple(self.keys), finish_parts=per_key
+                "MAE", "lower", self._errors, finish, median_keys, names=tuple(self.all_keys), finish_parts=per_key
             ),
             "r2": Metric(
                 "R²",
@@ -201,15 +229,15 @@ class Metadata(ValueType):
                 self._variances,
                 mean_explained,
                 self._means,
-                names=tuple(self.keys),
+                names=tuple(self.all_keys),
                 finish_parts=explained,
             ),
             "accuracy": Metric("accuracy", "higher", partial(self._exact, whole), mean, _most_frequent, names=whole),
         }
 
     def derivation_gaps(self, by: str) -> tuple[bool, str]:
-        missing = [key for key in self.keys if key not in DERIVED]
-        if len(missing) == len(self.keys):
+        missing = [key for key in self.all_keys if key not in DERIVED]
+        if len(missing) == len(self.all_keys):
             return (
                 False,
                 f"skipped, none of its keys can be computed from a picture; possible keys: {', '.join(DERIVED)}",
@@ -219,8 +247,8 @@ class Metadata(ValueType):
     def _errors(self, prediction: Mapping[str, float], truth: Mapping[str, float]) -> np.ndarray:
         """(3, keys): errors in the keys' units, errors as shares of their ranges, and whether the truth has the key. The error of a key that is
         not predicted is its full range."""
-        found = np.zeros((3, len(self.keys)))
-        for i, (name, key) in enumerate(self.keys.items()):
+        found = np.zeros((3, len(self.all_keys)))
+        for i, (name, key) in enumerate(self.all_keys.items()):
             if name in truth:
                 width = key.range[1] - key.range[0]
                 error = abs(prediction[name] - truth[name]) if name in prediction else width
@@ -234,8 +262,8 @@ class Metadata(ValueType):
     def _variances(self, prediction: Mapping[str, float], truth: Mapping[str, float]) -> np.ndarray:
         """(4, keys): squared error, truth, squared truth, on the key's scale, and whether the truth has the key. A key that is not predicted
         counts as the middle of its range."""
-        found = np.zeros((4, len(self.keys)))
-        for i, (name, key) in enumerate(self.keys.items()):
+        found = np.zeros((4, len(self.all_keys)))
+        for i, (name, key) in enumerate(self.all_keys.items()):
             if name in truth:
                 low, high = map(key.on_scale, key.range)
                 t = key.on_scale(truth[name])
@@ -246,7 +274,7 @@ class Metadata(ValueType):
     def _means(self, values: Sequence[Any]) -> dict[str, float]:
         """Mean of each key on its scale."""
         means = {}
-        for name, key in self.keys.items():
+        for name, key in self.all_keys.items():
             if found := [key.on_scale(value[name]) for value in values if name in value]:
                 means[name] = float(from_scale(np.mean(found), key.scale, key.softening))
         return means
@@ -268,9 +296,9 @@ class Metadata(ValueType):
 
         lines = []
         for name, number in value.items():
-            text = f"{number:.0f}" if name in self.keys and self.keys[name].integer else f"{number:.4g}"
+            text = f"{number:.0f}" if name in self.all_keys and self.all_keys[name].integer else f"{number:.4g}"
             lines.append(
-                f"{name.replace('_', ' ')}: {text} {self.keys[name].unit if name in self.keys else ''}".rstrip()
+                f"{name.replace('_', ' ')}: {text} {self.all_keys[name].unit if name in self.all_keys else ''}".rstrip()
             )
         return text_panel("\n".join(lines), size) if lines else message("none", size)
 
@@ -291,7 +319,7 @@ class MetadataCodec(Codec):
 
     def __init__(self, name: str, value: Metadata, max_tokens: int, text: TextWriter):
         super().__init__(name, value, max_tokens, text)
-        keys = dict(sorted(value.keys.items(), key=lambda pair: pair[1].id))
+        keys = dict(sorted(value.all_keys.items(), key=lambda pair: pair[1].id))
         self.most = self.capacity(2)
         self.require("v1", 1 + max(key.id for key in keys.values()), "the highest id of value.keys")
         self.require("v0", max(key.bins for key in keys.values()), "the most bins of value.keys")
@@ -309,7 +337,7 @@ class MetadataCodec(Codec):
 
     def encode(self, value: Mapping[str, float], rng: np.random.Generator | None = None) -> list[int]:
         pairs = [
-            [self.ids[name], self.level + bins.encode(self.spec.keys[name].on_scale(value[name]))]
+            [self.ids[name], self.level + bins.encode(self.spec.all_keys[name].on_scale(value[name]))]
             for name, bins in self.keys.items()
             if name in value
         ]

@@ -110,6 +110,12 @@ def _errors(prediction: Any, truth: Any, axes: int | None, measure: Callable[[np
     return np.stack([np.atleast_1d(error.sum(axis=over)), np.atleast_1d(valid.sum(axis=over))])
 
 
+def unknown_overlap(prediction: Any, truth: Any) -> np.ndarray:
+    """(points that are NaN in both, points that are NaN in one or both)."""
+    p, t = (np.isnan(array) for array in pair(prediction, truth))
+    return np.array([(p & t).sum(), (p | t).sum()], np.float64)
+
+
 def variance_sums(prediction: Any, truth: Any) -> np.ndarray:
     """(4, P): squared errors, truths, squared truths and whether the truth is finite, for `mean_explained_variance`."""
     p, t = pair(prediction, truth)
@@ -219,6 +225,12 @@ def mean_value(values: Sequence[Any]) -> np.ndarray:
     stack = np.stack([np.asarray(value, dtype=np.float64) for value in values])
     known = np.isfinite(stack)
     return np.sum(np.where(known, stack, 0), axis=0) / np.maximum(known.sum(axis=0), 1)
+
+
+def mostly_known(values: Sequence[Any]) -> np.ndarray:
+    """NaN where most values are unknown, otherwise 0."""
+    unknown = np.mean([np.isnan(value) for value in values], axis=0)
+    return np.where(unknown > 0.5, np.nan, 0.0)
 
 
 def median(values: Sequence[Any]) -> np.ndarray:

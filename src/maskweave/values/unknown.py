@@ -1,6 +1,6 @@
 """Unknown points of dense values: NaN in arrays of numbers, −1 in arrays of ids. Losses, resizing and figures skip them.
 
-Shapes: B batch, C channels; *size the points.
+Shapes: B batch, C channels, T frames; *size the points.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,11 +15,11 @@ from maskweave.values.losses import negative_cosine
 UNKNOWN_ID = -1
 MOSTLY = 0.5
 """A resized point is known if at least this share of its area is."""
-Missing = tuple[Literal["nan"] | float, ...]
-"""Numbers that mark unknown points in files; NaN is written as "nan"."""
+Missing = tuple[Literal["nan", "predicted"] | float, ...]
+"""Numbers that mark unknown points in files; NaN is written as "nan". "predicted": tokens whose points are all unknown are predicted, too."""
 
 
-def as_missing(numbers: Sequence[Literal["nan"] | float]) -> Missing:
+def as_missing(numbers: Sequence[Literal["nan", "predicted"] | float]) -> Missing:
     """Returns the numbers with NaN as text: NaN does not equal itself, but entries are compared."""
     return tuple("nan" if n != n else n for n in numbers)
 
@@ -28,7 +28,7 @@ def mark(array: np.ndarray, numbers: Missing) -> np.ndarray:
     """Returns a file's numbers as float32, NaN where they are one of `numbers`."""
     out = array.astype(np.float32)
     for number in numbers:
-        if number != "nan":
+        if not isinstance(number, str):
             out[array == number] = np.nan
     return out
 
@@ -64,3 +64,13 @@ def over_known(loss: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Te
         return loss(output[known], target[known]) if bool(known.any()) else output.sum() * 0
 
     return masked
+
+
+def likely_lengths(logits_BT: Tensor) -> np.ndarray:
+    """Returns the most likely lengths (B,), at least 1, of values that are known up to their end.
+
+    Args:
+        logits_BT: of each frame being known. The log-likelihood ratio of a frame being known or not is its logit, so the likelihood of a length
+            is largest where the sum of the logits up to it is.
+    """
+    return logits_BT.cumsum(dim=1).argmax(dim=1).cpu().numpy() + 1

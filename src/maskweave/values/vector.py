@@ -22,6 +22,7 @@ from maskweave.values.metrics import (
     squared_errors,
     variance_sums,
 )
+from maskweave.values.variation import Variation
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,11 @@ class Vector(Array):
         if array.shape != (self.channels,):
             raise refuse(where, f"shape {array.shape}", f"({self.channels},), one number per channel")
         return self.check_numbers(array, where)
+
+    varied_by: ClassVar[tuple[str, ...]] = ("noise",)
+
+    def vary(self, value: np.ndarray, variation: Variation) -> np.ndarray:
+        return self.with_noise(value, variation)
 
     def to_network(self, values: Sequence[Any]) -> Tensor:
         return torch.from_numpy(self.scale(np.stack(values))) if len(values) else torch.zeros(0, self.channels)

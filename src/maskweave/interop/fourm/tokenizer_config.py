@@ -222,12 +222,12 @@ def published_config(tokenizer: GridTokenizer) -> dict[str, Any]:
     if modality.value.num_classes:
         config |= {"n_channels": spec.class_width, "n_labels": len(modality.value.classes)}
     match quantizer.type:
-        case "vq":
+        case "vq" if quantizer.codebook == "ema":
             config |= {"quant_type": "lucid", "norm_codes": True, "codebook_size": quantizer.codes}
         case "memcodes":
             config |= {"quant_type": "memcodes", "num_codebooks": quantizer.heads, "codebook_size": quantizer.codes}
         case _:
-            raise _unnamed(tokenizer, f"quantizer {quantizer.type!r}")
+            raise _unnamed(tokenizer, f"quantizer {quantizer.type!r} with codebook {quantizer.codebook!r}")
     decoder_width, decoder_heads = spec.decoder_width or spec.width, spec.decoder_heads or spec.heads
     if spec.model == "mlp":
         if not (spec.inner_width and spec.decoder_inner_width):

@@ -23,6 +23,15 @@ class BaseQuantizer(nn.Module):
     code_length: float = 1.0
     """Root mean square length of the codes."""
 
+    @property
+    def entries(self) -> int:
+        """Codes of all codebooks together, for measuring their use."""
+        return self.size
+
+    def entries_of(self, ids: Tensor) -> Tensor:
+        """Numbers of the codes, from 0 to `entries` - 1, that ids stand for."""
+        return ids
+
     def forward(self, z_BND: Tensor) -> Quantized:
         raise NotImplementedError
 

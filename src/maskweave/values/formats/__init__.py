@@ -9,6 +9,7 @@
 | h5, hdf5, nc | `hdf5` | `[hdf]` |
 | zarr.zip | `zarr_zip` | `[hdf]` |
 | mp4, mov, avi, gif | `video` | `[av]` |
+| frames.zip | `frames` | |
 
 Other packages add their own by an entry point whose name is the ending and which names a `Reader`:
 
@@ -43,6 +44,7 @@ BUILT_IN = {
     "mov": f"{_HERE}.video:read",
     "avi": f"{_HERE}.video:read",
     "gif": f"{_HERE}.video:read",
+    "frames.zip": f"{_HERE}.frames:read",
 }
 """Module and function that read files with each ending."""
 ARRAYS = ("npy", "npz", "h5", "hdf5", "nc", "zarr.zip", "fits", "fit")
@@ -50,7 +52,11 @@ ARRAYS = ("npy", "npz", "h5", "hdf5", "nc", "zarr.zip", "fits", "fit")
 TABLES = ("csv", "txt")
 """Rows of numbers. For planes only csv, because notes about pictures are often texts."""
 PLANES = ("tif", "tiff")
-VIDEOS = ("mp4", "mov", "avi", "gif")
+FRAMES = "frames.zip"
+"""Pictures that are the frames of a video, packed into one file."""
+SOUNDS = ("wav", "flac", "mp3", "ogg")
+"""Sound files, which `sound` reads for `audio` alone (`[av]`)."""
+VIDEOS = ("mp4", "mov", "avi", "gif", FRAMES)
 
 
 @functools.cache

@@ -25,8 +25,17 @@ class Selection:
     axes: int = 2
     """Axes of the value without its channels; 0 for a vector."""
     channels: int = 1
+    coordinates: str = ""
+    """Name of the array with the coordinates along the axis, which is not taken as the values; empty: the file has none."""
+    columns: tuple[str, ...] = ()
+    """Columns of a table to read if it has all of them and `array` names none: the names of the channels."""
     use_scale_tags: bool = False
     """Apply the scale and offset tags of a GeoTIFF."""
+
+    def likely(self, names: Sequence[str]) -> list[str]:
+        """Returns the arrays that can hold the values if the entry names none: all but the coordinates."""
+        other = self.coordinates.lower()
+        return [n for n in names if not other or other not in (n.lower(), n.rpartition("/")[2].lower())]
 
 
 @dataclass(frozen=True)

@@ -30,12 +30,28 @@ def read(content: bytes, where: str, selection: Selection) -> Stored:
     options = {"memmap": False, "do_not_scale_image_data": True}
     with faults("FITS file", where), fits.open(io.BytesIO(content), **options) as hdus:
         arrays = _arrays(hdus, content, where)
-        hdu, column = arrays[choose(list(arrays), selection.array, where)]
+        hdu, column = arrays[choose(list(arrays), selection.array, where, selection.likely(list(arrays)))]
         stored = _image(hdu, where) if column is None else _column(hdu, column, where)
     if column is None and selection.axes == 2 and stored.array.ndim == 3:
         planes_last = np.ascontiguousarray(np.moveaxis(stored.array, 0, -1))
         return Stored(planes_last, None if stored.known is None else np.moveaxis(stored.known, 0, -1))
     return stored
+
+
+def unit(content: bytes, where: str, array: str = "") -> str:
+    """Returns the unit of an image (BUNIT) or of a column (TUNIT); empty if the file states none.
+
+    Raises:
+        BadSample: as `read`.
+    """
+    with needs("astropy", "astro", where):
+        from astropy.io import fits
+    options = {"memmap": False, "do_not_scale_image_data": True}
+    with faults("FITS file", where), fits.open(io.BytesIO(content), **options) as hdus:
+        arrays = _arrays(hdus, content, where)
+        hdu, column = arrays[choose(list(arrays), array, where)]
+        stated = hdu.header.get("BUNIT") if column is None else hdu.columns[column].unit
+    return str(stated or "").strip()
 
 
 def _arrays(hdus: Any, content: bytes, where: str) -> dict[str, tuple[Any, str | None]]:

@@ -33,9 +33,7 @@ def read(content: bytes, where: str, selection: Selection) -> Stored:
     if content.startswith(CLASSIC):
         raise BadSample(f"{where}: found classic NetCDF; expected NetCDF4; convert it: nccopy -k nc4 FILE NEW")
     with faults("HDF5 file", where), h5py.File.in_memory(content) as file:
-        datasets = _datasets(file, h5py, where)
-        likely = [name for name, dataset in datasets.items() if dataset.shape and not _is_scale(dataset)]
-        dataset = datasets[choose(list(datasets), selection.array, where, likely)]
+        dataset = _chosen(file, h5py, selection, where)
         named = f"{where} ({dataset.name})"
         if dataset.external or dataset.is_virtual:
             raise BadSample(f"{named}: its numbers are in other files, which are not read; expected them in this file")
@@ -44,6 +42,26 @@ def read(content: bytes, where: str, selection: Selection) -> Stored:
             check_array(dataset.chunks, dataset.dtype, f"{named}: a chunk")
         attributes = {name: _attribute(dataset, name) for name in ATTRIBUTES}
         return decoded(native(dataset[()]), attributes, named)
+
+
+def unit(content: bytes, where: str, array: str = "") -> str:
+    """Returns a dataset's attribute `units`; empty if it has none.
+
+    Raises:
+        BadSample: as `read`.
+    """
+    with needs("h5py", "hdf", where):
+        import h5py
+    with faults("HDF5 file", where), h5py.File.in_memory(content) as file:
+        stated = _attribute(_chosen(file, h5py, Selection(array), where), "units")
+    return stated.strip() if isinstance(stated, str) else ""
+
+
+def _chosen(file: Any, h5py: Any, selection: Selection, where: str) -> Any:
+    """The dataset that is read."""
+    datasets = _datasets(file, h5py, where)
+    likely = [name for name, dataset in datasets.items() if dataset.shape and not _is_scale(dataset)]
+    return datasets[choose(list(datasets), selection.array, where, selection.likely(likely))]
 
 
 def _datasets(file: Any, h5py: Any, where: str) -> dict[str, Any]:

@@ -22,7 +22,7 @@ def read_npz(content: bytes, where: str, selection: Selection) -> Stored:
         names = [info.filename.removesuffix(".npy") for info in archive.infolist() if info.filename.endswith(".npy")]
         if not names:
             raise BadSample(f"{where}: no array in the file; expected one saved with numpy.savez")
-        info = archive.getinfo(f"{choose(names, selection.array, where)}.npy")
+        info = archive.getinfo(f"{choose(names, selection.array, where, selection.likely(names))}.npy")
         with archive.open(info) as stream:
             return Stored(_read(stream, info.file_size, f"{where} ({info.filename})"))
 

@@ -37,7 +37,20 @@ def read(content: bytes, where: str, selection: Selection) -> Stored:
                 f"{where}: line {number} has {len(cells)} cells; expected {width}, as in line {lines[0][0]}"
             )
     column = _column(names, width, selection.array, where)
-    rows = [(number, cells if column is None else [cells[column]]) for number, cells in lines[bool(names) :]]
+    wanted = [*range(width)] if column is None else [column]
+    if column is None and selection.columns and {*selection.columns} <= {*names}:
+        return Stored(
+            _numbers([(n, [cells[names.index(c)] for c in selection.columns]) for n, cells in lines[1:]], where)
+        )
+    if column is None and selection.coordinates:
+        coordinates = _column(names, width, selection.coordinates, where, "value.axis.array")
+        if coordinates is None:
+            raise BadSample(
+                f"{where}: found one column; expected coordinates, value.axis.array {selection.coordinates!r}, and values"
+            )
+        wanted.remove(coordinates)
+        column = wanted[0] if len(wanted) == 1 else None
+    rows = [(number, [cells[i] for i in wanted]) for number, cells in lines[bool(names) :]]
     if not rows:
         raise BadSample(f"{where}: found only the column names {listed(names)}; expected rows of numbers below them")
     array = _numbers(rows, where)
@@ -68,13 +81,15 @@ def _separator(line: str) -> str:
     return next((mark for mark in ";," if mark in line), " ")
 
 
-def _column(names: list[str], width: int, wanted: str, where: str) -> int | None:
-    """Returns the index of the wanted column, or None for all columns."""
+def _column(names: list[str], width: int, wanted: str, where: str, key: str = "value.array") -> int | None:
+    """Returns the index of the wanted column, by its name, or by its number if the columns have no names; None for all columns."""
     if not wanted or (not names and width == 1):
         return None
+    if not names and wanted.isdigit() and 1 <= int(wanted) <= width:
+        return int(wanted) - 1
     if not names:
         raise BadSample(
-            f"{where}: found {width} columns without names; expected a first line with their names, because value.array is {wanted!r}"
+            f"{where}: found {width} columns without names; expected a first line with their names, because {key} is {wanted!r}; or give its number, 1 to {width}"
         )
     return names.index(choose(names, wanted, where))
 

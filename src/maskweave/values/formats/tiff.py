@@ -43,7 +43,7 @@ def read(content: bytes, where: str, selection: Selection) -> Stored:
         stack.enter_context(faults("TIFF", where))
         stack.enter_context(rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"))
         memory = stack.enter_context(MemoryFile(content))
-        with _plain():
+        with plain():
             dataset = stack.enter_context(memory.open(driver="GTiff"))
         bands = _bands(dataset, selection.bands, where)
         _check(dataset, bands, where)
@@ -120,7 +120,7 @@ def plane_shape(path: Path) -> tuple[int, int]:
     Raises:
         BadSample: the file is damaged.
     """
-    with _opened(path) as dataset:
+    with opened(path) as dataset:
         return int(dataset.height), int(dataset.width)
 
 
@@ -133,11 +133,12 @@ def crop(path: Path, rows: tuple[int, int], columns: tuple[int, int]) -> bytes:
     Raises:
         BadSample: the file is damaged.
     """
+    from rasterio.enums import ColorInterp
     from rasterio.io import MemoryFile
     from rasterio.windows import Window
 
     window = Window(columns[0], rows[0], columns[1] - columns[0], rows[1] - rows[0])
-    with _opened(path) as dataset:
+    with opened(path) as dataset:
         part = np.prod([window.height, window.width, dataset.count], dtype=np.float64)
         if part > files.MAX_PIXELS:
             raise BadSample(f"{path}: a tile has {part:,.0f} numbers; expected at most {files.MAX_PIXELS:,}")
@@ -148,11 +149,12 @@ def crop(path: Path, rows: tuple[int, int], columns: tuple[int, int]) -> bytes:
             "count": dataset.count,
             "dtype": dataset.dtypes[0],
             "nodata": dataset.nodata,
-            "photometric": "MINISBLACK",
+            # Pillow, which reads photographs, needs to know that the bands are colors.
+            "photometric": "RGB" if dataset.colorinterp[0] == ColorInterp.red else "MINISBLACK",
         }
         has_mask = any("per_dataset" in {f.name for f in flags} for flags in dataset.mask_flag_enums)
         with MemoryFile() as memory:
-            with _plain(), memory.open(**profile) as out:
+            with plain(), memory.open(**profile) as out:
                 out.write(dataset.read(window=window))
                 out.descriptions, out.scales, out.offsets = dataset.descriptions, dataset.scales, dataset.offsets
                 if has_mask:
@@ -161,7 +163,7 @@ def crop(path: Path, rows: tuple[int, int], columns: tuple[int, int]) -> bytes:
 
 
 @contextlib.contextmanager
-def _plain() -> Iterator[None]:
+def plain() -> Iterator[None]:
     """Hides the warning about a TIFF without a position: a plain TIFF is fine."""
     from rasterio.errors import NotGeoreferencedWarning
 
@@ -171,7 +173,12 @@ def _plain() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[Any]:
+def opened(path: Path) -> Iterator[Any]:
+    """Context with rasterio's data set of a TIFF file.
+
+    Raises:
+        BadSample: the file is damaged.
+    """
     with needs("rasterio", "geo", str(path)):
         import rasterio
     with open(path, "rb") as file:
@@ -180,6 +187,6 @@ def _opened(path: Path) -> Iterator[Any]:
     with contextlib.ExitStack() as stack:
         stack.enter_context(faults("TIFF", str(path)))
         stack.enter_context(rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR", GDAL_TIFF_INTERNAL_MASK=True))
-        with _plain():
+        with plain():
             dataset = stack.enter_context(rasterio.open(path.absolute(), driver="GTiff"))
         yield dataset

@@ -55,7 +55,7 @@ def read(content: bytes, where: str, selection: Selection) -> Stored:
             raise BadSample(f"{where}: {len(members):,} files in the zip file; expected at most {MAX_MEMBERS:,}")
         arrays = {described.path.strip("/"): described for described in _arrays(archive, members, where)}
         likely = [name for name, a in arrays.items() if a.meta["shape"] and not _is_coordinate(name, a)]
-        array = arrays[choose(list(arrays), selection.array, where, likely)]
+        array = arrays[choose(list(arrays), selection.array, where, selection.likely(likely))]
         named = f"{where} ({array.path or '/'})"
         _check(array, named)
         folder = f"{array.path}/" if array.path else ""

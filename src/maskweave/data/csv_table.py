@@ -1,0 +1,126 @@
+"""A csv file whose rows are samples: its first line has the columns' names, and cells are values or paths relative to the file.
+
+Only the position of each row is kept in memory.
+"""
+
+import csv
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from maskweave.errors import BadSample, MaskweaveError, shown
+
+ENDINGS = ("csv", "tsv")
+MAX_ROW_BYTES = 32 * 2**20
+"""Longest row."""
+_MISSING = frozenset({"", "nan", "na", "n/a", "null", "none"})
+"""Cells that say that a value is missing, in lower case."""
+
+
+class CsvTable:
+    """The rows of a csv file.
+
+    Cells are separated by the comma, semicolon or tab that is most frequent in the first line. Empty lines are ignored. Cells that are empty
+    or `nan`, `na`, `null` or `none` are missing.
+
+    Raises:
+        MaskweaveError: the file cannot be read as text, has no columns, two of one name, or no rows, or rows have other numbers of cells.
+    """
+
+    def __init__(self, place: Path):
+        self.place = place
+        try:
+            with open(place, "rb") as file:
+                header = file.readline(MAX_ROW_BYTES).decode("utf-8-sig")
+                self._separator = max(",;\t", key=header.count)
+                file.seek(0)
+                self._index(file)
+        except OSError as error:
+            raise MaskweaveError(f"{place}: cannot be read: {error.strerror}") from error
+        except UnicodeDecodeError as error:
+            raise MaskweaveError(f"{place}: not UTF-8 text; save the table as UTF-8") from error
+
+    def _index(self, file: io.BufferedReader) -> None:
+        starts, numbers, width = [], [], 0
+        self.columns: Sequence[str] = []
+        for start, number, cells in _records(file, self._separator, self.place):
+            if not width:
+                self.columns, width = [cell.strip() for cell in cells], len(cells)
+                twice = [name for name in self.columns if self.columns.count(name) > 1]
+                if twice:
+                    raise MaskweaveError(
+                        f"{self.place}: two columns have the name {shown(twice[0])}; expected each once; rename one"
+                    )
+                continue
+            if len(cells) != width:
+                raise MaskweaveError(
+                    f"{self.place}: line {number} has {len(cells)} cells; expected {width}, as in the first line; put cells that contain {self._separator!r} in double quotes"
+                )
+            starts.append(start)
+            numbers.append(number)
+        if not starts:
+            raise MaskweaveError(
+                f"{self.place}: found {'only the names of columns' if width else 'no text'}; expected rows below a line with the columns' names"
+            )
+        self._starts, self._numbers = np.array(starts, np.int64), np.array(numbers, np.int64)
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    def row(self, i: int, columns: Sequence[str]) -> Mapping[str, str | None]:
+        with open(self.place, "rb") as file:  # opened for each read: processes share no file handle
+            file.seek(int(self._starts[i]))
+            for _, _, cells in _records(file, self._separator, self.place):
+                if len(cells) != len(self.columns):
+                    break
+                return {name: _cell(cells[self.columns.index(name)]) for name in columns}
+        raise BadSample(f"{self.where(i)}: the file changed while it was read; run the same command again")
+
+    def column(self, name: str) -> Iterator[str | None]:
+        at = self.columns.index(name)
+        with open(self.place, "rb") as file:
+            rows = _records(file, self._separator, self.place)
+            next(rows)
+            for _, _, cells in rows:
+                yield _cell(cells[at])
+
+    def is_text(self, name: str) -> bool:
+        return True
+
+    def where(self, i: int) -> str:
+        return f"{self.place}: line {self._numbers[i]}"
+
+    def name(self, i: int) -> str:
+        return f"row-{i:08d}"
+
+    def state(self) -> list[int | str]:
+        status = self.place.stat()
+        return [self.place.name, status.st_size, status.st_mtime_ns]
+
+
+def _cell(cell: str) -> str | None:
+    return None if cell.strip().lower() in _MISSING else cell
+
+
+def _records(file: io.BufferedReader, separator: str, place: Path) -> Iterator[tuple[int, int, list[str]]]:
+    """Yields position in bytes, number of the first line and cells of each row. A row may have several lines if cells are quoted."""
+    at = file.tell()
+    start, line, first = at, 0, 1
+
+    def lines() -> Iterator[str]:
+        nonlocal at, line
+        while content := file.readline(MAX_ROW_BYTES):
+            at += len(content)
+            line += 1
+            yield content.decode("utf-8-sig" if at == len(content) else "utf-8")
+
+    rows = csv.reader(lines(), delimiter=separator, strict=True)
+    try:
+        for cells in rows:
+            if any(cell.strip() for cell in cells):
+                yield start, first, cells
+            start, first = at, line + 1
+    except csv.Error as error:
+        raise MaskweaveError(f"{place}: line {line} cannot be read as a table ({error}); correct it") from error

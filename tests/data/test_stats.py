@@ -1,0 +1,102 @@
+"""Facts about a data set: what is missing, unusable, unknown, changed or never seen, and distributions; as text, PNG and HTML."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from maskweave.cli.main import main
+from maskweave.data.import_source import import_data
+from maskweave.data.stats import data_stats
+from maskweave.errors import MaskweaveError
+from maskweave.modality.catalogs import Catalog, catalog_from
+from maskweave.report.data_stats import stats_text
+
+COUNT = 10
+CONTENT: dict[str, Any] = {
+    "vocabularies": {"text": {"size": 700, "values": {"v0": 64, "v1": 64}}},
+    "modalities": {
+        "rgb": {"id": 1, "kind": "patches", "grid": [2, 2], "value": {"type": "image", "size": [8, 8], "channels": 3}},
+        "depth": {"id": 2, "kind": "grid", "grid": [2, 2], "value": {"type": "map", "size": [8, 8], "range": [0, 5], "unit": "m", "outside": "clip", "missing": "nan", "fit": "crop"}},
+        "caption": {"id": 3, "kind": "sequence", "vocabulary": "text", "max_tokens": 20, "value": {"type": "text"}},
+        "animal": {"id": 4, "kind": "grid", "grid": [1], "value": {"type": "label", "classes": ["cat", "dog", "emu"]}},
+        "facts": {"id": 5, "kind": "sequence", "vocabulary": "text", "max_tokens": 9, "chunk": 2, "value": {"type": "metadata", "keys": {"a": {"id": 0, "range": [0, 9], "bins": 8}, "b": {"id": 1, "range": [0, 9], "bins": 8}}}},
+    },
+}  # fmt: skip
+
+
+@pytest.fixture
+def catalog() -> Catalog:
+    return catalog_from(CONTENT, "own.yaml")
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    root = tmp_path / "in"
+    for folder in CONTENT["modalities"]:
+        (root / folder).mkdir(parents=True)
+    for i in range(COUNT):
+        size = (8, 12) if i < 4 else (8, 8)
+        Image.fromarray(np.full((*size, 3), 20 * i, np.uint8)).save(root / f"rgb/{i}.png")
+        depth = np.full(size, i, np.float32)
+        depth[:4] = np.nan if i < 2 else i
+        np.save(root / f"depth/{i}.npy", depth)
+        if i:
+            (root / f"caption/{i}.txt").write_text("x" * i)
+        (root / f"animal/{i}.txt").write_text(["cat", "dog"][i > 6])
+        (root / f"facts/{i}.json").write_text(json.dumps({"a": i}))
+    (root / "rgb/9.png").write_bytes(b"damaged")
+    return root
+
+
+def test_facts(root: Path, catalog: Catalog) -> None:
+    stats = data_stats(str(root), catalog)
+    found = stats.modalities
+    assert (stats.samples, stats.read) == (COUNT, COUNT) and not stats.skipped
+    assert {name: one.present for name, one in found.items()} == {"rgb": 9, "depth": 10, "caption": 9, "animal": 10, "facts": 10}  # fmt: skip
+    assert found["rgb"].faults[0][0] == "9" and found["rgb"].sizes == {(8, 12): 4, (8, 8): 5}
+    depth = found["depth"]
+    assert depth.unknown == 2 * 4 * 12 and depth.whole == 8 and (depth.low, depth.high) == (0, 5)
+    assert found["animal"].names == {"cat": 7, "dog": 3} and found["animal"].never == ["emu"]
+    assert found["facts"].never == ["b"] and found["facts"].keys["a"] == list(range(10))
+    assert found["caption"].lengths == list(range(1, 10))
+    by_title = {h.title: h for h in depth.histograms()}
+    assert by_title["numbers in m"].labels == ["0", "1", "2", "3", "4", "5"]
+    assert sum(by_title["numbers in m"].counts) == depth.points - depth.unknown
+
+
+def test_text(root: Path, catalog: Catalog) -> None:
+    text = stats_text(data_stats(str(root), catalog))
+    assert "10 samples" in text and "9 (90.0%)" in text and "in 20.0% of values" in text
+    assert "cropped to the center" in text and "outside of 0 to 5, clipped: 4 (40.0%)" in text
+    assert "unusable: 1, such as 9: " in text and "never seen: emu" in text and "never seen: b" in text
+    assert "cat " + "█" * 40 + " 7" in text
+
+
+def test_imported_data_and_a_limit(root: Path, catalog: Catalog, tmp_path: Path) -> None:
+    import_data(str(root), tmp_path / "out", catalog, limit=1.0)
+    stats = data_stats(str(tmp_path / "out"), catalog, limit=4)
+    assert (stats.samples, stats.read) == (10, 4) and stats.modalities["rgb"].sizes[8, 12] > 0, "own sizes are kept"
+    assert "10 samples, 4 of them read" in stats_text(stats)
+    with pytest.raises(MaskweaveError, match="--limit must be 0"):
+        data_stats(str(root), catalog, limit=-1)
+
+
+def test_a_source_made_by_code(catalog: Catalog) -> None:
+    stats = data_stats("python: own_sources:fixed", catalog.subset(["rgb", "caption"]))
+    assert stats.modalities["rgb"].present == 10 and stats.modalities["caption"].lengths == [7] * 10
+
+
+def test_the_command_writes_files(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "own.yaml").write_text(json.dumps(CONTENT))
+    command = ["data", "stats", str(root), "--catalog", str(tmp_path / "own.yaml")]
+    for name in ("a.png", "b.html"):
+        assert main([*command, "--out", str(tmp_path / "new" / name)]) == 0
+    assert Image.open(tmp_path / "new/a.png").width > 500
+    page = (tmp_path / "new/b.html").read_text()
+    assert "never seen: emu" in page and "data:image/png;base64," in page
+    assert main([*command, "--out", str(tmp_path / "c.pdf")]) == 1
+    assert "expected a file that ends in .png or .html" in capsys.readouterr().err

@@ -1,0 +1,136 @@
+"""init on data sets that are not folders of files: tables, LeRobot, COCO, tars."""
+
+import csv
+import io
+import json
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from data_set_helpers import coco_folder, picture, version_2, version_3
+
+from maskweave.data.shards import Shards
+from maskweave.errors import MaskweaveError
+from maskweave.init import data_sets
+from maskweave.init.project import Project, import_files, make_project
+from maskweave.modality.catalogs import Catalog, load_catalog
+from maskweave.training.recipe import load_recipe
+from maskweave.training.sources import open_source
+
+COUNT = 12
+
+
+def made(root: Path, tmp_path: Path) -> tuple[Project, Catalog]:
+    """A project with its data imported."""
+    project = make_project(root, tmp_path / "project")
+    import_files(project)
+    return project, load_catalog(tmp_path / "project/catalog.yaml")
+
+
+def opened(project: Project) -> set[str]:
+    """Names of the modalities that the written recipe reads."""
+    recipe = load_recipe(project.folder / "recipe.yaml")
+    return set(open_source(recipe, load_catalog(project.folder / "catalog.yaml"), "train").names)
+
+
+def types(catalog: Catalog) -> dict[str, str]:
+    return {name: m.value.type for name, m in catalog.items() if not m.source}
+
+
+def table(root: Path) -> Path:
+    for i in range(COUNT):
+        picture(root / f"img/{i}.png", 10 * i)
+    with open(root / "t.csv", "w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["id", "photo_path", "title", "depth of water", "kind"])
+        for i in range(COUNT):
+            rows.writerow([f"s{i}", f"img/{i}.png", f"number {i}", "" if i == 3 else i / 7, "cat" if i % 2 else "dog"])
+    return root / "t.csv"
+
+
+def test_a_table(tmp_path: Path) -> None:
+    project, catalog = made(table(tmp_path / "in"), tmp_path)
+    expected = {"photo": "image", "title": "text", "depth_of_water": "scalar", "kind": "label"}
+    assert types(catalog) == expected and opened(project) == set(expected)
+    assert project.listing.fields == {"photo": "photo_path", "depth_of_water": "depth of water", "name": "id"}
+    assert "--fields" in project.import_command and "column id: names of the samples" in project.survey_text()
+    assert Shards(project.folder / "data", catalog).key(0) == "s0"
+    assert {f.name: f.files for f in project.findings}["depth_of_water"] == COUNT - 1
+
+
+def test_parquet_with_pictures_and_numbers(tmp_path: Path) -> None:
+    picture(tmp_path / "p.png", 9)
+    content = (tmp_path / "p.png").read_bytes()
+    columns = {
+        "image": [{"bytes": content, "path": None}] * COUNT,
+        "speed": [np.linspace(0, i, 40).tolist() for i in range(COUNT)],
+        "score": [i / 9 for i in range(COUNT)],
+    }
+    (tmp_path / "in").mkdir()
+    pq.write_table(pa.table(columns), tmp_path / "in/a.parquet")
+    project, catalog = made(tmp_path / "in", tmp_path)
+    found = types(catalog)
+    assert found["image"] == "image" and found["score"] == "scalar" and opened(project) == {"image", "speed", "score"}
+    assert catalog["speed"].value.size == (40,)
+
+
+def project_fps(root: Path) -> float:
+    return json.loads((root / "meta/info.json").read_text())["fps"]
+
+
+@pytest.mark.parametrize("version", [version_2, version_3])
+def test_lerobot(version: type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = version(tmp_path / "robot")
+    project, catalog = made(root, tmp_path)
+    assert types(catalog)["top"] == "video" and catalog["top"].value.fps == min(8, project_fps(root))
+    assert opened(project) == {"state", "reward", "top", "task"}
+    assert catalog["state"].value.channels == 2 and project.listing.window == 0
+    monkeypatch.setattr(data_sets, "LONG", 10)
+    monkeypatch.setattr(data_sets, "WINDOW", 8)
+    long = make_project(root, tmp_path / "long")
+    import_files(long)
+    recipe = load_recipe(tmp_path / "long/recipe.yaml")
+    assert "--window 8" in long.import_command and recipe.data.split.group == "^episode_\\d+"
+    assert len(Shards(tmp_path / "long/data", load_catalog(tmp_path / "long/catalog.yaml"))) == 6
+
+
+def test_coco(tmp_path: Path) -> None:
+    root = coco_folder(tmp_path / "coco")
+    project, catalog = made(root, tmp_path)
+    assert types(catalog) == {"image": "image", "boxes": "boxes", "captions": "text", "categories": "tags"}
+    assert catalog["boxes"].value.classes == ("cat", "dog") and "entry of type instances" in project.survey_text()
+    assert Shards(project.folder / "data", catalog)[0]["boxes"][0]["class"] == "cat"
+
+
+def test_webdataset_tars_and_our_own(tmp_path: Path) -> None:
+    picture(tmp_path / "p.png", 9)
+    members = {"png": (tmp_path / "p.png").read_bytes(), "seg.npy": b"", "txt": b"", "cls": b""}
+    (tmp_path / "in").mkdir()
+    with tarfile.open(tmp_path / "in/00.tar", "w") as tar:
+        for i in range(COUNT):
+            buffer = io.BytesIO()
+            np.save(buffer, np.float32(np.linspace(0, i, 30)))
+            members |= {"seg.npy": buffer.getvalue(), "txt": f"number {i}".encode(), "cls": str(i % 2).encode()}
+            for field, content in members.items():
+                info = tarfile.TarInfo(f"{i:03d}.{field}")
+                info.size = len(content)
+                tar.addfile(info, io.BytesIO(content))
+    project, catalog = made(tmp_path / "in", tmp_path)
+    assert types(catalog) == {"picture": "image", "seg": "map", "text": "text", "class": "label"}
+    assert project.listing.fields == {"picture": "png", "seg": "seg.npy", "text": "txt", "class": "cls"}
+    assert opened(project) == set(types(catalog))
+    again = make_project(project.folder / "data", tmp_path / "again")
+    import_files(again)
+    assert not again.imported and not (tmp_path / "again/data").exists()
+    assert types(load_catalog(tmp_path / "again/catalog.yaml")) == types(catalog) and opened(again) == set(
+        types(catalog)
+    )
+
+
+def test_nothing_usable(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("id,index\na,0\nb,1\n")
+    with pytest.raises(MaskweaveError, match="nothing usable: column id: names of the samples"):
+        make_project(tmp_path / "t.csv", tmp_path / "project")
