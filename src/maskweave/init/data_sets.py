@@ -238,7 +238,7 @@ def _load_feature(
     if feature in folder.videos:
         clip = folder.clip(window, feature, whole)
         every: Any = SimpleNamespace(size=())  # all frames, as they are
-        return None if clip is None else video_content(read_clip(clip, every, f"{key}: {feature}"), folder.fps)
+        return None if clip is None else video_content(*read_clip(clip, every, f"{key}: {feature}"))
     if feature == TASK and TASK not in folder.table.columns:
         task = folder.task(window)
         return None if not task else FileContent("text", task)
