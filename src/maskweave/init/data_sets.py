@@ -295,7 +295,7 @@ def _tars(root: Path) -> FolderListing:
             key, field = split_field(member)
             keys[key] = ""
             places.setdefault(field, {})[key] = (plain, offset, size)
-    name, left_out = Namer(), []
+    name, left_out = Namer(), list[str]()
     sets: dict[str, FileSet] = {}
     for field, found in places.items():
         first, _, rest = field.partition(".")
