@@ -24,7 +24,6 @@ MEANING = {
     "size": "points along each axis",
     "channels": "numbers at each point",
     "range": "lowest and highest number",
-    "scaling": "learned in training: numbers are standardized, by channel",
     "scaling": "median and deviation of each channel are learned from the training samples",
     "outside": "numbers outside of the range are clipped to it",
     "missing": "unknown points",
