@@ -10,7 +10,7 @@ from PIL import Image
 
 from maskweave.cli.main import main
 from maskweave.data.import_source import import_data
-from maskweave.data.stats import data_stats
+from maskweave.data.stats import POINTS, ModalityStats, data_stats
 from maskweave.errors import MaskweaveError
 from maskweave.modality.catalogs import Catalog, catalog_from
 from maskweave.report.data_stats import stats_text
@@ -100,3 +100,13 @@ def test_the_command_writes_files(root: Path, tmp_path: Path, capsys: pytest.Cap
     assert "never seen: emu" in page and "data:image/png;base64," in page
     assert main([*command, "--out", str(tmp_path / "c.pdf")]) == 1
     assert "expected a file that ends in .png or .html" in capsys.readouterr().err
+
+
+def test_points_of_all_channels_are_counted() -> None:
+    side = 8 * int(POINTS**0.5 / 8 + 1)
+    content = {"modalities": {"bands": {"id": 1, "kind": "patches", "grid": [1, 1], "value": {"type": "map", "size": [side, side], "channels": 4, "range": [0, 10]}}}}  # fmt: skip
+    stats = ModalityStats(catalog_from(content, "test")["bands"])
+    value = np.broadcast_to(np.array([1, 2, 3, 4], np.float32), (side, side, 4)).copy()
+    value[0, 0, 0] = 9  # one point of many
+    stats.add(value)
+    assert stats.high == 9 and {1.0, 2.0, 3.0, 4.0} <= set(stats.numbers.tolist())

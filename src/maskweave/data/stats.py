@@ -104,7 +104,10 @@ class ModalityStats:
         self.unknown += missing
         self.whole += not missing
         found = value[known] if known.shape == value.shape else value.reshape(-1)
-        found = found[:: max(1, len(found) // POINTS)]
+        if found.size and not ids:
+            self.low, self.high = min(self.low, float(found.min())), max(self.high, float(found.max()))
+        if len(found) > POINTS:  # at random: every n-th point may always be of the same channel
+            found = found[np.random.default_rng(0).integers(0, len(found), POINTS)]
         if ids:
             classes = self.modality.value.classes
             for number, count in zip(*np.unique(found.astype(np.int64), return_counts=True), strict=True):
