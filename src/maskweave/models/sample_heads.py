@@ -29,6 +29,8 @@ class PooledHead(nn.Module):
 
     undecayed = ("query",)
     """Parameters without weight decay."""
+    feature_mean: Tensor
+    feature_std: Tensor
 
     def __init__(self, width: int, outputs: int, attention: int = 0, statistics: dict[str, int] | None = None):
         super().__init__()
@@ -64,7 +66,8 @@ class PooledHead(nn.Module):
             first = self.width - 2 * sum(self.statistics.values())
             known, mean = x_BF[:, first:], self.feature_mean[first:].to(x_BF.dtype)
             x_BF = torch.cat([x_BF[:, :first], torch.where(known.isnan(), mean, known)], dim=1)
-        return self.out((x_BF - self.feature_mean) / self.feature_std)
+        with torch.autocast(x_BF.device.type, enabled=False):  # weights of a weak ridge cancel each other
+            return self.out((x_BF.float() - self.feature_mean) / self.feature_std)
 
 
 def channel_statistics(raw: Tensor) -> Tensor:
@@ -99,6 +102,11 @@ class NumberHead(PooledHead):
     Args:
         bins: number of bins of form `histogram`.
     """
+
+    mean: Tensor
+    std: Tensor
+    bin_edges: Tensor
+    bin_centers: Tensor
 
     def __init__(
         self,

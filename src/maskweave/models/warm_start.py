@@ -4,6 +4,7 @@ Modalities are matched by name; their ids may differ.
 """
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -162,7 +163,7 @@ def has_other_channels(ours: Modality, theirs: Modality) -> bool:
 
 def matching_channels(ours: Modality, theirs: Modality) -> tuple[list[int], list[int]]:
     """Returns the channels that two entries share, as indices into each: by name if both name their channels, otherwise by position."""
-    names, known = (list(getattr(m.value, "channel_names", ())) for m in (ours, theirs))
+    names, known = map(_channel_names, (ours, theirs))
     if names and known:
         found = [(i, known.index(name)) for i, name in enumerate(names) if name in known]
     else:
@@ -170,14 +171,18 @@ def matching_channels(ours: Modality, theirs: Modality) -> tuple[list[int], list
     return [i for i, _ in found], [j for _, j in found]
 
 
+def _channel_names(modality: Modality) -> list[str]:
+    names: Sequence[str] = getattr(modality.value, "channel_names", None) or ()
+    return list(names)
+
+
 def _copy_channels(model: FourM, ours: Modality, donor: FourM, theirs: Modality) -> str:
     """Copies the weights of the shared channels of an input; those of new channels stay random. Returns a sentence about it."""
     here, there = matching_channels(ours, theirs)
-    weights = [m.token_embedding.rows[ours.name].weight for m in (model, donor)]
+    weights: list[Any] = [m.token_embedding.rows[ours.name].weight for m in (model, donor)]
     mine, its = (w.view(len(w), -1, e.value.channels) for w, e in zip(weights, (ours, theirs), strict=True))
     mine[..., here] = its[..., there]
-    names = list(getattr(ours.value, "channel_names", ()))
-    by = "name" if names and getattr(theirs.value, "channel_names", ()) else "position"
+    by = "name" if _channel_names(ours) and _channel_names(theirs) else "position"
     return (
         f"{ours.name}: {ours.value.channels} channels, {theirs.value.channels} in the start; the weights of {len(here)} are kept, matched by {by}, "
         f"and {ours.value.channels - len(here)} are new"

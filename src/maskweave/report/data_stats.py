@@ -2,9 +2,7 @@
 
 import base64
 import html
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from maskweave.data.stats import DataStats, Histogram, ModalityStats
 from maskweave.errors import MaskweaveError
@@ -87,7 +85,7 @@ def stats_figure(stats: DataStats) -> bytes:
     panels = [(name, h) for name, one in stats.modalities.items() for h in one.histograms()][:MOST_PANELS]
     rows = max(1, -(-len(panels) // COLUMNS))
     figure = Figure(figsize=(4 * COLUMNS, 2.6 * rows), layout="constrained")
-    axes: Sequence[Any] = figure.subplots(rows, COLUMNS, squeeze=False).ravel()
+    axes = figure.subplots(rows, COLUMNS, squeeze=False).ravel().tolist()
     for axis in axes[len(panels) :]:
         axis.set_axis_off()
     for axis, (name, histogram) in zip(axes, panels, strict=False):

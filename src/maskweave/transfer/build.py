@@ -223,11 +223,15 @@ def save_transferred(
                 "classes": [] if target.modality else list(target.classes),
                 "head": plain(recipe.head),
                 "partial": recipe.data.modality_dropout > 0,
-                "bins": len(objective.head.bin_centers) if getattr(objective.head, "form", "") == "histogram" else 0,
+                "bins": _bins(objective.head),
             },
         }
         write_json(aside / "config.json", config)
         save_tensors(_tensors(encoder, objective.head), aside / "model.safetensors")
+
+
+def _bins(head: nn.Module) -> int:
+    return len(head.bin_centers) if isinstance(head, NumberHead) and head.form == "histogram" else 0
 
 
 def _tensors(encoder: Encoder, head: nn.Module) -> dict[str, Tensor]:

@@ -118,7 +118,7 @@ def _start_numbers(head: NumberHead, x_SF: Tensor, y: Tensor, folds: np.ndarray)
             probe = LinearProbe.tuned(Labeled(x_SF, labels, folds), head.outputs)
         _standardize(head, probe.mean, probe.std, probe.weight, probe.bias)
         return f"logistic regression of the bins, weight decay {probe.weight_decay:g}"
-    ridge = Ridge.fit(x_SF, wanted_SK, folds)
+    ridge = Ridge.fit(x_SF, wanted_SK, folds, block=head.width - 2 * sum(head.statistics.values()))
     spread_K = ridge.error.clamp_min(1e-3)
     weight_KOF = torch.zeros(head.numbers, head.outputs, head.width, dtype=torch.float64)
     bias_KO = torch.zeros(head.numbers, head.outputs, dtype=torch.float64)

@@ -50,6 +50,8 @@ class Labeled(NamedTuple):
     """(S,) fold of each sample in cross-validation; samples of one group share one."""
     numbers: Sequence[int] = ()
     """Indices of the examples."""
+    block: int = 0
+    """Number of features that are the encoder's, if there are others."""
 
     @property
     def are_tags(self) -> bool:
@@ -88,7 +90,9 @@ def labeled_features(
     found = target_tensor(target, labels)
     if target.kind == "numbers":
         found = found.flatten(1).double()
-    return Labeled(average_for_unknown(torch.cat(parts)), found, examples.folds(numbers), numbers)
+    return Labeled(
+        average_for_unknown(torch.cat(parts)), found, examples.folds(numbers), numbers, features.encoder.width
+    )
 
 
 def nearest_neighbors(
@@ -263,7 +267,7 @@ def _number_rows(
     target = examples.train.target
     value = target.value
     assert value is not None
-    ridge = Ridge.fit(train.features, train.labels, train.folds)
+    ridge = Ridge.fit(train.features, train.labels, train.folds, block=train.block)
     mean, std = feature_scale(train.features)
     near = Labeled(((train.features - mean) / std).float(), train.labels)
     neighbors_TK = nearest_numbers(near, ((held_out.features - mean) / std).float())
