@@ -18,7 +18,7 @@ from maskweave.objectives.classes import ClassLoss, median_frequency_weights
 from maskweave.objectives.regression import LEAST_LOG_STD, MOST_LOG_STD, NumberLoss, standardized_mean
 from maskweave.objectives.transfer import TaskLoss
 from maskweave.transfer.recipe import HeadSettings, LossSettings
-from maskweave.transfer.target import Target
+from maskweave.transfer.target import Target, target_tensor
 from maskweave.values.bins import fit_bins
 from maskweave.values.distribution import NumberDistribution
 from maskweave.values.unknown import known_points
@@ -56,7 +56,7 @@ def fit_facts(target: Target, seen: Sequence[Any], settings: HeadSettings) -> Fa
     assert target.value is not None or target.kind == "boxes"
     if target.kind == "numbers":
         assert target.value is not None
-        numbers_SK = target.value.to_network(seen).flatten(1).double().numpy()
+        numbers_SK = target_tensor(target, seen).flatten(1).double().numpy()
         if settings.form == "histogram":
             if numbers_SK.shape[1] > 1:
                 raise MaskweaveError(

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """Maps a network's output and its target to a scalar."""
+Head = Literal["", "points", "boxes", "label", "sample", "numbers"]
+"""Kinds of heads in fine-tuning; see `ValueType.head`."""
 Size = tuple[int, int]
 """Height and width of a figure in pixels."""
 TextLabels = Callable[[str], "Sequence[str]"]
@@ -68,7 +70,7 @@ class ValueType(ABC):
     """Whether it is one vector that can stand for the sample in retrieval."""
     mergeable: ClassVar[bool] = False
     """Whether several predictions can be merged into one."""
-    head: ClassVar[Literal["", "points", "boxes", "label", "sample", "numbers"]] = ""
+    head: ClassVar[Head] = ""
     """Head that predicts it in fine-tuning; empty: not supported. `points`: a value at each point of a plane; `numbers`: all numbers of a sample
     from its pooled features; `sample`: yes or no for each class."""
     default_decoding: ClassVar[Mapping[str, Any]] = {}
