@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import pickle
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,14 @@ from maskweave.data.csv_table import CsvTable
 from maskweave.data.import_source import import_data
 from maskweave.data.opening import open_data
 from maskweave.data.parts import noting
+from maskweave.data.reading import read
 from maskweave.data.shards import Shards
 from maskweave.errors import BadSample, MaskweaveError
 from maskweave.modality.catalogs import Catalog, catalog_from
 from maskweave.training.recipe import load_recipe
 from maskweave.training.sources import open_source
+from maskweave.transfer.data import open_examples
+from maskweave.transfer.recipe import TransferData
 
 ENTRIES = {
     "rgb": {"id": 1, "kind": "patches", "grid": [2, 2], "value": {"type": "image", "size": [8, 8], "channels": 3}},
@@ -310,3 +314,26 @@ def test_without_pyarrow(tmp_path: Path, catalog: Catalog, monkeypatch: pytest.M
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)  # as if it were not installed
     with pytest.raises(MaskweaveError, match=r"needs pyarrow.*pip install 'maskweave\[tables\]'"):
         open_data(str(tmp_path / "a.parquet"), catalog)
+
+
+@pytest.mark.parametrize("kind", ["parquet", "datasets", "csv"])
+def test_worker_processes_and_copies_read_the_same(kind: str, tmp_path: Path, catalog: Catalog) -> None:
+    """Processes that are forked after a first read share neither file handles nor locks; others get a pickled source."""
+    if kind == "parquet":
+        pq.write_table(arrow_table(12), tmp_path / "a.parquet", row_group_size=5)
+        source = open_data(str(tmp_path / "a.parquet"), catalog, fields={"rgb": "image"})
+    elif kind == "datasets":
+        source = open_data(str(save_datasets(tmp_path / "saved", 12)), catalog, fields={"rgb": "image"})
+    else:
+        source = open_data(str(table(tmp_path / "in", rows(12))), catalog, fields=FIELDS)
+    first = [source[i] for i in range(12)]
+    for found in ([item.sample for item in read(source, range(12), workers=2)], [*pickle.loads(pickle.dumps(source))]):
+        assert [sample["caption"] for sample in found] == [sample["caption"] for sample in first]
+        assert all(np.array_equal(a["place"], b["place"]) for a, b in zip(found, first, strict=True))
+
+
+def test_examples_of_a_transfer(tmp_path: Path, catalog: Catalog) -> None:
+    data = TransferData(source=str(table(tmp_path, rows(12))), fields=FIELDS, validation=3)
+    parts = open_examples(data, catalog, ["rgb"], "animal", "")
+    assert (len(parts.train), len(parts.held_out)) == (9, 3)
+    assert set(parts.train[0]) == {"rgb", "animal"} and parts.held_out[0]["animal"] == "dog"

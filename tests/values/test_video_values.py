@@ -225,6 +225,20 @@ def test_videos_and_volumes_are_cropped_and_flipped_with_the_pictures_of_their_v
         )
 
 
+@pytest.mark.parametrize("ways", ["crop", "resize", "refuse"])
+def test_random_crops_apply_to_all_frames_however_sizes_are_fitted(ways: str) -> None:
+    entries = catalog(
+        clip={"type": "video", "size": [3, 8, 8], "fit": ways},
+        volume={"type": "map", "size": [3, 8, 8], "range": [0, 255], "fit": ways},
+    )
+    plane = np.broadcast_to(np.arange(0, 80, 10, dtype=np.uint8), (8, 8))
+    sample = {"clip": np.stack([np.stack([plane] * 3, -1)] * 2), "volume": np.stack([plane] * 3).astype(np.float32)}
+    moved = apply(sample, entries, {"": Geometry((0.5, 0.0, 1.0, 1.0), flip=True)})
+    assert moved["clip"].shape == (2, 8, 8, 3) and moved["volume"].shape == (3, 8, 8)
+    for frame in (*moved["clip"][..., 0], *moved["volume"]):
+        assert frame[0, 0] == 70 and frame[0, 7] == 40, "the right half, mirrored"
+
+
 def test_a_video_of_another_frame_needs_its_own_view() -> None:
     clip, still = {"type": "video", "size": [2, 8, 8]}, {"type": "image", "size": [8, 8], "channels": 3}
     sample = {"clip": levels(2, 8, 8), "still": np.zeros((8, 16, 3), np.uint8)}
@@ -241,6 +255,8 @@ def test_variations_shift_and_color_all_frames() -> None:
     assert later[:, 0, 0, 0].tolist() == [0, 0, 0, 10], "a quarter of 8 frames"
     brighter = VIDEO.vary(levels(4), Variation(brightness=2.0))
     assert brighter[:, 0, 0, 0].tolist() == [0, 20, 40, 60] and brighter.dtype == np.uint8
+    padded = VIDEO.vary(VIDEO.padded(levels(4)), Variation(shift=0.25))
+    assert np.array_equal(padded, VIDEO.padded(later), equal_nan=True), "what is past the end stays unknown"
 
 
 # What results write.

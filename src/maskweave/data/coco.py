@@ -265,4 +265,4 @@ def _mask(item: Mapping[str, Any], width: int, height: int, where: str) -> dict[
         raise BadSample(
             f"{where}: has the segmentation {shown(shape)} ({error}); expected polygons [[x, y, …]] or run lengths"
         ) from error
-    return run_lengths(masks.reshape(height, width, -1).any(axis=-1))
+    return run_lengths(np.asarray(masks.reshape(height, width, -1).any(axis=-1)))

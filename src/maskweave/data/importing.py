@@ -80,10 +80,15 @@ class Samples(Protocol):
     place: str
     """Name of the data, for messages."""
     catalog: Catalog
-    entries: Mapping[str, Modality]
-    """The entries that the samples may have values of."""
-    keys: Sequence[str]
     notes: list[str]
+
+    @property
+    def entries(self) -> Mapping[str, Modality]:
+        """The entries that the samples may have values of."""
+        ...
+
+    @property
+    def keys(self) -> Sequence[str]: ...
 
     def state(self, first: int, last: int) -> list[Any] | None:
         """Returns what changes when the samples from `first` to before `last` change, as content for JSON; None: it is not known."""

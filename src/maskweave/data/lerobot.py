@@ -169,7 +169,7 @@ class LeRobot(PartSource):
         where = f"{self.place}: {self.key(i)}: {feature} ({name})"
         if feature in self.folder.videos:
             clip = self.folder.clip(window, feature, whole=not self.split_group)
-            return None if clip is None else FilePart(write_npy(read_clip(clip, entry.value, where)), "npy", where)
+            return None if clip is None else FilePart(write_npy(read_clip(clip, entry.value, where)[0]), "npy", where)
         if feature == TASK and TASK not in self.folder.table.columns:
             return cell_part(self.folder.task(window), entry, where, NamedFiles(self.place), paths=False)
         return self._column(window, feature, entry, where)

@@ -24,8 +24,8 @@ class Clip(NamedTuple):
     """Frames per second of the data set."""
 
 
-def read_clip(clip: Clip, value: ValueType, where: str) -> np.ndarray:
-    """Returns the frames of a clip, uint8 (T, H, W, 3): those of `chosen_frames`. Frames that are larger than the entry's along both axes are
+def read_clip(clip: Clip, value: ValueType, where: str) -> tuple[np.ndarray, float]:
+    """Returns the frames of a clip, uint8 (T, H, W, 3), those of `chosen_frames`, and the file's frames per second. Frames that are larger than the entry's along both axes are
     scaled down to just cover it.
 
     Raises:
@@ -61,7 +61,7 @@ def read_clip(clip: Clip, value: ValueType, where: str) -> np.ndarray:
         raise BadSample(
             f"{where}: {clip.path}: has no frames from {clip.start:.2f} to {clip.stop:.2f} s; expected those of the table; restore the file"
         )
-    return np.stack([frames[k] for k in chosen_frames(len(frames), rate, value)])
+    return np.stack([frames[k] for k in chosen_frames(len(frames), rate, value)]), rate
 
 
 def chosen_frames(count: int, fps: float, value: ValueType) -> list[int]:

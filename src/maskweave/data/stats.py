@@ -2,7 +2,7 @@
 values are, and how their numbers, classes and texts are distributed."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -227,9 +227,10 @@ def _of_numbers(numbers: np.ndarray, title: str) -> Histogram:
     low, high = np.quantile(numbers, (TRIM, 1 - TRIM)) if len(numbers) > 1 / TRIM else (numbers.min(), numbers.max())
     margin = high - low
     low, high = max(low - margin, numbers.min()), min(high + margin, numbers.max())
+    edges: np.ndarray
     whole = bool((numbers == np.round(numbers)).all()) and high - low < BINS
     if whole:
-        edges: Sequence[float] = np.arange(int(low), int(high) + 2) - 0.5
+        edges = np.arange(int(low), int(high) + 2) - 0.5
         labels = [f"{number}" for number in range(int(low), int(high) + 1)]
     else:
         edges = np.linspace(low, high if high > low else low + 1, BINS + 1)

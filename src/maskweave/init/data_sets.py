@@ -238,7 +238,7 @@ def _load_feature(
     if feature in folder.videos:
         clip = folder.clip(window, feature, whole)
         every: Any = SimpleNamespace(size=())  # all frames, as they are
-        return None if clip is None else video_content(read_clip(clip, every, f"{key}: {feature}"), folder.fps)
+        return None if clip is None else video_content(*read_clip(clip, every, f"{key}: {feature}"))
     if feature == TASK and TASK not in folder.table.columns:
         task = folder.task(window)
         return None if not task else FileContent("text", task)
@@ -295,7 +295,7 @@ def _tars(root: Path) -> FolderListing:
             key, field = split_field(member)
             keys[key] = ""
             places.setdefault(field, {})[key] = (plain, offset, size)
-    name, left_out = Namer(), []
+    name, left_out = Namer(), list[str]()
     sets: dict[str, FileSet] = {}
     for field, found in places.items():
         first, _, rest = field.partition(".")

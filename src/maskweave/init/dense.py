@@ -158,7 +158,7 @@ def _map(
     ranges: list[Any] = [list(rounded_out(*ends)) for ends in facts.ranges]
     if facts.has_tails:
         finding.value["scaling"] = "fit_asinh"
-        finding.why["scaling"] = "the numbers span powers of ten"
+        finding.why["scaling"] = "after asinh, as they span powers of ten"
     else:
         finding.value |= {"range": ranges or [low, high], "outside": "clip"}
         finding.why["range"] = "of each channel, without rare extremes" if ranges else "without rare extremes"
@@ -175,7 +175,8 @@ def _series(finding: Finding, facts: NumberFacts, channels: int, fitted: sizes.F
     """Arrays over one axis of unequal lengths."""
     finding = _fitted(finding, "series", fitted, {"channels": channels} if channels > 1 else {})
     finding.value["scaling"] = "fit_asinh" if facts.has_tails else "fit"
-    finding.why["scaling"] = "the numbers span powers of ten" if facts.has_tails else ""
+    if facts.has_tails:
+        finding.why["scaling"] = "after asinh, as they span powers of ten"
     if marks := [mark for mark in facts.missing if mark != "nan"]:
         finding.value["missing"] = ["predicted", *marks]
         finding.why["missing"] = "marked so in files; the end of short series is predicted, too"

@@ -17,7 +17,7 @@ NEAR = 0.25
 """The range reaches to the extreme numbers if they are beyond the quantiles by at most this share of their distance."""
 UNEQUAL = 10.0
 """Ratio of the channels' ranges from which each has its own."""
-TAILS = 8.0
+TAILS = 6.0
 """Numbers span powers of ten if the distance of their extreme quantiles is this many times that of the quantiles around the middle; 2.6 if they are
 normally distributed."""
 FAR = 3.0

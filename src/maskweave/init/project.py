@@ -5,6 +5,7 @@ import shlex
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -194,7 +195,7 @@ def import_files(project: Project) -> None:
     listing = project.listing
     if project.is_imported:
         return
-    options = {"fields": listing.fields, "window": listing.window} if listing.is_data_set else {}
+    options: dict[str, Any] = {"fields": listing.fields, "window": listing.window} if listing.is_data_set else {}
     report = import_data(
         str(listing.root),
         project.folder / DATA,

@@ -63,7 +63,8 @@ def _split(finding: Finding, known: list[str]) -> list[Finding]:
     """Returns a scalar for each number of objects with few of them."""
     if not finding.numbers:
         return [finding]
-    taken, names = [name for name in known if name != finding.name], []
+    names: list[str] = []
+    taken = [name for name in known if name != finding.name]
     for key in finding.numbers:
         name = re.sub(r"[^A-Za-z0-9_-]+", "_", key).strip("_-")
         name = _free(name if name and name not in RESERVED else f"{finding.name}_{name}", [*taken, *names])

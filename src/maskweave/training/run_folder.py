@@ -13,6 +13,7 @@ from maskweave.modality.entry import training_facts
 from maskweave.training.checkpoints import latest
 from maskweave.training.distributed import is_main_process
 from maskweave.training.resuming import changes, is_free
+from maskweave.training.split_record import claim_splits
 
 MADE = ("tokenizers", "tokens", "checkpoints", "model")
 """Folders of the files that a run computes from its recipe and entries."""
@@ -20,7 +21,15 @@ CACHE = "cache"
 """Folder of the values that tokenizers are trained on."""
 TRAINED = {"train.": ".", "tokenizers.train.": "tokenizers/*"}
 """Prefixes of the keys of a training, and the folders of its checkpoints."""
-ADDED: dict[str, Any] = {"color": 0.0, "noise": {}, "shift": {}}
+ADDED: dict[str, Any] = {
+    "color": 0.0,
+    "noise": {},
+    "shift": {},
+    "fields": {},
+    "outside_paths": False,
+    "window": 0,
+    "pictures": "",
+}
 """Keys of `data` that recipes of earlier versions do not have, with the values that mean the same."""
 
 MOST_LISTED = 20
@@ -49,6 +58,7 @@ def claim_folder(folder: Path, recipe: dict[str, Any], catalog: Catalog) -> None
             else f"a run, and its modality entries differ from those of {catalog.where} ({_listed(others)})"
         )
         raise MaskweaveError(f"{folder}: contains {what}; choose another folder with --out, or remove it")
+    claim_splits(folder, recipe, _is_begun(folder))
     if refused or others:
         remove(folder / CACHE)
         _report(
@@ -79,8 +89,10 @@ def read_run_recipe(path: Path, wanted: dict[str, Any] | None = None) -> dict[st
         for one in (data.get("mix") or {}).values():
             one["split"] = None
     if isinstance(data, dict) and wanted is not None:
-        for key in ADDED.keys() & wanted["data"].keys():
-            data.setdefault(key, ADDED[key])
+        mixed = wanted["data"].get("mix") or {}
+        for one, now in [(data, wanted["data"]), *((s, mixed.get(n, {})) for n, s in (data.get("mix") or {}).items())]:
+            for key in ADDED.keys() & now.keys():
+                one.setdefault(key, ADDED[key])
     return content
 
 

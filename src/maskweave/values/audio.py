@@ -316,9 +316,8 @@ class Audio(ValueType):
             np.pad(v.log_mel, ((0, 0), (0, most - v.log_mel.shape[1])), constant_values=self.range[0]) for v in values
         ]
         frames = round(float(np.median([value.log_mel.shape[1] for value in values])))
-        return Sound(
-            self.analysis, log_mel=np.mean(np.stack(quiet)[:, :, :frames], axis=0, dtype=np.float64).astype(np.float32)
-        )
+        levels = np.asarray(np.mean(np.stack(quiet)[:, :, :frames], axis=0), np.float32)
+        return Sound(self.analysis, log_mel=levels)
 
     # Figures
 

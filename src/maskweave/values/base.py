@@ -5,7 +5,7 @@ The rest of the library calls a value type's members and never checks its name. 
 """
 
 import json
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
@@ -15,9 +15,10 @@ from torch import Tensor
 
 from maskweave.errors import BadSample, MaskweaveError
 from maskweave.values import files
+from maskweave.values.drawn import Drawn
+from maskweave.values.drawn import Size as Size
 from maskweave.values.geometry import Geometry
 from maskweave.values.metrics import Labels, Metric
-from maskweave.values.playable import Playable
 from maskweave.values.remarks import remark
 from maskweave.values.rules import Rules
 from maskweave.values.scales import Scale
@@ -29,16 +30,12 @@ if TYPE_CHECKING:
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """Maps a network's output and its target to a scalar."""
-Head = Literal["", "points", "boxes", "label", "sample", "numbers"]
-"""Kinds of heads in fine-tuning; see `ValueType.head`."""
-Size = tuple[int, int]
-"""Height and width of a figure in pixels."""
 TextLabels = Callable[[str], "Sequence[str]"]
 """Maps a text to the labels in it, with repeats."""
 
 
 @dataclass(frozen=True)
-class ValueType(ABC):
+class ValueType(Drawn):
     """Settings of one entry's values, and the operations on such values. Subclasses are frozen dataclasses with fields of their own."""
 
     tag: ClassVar[str] = "type"
@@ -70,7 +67,7 @@ class ValueType(ABC):
     """Whether it is one vector that can stand for the sample in retrieval."""
     mergeable: ClassVar[bool] = False
     """Whether several predictions can be merged into one."""
-    head: ClassVar[Head] = ""
+    head: ClassVar[Literal["", "points", "boxes", "label", "sample", "numbers"]] = ""
     """Head that predicts it in fine-tuning; empty: not supported. `points`: a value at each point of a plane; `numbers`: all numbers of a sample
     from its pooled features; `sample`: yes or no for each class."""
     default_decoding: ClassVar[Mapping[str, Any]] = {}
@@ -105,11 +102,6 @@ class ValueType(ABC):
         return [] if cls.type else list(value_types().values())
 
     # Settings that some types have as fields
-
-    @property
-    def size(self) -> tuple[int, ...]:
-        """Points along each axis of a dense value."""
-        return ()
 
     @property
     def channels(self) -> int:
@@ -474,58 +466,6 @@ class ValueType(ABC):
     def derivation_gaps(self, by: str) -> tuple[bool, str]:
         """Returns whether a derivation can compute anything, and what it leaves out, for messages."""
         return True, ""
-
-    # Figures
-
-    def natural_size(self) -> Size:
-        """Height and width of a figure of its own size."""
-        return 128, 128
-
-    @abstractmethod
-    def draw(
-        self, value: Any, size: Size, over: Any = None, span: tuple[float, float] | None = None, reference: Any = None
-    ) -> np.ndarray:
-        """Draws one checked value as a picture, uint8 (*size, 3).
-
-        Args:
-            over: picture, uint8 (H, W, 3), drawn under boxes, instances and the like.
-            span: lowest and highest number of the color scale or of a curve's axis; see `span`.
-            reference: value whose principal components give the colors, so that two values can be compared.
-        """
-
-    def span(self, values: Sequence[Any]) -> tuple[float, float] | None:
-        """Lowest and highest number that figures of these values should show; None: the default of `draw`."""
-        return None
-
-    def playable(self, value: Any) -> Playable | None:
-        """Returns what a page can play of a checked or predicted value; None for values that neither sound nor move."""
-        return None
-
-    @property
-    def curve(self) -> bool:
-        """Whether figures are curves; their axis must include every value."""
-        return False
-
-    @property
-    def wide(self) -> bool:
-        """Whether figures need more width than height."""
-        return self.curve
-
-    @property
-    def aspect(self) -> float:
-        """Width of figures over their height."""
-        if len(self.size) == 2 and not self.wide:
-            return min(2.0, max(0.5, self.size[1] / self.size[0]))
-        return 1.5 if self.wide else 1.0
-
-    def legend(self, span: tuple[float, float] | None, values: Sequence[Any] | None, width: int) -> np.ndarray | None:
-        """Draws a legend of the colors, uint8 (height, width or less, 3); None if figures need none.
-
-        Args:
-            values: values in the figures; None: the legend covers all possible values.
-            width: maximum width in pixels.
-        """
-        return None
 
 
 def refuse(where: str, found: str, expected: str, advice: str = "") -> BadSample:

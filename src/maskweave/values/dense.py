@@ -125,8 +125,8 @@ class Dense(Array):
         if as_plane == "crop":
             if differing(found[-2:], size[-2:]):
                 remark(f"values of other sizes than {by(size)}, cropped to the center and resized")
-            along: tuple[Fit, ...] = ("crop", "refuse", "refuse")[3 - len(size) :]
-            return self.fit_along(value, (*size[:-2], *found[-2:]), along, where)
+            along: tuple[Fit, ...] = ("crop", "refuse", "refuse")
+            return self.fit_along(value, (*size[:-2], *found[-2:]), along[3 - len(size) :], where)
         if as_plane == "pad":
             remark(f"values of other sizes than {by(size)}, resized to fit inside")
             factor = min(s / n for n, s in zip(found, size, strict=True))
@@ -166,7 +166,7 @@ class Dense(Array):
             same = geometry.crop == FULL and value.shape[:2] == tuple(self.size)
             out = value.copy() if same else self.resized(value, lambda plane: self.resize(plane, geometry))
             return self.mirror(out) if geometry.flip else out
-        if len(self.size) == 3 and self.follows_view:
+        if len(self.size) == 3 and (self.follows_view or geometry.crop != FULL):
             plane: Dense = replace(self, size=self.size[1:], fit=())
             value = np.stack([plane.transform(part, geometry) for part in value])
             return value if len(value) == self.size[0] else self.resize_depth(value)

@@ -13,7 +13,7 @@ import numpy as np
 from maskweave.errors import BadSample, MaskweaveError
 from maskweave.values import formats
 from maskweave.values.array import affine
-from maskweave.values.axis import Axis
+from maskweave.values.axis import CoordinateAxis
 from maskweave.values.base import ValueType, refuse
 from maskweave.values.dense import DenseNumbers
 from maskweave.values.formats.base import Selection
@@ -48,7 +48,7 @@ class ScaledNumbers(DenseNumbers):
     fitted: Statistics | None = field(default=None, kw_only=True)
     """What `scaling` learned. A run writes it into its files; leave it out of catalogs."""
 
-    axis: Axis | None = field(default=None, kw_only=True)
+    axis: CoordinateAxis | None = field(default=None, kw_only=True)
     """Coordinates of the points of values over one axis, such as wavelengths: for figures, and to resample files that have their own."""
 
     @classmethod

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from maskweave.errors import MaskweaveError
 from maskweave.values.array import MAX_CHANNELS, NUMBERS, Array
-from maskweave.values.base import Head, Size, TextLabels, refuse
+from maskweave.values.base import Size, TextLabels, refuse
 from maskweave.values.metrics import (
     Metric,
     absolute_errors,
@@ -34,7 +34,7 @@ class Vector(Array):
     kinds: ClassVar[tuple[str, ...]] = ("grid",)
     losses = NUMBERS
     is_embedding = True
-    head: ClassVar[Head] = "numbers"
+    head: ClassVar[Any] = "numbers"
     default_metrics = ("mae",)
 
     channels: int = 1

@@ -54,7 +54,7 @@ def read_video(
             picture = None
             while int((len(frames) + 0.5) * step + 1e-9) == found and not (most and len(frames) == most):
                 picture = _reduced(_picture(frame), least) if picture is None else picture
-                _check(len(frames) + 1, *picture.shape[:2], where)
+                _check(len(frames) + 1, picture.shape[0], picture.shape[1], where)
                 if frames and picture.shape != frames[0].shape:
                     raise BadSample(
                         f"{where}: found frames of {frames[0].shape[:2]} and of {picture.shape[:2]} pixels; expected one size"
