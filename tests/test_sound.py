@@ -47,6 +47,15 @@ evaluate:
 """60 steps each: enough to run everything, not to learn much."""
 
 
+TRANSFER = """\
+start: run
+inputs: [points]
+target: pitch
+data: {source: shards, validation: 6, shift: {points: 0.1}, noise: {points: 0.01}}
+train: {steps: 4, batch_size: 8}
+"""
+
+
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """40 tones of two pitches and many lengths; some at another rate, in stereo, too long or damaged."""
@@ -58,7 +67,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         hertz, seconds = ((300, 1200)[i % 2] * rng.uniform(0.95, 1.05), 0.7 if i == 9 else rng.uniform(0.2, 0.5))
         wave = 0.5 * np.sin(2 * np.pi * hertz * np.arange(round(seconds * rate)) / rate)
         soundfile.write(home / "in" / "speech" / f"{i:02d}.wav", np.stack([wave] * (1 + (i == 5)), -1), rate)
-        (home / "in" / "pitch" / f"{i:02d}.txt").write_text(("low", "high")[i % 2])
+        if i != 11:
+            (home / "in" / "pitch" / f"{i:02d}.txt").write_text(("low", "high")[i % 2])
     (home / "in" / "speech" / "11.wav").write_bytes(b"RIFF of another kind")
     (home / "catalog.yaml").write_text(CATALOG)
     (home / "recipe.yaml").write_text(RECIPE.replace("SOURCE", str(home / "shards")))
@@ -103,6 +113,13 @@ def test_from_files_to_a_sound(home: Path, capsys: pytest.CaptureFixture[str], m
     assert bundle.generate(out.as_inputs(), ["pitch"])["pitch"] in ("low", "high")
     merged = bundle.ensemble({"pitch": "low"}, ["speech"], samples=2)["speech"]
     assert merged.rate == 8000
+
+    assert bundle.encoder(["points"])([{"points": sound}]).pooled.shape == (1, 32)
+    capsys.readouterr()
+    assert main(["probe", "run", "shards", "--inputs", "points", "--target", "pitch", "--validation", "6"]) == 0
+    assert "accuracy" in capsys.readouterr().out
+    (home / "transfer.yaml").write_text(TRANSFER)
+    assert main(["transfer", "transfer.yaml", "--out", "tuned"]) == 0
 
     report = (home / "run" / "report.html").read_text()
     assert report.count('<audio controls preload="none" src="data:audio/wav;base64,') == 8, "four samples and truths"

@@ -379,15 +379,20 @@ def test_thin_lines_of_a_spectrum_survive():
     assert out.sum() == 1 and out[3]
 
 
-def test_volumes_are_flipped_but_not_cropped_and_spectra_neither():
+def test_planes_of_volumes_are_cropped_and_flipped_alike_and_spectra_neither():
     catalog = catalog_of((4, 6, 8), film="map", label="classes", flow="direction")
     rng = np.random.default_rng(0)
     film, label = rng.random((4, 6, 8), np.float32), rng.integers(0, 3, (4, 6, 8))
     flow = np.zeros((4, 6, 8, 3), np.float32)
     flow[..., 0] = 1
     sample = {"film": film, "label": label, "flow": flow}
-    assert same(apply(sample, catalog, Geometry((0.5, 0, 1, 1))), sample)
-    out = apply(sample, catalog, Geometry((0.5, 0, 1, 1), flip=True))
+    cropped = apply(sample, catalog, Geometry((0.5, 0, 1, 1)))
+    planes = catalog_of((6, 8), film="map", label="classes", flow="direction")
+    for i in range(4):
+        plane = apply({name: value[i] for name, value in sample.items()}, planes, Geometry((0.5, 0, 1, 1)))
+        assert same({name: value[i] for name, value in cropped.items()}, plane)
+    assert not np.array_equal(cropped["film"], film)
+    out = apply(sample, catalog, FLIP)
     assert np.array_equal(out["film"], film[:, :, ::-1]) and out["film"].dtype == film.dtype
     assert np.array_equal(out["label"], label[:, :, ::-1])
     assert np.array_equal(out["flow"], -flow), "vectors to the right point to the left"

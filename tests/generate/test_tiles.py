@@ -12,7 +12,7 @@ from small_bundle import save, small_bundle
 
 from maskweave.cli.main import main
 from maskweave.errors import MaskweaveError
-from maskweave.generate.tiles import Layout, Output, plane_output, predict_tiles, tile_seed
+from maskweave.generate.tiles import Output, TileLayout, plane_output, predict_tiles, tile_seed
 from maskweave.modality.catalogs import Catalog
 from maskweave.modality.entry import Modality
 from maskweave.values.binary import Binary
@@ -65,12 +65,12 @@ def test_blending_by_hand() -> None:
 
 
 def test_layouts() -> None:
-    assert Layout.of([8], 24, 8, 0.0) == Layout(8, [0, 8, 16], 0)
-    assert Layout.of([8], 21, 8, 0.25).starts == [0, 6, 12, 13]
-    assert Layout.of([64, 8], 100, 64, 0.25) == Layout(8, [0, 5], 2), (
+    assert TileLayout.of([8], 24, 8, 0.0) == TileLayout(8, [0, 8, 16], 0)
+    assert TileLayout.of([8], 21, 8, 0.25).starts == [0, 6, 12, 13]
+    assert TileLayout.of([64, 8], 100, 64, 0.25) == TileLayout(8, [0, 5], 2), (
         "8 points a step; the last tile reaches beyond the scene"
     )
-    assert Layout.of([8], 5, 8, 0.5).starts == [0]
+    assert TileLayout.of([8], 5, 8, 0.5).starts == [0]
 
 
 def test_unknown_points_stay_unknown() -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import tarfile
 from pathlib import Path
 
@@ -76,11 +77,16 @@ def test_parquet_with_pictures_and_numbers(tmp_path: Path) -> None:
     assert catalog["speed"].value.size == (40,)
 
 
+def project_fps(root: Path) -> float:
+    return json.loads((root / "meta/info.json").read_text())["fps"]
+
+
 @pytest.mark.parametrize("version", [version_2, version_3])
 def test_lerobot(version: type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = version(tmp_path / "robot")
     project, catalog = made(root, tmp_path)
-    assert types(catalog)["top"] == "video" and opened(project) == {"state", "reward", "top", "task"}
+    assert types(catalog)["top"] == "video" and catalog["top"].value.fps == min(8, project_fps(root))
+    assert opened(project) == {"state", "reward", "top", "task"}
     assert catalog["state"].value.channels == 2 and project.listing.window == 0
     monkeypatch.setattr(data_sets, "LONG", 10)
     monkeypatch.setattr(data_sets, "WINDOW", 8)

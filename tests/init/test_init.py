@@ -139,7 +139,7 @@ def test_arrays_and_scalars(tmp_path: Path, rng: np.random.Generator) -> None:
     _, catalog = made(root, tmp_path)
     joints, mel = catalog["joints"].value, catalog["mel"].value
     assert (joints.type, joints.size, joints.channels, joints.missing) == ("series", (50,), 3, ("predicted",))
-    assert len(joints.mean) == len(joints.std) == 3
+    assert joints.scaling == catalog["tok_joints"].value.scaling == "fit"
     assert mel.size[0] == 80 and mel.size[1] >= 175 and mel.fit == ("crop", "crop") and mel.has_unknown
     assert catalog["clip"].value.size == (8, 32, 32) and catalog["clip"].value.type == "video"
     assert (catalog["mass"].value.scale, catalog["count"].value.scale) == ("log", "linear")
@@ -368,6 +368,35 @@ def test_grids_divide_their_sizes(length: int) -> None:
     for fitted in (series, volume, strip, picture, plane):
         assert all(s % g == 0 and g >= 1 for s, g in zip(fitted.size, fitted.grid, strict=True)), fitted
     assert series.size[0] >= length and strip.size[1] >= 100, "nothing is cut"
+
+
+def test_numbers_over_powers_of_ten_need_no_range(tmp_path: Path, rng: np.random.Generator) -> None:
+    root = folder(
+        tmp_path / "files",
+        flux__npy=lambda i: np.exp(rng.normal(0, 2.5, (16, 16))) * rng.choice([-1, 1], (16, 16)),
+        counts__npy=lambda i: (np.exp(rng.normal(5, 2, (16, 16)))).astype(np.int64),
+    )
+    _, catalog = made(root, tmp_path)
+    assert (catalog["flux"].value.scaling, catalog["flux"].value.range) == ("fit_asinh", None)
+    assert catalog["counts"].value.range is not None
+
+
+def test_channels_of_different_ranges_have_their_own(tmp_path: Path, rng: np.random.Generator) -> None:
+    root = folder(
+        tmp_path / "files",
+        weather__npy=lambda i: np.stack(
+            [rng.uniform(0, 1, (16, 16)), rng.uniform(900, 1100, (16, 16)), np.full((16, 16), 5.0)], -1
+        ),
+        alike__npy=lambda i: rng.uniform(0, 1, (16, 16, 2)),
+    )
+    _, catalog = made(root, tmp_path)
+    small, large, constant = catalog["weather"].value.range
+    assert (
+        small == pytest.approx((0, 1), abs=0.02)
+        and large == pytest.approx((900, 1100), abs=2)
+        and constant[0] < 5 < constant[1]
+    )
+    assert catalog["alike"].value.range == pytest.approx((0, 1), abs=0.02)
 
 
 def test_two_commands(tmp_path: Path, rng: np.random.Generator) -> None:

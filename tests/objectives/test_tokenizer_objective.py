@@ -131,6 +131,23 @@ def test_a_diffusion_decoder_trains_with_its_encoder():
     assert torch.equal(first, second)
 
 
+@pytest.mark.parametrize("prediction", ["sample", "epsilon", "v_prediction"])
+def test_a_diffusion_decoder_skips_unknown_points(prediction):
+    _, values = depth()
+    denoiser = Diffusion(widths=(32,), layers=1, attention=0, patch=2, prediction=prediction, training_steps=40)
+    modality = entry(Map((16, 16), range=(0, 10), missing=("nan",)), spec=dataclasses.replace(SPEC, diffusion=denoiser))
+    values = values[:16].copy()
+    values[:, :5] = np.nan
+    objective, batch, history, _ = train(modality, values, steps=60, rate=5e-3)
+    assert all(np.isfinite(history)) and np.mean(history[-5:]) < 0.7 * np.mean(history[:2])
+    objective.eval()
+    output, target, _, *_ = objective.tokenizer(batch.values)
+    assert torch.equal(target.isnan(), batch.values.isnan()) and output.isfinite().all()
+    known = ~target.isnan()
+    torch.testing.assert_close(objective(batch)[1]["reconstruction"], (output - target)[known].square().mean().detach())
+    assert np.isfinite(objective.tokenizer.decode(objective.tokenizer.encode(values[:2]))).all()
+
+
 @pytest.mark.parametrize(
     "quantizer",
     [

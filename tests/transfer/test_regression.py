@@ -11,17 +11,19 @@ from sklearn.linear_model import Ridge as TheirRidge
 from small_transfer import catalog, make_bundle, write_recipe
 
 from maskweave.cli.main import main
+from maskweave.data.split import Split
 from maskweave.errors import MaskweaveError
 from maskweave.masking.inputs import raw_inputs
-from maskweave.modality.catalogs import Catalog
+from maskweave.modality.catalogs import Catalog, load_catalog
 from maskweave.modality.entry import Modality
 from maskweave.models.encoder import Encoded
 from maskweave.models.sample_heads import ClassHead, NumberForm, NumberHead, channel_statistics
 from maskweave.objectives.regression import NumberLoss
 from maskweave.synthetic.scenes import Scenes
 from maskweave.transfer.build import load_transferred
+from maskweave.transfer.data import open_examples
 from maskweave.transfer.probe import Labeled, nearest_numbers
-from maskweave.transfer.recipe import HeadSettings, load_transfer
+from maskweave.transfer.recipe import HeadSettings, TransferData, load_transfer
 from maskweave.transfer.ridge import Ridge
 from maskweave.transfer.run import run_transfer
 from maskweave.transfer.target import Target, make_target
@@ -102,12 +104,19 @@ def test_gaussian_and_quantile_distributions() -> None:
 
 def test_statistics_are_over_known_points() -> None:
     raw = torch.tensor([[[[1.0, 3.0], [torch.nan, torch.nan]]], [[[torch.nan] * 2] * 2]])
-    assert channel_statistics(raw).tolist() == [[2.0, 1.0], [0.0, 0.0]]
+    found = channel_statistics(raw)
+    assert found[0].tolist() == [2.0, 1.0] and bool(found[1].isnan().all())
+    head = ClassHead(4, 3, statistics={"x": 1})
+    with torch.no_grad():
+        head.feature_mean[4:] = torch.tensor([2.0, 1.0])
+    tokens = torch.ones(2, 1, 4)
+    one, other = head(Encoded(tokens, None, {}, {}, {"x": raw}))
+    assert torch.allclose(one, other), "what is unknown counts as average"
     samples = [Scenes(catalog(["rgb", "depth"]), 2, 0)[i] for i in range(2)]
     del samples[1]["depth"]
-    found = raw_inputs(samples, catalog(["rgb", "depth"]), ["rgb", "depth"])
-    assert found["rgb"].shape == (2, 3, 64, 64) and bool(found["depth"][1].isnan().all())
-    assert bool(found["depth"][0].isfinite().all())
+    values = raw_inputs(samples, catalog(["rgb", "depth"]), ["rgb", "depth"])
+    assert values["rgb"].shape == (2, 3, 64, 64) and bool(values["depth"][1].isnan().all())
+    assert bool(values["depth"][0].isfinite().all())
 
 
 def test_attention_starts_as_the_mean_and_skips_padding() -> None:
@@ -147,6 +156,18 @@ def test_the_strength_is_cross_validated() -> None:
     signal = Ridge.fit(x, 5 * x[:, :1], np.arange(80) % 5)
     assert noise.strength > 100 * signal.strength
     assert float(noise.error[0]) == pytest.approx(1, abs=0.25), "no better than the mean, and not much worse"
+
+
+def test_useless_features_do_no_harm() -> None:
+    """The first features are noise: with a penalty of their own, the error is that of the others alone."""
+    rng = np.random.default_rng(2)
+    noise, good = rng.normal(size=(100, 150)), rng.normal(size=(100, 5))
+    y = torch.from_numpy(good @ rng.normal(size=(5, 1)) + 0.3 * rng.normal(size=(100, 1)))
+    x, folds = torch.from_numpy(np.concatenate([noise, good], axis=1)), np.arange(100) % 5
+    alone = Ridge.fit(x[:, 150:], y, folds)
+    together, blind = Ridge.fit(x, y, folds, block=150), Ridge.fit(x, y, folds)
+    assert float(together.error[0]) <= 1.01 * float(alone.error[0]) < 0.8 * float(blind.error[0])
+    assert together.weight.shape == (1, 155)
 
 
 def test_nearest_numbers_by_hand() -> None:
@@ -233,6 +254,32 @@ def test_vectors_and_curves_are_targets(
     path = write_recipe(tmp_path, start, **changes, data=data, head={"form": "histogram"})
     with pytest.raises(MaskweaveError, match=r"bins are for one; use 'gaussian' or 'quantile'"):
         run_transfer(load_transfer(path), tmp_path / "bins")
+
+
+def test_a_probe_of_a_target_that_only_the_catalog_has(
+    start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "more.yaml").write_text(yaml.safe_dump({"modalities": NEW}))
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    words = ["probe", str(start), "python: test_regression:Curves", "--inputs", "rgb", "--validation", "8"]
+    assert main([*words, "--target", "summary"]) == 1
+    assert "unknown modality 'summary'" in capsys.readouterr().err
+    assert main([*words, "--target", "summary", "--catalog", str(tmp_path / "more.yaml")]) == 0
+    rows = {row["metric"]: row["value"] for row in json.loads((start / "probe.json").read_text())}
+    assert rows["linear-probe R²"] > 0.95 and "linear-probe NLL" not in rows
+
+
+def test_groups_share_a_part_and_a_fold(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "more.yaml").write_text(yaml.safe_dump({"modalities": NEW}))
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    data = TransferData(source="python: test_regression:Curves", validation=10, split=Split(group=r"curve-\d"))
+    parts = open_examples(data, load_catalog(str(tmp_path / "more.yaml")), ["curve"], "summary", "")
+    keys = [[part.key(i) for i in range(len(part))] for part in parts]
+    groups = [{key[:7] for key in of_part} for of_part in keys]
+    assert len(keys[0]) + len(keys[1]) == 40 and not groups[0] & groups[1]
+    folds = parts.train.folds(range(len(parts.train)))
+    by_group = {key[:7]: {int(f) for k, f in zip(keys[0], folds, strict=True) if k[:7] == key[:7]} for key in keys[0]}
+    assert all(len(found) == 1 for found in by_group.values()) and len(set(folds.tolist())) > 1
 
 
 def test_what_a_number_cannot_be(start: Path, tmp_path: Path) -> None:

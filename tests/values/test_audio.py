@@ -19,6 +19,7 @@ from maskweave.values import log_mel
 from maskweave.values.audio import Audio
 from maskweave.values.log_mel import LogMel
 from maskweave.values.sound import Sound
+from maskweave.values.variation import Variation
 
 RATE = 16_000
 AUDIO = Audio(rate=RATE, max_seconds=1.024)
@@ -132,7 +133,7 @@ def test_written_sounds_are_read_again() -> None:
         assert ending == "wav" and len(content) == 44 + width * len(waveform)
         assert np.array_equal(AUDIO.read(content, ending, "x").waveform, waveform)
         assert soundfile.info(io.BytesIO(content)).samplerate == RATE
-    clip = AUDIO.clip(AUDIO.check(rough, "x"))
+    clip = AUDIO.playable(AUDIO.check(rough, "x"))
     assert clip.mime == "audio/wav" and soundfile.info(io.BytesIO(clip.content)).subtype == "PCM_16"
 
 
@@ -173,6 +174,16 @@ def test_longer_sounds_are_cut_and_told_or_refused() -> None:
         refusing.fit_sizes(refusing.check(tone(2), "x"), "x")
     with pytest.raises(BadSample, match=r"speech: value 3 of the batch: found a sound of 2 s"):
         AUDIO.check_batch([tone(2)], "speech", first=3)
+
+
+def test_variations_leave_something_of_a_sound() -> None:
+    sound = AUDIO.check(tone(0.512), "x")
+    assert AUDIO.vary(sound, Variation(shift=-1.0)).num_samples == 256
+    assert AUDIO.vary(sound, Variation(shift=1.0)).num_samples == 64 * 256
+    noisy = AUDIO.vary(sound, Variation(noise=0.1, seed=(3,)))
+    change = (noisy.log_mel - sound.log_mel)[(sound.log_mel > -60) & (sound.log_mel < -20)]
+    assert change.std() == pytest.approx(0.1 * 40, rel=0.2), "a network's input of 2 is 80 dB"
+    assert AUDIO.vary(sound, Variation()) is sound
 
 
 ENTRY = {"id": 1, "kind": "grid", "grid": [4, 16], "value": {"type": "audio", "rate": RATE, "max_seconds": 1.024}}

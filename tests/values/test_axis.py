@@ -9,7 +9,7 @@ import pytest
 from maskweave.config import build, plain
 from maskweave.errors import BadSample, MaskweaveError
 from maskweave.modality.catalogs import catalog_from
-from maskweave.values.axis import Axis
+from maskweave.values.axis import CoordinateAxis
 from maskweave.values.base import ValueType
 from maskweave.values.map import Map
 from maskweave.values.remarks import listening
@@ -27,9 +27,9 @@ def spectrum(**axis: Any) -> Any:
 
 
 def test_points_of_an_axis() -> None:
-    assert Axis(0, 10).points(6).tolist() == [0, 2, 4, 6, 8, 10]
-    assert np.allclose(Axis(1, 100, scale="log").points(3), [1, 10, 100])
-    assert Axis(0, 1, "time", "s").label == "time (s)" and Axis(0, 1).label == ""
+    assert CoordinateAxis(0, 10).points(6).tolist() == [0, 2, 4, 6, 8, 10]
+    assert np.allclose(CoordinateAxis(1, 100, scale="log").points(3), [1, 10, 100])
+    assert CoordinateAxis(0, 1, "time", "s").label == "time (s)" and CoordinateAxis(0, 1).label == ""
     assert build(ValueType, plain(spectrum()), "x") == spectrum()
 
 
@@ -53,7 +53,7 @@ def test_settings(settings: dict[str, Any], message: str) -> None:
 
 
 def test_coarser_axes_take_means_and_keep_the_integral() -> None:
-    axis, x = Axis(0.5, 9.5), np.arange(0.05, 10, 0.1)
+    axis, x = CoordinateAxis(0.5, 9.5), np.arange(0.05, 10, 0.1)
     y = 3 + np.sin(x)
     found = axis.resampled(y, x, 10, "x")
     assert np.allclose(found, y.reshape(10, 10).mean(axis=1)) and found.sum() == pytest.approx(y.sum() * 0.1)
@@ -63,14 +63,14 @@ def test_coarser_axes_take_means_and_keep_the_integral() -> None:
 
 def test_totals_keep_their_sum() -> None:
     counts = np.arange(1.0, 21)
-    found = Axis(1, 19, resample="sum").resampled(counts, np.arange(0.5, 20), 10, "x")
+    found = CoordinateAxis(1, 19, resample="sum").resampled(counts, np.arange(0.5, 20), 10, "x")
     assert np.allclose(found, counts.reshape(10, 2).sum(axis=1))
-    finer = Axis(0.25, 19.75, resample="sum").resampled(counts, np.arange(0.5, 20), 40, "x")
+    finer = CoordinateAxis(0.25, 19.75, resample="sum").resampled(counts, np.arange(0.5, 20), 40, "x")
     assert np.allclose(finer, np.repeat(counts, 2) / 2)
 
 
 def test_finer_axes_interpolate() -> None:
-    found = Axis(0, 4).resampled(np.array([0.0, 4, 8]), np.array([0, 2, 4]), 9, "x")
+    found = CoordinateAxis(0, 4).resampled(np.array([0.0, 4, 8]), np.array([0, 2, 4]), 9, "x")
     assert np.allclose(found, np.arange(9))
 
 
@@ -78,11 +78,11 @@ def test_what_files_do_not_know_stays_unknown() -> None:
     x = np.arange(0, 6.01, 0.1)
     y = np.ones_like(x)
     y[(x > 1.75) & (x < 3.25)] = NAN
-    found = Axis(-1, 8).resampled(y, x, 10, "x")
+    found = CoordinateAxis(-1, 8).resampled(y, x, 10, "x")
     assert np.array_equal(np.isnan(found), [1, 0, 0, 1, 1, 0, 0, 0, 1, 1])  # -1, 2 and 3, 7 and 8
-    sparse = Axis(0, 4).resampled(np.array([0.0, NAN, 8]), np.array([0, 2, 4]), 9, "x")
+    sparse = CoordinateAxis(0, 4).resampled(np.array([0.0, NAN, 8]), np.array([0, 2, 4]), 9, "x")
     assert np.array_equal(np.isnan(sparse), [0, 0, 0, 1, 1, 1, 0, 0, 0]) or np.isnan(sparse[3:6]).sum() >= 2
-    assert np.isnan(Axis(0, 4).resampled(np.full(3, NAN), np.array([0, 2, 4]), 9, "x")).all()
+    assert np.isnan(CoordinateAxis(0, 4).resampled(np.full(3, NAN), np.array([0, 2, 4]), 9, "x")).all()
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_what_files_do_not_know_stays_unknown() -> None:
 )
 def test_coordinates_are_checked(coordinates: list[float], message: str) -> None:
     with pytest.raises(BadSample, match=message):
-        Axis(1, 2, scale="log", array="x").resampled(np.ones(3), np.array(coordinates), 4, "x")
+        CoordinateAxis(1, 2, scale="log", array="x").resampled(np.ones(3), np.array(coordinates), 4, "x")
 
 
 def files_with(x: np.ndarray, y: np.ndarray) -> dict[str, bytes]:
@@ -150,7 +150,7 @@ def test_the_only_other_array_is_the_value() -> None:
 
 def test_columns_of_a_table_are_chosen_by_the_names_of_channels() -> None:
     text = "time,elbow,note,shoulder\n0,1,7,10\n1,2,7,20\n2,3,7,30\n"
-    axis = Axis(0, 2, "time", "s", array="time")
+    axis = CoordinateAxis(0, 2, "time", "s", array="time")
     value = Series((5,), 2, channel_names=("shoulder", "elbow"), axis=axis, mean=(0,), std=(1,))
     found = value.read(text.encode(), "csv", "x")
     assert np.allclose(found, [[10, 1], [15, 1.5], [20, 2], [25, 2.5], [30, 3]])
@@ -178,6 +178,7 @@ def test_predictions_stay_on_the_axis() -> None:
     logits[..., :5] = logits[..., 60:] = -1
     found = value.with_unknown(np.ones((1, 64), np.float32), logits)
     assert found.shape == (1, 64) and np.isnan(found).sum() == 9
+    assert [*value.metrics()] == ["mae", "rmse"], "they have no length"
     assert value.merge([found[0], np.ones(64), np.full(64, NAN)], 0.5).shape == (64,)
 
 
@@ -185,6 +186,6 @@ def test_figures_use_the_axis() -> None:
     array = np.sin(np.arange(64) / 9)
     bare = Series((64,), mean=(0,), std=(1,)).draw(array, (96, 144))
     drawn = spectrum().draw(array, (96, 144))
-    other = Map((64,), range=(-1, 1), axis=Axis(0, 5, "time", "s")).draw(array, (96, 144))
+    other = Map((64,), range=(-1, 1), axis=CoordinateAxis(0, 5, "time", "s")).draw(array, (96, 144))
     assert bare.shape == drawn.shape == other.shape == (96, 144, 3)
     assert not np.array_equal(bare, drawn) and not np.array_equal(drawn, other)

@@ -47,7 +47,7 @@ def test_channels_may_be_a_list_of_names_and_units() -> None:
     ("settings", "message"),
     [
         ({"channels": []}, r"c.yaml: modality 'a': value.channels is an empty list; expected names, or the number"),
-        ({"channels": [{"nam": "x"}]}, "unknown key 'value.channels.0.nam'; did you mean 'value.channels.0.name'"),
+        ({"channels": [{"names": "x"}]}, "unknown key 'value.channels.0.names'; did you mean 'value.channels.0.name'"),
         ({"channels": ["a"], "channel_names": ["b"]}, "lists names, and so does channel_names; keep one of them"),
         ({"channels": ["a", "a"]}, "value.channel_names must differ, found 'a' twice"),
         ({"channels": 2, "channel_units": ["m"]}, "value.channel_units needs 2 units, found 1"),
@@ -166,7 +166,7 @@ def test_what_is_learned_is_stored_with_the_tokenizer(tmp_path: Any) -> None:
     values = np.exp(rng.normal(0, 3, (64, 8, 2))).astype(np.float32) * [1, 1e4]
     asked = Map((8,), 2, scaling="fit_log", channel_names=("a", "b"))
     with pytest.raises(
-        MaskweaveError, match="scaling: fit_log is learned when a tokenizer is trained, and here is none"
+        MaskweaveError, match="scaling: fit_log is learned in a run from its training samples, and was not here"
     ):
         asked.to_network(values)
     tokenizer = GridTokenizer(entry(asked.fit_to(values)))
@@ -188,9 +188,6 @@ def test_what_is_learned_is_stored_with_the_tokenizer(tmp_path: Any) -> None:
     assert other.fingerprint != tokenizer.fingerprint
 
 
-def test_settings_that_cannot_be_learned_are_refused() -> None:
+def test_numbers_that_cannot_be_on_the_scale_are_refused() -> None:
     with pytest.raises(BadSample, match="x: found -1; expected numbers above 0; .* use fit_asinh"):
         Map((2,), scaling="fit_log").check(np.array([1.0, -1.0]), "x")
-    content: Any = {"id": 1, "kind": "patches", "grid": [2], "value": {"type": "map", "size": [8], "scaling": "fit"}}
-    with pytest.raises(MaskweaveError, match="learned with a tokenizer, which patches do not have; give value.mean"):
-        catalog_from({"modalities": {"a": content}}, "c.yaml")

@@ -11,7 +11,7 @@ import torch
 import maskweave
 from maskweave.cli.main import main
 from maskweave.errors import BadSample, MaskweaveError
-from maskweave.modality.catalogs import catalog_from
+from maskweave.modality.catalogs import catalog_from, load_saved_catalog
 from maskweave.values.geometry import Geometry
 from maskweave.values.lengths import cut_end, filled_up, known_length, likely_lengths, pad_end
 from maskweave.values.remarks import listening
@@ -37,13 +37,11 @@ def test_lengths() -> None:
     [
         ({"size": [4, 4]}, r"a series has one axis: value.size is its longest length, found \[4, 4\]"),
         ({"missing": []}, "value.missing of a series must be predicted or nan"),
-        ({"kind": "patches"}, "scaling: fit is learned with a tokenizer, which patches do not have; give value.mean"),
     ],
 )
 def test_settings(settings: dict[str, Any], message: str) -> None:
-    kind = settings.pop("kind", "grid")
     value = {"type": "series", "size": [8], **settings}
-    entry = {"id": 1, "kind": kind, "grid": [2] * len(value["size"]), "value": value}
+    entry = {"id": 1, "kind": "grid", "grid": [2] * len(value["size"]), "value": value}
     with pytest.raises(MaskweaveError, match=message):
         catalog_from({"modalities": {"a": entry}}, "c.yaml")
 
@@ -128,6 +126,7 @@ def test_values_with_nothing_known_past_the_end_are_cut_by_their_logits() -> Non
 CATALOG = """\
 modalities:
   cue: {id: 1, kind: vectors, max_tokens: 2, value: {type: vectors, channels: 2}}
+  path: {id: 3, kind: patches, grid: [6], value: {type: series, size: [24], channels: 2}}
   motion:
     id: 2
     kind: grid
@@ -141,9 +140,9 @@ catalog: HOME/motion.yaml
 data: {source: HOME/shards, validation: 24}
 tokenizers: {train: {steps: 400, batch_size: 32, learning_rate: 4.0e-3, checkpoint_every: 0, log_every: 200}}
 model:
-  {width: 32, heads: 2, encoder_depth: 1, decoder_depth: 1, masking: {input_tokens: 6, target_tokens: 6, mixtures: [{inputs: {cue: 1}, targets: {motion: 1}}, {inputs: {cue: 1, motion: 1}, targets: {motion: 1}}]}}
+  {width: 32, heads: 2, encoder_depth: 1, decoder_depth: 1, masking: {input_tokens: 6, target_tokens: 6, mixtures: [{inputs: {cue: 1}, targets: {motion: 1}}, {inputs: {cue: 1, motion: 1}, targets: {motion: 1}}, {inputs: {path: 1}, targets: {motion: 1}}]}}
 train: {steps: 250, batch_size: 32, learning_rate: 5.0e-3, checkpoint_every: 0, log_every: 125}
-evaluate: {samples: 24, requests: [{inputs: [cue], targets: [motion]}], sheets: [{inputs: [cue], targets: [motion]}]}
+evaluate: {samples: 24, requests: [{inputs: [cue], targets: [motion]}, {inputs: [path], targets: [motion]}], sheets: [{inputs: [cue], targets: [motion]}]}
 """
 
 
@@ -155,7 +154,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         length, speed = int(rng.choice([6, 11, 17, 24])), rng.uniform(0.5, 2)
         t = np.arange(length)
         series = np.stack([np.sin(t * speed / 5), 1000 + 10 * speed * np.cos(t / 8)], 1)
-        for name, array in (("motion", series), ("cue", np.array([[length / 10, speed]]))):
+        for name, array in (("motion", series), ("path", series * [1, 1e6]), ("cue", np.array([[length / 10, speed]]))):
             (home / "in" / name).mkdir(parents=True, exist_ok=True)
             np.save(home / "in" / name / f"{i:03d}.npy", array)
     (home / "motion.yaml").write_text(CATALOG)
@@ -167,7 +166,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_generated_series_end_where_they_should(home: Path) -> None:
     rows = json.loads((home / "run" / "evaluation.json").read_text())
-    scores = {row["metric"]: row for row in rows}
+    scores = {row["metric"]: row for row in rows if row["inputs"] == ["cue"]}
     assert scores["length error"]["value"] < 1.5 < 4 < scores["length error"]["constant"]
     assert scores["length error"]["tokenizer"] < 0.5
     assert scores["MAE height"]["tokenizer"] < 3 and scores["MAE height"]["value"] < scores["MAE height"]["constant"]
@@ -188,3 +187,13 @@ def test_results_are_saved_and_read_again_and_merged(home: Path, tmp_path: Path)
     assert np.array_equal(cut_end(again.inputs["motion"]), saved) and len(again.inputs["motion"]) == 24
     merged = bundle.ensemble({"cue": result.inputs["cue"]}, ["motion"], samples=3, seed=0)
     assert abs(len(merged["motion"]) - len(saved)) <= 3 and np.isfinite(merged["motion"]).all()
+
+
+def test_raw_patches_have_statistics_in_the_runs_entries(home: Path) -> None:
+    entries = load_saved_catalog(home / "run")
+    fitted: Any = entries["path"].value
+    assert fitted.fitted.center[1] == pytest.approx(1e9, rel=0.05) and entries["motion"].value.fitted is None
+    rows = json.loads((home / "run" / "evaluation.json").read_text())
+    score = next(row for row in rows if row["inputs"] == ["path"] and row["metric"] == "length error")
+    assert score["value"] < 1.5
+    assert main(["train", str(home / "recipe.yaml"), "--out", str(home / "run")]) == 0, "the same run goes on"

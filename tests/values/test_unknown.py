@@ -305,10 +305,10 @@ def test_unknown_points_are_hatched(name: str, sample: dict[str, Any]) -> None:
     assert {(206, 206, 206), (150, 150, 150)} <= shades
 
 
-def test_a_diffusion_decoder_is_refused() -> None:
-    with pytest.raises(MaskweaveError, match="cannot be trained on values with unknown points"):
+def test_a_diffusion_decoder_cannot_predict_unknown_points() -> None:
+    with pytest.raises(MaskweaveError, match="a diffusion decoder cannot predict which points are unknown"):
         catalog_from(
-            {"modalities": {"a": {"id": 1, "kind": "grid", "grid": [2, 2], "tokenizer": {"diffusion": {}}, "value": {"type": "map", "size": [8, 8], "range": [0, 1], "missing": "nan"}}}},
+            {"modalities": {"a": {"id": 1, "kind": "grid", "grid": [2, 2], "tokenizer": {"diffusion": {}}, "value": {"type": "map", "size": [8, 8], "range": [0, 1], "missing": "predicted"}}}},
             "own.yaml",
         )  # fmt: skip
 

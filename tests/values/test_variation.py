@@ -4,12 +4,15 @@ import numpy as np
 import pytest
 
 from maskweave.values import value_types
+from maskweave.values.audio import Audio
 from maskweave.values.base import ValueType
 from maskweave.values.classes import Classes
 from maskweave.values.image import Image
 from maskweave.values.map import Map
+from maskweave.values.sound import Sound
 from maskweave.values.variation import Variation
 from maskweave.values.vector import Vector
+from maskweave.values.video import Video
 
 NOISY = Variation(noise=0.1, seed=(1,))
 
@@ -81,3 +84,42 @@ def test_shifts_along_time() -> None:
 @pytest.mark.parametrize("name", value_types())
 def test_what_a_type_says_it_varies_is_known(name: str) -> None:
     assert set(value_types()[name].varied_by) <= {"color", "noise", "shift"}
+
+
+@pytest.mark.parametrize("scaling", ["fit", "fit_log"])
+def test_noise_before_a_scaling_is_learned_is_relative_to_the_value(scaling: str) -> None:
+    value = Map((1000,), scaling=scaling)
+    wave = (1e4 * np.random.default_rng(0).lognormal(size=1000)).astype(np.float32)
+    fitted = value.fit_to(wave[None])
+    for each in (value, fitted):
+        difference = fitted.to_network([each.vary(wave, NOISY)]) - fitted.to_network([wave])
+        assert 0.08 < float(difference.std()) < 0.12
+
+
+def test_sounds_are_shifted_and_noisy() -> None:
+    value = Audio(rate=8000, max_seconds=1.0, mels=8)
+    T = value.size[1]
+    low, high = value.range
+    mel = np.linspace(low, high, T // 2, dtype=np.float32)[None].repeat(8, 0)
+    sound = Sound(value.analysis, log_mel=mel)
+    later = value.vary(sound, Variation(shift=0.25)).log_mel
+    n = round(0.25 * T)
+    assert later.shape == (8, T // 2 + n) and (later[:, :n] == low).all() and np.allclose(later[:, n:], mel)
+    earlier = value.vary(sound, Variation(shift=-0.25)).log_mel
+    assert np.allclose(earlier, mel[:, n:])
+    padded = value.padded(sound)
+    assert np.array_equal(
+        value.vary(padded, Variation(shift=0.25)), value.padded(Sound(value.analysis, log_mel=later)), equal_nan=True
+    )
+    noisy = value.vary(sound, NOISY).log_mel
+    assert 0.05 < (noisy - mel).std() * 2 / (high - low) < 0.15 and noisy.min() >= low and noisy.max() <= high
+    assert value.vary(sound, Variation()) is sound
+
+
+def test_videos_keep_their_end() -> None:
+    value = Video((4, 2, 2), fps=8)
+    frames = np.full((3, 2, 2, 3), 100, np.uint8)
+    brighter = value.vary(frames, Variation(brightness=1.5))
+    assert brighter.shape == frames.shape and (brighter == 150).all()
+    padded = value.vary(value.padded(frames), Variation(brightness=1.5))
+    assert (padded[:3] == 150).all() and np.isnan(padded[3]).all()

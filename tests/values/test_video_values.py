@@ -21,6 +21,7 @@ from maskweave.values.formats.frames import is_frames, pack
 from maskweave.values.formats.video import read_video, write_gif, write_mp4
 from maskweave.values.geometry import Geometry
 from maskweave.values.image import Image
+from maskweave.values.variation import Variation
 from maskweave.values.video import Video
 
 VIDEO = Video((8, 16, 16), fps=8.0)
@@ -139,7 +140,7 @@ def test_values_that_are_refused(value: Any, message: str) -> None:
         VIDEO.check(value, "x")
 
 
-def test_batches_have_the_entrys_size() -> None:
+def test_batches_have_the_size_of_the_entry() -> None:
     with pytest.raises(BadSample, match=r"clip: value 2 of the batch: found shape \(9, 16, 16, 3\)"):
         VIDEO.check_batch([levels(9)], "clip", first=2)
 
@@ -224,6 +225,20 @@ def test_videos_and_volumes_are_cropped_and_flipped_with_the_pictures_of_their_v
         )
 
 
+@pytest.mark.parametrize("ways", ["crop", "resize", "refuse"])
+def test_random_crops_apply_to_all_frames_however_sizes_are_fitted(ways: str) -> None:
+    entries = catalog(
+        clip={"type": "video", "size": [3, 8, 8], "fit": ways},
+        volume={"type": "map", "size": [3, 8, 8], "range": [0, 255], "fit": ways},
+    )
+    plane = np.broadcast_to(np.arange(0, 80, 10, dtype=np.uint8), (8, 8))
+    sample = {"clip": np.stack([np.stack([plane] * 3, -1)] * 2), "volume": np.stack([plane] * 3).astype(np.float32)}
+    moved = apply(sample, entries, {"": Geometry((0.5, 0.0, 1.0, 1.0), flip=True)})
+    assert moved["clip"].shape == (2, 8, 8, 3) and moved["volume"].shape == (3, 8, 8)
+    for frame in (*moved["clip"][..., 0], *moved["volume"]):
+        assert frame[0, 0] == 70 and frame[0, 7] == 40, "the right half, mirrored"
+
+
 def test_a_video_of_another_frame_needs_its_own_view() -> None:
     clip, still = {"type": "video", "size": [2, 8, 8]}, {"type": "image", "size": [8, 8], "channels": 3}
     sample = {"clip": levels(2, 8, 8), "still": np.zeros((8, 16, 3), np.uint8)}
@@ -232,6 +247,16 @@ def test_a_video_of_another_frame_needs_its_own_view() -> None:
     stretched = catalog(clip={**clip, "fit": "resize"}, still=still)
     with pytest.raises(BadSample, match="'clip' and the pictures of its view cannot be fitted together"):
         fit(sample, stretched)
+
+
+def test_variations_shift_and_color_all_frames() -> None:
+    assert VIDEO.varied_by == ("shift", "color", "noise")
+    later = VIDEO.vary(levels(4), Variation(shift=0.25))
+    assert later[:, 0, 0, 0].tolist() == [0, 0, 0, 10], "a quarter of 8 frames"
+    brighter = VIDEO.vary(levels(4), Variation(brightness=2.0))
+    assert brighter[:, 0, 0, 0].tolist() == [0, 20, 40, 60] and brighter.dtype == np.uint8
+    padded = VIDEO.vary(VIDEO.padded(levels(4)), Variation(shift=0.25))
+    assert np.array_equal(padded, VIDEO.padded(later), equal_nan=True), "what is past the end stays unknown"
 
 
 # What results write.
@@ -295,5 +320,5 @@ def test_figures_are_strips_with_hatched_ends_and_clips_play() -> None:
     assert strip.shape == (32, 128, 3)
     assert [round(strip[16, 16 + 32 * i].mean() / 60) for i in range(2)] == [0, 2]
     assert strip[:, 64:].std() > 10 and np.ptp(strip[:, 100:], axis=2).max() <= 3, "frames 5 and 7 are past the end"
-    clip = VIDEO.clip(levels(5))
+    clip = VIDEO.playable(levels(5))
     assert clip.mime == "image/gif" and read_video(clip.content, "x")[0].shape == (5, 128, 128, 3)

@@ -74,7 +74,9 @@ def typed_recipe(given: Namespace, read: Callable[..., Any] = load_recipe, name:
     """
     path = Path(given.recipe)
     overrides = {
-        key: _plain(value) for key, value in given.items(branches=False) if key not in ("recipe", "out", "only")
+        key: _plain(value)
+        for key, value in given.items(branches=False)
+        if key not in ("recipe", "out", "only", "fractions")
     }
     folder = Path(given.get("out") or Path("runs") / path.stem)
     typed = [

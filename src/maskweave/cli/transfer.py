@@ -15,6 +15,7 @@ from maskweave.generate.bundle import load
 from maskweave.modality.catalogs import load_catalog
 from maskweave.report.tables import text_table
 from maskweave.transfer.data import open_examples
+from maskweave.transfer.fractions import curve_table, parse_fractions, probe_curve, transfer_curve
 from maskweave.transfer.probe import probe as probe_features
 from maskweave.transfer.recipe import TransferData, TransferRecipe, joined, load_transfer
 from maskweave.transfer.run import run_transfer
@@ -24,15 +25,22 @@ RECIPE = TransferRecipe
 """Type of the recipe that `maskweave transfer` reads."""
 
 
+FRACTIONS = "label efficiency: train with each of these shares of the training examples, '0.01,0.1,1' for instance; gives a table and a figure"
 GROUP = r"samples whose names match this regular expression with the same text, 'episode_\d+' for instance, are all held out or none"
 
 
 def transfer_arguments(parser: ArgumentParser) -> None:
     recipe_arguments(parser, RECIPE)
+    parser.add_argument("--fractions", metavar="SHARES", type=str, default="", help=FRACTIONS)
 
 
 def transfer(given: Namespace) -> None:
     recipe, folder, again = typed_recipe(given, load_transfer, "transfer")
+    if given.get("fractions"):
+        shares = parse_fractions(given.fractions)
+        points = transfer_curve(recipe, shares, folder, f"{again} --fractions {given.fractions}")
+        print(f"{text_table(*curve_table(points))}\nwritten to {folder / 'fractions.json'} and fractions.png")
+        return
     print(table(run_transfer(recipe, folder, again)))
     print(f"written to {folder / 'evaluation.json'}; report: {folder / 'report.html'}")
 
@@ -82,6 +90,7 @@ def probe_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--validation", metavar="N", type=int, default=1000, help="number of held-out samples")
     parser.add_argument("--group", metavar="REGEX", type=str, default="", help=GROUP)
+    parser.add_argument("--fractions", metavar="SHARES", type=str, default="", help=FRACTIONS)
     parser.add_argument("--seed", metavar="SEED", type=int, default=1000, help="random seed of the scenes")
     parser.add_argument("--workers", metavar="N", type=int, default=0, help="number of processes that read samples")
 
@@ -102,6 +111,11 @@ def probe(given: Namespace) -> None:
     features = bundle.encoder(inputs)
     catalog = joined(bundle.catalog, load_catalog(given.catalog)) if given.catalog else bundle.catalog
     examples = open_examples(data, catalog, inputs, given.target, given.label)
+    if given.fractions:
+        shares, folder = parse_fractions(given.fractions), Path(given.run)
+        points = probe_curve(features, examples, shares, folder, data.seed, given.statistics, workers=given.workers)
+        print(f"{text_table(*curve_table(points))}\nwritten to {folder / 'fractions.json'} and fractions.png")
+        return
     rows = probe_features(features, examples, data.seed, given.statistics, workers=given.workers)
     path = Path(given.run) / "probe.json"
     write_rows(rows, path)

@@ -38,6 +38,8 @@ def entry_fingerprint(modality: Modality) -> str:
     while it has its default."""
     facts = training_facts(modality, plain_changes)
     content = {key: facts.get(key) for key in ("name", "kind", "value", "grid", "max_tokens", "tokenizer")}
+    if facts.get("valid"):
+        content["valid"] = facts["valid"]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 

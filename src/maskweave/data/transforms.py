@@ -16,7 +16,8 @@ from maskweave.data.parts import read_part
 from maskweave.errors import BadSample, MaskweaveError
 from maskweave.modality.catalogs import Catalog
 from maskweave.modality.entry import Modality
-from maskweave.values.geometry import Geometry
+from maskweave.values.geometry import Geometry, nearest_along_axes
+from maskweave.values.remarks import remark
 
 SAME_ASPECT = 0.03
 """Aspect ratios that differ by less than this fraction are taken as equal: sizes are whole numbers."""
@@ -75,7 +76,7 @@ def apply(
 def fit(sample: Mapping[str, Any], catalog: Catalog) -> dict[str, Any]:
     """Resize a sample to its entries' sizes: for each view the largest centered crop of the entries' aspect ratio, then a resize.
 
-    Values of one axis, and those that are fitted axis by axis, are not cropped.
+    Points that a mask of the sample (the entry's `valid`) says are unknown become so. Values of one axis, and those that are fitted axis by axis, are not cropped.
 
     Raises:
         BadSample: pictures of one view differ in aspect ratio.
@@ -96,7 +97,26 @@ def fit(sample: Mapping[str, Any], catalog: Catalog) -> dict[str, Any]:
         result = read_part(name, partial(_fitted, value, modality, crop if has_planes else Geometry()))
         if result is not None:
             fitted[name] = result
+    for name in [name for name in fitted if catalog[name].valid]:
+        if (result := read_part(name, partial(_hidden, fitted, catalog[name]))) is None:
+            del fitted[name]
+        else:
+            fitted[name] = result
     return fitted
+
+
+def _hidden(sample: Mapping[str, Any], modality: Modality) -> Any:
+    """Returns a value whose points are unknown where the sample's mask says so; None if none are known."""
+    assert modality.valid is not None
+    mask, value = sample.get(modality.valid.source), sample[modality.name]
+    if mask is None:
+        remark(f"values without {modality.valid.source!r}, which says what is known: all of them is")
+        return value
+    hidden = modality.value.hide(value, nearest_along_axes(np.asarray(mask) > 0, modality.value.size))
+    if modality.value.is_missing(hidden):
+        remark("values that say nothing count as missing")
+        return None
+    return hidden
 
 
 def _fitted(value: Any, modality: Modality, geometry: Geometry) -> Any:

@@ -44,7 +44,7 @@ class Plane(NamedTuple):
         if value is None:
             return np.zeros(self.size, bool)
         flags = self.modality.value.known(value)
-        return flags.reshape(*flags.shape[:2], -1).any(axis=-1)
+        return np.any(flags.reshape(*flags.shape[:2], -1), axis=-1)
 
     def tile(self, y: int, x: int) -> Any:
         """Returns the value of the tile that starts at a point, of the entry's size; None if nothing in it is known. Points beyond the scene are unknown; types without

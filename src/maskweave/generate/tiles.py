@@ -58,7 +58,7 @@ class Tiled:
         return self.values[name]
 
 
-class Layout(NamedTuple):
+class TileLayout(NamedTuple):
     """Positions of the tiles along one axis, in steps."""
 
     steps: int
@@ -68,7 +68,7 @@ class Layout(NamedTuple):
     """Least overlap of neighbors."""
 
     @classmethod
-    def of(cls, sizes: Sequence[int], points: int, size: int, overlap: float) -> "Layout":
+    def of(cls, sizes: Sequence[int], points: int, size: int, overlap: float) -> "TileLayout":
         """Place tiles along an axis.
 
         Args:
@@ -120,7 +120,7 @@ def predict_tiles(
     layouts = []
     for axis in (0, 1):
         sizes = [*(p.size[axis] for p in planes.values()), *(o.size[axis] for o in outputs.values())]
-        layouts.append(Layout.of(sizes, finest.shape[axis], finest.size[axis], overlap))
+        layouts.append(TileLayout.of(sizes, finest.shape[axis], finest.size[axis], overlap))
     _check_frames(planes, finest)
     canvases = {}
     for name, output in outputs.items():
@@ -161,7 +161,7 @@ class _Cell(NamedTuple):
 
 
 def _cells(
-    planes: Mapping[str, Plane], rest: Mapping[str, Any], layouts: Sequence[Layout], row: int
+    planes: Mapping[str, Plane], rest: Mapping[str, Any], layouts: Sequence[TileLayout], row: int
 ) -> Iterator[_Cell]:
     """Yields the tiles of one row."""
     rows, columns = layouts
@@ -194,7 +194,7 @@ def _to_size(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 class Canvas:
     """Collects the tiles of one output: a strip of weighted sums as high as a tile, and the finished rows."""
 
-    def __init__(self, output: Output, shape: tuple[int, int], layouts: Sequence[Layout], file: Path | None):
+    def __init__(self, output: Output, shape: tuple[int, int], layouts: Sequence[TileLayout], file: Path | None):
         self.output, self.shape, self.file = output, shape, file
         self.units = [size // layout.steps for size, layout in zip(output.size, layouts, strict=True)]
         ramps = [

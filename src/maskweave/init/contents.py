@@ -14,7 +14,7 @@ from maskweave.values.formats import SOUNDS
 from maskweave.values.formats.base import Selection
 from maskweave.values.formats.frames import pack
 from maskweave.values.formats.sound import read_sound
-from maskweave.values.formats.video import read_video
+from maskweave.values.formats.video import probe_video
 
 Holds = Literal["picture", "array", "text", "json", "video", "sound"]
 WHITE = (255, 255, 255)
@@ -71,7 +71,7 @@ def content_of(content: bytes, ending: str, where: str, array: str = "") -> File
     if ending == "json":
         return FileContent("json", files.read_json_value(content, where))
     if ending == "gif" and _pages(content) > FEW_PAGES:
-        return video_content(*read_video(content, where))
+        return _probed(content, where)
     if ending in formats.PLANES:
         stored = formats.read(content, ending, where, Selection(axes=2))
         names, unit = tiff_bands(content, where)
@@ -81,7 +81,7 @@ def content_of(content: bytes, ending: str, where: str, array: str = "") -> File
     if ending in formats.VIDEOS:
         if ending == formats.FRAMES:
             return video_content(formats.read(content, ending, where, Selection(axes=3)).array)
-        return video_content(*read_video(content, where))
+        return _probed(content, where)
     if ending in formats.BUILT_IN or ending in formats.installed():
         stored = formats.read(content, ending, where, Selection(array, axes=1 if ending == "csv" else 2))
         return FileContent("array", stored.array, stored.known, unit=array_unit(content, ending, where, array))
@@ -90,6 +90,11 @@ def content_of(content: bytes, ending: str, where: str, array: str = "") -> File
 
 def video_content(frames: np.ndarray, rate: float = 0.0) -> FileContent:
     return FileContent("video", np.broadcast_to(np.uint8(0), frames.shape), rate=rate)
+
+
+def _probed(content: bytes, where: str) -> FileContent:
+    size, rate = probe_video(content, where)
+    return FileContent("video", np.broadcast_to(np.uint8(0), (*size, 3)), rate=rate)
 
 
 def _picture(content: bytes, ending: str, where: str) -> FileContent:

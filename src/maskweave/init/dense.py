@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -154,30 +155,28 @@ def _map(
     if len(fitted.size) == 1 and len({len(a) for a in arrays}) > 1:
         return _series(finding, facts, channels, fitted)
     finding = _fitted(finding, "map", fitted, {"channels": channels} if channels > 1 else {})
-    finding.value |= {"range": [low, high], "outside": "clip"}
-    finding.why["range"] = "without rare extremes"
+    ranges: list[Any] = [list(rounded_out(*ends)) for ends in facts.ranges]
+    if facts.has_tails:
+        finding.value["scaling"] = "fit_asinh"
+        finding.why["scaling"] = "after asinh, as they span powers of ten"
+    else:
+        finding.value |= {"range": ranges or [low, high], "outside": "clip"}
+        finding.why["range"] = "of each channel, without rare extremes" if ranges else "without rare extremes"
     missing = facts.missing or (("nan",) if fitted.pads else ())
     if missing:
         finding.value["missing"] = missing[0] if len(missing) == 1 else list(missing)
         finding.why["missing"] = "also what is past the end of short values" if fitted.pads else "marked so in files"
     if facts.is_constant:
         finding.doubts.append(f"all numbers are {facts.smallest:g}; remove the entry if it says nothing")
-    if facts.unequal:
-        finding.doubts.append(
-            "the ranges of its channels differ by more than ten times, but value.range is one for all: small channels are learned poorly; save them in comparable units"
-        )
     return finding
 
 
 def _series(finding: Finding, facts: NumberFacts, channels: int, fitted: sizes.Fitted) -> Finding:
-    """Arrays over one axis of unequal lengths, standardized by the statistics of their channels: the raw entry has no tokenizer that could learn them."""
+    """Arrays over one axis of unequal lengths."""
     finding = _fitted(finding, "series", fitted, {"channels": channels} if channels > 1 else {})
-    finding.value |= {
-        "mean": [float(f"{x:.4g}") for x in facts.center],
-        "std": [float(f"{x:.4g}") for x in facts.spread],
-    }
-    finding.why["mean"] = "median of each channel"
-    finding.why["std"] = "without rare extremes"
+    finding.value["scaling"] = "fit_asinh" if facts.has_tails else "fit"
+    if facts.has_tails:
+        finding.why["scaling"] = "after asinh, as they span powers of ten"
     if marks := [mark for mark in facts.missing if mark != "nan"]:
         finding.value["missing"] = ["predicted", *marks]
         finding.why["missing"] = "marked so in files; the end of short series is predicted, too"

@@ -24,8 +24,7 @@ MEANING = {
     "size": "points along each axis",
     "channels": "numbers at each point",
     "range": "lowest and highest number",
-    "mean": "subtracted from each channel for the network",
-    "std": "each channel is divided by it",
+    "scaling": "median and deviation of each channel are learned from the training samples",
     "outside": "numbers outside of the range are clipped to it",
     "missing": "unknown points",
     "ignore": "",
@@ -50,6 +49,8 @@ DECODING = {
     "metadata": {"temperature": 0.1},
 }
 DENSE = {"scheme": "roar", "steps": 1, "temperature": 0.1}
+NUMBERS = ("map", "series")
+"""Types whose values are decoded from mean codes: the error of a number is what counts."""
 
 
 def target_name(finding: Finding) -> str:
@@ -134,7 +135,8 @@ def _entry(f: Finding, number: int, vocabulary: Vocabulary | None, samples: int)
         ],
     )
     id_line = Line("id", number, "unique; never change it after training")
-    decoding = Line("decoding", DECODING.get(f.type, DENSE), "how it is generated")
+    settings = DENSE | {"detokenize": "mean"} if f.type in NUMBERS else DECODING.get(f.type, DENSE)
+    decoding = Line("decoding", settings, "how it is generated")
     view = (
         [Line("view", f.view, "shows another frame than the other pictures: cropped and flipped by itself")]
         if f.view

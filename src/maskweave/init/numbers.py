@@ -5,8 +5,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from maskweave.values.scaling import fit_statistics
-
 POINTS = 20_000
 """Points of one file that quantiles are computed from."""
 MOST_CLASSES = 64
@@ -18,7 +16,10 @@ QUANTILE = 0.005
 NEAR = 0.25
 """The range reaches to the extreme numbers if they are beyond the quantiles by at most this share of their distance."""
 UNEQUAL = 10.0
-"""Ratio of the channels' ranges from which it is reported."""
+"""Ratio of the channels' ranges from which each has its own."""
+TAILS = 6.0
+"""Numbers span powers of ten if the distance of their extreme quantiles is this many times that of the quantiles around the middle; 2.6 if they are
+normally distributed."""
 FAR = 3.0
 """A mark of missing points lies this many ranges outside of the other numbers."""
 MARKS = (
@@ -51,13 +52,11 @@ class NumberFacts:
     """Marks of missing points: `nan` or numbers."""
     unknown: float
     """Share of points that are missing."""
-    unequal: bool
-    """Whether the ranges of the channels differ strongly."""
+    ranges: tuple[tuple[float, float], ...]
+    """Lowest and highest number of each channel without rare extremes, if the ranges differ strongly; empty if they do not."""
     is_constant: bool = False
-    center: tuple[float, ...] = ()
-    """Median of each channel."""
-    spread: tuple[float, ...] = ()
-    """Robust standard deviation of each channel."""
+    has_tails: bool = False
+    """Whether the numbers are floats that span powers of ten, on one or both sides of their median."""
 
 
 def number_facts(arrays: Sequence[np.ndarray], known: Sequence[np.ndarray | None], channels: int) -> NumberFacts | None:
@@ -80,16 +79,17 @@ def number_facts(arrays: Sequence[np.ndarray], known: Sequence[np.ndarray | None
     for mark in marks:
         table[np.isclose(table, mark)] = np.nan
     unknown = float(np.isnan(table).mean())
-    statistics = fit_statistics(table, "linear", channels)
-    table = table[:, ~np.isnan(table).all(axis=0)]
-    if not table.size:
+    if np.isnan(table).all():
         return None
+    table[0, np.isnan(table).all(axis=0)] = np.nanmedian(table)  # a channel that is missing everywhere
     low, high = np.nanquantile(table, QUANTILE, axis=0), np.nanquantile(table, 1 - QUANTILE, axis=0)
     smallest, largest = np.nanmin(table, axis=0), np.nanmax(table, axis=0)
     margin = NEAR * (high - low)
     low, high = np.where(smallest >= low - margin, smallest, low), np.where(largest <= high + margin, largest, high)
     widths = high - low
-    unequal = bool(len(widths) > 1 and widths.max() > UNEQUAL * max(widths.min(), 1e-12))
+    unequal = len(widths) > 1 and widths.max() > UNEQUAL * max(widths.min(), 1e-12)
+    flat = np.where(widths > 0, 0, 0.5 * max(float(np.median(widths)), 1e-6))  # of channels that are constant
+    ranges = tuple(zip((low - flat).tolist(), (high + flat).tolist(), strict=True)) if unequal else ()
     lowest, highest = float(low.min()), float(high.max())
     is_constant = highest <= lowest
     if is_constant:
@@ -102,10 +102,9 @@ def number_facts(arrays: Sequence[np.ndarray], known: Sequence[np.ndarray | None
         float(largest.max()),
         missing,
         unknown,
-        unequal,
+        ranges,
         is_constant,
-        statistics.center,
-        statistics.spread,
+        all(a.dtype.kind == "f" for a in arrays) and _has_tails(table),
     )
 
 
@@ -155,6 +154,12 @@ def rounded_out(low: float, high: float, digits: int = 3) -> tuple[float, float]
     """Returns a range of few digits that contains the given one."""
     step = 10.0 ** (np.floor(np.log10(high - low)) - digits + 1)
     return float(f"{np.floor(low / step + 1e-9) * step:.10g}"), float(f"{np.ceil(high / step - 1e-9) * step:.10g}")
+
+
+def _has_tails(table: np.ndarray) -> bool:
+    """Whether most channels of numbers (n, C) have long tails."""
+    low, first, last, high = np.nanquantile(table, (QUANTILE, 0.16, 0.84, 1 - QUANTILE), axis=0)
+    return bool(np.median((high - low) / np.maximum(last - first, 1e-30)) > TAILS and (last > first).all())
 
 
 def _is_mark(table: np.ndarray, mark: float) -> bool:

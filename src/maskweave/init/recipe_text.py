@@ -67,7 +67,9 @@ def recipe_text(
                 *([Line("encoder_depth", 2), Line("decoder_depth", 2)] if plan.size == "nano" else []),
                 Line("tied", True, "one table for embeddings and head: small models learn faster"),
                 Line("init_from_tokenizers", True, "tokens start from their codebook vectors"),
-                Line("loss", "token", "mean over all target tokens"),
+                Line(
+                    "loss", "mod", "mean over modalities of the mean of each, so that few tokens count as much as many"
+                ),
                 Line(
                     "masking",
                     below=[

@@ -147,14 +147,16 @@ def read_inputs(
     catalog: Catalog,
     tokenizers: Mapping[str, Tokenizer],
     names: Sequence[str],
+    partial: bool = False,
 ) -> Inputs:
     """Check a batch of values and convert it to encoder inputs.
 
     Args:
         names: modalities to read, grids first; all samples must have them.
+        partial: samples may lack some of them, but not all.
 
     Raises:
-        BadSample: a sample lacks a modality, or a value does not fit its entry.
+        BadSample: a sample lacks a modality (or all, if partial), or a value does not fit its entry.
         MaskweaveError: the tokenizer of a modality is missing.
     """
     content, present = {}, {}
@@ -163,7 +165,8 @@ def read_inputs(
         if modality.has_tokens and name not in tokenizers:
             raise MaskweaveError(f"input {name!r}: its tokenizer is missing; train one, or use other inputs")
         values = [sample.get(name, sample.get(modality.reads)) for sample in samples]
-        if any(value is None for value in values):
+        lacking = any(value is None for value in values)
+        if lacking and not partial:
             raise BadSample(
                 f"sample {values.index(None)} of the batch has no {name!r}; every sample must have all inputs"
             )
@@ -174,6 +177,12 @@ def read_inputs(
         else:
             assert column.ids is not None
             content[name] = torch.from_numpy(column.ids[:, :length].astype(np.int64))
-        if column.length is not None or column.valid is not None:
+        if column.length is not None or column.valid is not None or lacking:
             present[name] = torch.from_numpy(column.tokens(length))
+    if partial:
+        some = np.any([[s.get(n, s.get(catalog[n].reads)) is not None for s in samples] for n in names], axis=0)
+        if not some.all():
+            raise BadSample(
+                f"sample {int(np.argmin(some))} of the batch has none of the inputs {', '.join(names)}; every sample needs one or more"
+            )
     return Inputs.of(content, present)

@@ -37,6 +37,7 @@ class Catalog(Mapping[str, Modality]):
         for modality in self.values():
             self._check_source(modality)
             self._check_derive(modality)
+            self._check_valid(modality)
 
     def __getitem__(self, name: str) -> Modality:
         try:
@@ -64,6 +65,7 @@ class Catalog(Mapping[str, Modality]):
         """
         wanted = {self[name].name for name in names}
         wanted |= {m.source for m in self.values() if m.name in wanted and m.source}
+        wanted |= {m.valid.source for m in self.values() if m.name in wanted and m.valid and m.valid.source in self}
         return Catalog([m for m in self.values() if m.name in wanted], self.vocabularies.values(), self.where)
 
     def vocabulary_size(self, name: str) -> int:
@@ -112,6 +114,31 @@ class Catalog(Mapping[str, Modality]):
         if (source.type, source.channels) != (m.value.type, m.value.channels):
             raise MaskweaveError(
                 f"{where}: its value ({m.value.type}, {m.value.channels} channels) differs from its source's ({source.type}, {source.channels} channels)"
+            )
+
+    def _check_valid(self, m: Modality) -> None:
+        if m.valid is None:
+            return
+        where = f"{self.where}: modality {m.name!r}: valid.from is {m.valid.source!r}"
+        if m.source:
+            raise MaskweaveError(f"{where}: valid belongs in the entry of its source {m.source!r}; move it there")
+        if not (m.value.has_unknown and m.value.size):
+            raise MaskweaveError(
+                f"{where}, but its values of type {m.value.type!r} cannot have unknown points; for maps set value.missing: nan, for classes "
+                "value.ignore, for pictures value.valid: alpha"
+            )
+        if m.valid.source not in self:
+            return  # the entry of a single tokenizer lacks it
+        mask = self[m.valid.source]
+        if (
+            not mask.value.is_mask
+            or mask.value.channels > 1
+            or len(mask.value.size) != len(m.value.size)
+            or mask.view != m.view
+        ):
+            raise MaskweaveError(
+                f"{where}, of type {mask.value.type!r} with value.size {list(mask.value.size)} and view {mask.view!r}; expected type binary, or a map "
+                f"of one channel, with {len(m.value.size)} axes and view {m.view!r}"
             )
 
     def _check_derive(self, m: Modality) -> None:
@@ -210,6 +237,11 @@ def catalog_from(content: Mapping[str, Any], where: str, within: tuple[Path, ...
             raise MaskweaveError(
                 f"{where}: modality {modality.name!r}: derive.from is {shown(modality.derive.source)}, which is not a modality of the catalog; "
                 f"correct the name, or remove 'derive'; known: {', '.join(catalog)}"
+            )
+        if modality.valid is not None and modality.valid.source not in catalog and not saved:
+            raise MaskweaveError(
+                f"{where}: modality {modality.name!r}: valid.from is {shown(modality.valid.source)}, which is not a modality of the catalog; "
+                f"correct the name, or remove 'valid'; known: {', '.join(catalog)}"
             )
     return catalog
 

@@ -265,9 +265,9 @@ def _check_tokenizer(m: Modality, where: str) -> None:
 
 def _check_diffusion(m: Modality, d: Diffusion, where: str) -> None:
     where += ": tokenizer.diffusion"
-    if m.value.has_unknown:
+    if m.value.predicts_unknown:
         raise MaskweaveError(
-            f"{where}: a diffusion decoder cannot be trained on values with unknown points; leave it out, or value.missing"
+            f"{where}: a diffusion decoder cannot predict which points are unknown; leave it out, or use another value.missing than predicted"
         )
     if not m.value.can_add_noise:
         raise MaskweaveError(

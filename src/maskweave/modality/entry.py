@@ -32,6 +32,18 @@ class Derivation:
 
 
 @dataclass(frozen=True)
+class Validity:
+    """Which points of a modality's values are known."""
+
+    aliases: ClassVar[dict[str, str]] = {"from": "source"}
+    """Key in YAML to the field that holds it."""
+
+    source: str
+    """Modality of the same view that says what is known: masks of type `binary`, where they are true, or maps of one channel, such as an inverse
+    variance, where they are above 0."""
+
+
+@dataclass(frozen=True)
 class Modality:
     """One way of seeing a sample. Behavior follows from this entry's fields, never from its name."""
 
@@ -64,6 +76,8 @@ class Modality:
     view: str = ""
     """Modalities of one view show the same frame: they are cropped, flipped and resized together. Entries of another camera, for instance,
     need their own view; all frames of a video or volume are treated alike, and values of one axis stay as they are."""
+    valid: Validity | None = None
+    """`{from: mask}`: points are unknown where another modality of the sample, the mask, is false or 0. A sample without it is known everywhere."""
     input_only: bool = False
     """The model reads this grid or sequence but never predicts it; patches and vectors are never predicted."""
 
@@ -106,13 +120,13 @@ class Modality:
         return self.has_tokens and not self.input_only
 
     def scores(self, parse: TextLabels | None = None) -> list[Metric]:
-        """The metrics of its predictions.
+        """The metrics of its predictions; by default those of the value type that apply to its settings.
 
         Args:
             parse: labels of a text; its lower-case words by default.
         """
         known = self.value.metrics(parse)
-        return [known[name] for name in self.metrics or self.value.default_metrics]
+        return [known[name] for name in self.metrics or self.value.default_metrics if name in known]
 
     @property
     def reads(self) -> str:

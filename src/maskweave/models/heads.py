@@ -72,6 +72,9 @@ class FullResolution(nn.Module):
         context: channels of the features.
     """
 
+    raw_mean: Tensor
+    raw_std: Tensor
+
     def __init__(self, inputs: Mapping[str, int], context: int, channels: int, width: int):
         super().__init__()
         self.inputs = list(inputs)

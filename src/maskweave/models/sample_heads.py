@@ -29,6 +29,8 @@ class PooledHead(nn.Module):
 
     undecayed = ("query",)
     """Parameters without weight decay."""
+    feature_mean: Tensor
+    feature_std: Tensor
 
     def __init__(self, width: int, outputs: int, attention: int = 0, statistics: dict[str, int] | None = None):
         super().__init__()
@@ -43,7 +45,7 @@ class PooledHead(nn.Module):
         self.register_buffer("feature_std", torch.ones(self.width))
 
     def features(self, encoded: Encoded) -> Tensor:
-        """Returns (B, F), before standardization."""
+        """Returns (B, F), before standardization; statistics of unknown channels are NaN."""
         parts = [self.norm(encoded.pooled)]
         if self.query is not None:
             parts.append(self._attended(encoded))
@@ -59,18 +61,30 @@ class PooledHead(nn.Module):
         return (scores_BNh.softmax(dim=1)[..., None] * heads_BNhd).sum(dim=1).flatten(1)
 
     def linear(self, encoded: Encoded) -> Tensor:
-        return self.out((self.features(encoded) - self.feature_mean) / self.feature_std)
+        x_BF = self.features(encoded)
+        if self.statistics:  # those of unknown channels count as average
+            first = self.width - 2 * sum(self.statistics.values())
+            known, mean = x_BF[:, first:], self.feature_mean[first:].to(x_BF.dtype)
+            x_BF = torch.cat([x_BF[:, :first], torch.where(known.isnan(), mean, known)], dim=1)
+        with torch.autocast(x_BF.device.type, enabled=False):  # weights of a weak ridge cancel each other
+            return self.out((x_BF.float() - self.feature_mean) / self.feature_std)
 
 
 def channel_statistics(raw: Tensor) -> Tensor:
-    """Returns (B, 2 C), the mean and the standard deviation of each channel (B, C, *size) over its known points; 0 without any."""
+    """Returns (B, 2 C), the mean and the standard deviation of each channel (B, C, *size) over its known points; NaN without any."""
     x_BCP = raw.flatten(2)
     known = ~x_BCP.isnan()
     count = known.sum(dim=-1).clamp_min(1)
     x_BCP = x_BCP.masked_fill(~known, 0)
     mean = x_BCP.sum(dim=-1) / count
     deviation = ((x_BCP - mean[..., None]).square() * known).sum(dim=-1) / count
-    return torch.cat([mean, deviation.sqrt()], dim=1)
+    found = torch.cat([mean, deviation.sqrt()], dim=1)
+    return found.masked_fill(~known.any(dim=-1).repeat(1, 2), torch.nan)
+
+
+def average_for_unknown(x_SF: Tensor) -> Tensor:
+    """Returns features with the mean of each in place of NaN."""
+    return torch.where(x_SF.isnan(), x_SF.nanmean(dim=0).nan_to_num(), x_SF)
 
 
 class ClassHead(PooledHead):
@@ -88,6 +102,11 @@ class NumberHead(PooledHead):
     Args:
         bins: number of bins of form `histogram`.
     """
+
+    mean: Tensor
+    std: Tensor
+    bin_edges: Tensor
+    bin_centers: Tensor
 
     def __init__(
         self,

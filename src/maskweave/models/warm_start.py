@@ -4,6 +4,7 @@ Modalities are matched by name; their ids may differ.
 """
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -36,9 +37,14 @@ def copy_fourm(model: FourM, catalog: Catalog, donor: FourM, theirs: Catalog, wh
         MaskweaveError: the architectures or the entry of a modality differ; the message lists the differences.
     """
     _check_architecture(model.config, donor.config, where)
-    shared = _shared(catalog, theirs, where)
+    shared = _shared(catalog, theirs, where, other_channels=True)
     ours, given = model.state_dict(), donor.state_dict()
+    sentences = []
     names = _parameters_of(model, shared)
+    for name in shared:
+        if catalog[name].row_width != theirs[name].row_width:
+            sentences.append(_copy_channels(model, catalog[name], donor, theirs[name]))
+            names.discard(f"token_embedding.rows.for_{name}.weight")
     for name, tensor in ours.items():
         if name in given and (
             name in names
@@ -60,8 +66,9 @@ def copy_fourm(model: FourM, catalog: Catalog, donor: FourM, theirs: Catalog, wh
             ):
                 assert mine is not None and its is not None
                 mine[here] = its[there]
-    notes = [note for name in shared for note in _fourm_scale(model, catalog[name], theirs[name])]
-    return notes + _differences(catalog, theirs, where)
+    same_rows = [name for name in shared if catalog[name].row_width == theirs[name].row_width]
+    sentences += [text for name in same_rows for text in _fourm_scale(model, catalog[name], theirs[name])]
+    return sentences + _differences(catalog, theirs, where)
 
 
 @torch.no_grad()
@@ -141,12 +148,59 @@ def _rescaling(ours: Modality, theirs: Modality) -> tuple[torch.Tensor, torch.Te
     return torch.from_numpy(np.tile(factor, points)), torch.from_numpy(np.tile(shift, points))
 
 
-def _shared(catalog: Catalog, theirs: Catalog, where: str) -> list[str]:
-    """Returns the modalities that both models have, after checking that their entries are the same."""
+def has_other_channels(ours: Modality, theirs: Modality) -> bool:
+    """Whether two entries of raw patches differ in their channels, but not in what else their weights depend on."""
+    same = all(getattr(ours, fact) == getattr(theirs, fact) for fact in SAME if fact != "row_width")
+    values = ours.value, theirs.value
+    return (
+        same
+        and ours.kind == "patches"
+        and values[0].type == values[1].type
+        and values[0].size == values[1].size
+        and values[0].channels != values[1].channels
+    )
+
+
+def matching_channels(ours: Modality, theirs: Modality) -> tuple[list[int], list[int]]:
+    """Returns the channels that two entries share, as indices into each: by name if both name their channels, otherwise by position."""
+    names, known = map(_channel_names, (ours, theirs))
+    if names and known:
+        found = [(i, known.index(name)) for i, name in enumerate(names) if name in known]
+    else:
+        found = [(i, i) for i in range(min(ours.value.channels, theirs.value.channels))]
+    return [i for i, _ in found], [j for _, j in found]
+
+
+def _channel_names(modality: Modality) -> list[str]:
+    names: Sequence[str] = getattr(modality.value, "channel_names", None) or ()
+    return list(names)
+
+
+def _copy_channels(model: FourM, ours: Modality, donor: FourM, theirs: Modality) -> str:
+    """Copies the weights of the shared channels of an input; those of new channels stay random. Returns a sentence about it."""
+    here, there = matching_channels(ours, theirs)
+    weights: list[Any] = [m.token_embedding.rows[ours.name].weight for m in (model, donor)]
+    mine, its = (w.view(len(w), -1, e.value.channels) for w, e in zip(weights, (ours, theirs), strict=True))
+    mine[..., here] = its[..., there]
+    by = "name" if _channel_names(ours) and _channel_names(theirs) else "position"
+    return (
+        f"{ours.name}: {ours.value.channels} channels, {theirs.value.channels} in the start; the weights of {len(here)} are kept, matched by {by}, "
+        f"and {ours.value.channels - len(here)} are new"
+    )
+
+
+def _shared(catalog: Catalog, theirs: Catalog, where: str, other_channels: bool = False) -> list[str]:
+    """Returns the modalities that both models have, after checking that their entries are the same.
+
+    Args:
+        other_channels: raw patches may differ in their channels.
+    """
     shared = [name for name in catalog if name in theirs]
     for name in shared:
         facts = {fact: (getattr(theirs[name], fact), getattr(catalog[name], fact)) for fact in SAME}
         sizes = [c.vocabulary_size(name) if c[name].has_tokens else 0 for c in (theirs, catalog)]
+        if other_channels and has_other_channels(catalog[name], theirs[name]):
+            del facts["row_width"]
         facts["vocabulary size"] = (sizes[0], sizes[1])
         differing = [f"{fact} is {was} there and {now} here" for fact, (was, now) in facts.items() if was != now]
         if differing:

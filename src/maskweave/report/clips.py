@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from maskweave.modality.catalogs import Catalog
-from maskweave.values.base import Clip
+from maskweave.values.playable import Playable
 
 MAX_BYTES = 12 * 2**20
 """Most bytes of all clips of a report; the rest is left out."""
@@ -18,7 +18,7 @@ PARTS = {"inputs": "input", "predictions": "predicted", "truth": "truth"}
 class ClipRow:
     """The clips of one sample, each with its label."""
 
-    clips: Sequence[tuple[str, Clip]]
+    clips: Sequence[tuple[str, Playable]]
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ def clips_of(title: str, samples: Sequence[Mapping[str, Mapping[str, Any]]], cat
         clips = []
         for part, label in PARTS.items():
             for name, value in sample.get(part, {}).items():
-                clip = None if value is None else catalog[name].value.clip(value)
+                clip = None if value is None else catalog[name].value.playable(value)
                 if clip is not None:
                     clips.append((f"{name}, {label}", clip))
         rows.append(ClipRow(clips))
@@ -64,7 +64,7 @@ def clip_tables(tables: Sequence[ClipTable], most: int = MAX_BYTES) -> str:
     return "\n".join(parts)
 
 
-def player(label: str, clip: Clip) -> str:
+def player(label: str, clip: Playable) -> str:
     """Returns the HTML element that plays a clip."""
     source = f"data:{clip.mime};base64,{base64.b64encode(clip.content).decode()}"
     if clip.mime.startswith("audio/"):

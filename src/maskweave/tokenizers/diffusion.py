@@ -33,6 +33,7 @@ class DiffusionDecoder(nn.Module):
         super().__init__()
         assert spec.diffusion is not None
         self.settings = d = spec.diffusion
+        self.has_unknown = modality.value.has_unknown
         self.grid, self.shape = modality.grid, (modality.value.channels, *modality.value.size)
         channels, plain = modality.value.channels * d.patch**2, len(d.widths) - d.attention
         self.unet = diffusers().UNet2DModel(
@@ -71,10 +72,14 @@ class DiffusionDecoder(nn.Module):
         return noise.to(device)
 
     def training_pass(self, x_BCHW: Tensor, z_BND: Tensor) -> tuple[Tensor, Tensor]:
-        """Add noise of a random step. Returns the network's prediction and its target, both (B, C, H, W).
+        """Add noise of a random step. Returns the network's prediction and its target, both (B, C, H, W). Unknown points, which are NaN, are noise
+        around 0 for the network, and NaN in the target.
 
         In evaluation mode, steps and noise are always the same, and the random state of training is not changed.
         """
+        unknown = x_BCHW.isnan() if self.has_unknown else None
+        if unknown is not None:
+            x_BCHW = x_BCHW.masked_fill(unknown, 0)
         scheduler, B, T = make_scheduler(self.settings), len(x_BCHW), self.settings.training_steps
         if self.training:
             t_B = torch.randint(T, (B,), device=x_BCHW.device)
@@ -85,11 +90,12 @@ class DiffusionDecoder(nn.Module):
         output = self(scheduler.add_noise(x_BCHW, noise, t_B), t_B, z_BND)
         match self.settings.prediction:
             case "sample":
-                return output, x_BCHW
+                target = x_BCHW
             case "epsilon":
-                return output, noise
+                target = noise
             case "v_prediction":
-                return output, scheduler.get_velocity(x_BCHW, noise, t_B)
+                target = scheduler.get_velocity(x_BCHW, noise, t_B)
+        return output, target if unknown is None else target.masked_fill(unknown, torch.nan)
 
 
 def make_scheduler(settings: Diffusion) -> Any:

@@ -20,6 +20,7 @@ from maskweave.tokenizers.folder import load_tokenizers
 from maskweave.training import checkpoints
 from maskweave.training.buildable import check_buildable
 from maskweave.training.distributed import is_main_process
+from maskweave.training.learned_scaling import learn_scaling, with_learned
 from maskweave.training.loop import FitResult, fit
 from maskweave.training.processes import spawn_workers
 from maskweave.training.recipe import Recipe
@@ -42,16 +43,17 @@ def run_recipe(recipe: Recipe, folder: Path, command: str) -> None:
 
 
 def claim(recipe: Recipe, folder: Path) -> Catalog:
-    """Writes recipe and modality entries into the run folder, or checks that they match those in it.
+    """Writes recipe and modality entries into the run folder, or checks that they match those in it. Statistics of patches that scale themselves are
+    learned first.
 
     Raises:
         MaskweaveError: the folder contains a run of another recipe or of more steps; the message lists the keys that differ.
     """
-    catalog = recipe.load_catalog()
+    catalog = with_learned(recipe.load_catalog(), folder)
     check_buildable(recipe, catalog, folder)
     checkpoints.check_steps(checkpoints.latest(folder), recipe.train.steps)
     claim_folder(folder, plain(recipe), catalog)
-    return catalog
+    return learn_scaling(recipe, catalog, folder)
 
 
 def make_tokens(recipe: Recipe, catalog: Catalog, folder: Path) -> None:

@@ -89,6 +89,7 @@ class Transferred:
 
     Args:
         catalog: entries of the inputs and of the target.
+        partial: samples may lack some of the inputs.
     """
 
     def __init__(
@@ -98,7 +99,9 @@ class Transferred:
         target: Target,
         catalog: Catalog,
         tokenizers: Mapping[str, Tokenizer],
+        partial: bool = False,
     ):
+        self.partial = partial
         self.encoder, self.head, self.target = encoder.eval(), head.eval(), target
         self.catalog, self.tokenizers = catalog, tokenizers
 
@@ -107,7 +110,7 @@ class Transferred:
         `{"class", "box", "score"}`, best first.
 
         Args:
-            samples: each with all inputs, in any form that `Bundle.generate` accepts.
+            samples: each with all inputs (with some of them, if it was trained with modality_dropout), in any form that `Bundle.generate` accepts.
             distributions: return the distributions of numbers and tags instead of their values.
 
         Raises:
@@ -164,7 +167,7 @@ class Transferred:
     def outputs(self, values: Sequence[Mapping[str, Any]]) -> Tensor:
         """Returns the head's output for checked values."""
         device = next(self.head.parameters()).device
-        inputs = read_inputs(values, self.catalog, self.tokenizers, self.encoder.names).to(device)
+        inputs = read_inputs(values, self.catalog, self.tokenizers, self.encoder.names, self.partial).to(device)
         raw = {n: x.to(device) for n, x in raw_inputs(values, self.catalog, raw_names(self.head)).items()}
         return self.head(self.encoder(inputs)._replace(raw=raw))
 
@@ -219,11 +222,16 @@ def save_transferred(
                 "label": target.label,
                 "classes": [] if target.modality else list(target.classes),
                 "head": plain(recipe.head),
-                "bins": len(objective.head.bin_centers) if getattr(objective.head, "form", "") == "histogram" else 0,
+                "partial": recipe.data.modality_dropout > 0,
+                "bins": _bins(objective.head),
             },
         }
         write_json(aside / "config.json", config)
         save_tensors(_tensors(encoder, objective.head), aside / "model.safetensors")
+
+
+def _bins(head: nn.Module) -> int:
+    return len(head.bin_centers) if isinstance(head, NumberHead) and head.form == "histogram" else 0
 
 
 def _tensors(encoder: Encoder, head: nn.Module) -> dict[str, Tensor]:
@@ -243,6 +251,10 @@ def load_transferred(folder: Path, device: torch.device | str = "cpu") -> Transf
     config = read_config(path)
     if "transfer" not in config:
         raise MaskweaveError(f"{path}: not a model of a transfer; open it with maskweave.load")
+    if "partial" not in config["transfer"]:
+        raise MaskweaveError(
+            f"{path}: a transfer of an earlier version, with other heads; run it again into a new folder"
+        )
     try:
         entries, task = catalog.subset(config["modalities"]), config["transfer"]
         target = make_target(catalog, task["target"], task["label"], task["classes"])
@@ -254,4 +266,4 @@ def load_transferred(folder: Path, device: torch.device | str = "cpu") -> Transf
         raise MaskweaveError(f"{path}: the key {error} is missing; copy the run again") from error
     take_tensors(nn.ModuleDict({"encoder": encoder, "head": head}), folder / "model" / "model.safetensors")
     tokenizers = load_tokenizers(folder / "tokenizers", entries)
-    return Transferred(encoder.to(device), head.to(device), target, catalog, tokenizers)
+    return Transferred(encoder.to(device), head.to(device), target, catalog, tokenizers, bool(task.get("partial")))

@@ -43,11 +43,15 @@ class Examples:
         target: Target,
         indices: Sequence[int] = (),
         split: Split | None = None,
+        partial: bool = False,
     ):
         self.source, self.catalog, self.inputs, self.target = source, catalog, list(inputs), target
         self.indices = indices or range(len(source))
         self.group = group_of(split or Split())
-        wanted = [catalog[n].reads for n in inputs] + ([target.modality.reads] if target.modality else [])
+        self.partial = partial
+        """Whether samples may lack some of the inputs."""
+        self.reads = [catalog[n].reads for n in inputs]
+        wanted = self.reads + ([target.modality.reads] if target.modality else [])
         if missing := [name for name in wanted if name not in source.names]:
             raise MaskweaveError(f"the data has no {', '.join(missing)}; it has {', '.join(source.names)}")
         self.wanted = list(dict.fromkeys(wanted))
@@ -70,11 +74,17 @@ class Examples:
         """
         with noting("part") as notes:
             sample = self.source[self.indices[i]]
-        if missing := [name for name in self.wanted if sample.get(name) is None]:
-            reasons = [notes.dropped.get(name, f"{self.key(i)}: has no {name}") for name in missing]
+        missing = [name for name in self.wanted if sample.get(name) is None]
+        optional = self.reads if self.partial and any(sample.get(name) is not None for name in self.reads) else []
+        needed = [name for name in missing if name not in optional or self._is_target(name)]
+        if needed:
+            reasons = [notes.dropped.get(name, f"{self.key(i)}: has no {name}") for name in needed]
             raise BadSample("; ".join(reasons))
         self.answer(i, sample)
-        return {name: sample[name] for name in self.wanted}
+        return {name: sample[name] for name in self.wanted if name not in missing}
+
+    def _is_target(self, name: str) -> bool:
+        return self.target.modality is not None and name == self.target.modality.reads
 
     def some(self, count: int) -> "Examples":
         """Returns at most `count` of the examples, evenly spread."""
@@ -103,6 +113,7 @@ class TransferBatches:
     Args:
         shuffle: if False, one pass in order, without augmentation.
         raw: inputs whose values the head reads itself.
+        dropout: probability of leaving out each input of a sample; at least one stays.
     """
 
     def __init__(
@@ -115,11 +126,12 @@ class TransferBatches:
         shuffle: bool = True,
         augment: Augment | None = None,
         raw: Sequence[str] = (),
+        dropout: float = 0.0,
     ):
         self.examples, self.tokenizers, self.names = examples, tokenizers, names
         self.order = Order([len(examples)], batch_size, seed, shuffle)
         self.seed, self.shuffle, self.augment = seed, shuffle, augment or Augment()
-        self.raw = list(raw)
+        self.raw, self.dropout = list(raw), dropout
 
     def __len__(self) -> int:
         """Number of batches in one pass over the examples."""
@@ -131,11 +143,20 @@ class TransferBatches:
         samples, answers = [], []
         for number in self.order[i].tolist():
             sample, answer = self._usable(number, rng)
-            samples.append(sample)
+            samples.append(self._kept(sample, rng))
             answers.append(answer)
-        inputs = read_inputs(samples, examples.catalog, self.tokenizers, self.names)
+        inputs = read_inputs(samples, examples.catalog, self.tokenizers, self.names, examples.partial)
         raw = raw_inputs(samples, examples.catalog, self.raw)
         return TransferBatch(inputs, target_tensor(examples.target, answers), raw)
+
+    def _kept(self, sample: Mapping[str, Any], rng: np.random.Generator) -> Mapping[str, Any]:
+        """Returns the inputs of a sample without those that are left out."""
+        if not (self.shuffle and self.dropout):
+            return sample
+        reads = {name: self.examples.catalog[name].reads for name in self.names}
+        found = [name for name in self.names if sample.get(reads[name]) is not None]
+        kept = [name for name in found if rng.random() >= self.dropout] or [found[int(rng.integers(len(found)))]]
+        return {name: sample[reads[name]] for name in kept}
 
     def _usable(self, number: int, rng: np.random.Generator) -> tuple[dict[str, Any], Any]:
         augmented = self.shuffle and self.augment.changes
@@ -162,7 +183,7 @@ def open_examples(data: TransferData, catalog: Catalog, inputs: Sequence[str], n
     Raises:
         MaskweaveError: the data does not exist, is too small, or does not have the target.
     """
-    endless = is_endless(data.source)
+    endless, partial = is_endless(data.source), data.modality_dropout > 0
     if endless and not (data.samples and data.validation):
         raise MaskweaveError(f"{data.source} is endless: set data.samples and data.validation to 1 or more")
     names = list(filter(None, (*inputs, name)))
@@ -179,7 +200,10 @@ def open_examples(data: TransferData, catalog: Catalog, inputs: Sequence[str], n
             )
         kept = range(min(len(other), data.validation or len(other)))
         train = range(min(len(source), data.samples or len(source)))
-        return Parts(Examples(source, catalog, inputs, target, train), Examples(other, catalog, inputs, target, kept))
+        return Parts(
+            Examples(source, catalog, inputs, target, train, partial=partial),
+            Examples(other, catalog, inputs, target, kept, partial=partial),
+        )
     if not (data.split.file or data.split.fraction or 1 <= data.validation < len(source)):
         raise MaskweaveError(
             f"{data.source}: has {len(source)} samples, so data.validation must be from 1 to {len(source) - 1}, found {data.validation}; change it, or set data.held_out"
@@ -191,8 +215,8 @@ def open_examples(data: TransferData, catalog: Catalog, inputs: Sequence[str], n
         hashes = hash_names(map(group_of(data.split), map(source.key, chosen.tolist())))
         chosen = chosen[put_last(hashes, TUNED_ON)]
     return Parts(
-        Examples(source, catalog, inputs, target, chosen.tolist(), data.split),
-        Examples(source, catalog, inputs, target, parts.held_out.tolist(), data.split),
+        Examples(source, catalog, inputs, target, chosen.tolist(), data.split, partial),
+        Examples(source, catalog, inputs, target, parts.held_out.tolist(), data.split, partial),
     )
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from maskweave.masking.inputs import TransferBatch
 from maskweave.models.encoder import Encoded
 from maskweave.models.heads import DenseHead
-from maskweave.models.sample_heads import LEVELS, NumberHead, PooledHead
+from maskweave.models.sample_heads import LEVELS, NumberHead, PooledHead, average_for_unknown
 from maskweave.objectives.regression import bin_of
 from maskweave.objectives.transfer import TransferObjective
 from maskweave.tokenizers.base import Tokenizer
@@ -96,7 +96,7 @@ def _start_pooled(
         features.append(head.features(encoded).float().cpu())
         targets.append(batch.target.cpu())
         folds.append(fold)
-    x_SF, y = torch.cat(features), torch.cat(targets)
+    x_SF, y = average_for_unknown(torch.cat(features)), torch.cat(targets)
     fold_S = np.concatenate(folds)
     head.cpu()
     if isinstance(head, NumberHead):
@@ -118,7 +118,7 @@ def _start_numbers(head: NumberHead, x_SF: Tensor, y: Tensor, folds: np.ndarray)
             probe = LinearProbe.tuned(Labeled(x_SF, labels, folds), head.outputs)
         _standardize(head, probe.mean, probe.std, probe.weight, probe.bias)
         return f"logistic regression of the bins, weight decay {probe.weight_decay:g}"
-    ridge = Ridge.fit(x_SF, wanted_SK, folds)
+    ridge = Ridge.fit(x_SF, wanted_SK, folds, block=head.width - 2 * sum(head.statistics.values()))
     spread_K = ridge.error.clamp_min(1e-3)
     weight_KOF = torch.zeros(head.numbers, head.outputs, head.width, dtype=torch.float64)
     bias_KO = torch.zeros(head.numbers, head.outputs, dtype=torch.float64)

@@ -19,7 +19,7 @@ from maskweave.errors import MaskweaveError
 from maskweave.evaluate.run import EvaluationRow
 from maskweave.generate.features import FeatureExtractor
 from maskweave.masking.inputs import raw_inputs
-from maskweave.models.sample_heads import channel_statistics
+from maskweave.models.sample_heads import average_for_unknown, channel_statistics
 from maskweave.transfer.data import TUNED_ON, Examples, Parts
 from maskweave.transfer.ridge import Ridge, feature_scale
 from maskweave.transfer.shares import differing_shares
@@ -48,6 +48,10 @@ class Labeled(NamedTuple):
     """(S,) indices of classes; (S, K) 0 or 1, float32, for tags; (S, K) float64 on the network's scale, NaN where unknown, for numbers."""
     folds: np.ndarray | None = None
     """(S,) fold of each sample in cross-validation; samples of one group share one."""
+    numbers: Sequence[int] = ()
+    """Indices of the examples."""
+    block: int = 0
+    """Number of features that are the encoder's, if there are others."""
 
     @property
     def are_tags(self) -> bool:
@@ -86,7 +90,9 @@ def labeled_features(
     found = target_tensor(target, labels)
     if target.kind == "numbers":
         found = found.flatten(1).double()
-    return Labeled(torch.cat(parts), found, examples.folds(numbers))
+    return Labeled(
+        average_for_unknown(torch.cat(parts)), found, examples.folds(numbers), numbers, features.encoder.width
+    )
 
 
 def nearest_neighbors(
@@ -206,12 +212,28 @@ def probe(
         statistics: features include the mean and the standard deviation of each channel of each raw input; by default for numbers.
         options: as in `FeatureExtractor.stream`.
     """
-    target = examples.train.target
-    options["statistics"] = target.kind == "numbers" if statistics is None else statistics
+    train, held_out = probe_features(features, examples, statistics, **options)
+    return probe_rows(features.encoder.names, examples, train, held_out, seed)
+
+
+def probe_features(
+    features: FeatureExtractor, examples: Parts, statistics: bool | None = None, **options: Any
+) -> tuple[Labeled, Labeled]:
+    """Returns the features of the training and of the held-out examples; arguments as for `probe`."""
+    options["statistics"] = examples.train.target.kind == "numbers" if statistics is None else statistics
     train = labeled_features(features, examples.train, title="training features", **options)
-    held_out = labeled_features(features, examples.held_out, title="held-out features", **options)
+    return train, labeled_features(features, examples.held_out, title="held-out features", **options)
+
+
+def probe_rows(names: list[str], examples: Parts, train: Labeled, held_out: Labeled, seed: int) -> list[EvaluationRow]:
+    """Fits both probes to `train` and scores them on `held_out`; arguments as for `probe`.
+
+    Args:
+        names: the inputs.
+    """
+    target = examples.train.target
     if target.kind == "numbers":
-        return _number_rows(features.encoder.names, examples, train, held_out, seed)
+        return _number_rows(names, examples, train, held_out, seed)
     if not train.are_tags and (
         line := differing_shares(train.labels.tolist(), held_out.labels.tolist(), target.classes)
     ):
@@ -221,7 +243,7 @@ def probe(
     votes = nearest_neighbors(train, held_out.features, num_classes)
     if train.are_tags:
         logits = {f"{NEIGHBORS}-nearest-neighbor": votes.logit(1e-6), "linear-probe": linear(held_out.features)}
-        return _tag_rows(features.encoder.names, target, logits, train, held_out, seed)
+        return _tag_rows(names, target, logits, train, held_out, seed)
     results = {
         f"{NEIGHBORS}-nearest-neighbor accuracy": votes,
         "linear-probe accuracy": linear(held_out.features),
@@ -230,7 +252,7 @@ def probe(
     constant = float(np.mean(held_out.labels.numpy() == commonest))
     return [
         EvaluationRow(
-            features.encoder.names, target.name, name, "higher", round(share_right(scores, held_out.labels), 5),
+            names, target.name, name, "higher", round(share_right(scores, held_out.labels), 5),
             round(constant, 5), float("nan"), len(held_out.labels), seed,
         )
         for name, scores in results.items()
@@ -245,7 +267,7 @@ def _number_rows(
     target = examples.train.target
     value = target.value
     assert value is not None
-    ridge = Ridge.fit(train.features, train.labels, train.folds)
+    ridge = Ridge.fit(train.features, train.labels, train.folds, block=train.block)
     mean, std = feature_scale(train.features)
     near = Labeled(((train.features - mean) / std).float(), train.labels)
     neighbors_TK = nearest_numbers(near, ((held_out.features - mean) / std).float())

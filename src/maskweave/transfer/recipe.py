@@ -13,6 +13,7 @@ from maskweave.data.split import Split
 from maskweave.errors import MaskweaveError, shown
 from maskweave.modality.catalogs import Catalog, load_catalog, load_saved_catalog
 from maskweave.models.sample_heads import NumberForm
+from maskweave.models.warm_start import has_other_channels
 from maskweave.training.recipe import read_recipe_file
 from maskweave.training.settings import TrainSettings
 from maskweave.values.items import MAX_BINS
@@ -57,6 +58,9 @@ class TransferData:
     shift: dict[str, float] = field(default_factory=dict)
     """Largest shift of inputs along time in training, `{speech: 0.1}`, as a share of their length; the modalities of a view are shifted alike."""
 
+    modality_dropout: float = 0.0
+    """Probability of leaving out each input of a sample in training; at least one stays. Above 0, samples may lack some of the inputs, also in prediction."""
+
     @property
     def augment(self) -> Augment:
         """Augmentation of training examples."""
@@ -71,6 +75,8 @@ class TransferData:
             raise MaskweaveError("held_out and split both say which examples are held out; remove one of them")
         if not 0 <= self.limit <= 1:
             raise MaskweaveError(f"limit must be 0 to 1, found {self.limit}")
+        if not 0 <= self.modality_dropout < 1:
+            raise MaskweaveError(f"modality_dropout must be 0 to below 1, found {self.modality_dropout}")
         self.augment  # noqa: B018 - checks crop, flip, color, noise and shift
 
 
@@ -216,18 +222,22 @@ class TransferRecipe:
 
 
 def joined(first: Catalog, second: Catalog) -> Catalog:
-    """Returns a catalog with the entries of both.
+    """Returns a catalog with the entries of both. Raw patches of the second may have other channels than in the first, and replace them.
 
     Raises:
         MaskweaveError: two different entries have the same name.
     """
+    replaced = {m.name for m in second.values() if m.name in first and has_other_channels(m, first[m.name])}
     for name in second:
-        if name in first and first[name] != second[name]:
+        if name in first and first[name] != second[name] and name not in replaced:
             raise MaskweaveError(
                 f"{second.where}: the entry {shown(name)} differs from that of {first.where}; rename it"
             )
     return Catalog(
-        [*first.values(), *(m for m in second.values() if m.name not in first)],
+        [
+            *(second[m.name] if m.name in replaced else m for m in first.values()),
+            *(m for m in second.values() if m.name not in first),
+        ],
         {**second.vocabularies, **first.vocabularies}.values(),
         second.where,
     )

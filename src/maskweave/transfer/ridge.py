@@ -11,8 +11,10 @@ import torch
 from torch import Tensor
 
 FOLDS = 5
-STRENGTHS = tuple(10.0**e for e in np.arange(-4, 3.1, 0.5))
+STRENGTHS = tuple(10.0**e for e in np.arange(-7, 3.1, 0.5))
 """Strengths that are tried: penalty · |W|² is added to the mean squared error of standardized features."""
+BLOCK_SCALES = (0.0, 0.03, 0.3, 1.0)
+"""Scales of the first features relative to the others that are tried, which is a penalty of their own: an encoder may know less than the others, or more."""
 LEAST_STD = 1e-6
 
 
@@ -32,11 +34,14 @@ class Ridge:
     """(K,) root mean squared error in cross-validation."""
 
     @classmethod
-    def fit(cls, x_SF: Tensor, y_SK: Tensor, folds: np.ndarray, strengths: Sequence[float] = STRENGTHS) -> "Ridge":
+    def fit(
+        cls, x_SF: Tensor, y_SK: Tensor, folds: np.ndarray, strengths: Sequence[float] = STRENGTHS, block: int = 0
+    ) -> "Ridge":
         """Fit all samples with the strength of the smallest squared error in cross-validation, relative to each number's variance.
 
         Args:
             y_SK: NaN where unknown.
+            block: so many first features have a penalty of their own, if there are others.
             folds: (S,) fold of each sample; samples of one group should share a fold. With fewer than two folds in use, every sample gets its own fold by turns.
         """
         mean, std = feature_scale(x_SF)
@@ -44,24 +49,37 @@ class Ridge:
         y = y_SK.double().cpu()
         if len(np.unique(folds)) < 2:
             folds = np.arange(len(x)) % FOLDS
-        errors = torch.zeros(len(strengths), y.shape[1], dtype=torch.float64)
-        counts = torch.zeros(y.shape[1], dtype=torch.float64)
-        for fold in np.unique(folds):
-            out = torch.from_numpy(folds == fold)
-            known = ~y[out].isnan()
-            counts += known.sum(dim=0)
-            for i, (weight, bias) in enumerate(_solve(x[~out], y[~out], strengths)):
-                error = (x[out] @ weight.T + bias - y[out]).square()
-                errors[i] += torch.where(known, error, 0).sum(dim=0)
-        errors /= counts.clamp_min(1)
         variance = torch.where(y.isnan(), 0, y - y.nanmean(dim=0)).square().mean(dim=0).clamp_min(1e-12)
-        best = int((errors / variance).mean(dim=1).argmin())
-        ((weight, bias),) = _solve(x, y, [strengths[best]])
-        return cls(mean.float(), std.float(), weight, bias, strengths[best], errors[best].sqrt())
+        best: tuple[float, Tensor, float, Tensor] | None = None
+        for scale in BLOCK_SCALES if 0 < block < x.shape[1] else (1.0,):
+            scale_F = torch.cat([x.new_full((block,), scale), x.new_ones(x.shape[1] - block)])
+            errors = _cross_validated(x * scale_F, y, folds, strengths)
+            relative = (errors / variance).mean(dim=1)
+            i = int(relative.argmin())
+            if best is None or float(relative[i]) < best[0]:
+                best = float(relative[i]), scale_F, strengths[i], errors[i]
+        assert best is not None
+        _, scale_F, strength, error_K = best
+        ((weight, bias),) = _solve(x * scale_F, y, [strength])
+        return cls(mean.float(), std.float(), weight * scale_F, bias, strength, error_K.sqrt())
 
     def __call__(self, x_TF: Tensor) -> Tensor:
         """Returns (T, K), float64."""
         return ((x_TF - self.mean) / self.std).double() @ self.weight.T + self.bias
+
+
+def _cross_validated(x_SF: Tensor, y_SK: Tensor, folds: np.ndarray, strengths: Sequence[float]) -> Tensor:
+    """Returns the mean squared error of each number with each strength, (strengths, K)."""
+    errors = torch.zeros(len(strengths), y_SK.shape[1], dtype=torch.float64)
+    counts = torch.zeros(y_SK.shape[1], dtype=torch.float64)
+    for fold in np.unique(folds):
+        out = torch.from_numpy(folds == fold)
+        known = ~y_SK[out].isnan()
+        counts += known.sum(dim=0)
+        for i, (weight, bias) in enumerate(_solve(x_SF[~out], y_SK[~out], strengths)):
+            error = (x_SF[out] @ weight.T + bias - y_SK[out]).square()
+            errors[i] += torch.where(known, error, 0).sum(dim=0)
+    return errors / counts.clamp_min(1)
 
 
 def feature_scale(x_SF: Tensor) -> tuple[Tensor, Tensor]:

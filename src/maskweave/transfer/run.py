@@ -83,7 +83,16 @@ def run_transfer(recipe: TransferRecipe, folder: Path, command: str = "") -> lis
             print(f"start: {sentence}")
     fit(
         objective,
-        TransferBatches(examples.train, tokenizers, names, size, recipe.seed, augment=data.augment, raw=raw),
+        TransferBatches(
+            examples.train,
+            tokenizers,
+            names,
+            size,
+            recipe.seed,
+            augment=data.augment,
+            raw=raw,
+            dropout=data.modality_dropout,
+        ),
         recipe.train,
         folder,
         validation=TransferBatches(examples.held_out, tokenizers, names, size, shuffle=False, raw=raw),
@@ -121,7 +130,8 @@ def _sheets(model: Transferred, examples: Parts) -> list[tuple[str, Any]]:
     if target is None or model.target.kind == "label" or model.target.label:
         return []
     samples = _first(examples.held_out, SHOWN)
-    given = [{name: sample[model.catalog[name].reads] for name in model.encoder.names} for sample in samples]
+    reads = {name: model.catalog[name].reads for name in model.encoder.names}
+    given = [{name: sample[reads[name]] for name in reads if reads[name] in sample} for sample in samples]
     rows = [
         {"inputs": inputs, "predictions": {target.name: answer}, "truth": {target.name: sample[target.reads]}}
         for inputs, answer, sample in zip(given, model.predict(given), samples, strict=True)

@@ -82,7 +82,7 @@ def run_suite(
         MaskweaveError: the bundle lacks modalities for every item of the suite.
     """
     rows: list[EvaluationRow] = []
-    options = {"workers": workers, "limit": suite.data.limit}
+    options: dict[str, Any] = {"workers": workers, "limit": suite.data.limit}
     for item in (*suite.probes, *suite.outliers):
         if any(n not in bundle.catalog for n in (*item.inputs, *filter(None, [item.target]))):
             continue

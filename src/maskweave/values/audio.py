@@ -15,17 +15,21 @@ from torch import Tensor
 from maskweave.errors import MaskweaveError
 from maskweave.values import files, formats
 from maskweave.values.array import NUMBERS, affine, check_range
-from maskweave.values.base import Clip, Loss, Size, TextLabels, ValueType, refuse
+from maskweave.values.base import Loss, Size, TextLabels, ValueType, refuse
 from maskweave.values.formats import SOUNDS
 from maskweave.values.formats.base import Selection
 from maskweave.values.log_mel import LogMel
 from maskweave.values.metrics import Metric, absolute_errors, mean, mean_value, median, root_mean, squared_errors
+from maskweave.values.playable import Playable
 from maskweave.values.remarks import remark
 from maskweave.values.sound import RATES, Sound, as_waveform, wav_bytes
 from maskweave.values.unknown import likely_lengths
+from maskweave.values.variation import Variation
 
 MAX_MELS = 512
 MAX_WINDOW = 2**16
+MORE = 0.1
+"""Seconds that are read beyond the longest duration, to know which files are longer."""
 MOST_TURNS = 4.0
 """Hops per window must be at least this, or phases cannot be recovered."""
 
@@ -137,7 +141,8 @@ class Audio(ValueType):
         if ending in SOUNDS:
             from maskweave.values.formats.sound import read_sound
 
-            return read_sound(content, where)
+            longest = self.size[1] * self.hop / self.rate
+            return read_sound(content, where, longest + MORE)
         return formats.read(content, ending, where, Selection(axes=1)).array
 
     def write(self, value: Sound) -> tuple[bytes, str]:
@@ -156,6 +161,35 @@ class Audio(ValueType):
             )
         remark(f"sounds longer than {self.max_seconds:g} s, cut at their end")
         return value.cut(most)
+
+    varied_by: ClassVar[tuple[str, ...]] = ("shift", "noise")
+
+    def vary(self, value: Any, variation: Variation) -> Any:
+        """Shifts the start, with silence before it or without its beginning; noise is added to the levels. Spectrograms stay spectrograms."""
+        frames = round(variation.shift * self.size[1])
+        if not frames and not variation.noise:
+            return value
+        if isinstance(value, Sound) and value.is_recorded:
+            waveform = value.waveform
+            if frames > 0:
+                waveform = np.concatenate([np.zeros(frames * self.hop, np.float32), waveform])
+            elif frames < 0:
+                waveform = waveform[min(-frames * self.hop, max(len(waveform) - self.hop, 0)) :]
+            sound = Sound(self.analysis, waveform[: self.size[1] * self.hop]) if frames else value
+            if not variation.noise:
+                return sound
+            return Sound(self.analysis, log_mel=self._noisy(sound.log_mel, variation))
+        levels = value.log_mel if isinstance(value, Sound) else value[:, ~np.isnan(value).all(axis=0)]
+        if frames < 0:
+            levels = levels[:, min(-frames, levels.shape[1] - 1) :]
+        silence = np.full((len(levels), max(frames, 0)), self.range[0], np.float32)
+        levels = self._noisy(np.concatenate([silence, levels], axis=1)[:, : self.size[1]], variation)
+        return Sound(self.analysis, log_mel=levels) if isinstance(value, Sound) else self.padded(levels)
+
+    def _noisy(self, levels: np.ndarray, variation: Variation) -> np.ndarray:
+        if variation.noise:
+            levels = levels + variation.gaussian(levels.shape) / self.factor_shift[0]
+        return np.clip(levels, *self.range).astype(np.float32)
 
     # Networks
 
@@ -282,7 +316,8 @@ class Audio(ValueType):
             np.pad(v.log_mel, ((0, 0), (0, most - v.log_mel.shape[1])), constant_values=self.range[0]) for v in values
         ]
         frames = round(float(np.median([value.log_mel.shape[1] for value in values])))
-        return Sound(self.analysis, log_mel=np.mean(quiet, axis=0, dtype=np.float64)[:, :frames].astype(np.float32))
+        levels = np.asarray(np.mean(np.stack(quiet)[:, :, :frames], axis=0), np.float32)
+        return Sound(self.analysis, log_mel=levels)
 
     # Figures
 
@@ -300,8 +335,8 @@ class Audio(ValueType):
 
         return spectrogram(self.padded(value), self.analysis, size, span or self.range)
 
-    def clip(self, value: Sound) -> Clip:
-        return Clip("audio/wav", wav_bytes(value.waveform, value.rate, rounded=True))
+    def playable(self, value: Sound) -> Playable:
+        return Playable("audio/wav", wav_bytes(value.waveform, value.rate, rounded=True))
 
     def legend(self, span: tuple[float, float] | None, values: Sequence[Any] | None, width: int) -> np.ndarray | None:
         from maskweave.values.drawing import color_bar

@@ -14,7 +14,7 @@ from maskweave.values.unknown import MOSTLY
 
 
 @dataclass(frozen=True)
-class Axis:
+class CoordinateAxis:
     """Coordinates of the points along the one axis of a value: evenly spaced from `from` to `to`, both included."""
 
     aliases: ClassVar[dict[str, str]] = {"from": "start", "to": "stop"}

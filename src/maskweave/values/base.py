@@ -5,16 +5,18 @@ The rest of the library calls a value type's members and never checks its name. 
 """
 
 import json
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 from torch import Tensor
 
 from maskweave.errors import BadSample, MaskweaveError
 from maskweave.values import files
+from maskweave.values.drawn import Drawn
+from maskweave.values.drawn import Size as Size
 from maskweave.values.geometry import Geometry
 from maskweave.values.metrics import Labels, Metric
 from maskweave.values.remarks import remark
@@ -28,22 +30,12 @@ if TYPE_CHECKING:
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """Maps a network's output and its target to a scalar."""
-Size = tuple[int, int]
-"""Height and width of a figure in pixels."""
 TextLabels = Callable[[str], "Sequence[str]"]
 """Maps a text to the labels in it, with repeats."""
 
 
-class Clip(NamedTuple):
-    """A sound or a moving picture, as a page plays it."""
-
-    mime: str
-    """`audio/…` or `image/…`."""
-    content: bytes
-
-
 @dataclass(frozen=True)
-class ValueType(ABC):
+class ValueType(Drawn):
     """Settings of one entry's values, and the operations on such values. Subclasses are frozen dataclasses with fields of their own."""
 
     tag: ClassVar[str] = "type"
@@ -69,6 +61,8 @@ class ValueType(ABC):
     """Whether it is plain text: text tokenizers are trained on it, and commands take it as typed."""
     may_be_empty: ClassVar[bool] = False
     """Whether an empty text file says nothing; otherwise it is damaged."""
+    is_mask: ClassVar[bool] = False
+    """Whether it can say which points of other values are known: where it is true, or above 0."""
     is_embedding: ClassVar[bool] = False
     """Whether it is one vector that can stand for the sample in retrieval."""
     mergeable: ClassVar[bool] = False
@@ -108,11 +102,6 @@ class ValueType(ABC):
         return [] if cls.type else list(value_types().values())
 
     # Settings that some types have as fields
-
-    @property
-    def size(self) -> tuple[int, ...]:
-        """Points along each axis of a dense value."""
-        return ()
 
     @property
     def channels(self) -> int:
@@ -156,6 +145,10 @@ class ValueType(ABC):
     def input_channels(self) -> int:
         """Channels of a tokenizer's input: those of the value, and of its validity."""
         return self.channels * (2 if self.has_unknown else 1)
+
+    def hide(self, value: Any, known: np.ndarray) -> Any:
+        """Returns a checked value of the entry's size whose points are unknown where `known`, bool (*size), is False."""
+        raise MaskweaveError(f"values of type {self.type!r} cannot have unknown points")
 
     def known(self, value: Any) -> np.ndarray:
         """Which elements of a checked value are known, bool, in the value's shape."""
@@ -473,58 +466,6 @@ class ValueType(ABC):
     def derivation_gaps(self, by: str) -> tuple[bool, str]:
         """Returns whether a derivation can compute anything, and what it leaves out, for messages."""
         return True, ""
-
-    # Figures
-
-    def natural_size(self) -> Size:
-        """Height and width of a figure of its own size."""
-        return 128, 128
-
-    @abstractmethod
-    def draw(
-        self, value: Any, size: Size, over: Any = None, span: tuple[float, float] | None = None, reference: Any = None
-    ) -> np.ndarray:
-        """Draws one checked value as a picture, uint8 (*size, 3).
-
-        Args:
-            over: picture, uint8 (H, W, 3), drawn under boxes, instances and the like.
-            span: lowest and highest number of the color scale or of a curve's axis; see `span`.
-            reference: value whose principal components give the colors, so that two values can be compared.
-        """
-
-    def span(self, values: Sequence[Any]) -> tuple[float, float] | None:
-        """Lowest and highest number that figures of these values should show; None: the default of `draw`."""
-        return None
-
-    def clip(self, value: Any) -> Clip | None:
-        """Returns what a page can play of a checked or predicted value; None for values that neither sound nor move."""
-        return None
-
-    @property
-    def curve(self) -> bool:
-        """Whether figures are curves; their axis must include every value."""
-        return False
-
-    @property
-    def wide(self) -> bool:
-        """Whether figures need more width than height."""
-        return self.curve
-
-    @property
-    def aspect(self) -> float:
-        """Width of figures over their height."""
-        if len(self.size) == 2 and not self.wide:
-            return min(2.0, max(0.5, self.size[1] / self.size[0]))
-        return 1.5 if self.wide else 1.0
-
-    def legend(self, span: tuple[float, float] | None, values: Sequence[Any] | None, width: int) -> np.ndarray | None:
-        """Draws a legend of the colors, uint8 (height, width or less, 3); None if figures need none.
-
-        Args:
-            values: values in the figures; None: the legend covers all possible values.
-            width: maximum width in pixels.
-        """
-        return None
 
 
 def refuse(where: str, found: str, expected: str, advice: str = "") -> BadSample:

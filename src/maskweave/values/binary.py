@@ -36,6 +36,7 @@ class Binary(DenseIds):
     accepts: ClassVar[tuple[str, str]] = ("bui", "true or false")
     losses: ClassVar[Mapping[str, Loss]] = {"binary": balanced_binary}
     default_metrics = ("f1",)
+    is_mask = True
     report_facts = ("tolerance",)
     derivations: ClassVar[Mapping[str, Callable[[Any, np.ndarray], Any]]] = {
         "canny": lambda value, picture: canny(picture)

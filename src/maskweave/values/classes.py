@@ -105,6 +105,10 @@ class Classes(DenseIds):
         """Ids of a tokenizer's input: the classes, and unknown."""
         return len(self.classes) + self.has_unknown
 
+    def hide(self, value: np.ndarray, known: np.ndarray) -> np.ndarray:
+        signed = value.astype(np.int16 if len(self.classes) <= 2**15 else np.int32)
+        return np.where(known, signed, signed.dtype.type(UNKNOWN_ID))
+
     def is_missing(self, value: Any) -> bool:
         return self.has_unknown and not self.known(value).any()
 

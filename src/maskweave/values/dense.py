@@ -125,9 +125,8 @@ class Dense(Array):
         if as_plane == "crop":
             if differing(found[-2:], size[-2:]):
                 remark(f"values of other sizes than {by(size)}, cropped to the center and resized")
-            return self.fit_along(
-                value, (*size[:-2], *found[-2:]), ("crop", "refuse", "refuse")[3 - len(size) :], where
-            )
+            along: tuple[Fit, ...] = ("crop", "refuse", "refuse")
+            return self.fit_along(value, (*size[:-2], *found[-2:]), along[3 - len(size) :], where)
         if as_plane == "pad":
             remark(f"values of other sizes than {by(size)}, resized to fit inside")
             factor = min(s / n for n, s in zip(found, size, strict=True))
@@ -167,7 +166,7 @@ class Dense(Array):
             same = geometry.crop == FULL and value.shape[:2] == tuple(self.size)
             out = value.copy() if same else self.resized(value, lambda plane: self.resize(plane, geometry))
             return self.mirror(out) if geometry.flip else out
-        if len(self.size) == 3 and self.follows_view:
+        if len(self.size) == 3 and (self.follows_view or geometry.crop != FULL):
             plane: Dense = replace(self, size=self.size[1:], fit=())
             value = np.stack([plane.transform(part, geometry) for part in value])
             return value if len(value) == self.size[0] else self.resize_depth(value)
@@ -337,6 +336,9 @@ class UnknownNumbers(Dense):
     def is_missing(self, value: Any) -> bool:
         return self.has_unknown and not self.known(value).any()
 
+    def hide(self, value: np.ndarray, known: np.ndarray) -> np.ndarray:
+        return np.where(known.reshape(*known.shape, *(1,) * (value.ndim - known.ndim)), value, np.float32(np.nan))
+
     def parse(self, content: bytes, ending: str, where: str) -> np.ndarray:
         array = super().parse(content, ending, where)
         return mark(array, self.missing) if self.missing and array.dtype.kind in "biuf" else array
@@ -407,9 +409,10 @@ class DenseNumbers(UnknownNumbers):
             *self.curve_points(),
         )
 
-    def curve_points(self) -> tuple[np.ndarray, str, bool]:
-        """Coordinates of the entry's points along the axis of curves, its label, and whether it is logarithmic."""
-        return np.arange(self.size[0]), "", False
+    def curve_points(self) -> tuple[np.ndarray, str, bool, Sequence[str]]:
+        """Coordinates of the entry's points along the axis of curves, its label, whether it is logarithmic, and the units of the channels, if they
+        have units of their own."""
+        return np.arange(self.size[0]), "", False, ()
 
     def curve_names(self) -> Sequence[str]:
         """Names of the channels in figures of curves; empty if they have none."""

@@ -136,42 +136,53 @@ def curves(
     points: np.ndarray | None = None,
     label: str = "",
     logarithmic: bool = False,
+    units: Sequence[str] = (),
 ) -> np.ndarray:
     """Draws one curve per channel (at most `MOST_CURVES`) over the points, uint8 (*size, 3), with a legend if the channels have names.
 
     Args:
         points: coordinates of all points of the axis; the curves may have fewer. None: their numbers.
         label: of the axis.
+        units: of each channel; channels of one unit share a panel.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
     figure = Figure(figsize=(size[1] / 100, size[0] / 100), dpi=100, facecolor="white")
-    bottom = 0.22 if label else 0.14
-    axes = figure.add_axes((0.2, bottom, 0.76, 0.9 - bottom))
-    axes.set_title(unit, fontsize=6, color="#55585c", loc="left", pad=3, parse_math=False)
-    marker = "o" if len(array_PC) < 24 else ""
+    array_PC = array_PC[:, :MOST_CURVES]
     points = np.arange(len(array_PC)) if points is None or len(points) < len(array_PC) else points
-    if len(points) > 1:
-        margin = 0 if logarithmic else 0.03 * (points[-1] - points[0])
-        axes.set_xlim(points[0] - margin, points[-1] + margin)
-    if logarithmic:
-        axes.set_xscale("log")
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
-        axes.xaxis.set_minor_locator(NullLocator())
-    axes.set_xlabel(label, fontsize=6, color="#55585c", labelpad=1, parse_math=False)
-    lines = axes.plot(points[: len(array_PC)], array_PC[:, :MOST_CURVES], linewidth=1, marker=marker, markersize=2.5)
-    if names:
-        shown = [name.replace("$", r"\$") for name in names[:MOST_CURVES]]
-        axes.legend(lines, shown, fontsize=5, loc="best", frameon=False, handlelength=1, labelcolor="#55585c")
-    axes.tick_params(labelsize=6, length=2, width=0.5, colors="#55585c", pad=1.5)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["bottom", "left"]].set_linewidth(0.5)
-    if span:
-        margin = 0.03 * (span[1] - span[0])
-        axes.set_ylim(span[0] - margin, span[1] + margin)
+    units = [*units[: array_PC.shape[1]]] or [unit] * array_PC.shape[1]
+    panels = [[c for c, u in enumerate(units) if u == own] for own in dict.fromkeys(units)]
+    bottom = 0.22 if label else 0.14
+    height = (0.9 - bottom) / len(panels)
+    for row, channels in enumerate(reversed(panels)):
+        axes = figure.add_axes((0.2, bottom + row * height, 0.76, height * (0.84 if len(panels) > 1 else 1)))
+        axes.set_title(units[channels[0]], fontsize=6, color="#55585c", loc="left", pad=3, parse_math=False)
+        if len(points) > 1:
+            margin = 0 if logarithmic else 0.03 * (points[-1] - points[0])
+            axes.set_xlim(points[0] - margin, points[-1] + margin)
+        if logarithmic:
+            axes.set_xscale("log")
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)) if points[-1] > 10 * points[0] else MaxNLocator(5))
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+            axes.xaxis.set_minor_locator(NullLocator())
+        if row == 0:
+            axes.set_xlabel(label, fontsize=6, color="#55585c", labelpad=1, parse_math=False)
+        marker = "o" if len(array_PC) < 24 else ""
+        for c in channels:
+            axes.plot(
+                points[: len(array_PC)], array_PC[:, c], linewidth=1, marker=marker, markersize=2.5, color=f"C{c}"
+            )
+        if names:
+            shown = [names[c].replace("$", r"\$") for c in channels]
+            axes.legend(axes.lines, shown, fontsize=5, loc="best", frameon=False, handlelength=1, labelcolor="#55585c")
+        axes.tick_params(labelsize=6, length=2, width=0.5, colors="#55585c", pad=1.5, labelbottom=row == 0)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.spines[["bottom", "left"]].set_linewidth(0.5)
+        if span and len(panels) == 1:
+            space = 0.03 * (span[1] - span[0])
+            axes.set_ylim(span[0] - space, span[1] + space)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     picture = np.asarray(canvas.buffer_rgba())[..., :3]

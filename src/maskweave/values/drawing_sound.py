@@ -31,8 +31,9 @@ def spectrogram(
     axes = figure.add_axes((left, bottom, 1 - left - 6 / size[1], 1 - bottom - 12 / size[0]))
     seconds, top = log_mel_MT.shape[1] * analysis.hop / analysis.rate, float(mel(np.array(analysis.rate / 2)))
     box: Any = (0, seconds, 0, top)
-    axes.set_facecolor(tuple(level / 255 for level in HATCHES[0]))
-    axes.patch.set(hatch="////", edgecolor=tuple(level / 255 for level in HATCHES[1]), linewidth=0)
+    light, dark = ((red / 255, green / 255, blue / 255) for red, green, blue in HATCHES)
+    axes.set_facecolor(light)
+    axes.patch.set(hatch="////", edgecolor=dark, linewidth=0)
     masked = np.ma.masked_invalid(log_mel_MT)
     axes.imshow(masked, COLOR_MAP, aspect="auto", origin="lower", extent=box, vmin=span[0], vmax=span[1])
     shown = [f for f in TICKS if f < analysis.rate / 2]

@@ -92,7 +92,7 @@ def read_picture(
     """Returns a photograph, uint8 (H, W) or (H, W, 3 or 4), rotated by its EXIF orientation.
 
     Args:
-        channels: 1 (gray), 3 (RGB) or 4 (RGBA); pictures of other modes are converted.
+        channels: 1 (gray), 2 (gray and alpha), 3 (RGB) or 4 (RGBA); pictures of other modes are converted.
         background: color under transparent pictures, unless there are four channels.
     """
     # A JPEG named .png does no harm for photographs.
@@ -116,12 +116,12 @@ def picture_array(picture: Any, channels: int, background: tuple[int, int, int],
     if picture.mode.startswith(("I", "F")):
         raise _too_deep(f"mode {picture.mode} (16 or 32 bits)", where)
     upright = ImageOps.exif_transpose(picture)
-    if channels != 4 and upright.has_transparency_data:
+    if channels not in (2, 4) and upright.has_transparency_data:
         colors = composited(np.array(upright.convert("RGBA")), background)
         from PIL import Image
 
         upright = Image.fromarray(colors)
-    return np.array(upright.convert({1: "L", 3: "RGB", 4: "RGBA"}[channels]))
+    return np.array(upright.convert({1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}[channels]))
 
 
 def composited(array: np.ndarray, background: tuple[int, int, int]) -> np.ndarray:
@@ -220,7 +220,7 @@ class _opened:
 
 
 def write_png(value: np.ndarray) -> bytes:
-    """Returns uint8 (H, W, 1, 3 or 4), bool (H, W) or class ids (H, W) as the bytes of a PNG."""
+    """Returns uint8 (H, W, 1 to 4), bool (H, W) or class ids (H, W) as the bytes of a PNG."""
     from PIL import Image
 
     if value.ndim == 3 and value.shape[-1] == 1:

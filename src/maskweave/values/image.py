@@ -1,10 +1,11 @@
 """Pictures, volumes and videos of 8 bits per channel."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Literal
 
 import numpy as np
+from torch import Tensor
 
 from maskweave.errors import MaskweaveError
 from maskweave.values import files, formats
@@ -14,7 +15,11 @@ from maskweave.values.dense import Dense
 from maskweave.values.fitting import Fit
 from maskweave.values.geometry import resize_axes
 from maskweave.values.metrics import Metric, mean_value, psnr, squared_errors
-from maskweave.values.variation import Variation, jitter
+from maskweave.values.unknown import resize_known
+from maskweave.values.variation import Variation, jitter, shifted
+
+OPAQUE = 128
+"""Alpha, 0 to 255, from which on a point is known."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +27,9 @@ class Image(Dense):
     """Pictures of 8 bits per channel."""
 
     type: ClassVar[str] = "image"
-    python: ClassVar[str] = "uint8 (*size, channels), 0 to 255"
+    python: ClassVar[str] = (
+        "uint8 (*size, channels), 0 to 255; with `valid: alpha`, alpha is one more channel of given values"
+    )
     accepts: ClassVar[tuple[str, str]] = ("u", "uint8, 0 to 255")
     losses: ClassVar[Mapping[str, Loss]] = {name: NUMBERS[name] for name in ("mse", "smooth_l1", "cosine")}
     renamed: ClassVar[dict[str, str]] = {"deviation": "std"}
@@ -40,9 +47,17 @@ class Image(Dense):
     background: tuple[int, int, int] = (255, 255, 255)
     """Color, 0 to 255, on which transparent pictures are composited, unless the entry has four channels. Also the color of what `fit: pad` adds."""
 
+    valid: Literal["alpha"] | None = field(default=None, kw_only=True)
+    """`alpha`: points of a picture whose alpha is below one half are unknown, instead of composited on the background. A picture without alpha is
+    known everywhere; predictions are, too, and have no alpha."""
+
     def check_settings(self, kind: str) -> None:
         super().check_settings(kind)
         check_channels(self, (1, 3, 4))
+        if self.valid and (self.channels == 4 or len(self.size) != 2):
+            raise MaskweaveError(
+                f"value.valid: alpha is for pictures of 1 or 3 channels besides alpha, found {self.channels} channels and value.size {list(self.size)}"
+            )
         if len(self.mean) != len(self.std) or len(self.mean) not in (0, self.channels):
             raise MaskweaveError(
                 f"value.mean and value.std need one number per channel ({self.channels}), found {len(self.mean)} and {len(self.std)}"
@@ -55,22 +70,32 @@ class Image(Dense):
 
     @property
     def row_dtype(self) -> Any:
-        return np.dtype(np.uint8)
+        return np.dtype(np.float16 if self.has_unknown else np.uint8)  # float16 holds 0 to 255 exactly, and NaN
+
+    @property
+    def has_unknown(self) -> bool:
+        return self.valid == "alpha"
+
+    @property
+    def given_channels(self) -> int:
+        """Channels of a given value, with alpha if it says which points are known."""
+        return self.channels + (self.valid == "alpha")
 
     @property
     def padding(self) -> Any:
-        return {1: round(sum(self.background) / 3), 3: self.background, 4: (*self.background, 0)}[self.channels]
+        gray = round(sum(self.background) / 3)
+        return {1: gray, 2: (gray, 0), 3: self.background, 4: (*self.background, 0)}[self.given_channels]
 
     @property
     def is_picture(self) -> bool:
-        return len(self.size) == 2 and self.channels == 3
+        return len(self.size) == 2 and self.channels == 3 and not self.valid
 
     def describe_range(self) -> str:
         return "0 to 255"
 
     def from_python(self, value: Any, where: str) -> np.ndarray:
         if hasattr(value, "convert"):  # a PIL image
-            value = files.picture_array(value, self.channels, self.background, where)
+            value = files.picture_array(value, self.given_channels, self.background, where)
         return super().from_python(value, where)
 
     def as_array(self, value: Any, where: str) -> np.ndarray:
@@ -83,14 +108,72 @@ class Image(Dense):
                 "uint8, 0 to 255",
                 "scale it to 0 to 255 and save it as uint8",
             )
+        if self.valid:
+            return self.in_channels_and_alpha(array)
         if self.channels == 3 and array.ndim == axes:
             array = array[..., None]
         if self.channels == 3 and array.ndim == axes + 1 and array.shape[-1] in (1, 4):
             array = np.repeat(array, 3, axis=-1) if array.shape[-1] == 1 else files.composited(array, self.background)
         return array
 
+    def in_channels_and_alpha(self, array: np.ndarray) -> np.ndarray:
+        """Adds the channels that a picture (H, W), (H, W, C) or (H, W, C + 1) lacks."""
+        array = array[..., None] if array.ndim == 2 else array
+        if self.channels == 3 and array.ndim == 3 and array.shape[-1] == 1:
+            array = np.repeat(array, 3, axis=-1)
+        if array.ndim == 3 and array.shape[-1] == self.channels:
+            array = np.concatenate([array, np.full_like(array[..., :1], 255)], axis=-1)
+        return array
+
+    def checked_shape(self, array: np.ndarray, where: str) -> np.ndarray:
+        return (
+            Image(self.size, self.given_channels).checked_shape(array, where)
+            if self.valid
+            else super().checked_shape(array, where)
+        )
+
     def check_numbers(self, array: np.ndarray, where: str) -> np.ndarray:
-        return array[..., None] if self.channels == 1 else array
+        return array[..., None] if self.channels == 1 and not self.valid else array
+
+    # Unknown points
+
+    def known(self, value: Any) -> np.ndarray:
+        if not self.valid:
+            return super().known(value)
+        if value.dtype == np.uint8 and value.shape[-1] == self.given_channels:
+            return np.asarray(value[..., -1] >= OPAQUE)
+        return np.asarray(~np.isnan(value).any(axis=-1))
+
+    def hide(self, value: np.ndarray, known: np.ndarray) -> np.ndarray:
+        if not self.valid:
+            return super().hide(value, known)
+        return np.concatenate(
+            [value[..., :-1], np.where(known[..., None], value[..., -1:], 0)], axis=-1, dtype=np.uint8
+        )
+
+    def is_missing(self, value: Any) -> bool:
+        return bool(self.valid) and not self.known(value).any()
+
+    def levels(self, value: Any) -> Any:
+        """Returns a value with alpha as float16 (H, W, C), NaN at unknown points; other values as they are."""
+        if not self.valid or value.dtype != np.uint8 or value.shape[-1] != self.given_channels:
+            return value
+        return np.where(self.known(value)[..., None], value[..., :-1], np.nan).astype(np.float16)
+
+    def with_alpha(self, levels: np.ndarray) -> np.ndarray:
+        """The reverse of `levels`; unknown points get the background's color."""
+        known = self.known(levels)[..., None]
+        colors = np.where(known, levels, np.asarray(self.padding)[:-1])
+        return np.concatenate([np.rint(colors).clip(0, 255), known * 255], axis=-1).astype(np.uint8)
+
+    def resized(self, value: np.ndarray, resize: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        if not self.valid:
+            return super().resized(value, resize)
+        levels = value if value.dtype != np.uint8 else self.levels(self.in_channels_and_alpha(value))
+        resized = resize_known(resize, levels.astype(np.float32))
+        return self.with_alpha(resized) if value.dtype == np.uint8 else resized.astype(np.float16)
+
+    # Files
 
     @property
     def endings(self) -> tuple[str, ...]:
@@ -102,7 +185,7 @@ class Image(Dense):
     def parse(self, content: bytes, ending: str, where: str) -> np.ndarray:
         """Returns what `check` takes. A TIFF is read as a photograph, unless the entry selects bands."""
         if len(self.size) == 2 and ending in files.PICTURES and not (self.bands and ending in formats.PLANES):
-            return files.read_picture(content, ending, self.channels, self.background, where)
+            return files.read_picture(content, ending, self.given_channels, self.background, where)
         return self.stored(content, ending, where).array
 
     def write(self, value: Any) -> tuple[bytes, str]:
@@ -111,6 +194,8 @@ class Image(Dense):
     varied_by: ClassVar[tuple[str, ...]] = ("shift", "color", "noise")
 
     def vary(self, value: np.ndarray, variation: Variation) -> np.ndarray:
+        if self.valid:
+            return self._vary_known(value, variation)
         value = super().vary(value, variation)
         if variation.changes_colors:
             value = jitter(value, variation)
@@ -118,6 +203,33 @@ class Image(Dense):
             return value
         levels = value + variation.gaussian(value.shape) * 127.5
         return np.rint(levels).clip(0, 255).astype(np.uint8)
+
+    def _vary_known(self, value: np.ndarray, variation: Variation) -> np.ndarray:
+        given = self.in_channels_and_alpha(value) if value.dtype == np.uint8 else self.with_alpha(value)
+        points = round(variation.shift * self.size[1])
+        given = shifted(given, points, 1, self.padding) if points else given
+        colors = Image(self.size, self.channels).vary(given[..., :-1], replace(variation, shift=0.0))
+        out = np.concatenate([colors, given[..., -1:]], axis=-1)
+        return out if value.dtype == np.uint8 else self.levels(out)
+
+    def check_batch(self, values: Sequence[Any], name: str, first: int = 0) -> list[np.ndarray]:
+        """Returns pictures with alpha as float16 (H, W, C), NaN at unknown points."""
+        if not self.valid:
+            return super().check_batch(values, name, first)
+        return [
+            value
+            if isinstance(value, np.ndarray) and value.dtype == np.float16  # checked before
+            else self.levels(super(Image, self).check_batch([value], name, i)[0])
+            for i, value in enumerate(values, first)
+        ]
+
+    def to_network(self, values: Sequence[Any]) -> Tensor:
+        return super().to_network([self.levels(value) for value in values] if self.valid else values)
+
+    def normalize_rows(self, rows: np.ndarray) -> np.ndarray:
+        """Unknown points become 0, the middle of the range."""
+        out = super().normalize_rows(rows)
+        return np.nan_to_num(out, copy=False) if self.has_unknown else out
 
     def resize_axes(self, value: np.ndarray) -> np.ndarray:
         return np.rint(resize_axes(value, self.size)).clip(0, 255).astype(np.uint8)
@@ -135,7 +247,14 @@ class Image(Dense):
 
     def metrics(self, parse: TextLabels | None = None) -> dict[str, Metric]:
         """`psnr`: from the mean squared error over the whole set, in dB."""
-        return {"psnr": Metric("PSNR", "higher", squared_errors, psnr, mean_value)}
+        return {
+            "psnr": Metric(
+                "PSNR", "higher", self._squared_errors, psnr, lambda values: mean_value([*map(self.levels, values)])
+            )
+        }
+
+    def _squared_errors(self, prediction: Any, truth: Any) -> np.ndarray:
+        return squared_errors(self.levels(np.asarray(prediction)), self.levels(np.asarray(truth)))
 
     def from_blend(self, mean: np.ndarray) -> np.ndarray:
         return np.rint(np.nan_to_num(mean)).clip(0, 255).astype(np.uint8)
@@ -145,5 +264,5 @@ class Image(Dense):
 
     def colors(self, array: np.ndarray, span: tuple[float, float] | None, reference: Any) -> np.ndarray:
         array = array if array.ndim > len(self.size) else array[..., None]
-        array = np.clip(array, 0, 255).astype(np.uint8)[..., :3]
+        array = np.clip(np.nan_to_num(array), 0, 255).astype(np.uint8)[..., : 1 if array.shape[-1] < 3 else 3]
         return np.repeat(array, 3, axis=-1) if array.shape[-1] == 1 else array

@@ -45,6 +45,7 @@ class Map(ScaledNumbers):
     head = "points"
     renamed: ClassVar[dict[str, str]] = {"tails": "trim_quantile"}
     aliases: ClassVar[dict[str, str]] = {"scale": "file_scale", "offset": "file_offset"}
+    is_mask = True
     default_metrics = ("mae", "rmse")
 
     channels: int = 1
@@ -202,7 +203,7 @@ class Map(ScaledNumbers):
         return out if self.range is None else np.clip(out, -1, 1, out=out)
 
     def with_noise(self, value: np.ndarray, variation: Variation) -> np.ndarray:
-        if self.range is None:  # it is standardized later: the noise is relative to the map's own deviation
+        if self.trim_quantile is not None:  # it is standardized later: the noise is relative to the map's own deviation
             deviation = float(np.nanstd(value)) if self.known(value).any() else 0.0
             variation = replace(variation, noise=variation.noise * deviation)
         return super().with_noise(value, variation)

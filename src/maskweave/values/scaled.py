@@ -13,7 +13,7 @@ import numpy as np
 from maskweave.errors import BadSample, MaskweaveError
 from maskweave.values import formats
 from maskweave.values.array import affine
-from maskweave.values.axis import Axis
+from maskweave.values.axis import CoordinateAxis
 from maskweave.values.base import ValueType, refuse
 from maskweave.values.dense import DenseNumbers
 from maskweave.values.formats.base import Selection
@@ -43,12 +43,12 @@ class ScaledNumbers(DenseNumbers):
     std: tuple[float, ...] = field(default=(), kw_only=True)
     """Standard deviation of the values, one for all channels or one per channel."""
     scaling: Literal["fit", "fit_log", "fit_asinh"] | None = field(default=None, kw_only=True)
-    """`fit`: median and robust standard deviation of each channel are learned from the training samples and stored with the tokenizer.
+    """`fit`: median and robust standard deviation of each channel are learned from the training samples and stored with the tokenizer; those of raw patches in the run's entries.
     `fit_log`: the same of the logarithms, for numbers above 0 that span powers of ten; `fit_asinh`: for such numbers of both signs."""
     fitted: Statistics | None = field(default=None, kw_only=True)
-    """What `scaling` learned. Training writes it into the tokenizer's files; leave it out of catalogs."""
+    """What `scaling` learned. A run writes it into its files; leave it out of catalogs."""
 
-    axis: Axis | None = field(default=None, kw_only=True)
+    axis: CoordinateAxis | None = field(default=None, kw_only=True)
     """Coordinates of the points of values over one axis, such as wavelengths: for figures, and to resample files that have their own."""
 
     @classmethod
@@ -83,10 +83,6 @@ class ScaledNumbers(DenseNumbers):
         if self.mean and self.scaling:
             raise MaskweaveError(
                 f"value.scaling: {self.scaling} learns the mean and deviation; remove it, or value.mean and value.std"
-            )
-        if self.learned and kind == "patches":
-            raise MaskweaveError(
-                f"value.scaling: {self.learned} is learned with a tokenizer, which patches do not have; give value.mean and value.std, or make it a grid"
             )
         if self.fitted and (not self.learned or len(self.fitted.center) != self.channels):
             raise MaskweaveError("value.fitted is what value.scaling learned for each channel; leave it out")
@@ -194,7 +190,7 @@ class ScaledNumbers(DenseNumbers):
     def _statistics(self) -> Statistics:
         if self.fitted is None:
             raise MaskweaveError(
-                f"value.scaling: {self.learned} is learned when a tokenizer is trained, and here is none; give value.mean and value.std instead"
+                f"value.scaling: {self.learned} is learned in a run from its training samples, and was not here; give value.mean and value.std instead"
             )
         return self.fitted
 
@@ -217,7 +213,8 @@ class ScaledNumbers(DenseNumbers):
         names = self.channel_names or tuple(map(str, range(self.channels)))
         return [f"{name} ({unit})" if unit else name for name, unit in zip(names, units, strict=True)]
 
-    def curve_points(self) -> tuple[np.ndarray, str, bool]:
-        if self.axis is None:
-            return super().curve_points()
-        return self.axis.points(self.size[0]), self.axis.label, self.axis.scale == "log"
+    def curve_points(self) -> tuple[np.ndarray, str, bool, Sequence[str]]:
+        points, label, is_log, _ = super().curve_points()
+        if self.axis:
+            points, label, is_log = self.axis.points(self.size[0]), self.axis.label, self.axis.scale == "log"
+        return points, label, is_log, self.channel_units

@@ -70,7 +70,7 @@ def fit_statistics(values: np.ndarray, scale: Scale, channels: int) -> Statistic
     chosen = rows
     if len(rows) > POINTS:
         chosen = rows[np.sort(np.random.default_rng(0).integers(0, len(rows), POINTS))]
-    center, spread, low, high, softening = [], [], [], [], []
+    numbers: list[tuple[float, ...]] = []
     for c in range(channels):
         x = np.asarray(chosen[:, c], np.float64)
         x = x[np.isfinite(x)]
@@ -79,10 +79,9 @@ def fit_statistics(values: np.ndarray, scale: Scale, channels: int) -> Statistic
         middle, width = (float(np.median(y)), _robust_deviation(y)) if len(y) else (0.0, 1.0)
         ends = _extremes(rows[:, c])
         ends = _compressed((to_scale(ends, scale, soft) - middle) / width) if ends is not None else np.zeros(2)
-        for numbers, number in zip((center, spread, low, high, softening), (middle, width, *ends, soft), strict=True):
-            numbers.append(float(number))
-    softening = softening if scale == "asinh" else []
-    return Statistics(tuple(center), tuple(spread), tuple(low), tuple(high), tuple(softening))
+        numbers.append((middle, width, float(ends[0]), float(ends[1]), soft))
+    center, spread, low, high, softening = zip(*numbers, strict=True)
+    return Statistics(center, spread, low, high, softening if scale == "asinh" else ())
 
 
 def _robust_deviation(y: np.ndarray) -> float:

@@ -122,8 +122,9 @@ class Series(ScaledNumbers):
 
     def metrics(self, parse: TextLabels | None = None) -> dict[str, Metric]:
         """`mae`, `rmse`: over the points of the true series, per channel; a prediction that ends too early keeps its last numbers.
-        `length_error`: difference of the lengths, in points."""
+        `length_error`: difference of the lengths, in points; not of series on an axis."""
         names = self.channel_labels
+        lengths = Metric("length error", "lower", _length_error, mean, _typical_length)
         return {
             "mae": Metric(
                 "MAE", "lower", partial(self._errors, absolute_errors), mean, partial(_constant, median), names
@@ -131,7 +132,7 @@ class Series(ScaledNumbers):
             "rmse": Metric(
                 "RMSE", "lower", partial(self._errors, squared_errors), root_mean, partial(_constant, mean_value), names
             ),
-            "length_error": Metric("length error", "lower", _length_error, mean, _typical_length),
+            **({} if self.axis else {"length_error": lengths}),
         }
 
     def _errors(self, measure: Any, prediction: Any, truth: Any) -> np.ndarray:

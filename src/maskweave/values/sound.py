@@ -49,6 +49,11 @@ class Sound:
         return self.analysis.rate
 
     @property
+    def is_recorded(self) -> bool:
+        """Whether there is a waveform without making one from the spectrogram."""
+        return self._waveform is not None
+
+    @property
     def num_samples(self) -> int:
         if self._waveform is not None:
             return len(self._waveform)

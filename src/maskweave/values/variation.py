@@ -4,6 +4,7 @@ Shapes: *size the points along each axis, C channels.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -48,7 +49,7 @@ def jitter(picture: np.ndarray, variation: Variation) -> np.ndarray:
     return np.concatenate([np.rint(colors).clip(0, 255).astype(np.uint8), picture[..., 3:]], axis=-1)
 
 
-def shifted(value: np.ndarray, points: int, axis: int, padding: float | None) -> np.ndarray:
+def shifted(value: np.ndarray, points: int, axis: int, padding: Any) -> np.ndarray:
     """Move a value by so many points along an axis. The points that it leaves get `padding`, or the value at its edge if that is None."""
     length = value.shape[axis]
     index = np.arange(length) - points

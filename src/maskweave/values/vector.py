@@ -34,7 +34,7 @@ class Vector(Array):
     kinds: ClassVar[tuple[str, ...]] = ("grid",)
     losses = NUMBERS
     is_embedding = True
-    head = "numbers"
+    head: ClassVar[Any] = "numbers"
     default_metrics = ("mae",)
 
     channels: int = 1

@@ -12,17 +12,21 @@ from torch import Tensor
 
 from maskweave.errors import MaskweaveError, shown
 from maskweave.values import files, formats
-from maskweave.values.base import Clip, Size, TextLabels, refuse
+from maskweave.values.base import Size, TextLabels, refuse
 from maskweave.values.fitting import Fit
 from maskweave.values.geometry import Geometry, nearest
 from maskweave.values.image import Image
 from maskweave.values.metrics import Metric, absolute_errors, mean, median, psnr, squared_errors
+from maskweave.values.playable import Playable
 from maskweave.values.remarks import listening, remark
 from maskweave.values.unknown import known_points, likely_lengths
+from maskweave.values.variation import Variation, shifted
 
 SAME_RATE = 0.001
 """Rates that differ by at most this share are taken as equal."""
 RATES = (0.001, 1000.0)
+REDUCED = 2
+"""Frames of files are reduced while they are read, to at least this many times the entry's size."""
 STRIP = 4
 """Frames of a figure."""
 SHOWN = 128
@@ -56,6 +60,8 @@ class Video(Image):
         super().check_settings(kind)
         if len(self.size) != 3:
             raise MaskweaveError(f"value.size of a video must be [frames, height, width], found {list(self.size)}")
+        if self.valid:
+            raise MaskweaveError("value.valid is for pictures; remove it")
         if self.channels == 4:
             raise MaskweaveError("values of type 'video' have 1 or 3 channels, found value.channels 4")
         if not RATES[0] <= self.fps <= RATES[1]:
@@ -122,15 +128,20 @@ class Video(Image):
 
     def parse(self, content: bytes, ending: str, where: str) -> Any:
         """Returns what `check` takes; arrays and folders of frames have the entry's rate."""
-        from maskweave.values.formats.video import read_video
+        from maskweave.values.formats.video import probe_video, read_video
 
         if ending not in formats.VIDEOS or ending == formats.FRAMES:
             array = self.stored(content, ending, where).array
             return array if ending != formats.FRAMES else self.in_channels(array)
-        frames, rate = read_video(content, where)
-        if not rate:
+        given = probe_video(content, where)[1]
+        if not given:
             remark(f"videos without a rate, taken as {self.fps:g} frames per second")
-        return self.in_channels(frames), rate or self.fps
+        elif abs(given / self.fps - 1) > SAME_RATE:
+            remark(f"videos of {given:.4g} frames per second, resampled to {self.fps:g}")
+        shortens = len(self.ways) == 3 and self.ways[0] == "resize"
+        least = (REDUCED * self.size[1], REDUCED * self.size[2]) if len(self.fit) < 3 else None
+        frames, _ = read_video(content, where, self.fps, 0 if shortens else self.size[0] + 1, least)
+        return self.in_channels(frames)
 
     def in_channels(self, frames: np.ndarray) -> np.ndarray:
         """Returns color frames in the entry's channels; gray by the weights of ITU-R 601-2, as Pillow's."""
@@ -175,6 +186,20 @@ class Video(Image):
         first = plane.fit_sizes(value[0], where)
         with listening(lambda text: None):  # one remark for all frames
             return np.stack([first, *(plane.fit_sizes(frame, where) for frame in value[1:])])
+
+    varied_by: ClassVar[tuple[str, ...]] = ("shift", "color", "noise")
+
+    def vary(self, value: np.ndarray, variation: Variation) -> np.ndarray:
+        """A shift repeats the first or the last frame: what is before the start cannot be unknown."""
+        if value.dtype != np.uint8:  # padded to the entry's length
+            frames = np.flatnonzero(~np.isnan(value).any(axis=(1, 2, 3)))
+            if not len(frames):
+                return value
+            some = np.rint(value[: frames[-1] + 1]).clip(0, 255).astype(np.uint8)
+            return self.padded(self.vary(some, variation))
+        points = round(variation.shift * self.size[0])
+        value = shifted(value, points, 0, None) if points else value
+        return super().vary(value, replace(variation, shift=0.0))
 
     @property
     def plane(self) -> Image:
@@ -301,11 +326,11 @@ class Video(Image):
         picture = hatched(np.concatenate(strip, axis=1), np.concatenate(known, axis=1))
         return centered(picture, size, smooth=True)[0]
 
-    def clip(self, value: Any) -> Clip:
+    def playable(self, value: Any) -> Playable:
         from maskweave.values.formats.video import write_gif
 
         frames = self.in_color(self.drawable(value))
-        return Clip("image/gif", write_gif(frames, self.fps, max(1, round(SHOWN / min(self.size[1:])))))
+        return Playable("image/gif", write_gif(frames, self.fps, max(1, round(SHOWN / min(self.size[1:])))))
 
 
 def mean_video(videos: Any) -> np.ndarray:

@@ -77,3 +77,10 @@ def test_without_soundfile(monkeypatch: pytest.MonkeyPatch) -> None:
     lacking("soundfile", monkeypatch)
     with pytest.raises(MaskweaveError, match=r"^x: reading this file needs soundfile.*pip install 'maskweave\[av\]'"):
         read_sound(written("wav") if soundfile else b"", "x")
+
+
+@pytest.mark.parametrize("kind", SOUNDS)
+def test_reading_the_beginning(kind: str) -> None:
+    whole, part = read_sound(written(kind), "x")[0], read_sound(written(kind), "x", 0.25)[0]
+    assert part.shape == (2000, 1) and np.abs(part - whole[:2000]).max() < 1e-3
+    assert read_sound(written(kind), "x", 9.0)[0].shape == (8000, 1)

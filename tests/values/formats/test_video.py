@@ -10,7 +10,8 @@ from format_helpers import assert_needs, stored, value
 from PIL import Image
 
 from maskweave.errors import BadSample
-from maskweave.values.formats.video import read_video
+from maskweave.values.formats.video import probe_video, read_video
+from maskweave.values.geometry import nearest
 
 CODECS = {"mp4": "libx264", "mov": "libx264", "avi": "mpeg4"}
 LEVELS = np.arange(0, 240, 30, dtype=np.uint8)
@@ -147,3 +148,31 @@ def test_without_pyav(monkeypatch: pytest.MonkeyPatch) -> None:
     content = written("mp4")
     assert stored(content, "mp4").array.shape == (8, 32, 48, 3)
     assert_needs("av", "av", content, "mp4", monkeypatch)
+
+
+@pytest.mark.parametrize("kind", ["mp4", "avi"])
+def test_probing_tells_the_size_without_decoding_all(kind: str) -> None:
+    assert probe_video(written(kind), "x") == ((8, 32, 48), 8)
+    fragments = written("mp4", options={"movflags": "frag_keyframe+empty_moov"})
+    assert probe_video(fragments, "x")[0] == (8, 32, 48)
+    with pytest.raises(BadSample, match="^x: "):
+        probe_video(b"no video at all", "x")
+
+
+@pytest.mark.parametrize("fps", [2.0, 3.0, 8.0, 12.0, 20.0])
+def test_frames_are_chosen_while_reading_as_they_are_from_arrays(fps: float) -> None:
+    content = written("mp4")
+    every, rate = read_video(content, "x")
+    count = max(1, round(len(every) * fps / rate))
+    expected = every[nearest(0.0, count * rate / fps, count, len(every))]
+    some, at = read_video(content, "x", fps)
+    assert at == fps and np.array_equal(some, expected)
+    assert np.array_equal(read_video(content, "x", fps, 2)[0], expected[:2])
+
+
+def test_large_frames_are_reduced_while_reading() -> None:
+    content = written("mp4", height=64, width=96)
+    small, _ = read_video(content, "x", least=(16, 16))
+    assert small.shape == (8, 16, 24, 3)
+    assert np.abs(small[:, 8, 12].astype(int) - LEVELS[:, None]).max() < 12
+    assert read_video(content, "x", least=(40, 16))[0].shape == (8, 64, 96, 3)

@@ -61,11 +61,16 @@ class ResidualVQ(Residual):
         super().__init__(codes, depth)
         self.levels = nn.ModuleList(VQ(codes, dim, cosine=False) for _ in range(depth))
 
+    @property
+    def quantizers(self) -> list[VQ]:
+        """The levels, coarsest first."""
+        return [level for level in self.levels if isinstance(level, VQ)]
+
     def forward(self, z_BND: Tensor) -> Quantized:
         with torch.autocast(z_BND.device.type, enabled=False):
             z = F.normalize(z_BND.float(), dim=-1)
             residual, loss, ids = z, z.new_zeros(()), []
-            for level in self.levels:
+            for level in self.quantizers:
                 quantized: Quantized = level(residual)
                 ids.append(quantized.ids)
                 residual = residual - quantized.z_q.detach()
@@ -77,7 +82,7 @@ class ResidualVQ(Residual):
 
     def decode(self, ids: Tensor) -> Tensor:
         codes = self.split(ids)
-        return torch.stack([level.codebook[codes[..., r]] for r, level in enumerate(self.levels)]).sum(0)
+        return torch.stack([level.decode(codes[..., r]) for r, level in enumerate(self.quantizers)]).sum(0)
 
 
 class ResidualFSQ(Residual):

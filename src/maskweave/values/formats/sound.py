@@ -1,6 +1,7 @@
 """Sound files, with soundfile (extra `[av]`)."""
 
 import io
+import math
 import struct
 
 import numpy as np
@@ -16,8 +17,11 @@ UNKNOWN = 0xFFFF_FFFF
 """Size in the header of a WAV that was written to a pipe."""
 
 
-def read_sound(content: bytes, where: str) -> tuple[np.ndarray, int]:
+def read_sound(content: bytes, where: str, seconds: float = math.inf) -> tuple[np.ndarray, int]:
     """Returns the waveform, float32 (samples, channels) from -1 to 1, and its rate in samples per second.
+
+    Args:
+        seconds: read no more than this from the beginning.
 
     Raises:
         BadSample: the file is damaged, truncated or too large.
@@ -29,9 +33,11 @@ def read_sound(content: bytes, where: str) -> tuple[np.ndarray, int]:
     with faults("sound file", where), soundfile.SoundFile(io.BytesIO(content)) as sound:
         if sound.format not in FORMATS:
             raise BadSample(f"{where}: found a sound file of format {sound.format}; expected {', '.join(SOUNDS)}")
-        check_array((sound.frames, sound.channels), np.dtype("f4"), where)
-        array = sound.read(dtype="float32", always_2d=True)
-        expected, rate = max(sound.frames, _wav_frames(content)), sound.samplerate
+        rate = sound.samplerate
+        expected = max(sound.frames, _wav_frames(content))
+        expected = min(expected, math.ceil(seconds * rate)) if seconds < math.inf else expected
+        check_array((min(sound.frames, expected), sound.channels), np.dtype("f4"), where)
+        array = sound.read(expected, dtype="float32", always_2d=True)
     if len(array) < expected:
         raise BadSample(f"{where}: truncated: {len(array):,} of {expected:,} samples of sound; replace the file")
     if not len(array):

@@ -3,7 +3,9 @@
 FFmpeg reads many formats, some of which name other files or addresses. Here it is given only the bytes of a file and the one format of its ending.
 """
 
+import contextlib
 import io
+from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any
 
@@ -24,19 +26,73 @@ def read(content: bytes, where: str, selection: Selection) -> Stored:
     return Stored(read_video(content, where)[0])
 
 
-def read_video(content: bytes, where: str) -> tuple[np.ndarray, float]:
-    """Returns all frames, uint8 (frames, height, width, 3), and their mean rate in frames per second (0: the file does not say).
+def read_video(
+    content: bytes, where: str, fps: float = 0.0, most: int = 0, least: tuple[int, int] | None = None
+) -> tuple[np.ndarray, float]:
+    """Returns the frames, uint8 (frames, height, width, 3), and their mean rate in frames per second (0: the file does not say).
 
     Frames are turned upright as the file says. Transparent points of a GIF are white.
+
+    Args:
+        fps: rate of the returned frames, by the nearest frame; 0: the file's.
+        most: read no further than this many returned frames; 0: all.
+        least: height and width that frames must not fall below; larger ones are reduced by the largest whole factor. None: their own size.
 
     Raises:
         BadSample: the file is damaged, truncated or too large, or has no video.
         MaskweaveError: PyAV is not installed.
     """
+    frames: list[np.ndarray] = []
+    with _opened(content, where) as (container, stream):
+        rate = _rate(stream)
+        step = rate / fps if fps and rate else 1.0
+        planned = max(1, int(stream.frames / step))
+        if least is None:
+            _check(min(planned, most) if most else planned, stream.height, stream.width, where)
+        found, picture = 0, None
+        for frame in container.decode(stream):
+            picture = None
+            while int((len(frames) + 0.5) * step + 1e-9) == found and not (most and len(frames) == most):
+                picture = _reduced(_picture(frame), least) if picture is None else picture
+                _check(len(frames) + 1, picture.shape[0], picture.shape[1], where)
+                if frames and picture.shape != frames[0].shape:
+                    raise BadSample(
+                        f"{where}: found frames of {frames[0].shape[:2]} and of {picture.shape[:2]} pixels; expected one size"
+                    )
+                frames.append(picture)
+            found, last = found + 1, frame
+            if most and len(frames) == most:
+                break
+        else:
+            _check_end(content, found, stream.frames, where)
+            count = max(1, round(found / step))
+            while len(frames) < count:
+                frames.append(_reduced(_picture(last), least) if picture is None else picture)
+            del frames[count:]
+    return np.stack(frames), fps if fps and rate else rate
+
+
+def probe_video(content: bytes, where: str) -> tuple[tuple[int, int, int], float]:
+    """Returns the number of frames, height and width of a video, and its mean rate in frames per second (0: the file does not say); same errors as
+    `read_video`, but only the first frame is decoded."""
+    with _opened(content, where) as (container, stream):
+        first = next(container.decode(stream), None)
+        if first is None:
+            raise BadSample(f"{where}: truncated: 0 frames; replace the file")
+        height, width = _picture(first).shape[:2]
+        count = stream.frames
+        if not count:
+            container.seek(0)
+            count = sum(packet.size > 0 for packet in container.demux(stream))
+        return (count, height, width), _rate(stream)
+
+
+@contextlib.contextmanager
+def _opened(content: bytes, where: str) -> Iterator[tuple[Any, Any]]:
+    """Context that opens a file and gives it with its video stream; faults of the file are raised as BadSample."""
     with needs("av", "av", where):
         import av
     files.check_size(content, where)
-    frames: list[np.ndarray] = []
     with (
         faults("video", where),
         av.open(io.BytesIO(content), "r", format=_demuxer(content, where), metadata_errors="replace") as container,
@@ -44,22 +100,29 @@ def read_video(content: bytes, where: str) -> tuple[np.ndarray, float]:
         if not container.streams.video:
             raise BadSample(f"{where}: found no video in the file; expected one")
         stream = container.streams.video[0]
-        _check(max(stream.frames, 1), stream.height, stream.width, where)
-        for frame in container.decode(stream):
-            _check(len(frames) + 1, frame.height, frame.width, where)
-            frames.append(_picture(frame))
-            if frames[-1].shape != frames[0].shape:
-                raise BadSample(
-                    f"{where}: found frames of {frames[0].shape[:2]} and of {frames[-1].shape[:2]} pixels; expected one size"
-                )
-        rate = float(stream.average_rate or stream.guessed_rate or 0)
-        promised = stream.frames
+        _check(1, stream.height, stream.width, where)
+        yield container, stream
+
+
+def _rate(stream: Any) -> float:
+    return float(stream.average_rate or stream.guessed_rate or 0)
+
+
+def _check_end(content: bytes, found: int, promised: int, where: str) -> None:
+    """Raise BadSample if a file ends too early."""
     cut = content[:3] == b"GIF" and content.rstrip(b"\0")[-1:] != b";"
-    if not frames or len(frames) < promised or cut:
-        raise BadSample(
-            f"{where}: truncated: {len(frames)} frames{f' of {promised}' if promised else ''}; replace the file"
-        )
-    return np.stack(frames), rate
+    if not found or found < promised or cut:
+        raise BadSample(f"{where}: truncated: {found} frames{f' of {promised}' if promised else ''}; replace the file")
+
+
+def _reduced(picture: np.ndarray, least: tuple[int, int] | None) -> np.ndarray:
+    """Returns a frame at a smaller size that is at least `least`, by the mean of whole blocks of points."""
+    factor = min(n // s for n, s in zip(picture.shape[:2], least, strict=True)) if least else 1
+    if factor < 2:
+        return picture
+    from PIL import Image
+
+    return np.array(Image.fromarray(np.ascontiguousarray(picture)).reduce(factor))
 
 
 def _demuxer(content: bytes, where: str) -> str:
