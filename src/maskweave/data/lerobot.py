@@ -22,7 +22,7 @@ import numpy as np
 
 from maskweave.data.arrow import ParquetTable, parquet_files
 from maskweave.data.cells import NamedFiles, cell_part
-from maskweave.data.lerobot_videos import Clip, chosen_frames, read_clip
+from maskweave.data.lerobot_videos import VideoPart, chosen_frames, read_clip
 from maskweave.data.part_source import FilePart, PartSource, read_entries
 from maskweave.errors import BadSample, MaskweaveError, shown
 from maskweave.files import read_json, read_json_lines
@@ -79,7 +79,7 @@ class RobotFolder:
     def task(self, window: Window) -> str | None:
         return self.tasks.get(int(self.cells(window, TASK_INDEX)[0]))
 
-    def clip(self, window: Window, feature: str, whole: bool) -> Clip | None:
+    def clip(self, window: Window, feature: str, whole: bool) -> VideoPart | None:
         """Returns the frames of a window in a video; None if the episode has no video.
 
         Args:
@@ -96,7 +96,7 @@ class RobotFolder:
         if not whole:
             start += window.offset / self.fps
             stop = min(stop, start + (window.stop - window.start) / self.fps)
-        return Clip(path, start, stop, self.fps)
+        return VideoPart(path, start, stop, self.fps)
 
     def windows(self, length: int) -> list[Window]:
         """Returns the windows of all episodes; whole episodes if length is 0."""

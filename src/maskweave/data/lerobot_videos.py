@@ -12,7 +12,7 @@ from maskweave.values.files import MAX_PIXELS
 from maskweave.values.formats.base import check_array, faults, needs
 
 
-class Clip(NamedTuple):
+class VideoPart(NamedTuple):
     """A part of a video."""
 
     path: Path
@@ -24,7 +24,7 @@ class Clip(NamedTuple):
     """Frames per second of the data set."""
 
 
-def read_clip(clip: Clip, value: ValueType, where: str) -> tuple[np.ndarray, float]:
+def read_clip(clip: VideoPart, value: ValueType, where: str) -> tuple[np.ndarray, float]:
     """Returns the frames of a clip, uint8 (T, H, W, 3), those of `chosen_frames`, and the file's frames per second. Frames that are larger than the entry's along both axes are
     scaled down to just cover it.
 

@@ -120,7 +120,7 @@ def _open_table(
         return TableSource(CsvTable(path), path.parent, entries, fields, outside_paths)
     is_folder = path.is_dir() and not (path / RANGES).is_dir() and not tars_in(path)
     if is_folder or path.suffix.lower() == ".parquet":
-        if not parquet_files(place) or (is_folder and _holds(path, PICTURES)):
+        if (is_folder and _holds(path, PICTURES)) or not parquet_files(place):
             return None
         return TableSource(ParquetTable(place), path if is_folder else path.parent, entries, fields, outside_paths)
     return None

@@ -93,7 +93,7 @@ def list_data_set(root: Path) -> FolderListing | None:
     folders = [p for p in sorted(root.iterdir()) if p.is_dir() and any(p.glob("*.tar"))] if root.is_dir() else []
     if folders:
         return _shards(root, folders)
-    if root.suffix.lower() == ".parquet" or (root.is_dir() and parquet_files(str(root)) and not _has_pictures(root)):
+    if root.suffix.lower() == ".parquet" or (root.is_dir() and not _has_pictures(root) and parquet_files(str(root))):
         return _table(root, root if root.is_dir() else root.parent, ParquetTable(str(root)))
     return None
 

@@ -14,7 +14,7 @@ from maskweave.evaluate.run import EvaluationRow, write_rows
 from maskweave.files import write_aside
 from maskweave.models.encoder import Encoder
 from maskweave.nn.layers import count_parameters
-from maskweave.report.advice import Facts, advise
+from maskweave.report.advice import RunFacts, advise
 from maskweave.report.html import Sections, write_report
 from maskweave.report.sheets import sheet_for
 from maskweave.tokenizers.folder import load_tokenizers
@@ -114,7 +114,7 @@ def run_transfer(recipe: TransferRecipe, folder: Path, command: str = "") -> lis
     write_rows(rows, folder / "evaluation.json")
     summary = f"{target.name} predicted from {' + '.join(names)}, {'trained from scratch' if recipe.scratch else f'fine-tuned from {recipe.start}'}."
     sheets = _sheets(model, examples)
-    advice = advise(folder, Facts())
+    advice = advise(folder, RunFacts())
     for text in advice:
         print(f"advice: {text}")
     date = datetime.date.today().isoformat()
