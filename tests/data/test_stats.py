@@ -10,7 +10,7 @@ from PIL import Image
 
 from maskweave.cli.main import main
 from maskweave.data.import_source import import_data
-from maskweave.data.stats import data_stats
+from maskweave.data.stats import ModalityStats, data_stats, of_numbers
 from maskweave.errors import MaskweaveError
 from maskweave.modality.catalogs import Catalog, catalog_from
 from maskweave.report.data_stats import stats_text
@@ -100,3 +100,17 @@ def test_the_command_writes_files(root: Path, tmp_path: Path, capsys: pytest.Cap
     assert "never seen: emu" in page and "data:image/png;base64," in page
     assert main([*command, "--out", str(tmp_path / "c.pdf")]) == 1
     assert "expected a file that ends in .png or .html" in capsys.readouterr().err
+
+
+def test_histograms_of_numbers_and_durations() -> None:
+    whole = of_numbers(np.arange(100), "x")
+    assert whole.labels[0] == "0 to 4" and whole.labels[-1] == "95 to 99" and set(whole.counts) == {5}
+    assert of_numbers(np.array([3, 3, 5]), "x").labels == ["3", "4", "5"]
+    one = of_numbers(np.array([0.5]), "x")
+    assert sum(one.counts) == 1 and len(one.counts) == 20
+    far = of_numbers(np.concatenate([np.linspace(0, 1, 1000), [1e6]]), "x")
+    assert float(far.labels[-1].split(" to ")[1]) < 2 and sum(far.counts) == 1001, "far numbers are in the last bin"
+    entry = {"id": 1, "kind": "grid", "grid": [8, 8], "value": {"type": "audio", "rate": 8000, "max_seconds": 1.024}}
+    found = ModalityStats(catalog_from({"modalities": {"sound": entry}}, "own.yaml")["sound"])
+    found.add(found.modality.value.check(np.zeros(4000, np.float32), "sound"))
+    assert found.lengths == [0.5] and found.histograms()[0].title == "seconds"
