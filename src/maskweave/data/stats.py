@@ -65,7 +65,7 @@ class ModalityStats:
     """Classes, tags or kinds of objects."""
     keys: dict[str, list[float]] = field(default_factory=dict)
     """Numbers by the key of an object."""
-    lengths: list[int] = field(default_factory=list)
+    lengths: list[float] = field(default_factory=list)
     """Characters of texts, or items of lists."""
     low: float = np.inf
     high: float = -np.inf
@@ -147,15 +147,15 @@ class ModalityStats:
         unit = self.modality.value.unit
         found = []
         if self._numbers:
-            found.append(_of_numbers(self.numbers, f"numbers{f' in {unit}' if unit else ''}"))
-        found += [_of_numbers(np.array(numbers), key) for key, numbers in self.keys.items()]
+            found.append(of_numbers(self.numbers, f"numbers{f' in {unit}' if unit else ''}"))
+        found += [of_numbers(np.array(numbers), key) for key, numbers in self.keys.items()]
         if self.names:
             shown = self.names.most_common(BINS)
             title = f"most frequent {BINS} of {len(self.names)} classes" if len(self.names) > BINS else "classes"
             found.append(Histogram([name for name, _ in shown], [count for _, count in shown], title))
         if self.lengths:
             what = "characters" if self.modality.value.is_text else "items"
-            found.append(_of_numbers(np.array(self.lengths), what))
+            found.append(of_numbers(np.array(self.lengths), what))
         return found
 
 
@@ -231,15 +231,17 @@ def _values(samples: Samples, i: int) -> Iterator[tuple[str, Any]]:
         yield from ((name, value) for name, value in source[i].items() if name in samples.entries)
 
 
-def _of_numbers(numbers: np.ndarray, title: str) -> Histogram:
+def of_numbers(numbers: np.ndarray, title: str) -> Histogram:
+    """Returns the distribution of numbers, at least one. Numbers far from all others are counted in the first or last bin."""
     low, high = np.quantile(numbers, (TRIM, 1 - TRIM)) if len(numbers) > 1 / TRIM else (numbers.min(), numbers.max())
     margin = high - low
     low, high = max(low - margin, numbers.min()), min(high + margin, numbers.max())
-    edges: np.ndarray
-    whole = bool((numbers == np.round(numbers)).all()) and high - low < BINS
-    if whole:
-        edges = np.arange(int(low), int(high) + 2) - 0.5
-        labels = [f"{number}" for number in range(int(low), int(high) + 1)]
+    if (numbers == np.round(numbers)).all() and high - low < 1e9:
+        first, last = int(low), int(high)
+        step = -(-(last - first + 1) // BINS)
+        starts = range(first, last + 1, step)
+        edges = np.array([*starts, starts[-1] + step]) - 0.5
+        labels = [f"{start}" if step == 1 else f"{start} to {start + step - 1}" for start in starts]
     else:
         edges = np.linspace(low, high if high > low else low + 1, BINS + 1)
         labels = [f"{a:.4g} to {b:.4g}" for a, b in pairwise(edges)]
