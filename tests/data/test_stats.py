@@ -10,7 +10,7 @@ from PIL import Image
 
 from maskweave.cli.main import main
 from maskweave.data.import_source import import_data
-from maskweave.data.stats import ModalityStats, data_stats, of_numbers
+from maskweave.data.stats import POINTS, ModalityStats, data_stats, of_numbers
 from maskweave.errors import MaskweaveError
 from maskweave.modality.catalogs import Catalog, catalog_from
 from maskweave.report.data_stats import stats_text
@@ -102,7 +102,7 @@ def test_the_command_writes_files(root: Path, tmp_path: Path, capsys: pytest.Cap
     assert "expected a file that ends in .png or .html" in capsys.readouterr().err
 
 
-def test_histograms_of_numbers_and_durations() -> None:
+def test_histograms_of_numbers() -> None:
     whole = of_numbers(np.arange(100), "x")
     assert whole.labels[0] == "0 to 4" and whole.labels[-1] == "95 to 99" and set(whole.counts) == {5}
     assert of_numbers(np.array([3, 3, 5]), "x").labels == ["3", "4", "5"]
@@ -110,7 +110,35 @@ def test_histograms_of_numbers_and_durations() -> None:
     assert sum(one.counts) == 1 and len(one.counts) == 20
     far = of_numbers(np.concatenate([np.linspace(0, 1, 1000), [1e6]]), "x")
     assert float(far.labels[-1].split(" to ")[1]) < 2 and sum(far.counts) == 1001, "far numbers are in the last bin"
-    entry = {"id": 1, "kind": "grid", "grid": [8, 8], "value": {"type": "audio", "rate": 8000, "max_seconds": 1.024}}
-    found = ModalityStats(catalog_from({"modalities": {"sound": entry}}, "own.yaml")["sound"])
-    found.add(found.modality.value.check(np.zeros(4000, np.float32), "sound"))
-    assert found.lengths == [0.5] and found.histograms()[0].title == "seconds"
+
+
+def test_points_of_all_channels_are_counted() -> None:
+    side = 8 * int(POINTS**0.5 / 8 + 1)
+    content = {"modalities": {"bands": {"id": 1, "kind": "patches", "grid": [1, 1], "value": {"type": "map", "size": [side, side], "channels": 4, "range": [0, 10]}}}}  # fmt: skip
+    stats = ModalityStats(catalog_from(content, "test")["bands"])
+    value = np.broadcast_to(np.array([1, 2, 3, 4], np.float32), (side, side, 4)).copy()
+    value[0, 0, 0] = 9  # one point of many
+    stats.add(value)
+    assert stats.high == 9 and {1.0, 2.0, 3.0, 4.0} <= set(stats.numbers.tolist())
+
+
+def test_sounds_videos_and_dates(tmp_path: Path) -> None:
+    content: dict[str, Any] = {
+        "vocabularies": {"text": {"size": 900, "values": {"v0": 64, "v1": 64}}},
+        "modalities": {
+            "speech": {"id": 1, "kind": "grid", "grid": [4, 8], "value": {"type": "audio", "rate": 8000, "max_seconds": 0.512, "hop": 128, "window": 512}},
+            "clip": {"id": 2, "kind": "grid", "grid": [2, 2, 2], "value": {"type": "video", "size": [4, 8, 8]}},
+            "dates": {"id": 3, "kind": "sequence", "vocabulary": "text", "max_tokens": 9, "chunk": 2, "value": {"type": "metadata", "dates": 2, "keys": {"day": {"id": 0, "range": [1, 366], "date": "day_of_year"}}}},
+        },
+    }  # fmt: skip
+    for name in content["modalities"]:
+        (tmp_path / name).mkdir()
+    for i in range(3):
+        np.save(tmp_path / f"speech/{i}.npy", np.full(1024 * (i + 1), 0.1, np.float32))
+        np.save(tmp_path / f"clip/{i}.npy", np.full((2 + i, 8, 8, 3), 100, np.uint8))
+        (tmp_path / f"dates/{i}.json").write_text(json.dumps(["2021-03-05"]))
+    found = data_stats(str(tmp_path), catalog_from(content, "own.yaml")).modalities
+    assert found["speech"].keys["seconds"] == [0.128, 0.256, 0.384] and found["speech"].high <= 0
+    assert found["clip"].sizes == {(2, 8, 8): 1, (3, 8, 8): 1, (4, 8, 8): 1} and found["clip"].low == 100
+    assert found["dates"].keys == {"day@0": [64.0] * 3} and found["dates"].never == ["day@1"]
+    assert not found["speech"].never

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from maskweave.report.advice import (
-    Facts,
+    RunFacts,
     advise,
     below_constant,
     collapsed,
@@ -74,13 +74,13 @@ class TestScores:
         assert limited([row(0.38, 0.4, 0.41)]) == [], "there is no way to go"
 
     def test_small_grids_need_one_step(self) -> None:
-        facts = Facts(grids={"depth": (64, 8)}, target_tokens=128)
+        facts = RunFacts(grids={"depth": (64, 8)}, target_tokens=128)
         (text,) = one_step([row(0.35, 0.4, 0.1), row(0.39, 0.4, 0.1)], facts)
         assert text.startswith("depth has 64 tokens, which fit into target_tokens (128), but is generated in 8 steps")
         assert "decoding: {steps: 1}" in text
         for other in (
-            Facts(grids={"depth": (64, 1)}, target_tokens=128),
-            Facts(grids={"depth": (256, 8)}, target_tokens=128),
+            RunFacts(grids={"depth": (64, 1)}, target_tokens=128),
+            RunFacts(grids={"depth": (256, 8)}, target_tokens=128),
         ):
             assert one_step([row(0.35, 0.4, 0.1)], other) == []
         assert one_step([row(0.15, 0.4, 0.1)], facts) == [], "it is good as it is"
@@ -145,12 +145,12 @@ def test_a_run_folder(tmp_path: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
-    assert advise(tmp_path, Facts()) == []
+    assert advise(tmp_path, RunFacts()) == []
     write(tmp_path, losses(lambda s: 3 - 2 * s, lambda s: 2 + 4 * (s - 0.4) ** 2))
     write(tmp_path / "tokenizers" / "depth", [{**line, "codebook_use": 0.01} for line in losses(lambda s: 3 - s)])
     part = {**row(0.5, 0.4, 0.3), "part": True}
     (tmp_path / "evaluation.json").write_text(json.dumps([row(0.5, 0.4, 0.41), part]))
-    found = advise(tmp_path, Facts(codes={"depth": 1000}))
+    found = advise(tmp_path, RunFacts(codes={"depth": 1000}))
     starts = [
         "depth from rgb + caption: MAE",
         "tokenizer depth: codebook collapsed (10",
@@ -161,4 +161,4 @@ def test_a_run_folder(tmp_path: Path) -> None:
     page = write_report(tmp_path, Sections(advice=["a < b", *found])).read_text()
     assert "What to do" in page and "a &lt; b" in page and page.index("overfits since") < page.index("<h2>Evaluation")
     (tmp_path / "evaluation.json").write_text("[")
-    assert len(advise(tmp_path, Facts())) == 2, "a damaged file is told by the report"
+    assert len(advise(tmp_path, RunFacts())) == 2, "a damaged file is told by the report"

@@ -209,6 +209,7 @@ def test_a_probe_of_numbers(start: Path, capsys: pytest.CaptureFixture[str]) -> 
 
 NEW = {
     "curve": {"id": 60, "kind": "grid", "grid": [4], "value": {"type": "map", "size": [16], "channels": 2, "range": [0, 1], "missing": "nan"}},
+    "joints": {"id": 62, "kind": "grid", "grid": [4], "value": {"type": "series", "size": [16], "channels": 2, "mean": [0, 0], "std": [1, 1]}},
     "summary": {"id": 61, "kind": "grid", "grid": [1], "value": {"type": "vector", "channels": 3}},
 }  # fmt: skip
 
@@ -216,7 +217,7 @@ NEW = {
 class Curves:
     """Pictures of one gray level g: the summary is (g, 1 − g, 2), the curve rises from 0 to g and is partly unknown."""
 
-    names = ("rgb", "curve", "summary")
+    names = ("rgb", "curve", "joints", "summary")
 
     def __init__(self, catalog: Catalog | None = None):
         pass
@@ -234,11 +235,12 @@ class Curves:
         return {
             "rgb": np.full((64, 64, 3), round(255 * g), np.uint8),
             "curve": curve,
+            "joints": np.full((5 + i % 10, 2), g, np.float32),
             "summary": np.array([g, 1 - g, 2], np.float32),
         }
 
 
-@pytest.mark.parametrize("target", ["curve", "summary"])
+@pytest.mark.parametrize("target", ["curve", "joints", "summary"])
 def test_vectors_and_curves_are_targets(
     target: str, start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -250,7 +252,7 @@ def test_vectors_and_curves_are_targets(
     rows = {row.metric: row for row in run_transfer(load_transfer(path), tmp_path / "run")}
     assert rows["MAE"].value < rows["MAE"].constant
     (found,) = load_transferred(tmp_path / "run").predict([{"rgb": Curves()[3]["rgb"]}])
-    assert found.shape == np.shape(Curves()[3][target])
+    assert found.shape == (16, 2) if target == "joints" else np.shape(Curves()[3][target])
     path = write_recipe(tmp_path, start, **changes, data=data, head={"form": "histogram"})
     with pytest.raises(MaskweaveError, match=r"bins are for one; use 'gaussian' or 'quantile'"):
         run_transfer(load_transfer(path), tmp_path / "bins")

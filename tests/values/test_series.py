@@ -1,5 +1,6 @@
 """Series of any length: files, lengths, scores, ensembles; and from files to generated series that end where they should."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,9 @@ import torch
 import maskweave
 from maskweave.cli.main import main
 from maskweave.errors import BadSample, MaskweaveError
-from maskweave.modality.catalogs import catalog_from, load_saved_catalog
+from maskweave.modality.catalogs import Catalog, catalog_from, load_catalog, load_saved_catalog
+from maskweave.training.learned_scaling import with_learned, with_learned_by_tokenizers
+from maskweave.transfer.build import load_transferred
 from maskweave.values.geometry import Geometry
 from maskweave.values.lengths import cut_end, filled_up, known_length, likely_lengths, pad_end
 from maskweave.values.remarks import listening
@@ -126,6 +129,7 @@ def test_values_with_nothing_known_past_the_end_are_cut_by_their_logits() -> Non
 CATALOG = """\
 modalities:
   cue: {id: 1, kind: vectors, max_tokens: 2, value: {type: vectors, channels: 2}}
+  goal: {id: 9, kind: grid, grid: [6], value: {type: series, size: [24], channels: 2}}
   path: {id: 3, kind: patches, grid: [6], value: {type: series, size: [24], channels: 2}}
   motion:
     id: 2
@@ -137,12 +141,26 @@ modalities:
 """
 RECIPE = """\
 catalog: HOME/motion.yaml
+modalities: [cue, path, motion]
 data: {source: HOME/shards, validation: 24}
 tokenizers: {train: {steps: 400, batch_size: 32, learning_rate: 4.0e-3, checkpoint_every: 0, log_every: 200}}
 model:
   {width: 32, heads: 2, encoder_depth: 1, decoder_depth: 1, masking: {input_tokens: 6, target_tokens: 6, mixtures: [{inputs: {cue: 1}, targets: {motion: 1}}, {inputs: {cue: 1, motion: 1}, targets: {motion: 1}}, {inputs: {path: 1}, targets: {motion: 1}}]}}
 train: {steps: 250, batch_size: 32, learning_rate: 5.0e-3, checkpoint_every: 0, log_every: 125}
 evaluate: {samples: 24, requests: [{inputs: [cue], targets: [motion]}, {inputs: [path], targets: [motion]}], sheets: [{inputs: [cue], targets: [motion]}]}
+"""
+
+
+MORE = """\
+modalities:
+  goal: {id: 9, kind: grid, grid: [6], value: {type: series, size: [24], channels: 2}}
+"""
+TRANSFER = """\
+start: HOME/run
+inputs: [path]
+target: TARGET
+data: {source: HOME/shards, validation: 24}
+train: {steps: 8, batch_size: 32, learning_rate: 1.0e-3, checkpoint_every: 0}
 """
 
 
@@ -154,7 +172,12 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         length, speed = int(rng.choice([6, 11, 17, 24])), rng.uniform(0.5, 2)
         t = np.arange(length)
         series = np.stack([np.sin(t * speed / 5), 1000 + 10 * speed * np.cos(t / 8)], 1)
-        for name, array in (("motion", series), ("path", series * [1, 1e6]), ("cue", np.array([[length / 10, speed]]))):
+        for name, array in (
+            ("motion", series),
+            ("goal", series),
+            ("path", series * [1, 1e6]),
+            ("cue", np.array([[length / 10, speed]])),
+        ):
             (home / "in" / name).mkdir(parents=True, exist_ok=True)
             np.save(home / "in" / name / f"{i:03d}.npy", array)
     (home / "motion.yaml").write_text(CATALOG)
@@ -189,6 +212,20 @@ def test_results_are_saved_and_read_again_and_merged(home: Path, tmp_path: Path)
     assert abs(len(merged["motion"]) - len(saved)) <= 3 and np.isfinite(merged["motion"]).all()
 
 
+def test_series_are_learned_in_transfer(home: Path, tmp_path: Path, capsys: Any) -> None:
+    """`motion` has the statistics of its tokenizer in the run; `goal` has none, and learns them from the training examples."""
+    (tmp_path / "more.yaml").write_text(MORE)
+    for target, extra in (("motion", ""), ("goal", f"catalog: {tmp_path}/more.yaml\n")):
+        (tmp_path / "transfer.yaml").write_text(extra + TRANSFER.replace("HOME", str(home)).replace("TARGET", target))
+        out = tmp_path / target
+        assert main(["transfer", str(tmp_path / "transfer.yaml"), "--out", str(out)]) == 0
+        assert "not mapped" not in capsys.readouterr().out
+        rows = {row["metric"]: row for row in json.loads((out / "evaluation.json").read_text())}
+        assert rows["MAE height" if target == "motion" else "MAE 1"]["value"] < 5
+        assert load_saved_catalog(out)[target].value.fitted is not None
+        assert load_transferred(out).predict([{"path": np.ones((5, 2), np.float32)}])[0].shape == (24, 2)
+
+
 def test_raw_patches_have_statistics_in_the_runs_entries(home: Path) -> None:
     entries = load_saved_catalog(home / "run")
     fitted: Any = entries["path"].value
@@ -197,3 +234,18 @@ def test_raw_patches_have_statistics_in_the_runs_entries(home: Path) -> None:
     score = next(row for row in rows if row["inputs"] == ["path"] and row["metric"] == "length error")
     assert score["value"] < 1.5
     assert main(["train", str(home / "recipe.yaml"), "--out", str(home / "run")]) == 0, "the same run goes on"
+
+
+def test_a_run_that_starts_from_another_takes_its_statistics(home: Path) -> None:
+    entries = load_catalog(home / "motion.yaml")
+    found: Any = with_learned(entries, home / "run")
+    saved: Any = load_saved_catalog(home / "run")["path"].value
+    assert found["path"].value == saved and found["motion"].value.fitted is None
+    other = Catalog(
+        [dataclasses.replace(entries["path"], value=dataclasses.replace(entries["path"].value, missing=("nan",)))]
+    )
+    changed: Any = with_learned(other, home / "run")["path"].value
+    assert changed.fitted is None, "another entry learns its own"
+    assert with_learned(entries, home / "in") is entries
+    grids: Any = with_learned_by_tokenizers(entries, home / "run" / "tokenizers")["motion"].value
+    assert grids.fitted.center[1] == pytest.approx(1000, rel=0.05)

@@ -1,6 +1,5 @@
 """Commands for data and catalogs: `maskweave data import`, `data stats`, `data label`, `data scenes`, `data emoji`, `values` and `modalities`."""
 
-from pathlib import Path
 from typing import Literal
 
 from jsonargparse import ArgumentParser, Namespace
@@ -10,7 +9,7 @@ from maskweave.data.import_source import import_data
 from maskweave.data.stats import data_stats as stats_of
 from maskweave.label.derive import label
 from maskweave.modality.catalogs import load_catalog
-from maskweave.report.data_stats import stats_text, write_stats
+from maskweave.report.data_stats import stats_path, stats_text, write_stats
 from maskweave.report.tables import key_table, modality_table
 from maskweave.synthetic.emoji import FONT, Emoji
 from maskweave.synthetic.scenes import Scenes
@@ -121,12 +120,13 @@ def data_stats_arguments(parser: ArgumentParser) -> None:
 
 
 def data_stats(given: Namespace) -> None:
+    out = stats_path(given.out) if given.out else None  # before the data are read
     options = {"fields": given.fields, "window": given.window, "pictures": given.pictures, "samples": given.samples}
     stats = stats_of(given.root, load_catalog(given.catalog), given.limit, **options)
     print(stats_text(stats))
-    if given.out:
-        write_stats(stats, Path(given.out))
-        print(f"\nwritten: {given.out}")
+    if out:
+        write_stats(stats, out)
+        print(f"\nwritten: {out}")
 
 
 def data_label_arguments(parser: ArgumentParser) -> None:

@@ -22,6 +22,7 @@ from maskweave.errors import BadSample, MaskweaveError
 from maskweave.modality.catalogs import Catalog
 from maskweave.modality.entry import Modality
 from maskweave.progress import progress
+from maskweave.values.sound import Sound
 
 POINTS = 2000
 """Most points of one value that the distribution of numbers is computed from."""
@@ -64,8 +65,8 @@ class ModalityStats:
     """Classes, tags or kinds of objects."""
     keys: dict[str, list[float]] = field(default_factory=dict)
     """Numbers by the key of an object."""
-    lengths: list[float] = field(default_factory=list)
-    """Characters of texts, items of lists, or seconds of sounds."""
+    lengths: list[int] = field(default_factory=list)
+    """Characters of texts, or items of lists."""
     low: float = np.inf
     high: float = -np.inf
     _numbers: list[np.ndarray] = field(default_factory=list)
@@ -80,6 +81,9 @@ class ModalityStats:
             self.sizes[tuple(extent)] += 1
         if isinstance(value, np.ndarray):
             self._add_array(value, v.known(value), bool(v.num_classes))
+        elif isinstance(value, Sound):
+            self.keys.setdefault("seconds", []).append(value.seconds)
+            self._add_array(value.log_mel, np.ones(value.log_mel.shape, bool), False)
         elif isinstance(value, Mapping):
             for key, number in value.items():
                 if isinstance(number, (int, float)):
@@ -91,8 +95,6 @@ class ModalityStats:
                 self.lengths.append(len(value))
         elif isinstance(value, (int, float)):
             self._add_numbers(np.array([value], np.float64))
-        elif hasattr(value, "seconds"):
-            self.lengths.append(round(float(value.seconds), 3))
         elif isinstance(value, (list, tuple, set, frozenset)):
             self.lengths.append(len(value))
             for item in value:
@@ -106,7 +108,10 @@ class ModalityStats:
         self.unknown += missing
         self.whole += not missing
         found = value[known] if known.shape == value.shape else value.reshape(-1)
-        found = found[:: max(1, len(found) // POINTS)]
+        if found.size and not ids:
+            self.low, self.high = min(self.low, float(found.min())), max(self.high, float(found.max()))
+        if len(found) > POINTS:  # at random: every n-th point may always be of the same channel
+            found = found[np.random.default_rng(0).integers(0, len(found), POINTS)]
         if ids:
             classes = self.modality.value.classes
             for number, count in zip(*np.unique(found.astype(np.int64), return_counts=True), strict=True):
@@ -133,7 +138,8 @@ class ModalityStats:
         """Keys and classes of the entry that no value has."""
         value = self.modality.value
         found = {**self.keys, **self.names}
-        expected = [*getattr(value, "keys", {}), *value.classes]
+        keys = getattr(value, "all_keys", {})  # of metadata
+        expected = [*keys, *value.classes]
         return [str(name) for name in expected if str(name) not in found] if self.present else []
 
     def histograms(self) -> list[Histogram]:
@@ -148,8 +154,7 @@ class ModalityStats:
             title = f"most frequent {BINS} of {len(self.names)} classes" if len(self.names) > BINS else "classes"
             found.append(Histogram([name for name, _ in shown], [count for _, count in shown], title))
         if self.lengths:
-            is_sound = hasattr(self.modality.value, "rate")
-            what = "seconds" if is_sound else "characters" if self.modality.value.is_text else "items"
+            what = "characters" if self.modality.value.is_text else "items"
             found.append(of_numbers(np.array(self.lengths), what))
         return found
 

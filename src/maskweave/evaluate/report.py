@@ -10,7 +10,7 @@ from maskweave.files import read_json
 from maskweave.generate.bundle import Bundle, load
 from maskweave.modality.catalogs import load_saved_catalog
 from maskweave.nn.layers import count_parameters
-from maskweave.report.advice import Facts, advise
+from maskweave.report.advice import RunFacts, advise
 from maskweave.report.clips import clips_of
 from maskweave.report.html import Sections, write_report
 from maskweave.report.sheets import contact_sheet
@@ -63,7 +63,7 @@ def advice(folder: Path) -> list[str]:
     networks = [m for m in catalog.values() if m.kind == "grid" and m.tokenizer is not None]
     return advise(
         folder,
-        Facts(
+        RunFacts(
             codes={m.name: m.tokenizer.quantizer.entries for m in networks if m.tokenizer is not None},
             grids={m.name: (m.tokens, m.decoding.steps) for m in catalog.values() if m.kind == "grid"},
             target_tokens=recipe.family.target_tokens(recipe.model),

@@ -93,7 +93,7 @@ class Generated:
     def save(self, folder: str | os.PathLike[str]) -> Path:
         """Writes the result into a folder: values, pictures of them, a contact sheet and the schedule.
 
-        The files are NAME.EXT, GeoTIFF if an input of the same view was one; NAME.picture.png for values that are not images;
+        The files are NAME.EXT, GeoTIFF if an input of the same view was one, videos as MP4 and GIF; NAME.picture.png for values that are not images;
         NAME.distribution.json for distributions; NAME.tokens.npy for targets without value; sheet.png; and schedule.yaml, which is written last. A sequence without any valid part gets no file and an entry in `problems`.
         """
         folder = Path(folder)

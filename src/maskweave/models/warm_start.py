@@ -130,6 +130,8 @@ def _other_scale(ours: Modality, theirs: Modality) -> str:
     """Which settings that decide what the model sees of a value differ; empty if none do."""
     found = entry_differences(ours, theirs, ("value",))
     found = [text for text in found if text.split(" ")[0].removeprefix("value.") not in READING]
+    if None in (getattr(value, "fitted", None) for value in (ours.value, theirs.value)):  # a grid's tokenizer has it
+        found = [text for text in found if not text.startswith("value.fitted ")]
     if ours.value.unit != theirs.value.unit:
         found.append(f"value.unit is {theirs.value.unit!r} there, {ours.value.unit!r} here")
     return ", ".join(found)
@@ -142,6 +144,8 @@ def _rescaling(ours: Modality, theirs: Modality) -> tuple[torch.Tensor, torch.Te
     if ours.has_tokens or not isinstance(a, Array) or any(getattr(a, k, None) != getattr(b, k, None) for k in plain):
         return None
     assert isinstance(b, Array)
+    if getattr(a, "learned", None) or getattr(b, "learned", None):
+        return None
     (f, s), (g, t) = a.factor_shift, b.factor_shift
     factor, shift = np.broadcast_to(g / f, a.channels), np.broadcast_to(t - s * g / f, a.channels)
     points = ours.row_width // a.channels

@@ -32,7 +32,7 @@ FAR = 0.5
 
 
 @dataclass(frozen=True)
-class Facts:
+class RunFacts:
     """What the rules need to know about a run besides its metrics."""
 
     codes: Mapping[str, int] = field(default_factory=dict)
@@ -43,7 +43,7 @@ class Facts:
     """Most target tokens of a training sample; 0: unknown."""
 
 
-def advise(run: Path, facts: Facts) -> list[str]:
+def advise(run: Path, facts: RunFacts) -> list[str]:
     """Returns all advice for a run folder, the most important first."""
     rows = _rows(run / "evaluation.json")
     lines = read_metrics(run)
@@ -88,7 +88,7 @@ def limited(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return list(texts.values())
 
 
-def one_step(rows: Sequence[Mapping[str, Any]], facts: Facts) -> list[str]:
+def one_step(rows: Sequence[Mapping[str, Any]], facts: RunFacts) -> list[str]:
     """Small grids that are generated in several steps, though training has seen all of their tokens as targets at once."""
     texts = {}
     for row in rows:

@@ -57,14 +57,19 @@ def bar_lines(histogram: Histogram) -> list[str]:
     ]
 
 
-def write_stats(stats: DataStats, out: Path) -> None:
-    """Write the histograms as a PNG, or all facts as an HTML page.
+def stats_path(name: str) -> Path:
+    """Returns the path that `write_stats` writes to.
 
     Raises:
-        MaskweaveError: `out` ends in something else.
+        MaskweaveError: it ends in something else than .png or .html.
     """
-    if out.suffix.lower() not in (".png", ".html"):
-        raise MaskweaveError(f"--out {out}: expected a file that ends in .png or .html")
+    if not name.lower().endswith((".png", ".html")):
+        raise MaskweaveError(f"--out {name}: expected a file that ends in .png or .html")
+    return Path(name)
+
+
+def write_stats(stats: DataStats, out: Path) -> None:
+    """Write the histograms as a PNG, or all facts as an HTML page, by the ending of `out`."""
     figure = stats_figure(stats)
     if out.suffix.lower() == ".html":
         picture = f'<img alt="histograms" src="data:image/png;base64,{base64.b64encode(figure).decode()}">'

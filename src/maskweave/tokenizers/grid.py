@@ -282,7 +282,7 @@ class GridTokenizer(nn.Module):
             MaskweaveError: files are missing, truncated or of another format, or the tokenizer belongs to another entry.
         """
         folder = Path(folder)
-        saved = _read_entry(folder)
+        saved = read_entry(folder)
         if modality is not None:
             modality = _complete(modality, f"tokenizer of {modality.name}")
             modality = dataclasses.replace(modality, value=modality.value.fitted_like(saved.value))
@@ -327,7 +327,12 @@ def _complete(modality: Modality, where: str) -> Modality:
     return dataclasses.replace(Catalog([standalone], where=where)[modality.name], source=modality.source)
 
 
-def _read_entry(folder: Path) -> Modality:
+def read_entry(folder: Path) -> Modality:
+    """Returns the entry of a saved tokenizer, with what it has learned.
+
+    Raises:
+        MaskweaveError: files are missing, damaged or of another format.
+    """
     if not folder.is_dir():
         raise MaskweaveError(f"{folder}: no such folder; expected a saved tokenizer")
     for name in ("config.json", "model.safetensors"):

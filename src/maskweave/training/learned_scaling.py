@@ -14,6 +14,7 @@ from maskweave.errors import MaskweaveError
 from maskweave.modality.catalogs import SAVED, Catalog, load_saved_catalog, save_catalog
 from maskweave.modality.entry import Modality
 from maskweave.progress import progress
+from maskweave.tokenizers.grid import read_entry
 from maskweave.training.recipe import Recipe
 from maskweave.training.sources import open_source
 
@@ -22,18 +23,19 @@ SAMPLES = 512
 
 
 def with_learned(catalog: Catalog, folder: Path) -> Catalog:
-    """Returns a recipe's catalog with the statistics that its run has learned for the same entries."""
+    """Returns a catalog with the statistics that the run or bundle in a folder has for the same entries; a folder without any is empty."""
     if not (folder / SAVED).is_file():
         return catalog
     saved = load_saved_catalog(folder)
-    return _changed(
-        catalog,
-        {
-            name: m.value.fitted_like(saved[name].value)
-            for name, m in catalog.items()
-            if name in saved and m.value == without_learned(saved[name].value)
-        },
-    )
+    same = [name for name, m in catalog.items() if name in saved and m.value == without_learned(saved[name].value)]
+    return with_values(catalog, {name: catalog[name].value.fitted_like(saved[name].value) for name in same})
+
+
+def with_learned_by_tokenizers(catalog: Catalog, folder: Path) -> Catalog:
+    """Returns a catalog with the statistics of its grids that saved tokenizers have, `folder/NAME`."""
+    known = [name for name, m in catalog.items() if learns(m) and (folder / name / "config.json").is_file()]
+    saved = {name: read_entry(folder / name).value for name in known}
+    return with_values(catalog, {name: catalog[name].value.fitted_like(value) for name, value in saved.items()})
 
 
 def learn_scaling(recipe: Recipe, catalog: Catalog, folder: Path) -> Catalog:
@@ -59,7 +61,7 @@ def learn_scaling(recipe: Recipe, catalog: Catalog, folder: Path) -> Catalog:
                 f"no sample has {m.reads!r}, so its value.scaling cannot be learned; remove {m.name!r} from the recipe"
             )
     fitted = {m.name: m.value.fit_to(np.stack(m.value.check_batch(values[m.name], m.name))) for m in wanted}
-    catalog = _changed(catalog, fitted)
+    catalog = with_values(catalog, fitted)
     save_catalog(catalog, folder)
     return catalog
 
@@ -74,7 +76,12 @@ def without_learned(value: Any) -> Any:
     return replace(value, fitted=None) if getattr(value, "fitted", None) is not None else value
 
 
-def _changed(catalog: Catalog, values: dict[str, Any]) -> Catalog:
+def unlearned(m: Modality) -> Modality:
+    """Returns an entry without what it has learned."""
+    return replace(m, value=without_learned(m.value))
+
+
+def with_values(catalog: Catalog, values: dict[str, Any]) -> Catalog:
     """Returns the catalog with other value types for some entries."""
     entries = [replace(m, value=values.get(name, m.value)) for name, m in catalog.items()]
     return Catalog(entries, catalog.vocabularies.values(), catalog.where)

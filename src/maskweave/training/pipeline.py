@@ -49,7 +49,8 @@ def claim(recipe: Recipe, folder: Path) -> Catalog:
     Raises:
         MaskweaveError: the folder contains a run of another recipe or of more steps; the message lists the keys that differ.
     """
-    catalog = with_learned(recipe.load_catalog(), folder)
+    catalog = with_learned(recipe.load_catalog(), Path(recipe.start)) if recipe.start else recipe.load_catalog()
+    catalog = with_learned(catalog, folder)
     check_buildable(recipe, catalog, folder)
     checkpoints.check_steps(checkpoints.latest(folder), recipe.train.steps)
     claim_folder(folder, plain(recipe), catalog)

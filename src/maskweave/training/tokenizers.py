@@ -111,7 +111,9 @@ def _cache_values(recipe: Recipe, catalog: Catalog, todo: list[str], root: Path,
             skips.take(item)
             for name, modality in grids.items():
                 if (value := item.sample.get(modality.reads)) is not None:
-                    values[name].append(value)
+                    # what the network reads takes less memory than a sound
+                    checked = [value] if name in ruled else modality.value.check_batch([value], name)
+                    values[name] += checked
                     keys[name].append(item.key)
             for name, members in texts.items():
                 for m in members:
@@ -132,8 +134,7 @@ def _cache_values(recipe: Recipe, catalog: Catalog, todo: list[str], root: Path,
             continue
         order = order_by_split(recipe, keys[name])
         with write_aside(cache / f"{name}.npy") as aside, open(aside, "wb") as file:
-            checked = grids[name].value.check_batch(items, name)
-            np.save(file, np.stack([checked[i] for i in order]), allow_pickle=False)
+            np.save(file, np.stack([items[i] for i in order]), allow_pickle=False)
     for name, texts_of in found_texts.items():
         write_json(cache / f"{name}.json", texts_of)
 

@@ -28,7 +28,7 @@ from maskweave.tokenizers.base import Tokenizer
 from maskweave.tokenizers.folder import load_tokenizers
 from maskweave.transfer.recipe import HeadSettings, TransferRecipe
 from maskweave.transfer.target import Target, make_target
-from maskweave.transfer.task import Facts, make_head, number_answers, raw_names, task_loss
+from maskweave.transfer.task import TargetFacts, make_head, number_answers, raw_names, task_loss
 from maskweave.values.distribution import point
 
 LEAST_SCORE = 0.5
@@ -41,7 +41,7 @@ class Built(NamedTuple):
     """Sentences about new modalities and about weights that are not used."""
 
 
-def build_objective(recipe: TransferRecipe, catalog: Catalog, target: Target, facts: Facts) -> Built:
+def build_objective(recipe: TransferRecipe, catalog: Catalog, target: Target, facts: TargetFacts) -> Built:
     """Build the encoder with the weights of `recipe.start`, a new head, and the loss.
 
     Args:

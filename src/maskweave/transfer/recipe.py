@@ -14,6 +14,7 @@ from maskweave.errors import MaskweaveError, shown
 from maskweave.modality.catalogs import Catalog, load_catalog, load_saved_catalog
 from maskweave.models.sample_heads import NumberForm
 from maskweave.models.warm_start import has_other_channels
+from maskweave.training.learned_scaling import unlearned
 from maskweave.training.recipe import read_recipe_file
 from maskweave.training.settings import TrainSettings
 from maskweave.values.items import MAX_BINS
@@ -229,7 +230,7 @@ def joined(first: Catalog, second: Catalog) -> Catalog:
     """
     replaced = {m.name for m in second.values() if m.name in first and has_other_channels(m, first[m.name])}
     for name in second:
-        if name in first and first[name] != second[name] and name not in replaced:
+        if name in first and unlearned(first[name]) != unlearned(second[name]) and name not in replaced:
             raise MaskweaveError(
                 f"{second.where}: the entry {shown(name)} differs from that of {first.where}; rename it"
             )

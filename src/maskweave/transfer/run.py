@@ -5,6 +5,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from maskweave.config import plain
 from maskweave.data.reading import read
 from maskweave.errors import MaskweaveError
@@ -12,11 +14,12 @@ from maskweave.evaluate.run import EvaluationRow, write_rows
 from maskweave.files import write_aside
 from maskweave.models.encoder import Encoder
 from maskweave.nn.layers import count_parameters
-from maskweave.report.advice import Facts, advise
+from maskweave.report.advice import RunFacts, advise
 from maskweave.report.html import Sections, write_report
 from maskweave.report.sheets import sheet_for
 from maskweave.tokenizers.folder import load_tokenizers
 from maskweave.training.distributed import connect, is_main_process
+from maskweave.training.learned_scaling import learns, with_learned_by_tokenizers, with_values
 from maskweave.training.loop import fit
 from maskweave.training.optimizer import trained
 from maskweave.training.run_folder import claim_folder
@@ -47,8 +50,12 @@ def run_transfer(recipe: TransferRecipe, folder: Path, command: str = "") -> lis
         raise MaskweaveError(
             f"train.processes is {recipe.train.processes}, but a transfer trains in one process, or under torchrun; set it to 1"
         )
-    catalog = recipe.load_catalog()
+    catalog = with_learned_by_tokenizers(recipe.load_catalog(), Path(recipe.start) / "tokenizers")
     examples = open_examples(recipe.data, catalog, recipe.inputs, recipe.target, recipe.label)
+    if (learning := examples.train.target.modality) is not None and not recipe.label and learns(learning):
+        seen = learning.value.check_batch(answers(examples.train, FITTED), learning.name)
+        catalog = with_values(catalog, {learning.name: learning.value.fit_to(np.stack(seen))})
+        examples = open_examples(recipe.data, catalog, recipe.inputs, recipe.target, recipe.label)
     target = examples.train.target
     facts = fit_facts(target, answers(examples.train, FITTED), recipe.head)
     objective, notes = build_objective(recipe, catalog, target, facts)
@@ -107,7 +114,7 @@ def run_transfer(recipe: TransferRecipe, folder: Path, command: str = "") -> lis
     write_rows(rows, folder / "evaluation.json")
     summary = f"{target.name} predicted from {' + '.join(names)}, {'trained from scratch' if recipe.scratch else f'fine-tuned from {recipe.start}'}."
     sheets = _sheets(model, examples)
-    advice = advise(folder, Facts())
+    advice = advise(folder, RunFacts())
     for text in advice:
         print(f"advice: {text}")
     date = datetime.date.today().isoformat()

@@ -130,6 +130,8 @@ def target_tensor(target: Target, answers: Sequence[Any]) -> Tensor:
     if target.kind == "label":
         return torch.tensor(answers)
     assert target.value is not None
+    if target.kind == "numbers":  # shorter series are unknown past their end
+        answers = [target.value.fit_sizes(answer, f"target {target.name!r}") for answer in answers]
     if target.kind != "boxes":
         return target.value.to_network(answers)
     out_BM5 = torch.full((len(answers), max(1, max(map(len, answers))), 5), -1.0)

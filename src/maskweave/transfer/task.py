@@ -18,7 +18,7 @@ from maskweave.objectives.classes import ClassLoss, median_frequency_weights
 from maskweave.objectives.regression import LEAST_LOG_STD, MOST_LOG_STD, NumberLoss, standardized_mean
 from maskweave.objectives.transfer import TaskLoss
 from maskweave.transfer.recipe import HeadSettings, LossSettings
-from maskweave.transfer.target import Target
+from maskweave.transfer.target import Target, target_tensor
 from maskweave.values.bins import fit_bins
 from maskweave.values.distribution import NumberDistribution
 from maskweave.values.unknown import known_points
@@ -29,7 +29,7 @@ LEAST_STD = 1e-6
 
 
 @dataclass(frozen=True)
-class Facts:
+class TargetFacts:
     """What a task takes from the values of its target in the training examples. Numbers are on the network's scale."""
 
     mean: list[float] = field(default_factory=list)
@@ -42,7 +42,7 @@ class Facts:
     """Samples or points of each class."""
 
 
-def fit_facts(target: Target, seen: Sequence[Any], settings: HeadSettings) -> Facts:
+def fit_facts(target: Target, seen: Sequence[Any], settings: HeadSettings) -> TargetFacts:
     """Returns the facts of the targets of training examples.
 
     Raises:
@@ -52,11 +52,11 @@ def fit_facts(target: Target, seen: Sequence[Any], settings: HeadSettings) -> Fa
         raise MaskweaveError("no training example has a usable target; check the data and the target")
     if target.kind == "label":
         found = Counter(seen)
-        return Facts(counts=[found[i] for i in range(len(target.classes))])
+        return TargetFacts(counts=[found[i] for i in range(len(target.classes))])
     assert target.value is not None or target.kind == "boxes"
     if target.kind == "numbers":
         assert target.value is not None
-        numbers_SK = target.value.to_network(seen).flatten(1).double().numpy()
+        numbers_SK = target_tensor(target, seen).flatten(1).double().numpy()
         if settings.form == "histogram":
             if numbers_SK.shape[1] > 1:
                 raise MaskweaveError(
@@ -72,11 +72,11 @@ def fit_facts(target: Target, seen: Sequence[Any], settings: HeadSettings) -> Fa
         std = np.sqrt((np.where(known, numbers_SK - mean, 0) ** 2).sum(axis=0) / count)
         # A number that never changes is predicted by its mean; its errors keep their size.
         std = np.where(std > LEAST_STD * np.maximum(1e-12, np.abs(mean)), std, 1.0)
-        return Facts(mean.tolist(), std.tolist(), *bins)
+        return TargetFacts(mean.tolist(), std.tolist(), *bins)
     if target.kind == "points" and target.value is not None and target.value.num_classes:
         ids = np.concatenate([np.asarray(v)[known_points(np.asarray(v))].ravel() for v in seen]).astype(np.int64)
-        return Facts(counts=np.bincount(ids, minlength=target.value.num_classes).tolist())
-    return Facts()
+        return TargetFacts(counts=np.bincount(ids, minlength=target.value.num_classes).tolist())
+    return TargetFacts()
 
 
 def readable_raw(catalog: Catalog, names: Sequence[str]) -> list[str]:
@@ -154,7 +154,7 @@ def raw_names(head: nn.Module) -> list[str]:
     return list(getattr(head, "statistics", {}) or getattr(head, "skipped", {}))
 
 
-def task_loss(target: Target, head: nn.Module, facts: Facts, settings: LossSettings) -> TaskLoss:
+def task_loss(target: Target, head: nn.Module, facts: TargetFacts, settings: LossSettings) -> TaskLoss:
     """Return the loss for the target.
 
     Raises:

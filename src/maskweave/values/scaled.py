@@ -150,9 +150,8 @@ class ScaledNumbers(DenseNumbers):
         return replace(self, fitted=fit_statistics(np.asarray(values), SCALES[self.learned], self.channels))
 
     def fitted_like(self, other: ValueType) -> Self:
-        if not self.learned or self.fitted:
-            return self
-        return replace(self, fitted=getattr(other, "fitted", None))
+        found = getattr(other, "fitted", None)
+        return replace(self, fitted=found) if self.learned and found else self
 
     # Networks
 
