@@ -102,6 +102,16 @@ def test_the_command_writes_files(root: Path, tmp_path: Path, capsys: pytest.Cap
     assert "expected a file that ends in .png or .html" in capsys.readouterr().err
 
 
+def test_histograms_of_numbers() -> None:
+    whole = of_numbers(np.arange(100), "x")
+    assert whole.labels[0] == "0 to 4" and whole.labels[-1] == "95 to 99" and set(whole.counts) == {5}
+    assert of_numbers(np.array([3, 3, 5]), "x").labels == ["3", "4", "5"]
+    one = of_numbers(np.array([0.5]), "x")
+    assert sum(one.counts) == 1 and len(one.counts) == 20
+    far = of_numbers(np.concatenate([np.linspace(0, 1, 1000), [1e6]]), "x")
+    assert float(far.labels[-1].split(" to ")[1]) < 2 and sum(far.counts) == 1001, "far numbers are in the last bin"
+
+
 def test_points_of_all_channels_are_counted() -> None:
     side = 8 * int(POINTS**0.5 / 8 + 1)
     content = {"modalities": {"bands": {"id": 1, "kind": "patches", "grid": [1, 1], "value": {"type": "map", "size": [side, side], "channels": 4, "range": [0, 10]}}}}  # fmt: skip
@@ -132,17 +142,3 @@ def test_sounds_videos_and_dates(tmp_path: Path) -> None:
     assert found["clip"].sizes == {(2, 8, 8): 1, (3, 8, 8): 1, (4, 8, 8): 1} and found["clip"].low == 100
     assert found["dates"].keys == {"day@0": [64.0] * 3} and found["dates"].never == ["day@1"]
     assert not found["speech"].never
-
-
-def test_histograms_of_numbers_and_durations() -> None:
-    whole = of_numbers(np.arange(100), "x")
-    assert whole.labels[0] == "0 to 4" and whole.labels[-1] == "95 to 99" and set(whole.counts) == {5}
-    assert of_numbers(np.array([3, 3, 5]), "x").labels == ["3", "4", "5"]
-    one = of_numbers(np.array([0.5]), "x")
-    assert sum(one.counts) == 1 and len(one.counts) == 20
-    far = of_numbers(np.concatenate([np.linspace(0, 1, 1000), [1e6]]), "x")
-    assert float(far.labels[-1].split(" to ")[1]) < 2 and sum(far.counts) == 1001, "far numbers are in the last bin"
-    entry = {"id": 1, "kind": "grid", "grid": [8, 8], "value": {"type": "audio", "rate": 8000, "max_seconds": 1.024}}
-    found = ModalityStats(catalog_from({"modalities": {"sound": entry}}, "own.yaml")["sound"])
-    found.add(found.modality.value.check(np.zeros(4000, np.float32), "sound"))
-    assert found.keys == {"seconds": [0.5]} and "seconds" in {histogram.title for histogram in found.histograms()}

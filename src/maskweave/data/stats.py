@@ -65,7 +65,7 @@ class ModalityStats:
     """Classes, tags or kinds of objects."""
     keys: dict[str, list[float]] = field(default_factory=dict)
     """Numbers by the key of an object."""
-    lengths: list[float] = field(default_factory=list)
+    lengths: list[int] = field(default_factory=list)
     """Characters of texts, or items of lists."""
     low: float = np.inf
     high: float = -np.inf
