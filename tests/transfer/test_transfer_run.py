@@ -283,7 +283,7 @@ def test_coco_boxes(start: Path, tmp_path: Path) -> None:
     examples = open_examples(TransferData(**data), catalog(), ["rgb"], "boxes", "").train
     scene = scenes[int(examples.key(3).removesuffix(".png"))]
     assert examples[3]["boxes"][0]["box"] == pytest.approx(scene["boxes"][0]["box"])
-    with pytest.raises(MaskweaveError, match="a COCO JSON file has only pictures and boxes"):
+    with pytest.raises(MaskweaveError, match="the data has no depth; it has rgb"):
         run(tmp_path / "b", start, data=data, target="depth")
 
 
@@ -305,7 +305,7 @@ def test_coco_boxes(start: Path, tmp_path: Path) -> None:
         ({"target": "semseg", "tuning": {"parameters": "some"}}, "'tuning.parameters' expects one of all, lora, head"),
         ({"target": "semseg", "tuning": {"layer_decay": 0}}, "layer_decay must be above 0"),
         ({"target": "semseg", "tuning": {"rank": 0}}, "rank must be 1 or more"),
-        ({"target": "semseg", "head": {"depth": 0}}, "width, depth, upsample, queries, heads and skip_width must be 1 or more"),
+        ({"target": "semseg", "head": {"depth": 0}}, "width, depth, upsample, queries, heads, skip_width must be 1 or more"),
         ({"target": "semseg", "train": {"processes": 2}}, "a transfer trains in one process"),
         ({"targets": "semseg"}, "unknown key 'targets'; did you mean 'target'"),
     ],
