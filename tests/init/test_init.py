@@ -14,7 +14,7 @@ from maskweave.data.shards import Shards
 from maskweave.errors import MaskweaveError
 from maskweave.files import read_yaml
 from maskweave.init import sizes
-from maskweave.init.project import Project, make_project
+from maskweave.init.project import Project, import_files, make_project
 from maskweave.modality.catalogs import Catalog, load_catalog
 from maskweave.training.recipe import load_recipe
 from maskweave.values.formats.video import write_mp4
@@ -397,6 +397,34 @@ def test_channels_of_different_ranges_have_their_own(tmp_path: Path, rng: np.ran
         and constant[0] < 5 < constant[1]
     )
     assert catalog["alike"].value.range == pytest.approx((0, 1), abs=0.02)
+
+
+def test_files_with_coordinates_are_resampled_onto_one_axis(tmp_path: Path, rng: np.random.Generator) -> None:
+    def spectrum(i: int) -> dict[str, np.ndarray]:
+        x = np.log10(np.linspace(400 + i, 700 + i, 90 + i))
+        return {"logx": x, "y": 10**x, "error": np.ones_like(x)}
+
+    root = folder(tmp_path / "files", light__npz=spectrum, flat__npy=lambda i: rng.normal(size=(40, 50)))
+    options: dict[str, object] = {"arrays": {"light": "y"}}
+    project, catalog = made(root, tmp_path, **options, axes={"light": "logx"})
+    axis = catalog["light"].value.axis
+    assert axis.start == pytest.approx(407.5, abs=1) and axis.stop == pytest.approx(707.5, abs=1)
+    assert (axis.array, axis.array_scale, axis.scale) == ("logx", "log10", "log")
+    import_files(project)
+    shards = Shards(project.folder / "data", catalog)
+    for i in (0, 8, 15):
+        value = shards[i]["light"]
+        known = np.isfinite(value)
+        assert known.mean() > 0.9
+        assert value[known] == pytest.approx(axis.points(len(value))[known], rel=0.01), (
+            "values lie on their coordinates"
+        )
+    folder(root, other__npy=lambda i: np.full(30, i), last__npy=lambda i: i)  # the last is usable
+    project, _ = made(root, tmp_path / "second", **options, axes={"flat": "x", "light": "error", "other": "x"})
+    doubts = {f.name: " ".join(f.doubts) for f in project.findings}
+    assert "have no single axis that x could be" in doubts["flat"] and "error holds no coordinates" in doubts["light"]
+    with pytest.raises(MaskweaveError, match="--axis names 'lite', which is no folder"):
+        made(root, tmp_path, axes={"lite": "x"})
 
 
 def test_two_commands(tmp_path: Path, rng: np.random.Generator) -> None:

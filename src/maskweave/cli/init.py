@@ -28,6 +28,14 @@ def init_arguments(parser: ArgumentParser) -> None:
         help="array to read from files that hold several",
     )
     parser.add_argument(
+        "--axis",
+        metavar="MODALITY=ARRAY",
+        type=str,
+        nargs="+",
+        default=[],
+        help="array with the coordinates of its points, such as wavelengths: files are resampled onto one axis",
+    )
+    parser.add_argument(
         "--text",
         metavar="NAMES",
         type=str,
@@ -49,6 +57,7 @@ def init(given: Namespace) -> None:
         pairs("array", given.array, "ARRAY", empty=False),
         names("text", given.text),
         given.classes,
+        pairs("axis", given.axis, "ARRAY", empty=False),
     )
     print(project.survey_text())
     if not given.no_import:

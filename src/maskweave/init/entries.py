@@ -39,6 +39,7 @@ MEANING = {
     "window": "samples of each column",
     "fps": "frames per second",
     "array": "array to read from each file",
+    "axis": "coordinates of the points",
     "max_characters": "longer texts are refused",
 }
 DECODING = {

@@ -124,6 +124,7 @@ def make_project(
     arrays: Mapping[str, str] | None = None,
     texts: Collection[str] = (),
     classes: bool = False,
+    axes: Mapping[str, str] | None = None,
 ) -> Project:
     """Survey a folder and write the catalog and the recipe of a project.
 
@@ -134,6 +135,7 @@ def make_project(
         arrays: by modality, which array to read from files that hold several.
         texts: modalities that are free text, even if few texts differ.
         classes: the folders are classes of pictures, even though they hold files of the same names.
+        axes: by modality, which array holds the coordinates of its points, such as wavelengths.
 
     Raises:
         MaskweaveError: the folder holds nothing usable, or the project's folder has other contents.
@@ -146,7 +148,7 @@ def make_project(
         )
     listing = (None if classes else list_data_set(root)) or list_folder(root, classes)
     _check_out(root, out)
-    findings = survey(listing, minutes, arrays or {}, texts)
+    findings = survey(listing, minutes, arrays or {}, texts, axes)
     usable = [f for f in findings if f.type]
     if not usable:
         reasons = "; ".join(f"{f.name}: {doubt}" for f in findings for doubt in f.doubts)

@@ -4,6 +4,7 @@ import re
 from collections.abc import Collection, Mapping
 
 from maskweave.errors import BadSample, MaskweaveError
+from maskweave.init.axes import set_axis
 from maskweave.init.contents import FileContent
 from maskweave.init.dense import decide_dense
 from maskweave.init.finding import Finding
@@ -22,19 +23,26 @@ CLASS_FOLDER = "^([^/]+)/"
 """`value.name_pattern` of labels that are the names of folders."""
 
 
-def survey(listing: FolderListing, minutes: float, arrays: Mapping[str, str], texts: Collection[str]) -> list[Finding]:
+def survey(
+    listing: FolderListing,
+    minutes: float,
+    arrays: Mapping[str, str],
+    texts: Collection[str],
+    axes: Mapping[str, str] | None = None,
+) -> list[Finding]:
     """Read a spread of files of each modality.
 
     Args:
         minutes: time for the run; pictures are larger in long runs.
         arrays: by modality, which array to read from files that hold several.
         texts: modalities that are free text, even if few texts differ.
+        axes: by modality, which array holds the coordinates of its points.
 
     Raises:
         MaskweaveError: an option names no modality.
     """
-    known = [s.name for s in listing.sets]
-    for option, names in (("--array", arrays), ("--text", texts)):
+    known, axes = [s.name for s in listing.sets], axes or {}
+    for option, names in (("--array", arrays), ("--text", texts), ("--axis", axes)):
         if unknown := [name for name in names if name not in known]:
             raise MaskweaveError(
                 f"{option} names {unknown[0]!r}, which is no folder of {listing.root}; found {', '.join(known)}"
@@ -42,7 +50,10 @@ def survey(listing: FolderListing, minutes: float, arrays: Mapping[str, str], te
     names = listing.names
     total = sum(min(len(s.files), _most(s)) for s in listing.sets)
     with progress("look", total) as bar:
-        looked = [_look(s, names, minutes, arrays.get(s.name, ""), s.name in texts, bar) for s in listing.sets]
+        looked = [
+            _look(s, names, minutes, arrays.get(s.name, ""), s.name in texts, bar, axes.get(s.name, ""))
+            for s in listing.sets
+        ]
     findings = [one for f in looked for one in ([f] if listing.layout == "shards" else _split(f, known))]
     for f in findings:
         if f.folder and listing.is_data_set:
@@ -78,7 +89,9 @@ def _most(files: FileSet) -> int:
     return TEXTS_LOOKED_AT if set(files.endings) <= {"txt", "json"} else LOOKED_AT
 
 
-def _look(files: FileSet, names: list[str], minutes: float, array: str, free: bool, bar: Progress) -> Finding:
+def _look(
+    files: FileSet, names: list[str], minutes: float, array: str, free: bool, bar: Progress, axis: str
+) -> Finding:
     finding = Finding(files.name, len(files.files))
     read: dict[str, FileContent] = {}
     faults: dict[str, str] = {}
@@ -103,7 +116,11 @@ def _look(files: FileSet, names: list[str], minutes: float, array: str, free: bo
         finding.faults.clear()
         return finding.undecided(_why_nothing(next(iter(faults.values()), "no files"), files.name))
     try:
-        return _decide(finding, read, minutes, array, free)
+        finding = _decide(finding, read, minutes, array, free)
+        if axis and finding.type:
+            found = {key: content.data for key in read if (content := files.content(key, axis)) is not None}
+            finding = set_axis(finding, axis, list(found.values()), [read[key].data for key in found])
+        return finding
     except BadSample as error:
         return finding.undecided(str(error))
 
@@ -147,7 +164,10 @@ def _with_array(finding: Finding, array: str) -> Finding:
 def _why_nothing(fault: str, name: str) -> str:
     if "value: {array:" in fault:
         arrays = fault.partition("arrays: ")[2].partition("; expected one")[0]
-        return f"each file holds several arrays ({arrays}); choose one: run again with --array {name}=NAME"
+        return (
+            f"each file holds several arrays ({arrays}); choose one: run again with --array {name}=NAME, and with --axis {name}=NAME "
+            "if another holds the coordinates of its points"
+        )
     return fault
 
 
