@@ -18,6 +18,10 @@ class BadSample(MaskweaveError):
     """One sample that cannot be used. Long jobs skip and count these, and stop when there are too many."""
 
 
+class LackingSample(BadSample):
+    """A sample without a modality that a job needs. It is skipped and told, but it is no fault."""
+
+
 class FullDisk(MaskweaveError):
     """The disk filled up while writing; nothing half-written remains."""
 

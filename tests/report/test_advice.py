@@ -21,6 +21,7 @@ from maskweave.report.advice import (
 from maskweave.report.html import Sections, write_report
 
 STEPS = range(20, 1001, 20)
+NETWORK = RunFacts(codes={"depth": 256})
 
 
 def row(value: float | None, constant: float | None, tokenizer: float | None, better: str = "lower") -> dict[str, Any]:
@@ -48,30 +49,35 @@ def noisy(share: float) -> float:
 
 class TestScores:
     def test_the_tokenizer_is_the_limit(self) -> None:
-        (text,) = below_constant([row(0.5, 0.4, 0.41)])
+        (text,) = below_constant([row(0.5, 0.4, 0.41)], NETWORK)
         assert text == (
             "depth from rgb + caption: MAE is 0.5, not better than the best constant (0.4): the tokenizer is the limit (reconstruction 0.41): "
             "train it longer, or give it more codes or a finer grid"
         )
 
     def test_the_tokenizer_is_not_the_limit(self) -> None:
-        (text,) = below_constant([row(0.5, 0.4, 0.1)])
+        (text,) = below_constant([row(0.5, 0.4, 0.1)], NETWORK)
         assert "its tokenizer is not the limit (reconstruction 0.1): train longer" in text
 
+    def test_a_tokenizer_without_network_is_never_the_limit(self) -> None:
+        (text,) = below_constant([row(0.5, 0.4, 0.4)], RunFacts())
+        assert text.endswith("(0.4): train longer, or add inputs that tell it")
+        assert limited([row(0.11, 0.4, 0.1)], RunFacts()) == []
+
     def test_a_transfer_has_no_tokenizer(self) -> None:
-        (text,) = below_constant([row(0.2, 0.4, None, "higher")])
+        (text,) = below_constant([row(0.2, 0.4, None, "higher")], NETWORK)
         assert text.endswith("(0.4): train longer, or add inputs that tell it")
 
     @pytest.mark.parametrize(
         "fine", [row(0.2, 0.4, 0.1), row(0.6, 0.4, 0.9, "higher"), row(0.2, None, 0.1), row(None, 0.4, 0.1)]
     )
     def test_better_or_unknown_scores_need_no_advice(self, fine: dict[str, Any]) -> None:
-        assert below_constant([fine]) == limited([fine]) == []
+        assert below_constant([fine], NETWORK) == limited([fine], NETWORK) == []
 
     def test_predictions_as_good_as_their_tokenizer(self) -> None:
-        (text,) = limited([row(0.12, 0.4, 0.1), row(0.11, 0.4, 0.1)])
+        (text,) = limited([row(0.12, 0.4, 0.1), row(0.11, 0.4, 0.1)], NETWORK)
         assert "is 0.11, close to the tokenizer's own reconstruction (0.1): the tokenizer is the limit now" in text
-        assert limited([row(0.38, 0.4, 0.41)]) == [], "there is no way to go"
+        assert limited([row(0.38, 0.4, 0.41)], NETWORK) == [], "there is no way to go"
 
     def test_small_grids_need_one_step(self) -> None:
         facts = RunFacts(grids={"depth": (64, 8)}, target_tokens=128)
@@ -81,6 +87,7 @@ class TestScores:
         for other in (
             RunFacts(grids={"depth": (64, 1)}, target_tokens=128),
             RunFacts(grids={"depth": (256, 8)}, target_tokens=128),
+            RunFacts(grids={"depth": (1, 8)}, target_tokens=128),
         ):
             assert one_step([row(0.35, 0.4, 0.1)], other) == []
         assert one_step([row(0.15, 0.4, 0.1)], facts) == [], "it is good as it is"

@@ -48,6 +48,8 @@ class ErrorBudget:
         self.faults: list[Fault] = []
         self.remarks: Remarks = Counter()
         """What reading changed about values that are kept."""
+        self.lacking = 0
+        """Samples that were skipped because they lack a modality."""
         self._faulty = 0  # samples with faults
 
     @property
@@ -62,6 +64,10 @@ class ErrorBudget:
 
     def take(self, item: Read) -> bool:
         """Count a sample that was read. Returns whether it can be used."""
+        if item.lacks:
+            self.seen += 1
+            self.lacking += 1
+            return False
         if item.error:
             self.bad(item.key, item.error)
             return False
@@ -109,17 +115,20 @@ class ErrorBudget:
             )
 
     def summary(self, where: str = "") -> str:
-        """Lines with the counts, with names and reasons of the first skipped samples, and with examples of dropped values; empty without faults.
+        """Lines with the counts, with names and reasons of the first skipped samples, and with examples of dropped values; empty if nothing was
+        skipped or dropped.
 
         Args:
             where: the file that lists all faults.
         """
+        lacking = f"{self.lacking} of {self.seen} samples lack a modality that is needed, and are not used"
         if not self.faults:
-            return ""
+            return lacking if self.lacking else ""
         parts = [f"skipped {len(self.skipped)} of {self.seen} samples"] if self.skipped else []
         if self.dropped:
             parts.append(f"dropped {len(self.dropped)} values of {len({fault.key for fault in self.dropped})} samples")
-        return f"{' and '.join(parts)}{f'; all are listed in {where}' if where else ''}:\n{listed(self.faults)}"
+        told = f"{' and '.join(parts)}{f'; all are listed in {where}' if where else ''}:\n{listed(self.faults)}"
+        return f"{lacking}\n{told}" if self.lacking else told
 
 
 def remark_lines(remarks: Remarks, totals: Mapping[str, int]) -> list[str]:

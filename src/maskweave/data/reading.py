@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from maskweave.data.parts import OnBad, Remarks, noting
 from maskweave.data.source import Source
-from maskweave.errors import BadSample
+from maskweave.errors import BadSample, LackingSample
 
 
 class Read(NamedTuple):
@@ -22,6 +22,8 @@ class Read(NamedTuple):
     """Why values were dropped from the sample, by modality."""
     remarks: Remarks = Counter()  # noqa: RUF012 (never changed)
     """What reading changed about the values."""
+    lacks: bool = False
+    """Whether the error is that the sample lacks a modality, which is no fault."""
 
 
 class _Safe(Dataset[Read]):
@@ -36,7 +38,7 @@ class _Safe(Dataset[Read]):
             try:
                 sample = self.source[i]
             except BadSample as error:
-                return Read(self.source.key(i), {}, str(error))
+                return Read(self.source.key(i), {}, str(error), lacks=isinstance(error, LackingSample))
         if notes.dropped and not sample:
             return Read(self.source.key(i), {}, "; ".join(notes.dropped.values()))
         return Read(self.source.key(i), sample, "", notes.dropped, notes.remarks)

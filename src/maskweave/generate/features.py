@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from maskweave.data.error_budget import ErrorBudget
+from maskweave.data.reading import Read
 from maskweave.data.reading import read as read_samples
 from maskweave.data.source import Source
 from maskweave.errors import MaskweaveError
@@ -132,10 +133,10 @@ class FeatureExtractor:
             for i, item in enumerate(read_samples(source, range(len(source)), workers)):
                 missing = [name for name in names if name not in item.sample]
                 unusable = [item.dropped.get(name, f"has no {name}") for name in missing]
-                if item.error or missing:
-                    skips.bad(item.key, item.error or "; ".join(unusable))
-                else:
-                    skips.good()
+                if missing and not item.error:
+                    lacks = not any(name in item.dropped for name in missing)
+                    item = Read(item.key, {}, "; ".join(unusable), lacks=lacks)
+                if skips.take(item._replace(dropped={})):
                     numbers.append(i)
                     values.append(item.sample)
                 skips.check()

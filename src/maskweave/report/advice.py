@@ -49,7 +49,7 @@ def advise(run: Path, facts: RunFacts) -> list[str]:
     lines = read_metrics(run)
     folders = sorted(p for p in (run / "tokenizers").glob("*") if p.is_dir())
     histories = {path.name: found for path in folders if (found := read_metrics(path))}
-    advice = below_constant(rows) + limited(rows) + one_step(rows, facts)
+    advice = below_constant(rows, facts) + limited(rows, facts) + one_step(rows, facts)
     for name, history in histories.items():
         advice += [f"tokenizer {name}: {text}" for text in collapsed(history, facts.codes.get(name, 0))]
     for heading, history in (("", lines), *((f"tokenizer {name}: ", found) for name, found in histories.items())):
@@ -58,14 +58,14 @@ def advise(run: Path, facts: RunFacts) -> list[str]:
     return advice
 
 
-def below_constant(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Predictions that are not better than the best constant."""
+def below_constant(rows: Sequence[Mapping[str, Any]], facts: RunFacts) -> list[str]:
+    """Predictions that are not better than the best constant. A tokenizer without network, as of labels, is never the limit."""
     texts = []
     for row in rows:
         value, constant, tokenizer = (_number(row.get(key)) for key in ("value", "constant", "tokenizer"))
         if value is None or constant is None or _better(row, value, constant):
             continue
-        if tokenizer is None:
+        if tokenizer is None or row.get("target") not in facts.codes:
             todo = "train longer, or add inputs that tell it"
         elif not _better(row, tokenizer, constant):
             todo = f"the tokenizer is the limit (reconstruction {tokenizer:.3g}): train it longer, or give it more codes or a finer grid"
@@ -75,12 +75,12 @@ def below_constant(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return texts
 
 
-def limited(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Predictions that are almost as good as their tokenizer."""
+def limited(rows: Sequence[Mapping[str, Any]], facts: RunFacts) -> list[str]:
+    """Predictions that are almost as good as their tokenizer's network."""
     texts = {}
     for row in rows:
         share = _share(row)
-        if share is not None and share >= NEAR:
+        if share is not None and share >= NEAR and row.get("target") in facts.codes:
             texts[row.get("target"), row.get("metric")] = (
                 f"{_named(row)} is {row['value']:.3g}, close to the tokenizer's own reconstruction ({row['tokenizer']:.3g}): "
                 "the tokenizer is the limit now; train it longer, or give it more codes or a finer grid"
@@ -94,7 +94,7 @@ def one_step(rows: Sequence[Mapping[str, Any]], facts: RunFacts) -> list[str]:
     for row in rows:
         name, share = str(row.get("target")), _share(row)
         tokens, steps = facts.grids.get(name, (0, 1))
-        if share is not None and share < FAR and steps > 1 and 0 < tokens <= facts.target_tokens:
+        if share is not None and share < FAR and steps > 1 and 1 < tokens <= facts.target_tokens:
             texts[name] = (
                 f"{name} has {tokens} tokens, which fit into target_tokens ({facts.target_tokens}), but is generated in {steps} steps: "
                 "for values that the inputs determine, try decoding: {steps: 1} with a low temperature"

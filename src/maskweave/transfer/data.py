@@ -14,7 +14,7 @@ from maskweave.data.order import Order
 from maskweave.data.parts import noting
 from maskweave.data.source import Source
 from maskweave.data.split import Split, divide, group_of, hash_names, put_last, some_by_hash
-from maskweave.errors import BadSample, MaskweaveError
+from maskweave.errors import BadSample, LackingSample, MaskweaveError
 from maskweave.masking.inputs import TransferBatch, raw_inputs, read_inputs
 from maskweave.modality.catalogs import Catalog
 from maskweave.tokenizers.base import Tokenizer
@@ -70,7 +70,8 @@ class Examples:
         """Returns sample i: its inputs and the values of its target.
 
         Raises:
-            BadSample: the sample is unusable, or lacks an input or the target.
+            LackingSample: the sample lacks an input or the target.
+            BadSample: it is unusable.
         """
         with noting("part") as notes:
             sample = self.source[self.indices[i]]
@@ -79,7 +80,8 @@ class Examples:
         needed = [name for name in missing if name not in optional or self._is_target(name)]
         if needed:
             reasons = [notes.dropped.get(name, f"{self.key(i)}: has no {name}") for name in needed]
-            raise BadSample("; ".join(reasons))
+            are_lacking = not any(name in notes.dropped for name in needed)
+            raise (LackingSample if are_lacking else BadSample)("; ".join(reasons))
         self.answer(i, sample)
         return {name: sample[name] for name in self.wanted if name not in missing}
 

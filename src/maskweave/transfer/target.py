@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from maskweave.errors import BadSample, MaskweaveError
+from maskweave.errors import BadSample, LackingSample, MaskweaveError
 from maskweave.modality.catalogs import Catalog
 from maskweave.modality.entry import Modality
 from maskweave.values.base import ValueType
@@ -57,12 +57,13 @@ class Target:
         """Returns the target of a sample: an index into `classes`, or the value.
 
         Raises:
-            BadSample: the sample does not have it.
+            LackingSample: the sample does not have it.
+            BadSample: it is not one of the classes.
         """
         assert self.modality is not None
         value = sample.get(self.modality.reads)
         if value is None:
-            raise BadSample(f"the sample has no {self.modality.reads!r}, the target")
+            raise LackingSample(f"the sample has no {self.modality.reads!r}, the target")
         if not self.label and self.kind != "label":
             return value
         try:
@@ -70,7 +71,7 @@ class Target:
                 return self.modality.value.number_of(value, self.label)
             return self.classes.index(self.modality.value.label_of(value, self.label))
         except BadSample as error:
-            raise BadSample(f"{self.modality.name}: {error}") from error
+            raise type(error)(f"{self.modality.name}: {error}") from error
 
     def scores(self) -> list[Metric]:
         """The metrics of predicted values: those of the entry, and for numbers all that the type has."""

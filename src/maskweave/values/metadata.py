@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from maskweave.errors import BadSample, MaskweaveError, shown
+from maskweave.errors import BadSample, LackingSample, MaskweaveError, shown
 from maskweave.values import measures
 from maskweave.values.array import check_range
 from maskweave.values.base import Size, TextLabels, ValueType, refuse
@@ -173,7 +173,9 @@ class Metadata(ValueType):
 
     def label_of(self, value: Mapping[str, float], label: str) -> str:
         number, classes = value.get(label), self.labels[label]
-        if number is None or str(round(number)) not in classes:
+        if number is None:
+            raise LackingSample(f"the key {label!r} is missing")
+        if str(round(number)) not in classes:
             raise BadSample(f"{label} is {number}; expected {classes[0]} to {classes[-1]}")
         return str(round(number))
 
@@ -195,7 +197,7 @@ class Metadata(ValueType):
     def number_of(self, value: Mapping[str, float], name: str) -> float:
         number = value.get(name)
         if number is None:
-            raise BadSample(f"the key {name!r} is missing")
+            raise LackingSample(f"the key {name!r} is missing")
         return min(max(float(number), self.keys[name].range[0]), self.keys[name].range[1])
 
     def codec(self, name: str, max_tokens: int, text: TextWriter) -> "MetadataCodec":
