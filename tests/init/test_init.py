@@ -444,4 +444,8 @@ def test_two_commands(tmp_path: Path, rng: np.random.Generator) -> None:
     assert main(["run", str(tmp_path / "p" / "recipe.yaml"), "--out", str(run), *few]) == 0
     rows = json.loads((run / "evaluation.json").read_text())
     assert {row["target"] for row in rows} == {"tok_plane", "tok_series", "level", "kind", "note", "a", "b"}
+    recipe = load_recipe(tmp_path / "p" / "recipe.yaml")
+    together = [request for request in recipe.evaluate.requests if "a" in request.targets]
+    assert [r.targets for r in together] == [["a", "b"]] and not {"a", "b"} & {*together[0].inputs}, "of one folder"
+    assert recipe.model.masking.input_tokens >= 4 + 16 + 24, "all inputs of a sample fit"
     assert (run / "report.html").exists()

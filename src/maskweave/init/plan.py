@@ -19,13 +19,14 @@ TOKENIZERS_SHARE, MODEL_SHARE = 0.35, 0.5
 """Shares of the time; the rest is for reading, evaluation and the report."""
 TOKENIZER_STEPS = (100, 4000)
 MODEL_STEPS = (100, 200_000)
-ENOUGH_STEPS = 1500
+ENOUGH_STEPS = 1000
 """Steps for which larger batches and budgets are given up."""
 EPOCHS = 1000
 """Most passes over the data, after which small models only memorize it."""
 TOKENIZER_BATCH = 8
-BUDGETS = ((256, 96, 32), (128, 64, 32), (128, 64, 16), (64, 64, 16), (64, 32, 8))
-"""Most input and target tokens of a sample, and samples of an update, the most costly first."""
+BUDGETS = ((512, 96, 32), (512, 64, 16), (512, 64, 8), (256, 64, 8), (128, 64, 8), (64, 32, 8))
+"""Most input and target tokens of a sample, and samples of an update, the most costly first. Inputs that a sample has in use should fit in training:
+the model does not learn to read all of a modality if it always sees a part."""
 CLASS_WIDTH = 8
 """Numbers that a class takes in a tokenizer, at least."""
 MODEL_SIZES = ((2000, 60, "mini"), (500, 30, "micro"), (0, 0, "nano"))

@@ -21,7 +21,8 @@ def recipe_text(
     Args:
         group: `data.split.group`.
     """
-    requests = [_request(findings, f) for f in findings]
+    groups = _groups(findings)
+    requests = [_request(findings, group) for group in groups]
     tokenizers: list[Line | str] = [
         Line("samples", 4000, "most samples that they are trained on"),
         Line("jobs", plan.jobs, "tokenizers trained at the same time"),
@@ -35,10 +36,10 @@ def recipe_text(
             ],
         ),
     ]
-    mixtures: list[Line | str] = [Line("-", _mixture(findings, f)) for f in findings]
+    mixtures: list[Line | str] = [Line("-", _mixture(findings, group)) for group in groups]
     mixtures.append("any from any, so that a part of a sample is enough:")
     mixtures.append(
-        Line("-", {"weight": max(1, len(findings) // 3), "inputs": {"default": 0.5}, "targets": {"default": 0.5}})
+        Line("-", {"weight": max(1, len(groups) // 3), "inputs": {"default": 0.5}, "targets": {"default": 0.5}})
     )
     lines: list[Line | str] = [
         *header,
@@ -116,16 +117,26 @@ def recipe_text(
     return commented(lines)
 
 
-def _request(findings: Sequence[Finding], target: Finding) -> dict[str, Any]:
-    others = [f.name for f in findings if f is not target]
-    return {"inputs": others or [target.name], "targets": [target_name(target)]}
+def _groups(findings: Sequence[Finding]) -> list[list[Finding]]:
+    """Returns what is predicted together: each modality alone, but the numbers of one folder's objects together, as one often tells another."""
+    groups: dict[str, list[Finding]] = {}
+    for f in findings:
+        groups.setdefault(f.place, []).append(f)
+    return list(groups.values())
 
 
-def _mixture(findings: Sequence[Finding], target: Finding) -> dict[str, Any]:
-    """Returns the mixture that predicts one modality from all others."""
-    if len(findings) == 1:
+def _request(findings: Sequence[Finding], group: Sequence[Finding]) -> dict[str, Any]:
+    others = [f.name for f in findings if f not in group]
+    return {"inputs": others or [f.name for f in group], "targets": [target_name(f) for f in group]}
+
+
+def _mixture(findings: Sequence[Finding], group: Sequence[Finding]) -> dict[str, Any]:
+    """Returns the mixture that predicts a group from all others."""
+    if len(findings) == len(group):
         return {"weight": 1, "inputs": {"default": 1}, "targets": {"default": 1}}
-    off: dict[str, float] = dict.fromkeys([target.name, *(target_name(f) for f in findings if f.is_raw)], 0)
-    if target.type == "image":
-        off[target_name(target)] = OWN
-    return {"weight": 1, "inputs": {"default": 1, **off}, "targets": {target_name(target): 1}, "keep": "all"}
+    raw = [target_name(f) for f in findings if f.is_raw]
+    off: dict[str, float] = dict.fromkeys([*(f.name for f in group), *raw], 0)
+    targets = {target_name(f): 1 for f in group}
+    if group[0].type == "image":
+        off[target_name(group[0])] = OWN
+    return {"weight": 1, "inputs": {"default": 1, **off}, "targets": targets, "keep": "all"}

@@ -58,12 +58,16 @@ def advise(run: Path, facts: RunFacts) -> list[str]:
     return advice
 
 
+DIRECTIONS = ("higher", "lower")
+"""Metrics with another best value, such as a coverage, are compared with nothing."""
+
+
 def below_constant(rows: Sequence[Mapping[str, Any]], facts: RunFacts) -> list[str]:
     """Predictions that are not better than the best constant. A tokenizer without network, as of labels, is never the limit."""
     texts = []
     for row in rows:
         value, constant, tokenizer = (_number(row.get(key)) for key in ("value", "constant", "tokenizer"))
-        if value is None or constant is None or _better(row, value, constant):
+        if value is None or constant is None or row.get("better") not in DIRECTIONS or _better(row, value, constant):
             continue
         if tokenizer is None or row.get("target") not in facts.codes:
             todo = "train longer, or add inputs that tell it"
