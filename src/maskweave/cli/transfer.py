@@ -14,6 +14,7 @@ from maskweave.evaluate.run import EvaluationRow, write_rows
 from maskweave.generate.bundle import load
 from maskweave.modality.catalogs import load_catalog
 from maskweave.report.tables import text_table
+from maskweave.training.learned_scaling import with_learned_of
 from maskweave.transfer.data import open_examples
 from maskweave.transfer.fractions import curve_table, parse_fractions, probe_curve, transfer_curve
 from maskweave.transfer.probe import probe as probe_features
@@ -110,6 +111,7 @@ def probe(given: Namespace) -> None:
     )
     features = bundle.encoder(inputs)
     catalog = joined(bundle.catalog, load_catalog(given.catalog)) if given.catalog else bundle.catalog
+    catalog = with_learned_of(catalog, bundle.tokenizers)
     examples = open_examples(data, catalog, inputs, given.target, given.label)
     if given.fractions:
         shares, folder = parse_fractions(given.fractions), Path(given.run)

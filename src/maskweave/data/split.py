@@ -77,9 +77,8 @@ def divide(source: Source, split: Split, count: int, place: str) -> Divided:
         MaskweaveError: a part would be empty, a name has no group, or the split's file does not fit the data; the message gives examples.
     """
     n = len(source)
-    together = getattr(source, "split_group", "")  # windows of one episode, for instance
-    if together and not (split.file or split.group or split.by == "order"):
-        split = replace(split, group=together)
+    if not (split.file or split.by == "order"):
+        split = replace(split, group=grouping(source, split))
     if split.file:
         held_out = _listed(source, split.file, place)
     elif split.by == "order":
@@ -135,11 +134,16 @@ def put_last(hashes: np.ndarray, share: float) -> np.ndarray:
     return np.argsort(hashes <= np.partition(hashes, last - 1)[last - 1], kind="stable")
 
 
-def group_of(split: Split) -> Callable[[str], str]:
+def grouping(source: Source, split: Split) -> str:
+    """Returns the regular expression by which samples belong together: that of the split, or of the source; empty: each is alone."""
+    return split.group or getattr(source, "split_group", "")  # windows of one episode, for instance
+
+
+def group_of(expression: str) -> Callable[[str], str]:
     """Returns the function from a name to what is hashed in its place; "" if the name does not match."""
-    if not split.group:
+    if not expression:
         return lambda name: name
-    pattern = re.compile(split.group)
+    pattern = re.compile(expression)
 
     def group(name: str) -> str:
         match = pattern.search(name)
@@ -149,7 +153,7 @@ def group_of(split: Split) -> Callable[[str], str]:
 
 
 def _grouped(source: Source, expression: str, place: str) -> Iterator[str]:
-    group, without = group_of(Split(group=expression)), list[str]()
+    group, without = group_of(expression), list[str]()
     missing = 0
     for i in range(len(source)):
         name = source.key(i)

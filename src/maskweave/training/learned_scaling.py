@@ -3,6 +3,7 @@
 Grids have theirs in their tokenizers (`maskweave.training.tokenizers`).
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ from maskweave.errors import MaskweaveError
 from maskweave.modality.catalogs import SAVED, Catalog, load_saved_catalog, save_catalog
 from maskweave.modality.entry import Modality
 from maskweave.progress import progress
-from maskweave.tokenizers.grid import read_entry
+from maskweave.tokenizers.base import Tokenizer
+from maskweave.tokenizers.grid import GridTokenizer, read_entry
 from maskweave.training.recipe import Recipe
 from maskweave.training.sources import open_source
 
@@ -36,6 +38,13 @@ def with_learned_by_tokenizers(catalog: Catalog, folder: Path) -> Catalog:
     known = [name for name, m in catalog.items() if learns(m) and (folder / name / "config.json").is_file()]
     saved = {name: read_entry(folder / name).value for name in known}
     return with_values(catalog, {name: catalog[name].value.fitted_like(value) for name, value in saved.items()})
+
+
+def with_learned_of(catalog: Catalog, tokenizers: Mapping[str, Tokenizer]) -> Catalog:
+    """Returns a catalog with the statistics of its grids that loaded tokenizers have."""
+    grids = {n: t.modality.value for n, t in tokenizers.items() if isinstance(t, GridTokenizer) and n in catalog}
+    known = {name: value for name, value in grids.items() if learns(catalog[name])}
+    return with_values(catalog, {name: catalog[name].value.fitted_like(value) for name, value in known.items()})
 
 
 def learn_scaling(recipe: Recipe, catalog: Catalog, folder: Path) -> Catalog:

@@ -20,7 +20,7 @@ from maskweave.tokenizers.folder import load_tokenizers
 from maskweave.training import checkpoints
 from maskweave.training.buildable import check_buildable
 from maskweave.training.distributed import is_main_process
-from maskweave.training.learned_scaling import learn_scaling, with_learned
+from maskweave.training.learned_scaling import learn_scaling, with_learned, with_learned_of
 from maskweave.training.loop import FitResult, fit
 from maskweave.training.processes import spawn_workers
 from maskweave.training.recipe import Recipe
@@ -65,7 +65,7 @@ def make_tokens(recipe: Recipe, catalog: Catalog, folder: Path) -> None:
             if name:
                 print(f"{name}, {part}: {len(source):,} samples")
             if part == "train" and recipe.data.augment is not None and recipe.data.augment.copies:
-                source = Augmented(source, recipe.data.augment, catalog, recipe.seed)
+                source = Augmented(source, recipe.data.augment, with_learned_of(catalog, tokenizers), recipe.seed)
             skips = tokenize(
                 source,
                 catalog.subset(m.name for m in catalog.values() if m.reads in source.names),

@@ -144,7 +144,7 @@ def order_by_split(recipe: Recipe, keys: list[str]) -> list[int]:
     sets = recipe.data.sets().values()
     if all(is_endless(data.source) or data.split.by == "order" for data in sets):
         return list(range(len(keys)))
-    group = group_of(recipe.data.split)
+    group = group_of(recipe.data.split.group)
     return put_last(hash_names(map(group, keys)), 1 / ONE_IN).tolist()
 
 

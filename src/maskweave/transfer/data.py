@@ -13,7 +13,7 @@ from maskweave.data.opening import open_data
 from maskweave.data.order import Order
 from maskweave.data.parts import noting
 from maskweave.data.source import Source
-from maskweave.data.split import Split, divide, group_of, hash_names, put_last, some_by_hash
+from maskweave.data.split import Split, divide, group_of, grouping, hash_names, put_last, some_by_hash
 from maskweave.errors import BadSample, LackingSample, MaskweaveError
 from maskweave.masking.inputs import TransferBatch, raw_inputs, read_inputs
 from maskweave.modality.catalogs import Catalog
@@ -47,7 +47,7 @@ class Examples:
     ):
         self.source, self.catalog, self.inputs, self.target = source, catalog, list(inputs), target
         self.indices = indices or range(len(source))
-        self.group = group_of(split or Split())
+        self.group = group_of(grouping(source, split or Split()))
         self.partial = partial
         """Whether samples may lack some of the inputs."""
         self.reads = [catalog[n].reads for n in inputs]
@@ -201,9 +201,11 @@ def open_examples(data: TransferData, catalog: Catalog, inputs: Sequence[str], n
                 f"{data.held_out}: its {len(found)} classes differ from the {len(classes)} of {data.source}: {', '.join(sorted({*found} ^ {*classes})[:10])} are only in one of them; give both the same class folders"
             )
         kept = range(min(len(other), data.validation or len(other)))
-        train = range(min(len(source), data.samples or len(source)))
+        train: Sequence[int] = range(min(len(source), data.samples or len(source)))
+        if not endless:
+            train = some_by_hash(source, np.arange(len(source)), data.samples).tolist()
         return Parts(
-            Examples(source, catalog, inputs, target, train, partial=partial),
+            Examples(source, catalog, inputs, target, train, data.split, partial),
             Examples(other, catalog, inputs, target, kept, partial=partial),
         )
     if not (data.split.file or data.split.fraction or 1 <= data.validation < len(source)):
@@ -214,7 +216,7 @@ def open_examples(data: TransferData, catalog: Catalog, inputs: Sequence[str], n
     chosen = parts.train[: data.samples or None]
     if data.split.by == "hash":
         chosen = some_by_hash(source, parts.train, data.samples)
-        hashes = hash_names(map(group_of(data.split), map(source.key, chosen.tolist())))
+        hashes = hash_names(map(group_of(grouping(source, data.split)), map(source.key, chosen.tolist())))
         chosen = chosen[put_last(hashes, TUNED_ON)]
     return Parts(
         Examples(source, catalog, inputs, target, chosen.tolist(), data.split, partial),

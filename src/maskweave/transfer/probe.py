@@ -78,7 +78,7 @@ def labeled_features(
     labels: list[Any] = []
     numbers: list[int] = []
     parts = []
-    catalog = features.encoder.catalog
+    catalog = examples.catalog
     raw = readable_raw(catalog, features.encoder.names) if statistics else []
     for batch in features.stream(examples, **options):
         labels += [examples.answer(i, sample) for i, sample in zip(batch.numbers, batch.samples, strict=True)]

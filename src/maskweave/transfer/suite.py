@@ -16,6 +16,7 @@ from maskweave.evaluate.run import EvaluationRow, write_rows
 from maskweave.files import read_yaml
 from maskweave.generate.bundle import Bundle
 from maskweave.modality.catalogs import Catalog
+from maskweave.training.learned_scaling import with_learned_of
 from maskweave.transfer.data import Parts, open_examples
 from maskweave.transfer.outliers import area_under_curve, outlier_scores
 from maskweave.transfer.probe import labeled_features, probe
@@ -82,11 +83,12 @@ def run_suite(
         MaskweaveError: the bundle lacks modalities for every item of the suite.
     """
     rows: list[EvaluationRow] = []
+    catalog = with_learned_of(bundle.catalog, bundle.tokenizers)
     options: dict[str, Any] = {"workers": workers, "limit": suite.data.limit}
     for item in (*suite.probes, *suite.outliers):
         if any(n not in bundle.catalog for n in (*item.inputs, *filter(None, [item.target]))):
             continue
-        parts = open_examples(suite.data, bundle.catalog, item.inputs, item.target, item.label)
+        parts = open_examples(suite.data, catalog, item.inputs, item.target, item.label)
         if isinstance(item, Outliers):
             rows += _outliers(bundle, item, parts, suite.data.seed, options)
         else:
