@@ -98,7 +98,7 @@ def test_folders_with_masks(tmp_path: Path) -> None:
     items = list(read(source, range(3)))
     known = [entries["bands"].value.known(item.sample["bands"]).all(-1) for item in items]
     assert known[0].all() and np.array_equal(known[1], KNOWN) and np.array_equal(known[2], KNOWN)
-    assert items[0].remarks == {("bands", "values without 'clear', which says what is known: all of them is"): 1}
+    assert items[0].remarks == {("bands", "values without a mask in 'clear': all their points count as known"): 1}
     assert not items[1].remarks
 
 

@@ -5,12 +5,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import rasterio
 import torch
 import torch.nn.functional as F
 import yaml
+from rasterio.transform import from_origin
 from small_transfer import catalog, make_bundle, write_recipe
 
 from maskweave.errors import MaskweaveError
+from maskweave.generate.tile_scene import save_tiled
 from maskweave.masking.inputs import read_inputs
 from maskweave.modality.catalogs import Catalog
 from maskweave.models.encoder import Encoded
@@ -129,6 +132,14 @@ def test_points_are_learned_at_full_resolution(start: Path, tmp_path: Path, caps
     assert np.mean(found[known] == sample["speckle"][known]) > 0.85
     tiled = model.tiles({"rgb": np.concatenate([sample["rgb"]] * 2)}, overlap=0.0)["speckle"]
     assert tiled.shape == (128, 64) and (tiled[:64] == found).all() and (tiled[64:] == found).all()
+    scene = tmp_path / "scene.tif"
+    with rasterio.open(
+        scene, "w", driver="GTiff", width=64, height=128, count=3, dtype="uint8", crs="EPSG:32632", transform=from_origin(5e5, 5e6, 10, 10)
+    ) as file:  # fmt: skip
+        file.write(np.moveaxis(np.concatenate([sample["rgb"]] * 2), -1, 0))
+    save_tiled(model.tiles({"rgb": str(scene)}, overlap=0.0), tmp_path / "tiles")
+    with rasterio.open(tmp_path / "tiles" / "speckle.tif") as file:
+        assert file.transform.f == 5e6 and (file.read(1) == tiled).all(), "at the place of the input"
 
 
 def test_without_the_inputs_points_are_not_learned(start: Path, tmp_path: Path) -> None:

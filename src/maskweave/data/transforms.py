@@ -110,7 +110,7 @@ def _hidden(sample: Mapping[str, Any], modality: Modality) -> Any:
     assert modality.valid is not None
     mask, value = sample.get(modality.valid.source), sample[modality.name]
     if mask is None:
-        remark(f"values without {modality.valid.source!r}, which says what is known: all of them is")
+        remark(f"values without a mask in {modality.valid.source!r}: all their points count as known")
         return value
     hidden = modality.value.hide(value, nearest_along_axes(np.asarray(mask) > 0, modality.value.size))
     if modality.value.is_missing(hidden):

@@ -170,7 +170,9 @@ def resume(folder: Path, state: State) -> list[str]:
         _load_generators(path, state.ranks)
     state.meter.load(content["meters"][state.ranks.rank], state.ranks.device)
     state.step, state.seconds, state.metrics, state.path = content["step"], content["seconds"], content["metrics"], path
-    if was.get("early_stopping") and path_of(folder, content.get("best", {}).get("step", 0)).is_dir():
+    best = content.get("best", {}).get("step")
+    # Step 0: no validation was finite yet; how many were not still counts.
+    if was.get("early_stopping") and best is not None and (best == 0 or path_of(folder, best).is_dir()):
         state.best = Best.from_state(content["best"])
     return [
         f"{key} was {shown(was[key])} before step {state.step} and is {now[key]} from then on"

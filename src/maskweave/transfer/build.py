@@ -14,6 +14,7 @@ from maskweave.errors import MaskweaveError
 from maskweave.families.base import family_named, family_of
 from maskweave.families.weights import FORMAT, load_model, read_config
 from maskweave.files import write_aside, write_json
+from maskweave.generate.places import find_places
 from maskweave.generate.request import Sample, read
 from maskweave.generate.tiles import OVERLAP, Tiled, plane_output, predict_tiles
 from maskweave.masking.inputs import raw_inputs, read_inputs
@@ -149,7 +150,7 @@ class Transferred:
             return [{name: value.to_blend(array)} for array in value.from_network(output)]
 
         given = {n: v for n, v in scene.items() if n in self._wanted}
-        return predict_tiles(
+        tiled = predict_tiles(
             self.catalog,
             given,
             {name: plane_output(value, name)},
@@ -158,6 +159,8 @@ class Transferred:
             batch_size=batch_size,
             folder=Path(folder) if folder else None,
         )
+        tiled.places = find_places(given, self.catalog, tiled=True)
+        return tiled
 
     @property
     def _wanted(self) -> set[str]:
