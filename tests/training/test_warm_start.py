@@ -150,6 +150,29 @@ def test_maps_of_another_range_are_mapped(tmp_path: Path) -> None:
     torch.testing.assert_close(*embedded, atol=1e-4, rtol=1e-4)
 
 
+def named(*names: str, top: float = 1.0) -> Map:
+    return Map((8, 8), channels=len(names), range=(0.0, top), channel_names=names)
+
+
+def test_channels_in_another_order_are_matched_by_name(tmp_path: Path) -> None:
+    grid = {"kind": "patches", "grid": (4, 4)}
+    donor = bundle(tmp_path, scaled(named("red", "green", "near"), **grid))
+    ours = scaled(named("near", "green", "red"), **grid)
+    model = FourM(ours, CONFIG)
+    (note,) = warm_start(model, ours, tmp_path)
+    assert "the weights of 3 are kept, matched by name" in note
+    mine, its = (m.token_embedding.rows["photo"].weight.unflatten(1, (-1, 3)) for m in (model, donor))
+    torch.testing.assert_close(mine, its[..., [2, 1, 0]])
+
+
+def test_another_range_beside_other_channels_is_told(tmp_path: Path) -> None:
+    grid = {"kind": "patches", "grid": (4, 4)}
+    bundle(tmp_path, scaled(named("red", "green"), **grid))
+    ours = scaled(named("red", "green", "near", top=1e4), **grid)
+    notes = warm_start(FourM(ours, CONFIG), ours, tmp_path)
+    assert any("value.range is [0.0, 1.0] there, [0.0, 10000.0] here; not mapped" in note for note in notes)
+
+
 def test_an_m3ae_maps_its_patches(tmp_path: Path) -> None:
     sizes = {"width": 32, "depth": 1, "heads": 2, "decoder_width": 16, "decoder_depth": 1, "decoder_heads": 2}
     theirs, ours = scaled(PHOTO), scaled(WIDE)

@@ -39,12 +39,11 @@ def copy_fourm(model: FourM, catalog: Catalog, donor: FourM, theirs: Catalog, wh
     _check_architecture(model.config, donor.config, where)
     shared = _shared(catalog, theirs, where, other_channels=True)
     ours, given = model.state_dict(), donor.state_dict()
-    sentences = []
     names = _parameters_of(model, shared)
-    for name in shared:
-        if catalog[name].row_width != theirs[name].row_width:
-            sentences.append(_copy_channels(model, catalog[name], donor, theirs[name]))
-            names.discard(f"token_embedding.rows.for_{name}.weight")
+    entries = {name: (catalog[name], theirs[name]) for name in shared}
+    other_channels = [n for n, (a, b) in entries.items() if a.row_width != b.row_width or _are_reordered(a, b)]
+    sentences = [_copy_channels(model, catalog[name], donor, theirs[name]) for name in other_channels]
+    names -= {f"token_embedding.rows.for_{name}.weight" for name in other_channels}
     for name, tensor in ours.items():
         if name in given and (
             name in names
@@ -66,8 +65,11 @@ def copy_fourm(model: FourM, catalog: Catalog, donor: FourM, theirs: Catalog, wh
             ):
                 assert mine is not None and its is not None
                 mine[here] = its[there]
-    same_rows = [name for name in shared if catalog[name].row_width == theirs[name].row_width]
-    sentences += [text for name in same_rows for text in _fourm_scale(model, catalog[name], theirs[name])]
+    for name in shared:
+        if name not in other_channels:
+            sentences += _fourm_scale(model, catalog[name], theirs[name])
+        elif differing := _other_scale(catalog[name], theirs[name]):
+            sentences.append(f"{name}: {differing}; not mapped, because its channels differ, too")
     return sentences + _differences(catalog, theirs, where)
 
 
@@ -129,7 +131,7 @@ def _m3ae_scale(model: M3AE, ours: Modality, theirs: Modality) -> list[str]:
 def _other_scale(ours: Modality, theirs: Modality) -> str:
     """Which settings that decide what the model sees of a value differ; empty if none do."""
     found = entry_differences(ours, theirs, ("value",))
-    found = [text for text in found if text.split(" ")[0].removeprefix("value.") not in READING]
+    found = [text for text in found if text.split(" ")[0].removeprefix("value.") not in (*READING, "channels")]
     if None in (getattr(value, "fitted", None) for value in (ours.value, theirs.value)):  # a grid's tokenizer has it
         found = [text for text in found if not text.startswith("value.fitted ")]
     if ours.value.unit != theirs.value.unit:
@@ -163,6 +165,12 @@ def has_other_channels(ours: Modality, theirs: Modality) -> bool:
         and values[0].size == values[1].size
         and values[0].channels != values[1].channels
     )
+
+
+def _are_reordered(ours: Modality, theirs: Modality) -> bool:
+    """Whether entries of raw patches name some of the same channels, but in another order or beside others."""
+    names, known = (list(getattr(m.value, "channel_names", ())) for m in (ours, theirs))
+    return ours.kind == "patches" and names != known and bool({*names} & {*known})
 
 
 def matching_channels(ours: Modality, theirs: Modality) -> tuple[list[int], list[int]]:
