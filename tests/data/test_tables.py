@@ -112,6 +112,24 @@ def test_an_import_keeps_the_bytes_and_resumes(tmp_path: Path, catalog: Catalog)
     assert few.samples == 2
 
 
+def test_an_import_notices_a_changed_file_that_the_table_names(tmp_path: Path, catalog: Catalog) -> None:
+    place = table(tmp_path / "in", rows())
+    (tmp_path / "in/img/1.png").unlink()
+    import_data(str(place), tmp_path / "out", catalog, shard_size=4, fields=FIELDS)
+    (tmp_path / "in/img/1.png").write_bytes(png(200, (9, 9)))
+    again = import_data(str(place), tmp_path / "out", catalog, shard_size=4, fields=FIELDS)
+    assert again.kept == 1 and (Shards(tmp_path / "out", catalog)[1]["rgb"] == 200).all()
+
+
+def test_an_import_notices_a_changed_file_of_a_cell_without_bytes(tmp_path: Path, catalog: Catalog) -> None:
+    (tmp_path / "a.png").write_bytes(png(1))
+    pq.write_table(pa.table({"rgb": [{"bytes": None, "path": "a.png"}]}), tmp_path / "t.parquet")
+    for level, kept in ((1, 0), (1, 1), (200, 0)):
+        if level != 1:
+            (tmp_path / "a.png").write_bytes(png(level, (9, 9)))
+        assert import_data(str(tmp_path / "t.parquet"), tmp_path / "out", catalog).kept == kept
+
+
 def test_a_bad_cell_drops_only_its_part(tmp_path: Path, catalog: Catalog) -> None:
     content = rows()
     content[0] |= {"animal": "cow", "x": "west"}
