@@ -85,6 +85,36 @@ def test_what_files_do_not_know_stays_unknown() -> None:
     assert np.isnan(CoordinateAxis(0, 4).resampled(np.full(3, NAN), np.array([0, 2, 4]), 9, "x")).all()
 
 
+@pytest.mark.parametrize("count", [71, 24, 141])
+def test_wide_gaps_are_unknown(count: int) -> None:
+    x = np.r_[1:11, 60:66].astype(float)
+    axis = CoordinateAxis(0, 70)
+    found, points = axis.resampled(x, x, count, "x"), axis.points(count)
+    assert np.isnan(found[(points > 12) & (points < 58)]).all()
+    inside = ((points >= 2) & (points <= 9)) | ((points >= 61) & (points <= 64))
+    assert np.allclose(found[inside], points[inside], atol=0.05)
+
+
+@pytest.mark.parametrize("count", [20, 2000])
+def test_steps_that_grow_are_no_gaps(count: int) -> None:
+    x = np.geomspace(100, 10_000, 300)
+    assert np.isfinite(CoordinateAxis(100, 10_000).resampled(x, x, count, "x")).all()
+
+
+def test_totals_in_gaps_and_at_both_ends_keep_their_sum() -> None:
+    x = np.linspace(0, 10, 1001)
+    axis = CoordinateAxis(0, 10, resample="sum")
+    found = axis.resampled(np.ones(1001), x, 11, "x")
+    assert np.allclose(found, [50.5, *[100] * 9, 50.5]) and found.sum() == pytest.approx(1001)
+    wide = axis.resampled(np.ones(2001), np.linspace(-5, 15, 2001), 11, "x")
+    assert np.allclose(wide, 100), "files that go on fill the outer points"
+    rest = (x < 3.5) | (x > 6.5)
+    gap = axis.resampled(np.ones(rest.sum()), x[rest], 11, "x")
+    assert np.array_equal(np.isnan(gap), [0, 0, 0, 0, 1, 1, 1, 0, 0, 0, 0]) and np.nansum(gap) == pytest.approx(
+        701, abs=1
+    )
+
+
 @pytest.mark.parametrize(
     ("coordinates", "message"),
     [
