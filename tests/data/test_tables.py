@@ -139,6 +139,16 @@ def test_a_bad_cell_drops_only_its_part(tmp_path: Path, catalog: Catalog) -> Non
     assert "found 'west' in column x; expected a number" in str(report)
 
 
+def test_a_long_text_in_a_column_of_paths_drops_only_its_part(tmp_path: Path, catalog: Catalog) -> None:
+    content = rows()
+    content[1] |= {"image_path": "long " * 100}
+    place = str(table(tmp_path / "in", content))
+    report = import_data(place, tmp_path / "out", catalog, fields=FIELDS, limit=1.0)
+    assert report.per_modality["rgb"] == 5 and report.samples == 6
+    with pytest.raises(BadSample, match=r"image_path \(rgb\): found 'long .*too long\); expected the path of a file"):
+        open_data(place, catalog, fields=FIELDS)[1]
+
+
 def test_paths_stay_in_the_folder(tmp_path: Path, catalog: Catalog) -> None:
     content = rows(3)
     (tmp_path / "secret.png").write_bytes(png(200))
