@@ -188,6 +188,13 @@ def test_columns_of_a_table_are_chosen_by_the_names_of_channels() -> None:
     assert plain_columns.read(text.encode(), "csv", "x").tolist() == [[10, 1], [20, 2], [30, 3]]
 
 
+def test_columns_of_only_some_channels_are_refused() -> None:
+    value = Series((5,), 2, channel_names=("shoulder", "elbow"), mean=(0,), std=(1,))
+    with pytest.raises(BadSample, match="x: has the column 'elbow', but not shoulder; found elbow, hip; expected all"):
+        value.read(b"elbow,hip\n1,2\n3,4\n", "csv", "x")
+    assert value.read(b"a,b\n1,2\n3,4\n", "csv", "x").tolist() == [[1, 2], [3, 4]]
+
+
 def test_python_passes_coordinates_and_values() -> None:
     value, x = spectrum(), np.linspace(3600, 9800, 300)
     found = value.check_batch([(x, x)], "a")[0]
