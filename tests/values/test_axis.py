@@ -129,6 +129,12 @@ def test_coordinates_are_checked(coordinates: list[float], message: str) -> None
         CoordinateAxis(1, 2, scale="log", array="x").resampled(np.ones(3), np.array(coordinates), 4, "x")
 
 
+@pytest.mark.parametrize("coordinates", [["a", "b", "c"], [[1], [2, 3], [4]], [None, 1, 2]])
+def test_coordinates_are_numbers(coordinates: Any) -> None:
+    with pytest.raises(BadSample, match="^x: the coordinates: found .*; expected an array of numbers"):
+        CoordinateAxis(1, 2).resampled(np.ones(3), coordinates, 4, "x")
+
+
 def files_with(x: np.ndarray, y: np.ndarray) -> dict[str, bytes]:
     """A spectrum as users have it, with coordinates `loglam` and a second array `ivar`, by ending."""
     import h5py

@@ -9,6 +9,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from maskweave.errors import MaskweaveError
+from maskweave.values.array import as_numbers
 from maskweave.values.base import refuse
 from maskweave.values.unknown import MOSTLY
 
@@ -86,8 +87,8 @@ class CoordinateAxis:
 
     def _checked(self, coordinates: np.ndarray, count: int, where: str) -> tuple[np.ndarray, np.ndarray]:
         """Returns ascending coordinates on the axis's scale, and the order of the points."""
-        x = np.asarray(coordinates, np.float64)
         what = f"the coordinates {self.array!r}" if self.array else "the coordinates"
+        x = as_numbers(coordinates, f"{where}: {what}").astype(np.float64)
         if x.ndim != 1 or len(x) != count:
             raise refuse(where, f"{what} of shape {x.shape}", f"({count},), one for each point of the values")
         if len(x) < 2 or not np.isfinite(x).all():
