@@ -139,6 +139,17 @@ def test_a_bad_cell_drops_only_its_part(tmp_path: Path, catalog: Catalog) -> Non
     assert "found 'west' in column x; expected a number" in str(report)
 
 
+def test_a_class_may_be_called_none(tmp_path: Path) -> None:
+    entries = {
+        name: {"id": i, "kind": "grid", "grid": [1], "value": {"type": "label", "classes": classes}}
+        for i, (name, classes) in enumerate((("kind", ["none", "NA", "cat"]), ("other", ["dog", "cat"])), 1)
+    }
+    (tmp_path / "t.csv").write_text("kind,other\nnone,none\nNA,dog\nna,na\n ,dog\ncat,cat\n")
+    source = open_data(str(tmp_path / "t.csv"), catalog_from({"modalities": entries}, "own.yaml"))
+    assert [source[i].get("kind") for i in range(5)] == ["none", "NA", None, None, "cat"]
+    assert [source[i].get("other") for i in range(5)] == [None, "dog", None, "dog", "cat"]
+
+
 def test_a_long_text_in_a_column_of_paths_drops_only_its_part(tmp_path: Path, catalog: Catalog) -> None:
     content = rows()
     content[1] |= {"image_path": "long " * 100}

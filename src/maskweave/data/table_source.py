@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from maskweave.data.cells import NamedFiles, cell_part, holds_paths
+from maskweave.data.csv_table import CsvTable
 from maskweave.data.part_source import FilePart, PartSource, read_entries
 from maskweave.data.source import check_key
 from maskweave.errors import BadSample, MaskweaveError, shown
@@ -83,6 +84,10 @@ class TableSource(PartSource):
         fields = dict(fields or {})
         named = fields.pop(NAME, "") if NAME not in catalog else ""
         self.columns = columns_of(table, catalog, fields)
+        if isinstance(table, CsvTable):
+            table.kept = {
+                columns[0]: catalog[name].value.classes for name, columns in self.columns.items() if len(columns) == 1
+            }
         self._row: tuple[int, Mapping[str, Any]] = (-1, {})
         self._wanted = list(dict.fromkeys(column for columns in self.columns.values() for column in columns))
         self._paths = {}
