@@ -136,6 +136,14 @@ def test_an_import_of_a_folder(root: Path, own: Catalog, tmp_path: Path) -> None
     assert Shards(tmp_path / "out", own).key(0) == "0.jpg"
 
 
+def test_an_import_notices_a_changed_picture(root: Path, own: Catalog, tmp_path: Path) -> None:
+    for kept in (0, 1, 0):
+        report = import_data(str(root), tmp_path / "out", own, limit=1.0)
+        assert report.kept == kept
+        if kept:
+            picture(root / "val2017/2.jpg", 200, (32, 16))
+
+
 def test_captions_alone_and_several_splits(root: Path, own: Catalog) -> None:
     (root / "annotations/instances_val2017.json").unlink()
     assert open_data(str(root), own).names == ("rgb", "caption")

@@ -112,6 +112,24 @@ def test_an_import_keeps_the_bytes_and_resumes(tmp_path: Path, catalog: Catalog)
     assert few.samples == 2
 
 
+def test_an_import_notices_a_changed_file_that_the_table_names(tmp_path: Path, catalog: Catalog) -> None:
+    place = table(tmp_path / "in", rows())
+    (tmp_path / "in/img/1.png").unlink()
+    import_data(str(place), tmp_path / "out", catalog, shard_size=4, fields=FIELDS)
+    (tmp_path / "in/img/1.png").write_bytes(png(200, (9, 9)))
+    again = import_data(str(place), tmp_path / "out", catalog, shard_size=4, fields=FIELDS)
+    assert again.kept == 1 and (Shards(tmp_path / "out", catalog)[1]["rgb"] == 200).all()
+
+
+def test_an_import_notices_a_changed_file_of_a_cell_without_bytes(tmp_path: Path, catalog: Catalog) -> None:
+    (tmp_path / "a.png").write_bytes(png(1))
+    pq.write_table(pa.table({"rgb": [{"bytes": None, "path": "a.png"}]}), tmp_path / "t.parquet")
+    for level, kept in ((1, 0), (1, 1), (200, 0)):
+        if level != 1:
+            (tmp_path / "a.png").write_bytes(png(level, (9, 9)))
+        assert import_data(str(tmp_path / "t.parquet"), tmp_path / "out", catalog).kept == kept
+
+
 def test_a_bad_cell_drops_only_its_part(tmp_path: Path, catalog: Catalog) -> None:
     content = rows()
     content[0] |= {"animal": "cow", "x": "west"}
@@ -119,6 +137,27 @@ def test_a_bad_cell_drops_only_its_part(tmp_path: Path, catalog: Catalog) -> Non
     assert report.samples == 6 and report.per_modality["animal"] == report.per_modality["place"] == 5
     assert "line 2: animal (animal): found 'cow'; expected one of" in str(report)
     assert "found 'west' in column x; expected a number" in str(report)
+
+
+def test_a_class_may_be_called_none(tmp_path: Path) -> None:
+    entries = {
+        name: {"id": i, "kind": "grid", "grid": [1], "value": {"type": "label", "classes": classes}}
+        for i, (name, classes) in enumerate((("kind", ["none", "NA", "cat"]), ("other", ["dog", "cat"])), 1)
+    }
+    (tmp_path / "t.csv").write_text("kind,other\nnone,none\nNA,dog\nna,na\n ,dog\ncat,cat\n")
+    source = open_data(str(tmp_path / "t.csv"), catalog_from({"modalities": entries}, "own.yaml"))
+    assert [source[i].get("kind") for i in range(5)] == ["none", "NA", None, None, "cat"]
+    assert [source[i].get("other") for i in range(5)] == [None, "dog", None, "dog", "cat"]
+
+
+def test_a_long_text_in_a_column_of_paths_drops_only_its_part(tmp_path: Path, catalog: Catalog) -> None:
+    content = rows()
+    content[1] |= {"image_path": "long " * 100}
+    place = str(table(tmp_path / "in", content))
+    report = import_data(place, tmp_path / "out", catalog, fields=FIELDS, limit=1.0)
+    assert report.per_modality["rgb"] == 5 and report.samples == 6
+    with pytest.raises(BadSample, match=r"image_path \(rgb\): found 'long .*too long\); expected the path of a file"):
+        open_data(place, catalog, fields=FIELDS)[1]
 
 
 def test_paths_stay_in_the_folder(tmp_path: Path, catalog: Catalog) -> None:

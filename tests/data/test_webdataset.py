@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from maskweave.data.import_source import import_data
 from maskweave.data.opening import open_data
 from maskweave.data.shards import Shards
 from maskweave.data.source import Source
@@ -230,3 +231,12 @@ def test_gzip_of_members_is_checked(tmp_path: Path, catalog: Catalog) -> None:
         stream.read()
     with pytest.warns(UserWarning, match="x.tar.gz: damaged or truncated"):
         WebTars(tmp_path / "web", catalog, FIELDS)
+
+
+def test_an_import_notices_other_fields(tmp_path: Path, catalog: Catalog) -> None:
+    members = {"a.png": png(1), "a.txt": b"one", "a.alt.txt": b"two"}
+    write(tmp_path / "in/a.tar", members)
+    for field, kept, text in (("txt", 0, "one"), ("txt", 1, "one"), ("alt.txt", 0, "two")):
+        fields = {"rgb": "png", "caption": field}
+        assert import_data(str(tmp_path / "in"), tmp_path / "out", catalog, fields=fields).kept == kept
+        assert Shards(tmp_path / "out", catalog)[0]["caption"] == text

@@ -288,3 +288,18 @@ def test_figures_have_low_frequencies_below_and_hatched_ends() -> None:
     assert bright > 75, "a low tone is in the lower part"
     assert np.ptp(right, axis=2).max() < 8 and right.std() > 3, "gray stripes"
     assert AUDIO.legend(None, None, 400).shape[1] == 220
+
+
+@pytest.mark.parametrize("rate", [None, math.nan, math.inf, "16000", 10**400, True, 1j, object()])
+def test_rates_that_are_no_numbers_are_refused(rate: Any) -> None:
+    for value in ((tone(), rate), {"array": tone(), "sampling_rate": rate}):
+        with pytest.raises(BadSample, match="^x: found a sound of rate .*; expected 1000 to 768000 samples per second"):
+            AUDIO.check(AUDIO.from_python(value, "x"), "x")
+
+
+@pytest.mark.parametrize(
+    "value", [[[0.1], [0.1, 0.2]], ([0.1], [0.1, [0.2]]), {"array": [1, [2]], "sampling_rate": RATE}]
+)
+def test_ragged_lists_are_refused(value: Any) -> None:
+    with pytest.raises(BadSample, match=r"^x: found .*; expected a waveform \(samples,\)"):
+        AUDIO.check(AUDIO.from_python(value, "x"), "x")

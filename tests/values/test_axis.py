@@ -85,6 +85,36 @@ def test_what_files_do_not_know_stays_unknown() -> None:
     assert np.isnan(CoordinateAxis(0, 4).resampled(np.full(3, NAN), np.array([0, 2, 4]), 9, "x")).all()
 
 
+@pytest.mark.parametrize("count", [71, 24, 141])
+def test_wide_gaps_are_unknown(count: int) -> None:
+    x = np.r_[1:11, 60:66].astype(float)
+    axis = CoordinateAxis(0, 70)
+    found, points = axis.resampled(x, x, count, "x"), axis.points(count)
+    assert np.isnan(found[(points > 12) & (points < 58)]).all()
+    inside = ((points >= 2) & (points <= 9)) | ((points >= 61) & (points <= 64))
+    assert np.allclose(found[inside], points[inside], atol=0.05)
+
+
+@pytest.mark.parametrize("count", [20, 2000])
+def test_steps_that_grow_are_no_gaps(count: int) -> None:
+    x = np.geomspace(100, 10_000, 300)
+    assert np.isfinite(CoordinateAxis(100, 10_000).resampled(x, x, count, "x")).all()
+
+
+def test_totals_in_gaps_and_at_both_ends_keep_their_sum() -> None:
+    x = np.linspace(0, 10, 1001)
+    axis = CoordinateAxis(0, 10, resample="sum")
+    found = axis.resampled(np.ones(1001), x, 11, "x")
+    assert np.allclose(found, [50.5, *[100] * 9, 50.5]) and found.sum() == pytest.approx(1001)
+    wide = axis.resampled(np.ones(2001), np.linspace(-5, 15, 2001), 11, "x")
+    assert np.allclose(wide, 100), "files that go on fill the outer points"
+    rest = (x < 3.5) | (x > 6.5)
+    gap = axis.resampled(np.ones(rest.sum()), x[rest], 11, "x")
+    assert np.array_equal(np.isnan(gap), [0, 0, 0, 0, 1, 1, 1, 0, 0, 0, 0]) and np.nansum(gap) == pytest.approx(
+        701, abs=1
+    )
+
+
 @pytest.mark.parametrize(
     ("coordinates", "message"),
     [
@@ -97,6 +127,12 @@ def test_what_files_do_not_know_stays_unknown() -> None:
 def test_coordinates_are_checked(coordinates: list[float], message: str) -> None:
     with pytest.raises(BadSample, match=message):
         CoordinateAxis(1, 2, scale="log", array="x").resampled(np.ones(3), np.array(coordinates), 4, "x")
+
+
+@pytest.mark.parametrize("coordinates", [["a", "b", "c"], [[1], [2, 3], [4]], [None, 1, 2]])
+def test_coordinates_are_numbers(coordinates: Any) -> None:
+    with pytest.raises(BadSample, match="^x: the coordinates: found .*; expected an array of numbers"):
+        CoordinateAxis(1, 2).resampled(np.ones(3), coordinates, 4, "x")
 
 
 def files_with(x: np.ndarray, y: np.ndarray) -> dict[str, bytes]:
@@ -156,6 +192,13 @@ def test_columns_of_a_table_are_chosen_by_the_names_of_channels() -> None:
     assert np.allclose(found, [[10, 1], [15, 1.5], [20, 2], [25, 2.5], [30, 3]])
     plain_columns = Series((5,), 2, channel_names=("shoulder", "elbow"), mean=(0,), std=(1,))
     assert plain_columns.read(text.encode(), "csv", "x").tolist() == [[10, 1], [20, 2], [30, 3]]
+
+
+def test_columns_of_only_some_channels_are_refused() -> None:
+    value = Series((5,), 2, channel_names=("shoulder", "elbow"), mean=(0,), std=(1,))
+    with pytest.raises(BadSample, match="x: has the column 'elbow', but not shoulder; found elbow, hip; expected all"):
+        value.read(b"elbow,hip\n1,2\n3,4\n", "csv", "x")
+    assert value.read(b"a,b\n1,2\n3,4\n", "csv", "x").tolist() == [[1, 2], [3, 4]]
 
 
 def test_python_passes_coordinates_and_values() -> None:

@@ -191,3 +191,12 @@ def test_what_is_learned_is_stored_with_the_tokenizer(tmp_path: Any) -> None:
 def test_numbers_that_cannot_be_on_the_scale_are_refused() -> None:
     with pytest.raises(BadSample, match="x: found -1; expected numbers above 0; .* use fit_asinh"):
         Map((2,), scaling="fit_log").check(np.array([1.0, -1.0]), "x")
+
+
+@pytest.mark.parametrize("scale", ["linear", "asinh"])
+def test_tiny_numbers_are_scaled_as_others(scale: Any) -> None:
+    flux = rng.normal(5, 1, (9, 8))
+    tiny, usual = (fit_statistics(values, scale, 1) for values in (flux * 1e-17, flux))
+    assert np.allclose(tiny.scale(flux[..., None] * 1e-17, scale), usual.scale(flux[..., None], scale), atol=1e-4)
+    for constant in (0.0, 3e-17, 3e9):
+        assert fit_statistics(np.full((9, 8), constant), scale, 1).spread == (1.0,)

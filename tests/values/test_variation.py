@@ -81,6 +81,18 @@ def test_shifts_along_time() -> None:
     assert classes.vary(np.array([0, 1, 0, 1]).reshape(4, 1, 1), Variation(shift=0.25)).ravel().tolist() == [0, 0, 1, 0]
 
 
+@pytest.mark.parametrize("shift", [-1.0, -0.6, 0.4, 1.0])
+def test_shifts_leave_something_of_a_short_series(shift: float) -> None:
+    value = Map((2, 10), range=(0, 10), missing=("nan",))
+    series = np.full((2, 10), np.nan, np.float32)
+    series[1, 2:4] = 5
+    assert np.nanmax(value.vary(series, Variation(shift=shift))) == 5
+    late = series[:, ::-1].copy()
+    assert np.nanmax(value.vary(late, Variation(shift=shift))) == 5
+    nothing = np.full((2, 10), np.nan, np.float32)
+    assert np.isnan(value.vary(nothing, Variation(shift=shift))).all()
+
+
 @pytest.mark.parametrize("name", value_types())
 def test_what_a_type_says_it_varies_is_known(name: str) -> None:
     assert set(value_types()[name].varied_by) <= {"color", "noise", "shift"}

@@ -322,3 +322,18 @@ def test_figures_are_strips_with_hatched_ends_and_clips_play() -> None:
     assert strip[:, 64:].std() > 10 and np.ptp(strip[:, 100:], axis=2).max() <= 3, "frames 5 and 7 are past the end"
     clip = VIDEO.playable(levels(5))
     assert clip.mime == "image/gif" and read_video(clip.content, "x")[0].shape == (5, 128, 128, 3)
+
+
+@pytest.mark.parametrize("rate", [None, np.nan, "8", 10**400, True, 1j])
+def test_rates_that_are_no_numbers_are_refused(rate: Any) -> None:
+    with pytest.raises(BadSample, match="^x: found a video of .* frames per second; expected 0.001 to 1000"):
+        VIDEO.check(VIDEO.from_python((levels(2), rate), "x"), "x")
+
+
+def test_ragged_frames_are_refused() -> None:
+    pictures = [Picture.new("RGB", (8, size)) for size in (8, 9)]
+    for value in ([[[1]], [[1, 2]]], (levels(2), [8, [9]]), pictures):
+        with pytest.raises(BadSample, match="^x: found .*; expected an array of numbers, all rows of one length"):
+            VIDEO.check(VIDEO.from_python(value, "x"), "x")
+        with pytest.raises(BadSample, match="^x: found "):
+            VIDEO.check(value, "x")

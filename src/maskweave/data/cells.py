@@ -67,11 +67,17 @@ class NamedFiles:
         if "\0" in path:
             raise BadSample(f"{where}: found a path with a zero byte; expected the name of a file")
         file = self.root / path.strip()
-        if not self.outside and not file.resolve().is_relative_to(self.root.resolve()):
+        try:
+            leads_out = not self.outside and not file.resolve().is_relative_to(self.root.resolve())
+            exists = file.is_file()
+        except (OSError, RuntimeError) as error:  # a name that is too long, or links in a circle
+            reason = getattr(error, "strerror", None) or error
+            raise BadSample(f"{where}: found {shown(path)} ({reason}); expected the path of a file") from error
+        if leads_out:
             raise BadSample(
                 f"{where}: {shown(path)} leads out of the folder {self.root}; move the file there, or set data.outside_paths: true if you trust this table"
             )
-        if not file.is_file():
+        if not exists:
             remark("files that the table names but that do not exist count as missing")
             return None
         return FilePart(read_bytes(file), split_ending(file.name)[1], str(file))

@@ -183,6 +183,9 @@ class Coco(PartSource):
         files = [[str(path), (status := path.stat()).st_size, status.st_mtime_ns] for path in self.folder.files]
         return [files, str(self.pictures), self.chosen]
 
+    def named_files(self, i: int) -> list[Path]:
+        return [self.pictures / self.key(i)] if "image" in self.chosen.values() else []
+
     def part(self, i: int, name: str) -> FilePart | None:
         feature = self.chosen[name]
         if feature == "image":

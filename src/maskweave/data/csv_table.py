@@ -5,7 +5,7 @@ Only the position of each row is kept in memory.
 
 import csv
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +23,7 @@ class CsvTable:
     """The rows of a csv file.
 
     Cells are separated by the comma, semicolon or tab that is most frequent in the first line. Empty lines are ignored. Cells that are empty
-    or `nan`, `na`, `null` or `none` are missing.
+    or `nan`, `na`, `null` or `none` are missing, unless `kept` has them.
 
     Raises:
         MaskweaveError: the file cannot be read as text, has no columns, two of one name, or no rows, or rows have other numbers of cells.
@@ -31,6 +31,8 @@ class CsvTable:
 
     def __init__(self, place: Path):
         self.place = place
+        self.kept: Mapping[str, Collection[str]] = {}
+        """Texts that are values of a column although they look missing, such as a class `none`."""
         try:
             with open(place, "rb") as file:
                 header = file.readline(MAX_ROW_BYTES).decode("utf-8-sig")
@@ -75,7 +77,7 @@ class CsvTable:
             for _, _, cells in _records(file, self._separator, self.place):
                 if len(cells) != len(self.columns):
                     break
-                return {name: _cell(cells[self.columns.index(name)]) for name in columns}
+                return {name: self._cell(cells[self.columns.index(name)], name) for name in columns}
         raise BadSample(f"{self.where(i)}: the file changed while it was read; run the same command again")
 
     def column(self, name: str) -> Iterator[str | None]:
@@ -84,7 +86,11 @@ class CsvTable:
             rows = _records(file, self._separator, self.place)
             next(rows)
             for _, _, cells in rows:
-                yield _cell(cells[at])
+                yield self._cell(cells[at], name)
+
+    def _cell(self, cell: str, column: str) -> str | None:
+        text = cell.strip()
+        return cell if text.lower() not in _MISSING or (text and text in self.kept.get(column, ())) else None
 
     def is_text(self, name: str) -> bool:
         return True
@@ -98,10 +104,6 @@ class CsvTable:
     def state(self) -> list[int | str]:
         status = self.place.stat()
         return [self.place.name, status.st_size, status.st_mtime_ns]
-
-
-def _cell(cell: str) -> str | None:
-    return None if cell.strip().lower() in _MISSING else cell
 
 
 def _records(file: io.BufferedReader, separator: str, place: Path) -> Iterator[tuple[int, int, list[str]]]:

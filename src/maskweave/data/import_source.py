@@ -10,7 +10,7 @@ from maskweave.data.folders import import_folders
 from maskweave.data.importing import Imported, ImportReport, prepare, write_shards
 from maskweave.data.named import find_source, is_named
 from maskweave.data.opening import is_importable, open_data
-from maskweave.data.part_source import PartSource, read_entries
+from maskweave.data.part_source import PartSource, read_entries, stamp
 from maskweave.data.parts import OnBad
 from maskweave.data.source import Source, check_key
 from maskweave.errors import MaskweaveError, shown
@@ -88,7 +88,11 @@ class SourceSamples:
             raise MaskweaveError(f"{place}: {count} samples have the name {shown(name)}; expected each name once")
 
     def state(self, first: int, last: int) -> list[Any] | None:
-        return [self.source.state(), self.keys[first:last]] if isinstance(self.source, PartSource) else None
+        source = self.source
+        if not isinstance(source, PartSource):
+            return None
+        stamps = [stamp(path) for i in range(first, min(last, len(self.keys))) for path in source.named_files(i)]
+        return [source.state(), self.keys[first:last], stamps]
 
     def read(self, i: int) -> Iterator[Imported]:
         if isinstance(self.source, PartSource):

@@ -1,8 +1,9 @@
 """Sources whose samples consist of parts that are like files: bytes with an ending. An import keeps these bytes as they are."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from maskweave.data.parts import read_part
@@ -49,6 +50,10 @@ class PartSource(ABC):
     def state(self) -> list[Any]:
         """Returns what changes when the files of the data set change, as content for JSON: their names, sizes and times."""
 
+    def named_files(self, i: int) -> Sequence[Path]:
+        """Returns the files that sample i names, beside those of `state`. They need not exist."""
+        return ()
+
     def parts(self, i: int) -> Iterator[tuple[str, FilePart, Any]]:
         """Yields the modality, bytes and checked value, at its own size, of each value of sample i. Missing ones are left out, and so are
         unusable ones in a context that drops them (`maskweave.data.parts`).
@@ -78,6 +83,15 @@ class PartSource(ABC):
         if not 0 <= i < len(self):
             raise IndexError(f"sample {i} of {len(self)}")
         return fit({name: value for name, _, value in self.parts(i)}, self.catalog)
+
+
+def stamp(path: Path) -> list[int] | None:
+    """Returns a file's size and time of change; None if it does not exist."""
+    try:
+        status = path.stat()
+    except (OSError, ValueError):  # also a name that is too long, or that has a zero byte
+        return None
+    return [status.st_size, status.st_mtime_ns]
 
 
 def read_entries(catalog: Catalog) -> Mapping[str, Modality]:

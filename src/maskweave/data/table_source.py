@@ -1,11 +1,13 @@
 """Rows of a table as samples: each modality is read from a column, as its value or as the path of a file."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
 from maskweave.data.cells import NamedFiles, cell_part, holds_paths
+from maskweave.data.csv_table import CsvTable
 from maskweave.data.part_source import FilePart, PartSource, read_entries
 from maskweave.data.source import check_key
 from maskweave.errors import BadSample, MaskweaveError, shown
@@ -82,6 +84,10 @@ class TableSource(PartSource):
         fields = dict(fields or {})
         named = fields.pop(NAME, "") if NAME not in catalog else ""
         self.columns = columns_of(table, catalog, fields)
+        if isinstance(table, CsvTable):
+            table.kept = {
+                columns[0]: catalog[name].value.classes for name, columns in self.columns.items() if len(columns) == 1
+            }
         self._row: tuple[int, Mapping[str, Any]] = (-1, {})
         self._wanted = list(dict.fromkeys(column for columns in self.columns.values() for column in columns))
         self._paths = {}
@@ -103,6 +109,25 @@ class TableSource(PartSource):
 
     def state(self) -> list[Any]:
         return [self.table.state(), {name: list(columns) for name, columns in self.columns.items()}]
+
+    def named_files(self, i: int) -> list[Path]:
+        columns = [*self._paths.values(), *self._unpacked]
+        try:
+            row = self.table.row(i, columns) if columns else {}
+        except BadSample:
+            return []
+        cells = [cell.get("path") if isinstance(cell, Mapping) else cell for cell in row.values()]
+        return [self.files.root / cell.strip() for cell in cells if isinstance(cell, str) and cell.strip()]
+
+    @cached_property
+    def _unpacked(self) -> list[str]:
+        """Columns of {bytes, path} whose first cell has no bytes."""
+        columns = [column for column in self._wanted if not self.table.is_text(column)]
+        try:
+            row = self.table.row(0, columns) if columns else {}
+        except BadSample:
+            return []
+        return [c for c, cell in row.items() if isinstance(cell, Mapping) and cell.get("bytes", b"") is None]
 
     def part(self, i: int, name: str) -> FilePart | None:
         row, columns = self._cells(i), self.columns[name]

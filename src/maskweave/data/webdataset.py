@@ -76,6 +76,7 @@ class WebTars(PartSource):
         if not paths:
             raise MaskweaveError(f"{place}: contains no tars; expected {', '.join(f'NAME{e}' for e in PLAIN + PACKED)}")
         wanted = _wanted(catalog, fields or {}, str(place))
+        self._fields = {name: list(found) for name, found in wanted.items()}
         self.problems: list[str] = []
         """Messages about damaged tars and refused members."""
         found: Counter[str] = Counter()
@@ -127,7 +128,8 @@ class WebTars(PartSource):
         return FilePart(bytes_at(tar.path, int(tar.offsets[j, k]), int(tar.sizes[j, k]), where), ending, where)
 
     def state(self) -> list[Any]:
-        return [[path.name, (status := path.stat()).st_size, status.st_mtime_ns] for path in tars_in(self.place)]
+        tars = [[path.name, (status := path.stat()).st_size, status.st_mtime_ns] for path in tars_in(self.place)]
+        return [tars, self._fields]
 
     def _locate(self, i: int) -> tuple[str, _Tar, int]:
         if not 0 <= i < len(self):

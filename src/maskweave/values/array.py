@@ -107,6 +107,24 @@ def as_numbers(value: Any, where: str) -> np.ndarray:
     return array
 
 
+def as_rate(value: Any) -> float:
+    """Returns a rate that a user passes as a number; NaN if it is none."""
+    try:
+        return np.nan if isinstance(value, (bool, str, bytes)) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        return np.nan
+
+
+def has_rate(value: Any) -> bool:
+    """Whether a value is a pair whose second item is no array: an array and its rate."""
+    return (
+        isinstance(value, tuple)
+        and len(value) == 2
+        and not isinstance(value[1], (list, tuple))
+        and np.ndim(value[1]) == 0
+    )
+
+
 def finite(array: np.ndarray, where: str, unknown: bool = False, advice: str = "") -> np.ndarray:
     """Returns the array as float32; raises BadSample for infinite values, and for NaN.
 

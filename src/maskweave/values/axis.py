@@ -9,8 +9,14 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from maskweave.errors import MaskweaveError
+from maskweave.values.array import as_numbers
 from maskweave.values.base import refuse
 from maskweave.values.unknown import MOSTLY
+
+NEARBY = 11
+"""Steps of which the median is the usual step of their part of a file."""
+REACH = 0.75
+"""A point stands for at most so many usual steps on each side; wider gaps are unknown."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +68,7 @@ class CoordinateAxis:
 
     def resampled(self, values: np.ndarray, coordinates: np.ndarray, count: int, where: str) -> np.ndarray:
         """Returns values (n[, C]) with coordinates (n,) at the `count` points of the axis, as floats, NaN where less than half of a point's part of
-        the axis is known.
+        the axis is known. Gaps, such as removed pixels, are not known.
 
         Raises:
             BadSample: the coordinates do not fit the values, are not finite, or repeat.
@@ -81,8 +87,8 @@ class CoordinateAxis:
 
     def _checked(self, coordinates: np.ndarray, count: int, where: str) -> tuple[np.ndarray, np.ndarray]:
         """Returns ascending coordinates on the axis's scale, and the order of the points."""
-        x = np.asarray(coordinates, np.float64)
         what = f"the coordinates {self.array!r}" if self.array else "the coordinates"
+        x = as_numbers(coordinates, f"{where}: {what}").astype(np.float64)
         if x.ndim != 1 or len(x) != count:
             raise refuse(where, f"{what} of shape {x.shape}", f"({count},), one for each point of the values")
         if len(x) < 2 or not np.isfinite(x).all():
@@ -102,17 +108,34 @@ class CoordinateAxis:
         return x, order
 
 
+def _cells(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns first and last ends (n,), (n,) of the cells around points: the middles between them, except at gaps, where a cell reaches `REACH`
+    usual steps. The usual step is the median of the steps nearby, because steps may grow along the axis."""
+    steps = np.diff(x)
+    count = min(len(steps), NEARBY)
+    usual = np.median(np.lib.stride_tricks.sliding_window_view(steps, count), axis=1)
+    most = REACH * usual[(np.arange(len(steps)) - count // 2).clip(0, len(usual) - 1)]
+    half, middles = np.minimum(steps / 2, most), (x[1:] + x[:-1]) / 2
+    is_gap = steps / 2 > most
+    first = np.where(is_gap, x[1:] - most, middles)
+    last = np.where(is_gap, x[:-1] + most, middles)
+    return np.r_[x[0] - half[0], first], np.r_[last, x[-1] + half[-1]]
+
+
 def _edges(x: np.ndarray) -> np.ndarray:
-    """Returns the ends (n + 1,) of the cells around points: the middles between them."""
-    middles = (x[1:] + x[:-1]) / 2
-    return np.concatenate([[1.5 * x[0] - 0.5 * x[1]], middles, [1.5 * x[-1] - 0.5 * x[-2]]])
+    """Returns the ends (n + 1,) of the cells around evenly spaced points."""
+    first, last = _cells(x)
+    return np.append(first, last[-1])
 
 
 def _averaged(x: np.ndarray, rows: np.ndarray, target: np.ndarray, total: bool) -> np.ndarray:
     """Returns the means over the cells around the target points; or the totals, if each number is the total of its own cell."""
-    source, cells = _edges(x), _edges(target)
+    source, cells = np.stack(_cells(x), axis=1).reshape(-1), _edges(target)
+    if total:  # half of an outer cell is beyond the axis; where the data end there, it lacks nothing
+        cells[0] = max(cells[0], min(target[0], source[0]))
+        cells[-1] = min(cells[-1], max(target[-1], source[-1]))
     known = np.isfinite(rows)
-    width = np.diff(source)[:, None]
+    width = (source[1::2] - source[::2])[:, None]
     amount = np.where(known, rows, 0) * (1 if total else width)
     sums, measure = (_between(source, part, cells) for part in (amount, known * width))
     share = measure / np.diff(cells)[:, None]
@@ -122,16 +145,22 @@ def _averaged(x: np.ndarray, rows: np.ndarray, target: np.ndarray, total: bool) 
 
 
 def _between(edges: np.ndarray, amounts: np.ndarray, cells: np.ndarray) -> np.ndarray:
-    """Returns the part of the amounts (n, C), each evenly spread over its own cell, that lies in each of the other cells."""
-    reached = np.concatenate([np.zeros((1, amounts.shape[1])), np.cumsum(amounts, axis=0)])
+    """Returns the part of the amounts (n, C), each evenly spread over its own cell, that lies in each of the other cells.
+
+    Args:
+        edges: first and last end of each cell (2n,).
+    """
+    reached = np.cumsum(amounts, axis=0)
+    reached = np.stack([reached - amounts, reached], axis=1).reshape(len(edges), -1)
     return np.diff(np.stack([np.interp(cells, edges, column) for column in reached.T], axis=1), axis=0)
 
 
 def _interpolated(x: np.ndarray, y: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Returns a channel at the target points: linear between two known neighbors; NaN outside, or where the nearer neighbor is unknown."""
+    """Returns a channel at the target points: linear between two known neighbors; NaN outside and in gaps, or where the nearer neighbor is unknown."""
     known = np.isfinite(y)
     out = np.interp(target, x[known], y[known]) if known.any() else np.full(len(target), np.nan)
     nearest = np.clip(np.searchsorted((x[1:] + x[:-1]) / 2, target), 0, len(x) - 1)
-    half = np.diff(_edges(x))[nearest] / 2
-    inside = (target >= x[0] - half - 1e-12) & (target <= x[-1] + half + 1e-12)
+    first, last = _cells(x)
+    rounding = 1e-9 * (last - first)[nearest]
+    inside = (target >= first[nearest] - rounding) & (target <= last[nearest] + rounding)
     return np.where(known[nearest] & inside, out, np.nan)

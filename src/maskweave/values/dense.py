@@ -19,7 +19,7 @@ from maskweave.values.fitting import FITTED, ROUNDING, Fit, by, differing, fit_a
 from maskweave.values.formats.base import Selection, Stored
 from maskweave.values.geometry import FULL, Geometry, resize_area, resize_axes
 from maskweave.values.remarks import remark
-from maskweave.values.unknown import Missing, as_missing, mark, resize_known
+from maskweave.values.unknown import Missing, as_missing, known_points, mark, resize_known
 from maskweave.values.variation import Variation, shifted
 
 RELATIVE_SPAN = (-3.0, 3.0)
@@ -177,10 +177,16 @@ class Dense(Array):
     varied_by: ClassVar[tuple[str, ...]] = ("shift",)
 
     def vary(self, value: np.ndarray, variation: Variation) -> np.ndarray:
-        """Time is the last axis of a plane, such as a spectrogram, and otherwise the first."""
+        """Time is the last axis of a plane, such as a spectrogram, and otherwise the first. At least one known point stays inside."""
         axis = 1 if len(self.size) == 2 else 0
         points = round(variation.shift * self.size[axis])
-        return shifted(value, points, axis, self.padding if self.has_unknown else None) if points else value
+        if not points:
+            return value
+        length = value.shape[axis]
+        known = np.flatnonzero(np.moveaxis(known_points(value), axis, 0).reshape(length, -1).any(axis=1))
+        if len(known):
+            points = min(max(points, -int(known[-1])), length - 1 - int(known[0]))
+        return shifted(value, points, axis, self.padding if self.has_unknown else None)
 
     def resize_depth(self, value: np.ndarray) -> np.ndarray:
         """Resize a volume whose planes have the entry's size along its first axis."""

@@ -25,6 +25,8 @@ SIGMA = (0.1587, 0.8413)
 TAILS = (0.005, 0.995)
 TAIL_DEVIATIONS = 8.0
 """A deviation is at least this part of the distance between the `TAILS`, for numbers that are nearly constant but for rare peaks."""
+SAME = 1e-9
+"""Numbers that deviate by less than this part of the largest one are all equal but for rounding, and are not scaled."""
 SMALL = 0.25
 """Scale asinh: this quantile of the absolute numbers separates the linear from the logarithmic part."""
 POINTS = 2**20
@@ -89,7 +91,7 @@ def _robust_deviation(y: np.ndarray) -> float:
     width = max((b - a) / 2, (last - first) / TAIL_DEVIATIONS)
     if width <= 1e-6 * max(abs(first), abs(last)):  # nearly all numbers are equal
         width = float(np.std(y))
-    return float(width) if width > 1e-12 else 1.0
+    return float(width) if width > SAME * np.abs(y).max() else 1.0
 
 
 def _softening_of(x: np.ndarray) -> float:

@@ -13,6 +13,7 @@ import numpy as np
 
 from maskweave.errors import shown
 from maskweave.files import write_aside
+from maskweave.values.array import as_rate, has_rate
 from maskweave.values.base import refuse
 from maskweave.values.formats.base import needs
 from maskweave.values.log_mel import LEVELS, LogMel
@@ -129,17 +130,21 @@ def as_waveform(value: Any, rate: int, where: str) -> np.ndarray:
         value, given = value.waveform, value.rate
     elif isinstance(value, Mapping) and {"array", "sampling_rate"} <= value.keys():
         value, given = value["array"], value["sampling_rate"]
-    elif isinstance(value, tuple) and len(value) == 2 and np.ndim(value[1]) == 0:
+    elif has_rate(value):
         value, given = value
-    if isinstance(given, bool) or int(given) != given or not RATES[0] <= given <= RATES[1]:
+    number = as_rate(given)
+    if not RATES[0] <= number <= RATES[1] or number != int(number):
         raise refuse(where, f"a sound of rate {shown(given)}", f"{RATES[0]} to {RATES[1]} samples per second")
-    return resampled(_mono(_checked(value, where), where), int(given), rate, where)
+    return resampled(_mono(_checked(value, where), where), int(number), rate, where)
 
 
 def _checked(value: Any, where: str) -> np.ndarray:
     """Returns a waveform as float32, (samples,) or (samples, channels)."""
-    array = np.asarray(value)
     wanted = "a waveform (samples,) of floats from -1 to 1, or of int16; or a pair of a waveform and its rate"
+    try:
+        array = np.asarray(value)
+    except (ValueError, TypeError) as error:  # rows of different lengths
+        raise refuse(where, shown(value), wanted) from error
     if array.dtype.kind not in "iuf" or array.ndim not in (1, 2) or not array.size:
         raise refuse(where, shown(value), wanted)
     if array.ndim == 2 and min(array.shape) > MOST_CHANNELS:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from maskweave.errors import MaskweaveError, shown
 from maskweave.values import files, formats
+from maskweave.values.array import as_numbers, as_rate, has_rate
 from maskweave.values.base import Size, TextLabels, refuse
 from maskweave.values.fitting import Fit
 from maskweave.values.geometry import Geometry, nearest
@@ -95,20 +96,22 @@ class Video(Image):
 
     def from_python(self, value: Any, where: str) -> Any:
         if isinstance(value, (list, tuple)) and len(value) and all(hasattr(item, "convert") for item in value):
-            value = np.stack([files.picture_array(item, self.channels, self.background, where) for item in value])
-        if isinstance(value, tuple) and len(value) == 2 and np.ndim(value[1]) == 0:
+            value = [files.picture_array(item, self.channels, self.background, where) for item in value]
+        if has_rate(value):
             return super().from_python(value[0], where), value[1]
         return super().from_python(value, where)
 
     def check(self, value: Any, where: str) -> np.ndarray:
         rate = self.fps
-        if isinstance(value, tuple) and len(value) == 2 and np.ndim(value[1]) == 0:
+        if has_rate(value):
             value, rate = value
-        if isinstance(rate, bool) or not RATES[0] <= rate <= RATES[1]:
+        number = as_rate(rate)
+        if not RATES[0] <= number <= RATES[1]:
             raise refuse(where, f"a video of {shown(rate)} frames per second", f"{RATES[0]:g} to {RATES[1]:g}")
+        value = as_numbers(value, where)
         if np.ndim(value) == 3 and np.shape(value)[-1] in (3, 4):
             raise refuse(where, f"shape {np.shape(value)}, one color picture", "(frames, height, width, channels)")
-        return self.at_rate(super().check(value, where), float(rate))
+        return self.at_rate(super().check(value, where), number)
 
     def at_rate(self, frames: np.ndarray, rate: float) -> np.ndarray:
         """Returns a video at the entry's rate, of the same duration up to a frame."""

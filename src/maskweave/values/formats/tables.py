@@ -24,7 +24,7 @@ def read(content: bytes, where: str, selection: Selection) -> Stored:
     one channel, a single row is taken as a column.
 
     Raises:
-        BadSample: there are no numbers, rows have different lengths, or a cell is not a number; gives the line.
+        BadSample: there are no numbers, rows have different lengths, some but not all channels have a column of their name, or a cell is not a number; gives the line.
     """
     lines = list(_rows(files.read_text(content, where)))
     if not lines:
@@ -38,7 +38,12 @@ def read(content: bytes, where: str, selection: Selection) -> Stored:
             )
     column = _column(names, width, selection.array, where)
     wanted = [*range(width)] if column is None else [column]
-    if column is None and selection.columns and {*selection.columns} <= {*names}:
+    present = {*selection.columns} & {*names} if column is None else set()
+    if present and (missing := [c for c in selection.columns if c not in present]):
+        raise BadSample(
+            f"{where}: has the column {min(present)!r}, but not {listed(missing)}; found {listed(names)}; expected all of value.channel_names or none; rename the columns, or the entry's channels"
+        )
+    if present:
         return Stored(
             _numbers([(n, [cells[names.index(c)] for c in selection.columns]) for n, cells in lines[1:]], where)
         )
