@@ -198,6 +198,14 @@ def read_json(path: str | os.PathLike[str], limit: float | None = MAX_TEXT_MB) -
     return _parse(Path(path), json.loads, "JSON", limit)
 
 
+def read_json_object(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read a JSON document that is an object; same errors as `read_yaml`, also for other documents."""
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise MaskweaveError(f"{path}: found {shown(content)}; expected a JSON object {{…}}; restore the file")
+    return content
+
+
 def max_text_mb(limit: float = MAX_TEXT_MB) -> float:
     """Returns the limit in MB, after `MASKWEAVE_MAX_TEXT_MB` is applied.
 

@@ -139,6 +139,33 @@ def test_damaged_folders(tmp_path: Path, catalog: Catalog) -> None:
         open_data(str(tmp_path / "t.csv"), catalog, window=3)
 
 
+def test_damaged_metadata(tmp_path: Path, catalog: Catalog) -> None:
+    root = version_2(tmp_path / "robot")
+    last = root / "data/chunk-000/episode_000002.parquet"
+    rows = rows_of_episode(2, 19)
+    pq.write_table(pa.table({**rows, "task_index": [None] * LENGTHS[2]}), last)
+    assert set(open_data(str(root), catalog, fields=FIELDS)[2]) == {"top", "state"}, "no task"
+    pq.write_table(pa.table({**rows, "episode_index": [None, *rows["episode_index"][1:]]}), last)
+    with pytest.raises(MaskweaveError, match="the column episode_index has cells that are no numbers; expected"):
+        open_data(str(root), catalog)
+    for path in last.parent.iterdir():
+        pq.write_table(pq.read_table(path).drop_columns(["task_index"]), path)
+    with pytest.raises(MaskweaveError, match="there is no feature 'task'; found"):
+        open_data(str(root), catalog, fields=FIELDS)
+    (root / "meta/info.json").write_text("[1]")
+    with pytest.raises(MaskweaveError, match=r"info.json: found \[1\]; expected a JSON object"):
+        open_data(str(root), catalog)
+
+
+def test_places_of_videos_that_are_no_numbers(tmp_path: Path, catalog: Catalog) -> None:
+    root = version_3(tmp_path / "robot")
+    path = root / "meta/episodes/chunk-000/file-000.parquet"
+    table = pq.read_table(path)
+    pq.write_table(table.set_column(table.column_names.index("episode_index"), "episode_index", [[0, None, 2]]), path)
+    source = open_data(str(root), catalog, fields=FIELDS)
+    assert "top" in source[0] and "top" not in source[1]
+
+
 def test_videos_at_the_rate_of_their_entry(root: Path) -> None:
     entries: dict[str, Any] = {
         "top": {"id": 1, "kind": "grid", "grid": [5, 2, 2], "value": {"type": "video", "size": [10, 16, 16], "fps": 5}}

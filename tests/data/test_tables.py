@@ -326,6 +326,14 @@ def test_a_folder_of_datasets(tmp_path: Path, catalog: Catalog) -> None:
     (tmp_path / "all/dataset_dict.json").write_text('{"splits": ["train"]}')
     with pytest.raises(MaskweaveError, match=r"contains the splits train; expected one of them: .*all/train"):
         open_data(str(tmp_path / "all"), catalog)
+    (tmp_path / "all/dataset_dict.json").write_text("[1]")
+    with pytest.raises(MaskweaveError, match=r"dataset_dict.json: found \[1\]; expected a JSON object"):
+        open_data(str(tmp_path / "all"), catalog)
+    info = (root / "dataset_info.json").read_text()
+    (root / "dataset_info.json").write_text("[1]")
+    with pytest.raises(MaskweaveError, match=r"dataset_info.json: found \[1\]; expected a JSON object"):
+        open_data(str(root), catalog)
+    (root / "dataset_info.json").write_text(info)
     (root / "state.json").write_text('{"_data_files": [{"filename": "../x.arrow"}]}')
     with pytest.raises(MaskweaveError, match="no plain file name"):
         open_data(str(root), catalog)
@@ -346,6 +354,20 @@ def test_refused_parquet(tmp_path: Path, catalog: Catalog) -> None:
     pq.write_table(pa.table({"other": [1]}), tmp_path / "train-00001-of-00001.parquet")
     with pytest.raises(MaskweaveError, match="its columns differ from those of"):
         open_data(str(tmp_path / "train-*.parquet"), catalog)
+
+
+def test_a_parquet_file_that_is_damaged_within(tmp_path: Path) -> None:
+    path = tmp_path / "t.parquet"
+    pq.write_table(pa.table({"x": list(range(9000))}), path, compression="zstd", use_dictionary=False)
+    content = path.read_bytes()
+    path.write_bytes(content[:4] + bytes(len(content) // 2) + content[4 + len(content) // 2 :])
+    rows = arrow.ParquetTable(str(path))
+    for load in (lambda: rows.cells(0, 9, "x"), lambda: list(rows.column("x")), lambda: rows.row(0, ["x"])):
+        with pytest.raises(BadSample, match=r"t.parquet: .*damaged \(.*\); replace the file"):
+            load()
+    pq.write_table(pa.table({"x": [[1], [2, 3]]}), path)
+    with pytest.raises(BadSample, match=r"t.parquet: row 1, column x: found a list with rows of 1 to 2 items"):
+        arrow.ParquetTable(str(path)).cells(0, 2, "x")
 
 
 def test_without_pyarrow(tmp_path: Path, catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:

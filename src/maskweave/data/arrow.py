@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from maskweave.errors import BadSample, MaskweaveError, shown
-from maskweave.files import read_json
+from maskweave.files import read_json, read_json_object
 from maskweave.values.files import brief
 from maskweave.values.formats.base import needs
 
@@ -84,14 +84,27 @@ class ArrowTable:
         while start < stop:
             number = bisect_right(self._starts, start) - 1
             first, last = self._starts[number], min(stop, self._starts[number + 1])
-            parts.append(self._batch(number, [column]).column(column).slice(start - first, last - start))
+            parts.append(self._column(number, column).slice(start - first, last - start))
             start = last
-        return column_cells(parts)
+        try:
+            return column_cells(parts)
+        except BadSample as error:
+            raise BadSample(f"{self.where(stop - 1)}, column {column}: {error}") from error
 
     def column(self, name: str) -> Iterator[Any]:
         for number in range(len(self._batches)):
-            for scalar in self._batch(number, [name]).column(name):
+            for scalar in self._column(number, name):
                 yield self._cell(scalar, name)
+
+    def _column(self, number: int, name: str) -> Any:
+        """Returns a column of a batch."""
+        try:
+            return self._batch(number, [name]).column(name)
+        except MaskweaveError:
+            raise
+        except Exception as error:  # pyarrow raises many types of errors on damaged files
+            file = self._files[self._batches[number][0]]
+            raise BadSample(f"{file}: column {name}: damaged ({brief(error)}); replace the file") from error
 
     def is_text(self, name: str) -> bool:
         return name in self.texts
@@ -216,7 +229,8 @@ class DatasetsFolder(ArrowTable):
             import pyarrow  # noqa: F401
         self.place = path = Path(place)
         if (path / DICT_MARK).is_file():
-            splits = read_json(path / DICT_MARK).get("splits", [])
+            splits = read_json_object(path / DICT_MARK).get("splits")
+            splits = splits if isinstance(splits, list) else []
             raise MaskweaveError(
                 f"{place}: contains the splits {', '.join(map(str, splits))}; expected one of them: {path / str(next(iter(splits), 'train'))}"
             )
@@ -228,7 +242,7 @@ class DatasetsFolder(ArrowTable):
             raise MaskweaveError(f"{path / STATE}: {shown(bad[0])} is no plain file name; refused")
         self._files = [path / name for name in listed]
         self._open: tuple[int, list[list[Any]]] | None = None
-        features = read_json(path / INFO).get("features")
+        features = read_json_object(path / INFO).get("features")
         opened = self._all()
         self._batches = [(file, number) for file, batches in enumerate(opened) for number in range(len(batches))]
         self._starts = [0, *accumulate(batch.num_rows for batches in opened for batch in batches)]

@@ -25,11 +25,12 @@ from maskweave.data.cells import NamedFiles, cell_part
 from maskweave.data.lerobot_videos import VideoPart, chosen_frames, read_clip
 from maskweave.data.part_source import FilePart, PartSource, read_entries
 from maskweave.errors import BadSample, MaskweaveError, shown
-from maskweave.files import read_json, read_json_lines
+from maskweave.files import read_json_lines, read_json_object
 from maskweave.modality.catalogs import Catalog
 from maskweave.modality.entry import Modality
 from maskweave.values.files import PICTURES, read_picture, write_npy
 from maskweave.values.formats import split_ending
+from maskweave.values.items import is_number
 
 INFO, DATA, VIDEOS = "meta/info.json", "data", "videos"
 TASK, EPISODE, TASK_INDEX, TIME = "task", "episode_index", "task_index", "timestamp"
@@ -61,7 +62,7 @@ class RobotFolder:
 
     def __init__(self, place: str | Path):
         self.place = Path(place)
-        self.fps = _rate(read_json(self.place / INFO).get("fps"), self.place)
+        self.fps = _rate(read_json_object(self.place / INFO).get("fps"), self.place)
         self.table = ParquetTable(str(self.place / DATA))
         if EPISODE not in self.table.columns:
             raise MaskweaveError(
@@ -70,14 +71,19 @@ class RobotFolder:
         self.tasks = _tasks(self.place)
         self.videos = _videos(self.place)
         self._segments = _segments(self.place, list(self.videos))
-        self.features = [*self.table.columns, *self.videos, *([TASK] if self.tasks else [])]
+        self.features = [
+            *self.table.columns,
+            *self.videos,
+            *([TASK] if self.tasks and TASK_INDEX in self.table.columns else []),
+        ]
 
     def cells(self, window: Window, column: str) -> Any:
         """Returns a column's cells: one array (T, …) of numbers, or a list."""
         return self.table.cells(window.start, window.stop, column)
 
     def task(self, window: Window) -> str | None:
-        return self.tasks.get(int(self.cells(window, TASK_INDEX)[0]))
+        number = self.cells(window, TASK_INDEX)[0]
+        return self.tasks.get(int(number)) if is_number(number) else None
 
     def clip(self, window: Window, feature: str, whole: bool) -> VideoPart | None:
         """Returns the frames of a window in a video; None if the episode has no video.
@@ -102,6 +108,10 @@ class RobotFolder:
         """Returns the windows of all episodes; whole episodes if length is 0."""
         windows, seen = [], set()
         index = np.asarray(self.table.cells(0, len(self.table), EPISODE))
+        if index.ndim != 1 or index.dtype.kind not in "iuf" or not np.isfinite(index).all():
+            raise MaskweaveError(
+                f"{self.place}: the column {EPISODE} has cells that are no numbers; expected the number of its episode in each row; restore the tables"
+            )
         cuts = [0, *(np.flatnonzero(np.diff(index)) + 1).tolist(), len(index)]
         for start, stop in pairwise(cuts):
             episode = int(index[start])
@@ -259,7 +269,7 @@ def _segments(root: Path, cameras: list[str]) -> dict[tuple[str, int], _Segment]
         for i in range(len(table)):
             row = table.row(i, [EPISODE, *columns])
             chunk, file, start, stop = (row[column] for column in columns)
-            if None not in (chunk, file, start, stop):
+            if all(map(is_number, (row[EPISODE], chunk, file, start, stop))):
                 found[camera, int(row[EPISODE])] = _Segment(10**6 * int(chunk) + int(file), float(start), float(stop))
     return found
 
