@@ -4,7 +4,7 @@ Modalities are matched by name; their ids may differ.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -96,22 +96,36 @@ READING = ("array", "fit", "bands", "scale", "offset", "use_scale_tags", "backgr
 
 def _fourm_scale(model: FourM, ours: Modality, theirs: Modality) -> list[str]:
     """Maps the embedding of raw rows to the scale of our entry; returns a sentence about what differs and whether it was mapped."""
-    differing = _other_scale(ours, theirs)
-    if not differing:
-        return []
-    if (change := _rescaling(ours, theirs)) is None:
-        return [
-            f"{ours.name}: {differing}, so its values mean something else to the copied weights; they are not mapped"
-        ]
-    rows: Any = model.token_embedding.rows[ours.name]
-    factor_C, shift_C = (part.to(rows.weight) for part in change)
-    model.position_embedding.modality.weight[ours.id] += rows.weight @ shift_C
-    rows.weight *= factor_C
-    return [f"{ours.name}: {differing}; its embedding was mapped, so the copied encoder sees the same as before"]
+
+    def embedding() -> tuple[torch.Tensor, torch.Tensor]:
+        rows: Any = model.token_embedding.rows[ours.name]
+        return rows.weight, model.position_embedding.modality.weight[ours.id]
+
+    return _map_scale(ours, theirs, embedding)
 
 
 def _m3ae_scale(model: M3AE, ours: Modality, theirs: Modality) -> list[str]:
     """As `_fourm_scale`. What the model predicts is not mapped, because the objective may normalize it."""
+
+    def embedding() -> tuple[torch.Tensor, torch.Tensor]:
+        layer: Any = model.token_embedding[ours.name]
+        return layer.weight, layer.bias
+
+    return _map_scale(ours, theirs, embedding, "; its predictions are not mapped")
+
+
+def _map_scale(
+    ours: Modality,
+    theirs: Modality,
+    embedding: Callable[[], tuple[torch.Tensor, torch.Tensor]],
+    beside: str = "",
+) -> list[str]:
+    """Maps weight (D, C) and constant (D,) of an embedding to the scale of our entry, in place.
+
+    Args:
+        embedding: returns both; called only if the map is linear.
+        beside: what the sentence about a mapped embedding adds.
+    """
     differing = _other_scale(ours, theirs)
     if not differing:
         return []
@@ -119,12 +133,12 @@ def _m3ae_scale(model: M3AE, ours: Modality, theirs: Modality) -> list[str]:
         return [
             f"{ours.name}: {differing}, so its values mean something else to the copied weights; they are not mapped"
         ]
-    layer: Any = model.token_embedding[ours.name]
-    factor_C, shift_C = (part.to(layer.weight) for part in change)
-    layer.bias += layer.weight @ shift_C
-    layer.weight *= factor_C
+    weight, constant = embedding()
+    factor_C, shift_C = (part.to(weight) for part in change)
+    constant += weight @ shift_C
+    weight *= factor_C
     return [
-        f"{ours.name}: {differing}; its embedding was mapped, so the copied encoder sees the same as before; its predictions are not mapped"
+        f"{ours.name}: {differing}; its embedding was mapped, so the copied encoder sees the same as before{beside}"
     ]
 
 

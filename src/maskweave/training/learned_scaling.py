@@ -30,21 +30,19 @@ def with_learned(catalog: Catalog, folder: Path) -> Catalog:
         return catalog
     saved = load_saved_catalog(folder)
     same = [name for name, m in catalog.items() if name in saved and m.value == without_learned(saved[name].value)]
-    return with_values(catalog, {name: catalog[name].value.fitted_like(saved[name].value) for name in same})
+    return _fitted_like(catalog, {name: saved[name].value for name in same})
 
 
 def with_learned_by_tokenizers(catalog: Catalog, folder: Path) -> Catalog:
     """Returns a catalog with the statistics of its grids that saved tokenizers have, `folder/NAME`."""
     known = [name for name, m in catalog.items() if learns(m) and (folder / name / "config.json").is_file()]
-    saved = {name: read_entry(folder / name).value for name in known}
-    return with_values(catalog, {name: catalog[name].value.fitted_like(value) for name, value in saved.items()})
+    return _fitted_like(catalog, {name: read_entry(folder / name).value for name in known})
 
 
 def with_learned_of(catalog: Catalog, tokenizers: Mapping[str, Tokenizer]) -> Catalog:
     """Returns a catalog with the statistics of its grids that loaded tokenizers have."""
     grids = {n: t.modality.value for n, t in tokenizers.items() if isinstance(t, GridTokenizer) and n in catalog}
-    known = {name: value for name, value in grids.items() if learns(catalog[name])}
-    return with_values(catalog, {name: catalog[name].value.fitted_like(value) for name, value in known.items()})
+    return _fitted_like(catalog, {name: value for name, value in grids.items() if learns(catalog[name])})
 
 
 def learn_scaling(recipe: Recipe, catalog: Catalog, folder: Path) -> Catalog:
@@ -88,6 +86,11 @@ def without_learned(value: Any) -> Any:
 def unlearned(m: Modality) -> Modality:
     """Returns an entry without what it has learned."""
     return replace(m, value=without_learned(m.value))
+
+
+def _fitted_like(catalog: Catalog, values: Mapping[str, Any]) -> Catalog:
+    """Returns the catalog with what these values of some entries have learned."""
+    return with_values(catalog, {name: catalog[name].value.fitted_like(value) for name, value in values.items()})
 
 
 def with_values(catalog: Catalog, values: dict[str, Any]) -> Catalog:

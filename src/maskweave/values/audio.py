@@ -18,12 +18,12 @@ from maskweave.values.array import NUMBERS, affine, check_range
 from maskweave.values.base import Loss, Size, TextLabels, ValueType, refuse
 from maskweave.values.formats import SOUNDS
 from maskweave.values.formats.base import Selection
+from maskweave.values.lengths import likely_lengths, mostly_known_length
 from maskweave.values.log_mel import LogMel
 from maskweave.values.metrics import Metric, absolute_errors, mean, mean_value, median, root_mean, squared_errors
 from maskweave.values.playable import Playable
 from maskweave.values.remarks import remark
 from maskweave.values.sound import RATES, Sound, as_waveform, wav_bytes
-from maskweave.values.unknown import likely_lengths
 from maskweave.values.variation import Variation
 
 MAX_MELS = 512
@@ -236,15 +236,14 @@ class Audio(ValueType):
 
     def from_log_mel(self, log_mel: np.ndarray) -> Sound:
         """Returns the sound of a spectrogram (M, t): it ends with the last frame that is mostly known; unknown points before are silent."""
-        frames = np.flatnonzero((~np.isnan(log_mel)).mean(axis=0) >= 0.5)
-        log_mel = log_mel[:, : max(frames[-1] + 1 if len(frames) else 0, 1)]
+        log_mel = log_mel[:, : mostly_known_length((~np.isnan(log_mel)).mean(axis=0))]
         return Sound(
             self.analysis, log_mel=np.clip(np.nan_to_num(log_mel, nan=self.range[0]), *self.range).astype(np.float32)
         )
 
     def with_unknown(self, values: np.ndarray, logits: Tensor) -> np.ndarray:
         """Returns sounds up to their most likely end."""
-        ends = likely_lengths(logits.mean(dim=(1, 2)))
+        ends = likely_lengths(logits.mean(dim=(1, 2)).cpu().numpy(), least=1)
         sounds = np.empty(len(values), object)
         for i, (sound, end) in enumerate(zip(values, ends, strict=True)):
             sounds[i] = sound.cut(int(end))

@@ -28,11 +28,21 @@ def pad_end(array: np.ndarray, length: int) -> np.ndarray:
     return out
 
 
-def likely_lengths(logits_BT: np.ndarray) -> np.ndarray:
+def likely_lengths(logits_BT: np.ndarray, least: int = 0) -> np.ndarray:
     """Returns the most probable length of each value (B,), given the logit that each point is known and that known points come first: the n with
-    the largest sum of the logits before n, minus those from n on."""
+    the largest sum of the logits before n, minus those from n on.
+
+    Args:
+        least: shortest length.
+    """
     gain = np.concatenate([np.zeros((len(logits_BT), 1)), np.cumsum(logits_BT, axis=1, dtype=np.float64)], axis=1)
-    return gain.argmax(axis=1)
+    return gain[:, least:].argmax(axis=1) + least
+
+
+def mostly_known_length(known_share_T: np.ndarray) -> int:
+    """Returns the length up to the last frame of which at least half is known, at least 1."""
+    frames = np.flatnonzero(known_share_T >= 0.5)
+    return int(frames[-1]) + 1 if len(frames) else 1
 
 
 def filled_up(array: np.ndarray, length: int) -> np.ndarray:

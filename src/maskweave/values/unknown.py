@@ -64,13 +64,3 @@ def over_known(loss: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Te
         return loss(output[known], target[known]) if bool(known.any()) else output.sum() * 0
 
     return masked
-
-
-def likely_lengths(logits_BT: Tensor) -> np.ndarray:
-    """Returns the most likely lengths (B,), at least 1, of values that are known up to their end.
-
-    Args:
-        logits_BT: of each frame being known. The log-likelihood ratio of a frame being known or not is its logit, so the likelihood of a length
-            is largest where the sum of the logits up to it is.
-    """
-    return logits_BT.cumsum(dim=1).argmax(dim=1).cpu().numpy() + 1

@@ -17,10 +17,11 @@ from maskweave.values.base import Size, TextLabels, refuse
 from maskweave.values.fitting import Fit
 from maskweave.values.geometry import Geometry, nearest
 from maskweave.values.image import Image
+from maskweave.values.lengths import likely_lengths, mostly_known_length
 from maskweave.values.metrics import Metric, absolute_errors, mean, median, psnr, squared_errors
 from maskweave.values.playable import Playable
 from maskweave.values.remarks import listening, remark
-from maskweave.values.unknown import known_points, likely_lengths
+from maskweave.values.unknown import known_points
 from maskweave.values.variation import Variation, shifted
 
 SAME_RATE = 0.001
@@ -254,14 +255,13 @@ class Video(Image):
         batch = output.detach().float().movedim(1, -1).cpu().numpy()
         videos = np.empty(len(batch), object)
         for i, item in enumerate(batch):
-            known = np.flatnonzero((~np.isnan(item)).mean(axis=(1, 2, 3)) >= 0.5)
-            end = max(known[-1] + 1 if len(known) else 0, 1)
+            end = mostly_known_length((~np.isnan(item)).mean(axis=(1, 2, 3)))
             videos[i] = self.unscale(np.nan_to_num(item[:end], nan=-1.0))
         return videos
 
     def with_unknown(self, values: np.ndarray, logits: Tensor) -> np.ndarray:
         """Returns videos up to their most likely end."""
-        ends = likely_lengths(logits.mean(dim=(1, 3, 4)))
+        ends = likely_lengths(logits.mean(dim=(1, 3, 4)).cpu().numpy(), least=1)
         videos = np.empty(len(values), object)
         for i, (video, end) in enumerate(zip(values, ends, strict=True)):
             videos[i] = video[:end]
