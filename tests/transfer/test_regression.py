@@ -17,9 +17,11 @@ from maskweave.masking.inputs import raw_inputs
 from maskweave.modality.catalogs import Catalog, load_catalog
 from maskweave.modality.entry import Modality
 from maskweave.models.encoder import Encoded
-from maskweave.models.sample_heads import ClassHead, NumberForm, NumberHead, channel_statistics
+from maskweave.models.raw_features import MOST_PARTS, RawFeatures, block_sizes, raw_blocks
+from maskweave.models.sample_heads import ClassHead, NumberForm, NumberHead
 from maskweave.objectives.regression import NumberLoss
 from maskweave.synthetic.scenes import Scenes
+from maskweave.transfer.blocks import block_scales
 from maskweave.transfer.build import load_transferred
 from maskweave.transfer.data import open_examples
 from maskweave.transfer.probe import Labeled, nearest_numbers
@@ -102,16 +104,40 @@ def test_gaussian_and_quantile_distributions() -> None:
     assert equal.value == pytest.approx(7, abs=1e-3) and (np.diff(equal.edges) > 0).all()
 
 
-def test_statistics_are_over_known_points() -> None:
+def test_raw_features_are_over_known_points() -> None:
     raw = torch.tensor([[[[1.0, 3.0], [torch.nan, torch.nan]]], [[[torch.nan] * 2] * 2]])
-    found = channel_statistics(raw)
-    assert found[0].tolist() == [2.0, 1.0] and bool(found[1].isnan().all())
-    head = ClassHead(4, 3, statistics={"x": 1})
+    features = RawFeatures(1, (2, 2), (1, 2))
+    assert features.counts == {"channels": 2, "rows": 4, "parts": 3}
+    channels, rows, parts = raw_blocks({"x": features}, {"x": raw})
+    assert channels[0].tolist() == [2.0, 1.0] and bool(channels[1].isnan().all())
+    assert rows[0, :3:2].tolist() == [2.0, 1.0] and bool(rows[0, 1::2].isnan().all())
+    assert parts[0].tolist() == [1.0, 3.0, 1.0] and bool(parts[1, :2].isnan().all())
+    head = ClassHead(4, 3, raw={"x": features})
+    assert head.blocks == {"encoder": 4, "channels": 2, "rows": 4, "parts": 3} and head.width == 13
     with torch.no_grad():
-        head.feature_mean[4:] = torch.tensor([2.0, 1.0])
+        head.feature_mean[4:] = torch.cat([channels[0], rows[0], parts[0]]).nan_to_num()
+        head.out.weight[:, -1] = 0
     tokens = torch.ones(2, 1, 4)
     one, other = head(Encoded(tokens, None, {}, {}, {"x": raw}))
     assert torch.allclose(one, other), "what is unknown counts as average"
+
+
+def test_parts_divide_what_is_known() -> None:
+    """The same course, twice as slow: equal parts, another known share."""
+    fast = torch.full((1, 1, 3, 16), torch.nan)
+    fast[..., :8] = torch.arange(8.0)
+    slow = torch.arange(16.0).div(2, rounding_mode="floor").expand(1, 1, 3, 16)
+    features = RawFeatures(1, (3, 16), (1, 4))
+    fast_parts, slow_parts = (features("parts", x)[0] for x in (fast, slow))
+    assert fast_parts.tolist() == [0.5, 2.5, 4.5, 6.5, 0.5] and slow_parts.tolist() == [0.5, 2.5, 4.5, 6.5, 1.0]
+    assert "parts" not in RawFeatures(MOST_PARTS, (8,), (2,)).counts and "parts" not in RawFeatures(3, (8,), ()).counts
+    series, volume = RawFeatures(2, (8,), (4,)), RawFeatures(1, (4, 4, 4), (2, 2, 2))
+    assert block_sizes({"a": series, "b": volume}) == {"channels": 6, "parts": 18}
+    found = raw_blocks({"a": series, "b": volume}, {"a": torch.randn(2, 2, 8), "b": torch.randn(2, 1, 4, 4, 4)})
+    assert [x.shape for x in found] == [(2, 6), (2, 18)]
+
+
+def test_raw_inputs_of_samples() -> None:
     samples = [Scenes(catalog(["rgb", "depth"]), 2, 0)[i] for i in range(2)]
     del samples[1]["depth"]
     values = raw_inputs(samples, catalog(["rgb", "depth"]), ["rgb", "depth"])
@@ -165,7 +191,7 @@ def test_useless_features_do_no_harm() -> None:
     y = torch.from_numpy(good @ rng.normal(size=(5, 1)) + 0.3 * rng.normal(size=(100, 1)))
     x, folds = torch.from_numpy(np.concatenate([noise, good], axis=1)), np.arange(100) % 5
     alone = Ridge.fit(x[:, 150:], y, folds)
-    together, blind = Ridge.fit(x, y, folds, block=150), Ridge.fit(x, y, folds)
+    together, blind = Ridge.fit(x, y, folds, scale=block_scales(x, y, folds, [150, 5])), Ridge.fit(x, y, folds)
     assert float(together.error[0]) <= 1.01 * float(alone.error[0]) < 0.8 * float(blind.error[0])
     assert together.weight.shape == (1, 155)
 

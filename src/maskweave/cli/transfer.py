@@ -77,7 +77,7 @@ def probe_arguments(parser: ArgumentParser) -> None:
         metavar="true|false",
         type=bool,
         default=None,
-        help="use the mean and the standard deviation of each channel of each input as features, too (default: for numbers)",
+        help="use simple features of the inputs too: means and deviations of channels and rows, means of parts (default: for numbers)",
     )
     parser.add_argument(
         "--held-out",

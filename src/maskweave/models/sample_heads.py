@@ -1,15 +1,16 @@
-"""Heads that predict classes or numbers of a sample as a whole, from pooled features and statistics of the raw inputs.
+"""Heads that predict classes or numbers of a sample as a whole, from pooled features and features of the raw inputs.
 
 Dimension letters: B samples, N tokens, D width of the encoder, F features of a sample, K classes or numbers, O outputs per number, C channels.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from maskweave.models.encoder import Encoded
+from maskweave.models.raw_features import RawFeatures, block_sizes, raw_blocks
 from maskweave.nn.cpu import Linear
 from maskweave.nn.layers import LayerNorm, initialize
 
@@ -19,12 +20,12 @@ LEVELS = tuple(round(0.05 * i, 2) for i in range(1, 20))
 
 
 class PooledHead(nn.Module):
-    """A linear layer on the features of a sample: the mean of its tokens, and optionally attention pooling and statistics.
+    """A linear layer on the features of a sample: the mean of its tokens, and optionally attention pooling and features of the raw inputs.
 
     Args:
         attention: heads of attention pooling beside the mean, with one learned query; 0: none. As in attentive probing (https://arxiv.org/abs/2202.03026),
             without projections, so that few samples suffice. It starts as the mean.
-        statistics: channels of each raw input whose mean and standard deviation over the known points are features, by name.
+        raw: features of raw inputs, by name.
     """
 
     undecayed = ("query",)
@@ -32,12 +33,14 @@ class PooledHead(nn.Module):
     feature_mean: Tensor
     feature_std: Tensor
 
-    def __init__(self, width: int, outputs: int, attention: int = 0, statistics: dict[str, int] | None = None):
+    def __init__(self, width: int, outputs: int, attention: int = 0, raw: Mapping[str, RawFeatures] | None = None):
         super().__init__()
-        self.statistics = dict(statistics or {})
+        self.raw = dict(raw or {})
         self.norm = LayerNorm(width)
         self.query = nn.Parameter(torch.zeros(attention, width // attention)) if attention else None
-        self.width = width * (1 + bool(attention)) + 2 * sum(self.statistics.values())
+        self.blocks = {"encoder": width * (1 + bool(attention)), **block_sizes(self.raw)}
+        """Number of features of the encoder, and of each kind of features of the raw inputs."""
+        self.width = sum(self.blocks.values())
         self.out = Linear(self.width, outputs)
         initialize(self)
         # Standardizes the features; fitted before training by `transfer.linear_start`, and the identity without it.
@@ -45,12 +48,11 @@ class PooledHead(nn.Module):
         self.register_buffer("feature_std", torch.ones(self.width))
 
     def features(self, encoded: Encoded) -> Tensor:
-        """Returns (B, F), before standardization; statistics of unknown channels are NaN."""
+        """Returns (B, F), before standardization, block after block; what the raw inputs do not tell is NaN."""
         parts = [self.norm(encoded.pooled)]
         if self.query is not None:
             parts.append(self._attended(encoded))
-        parts += [channel_statistics(encoded.raw[name]).to(parts[0].dtype) for name in self.statistics]
-        return torch.cat(parts, dim=1)
+        return torch.cat([*parts, *(x.to(parts[0].dtype) for x in raw_blocks(self.raw, encoded.raw))], dim=1)
 
     def _attended(self, encoded: Encoded) -> Tensor:
         assert self.query is not None
@@ -62,24 +64,12 @@ class PooledHead(nn.Module):
 
     def linear(self, encoded: Encoded) -> Tensor:
         x_BF = self.features(encoded)
-        if self.statistics:  # those of unknown channels count as average
-            first = self.width - 2 * sum(self.statistics.values())
+        if self.raw:  # what is unknown counts as average
+            first = self.blocks["encoder"]
             known, mean = x_BF[:, first:], self.feature_mean[first:].to(x_BF.dtype)
             x_BF = torch.cat([x_BF[:, :first], torch.where(known.isnan(), mean, known)], dim=1)
         with torch.autocast(x_BF.device.type, enabled=False):  # weights of a weak ridge cancel each other
             return self.out((x_BF.float() - self.feature_mean) / self.feature_std)
-
-
-def channel_statistics(raw: Tensor) -> Tensor:
-    """Returns (B, 2 C), the mean and the standard deviation of each channel (B, C, *size) over its known points; NaN without any."""
-    x_BCP = raw.flatten(2)
-    known = ~x_BCP.isnan()
-    count = known.sum(dim=-1).clamp_min(1)
-    x_BCP = x_BCP.masked_fill(~known, 0)
-    mean = x_BCP.sum(dim=-1) / count
-    deviation = ((x_BCP - mean[..., None]).square() * known).sum(dim=-1) / count
-    found = torch.cat([mean, deviation.sqrt()], dim=1)
-    return found.masked_fill(~known.any(dim=-1).repeat(1, 2), torch.nan)
 
 
 def average_for_unknown(x_SF: Tensor) -> Tensor:
@@ -115,11 +105,11 @@ class NumberHead(PooledHead):
         form: NumberForm,
         bins: int = 0,
         attention: int = 0,
-        statistics: dict[str, int] | None = None,
+        raw: Mapping[str, RawFeatures] | None = None,
     ):
         self.form: NumberForm = form
         self.outputs = {"gaussian": 2, "quantile": len(LEVELS), "histogram": bins}[form]
-        super().__init__(width, numbers * self.outputs, attention, statistics)
+        super().__init__(width, numbers * self.outputs, attention, raw)
         self.numbers = numbers
         self.register_buffer("mean", torch.zeros(numbers, dtype=torch.float64))
         self.register_buffer("std", torch.ones(numbers, dtype=torch.float64))

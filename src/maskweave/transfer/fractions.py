@@ -102,7 +102,7 @@ def probe_curve(
             train.labels[index],
             None if train.folds is None else train.folds[chosen],
             [train.numbers[i] for i in chosen.tolist()],
-            train.block,
+            train.blocks,
         )
         points.append(CurvePoint(share, count, probe_rows(features.encoder.names, examples, some, held_out, seed)))
     write_curve(points, folder)

@@ -21,6 +21,7 @@ from maskweave.models.sample_heads import LEVELS, NumberHead, PooledHead, averag
 from maskweave.objectives.regression import bin_of
 from maskweave.objectives.transfer import TransferObjective
 from maskweave.tokenizers.base import Tokenizer
+from maskweave.transfer.blocks import block_scales
 from maskweave.transfer.data import Examples, TransferBatches
 from maskweave.transfer.probe import Labeled, LinearProbe, share_right
 from maskweave.transfer.ridge import Ridge
@@ -103,11 +104,16 @@ def _start_pooled(
         sentence = _start_numbers(head, x_SF, y, fold_S)
     else:
         with torch.enable_grad():
-            probe = LinearProbe.tuned(Labeled(x_SF, y, fold_S), classes)
+            probe = LinearProbe.tuned(Labeled(x_SF, y, fold_S, blocks=[*head.blocks.values()]), classes)
         _standardize(head, probe.mean, probe.std, probe.weight, probe.bias)
         sentence = f"logistic regression, weight decay {probe.weight_decay:g}"
     head.to(device)
-    return f"the head starts from {sentence}, fitted to {len(x_SF)} examples"
+    used = [
+        name
+        for name, weight in zip(head.blocks, head.out.weight.split([*head.blocks.values()], dim=1), strict=True)
+        if bool(weight.any())
+    ]
+    return f"the head starts from {sentence}, fitted to {len(x_SF)} examples; features in use: {', '.join(used)}"
 
 
 def _start_numbers(head: NumberHead, x_SF: Tensor, y: Tensor, folds: np.ndarray) -> str:
@@ -115,10 +121,10 @@ def _start_numbers(head: NumberHead, x_SF: Tensor, y: Tensor, folds: np.ndarray)
     if head.form == "histogram":
         labels = bin_of(head, y.flatten(1)[:, 0])
         with torch.enable_grad():
-            probe = LinearProbe.tuned(Labeled(x_SF, labels, folds), head.outputs)
+            probe = LinearProbe.tuned(Labeled(x_SF, labels, folds, blocks=[*head.blocks.values()]), head.outputs)
         _standardize(head, probe.mean, probe.std, probe.weight, probe.bias)
         return f"logistic regression of the bins, weight decay {probe.weight_decay:g}"
-    ridge = Ridge.fit(x_SF, wanted_SK, folds, block=head.width - 2 * sum(head.statistics.values()))
+    ridge = Ridge.fit(x_SF, wanted_SK, folds, scale=block_scales(x_SF, wanted_SK, folds, [*head.blocks.values()]))
     spread_K = ridge.error.clamp_min(1e-3)
     weight_KOF = torch.zeros(head.numbers, head.outputs, head.width, dtype=torch.float64)
     bias_KO = torch.zeros(head.numbers, head.outputs, dtype=torch.float64)
@@ -137,7 +143,7 @@ def _standardize(head: PooledHead, mean_F: Tensor, std_F: Tensor, weight_OF: Ten
     """Sets the linear layer on features that are standardized and divided by √F, so that a step of Adam changes all weights without changing the output
     much; those of the encoder that hardly vary keep a part of their scale."""
     std_F = std_F.float()
-    encoder = head.width - 2 * sum(head.statistics.values())
+    encoder = head.blocks["encoder"]
     floor = LEAST_SPREAD * float(std_F[:encoder].square().mean().sqrt())
     scale_F = torch.cat([std_F[:encoder].clamp_min(floor), std_F[encoder:]]) * math.sqrt(head.width)
     head.feature_mean.copy_(mean_F)

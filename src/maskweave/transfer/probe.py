@@ -19,12 +19,14 @@ from maskweave.errors import MaskweaveError
 from maskweave.evaluate.run import EvaluationRow
 from maskweave.generate.features import FeatureExtractor
 from maskweave.masking.inputs import raw_inputs
-from maskweave.models.sample_heads import average_for_unknown, channel_statistics
+from maskweave.models.raw_features import raw_blocks
+from maskweave.models.sample_heads import average_for_unknown
+from maskweave.transfer.blocks import block_scales
 from maskweave.transfer.data import TUNED_ON, Examples, Parts
 from maskweave.transfer.ridge import Ridge, feature_scale
 from maskweave.transfer.shares import differing_shares
 from maskweave.transfer.target import Target, target_tensor
-from maskweave.transfer.task import readable_raw
+from maskweave.transfer.task import raw_features, readable_raw
 from maskweave.values.distribution import NumberDistribution
 
 NEIGHBORS, TEMPERATURE = 20, 0.07
@@ -50,8 +52,15 @@ class Labeled(NamedTuple):
     """(S,) fold of each sample in cross-validation; samples of one group share one."""
     numbers: Sequence[int] = ()
     """Indices of the examples."""
-    block: int = 0
-    """Number of features that are the encoder's, if there are others."""
+    blocks: Sequence[int] = ()
+    """Number of features of the encoder, and of each other kind; empty: all are the encoder's."""
+
+    @property
+    def scale(self) -> Tensor:
+        """(D,) factors of the standardized features, by how much each block helps to predict the labels."""
+        y = self.labels if self.labels.is_floating_point() else F.one_hot(self.labels)
+        folds = self.folds if self.folds is not None else np.zeros(len(self.labels))
+        return block_scales(self.features, y, folds, self.blocks)
 
     @property
     def are_tags(self) -> bool:
@@ -64,7 +73,7 @@ def labeled_features(
     """Returns the features of all usable examples; options as in `FeatureExtractor.stream`.
 
     Args:
-        statistics: append the mean and the standard deviation of each channel of each raw input.
+        statistics: append features of the raw inputs, `models.raw_features`.
 
     Raises:
         MaskweaveError: the target is neither a label, tags nor numbers, or no example is usable.
@@ -79,20 +88,23 @@ def labeled_features(
     numbers: list[int] = []
     parts = []
     catalog = examples.catalog
-    raw = readable_raw(catalog, features.encoder.names) if statistics else []
+    raw = raw_features(catalog, readable_raw(catalog, features.encoder.names) if statistics else [])
+    blocks: list[int] = []
     for batch in features.stream(examples, **options):
         labels += [examples.answer(i, sample) for i, sample in zip(batch.numbers, batch.samples, strict=True)]
         numbers += batch.numbers
-        inputs = raw_inputs(batch.samples, catalog, raw).values()
-        parts.append(torch.cat([batch.encoded.pooled.float().cpu(), *map(channel_statistics, inputs)], dim=1))
+        found = [
+            batch.encoded.pooled.float().cpu(),
+            *raw_blocks(raw, raw_inputs(batch.samples, catalog, list(raw))),
+        ]
+        blocks = [part.shape[1] for part in found]
+        parts.append(torch.cat(found, dim=1))
     if not parts:
         raise MaskweaveError("no example is usable; check the data and its inputs")
-    found = target_tensor(target, labels)
+    y = target_tensor(target, labels)
     if target.kind == "numbers":
-        found = found.flatten(1).double()
-    return Labeled(
-        average_for_unknown(torch.cat(parts)), found, examples.folds(numbers), numbers, features.encoder.width
-    )
+        y = y.flatten(1).double()
+    return Labeled(average_for_unknown(torch.cat(parts)), y, examples.folds(numbers), numbers, blocks)
 
 
 def nearest_neighbors(
@@ -126,19 +138,27 @@ class LinearProbe:
 
     @classmethod
     def fit(
-        cls, train: Labeled, num_classes: int, weight_decay: float, start: "LinearProbe | None" = None
+        cls,
+        train: Labeled,
+        num_classes: int,
+        weight_decay: float,
+        start: "LinearProbe | None" = None,
+        scale: Tensor | None = None,
     ) -> "LinearProbe":
         """Minimize the mean cross-entropy + weight_decay / 2 · |W|² with L-BFGS.
 
         Args:
             start: a probe of the same samples to start from; it speeds up convergence and does not change the result.
+            scale: (D,) factors of the standardized features; a smaller one is a stronger decay.
         """
         mean, std = train.features.mean(dim=0), train.features.std(dim=0)
         std = torch.where(std > 1e-6, std, 1.0)
-        x_SD = ((train.features - mean) / std).double()
-        weight = (
-            torch.zeros(num_classes, x_SD.shape[1], dtype=torch.float64) if start is None else start.weight.double()
-        )
+        scale_D = torch.ones(train.features.shape[1], dtype=torch.float64) if scale is None else scale.double()
+        x_SD = ((train.features - mean) / std).double() * scale_D
+        if start is None:
+            weight = torch.zeros(num_classes, x_SD.shape[1], dtype=torch.float64)
+        else:
+            weight = torch.where(scale_D > 0, start.weight.double() / scale_D, 0)
         bias = torch.zeros(num_classes, dtype=torch.float64) if start is None else start.bias.double()
         solved = [weight.requires_grad_(), bias.requires_grad_()]
         solver = torch.optim.LBFGS(
@@ -157,28 +177,29 @@ class LinearProbe:
             return loss
 
         solver.step(closure)
-        return cls(mean, std, weight.detach().float(), bias.detach().float(), weight_decay)
+        return cls(mean, std, (weight.detach() * scale_D).float(), bias.detach().float(), weight_decay)
 
     @classmethod
     def tuned(cls, train: Labeled, num_classes: int, decays: Sequence[float] = WEIGHT_DECAYS) -> "LinearProbe":
         """Fit to all training samples, with the weight decay that is most accurate in cross-validation, or on the last fifth of them if there are
         more than `CROSS_VALIDATED` samples, or no folds."""
+        scale = train.scale if len(train.blocks) > 1 else None
         if train.folds is not None and len(train.labels) <= CROSS_VALIDATED and len(np.unique(train.folds)) > 1:
-            return cls.fit(train, num_classes, cls._best_of_folds(train, num_classes, decays))
+            return cls.fit(train, num_classes, cls._best_of_folds(train, num_classes, decays, scale), scale=scale)
         cut = len(train.labels) - max(1, round(TUNED_ON * len(train.labels)))
         if cut < 1:
             raise MaskweaveError(f"a linear probe needs 2 examples or more, found {len(train.labels)}")
         first, last = (Labeled(train.features[s], train.labels[s]) for s in (slice(cut), slice(cut, None)))
         best, right, tried = decays[0], -1.0, None
         for decay in sorted(decays, reverse=True):  # from the strongest, which converges fastest, to the weakest
-            tried = cls.fit(first, num_classes, decay, tried)
+            tried = cls.fit(first, num_classes, decay, tried, scale)
             accuracy = share_right(tried(last.features), last.labels)
             if accuracy > right:
                 best, right = decay, accuracy
-        return cls.fit(train, num_classes, best)
+        return cls.fit(train, num_classes, best, scale=scale)
 
     @classmethod
-    def _best_of_folds(cls, train: Labeled, num_classes: int, decays: Sequence[float]) -> float:
+    def _best_of_folds(cls, train: Labeled, num_classes: int, decays: Sequence[float], scale: Tensor | None) -> float:
         assert train.folds is not None
         right = dict.fromkeys(sorted(decays, reverse=True), 0.0)
         for fold in np.unique(train.folds):
@@ -186,7 +207,7 @@ class LinearProbe:
             kept, out = (Labeled(train.features[some], train.labels[some]) for some in (~held, held))
             tried = None
             for decay in right:  # from the strongest, which converges fastest, to the weakest
-                tried = cls.fit(kept, num_classes, decay, tried)
+                tried = cls.fit(kept, num_classes, decay, tried, scale)
                 right[decay] += share_right(tried(out.features), out.labels) * len(out.labels)
         return max(right, key=lambda decay: right[decay])
 
@@ -209,7 +230,7 @@ def probe(
 
     Args:
         seed: of the data; recorded in the rows.
-        statistics: features include the mean and the standard deviation of each channel of each raw input; by default for numbers.
+        statistics: features of the raw inputs are used too; by default for numbers.
         options: as in `FeatureExtractor.stream`.
     """
     train, held_out = probe_features(features, examples, statistics, **options)
@@ -267,10 +288,11 @@ def _number_rows(
     target = examples.train.target
     value = target.value
     assert value is not None
-    ridge = Ridge.fit(train.features, train.labels, train.folds, block=train.block)
+    scale = train.scale
+    ridge = Ridge.fit(train.features, train.labels, train.folds, scale=scale)
     mean, std = feature_scale(train.features)
-    near = Labeled(((train.features - mean) / std).float(), train.labels)
-    neighbors_TK = nearest_numbers(near, ((held_out.features - mean) / std).float())
+    near = Labeled(((train.features - mean) / std * scale).float(), train.labels)
+    neighbors_TK = nearest_numbers(near, ((held_out.features - mean) / std * scale).float())
     linear_TK = ridge(held_out.features)
 
     def as_values(numbers_TK: Tensor) -> list[Any]:

@@ -130,8 +130,8 @@ class HeadSettings:
     attention: int = 0
     """Classes and numbers of a sample: heads of an attention pooling beside the mean of the tokens; 0: only the mean."""
     statistics: bool | None = None
-    """Classes and numbers of a sample: the mean and the standard deviation of each channel of each raw input, over its known points, are features beside
-    those of the encoder. By default for numbers."""
+    """Classes and numbers of a sample: features of the raw inputs are used beside those of the encoder: mean and standard deviation of each channel and of
+    each row of a plane, and the means of as many parts as the input has tokens. The linear start chooses how much each kind counts. By default if there are raw inputs of numbers at points."""
     skip: bool | None = None
     """Dense targets: the head also sees the inputs themselves at full resolution. By default if an input has the size of the target."""
     skip_width: int = 32

@@ -13,8 +13,6 @@ from torch import Tensor
 FOLDS = 5
 STRENGTHS = tuple(10.0**e for e in np.arange(-7, 3.1, 0.5))
 """Strengths that are tried: penalty · |W|² is added to the mean squared error of standardized features."""
-BLOCK_SCALES = (0.0, 0.03, 0.3, 1.0)
-"""Scales of the first features relative to the others that are tried, which is a penalty of their own: an encoder may know less than the others, or more."""
 LEAST_STD = 1e-6
 
 
@@ -35,33 +33,31 @@ class Ridge:
 
     @classmethod
     def fit(
-        cls, x_SF: Tensor, y_SK: Tensor, folds: np.ndarray, strengths: Sequence[float] = STRENGTHS, block: int = 0
+        cls,
+        x_SF: Tensor,
+        y_SK: Tensor,
+        folds: np.ndarray,
+        strengths: Sequence[float] = STRENGTHS,
+        scale: Tensor | None = None,
     ) -> "Ridge":
         """Fit all samples with the strength of the smallest squared error in cross-validation, relative to each number's variance.
 
         Args:
             y_SK: NaN where unknown.
-            block: so many first features have a penalty of their own, if there are others.
             folds: (S,) fold of each sample; samples of one group should share a fold. With fewer than two folds in use, every sample gets its own fold by turns.
+            scale: (F,) factors of the standardized features; a smaller one is a stronger penalty. See `blocks.block_scales`.
         """
         mean, std = feature_scale(x_SF)
-        x = ((x_SF.double() - mean) / std).cpu()
+        scale_F = torch.ones(x_SF.shape[1], dtype=torch.float64) if scale is None else scale.double()
+        x = ((x_SF.double() - mean) / std).cpu() * scale_F
         y = y_SK.double().cpu()
         if len(np.unique(folds)) < 2:
             folds = np.arange(len(x)) % FOLDS
         variance = torch.where(y.isnan(), 0, y - y.nanmean(dim=0)).square().mean(dim=0).clamp_min(1e-12)
-        best: tuple[float, Tensor, float, Tensor] | None = None
-        for scale in BLOCK_SCALES if 0 < block < x.shape[1] else (1.0,):
-            scale_F = torch.cat([x.new_full((block,), scale), x.new_ones(x.shape[1] - block)])
-            errors = _cross_validated(x * scale_F, y, folds, strengths)
-            relative = (errors / variance).mean(dim=1)
-            i = int(relative.argmin())
-            if best is None or float(relative[i]) < best[0]:
-                best = float(relative[i]), scale_F, strengths[i], errors[i]
-        assert best is not None
-        _, scale_F, strength, error_K = best
-        ((weight, bias),) = _solve(x * scale_F, y, [strength])
-        return cls(mean.float(), std.float(), weight * scale_F, bias, strength, error_K.sqrt())
+        errors = _cross_validated(x, y, folds, strengths)
+        best = int((errors / variance).mean(dim=1).argmin())
+        ((weight, bias),) = _solve(x, y, [strengths[best]])
+        return cls(mean.float(), std.float(), weight * scale_F, bias, strengths[best], errors[best].sqrt())
 
     def __call__(self, x_TF: Tensor) -> Tensor:
         """Returns (T, K), float64."""

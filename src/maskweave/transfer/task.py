@@ -12,6 +12,7 @@ from maskweave.errors import MaskweaveError
 from maskweave.modality.catalogs import Catalog
 from maskweave.models.encoder import Encoder
 from maskweave.models.heads import BoxHead, DenseHead
+from maskweave.models.raw_features import RawFeatures
 from maskweave.models.sample_heads import LEVELS, ClassHead, NumberHead
 from maskweave.objectives.boxes import SetLoss
 from maskweave.objectives.classes import ClassLoss, median_frequency_weights
@@ -91,6 +92,14 @@ def readable_raw(catalog: Catalog, names: Sequence[str]) -> list[str]:
     ]
 
 
+def raw_features(catalog: Catalog, names: Sequence[str]) -> dict[str, RawFeatures]:
+    """Returns the features of raw inputs for heads of a whole sample."""
+    return {
+        name: RawFeatures(catalog[name].value.channels, tuple(catalog[name].value.size), tuple(catalog[name].grid))
+        for name in names
+    }
+
+
 def make_head(encoder: Encoder, target: Target, settings: HeadSettings, bins: int = 0) -> nn.Module:
     """Build the head for the target.
 
@@ -104,17 +113,16 @@ def make_head(encoder: Encoder, target: Target, settings: HeadSettings, bins: in
     if target.kind in ("label", "sample", "numbers"):
         if settings.attention and encoder.width % settings.attention:
             raise MaskweaveError(f"head.attention {settings.attention} must divide the encoder's width {encoder.width}")
-        wanted = target.kind == "numbers" if settings.statistics is None else settings.statistics
         if settings.statistics and not raw:
             raise MaskweaveError(
                 f"head.statistics needs an input of numbers at points, found {', '.join(encoder.names)}; set it to false"
             )
-        statistics = {name: encoder.catalog[name].value.channels for name in raw} if wanted else {}
+        features = {} if settings.statistics is False else raw_features(encoder.catalog, raw)
         if target.kind != "numbers":
-            return ClassHead(encoder.width, len(target.classes), settings.attention, statistics)
+            return ClassHead(encoder.width, len(target.classes), settings.attention, features)
         assert target.value is not None
         count = int(np.prod(target.value.size)) * target.value.channels
-        return NumberHead(encoder.width, count, settings.form, bins, settings.attention, statistics)
+        return NumberHead(encoder.width, count, settings.form, bins, settings.attention, features)
     if target.kind == "boxes":
         return BoxHead(
             encoder.width, len(target.classes), settings.queries, settings.width, settings.depth, settings.heads
@@ -151,7 +159,7 @@ def make_head(encoder: Encoder, target: Target, settings: HeadSettings, bins: in
 
 def raw_names(head: nn.Module) -> list[str]:
     """Returns the inputs that a head reads itself."""
-    return list(getattr(head, "statistics", {}) or getattr(head, "skipped", {}))
+    return list(getattr(head, "raw", {}) or getattr(head, "skipped", {}))
 
 
 def task_loss(target: Target, head: nn.Module, facts: TargetFacts, settings: LossSettings) -> TaskLoss:

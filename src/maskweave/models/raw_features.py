@@ -1,0 +1,100 @@
+"""Features of raw inputs for heads of a whole sample: what a linear model needs to do what the simplest methods do, beside the encoder's features.
+
+Kinds, each over known points only:
+    channels: mean and standard deviation of each channel;
+    rows: the same of each row of a plane (each frequency of a spectrogram), along its columns;
+    parts: the mean of each channel in equal parts of the value, as many as it has tokens. Along the last axis the parts divide what is known, so that a
+        word spoken slowly looks like the same word spoken fast; the known share of that axis is a feature too.
+
+Dimension letters: B samples, C channels, H rows, W length of the last axis, F features.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+RawKind = Literal["channels", "rows", "parts"]
+MOST_ROWS, MOST_PARTS = 512, 2048
+"""Most features of a kind of one input; otherwise the kind is left out."""
+_POOL: dict[int, Callable[[Tensor, Any], Tensor]] = {
+    1: F.adaptive_avg_pool1d,
+    2: F.adaptive_avg_pool2d,
+    3: F.adaptive_avg_pool3d,
+}
+
+
+@dataclass(frozen=True)
+class RawFeatures:
+    """The features of one raw input.
+
+    Args:
+        channels: C.
+        size: points along each axis.
+        parts: parts along each axis.
+    """
+
+    channels: int
+    size: tuple[int, ...]
+    parts: tuple[int, ...]
+
+    @property
+    def counts(self) -> dict[RawKind, int]:
+        """Number of features of each kind."""
+        counts: dict[RawKind, int] = {"channels": 2 * self.channels}
+        if len(self.size) == 2 and 2 * self.channels * self.size[0] <= MOST_ROWS:
+            counts["rows"] = 2 * self.channels * self.size[0]
+        parts = self.channels * math.prod(self.parts)
+        if len(self.parts) == len(self.size) and math.prod(self.parts) > 1 and parts < MOST_PARTS:
+            counts["parts"] = parts + 1
+        return counts
+
+    def __call__(self, kind: RawKind, raw: Tensor) -> Tensor:
+        """Returns (B, F) of a kind for values (B, C, *size), NaN at unknown points; NaN where nothing is known."""
+        match kind:
+            case "channels":
+                return mean_and_deviation(raw.flatten(2))
+            case "rows":
+                return mean_and_deviation(raw.flatten(1, 2))
+            case "parts":
+                return torch.stack([self._parts(value) for value in raw])
+
+    def _parts(self, value_CS: Tensor) -> Tensor:
+        known_W = ~value_CS.isnan().flatten(0, -2).all(dim=0)
+        length = int(torch.nonzero(known_W)[-1]) + 1 if bool(known_W.any()) else 1
+        value_CS = value_CS[..., :length]
+        known = ~value_CS.isnan()
+        pool = _POOL[len(self.size)]
+        share = pool(known.to(value_CS.dtype)[None], self.parts)[0]
+        mean = pool(value_CS.masked_fill(~known, 0)[None], self.parts)[0] / share
+        return torch.cat([mean.flatten(), mean.new_tensor([length / len(known_W)])])
+
+
+def block_sizes(features: Mapping[str, RawFeatures]) -> dict[str, int]:
+    """Returns the number of features of each kind that some input has."""
+    sizes = {kind: sum(found.counts.get(kind, 0) for found in features.values()) for kind in get_args(RawKind)}
+    return {kind: size for kind, size in sizes.items() if size}
+
+
+def raw_blocks(features: Mapping[str, RawFeatures], raw: Mapping[str, Tensor]) -> list[Tensor]:
+    """Returns the features of each kind that some input has, of all inputs, (B, F) each."""
+    return [
+        torch.cat([found(kind, raw[name]) for name, found in features.items() if kind in found.counts], dim=1)
+        for kind in get_args(RawKind)
+        if any(kind in found.counts for found in features.values())
+    ]
+
+
+def mean_and_deviation(x_BGP: Tensor) -> Tensor:
+    """Returns (B, 2 G), the mean and the standard deviation of each group of points (B, G, P), skipping NaN; NaN for groups of nothing else."""
+    known = ~x_BGP.isnan()
+    count = known.sum(dim=-1).clamp_min(1)
+    x_BGP = x_BGP.masked_fill(~known, 0)
+    mean = x_BGP.sum(dim=-1) / count
+    deviation = ((x_BGP - mean[..., None]).square() * known).sum(dim=-1) / count
+    found = torch.cat([mean, deviation.sqrt()], dim=1)
+    return found.masked_fill(~known.any(dim=-1).repeat(1, 2), torch.nan)

@@ -1,0 +1,81 @@
+"""How much each block of features counts in a linear model, chosen in cross-validation: an encoder may know less than simple features of the inputs, or more.
+
+The blocks are compared by kernel ridge regression, whose cost does not depend on the number of features.
+
+Dimension letters: S samples, F features, K numbers, G blocks.
+"""
+
+from collections.abc import Sequence
+from itertools import product
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from maskweave.transfer.ridge import FOLDS, feature_scale
+
+SHARES = (0.0, 0.3, 1.0)
+"""Scales of a block relative to the others that are tried."""
+STRENGTHS = tuple(10.0**e for e in range(-6, 2))
+"""Strengths of the ridge that are tried, relative to the mean square of a sample's features."""
+MOST_SAMPLES = 400
+BETTER = 0.98
+"""A block is taken in only if it lowers the squared error below this share."""
+
+
+def block_scales(x_SF: Tensor, y_SK: Tensor, folds: np.ndarray, blocks: Sequence[int]) -> Tensor:
+    """Returns (F,) factors of standardized features, equal within a block; 0 for blocks that do not help. The sum of their squares is F.
+
+    Args:
+        y_SK: numbers to predict, NaN where unknown; for classes 1 at the class of the sample and 0 elsewhere.
+        folds: (S,) fold of each sample; with fewer than two folds in use, every sample gets its own fold by turns.
+        blocks: features of each block; their sum is F.
+    """
+    if len(blocks) < 2:
+        return torch.ones(x_SF.shape[1])
+    some = np.linspace(0, len(x_SF) - 1, min(len(x_SF), MOST_SAMPLES)).round().astype(int)
+    mean, std = feature_scale(x_SF[some])
+    x = ((x_SF[some].double() - mean) / std).cpu()
+    y = y_SK[some].double().cpu()
+    folds = folds[some] if len(np.unique(folds[some])) > 1 else np.arange(len(some)) % FOLDS
+    variance_K = torch.where(y.isnan(), 0, y - y.nanmean(dim=0)).square().mean(dim=0).clamp_min(1e-12)
+    used = [k for k in range(y.shape[1]) if not bool(y[:, k].isnan().all())]
+    y = y[:, used] / variance_K[used].sqrt()
+    kernels = [part @ part.T / part.shape[1] for part in x.split(list(blocks), dim=1)]
+    tried = [shares for shares in product(SHARES, repeat=len(blocks)) if max(shares) == 1]
+    # The fewest and smallest blocks first, so that others must be clearly better.
+    tried.sort(key=lambda shares: (sum(s > 0 for s in shares), sum(shares)))
+    best, least = tried[0], float("inf")
+    for shares in tried:
+        kernel = sum((share**2 * k for share, k in zip(shares, kernels, strict=True) if share), torch.zeros(()))
+        if (error := _error(kernel, y, folds)) < BETTER * least or (error < least and _within(shares, best)):
+            best, least = shares, error
+    scale_F = torch.cat([torch.full((n,), share / n**0.5) for n, share in zip(blocks, best, strict=True)])
+    return scale_F * (len(scale_F) / scale_F.square().sum()).sqrt()
+
+
+def _within(shares: Sequence[float], others: Sequence[float]) -> bool:
+    """Whether no block is in use that the others lack."""
+    return all(other > 0 or share == 0 for share, other in zip(shares, others, strict=True))
+
+
+def _error(kernel_SS: Tensor, y_SK: Tensor, folds: np.ndarray) -> float:
+    """Returns the least mean squared error in cross-validation over the strengths. Unknown numbers are skipped; in training they count as average."""
+    errors = torch.zeros(len(STRENGTHS), dtype=torch.float64)
+    for fold in np.unique(folds):
+        out = torch.from_numpy(folds == fold)
+        kept = ~out
+        center_K = y_SK[kept].nanmean(dim=0).nan_to_num()
+        wanted = (y_SK[kept] - center_K).nan_to_num()
+        among, across = kernel_SS[kept][:, kept], kernel_SS[out][:, kept]
+        mean_S = among.mean(dim=0)
+        centered = among - mean_S - mean_S[:, None] + mean_S.mean()
+        across = across - across.mean(dim=1, keepdim=True) - mean_S + mean_S.mean()
+        values_S, vectors = torch.linalg.eigh(centered)
+        values_S = values_S.clamp_min(0)
+        rotated, projected = across @ vectors, vectors.T @ wanted
+        typical = values_S.mean().clamp_min(1e-12)
+        for i, strength in enumerate(STRENGTHS):
+            found = rotated @ (projected / (values_S + strength * len(values_S) * typical)[:, None]) + center_K
+            errors[i] += (found - y_SK[out]).square().nansum()
+    return float(errors.min())
