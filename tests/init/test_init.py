@@ -381,6 +381,19 @@ def test_numbers_over_powers_of_ten_need_no_range(tmp_path: Path, rng: np.random
     assert catalog["counts"].value.range is not None
 
 
+def test_files_that_never_change_are_left_out(tmp_path: Path, rng: np.random.Generator) -> None:
+    root = folder(
+        tmp_path / "files",
+        light__npy=lambda i: rng.uniform(0, 1, (8, 8, 2)),
+        noise__npy=lambda i: np.broadcast_to([3.0, 500.0], (8, 8, 2)),
+        flat__npy=lambda i: np.full((8, 8), 2.0),
+    )
+    project, catalog = made(root, tmp_path)
+    assert list(catalog) == ["light", "tok_light"]
+    doubts = {f.name: " ".join(f.doubts) for f in project.findings}
+    assert "all files hold the same numbers (3 to 500, by channel)" in doubts["noise"] and "(2)" in doubts["flat"]
+
+
 def test_channels_of_different_ranges_have_their_own(tmp_path: Path, rng: np.random.Generator) -> None:
     root = folder(
         tmp_path / "files",

@@ -26,7 +26,7 @@ from maskweave.transfer.build import load_transferred
 from maskweave.transfer.data import open_examples
 from maskweave.transfer.probe import Labeled, nearest_numbers
 from maskweave.transfer.recipe import HeadSettings, TransferData, load_transfer
-from maskweave.transfer.ridge import Ridge
+from maskweave.transfer.ridge import MOST_PATTERNS, Ridge
 from maskweave.transfer.run import run_transfer
 from maskweave.transfer.target import Target, make_target
 from maskweave.transfer.task import fit_facts, number_answers
@@ -173,6 +173,21 @@ def test_ridge_is_scikit_learns() -> None:
     own = TheirRidge(alpha=0.5 * 50).fit(standardized[10:], y[10:, 0])
     assert np.allclose(some(torch.from_numpy(x)).numpy()[:, 0], own.predict(standardized), atol=1e-4)
     assert np.allclose(some(torch.from_numpy(x)).numpy()[:, 1], theirs.predict(standardized)[:, 1], atol=1e-5)
+
+
+def test_numbers_that_are_known_in_many_different_samples() -> None:
+    """Beyond some number of patterns, unknown numbers count as average, which changes little where few are unknown."""
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=(120, 4))
+    y = x @ rng.normal(size=(4, MOST_PATTERNS + 10)) + 0.1 * rng.normal(size=(120, MOST_PATTERNS + 10))
+    holes = y.copy()
+    holes[np.arange(y.shape[1]), np.arange(y.shape[1])] = np.nan
+    folds = np.arange(120) % 5
+    whole, partly = (Ridge.fit(torch.from_numpy(x), torch.from_numpy(wanted), folds) for wanted in (y, holes))
+    assert np.allclose(partly(torch.from_numpy(x)).numpy(), y, atol=0.6) and not torch.equal(
+        whole.weight, partly.weight
+    )
+    assert np.allclose(partly.weight, whole.weight, atol=0.25)
 
 
 def test_the_strength_is_cross_validated() -> None:

@@ -147,6 +147,9 @@ def _map(
     facts = number_facts(arrays, known, channels)
     if facts is None:
         return finding.undecided("all points of the files that were read are missing")
+    if facts.is_constant and len(arrays) > 1:
+        same = f"{facts.smallest:.4g}" + f" to {facts.largest:.4g}, by channel" * (facts.largest > facts.smallest)
+        return finding.undecided(f"all files hold the same numbers ({same}), so there is nothing to learn")
     low, high = rounded_out(facts.low, facts.high)
     kinds = "/".join(sorted({str(a.dtype) for a in arrays}))
     finding.found = f"{kinds}, {facts.smallest:.4g} to {facts.largest:.4g}"
@@ -166,8 +169,6 @@ def _map(
     if missing:
         finding.value["missing"] = missing[0] if len(missing) == 1 else list(missing)
         finding.why["missing"] = "also what is past the end of short values" if fitted.pads else "marked so in files"
-    if facts.is_constant:
-        finding.doubts.append(f"all numbers are {facts.smallest:g}; remove the entry if it says nothing")
     return finding
 
 
@@ -180,8 +181,6 @@ def _series(finding: Finding, facts: NumberFacts, channels: int, fitted: sizes.F
     if marks := [mark for mark in facts.missing if mark != "nan"]:
         finding.value["missing"] = ["predicted", *marks]
         finding.why["missing"] = "marked so in files; the end of short series is predicted, too"
-    if facts.is_constant:
-        finding.doubts.append(f"all numbers are {facts.smallest:g}; remove the entry if it says nothing")
     return finding
 
 

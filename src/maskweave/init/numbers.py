@@ -55,6 +55,7 @@ class NumberFacts:
     ranges: tuple[tuple[float, float], ...]
     """Lowest and highest number of each channel without rare extremes, if the ranges differ strongly; empty if they do not."""
     is_constant: bool = False
+    """Whether no channel ever changes."""
     has_tails: bool = False
     """Whether the numbers are floats that span powers of ten, on one or both sides of their median."""
 
@@ -91,8 +92,7 @@ def number_facts(arrays: Sequence[np.ndarray], known: Sequence[np.ndarray | None
     flat = np.where(widths > 0, 0, 0.5 * max(float(np.median(widths)), 1e-6))  # of channels that are constant
     ranges = tuple(zip((low - flat).tolist(), (high + flat).tolist(), strict=True)) if unequal else ()
     lowest, highest = float(low.min()), float(high.max())
-    is_constant = highest <= lowest
-    if is_constant:
+    if highest <= lowest:
         lowest, highest = lowest - 0.5, highest + 0.5
     missing: tuple[str | float, ...] = tuple(marks) or (("nan",) if unknown or marked else ())
     return NumberFacts(
@@ -103,7 +103,7 @@ def number_facts(arrays: Sequence[np.ndarray], known: Sequence[np.ndarray | None
         missing,
         unknown,
         ranges,
-        is_constant,
+        bool((largest <= smallest).all()),
         all(a.dtype.kind == "f" for a in arrays) and _has_tails(table),
     )
 

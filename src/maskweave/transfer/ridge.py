@@ -14,6 +14,8 @@ FOLDS = 5
 STRENGTHS = tuple(10.0**e for e in np.arange(-7, 3.1, 0.5))
 """Strengths that are tried: penalty · |W|² is added to the mean squared error of standardized features."""
 LEAST_STD = 1e-6
+MOST_PATTERNS = 64
+"""Most groups of numbers that are fitted on their own, each known in other samples."""
 
 
 @dataclass(frozen=True)
@@ -86,19 +88,22 @@ def feature_scale(x_SF: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _solve(x_SF: Tensor, y_SK: Tensor, strengths: Sequence[float]) -> list[tuple[Tensor, Tensor]]:
-    """Returns weight (K, F) and bias (K,) for each strength. Numbers with unknown samples are solved one by one."""
-    if bool(y_SK.isnan().any()):
-        columns = []
-        for y_S in y_SK.T:
-            known = ~y_S.isnan()
-            if not bool(known.any()):
-                nothing = x_SF.new_zeros(1, x_SF.shape[1]), x_SF.new_zeros(1)
-                columns.append([nothing] * len(strengths))
+    """Returns weight (K, F) and bias (K,) for each strength. Each number is fitted to the samples where it is known; if these differ among more than
+    `MOST_PATTERNS` groups of numbers, unknown ones count as average instead."""
+    patterns, group_K = y_SK.isnan().unique(dim=1, return_inverse=True)
+    if patterns.shape[1] > MOST_PATTERNS:
+        y_SK = torch.where(y_SK.isnan(), y_SK.nanmean(dim=0).nan_to_num(), y_SK)
+    elif bool(patterns.any()):
+        found = [(x_SF.new_zeros(y_SK.shape[1], x_SF.shape[1]), x_SF.new_zeros(y_SK.shape[1])) for _ in strengths]
+        for group, unknown_S in enumerate(patterns.T):
+            columns = group_K == group
+            if bool(unknown_S.all()):
                 continue
-            columns.append(_solve(x_SF[known], y_S[known, None], strengths))
-        return [
-            (torch.cat([w for w, _ in parts]), torch.cat([b for _, b in parts])) for parts in zip(*columns, strict=True)
-        ]
+            for (weight, bias), (some_weight, some_bias) in zip(
+                found, _solve(x_SF[~unknown_S], y_SK[~unknown_S][:, columns], strengths), strict=True
+            ):
+                weight[columns], bias[columns] = some_weight, some_bias
+        return found
     center_F, center_K = x_SF.mean(dim=0), y_SK.mean(dim=0)
     u_SR, s_R, vh_RF = torch.linalg.svd(x_SF - center_F, full_matrices=False)
     uy_RK = u_SR.T @ (y_SK - center_K)

@@ -27,7 +27,7 @@ TAIL_DEVIATIONS = 8.0
 """A deviation is at least this part of the distance between the `TAILS`, for numbers that are nearly constant but for rare peaks."""
 SAME = 1e-9
 """Numbers that deviate by less than this part of the largest one are all equal but for rounding, and are not scaled."""
-SMALL = 0.25
+SMALL = 0.1
 """Scale asinh: this quantile of the absolute numbers separates the linear from the logarithmic part."""
 POINTS = 2**20
 """Most points that quantiles are computed from."""
