@@ -394,6 +394,28 @@ def test_files_that_never_change_are_left_out(tmp_path: Path, rng: np.random.Gen
     assert "all files hold the same numbers (3 to 500, by channel)" in doubts["noise"] and "(2)" in doubts["flat"]
 
 
+def test_modalities_of_few_samples(tmp_path: Path, rng: np.random.Generator) -> None:
+    """A recipe leaves out what hardly any sample has; inputs of requests are what most samples have together."""
+
+    def below(count: int) -> Callable[[int], object]:
+        return lambda i: rng.uniform(0, 1, (8, 8)) if i < count else None
+
+    root = folder(
+        tmp_path / "files",
+        light__npy=below(COUNT),
+        level__txt=lambda i: str(i % 3),
+        second__npy=below(COUNT - 4),
+        third__npy=below(COUNT - 6),
+        rare__npy=below(1),
+    )
+    project, catalog = made(root, tmp_path)
+    recipe = load_recipe(project.folder / "recipe.yaml")
+    assert "rare" in catalog and "rare" not in recipe.load_catalog() and "tok_third" in recipe.load_catalog()
+    assert any(f"only 1 of {COUNT} samples have it" in doubt for f in project.findings for doubt in f.doubts)
+    inputs = {tuple(request.targets): request.inputs for request in recipe.evaluate.requests}
+    assert inputs["tok_light",] == ["level", "second"] and inputs["tok_third",] == ["level", "light", "second"]
+
+
 def test_channels_of_different_ranges_have_their_own(tmp_path: Path, rng: np.random.Generator) -> None:
     root = folder(
         tmp_path / "files",

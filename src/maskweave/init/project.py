@@ -28,6 +28,8 @@ CATALOG, RECIPE, DATA, RUN = "catalog.yaml", "recipe.yaml", "data", "run"
 LIMIT = 0.5
 """Largest share of samples with unusable files at the import; they are counted and listed."""
 FAULTS_SHOWN = 2
+RARE = 0.1
+"""Modalities that a smaller share of the samples has are in the catalog, but not in the recipe."""
 
 
 @dataclass
@@ -158,7 +160,13 @@ def make_project(
         )
     vocabulary = fit_vocabulary(usable)
     samples = len(set().union(*(s.files for s in listing.sets if any(f.place == s.name for f in usable))))
-    plan = make_plan(usable, samples, minutes, machine_speed(), torch.get_num_threads())
+    common = [f for f in usable if f.files >= RARE * samples] or usable
+    rare = [f for f in usable if f not in common]
+    for f in rare:
+        f.doubts.append(
+            f"only {f.files} of {samples} samples have it, so the recipe leaves it out; to use it, add it to the recipe's modalities"
+        )
+    plan = make_plan(common, samples, minutes, machine_speed(), torch.get_num_threads())
     project = Project(out, listing, findings, plan, minutes)
     command = shlex.join(["maskweave", "init", str(root), "--out", str(out)])
     catalog = catalog_text(
@@ -168,7 +176,7 @@ def make_project(
         [f"The modalities of {root}, found by: {command}", "docs/modalities.md says what each key means."],
     )
     recipe = recipe_text(
-        usable,
+        common,
         plan,
         CATALOG,
         str((root if listing.layout == "shards" else out / DATA).resolve()),
@@ -178,6 +186,8 @@ def make_project(
             f"Cost: planned for about {minutes:g} minutes on {plan.processes} core{'s' * (plan.processes > 1)} of this machine; not measured.",
         ],
         listing.group,
+        samples,
+        rare,
     )
     path = out / CATALOG
     if path.exists() and path.read_text(encoding="utf-8") != catalog:

@@ -11,18 +11,31 @@ from maskweave.init.plan import Plan
 OWN = 0.3
 """Concentration of a picture's own tokens among the inputs: pictures are generated in several steps, from a part of themselves."""
 MOST_SHEETS = 6
+SCORED = 0.5
+"""Share of the samples that should have all inputs of a request."""
 
 
 def recipe_text(
-    findings: Sequence[Finding], plan: Plan, catalog: str, data: str, header: Sequence[str], group: str = ""
+    findings: Sequence[Finding],
+    plan: Plan,
+    catalog: str,
+    data: str,
+    header: Sequence[str],
+    group: str = "",
+    samples: int = 0,
+    rare: Sequence[Finding] = (),
 ) -> str:
     """Returns the recipe as commented YAML.
 
     Args:
+        findings: the modalities of the model.
         group: `data.split.group`.
+        samples: all samples.
+        rare: modalities that the recipe leaves out, as few samples have them.
     """
     groups = _groups(findings)
-    requests = [_request(findings, group) for group in groups]
+    requests = [_request(findings, group, samples) for group in groups]
+    names = list(dict.fromkeys(name for f in findings for name in (f.name, target_name(f))))
     tokenizers: list[Line | str] = [
         Line("samples", 4000, "most samples that they are trained on"),
         Line("jobs", plan.jobs, "tokenizers trained at the same time"),
@@ -44,6 +57,7 @@ def recipe_text(
     lines: list[Line | str] = [
         *header,
         Line("catalog", catalog, "the modalities"),
+        *([Line("modalities", names, f"few samples have the others: {', '.join(f.name for f in rare)}")] * bool(rare)),
         Line(
             "data",
             below=[
@@ -125,9 +139,17 @@ def _groups(findings: Sequence[Finding]) -> list[list[Finding]]:
     return list(groups.values())
 
 
-def _request(findings: Sequence[Finding], group: Sequence[Finding]) -> dict[str, Any]:
-    others = [f.name for f in findings if f not in group]
-    return {"inputs": others or [f.name for f in group], "targets": [target_name(f) for f in group]}
+def _request(findings: Sequence[Finding], group: Sequence[Finding], samples: int) -> dict[str, Any]:
+    """Returns a request for a group from the others, without those that too few samples have: a sample is scored if it has all inputs."""
+    chosen: list[Finding] = []
+    share = 1.0
+    for f in sorted((f for f in findings if f not in group), key=lambda f: -f.files):
+        share *= f.files / max(samples, 1)
+        if chosen and share < SCORED:
+            break
+        chosen.append(f)
+    inputs = [f.name for f in findings if f in chosen]
+    return {"inputs": inputs or [f.name for f in group], "targets": [target_name(f) for f in group]}
 
 
 def _mixture(findings: Sequence[Finding], group: Sequence[Finding]) -> dict[str, Any]:
