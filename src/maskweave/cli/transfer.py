@@ -13,7 +13,7 @@ from maskweave.errors import MaskweaveError
 from maskweave.evaluate.run import EvaluationRow, write_rows
 from maskweave.generate.bundle import load
 from maskweave.modality.catalogs import load_catalog
-from maskweave.report.tables import text_table
+from maskweave.report.tables import short_number, text_table
 from maskweave.training.learned_scaling import with_learned_of
 from maskweave.transfer.data import open_examples
 from maskweave.transfer.fractions import curve_table, parse_fractions, probe_curve, transfer_curve
@@ -134,7 +134,5 @@ def evaluate_suite(run: str, name: str) -> str:
 def table(rows: Sequence[EvaluationRow]) -> str:
     """Formats the rows as a plain-text table."""
     heads = ["inputs", "target", "metric", "better", "value", "constant"]
-    return text_table(
-        heads,
-        [[" + ".join(r.inputs), r.target, r.metric, r.better, f"{r.value:.3f}", f"{r.constant:.3f}"] for r in rows],
-    )
+    numbers = lambda r: [short_number(x) for x in (r.value, r.constant)]  # noqa: E731
+    return text_table(heads, [[" + ".join(r.inputs), r.target, r.metric, r.better, *numbers(r)] for r in rows])

@@ -6,6 +6,7 @@ Shapes: *size points, C channels, S training values.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -200,9 +201,9 @@ class ScaledNumbers(DenseNumbers):
 
     # Scores
 
-    def per_channel(self, errors: Callable[[Any, Any, int], np.ndarray]) -> Callable[[Any, Any], np.ndarray]:
+    def per_channel(self, errors: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
         """Returns statistics of a metric for each channel, (2, C)."""
-        return lambda prediction, truth: errors(prediction, truth, len(self.size))
+        return partial(errors, axes=len(self.size))
 
     def curve_names(self) -> Sequence[str]:
         """Name and unit of each channel, for figures; empty if neither is known."""
