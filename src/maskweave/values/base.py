@@ -230,6 +230,10 @@ class ValueType(Drawn):
         """Whether a checked value says nothing, so that its sample lacks the modality."""
         return False
 
+    def reads_photograph(self, ending: str) -> bool:
+        """Whether files with an ending are read as they are shown: upright, and in color."""
+        return False
+
     def parse(self, content: bytes, ending: str, where: str) -> Any:
         """Parse a file's bytes to what `check` takes."""
         return files.read_json_value(content, where)
