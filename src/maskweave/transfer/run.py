@@ -12,6 +12,7 @@ from maskweave.data.reading import read
 from maskweave.errors import MaskweaveError
 from maskweave.evaluate.run import EvaluationRow, write_rows
 from maskweave.files import write_aside
+from maskweave.modality.catalogs import Catalog
 from maskweave.models.encoder import Encoder
 from maskweave.nn.layers import count_parameters
 from maskweave.report.advice import RunFacts, advise
@@ -30,6 +31,7 @@ from maskweave.transfer.recipe import TransferRecipe
 from maskweave.transfer.scoring import score_transfer
 from maskweave.transfer.shares import answers, describe_shares
 from maskweave.transfer.task import fit_facts, raw_names
+from maskweave.values.base import ValueType
 
 SHOWN = 4
 """Examples in the report."""
@@ -52,9 +54,8 @@ def run_transfer(recipe: TransferRecipe, folder: Path, command: str = "") -> lis
         )
     catalog = with_learned_by_tokenizers(recipe.load_catalog(), Path(recipe.start) / "tokenizers")
     examples = open_examples(recipe.data, catalog, recipe.inputs, recipe.target, recipe.label)
-    if (learning := examples.train.target.modality) is not None and not recipe.label and learns(learning):
-        seen = learning.value.check_batch(answers(examples.train, FITTED), learning.name)
-        catalog = with_values(catalog, {learning.name: learning.value.fit_to(np.stack(seen))})
+    if fitted := _learned(recipe, catalog, examples.train):
+        catalog = with_values(catalog, fitted)
         examples = open_examples(recipe.data, catalog, recipe.inputs, recipe.target, recipe.label)
     target = examples.train.target
     facts = fit_facts(target, answers(examples.train, FITTED), recipe.head)
@@ -120,6 +121,24 @@ def run_transfer(recipe: TransferRecipe, folder: Path, command: str = "") -> lis
     date = datetime.date.today().isoformat()
     write_report(folder, Sections(date=date, summary=summary, advice=advice, facts=summary_facts, sheets=sheets))
     return rows
+
+
+def _learned(recipe: TransferRecipe, catalog: Catalog, examples: Examples) -> dict[str, ValueType]:
+    """Returns the value types of the target and of new raw inputs with their scaling, where it is to be learned from the training examples."""
+    whole = examples.target.modality if not recipe.label else None
+    wanted = [catalog[name] for name in recipe.inputs if catalog[name].kind == "patches"] + ([whole] if whole else [])
+    wanted = [m for m in wanted if learns(m)]
+    samples = examples.some(FITTED)
+    found = [item.sample for item in read(samples, range(len(samples))) if not item.error] if wanted else []
+    fitted = {}
+    for m in wanted:
+        values = [sample[m.reads] for sample in found if m.reads in sample]
+        if not values:
+            raise MaskweaveError(
+                f"no usable training example has {m.reads!r}, so the value.scaling of {m.name!r} cannot be learned; leave it out, or check the data"
+            )
+        fitted[m.name] = m.value.fit_to(np.stack(m.value.check_batch(values, m.name)))
+    return fitted
 
 
 def _copy_tokenizers(source: Path, encoder: Encoder, folder: Path) -> None:
