@@ -14,6 +14,7 @@ from maskweave.evaluate.run import EvaluationRow, write_rows
 from maskweave.files import write_aside
 from maskweave.modality.catalogs import Catalog
 from maskweave.models.encoder import Encoder
+from maskweave.models.sample_heads import NumberHead
 from maskweave.nn.layers import count_parameters
 from maskweave.report.advice import RunFacts, advise
 from maskweave.report.html import Sections, write_report
@@ -25,6 +26,7 @@ from maskweave.training.loop import fit
 from maskweave.training.optimizer import trained
 from maskweave.training.run_folder import claim_folder
 from maskweave.transfer.build import Transferred, build_objective, load_transferred, save_transferred
+from maskweave.transfer.calibration import calibrate, hold_out
 from maskweave.transfer.data import Examples, Parts, TransferBatches, open_examples
 from maskweave.transfer.linear_start import start_from_linear
 from maskweave.transfer.recipe import TransferRecipe
@@ -60,6 +62,9 @@ def run_transfer(recipe: TransferRecipe, folder: Path, command: str = "") -> lis
     target = examples.train.target
     facts = fit_facts(target, answers(examples.train, FITTED), recipe.head)
     objective, notes = build_objective(recipe, catalog, target, facts)
+    trained_on, calibrated_on = examples.train, None
+    if isinstance(objective.head, NumberHead) and objective.head.form == "gaussian":
+        trained_on, calibrated_on = hold_out(examples.train, recipe.head.calibrate)
     tokenizers = load_tokenizers(Path(recipe.start) / "tokenizers", objective.encoder.catalog)
     try:
         recipe.data.augment.check(catalog)
@@ -79,20 +84,20 @@ def run_transfer(recipe: TransferRecipe, folder: Path, command: str = "") -> lis
     summary_facts = {
         "parameters": f"{count_parameters(objective) / 1e6:.2f} M",
         "trained": f"{sum(p.numel() for p in trained(objective).values()) / 1e6:.2f} M",
-        "examples": len(examples.train),
+        "examples": len(trained_on),
         "samples per step": recipe.train.samples_per_step,
     }
     raw = raw_names(objective.head)
     names, size, data = objective.encoder.names, recipe.train.batch_size, recipe.data
     if recipe.head.linear_start and not (folder / "checkpoints").is_dir():
         device = connect(recipe.train.device).device
-        sentence = start_from_linear(objective.to(device), examples.train, tokenizers, device)
+        sentence = start_from_linear(objective.to(device), trained_on, tokenizers, device)
         if sentence and is_main_process():
             print(f"start: {sentence}")
     fit(
         objective,
         TransferBatches(
-            examples.train,
+            trained_on,
             tokenizers,
             names,
             size,
@@ -109,6 +114,8 @@ def run_transfer(recipe: TransferRecipe, folder: Path, command: str = "") -> lis
     )
     if not is_main_process():
         return []
+    if calibrated_on is not None:
+        print(f"calibration: {calibrate(objective, calibrated_on, tokenizers)}")
     save_transferred(objective, catalog, target, recipe, folder)
     model = load_transferred(folder, next(objective.head.parameters()).device)
     rows = score_transfer(model, *examples, seed=data.seed + 1, limit=data.limit, workers=recipe.train.workers)
