@@ -63,6 +63,7 @@ class Dense(Array):
         return None
 
     def check_settings(self, kind: str) -> None:
+        self.check_array_names()
         if len(self.fit) not in (0, 1, len(self.size)):
             raise MaskweaveError(
                 f"value.fit must be one word, or one for each of {len(self.size)} axes, found {len(self.fit)}"

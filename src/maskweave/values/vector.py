@@ -45,6 +45,7 @@ class Vector(Array):
     """Unit of the numbers, for figures and messages."""
 
     def check_settings(self, kind: str) -> None:
+        self.check_array_names()
         if not 1 <= self.channels <= MAX_CHANNELS:
             raise MaskweaveError(f"value.channels must be 1 to {MAX_CHANNELS:,}, found {self.channels}")
 
