@@ -89,7 +89,13 @@ def probe_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--samples", metavar="N", type=int, default=0, help="number of training samples (default: all; 4000 for scenes)"
     )
-    parser.add_argument("--validation", metavar="N", type=int, default=1000, help="number of held-out samples")
+    parser.add_argument(
+        "--validation",
+        metavar="N",
+        type=int,
+        default=0,
+        help="number of held-out samples (default: all of --held-out; otherwise a fifth, at most 1000; 1000 for scenes)",
+    )
     parser.add_argument("--group", metavar="REGEX", type=str, default="", help=GROUP)
     parser.add_argument("--fractions", metavar="SHARES", type=str, default="", help=FRACTIONS)
     parser.add_argument("--seed", metavar="SEED", type=int, default=1000, help="random seed of the scenes")
@@ -105,7 +111,7 @@ def probe(given: Namespace) -> None:
         source=given.data,
         held_out=given.held_out,
         samples=given.samples or (4000 if is_endless(given.data) else 0),
-        validation=given.validation,
+        validation=given.validation or (1000 if is_endless(given.data) else 0),
         split=Split(group=given.group),
         seed=given.seed,
     )

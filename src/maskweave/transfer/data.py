@@ -24,6 +24,8 @@ from maskweave.transfer.target import Target, make_target, target_tensor
 
 TUNED_ON = 0.2
 """Share of the training examples, the last ones, on which a probe chooses its settings. Those of a data set come last by the hashes of their names."""
+MOST_HELD_OUT = 1000
+"""Most examples that are held out of a data set if no number is given."""
 FOLDS = 5
 MOST_BAD = 100
 """Consecutive unusable samples after which making a batch fails."""
@@ -219,11 +221,12 @@ def open_examples(data: TransferData, catalog: Catalog, inputs: Sequence[str], n
             Examples(source, catalog, inputs, target, train, data.split, partial),
             Examples(other, catalog, inputs, target, kept, partial=partial),
         )
-    if not (data.split.file or data.split.fraction or 1 <= data.validation < len(source)):
+    count = data.validation or min(max(len(source) // 5, 1), MOST_HELD_OUT)
+    if not (data.split.file or data.split.fraction or count < len(source)):
         raise MaskweaveError(
-            f"{data.source}: has {len(source)} samples, so data.validation must be from 1 to {len(source) - 1}, found {data.validation}; change it, or set data.held_out"
+            f"{data.source}: has {len(source)} samples, so data.validation must be from 1 to {len(source) - 1}, found {count}; change it, or set data.held_out"
         )
-    parts = divide(source, data.split, data.validation, data.source)
+    parts = divide(source, data.split, count, data.source)
     chosen = parts.train[: data.samples or None]
     if data.split.by == "hash":
         chosen = some_by_hash(source, parts.train, data.samples)

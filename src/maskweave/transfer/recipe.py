@@ -41,7 +41,7 @@ class TransferData:
     samples: int = 0
     """Number of training examples; 0: all. Endless sources, such as scenes, need a number above 0."""
     validation: int = 256
-    """Number of held-out examples; 0: all of held_out."""
+    """Number of held-out examples; 0: all of held_out, or without it a fifth of the source, at most 1,000."""
     split: Split = field(default_factory=Split)
     """Which examples of the source are held out, if held_out is empty: by default those whose names have the smallest hashes."""
     seed: int = 0
