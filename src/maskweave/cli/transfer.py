@@ -138,7 +138,9 @@ def evaluate_suite(run: str, name: str) -> str:
 
 
 def table(rows: Sequence[EvaluationRow]) -> str:
-    """Formats the rows as a plain-text table."""
+    """Formats the rows as a plain-text table, without the scores of single channels, keys and classes."""
     heads = ["inputs", "target", "metric", "better", "value", "constant"]
     numbers = lambda r: [short_number(x) for x in (r.value, r.constant)]  # noqa: E731
-    return text_table(heads, [[" + ".join(r.inputs), r.target, r.metric, r.better, *numbers(r)] for r in rows])
+    return text_table(
+        heads, [[" + ".join(r.inputs), r.target, r.metric, r.better, *numbers(r)] for r in rows if not r.part]
+    )
