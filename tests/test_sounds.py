@@ -6,11 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
 
 import maskweave
 from maskweave.cli.main import main
 from maskweave.data.token_store import TokenData
 from maskweave.modality.catalogs import load_catalog
+from maskweave.transfer.build import load_transferred
 
 CATALOG = """\
 modalities:
@@ -118,8 +120,27 @@ def test_from_files_to_a_sound(home: Path, capsys: pytest.CaptureFixture[str], m
     capsys.readouterr()
     assert main(["probe", "run", "shards", "--inputs", "points", "--target", "pitch", "--validation", "6"]) == 0
     assert "accuracy" in capsys.readouterr().out
-    (home / "transfer.yaml").write_text(TRANSFER)
-    assert main(["transfer", "transfer.yaml", "--out", "tuned"]) == 0
+    for inputs, target in (("speech", "pitch"), ("points", "speech")):
+        recipe = TRANSFER.replace("[points]", f"[{inputs}]").replace("pitch", target)
+        (home / "transfer.yaml").write_text(recipe.replace("points: 0", f"{inputs}: 0"))
+        assert main(["transfer", "transfer.yaml", "--out", f"{inputs}-{target}"]) == 0
+    told = load_transferred(home / "speech-pitch").predict([{"speech": sound}])
+    assert told[0] in ("low", "high")
+    denoised = load_transferred(home / "points-speech")
+    rows = {row["metric"]: row for row in json.loads((home / "points-speech" / "evaluation.json").read_text())}
+    assert rows["MAE"]["value"] < rows["MAE"]["constant"]
+    tone = 0.5 * np.sin(2 * np.pi * 300 * np.arange(2000) / 8000)
+    (heard,) = denoised.predict([{"points": (tone, 8000)}])
+    assert heard.rate == 8000 and 0 < heard.seconds <= 0.512 and np.isfinite(heard.waveform).all()
+    audio = denoised.catalog["speech"].value
+    silent = audio.answers(torch.full((1, 1, *audio.size), -1.0))
+    assert len(silent) == 1 and silent[0].log_mel.shape == (16, 1)
+    ends = torch.full((1, 1, *audio.size), -1.0)
+    ends[..., :5] = 0.5
+    assert audio.answers(ends)[0].log_mel.shape == (16, 5)
+    target = torch.full((1, 1, *audio.size), torch.nan)
+    target[..., :5] = 0.5
+    assert float(audio.task_loss(ends, target)[0]) == 0, "past its end, a sound is silent"
 
     report = (home / "run" / "report.html").read_text()
     assert report.count('<audio controls preload="none" src="data:audio/wav;base64,') == 8, "four samples and truths"

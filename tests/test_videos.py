@@ -9,6 +9,7 @@ from PIL import Image
 
 import maskweave
 from maskweave.cli.main import main
+from maskweave.transfer.build import load_transferred
 from maskweave.values.formats.video import read_video, write_mp4
 
 CATALOG = """\
@@ -106,5 +107,11 @@ def test_from_files_to_a_video(home: Path, capsys: pytest.CaptureFixture[str], m
     for given in ("in/clip/00.mp4", Path("in/clip/01"), (moving(12, True), 16), out["clip"]):
         assert bundle.generate({"points": given}, ["color"])["color"] in ("red", "blue")
     assert bundle.ensemble({"color": "red"}, ["clip"], samples=2)["clip"].dtype == np.uint8
+    (home / "transfer.yaml").write_text(
+        "{start: run, inputs: [points, clip], target: color, data: {source: shards, validation: 4}, train: {steps: 2, batch_size: 8}}"
+    )
+    assert main(["transfer", "transfer.yaml", "--out", "tuned"]) == 0
+    given = [dict.fromkeys(("points", "clip"), video) for video in (moving(4, False), (moving(12, True), 16))]
+    assert {*load_transferred(home / "tuned").predict(given)} <= {"red", "blue"}
     report = (home / "run" / "report.html").read_text()
     assert report.count('src="data:image/gif;base64,') == 8 and "clip, truth" in report

@@ -114,12 +114,37 @@ def test_histograms_of_numbers() -> None:
 
 def test_points_of_all_channels_are_counted() -> None:
     side = 8 * int(POINTS**0.5 / 8 + 1)
-    content = {"modalities": {"bands": {"id": 1, "kind": "patches", "grid": [1, 1], "value": {"type": "map", "size": [side, side], "channels": 4, "range": [0, 10]}}}}  # fmt: skip
+    channels = [{"name": n, "unit": "K"} for n in ("a", "b", "c", "d")]
+    content = {"modalities": {"bands": {"id": 1, "kind": "patches", "grid": [1, 1], "value": {"type": "map", "size": [side, side], "channels": channels, "range": [0, 10], "missing": "nan"}}}}  # fmt: skip
     stats = ModalityStats(catalog_from(content, "test")["bands"])
     value = np.broadcast_to(np.array([1, 2, 3, 4], np.float32), (side, side, 4)).copy()
     value[0, 0, 0] = 9  # one point of many
+    value[1, 1, 1] = np.nan
     stats.add(value)
-    assert stats.high == 9 and {1.0, 2.0, 3.0, 4.0} <= set(stats.numbers.tolist())
+    assert stats.high == 9 and stats.unknown == 1
+    found = {h.title: h for h in stats.histograms()}
+    assert list(found) == [f"channel {name} in K" for name in "abcd"], "each channel has its own"
+    assert found["channel c in K"].labels == ["3"] and found["channel b in K"].labels == ["2"]
+
+
+def test_colors_and_many_channels() -> None:
+    content = {"modalities": {
+        "rgb": {"id": 1, "kind": "patches", "grid": [1, 1], "value": {"type": "image", "size": [4, 4], "channels": 3}},
+        "cut": {"id": 2, "kind": "patches", "grid": [1, 1], "value": {"type": "image", "size": [4, 4], "channels": 3, "valid": "alpha"}},
+        "net": {"id": 3, "kind": "patches", "grid": [1, 1], "value": {"type": "features", "size": [4, 4], "channels": 40}},
+    }}  # fmt: skip
+    catalog = catalog_from(content, "test")
+    picture = np.full((4, 4, 4), [10, 20, 30, 255], np.uint8)
+    picture[0, :, 3] = 0
+    values = {"rgb": picture[..., :3], "cut": picture, "net": np.ones((4, 4, 40), np.float32)}
+    titles = {}
+    for name, value in values.items():
+        stats = ModalityStats(catalog[name])
+        stats.add(value)
+        titles[name] = {h.title: sum(h.counts) for h in stats.histograms()}
+    assert titles["rgb"] == {"channel red": 16, "channel green": 16, "channel blue": 16}
+    assert titles["cut"]["channel red"] == 12, "transparent points are unknown"
+    assert titles["net"] == {"numbers": 640}
 
 
 def test_sounds_videos_and_dates(tmp_path: Path) -> None:

@@ -17,6 +17,8 @@ from maskweave.errors import MaskweaveError
 from maskweave.init import data_sets
 from maskweave.init.project import Project, import_files, make_project
 from maskweave.modality.catalogs import Catalog, load_catalog
+from maskweave.tokenizers.sequence import SequenceTokenizer
+from maskweave.tokenizers.text import TextTokenizer
 from maskweave.training.recipe import load_recipe
 from maskweave.training.sources import open_source
 
@@ -100,9 +102,36 @@ def test_lerobot(version: type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def test_coco(tmp_path: Path) -> None:
     root = coco_folder(tmp_path / "coco")
     project, catalog = made(root, tmp_path)
-    assert types(catalog) == {"image": "image", "boxes": "boxes", "captions": "text", "categories": "tags"}
-    assert catalog["boxes"].value.classes == ("cat", "dog") and "entry of type instances" in project.survey_text()
-    assert Shards(project.folder / "data", catalog)[0]["boxes"][0]["class"] == "cat"
+    assert types(catalog) == {"image": "image", "boxes": "boxes", "instances": "instances", "captions": "text", "categories": "tags"}  # fmt: skip
+    assert catalog["boxes"].value.classes == catalog["instances"].value.classes == ("cat", "dog")
+    first = Shards(project.folder / "data", catalog)[0]
+    assert first["boxes"][0]["class"] == "cat"
+    masks, picture_size = first["instances"], catalog["image"].value.size
+    assert [item["class"] for item in masks] == ["cat", "dog"] and masks[0]["mask"].shape == picture_size
+    assert masks[0]["mask"].mean() == pytest.approx(0.25, abs=0.02), "4×4 of 8×8 points"
+    assert opened(project) == {"image", "boxes", "instances", "captions", "categories"}
+    recipe = load_recipe(project.folder / "recipe.yaml")
+    codec = SequenceTokenizer(catalog["instances"], TextTokenizer.train(catalog.vocabularies["text"], ["a cat"]))
+    assert [len(v) for v in codec.decode(codec.encode([masks]))] == [min(2, catalog["instances"].value.max_items)]
+    assert any(request.targets == ["instances"] for request in recipe.evaluate.requests)
+
+
+def test_coco_masks_without_the_package_or_without_masks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = coco_folder(tmp_path / "coco")
+    monkeypatch.setattr(data_sets, "has_package", lambda name: False)
+    project, catalog = made(root, tmp_path)
+    assert "instances" not in catalog and "pip install 'maskweave[eval]'" in project.survey_text()
+    monkeypatch.undo()
+    path = root / "annotations/instances_val2017.json"
+    content = json.loads(path.read_text())
+    for item in content["annotations"]:
+        del item["segmentation"]
+    path.write_text(json.dumps(content))
+    project = make_project(root, tmp_path / "boxes")
+    assert (
+        "instances" not in load_catalog(tmp_path / "boxes/catalog.yaml")
+        and "masks of objects" not in project.survey_text()
+    )
 
 
 def test_webdataset_tars_and_our_own(tmp_path: Path) -> None:

@@ -1,11 +1,13 @@
 """From folders of files, made here, to a catalog, a recipe, imported data and a run."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import skimage
 import soundfile
 from PIL import Image
 
@@ -18,6 +20,7 @@ from maskweave.init.project import Project, import_files, make_project
 from maskweave.modality.catalogs import Catalog, load_catalog
 from maskweave.training.recipe import load_recipe
 from maskweave.values.formats.video import write_mp4
+from maskweave.values.map import Map
 
 COUNT = 16
 
@@ -280,6 +283,50 @@ def test_unreadable_files_and_unused_folders_are_told(tmp_path: Path, rng: np.ra
     assert main(["init", str(root), "--out", str(tmp_path / "project")]) == 0, "the same again, with the import"
     assert read_yaml(tmp_path / "project" / "recipe.yaml")["data"]["source"] == str(tmp_path / "project" / "data")
     assert (tmp_path / "project" / "data" / "index.json").exists()
+
+
+def test_photographs_of_scikit_image(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Gray, color, transparent, palette, 1 bit and 16 bits, from 102 to 1,411 points."""
+    photographs = [path for path in Path(skimage.data_dir).iterdir() if path.suffix in (".png", ".jpg")]
+    assert len(photographs) >= 20
+    root = tmp_path / "photographs"
+    root.mkdir()
+    for path in photographs:
+        shutil.copy(path, root)
+    assert main(["init", str(root), "--out", str(tmp_path / "p")]) == 0
+    told = capsys.readouterr().out
+    assert "pictures of many shapes are cropped to the center square" in told
+    assert "chessboard_RGB.png: found a picture of 16 bits a channel" in told
+    catalog = load_catalog(tmp_path / "p" / "catalog.yaml")
+    assert list(catalog) == ["photographs", "tok_photographs"] and catalog["photographs"].value.channels == 3
+    source = Shards(tmp_path / "p" / "data", catalog)
+    assert len(source) == len(photographs) - 1
+    seen = {source.key(i): source[i]["photographs"] for i in range(len(source))}
+    assert seen["astronaut"].shape == (64, 64, 3)
+    assert np.abs(seen["astronaut"].astype(float).mean() - skimage.data.astronaut().mean()) < 3
+    assert (seen["camera"][..., 0] == seen["camera"][..., 2]).all() and seen["logo"][0, 0].tolist() == [255] * 3
+    assert main(["recipe", "check", str(tmp_path / "p" / "recipe.yaml")]) == 0
+
+
+def test_a_photograph_and_its_disparity(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A true pair, cut into 35 parts. The disparity is infinite where it is unknown."""
+    root, data = tmp_path / "pairs", Path(skimage.data_dir)
+    left = np.array(Image.open(data / "motorcycle_left.png"))
+    with np.load(data / "motorcycle_disp.npz") as file:
+        disparity = file["arr_0"]
+    for y, x in np.ndindex(5, 7):
+        part = slice(100 * y, 100 * y + 100), slice(100 * x, 100 * x + 100)
+        put(root / "left" / f"{y}-{x}.png", left[part])
+        put(root / "disparity" / f"{y}-{x}.npy", disparity[part])
+    assert main(["init", str(root), "--out", str(tmp_path / "p")]) == 0
+    catalog = load_catalog(tmp_path / "p" / "catalog.yaml")
+    value = catalog["disparity"].value
+    assert isinstance(value, Map) and value.missing == (np.inf,) and value.range == (7.1, 60.0)
+    source = Shards(tmp_path / "p" / "data", catalog)
+    assert len(source) == 35 and {*source[0]} == {"disparity", "left"}
+    known = np.stack([value.known(source[i]["disparity"]) for i in range(35)])
+    assert 0.9 < known.mean() < 0.95 and "unusable" not in capsys.readouterr().out
+    assert main(["recipe", "check", str(tmp_path / "p" / "recipe.yaml")]) == 0
 
 
 @pytest.mark.parametrize("flat", [True, False])

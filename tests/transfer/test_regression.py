@@ -304,11 +304,13 @@ def test_a_probe_of_a_target_that_only_the_catalog_has(
 ) -> None:
     (tmp_path / "more.yaml").write_text(yaml.safe_dump({"modalities": NEW}))
     monkeypatch.syspath_prepend(Path(__file__).parent)
-    words = ["probe", str(start), "python: test_regression:Curves", "--inputs", "rgb", "--validation", "8"]
+    words = ["probe", str(start), "python: test_regression:Curves", "--inputs", "rgb"]
     assert main([*words, "--target", "summary"]) == 1
     assert "unknown modality 'summary'" in capsys.readouterr().err
     assert main([*words, "--target", "summary", "--catalog", str(tmp_path / "more.yaml")]) == 0
-    rows = {row["metric"]: row["value"] for row in json.loads((start / "probe.json").read_text())}
+    written = json.loads((start / "probe.json").read_text())
+    assert {row["samples"] for row in written} == {8}, "a fifth of 40 samples"
+    rows = {row["metric"]: row["value"] for row in written}
     assert rows["linear-probe R²"] > 0.95 and "linear-probe NLL" not in rows
 
 

@@ -15,9 +15,10 @@ from maskweave.modality.entry import Modality
 from maskweave.modality.tokenizer import Quantizer, TokenizerSpec
 from maskweave.tokenizers.grid import GridTokenizer
 from maskweave.values.base import ValueType
+from maskweave.values.drawing import color_mapped
 from maskweave.values.features import Features
 from maskweave.values.map import Map
-from maskweave.values.scales import from_scale
+from maskweave.values.scales import from_scale, to_scale
 from maskweave.values.scaling import KNEE, MARGIN, fit_statistics
 
 rng = np.random.default_rng(0)
@@ -200,3 +201,30 @@ def test_tiny_numbers_are_scaled_as_others(scale: Any) -> None:
     assert np.allclose(tiny.scale(flux[..., None] * 1e-17, scale), usual.scale(flux[..., None], scale), atol=1e-4)
     for constant in (0.0, 3e-17, 3e9):
         assert fit_statistics(np.full((9, 8), constant), scale, 1).spread == (1.0,)
+
+
+@pytest.mark.parametrize(("scaling", "softening"), [("fit_log", 1.0), ("fit_asinh", 0.1)])
+def test_figures_have_the_scale_of_the_values(scaling: Any, softening: float) -> None:
+    numbers = np.array([[1.0, 10], [100, 1000]], np.float32)
+    plane = Map((2, 2), scaling=scaling)
+    plain = Map((2, 2), scaling="fit")
+    span, scale = (1.0, 1000.0), "log" if scaling == "fit_log" else "asinh"
+    on_scale = to_scale(numbers, scale, 1.0)
+    assert np.array_equal(plane.colors(numbers, span, None), color_mapped(on_scale, on_scale[0, 0], on_scale[1, 1]))
+    assert np.array_equal(plain.colors(numbers, span, None), color_mapped(numbers, *span))
+    bar, other = (value.legend(span, None, 220) for value in (plane, plain))
+    assert bar is not None and other is not None and not np.array_equal(bar, other), "the scale is named"
+    curve = Map((60,), scaling=scaling)
+    steady = from_scale(np.linspace(1, 4, 60), scale, softening).astype(np.float32)
+    fitted = curve.fit_to(steady[None])
+    assert fitted.figure_scale(span)[0] == scale
+    picture = fitted.draw(steady, (128, 192), span=(float(steady[0]), float(steady[-1]))).astype(int)
+    blue = (np.abs(picture - [31, 119, 180]).sum(axis=-1) < 120) & (np.arange(192) > 40)
+    rows = np.array([np.flatnonzero(column).mean() for column in blue.T if column.any()])
+    if scaling == "fit_log":
+        assert len(rows) > 100 and np.abs(rows - np.linspace(rows[0], rows[-1], len(rows))).max() < 3, "a straight line"
+    else:
+        assert len(rows) > 100 and abs(rows[len(rows) // 2] - (rows[0] + rows[-1]) / 2) < 25
+    flat = Map((60,), scaling="fit").draw(steady, (128, 192))
+    assert not np.array_equal(picture, flat)
+    assert plane.figure_scale((-3.0, 3.0))[0] == ("linear" if scaling == "fit_log" else "asinh"), "no logarithm of -3"

@@ -154,6 +154,7 @@ evaluate: {samples: 24, requests: [{inputs: [cue], targets: [motion]}, {inputs: 
 MORE = """\
 modalities:
   goal: {id: 9, kind: grid, grid: [6], value: {type: series, size: [24], channels: 2}}
+  track: {id: 8, kind: patches, grid: [6], source: goal, value: {type: series, size: [24], channels: 2}}
 """
 TRANSFER = """\
 start: HOME/run
@@ -224,6 +225,16 @@ def test_series_are_learned_in_transfer(home: Path, tmp_path: Path, capsys: Any)
         assert rows["MAE height" if target == "motion" else "MAE 1"]["value"] < 5
         assert load_saved_catalog(out)[target].value.fitted is not None
         assert load_transferred(out).predict([{"path": np.ones((5, 2), np.float32)}])[0].shape == (24, 2)
+
+
+def test_new_raw_inputs_of_a_transfer_learn_their_scaling(home: Path, tmp_path: Path) -> None:
+    (tmp_path / "more.yaml").write_text(MORE)
+    recipe = TRANSFER.replace("HOME", str(home)).replace("TARGET", "motion").replace("[path]", "[track]")
+    (tmp_path / "transfer.yaml").write_text(f"catalog: {tmp_path}/more.yaml\n{recipe}")
+    assert main(["transfer", str(tmp_path / "transfer.yaml"), "--out", str(tmp_path / "out")]) == 0
+    fitted: Any = load_saved_catalog(tmp_path / "out")["track"].value
+    assert fitted.fitted.center[1] == pytest.approx(1000, rel=0.05)
+    assert load_transferred(tmp_path / "out").predict([{"track": np.ones((5, 2), np.float32)}])[0].shape == (24, 2)
 
 
 def test_raw_patches_have_statistics_in_the_runs_entries(home: Path) -> None:

@@ -165,9 +165,23 @@ def test_a_folder_of_frames_is_one_video_in_the_order_of_numbers(tmp_path: Path)
     assert not is_frames(folder)
 
 
+def test_odd_digits_in_the_names_of_frames(tmp_path: Path) -> None:
+    expected = ["shot", "shot_9", "shot_0010", "shot_011", "shot_٣", "shot²", "0007", "8", f"{12:035d}"]
+    for i in np.random.default_rng(0).permutation(len(expected)):
+        (tmp_path / "a").mkdir(exist_ok=True)
+        Picture.fromarray(np.full((16, 16, 3), 20 * i, np.uint8)).save(tmp_path / "a" / f"{expected[i]}.png")
+    found = read_value(tmp_path / "a", Video((12, 16, 16)))
+    assert found[:, 0, 0, 0].tolist() == [20 * i for i in range(len(expected))]
+    Picture.new("RGB", (16, 16)).save(tmp_path / "a" / "shot_10.png")
+    message = "'shot_0010.png' and 'shot_10.png' have the same number, so the order of the frames is unknown"
+    with pytest.raises(BadSample, match=message):
+        read_value(tmp_path / "a", Video((12, 16, 16)))
+
+
 @pytest.mark.parametrize(
     ("members", "message"),
     [
+        ({"0.png": 8, "00.jpg": 8}, "'0.png' and '00.jpg' have the same number"),
         ({}, "found 0 frames; expected 1 to 100,000"),
         ({"a.txt": b"text"}, "found 'a.txt'; expected pictures: png"),
         ({"a.png": b"no picture"}, "a.png: corrupt or truncated png picture"),

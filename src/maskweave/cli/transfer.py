@@ -13,7 +13,7 @@ from maskweave.errors import MaskweaveError
 from maskweave.evaluate.run import EvaluationRow, write_rows
 from maskweave.generate.bundle import load
 from maskweave.modality.catalogs import load_catalog
-from maskweave.report.tables import text_table
+from maskweave.report.tables import short_number, text_table
 from maskweave.training.learned_scaling import with_learned_of
 from maskweave.transfer.data import open_examples
 from maskweave.transfer.fractions import curve_table, parse_fractions, probe_curve, transfer_curve
@@ -89,7 +89,13 @@ def probe_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--samples", metavar="N", type=int, default=0, help="number of training samples (default: all; 4000 for scenes)"
     )
-    parser.add_argument("--validation", metavar="N", type=int, default=1000, help="number of held-out samples")
+    parser.add_argument(
+        "--validation",
+        metavar="N",
+        type=int,
+        default=0,
+        help="number of held-out samples (default: all of --held-out; otherwise a fifth, at most 1000; 1000 for scenes)",
+    )
     parser.add_argument("--group", metavar="REGEX", type=str, default="", help=GROUP)
     parser.add_argument("--fractions", metavar="SHARES", type=str, default="", help=FRACTIONS)
     parser.add_argument("--seed", metavar="SEED", type=int, default=1000, help="random seed of the scenes")
@@ -105,7 +111,7 @@ def probe(given: Namespace) -> None:
         source=given.data,
         held_out=given.held_out,
         samples=given.samples or (4000 if is_endless(given.data) else 0),
-        validation=given.validation,
+        validation=given.validation or (1000 if is_endless(given.data) else 0),
         split=Split(group=given.group),
         seed=given.seed,
     )
@@ -132,9 +138,9 @@ def evaluate_suite(run: str, name: str) -> str:
 
 
 def table(rows: Sequence[EvaluationRow]) -> str:
-    """Formats the rows as a plain-text table."""
+    """Formats the rows as a plain-text table, without the scores of single channels, keys and classes."""
     heads = ["inputs", "target", "metric", "better", "value", "constant"]
+    numbers = lambda r: [short_number(x) for x in (r.value, r.constant)]  # noqa: E731
     return text_table(
-        heads,
-        [[" + ".join(r.inputs), r.target, r.metric, r.better, f"{r.value:.3f}", f"{r.constant:.3f}"] for r in rows],
+        heads, [[" + ".join(r.inputs), r.target, r.metric, r.better, *numbers(r)] for r in rows if not r.part]
     )

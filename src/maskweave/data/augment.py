@@ -5,7 +5,7 @@ What is drawn for a sample is a pure function of a seed, the sample's name and t
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,8 @@ from maskweave.modality.catalogs import Catalog
 from maskweave.modality.entry import Modality
 from maskweave.values.variation import Variation
 
+WEIGHTS = "weights of the modality"
+"""Name of weights beside their values; no modality can have it."""
 DRAWS = 6
 """Part of the seeds of all draws, as other draws have other numbers."""
 
@@ -155,18 +157,25 @@ class AugmentedValues:
     """
 
     def __init__(self, augment: Augment, modality: Modality, seed: int):
-        self.augment, self.modality, self.seed = augment, modality, seed
+        self.modality, self.seed = modality, seed
+        shift = augment.shift.get(modality.reads)
+        # weights move with their values, and have no noise
+        self.augment = augment if shift is None else replace(augment, shift={**augment.shift, WEIGHTS: shift})
 
-    def __call__(self, values: np.ndarray, first: int) -> np.ndarray:
-        """Returns the values (B, *size[, C]), each augmented by what is drawn for its number: `first`, `first` + 1 and so on."""
+    def __call__(
+        self, values: np.ndarray, first: int, weights: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Returns the values (B, *size[, C]), each augmented by what is drawn for its number: `first`, `first` + 1 and so on; and their weights, in
+        the same shape, which are moved alike."""
         name = self.modality.reads
+        entries = {name: self.modality, WEIGHTS: self.modality}
         varied = []
-        for number, value in enumerate(values, first):
-            sample = self.augment(
-                {name: value}, {name: self.modality}, np.random.default_rng([self.seed, DRAWS, number])
-            )
-            varied.append(sample.get(name, value))
-        return np.stack(varied)
+        for b, value in enumerate(values):
+            sample = {name: value} if weights is None else {name: value, WEIGHTS: weights[b]}
+            changed = self.augment(sample, entries, np.random.default_rng([self.seed, DRAWS, first + b]))
+            varied.append({**sample, **changed})
+        moved = None if weights is None else np.stack([sample[WEIGHTS] for sample in varied])
+        return np.stack([sample[name] for sample in varied]), moved
 
 
 def _words(text: str) -> tuple[int, ...]:

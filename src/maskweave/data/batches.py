@@ -11,6 +11,7 @@ from torch import Tensor
 from maskweave.data.augment import AugmentedValues
 from maskweave.data.order import Order
 from maskweave.modality.entry import Modality
+from maskweave.values.weights import Weighting
 
 
 @dataclass(frozen=True)
@@ -20,9 +21,12 @@ class ValueBatch:
     name: str
     values: Tensor
     """(B, C, *size) floats as network input, or (B, *size) class indices."""
+    weights: Tensor | None = None
+    """Weight of each number, in the shape of `values`."""
 
     def to(self, device: torch.device | str) -> Self:
-        return dataclasses.replace(self, values=self.values.to(device, non_blocking=True))
+        weights = None if self.weights is None else self.weights.to(device, non_blocking=True)
+        return dataclasses.replace(self, values=self.values.to(device, non_blocking=True), weights=weights)
 
     @property
     def names(self) -> list[str]:
@@ -38,6 +42,7 @@ class ValueBatches:
     Args:
         values: (S, *size[, C]) checked values, memory-mapped if they are large.
         augment: changes the values of each batch.
+        weights: raw weights in the shape of the values, and how they are scaled.
     """
 
     def __init__(
@@ -48,8 +53,9 @@ class ValueBatches:
         seed: int = 0,
         shuffle: bool = True,
         augment: AugmentedValues | None = None,
+        weights: tuple[np.ndarray, Weighting] | None = None,
     ):
-        self.modality, self.values, self.augment = modality, values, augment
+        self.modality, self.values, self.augment, self.weights = modality, values, augment, weights
         self.order = Order([len(values)], batch_size, seed, shuffle)
 
     def __len__(self) -> int:
@@ -57,7 +63,12 @@ class ValueBatches:
         return len(self.order)
 
     def __getitem__(self, i: int) -> ValueBatch:
-        values = self.values[self.order[i]]
+        numbers = self.order[i]
+        values, weights = self.values[numbers], None if self.weights is None else self.weights[0][numbers]
         if self.augment is not None:
-            values = self.augment(values, i * self.order.batch_size)
-        return ValueBatch(self.modality.name, self.modality.value.to_network(values))
+            values, weights = self.augment(values, i * self.order.batch_size, weights)
+        x = self.modality.value.to_network(values)
+        if weights is None or self.weights is None:
+            return ValueBatch(self.modality.name, x)
+        scaled = torch.from_numpy(self.weights[1](weights)).reshape(len(x), *x.shape[2:], x.shape[1])
+        return ValueBatch(self.modality.name, x, scaled.movedim(-1, 1).contiguous())

@@ -88,6 +88,11 @@ class CocoFolder:
             elif not item.get("iscrowd"):
                 self._objects[number].append((self._categories[item["category_id"]], item))
 
+    @property
+    def has_masks(self) -> bool:
+        """Whether an object has a mask."""
+        return any(item.get("segmentation") for objects in self._objects.values() for _, item in objects)
+
     def key(self, i: int) -> str:
         return check_key(self.images[i][1], str(self.path))
 

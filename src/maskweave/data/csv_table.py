@@ -11,19 +11,18 @@ from pathlib import Path
 import numpy as np
 
 from maskweave.errors import BadSample, MaskweaveError, shown
+from maskweave.values.formats.tables import MISSING
 
 ENDINGS = ("csv", "tsv")
 MAX_ROW_BYTES = 32 * 2**20
 """Longest row."""
-_MISSING = frozenset({"", "nan", "na", "n/a", "null", "none"})
-"""Cells that say that a value is missing, in lower case."""
 
 
 class CsvTable:
     """The rows of a csv file.
 
     Cells are separated by the comma, semicolon or tab that is most frequent in the first line. Empty lines are ignored. Cells that are empty
-    or `nan`, `na`, `null` or `none` are missing, unless `kept` has them.
+    or `nan`, `na`, `null` or `none`, as in `MISSING`, are missing, unless `kept` has them.
 
     Raises:
         MaskweaveError: the file cannot be read as text, has no columns, two of one name, or no rows, or rows have other numbers of cells.
@@ -90,7 +89,7 @@ class CsvTable:
 
     def _cell(self, cell: str, column: str) -> str | None:
         text = cell.strip()
-        return cell if text.lower() not in _MISSING or (text and text in self.kept.get(column, ())) else None
+        return cell if text.lower() not in MISSING or (text and text in self.kept.get(column, ())) else None
 
     def is_text(self, name: str) -> bool:
         return True

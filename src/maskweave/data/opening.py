@@ -75,9 +75,9 @@ def open_data(
     """
     if samples < 0:
         raise MaskweaveError(f"samples must be 0 (all) or more, found {samples}")
-    if names is not None:  # masks are read with the values that they are for
-        masks = [valid.source for n in names if (valid := catalog[catalog[n].reads].valid)]
-        names = list(dict.fromkeys([*names, *(mask for mask in masks if mask in catalog)]))
+    if names is not None:  # masks and weights are read with the values that they are for
+        others = [other for n in names for other in catalog[catalog[n].reads].depends_on]
+        names = list(dict.fromkeys([*names, *(other for other in others if other in catalog)]))
     named = find_source(place)
     if seed is not None and not (named and named.endless):
         raise MaskweaveError(

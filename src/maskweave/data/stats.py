@@ -2,7 +2,7 @@
 values are, and how their numbers, classes and texts are distributed."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -25,10 +25,13 @@ from maskweave.progress import progress
 from maskweave.values.sound import Sound
 
 POINTS = 2000
-"""Most points of one value that the distribution of numbers is computed from."""
+"""Most points of one channel of a value that the distribution of numbers is computed from."""
 MOST_NUMBERS = 2_000_000
-"""Most numbers of one modality that are kept; from then on, every second one is dropped."""
+"""Most numbers of one channel that are kept; from then on, every second one is dropped."""
 BINS = 20
+MOST_CHANNELS = 16
+"""Values with more channels have one histogram for all of them."""
+COLORS = ("red", "green", "blue", "alpha")
 TRIM = 0.005
 """Share of the numbers at either end that histograms leave out, if they are far from the others."""
 
@@ -42,6 +45,27 @@ class Histogram:
     counts: list[int]
     title: str
     """What is counted."""
+
+
+class Kept:
+    """Some of many numbers."""
+
+    def __init__(self) -> None:
+        self._parts: list[np.ndarray] = []
+        self._count = 0
+
+    def add(self, numbers: np.ndarray) -> None:
+        if len(numbers) > POINTS:
+            numbers = numbers[np.random.default_rng(0).integers(0, len(numbers), POINTS)]
+        self._parts.append(numbers.astype(np.float64))
+        self._count += len(numbers)
+        if self._count > MOST_NUMBERS:
+            self._parts = [np.concatenate(self._parts)[::2]]
+            self._count = len(self._parts[0])
+
+    @property
+    def numbers(self) -> np.ndarray:
+        return np.concatenate(self._parts)
 
 
 @dataclass
@@ -69,8 +93,8 @@ class ModalityStats:
     """Characters of texts, or items of lists."""
     low: float = np.inf
     high: float = -np.inf
-    _numbers: list[np.ndarray] = field(default_factory=list)
-    _kept: int = 0
+    channels: dict[str, Kept] = field(default_factory=dict)
+    """Numbers by the name of the channel; an empty name: of all channels together."""
 
     def add(self, value: Any) -> None:
         """Count a checked value."""
@@ -94,7 +118,7 @@ class ModalityStats:
             else:
                 self.lengths.append(len(value))
         elif isinstance(value, (int, float)):
-            self._add_numbers(np.array([value], np.float64))
+            self._add_numbers("", np.array([value], np.float64))
         elif isinstance(value, (list, tuple, set, frozenset)):
             self.lengths.append(len(value))
             for item in value:
@@ -107,31 +131,36 @@ class ModalityStats:
         missing = known.size - int(known.sum())
         self.unknown += missing
         self.whole += not missing
-        found = value[known] if known.shape == value.shape else value.reshape(-1)
-        if found.size and not ids:
-            self.low, self.high = min(self.low, float(found.min())), max(self.high, float(found.max()))
-        if len(found) > POINTS:  # at random: every n-th point may always be of the same channel
-            found = found[np.random.default_rng(0).integers(0, len(found), POINTS)]
         if ids:
-            classes = self.modality.value.classes
+            classes, found = self.modality.value.classes, value[known]
+            if len(found) > POINTS:
+                found = found[np.random.default_rng(0).integers(0, len(found), POINTS)]
             for number, count in zip(*np.unique(found.astype(np.int64), return_counts=True), strict=True):
                 name = classes[number] if 0 <= number < len(classes) else str(number)
                 self.names[name] += int(count)
-        elif found.size:
-            self._add_numbers(found.astype(np.float64))
+            return
+        if known.shape == value.shape[:-1]:  # a picture with alpha: a point is known as a whole
+            known = np.broadcast_to(known[..., None], value.shape)
+        elif known.shape != value.shape:
+            known = np.ones(value.shape, bool)
+        names = self._channel_names(value)
+        for c, name in enumerate(names):
+            at = (..., c) if len(names) > 1 else ...
+            self._add_numbers(name, value[at][known[at]])
 
-    def _add_numbers(self, numbers: np.ndarray) -> None:
-        self.low, self.high = min(self.low, float(numbers.min())), max(self.high, float(numbers.max()))
-        self._numbers.append(numbers)
-        self._kept += len(numbers)
-        if self._kept > MOST_NUMBERS:
-            self._numbers = [np.concatenate(self._numbers)[::2]]
-            self._kept = len(self._numbers[0])
+    def _channel_names(self, value: np.ndarray) -> Sequence[str]:
+        """Names of the channels along the last axis of an array; one empty name if there is one channel, or too many."""
+        v = self.modality.value
+        count = value.shape[-1] if v.channels > 1 else 1
+        if not 1 < count <= MOST_CHANNELS:
+            return [""]
+        named = getattr(v, "channel_labels", ()) or (COLORS[:count] if v.is_photograph and count > 2 else ())
+        return named if len(named) == count else [str(c) for c in range(count)]
 
-    @property
-    def numbers(self) -> np.ndarray:
-        """The kept numbers."""
-        return np.concatenate(self._numbers) if self._numbers else np.empty(0)
+    def _add_numbers(self, channel: str, numbers: np.ndarray) -> None:
+        if numbers.size:
+            self.low, self.high = min(self.low, float(numbers.min())), max(self.high, float(numbers.max()))
+            self.channels.setdefault(channel, Kept()).add(numbers)
 
     @property
     def never(self) -> list[str]:
@@ -144,10 +173,12 @@ class ModalityStats:
 
     def histograms(self) -> list[Histogram]:
         """Returns the distributions of its numbers, classes and lengths."""
-        unit = self.modality.value.unit
-        found = []
-        if self._numbers:
-            found.append(of_numbers(self.numbers, f"numbers{f' in {unit}' if unit else ''}"))
+        value, found = self.modality.value, []
+        units = dict(zip(getattr(value, "channel_labels", ()), getattr(value, "channel_units", ()), strict=False))
+        for channel, kept in self.channels.items():
+            unit = units.get(channel) or value.unit
+            title = (f"channel {channel}" if channel else "numbers") + (f" in {unit}" if unit else "")
+            found.append(of_numbers(kept.numbers, title))
         found += [of_numbers(np.array(numbers), key) for key, numbers in self.keys.items()]
         if self.names:
             shown = self.names.most_common(BINS)

@@ -38,8 +38,7 @@ def entry_fingerprint(modality: Modality) -> str:
     while it has its default."""
     facts = training_facts(modality, plain_changes)
     content = {key: facts.get(key) for key in ("name", "kind", "value", "grid", "max_tokens", "tokenizer")}
-    if facts.get("valid"):
-        content["valid"] = facts["valid"]
+    content |= {key: facts[key] for key in ("valid", "weight") if facts.get(key)}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from maskweave.data.parts import read_part
+from maskweave.data.weights import weights_of
 from maskweave.errors import BadSample, MaskweaveError
 from maskweave.modality.catalogs import Catalog
 from maskweave.modality.entry import Modality
@@ -76,7 +77,7 @@ def apply(
 def fit(sample: Mapping[str, Any], catalog: Catalog) -> dict[str, Any]:
     """Resize a sample to its entries' sizes: for each view the largest centered crop of the entries' aspect ratio, then a resize.
 
-    Points that a mask of the sample (the entry's `valid`) says are unknown become so. Values of one axis, and those that are fitted axis by axis, are not cropped.
+    Points that a mask of the sample (the entry's `valid`) says are unknown become so, and so do points of weight 0 (the entry's `weight`). Values of one axis, and those that are fitted axis by axis, are not cropped.
 
     Raises:
         BadSample: pictures of one view differ in aspect ratio.
@@ -97,26 +98,33 @@ def fit(sample: Mapping[str, Any], catalog: Catalog) -> dict[str, Any]:
         result = read_part(name, partial(_fitted, value, modality, crop if has_planes else Geometry()))
         if result is not None:
             fitted[name] = result
-    for name in [name for name in fitted if catalog[name].valid]:
-        if (result := read_part(name, partial(_hidden, fitted, catalog[name]))) is None:
-            del fitted[name]
-        else:
-            fitted[name] = result
-    return fitted
+    hidden = {
+        name: read_part(name, partial(_hidden, fitted, catalog[name])) for name in fitted if catalog[name].depends_on
+    }
+    return {name: hidden.get(name, value) for name, value in fitted.items() if hidden.get(name, value) is not None}
 
 
 def _hidden(sample: Mapping[str, Any], modality: Modality) -> Any:
-    """Returns a value whose points are unknown where the sample's mask says so; None if none are known."""
-    assert modality.valid is not None
-    mask, value = sample.get(modality.valid.source), sample[modality.name]
-    if mask is None:
-        remark(f"values without a mask in {modality.valid.source!r}: all their points count as known")
-        return value
-    hidden = modality.value.hide(value, nearest_along_axes(np.asarray(mask) > 0, modality.value.size))
-    if modality.value.is_missing(hidden):
+    """Returns a value whose points are unknown where the sample's mask says so, or where they weigh nothing; None if none are known."""
+    value = given = sample[modality.name]
+    if modality.valid is not None:
+        if (mask := sample.get(modality.valid.source)) is None:
+            remark(f"values without a mask in {modality.valid.source!r}: all their points count as known")
+        else:
+            value = modality.value.hide(value, nearest_along_axes(np.asarray(mask) > 0, modality.value.size))
+    if modality.weight and sample.get(modality.weight) is None:
+        remark(f"values without weights in {modality.weight!r}: all their points weigh as much as the average")
+    elif modality.weight:
+        weights = weights_of(sample, modality)
+        if not weights.any():
+            remark("values that weigh nothing count as missing")
+            return None
+        if modality.value.has_unknown:
+            value = modality.value.hide(value, weights > 0)
+    if value is not given and modality.value.is_missing(value):
         remark("values that say nothing count as missing")
         return None
-    return hidden
+    return value
 
 
 def _fitted(value: Any, modality: Modality, geometry: Geometry) -> Any:

@@ -13,16 +13,17 @@ from maskweave.config import build
 from maskweave.data.error_budget import ErrorBudget
 from maskweave.data.reading import read
 from maskweave.data.source import text_labels_of
+from maskweave.data.weights import scaled_weights_of
 from maskweave.errors import BadSample, MaskweaveError
 from maskweave.files import short_name, write_json
 from maskweave.generate.bundle import Bundle
 from maskweave.progress import progress
 from maskweave.report.sheets import sheet_for
-from maskweave.report.tables import text_table
+from maskweave.report.tables import short_number, text_table
 from maskweave.training.recipe import EvaluationRequest, Recipe
 from maskweave.training.run_folder import read_run_recipe
 from maskweave.training.sources import held_out_seed, open_source
-from maskweave.values.metrics import Metric
+from maskweave.values.metrics import Metric, Weights
 
 CONSTANT_SAMPLES = 500
 """Number of training samples that the constants are fitted to."""
@@ -95,13 +96,19 @@ def evaluate(bundle: Bundle, folder: Path, *, scenes_seed: int | None = None, sa
             complete = _that_have(bundle, held_out, request.inputs)
             for scored, outcome in _scored(bundle, request, complete, recipe.evaluate.seed, bar.advance):
                 modality = bundle.catalog[scored]
+                entry = bundle.catalog[modality.reads]
+                trained = [s for s in training if entry.name in s]
+                trained_weights = scaled_weights_of(trained, entry)
+                weights = scaled_weights_of([s for s in complete if s.get(entry.name) is not None], entry)
                 for metric in modality.scores(parse):
                     target = scored if not request.read else request.targets[0]
                     truth = [s.get(modality.reads) for s in complete]
-                    seen = [s[modality.reads] for s in training if modality.reads in s]
-                    constants = [metric.best_constant(seen)] * len(truth) if seen else None
+                    seen = [s[modality.reads] for s in trained]
+                    constant = metric.best_constant(seen, trained_weights) if seen else None
+                    constants = [constant] * len(truth) if seen else None
                     scores, baseline, bound = (
-                        _scores(metric, values, truth) for values in (outcome.predicted, constants, outcome.bound)
+                        _scores(metric, values, truth, weights)
+                        for values in (outcome.predicted, constants, outcome.bound)
                     )
                     counted = sum(t is not None for t in truth)
                     for name, value in scores.items():
@@ -202,18 +209,18 @@ def _reconstructed(bundle: Bundle, name: str, truth: Sequence[Any]) -> list[Any]
     return [None if value is None else next(decoded) for value in truth]
 
 
-def _scores(metric: Metric, predictions: Sequence[Any] | None, truth: Sequence[Any]) -> dict[str, float]:
-    """Returns the rounded metric and its parts over the samples whose truth is known; empty without predictions."""
+def _scores(
+    metric: Metric, predictions: Sequence[Any] | None, truth: Sequence[Any], weights: Weights
+) -> dict[str, float]:
+    """Returns the metric and its parts over the samples whose truth is known; empty without predictions.
+
+    Args:
+        weights: of the known truths.
+    """
     if predictions is None:
         return {}
     pairs = [(p, t) for p, t in zip(predictions, truth, strict=True) if t is not None]
-    scores = metric.scores([p for p, _ in pairs], [t for _, t in pairs])
-    return {name: _rounded(value) for name, value in scores.items()}
-
-
-def _rounded(value: float) -> float:
-    """Five decimals, or four digits of a smaller number."""
-    return round(value, 5) if not 0 < abs(value) < 0.01 else float(f"{value:.4g}")
+    return metric.scores([p for p, _ in pairs], [t for _, t in pairs], weights)
 
 
 def held_out_samples(bundle: Bundle, recipe: Recipe, scenes_seed: int | None, samples: int) -> Samples:
@@ -280,8 +287,7 @@ def contact_sheets(bundle: Bundle, folder: Path, requests: Sequence[ShownRequest
 def describe(rows: Sequence[EvaluationRow]) -> str:
     """Formats the rows as a plain-text table, without the scores of single channels, keys and classes."""
     heads = ["inputs", "target", "metric", "better", "model", "constant", "tokenizer"]
-    number = lambda x: f"{x:.3f}" if not 0 < abs(x) < 0.01 and not abs(x) >= 1e5 else f"{x:.3g}"  # noqa: E731
-    numbers = lambda r: [number(x) for x in (r.value, r.constant, r.tokenizer)]  # noqa: E731
+    numbers = lambda r: [short_number(x) for x in (r.value, r.constant, r.tokenizer)]  # noqa: E731
     return text_table(
         heads, [[" + ".join(r.inputs), r.target, r.metric, r.better, *numbers(r)] for r in rows if not r.part]
     )

@@ -61,7 +61,8 @@ class Plane(NamedTuple):
 
 
 def open_plane(value: Any, modality: Modality) -> Plane:
-    """Opens a dense input of a scene: an array or anything with `shape` that is read by slices, a PIL image, or a file. `.npy` and TIFF files are read by windows.
+    """Opens a dense input of a scene: an array or anything with `shape` that is read by slices, a PIL image, or a file. `.npy` and TIFF files are read by windows, except turned, transparent and other
+    TIFF photographs whose points are not stored as they are shown.
 
     Raises:
         MaskweaveError: no such file, a wrong number of axes, or a scene that is smaller than a tile though its values have no unknown points.
@@ -103,7 +104,7 @@ def _open_file(path: Path, modality: Modality, where: str) -> Plane:
     ending = split_ending(path.name)[1]
     if ending == "npy":
         return _of_array(_mapped(path), modality, f"{where}: {path}")
-    if ending in ("tif", "tiff"):
+    if ending in ("tif", "tiff") and _by_windows(path, modality):
         from maskweave.values.formats import tiff
 
         def window(y0: int, y1: int, x0: int, x1: int) -> Any:
@@ -115,6 +116,13 @@ def _open_file(path: Path, modality: Modality, where: str) -> Plane:
     if found is None:
         raise MaskweaveError(f"{where}: {path}: the file holds no value; leave the input out, or give another file")
     return _of_array(found, modality, f"{where}: {path}")
+
+
+def _by_windows(path: Path, modality: Modality) -> bool:
+    """Whether a part of a TIFF file, read alone, is that part of the whole; photographs that are turned, transparent or have a palette are not."""
+    from maskweave.values.formats import tiff
+
+    return not modality.value.reads_photograph("tif") or tiff.is_plain_photograph(path)
 
 
 def _mapped(path: Path) -> np.ndarray:

@@ -9,6 +9,7 @@
 | tar shards, `ROOT/MODALITY/*.tar` | folders |
 """
 
+import importlib.util
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -256,6 +257,10 @@ def _load_feature(
 # COCO
 
 
+def has_package(name: str) -> bool:
+    return importlib.util.find_spec(name) is not None
+
+
 def _coco(root: Path) -> FolderListing:
     data = CocoFolder(root)
     pictures, name = data.find_pictures(), Namer()
@@ -263,12 +268,14 @@ def _coco(root: Path) -> FolderListing:
     shared = dict.fromkeys(indices, "")
     sets: dict[str, FileSet] = {}
     for feature in data.features:
-        if feature != "instances":
+        if feature != "instances" or (data.has_masks and has_package("pycocotools")):
             load = partial(_load_coco, data, pictures, indices, feature)
             sets[feature] = ValueSet(name(feature), root, shared, load, "" if feature == "image" else "json")
     left_out = list(data.notes)
-    if "instances" in data.features:
-        left_out.append("masks of objects: add an entry of type instances, with data.fields: {ENTRY: instances}")
+    if data.has_masks and not has_package("pycocotools"):
+        left_out.append(
+            "masks of objects: reading them needs pycocotools; install it with: pip install 'maskweave[eval]'"
+        )
     return _listing(root, "coco", sets, left_out)
 
 

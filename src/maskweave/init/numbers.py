@@ -49,7 +49,7 @@ class NumberFacts:
     smallest: float
     largest: float
     missing: tuple[str | float, ...]
-    """Marks of missing points: `nan` or numbers."""
+    """Marks of missing points: `nan` or numbers, such as infinity."""
     unknown: float
     """Share of points that are missing."""
     ranges: tuple[tuple[float, float], ...]
@@ -75,8 +75,9 @@ def number_facts(arrays: Sequence[np.ndarray], known: Sequence[np.ndarray | None
             marked = True
         rows.append(points[:: max(1, len(points) // POINTS)])
     table = np.concatenate(rows)
+    infinite = [sign * np.inf for sign in (1, -1) if (table == sign * np.inf).any()]
     table[np.isinf(table)] = np.nan
-    marks = [m for m in MARKS if _is_mark(table, m)]
+    marks = [*infinite, *(m for m in MARKS if _is_mark(table, m))]
     for mark in marks:
         table[np.isclose(table, mark)] = np.nan
     unknown = float(np.isnan(table).mean())

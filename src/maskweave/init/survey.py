@@ -10,6 +10,7 @@ from maskweave.init.dense import decide_dense
 from maskweave.init.finding import Finding
 from maskweave.init.listing import RESERVED, FileSet, FolderListing, spread
 from maskweave.init.media import decide_sound, decide_video, is_color_video
+from maskweave.init.objects import plane_of
 from maskweave.init.words import as_text, decide_json, decide_text, split_numbers
 from maskweave.progress import Progress, progress
 
@@ -141,14 +142,18 @@ def _decide(finding: Finding, read: dict[str, FileContent], minutes: float, arra
     if kinds == {"json"}:
         if free and all(isinstance(v, str) for v in values):
             return as_text(finding, values)
-        return decide_json(finding, values)
+        finding = decide_json(finding, values, minutes)
+        if finding.type == "instances":
+            first = {key: plane_of(c.data[0]["mask"]) for key, c in read.items() if c.data}
+            finding.extents = {key: plane for key, plane in first.items() if plane}
+        return finding
     if kinds == {"sound"}:
         return decide_sound(finding, read)
     if kinds == {"video"} or (kinds == {"array"} and all(is_color_video(c) for c in read.values())):
         return _with_array(decide_video(finding, read), array)
     if kinds <= {"array", "picture"}:
         if all(c.data.size == 1 for c in read.values()):
-            return decide_json(finding, [c.data.reshape(()).item() for c in read.values()])
+            return decide_json(finding, [c.data.reshape(()).item() for c in read.values()], minutes)
         return _with_array(decide_dense(finding, read, minutes), array)
     return finding.undecided(
         f"the files hold different things: {', '.join(sorted(kinds))}; keep one kind in each folder"

@@ -9,6 +9,7 @@ import numpy as np
 
 from maskweave.init.finding import Finding
 from maskweave.init.numbers import rounded_out
+from maskweave.init.objects import are_objects, decide_boxes, decide_masks
 from maskweave.values.items import is_number
 from maskweave.values.single import says_nothing
 
@@ -25,10 +26,6 @@ LONGEST_LABEL = 64
 """Characters of a label, at most."""
 FEWEST_PER_BIN = 10
 MOST_BINS = 64
-SHARE_OF_LISTS = 0.95
-"""Share of the lists of boxes that fit their entry's max_tokens."""
-TOKENS_OF_BOX = 5
-BOX_BINS = 64
 
 
 def decide_text(finding: Finding, texts: Sequence[str]) -> Finding:
@@ -67,8 +64,8 @@ def as_text(finding: Finding, texts: Sequence[str]) -> Finding:
     return finding
 
 
-def decide_json(finding: Finding, values: Sequence[Any]) -> Finding:
-    """Fill in the entry for JSON files."""
+def decide_json(finding: Finding, values: Sequence[Any], minutes: float) -> Finding:
+    """Fill in the entry for JSON files; `minutes` of training decide about the size of masks."""
     given = [v for v in values if v is not None]
     if not given:
         return finding.undecided("all files hold null")
@@ -84,10 +81,12 @@ def decide_json(finding: Finding, values: Sequence[Any]) -> Finding:
             return finding.undecided("all lists are empty")
         finding.type, finding.value, finding.found = "tags", {"classes": names}, f"lists of {len(names)} different tags"
         return finding
-    if all(isinstance(v, list) and all(isinstance(x, Mapping) and {*x} == {"class", "box"} for x in v) for v in given):
-        return _boxes(finding, given)
+    if are_objects(given, "box"):
+        return decide_boxes(finding, given)
+    if are_objects(given, "mask"):
+        return decide_masks(finding, given, minutes)
     return finding.undecided(
-        "JSON of another form; expected a text, a number, a list of texts, or an object of numbers; for lists of boxes see the value types in docs/values.md"
+        "JSON of another form; expected a text, a number, a list of texts, or an object of numbers; for lists of boxes and masks see the value types in docs/values.md"
     )
 
 
@@ -173,26 +172,6 @@ def _labels(finding: Finding, given: Sequence[str]) -> Finding:
     counts = Counter(given).most_common()
     finding.type, finding.value = "label", {"classes": classes}
     finding.found = f"{len(classes)} different labels, most often {counts[0][0]!r} ({counts[0][1] / len(given):.0%})"
-    return finding
-
-
-def _boxes(finding: Finding, given: Sequence[Sequence[Mapping[str, Any]]]) -> Finding:
-    """Lists of boxes with their classes."""
-    classes = sorted({str(item["class"]) for boxes in given for item in boxes})
-    if not classes:
-        return finding.undecided("all lists of boxes are empty")
-    most = max(map(len, given))
-    many = int(np.quantile([len(boxes) for boxes in given], SHARE_OF_LISTS))
-    finding.type, finding.value, finding.found = (
-        "boxes",
-        {"classes": classes},
-        f"up to {most} boxes of {len(classes)} classes",
-    )
-    finding.max_tokens, finding.special, finding.words = TOKENS_OF_BOX * max(1, many) + 1, {"v0": BOX_BINS}, classes
-    if many < most:
-        finding.doubts.append(
-            f"max_tokens holds {many} boxes, as in most samples; further ones of a sample are dropped"
-        )
     return finding
 
 

@@ -38,6 +38,7 @@ class Catalog(Mapping[str, Modality]):
             self._check_source(modality)
             self._check_derive(modality)
             self._check_valid(modality)
+            self._check_weight(modality)
 
     def __getitem__(self, name: str) -> Modality:
         try:
@@ -65,7 +66,7 @@ class Catalog(Mapping[str, Modality]):
         """
         wanted = {self[name].name for name in names}
         wanted |= {m.source for m in self.values() if m.name in wanted and m.source}
-        wanted |= {m.valid.source for m in self.values() if m.name in wanted and m.valid and m.valid.source in self}
+        wanted |= {other for m in self.values() if m.name in wanted for other in m.depends_on if other in self}
         return Catalog([m for m in self.values() if m.name in wanted], self.vocabularies.values(), self.where)
 
     def vocabulary_size(self, name: str) -> int:
@@ -139,6 +140,37 @@ class Catalog(Mapping[str, Modality]):
             raise MaskweaveError(
                 f"{where}, of type {mask.value.type!r} with value.size {list(mask.value.size)} and view {mask.view!r}; expected type binary, or a map "
                 f"of one channel, with {len(m.value.size)} axes and view {m.view!r}"
+            )
+
+    def _check_weight(self, m: Modality) -> None:
+        if not m.weight:
+            return
+        where = f"{self.where}: modality {m.name!r}: weight is {m.weight!r}"
+        if m.source:
+            raise MaskweaveError(f"{where}: weight belongs in the entry of its source {m.source!r}; move it there")
+        value = m.value
+        if not value.can_be_weighted:
+            raise MaskweaveError(
+                f"{where}, but values of type {value.type!r} cannot be weighted; expected a map, series, features or vector"
+            )
+        if value.size and not value.has_unknown:
+            raise MaskweaveError(f"{where}, and points of weight 0 are unknown: also set value.missing: nan")
+        if m.weight not in self:
+            return  # the entry of a single tokenizer lacks it
+        weight = self[m.weight]
+        axes = len(value.size)
+        if (
+            not weight.value.can_be_weighted
+            or weight.source
+            or weight.value.channels not in (1, value.channels)
+            or len(weight.value.size) != axes
+            or weight.view != m.view
+        ):
+            shape = f"{axes} axes" if axes else "no axes"
+            channels = "1 channel" if value.channels == 1 else f"1 or {value.channels} channels"
+            raise MaskweaveError(
+                f"{where}, of type {weight.value.type!r} with value.size {list(weight.value.size)}, {weight.value.channels} channels and view {weight.view!r}; "
+                f"expected numbers with {shape}, {channels} and view {m.view!r}, in an entry without a source"
             )
 
     def _check_derive(self, m: Modality) -> None:
@@ -242,6 +274,11 @@ def catalog_from(content: Mapping[str, Any], where: str, within: tuple[Path, ...
             raise MaskweaveError(
                 f"{where}: modality {modality.name!r}: valid.from is {shown(modality.valid.source)}, which is not a modality of the catalog; "
                 f"correct the name, or remove 'valid'; known: {', '.join(catalog)}"
+            )
+        if modality.weight and modality.weight not in catalog and not saved:
+            raise MaskweaveError(
+                f"{where}: modality {modality.name!r}: weight is {shown(modality.weight)}, which is not a modality of the catalog; "
+                f"correct the name, or remove 'weight'; known: {', '.join(catalog)}"
             )
     return catalog
 

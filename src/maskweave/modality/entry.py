@@ -78,6 +78,9 @@ class Modality:
     need their own view; all frames of a video or volume are treated alike, and values of one axis stay as they are."""
     valid: Validity | None = None
     """`{from: mask}`: points are unknown where another modality of the sample, the mask, is false or 0. A sample without it is known everywhere."""
+    weight: str = ""
+    """Modality of the same view that holds the weight of each number, such as its inverse variance: the tokenizer's loss, the scores and the best
+    constants weigh the numbers by it. Points of weight 0 are unknown; all numbers of a sample without it weigh as much as the average."""
     input_only: bool = False
     """The model reads this grid or sequence but never predicts it; patches and vectors are never predicted."""
 
@@ -127,6 +130,11 @@ class Modality:
         """
         known = self.value.metrics(parse)
         return [known[name] for name in self.metrics or self.value.default_metrics if name in known]
+
+    @property
+    def depends_on(self) -> tuple[str, ...]:
+        """Modalities of a sample that say which of its points are known, and what they weigh."""
+        return tuple(filter(None, (self.valid.source if self.valid else "", self.weight)))
 
     @property
     def reads(self) -> str:

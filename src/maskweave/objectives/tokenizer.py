@@ -45,7 +45,8 @@ class TokenizerObjective(nn.Module):
 
     def forward(self, batch: ValueBatch) -> tuple[Tensor, dict[str, Tensor]]:
         output, target, quantized, validity = self.tokenizer(batch.values)
-        reconstruction = self.loss(output.float(), target)
+        weight = () if batch.weights is None else (batch.weights,)
+        reconstruction = self.loss(output.float(), target, *weight)
         total, more = reconstruction + quantized.loss, {}
         if validity is not None:
             loss = F.binary_cross_entropy_with_logits(validity.float(), (~target.isnan()).float())

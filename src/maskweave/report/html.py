@@ -261,7 +261,7 @@ def _number(value: float | None) -> str:
     if value is None:
         return "–"
     if 0 < abs(value) < 1e-4:
-        return f"{value:.0e}"
+        return f"{value:.2e}"
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:#.3g}".rstrip(".")
 
 

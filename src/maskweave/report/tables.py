@@ -16,6 +16,11 @@ def text_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     )
 
 
+def short_number(x: float) -> str:
+    """Formats a score with three decimals, or three significant digits of one below 0.1 or from 100,000."""
+    return f"{x:.3f}" if 0.1 <= abs(x) < 1e5 or not x else f"{x:.3g}"
+
+
 def modality_table(catalog: Catalog) -> str:
     """Returns one line per modality: id, name, kind, tokens, codebook size, tokenizer, values, range and unit."""
     heads = ["id", "name", "kind", "tokens", "codebook", "tokenizer", "value", "range", "unit"]

@@ -17,6 +17,7 @@ from maskweave.data.error_budget import ErrorBudget
 from maskweave.data.named import is_endless
 from maskweave.data.reading import read
 from maskweave.data.split import group_of, hash_names, put_last
+from maskweave.data.weights import weights_of
 from maskweave.errors import MaskweaveError
 from maskweave.files import read_json, remove, write_aside, write_json
 from maskweave.interruption import Interrupted, StopSignal
@@ -34,7 +35,10 @@ from maskweave.training.metrics import read_metrics
 from maskweave.training.recipe import Recipe
 from maskweave.training.run_folder import CACHE
 from maskweave.training.sources import open_source
+from maskweave.values.weights import Weighting
 
+WEIGHTS = ".weights.npy"
+"""Ending of a file with the raw weights of a grid's cached values."""
 ONE_IN = 10
 """One in so many values validates a tokenizer: the last ones in the cache."""
 
@@ -98,12 +102,18 @@ def _cache_values(recipe: Recipe, catalog: Catalog, todo: list[str], root: Path,
         if v in catalog.vocabularies
     }
     ruled = [name for name, m in grids.items() if m.value.tokenized_by == "rules"]
-    files = [*(f"{name}.npy" for name in grids if name not in ruled), *(f"{name}.json" for name in texts)]
+    weighted = {name: catalog[m.reads] for name, m in grids.items() if catalog[m.reads].weight}
+    files = [
+        *(f"{name}.npy" for name in grids if name not in ruled),
+        *(f"{name}{WEIGHTS}" for name in weighted),
+        *(f"{name}.json" for name in texts),
+    ]
     if not ruled and all((cache / file).exists() for file in files):
         return
     source = open_source(recipe, catalog, "train", samples=recipe.tokenizers.samples, spread=True)
     values: dict[str, list[Any]] = {name: [] for name in grids}
     keys: dict[str, list[str]] = {name: [] for name in grids}
+    weights: dict[str, list[np.ndarray]] = {name: [] for name in weighted}
     found_texts: dict[str, dict[str, list[str]]] = {v: {m.name: [] for m in members} for v, members in texts.items()}
     skips = ErrorBudget(recipe.data.limit)
     with progress("read samples", len(source)) as bar:
@@ -115,6 +125,8 @@ def _cache_values(recipe: Recipe, catalog: Catalog, todo: list[str], root: Path,
                     checked = [value] if name in ruled else modality.value.check_batch([value], name)
                     values[name] += checked
                     keys[name].append(item.key)
+                    if name in weighted:
+                        weights[name].append(weights_of(item.sample, weighted[name]))
             for name, members in texts.items():
                 for m in members:
                     if m.name in item.sample:
@@ -133,10 +145,16 @@ def _cache_values(recipe: Recipe, catalog: Catalog, todo: list[str], root: Path,
             RuleTokenizer.fit(grids[name], items).save(root / name)
             continue
         order = order_by_split(recipe, keys[name])
-        with write_aside(cache / f"{name}.npy") as aside, open(aside, "wb") as file:
-            np.save(file, np.stack([items[i] for i in order]), allow_pickle=False)
+        _write_stack(cache / f"{name}.npy", [items[i] for i in order])
+        if name in weighted:
+            _write_stack(cache / f"{name}{WEIGHTS}", [weights[name][i] for i in order])
     for name, texts_of in found_texts.items():
         write_json(cache / f"{name}.json", texts_of)
+
+
+def _write_stack(path: Path, arrays: list[np.ndarray]) -> None:
+    with write_aside(path) as aside, open(aside, "wb") as file:
+        np.save(file, np.stack(arrays), allow_pickle=False)
 
 
 def order_by_split(recipe: Recipe, keys: list[str]) -> list[int]:
@@ -158,6 +176,12 @@ def train_tokenizer(recipe: Recipe, catalog: Catalog, folder: Path, name: str, c
     held_out = max(1, len(values) // ONE_IN)
     training = values[:-held_out] if len(values) > held_out else values
     modality = dataclasses.replace(modality, value=modality.value.fit_to(training))
+    weights: tuple[np.ndarray, Weighting] | None = None
+    held_out_weights = weights
+    if catalog[modality.reads].weight:
+        raw = np.load(folder / CACHE / f"{name}{WEIGHTS}", mmap_mode="r", allow_pickle=False)
+        weights = raw[: len(training)], Weighting.fit(raw[: len(training)], modality.value.channels)
+        held_out_weights = raw[-held_out:], weights[1]
     augment = recipe.data.augment
     torch.manual_seed(recipe.seed)
     tokenizer = GridTokenizer(modality)
@@ -172,10 +196,13 @@ def train_tokenizer(recipe: Recipe, catalog: Catalog, folder: Path, name: str, c
             augment=AugmentedValues(augment, modality, recipe.seed)
             if augment is not None and augment.changes
             else None,
+            weights=weights,
         ),
         settings,
         target,
-        validation=ValueBatches(modality, values[-held_out:], settings.batch_size, shuffle=False),
+        validation=ValueBatches(
+            modality, values[-held_out:], settings.batch_size, shuffle=False, weights=held_out_weights
+        ),
         title=f"tokenizer {name}",
         resume_command=command,
     )

@@ -14,6 +14,7 @@ from maskweave.data.order import Order
 from maskweave.data.parts import noting
 from maskweave.data.source import Source
 from maskweave.data.split import Split, divide, group_of, grouping, hash_names, put_last, some_by_hash
+from maskweave.data.weights import weights_of
 from maskweave.errors import BadSample, LackingSample, MaskweaveError
 from maskweave.masking.inputs import TransferBatch, raw_inputs, read_inputs
 from maskweave.modality.catalogs import Catalog
@@ -23,6 +24,8 @@ from maskweave.transfer.target import Target, make_target, target_tensor
 
 TUNED_ON = 0.2
 """Share of the training examples, the last ones, on which a probe chooses its settings. Those of a data set come last by the hashes of their names."""
+MOST_HELD_OUT = 1000
+"""Most examples that are held out of a data set if no number is given."""
 FOLDS = 5
 MOST_BAD = 100
 """Consecutive unusable samples after which making a batch fails."""
@@ -55,6 +58,9 @@ class Examples:
         if missing := [name for name in wanted if name not in source.names]:
             raise MaskweaveError(f"the data has no {', '.join(missing)}; it has {', '.join(source.names)}")
         self.wanted = list(dict.fromkeys(wanted))
+        whole = target.modality if not target.label else None
+        self.weighted = catalog[whole.reads] if whole and catalog[whole.reads].weight else None
+        """Entry of a target whose numbers have weights."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -83,7 +89,10 @@ class Examples:
             are_lacking = not any(name in notes.dropped for name in needed)
             raise (LackingSample if are_lacking else BadSample)("; ".join(reasons))
         self.answer(i, sample)
-        return {name: sample[name] for name in self.wanted if name not in missing}
+        names = [name for name in self.wanted if name not in missing]
+        if self.weighted and sample.get(self.weighted.weight) is not None:
+            names = list(dict.fromkeys([*names, self.weighted.weight]))
+        return {name: sample[name] for name in names}
 
     def _is_target(self, name: str) -> bool:
         return self.target.modality is not None and name == self.target.modality.reads
@@ -100,6 +109,10 @@ class Examples:
         """Returns a fold, 0 to 4, of each of these examples, for cross-validation: by the hash of its name, or of its group."""
         hashes = hash_names(self.group(self.key(i)) for i in numbers)
         return (hashes % np.uint64(FOLDS)).astype(np.int64)  # the low bits; the split uses the high ones
+
+    def raw_weights(self, samples: Sequence[Mapping[str, Any]]) -> list[np.ndarray] | None:
+        """Returns the raw weights of some samples' targets; None if their entry has none."""
+        return None if self.weighted is None else [weights_of(sample, self.weighted) for sample in samples]
 
     def answer(self, i: int, sample: Mapping[str, Any]) -> Any:
         """Returns the target of `sample`, which is sample i, possibly transformed."""
@@ -208,11 +221,12 @@ def open_examples(data: TransferData, catalog: Catalog, inputs: Sequence[str], n
             Examples(source, catalog, inputs, target, train, data.split, partial),
             Examples(other, catalog, inputs, target, kept, partial=partial),
         )
-    if not (data.split.file or data.split.fraction or 1 <= data.validation < len(source)):
+    count = data.validation or min(max(len(source) // 5, 1), MOST_HELD_OUT)
+    if not (data.split.file or data.split.fraction or count < len(source)):
         raise MaskweaveError(
-            f"{data.source}: has {len(source)} samples, so data.validation must be from 1 to {len(source) - 1}, found {data.validation}; change it, or set data.held_out"
+            f"{data.source}: has {len(source)} samples, so data.validation must be from 1 to {len(source) - 1}, found {count}; change it, or set data.held_out"
         )
-    parts = divide(source, data.split, data.validation, data.source)
+    parts = divide(source, data.split, count, data.source)
     chosen = parts.train[: data.samples or None]
     if data.split.by == "hash":
         chosen = some_by_hash(source, parts.train, data.samples)

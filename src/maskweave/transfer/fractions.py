@@ -18,6 +18,7 @@ from maskweave.evaluate.run import EvaluationRow
 from maskweave.files import write_aside, write_json
 from maskweave.generate.features import FeatureExtractor
 from maskweave.report.curves import COLORS, GRAY, as_png, open_panels
+from maskweave.report.tables import short_number
 from maskweave.training.distributed import is_main_process
 from maskweave.transfer.data import Parts, open_examples
 from maskweave.transfer.probe import Labeled, probe_features, probe_rows
@@ -103,6 +104,7 @@ def probe_curve(
             None if train.folds is None else train.folds[chosen],
             [train.numbers[i] for i in chosen.tolist()],
             train.blocks,
+            None if train.raw_weights is None else [train.raw_weights[i] for i in chosen.tolist()],
         )
         points.append(CurvePoint(share, count, probe_rows(features.encoder.names, examples, some, held_out, seed)))
     write_curve(points, folder)
@@ -117,7 +119,7 @@ def curve_table(points: Sequence[CurvePoint]) -> tuple[list[str], list[list[str]
         if row.part:
             continue
         found = [next((r.value for r in p.rows if r.metric == row.metric), math.nan) for p in points]
-        rows.append([row.target, row.metric, row.better, *(f"{x:.3f}" for x in found), f"{row.constant:.3f}"])
+        rows.append([row.target, row.metric, row.better, *map(short_number, [*found, row.constant])])
     return heads, rows
 
 

@@ -6,6 +6,7 @@ logistic regression, solved to convergence; for tags, one binary logistic regres
 Dimension letters: S training samples, T samples to classify, D width, K classes.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -15,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from maskweave.data.weights import scaled_together
 from maskweave.errors import MaskweaveError
 from maskweave.evaluate.run import EvaluationRow
 from maskweave.generate.features import FeatureExtractor
@@ -24,12 +26,15 @@ from maskweave.models.sample_heads import average_for_unknown
 from maskweave.transfer.blocks import block_scales
 from maskweave.transfer.data import TUNED_ON, Examples, Parts
 from maskweave.transfer.ridge import Ridge, feature_scale
+from maskweave.transfer.scoring import Scored, score_values
 from maskweave.transfer.shares import differing_shares
 from maskweave.transfer.target import Target, target_tensor
 from maskweave.transfer.task import raw_features, readable_raw
 from maskweave.values.distribution import NumberDistribution
 
 NEIGHBORS, TEMPERATURE = 20, 0.07
+NEAREST, LINEAR = f"{NEIGHBORS}-nearest-neighbor", "linear-probe"
+"""Names of the probes."""
 WEIGHT_DECAYS = tuple(10.0**e for e in range(-4, 1))
 """Weight decays that the linear probe tries."""
 MOST_STEPS = 500
@@ -54,6 +59,8 @@ class Labeled(NamedTuple):
     """Indices of the examples."""
     blocks: Sequence[int] = ()
     """Number of features of the encoder, and of each other kind; empty: all are the encoder's."""
+    raw_weights: Sequence[np.ndarray] | None = None
+    """Raw weight of each number of the targets, if they have weights."""
 
     @property
     def scale(self) -> Tensor:
@@ -86,6 +93,7 @@ def labeled_features(
         )
     labels: list[Any] = []
     numbers: list[int] = []
+    weights: list[np.ndarray] = []
     parts = []
     catalog = examples.catalog
     raw = raw_features(catalog, readable_raw(catalog, features.encoder.names) if statistics else [])
@@ -93,6 +101,7 @@ def labeled_features(
     for batch in features.stream(examples, **options):
         labels += [examples.answer(i, sample) for i, sample in zip(batch.numbers, batch.samples, strict=True)]
         numbers += batch.numbers
+        weights += examples.raw_weights(batch.samples) or []
         found = [
             batch.encoded.pooled.float().cpu(),
             *raw_blocks(raw, raw_inputs(batch.samples, catalog, list(raw))),
@@ -104,7 +113,14 @@ def labeled_features(
     y = target_tensor(target, labels)
     if target.kind == "numbers":
         y = y.flatten(1).double()
-    return Labeled(average_for_unknown(torch.cat(parts)), y, examples.folds(numbers), numbers, blocks)
+    return Labeled(
+        average_for_unknown(torch.cat(parts)),
+        y,
+        examples.folds(numbers),
+        numbers,
+        blocks,
+        weights if examples.weighted else None,
+    )
 
 
 def nearest_neighbors(
@@ -254,7 +270,7 @@ def probe_rows(names: list[str], examples: Parts, train: Labeled, held_out: Labe
     """
     target = examples.train.target
     if target.kind == "numbers":
-        return _number_rows(names, examples, train, held_out, seed)
+        return _rows(names, target, _number_scores(examples, train, held_out), len(held_out.labels), seed)
     if not train.are_tags and (
         line := differing_shares(train.labels.tolist(), held_out.labels.tolist(), target.classes)
     ):
@@ -262,27 +278,35 @@ def probe_rows(names: list[str], examples: Parts, train: Labeled, held_out: Labe
     num_classes = len(target.classes)
     linear = LinearProbe.tuned(train, num_classes)
     votes = nearest_neighbors(train, held_out.features, num_classes)
+    scored: dict[str, list[Scored]]
     if train.are_tags:
-        logits = {f"{NEIGHBORS}-nearest-neighbor": votes.logit(1e-6), "linear-probe": linear(held_out.features)}
-        return _tag_rows(names, target, logits, train, held_out, seed)
-    results = {
-        f"{NEIGHBORS}-nearest-neighbor accuracy": votes,
-        "linear-probe accuracy": linear(held_out.features),
-    }
-    commonest = int(torch.bincount(train.labels).argmax())
-    constant = float(np.mean(held_out.labels.numpy() == commonest))
+        logits = {NEAREST: votes.logit(1e-6), LINEAR: linear(held_out.features)}
+        scored = _tag_scores(target, logits, train, held_out)
+    else:
+        commonest = int(torch.bincount(train.labels).argmax())
+        constant = float(np.mean(held_out.labels.numpy() == commonest))
+        scored = {
+            name: [Scored("accuracy", "higher", share_right(scores, held_out.labels), constant)]
+            for name, scores in {NEAREST: votes, LINEAR: linear(held_out.features)}.items()
+        }
+    return _rows(names, target, scored, len(held_out.labels), seed)
+
+
+def _rows(
+    names: list[str], target: Target, scored: Mapping[str, Sequence[Scored]], samples: int, seed: int
+) -> list[EvaluationRow]:
+    """The scores of each probe as rows, without those of single channels and classes."""
     return [
         EvaluationRow(
-            names, target.name, name, "higher", round(share_right(scores, held_out.labels), 5),
-            round(constant, 5), float("nan"), len(held_out.labels), seed,
+            names, target.name, f"{name} {s.metric}", s.better, s.value, s.constant, math.nan, samples, seed
         )
-        for name, scores in results.items()
+        for name, scores in scored.items()
+        for s in scores
+        if not s.part
     ]  # fmt: skip
 
 
-def _number_rows(
-    names: list[str], examples: Parts, train: Labeled, held_out: Labeled, seed: int
-) -> list[EvaluationRow]:
+def _number_scores(examples: Parts, train: Labeled, held_out: Labeled) -> dict[str, list[Scored]]:
     """The metrics of the target for each probe, next to their best constants on the training values."""
     assert train.folds is not None
     target = examples.train.target
@@ -302,21 +326,14 @@ def _number_rows(
     if value.number_scale is not None:
         spread = max(float(ridge.error[0]), 1e-12)
         linear = [NumberDistribution.gaussian(m, spread, *value.number_scale) for m in linear_TK[:, 0].tolist()]
-    found = {f"{NEIGHBORS}-nearest-neighbor": as_values(neighbors_TK), "linear-probe": linear}
     truth, seen = as_values(held_out.labels), as_values(train.labels)
-    rows = []
-    for probe_name, predicted in found.items():
-        for metric in target.scores():
-            result = metric.score(predicted, truth)
-            if np.isfinite(result):
-                constant = metric.score([metric.best_constant(seen)] * len(truth), truth)
-                rows.append(
-                    EvaluationRow(
-                        names, target.name, f"{probe_name} {metric.name}", metric.better, round(result, 5), round(constant, 5),
-                        float("nan"), len(truth), seed,
-                    )
-                )  # fmt: skip
-    return rows
+    entry = examples.train.weighted
+    weights, seen_weights = (scaled_together(some.raw_weights, entry) for some in (held_out, train))
+    found = {
+        name: score_values(target.scores(), predicted, truth, seen, weights, seen_weights)
+        for name, predicted in {NEAREST: as_values(neighbors_TK), LINEAR: linear}.items()
+    }
+    return {name: [score for score in scores if math.isfinite(score.value)] for name, scores in found.items()}
 
 
 def nearest_numbers(train: Labeled, queries_TD: Tensor, k: int = NEIGHBORS, temperature: float = TEMPERATURE) -> Tensor:
@@ -330,26 +347,15 @@ def nearest_numbers(train: Labeled, queries_TD: Tensor, k: int = NEIGHBORS, temp
     return total_TK / share_TK.clamp_min(1e-12) + center
 
 
-def _tag_rows(
-    names: list[str], target: Target, logits: Mapping[str, Tensor], train: Labeled, held_out: Labeled, seed: int
-) -> list[EvaluationRow]:
+def _tag_scores(
+    target: Target, logits: Mapping[str, Tensor], train: Labeled, held_out: Labeled
+) -> dict[str, list[Scored]]:
     """The metrics of the tags' entry for each probe."""
     assert target.modality is not None
 
     def tags_of(flags_SK: Tensor) -> list[list[str]]:
         return [[name for name, flag in zip(target.classes, row, strict=True) if flag] for row in flags_SK.tolist()]
 
+    value, metrics = target.modality.value, target.modality.scores()
     truth, seen = tags_of(held_out.labels), tags_of(train.labels)
-    rows = []
-    for probe_name, logits_TK in logits.items():
-        found = target.modality.value.answers(logits_TK)
-        for metric in target.modality.scores():
-            value = metric.score(found, truth)
-            constant = metric.score([metric.best_constant(seen)] * len(truth), truth)
-            rows.append(
-                EvaluationRow(
-                    names, target.name, f"{probe_name} {metric.name}", metric.better, round(value, 5), round(constant, 5),
-                    float("nan"), len(truth), seed,
-                )
-            )  # fmt: skip
-    return rows
+    return {name: score_values(metrics, value.answers(logits_TK), truth, seen) for name, logits_TK in logits.items()}

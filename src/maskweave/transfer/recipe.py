@@ -41,7 +41,7 @@ class TransferData:
     samples: int = 0
     """Number of training examples; 0: all. Endless sources, such as scenes, need a number above 0."""
     validation: int = 256
-    """Number of held-out examples; 0: all of held_out."""
+    """Number of held-out examples; 0: all of held_out, or without it a fifth of the source, at most 1,000."""
     split: Split = field(default_factory=Split)
     """Which examples of the source are held out, if held_out is empty: by default those whose names have the smallest hashes."""
     seed: int = 0
@@ -136,6 +136,9 @@ class HeadSettings:
     """Dense targets: the head also sees the inputs themselves at full resolution. By default if an input has the size of the target."""
     skip_width: int = 32
     """Dense targets: channels of the convolutions at full resolution."""
+    calibrate: float = 0.1
+    """Numbers with form `gaussian`: share of the training examples, at least 20 if they are at most a fifth, that are not trained on, but on which the
+    predicted standard deviations are scaled so that intervals of 90% hold 90%. 0: none; the deviations are then too small where training examples are few."""
     linear_start: bool = True
     """Start the head from a linear model of the frozen features (ridge or logistic regression with cross-validated strength, and for dense targets of each
     point of the inputs), so that training goes on from there. Linear probing, then fine-tuning: https://arxiv.org/abs/2202.10054."""
@@ -153,6 +156,8 @@ class HeadSettings:
             raise MaskweaveError(
                 f"{', '.join(largest)} must be 1 or more, found {', '.join(str(getattr(self, key)) for key in largest)}"
             )
+        if not 0 <= self.calibrate <= 0.5:
+            raise MaskweaveError(f"calibrate must be a share from 0 to 0.5, found {self.calibrate}")
         if not (2 <= self.bins <= MAX_BINS and 0 <= self.attention <= limits.HEADS):
             raise MaskweaveError(
                 f"bins must be 2 to {MAX_BINS:,} and attention 0 to {limits.HEADS}, found {self.bins} and {self.attention}"

@@ -12,7 +12,9 @@ from maskweave.data.reading import read
 from maskweave.errors import MaskweaveError
 from maskweave.evaluate.run import EvaluationRow, write_rows
 from maskweave.files import write_aside
+from maskweave.modality.catalogs import Catalog
 from maskweave.models.encoder import Encoder
+from maskweave.models.sample_heads import NumberHead
 from maskweave.nn.layers import count_parameters
 from maskweave.report.advice import RunFacts, advise
 from maskweave.report.html import Sections, write_report
@@ -24,12 +26,14 @@ from maskweave.training.loop import fit
 from maskweave.training.optimizer import trained
 from maskweave.training.run_folder import claim_folder
 from maskweave.transfer.build import Transferred, build_objective, load_transferred, save_transferred
+from maskweave.transfer.calibration import calibrate, hold_out
 from maskweave.transfer.data import Examples, Parts, TransferBatches, open_examples
 from maskweave.transfer.linear_start import start_from_linear
 from maskweave.transfer.recipe import TransferRecipe
 from maskweave.transfer.scoring import score_transfer
 from maskweave.transfer.shares import answers, describe_shares
 from maskweave.transfer.task import fit_facts, raw_names
+from maskweave.values.base import ValueType
 
 SHOWN = 4
 """Examples in the report."""
@@ -52,13 +56,15 @@ def run_transfer(recipe: TransferRecipe, folder: Path, command: str = "") -> lis
         )
     catalog = with_learned_by_tokenizers(recipe.load_catalog(), Path(recipe.start) / "tokenizers")
     examples = open_examples(recipe.data, catalog, recipe.inputs, recipe.target, recipe.label)
-    if (learning := examples.train.target.modality) is not None and not recipe.label and learns(learning):
-        seen = learning.value.check_batch(answers(examples.train, FITTED), learning.name)
-        catalog = with_values(catalog, {learning.name: learning.value.fit_to(np.stack(seen))})
+    if fitted := _learned(recipe, catalog, examples.train):
+        catalog = with_values(catalog, fitted)
         examples = open_examples(recipe.data, catalog, recipe.inputs, recipe.target, recipe.label)
     target = examples.train.target
     facts = fit_facts(target, answers(examples.train, FITTED), recipe.head)
     objective, notes = build_objective(recipe, catalog, target, facts)
+    trained_on, calibrated_on = examples.train, None
+    if isinstance(objective.head, NumberHead) and objective.head.form == "gaussian":
+        trained_on, calibrated_on = hold_out(examples.train, recipe.head.calibrate)
     tokenizers = load_tokenizers(Path(recipe.start) / "tokenizers", objective.encoder.catalog)
     try:
         recipe.data.augment.check(catalog)
@@ -78,20 +84,20 @@ def run_transfer(recipe: TransferRecipe, folder: Path, command: str = "") -> lis
     summary_facts = {
         "parameters": f"{count_parameters(objective) / 1e6:.2f} M",
         "trained": f"{sum(p.numel() for p in trained(objective).values()) / 1e6:.2f} M",
-        "examples": len(examples.train),
+        "examples": len(trained_on),
         "samples per step": recipe.train.samples_per_step,
     }
     raw = raw_names(objective.head)
     names, size, data = objective.encoder.names, recipe.train.batch_size, recipe.data
     if recipe.head.linear_start and not (folder / "checkpoints").is_dir():
         device = connect(recipe.train.device).device
-        sentence = start_from_linear(objective.to(device), examples.train, tokenizers, device)
+        sentence = start_from_linear(objective.to(device), trained_on, tokenizers, device)
         if sentence and is_main_process():
             print(f"start: {sentence}")
     fit(
         objective,
         TransferBatches(
-            examples.train,
+            trained_on,
             tokenizers,
             names,
             size,
@@ -108,6 +114,8 @@ def run_transfer(recipe: TransferRecipe, folder: Path, command: str = "") -> lis
     )
     if not is_main_process():
         return []
+    if calibrated_on is not None:
+        print(f"calibration: {calibrate(objective, calibrated_on, tokenizers)}")
     save_transferred(objective, catalog, target, recipe, folder)
     model = load_transferred(folder, next(objective.head.parameters()).device)
     rows = score_transfer(model, *examples, seed=data.seed + 1, limit=data.limit, workers=recipe.train.workers)
@@ -120,6 +128,24 @@ def run_transfer(recipe: TransferRecipe, folder: Path, command: str = "") -> lis
     date = datetime.date.today().isoformat()
     write_report(folder, Sections(date=date, summary=summary, advice=advice, facts=summary_facts, sheets=sheets))
     return rows
+
+
+def _learned(recipe: TransferRecipe, catalog: Catalog, examples: Examples) -> dict[str, ValueType]:
+    """Returns the value types of the target and of new raw inputs with their scaling, where it is to be learned from the training examples."""
+    whole = examples.target.modality if not recipe.label else None
+    wanted = [catalog[name] for name in recipe.inputs if catalog[name].kind == "patches"] + ([whole] if whole else [])
+    wanted = [m for m in wanted if learns(m)]
+    samples = examples.some(FITTED)
+    found = [item.sample for item in read(samples, range(len(samples))) if not item.error] if wanted else []
+    fitted = {}
+    for m in wanted:
+        values = [sample[m.reads] for sample in found if m.reads in sample]
+        if not values:
+            raise MaskweaveError(
+                f"no usable training example has {m.reads!r}, so the value.scaling of {m.name!r} cannot be learned; leave it out, or check the data"
+            )
+        fitted[m.name] = m.value.fit_to(np.stack(m.value.check_batch(values, m.name)))
+    return fitted
 
 
 def _copy_tokenizers(source: Path, encoder: Encoder, folder: Path) -> None:

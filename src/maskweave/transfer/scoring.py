@@ -5,20 +5,34 @@ import io
 import math
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 from maskweave.data.error_budget import ErrorBudget
 from maskweave.data.reading import read
+from maskweave.data.weights import scaled_together
 from maskweave.errors import MaskweaveError
 from maskweave.evaluate.run import EvaluationRow
 from maskweave.progress import progress
 from maskweave.transfer.build import Transferred
 from maskweave.transfer.data import Examples
-from maskweave.transfer.shares import answers
+from maskweave.transfer.shares import weighted_answers
 from maskweave.transfer.target import Target
+from maskweave.values.metrics import Metric, Weights
+
+
+class Scored(NamedTuple):
+    """A metric of predictions beside that of the best constant."""
+
+    metric: str
+    better: str
+    value: float
+    constant: float
+    part: bool = False
+    """Whether it is the score of a single channel, key or class."""
+
 
 BATCH = 64
 CONSTANT_SAMPLES = 500
@@ -37,6 +51,7 @@ def score_transfer(
     """
     found: list[Any] = []
     truth: list[Any] = []
+    raw_weights: list[np.ndarray] = []
     skips = ErrorBudget(limit)
     with progress("evaluate", len(held_out)) as bar:
         for numbers, samples in _batches(held_out, skips, workers):
@@ -44,6 +59,7 @@ def score_transfer(
             # All scores of labels are kept, for the top 5; the logits of dense values would not fit in memory.
             found += list(output) if model.target.kind == "label" else model.answers(output, least=0.0, whole=True)
             truth += [held_out.answer(i, sample) for i, sample in zip(numbers, samples, strict=True)]
+            raw_weights += held_out.raw_weights(samples) or []
             bar.advance(len(numbers))
         if skips.summary():
             bar.say(skips.summary())
@@ -51,12 +67,11 @@ def score_transfer(
     if not truth:
         raise MaskweaveError("no held-out example is usable; check the data")
     names, target = list(model.encoder.names), model.target
-    seen = answers(train, CONSTANT_SAMPLES)
+    weights = scaled_together(raw_weights, held_out.weighted)
+    seen, seen_weights = weighted_answers(train, CONSTANT_SAMPLES)
     return [
-        EvaluationRow(
-            names, target.name, metric, better, _rounded(value), _rounded(constant), math.nan, len(truth), seed
-        )
-        for metric, better, value, constant in _metrics(target, found, truth, seen)
+        EvaluationRow(names, target.name, *score[:4], math.nan, len(truth), seed, score.part)
+        for score in _metrics(target, found, truth, seen, weights, seen_weights)
     ]
 
 
@@ -77,43 +92,50 @@ def _batches(examples: Examples, skips: ErrorBudget, workers: int) -> Any:
 
 
 def _metrics(
-    target: Target, found: list[Any], truth: list[Any], seen: list[Any]
-) -> list[tuple[str, str, float, float]]:
-    """Returns name, direction, value and value of the best constant for each metric."""
+    target: Target, found: list[Any], truth: list[Any], seen: list[Any], weights: Weights, seen_weights: Weights
+) -> list[Scored]:
+    """Returns the scores of predictions, and of the best constants on the training values `seen`."""
     if target.kind == "label":
         logits_SK, truth_S = torch.stack(found), torch.tensor(truth)
         return _accuracies(logits_SK, truth_S, seen) + _class_scores(target, logits_SK.argmax(dim=1), truth_S, seen)
     if target.kind == "boxes":
         named = coco_average_precision(found, truth, target)
-        return [(name, "higher", value, math.nan) for name, value in named.items()]
+        return [Scored(name, "higher", value, math.nan) for name, value in named.items()]
     assert target.modality is not None
-    rows: list[tuple[str, str, float, float]] = []
-    for metric in target.scores():
-        constant = metric.scores([metric.best_constant(seen)] * len(truth), truth)
-        rows += [(name, metric.better, value, constant[name]) for name, value in metric.scores(found, truth).items()]
+    return score_values(target.scores(), found, truth, seen, weights, seen_weights)
+
+
+def score_values(
+    metrics: Sequence[Metric],
+    found: Sequence[Any],
+    truth: Sequence[Any],
+    seen: Sequence[Any],
+    weights: Weights = None,
+    seen_weights: Weights = None,
+) -> list[Scored]:
+    """Returns the scores of predictions by each metric and its parts, and those of the best constants on the training values `seen`."""
+    rows = []
+    for metric in metrics:
+        constant = metric.scores([metric.best_constant(seen, seen_weights)] * len(truth), truth, weights)
+        scores = metric.scores(found, truth, weights)
+        rows += [
+            Scored(name, metric.better, value, constant[name], name != metric.name) for name, value in scores.items()
+        ]
     return rows
 
 
-def _class_scores(
-    target: Target, found_S: torch.Tensor, truth_S: torch.Tensor, seen: Sequence[int]
-) -> list[tuple[str, str, float, float]]:
+def _class_scores(target: Target, found_S: torch.Tensor, truth_S: torch.Tensor, seen: Sequence[int]) -> list[Scored]:
     """The metrics of a label's entry except the accuracy, which is scored already; none for labels that are a part of another value."""
     if target.modality is None or target.label:
         return []
     found, truth, known = (
         [target.classes[i] for i in indices] for indices in (found_S.tolist(), truth_S.tolist(), seen)
     )
-    rows = []
-    for metric in target.modality.scores():
-        if metric.name != "accuracy":
-            constant = metric.score([metric.best_constant(known)] * len(truth), truth)
-            rows.append((metric.name, metric.better, metric.score(found, truth), constant))
-    return rows
+    others = [metric for metric in target.modality.scores() if metric.name != "accuracy"]
+    return score_values(others, found, truth, known)
 
 
-def _accuracies(
-    logits_SK: torch.Tensor, truth_S: torch.Tensor, seen: Sequence[int]
-) -> list[tuple[str, str, float, float]]:
+def _accuracies(logits_SK: torch.Tensor, truth_S: torch.Tensor, seen: Sequence[int]) -> list[Scored]:
     common = [label for label, _ in Counter(seen).most_common(5)]
     rows = []
     for k in (1, 5):
@@ -121,7 +143,7 @@ def _accuracies(
             best = logits_SK.topk(k, dim=-1).indices
             right = (best == truth_S[:, None]).any(dim=-1).float().mean().item()
             constant = float(np.mean([label in common[:k] for label in truth_S.tolist()]))
-            rows.append(("accuracy" if k == 1 else "top-5 accuracy", "higher", right, constant))
+            rows.append(Scored("accuracy" if k == 1 else "top-5 accuracy", "higher", right, constant))
     return rows
 
 
@@ -173,7 +195,3 @@ def coco_average_precision(
         evaluation.accumulate()
         evaluation.summarize()
     return {"AP": float(evaluation.stats[0]), "AP50": float(evaluation.stats[1])}
-
-
-def _rounded(value: float) -> float:
-    return round(float(value), 5) if math.isfinite(value) else math.nan

@@ -6,7 +6,9 @@ from typing import Any
 import numpy as np
 
 from maskweave.data.reading import read
+from maskweave.data.weights import scaled_together
 from maskweave.transfer.data import Examples, Parts
+from maskweave.values.metrics import Weights
 
 LOOKED_AT = 500
 """Examples of each part whose labels are compared, evenly spread."""
@@ -51,11 +53,14 @@ def describe_shares(parts: Parts) -> str:
 
 def answers(examples: Examples, count: int) -> list[Any]:
     """Returns the targets of at most `count` usable examples, evenly spread."""
+    return weighted_answers(examples, count)[0]
+
+
+def weighted_answers(examples: Examples, count: int) -> tuple[list[Any], Weights]:
+    """Returns the targets of at most `count` usable examples, evenly spread, and the weights of their numbers, if they have any."""
     indices = np.linspace(0, len(examples) - 1, min(count, len(examples))).astype(int).tolist()
     if examples.target.modality is None:
-        return [examples.answer(i, {}) for i in indices]
-    return [
-        examples.answer(i, item.sample)
-        for i, item in zip(indices, read(examples, indices), strict=True)
-        if not item.error
-    ]
+        return [examples.answer(i, {}) for i in indices], None
+    good = [(i, item.sample) for i, item in zip(indices, read(examples, indices), strict=True) if not item.error]
+    weights = scaled_together(examples.raw_weights([sample for _, sample in good]), examples.weighted)
+    return [examples.answer(i, sample) for i, sample in good], weights

@@ -116,7 +116,7 @@ def _outliers(bundle: Bundle, item: Outliers, parts: Parts, seed: int, options: 
     for score, values in scores.items():
         inside, *outside = values.split([len(s) for s in sets])
         for change, found in zip(item.against, outside, strict=True):
-            area = round(area_under_curve(inside, found), 5)
+            area = area_under_curve(inside, found)
             names = features.encoder.names
             rows.append(
                 EvaluationRow(

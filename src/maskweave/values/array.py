@@ -1,7 +1,7 @@
 """The base class of values that are arrays of numbers."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -28,9 +28,9 @@ class Array(ValueType):
     """NumPy dtype kinds that a value may have, and their name in messages."""
     mergeable: ClassVar[bool] = True
 
-    array: str = field(default="", kw_only=True)
+    array: str | tuple[str, ...] = field(default="", kw_only=True)
     """Array to read from files that hold several: key of an npz file, dataset of an HDF5, NetCDF or Zarr file, HDU or column of a FITS file,
-    column of a csv file. Not needed if a file holds only one ([files.md](files.md))."""
+    column of a csv file. Not needed if a file holds only one ([files.md](files.md)). A list of arrays of one size has one for each channel."""
 
     def check_numbers(self, array: np.ndarray, where: str) -> np.ndarray:
         """The part of `check` that checks the numbers of an array of the right type and shape."""
@@ -56,11 +56,24 @@ class Array(ValueType):
     @property
     def selection(self) -> Selection:
         """What is read from a file."""
-        return Selection(self.array, axes=len(self.size), channels=self.channels)
+        name = self.array if isinstance(self.array, str) else ""
+        return Selection(name, axes=len(self.size), channels=self.channels)
 
     def stored(self, content: bytes, ending: str, where: str) -> Stored:
         """Returns the array in a file's bytes as stored, and which points the file marks as missing."""
-        return formats.read(content, ending, where, self.selection)
+        if isinstance(self.array, str) or ending in formats.UNNAMED:
+            return formats.read(content, ending, where, self.selection)
+        each = replace(self.selection, channels=1, columns=())
+        return stacked(
+            {name: formats.read(content, ending, where, replace(each, array=name)) for name in self.array}, where
+        )
+
+    def check_array_names(self) -> None:
+        """Raise MaskweaveError unless `array` is a name, or one for each of several channels of a dense value."""
+        if not isinstance(self.array, str) and not (self.size and len(self.array) == self.channels > 1):
+            raise MaskweaveError(
+                f"value.array may list one array for each channel of values with a size, found {len(self.array)} arrays and {self.channels} channels; name one array"
+            )
 
     def parse(self, content: bytes, ending: str, where: str) -> np.ndarray:
         return self.stored(content, ending, where).numbers()
@@ -105,6 +118,23 @@ def as_numbers(value: Any, where: str) -> np.ndarray:
     if array is None or array.dtype.kind not in "biuf":
         raise refuse(where, shown(value), "an array of numbers, all rows of one length")
     return array
+
+
+def stacked(arrays: Mapping[str, Stored], where: str) -> Stored:
+    """Returns arrays of one shape as the channels of one array.
+
+    Raises:
+        BadSample: their shapes differ.
+    """
+    shapes = {name: stored.array.shape for name, stored in arrays.items()}
+    if len(set(shapes.values())) > 1:
+        found = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+        raise refuse(where, f"arrays of the shapes {found}", "one shape", "correct the entry's value.array")
+    parts = list(arrays.values())
+    known = None
+    if any(part.known is not None for part in parts):
+        known = np.stack([np.ones(p.array.shape, bool) if p.known is None else p.known for p in parts], axis=-1)
+    return Stored(np.stack([part.array for part in parts], axis=-1), known)
 
 
 def as_rate(value: Any) -> float:

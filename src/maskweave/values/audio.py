@@ -20,6 +20,7 @@ from maskweave.values.formats import SOUNDS
 from maskweave.values.formats.base import Selection
 from maskweave.values.lengths import likely_lengths, mostly_known_length
 from maskweave.values.log_mel import LogMel
+from maskweave.values.losses import smooth_l1
 from maskweave.values.metrics import Metric, absolute_errors, mean, mean_value, median, root_mean, squared_errors
 from maskweave.values.playable import Playable
 from maskweave.values.remarks import remark
@@ -30,6 +31,8 @@ MAX_MELS = 512
 MAX_WINDOW = 2**16
 MORE = 0.1
 """Seconds that are read beyond the longest duration, to know which files are longer."""
+SILENT = 0.05
+"""Points up to this share of the range above its lowest level are silence at the end of a fine-tuned model's sounds."""
 MOST_TURNS = 4.0
 """Hops per window must be at least this, or phases cannot be recovered."""
 
@@ -46,6 +49,7 @@ class Audio(ValueType):
     )
     kinds: ClassVar[tuple[str, ...]] = ("grid", "patches")
     losses: ClassVar[Mapping[str, Loss]] = {name: NUMBERS[name] for name in ("smooth_l1", "mse")}
+    head = "points"
     default_metrics = ("mae", "convergence")
     mergeable = True
     report_facts = ()
@@ -257,6 +261,21 @@ class Audio(ValueType):
     def factor_shift(self) -> tuple[np.ndarray, np.ndarray]:
         low, high = self.range
         return np.asarray([2 / (high - low)], np.float32), np.asarray([-(high + low) / (high - low)], np.float32)
+
+    # Fine-tuning
+
+    def task_loss(self, output: Tensor, target: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of a spectrogram that is silent past the end of the sound."""
+        return smooth_l1(output, target.masked_fill(target.isnan(), -1.0)), {}
+
+    def answers(self, output: Tensor) -> list[Sound]:
+        """Returns sounds up to the silence at their end."""
+        least = self.range[0] + SILENT * (self.range[1] - self.range[0])
+        sounds = []
+        for sound in self.from_network(output):
+            heard = np.flatnonzero(sound.log_mel.max(axis=0) > least)
+            sounds.append(sound.cut(int(heard[-1]) + 1 if len(heard) else 1))
+        return sounds
 
     # Scores and ensembles
 

@@ -28,8 +28,8 @@ from maskweave.values.variation import Variation
 if TYPE_CHECKING:
     from maskweave.values.codec import Codec, TextWriter
 
-Loss = Callable[[Tensor, Tensor], Tensor]
-"""Maps a network's output and its target to a scalar."""
+Loss = Callable[..., Tensor]
+"""Maps a network's output and its target to a scalar; for values that can be weighted, also from weights in the target's shape."""
 TextLabels = Callable[[str], "Sequence[str]"]
 """Maps a text to the labels in it, with repeats."""
 
@@ -63,6 +63,8 @@ class ValueType(Drawn):
     """Whether an empty text file says nothing; otherwise it is damaged."""
     is_mask: ClassVar[bool] = False
     """Whether it can say which points of other values are known: where it is true, or above 0."""
+    can_be_weighted: ClassVar[bool] = False
+    """Whether its losses and metrics can weigh the numbers of a value, and whether its values can be such weights."""
     is_embedding: ClassVar[bool] = False
     """Whether it is one vector that can stand for the sample in retrieval."""
     mergeable: ClassVar[bool] = False
@@ -226,6 +228,10 @@ class ValueType(Drawn):
 
     def is_missing(self, value: Any) -> bool:
         """Whether a checked value says nothing, so that its sample lacks the modality."""
+        return False
+
+    def reads_photograph(self, ending: str) -> bool:
+        """Whether files with an ending are read as they are shown: upright, and in color."""
         return False
 
     def parse(self, content: bytes, ending: str, where: str) -> Any:

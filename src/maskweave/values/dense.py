@@ -19,6 +19,7 @@ from maskweave.values.fitting import FITTED, ROUNDING, Fit, by, differing, fit_a
 from maskweave.values.formats.base import Selection, Stored
 from maskweave.values.geometry import FULL, Geometry, resize_area, resize_axes
 from maskweave.values.remarks import remark
+from maskweave.values.scales import Scale, to_scale
 from maskweave.values.unknown import Missing, as_missing, known_points, mark, resize_known
 from maskweave.values.variation import Variation, shifted
 
@@ -63,6 +64,7 @@ class Dense(Array):
         return None
 
     def check_settings(self, kind: str) -> None:
+        self.check_array_names()
         if len(self.fit) not in (0, 1, len(self.size)):
             raise MaskweaveError(
                 f"value.fit must be one word, or one for each of {len(self.size)} axes, found {len(self.fit)}"
@@ -401,19 +403,18 @@ class DenseNumbers(UnknownNumbers):
     def draw(
         self, value: Any, size: Size, over: Any = None, span: tuple[float, float] | None = None, reference: Any = None
     ) -> np.ndarray:
-        from maskweave.values.drawing import curves
+        from maskweave.values.drawing import curves, span_of
 
         if not self.curve:
             return super().draw(value, size, over, span, reference)
-        array = self.drawable(value)
-        return curves(
-            array.reshape(len(array), -1),
-            size,
-            span or self.full_span,
-            self.unit,
-            self.curve_names(),
-            *self.curve_points(),
-        )
+        array, span = self.drawable(value), span or self.full_span
+        points = array.reshape(len(array), -1)
+        scale = self.figure_scale(span or span_of([points], (0, 100)) or RELATIVE_SPAN)
+        return curves(points, size, span, self.unit, self.curve_names(), *self.curve_points(), scale=scale)
+
+    def figure_scale(self, span: tuple[float, float]) -> tuple[Scale, float]:
+        """Scale of the numbers in figures that show numbers in `span`, and its softening."""
+        return "linear", 1.0
 
     def curve_points(self) -> tuple[np.ndarray, str, bool, Sequence[str]]:
         """Coordinates of the entry's points along the axis of curves, its label, whether it is logarithmic, and the units of the channels, if they
@@ -429,7 +430,11 @@ class DenseNumbers(UnknownNumbers):
 
         if array.ndim > len(self.size) and array.shape[-1] > 1:
             return principal_components(array, array if reference is None else self.drawable(reference))
-        return color_mapped(array.reshape(array.shape[: len(self.size)]), *(span or self.full_span or RELATIVE_SPAN))
+        span = span or self.full_span or RELATIVE_SPAN
+        with np.errstate(divide="ignore", invalid="ignore"):  # numbers below those of a logarithm are drawn as unknown
+            on_scale = to_scale(array.reshape(array.shape[: len(self.size)]), *self.figure_scale(span))
+        low, high = to_scale(span, *self.figure_scale(span)).tolist()
+        return color_mapped(on_scale, low, high)
 
     def legend(self, span: tuple[float, float] | None, values: Sequence[Any] | None, width: int) -> np.ndarray | None:
         from maskweave.values.drawing import COMPONENTS, color_bar, swatches
@@ -438,4 +443,7 @@ class DenseNumbers(UnknownNumbers):
             return None
         if self.channels > 1:
             return swatches(COMPONENTS, width)
-        return color_bar(*(span or self.full_span or RELATIVE_SPAN), self.shown_unit, min(width, 220))
+        span = span or self.full_span or RELATIVE_SPAN
+        scale = self.figure_scale(span)[0]
+        words = ", ".join(filter(None, (self.shown_unit, f"{scale} scale" if scale != "linear" else "")))
+        return color_bar(*span, words, min(width, 220))

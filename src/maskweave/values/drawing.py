@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from maskweave.values.lettering import INK, font
+from maskweave.values.scales import Scale, from_scale, to_scale
 
 VOID = (128, 128, 128)
 HATCH = 4
@@ -137,6 +138,7 @@ def curves(
     label: str = "",
     logarithmic: bool = False,
     units: Sequence[str] = (),
+    scale: tuple[Scale, float] = ("linear", 1.0),
 ) -> np.ndarray:
     """Draws one curve per channel (at most `MOST_CURVES`) over the points, uint8 (*size, 3), with a legend if the channels have names.
 
@@ -144,6 +146,7 @@ def curves(
         points: coordinates of all points of the axis; the curves may have fewer. None: their numbers.
         label: of the axis.
         units: of each channel; channels of one unit share a panel.
+        scale: of the numbers, and its softening.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -177,12 +180,17 @@ def curves(
         if names:
             shown = [names[c].replace("$", r"\$") for c in channels]
             axes.legend(axes.lines, shown, fontsize=5, loc="best", frameon=False, handlelength=1, labelcolor="#55585c")
+        if scale[0] != "linear":
+            axes.set_yscale(scale[0], **({"linear_width": scale[1]} if scale[0] == "asinh" else {}))
+            axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:.4g}"))
+            axes.yaxis.set_minor_locator(NullLocator())
         axes.tick_params(labelsize=6, length=2, width=0.5, colors="#55585c", pad=1.5, labelbottom=row == 0)
         axes.spines[["top", "right"]].set_visible(False)
         axes.spines[["bottom", "left"]].set_linewidth(0.5)
         if span and len(panels) == 1:
-            space = 0.03 * (span[1] - span[0])
-            axes.set_ylim(span[0] - space, span[1] + space)
+            low, high = to_scale(span, *scale)
+            space = 0.03 * (high - low)
+            axes.set_ylim(*from_scale([low - space, high + space], *scale))
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     picture = np.asarray(canvas.buffer_rgba())[..., :3]

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from maskweave.values.array import NUMBERS
 from maskweave.values.base import TextLabels
-from maskweave.values.metrics import Metric, absolute_errors, mean, median
+from maskweave.values.metrics import Metric, absolute_errors, mean, median, weighable
 from maskweave.values.scaled import ScaledNumbers
 
 
@@ -17,6 +17,7 @@ class Features(ScaledNumbers):
     type: ClassVar[str] = "features"
     python: ClassVar[str] = "float32 (*size, channels), the unscaled outputs of another network"
     losses = NUMBERS
+    can_be_weighted = True
     default_metrics = ("mae",)
 
     channels: int = 1
@@ -30,10 +31,8 @@ class Features(ScaledNumbers):
     def metrics(self, parse: TextLabels | None = None) -> dict[str, Metric]:
         """`mae`: over all channels, and of each channel if they have names."""
         if not self.channel_names or self.channels == 1:
-            return {"mae": Metric("MAE", "lower", absolute_errors, mean, median)}
-        return {
-            "mae": Metric("MAE", "lower", self.per_channel(absolute_errors), mean, median, names=self.channel_names)
-        }
+            return {"mae": weighable("MAE", "lower", absolute_errors, mean, median)}
+        return {"mae": weighable("MAE", "lower", self.per_channel(absolute_errors), mean, median, self.channel_names)}
 
     def span(self, values: Sequence[Any]) -> tuple[float, float] | None:
         from maskweave.values.drawing import span_of

@@ -182,9 +182,12 @@ class Image(Dense):
             return (*files.PICTURES, *arrays)
         return (*arrays, *formats.VIDEOS) if len(self.size) == 3 else arrays
 
+    def reads_photograph(self, ending: str) -> bool:
+        return len(self.size) == 2 and ending in files.PICTURES and not (self.bands and ending in formats.PLANES)
+
     def parse(self, content: bytes, ending: str, where: str) -> np.ndarray:
         """Returns what `check` takes. A TIFF is read as a photograph, unless the entry selects bands."""
-        if len(self.size) == 2 and ending in files.PICTURES and not (self.bands and ending in formats.PLANES):
+        if self.reads_photograph(ending):
             return files.read_picture(content, ending, self.given_channels, self.background, where)
         return self.stored(content, ending, where).array
 

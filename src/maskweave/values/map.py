@@ -20,10 +20,11 @@ from maskweave.values.metrics import (
     median,
     mostly_known,
     relative_errors,
+    relative_median,
     root_mean,
     squared_errors,
     unknown_overlap,
-    weighted_median,
+    weighable,
     within_ratio,
 )
 from maskweave.values.remarks import remark
@@ -42,6 +43,7 @@ class Map(ScaledNumbers):
     type: ClassVar[str] = "map"
     python: ClassVar[str] = "float32 (*size, channels), or (*size) for one channel, in `unit`, within `range`"
     losses = NUMBERS
+    can_be_weighted = True
     head = "points"
     renamed: ClassVar[dict[str, str]] = {"tails": "trim_quantile"}
     aliases: ClassVar[dict[str, str]] = {"scale": "file_scale", "offset": "file_offset"}
@@ -222,19 +224,19 @@ class Map(ScaledNumbers):
         `missing: predicted`."""
         names = self.channel_labels
         return {
-            "mae": Metric("MAE", "lower", self.per_channel(absolute_errors), mean, median, names),
-            "rmse": Metric("RMSE", "lower", self.per_channel(squared_errors), root_mean, mean_value, names),
-            "abs_rel": Metric("AbsRel", "lower", relative_errors, mean, weighted_median),
-            "delta1": Metric("delta1", "higher", within_ratio, mean, fullest_window),
+            "mae": weighable("MAE", "lower", self.per_channel(absolute_errors), mean, median, names),
+            "rmse": weighable("RMSE", "lower", self.per_channel(squared_errors), root_mean, mean_value, names),
+            "abs_rel": weighable("AbsRel", "lower", relative_errors, mean, relative_median),
+            "delta1": weighable("delta1", "higher", within_ratio, mean, fullest_window),
             "unknown_iou": Metric("IoU of unknown points", "higher", unknown_overlap, mean, mostly_known),
         }
 
-    def per_channel(self, errors: Callable[[Any, Any, int], np.ndarray]) -> Callable[[Any, Any], np.ndarray]:
+    def per_channel(self, errors: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
         statistics = super().per_channel(errors)
         if self.trim_quantile is None:
             return statistics
-        return lambda prediction, truth: statistics(
-            *(self.standardize(np.asarray(value, np.float64)) for value in (prediction, truth))
+        return lambda prediction, truth, **weight: statistics(
+            *(self.standardize(np.asarray(value, np.float64)) for value in (prediction, truth)), **weight
         )
 
     @property

@@ -9,12 +9,16 @@ AbsRel and delta1: Eigen et al., https://arxiv.org/abs/1406.2283, section 4. Sha
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import repeat
 from typing import Any
 
 import numpy as np
 
 from maskweave.errors import MaskweaveError
+
+Weights = Sequence[np.ndarray] | None
+"""Weight of each number of several values."""
 
 
 class Labels(list[str]):
@@ -28,32 +32,44 @@ class Metric:
     name: str
     better: str
     """`lower`, `higher`, or the ideal number."""
-    statistics: Callable[[Any, Any], np.ndarray]
-    """Maps the prediction and truth of one sample to numbers that are summed over the samples, one column for each part."""
+    statistics: Callable[..., np.ndarray]
+    """Maps the prediction and truth of one sample, and `weight` if they are weighted, to numbers that are summed over the samples, one column for each part."""
     finish: Callable[[np.ndarray], float]
     """Maps the sums to the metric; NaN if nothing was counted."""
-    best_constant: Callable[[Sequence[Any]], Any]
-    """Maps training values (a list without None, at least one) to the constant prediction that scores best on them."""
+    constant: Callable[..., Any]
+    """Maps training values (a list without None, at least one), and their `weights` if they are weighted, to the constant prediction that scores best on
+    them."""
     names: tuple[str, ...] = ()
     """Names of the parts; empty: the metric is one number."""
     finish_parts: Callable[[np.ndarray], Iterable[float]] | None = None
     """Maps the sums to one number for each part; by default `finish` of each column."""
     part: str = ""
     """Name of a part's number; by default the metric's name."""
+    can_be_weighted: bool = False
+    """Whether the numbers of a value may have weights; otherwise weights are ignored."""
 
-    def score(self, predictions: Iterable[Any], truths: Iterable[Any]) -> float:
+    def best_constant(self, values: Sequence[Any], weights: Weights = None) -> Any:
+        """Returns the constant prediction that scores best on training values (a list without None, at least one)."""
+        weighted = weights is not None and self.can_be_weighted
+        return self.constant(values, weights=weights) if weighted else self.constant(values)
+
+    def score(self, predictions: Iterable[Any], truths: Iterable[Any], weights: Weights = None) -> float:
         """Returns the metric of lists of predictions and truths.
+
+        Args:
+            weights: of each truth, in its shape.
 
         Raises:
             MaskweaveError: a prediction and its truth differ in shape.
         """
-        return self.scores(predictions, truths)[self.name]
+        return self.scores(predictions, truths, weights)[self.name]
 
-    def scores(self, predictions: Iterable[Any], truths: Iterable[Any]) -> dict[str, float]:
-        """Returns the metric of lists of predictions and truths, and that of each part as `NAME PART`; same errors as `score`."""
+    def scores(self, predictions: Iterable[Any], truths: Iterable[Any], weights: Weights = None) -> dict[str, float]:
+        """Returns the metric of lists of predictions and truths, and that of each part as `NAME PART`; arguments and errors as in `score`."""
         sums: np.ndarray | None = None
-        for prediction, truth in zip(predictions, truths, strict=True):
-            statistics = self.statistics(prediction, truth)
+        given = [{"weight": w} for w in weights] if weights is not None and self.can_be_weighted else repeat({})
+        for prediction, truth, weight in zip(predictions, truths, given):  # noqa: B905  repeat has no end
+            statistics = self.statistics(prediction, truth, **weight)
             sums = statistics if sums is None else sums + statistics
         if sums is None:
             return {self.name: math.nan}
@@ -66,48 +82,75 @@ class Metric:
         }
 
 
+def weighable(*settings: Any) -> Metric:
+    """Returns a metric whose numbers may have weights."""
+    return replace(Metric(*settings), can_be_weighted=True)
+
+
 # Statistics of one sample: from prediction and truth to numbers that are summed over the samples.
 
 
-def relative_errors(prediction: Any, truth: Any) -> np.ndarray:
-    """(sum of abs(p - t) / t, points) over points with finite t > 0; a prediction that is not finite counts as 0."""
+def relative_errors(prediction: Any, truth: Any, weight: np.ndarray | None = None) -> np.ndarray:
+    """(sum of abs(p - t) / t, points) over points with finite t > 0; a prediction that is not finite counts as 0.
+
+    Args:
+        weight: of each point, in the shape of the truth; points then count as much as they weigh. The same holds for the statistics below.
+    """
     p, t = pair(prediction, truth)
     valid = np.isfinite(t) & (t > 0)
+    counted = _counted(valid, weight)[valid]
     p, t = np.where(np.isfinite(p), p, 0)[valid], t[valid]
-    return np.array([np.sum(np.abs(p - t) / t), t.size])
+    return np.array([np.sum(np.abs(p - t) / t * counted), counted.sum()])
 
 
-def within_ratio(prediction: Any, truth: Any, ratio: float = 1.25) -> np.ndarray:
+def within_ratio(prediction: Any, truth: Any, ratio: float = 1.25, weight: np.ndarray | None = None) -> np.ndarray:
     """(points with max(p / t, t / p) < ratio, points) over points with finite t > 0."""
     p, t = pair(prediction, truth)
     valid = np.isfinite(t) & (t > 0)
+    counted = _counted(valid, weight)[valid]
     p, t = p[valid], t[valid]
     good = np.isfinite(p) & (p > 0) & (p < ratio * t) & (t < ratio * p)
-    return np.array([good.sum(), t.size], dtype=np.float64)
+    return np.array([counted[good].sum(), counted.sum()], dtype=np.float64)
 
 
-def absolute_errors(prediction: Any, truth: Any, axes: int | None = None) -> np.ndarray:
+def absolute_errors(
+    prediction: Any, truth: Any, axes: int | None = None, weight: np.ndarray | None = None
+) -> np.ndarray:
     """(sum of abs(p - t), points) over points where t is finite; a prediction that is not finite counts as 0.
 
     Args:
         axes: number of axes before the channel axis; if given, returns both numbers per channel, (2, C).
     """
-    return _errors(prediction, truth, axes, np.abs)
+    return _errors(prediction, truth, axes, weight, np.abs)
 
 
-def squared_errors(prediction: Any, truth: Any, axes: int | None = None) -> np.ndarray:
+def squared_errors(
+    prediction: Any, truth: Any, axes: int | None = None, weight: np.ndarray | None = None
+) -> np.ndarray:
     """Same as `absolute_errors`, with (p - t)²."""
-    return _errors(prediction, truth, axes, np.square)
+    return _errors(prediction, truth, axes, weight, np.square)
 
 
-def _errors(prediction: Any, truth: Any, axes: int | None, measure: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+def _errors(
+    prediction: Any,
+    truth: Any,
+    axes: int | None,
+    weight: np.ndarray | None,
+    measure: Callable[[np.ndarray], np.ndarray],
+) -> np.ndarray:
     p, t = pair(prediction, truth)
     valid = np.isfinite(t)
-    error = measure(np.where(np.isfinite(p), p, 0) - np.where(valid, t, 0)) * valid
+    counted = _counted(valid, weight)
+    error = measure(np.where(np.isfinite(p), p, 0) - np.where(valid, t, 0)) * counted
     if axes is None:
-        return np.array([error.sum(), valid.sum()])
+        return np.array([error.sum(), counted.sum()])
     over = tuple(range(axes))
-    return np.stack([np.atleast_1d(error.sum(axis=over)), np.atleast_1d(valid.sum(axis=over))])
+    return np.stack([np.atleast_1d(error.sum(axis=over)), np.atleast_1d(counted.sum(axis=over))])
+
+
+def _counted(valid: np.ndarray, weight: np.ndarray | None) -> np.ndarray:
+    """How much each point counts: not at all where it is not valid."""
+    return valid if weight is None else np.where(valid, np.asarray(weight, np.float64).reshape(valid.shape), 0)
 
 
 def unknown_overlap(prediction: Any, truth: Any) -> np.ndarray:
@@ -116,13 +159,14 @@ def unknown_overlap(prediction: Any, truth: Any) -> np.ndarray:
     return np.array([(p & t).sum(), (p | t).sum()], np.float64)
 
 
-def variance_sums(prediction: Any, truth: Any) -> np.ndarray:
+def variance_sums(prediction: Any, truth: Any, weight: np.ndarray | None = None) -> np.ndarray:
     """(4, P): squared errors, truths, squared truths and whether the truth is finite, for `mean_explained_variance`."""
     p, t = pair(prediction, truth)
     valid = np.isfinite(t)
+    counted = _counted(valid, weight)
     known = np.where(valid, t, 0)
-    error = np.square(np.where(np.isfinite(p), p, 0) - known) * valid
-    return np.stack([error, known, np.square(known), valid]).reshape(4, -1)
+    error = np.square(np.where(np.isfinite(p), p, 0) - known)
+    return np.stack([error * counted, known * counted, np.square(known) * counted, counted]).reshape(4, -1)
 
 
 def angles(prediction: Any, truth: Any) -> np.ndarray:
@@ -220,11 +264,14 @@ def f1_of_labels(sums: np.ndarray) -> float:
 # Best constant predictions.
 
 
-def mean_value(values: Sequence[Any]) -> np.ndarray:
+def mean_value(values: Sequence[Any], weights: Weights = None) -> np.ndarray:
     """Mean of the known values per point, which minimizes the squared error; 0 where none is known."""
     stack = np.stack([np.asarray(value, dtype=np.float64) for value in values])
     known = np.isfinite(stack)
-    return np.sum(np.where(known, stack, 0), axis=0) / np.maximum(known.sum(axis=0), 1)
+    if weights is None:
+        return np.sum(np.where(known, stack, 0), axis=0) / np.maximum(known.sum(axis=0), 1)
+    weight = _counted(known, np.stack(weights))
+    return np.sum(np.where(known, stack, 0) * weight, axis=0) / np.maximum(weight.sum(axis=0), 1e-12)
 
 
 def mostly_known(values: Sequence[Any]) -> np.ndarray:
@@ -233,32 +280,42 @@ def mostly_known(values: Sequence[Any]) -> np.ndarray:
     return np.where(unknown > 0.5, np.nan, 0.0)
 
 
-def median(values: Sequence[Any]) -> np.ndarray:
+def median(values: Sequence[Any], weights: Weights = None) -> np.ndarray:
     """Median per point, which minimizes the absolute error."""
     stack = np.stack([np.asarray(value, dtype=np.float64) for value in values])
     stack = np.where(np.isfinite(stack), stack, np.nan)
     stack[:, np.isnan(stack).all(axis=0)] = 0
-    return np.nanmedian(stack, axis=0)
+    if weights is None:
+        return np.nanmedian(stack, axis=0)
+    order = np.argsort(stack, axis=0, kind="stable")  # NaN last
+    weight = np.take_along_axis(_counted(np.isfinite(stack), np.stack(weights)), order, axis=0)
+    return _middle(np.take_along_axis(stack, order, axis=0), weight)
 
 
-def weighted_median(values: Sequence[Any]) -> np.ndarray:
+def relative_median(values: Sequence[Any], weights: Weights = None) -> np.ndarray:
     """Per point, the c that minimizes the sum of abs(c - t) / t: the median of t with weights 1 / t; 1 where no t is valid."""
-    t_SP, valid = _positive(values)
-    reached = np.cumsum(1 / t_SP, axis=0)
+    t_SP, weight_SP = _positive(values, weights)
+    best = _middle(t_SP, weight_SP / t_SP)
+    return np.where(np.isfinite(t_SP).any(axis=0), best, 1.0).reshape(np.shape(values[0]))
+
+
+def _middle(sorted_SP: np.ndarray, weight_SP: np.ndarray) -> np.ndarray:
+    """The weighted median of each column of sorted numbers."""
+    reached = np.cumsum(weight_SP, axis=0)
     index = np.argmax(reached >= reached[-1:] / 2, axis=0)
-    best = np.take_along_axis(t_SP, index[None], axis=0)[0]
-    return np.where(valid.any(axis=0), best, 1.0).reshape(np.shape(values[0]))
+    return np.take_along_axis(sorted_SP, index[None], axis=0)[0]
 
 
-def fullest_window(values: Sequence[Any], ratio: float = 1.25) -> np.ndarray:
+def fullest_window(values: Sequence[Any], ratio: float = 1.25, weights: Weights = None) -> np.ndarray:
     """Per point, the c with the most t in (c / ratio, c * ratio); 1 where no t is valid."""
-    t_SP, valid = _positive(values)
+    t_SP, weight_SP = _positive(values, weights)
     best = np.ones(t_SP.shape[1])
-    for point, count in enumerate(valid.sum(axis=0)):
+    for point, count in enumerate(np.isfinite(t_SP).sum(axis=0)):
         if count:
             t = t_SP[:count, point]
+            before = np.concatenate([[0], np.cumsum(weight_SP[:count, point])])  # weight of all smaller ones
             ends = np.searchsorted(t, t * ratio**2 * (1 - 1e-9))  # a window from each t, its end excluded
-            start = int(np.argmax(ends - np.arange(count)))
+            start = int(np.argmax(before[ends] - before[:count]))
             best[point] = math.sqrt(t[start] * t[ends[start] - 1])
     return best.reshape(np.shape(values[0]))
 
@@ -354,11 +411,14 @@ def majority(values: Sequence[np.ndarray]) -> np.ndarray:
     return labels[votes.argmax(axis=0)].astype(stack.dtype)
 
 
-def _positive(values: Sequence[Any]) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the sorted values (S, P) and which of them are valid (finite and above 0); the others become infinite, at the end."""
+def _positive(values: Sequence[Any], weights: Weights) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the sorted values (S, P) and their weights; those that are not valid (finite and above 0) become infinite, at the end, with weight 0."""
     stack = np.stack([np.asarray(value, dtype=np.float64).ravel() for value in values])
-    sorted_SP = np.sort(np.where(np.isfinite(stack) & (stack > 0), stack, np.inf), axis=0)
-    return sorted_SP, np.isfinite(sorted_SP)
+    valid = np.isfinite(stack) & (stack > 0)
+    order = np.argsort(np.where(valid, stack, np.inf), axis=0, kind="stable")
+    weight = _counted(valid, None if weights is None else np.stack(weights))
+    sorted_SP = np.take_along_axis(np.where(valid, stack, np.inf), order, axis=0)
+    return sorted_SP, np.take_along_axis(weight, order, axis=0).astype(np.float64)
 
 
 def _unit(v: np.ndarray) -> np.ndarray:

@@ -6,6 +6,7 @@ Shapes: *size points, C channels, S training values.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -24,6 +25,8 @@ from maskweave.values.variation import Variation
 
 SCALES: Mapping[str | None, Scale] = {"fit": "linear", "fit_log": "log", "fit_asinh": "asinh"}
 """Scale of each `scaling`."""
+LINEAR_PART = 1e-3
+"""Part of the largest number up to which figures on an asinh scale are linear."""
 
 
 @dataclass(frozen=True)
@@ -200,9 +203,18 @@ class ScaledNumbers(DenseNumbers):
 
     # Scores
 
-    def per_channel(self, errors: Callable[[Any, Any, int], np.ndarray]) -> Callable[[Any, Any], np.ndarray]:
+    def per_channel(self, errors: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
         """Returns statistics of a metric for each channel, (2, C)."""
-        return lambda prediction, truth: errors(prediction, truth, len(self.size))
+        return partial(errors, axes=len(self.size))
+
+    def figure_scale(self, span: tuple[float, float]) -> tuple[Scale, float]:
+        """That of `scaling`; without learned statistics, asinh is linear up to a thousandth of the largest number."""
+        scale = SCALES.get(self.learned, "linear")
+        if scale == "log" and span[0] <= 0:
+            return "linear", 1.0
+        if scale == "asinh":
+            return scale, float(np.median(self.fitted.softening)) if self.fitted else LINEAR_PART * max(map(abs, span))
+        return scale, 1.0
 
     def curve_names(self) -> Sequence[str]:
         """Name and unit of each channel, for figures; empty if neither is known."""

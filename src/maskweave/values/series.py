@@ -19,12 +19,14 @@ from maskweave.values.geometry import Geometry
 from maskweave.values.lengths import aligned, cut_end, filled_up, known_length, likely_lengths, pad_end
 from maskweave.values.metrics import (
     Metric,
+    Weights,
     absolute_errors,
     mean,
     mean_value,
     median,
     root_mean,
     squared_errors,
+    weighable,
 )
 from maskweave.values.remarks import remark
 from maskweave.values.scaled import ScaledNumbers
@@ -39,6 +41,7 @@ class Series(ScaledNumbers):
     python: ClassVar[str] = "float32 (length, channels), or (length,) for one channel; length is at most `size`"
     losses = NUMBERS
     blends_patches = True
+    can_be_weighted = True
     head = "points"
     default_metrics = ("mae", "rmse", "length_error")
 
@@ -126,18 +129,19 @@ class Series(ScaledNumbers):
         names = self.channel_labels
         lengths = Metric("length error", "lower", _length_error, mean, _typical_length)
         return {
-            "mae": Metric(
+            "mae": weighable(
                 "MAE", "lower", partial(self._errors, absolute_errors), mean, partial(_constant, median), names
             ),
-            "rmse": Metric(
+            "rmse": weighable(
                 "RMSE", "lower", partial(self._errors, squared_errors), root_mean, partial(_constant, mean_value), names
             ),
             **({} if self.axis else {"length_error": lengths}),
         }
 
-    def _errors(self, measure: Any, prediction: Any, truth: Any) -> np.ndarray:
+    def _errors(self, measure: Any, prediction: Any, truth: Any, weight: np.ndarray | None = None) -> np.ndarray:
         p, t = aligned([prediction, truth])
-        return measure(filled_up(np.asarray(prediction), len(p)), t, 1)
+        weight = None if weight is None else pad_end(weight, len(t))
+        return measure(filled_up(np.asarray(prediction), len(p)), t, 1, weight)
 
     def merge(self, values: Sequence[np.ndarray], overlap: float) -> np.ndarray:
         """The mean over the known points, of the median length."""
@@ -158,8 +162,8 @@ class Series(ScaledNumbers):
         return span_of(values, (0, 100))
 
 
-def _constant(best: Any, values: Sequence[Any]) -> np.ndarray:
-    return best(aligned([np.asarray(value) for value in values]))
+def _constant(best: Any, values: Sequence[Any], weights: Weights = None) -> np.ndarray:
+    return best(aligned([np.asarray(value) for value in values]), weights=None if weights is None else aligned(weights))
 
 
 def _length_error(prediction: Any, truth: Any) -> np.ndarray:

@@ -54,13 +54,14 @@ def with_validity(x: Tensor) -> Tensor:
     return torch.cat([x.masked_fill(unknown, 0), 1 - 2 * unknown.to(x.dtype)], dim=1)
 
 
-def over_known(loss: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
+def over_known(loss: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """Returns the loss over the known elements of a target (B, C, *size), or its known vectors if it compares vectors; 0 if there are none."""
 
-    def masked(output: Tensor, target: Tensor) -> Tensor:
+    def masked(output: Tensor, target: Tensor, *weight: Tensor) -> Tensor:
         known = ~target.isnan()
+        given = (output, target, *weight)
         if loss is negative_cosine:
-            known, output, target = known.all(dim=1), output.movedim(1, -1), target.movedim(1, -1)
-        return loss(output[known], target[known]) if bool(known.any()) else output.sum() * 0
+            known, given = known.all(dim=1), tuple(x.movedim(1, -1) for x in given)
+        return loss(*(x[known] for x in given)) if bool(known.any()) else output.sum() * 0
 
     return masked

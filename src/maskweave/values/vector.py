@@ -21,6 +21,7 @@ from maskweave.values.metrics import (
     root_mean,
     squared_errors,
     variance_sums,
+    weighable,
 )
 from maskweave.values.variation import Variation
 
@@ -33,6 +34,7 @@ class Vector(Array):
     python: ClassVar[str] = "float32 (channels,)"
     kinds: ClassVar[tuple[str, ...]] = ("grid",)
     losses = NUMBERS
+    can_be_weighted: ClassVar[bool] = True
     is_embedding = True
     head: ClassVar[Any] = "numbers"
     default_metrics = ("mae",)
@@ -43,6 +45,7 @@ class Vector(Array):
     """Unit of the numbers, for figures and messages."""
 
     def check_settings(self, kind: str) -> None:
+        self.check_array_names()
         if not 1 <= self.channels <= MAX_CHANNELS:
             raise MaskweaveError(f"value.channels must be 1 to {MAX_CHANNELS:,}, found {self.channels}")
 
@@ -69,9 +72,9 @@ class Vector(Array):
     def metrics(self, parse: TextLabels | None = None) -> dict[str, Metric]:
         """`mae`, `rmse`: over all channels. `r2`: the explained share of the variance of each channel, averaged over the channels."""
         return {
-            "mae": Metric("MAE", "lower", absolute_errors, mean, median),
-            "rmse": Metric("RMSE", "lower", squared_errors, root_mean, mean_value),
-            "r2": Metric("R²", "higher", variance_sums, mean_explained_variance, mean_value),
+            "mae": weighable("MAE", "lower", absolute_errors, mean, median),
+            "rmse": weighable("RMSE", "lower", squared_errors, root_mean, mean_value),
+            "r2": weighable("R²", "higher", variance_sums, mean_explained_variance, mean_value),
         }
 
     @property

@@ -20,6 +20,7 @@ class Vectors(Vector):
     python: ClassVar[str] = "float32 (vectors, channels)"
     kinds: ClassVar[tuple[str, ...]] = ("vectors",)
     is_embedding = False
+    can_be_weighted = False
     head = ""
     mergeable: ClassVar[bool] = False
 

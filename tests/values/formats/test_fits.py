@@ -8,7 +8,7 @@ import pytest
 from astropy.io import fits
 from format_helpers import assert_needs, stored, value
 
-from maskweave.errors import BadSample
+from maskweave.errors import BadSample, MaskweaveError
 
 RNG = np.random.default_rng(0)
 FLUX = RNG.normal(size=40).astype(np.float32)
@@ -158,3 +158,25 @@ def test_compressed_images_are_refused_by_their_own_size() -> None:
 
 def test_without_astropy(monkeypatch: pytest.MonkeyPatch) -> None:
     assert_needs("astropy", "astro", IMAGE, "fits", monkeypatch)
+
+
+def test_several_columns_are_channels() -> None:
+    one = {"type": "series", "size": [40], "missing": "nan", "mean": 0, "std": 1}
+    entry = value(**one, channels=["flux", "sky"], array=["flux", "COADD/mask"])
+    found = entry.read(SPECTRUM, "fits", "x")
+    np.testing.assert_equal(found, np.stack([FLUX, np.arange(40)], axis=1).astype(np.float32))
+    content, ending = entry.write(found)
+    np.testing.assert_equal(entry.read(content, ending, "x"), found)
+    on_axis = value(
+        type="series", size=[20], missing="nan", mean=0, std=1, channels=2, array=["mask", "ivar"],
+        axis={"from": 3.5, "to": 4, "array": "loglam"},
+    )  # fmt: skip
+    resampled = on_axis.read(SPECTRUM, "fits", "x")
+    assert resampled.shape == (20, 2) and resampled[-2, 0] > 35 and (resampled[2:-2, 1] == 1).all()
+    image = written(fits.ImageHDU(np.ones((4, 6), np.int16), name="SKY"), fits.ImageHDU(np.ones((4, 5)), name="SCI"))
+    planes = value(type="map", size=[4, 6], range=[0, 9], channels=2, array=["sci", "sky"])
+    with pytest.raises(BadSample, match=r"arrays of the shapes sci \(4, 5\), sky \(4, 6\); expected one shape"):
+        planes.read(image, "fits", "x")
+    for wrong in ({**one, "channels": 3}, {**one, "channels": 1}, {"type": "vector", "channels": 2}):
+        with pytest.raises(MaskweaveError, match="value.array may list one array for each channel"):
+            value(**wrong, array=["flux", "sky"]).check_settings("grid")

@@ -1,6 +1,7 @@
 """Videos and animated GIFs."""
 
 import io
+from fractions import Fraction
 from typing import Any
 
 import av
@@ -12,6 +13,7 @@ from PIL import Image
 from maskweave.errors import BadSample
 from maskweave.values.formats.video import probe_video, read_video
 from maskweave.values.geometry import nearest
+from maskweave.values.remarks import listening
 
 CODECS = {"mp4": "libx264", "mov": "libx264", "avi": "mpeg4"}
 LEVELS = np.arange(0, 240, 30, dtype=np.uint8)
@@ -176,3 +178,54 @@ def test_large_frames_are_reduced_while_reading() -> None:
     assert small.shape == (8, 16, 24, 3)
     assert np.abs(small[:, 8, 12].astype(int) - LEVELS[:, None]).max() < 12
     assert read_video(content, "x", least=(40, 16))[0].shape == (8, 64, 96, 3)
+
+
+def uneven(kind: str, starts: list[int], end: int) -> bytes:
+    """A video whose frame i has level 30 i and is shown from `starts[i]`, in hundredths of a second."""
+    lasts = np.diff([*starts, end]).tolist()
+    if kind == "gif":
+        return animated([Image.new("RGB", (48, 32), (30 * i,) * 3) for i in range(len(starts))], duration=[10 * n for n in lasts])  # fmt: skip
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format=kind) as out:
+        stream = out.add_stream("libx264", rate=100, options={"bf": "2"})
+        stream.width, stream.height, stream.pix_fmt = 48, 32, "yuv420p"
+        stream.codec_context.time_base = Fraction(1, 100)
+        packets = []
+        for i, start in enumerate(starts):
+            frame = av.VideoFrame.from_ndarray(np.full((32, 48, 3), 30 * i, np.uint8), format="rgb24")
+            frame.pts, frame.time_base = start, Fraction(1, 100)
+            packets += stream.encode(frame)
+        for packet in [*packets, *stream.encode(None)]:
+            packet.duration = lasts[starts.index(packet.pts)]
+            out.mux(packet)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["mp4", "gif"])
+@pytest.mark.parametrize("fps", [5, 10, 20])
+def test_frames_that_last_unequally_long_are_taken_by_their_times(kind: str, fps: float) -> None:
+    starts = [0, 10, 20, 30, 130, 140]
+    content = uneven(kind, starts, 160)
+    remarks: list[str] = []
+    with listening(remarks.append):
+        video, rate = read_video(content, "x", fps)
+    times = 100 * (np.arange(round(1.6 * fps)) + 0.5) / fps
+    assert rate == fps and len(video) == len(times)
+    shown = np.searchsorted(starts, times, "right") - 1
+    assert np.abs(video[:, 20, 30, 0].astype(int) - 30 * shown).max() < 12
+    assert remarks == [f"videos whose frames last unequally long, resampled to {fps} frames per second by their times"]
+    assert np.array_equal(read_video(content, "x", fps, most=3)[0], video[:3])
+    assert len(read_video(content, "x")[0]) == 6, "all frames as stored"
+
+
+def test_small_differences_of_times_are_rounding() -> None:
+    remarks: list[str] = []
+    for content in (
+        uneven("mp4", [0, 4, 8, 13, 17, 21], 25),
+        uneven("gif", [0, 4, 8, 13, 17, 21], 25),
+        written("mp4"),
+        written("avi"),
+    ):
+        with listening(remarks.append):
+            read_video(content, "x", 12)
+    assert not remarks

@@ -57,6 +57,8 @@ FRAMES = "frames.zip"
 SOUNDS = ("wav", "flac", "mp3", "ogg")
 """Sound files, which `sound` reads for `audio` alone (`[av]`)."""
 VIDEOS = ("mp4", "mov", "avi", "gif", FRAMES)
+UNNAMED = ("npy", *PLANES, *VIDEOS)
+"""Endings of files that hold one array without a name."""
 
 
 @functools.cache

@@ -3,6 +3,8 @@
 import io
 import re
 import zipfile
+from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +33,9 @@ def read(content: bytes, where: str, selection: Selection) -> Stored:
         members = [item for item in packed.infolist() if not item.is_dir()]
         if not 0 < len(members) <= MAX_FRAMES:
             raise BadSample(f"{where}: found {len(members):,} frames; expected 1 to {MAX_FRAMES:,}")
-        for item in sorted(members, key=lambda item: in_order(item.filename)):
+        members.sort(key=lambda item: in_order(item.filename))
+        check_numbers([item.filename for item in members], where)
+        for item in members:
             if item.file_size > files.MAX_BYTES:
                 raise BadSample(
                     f"{where}: {item.filename}: {item.file_size:,} bytes; expected at most {files.MAX_BYTES:,}"
@@ -49,9 +53,20 @@ def read(content: bytes, where: str, selection: Selection) -> Stored:
     return Stored(np.stack(frames))
 
 
-def in_order(name: str) -> list[tuple[int, str]]:
-    """Key that sorts names by the numbers in them: frame 2 is before frame 10."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name) if part]
+def in_order(name: str) -> tuple[list[tuple[int, str]], str]:
+    """Key that sorts names by the numbers in them, with or without leading zeros: frame 9 is before frames 0010 and 11."""
+    parts = [part for part in re.split("([0-9]+)", name.rpartition(".")[0] or name) if part]
+    numbers = [(part.lstrip("0") or "0") if part[0] in "0123456789" else "" for part in parts]
+    return [(len(number), number or part) for number, part in zip(numbers, parts, strict=True)], name
+
+
+def check_numbers(names: Sequence[str], where: str) -> None:
+    """Raise BadSample if two frames, in order, have the same number: `frame_7.png` and `frame_007.png`, or `7.png` and `7.jpg`."""
+    for first, second in pairwise(names):
+        if in_order(first)[0] == in_order(second)[0]:
+            raise BadSample(
+                f"{where}: {first!r} and {second!r} have the same number, so the order of the frames is unknown; rename or remove one"
+            )
 
 
 def is_frames(folder: Path) -> bool:
@@ -75,7 +90,9 @@ def pack(folder: Path) -> bytes:
     """
     buffer, total = io.BytesIO(), 0
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as packed:
-        for path in frame_files(folder):
+        paths = frame_files(folder)
+        check_numbers([path.name for path in paths], str(folder))
+        for path in paths:
             content = files.read_bytes(path)
             total += len(content)
             if total > files.MAX_BYTES:

@@ -1,6 +1,6 @@
 """csv and txt: rows of numbers, with or without a line of column names.
 
-Cells are separated by commas, semicolons, tabs or blanks. Empty cells and `nan`, `na`, `null` are missing. Text after `#` is a comment.
+Cells are separated by commas, semicolons, tabs or blanks. Cells of `MISSING` are missing. Text after `#` is a comment.
 """
 
 import csv
@@ -14,7 +14,7 @@ from maskweave.values import files
 from maskweave.values.formats.base import Selection, Stored, choose, listed
 
 MISSING = frozenset({"", "nan", "na", "n/a", "null", "none", "-nan"})
-"""Cells without a number, in lower case."""
+"""Cells of tables that say that a value is missing, in lower case."""
 
 
 def read(content: bytes, where: str, selection: Selection) -> Stored:

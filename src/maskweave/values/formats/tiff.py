@@ -21,6 +21,10 @@ from maskweave.values.remarks import remark
 
 MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 """First bytes of TIFF and BigTIFF."""
+ORIENTATION = 274
+"""Tag of the rotation and reflection with which a picture is shown; 1: as stored."""
+BIG = 43
+"""Third byte of a BigTIFF."""
 NUMBERS = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", "float16", "float32", "float64")
 _QUIET = threading.Lock()
 """Held while a warning is hidden, because filters of warnings belong to all threads."""
@@ -124,8 +128,32 @@ def plane_shape(path: Path) -> tuple[int, int]:
         return int(dataset.height), int(dataset.width)
 
 
+def is_plain_photograph(path: Path) -> bool:
+    """Whether Pillow reads the points of a TIFF file as they are stored: gray or red, green and blue, upright, without a palette or transparency.
+
+    Raises:
+        BadSample: the file is damaged.
+    """
+    from PIL.TiffImagePlugin import ImageFileDirectory_v2
+    from rasterio.enums import ColorInterp
+
+    with opened(path) as dataset:
+        colors = tuple(dataset.colorinterp)
+        space = dataset.tags(ns="IMAGE_STRUCTURE")
+        masked = any("per_dataset" in {f.name for f in flags} for flags in dataset.mask_flag_enums)
+    with faults("TIFF", str(path)), open(path, "rb") as file:
+        head = file.read(8)
+        tags = ImageFileDirectory_v2(head + file.read(8) if head[2] == BIG else head)
+        file.seek(tags.next)
+        tags.load(file)
+        upright = tags.get(ORIENTATION, 1) == 1
+    plain_colors = colors in ((ColorInterp.gray,), (ColorInterp.red, ColorInterp.green, ColorInterp.blue))
+    return plain_colors and upright and not masked and not {"MINISWHITE", "SOURCE_COLOR_SPACE"} & set(space)
+
+
 def crop(path: Path, rows: tuple[int, int], columns: tuple[int, int]) -> bytes:
-    """Returns a part of a TIFF file as a TIFF with the same bands, nodata value, mask, descriptions and tags of scale; only the part is read.
+    """Returns a part of a TIFF file as a TIFF with the same bands, nodata value, mask, alpha band, descriptions and tags of scale; only the part is read.
+    Read as numbers, it equals that part of the file; as a photograph only if the file is a plain one (`is_plain_photograph`).
 
     Args:
         rows, columns: first, and one past the last.
@@ -152,9 +180,12 @@ def crop(path: Path, rows: tuple[int, int], columns: tuple[int, int]) -> bytes:
             # Pillow, which reads photographs, needs to know that the bands are colors.
             "photometric": "RGB" if dataset.colorinterp[0] == ColorInterp.red else "MINISBLACK",
         }
-        has_mask = any("per_dataset" in {f.name for f in flags} for flags in dataset.mask_flag_enums)
+        has_alpha = ColorInterp.alpha in dataset.colorinterp
+        has_mask = not has_alpha and any("per_dataset" in {f.name for f in flags} for flags in dataset.mask_flag_enums)
         with MemoryFile() as memory:
             with plain(), memory.open(**profile) as out:
+                if has_alpha:
+                    out.colorinterp = dataset.colorinterp
                 out.write(dataset.read(window=window))
                 out.descriptions, out.scales, out.offsets = dataset.descriptions, dataset.scales, dataset.offsets
                 if has_mask:

@@ -5,7 +5,7 @@ FFmpeg reads many formats, some of which name other files or addresses. Here it 
 
 import contextlib
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from typing import Any
 
@@ -14,9 +14,12 @@ import numpy as np
 from maskweave.errors import BadSample
 from maskweave.values import files
 from maskweave.values.formats.base import Selection, Stored, check_array, faults, needs
+from maskweave.values.remarks import remark
 
 DEMUXERS = {b"ftyp": "mp4", b"moov": "mp4", b"mdat": "mp4", b"wide": "mp4", b"free": "mp4"}
 """FFmpeg's name of the format by the bytes 4 to 8 of MP4 and QuickTime files."""
+UNEVEN = 0.5
+"""Frames are shown at other times than those of an even video if these differ by at least this part of a frame's mean duration."""
 SHORTEST = 2
 """Hundredths of a second that a frame of a GIF lasts at least: viewers slow down shorter ones."""
 
@@ -34,7 +37,8 @@ def read_video(
     Frames are turned upright as the file says. Transparent points of a GIF are white.
 
     Args:
-        fps: rate of the returned frames, by the nearest frame; 0: the file's.
+        fps: rate of the returned frames: each is the one that is shown at its time, also where frames of the file last unequally long; 0: all frames
+            as stored.
         most: read no further than this many returned frames; 0: all.
         least: height and width that frames must not fall below; larger ones are reduced by the largest whole factor. None: their own size.
 
@@ -49,10 +53,13 @@ def read_video(
         planned = max(1, int(stream.frames / step))
         if least is None:
             _check(min(planned, most) if most else planned, stream.height, stream.width, where)
-        found, picture = 0, None
-        for frame in container.decode(stream):
+        uneven = bool(fps and rate) and _is_uneven(content, where)
+        if uneven:
+            remark(f"videos whose frames last unequally long, resampled to {fps:g} frames per second by their times")
+        found, end, picture = 0, 0.0, None
+        for frame, end in _timed(container.decode(stream), rate if uneven else 0.0):
             picture = None
-            while int((len(frames) + 0.5) * step + 1e-9) == found and not (most and len(frames) == most):
+            while (len(frames) + 0.5) * step + 1e-9 < end and not (most and len(frames) == most):
                 picture = _reduced(_picture(frame), least) if picture is None else picture
                 _check(len(frames) + 1, picture.shape[0], picture.shape[1], where)
                 if frames and picture.shape != frames[0].shape:
@@ -65,7 +72,7 @@ def read_video(
                 break
         else:
             _check_end(content, found, stream.frames, where)
-            count = max(1, round(found / step))
+            count = max(1, round(end / step))
             while len(frames) < count:
                 frames.append(_reduced(_picture(last), least) if picture is None else picture)
             del frames[count:]
@@ -102,6 +109,43 @@ def _opened(content: bytes, where: str) -> Iterator[tuple[Any, Any]]:
         stream = container.streams.video[0]
         _check(1, stream.height, stream.width, where)
         yield container, stream
+
+
+def _is_uneven(content: bytes, where: str) -> bool:
+    """Whether some frames of a file are shown half a frame or more before or after those of a video of the same length with equally long frames."""
+    with _opened(content, where) as (container, stream):
+        found = [p for p in container.demux(stream) if p.size and p.pts is not None and p.time_base]
+    if len(found) < 2:
+        return False
+    last = max(found, key=lambda packet: packet.pts)
+    times = np.sort([float(packet.pts * packet.time_base) for packet in found])
+    times -= times[0]
+    step = times[-1] / (len(times) - 1)
+    late = np.abs(times - step * np.arange(len(times))).max()
+    long = (
+        float((last.duration or 0) * last.time_base) - step
+    )  # many files state too short a duration of the last frame
+    return bool(step > 0 and max(late, long) >= UNEVEN * step)
+
+
+def _timed(frames: Iterable[Any], rate: float) -> Iterator[tuple[Any, float]]:
+    """Yields each frame with the time at which the next one begins, in mean frames from the first: by the frames' times, or 1, 2, 3 and so on
+    if `rate` is 0."""
+    if not rate:
+        for number, frame in enumerate(frames, 1):
+            yield frame, float(number)
+        return
+    before, first, time = None, 0.0, 0.0  # seconds; `time` is that of the frame before
+    for frame in frames:
+        time = time if frame.time is None else max(float(frame.time), time)
+        if before is None:
+            first = time
+        else:
+            yield before, (time - first) * rate
+        before = frame
+    if before is not None:
+        lasts = float(before.duration * before.time_base) if before.duration and before.time_base else 1 / rate
+        yield before, (time - first + lasts) * rate
 
 
 def _rate(stream: Any) -> float:

@@ -1,0 +1,94 @@
+"""Calibration: intervals of heads that were trained on few examples hold what they say."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from small_transfer import make_bundle, write_recipe
+
+from maskweave.data.split import group_of
+from maskweave.errors import MaskweaveError
+from maskweave.modality.catalogs import Catalog
+from maskweave.transfer.calibration import hold_out, spread_factor
+from maskweave.transfer.recipe import HeadSettings, load_transfer
+from maskweave.transfer.run import run_transfer
+
+NEW = {"level": {"id": 61, "kind": "grid", "value": {"type": "scalar", "range": [-9, 9]}}}
+
+
+class Noisy:
+    """Pictures of random levels, and a number that only depends on them by chance."""
+
+    names = ("rgb", "level")
+
+    def __init__(self, catalog: Catalog | None = None):
+        pass
+
+    def __len__(self) -> int:
+        return 240
+
+    def key(self, i: int) -> str:
+        return f"noisy-{i}"
+
+    def __getitem__(self, i: int) -> dict[str, Any]:
+        rng = np.random.default_rng(i)
+        return {"rgb": rng.integers(0, 256, (64, 64, 3)).astype(np.uint8), "level": float(rng.normal())}
+
+
+def test_intervals_of_an_overfitted_head_hold_what_they_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "more.yaml").write_text(yaml.safe_dump({"modalities": NEW}))
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    start = make_bundle(tmp_path / "start")
+    coverage = {}
+    for share in (0.0, 0.25):
+        path = write_recipe(
+            tmp_path, start, target="level", catalog=str(tmp_path / "more.yaml"), head={"calibrate": share},
+            data={"source": "python: test_calibration:Noisy", "validation": 160},
+            train={"steps": 60, "batch_size": 16, "learning_rate": 1e-2, "checkpoint_every": 0},
+        )  # fmt: skip
+        run = tmp_path / f"run-{share}"
+        run_transfer(load_transfer(path), run)
+        rows = {row["metric"]: row["value"] for row in json.loads((run / "evaluation.json").read_text())}
+        coverage[share] = rows["coverage of 90%"]
+    told = capsys.readouterr().out
+    assert "calibration: predicted standard deviations are multiplied by " in told and "of 20 training examples" in told
+    assert coverage[0.0] < 0.7 and coverage[0.25] > 0.8, coverage
+
+
+def test_the_factor_is_that_of_conformal_prediction() -> None:
+    rng = np.random.default_rng(0)
+    for spread in (0.2, 1.0, 5.0):
+        factors = [spread_factor(np.abs(spread * rng.normal(size=40))) for _ in range(400)]
+        held = [np.mean(np.abs(spread * rng.normal(size=200)) < 1.64485 * factor) for factor in factors]
+        assert 0.895 < np.mean(held) < 0.925
+    assert spread_factor(np.zeros(30)) == 1e-3 and spread_factor(np.zeros(0)) == 1
+
+
+def test_examples_are_held_out_by_groups() -> None:
+    def examples(total: int, group: str = "") -> Any:
+        keys = [f"place{i % 12}-{i}" for i in range(total)]
+        return SizedExamples(indices=range(100, 100 + total), key=lambda i: keys[i], group=group_of(group))
+
+    trained, held = hold_out(examples(200), 0.1)
+    assert (
+        held is not None and len(held.indices) == 20 and sorted([*trained.indices, *held.indices]) == [*range(100, 300)]
+    )
+    assert hold_out(examples(200), 0.1)[1].indices == held.indices  # type: ignore[union-attr]
+    trained, held = hold_out(examples(240, r"place\d+"), 0.1)
+    assert held is not None and {i % 12 for i in held.indices}.isdisjoint({i % 12 for i in trained.indices})
+    assert hold_out(examples(40), 0.1)[1] is None and hold_out(examples(200), 0)[1] is None
+    assert hold_out(examples(240, "place"), 0.1)[1] is None, "one group"
+    assert len(hold_out(examples(60), 0.1)[1].indices) == 12  # type: ignore[union-attr]
+    with pytest.raises(MaskweaveError, match="calibrate must be a share from 0 to 0.5"):
+        HeadSettings(calibrate=0.9)
+
+
+class SizedExamples(SimpleNamespace):
+    def __len__(self) -> int:
+        return len(self.indices)
