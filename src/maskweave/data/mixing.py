@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from maskweave.data.columns import Column
+from maskweave.data.columns import Column, StoredRows
 from maskweave.data.source import Source, text_labels_of
 from maskweave.data.token_store import Columns, TokenData
 
@@ -99,10 +99,12 @@ class MixedTokens:
 
 def _joined(parts: Sequence[tuple[np.ndarray, Column]], samples: int) -> Column:
     """Merge the columns of one modality, each at its rows of the batch. In all other rows the modality is missing."""
-    joined = {}
+    joined: dict[str, Any] = {}
     for field in Column._fields:
         given = [(rows, array) for rows, column in parts if (array := getattr(column, field)) is not None]
-        if given:
+        if given and isinstance(given[0][1], StoredRows):
+            joined[field] = StoredRows.scattered(given, samples)
+        elif given:
             arrays = [array for _, array in given]
             joined[field] = np.zeros((samples, *arrays[0].shape[1:]), np.result_type(*arrays))
             for rows, array in given:

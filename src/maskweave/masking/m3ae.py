@@ -229,7 +229,7 @@ def _masked(modality: Modality, column: Column, ratio: float, rng: np.random.Gen
     rank_bL = keys_bL.argsort(axis=1).argsort(axis=1)
     masked_bL = rank_bL >= np.floor(length_b * (1 - ratio) + ROUNDING)[:, None]
     if column.rows is not None:
-        content = torch.from_numpy(modality.value.normalize_rows(column.rows))
+        content = torch.from_numpy(modality.value.normalize_rows(np.asarray(column.rows)))
     else:
         assert column.ids is not None
         content = torch.from_numpy(column.ids[:, :L].astype(np.int64))
