@@ -24,6 +24,7 @@ import torch
 
 from maskweave.config import plain_changes
 from maskweave.data.columns import Column, StoredRows, read_single_pages
+from maskweave.data.windows import ShardWindows, window_size
 from maskweave.errors import MaskweaveError
 from maskweave.files import read_json, write_aside
 from maskweave.modality.catalogs import Catalog
@@ -72,12 +73,13 @@ class TokenData:
 
     Args:
         catalog: modalities to read; a modality that the shards lack is missing from every sample.
+        window: shards of a window of block-wise shuffling; 0: all samples are shuffled together; None: windows are used for large data sets.
 
     Raises:
         MaskweaveError: there are no shards, one is truncated, or tokens were made from another entry than the catalog's.
     """
 
-    def __init__(self, root: str | os.PathLike[str], catalog: Catalog):
+    def __init__(self, root: str | os.PathLike[str], catalog: Catalog, window: int | None = None):
         self.root = Path(root)
         self.catalog = catalog
         index = read_json(self.root / "index.json", limit=None)
@@ -95,6 +97,8 @@ class TokenData:
                 f"{self.root}: has no token shards for any of {', '.join(catalog)}; make them with 'maskweave tokenize'"
             )
         self.counts, self.weights = (len(self),), (1.0,)  # one data set; `MixedTokens` has several
+        size = window_size(self.starts, window)
+        self.windows = (ShardWindows(self.starts, size) if size else None,)
         self._open: OrderedDict[tuple[str, int], dict[str, np.ndarray]] = OrderedDict()  # used last at the end
 
     def __len__(self) -> int:

@@ -85,7 +85,7 @@ def make_tokens(recipe: Recipe, catalog: Catalog, folder: Path) -> None:
 def open_tokens(recipe: Recipe, catalog: Catalog, folder: Path, part: str) -> TokenData | MixedTokens:
     """Opens the tokens that `make_tokens` wrote for a part, "train" or "validation"."""
     weights = recipe.data.weights
-    parts = [TokenData(folder / "tokens" / part / name, catalog) for name in weights]
+    parts = [TokenData(folder / "tokens" / part / name, catalog, recipe.data.shuffle_window) for name in weights]
     return MixedTokens(parts, list(weights.values())) if recipe.data.mix else parts[0]
 
 
