@@ -24,6 +24,8 @@ import torch
 
 from maskweave.config import plain_changes
 from maskweave.data.columns import Column, StoredRows, read_single_pages
+from maskweave.data.places import folder_at
+from maskweave.data.remote import is_remote
 from maskweave.data.windows import ShardWindows, window_size
 from maskweave.errors import MaskweaveError
 from maskweave.files import read_json, write_aside
@@ -72,6 +74,7 @@ class TokenData:
     """A folder of token shards, with map-style access.
 
     Args:
+        root: path or URL of the folder. Of a URL, whole shards are read into the cache of this machine (`maskweave.data.cache`).
         catalog: modalities to read; a modality that the shards lack is missing from every sample.
         window: shards of a window of block-wise shuffling; 0: all samples are shuffled together; None: windows are used for large data sets.
 
@@ -80,9 +83,9 @@ class TokenData:
     """
 
     def __init__(self, root: str | os.PathLike[str], catalog: Catalog, window: int | None = None):
-        self.root = Path(root)
-        self.catalog = catalog
-        index = read_json(self.root / "index.json", limit=None)
+        self.root, self.catalog = root, catalog
+        self.folder = folder_at(root, f"samples/{STARTS}")
+        index = self.folder.use("index.json", lambda path: read_json(path, limit=None))
         if not isinstance(index, dict) or not isinstance(index.get("modalities", {}), dict):
             raise MaskweaveError(f"{self.root}: its index.json is damaged; remove the folder and tokenize again")
         for name, fingerprint in index.get("modalities", {}).items():
@@ -98,7 +101,8 @@ class TokenData:
             )
         self.counts, self.weights = (len(self),), (1.0,)  # one data set; `MixedTokens` has several
         size = window_size(self.starts, window)
-        self.windows = (ShardWindows(self.starts, size) if size else None,)
+        self.windows = (ShardWindows(self.starts, size, self._prefetch) if size else None,)
+        self._ahead = np.empty(0, np.int64)
         self._open: OrderedDict[tuple[str, int], dict[str, np.ndarray]] = OrderedDict()  # used last at the end
 
     def __len__(self) -> int:
@@ -109,7 +113,7 @@ class TokenData:
 
     def key(self, i: int) -> str:
         shard = int(np.searchsorted(self.starts, i, side="right")) - 1
-        return _keys(self.root / "samples" / f"{shard_name(shard)}.json")[i - int(self.starts[shard])]
+        return self.folder.use(f"samples/{shard_name(shard)}.json", _keys)[i - int(self.starts[shard])]
 
     def columns(self, indices: np.ndarray) -> Columns:
         """The tokens of the samples `indices` (B,), in that order. Raw rows are not read yet."""
@@ -130,12 +134,13 @@ class TokenData:
     def _arrays(self, name: str, shard: int) -> dict[str, np.ndarray]:
         key = (name, shard)
         if key not in self._open:
-            path = self.root / name / f"{shard_name(shard)}.safetensors"
-            with open_tensors(path) as file:  # memory-mapped: pages are read on access
-                tensors = {field: file.get_tensor(field) for field in file.keys()}  # noqa: SIM118
+            file = f"{name}/{shard_name(shard)}.safetensors"
+            tensors = self.folder.use(file, _mapped)
             found, expected = len(tensors["present"]), int(self.starts[shard + 1] - self.starts[shard])
             if found != expected:
-                raise MaskweaveError(f"{path}: contains {found} samples, expected {expected}; tokenize again")
+                raise MaskweaveError(
+                    f"{self.folder.where(file)}: contains {found} samples, expected {expected}; tokenize again"
+                )
             self._open[key] = {field: tensor.numpy() for field, tensor in tensors.items()}
             if "rows" in tensors:
                 read_single_pages(self._open[key]["rows"])
@@ -144,16 +149,23 @@ class TokenData:
         self._open.move_to_end(key)
         return self._open[key]
 
+    def _prefetch(self, shards: np.ndarray) -> None:
+        if not np.array_equal(shards, self._ahead):
+            self._ahead = shards
+            self.folder.prefetch(
+                f"{n}/{shard_name(shard)}.safetensors" for shard in shards.tolist() for n in self.names
+            )
+
     def _read_starts(self, shards: int) -> np.ndarray:
         """Returns the index of each shard's first sample.
 
         Args:
             shards: number of shards; 0: it is not known.
         """
-        path = self.root / "samples" / STARTS
-        if path.exists():
-            return read_starts(path, shards)
-        lists = sorted((self.root / "samples").glob("shard-*.json"), key=lambda path: (len(path.name), path.name))
+        samples = Path(self.root) / "samples"
+        if is_remote(self.root) or (samples / STARTS).exists():
+            return self.folder.use(f"samples/{STARTS}", lambda path: read_starts(path, shards))
+        lists = sorted(samples.glob("shard-*.json"), key=lambda path: (len(path.name), path.name))
         if len(lists) < shards:
             raise MaskweaveError(
                 f"{self.root}: found {len(lists)} token shards, expected {shards}; write the others with 'maskweave tokenize'"
@@ -193,6 +205,11 @@ def _taken(arrays: Sequence[np.ndarray], part_of: np.ndarray, row: np.ndarray) -
         here = np.flatnonzero(part_of == part)
         taken[here] = array[row[here]]
     return taken
+
+
+def _mapped(path: Path) -> dict[str, torch.Tensor]:
+    with open_tensors(path) as file:  # memory-mapped: pages are read on access
+        return {field: file.get_tensor(field) for field in file.keys()}  # noqa: SIM118
 
 
 def _keys(path: Path) -> list[str]:
