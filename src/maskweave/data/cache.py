@@ -98,7 +98,7 @@ class Cache:
         target = self.folder / "files" / name
         if _is_there(target):
             return target
-        with _locked(self._lock_of(name), wait) as held:
+        with locked(self._lock_of(name), wait) as held:
             if held and not _is_there(target):
                 size = (state or state_of(url)).size
                 partial = self._reserve(name, url, size)
@@ -121,7 +121,7 @@ class Cache:
             raise MaskweaveError(
                 f"{url}: has {size / 1e9:.3g} GB, but the cache {self.folder} holds {self.limit / 1e9:.3g} GB; raise {SIZE_SETTING}"
             )
-        with _locked(self.folder / "locks" / "room"):
+        with locked(self.folder / "locks" / "room"):
             self._make_room(name, size)
             partial = self.folder / "files" / f".{name}.{size}.{os.getpid()}-{os.urandom(4).hex()}.partial"
             partial.touch()
@@ -148,7 +148,7 @@ class Cache:
 
     def _is_abandoned(self, partial: str) -> bool:
         """Whether the process that wrote a partial file has ended: while it writes, it holds the lock."""
-        with _locked(self._lock_of(partial[1:]), wait=False) as held:
+        with locked(self._lock_of(partial[1:]), wait=False) as held:
             return held
 
 
@@ -162,7 +162,7 @@ def _is_there(path: Path) -> bool:
 
 
 @contextlib.contextmanager
-def _locked(path: Path, wait: bool = True) -> Iterator[bool]:
+def locked(path: Path, wait: bool = True) -> Iterator[bool]:
     """Holds a lock between processes and threads; yields whether it could be had."""
     with open(path, "ab") as file:
         try:

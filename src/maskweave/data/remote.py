@@ -11,6 +11,7 @@ import random
 import re
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -21,6 +22,8 @@ T = TypeVar("T")
 ATTEMPTS = 8
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 20.0
 """Seconds between attempts: each pause is twice as long as the one before, times a random factor from 0.5 to 1.5."""
+THREADS = 16
+"""Requests for sizes at the same time."""
 STALL = 60.0
 """Seconds without an answer, or any byte of it, after which an HTTP request fails. A download may take longer in all."""
 SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://", re.ASCII)
@@ -70,6 +73,11 @@ def list_files(url: str) -> dict[str, RemoteState]:
     files = attempt(url, find)
     if not files:
         raise MaskweaveError(f"{url}: no such file or folder; check the address")
+    unknown = [name for name, state in files.items() if state.size is None]  # HTTP lists have names only
+    with ThreadPoolExecutor(THREADS) as pool:
+        files.update(
+            zip(unknown, pool.map(lambda name: state_of(f"{url.rstrip('/')}/{name}".rstrip("/")), unknown), strict=True)
+        )
     return files
 
 

@@ -94,6 +94,8 @@ class TokenData:
                     f"{self.root}: the entry of {name!r} in {catalog.where} has changed since these tokens were made; restore it, or tokenize again"
                 )
         self.names = [name for name in catalog if name in index.get("modalities", {})]
+        self.tokenizers: dict[str, str] = index.get("tokenizers", {})
+        """Fingerprint of the tokenizer of each modality."""
         self.starts = self._read_starts(-(-index.get("samples", 0) // index.get("shard_size", 1)))
         if not self.names or not len(self):
             raise MaskweaveError(

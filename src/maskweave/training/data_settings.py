@@ -74,6 +74,8 @@ class DataSettings:
     """Processes that read samples."""
     shard_size: int = 1000
     """Samples per token shard."""
+    tokens: str = ""
+    """Path or URL of the `tokens` folder of another run, used in place of new tokens. `tokenizers.reuse` must be the `tokenizers` folder of that run."""
     shuffle_window: int | None = None
     """Token shards among which training samples are shuffled: shards come in random order, and samples in random order within windows of this many
     shards, so that few shards are in use at a time. 0: all samples of a data set are shuffled together. By default, so are data sets of up to 2²⁰
