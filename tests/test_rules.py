@@ -254,8 +254,8 @@ def test_importing_the_package_is_light() -> None:
     assert found.stdout.strip() == "[]"
 
 
-MODULES = {"faiss-cpu": "faiss", "tensorboard": "torch.utils.tensorboard"}
-"""Of packages whose module has another name."""
+MODULES = {"faiss-cpu": "faiss", "tensorboard": "torch.utils.tensorboard", "s3fs": "fsspec", "gcsfs": "fsspec"}
+"""Of packages whose module has another name, or is imported by another package."""
 
 
 def test_every_extra_is_imported_somewhere() -> None:

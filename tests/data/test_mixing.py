@@ -40,6 +40,16 @@ def test_interleaved_data_sets_are_spread_evenly() -> None:
     assert order[order < 30].tolist() == list(range(30)), "each in its own order"
 
 
+@pytest.mark.parametrize("counts", [(5,), (30, 10), (1, 1, 1), (700, 90, 4000), (6, 6, 6), (1, 999), (0, 7)])
+def test_a_part_of_interleaved_data_sets_is_computed_alone(counts) -> None:
+    whole = np.concatenate([(np.arange(count) + 0.5) / count for count in counts]).argsort(kind="stable")
+    assert (interleave(counts) == whole).all()
+    for first in (0, 1, 3, sum(counts) // 2, sum(counts) - 1, sum(counts)):
+        for last in (first, first + 1, first + 16):
+            assert interleave(counts, first, last).tolist() == whole[first:last].tolist()
+    assert interleave([10**15, 10**9], 10**12, 10**12 + 4).size == 4, "no list of all"
+
+
 def stream(order: Order, samples: int) -> np.ndarray:
     return np.concatenate([order[i] for i in range(-(-samples // order.batch_size))])[:samples]
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maskweave.data import order as orders
+from maskweave.data import permutation as permutations
 from maskweave.data.order import Order
 from maskweave.data.permutation import Permutation, _hashed
 
@@ -46,7 +46,7 @@ def test_no_order_is_left(count: int) -> None:
 
 
 def test_a_set_too_large_to_be_listed_is_drawn_as_others_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(orders, "LISTED", 50)
+    monkeypatch.setattr(permutations, "LISTED", 50)
     order = Order([50, 70], 10, seed=3, weights=(1, 2))
     seen = np.concatenate([order[i] for i in range(40)])
     epochs = [own[: len(own) // n * n].reshape(-1, n) for n, own in ((50, seen[seen < 50]), (70, seen[seen >= 50]))]

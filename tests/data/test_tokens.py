@@ -10,10 +10,11 @@ import torch
 from tiny_catalog import random_columns, same, tiny
 from torch.utils.data import DataLoader
 
+from maskweave.data import token_store
 from maskweave.data.batches import ValueBatches
-from maskweave.data.columns import Column
+from maskweave.data.columns import Column, StoredRows
 from maskweave.data.order import Order
-from maskweave.data.token_store import TokenData, entry_fingerprint, write_column
+from maskweave.data.token_store import TokenData, entry_fingerprint, write_column, write_starts
 from maskweave.errors import MaskweaveError
 from maskweave.files import write_json
 from maskweave.masking.fourm import MaskingConfig, MaskSampler, TokenBatches
@@ -94,6 +95,63 @@ def test_pickling_takes_no_open_files_along(written) -> None:
     again = pickle.loads(pickle.dumps(data))
     assert not again._open
     check(again.columns(np.arange(4)), columns, np.arange(4))
+
+
+def test_few_files_stay_open(written, monkeypatch: pytest.MonkeyPatch) -> None:
+    root, catalog, columns = written
+    monkeypatch.setattr(token_store, "MOST_OPEN", 7)
+    data = TokenData(root, catalog)
+    for i in np.random.default_rng(0).permutation(TOTAL):
+        check(data.columns(np.array([i])), columns, np.array([i]))
+        assert len(data._open) <= 7
+    check(data.columns(np.arange(TOTAL)), columns, np.arange(TOTAL))
+
+
+def test_rows_are_read_only_where_they_are_drawn(written, monkeypatch: pytest.MonkeyPatch) -> None:
+    root, catalog, _ = written
+    read, drawn = [], []
+    found = StoredRows.__getitem__
+
+    def counted(self: StoredRows, at: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+        read.append(len(at[0]))
+        return found(self, at)
+
+    def refused(self: StoredRows, *args: object, **named: object) -> np.ndarray:
+        raise AssertionError("reads all rows")
+
+    monkeypatch.setattr(StoredRows, "__getitem__", counted)
+    monkeypatch.setattr(StoredRows, "__array__", refused)
+    batches = TokenBatches(TokenData(root, catalog), MaskSampler(catalog, MaskingConfig(6, 6)), 4, seed=3)
+    for i in range(8):
+        drawn += [len(rows) for rows in batches[i].rows.values()]
+    assert read == drawn and 0 < sum(read) < 8 * 4 * 6
+
+
+def test_the_index_is_mapped_and_gives_the_same(written) -> None:
+    root, catalog, columns = written
+    index = json.loads((root / "index.json").read_text()) | {"samples": 4 * 8, "shard_size": 8}
+    write_json(root / "index.json", index)
+    before = TokenData(root, catalog)  # of an earlier version: lists are read
+    write_starts(root, SIZES)
+    for path in (root / "samples").glob("*.json"):
+        path.unlink()  # not needed any more, except for keys
+    data = TokenData(root, catalog)
+    assert isinstance(data.starts, np.memmap) and data.starts.tolist() == before.starts.tolist()
+    check(data.columns(np.arange(TOTAL)), columns, np.arange(TOTAL))
+    for content, message in ((b"", "damaged"), (b"x" * 200, "damaged"), (None, "of 3 shards, expected 4")):
+        write_starts(root, SIZES[:3])
+        if content is not None:
+            (root / "samples" / "starts.npy").write_bytes(content)
+        with pytest.raises(MaskweaveError, match=f"(?s)starts.npy: .*{message}.*run 'maskweave tokenize' again"):
+            TokenData(root, catalog)
+
+
+def test_lists_of_more_than_five_digits_are_in_order(written) -> None:
+    root, catalog, _ = written
+    for shard in range(len(SIZES)):
+        path = root / "samples" / f"shard-{shard:05d}.json"
+        path.rename(path.with_name(f"shard-{99_998 + shard}.json"))
+    assert TokenData(root, catalog).starts.tolist() == [0, 7, 12, 13, 21]
 
 
 def test_a_modality_without_tokens_is_missing_from_every_sample(written) -> None:

@@ -47,7 +47,7 @@ class NoisyBatch:
 
 class NoisyBatches:
     def __init__(self, data: Any, batch_size: int, seed: int, shuffle: bool):
-        self.data, self.order = data, Order(data.counts, batch_size, seed, shuffle, data.weights)
+        self.data, self.order = data, Order(data.counts, batch_size, seed, shuffle, data.weights, data.windows)
 
     def __len__(self) -> int:
         return len(self.order)

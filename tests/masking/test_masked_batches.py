@@ -17,7 +17,7 @@ class Held:
     def __init__(self, samples: int, missing: float = 0.0):
         self.catalog = CATALOG
         self.all = random_columns(CATALOG, samples, np.random.default_rng(3), missing)
-        self.counts, self.weights = (samples,), (1.0,)
+        self.counts, self.weights, self.windows = (samples,), (1.0,), (None,)
 
     def __len__(self) -> int:
         return len(self.all["photo"].present)
@@ -100,7 +100,7 @@ def test_unpaired_samples_never_show_both() -> None:
     data.all["photo"].rows[:] = number[..., None]  # each sample's content tells which it is
     data.all["caption"].ids[:] = number
     batches = MaskedBatches(data, MaskRatio(), 20, seed=5, unpaired=0.5)  # type: ignore[arg-type]
-    assert 8 < batches.unpaired.sum() < 32
+    assert 8 < batches.is_unpaired(np.arange(40)).sum() < 32
     seen: dict[int, set[tuple[str, ...]]] = {}
     for group in (group for i in range(24) for group in batches[i].groups):
         shown = tuple(sorted(group.parts))
@@ -109,7 +109,9 @@ def test_unpaired_samples_never_show_both() -> None:
             seen.setdefault(round(sample.item()), set()).add(shown)
     assert len(seen) == 40
     for sample, shown_as in seen.items():
-        assert shown_as == ({("photo",), ("caption",)} if batches.unpaired[sample] else {("caption", "photo")})
+        assert shown_as == (
+            {("photo",), ("caption",)} if batches.is_unpaired(np.array([sample]))[0] else {("caption", "photo")}
+        )
 
 
 def test_what_is_apart_keeps_what_there_is() -> None:

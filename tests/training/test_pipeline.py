@@ -4,6 +4,7 @@ import dataclasses
 import shutil
 from pathlib import Path
 
+import fsspec
 import pytest
 
 from maskweave.errors import MaskweaveError
@@ -12,7 +13,7 @@ from maskweave.modality.catalogs import Catalog, shipped_folder
 from maskweave.synthetic.scenes import Scenes
 from maskweave.tokenizers.folder import load_tokenizers
 from maskweave.training.data_settings import DataSettings
-from maskweave.training.pipeline import claim, make_tokens
+from maskweave.training.pipeline import claim, make_tokens, train_model
 from maskweave.training.recipe import Recipe, TokenizersSettings, load_recipe
 from maskweave.training.settings import TrainSettings
 from maskweave.training.sources import open_source
@@ -95,6 +96,39 @@ def test_tokens_of_other_tokenizers_are_refused(tiny_run: Path, tiny_recipe: Pat
         MaskweaveError, match=r"tokens made with other settings \(tokenizers differ\); remove the folder"
     ):
         make_tokens(recipe, catalog, run)
+
+
+@pytest.mark.parametrize("by_url", [False, True])
+def test_tokens_are_taken_from_another_run(
+    tiny_run: Path, tiny_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by_url: bool
+) -> None:
+    monkeypatch.setenv("MASKWEAVE_CACHE", str(tmp_path / "cache"))
+    if by_url:
+        files = fsspec.filesystem("memory")
+        files.put(str(tiny_run / "tokens"), "/tiny/tokens", recursive=True)
+    place = "memory://tiny/tokens" if by_url else str(tiny_run / "tokens")
+    recipe = load_recipe(tiny_recipe, {"tokenizers.reuse": str(tiny_run / "tokenizers"), "data.tokens": place})
+    assert recipe.data.tokens == place
+    catalog = claim(recipe, tmp_path / "run")
+    train_tokenizers(recipe, catalog, tmp_path / "run")
+    make_tokens(recipe, catalog, tmp_path / "run")
+    assert not (tmp_path / "run" / "tokens").exists()
+    train_model(recipe, catalog, tmp_path / "run")
+    weights = [folder / "model" / "model.safetensors" for folder in (tiny_run, tmp_path / "run")]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+
+
+def test_tokens_of_another_run_need_its_tokenizers(tiny_run: Path, tiny_recipe: Path, tmp_path: Path) -> None:
+    recipe = load_recipe(tiny_recipe, {"data.tokens": str(tiny_run / "tokens")})
+    catalog = claim(recipe, tmp_path / "run")
+    shutil.copytree(tiny_run / "tokenizers", tmp_path / "run" / "tokenizers")
+    make_tokens(recipe, catalog, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "tokenizers" / "edges")
+    train_tokenizers(load_recipe(tiny_recipe, {"tokenizers.steps": {"edges": 2}}), catalog, tmp_path / "run")
+    with pytest.raises(
+        MaskweaveError, match=r"tokens/train: its tokens of edges were made with other tokenizers .*tokenizers.reuse"
+    ):
+        make_tokens(recipe, catalog, tmp_path / "run")
 
 
 def test_claiming_a_folder(tmp_path: Path) -> None:

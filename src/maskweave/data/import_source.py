@@ -8,6 +8,7 @@ from typing import Any
 
 from maskweave.data.folders import import_folders
 from maskweave.data.importing import Imported, ImportReport, prepare, write_shards
+from maskweave.data.mirror import local_place
 from maskweave.data.named import find_source, is_named
 from maskweave.data.opening import is_importable, open_data
 from maskweave.data.part_source import PartSource, read_entries, stamp
@@ -33,6 +34,7 @@ def import_data(
     Raises:
         MaskweaveError: as both; and `options` are given for aligned folders.
     """
+    place = local_place(place)
     if not single and is_importable(place, catalog):
         return import_source(place, out, catalog, shard_size, limit, jobs, bad, **options)
     if given := [name for name, value in options.items() if value]:

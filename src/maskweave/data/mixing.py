@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from maskweave.data.columns import Column
+from maskweave.data.columns import Column, StoredRows
 from maskweave.data.source import Source, text_labels_of
 from maskweave.data.token_store import Columns, TokenData
 
@@ -22,10 +22,26 @@ def apportion(weights: Sequence[float], total: int) -> np.ndarray:
     return counts
 
 
-def interleave(counts: Sequence[int]) -> np.ndarray:
-    """All indices, (sum of counts,): those of each data set in order, evenly spread over the result."""
-    positions = [(np.arange(count) + 0.5) / count for count in counts]
-    return np.concatenate(positions).argsort(kind="stable")
+def interleave(counts: Sequence[int], first: int = 0, last: int | None = None) -> np.ndarray:
+    """Indices through data sets one after the other, those of each data set in order and evenly spread among the others.
+
+    Args:
+        first, last: the part of the result that is returned; the whole of it would have one index per sample.
+    """
+    total = sum(counts)
+    first, last = min(first, total), total if last is None else min(last, total)
+    if len(counts) == 1 or first == last:
+        return np.arange(first, last)
+    # Item k of a data set is at (k + 0.5) / count. All items before `low` come before rank `first`; those between `low` and `high` are sorted.
+    margin = 2 * len(counts) + 2
+    low, high = (first - margin) / total, (last + margin) / total
+    sizes = np.array(counts)
+    begin, end = (np.ceil(edge * sizes - 0.5).clip(0, sizes).astype(np.int64) for edge in (low, high))
+    positions = [(np.arange(b, e) + 0.5) / count for b, e, count in zip(begin, end, counts, strict=True)]
+    starts = np.cumsum([0, *counts[:-1]]) + begin
+    indices = np.concatenate([np.arange(s, s + len(p)) for s, p in zip(starts, positions, strict=True)])
+    before = int(begin.sum())
+    return indices[np.concatenate(positions).argsort(kind="stable")][first - before : last - before]
 
 
 class Mixed:
@@ -37,9 +53,8 @@ class Mixed:
 
     def __init__(self, sources: Mapping[str, Source]):
         self.sources = dict(sources)
-        counts = [len(source) for source in self.sources.values()]
-        self._starts = np.cumsum([0, *counts])
-        self._order = interleave(counts)
+        self._counts = [len(source) for source in self.sources.values()]
+        self._starts = np.cumsum([0, *self._counts])
         first, *others = [text_labels_of(source) for source in self.sources.values()]
         self.text_labels = first if all(other == first for other in others) else None  # all texts need the same scores
 
@@ -48,7 +63,7 @@ class Mixed:
         return tuple(dict.fromkeys(name for source in self.sources.values() for name in source.names))
 
     def __len__(self) -> int:
-        return len(self._order)
+        return int(self._starts[-1])
 
     def __getitem__(self, i: int) -> dict[str, Any]:
         name, j = self._locate(i)
@@ -61,7 +76,7 @@ class Mixed:
     def _locate(self, i: int) -> tuple[str, int]:
         if not 0 <= i < len(self):
             raise IndexError(f"sample {i} of {len(self)}")
-        index = self._order[i]
+        index = interleave(self._counts, i, i + 1)[0]
         d = int(np.searchsorted(self._starts, index, side="right")) - 1
         return list(self.sources)[d], int(index - self._starts[d])
 
@@ -78,6 +93,7 @@ class MixedTokens:
         self.parts, self.weights = parts, tuple(weights)
         self.catalog = parts[0].catalog
         self.counts = tuple(len(part) for part in parts)
+        self.windows = tuple(window for part in parts for window in part.windows)
         self._starts = np.cumsum([0, *self.counts])
 
     def __len__(self) -> int:
@@ -99,10 +115,12 @@ class MixedTokens:
 
 def _joined(parts: Sequence[tuple[np.ndarray, Column]], samples: int) -> Column:
     """Merge the columns of one modality, each at its rows of the batch. In all other rows the modality is missing."""
-    joined = {}
+    joined: dict[str, Any] = {}
     for field in Column._fields:
         given = [(rows, array) for rows, column in parts if (array := getattr(column, field)) is not None]
-        if given:
+        if given and isinstance(given[0][1], StoredRows):
+            joined[field] = StoredRows.scattered(given, samples)
+        elif given:
             arrays = [array for _, array in given]
             joined[field] = np.zeros((samples, *arrays[0].shape[1:]), np.result_type(*arrays))
             for rows, array in given:

@@ -28,8 +28,10 @@ from maskweave.data.csv_table import ENDINGS as CSV_ENDINGS
 from maskweave.data.csv_table import CsvTable
 from maskweave.data.labeled import ClassFolders
 from maskweave.data.lerobot import LeRobot, is_lerobot
+from maskweave.data.mirror import local_place
 from maskweave.data.named import PREFIX, find_source, is_named, source_names
 from maskweave.data.pictures import Pictures
+from maskweave.data.remote import is_remote
 from maskweave.data.shards import RANGES, Shards
 from maskweave.data.source import Source, Subset
 from maskweave.data.table_source import TableSource
@@ -56,9 +58,10 @@ def open_data(
     outside_paths: bool = False,
     window: int = 0,
 ) -> Source:
-    """Open a data set by its path or name.
+    """Open a data set by its path, URL or name.
 
     Args:
+        place: of a URL, tars are read whole through the cache of this machine, and all other files are copied (`maskweave.data.mirror`).
         names: modalities to read, the most important one first; by default all modalities of the catalog that are available. A named source
             must have all of them.
         samples: use only the first `samples` samples; 0: all. A named source without an end needs a number.
@@ -89,6 +92,7 @@ def open_data(
         )
         source = named.open(catalog.subset(wanted), samples, seed or 0)
     else:
+        place, pictures = local_place(place), local_place(pictures)
         entries = list(catalog.values()) if names is None else [catalog[catalog[n].reads] for n in names]
         table = _open_table(place, catalog, names, fields or {}, pictures, outside_paths, window)
         source = table or _open_path(place, catalog, entries, pictures, labeled, fields or {})
@@ -135,6 +139,7 @@ def is_coco(path: Path, catalog: Catalog) -> bool:
 
 def is_importable(place: str, catalog: Catalog) -> bool:
     """Whether `maskweave data import` reads a place through `open_data`, and not as aligned folders."""
+    place = local_place(place)
     path = Path(place)
     if (
         is_named(place)
@@ -152,7 +157,9 @@ def is_importable(place: str, catalog: Catalog) -> bool:
 
 
 def absolute(place: str) -> str:
-    """Returns `place` as an absolute path; named sources are kept, in a normalized spelling."""
+    """Returns `place` as an absolute path; URLs are kept, and named sources in a normalized spelling."""
+    if is_remote(place):
+        return place
     if not is_named(place):
         return str(Path(place).resolve())
     return f"{PREFIX} {place.removeprefix(PREFIX).strip()}" if place.startswith(PREFIX) else place

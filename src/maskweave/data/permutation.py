@@ -11,6 +11,9 @@ import numpy as np
 ROUNDS = 4
 """Each round changes both digits. After two rounds, chi-square tests of positions, differences and pairs detect no order."""
 
+LISTED = 2**20
+"""Most samples whose order is stored as a list (8 MB). For more it is computed position by position."""
+
 
 class Permutation:
     """`permutation[positions]` are the samples at these positions, both int64 from 0 to count - 1. Each sample has exactly one position.
@@ -40,6 +43,11 @@ class Permutation:
             high = (high + _hashed(low ^ a)) % rows
             low = (low + _hashed(high ^ b)) % columns
         return (high * columns + low).astype(np.int64)
+
+
+def random_order(count: int, rng: np.random.Generator) -> np.ndarray | Permutation:
+    """Returns a random order of `count` samples: `order[positions]` are the samples at these positions."""
+    return rng.permutation(count) if count <= LISTED else Permutation(count, rng)
 
 
 def _hashed(numbers: np.ndarray) -> np.ndarray:

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from maskweave.data.mirror import reading
 from maskweave.data.parts import read_part
 from maskweave.data.source import check_key
 from maskweave.data.transforms import fit
@@ -86,9 +87,16 @@ class Scan(NamedTuple):
 
 
 def scan(path: Path, split: Callable[[str], tuple[str, str]] = split_ending) -> Scan:
+    """Scan a tar, which may be in remote storage; see `_scan`."""
+    return reading(path, lambda local: _scan(local, str(path), split))
+
+
+def _scan(local: Path, path: str, split: Callable[[str], tuple[str, str]]) -> Scan:
     """Read a tar's headers. Links, devices, sparse files, names that lead out of the folder, and too large members are refused.
 
     Args:
+        local: the tar on this machine.
+        path: its name in messages.
         split: splits a member's name into its key and its ending.
 
     If a tar is truncated or damaged, the members before the fault are kept and `damage` says where the fault is.
@@ -99,8 +107,8 @@ def scan(path: Path, split: Callable[[str], tuple[str, str]] = split_ending) -> 
     offset, length = 0, 0
     damage = ""
     try:
-        length = path.stat().st_size
-        with tarfile.open(path, "r:") as tar:
+        length = local.stat().st_size
+        with tarfile.open(local, "r:") as tar:
             while (info := tar.next()) is not None:
                 if tar.offset <= offset or info.size < 0:  # with a negative size, tarfile would loop forever
                     raise tarfile.ReadError("a header with an impossible size")
@@ -110,7 +118,7 @@ def scan(path: Path, split: Callable[[str], tuple[str, str]] = split_ending) -> 
                     continue
                 key, ending = split(name)
                 try:
-                    check_key(key if ending else "", str(path))
+                    check_key(key if ending else "", path)
                 except BadSample as error:
                     refused.append(str(error))
                     continue
@@ -245,10 +253,7 @@ class Shards:
                 raise BadSample(table.damage)
             return None
         try:
-            with open(
-                self.path(shard, name), "rb", buffering=0
-            ) as file:  # opened for each read: processes share no file handle
-                content = os.pread(file.fileno(), size, offset)
+            content = reading(self.path(shard, name), partial(read_range, offset=offset, size=size))
             if len(content) != size:
                 raise OSError(0, f"read {len(content):,} of {size:,} bytes at byte {offset:,}")
         except OSError as error:
@@ -327,6 +332,12 @@ class Shards:
                 self._tables[shard, name] = _table_of(found, keys[shard], self._entries[name], self.path(shard, name))
                 self.problems += [*found.refused, *([found.damage] if found.damage else [])]
         return keys
+
+
+def read_range(path: Path, offset: int, size: int) -> bytes:
+    """Returns bytes of a file; fewer if it ends before."""
+    with open(path, "rb", buffering=0) as file:  # opened for each read: processes share no file handle
+        return os.pread(file.fileno(), size, offset)
 
 
 def _table_of(found: Scan, keys: list[str], entry: Modality, path: Path) -> _Table:

@@ -13,6 +13,7 @@ import numpy as np
 from maskweave.data.folders import AlignedFiles, list_aligned
 from maskweave.data.import_source import SourceSamples
 from maskweave.data.importing import Samples
+from maskweave.data.mirror import local_place
 from maskweave.data.opening import is_importable, open_data
 from maskweave.data.part_source import PartSource
 from maskweave.data.parts import noting
@@ -227,6 +228,7 @@ def data_stats(place: str, catalog: Catalog, limit: int = 0, **options: Any) -> 
 
 
 def _opened(place: str, catalog: Catalog, options: Mapping[str, Any]) -> Samples:
+    place = local_place(place)
     path = Path(place)
     if path.is_dir() and not (path / RANGES).is_dir() and not is_importable(place, catalog):
         listing, entries = list_aligned(path, catalog)

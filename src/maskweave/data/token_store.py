@@ -3,15 +3,19 @@
     ROOT/index.json                            the modalities, with fingerprints of the entries and tokenizers that made their tokens
     ROOT/samples/shard-00000.json              keys of the shard's samples; written last: if it exists, the shard is complete
     ROOT/samples/shard-00000.skipped.jsonl     names of the shard's skipped samples and the reasons, if any
+    ROOT/samples/starts.npy                    (shards + 1,) int64: index of each shard's first sample, and the number of samples; written when all
+                                               shards are complete. It is memory-mapped; folders of earlier versions lack it, and their lists are read
     ROOT/MODALITY/shard-00000.safetensors      present (S,); ids (S, L), length (S,) for sequences and vectors, rows (S, L, C) for raw values,
                                                valid (S, L) for values with unknown points
 
-Shards are memory-mapped.
+Shards are memory-mapped when samples of them are asked for, and few stay open. Raw rows are read only where they are drawn (`StoredRows`).
 """
 
 import hashlib
 import json
 import os
+from collections import OrderedDict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +23,10 @@ import numpy as np
 import torch
 
 from maskweave.config import plain_changes
-from maskweave.data.columns import Column
+from maskweave.data.columns import Column, StoredRows, read_single_pages
+from maskweave.data.places import folder_at
+from maskweave.data.remote import is_remote
+from maskweave.data.windows import ShardWindows, window_size
 from maskweave.errors import MaskweaveError
 from maskweave.files import read_json, write_aside
 from maskweave.modality.catalogs import Catalog
@@ -27,6 +34,10 @@ from maskweave.modality.entry import Modality, training_facts
 from maskweave.nn.weights import open_tensors, save_tensors
 
 Columns = dict[str, Column]
+
+MOST_OPEN = 2048
+"""Files of one modality and shard that stay mapped. Linux allows a process 65,530 maps."""
+STARTS = "starts.npy"
 
 
 def shard_name(number: int) -> str:
@@ -62,16 +73,18 @@ class TokenData:
     """A folder of token shards, with map-style access.
 
     Args:
+        root: path or URL of the folder. Of a URL, whole shards are read into the cache of this machine (`maskweave.data.cache`).
         catalog: modalities to read; a modality that the shards lack is missing from every sample.
+        window: shards of a window of block-wise shuffling; 0: all samples are shuffled together; None: windows are used for large data sets.
 
     Raises:
         MaskweaveError: there are no shards, one is truncated, or tokens were made from another entry than the catalog's.
     """
 
-    def __init__(self, root: str | os.PathLike[str], catalog: Catalog):
-        self.root = Path(root)
-        self.catalog = catalog
-        index = read_json(self.root / "index.json", limit=None)
+    def __init__(self, root: str | os.PathLike[str], catalog: Catalog, window: int | None = None):
+        self.root, self.catalog = root, catalog
+        self.folder = folder_at(root, f"samples/{STARTS}")
+        index = self.folder.use("index.json", lambda path: read_json(path, limit=None))
         if not isinstance(index, dict) or not isinstance(index.get("modalities", {}), dict):
             raise MaskweaveError(f"{self.root}: its index.json is damaged; remove the folder and tokenize again")
         for name, fingerprint in index.get("modalities", {}).items():
@@ -80,59 +93,124 @@ class TokenData:
                     f"{self.root}: the entry of {name!r} in {catalog.where} has changed since these tokens were made; restore it, or tokenize again"
                 )
         self.names = [name for name in catalog if name in index.get("modalities", {})]
-        shards = sorted((self.root / "samples").glob("shard-*.json"))
-        self.shards = [path.stem for path in shards]
-        self.starts = np.cumsum([0, *(len(_keys(path)) for path in shards)])
-        expected = -(-index.get("samples", 0) // index.get("shard_size", 1))
-        if len(shards) < expected:
-            raise MaskweaveError(
-                f"{self.root}: found {len(shards)} token shards, expected {expected}; write the others with 'maskweave tokenize'"
-            )
+        self.tokenizers: dict[str, str] = index.get("tokenizers", {})
+        """Fingerprint of the tokenizer of each modality."""
+        self.starts = self._read_starts(-(-index.get("samples", 0) // index.get("shard_size", 1)))
         if not self.names or not len(self):
             raise MaskweaveError(
                 f"{self.root}: has no token shards for any of {', '.join(catalog)}; make them with 'maskweave tokenize'"
             )
         self.counts, self.weights = (len(self),), (1.0,)  # one data set; `MixedTokens` has several
-        self._open: dict[tuple[str, int], dict[str, np.ndarray]] = {}
+        size = window_size(self.starts, window)
+        self.windows = (ShardWindows(self.starts, size, self._prefetch) if size else None,)
+        self._ahead = np.empty(0, np.int64)
+        self._open: OrderedDict[tuple[str, int], dict[str, np.ndarray]] = OrderedDict()  # used last at the end
 
     def __len__(self) -> int:
         return int(self.starts[-1])
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_open": {}}  # each worker process maps the files itself
+        return {**self.__dict__, "_open": OrderedDict()}  # each worker process maps the files itself
 
     def key(self, i: int) -> str:
         shard = int(np.searchsorted(self.starts, i, side="right")) - 1
-        return _keys(self.root / "samples" / f"{self.shards[shard]}.json")[i - int(self.starts[shard])]
+        return self.folder.use(f"samples/{shard_name(shard)}.json", _keys)[i - int(self.starts[shard])]
 
     def columns(self, indices: np.ndarray) -> Columns:
-        """The tokens of the samples `indices` (B,), in that order."""
+        """The tokens of the samples `indices` (B,), in that order. Raw rows are not read yet."""
         shard_of = np.searchsorted(self.starts, indices, side="right") - 1
-        order = np.argsort(shard_of, kind="stable")
-        back = np.argsort(order, kind="stable")
-        groups = [order[shard_of[order] == s] for s in np.unique(shard_of)]
+        row = indices - self.starts[shard_of]
+        shards, part_of = np.unique(shard_of, return_inverse=True)
         columns = {}
         for name in self.names:
-            parts = []
-            for group in groups:
-                shard = int(shard_of[group[0]])
-                arrays = self._arrays(name, shard)
-                parts.append({key: a[indices[group] - self.starts[shard]] for key, a in arrays.items()})
-            joined = {key: np.concatenate([part[key] for part in parts])[back] for key in parts[0]}
+            parts = [self._arrays(name, shard) for shard in shards.tolist()]
+            joined: dict[str, Any] = {
+                field: _taken([part[field] for part in parts], part_of, row) for field in parts[0] if field != "rows"
+            }
+            if "rows" in parts[0]:
+                joined["rows"] = StoredRows([part["rows"] for part in parts], part_of, row)
             columns[name] = Column(**joined)
         return columns
 
     def _arrays(self, name: str, shard: int) -> dict[str, np.ndarray]:
         key = (name, shard)
         if key not in self._open:
-            path = self.root / name / f"{self.shards[shard]}.safetensors"
-            with open_tensors(path) as file:  # memory-mapped: pages are read on access
-                arrays = {field: file.get_tensor(field).numpy() for field in file.keys()}  # noqa: SIM118
-            found, expected = len(arrays["present"]), int(self.starts[shard + 1] - self.starts[shard])
+            file = f"{name}/{shard_name(shard)}.safetensors"
+            tensors = self.folder.use(file, _mapped)
+            found, expected = len(tensors["present"]), int(self.starts[shard + 1] - self.starts[shard])
             if found != expected:
-                raise MaskweaveError(f"{path}: contains {found} samples, expected {expected}; tokenize again")
-            self._open[key] = arrays
+                raise MaskweaveError(
+                    f"{self.folder.where(file)}: contains {found} samples, expected {expected}; tokenize again"
+                )
+            self._open[key] = {field: tensor.numpy() for field, tensor in tensors.items()}
+            if "rows" in tensors:
+                read_single_pages(self._open[key]["rows"])
+            if len(self._open) > MOST_OPEN:
+                self._open.popitem(last=False)
+        self._open.move_to_end(key)
         return self._open[key]
+
+    def _prefetch(self, shards: np.ndarray) -> None:
+        if not np.array_equal(shards, self._ahead):
+            self._ahead = shards
+            self.folder.prefetch(
+                f"{n}/{shard_name(shard)}.safetensors" for shard in shards.tolist() for n in self.names
+            )
+
+    def _read_starts(self, shards: int) -> np.ndarray:
+        """Returns the index of each shard's first sample.
+
+        Args:
+            shards: number of shards; 0: it is not known.
+        """
+        samples = Path(self.root) / "samples"
+        if is_remote(self.root) or (samples / STARTS).exists():
+            return self.folder.use(f"samples/{STARTS}", lambda path: read_starts(path, shards))
+        lists = sorted(samples.glob("shard-*.json"), key=lambda path: (len(path.name), path.name))
+        if len(lists) < shards:
+            raise MaskweaveError(
+                f"{self.root}: found {len(lists)} token shards, expected {shards}; write the others with 'maskweave tokenize'"
+            )
+        return np.cumsum([0, *(len(_keys(path)) for path in lists)])
+
+
+def write_starts(root: Path, counts: Sequence[int]) -> None:
+    """Write the index of a folder whose shards are complete and have `counts` samples."""
+    with write_aside(root / "samples" / STARTS) as aside, open(aside, "wb") as file:
+        np.save(file, np.cumsum([0, *counts], dtype=np.int64))
+
+
+def read_starts(path: Path, shards: int) -> np.ndarray:
+    """Returns the index that `write_starts` wrote, memory-mapped.
+
+    Raises:
+        MaskweaveError: it is damaged, or of another number of shards.
+    """
+    try:
+        starts = np.load(path, mmap_mode="r", allow_pickle=False)
+        if starts.dtype != np.int64 or starts.ndim != 1 or not len(starts) or starts[0] or (np.diff(starts) < 0).any():
+            raise ValueError("expected ascending whole numbers from 0")
+        if shards and len(starts) != shards + 1:
+            raise ValueError(f"of {len(starts) - 1} shards, expected {shards}")
+    except (OSError, ValueError, EOFError) as error:
+        raise MaskweaveError(
+            f"{path}: is damaged ({error}); remove it and run 'maskweave tokenize' again, which writes it anew"
+        ) from error
+    return starts
+
+
+def _taken(arrays: Sequence[np.ndarray], part_of: np.ndarray, row: np.ndarray) -> np.ndarray:
+    """Returns (B, ...): for each sample, its `row` of the array `part_of`."""
+    taken = np.empty((len(row), *arrays[0].shape[1:]), np.result_type(*arrays))
+    for part, array in enumerate(arrays):
+        here = np.flatnonzero(part_of == part)
+        taken[here] = array[row[here]]
+    return taken
+
+
+def _mapped(path: Path) -> dict[str, torch.Tensor]:
+    with open_tensors(path) as file:  # memory-mapped: pages are read on access
+        return {field: file.get_tensor(field) for field in file.keys()}  # noqa: SIM118
 
 
 def _keys(path: Path) -> list[str]:

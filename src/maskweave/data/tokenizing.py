@@ -1,6 +1,7 @@
 """Running every tokenizer once over a data set: samples in, token shards out (see `maskweave.data.token_store`).
 
-An interrupted run resumes at the first unfinished shard: a shard that has its sample list is complete and is kept.
+An interrupted run resumes at the first unfinished shard: a shard that has its sample list is complete and is kept. When all are complete, the
+counts are written to one index, so that later runs read no lists.
 """
 
 import os
@@ -26,9 +27,9 @@ from maskweave.data.error_budget import (
 from maskweave.data.parts import OnBad, Remarks
 from maskweave.data.reading import Read, read
 from maskweave.data.source import Source
-from maskweave.data.token_store import entry_fingerprint, shard_name, write_column
+from maskweave.data.token_store import STARTS, entry_fingerprint, read_starts, shard_name, write_column, write_starts
 from maskweave.errors import BadSample, MaskweaveError
-from maskweave.files import claim_record, read_json, remove, write_json
+from maskweave.files import claim_record, read_json, read_json_lines, remove, write_json
 from maskweave.modality.catalogs import Catalog
 from maskweave.modality.entry import Modality
 from maskweave.nn.patches import patchify
@@ -36,6 +37,8 @@ from maskweave.progress import progress
 from maskweave.tokenizers.base import Tokenizer
 
 FORMAT = 2
+TOTALS = "totals.json"
+"""File with the counts of the faults and remarks of all shards, beside the index."""
 
 
 def tokenize(
@@ -74,8 +77,11 @@ def tokenize(
     skips = ErrorBudget(limit)
     shards = range(-(-len(source) // shard_size))
     todo = [s for s in shards if not _sample_list(out, s).exists()]
-    for shard in sorted(set(shards) - set(todo)):
-        _count(out, shard, skips)
+    if not todo and _count_all(out, len(shards), skips):
+        skips.check(finished=True)
+        return skips
+    remove(out / "samples" / STARTS)
+    sizes = {shard: _count(out, shard, skips) for shard in sorted(set(shards) - set(todo))}
     with progress("tokenize", len(source)) as bar:
         bar.advance(min(len(source), shard_size * (len(shards) - len(todo))))
         indices = [i for s in todo for i in range(s * shard_size, min((s + 1) * shard_size, len(source)))]
@@ -84,19 +90,42 @@ def tokenize(
             size = min((shard + 1) * shard_size, len(source)) - shard * shard_size
             reads = [next(stream) for _ in range(size)]
             _write_shard(out, shard, reads, catalog, tokenizers, bad)
-            _count(out, shard, skips)
+            sizes[shard] = _count(out, shard, skips)
             _check(out, skips, shards)
             bar.advance(size)
     _check(out, skips, shards, finished=True)
+    write_json(out / "samples" / TOTALS, {**counts(skips.faults), "remarks": _listed(skips.remarks)})
+    write_starts(out, [sizes[shard] for shard in shards])
     return skips
 
 
-def _count(out: Path, shard: int, skips: ErrorBudget) -> None:
-    """Count the samples and faults of a finished shard."""
+def _count_all(out: Path, shards: int, skips: ErrorBudget) -> bool:
+    """Count the samples and faults of finished shards by their index. Returns whether there is one."""
+    starts, totals = out / "samples" / STARTS, out / "samples" / TOTALS
+    if not starts.exists() or not totals.exists():
+        return False
+    content = read_json(totals, limit=None)
+    lists = sorted(path for path in starts.parent.iterdir() if path.name.endswith(SKIPPED)) if faulty(content) else ()
+    faults = [Fault(*map(str, line)) for path in lists for line in read_json_lines(path)]
+    if len(faults) != faulty(content):
+        return False
+    skips.good(int(read_starts(starts, shards)[-1]))
+    skips.extend(faults)
+    skips.remarks.update({(name, text): count for name, text, count in content["remarks"]})
+    return True
+
+
+def _listed(remarks: Remarks) -> list[list[Any]]:
+    return [[name, text, count] for (name, text), count in sorted(remarks.items())]
+
+
+def _count(out: Path, shard: int, skips: ErrorBudget) -> int:
+    """Count the samples and faults of a finished shard. Returns the number of samples."""
     content = read_json(_sample_list(out, shard), limit=None)
     skips.good(len(content["keys"]))
     skips.extend(read_faults(_skipped(out, shard), content))
     skips.remarks.update({(name, text): count for name, text, count in content.get("remarks", [])})
+    return len(content["keys"])
 
 
 def _check(out: Path, skips: ErrorBudget, shards: range, finished: bool = False) -> None:
@@ -163,7 +192,7 @@ def _write_shard(
     remarks: Remarks = sum((item.remarks for item in reads), Counter())
     content: dict[str, Any] = {"keys": [item.key for item in valid], **counts(faults)}
     if remarks:
-        content["remarks"] = [[name, text, count] for (name, text), count in sorted(remarks.items())]
+        content["remarks"] = _listed(remarks)
     write_json(_sample_list(out, shard), content)
 
 

@@ -21,8 +21,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from maskweave.data.mirror import reading
 from maskweave.data.part_source import FilePart, PartSource
-from maskweave.data.shards import Scan, scan
+from maskweave.data.shards import Scan, read_range, scan
 from maskweave.errors import BadSample, MaskweaveError
 from maskweave.modality.catalogs import Catalog
 from maskweave.modality.entry import Modality
@@ -218,8 +219,7 @@ def _ending_of(field: str, entry: Modality) -> int:
 def bytes_at(path: Path, offset: int, size: int, where: str) -> bytes:
     """Returns a member of a plain tar; raises BadSample if it is not complete."""
     try:
-        with open(path, "rb", buffering=0) as file:  # opened for each read: processes share no file handle
-            content = os.pread(file.fileno(), size, offset)
+        content = reading(path, functools.partial(read_range, offset=offset, size=size))
     except OSError as error:
         raise BadSample(f"{where}: cannot be read: {error.strerror}") from error
     if len(content) != size:
@@ -244,7 +244,7 @@ def unpacked(path: Path, changed: int) -> Path:
     plain = _folder() / f"{len(list(_folder().iterdir())):05d}.tar"
     with open(plain, "wb") as out:
         try:
-            with gzip.open(path) as stream:
+            with reading(path, gzip.open) as stream:
                 while chunk := stream.read1(2**16):  # unlike read, returns what comes before a fault
                     out.write(chunk)
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:

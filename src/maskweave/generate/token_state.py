@@ -92,7 +92,7 @@ def _tokenized(modality: Modality, values: Sequence[Any], tokenizer: Tokenizer |
     column = column_of(modality, [None if isinstance(v, Tokens) else v for v in values], tokenizer)
     mask = column.tokens(modality.tokens)
     if column.rows is not None:
-        return TokenState(mask, rows=modality.value.normalize_rows(column.rows))
+        return TokenState(mask, rows=modality.value.normalize_rows(np.asarray(column.rows)))
     assert column.ids is not None
     for b, value in enumerate(values):
         if isinstance(value, Tokens):

@@ -373,7 +373,7 @@ class TokenBatches:
         shuffle: bool = True,
     ):
         self.data, self.sampler, self.seed = data, sampler, seed
-        self.order = Order(data.counts, batch_size, seed, shuffle, data.weights)
+        self.order = Order(data.counts, batch_size, seed, shuffle, data.weights, data.windows)
 
     def __len__(self) -> int:
         """Batches of one pass over the data."""

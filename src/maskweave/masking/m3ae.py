@@ -137,9 +137,8 @@ class MaskedBatches:
         shuffle: bool = True,
     ):
         self.data, self.ratio, self.seed = data, ratio, seed
-        self.order = Order(data.counts, batch_size, seed, shuffle, data.weights)
-        # Depends on the sample, not on the batch: an unpaired sample stays unpaired for the entire run.
-        self.unpaired = np.random.default_rng([seed, 2]).random(len(data)) < unpaired
+        self.order = Order(data.counts, batch_size, seed, shuffle, data.weights, data.windows)
+        self.unpaired = unpaired
 
     def __len__(self) -> int:
         """Batches of one pass over the data."""
@@ -148,8 +147,24 @@ class MaskedBatches:
     def __getitem__(self, i: int) -> MaskedBatch:
         indices = self.order[i]
         rng = np.random.default_rng([self.seed, 1, i])
-        columns = separate(self.data.columns(indices), self.unpaired[indices], rng)
+        columns = separate(self.data.columns(indices), self.is_unpaired(indices), rng)
         return mask_columns(columns, self.data.catalog, self.ratio, rng)
+
+    def is_unpaired(self, indices: np.ndarray) -> np.ndarray:
+        """Whether samples are unpaired. It depends on the sample, not on the batch: an unpaired sample stays unpaired for the entire run."""
+        return _uniform([self.seed, 2], indices) < self.unpaired
+
+
+def _uniform(seed: Sequence[int], places: np.ndarray) -> np.ndarray:
+    """Returns the numbers at some places of a generator's sequence of uniform numbers, without those before them."""
+    bits = np.random.PCG64(np.random.SeedSequence(seed))
+    start, generator = bits.state, np.random.Generator(bits)
+    found = np.empty(len(places))
+    for i, place in enumerate(places.tolist()):
+        bits.state = start
+        bits.advance(place)
+        found[i] = generator.random()
+    return found
 
 
 def separate(columns: Mapping[str, Column], unpaired: np.ndarray, rng: np.random.Generator) -> dict[str, Column]:
@@ -229,7 +244,7 @@ def _masked(modality: Modality, column: Column, ratio: float, rng: np.random.Gen
     rank_bL = keys_bL.argsort(axis=1).argsort(axis=1)
     masked_bL = rank_bL >= np.floor(length_b * (1 - ratio) + ROUNDING)[:, None]
     if column.rows is not None:
-        content = torch.from_numpy(modality.value.normalize_rows(column.rows))
+        content = torch.from_numpy(modality.value.normalize_rows(np.asarray(column.rows)))
     else:
         assert column.ids is not None
         content = torch.from_numpy(column.ids[:, :L].astype(np.int64))

@@ -74,6 +74,12 @@ class DataSettings:
     """Processes that read samples."""
     shard_size: int = 1000
     """Samples per token shard."""
+    tokens: str = ""
+    """Path or URL of the `tokens` folder of another run, used in place of new tokens. `tokenizers.reuse` must be the `tokenizers` folder of that run."""
+    shuffle_window: int | None = None
+    """Token shards among which training samples are shuffled: shards come in random order, and samples in random order within windows of this many
+    shards, so that few shards are in use at a time. 0: all samples of a data set are shuffled together. By default, so are data sets of up to 2²⁰
+    samples, and larger ones have windows of 8 to 64 shards, with about 2¹⁷ samples if possible."""
     limit: float = 0.01
     """Largest share of samples with unusable values, 0 to 1. The run stops if there are more."""
     bad: OnBad = "part"
@@ -133,6 +139,8 @@ class DataSettings:
         limits.check_most("data.workers", self.workers, limits.PROCESSES)
         limits.check_most("data.validation", self.validation, limits.SAMPLES)
         limits.check_most("data.shard_size", self.shard_size, limits.SHARD_SIZE)
+        if (self.shuffle_window or 0) < 0:
+            raise MaskweaveError(f"data.shuffle_window must be 0 (all samples) or more, found {self.shuffle_window}")
         limits.check_most("data.samples", self.samples, limits.SAMPLES)
         for name, one in self.mix.items():
             limits.check_most(f"data.mix.{name}.samples", one.samples, limits.SAMPLES)

@@ -58,8 +58,13 @@ def claim(recipe: Recipe, folder: Path) -> Catalog:
 
 
 def make_tokens(recipe: Recipe, catalog: Catalog, folder: Path) -> None:
-    """Writes token shards of the training and held-out samples to `folder/tokens/PART`, or `PART/NAME` for each data set of a mix."""
+    """Writes token shards of the training and held-out samples to `folder/tokens/PART`, or `PART/NAME` for each data set of a mix. Tokens of another
+    run, `data.tokens`, are only checked.
+    """
     tokenizers = load_tokenizers(folder / "tokenizers", catalog)
+    if recipe.data.tokens:
+        _check_tokens(recipe, catalog, folder, {name: tokenizer.fingerprint for name, tokenizer in tokenizers.items()})
+        return
     for part in ("train", "validation"):
         for name, source in open_sources(recipe, catalog, part).items():
             if name:
@@ -82,10 +87,28 @@ def make_tokens(recipe: Recipe, catalog: Catalog, folder: Path) -> None:
                 print(skips.summary())
 
 
+def _check_tokens(recipe: Recipe, catalog: Catalog, folder: Path, fingerprints: dict[str, str]) -> None:
+    """Checks that the tokens of another run were made with the tokenizers of this one.
+
+    Raises:
+        MaskweaveError: they were made with others, or are missing; the message names them.
+    """
+    for part in ("train", "validation"):
+        data = open_tokens(recipe, catalog, folder, part)
+        for one in data.parts if isinstance(data, MixedTokens) else [data]:
+            other = [name for name, made in one.tokenizers.items() if fingerprints.get(name, made) != made]
+            if other:
+                raise MaskweaveError(
+                    f"{one.root}: its tokens of {', '.join(other)} were made with other tokenizers than those in {folder / 'tokenizers'}; "
+                    "set tokenizers.reuse to the 'tokenizers' folder of the run that made the tokens"
+                )
+
+
 def open_tokens(recipe: Recipe, catalog: Catalog, folder: Path, part: str) -> TokenData | MixedTokens:
-    """Opens the tokens that `make_tokens` wrote for a part, "train" or "validation"."""
-    weights = recipe.data.weights
-    parts = [TokenData(folder / "tokens" / part / name, catalog) for name in weights]
+    """Opens the tokens of a part, "train" or "validation": those that `make_tokens` wrote, or those of `data.tokens`."""
+    weights, root = recipe.data.weights, recipe.data.tokens.rstrip("/") or str(folder / "tokens")
+    places = [f"{root}/{part}/{name}".rstrip("/") for name in weights]
+    parts = [TokenData(place, catalog, recipe.data.shuffle_window) for place in places]
     return MixedTokens(parts, list(weights.values())) if recipe.data.mix else parts[0]
 
 

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from maskweave import limits
 from maskweave.config import build, plain
 from maskweave.data.opening import absolute
+from maskweave.data.remote import is_remote
 from maskweave.errors import MaskweaveError, shown
 from maskweave.families.base import Family, ModelSettings, family_named
 from maskweave.files import read_yaml
@@ -148,7 +149,7 @@ def _over(content: Any, included: Any) -> Any:
     return {**included, **{key: _over(value, included.get(key)) for key, value in content.items()}}
 
 
-PATHS = ("start", "reuse", "source", "sidecar", "held_out", "pictures", "held_out_pictures", "file")
+PATHS = ("start", "reuse", "source", "tokens", "sidecar", "held_out", "pictures", "held_out_pictures", "file")
 """Keys whose values are files or folders, in recipes of all kinds and in their groups `data`, `data.split` and `tokenizers`."""
 DATA = ("source", "held_out")
 """Those whose value may also be a named source."""
@@ -170,7 +171,7 @@ def _resolved(content: dict[str, Any], folder: Path) -> dict[str, Any]:
         for key in PATHS:
             path = group.get(key) if isinstance(group, dict) else None
             if isinstance(path, str) and path:
-                group[key] = absolute(path) if key in DATA else str(Path(path).resolve())
+                group[key] = absolute(path) if key in DATA or is_remote(path) else str(Path(path).resolve())
     return content
 
 

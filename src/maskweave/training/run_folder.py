@@ -29,6 +29,8 @@ ADDED: dict[str, Any] = {
     "outside_paths": False,
     "window": 0,
     "pictures": "",
+    "tokens": "",
+    "shuffle_window": None,
 }
 """Keys of `data` that recipes of earlier versions do not have, with the values that mean the same."""
 

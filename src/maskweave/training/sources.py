@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from maskweave.data.mirror import local_place
 from maskweave.data.mixing import Mixed, apportion
 from maskweave.data.named import is_endless, is_named
 from maskweave.data.opening import open_data
@@ -75,14 +76,15 @@ def _check_fields(recipe: Recipe) -> None:
 def _open(data: DataSettings, catalog: Catalog, part: str, seed: int | None, samples: int, spread: bool) -> Source:
     """Opens one data set."""
     if data.sidecar:
-        if not Path(data.sidecar).is_dir():
+        sidecar = Path(local_place(data.sidecar))
+        if not sidecar.is_dir():
             raise MaskweaveError(
                 f"data.sidecar: {data.sidecar}: no such folder; create it with 'maskweave data features', or remove the key"
             )
-        in_sidecar = [name for name in catalog if (Path(data.sidecar) / name).is_dir()]
+        in_sidecar = [name for name in catalog if (sidecar / name).is_dir()]
         rest = [name for name, m in catalog.items() if m.reads not in in_sidecar]
         source = _open(replace(data, sidecar=""), catalog.subset(rest), part, seed, samples, spread)
-        return SidecarSource(source, data.sidecar, catalog.subset(in_sidecar)) if in_sidecar else source
+        return SidecarSource(source, sidecar, catalog.subset(in_sidecar)) if in_sidecar else source
     names = list(catalog)
     if not is_endless(data.source):
         fields = {name: field for name, field in data.fields.items() if name in (*catalog, NAME)}

@@ -1,0 +1,148 @@
+"""Remote folders as folders of this machine, so that every layout can be read from a URL.
+
+    CACHE/mirrors/HASH/s3/bucket/path/…      the files of s3://bucket/path
+    CACHE/locks/HASH                         held while a process uses the mirror
+
+Tars keep their name, size and date, but have no content: `reading` reads them whole, through the cache, when they are used, and the tars that follow
+ahead. All other files are copied when the folder is opened, and must fit into the cache.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import IO, TypeVar
+
+from maskweave.data.cache import SIZE_SETTING, THREADS, Cache, Prefetcher, locked
+from maskweave.data.remote import RemoteState, download, is_remote, list_files
+from maskweave.errors import MaskweaveError
+from maskweave.files import write_aside
+
+T = TypeVar("T")
+
+TARS = (".tar", ".tar.gz", ".tgz")
+AHEAD = 2
+"""Tars of each modality that are read ahead."""
+
+
+class Mirror:
+    """A remote folder on this machine.
+
+    Args:
+        files: all files, by their path relative to the URL.
+        lock: the open lock; it is held until this process ends.
+    """
+
+    def __init__(self, url: str, files: dict[str, RemoteState], cache: Cache, lock: IO[bytes]):
+        self.url, self.cache = url.rstrip("/"), cache
+        self.lock = lock
+        self.tars = {name: json.dumps(state) for name, state in files.items() if is_tar(name)}
+        self._order = sorted({name.rpartition("/")[2] for name in self.tars})
+        self._current = ""
+        self._prefetcher = (os.getpid(), Prefetcher(cache))
+
+    def use(self, name: str, read: Callable[[Path], T]) -> T:
+        tar = name.rpartition("/")[2]
+        if tar != self._current:
+            self._current = tar
+            self._prefetch(tar)
+        return self.cache.use(f"{self.url}/{name}", self.tars[name], read)
+
+    def _prefetch(self, tar: str) -> None:
+        """Read the next tars, of all modalities."""
+        if self._prefetcher[0] != os.getpid():  # forked
+            self._prefetcher = (os.getpid(), Prefetcher(self.cache))
+        following = set(self._order[(at := self._order.index(tar) + 1) : at + AHEAD])
+        names = [name for name in self.tars if name.rpartition("/")[2] in following] if following else []
+        self._prefetcher[1].ask([(f"{self.url}/{name}", self.tars[name]) for name in names])
+
+
+_mirrors: dict[Path, Mirror] = {}
+"""The mirrors of this process, by their folder. They stay in use until it ends."""
+
+
+def is_tar(name: str) -> bool:
+    return name.lower().endswith(TARS)
+
+
+def local_place(place: str) -> str:
+    """Returns the folder or file of this machine to read a place from: itself, or the mirror of a URL.
+
+    Raises:
+        MaskweaveError: there is nothing at the URL, or its files other than tars do not fit into the cache.
+    """
+    if not is_remote(place):
+        return place
+    files = list_files(place)
+    if list(files) == [""]:  # a single file
+        place, _, name = place.rpartition("/")
+        files = {name: files[""]}
+    else:
+        name = ""
+    cache = Cache.of_machine()
+    digest = hashlib.sha256(json.dumps([place, files]).encode()).hexdigest()[:32]
+    root = cache.folder / "mirrors" / digest / place.replace("://", "/", 1).strip("/")
+    if root not in _mirrors:
+        with locked(cache.folder / "locks" / "mirrors"):
+            held = open(cache.folder / "locks" / digest, "ab")  # noqa: SIM115 (until this process ends)
+            fcntl.flock(held, fcntl.LOCK_SH)
+            folder = cache.folder / "mirrors" / digest
+            if folder.exists():
+                os.utime(folder)
+            else:
+                _copy(place, files, folder, root.relative_to(folder), cache)
+        _mirrors[root] = Mirror(place, files, cache, held)
+    return str(root / name) if name else str(root)
+
+
+def reading(path: Path, read: Callable[[Path], T]) -> T:
+    """Returns what `read` makes of a tar, which may be in a mirror."""
+    for root, mirror in _mirrors.items():
+        if path.is_relative_to(root) and (name := path.relative_to(root).as_posix()) in mirror.tars:
+            return mirror.use(name, read)
+    return read(path)
+
+
+def _copy(url: str, files: dict[str, RemoteState], folder: Path, inner: Path, cache: Cache) -> None:
+    """Make the folder of a mirror."""
+    copied = [name for name in files if not is_tar(name)]
+    size = sum(files[name].size or 0 for name in copied)
+    if size > cache.limit:
+        raise MaskweaveError(
+            f"{url}: has {len(copied)} files with {size / 1e9:.3g} GB besides tars, and the cache {cache.folder} holds {cache.limit / 1e9:.3g} GB; "
+            f"raise {SIZE_SETTING}, or import them into tar shards with 'maskweave data import' where they are"
+        )
+    _make_room(cache, size)
+    with write_aside(folder) as aside:
+        for name, state in files.items():
+            path = aside / inner / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if is_tar(name):
+                with open(path, "wb") as file:
+                    file.truncate(state.size or 0)
+                changed = int(hashlib.sha256(state.version.encode()).hexdigest()[:7], 16)
+                os.utime(path, (changed, changed))
+        with ThreadPoolExecutor(THREADS) as pool:
+            list(pool.map(lambda n: download(f"{url.rstrip('/')}/{n}", aside / inner / n, files[n].size), copied))
+
+
+def _make_room(cache: Cache, size: int) -> None:
+    """Remove mirrors that no process uses, the longest unused first, until one of a size fits."""
+    folders = sorted((cache.folder / "mirrors").glob("*"), key=lambda path: path.stat().st_mtime)
+    sizes = [sum(_used(file) for file in folder.rglob("*")) for folder in folders]
+    total = size + sum(sizes)
+    for folder, freed in zip(folders, sizes, strict=True):
+        if total <= cache.limit:
+            return
+        with locked(cache.folder / "locks" / folder.name, wait=False) as free:
+            if free:
+                shutil.rmtree(folder, ignore_errors=True)
+                total -= freed
+
+
+def _used(file: Path) -> int:
+    return file.stat().st_blocks * 512

@@ -1,0 +1,184 @@
+"""Files at URLs: `s3://`, `gs://`, `hf://`, `http://` and what else fsspec (https://filesystem-spec.readthedocs.io) has a file system for.
+
+Storage may fail for a while: every call is tried several times, with growing pauses, and what is read is checked against its size. Addresses,
+credentials and timeouts are fsspec's own settings (`~/.config/fsspec/*.json`, environment variables such as `FSSPEC_S3_ENDPOINT_URL`).
+"""
+
+import errno
+import json
+import os
+import random
+import re
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from maskweave.errors import FullDisk, MaskweaveError, shown
+
+T = TypeVar("T")
+
+ATTEMPTS = 8
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 20.0
+"""Seconds between attempts: each pause is twice as long as the one before, times a random factor from 0.5 to 1.5."""
+THREADS = 16
+"""Requests for sizes at the same time."""
+STALL = 60.0
+"""Seconds without an answer, or any byte of it, after which an HTTP request fails. A download may take longer in all."""
+SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://", re.ASCII)
+EXTRAS = {"s3": "s3", "s3a": "s3", "http": "http", "https": "http", "gs": "gs", "gcs": "gs"}
+"""Extra of this package that has the file system of a scheme."""
+VERSION_KEYS = ("ETag", "etag", "LastModified", "last_modified", "mtime", "updated", "created", "generation", "blob_id")
+"""Keys of a file system's facts about a file that change with its content."""
+_random = random.Random()  # of its own: seeds of a run are not touched
+
+
+class RemoteState(NamedTuple):
+    """What is known of a file at a URL."""
+
+    size: int | None
+    """Bytes; None if the server does not say."""
+    version: str
+    """Changes with the file's content, as far as the storage says."""
+
+
+def is_remote(place: str | os.PathLike[str]) -> bool:
+    """Whether a place is a URL."""
+    return isinstance(place, str) and SCHEME.match(place) is not None
+
+
+def state_of(url: str) -> RemoteState:
+    """Returns the size and version of a file.
+
+    Raises:
+        MaskweaveError: there is no such file, or the storage cannot be reached.
+    """
+    return _state(attempt(url, lambda: _info(url)))
+
+
+def list_files(url: str) -> dict[str, RemoteState]:
+    """Returns all files under a URL, by their path relative to it, sorted. A single file has the path "".
+
+    Raises:
+        MaskweaveError: there are none, or the storage cannot be reached.
+    """
+
+    def find() -> dict[str, RemoteState]:
+        fs, path = _open(url)
+        found = {name: facts for name, facts in fs.find(path, detail=True).items() if facts.get("type") != "directory"}
+        relative = {_relative(name, path): _state(facts) for name, facts in found.items()}
+        return {name: relative[name] for name in sorted(relative)}
+
+    files = attempt(url, find)
+    if not files:
+        raise MaskweaveError(f"{url}: no such file or folder; check the address")
+    unknown = [name for name, state in files.items() if state.size is None]  # HTTP lists have names only
+    with ThreadPoolExecutor(THREADS) as pool:
+        files.update(
+            zip(unknown, pool.map(lambda name: state_of(f"{url.rstrip('/')}/{name}".rstrip("/")), unknown), strict=True)
+        )
+    return files
+
+
+def download(url: str, target: Path, size: int | None) -> None:
+    """Write a whole file to `target`.
+
+    Raises:
+        MaskweaveError: it cannot be read, or not completely, in any attempt.
+        FullDisk: no space is left.
+    """
+
+    def get() -> None:
+        fs, path = _open(url)
+        fs.get_file(path, str(target))
+        found = target.stat().st_size
+        if size is not None and found != size:
+            raise OSError(f"read {found:,} of {size:,} bytes")
+
+    attempt(url, get)
+
+
+def attempt(url: str, call: Callable[[], T]) -> T:
+    """Returns what a call to the storage returns, in one of several attempts.
+
+    Raises:
+        MaskweaveError: it fails in every attempt, or in a way that no attempt will change.
+        FullDisk: no space is left on this machine.
+    """
+    pause, reason = FIRST_PAUSE, ""
+    for number in range(ATTEMPTS):
+        if number:
+            time.sleep(pause * _random.uniform(0.5, 1.5))
+            pause = min(2 * pause, LONGEST_PAUSE)
+        try:
+            return call()
+        except MaskweaveError:
+            raise
+        except FileNotFoundError as error:
+            if not _is_passing(error.__cause__):
+                raise MaskweaveError(f"{url}: no such file; check the address") from error
+            reason = _reason(error.__cause__)
+        except PermissionError as error:
+            raise MaskweaveError(f"{url}: access is denied ({_reason(error)}); check the credentials") from error
+        except Exception as error:  # each file system has its own kinds of errors
+            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise FullDisk(f"no space left while reading {url} into the cache; free some space") from error
+            reason = _reason(error)
+    raise MaskweaveError(
+        f"{url}: cannot be read, in {ATTEMPTS} attempts ({reason}); check the network and the address, then run the same command again"
+    )
+
+
+def _open(url: str) -> tuple[Any, str]:
+    """Returns the file system of a URL and the path in it."""
+    import fsspec
+
+    scheme = url.partition("://")[0]
+    if "::" in url or scheme in ("file", "local"):
+        raise MaskweaveError(f"{url}: expected a plain URL such as s3://bucket/folder, or a path of this machine")
+    try:
+        options: dict[str, Any] = {}
+        if scheme in ("http", "https") and "client_kwargs" not in fsspec.config.conf.get(scheme, {}):
+            import aiohttp
+
+            options["client_kwargs"] = {"timeout": aiohttp.ClientTimeout(total=None, connect=STALL, sock_read=STALL)}
+        return fsspec.core.url_to_fs(url, **options)  # after a fork it makes a new one
+    except ImportError as error:
+        extra = EXTRAS.get(scheme)
+        how = f"pip install 'maskweave[{extra}]'" if extra else "install the package that it names"
+        raise MaskweaveError(f"{url}: {scheme}:// needs a package that is missing ({error}); {how}") from error
+    except ValueError as error:
+        raise MaskweaveError(f"{shown(url, 200)}: not a URL that can be read ({_reason(error)})") from error
+
+
+def _info(url: str) -> dict[str, Any]:
+    fs, path = _open(url)
+    facts: dict[str, Any] = fs.info(path)
+    if facts.get("type") == "directory":
+        raise FileNotFoundError(url)
+    return facts
+
+
+def _state(facts: dict[str, Any]) -> RemoteState:
+    version = json.dumps([str(facts[key]) for key in VERSION_KEYS if facts.get(key) is not None])
+    size = facts.get("size")
+    return RemoteState(None if size is None else int(size), version)
+
+
+def _is_passing(cause: BaseException | None) -> bool:
+    """Whether a file is missing only because the server could not be asked: over HTTP, fsspec reports this as a missing file, too."""
+    status = getattr(cause, "status", None)
+    failed = isinstance(cause, (TimeoutError, ConnectionError)) or type(cause).__module__.startswith("aiohttp.")
+    return failed and (status is None or status == 429 or status >= 500)
+
+
+def _relative(name: str, path: str) -> str:
+    inner = name.removeprefix(path.rstrip("/")).lstrip("/")
+    if any(part in ("..", ".") for part in inner.split("/")) or "\\" in inner:
+        raise MaskweaveError(f"{name}: leads out of its folder; rename it")
+    return inner
+
+
+def _reason(error: BaseException | None) -> str:
+    return shown(" ".join(f"{type(error).__name__}: {error}".split()), 300).strip("'\"")

@@ -1,0 +1,119 @@
+"""Data sets at URLs: tars, imported shards and folders give the same samples as on this machine."""
+
+import os
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from remote_storage import Faults, faulty_proxy, http_folder
+
+from maskweave.data import mirror, remote
+from maskweave.data.cache import Cache
+from maskweave.data.export import export
+from maskweave.data.folders import import_folders
+from maskweave.data.import_source import import_data
+from maskweave.data.mirror import local_place
+from maskweave.data.opening import absolute, open_data
+from maskweave.data.source import Source
+from maskweave.errors import MaskweaveError
+from maskweave.modality.catalogs import Catalog, load_catalog
+from maskweave.synthetic.scenes import Scenes
+
+
+@pytest.fixture(autouse=True)
+def own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(remote, "FIRST_PAUSE", 0.01)
+    monkeypatch.setenv("MASKWEAVE_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture(scope="module")
+def catalog() -> Catalog:
+    return load_catalog("scenes").subset(["rgb", "depth", "caption"])
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory, catalog: Catalog) -> Path:
+    """The same 12 scenes in three layouts."""
+    root = tmp_path_factory.mktemp("data")
+    export(Scenes(catalog, 12, 0), catalog, root / "aligned")
+    import_folders(root / "aligned", root / "shards", catalog, shard_size=3)
+    (root / "tars").mkdir()
+    keys = sorted({path.stem for path in (root / "aligned").glob("*/*")})
+    for number in range(4):
+        with tarfile.open(root / "tars" / f"{number}.tar", "w") as tar:
+            for key in keys[3 * number : 3 * number + 3]:
+                for path in sorted((root / "aligned").glob(f"*/{key}.*")):
+                    tar.add(path, f"{key}.{path.parent.name}{path.suffix}")
+    return root
+
+
+def equal(a: Source, b: Source) -> None:
+    assert len(a) == len(b) == 12 and a.names == b.names
+    for i in range(12):
+        assert a.key(i) == b.key(i)
+        one, other = a[i], b[i]
+        assert one.keys() == other.keys()
+        assert all(np.array_equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize("layout", ["shards", "tars"])
+def test_samples_of_tars_are_those_on_this_machine(layout: str, data: Path, catalog: Catalog, tmp_path: Path) -> None:
+    with http_folder(data) as url:
+        found = open_data(f"{url}/{layout}", catalog)
+        equal(found, open_data(str(data / layout), catalog))
+        again = open_data(f"{url}/{layout}", catalog)
+        equal(again, found)
+    tars = list((tmp_path / "cache" / "mirrors").rglob("*.tar"))
+    assert tars and all(p.stat().st_blocks == 0 < p.stat().st_size for p in tars), "no content in the mirror"
+    assert len(list((tmp_path / "cache" / "files").iterdir())) == len(tars)
+
+
+def test_a_cache_smaller_than_the_data_is_enough(
+    data: Path, catalog: Catalog, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    largest = max(p.stat().st_size for p in (data / "tars").iterdir())
+    monkeypatch.setenv("MASKWEAVE_CACHE_GB", str(2.5 * largest / 1e9))
+    with http_folder(data) as url:
+        equal(open_data(f"{url}/tars", catalog), open_data(str(data / "tars"), catalog))
+    assert sum(p.stat().st_size for p in (tmp_path / "cache" / "files").iterdir()) <= 2.5 * largest
+
+
+def test_one_tar_is_a_data_set_too(data: Path, catalog: Catalog) -> None:
+    with http_folder(data) as url:
+        found, expected = (open_data(f"{place}/tars/1.tar", catalog) for place in (url, data))
+    assert len(found) == len(expected) == 3 and found.key(0) == expected.key(0)
+
+
+def test_folders_of_files_are_imported_from_urls(data: Path, catalog: Catalog, tmp_path: Path) -> None:
+    faults = Faults(drop=0.1, cut=0.1, seed=2)
+    with http_folder(data) as direct, faulty_proxy(direct, faults) as url:
+        report = import_data(f"{url}/aligned", tmp_path / "out", catalog, shard_size=3)
+    assert report.samples == 12 and faults.counts["drop"] > 1 and faults.counts["cut"] > 1
+    for path in (data / "shards").glob("*/*.tar"):
+        assert (tmp_path / "out" / path.relative_to(data / "shards")).read_bytes() == path.read_bytes()
+
+
+def test_folders_larger_than_the_cache_are_refused(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MASKWEAVE_CACHE_GB", "0.000001")
+    with (
+        http_folder(data) as url,
+        pytest.raises(MaskweaveError, match="besides tars, and the cache .* raise MASKWEAVE_CACHE_GB"),
+    ):
+        local_place(f"{url}/aligned")
+
+
+def test_mirrors_that_are_not_in_use_make_room(data: Path, tmp_path: Path) -> None:
+    cache = Cache(tmp_path / "c", 10_000)
+    old, used = (cache.folder / "mirrors" / name for name in ("old", "used"))
+    for folder in (old, used):
+        folder.mkdir(parents=True)
+        (folder / "x").write_bytes(os.urandom(8192))
+        os.utime(folder, (1, 1))
+    with mirror.locked(cache.folder / "locks" / "used"):
+        mirror._make_room(cache, 1000)
+    assert not old.exists() and used.exists()
+
+
+def test_urls_stay_as_they_are_in_recipes() -> None:
+    assert absolute("s3://bucket/data") == "s3://bucket/data"
