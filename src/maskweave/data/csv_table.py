@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from maskweave.errors import BadSample, MaskweaveError, shown
+from maskweave.files import stamp
 
 ENDINGS = ("csv", "tsv")
 MAX_ROW_BYTES = 32 * 2**20
@@ -102,8 +103,7 @@ class CsvTable:
         return f"row-{i:08d}"
 
     def state(self) -> list[int | str]:
-        status = self.place.stat()
-        return [self.place.name, status.st_size, status.st_mtime_ns]
+        return [self.place.name, *stamp(self.place)]
 
 
 def _records(file: io.BufferedReader, separator: str, place: Path) -> Iterator[tuple[int, int, list[str]]]:
