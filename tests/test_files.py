@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from maskweave import files
-from maskweave.errors import FullDisk, MaskweaveError
+from maskweave.errors import BadSample, FullDisk, MaskweaveError
 from maskweave.files import (
     claim_record,
     max_text_mb,
@@ -22,6 +22,7 @@ from maskweave.files import (
     write_json_lines,
 )
 from maskweave.modality.catalogs import catalog_from
+from maskweave.values.files import read_json_value
 
 
 def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -270,3 +271,21 @@ def test_a_second_rename_that_fails_puts_the_old_folder_back(tmp_path, monkeypat
         aside.mkdir()
     assert os.listdir(tmp_path) == ["run"] and os.listdir(tmp_path / "run") == ["old"]
     assert count == [3]
+
+
+@pytest.mark.parametrize("where", ["source: &x {0}", "deep: [{{a: {0}}}]", "{0}: 1"])
+def test_yaml_with_nul_characters(tmp_path, where):
+    path = tmp_path / "x.yaml"
+    path.write_text(where.format(r'"a\0b"'))
+    with pytest.raises(MaskweaveError, match="not valid YAML: a text with a NUL character"):
+        read_yaml(path)
+
+
+@pytest.mark.parametrize("text", ['{"a": 1, "b": 2, "a": 1}', '[{"x": {"a": 1, "a": 2}}]'])
+def test_json_with_a_key_twice(tmp_path, text):
+    path = tmp_path / "x.json"
+    path.write_text(text)
+    with pytest.raises(MaskweaveError, match="not valid JSON: the key 'a' appears twice; remove one"):
+        read_json(path)
+    with pytest.raises(BadSample, match="the key 'a' appears twice"):
+        read_json_value(text.encode(), "here")

@@ -12,6 +12,7 @@ import math
 import os
 import secrets
 import shutil
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -167,6 +168,12 @@ class _Loader(yaml.SafeLoader):
             self._refuse(f"a whole number of {number.bit_length():,} bits", node)
         return number
 
+    def construct_yaml_str(self, node: yaml.ScalarNode) -> str:
+        text = super().construct_yaml_str(node)
+        if "\0" in text:
+            self._refuse("a text with a NUL character", node)
+        return text
+
     def _measure(self, node: yaml.CollectionNode, parts: list[yaml.Node]) -> None:
         size = 1
         for part in parts:
@@ -185,6 +192,7 @@ class _Loader(yaml.SafeLoader):
 
 
 _Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
+_Loader.add_constructor("tag:yaml.org,2002:str", _Loader.construct_yaml_str)
 
 
 def _parse_yaml(text: str) -> Any:
@@ -219,7 +227,24 @@ def read_json(path: str | os.PathLike[str], limit: float | None = MAX_TEXT_MB) -
         limit: largest size in MB; `MASKWEAVE_MAX_TEXT_MB` replaces the default and can raise a larger limit. None: any size, for
             records that this library wrote itself.
     """
-    return _parse(Path(path), json.loads, "JSON", limit)
+    return _parse(Path(path), parse_json if limit is not None else json.loads, "JSON", limit)
+
+
+def parse_json(text: str) -> Any:
+    """Returns the document that a text is.
+
+    Raises:
+        ValueError: the text is not JSON, or an object has a key twice: which value is meant is not known.
+    """
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            twice, _ = Counter(key for key, _ in pairs).most_common(1)[0]
+            raise ValueError(f"the key {shown(twice)} appears twice; remove one")
+        return found
+
+    return json.loads(text, object_pairs_hook=unique)
 
 
 def read_json_object(path: str | os.PathLike[str]) -> dict[str, Any]:

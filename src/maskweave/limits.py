@@ -43,8 +43,14 @@ SAMPLES = 2**36
 SHARD_SIZE = 2**24
 COPIES = 2**10
 """Augmented versions of a sample in a token store."""
+STEPS = 2**36
+"""Updates of a training run."""
 BATCH_SIZE = 2**20
 ACCUMULATE = 2**20
+GUIDANCE = 10_000
+"""Weight of guidance, also below 0. Published weights are 1 to 20; far above, differences of logits overflow."""
+ENSEMBLE = 2**16
+"""Members of an ensemble."""
 SAMPLED_TOKENS = 2**20
 """Inputs or targets of one sample."""
 BATCH_TOKENS = 2**28

@@ -10,13 +10,13 @@
 """
 
 import io
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from maskweave.errors import BadSample
+from maskweave.files import parse_json
 from maskweave.values.remarks import remark
 
 if TYPE_CHECKING:
@@ -251,7 +251,7 @@ def read_text(content: bytes, where: str) -> str:
 def read_json_value(content: bytes, where: str) -> Any:
     """Returns the content of a JSON file."""
     try:
-        return json.loads(read_text(content, where))
+        return parse_json(read_text(content, where))
     except (ValueError, RecursionError) as error:
         raise BadSample(f"{where}: corrupt or truncated JSON ({brief(error)}); replace the file") from error
 

@@ -39,6 +39,8 @@ def _read(stream: Any, length: int, where: str) -> np.ndarray:
         raise BadSample(
             f"{where}: not a NumPy array, or its header is damaged ({files.brief(error)}); save it with numpy.save"
         ) from error
+    if not all(type(n) is int and n >= 0 for n in shape):
+        raise BadSample(f"{where}: its header is damaged (shape {shape}); save it with numpy.save")
     size = check_array(shape, dtype, where)
     if size > length:
         raise BadSample(
