@@ -76,13 +76,22 @@ def check_most(key: str, number: float, most: float, fixed: bool = False) -> Non
         )
 
 
+def whole_setting(name: str, default: int) -> int:
+    """Returns the whole number, 1 or more, in an environment variable, or the default if it is not set.
+
+    Raises:
+        MaskweaveError: the value is something else.
+    """
+    setting = os.environ.get(name, "").strip() or str(default)
+    if not (setting.isascii() and setting.isdecimal() and len(setting) < 10 and int(setting) >= 1):
+        raise MaskweaveError(f"{name} is {shown(setting)}; expected a whole number of 1 or more")
+    return int(setting)
+
+
 def limit_factor() -> int:
     """Returns the value of `MASKWEAVE_LIMIT_FACTOR`, or 1 if it is not set.
 
     Raises:
         MaskweaveError: the value is not a whole number of 1 or more.
     """
-    setting = os.environ.get(FACTOR_SETTING, "").strip() or "1"
-    if not (setting.isascii() and setting.isdecimal() and len(setting) < 10 and int(setting) >= 1):
-        raise MaskweaveError(f"{FACTOR_SETTING} is {shown(setting)}; expected a whole number of 1 or more")
-    return int(setting)
+    return whole_setting(FACTOR_SETTING, 1)

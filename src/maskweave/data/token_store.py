@@ -95,6 +95,8 @@ class TokenData:
             )
         self.counts, self.weights = (len(self),), (1.0,)  # one data set; `MixedTokens` has several
         self._open: dict[tuple[str, int], dict[str, np.ndarray]] = {}
+        self._mapped: dict[tuple[str, int], tuple[Path, int]] = {}
+        """File and bytes of each open shard."""
 
     def __len__(self) -> int:
         return int(self.starts[-1])
@@ -133,6 +135,10 @@ class TokenData:
             if found != expected:
                 raise MaskweaveError(f"{path}: contains {found} samples, expected {expected}; tokenize again")
             self._open[key] = arrays
+            self._mapped[key] = path, path.stat().st_size
+        path, size = self._mapped[key]
+        if not path.exists() or path.stat().st_size != size:  # reading beyond its new end would kill the process
+            raise MaskweaveError(f"{path}: was changed while it was read: it had {size:,} bytes; tokenize again")
         return self._open[key]
 
 

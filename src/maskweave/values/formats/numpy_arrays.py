@@ -46,10 +46,12 @@ def _read(stream: Any, length: int, where: str) -> np.ndarray:
         raise BadSample(
             f"{where}: truncated: {length:,} bytes cannot hold shape {shape} of {dtype} ({size:,} bytes); replace the file"
         )
-    content = stream.read(size)
-    if len(content) != size:
+    content, found = bytearray(size), 0  # filled in place: an array may take half of the memory that there is
+    while found < size and (count := stream.readinto(memoryview(content)[found:])):
+        found += count
+    if found != size:
         raise BadSample(
-            f"{where}: truncated: {len(content):,} bytes of shape {shape} of {dtype}, expected {size:,}; replace the file"
+            f"{where}: truncated: {found:,} bytes of shape {shape} of {dtype}, expected {size:,}; replace the file"
         )
-    array = np.frombuffer(bytearray(content), dtype)  # a bytearray, so that the array can be written to
+    array = np.frombuffer(content, dtype)
     return native(array.reshape(shape, order="F" if fortran else "C"))
