@@ -1,10 +1,11 @@
 # make demo: trains an any-to-any model on generated scenes and writes its report.   make test: runs the tests.
-# make test-all: also runs the slow tests.   make check: linters, types and spelling.   make format: fixes what ruff can fix.
+# make test-all: also runs the slow tests.   make mutants: small faults in the code, and which of them the tests notice.   make faults: damaged files, kills, full disks.
+#   make check: linters, types and spelling.   make format: fixes what ruff can fix.
 PYTHON ?= python3
 BIN := .venv/bin
 PROSE := src tests docs recipes benchmarks examples README.md CONTRIBUTING.md Makefile pyproject.toml
 
-.PHONY: demo test test-all check format clean
+.PHONY: demo test test-all check format mutants faults clean
 
 demo: .venv/installed
 	$(BIN)/maskweave run recipes/demo.yaml --out runs/demo
@@ -24,6 +25,15 @@ check: .venv/installed
 format: .venv/installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+SEED ?= 0
+COUNT ?= 100
+
+mutants: .venv/installed
+	$(BIN)/python tests/mutants.py --seed $(SEED) --count $(COUNT)
+
+faults: .venv/installed
+	$(BIN)/python tests/faults/bench.py --seed $(SEED)
 
 clean:
 	rm -rf .venv runs

@@ -3,11 +3,13 @@
 import errno
 import json
 import os
+from pathlib import Path
 
 import pytest
 import yaml
 
-from maskweave.errors import FullDisk, MaskweaveError
+from maskweave import files
+from maskweave.errors import BadSample, FullDisk, MaskweaveError
 from maskweave.files import (
     claim_record,
     max_text_mb,
@@ -20,6 +22,7 @@ from maskweave.files import (
     write_json_lines,
 )
 from maskweave.modality.catalogs import catalog_from
+from maskweave.values.files import read_json_value
 
 
 def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -192,3 +195,97 @@ def test_long_names_are_cut_and_stay_different():
     names = [short_name(name) for name in ("1-rgb+depth", long, long + "x", "ä" * 200, "ä" * 201)]
     assert names[0] == "1-rgb+depth" and names[1].startswith("1-modality_0+modality_1+")
     assert len(set(names)) == 5 and all(len(name.encode()) <= 120 for name in names)
+
+
+def calls(monkeypatch, folder):
+    """Records what is asked of the system, with names relative to a folder; temporary names are cut to their ending."""
+    made, opened = [], {}
+
+    def short(path):
+        path = Path(path)
+        return ("." + path.suffix if path.name.startswith(".") else path.name) if path != folder else "folder"
+
+    def record(name, of):
+        real = getattr(os, name)
+
+        def call(*arguments, **options):
+            found = real(*arguments, **options)
+            if name == "open":
+                opened[found] = arguments[0]
+            else:
+                made.append(
+                    (name, *(short(opened.get(a, a)) if isinstance(a, int) else short(a) for a in arguments[:of]))
+                )
+            return found
+
+        monkeypatch.setattr(os, name, call)
+
+    for name, of in (("open", 0), ("fsync", 1), ("rename", 2), ("replace", 2)):
+        record(name, of)
+    monkeypatch.setattr(
+        files, "open", lambda path, mode="r", **options: os.fdopen(os.open(path, os.O_RDONLY)), raising=False
+    )
+    real_remove = files.remove
+    monkeypatch.setattr(
+        files, "remove", lambda path: (path.exists() and made.append(("remove", short(path))), real_remove(path))
+    )
+    return made
+
+
+def test_a_file_is_durable_before_it_is_seen(tmp_path, monkeypatch):
+    made = calls(monkeypatch, tmp_path)
+    with write_aside(tmp_path / "a") as aside:
+        aside.write_text("1")
+    assert made == [("fsync", "..partial"), ("replace", "..partial", "a"), ("fsync", "folder")]
+
+
+def test_the_old_folder_goes_when_the_new_one_is_in_place(tmp_path, monkeypatch):
+    (tmp_path / "run").mkdir()
+    made = calls(monkeypatch, tmp_path)
+    with write_aside(tmp_path / "run") as aside:
+        aside.mkdir()
+        (aside / "x").write_text("1")
+    assert made == [
+        ("fsync", "x"),
+        ("rename", "run", "..old"),
+        ("rename", "..partial", "run"),
+        ("remove", "..old"),
+        ("fsync", "folder"),
+    ]
+
+
+@pytest.mark.parametrize("error", [errno.EACCES, errno.ENOSPC])
+def test_a_second_rename_that_fails_puts_the_old_folder_back(tmp_path, monkeypatch, error):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "old").touch()
+    real, count = os.rename, [0]
+
+    def rename(*names):
+        count[0] += 1
+        if count[0] == 2:
+            raise OSError(error, "no")
+        real(*names)
+
+    monkeypatch.setattr(os, "rename", rename)
+    with pytest.raises((OSError, FullDisk)), write_aside(tmp_path / "run") as aside:
+        aside.mkdir()
+    assert os.listdir(tmp_path) == ["run"] and os.listdir(tmp_path / "run") == ["old"]
+    assert count == [3]
+
+
+@pytest.mark.parametrize("where", ["source: &x {0}", "deep: [{{a: {0}}}]", "{0}: 1"])
+def test_yaml_with_nul_characters(tmp_path, where):
+    path = tmp_path / "x.yaml"
+    path.write_text(where.format(r'"a\0b"'))
+    with pytest.raises(MaskweaveError, match="not valid YAML: a text with a NUL character"):
+        read_yaml(path)
+
+
+@pytest.mark.parametrize("text", ['{"a": 1, "b": 2, "a": 1}', '[{"x": {"a": 1, "a": 2}}]'])
+def test_json_with_a_key_twice(tmp_path, text):
+    path = tmp_path / "x.json"
+    path.write_text(text)
+    with pytest.raises(MaskweaveError, match="not valid JSON: the key 'a' appears twice; remove one"):
+        read_json(path)
+    with pytest.raises(BadSample, match="the key 'a' appears twice"):
+        read_json_value(text.encode(), "here")

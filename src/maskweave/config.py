@@ -18,12 +18,15 @@ A dataclass may define these members:
 import contextlib
 import dataclasses
 import difflib
+import functools
+import numbers
 import types
 import typing
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from maskweave.errors import MaskweaveError, shown
+from maskweave.limits import check_most
 
 T = TypeVar("T")
 
@@ -86,6 +89,62 @@ def build(cls: type[T], content: Any, where: str, key: str = "") -> T:
         return cls(**values)
     except MaskweaveError as error:  # a dataclass's own check knows neither the file nor the key
         raise MaskweaveError(f"{where}: {_named(key)}{error}") from error
+
+
+@functools.cache
+def _hints(cls: Any) -> dict[str, Any]:
+    return typing.get_type_hints(cls)
+
+
+def check_types(value: Any) -> None:
+    """Checks the fields of a dataclass that Python code made, for `__post_init__`. Numbers of other libraries become Python's, and lists tuples.
+
+    Raises:
+        MaskweaveError: a field has another type than declared.
+    """
+    cls: Any = type(value)
+    hints = _hints(cls)
+    for f in dataclasses.fields(value):
+        found = getattr(value, f.name)
+        object.__setattr__(value, f.name, _typed(hints[f.name], found, f.name))
+
+
+def _typed(hint: Any, value: Any, key: str) -> Any:
+    """Returns `value` if it has type `hint`; unlike `_convert`, text is no number and mappings are no dataclasses."""
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        for choice in args:
+            with contextlib.suppress(MaskweaveError):
+                return _typed(choice, value, key)
+    elif origin is typing.Literal:
+        if isinstance(value, str) and value in args:
+            return value
+    elif origin is tuple and isinstance(value, (tuple, list)):
+        inner = (args[0],) * len(value) if args[-1] is Ellipsis else args
+        if len(inner) == len(value):
+            return tuple(
+                _typed(one, item, f"{key}.{i}") for i, (one, item) in enumerate(zip(inner, value, strict=True))
+            )
+    elif hint is int and isinstance(value, numbers.Integral) and not isinstance(value, bool):
+        return int(value)
+    elif hint is float and isinstance(value, numbers.Real) and not isinstance(value, bool):
+        return value if type(value) in (int, float) else float(value)
+    elif isinstance(hint, type) and hint not in (int, float) and isinstance(value, hint):
+        return value
+    raise MaskweaveError(f"{key} is {shown(value)}; expected {_describe(hint)}")
+
+
+def whole_number(name: str, value: Any, least: int = 0, most: int | None = None) -> int:
+    """Returns an argument of a Python function that must be a whole number, as a Python int.
+
+    Raises:
+        MaskweaveError: it has another type, or is out of range.
+    """
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
+        raise MaskweaveError(f"{name} is {shown(value)}; expected a whole number of {least} or more")
+    if most is not None:
+        check_most(name, int(value), most, fixed=True)
+    return int(value)
 
 
 def plain(value: Any) -> Any:

@@ -10,13 +10,16 @@ import hashlib
 import json
 import math
 import os
+import secrets
 import shutil
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from maskweave import locks
 from maskweave.errors import FullDisk, MaskweaveError, shown
 
 MAX_TEXT_SETTING = "MASKWEAVE_MAX_TEXT_MB"
@@ -32,26 +35,32 @@ def write_aside(target: str | os.PathLike[str]) -> Iterator[Path]:
     """Yields a temporary path next to `target` to write a file or folder to; on success it replaces the target.
 
     On any error (a full disk, Ctrl-C) the temporary file or folder is removed and the old target stays as it was.
-    A folder replaces an existing one by two renames, so a reader sees the old one, the new one or, for an instant, neither.
+    A folder replaces an existing one by two renames, so a reader sees the old one, the new one or, for an instant, neither. The old one is removed
+    only when the new one is in place; if the second rename fails, it is put back.
 
     Raises:
         FullDisk: no space is left on the device.
+        Locked: another process has taken over the folder in the meantime.
     """
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
-    aside = target.parent / f".{target.name}.{os.getpid()}.partial"
-    remove(aside)
+    aside = _aside(target, "partial")
     try:
         yield aside
         _sync(aside)
+        locks.check_held(target)
         if aside.is_dir() and target.exists():
-            old = target.parent / f".{target.name}.{os.getpid()}.old"
-            remove(old)
+            old = _aside(target, "old")
             os.rename(target, old)
-            os.rename(aside, target)
+            try:
+                os.rename(aside, target)
+            except OSError:
+                os.rename(old, target)
+                raise
             remove(old)
         else:
             os.replace(aside, target)
+        _sync_names(target.parent)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise FullDisk(
@@ -67,6 +76,16 @@ def _sync(path: Path) -> None:
     for file in [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]:
         with open(file, "rb") as handle:
             os.fsync(handle.fileno())
+
+
+def _sync_names(folder: Path) -> None:
+    """Make a rename durable, so that no later file, such as the index of what was written, survives a power failure without it."""
+    with contextlib.suppress(OSError):  # some file systems cannot
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def remove(path: Path) -> None:
@@ -85,22 +104,28 @@ def short_name(name: str, limit: int = 120) -> str:
     return f"{name.encode()[: limit - 9].decode(errors='ignore')}-{digest}"
 
 
+def _aside(target: Path, ending: str) -> Path:
+    """Returns a new temporary name next to `target`. It says which process of which machine uses it."""
+    process = os.getpid()
+    owner = f"{locks.machine()}.{process}.{locks.started(process)}.{secrets.token_hex(4)}"
+    return target.parent / f".{short_name(target.name)}.{owner}.{ending}"
+
+
 def sweep(folder: Path) -> None:
-    """Remove temporary files and folders that killed processes left under `folder`."""
+    """Remove temporary files and folders that killed processes left under `folder`. Those of living processes stay, and so do those of other
+    machines, unless this process took the folder's lock over from them. A folder that was about to be replaced is put back."""
     for path in [p for p in folder.rglob(".*") if p.suffix in (".partial", ".old")]:
-        number = path.stem.rpartition(".")[2]
-        if number.isdecimal() and not _is_alive(int(number)):
+        name, *owner = path.stem[1:].rsplit(".", 4)
+        if len(owner) != 4 or not (owner[1].isdecimal() and owner[2].isdecimal()):
+            continue  # not one of `write_aside`
+        machine, process, start = owner[0], int(owner[1]), int(owner[2])
+        alive = locks.is_alive(process, start) if machine == locks.machine() else not locks.is_gone(folder, machine)
+        if alive:
+            continue
+        if path.suffix == ".old" and not path.with_name(name).exists():
+            os.rename(path, path.with_name(name))
+        else:
             remove(path)
-
-
-def _is_alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # another user's
-        return True
-    return True
 
 
 MAX_NUMBER_BITS = 4096
@@ -143,6 +168,12 @@ class _Loader(yaml.SafeLoader):
             self._refuse(f"a whole number of {number.bit_length():,} bits", node)
         return number
 
+    def construct_yaml_str(self, node: yaml.ScalarNode) -> str:
+        text = super().construct_yaml_str(node)
+        if "\0" in text:
+            self._refuse("a text with a NUL character", node)
+        return text
+
     def _measure(self, node: yaml.CollectionNode, parts: list[yaml.Node]) -> None:
         size = 1
         for part in parts:
@@ -161,6 +192,7 @@ class _Loader(yaml.SafeLoader):
 
 
 _Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
+_Loader.add_constructor("tag:yaml.org,2002:str", _Loader.construct_yaml_str)
 
 
 def _parse_yaml(text: str) -> Any:
@@ -195,7 +227,24 @@ def read_json(path: str | os.PathLike[str], limit: float | None = MAX_TEXT_MB) -
         limit: largest size in MB; `MASKWEAVE_MAX_TEXT_MB` replaces the default and can raise a larger limit. None: any size, for
             records that this library wrote itself.
     """
-    return _parse(Path(path), json.loads, "JSON", limit)
+    return _parse(Path(path), parse_json if limit is not None else json.loads, "JSON", limit)
+
+
+def parse_json(text: str) -> Any:
+    """Returns the document that a text is.
+
+    Raises:
+        ValueError: the text is not JSON, or an object has a key twice: which value is meant is not known.
+    """
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            twice, _ = Counter(key for key, _ in pairs).most_common(1)[0]
+            raise ValueError(f"the key {shown(twice)} appears twice; remove one")
+        return found
+
+    return json.loads(text, object_pairs_hook=unique)
 
 
 def read_json_object(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -245,6 +294,25 @@ def _parse(path: Path, parse: Any, language: str, limit: float | None) -> Any:
         raise MaskweaveError(f"{shown(str(path), 200)}: cannot be read ({error.strerror}); check the path") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise MaskweaveError(f"{path}: not valid {language}: {' '.join(str(error).split())[:1000]}") from error
+
+
+def digest(*paths: Path) -> str:
+    """Returns a hash of the bytes of files; a missing file counts as empty. Records keep it to know later whether what was made from them is current,
+    because times of files and clocks cannot be trusted."""
+    content = hashlib.sha256()
+    for path in paths:
+        parts = hashlib.sha256()
+        with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:
+            parts = hashlib.file_digest(file, "sha256")
+        content.update(parts.digest())
+    return content.hexdigest()[:16]
+
+
+def stamp(path: Path) -> list[int]:
+    """Returns numbers that differ whenever a file's content was changed: its size, and its times of change and of status change, which are compared
+    for equality only. Programs can set the first time, but not the second."""
+    status = path.stat()
+    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
 
 
 def claim_record(path: Path, facts: dict[str, Any], what: str, more: dict[str, Any] | None = None) -> dict[str, Any]:

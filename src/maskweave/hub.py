@@ -10,6 +10,8 @@ from maskweave.errors import MaskweaveError, shown
 
 PREFIX = "hf://"
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
+MAX_PATH = 4096
+"""Characters of a path on Linux."""
 LOCAL = "runs"
 """Folder that commands write to by default; never taken for the owner of a repository."""
 
@@ -29,6 +31,8 @@ def folder_of(
     Raises:
         MaskweaveError: neither exists, the Hub cannot be reached, or a revision is given for a local folder.
     """
+    if not isinstance(place, (str, os.PathLike)) or len(os.fspath(place)) > MAX_PATH:
+        raise MaskweaveError(f"{shown(place)} is not a path; expected {expected}")
     folder = Path(place)
     if folder.is_dir():
         if revision:

@@ -43,8 +43,14 @@ SAMPLES = 2**36
 SHARD_SIZE = 2**24
 COPIES = 2**10
 """Augmented versions of a sample in a token store."""
+STEPS = 2**36
+"""Updates of a training run."""
 BATCH_SIZE = 2**20
 ACCUMULATE = 2**20
+GUIDANCE = 10_000
+"""Weight of guidance, also below 0. Published weights are 1 to 20; far above, differences of logits overflow."""
+ENSEMBLE = 2**16
+"""Members of an ensemble."""
 SAMPLED_TOKENS = 2**20
 """Inputs or targets of one sample."""
 BATCH_TOKENS = 2**28
@@ -70,13 +76,22 @@ def check_most(key: str, number: float, most: float, fixed: bool = False) -> Non
         )
 
 
+def whole_setting(name: str, default: int) -> int:
+    """Returns the whole number, 1 or more, in an environment variable, or the default if it is not set.
+
+    Raises:
+        MaskweaveError: the value is something else.
+    """
+    setting = os.environ.get(name, "").strip() or str(default)
+    if not (setting.isascii() and setting.isdecimal() and len(setting) < 10 and int(setting) >= 1):
+        raise MaskweaveError(f"{name} is {shown(setting)}; expected a whole number of 1 or more")
+    return int(setting)
+
+
 def limit_factor() -> int:
     """Returns the value of `MASKWEAVE_LIMIT_FACTOR`, or 1 if it is not set.
 
     Raises:
         MaskweaveError: the value is not a whole number of 1 or more.
     """
-    setting = os.environ.get(FACTOR_SETTING, "").strip() or "1"
-    if not (setting.isascii() and setting.isdecimal() and len(setting) < 10 and int(setting) >= 1):
-        raise MaskweaveError(f"{FACTOR_SETTING} is {shown(setting)}; expected a whole number of 1 or more")
-    return int(setting)
+    return whole_setting(FACTOR_SETTING, 1)

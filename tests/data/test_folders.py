@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from format_helpers import lacking
+from leftovers import left_aside
 from PIL import Image
 
 from maskweave.data.folders import ImportReport, import_folders
@@ -499,7 +500,7 @@ folders.import_folders({str(tmp_path / "in")!r}, {str(tmp_path / "out")!r}, load
     assert killed.returncode == -signal.SIGKILL
     out = tmp_path / "out"
     assert not (out / "index.json").exists()
-    (out / "rgb" / ".shard-00002.tar.1.partial").write_text("half")  # as a kill in the middle leaves it
+    left_aside(out / "rgb" / "shard-00002.tar").write_text("half")  # as a kill in the middle leaves it
     from maskweave.modality.catalogs import load_catalog
 
     done = {path: path.stat().st_mtime_ns for path in out.glob("*/shard-0000[01].tar")}

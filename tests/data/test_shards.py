@@ -171,8 +171,11 @@ def test_a_missing_or_swapped_tar_is_not_taken_for_missing_values(out: Path, pho
 def test_noise_is_no_tar(tmp_path: Path, photos: Catalog) -> None:
     (tmp_path / "caption").mkdir()
     (tmp_path / "caption" / "shard-00000.tar").write_bytes(np.random.default_rng(0).bytes(5000))
-    with pytest.warns(UserWarning, match="truncated or damaged after 0 members"):
-        assert len(Shards(tmp_path, photos)) == 0
+    with (
+        pytest.warns(UserWarning, match="truncated or damaged after 0 members"),
+        pytest.raises(MaskweaveError, match="its tars have no samples; .*damaged after 0 members.*restore the tars"),
+    ):
+        Shards(tmp_path, photos)
 
 
 def test_a_header_with_a_negative_size_ends_the_scan(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import os
 import shutil
 from pathlib import Path
 
@@ -12,10 +13,11 @@ import pytest
 from maskweave.cli.main import main
 from maskweave.errors import BadSample, MaskweaveError
 from maskweave.evaluate import run as evaluation
-from maskweave.evaluate.report import advice, is_reported, make_report
+from maskweave.evaluate.report import advice, make_report
 from maskweave.evaluate.run import EvaluationRow, describe, evaluate, held_out_samples, read_recipe
 from maskweave.files import read_yaml, write_yaml
 from maskweave.generate.bundle import Bundle, load
+from maskweave.report.html import is_current
 
 
 @pytest.fixture(scope="module")
@@ -163,14 +165,18 @@ def test_a_report_begins_with_what_to_do(run: Path, capsys: pytest.CaptureFixtur
     assert advice(run)[0].startswith(told)
 
 
-def test_a_report_is_current_until_recipe_or_model_change(run: Path) -> None:
-    assert make_report(run) == run / "report.html" and is_reported(run)
-    write_yaml(run / "recipe.yaml", read_yaml(run / "recipe.yaml"))
-    assert not is_reported(run)
-    make_report(run)
-    assert is_reported(run)
-    (run / "model" / "config.json").touch()
-    assert not is_reported(run)
+@pytest.mark.parametrize("changed", ["recipe.yaml", "modalities.yaml", "model/made_from.json"])
+def test_a_report_is_current_until_its_sources_change(run: Path, changed: str) -> None:
+    assert make_report(run) == run / "report.html" and is_current(run)
+    for path in run.rglob("*"):
+        os.utime(path, (2e9, 2e9) if "report" in path.name else (3e9, 3e9))
+    assert is_current(run), "times of files mean nothing"
+    old = (run / changed).read_text()
+    os.utime(run / "report.html", (4e9, 4e9))
+    (run / changed).write_text(old + " ")
+    assert not is_current(run)
+    (run / changed).write_text(old)
+    assert is_current(run)
 
 
 def test_sheets_of_many_inputs_have_names_that_can_be_written(

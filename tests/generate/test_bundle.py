@@ -266,7 +266,7 @@ def test_settings_that_do_not_fit(bundle) -> None:
         bundle.generate({}, ["codes"], decoding={"codes": {"steps": 1}})
     with pytest.raises(MaskweaveError, match="seeds: found 1 for 2 samples"):
         bundle.generate_batch([{}, {}], ["codes"], seeds=[1])
-    with pytest.raises(MaskweaveError, match="seeds: found -1; expected whole numbers of 0 or more"):
+    with pytest.raises(MaskweaveError, match="seed is -1; expected a whole number of 0 or more"):
         bundle.generate({}, ["codes"], seed=-1)
     with pytest.raises(MaskweaveError, match="unknown option 'condition'; did you mean 'conditions'?"):
         bundle.generate({}, ["codes"], condition={"photo": 2.0})
@@ -276,10 +276,12 @@ def test_settings_that_do_not_fit(bundle) -> None:
     with pytest.raises(MaskweaveError, match=r"targets: found 'codes', expected a list of names, such as \['codes'\]"):
         bundle.generate({}, "codes")
     for inputs in ({"caption": "a cube"}, ["photo.png"]):
-        with pytest.raises(MaskweaveError, match="inputs: found '.+', expected a mapping of values by modality"):
+        with pytest.raises(
+            MaskweaveError, match="inputs: found .+, expected .*a mapping of values by modality for each sample"
+        ):
             bundle.generate_batch(inputs, ["codes"])
     for size in (0, -1):
-        with pytest.raises(MaskweaveError, match=f"batch_size must be 1 or more, found {size}"):
+        with pytest.raises(MaskweaveError, match=f"batch_size is {size}; expected a whole number of 1 or more"):
             bundle.generate_batch([{}], ["codes"], batch_size=size)
 
 

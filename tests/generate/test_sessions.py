@@ -332,7 +332,7 @@ def test_an_ensemble_is_the_average_of_its_members(bundle) -> None:
     assert merged["photo"].dtype == np.uint8 and set(merged.values) == {"spectrum", "photo"}
     with pytest.raises(MaskweaveError, match="'caption': values of type 'text' cannot be merged"):
         bundle.ensemble({"photo": photo()}, ["caption"])
-    with pytest.raises(MaskweaveError, match="needs 1 sample or more, found 0"):
+    with pytest.raises(MaskweaveError, match="samples is 0; expected a whole number of 1 or more"):
         bundle.ensemble({"photo": photo()}, ["codes"], samples=0)
 
 

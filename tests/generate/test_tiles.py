@@ -210,7 +210,11 @@ def test_windows_of_a_geotiff(tmp_path: Path) -> None:
             {"overlap": 1.0},
             "overlap must be a share of a tile from 0 to below 1",
         ),
-        ({"bands": np.ones((8, 8, 2), np.float32)}, {"batch_size": 0}, "batch_size must be 1 or more"),
+        (
+            {"bands": np.ones((8, 8, 2), np.float32)},
+            {"batch_size": 0},
+            "batch_size is 0; expected a whole number of 1 or more",
+        ),
         ({"bands": np.full((8, 8, 2), 500, np.float32)}, {}, "rows 0 to 8, columns 0 to 8: .*expected 0 to 100"),
         ({"bands": np.ones(8, np.float32)}, {}, r"shape \(8,\); expected \(height, width\)"),
     ],

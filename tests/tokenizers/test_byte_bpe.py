@@ -125,6 +125,12 @@ def test_files_without_all_bytes_are_refused(text, tmp_path):
     content["model"]["merges"] = []
     del content["model"]["vocab"]["Ġ"]
     file.write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(MaskweaveError, match="has changed since it was made"):
+        TextTokenizer.load(tmp_path / "text")
+    config = tmp_path / "text" / "config.json"
+    older = json.loads(config.read_text(encoding="utf-8"))
+    del older["fingerprint"]
+    config.write_text(json.dumps(older), encoding="utf-8")
     with pytest.raises(MaskweaveError, match="does not have all single bytes; train it again"):
         TextTokenizer.load(tmp_path / "text")
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
+from leftovers import left_aside
 from safetensors import SafetensorError
 from stub_training import BASE, Linear, StubBatches, train
 from torch import nn
@@ -80,7 +81,7 @@ def test_an_unreadable_checkpoint_is_skipped(damage, tmp_path: Path) -> None:
 
 
 def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
-    left = tmp_path / "checkpoints" / ".step-00000010.123.partial"
+    left = left_aside(tmp_path / "checkpoints" / "step-00000010")
     left.mkdir(parents=True)
     (left / "model.safetensors").write_bytes(b"half")
     train(tmp_path, steps=10)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import fsspec
 import pytest
+from leftovers import left_aside
 
 from maskweave.errors import MaskweaveError
 from maskweave.files import read_yaml, write_yaml
@@ -153,11 +154,11 @@ def test_too_few_steps_are_refused_before_the_recipe_is_written(tiny_run: Path, 
 
 
 def test_what_a_killed_process_left_aside_is_removed(tmp_path: Path) -> None:
-    dead = 2**22 + 1  # beyond the highest process id of Linux
+    (tmp_path / "model").mkdir()
     left = [
-        tmp_path / f".model.{dead}.partial" / "x",
-        tmp_path / "cache" / f".depth.npy.{dead}.partial",
-        tmp_path / f".model.{dead}.old" / "x",
+        left_aside(tmp_path / "model") / "x",
+        left_aside(tmp_path / "cache" / "depth.npy"),
+        left_aside(tmp_path / "model", "old") / "x",
     ]
     own = tmp_path / ".note.partial"
     for path in (*left, own):

@@ -10,13 +10,15 @@ from typing import Any, get_type_hints
 from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 
 from maskweave.config import names
-from maskweave.evaluate.report import describe_report, is_reported
+from maskweave.evaluate.report import describe_report
 from maskweave.evaluate.run import describe, evaluate
 from maskweave.families.base import families
 from maskweave.generate.bundle import load
+from maskweave.report.html import is_current
 from maskweave.training import pipeline
 from maskweave.training.buildable import check_buildable
 from maskweave.training.recipe import Recipe, load_recipe
+from maskweave.training.run_folder import writing
 from maskweave.training.sources import describe_recipe_texts, describe_samples
 from maskweave.training.tokenizers import train_tokenizers
 
@@ -106,13 +108,14 @@ run_arguments = tokenize_arguments = train_arguments = recipe_check_arguments = 
 
 def run(given: Namespace) -> None:
     recipe, folder, again = typed_recipe(given)
-    pipeline.run_recipe(recipe, folder, again)
-    if is_reported(folder):
-        print(f"{folder}: already finished; report: {folder / 'report.html'}")
-        return
-    if recipe.evaluate.requests:
-        print(describe(evaluate(load(folder), folder)))
-    print(describe_report(folder))
+    with writing(folder):
+        pipeline.run_recipe(recipe, folder, again)
+        if is_current(folder):
+            print(f"{folder}: already finished; report: {folder / 'report.html'}")
+            return
+        if recipe.evaluate.requests:
+            print(describe(evaluate(load(folder), folder)))
+        print(describe_report(folder))
 
 
 def tokenizer_arguments(parser: ArgumentParser) -> None:
@@ -125,19 +128,22 @@ def tokenizer_arguments(parser: ArgumentParser) -> None:
 def tokenizer(given: Namespace) -> None:
     recipe, folder, _ = typed_recipe(given)
     only = names("only", given.get("only")) or None
-    train_tokenizers(recipe, pipeline.claim(recipe, folder), folder, only=only)
+    with writing(folder):
+        train_tokenizers(recipe, pipeline.claim(recipe, folder), folder, only=only)
     print(f"tokenizers: {folder / 'tokenizers'}")
 
 
 def tokenize(given: Namespace) -> None:
     recipe, folder, _ = typed_recipe(given)
-    pipeline.make_tokens(recipe, pipeline.claim(recipe, folder), folder)
+    with writing(folder):
+        pipeline.make_tokens(recipe, pipeline.claim(recipe, folder), folder)
     print(f"tokens: {folder / 'tokens'}")
 
 
 def train(given: Namespace) -> None:
-    recipe, folder, again = typed_recipe(given)
-    pipeline.train_model(recipe, pipeline.claim(recipe, folder), folder, again)
+    recipe, folder, again = typed_recipe(given, name="train")
+    with writing(folder):
+        pipeline.train_model(recipe, pipeline.claim(recipe, folder), folder, again)
     print(f"model: {folder / 'model'}")
 
 

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from maskweave.errors import BadSample, MaskweaveError, shown
-from maskweave.files import read_json, read_json_object
+from maskweave.files import read_json, read_json_object, stamp
 from maskweave.values.files import brief
 from maskweave.values.formats.base import needs
 
@@ -121,7 +121,7 @@ class ArrowTable:
         return f"{file.relative_to(folder).with_suffix('').as_posix()}/row-{row:08d}"
 
     def state(self) -> list[Any]:
-        return [[path.name, (status := path.stat()).st_size, status.st_mtime_ns] for path in self._files]
+        return [[path.name, *stamp(path)] for path in self._files]
 
     def _row_of(self, i: int) -> tuple[Path, int]:
         number = bisect_right(self._starts, i) - 1

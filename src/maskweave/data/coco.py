@@ -22,7 +22,7 @@ import numpy as np
 from maskweave.data.part_source import FilePart, PartSource, read_entries
 from maskweave.data.source import check_key
 from maskweave.errors import BadSample, MaskweaveError, shown
-from maskweave.files import read_json
+from maskweave.files import read_json, stamp
 from maskweave.modality.catalogs import Catalog
 from maskweave.values.files import MAX_PIXELS, read_bytes
 from maskweave.values.formats import split_ending
@@ -185,7 +185,7 @@ class Coco(PartSource):
         return self.folder.key(i)
 
     def state(self) -> list[Any]:
-        files = [[str(path), (status := path.stat()).st_size, status.st_mtime_ns] for path in self.folder.files]
+        files = [[str(path), *stamp(path)] for path in self.folder.files]
         return [files, str(self.pictures), self.chosen]
 
     def named_files(self, i: int) -> list[Path]:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from maskweave.errors import BadSample, MaskweaveError, shown
+from maskweave.files import stamp
 from maskweave.values.formats.tables import MISSING
 
 ENDINGS = ("csv", "tsv")
@@ -101,8 +102,7 @@ class CsvTable:
         return f"row-{i:08d}"
 
     def state(self) -> list[int | str]:
-        status = self.place.stat()
-        return [self.place.name, status.st_size, status.st_mtime_ns]
+        return [self.place.name, *stamp(self.place)]
 
 
 def _records(file: io.BufferedReader, separator: str, place: Path) -> Iterator[tuple[int, int, list[str]]]:

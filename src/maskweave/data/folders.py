@@ -11,10 +11,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from maskweave.data.importing import Imported, ImportReport, prepare, write_shards
+from maskweave.data.importing import Imported, ImportReport, prepared, write_shards
 from maskweave.data.parts import OnBad, read_part
 from maskweave.data.source import check_key
 from maskweave.errors import BadSample, MaskweaveError
+from maskweave.files import stamp
 from maskweave.modality.catalogs import Catalog
 from maskweave.modality.entry import Modality
 from maskweave.values.files import read_bytes
@@ -65,8 +66,8 @@ def import_folders(
     """
     root, out = Path(root), Path(out)
     listing, entries = list_aligned(root, catalog, single)
-    prepare(out, root)
-    return write_shards(AlignedFiles(str(root), catalog, entries, listing), out, shard_size, limit, jobs, bad)
+    with prepared(out, root):
+        return write_shards(AlignedFiles(str(root), catalog, entries, listing), out, shard_size, limit, jobs, bad)
 
 
 class AlignedFiles:
@@ -116,10 +117,9 @@ def _read(path: Path, ending: str, entry: Modality) -> tuple[bytes, Any] | None:
     return None if value is None else (content, value)
 
 
-def _state(path: Path) -> list[int]:
-    """Size and date of a file, or of all frames in a folder: they change with its content."""
-    states = [part.stat() for part in (frame_files(path) if path.is_dir() else [path])]
-    return [sum(state.st_size for state in states), max(state.st_mtime_ns for state in states)]
+def _state(path: Path) -> list[Any]:
+    """Stamps of a file, or of all frames in a folder: they change with its content."""
+    return [[part.name, *stamp(part)] for part in frame_files(path)] if path.is_dir() else [*stamp(path)]
 
 
 def list_aligned(root: Path, catalog: Catalog, single: str = "") -> tuple[AlignedListing, dict[str, Modality]]:

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from maskweave.data.folders import import_folders
-from maskweave.data.importing import Imported, ImportReport, prepare, write_shards
+from maskweave.data.importing import Imported, ImportReport, prepared, write_shards
 from maskweave.data.mirror import local_place
 from maskweave.data.named import find_source, is_named
 from maskweave.data.opening import is_importable, open_data
-from maskweave.data.part_source import PartSource, read_entries, stamp
+from maskweave.data.part_source import PartSource, read_entries, stamp_of
 from maskweave.data.parts import OnBad
 from maskweave.data.source import Source, check_key
 from maskweave.errors import MaskweaveError, shown
@@ -72,8 +72,8 @@ def import_source(
         options = {**options, "samples": 0}
     source = open_data(place, catalog, names=names, **options)
     samples = SourceSamples(place, source, catalog, count)
-    prepare(Path(out), None if is_named(place) or not Path(place).is_dir() else Path(place))
-    return write_shards(samples, Path(out), shard_size, limit, jobs, bad)
+    with prepared(Path(out), None if is_named(place) or not Path(place).is_dir() else Path(place)):
+        return write_shards(samples, Path(out), shard_size, limit, jobs, bad)
 
 
 class SourceSamples:
@@ -93,7 +93,7 @@ class SourceSamples:
         source = self.source
         if not isinstance(source, PartSource):
             return None
-        stamps = [stamp(path) for i in range(first, min(last, len(self.keys))) for path in source.named_files(i)]
+        stamps = [stamp_of(path) for i in range(first, min(last, len(self.keys))) for path in source.named_files(i)]
         return [source.state(), self.keys[first:last], stamps]
 
     def read(self, i: int) -> Iterator[Imported]:

@@ -9,6 +9,7 @@ OUT/.index/shard-00000.skipped.jsonl (dropped values and skipped samples, with r
 OUT/index.json (record of the data set).
 """
 
+import contextlib
 import hashlib
 import json
 from collections import Counter
@@ -25,7 +26,9 @@ from maskweave.data.shards import FORMAT, INDEX, RANGES, SAMPLES_IN_MEMORY, Shar
 from maskweave.data.texts import describe_texts, text_modalities
 from maskweave.data.transforms import fit
 from maskweave.errors import BadSample, MaskweaveError
-from maskweave.files import read_json, remove, write_json
+from maskweave.files import read_json, remove, sweep, write_json
+from maskweave.locks import NAME as LOCK
+from maskweave.locks import lock
 from maskweave.modality.catalogs import Catalog
 from maskweave.modality.entry import Modality
 from maskweave.progress import Progress, progress
@@ -106,7 +109,7 @@ class Samples(Protocol):
 def write_shards(
     samples: Samples, out: Path, shard_size: int = 1000, limit: float = 0.01, jobs: int = 1, bad: OnBad = "part"
 ) -> ImportReport:
-    """Write the tar shards of samples to `out`, which `prepare` has prepared. Finished shards whose samples have not changed are kept.
+    """Write the tar shards of samples to `out`, in the context of `prepared`. Finished shards whose samples have not changed are kept.
 
     Args:
         shard_size: samples per shard.
@@ -258,24 +261,26 @@ class _Range:
         return {name: part for name, part in parts.items() if name in fitted}
 
 
-def prepare(out: Path, root: Path | None = None) -> None:
-    """Check that shards can be written to `out`, and remove temporary files of a killed run.
+@contextlib.contextmanager
+def prepared(out: Path, root: Path | None = None) -> Iterator[None]:
+    """Context in which this process alone writes shards to `out`. Temporary files of a killed run are removed.
 
     Args:
         root: folder of the files that are imported; `out` must not be inside.
 
     Raises:
-        MaskweaveError: `out` is inside of root, is a file, or has other contents.
+        MaskweaveError: `out` is inside of root, is a file, has other contents, or another process is writing to it.
     """
     if root is not None and out.resolve().is_relative_to(root.resolve()):
         raise MaskweaveError(f"{out}: is inside {root}, so it would be read as a modality; choose a folder outside")
     if out.exists() and not out.is_dir():
         raise MaskweaveError(f"{out}: is a file; expected a folder for the shards")
-    if out.exists() and not (out / RANGES).is_dir() and any(out.iterdir()):
+    if out.exists() and not (out / RANGES).is_dir() and any(not p.name.startswith(LOCK) for p in out.iterdir()):
         raise MaskweaveError(f"{out}: already contains files that no import wrote; choose an empty or new folder")
-    (out / RANGES).mkdir(parents=True, exist_ok=True)
-    for path in out.glob("**/.*.partial"):
-        remove(path)
+    with lock(out):
+        (out / RANGES).mkdir(exist_ok=True)
+        sweep(out)
+        yield
 
 
 def _remove_beyond(out: Path, count: int) -> None:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from maskweave.data.parts import read_part
 from maskweave.data.transforms import fit
+from maskweave.files import stamp
 from maskweave.modality.catalogs import Catalog
 from maskweave.modality.entry import Modality
 
@@ -85,13 +86,12 @@ class PartSource(ABC):
         return fit({name: value for name, _, value in self.parts(i)}, self.catalog)
 
 
-def stamp(path: Path) -> list[int] | None:
-    """Returns a file's size and time of change; None if it does not exist."""
+def stamp_of(path: Path) -> list[int] | None:
+    """Returns a file's stamp; None if it does not exist."""
     try:
-        status = path.stat()
+        return stamp(path)
     except (OSError, ValueError):  # also a name that is too long, or that has a zero byte
         return None
-    return [status.st_size, status.st_mtime_ns]
 
 
 def read_entries(catalog: Catalog) -> Mapping[str, Modality]:

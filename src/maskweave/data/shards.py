@@ -73,6 +73,19 @@ class Tars(contextlib.ExitStack):
         return self.root / name / f"{self.shard}.tar"
 
 
+MAX_HEADER = 2**20
+"""Bytes of an extended header of a tar, such as one with a long name."""
+
+
+class _Headers(io.FileIO):
+    """A tar whose headers are read: a damaged size in one must not allocate memory."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is None or not 0 <= size <= MAX_HEADER:
+            raise tarfile.ReadError(f"a header of {size or 0:,} bytes")
+        return super().read(size)
+
+
 class Scan(NamedTuple):
     """The members of one tar."""
 
@@ -108,7 +121,7 @@ def _scan(local: Path, path: str, split: Callable[[str], tuple[str, str]]) -> Sc
     damage = ""
     try:
         length = local.stat().st_size
-        with tarfile.open(local, "r:") as tar:
+        with _Headers(local) as file, tarfile.open(fileobj=file, mode="r:") as tar:
             while (info := tar.next()) is not None:
                 if tar.offset <= offset or info.size < 0:  # with a negative size, tarfile would loop forever
                     raise tarfile.ReadError("a header with an impossible size")
@@ -187,6 +200,9 @@ class Shards:
         self.shards: list[str] = list(self._keys)
         """Names of the shards, in order."""
         self._starts = [0, *itertools.accumulate(len(keys) for keys in self._keys.values())]
+        if not len(self):
+            found = "; ".join([f"{self.root}: its tars have no samples", *self.problems[:3]])
+            raise MaskweaveError(f"{found}; expected members KEY.EXT; restore the tars")
         unique = set().union(*self._keys.values())
         self._repeated = len(unique) < len(self)
 
@@ -280,6 +296,13 @@ class Shards:
                     f"{state[0]:,} bytes and {state[1]} members; expected {expected[0]:,} and {expected[1]} as imported"
                 )
                 found = found._replace(damage=f"{path}: {changed}; restore this file or import the folders again")
+            if (
+                not found.damage
+                and expected is not None
+                and (other := (found.members | found.faults).keys() - set(keys))
+            ):
+                reason = f"has {shown(min(other))}, which its index lacks"
+                found = found._replace(damage=f"{path}: {reason}; restore {RANGES}, or import the folders again")
             self.problems += [*found.refused, *([found.damage] if found.damage else [])]
         return _table_of(found, keys, self._entries[name], path)
 
@@ -314,10 +337,12 @@ class Shards:
             for shard, samples in index["shards"].items():
                 record = read_json(self.root / RANGES / f"{shard}.json", limit=None)
                 keys[shard] = record["keys"]
-                if len(keys[shard]) != samples:
+                if len(keys[shard]) != samples or not all(isinstance(key, str) for key in keys[shard]):
                     raise KeyError
                 for name, part in record["modalities"].items():
                     self._imported[shard, name] = part["bytes"], part["samples"]
+            if sum(map(len, keys.values())) != index["samples"]:
+                raise KeyError
         except (KeyError, TypeError, AttributeError) as error:
             raise MaskweaveError(f"{self.root}: its index is damaged; import the folders again") from error
         return keys

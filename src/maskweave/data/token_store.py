@@ -105,6 +105,8 @@ class TokenData:
         self.windows = (ShardWindows(self.starts, size, self._prefetch) if size else None,)
         self._ahead = np.empty(0, np.int64)
         self._open: OrderedDict[tuple[str, int], dict[str, np.ndarray]] = OrderedDict()  # used last at the end
+        self._mapped: dict[tuple[str, int], tuple[Path, int]] = {}
+        """File and bytes of each open shard."""
 
     def __len__(self) -> int:
         return int(self.starts[-1])
@@ -136,18 +138,22 @@ class TokenData:
         key = (name, shard)
         if key not in self._open:
             file = f"{name}/{shard_name(shard)}.safetensors"
-            tensors = self.folder.use(file, _mapped)
+            tensors, path, size = self.folder.use(file, _mapped)
             found, expected = len(tensors["present"]), int(self.starts[shard + 1] - self.starts[shard])
             if found != expected:
                 raise MaskweaveError(
                     f"{self.folder.where(file)}: contains {found} samples, expected {expected}; tokenize again"
                 )
             self._open[key] = {field: tensor.numpy() for field, tensor in tensors.items()}
+            self._mapped[key] = path, size
             if "rows" in tensors:
                 read_single_pages(self._open[key]["rows"])
             if len(self._open) > MOST_OPEN:
-                self._open.popitem(last=False)
+                del self._mapped[self._open.popitem(last=False)[0]]
         self._open.move_to_end(key)
+        path, size = self._mapped[key]
+        if path.exists() and path.stat().st_size != size:  # reading beyond its new end would kill the process
+            raise MaskweaveError(f"{path}: was changed while it was read: it had {size:,} bytes; tokenize again")
         return self._open[key]
 
     def _prefetch(self, shards: np.ndarray) -> None:
@@ -208,9 +214,10 @@ def _taken(arrays: Sequence[np.ndarray], part_of: np.ndarray, row: np.ndarray) -
     return taken
 
 
-def _mapped(path: Path) -> dict[str, torch.Tensor]:
-    with open_tensors(path) as file:  # memory-mapped: pages are read on access
-        return {field: file.get_tensor(field) for field in file.keys()}  # noqa: SIM118
+def _mapped(path: Path) -> tuple[dict[str, torch.Tensor], Path, int]:
+    """Returns the memory-mapped tensors of a file, whose pages are read on access, the file and its bytes."""
+    with open_tensors(path) as file:
+        return {field: file.get_tensor(field) for field in file.keys()}, path, path.stat().st_size  # noqa: SIM118
 
 
 def _keys(path: Path) -> list[str]:

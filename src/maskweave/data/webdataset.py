@@ -25,6 +25,7 @@ from maskweave.data.mirror import reading
 from maskweave.data.part_source import FilePart, PartSource
 from maskweave.data.shards import Scan, read_range, scan
 from maskweave.errors import BadSample, MaskweaveError
+from maskweave.files import stamp
 from maskweave.modality.catalogs import Catalog
 from maskweave.modality.entry import Modality
 from maskweave.values.formats import split_ending
@@ -129,7 +130,7 @@ class WebTars(PartSource):
         return FilePart(bytes_at(tar.path, int(tar.offsets[j, k]), int(tar.sizes[j, k]), where), ending, where)
 
     def state(self) -> list[Any]:
-        tars = [[path.name, (status := path.stat()).st_size, status.st_mtime_ns] for path in tars_in(self.place)]
+        tars = [[path.name, *stamp(path)] for path in tars_in(self.place)]
         return [tars, self._fields]
 
     def _locate(self, i: int) -> tuple[str, _Tar, int]:
@@ -140,7 +141,7 @@ class WebTars(PartSource):
         return name, self._tars[name], i - self._starts[number]
 
     def _tabled(self, path: Path, wanted: Mapping[str, Mapping[str, int]], found: Counter[str]) -> _Tar:
-        plain = unpacked(path, path.stat().st_mtime_ns) if path.name.lower().endswith(PACKED) else path
+        plain = unpacked(path, tuple(stamp(path))) if path.name.lower().endswith(PACKED) else path
         members = scan(plain, split=lambda name: (name, "-"))
         if plain != path:  # messages name the user's file
             members = Scan(
@@ -236,7 +237,7 @@ def _folder() -> Path:
 
 
 @functools.cache
-def unpacked(path: Path, changed: int) -> Path:
+def unpacked(path: Path, version: tuple[int, ...]) -> Path:
     """Unpack a compressed tar, once per process and version of the file; returns the path of the plain tar.
 
     If it is damaged, what comes before the fault is kept; reading the tar then tells where it ends.

@@ -94,10 +94,3 @@ def family_sheets(bundle: Bundle, folder: Path, recipe: Recipe) -> list[tuple[st
         picture.save(folder / "sheets" / f"{sheet.name}.png")
         sheets.append((sheet.name, picture))
     return sheets
-
-
-def is_reported(folder: Path) -> bool:
-    """Whether the folder's report is newer than its recipe and model."""
-    report = folder / "report.html"
-    sources = (folder / "recipe.yaml", folder / "model" / "config.json")
-    return report.exists() and all(path.stat().st_mtime_ns <= report.stat().st_mtime_ns for path in sources)

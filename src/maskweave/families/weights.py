@@ -9,15 +9,23 @@ from torch import nn
 from maskweave.config import build, plain
 from maskweave.errors import MaskweaveError, shown
 from maskweave.families.base import family_named, family_of
-from maskweave.files import read_json, write_aside, write_json
+from maskweave.files import read_json, read_json_object, write_aside, write_json
 from maskweave.modality.catalogs import Catalog
 
 FORMAT = 2
 """Format 1, from before model families, had other names for tensors and keys."""
 
 
-def save_model(model: nn.Module, catalog: Catalog, folder: Path) -> None:
-    """Writes `folder/model`."""
+MADE_FROM = "made_from.json"
+"""File in `model` with the digest of the checkpoint that it is the model of; only in run folders."""
+
+
+def save_model(model: nn.Module, catalog: Catalog, folder: Path, checkpoint: str = "") -> None:
+    """Writes `folder/model`.
+
+    Args:
+        checkpoint: digest of the checkpoint that the model is from, for `made_from`.
+    """
     family = family_of(model)
     with write_aside(folder / "model") as aside:
         aside.mkdir()
@@ -28,7 +36,17 @@ def save_model(model: nn.Module, catalog: Catalog, folder: Path) -> None:
             "entries": _entries(catalog),
         }
         write_json(aside / "config.json", config)
+        if checkpoint:
+            write_json(aside / MADE_FROM, {"checkpoint": checkpoint})
         family.write_weights(model, aside)
+
+
+def made_from(folder: Path) -> str:
+    """Returns the digest of the checkpoint that the model of a run folder is from; empty if there is no model, or if it is not known."""
+    try:
+        return str(read_json_object(folder / "model" / MADE_FROM).get("checkpoint", ""))
+    except MaskweaveError:
+        return ""
 
 
 def load_model(folder: Path, catalog: Catalog) -> nn.Module:

@@ -2,14 +2,16 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from numbers import Real
 from pathlib import Path
 from typing import Any, Unpack, cast
 
 import torch
 
+from maskweave import limits
 from maskweave.bundle.io import load_bundle, save_bundle
-from maskweave.config import build
-from maskweave.errors import MaskweaveError
+from maskweave.config import build, whole_number
+from maskweave.errors import MaskweaveError, shown
 from maskweave.families.base import Family, ModelSettings, family_of
 from maskweave.files import read_yaml
 from maskweave.generate.editing import keep_rest
@@ -128,8 +130,7 @@ class Bundle:
         Returns:
             One result per sample; fewer if `watch` stopped generation.
         """
-        if batch_size < 1:
-            raise MaskweaveError(f"batch_size must be 1 or more, found {batch_size}")
+        batch_size = whole_number("batch_size", batch_size, 1)
         request = self.request(inputs, targets, seeds, options)
         results: list[Generated] = []
         for start in range(0, len(inputs), batch_size):
@@ -185,6 +186,9 @@ class Bundle:
         Raises:
             MaskweaveError: as `generate`, or a target whose values cannot be merged, such as text; checked before any work.
         """
+        seed = whole_number("seed", seed, most=limits.SEED)
+        if not isinstance(overlap, Real) or not 0 < overlap <= 1:
+            raise MaskweaveError(f"overlap is {shown(overlap)}; expected a share above 0, up to 1")
         check_ensemble([self.catalog[twin(self.catalog, name)] for name in targets], self.tokenizers, samples)
         seeds = member_seeds(seed, samples)
         members = self.generate_batch(
@@ -206,6 +210,9 @@ class Bundle:
         Raises:
             MaskweaveError: a value does not fit its entry, is input only, or is missing in some samples.
         """
+        for part in (inputs, values):
+            if not isinstance(part, Sequence) or not all(isinstance(sample, Mapping) for sample in part):
+                raise MaskweaveError(f"score: found {shown(part)}; expected a list of mappings of values by modality")
         if len(inputs) != len(values) or not values or any(set(v) != set(values[0]) for v in values):
             raise MaskweaveError(
                 f"score: found {len(inputs)} inputs and {len(values)} values; expected both for every sample, with the same modalities in all values"
@@ -252,6 +259,8 @@ class Bundle:
         Raises:
             MaskweaveError: an unknown modality, or an empty list.
         """
+        if not isinstance(modalities, Sequence) or not all(isinstance(name, str) for name in modalities):
+            raise MaskweaveError(f"modalities: found {shown(modalities)}; expected a list of names")
         return FeatureExtractor(self.family.encoder(self.model, self.catalog, modalities), self.tokenizers)
 
     def read(self, inputs: Sample) -> dict[str, Any]:

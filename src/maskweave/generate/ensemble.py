@@ -7,6 +7,8 @@ from collections.abc import Container, Iterable, Sequence
 
 import numpy as np
 
+from maskweave import limits
+from maskweave.config import whole_number
 from maskweave.errors import MaskweaveError
 from maskweave.generate.result import Generated
 from maskweave.modality.entry import Modality
@@ -41,8 +43,7 @@ def check_ensemble(targets: Iterable[Modality], tokenizers: Container[str], samp
     Raises:
         MaskweaveError: no samples, or a target without tokenizer or whose values cannot be merged.
     """
-    if samples < 1:
-        raise MaskweaveError(f"an ensemble needs 1 sample or more, found {samples}")
+    limits.check_most("samples", whole_number("samples", samples, 1), limits.ENSEMBLE)
     for modality in targets:
         check_mergeable(modality)
         if modality.name not in tokenizers:

@@ -3,11 +3,14 @@
 import difflib
 import os
 from collections.abc import Mapping, Sequence
+from numbers import Real
 from pathlib import Path
 from typing import Any, NamedTuple, TypedDict, get_args
 
 import numpy as np
 
+from maskweave import limits
+from maskweave.config import whole_number
 from maskweave.data import transforms
 from maskweave.errors import BadSample, MaskweaveError, shown
 from maskweave.generate.editing import Region, regions_of
@@ -73,20 +76,29 @@ def make_request(
     Raises:
         MaskweaveError: as `plan`, `read` and `regions_of`; invalid seeds; or an edit of a modality that is not both an input and a target.
     """
+    if not isinstance(inputs, Sequence):
+        raise MaskweaveError(
+            f"inputs: found {shown(inputs)}, expected a list with a mapping of values by modality for each sample"
+        )
     for sample in inputs:
         if not isinstance(sample, Mapping):
             raise MaskweaveError(
                 f"inputs: found {shown(sample)}, expected a mapping of values by modality for each sample"
             )
     seeds = range(len(inputs)) if seeds is None else seeds
+    if isinstance(seeds, (str, bytes)) or not isinstance(seeds, (Sequence, np.ndarray)):
+        raise MaskweaveError(f"seeds: found {shown(seeds)}; expected one whole number for each sample")
     if len(seeds) != len(inputs):
         raise MaskweaveError(f"seeds: found {len(seeds)} for {len(inputs)} samples; expected one for each sample")
-    if min(seeds, default=0) < 0:
-        raise MaskweaveError(f"seeds: found {min(seeds)}; expected whole numbers of 0 or more")
+    seeds = [whole_number("seed", seed, most=limits.SEED) for seed in seeds]
     names = list(dict.fromkeys(name for sample in inputs for name in sample))
     resolved, schedule = plan(catalog, names, targets, options, unconditional if len(inputs) else None)
-    edit = options.get("edit") or {}
+    edit = {} if options.get("edit") is None else options["edit"]
     edits = [edit] * len(inputs) if isinstance(edit, Mapping) else edit
+    if not isinstance(edits, (list, tuple)) or not all(isinstance(regions, Mapping) for regions in edits):
+        raise MaskweaveError(
+            f"edit: found {shown(edit)}; expected a mapping of regions by target, or one for each sample"
+        )
     if len(edits) != len(inputs):
         raise MaskweaveError(
             f"edit: found {len(edits)} mappings for {len(inputs)} samples; expected one for each sample, or one for all"
@@ -134,6 +146,8 @@ def plan(
     _check_options(options)
     if isinstance(targets, str):
         raise MaskweaveError(f"targets: found {shown(targets)}, expected a list of names, such as [{shown(targets)}]")
+    if targets is not None and not _are_names(targets):
+        raise MaskweaveError(f"targets: found {shown(targets)}, expected a list of names")
     schedule = options.get("schedule")
     if schedule is not None and targets is None:
         check_schedule(schedule, catalog, inputs)
@@ -201,9 +215,28 @@ def _check_options(options: Options) -> None:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {near[0]!r}? " if near else ""
             raise MaskweaveError(f"unknown option {name!r}; {hint}known: {', '.join(known)}")
+    for name, kind, expected in (
+        ("decoding", Mapping, "a mapping of Decoding by target"),
+        ("conditions", Mapping, "a mapping of weights by input"),
+        ("schedule", Schedule, "a Schedule"),
+        ("guide_with_finished", bool, "True or False"),
+        ("chain", bool, "True or False"),
+        ("compiled", bool, "True or False"),
+    ):
+        if (found := options.get(name)) is not None and not isinstance(found, kind):
+            raise MaskweaveError(f"{name} is {shown(found)}; expected {expected}")
+    for name, weight in (options.get("conditions") or {}).items():
+        if not isinstance(name, str) or isinstance(weight, (bool, str)) or not isinstance(weight, Real):
+            raise MaskweaveError(
+                f"condition {shown(name)} is {shown(weight)}; expected a number for the name of an input"
+            )
     precision = options.get("precision", "float32")
-    if precision not in get_args(Precision):
+    if not isinstance(precision, str) or precision not in get_args(Precision):
         raise MaskweaveError(f"precision is {shown(precision)}; expected {' or '.join(get_args(Precision))}")
+
+
+def _are_names(names: Any) -> bool:
+    return isinstance(names, Sequence) and all(isinstance(name, str) for name in names)
 
 
 def check_request(catalog: Catalog, inputs: Sequence[str], targets: Sequence[str]) -> list[str]:

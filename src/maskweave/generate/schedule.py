@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from maskweave.config import build, plain
+from maskweave import limits
+from maskweave.config import build, check_types, plain
 from maskweave.errors import MaskweaveError, shown
 from maskweave.files import read_yaml, write_yaml
 from maskweave.modality.catalogs import Catalog
-from maskweave.modality.decoding import Decoding
+from maskweave.modality.decoding import LEAST, Decoding
 from maskweave.report.tables import text_table
 
 
@@ -26,6 +27,9 @@ class Condition:
     """Inputs or finished targets that form one joint condition."""
     weight: float
     """s in u + Σ s (c - u), where u sees no condition's inputs and c sees those of this condition. Below 0: away from them."""
+
+    def __post_init__(self) -> None:
+        check_types(self)
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,9 @@ class Step:
     detokenize: Literal["sampled", "mean"] = "sampled"
     """As in `Decoding`."""
 
+    def __post_init__(self) -> None:
+        check_types(self)
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -52,6 +59,9 @@ class Schedule:
     steps: tuple[Step, ...]
     chain: bool = True
     """Each finished target joins the inputs of the next; otherwise every target is predicted from the inputs only."""
+
+    def __post_init__(self) -> None:
+        check_types(self)
 
     @property
     def targets(self) -> list[str]:
@@ -153,12 +163,13 @@ def tokens_per_step(total: int, decoding: Decoding) -> list[int]:
 
 def temperature_of(decoding: Decoding, step: int, steps: int) -> float:
     """Returns the temperature of step `step` (from 0) of `steps`."""
+    temperature = decoding.temperature
     if decoding.temperature_schedule == "linear":
-        return decoding.temperature * (1 - step / steps)
-    if decoding.onex:
+        temperature *= 1 - step / steps
+    elif decoding.onex:
         least, power = decoding.onex
-        return max(least, decoding.temperature / (step + 1) ** power)
-    return decoding.temperature
+        temperature = max(least, temperature / (step + 1) ** power)
+    return temperature if temperature >= LEAST else 0.0
 
 
 def check_schedule(schedule: Schedule, catalog: Catalog, inputs: Sequence[str], where: str = "schedule") -> None:
@@ -192,9 +203,9 @@ def check_schedule(schedule: Schedule, catalog: Catalog, inputs: Sequence[str], 
         _check_sampling(step, at)
         available = {*inputs, *(finished if schedule.chain else ())} - {step.target}
         for condition in step.guidance:
-            if not condition.modalities or not math.isfinite(condition.weight):
+            if not condition.modalities or not abs(condition.weight) <= limits.GUIDANCE:
                 raise MaskweaveError(
-                    f"{at}: a condition needs modalities and a finite weight, found {shown(condition)}"
+                    f"{at}: a condition needs modalities and a weight from -{limits.GUIDANCE} to {limits.GUIDANCE}, found {shown(condition)}"
                 )
             for name in condition.modalities:
                 if name not in available:

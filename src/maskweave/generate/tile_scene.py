@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
+from maskweave import limits
+from maskweave.config import whole_number
 from maskweave.errors import MaskweaveError
 from maskweave.files import write_aside
 from maskweave.generate.places import as_geotiff, find_places
@@ -37,6 +39,7 @@ def tile_scene(
         raise MaskweaveError(f"targets: found {targets!r}, expected a list of names")
     if options.get("edit"):
         raise MaskweaveError("tiles cannot be edited; remove edit, or generate without tiles")
+    seed = whole_number("seed", seed, most=limits.SEED)
     bundle.schedule(list(scene), targets, **options)  # checks the request
     outputs = {}
     for name in targets:

@@ -12,11 +12,13 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
+from numbers import Real
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from maskweave.config import whole_number
 from maskweave.errors import MaskweaveError, shown
 from maskweave.generate.places import Place
 from maskweave.generate.scenes import Plane, is_plane, open_plane
@@ -108,10 +110,9 @@ def predict_tiles(
     Raises:
         MaskweaveError: no plane, planes that do not show the same frame, a scene that is smaller than a tile though its values have no unknown points, or wrong options.
     """
-    if not (0 <= overlap < 1):
-        raise MaskweaveError(f"overlap must be a share of a tile from 0 to below 1, found {overlap}")
-    if batch_size < 1:
-        raise MaskweaveError(f"batch_size must be 1 or more, found {batch_size}")
+    if not isinstance(overlap, Real) or not 0 <= overlap < 1:
+        raise MaskweaveError(f"overlap must be a share of a tile from 0 to below 1, found {shown(overlap)}")
+    batch_size = whole_number("batch_size", batch_size, 1)
     planes = {name: open_plane(value, catalog[name]) for name, value in scene.items() if is_plane(catalog[name])}
     if not planes:
         raise MaskweaveError(f"tiles need an input with rows and columns, found {', '.join(scene) or 'no inputs'}")

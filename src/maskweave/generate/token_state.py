@@ -17,6 +17,7 @@ from maskweave.masking.batch import Slots, TokenSlice, pack
 from maskweave.modality.catalogs import Catalog
 from maskweave.modality.entry import Modality
 from maskweave.tokenizers.base import Tokenizer
+from maskweave.values.array import of_tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +64,14 @@ def check_tokens(tokens: Tokens, modality: Modality, size: int, where: str) -> T
     """
     if not modality.has_tokens:
         raise MaskweaveError(f"{where}: is of kind {modality.kind}, which has no tokens; give its value")
-    ids = np.asarray(tokens.ids)
+    try:
+        ids = np.asarray(of_tensor(tokens.ids, where))
+    except ValueError as error:
+        if isinstance(error, MaskweaveError):
+            raise
+        raise MaskweaveError(
+            f"{where}: found tokens in rows of different lengths; expected whole numbers in one array"
+        ) from error
     if modality.kind == "grid":
         wanted, fits = f"shape {modality.grid}", ids.shape in (modality.grid, (modality.tokens,))
     else:

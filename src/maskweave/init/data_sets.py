@@ -33,6 +33,7 @@ from maskweave.data.source import check_key
 from maskweave.data.table_source import NAME, Table
 from maskweave.data.webdataset import PACKED, TEXTS, bytes_at, split_field, tars_in, unpacked
 from maskweave.errors import BadSample, MaskweaveError
+from maskweave.files import stamp
 from maskweave.init.contents import FileContent, content_of, read_content, video_content
 from maskweave.init.listing import RESERVED, FileSet, FolderListing, Layout
 from maskweave.modality.checks import check_name
@@ -297,7 +298,7 @@ def _tars(root: Path) -> FolderListing:
     places: dict[str, dict[str, tuple[Path, int, int]]] = {}
     keys: dict[str, str] = {}
     for path in tars_in(root):
-        plain = unpacked(path, path.stat().st_mtime_ns) if path.name.lower().endswith(PACKED) else path
+        plain = unpacked(path, tuple(stamp(path))) if path.name.lower().endswith(PACKED) else path
         for member, (_, offset, size) in scan(plain, split=lambda name: (name, "-")).members.items():
             key, field = split_field(member)
             keys[key] = ""

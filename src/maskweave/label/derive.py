@@ -5,6 +5,7 @@ ROOT/MODALITY/label.json marks a folder written by this module and records its p
 skipped pictures.
 """
 
+import contextlib
 import json
 import os
 from collections.abc import Callable
@@ -20,7 +21,8 @@ from maskweave.config import plain
 from maskweave.data.error_budget import SKIPPED, ErrorBudget, Fault, listed, read_faults, write_faults
 from maskweave.data.shards import FORMAT, SAMPLES_IN_MEMORY, Shards, Tars
 from maskweave.errors import BadSample, MaskweaveError
-from maskweave.files import read_json, remove, write_json
+from maskweave.files import digest, read_json, sweep, write_json
+from maskweave.locks import lock
 from maskweave.modality.catalogs import Catalog
 from maskweave.progress import Progress, progress
 
@@ -69,7 +71,12 @@ def label(root: str | os.PathLike[str], catalog: Catalog, limit: float = 0.01, j
     """
     if jobs < 1:
         raise MaskweaveError(f"jobs must be 1 or more, found {jobs}")
-    shards = Shards(root, catalog)
+    with lock(root) if Path(root).is_dir() else contextlib.nullcontext():
+        return _label(Shards(root, catalog), limit, jobs)
+
+
+def _label(shards: Shards, limit: float, jobs: int) -> LabelReport:
+    catalog = shards.catalog
     skips = ErrorBudget(limit)
     notes: list[str] = []
     picture, wanted, missing = _wanted(shards, notes)
@@ -139,8 +146,7 @@ class _Labels:
         self.records: dict[str, dict[str, Any]] = {}
         for name in compute:
             folder = shards.root / name
-            for path in folder.glob(".*.partial"):  # of a killed run
-                remove(path)
+            sweep(folder)
             facts = {
                 "format": FORMAT,
                 "made_from": picture,
@@ -201,9 +207,8 @@ class _Labels:
         """File that lists the skipped pictures of a shard."""
         return self.shards.root / name / f"{shard}{SKIPPED}"
 
-    def _state(self, shard: str) -> list[int]:
-        path = self.shards.path(shard, self.picture)
-        return [path.stat().st_size, path.stat().st_mtime_ns] if path.exists() else [0, 0]
+    def _state(self, shard: str) -> str:
+        return digest(self.shards.path(shard, self.picture))
 
     def _compute(self, i: int) -> dict[str, tuple[bytes, str]] | BadSample:
         """Returns bytes and file extension of each label of sample i; empty if it has no picture."""

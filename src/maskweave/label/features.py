@@ -21,6 +21,7 @@ from maskweave.errors import BadSample, MaskweaveError
 from maskweave.files import claim_record, sweep, write_json
 from maskweave.generate.bundle import load
 from maskweave.label.teacher import Teacher
+from maskweave.locks import lock
 from maskweave.modality.catalogs import Catalog
 from maskweave.modality.entry import Modality
 from maskweave.progress import progress
@@ -68,29 +69,34 @@ def extract_features(
         )
     facts = {"format": FORMAT, "encoder": features.fingerprint, "inputs": inputs, "width": features.width}
     input_entries = catalog.subset(inputs)
-    record = _claimed(folder / name, facts)
-    without_sidecar = replace(recipe, data=replace(recipe.data, sidecar=""))
-    skips = ErrorBudget(recipe.data.limit)
-    for part in ("train", "validation"):
-        source = open_source(without_sidecar, input_entries, part)
-        size = recipe.data.shard_size
-        with progress(f"features {part}", len(source)) as bar:
-            for start in range(0, len(source), size):
-                indices, shard = range(start, min(start + size, len(source))), f"{part}-{start // size:05d}"
-                done, skipped = record["shards"].get(shard), folder / name / f"{shard}{SKIPPED}"
-                if done is None or done["samples"] != len(indices) or not (folder / name / f"{shard}.tar").is_file():
-                    reads = list(read(source, indices, recipe.data.workers))
-                    bad = _write(folder, shard, modality, reads, catalog, features, inputs)
-                    write_faults(skipped, bad)
-                    done = record["shards"][shard] = {"samples": len(indices), **counts(bad)}
-                    write_json(folder / name / RECORD, record)
-                skips.good(len(indices) - done["skipped"])
-                skips.extend(read_faults(skipped, done))
-                skips.check()
-                bar.advance(len(indices))
-    skips.check(finished=True)
-    write_json(folder / name / RECORD, {**record, "finished": True})
-    return folder, skips
+    with lock(folder / name):
+        record = _claimed(folder / name, facts)
+        without_sidecar = replace(recipe, data=replace(recipe.data, sidecar=""))
+        skips = ErrorBudget(recipe.data.limit)
+        for part in ("train", "validation"):
+            source = open_source(without_sidecar, input_entries, part)
+            size = recipe.data.shard_size
+            with progress(f"features {part}", len(source)) as bar:
+                for start in range(0, len(source), size):
+                    indices, shard = range(start, min(start + size, len(source))), f"{part}-{start // size:05d}"
+                    done, skipped = record["shards"].get(shard), folder / name / f"{shard}{SKIPPED}"
+                    if (
+                        done is None
+                        or done["samples"] != len(indices)
+                        or not (folder / name / f"{shard}.tar").is_file()
+                    ):
+                        reads = list(read(source, indices, recipe.data.workers))
+                        bad = _write(folder, shard, modality, reads, catalog, features, inputs)
+                        write_faults(skipped, bad)
+                        done = record["shards"][shard] = {"samples": len(indices), **counts(bad)}
+                        write_json(folder / name / RECORD, record)
+                    skips.good(len(indices) - done["skipped"])
+                    skips.extend(read_faults(skipped, done))
+                    skips.check()
+                    bar.advance(len(indices))
+        skips.check(finished=True)
+        write_json(folder / name / RECORD, {**record, "finished": True})
+        return folder, skips
 
 
 def open_encoder(encoder: str, catalog: Catalog, device: str = "cpu") -> tuple[SampleFeatures, Catalog]:

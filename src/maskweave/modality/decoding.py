@@ -5,7 +5,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from maskweave import limits
+from maskweave.config import check_types
 from maskweave.errors import MaskweaveError, shown
+
+LEAST = 1e-6
+"""Lowest temperature above 0: logits divided by less overflow. 0 takes the likeliest token."""
+
+MOST_POWER = 50
+"""Largest POWER of an `onex` schedule; larger ones overflow."""
 
 
 @dataclass(frozen=True)
@@ -30,15 +37,18 @@ class Decoding:
     weighted by their probabilities. The mean has a lower error where the inputs leave the value open, as for numbers, but blurs pictures."""
 
     def __post_init__(self) -> None:
+        check_types(self)
         for key, holds, expected in (
             ("steps", self.steps >= 1, "1 or more"),
             ("temperature", 0 <= self.temperature < math.inf, "a number of 0 or more"),
             (
                 "temperature_schedule",
                 self.onex is not None,
-                "constant, linear or onex:MIN:POWER, two numbers of 0 or more",
+                f"constant, linear or onex:MIN:POWER, two numbers of 0 or more, POWER at most {MOST_POWER}",
             ),
             ("guidance", math.isfinite(self.guidance), "a finite number"),
+            ("guidance", abs(self.guidance) <= limits.GUIDANCE, f"-{limits.GUIDANCE} to {limits.GUIDANCE}"),
+            ("temperature", self.temperature == 0 or self.temperature >= LEAST, f"0, or {LEAST} or more"),
             ("top_p", 0 < self.top_p <= 1, "a share above 0, up to 1"),
             ("top_k", self.top_k >= 0, "0 or more"),
         ):
@@ -56,7 +66,7 @@ class Decoding:
             least, power = map(float, numbers)
         except ValueError:
             return None
-        return (least, power) if name == "onex" and 0 <= least < math.inf and 0 <= power < math.inf else None
+        return (least, power) if name == "onex" and 0 <= least < math.inf and 0 <= power <= MOST_POWER else None
 
 
 DEFAULT = Decoding()

@@ -78,13 +78,43 @@ def load_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
 
 
 def take_tensors(module: nn.Module, path: Path) -> None:
-    """Use the memory-mapped tensors of a file as a module's parameters and buffers; they take memory only when read or changed.
+    """Use the memory-mapped tensors of a file as a module's parameters and buffers, after reading them once to check them. They take memory only when changed, or if
+    the file has another precision than the module, such as bfloat16.
 
     Raises:
-        MaskweaveError: same as `load_tensors`.
+        MaskweaveError: same as `load_tensors`; or a tensor has numbers of another kind, or NaN, infinite or absurdly large ones.
     """
-    with _same(module.state_dict(), path) as stored:
-        module.load_state_dict({name: stored.get_tensor(name) for name in stored.keys()}, assign=True)  # noqa: SIM118
+    expected = module.state_dict()
+    with _same(expected, path) as stored:
+        tensors = {name: _usable(stored.get_tensor(name), expected[name].dtype, f"{path}: {name}") for name in expected}
+        module.load_state_dict(tensors, assign=True)
+
+
+LARGEST = 1e12
+"""Weights and buffers beyond it are damage: they would overflow in the first products."""
+
+
+def _usable(tensor: Tensor, dtype: torch.dtype, where: str) -> Tensor:
+    """Returns a stored tensor in the type that the module computes in: the mapped one, or a converted copy, of bfloat16 for instance.
+
+    Raises:
+        MaskweaveError: it has numbers of another kind, or numbers that are not finite or absurdly large.
+    """
+    if (
+        tensor.is_floating_point() != dtype.is_floating_point
+        or tensor.is_complex()
+        or tensor.dtype == torch.bool != dtype
+    ):
+        raise MaskweaveError(f"{where}: has type {tensor.dtype}, expected {dtype}; use the file as it was saved")
+    tensor = tensor.to(dtype)
+    if tensor.is_floating_point() and tensor.numel():
+        low, high = torch.aminmax(tensor)  # NaN if there is one
+        if not (low >= -LARGEST and high <= LARGEST):
+            raise MaskweaveError(
+                f"{where}: has values from {float(low):g} to {float(high):g}; expected finite weights, at most {LARGEST:g}; "
+                "restore the file, or train again with a lower learning rate if the training diverged"
+            )
+    return tensor
 
 
 @contextlib.contextmanager

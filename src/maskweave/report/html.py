@@ -17,12 +17,14 @@ from typing import Any
 from PIL import Image
 
 from maskweave.errors import MaskweaveError
-from maskweave.files import read_json, write_aside
+from maskweave.files import digest, read_json, write_aside
 from maskweave.report.clips import ClipTable, clip_tables
 from maskweave.report.curves import final, loss_curves, modality_curves, tokenizer_curves
 from maskweave.training.metrics import read_metrics
 
 MAX_RECIPE_CHARACTERS = 200_000
+HEAD = 2000
+"""Characters at the start of a report that have the digest of its sources."""
 METRIC_NAMES = {"delta1": "δ1", "angle": "mean angle (°)", "PSNR": "PSNR (dB)"}
 """Display names of metrics in evaluation.json."""
 ARROWS = {"lower": "↓", "higher": "↑"}
@@ -73,11 +75,27 @@ def write_report(run: Path, sections: Sections | None = None) -> Path:
         _recipe(run / "recipe.yaml"),
     ]
     template = string.Template(Path(__file__).with_name("template.html").read_text(encoding="utf-8"))
-    page = template.substitute(title=html.escape(name), body="\n".join(body))
+    page = template.substitute(title=html.escape(name), body="\n".join(body), made_from=_sources(run))
     target = run / "report.html"
     with write_aside(target) as aside:
         aside.write_text(page, encoding="utf-8", errors="replace")
     return target
+
+
+def is_current(run: Path) -> bool:
+    """Whether RUN/report.html was written for the recipe, the entries and the model that the folder has now."""
+    try:
+        with open(run / "report.html", encoding="utf-8", errors="replace") as file:
+            return f'content="{_sources(run)}"' in file.read(HEAD)
+    except OSError:
+        return False
+
+
+def _sources(run: Path) -> str:
+    """Digest of what a report belongs to."""
+    return digest(
+        run / "recipe.yaml", run / "modalities.yaml", run / "model" / "config.json", run / "model" / "made_from.json"
+    )
 
 
 def _header(name: str, sections: Sections, lines: Sequence[Mapping[str, Any]]) -> str:

@@ -35,6 +35,8 @@ from maskweave.data.token_store import shard_name
 from maskweave.errors import BadSample, MaskweaveError
 from maskweave.files import claim_record, read_json, remove, sweep, write_aside, write_json
 from maskweave.generate.bundle import Bundle
+from maskweave.locks import NAME as LOCK
+from maskweave.locks import lock
 from maskweave.modality.catalogs import Catalog
 from maskweave.nn.weights import save_tensors
 from maskweave.progress import Progress, progress
@@ -87,7 +89,7 @@ def make_index(
         limit: largest fraction of unusable samples, 0 to 1.
 
     Raises:
-        MaskweaveError: an unknown view, a folder that holds other files or another index, or too many unusable samples.
+        MaskweaveError: an unknown view, a folder that holds other files or another index or that another process writes to, or too many unusable samples.
         FullDisk: no space is left; finished shards are kept.
     """
     folder, features = Path(folder), features_of(bundle, feature_modality)
@@ -106,30 +108,31 @@ def make_index(
             raise MaskweaveError(
                 f"{view!r} cannot be indexed; the model reads these modalities of the data set: {', '.join(readable)}"
             )
-    _claim_index(folder, bundle, features, feature_modality, views, dict(data or {}), source, shard_size)
-    if not (folder / "centers.safetensors").exists():
-        _write_centers(folder, bundle, features, source, views, [] if feature_modality else readable, workers)
-    skips = ErrorBudget(limit)
-    vectors = dict.fromkeys(views, 0)
-    shards = range(-(-len(source) // shard_size))
-    todo = [s for s in shards if not (folder / f"{shard_name(s)}.json").exists()]
-    for path in folder.glob("*.faiss") if todo else ():  # they are of the old vectors
-        remove(path)
-    indices = [i for s in todo for i in range(s * shard_size, min((s + 1) * shard_size, len(source)))]
-    stream = zip(indices, read(source, indices, workers), strict=True)
-    with progress("index", len(source), done=len(source) - len(indices)) as bar:
-        for shard in shards:
-            if shard in todo:
-                size = min((shard + 1) * shard_size, len(source)) - shard * shard_size
-                _write_shard(folder, shard, islice(stream, size), bundle.catalog, features, views, bar)
-            facts = read_json(folder / f"{shard_name(shard)}.json", limit=None)
-            skips.good(len(facts["keys"]))
-            skips.extend(read_faults(folder / f"{shard_name(shard)}{SKIPPED}", facts))
-            for view in views:
-                vectors[view] += facts["vectors"][view]
-            _check(folder, skips, shards)
-    _check(folder, skips, shards, finished=True)
-    return Indexed(folder, vectors, skips)
+    with lock(folder):
+        _claim_index(folder, bundle, features, feature_modality, views, dict(data or {}), source, shard_size)
+        if not (folder / "centers.safetensors").exists():
+            _write_centers(folder, bundle, features, source, views, [] if feature_modality else readable, workers)
+        skips = ErrorBudget(limit)
+        vectors = dict.fromkeys(views, 0)
+        shards = range(-(-len(source) // shard_size))
+        todo = [s for s in shards if not (folder / f"{shard_name(s)}.json").exists()]
+        for path in folder.glob("*.faiss") if todo else ():  # they are of the old vectors
+            remove(path)
+        indices = [i for s in todo for i in range(s * shard_size, min((s + 1) * shard_size, len(source)))]
+        stream = zip(indices, read(source, indices, workers), strict=True)
+        with progress("index", len(source), done=len(source) - len(indices)) as bar:
+            for shard in shards:
+                if shard in todo:
+                    size = min((shard + 1) * shard_size, len(source)) - shard * shard_size
+                    _write_shard(folder, shard, islice(stream, size), bundle.catalog, features, views, bar)
+                facts = read_json(folder / f"{shard_name(shard)}.json", limit=None)
+                skips.good(len(facts["keys"]))
+                skips.extend(read_faults(folder / f"{shard_name(shard)}{SKIPPED}", facts))
+                for view in views:
+                    vectors[view] += facts["vectors"][view]
+                _check(folder, skips, shards)
+        _check(folder, skips, shards, finished=True)
+        return Indexed(folder, vectors, skips)
 
 
 def _claim_index(
@@ -154,7 +157,7 @@ def _claim_index(
         "shard_size": shard_size,
     }
     path = folder / "index.json"
-    if not path.exists() and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if not path.exists() and folder.exists() and any(not p.name.startswith(LOCK) for p in folder.iterdir()):
         raise MaskweaveError(f"{folder}: contains other files but no index; choose an empty or new folder")
     more = {"bundle": str(bundle.folder.resolve()) if bundle.folder else "", "data": data}
     claim_record(path, facts, "an index", more)

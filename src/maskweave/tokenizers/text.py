@@ -20,7 +20,7 @@ from torch import Tensor
 
 from maskweave.config import build, plain
 from maskweave.errors import BadSample, MaskweaveError, shown
-from maskweave.files import read_json, write_aside
+from maskweave.files import digest, read_json, write_aside
 from maskweave.modality.checks import check_vocabulary
 from maskweave.modality.vocabulary import Vocabulary
 from maskweave.nn.layers import sine_cosine
@@ -106,8 +106,10 @@ class TextTokenizer:
         with write_aside(folder) as aside:
             aside.mkdir()
             (aside / "tokenizer.json").write_text(self.tokenizer.to_str(pretty=True), encoding="utf-8")
-            config = json.dumps(plain(self.vocabulary), indent=1, ensure_ascii=False)
-            (aside / "config.json").write_text(config + "\n", encoding="utf-8")
+            config = {**plain(self.vocabulary), "fingerprint": digest(aside / "tokenizer.json")}
+            (aside / "config.json").write_text(
+                json.dumps(config, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+            )
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], name: str = "text") -> "TextTokenizer":
@@ -125,6 +127,11 @@ class TextTokenizer:
         try:
             added = {int(entry["id"]): entry for entry in content["added_tokens"]}
             config = read_json(path / "config.json") if path.is_dir() else None
+            # Two exchanged ids would give other texts without any error; versions before had no fingerprint.
+            if config is not None and (expected := config.pop("fingerprint", "")) and expected != digest(file):
+                raise MaskweaveError(
+                    f"{file}: has changed since it was made (its fingerprint is not the one in config.json); restore the file, or copy the complete folder again"
+                )
             vocabulary = (
                 _infer(name, content, added)
                 if config is None

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from maskweave.config import plain
 from maskweave.errors import MaskweaveError, shown
-from maskweave.files import read_json, remove, write_aside, write_json
+from maskweave.files import read_json, remove, sweep, write_aside, write_json
 from maskweave.nn.weights import load_tensors, open_tensors, save_tensors
 from maskweave.training.distributed import DistContext
 from maskweave.training.early_stopping import Best
@@ -150,8 +150,7 @@ def resume(folder: Path, state: State) -> list[str]:
         MaskweaveError: the checkpoint has another architecture or sample order, or more steps than `train.steps`.
     """
     if state.ranks.is_main:
-        for left in Path(folder, "checkpoints").glob(".step-*"):  # left by a process that was killed while writing
-            remove(left)
+        sweep(Path(folder, "checkpoints"))
     path = latest(folder)
     if path is None:
         return []

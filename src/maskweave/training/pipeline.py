@@ -14,7 +14,8 @@ from maskweave.data.order import SizedBatches
 from maskweave.data.token_store import TokenData
 from maskweave.data.tokenizing import tokenize
 from maskweave.errors import MaskweaveError
-from maskweave.families.weights import save_model
+from maskweave.families.weights import made_from, save_model
+from maskweave.files import digest
 from maskweave.modality.catalogs import Catalog
 from maskweave.tokenizers.folder import load_tokenizers
 from maskweave.training import checkpoints
@@ -24,7 +25,7 @@ from maskweave.training.learned_scaling import learn_scaling, with_learned, with
 from maskweave.training.loop import FitResult, fit
 from maskweave.training.processes import spawn_workers
 from maskweave.training.recipe import Recipe
-from maskweave.training.run_folder import claim_folder
+from maskweave.training.run_folder import claim_folder, writing
 from maskweave.training.sources import open_sources
 from maskweave.training.tokenizers import train_tokenizers
 from maskweave.training.warm_start import other_tokenizers, warm_start
@@ -36,10 +37,11 @@ def run_recipe(recipe: Recipe, folder: Path, command: str) -> None:
     Args:
         command: command to resume after an interruption.
     """
-    catalog = claim(recipe, folder)
-    train_tokenizers(recipe, catalog, folder, command)
-    make_tokens(recipe, catalog, folder)
-    train_model(recipe, catalog, folder, command)
+    with writing(folder):
+        catalog = claim(recipe, folder)
+        train_tokenizers(recipe, catalog, folder, command)
+        make_tokens(recipe, catalog, folder)
+        train_model(recipe, catalog, folder, command)
 
 
 def claim(recipe: Recipe, folder: Path) -> Catalog:
@@ -116,10 +118,8 @@ def train_model(recipe: Recipe, catalog: Catalog, folder: Path, command: str = "
     """Trains the model on the token shards, in `train.processes` processes, and saves it."""
     with spawn_workers(recipe.train.processes, _train_together, recipe, catalog, folder):
         model, result = _fit_model(recipe, catalog, folder, command)
-    saved = folder / "model" / "config.json"
-    fresh = not saved.exists() or saved.stat().st_mtime_ns < (result.checkpoint / "state.json").stat().st_mtime_ns
-    if fresh and is_main_process():
-        save_model(model, catalog, folder)
+    if is_main_process() and made_from(folder) != (checkpoint := digest(result.checkpoint / "state.json")):
+        save_model(model, catalog, folder, checkpoint)
     return result
 
 

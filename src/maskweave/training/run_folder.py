@@ -1,5 +1,6 @@
 """A run folder and its recipe."""
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ from maskweave.data.named import is_endless
 from maskweave.data.split import Split
 from maskweave.errors import MaskweaveError
 from maskweave.files import read_yaml, remove, sweep, write_yaml
+from maskweave.locks import lock
 from maskweave.modality.catalogs import Catalog, catalog_from
 from maskweave.modality.entry import training_facts
 from maskweave.training.checkpoints import latest
@@ -36,6 +38,11 @@ ADDED: dict[str, Any] = {
 
 MOST_LISTED = 20
 """Differences that a message lists."""
+
+
+def writing(folder: Path) -> contextlib.AbstractContextManager[None]:
+    """Context in which no other command writes to a run folder. Of several processes that train together, the first one holds the lock."""
+    return lock(folder) if is_main_process() else contextlib.nullcontext()
 
 
 def claim_folder(folder: Path, recipe: dict[str, Any], catalog: Catalog) -> None:
@@ -72,7 +79,7 @@ def claim_folder(folder: Path, recipe: dict[str, Any], catalog: Catalog) -> None
     if reported and _is_begun(folder):
         _report(f"{folder}: {'; '.join(reported)} from now on")
     write_yaml(entries, now)
-    if found != recipe or was != now:  # the file's time shows whether the report still belongs to recipe and entries
+    if found != recipe:
         write_yaml(path, recipe)
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from maskweave import limits
+from maskweave.config import check_types
 from maskweave.errors import MaskweaveError
 from maskweave.training.early_stopping import EarlyStopping
 
@@ -72,11 +73,13 @@ class TrainSettings:
         return self.batch_size * self.accumulate * self.processes
 
     def __post_init__(self) -> None:
+        check_types(self)
         for key in ("steps", "batch_size", "accumulate", "log_every", "keep", "processes"):
             self._expect(key, getattr(self, key) >= 1, "1 or more")
         for key in ("validate_every", "checkpoint_every", "workers", "threads", "seed"):
             self._expect(key, getattr(self, key) >= 0, "0 or more")
         for key, most in (
+            ("steps", limits.STEPS),
             ("batch_size", limits.BATCH_SIZE),
             ("accumulate", limits.ACCUMULATE),
             ("processes", limits.PROCESSES),

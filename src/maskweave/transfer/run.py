@@ -24,7 +24,7 @@ from maskweave.training.distributed import connect, is_main_process
 from maskweave.training.learned_scaling import learns, with_learned_by_tokenizers, with_values
 from maskweave.training.loop import fit
 from maskweave.training.optimizer import trained
-from maskweave.training.run_folder import claim_folder
+from maskweave.training.run_folder import claim_folder, writing
 from maskweave.transfer.build import Transferred, build_objective, load_transferred, save_transferred
 from maskweave.transfer.calibration import calibrate, hold_out
 from maskweave.transfer.data import Examples, Parts, TransferBatches, open_examples
@@ -50,6 +50,11 @@ def run_transfer(recipe: TransferRecipe, folder: Path, command: str = "") -> lis
     Raises:
         MaskweaveError: the recipe, the starting model and the data do not fit together, or the folder holds another run.
     """
+    with writing(folder):
+        return _run(recipe, folder, command)
+
+
+def _run(recipe: TransferRecipe, folder: Path, command: str) -> list[EvaluationRow]:
     if recipe.train.processes > 1:
         raise MaskweaveError(
             f"train.processes is {recipe.train.processes}, but a transfer trains in one process, or under torchrun; set it to 1"

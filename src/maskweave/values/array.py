@@ -37,10 +37,7 @@ class Array(ValueType):
         return finite(array, where)
 
     def from_python(self, value: Any, where: str) -> np.ndarray:
-        if isinstance(value, Tensor):
-            value = value.detach().cpu()
-            value = (value.float() if value.dtype == torch.bfloat16 else value).numpy()
-        return as_numbers(value, where)
+        return as_numbers(of_tensor(value, where), where)
 
     def as_array(self, value: Any, where: str) -> np.ndarray:
         """Returns the value as an array of an accepted type, or raises BadSample."""
@@ -107,6 +104,23 @@ class Array(ValueType):
 
     def merge(self, values: Sequence[np.ndarray], overlap: float) -> np.ndarray:
         return np.mean(np.stack(values), axis=0, dtype=np.float64).astype(values[0].dtype)
+
+
+def of_tensor(value: Any, where: str) -> Any:
+    """Returns a tensor of any device and layout as an array; other values as they are.
+
+    Raises:
+        BadSample: the tensor cannot be an array, for instance because it has no content.
+    """
+    if not isinstance(value, Tensor):
+        return value
+    try:
+        value = value.detach().cpu().resolve_conj().resolve_neg()
+        return (value.float() if value.dtype == torch.bfloat16 else value).numpy()
+    except (RuntimeError, TypeError, NotImplementedError) as error:
+        raise refuse(
+            where, f"a tensor that cannot become an array ({files.brief(error)})", "a dense tensor or an array"
+        ) from error
 
 
 def as_numbers(value: Any, where: str) -> np.ndarray:

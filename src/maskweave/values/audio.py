@@ -14,7 +14,7 @@ from torch import Tensor
 
 from maskweave.errors import MaskweaveError
 from maskweave.values import files, formats
-from maskweave.values.array import NUMBERS, affine, check_range
+from maskweave.values.array import NUMBERS, affine, check_range, of_tensor
 from maskweave.values.base import Loss, Size, TextLabels, ValueType, refuse
 from maskweave.values.formats import SOUNDS
 from maskweave.values.formats.base import Selection
@@ -134,7 +134,7 @@ class Audio(ValueType):
         return Sound(self.analysis, as_waveform(value, self.rate, where))
 
     def from_python(self, value: Any, where: str) -> Any:
-        return value.detach().cpu().numpy() if isinstance(value, Tensor) else value
+        return of_tensor(value, where)
 
     @property
     def endings(self) -> tuple[str, ...]:

@@ -10,13 +10,15 @@
 """
 
 import io
-import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from maskweave.errors import BadSample
+from maskweave.files import parse_json
+from maskweave.limits import whole_setting
 from maskweave.values.remarks import remark
 
 if TYPE_CHECKING:
@@ -27,13 +29,26 @@ MAX_PIXELS = 64_000_000
 MAX_BYTES = 256 * 2**20
 """Size of one file or tar member; larger ones are not read."""
 MAX_ARRAY_BYTES = 2**30
-"""Size of one array, checked in its header before memory is allocated."""
+"""Memory that one array or picture may take while it is read, if the variable is not set; checked before memory is allocated."""
+VALUE_SETTING = "MASKWEAVE_MAX_VALUE_MB"
+"""Environment variable: the same in megabytes, in each process that reads samples."""
+PICTURE_COPIES = 4
+"""Copies of a picture's points that exist at once while it is decoded."""
 MAX_JSON_BYTES = 32 * 2**20
 PICTURES = ("png", "jpg", "jpeg", "webp", "bmp", "gif", "tif", "tiff")
 PNG_DEPTH = 24
 """Byte of a PNG that holds its bits per channel; Pillow reads 16 bits of color as 8."""
 JPEG = b"\xff\xd8\xff"
 """First bytes of JPEG pictures."""
+
+
+def max_value_bytes() -> int:
+    """Returns the memory in bytes that one array or picture may take while it is read.
+
+    Raises:
+        MaskweaveError: the environment variable is not a whole number of 1 or more.
+    """
+    return whole_setting(VALUE_SETTING, 0) * 2**20 if os.environ.get(VALUE_SETTING, "").strip() else MAX_ARRAY_BYTES
 
 
 def check_size(content: bytes, where: str) -> None:
@@ -116,12 +131,13 @@ def picture_array(picture: Any, channels: int, background: tuple[int, int, int],
     if picture.mode.startswith(("I", "F")):
         raise _too_deep(f"mode {picture.mode} (16 or 32 bits)", where)
     upright = ImageOps.exif_transpose(picture)
+    mode = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}[channels]
     if channels not in (2, 4) and upright.has_transparency_data:
         colors = composited(np.array(upright.convert("RGBA")), background)
         from PIL import Image
 
         upright = Image.fromarray(colors)
-    return np.array(upright.convert({1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}[channels]))
+    return np.array(upright if upright.mode == mode else upright.convert(mode))
 
 
 def composited(array: np.ndarray, background: tuple[int, int, int]) -> np.ndarray:
@@ -180,6 +196,15 @@ def _pages(picture: Any) -> int:
     return pages
 
 
+def check_picture(picture: Any, where: str) -> None:
+    """Raise BadSample if decoding a picture takes more memory than a value may."""
+    size, most = picture.width * picture.height * len(picture.getbands()) * PICTURE_COPIES, max_value_bytes()
+    if size > most:
+        raise BadSample(
+            f"{where}: decoding {picture.width} × {picture.height} pixels takes {size:,} bytes; expected at most {most:,}, see {VALUE_SETTING}"
+        )
+
+
 class _opened:
     """Context that opens a picture; every error in the file is raised as a BadSample."""
 
@@ -195,6 +220,7 @@ class _opened:
                 raise BadSample(
                     f"{self.where}: {picture.width} × {picture.height} pixels; expected at most {MAX_PIXELS:,}"
                 )
+            check_picture(picture, self.where)
             picture.load()  # raises on truncated data, unless only the end is missing
             if picture.format == "PNG" and b"IEND" not in self.content:
                 raise OSError("its end is missing")
@@ -251,7 +277,7 @@ def read_text(content: bytes, where: str) -> str:
 def read_json_value(content: bytes, where: str) -> Any:
     """Returns the content of a JSON file."""
     try:
-        return json.loads(read_text(content, where))
+        return parse_json(read_text(content, where))
     except (ValueError, RecursionError) as error:
         raise BadSample(f"{where}: corrupt or truncated JSON ({brief(error)}); replace the file") from error
 

@@ -39,6 +39,8 @@ from maskweave.values.items import (
 )
 from maskweave.values.metrics import Metric, label_f1
 
+MAX_INSTANCES = 2048
+"""Instances of one value: each takes a mask of the entry's size."""
 MAX_MASK_POINTS = 4 * files.MAX_PIXELS
 """Points of all masks of one sample together."""
 LAYOUT = '{"class": name, "mask": mask}'
@@ -108,6 +110,7 @@ class Instances(ValueType):
 
     def check(self, value: Any, where: str) -> list[dict[str, Any]]:
         instances: list[dict[str, Any]] = []
+        self._check_points(value, where)
         for i, item in enumerate(check_items(value, where, ("class", "mask"), LAYOUT)):
             mask = as_numbers(item["mask"], f"{where}: item {i}: mask")
             mask = mask[..., 0] if mask.ndim == 3 and mask.shape[-1] == 1 else mask
@@ -122,6 +125,15 @@ class Instances(ValueType):
                 )
             instances.append({"class": check_class(item, i, self.classes, where), "mask": mask})
         return instances
+
+    def _check_points(self, value: Any, where: str) -> None:
+        """Refuses more masks than fit into memory at the entry's size."""
+        count = len(value) if isinstance(value, (list, tuple)) else 0
+        most = min(MAX_INSTANCES, MAX_MASK_POINTS // (self.size[0] * self.size[1]))
+        if count > most:
+            raise refuse(
+                where, f"{count:,} instances", f"at most {most:,} masks of the entry's size {tuple(self.size)}"
+            )
 
     def check_batch(self, values: Sequence[Any], name: str, first: int = 0) -> list[Any]:
         checked = super().check_batch(values, name, first)
@@ -145,6 +157,8 @@ class Instances(ValueType):
         value = files.read_json_value(content, where)
         if not isinstance(value, list):
             return value
+        if len(value) > MAX_INSTANCES:
+            raise BadSample(f"{where}: {len(value):,} instances; expected at most {MAX_INSTANCES:,}")
         masks, points = [], 0
         for i, item in enumerate(value):
             masks.append(_unpack(item, i, where))

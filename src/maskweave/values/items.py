@@ -12,6 +12,8 @@ BOX_SLACK = 1e-3
 """Coordinates at most this far outside 0 to 1 are rounding errors and are clipped."""
 LARGEST = 1e15
 MAX_BINS = 2**16
+MAX_ITEMS = 10_000
+"""Items of one value. The busiest pictures of public data sets have some hundreds."""
 COORDINATES = "coordinates 0 to 1 from the top left"
 
 FIRST = "first"
@@ -39,6 +41,8 @@ def check_items(value: Any, where: str, names: tuple[str, ...], layout: str) -> 
     """Check for a list of mappings that have at least these keys."""
     if not isinstance(value, (list, tuple)):
         raise refuse(where, shown(value), f"a list, each {layout}")
+    if len(value) > MAX_ITEMS:
+        raise refuse(where, f"{len(value):,} items", f"at most {MAX_ITEMS:,}")
     for i, item in enumerate(value):
         if not isinstance(item, dict) or any(name not in item for name in names):
             raise refuse(where, f"item {i}: {shown(item)}", layout)

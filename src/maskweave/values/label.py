@@ -7,9 +7,9 @@ from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
-from torch import Tensor
 
 from maskweave.errors import MaskweaveError, shown
+from maskweave.values.array import of_tensor
 from maskweave.values.base import Size, TextLabels, ValueType, refuse
 from maskweave.values.classes import check_classes
 from maskweave.values.distribution import ClassDistribution, point
@@ -65,7 +65,8 @@ class Label(ValueType):
 
     def from_python(self, value: Any, where: str) -> Any:
         """Arrays and tensors of one number become numbers."""
-        if isinstance(value, (Tensor, np.ndarray)) and value.shape in ((), (1,)):
+        value = of_tensor(value, where)
+        if isinstance(value, np.ndarray) and value.shape in ((), (1,)):
             return value.item()
         return value
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from maskweave.errors import MaskweaveError, shown
-from maskweave.values.array import check_range
+from maskweave.values.array import check_range, of_tensor
 from maskweave.values.base import Size, TextLabels, ValueType, refuse
 from maskweave.values.bins import fit_bins
 from maskweave.values.distribution import NumberDistribution, point
@@ -104,7 +104,8 @@ class Scalar(ValueType):
 
     def from_python(self, value: Any, where: str) -> Any:
         """Arrays and tensors of one number, and text, become numbers."""
-        if isinstance(value, (Tensor, np.ndarray)):
+        value = of_tensor(value, where)
+        if isinstance(value, np.ndarray):
             if math.prod(value.shape) != 1:
                 raise refuse(where, shown(value), "one number")
             return value.item()

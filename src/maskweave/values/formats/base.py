@@ -114,10 +114,10 @@ def check_array(shape: Sequence[int], dtype: np.dtype, where: str) -> int:
     """
     if dtype.kind not in "biuf":
         raise BadSample(f"{where}: found an array of {dtype}; expected plain numbers (objects are never unpickled)")
-    size = math.prod(map(int, shape)) * dtype.itemsize
-    if min(shape, default=0) < 0 or size > files.MAX_ARRAY_BYTES:
+    size, most = math.prod(map(int, shape)) * dtype.itemsize, files.max_value_bytes()
+    if min(shape, default=0) < 0 or max(size, *map(int, shape), 0) > most:
         raise BadSample(
-            f"{where}: shape {tuple(map(int, shape))} of {dtype} takes {size:,} bytes; expected at most {files.MAX_ARRAY_BYTES:,}"
+            f"{where}: shape {tuple(map(int, shape))} of {dtype} takes {size:,} bytes; expected at most {most:,}, see {files.VALUE_SETTING}"
         )
     return size
 

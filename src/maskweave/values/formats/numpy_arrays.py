@@ -39,15 +39,19 @@ def _read(stream: Any, length: int, where: str) -> np.ndarray:
         raise BadSample(
             f"{where}: not a NumPy array, or its header is damaged ({files.brief(error)}); save it with numpy.save"
         ) from error
+    if not all(type(n) is int and n >= 0 for n in shape):
+        raise BadSample(f"{where}: its header is damaged (shape {shape}); save it with numpy.save")
     size = check_array(shape, dtype, where)
     if size > length:
         raise BadSample(
             f"{where}: truncated: {length:,} bytes cannot hold shape {shape} of {dtype} ({size:,} bytes); replace the file"
         )
-    content = stream.read(size)
-    if len(content) != size:
+    content, found = bytearray(size), 0  # filled in place: an array may take half of the memory that there is
+    while found < size and (count := stream.readinto(memoryview(content)[found:])):
+        found += count
+    if found != size:
         raise BadSample(
-            f"{where}: truncated: {len(content):,} bytes of shape {shape} of {dtype}, expected {size:,}; replace the file"
+            f"{where}: truncated: {found:,} bytes of shape {shape} of {dtype}, expected {size:,}; replace the file"
         )
-    array = np.frombuffer(bytearray(content), dtype)  # a bytearray, so that the array can be written to
+    array = np.frombuffer(content, dtype)
     return native(array.reshape(shape, order="F" if fortran else "C"))

@@ -93,9 +93,9 @@ def _check(dataset: Any, bands: list[int], where: str) -> None:
     dtype = np.result_type(*types)
     check_array((dataset.height, dataset.width, len(bands)), dtype, where)
     for rows, columns in dataset.block_shapes:
-        if rows * columns * dtype.itemsize > files.MAX_ARRAY_BYTES:
+        if rows * columns * dtype.itemsize > files.max_value_bytes():
             raise BadSample(
-                f"{where}: found blocks of {rows} × {columns} pixels; expected at most {files.MAX_ARRAY_BYTES:,} bytes"
+                f"{where}: found blocks of {rows} × {columns} pixels; expected at most {files.max_value_bytes():,} bytes"
             )
 
 

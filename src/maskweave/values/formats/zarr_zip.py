@@ -61,8 +61,8 @@ def read(content: bytes, where: str, selection: Selection) -> Stored:
         folder = f"{array.path}/" if array.path else ""
         own = {name: info for name, info in members.items() if name.startswith(folder)}
         size = sum(info.file_size for info in own.values())
-        if size > files.MAX_ARRAY_BYTES:
-            raise BadSample(f"{named}: takes {size:,} bytes; expected at most {files.MAX_ARRAY_BYTES:,}")
+        if size > files.max_value_bytes():
+            raise BadSample(f"{named}: takes {size:,} bytes; expected at most {files.max_value_bytes():,}")
         buffer = default_buffer_prototype().buffer
         store = MemoryStore({name[len(folder) :]: buffer.from_bytes(archive.read(info)) for name, info in own.items()})
         return decoded(native(np.asarray(zarr.open_array(store=store, mode="r")[...])), array.attributes, named)

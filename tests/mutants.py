@@ -1,0 +1,232 @@
+"""Puts small faults into the code, one at a time, and prints which of them the tests notice: `make mutants`.
+
+    python tests/mutants.py --seed 0 --count 100 --rooms files,nn
+
+A seed chooses the faults: another comparison, number or operator, a dropped check, a dropped call, a flipped condition. The package is copied, the
+fault is put into the copy, and the tests that import the changed module run on it, those of its own room first, until one fails. A fault that no
+test notices is a test to write, or changes nothing that anyone can see.
+"""
+
+import argparse
+import ast
+import os
+import random
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "src" / "maskweave"
+SWAPPED = {
+    ast.Lt: "<=", ast.LtE: "<", ast.Gt: ">=", ast.GtE: ">", ast.Eq: "!=", ast.NotEq: "==", ast.In: "not in", ast.NotIn: "in",
+    ast.Is: "is not", ast.IsNot: "is", ast.Add: "-", ast.Sub: "+", ast.Mult: "/", ast.Div: "*", ast.FloorDiv: "*", ast.Mod: "//", ast.And: "or",
+    ast.Or: "and",
+}  # fmt: skip
+"""What takes the place of an operator."""
+SILENT = ("_shown", "shown", "describe", "print", "say", "warn", "warning")
+"""Calls whose arguments are words for people."""
+MOST_FILES = 12
+"""Test files that run for one fault."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One change of the text of a module."""
+
+    path: Path
+    line: int
+    start: int
+    """Offset in the file, in bytes."""
+    end: int
+    new: str
+    what: str
+
+    def apply(self, text: bytes) -> bytes:
+        return text[: self.start] + self.new.encode() + text[self.end :]
+
+    def __str__(self) -> str:
+        return f"{self.path.relative_to(PACKAGE)}:{self.line}: {self.what}"
+
+
+class Finder(ast.NodeVisitor):
+    """Finds the faults that a module's code allows. Words for people, types and docstrings stay."""
+
+    def __init__(self, path: Path):
+        self.path, self.text = path, path.read_bytes()
+        self.faults: list[Fault] = []
+        self.starts = [0]
+        for line in self.text.splitlines(keepends=True):
+            self.starts.append(self.starts[-1] + len(line))
+        self.visit(ast.parse(self.text))
+
+    def add(self, node: ast.AST, new: str, what: str, end: ast.AST | None = None) -> None:
+        at, to = self.span(node)[0], self.span(end or node)[1]
+        self.faults.append(Fault(self.path, node.lineno, at, to, new, what))  # type: ignore[attr-defined]
+
+    def span(self, node: ast.AST) -> tuple[int, int]:
+        n: ast.expr = node  # type: ignore[assignment]
+        assert n.end_lineno is not None and n.end_col_offset is not None
+        return self.starts[n.lineno - 1] + n.col_offset, self.starts[n.end_lineno - 1] + n.end_col_offset
+
+    def source(self, node: ast.AST) -> str:
+        start, end = self.span(node)
+        return self.text[start:end].decode()
+
+    def between(self, left: ast.AST, right: ast.AST, operator: ast.AST) -> None:
+        """Swaps the operator between two expressions."""
+        new = SWAPPED.get(type(operator))  # type: ignore[call-overload]
+        start, end = self.span(left)[1], self.span(right)[0]
+        old = self.text[start:end].decode()
+        if new and (word := re.search(r"(not\s+in|is\s+not|[a-z]+|[-+*/%<>=!]+)", old)) and "#" not in old:
+            changed = old[: word.start()] + new + old[word.end() :]
+            line = self.text[:start].count(b"\n") + 1
+            self.faults.append(Fault(self.path, line, start, end, changed, f"{word[0]} becomes {new}"))
+
+    def visit_Compare(self, node: ast.Compare) -> None:
+        for left, operator, right in zip([node.left, *node.comparators], node.ops, node.comparators, strict=False):
+            self.between(left, right, operator)
+        self.generic_visit(node)
+
+    def visit_BinOp(self, node: ast.BinOp) -> None:
+        words = any(
+            isinstance(n, ast.JoinedStr) or (isinstance(n, ast.Constant) and isinstance(n.value, str))
+            for n in ast.walk(node)
+        )
+        if not words:
+            self.between(node.left, node.right, node.op)
+        self.generic_visit(node)
+
+    def visit_BoolOp(self, node: ast.BoolOp) -> None:
+        for left, right in zip(node.values, node.values[1:], strict=False):
+            self.between(left, right, node.op)
+        self.generic_visit(node)
+
+    def visit_UnaryOp(self, node: ast.UnaryOp) -> None:
+        if isinstance(node.op, (ast.Not, ast.USub, ast.Invert)):
+            self.add(node, f"({self.source(node.operand)})", f"{self.source(node)[:40]} loses its sign")
+        self.generic_visit(node)
+
+    def visit_Constant(self, node: ast.Constant) -> None:
+        value = node.value
+        if isinstance(value, bool):
+            self.add(node, str(not value), f"{value} becomes {not value}")
+        elif isinstance(value, int):
+            self.add(node, str(value + 1), f"{value} becomes {value + 1}")
+        elif isinstance(value, float) and value:
+            self.add(node, repr(value * 1.25), f"{value} becomes {value * 1.25}")
+
+    def visit_If(self, node: ast.If) -> None:
+        if isinstance(node.body[-1], (ast.Raise, ast.Return)) and not node.orelse:
+            kind = "check" if isinstance(node.body[-1], ast.Raise) else "case"
+            self.add(node.test, "False", f"the {kind} {self.source(node.test)[:60]!r} is dropped")
+        self.generic_visit(node)
+
+    def visit_IfExp(self, node: ast.IfExp) -> None:
+        self.add(node, f"({self.source(node.body)})", f"always {self.source(node.body)[:40]!r}")
+        self.generic_visit(node)
+
+    def visit_Expr(self, node: ast.Expr) -> None:
+        if isinstance(node.value, ast.Call):
+            self.add(node, "pass", f"{self.source(node)[:60]!r} is dropped")
+            self.generic_visit(node)
+
+    def visit_Call(self, node: ast.Call) -> None:
+        name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        if name not in SILENT:
+            self.generic_visit(node)
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
+        if not node.name.startswith(("describe", "__repr__", "__str__", "draw", "advi")):
+            for part in (*node.args.defaults, *filter(None, node.args.kw_defaults), *node.body):
+                self.visit(part)
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> None:
+        if node.value is not None:
+            self.visit(node.value)
+
+    def skip(self, node: ast.AST) -> None:
+        """Messages, texts, imports and assertions for the type checker."""
+
+    visit_Raise = visit_JoinedStr = visit_Import = visit_ImportFrom = visit_Assert = skip
+
+
+def faults_of(rooms: list[str]) -> list[Fault]:
+    """All faults of the modules of some rooms; of all rooms if there are none."""
+    found = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        room = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+        if (not rooms or room in rooms) and room not in ("cli", "__init__", "__main__") and "draw" not in path.name:
+            found += Finder(path).faults
+    return found
+
+
+def tests_of(path: Path) -> list[Path]:
+    """The test files that import a module, those of its room first, then the shortest."""
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    name, parent = ".".join(parts), ".".join(parts[:-1])
+    pattern = re.compile(rf"from {name}(\.| import)|import {name}\b|from {parent} import [^\n]*\b{parts[-1]}\b")
+    files = [file for file in (ROOT / "tests").rglob("test_*.py") if pattern.search(file.read_text(encoding="utf-8"))]
+    room = ROOT / "tests" / parts[1]
+    files += [file for file in sorted(room.glob("test_*.py")) if file not in files] if room.is_dir() else []
+    like = parts[-1]
+    return sorted(files, key=lambda f: (like not in f.stem, room not in f.parents, f.stat().st_size))[:MOST_FILES]
+
+
+def notices(fault: Fault, limit: float) -> str:
+    """Returns the test that fails with a fault, "timeout", or nothing if all pass."""
+    with tempfile.TemporaryDirectory(prefix="mutant-") as folder:
+        copy = shutil.copytree(PACKAGE, Path(folder) / "maskweave", ignore=shutil.ignore_patterns("__pycache__"))
+        target = copy / fault.path.relative_to(PACKAGE)
+        target.write_bytes(fault.apply(fault.path.read_bytes()))
+        environment = {**os.environ, "PYTHONPATH": folder, "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
+        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--no-header", "-W", "ignore"]
+        files = [str(path) for path in tests_of(fault.path)]
+        if not files:
+            return ""
+        try:
+            done = subprocess.run(
+                [*command, *files], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=limit
+            )
+        except subprocess.TimeoutExpired:
+            return "timeout"
+        failed = re.search(r"^(?:FAILED|ERROR) (\S+)", done.stdout, re.MULTILINE)
+        return (failed[1] if failed else f"exit code {done.returncode}") if done.returncode else ""
+
+
+def chosen(rooms: list[str], seed: int, count: int) -> Iterator[Fault]:
+    """Yields faults: a room, then one of its modules, then one of its faults, each with equal chances."""
+    rng = random.Random(seed)
+    by_room: dict[str, dict[Path, list[Fault]]] = {}
+    for fault in faults_of(rooms):
+        room = fault.path.relative_to(PACKAGE).parts[0]
+        by_room.setdefault(room, {}).setdefault(fault.path, []).append(fault)
+    for _ in range(count):
+        modules = by_room[rng.choice(sorted(by_room))]
+        yield rng.choice(modules[rng.choice(sorted(modules))])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--count", type=int, default=100)
+    parser.add_argument("--rooms", default="", help="rooms, separated by commas (default: all)")
+    parser.add_argument("--limit", type=float, default=600, help="seconds for the tests of one fault")
+    given = parser.parse_args()
+    noticed, total = Counter[bool](), Counter[str]()
+    for fault in chosen([room for room in given.rooms.split(",") if room], given.seed, given.count):
+        test = notices(fault, given.limit)
+        noticed[bool(test)] += 1
+        total[fault.path.relative_to(PACKAGE).parts[0]] += not test
+        print(f"{'caught  ' if test else 'UNNOTICED'} {fault}  {test}", flush=True)
+    missed = ", ".join(f"{room} {count}" for room, count in sorted(total.items()) if count)
+    print(f"caught {noticed[True]} of {sum(noticed.values())}" + (f"; unnoticed in {missed}" if missed else ""))
+
+
+if __name__ == "__main__":
+    main()
