@@ -14,6 +14,7 @@ from maskweave.data.columns import Column
 from maskweave.errors import MaskweaveError
 from maskweave.masking.batch import Slots, TokenBatch
 from maskweave.masking.fourm import MaskingConfig, MaskSampler, Mixture, budgets, log_gamma
+from maskweave.masking.random import SampleRandom
 from maskweave.modality.catalogs import Catalog
 from maskweave.modality.entry import Modality
 from maskweave.modality.vocabulary import Vocabulary
@@ -288,28 +289,28 @@ def test_mixtures_are_chosen_by_weight_among_those_that_a_sample_fits() -> None:
 
 def test_shares_have_the_dirichlets_mean_and_spread() -> None:
     alpha = np.array([0.5, 1.0, 2.5])
-    rng = np.random.default_rng(0)
     B, total = 20_000, 1000
-    drawn = budgets(np.tile(alpha, (B, 1)), np.full((B, 3), 10**6), total, rng)
+    drawn = budgets(np.tile(alpha, (B, 1)), np.full((B, 3), 10**6), total, SampleRandom.at(0, np.arange(B)))
     assert (drawn.sum(1) == total).all()
     mean, a = alpha / alpha.sum(), alpha.sum()
     np.testing.assert_allclose((drawn / total).mean(0), mean, atol=0.008)
     np.testing.assert_allclose((drawn / total).var(0), mean * (1 - mean) / (a + 1), rtol=0.06)
     # Small concentrations pick one modality at a time, and do not underflow.
-    few = budgets(np.full((2000, 4), 1e-3), np.full((2000, 4), 10**6), 128, rng)
+    few = budgets(np.full((2000, 4), 1e-3), np.full((2000, 4), 10**6), 128, SampleRandom.at(1, np.arange(2000)))
     assert (few.max(1) >= 127).mean() > 0.97
     assert (few.argmax(1)[:, None] == np.arange(4)).mean(0).min() > 0.2
 
 
 def test_the_logarithm_of_gamma_variates() -> None:
-    draws = np.exp(log_gamma(np.full(50_000, 0.3), np.random.default_rng(0)))
+    rng = SampleRandom.at(0, np.arange(10_000))
+    draws = np.exp(log_gamma(np.full((10_000, 5), 0.3), rng))
     assert math.isclose(draws.mean(), 0.3, rel_tol=0.05)
     assert math.isclose(draws.var(), 0.3, rel_tol=0.1)
-    assert (log_gamma(np.zeros(5), np.random.default_rng(0)) == -np.inf).all()
+    assert (log_gamma(np.zeros((10_000, 5)), rng) == -np.inf).all()
 
 
 def test_a_budget_is_clipped_to_what_there_is() -> None:
-    drawn = budgets(np.ones((100, 3)), np.tile([2, 0, 50], (100, 1)), 20, np.random.default_rng(0))
+    drawn = budgets(np.ones((100, 3)), np.tile([2, 0, 50], (100, 1)), 20, SampleRandom.at(0, np.arange(100)))
     assert drawn[:, 0].max() == 2
     assert drawn[:, 1].max() == 0
     assert (drawn.sum(1) <= 20).all()
@@ -360,3 +361,22 @@ def test_the_default_concentration_never_makes_inputs_targets() -> None:
     assert set(batch.inputs.index) == set(catalog)
     assert set(batch.targets.index) == {"codes", "spectrum", "caption", "facts"}
     assert torch.isfinite(batch.rows["feature"]).all()
+
+
+@quick
+@given(cases(), st.integers(1, 7))
+def test_what_a_sample_draws_does_not_depend_on_its_batch(case, first) -> None:
+    catalog, masking, columns, seed = case
+    sampler, places = MaskSampler(catalog, masking), np.arange(8)
+    whole = sampler(columns, SampleRandom.at(seed, places))
+    for part in (places[:first], places[first:]):
+        batch = sampler({n: c.keep(part) for n, c in columns.items()}, SampleRandom.at(seed, part))
+        for mine, all_of_them in ((batch.inputs, whole.inputs), (batch.targets, whole.targets)):
+            N = mine.ids.shape[1]
+            for a, b in (
+                (mine.ids, all_of_them.ids),
+                (mine.modality, all_of_them.modality),
+                (mine.position, all_of_them.position),
+            ):
+                assert torch.equal(a, b[part, :N]) and not b[part, N:].any()
+        assert torch.equal(batch.labels, whole.labels[part, : batch.labels.shape[1]])

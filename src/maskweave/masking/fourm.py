@@ -2,7 +2,8 @@
 
 A mixture of Dirichlet pairs splits each sample's token budgets over the modalities. In a grid, a random subset of the tokens is input and
 another, disjoint subset is target. In a sequence, spans are dropped: a sentinel replaces each span in the input, and the target lists each
-sentinel followed by its span (https://arxiv.org/abs/1910.10683). All of it is vectorized over the batch in NumPy and uses one random generator.
+sentinel followed by its span (https://arxiv.org/abs/1910.10683). All of it is vectorized over the batch in NumPy. What a sample draws depends on its
+own random numbers only (`masking.random`), so batches may be split over processes in any way.
 
 Dimension letters: B samples, M modalities, L tokens of a modality, R rounds, b samples of the batch that have tokens of a modality.
 """
@@ -21,6 +22,7 @@ from maskweave.data.order import Order
 from maskweave.data.token_store import TokenData
 from maskweave.errors import MaskweaveError, shown
 from maskweave.masking.batch import TokenBatch, TokenSlice, pack
+from maskweave.masking.random import SampleRandom
 from maskweave.modality.catalogs import Catalog
 from maskweave.modality.entry import Modality
 from maskweave.modality.vocabulary import Vocabulary
@@ -30,6 +32,8 @@ STEP = 0.9
 """Factor by which the keep probability of a sequence is lowered until what is kept fits."""
 REST = "default"
 """Key in a mixture's concentrations for all modalities that are not listed."""
+SHARED_STREAMS = 8
+"""Streams of random numbers before those of the modalities, which are numbered by their ids."""
 
 
 @dataclass(frozen=True)
@@ -121,22 +125,24 @@ class MaskSampler:
             )
         return alpha
 
-    def __call__(self, columns: Mapping[str, Column], rng: np.random.Generator) -> TokenBatch:
+    def __call__(self, columns: Mapping[str, Column], rng: np.random.Generator | SampleRandom) -> TokenBatch:
         """Sample the inputs and targets of a batch.
 
         Args:
             columns: one per modality of the catalog; modalities without a column are missing. A mixture is only used for samples that have at
                 least one of its inputs and one of its targets. A sample that fits no mixture gets no tokens.
+            rng: the random numbers of the samples, or a generator for their keys.
         """
         B = len(next(iter(columns.values())).present)
+        rng = SampleRandom.of(rng, B)
         capacity_BM = np.stack([self._capacity(name, columns.get(name), B) for name in self.names], axis=1)
-        mixture_B, fits_B = self._choose(capacity_BM > 0, rng)
-        inputs_BM = budgets(self.alpha["inputs"][mixture_B], capacity_BM, self.masking.input_tokens, rng)
+        mixture_B, fits_B = self._choose(capacity_BM > 0, rng.stream(0))
+        inputs_BM = budgets(self.alpha["inputs"][mixture_B], capacity_BM, self.masking.input_tokens, rng.stream(1))
         if self.masking.unconditional:
-            inputs_BM[rng.random(B) < self.masking.unconditional] = 0
+            inputs_BM[rng.stream(2).random(1)[:, 0] < self.masking.unconditional] = 0
         # Sequences have one more target: the closing sentinel after the last token.
         most_BM = capacity_BM + ((capacity_BM > 0) & self.is_sequence)
-        targets_BM = budgets(self.alpha["targets"][mixture_B], most_BM, self.masking.target_tokens, rng)
+        targets_BM = budgets(self.alpha["targets"][mixture_B], most_BM, self.masking.target_tokens, rng.stream(3))
         inputs_BM[~fits_B], targets_BM[~fits_B] = 0, 0
         self._reserve_sentinels(inputs_BM, targets_BM)
 
@@ -148,14 +154,15 @@ class MaskSampler:
             if not len(taken):
                 continue
             column, modality = columns[name], self.catalog[name]
+            own = rng[taken].stream(SHARED_STREAMS + modality.id)
             budget = inputs_BM[taken, m], targets_BM[taken, m]
             if modality.kind == "sequence":
                 vocabulary = self.catalog.vocabularies[modality.vocabulary]
                 inputs[name], targets[name] = sample_spans(
-                    modality, vocabulary, column, taken, budget, self.keep[mixture_B[taken]], rng
+                    modality, vocabulary, column, taken, budget, self.keep[mixture_B[taken]], own
                 )
             else:
-                inputs[name], targets[name] = sample_subsets(column, taken, capacity_BM[taken, m], budget, rng)
+                inputs[name], targets[name] = sample_subsets(column, taken, capacity_BM[taken, m], budget, own)
             if column.rows is not None and len(inputs[name].ids):
                 sampled = column.rows[inputs[name].sample, inputs[name].position]
                 rows[name] = torch.from_numpy(modality.value.normalize_rows(sampled))
@@ -163,7 +170,7 @@ class MaskSampler:
         target_slots, labels = pack(targets, self.ids, B)
         return TokenBatch(slots, rows, target_slots, labels)
 
-    def _choose(self, present_BM: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    def _choose(self, present_BM: np.ndarray, rng: SampleRandom) -> tuple[np.ndarray, np.ndarray]:
         """Choose a mixture for each sample, by weight among those for which it has an input and a target.
 
         Returns:
@@ -171,7 +178,7 @@ class MaskSampler:
         """
         possible = [((self.alpha[side] > 0)[None] & present_BM[:, None]).any(axis=2) for side in ("inputs", "targets")]
         cumulative_BX = np.cumsum(self.weights * possible[0] * possible[1], axis=1)  # X mixtures
-        threshold_B = rng.random(len(present_BM)) * cumulative_BX[:, -1]
+        threshold_B = rng.random(1)[:, 0] * cumulative_BX[:, -1]
         chosen_B = (cumulative_BX <= threshold_B[:, None]).sum(axis=1).clip(max=len(self.weights) - 1)
         return chosen_B, cumulative_BX[:, -1] > 0
 
@@ -196,16 +203,17 @@ class MaskSampler:
             inputs_BM[rows[~stuck], m] = 1
 
 
-def log_gamma(alpha: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Logarithms of gamma variates, -inf where `alpha` is 0. Their normalized exponentials are a Dirichlet sample.
+def log_gamma(alpha_BM: np.ndarray, rng: SampleRandom) -> np.ndarray:
+    """(B, M) logarithms of gamma variates, -inf where `alpha` is 0. Their normalized exponentials are a Dirichlet sample.
 
     Computed as G(α) = G(α + 1) · U^(1/α), so that small concentrations do not underflow.
     """
     with np.errstate(divide="ignore"):
-        return np.log(rng.standard_gamma(alpha + 1.0)) - rng.standard_exponential(alpha.shape) / alpha
+        gamma_BM = rng.stream(0).standard_gamma(alpha_BM + 1.0)
+        return np.log(gamma_BM) - rng.stream(1).standard_exponential(alpha_BM.shape[1]) / alpha_BM
 
 
-def budgets(alpha_BM: np.ndarray, capacity_BM: np.ndarray, total: int, rng: np.random.Generator) -> np.ndarray:
+def budgets(alpha_BM: np.ndarray, capacity_BM: np.ndarray, total: int, rng: SampleRandom) -> np.ndarray:
     """(B, M) tokens per modality: Dirichlet proportions of `total`, rounded down.
 
     The remaining tokens are assigned one by one. Then all are clipped to the capacity.
@@ -213,14 +221,15 @@ def budgets(alpha_BM: np.ndarray, capacity_BM: np.ndarray, total: int, rng: np.r
     B, M = alpha_BM.shape
     alpha_BM = np.where(capacity_BM > 0, alpha_BM, 0.0)
     possible_B = np.asarray(alpha_BM.any(axis=1))
-    draw_BM = np.where(possible_B[:, None], log_gamma(alpha_BM, rng), 0.0)
+    draw_BM = np.where(possible_B[:, None], log_gamma(alpha_BM, rng.stream(0)), 0.0)
     share_BM = np.exp(draw_BM - draw_BM.max(axis=1, keepdims=True))
     budget_BM = np.floor(share_BM / share_BM.sum(axis=1, keepdims=True) * total).astype(np.int64) * possible_B[:, None]
     rest_B = np.where(possible_B, total - budget_BM.sum(axis=1), 0)
     R = int(rest_B.max(initial=0))
     if R:
         b = np.repeat(np.arange(B), rest_B)  # a new sample for each remaining token
-        winner = log_gamma(alpha_BM[b], rng).argmax(axis=1)
+        number = np.arange(len(b)) - np.repeat(np.cumsum(rest_B) - rest_B, rest_B)
+        winner = log_gamma(alpha_BM[b], rng[b].stream(1 + number)).argmax(axis=1)
         budget_BM += np.bincount(b * M + winner, minlength=B * M).reshape(B, M)
     return np.minimum(budget_BM, capacity_BM)
 
@@ -230,11 +239,11 @@ def sample_subsets(
     taken: np.ndarray,
     capacity: np.ndarray,
     budget: tuple[np.ndarray, np.ndarray],
-    rng: np.random.Generator,
+    rng: SampleRandom,
 ) -> tuple[TokenSlice, TokenSlice]:
     """Sample disjoint random subsets of a grid (or of a set of vectors) as input and target. Targets are limited to the tokens that are not input."""
     L = column.ids.shape[1] if column.ids is not None else column.rows.shape[1]  # type: ignore[union-attr]
-    keys = rng.random((len(taken), L), dtype=np.float32)
+    keys = rng.random(L, dtype=np.float32)
     if column.valid is None:
         keys[np.arange(L) >= capacity[:, None]] = 2.0  # padding vectors come last
     else:
@@ -260,7 +269,7 @@ def sample_spans(
     taken: np.ndarray,
     budget: tuple[np.ndarray, np.ndarray],
     keep: np.ndarray,
-    rng: np.random.Generator,
+    rng: SampleRandom,
 ) -> tuple[TokenSlice, TokenSlice]:
     """Drop spans of a sequence. Returns the input, with one sentinel per dropped span, and the target, with all sentinels and their spans.
 
@@ -272,10 +281,10 @@ def sample_spans(
     L = int(length_b.max())
     ids_bL = column.ids[taken, :L].astype(np.int64)
     valid_bL = np.arange(L) < length_b[:, None]
-    draws = rng.random((len(taken), -(-L // modality.chunk)))
+    draws = rng.stream(0).random(-(-L // modality.chunk))
     draw_bL = np.repeat(draws, modality.chunk, axis=1)[:, :L]  # a chunk is kept or dropped as a unit
     draw_bL[~valid_bL] = 2.0  # never kept
-    p_b = np.where(keep == "all", 1.0, rng.random(len(taken)))
+    p_b = np.where(keep == "all", 1.0, rng.stream(1).random(1)[:, 0])
     p_b = np.where(keep == "all_or_nothing", np.round(p_b), p_b)
 
     n_in, n_out = budget
@@ -303,7 +312,7 @@ def sample_spans(
     row, _ = np.nonzero(shown)
     position = (shown.cumsum(axis=1) - 1)[shown]
     source = TokenSlice(taken[row], np.where(kept_bL, ids_bL, sentinel_bL)[shown], position)
-    return source, _span_targets(ids_bL, valid_bL & ~kept_bL, start_bL, sentinel_bL, taken, n_out, rng)
+    return source, _span_targets(ids_bL, valid_bL & ~kept_bL, start_bL, sentinel_bL, taken, n_out, rng.stream(2))
 
 
 def _at_most(draw_bL: np.ndarray, most_b: np.ndarray, p_b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -328,7 +337,7 @@ def _span_targets(
     sentinel_bL: np.ndarray,
     taken: np.ndarray,
     n_out: np.ndarray,
-    rng: np.random.Generator,
+    rng: SampleRandom,
 ) -> TokenSlice:
     """Sentinel, span, sentinel, span, ..., closing sentinel. Each token except the last is decoder input; the token after it is its label."""
     b, L = ids_bL.shape
@@ -343,7 +352,7 @@ def _span_targets(
     rank = used.cumsum(axis=1) - 1
     over = used.sum(axis=1) > n_out + 1
     if over.any():
-        chosen = (rng.random(b) * spans).astype(np.int64) + 1  # the first span to keep, counted from 1
+        chosen = (rng.random(1)[:, 0] * spans).astype(np.int64) + 1  # the first span to keep, counted from 1
         begins = used.copy()
         begins[:, 1::2] = False
         first = ((begins.cumsum(axis=1) == chosen[:, None]) & begins).argmax(axis=1)
@@ -358,7 +367,8 @@ def _span_targets(
 
 
 class TokenBatches:
-    """`batches[i]` is the i-th sampled batch, a pure function of seed and i.
+    """`batches[i]` is the i-th sampled batch, a pure function of seed and i. What a sample draws depends on its place i · batch_size + b alone,
+    so batches of another size have the same tokens.
 
     Args:
         shuffle: if False, samples come in order and every pass samples the same tokens, for validation.
@@ -380,4 +390,6 @@ class TokenBatches:
         return len(self.order)
 
     def __getitem__(self, i: int) -> TokenBatch:
-        return self.sampler(self.data.columns(self.order[i]), np.random.default_rng([self.seed, 1, i]))
+        indices = self.order[i]
+        rng = SampleRandom.at(self.seed, i * self.order.batch_size + np.arange(len(indices)))
+        return self.sampler(self.data.columns(indices), rng)
