@@ -6,6 +6,7 @@ As a program, on every process: `python split_training.py 'JSON list of argument
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -68,23 +69,26 @@ class Seldom(Linear):
         return loss, metrics
 
 
-def build(kind: str, batch_size: int) -> tuple[nn.Module, object]:
+def build(kind: str, batch_size: int, shuffle: bool = True) -> tuple[nn.Module, Any]:
     torch.manual_seed(0)
     if kind == "seldom":
-        return Seldom(), StubBatches(batch_size)
+        return Seldom(), StubBatches(batch_size, length=4)
     if kind == "m3ae":
         data = Held(["photo", "caption"])
         config = M3AEConfig(width=16, depth=1, heads=2, decoder_width=12, decoder_depth=1, decoder_heads=2)
-        return M3AEObjective(M3AE(data.catalog, config)), MaskedBatches(data, MaskRatio(), batch_size, seed=1)  # type: ignore[arg-type]
+        return M3AEObjective(M3AE(data.catalog, config)), MaskedBatches(
+            data, MaskRatio(), batch_size, seed=1, shuffle=shuffle
+        )  # type: ignore[arg-type]
     data = Held(list(CATALOG))
     model = FourM(CATALOG, FourMConfig(width=16, heads=2, encoder_depth=1, decoder_depth=1))
-    batches = TokenBatches(data, MaskSampler(CATALOG, MaskingConfig(12, 12)), batch_size, seed=1)  # type: ignore[arg-type]
+    batches = TokenBatches(data, MaskSampler(CATALOG, MaskingConfig(12, 12)), batch_size, seed=1, shuffle=shuffle)  # type: ignore[arg-type]
     return FourMObjective(model, kind, budgets={"inputs": 12, "targets": 12}), batches  # type: ignore[arg-type]
 
 
 def train(folder: str, kind: str, batch_size: int, accumulate: int = 1, **changes: object) -> None:
     """Trains and writes the gradient of every update to `folder/gradients.safetensors`."""
     objective, batches = build(kind, batch_size)
+    _, held_out = build(kind, batch_size, shuffle=False)
     given = {"steps": 12, "log_every": 1, "learning_rate": 1e-12, "clip": 0.0, "device": "cpu", **changes}
     gradients: dict[str, Tensor] = {}
     step = AdamW.step
@@ -98,7 +102,8 @@ def train(folder: str, kind: str, batch_size: int, accumulate: int = 1, **change
 
     AdamW.step = recording  # type: ignore[method-assign]
     try:
-        fit(objective, batches, TrainSettings(batch_size=batch_size, accumulate=accumulate, **given), Path(folder))  # type: ignore[arg-type]
+        settings = TrainSettings(batch_size=batch_size, accumulate=accumulate, **given)  # type: ignore[arg-type]
+        fit(objective, batches, settings, Path(folder), validation=held_out)
     finally:
         AdamW.step = step  # type: ignore[method-assign]
     if connect("cpu").is_main and gradients:

@@ -23,13 +23,13 @@ from maskweave.training.distributed import connect
 from maskweave.training.early_stopping import SPLIT
 from maskweave.training.hardware import compile_blocks
 from maskweave.training.loading import load
-from maskweave.training.metrics import Clock, Meter, MetricsLog
+from maskweave.training.metrics import Clock, MetricsLog
 from maskweave.training.optimizer import Average, build_optimizer, learning_rate
 from maskweave.training.pace import Pace
 from maskweave.training.settings import TrainSettings, is_due
-from maskweave.training.skipped import MORE_TARGETS
-from maskweave.training.stepping import Stepper, precision
-from maskweave.training.updates import Updates, count, has_targets, metric_weights
+from maskweave.training.stepping import Stepper
+from maskweave.training.updates import Updates
+from maskweave.training.validating import Validation
 
 CHECK_EVERY = 50
 """Steps between checks for non-finite values on a GPU. Each check waits for the device."""
@@ -139,6 +139,7 @@ def _train(
     if settings.compile:
         compile_blocks(objective)
     stepper = Stepper(state)
+    validate = None if validation is None else Validation(state, validation)
     clock = Clock(state.seconds)
     shown: set[str] = set()
     with StopSignal() as stop, MetricsLog(folder, state.step, on=ranks.is_main) as log:
@@ -160,7 +161,7 @@ def _train(
             pace.add(update)
             state.step += 1
             logs = is_due(settings.log_every, state.step, steps)
-            validates = is_due(settings.validate_every, state.step, steps) and validation is not None
+            validates = is_due(settings.validate_every, state.step, steps) and validate is not None
             saves = is_due(settings.checkpoint_every, state.step, steps)
             if logs or validates or saves or state.step % CHECK_EVERY == 0:
                 stepper.check()
@@ -177,9 +178,9 @@ def _train(
                 rate = round(line["samples_per_second"])
                 bar.advance(0, loss=line["loss"], samples_per_second=rate)
                 _warn(objective, line, shown, bar)
-            if validates and validation is not None:
+            if validates and validate is not None:
                 with clock.pause():
-                    metrics = _validate(state, validation)
+                    metrics = validate()
                 log.write(state.step, "validation", metrics)
                 state.metrics.update({f"validation/{name}": value for name, value in metrics.items()})
                 bar.advance(0, validation=metrics["loss"])
@@ -211,37 +212,6 @@ def _tell_end(state: State, log: MetricsLog, bar: Progress) -> None:
         bar.say(f"{bar.title}: stopped early at step {state.step} of {steps}")
     if best.step:
         bar.say(f"{bar.title}: the weights are those of step {best.step}, with validation loss {best.loss:.4g}")
-
-
-def _validate(state: State, validation: SizedBatches) -> dict[str, float]:
-    """Returns mean metrics over all validation batches, computed with the averaged weights if `settings.ema` is on.
-
-    Every validation uses the same random numbers, so results are comparable. The random state of training is unchanged.
-
-    Raises:
-        MaskweaveError: no batch has targets.
-    """
-    ranks, meter = state.ranks, Meter()
-    if state.average is not None:
-        state.average.swap()
-    state.objective.eval()
-    try:
-        devices = [ranks.device] if ranks.device.type == "cuda" else []
-        with torch.random.fork_rng(devices), torch.inference_mode(), precision(state):
-            torch.manual_seed(state.settings.seed)
-            for batch in load(
-                validation, range(ranks.rank, len(validation), ranks.world), state.settings.workers, ranks
-            ):
-                if has_targets(counts := count(batch, state.objective)):
-                    loss, metrics = state.objective(batch.to(ranks.device))
-                    meter.add({"loss": loss, **metrics}, metric_weights(metrics, counts))
-    finally:
-        state.objective.train()
-        if state.average is not None:
-            state.average.swap()
-    if "loss" not in (metrics := meter.means(ranks)):
-        raise MaskweaveError(f"no held-out sample has targets, so there is no validation loss: {MORE_TARGETS}")
-    return metrics
 
 
 def _warn(objective: nn.Module, line: dict[str, float], shown: set[str], bar: Progress) -> None:

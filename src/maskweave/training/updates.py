@@ -53,10 +53,15 @@ def count(batch: Any, objective: nn.Module) -> dict[str, int]:
     return {SAMPLES: len(batch), **(own(batch) if own is not None else {})}
 
 
-def has_targets(counts: Mapping[str, float]) -> bool:
-    """Whether counts have any targets. Objectives that do not count learn from every sample."""
+def targets_of(counts: Mapping[str, float]) -> float:
+    """Returns the number of targets of all names. Objectives that do not count learn from every sample."""
     targets = [n for name, n in counts.items() if name.startswith("targets/")]
-    return any(targets) if targets else counts[SAMPLES] > 0
+    return sum(targets) if targets else counts[SAMPLES]
+
+
+def has_targets(counts: Mapping[str, float]) -> bool:
+    """Whether anything can be learned from a batch or an update."""
+    return targets_of(counts) > 0
 
 
 def metric_weights(metrics: Iterable[str], counts: Mapping[str, int]) -> dict[str, float]:
