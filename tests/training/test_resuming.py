@@ -301,3 +301,15 @@ def test_the_split_of_a_step_may_change(tmp_path: Path, capsys: pytest.CaptureFi
     train(tmp_path, steps=20, batch_size=4, accumulate=4)
     said = capsys.readouterr().err
     assert "batch_size was 8 before step 10 and is 4" in said and "accumulate was 2 before step 10 and is 4" in said
+
+
+def test_a_run_that_does_not_know_a_newer_key_of_masking_goes_on(tmp_path: Path) -> None:
+    claim(recipe(), tmp_path)
+    begin(tmp_path)
+    content = read_yaml(tmp_path / "recipe.yaml")
+    for key in ("allocation", "target_beta"):
+        del content["model"]["masking"][key]
+    write_yaml(tmp_path / "recipe.yaml", content)
+    with pytest.raises(MaskweaveError, match=r"model\.masking\.allocation"):
+        claim(recipe(model__masking__allocation="uniform"), tmp_path)
+    claim(recipe(), tmp_path)

@@ -1,6 +1,6 @@
 """Mask sampling: choosing which tokens of a batch are inputs and which are targets. 4M (https://arxiv.org/abs/2312.06647), section 2.2 and appendix.
 
-A mixture of Dirichlet pairs splits each sample's token budgets over the modalities. In a grid, a random subset of the tokens is input and
+A mixture of Dirichlet pairs splits each sample's token budgets over the modalities (`masking.budgets`). In a grid, a random subset of the tokens is input and
 another, disjoint subset is target. In a sequence, spans are dropped: a sentinel replaces each span in the input, and the target lists each
 sentinel followed by its span (https://arxiv.org/abs/1910.10683). All of it is vectorized over the batch in NumPy. What a sample draws depends on its
 own random numbers only (`masking.random`), so batches may be split over processes in any way.
@@ -22,6 +22,7 @@ from maskweave.data.order import Order
 from maskweave.data.token_store import TokenData
 from maskweave.errors import MaskweaveError, shown
 from maskweave.masking.batch import TokenBatch, TokenSlice, pack
+from maskweave.masking.budgets import dirichlet_budgets, fill, first_budgets, target_numbers
 from maskweave.masking.random import SampleRandom
 from maskweave.modality.catalogs import Catalog
 from maskweave.modality.entry import Modality
@@ -62,6 +63,10 @@ class MaskingConfig:
     """Distributions of inputs and targets over modalities; one pair is chosen per sample."""
     unconditional: float = 0.0
     """Share of samples without any input (except the sentinel that starts a target sequence), for unconditional generation."""
+    allocation: Literal["dirichlet", "uniform"] = "dirichlet"
+    """How budgets are split over modalities. `dirichlet`: by the distributions of the mixtures, as in 4M. `uniform`, as in AION-1: one modality has any number of input tokens, and tokens of all others fill the budget; any other tokens are targets. Of the concentrations, it only matters then which are 0."""
+    target_beta: tuple[float, float] = (0.1, 1.0)
+    """With `uniform`, the share of target_tokens that a sample has is drawn from this Beta distribution."""
 
 
 class MaskSampler:
@@ -88,6 +93,8 @@ class MaskSampler:
             limits.check_most(f"model.masking: {key}", getattr(masking, key), limits.SAMPLED_TOKENS)
         if not 0 <= masking.unconditional <= 1:
             raise MaskweaveError(f"model.masking: unconditional must be from 0 to 1, found {masking.unconditional}")
+        if not all(0 < number < np.inf for number in masking.target_beta):
+            raise MaskweaveError(f"model.masking: target_beta must be two numbers above 0, found {masking.target_beta}")
         weights = np.array([mixture.weight for mixture in masking.mixtures], float)
         if not len(weights) or not np.isfinite(weights).all() or weights.min() < 0 or weights.sum() <= 0:
             raise MaskweaveError(
@@ -137,12 +144,10 @@ class MaskSampler:
         rng = SampleRandom.of(rng, B)
         capacity_BM = np.stack([self._capacity(name, columns.get(name), B) for name in self.names], axis=1)
         mixture_B, fits_B = self._choose(capacity_BM > 0, rng.stream(0))
-        inputs_BM = budgets(self.alpha["inputs"][mixture_B], capacity_BM, self.masking.input_tokens, rng.stream(1))
+        inputs_BM = self._inputs(self.alpha["inputs"][mixture_B], capacity_BM, rng.stream(1))
         if self.masking.unconditional:
             inputs_BM[rng.stream(2).random(1)[:, 0] < self.masking.unconditional] = 0
-        # Sequences have one more target: the closing sentinel after the last token.
-        most_BM = capacity_BM + ((capacity_BM > 0) & self.is_sequence)
-        targets_BM = budgets(self.alpha["targets"][mixture_B], most_BM, self.masking.target_tokens, rng.stream(3))
+        targets_BM = self._targets(self.alpha["targets"][mixture_B], capacity_BM, inputs_BM, rng.stream(3))
         inputs_BM[~fits_B], targets_BM[~fits_B] = 0, 0
         self._reserve_sentinels(inputs_BM, targets_BM)
 
@@ -169,6 +174,26 @@ class MaskSampler:
         slots, _ = pack(inputs, self.ids, B)
         target_slots, labels = pack(targets, self.ids, B)
         return TokenBatch(slots, rows, target_slots, labels)
+
+    def _inputs(self, alpha_BM: np.ndarray, capacity_BM: np.ndarray, rng: SampleRandom) -> np.ndarray:
+        """(B, M) input tokens of each modality."""
+        if self.masking.allocation == "dirichlet":
+            return dirichlet_budgets(alpha_BM, capacity_BM, self.masking.input_tokens, rng)
+        return first_budgets(np.where(alpha_BM > 0, capacity_BM, 0), self.masking.input_tokens, rng)
+
+    def _targets(
+        self, alpha_BM: np.ndarray, capacity_BM: np.ndarray, inputs_BM: np.ndarray, rng: SampleRandom
+    ) -> np.ndarray:
+        """(B, M) target tokens of each modality."""
+        # Sequences have one more target: the closing sentinel after the last token.
+        most_BM = capacity_BM + ((capacity_BM > 0) & self.is_sequence)
+        if self.masking.allocation == "dirichlet":
+            return dirichlet_budgets(alpha_BM, most_BM, self.masking.target_tokens, rng)
+        free_BM = np.where(
+            self.is_sequence, most_BM, capacity_BM - inputs_BM
+        )  # what a sequence shows is chosen with its spans
+        numbers_B = target_numbers(self.masking.target_beta, self.masking.target_tokens, rng.stream(0))
+        return fill(np.where(alpha_BM > 0, free_BM, 0), numbers_B, rng.stream(1))
 
     def _choose(self, present_BM: np.ndarray, rng: SampleRandom) -> tuple[np.ndarray, np.ndarray]:
         """Choose a mixture for each sample, by weight among those for which it has an input and a target.
@@ -201,37 +226,6 @@ class MaskSampler:
             giving = rows[full & ~stuck]
             inputs_BM[giving, inputs_BM[giving].argmax(axis=1)] -= 1
             inputs_BM[rows[~stuck], m] = 1
-
-
-def log_gamma(alpha_BM: np.ndarray, rng: SampleRandom) -> np.ndarray:
-    """(B, M) logarithms of gamma variates, -inf where `alpha` is 0. Their normalized exponentials are a Dirichlet sample.
-
-    Computed as G(α) = G(α + 1) · U^(1/α), so that small concentrations do not underflow.
-    """
-    with np.errstate(divide="ignore"):
-        gamma_BM = rng.stream(0).standard_gamma(alpha_BM + 1.0)
-        return np.log(gamma_BM) - rng.stream(1).standard_exponential(alpha_BM.shape[1]) / alpha_BM
-
-
-def budgets(alpha_BM: np.ndarray, capacity_BM: np.ndarray, total: int, rng: SampleRandom) -> np.ndarray:
-    """(B, M) tokens per modality: Dirichlet proportions of `total`, rounded down.
-
-    The remaining tokens are assigned one by one. Then all are clipped to the capacity.
-    """
-    B, M = alpha_BM.shape
-    alpha_BM = np.where(capacity_BM > 0, alpha_BM, 0.0)
-    possible_B = np.asarray(alpha_BM.any(axis=1))
-    draw_BM = np.where(possible_B[:, None], log_gamma(alpha_BM, rng.stream(0)), 0.0)
-    share_BM = np.exp(draw_BM - draw_BM.max(axis=1, keepdims=True))
-    budget_BM = np.floor(share_BM / share_BM.sum(axis=1, keepdims=True) * total).astype(np.int64) * possible_B[:, None]
-    rest_B = np.where(possible_B, total - budget_BM.sum(axis=1), 0)
-    R = int(rest_B.max(initial=0))
-    if R:
-        b = np.repeat(np.arange(B), rest_B)  # a new sample for each remaining token
-        number = np.arange(len(b)) - np.repeat(np.cumsum(rest_B) - rest_B, rest_B)
-        winner = log_gamma(alpha_BM[b], rng[b].stream(1 + number)).argmax(axis=1)
-        budget_BM += np.bincount(b * M + winner, minlength=B * M).reshape(B, M)
-    return np.minimum(budget_BM, capacity_BM)
 
 
 def sample_subsets(
