@@ -37,7 +37,7 @@ def random_batch(samples: int, unpaired: float, rng: np.random.Generator) -> Mas
             length=rng.integers(SHORTEST, LONGEST, samples),
         ),
     }
-    return mask_columns(separate(columns, rng.random(samples) < unpaired, rng), CATALOG, MaskRatio(), rng)
+    return mask_columns(separate(columns, rng.random(samples) < unpaired, CATALOG, rng), CATALOG, MaskRatio(), rng)
 
 
 def tokens(batch: MaskedBatch) -> int:

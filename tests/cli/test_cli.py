@@ -18,6 +18,7 @@ import pytest
 import yaml
 from jsonargparse import ArgumentParser
 from PIL import Image
+from timeless import numbers
 
 import maskweave
 from maskweave.cli.main import COMMANDS, main
@@ -39,11 +40,6 @@ LAYOUT = {
     "checkpoints", "evaluation.json", "events", "metrics.jsonl", "modalities.yaml", "model", "recipe.yaml", "report.html", "sheets", "tokenizers", "tokens",
 }  # fmt: skip
 ROW = {"inputs", "target", "metric", "better", "value", "constant", "tokenizer", "samples", "seed", "part"}
-
-
-def numbers(folder: Path) -> list[dict[str, Any]]:
-    """All lines of metrics, without what depends on the clock."""
-    return [{k: v for k, v in line.items() if "second" not in k} for line in read_metrics(folder)]
 
 
 def without_training(run: Path, to: Path) -> Path:

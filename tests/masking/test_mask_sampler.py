@@ -13,7 +13,9 @@ from tiny_catalog import PICTURE, SMALL, TEXT, random_columns, same, tiny
 from maskweave.data.columns import Column
 from maskweave.errors import MaskweaveError
 from maskweave.masking.batch import Slots, TokenBatch
-from maskweave.masking.fourm import MaskingConfig, MaskSampler, Mixture, budgets, log_gamma
+from maskweave.masking.budgets import dirichlet_budgets, fill, first_budgets, log_gamma, target_numbers
+from maskweave.masking.fourm import MaskingConfig, MaskSampler, Mixture
+from maskweave.masking.random import SampleRandom
 from maskweave.modality.catalogs import Catalog
 from maskweave.modality.entry import Modality
 from maskweave.modality.vocabulary import Vocabulary
@@ -61,7 +63,11 @@ def cases(draw: st.DrawFn) -> tuple[Catalog, MaskingConfig, dict[str, Column], i
         keep = draw(st.sampled_from(["uniform", "all", "all_or_nothing"]))
         mixtures.append(Mixture(inputs, outputs, weight=draw(st.sampled_from([0.5, 1.0, 3.0])), keep=keep))
     budget = st.sampled_from([1, 2, 3, 7, 16, 40, 200])
-    masking = MaskingConfig(draw(budget), draw(budget), mixtures, draw(st.sampled_from([0.0, 0.0, 0.5])))
+    allocation = draw(st.sampled_from(["dirichlet", "uniform"]))
+    beta = draw(st.sampled_from([(0.1, 1.0), (1.0, 1.0), (5.0, 0.5)]))
+    masking = MaskingConfig(
+        draw(budget), draw(budget), mixtures, draw(st.sampled_from([0.0, 0.0, 0.5])), allocation, beta
+    )
     seed = draw(st.integers(0, 2**20))
     missing = draw(st.sampled_from([0.0, 0.4, 0.8]))
     columns = random_columns(catalog, 8, np.random.default_rng(seed), missing)
@@ -288,28 +294,30 @@ def test_mixtures_are_chosen_by_weight_among_those_that_a_sample_fits() -> None:
 
 def test_shares_have_the_dirichlets_mean_and_spread() -> None:
     alpha = np.array([0.5, 1.0, 2.5])
-    rng = np.random.default_rng(0)
     B, total = 20_000, 1000
-    drawn = budgets(np.tile(alpha, (B, 1)), np.full((B, 3), 10**6), total, rng)
+    drawn = dirichlet_budgets(np.tile(alpha, (B, 1)), np.full((B, 3), 10**6), total, SampleRandom.at(0, np.arange(B)))
     assert (drawn.sum(1) == total).all()
     mean, a = alpha / alpha.sum(), alpha.sum()
     np.testing.assert_allclose((drawn / total).mean(0), mean, atol=0.008)
     np.testing.assert_allclose((drawn / total).var(0), mean * (1 - mean) / (a + 1), rtol=0.06)
     # Small concentrations pick one modality at a time, and do not underflow.
-    few = budgets(np.full((2000, 4), 1e-3), np.full((2000, 4), 10**6), 128, rng)
+    few = dirichlet_budgets(
+        np.full((2000, 4), 1e-3), np.full((2000, 4), 10**6), 128, SampleRandom.at(1, np.arange(2000))
+    )
     assert (few.max(1) >= 127).mean() > 0.97
     assert (few.argmax(1)[:, None] == np.arange(4)).mean(0).min() > 0.2
 
 
 def test_the_logarithm_of_gamma_variates() -> None:
-    draws = np.exp(log_gamma(np.full(50_000, 0.3), np.random.default_rng(0)))
+    rng = SampleRandom.at(0, np.arange(10_000))
+    draws = np.exp(log_gamma(np.full((10_000, 5), 0.3), rng))
     assert math.isclose(draws.mean(), 0.3, rel_tol=0.05)
     assert math.isclose(draws.var(), 0.3, rel_tol=0.1)
-    assert (log_gamma(np.zeros(5), np.random.default_rng(0)) == -np.inf).all()
+    assert (log_gamma(np.zeros((10_000, 5)), rng) == -np.inf).all()
 
 
 def test_a_budget_is_clipped_to_what_there_is() -> None:
-    drawn = budgets(np.ones((100, 3)), np.tile([2, 0, 50], (100, 1)), 20, np.random.default_rng(0))
+    drawn = dirichlet_budgets(np.ones((100, 3)), np.tile([2, 0, 50], (100, 1)), 20, SampleRandom.at(0, np.arange(100)))
     assert drawn[:, 0].max() == 2
     assert drawn[:, 1].max() == 0
     assert (drawn.sum(1) <= 20).all()
@@ -360,3 +368,62 @@ def test_the_default_concentration_never_makes_inputs_targets() -> None:
     assert set(batch.inputs.index) == set(catalog)
     assert set(batch.targets.index) == {"codes", "spectrum", "caption", "facts"}
     assert torch.isfinite(batch.rows["feature"]).all()
+
+
+@quick
+@given(cases(), st.integers(1, 7))
+def test_what_a_sample_draws_does_not_depend_on_its_batch(case, first) -> None:
+    catalog, masking, columns, seed = case
+    sampler, places = MaskSampler(catalog, masking), np.arange(8)
+    whole = sampler(columns, SampleRandom.at(seed, places))
+    for part in (places[:first], places[first:]):
+        batch = sampler({n: c.keep(part) for n, c in columns.items()}, SampleRandom.at(seed, part))
+        for mine, all_of_them in ((batch.inputs, whole.inputs), (batch.targets, whole.targets)):
+            N = mine.ids.shape[1]
+            for a, b in (
+                (mine.ids, all_of_them.ids),
+                (mine.modality, all_of_them.modality),
+                (mine.position, all_of_them.position),
+            ):
+                assert torch.equal(a, b[part, :N]) and not b[part, N:].any()
+        assert torch.equal(batch.labels, whole.labels[part, : batch.labels.shape[1]])
+
+
+def test_a_fill_is_a_random_choice_of_tokens() -> None:
+    B, capacity = 20_000, np.array([3, 0, 7, 30])
+    filled = fill(np.tile(capacity, (B, 1)), np.full(B, 8), SampleRandom.at(0, np.arange(B)))
+    assert (filled.sum(1) == 8).all() and (filled <= capacity).all()
+    share, n = capacity / 40, 40
+    np.testing.assert_allclose(filled.mean(0), 8 * share, atol=0.05)  # hypergeometric
+    np.testing.assert_allclose(filled.var(0), 8 * share * (1 - share) * (n - 8) / (n - 1), rtol=0.06)
+    few = fill(np.array([[2, 1], [0, 0], [5, 5]]), np.array([9, 9, 0]), SampleRandom.at(0, np.arange(3)))
+    assert few.tolist() == [[2, 1], [0, 0], [0, 0]]
+
+
+def test_one_modality_has_any_number_of_inputs_and_the_others_fill_the_budget() -> None:
+    B, capacity = 20_000, np.array([1, 196, 500])
+    drawn = first_budgets(np.tile(capacity, (B, 1)), 128, SampleRandom.at(0, np.arange(B)))
+    assert (drawn.sum(1) == 128).all(), "the budget is full"
+    assert drawn[:, 2].max() == 128 and drawn[:, 1].max() == 128, "also of one modality alone"
+    # Each of them is first in a third of the samples; the others then share what is left by their lengths.
+    of_second = np.mean([127 * 196 / 696, 64.5, 63.5 * 196 / 197])
+    assert drawn[:, 1].mean() == pytest.approx(of_second, rel=0.02)
+    assert 1 / 3 < (drawn[:, 0] == 1).mean() < 0.5
+
+
+@pytest.mark.parametrize(("beta", "mean"), [((0.1, 1.0), 0.1 / 1.1), ((2.0, 2.0), 0.5)])
+def test_numbers_of_targets_have_the_betas_mean(beta, mean) -> None:
+    numbers = target_numbers(beta, 1000, SampleRandom.at(0, np.arange(20_000)))
+    assert numbers.min() >= 1 and numbers.max() <= 1000
+    assert numbers.mean() == pytest.approx(1000 * mean, rel=0.05)
+
+
+def test_uniform_masking_fills_the_budget_where_lengths_differ() -> None:
+    catalog = tiny().subset(["photo", "codes", "feature"])
+    columns = random_columns(catalog, 500, np.random.default_rng(0))
+    filled = {}
+    for allocation in ("dirichlet", "uniform"):
+        masking = MaskingConfig(16, 16, allocation=allocation, target_beta=(5.0, 0.5))
+        batch = MaskSampler(catalog, masking)(columns, SampleRandom.at(0, np.arange(500)))
+        filled[allocation] = (batch.inputs.modality > 0).sum(1).numpy() / 16
+    assert (filled["uniform"] == 1).all() and filled["dirichlet"].mean() < 0.95

@@ -116,7 +116,7 @@ def test_unpaired_samples_never_show_both() -> None:
 
 def test_what_is_apart_keeps_what_there_is() -> None:
     columns = random_columns(CATALOG, 200, np.random.default_rng(0), missing=0.4)
-    parted = separate(columns, np.ones(200, bool), np.random.default_rng(0))
+    parted = separate(columns, np.ones(200, bool), CATALOG, np.random.default_rng(0))
     before, after = (np.stack([c.present for c in found.values()]).sum(axis=0) for found in (columns, parted))
     assert (after == np.minimum(before, 1)).all()
 

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from one_generator import OneGenerator
 from plain_training import train
 from tiny_catalog import random_columns, tiny, tiny_batch
 
@@ -179,7 +180,7 @@ must leave them as they are."""
 @pytest.mark.parametrize("loss", GOLDEN)
 def test_golden_losses(loss) -> None:
     columns = random_columns(CATALOG, 8, np.random.default_rng(11), missing=0.1, fewest=8)
-    batch = MaskSampler(CATALOG, MaskingConfig(24, 24))(columns, np.random.default_rng(12))
+    batch = MaskSampler(CATALOG, MaskingConfig(24, 24))(columns, OneGenerator(12, 8))
     losses = train(build(CATALOG, loss, registers=1, qk_norm=True), [batch], 5, 1e-3)
     assert losses == pytest.approx(GOLDEN[loss], abs=1e-4)
 

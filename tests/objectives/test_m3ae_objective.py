@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from one_generator import OneGenerator
 from plain_training import train
 from tiny_catalog import random_columns, tiny
 
@@ -30,7 +31,7 @@ def build(catalog: Catalog = CATALOG, **given) -> M3AEObjective:
 
 def batch_of(samples: int = 9, missing: float = 0.4, ratio: float = 0.75, seed: int = 0) -> MaskedBatch:
     columns = random_columns(CATALOG, samples, np.random.default_rng(seed), missing, fewest=2)
-    return mask_columns(columns, CATALOG, MaskRatio(ratio, ratio), np.random.default_rng(seed))
+    return mask_columns(columns, CATALOG, MaskRatio(ratio, ratio), OneGenerator(seed, samples))
 
 
 @torch.no_grad()

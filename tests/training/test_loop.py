@@ -2,8 +2,6 @@
 
 import dataclasses
 import math
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -18,10 +16,12 @@ from maskweave.errors import BadSample, MaskweaveError
 from maskweave.nn.cpu import Processor
 from maskweave.progress import progress
 from maskweave.training.checkpoints import load_model
-from maskweave.training.loop import NonFinite, fit
-from maskweave.training.metrics import Meter, means, read_metrics
+from maskweave.training.distributed import DistContext
+from maskweave.training.loop import fit
+from maskweave.training.metrics import Meter, read_metrics
 from maskweave.training.optimizer import build_optimizer, learning_rate
 from maskweave.training.settings import TrainSettings
+from maskweave.training.stepping import NonFinite
 
 SETTINGS = TrainSettings(**{**BASE, "steps": 40, "accumulate": 1, "ema": 0.0})
 
@@ -36,7 +36,7 @@ def test_the_loss_falls_and_is_written_down(tmp_path: Path) -> None:
     assert (last["step"], last["split"]) == (200, "train")
     assert set(last) == {
         *("step", "split", "loss", "largest", "gradient_norm"),
-        *("learning_rate", "samples_per_second", "seconds"),
+        *("learning_rate", "samples_per_second", "seconds", "seconds_waiting_for_data", "memory_gib"),
     }
     assert last["samples_per_second"] > 0
     assert [(line["step"], line["split"]) for line in lines[-3:]] == [
@@ -170,50 +170,6 @@ def test_mendable_errors_of_workers_arrive_as_they_are(tmp_path: Path) -> None:
         fit(Linear(), Broken(), dataclasses.replace(SETTINGS, workers=1), tmp_path)
 
 
-def test_two_processes_equal_one_that_accumulates(tmp_path: Path) -> None:
-    program = tmp_path / "two.py"
-    program.write_text(
-        f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
-        "import dataclasses, torch\n"
-        "from pathlib import Path\n"
-        "from test_loop import SETTINGS, Seldom, StubBatches, fit\n"
-        "torch.set_num_threads(1)\n"
-        f"fit(Seldom(), StubBatches(), SETTINGS, Path({str(tmp_path / 'two')!r}), validation=StubBatches(length=3))\n"
-    )
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", str(program)]
-    done = subprocess.run(
-        command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    settings = dataclasses.replace(SETTINGS, accumulate=2)
-    result = fit(Seldom(), StubBatches(), settings, tmp_path / "one", validation=StubBatches(length=3))
-    one, two = Seldom(), Seldom()
-    load_model(one, result.checkpoint / "model.safetensors")
-    load_model(two, tmp_path / "two" / "checkpoints" / result.checkpoint.name / "model.safetensors")
-    for a, b in zip(one.parameters(), two.parameters(), strict=True):
-        torch.testing.assert_close(a, b, rtol=0, atol=1e-6)
-    lines = zip(read_metrics(tmp_path / "one"), read_metrics(tmp_path / "two"), strict=True)
-    for a, b in lines:
-        assert a.pop("split") == b.pop("split")
-        timeless = ({k: v for k, v in line.items() if "second" not in k} for line in (a, b))
-        assert next(timeless) == pytest.approx(next(timeless), rel=1e-5)
-
-
-class Seldom(Linear):
-    """A part of it takes no part in some batches, as a modality's head does."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.seldom = nn.Linear(6, 6)
-
-    def forward(self, batch: StubBatch) -> tuple[Tensor, dict[str, Tensor]]:
-        loss, metrics = super().forward(batch)
-        if batch.x[0, 0] > 0:
-            metrics["seldom"] = (self.seldom(batch.x) - batch.y).square().mean()
-            loss = loss + metrics["seldom"]
-        return loss, metrics
-
-
 def test_the_rate_is_a_function_of_the_step() -> None:
     settings = TrainSettings(steps=100, warmup=0.1, learning_rate=1.0, final_learning_rate=0.1)
     rates = [learning_rate(step, settings) for step in range(100)]
@@ -271,13 +227,20 @@ def test_a_missing_device_is_an_error(tmp_path: Path) -> None:
 
 
 def test_means_are_over_the_batches_that_have_the_metric() -> None:
+    alone = DistContext(0, 1, torch.device("cpu"))
     meter, other = Meter(), Meter()
     meter.add({"a": torch.tensor(1.0), "b": torch.tensor(5.0)})
     meter.add({"a": torch.tensor(2.0)})
-    assert means([meter.state()]) == {"a": 1.5, "b": 5.0}
-    other.load(meter.state(), torch.device("cpu"))
+    assert meter.means(alone) == {"a": 1.5, "b": 5.0}
+    other.load([meter.state()], torch.device("cpu"))
     assert other.state() == meter.state()
-    assert means([meter.state(), other.state()]) == {"a": 1.5, "b": 5.0}
+    other.load([meter.state(), meter.state()], torch.device("cpu"))
+    other.add({"a": torch.tensor(9.0)}, {"a": 2.0})
+    other.add({"a": torch.tensor(math.nan)}, keep=torch.tensor(False))
+    assert other.means(alone) == {"a": (2 * 3.0 + 18) / 6, "b": 5.0}
+    old = [{"names": ["a"], "sums": [3.0], "count": 2}]
+    other.load([old], torch.device("cpu"))
+    assert other.means(alone) == {"a": 1.5}, "of an older checkpoint"
 
 
 def test_progress_prints_plain_lines_where_there_is_no_terminal(

@@ -8,6 +8,7 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
+from timeless import numbers
 
 from maskweave.errors import MaskweaveError
 from maskweave.families.weights import load_model
@@ -52,11 +53,6 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_tokens(recipe, catalog, folder / "run")
     train_model(recipe, catalog, folder / "run")
     return folder / "run"
-
-
-def numbers(folder: Path) -> list[dict[str, object]]:
-    """The lines without what depends on the clock."""
-    return [{k: v for k, v in line.items() if "second" not in k} for line in read_metrics(folder)]
 
 
 def test_the_loss_falls(run: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from timeless import numbers
 
 from maskweave.data.export import export
 from maskweave.data.folders import import_folders
@@ -74,11 +75,6 @@ def run(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("mix")
     run_recipe(recipe(folder, shards), folder / "run", "")
     return folder / "run"
-
-
-def numbers(folder: Path) -> list[dict[str, object]]:
-    """The lines without what depends on the clock."""
-    return [{k: v for k, v in line.items() if "second" not in k} for line in read_metrics(folder)]
 
 
 def test_every_data_set_has_tokens_of_what_it_holds(run: Path) -> None:

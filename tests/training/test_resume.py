@@ -12,9 +12,9 @@ import stub_training
 import torch
 from safetensors.torch import load_file
 from stub_training import train
+from timeless import numbers
 
 from maskweave.errors import MaskweaveError
-from maskweave.training.metrics import read_metrics
 
 PROGRAM = Path(stub_training.__file__)
 
@@ -25,11 +25,6 @@ def train_in_a_process(folder: Path, **given: object) -> subprocess.CompletedPro
     return subprocess.run(
         [sys.executable, str(PROGRAM), str(folder), *words], stderr=subprocess.PIPE, text=True, env=environment
     )
-
-
-def numbers(folder: Path) -> list[dict[str, object]]:
-    """The lines without what depends on the clock."""
-    return [{k: v for k, v in line.items() if "second" not in k} for line in read_metrics(folder)]
 
 
 def same_checkpoints(a: Path, b: Path) -> None:
@@ -84,11 +79,11 @@ def test_a_finished_run_returns_at_once_with_its_weights(uninterrupted: Path) ->
 
 
 def test_another_order_of_samples_is_refused(uninterrupted: Path) -> None:
-    with pytest.raises(
-        MaskweaveError,
-        match=r"batch_size is 8 there and 16 here; accumulate is 2 there and 1 here",
-    ):
-        train(uninterrupted, batch_size=16, accumulate=1)
+    words = (
+        r"16 samples \(batch_size 8 × accumulate 2 × 1 processes\), those of this run 32 \(batch_size 16 × accumulate 2"
+    )
+    with pytest.raises(MaskweaveError, match=words):
+        train(uninterrupted, batch_size=16, steps=70)
     with pytest.raises(MaskweaveError, match=r"the checkpoint is at step 60, but train.steps is 50"):
         train(uninterrupted, steps=50)
 

@@ -34,12 +34,12 @@ REFUSED = [
     "tokenizers.train.learning_rate", "tokenizers.train.precision", "tokenizers.train.ema",
     "model.family", "model.masking.input_tokens", "model.masking.mixtures", "model.size", "model.width", "model.tied",
     "model.mask_ratio.patches", "model.unpaired", "model.normalized_patches",
-    "train.batch_size", "train.accumulate", "train.processes", "tokenizers.train.seed", "seed", "start",
+    "tokenizers.train.accumulate", "tokenizers.train.seed", "seed", "start",
     "inputs", "target", "label", "scratch", "data.crop", "data.flip", "data.augment.flip", "data.color", "data.noise", "data.held_out", "tuning.parameters", "tuning.rank", "head.width",
 ]  # fmt: skip
 ALLOWED = [
     "train.steps", "train.learning_rate", "train.schedule", "train.betas", "train.precision", "train.ema", "train.lazy_embeddings", "train.seed",
-    "train.log_every", "train.validate_every", "train.checkpoint_every", "train.keep", "train.workers", "train.threads",
+    "train.batch_size", "train.accumulate", "train.processes", "train.skip_nonfinite", "train.log_every", "train.validate_every", "train.checkpoint_every", "train.keep", "train.workers", "train.threads",
     "train.device", "train.compile", "tokenizers.train.log_every", "tokenizers.train.device", "tokenizers.jobs",
     "data.workers", "data.limit", "model.loss", "model.loss_weight.patches", "evaluate.samples", "evaluate.requests", "catalog",
     "tuning.layer_decay",
@@ -106,19 +106,20 @@ def test_what_may_change_is_told_once(tmp_path: Path, capsys: pytest.CaptureFixt
 def test_a_training_that_resumes_tells_of_its_settings_itself(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    claim(recipe(), tmp_path)
+    own = {"train__batch_size": 16}  # samples of a step of `train`
+    claim(recipe(**own), tmp_path)
     train(tmp_path, steps=10)  # the model's
     finished, begun = (tmp_path / "tokenizers" / name for name in ("depth", "edges"))
     train(finished, steps=10)
     (finished / "config.json").write_text("{}")
     capsys.readouterr()
-    claim(recipe(train__log_every=7, tokenizers__train__log_every=8, data__workers=2), tmp_path)
+    claim(recipe(train__log_every=7, tokenizers__train__log_every=8, data__workers=2, **own), tmp_path)
     said = capsys.readouterr().out
     assert "data.workers was 0 and is 2" in said and " train.log_every" not in said
     assert "tokenizers.train.log_every was 20 and is 8" in said, "no tokenizer resumes"
     train(begun, steps=10)
     capsys.readouterr()
-    claim(recipe(tokenizers__train__log_every=9, data__workers=3), tmp_path)
+    claim(recipe(tokenizers__train__log_every=9, data__workers=3, **own), tmp_path)
     said = capsys.readouterr().out
     assert "data.workers was 2 and is 3" in said and "tokenizers.train" not in said
 
@@ -126,7 +127,7 @@ def test_a_training_that_resumes_tells_of_its_settings_itself(
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"data__seed": 3, "train__batch_size": 8, "train__log_every": 3}, r"another recipe \(data.seed, train.batch_size differ\)"),
+        ({"data__seed": 3, "tokenizers__train__batch_size": 8, "train__log_every": 3}, r"another recipe \(data.seed, tokenizers.train.batch_size differ\)"),
         ({"tokenizers__train__steps": 9}, r"\(tokenizers.train.steps differ\)"),
         ({"model__masking__input_tokens": 9, "model__size": "micro"}, r"\(model.size, model.masking.input_tokens differ\)"),
         ({"data__mix": {"a": {"source": "scenes", "samples": 9}}, "data__samples": 0}, r"data.source, data.mix.a, data.samples differ"),
@@ -246,7 +247,9 @@ def test_how_a_training_is_carried_out_may_change_and_is_told_once(
     assert "log_every" not in capsys.readouterr().err
     assert train(tmp_path, steps=30, log_every=2).resumed_from == 30
     assert "log_every" not in capsys.readouterr().err, "nothing is trained any more"
-    with pytest.raises(MaskweaveError, match="batch_size is 8 there and 4 here"):
+    with pytest.raises(
+        MaskweaveError, match=r"16 samples .batch_size 8 × accumulate 2 .*, those of this run 8 .batch_size 4"
+    ):
         train(tmp_path, steps=40, batch_size=4)
 
 
@@ -285,3 +288,29 @@ def test_large_tables_may_change_how_they_are_updated(tmp_path: Path) -> None:
         moved = (model.table.weight != before).any(dim=1)
         assert 0 < moved.sum() < LARGE, "rows that were read go on, from where they were"
         before = model.table.weight.detach().clone()
+
+
+def test_the_split_of_a_step_may_change(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    claim(recipe(train__batch_size=16), tmp_path)
+    train(tmp_path, steps=10)  # its steps have 8 × 2 samples
+    before = (tmp_path / "recipe.yaml").read_bytes()
+    with pytest.raises(MaskweaveError, match=r"its steps have 16 samples .*, those of this run 32"):
+        claim(recipe(train__batch_size=16, train__accumulate=2), tmp_path)
+    assert (tmp_path / "recipe.yaml").read_bytes() == before
+    claim(recipe(train__batch_size=4, train__accumulate=2, train__processes=2), tmp_path)
+    capsys.readouterr()
+    train(tmp_path, steps=20, batch_size=4, accumulate=4)
+    said = capsys.readouterr().err
+    assert "batch_size was 8 before step 10 and is 4" in said and "accumulate was 2 before step 10 and is 4" in said
+
+
+def test_a_run_that_does_not_know_a_newer_key_of_masking_goes_on(tmp_path: Path) -> None:
+    claim(recipe(), tmp_path)
+    begin(tmp_path)
+    content = read_yaml(tmp_path / "recipe.yaml")
+    for key in ("allocation", "target_beta"):
+        del content["model"]["masking"][key]
+    write_yaml(tmp_path / "recipe.yaml", content)
+    with pytest.raises(MaskweaveError, match=r"model\.masking\.allocation"):
+        claim(recipe(model__masking__allocation="uniform"), tmp_path)
+    claim(recipe(), tmp_path)

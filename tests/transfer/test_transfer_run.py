@@ -13,6 +13,7 @@ import yaml
 from PIL import Image
 from safetensors.torch import load_file
 from small_transfer import MODEL, catalog, make_bundle, write_recipe
+from timeless import numbers
 
 import maskweave
 from maskweave.data import transforms
@@ -48,11 +49,6 @@ def masked(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(folder: Path, begin: Path, **changes: Any) -> list[Any]:
     folder.mkdir(parents=True, exist_ok=True)
     return run_transfer(load_transfer(write_recipe(folder, begin, **changes)), folder / "run")
-
-
-def numbers(folder: Path) -> list[dict[str, object]]:
-    """The lines without what depends on the clock."""
-    return [{k: v for k, v in line.items() if "second" not in k} for line in read_metrics(folder)]
 
 
 @pytest.mark.parametrize("path", sorted(RECIPES.glob("transfer-*.yaml")), ids=lambda path: path.stem)

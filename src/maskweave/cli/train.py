@@ -10,6 +10,7 @@ from typing import Any, get_type_hints
 from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 
 from maskweave.config import names
+from maskweave.errors import MaskweaveError
 from maskweave.evaluate.report import describe_report
 from maskweave.evaluate.run import describe, evaluate
 from maskweave.families.base import families
@@ -17,6 +18,8 @@ from maskweave.generate.bundle import load
 from maskweave.report.html import is_current
 from maskweave.training import pipeline
 from maskweave.training.buildable import check_buildable
+from maskweave.training.estimate import describe_estimate
+from maskweave.training.hardware import GPUS
 from maskweave.training.recipe import Recipe, load_recipe
 from maskweave.training.run_folder import writing
 from maskweave.training.sources import describe_recipe_texts, describe_samples
@@ -78,7 +81,7 @@ def typed_recipe(given: Namespace, read: Callable[..., Any] = load_recipe, name:
     overrides = {
         key: _plain(value)
         for key, value in given.items(branches=False)
-        if key not in ("recipe", "out", "only", "fractions")
+        if key not in ("recipe", "out", "only", "fractions", "gpu", "gpus")
     }
     folder = Path(given.get("out") or Path("runs") / path.stem)
     typed = [
@@ -103,7 +106,7 @@ def _plain(value: Any) -> Any:
     return value
 
 
-run_arguments = tokenize_arguments = train_arguments = recipe_check_arguments = recipe_arguments
+run_arguments = tokenize_arguments = train_arguments = recipe_arguments
 
 
 def run(given: Namespace) -> None:
@@ -147,10 +150,28 @@ def train(given: Namespace) -> None:
     print(f"model: {folder / 'model'}")
 
 
+def recipe_check_arguments(parser: ArgumentParser) -> None:
+    recipe_arguments(parser)
+    parser.add_argument(
+        "--gpu",
+        metavar="NAME",
+        type=str,
+        help=f"GPU to estimate time and memory for (default: h100): {', '.join(GPUS)}",
+    )
+    parser.add_argument(
+        "--gpus", metavar="NUMBER", type=int, help="number of GPUs, each with a process (default: train.processes)"
+    )
+
+
 def recipe_check(given: Namespace) -> None:
     recipe, _, _ = typed_recipe(given)
+    gpus = given.get("gpus") or recipe.train.processes
+    if gpus < 1:
+        raise MaskweaveError(f"--gpus is {gpus}; expected 1 or more")
     catalog = recipe.load_catalog()
     check_buildable(recipe, catalog)
+    for line in describe_estimate(recipe, catalog, given.get("gpu") or "h100", gpus):  # first, because it needs no data
+        print(line)
     print(
         f"{given.recipe}: valid; {len(catalog)} modalities ({', '.join(catalog)}); {describe_samples(recipe, catalog)}; "
         f"{recipe.train.steps} steps of {recipe.train.samples_per_step} samples"

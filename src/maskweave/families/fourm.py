@@ -62,7 +62,9 @@ class FourMFamily(Family[FourMSettings, FourM]):
 
     def build_objective(self, model: FourM, settings: FourMSettings, catalog: Catalog) -> nn.Module:
         weights = {m.name: m.value.target_smoothing for m in catalog.values() if m.kind == "grid" and m.is_target}
-        return FourMObjective(model, settings.loss, {name: w for name, w in weights.items() if w is not None})
+        smoothing = {name: w for name, w in weights.items() if w is not None}
+        budgets = {"inputs": settings.masking.input_tokens, "targets": settings.masking.target_tokens}
+        return FourMObjective(model, settings.loss, smoothing, budgets)
 
     def build_batches(
         self, settings: FourMSettings, data: TokenData | MixedTokens, batch_size: int, seed: int, held_out: bool

@@ -1,8 +1,9 @@
 """Mask sampling: choosing which tokens of a batch are inputs and which are targets. 4M (https://arxiv.org/abs/2312.06647), section 2.2 and appendix.
 
-A mixture of Dirichlet pairs splits each sample's token budgets over the modalities. In a grid, a random subset of the tokens is input and
+A mixture of Dirichlet pairs splits each sample's token budgets over the modalities (`masking.budgets`). In a grid, a random subset of the tokens is input and
 another, disjoint subset is target. In a sequence, spans are dropped: a sentinel replaces each span in the input, and the target lists each
-sentinel followed by its span (https://arxiv.org/abs/1910.10683). All of it is vectorized over the batch in NumPy and uses one random generator.
+sentinel followed by its span (https://arxiv.org/abs/1910.10683). All of it is vectorized over the batch in NumPy. What a sample draws depends on its
+own random numbers only (`masking.random`), so batches may be split over processes in any way.
 
 Dimension letters: B samples, M modalities, L tokens of a modality, R rounds, b samples of the batch that have tokens of a modality.
 """
@@ -21,6 +22,8 @@ from maskweave.data.order import Order
 from maskweave.data.token_store import TokenData
 from maskweave.errors import MaskweaveError, shown
 from maskweave.masking.batch import TokenBatch, TokenSlice, pack
+from maskweave.masking.budgets import dirichlet_budgets, fill, first_budgets, target_numbers
+from maskweave.masking.random import SampleRandom
 from maskweave.modality.catalogs import Catalog
 from maskweave.modality.entry import Modality
 from maskweave.modality.vocabulary import Vocabulary
@@ -30,6 +33,8 @@ STEP = 0.9
 """Factor by which the keep probability of a sequence is lowered until what is kept fits."""
 REST = "default"
 """Key in a mixture's concentrations for all modalities that are not listed."""
+SHARED_STREAMS = 8
+"""Streams of random numbers before those of the modalities, which are numbered by their ids."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +63,10 @@ class MaskingConfig:
     """Distributions of inputs and targets over modalities; one pair is chosen per sample."""
     unconditional: float = 0.0
     """Share of samples without any input (except the sentinel that starts a target sequence), for unconditional generation."""
+    allocation: Literal["dirichlet", "uniform"] = "dirichlet"
+    """How budgets are split over modalities. `dirichlet`: by the distributions of the mixtures, as in 4M. `uniform`, as in AION-1: one modality has any number of input tokens, and tokens of all others fill the budget; any other tokens are targets. Of the concentrations, it only matters then which are 0."""
+    target_beta: tuple[float, float] = (0.1, 1.0)
+    """With `uniform`, the share of target_tokens that a sample has is drawn from this Beta distribution."""
 
 
 class MaskSampler:
@@ -84,6 +93,8 @@ class MaskSampler:
             limits.check_most(f"model.masking: {key}", getattr(masking, key), limits.SAMPLED_TOKENS)
         if not 0 <= masking.unconditional <= 1:
             raise MaskweaveError(f"model.masking: unconditional must be from 0 to 1, found {masking.unconditional}")
+        if not all(0 < number < np.inf for number in masking.target_beta):
+            raise MaskweaveError(f"model.masking: target_beta must be two numbers above 0, found {masking.target_beta}")
         weights = np.array([mixture.weight for mixture in masking.mixtures], float)
         if not len(weights) or not np.isfinite(weights).all() or weights.min() < 0 or weights.sum() <= 0:
             raise MaskweaveError(
@@ -121,22 +132,22 @@ class MaskSampler:
             )
         return alpha
 
-    def __call__(self, columns: Mapping[str, Column], rng: np.random.Generator) -> TokenBatch:
+    def __call__(self, columns: Mapping[str, Column], rng: np.random.Generator | SampleRandom) -> TokenBatch:
         """Sample the inputs and targets of a batch.
 
         Args:
             columns: one per modality of the catalog; modalities without a column are missing. A mixture is only used for samples that have at
                 least one of its inputs and one of its targets. A sample that fits no mixture gets no tokens.
+            rng: the random numbers of the samples, or a generator for their keys.
         """
         B = len(next(iter(columns.values())).present)
+        rng = SampleRandom.of(rng, B)
         capacity_BM = np.stack([self._capacity(name, columns.get(name), B) for name in self.names], axis=1)
-        mixture_B, fits_B = self._choose(capacity_BM > 0, rng)
-        inputs_BM = budgets(self.alpha["inputs"][mixture_B], capacity_BM, self.masking.input_tokens, rng)
+        mixture_B, fits_B = self._choose(capacity_BM > 0, rng.stream(0))
+        inputs_BM = self._inputs(self.alpha["inputs"][mixture_B], capacity_BM, rng.stream(1))
         if self.masking.unconditional:
-            inputs_BM[rng.random(B) < self.masking.unconditional] = 0
-        # Sequences have one more target: the closing sentinel after the last token.
-        most_BM = capacity_BM + ((capacity_BM > 0) & self.is_sequence)
-        targets_BM = budgets(self.alpha["targets"][mixture_B], most_BM, self.masking.target_tokens, rng)
+            inputs_BM[rng.stream(2).random(1)[:, 0] < self.masking.unconditional] = 0
+        targets_BM = self._targets(self.alpha["targets"][mixture_B], capacity_BM, inputs_BM, rng.stream(3))
         inputs_BM[~fits_B], targets_BM[~fits_B] = 0, 0
         self._reserve_sentinels(inputs_BM, targets_BM)
 
@@ -148,14 +159,15 @@ class MaskSampler:
             if not len(taken):
                 continue
             column, modality = columns[name], self.catalog[name]
+            own = rng[taken].stream(SHARED_STREAMS + modality.id)
             budget = inputs_BM[taken, m], targets_BM[taken, m]
             if modality.kind == "sequence":
                 vocabulary = self.catalog.vocabularies[modality.vocabulary]
                 inputs[name], targets[name] = sample_spans(
-                    modality, vocabulary, column, taken, budget, self.keep[mixture_B[taken]], rng
+                    modality, vocabulary, column, taken, budget, self.keep[mixture_B[taken]], own
                 )
             else:
-                inputs[name], targets[name] = sample_subsets(column, taken, capacity_BM[taken, m], budget, rng)
+                inputs[name], targets[name] = sample_subsets(column, taken, capacity_BM[taken, m], budget, own)
             if column.rows is not None and len(inputs[name].ids):
                 sampled = column.rows[inputs[name].sample, inputs[name].position]
                 rows[name] = torch.from_numpy(modality.value.normalize_rows(sampled))
@@ -163,7 +175,27 @@ class MaskSampler:
         target_slots, labels = pack(targets, self.ids, B)
         return TokenBatch(slots, rows, target_slots, labels)
 
-    def _choose(self, present_BM: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    def _inputs(self, alpha_BM: np.ndarray, capacity_BM: np.ndarray, rng: SampleRandom) -> np.ndarray:
+        """(B, M) input tokens of each modality."""
+        if self.masking.allocation == "dirichlet":
+            return dirichlet_budgets(alpha_BM, capacity_BM, self.masking.input_tokens, rng)
+        return first_budgets(np.where(alpha_BM > 0, capacity_BM, 0), self.masking.input_tokens, rng)
+
+    def _targets(
+        self, alpha_BM: np.ndarray, capacity_BM: np.ndarray, inputs_BM: np.ndarray, rng: SampleRandom
+    ) -> np.ndarray:
+        """(B, M) target tokens of each modality."""
+        # Sequences have one more target: the closing sentinel after the last token.
+        most_BM = capacity_BM + ((capacity_BM > 0) & self.is_sequence)
+        if self.masking.allocation == "dirichlet":
+            return dirichlet_budgets(alpha_BM, most_BM, self.masking.target_tokens, rng)
+        free_BM = np.where(
+            self.is_sequence, most_BM, capacity_BM - inputs_BM
+        )  # what a sequence shows is chosen with its spans
+        numbers_B = target_numbers(self.masking.target_beta, self.masking.target_tokens, rng.stream(0))
+        return fill(np.where(alpha_BM > 0, free_BM, 0), numbers_B, rng.stream(1))
+
+    def _choose(self, present_BM: np.ndarray, rng: SampleRandom) -> tuple[np.ndarray, np.ndarray]:
         """Choose a mixture for each sample, by weight among those for which it has an input and a target.
 
         Returns:
@@ -171,7 +203,7 @@ class MaskSampler:
         """
         possible = [((self.alpha[side] > 0)[None] & present_BM[:, None]).any(axis=2) for side in ("inputs", "targets")]
         cumulative_BX = np.cumsum(self.weights * possible[0] * possible[1], axis=1)  # X mixtures
-        threshold_B = rng.random(len(present_BM)) * cumulative_BX[:, -1]
+        threshold_B = rng.random(1)[:, 0] * cumulative_BX[:, -1]
         chosen_B = (cumulative_BX <= threshold_B[:, None]).sum(axis=1).clip(max=len(self.weights) - 1)
         return chosen_B, cumulative_BX[:, -1] > 0
 
@@ -196,45 +228,16 @@ class MaskSampler:
             inputs_BM[rows[~stuck], m] = 1
 
 
-def log_gamma(alpha: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Logarithms of gamma variates, -inf where `alpha` is 0. Their normalized exponentials are a Dirichlet sample.
-
-    Computed as G(α) = G(α + 1) · U^(1/α), so that small concentrations do not underflow.
-    """
-    with np.errstate(divide="ignore"):
-        return np.log(rng.standard_gamma(alpha + 1.0)) - rng.standard_exponential(alpha.shape) / alpha
-
-
-def budgets(alpha_BM: np.ndarray, capacity_BM: np.ndarray, total: int, rng: np.random.Generator) -> np.ndarray:
-    """(B, M) tokens per modality: Dirichlet proportions of `total`, rounded down.
-
-    The remaining tokens are assigned one by one. Then all are clipped to the capacity.
-    """
-    B, M = alpha_BM.shape
-    alpha_BM = np.where(capacity_BM > 0, alpha_BM, 0.0)
-    possible_B = np.asarray(alpha_BM.any(axis=1))
-    draw_BM = np.where(possible_B[:, None], log_gamma(alpha_BM, rng), 0.0)
-    share_BM = np.exp(draw_BM - draw_BM.max(axis=1, keepdims=True))
-    budget_BM = np.floor(share_BM / share_BM.sum(axis=1, keepdims=True) * total).astype(np.int64) * possible_B[:, None]
-    rest_B = np.where(possible_B, total - budget_BM.sum(axis=1), 0)
-    R = int(rest_B.max(initial=0))
-    if R:
-        b = np.repeat(np.arange(B), rest_B)  # a new sample for each remaining token
-        winner = log_gamma(alpha_BM[b], rng).argmax(axis=1)
-        budget_BM += np.bincount(b * M + winner, minlength=B * M).reshape(B, M)
-    return np.minimum(budget_BM, capacity_BM)
-
-
 def sample_subsets(
     column: Column,
     taken: np.ndarray,
     capacity: np.ndarray,
     budget: tuple[np.ndarray, np.ndarray],
-    rng: np.random.Generator,
+    rng: SampleRandom,
 ) -> tuple[TokenSlice, TokenSlice]:
     """Sample disjoint random subsets of a grid (or of a set of vectors) as input and target. Targets are limited to the tokens that are not input."""
     L = column.ids.shape[1] if column.ids is not None else column.rows.shape[1]  # type: ignore[union-attr]
-    keys = rng.random((len(taken), L), dtype=np.float32)
+    keys = rng.random(L, dtype=np.float32)
     if column.valid is None:
         keys[np.arange(L) >= capacity[:, None]] = 2.0  # padding vectors come last
     else:
@@ -260,7 +263,7 @@ def sample_spans(
     taken: np.ndarray,
     budget: tuple[np.ndarray, np.ndarray],
     keep: np.ndarray,
-    rng: np.random.Generator,
+    rng: SampleRandom,
 ) -> tuple[TokenSlice, TokenSlice]:
     """Drop spans of a sequence. Returns the input, with one sentinel per dropped span, and the target, with all sentinels and their spans.
 
@@ -272,10 +275,10 @@ def sample_spans(
     L = int(length_b.max())
     ids_bL = column.ids[taken, :L].astype(np.int64)
     valid_bL = np.arange(L) < length_b[:, None]
-    draws = rng.random((len(taken), -(-L // modality.chunk)))
+    draws = rng.stream(0).random(-(-L // modality.chunk))
     draw_bL = np.repeat(draws, modality.chunk, axis=1)[:, :L]  # a chunk is kept or dropped as a unit
     draw_bL[~valid_bL] = 2.0  # never kept
-    p_b = np.where(keep == "all", 1.0, rng.random(len(taken)))
+    p_b = np.where(keep == "all", 1.0, rng.stream(1).random(1)[:, 0])
     p_b = np.where(keep == "all_or_nothing", np.round(p_b), p_b)
 
     n_in, n_out = budget
@@ -303,7 +306,7 @@ def sample_spans(
     row, _ = np.nonzero(shown)
     position = (shown.cumsum(axis=1) - 1)[shown]
     source = TokenSlice(taken[row], np.where(kept_bL, ids_bL, sentinel_bL)[shown], position)
-    return source, _span_targets(ids_bL, valid_bL & ~kept_bL, start_bL, sentinel_bL, taken, n_out, rng)
+    return source, _span_targets(ids_bL, valid_bL & ~kept_bL, start_bL, sentinel_bL, taken, n_out, rng.stream(2))
 
 
 def _at_most(draw_bL: np.ndarray, most_b: np.ndarray, p_b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -328,7 +331,7 @@ def _span_targets(
     sentinel_bL: np.ndarray,
     taken: np.ndarray,
     n_out: np.ndarray,
-    rng: np.random.Generator,
+    rng: SampleRandom,
 ) -> TokenSlice:
     """Sentinel, span, sentinel, span, ..., closing sentinel. Each token except the last is decoder input; the token after it is its label."""
     b, L = ids_bL.shape
@@ -343,7 +346,7 @@ def _span_targets(
     rank = used.cumsum(axis=1) - 1
     over = used.sum(axis=1) > n_out + 1
     if over.any():
-        chosen = (rng.random(b) * spans).astype(np.int64) + 1  # the first span to keep, counted from 1
+        chosen = (rng.random(1)[:, 0] * spans).astype(np.int64) + 1  # the first span to keep, counted from 1
         begins = used.copy()
         begins[:, 1::2] = False
         first = ((begins.cumsum(axis=1) == chosen[:, None]) & begins).argmax(axis=1)
@@ -358,7 +361,8 @@ def _span_targets(
 
 
 class TokenBatches:
-    """`batches[i]` is the i-th sampled batch, a pure function of seed and i.
+    """`batches[i]` is the i-th sampled batch, a pure function of seed and i. What a sample draws depends on its place i · batch_size + b alone,
+    so batches of another size have the same tokens.
 
     Args:
         shuffle: if False, samples come in order and every pass samples the same tokens, for validation.
@@ -380,4 +384,6 @@ class TokenBatches:
         return len(self.order)
 
     def __getitem__(self, i: int) -> TokenBatch:
-        return self.sampler(self.data.columns(self.order[i]), np.random.default_rng([self.seed, 1, i]))
+        indices = self.order[i]
+        rng = SampleRandom.at(self.seed, i * self.order.batch_size + np.arange(len(indices)))
+        return self.sampler(self.data.columns(indices), rng)

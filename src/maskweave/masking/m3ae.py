@@ -1,7 +1,7 @@
 """Batches for masked autoencoding: a random part of each modality of a sample is masked from the encoder.
 
 M3AE (https://arxiv.org/abs/2205.14204), section 3. Samples may have any of the modalities; samples with the same modalities form a group.
-All randomness comes from one generator, so a batch is a pure function of its number.
+What a sample draws depends on its own random numbers only (`masking.random`), so a batch is a pure function of its number.
 
 Dimension letters: B samples, b samples of a group, L positions of a modality, C width of a raw row.
 """
@@ -21,6 +21,7 @@ from maskweave.data.order import Order
 from maskweave.data.token_store import TokenData
 from maskweave.data.tokenizing import column_of
 from maskweave.errors import MaskweaveError
+from maskweave.masking.random import SampleRandom
 from maskweave.modality.catalogs import Catalog
 from maskweave.modality.entry import Modality
 from maskweave.tokenizers.base import Tokenizer
@@ -119,7 +120,7 @@ class MaskedBatch:
 
 
 class MaskedBatches:
-    """`batches[i]` is the i-th batch, a pure function of seed and i.
+    """`batches[i]` is the i-th batch, a pure function of seed and i. What a sample draws depends on its place i · batch_size + b alone.
 
     Args:
         data: token shards; modalities of kind patches and sequence.
@@ -146,8 +147,8 @@ class MaskedBatches:
 
     def __getitem__(self, i: int) -> MaskedBatch:
         indices = self.order[i]
-        rng = np.random.default_rng([self.seed, 1, i])
-        columns = separate(self.data.columns(indices), self.is_unpaired(indices), rng)
+        rng = SampleRandom.at(self.seed, i * self.order.batch_size + np.arange(len(indices)))
+        columns = separate(self.data.columns(indices), self.is_unpaired(indices), self.data.catalog, rng)
         return mask_columns(columns, self.data.catalog, self.ratio, rng)
 
     def is_unpaired(self, indices: np.ndarray) -> np.ndarray:
@@ -167,10 +168,14 @@ def _uniform(seed: Sequence[int], places: np.ndarray) -> np.ndarray:
     return found
 
 
-def separate(columns: Mapping[str, Column], unpaired: np.ndarray, rng: np.random.Generator) -> dict[str, Column]:
+def separate(
+    columns: Mapping[str, Column], unpaired: np.ndarray, catalog: Catalog, rng: np.random.Generator | SampleRandom
+) -> dict[str, Column]:
     """Keep only one of the present modalities, chosen at random, of the samples for which `unpaired` (B,) is True."""
     present_MB = np.stack([column.present for column in columns.values()])
-    chosen_B = np.where(present_MB, rng.random(present_MB.shape), -1).argmax(axis=0)
+    rng = SampleRandom.of(rng, len(unpaired))
+    keys_MB = np.stack([rng.stream(0).stream(catalog[name].id).random(1)[:, 0] for name in columns])
+    chosen_B = np.where(present_MB, keys_MB, -1).argmax(axis=0)
     return {
         name: column._replace(present=column.present & (~unpaired | (chosen_B == m)))
         for m, (name, column) in enumerate(columns.items())
@@ -201,21 +206,25 @@ def mask_values(
 
 
 def mask_columns(
-    columns: Mapping[str, Column], catalog: Catalog, ratio: MaskRatio, rng: np.random.Generator
+    columns: Mapping[str, Column], catalog: Catalog, ratio: MaskRatio, rng: np.random.Generator | SampleRandom
 ) -> MaskedBatch:
     """Mask a random part of each sample's tokens. Of n tokens, int(n · (1 − ratio)) stay visible; padding is always masked.
 
     Samples without any modality are skipped.
+
+    Args:
+        rng: the random numbers of the samples, or a generator for their keys.
     """
     names = [name for name in catalog if name in columns]
     present_BM = np.stack([columns[name].present & (_length(columns[name]) > 0) for name in names], axis=1)
+    rng = SampleRandom.of(rng, len(present_BM))
     groups = []
     for present_M in np.unique(present_BM[present_BM.any(axis=1)], axis=0)[
         ::-1
     ]:  # samples with the most modalities first
         samples = np.flatnonzero((present_BM == present_M).all(axis=1))
         parts = {
-            name: _masked(catalog[name], columns[name].keep(samples), getattr(ratio, catalog[name].kind), rng)
+            name: _masked(catalog[name], columns[name].keep(samples), getattr(ratio, catalog[name].kind), rng[samples])
             for name, has_it in zip(names, present_M, strict=True)
             if has_it
         }
@@ -233,13 +242,13 @@ def _length(column: Column) -> np.ndarray:
     return np.full(len(column.rows), column.rows.shape[1])
 
 
-def _masked(modality: Modality, column: Column, ratio: float, rng: np.random.Generator) -> MaskedTokens:
+def _masked(modality: Modality, column: Column, ratio: float, rng: SampleRandom) -> MaskedTokens:
     length_b = _length(column)
     L = int(length_b.max())  # padded to the longest text of the group
     present_bL = np.arange(L) < length_b[:, None] if column.valid is None else column.valid
     if column.valid is not None:
         length_b = column.valid.sum(axis=1)
-    keys_bL = rng.random((len(length_b), L), dtype=np.float32)
+    keys_bL = rng.stream(modality.id).random(L, dtype=np.float32)
     keys_bL[~present_bL] = 2.0
     rank_bL = keys_bL.argsort(axis=1).argsort(axis=1)
     masked_bL = rank_bL >= np.floor(length_b * (1 - ratio) + ROUNDING)[:, None]

@@ -6,7 +6,7 @@ Contents: configuration, decoder block, model (initialization, encode, decode, l
 Dimension letters: B samples, N input slots, M target slots, D width, H heads, n targets of one modality in the batch, V vocabulary.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import ClassVar, Self
 
@@ -138,6 +138,7 @@ class FourM(nn.Module):
         self.passthrough: PassthroughTensors | None = None  # of a published checkpoint
         D = config.width
         targets = [m for m in catalog.values() if m.is_target]
+        self.input_names, self.target_names = list(catalog), [m.name for m in targets]
         self.tables = tables_of(catalog, config.separate)
         sequences = Catalog([m for m in targets if m.kind == "sequence"], catalog.vocabularies.values())
 
@@ -299,6 +300,16 @@ class FourM(nn.Module):
     def encode_inputs(self, inputs: Inputs, catalog: Catalog) -> Tensor:
         """Returns (B, N, D), the encoder's output at each input token, for features."""
         return self.encode(*inputs.as_slots(catalog))[:, self.config.registers :]
+
+    def parameters_of(self, inputs: Iterable[str], targets: Iterable[str]) -> list[nn.Parameter]:
+        """Returns the parameters that only tokens of these input and target modalities use; a shared table may be listed several times."""
+        read, written = self.token_embedding, self.target_token_embedding
+        modules = [read.tokens[self.tables[n]] if n in self.tables else read.rows[n] for n in inputs]
+        for name in targets:
+            modules.append(self.heads[self.tables[name]])
+            if written is not None and name in written.tables:
+                modules.append(written.tokens[self.tables[name]])
+        return [p for module in modules for p in module.parameters()]
 
     def input_parameters(self, names: Sequence[str]) -> list[nn.Parameter]:
         """Returns the parameters that embed only these modalities of raw rows."""

@@ -13,6 +13,7 @@ from maskweave.models.fourm import FourM
 from maskweave.objectives.cross_entropy import cross_entropy, smoothed_cross_entropy
 
 Loss = Literal["mod", "token"]
+NO_TARGETS = "the batch has no targets: raise model.masking.target_tokens, or use modalities that can be predicted"
 
 
 class FourMObjective(nn.Module):
@@ -21,25 +22,45 @@ class FourMObjective(nn.Module):
     Args:
         loss: `mod` averages the means of the modalities, so modalities with many tokens do not dominate; `token` averages over all targets.
         smoothing: (R + 1,) weights of the ids around a target's, by modality; see `ValueType.target_smoothing`. Others have one right id.
+        budgets: largest number of `inputs` and `targets` of a sample, to report how full they are; None: not reported.
     """
 
-    def __init__(self, model: FourM, loss: Loss = "mod", smoothing: Mapping[str, np.ndarray] | None = None):
+    def __init__(
+        self,
+        model: FourM,
+        loss: Loss = "mod",
+        smoothing: Mapping[str, np.ndarray] | None = None,
+        budgets: Mapping[str, int] | None = None,
+    ):
         super().__init__()
         self.model = model
         self.loss = loss
+        self.budgets = dict(budgets or {})
         self._smoothed = {name: f"smoothing_{i}" for i, name in enumerate(smoothing or {})}
         for name, buffer in self._smoothed.items():
             self.register_buffer(buffer, torch.from_numpy((smoothing or {})[name]), persistent=False)
 
-    def forward(self, batch: TokenBatch) -> tuple[Tensor, dict[str, Tensor]]:
+    def count(self, batch: TokenBatch) -> dict[str, int]:
+        """Returns the numbers of input and target tokens of each modality, `inputs/NAME` and `targets/NAME`."""
+        index = {"inputs": batch.inputs.index, "targets": batch.targets.index}
+        return {f"{side}/{n}": len(index[side].get(n, ())) for side, names in self._sides().items() for n in names}
+
+    def forward(self, batch: TokenBatch, totals: Mapping[str, float] | None = None) -> tuple[Tensor, dict[str, Tensor]]:
         """Returns the loss and, per modality, the mean cross-entropy (`loss/NAME`) and in evaluation mode the accuracy (`accuracy/NAME`).
 
+        Args:
+            totals: sums of `count` over all batches of an update. The loss is then this batch's share of the update's loss.
+
         Raises:
-            MaskweaveError: the batch has no targets.
+            MaskweaveError: the batch has no targets, and `totals` is not given.
         """
+        if not batch.targets.index:
+            if totals is None:
+                raise MaskweaveError(NO_TARGETS)
+            return batch.labels.new_zeros((), dtype=torch.float32), {}
+        weights = self._weights(totals or self.count(batch))
         labels = batch.labels.flatten()
-        means: list[Tensor] = []
-        weights: list[int] = []
+        shares: list[Tensor] = []
         metrics: dict[str, Tensor] = {}
         for names, slots, logits in self.model(batch).values():
             answers = labels[slots]
@@ -49,18 +70,25 @@ class FourMObjective(nn.Module):
                 losses = smoothed_cross_entropy(logits, answers, self.get_buffer(kernel)).split(sizes)
             else:
                 losses = cross_entropy(logits, answers).split(sizes)
-            means += [part.mean() for part in losses]
-            weights += sizes
+            shares += [weights[name] * part.sum() for name, part in zip(names, losses, strict=True)]
             metrics |= {f"loss/{name}": part.detach().mean() for name, part in zip(names, losses, strict=True)}
             if not self.training:  # costs a tenth of a training step
                 right = (logits.argmax(dim=-1) == answers).float().split(sizes)
                 metrics |= {f"accuracy/{name}": hits.mean() for name, hits in zip(names, right, strict=True)}
-        if not means:
-            raise MaskweaveError(
-                "the batch has no targets: raise model.masking.target_tokens, or use modalities that can be predicted"
-            )
-        stacked = torch.stack(means)
+        return torch.stack(shares).sum(), metrics
+
+    def unused_parameters(self, totals: Mapping[str, float]) -> list[nn.Parameter]:
+        """Returns the parameters that only modalities without tokens in an update would use."""
+        there = {side: [n for n in names if totals[f"{side}/{n}"]] for side, names in self._sides().items()}
+        used = {id(p) for p in self.model.parameters_of(**there)}
+        return [p for p in self.model.parameters_of(**self._sides()) if id(p) not in used]
+
+    def _sides(self) -> dict[str, list[str]]:
+        return {"inputs": self.model.input_names, "targets": self.model.target_names}
+
+    def _weights(self, totals: Mapping[str, float]) -> dict[str, float]:
+        """Weight of each target token, by modality."""
+        targets = {name: n for name in self.model.target_names if (n := totals[f"targets/{name}"])}
         if self.loss == "mod":
-            return stacked.mean(), metrics
-        share = stacked.new_tensor(weights)
-        return (stacked * share).sum() / share.sum(), metrics
+            return {name: 1 / (n * len(targets)) for name, n in targets.items()}
+        return dict.fromkeys(targets, 1 / sum(targets.values()))

@@ -1,5 +1,6 @@
 """Masked autoencoding: reconstruct masked patches and text tokens. M3AE (https://arxiv.org/abs/2205.14204), section 3."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +12,7 @@ from maskweave.masking.m3ae import MaskedBatch, MaskedTokens
 from maskweave.models.m3ae import M3AE
 
 NORMALIZING_EPSILON = 1e-6
+NOTHING_MASKED = "nothing is masked in the batch, so nothing can be learned: raise model.mask_ratio"
 
 
 @dataclass(frozen=True)
@@ -43,18 +45,37 @@ class M3AEObjective(nn.Module):
         self.weight = weight or LossWeight()
         self.normalized_patches = normalized_patches
 
-    def forward(self, batch: MaskedBatch) -> tuple[Tensor, dict[str, Tensor]]:
+    def count(self, batch: MaskedBatch) -> dict[str, int]:
+        """Returns for each modality the numbers of visible tokens `inputs/NAME`, of masked tokens `targets/NAME`, and of what its loss averages
+        over, `loss/NAME`."""
+        counts = {f"{what}/{name}": 0 for what in ("inputs", "targets", "loss") for name in self.model.heads}
+        for name, tokens in ((name, tokens) for group in batch.groups for name, tokens in group.parts.items()):
+            visible = tokens.kept.numel() if tokens.visible is None else int(tokens.visible.sum())
+            counts[f"inputs/{name}"] += visible
+            counts[f"targets/{name}"] += len(tokens.targets)
+            counts[f"loss/{name}"] += len(tokens.targets if tokens.content.ndim == 3 else tokens.content)
+        return counts
+
+    def forward(
+        self, batch: MaskedBatch, totals: Mapping[str, float] | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """Returns the loss and, per modality, its loss (`loss/NAME`) and in evaluation mode the accuracy of tokens (`accuracy/NAME`).
 
-        The loss of patches is the mean over all masked patches of the batch. The loss of sequences is the mean over samples of the mean over
-        each sample's masked tokens.
+        The loss of patches is the mean over all masked patches of the batch. The loss of sequences is the mean over the samples that have one
+        of the mean over each sample's masked tokens.
+
+        Args:
+            totals: sums of `count` over all batches of an update. The loss is then this batch's share of the update's loss.
 
         Raises:
-            MaskweaveError: nothing is masked.
+            MaskweaveError: nothing is masked, and `totals` is not given.
         """
         groups = [group.parts for group in batch.groups]
         if not any(len(tokens.targets) for parts in groups for tokens in parts.values()):
-            raise MaskweaveError("nothing is masked in the batch, so nothing can be learned: raise model.mask_ratio")
+            if totals is None:
+                raise MaskweaveError(NOTHING_MASKED)
+            return torch.zeros((), device=self.model.class_token.device), {}
+        counts = self.count(batch)
         by_name: dict[str, list[tuple[MaskedTokens, Tensor]]] = {}
         for parts, decoded in zip(groups, self.model.decode(groups), strict=True):
             for name, tokens in parts.items():
@@ -66,16 +87,23 @@ class M3AEObjective(nn.Module):
             restored = self.model.heads[name](torch.cat([_masked_rows(y, tokens) for tokens, y in masked])).float()
             target = torch.cat([_masked_rows(tokens.content, tokens) for tokens, _ in masked])
             if target.ndim == 2:
-                loss, weight = self._errors(restored, target).mean(), self.weight.patches
+                total, weight = self._errors(restored, target).sum(), self.weight.patches
             else:
                 counts_n = torch.cat([_masked_counts(tokens) for tokens, _ in masked])
                 each_n = F.cross_entropy(restored, target, reduction="none")
-                loss, weight = (each_n / counts_n).sum() / sum(len(t.content) for t, _ in masked), self.weight.sequence
+                total, weight = (each_n / counts_n).sum(), self.weight.sequence
                 if not self.training:
                     metrics[f"accuracy/{name}"] = (restored.argmax(dim=-1) == target).float().mean()
-            metrics[f"loss/{name}"] = loss.detach()
-            losses.append(weight * loss)
+            metrics[f"loss/{name}"] = total.detach() / counts[f"loss/{name}"]
+            losses.append(weight / (totals or counts)[f"loss/{name}"] * total)
         return torch.stack(losses).sum(), metrics
+
+    def unused_parameters(self, totals: Mapping[str, float]) -> list[nn.Parameter]:
+        """Returns the parameters that only modalities without tokens or masked tokens in an update would use."""
+        there = {name: totals[f"inputs/{name}"] + totals[f"targets/{name}"] for name in self.model.heads}
+        modules = [self.model.token_embedding[name] for name, tokens in there.items() if not tokens]
+        modules += [self.model.heads[name] for name in there if not totals[f"targets/{name}"]]
+        return [p for module in modules for p in module.parameters()]
 
     def _errors(self, restored_nC: Tensor, target_nC: Tensor) -> Tensor:
         """(n,) mean squared error of each masked patch."""

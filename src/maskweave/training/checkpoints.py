@@ -4,9 +4,9 @@ FOLDER/checkpoints/step-00000200/ contains model.safetensors, optimizer.safetens
 ema.safetensors (the average of the trained parameters). It is written under a temporary name and then renamed, so it is always complete.
 """
 
+import math
 import re
 import warnings
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from maskweave.training.metrics import Meter
 from maskweave.training.optimizer import Average
 from maskweave.training.resuming import is_free
 from maskweave.training.settings import TrainSettings
+from maskweave.training.skipped import Skipped
 
 FORMAT = 1
 
@@ -48,6 +49,8 @@ class State:
     """The latest training metrics, and those of validation as `validation/NAME`."""
     path: Path | None = None
     """The newest checkpoint."""
+    skipped: Skipped = field(default_factory=Skipped)
+    """Updates that changed no weights."""
     best: Best = field(default_factory=Best)
     """The best validation, with `settings.early_stopping`. Its checkpoint is kept."""
 
@@ -79,6 +82,7 @@ def save(folder: Path, state: State) -> None:
         "metrics": state.metrics,
         "meters": meters,
         "best": state.best.state(),
+        "skipped": state.skipped.state(),
     }
     with write_aside(target) as aside:
         aside.mkdir()
@@ -134,6 +138,31 @@ def check_steps(path: Path | None, steps: int) -> None:
         )
 
 
+def check_split(path: Path | None, settings: TrainSettings, world: int, claimed: bool = False) -> None:
+    """Checks that a step has as many samples as in a checkpoint, if there is one, however they are split. Any will do after the last step.
+
+    Args:
+        world: number of processes.
+        claimed: the folder is only claimed for the settings, perhaps for another stage, which may have another number of processes.
+
+    Raises:
+        MaskweaveError: it has not.
+    """
+    if path is None or (content := _check(path))["step"] >= settings.steps:
+        return
+    was = content["settings"]
+    if claimed and (was["batch_size"], was["accumulate"]) == (settings.batch_size, settings.accumulate):
+        return
+    before = (was["batch_size"], was["accumulate"], content["world"])
+    wanted = (settings.batch_size, settings.accumulate, world)
+    if math.prod(before) != math.prod(wanted):
+        told = "batch_size {} × accumulate {} × {} processes".format
+        raise MaskweaveError(
+            f"{path} cannot be resumed: its steps have {math.prod(before)} samples ({told(*before)}), those of this run {math.prod(wanted)} "
+            f"({told(*wanted)}). Change one of these so that the numbers are equal, or start a new run in another folder"
+        )
+
+
 def precision_used(folder: Path) -> str | None:
     """Returns the precision of the newest readable checkpoint of run `folder`, or None: "auto" in a recipe is resolved by the machine."""
     path = latest(folder)
@@ -156,7 +185,7 @@ def resume(folder: Path, state: State) -> list[str]:
         return []
     check_steps(path, state.settings.steps)
     content = _check(path)
-    _check_order(path, content, state)
+    check_split(path, state.settings, state.ranks.world)
     load_model(state.objective, path / "model.safetensors")
     _load_optimizer(path, state)
     if state.average is not None:
@@ -166,8 +195,10 @@ def resume(folder: Path, state: State) -> list[str]:
             state.average = Average(state.objective, state.settings.ema)
     was, now = content["settings"], plain(state.settings)
     if was.get("seed") == now["seed"]:  # otherwise the random numbers are those of the new seed
-        _load_generators(path, state.ranks)
-    state.meter.load(content["meters"][state.ranks.rank], state.ranks.device)
+        _load_generators(path, state.ranks, content["step"], state.settings.seed)
+    mine = [content["meters"][state.ranks.rank]] if content["world"] == state.ranks.world else []
+    state.meter.load(content["meters"] if not mine and state.ranks.is_main else mine, state.ranks.device)
+    state.skipped = Skipped(**content.get("skipped", {}))
     state.step, state.seconds, state.metrics, state.path = content["step"], content["seconds"], content["metrics"], path
     best = content.get("best", {}).get("step")
     # Step 0: no validation was finite yet; how many were not still counts.
@@ -235,21 +266,6 @@ def _check(path: Path) -> dict[str, Any]:
     return content
 
 
-def _check_order(path: Path, content: Mapping[str, Any], state: State) -> None:
-    found = {**content["settings"], "processes": content["world"]}
-    wanted = {**plain(state.settings), "processes": state.ranks.world}
-    wrong = [
-        f"{key} is {shown(found.get(key))} there and {wanted[key]} here"
-        for key in wanted
-        if not is_free(f"train.{key}") and found.get(key) != wanted[key]
-    ]
-    if wrong:
-        raise MaskweaveError(
-            f"{path} cannot be resumed, because settings that change the samples of a step differ: {'; '.join(wrong)}. "
-            "Set them back, or start a new run in another folder"
-        )
-
-
 def _optimizer_tensors(state: State) -> dict[str, Tensor]:
     stored = state.optimizer.state_dict()["state"]
     return {
@@ -279,9 +295,13 @@ def _generators(device: torch.device) -> dict[str, Tensor]:
     return states
 
 
-def _load_generators(path: Path, ranks: DistContext) -> None:
+def _load_generators(path: Path, ranks: DistContext, step: int, seed: int) -> None:
+    """Restores the random generators. A process that the run did not have before starts new ones."""
     with open_tensors(path / "random.safetensors") as stored:
         names = set(stored.keys())
+        if f"cpu.{ranks.rank}" not in names:
+            torch.manual_seed(seed + ranks.rank + step * ranks.world)
+            return
         torch.set_rng_state(stored.get_tensor(f"cpu.{ranks.rank}"))
         if ranks.device.type == "cuda" and f"cuda.{ranks.rank}" in names:  # absent if the run was started on a CPU
             torch.cuda.set_rng_state(stored.get_tensor(f"cuda.{ranks.rank}"), ranks.device)

@@ -1,10 +1,11 @@
 """Data parallelism over several processes, as started by torchrun. With a single process, all of this does nothing.
 
-Rank r of w processes takes batches r, r + w, r + 2w, …; gradients are averaged; rank 0 writes the files.
+Rank r of w processes takes batches r, r + w, r + 2w, …; gradients are summed; rank 0 writes the files.
 """
 
 import atexit
 import functools
+import inspect
 import os
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -33,12 +34,24 @@ class DistContext:
         return self.rank == 0
 
     def wrap(self, objective: nn.Module) -> nn.Module:
-        """Returns a module to call instead of the objective in training; it averages gradients over the processes."""
+        """Returns a module to call instead of the objective in training; it averages gradients over the processes.
+
+        Parameters without a gradient in any process get zeros if the objective has a method `unused_parameters`, and None otherwise, which takes
+        a search of the graph and a message more in each step. Buffers are equal at the start; after that the objective keeps them equal.
+        """
         if self.world == 1:
             return objective
-        ids = [self.device.index] if self.device.type == "cuda" else None
-        # A batch may lack modalities, so not every parameter is used in every step.
-        return DistributedDataParallel(_Detached(objective), device_ids=ids, find_unused_parameters=True)
+        declares = hasattr(objective, "unused_parameters")
+        known = inspect.signature(DistributedDataParallel).parameters
+        name = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"  # before torch 2.13
+        no_buffers: dict[str, Any] = {name: False}
+        return DistributedDataParallel(
+            _Connected(objective) if declares else _Detached(objective),
+            device_ids=[self.device.index] if self.device.type == "cuda" else None,
+            find_unused_parameters=not declares,
+            gradient_as_bucket_view=True,
+            **no_buffers,
+        )
 
     def accumulating(self, wrapped: nn.Module) -> AbstractContextManager[None]:
         """Context in which gradients are not averaged, because more batches follow before the update."""
@@ -52,13 +65,15 @@ class DistContext:
         dist.all_gather_object(values, value, group=self.control)
         return values
 
+    def sum(self, numbers: Tensor) -> Tensor:
+        """Returns the sum of `numbers`, in main memory, over all processes. All processes must call it, with equally many."""
+        if self.world > 1:
+            dist.all_reduce(numbers, group=self.control)
+        return numbers
+
     def any(self, flag: bool) -> bool:
         """Whether `flag` is true in any process. All processes must call it."""
-        if self.world == 1:
-            return flag
-        votes = torch.tensor(int(flag))
-        dist.all_reduce(votes, op=dist.ReduceOp.MAX, group=self.control)
-        return bool(votes)
+        return bool(self.sum(torch.tensor(int(flag))))
 
 
 class _Detached(nn.Module):
@@ -68,9 +83,32 @@ class _Detached(nn.Module):
         super().__init__()
         self.objective = objective
 
-    def forward(self, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
-        loss, metrics = self.objective(batch)
+    def forward(self, *arguments: Any) -> tuple[Tensor, dict[str, Tensor]]:
+        loss, metrics = self.objective(*arguments)
         return loss, {name: value.detach() for name, value in metrics.items()}
+
+
+class _Connected(_Detached):
+    """The objective with a loss that every parameter is connected to, so that DDP gets a gradient for each, if only an empty one."""
+
+    def __init__(self, objective: nn.Module):
+        super().__init__(objective)
+        self.trained = [p for p in objective.parameters() if p.requires_grad]
+
+    def forward(self, *arguments: Any) -> tuple[Tensor, dict[str, Tensor]]:
+        loss, metrics = super().forward(*arguments)
+        return _Connect.apply(loss, *self.trained), metrics
+
+
+class _Connect(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, loss: Tensor, *parameters: Tensor) -> Tensor:
+        ctx.parameters = len(parameters)
+        return loss.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
+        return (upstream[0], *[None] * ctx.parameters)
 
 
 def check_device(device: str) -> None:
@@ -117,6 +155,11 @@ def leave() -> None:
     if dist.is_initialized():
         dist.destroy_process_group()
     _join.cache_clear()
+
+
+def processes_of(settings_processes: int) -> int:
+    """Returns the number of processes that will train together: those that torchrun started, else `train.processes`."""
+    return int(os.environ.get("WORLD_SIZE", settings_processes))
 
 
 def is_main_process() -> bool:

@@ -4,15 +4,13 @@ Contents: `fit` builds the state and resumes it; `_train` is the loop; the rest 
 Devices, precision, averaging, processes and files are handled here, not in the objective.
 """
 
+import math
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from maskweave.data.order import Batches, SizedBatches
 from maskweave.errors import MaskweaveError
@@ -25,23 +23,16 @@ from maskweave.training.distributed import connect
 from maskweave.training.early_stopping import SPLIT
 from maskweave.training.hardware import compile_blocks
 from maskweave.training.loading import load
-from maskweave.training.metrics import Clock, Meter, MetricsLog, means
-from maskweave.training.optimizer import (
-    Average,
-    build_optimizer,
-    clip_gradients,
-    gradient_parts,
-    learning_rate,
-    trained,
-)
+from maskweave.training.metrics import Clock, MetricsLog
+from maskweave.training.optimizer import Average, build_optimizer, learning_rate
+from maskweave.training.pace import Pace
 from maskweave.training.settings import TrainSettings, is_due
+from maskweave.training.stepping import Stepper
+from maskweave.training.updates import Updates
+from maskweave.training.validating import Validation
 
 CHECK_EVERY = 50
 """Steps between checks for non-finite values on a GPU. Each check waits for the device."""
-
-
-class NonFinite(MaskweaveError):
-    """The loss or gradient is not finite. The message gives the step and the batch's modalities."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +69,8 @@ def fit(
     Args:
         objective: called with a batch, returns the loss and a dict of metrics, all scalar tensors. It may have two methods:
             `warnings(metrics: dict[str, float]) -> list[str]`, called whenever metrics are logged (each warning is shown once), and
-            `rate_factors() -> dict[str, float]`, which returns learning rate factors of single parameters.
+            `rate_factors() -> dict[str, float]`, which returns learning rate factors of single parameters. See `training.updates` for `count` and
+            `unused_parameters`, which an objective that does not average over samples needs.
         batches: batch i at index i, for any i from 0. A batch has `.to(device)`, `.names` (its modalities) and a length (its
             samples), and must be a pure function of i.
         folder: run folder for metrics.jsonl, events/ and checkpoints/.
@@ -88,7 +80,7 @@ def fit(
 
     Raises:
         Interrupted: Ctrl-C or SIGTERM was received; a checkpoint is written.
-        NonFinite: the loss or gradient is not finite; nothing is overwritten.
+        NonFinite: the loss or gradient is not finite in more than `settings.skip_nonfinite` steps in a row; nothing is overwritten.
         FullDisk: no space for a checkpoint; earlier ones are unchanged.
         MaskweaveError: the folder's checkpoint does not fit the objective or the settings.
     """
@@ -146,32 +138,49 @@ def _train(
     )
     if settings.compile:
         compile_blocks(objective)
-    update = _Update(state, ranks.wrap(objective))
+    stepper = Stepper(state)
+    validate = None if validation is None else Validation(state, validation)
     clock = Clock(state.seconds)
     shown: set[str] = set()
     with StopSignal() as stop, MetricsLog(folder, state.step, on=ranks.is_main) as log:
-        while not state.is_finished:
-            clock.samples += update(batches_of_rank) * ranks.world
+
+        def save() -> None:
+            with clock.pause():
+                state.seconds = clock.seconds()
+                checkpoints.save(folder, state)
+
+        updates = Updates(
+            batches_of_rank, objective, ranks, settings.accumulate, steps - state.step, lambda: bool(stop.asked)
+        )
+        pace = Pace(objective, ranks, settings.precision)
+        for update in updates:
+            if not pace.is_counted:
+                with clock.pause():
+                    pace.count(update)
+            stepper(update)
+            pace.add(update)
             state.step += 1
-            stopping = ranks.any(stop.asked)
             logs = is_due(settings.log_every, state.step, steps)
-            validates = is_due(settings.validate_every, state.step, steps) and validation is not None
-            saves = is_due(settings.checkpoint_every, state.step, steps) or stopping
+            validates = is_due(settings.validate_every, state.step, steps) and validate is not None
+            saves = is_due(settings.checkpoint_every, state.step, steps)
             if logs or validates or saves or state.step % CHECK_EVERY == 0:
-                update.check()
+                stepper.check()
+            while stepper.told:
+                bar.say(f"{bar.title}: {stepper.told.pop(0)}")
             if logs:
-                line = means(ranks.gather(state.meter.state()))
+                line = {"loss": math.nan} | state.meter.means(ranks)  # without targets, there is none
                 state.meter.reset()
                 line["learning_rate"] = learning_rate(state.step - 1, settings)
-                line["samples_per_second"] = clock.rate()
+                line |= state.skipped.metrics() | pace.metrics(clock.lap(), updates.waited)
                 line["seconds"] = clock.seconds()
                 log.write(state.step, "train", line)
                 state.metrics.update(line)
-                bar.advance(0, loss=line["loss"], samples_per_second=round(line["samples_per_second"]))
+                rate = round(line["samples_per_second"])
+                bar.advance(0, loss=line["loss"], samples_per_second=rate)
                 _warn(objective, line, shown, bar)
-            if validates and validation is not None:
+            if validates and validate is not None:
                 with clock.pause():
-                    metrics = _validate(state, validation)
+                    metrics = validate()
                 log.write(state.step, "validation", metrics)
                 state.metrics.update({f"validation/{name}": value for name, value in metrics.items()})
                 bar.advance(0, validation=metrics["loss"])
@@ -181,13 +190,16 @@ def _train(
                 saves = True
                 _tell_end(state, log, bar)
             if saves:
-                with clock.pause():
-                    state.seconds = clock.seconds()
-                    checkpoints.save(folder, state)
+                save()
             bar.advance()
-            if stopping or (state.step == steps and ranks.any(stop.asked)):
-                how = f"resume with: {resume_command}" if resume_command else "run the same command again to resume"
-                raise Interrupted(f"stopped after step {state.step} of {steps}; the checkpoint is {state.path}; {how}")
+            if state.is_finished:
+                break
+        if updates.stopped and state.path != checkpoints.path_of(folder, state.step):
+            stepper.check()
+            save()
+        if updates.stopped or (state.step == steps and ranks.any(stop.asked)):
+            how = f"resume with: {resume_command}" if resume_command else "run the same command again to resume"
+            raise Interrupted(f"stopped after step {state.step} of {steps}; the checkpoint is {state.path}; {how}")
 
 
 def _tell_end(state: State, log: MetricsLog, bar: Progress) -> None:
@@ -200,102 +212,6 @@ def _tell_end(state: State, log: MetricsLog, bar: Progress) -> None:
         bar.say(f"{bar.title}: stopped early at step {state.step} of {steps}")
     if best.step:
         bar.say(f"{bar.title}: the weights are those of step {best.step}, with validation loss {best.loss:.4g}")
-
-
-class _Update:
-    """One weight update: forward and backward passes, clipping, AdamW, and the moving average.
-
-    Stores whether losses and gradients are finite until `check` is called, because each look would wait for the GPU.
-    """
-
-    def __init__(self, state: State, wrapped: nn.Module):
-        self.state, self.wrapped = state, wrapped
-        self.parameters = list(trained(state.objective).values())
-        self._unchecked: list[tuple[str, Tensor]] = []
-
-    def __call__(self, batches: Iterator[Any]) -> int:
-        """Updates the weights; returns the number of samples used."""
-        state, settings, ranks, samples = self.state, self.state.settings, self.state.ranks, 0
-        names: set[str] = set()
-        for number in range(1, settings.accumulate + 1):
-            batch = next(batches).to(ranks.device)
-            samples += len(batch)
-            names.update(batch.names)
-            with ranks.accumulating(self.wrapped) if number < settings.accumulate else nullcontext():
-                with _precision(state):
-                    loss, metrics = self.wrapped(batch)
-                (loss / settings.accumulate).backward()
-            state.meter.add({"loss": loss, **metrics})
-            self._note("loss", batch.names, loss)
-        gradients = gradient_parts(self.parameters)
-        norm = nn.utils.get_total_norm(gradients, foreach=True)
-        self._note("gradient", sorted(names), norm)
-        if ranks.device.type == "cpu":
-            self.check()  # free on CPU, and before the weights are changed
-        if settings.clip:
-            clip_gradients(gradients, norm, settings.clip)
-        state.meter.add({"gradient_norm": norm})
-        for group in state.optimizer.param_groups:
-            group["lr"] = learning_rate(state.step, settings) * group["rate_factor"]
-        state.optimizer.step()
-        state.optimizer.zero_grad(set_to_none=True)
-        if state.average is not None:
-            state.average.update(state.step + 1)
-        return samples
-
-    def _note(self, what: str, names: Sequence[str], value: Tensor) -> None:
-        text = f"step {self.state.step + 1}: the {what} is not finite, on a batch of {', '.join(names)}"
-        self._unchecked.append((text, value.detach().isfinite()))
-
-    def check(self) -> None:
-        """Checks all losses and gradients since the last call.
-
-        Raises:
-            NonFinite: for the first loss or gradient that is not finite.
-        """
-        if not self._unchecked:
-            return
-        texts, finite = zip(*self._unchecked, strict=True)
-        self._unchecked = []
-        for text, ok in zip(texts, torch.stack(finite).tolist(), strict=True):
-            if not ok:
-                kept = (
-                    f"the last good checkpoint is {self.state.path}"
-                    if self.state.path
-                    else "no checkpoint was written yet"
-                )
-                raise NonFinite(
-                    f"{text}; training stopped, and {kept}. Check the data of these modalities, lower learning_rate, or set a smaller clip"
-                )
-
-
-def _validate(state: State, validation: SizedBatches) -> dict[str, float]:
-    """Returns mean metrics over all validation batches, computed with the averaged weights if `settings.ema` is on.
-
-    Every validation uses the same random numbers, so results are comparable. The random state of training is unchanged.
-    """
-    ranks, meter = state.ranks, Meter()
-    if state.average is not None:
-        state.average.swap()
-    state.objective.eval()
-    try:
-        devices = [ranks.device] if ranks.device.type == "cuda" else []
-        with torch.random.fork_rng(devices), torch.inference_mode(), _precision(state):
-            torch.manual_seed(state.settings.seed)
-            for batch in load(
-                validation, range(ranks.rank, len(validation), ranks.world), state.settings.workers, ranks
-            ):
-                loss, metrics = state.objective(batch.to(ranks.device))
-                meter.add({"loss": loss, **metrics})
-    finally:
-        state.objective.train()
-        if state.average is not None:
-            state.average.swap()
-    return means(ranks.gather(meter.state()))
-
-
-def _precision(state: State) -> torch.autocast:
-    return torch.autocast(state.ranks.device.type, torch.bfloat16, enabled=state.settings.precision == "bf16")
 
 
 def _warn(objective: nn.Module, line: dict[str, float], shown: set[str], bar: Progress) -> None:

@@ -14,53 +14,76 @@ import torch
 from torch import Tensor
 
 from maskweave.files import write_aside
+from maskweave.training.distributed import DistContext
 
 FILE = "metrics.jsonl"
 
 
 class Meter:
-    """Means of metrics since the last reset. Sums stay on the device until `state` is called."""
+    """Weighted means of metrics since the last reset. Sums stay on the device until `state` is called."""
 
     def __init__(self) -> None:
-        # By set of names: one sum for all metrics of a step, instead of one small kernel per metric.
-        self._sums: dict[tuple[str, ...], tuple[Tensor, int]] = {}
+        # By set of names: one tensor for all metrics of a step, instead of one small kernel per metric.
+        self._sums: dict[tuple[str, ...], Tensor] = {}
+        self._names: list[str] = []
 
-    def add(self, metrics: Mapping[str, Tensor]) -> None:
-        """Adds the scalars of one batch. Batches may have different metrics; each mean is over the batches that have it."""
+    def add(
+        self, metrics: Mapping[str, Tensor], weights: Mapping[str, float] | None = None, keep: Tensor | None = None
+    ) -> None:
+        """Adds the scalars of one batch. Batches may have different metrics; each mean is over the batches that have it.
+
+        Args:
+            weights: weight of each metric's value; 1 where it has none.
+            keep: bool scalar; where it is False, nothing is added.
+        """
         names = tuple(metrics)
         device = next(iter(metrics.values())).device
         values = torch.stack([v.detach().to(device, torch.float64).reshape(()) for v in metrics.values()])
-        total, count = self._sums.get(names, (torch.zeros_like(values), 0))
-        self._sums[names] = (total + values, count + 1)
+        given = torch.tensor([(weights or {}).get(name, 1.0) for name in names], dtype=torch.float64)
+        weighted = given.to(device, non_blocking=True)
+        added = torch.stack([values * weighted, weighted])
+        if keep is not None:
+            added = torch.where(keep, added, 0.0)
+        self._sums[names] = self._sums[names] + added if names in self._sums else added
 
     def state(self) -> list[dict[str, Any]]:
-        """Returns the sums and counts for a checkpoint, so that means do not change when a run resumes between two logs."""
-        return [{"names": list(k), "sums": total.tolist(), "count": n} for k, (total, n) in self._sums.items()]
+        """Returns sums and weights for a checkpoint, so that means do not change when a run resumes between two logs."""
+        found = ((names, *total.tolist()) for names, total in self._sums.items())
+        return [{"names": list(names), "sums": sums, "weights": weights} for names, sums, weights in found]
 
-    def load(self, state: list[dict[str, Any]], device: torch.device) -> None:
-        """Loads a `state`."""
-        self._sums = {
-            tuple(row["names"]): (torch.tensor(row["sums"], dtype=torch.float64, device=device), row["count"])
-            for row in state
-        }
+    def load(self, states: Iterable[list[dict[str, Any]]], device: torch.device) -> None:
+        """Loads one or several `state`s."""
+        self._sums = {}
+        for row in (row for state in states for row in state):
+            weights = row.get("weights") or [row["count"]] * len(row["names"])  # a count in older checkpoints
+            total = torch.tensor([row["sums"], weights], dtype=torch.float64, device=device)
+            names = tuple(row["names"])
+            self._sums[names] = self._sums[names] + total if names in self._sums else total
 
     def reset(self) -> None:
         self._sums = {}
 
-
-def means(states: Iterable[list[dict[str, Any]]]) -> dict[str, float]:
-    """Returns means by name over the `Meter.state`s of all processes."""
-    sums: dict[str, float] = {}
-    counts: dict[str, int] = {}
-    for row in (row for state in states for row in state):
-        for name, total in zip(row["names"], row["sums"], strict=True):
-            sums[name] = sums.get(name, 0.0) + total
-            counts[name] = counts.get(name, 0) + row["count"]
-    return {name: sums[name] / counts[name] for name in sums}
+    def means(self, ranks: DistContext) -> dict[str, float]:
+        """Returns the means over all processes, of the metrics that any of them has. All processes must call it."""
+        mine: dict[str, Tensor] = {}
+        for row in self.state():
+            for name, *pair in zip(row["names"], row["sums"], row["weights"], strict=True):
+                mine[name] = mine.get(name, torch.zeros(2, dtype=torch.float64)) + torch.tensor(
+                    pair, dtype=torch.float64
+                )
+        if ranks.any(
+            not mine.keys() <= {*self._names}
+        ):  # seldom: new names are the only thing that is sent as an object
+            self._names = list(dict.fromkeys(name for names in ranks.gather([*self._names, *mine]) for name in names))
+        nothing = torch.zeros(2, dtype=torch.float64)
+        totals = ranks.sum(torch.stack([mine.get(name, nothing) for name in self._names])) if self._names else nothing
+        return {
+            name: total / weight for name, (total, weight) in zip(self._names, totals.tolist(), strict=False) if weight
+        }
 
 
 class Clock:
-    """Measures training time without pauses, and samples per second.
+    """Measures training time without pauses, and what is done per second.
 
     Args:
         seconds: training time of earlier starts.
@@ -68,17 +91,17 @@ class Clock:
 
     def __init__(self, seconds: float):
         now = time.monotonic()
-        self._start, self._read, self.samples = now - seconds, now, 0
+        self._start, self._read = now - seconds, now
 
     def seconds(self) -> float:
         return time.monotonic() - self._start
 
-    def rate(self) -> float:
-        """Returns samples per second since the last call."""
+    def lap(self) -> float:
+        """Returns the seconds since the last call."""
         now = time.monotonic()
-        rate = self.samples / max(now - self._read, 1e-9)
-        self._read, self.samples = now, 0
-        return rate
+        lap = max(now - self._read, 1e-9)
+        self._read = now
+        return lap
 
     @contextlib.contextmanager
     def pause(self) -> Iterator[None]:

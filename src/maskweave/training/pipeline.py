@@ -20,7 +20,7 @@ from maskweave.modality.catalogs import Catalog
 from maskweave.tokenizers.folder import load_tokenizers
 from maskweave.training import checkpoints
 from maskweave.training.buildable import check_buildable
-from maskweave.training.distributed import is_main_process
+from maskweave.training.distributed import is_main_process, processes_of
 from maskweave.training.learned_scaling import learn_scaling, with_learned, with_learned_of
 from maskweave.training.loop import FitResult, fit
 from maskweave.training.processes import spawn_workers
@@ -54,7 +54,9 @@ def claim(recipe: Recipe, folder: Path) -> Catalog:
     catalog = with_learned(recipe.load_catalog(), Path(recipe.start)) if recipe.start else recipe.load_catalog()
     catalog = with_learned(catalog, folder)
     check_buildable(recipe, catalog, folder)
-    checkpoints.check_steps(checkpoints.latest(folder), recipe.train.steps)
+    newest = checkpoints.latest(folder)
+    checkpoints.check_steps(newest, recipe.train.steps)
+    checkpoints.check_split(newest, recipe.train, processes_of(recipe.train.processes), claimed=True)
     claim_folder(folder, plain(recipe), catalog)
     return learn_scaling(recipe, catalog, folder)
 

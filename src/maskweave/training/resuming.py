@@ -21,6 +21,7 @@ COURSE = (
     "betas",
     "weight_decay",
     "clip",
+    "skip_nonfinite",
     "lazy_embeddings",
     "precision",
     "ema",
@@ -28,8 +29,10 @@ COURSE = (
     "early_stopping*",
 )
 """Training settings that affect the weights, but not which samples are used."""
+SPLIT = ("batch_size", "accumulate", "processes")
+"""Training settings that split the samples of a step. Their product may not change once there is a checkpoint; `checkpoints.check_split` sees to it."""
 FREE = (
-    *(f"train.{key}" for key in (*HANDLING, *COURSE)),
+    *(f"train.{key}" for key in (*HANDLING, *COURSE, *SPLIT)),
     *(f"tokenizers.train.{key}" for key in HANDLING),  # COURSE would change the tokens
     "tokenizers.jobs",
     "data.workers",

@@ -23,6 +23,8 @@ CACHE = "cache"
 """Folder of the values that tokenizers are trained on."""
 TRAINED = {"train.": ".", "tokenizers.train.": "tokenizers/*"}
 """Prefixes of the keys of a training, and the folders of its checkpoints."""
+ADDED_MASKING: dict[str, Any] = {"allocation": "dirichlet", "target_beta": [0.1, 1.0]}
+"""Keys of `model.masking` that recipes of earlier versions lack, and what they mean there."""
 ADDED: dict[str, Any] = {
     "color": 0.0,
     "noise": {},
@@ -102,6 +104,10 @@ def read_run_recipe(path: Path, wanted: dict[str, Any] | None = None) -> dict[st
         for one, now in [(data, wanted["data"]), *((s, mixed.get(n, {})) for n, s in (data.get("mix") or {}).items())]:
             for key in ADDED.keys() & now.keys():
                 one.setdefault(key, ADDED[key])
+    masking = content["model"].get("masking") if isinstance(content.get("model"), dict) else None
+    if isinstance(masking, dict) and wanted is not None:
+        for key in ADDED_MASKING.keys() & wanted["model"].get("masking", {}).keys():
+            masking.setdefault(key, ADDED_MASKING[key])
     return content
 
 

@@ -21,7 +21,7 @@ class TrainSettings:
     steps: int = 1000
     """Number of weight updates."""
     batch_size: int = 64
-    """Samples per batch. One update uses batch_size × accumulate × processes samples."""
+    """Samples per batch. One update uses batch_size × accumulate × processes samples; a run can resume with another split of the same number."""
     learning_rate: float = 1e-3
     """Peak learning rate. It is not scaled with the batch size."""
     warmup: float = 0.05
@@ -36,10 +36,12 @@ class TrainSettings:
     """Weight decay of matrices only, not of biases, norms, embeddings, learned positions and tokens, and vectors."""
     clip: float = 1.0
     """Largest gradient norm over all parameters; longer gradients are clipped. 0: no clipping."""
+    skip_nonfinite: int = 0
+    """Steps in a row that may be skipped because the loss or the gradient is not finite; more stop the training. 0: the first one does."""
     lazy_embeddings: bool = False
     """Update only the rows of large embedding tables that a batch uses, like torch.optim.SparseAdam. This saves much memory traffic with large vocabularies. Only for one process."""
     accumulate: int = 1
-    """Batches whose gradients are averaged for one update."""
+    """Batches of one update. Its loss is that of all their samples together, however they are split."""
     precision: Literal["float32", "bf16", "auto"] = "float32"
     """bf16: matrix products in bfloat16, weights and optimizer in float32. `auto`: bf16 on a GPU or a CPU with bfloat16 instructions, otherwise float32, because other CPUs are many times slower in bf16."""
     ema: float = 0.0
@@ -76,7 +78,7 @@ class TrainSettings:
         check_types(self)
         for key in ("steps", "batch_size", "accumulate", "log_every", "keep", "processes"):
             self._expect(key, getattr(self, key) >= 1, "1 or more")
-        for key in ("validate_every", "checkpoint_every", "workers", "threads", "seed"):
+        for key in ("validate_every", "checkpoint_every", "workers", "threads", "seed", "skip_nonfinite"):
             self._expect(key, getattr(self, key) >= 0, "0 or more")
         for key, most in (
             ("steps", limits.STEPS),

@@ -154,9 +154,9 @@ class TransferBatches:
 
     def __getitem__(self, i: int) -> TransferBatch:
         examples = self.examples
-        rng = np.random.default_rng([self.seed, 3, i])
         samples, answers = [], []
-        for number in self.order[i].tolist():
+        for place, number in enumerate(self.order[i].tolist(), i * self.order.batch_size):
+            rng = np.random.default_rng([self.seed, 3, place])  # not by batch, so that batches may be split
             sample, answer = self._usable(number, rng)
             samples.append(self._kept(sample, rng))
             answers.append(answer)

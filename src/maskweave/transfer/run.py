@@ -20,7 +20,8 @@ from maskweave.report.advice import RunFacts, advise
 from maskweave.report.html import Sections, write_report
 from maskweave.report.sheets import sheet_for
 from maskweave.tokenizers.folder import load_tokenizers
-from maskweave.training.distributed import connect, is_main_process
+from maskweave.training.checkpoints import check_split, latest
+from maskweave.training.distributed import connect, is_main_process, processes_of
 from maskweave.training.learned_scaling import learns, with_learned_by_tokenizers, with_values
 from maskweave.training.loop import fit
 from maskweave.training.optimizer import trained
@@ -79,6 +80,7 @@ def _run(recipe: TransferRecipe, folder: Path, command: str) -> list[EvaluationR
         raise MaskweaveError(
             f"inputs: {recipe.start} has no tokenizer for {', '.join(missing)}; choose other inputs, or add an entry of kind patches that reads the same values"
         )
+    check_split(latest(folder), recipe.train, processes_of(recipe.train.processes), claimed=True)
     if is_main_process():
         claim_folder(folder, plain(recipe), catalog)
         _copy_tokenizers(Path(recipe.start) / "tokenizers", objective.encoder, folder)

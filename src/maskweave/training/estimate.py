@@ -1,0 +1,120 @@
+"""What a recipe's training will cost, before anything is built: parameters, FLOPs, memory and time on a named GPU."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from maskweave.data.columns import Column
+from maskweave.modality.catalogs import Catalog
+from maskweave.modality.entry import Modality
+from maskweave.nn.costs import BF16_SHARE, training_costs
+from maskweave.nn.layers import count_parameters
+from maskweave.training.hardware import gpu_named
+from maskweave.training.recipe import Recipe
+from maskweave.training.updates import count
+
+SAMPLES = 8
+"""Samples of the batch that is counted."""
+SHARE = 0.4
+"""Share of a GPU's peak that times are estimated with."""
+STATE_BYTES = 16
+"""Of a parameter: weight, gradient and AdamW's two means, in float32."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Costs of a training in which every sample has all modalities, as long as they can be."""
+
+    parameters: int
+    flops: float
+    """Of a sample, forward and backward."""
+    tokens: float
+    """Input and target tokens of a sample."""
+    activations: float
+    """Bytes for a sample."""
+
+
+def estimate(recipe: Recipe, catalog: Catalog) -> Estimate:
+    """Counts the costs on the meta device, without memory for the weights."""
+    family, settings = recipe.family, recipe.model
+    with torch.device("meta"):
+        model = family.build_model(catalog, settings)
+    objective = family.build_objective(model, settings, catalog).train()
+    data: Any = FullSamples(catalog, SAMPLES)
+    batch = family.build_batches(settings, data, SAMPLES, recipe.seed, held_out=False)[0]
+    costs = training_costs(objective, batch)
+    counts = count(batch, objective)
+    tokens = sum(n for name, n in counts.items() if name.startswith(("inputs/", "targets/")))
+    share = BF16_SHARE if recipe.train.precision != "float32" else 1.0
+    return Estimate(
+        count_parameters(model), costs.flops / SAMPLES, tokens / SAMPLES, costs.activations * share / SAMPLES
+    )
+
+
+def describe_estimate(recipe: Recipe, catalog: Catalog, gpu: str, gpus: int) -> list[str]:
+    """Returns the estimate in lines of text.
+
+    Args:
+        gpu: name of a GPU.
+        gpus: number of GPUs; each has a process with the recipe's batch_size.
+
+    Raises:
+        MaskweaveError: the GPU is unknown.
+    """
+    card, train = gpu_named(gpu), recipe.train
+    try:
+        costs = estimate(recipe, catalog)
+    except Exception as error:  # a family of another package may do anything
+        return [f"costs: not estimated, because the model cannot be built without data: {error}"]
+    samples = train.batch_size * train.accumulate * gpus
+    precision = "float32" if train.precision == "float32" else "bf16"
+    state = costs.parameters * (STATE_BYTES + (4 if train.ema else 0))
+    activations = costs.activations * train.batch_size
+    rate = SHARE * card.peak(precision) / costs.flops  # samples per second and GPU
+    hours = samples * train.steps / (rate * gpus) / 3600
+    lines = [
+        f"model: {costs.parameters / 1e6:,.1f} M parameters; {_flops(costs.flops)} a sample of {costs.tokens:,.0f} tokens; "
+        f"{_flops(costs.flops * samples)} a step of {samples:,} samples ({train.batch_size} × accumulate {train.accumulate} × {gpus} GPUs)",
+        f"memory of a GPU: {state / 1e9:,.1f} GB for weights, gradients{', average' if train.ema else ''} and AdamW, and about "
+        f"{activations / 1e9:,.1f} GB for activations of {train.batch_size} samples in {precision}, of {card.memory / 1e9:,.0f} GB",
+        f"{gpus} × {gpu} at {SHARE:.0%} of {card.peak(precision) / 1e12:,.0f} TFLOP/s: {rate * costs.tokens:,.0f} tokens/s and {rate:,.1f} samples/s "
+        f"a GPU; {hours:,.3g} hours, {hours * gpus:,.4g} GPU hours",
+    ]
+    if state + activations > card.memory:
+        lines.append(
+            f"this does not fit on {gpu}: lower train.batch_size and raise train.accumulate, which changes no loss, or use a smaller model"
+            if state < card.memory
+            else f"this does not fit on {gpu} at any batch size: use a GPU with more memory, or a smaller model"
+        )
+    return lines
+
+
+class FullSamples:
+    """Token data of samples that have everything, with the interface of `TokenData`."""
+
+    def __init__(self, catalog: Catalog, samples: int):
+        self.catalog, self.counts, self.weights = catalog, (samples,), (1.0,)
+
+    def __len__(self) -> int:
+        return self.counts[0]
+
+    def columns(self, indices: np.ndarray) -> dict[str, Column]:
+        return {name: _full(m, len(indices)) for name, m in self.catalog.items()}
+
+
+def _full(m: Modality, samples: int) -> Column:
+    present = np.ones(samples, bool)
+    length = np.full(samples, m.tokens) if m.kind in ("sequence", "vectors") else None
+    if m.has_tokens:
+        return Column(present, ids=np.zeros((samples, m.tokens), np.uint16), length=length)
+    dtype = np.uint8 if m.kind == "patches" else np.float16
+    return Column(present, rows=np.zeros((samples, m.tokens, m.row_width), dtype), length=length)
+
+
+def _flops(number: float) -> str:
+    for unit, size in (("P", 1e15), ("T", 1e12)):
+        if number >= size:
+            return f"{number / size:,.2f} {unit}FLOP"
+    return f"{number / 1e9:,.2f} GFLOP"

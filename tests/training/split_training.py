@@ -1,0 +1,117 @@
+"""Trainings whose updates can be split over batches and processes.
+
+As a program, on every process: `python split_training.py 'JSON list of arguments of train'`.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # as a program
+
+from safetensors.torch import save_file
+from stub_training import Linear, StubBatch, StubBatches
+from tiny_catalog import random_columns, tiny
+from torch import Tensor, nn
+
+from maskweave.data.columns import Column
+from maskweave.masking.fourm import MaskingConfig, MaskSampler, TokenBatches
+from maskweave.masking.m3ae import MaskedBatches, MaskRatio
+from maskweave.models.fourm import FourM, FourMConfig
+from maskweave.models.m3ae import M3AE, M3AEConfig
+from maskweave.objectives.fourm import FourMObjective
+from maskweave.objectives.m3ae import M3AEObjective
+from maskweave.training.distributed import connect, leave
+from maskweave.training.loop import fit
+from maskweave.training.optimizer import AdamW
+from maskweave.training.settings import TrainSettings
+
+KINDS = ("mod", "token", "m3ae", "seldom")
+CATALOG = tiny()
+
+
+class Held:
+    """Tokens in memory. Modalities are missing at random in half of the samples that have any; six in ten samples are empty."""
+
+    counts, weights, samples = (150,), (1.0,), 150
+
+    def __init__(self, names: list[str]):
+        self.catalog = CATALOG.subset(names)
+        self.all = random_columns(self.catalog, self.samples, np.random.default_rng(3), missing=0.5, fewest=2)
+        there = np.random.default_rng(4).random(self.samples) < 0.4
+        for name, c in self.all.items():
+            length = None if c.length is None else c.length * there
+            self.all[name] = c._replace(present=c.present & there, length=length)
+
+    def __len__(self) -> int:
+        return self.samples
+
+    def columns(self, indices: np.ndarray) -> dict[str, Column]:
+        return {name: c.keep(indices) for name, c in self.all.items()}
+
+
+class Seldom(Linear):
+    """A part of it takes no part in some batches, and the objective does not say so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seldom = nn.Linear(6, 6)
+
+    def forward(self, batch: StubBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        loss, metrics = super().forward(batch)
+        if batch.x[0, 0] > 0:
+            metrics["seldom"] = (self.seldom(batch.x) - batch.y).square().mean()
+            loss = loss + metrics["seldom"]
+        return loss, metrics
+
+
+def build(kind: str, batch_size: int, shuffle: bool = True) -> tuple[nn.Module, Any]:
+    torch.manual_seed(0)
+    if kind == "seldom":
+        return Seldom(), StubBatches(batch_size, length=4)
+    if kind == "m3ae":
+        data = Held(["photo", "caption"])
+        config = M3AEConfig(width=16, depth=1, heads=2, decoder_width=12, decoder_depth=1, decoder_heads=2)
+        return M3AEObjective(M3AE(data.catalog, config)), MaskedBatches(
+            data, MaskRatio(), batch_size, seed=1, shuffle=shuffle
+        )  # type: ignore[arg-type]
+    data = Held(list(CATALOG))
+    model = FourM(CATALOG, FourMConfig(width=16, heads=2, encoder_depth=1, decoder_depth=1))
+    batches = TokenBatches(data, MaskSampler(CATALOG, MaskingConfig(12, 12)), batch_size, seed=1, shuffle=shuffle)  # type: ignore[arg-type]
+    return FourMObjective(model, kind, budgets={"inputs": 12, "targets": 12}), batches  # type: ignore[arg-type]
+
+
+def train(folder: str, kind: str, batch_size: int, accumulate: int = 1, **changes: object) -> None:
+    """Trains and writes the gradient of every update to `folder/gradients.safetensors`."""
+    objective, batches = build(kind, batch_size)
+    _, held_out = build(kind, batch_size, shuffle=False)
+    given = {"steps": 12, "log_every": 1, "learning_rate": 1e-12, "clip": 0.0, "device": "cpu", **changes}
+    gradients: dict[str, Tensor] = {}
+    step = AdamW.step
+
+    def recording(optimizer: AdamW, closure: object = None) -> object:
+        number = len({name.partition("/")[0] for name in gradients})
+        for name, p in objective.named_parameters():
+            if p.grad is not None:
+                gradients[f"{number}/{name}"] = p.grad.clone()
+        return step(optimizer, closure)
+
+    AdamW.step = recording  # type: ignore[method-assign]
+    try:
+        settings = TrainSettings(batch_size=batch_size, accumulate=accumulate, **given)  # type: ignore[arg-type]
+        fit(objective, batches, settings, Path(folder), validation=held_out)
+    finally:
+        AdamW.step = step  # type: ignore[method-assign]
+    if connect("cpu").is_main and gradients:
+        save_file(gradients, Path(folder) / "gradients.safetensors")
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    for arguments in json.loads(sys.argv[1]):
+        train(**arguments)
+    leave()

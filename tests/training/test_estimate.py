@@ -1,0 +1,113 @@
+"""Costs that are counted before anything is built."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_catalog import tiny, tiny_batch
+from torch import Tensor, nn
+
+from maskweave.cli.main import main
+from maskweave.errors import MaskweaveError
+from maskweave.models.fourm import FourM, FourMConfig
+from maskweave.nn.costs import training_costs
+from maskweave.objectives.fourm import FourMObjective
+from maskweave.training import hardware
+from maskweave.training.estimate import describe_estimate, estimate
+from maskweave.training.hardware import GPUS, gpu_named, gpu_of, peak_flops
+from maskweave.training.pace import largest_product
+from maskweave.training.recipe import load_recipe
+
+RECIPES = Path(__file__).parents[2] / "recipes"
+
+
+class Halves(nn.Module):
+    """Two products."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(8, 16, bias=False), nn.Linear(16, 4, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.second(self.first(x).relu()).sum()
+
+
+def test_flops_and_activations_are_counted() -> None:
+    costs = training_costs(Halves(), torch.ones(10, 8))
+    assert costs.flops == 3 * 2 * 10 * (8 * 16 + 16 * 4)
+    assert costs.activations == 4 * 10 * (8 + 16), "the inputs of both products; the second one is also kept for relu"
+
+
+def test_counting_changes_nothing() -> None:
+    objective = FourMObjective(FourM(tiny(), FourMConfig(width=16, heads=2, encoder_depth=1, decoder_depth=1)))
+    before = {name: t.clone() for name, t in objective.state_dict().items()}
+    state = torch.get_rng_state()
+    batch = tiny_batch(tiny(), 4)
+    one, two = (training_costs(objective, batch, objective.count(batch)) for _ in range(2))
+    assert one == two and one.flops > 0
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(t, before[name]) for name, t in objective.state_dict().items())
+    assert all(p.grad is None and p.device.type == "cpu" for p in objective.parameters())
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "flops", "activations"),
+    [
+        ("4m-7-b", 407e6, 0.166e12, 17.3e9 / 128),
+        ("4m-21-b", 762e6, 0.336e12, 21e9 / 64),
+        ("4m-21-l", 1457e6, 1.14e12, 55e9 / 64),
+        ("4m-21-xl", 4325e6, 4.42e12, 110e9 / 64),
+    ],
+)
+def test_the_published_sizes(name: str, parameters: float, flops: float, activations: float) -> None:
+    recipe = load_recipe(RECIPES / f"{name}.yaml")
+    found = estimate(recipe, recipe.load_catalog())
+    assert found.parameters == pytest.approx(parameters, rel=0.01)
+    assert found.flops == pytest.approx(flops, rel=0.01)
+    assert found.activations == pytest.approx(activations, rel=0.01)
+    budget = recipe.model.masking  # type: ignore[attr-defined]
+    assert 0.75 < found.tokens / (budget.input_tokens + budget.target_tokens) <= 1
+
+
+def test_the_estimate_says_what_fits_and_what_to_do() -> None:
+    recipe = load_recipe(RECIPES / "4m-21-xl.yaml")
+    lines = describe_estimate(recipe, recipe.load_catalog(), "h100", 64)
+    assert "4,096 samples (64 × accumulate 1 × 64 GPUs)" in lines[0]
+    assert "69.2 GB for weights, gradients and AdamW" in lines[1]
+    assert "64 × h100 at 40% of 989 TFLOP/s" in lines[2] and "GPU hours" in lines[2]
+    assert "does not fit on h100: lower train.batch_size" in lines[3]
+    assert "at any batch size" in describe_estimate(recipe, recipe.load_catalog(), "a10", 64)[3]
+    small = dataclasses.replace(recipe, train=dataclasses.replace(recipe.train, batch_size=4, accumulate=16))
+    assert len(describe_estimate(small, recipe.load_catalog(), "h200", 64)) == 3
+
+
+def test_a_recipe_is_estimated_without_its_data(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["recipe", "check", str(RECIPES / "4m-7-b.yaml"), "--gpu", "h200", "--gpus", "8"]) == 1
+    shown = capsys.readouterr()
+    assert "406.9 M parameters" in shown.out and "8 × h200 at 40%" in shown.out and "no such folder" in shown.err
+    assert main(["recipe", "check", str(RECIPES / "smoke.yaml"), "--gpu", "abacus"]) == 1
+    assert "unknown GPU 'abacus'; known: b200, h200" in capsys.readouterr().err
+
+
+def test_cards_are_known_by_their_names() -> None:
+    cards = {
+        "NVIDIA H100 80GB HBM3": "h100",
+        "NVIDIA H100 PCIe": "h100-pcie",
+        "NVIDIA H200": "h200",
+        "NVIDIA A100-SXM4-80GB": "a100",
+        "NVIDIA A10": "a10",
+        "NVIDIA L4": "l4",
+        "NVIDIA GeForce RTX 4090": "rtx-4090",
+    }
+    assert {card: gpu_of(card) for card in cards} == {card: GPUS[name] for card, name in cards.items()}
+    assert gpu_of("Tesla K80") is None
+    with pytest.raises(MaskweaveError, match="unknown GPU 'k80'"):
+        gpu_named("k80")
+
+
+def test_a_processors_peak_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hardware, "MEASURED_SECONDS", 0.02)
+    peak = peak_flops(torch.device("cpu"), "float32", (256, 256, 1024))
+    assert 1e8 < peak < 1e14
+    assert largest_product(nn.Sequential(nn.Linear(3, 50), *(nn.Linear(8, 16) for _ in range(2)))) == (8, 16)
