@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from job_parts import check_parts
 from PIL import Image
 from small_bundle import catalog, m3ae_bundle, scenes, small_bundle
 
@@ -284,3 +285,10 @@ def test_the_sheet_shows_query_and_results(bundle: Bundle, indexed: Path) -> Non
     sheet = sheet_of(inputs, hits, scenes(20), bundle.catalog, "rgb")
     blank = sheet_of(inputs, [], scenes(20), bundle.catalog, "rgb")
     assert sheet.width > blank.width + 4 * 144 and sheet.height > 2 * 144
+
+
+def test_parts_of_an_index_make_the_whole(bundle: Bundle, tmp_path: Path) -> None:
+    last = check_parts(
+        lambda folder, part: make_index(bundle, scenes(20), folder, views=["rgb"], shard_size=8, part=part), tmp_path
+    )
+    assert last.vectors == {"rgb": 20} and not last.unfinished

@@ -9,6 +9,7 @@ from typing import Any, get_type_hints
 
 from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 
+from maskweave.cli.shared import part_argument, part_of
 from maskweave.config import names
 from maskweave.evaluate.report import describe_report, is_reported
 from maskweave.evaluate.run import describe, evaluate
@@ -16,6 +17,8 @@ from maskweave.families.base import families
 from maskweave.generate.bundle import load
 from maskweave.training import pipeline
 from maskweave.training.buildable import check_buildable
+from maskweave.training.distributed import local_device
+from maskweave.training.launch import first
 from maskweave.training.recipe import Recipe, load_recipe
 from maskweave.training.sources import describe_recipe_texts, describe_samples
 from maskweave.training.tokenizers import train_tokenizers
@@ -76,7 +79,7 @@ def typed_recipe(given: Namespace, read: Callable[..., Any] = load_recipe, name:
     overrides = {
         key: _plain(value)
         for key, value in given.items(branches=False)
-        if key not in ("recipe", "out", "only", "fractions")
+        if key not in ("recipe", "out", "only", "fractions", "part")
     }
     folder = Path(given.get("out") or Path("runs") / path.stem)
     typed = [
@@ -101,17 +104,22 @@ def _plain(value: Any) -> Any:
     return value
 
 
-run_arguments = tokenize_arguments = train_arguments = recipe_check_arguments = recipe_arguments
+run_arguments = train_arguments = recipe_check_arguments = recipe_arguments
 
 
 def run(given: Namespace) -> None:
     recipe, folder, again = typed_recipe(given)
     pipeline.run_recipe(recipe, folder, again)
+    first(lambda: _describe(recipe, folder))
+
+
+def _describe(recipe: Recipe, folder: Path) -> None:
+    """Evaluation and report of a finished run."""
     if is_reported(folder):
         print(f"{folder}: already finished; report: {folder / 'report.html'}")
         return
     if recipe.evaluate.requests:
-        print(describe(evaluate(load(folder), folder)))
+        print(describe(evaluate(load(folder, local_device(recipe.train.device)), folder)))
     print(describe_report(folder))
 
 
@@ -129,9 +137,14 @@ def tokenizer(given: Namespace) -> None:
     print(f"tokenizers: {folder / 'tokenizers'}")
 
 
+def tokenize_arguments(parser: ArgumentParser) -> None:
+    recipe_arguments(parser)
+    part_argument(parser)
+
+
 def tokenize(given: Namespace) -> None:
     recipe, folder, _ = typed_recipe(given)
-    pipeline.make_tokens(recipe, pipeline.claim(recipe, folder), folder)
+    pipeline.make_tokens(recipe, pipeline.claim(recipe, folder), folder, part_of(given))
     print(f"tokens: {folder / 'tokens'}")
 
 

@@ -33,6 +33,7 @@ from maskweave.modality.catalogs import Catalog
 from maskweave.modality.entry import Modality
 from maskweave.nn.patches import patchify
 from maskweave.progress import progress
+from maskweave.ranks import WHOLE, JobPart
 from maskweave.tokenizers.base import Tokenizer
 
 FORMAT = 2
@@ -48,6 +49,7 @@ def tokenize(
     workers: int = 0,
     limit: float = 0.01,
     bad: OnBad = "part",
+    part: JobPart = WHOLE,
 ) -> ErrorBudget:
     """Write the tokens of all samples of `source` under `out`.
 
@@ -57,9 +59,10 @@ def tokenize(
         workers: processes that read samples.
         limit: largest share of samples with unusable values, 0 to 1.
         bad: what an unusable value drops.
+        part: the part of the shards to write.
 
     Returns:
-        the faults, and what reading changed, including those of earlier calls.
+        the faults, and what reading changed, including those of earlier calls; of all shards that are finished.
 
     Raises:
         MaskweaveError: a tokenizer is missing, `out` has tokens of other tokenizers, or too many samples are unusable.
@@ -71,22 +74,32 @@ def tokenize(
             f"no tokenizer for {', '.join(missing)}; train one, or leave the modality out of the recipe"
         )
     _claim_tokens(out, catalog, tokenizers, len(source), shard_size)
-    skips = ErrorBudget(limit)
     shards = range(-(-len(source) // shard_size))
-    todo = [s for s in shards if not _sample_list(out, s).exists()]
-    for shard in sorted(set(shards) - set(todo)):
+    mine = part.mine(shards)
+    todo = [s for s in mine if not _sample_list(out, s).exists()]
+    skips = ErrorBudget(limit)
+    for shard in sorted(set(mine) - set(todo)):
         _count(out, shard, skips)
-    with progress("tokenize", len(source)) as bar:
-        bar.advance(min(len(source), shard_size * (len(shards) - len(todo))))
-        indices = [i for s in todo for i in range(s * shard_size, min((s + 1) * shard_size, len(source)))]
+    sizes = {s: min((s + 1) * shard_size, len(source)) - s * shard_size for s in mine}
+    with progress("tokenize", sum(sizes.values()), quiet=not part.count) as bar:
+        bar.advance(sum(sizes[s] for s in sizes if s not in todo))
+        indices = [i for s in todo for i in range(s * shard_size, s * shard_size + sizes[s])]
         stream = read(source, indices, workers, bad)
         for shard in todo:
-            size = min((shard + 1) * shard_size, len(source)) - shard * shard_size
-            reads = [next(stream) for _ in range(size)]
+            reads = [next(stream) for _ in range(sizes[shard])]
             _write_shard(out, shard, reads, catalog, tokenizers, bad)
             _count(out, shard, skips)
-            _check(out, skips, shards)
-            bar.advance(size)
+            _check(out, skips, mine)
+            bar.advance(sizes[shard])
+        left = sum(not _sample_list(out, s).exists() for s in shards)
+        if line := part.left(left, len(shards), str(out)):
+            bar.say(line)
+    if left:
+        return skips
+    if not part.is_whole:
+        skips = ErrorBudget(limit)
+        for shard in shards:
+            _count(out, shard, skips)
     _check(out, skips, shards, finished=True)
     return skips
 

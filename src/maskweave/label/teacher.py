@@ -29,7 +29,7 @@ class Teacher:
         MaskweaveError: transformers is not installed, or the model cannot be opened or is not a vision model.
     """
 
-    def __init__(self, folder_or_hub_id: str, catalog: Catalog, device: str = "cpu"):
+    def __init__(self, folder_or_hub_id: str, catalog: Catalog, device: torch.device | str = "cpu"):
         try:
             import transformers
         except ImportError as error:
