@@ -82,7 +82,9 @@ class Teacher:
             )
         x = F.interpolate(x, self._size, mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
         pixels = (x - self._mean) / self._std
-        return self._features(pixels.to(self.model.device)).float().cpu().numpy()
+        device = self.model.device
+        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+            return self._features(pixels.to(device)).float().cpu().numpy()
 
     def _features(self, pixels: Tensor) -> Tensor:
         if hasattr(self.model, "get_image_features"):
