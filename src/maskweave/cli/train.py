@@ -15,6 +15,7 @@ from maskweave.evaluate.report import describe_report, is_reported
 from maskweave.evaluate.run import describe, evaluate
 from maskweave.families.base import families
 from maskweave.generate.bundle import load
+from maskweave.ranks import world
 from maskweave.training import pipeline
 from maskweave.training.buildable import check_buildable
 from maskweave.training.distributed import local_device
@@ -69,7 +70,8 @@ def _model_arguments(parser: ArgumentParser) -> None:
 
 
 def typed_recipe(given: Namespace, read: Callable[..., Any] = load_recipe, name: str = "run") -> tuple[Any, Path, str]:
-    """Returns the recipe with the keys typed on the command line, the run folder, and the command that resumes the run.
+    """Returns the recipe with the keys typed on the command line, the run folder, and the command that resumes the run; with a launcher, which is
+    not known here, none.
 
     Args:
         read: reads a recipe, given its path and the keys to override.
@@ -87,11 +89,8 @@ def typed_recipe(given: Namespace, read: Callable[..., Any] = load_recipe, name:
         for key, value in overrides.items()
         for word in (f"--{key}", value if isinstance(value, str) else json.dumps(value))
     ]
-    return (
-        read(path, overrides),
-        folder,
-        shlex.join(["maskweave", name, str(path), "--out", str(folder), *typed]),
-    )
+    again = "" if world() > 1 else shlex.join(["maskweave", name, str(path), "--out", str(folder), *typed])
+    return read(path, overrides), folder, again
 
 
 def _plain(value: Any) -> Any:

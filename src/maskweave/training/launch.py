@@ -8,6 +8,7 @@ import contextlib
 import functools
 import json
 import os
+import signal
 import socket
 import sys
 import threading
@@ -183,6 +184,7 @@ def divide(job: Callable[[JobPart], T], part: JobPart = WHOLE) -> T:
 
 def fail(text: str, code: int = 1) -> NoReturn:
     """Ends this launched process after an error. The first process that fails prints its error; the others, which fail for that reason, are silent."""
+    _ignore_sigterm()
     try:
         speaks = _launch().is_first_to_fail()
     except Exception:  # without a store, better told by each process than by none
@@ -194,6 +196,7 @@ def fail(text: str, code: int = 1) -> NoReturn:
 
 def fail_unexpectedly(prefix: str) -> NoReturn:
     """Ends this launched process after an exception that no user can fix: with its traceback, unless it comes from the end of another process."""
+    _ignore_sigterm()
     error = sys.exception()
     if (
         isinstance(error, dist.DistError)
@@ -202,13 +205,19 @@ def fail_unexpectedly(prefix: str) -> NoReturn:
         or "DataLoader worker" in str(error)
     ):
         with contextlib.suppress(Exception):
-            if _launch().has_failed(GRACE):
+            if _launch().has_failed(1.0):
                 _exit(1)
         reason = " ".join(str(error).split())[:200]
         fail(
             f"{prefix}another process of this job ended or lost its connection ({reason}); run the same command again to resume"
         )
     fail(traceback.format_exc())
+
+
+def _ignore_sigterm() -> None:
+    """From now on this process ends by itself; a launcher that has noticed the failure must not cut off its message."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def where() -> str:
