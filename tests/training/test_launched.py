@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from job_parts import contents
-from safetensors.torch import load_file
+from launched import command_line, free_port, losses, pids, stored, torchrun, wait_for, weights, write_recipe
 from small_bundle import m3ae_bundle, save
 
 from maskweave.cli.main import main
@@ -19,26 +18,9 @@ from maskweave.data.export import export
 from maskweave.modality.catalogs import load_catalog
 from maskweave.retrieve.index import Index
 from maskweave.synthetic.scenes import Scenes
-from maskweave.training.metrics import read_metrics
 from maskweave.training.pipeline import claim, make_tokens
 from maskweave.training.recipe import load_recipe
 from maskweave.training.tokenizers import train_tokenizers
-
-RECIPE = """\
-catalog: scenes
-modalities: [rgb, tok_rgb, depth, caption]
-data: {source: scenes, samples: 24, validation: 8, shard_size: 8}
-tokenizers: {samples: 16, jobs: 2, train: {steps: 2, batch_size: 8}}
-model: {width: 16, heads: 2, encoder_depth: 1, decoder_depth: 1, masking: {input_tokens: 16, target_tokens: 16}}
-train: {steps: STEPS, batch_size: 4, accumulate: ACCUMULATE, log_every: 1, checkpoint_every: 2, keep: 100}
-evaluate: {samples: 2, requests: [{inputs: [rgb], targets: [caption]}], sheets: [{inputs: [rgb], targets: [depth]}]}
-"""
-
-
-def write_recipe(folder: Path, steps: int = 4, accumulate: int = 1) -> Path:
-    path = folder / "recipe.yaml"
-    path.write_text(RECIPE.replace("STEPS", str(steps)).replace("ACCUMULATE", str(accumulate)))
-    return path
 
 
 def write_transfer(folder: Path, start: Path, target: str) -> Path:
@@ -48,35 +30,6 @@ def write_transfer(folder: Path, start: Path, target: str) -> Path:
         f"start: {start}\ninputs: [rgb]\ntarget: {target}\ndata: {data}\nhead: {{width: 16}}\ntrain: {train}\n"
     )
     return path
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def torchrun(number: int, *words: str) -> "subprocess.Popen[str]":
-    """Starts a command under torchrun."""
-    launcher = ["-m", "torch.distributed.run", f"--nproc-per-node={number}", f"--master-port={free_port()}"]
-    return subprocess.Popen(
-        [sys.executable, *launcher, "-m", "maskweave", *words],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-
-
-def weights(folder: Path) -> dict[str, list[float]]:
-    return {name: tensor.tolist() for name, tensor in load_file(folder / "model" / "model.safetensors").items()}
-
-
-def losses(folder: Path) -> list[float]:
-    return [line["loss"] for line in read_metrics(folder) if line["split"] == "train"]
-
-
-def stored(folder: Path) -> dict[str, bytes]:
-    found = [p for name in ("tokens", "tokenizers") for p in (folder / name).rglob("*") if p.is_file()]
-    kept = [p for p in found if p.suffix in (".json", ".safetensors") and "checkpoints" not in p.parts]
-    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in kept}
 
 
 def test_a_run_under_torchrun_is_that_of_one_process(tmp_path: Path) -> None:
@@ -107,58 +60,25 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
+def start_ranks(code: str, folder: Path) -> "list[subprocess.Popen[str]]":
+    """Starts an import in two processes, without torchrun."""
+    (folder / "t.csv").write_text("title,n\n" + "".join(f"number {i},{i}\n" for i in range(8)))
+    options = ["--shard-size=2", "--fields={caption: title}"]
+    words = [sys.executable, "-c", code, "data", "import", str(folder / "t.csv"), str(folder / "out"), *options]
+    shared = {**os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    return [
+        subprocess.Popen(words, env={**shared, "RANK": str(r)}, stderr=subprocess.PIPE, text=True) for r in range(2)
+    ]
+
+
 def test_an_error_in_one_process_is_told_once_and_ends_all(tmp_path: Path) -> None:
     """Also without torchrun, as with srun: the first process holds the store."""
-    (tmp_path / "t.csv").write_text("title,n\n" + "".join(f"number {i},{i}\n" for i in range(8)))
-    words = [
-        "data",
-        "import",
-        str(tmp_path / "t.csv"),
-        str(tmp_path / "out"),
-        "--shard-size=2",
-        "--fields={caption: title}",
-    ]
-    shared = {**os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
-    ranks = [
-        subprocess.Popen(
-            [sys.executable, "-c", FAILING, *words], env={**shared, "RANK": str(r)}, stderr=subprocess.PIPE, text=True
-        )
-        for r in range(2)
-    ]
+    ranks = start_ranks(FAILING, tmp_path)
     errors = [rank.communicate(timeout=60)[1] for rank in ranks]
     assert [rank.returncode for rank in ranks] == [1, 1], errors
     assert "".join(errors).count("maskweave data import: no space left on the disk of process 1\n") == 1, errors
     assert "Traceback" not in "".join(errors), errors
     assert not (tmp_path / "out" / "index.json").exists()
-
-
-def pids(folder: Path, number: int) -> list[int]:
-    """The process of each rank of a command that writes to a folder."""
-    found = {}
-    for path in Path("/proc").glob("[0-9]*"):
-        try:
-            words = (path / "cmdline").read_bytes().split(b"\0")
-            variables = dict(v.split(b"=", 1) for v in (path / "environ").read_bytes().split(b"\0") if b"=" in v)
-        except OSError:
-            continue
-        if str(folder).encode() in words and b"maskweave" in words and b"RANK" in variables:
-            found.setdefault(int(variables[b"RANK"]), int(path.name))
-    return [found[r] for r in range(number)] if len(found) == number else []
-
-
-def wait_for(started: "subprocess.Popen[str]", condition: Callable[[], bool], seconds: float = 200) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert started.poll() is None, started.communicate()
-        assert time.monotonic() < end
-        time.sleep(0.01)
-
-
-def command_line(pid: int) -> bytes:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return b""
 
 
 @pytest.mark.slow
@@ -194,6 +114,28 @@ def test_kills_and_stops_in_all_stages_end_in_the_same_model(tmp_path: Path) -> 
     assert started.returncode == 0, err
     assert stored(folder) == stored(whole) and weights(folder) == weights(whole)
     assert losses(folder) == losses(whole)
+
+
+SILENT = """
+import os, signal, sys
+from maskweave.cli.main import main
+from maskweave.data import importing
+from maskweave.training import launch
+launch.BEAT, launch.LOOK_EVERY, launch.MOST_SILENT = 0.1, 1, 20
+if os.environ["RANK"] == "1":
+    importing.Tars.add = lambda *_: os.kill(os.getpid(), signal.SIGSTOP)
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.slow
+def test_a_process_that_shows_no_sign_of_life_ends_the_others(tmp_path: Path) -> None:
+    ranks = start_ranks(SILENT, tmp_path)
+    try:
+        error = ranks[0].communicate(timeout=60)[1]
+    finally:
+        ranks[1].kill()
+    assert ranks[0].returncode == 1 and "process 1 has shown no sign of life for" in error
 
 
 @pytest.mark.slow

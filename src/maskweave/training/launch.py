@@ -44,8 +44,9 @@ class Launch:
         self.rank, self.world = ranks.rank(), ranks.world()
         self.part = JobPart(self.rank, self.world)
         self._store, self._barriers = _connected(), 0
-        self._left = threading.Event()
+        self._left, self._beats = threading.Event(), 0
         threading.Thread(target=self._watch, args=(_connected(),), daemon=True).start()
+        threading.Thread(target=self._watch_the_watch, daemon=True).start()
 
     def barrier(self) -> None:
         """Waits until all processes are here, for as long as they live."""
@@ -90,15 +91,15 @@ class Launch:
 
     def _watch(self, store: Any) -> None:
         watched = [0] if self.rank else list(range(1, self.world))
-        beats, seen, silent = 0, dict.fromkeys(watched, b""), dict.fromkeys(watched, 0)
+        seen, silent = dict.fromkeys(watched, b""), dict.fromkeys(watched, 0)
         while not self._left.wait(BEAT):
             try:
-                beats += 1
-                store.set(f"alive/{self.rank}", str(beats))
+                store.set(f"alive/{self.rank}", str(self._beats))
                 if store.check([FAILED]):
                     time.sleep(GRACE)
                     _exit(1)
-                if beats % LOOK_EVERY:
+                self._beats += 1
+                if self._beats % LOOK_EVERY:
                     continue
                 for other in watched:
                     key = f"alive/{other}"
@@ -107,15 +108,28 @@ class Launch:
                     seen[other] = sign
                     if silent[other] > MOST_SILENT:
                         fail(
-                            f"process {other} has shown no sign of life for {LOOK_EVERY * BEAT * MOST_SILENT / 60:.0f} minutes"
+                            f"maskweave: process {other} has shown no sign of life for {LOOK_EVERY * BEAT * MOST_SILENT / 60:.0f} minutes; run the same command again to resume"
                         )
             except dist.DistError:  # the store is gone, and with it the launcher or the first process
                 if not self._left.wait(GRACE):
-                    print(
-                        "maskweave: the connection to the first process is lost; run the same command again to resume",
-                        file=sys.stderr,
-                    )
-                    _exit(1)
+                    _lose_connection()
+
+    def _watch_the_watch(self) -> None:
+        """Notices that the store does not answer, as after a cut in the network, which breaks no connection."""
+        before, silent = -1, 0
+        while not self._left.wait(BEAT * LOOK_EVERY):
+            silent = silent + 1 if self._beats == before else 0
+            before = self._beats
+            if silent > MOST_SILENT:
+                _lose_connection()
+
+
+def _lose_connection() -> NoReturn:
+    print(
+        f"maskweave{where()}: the connection to the first process is lost; run the same command again to resume",
+        file=sys.stderr,
+    )
+    _exit(1)
 
 
 def _connected() -> Any:
