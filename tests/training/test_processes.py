@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,17 @@ def test_two_processes_are_two_batches_and_resume_exactly(tmp_path: Path) -> Non
     assert len(losses(tmp_path / "together")) == 4
 
 
+def test_processes_whose_batches_lack_different_modalities(tmp_path: Path) -> None:
+    source = DataSettings(source="python: own_sources:unpaired", validation=4, samples=0)
+    for name, train in (("together", {"processes": 2}), ("alone", {"accumulate": 2})):
+        recipe = replace(recipe_of(steps=6, batch_size=2, **train), data=source)
+        catalog = claim(recipe, tmp_path / name)
+        train_tokenizers(recipe, catalog, tmp_path / name)
+        make_tokens(recipe, catalog, tmp_path / name)
+        train_model(recipe, catalog, tmp_path / name)
+    assert losses(tmp_path / "together") == pytest.approx(losses(tmp_path / "alone"), rel=1e-4)
+
+
 def fail_in(rank: int, how: str) -> int:
     """Body of two processes, of which one fails while the other waits for it in a collective."""
     context = connect("cpu")
@@ -65,25 +77,14 @@ def fail_in(rank: int, how: str) -> int:
     return 0
 
 
-@pytest.mark.parametrize(("rank", "how"), [(1, "kill"), (0, "error")])
+@pytest.mark.parametrize(("rank", "how"), [(1, "kill"), pytest.param(0, "error", marks=pytest.mark.slow)])
 def test_a_worker_that_fails_ends_all_and_is_told(rank: int, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "GRACE", 1.0)
+    monkeypatch.setenv(
+        "TORCHELASTIC_USE_AGENT_STORE", "True"
+    )  # workers that saw it would wait for a store that is not there
     expected = r"a worker process of this training run died \(exit code -9\)" if how == "kill" else "no such file"
     others = {*multiprocessing.active_children()}  # another test's readers may still be there
     with pytest.raises(MaskweaveError, match=expected):
         run_together(2, fail_in, rank, how)
     assert {*multiprocessing.active_children()} <= others
-
-
-def own_variables() -> None:
-    Path(os.environ["SHOWN"]).write_text(" ".join(os.environ))
-
-
-def test_helpers_do_not_see_the_launcher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "TORCHELASTIC_RUN_ID", "GROUP_RANK"):
-        monkeypatch.setenv(name, "1")
-    processes.start(own_variables, environment={"SHOWN": str(tmp_path / "names")}).join()
-    names = (tmp_path / "names").read_text().split()
-    assert "SHOWN" in names and not {"RANK", "WORLD_SIZE", "MASTER_ADDR", "TORCHELASTIC_RUN_ID", "GROUP_RANK"} & {
-        *names
-    }
