@@ -98,16 +98,20 @@ def local_device(device: str = "auto") -> torch.device:
         device: auto (a GPU if there is one), or a device of torch.
 
     Raises:
-        MaskweaveError: `device` is cuda, but CUDA is not available.
+        MaskweaveError: `device` is cuda, but CUDA is not available; or there are more processes than GPUs.
     """
     check_device(device)
     if device not in ("auto", "cuda"):
         return torch.device(device)
     if not torch.cuda.is_available():
         return torch.device("cpu")
-    number = (
-        int(os.environ["LOCAL_RANK"]) if world() > 1 and "LOCAL_RANK" in os.environ else torch.cuda.current_device()
-    )
+    if world() == 1 or "LOCAL_RANK" not in os.environ:
+        return torch.device("cuda", torch.cuda.current_device())
+    number, gpus = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+    if number >= gpus:
+        raise MaskweaveError(
+            f"process {number} of this machine has no GPU, because there are {gpus}; start {gpus} processes, or set device to cpu"
+        )
     return torch.device("cuda", number)
 
 
