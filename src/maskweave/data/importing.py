@@ -9,6 +9,7 @@ OUT/.index/shard-00000.skipped.jsonl (dropped values and skipped samples, with r
 OUT/index.json (record of the data set).
 """
 
+import functools
 import hashlib
 import json
 from collections import Counter
@@ -158,9 +159,10 @@ def write_shards(
             skips.check()
             records[some.name] = record
     if not part.is_whole:
-        found = {some.name: some.record() for some in work}
-        left = part.left(sum(record is None for record in found.values()), len(work), str(out))
+        missing = sum(not some.manifest.exists() for some in work)  # first, because records are compared with all files
+        found = {} if missing else {some.name: some.record() for some in work}
         records = {name: record for name, record in found.items() if record is not None}
+        left = part.left(missing or len(work) - len(records), len(work), str(out))
         if len(records) < len(work):
             return ImportReport(out, 0, {}, len(mine), kept, skips, Counter(), samples.notes, unfinished=left)
         skips = ErrorBudget(limit)
@@ -203,13 +205,21 @@ class _Range:
     samples: Samples
     bad: OnBad
 
-    def __post_init__(self) -> None:
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """Changes with the samples and how they are imported; empty if it is not known whether they change."""
         entries = {name: plain(m.value) for name, m in self.samples.entries.items()}
         state = self.samples.state(self.indices.start, self.indices.stop)
         content = json.dumps([FORMAT, self.bad, entries, state]).encode("utf-8", "surrogatepass")
-        self.fingerprint = "" if state is None else hashlib.sha256(content).hexdigest()
-        self.manifest = self.out / RANGES / f"{self.name}.json"
-        self.skipped = self.out / RANGES / f"{self.name}{SKIPPED}"
+        return "" if state is None else hashlib.sha256(content).hexdigest()
+
+    @property
+    def manifest(self) -> Path:
+        return self.out / RANGES / f"{self.name}.json"
+
+    @property
+    def skipped(self) -> Path:
+        return self.out / RANGES / f"{self.name}{SKIPPED}"
 
     def finished(self) -> dict[str, Any] | None:
         """Returns the record of this range if an earlier run wrote it from the same files and its tars are complete, otherwise None."""
