@@ -44,6 +44,20 @@ def fixed(catalog: Catalog) -> Plain:
     return Plain(catalog, list(range(10)), "fixed")
 
 
+class Unpaired(Plain):
+    """Samples with their text and one more modality, in turn."""
+
+    def __getitem__(self, i: int) -> dict[str, Any]:
+        sample = super().__getitem__(i)
+        others = [m.name for m in self.entries if m.value.type != "text"]
+        return {name: value for name, value in sample.items() if name not in others or name == others[i % len(others)]}
+
+
+def unpaired(catalog: Catalog) -> Unpaired:
+    """Twenty samples, of which each lacks all but one of the modalities that are no text."""
+    return Unpaired(catalog, list(range(20)), "unpaired")
+
+
 class Endless(Plain):
     """As many samples as are asked for."""
 

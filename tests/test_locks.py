@@ -19,6 +19,7 @@ from maskweave import locks
 from maskweave.errors import MaskweaveError
 from maskweave.files import sweep, write_aside
 from maskweave.locks import Locked, lock
+from maskweave.ranks import ONLY_FINISH, WHOLE, JobPart
 
 HOLD = """
 import sys, time
@@ -163,6 +164,26 @@ def test_one_thread_may_enter_again_and_another_may_not(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
     with ThreadPoolExecutor(1) as pool:
         assert pool.submit(lock(tmp_path).__enter__).exception() is None
+
+
+def test_parts_of_one_job_share_a_folder(tmp_path: Path) -> None:
+    first, second, other = JobPart(0, 2), JobPart(1, 2), JobPart(0, 3)
+    with lock(tmp_path, first), lock(tmp_path, second):
+        for refused in (WHOLE, ONLY_FINISH, other):
+            with pytest.raises(Locked, match="is writing to this folder"), lock(tmp_path, refused):
+                pass
+        with ThreadPoolExecutor(1) as pool, pytest.raises(Locked):
+            pool.submit(lock(tmp_path, first).__enter__).result()
+        assert sorted(path.name for path in tmp_path.iterdir()) == [".lock-part-0-of-2", ".lock-part-1-of-2"]
+    with lock(tmp_path), pytest.raises(Locked), lock(tmp_path, first):
+        pass
+    stale = tmp_path / ".lock-part-1-of-4"
+    stale.write_text(
+        json.dumps({**vars(locks._Owner(process=NO_PROCESS, id="ab", machine=locks.machine())), "beat": "0"})
+    )
+    with lock(tmp_path):
+        assert not stale.exists()
+    assert not any(tmp_path.iterdir())
 
 
 def test_folders_made_for_a_lock_go_with_it_if_they_stay_empty(tmp_path: Path) -> None:

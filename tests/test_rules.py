@@ -34,7 +34,7 @@ SOURCES = sorted(path for path in PACKAGE.rglob("*.py") if "catalog" not in path
 RECIPES = sorted((ROOT / "recipes").glob("**/*.yaml"))
 PAGES = [path for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))) if path.exists()]
 
-GROUND = ("errors", "limits", "locks", "files", "config", "progress", "interruption", "hub")
+GROUND = ("errors", "limits", "locks", "files", "config", "progress", "interruption", "hub", "ranks")
 """Modules without torch, which may import each other."""
 ROOMS = (
     "values", "modality", "nn", "tokenizers", "data", "masking", "models", "objectives", "families", "training", "bundle", "report",
@@ -344,7 +344,8 @@ def test_bash_blocks_name_what_there_is(where: str, block: str, monkeypatch: pyt
     for words in commands(block):
         if words[0] == "make":
             assert set(words[1:]) <= targets, f"{where}: {words}"
-        elif Path(words[0]).name == "maskweave":
+        elif Path(words[0]).name in ("maskweave", "torchrun", "srun"):
+            words = words[[Path(word).name for word in words].index("maskweave") :]
             name = next((" ".join(words[1 : 1 + n]) for n in (2, 1) if " ".join(words[1 : 1 + n]) in COMMANDS), None)
             assert name, f"{where}: no such command: {shlex.join(words)}"
             parser = ArgumentParser(exit_on_error=False)

@@ -18,8 +18,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from maskweave.errors import MaskweaveError
+from maskweave.ranks import WHOLE, JobPart
 
 NAME = ".lock"
+PART = ".lock-part-"
+"""Start of the name of the lock of a part, `.lock-part-0-of-8`."""
 BEAT = 5.0
 """Seconds between two beats of an owner."""
 BEATS_WAITED = 6
@@ -155,17 +158,20 @@ def is_gone(folder: Path, machine: str) -> bool:
 
 
 @contextlib.contextmanager
-def lock(folder: str | os.PathLike[str]) -> Iterator[None]:
+def lock(folder: str | os.PathLike[str], part: JobPart = WHOLE) -> Iterator[None]:
     """Context in which no other process, and no other thread of this one, is in a context of the same folder.
 
     A thread may enter it repeatedly. The folder is made if it is missing, and removed again if it stays empty.
+
+    Args:
+        part: of a job; other parts of the same job may be in the context at the same time.
 
     Raises:
         Locked: another process holds the folder; the message names it.
         MaskweaveError: the folder cannot be written to.
     """
     folder = Path(os.path.realpath(folder))
-    path = folder / NAME
+    path = folder / (NAME if part.count < 2 else f"{PART}{part.index}-of-{part.count}")
     with _guard:
         held = _held.get(path)
         if held is not None and held.owner.process == os.getpid():
@@ -182,6 +188,11 @@ def lock(folder: str | os.PathLike[str]) -> Iterator[None]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         held = _acquire(folder, path)
+        try:
+            _check_others(folder, part)
+        except BaseException:
+            _release(held)
+            raise
     except OSError as error:
         raise MaskweaveError(
             f"{folder}: cannot be written to ({error.strerror}); choose another folder, or change its permissions"
@@ -199,6 +210,16 @@ def lock(folder: str | os.PathLike[str]) -> Iterator[None]:
             for parent in made:
                 with contextlib.suppress(OSError):  # not empty: the usual case
                     parent.rmdir()
+
+
+def _check_others(folder: Path, part: JobPart) -> None:
+    """Checks that nobody is at work whose lock has another name: a part keeps away those who do not work in parts, or in another number of them."""
+    for path in (folder / NAME, *sorted(folder.glob(f"{PART}*-of-*"))):
+        same_job = path.name.endswith(f"-of-{part.count}") or (path.name == NAME and part.count < 2)
+        if not same_job and (owner := _owner_in(path)) is not None:
+            if _is_active(folder, path, owner):
+                raise Locked(_message(folder, owner))
+            _take_away(folder, path, owner)
 
 
 def check_held(path: Path) -> None:

@@ -6,6 +6,8 @@ import time
 from collections.abc import Iterator
 from typing import Any, TextIO
 
+from maskweave.ranks import rank
+
 SECONDS_BETWEEN_LINES = 10.0
 
 
@@ -89,9 +91,9 @@ def progress(title: str, total: int, *, done: int = 0, quiet: bool = False) -> I
         title: what is being done.
         total: number of items to do.
         done: number of items that an earlier run completed.
-        quiet: show nothing.
+        quiet: show nothing. Of processes that were launched together, only the first one shows its progress.
     """
-    shown = Progress(title, total, done, None if quiet else sys.stderr)
+    shown = Progress(title, total, done, None if quiet or rank() else sys.stderr)
     try:
         yield shown
     finally:

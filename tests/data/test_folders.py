@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from format_helpers import lacking
+from job_parts import check_parts
 from leftovers import left_aside
 from PIL import Image
 
@@ -540,3 +541,11 @@ def test_labels_are_read_from_the_names_of_samples(tmp_path: Path) -> None:
     assert "name 'cow/0': found 'cow'; expected one of the entry's 2 classes: cat, dog" in reasons["cow/0"]
     assert "name 'loose': found no match; expected value.name_pattern" in reasons["loose"]
     assert [note for note in report.notes if "its entry reads the names of samples" in note]
+
+
+def test_parts_of_an_import_make_the_whole(root: Path, catalog: Catalog, tmp_path: Path) -> None:
+    (root / "rgb" / f"{NAMES[4]}.png").write_bytes(b"no picture")
+    last = check_parts(
+        lambda out, part: import_folders(root, out, catalog, shard_size=4, limit=0.2, part=part), tmp_path
+    )
+    assert last.samples == 10 and len(last.faults.dropped) == 1 and not last.unfinished

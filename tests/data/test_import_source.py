@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from job_parts import check_parts
 
 from maskweave.cli.main import main
 from maskweave.data.import_source import import_data
@@ -67,3 +68,33 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
 def test_init_needs_files(tmp_path: Path) -> None:
     with pytest.raises(MaskweaveError, match="is a source made by code, .* so there are no files to look at"):
         make_project(Path("python: own_sources:fixed"), tmp_path / "p")
+
+
+def test_parts_of_an_import_of_code(tmp_path: Path, catalog: Catalog) -> None:
+    check_parts(
+        lambda out, part: import_data("python: own_sources:fixed", out, catalog, shard_size=4, part=part), tmp_path
+    )
+
+
+def test_the_parts_of_a_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "t.csv").write_text("title,n\n" + "".join(f"number {i},{i}\n" for i in range(5)))
+    words = [
+        "data",
+        "import",
+        str(tmp_path / "t.csv"),
+        str(tmp_path / "out"),
+        "--shard-size",
+        "2",
+        "--fields",
+        "{caption: title}",
+    ]
+    assert main([*words, "--part", "1/2"]) == 0
+    assert (
+        "part 1/2 is done; 2 of 3 shards are left to other parts, the last of which finishes" in capsys.readouterr().out
+    )
+    assert main([*words, "--part", "finish"]) == 1
+    assert "2 of 3 shards are not finished" in capsys.readouterr().err
+    assert main([*words, "--part", "0/2"]) == 0
+    assert "5 samples in 3 shards" in capsys.readouterr().out
+    assert main([*words, "--part", "2/2"]) == 1
+    assert "--part is '2/2'; expected I/N with I from 0 to N - 1" in capsys.readouterr().err

@@ -12,6 +12,7 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
+from job_parts import check_parts
 from tiny_catalog import tiny
 
 from maskweave.data import tokenizing
@@ -343,3 +344,9 @@ def test_a_folder_of_pictures_tells_what_it_changed(tmp_path) -> None:
         transparent: 1,
         ("photo", "values of other sizes than 8×8, cropped to the center and resized"): 1,
     }
+
+
+def test_parts_of_tokenizing_make_the_whole(made: tuple[Catalog, dict[str, Tokenizer]], tmp_path: Path) -> None:
+    source = Samples(count=130, bad={3}, wild={77})
+    last = check_parts(lambda out, part: tokenize(source, *made, out, shard_size=SHARD, limit=0.1, part=part), tmp_path)
+    assert last.seen == 130 and len(last.faults) == 2

@@ -2,12 +2,14 @@
 
 import errno
 import io
+import shutil
 import tarfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from job_parts import check_parts
 from PIL import Image
 
 from maskweave.data.error_budget import Fault
@@ -15,8 +17,9 @@ from maskweave.data.folders import import_folders
 from maskweave.data.shards import Shards
 from maskweave.errors import FullDisk, MaskweaveError
 from maskweave.files import read_json, read_json_lines
-from maskweave.label.derive import label
+from maskweave.label.derive import LabelReport, label
 from maskweave.modality.catalogs import Catalog, catalog_from, load_catalog
+from maskweave.ranks import JobPart
 from maskweave.values import measures
 
 
@@ -158,7 +161,7 @@ def test_bad_pictures_are_skipped_named_and_limited(out: Path, photos: Catalog) 
     assert again.faults == report.faults and again.kept == len(Shards(out, photos).shards)
     for name in report.labels:
         assert [Fault(*row) for row in read_json_lines(out / name / "shard-00001.skipped.jsonl")] == report.faults
-        parts = read_json(out / name / "label.json")["shards"]
+        parts = {shard: read_json(out / name / f"{shard}.json") for shard in Shards(out, photos).shards}
         assert [part["skipped"] for part in parts.values()] == [int(shard == "shard-00001") for shard in parts]
 
 
@@ -182,3 +185,13 @@ def test_a_full_disk_leaves_finished_labels_and_nothing_half_written(
     assert [path.stem for path in (out / "edges").glob("*.tar")] == ["shard-00000"]
     assert len(Shards(out, photos)) == 7
     assert label(out, photos).kept == 1
+
+
+def test_parts_of_a_labeling_make_the_whole(out: Path, photos: Catalog, tmp_path: Path) -> None:
+    def job(folder: Path, part: JobPart) -> LabelReport:
+        if not folder.exists():
+            shutil.copytree(out, folder)
+        return label(folder, photos, part=part)
+
+    last = check_parts(job, tmp_path)
+    assert last.labels == {"edges": 7, "palette": 7, "metadata": 7} and not last.unfinished

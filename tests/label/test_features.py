@@ -3,12 +3,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from job_parts import check_parts
 from small_bundle import m3ae_bundle, save, scenes
 
 from maskweave.errors import BadSample, MaskweaveError
 from maskweave.files import read_json, read_json_lines
 from maskweave.generate.bundle import load
-from maskweave.label.features import extract_features
+from maskweave.label.features import Extracted, extract_features
+from maskweave.ranks import JobPart
 from maskweave.retrieve.features import Pooled
 from maskweave.training.pipeline import run_recipe
 from maskweave.training.recipe import Recipe, load_recipe
@@ -37,7 +39,7 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def test_a_network_s_features_become_a_modality_that_is_learned(recipe: Recipe, encoder: str, tmp_path: Path) -> None:
-    folder, skips = extract_features(recipe, encoder, "global")
+    folder, skips, _ = extract_features(recipe, encoder, "global")
     assert folder == tmp_path / "sidecar" and skips.seen == 16 and not skips.skipped
     catalog = recipe.load_catalog()
     for part, count, seed in (("train", 12, 0), ("validation", 4, 1)):
@@ -57,13 +59,12 @@ def test_a_network_s_features_become_a_modality_that_is_learned(recipe: Recipe, 
 
 
 def test_going_on_makes_only_what_is_missing(recipe: Recipe, encoder: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder, _ = extract_features(recipe, encoder, "global", ["rgb"])
+    folder = extract_features(recipe, encoder, "global", ["rgb"]).folder
     before = {path.name: path.read_bytes() for path in (folder / "global").iterdir()}
     assert sorted(before) == [
         "features.json",
-        "train-00000.tar",
-        "train-00001.tar",
-        "train-00002.tar",
+        *(f"{shard}.{end}" for shard in ("train-00000", "train-00001", "train-00002") for end in ("json", "tar")),
+        "validation-00000.json",
         "validation-00000.tar",
     ]
     (folder / "global" / "train-00001.tar").unlink()
@@ -87,10 +88,10 @@ def test_bad_samples_are_named_beside_the_record(recipe: Recipe, encoder: str, m
 
     monkeypatch.setattr(Pooled, "__call__", refusing)
     lenient = replace(recipe, data=replace(recipe.data, limit=0.2))
-    folder, skips = extract_features(lenient, encoder, "global", ["rgb"])
+    folder, skips, _ = extract_features(lenient, encoder, "global", ["rgb"])
     assert len(skips.skipped) == 1 and skips.skipped[0][1] == "not this one"
-    shards = read_json(folder / "global" / "features.json")["shards"]
-    assert {shard: facts["skipped"] for shard, facts in shards.items() if facts["skipped"]} == {"train-00000": 1}
+    records = {path.stem: read_json(path) for path in (folder / "global").glob("*-*.json")}
+    assert {shard: facts["skipped"] for shard, facts in records.items() if facts["skipped"]} == {"train-00000": 1}
     rows = list(read_json_lines(folder / "global" / "train-00000.skipped.jsonl"))
     assert [tuple(row) for row in rows] == skips.skipped
     assert extract_features(lenient, encoder, "global", ["rgb"])[1].skipped == skips.skipped
@@ -142,3 +143,11 @@ def test_misfits_are_told(recipe: Recipe, encoder: str, tmp_path: Path) -> None:
         MaskweaveError, match="of one data set at a time: .* in a mix the folder is data.mix.NAME.sidecar"
     ):
         extract_features(load_recipe(path), encoder, "global")
+
+
+def test_parts_of_features_make_the_whole(recipe: Recipe, encoder: str, tmp_path: Path) -> None:
+    def job(folder: Path, part: JobPart) -> Extracted:
+        data = replace(recipe.data, sidecar=str(folder), samples=10, validation=3)
+        return extract_features(replace(recipe, data=data), encoder, "global", ["rgb"], part=part)
+
+    assert check_parts(job, tmp_path).skips.seen == 13

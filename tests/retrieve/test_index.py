@@ -5,12 +5,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from job_parts import check_parts
 from PIL import Image
 from small_bundle import catalog, m3ae_bundle, scenes, small_bundle
 
 from maskweave.data.pictures import Pictures
 from maskweave.errors import BadSample, MaskweaveError
 from maskweave.generate.bundle import Bundle
+from maskweave.generate.engine import bulk_precision
 from maskweave.generate.token_state import pack_inputs, token_states
 from maskweave.retrieve.features import Pooled, Predicted, vectors_of
 from maskweave.retrieve.index import Index
@@ -284,3 +286,20 @@ def test_the_sheet_shows_query_and_results(bundle: Bundle, indexed: Path) -> Non
     sheet = sheet_of(inputs, hits, scenes(20), bundle.catalog, "rgb")
     blank = sheet_of(inputs, [], scenes(20), bundle.catalog, "rgb")
     assert sheet.width > blank.width + 4 * 144 and sheet.height > 2 * 144
+
+
+def test_parts_of_an_index_make_the_whole(bundle: Bundle, tmp_path: Path) -> None:
+    last = check_parts(
+        lambda folder, part: make_index(bundle, scenes(20), folder, views=["rgb"], shard_size=8, part=part), tmp_path
+    )
+    assert last.vectors == {"rgb": 20} and not last.unfinished
+
+
+def test_features_in_the_precision_of_a_gpu(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    samples = [{"rgb": s["rgb"]} for s in scenes(4)]
+    exact = Pooled(bundle)(samples)
+    assert bulk_precision(torch.device("cpu")) == "float32" and bulk_precision(torch.device("cuda")) == "bf16"
+    monkeypatch.setattr("maskweave.retrieve.features.bulk_precision", lambda _: "bf16")
+    rough = Pooled(bundle)(samples)
+    assert rough.dtype == np.float32 and not np.array_equal(rough, exact)
+    np.testing.assert_allclose(rough, exact, atol=0.05 * np.abs(exact).max())

@@ -18,7 +18,7 @@ from maskweave.tokenizers.grid import GridTokenizer
 from maskweave.tokenizers.quantizers.vq import VQ
 from maskweave.training.loop import fit
 from maskweave.training.metrics import read_metrics
-from maskweave.training.processes import spawn_workers
+from maskweave.training.processes import run_together
 from maskweave.training.settings import TrainSettings
 from maskweave.values.image import Image
 
@@ -68,8 +68,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("one", "two"):
         (folder / name).mkdir()
     train(folder / "one", batch_size=8)
-    with spawn_workers(2, together, folder / "two"):
-        together(folder / "two")
+    run_together(2, together, folder / "two")
     return folder
 
 

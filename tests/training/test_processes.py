@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,12 @@ import pytest
 from maskweave.errors import MaskweaveError
 from maskweave.families.fourm import FourMSettings
 from maskweave.masking.fourm import MaskingConfig
+from maskweave.training import processes
 from maskweave.training.data_settings import DataSettings
+from maskweave.training.distributed import connect
 from maskweave.training.metrics import read_metrics
 from maskweave.training.pipeline import claim, make_tokens, train_model
-from maskweave.training.processes import spawn_workers
+from maskweave.training.processes import run_together
 from maskweave.training.recipe import Recipe, TokenizersSettings
 from maskweave.training.settings import TrainSettings
 from maskweave.training.tokenizers import train_tokenizers
@@ -51,18 +54,37 @@ def test_two_processes_are_two_batches_and_resume_exactly(tmp_path: Path) -> Non
     assert len(losses(tmp_path / "together")) == 4
 
 
-def idle() -> None:
-    time.sleep(60)
+def test_processes_whose_batches_lack_different_modalities(tmp_path: Path) -> None:
+    source = DataSettings(source="python: own_sources:unpaired", validation=4, samples=0)
+    for name, train in (("together", {"processes": 2}), ("alone", {"accumulate": 2})):
+        recipe = replace(recipe_of(steps=6, batch_size=2, **train), data=source)
+        catalog = claim(recipe, tmp_path / name)
+        train_tokenizers(recipe, catalog, tmp_path / name)
+        make_tokens(recipe, catalog, tmp_path / name)
+        train_model(recipe, catalog, tmp_path / name)
+    assert losses(tmp_path / "together") == pytest.approx(losses(tmp_path / "alone"), rel=1e-4)
 
 
-def test_a_companion_that_dies_is_told() -> None:
+def fail_in(rank: int, how: str) -> int:
+    """Body of two processes, of which one fails while the other waits for it in a collective."""
+    context = connect("cpu")
+    if context.rank == rank:
+        if how == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        raise MaskweaveError("no such file")
+    context.any(True)
+    time.sleep(600)
+    return 0
+
+
+@pytest.mark.parametrize(("rank", "how"), [(1, "kill"), pytest.param(0, "error", marks=pytest.mark.slow)])
+def test_a_worker_that_fails_ends_all_and_is_told(rank: int, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "GRACE", 1.0)
+    monkeypatch.setenv(
+        "TORCHELASTIC_USE_AGENT_STORE", "True"
+    )  # workers that saw it would wait for a store that is not there
+    expected = r"a worker process of this training run died \(exit code -9\)" if how == "kill" else "no such file"
     others = {*multiprocessing.active_children()}  # another test's readers may still be there
-    with (
-        pytest.raises(MaskweaveError, match=r"a worker process of this training run died \(exit code -9\)"),
-        spawn_workers(2, idle),
-    ):
-        (companion,) = {*multiprocessing.active_children()} - others
-        assert companion.pid
-        os.kill(companion.pid, signal.SIGKILL)
-        companion.join()
-        raise RuntimeError("Connection closed by peer")
+    with pytest.raises(MaskweaveError, match=expected):
+        run_together(2, fail_in, rank, how)
+    assert {*multiprocessing.active_children()} <= others

@@ -4,6 +4,7 @@ from typing import Literal
 
 from jsonargparse import ArgumentParser, Namespace
 
+from maskweave.cli.shared import part_argument, part_of
 from maskweave.data.export import export
 from maskweave.data.import_source import import_data
 from maskweave.data.stats import data_stats as stats_of
@@ -13,6 +14,7 @@ from maskweave.report.data_stats import stats_path, stats_text, write_stats
 from maskweave.report.tables import key_table, modality_table
 from maskweave.synthetic.emoji import FONT, Emoji
 from maskweave.synthetic.scenes import Scenes
+from maskweave.training.launch import divide
 from maskweave.values import docs, value_type
 
 
@@ -83,23 +85,29 @@ def data_import_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--window", metavar="N", type=int, default=0, help="frames of a sample of a LeRobot folder")
     parser.add_argument("--pictures", metavar="FOLDER", type=str, default="", help="COCO: folder of the pictures")
     parser.add_argument("--samples", metavar="N", type=int, default=0, help="import only the first N samples")
+    part_argument(parser)
 
 
 def data_import(given: Namespace) -> None:
-    report = import_data(
-        given.root,
-        given.out,
-        load_catalog(given.catalog),
-        shard_size=given.shard_size,
-        limit=given.limit,
-        jobs=given.jobs,
-        bad=given.bad,
-        single=given.single,
-        fields=given.fields,
-        outside_paths=given.outside_paths,
-        samples=given.samples,
-        window=given.window,
-        pictures=given.pictures,
+    catalog = load_catalog(given.catalog)
+    report = divide(
+        lambda part: import_data(
+            given.root,
+            given.out,
+            catalog,
+            shard_size=given.shard_size,
+            limit=given.limit,
+            jobs=given.jobs,
+            bad=given.bad,
+            single=given.single,
+            part=part,
+            fields=given.fields,
+            outside_paths=given.outside_paths,
+            samples=given.samples,
+            window=given.window,
+            pictures=given.pictures,
+        ),
+        part_of(given),
     )
     print(report)
 
@@ -134,10 +142,12 @@ def data_label_arguments(parser: ArgumentParser) -> None:
     catalog_argument(parser, "photos")
     _limit_argument(parser)
     parser.add_argument("--jobs", metavar="N", type=int, default=1, help="number of pictures processed in parallel")
+    part_argument(parser)
 
 
 def data_label(given: Namespace) -> None:
-    print(label(given.root, load_catalog(given.catalog), limit=given.limit, jobs=given.jobs))
+    catalog = load_catalog(given.catalog)
+    print(divide(lambda part: label(given.root, catalog, given.limit, given.jobs, part), part_of(given)))
 
 
 def data_scenes_arguments(parser: ArgumentParser) -> None:

@@ -4,12 +4,14 @@ from pathlib import Path
 
 from jsonargparse import ArgumentParser, Namespace
 
+from maskweave.cli.shared import device_argument
 from maskweave.cli.transfer import evaluate_suite
 from maskweave.errors import MaskweaveError
 from maskweave.evaluate.report import describe_report
 from maskweave.evaluate.run import describe
 from maskweave.evaluate.run import evaluate as evaluate_run
 from maskweave.generate.bundle import load
+from maskweave.training.distributed import local_device
 
 
 def evaluate_arguments(parser: ArgumentParser) -> None:
@@ -24,17 +26,19 @@ def evaluate_arguments(parser: ArgumentParser) -> None:
         type=str,
         help="instead, evaluate the features with this suite of probes: a shipped name or a YAML file",
     )
+    device_argument(parser)
 
 
 def evaluate(given: Namespace) -> None:
     if given.get("suite"):
-        print(evaluate_suite(given.run, given.suite))
+        print(evaluate_suite(given.run, given.suite, given.device))
         return
     folder = Path(given.run)
     samples = given.get("samples")
     if samples is not None and samples < 1:
         raise MaskweaveError(f"--samples must be 1 or more, found {samples}")
-    print(describe(evaluate_run(load(folder), folder, scenes_seed=given.get("scenes_seed"), samples=samples or 0)))
+    bundle = load(folder, local_device(given.device))
+    print(describe(evaluate_run(bundle, folder, scenes_seed=given.get("scenes_seed"), samples=samples or 0)))
     print(f"written to {folder / 'evaluation.json'}")
 
 

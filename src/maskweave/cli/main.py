@@ -4,12 +4,14 @@ Each group of commands has a file in this folder: `maskweave data import` is `da
 `data.py`. The file is imported only when one of its commands is called, so the list of commands prints quickly.
 """
 
+import contextlib
 import difflib
 import importlib
 import os
 import re
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 # Idle threads sleep: on a busy machine, two threads that spin are far slower than one thread.
@@ -17,6 +19,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # Hides torch's warning that some parameters got no gradient: not every batch has every modality.
 os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 
+from maskweave import ranks
 from maskweave.config import renamed_key
 from maskweave.errors import MaskweaveError
 from maskweave.interruption import Interrupted
@@ -68,6 +71,19 @@ GROUPS = {
 """One-line summary of each command, grouped by the file that implements it."""
 OF_RECIPES = ("run", "tokenizer", "tokenize", "train", "recipe check", "transfer")
 """Commands whose options are recipe keys. Only options that are typed are passed on: defaults must not override the recipe file."""
+
+TOGETHER = (
+    "run",
+    "tokenizer",
+    "tokenize",
+    "train",
+    "transfer",
+    "retrieve index",
+    "data features",
+    "data import",
+    "data label",
+)
+"""Commands that processes launched together share; the first process does the others alone."""
 
 RENAMED = {
     "--catalogue": "--catalog",  # codespell:ignore
@@ -122,31 +138,60 @@ def main(arguments: Sequence[str] | None = None) -> int:
     name = next((" ".join(words[:n]) for n in (2, 1) if " ".join(words[:n]) in COMMANDS), "")
     if not name:
         return _overview(words)
+    with _launched_as_one(name) as runs:
+        code, error = _run(COMMANDS[name], words[len(name.split()) :]) if runs else (0, "")
+        if code and ranks.world() > 1:
+            from maskweave.training.launch import fail, where
+
+            fail(error.replace(":", f"{where()}:", 1), code)
+    if error:
+        print(error, file=sys.stderr)
+    return code
+
+
+def _run(command: Command, words: list[str]) -> tuple[int, str]:
+    """Runs a command. Returns its exit code, and the message of an error that the user can fix."""
     from jsonargparse import ArgumentError, ArgumentParser
 
-    command = COMMANDS[name]
-    parser = ArgumentParser(prog=f"maskweave {name}", description=command.summary, exit_on_error=False)
+    prefix = f"maskweave {command.name}: "
+    parser = ArgumentParser(prog=prefix.rstrip(": "), description=command.summary, exit_on_error=False)
     try:
         command.add_arguments(parser)
-        words = words[len(name.split()) :]
         _check_renamed(command, parser, words)
-        command.run(parser.parse_args(words, defaults=name not in OF_RECIPES))
+        command.run(parser.parse_args(words, defaults=command.name not in OF_RECIPES))
     except MaskweaveError as error:
-        print(f"maskweave {name}: {error}", file=sys.stderr)
-        return 130 if isinstance(error, Interrupted) else 1
+        return (130 if isinstance(error, Interrupted) else 1), f"{prefix}{error}"
     except ArgumentError as error:
-        print(f"maskweave {name}: {_misused(str(error), parser)}; see maskweave {name} --help", file=sys.stderr)
-        return 1
+        return 1, f"{prefix}{_misused(str(error), parser)}; see maskweave {command.name} --help"
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
-        print(
-            f"maskweave {name}: {place}{error.strerror or error}; check the path and its permissions", file=sys.stderr
-        )
-        return 1
+        return 1, f"{prefix}{place}{error.strerror or error}; check the path and its permissions"
     except KeyboardInterrupt:
-        print(f"maskweave {name}: interrupted; run the same command again to resume", file=sys.stderr)
-        return 130
-    return 0
+        return 130, f"{prefix}interrupted; run the same command again to resume"
+    return 0, ""
+
+
+@contextlib.contextmanager
+def _launched_as_one(name: str) -> Iterator[bool]:
+    """Context in which processes that torchrun started act as one command: only the first one prints, and all end together.
+
+    Yields whether this process has to run the command.
+    """
+    if ranks.world() == 1:
+        yield True
+        return
+    from maskweave.training.launch import fail_unexpectedly, launched, leave
+
+    with contextlib.ExitStack() as quiet:
+        if ranks.rank():
+            quiet.enter_context(contextlib.redirect_stdout(quiet.enter_context(open(os.devnull, "w"))))
+            warnings.simplefilter("ignore")
+        try:
+            launched()
+            yield ranks.rank() == 0 or name in TOGETHER
+            leave()
+        except Exception:
+            fail_unexpectedly(f"maskweave {name}: ")
 
 
 def _check_renamed(command: Command, parser: "ArgumentParser", words: Sequence[str]) -> None:

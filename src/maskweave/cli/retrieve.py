@@ -4,6 +4,7 @@ from dataclasses import asdict
 
 from jsonargparse import ArgumentParser, Namespace
 
+from maskweave.cli.shared import device_argument, part_argument, part_of
 from maskweave.config import names, pairs
 from maskweave.data.opening import absolute
 from maskweave.data.source import Source
@@ -16,6 +17,8 @@ from maskweave.retrieve.indexing import keys_of, make_index
 from maskweave.retrieve.recall import describe, recall
 from maskweave.retrieve.sheet import sheet_of
 from maskweave.retrieve.sources import open_indexed
+from maskweave.training.distributed import local_device
+from maskweave.training.launch import divide
 from maskweave.training.recipe import load_recipe
 
 
@@ -63,7 +66,8 @@ def retrieve_index_arguments(parser: ArgumentParser) -> None:
         default=0.01,
         help="stop if more than this share of samples is unusable, 0 to 1",
     )
-    parser.add_argument("--device", metavar="DEVICE", type=str, default="cpu", help="cpu, cuda, ...")
+    device_argument(parser)
+    part_argument(parser)
 
 
 def retrieve_index(given: Namespace) -> None:
@@ -71,21 +75,27 @@ def retrieve_index(given: Namespace) -> None:
         raise MaskweaveError("--out is missing; see maskweave retrieve index --help")
     if given.shard_size < 1:
         raise MaskweaveError(f"--shard-size must be 1 or more, found {given.shard_size}")
-    bundle = load(given.run, given.device)
+    whole = part_of(given)
+    bundle = load(given.run, local_device(given.device))
     data = {"data": absolute(given.data), "samples": given.samples, "seed": given.get("scenes_seed")}
-    made = make_index(
-        bundle,
-        open_indexed(**data, catalog=bundle.catalog),
-        given.out,
-        views=names("views", given.get("views")),
-        feature_modality=given.feature_modality,
-        data=data,
-        shard_size=given.shard_size,
-        workers=given.workers,
-        limit=given.limit,
+    source = open_indexed(**data, catalog=bundle.catalog)
+    made = divide(
+        lambda part: make_index(
+            bundle,
+            source,
+            given.out,
+            views=names("views", given.get("views")),
+            feature_modality=given.feature_modality,
+            data=data,
+            shard_size=given.shard_size,
+            workers=given.workers,
+            limit=given.limit,
+            part=part,
+        ),
+        whole,
     )
     counts = ", ".join(f"{name} {count}" for name, count in made.vectors.items())
-    print("\n".join(filter(None, (f"{made.folder}: {counts}", made.skips.summary()))))
+    print("\n".join(filter(None, (made.unfinished, f"{made.folder}: {counts}", made.skips.summary()))))
 
 
 def _search_arguments(parser: ArgumentParser) -> None:
@@ -196,7 +206,8 @@ def data_features_arguments(parser: ArgumentParser) -> None:
         type=str,
         help="input modalities of the encoder, separated by commas (default: its pictures)",
     )
-    parser.add_argument("--device", metavar="DEVICE", type=str, default="cpu", help="cpu, cuda, ...")
+    device_argument(parser)
+    part_argument(parser)
 
 
 def data_features(given: Namespace) -> None:
@@ -205,8 +216,11 @@ def data_features(given: Namespace) -> None:
             raise MaskweaveError(f"--{key} is missing; see maskweave data features --help")
     inputs = names("from", given.get("from"))
     recipe = load_recipe(given.recipe)
-    folder, skips = extract_features(recipe, given.encoder, given.modality, inputs, given.device)
-    print("\n".join(filter(None, (f"written to {folder / given.modality}", skips.summary()))))
+    made = divide(
+        lambda part: extract_features(recipe, given.encoder, given.modality, inputs, given.device, part), part_of(given)
+    )
+    written = made.unfinished or f"written to {made.folder / given.modality}"
+    print("\n".join(filter(None, (written, made.skips.summary()))))
 
 
 def _number(name: str, word: str) -> float:

@@ -9,17 +9,21 @@ from typing import Any, get_type_hints
 
 from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 
+from maskweave.cli.shared import part_argument, part_of
 from maskweave.config import names
 from maskweave.errors import MaskweaveError
 from maskweave.evaluate.report import describe_report
 from maskweave.evaluate.run import describe, evaluate
 from maskweave.families.base import families
 from maskweave.generate.bundle import load
+from maskweave.ranks import world
 from maskweave.report.html import is_current
 from maskweave.training import pipeline
 from maskweave.training.buildable import check_buildable
+from maskweave.training.distributed import local_device
 from maskweave.training.estimate import describe_estimate
 from maskweave.training.hardware import GPUS
+from maskweave.training.launch import first
 from maskweave.training.recipe import Recipe, load_recipe
 from maskweave.training.run_folder import writing
 from maskweave.training.sources import describe_recipe_texts, describe_samples
@@ -71,7 +75,8 @@ def _model_arguments(parser: ArgumentParser) -> None:
 
 
 def typed_recipe(given: Namespace, read: Callable[..., Any] = load_recipe, name: str = "run") -> tuple[Any, Path, str]:
-    """Returns the recipe with the keys typed on the command line, the run folder, and the command that resumes the run.
+    """Returns the recipe with the keys typed on the command line, the run folder, and the command that resumes the run; with a launcher, which is
+    not known here, none.
 
     Args:
         read: reads a recipe, given its path and the keys to override.
@@ -81,7 +86,7 @@ def typed_recipe(given: Namespace, read: Callable[..., Any] = load_recipe, name:
     overrides = {
         key: _plain(value)
         for key, value in given.items(branches=False)
-        if key not in ("recipe", "out", "only", "fractions", "gpu", "gpus")
+        if key not in ("recipe", "out", "only", "fractions", "part", "gpu", "gpus")
     }
     folder = Path(given.get("out") or Path("runs") / path.stem)
     typed = [
@@ -89,11 +94,8 @@ def typed_recipe(given: Namespace, read: Callable[..., Any] = load_recipe, name:
         for key, value in overrides.items()
         for word in (f"--{key}", value if isinstance(value, str) else json.dumps(value))
     ]
-    return (
-        read(path, overrides),
-        folder,
-        shlex.join(["maskweave", name, str(path), "--out", str(folder), *typed]),
-    )
+    again = "" if world() > 1 else shlex.join(["maskweave", name, str(path), "--out", str(folder), *typed])
+    return read(path, overrides), folder, again
 
 
 def _plain(value: Any) -> Any:
@@ -106,19 +108,24 @@ def _plain(value: Any) -> Any:
     return value
 
 
-run_arguments = tokenize_arguments = train_arguments = recipe_arguments
+run_arguments = train_arguments = recipe_arguments
 
 
 def run(given: Namespace) -> None:
     recipe, folder, again = typed_recipe(given)
     with writing(folder):
         pipeline.run_recipe(recipe, folder, again)
-        if is_current(folder):
-            print(f"{folder}: already finished; report: {folder / 'report.html'}")
-            return
-        if recipe.evaluate.requests:
-            print(describe(evaluate(load(folder), folder)))
-        print(describe_report(folder))
+        first(lambda: _describe(recipe, folder))
+
+
+def _describe(recipe: Recipe, folder: Path) -> None:
+    """Evaluation and report of a finished run."""
+    if is_current(folder):
+        print(f"{folder}: already finished; report: {folder / 'report.html'}")
+        return
+    if recipe.evaluate.requests:
+        print(describe(evaluate(load(folder, local_device(recipe.train.device)), folder)))
+    print(describe_report(folder))
 
 
 def tokenizer_arguments(parser: ArgumentParser) -> None:
@@ -136,10 +143,16 @@ def tokenizer(given: Namespace) -> None:
     print(f"tokenizers: {folder / 'tokenizers'}")
 
 
+def tokenize_arguments(parser: ArgumentParser) -> None:
+    recipe_arguments(parser)
+    part_argument(parser)
+
+
 def tokenize(given: Namespace) -> None:
     recipe, folder, _ = typed_recipe(given)
-    with writing(folder):
-        pipeline.make_tokens(recipe, pipeline.claim(recipe, folder), folder)
+    part = part_of(given)
+    with writing(folder, part):
+        pipeline.make_tokens(recipe, pipeline.claim(recipe, folder), folder, part)
     print(f"tokens: {folder / 'tokens'}")
 
 

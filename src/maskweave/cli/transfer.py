@@ -5,6 +5,7 @@ from pathlib import Path
 
 from jsonargparse import ArgumentParser, Namespace
 
+from maskweave.cli.shared import device_argument
 from maskweave.cli.train import recipe_arguments, typed_recipe
 from maskweave.config import names
 from maskweave.data.named import is_endless
@@ -12,8 +13,10 @@ from maskweave.data.split import Split
 from maskweave.errors import MaskweaveError
 from maskweave.evaluate.run import EvaluationRow, write_rows
 from maskweave.generate.bundle import load
+from maskweave.generate.engine import bulk_precision
 from maskweave.modality.catalogs import load_catalog
 from maskweave.report.tables import short_number, text_table
+from maskweave.training.distributed import local_device
 from maskweave.training.learned_scaling import with_learned_of
 from maskweave.transfer.data import open_examples
 from maskweave.transfer.fractions import curve_table, parse_fractions, probe_curve, transfer_curve
@@ -39,7 +42,7 @@ def transfer(given: Namespace) -> None:
     recipe, folder, again = typed_recipe(given, load_transfer, "transfer")
     if given.get("fractions"):
         shares = parse_fractions(given.fractions)
-        points = transfer_curve(recipe, shares, folder, f"{again} --fractions {given.fractions}")
+        points = transfer_curve(recipe, shares, folder, again and f"{again} --fractions {given.fractions}")
         print(f"{text_table(*curve_table(points))}\nwritten to {folder / 'fractions.json'} and fractions.png")
         return
     print(table(run_transfer(recipe, folder, again)))
@@ -100,12 +103,13 @@ def probe_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--fractions", metavar="SHARES", type=str, default="", help=FRACTIONS)
     parser.add_argument("--seed", metavar="SEED", type=int, default=1000, help="random seed of the scenes")
     parser.add_argument("--workers", metavar="N", type=int, default=0, help="number of processes that read samples")
+    device_argument(parser)
 
 
 def probe(given: Namespace) -> None:
     if given.workers < 0:
         raise MaskweaveError(f"--workers must be 0 or more, found {given.workers}")
-    bundle = load(given.run)
+    bundle = load(given.run, local_device(given.device))
     inputs = names("inputs", given.get("inputs")) or [next(iter(bundle.catalog))]
     data = TransferData(
         source=given.data,
@@ -115,7 +119,7 @@ def probe(given: Namespace) -> None:
         split=Split(group=given.group),
         seed=given.seed,
     )
-    features = bundle.encoder(inputs)
+    features = bundle.encoder(inputs, bulk_precision(bundle.device))
     catalog = joined(bundle.catalog, load_catalog(given.catalog)) if given.catalog else bundle.catalog
     catalog = with_learned_of(catalog, bundle.tokenizers)
     examples = open_examples(data, catalog, inputs, given.target, given.label)
@@ -130,10 +134,10 @@ def probe(given: Namespace) -> None:
     print(f"{table(rows)}\nwritten to {path}")
 
 
-def evaluate_suite(run: str, name: str) -> str:
+def evaluate_suite(run: str, name: str, device: str = "auto") -> str:
     """Runs a suite of probes on the features of RUN; returns the text to print."""
     suite, folder, stem = load_suite(name), Path(run), Path(name).stem
-    rows = run_suite(load(run), suite, stem, folder)
+    rows = run_suite(load(run, local_device(device)), suite, stem, folder)
     return f"{table(rows)}\nwritten to {folder / f'suite-{stem}.json'}"
 
 

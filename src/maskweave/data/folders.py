@@ -18,6 +18,7 @@ from maskweave.errors import BadSample, MaskweaveError
 from maskweave.files import stamp
 from maskweave.modality.catalogs import Catalog
 from maskweave.modality.entry import Modality
+from maskweave.ranks import WHOLE, JobPart
 from maskweave.values.files import read_bytes
 from maskweave.values.formats import FRAMES, split_ending
 from maskweave.values.formats.frames import frame_files, is_frames, pack
@@ -45,6 +46,7 @@ def import_folders(
     jobs: int = 1,
     bad: OnBad = "part",
     single: str = "",
+    part: JobPart = WHOLE,
 ) -> ImportReport:
     """Write the tar shards of aligned folders. If run again, finished shards whose files have not changed are kept.
 
@@ -58,6 +60,7 @@ def import_folders(
         jobs: number of samples decoded in parallel.
         bad: what an unusable value drops: only this `part` of its sample, or the whole `sample`.
         single: name of the only modality, if its files are in root itself and not in a folder of this name.
+        part: the part of the shards to write.
 
     Raises:
         MaskweaveError: root is missing or empty, no entry reads its folders, a folder is empty or shares no name with the others, `out` has
@@ -66,8 +69,8 @@ def import_folders(
     """
     root, out = Path(root), Path(out)
     listing, entries = list_aligned(root, catalog, single)
-    with prepared(out, root):
-        return write_shards(AlignedFiles(str(root), catalog, entries, listing), out, shard_size, limit, jobs, bad)
+    with prepared(out, root, part):
+        return write_shards(AlignedFiles(str(root), catalog, entries, listing), out, shard_size, limit, jobs, bad, part)
 
 
 class AlignedFiles:

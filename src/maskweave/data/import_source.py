@@ -16,6 +16,7 @@ from maskweave.data.parts import OnBad
 from maskweave.data.source import Source, check_key
 from maskweave.errors import MaskweaveError, shown
 from maskweave.modality.catalogs import Catalog
+from maskweave.ranks import WHOLE, JobPart
 
 
 def import_data(
@@ -27,6 +28,7 @@ def import_data(
     jobs: int = 1,
     bad: OnBad = "part",
     single: str = "",
+    part: JobPart = WHOLE,
     **options: Any,
 ) -> ImportReport:
     """Write the tar shards of aligned folders (`import_folders`) or of another data set (`import_source`), depending on what is at `place`.
@@ -36,12 +38,12 @@ def import_data(
     """
     place = local_place(place)
     if not single and is_importable(place, catalog):
-        return import_source(place, out, catalog, shard_size, limit, jobs, bad, **options)
+        return import_source(place, out, catalog, shard_size, limit, jobs, bad, part, **options)
     if given := [name for name, value in options.items() if value]:
         raise MaskweaveError(
             f"{place}: {given[0]} is for tables, tars and sources made by code, but this is a folder with one folder of files per modality; remove it, or correct the path"
         )
-    return import_folders(place, out, catalog, shard_size, limit, jobs, bad, single)
+    return import_folders(place, out, catalog, shard_size, limit, jobs, bad, single, part)
 
 
 def import_source(
@@ -52,6 +54,7 @@ def import_source(
     limit: float = 0.01,
     jobs: int = 1,
     bad: OnBad = "part",
+    part: JobPart = WHOLE,
     **options: Any,
 ) -> ImportReport:
     """Write the tar shards of a data set that `open_data` opens. Values keep their files' bytes, except for those that code makes.
@@ -59,7 +62,7 @@ def import_source(
     Args:
         place: path or name, as for `open_data`.
         out: folder for the shards.
-        shard_size, limit, jobs, bad: as for `maskweave.data.importing.write_shards`.
+        shard_size, limit, jobs, bad, part: as for `maskweave.data.importing.write_shards`.
         options: further arguments of `open_data`.
 
     Raises:
@@ -72,8 +75,8 @@ def import_source(
         options = {**options, "samples": 0}
     source = open_data(place, catalog, names=names, **options)
     samples = SourceSamples(place, source, catalog, count)
-    with prepared(Path(out), None if is_named(place) or not Path(place).is_dir() else Path(place)):
-        return write_shards(samples, Path(out), shard_size, limit, jobs, bad)
+    with prepared(Path(out), None if is_named(place) or not Path(place).is_dir() else Path(place), part):
+        return write_shards(samples, Path(out), shard_size, limit, jobs, bad, part)
 
 
 class SourceSamples:

@@ -10,6 +10,7 @@ OUT/index.json (record of the data set).
 """
 
 import contextlib
+import functools
 import hashlib
 import json
 from collections import Counter
@@ -32,6 +33,7 @@ from maskweave.locks import lock
 from maskweave.modality.catalogs import Catalog
 from maskweave.modality.entry import Modality
 from maskweave.progress import Progress, progress
+from maskweave.ranks import WHOLE, JobPart
 
 ALL_SKIPPED = "skipped.jsonl"
 """File in OUT with the name and reason of every skipped sample and dropped value."""
@@ -57,8 +59,12 @@ class ImportReport:
     """Folders and files that were ignored, and why."""
     texts: list[str] = field(default_factory=list)
     """Shares of the texts that the vocabularies do not restore exactly, or that are longer than `max_tokens`."""
+    unfinished: str = ""
+    """What other parts of the import have still to do; then only `shards`, `kept` and `faults` are known, those of this part."""
 
     def __str__(self) -> str:
+        if self.unfinished:
+            return "\n".join(filter(None, [self.unfinished, self.faults.summary()]))
         counts = ", ".join(f"{name} {count}" for name, count in self.per_modality.items())
         kept = f" ({self.kept} kept from an earlier run)" if self.kept else ""
         lines = [f"{self.out}: {self.samples} samples in {self.shards} shards{kept}: {counts}", *self.notes[:20]]
@@ -107,15 +113,24 @@ class Samples(Protocol):
 
 
 def write_shards(
-    samples: Samples, out: Path, shard_size: int = 1000, limit: float = 0.01, jobs: int = 1, bad: OnBad = "part"
+    samples: Samples,
+    out: Path,
+    shard_size: int = 1000,
+    limit: float = 0.01,
+    jobs: int = 1,
+    bad: OnBad = "part",
+    part: JobPart = WHOLE,
 ) -> ImportReport:
     """Write the tar shards of samples to `out`, in the context of `prepared`. Finished shards whose samples have not changed are kept.
+
+    If it is not known whether the samples have changed, as for those that code makes, a part writes its own shards again and keeps those of others.
 
     Args:
         shard_size: samples per shard.
         limit: largest share of samples with unusable values, 0 to 1, checked once 100 samples were seen and at the end.
         jobs: number of samples decoded in parallel.
         bad: what an unusable value drops: only this `part` of its sample, or the whole `sample`.
+        part: the part of the shards to write.
 
     Raises:
         MaskweaveError: too many samples have unusable values, or no sample is left.
@@ -123,25 +138,44 @@ def write_shards(
     """
     if shard_size < 1 or jobs < 1:
         raise MaskweaveError(f"shard_size and jobs must be 1 or more, found {shard_size} and {jobs}")
-    skips, remarks = ErrorBudget(limit), Counter[tuple[str, str]]()
     keys, entries, catalog = samples.keys, samples.entries, samples.catalog
-
-    ranges, kept = [], 0
-    with progress("import", len(keys)) as bar, ThreadPoolExecutor(jobs) as pool:
-        for number, start in enumerate(range(0, len(keys), shard_size)):
-            work = _Range(out, f"shard-{number:05d}", range(start, min(start + shard_size, len(keys))), samples, bad)
-            record = work.finished()
+    starts = range(0, len(keys), shard_size)
+    work = [
+        _Range(out, f"shard-{n:05d}", range(s, min(s + shard_size, len(keys))), samples, bad)
+        for n, s in enumerate(starts)
+    ]
+    mine = [work[n] for n in part.mine(range(len(work)))]
+    records, kept = dict[str, dict[str, Any]](), 0
+    skips = ErrorBudget(limit)
+    with (
+        progress("import", sum(len(some.indices) for some in mine), quiet=not part.count) as bar,
+        ThreadPoolExecutor(jobs) as pool,
+    ):
+        for some in mine:
+            record = some.finished()
             if record is not None:
                 kept += 1
-                skips.extend(read_faults(work.skipped, record))
-                skips.good(len(record["keys"]))
-                bar.advance(len(work.indices))
+                some.count(record, skips)
+                bar.advance(len(some.indices))
             else:
-                record = work.write(skips, bar, pool)
+                record = some.write(skips, bar, pool)
             skips.check()
-            ranges.append((work.name, record))
-            remarks += Counter({(name, text): count for name, text, count in record.get("remarks", [])})
+            records[some.name] = record
+    if not part.is_whole:
+        missing = sum(not some.manifest.exists() for some in work)  # first, because records are compared with all files
+        found = {} if missing else {some.name: some.record() for some in work}
+        records = {name: record for name, record in found.items() if record is not None}
+        left = part.left(missing or len(work) - len(records), len(work), str(out))
+        if len(records) < len(work):
+            return ImportReport(out, 0, {}, len(mine), kept, skips, Counter(), samples.notes, unfinished=left)
+        skips = ErrorBudget(limit)
+        for some in work:
+            some.count(records[some.name], skips)
     skips.check(finished=True)
+    remarks = Counter[tuple[str, str]]()
+    for record in records.values():
+        remarks.update({(name, text): count for name, text, count in record.get("remarks", [])})
+    ranges = [(some.name, records[some.name]) for some in work]
 
     _remove_beyond(out, len(ranges))
     held = {name: sum(record["modalities"].get(name, {}).get("samples", 0) for _, record in ranges) for name in entries}
@@ -174,18 +208,28 @@ class _Range:
     samples: Samples
     bad: OnBad
 
-    def __post_init__(self) -> None:
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """Changes with the samples and how they are imported; empty if it is not known whether they change."""
         entries = {name: plain(m.value) for name, m in self.samples.entries.items()}
         state = self.samples.state(self.indices.start, self.indices.stop)
         content = json.dumps([FORMAT, self.bad, entries, state]).encode("utf-8", "surrogatepass")
-        self.fingerprint = "" if state is None else hashlib.sha256(content).hexdigest()
-        self.manifest = self.out / RANGES / f"{self.name}.json"
-        self.skipped = self.out / RANGES / f"{self.name}{SKIPPED}"
+        return "" if state is None else hashlib.sha256(content).hexdigest()
+
+    @property
+    def manifest(self) -> Path:
+        return self.out / RANGES / f"{self.name}.json"
+
+    @property
+    def skipped(self) -> Path:
+        return self.out / RANGES / f"{self.name}{SKIPPED}"
 
     def finished(self) -> dict[str, Any] | None:
         """Returns the record of this range if an earlier run wrote it from the same files and its tars are complete, otherwise None."""
-        if not self.fingerprint:
-            return None
+        return self.record() if self.fingerprint else None
+
+    def record(self) -> dict[str, Any] | None:
+        """Returns the record of this range if it was written, as far as is known, from the same files and its tars are complete, otherwise None."""
         try:
             record = read_json(self.manifest, limit=None)
             same = record["fingerprint"] == self.fingerprint and isinstance(record["skipped"], int)
@@ -196,6 +240,11 @@ class _Range:
         except (MaskweaveError, OSError, KeyError, TypeError, AttributeError):
             return None
         return record if same and complete else None
+
+    def count(self, record: dict[str, Any], skips: ErrorBudget) -> None:
+        """Count the samples and faults of a record."""
+        skips.extend(read_faults(self.skipped, record))
+        skips.good(len(record["keys"]))
 
     def write(self, skips: ErrorBudget, bar: Progress, pool: ThreadPoolExecutor) -> dict[str, Any]:
         """Decode the files of this range, write its tars, then write and return its record."""
@@ -262,8 +311,8 @@ class _Range:
 
 
 @contextlib.contextmanager
-def prepared(out: Path, root: Path | None = None) -> Iterator[None]:
-    """Context in which this process alone writes shards to `out`. Temporary files of a killed run are removed.
+def prepared(out: Path, root: Path | None = None, part: JobPart = WHOLE) -> Iterator[None]:
+    """Context in which this process alone writes the shards of a part to `out`. Temporary files of a killed run are removed.
 
     Args:
         root: folder of the files that are imported; `out` must not be inside.
@@ -277,7 +326,7 @@ def prepared(out: Path, root: Path | None = None) -> Iterator[None]:
         raise MaskweaveError(f"{out}: is a file; expected a folder for the shards")
     if out.exists() and not (out / RANGES).is_dir() and any(not p.name.startswith(LOCK) for p in out.iterdir()):
         raise MaskweaveError(f"{out}: already contains files that no import wrote; choose an empty or new folder")
-    with lock(out):
+    with lock(out, part):
         (out / RANGES).mkdir(exist_ok=True)
         sweep(out)
         yield

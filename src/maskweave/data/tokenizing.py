@@ -34,6 +34,7 @@ from maskweave.modality.catalogs import Catalog
 from maskweave.modality.entry import Modality
 from maskweave.nn.patches import patchify
 from maskweave.progress import progress
+from maskweave.ranks import WHOLE, JobPart
 from maskweave.tokenizers.base import Tokenizer
 
 FORMAT = 2
@@ -51,6 +52,7 @@ def tokenize(
     workers: int = 0,
     limit: float = 0.01,
     bad: OnBad = "part",
+    part: JobPart = WHOLE,
 ) -> ErrorBudget:
     """Write the tokens of all samples of `source` under `out`.
 
@@ -60,9 +62,10 @@ def tokenize(
         workers: processes that read samples.
         limit: largest share of samples with unusable values, 0 to 1.
         bad: what an unusable value drops.
+        part: the part of the shards to write.
 
     Returns:
-        the faults, and what reading changed, including those of earlier calls.
+        the faults, and what reading changed, including those of earlier calls; of all shards that are finished.
 
     Raises:
         MaskweaveError: a tokenizer is missing, `out` has tokens of other tokenizers, or too many samples are unusable.
@@ -74,28 +77,38 @@ def tokenize(
             f"no tokenizer for {', '.join(missing)}; train one, or leave the modality out of the recipe"
         )
     _claim_tokens(out, catalog, tokenizers, len(source), shard_size)
-    skips = ErrorBudget(limit)
     shards = range(-(-len(source) // shard_size))
-    todo = [s for s in shards if not _sample_list(out, s).exists()]
-    if not todo and _count_all(out, len(shards), skips):
+    mine = part.mine(shards)
+    todo = [s for s in mine if not _sample_list(out, s).exists()]
+    skips = ErrorBudget(limit)
+    if part.is_whole and not todo and _count_all(out, len(shards), skips):
         skips.check(finished=True)
         return skips
-    remove(out / "samples" / STARTS)
-    sizes = {shard: _count(out, shard, skips) for shard in sorted(set(shards) - set(todo))}
-    with progress("tokenize", len(source)) as bar:
-        bar.advance(min(len(source), shard_size * (len(shards) - len(todo))))
-        indices = [i for s in todo for i in range(s * shard_size, min((s + 1) * shard_size, len(source)))]
+    if todo:
+        remove(out / "samples" / STARTS)
+    for shard in sorted(set(mine) - set(todo)):
+        _count(out, shard, skips)
+    sizes = {s: min((s + 1) * shard_size, len(source)) - s * shard_size for s in mine}
+    with progress("tokenize", sum(sizes.values()), quiet=not part.count) as bar:
+        bar.advance(sum(sizes[s] for s in sizes if s not in todo))
+        indices = [i for s in todo for i in range(s * shard_size, s * shard_size + sizes[s])]
         stream = read(source, indices, workers, bad)
         for shard in todo:
-            size = min((shard + 1) * shard_size, len(source)) - shard * shard_size
-            reads = [next(stream) for _ in range(size)]
+            reads = [next(stream) for _ in range(sizes[shard])]
             _write_shard(out, shard, reads, catalog, tokenizers, bad)
-            sizes[shard] = _count(out, shard, skips)
-            _check(out, skips, shards)
-            bar.advance(size)
+            _count(out, shard, skips)
+            _check(out, skips, mine)
+            bar.advance(sizes[shard])
+        left = sum(not _sample_list(out, s).exists() for s in shards)
+        if line := part.left(left, len(shards), str(out)):
+            bar.say(line)
+    if left:
+        return skips
+    skips = ErrorBudget(limit)
+    counted = [_count(out, shard, skips) for shard in shards]
     _check(out, skips, shards, finished=True)
     write_json(out / "samples" / TOTALS, {**counts(skips.faults), "remarks": _listed(skips.remarks)})
-    write_starts(out, [sizes[shard] for shard in shards])
+    write_starts(out, counted)
     return skips
 
 

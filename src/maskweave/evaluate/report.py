@@ -15,6 +15,7 @@ from maskweave.report.clips import clips_of
 from maskweave.report.html import Sections, write_report
 from maskweave.report.sheets import contact_sheet
 from maskweave.training.checkpoints import precision_used
+from maskweave.training.distributed import local_device
 from maskweave.training.recipe import Recipe
 
 
@@ -25,7 +26,7 @@ def make_report(folder: Path) -> Path:
         MaskweaveError: the folder is not a run, or its model is not finished.
     """
     recipe = read_recipe(folder)
-    bundle = load(folder)
+    bundle = load(folder, local_device("cpu" if recipe.train.device == "cpu" else "auto"))
     family = bundle.family
     requests = shown_requests(bundle, folder) if family.generates else []
     sheets = contact_sheets(bundle, folder, requests)

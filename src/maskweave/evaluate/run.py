@@ -17,6 +17,7 @@ from maskweave.data.weights import scaled_weights_of
 from maskweave.errors import BadSample, MaskweaveError
 from maskweave.files import short_name, write_json
 from maskweave.generate.bundle import Bundle
+from maskweave.generate.engine import bulk_precision
 from maskweave.progress import progress
 from maskweave.report.sheets import sheet_for
 from maskweave.report.tables import short_number, text_table
@@ -174,7 +175,9 @@ def _predict(
         for start in range(0, len(inputs), CHUNK):
             chunk = inputs[start : start + CHUNK]
             seeds = [seed + start + i for i in range(len(chunk))]
-            results_of = bundle.generate_batch(chunk, [*via, target], seeds=seeds)
+            results_of = bundle.generate_batch(
+                chunk, [*via, target], seeds=seeds, precision=bulk_precision(bundle.device)
+            )
             values += [r.prediction(target) if whole else r[target] for r in results_of]
             advance(len(chunk))
         results = [{**old, target: value} for old, value in zip(results or [{}] * len(values), values, strict=True)]

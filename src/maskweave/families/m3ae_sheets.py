@@ -49,7 +49,7 @@ def restored_sheet(
     for ratio in ratios:
         batch = mask_values(samples, catalog, tokenizers, MaskRatio(ratio, ratio), seed)
         for group in batch.groups:
-            outputs = model(group.parts)
+            outputs = {name: output.float().cpu() for name, output in model(_on(model, group.parts)).items()}
             shown = {
                 name: _restored_rows(catalog[name], tokens, outputs[name], normalized)
                 if tokens.content.ndim == 3
@@ -91,7 +91,8 @@ def attention_sheet(model: M3AE, catalog: Catalog, tokenizers: Tokenizers, sampl
             continue
         counts = [1, *(tokens.kept.shape[1] for tokens in group.parts.values())]  # the class token comes first
         part = {name: 1 + i for i, name in enumerate(group.parts)}
-        from_words = model.attention(group.parts).mean(dim=(0, 2)).split(counts, dim=1)[part[text.name]]
+        attention = model.attention(_on(model, group.parts)).float().cpu()
+        from_words = attention.mean(dim=(0, 2)).split(counts, dim=1)[part[text.name]]
         attention_BLP = from_words.split(counts, dim=2)[part[picture.name]]
         for row, sample in enumerate(group.samples.tolist()):
             tokens = group.parts[text.name]
@@ -109,6 +110,12 @@ def attention_sheet(model: M3AE, catalog: Catalog, tokenizers: Tokenizers, sampl
         return None
     title = "Attention from words to the image, mean over all blocks and heads"
     return Sheet("attention", [TileRow(rows[i]) for i in sorted(rows)], both, title)
+
+
+def _on(model: M3AE, parts: Mapping[str, MaskedTokens]) -> dict[str, MaskedTokens]:
+    """The tokens on the model's device."""
+    device = next(model.parameters()).device
+    return {name: tokens.to(device) for name, tokens in parts.items()}
 
 
 def _restored_rows(modality: Modality, tokens: MaskedTokens, output: Tensor, normalized: bool) -> list[tuple[Any, ...]]:

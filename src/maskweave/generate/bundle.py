@@ -67,6 +67,11 @@ class Bundle:
     def __repr__(self) -> str:
         return f"Bundle({self.folder}, modalities: {', '.join(self.catalog)})"
 
+    @property
+    def device(self) -> torch.device:
+        device: torch.device = next(self.model.parameters()).device
+        return device
+
     def to(self, device: torch.device | str) -> "Bundle":
         """Moves the model and the tokenizers' networks to a device; returns this bundle."""
         for part in (self.model, *self.tokenizers.values()):
@@ -253,15 +258,18 @@ class Bundle:
         """
         return tile_scene(self, scene, targets, overlap, seed, batch_size, Path(folder) if folder else None, options)
 
-    def encoder(self, modalities: Sequence[str]) -> FeatureExtractor:
+    def encoder(self, modalities: Sequence[str], precision: Precision = "float32") -> FeatureExtractor:
         """Returns the model's encoder over some of its modalities, to compute features of samples that have all of them.
+
+        Args:
+            precision: of matrix products; the features are float32.
 
         Raises:
             MaskweaveError: an unknown modality, or an empty list.
         """
         if not isinstance(modalities, Sequence) or not all(isinstance(name, str) for name in modalities):
             raise MaskweaveError(f"modalities: found {shown(modalities)}; expected a list of names")
-        return FeatureExtractor(self.family.encoder(self.model, self.catalog, modalities), self.tokenizers)
+        return FeatureExtractor(self.family.encoder(self.model, self.catalog, modalities), self.tokenizers, precision)
 
     def read(self, inputs: Sample) -> dict[str, Any]:
         """Converts inputs in any accepted form to checked values of their entries' sizes.

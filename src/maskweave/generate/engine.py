@@ -27,6 +27,11 @@ STATIC = 64
 """When compiled, the number of slots per row is a multiple of this, so that few shapes are compiled."""
 
 
+def bulk_precision(device: torch.device) -> Precision:
+    """The precision of evaluations and features of many samples: bf16 on a GPU, float32 on a CPU, where results are the same everywhere."""
+    return "bf16" if device.type == "cuda" else "float32"
+
+
 class Engine:
     """A model ready to run.
 

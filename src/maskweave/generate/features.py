@@ -14,6 +14,7 @@ from maskweave.data.reading import Read
 from maskweave.data.reading import read as read_samples
 from maskweave.data.source import Source
 from maskweave.errors import MaskweaveError
+from maskweave.generate.engine import Precision
 from maskweave.generate.request import Sample, read
 from maskweave.generate.tiles import OVERLAP, Output, predict_tiles
 from maskweave.masking.inputs import read_inputs
@@ -36,10 +37,11 @@ class FeatureExtractor:
     Args:
         encoder: is switched to evaluation mode.
         tokenizers: by modality, for the inputs that need one.
+        precision: of matrix products.
     """
 
-    def __init__(self, encoder: Encoder, tokenizers: Mapping[str, Tokenizer]):
-        self.encoder, self.tokenizers = encoder.eval(), tokenizers
+    def __init__(self, encoder: Encoder, tokenizers: Mapping[str, Tokenizer], precision: Precision = "float32"):
+        self.encoder, self.tokenizers, self.precision = encoder.eval(), tokenizers, precision
 
     def __repr__(self) -> str:
         return f"FeatureExtractor(inputs: {', '.join(self.encoder.names)}; width: {self.encoder.width})"
@@ -67,7 +69,8 @@ class FeatureExtractor:
         """
         device = next(self.encoder.parameters()).device
         inputs = read_inputs(values, self.encoder.catalog, self.tokenizers, self.encoder.names)
-        return self.encoder(inputs.to(device))
+        with torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+            return self.encoder(inputs.to(device))
 
     def tiles(
         self,

@@ -1,8 +1,8 @@
 """Computes labels without a network: derives values from a data set's pictures and adds them to it as further shards.
 
 An entry declares how (`derive: {from: rgb, by: canny}`), and its value type computes it. Each label has the resolution and key of its picture.
-ROOT/MODALITY/label.json marks a folder written by this module and records its pictures; ROOT/MODALITY/shard-00000.skipped.jsonl lists the
-skipped pictures.
+ROOT/MODALITY/label.json marks a folder written by this module; ROOT/MODALITY/shard-00000.json records a finished shard and the state of its
+pictures, and shard-00000.skipped.jsonl lists its skipped pictures.
 """
 
 import contextlib
@@ -21,10 +21,11 @@ from maskweave.config import plain
 from maskweave.data.error_budget import SKIPPED, ErrorBudget, Fault, listed, read_faults, write_faults
 from maskweave.data.shards import FORMAT, SAMPLES_IN_MEMORY, Shards, Tars
 from maskweave.errors import BadSample, MaskweaveError
-from maskweave.files import digest, read_json, sweep, write_json
+from maskweave.files import digest, read_json, remove, sweep, write_json
 from maskweave.locks import lock
 from maskweave.modality.catalogs import Catalog
 from maskweave.progress import Progress, progress
+from maskweave.ranks import WHOLE, JobPart
 
 RECORD = "label.json"
 Compute = Callable[[np.ndarray], Any]
@@ -45,17 +46,21 @@ class LabelReport:
     faults: list[Fault]
     """Skipped samples."""
     notes: list[str]
+    unfinished: str = ""
+    """What other parts of the job have still to do; then the numbers are those of the shards that are finished."""
 
     def __str__(self) -> str:
         counts = ", ".join(f"{name} {count}" for name, count in self.labels.items()) or "nothing to label"
         kept = f" ({self.kept} shards kept from an earlier run)" if self.kept else ""
-        lines = [f"{self.root}: {counts}{kept}", *self.notes]
+        lines = [*filter(None, [self.unfinished]), f"{self.root}: {counts}{kept}", *self.notes]
         if self.faults:
             lines += [f"skipped {len(self.faults)} samples:", listed(self.faults)]
         return "\n".join(lines)
 
 
-def label(root: str | os.PathLike[str], catalog: Catalog, limit: float = 0.01, jobs: int = 1) -> LabelReport:
+def label(
+    root: str | os.PathLike[str], catalog: Catalog, limit: float = 0.01, jobs: int = 1, part: JobPart = WHOLE
+) -> LabelReport:
     """Add shards for the entries with `derive` for which the data set has no values.
 
     A second run keeps finished shards whose pictures have not changed.
@@ -64,6 +69,7 @@ def label(root: str | os.PathLike[str], catalog: Catalog, limit: float = 0.01, j
         root: an imported data set, or one in the same layout.
         limit: largest fraction of unusable pictures, 0 to 1; checked after 100 pictures and at the end.
         jobs: pictures processed in parallel.
+        part: the part of the shards to label.
 
     Raises:
         MaskweaveError: root is not a finished data set, has no pictures, or too many are unusable.
@@ -71,11 +77,11 @@ def label(root: str | os.PathLike[str], catalog: Catalog, limit: float = 0.01, j
     """
     if jobs < 1:
         raise MaskweaveError(f"jobs must be 1 or more, found {jobs}")
-    with lock(root) if Path(root).is_dir() else contextlib.nullcontext():
-        return _label(Shards(root, catalog), limit, jobs)
+    with lock(root, part) if Path(root).is_dir() else contextlib.nullcontext():
+        return _label(Shards(root, catalog), limit, jobs, part)
 
 
-def _label(shards: Shards, limit: float, jobs: int) -> LabelReport:
+def _label(shards: Shards, limit: float, jobs: int, part: JobPart) -> LabelReport:
     catalog = shards.catalog
     skips = ErrorBudget(limit)
     notes: list[str] = []
@@ -91,22 +97,30 @@ def _label(shards: Shards, limit: float, jobs: int) -> LabelReport:
             )
         return LabelReport(shards.root, "", {}, 0, [], notes)
     work = _Labels(shards, picture, wanted)
+    mine = [shards.shards[number] for number in part.mine(range(len(shards.shards)))]
     kept = 0
-    with progress("label", len(shards)) as bar, ThreadPoolExecutor(jobs) as pool:
-        for shard in shards.shards:
+    with (
+        progress("label", sum(len(shards.keys_of(shard)) for shard in mine), quiet=not part.count) as bar,
+        ThreadPoolExecutor(jobs) as pool,
+    ):
+        for shard in mine:
             if work.finished(shard):
                 kept += 1
-                name, record = next(iter(work.records.items()))
-                part = record["shards"][shard]
-                skips.extend(read_faults(work.skipped(shard, name), part))
-                skips.good(part["samples"])
+                work.count(shard, skips)
                 bar.advance(len(shards.keys_of(shard)))
             else:
                 work.write(shard, skips, bar, pool)
             skips.check()
-    skips.check(finished=True)
-    counts = {name: sum(part["samples"] for part in record["shards"].values()) for name, record in work.records.items()}
-    return LabelReport(shards.root, work.picture, counts, kept, skips.faults, notes)
+    finished = [shard for shard in shards.shards if work.finished(shard)]
+    left = part.left(len(shards.shards) - len(finished), len(shards.shards), str(shards.root))
+    if not part.is_whole:
+        skips = ErrorBudget(limit)
+        for shard in finished:
+            work.count(shard, skips)
+    if len(finished) == len(shards.shards):
+        skips.check(finished=True)
+    counts = {name: sum(work.records[name, shard]["samples"] for shard in finished) for name in wanted}
+    return LabelReport(shards.root, work.picture, counts, kept, skips.faults, notes, left)
 
 
 def _wanted(shards: Shards, notes: list[str]) -> tuple[str, dict[str, Compute], list[str]]:
@@ -139,11 +153,12 @@ def _wanted(shards: Shards, notes: list[str]) -> tuple[str, dict[str, Compute], 
 
 
 class _Labels:
-    """Writes the labels shard by shard, and keeps a record in each label's folder."""
+    """Writes the labels shard by shard, each with a record in its label's folder."""
 
     def __init__(self, shards: Shards, picture: str, compute: dict[str, Compute]):
         self.shards, self.picture, self.compute = shards, picture, compute
-        self.records: dict[str, dict[str, Any]] = {}
+        self.records: dict[tuple[str, str], dict[str, Any]] = {}
+        """Records of finished shards, by label and shard."""
         for name in compute:
             folder = shards.root / name
             sweep(folder)
@@ -153,23 +168,36 @@ class _Labels:
                 "value": json.loads(json.dumps(plain(shards.catalog[name].value))),
             }
             try:
-                record = read_json(folder / RECORD, limit=None)
-                done = {shard: part for shard, part in record.pop("shards").items() if shard in shards.shards}
-                self.records[name] = {**facts, "shards": done if record == facts else {}}
-            except (MaskweaveError, KeyError, AttributeError):
-                self.records[name] = {**facts, "shards": {}}
-            write_json(folder / RECORD, self.records[name])  # first, to mark the folder as written by this module
+                same = read_json(folder / RECORD, limit=None) == facts
+            except MaskweaveError:
+                same = False
+            if not same:
+                for path in folder.glob("*.json"):  # of other labels
+                    remove(path)
+                write_json(folder / RECORD, facts)  # first, to mark the folder as written by this module
 
     def finished(self, shard: str) -> bool:
         """Whether all labels of this shard were computed from its current pictures."""
-        for name, record in self.records.items():
-            part, path = record["shards"].get(shard), self.shards.path(shard, name)
+        for name in self.compute:
+            path = self.shards.path(shard, name)
             size = path.stat().st_size if path.exists() else 0
-            if part is None or part["picture"] != self._state(shard) or part["bytes"] != size:
+            try:
+                record = read_json(self.record_of(shard, name), limit=None)
+                if record["picture"] != self._state(shard) or record["bytes"] != size:
+                    return False
+                if not isinstance(record["skipped"], int) or not isinstance(record["samples"], int):
+                    return False
+            except (MaskweaveError, KeyError, TypeError):
                 return False
-            if not isinstance(part["skipped"], int):
-                return False
+            self.records[name, shard] = record
         return True
+
+    def count(self, shard: str, skips: ErrorBudget) -> None:
+        """Count the samples and faults of a finished shard."""
+        name = next(iter(self.compute))
+        record = self.records[name, shard]
+        skips.extend(read_faults(self.skipped(shard, name), record))
+        skips.good(record["samples"])
 
     def write(self, shard: str, skips: ErrorBudget, bar: Progress, pool: ThreadPoolExecutor) -> None:
         state = self._state(shard)
@@ -189,19 +217,19 @@ class _Labels:
                     bar.advance(1)
                 skips.check()
             tars.finish()
-        for name, record in self.records.items():
+        for name in self.compute:
             path = self.shards.path(shard, name)
             if name not in tars.counts:
                 path.unlink(missing_ok=True)  # from an earlier run with other pictures
             size = path.stat().st_size if path.exists() else 0
-            record["shards"][shard] = {
-                "picture": state,
-                "bytes": size,
-                "samples": tars.counts.get(name, 0),
-                "skipped": len(bad),
-            }
             write_faults(self.skipped(shard, name), bad)
-            write_json(self.shards.root / name / RECORD, record)
+            samples = tars.counts.get(name, 0)
+            record = {"picture": state, "bytes": size, "samples": samples, "skipped": len(bad)}
+            write_json(self.record_of(shard, name), record)
+
+    def record_of(self, shard: str, name: str) -> Path:
+        """File that shows that a shard is finished."""
+        return self.shards.root / name / f"{shard}.json"
 
     def skipped(self, shard: str, name: str) -> Path:
         """File that lists the skipped pictures of a shard."""

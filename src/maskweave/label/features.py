@@ -1,7 +1,8 @@
 """Writes a network's feature vectors as values of a modality, for every sample of a recipe, as tar shards in the sidecar folder.
 
-    SIDECAR/MODALITY/features.json          the network, its inputs, and the finished shards
-    SIDECAR/MODALITY/train-00000.tar        members KEY.npy
+    SIDECAR/MODALITY/features.json               the network, its inputs, and whether all shards are finished
+    SIDECAR/MODALITY/train-00000.tar             members KEY.npy
+    SIDECAR/MODALITY/train-00000.json            record of a finished shard
     SIDECAR/MODALITY/train-00000.skipped.jsonl   skipped samples, with reasons
 
 The global features of a sample become a modality, which any-to-any models predict like any other; 4M-21
@@ -11,40 +12,52 @@ The global features of a sample become a modality, which any-to-any models predi
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from maskweave.data.error_budget import SKIPPED, ErrorBudget, Fault, counts, faults_of, read_faults, write_faults
 from maskweave.data.reading import Read, read
 from maskweave.data.shards import Tars
 from maskweave.data.sidecar import RECORD
+from maskweave.data.source import Source
 from maskweave.errors import BadSample, MaskweaveError
-from maskweave.files import claim_record, sweep, write_json
+from maskweave.files import claim_record, read_json, sweep, write_json
 from maskweave.generate.bundle import load
 from maskweave.label.teacher import Teacher
 from maskweave.locks import lock
 from maskweave.modality.catalogs import Catalog
 from maskweave.modality.entry import Modality
 from maskweave.progress import progress
+from maskweave.ranks import WHOLE, JobPart
 from maskweave.retrieve.features import Pooled, SampleFeatures, vectors_of
 from maskweave.retrieve.indexing import given
+from maskweave.training.distributed import local_device
 from maskweave.training.recipe import Recipe
 from maskweave.training.sources import open_source
 
 FORMAT = 2
 
 
+class Extracted(NamedTuple):
+    """Result of `extract_features`."""
+
+    folder: Path
+    skips: ErrorBudget
+    """The skipped samples of the shards that are finished."""
+    unfinished: str = ""
+    """What other parts of the job have still to do."""
+
+
 def extract_features(
-    recipe: Recipe, encoder: str, name: str, inputs: Sequence[str] = (), device: str = "cpu"
-) -> tuple[Path, ErrorBudget]:
+    recipe: Recipe, encoder: str, name: str, inputs: Sequence[str] = (), device: str = "auto", part: JobPart = WHOLE
+) -> Extracted:
     """Write the vectors of all training and held-out samples to the recipe's `data.sidecar`. A second run resumes where it stopped.
 
     Args:
         encoder: folder of a run (M3AE or 4M), for its pooled features; or folder or Hub id of a vision model for the transformers library.
         name: modality of the vectors; its values are of type `vector`, with as many channels as the encoder's width.
         inputs: input modalities of the encoder; by default its first modality of pictures.
-
-    Returns:
-        The folder, and the skipped samples.
+        device: of the encoder; auto: a GPU if there is one.
+        part: the part of the shards to write.
 
     Raises:
         MaskweaveError: the recipe has several data sets, no `data.sidecar` or no such modality, the encoder does not fit it or the data, or the folder holds
@@ -69,51 +82,71 @@ def extract_features(
         )
     facts = {"format": FORMAT, "encoder": features.fingerprint, "inputs": inputs, "width": features.width}
     input_entries = catalog.subset(inputs)
-    with lock(folder / name):
-        record = _claimed(folder / name, facts)
+    with lock(folder / name, part):
+        _claim(folder / name, facts)
         without_sidecar = replace(recipe, data=replace(recipe.data, sidecar=""))
+        sources = {split: open_source(without_sidecar, input_entries, split) for split in ("train", "validation")}
+        work = [shard for split, source in sources.items() for shard in _shards(split, source, recipe.data.shard_size)]
+        mine = [work[number] for number in part.mine(range(len(work)))]
         skips = ErrorBudget(recipe.data.limit)
-        for part in ("train", "validation"):
-            source = open_source(without_sidecar, input_entries, part)
-            size = recipe.data.shard_size
-            with progress(f"features {part}", len(source)) as bar:
-                for start in range(0, len(source), size):
-                    indices, shard = range(start, min(start + size, len(source))), f"{part}-{start // size:05d}"
-                    done, skipped = record["shards"].get(shard), folder / name / f"{shard}{SKIPPED}"
-                    if (
-                        done is None
-                        or done["samples"] != len(indices)
-                        or not (folder / name / f"{shard}.tar").is_file()
-                    ):
-                        reads = list(read(source, indices, recipe.data.workers))
-                        bad = _write(folder, shard, modality, reads, catalog, features, inputs)
-                        write_faults(skipped, bad)
-                        done = record["shards"][shard] = {"samples": len(indices), **counts(bad)}
-                        write_json(folder / name / RECORD, record)
-                    skips.good(len(indices) - done["skipped"])
-                    skips.extend(read_faults(skipped, done))
-                    skips.check()
-                    bar.advance(len(indices))
+        with progress("features", sum(len(shard.indices) for shard in mine), quiet=not part.count) as bar:
+            for shard in mine:
+                if not shard.is_counted(folder / name, skips):
+                    reads = list(read(sources[shard.split], shard.indices, recipe.data.workers))
+                    bad = _write(folder, shard.name, modality, reads, catalog, features, inputs)
+                    write_faults(folder / name / f"{shard.name}{SKIPPED}", bad)
+                    record = {"samples": len(shard.indices), **counts(bad)}
+                    write_json(folder / name / f"{shard.name}.json", record)
+                    shard.is_counted(folder / name, skips)
+                skips.check()
+                bar.advance(len(shard.indices))
+        if not part.is_whole:
+            skips = ErrorBudget(recipe.data.limit)
+            left = part.left(
+                sum(not shard.is_counted(folder / name, skips) for shard in work), len(work), str(folder / name)
+            )
+            if skips.seen < sum(len(shard.indices) for shard in work):
+                return Extracted(folder, skips, left)
         skips.check(finished=True)
-        write_json(folder / name / RECORD, {**record, "finished": True})
-        return folder, skips
+        write_json(folder / name / RECORD, {**facts, "finished": True})
+        return Extracted(folder, skips)
 
 
-def open_encoder(encoder: str, catalog: Catalog, device: str = "cpu") -> tuple[SampleFeatures, Catalog]:
+class _Shard(NamedTuple):
+    name: str
+    split: str
+    indices: range
+
+    def is_counted(self, folder: Path, skips: ErrorBudget) -> bool:
+        """Returns whether the shard is finished; then counts its samples."""
+        record = folder / f"{self.name}.json"
+        done = read_json(record, limit=None) if record.exists() else None
+        if done is None or done["samples"] != len(self.indices) or not (folder / f"{self.name}.tar").is_file():
+            return False
+        skips.good(len(self.indices) - done["skipped"])
+        skips.extend(read_faults(folder / f"{self.name}{SKIPPED}", done))
+        return True
+
+
+def _shards(split: str, source: Source, size: int) -> list[_Shard]:
+    starts = range(0, len(source), size)
+    return [_Shard(f"{split}-{n:05d}", split, range(s, min(s + size, len(source)))) for n, s in enumerate(starts)]
+
+
+def open_encoder(encoder: str, catalog: Catalog, device: str = "auto") -> tuple[SampleFeatures, Catalog]:
     """Returns an encoder, and the entries of its possible inputs."""
     if (Path(encoder) / "modalities.yaml").is_file():
-        bundle = load(encoder, device)
+        bundle = load(encoder, local_device(device))
         return Pooled(bundle), bundle.catalog
     pictures = [n for n, m in catalog.items() if m.value.is_picture and not m.source]
-    return Teacher(encoder, catalog, device), catalog.subset(pictures)
+    return Teacher(encoder, catalog, local_device(device)), catalog.subset(pictures)
 
 
-def _claimed(folder: Path, facts: dict[str, Any]) -> dict[str, Any]:
-    """Returns the record of a modality's folder: the existing one of the same encoder, or a new one."""
+def _claim(folder: Path, facts: dict[str, Any]) -> None:
+    """Writes the record of a modality's folder, or checks that the existing one is of the same encoder. It is unfinished until the end."""
     sweep(folder)
-    record = {**claim_record(folder / RECORD, facts, "features", {"shards": {}}), "finished": False}
-    write_json(folder / RECORD, record)
-    return record
+    claim_record(folder / RECORD, facts, "features")
+    write_json(folder / RECORD, {**facts, "finished": False})
 
 
 def _write(

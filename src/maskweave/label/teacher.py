@@ -29,7 +29,7 @@ class Teacher:
         MaskweaveError: transformers is not installed, or the model cannot be opened or is not a vision model.
     """
 
-    def __init__(self, folder_or_hub_id: str, catalog: Catalog, device: str = "cpu"):
+    def __init__(self, folder_or_hub_id: str, catalog: Catalog, device: torch.device | str = "cpu"):
         try:
             import transformers
         except ImportError as error:
@@ -82,7 +82,9 @@ class Teacher:
             )
         x = F.interpolate(x, self._size, mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
         pixels = (x - self._mean) / self._std
-        return self._features(pixels.to(self.model.device)).float().cpu().numpy()
+        device = self.model.device
+        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+            return self._features(pixels.to(device)).float().cpu().numpy()
 
     def _features(self, pixels: Tensor) -> Tensor:
         if hasattr(self.model, "get_image_features"):

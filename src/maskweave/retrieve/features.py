@@ -14,6 +14,7 @@ import torch
 
 from maskweave.errors import BadSample, MaskweaveError
 from maskweave.generate.bundle import Bundle
+from maskweave.generate.engine import bulk_precision
 from maskweave.generate.request import Sample
 from maskweave.nn import weights
 
@@ -55,7 +56,8 @@ class Pooled:
 
     @torch.inference_mode()
     def __call__(self, samples: Sequence[Sample]) -> np.ndarray:
-        return self.bundle.encoder(list(samples[0])).encode(samples).pooled.float().cpu().numpy()
+        encoder = self.bundle.encoder(list(samples[0]), bulk_precision(self.bundle.device))
+        return encoder.encode(samples).pooled.float().cpu().numpy()
 
 
 class Predicted:
@@ -91,7 +93,9 @@ class Predicted:
             tokenizer = self.bundle.tokenizers[self.name]
             return np.asarray(tokenizer.decode(tokenizer.encode([sample[self.name] for sample in samples])))
         # The same seed for all: the vector of a sample must not depend on its index.
-        results = self.bundle.generate_batch(samples, [self.name], seeds=[0] * len(samples))
+        results = self.bundle.generate_batch(
+            samples, [self.name], seeds=[0] * len(samples), precision=bulk_precision(self.bundle.device)
+        )
         return np.stack([result[self.name] for result in results])
 
 

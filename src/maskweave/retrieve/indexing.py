@@ -40,6 +40,7 @@ from maskweave.locks import lock
 from maskweave.modality.catalogs import Catalog
 from maskweave.nn.weights import save_tensors
 from maskweave.progress import Progress, progress
+from maskweave.ranks import WHOLE, JobPart
 from maskweave.retrieve.features import BATCH, SampleFeatures, features_of, vectors_of
 
 FORMAT = 2
@@ -53,6 +54,8 @@ class Indexed(NamedTuple):
     vectors: dict[str, int]
     """Number of vectors by view; a sample without the view's modality has none."""
     skips: ErrorBudget
+    unfinished: str = ""
+    """What other parts of the job have still to do; then the numbers are those of the shards that are finished."""
 
 
 def keys_of(source: Source) -> str:
@@ -77,6 +80,7 @@ def make_index(
     shard_size: int = 1000,
     workers: int = 0,
     limit: float = 0.01,
+    part: JobPart = WHOLE,
 ) -> Indexed:
     """Write the vectors of all samples of `source` to `folder`. A second run keeps the finished shards.
 
@@ -87,6 +91,7 @@ def make_index(
         shard_size: samples per shard.
         workers: processes that read samples.
         limit: largest fraction of unusable samples, 0 to 1.
+        part: the part of the shards to write.
 
     Raises:
         MaskweaveError: an unknown view, a folder that holds other files or another index or that another process writes to, or too many unusable samples.
@@ -108,31 +113,47 @@ def make_index(
             raise MaskweaveError(
                 f"{view!r} cannot be indexed; the model reads these modalities of the data set: {', '.join(readable)}"
             )
-    with lock(folder):
+    with lock(folder, part):
         _claim_index(folder, bundle, features, feature_modality, views, dict(data or {}), source, shard_size)
         if not (folder / "centers.safetensors").exists():
             _write_centers(folder, bundle, features, source, views, [] if feature_modality else readable, workers)
         skips = ErrorBudget(limit)
-        vectors = dict.fromkeys(views, 0)
         shards = range(-(-len(source) // shard_size))
-        todo = [s for s in shards if not (folder / f"{shard_name(s)}.json").exists()]
+        mine = part.mine(shards)
+        todo = [s for s in mine if not _record(folder, s).exists()]
         for path in folder.glob("*.faiss") if todo else ():  # they are of the old vectors
             remove(path)
-        indices = [i for s in todo for i in range(s * shard_size, min((s + 1) * shard_size, len(source)))]
+        sizes = {s: min((s + 1) * shard_size, len(source)) - s * shard_size for s in mine}
+        indices = [i for s in todo for i in range(s * shard_size, s * shard_size + sizes[s])]
         stream = zip(indices, read(source, indices, workers), strict=True)
-        with progress("index", len(source), done=len(source) - len(indices)) as bar:
-            for shard in shards:
+        total = sum(sizes.values())
+        with progress("index", total, done=total - len(indices), quiet=not part.count) as bar:
+            for shard in mine:
                 if shard in todo:
-                    size = min((shard + 1) * shard_size, len(source)) - shard * shard_size
-                    _write_shard(folder, shard, islice(stream, size), bundle.catalog, features, views, bar)
-                facts = read_json(folder / f"{shard_name(shard)}.json", limit=None)
-                skips.good(len(facts["keys"]))
-                skips.extend(read_faults(folder / f"{shard_name(shard)}{SKIPPED}", facts))
-                for view in views:
-                    vectors[view] += facts["vectors"][view]
-                _check(folder, skips, shards)
-        _check(folder, skips, shards, finished=True)
-        return Indexed(folder, vectors, skips)
+                    _write_shard(folder, shard, islice(stream, sizes[shard]), bundle.catalog, features, views, bar)
+                _count(folder, shard, skips)
+                _check(folder, skips, mine)
+        finished = [s for s in shards if _record(folder, s).exists()]
+        left = part.left(len(shards) - len(finished), len(shards), str(folder))
+        skips, vectors = ErrorBudget(limit), dict.fromkeys(views, 0)
+        for shard in finished:
+            for view, count in _count(folder, shard, skips)["vectors"].items():
+                vectors[view] += count
+        if len(finished) == len(shards):
+            _check(folder, skips, shards, finished=True)
+        return Indexed(folder, vectors, skips, left)
+
+
+def _record(folder: Path, shard: int) -> Path:
+    return folder / f"{shard_name(shard)}.json"
+
+
+def _count(folder: Path, shard: int, skips: ErrorBudget) -> dict[str, Any]:
+    """Counts the samples and faults of a finished shard, and returns its record."""
+    facts: dict[str, Any] = read_json(_record(folder, shard), limit=None)
+    skips.good(len(facts["keys"]))
+    skips.extend(read_faults(folder / f"{shard_name(shard)}{SKIPPED}", facts))
+    return facts
 
 
 def _claim_index(
@@ -229,7 +250,7 @@ def _write_shard(
         **counts(faults),
     }
     write_faults(folder / f"{shard_name(shard)}{SKIPPED}", faults)
-    write_json(folder / f"{shard_name(shard)}.json", facts)
+    write_json(_record(folder, shard), facts)
 
 
 def _check(folder: Path, skips: ErrorBudget, shards: range, finished: bool = False) -> None:
@@ -237,7 +258,7 @@ def _check(folder: Path, skips: ErrorBudget, shards: range, finished: bool = Fal
     try:
         skips.check(finished)
     except MaskweaveError:
-        for path in (folder / f"{shard_name(shard)}.json" for shard in shards):
+        for path in (_record(folder, shard) for shard in shards):
             if path.exists() and faulty(read_json(path, limit=None)):
                 remove(path)
         raise

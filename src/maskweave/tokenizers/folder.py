@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from torch import device, nn
+
 from maskweave.modality.catalogs import Catalog
 from maskweave.modality.entry import Modality
 from maskweave.tokenizers.base import Tokenizer
@@ -42,6 +44,13 @@ def load_tokenizers(folder: Path, catalog: Catalog) -> dict[str, Tokenizer]:
         elif modality.kind == "grid" and (folder / name).exists():
             tokenizers[name] = load_grid_tokenizer(folder / name, modality)
     return tokenizers
+
+
+def to_device(tokenizers: Mapping[str, Tokenizer], where: device) -> None:
+    """Move the networks among tokenizers to a device."""
+    for tokenizer in tokenizers.values():
+        if isinstance(tokenizer, nn.Module):
+            tokenizer.to(where)
 
 
 def load_grid_tokenizer(folder: Path, modality: Modality) -> GridTokenizer | RuleTokenizer:

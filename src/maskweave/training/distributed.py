@@ -4,11 +4,14 @@ Rank r of w processes takes batches r, r + w, r + 2w, …; gradients are summed;
 """
 
 import atexit
+import contextlib
 import functools
 import inspect
 import os
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -17,6 +20,11 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from maskweave.errors import MaskweaveError
+from maskweave.ranks import rank, world
+
+PATIENCE = timedelta(days=7)
+"""How long small messages may wait, for instance while the first process writes a checkpoint. Lost processes are noticed in other ways."""
+_alone = False
 
 
 @dataclass(frozen=True)
@@ -121,6 +129,30 @@ def check_device(device: str) -> None:
         raise MaskweaveError("device is cuda, but torch finds no CUDA device; set device to auto or cpu")
 
 
+def local_device(device: str = "auto") -> torch.device:
+    """Returns the device of this process: of the GPUs of a machine, each launched process has its own.
+
+    Args:
+        device: auto (a GPU if there is one), or a device of torch.
+
+    Raises:
+        MaskweaveError: `device` is cuda, but CUDA is not available; or there are more processes than GPUs.
+    """
+    check_device(device)
+    if device not in ("auto", "cuda"):
+        return torch.device(device)
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    if world() == 1 or "LOCAL_RANK" not in os.environ:
+        return torch.device("cuda", torch.cuda.current_device())
+    number, gpus = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+    if number >= gpus:
+        raise MaskweaveError(
+            f"process {number} of this machine has no GPU, because there are {gpus}; start {gpus} processes, or set device to cpu"
+        )
+    return torch.device("cuda", number)
+
+
 def connect(device: str = "auto") -> DistContext:
     """Joins the process group if torchrun started this process, and selects the device.
 
@@ -130,24 +162,34 @@ def connect(device: str = "auto") -> DistContext:
     Raises:
         MaskweaveError: `device` is cuda, but CUDA is not available.
     """
-    check_device(device)
-    cuda = device != "cpu" and torch.cuda.is_available()
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        return DistContext(0, 1, torch.device("cuda", torch.cuda.current_device()) if cuda else torch.device("cpu"))
-    chosen = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if cuda else torch.device("cpu")
+    chosen = local_device(device)
+    cuda = chosen.type == "cuda"
     if cuda:
         torch.cuda.set_device(chosen)
+    if world() == 1 or _alone:
+        return DistContext(0, 1, chosen)
     control = _join("nccl" if cuda else "gloo")
     return DistContext(dist.get_rank(), dist.get_world_size(), chosen, control)
+
+
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """Context in which a launched process, which has not joined the group yet, trains by itself."""
+    global _alone
+    before, _alone = _alone, True
+    try:
+        yield
+    finally:
+        _alone = before
 
 
 @functools.cache
 def _join(backend: str) -> Any:
     """Initializes the process group once per process; later training runs reuse it."""
     if not dist.is_initialized():
-        dist.init_process_group(backend)
+        dist.init_process_group(backend, timeout=PATIENCE if backend == "gloo" else None)
         atexit.register(leave)
-    return dist.new_group(backend="gloo")
+    return dist.new_group(backend="gloo", timeout=PATIENCE)
 
 
 def leave() -> None:
@@ -164,4 +206,4 @@ def processes_of(settings_processes: int) -> int:
 
 def is_main_process() -> bool:
     """Whether this process writes files. For use outside of training."""
-    return int(os.environ.get("RANK", "0")) == 0
+    return rank() == 0

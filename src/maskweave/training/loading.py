@@ -48,5 +48,6 @@ def _identity(item: Any) -> Any:
 
 
 def _ignore_interrupts(worker: int) -> None:
-    """Ignores Ctrl-C in workers, so that the training process can finish its step."""
+    """Ignores Ctrl-C and SIGTERM in workers, which launchers send to all processes, so that the training process can finish its step."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -198,6 +198,7 @@ def _train(
             stepper.check()
             save()
         if updates.stopped or (state.step == steps and ranks.any(stop.asked)):
+            ranks.any(False)  # until the first process has written the checkpoint: the first to end ends all
             how = f"resume with: {resume_command}" if resume_command else "run the same command again to resume"
             raise Interrupted(f"stopped after step {state.step} of {steps}; the checkpoint is {state.path}; {how}")
 

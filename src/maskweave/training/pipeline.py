@@ -1,7 +1,9 @@
 """Runs the stages of a recipe: tokenizers, tokens, model. Every stage resumes where it stopped."""
 
-import contextlib
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -17,13 +19,15 @@ from maskweave.errors import MaskweaveError
 from maskweave.families.weights import made_from, save_model
 from maskweave.files import digest
 from maskweave.modality.catalogs import Catalog
-from maskweave.tokenizers.folder import load_tokenizers
+from maskweave.ranks import WHOLE, JobPart
+from maskweave.tokenizers.folder import load_tokenizers, to_device
 from maskweave.training import checkpoints
 from maskweave.training.buildable import check_buildable
-from maskweave.training.distributed import is_main_process, processes_of
+from maskweave.training.distributed import is_main_process, local_device, processes_of
+from maskweave.training.launch import barrier, divide, first
 from maskweave.training.learned_scaling import learn_scaling, with_learned, with_learned_of
 from maskweave.training.loop import FitResult, fit
-from maskweave.training.processes import spawn_workers
+from maskweave.training.processes import run_together
 from maskweave.training.recipe import Recipe
 from maskweave.training.run_folder import claim_folder, writing
 from maskweave.training.sources import open_sources
@@ -46,13 +50,16 @@ def run_recipe(recipe: Recipe, folder: Path, command: str) -> None:
 
 def claim(recipe: Recipe, folder: Path) -> Catalog:
     """Writes recipe and modality entries into the run folder, or checks that they match those in it. Statistics of patches that scale themselves are
-    learned first.
+    learned first. Of several launched processes, the first one does this.
 
     Raises:
         MaskweaveError: the folder contains a run of another recipe or of more steps; the message lists the keys that differ.
     """
-    catalog = with_learned(recipe.load_catalog(), Path(recipe.start)) if recipe.start else recipe.load_catalog()
-    catalog = with_learned(catalog, folder)
+    return first(lambda: _claim(recipe, folder)) or _known_catalog(recipe, folder)
+
+
+def _claim(recipe: Recipe, folder: Path) -> Catalog:
+    catalog = _known_catalog(recipe, folder)
     check_buildable(recipe, catalog, folder)
     newest = checkpoints.latest(folder)
     checkpoints.check_steps(newest, recipe.train.steps)
@@ -61,32 +68,44 @@ def claim(recipe: Recipe, folder: Path) -> Catalog:
     return learn_scaling(recipe, catalog, folder)
 
 
-def make_tokens(recipe: Recipe, catalog: Catalog, folder: Path) -> None:
-    """Writes token shards of the training and held-out samples to `folder/tokens/PART`, or `PART/NAME` for each data set of a mix. Tokens of another
-    run, `data.tokens`, are only checked.
+def _known_catalog(recipe: Recipe, folder: Path) -> Catalog:
+    """The recipe's entries, with the statistics that the run it starts from and the folder have."""
+    catalog = with_learned(recipe.load_catalog(), Path(recipe.start)) if recipe.start else recipe.load_catalog()
+    return with_learned(catalog, folder)
+
+
+def make_tokens(recipe: Recipe, catalog: Catalog, folder: Path, part: JobPart = WHOLE) -> None:
+    """Writes token shards of the training and held-out samples to `folder/tokens/PART`, or `PART/NAME` for each data set of a mix. Launched processes share
+    the shards. Tokens of another run, `data.tokens`, are only checked.
+
+    Args:
+        part: the part of the shards to write, for jobs that are not connected.
     """
     tokenizers = load_tokenizers(folder / "tokenizers", catalog)
     if recipe.data.tokens:
         _check_tokens(recipe, catalog, folder, {name: tokenizer.fingerprint for name, tokenizer in tokenizers.items()})
         return
-    for part in ("train", "validation"):
-        for name, source in open_sources(recipe, catalog, part).items():
+    to_device(tokenizers, local_device(recipe.train.device))
+    for split in ("train", "validation"):
+        for name, source in open_sources(recipe, catalog, split).items():
             if name:
-                print(f"{name}, {part}: {len(source):,} samples")
-            if part == "train" and recipe.data.augment is not None and recipe.data.augment.copies:
+                print(f"{name}, {split}: {len(source):,} samples")
+            if split == "train" and recipe.data.augment is not None and recipe.data.augment.copies:
                 source = Augmented(source, recipe.data.augment, with_learned_of(catalog, tokenizers), recipe.seed)
-            skips = tokenize(
+            write = partial(
+                tokenize,
                 source,
                 catalog.subset(m.name for m in catalog.values() if m.reads in source.names),
                 tokenizers,
-                folder / "tokens" / part / name,
+                folder / "tokens" / split / name,
                 shard_size=recipe.data.shard_size,
                 workers=recipe.data.workers,
                 limit=recipe.data.limit,
                 bad=recipe.data.bad,
             )
+            skips = divide(lambda some, write=write: write(part=some), part)  # type: ignore[misc]
             for line in remark_lines(skips.remarks, {}):
-                print(f"{part}: {line}")
+                print(f"{split}: {line}")
             if skips.summary():
                 print(skips.summary())
 
@@ -118,15 +137,21 @@ def open_tokens(recipe: Recipe, catalog: Catalog, folder: Path, part: str) -> To
 
 def train_model(recipe: Recipe, catalog: Catalog, folder: Path, command: str = "") -> FitResult:
     """Trains the model on the token shards, in `train.processes` processes, and saves it."""
-    with spawn_workers(recipe.train.processes, _train_together, recipe, catalog, folder):
-        model, result = _fit_model(recipe, catalog, folder, command)
+    found = run_together(recipe.train.processes, _fit_and_save, recipe, catalog, folder, command)
+    barrier()
+    return FitResult(**{**found, "checkpoint": Path(found["checkpoint"])})
+
+
+def _fit_and_save(recipe: Recipe, catalog: Catalog, folder: Path, command: str) -> dict[str, Any]:
+    """Body of each process of a training. Returns the fields of its `FitResult`, in the types of JSON."""
+    model, result = _fit_model(recipe, catalog, folder, command)
     if is_main_process() and made_from(folder) != (checkpoint := digest(result.checkpoint / "state.json")):
         save_model(model, catalog, folder, checkpoint)
-    return result
+    return {**asdict(result), "checkpoint": str(result.checkpoint)}
 
 
 def _fit_model(recipe: Recipe, catalog: Catalog, folder: Path, command: str) -> tuple[nn.Module, FitResult]:
-    train, validation = (open_tokens(recipe, catalog, folder, part) for part in ("train", "validation"))
+    train, validation = (open_tokens(recipe, catalog, folder, split) for split in ("train", "validation"))
     torch.manual_seed(recipe.seed)
     model = build_model(recipe, catalog, folder)
     result = fit(
@@ -158,9 +183,3 @@ def build_batches(recipe: Recipe, data: TokenData | MixedTokens, held_out: bool)
     """Builds the batches for the recipe's model. Held-out samples keep their order, masks and all their modalities in every pass."""
     size, seed = recipe.train.batch_size, recipe.seed + held_out
     return recipe.family.build_batches(recipe.model, data, size, seed, held_out)
-
-
-def _train_together(recipe: Recipe, catalog: Catalog, folder: Path) -> None:
-    """Body of a worker process. Its errors also occur in the first process, which reports them."""
-    with contextlib.suppress(MaskweaveError):
-        _fit_model(recipe, catalog, folder, "")

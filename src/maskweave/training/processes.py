@@ -1,19 +1,27 @@
-"""Child processes: helpers that end with this process, and workers that train together with it."""
+"""Child processes: helpers that end with this process, and workers that train together."""
 
 import contextlib
+import json
 import multiprocessing
 import os
 import socket
+import sys
 import threading
-from collections.abc import Callable, Iterator
+import time
+import traceback
+from collections.abc import Callable
+from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import Any
 
 import torch
 
+from maskweave import ranks
 from maskweave.errors import MaskweaveError
-from maskweave.interruption import ignore_sigint
-from maskweave.training import distributed as parallel
+from maskweave.interruption import Interrupted, StopSignal, ignore_sigint
+
+GRACE = 10.0
+"""Seconds that the other workers have to end by themselves after one has failed; some would wait for it for ever."""
 
 
 def start(function: Callable[..., None], *arguments: Any, environment: dict[str, str] | None = None) -> SpawnProcess:
@@ -26,6 +34,7 @@ def start(function: Callable[..., None], *arguments: Any, environment: dict[str,
 
 def _body(environment: dict[str, str], function: Callable[..., None], arguments: tuple[Any, ...]) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    ranks.forget_launcher(os.environ)
     os.environ.update(environment)
     torch.set_num_threads(1)
     function(*arguments)
@@ -39,42 +48,91 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-@contextlib.contextmanager
-def spawn_workers(number: int, function: Callable[..., None], *arguments: Any) -> Iterator[None]:
-    """Context in which this process is rank 0 of `number` processes that train together. The others run `function`, with one thread each.
+def run_together(number: int, function: Callable[..., Any], *arguments: Any) -> Any:
+    """Runs `function` in `number` new processes that train together, with one thread each. This process only looks after them.
 
-    Does nothing if `number` is 1 or if torchrun started this process.
+    With one process, or if torchrun started this one, the function is called here.
+
+    Returns:
+        what it returned in the first process, which JSON can hold.
 
     Raises:
-        MaskweaveError: a worker process died.
+        MaskweaveError: as the function; or a worker process died.
     """
-    if number == 1 or "WORLD_SIZE" in os.environ:
-        yield
-        return
+    if number == 1 or ranks.world() > 1:
+        return function(*arguments)
     shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port()), "WORLD_SIZE": str(number)}
-    ranks = [{**shared, "RANK": str(r), "LOCAL_RANK": str(r)} for r in range(number)]
-    others = [start(function, *arguments, environment=rank) for rank in ranks[1:]]
-    os.environ.update(ranks[0])
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+    workers: dict[SpawnProcess, Connection] = {}
+    answers: list[dict[str, Any]] = []
     try:
-        yield
-        for process in others:
-            process.join()
-    except RuntimeError as error:  # raised by torch when another process is gone
-        died = [process.exitcode for process in others if process.exitcode]
-        if died:
-            raise MaskweaveError(
-                f"a worker process of this training run died (exit code {died[0]}); run the same command again to resume"
-            ) from error
-        raise
+        with StopSignal() as stop:
+            for r in range(number):
+                here, there = multiprocessing.Pipe(duplex=False)
+                own = {**shared, "RANK": str(r), "LOCAL_RANK": str(r)}
+                workers[start(_answer, there, function, arguments, environment=own)] = here
+                there.close()
+            _look_after(workers, stop, answers)
     finally:
-        for process in others:
-            process.terminate()
-        parallel.leave()
-        torch.set_num_threads(threads)
-        for name in ranks[0]:
-            del os.environ[name]
+        for process in workers:
+            process.kill()
+    return _outcome([process.exitcode or 0 for process in workers], answers)
+
+
+def _look_after(workers: dict[SpawnProcess, Connection], stop: StopSignal, answers: list[dict[str, Any]]) -> None:
+    """Waits until all workers have ended, and collects their answers. Passes a stop on; ends those that are left after one has failed."""
+    running, told, deadline = dict(workers), False, float("inf")
+    while running:
+        wait([*running.values()], timeout=0.3)
+        if stop.asked and not told:
+            told = True
+            for process in running:
+                process.terminate()  # it writes a checkpoint before it exits
+        for process, answer in list(running.items()):
+            if answer.poll():
+                with contextlib.suppress(EOFError):  # it died without an answer
+                    answers.append(json.loads(answer.recv_bytes()))
+                process.join(GRACE)
+                if process.is_alive():
+                    process.kill()
+                    process.join()
+                del running[process]
+                if process.exitcode:
+                    deadline = min(deadline, time.monotonic() + GRACE)
+        if time.monotonic() > deadline:
+            break
+
+
+def _outcome(codes: list[int], answers: list[dict[str, Any]]) -> Any:
+    """Returns the first process's result, or raises the error that explains the others."""
+    for answer in sorted(answers, key=lambda a: "error" not in a):
+        if "error" in answer:
+            raise (Interrupted if answer["interrupted"] else MaskweaveError)(answer["error"])
+    if died := [code for code in codes if code < 0]:
+        raise MaskweaveError(
+            f"a worker process of this training run died (exit code {died[0]}); run the same command again to resume"
+        )
+    if found := [answer["traceback"] for answer in answers if "traceback" in answer]:
+        print(found[0], file=sys.stderr)
+        raise RuntimeError("a worker process failed; see the traceback above")
+    return next(answer["result"] for answer in answers if answer["rank"] == 0)
+
+
+def _answer(pipe: Connection, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    """Body of a worker process. It ends without cleaning up: after a failure, the destructors of process groups may wait for ever."""
+    code, answer = 1, dict[str, Any]()
+    try:
+        answer = {"result": function(*arguments)}
+        code = 0
+    except MaskweaveError as error:
+        answer = {"error": str(error), "interrupted": isinstance(error, Interrupted)}
+    except BaseException:
+        answer = {"traceback": traceback.format_exc()}
+    if ranks.rank() and not code:
+        answer = {}  # only the first one's result counts
+    pipe.send_bytes(json.dumps({**answer, "rank": ranks.rank()}).encode())
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _free_port() -> int:

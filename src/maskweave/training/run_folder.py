@@ -12,6 +12,7 @@ from maskweave.files import read_yaml, remove, sweep, write_yaml
 from maskweave.locks import lock
 from maskweave.modality.catalogs import Catalog, catalog_from
 from maskweave.modality.entry import training_facts
+from maskweave.ranks import WHOLE, JobPart
 from maskweave.training.checkpoints import latest
 from maskweave.training.distributed import is_main_process
 from maskweave.training.resuming import changes, is_free
@@ -42,9 +43,10 @@ MOST_LISTED = 20
 """Differences that a message lists."""
 
 
-def writing(folder: Path) -> contextlib.AbstractContextManager[None]:
-    """Context in which no other command writes to a run folder. Of several processes that train together, the first one holds the lock."""
-    return lock(folder) if is_main_process() else contextlib.nullcontext()
+def writing(folder: Path, part: JobPart = WHOLE) -> contextlib.AbstractContextManager[None]:
+    """Context in which no other command writes to a run folder, but for other parts of the same job. Of several processes that work together, the first one
+    holds the lock."""
+    return lock(folder, part) if is_main_process() else contextlib.nullcontext()
 
 
 def claim_folder(folder: Path, recipe: dict[str, Any], catalog: Catalog) -> None:

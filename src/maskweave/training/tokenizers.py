@@ -30,6 +30,8 @@ from maskweave.tokenizers.sequence import SequenceTokenizer
 from maskweave.tokenizers.text import TextTokenizer
 from maskweave.tokenizers.text_losses import text_losses
 from maskweave.training import processes
+from maskweave.training.distributed import alone
+from maskweave.training.launch import first, launched, tell
 from maskweave.training.loop import fit
 from maskweave.training.metrics import read_metrics
 from maskweave.training.recipe import Recipe
@@ -46,7 +48,7 @@ ONE_IN = 10
 def train_tokenizers(
     recipe: Recipe, catalog: Catalog, folder: Path, command: str = "", only: list[str] | None = None
 ) -> None:
-    """Trains the tokenizers that the run folder does not have yet.
+    """Trains the tokenizers that the run folder does not have yet. Launched processes share the networks among them.
 
     Args:
         only: names of grids and vocabularies; all if None.
@@ -56,6 +58,23 @@ def train_tokenizers(
     unknown = [name for name in only or [] if name not in wanted]
     if unknown:
         raise MaskweaveError(f"no tokenizer to train for {', '.join(unknown)}; expected any of {', '.join(wanted)}")
+    networks: list[str] = tell(first(lambda: _prepare(recipe, catalog, folder, wanted, only)))
+    networks.sort(key=lambda name: -_steps(recipe, name))
+    if (launch := launched()) is not None:
+        with alone():
+            for name in networks[launch.rank :: launch.world]:
+                train_tokenizer(recipe, catalog, folder, name, command)
+        launch.barrier()
+    elif recipe.tokenizers.jobs == 1 or len(networks) < 2:
+        for name in networks:
+            train_tokenizer(recipe, catalog, folder, name, command)
+    else:
+        _train_in_parallel(recipe, catalog, folder, networks, command)
+    first(lambda: remove(folder / CACHE))
+
+
+def _prepare(recipe: Recipe, catalog: Catalog, folder: Path, wanted: list[str], only: list[str] | None) -> list[str]:
+    """Makes all tokenizers that the run folder lacks and that are no networks, and caches the values for the networks. Returns the networks' names."""
     root = folder / "tokenizers"
     todo = [name for name in wanted if (only is None or name in only) and not (root / name / "config.json").exists()]
     reuse = recipe.tokenizers.reuse
@@ -67,8 +86,7 @@ def train_tokenizers(
             todo.remove(name)
     cache = folder / CACHE
     if not todo:
-        remove(cache)  # left by a process that was killed at the end
-        return
+        return []
     _cache_values(recipe, catalog, todo, root, cache)
     for name in [name for name in todo if name in catalog.vocabularies]:
         texts: dict[str, list[str]] = read_json(cache / f"{name}.json", limit=None)
@@ -79,14 +97,7 @@ def train_tokenizers(
                 for line in text_losses(tokenizer, texts.get(m.name, [])):
                     print(line)
         text.save(root / name)
-    networks = [name for name in todo if name in catalog and catalog[name].value.tokenized_by == "network"]
-    grids = sorted(networks, key=lambda name: -_steps(recipe, name))
-    if recipe.tokenizers.jobs == 1 or len(grids) < 2:
-        for name in grids:
-            train_tokenizer(recipe, catalog, folder, name, command)
-    else:
-        _train_in_parallel(recipe, catalog, folder, grids, command)
-    remove(cache)
+    return [name for name in todo if name in catalog and catalog[name].value.tokenized_by == "network"]
 
 
 def _steps(recipe: Recipe, name: str) -> int:

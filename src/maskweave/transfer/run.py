@@ -2,6 +2,7 @@
 
 import datetime
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,14 @@ from maskweave.modality.catalogs import Catalog
 from maskweave.models.encoder import Encoder
 from maskweave.models.sample_heads import NumberHead
 from maskweave.nn.layers import count_parameters
+from maskweave.objectives.transfer import TransferObjective
 from maskweave.report.advice import RunFacts, advise
 from maskweave.report.html import Sections, write_report
 from maskweave.report.sheets import sheet_for
 from maskweave.tokenizers.folder import load_tokenizers
 from maskweave.training.checkpoints import check_split, latest
 from maskweave.training.distributed import connect, is_main_process, processes_of
+from maskweave.training.launch import first
 from maskweave.training.learned_scaling import learns, with_learned_by_tokenizers, with_values
 from maskweave.training.loop import fit
 from maskweave.training.optimizer import trained
@@ -119,10 +122,22 @@ def _run(recipe: TransferRecipe, folder: Path, command: str) -> list[EvaluationR
         title=f"learn {target.name}",
         resume_command=command,
     )
-    if not is_main_process():
-        return []
-    if calibrated_on is not None:
+    if calibrated_on is not None and is_main_process():
         print(f"calibration: {calibrate(objective, calibrated_on, tokenizers)}")
+    finish = partial(_finish, objective, catalog, examples, recipe, folder, summary_facts)
+    return first(finish) or []
+
+
+def _finish(
+    objective: TransferObjective,
+    catalog: Catalog,
+    examples: Parts,
+    recipe: TransferRecipe,
+    folder: Path,
+    facts: dict[str, Any],
+) -> list[EvaluationRow]:
+    """Save, evaluate and report a transfer that is trained."""
+    target, names, data = examples.train.target, objective.encoder.names, recipe.data
     save_transferred(objective, catalog, target, recipe, folder)
     model = load_transferred(folder, next(objective.head.parameters()).device)
     rows = score_transfer(model, *examples, seed=data.seed + 1, limit=data.limit, workers=recipe.train.workers)
@@ -133,7 +148,7 @@ def _run(recipe: TransferRecipe, folder: Path, command: str) -> list[EvaluationR
     for text in advice:
         print(f"advice: {text}")
     date = datetime.date.today().isoformat()
-    write_report(folder, Sections(date=date, summary=summary, advice=advice, facts=summary_facts, sheets=sheets))
+    write_report(folder, Sections(date=date, summary=summary, advice=advice, facts=facts, sheets=sheets))
     return rows
 
 

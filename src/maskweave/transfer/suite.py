@@ -15,6 +15,7 @@ from maskweave.errors import MaskweaveError, shown
 from maskweave.evaluate.run import EvaluationRow, write_rows
 from maskweave.files import read_yaml
 from maskweave.generate.bundle import Bundle
+from maskweave.generate.engine import bulk_precision
 from maskweave.modality.catalogs import Catalog
 from maskweave.training.learned_scaling import with_learned_of
 from maskweave.transfer.data import Parts, open_examples
@@ -92,7 +93,7 @@ def run_suite(
         if isinstance(item, Outliers):
             rows += _outliers(bundle, item, parts, suite.data.seed, options)
         else:
-            rows += probe(bundle.encoder(item.inputs), parts, suite.data.seed, **options)
+            rows += probe(bundle.encoder(item.inputs, bulk_precision(bundle.device)), parts, suite.data.seed, **options)
     if not rows:
         raise MaskweaveError(
             f"suite {name}: every item needs modalities that this model lacks; it has {', '.join(bundle.catalog)}"
@@ -105,7 +106,7 @@ def run_suite(
 def _outliers(bundle: Bundle, item: Outliers, parts: Parts, seed: int, options: dict[str, Any]) -> list[EvaluationRow]:
     if parts.train.target.kind != "label":
         raise MaskweaveError(f"outliers need a label with one class, found {parts.train.target.name!r}; set another")
-    features = bundle.encoder(item.inputs)
+    features = bundle.encoder(item.inputs, bulk_precision(bundle.device))
     train = labeled_features(features, parts.train, title="training features", **options)
     sets = [features.pooled(parts.held_out, title="held-out features", **options)[1]]
     for change in item.against:
