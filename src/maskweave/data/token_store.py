@@ -152,7 +152,8 @@ class TokenData:
                 del self._mapped[self._open.popitem(last=False)[0]]
         self._open.move_to_end(key)
         path, size = self._mapped[key]
-        if path.exists() and path.stat().st_size != size:  # reading beyond its new end would kill the process
+        # Reading beyond its new end would kill the process. A cache removes files that were not used for long.
+        if path.stat().st_size != size if path.exists() else not is_remote(self.root):
             raise MaskweaveError(f"{path}: was changed while it was read: it had {size:,} bytes; tokenize again")
         return self._open[key]
 
