@@ -301,6 +301,8 @@ def _number_scores(examples: Parts, train: Labeled, held_out: Labeled) -> dict[s
     if value.number_scale is not None:
         spread = max(float(ridge.error[0]), 1e-12)
         linear = [NumberDistribution.gaussian(m, spread, *value.number_scale) for m in linear_TK[:, 0].tolist()]
+    else:
+        linear = value.gaussian_answers(linear_TK.numpy(), ridge.error.expand_as(linear_TK).numpy()) or linear
     truth, seen = as_values(held_out.labels), as_values(train.labels)
     entry = examples.train.weighted
     weights, seen_weights = (scaled_together(some.raw_weights, entry) for some in (held_out, train))

@@ -357,6 +357,10 @@ class ValueType(Drawn):
         """Converts the output of a fine-tuned head to predictions: values, or distributions."""
         return list(self.from_network(output))
 
+    def gaussian_answers(self, mean_BK: np.ndarray, std_BK: np.ndarray) -> list[Any] | None:
+        """Returns the distributions of values whose numbers have these means and standard deviations on the network's scale; None: not supported."""
+        return None
+
     # Rules, for types that are tokenized by them
 
     @property
