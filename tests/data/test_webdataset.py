@@ -3,6 +3,8 @@
 import gzip
 import io
 import pickle
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from maskweave.data.import_source import import_data
 from maskweave.data.opening import open_data
 from maskweave.data.shards import Shards
 from maskweave.data.source import Source
-from maskweave.data.webdataset import WebTars, split_field
+from maskweave.data.webdataset import WebTars, split_field, unpacked
 from maskweave.errors import BadSample, MaskweaveError
 from maskweave.modality.catalogs import Catalog, catalog_from
 from maskweave.training.recipe import load_recipe
@@ -240,3 +242,16 @@ def test_an_import_notices_other_fields(tmp_path: Path, catalog: Catalog) -> Non
         fields = {"rgb": "png", "caption": field}
         assert import_data(str(tmp_path / "in"), tmp_path / "out", catalog, fields=fields).kept == kept
         assert Shards(tmp_path / "out", catalog)[0]["caption"] == text
+
+
+def test_started_processes_share_unpacked_tars_and_changed_ones_are_unpacked_again(tmp_path: Path) -> None:
+    path = tmp_path / "x.tar.gz"
+    write(path, samples(0, 3))
+    plain = unpacked(path, path.stat().st_mtime_ns)
+    code = "import sys, pathlib; from maskweave.data.webdataset import unpacked; p = pathlib.Path(sys.argv[1]); print(unpacked(p, p.stat().st_mtime_ns))"
+    before = plain.stat().st_ino
+    told = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True).stdout
+    assert told.strip() == str(plain) and plain.stat().st_ino == before, "not written again, not removed at its exit"
+    write(path, samples(0, 5))
+    again = unpacked(path, path.stat().st_mtime_ns)
+    assert again != plain and again.stat().st_size > plain.stat().st_size

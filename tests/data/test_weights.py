@@ -203,6 +203,12 @@ def test_weights_move_with_augmented_values() -> None:
     assert weights is not None and not np.allclose(moved, values, equal_nan=True)
     np.testing.assert_allclose(moved, weights, rtol=1e-5)
     np.testing.assert_array_equal(moved, augment(values, 0)[0])
+    values[:, :, :6] = np.nan  # shifts keep a known point inside
+    far = AugmentedValues(Augment(shift={"flux": 1.0}), entries["flux"], 0)
+    moved, weights = far(values, 0, np.nan_to_num(values))
+    assert weights is not None and not np.isnan(moved).all(axis=(1, 2)).any()
+    np.testing.assert_array_equal(moved, weights)
+    values = np.ones_like(values)
     noisy, weights = AugmentedValues(Augment(noise={"flux": 0.5}), entries["flux"], 0)(values, 0, values)
     assert not np.allclose(noisy, values) and weights is not None and np.array_equal(weights, values)
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.stats
 import torch
 import yaml
 from sklearn.linear_model import Ridge as TheirRidge
@@ -30,8 +31,9 @@ from maskweave.transfer.ridge import MOST_PATTERNS, Ridge
 from maskweave.transfer.run import run_transfer
 from maskweave.transfer.target import Target, make_target
 from maskweave.transfer.task import fit_facts, number_answers
-from maskweave.values.distribution import NumberDistribution
+from maskweave.values.distribution import NumberDistribution, VectorDistribution
 from maskweave.values.scalar import Scalar
+from maskweave.values.vector import Vector
 
 BRIGHTNESS = {"target": "metadata", "label": "brightness"}
 
@@ -102,6 +104,34 @@ def test_gaussian_and_quantile_distributions() -> None:
     assert shaped.interval(0.9) == pytest.approx((0.5, 9.5)) and shaped.probabilities.sum() == pytest.approx(1)
     equal = NumberDistribution.from_quantiles(levels, np.full(19, 7.0))
     assert equal.value == pytest.approx(7, abs=1e-3) and (np.diff(equal.edges) > 0).all()
+
+
+def test_distributions_of_vectors() -> None:
+    rng = np.random.default_rng(0)
+    target = Target(Modality("v", 1, "grid", Vector(channels=2, unit="m"), grid=(1,)), "", ())
+    truth = list(rng.normal([3, -100], [1, 20], (500, 2)).astype(np.float32))
+    facts = fit_facts(target, truth, HeadSettings())
+    head = NumberHead(4, 2, "gaussian")
+    head.set_scale(facts.mean, facts.std)
+    found = number_answers(target, head, torch.zeros(500, 2, 2))
+    assert isinstance(found[0], VectorDistribution) and found[0].value == pytest.approx(facts.mean, rel=1e-5)
+    spread = scipy.stats.norm(facts.mean, facts.std)
+    metrics = Vector(channels=2).metrics()
+    score = {name: metric.score(found, truth) for name, metric in metrics.items()}
+    assert score["nll"] == pytest.approx(-spread.logpdf(truth).mean(), rel=1e-5)
+    inside = (truth >= spread.ppf(0.05)) & (truth <= spread.ppf(0.95))
+    assert score["coverage"] == pytest.approx(inside.mean()) == pytest.approx(0.9, abs=0.03)
+    assert score["rmse"] == pytest.approx(np.sqrt(np.mean(np.square(truth - np.array(facts.mean)))), rel=1e-5)
+    weights = [np.array([1.0, 0.0])] * 500
+    assert metrics["nll"].score(found, truth, weights) == pytest.approx(-spread.logpdf(truth)[:, 0].mean(), rel=1e-5)
+    constant = metrics["nll"].best_constant(truth)
+    assert metrics["nll"].score([constant] * 500, truth) == pytest.approx(score["nll"], rel=1e-4)
+    wide = VectorDistribution.mixture(
+        [VectorDistribution(np.zeros(2), np.ones(2)), VectorDistribution(np.full(2, 4.0), np.ones(2))]
+    )
+    assert wide.value.tolist() == [2, 2] and wide.std == pytest.approx(np.sqrt([5, 5]))
+    assert json.loads(json.dumps(wide.to_plain()))["std"] == pytest.approx(np.sqrt([5, 5]))
+    assert np.isnan(metrics["nll"].score([t * 0 for t in truth], truth)), "arrays have no distribution"
 
 
 def test_raw_features_are_over_known_points() -> None:
@@ -311,7 +341,8 @@ def test_a_probe_of_a_target_that_only_the_catalog_has(
     written = json.loads((start / "probe.json").read_text())
     assert {row["samples"] for row in written} == {8}, "a fifth of 40 samples"
     rows = {row["metric"]: row["value"] for row in written}
-    assert rows["linear-probe R²"] > 0.95 and "linear-probe NLL" not in rows
+    assert rows["linear-probe R²"] > 0.95 and "20-nearest-neighbor NLL" not in rows
+    assert rows["linear-probe coverage of 90%"] > 0.7 and np.isfinite(rows["linear-probe NLL"])
 
 
 def test_groups_share_a_part_and_a_fold(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

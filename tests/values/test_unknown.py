@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from maskweave.data.batches import ValueBatch
 from maskweave.data.folders import import_folders
 from maskweave.data.shards import Shards
 from maskweave.data.token_store import TokenData
@@ -216,7 +217,7 @@ def test_the_tokenizer_sees_what_is_known_and_not_what_is_not(sample: dict[str, 
     objective = TokenizerObjective(GridTokenizer(catalog()["bands"]))
     x = value.to_network([sample["bands"]])
     assert x.isnan().sum() == 33 and objective.tokenizer.encoder.patches.in_features == 16 * 4
-    loss, _ = objective.eval()(type("Batch", (), {"values": x})())
+    loss, _ = objective.eval()(ValueBatch("x", x))
     output, _, quantized, _ = objective.tokenizer(x)
     known = ~x.isnan()
     expected = F.smooth_l1_loss(output[known], x[known], beta=0.1) + quantized.loss

@@ -171,7 +171,9 @@ class AugmentedValues:
         entries = {name: self.modality, WEIGHTS: self.modality}
         varied = []
         for b, value in enumerate(values):
-            sample = {name: value} if weights is None else {name: value, WEIGHTS: weights[b]}
+            sample = {name: value}
+            if weights is not None:  # unknown where the values are, so that both are moved alike
+                sample[WEIGHTS] = np.where(self.modality.value.known(value), weights[b], np.float32(np.nan))
             changed = self.augment(sample, entries, np.random.default_rng([self.seed, DRAWS, first + b]))
             varied.append({**sample, **changed})
         moved = None if weights is None else np.stack([sample[WEIGHTS] for sample in varied])

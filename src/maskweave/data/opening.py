@@ -21,6 +21,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
+from typing import Any, Protocol
 
 from maskweave.data.arrow import DatasetsFolder, ParquetTable, is_datasets_folder, parquet_files
 from maskweave.data.coco import Coco, coco_files
@@ -43,6 +44,25 @@ from maskweave.values.files import PICTURES
 
 LOOKED_AT = 1000
 """Maximum number of files that are counted for a message, and that are compared to detect aligned folders."""
+
+
+class ReadBy(Protocol):
+    """Settings of a recipe that say how the samples at a place are read."""
+
+    @property
+    def fields(self) -> Mapping[str, str]: ...
+    @property
+    def outside_paths(self) -> bool: ...
+    @property
+    def window(self) -> int: ...
+    @property
+    def pictures(self) -> str: ...
+
+
+def reading_options(settings: ReadBy) -> dict[str, Any]:
+    """Returns the arguments of `open_data` that these settings hold."""
+    names = ("fields", "outside_paths", "window", "pictures")
+    return {name: getattr(settings, name) for name in names}
 
 
 def open_data(

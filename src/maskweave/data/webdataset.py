@@ -7,6 +7,7 @@ A member PATH/KEY.FIELD belongs to sample PATH/KEY. The field is all that follow
 import atexit
 import functools
 import gzip
+import hashlib
 import itertools
 import os
 import shutil
@@ -25,12 +26,14 @@ from maskweave.data.mirror import reading
 from maskweave.data.part_source import FilePart, PartSource
 from maskweave.data.shards import Scan, read_range, scan
 from maskweave.errors import BadSample, MaskweaveError
-from maskweave.files import stamp
+from maskweave.files import stamp, write_aside
 from maskweave.modality.catalogs import Catalog
 from maskweave.modality.entry import Modality
 from maskweave.values.formats import split_ending
 
 PLAIN, PACKED = (".tar",), (".tar.gz", ".tgz")
+SHARED = "MASKWEAVE_UNPACKED_TARS"
+"""Variable of the environment with the folder of unpacked tars, for processes that are started from one another."""
 TEXTS = {"cls": "txt", "text": "txt"}
 """Endings that WebDataset uses for texts."""
 MOST_LISTED = 12
@@ -230,20 +233,27 @@ def bytes_at(path: Path, offset: int, size: int, where: str) -> bytes:
 
 @functools.cache
 def _folder() -> Path:
-    """A folder for unpacked tars, removed at exit."""
+    """A folder for unpacked tars, which the processes that this one starts share. It is removed at exit by the process that made it."""
+    shared = os.environ.get(SHARED, "")
+    if shared and Path(shared).is_dir():
+        return Path(shared)
     folder = Path(tempfile.mkdtemp(prefix="maskweave-tars-"))
+    os.environ[SHARED] = str(folder)
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder
 
 
 @functools.cache
 def unpacked(path: Path, version: tuple[int, ...]) -> Path:
-    """Unpack a compressed tar, once per process and version of the file; returns the path of the plain tar.
+    """Unpack a compressed tar, once per version of the file for a process and those that it starts; returns the path of the plain tar.
 
     If it is damaged, what comes before the fault is kept; reading the tar then tells where it ends.
     """
-    plain = _folder() / f"{len(list(_folder().iterdir())):05d}.tar"
-    with open(plain, "wb") as out:
+    name = f"{path.resolve()}\0{version}"
+    plain = _folder() / f"{hashlib.sha256(name.encode()).hexdigest()[:32]}.tar"
+    if plain.exists():
+        return plain
+    with write_aside(plain) as aside, open(aside, "wb") as out:
         try:
             with reading(path, gzip.open) as stream:
                 while chunk := stream.read1(2**16):  # unlike read, returns what comes before a fault

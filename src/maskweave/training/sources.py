@@ -8,7 +8,7 @@ import numpy as np
 from maskweave.data.mirror import local_place
 from maskweave.data.mixing import Mixed, apportion
 from maskweave.data.named import is_endless, is_named
-from maskweave.data.opening import open_data
+from maskweave.data.opening import open_data, reading_options
 from maskweave.data.sidecar import SidecarSource
 from maskweave.data.source import Source, Subset
 from maskweave.data.split import Divided, divide, some_by_hash, take_evenly
@@ -88,16 +88,8 @@ def _open(data: DataSettings, catalog: Catalog, part: str, seed: int | None, sam
     names = list(catalog)
     if not is_endless(data.source):
         fields = {name: field for name, field in data.fields.items() if name in (*catalog, NAME)}
-        complete = open_data(
-            data.source,
-            catalog,
-            names=names,
-            seed=seed,
-            fields=fields,
-            outside_paths=data.outside_paths,
-            window=data.window,
-            pictures=data.pictures,
-        )
+        options = reading_options(replace(data, fields=fields))
+        complete = open_data(data.source, catalog, names=names, seed=seed, **options)
         parts = divide(complete, data.split, data.validation, data.source)
         return Subset(complete, _chosen(complete, parts, part, data, samples, spread))
     held_out = part != "train"

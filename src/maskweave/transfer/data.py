@@ -9,7 +9,7 @@ import numpy as np
 from maskweave.data.augment import Augment
 from maskweave.data.labeled import ClassFolders
 from maskweave.data.named import is_endless
-from maskweave.data.opening import open_data
+from maskweave.data.opening import open_data, reading_options
 from maskweave.data.order import Order
 from maskweave.data.parts import noting
 from maskweave.data.source import Source
@@ -243,14 +243,5 @@ def _open(
 ) -> Source:
     """Opens the samples at `place`: all of a fixed data set. `count` and `seed` apply only to endless sources."""
     made: dict[str, Any] = {"samples": count, "seed": seed} if is_endless(place) else {}
-    return open_data(
-        place,
-        catalog,
-        names=names,
-        pictures=pictures,
-        labeled=True,
-        fields=data.fields,
-        outside_paths=data.outside_paths,
-        window=data.window,
-        **made,
-    )
+    options = {**reading_options(data), "pictures": pictures}
+    return open_data(place, catalog, names=names, labeled=True, **options, **made)

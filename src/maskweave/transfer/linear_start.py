@@ -23,7 +23,7 @@ from maskweave.objectives.transfer import TransferObjective
 from maskweave.tokenizers.base import Tokenizer
 from maskweave.transfer.blocks import block_scales
 from maskweave.transfer.data import Examples, TransferBatches
-from maskweave.transfer.probe import Labeled, LinearProbe, share_right
+from maskweave.transfer.probe import Labeled, LinearProbe
 from maskweave.transfer.ridge import Ridge
 from maskweave.transfer.task import raw_names
 
@@ -34,6 +34,8 @@ LEAST_PER_CLASS = 5
 """A logistic regression needs this many samples per class."""
 MOST_POINTS = 30_000
 BATCH = 32
+POINT_DECAYS = (1e-1, 1e-2, 1e-3, 1e-4)
+"""Weight decays of logistic regressions of points, which are many more than features: one fold suffices to choose."""
 LEAST_SPREAD = 0.1
 """Features that vary less than this share of the typical one are not scaled up further: in fine-tuning they change by more than among the samples."""
 
@@ -190,7 +192,8 @@ def _start_points(
     x_S2C = skip.standardized(x_SC.to(device)[..., None, None])[..., 0, 0].cpu()
     if classes:
         with torch.enable_grad():
-            probe = _held_out_fold(Labeled(x_S2C, y_SK[:, 0].long(), fold_S), classes)
+            of_points = Labeled(x_S2C, y_SK[:, 0].long(), fold_S)
+            probe = LinearProbe.tuned(of_points, classes, POINT_DECAYS, folds=1)
         mean, std, weight, bias = probe.mean, probe.std, probe.weight.double(), probe.bias.double()
         sentence = f"logistic regression of each point, weight decay {probe.weight_decay:g}"
     else:
@@ -206,17 +209,3 @@ def _start_points(
         assert layer.bias is not None
         layer.bias.zero_()
     return f"the head starts from {sentence}, fitted to {len(x_SC):,} points of {len(chosen)} examples"
-
-
-def _held_out_fold(points: Labeled, classes: int) -> LinearProbe:
-    """Fits all points, with the weight decay that is most accurate on one fold: there are many more points than features."""
-    assert points.folds is not None
-    held = torch.from_numpy(points.folds == points.folds.min())
-    best, right, tried = 1e-4, -1.0, None
-    if not bool(held.all()):
-        kept, out = (Labeled(points.features[some], points.labels[some]) for some in (~held, held))
-        for decay in (1e-1, 1e-2, 1e-3, 1e-4):
-            tried = LinearProbe.fit(kept, classes, decay, tried)
-            if (share := share_right(tried(out.features), out.labels)) > right:
-                best, right = decay, share
-    return LinearProbe.fit(points, classes, best)

@@ -196,36 +196,35 @@ class LinearProbe:
         return cls(mean, std, (weight.detach() * scale_D).float(), bias.detach().float(), weight_decay)
 
     @classmethod
-    def tuned(cls, train: Labeled, num_classes: int, decays: Sequence[float] = WEIGHT_DECAYS) -> "LinearProbe":
-        """Fit to all training samples, with the weight decay that is most accurate in cross-validation, or on the last fifth of them if there are
-        more than `CROSS_VALIDATED` samples, or no folds."""
-        scale = train.scale if len(train.blocks) > 1 else None
-        if train.folds is not None and len(train.labels) <= CROSS_VALIDATED and len(np.unique(train.folds)) > 1:
-            return cls.fit(train, num_classes, cls._best_of_folds(train, num_classes, decays, scale), scale=scale)
-        cut = len(train.labels) - max(1, round(TUNED_ON * len(train.labels)))
-        if cut < 1:
-            raise MaskweaveError(f"a linear probe needs 2 examples or more, found {len(train.labels)}")
-        first, last = (Labeled(train.features[s], train.labels[s]) for s in (slice(cut), slice(cut, None)))
-        best, right, tried = decays[0], -1.0, None
-        for decay in sorted(decays, reverse=True):  # from the strongest, which converges fastest, to the weakest
-            tried = cls.fit(first, num_classes, decay, tried, scale)
-            accuracy = share_right(tried(last.features), last.labels)
-            if accuracy > right:
-                best, right = decay, accuracy
-        return cls.fit(train, num_classes, best, scale=scale)
+    def tuned(
+        cls, train: Labeled, num_classes: int, decays: Sequence[float] = WEIGHT_DECAYS, folds: int = 0
+    ) -> "LinearProbe":
+        """Fit to all training samples, with the weight decay that is most accurate on those that are held out.
 
-    @classmethod
-    def _best_of_folds(cls, train: Labeled, num_classes: int, decays: Sequence[float], scale: Tensor | None) -> float:
-        assert train.folds is not None
+        Args:
+            folds: so many folds are held out, one after another; 0: all of up to `CROSS_VALIDATED` samples, and the last fifth of more samples, or if
+                there are no folds.
+        """
+        scale = train.scale if len(train.blocks) > 1 else None
         right = dict.fromkeys(sorted(decays, reverse=True), 0.0)
-        for fold in np.unique(train.folds):
-            held = torch.from_numpy(train.folds == fold)
+        for held in cls._held_out(train, folds):
             kept, out = (Labeled(train.features[some], train.labels[some]) for some in (~held, held))
             tried = None
             for decay in right:  # from the strongest, which converges fastest, to the weakest
                 tried = cls.fit(kept, num_classes, decay, tried, scale)
                 right[decay] += share_right(tried(out.features), out.labels) * len(out.labels)
-        return max(right, key=lambda decay: right[decay])
+        return cls.fit(train, num_classes, max(right, key=lambda decay: right[decay]), scale=scale)
+
+    @staticmethod
+    def _held_out(train: Labeled, folds: int) -> list[Tensor]:
+        """Returns which samples (S,) are held out, for each fold."""
+        numbers = [] if train.folds is None else np.unique(train.folds).tolist()
+        if len(numbers) > 1 and (folds or len(train.labels) <= CROSS_VALIDATED):
+            return [torch.from_numpy(train.folds == number) for number in numbers[: folds or None]]
+        cut = len(train.labels) - max(1, round(TUNED_ON * len(train.labels)))
+        if cut < 1:
+            raise MaskweaveError(f"a linear probe needs 2 examples or more, found {len(train.labels)}")
+        return [torch.arange(len(train.labels)) >= cut]
 
     def __call__(self, features_TD: Tensor) -> Tensor:
         """Returns (T, K) logits."""
@@ -326,6 +325,8 @@ def _number_scores(examples: Parts, train: Labeled, held_out: Labeled) -> dict[s
     if value.number_scale is not None:
         spread = max(float(ridge.error[0]), 1e-12)
         linear = [NumberDistribution.gaussian(m, spread, *value.number_scale) for m in linear_TK[:, 0].tolist()]
+    else:
+        linear = value.gaussian_answers(linear_TK.numpy(), ridge.error.expand_as(linear_TK).numpy()) or linear
     truth, seen = as_values(held_out.labels), as_values(train.labels)
     entry = examples.train.weighted
     weights, seen_weights = (scaled_together(some.raw_weights, entry) for some in (held_out, train))

@@ -72,6 +72,7 @@ def score_transfer(
     return [
         EvaluationRow(names, target.name, *score[:4], math.nan, len(truth), seed, score.part)
         for score in _metrics(target, found, truth, seen, weights, seen_weights)
+        if not (math.isnan(score.value) and math.isfinite(score.constant))  # it needs distributions, and there are none
     ]
 
 

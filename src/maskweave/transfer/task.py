@@ -201,6 +201,10 @@ def number_answers(target: Target, head: NumberHead, output_BKO: Tensor) -> list
     value, output_BKO = target.value, output_BKO.detach().float()
     if value.number_scale is None:
         mean_BK = head.restore(standardized_mean(head, output_BKO))
+        if head.form == "gaussian":
+            std_BK = output_BKO[..., 1].double().clamp(LEAST_LOG_STD, MOST_LOG_STD).exp() * head.std
+            if (found := value.gaussian_answers(mean_BK.cpu().numpy(), std_BK.cpu().numpy())) is not None:
+                return found
         shape = (value.channels, *value.size)
         return list(value.from_network(mean_BK.unflatten(1, shape).float()))
     output_BO = output_BKO[:, 0]

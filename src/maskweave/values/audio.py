@@ -206,24 +206,19 @@ class Audio(ValueType):
         missing = self.size[1] - log_mel.shape[1]
         return np.pad(log_mel, ((0, 0), (0, missing)), constant_values=np.nan) if missing > 0 else log_mel
 
-    def check_batch(self, values: Sequence[Any], name: str, first: int = 0) -> list[np.ndarray]:
-        """Returns the spectrograms (M, T) of sounds, NaN past their end."""
-        out = []
-        for i, value in enumerate(values, first):
-            at = f"{name}: value {i} of the batch"
-            if isinstance(value, np.ndarray) and value.shape == self.size:  # checked before
-                out.append(value)
-                continue
-            sound = self.check(self.from_python(value, at), at)
-            if sound.num_samples > self.size[1] * self.hop:
-                raise refuse(
-                    at,
-                    f"a sound of {sound.seconds:.4g} s",
-                    f"at most {self.max_seconds:g} s",
-                    "cut it, or raise value.max_seconds",
-                )
-            out.append(self.padded(sound))
-        return out
+    def check_item(self, value: Any, where: str) -> np.ndarray:
+        """Returns the spectrogram (M, T) of a sound, NaN past its end."""
+        if isinstance(value, np.ndarray) and value.shape == self.size:  # checked before
+            return value
+        sound = self.check(self.from_python(value, where), where)
+        if sound.num_samples > self.size[1] * self.hop:
+            raise refuse(
+                where,
+                f"a sound of {sound.seconds:.4g} s",
+                f"at most {self.max_seconds:g} s",
+                "cut it, or raise value.max_seconds",
+            )
+        return self.padded(sound)
 
     def to_network(self, values: Sequence[Any]) -> Tensor:
         if not len(values):

@@ -310,11 +310,11 @@ class ValueType(Drawn):
         Raises:
             BadSample: gives the number of the value in the batch.
         """
-        return [
-            self.check(self.from_python(v, at), at)
-            for i, v in enumerate(values, first)
-            for at in [f"{name}: value {i} of the batch"]
-        ]
+        return [self.check_item(v, f"{name}: value {i} of the batch") for i, v in enumerate(values, first)]
+
+    def check_item(self, value: Any, where: str) -> Any:
+        """Check a value of a batch, which must have the entry's size; returns what `to_network` takes. A value that was returned before stays as it is."""
+        return self.check(self.from_python(value, where), where)
 
     def to_network(self, values: Sequence[Any]) -> Tensor:
         """Converts a batch of checked values of the entry's size to a network's input: float32 (B, C, *size), NaN at unknown points; or class
@@ -356,6 +356,10 @@ class ValueType(Drawn):
     def answers(self, output: Tensor) -> list[Any]:
         """Converts the output of a fine-tuned head to predictions: values, or distributions."""
         return list(self.from_network(output))
+
+    def gaussian_answers(self, mean_BK: np.ndarray, std_BK: np.ndarray) -> list[Any] | None:
+        """Returns the distributions of values whose numbers have these means and standard deviations on the network's scale; None: not supported."""
+        return None
 
     # Rules, for types that are tokenized by them
 

@@ -212,16 +212,15 @@ class Dense(Array):
 
     # Networks
 
-    def check_batch(self, values: Sequence[Any], name: str, first: int = 0) -> list[np.ndarray]:
-        checked = super().check_batch(values, name, first)
-        for i, value in enumerate(checked, first):
-            if value.shape[: len(self.size)] != tuple(self.size):
-                raise refuse(
-                    f"{name}: value {i} of the batch",
-                    f"shape {value.shape}",
-                    f"the entry's size {tuple(self.size)}",
-                    "resize it, or correct the entry",
-                )
+    def check_item(self, value: Any, where: str) -> np.ndarray:
+        checked = super().check_item(value, where)
+        if checked.shape[: len(self.size)] != tuple(self.size):
+            raise refuse(
+                where,
+                f"shape {checked.shape}",
+                f"the entry's size {tuple(self.size)}",
+                "resize it, or correct the entry",
+            )
         return checked
 
     def stack(self, values: Sequence[Any]) -> np.ndarray:

@@ -7,6 +7,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from statistics import NormalDist
 from typing import Any, Self
 
 import numpy as np
@@ -190,6 +191,42 @@ class NumberDistribution(Distribution):
 
     def _bin(self, x: np.ndarray) -> np.ndarray:
         return np.clip(np.searchsorted(self.edges, x, "right") - 1, 0, len(self.centers) - 1)
+
+
+@dataclass(frozen=True, eq=False)
+class VectorDistribution(Distribution):
+    """Independent normal distributions of the numbers of a vector. As an array, it is their means."""
+
+    mean: np.ndarray
+    """(C,) in `unit`."""
+    std: np.ndarray
+    """(C,) standard deviations, above 0."""
+    unit: str = ""
+
+    @property
+    def value(self) -> np.ndarray:
+        return np.asarray(self.mean, np.float32)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.array(self.mean, dtype or np.float64)
+
+    def log_densities(self, x: np.ndarray) -> np.ndarray:
+        """Returns the log of the probability per unit of each number at `x`, (C,) in nats."""
+        return -0.5 * np.square((x - self.mean) / self.std) - np.log(self.std * math.sqrt(2 * math.pi))
+
+    def intervals(self, share: float = 0.9) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the ends, (C,) each, of the central intervals that hold this share of the probability."""
+        reach = NormalDist().inv_cdf((1 + share) / 2) * np.asarray(self.std)
+        return self.mean - reach, self.mean + reach
+
+    @classmethod
+    def mixture(cls, members: Sequence["VectorDistribution"]) -> "VectorDistribution":
+        mean = np.mean([m.mean for m in members], axis=0)
+        square = np.mean([np.square(m.mean) + np.square(m.std) for m in members], axis=0)
+        return replace(members[0], mean=mean, std=np.sqrt(np.maximum(square - np.square(mean), 1e-300)))
+
+    def to_plain(self) -> dict[str, Any]:
+        return {"value": self.value.tolist(), "std": np.asarray(self.std).tolist(), "unit": self.unit}
 
 
 @dataclass(frozen=True, eq=False)

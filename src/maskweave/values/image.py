@@ -215,16 +215,11 @@ class Image(Dense):
         out = np.concatenate([colors, given[..., -1:]], axis=-1)
         return out if value.dtype == np.uint8 else self.levels(out)
 
-    def check_batch(self, values: Sequence[Any], name: str, first: int = 0) -> list[np.ndarray]:
-        """Returns pictures with alpha as float16 (H, W, C), NaN at unknown points."""
-        if not self.valid:
-            return super().check_batch(values, name, first)
-        return [
-            value
-            if isinstance(value, np.ndarray) and value.dtype == np.float16  # checked before
-            else self.levels(super(Image, self).check_batch([value], name, i)[0])
-            for i, value in enumerate(values, first)
-        ]
+    def check_item(self, value: Any, where: str) -> np.ndarray:
+        """Returns a picture; one with alpha as float16 (H, W, C), NaN at unknown points."""
+        if self.valid and isinstance(value, np.ndarray) and value.dtype == np.float16:  # checked before
+            return value
+        return self.levels(super().check_item(value, where))
 
     def to_network(self, values: Sequence[Any]) -> Tensor:
         return super().to_network([self.levels(value) for value in values] if self.valid else values)

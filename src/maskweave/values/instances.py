@@ -135,20 +135,16 @@ class Instances(ValueType):
                 where, f"{count:,} instances", f"at most {most:,} masks of the entry's size {tuple(self.size)}"
             )
 
-    def check_batch(self, values: Sequence[Any], name: str, first: int = 0) -> list[Any]:
-        checked = super().check_batch(values, name, first)
-        for i, value in enumerate(checked, first):
-            for n, item in enumerate(value):
-                where = f"{name}: value {i} of the batch: instance {n}"
-                if item["mask"].shape != tuple(self.size):
-                    raise refuse(where, f"a mask of shape {item['mask'].shape}", f"the entry's size {tuple(self.size)}")
-                if not item["mask"].any():
-                    raise refuse(
-                        where,
-                        "an empty mask",
-                        "masks with at least one pixel",
-                        "leave out instances that are not visible",
-                    )
+    def check_item(self, value: Any, where: str) -> list[dict[str, Any]]:
+        checked = super().check_item(value, where)
+        for n, item in enumerate(checked):
+            at = f"{where}: instance {n}"
+            if item["mask"].shape != tuple(self.size):
+                raise refuse(at, f"a mask of shape {item['mask'].shape}", f"the entry's size {tuple(self.size)}")
+            if not item["mask"].any():
+                raise refuse(
+                    at, "an empty mask", "masks with at least one pixel", "leave out instances that are not visible"
+                )
         return checked
 
     def parse(self, content: bytes, ending: str, where: str) -> Any:

@@ -98,7 +98,7 @@ def relative_errors(prediction: Any, truth: Any, weight: np.ndarray | None = Non
     """
     p, t = pair(prediction, truth)
     valid = np.isfinite(t) & (t > 0)
-    counted = _counted(valid, weight)[valid]
+    counted = weights_at(valid, weight)[valid]
     p, t = np.where(np.isfinite(p), p, 0)[valid], t[valid]
     return np.array([np.sum(np.abs(p - t) / t * counted), counted.sum()])
 
@@ -107,7 +107,7 @@ def within_ratio(prediction: Any, truth: Any, ratio: float = 1.25, weight: np.nd
     """(points with max(p / t, t / p) < ratio, points) over points with finite t > 0."""
     p, t = pair(prediction, truth)
     valid = np.isfinite(t) & (t > 0)
-    counted = _counted(valid, weight)[valid]
+    counted = weights_at(valid, weight)[valid]
     p, t = p[valid], t[valid]
     good = np.isfinite(p) & (p > 0) & (p < ratio * t) & (t < ratio * p)
     return np.array([counted[good].sum(), counted.sum()], dtype=np.float64)
@@ -140,7 +140,7 @@ def _errors(
 ) -> np.ndarray:
     p, t = pair(prediction, truth)
     valid = np.isfinite(t)
-    counted = _counted(valid, weight)
+    counted = weights_at(valid, weight)
     error = measure(np.where(np.isfinite(p), p, 0) - np.where(valid, t, 0)) * counted
     if axes is None:
         return np.array([error.sum(), counted.sum()])
@@ -148,7 +148,7 @@ def _errors(
     return np.stack([np.atleast_1d(error.sum(axis=over)), np.atleast_1d(counted.sum(axis=over))])
 
 
-def _counted(valid: np.ndarray, weight: np.ndarray | None) -> np.ndarray:
+def weights_at(valid: np.ndarray, weight: np.ndarray | None) -> np.ndarray:
     """How much each point counts: not at all where it is not valid."""
     return valid if weight is None else np.where(valid, np.asarray(weight, np.float64).reshape(valid.shape), 0)
 
@@ -163,7 +163,7 @@ def variance_sums(prediction: Any, truth: Any, weight: np.ndarray | None = None)
     """(4, P): squared errors, truths, squared truths and whether the truth is finite, for `mean_explained_variance`."""
     p, t = pair(prediction, truth)
     valid = np.isfinite(t)
-    counted = _counted(valid, weight)
+    counted = weights_at(valid, weight)
     known = np.where(valid, t, 0)
     error = np.square(np.where(np.isfinite(p), p, 0) - known)
     return np.stack([error * counted, known * counted, np.square(known) * counted, counted]).reshape(4, -1)
@@ -270,7 +270,7 @@ def mean_value(values: Sequence[Any], weights: Weights = None) -> np.ndarray:
     known = np.isfinite(stack)
     if weights is None:
         return np.sum(np.where(known, stack, 0), axis=0) / np.maximum(known.sum(axis=0), 1)
-    weight = _counted(known, np.stack(weights))
+    weight = weights_at(known, np.stack(weights))
     return np.sum(np.where(known, stack, 0) * weight, axis=0) / np.maximum(weight.sum(axis=0), 1e-12)
 
 
@@ -288,7 +288,7 @@ def median(values: Sequence[Any], weights: Weights = None) -> np.ndarray:
     if weights is None:
         return np.nanmedian(stack, axis=0)
     order = np.argsort(stack, axis=0, kind="stable")  # NaN last
-    weight = np.take_along_axis(_counted(np.isfinite(stack), np.stack(weights)), order, axis=0)
+    weight = np.take_along_axis(weights_at(np.isfinite(stack), np.stack(weights)), order, axis=0)
     return _middle(np.take_along_axis(stack, order, axis=0), weight)
 
 
@@ -416,7 +416,7 @@ def _positive(values: Sequence[Any], weights: Weights) -> tuple[np.ndarray, np.n
     stack = np.stack([np.asarray(value, dtype=np.float64).ravel() for value in values])
     valid = np.isfinite(stack) & (stack > 0)
     order = np.argsort(np.where(valid, stack, np.inf), axis=0, kind="stable")
-    weight = _counted(valid, None if weights is None else np.stack(weights))
+    weight = weights_at(valid, None if weights is None else np.stack(weights))
     sorted_SP = np.take_along_axis(np.where(valid, stack, np.inf), order, axis=0)
     return sorted_SP, np.take_along_axis(weight, order, axis=0).astype(np.float64)
 

@@ -102,13 +102,9 @@ class Series(ScaledNumbers):
         """Extends a series by unknown points, unless its points lie on an axis."""
         return value if self.axis else pad_end(value, self.size[0])
 
-    def check_batch(self, values: Sequence[Any], name: str, first: int = 0) -> list[np.ndarray]:
-        checked = [
-            self.check(self.from_python(value, at), at)
-            for i, value in enumerate(values, first)
-            for at in [f"{name}: value {i} of the batch"]
-        ]
-        return super().check_batch([self._extended(value) for value in checked], name, first)
+    def check_item(self, value: Any, where: str) -> np.ndarray:
+        checked = self.check(self.from_python(value, where), where)
+        return super().check_item(self._extended(checked), where)
 
     def write(self, value: Any) -> tuple[bytes, str]:
         return super().write(value if self.axis else cut_end(np.asarray(value)))

@@ -11,8 +11,10 @@ from torch import Tensor
 from maskweave.errors import MaskweaveError
 from maskweave.values.array import MAX_CHANNELS, NUMBERS, Array
 from maskweave.values.base import Size, TextLabels, refuse
+from maskweave.values.distribution import VectorDistribution
 from maskweave.values.metrics import (
     Metric,
+    Weights,
     absolute_errors,
     mean,
     mean_explained_variance,
@@ -22,8 +24,14 @@ from maskweave.values.metrics import (
     squared_errors,
     variance_sums,
     weighable,
+    weights_at,
 )
 from maskweave.values.variation import Variation
+
+INTERVAL = 0.9
+"""Share of the probability in the interval whose coverage is scored."""
+LEAST_STD = 1e-12
+"""Smallest standard deviation of a distribution."""
 
 
 @dataclass(frozen=True)
@@ -70,12 +78,27 @@ class Vector(Array):
         return self.unscale(output.detach().float().contiguous().cpu().numpy())
 
     def metrics(self, parse: TextLabels | None = None) -> dict[str, Metric]:
-        """`mae`, `rmse`: over all channels. `r2`: the explained share of the variance of each channel, averaged over the channels."""
+        """`mae`, `rmse`: over all channels. `r2`: the explained share of the variance of each channel, averaged over the channels. `nll`, the mean of
+        -log of the predicted density at each number, in nats, and `coverage`, the share of numbers in their central 90% interval, for predictions with a
+        distribution."""
         return {
             "mae": weighable("MAE", "lower", absolute_errors, mean, median),
             "rmse": weighable("RMSE", "lower", squared_errors, root_mean, mean_value),
             "r2": weighable("R²", "higher", variance_sums, mean_explained_variance, mean_value),
+            "nll": weighable("NLL", "lower", _negative_log_densities, mean, self._typical),
+            "coverage": weighable(f"coverage of {INTERVAL:.0%}", f"{INTERVAL:g}", _are_covered, mean, self._typical),
         }
+
+    def gaussian_answers(self, mean_BK: np.ndarray, std_BK: np.ndarray) -> list[Any]:
+        factor_C, shift_C = (np.asarray(x, np.float64) for x in self.factor_shift)
+        means, deviations = (mean_BK - shift_C) / factor_C, np.maximum(std_BK / np.abs(factor_C), LEAST_STD)
+        return [VectorDistribution(m, s, self.unit) for m, s in zip(means, deviations, strict=True)]
+
+    def _typical(self, values: Sequence[Any], weights: Weights = None) -> VectorDistribution:
+        """The mean and the standard deviation of each number of training values."""
+        center = mean_value(values, weights)
+        squares = mean_value([np.square(np.asarray(value, np.float64) - center) for value in values], weights)
+        return VectorDistribution(center, np.maximum(np.sqrt(squares), LEAST_STD), self.unit)
 
     @property
     def curve(self) -> bool:
@@ -92,3 +115,20 @@ class Vector(Array):
         from maskweave.values.drawing import span_of
 
         return span_of(values, (0, 100))
+
+
+def _negative_log_densities(prediction: Any, truth: Any, weight: np.ndarray | None = None) -> np.ndarray:
+    if not isinstance(prediction, VectorDistribution):
+        return np.zeros(2)
+    t = np.asarray(truth, np.float64)
+    counted = weights_at(np.isfinite(t), weight)
+    return np.array([-(prediction.log_densities(np.nan_to_num(t)) * counted).sum(), counted.sum()])
+
+
+def _are_covered(prediction: Any, truth: Any, weight: np.ndarray | None = None) -> np.ndarray:
+    if not isinstance(prediction, VectorDistribution):
+        return np.zeros(2)
+    t = np.asarray(truth, np.float64)
+    counted = weights_at(np.isfinite(t), weight)
+    low, high = prediction.intervals(INTERVAL)
+    return np.array([(((low <= t) & (t <= high)) * counted).sum(), counted.sum()])

@@ -228,24 +228,19 @@ class Video(Image):
     def known(self, value: Any) -> np.ndarray:
         return known_points(self.padded(value))
 
-    def check_batch(self, values: Sequence[Any], name: str, first: int = 0) -> list[np.ndarray]:
-        """Returns the videos as float16 (T, H, W, C), NaN past their end."""
-        out = []
-        for i, value in enumerate(values, first):
-            at = f"{name}: value {i} of the batch"
-            if isinstance(value, np.ndarray) and value.dtype == np.float16:  # checked before
-                out.append(value)
-                continue
-            video = self.check(self.from_python(value, at), at)
-            if video.shape[1:3] != tuple(self.size[1:]) or len(video) > self.size[0]:
-                raise refuse(
-                    at,
-                    f"shape {video.shape}",
-                    f"the entry's size {tuple(self.size)}, or fewer frames",
-                    "resize it, or correct the entry",
-                )
-            out.append(self.padded(video))
-        return out
+    def check_item(self, value: Any, where: str) -> np.ndarray:
+        """Returns a video as float16 (T, H, W, C), NaN past its end."""
+        if isinstance(value, np.ndarray) and value.dtype == np.float16:  # checked before
+            return value
+        video = self.check(self.from_python(value, where), where)
+        if video.shape[1:3] != tuple(self.size[1:]) or len(video) > self.size[0]:
+            raise refuse(
+                where,
+                f"shape {video.shape}",
+                f"the entry's size {tuple(self.size)}, or fewer frames",
+                "resize it, or correct the entry",
+            )
+        return self.padded(video)
 
     def to_network(self, values: Sequence[Any]) -> Tensor:
         return super().to_network([self.padded(value) for value in values])
