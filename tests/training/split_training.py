@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed as dist
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # as a program
 
@@ -86,7 +87,7 @@ def build(kind: str, batch_size: int, shuffle: bool = True) -> tuple[nn.Module, 
 
 
 def train(folder: str, kind: str, batch_size: int, accumulate: int = 1, **changes: object) -> None:
-    """Trains and writes the gradient of every update to `folder/gradients.safetensors`."""
+    """Trains and writes the gradient of every update to `folder/gradients.safetensors`, and Python's collective calls to `folder/calls-RANK.json`."""
     objective, batches = build(kind, batch_size)
     _, held_out = build(kind, batch_size, shuffle=False)
     given = {"steps": 12, "log_every": 1, "learning_rate": 1e-12, "clip": 0.0, "device": "cpu", **changes}
@@ -100,12 +101,21 @@ def train(folder: str, kind: str, batch_size: int, accumulate: int = 1, **change
                 gradients[f"{number}/{name}"] = p.grad.clone()
         return step(optimizer, closure)
 
+    calls: list[str] = []
+    own = {name: getattr(dist, name) for name in ("all_reduce", "all_gather_object")}
+    for name, function in own.items():
+        setattr(
+            dist, name, lambda *given, name=name, function=function, **k: (calls.append(name), function(*given, **k))[1]
+        )
     AdamW.step = recording  # type: ignore[method-assign]
     try:
         settings = TrainSettings(batch_size=batch_size, accumulate=accumulate, **given)  # type: ignore[arg-type]
         fit(objective, batches, settings, Path(folder), validation=held_out)
     finally:
         AdamW.step = step  # type: ignore[method-assign]
+        for name, function in own.items():
+            setattr(dist, name, function)
+    (Path(folder) / f"calls-{connect('cpu').rank}.json").write_text(json.dumps(calls))
     if connect("cpu").is_main and gradients:
         save_file(gradients, Path(folder) / "gradients.safetensors")
 

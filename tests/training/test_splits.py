@@ -51,6 +51,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
             {"folder": root / "two", "kind": "mod", "batch_size": 4, **learning},
             {"folder": root / "two_two", "kind": "mod", "batch_size": 4, **{**learning, "steps": 6}},
             {"folder": root / "two_two", "kind": "mod", "batch_size": 4, **learning},
+            {"folder": root / "quiet", "kind": "mod", "batch_size": 4, "steps": 32, "log_every": 32},
             {"folder": root / "two_one", "kind": "mod", "batch_size": 4, **{**learning, "steps": 6}},
         ]
     )
@@ -117,3 +118,12 @@ def test_every_run_reports_its_pace(root: Path) -> None:
     for side in ("inputs", "targets"):
         tokens = [sum(n for name, n in counts.items() if name.startswith(side)) for counts in filled]
         assert [line[f"fill/{side}"] for line in lines] == pytest.approx([n / (8 * 12) for n in tokens])
+
+
+def test_processes_do_not_talk_in_every_step(root: Path) -> None:
+    """Besides the gradients, which DDP sends by itself."""
+    for rank in (0, 1):
+        calls = json.loads((root / "quiet" / f"calls-{rank}.json").read_text())
+        agreements, of_metrics, at_the_ends = 32 // 8, 2 * 2, 4
+        assert calls.count("all_reduce") <= agreements + of_metrics + at_the_ends
+        assert calls.count("all_gather_object") <= 5, "names of metrics, counts of validation, two of the checkpoint"

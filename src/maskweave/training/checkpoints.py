@@ -139,19 +139,22 @@ def check_steps(path: Path | None, steps: int) -> None:
 
 
 def check_split(path: Path | None, settings: TrainSettings, world: int, claimed: bool = False) -> None:
-    """Checks that a step has as many samples as in a checkpoint, if there is one, however they are split. Any will do after the last step.
+    """Checks that a step has as many samples as in a checkpoint, if there is one, however they are split.
 
     Args:
         world: number of processes.
-        claimed: the folder is only claimed for the settings, perhaps for another stage, which may have another number of processes.
+        claimed: the folder is claimed for these settings, perhaps for another stage, whose number of processes means nothing. Otherwise the run
+            is about to resume, and a finished one uses no more samples.
 
     Raises:
         MaskweaveError: it has not.
     """
-    if path is None or (content := _check(path))["step"] >= settings.steps:
+    if path is None:
         return
+    content = _check(path)
     was = content["settings"]
-    if claimed and (was["batch_size"], was["accumulate"]) == (settings.batch_size, settings.accumulate):
+    same = (was["batch_size"], was["accumulate"]) == (settings.batch_size, settings.accumulate)
+    if same if claimed else content["step"] >= settings.steps:
         return
     before = (was["batch_size"], was["accumulate"], content["world"])
     wanted = (settings.batch_size, settings.accumulate, world)

@@ -217,6 +217,8 @@ def _tell_end(state: State, log: MetricsLog, bar: Progress) -> None:
 
 def _warn(objective: nn.Module, line: dict[str, float], shown: set[str], bar: Progress) -> None:
     """Shows the objective's warnings. Warnings that differ only in numbers are shown once."""
+    if not math.isfinite(line["loss"]):  # all steps were skipped, so there are no metrics
+        return
     for text in getattr(objective, "warnings", lambda _: [])(line):
         gist = re.sub(r"[\d.]+", "", text)
         if gist not in shown:

@@ -45,6 +45,9 @@ class AdamW(torch.optim.AdamW):
                     sparse.append((group, p, p.grad.coalesce()))
                     p.grad = None
         loss = super().step(closure)
+        skips = getattr(self, "found_inf", None)  # as for torch's fused kernel
+        if sparse and skips is not None and bool(skips):
+            return loss
         for group, p, gradient in sparse:
             self._update_rows(group, p, gradient.indices()[0], gradient.values())
         return loss
