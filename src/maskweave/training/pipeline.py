@@ -95,8 +95,10 @@ def train_model(recipe: Recipe, catalog: Catalog, folder: Path, command: str = "
     """Trains the model on the token shards, in `train.processes` processes, and saves it."""
     with spawn_workers(recipe.train.processes, _train_together, recipe, catalog, folder):
         model, result = _fit_model(recipe, catalog, folder, command)
-    if is_main_process() and made_from(folder) != (checkpoint := digest(result.checkpoint / "state.json")):
-        save_model(model, catalog, folder, checkpoint)
+    if is_main_process():
+        weights = digest(result.checkpoint / "model.safetensors", result.checkpoint / "ema.safetensors")
+        if made_from(folder) != weights:
+            save_model(model, catalog, folder, weights)
     return result
 
 
