@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from maskweave.errors import MaskweaveError
+from maskweave.errors import MaskweaveError, shown
 
 NAME = ".lock"
 BEAT = 5.0
@@ -184,7 +184,7 @@ def lock(folder: str | os.PathLike[str]) -> Iterator[None]:
         held = _acquire(folder, path)
     except OSError as error:
         raise MaskweaveError(
-            f"{folder}: cannot be written to ({error.strerror}); choose another folder, or change its permissions"
+            f"{shown(str(folder), 200)}: cannot be written to ({error.strerror}); check the path and its permissions, or choose another folder"
         ) from error
     with _guard:
         _held[path] = held
