@@ -150,6 +150,10 @@ class Finder(ast.NodeVisitor):
         if node.value is not None:
             self.visit(node.value)
 
+    def visit_keyword(self, node: ast.keyword) -> None:
+        if node.arg not in ("strict", "width", "indent", "stacklevel"):  # they check or format
+            self.generic_visit(node)
+
     def skip(self, node: ast.AST) -> None:
         """Messages, texts, imports and assertions for the type checker."""
 

@@ -198,7 +198,10 @@ def test_folders_made_for_a_lock_go_with_it_if_they_stay_empty(tmp_path: Path) -
 def test_a_folder_that_cannot_be_written_to(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with (
-        pytest.raises(MaskweaveError, match=r"file.*cannot be written to \(.*\); choose another folder"),
+        pytest.raises(
+            MaskweaveError,
+            match=r"file.*cannot be written to \(.*\); check the path and its permissions, or choose another folder",
+        ),
         lock(tmp_path / "file"),
     ):
         pass

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from maskweave.errors import MaskweaveError
+from maskweave.errors import MaskweaveError, shown
 from maskweave.ranks import WHOLE, JobPart
 
 NAME = ".lock"
@@ -195,7 +195,7 @@ def lock(folder: str | os.PathLike[str], part: JobPart = WHOLE) -> Iterator[None
             raise
     except OSError as error:
         raise MaskweaveError(
-            f"{folder}: cannot be written to ({error.strerror}); choose another folder, or change its permissions"
+            f"{shown(str(folder), 200)}: cannot be written to ({error.strerror}); check the path and its permissions, or choose another folder"
         ) from error
     with _guard:
         _held[path] = held

@@ -165,7 +165,7 @@ def test_a_report_begins_with_what_to_do(run: Path, capsys: pytest.CaptureFixtur
     assert advice(run)[0].startswith(told)
 
 
-@pytest.mark.parametrize("changed", ["recipe.yaml", "modalities.yaml", "model/made_from.json"])
+@pytest.mark.parametrize("changed", ["recipe.yaml", "modalities.yaml", "model/config.json"])
 def test_a_report_is_current_until_its_sources_change(run: Path, changed: str) -> None:
     assert make_report(run) == run / "report.html" and is_current(run)
     for path in run.rglob("*"):

@@ -29,11 +29,12 @@ from maskweave.data.shards import Shards
 from maskweave.data.token_store import TokenData
 from maskweave.errors import MaskweaveError
 from maskweave.generate.schedule import load_schedule
-from maskweave.modality.catalogs import Catalog, load_catalog, load_saved_catalog
+from maskweave.modality.catalogs import Catalog, catalog_from, load_catalog, load_saved_catalog
 from maskweave.modality.decoding import Decoding
 from maskweave.synthetic.scenes import Scenes
 from maskweave.training.buildable import check_buildable
 from maskweave.training.recipe import load_recipe
+from maskweave.values.base import ValueType
 
 SLOW = 5.0
 """Seconds of processor time after which a case is slow."""
@@ -153,6 +154,54 @@ def mutated_json(content: bytes, rng: random.Random) -> bytes:
     return mutated(content, rng)
 
 
+def value_of(**settings: Any) -> ValueType:
+    axes = len(settings.get("size", [8, 8]))
+    entry = {"id": 1, "kind": "grid", "grid": [1] * axes, "value": settings}
+    return catalog_from({"modalities": {"thing": entry}}, "here")["thing"].value
+
+
+def files_of_other_formats(folder: Path) -> dict[str, tuple[bytes, ValueType]]:
+    """Returns a small file of each format that needs another library, and the type of its value."""
+    import av
+    import h5py
+    import rasterio
+    import soundfile
+    import zarr
+    from astropy.io import fits
+
+    plane = np.arange(64, dtype=np.float32).reshape(8, 8)
+    numbers = {"type": "map", "size": [8, 8], "range": [0, 64]}
+    with rasterio.open(
+        folder / "x.tif", "w", driver="GTiff", height=8, width=8, count=1, dtype="float32", nodata=-1
+    ) as file:
+        file.write(plane, 1)
+    with h5py.File(folder / "x.h5", "w") as file:
+        file.create_dataset("group/a", data=plane, chunks=(4, 4), compression="gzip")
+    with zarr.storage.ZipStore(folder / "x.zarr.zip", mode="w") as store:
+        zarr.create_group(store).create_array("a", data=plane, chunks=(4, 4))
+    fits.HDUList([fits.PrimaryHDU(), fits.ImageHDU(plane, name="A")]).writeto(folder / "x.fits", overwrite=True)
+    sound = np.sin(np.arange(1600) / 5)
+    for ending in ("wav", "flac", "ogg"):
+        soundfile.write(folder / f"x.{ending}", sound, 16000)
+    with av.open(str(folder / "x.mp4"), "w") as out:
+        stream = out.add_stream("mpeg4", rate=10)
+        stream.width = stream.height = 32
+        for i in range(6):
+            picture = np.full((32, 32, 3), 40 * i, np.uint8)
+            for packet in stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")):
+                out.mux(packet)
+        out.mux(stream.encode())
+    np.savetxt(folder / "x.csv", plane, delimiter=",")
+    audio = {"type": "audio", "rate": 16000, "max_seconds": 0.128}
+    video = {"type": "video", "size": [4, 32, 32]}
+    settings = {"tif": numbers, "h5": numbers, "zarr.zip": numbers, "fits": numbers, "csv": numbers, "mp4": video}
+    settings |= dict.fromkeys(("wav", "flac", "ogg"), audio)
+    found = {ending: ((folder / f"x.{ending}").read_bytes(), value_of(**own)) for ending, own in settings.items()}
+    for ending, (content, value) in found.items():
+        assert value.read(content, ending, "here") is not None, ending
+    return found
+
+
 class Cases:
     """Cases over a finished run.
 
@@ -161,7 +210,19 @@ class Cases:
         work: a folder for damaged copies.
     """
 
-    KINDS = ("value", "picture", "tar", "recipe", "catalog", "schedule", "bundle", "tokens", "request", "import")
+    KINDS = (
+        "value",
+        "format",
+        "picture",
+        "tar",
+        "recipe",
+        "catalog",
+        "schedule",
+        "bundle",
+        "tokens",
+        "request",
+        "import",
+    )
 
     def __init__(self, run: Path, work: Path):
         self.run, self.work = run, work
@@ -173,6 +234,7 @@ class Cases:
         self._files = {name: self.scenes[name].value.write(value) for name, value in self.sample.items()}
         self.bundle.schedule(["rgb"], ["depth", "caption"]).save(work / "schedule.yaml")
         self._shards = self._imported(work / "whole")
+        self._formats = files_of_other_formats(work)
 
     def _imported(self, folder: Path) -> Path:
         for name in ("depth", "caption"):
@@ -214,6 +276,11 @@ class Cases:
         found = value.read(mutated_json(content, rng) if is_json else mutated(content, rng), ending, "here")
         if found is not None:
             value.check(found, "here")
+
+    def _format(self, rng: random.Random) -> None:
+        ending = rng.choice(sorted(self._formats))
+        content, value = self._formats[ending]
+        value.read(mutated(content, rng), ending, "here")
 
     def _picture(self, rng: random.Random) -> None:
         buffer = io.BytesIO()

@@ -7,6 +7,7 @@ from damage import Cases
 
 COUNT = {
     "value": 60,
+    "format": 60,
     "picture": 40,
     "tar": 30,
     "recipe": 20,

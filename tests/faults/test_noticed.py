@@ -21,6 +21,7 @@ from maskweave.evaluate.run import evaluate
 from maskweave.generate.bundle import Bundle, load
 from maskweave.generate.sampling import sample
 from maskweave.interop.fourm import load_model
+from maskweave.interop.fourm.backbone import load_backbone
 from maskweave.interop.fourm.model import export_model
 from maskweave.interop.m3ae import PublishedM3AEConfig, published_catalog
 from maskweave.modality.catalogs import catalog_from, load_catalog
@@ -296,3 +297,22 @@ def test_true_is_no_number(value: bool) -> None:
         MaskweaveError, match=f"'modalities.words.id' expects a whole number, found {value}|found {value}"
     ):
         catalog_from({"vocabularies": {"text": {"size": 1000}}, "modalities": {"words": entry}}, "here")
+
+
+@pytest.mark.parametrize(
+    "change", [lambda t: t + 0.1, lambda t: t.repeat(2, 1, 1), lambda t: t[:, :-1], lambda t: t[0]]
+)
+def test_fixed_positions_of_a_published_encoder_are_compared(change: Any, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    export_model(
+        FourM(tiny(), FourMConfig(width=32, heads=4, encoder_depth=1, decoder_depth=1, separate=True)), tiny(), tmp_path
+    )
+    file = tmp_path / "model.safetensors"
+    tensors = load_file(file)
+    key = "encoder_embeddings.photo.pos_emb"
+    right = load_backbone(tmp_path, tiny()).positions[None].contiguous()
+    save_file({**tensors, key: right}, file)
+    load_backbone(tmp_path, tiny())
+    save_file({**tensors, key: change(right).contiguous()}, file)
+    with pytest.raises(MaskweaveError, match="pos_emb"):
+        load_backbone(tmp_path, tiny())

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from maskweave.nn.convnext import ConvNeXtBlock
 from maskweave.nn.layers import (
     MLP,
     Attention,
@@ -117,3 +118,28 @@ def test_initialization_is_that_of_mae() -> None:
     assert module[2].weight.std().item() == pytest.approx(0.02, rel=0.02)
     assert (module[3].weight == 1).all()
     assert count_parameters(module) == 400 * 200 + 200 + 64 * 48 + 64 + 500 * 64 + 16
+
+
+def test_a_convnext_block_adds_what_it_computes() -> None:
+    """By hand, with a kernel that looks one column to the left, on a picture that is not square."""
+    torch.manual_seed(0)
+    block = ConvNeXtBlock(3, scaled=True)
+    torch.nn.init.zeros_(block.spatial.weight)
+    torch.nn.init.zeros_(block.spatial.bias)  # type: ignore[arg-type]
+    block.spatial.weight.data[:, 0, 3, 2] = 1.0
+    block.scale.data = torch.tensor([0.5, 2.0, -1.0])  # type: ignore[union-attr]
+    x_BCHW = torch.randn(2, 3, 4, 6)
+    left = torch.zeros_like(x_BCHW)
+    left[..., 1:] = x_BCHW[..., :-1]
+    added = torch.stack(
+        [
+            block.mlp(block.norm(left[b, :, i, j])) * torch.tensor([0.5, 2.0, -1.0])
+            for b in range(2)
+            for i in range(4)
+            for j in range(6)
+        ]
+    )
+    expected = x_BCHW + added.reshape(2, 4, 6, 3).permute(0, 3, 1, 2)
+    torch.testing.assert_close(block(x_BCHW), expected, rtol=1e-5, atol=1e-5)
+    plain = ConvNeXtBlock(3)
+    assert plain.scale is None and not torch.equal(plain(x_BCHW), x_BCHW)

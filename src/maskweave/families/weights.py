@@ -16,15 +16,11 @@ FORMAT = 2
 """Format 1, from before model families, had other names for tensors and keys."""
 
 
-MADE_FROM = "made_from.json"
-"""File in `model` with the digest of the checkpoint that it is the model of; only in run folders."""
-
-
 def save_model(model: nn.Module, catalog: Catalog, folder: Path, checkpoint: str = "") -> None:
     """Writes `folder/model`.
 
     Args:
-        checkpoint: digest of the checkpoint that the model is from, for `made_from`.
+        checkpoint: digest of the weights of the checkpoint that the model is from, for `made_from`.
     """
     family = family_of(model)
     with write_aside(folder / "model") as aside:
@@ -35,16 +31,16 @@ def save_model(model: nn.Module, catalog: Catalog, folder: Path, checkpoint: str
             "model": plain(model.config),
             "entries": _entries(catalog),
         }
-        write_json(aside / "config.json", config)
         if checkpoint:
-            write_json(aside / MADE_FROM, {"checkpoint": checkpoint})
+            config["checkpoint"] = checkpoint
+        write_json(aside / "config.json", config)
         family.write_weights(model, aside)
 
 
 def made_from(folder: Path) -> str:
     """Returns the digest of the checkpoint that the model of a run folder is from; empty if there is no model, or if it is not known."""
     try:
-        return str(read_json_object(folder / "model" / MADE_FROM).get("checkpoint", ""))
+        return str(read_json_object(folder / "model" / "config.json").get("checkpoint", ""))
     except MaskweaveError:
         return ""
 

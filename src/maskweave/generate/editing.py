@@ -49,13 +49,20 @@ def regions_of(
     for name, region in edit.items():
         modality = catalog[name]
         rng = np.random.default_rng([seed, modality.id])
-        if modality.kind == "sequence":
-            field = token_states(catalog, [{name: sample[name]}], tokenizers)[name]
-            assert field.ids is not None
-            ids = field.ids[field.mask]
-            regions[name] = sequence_region(region, catalog, modality, tokenizers.get(name), ids, rng)
-        else:
-            regions[name] = grid_region(region, modality, rng)
+        try:
+            if modality.kind == "sequence":
+                field = token_states(catalog, [{name: sample[name]}], tokenizers)[name]
+                assert field.ids is not None
+                ids = field.ids[field.mask]
+                regions[name] = sequence_region(region, catalog, modality, tokenizers.get(name), ids, rng)
+            else:
+                regions[name] = grid_region(region, modality, rng)
+        except (ValueError, TypeError) as error:
+            if isinstance(error, MaskweaveError):
+                raise
+            raise MaskweaveError(  # rows of different lengths, or a box of texts, for instance
+                f"edit of {modality.name!r}: found {shown(region)}; expected a mask, a box, a share or a part of a text"
+            ) from error
     return regions
 
 

@@ -93,9 +93,7 @@ def is_current(run: Path) -> bool:
 
 def _sources(run: Path) -> str:
     """Digest of what a report belongs to."""
-    return digest(
-        run / "recipe.yaml", run / "modalities.yaml", run / "model" / "config.json", run / "model" / "made_from.json"
-    )
+    return digest(run / "recipe.yaml", run / "modalities.yaml", run / "model" / "config.json")
 
 
 def _header(name: str, sections: Sections, lines: Sequence[Mapping[str, Any]]) -> str:

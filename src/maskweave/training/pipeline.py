@@ -145,8 +145,10 @@ def train_model(recipe: Recipe, catalog: Catalog, folder: Path, command: str = "
 def _fit_and_save(recipe: Recipe, catalog: Catalog, folder: Path, command: str) -> dict[str, Any]:
     """Body of each process of a training. Returns the fields of its `FitResult`, in the types of JSON."""
     model, result = _fit_model(recipe, catalog, folder, command)
-    if is_main_process() and made_from(folder) != (checkpoint := digest(result.checkpoint / "state.json")):
-        save_model(model, catalog, folder, checkpoint)
+    if is_main_process():
+        weights = digest(result.checkpoint / "model.safetensors", result.checkpoint / "ema.safetensors")
+        if made_from(folder) != weights:
+            save_model(model, catalog, folder, weights)
     return {**asdict(result), "checkpoint": str(result.checkpoint)}
 
 

@@ -10,8 +10,8 @@ import numpy as np
 from maskweave.errors import BadSample, MaskweaveError
 from maskweave.values import files
 
-MAX_LISTED = 12
-"""Most names in a message."""
+MAX_LISTED, MAX_NAME = 12, 60
+"""Most names in a message, and the most characters of each."""
 
 
 @dataclass(frozen=True)
@@ -160,5 +160,7 @@ def choose(names: Sequence[str], wanted: str, where: str, likely: Sequence[str] 
 
 
 def listed(names: Sequence[object]) -> str:
-    """Returns names for a message, not too many."""
-    return ", ".join(map(str, names[:MAX_LISTED])) + f" … ({len(names)} in all)" * (len(names) > MAX_LISTED)
+    """Returns names for a message, not too many and not too long."""
+    return ", ".join(str(name)[:MAX_NAME] for name in names[:MAX_LISTED]) + f" … ({len(names)} in all)" * (
+        len(names) > MAX_LISTED
+    )
