@@ -26,7 +26,7 @@ class RowFile:
         """Read consecutive rows into each out[i]: those from row first[i] of all S · L rows."""
         width, content, size = (
             self.shape[2] * self.dtype.itemsize,
-            memoryview(out.view(np.uint8).ravel()),
+            out.view(np.uint8).ravel().data,
             out[0].nbytes,
         )
         for i, row in enumerate(first.tolist()):
