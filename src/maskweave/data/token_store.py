@@ -53,8 +53,7 @@ def entry_fingerprint(modality: Modality) -> str:
     while it has its default."""
     facts = training_facts(modality, plain_changes)
     content = {key: facts.get(key) for key in ("name", "kind", "value", "grid", "max_tokens", "tokenizer")}
-    if facts.get("valid"):
-        content["valid"] = facts["valid"]
+    content |= {key: facts[key] for key in ("valid", "weight") if facts.get(key)}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -109,7 +108,7 @@ class TokenData:
         size = window_size(self.starts, window)
         self.windows = (ShardWindows(self.starts, size, self._prefetch) if size else None,)
         self._ahead = np.empty(0, np.int64)
-        self._open: OrderedDict[tuple[str, int], dict[str, Any]] = OrderedDict()  # used last at the end
+        self._open: OrderedDict[tuple[str, int], _OpenShard] = OrderedDict()  # used last at the end
 
     def __len__(self) -> int:
         return int(self.starts[-1])
@@ -142,17 +141,18 @@ class TokenData:
         key = (name, shard)
         if key not in self._open:
             file = f"{name}/{shard_name(shard)}.safetensors"
-            arrays = self.folder.use(file, _opened)
-            found, expected = len(arrays["present"]), int(self.starts[shard + 1] - self.starts[shard])
+            shard_file = self.folder.use(file, _OpenShard)
+            found, expected = len(shard_file.arrays["present"]), int(self.starts[shard + 1] - self.starts[shard])
             if found != expected:
                 raise MaskweaveError(
                     f"{self.folder.where(file)}: contains {found} samples, expected {expected}; tokenize again"
                 )
-            self._open[key] = arrays
+            self._open[key] = shard_file
             if len(self._open) > MOST_OPEN:
                 self._open.popitem(last=False)
         self._open.move_to_end(key)
-        return self._open[key]
+        self._open[key].check()
+        return self._open[key].arrays
 
     def _prefetch(self, shards: np.ndarray) -> None:
         if not np.array_equal(shards, self._ahead):
@@ -214,12 +214,23 @@ def _taken(arrays: Sequence[np.ndarray], part_of: np.ndarray, row: np.ndarray) -
     return taken
 
 
-def _opened(path: Path) -> dict[str, Any]:
-    with open_tensors(path) as file:  # memory-mapped: pages are read on access
-        arrays: dict[str, Any] = {field: file.get_tensor(field).numpy() for field in file.keys()}  # noqa: SIM118
-    if "rows" in arrays:
-        arrays["rows"] = RowFile(path, _offset(path, "rows"), arrays["rows"].shape, arrays["rows"].dtype)
-    return arrays
+class _OpenShard:
+    """The file of one modality of a shard: its mapped arrays, whose pages are read on access, and its `RowFile` if it has rows."""
+
+    def __init__(self, path: Path):
+        with open_tensors(path) as file:
+            self.arrays: dict[str, Any] = {field: file.get_tensor(field).numpy() for field in file.keys()}  # noqa: SIM118
+        self.path, self.size = path, path.stat().st_size
+        if "rows" in self.arrays:
+            rows = self.arrays["rows"]
+            self.arrays["rows"] = RowFile(path, _offset(path, "rows"), rows.shape, rows.dtype)
+
+    def check(self) -> None:
+        """Refuse a file that has changed: reading beyond its new end would kill the process. One that was removed, from a cache, stays readable."""
+        if self.path.exists() and self.path.stat().st_size != self.size:
+            raise MaskweaveError(
+                f"{self.path}: was changed while it was read: it had {self.size:,} bytes; tokenize again"
+            )
 
 
 def _offset(path: Path, name: str) -> int:
