@@ -151,7 +151,7 @@ class TokenData:
             if len(self._open) > MOST_OPEN:
                 self._open.popitem(last=False)
         self._open.move_to_end(key)
-        self._open[key].check()
+        self._open[key].check(may_be_gone=is_remote(self.root))
         return self._open[key].arrays
 
     def _prefetch(self, shards: np.ndarray) -> None:
@@ -225,9 +225,13 @@ class _OpenShard:
             rows = self.arrays["rows"]
             self.arrays["rows"] = RowFile(path, _offset(path, "rows"), rows.shape, rows.dtype)
 
-    def check(self) -> None:
-        """Refuse a file that has changed: reading beyond its new end would kill the process. One that was removed, from a cache, stays readable."""
-        if self.path.exists() and self.path.stat().st_size != self.size:
+    def check(self, may_be_gone: bool) -> None:
+        """Refuse a file that has changed: reading beyond its new end would kill the process.
+
+        Args:
+            may_be_gone: the file may be removed, from a cache; it stays readable.
+        """
+        if self.path.stat().st_size != self.size if self.path.exists() else not may_be_gone:
             raise MaskweaveError(
                 f"{self.path}: was changed while it was read: it had {self.size:,} bytes; tokenize again"
             )
