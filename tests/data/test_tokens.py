@@ -1,6 +1,8 @@
 """Token shards and the batches drawn from them."""
 
+import gc
 import json
+import os
 import pickle
 from pathlib import Path
 
@@ -125,6 +127,33 @@ def test_rows_are_read_only_where_they_are_drawn(written, monkeypatch: pytest.Mo
     for i in range(8):
         drawn += [len(rows) for rows in batches[i].rows.values()]
     assert read == drawn and 0 < sum(read) < 8 * 4 * 6
+
+
+def test_a_shard_that_is_cut_off_while_it_is_open_is_named(written) -> None:
+    root, catalog, _ = written
+    data = TokenData(root, catalog)
+    rows = data.columns(np.arange(7))["photo"].rows
+    assert isinstance(rows, StoredRows)
+    path = root / "photo" / "shard-00000.safetensors"
+    os.truncate(path, path.stat().st_size - 10)
+    with pytest.raises(
+        MaskweaveError, match="photo/shard-00000.safetensors: ends before row .*; copy or make it again"
+    ):
+        rows[np.array([6]), np.array([15])]
+
+
+def test_open_files_are_closed_when_they_are_not_needed(written) -> None:
+    root, catalog, _ = written
+
+    def opened() -> int:
+        return sum(str(path.resolve()).startswith(str(root)) for path in Path("/proc/self/fd").iterdir())
+
+    data = TokenData(root, catalog)
+    data.columns(np.arange(TOTAL))
+    assert opened() == 2 * len(SIZES), "one for each file of rows"
+    del data
+    gc.collect()
+    assert not opened()
 
 
 def test_the_index_is_mapped_and_gives_the_same(written) -> None:

@@ -3,13 +3,38 @@
 Dimension letters: B samples, L tokens of a modality, C width of a raw row, n rows that are read.
 """
 
-import ctypes
-import mmap
-import sys
+import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from maskweave.errors import MaskweaveError
+
+
+class RowFile:
+    """(S, L, C) raw rows at a place in a file, which stays open."""
+
+    def __init__(self, path: Path, offset: int, shape: tuple[int, ...], dtype: np.dtype):
+        self.path, self.offset, self.shape, self.dtype = path, offset, shape, dtype
+        self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(self._file, 0, 0, os.POSIX_FADV_RANDOM)  # otherwise the kernel reads far around each row
+
+    def read(self, out: np.ndarray, first: np.ndarray) -> None:
+        """Read consecutive rows into each out[i]: those from row first[i] of all S · L rows."""
+        width, content, size = (
+            self.shape[2] * self.dtype.itemsize,
+            out.view(np.uint8).ravel().data,
+            out[0].nbytes,
+        )
+        for i, row in enumerate(first.tolist()):
+            if os.preadv(self._file, [content[i * size : (i + 1) * size]], self.offset + row * width) != size:
+                raise MaskweaveError(f"{self.path}: ends before row {row:,}; copy or make it again")
+
+    def __del__(self) -> None:
+        os.close(self._file)
 
 
 class StoredRows:
@@ -17,15 +42,15 @@ class StoredRows:
     NumPy, reads all.
 
     Args:
-        files: (S, L, C) memory-mapped rows of the samples of each file.
+        files: rows of the samples of each file.
         file: (B,) the file of each sample; -1: the modality is missing, its rows are zeros.
         row: (B,) the sample's place in its file.
     """
 
-    def __init__(self, files: Sequence[np.ndarray], file: np.ndarray, row: np.ndarray):
+    def __init__(self, files: Sequence[RowFile], file: np.ndarray, row: np.ndarray):
         self.files, self.file, self.row = files, file, row
         self.shape = (len(file), *files[0].shape[1:])
-        self.dtype = np.result_type(*files)
+        self.dtype = files[0].dtype
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -34,17 +59,28 @@ class StoredRows:
         if not (isinstance(at, tuple) and len(at) == 2 and all(isinstance(part, np.ndarray) for part in at)):
             return np.asarray(self)[at]
         sample, position = at
-        file, row = self.file[sample], self.row[sample]
-        found = np.zeros((len(sample), self.shape[2]), self.dtype)
+        return self._read(self.file[sample], self.row[sample] * self.shape[1] + position, self.shape[2:])
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        """Read all rows."""
+        found = self._read(self.file, self.row * self.shape[1], self.shape[1:])
+        return found if dtype is None else found.astype(dtype)
+
+    def _read(self, file: np.ndarray, first: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        """Returns (n, *shape): consecutive rows of each file, from row `first` on."""
+        found = np.zeros((len(file), *shape), self.dtype)
+        flat = found.reshape(len(file), -1)
         for f in np.unique(file[file >= 0]).tolist():
             here = np.flatnonzero(file == f)
-            found[here] = self.files[f][row[here], position[here]]
+            rows = np.empty((len(here), flat.shape[1]), self.dtype)
+            self.files[f].read(rows, first[here])
+            flat[here] = rows
         return found
 
     @classmethod
     def scattered(cls, parts: Sequence[tuple[np.ndarray, "StoredRows"]], samples: int) -> "StoredRows":
         """The rows of a batch of `samples`, each part at its places in the batch. The modality is missing from all other samples."""
-        files: list[np.ndarray] = []
+        files: list[RowFile] = []
         file, row = np.full(samples, -1, np.int64), np.zeros(samples, np.int64)
         for at, rows in parts:
             file[at], row[at] = np.where(rows.file < 0, -1, rows.file + len(files)), rows.row
@@ -54,16 +90,6 @@ class StoredRows:
     def keep(self, mask: np.ndarray) -> "StoredRows":
         """The rows of some samples, by a mask (B,) or their indices."""
         return StoredRows(self.files, self.file[mask], self.row[mask])
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        """Read all rows."""
-        found = np.zeros(self.shape, self.dtype if dtype is None else dtype)
-        for f in np.unique(self.file[self.file >= 0]).tolist():
-            here = np.flatnonzero(self.file == f)
-            for row in self.row[here].tolist():
-                _advise(self.files[f][row], "MADV_WILLNEED")
-            found[here] = self.files[f][self.row[here]]
-        return found
 
 
 class Column(NamedTuple):
@@ -90,18 +116,6 @@ class Column(NamedTuple):
         length = np.full(len(self.present), most) if self.length is None else self.length
         usable = (np.arange(most) < length[:, None]) & self.present[:, None]
         return usable if self.valid is None else usable & self.valid
-
-
-def read_single_pages(mapped: np.ndarray) -> None:
-    """Advise the kernel to read only the pages of a memory-mapped array that are used. By default it reads far around them, in the end whole files."""
-    _advise(mapped, "MADV_RANDOM")
-
-
-def _advise(mapped: np.ndarray, advice: str) -> None:
-    if sys.platform == "linux":
-        start = mapped.ctypes.data // mmap.PAGESIZE * mmap.PAGESIZE
-        size = mapped.ctypes.data + mapped.nbytes - start
-        ctypes.CDLL(None).madvise(ctypes.c_void_p(start), ctypes.c_size_t(size), getattr(mmap, advice))
 
 
 def _keep(part: Any, mask: np.ndarray) -> Any:

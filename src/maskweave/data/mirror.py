@@ -1,7 +1,7 @@
 """Remote folders as folders of this machine, so that every layout can be read from a URL.
 
-    CACHE/mirrors/HASH/s3/bucket/path/…      the files of s3://bucket/path
-    CACHE/locks/HASH                         held while a process uses the mirror
+    CACHE/mirrors/HASH/NAME/…      the files of s3://bucket/NAME
+    CACHE/locks/HASH               held while a process uses the mirror
 
 Tars keep their name, size and date, but have no content: `reading` reads them whole, through the cache, when they are used, and the tars that follow
 ahead. All other files are copied when the folder is opened, and must fit into the cache.
@@ -20,7 +20,7 @@ from typing import IO, TypeVar
 from maskweave.data.cache import SIZE_SETTING, THREADS, Cache, Prefetcher, locked
 from maskweave.data.remote import RemoteState, download, is_remote, list_files
 from maskweave.errors import MaskweaveError
-from maskweave.files import write_aside
+from maskweave.files import short_name, write_aside
 
 T = TypeVar("T")
 
@@ -85,7 +85,8 @@ def local_place(place: str) -> str:
         name = ""
     cache = Cache.of_machine()
     digest = hashlib.sha256(json.dumps([place, files]).encode()).hexdigest()[:32]
-    root = cache.folder / "mirrors" / digest / place.replace("://", "/", 1).strip("/")
+    last = short_name(place.rstrip("/").rpartition("/")[2])
+    root = cache.folder / "mirrors" / digest / ("data" if last in ("", ".", "..") else last)
     if root not in _mirrors:
         with locked(cache.folder / "locks" / "mirrors"):
             held = open(cache.folder / "locks" / digest, "ab")  # noqa: SIM115 (until this process ends)
@@ -94,7 +95,7 @@ def local_place(place: str) -> str:
             if folder.exists():
                 os.utime(folder)
             else:
-                _copy(place, files, folder, root.relative_to(folder), cache)
+                _copy(place, files, folder, root.name, cache)
         _mirrors[root] = Mirror(place, files, cache, held)
     return str(root / name) if name else str(root)
 
@@ -107,8 +108,8 @@ def reading(path: Path, read: Callable[[Path], T]) -> T:
     return read(path)
 
 
-def _copy(url: str, files: dict[str, RemoteState], folder: Path, inner: Path, cache: Cache) -> None:
-    """Make the folder of a mirror."""
+def _copy(url: str, files: dict[str, RemoteState], folder: Path, inner: str, cache: Cache) -> None:
+    """Make the folder of a mirror, whose files are in its folder `inner`."""
     copied = [name for name in files if not is_tar(name)]
     size = sum(files[name].size or 0 for name in copied)
     if size > cache.limit:

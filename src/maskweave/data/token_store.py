@@ -11,9 +11,12 @@
 Shards are memory-mapped when samples of them are asked for, and few stay open. Raw rows are read only where they are drawn (`StoredRows`).
 """
 
+import ctypes
 import hashlib
 import json
+import mmap
 import os
+import sys
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,7 +26,7 @@ import numpy as np
 import torch
 
 from maskweave.config import plain_changes
-from maskweave.data.columns import Column, StoredRows, read_single_pages
+from maskweave.data.columns import Column, RowFile, StoredRows
 from maskweave.data.places import folder_at
 from maskweave.data.remote import is_remote
 from maskweave.data.windows import ShardWindows, window_size
@@ -35,9 +38,10 @@ from maskweave.nn.weights import open_tensors, save_tensors
 
 Columns = dict[str, Column]
 
-MOST_OPEN = 2048
-"""Files of one modality and shard that stay mapped. Linux allows a process 65,530 maps."""
+MOST_OPEN = 512
+"""Files of one modality and shard that stay open. Systems allow a process 65,530 maps, and often 1,024 open files."""
 STARTS = "starts.npy"
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 def shard_name(number: int) -> str:
@@ -104,9 +108,7 @@ class TokenData:
         size = window_size(self.starts, window)
         self.windows = (ShardWindows(self.starts, size, self._prefetch) if size else None,)
         self._ahead = np.empty(0, np.int64)
-        self._open: OrderedDict[tuple[str, int], dict[str, np.ndarray]] = OrderedDict()  # used last at the end
-        self._mapped: dict[tuple[str, int], tuple[Path, int]] = {}
-        """File and bytes of each open shard."""
+        self._open: OrderedDict[tuple[str, int], _OpenShard] = OrderedDict()  # used last at the end
 
     def __len__(self) -> int:
         return int(self.starts[-1])
@@ -134,28 +136,23 @@ class TokenData:
             columns[name] = Column(**joined)
         return columns
 
-    def _arrays(self, name: str, shard: int) -> dict[str, np.ndarray]:
+    def _arrays(self, name: str, shard: int) -> dict[str, Any]:
+        """The mapped arrays of a shard, and its `RowFile` if it has rows."""
         key = (name, shard)
         if key not in self._open:
             file = f"{name}/{shard_name(shard)}.safetensors"
-            tensors, path, size = self.folder.use(file, _mapped)
-            found, expected = len(tensors["present"]), int(self.starts[shard + 1] - self.starts[shard])
+            shard_file = self.folder.use(file, _OpenShard)
+            found, expected = len(shard_file.arrays["present"]), int(self.starts[shard + 1] - self.starts[shard])
             if found != expected:
                 raise MaskweaveError(
                     f"{self.folder.where(file)}: contains {found} samples, expected {expected}; tokenize again"
                 )
-            self._open[key] = {field: tensor.numpy() for field, tensor in tensors.items()}
-            self._mapped[key] = path, size
-            if "rows" in tensors:
-                read_single_pages(self._open[key]["rows"])
+            self._open[key] = shard_file
             if len(self._open) > MOST_OPEN:
-                del self._mapped[self._open.popitem(last=False)[0]]
+                self._open.popitem(last=False)
         self._open.move_to_end(key)
-        path, size = self._mapped[key]
-        # Reading beyond its new end would kill the process. A cache removes files that were not used for long.
-        if path.stat().st_size != size if path.exists() else not is_remote(self.root):
-            raise MaskweaveError(f"{path}: was changed while it was read: it had {size:,} bytes; tokenize again")
-        return self._open[key]
+        self._open[key].check(may_be_gone=is_remote(self.root))
+        return self._open[key].arrays
 
     def _prefetch(self, shards: np.ndarray) -> None:
         if not np.array_equal(shards, self._ahead):
@@ -212,13 +209,47 @@ def _taken(arrays: Sequence[np.ndarray], part_of: np.ndarray, row: np.ndarray) -
     for part, array in enumerate(arrays):
         here = np.flatnonzero(part_of == part)
         taken[here] = array[row[here]]
+        if array.ndim > 1:
+            _release(array)
     return taken
 
 
-def _mapped(path: Path) -> tuple[dict[str, torch.Tensor], Path, int]:
-    """Returns the memory-mapped tensors of a file, whose pages are read on access, the file and its bytes."""
-    with open_tensors(path) as file:
-        return {field: file.get_tensor(field) for field in file.keys()}, path, path.stat().st_size  # noqa: SIM118
+class _OpenShard:
+    """The file of one modality of a shard: its mapped arrays, whose pages are read on access, and its `RowFile` if it has rows."""
+
+    def __init__(self, path: Path):
+        with open_tensors(path) as file:
+            self.arrays: dict[str, Any] = {field: file.get_tensor(field).numpy() for field in file.keys()}  # noqa: SIM118
+        self.path, self.size = path, path.stat().st_size
+        if "rows" in self.arrays:
+            rows = self.arrays["rows"]
+            self.arrays["rows"] = RowFile(path, _offset(path, "rows"), rows.shape, rows.dtype)
+
+    def check(self, may_be_gone: bool) -> None:
+        """Refuse a file that has changed: reading beyond its new end would kill the process.
+
+        Args:
+            may_be_gone: the file may be removed, from a cache; it stays readable.
+        """
+        if self.path.stat().st_size != self.size if self.path.exists() else not may_be_gone:
+            raise MaskweaveError(
+                f"{self.path}: was changed while it was read: it had {self.size:,} bytes; tokenize again"
+            )
+
+
+def _offset(path: Path, name: str) -> int:
+    """Returns the place of a tensor's first byte in a safetensors file: after the header's length, 8 bytes, and the header."""
+    with open(path, "rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        return 8 + length + int(json.loads(file.read(length))[name]["data_offsets"][0])
+
+
+def _release(mapped: np.ndarray) -> None:
+    """Take the pages of a memory-mapped array, which nothing writes to, out of this process's memory. They stay in the system's cache."""
+    if _LIBC is not None:
+        start = mapped.ctypes.data // mmap.PAGESIZE * mmap.PAGESIZE
+        size = mapped.ctypes.data + mapped.nbytes - start
+        _LIBC.madvise(ctypes.c_void_p(start), ctypes.c_size_t(size), mmap.MADV_DONTNEED)
 
 
 def _keys(path: Path) -> list[str]:

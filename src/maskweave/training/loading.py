@@ -1,7 +1,9 @@
 """Loads batches by index in worker processes. There is no state: resuming means asking for later indices."""
 
+import dataclasses
 import signal
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,7 +17,7 @@ from maskweave.training.distributed import DistContext
 def load(batches: Batches, indices: range, workers: int, ranks: DistContext) -> Iterator[Any]:
     """Yields the batches at `indices`, prefetched by `workers` processes (torch gives each one thread)."""
     loader: DataLoader[Any] = DataLoader(
-        _ErrorsAsValues(batches),  # type: ignore[arg-type]
+        _Loading(batches),  # type: ignore[arg-type]
         sampler=indices,
         batch_size=None,
         num_workers=min(workers, len(indices)),
@@ -24,23 +26,45 @@ def load(batches: Batches, indices: range, workers: int, ranks: DistContext) -> 
         worker_init_fn=_ignore_interrupts,
         generator=torch.Generator(),  # otherwise it would advance the generator that resuming restores
     )
-    for item in loader:
-        if isinstance(item, MaskweaveError):
-            raise item
-        yield item
+    for loaded in loader:
+        if isinstance(loaded.item, MaskweaveError):
+            raise loaded.item
+        yield loaded.item
 
 
-class _ErrorsAsValues:
-    """Returns a `MaskweaveError` as a value, because torch would wrap an exception of a worker in its traceback."""
+@dataclass(frozen=True)
+class _Loaded:
+    """A batch, or the `MaskweaveError` that it raised: torch would wrap an exception of a worker in its traceback."""
+
+    item: Any
+
+    def pin_memory(self) -> "_Loaded":
+        """Copies to page-locked memory, which a GPU reads while the training goes on. Torch calls this in a thread of its own, and knows tensors in
+        containers only, not in dataclasses."""
+        return _Loaded(_pinned(self.item))
+
+
+def _pinned(item: Any) -> Any:
+    if isinstance(item, torch.Tensor):
+        return item.pin_memory()
+    if dataclasses.is_dataclass(item) and not isinstance(item, type):
+        return dataclasses.replace(item, **{f.name: _pinned(getattr(item, f.name)) for f in dataclasses.fields(item)})
+    if isinstance(item, dict):
+        return {key: _pinned(value) for key, value in item.items()}
+    return [_pinned(value) for value in item] if isinstance(item, list) else item
+
+
+class _Loading:
+    """The batches as torch loads them."""
 
     def __init__(self, batches: Batches):
         self.batches = batches
 
-    def __getitem__(self, index: int) -> Any:
+    def __getitem__(self, index: int) -> _Loaded:
         try:
-            return self.batches[index]
+            return _Loaded(self.batches[index])
         except MaskweaveError as error:
-            return error
+            return _Loaded(error)
 
 
 def _identity(item: Any) -> Any:
