@@ -320,7 +320,8 @@ def prepare(out: Path, root: Path | None = None) -> None:
         raise MaskweaveError(f"{out}: is inside {root}, so it would be read as a modality; choose a folder outside")
     if out.exists() and not out.is_dir():
         raise MaskweaveError(f"{out}: is a file; expected a folder for the shards")
-    if out.exists() and not (out / RANGES).is_dir() and any(out.iterdir()):
+    others = out.exists() and any(out.iterdir())  # listed first: other parts may be starting
+    if others and not (out / RANGES).is_dir():
         raise MaskweaveError(f"{out}: already contains files that no import wrote; choose an empty or new folder")
     (out / RANGES).mkdir(parents=True, exist_ok=True)
     sweep(out)

@@ -175,7 +175,9 @@ def _claim_index(
         "shard_size": shard_size,
     }
     path = folder / "index.json"
-    if not path.exists() and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    # Listed first, and without temporary files: other parts may be writing the index.
+    others = folder.exists() and (not folder.is_dir() or any(not p.name.startswith(".") for p in folder.iterdir()))
+    if others and not path.exists():
         raise MaskweaveError(f"{folder}: contains other files but no index; choose an empty or new folder")
     more = {"bundle": str(bundle.folder.resolve()) if bundle.folder else "", "data": data}
     claim_record(path, facts, "an index", more)
