@@ -33,7 +33,7 @@ def forget_launcher(environment: MutableMapping[str, str]) -> None:
 class JobPart:
     """One of `count` parts of a job over shards. A part writes its shards; whoever finds all shards written finishes the job.
 
-    Parts need no connection: they may run at any time, in any order, die, and be repeated. JobPart `index` has the shards index, index + count, …;
+    Parts need no connection: they may run at any time, in any order, die, and be repeated. Part `index` has the shards index, index + count, …;
     with a count of 0, no shard at all: it only finishes what the other parts have written.
     """
 

@@ -324,7 +324,9 @@ def prepared(out: Path, root: Path | None = None, part: JobPart = WHOLE) -> Iter
         raise MaskweaveError(f"{out}: is inside {root}, so it would be read as a modality; choose a folder outside")
     if out.exists() and not out.is_dir():
         raise MaskweaveError(f"{out}: is a file; expected a folder for the shards")
-    if out.exists() and not (out / RANGES).is_dir() and any(not p.name.startswith(LOCK) for p in out.iterdir()):
+    # Listed first: other parts may be starting.
+    others = out.exists() and any(not path.name.startswith(LOCK) for path in out.iterdir())
+    if others and not (out / RANGES).is_dir():
         raise MaskweaveError(f"{out}: already contains files that no import wrote; choose an empty or new folder")
     with lock(out, part):
         (out / RANGES).mkdir(exist_ok=True)

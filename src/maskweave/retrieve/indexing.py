@@ -35,7 +35,6 @@ from maskweave.data.token_store import shard_name
 from maskweave.errors import BadSample, MaskweaveError
 from maskweave.files import claim_record, read_json, remove, sweep, write_aside, write_json
 from maskweave.generate.bundle import Bundle
-from maskweave.locks import NAME as LOCK
 from maskweave.locks import lock
 from maskweave.modality.catalogs import Catalog
 from maskweave.nn.weights import save_tensors
@@ -178,7 +177,9 @@ def _claim_index(
         "shard_size": shard_size,
     }
     path = folder / "index.json"
-    if not path.exists() and folder.exists() and any(not p.name.startswith(LOCK) for p in folder.iterdir()):
+    # Listed first, and without temporary files: other parts may be writing the index.
+    others = folder.exists() and (not folder.is_dir() or any(not p.name.startswith(".") for p in folder.iterdir()))
+    if others and not path.exists():
         raise MaskweaveError(f"{folder}: contains other files but no index; choose an empty or new folder")
     more = {"bundle": str(bundle.folder.resolve()) if bundle.folder else "", "data": data}
     claim_record(path, facts, "an index", more)

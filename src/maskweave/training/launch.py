@@ -34,6 +34,8 @@ MOST_SILENT = 60
 """Looks in which a process may show no sign of life; then it is taken for lost. Looks are counted, so a machine that was asleep judges nobody."""
 GRACE = 5.0
 """Seconds in which a process may end by itself after another one has failed."""
+SECONDS_TO_END = 30.0
+"""Seconds in which a process that is done must end."""
 FAILED = "failed"
 
 
@@ -244,9 +246,12 @@ def where() -> str:
 
 
 def leave() -> None:
-    """Waits for the other launched processes at the end of a command."""
+    """Waits for the other launched processes at the end of a command. Destructors of process groups, which come next, may not wait for ever."""
     if ranks.world() > 1:
         _launch().leave()
+        end = threading.Timer(SECONDS_TO_END, os._exit, (0,))
+        end.daemon = True
+        end.start()
 
 
 def _exit(code: int) -> NoReturn:

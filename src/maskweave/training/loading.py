@@ -1,7 +1,9 @@
 """Loads batches by index in worker processes. There is no state: resuming means asking for later indices."""
 
 import dataclasses
+import os
 import signal
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +25,7 @@ def load(batches: Batches, indices: range, workers: int, ranks: DistContext) -> 
         num_workers=min(workers, len(indices)),
         collate_fn=_identity,
         pin_memory=ranks.device.type == "cuda",
-        worker_init_fn=_ignore_interrupts,
+        worker_init_fn=_ignore_stops,
         generator=torch.Generator(),  # otherwise it would advance the generator that resuming restores
     )
     for loaded in loader:
@@ -71,7 +73,16 @@ def _identity(item: Any) -> Any:
     return item
 
 
-def _ignore_interrupts(worker: int) -> None:
-    """Ignores Ctrl-C and SIGTERM in workers, which launchers send to all processes, so that the training process can finish its step."""
+def _ignore_stops(worker: int) -> None:
+    """Ignores Ctrl-C and SIGTERM in workers, so that the training process can finish its step: launchers send them to all processes. SIGTERM from the
+    training process itself still ends the worker."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if hasattr(signal, "sigwaitinfo"):  # not on macOS
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
+
+
+def _end_with_parent(parent: int) -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
+        pass
+    os._exit(0)

@@ -1,5 +1,6 @@
 """Child processes: helpers that end with this process, and workers that train together."""
 
+import atexit
 import contextlib
 import json
 import multiprocessing
@@ -118,21 +119,23 @@ def _outcome(codes: list[int], answers: list[dict[str, Any]]) -> Any:
 
 
 def _answer(pipe: Connection, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
-    """Body of a worker process. It ends without cleaning up: after a failure, the destructors of process groups may wait for ever."""
-    code, answer = 1, dict[str, Any]()
+    """Body of a worker process. It ends without the destructors of process groups, which may wait for others for ever."""
+    failed, answer = True, dict[str, Any]()
     try:
-        answer = {"result": function(*arguments)}
-        code = 0
+        result = function(*arguments)
+        failed, answer = False, {"result": result} if ranks.rank() == 0 else {}
+    except Interrupted as error:
+        failed, answer = False, {"error": str(error), "interrupted": True}
     except MaskweaveError as error:
-        answer = {"error": str(error), "interrupted": isinstance(error, Interrupted)}
+        answer = {"error": str(error), "interrupted": False}
     except BaseException:
         answer = {"traceback": traceback.format_exc()}
-    if ranks.rank() and not code:
-        answer = {}  # only the first one's result counts
     pipe.send_bytes(json.dumps({**answer, "rank": ranks.rank()}).encode())
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
+    if failed:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(1)
+    atexit.register(os._exit, 0)  # after multiprocessing has cleaned up
 
 
 def _free_port() -> int:
