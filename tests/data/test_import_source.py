@@ -71,9 +71,10 @@ def test_init_needs_files(tmp_path: Path) -> None:
 
 
 def test_parts_of_an_import_of_code(tmp_path: Path, catalog: Catalog) -> None:
-    check_parts(
+    report = check_parts(
         lambda out, part: import_data("python: own_sources:fixed", out, catalog, shard_size=4, part=part), tmp_path
     )
+    assert not report.unfinished
 
 
 def test_the_parts_of_a_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

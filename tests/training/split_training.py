@@ -38,7 +38,7 @@ CATALOG = tiny()
 class Held:
     """Tokens in memory. Modalities are missing at random in half of the samples that have any; six in ten samples are empty."""
 
-    counts, weights, samples = (150,), (1.0,), 150
+    counts, weights, windows, samples = (150,), (1.0,), (None,), 150
 
     def __init__(self, names: list[str]):
         self.catalog = CATALOG.subset(names)

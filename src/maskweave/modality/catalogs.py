@@ -145,7 +145,7 @@ class Catalog(Mapping[str, Modality]):
     def _check_weight(self, m: Modality) -> None:
         if not m.weight:
             return
-        where = f"{self.where}: modality {m.name!r}: weight is {m.weight!r}"
+        where = f"{self.where}: modality {m.name!r}: weight is {shown(m.weight)}"
         if m.source:
             raise MaskweaveError(f"{where}: weight belongs in the entry of its source {m.source!r}; move it there")
         value = m.value

@@ -95,7 +95,7 @@ class FullSamples:
     """Token data of samples that have everything, with the interface of `TokenData`."""
 
     def __init__(self, catalog: Catalog, samples: int):
-        self.catalog, self.counts, self.weights = catalog, (samples,), (1.0,)
+        self.catalog, self.counts, self.weights, self.windows = catalog, (samples,), (1.0,), (None,)
 
     def __len__(self) -> int:
         return self.counts[0]

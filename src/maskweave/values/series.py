@@ -110,12 +110,13 @@ class Series(ScaledNumbers):
         return super().write(value if self.axis else cut_end(np.asarray(value)))
 
     def with_unknown(self, values: np.ndarray, logits: Tensor) -> Any:
-        """Cuts each series at its most probable end, unless its points lie on an axis."""
+        """Cuts each series at its most probable end, unless its points lie on an axis. A predicted series has one point at least, which is known."""
         if self.axis:
             return super().with_unknown(values, logits)
-        lengths = likely_lengths(logits.mean(dim=1).cpu().numpy())
+        lengths = likely_lengths(logits.mean(dim=1).cpu().numpy(), least=1)
         marked = super().with_unknown(values, logits)
-        return [cut_end(series[: max(n, 1)]) for series, n in zip(marked, lengths.tolist(), strict=True)]
+        cut = [(series[:n], whole[:n]) for series, whole, n in zip(marked, values, lengths.tolist(), strict=True)]
+        return [whole[:1] if np.isnan(series).all() else cut_end(series) for series, whole in cut]
 
     # Scores and ensembles
 
