@@ -5,7 +5,7 @@ SCRIPTS holds scripts that write the raw files of a field: `eo.py`, `astro.py`, 
 (emoji: by the hash of the name). Simple methods are scikit-learn's, on the same split.
 
 Prints a table, and writes results.json: score, best constant, simple method, seconds of CPU time of all commands. Needs maskweave[all-extras] and, for
-speech, espeak-ng.
+speech, espeak-ng. The scripts are not part of this repository: any that write such files will do (see the tables at the top of the pages).
 """
 
 import argparse
@@ -121,7 +121,9 @@ def timed(words: list[str], folder: Path) -> float:
 
 def read_score(folder: Path, task: str, metric: str, held_out: int) -> tuple[float, float]:
     """Returns the score of a task and that of the best constant."""
-    (place,) = [path for path in folder.glob(f"*/{task}") if path.is_dir()]
+    (place,) = [
+        path for path in folder.glob(f"*/{task}") if (path / "recipe.yaml").exists() or (path / "recall.json").exists()
+    ]
     if metric == "R@10":
         (row,) = json.loads((place / "recall.json").read_text())
         return row["at"]["10"], row["chance"]["10"]
