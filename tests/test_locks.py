@@ -1,4 +1,4 @@
-"""Locks of folders: who holds one is told, and one whose owner is gone is taken over."""
+"""Locks of folders: a second process is refused, and a lock whose owner is gone is taken over."""
 
 import json
 import os
@@ -46,13 +46,13 @@ def fast(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(locks, "_gone", set())
 
 
-def owned(folder: Path, **changes: Any) -> dict[str, Any]:
+def owned(folder: Path, name: str = locks.NAME, **changes: Any) -> dict[str, Any]:
     """Writes the lock of another owner; returns its content."""
     owner = locks._Owner("elsewhere", "elsewhere-1", 7, 8, "abc123", "maskweave run")
     content = {**json.loads(owner.content()), **changes}
     aside = folder / "new lock"
     aside.write_text(json.dumps(content))
-    os.replace(aside, folder / locks.NAME)
+    os.replace(aside, folder / name)
     return content
 
 
@@ -158,6 +158,65 @@ def test_a_stale_lock_is_taken_over_by_one(tmp_path: Path) -> None:
     assert most == [1] and os.listdir(tmp_path) == []
 
 
+def test_parts_that_start_together_are_not_refused_because_of_dead_locks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(locks, "BEAT", 2.0)
+    together = threading.Barrier(8, timeout=60)
+
+    def attempt(i: int) -> None:
+        together.wait()
+        try:
+            with lock(tmp_path, JobPart(i, 8)):
+                together.wait()
+        except Locked:
+            together.abort()
+            raise
+
+    for _ in range(4):
+        for n, name in enumerate((".lock", *(f".lock-part-{i}-of-4" for i in range(4)))):
+            owned(tmp_path, name, machine=locks.machine(), process=NO_PROCESS, id=f"dead{n}")
+        with ThreadPoolExecutor(8) as pool:
+            errors = [future.exception() for future in [pool.submit(attempt, i) for i in range(8)]]
+        assert errors == [None] * 8
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_lock_of_a_part_that_is_being_written_is_none_yet(tmp_path: Path) -> None:
+    aside = left_aside(tmp_path / "lock-part-1-of-2", process=os.getpid())
+    owned(tmp_path, aside.name, machine=locks.machine(), process=os.getpid(), start=0)
+    with lock(tmp_path, JobPart(0, 2)):
+        assert aside.exists()
+
+
+def test_who_takes_a_lock_away_is_not_waited_for_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(locks, "BEATS_WAITED", 1)
+    dead = owned(tmp_path, machine=locks.machine(), process=NO_PROCESS)
+    owned(tmp_path, f".lock.{dead['id']}", machine=locks.machine(), process=os.getpid(), start=0, id="def456")
+    with pytest.raises(Locked, match=rf"process {os.getpid()} on .* is writing to this folder"), lock(tmp_path):
+        pass
+
+
+def test_locks_of_other_machines_are_watched_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for i in range(20):
+        owned(tmp_path, f".lock-part-{i}-of-20", id=f"dead{i}")
+    create = locks._create
+
+    def and_another(path: Path, owner: Any) -> int | None:
+        if path.name == ".lock":
+            owned(tmp_path, ".lock-part-0-of-3")
+        return create(path, owner)
+
+    monkeypatch.setattr(locks, "_create", and_another)
+    with lock(tmp_path):
+        assert os.listdir(tmp_path) == [".lock"]
+        assert int(json.loads((tmp_path / ".lock").read_text())["beat"]) > 0, "it was held while the last was watched"
+    waits = capsys.readouterr().out.splitlines()
+    assert len(waits) == 2 and "(maskweave run) and 19 more; waiting up to" in waits[0] and "more" not in waits[1]
+
+
 def test_one_thread_may_enter_again_and_another_may_not(tmp_path: Path) -> None:
     with ThreadPoolExecutor(1) as pool, lock(tmp_path), lock(tmp_path / "." / "x" / ".."):
         assert isinstance(pool.submit(lock(tmp_path).__enter__).exception(), Locked)
@@ -178,12 +237,36 @@ def test_parts_of_one_job_share_a_folder(tmp_path: Path) -> None:
     with lock(tmp_path), pytest.raises(Locked), lock(tmp_path, first):
         pass
     stale = tmp_path / ".lock-part-1-of-4"
-    stale.write_text(
-        json.dumps({**vars(locks._Owner(process=NO_PROCESS, id="ab", machine=locks.machine())), "beat": "0"})
-    )
+    owned(tmp_path, stale.name, process=NO_PROCESS, machine=locks.machine())
     with lock(tmp_path):
         assert not stale.exists()
     assert not any(tmp_path.iterdir())
+
+
+def test_the_message_names_the_lock_of_the_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = owned(tmp_path, ".lock-part-0-of-2")
+    monkeypatch.setattr(time, "sleep", lambda _: owned(tmp_path, ".lock-part-0-of-2", beat=content["beat"] + "1"))
+    for part in (JobPart(0, 2), WHOLE):
+        content = owned(tmp_path, ".lock-part-0-of-2")
+        with pytest.raises(Locked, match=r"remove .*/\.lock-part-0-of-2$"), lock(tmp_path, part):
+            pass
+
+
+def test_a_released_lock_beats_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sync, syncing, ended = os.fsync, threading.Event(), threading.Event()
+
+    def slow(file: int) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            syncing.set()
+            ended.wait(0.2)
+        sync(file)  # fails if the file was closed meanwhile
+        ended.set()
+
+    with lock(tmp_path):
+        monkeypatch.setattr(os, "fsync", slow)
+        assert syncing.wait(60)
+        ended.clear()
+    assert ended.is_set()
 
 
 def test_folders_made_for_a_lock_go_with_it_if_they_stay_empty(tmp_path: Path) -> None:
@@ -244,6 +327,25 @@ def test_a_living_writers_partial_files_stay(tmp_path: Path, holder: subprocess.
     locks._gone.add((tmp_path, "far"))
     sweep(tmp_path)
     assert living[0].exists() and not living[1].exists()
+
+
+def test_other_parts_of_a_machine_keep_their_partial_files(tmp_path: Path) -> None:
+    dead, living = (left_aside(tmp_path / "shards" / f"{i}.tar", process=i, machine="elsewhere-1") for i in (1, 2))
+    dead.parent.mkdir()
+    for path in (dead, living):
+        path.touch()
+    owned(tmp_path, ".lock-part-0-of-2", process=1, id="a")
+    owned(tmp_path, ".lock-part-1-of-2", process=2, id="b")
+    with lock(tmp_path, JobPart(0, 2)):
+        sweep(tmp_path)
+        assert living.exists()
+    owned(tmp_path / "shards", process=2)  # the lock of a folder in it counts as well
+    with lock(tmp_path):
+        sweep(tmp_path)
+        assert living.exists()
+        (tmp_path / "shards" / ".lock").unlink()
+        sweep(tmp_path)
+    assert not living.exists() and not dead.exists()
 
 
 def test_a_folder_that_was_about_to_be_replaced_is_put_back(tmp_path: Path) -> None:

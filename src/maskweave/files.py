@@ -6,11 +6,11 @@ the file contains. Records that this library wrote itself are read without a lim
 
 import contextlib
 import errno
+import functools
 import hashlib
 import json
 import math
 import os
-import secrets
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -106,24 +106,28 @@ def short_name(name: str, limit: int = 120) -> str:
 
 def _aside(target: Path, ending: str) -> Path:
     """Returns a new temporary name next to `target`. It says which process of which machine uses it."""
-    process = os.getpid()
-    owner = f"{locks.machine()}.{process}.{locks.started(process)}.{secrets.token_hex(4)}"
-    return target.parent / f".{short_name(target.name)}.{owner}.{ending}"
+    return target.parent / f"{locks.signed(f'.{short_name(target.name)}')}.{ending}"
 
 
 def sweep(folder: Path) -> None:
     """Remove temporary files and folders that killed processes left under `folder`. Those of living processes stay, and so do those of other
-    machines, unless this process took the folder's lock over from them. A folder that was about to be replaced is put back."""
+    machines, unless `locks.is_gone`. A folder that was about to be replaced is put back."""
+    is_gone = functools.cache(locks.is_gone)
+    # All files are listed before the first question: whoever writes one of them has its lock by then.
     for path in [p for p in folder.rglob(".*") if p.suffix in (".partial", ".old")]:
-        name, *owner = path.stem[1:].rsplit(".", 4)
-        if len(owner) != 4 or not (owner[1].isdecimal() and owner[2].isdecimal()):
+        found = locks.split_signed(path.stem)
+        if found is None:
             continue  # not one of `write_aside`
-        machine, process, start = owner[0], int(owner[1]), int(owner[2])
-        alive = locks.is_alive(process, start) if machine == locks.machine() else not locks.is_gone(folder, machine)
-        if alive:
+        name, writer = found
+        if writer.is_here():
+            has_ended = not locks.is_alive(writer.process, writer.start)
+        else:
+            has_ended = is_gone(path.parent, writer.machine)
+        if not has_ended:
             continue
-        if path.suffix == ".old" and not path.with_name(name).exists():
-            os.rename(path, path.with_name(name))
+        target = path.with_name(name[1:])
+        if path.suffix == ".old" and not target.exists():
+            os.rename(path, target)
         else:
             remove(path)
 

@@ -9,13 +9,15 @@ import contextlib
 import functools
 import json
 import os
+import re
 import secrets
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from maskweave.errors import MaskweaveError, shown
 from maskweave.ranks import WHOLE, JobPart
@@ -78,6 +80,31 @@ def is_alive(process: int, start: int) -> bool:
     return not start or not now or now == start
 
 
+class Writer(NamedTuple):
+    """The process that uses a temporary file or folder, which names it."""
+
+    machine: str
+    process: int
+    start: int
+
+    def is_here(self) -> bool:
+        """Whether it is a process of this machine, of which `is_alive` knows."""
+        return self.machine == machine()
+
+
+def signed(name: str) -> str:
+    """Returns a new name that starts with `name` and says that this process uses it."""
+    return f"{name}.{machine()}.{os.getpid()}.{started(os.getpid())}.{secrets.token_hex(4)}"
+
+
+def split_signed(name: str) -> tuple[str, Writer] | None:
+    """Returns what `signed` put together, or None if it did not make this name."""
+    words = name.rsplit(".", 4)
+    if len(words) != 5 or not (words[2].isdecimal() and words[3].isdecimal()):
+        return None
+    return words[0], Writer(words[1], int(words[2]), int(words[3]))
+
+
 @dataclass
 class _Owner:
     """What a lock file says about its owner."""
@@ -127,11 +154,14 @@ class _Held:
     owner: _Owner
     file: int
     thread: int = field(default_factory=threading.get_ident)
-    times: int = 1
-    """How often the thread that holds it has asked for it."""
     lost_to: str = ""
     """Who took it over, because this process did not beat for long."""
     ended: threading.Event = field(default_factory=threading.Event)
+    beating: threading.Thread | None = None
+
+    def start_to_beat(self) -> None:
+        self.beating = threading.Thread(target=self.beat, daemon=True, name=f"lock {self.path}")
+        self.beating.start()
 
     def beat(self) -> None:
         while not self.ended.wait(BEAT):
@@ -152,9 +182,15 @@ _gone: set[tuple[Path, str]] = set()
 
 
 def is_gone(folder: Path, machine: str) -> bool:
-    """Whether this process took over the lock of a folder, or of one around it, from a machine."""
+    """Whether no process of a machine writes to a folder any more: this process took over a lock of the folder, or of one around it, from the machine,
+    and no lock there names the machine now, as that of another part would."""
     real = Path(os.path.realpath(folder))
-    return any(real.is_relative_to(locked) and machine == other for locked, other in _gone)
+    around = [locked for locked, other in _gone if machine == other and real.is_relative_to(locked)]
+    if not around:
+        return False
+    folders = [real, *real.parents]
+    between = folders[: folders.index(min(around, key=lambda locked: len(locked.parts))) + 1]
+    return all(owner.machine != machine for place in between for owner in _owners(_locks_in(place)).values())
 
 
 @contextlib.contextmanager
@@ -174,22 +210,20 @@ def lock(folder: str | os.PathLike[str], part: JobPart = WHOLE) -> Iterator[None
     path = folder / (NAME if part.count < 2 else f"{PART}{part.index}-of-{part.count}")
     with _guard:
         held = _held.get(path)
-        if held is not None and held.owner.process == os.getpid():
-            if held.thread != threading.get_ident():
-                raise Locked(_message(folder, held.owner))
-            held.times += 1
     if held is not None and held.owner.process == os.getpid():
-        try:
-            yield
-        finally:
-            held.times -= 1
+        if held.thread != threading.get_ident():
+            raise Locked(_message(folder, path, held.owner))
+        yield
         return
     made = [parent for parent in (folder, *folder.parents) if not parent.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        _clear(folder, [path, *_others(folder, part)])
         held = _acquire(folder, path)
         try:
-            _check_others(folder, part)
+            held.start_to_beat()
+            # Again: of two that come at the same time, one at least sees the other's lock.
+            _clear(folder, _others(folder, part))
         except BaseException:
             _release(held)
             raise
@@ -199,7 +233,6 @@ def lock(folder: str | os.PathLike[str], part: JobPart = WHOLE) -> Iterator[None
         ) from error
     with _guard:
         _held[path] = held
-    threading.Thread(target=held.beat, daemon=True, name=f"lock of {folder}").start()
     try:
         yield
     finally:
@@ -212,14 +245,15 @@ def lock(folder: str | os.PathLike[str], part: JobPart = WHOLE) -> Iterator[None
                     parent.rmdir()
 
 
-def _check_others(folder: Path, part: JobPart) -> None:
-    """Checks that nobody is at work whose lock has another name: a part keeps away those who do not work in parts, or in another number of them."""
-    for path in (folder / NAME, *sorted(folder.glob(f"{PART}*-of-*"))):
-        same_job = path.name.endswith(f"-of-{part.count}") or (path.name == NAME and part.count < 2)
-        if not same_job and (owner := _owner_in(path)) is not None:
-            if _is_active(folder, path, owner):
-                raise Locked(_message(folder, owner))
-            _take_away(folder, path, owner)
+def _locks_in(folder: Path) -> list[Path]:
+    parts = [path for path in folder.glob(f"{PART}*") if re.fullmatch(r"\d+-of-\d+", path.name.removeprefix(PART))]
+    return [folder / NAME, *sorted(parts)]
+
+
+def _others(folder: Path, part: JobPart) -> list[Path]:
+    """Returns the locks of those that a part keeps away: who works on the whole, or on parts of another number."""
+    own = NAME if part.count < 2 else f"-of-{part.count}"
+    return [path for path in _locks_in(folder) if not path.name.endswith(own)]
 
 
 def check_held(path: Path) -> None:
@@ -240,55 +274,87 @@ def check_held(path: Path) -> None:
 
 def _acquire(folder: Path, path: Path) -> _Held:
     command = " ".join(_read_text("/proc/self/cmdline").replace("\0", " ").split())[-100:]
-    while True:
-        owner = _Owner(
-            socket.gethostname(), machine(), os.getpid(), started(os.getpid()), secrets.token_hex(8), command
-        )
-        if (file := _create(path, owner)) is not None:
-            return _Held(path, owner, file)
-        found = _owner_in(path)
-        if found is None:
-            continue
-        if _is_active(folder, path, found):
-            raise Locked(_message(folder, found))
-        _take_away(folder, path, found)
+    owner = _Owner(socket.gethostname(), machine(), os.getpid(), started(os.getpid()), secrets.token_hex(8), command)
+    while (file := _create(path, owner)) is None:
+        _clear(folder, [path])
+    return _Held(path, owner, file)
 
 
-def _message(folder: Path, owner: _Owner) -> str:
-    how = f"; if you are sure that it has ended, remove {folder / NAME}" if owner.machine != machine() else ""
+def _message(folder: Path, path: Path, owner: _Owner) -> str:
+    how = f"; if you are sure that it has ended, remove {path}" if owner.machine != machine() else ""
     return f"{folder}: {owner} is writing to this folder; wait until it has ended, or choose another folder{how}"
 
 
-def _is_active(folder: Path, path: Path, owner: _Owner) -> bool:
-    """Whether the owner of a lock is still at work."""
-    if owner.machine == machine():
-        return is_alive(owner.process, owner.start)
-    print(f"{folder}: locked by {owner}; waiting up to {BEAT * BEATS_WAITED:.0f} s to see whether it still runs")
+def _owners(paths: Iterable[Path]) -> dict[Path, _Owner]:
+    """Returns the owners that lock files name, without files that are not there."""
+    return {path: owner for path in paths if (owner := _owner_in(path)) is not None}
+
+
+def _clear(folder: Path, paths: list[Path]) -> None:
+    """Removes those locks whose owners are gone.
+
+    Raises:
+        Locked: the owner of one of them is at work.
+    """
+    while owners := _owners(paths):
+        _check_inactive(folder, owners)
+        for path, owner in owners.items():
+            _take_away(folder, path, owner)
+
+
+def _check_inactive(folder: Path, owners: dict[Path, _Owner]) -> None:
+    """Raises Locked if the owner of a lock is at work. Locks of other machines are watched together, until each has changed or stood still for long enough."""
+    for path, owner in owners.items():
+        if owner.machine == machine() and is_alive(owner.process, owner.start):
+            raise Locked(_message(folder, path, owner))
+    watched = {path: owner for path, owner in owners.items() if owner.machine != machine()}
+    if not watched:
+        return
+    more = f" and {len(watched) - 1} more" if len(watched) > 1 else ""
+    print(
+        f"{folder}: locked by {next(iter(watched.values()))}{more}; waiting up to {BEAT * BEATS_WAITED:.0f} s to see whether {'they still run' if more else 'it still runs'}"
+    )
     for _ in range(BEATS_WAITED * 2):
         time.sleep(BEAT / 2)
-        now = _owner_in(path)
-        if now is None or now.id != owner.id:
-            return False  # it has ended, or someone else has it: `_take_away` looks again
-        if now.beat != owner.beat:
-            return True
-    return False
+        for path, owner in list(watched.items()):
+            now = _owner_in(path)
+            if now is None or now.id != owner.id:
+                del watched[path]  # it has ended, or someone else has it: `_clear` looks again
+            elif now.beat != owner.beat:
+                raise Locked(_message(folder, path, owner))
+        if not watched:
+            return
 
 
 def _take_away(folder: Path, path: Path, owner: _Owner) -> None:
-    """Removes the lock of an owner that is gone. Of several processes that try, one does it: the one that gets the lock named after the owner's."""
-    guard_path = path.with_name(f"{NAME}.{owner.id}")
-    guard = _acquire(folder, guard_path)
-    try:
-        now = _owner_in(path)
-        if now is not None and now.id == owner.id:
-            path.unlink(missing_ok=True)
-            _gone.add((folder, owner.machine))
-    finally:
-        _release(guard)
+    """Removes the lock of an owner that is gone. Of several processes that try, one does it: the one that gets the lock named after the owner's. The
+    others wait until it is done.
+
+    Raises:
+        Locked: it is not done after as long as a silent owner is waited for.
+    """
+    waits = 0
+    while (now := _owner_in(path)) is not None and now.id == owner.id:
+        try:
+            guard = _acquire(folder, path.with_name(f"{NAME}.{owner.id}"))
+        except Locked:
+            if (waits := waits + 1) > 50 * BEATS_WAITED:
+                raise
+            time.sleep(BEAT / 50)
+            continue
+        try:
+            now = _owner_in(path)
+            if now is not None and now.id == owner.id:
+                path.unlink(missing_ok=True)
+                _gone.add((folder, owner.machine))
+        finally:
+            _release(guard)
 
 
 def _release(held: _Held) -> None:
     held.ended.set()
+    if held.beating is not None and held.beating.is_alive():
+        held.beating.join()  # it must not write to a closed file, whose number may be another file's by then
     with contextlib.suppress(OSError):
         now = _owner_in(held.path)
         if now is not None and now.id == held.owner.id:
@@ -298,7 +364,7 @@ def _release(held: _Held) -> None:
 
 def _create(path: Path, owner: _Owner) -> int | None:
     """Creates a lock file with its content in one step, or returns None if there is one."""
-    aside = path.with_name(f"{path.name[:100]}.{secrets.token_hex(8)}.new")
+    aside = path.with_name(f"{signed(path.name)}.partial")  # `files.sweep` removes it if this process is killed here
     file = os.open(aside, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o644)
     try:
         os.write(file, owner.content())

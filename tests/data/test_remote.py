@@ -200,7 +200,7 @@ def test_shards_are_read_ahead_and_once(tokens: Path, monkeypatch: pytest.Monkey
 def test_a_prefetcher_forgets_what_is_not_needed_any_more(memory: str, tmp_path: Path) -> None:
     cache = Cache(tmp_path / "c", 10_000)
     ahead = Prefetcher(cache, threads=1)
-    with caching.locked(cache.folder / "locks" / "room"):  # nothing can be written
+    with caching.locked(cache.folder / "locks" / "space"):  # nothing can be written
         ahead.ask([(f"{memory}/a.bin", "1"), (f"{memory}/b.bin", "1")])
         time.sleep(0.05)
         ahead.ask([(f"{memory}/inner/c.bin", "1"), (f"{memory}/gone.bin", "1")])

@@ -2,17 +2,22 @@
 
 import gzip
 import io
+import os
 import pickle
 import subprocess
 import sys
 import tarfile
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from leftovers import NO_PROCESS
 from PIL import Image
 
+from maskweave import locks
+from maskweave.data import webdataset
 from maskweave.data.import_source import import_data
 from maskweave.data.opening import open_data
 from maskweave.data.shards import Shards
@@ -242,6 +247,22 @@ def test_an_import_notices_other_fields(tmp_path: Path, catalog: Catalog) -> Non
         fields = {"rgb": "png", "caption": field}
         assert import_data(str(tmp_path / "in"), tmp_path / "out", catalog, fields=fields).kept == kept
         assert Shards(tmp_path / "out", catalog)[0]["caption"] == text
+
+
+def test_unpacked_tars_of_killed_processes_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv(webdataset.SHARED, "")
+    own, parent = (f"{locks.machine()}.{process}" for process in (os.getpid(), os.getppid()))
+    dead = [f"{locks.machine()}.{NO_PROCESS}.1", f"{own}.{locks.started(os.getpid()) + 1}"]
+    living = [f"{parent}.{locks.started(os.getppid())}", f"elsewhere-1.{NO_PROCESS}.1", "other"]
+    for writer in (*dead, *living):
+        (tmp_path / f"maskweave-tars.{writer}.0123abcd").mkdir()
+        (tmp_path / f"maskweave-tars.{writer}.0123abcd" / "x.tar").touch()
+    folder = webdataset._folder.__wrapped__()
+    kept = {path.name.removesuffix(".0123abcd") for path in tmp_path.iterdir() if path != folder}
+    assert kept == {f"maskweave-tars.{writer}" for writer in living}
+    found = locks.split_signed(folder.name)
+    assert found is not None and found[1].process == os.getpid(), "another process does not remove this one's"
 
 
 def test_started_processes_share_unpacked_tars_and_changed_ones_are_unpacked_again(tmp_path: Path) -> None:

@@ -2,10 +2,10 @@
 
     CACHE/files/HASH-NAME                       a complete file; its time of change is that of its last use
     CACHE/files/.HASH-NAME.SIZE.PID-….partial   a file that is being read; it takes its place only when it is complete
-    CACHE/locks/000 … fff, room                  locks, which the system releases when a process ends, however it ends
+    CACHE/locks/000 … fff, space                locks, which the system releases when a process ends, however it ends
 
-The folder is `MASKWEAVE_CACHE` (default `~/.cache/maskweave/data`) and has at most `MASKWEAVE_CACHE_GB` gigabytes (default 100). Files that have not
-been used for longest make room for new ones. A file that is removed while it is mapped stays readable.
+The folder is `MASKWEAVE_CACHE` (default `~/.cache/maskweave/data`) and has at most `MASKWEAVE_CACHE_GB` gigabytes (default 100). The least
+recently used files are removed for new ones. A file that is removed while it is mapped stays readable.
 """
 
 import contextlib
@@ -115,19 +115,19 @@ class Cache:
         return self.folder / "locks" / name[:3]
 
     def _reserve(self, name: str, url: str, size: int | None) -> Path:
-        """Make room for a file and return the path to write it to. It counts with its full size from now on."""
+        """Free space for a file and return the path to write it to. It counts with its full size from now on."""
         size = size or 0
         if size > self.limit:
             raise MaskweaveError(
                 f"{url}: has {size / 1e9:.3g} GB, but the cache {self.folder} holds {self.limit / 1e9:.3g} GB; raise {SIZE_SETTING}"
             )
-        with locked(self.folder / "locks" / "room"):
-            self._make_room(name, size)
+        with locked(self.folder / "locks" / "space"):
+            self._free(name, size)
             partial = self.folder / "files" / f".{name}.{size}.{os.getpid()}-{os.urandom(4).hex()}.partial"
             partial.touch()
         return partial
 
-    def _make_room(self, name: str, size: int) -> None:
+    def _free(self, name: str, size: int) -> None:
         """Remove files until one of a size fits. The lock of that file's name is held, so partial files of this name are abandoned."""
         total, used = size, []
         for entry in os.scandir(self.folder / "files"):

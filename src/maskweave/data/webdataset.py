@@ -27,6 +27,7 @@ from maskweave.data.part_source import FilePart, PartSource
 from maskweave.data.shards import Scan, read_range, scan
 from maskweave.errors import BadSample, MaskweaveError
 from maskweave.files import stamp, write_aside
+from maskweave.locks import is_alive, signed, split_signed
 from maskweave.modality.catalogs import Catalog
 from maskweave.modality.entry import Modality
 from maskweave.values.formats import split_ending
@@ -34,6 +35,8 @@ from maskweave.values.formats import split_ending
 PLAIN, PACKED = (".tar",), (".tar.gz", ".tgz")
 SHARED = "MASKWEAVE_UNPACKED_TARS"
 """Variable of the environment with the folder of unpacked tars, for processes that are started from one another."""
+UNPACKED = "maskweave-tars"
+"""Start of the name of that folder."""
 TEXTS = {"cls": "txt", "text": "txt"}
 """Endings that WebDataset uses for texts."""
 MOST_LISTED = 12
@@ -233,11 +236,17 @@ def bytes_at(path: Path, offset: int, size: int, where: str) -> bytes:
 
 @functools.cache
 def _folder() -> Path:
-    """A folder for unpacked tars, which the processes that this one starts share. It is removed at exit by the process that made it."""
+    """A folder for unpacked tars, which the processes that this one starts share. It is removed at exit by the process that made it; those of processes
+    that were killed are removed here."""
     shared = os.environ.get(SHARED, "")
     if shared and Path(shared).is_dir():
         return Path(shared)
-    folder = Path(tempfile.mkdtemp(prefix="maskweave-tars-"))
+    for other in Path(tempfile.gettempdir()).glob(f"{UNPACKED}.*"):
+        _, writer = split_signed(other.name) or ("", None)
+        if writer is not None and writer.is_here() and not is_alive(writer.process, writer.start):
+            shutil.rmtree(other, ignore_errors=True)
+    folder = Path(tempfile.gettempdir(), signed(UNPACKED))
+    folder.mkdir(mode=0o700)
     os.environ[SHARED] = str(folder)
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder
@@ -247,7 +256,7 @@ def _folder() -> Path:
 def unpacked(path: Path, version: tuple[int, ...]) -> Path:
     """Unpack a compressed tar, once per version of the file for a process and those that it starts; returns the path of the plain tar.
 
-    If it is damaged, what comes before the fault is kept; reading the tar then tells where it ends.
+    If it is damaged, what comes before the fault is kept; reading the tar then reports where it ends.
     """
     name = f"{path.resolve()}\0{version}"
     plain = _folder() / f"{hashlib.sha256(name.encode()).hexdigest()[:32]}.tar"
@@ -265,6 +274,6 @@ def unpacked(path: Path, version: tuple[int, ...]) -> Path:
             )
         except OSError as error:
             raise MaskweaveError(
-                f"{path}: cannot be unpacked into {plain.parent} ({error.strerror or error}); make room there, set TMPDIR to another folder, or unpack it yourself: gunzip"
+                f"{path}: cannot be unpacked into {plain.parent} ({error.strerror or error}); free some space there, set TMPDIR to another folder, or unpack it yourself: gunzip"
             ) from error
     return plain

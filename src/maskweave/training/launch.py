@@ -31,7 +31,7 @@ BEAT = 1.0
 LOOK_EVERY = 10
 """Beats between looks at the others' signs of life."""
 MOST_SILENT = 60
-"""Looks in which a process may show no sign of life; then it is taken for lost. Looks are counted, so a machine that was asleep judges nobody."""
+"""Looks in which a process may show no sign of life; then it is taken for lost. Looks are counted instead of seconds, because a machine may have been suspended."""
 GRACE = 5.0
 """Seconds in which a process may end by itself after another one has failed."""
 SECONDS_TO_END = 30.0
@@ -57,7 +57,7 @@ class Launch:
 
     def tell(self, value: Any) -> Any:
         """Returns the value of the first process, which JSON can hold, in all of them."""
-        key = f"told/{self._barriers}"
+        key = f"value/{self._barriers}"
         if self.rank == 0:
             self._store.set(key, json.dumps(value))
         self.barrier()
@@ -203,7 +203,7 @@ def fail(text: str, code: int = 1) -> NoReturn:
     _ignore_sigterm()
     try:
         speaks = _launch().is_first_to_fail()
-    except Exception:  # without a store, better told by each process than by none
+    except Exception:  # if the store is gone, every process prints its error
         speaks = True
     if speaks:
         print(text, file=sys.stderr)
