@@ -15,12 +15,12 @@ import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import IO, Any, TypeVar
 
 from maskweave.data.cache import SIZE_SETTING, THREADS, Cache, Prefetcher, locked
 from maskweave.data.remote import RemoteState, download, is_remote, list_files
 from maskweave.errors import MaskweaveError
-from maskweave.files import short_name, write_aside
+from maskweave.files import short_name, stamp, write_aside
 
 T = TypeVar("T")
 
@@ -39,7 +39,7 @@ class Mirror:
 
     def __init__(self, url: str, files: dict[str, RemoteState], cache: Cache, lock: IO[bytes]):
         self.url, self.cache = url.rstrip("/"), cache
-        self.lock = lock
+        self.files, self.lock = files, lock
         self.tars = {name: json.dumps(state) for name, state in files.items() if is_tar(name)}
         self._order = sorted({name.rpartition("/")[2] for name in self.tars})
         self._current = ""
@@ -102,10 +102,33 @@ def local_place(place: str) -> str:
 
 def reading(path: Path, read: Callable[[Path], T]) -> T:
     """Returns what `read` makes of a tar, which may be in a mirror."""
+    mirror, name = _find(path)
+    return mirror.use(name, read) if mirror is not None and name in mirror.tars else read(path)
+
+
+def origin(path: Path) -> str:
+    """Returns the URL of a file or folder in a mirror; of others, their path."""
+    mirror, name = _find(path)
+    return str(path) if mirror is None else f"{mirror.url}/{name}".removesuffix("/.")
+
+
+def version(path: Path) -> list[Any]:
+    """Returns what differs whenever a file's content was changed: its `stamp`; of a file in a mirror, whose times differ between machines, its name,
+    size and version in the storage.
+
+    Raises:
+        OSError: there is no such file.
+    """
+    mirror, name = _find(path)
+    return stamp(path) if mirror is None or name not in mirror.files else [name, *mirror.files[name]]
+
+
+def _find(path: Path) -> tuple[Mirror | None, str]:
+    """Returns the mirror that a path is in, and the path relative to it."""
     for root, mirror in _mirrors.items():
-        if path.is_relative_to(root) and (name := path.relative_to(root).as_posix()) in mirror.tars:
-            return mirror.use(name, read)
-    return read(path)
+        if path.is_relative_to(root):
+            return mirror, path.relative_to(root).as_posix()
+    return None, ""
 
 
 def _copy(url: str, files: dict[str, RemoteState], folder: Path, inner: str, cache: Cache) -> None:
