@@ -27,8 +27,8 @@ import torch
 
 from maskweave.config import plain_changes
 from maskweave.data.columns import Column, RowFile, StoredRows
-from maskweave.data.places import folder_at
-from maskweave.data.remote import is_remote
+from maskweave.data.places import Folder, folder_at
+from maskweave.data.remote import NoSuchFile, is_remote
 from maskweave.data.windows import ShardWindows, window_size
 from maskweave.errors import MaskweaveError
 from maskweave.files import read_json, write_aside
@@ -87,7 +87,7 @@ class TokenData:
 
     def __init__(self, root: str | os.PathLike[str], catalog: Catalog, window: int | None = None):
         self.root, self.catalog = root, catalog
-        self.folder = folder_at(root, f"samples/{STARTS}")
+        self.folder = _folder_at(root)
         index = self.folder.use("index.json", lambda path: read_json(path, limit=None))
         if not isinstance(index, dict) or not isinstance(index.get("modalities", {}), dict):
             raise MaskweaveError(f"{self.root}: its index.json is damaged; remove the folder and tokenize again")
@@ -176,6 +176,19 @@ class TokenData:
                 f"{self.root}: found {len(lists)} token shards, expected {shards}; write the others with 'maskweave tokenize'"
             )
         return np.cumsum([0, *(len(_keys(path)) for path in lists)])
+
+
+def _folder_at(root: str | os.PathLike[str]) -> Folder:
+    starts = f"samples/{STARTS}"
+    try:
+        return folder_at(root, ("index.json", starts))
+    except NoSuchFile as error:
+        if starts not in str(error):
+            raise
+        raise MaskweaveError(
+            f"{root}: has an index.json but no {starts}, so these tokens are not complete, or were made by an earlier version; "
+            "run 'maskweave tokenize' once where they were made, then upload the folder 'samples' again"
+        ) from error
 
 
 def write_starts(root: Path, counts: Sequence[int]) -> None:
