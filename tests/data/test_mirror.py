@@ -1,5 +1,6 @@
 """Data sets at URLs: tars, imported shards and folders give the same samples as on this machine."""
 
+import functools
 import os
 import shutil
 import tarfile
@@ -9,8 +10,9 @@ import numpy as np
 import pytest
 from data_set_helpers import coco_folder
 from remote_storage import Faults, faulty_proxy, http_folder
+from torch.utils.data import DataLoader
 
-from maskweave.data import mirror, remote
+from maskweave.data import mirror, reading, remote
 from maskweave.data.cache import Cache
 from maskweave.data.export import export
 from maskweave.data.folders import import_folders
@@ -71,6 +73,18 @@ def test_samples_of_tars_are_those_on_this_machine(layout: str, data: Path, cata
     tars = list((tmp_path / "cache" / "mirrors").rglob("*.tar"))
     assert tars and all(p.stat().st_blocks == 0 < p.stat().st_size for p in tars), "no content in the mirror"
     assert len(list((tmp_path / "cache" / "files").iterdir())) == len(tars)
+
+
+def test_workers_that_were_not_forked_read_mirrors(
+    data: Path, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "DataLoader", functools.partial(DataLoader, multiprocessing_context="spawn"))
+    with http_folder(data) as url:
+        found = list(reading.read(open_data(f"{url}/tars", catalog), range(12), workers=1))
+    expected = open_data(str(data / "tars"), catalog)
+    for i, item in enumerate(found):
+        assert not item.error and not item.dropped and item.key == expected.key(i)
+        assert all(np.array_equal(item.sample[name], value) for name, value in expected[i].items())
 
 
 def test_a_cache_smaller_than_the_data_is_enough(

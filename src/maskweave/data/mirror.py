@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, Any, TypeVar
@@ -34,16 +34,22 @@ class Mirror:
 
     Args:
         files: all files, by their path relative to the URL.
-        lock: the open lock; it is held until this process ends.
+        lock: the open lock; it is held until this process ends. Worker processes need none: the process that started them holds it.
     """
 
-    def __init__(self, url: str, files: dict[str, RemoteState], cache: Cache, lock: IO[bytes]):
+    def __init__(self, url: str, files: dict[str, RemoteState], cache: Cache, lock: IO[bytes] | None):
         self.url, self.cache = url.rstrip("/"), cache
         self.files, self.lock = files, lock
         self.tars = {name: json.dumps(state) for name, state in files.items() if is_tar(name)}
         self._order = sorted({name.rpartition("/")[2] for name in self.tars})
         self._current = ""
-        self._prefetcher = (os.getpid(), Prefetcher(cache))
+        self._prefetcher: tuple[int, Prefetcher | None] = (
+            0,
+            None,
+        )  # with the process that it is of: a forked one has no threads
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "lock": None, "_prefetcher": (0, None)}
 
     def use(self, name: str, read: Callable[[Path], T]) -> T:
         tar = name.rpartition("/")[2]
@@ -54,15 +60,27 @@ class Mirror:
 
     def _prefetch(self, tar: str) -> None:
         """Read the next tars, of all modalities."""
-        if self._prefetcher[0] != os.getpid():  # forked
-            self._prefetcher = (os.getpid(), Prefetcher(self.cache))
+        process, prefetcher = self._prefetcher
+        if prefetcher is None or process != os.getpid():
+            prefetcher = Prefetcher(self.cache)
+            self._prefetcher = (os.getpid(), prefetcher)
         following = set(self._order[(at := self._order.index(tar) + 1) : at + AHEAD])
         names = [name for name in self.tars if name.rpartition("/")[2] in following] if following else []
-        self._prefetcher[1].ask([(f"{self.url}/{name}", self.tars[name]) for name in names])
+        prefetcher.ask([(f"{self.url}/{name}", self.tars[name]) for name in names])
 
 
 _mirrors: dict[Path, Mirror] = {}
 """The mirrors of this process, by their folder. They stay in use until it ends."""
+
+
+def mirrors() -> dict[Path, Mirror]:
+    """Returns the mirrors of this process, which `share` gives to a worker process: one that was not forked has none."""
+    return dict(_mirrors)
+
+
+def share(parent: Mapping[Path, Mirror]) -> None:
+    """Use the mirrors of the process that started this one."""
+    _mirrors.update(parent)
 
 
 def is_tar(name: str) -> bool:
