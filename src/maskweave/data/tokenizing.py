@@ -143,15 +143,7 @@ def _count(out: Path, shard: int, skips: ErrorBudget) -> int:
 
 
 def _check(out: Path, skips: ErrorBudget, shards: range, finished: bool = False) -> None:
-    """Stop if too many samples are bad. Shards with faults are then marked unfinished, so that they are written again after a fix."""
-    try:
-        skips.check(finished)
-    except MaskweaveError:
-        remove(out / "samples" / STARTS)  # first: it says that all are finished
-        for path in (_sample_list(out, shard) for shard in shards):
-            if path.exists() and faulty(read_json(path, limit=None)):
-                remove(path)
-        raise
+    skips.check_shards((_sample_list(out, shard) for shard in shards), finished, out / "samples" / STARTS)
 
 
 def _sample_list(out: Path, shard: int) -> Path:
