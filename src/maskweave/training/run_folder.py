@@ -80,8 +80,8 @@ def claim_folder(folder: Path, recipe: dict[str, Any], catalog: Catalog) -> None
         _report(
             f"{folder}: {_listed([*refused, *others])} differ from before; replaced, because nothing was computed with them yet"
         )
-    told_by_fit = tuple(prefix for prefix, folders in TRAINED.items() if _is_resumed(folder, folders))
-    reported = [str(change) for change in changed if is_free(change.key) and not change.key.startswith(told_by_fit)]
+    reported_by_fit = tuple(prefix for prefix, folders in TRAINED.items() if _is_resumed(folder, folders))
+    reported = [str(change) for change in changed if is_free(change.key) and not change.key.startswith(reported_by_fit)]
     reported += [] if others else [str(change) for change in changes(was["modalities"], now["modalities"])]
     if reported and _is_begun(folder):
         _report(f"{folder}: {'; '.join(reported)} from now on")
