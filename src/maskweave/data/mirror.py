@@ -43,10 +43,8 @@ class Mirror:
         self.tars = {name: json.dumps(state) for name, state in files.items() if is_tar(name)}
         self._order = sorted({name.rpartition("/")[2] for name in self.tars})
         self._current = ""
-        self._prefetcher: tuple[int, Prefetcher | None] = (
-            0,
-            None,
-        )  # with the process that it is of: a forked one has no threads
+        # With the process that it is of: a forked one has no threads.
+        self._prefetcher: tuple[int, Prefetcher | None] = (0, None)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "lock": None, "_prefetcher": (0, None)}
