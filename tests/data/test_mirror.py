@@ -1,23 +1,29 @@
 """Data sets at URLs: tars, imported shards and folders give the same samples as on this machine."""
 
+import functools
 import os
+import shutil
 import tarfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+from data_set_helpers import coco_folder
 from remote_storage import Faults, faulty_proxy, http_folder
+from torch.utils.data import DataLoader
 
-from maskweave.data import mirror, remote
+from maskweave.data import mirror, reading, remote
 from maskweave.data.cache import Cache
 from maskweave.data.export import export
 from maskweave.data.folders import import_folders
 from maskweave.data.import_source import import_data
+from maskweave.data.importing import ImportReport
 from maskweave.data.mirror import local_place
 from maskweave.data.opening import absolute, open_data
 from maskweave.data.source import Source
 from maskweave.errors import MaskweaveError
 from maskweave.modality.catalogs import Catalog, load_catalog
+from maskweave.ranks import WHOLE, JobPart
 from maskweave.synthetic.scenes import Scenes
 
 
@@ -69,6 +75,18 @@ def test_samples_of_tars_are_those_on_this_machine(layout: str, data: Path, cata
     assert len(list((tmp_path / "cache" / "files").iterdir())) == len(tars)
 
 
+def test_workers_that_were_not_forked_read_mirrors(
+    data: Path, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "DataLoader", functools.partial(DataLoader, multiprocessing_context="spawn"))
+    with http_folder(data) as url:
+        found = list(reading.read(open_data(f"{url}/tars", catalog), range(12), workers=1))
+    expected = open_data(str(data / "tars"), catalog)
+    for i, item in enumerate(found):
+        assert not item.error and not item.dropped and item.key == expected.key(i)
+        assert all(np.array_equal(item.sample[name], value) for name, value in expected[i].items())
+
+
 def test_a_cache_smaller_than_the_data_is_enough(
     data: Path, catalog: Catalog, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -92,6 +110,40 @@ def test_folders_of_files_are_imported_from_urls(data: Path, catalog: Catalog, t
     assert report.samples == 12 and faults.counts["drop"] > 1 and faults.counts["cut"] > 1
     for path in (data / "shards").glob("*/*.tar"):
         assert (tmp_path / "out" / path.relative_to(data / "shards")).read_bytes() == path.read_bytes()
+
+
+@pytest.mark.parametrize("layout", ["aligned", "coco", "table.csv"])
+def test_machines_divide_the_import_of_a_url(
+    layout: str, data: Path, catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each machine has a mirror of its own, with files of other times."""
+    place = tmp_path / "data" / layout
+    if layout == "aligned":
+        catalog = catalog.subset(["rgb", "caption"])
+        for name in catalog:
+            shutil.copytree(data / "aligned" / name, place / name)
+        changed = next((place / "caption").iterdir())
+    elif layout == "coco":
+        catalog = load_catalog("scenes").subset(["rgb"])
+        changed = coco_folder(place) / "val2017" / "0.jpg"
+    else:
+        catalog = catalog.subset(["caption"])
+        place.parent.mkdir()
+        place.write_text("caption\n" + "a red cube\n" * 12)
+        changed = place
+    with http_folder(tmp_path / "data") as url:
+
+        def run(machine: int, part: JobPart = WHOLE) -> ImportReport:
+            monkeypatch.setattr(mirror, "_mirrors", {})
+            monkeypatch.setenv("MASKWEAVE_CACHE", str(tmp_path / f"cache-{machine}"))
+            return import_data(f"{url}/{layout}", tmp_path / "out", catalog, shard_size=1, part=part)
+
+        run(0, JobPart(0, 2))
+        report = run(1, JobPart(1, 2))
+        assert not report.unfinished and report.samples == (3 if layout == "coco" else 12)
+        assert run(0).kept == run(1).kept == report.samples
+        changed.write_bytes(changed.read_bytes() + b" ")
+        assert run(1).kept == (0 if layout == "table.csv" else report.samples - 1)
 
 
 def test_folders_larger_than_the_cache_are_refused(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:

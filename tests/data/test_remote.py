@@ -171,9 +171,25 @@ def test_tokens_at_a_url_give_the_same_batches(tokens: Path, monkeypatch: pytest
         loader = DataLoader(batches(url), batch_size=None, sampler=range(20), num_workers=2, collate_fn=lambda b: b)
         assert all(same(batch, expected[i]) for i, batch in enumerate(loader)), "also in forked processes"
         (tokens / "samples" / "starts.npy").rename(tmp_path / "starts.npy")
-        with pytest.raises(MaskweaveError, match=r"starts.npy: no such file"):
+        with pytest.raises(MaskweaveError, match="earlier version; run 'maskweave tokenize' once .* upload the folder"):
             TokenData(url, CATALOG)
         (tmp_path / "starts.npy").rename(tokens / "samples" / "starts.npy")
+        with pytest.raises(MaskweaveError, match=r"samples/index.json: no such file; check the address"):
+            TokenData(f"{url}/samples", CATALOG)
+
+
+@pytest.mark.parametrize("name", ["index.json", "samples/starts.npy"])
+def test_tokens_that_were_made_again_are_read_again(name: str, tmp_path: Path) -> None:
+    """Plain servers have no versions but times."""
+    root = write_tokens(tmp_path / "tokens")
+    with http_folder(root) as url:
+        before = batches(url)[0]
+        for shard in range(SHARDS):  # of the same sizes
+            for column, content in random_columns(CATALOG, SIZE, np.random.default_rng(100 + shard)).items():
+                write_column(root, column, shard, content)
+        os.utime(root / name, (1e9, 1e9))
+        after = batches(url)[0]
+        assert same(after, batches(root)[0]) and not same(after, before)
 
 
 def test_shards_are_read_ahead_and_once(tokens: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,6 +25,7 @@ from maskweave.data.tokenizing import column_of, tokenize
 from maskweave.errors import BadSample, FullDisk, MaskweaveError
 from maskweave.files import read_json, read_json_lines
 from maskweave.modality.catalogs import Catalog
+from maskweave.ranks import ONLY_FINISH, JobPart
 from maskweave.tokenizers.base import Tokenizer
 from maskweave.tokenizers.grid import GridTokenizer
 from maskweave.tokenizers.sequence import SequenceTokenizer
@@ -215,6 +216,38 @@ def test_too_many_bad_samples_stop_the_job_until_they_are_mended(made, tmp_path)
             tokenize(source, catalog, parts, tmp_path, shard_size=SHARD)
     tokenize(Samples(), catalog, parts, tmp_path, shard_size=SHARD)
     assert len(TokenData(tmp_path, catalog)) == COUNT
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_a_lower_limit_stops_finished_tokens_until_they_are_mended(made, tmp_path, parts) -> None:
+    def job(source: Samples, limit: float) -> None:
+        for index in range(parts):
+            tokenize(source, *made, tmp_path, shard_size=SHARD, limit=limit, part=JobPart(index, parts))
+
+    job(Samples(110, bad=[60, 61]), 0.1)
+    with pytest.raises(MaskweaveError, match="2 of 110 samples are unusable"):
+        job(Samples(110, bad=[60, 61]), 0.0)
+    assert list(lists(tmp_path)) == ["shard-00000.json", "shard-00002.json"]
+    job(Samples(110), 0.0)
+    assert len(TokenData(tmp_path, made[0])) == 110
+
+
+@pytest.mark.parametrize("part", [JobPart(0, 3), ONLY_FINISH])
+def test_parts_of_finished_tokens_read_only_the_index(made, tmp_path, monkeypatch, part) -> None:
+    source = Samples(110, bad=[60])
+    first = tokenize(source, *made, tmp_path, shard_size=SHARD)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    monkeypatch.setattr(tokenizing, "_count", lambda *args: pytest.fail("read a list"))
+    again = tokenize(source, *made, tmp_path, shard_size=SHARD, part=part)
+    assert again.faults == first.faults and again.seen == first.seen == 110
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+    (tmp_path / "samples" / "shard-00001.json").unlink()  # of another part: the index is not trusted
+    monkeypatch.undo()
+    if part.count:
+        assert tokenize(source, *made, tmp_path, shard_size=SHARD, part=part).seen < 110
+    else:
+        with pytest.raises(MaskweaveError, match="1 of 3 shards are not finished"):
+            tokenize(source, *made, tmp_path, shard_size=SHARD, part=part)
 
 
 def test_a_last_small_shard_does_not_stop_a_job_that_goes_on(made, tmp_path) -> None:

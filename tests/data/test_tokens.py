@@ -5,6 +5,7 @@ import json
 import os
 import pickle
 from pathlib import Path
+from weakref import WeakSet
 
 import numpy as np
 import pytest
@@ -102,11 +103,23 @@ def test_pickling_takes_no_open_files_along(written) -> None:
 def test_few_files_stay_open(written, monkeypatch: pytest.MonkeyPatch) -> None:
     root, catalog, columns = written
     monkeypatch.setattr(token_store, "MOST_OPEN", 7)
+    monkeypatch.setattr(token_store, "_stores", WeakSet())
     data = TokenData(root, catalog)
     for i in np.random.default_rng(0).permutation(TOTAL):
         check(data.columns(np.array([i])), columns, np.array([i]))
         assert len(data._open) <= 7
     check(data.columns(np.arange(TOTAL)), columns, np.arange(TOTAL))
+
+
+def test_few_files_of_all_stores_stay_open(written, monkeypatch: pytest.MonkeyPatch) -> None:
+    root, catalog, columns = written
+    monkeypatch.setattr(token_store, "MOST_OPEN", 7)
+    monkeypatch.setattr(token_store, "_stores", WeakSet())  # without those of other tests
+    first = TokenData(root, catalog)
+    stores = [first, TokenData(root, catalog), pickle.loads(pickle.dumps(first))]
+    for n, i in enumerate(np.random.default_rng(0).permutation(TOTAL)):
+        check(stores[n % 3].columns(np.array([i])), columns, np.array([i]))
+        assert 0 < sum(len(store._open) for store in stores) <= 7
 
 
 def test_rows_are_read_only_where_they_are_drawn(written, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,10 +16,11 @@ from maskweave.data.error_budget import Fault
 from maskweave.data.folders import import_folders
 from maskweave.data.shards import Shards
 from maskweave.errors import FullDisk, MaskweaveError
-from maskweave.files import read_json, read_json_lines
+from maskweave.files import read_json, read_json_lines, write_json
+from maskweave.label import derive
 from maskweave.label.derive import LabelReport, label
 from maskweave.modality.catalogs import Catalog, catalog_from, load_catalog
-from maskweave.ranks import JobPart
+from maskweave.ranks import ONLY_FINISH, WHOLE, JobPart
 from maskweave.values import measures
 
 
@@ -185,6 +186,25 @@ def test_a_full_disk_leaves_finished_labels_and_nothing_half_written(
     assert [path.stem for path in (out / "edges").glob("*.tar")] == ["shard-00000"]
     assert len(Shards(out, photos)) == 7
     assert label(out, photos).kept == 1
+
+
+def test_pictures_are_read_once_and_by_their_own_part(
+    out: Path, photos: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    whole = derive.digest
+    monkeypatch.setattr(derive, "digest", lambda path: read.append(path.stem) or whole(path))
+    shards = ["shard-00000", "shard-00001", "shard-00002"]
+    for part, expected in ((WHOLE, shards), (WHOLE, shards), (JobPart(1, 3), shards[1:2]), (ONLY_FINISH, shards)):
+        read.clear()
+        assert not label(out, photos, part=part).unfinished and read == expected
+    path = out / "edges" / "shard-00001.json"
+    write_json(path, {**read_json(path), "picture": "of other pictures"})
+    assert label(out, photos, part=JobPart(0, 3)).kept == 1
+    with pytest.raises(MaskweaveError, match="1 of 3 shards are not finished"):
+        label(out, photos, part=ONLY_FINISH)
+    assert label(out, photos, part=JobPart(1, 3)).kept == 0
+    assert label(out, photos, part=ONLY_FINISH).labels["edges"] == 7
 
 
 def test_parts_of_a_labeling_make_the_whole(out: Path, photos: Catalog, tmp_path: Path) -> None:

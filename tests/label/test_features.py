@@ -9,7 +9,9 @@ from small_bundle import m3ae_bundle, save, scenes
 from maskweave.errors import BadSample, MaskweaveError
 from maskweave.files import read_json, read_json_lines
 from maskweave.generate.bundle import load
+from maskweave.label import features
 from maskweave.label.features import Extracted, extract_features
+from maskweave.modality.catalogs import Catalog
 from maskweave.ranks import JobPart
 from maskweave.retrieve.features import Pooled
 from maskweave.training.pipeline import run_recipe
@@ -46,8 +48,8 @@ def test_a_network_s_features_become_a_modality_that_is_learned(recipe: Recipe, 
         source = open_source(recipe, catalog, part)
         assert len(source) == count and source.names == ("rgb", "caption", "global")
         samples = [source[i] for i in range(count)]
-        features = Pooled(load(encoder))([{"rgb": scenes(count, seed)[i]["rgb"]} for i in range(count)])
-        np.testing.assert_allclose(np.stack([sample["global"] for sample in samples]), features, atol=1e-5)
+        vectors = Pooled(load(encoder))([{"rgb": scenes(count, seed)[i]["rgb"]} for i in range(count)])
+        np.testing.assert_allclose(np.stack([sample["global"] for sample in samples]), vectors, atol=1e-5)
         assert all(sample["caption"] for sample in samples)
     # Other scenes than the recipe's have no vector, and are read all the same.
     assert "global" not in open_source(recipe, catalog, "validation", seed=5)[0]
@@ -151,3 +153,30 @@ def test_parts_of_features_make_the_whole(recipe: Recipe, encoder: str, tmp_path
         return extract_features(replace(recipe, data=data), encoder, "global", ["rgb"], part=part)
 
     assert check_parts(job, tmp_path).skips.seen == 13
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_shards_without_inputs_are_finished(
+    recipe: Recipe, encoder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parts: int
+) -> None:
+    whole = features.given
+
+    def given(sample: dict, catalog: Catalog, *names: str) -> dict | None:
+        lacks = any(np.array_equal(sample["rgb"], scenes(12, 0)[i]["rgb"]) for i in range(5, 10))  # the second shard
+        return None if lacks else whole(sample, catalog, *names)
+
+    monkeypatch.setattr(features, "given", given)
+    for index in range(parts):
+        found = extract_features(recipe, encoder, "global", ["rgb"], part=JobPart(index, parts))
+    folder = tmp_path / "sidecar" / "global"
+    assert not found.unfinished and found.skips.seen == 16 and read_json(folder / "features.json")["finished"]
+    tars, records = ({path.stem: path for path in folder.glob(f"*-*.{ending}")} for ending in ("tar", "json"))
+    assert set(records) - set(tars) == {"train-00001"}
+    assert {name: read_json(path)["vectors"] for name, path in records.items()} == {
+        "train-00000": 5,
+        "train-00001": 0,
+        "train-00002": 2,
+        "validation-00000": 4,
+    }
+    monkeypatch.setattr(features, "_write", lambda *args: pytest.fail("computed again"))
+    extract_features(recipe, encoder, "global", ["rgb"])

@@ -12,9 +12,10 @@ from stub_training import WIDTH, StubBatch, StubBatches, train
 from torch import Tensor, nn
 
 from maskweave.config import build, plain
+from maskweave.data.permutation import LISTED
 from maskweave.data.token_store import entry_fingerprint
 from maskweave.errors import MaskweaveError
-from maskweave.files import read_yaml, write_yaml
+from maskweave.files import read_yaml, write_json, write_yaml
 from maskweave.modality.catalogs import shipped_folder
 from maskweave.report.html import is_current, write_report
 from maskweave.tokenizers.grid import GridTokenizer
@@ -141,6 +142,27 @@ def test_another_run_is_refused_by_the_keys(tmp_path: Path, changes: dict[str, A
     with pytest.raises(MaskweaveError, match=words):
         claim(recipe(**changes), tmp_path)
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("data_set", ["", "a"])
+def test_runs_of_earlier_versions_shuffled_all_samples_together(tmp_path: Path, data_set: str) -> None:
+    wanted = recipe()
+    claim(wanted, tmp_path)
+    begin(tmp_path)
+    before = plain(wanted)
+    del before["data"]["shuffle_window"]
+    index = tmp_path / "tokens" / "train" / data_set / "index.json"
+    write_json(index, {"samples": LISTED + 1})
+    write_yaml(tmp_path / "recipe.yaml", before)
+    with pytest.raises(
+        MaskweaveError,
+        match=r"\(data.shuffle_window differ\); set data.shuffle_window to 0 to resume it, choose another",
+    ):
+        claim(wanted, tmp_path)
+    claim(recipe(data__shuffle_window=0), tmp_path)
+    write_yaml(tmp_path / "recipe.yaml", before)
+    write_json(index, {"samples": LISTED})  # by default shuffled together in this version, too
+    claim(wanted, tmp_path)
 
 
 def test_an_entry_that_changed_is_named(tmp_path: Path) -> None:

@@ -16,8 +16,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from maskweave.data.mirror import version
 from maskweave.errors import BadSample, MaskweaveError, shown
-from maskweave.files import read_json, read_json_object, stamp
+from maskweave.files import read_json, read_json_object
 from maskweave.values.files import brief
 from maskweave.values.formats.base import needs
 
@@ -121,7 +122,7 @@ class ArrowTable:
         return f"{file.relative_to(folder).with_suffix('').as_posix()}/row-{row:08d}"
 
     def state(self) -> list[Any]:
-        return [[path.name, *stamp(path)] for path in self._files]
+        return [[path.name, *version(path)] for path in self._files]
 
     def _row_of(self, i: int) -> tuple[Path, int]:
         number = bisect_right(self._starts, i) - 1

@@ -19,10 +19,11 @@ from typing import Any
 
 import numpy as np
 
+from maskweave.data.mirror import origin, version
 from maskweave.data.part_source import FilePart, PartSource, read_entries
 from maskweave.data.source import check_key
 from maskweave.errors import BadSample, MaskweaveError, shown
-from maskweave.files import read_json, stamp
+from maskweave.files import read_json
 from maskweave.modality.catalogs import Catalog
 from maskweave.values.files import MAX_PIXELS, read_bytes
 from maskweave.values.formats import split_ending
@@ -185,8 +186,8 @@ class Coco(PartSource):
         return self.folder.key(i)
 
     def state(self) -> list[Any]:
-        files = [[str(path), *stamp(path)] for path in self.folder.files]
-        return [files, str(self.pictures), self.chosen]
+        files = [[origin(path), *version(path)] for path in self.folder.files]
+        return [files, origin(self.pictures), self.chosen]
 
     def named_files(self, i: int) -> list[Path]:
         return [self.pictures / self.key(i)] if "image" in self.chosen.values() else []

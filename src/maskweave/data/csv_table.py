@@ -7,11 +7,12 @@ import csv
 import io
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from maskweave.data.mirror import version
 from maskweave.errors import BadSample, MaskweaveError, shown
-from maskweave.files import stamp
 from maskweave.values.formats.tables import MISSING
 
 ENDINGS = ("csv", "tsv")
@@ -101,8 +102,8 @@ class CsvTable:
     def name(self, i: int) -> str:
         return f"row-{i:08d}"
 
-    def state(self) -> list[int | str]:
-        return [self.place.name, *stamp(self.place)]
+    def state(self) -> list[Any]:
+        return [self.place.name, *version(self.place)]
 
 
 def _records(file: io.BufferedReader, separator: str, place: Path) -> Iterator[tuple[int, int, list[str]]]:

@@ -1,5 +1,6 @@
 """Error budget of long jobs: unusable samples are skipped and unusable values dropped, counted and listed at the end; too many stop the job."""
 
+import contextlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any, NamedTuple
 from maskweave.data.parts import Remarks
 from maskweave.data.reading import Read
 from maskweave.errors import MaskweaveError
-from maskweave.files import read_json_lines, remove, write_json_lines
+from maskweave.files import read_json, read_json_lines, remove, write_json_lines
 
 SKIPPED = ".skipped.jsonl"
 """Ending of the files that list the faults of a shard, one [key, reason] or [key, reason, modality] per line. The shard's record has only
@@ -113,6 +114,24 @@ class ErrorBudget:
                 f"{self._faulty} of {self.seen} samples {what}, more than the limit of {self.limit:.3g} ({self.limit:.1%}):\n"
                 f"{listed(self.faults, 5)}\nFix or remove them, or raise the limit, then run the same command again; finished shards are kept"
             )
+
+    def check_shards(self, records: Iterable[Path], finished: bool = False, index: Path | None = None) -> None:
+        """As `check`; before it raises, the shards with faults are marked as unfinished, so that they are written again after a fix.
+
+        Args:
+            records: the records of shards, with the `counts` of their faults. They need not exist; those of shards with faults are removed.
+            index: the file that says that all shards are finished; it is removed first.
+        """
+        try:
+            self.check(finished)
+        except MaskweaveError:
+            if index is not None:
+                remove(index)
+            for path in records:
+                with contextlib.suppress(MaskweaveError):  # not written, or just removed by another part of the job
+                    if faulty(read_json(path, limit=None)):
+                        remove(path)
+            raise
 
     def summary(self, where: str = "") -> str:
         """Lines with the counts, with names and reasons of the first skipped samples, and with examples of dropped values; empty if nothing was

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from maskweave.data.importing import Imported, ImportReport, prepared, write_shards
+from maskweave.data.mirror import version
 from maskweave.data.parts import OnBad, read_part
 from maskweave.data.source import check_key
 from maskweave.errors import BadSample, MaskweaveError
-from maskweave.files import stamp
 from maskweave.modality.catalogs import Catalog
 from maskweave.modality.entry import Modality
 from maskweave.ranks import WHOLE, JobPart
@@ -121,8 +121,8 @@ def _read(path: Path, ending: str, entry: Modality) -> tuple[bytes, Any] | None:
 
 
 def _state(path: Path) -> list[Any]:
-    """Stamps of a file, or of all frames in a folder: they change with its content."""
-    return [[part.name, *stamp(part)] for part in frame_files(path)] if path.is_dir() else [*stamp(path)]
+    """Versions of a file, or of all frames in a folder: they change with its content."""
+    return [[part.name, *version(part)] for part in frame_files(path)] if path.is_dir() else version(path)
 
 
 def list_aligned(root: Path, catalog: Catalog, single: str = "") -> tuple[AlignedListing, dict[str, Modality]]:

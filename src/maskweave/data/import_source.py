@@ -11,7 +11,7 @@ from maskweave.data.importing import Imported, ImportReport, prepared, write_sha
 from maskweave.data.mirror import local_place
 from maskweave.data.named import find_source, is_named
 from maskweave.data.opening import is_importable, open_data
-from maskweave.data.part_source import PartSource, read_entries, stamp_of
+from maskweave.data.part_source import PartSource, read_entries, version_of
 from maskweave.data.parts import OnBad
 from maskweave.data.source import Source, check_key
 from maskweave.errors import MaskweaveError, shown
@@ -96,8 +96,8 @@ class SourceSamples:
         source = self.source
         if not isinstance(source, PartSource):
             return None
-        stamps = [stamp_of(path) for i in range(first, min(last, len(self.keys))) for path in source.named_files(i)]
-        return [source.state(), self.keys[first:last], stamps]
+        versions = [version_of(path) for i in range(first, min(last, len(self.keys))) for path in source.named_files(i)]
+        return [source.state(), self.keys[first:last], versions]
 
     def read(self, i: int) -> Iterator[Imported]:
         if isinstance(self.source, PartSource):

@@ -194,8 +194,8 @@ def write_shards(
         },
     )
     texts = [m.name for m in text_modalities(catalog) if held.get(m.name)]
-    told = describe_texts(Shards(out, catalog.subset(texts)), catalog) if texts else []
-    return ImportReport(out, count, held, len(ranges), kept, skips, remarks, samples.notes, told)
+    text_notes = describe_texts(Shards(out, catalog.subset(texts)), catalog) if texts else []
+    return ImportReport(out, count, held, len(ranges), kept, skips, remarks, samples.notes, text_notes)
 
 
 @dataclass

@@ -23,9 +23,10 @@ import numpy as np
 from maskweave.data.arrow import ParquetTable, parquet_files
 from maskweave.data.cells import NamedFiles, cell_part
 from maskweave.data.lerobot_videos import VideoPart, chosen_frames, read_clip
+from maskweave.data.mirror import origin, version
 from maskweave.data.part_source import FilePart, PartSource, read_entries
 from maskweave.errors import BadSample, MaskweaveError, shown
-from maskweave.files import read_json_lines, read_json_object, stamp
+from maskweave.files import read_json_lines, read_json_object
 from maskweave.modality.catalogs import Catalog
 from maskweave.modality.entry import Modality
 from maskweave.values.files import PICTURES, read_picture, write_npy
@@ -171,7 +172,7 @@ class LeRobot(PartSource):
     def state(self) -> list[Any]:
         folder = self.folder
         videos = [path for files in folder.videos.values() for path in files.values()]
-        states = [[str(path), *stamp(path)] for path in videos]
+        states = [[origin(path), *version(path)] for path in videos]
         return [folder.table.state(), states, self.chosen, len(self.windows)]
 
     def part(self, i: int, name: str) -> FilePart | None:

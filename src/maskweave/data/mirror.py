@@ -12,15 +12,15 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import IO, Any, TypeVar
 
 from maskweave.data.cache import SIZE_SETTING, THREADS, Cache, Prefetcher, locked
 from maskweave.data.remote import RemoteState, download, is_remote, list_files
 from maskweave.errors import MaskweaveError
-from maskweave.files import short_name, write_aside
+from maskweave.files import short_name, stamp, write_aside
 
 T = TypeVar("T")
 
@@ -34,16 +34,20 @@ class Mirror:
 
     Args:
         files: all files, by their path relative to the URL.
-        lock: the open lock; it is held until this process ends.
+        lock: the open lock; it is held until this process ends. Worker processes need none: the process that started them holds it.
     """
 
-    def __init__(self, url: str, files: dict[str, RemoteState], cache: Cache, lock: IO[bytes]):
+    def __init__(self, url: str, files: dict[str, RemoteState], cache: Cache, lock: IO[bytes] | None):
         self.url, self.cache = url.rstrip("/"), cache
-        self.lock = lock
+        self.files, self.lock = files, lock
         self.tars = {name: json.dumps(state) for name, state in files.items() if is_tar(name)}
         self._order = sorted({name.rpartition("/")[2] for name in self.tars})
         self._current = ""
-        self._prefetcher = (os.getpid(), Prefetcher(cache))
+        # With the process that it is of: a forked one has no threads.
+        self._prefetcher: tuple[int, Prefetcher | None] = (0, None)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "lock": None, "_prefetcher": (0, None)}
 
     def use(self, name: str, read: Callable[[Path], T]) -> T:
         tar = name.rpartition("/")[2]
@@ -54,15 +58,27 @@ class Mirror:
 
     def _prefetch(self, tar: str) -> None:
         """Read the next tars, of all modalities."""
-        if self._prefetcher[0] != os.getpid():  # forked
-            self._prefetcher = (os.getpid(), Prefetcher(self.cache))
+        process, prefetcher = self._prefetcher
+        if prefetcher is None or process != os.getpid():
+            prefetcher = Prefetcher(self.cache)
+            self._prefetcher = (os.getpid(), prefetcher)
         following = set(self._order[(at := self._order.index(tar) + 1) : at + AHEAD])
         names = [name for name in self.tars if name.rpartition("/")[2] in following] if following else []
-        self._prefetcher[1].ask([(f"{self.url}/{name}", self.tars[name]) for name in names])
+        prefetcher.ask([(f"{self.url}/{name}", self.tars[name]) for name in names])
 
 
 _mirrors: dict[Path, Mirror] = {}
 """The mirrors of this process, by their folder. They stay in use until it ends."""
+
+
+def mirrors() -> dict[Path, Mirror]:
+    """Returns the mirrors of this process, which `share` gives to a worker process: one that was not forked has none."""
+    return dict(_mirrors)
+
+
+def share(parent: Mapping[Path, Mirror]) -> None:
+    """Use the mirrors of the process that started this one."""
+    _mirrors.update(parent)
 
 
 def is_tar(name: str) -> bool:
@@ -102,10 +118,33 @@ def local_place(place: str) -> str:
 
 def reading(path: Path, read: Callable[[Path], T]) -> T:
     """Returns what `read` makes of a tar, which may be in a mirror."""
+    mirror, name = _find(path)
+    return mirror.use(name, read) if mirror is not None and name in mirror.tars else read(path)
+
+
+def origin(path: Path) -> str:
+    """Returns the URL of a file or folder in a mirror; of others, their path."""
+    mirror, name = _find(path)
+    return str(path) if mirror is None else f"{mirror.url}/{name}".removesuffix("/.")
+
+
+def version(path: Path) -> list[Any]:
+    """Returns what differs whenever a file's content was changed: its `stamp`; of a file in a mirror, whose times differ between machines, its name,
+    size and version in the storage.
+
+    Raises:
+        OSError: there is no such file.
+    """
+    mirror, name = _find(path)
+    return stamp(path) if mirror is None or name not in mirror.files else [name, *mirror.files[name]]
+
+
+def _find(path: Path) -> tuple[Mirror | None, str]:
+    """Returns the mirror that a path is in, and the path relative to it."""
     for root, mirror in _mirrors.items():
-        if path.is_relative_to(root) and (name := path.relative_to(root).as_posix()) in mirror.tars:
-            return mirror.use(name, read)
-    return read(path)
+        if path.is_relative_to(root):
+            return mirror, path.relative_to(root).as_posix()
+    return None, ""
 
 
 def _copy(url: str, files: dict[str, RemoteState], folder: Path, inner: str, cache: Cache) -> None:

@@ -6,9 +6,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from maskweave.data.mirror import version
 from maskweave.data.parts import read_part
 from maskweave.data.transforms import fit
-from maskweave.files import stamp
 from maskweave.modality.catalogs import Catalog
 from maskweave.modality.entry import Modality
 
@@ -49,7 +49,7 @@ class PartSource(ABC):
 
     @abstractmethod
     def state(self) -> list[Any]:
-        """Returns what changes when the files of the data set change, as content for JSON: their names, sizes and times."""
+        """Returns what changes when the files of the data set change, as content for JSON: their names and versions."""
 
     def named_files(self, i: int) -> Sequence[Path]:
         """Returns the files that sample i names, beside those of `state`. They need not exist."""
@@ -86,10 +86,10 @@ class PartSource(ABC):
         return fit({name: value for name, _, value in self.parts(i)}, self.catalog)
 
 
-def stamp_of(path: Path) -> list[int] | None:
-    """Returns a file's stamp; None if it does not exist."""
+def version_of(path: Path) -> list[Any] | None:
+    """Returns a file's version; None if it does not exist."""
     try:
-        return stamp(path)
+        return version(path)
     except (OSError, ValueError):  # also a name that is too long, or that has a zero byte
         return None
 

@@ -1,7 +1,7 @@
 """Folders of data on this machine or in remote storage, with one interface."""
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -47,13 +47,16 @@ class RemoteFolder:
     """A folder at a URL. Its files are used through the cache of this machine.
 
     Args:
-        record: name of a file that is written last and changes with the others: its version is theirs.
+        records: names of files of which one changes when any file does: their versions together are that of each file.
+
+    Raises:
+        NoSuchFile: a record does not exist; the first of them is named.
     """
 
-    def __init__(self, url: str, record: str):
+    def __init__(self, url: str, records: Sequence[str]):
         self.url = url.rstrip("/")
         self.cache = Cache.of_machine()
-        self.version = str(state_of(self.where(record)))
+        self.version = str([state_of(self.where(record)) for record in records])
         self._prefetcher = (0, Prefetcher(self.cache))  # the process that it is of: a forked one has no threads
 
     def use(self, name: str, read: Callable[[Path], T]) -> T:
@@ -71,6 +74,6 @@ class RemoteFolder:
         return {**self.__dict__, "_prefetcher": (0, None)}
 
 
-def folder_at(place: str | os.PathLike[str], record: str) -> Folder:
-    """Returns the folder at a path or URL; `record` as for `RemoteFolder`."""
-    return RemoteFolder(str(place), record) if is_remote(place) else LocalFolder(Path(place))
+def folder_at(place: str | os.PathLike[str], records: Sequence[str]) -> Folder:
+    """Returns the folder at a path or URL; `records` as for `RemoteFolder`."""
+    return RemoteFolder(str(place), records) if is_remote(place) else LocalFolder(Path(place))

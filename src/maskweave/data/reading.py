@@ -2,12 +2,15 @@
 
 import signal
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from maskweave.data.mirror import Mirror, mirrors, share
 from maskweave.data.parts import OnBad, Remarks, noting
 from maskweave.data.source import Source
 from maskweave.errors import BadSample, LackingSample
@@ -61,13 +64,14 @@ def read(source: Source, indices: Sequence[int], workers: int = 0, bad: OnBad = 
         sampler=indices,
         num_workers=workers,
         collate_fn=list,
-        worker_init_fn=_prepare,
+        worker_init_fn=partial(_prepare, mirrors()),
     )
     for chunk in loader:
         yield from chunk
 
 
-def _prepare(worker: int) -> None:
-    """Use one thread and ignore Ctrl-C, which reaches the workers too: only the main process handles it."""
+def _prepare(parent: Mapping[Path, Mirror], worker: int) -> None:
+    """Use the main process's mirrors and one thread, and ignore Ctrl-C, which reaches the workers too: only the main process handles it."""
+    share(parent)
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -29,9 +29,24 @@ STALL = 60.0
 SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://", re.ASCII)
 EXTRAS = {"s3": "s3", "s3a": "s3", "http": "http", "https": "http", "gs": "gs", "gcs": "gs"}
 """Extra of this package that has the file system of a scheme."""
-VERSION_KEYS = ("ETag", "etag", "LastModified", "last_modified", "mtime", "updated", "created", "generation", "blob_id")
+VERSION_KEYS = (
+    "ETag",
+    "etag",
+    "LastModified",
+    "Last-Modified",
+    "last_modified",
+    "mtime",
+    "updated",
+    "created",
+    "generation",
+    "blob_id",
+)
 """Keys of a file system's facts about a file that change with its content."""
 _random = random.Random()  # of its own: seeds of a run are not touched
+
+
+class NoSuchFile(MaskweaveError):
+    """There is no file at a URL."""
 
 
 class RemoteState(NamedTuple):
@@ -52,7 +67,8 @@ def state_of(url: str) -> RemoteState:
     """Returns the size and version of a file.
 
     Raises:
-        MaskweaveError: there is no such file, or the storage cannot be reached.
+        NoSuchFile: there is no such file.
+        MaskweaveError: the storage cannot be reached.
     """
     return _state(attempt(url, lambda: _info(url)))
 
@@ -117,7 +133,7 @@ def attempt(url: str, call: Callable[[], T]) -> T:
             raise
         except FileNotFoundError as error:
             if not _is_passing(error.__cause__):
-                raise MaskweaveError(f"{url}: no such file; check the address") from error
+                raise NoSuchFile(f"{url}: no such file; check the address") from error
             reason = _reason(error.__cause__)
         except PermissionError as error:
             raise MaskweaveError(f"{url}: access is denied ({_reason(error)}); check the credentials") from error

@@ -21,14 +21,15 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 import numpy as np
 import torch
 
 from maskweave.config import plain_changes
 from maskweave.data.columns import Column, RowFile, StoredRows
-from maskweave.data.places import folder_at
-from maskweave.data.remote import is_remote
+from maskweave.data.places import Folder, folder_at
+from maskweave.data.remote import NoSuchFile, is_remote
 from maskweave.data.windows import ShardWindows, window_size
 from maskweave.errors import MaskweaveError
 from maskweave.files import read_json, write_aside
@@ -39,7 +40,7 @@ from maskweave.nn.weights import open_tensors, save_tensors
 Columns = dict[str, Column]
 
 MOST_OPEN = 512
-"""Files of one modality and shard that stay open. Systems allow a process 65,530 maps, and often 1,024 open files."""
+"""Files of one modality and shard that stay open, of all stores of a process. Systems allow it 65,530 maps, and often 1,024 open files."""
 STARTS = "starts.npy"
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
@@ -87,7 +88,7 @@ class TokenData:
 
     def __init__(self, root: str | os.PathLike[str], catalog: Catalog, window: int | None = None):
         self.root, self.catalog = root, catalog
-        self.folder = folder_at(root, f"samples/{STARTS}")
+        self.folder = _folder_at(root)
         index = self.folder.use("index.json", lambda path: read_json(path, limit=None))
         if not isinstance(index, dict) or not isinstance(index.get("modalities", {}), dict):
             raise MaskweaveError(f"{self.root}: its index.json is damaged; remove the folder and tokenize again")
@@ -109,12 +110,17 @@ class TokenData:
         self.windows = (ShardWindows(self.starts, size, self._prefetch) if size else None,)
         self._ahead = np.empty(0, np.int64)
         self._open: OrderedDict[tuple[str, int], _OpenShard] = OrderedDict()  # used last at the end
+        _stores.add(self)
 
     def __len__(self) -> int:
         return int(self.starts[-1])
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_open": OrderedDict()}  # each worker process maps the files itself
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        _stores.add(self)
 
     def key(self, i: int) -> str:
         shard = int(np.searchsorted(self.starts, i, side="right")) - 1
@@ -147,9 +153,9 @@ class TokenData:
                 raise MaskweaveError(
                     f"{self.folder.where(file)}: contains {found} samples, expected {expected}; tokenize again"
                 )
+            if sum(len(store._open) for store in _stores) >= MOST_OPEN:
+                max(_stores, key=lambda store: len(store._open))._open.popitem(last=False)
             self._open[key] = shard_file
-            if len(self._open) > MOST_OPEN:
-                self._open.popitem(last=False)
         self._open.move_to_end(key)
         self._open[key].check(may_be_gone=is_remote(self.root))
         return self._open[key].arrays
@@ -176,6 +182,23 @@ class TokenData:
                 f"{self.root}: found {len(lists)} token shards, expected {shards}; write the others with 'maskweave tokenize'"
             )
         return np.cumsum([0, *(len(_keys(path)) for path in lists)])
+
+
+_stores: WeakSet[TokenData] = WeakSet()
+"""The stores of this process."""
+
+
+def _folder_at(root: str | os.PathLike[str]) -> Folder:
+    starts = f"samples/{STARTS}"
+    try:
+        return folder_at(root, ("index.json", starts))
+    except NoSuchFile as error:
+        if starts not in str(error):
+            raise
+        raise MaskweaveError(
+            f"{root}: has an index.json but no {starts}, so these tokens are not complete, or were made by an earlier version; "
+            "run 'maskweave tokenize' once where they were made, then upload the folder 'samples' again"
+        ) from error
 
 
 def write_starts(root: Path, counts: Sequence[int]) -> None:

@@ -71,18 +71,19 @@ def tokenize(
         MaskweaveError: a tokenizer is missing, `out` has tokens of other tokenizers, or too many samples are unusable.
     """
     out = Path(out)
-    missing = [m.name for m in catalog.values() if m.has_tokens and m.name not in tokenizers]
-    if missing:
+    lacking = [m.name for m in catalog.values() if m.has_tokens and m.name not in tokenizers]
+    if lacking:
         raise MaskweaveError(
-            f"no tokenizer for {', '.join(missing)}; train one, or leave the modality out of the recipe"
+            f"no tokenizer for {', '.join(lacking)}; train one, or leave the modality out of the recipe"
         )
     _claim_tokens(out, catalog, tokenizers, len(source), shard_size)
     shards = range(-(-len(source) // shard_size))
     mine = part.mine(shards)
-    todo = [s for s in mine if not _sample_list(out, s).exists()]
+    missing = {s for s in shards if not _sample_list(out, s).exists()}
+    todo = [s for s in mine if s in missing]
     skips = ErrorBudget(limit)
-    if part.is_whole and not todo and _count_all(out, len(shards), skips):
-        skips.check(finished=True)
+    if not missing and _count_all(out, len(shards), skips):
+        _check(out, skips, shards, finished=True)
         return skips
     if todo:
         remove(out / "samples" / STARTS)
@@ -142,14 +143,7 @@ def _count(out: Path, shard: int, skips: ErrorBudget) -> int:
 
 
 def _check(out: Path, skips: ErrorBudget, shards: range, finished: bool = False) -> None:
-    """Stop if too many samples are bad. Shards with faults are then marked unfinished, so that they are written again after a fix."""
-    try:
-        skips.check(finished)
-    except MaskweaveError:
-        for path in (_sample_list(out, shard) for shard in shards):
-            if path.exists() and faulty(read_json(path, limit=None)):
-                remove(path)
-        raise
+    skips.check_shards((_sample_list(out, shard) for shard in shards), finished, out / "samples" / STARTS)
 
 
 def _sample_list(out: Path, shard: int) -> Path:

@@ -111,7 +111,9 @@ def _label(shards: Shards, limit: float, jobs: int, part: JobPart) -> LabelRepor
             else:
                 work.write(shard, skips, bar, pool)
             skips.check()
-    finished = [shard for shard in shards.shards if work.finished(shard)]
+    # Other parts have compared their own shards; to finish is to compare all.
+    compared = set(mine if part.count else shards.shards)
+    finished = [shard for shard in shards.shards if work.finished(shard, compare=shard in compared)]
     left = part.left(len(shards.shards) - len(finished), len(shards.shards), str(shards.root))
     if not part.is_whole:
         skips = ErrorBudget(limit)
@@ -159,6 +161,7 @@ class _Labels:
         self.shards, self.picture, self.compute = shards, picture, compute
         self.records: dict[tuple[str, str], dict[str, Any]] = {}
         """Records of finished shards, by label and shard."""
+        self._states: dict[str, str] = {}
         for name in compute:
             folder = shards.root / name
             sweep(folder)
@@ -176,14 +179,18 @@ class _Labels:
                     remove(path)
                 write_json(folder / RECORD, facts)  # first, to mark the folder as written by this module
 
-    def finished(self, shard: str) -> bool:
-        """Whether all labels of this shard were computed from its current pictures."""
+    def finished(self, shard: str, compare: bool = True) -> bool:
+        """Whether all labels of this shard were computed, and from its current pictures.
+
+        Args:
+            compare: read the pictures to find out whether they have changed.
+        """
         for name in self.compute:
             path = self.shards.path(shard, name)
             size = path.stat().st_size if path.exists() else 0
             try:
                 record = read_json(self.record_of(shard, name), limit=None)
-                if record["picture"] != self._state(shard) or record["bytes"] != size:
+                if record["bytes"] != size or (compare and record["picture"] != self._state(shard)):
                     return False
                 if not isinstance(record["skipped"], int) or not isinstance(record["samples"], int):
                     return False
@@ -236,7 +243,10 @@ class _Labels:
         return self.shards.root / name / f"{shard}{SKIPPED}"
 
     def _state(self, shard: str) -> str:
-        return digest(self.shards.path(shard, self.picture))
+        """Returns the state of a shard's pictures when it was first asked for: all of them are read for it."""
+        if shard not in self._states:
+            self._states[shard] = digest(self.shards.path(shard, self.picture))
+        return self._states[shard]
 
     def _compute(self, i: int) -> dict[str, tuple[bytes, str]] | BadSample:
         """Returns bytes and file extension of each label of sample i; empty if it has no picture."""

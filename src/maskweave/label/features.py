@@ -20,7 +20,7 @@ from maskweave.data.shards import Tars
 from maskweave.data.sidecar import RECORD
 from maskweave.data.source import Source
 from maskweave.errors import BadSample, MaskweaveError
-from maskweave.files import claim_record, read_json, sweep, write_json
+from maskweave.files import claim_record, read_json, remove, sweep, write_json
 from maskweave.generate.bundle import load
 from maskweave.label.teacher import Teacher
 from maskweave.locks import lock
@@ -93,9 +93,9 @@ def extract_features(
             for shard in mine:
                 if not shard.is_counted(folder / name, skips):
                     reads = list(read(sources[shard.split], shard.indices, recipe.data.workers))
-                    bad = _write(folder, shard.name, modality, reads, catalog, features, inputs)
+                    vectors, bad = _write(folder, shard.name, modality, reads, catalog, features, inputs)
                     write_faults(folder / name / f"{shard.name}{SKIPPED}", bad)
-                    record = {"samples": len(shard.indices), **counts(bad)}
+                    record = {"samples": len(shard.indices), "vectors": vectors, **counts(bad)}
                     write_json(folder / name / f"{shard.name}.json", record)
                     shard.is_counted(folder / name, skips)
                 skips.check()
@@ -121,7 +121,10 @@ class _Shard(NamedTuple):
         """Returns whether the shard is finished; then counts its samples."""
         record = folder / f"{self.name}.json"
         done = read_json(record, limit=None) if record.exists() else None
-        if done is None or done["samples"] != len(self.indices) or not (folder / f"{self.name}.tar").is_file():
+        if done is None or done["samples"] != len(self.indices):
+            return False
+        # No vectors, no tar. Records of earlier versions lack their number.
+        if done.get("vectors") != 0 and not (folder / f"{self.name}.tar").is_file():
             return False
         skips.good(len(self.indices) - done["skipped"])
         skips.extend(read_faults(folder / f"{self.name}{SKIPPED}", done))
@@ -157,8 +160,8 @@ def _write(
     catalog: Catalog,
     features: SampleFeatures,
     inputs: Sequence[str],
-) -> list[Fault]:
-    """Write one shard. Returns the faults; samples that lack an input have no vector and do not count as skipped."""
+) -> tuple[int, list[Fault]]:
+    """Write one shard. Returns the number of vectors and the faults; samples that lack an input have no vector and do not count as skipped."""
     bad = faults_of(reads)
     held = [(item.key, values) for item in reads if (values := given(item.sample, catalog, *inputs)) is not None]
     with Tars(folder, shard) as tars:
@@ -169,4 +172,6 @@ def _write(
                 content, ending = modality.value.to_file(vector, modality.name)
                 tars.add(modality.name, key, ending, content)
         tars.finish()
-    return bad
+        if modality.name not in tars.counts:
+            remove(tars.path(modality.name))  # from an earlier run with other samples
+    return tars.counts.get(modality.name, 0), bad

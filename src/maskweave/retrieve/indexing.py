@@ -25,7 +25,6 @@ from maskweave.data.error_budget import (
     Fault,
     counts,
     faults_of,
-    faulty,
     read_faults,
     write_faults,
 )
@@ -131,7 +130,7 @@ def make_index(
                 if shard in todo:
                     _write_shard(folder, shard, islice(stream, sizes[shard]), bundle.catalog, features, views, bar)
                 _count(folder, shard, skips)
-                _check(folder, skips, mine)
+                skips.check_shards(_record(folder, shard) for shard in mine)
         finished = [s for s in shards if _record(folder, s).exists()]
         left = part.left(len(shards) - len(finished), len(shards), str(folder))
         skips, vectors = ErrorBudget(limit), dict.fromkeys(views, 0)
@@ -139,7 +138,7 @@ def make_index(
             for view, count in _count(folder, shard, skips)["vectors"].items():
                 vectors[view] += count
         if len(finished) == len(shards):
-            _check(folder, skips, shards, finished=True)
+            skips.check_shards((_record(folder, shard) for shard in shards), finished=True)
         return Indexed(folder, vectors, skips, left)
 
 
@@ -252,14 +251,3 @@ def _write_shard(
     }
     write_faults(folder / f"{shard_name(shard)}{SKIPPED}", faults)
     write_json(_record(folder, shard), facts)
-
-
-def _check(folder: Path, skips: ErrorBudget, shards: range, finished: bool = False) -> None:
-    """Raise if too many samples are unusable. Shards with faults are deleted, so the next run makes them again."""
-    try:
-        skips.check(finished)
-    except MaskweaveError:
-        for path in (_record(folder, shard) for shard in shards):
-            if path.exists() and faulty(read_json(path, limit=None)):
-                remove(path)
-        raise

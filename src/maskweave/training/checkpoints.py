@@ -159,10 +159,10 @@ def check_split(path: Path | None, settings: TrainSettings, world: int, claimed:
     before = (was["batch_size"], was["accumulate"], content["world"])
     wanted = (settings.batch_size, settings.accumulate, world)
     if math.prod(before) != math.prod(wanted):
-        told = "batch_size {} × accumulate {} × {} processes".format
+        described = "batch_size {} × accumulate {} × {} processes".format
         raise MaskweaveError(
-            f"{path} cannot be resumed: its steps have {math.prod(before)} samples ({told(*before)}), those of this run {math.prod(wanted)} "
-            f"({told(*wanted)}). Change one of these so that the numbers are equal, or start a new run in another folder"
+            f"{path} cannot be resumed: its steps have {math.prod(before)} samples ({described(*before)}), those of this run {math.prod(wanted)} "
+            f"({described(*wanted)}). Change one of these so that the numbers are equal, or start a new run in another folder"
         )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from maskweave.errors import MaskweaveError
 
 SPLIT = "early_stopping"
-"""Split of the line of metrics.jsonl that tells how a training with early stopping ended."""
+"""Split of the line of metrics.jsonl with the result of early stopping."""
 
 
 @dataclass(frozen=True)

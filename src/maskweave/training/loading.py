@@ -4,13 +4,16 @@ import dataclasses
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch.utils.data import DataLoader
 
+from maskweave.data.mirror import Mirror, mirrors, share
 from maskweave.data.order import Batches
 from maskweave.errors import MaskweaveError
 from maskweave.training.distributed import DistContext
@@ -25,7 +28,7 @@ def load(batches: Batches, indices: range, workers: int, ranks: DistContext) -> 
         num_workers=min(workers, len(indices)),
         collate_fn=_identity,
         pin_memory=ranks.device.type == "cuda",
-        worker_init_fn=_ignore_stops,
+        worker_init_fn=partial(_prepare, mirrors()),
         generator=torch.Generator(),  # otherwise it would advance the generator that resuming restores
     )
     for loaded in loader:
@@ -73,7 +76,12 @@ def _identity(item: Any) -> Any:
     return item
 
 
-def _ignore_stops(worker: int) -> None:
+def _prepare(parent: Mapping[Path, Mirror], worker: int) -> None:
+    share(parent)
+    _ignore_stops()
+
+
+def _ignore_stops() -> None:
     """Ignores Ctrl-C and SIGTERM in workers, so that the training process can finish its step: launchers send them to all processes. SIGTERM from the
     training process itself still ends the worker."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)

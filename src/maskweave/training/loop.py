@@ -165,8 +165,8 @@ def _train(
             saves = is_due(settings.checkpoint_every, state.step, steps)
             if logs or validates or saves or state.step % CHECK_EVERY == 0:
                 stepper.check()
-            while stepper.told:
-                bar.say(f"{bar.title}: {stepper.told.pop(0)}")
+            while stepper.messages:
+                bar.say(f"{bar.title}: {stepper.messages.pop(0)}")
             if logs:
                 line = {"loss": math.nan} | state.meter.means(ranks)  # without targets, there is none
                 state.meter.reset()

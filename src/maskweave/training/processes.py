@@ -81,11 +81,11 @@ def run_together(number: int, function: Callable[..., Any], *arguments: Any) -> 
 
 def _look_after(workers: dict[SpawnProcess, Connection], stop: StopSignal, answers: list[dict[str, Any]]) -> None:
     """Waits until all workers have ended, and collects their answers. Passes a stop on; ends those that are left after one has failed."""
-    running, told, deadline = dict(workers), False, float("inf")
+    running, is_stopping, deadline = dict(workers), False, float("inf")
     while running:
         wait([*running.values()], timeout=0.3)
-        if stop.asked and not told:
-            told = True
+        if stop.asked and not is_stopping:
+            is_stopping = True
             for process in running:
                 process.terminate()  # it writes a checkpoint before it exits
         for process, answer in list(running.items()):

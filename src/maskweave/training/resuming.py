@@ -30,7 +30,7 @@ COURSE = (
 )
 """Training settings that affect the weights, but not which samples are used."""
 SPLIT = ("batch_size", "accumulate", "processes")
-"""Training settings that split the samples of a step. Their product may not change once there is a checkpoint; `checkpoints.check_split` sees to it."""
+"""Training settings that split the samples of a step. Their product may not change once there is a checkpoint; checked by `checkpoints.check_split`."""
 FREE = (
     *(f"train.{key}" for key in (*HANDLING, *COURSE, *SPLIT)),
     *(f"tokenizers.train.{key}" for key in HANDLING),  # COURSE would change the tokens

@@ -6,9 +6,10 @@ from typing import Any
 
 from maskweave.config import plain
 from maskweave.data.named import is_endless
+from maskweave.data.permutation import LISTED
 from maskweave.data.split import Split
 from maskweave.errors import MaskweaveError
-from maskweave.files import read_yaml, remove, sweep, write_yaml
+from maskweave.files import read_json, read_yaml, remove, sweep, write_yaml
 from maskweave.locks import lock
 from maskweave.modality.catalogs import Catalog, catalog_from
 from maskweave.modality.entry import training_facts
@@ -35,7 +36,7 @@ ADDED: dict[str, Any] = {
     "window": 0,
     "pictures": "",
     "tokens": "",
-    "shuffle_window": None,
+    "shuffle_window": 0,
 }
 """Keys of `data` that recipes of earlier versions do not have, with the values that mean the same."""
 
@@ -70,15 +71,17 @@ def claim_folder(folder: Path, recipe: dict[str, Any], catalog: Catalog) -> None
             if refused
             else f"a run, and its modality entries differ from those of {catalog.where} ({_listed(others)})"
         )
-        raise MaskweaveError(f"{folder}: contains {what}; choose another folder with --out, or remove it")
+        shuffled = any(change.key == "data.shuffle_window" and change.was == 0 for change in changed)
+        restored = "set data.shuffle_window to 0 to resume it, " * shuffled
+        raise MaskweaveError(f"{folder}: contains {what}; {restored}choose another folder with --out, or remove it")
     claim_splits(folder, recipe, _is_begun(folder))
     if refused or others:
         remove(folder / CACHE)
         _report(
             f"{folder}: {_listed([*refused, *others])} differ from before; replaced, because nothing was computed with them yet"
         )
-    told_by_fit = tuple(prefix for prefix, folders in TRAINED.items() if _is_resumed(folder, folders))
-    reported = [str(change) for change in changed if is_free(change.key) and not change.key.startswith(told_by_fit)]
+    reported_by_fit = tuple(prefix for prefix, folders in TRAINED.items() if _is_resumed(folder, folders))
+    reported = [str(change) for change in changed if is_free(change.key) and not change.key.startswith(reported_by_fit)]
     reported += [] if others else [str(change) for change in changes(was["modalities"], now["modalities"])]
     if reported and _is_begun(folder):
         _report(f"{folder}: {'; '.join(reported)} from now on")
@@ -102,6 +105,8 @@ def read_run_recipe(path: Path, wanted: dict[str, Any] | None = None) -> dict[st
         for one in (data.get("mix") or {}).values():
             one["split"] = None
     if isinstance(data, dict) and wanted is not None:
+        if wanted["data"].get("shuffle_window", 0) is None and not _is_large(path.parent):
+            data.setdefault("shuffle_window", None)  # the same
         mixed = wanted["data"].get("mix") or {}
         for one, now in [(data, wanted["data"]), *((s, mixed.get(n, {})) for n, s in (data.get("mix") or {}).items())]:
             for key in ADDED.keys() & now.keys():
@@ -111,6 +116,15 @@ def read_run_recipe(path: Path, wanted: dict[str, Any] | None = None) -> dict[st
         for key in ADDED_MASKING.keys() & wanted["model"].get("masking", {}).keys():
             masking.setdefault(key, ADDED_MASKING[key])
     return content
+
+
+def _is_large(folder: Path) -> bool:
+    """Whether a run has tokens of a data set that is shuffled in windows if its recipe does not say otherwise."""
+    train = folder / "tokens" / "train"
+    return any(
+        read_json(path, limit=None).get("samples", 0) > LISTED
+        for path in [*train.glob("index.json"), *train.glob("*/index.json")]
+    )
 
 
 def _other_entries(before: Catalog, catalog: Catalog) -> list[str]:

@@ -28,7 +28,7 @@ class Stepper:
         self._counts = hasattr(state.objective, "count")
         self._unused = getattr(state.objective, "unused_parameters", None)
         self._unchecked: list[tuple[int, list[str], Tensor, Tensor]] = []
-        self.told: list[str] = []
+        self.messages: list[str] = []
         """Sentences for the user that were not shown yet."""
 
     def __call__(self, update: Update) -> None:
@@ -91,7 +91,7 @@ class Stepper:
             state.average.update(state.step + 1)
 
     def check(self) -> None:
-        """Counts the steps since the last call that were skipped because a loss or gradient was not finite, and adds a sentence to `told`.
+        """Counts the steps since the last call that were skipped because a loss or gradient was not finite, and adds a sentence to `messages`.
 
         Raises:
             NonFinite: more than `skip_nonfinite` in a row were.
@@ -109,7 +109,7 @@ class Stepper:
             if self.state.skipped.nonfinite_in_a_row > self.state.settings.skip_nonfinite:
                 raise NonFinite(f"{text}; {self._stopped()}")
             if self.state.skipped.nonfinite_in_a_row == 1:
-                self.told.append(f"{text}; the step was skipped")
+                self.messages.append(f"{text}; the step was skipped")
 
     def _stopped(self) -> str:
         path, most = self.state.path, self.state.settings.skip_nonfinite
