@@ -152,6 +152,22 @@ def test_a_saved_transfer_answers_as_the_trained_one(start: Path, tmp_path: Path
         model.predict([{"caption": "a cube"}])
 
 
+def test_a_transfer_with_other_features_is_refused(start: Path, tmp_path: Path) -> None:
+    run(tmp_path, start, **COUNT)
+    path = tmp_path / "run" / "model" / "config.json"
+    config = json.loads(path.read_text())
+    assert [*config["transfer"].pop("features")] == ["encoder", "channels", "rows", "parts"]
+    path.write_text(json.dumps(config))
+    with pytest.raises(MaskweaveError, match="a transfer of an earlier version, with other heads; run it again"):
+        load_transferred(tmp_path / "run")
+    run(tmp_path / "plain", start, **COUNT, head={"statistics": False})
+    path = tmp_path / "plain" / "run" / "model" / "config.json"
+    config = json.loads(path.read_text())
+    del config["transfer"]["features"]
+    path.write_text(json.dumps(config))
+    load_transferred(tmp_path / "plain" / "run")
+
+
 def test_m3ae_and_scratch(masked: Path, start: Path, tmp_path: Path) -> None:
     picture = {"data": {"source": "scenes", "samples": 32, "validation": 8}, "catalog": str(targets(tmp_path))}
     run(tmp_path / "m3ae", masked, inputs=["rgb", "caption"], target="masks", **picture)
