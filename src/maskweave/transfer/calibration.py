@@ -15,7 +15,6 @@ import torch
 
 from maskweave.data.split import hash_names
 from maskweave.models.sample_heads import NumberHead
-from maskweave.objectives.regression import LEAST_LOG_STD, MOST_LOG_STD
 from maskweave.objectives.transfer import TransferObjective
 from maskweave.tokenizers.base import Tokenizer
 from maskweave.transfer.data import Examples, TransferBatches
@@ -61,11 +60,12 @@ def calibrate(objective: TransferObjective, examples: Examples, tokenizers: Mapp
     relative = []
     for i in range(len(batches)):
         batch = batches[i].to(device)
-        output_BK2 = head(objective.encoder(batch.inputs)._replace(raw=batch.raw)).float()
+        output_BK2 = head(objective.encoder(batch.inputs)._replace(raw=batch.raw)).double()
         wanted_BK = head.standardize(batch.target)
-        std_BK = output_BK2[..., 1].clamp(LEAST_LOG_STD, MOST_LOG_STD).exp()
+        # Not clamped, as the factor is added to what is not: deviations below the least one would stay below it.
+        std_BK = output_BK2[..., 1].exp().clamp_min(torch.finfo(torch.float64).tiny)
         relative.append(((wanted_BK - output_BK2[..., 0]).abs() / std_BK)[~wanted_BK.isnan()].cpu())
-    factor = spread_factor(torch.cat(relative).double().numpy())
+    factor = spread_factor(torch.cat(relative).numpy())
     head.out.bias.view(head.numbers, 2)[:, 1] += math.log(factor)
     return f"predicted standard deviations are multiplied by {factor:.3g}, so that {INTERVAL:.0%} intervals hold {INTERVAL:.0%} of {len(examples)} training examples that were held out"
 
