@@ -1,7 +1,10 @@
 """Regression: heads and losses of numbers, ridge against scikit-learn, transfer and probe from recipe to distribution."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,8 +27,8 @@ from maskweave.objectives.regression import NumberLoss
 from maskweave.synthetic.scenes import Scenes
 from maskweave.transfer.blocks import block_scales
 from maskweave.transfer.build import load_transferred
-from maskweave.transfer.data import open_examples
-from maskweave.transfer.probe import Labeled, nearest_numbers
+from maskweave.transfer.data import Examples, open_examples
+from maskweave.transfer.probe import Labeled, nearest_numbers, probe_features
 from maskweave.transfer.recipe import HeadSettings, TransferData, load_transfer
 from maskweave.transfer.ridge import MOST_PATTERNS, Ridge
 from maskweave.transfer.run import run_transfer
@@ -241,6 +244,15 @@ def test_useless_features_do_no_harm() -> None:
     assert together.weight.shape == (1, 155)
 
 
+def test_no_block_is_dropped_by_chance() -> None:
+    """With one sample per class nothing can be predicted, so all blocks stay; of two that are equal, the encoder's."""
+    rng = np.random.default_rng(4)
+    x, folds = torch.from_numpy(rng.normal(size=(60, 30))), np.arange(60) % 5
+    assert bool((block_scales(x, torch.eye(60), folds, [20, 7, 3]) > 0).all())
+    twice = torch.cat([x[:, :6]] * 2, dim=1)
+    assert block_scales(twice, x[:, :1], folds, [6, 6])[::6].tolist() == pytest.approx([2**0.5, 0])
+
+
 def test_nearest_numbers_by_hand() -> None:
     features = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]])
     labels = torch.tensor([[10.0, 1.0], [20.0, torch.nan], [90.0, 5.0]]).double()
@@ -343,6 +355,40 @@ def test_a_probe_of_a_target_that_only_the_catalog_has(
     rows = {row["metric"]: row["value"] for row in written}
     assert rows["linear-probe R²"] > 0.95 and "20-nearest-neighbor NLL" not in rows
     assert rows["linear-probe coverage of 90%"] > 0.7 and np.isfinite(rows["linear-probe NLL"])
+
+
+class Ended(Curves):
+    """The curves of the last samples are unknown."""
+
+    def __getitem__(self, i: int) -> dict[str, np.ndarray]:
+        sample = super().__getitem__(i)
+        return {**sample, "curve": sample["curve"] * (np.nan if i >= 30 else 1)}
+
+
+class Plain:
+    """Stands for an encoder: its features never change."""
+
+    encoder = SimpleNamespace(names=["curve"])
+
+    def stream(self, examples: Examples, **_: Any) -> Iterator[Any]:
+        numbers = range(len(examples))
+        pooled = torch.ones(len(examples), 2)
+        yield SimpleNamespace(
+            numbers=[*numbers], samples=[examples[i] for i in numbers], encoded=SimpleNamespace(pooled=pooled)
+        )
+
+
+def test_unknown_features_count_as_those_of_the_training(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "more.yaml").write_text(yaml.safe_dump({"modalities": NEW}))
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    data = TransferData(source="python: test_regression:Ended", validation=8, split=Split(by="order"))
+    parts = open_examples(data, load_catalog(str(tmp_path / "more.yaml")), ["curve"], "summary", "")
+    features: Any = Plain()
+    train, held_out = probe_features(features, parts)
+    assert bool(train.features.isfinite().all()) and held_out.blocks == [2, 4, 9]
+    known = train.features[:30]
+    assert not torch.equal(known[0], known[1])
+    assert torch.allclose(held_out.features[:, :-1], known.mean(dim=0).expand(8, -1)[:, :-1], atol=1e-5)
 
 
 def test_groups_share_a_part_and_a_fold(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

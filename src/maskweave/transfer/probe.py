@@ -80,7 +80,7 @@ def labeled_features(
     """Returns the features of all usable examples; options as in `FeatureExtractor.stream`.
 
     Args:
-        statistics: append features of the raw inputs, `models.raw_features`.
+        statistics: append features of the raw inputs, `models.raw_features`; NaN where they are unknown.
 
     Raises:
         MaskweaveError: the target is neither a label, tags nor numbers, or no example is usable.
@@ -114,7 +114,7 @@ def labeled_features(
     if target.kind == "numbers":
         y = y.flatten(1).double()
     return Labeled(
-        average_for_unknown(torch.cat(parts)),
+        torch.cat(parts),
         y,
         examples.folds(numbers),
         numbers,
@@ -255,10 +255,12 @@ def probe(
 def probe_features(
     features: FeatureExtractor, examples: Parts, statistics: bool | None = None, **options: Any
 ) -> tuple[Labeled, Labeled]:
-    """Returns the features of the training and of the held-out examples; arguments as for `probe`."""
+    """Returns the features of the training and of the held-out examples, unknown ones as the mean of the training examples; arguments as for `probe`."""
     options["statistics"] = examples.train.target.kind == "numbers" if statistics is None else statistics
     train = labeled_features(features, examples.train, title="training features", **options)
-    return train, labeled_features(features, examples.held_out, title="held-out features", **options)
+    held_out = labeled_features(features, examples.held_out, title="held-out features", **options)
+    filled = [some._replace(features=average_for_unknown(some.features, train.features)) for some in (train, held_out)]
+    return filled[0], filled[1]
 
 
 def probe_rows(names: list[str], examples: Parts, train: Labeled, held_out: Labeled, seed: int) -> list[EvaluationRow]:
