@@ -110,15 +110,18 @@ def test_examples_are_held_out_by_groups() -> None:
         keys = [f"place{i % 12}-{i}" for i in range(total)]
         return SizedExamples(indices=range(100, 100 + total), key=lambda i: keys[i], group=group_of(group))
 
-    trained, held = hold_out(examples(200), 0.1)
+    trained, held, _ = hold_out(examples(200), 0.1)
     assert (
         held is not None and len(held.indices) == 20 and sorted([*trained.indices, *held.indices]) == [*range(100, 300)]
     )
     assert hold_out(examples(200), 0.1)[1].indices == held.indices  # type: ignore[union-attr]
-    trained, held = hold_out(examples(240, r"place\d+"), 0.1)
+    trained, held, _ = hold_out(examples(240, r"place\d+"), 0.1)
     assert held is not None and {i % 12 for i in held.indices}.isdisjoint({i % 12 for i in trained.indices})
-    assert hold_out(examples(40), 0.1)[1] is None and hold_out(examples(200), 0)[1] is None
-    assert hold_out(examples(240, "place"), 0.1)[1] is None, "one group"
+    assert hold_out(examples(200), 0)[1:] == (None, "")
+    _, held, reason = hold_out(examples(40), 0.1)
+    assert held is None and "40 training examples are too few to hold out 10" in reason
+    _, held, reason = hold_out(examples(240, "place"), 0.1)  # one group
+    assert held is None and "240 of 240 training examples would be held out" in reason
     assert len(hold_out(examples(60), 0.1)[1].indices) == 12  # type: ignore[union-attr]
     with pytest.raises(MaskweaveError, match="calibrate must be a share from 0 to 0.5"):
         HeadSettings(calibrate=0.9)
