@@ -1,6 +1,7 @@
 """Regression: heads and losses of numbers, ridge against scikit-learn, transfer and probe from recipe to distribution."""
 
 import json
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import scipy.stats
 import torch
+import torch.nn.functional as F
 import yaml
 from sklearn.linear_model import Ridge as TheirRidge
 from small_transfer import catalog, make_bundle, write_recipe
@@ -25,6 +27,7 @@ from maskweave.models.raw_features import MOST_PARTS, RawFeatures, block_sizes, 
 from maskweave.models.sample_heads import ClassHead, NumberForm, NumberHead
 from maskweave.objectives.regression import NumberLoss
 from maskweave.synthetic.scenes import Scenes
+from maskweave.transfer import ridge
 from maskweave.transfer.blocks import block_scales
 from maskweave.transfer.build import load_transferred
 from maskweave.transfer.data import Examples, open_examples
@@ -170,6 +173,23 @@ def test_parts_divide_what_is_known() -> None:
     assert [x.shape for x in found] == [(2, 6), (2, 18)]
 
 
+@pytest.mark.parametrize(("size", "parts"), [((9,), (3,)), ((4, 9), (2, 3)), ((2, 4, 9), (1, 2, 3))])
+def test_parts_of_a_sample_do_not_depend_on_its_batch(size: tuple[int, ...], parts: tuple[int, ...]) -> None:
+    raw = torch.randn(7, 2, *size, generator=torch.Generator().manual_seed(0))
+    for i, length in enumerate((9, 5, 9, 1, 0, 5, 7)):
+        raw[i, ..., length:] = torch.nan
+    raw[0, 0, ..., 2] = torch.nan
+    features = RawFeatures(2, size, parts)
+    together = features("parts", raw)
+    alone = torch.cat([features("parts", raw[i : i + 1]) for i in range(7)])
+    assert torch.equal(together.nan_to_num(-9), alone.nan_to_num(-9))
+    assert together[:, -1].tolist() == pytest.approx([1, 5 / 9, 1, 1 / 9, 1 / 9, 5 / 9, 7 / 9])
+    first = F.adaptive_avg_pool1d(raw[5].flatten(0, -2)[..., :5], parts[-1]).unflatten(0, (2, *size[:-1]))
+    pooled = first.reshape(2, *(s for n, k in zip(size[:-1], parts[:-1], strict=True) for s in (k, n // k)), parts[-1])
+    mean = pooled.mean(dim=[*range(2, pooled.ndim - 1, 2)]) if len(size) > 1 else pooled
+    assert torch.allclose(together[5, :-1], mean.flatten(), atol=1e-6)
+
+
 def test_raw_inputs_of_samples() -> None:
     samples = [Scenes(catalog(["rgb", "depth"]), 2, 0)[i] for i in range(2)]
     del samples[1]["depth"]
@@ -221,6 +241,40 @@ def test_numbers_that_are_known_in_many_different_samples() -> None:
         whole.weight, partly.weight
     )
     assert np.allclose(partly.weight, whole.weight, atol=0.25)
+
+
+def test_too_much_work_makes_one_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(5)
+    x = torch.from_numpy(rng.normal(size=(50, 8)))
+    y = torch.from_numpy(rng.normal(size=(50, 6)))
+    y[torch.from_numpy(rng.random((50, 6)) < 0.3)] = torch.nan
+    y[:, 5] = torch.nan
+    filled = torch.where(y.isnan(), y.nanmean(dim=0).nan_to_num(), y)
+    folds, decomposed = np.arange(50) % 5, []
+    svd = torch.linalg.svd
+    monkeypatch.setattr(torch.linalg, "svd", lambda *given, **more: decomposed.append(1) or svd(*given, **more))
+    own = Ridge.fit(x, y, folds, [0.1])
+    assert len(decomposed) == 6 * 5 and bool((own.weight[5] == 0).all()), "each fold and all, each known number"
+    decomposed.clear()
+    monkeypatch.setattr(ridge, "MOST_WORK", 3 * 40 * 8 * 8)
+    together = Ridge.fit(x, y, folds, [0.1])
+    assert len(decomposed) == 6
+    assert torch.allclose(together.weight, Ridge.fit(x, filled, folds, [0.1]).weight)
+    decomposed.clear()
+    Ridge.fit(x, filled, folds, [0.1])
+    assert len(decomposed) == 6, "one group is never too much"
+
+
+def test_thousands_of_numbers_need_little_memory() -> None:
+    """The weights of one strength are held at a time: 2,000 numbers of 200 features in float64 are 3 MB, those of all strengths 67 MB."""
+    rng = np.random.default_rng(6)
+    x, y = torch.from_numpy(rng.normal(size=(40, 200))), torch.from_numpy(rng.normal(size=(40, 2000)))
+    solved = ridge._solve(x, y, ridge.STRENGTHS)
+    weight, _ = next(solved)
+    seen = weakref.ref(weight)
+    del weight
+    next(solved)
+    assert seen() is None
 
 
 def test_the_strength_is_cross_validated() -> None:
