@@ -153,14 +153,15 @@ def test_a_saved_transfer_answers_as_the_trained_one(start: Path, tmp_path: Path
 
 
 def test_a_transfer_with_other_features_is_refused(start: Path, tmp_path: Path) -> None:
-    run(tmp_path, start, **COUNT)
+    quick = {**COUNT, "train": {"steps": 1, "batch_size": 8, "checkpoint_every": 0}}
+    run(tmp_path, start, **quick)
     path = tmp_path / "run" / "model" / "config.json"
     config = json.loads(path.read_text())
     assert [*config["transfer"].pop("features")] == ["encoder", "channels", "rows", "parts"]
     path.write_text(json.dumps(config))
     with pytest.raises(MaskweaveError, match="a transfer of an earlier version, with other heads; run it again"):
         load_transferred(tmp_path / "run")
-    run(tmp_path / "plain", start, **COUNT, head={"statistics": False})
+    run(tmp_path / "plain", start, **quick, head={"statistics": False})
     path = tmp_path / "plain" / "run" / "model" / "config.json"
     config = json.loads(path.read_text())
     del config["transfer"]["features"]
