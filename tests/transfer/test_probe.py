@@ -8,6 +8,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
 
+from maskweave.transfer import probe
 from maskweave.transfer.outliers import area_under_curve, mahalanobis, maximum_softmax, nearest, outlier_scores
 from maskweave.transfer.probe import Labeled, LinearProbe, nearest_neighbors, share_right
 
@@ -42,13 +43,13 @@ def test_few_neighbors_and_many_queries() -> None:
 
 @pytest.mark.parametrize("decay", [1e-3, 1e-1])
 def test_the_linear_probe_is_scikit_learns(decay: float) -> None:
-    probe = LinearProbe.fit(TRAIN, K, decay)
+    fitted = LinearProbe.fit(TRAIN, K, decay)
     scaler = StandardScaler().fit(TRAIN.features.numpy())
     scaler.scale_ = TRAIN.features.std(dim=0).numpy()  # theirs divides by n, torch's by n - 1
     theirs = LogisticRegression(C=1 / (decay * len(TRAIN.labels)), tol=1e-8, max_iter=5000)
     theirs.fit(scaler.transform(TRAIN.features.numpy()), TRAIN.labels.numpy())
     expected = theirs.predict_proba(scaler.transform(TEST.features.numpy()))
-    assert np.allclose(probe(TEST.features).softmax(dim=1).numpy(), expected, atol=1e-3)
+    assert np.allclose(fitted(TEST.features).softmax(dim=1).numpy(), expected, atol=1e-3)
 
 
 def test_the_weight_decay_is_chosen_where_it_matters() -> None:
@@ -60,6 +61,18 @@ def test_the_weight_decay_is_chosen_where_it_matters() -> None:
     assert LinearProbe.tuned(train, 2).weight_decay > 1e-4
     easy = Labeled(train.features[:, :1] * 3, train.labels)
     assert share_right(LinearProbe.tuned(easy, 2)(easy.features), easy.labels) > 0.9
+
+
+def test_much_work_is_not_cross_validated(monkeypatch: pytest.MonkeyPatch) -> None:
+    fitted, fit = [], LinearProbe.fit
+    monkeypatch.setattr(LinearProbe, "fit", lambda *given, **more: fitted.append(1) or fit(*given, **more))
+    train = TRAIN._replace(folds=np.arange(300) % 5)
+    LinearProbe.tuned(train, K, [1.0, 0.1])
+    assert len(fitted) == 5 * 2 + 1
+    fitted.clear()
+    monkeypatch.setattr(probe, "MOST_WORK", 300 * D * K - 1)
+    LinearProbe.tuned(train, K, [1.0, 0.1])
+    assert len(fitted) == 2 + 1, "one fifth is held out"
 
 
 def test_auroc_is_scikit_learns() -> None:

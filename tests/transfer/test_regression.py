@@ -1,12 +1,17 @@
 """Regression: heads and losses of numbers, ridge against scikit-learn, transfer and probe from recipe to distribution."""
 
 import json
+import weakref
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import scipy.stats
 import torch
+import torch.nn.functional as F
 import yaml
 from sklearn.linear_model import Ridge as TheirRidge
 from small_transfer import catalog, make_bundle, write_recipe
@@ -22,10 +27,11 @@ from maskweave.models.raw_features import MOST_PARTS, RawFeatures, block_sizes, 
 from maskweave.models.sample_heads import ClassHead, NumberForm, NumberHead
 from maskweave.objectives.regression import NumberLoss
 from maskweave.synthetic.scenes import Scenes
+from maskweave.transfer import ridge
 from maskweave.transfer.blocks import block_scales
 from maskweave.transfer.build import load_transferred
-from maskweave.transfer.data import open_examples
-from maskweave.transfer.probe import Labeled, nearest_numbers
+from maskweave.transfer.data import Examples, open_examples
+from maskweave.transfer.probe import Labeled, nearest_numbers, probe_features
 from maskweave.transfer.recipe import HeadSettings, TransferData, load_transfer
 from maskweave.transfer.ridge import MOST_PATTERNS, Ridge
 from maskweave.transfer.run import run_transfer
@@ -167,6 +173,23 @@ def test_parts_divide_what_is_known() -> None:
     assert [x.shape for x in found] == [(2, 6), (2, 18)]
 
 
+@pytest.mark.parametrize(("size", "parts"), [((9,), (3,)), ((4, 9), (2, 3)), ((2, 4, 9), (1, 2, 3))])
+def test_parts_of_a_sample_do_not_depend_on_its_batch(size: tuple[int, ...], parts: tuple[int, ...]) -> None:
+    raw = torch.randn(7, 2, *size, generator=torch.Generator().manual_seed(0))
+    for i, length in enumerate((9, 5, 9, 1, 0, 5, 7)):
+        raw[i, ..., length:] = torch.nan
+    raw[0, 0, ..., 2] = torch.nan
+    features = RawFeatures(2, size, parts)
+    together = features("parts", raw)
+    alone = torch.cat([features("parts", raw[i : i + 1]) for i in range(7)])
+    assert torch.equal(together.nan_to_num(-9), alone.nan_to_num(-9))
+    assert together[:, -1].tolist() == pytest.approx([1, 5 / 9, 1, 1 / 9, 1 / 9, 5 / 9, 7 / 9])
+    first = F.adaptive_avg_pool1d(raw[5].flatten(0, -2)[..., :5], parts[-1]).unflatten(0, (2, *size[:-1]))
+    pooled = first.reshape(2, *(s for n, k in zip(size[:-1], parts[:-1], strict=True) for s in (k, n // k)), parts[-1])
+    mean = pooled.mean(dim=[*range(2, pooled.ndim - 1, 2)]) if len(size) > 1 else pooled
+    assert torch.allclose(together[5, :-1], mean.flatten(), atol=1e-6)
+
+
 def test_raw_inputs_of_samples() -> None:
     samples = [Scenes(catalog(["rgb", "depth"]), 2, 0)[i] for i in range(2)]
     del samples[1]["depth"]
@@ -220,6 +243,40 @@ def test_numbers_that_are_known_in_many_different_samples() -> None:
     assert np.allclose(partly.weight, whole.weight, atol=0.25)
 
 
+def test_too_much_work_makes_one_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(5)
+    x = torch.from_numpy(rng.normal(size=(50, 8)))
+    y = torch.from_numpy(rng.normal(size=(50, 6)))
+    y[torch.from_numpy(rng.random((50, 6)) < 0.3)] = torch.nan
+    y[:, 5] = torch.nan
+    filled = torch.where(y.isnan(), y.nanmean(dim=0).nan_to_num(), y)
+    folds, decomposed = np.arange(50) % 5, []
+    svd = torch.linalg.svd
+    monkeypatch.setattr(torch.linalg, "svd", lambda *given, **more: decomposed.append(1) or svd(*given, **more))
+    own = Ridge.fit(x, y, folds, [0.1])
+    assert len(decomposed) == 6 * 5 and bool((own.weight[5] == 0).all()), "each fold and all, each known number"
+    decomposed.clear()
+    monkeypatch.setattr(ridge, "MOST_WORK", 3 * 40 * 8 * 8)
+    together = Ridge.fit(x, y, folds, [0.1])
+    assert len(decomposed) == 6
+    assert torch.allclose(together.weight, Ridge.fit(x, filled, folds, [0.1]).weight)
+    decomposed.clear()
+    Ridge.fit(x, filled, folds, [0.1])
+    assert len(decomposed) == 6, "one group is never too much"
+
+
+def test_thousands_of_numbers_need_little_memory() -> None:
+    """The weights of one strength are held at a time: 2,000 numbers of 200 features in float64 are 3 MB, those of all strengths 67 MB."""
+    rng = np.random.default_rng(6)
+    x, y = torch.from_numpy(rng.normal(size=(40, 200))), torch.from_numpy(rng.normal(size=(40, 2000)))
+    solved = ridge._solve(x, y, ridge.STRENGTHS)
+    weight, _ = next(solved)
+    seen = weakref.ref(weight)
+    del weight
+    next(solved)
+    assert seen() is None
+
+
 def test_the_strength_is_cross_validated() -> None:
     rng = np.random.default_rng(1)
     x = torch.from_numpy(rng.normal(size=(80, 200)))
@@ -239,6 +296,15 @@ def test_useless_features_do_no_harm() -> None:
     together, blind = Ridge.fit(x, y, folds, scale=block_scales(x, y, folds, [150, 5])), Ridge.fit(x, y, folds)
     assert float(together.error[0]) <= 1.01 * float(alone.error[0]) < 0.8 * float(blind.error[0])
     assert together.weight.shape == (1, 155)
+
+
+def test_no_block_is_dropped_by_chance() -> None:
+    """With one sample per class nothing can be predicted, so all blocks stay; of two that are equal, the encoder's."""
+    rng = np.random.default_rng(4)
+    x, folds = torch.from_numpy(rng.normal(size=(60, 30))), np.arange(60) % 5
+    assert bool((block_scales(x, torch.eye(60), folds, [20, 7, 3]) > 0).all())
+    twice = torch.cat([x[:, :6]] * 2, dim=1)
+    assert block_scales(twice, x[:, :1], folds, [6, 6])[::6].tolist() == pytest.approx([2**0.5, 0])
 
 
 def test_nearest_numbers_by_hand() -> None:
@@ -343,6 +409,40 @@ def test_a_probe_of_a_target_that_only_the_catalog_has(
     rows = {row["metric"]: row["value"] for row in written}
     assert rows["linear-probe R²"] > 0.95 and "20-nearest-neighbor NLL" not in rows
     assert rows["linear-probe coverage of 90%"] > 0.7 and np.isfinite(rows["linear-probe NLL"])
+
+
+class Ended(Curves):
+    """The curves of the last samples are unknown."""
+
+    def __getitem__(self, i: int) -> dict[str, np.ndarray]:
+        sample = super().__getitem__(i)
+        return {**sample, "curve": sample["curve"] * (np.nan if i >= 30 else 1)}
+
+
+class Plain:
+    """Stands for an encoder: its features never change."""
+
+    encoder = SimpleNamespace(names=["curve"])
+
+    def stream(self, examples: Examples, **_: Any) -> Iterator[Any]:
+        numbers = range(len(examples))
+        pooled = torch.ones(len(examples), 2)
+        yield SimpleNamespace(
+            numbers=[*numbers], samples=[examples[i] for i in numbers], encoded=SimpleNamespace(pooled=pooled)
+        )
+
+
+def test_unknown_features_count_as_those_of_the_training(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "more.yaml").write_text(yaml.safe_dump({"modalities": NEW}))
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    data = TransferData(source="python: test_regression:Ended", validation=8, split=Split(by="order"))
+    parts = open_examples(data, load_catalog(str(tmp_path / "more.yaml")), ["curve"], "summary", "")
+    features: Any = Plain()
+    train, held_out = probe_features(features, parts)
+    assert bool(train.features.isfinite().all()) and held_out.blocks == [2, 4, 9]
+    known = train.features[:30]
+    assert not torch.equal(known[0], known[1])
+    assert torch.allclose(held_out.features[:, :-1], known.mean(dim=0).expand(8, -1)[:, :-1], atol=1e-5)
 
 
 def test_groups_share_a_part_and_a_fold(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -18,11 +18,17 @@ from maskweave.masking.inputs import read_inputs
 from maskweave.modality.catalogs import Catalog
 from maskweave.models.encoder import Encoded
 from maskweave.models.heads import DenseHead
+from maskweave.models.sample_heads import ClassHead
 from maskweave.objectives.classes import ClassLoss, dice_loss, median_frequency_weights
 from maskweave.synthetic.scenes import Scenes
-from maskweave.transfer.build import load_transferred
+from maskweave.transfer import linear_start
+from maskweave.transfer.build import build_objective, load_transferred
+from maskweave.transfer.data import TransferBatches, open_examples
+from maskweave.transfer.linear_start import start_from_linear
 from maskweave.transfer.recipe import load_transfer
 from maskweave.transfer.run import run_transfer
+from maskweave.transfer.shares import answers
+from maskweave.transfer.task import fit_facts
 
 
 @pytest.fixture(scope="module")
@@ -226,6 +232,32 @@ def band_entries(names: tuple[str, ...], named: bool = True) -> dict[str, Any]:
         "height": {"id": 2, "kind": "grid", "grid": [2, 2], "value": {"type": "map", "size": [8, 8], "range": [0, 1]}},
     }
     return {"modalities": entries}
+
+
+def test_too_few_examples_still_standardize(start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    count = {"target": "metadata", "label": "object_count", "data": {"samples": 64, "validation": 8}}
+    recipe = load_transfer(write_recipe(tmp_path, start, **count))
+    entries = recipe.load_catalog()
+    parts = open_examples(recipe.data, entries, recipe.inputs, recipe.target, recipe.label)
+    target = parts.train.target
+    objective = build_objective(
+        recipe, entries, target, fit_facts(target, answers(parts.train, 24), recipe.head)
+    ).objective
+    head = objective.head
+    assert isinstance(head, ClassHead)
+    before = head.out.weight.clone()
+    few = parts.train.some(9)
+    said = start_from_linear(objective, few, {})
+    needed = max(10, 5 * len(target.classes))
+    assert said.endswith(f"at random, with features standardized by 9 examples; a linear model needs {needed} examples")
+    assert torch.equal(head.out.weight, before) and bool((head.feature_mean[head.blocks["encoder"] :] != 0).any())
+    batch = TransferBatches(few, {}, ["rgb"], 9, shuffle=False, raw=["rgb"])[0]
+    encoded = objective.encoder(batch.inputs)._replace(raw=batch.raw)
+    standardized = (head.features(encoded) - head.feature_mean) / head.feature_std * head.width**0.5
+    assert standardized.mean(dim=0).abs().max() < 1e-3 and standardized.std(dim=0, correction=0).max() < 1 + 1e-3
+    monkeypatch.setattr(linear_start, "MOST_WORK", 9 * head.width * len(target.classes))
+    said = start_from_linear(objective, parts.train.some(needed), {})
+    assert f"needs {needed} examples, but takes at most 9 for {head.width} features" in said
 
 
 @pytest.mark.parametrize("named", [True, False])

@@ -20,16 +20,17 @@ from maskweave.data import transforms
 from maskweave.data.augment import Augment
 from maskweave.errors import MaskweaveError
 from maskweave.families.weights import load_model
-from maskweave.modality.catalogs import Catalog, load_saved_catalog
+from maskweave.modality.catalogs import Catalog, load_saved_catalog, save_catalog
 from maskweave.models.fourm import FourM
 from maskweave.synthetic.scenes import Scenes
 from maskweave.training.metrics import read_metrics
 from maskweave.training.recipe import load_recipe
-from maskweave.transfer.build import load_transferred
+from maskweave.transfer.build import build_objective, load_transferred, save_transferred
 from maskweave.transfer.data import Examples, TransferBatches, open_examples
 from maskweave.transfer.recipe import TransferData, load_transfer
 from maskweave.transfer.run import run_transfer
 from maskweave.transfer.target import make_target
+from maskweave.transfer.task import TargetFacts
 from maskweave.values.geometry import Geometry
 
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -150,6 +151,31 @@ def test_a_saved_transfer_answers_as_the_trained_one(start: Path, tmp_path: Path
     assert np.mean(right) == pytest.approx(lines[-1]["accuracy"])
     with pytest.raises(MaskweaveError, match="has no 'rgb'"):
         model.predict([{"caption": "a cube"}])
+
+
+def test_a_transfer_with_other_features_is_refused(start: Path, tmp_path: Path) -> None:
+    for statistics in (True, False):
+        recipe = load_transfer(write_recipe(tmp_path, start, **COUNT, head={"statistics": statistics}))
+        folder, entries = tmp_path / str(statistics), recipe.load_catalog()
+        target = make_target(entries, recipe.target, recipe.label)
+        save_catalog(entries, folder)
+        shutil.copytree(start / "tokenizers", folder / "tokenizers")
+        save_transferred(
+            build_objective(recipe, entries, target, TargetFacts()).objective, entries, target, recipe, folder
+        )
+        path = folder / "model" / "config.json"
+        config = json.loads(path.read_text())
+        load_transferred(folder)
+        found = config["transfer"].pop("features")
+        path.write_text(json.dumps(config))
+        if statistics:
+            assert [*found] == ["encoder", "channels", "rows", "parts"]
+            with pytest.raises(
+                MaskweaveError, match="a transfer of an earlier version, with other heads; run it again"
+            ):
+                load_transferred(folder)
+        else:
+            load_transferred(folder)
 
 
 def test_m3ae_and_scratch(masked: Path, start: Path, tmp_path: Path) -> None:

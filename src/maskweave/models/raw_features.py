@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -61,17 +62,25 @@ class RawFeatures:
             case "rows":
                 return mean_and_deviation(raw.flatten(1, 2))
             case "parts":
-                return torch.stack([self._parts(value) for value in raw])
+                return self._parts(raw)
 
-    def _parts(self, value_CS: Tensor) -> Tensor:
-        known_W = ~value_CS.isnan().flatten(0, -2).all(dim=0)
-        length = int(torch.nonzero(known_W)[-1]) + 1 if bool(known_W.any()) else 1
-        value_CS = value_CS[..., :length]
-        known = ~value_CS.isnan()
-        pool = _POOL[len(self.size)]
-        share = pool(known.to(value_CS.dtype)[None], self.parts)[0]
-        mean = pool(value_CS.masked_fill(~known, 0)[None], self.parts)[0] / share
-        return torch.cat([mean.flatten(), mean.new_tensor([length / len(known_W)])])
+    def _parts(self, raw: Tensor) -> Tensor:
+        known_BW = ~raw.isnan().flatten(1, -2).all(dim=1)
+        width = known_BW.shape[1]
+        length_B = (known_BW * torch.arange(1, width + 1, device=raw.device)).amax(dim=1).clamp_min(1)
+        lengths = length_B.tolist()  # one device sync for the batch; values of one length are pooled together
+        groups = {length: [i for i, n in enumerate(lengths) if n == length] for length in dict.fromkeys(lengths)}
+        pool, order = _POOL[len(self.size)], [i for rows in groups.values() for i in rows]
+        means = []
+        for length, rows in groups.items():
+            value = (raw if len(groups) == 1 else raw[rows])[..., :length]
+            known = ~value.isnan()
+            share = pool(known.to(value.dtype), self.parts)
+            means.append((pool(value.masked_fill(~known, 0), self.parts) / share).flatten(1))
+        mean = torch.cat(means)
+        if len(groups) > 1:
+            mean = mean[np.argsort(order).tolist()]
+        return torch.cat([mean, (length_B / width).to(mean.dtype)[:, None]], dim=1)
 
 
 def block_sizes(features: Mapping[str, RawFeatures]) -> dict[str, int]:

@@ -72,9 +72,14 @@ class PooledHead(nn.Module):
             return self.out((x_BF.float() - self.feature_mean) / self.feature_std)
 
 
-def average_for_unknown(x_SF: Tensor) -> Tensor:
-    """Returns features with the mean of each in place of NaN."""
-    return torch.where(x_SF.isnan(), x_SF.nanmean(dim=0).nan_to_num(), x_SF)
+def average_for_unknown(x_SF: Tensor, among_SF: Tensor | None = None) -> Tensor:
+    """Returns features with the mean of each in place of NaN.
+
+    Args:
+        among_SF: samples whose means are taken, such as those of the training; by default the samples themselves.
+    """
+    mean_F = (x_SF if among_SF is None else among_SF).nanmean(dim=0).nan_to_num()
+    return torch.where(x_SF.isnan(), mean_F, x_SF)
 
 
 class ClassHead(PooledHead):

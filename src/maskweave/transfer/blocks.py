@@ -26,10 +26,12 @@ BETTER = 0.98
 def block_scales(x_SF: Tensor, y_SK: Tensor, folds: np.ndarray, blocks: Sequence[int]) -> Tensor:
     """Returns (F,) factors of standardized features, equal within a block; 0 for blocks that do not help. The sum of their squares is F.
 
+    If nothing predicts clearly better than the mean, as with hardly more samples than classes, no block is left out.
+
     Args:
         y_SK: numbers to predict, NaN where unknown; for classes 1 at the class of the sample and 0 elsewhere.
         folds: (S,) fold of each sample; with fewer than two folds in use, every sample gets its own fold by turns.
-        blocks: features of each block; their sum is F.
+        blocks: features of each block, the encoder's first; their sum is F.
     """
     if len(blocks) < 2:
         return torch.ones(x_SF.shape[1])
@@ -43,13 +45,16 @@ def block_scales(x_SF: Tensor, y_SK: Tensor, folds: np.ndarray, blocks: Sequence
     y = y[:, used] / variance_K[used].sqrt()
     kernels = [part @ part.T / part.shape[1] for part in x.split(list(blocks), dim=1)]
     tried = [shares for shares in product(SHARES, repeat=len(blocks)) if max(shares) == 1]
-    # The fewest and smallest blocks first, so that others must be clearly better.
-    tried.sort(key=lambda shares: (sum(s > 0 for s in shares), sum(shares)))
+    # The fewest and smallest blocks first, so that others must be clearly better, and the encoder's before any other.
+    encoder = tuple(float(i == 0) for i in range(len(blocks)))
+    tried.sort(key=lambda shares: (sum(s > 0 for s in shares), sum(shares), shares != encoder))
     best, least = tried[0], float("inf")
     for shares in tried:
         kernel = sum((share**2 * k for share, k in zip(shares, kernels, strict=True) if share), torch.zeros(()))
         if (error := _error(kernel, y, folds)) < BETTER * least or (error < least and _within(shares, best)):
             best, least = shares, error
+    if least >= BETTER * _error(torch.zeros_like(kernels[0]), y, folds):  # that of the mean
+        best = (1.0,) * len(blocks)
     scale_F = torch.cat([torch.full((n,), share / n**0.5) for n, share in zip(blocks, best, strict=True)])
     return scale_F * (len(scale_F) / scale_F.square().sum()).sqrt()
 

@@ -21,7 +21,7 @@ from maskweave.masking.inputs import raw_inputs, read_inputs
 from maskweave.modality.catalogs import Catalog, load_saved_catalog
 from maskweave.models.encoder import Encoder, add_stochastic_depth
 from maskweave.models.lora import add_lora, merge_lora
-from maskweave.models.sample_heads import NumberHead
+from maskweave.models.sample_heads import NumberHead, PooledHead
 from maskweave.nn.weights import save_tensors, take_tensors
 from maskweave.objectives.boxes import corners
 from maskweave.objectives.transfer import TransferObjective
@@ -227,6 +227,7 @@ def save_transferred(
                 "head": plain(recipe.head),
                 "partial": recipe.data.modality_dropout > 0,
                 "bins": _bins(objective.head),
+                "features": objective.head.blocks if isinstance(objective.head, PooledHead) else {},
             },
         }
         write_json(aside / "config.json", config)
@@ -245,7 +246,7 @@ def load_transferred(folder: Path, device: torch.device | str = "cpu") -> Transf
     """Open the folder of a finished transfer.
 
     Raises:
-        MaskweaveError: the folder is not a transfer, is not finished, or is damaged.
+        MaskweaveError: the folder is not a transfer, is not finished, is of an earlier version with other heads, or is damaged.
     """
     path = folder / "model" / "config.json"
     catalog = load_saved_catalog(folder)
@@ -254,10 +255,11 @@ def load_transferred(folder: Path, device: torch.device | str = "cpu") -> Transf
     config = read_config(path)
     if "transfer" not in config:
         raise MaskweaveError(f"{path}: not a model of a transfer; open it with maskweave.load")
+    earlier = MaskweaveError(
+        f"{path}: a transfer of an earlier version, with other heads; run it again into a new folder"
+    )
     if "partial" not in config["transfer"]:
-        raise MaskweaveError(
-            f"{path}: a transfer of an earlier version, with other heads; run it again into a new folder"
-        )
+        raise earlier
     try:
         entries, task = catalog.subset(config["modalities"]), config["transfer"]
         target = make_target(catalog, task["target"], task["label"], task["classes"])
@@ -267,6 +269,8 @@ def load_transferred(folder: Path, device: torch.device | str = "cpu") -> Transf
         head = make_head(encoder, target, build(HeadSettings, task["head"], str(path), "head"), task.get("bins", 0))
     except KeyError as error:
         raise MaskweaveError(f"{path}: the key {error} is missing; copy the run again") from error
+    if isinstance(head, PooledHead) and head.raw and task.get("features") != head.blocks:
+        raise earlier
     take_tensors(nn.ModuleDict({"encoder": encoder, "head": head}), folder / "model" / "model.safetensors")
     tokenizers = load_tokenizers(folder / "tokenizers", entries)
     return Transferred(encoder.to(device), head.to(device), target, catalog, tokenizers, bool(task.get("partial")))

@@ -15,37 +15,41 @@ import torch
 
 from maskweave.data.split import hash_names
 from maskweave.models.sample_heads import NumberHead
-from maskweave.objectives.regression import LEAST_LOG_STD, MOST_LOG_STD
 from maskweave.objectives.transfer import TransferObjective
 from maskweave.tokenizers.base import Tokenizer
 from maskweave.transfer.data import Examples, TransferBatches
 from maskweave.transfer.task import raw_names
+from maskweave.values.distribution import INTERVAL
 
-INTERVAL = 0.9
 LEAST, ENOUGH, MOST = 10, 20, 1000
 """Examples without which nothing is calibrated; that are held out if they are at most a fifth of all; and that are enough for any data."""
 LEAST_FACTOR = 1e-3
 BATCH = 64
 
 
-def hold_out(examples: Examples, share: float) -> tuple[Examples, Examples | None]:
-    """Splits training examples into those to train on and those to calibrate on, by the hashes of their names or groups; None if there are too few.
+def hold_out(examples: Examples, share: float) -> tuple[Examples, Examples | None, str]:
+    """Splits training examples into those to train on and those to calibrate on, by the hashes of their names or groups; None and a sentence if there are
+    too few.
 
     Args:
         share: of the examples to calibrate on; 0: none.
     """
+    if not share:
+        return examples, None, ""
     total = len(examples)
     count = min(max(round(share * total), min(ENOUGH, total // 5)), MOST)
-    if not share or count < LEAST:
-        return examples, None
+    if count < LEAST:
+        reason = f"{total} training examples are too few to hold out {LEAST} of them"
+        return examples, None, f"predicted standard deviations are not calibrated: {reason}"
     hashes = hash_names(examples.group(examples.key(i)) for i in range(total))
     held = hashes <= np.partition(hashes, count - 1)[count - 1]
-    if held.sum() > total / 2:  # a few large groups
-        return examples, None
+    if held.sum() > total / 2:
+        reason = f"the groups are so large that {held.sum()} of {total} training examples would be held out"
+        return examples, None, f"predicted standard deviations are not calibrated: {reason}"
     parts = [copy.copy(examples), copy.copy(examples)]
     for part, chosen in zip(parts, (~held, held), strict=True):
         part.indices = [examples.indices[i] for i in np.flatnonzero(chosen).tolist()]
-    return parts[0], parts[1]
+    return parts[0], parts[1], ""
 
 
 @torch.no_grad()
@@ -61,11 +65,12 @@ def calibrate(objective: TransferObjective, examples: Examples, tokenizers: Mapp
     relative = []
     for i in range(len(batches)):
         batch = batches[i].to(device)
-        output_BK2 = head(objective.encoder(batch.inputs)._replace(raw=batch.raw)).float()
+        output_BK2 = head(objective.encoder(batch.inputs)._replace(raw=batch.raw)).double()
         wanted_BK = head.standardize(batch.target)
-        std_BK = output_BK2[..., 1].clamp(LEAST_LOG_STD, MOST_LOG_STD).exp()
+        # Not clamped, as the factor is added to what is not: deviations below the least one would stay below it.
+        std_BK = output_BK2[..., 1].exp().clamp_min(torch.finfo(torch.float64).tiny)
         relative.append(((wanted_BK - output_BK2[..., 0]).abs() / std_BK)[~wanted_BK.isnan()].cpu())
-    factor = spread_factor(torch.cat(relative).double().numpy())
+    factor = spread_factor(torch.cat(relative).numpy())
     head.out.bias.view(head.numbers, 2)[:, 1] += math.log(factor)
     return f"predicted standard deviations are multiplied by {factor:.3g}, so that {INTERVAL:.0%} intervals hold {INTERVAL:.0%} of {len(examples)} training examples that were held out"
 

@@ -20,13 +20,13 @@ from maskweave.masking.inputs import TransferBatch, raw_inputs, read_inputs
 from maskweave.modality.catalogs import Catalog
 from maskweave.tokenizers.base import Tokenizer
 from maskweave.transfer.recipe import TransferData
+from maskweave.transfer.ridge import FOLDS
 from maskweave.transfer.target import Target, make_target, target_tensor
 
 TUNED_ON = 0.2
 """Share of the training examples, the last ones, on which a probe chooses its settings. Those of a data set come last by the hashes of their names."""
 MOST_HELD_OUT = 1000
 """Most examples that are held out of a data set if no number is given."""
-FOLDS = 5
 MOST_BAD = 100
 """Consecutive unusable samples after which making a batch fails."""
 

@@ -23,15 +23,13 @@ from maskweave.objectives.transfer import TransferObjective
 from maskweave.tokenizers.base import Tokenizer
 from maskweave.transfer.blocks import block_scales
 from maskweave.transfer.data import Examples, TransferBatches
-from maskweave.transfer.probe import Labeled, LinearProbe
-from maskweave.transfer.ridge import Ridge
+from maskweave.transfer.probe import MOST_WORK, Labeled, LinearProbe
+from maskweave.transfer.ridge import Ridge, feature_scale
 from maskweave.transfer.task import raw_names
 
 MOST_SAMPLES = 2000
-MOST_WORK = 2e7
-"""Most samples × features × classes of a logistic regression; fewer samples are used for more classes."""
-LEAST_PER_CLASS = 5
-"""A logistic regression needs this many samples per class."""
+LEAST, LEAST_PER_CLASS = 10, 5
+"""Samples that a linear model needs, and samples per class that a logistic regression needs."""
 MOST_POINTS = 30_000
 BATCH = 32
 POINT_DECAYS = (1e-1, 1e-2, 1e-3, 1e-4)
@@ -53,7 +51,10 @@ def start_from_linear(
     tokenizers: Mapping[str, Tokenizer],
     device: torch.device | str = "cpu",
 ) -> str:
-    """Fits the linear parts of a head of a new transfer, in place. Returns a sentence about it; empty if the head has none, or if there are too few examples."""
+    """Fits the linear parts of a head of a new transfer, in place. Returns a sentence about it; empty if the head has none, or a dense one too few points.
+
+    With too few examples for a linear model of a whole sample, its features are only standardized.
+    """
     objective.eval()
     head = objective.head
     if isinstance(head, PooledHead):
@@ -91,9 +92,9 @@ def _start_pooled(
     if isinstance(head, NumberHead) and head.form == "histogram":
         classes = head.outputs
     count = min(MOST_SAMPLES, int(MOST_WORK / (head.width * max(1, classes))))
-    chosen = examples.some(count)
-    if len(chosen) < max(10, LEAST_PER_CLASS * classes):
-        return ""
+    needed = max(LEAST, LEAST_PER_CLASS * classes)
+    is_fitted = min(count, len(examples)) >= needed  # the regression is of this many examples
+    chosen = examples.some(count if is_fitted else MOST_SAMPLES)
     features, targets, folds = [], [], []
     for encoded, batch, fold in _batches(objective, chosen, tokenizers, device, encode=True):
         features.append(head.features(encoded).float().cpu())
@@ -102,12 +103,17 @@ def _start_pooled(
     x_SF, y = average_for_unknown(torch.cat(features)), torch.cat(targets)
     fold_S = np.concatenate(folds)
     head.cpu()
+    if not is_fitted:
+        _standardize(head, *feature_scale(x_SF))
+        head.to(device)
+        bound = f", but takes at most {count} for {head.width} features and {classes} classes"
+        return f"the head starts at random, with features standardized by {len(x_SF)} examples; a linear model needs {needed} examples{bound if len(examples) >= needed else ''}"
     if isinstance(head, NumberHead):
         sentence = _start_numbers(head, x_SF, y, fold_S)
     else:
         with torch.enable_grad():
             probe = LinearProbe.tuned(Labeled(x_SF, y, fold_S, blocks=[*head.blocks.values()]), classes)
-        _standardize(head, probe.mean, probe.std, probe.weight, probe.bias)
+        _set_linear(head, probe.mean, probe.std, probe.weight, probe.bias)
         sentence = f"logistic regression, weight decay {probe.weight_decay:g}"
     head.to(device)
     used = [
@@ -124,7 +130,7 @@ def _start_numbers(head: NumberHead, x_SF: Tensor, y: Tensor, folds: np.ndarray)
         labels = bin_of(head, y.flatten(1)[:, 0])
         with torch.enable_grad():
             probe = LinearProbe.tuned(Labeled(x_SF, labels, folds, blocks=[*head.blocks.values()]), head.outputs)
-        _standardize(head, probe.mean, probe.std, probe.weight, probe.bias)
+        _set_linear(head, probe.mean, probe.std, probe.weight, probe.bias)
         return f"logistic regression of the bins, weight decay {probe.weight_decay:g}"
     ridge = Ridge.fit(x_SF, wanted_SK, folds, scale=block_scales(x_SF, wanted_SK, folds, [*head.blocks.values()]))
     spread_K = ridge.error.clamp_min(1e-3)
@@ -136,23 +142,27 @@ def _start_numbers(head: NumberHead, x_SF: Tensor, y: Tensor, folds: np.ndarray)
         z_Q = torch.tensor([NormalDist().inv_cdf(level) for level in LEVELS], dtype=torch.float64)
         weight_KOF += ridge.weight[:, None]
         bias_KO += ridge.bias[:, None] + spread_K[:, None] * z_Q
-    _standardize(head, ridge.mean, ridge.std, weight_KOF.flatten(0, 1), bias_KO.flatten())
+    _set_linear(head, ridge.mean, ridge.std, weight_KOF.flatten(0, 1), bias_KO.flatten())
     explained = 1 - float(ridge.error.square().mean() / wanted_SK.nan_to_num().square().mean().clamp_min(1e-12))
     return f"ridge regression (strength {ridge.strength:.3g}, R² {explained:.3f} in cross-validation)"
 
 
-def _standardize(head: PooledHead, mean_F: Tensor, std_F: Tensor, weight_OF: Tensor, bias_O: Tensor) -> None:
-    """Sets the linear layer on features that are standardized and divided by √F, so that a step of Adam changes all weights without changing the output
-    much; those of the encoder that hardly vary keep a part of their scale."""
+def _set_linear(head: PooledHead, mean_F: Tensor, std_F: Tensor, weight_OF: Tensor, bias_O: Tensor) -> None:
+    """Sets the linear layer, whose weights are given for standardized features."""
+    _standardize(head, mean_F, std_F)
+    head.out.weight.copy_(weight_OF * (head.feature_std / std_F.float()))
+    assert head.out.bias is not None
+    head.out.bias.copy_(bias_O)
+
+
+def _standardize(head: PooledHead, mean_F: Tensor, std_F: Tensor) -> None:
+    """Standardizes the features and divides them by √F, so that a step of Adam changes all weights without changing the output much; those of the encoder
+    that hardly vary keep a part of their scale."""
     std_F = std_F.float()
     encoder = head.blocks["encoder"]
     floor = LEAST_SPREAD * float(std_F[:encoder].square().mean().sqrt())
-    scale_F = torch.cat([std_F[:encoder].clamp_min(floor), std_F[encoder:]]) * math.sqrt(head.width)
     head.feature_mean.copy_(mean_F)
-    head.feature_std.copy_(scale_F)
-    head.out.weight.copy_(weight_OF * (scale_F / std_F))
-    assert head.out.bias is not None
-    head.out.bias.copy_(bias_O)
+    head.feature_std.copy_(torch.cat([std_F[:encoder].clamp_min(floor), std_F[encoder:]]) * math.sqrt(head.width))
 
 
 def _start_points(

@@ -44,6 +44,8 @@ up to 0.004 from the optimum and differed between processors."""
 CHUNK = 1024
 CROSS_VALIDATED = 2000
 """Most samples for which the weight decay is chosen in cross-validation."""
+MOST_WORK = 2e7
+"""Most samples × features × classes for which it is, and most of a logistic regression from which a head starts."""
 
 
 class Labeled(NamedTuple):
@@ -80,7 +82,7 @@ def labeled_features(
     """Returns the features of all usable examples; options as in `FeatureExtractor.stream`.
 
     Args:
-        statistics: append features of the raw inputs, `models.raw_features`.
+        statistics: append features of the raw inputs, `models.raw_features`; NaN where they are unknown.
 
     Raises:
         MaskweaveError: the target is neither a label, tags nor numbers, or no example is usable.
@@ -114,7 +116,7 @@ def labeled_features(
     if target.kind == "numbers":
         y = y.flatten(1).double()
     return Labeled(
-        average_for_unknown(torch.cat(parts)),
+        torch.cat(parts),
         y,
         examples.folds(numbers),
         numbers,
@@ -202,12 +204,12 @@ class LinearProbe:
         """Fit to all training samples, with the weight decay that is most accurate on those that are held out.
 
         Args:
-            folds: so many folds are held out, one after another; 0: all of up to `CROSS_VALIDATED` samples, and the last fifth of more samples, or if
-                there are no folds.
+            folds: so many folds are held out, one after another; 0: all, but the last fifth of more than `CROSS_VALIDATED` samples or more work than
+                `MOST_WORK`, or if there are no folds.
         """
         scale = train.scale if len(train.blocks) > 1 else None
         right = dict.fromkeys(sorted(decays, reverse=True), 0.0)
-        for held in cls._held_out(train, folds):
+        for held in cls._held_out(train, num_classes, folds):
             kept, out = (Labeled(train.features[some], train.labels[some]) for some in (~held, held))
             tried = None
             for decay in right:  # from the strongest, which converges fastest, to the weakest
@@ -216,10 +218,11 @@ class LinearProbe:
         return cls.fit(train, num_classes, max(right, key=lambda decay: right[decay]), scale=scale)
 
     @staticmethod
-    def _held_out(train: Labeled, folds: int) -> list[Tensor]:
+    def _held_out(train: Labeled, num_classes: int, folds: int) -> list[Tensor]:
         """Returns which samples (S,) are held out, for each fold."""
         numbers = [] if train.folds is None else np.unique(train.folds).tolist()
-        if len(numbers) > 1 and (folds or len(train.labels) <= CROSS_VALIDATED):
+        is_small = len(train.labels) <= CROSS_VALIDATED and train.features.numel() * num_classes <= MOST_WORK
+        if len(numbers) > 1 and (folds or is_small):
             return [torch.from_numpy(train.folds == number) for number in numbers[: folds or None]]
         cut = len(train.labels) - max(1, round(TUNED_ON * len(train.labels)))
         if cut < 1:
@@ -255,10 +258,12 @@ def probe(
 def probe_features(
     features: FeatureExtractor, examples: Parts, statistics: bool | None = None, **options: Any
 ) -> tuple[Labeled, Labeled]:
-    """Returns the features of the training and of the held-out examples; arguments as for `probe`."""
+    """Returns the features of the training and of the held-out examples, unknown ones as the mean of the training examples; arguments as for `probe`."""
     options["statistics"] = examples.train.target.kind == "numbers" if statistics is None else statistics
     train = labeled_features(features, examples.train, title="training features", **options)
-    return train, labeled_features(features, examples.held_out, title="held-out features", **options)
+    held_out = labeled_features(features, examples.held_out, title="held-out features", **options)
+    filled = [some._replace(features=average_for_unknown(some.features, train.features)) for some in (train, held_out)]
+    return filled[0], filled[1]
 
 
 def probe_rows(names: list[str], examples: Parts, train: Labeled, held_out: Labeled, seed: int) -> list[EvaluationRow]:

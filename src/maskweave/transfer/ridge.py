@@ -3,7 +3,7 @@
 Dimension letters: S training samples, T samples to predict, F features, K numbers.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +16,8 @@ STRENGTHS = tuple(10.0**e for e in np.arange(-7, 3.1, 0.5))
 LEAST_STD = 1e-6
 MOST_PATTERNS = 64
 """Most groups of numbers that are fitted on their own, each known in other samples."""
+MOST_WORK = 2e10
+"""Most groups × samples × features × the smaller of both, if there is more than one group: about 20 seconds on one core."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,9 @@ class Ridge:
         variance = torch.where(y.isnan(), 0, y - y.nanmean(dim=0)).square().mean(dim=0).clamp_min(1e-12)
         errors = _cross_validated(x, y, folds, strengths)
         best = int((errors / variance).mean(dim=1).argmin())
-        ((weight, bias),) = _solve(x, y, [strengths[best]])
+        weight, bias = x.new_zeros(y.shape[1], x.shape[1]), x.new_zeros(y.shape[1])
+        for columns, rows, known in _groups(y, x.shape[1]):
+            ((weight[columns], bias[columns]),) = _solve(x[rows], known, [strengths[best]])
         return cls(mean.float(), std.float(), weight * scale_F, bias, strengths[best], errors[best].sqrt())
 
     def __call__(self, x_TF: Tensor) -> Tensor:
@@ -72,11 +76,14 @@ def _cross_validated(x_SF: Tensor, y_SK: Tensor, folds: np.ndarray, strengths: S
     counts = torch.zeros(y_SK.shape[1], dtype=torch.float64)
     for fold in np.unique(folds):
         out = torch.from_numpy(folds == fold)
-        known = ~y_SK[out].isnan()
-        counts += known.sum(dim=0)
-        for i, (weight, bias) in enumerate(_solve(x_SF[~out], y_SK[~out], strengths)):
-            error = (x_SF[out] @ weight.T + bias - y_SK[out]).square()
-            errors[i] += torch.where(known, error, 0).sum(dim=0)
+        x, x_out = x_SF[~out], x_SF[out]
+        y_out = y_SK[out]
+        known_out = ~y_out.isnan()
+        counts += known_out.sum(dim=0)
+        for columns, rows, known in _groups(y_SK[~out], x.shape[1]):
+            for i, (weight, bias) in enumerate(_solve(x[rows], known, strengths)):
+                error = (x_out @ weight.T + bias - y_out[:, columns]).square()
+                errors[i, columns] += torch.where(known_out[:, columns], error, 0).sum(dim=0)
     return errors / counts.clamp_min(1)
 
 
@@ -87,29 +94,28 @@ def feature_scale(x_SF: Tensor) -> tuple[Tensor, Tensor]:
     return mean, torch.where(std > LEAST_STD * mean.abs().clamp_min(1e-3), std, 1.0)
 
 
-def _solve(x_SF: Tensor, y_SK: Tensor, strengths: Sequence[float]) -> list[tuple[Tensor, Tensor]]:
-    """Returns weight (K, F) and bias (K,) for each strength. Each number is fitted to the samples where it is known; if these differ among more than
-    `MOST_PATTERNS` groups of numbers, unknown ones count as average instead."""
+def _groups(y_SK: Tensor, features: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Yields groups of numbers that are known in the same samples: which numbers (K,), which samples (S,), and the numbers there. If that is too many
+    groups or too much work, all numbers are one group, in which unknown ones count as average."""
     patterns, group_K = y_SK.isnan().unique(dim=1, return_inverse=True)
-    if patterns.shape[1] > MOST_PATTERNS:
+    samples, count = patterns.shape
+    if count > MOST_PATTERNS or (count > 1 and count * samples * features * min(samples, features) > MOST_WORK):
         y_SK = torch.where(y_SK.isnan(), y_SK.nanmean(dim=0).nan_to_num(), y_SK)
-    elif bool(patterns.any()):
-        found = [(x_SF.new_zeros(y_SK.shape[1], x_SF.shape[1]), x_SF.new_zeros(y_SK.shape[1])) for _ in strengths]
-        for group, unknown_S in enumerate(patterns.T):
-            columns = group_K == group
-            if bool(unknown_S.all()):
-                continue
-            for (weight, bias), (some_weight, some_bias) in zip(
-                found, _solve(x_SF[~unknown_S], y_SK[~unknown_S][:, columns], strengths), strict=True
-            ):
-                weight[columns], bias[columns] = some_weight, some_bias
-        return found
+        patterns, group_K = patterns.new_zeros(samples, 1), torch.zeros_like(group_K)
+    for group, unknown_S in enumerate(patterns.T):
+        columns = group_K == group
+        yield columns, ~unknown_S, y_SK[~unknown_S][:, columns]
+
+
+def _solve(x_SF: Tensor, y_SK: Tensor, strengths: Sequence[float]) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yields weight (K, F) and bias (K,) for each strength, one at a time since there may be thousands of numbers; zeros without samples."""
+    if not len(x_SF):
+        yield from [(x_SF.new_zeros(y_SK.shape[1], x_SF.shape[1]), x_SF.new_zeros(y_SK.shape[1]))] * len(strengths)
+        return
     center_F, center_K = x_SF.mean(dim=0), y_SK.mean(dim=0)
     u_SR, s_R, vh_RF = torch.linalg.svd(x_SF - center_F, full_matrices=False)
     uy_RK = u_SR.T @ (y_SK - center_K)
-    found = []
     for strength in strengths:
         shrunk_R = s_R / (s_R.square() + strength * len(x_SF))
         weight_KF = (vh_RF.T @ (shrunk_R[:, None] * uy_RK)).T
-        found.append((weight_KF, center_K - weight_KF @ center_F))
-    return found
+        yield weight_KF, center_K - weight_KF @ center_F

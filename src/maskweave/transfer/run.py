@@ -71,9 +71,9 @@ def _run(recipe: TransferRecipe, folder: Path, command: str) -> list[EvaluationR
     target = examples.train.target
     facts = fit_facts(target, answers(examples.train, FITTED), recipe.head)
     objective, notes = build_objective(recipe, catalog, target, facts)
-    trained_on, calibrated_on = examples.train, None
+    trained_on, calibrated_on, uncalibrated = examples.train, None, ""
     if isinstance(objective.head, NumberHead) and objective.head.form == "gaussian":
-        trained_on, calibrated_on = hold_out(examples.train, recipe.head.calibrate)
+        trained_on, calibrated_on, uncalibrated = hold_out(examples.train, recipe.head.calibrate)
     tokenizers = load_tokenizers(Path(recipe.start) / "tokenizers", objective.encoder.catalog)
     try:
         recipe.data.augment.check(catalog)
@@ -91,6 +91,8 @@ def _run(recipe: TransferRecipe, folder: Path, command: str) -> list[EvaluationR
             print(f"start: {sentence}")
         if line := describe_shares(examples):
             print(line)
+        if uncalibrated:
+            print(f"calibration: {uncalibrated}")
     summary_facts = {
         "parameters": f"{count_parameters(objective) / 1e6:.2f} M",
         "trained": f"{sum(p.numel() for p in trained(objective).values()) / 1e6:.2f} M",

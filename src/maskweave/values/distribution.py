@@ -15,6 +15,8 @@ import numpy as np
 from maskweave.errors import MaskweaveError
 from maskweave.values.scales import Scale, from_scale, to_scale
 
+INTERVAL = 0.9
+"""Share of the probability in the interval whose coverage is scored."""
 GAUSSIAN_BINS, GAUSSIAN_SPAN = 256, 8.0
 """Bins of a normal distribution, and standard deviations that they reach to each side."""
 TAIL = 5.0

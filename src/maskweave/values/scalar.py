@@ -14,7 +14,7 @@ from maskweave.errors import MaskweaveError, shown
 from maskweave.values.array import check_range, of_tensor
 from maskweave.values.base import Size, TextLabels, ValueType, refuse
 from maskweave.values.bins import fit_bins
-from maskweave.values.distribution import NumberDistribution, point
+from maskweave.values.distribution import INTERVAL, NumberDistribution, point
 from maskweave.values.items import MAX_BINS, is_number
 from maskweave.values.metrics import Metric, explained_variance, mean, root_mean
 from maskweave.values.remarks import remark
@@ -24,8 +24,6 @@ from maskweave.values.single import SINGLE_ENDINGS, parse_number, read_single, s
 
 SLACK = 1e-6
 """Numbers outside the range by at most this share of it are rounding errors and are clipped."""
-INTERVAL = 0.9
-"""Share of the probability in the interval whose coverage is scored."""
 EMBEDDING_WIDTH = 32
 
 

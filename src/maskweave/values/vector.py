@@ -11,7 +11,7 @@ from torch import Tensor
 from maskweave.errors import MaskweaveError
 from maskweave.values.array import MAX_CHANNELS, NUMBERS, Array
 from maskweave.values.base import Size, TextLabels, refuse
-from maskweave.values.distribution import VectorDistribution
+from maskweave.values.distribution import INTERVAL, VectorDistribution
 from maskweave.values.metrics import (
     Metric,
     Weights,
@@ -28,8 +28,6 @@ from maskweave.values.metrics import (
 )
 from maskweave.values.variation import Variation
 
-INTERVAL = 0.9
-"""Share of the probability in the interval whose coverage is scored."""
 LEAST_STD = 1e-12
 """Smallest standard deviation of a distribution."""
 
