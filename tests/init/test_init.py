@@ -455,13 +455,17 @@ def test_modalities_of_few_samples(tmp_path: Path, rng: np.random.Generator) -> 
         second__npy=below(COUNT - 4),
         third__npy=below(COUNT - 6),
         rare__npy=below(1),
+        late__npy=lambda i: None if i < 7 else rng.uniform(0, 1, (8, 8)),
     )
     project, catalog = made(root, tmp_path)
     recipe = load_recipe(project.folder / "recipe.yaml")
     assert "rare" in catalog and "rare" not in recipe.load_catalog() and "tok_third" in recipe.load_catalog()
     assert any(f"only 1 of {COUNT} samples have it" in doubt for f in project.findings for doubt in f.doubts)
     inputs = {tuple(request.targets): request.inputs for request in recipe.evaluate.requests}
-    assert inputs["tok_light",] == ["level", "second"] and inputs["tok_third",] == ["level", "light", "second"]
+    assert inputs["tok_light",] == ["level", "second", "third"], "10 of 16 samples have them"
+    assert inputs["tok_third",] == ["level", "light", "second"] and inputs["tok_late",] == ["level", "light", "second"]
+    comment = "# each target from the others that most of its samples have;"
+    assert comment in (project.folder / "recipe.yaml").read_text()
 
 
 def test_channels_of_different_ranges_have_their_own(tmp_path: Path, rng: np.random.Generator) -> None:
