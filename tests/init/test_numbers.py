@@ -49,3 +49,5 @@ def test_few_known_points_are_enough() -> None:
     assert facts is not None and (facts.smallest, facts.largest) == (5, 5), "a channel that is missing everywhere"
     lone[:] = np.nan
     assert number_facts([lone], [None], 2) is None
+    facts = number_facts([np.zeros((0, 2)), np.ones((4, 2))], [None] * 2, 2)
+    assert facts is not None and (facts.smallest, facts.largest) == (1, 1), "an empty file among others"

@@ -185,7 +185,7 @@ def _extremes(
             infinite |= set(points[at].tolist())
             points[at] = np.nan
         points = _without(points, marks)
-        rows += [np.fmin.reduce(points, axis=0), np.fmax.reduce(points, axis=0)]
+        rows += [ufunc.reduce(points, axis=0, initial=np.nan) for ufunc in (np.fmin, np.fmax)]
     return np.stack(rows), sorted(infinite, reverse=True), has_nan
 
 

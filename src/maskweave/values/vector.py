@@ -31,7 +31,7 @@ from maskweave.values.variation import Variation
 INTERVAL = 0.9
 """Share of the probability in the interval whose coverage is scored."""
 LEAST_STD = 1e-12
-"""Smallest standard deviation of a distribution, relative to its mean."""
+"""Smallest standard deviation of a distribution, relative to its mean; if that is 0, in the value's unit."""
 
 
 @dataclass(frozen=True)
