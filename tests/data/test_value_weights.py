@@ -62,6 +62,17 @@ def test_points_of_weight_0_are_unknown_and_samples_without_weights_are_told() -
     assert list(fit({"flux": np.ones(16, np.float32), "ivar": np.zeros(16, np.float32)}, entries)) == ["ivar"]
 
 
+def test_weights_of_planes_may_have_another_size() -> None:
+    plane = {"type": "map", "size": [4, 4], "range": [0, 9], "missing": "nan"}
+    entries = catalog(
+        flux={"grid": [2, 2], "value": plane, "tokenizer": None},
+        ivar={"grid": [2, 2], "value": {**plane, "size": [2, 2]}},
+    )
+    sample = fit({"flux": np.ones((4, 4), np.float32), "ivar": np.float32([[1, 2], [3, 4]])}, entries)
+    wanted = np.float32([[1, 1, 2, 2], [1, 1, 2, 2], [3, 3, 4, 4], [3, 3, 4, 4]])
+    assert np.array_equal(weights_of(sample, entries["flux"]), wanted)
+
+
 def test_weights_are_1_on_average_without_the_largest() -> None:
     rng = np.random.default_rng(0)
     raw = rng.gamma(2.0, 3.0, (40, 50, 2)) * [1, 1e-9]
@@ -118,9 +129,8 @@ def test_scores_are_those_computed_by_hand(channels: int) -> None:
 def test_best_constants_of_weighted_values() -> None:
     rng = np.random.default_rng(2)
     values, weights = rng.gamma(3.0, 1.0, (30, 4)), list(rng.gamma(0.5, 1.0, (30, 4)))
-    entry = catalog(
-        flux={"grid": [2], "value": {"type": "map", "size": [4], "range": [0, 30], "missing": "nan"}, "tokenizer": None}
-    )["flux"]
+    value = {"type": "map", "size": [4], "range": [0, 30], "missing": "nan"}
+    entry = catalog(flux={"grid": [2], "value": value, "tokenizer": None}, ivar={"grid": [2], "value": value})["flux"]
     for name, metric in entry.value.metrics().items():
         if name == "unknown_iou":
             continue
@@ -234,6 +244,9 @@ def test_weights_are_read_with_their_values(tmp_path: Path) -> None:
         ({"flux": {"value": {"type": "map", "size": [16], "range": [0, 9]}}}, "points of weight 0 are unknown: also set value.missing: nan"),
         ({"flux": {"weight": "noise"}}, "weight is 'noise', which is not a modality of the catalog; correct the name, or remove 'weight'"),
         ({"ivar": {"view": "other"}}, "view 'other'; expected numbers with 1 axes, 1 channel and view ''"),
+        ({"ivar": {"value": {"type": "series", "size": [32], "mean": 0, "std": 1}}}, "whose values have 32 points; expected 16 points, as weights over one axis belong to the points of the same index; set value.size"),
+        ({"ivar": {"value": {"type": "map", "size": [16], "range": [0, 9], "missing": "nan", "fit": "resize"}}}, "whose values have 16 points, resized; expected 16 points, as"),
+        ({"ivar": {"value": {"type": "map", "size": [16], "range": [0, 9], "missing": "nan", "axis": {"from": 400, "to": 700}}}}, r"whose values have 16 points from 400 to 700 \(linear\); expected 16 points, as"),
         ({"flux": {"value": {"type": "classes", "size": [16], "classes": ["a", "b"], "ignore": 255}, "tokenizer": None}}, "values of type 'classes' cannot be weighted; expected a map, series, features or vector"),
         ({"ivar": {"kind": "grid", "value": {"type": "binary", "size": [16]}}}, "of type 'binary' with value.size"),
         ({"tok": {"id": 9, "kind": "grid", "grid": [4], "source": "flux", "weight": "ivar", "value": {"type": "map", "size": [16], "range": [-4, 4], "missing": "nan"}}}, "weight belongs in the entry of its source 'flux'; move it there"),

@@ -149,7 +149,9 @@ def _map(
         return finding.undecided("all points of the files that were read are missing")
     if facts.is_constant and len(arrays) > 1:
         same = f"{facts.smallest:.4g}" + f" to {facts.largest:.4g}, by channel" * (facts.largest > facts.smallest)
-        return finding.undecided(f"all files hold the same numbers ({same}), so there is nothing to learn")
+        return finding.undecided(
+            f"all {len(arrays)} files that were read hold the same numbers ({same}), so there is nothing to learn; if others differ, write its entry in catalog.yaml"
+        )
     low, high = rounded_out(facts.low, facts.high)
     kinds = "/".join(sorted({str(a.dtype) for a in arrays}))
     finding.found = f"{kinds}, {facts.smallest:.4g} to {facts.largest:.4g}"

@@ -1,6 +1,6 @@
 """Statistics of arrays, and what they say about the kind of numbers."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,25 +67,22 @@ def number_facts(arrays: Sequence[np.ndarray], known: Sequence[np.ndarray | None
         arrays: (..., channels), or without an axis of channels if there is one.
         known: False at points that a file marks as missing; None: it marks none.
     """
-    rows, marked = [], False
-    for array, mask in zip(arrays, known, strict=True):
-        points = array.reshape(-1, channels).astype(np.float64)
-        if mask is not None:
-            points = np.where(mask.reshape(-1, channels), points, np.nan)
-            marked = True
-        rows.append(points[:: max(1, len(points) // POINTS)])
-    table = np.concatenate(rows)
-    infinite = [sign * np.inf for sign in (1, -1) if (table == sign * np.inf).any()]
+    table = np.concatenate([p[:: max(1, len(p) // POINTS)] for p in _points(arrays, known, channels)])
+    extremes, infinite, has_nan = _extremes(arrays, known, channels)
     table[np.isinf(table)] = np.nan
-    marks = [*infinite, *(m for m in MARKS if _is_mark(table, m))]
-    for mark in marks:
-        table[np.isclose(table, mark)] = np.nan
-    unknown = float(np.isnan(table).mean())
-    if np.isnan(table).all():
+    marks = [*infinite, *(m for m in MARKS if _is_mark(table, extremes, m))]
+    if finite := [mark for mark in marks if np.isfinite(mark)]:
+        extremes, _, _ = _extremes(arrays, known, channels, finite)
+        table = _without(table, finite)
+    if np.isnan(extremes).all():
         return None
-    table[0, np.isnan(table).all(axis=0)] = np.nanmedian(table)  # a channel that is missing everywhere
+    unknown = float(np.isnan(table).mean())
+    if (lost := np.isnan(table).all(axis=0)).any():  # the few known points of a channel lie between those of the table
+        table[: len(extremes), lost] = extremes[: len(table), lost]
+    lost = np.isnan(extremes).all(axis=0)  # a channel that is missing everywhere
+    table[0, lost] = extremes[0, lost] = np.nanmedian(table)
     low, high = np.nanquantile(table, QUANTILE, axis=0), np.nanquantile(table, 1 - QUANTILE, axis=0)
-    smallest, largest = np.nanmin(table, axis=0), np.nanmax(table, axis=0)
+    smallest, largest = np.nanmin(extremes, axis=0), np.nanmax(extremes, axis=0)
     margin = NEAR * (high - low)
     low, high = np.where(smallest >= low - margin, smallest, low), np.where(largest <= high + margin, largest, high)
     widths = high - low
@@ -95,7 +92,7 @@ def number_facts(arrays: Sequence[np.ndarray], known: Sequence[np.ndarray | None
     lowest, highest = float(low.min()), float(high.max())
     if highest <= lowest:
         lowest, highest = lowest - 0.5, highest + 0.5
-    missing: tuple[str | float, ...] = tuple(marks) or (("nan",) if unknown or marked else ())
+    missing: tuple[str | float, ...] = tuple(marks) or (("nan",) if has_nan else ())
     return NumberFacts(
         lowest,
         highest,
@@ -163,10 +160,46 @@ def _has_tails(table: np.ndarray) -> bool:
     return bool(np.median((high - low) / np.maximum(last - first, 1e-30)) > TAILS and (last > first).all())
 
 
-def _is_mark(table: np.ndarray, mark: float) -> bool:
+def _points(arrays: Sequence[np.ndarray], known: Sequence[np.ndarray | None], channels: int) -> Iterator[np.ndarray]:
+    """Yields all points of each array, float64 (n, channels), NaN where they are marked as missing."""
+    for array, mask in zip(arrays, known, strict=True):
+        points = array.reshape(-1, channels).astype(np.float64)
+        yield points if mask is None else np.where(mask.reshape(-1, channels), points, np.nan)
+
+
+def _extremes(
+    arrays: Sequence[np.ndarray], known: Sequence[np.ndarray | None], channels: int, marks: Sequence[float] = ()
+) -> tuple[np.ndarray, list[float], bool]:
+    """Returns the smallest and the largest finite number of each array, over all of its points, (2 · arrays, channels), NaN if there is none; the infinite
+    numbers that occur; whether points are missing.
+
+    Args:
+        marks: numbers that count as missing.
+    """
+    rows: list[np.ndarray] = []
+    infinite: set[float] = set()
+    has_nan = any(mask is not None for mask in known)
+    for points in _points(arrays, known, channels):
+        has_nan |= bool(np.isnan(points).any())
+        if (at := np.isinf(points)).any():
+            infinite |= set(points[at].tolist())
+            points[at] = np.nan
+        points = _without(points, marks)
+        rows += [ufunc.reduce(points, axis=0, initial=np.nan) for ufunc in (np.fmin, np.fmax)]
+    return np.stack(rows), sorted(infinite, reverse=True), has_nan
+
+
+def _without(points: np.ndarray, marks: Sequence[float]) -> np.ndarray:
+    """Returns points with NaN at these marks."""
+    for mark in marks:
+        points[np.isclose(points, mark)] = np.nan
+    return points
+
+
+def _is_mark(table: np.ndarray, extremes: np.ndarray, mark: float) -> bool:
     """Whether a number occurs far outside of all others."""
     at = np.isclose(table, mark)
-    if not at.any():
+    if not at.any() and not np.isclose(extremes, mark).any():
         return False
     rest = table[~at & ~np.isnan(table)]
     if not rest.size:

@@ -2,11 +2,12 @@
 
 import json
 import shlex
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from maskweave.data.import_source import import_data
@@ -185,8 +186,8 @@ def make_project(
             f"Command: {project.run_command}",
             f"Cost: planned for about {minutes:g} minutes on {plan.processes} core{'s' * (plan.processes > 1)} of this machine; not measured.",
         ],
+        _held(listing, common),
         listing.group,
-        samples,
         rare,
     )
     path = out / CATALOG
@@ -217,6 +218,12 @@ def import_files(project: Project) -> None:
         **options,
     )
     project.imported = str(report)
+
+
+def _held(listing: FolderListing, findings: Sequence[Finding]) -> dict[str, np.ndarray]:
+    """Returns which samples have a file of each modality, bool (samples,); all have the class that their folder is."""
+    names, files = listing.names, {s.name: s.files for s in listing.sets}
+    return {f.name: np.array([f.place not in files or name in files[f.place] for name in names]) for f in findings}
 
 
 def _check_out(root: Path, out: Path) -> None:

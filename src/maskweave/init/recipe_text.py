@@ -1,7 +1,9 @@
 """The recipe of a project."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from maskweave.init.commented import Line, commented
 from maskweave.init.entries import target_name
@@ -12,7 +14,7 @@ OWN = 0.3
 """Concentration of a picture's own tokens among the inputs: pictures are generated in several steps, from a part of themselves."""
 MOST_SHEETS = 6
 SCORED = 0.5
-"""Share of the samples that should have all inputs of a request."""
+"""Share of a target's samples that should have all inputs of a request."""
 
 
 def recipe_text(
@@ -21,20 +23,22 @@ def recipe_text(
     catalog: str,
     data: str,
     header: Sequence[str],
+    held: Mapping[str, np.ndarray],
     group: str = "",
-    samples: int = 0,
     rare: Sequence[Finding] = (),
 ) -> str:
     """Returns the recipe as commented YAML.
 
     Args:
         findings: the modalities of the model.
+        held: which samples have a file of each modality, by its name, bool (samples,).
         group: `data.split.group`.
-        samples: all samples.
         rare: modalities that the recipe leaves out, as few samples have them.
     """
     groups = _groups(findings)
-    requests = [_request(findings, group, samples) for group in groups]
+    requests = [_request(findings, group, held) for group in groups]
+    whole = all(len(r["inputs"]) + len(g) >= len(findings) for r, g in zip(requests, groups, strict=True))
+    asked = "each target from all others" if whole else "each target from the others that most of its samples have"
     names = list(dict.fromkeys(name for f in findings for name in (f.name, target_name(f))))
     tokenizers: list[Line | str] = [
         Line("samples", 4000, "most samples that they are trained on"),
@@ -117,7 +121,7 @@ def recipe_text(
                 Line("samples", plan.evaluated, "held-out samples that are scored"),
                 Line(
                     "requests",
-                    comment="each target from all others; scores are compared with the best constant",
+                    comment=f"{asked}; scores are compared with the best constant",
                     below=[Line("-", r) for r in requests],
                 ),
                 Line(
@@ -139,17 +143,26 @@ def _groups(findings: Sequence[Finding]) -> list[list[Finding]]:
     return list(groups.values())
 
 
-def _request(findings: Sequence[Finding], group: Sequence[Finding], samples: int) -> dict[str, Any]:
-    """Returns a request for a group from the others, without those that too few samples have: a sample is scored if it has all inputs."""
+def _request(findings: Sequence[Finding], group: Sequence[Finding], held: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Returns a request for a group from the others that can be given together: samples that lack an input are not scored."""
+    targets = np.all([held[f.name] for f in group], axis=0)
+    others = [f for f in findings if f not in group]
+    others.sort(key=lambda f: (held[f.name] & targets).sum() * _filled(f, held), reverse=True)
     chosen: list[Finding] = []
-    share = 1.0
-    for f in sorted((f for f in findings if f not in group), key=lambda f: -f.files):
-        share *= f.files / max(samples, 1)
-        if chosen and share < SCORED:
-            break
+    samples, share = targets, 1.0
+    for f in others:
+        both, filled = samples & held[f.name], share * _filled(f, held)
+        if chosen and both.sum() * filled < SCORED * targets.sum():
+            continue
         chosen.append(f)
+        samples, share = both, filled
     inputs = [f.name for f in findings if f in chosen]
     return {"inputs": inputs or [f.name for f in group], "targets": [target_name(f) for f in group]}
+
+
+def _filled(finding: Finding, held: Mapping[str, np.ndarray]) -> float:
+    """Share of a modality's files that hold a value: rows of tables may be empty."""
+    return min(finding.files / max(int(held[finding.name].sum()), 1), 1.0)
 
 
 def _mixture(findings: Sequence[Finding], group: Sequence[Finding]) -> dict[str, Any]:

@@ -17,6 +17,8 @@ from maskweave.files import read_yaml, write_yaml
 from maskweave.modality.checks import check_vocabulary, checked
 from maskweave.modality.entry import Modality
 from maskweave.modality.vocabulary import Vocabulary
+from maskweave.values.axis import CoordinateAxis
+from maskweave.values.base import ValueType
 
 SAVED = "modalities.yaml"
 """File with the entries of a run or bundle."""
@@ -172,6 +174,11 @@ class Catalog(Mapping[str, Modality]):
                 f"{where}, of type {weight.value.type!r} with value.size {list(weight.value.size)}, {weight.value.channels} channels and view {weight.view!r}; "
                 f"expected numbers with {shape}, {channels} and view {m.view!r}, in an entry without a source"
             )
+        if axes == 1 and _points(weight.value) != _points(value):
+            raise MaskweaveError(
+                f"{where}, whose values have {_points(weight.value)}; expected {_points(value)}, as weights over one axis belong to the points of the same index; "
+                "set value.size, value.fit and value.axis of both alike"
+            )
 
     def _check_derive(self, m: Modality) -> None:
         if m.derive is None or m.derive.source not in self:
@@ -184,6 +191,13 @@ class Catalog(Mapping[str, Modality]):
             raise MaskweaveError(
                 f"{self.where}: modality {m.name!r}: derive.from is {m.derive.source!r}, which does not hold color pictures; give a modality that does"
             )
+
+
+def _points(value: ValueType) -> str:
+    """Returns in words where the points of a value over one axis lie, and whether values of other sizes are stretched to them."""
+    axis: CoordinateAxis | None = getattr(value, "axis", None)
+    ends = f" from {axis.start:.10g} to {axis.stop:.10g} ({axis.scale})" if axis else ""
+    return f"{value.size[0]} points{ends}" + ", resized" * ("resize" in getattr(value, "ways", ()))
 
 
 def load_catalog(name_or_path: str | os.PathLike[str], within: tuple[Path, ...] = ()) -> Catalog:

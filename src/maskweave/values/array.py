@@ -30,7 +30,8 @@ class Array(ValueType):
 
     array: str | tuple[str, ...] = field(default="", kw_only=True)
     """Array to read from files that hold several: key of an npz file, dataset of an HDF5, NetCDF or Zarr file, HDU or column of a FITS file,
-    column of a csv file. Not needed if a file holds only one ([files.md](files.md)). A list of arrays of one size has one for each channel."""
+    column of a csv file. Not needed if a file holds only one ([files.md](files.md)). Of values with a `size`, a list of arrays of one size has one for
+    each channel."""
 
     def check_numbers(self, array: np.ndarray, where: str) -> np.ndarray:
         """The part of `check` that checks the numbers of an array of the right type and shape."""

@@ -224,8 +224,8 @@ class VectorDistribution(Distribution):
     @classmethod
     def mixture(cls, members: Sequence["VectorDistribution"]) -> "VectorDistribution":
         mean = np.mean([m.mean for m in members], axis=0)
-        square = np.mean([np.square(m.mean) + np.square(m.std) for m in members], axis=0)
-        return replace(members[0], mean=mean, std=np.sqrt(np.maximum(square - np.square(mean), 1e-300)))
+        variance = np.mean([np.square(m.std) + np.square(m.mean - mean) for m in members], axis=0)
+        return replace(members[0], mean=mean, std=np.sqrt(variance))
 
     def to_plain(self) -> dict[str, Any]:
         return {"value": self.value.tolist(), "std": np.asarray(self.std).tolist(), "unit": self.unit}

@@ -1,6 +1,6 @@
 """Tokenizer losses that several value types use, with weights in the target's shape if they are given.
 
-Weights are 1 on average over the training values (`weights.py`), so that a loss is a plain mean and does not depend on how samples are split into batches.
+Weights above 0 are 1 on average over the training values (`weights.py`), so that a loss is a plain mean and does not depend on how samples are split into batches.
 
 Shapes: B batch, C channels; *size the points.
 """

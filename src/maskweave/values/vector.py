@@ -29,7 +29,7 @@ from maskweave.values.metrics import (
 from maskweave.values.variation import Variation
 
 LEAST_STD = 1e-12
-"""Smallest standard deviation of a distribution."""
+"""Smallest standard deviation of a distribution, relative to its mean; if that is 0, in the value's unit."""
 
 
 @dataclass(frozen=True)
@@ -89,14 +89,15 @@ class Vector(Array):
 
     def gaussian_answers(self, mean_BK: np.ndarray, std_BK: np.ndarray) -> list[Any]:
         factor_C, shift_C = (np.asarray(x, np.float64) for x in self.factor_shift)
-        means, deviations = (mean_BK - shift_C) / factor_C, np.maximum(std_BK / np.abs(factor_C), LEAST_STD)
+        means = (mean_BK - shift_C) / factor_C
+        deviations = _above_zero(std_BK / np.abs(factor_C), means)
         return [VectorDistribution(m, s, self.unit) for m, s in zip(means, deviations, strict=True)]
 
     def _typical(self, values: Sequence[Any], weights: Weights = None) -> VectorDistribution:
         """The mean and the standard deviation of each number of training values."""
         center = mean_value(values, weights)
         squares = mean_value([np.square(np.asarray(value, np.float64) - center) for value in values], weights)
-        return VectorDistribution(center, np.maximum(np.sqrt(squares), LEAST_STD), self.unit)
+        return VectorDistribution(center, _above_zero(np.sqrt(squares), center), self.unit)
 
     @property
     def curve(self) -> bool:
@@ -113,6 +114,12 @@ class Vector(Array):
         from maskweave.values.drawing import span_of
 
         return span_of(values, (0, 100))
+
+
+def _above_zero(std: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    """Returns standard deviations that are not 0, whatever the unit."""
+    std = np.maximum(std, LEAST_STD * np.abs(mean))
+    return np.where(std > 0, std, LEAST_STD)
 
 
 def _negative_log_densities(prediction: Any, truth: Any, weight: np.ndarray | None = None) -> np.ndarray:

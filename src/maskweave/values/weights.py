@@ -1,7 +1,8 @@
 """Weights of numbers, such as inverse variances, in losses and scores.
 
 Raw weights may have any unit. They are clipped at a high quantile, so that a few huge ones do not decide everything, and divided by their mean, channel by
-channel. Both are taken over the known points of the values at hand: the training values of a tokenizer, or the values that are scored.
+channel. Both are taken over the weights above 0 of the values at hand: the training values of a tokenizer, or the values that are scored. A weight of 0 makes
+a point unknown; a vector has no unknown points, so a number of weight 0 adds nothing to a loss, which is the mean over all numbers.
 
 Shapes: S values; *size points, C channels.
 """
@@ -24,7 +25,7 @@ class Weighting:
     most: tuple[float, ...]
     """(C,) largest raw weight; larger ones are clipped to it."""
     mean: tuple[float, ...]
-    """(C,) mean of the clipped weights of known points."""
+    """(C,) mean of the clipped weights above 0."""
 
     @classmethod
     def fit(cls, weights: np.ndarray | Sequence[np.ndarray], channels: int) -> "Weighting":
@@ -39,7 +40,7 @@ class Weighting:
         return cls(tuple(most), tuple(means))
 
     def __call__(self, weights: np.ndarray) -> np.ndarray:
-        """Scales raw weights (…[, C]) so that known points have 1 on average, float32; those without a weight, NaN, get 1."""
+        """Scales raw weights (…[, C]) so that those above 0 are 1 on average, float32; NaN, where there is no weight, becomes 1."""
         rows = np.asarray(weights, np.float64).reshape(-1, len(self.most))
         scaled = np.minimum(rows, self.most) / self.mean
         return np.where(np.isnan(scaled), 1, scaled).astype(np.float32).reshape(np.shape(weights))

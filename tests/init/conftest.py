@@ -1,0 +1,9 @@
+"""Random numbers of the tests of init."""
+
+import numpy as np
+import pytest
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)
