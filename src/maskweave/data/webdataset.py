@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from maskweave.data.mirror import reading
+from maskweave.data.mirror import reading, version
 from maskweave.data.part_source import FilePart, PartSource
 from maskweave.data.shards import Scan, read_range, scan
 from maskweave.errors import BadSample, MaskweaveError
@@ -136,7 +136,7 @@ class WebTars(PartSource):
         return FilePart(bytes_at(tar.path, int(tar.offsets[j, k]), int(tar.sizes[j, k]), where), ending, where)
 
     def state(self) -> list[Any]:
-        tars = [[path.name, *stamp(path)] for path in tars_in(self.place)]
+        tars = [[path.name, *version(path)] for path in tars_in(self.place)]
         return [tars, self._fields]
 
     def _locate(self, i: int) -> tuple[str, _Tar, int]:
