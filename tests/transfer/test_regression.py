@@ -35,9 +35,10 @@ from maskweave.transfer.probe import Labeled, nearest_numbers, probe_features
 from maskweave.transfer.recipe import HeadSettings, TransferData, load_transfer
 from maskweave.transfer.ridge import MOST_PATTERNS, Ridge
 from maskweave.transfer.run import run_transfer
-from maskweave.transfer.target import Target, make_target
+from maskweave.transfer.target import Target, make_target, target_tensor
 from maskweave.transfer.task import fit_facts, number_answers
 from maskweave.values.distribution import NumberDistribution, VectorDistribution
+from maskweave.values.map import Map
 from maskweave.values.scalar import Scalar
 from maskweave.values.vector import Vector
 
@@ -138,6 +139,20 @@ def test_distributions_of_vectors() -> None:
     assert wide.value.tolist() == [2, 2] and wide.std == pytest.approx(np.sqrt([5, 5]))
     assert json.loads(json.dumps(wide.to_plain()))["std"] == pytest.approx(np.sqrt([5, 5]))
     assert np.isnan(metrics["nll"].score([t * 0 for t in truth], truth)), "arrays have no distribution"
+
+
+def test_points_that_no_example_knows_are_predicted_as_unknown() -> None:
+    """Such as a sky line that all spectra mask: the prediction has a gap there, not a number that nothing tells."""
+    value = Map(size=(4,), range=(0, 10), missing=("nan",))
+    target = Target(Modality("v", 1, "grid", value, grid=(2,)), "", ())
+    seen = [np.array([1, 2, np.nan, 4 + i % 2], np.float32) for i in range(6)]
+    facts = fit_facts(target, seen, HeadSettings())
+    head = NumberHead(4, 4, "gaussian")
+    head.set_scale(facts.mean, facts.std)
+    loss, _ = NumberLoss(head)(torch.zeros(6, 4, 2, requires_grad=True), target_tensor(target, seen))
+    assert bool(loss.isfinite())
+    (answer,) = number_answers(target, head, torch.zeros(1, 4, 2))
+    assert np.allclose(answer, [1, 2, np.nan, 4.5], atol=1e-5, equal_nan=True)
 
 
 def test_raw_features_are_over_known_points() -> None:

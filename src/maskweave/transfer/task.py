@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from maskweave.errors import MaskweaveError
@@ -27,6 +28,7 @@ from maskweave.values.unknown import known_points
 MOST_CHANNELS = 256
 """Inputs with more channels, such as feature maps, are not read by heads themselves."""
 LEAST_STD = 1e-6
+NEVER_KNOWN = 0.0
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class TargetFacts:
 
     mean: list[float] = field(default_factory=list)
     std: list[float] = field(default_factory=list)
-    """Of each number; unknown ones are skipped."""
+    """Of each number; unknown ones are skipped. The deviation of a number that no example knows is `NEVER_KNOWN`; it is predicted as unknown."""
     edges: list[float] = field(default_factory=list)
     centers: list[float] = field(default_factory=list)
     """Bins of form `histogram`."""
@@ -73,6 +75,8 @@ def fit_facts(target: Target, seen: Sequence[Any], settings: HeadSettings) -> Ta
         std = np.sqrt((np.where(known, numbers_SK - mean, 0) ** 2).sum(axis=0) / count)
         # A number that never changes is predicted by its mean; its errors keep their size.
         std = np.where(std > LEAST_STD * np.maximum(1e-12, np.abs(mean)), std, 1.0)
+        if target.value.has_unknown:
+            std = np.where(known.any(axis=0), std, NEVER_KNOWN)
         return TargetFacts(mean.tolist(), std.tolist(), *bins)
     if target.kind == "points" and target.value is not None and target.value.num_classes:
         ids = np.concatenate([np.asarray(v)[known_points(np.asarray(v))].ravel() for v in seen]).astype(np.int64)
@@ -205,6 +209,7 @@ def number_answers(target: Target, head: NumberHead, output_BKO: Tensor) -> list
             std_BK = output_BKO[..., 1].double().clamp(LEAST_LOG_STD, MOST_LOG_STD).exp() * head.std
             if (found := value.gaussian_answers(mean_BK.cpu().numpy(), std_BK.cpu().numpy())) is not None:
                 return found
+        mean_BK = mean_BK.masked_fill(head.std == NEVER_KNOWN, torch.nan)
         shape = (value.channels, *value.size)
         return list(value.from_network(mean_BK.unflatten(1, shape).float()))
     output_BO = output_BKO[:, 0]
