@@ -121,7 +121,8 @@ def shape_error(transfer: Path, folder: Path, held_out: int) -> tuple[float, flo
     ends = np.log10([value.axis.start, value.axis.stop])
     axis = 10 ** np.linspace(*ends, value.size[0])
     images = [{"image": np.load(raw / "image" / f"{k}.npy")} for k in test]
-    found = shape(np.array([np.interp(GRID, axis, np.asarray(y).ravel()) for y in model.predict(images)]))
+    predicted = [np.asarray(y).ravel() for y in model.predict(images)]
+    found = shape(np.array([np.interp(GRID, axis[np.isfinite(y)], y[np.isfinite(y)]) for y in predicted]))
     return float(np.abs(found - truth).mean()), float(np.abs(constant - truth).mean())
 
 
