@@ -35,6 +35,7 @@ def test_counts_change_the_drawing_alone() -> None:
     assert len({repr(r.model.masking.mixtures) for r in recipes}) == 1
 
 
+@pytest.mark.slow
 def test_pretraining_of_some_modalities_on_shared_tokens(tiny_run: Path, tmp_path: Path) -> None:
     recipe = demo_for(0, 2, MaskingConfig(32, 32, [transfer.FROM_PICTURES]), modalities=["rgb", "tok_rgb"])
     pretrain(recipe, tmp_path / "trained", tiny_run)

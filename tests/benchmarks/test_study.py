@@ -21,6 +21,7 @@ def trial(folder: Path, value: float, seed: int) -> dict[str, float]:
     return {"score": value + seed, "threads": torch.get_num_threads()}
 
 
+@pytest.mark.slow
 def test_trials_are_kept_and_failed_ones_repeated(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     settings = {"one": 1.0, "bad": -1.0}
     study = Study(tmp_path / "s", steps=5)

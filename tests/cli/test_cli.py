@@ -307,7 +307,8 @@ def test_scenes_written_as_files_import_back_equal(
     assert "is not empty" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("at", [pytest.param(3, marks=pytest.mark.slow), 25])
+@pytest.mark.slow  # tests/training/test_resume.py kills a run in the fast set
+@pytest.mark.parametrize("at", [3, 25])
 def test_killed_while_training(
     at: int, tiny_run: Path, tiny_recipe: Path, tmp_path: Path, start: Callable[..., Any]
 ) -> None:
