@@ -87,8 +87,7 @@ def tokenize(
         return skips
     if todo:
         remove(out / "samples" / STARTS)
-    for shard in sorted(set(mine) - set(todo)):
-        _count(out, shard, skips)
+    counted = {shard: _count(out, shard, skips) for shard in sorted(set(mine) - set(todo))}
     sizes = {s: min((s + 1) * shard_size, len(source)) - s * shard_size for s in mine}
     with progress("tokenize", sum(sizes.values()), quiet=not part.count) as bar:
         bar.advance(sum(sizes[s] for s in sizes if s not in todo))
@@ -97,7 +96,7 @@ def tokenize(
         for shard in todo:
             reads = [next(stream) for _ in range(sizes[shard])]
             _write_shard(out, shard, reads, catalog, tokenizers, bad)
-            _count(out, shard, skips)
+            counted[shard] = _count(out, shard, skips)
             _check(out, skips, mine)
             bar.advance(sizes[shard])
         left = sum(not _sample_list(out, s).exists() for s in shards)
@@ -105,11 +104,12 @@ def tokenize(
             bar.say(line)
     if left:
         return skips
-    skips = ErrorBudget(limit)
-    counted = [_count(out, shard, skips) for shard in shards]
+    if len(counted) < len(shards):  # other parts wrote the rest
+        skips = ErrorBudget(limit)
+        counted = {shard: _count(out, shard, skips) for shard in shards}
     _check(out, skips, shards, finished=True)
     write_json(out / "samples" / TOTALS, {**counts(skips.faults), "remarks": _listed(skips.remarks)})
-    write_starts(out, counted)
+    write_starts(out, [counted[shard] for shard in shards])
     return skips
 
 
