@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from maskweave.transfer.ridge import FOLDS, feature_scale
+from maskweave.transfer.ridge import FOLDS, MOST_NUMBERS, Filled, feature_scale
 
 SHARES = (0.0, 0.3, 1.0)
 """Scales of a block relative to the others that are tried."""
-STRENGTHS = tuple(10.0**e for e in range(-6, 2))
+STRENGTHS = tuple(10.0**e for e in range(1, -7, -1))
 """Strengths of the ridge that are tried, relative to the mean square of a sample's features."""
 MOST_SAMPLES = 400
 BETTER = 0.98
@@ -42,6 +42,7 @@ def block_scales(x_SF: Tensor, y_SK: Tensor, folds: np.ndarray, blocks: Sequence
     folds = folds[some] if len(np.unique(folds[some])) > 1 else np.arange(len(some)) % FOLDS
     variance_K = torch.where(y.isnan(), 0, y - y.nanmean(dim=0)).square().mean(dim=0).clamp_min(1e-12)
     used = [k for k in range(y.shape[1]) if not bool(y[:, k].isnan().all())]
+    used = [used[i] for i in np.linspace(0, len(used) - 1, min(len(used), MOST_NUMBERS)).round().astype(int)]
     y = y[:, used] / variance_K[used].sqrt()
     kernels = [part @ part.T / part.shape[1] for part in x.split(list(blocks), dim=1)]
     tried = [shares for shares in product(SHARES, repeat=len(blocks)) if max(shares) == 1]
@@ -65,22 +66,28 @@ def _within(shares: Sequence[float], others: Sequence[float]) -> bool:
 
 
 def _error(kernel_SS: Tensor, y_SK: Tensor, folds: np.ndarray) -> float:
-    """Returns the least mean squared error in cross-validation over the strengths. Unknown numbers are skipped; in training they count as average."""
+    """Returns the least mean squared error in cross-validation over the strengths. Unknown numbers are skipped; in training they are filled, as in `Ridge`."""
     errors = torch.zeros(len(STRENGTHS), dtype=torch.float64)
     for fold in np.unique(folds):
         out = torch.from_numpy(folds == fold)
         kept = ~out
-        center_K = y_SK[kept].nanmean(dim=0).nan_to_num()
-        wanted = (y_SK[kept] - center_K).nan_to_num()
+        filled = Filled(y_SK[kept])
         among, across = kernel_SS[kept][:, kept], kernel_SS[out][:, kept]
         mean_S = among.mean(dim=0)
         centered = among - mean_S - mean_S[:, None] + mean_S.mean()
         across = across - across.mean(dim=1, keepdim=True) - mean_S + mean_S.mean()
         values_S, vectors = torch.linalg.eigh(centered)
         values_S = values_S.clamp_min(0)
-        rotated, projected = across @ vectors, vectors.T @ wanted
+        rotated = across @ vectors
         typical = values_S.mean().clamp_min(1e-12)
         for i, strength in enumerate(STRENGTHS):
-            found = rotated @ (projected / (values_S + strength * len(values_S) * typical)[:, None]) + center_K
+            damped_S = values_S + strength * len(values_S) * typical
+            kept_S = values_S / damped_S
+            filled.fit(
+                lambda centered, kept_S=kept_S, vectors=vectors: vectors @ (kept_S[:, None] * (vectors.T @ centered))
+            )
+            center_K = filled.numbers.mean(dim=0)
+            projected = vectors.T @ (filled.numbers - center_K)
+            found = rotated @ (projected / damped_S[:, None]) + center_K
             errors[i] += (found - y_SK[out]).square().nansum()
     return float(errors.min())

@@ -3,7 +3,7 @@
 Dimension letters: S training samples, T samples to predict, F features, K numbers.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,13 +11,17 @@ import torch
 from torch import Tensor
 
 FOLDS = 5
-STRENGTHS = tuple(10.0**e for e in np.arange(-7, 3.1, 0.5))
+STRENGTHS = tuple(10.0**e for e in np.arange(3, -7.1, -0.5))
 """Strengths that are tried: penalty · |W|² is added to the mean squared error of standardized features."""
+MOST_NUMBERS = 48
+"""The strength is chosen on at most this many of the numbers, evenly spread."""
 LEAST_STD = 1e-6
 MOST_PATTERNS = 64
 """Most groups of numbers that are fitted on their own, each known in other samples."""
 MOST_WORK = 2e10
 """Most groups × samples × features × the smaller of both, if there is more than one group: about 20 seconds on one core."""
+FILL_ROUNDS, FILL_CHANGE = 30, 3e-3
+"""Unknown numbers are filled with predictions in at most this many rounds, until none changes by more than this share of its typical size."""
 
 
 @dataclass(frozen=True)
@@ -58,12 +62,14 @@ class Ridge:
         if len(np.unique(folds)) < 2:
             folds = np.arange(len(x)) % FOLDS
         variance = torch.where(y.isnan(), 0, y - y.nanmean(dim=0)).square().mean(dim=0).clamp_min(1e-12)
-        errors = _cross_validated(x, y, folds, strengths)
-        best = int((errors / variance).mean(dim=1).argmin())
+        some = np.linspace(0, y.shape[1] - 1, min(y.shape[1], MOST_NUMBERS)).round().astype(int)
+        errors = _cross_validated(x, y[:, some], folds, strengths)
+        best = int((errors / variance[some]).mean(dim=1).argmin())
+        error = errors[best] if len(some) == y.shape[1] else _cross_validated(x, y, folds, [strengths[best]])[0]
         weight, bias = x.new_zeros(y.shape[1], x.shape[1]), x.new_zeros(y.shape[1])
         for columns, rows, known in _groups(y, x.shape[1]):
             ((weight[columns], bias[columns]),) = _solve(x[rows], known, [strengths[best]])
-        return cls(mean.float(), std.float(), weight * scale_F, bias, strengths[best], errors[best].sqrt())
+        return cls(mean.float(), std.float(), weight * scale_F, bias, strengths[best], error.sqrt())
 
     def __call__(self, x_TF: Tensor) -> Tensor:
         """Returns (T, K), float64."""
@@ -96,11 +102,10 @@ def feature_scale(x_SF: Tensor) -> tuple[Tensor, Tensor]:
 
 def _groups(y_SK: Tensor, features: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Yields groups of numbers that are known in the same samples: which numbers (K,), which samples (S,), and the numbers there. If that is too many
-    groups or too much work, all numbers are one group, in which unknown ones count as average."""
+    groups or too much work, all numbers are one group, NaN where unknown."""
     patterns, group_K = y_SK.isnan().unique(dim=1, return_inverse=True)
     samples, count = patterns.shape
     if count > MOST_PATTERNS or (count > 1 and count * samples * features * min(samples, features) > MOST_WORK):
-        y_SK = torch.where(y_SK.isnan(), y_SK.nanmean(dim=0).nan_to_num(), y_SK)
         patterns, group_K = patterns.new_zeros(samples, 1), torch.zeros_like(group_K)
     for group, unknown_S in enumerate(patterns.T):
         columns = group_K == group
@@ -108,14 +113,45 @@ def _groups(y_SK: Tensor, features: int) -> Iterator[tuple[Tensor, Tensor, Tenso
 
 
 def _solve(x_SF: Tensor, y_SK: Tensor, strengths: Sequence[float]) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yields weight (K, F) and bias (K,) for each strength, one at a time since there may be thousands of numbers; zeros without samples."""
+    """Yields weight (K, F) and bias (K,) for each strength, one at a time since there may be thousands of numbers; zeros without samples.
+
+    Args:
+        y_SK: NaN where unknown. Such numbers are filled with what is predicted there, until that no longer changes: the solution is then that of the known ones.
+    """
     if not len(x_SF):
         yield from [(x_SF.new_zeros(y_SK.shape[1], x_SF.shape[1]), x_SF.new_zeros(y_SK.shape[1]))] * len(strengths)
         return
-    center_F, center_K = x_SF.mean(dim=0), y_SK.mean(dim=0)
+    center_F = x_SF.mean(dim=0)
     u_SR, s_R, vh_RF = torch.linalg.svd(x_SF - center_F, full_matrices=False)
-    uy_RK = u_SR.T @ (y_SK - center_K)
+    filled = Filled(y_SK)
     for strength in strengths:
-        shrunk_R = s_R / (s_R.square() + strength * len(x_SF))
-        weight_KF = (vh_RF.T @ (shrunk_R[:, None] * uy_RK)).T
+        kept_R = s_R.square() / (s_R.square() + strength * len(x_SF))
+        filled.fit(lambda centered, kept_R=kept_R: u_SR @ (kept_R[:, None] * (u_SR.T @ centered)))
+        center_K = filled.numbers.mean(dim=0)
+        uy_RK = u_SR.T @ (filled.numbers - center_K)
+        weight_KF = (vh_RF.T @ ((kept_R / s_R.clamp_min(1e-300))[:, None] * uy_RK)).T
         yield weight_KF, center_K - weight_KF @ center_F
+
+
+class Filled:
+    """Numbers (S, K) whose unknown ones are filled with what a linear model predicts there, at first with the mean."""
+
+    def __init__(self, y_SK: Tensor):
+        self.unknown = y_SK.isnan()
+        self.numbers = torch.where(self.unknown, y_SK.nanmean(dim=0).nan_to_num(), y_SK)
+        self.least = FILL_CHANGE * float(y_SK.square().nanmean().nan_to_num().sqrt())
+        self.is_whole = not bool(self.unknown.any())
+
+    def fit(self, smooth: Callable[[Tensor], Tensor]) -> None:
+        """Fills with the predictions of a model.
+
+        Args:
+            smooth: what the model predicts in the samples that it was fitted to, (S, K), for such numbers minus their means.
+        """
+        for _ in range(0 if self.is_whole else FILL_ROUNDS):
+            center_K = self.numbers.mean(dim=0)
+            found = torch.where(self.unknown, smooth(self.numbers - center_K) + center_K, self.numbers)
+            change = float((found - self.numbers).abs().max())
+            self.numbers = found
+            if change <= self.least:
+                break
