@@ -26,7 +26,7 @@ def ridge() -> Any:
 
 
 def earth_observation(raw: Path, held_out: int) -> dict[str, float]:
-    """Ridge and logistic regression per pixel; ridge on means and deviations of bands."""
+    """Ridge and logistic regression per pixel; ridge on means and deviations of bands. Radar is missing in some tiles."""
     import rasterio
 
     keys = names(raw / "s2")
@@ -57,7 +57,16 @@ def earth_observation(raw: Path, held_out: int) -> dict[str, float]:
         errors.append(np.abs(height.predict(b[k]) - h[k]))
     features = np.array([np.r_[np.nanmean(b, axis=(0, 1)), np.nanstd(b, axis=(0, 1))] for b in bands])
     mass = ridge().fit(features[:cut], biomass[:cut]).predict(features[cut:])
+    radar = {k: read("s1", k) for k in names(raw / "s1")}
+    seen = {k: usable & np.isfinite(radar[k]).all(-1) for k, usable in zip(keys, known, strict=True) if k in radar}
+    by_key = dict(zip(keys, bands, strict=True))
+    first, last = ([k for k in seen if (k in keys[cut:]) == held] for held in (False, True))
+    some = np.random.default_rng(0).permutation(sum(int(seen[k].sum()) for k in first))[:PIXELS]
+    x, y = (np.concatenate([v[k][seen[k]] for k in first])[some] for v in (radar, by_key))
+    color = ridge().fit(x, y)
+    misses = [np.abs(color.predict(radar[k][seen[k]]) - by_key[k][seen[k]]) for k in last]
     return {
+        "bands": float(np.concatenate(misses).mean()),
         "land": float(np.mean(hits[unions > 0] / unions[unions > 0])),
         "elevation": float(np.concatenate(errors).mean()),
         "biomass": float(np.abs(mass - biomass[cut:]).mean()),
