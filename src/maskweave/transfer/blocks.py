@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from maskweave.transfer.ridge import FOLDS, MOST_NUMBERS, Filled, feature_scale
+from maskweave.transfer.ridge import Filled, feature_scale, known_variance, some_numbers, usable_folds
 
 SHARES = (0.0, 0.3, 1.0)
 """Scales of a block relative to the others that are tried."""
@@ -39,11 +39,10 @@ def block_scales(x_SF: Tensor, y_SK: Tensor, folds: np.ndarray, blocks: Sequence
     mean, std = feature_scale(x_SF[some])
     x = ((x_SF[some].double() - mean) / std).cpu()
     y = y_SK[some].double().cpu()
-    folds = folds[some] if len(np.unique(folds[some])) > 1 else np.arange(len(some)) % FOLDS
-    variance_K = torch.where(y.isnan(), 0, y - y.nanmean(dim=0)).square().mean(dim=0).clamp_min(1e-12)
-    used = [k for k in range(y.shape[1]) if not bool(y[:, k].isnan().all())]
-    used = [used[i] for i in np.linspace(0, len(used) - 1, min(len(used), MOST_NUMBERS)).round().astype(int)]
-    y = y[:, used] / variance_K[used].sqrt()
+    folds = usable_folds(folds[some])
+    used = torch.nonzero(~y.isnan().all(dim=0))[:, 0]
+    used = used[some_numbers(len(used))]
+    y = y[:, used] / known_variance(y[:, used]).sqrt()
     kernels = [part @ part.T / part.shape[1] for part in x.split(list(blocks), dim=1)]
     tried = [shares for shares in product(SHARES, repeat=len(blocks)) if max(shares) == 1]
     # The fewest and smallest blocks first, so that others must be clearly better, and the encoder's before any other.

@@ -59,10 +59,8 @@ class Ridge:
         scale_F = torch.ones(x_SF.shape[1], dtype=torch.float64) if scale is None else scale.double()
         x = ((x_SF.double() - mean) / std).cpu() * scale_F
         y = y_SK.double().cpu()
-        if len(np.unique(folds)) < 2:
-            folds = np.arange(len(x)) % FOLDS
-        variance = torch.where(y.isnan(), 0, y - y.nanmean(dim=0)).square().mean(dim=0).clamp_min(1e-12)
-        some = np.linspace(0, y.shape[1] - 1, min(y.shape[1], MOST_NUMBERS)).round().astype(int)
+        folds, variance = usable_folds(folds), known_variance(y)
+        some = some_numbers(y.shape[1])
         errors = _cross_validated(x, y[:, some], folds, strengths)
         best = int((errors / variance[some]).mean(dim=1).argmin())
         error = errors[best] if len(some) == y.shape[1] else _cross_validated(x, y, folds, [strengths[best]])[0]
@@ -74,6 +72,21 @@ class Ridge:
     def __call__(self, x_TF: Tensor) -> Tensor:
         """Returns (T, K), float64."""
         return ((x_TF - self.mean) / self.std).double() @ self.weight.T + self.bias
+
+
+def usable_folds(folds: np.ndarray) -> np.ndarray:
+    """Returns (S,) the folds, or if they are fewer than two, one for each sample by turns."""
+    return folds if len(np.unique(folds)) > 1 else np.arange(len(folds)) % FOLDS
+
+
+def known_variance(y_SK: Tensor) -> Tensor:
+    """Returns (K,) the sum of squared deviations of the known numbers, divided by S; above 0."""
+    return torch.where(y_SK.isnan(), 0, y_SK - y_SK.nanmean(dim=0)).square().mean(dim=0).clamp_min(1e-12)
+
+
+def some_numbers(count: int) -> np.ndarray:
+    """Returns the indices of at most `MOST_NUMBERS` of so many numbers, evenly spread."""
+    return np.linspace(0, count - 1, min(count, MOST_NUMBERS)).round().astype(int)
 
 
 def _cross_validated(x_SF: Tensor, y_SK: Tensor, folds: np.ndarray, strengths: Sequence[float]) -> Tensor:
