@@ -376,7 +376,9 @@ def test_ctrl_c_while_tokenizers_train_side_by_side(
     command = start(*words)
     command.when(
         lambda: all(
-            any(line["step"] > step for line in read_metrics(tokenizer))  # none yet if it was stopped before its first step
+            any(
+                line["step"] > step for line in read_metrics(tokenizer)
+            )  # none yet if it was stopped before its first step
             for tokenizer, step in zip(tokenizers, steps, strict=True)
         ),
         signal.SIGKILL,

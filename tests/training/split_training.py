@@ -26,9 +26,12 @@ from maskweave.models.fourm import FourM, FourMConfig
 from maskweave.models.m3ae import M3AE, M3AEConfig
 from maskweave.objectives.fourm import FourMObjective
 from maskweave.objectives.m3ae import M3AEObjective
+from maskweave.training import loop
+from maskweave.training.checkpoints import State
 from maskweave.training.distributed import connect, leave
 from maskweave.training.loop import fit
 from maskweave.training.optimizer import AdamW
+from maskweave.training.parallel import whole
 from maskweave.training.settings import TrainSettings
 
 KINDS = ("mod", "token", "m3ae", "seldom")
@@ -96,23 +99,29 @@ def train(folder: str, kind: str, batch_size: int, accumulate: int = 1, **change
 
     def recording(optimizer: AdamW, closure: object = None) -> object:
         number = len({name.partition("/")[0] for name in gradients})
-        for name, p in objective.named_parameters():
+        names = {id(p): name for name, p in states[-1].objective.named_parameters()}
+        for p in (p for group in optimizer.param_groups for p in group["params"]):
             if p.grad is not None:
-                gradients[f"{number}/{name}"] = p.grad.clone()
+                gradients[f"{number}/{names[id(p)]}"] = whole(p.grad).clone()
         return step(optimizer, closure)
 
+    def noting(*given: Any) -> State:
+        states.append(State(*given))
+        return states[-1]
+
+    states: list[State] = []
     calls: list[str] = []
-    own = {name: getattr(dist, name) for name in ("all_reduce", "all_gather_object")}
+    own = {name: getattr(dist, name) for name in ("all_reduce", "all_gather")}
     for name, function in own.items():
         setattr(
             dist, name, lambda *given, name=name, function=function, **k: (calls.append(name), function(*given, **k))[1]
         )
-    AdamW.step = recording  # type: ignore[method-assign]
+    AdamW.step, loop.State = recording, noting  # type: ignore[method-assign,misc,assignment]
     try:
         settings = TrainSettings(batch_size=batch_size, accumulate=accumulate, **given)  # type: ignore[arg-type]
         fit(objective, batches, settings, Path(folder), validation=held_out)
     finally:
-        AdamW.step = step  # type: ignore[method-assign]
+        AdamW.step, loop.State = step, State  # type: ignore[method-assign,misc]
         for name, function in own.items():
             setattr(dist, name, function)
     (Path(folder) / f"calls-{connect('cpu').rank}.json").write_text(json.dumps(calls))
