@@ -4,6 +4,8 @@ As a program, on every process: `python split_training.py 'JSON list of argument
 """
 
 import json
+import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -26,7 +28,7 @@ from maskweave.models.fourm import FourM, FourMConfig
 from maskweave.models.m3ae import M3AE, M3AEConfig
 from maskweave.objectives.fourm import FourMObjective
 from maskweave.objectives.m3ae import M3AEObjective
-from maskweave.training import loop
+from maskweave.training import checkpoint_files, loop
 from maskweave.training.checkpoints import State
 from maskweave.training.distributed import connect, leave
 from maskweave.training.loop import fit
@@ -34,7 +36,7 @@ from maskweave.training.optimizer import AdamW
 from maskweave.training.parallel import whole
 from maskweave.training.settings import TrainSettings
 
-KINDS = ("mod", "token", "m3ae", "seldom")
+KINDS = ("mod", "token", "tied", "m3ae", "seldom")
 CATALOG = tiny()
 
 
@@ -84,9 +86,21 @@ def build(kind: str, batch_size: int, shuffle: bool = True) -> tuple[nn.Module, 
             data, MaskRatio(), batch_size, seed=1, shuffle=shuffle
         )  # type: ignore[arg-type]
     data = Held(list(CATALOG))
-    model = FourM(CATALOG, FourMConfig(width=16, heads=2, encoder_depth=1, decoder_depth=1))
+    model = FourM(CATALOG, FourMConfig(width=16, heads=2, encoder_depth=1, decoder_depth=1, tied=kind == "tied"))
     batches = TokenBatches(data, MaskSampler(CATALOG, MaskingConfig(12, 12)), batch_size, seed=1, shuffle=shuffle)  # type: ignore[arg-type]
-    return FourMObjective(model, kind, budgets={"inputs": 12, "targets": 12}), batches  # type: ignore[arg-type]
+    return FourMObjective(model, "token" if kind == "token" else "mod", budgets={"inputs": 12, "targets": 12}), batches  # type: ignore[arg-type]
+
+
+def die_in_checkpoint(rank: int, file: int) -> None:
+    """From now on, a process is killed when it has written so many files of checkpoints."""
+    written = []
+
+    def kill(path: Path) -> None:
+        written.append(path)
+        if len(written) == file and int(os.environ["RANK"]) == rank:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    checkpoint_files.make_durable = kill  # type: ignore[assignment]
 
 
 def train(folder: str, kind: str, batch_size: int, accumulate: int = 1, **changes: object) -> None:
@@ -132,5 +146,8 @@ def train(folder: str, kind: str, batch_size: int, accumulate: int = 1, **change
 if __name__ == "__main__":
     torch.set_num_threads(1)
     for arguments in json.loads(sys.argv[1]):
+        os.environ["LOCAL_WORLD_SIZE"] = str(arguments.pop("per_machine", os.environ["LOCAL_WORLD_SIZE"]))
+        if "dies" in arguments:
+            die_in_checkpoint(*arguments.pop("dies"))
         train(**arguments)
     leave()

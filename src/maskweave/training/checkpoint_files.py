@@ -101,12 +101,14 @@ class Writing:
         self, target: Path, ranks: DistContext, files: Mapping[str, Share], content: dict[str, Any], in_background: bool
     ):
         self.target, self._ranks, self._content = target, ranks, content
-        self._stack, self._error = contextlib.ExitStack(), ""
+        self._failure: Exception | None = None
         name = ""
-        if ranks.is_main:
-            aside = self._stack.enter_context(write_aside(target))
-            aside.mkdir()
-            name = aside.name
+        with contextlib.ExitStack() as stack:
+            if ranks.is_main:
+                aside = stack.enter_context(write_aside(target))
+                aside.mkdir()
+                name = aside.name
+            self._stack = stack.pop_all()
         self._aside = target.with_name(ranks.gather(name)[0])
         self._thread = threading.Thread(target=self._write, args=(files,), daemon=True) if in_background else None
         if self._thread is not None:
@@ -119,9 +121,8 @@ class Writing:
             for name, share in files.items():
                 share.save(self._aside / name)
                 make_durable(self._aside / name)
-        except OSError as error:
-            full = f"no space left while writing {self.target}; free some space and run the same command again"
-            self._error = full if is_full(error) else f"{self.target} cannot be written: {error}"
+        except Exception as error:  # of a thread, which nobody else would notice
+            self._failure = error
 
     def _wait(self) -> None:
         if self._thread is not None:
@@ -140,20 +141,28 @@ class Writing:
             MaskweaveError: a file could not be written for another reason.
         """
         self._wait()
-        errors = [text for text in self._ranks.gather(self._error) if text]
-        with self._stack:
-            if errors:
-                raise (FullDisk if "no space left" in errors[0] else MaskweaveError)(errors[0])
+        with self._stack:  # an error removes what was written
+            faults = [fault for fault in self._ranks.gather(self._fault()) if fault]
+            if any(full for full, _ in faults):
+                raise FullDisk(
+                    f"no space left while writing {self.target}; free some space and run the same command again"
+                ) from self._failure
+            if faults:
+                raise MaskweaveError(f"{self.target} cannot be written: {faults[0][1]}") from self._failure
             if self._ranks.is_main:
                 write_json(self._aside / "state.json", self._content)
+
+    def _fault(self) -> tuple[bool, str] | None:
+        """Whether the disk was full, and the error."""
+        full = isinstance(self._failure, OSError) and is_full(self._failure)
+        return None if self._failure is None else (full, str(self._failure))
 
     def abandon(self) -> None:
         """Removes what was written, after a failure."""
         self._wait()
-        with contextlib.suppress(OSError):  # of another process that still writes; removed by the next start
-            self._stack.close()
-            if self._ranks.is_main:
-                remove(self._aside)
+        # A process that still writes may put a file into the folder while it is removed; the next start removes the rest.
+        with contextlib.suppress(OSError), self._stack:
+            raise InterruptedError
 
 
 def remove_old(folder: Path, step: int, keep: int, best: int | None) -> None:

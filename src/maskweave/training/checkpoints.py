@@ -73,8 +73,8 @@ def save(folder: Path, state: State) -> None:
     """
     finish(folder, state)
     ranks, settings = state.ranks, state.settings
-    meters = ranks.gather(state.meter.state())
-    generators = ranks.gather({name: t.numpy().tobytes().hex() for name, t in _generators(ranks.device).items()})
+    own = {name: t.numpy().tobytes().hex() for name, t in _generators(ranks.device).items()}
+    meters, generators = zip(*ranks.gather([state.meter.state(), own]), strict=True)
     stored = {"model": model_tensors(state.objective), "optimizer": _optimizer_tensors(state)}
     if state.average is not None:
         stored["ema"] = dict(state.average.mean)
@@ -96,7 +96,7 @@ def save(folder: Path, state: State) -> None:
         "settings": plain(settings),
         "seconds": state.seconds,
         "metrics": dict(state.metrics),
-        "meters": meters,
+        "meters": list(meters),
         "best": state.best.state(),
         "skipped": state.skipped.state(),
     }

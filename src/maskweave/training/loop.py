@@ -24,13 +24,13 @@ from maskweave.training.checkpoint_files import path_of
 from maskweave.training.checkpoints import State
 from maskweave.training.distributed import DistContext, connect
 from maskweave.training.early_stopping import SPLIT
-from maskweave.training.hardware import compile_blocks, memory_of
+from maskweave.training.hardware import compile_blocks
 from maskweave.training.loading import load
 from maskweave.training.memory import Layout, choose_layout, needs_of
 from maskweave.training.metrics import Clock, MetricsLog
 from maskweave.training.optimizer import Average, build_optimizer, learning_rate
 from maskweave.training.pace import Pace
-from maskweave.training.parallel import processes_per_machine, shard, unshard
+from maskweave.training.parallel import devices_of, shard, unshard
 from maskweave.training.settings import TrainSettings, is_due
 from maskweave.training.stepping import Stepper
 from maskweave.training.updates import Updates, count
@@ -139,14 +139,14 @@ def fit(
 
 def _layout(objective: nn.Module, batches: Batches, settings: TrainSettings, ranks: DistContext) -> Layout:
     """Returns how the model is spread over the processes, the same in all of them. What it needs is counted only if the choice depends on it."""
-    memory = min(ranks.gather(memory_of(ranks.device)))
+    memory, per_machine = devices_of(ranks)
     needs = None
     if memory < math.inf and "auto" in (settings.parallel, settings.activation_checkpointing):
         batch = batches[0]
         counts = [count(batch, objective)] if hasattr(objective, "count") else []
         with contextlib.suppress(NotImplementedError, RuntimeError):  # the meta device does not have all of torch
             needs = needs_of(objective, batch, settings, *counts)
-    return choose_layout(needs, settings, memory, ranks.world, processes_per_machine(ranks))
+    return choose_layout(needs, settings, memory, ranks.world, per_machine)
 
 
 def _train(

@@ -24,21 +24,22 @@ from torch.nn.parallel import DistributedDataParallel
 from maskweave.errors import MaskweaveError
 from maskweave.training.blocks import blocks_of
 from maskweave.training.distributed import DistContext
+from maskweave.training.hardware import memory_of
 from maskweave.training.settings import TrainSettings
 
 
-def processes_per_machine(ranks: DistContext) -> int:
-    """Returns the number of this training's processes on each machine. All processes must call it.
+def devices_of(ranks: DistContext) -> tuple[float, int]:
+    """Returns the bytes of the smallest memory of a process's device, and the number of processes on each machine. All processes must call it.
 
     Raises:
-        MaskweaveError: the machines have different numbers.
+        MaskweaveError: the machines have different numbers of processes.
     """
-    found = {int(n) for n in ranks.gather(os.environ.get("LOCAL_WORLD_SIZE", ranks.world))}
-    if len(found) > 1:
-        raise MaskweaveError(
-            f"the machines have different numbers of processes ({', '.join(map(str, sorted(found)))}); start equally many on each"
-        )
-    return min(*found, ranks.world)
+    per_machine = int(os.environ.get("LOCAL_WORLD_SIZE", ranks.world))
+    memories, numbers = zip(*ranks.gather([memory_of(ranks.device), per_machine]), strict=True)
+    if len(set(numbers)) > 1:
+        found = ", ".join(str(number) for number in sorted(set(numbers)))
+        raise MaskweaveError(f"the machines have {found} processes of this training; start equally many on each")
+    return min(memories), min(per_machine, ranks.world)
 
 
 def shard(objective: nn.Module, ranks: DistContext, shards: int, settings: TrainSettings) -> nn.Module:
