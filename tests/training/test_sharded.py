@@ -11,13 +11,16 @@ from pathlib import Path
 
 import pytest
 import split_training
+import torch
+from launched import torchrun, write_recipe
 from safetensors import safe_open
+from safetensors.torch import load_file
 from split_training import train
 from timeless import numbers
 
 from maskweave.errors import MaskweaveError
 from maskweave.training.checkpoint_files import read_state
-from maskweave.training.memory import choose_layout
+from maskweave.training.memory import choose_plan
 from maskweave.training.metrics import read_metrics
 from maskweave.training.settings import TrainSettings
 
@@ -113,7 +116,7 @@ def test_several_processes_without_parallel_are_refused(tmp_path: Path) -> None:
     with pytest.raises(MaskweaveError, match="parallel is none, but processes is 2"):
         train(str(tmp_path), **ONE, parallel="none", processes=2)
     with pytest.raises(MaskweaveError, match="train.parallel is none, but 2 processes train together; set it to auto"):
-        choose_layout(None, TrainSettings(parallel="none"), math.inf, 2, 2)
+        choose_plan(None, TrainSettings(parallel="none"), math.inf, 2, 2)
 
 
 @pytest.mark.slow
@@ -147,3 +150,26 @@ def test_more_processes(root: Path, tmp_path: Path, processes: int, parallel: st
     shutil.rmtree(path)
     train(str(tmp_path / "run"), **{**ONE, "batch_size": 24})
     assert losses(tmp_path / "run") == pytest.approx(losses(tmp_path / "one"), abs=1e-4)
+
+
+@pytest.mark.slow
+def test_a_run_and_a_transfer_of_a_divided_model(tmp_path: Path) -> None:
+    """All stages; what comes out is a bundle like any other."""
+    recipe = write_recipe(tmp_path)
+    transfer = tmp_path / "transfer.yaml"
+    data, options = "{source: scenes, samples: 16, validation: 8}", "{steps: 3, batch_size: 4, log_every: 1}"
+    transfer.write_text(
+        f"start: {tmp_path / 'fsdp'}\ninputs: [rgb]\ntarget: depth\ndata: {data}\nhead: {{width: 16}}\ntrain: {options}\n"
+    )
+    for parallel in ("fsdp", "ddp"):
+        for command, file, name in (("run", recipe, parallel), ("transfer", transfer, f"transfer-{parallel}")):
+            words = [command, str(file), "--out", str(tmp_path / name), f"--train.parallel={parallel}"]
+            _, err = (started := torchrun(2, *words)).communicate(timeout=300)
+            assert started.returncode == 0, err
+    for name in ("", "transfer-"):
+        found = [losses(tmp_path / f"{name}{parallel}") for parallel in ("fsdp", "ddp")]
+        assert len(found[0]) > 3 and found[0] == pytest.approx(found[1], abs=1e-4)
+        rows = [json.loads((tmp_path / f"{name}{p}" / "evaluation.json").read_text()) for p in ("fsdp", "ddp")]
+        assert len(rows[0]) == len(rows[1]) > 0
+    one, two = (load_file(tmp_path / p / "model" / "model.safetensors") for p in ("fsdp", "ddp"))
+    assert one.keys() == two.keys() and all(torch.allclose(t, two[n], atol=1e-3) for n, t in one.items())

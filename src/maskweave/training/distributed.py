@@ -4,7 +4,7 @@
 other. This file has the process group of a training: rank r of w processes takes batches r, r + w, r + 2w, …; rank 0 speaks and writes the files
 that all share. How the model is spread over the processes is in `training.parallel`.
 
-Messages between processes are tensors or JSON. Torch's own functions for objects (`all_gather_object` and others) unpickle what they receive.
+Messages between processes are tensors or JSON. Torch's own functions for objects unpickle what they receive.
 """
 
 import atexit
@@ -67,9 +67,11 @@ class DistContext:
         return bool(self.sum(torch.tensor(int(flag))))
 
     def copy_from_first(self, tensors: Iterable[Tensor]) -> None:
-        """Gives tensors in main memory the values that they have in the first process. All processes must call it, with tensors of the same shapes."""
+        """Gives tensors the values that they have in the first process. All processes must call it, with tensors of the same shapes."""
         for tensor in tensors if self.world > 1 else ():
-            dist.broadcast(tensor.detach(), 0, group=self.control)
+            content = tensor.detach().cpu().contiguous()
+            dist.broadcast(content.reshape(-1).view(torch.uint8), 0, group=self.control)
+            tensor.detach().copy_(content)
 
 
 def check_device(device: str) -> None:

@@ -12,7 +12,7 @@ from maskweave.modality.entry import Modality
 from maskweave.nn.costs import training_costs
 from maskweave.nn.layers import count_parameters
 from maskweave.training.hardware import gpu_named
-from maskweave.training.memory import FITS, Layout, Needs, choose_layout, needs_of
+from maskweave.training.memory import FITS, Needs, ParallelPlan, choose_plan, needs_of
 from maskweave.training.recipe import Recipe
 from maskweave.training.updates import count
 
@@ -75,44 +75,44 @@ def describe_estimate(recipe: Recipe, catalog: Catalog, gpu: str, gpus: int) -> 
         return [f"costs: not estimated, because the model cannot be built without data: {error}"]
     samples = train.batch_size * train.accumulate * gpus
     precision = "float32" if train.precision == "float32" else "bf16"
-    layout = choose_layout(costs.needs, train, card.memory, gpus, min(gpus, PER_MACHINE))
+    plan = choose_plan(costs.needs, train, card.memory, gpus, min(gpus, PER_MACHINE))
     rate = SHARE * card.peak(precision) / costs.flops  # samples per second and GPU
     hours = samples * train.steps / (rate * gpus) / 3600
     lines = [
         f"model: {costs.parameters / 1e6:,.1f} M parameters; {_flops(costs.flops)} a sample of {costs.tokens:,.0f} tokens; "
         f"{_flops(costs.flops * samples)} a step of {samples:,} samples ({train.batch_size} × accumulate {train.accumulate} × {gpus} GPUs)",
-        _memory_line(costs.needs, layout, recipe, precision, card.memory),
+        _memory_line(costs.needs, plan, recipe, precision, card.memory),
         f"{gpus} × {gpu} at {SHARE:.0%} of {card.peak(precision) / 1e12:,.0f} TFLOP/s: {rate * costs.tokens:,.0f} tokens/s and {rate:,.1f} samples/s "
         f"a GPU; {hours:,.3g} hours, {hours * gpus:,.4g} GPU hours",
     ]
-    if costs.needs.total(layout) > FITS * card.memory:
-        lines.append(_what_to_do(costs.needs, layout, recipe, gpu, card.memory))
+    if costs.needs.total(plan) > FITS * card.memory:
+        lines.append(_what_to_do(costs.needs, plan, recipe, gpu, card.memory))
     return lines
 
 
-def _memory_line(needs: Needs, layout: Layout, recipe: Recipe, precision: str, memory: float) -> str:
-    train, divided = recipe.train, f" divided among {layout.shards} GPUs" if layout.shards > 1 else ""
+def _memory_line(needs: Needs, plan: ParallelPlan, recipe: Recipe, precision: str, memory: float) -> str:
+    train, divided = recipe.train, f" divided among {plan.shards} GPUs" if plan.shards > 1 else ""
     return (
-        f"memory of a GPU with parallel {layout.parallel} and activation_checkpointing {layout.checkpointing}: {needs.state(layout.shards) / 1e9:,.1f} GB for "
-        f"weights, gradients{', average' if train.ema else ''} and AdamW{divided}, and about {needs.activations[layout.checkpointing] / 1e9:,.1f} GB for "
+        f"memory of a GPU with parallel {plan.parallel} and activation_checkpointing {plan.checkpointing}: {needs.state(plan.shards) / 1e9:,.1f} GB for "
+        f"weights, gradients{', average' if train.ema else ''} and AdamW{divided}, and about {needs.activations[plan.checkpointing] / 1e9:,.1f} GB for "
         f"activations of {train.batch_size} samples in {precision}, of {memory / 1e9:,.0f} GB"
     )
 
 
-def _what_to_do(needs: Needs, layout: Layout, recipe: Recipe, gpu: str, memory: float) -> str:
+def _what_to_do(needs: Needs, plan: ParallelPlan, recipe: Recipe, gpu: str, memory: float) -> str:
     """A sentence for a training that does not fit."""
     advice = []
-    if layout.shards == 1 and recipe.train.parallel not in ("auto", "none"):
+    if plan.shards == 1 and recipe.train.parallel not in ("auto", "none"):
         advice.append("set train.parallel to auto on several GPUs")
-    elif layout.shards == 1:
+    elif plan.shards == 1:
         advice.append("use several GPUs, among which train.parallel auto divides the model")
-    if needs.state(layout.shards) > FITS * memory:
+    if needs.state(plan.shards) > FITS * memory:
         start = f"this does not fit on {gpu} at any batch size"
-        advice += [] if layout.shards == 1 else ["use more GPUs"]
+        advice += [] if plan.shards == 1 else ["use more GPUs"]
         advice.append("use GPUs with more memory, or a smaller model")
     else:
         start = f"this does not fit on {gpu}"
-        if layout.checkpointing != "full":
+        if plan.checkpointing != "full":
             advice.append("set train.activation_checkpointing to auto")
         advice.append("lower train.batch_size and raise train.accumulate, which changes no loss")
     return f"{start}: {'; or '.join(advice)}"

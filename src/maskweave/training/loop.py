@@ -26,7 +26,7 @@ from maskweave.training.distributed import DistContext, connect
 from maskweave.training.early_stopping import SPLIT
 from maskweave.training.hardware import compile_blocks
 from maskweave.training.loading import load
-from maskweave.training.memory import Layout, choose_layout, needs_of
+from maskweave.training.memory import ParallelPlan, choose_plan, needs_of
 from maskweave.training.metrics import Clock, MetricsLog
 from maskweave.training.optimizer import Average, build_optimizer, learning_rate
 from maskweave.training.pace import Pace
@@ -107,10 +107,10 @@ def fit(
         raise MaskweaveError("early_stopping needs batches to validate on, but there are none; remove it")
     if ranks.device.type == "cpu":
         keep_freed_memory()
-    layout = _layout(objective.train(), batches, settings, ranks)
-    if ranks.world > 1 and "auto" in (settings.parallel, settings.activation_checkpointing):
-        news.append(f"parallel is {layout.parallel}, activation_checkpointing is {layout.checkpointing}")
-    trained = objective.to(ranks.device) if layout.shards == 1 else shard(objective, ranks, layout.shards, settings)
+    plan = _plan(objective.train(), batches, settings, ranks)
+    if _is_open(settings, ranks):
+        news.append(f"parallel is {plan.parallel}, activation_checkpointing is {plan.checkpointing}")
+    trained = objective.to(ranks.device) if plan.shards == 1 else shard(objective, ranks, plan.shards, settings)
     optimizer, names = build_optimizer(trained, settings)
     average = Average(trained, settings.ema) if settings.ema else None
     state = State(trained, optimizer, names, average, settings, ranks)
@@ -122,7 +122,7 @@ def fit(
         if not finished:
             for line in news:
                 bar.say(f"{title}: {line}")
-            with checkpoint_activations(trained, layout.checkpointing), checkpoints.abandoning(state):
+            with checkpoint_activations(trained, plan.checkpointing), checkpoints.abandoning(state):
                 _train(state, objective, batches, validation, folder, bar, resume_command)
     ranks.any(False)  # wait until the first process has written everything
     if settings.early_stopping is not None:
@@ -137,16 +137,21 @@ def fit(
     return FitResult(state.step, state.metrics, state.path, state.seconds, resumed_from, best_step)
 
 
-def _layout(objective: nn.Module, batches: Batches, settings: TrainSettings, ranks: DistContext) -> Layout:
+def _plan(objective: nn.Module, batches: Batches, settings: TrainSettings, ranks: DistContext) -> ParallelPlan:
     """Returns how the model is spread over the processes, the same in all of them. What it needs is counted only if the choice depends on it."""
     memory, per_machine = devices_of(ranks)
     needs = None
-    if memory < math.inf and "auto" in (settings.parallel, settings.activation_checkpointing):
+    if memory < math.inf and _is_open(settings, ranks):
         batch = batches[0]
         counts = [count(batch, objective)] if hasattr(objective, "count") else []
         with contextlib.suppress(NotImplementedError, RuntimeError):  # the meta device does not have all of torch
             needs = needs_of(objective, batch, settings, *counts)
-    return choose_layout(needs, settings, memory, ranks.world, per_machine)
+    return choose_plan(needs, settings, memory, ranks.world, per_machine)
+
+
+def _is_open(settings: TrainSettings, ranks: DistContext) -> bool:
+    """Whether the settings leave a choice that depends on memory."""
+    return settings.activation_checkpointing == "auto" or (ranks.world > 1 and settings.parallel == "auto")
 
 
 def _train(

@@ -42,12 +42,12 @@ class Needs:
         kept = self.parameters * (STATE_BYTES + AVERAGE_BYTES * self.has_average) / shards
         return kept + (GATHERED_BYTES * (self.outside + GATHERED_BLOCKS * self.largest_block) if shards > 1 else 0)
 
-    def total(self, layout: "Layout") -> float:
+    def total(self, plan: "ParallelPlan") -> float:
         """Returns all bytes on a device."""
-        return self.state(layout.shards) + self.activations[layout.checkpointing]
+        return self.state(plan.shards) + self.activations[plan.checkpointing]
 
 
-class Layout(NamedTuple):
+class ParallelPlan(NamedTuple):
     """How a model is trained on the devices."""
 
     parallel: str
@@ -77,8 +77,10 @@ def needs_of(objective: nn.Module, batch: Any, settings: TrainSettings, *argumen
     return Needs(total, total - sum(blocks), max(blocks, default=0), settings.ema > 0, activations)
 
 
-def choose_layout(needs: Needs | None, settings: TrainSettings, memory: float, world: int, per_machine: int) -> Layout:
-    """Returns the settings' layout. For `auto`, the first one that fits: less activation checkpointing first, then ddp, hybrid, fsdp; the smallest if
+def choose_plan(
+    needs: Needs | None, settings: TrainSettings, memory: float, world: int, per_machine: int
+) -> ParallelPlan:
+    """Returns the settings' plan. For `auto`, the first one that fits: less activation checkpointing first, then ddp, hybrid, fsdp; the smallest if
     none fits.
 
     Args:
@@ -101,15 +103,15 @@ def choose_layout(needs: Needs | None, settings: TrainSettings, memory: float, w
         kinds = ["ddp", "hybrid", "fsdp"]
     shards = {"none": 1, "ddp": 1, "hybrid": per_machine, "fsdp": world}
     modes = CHECKPOINTING if settings.activation_checkpointing == "auto" else (settings.activation_checkpointing,)
-    layouts = [_plain(Layout(kind, shards[kind], mode), world) for mode in modes for kind in kinds]
+    plans = [_plain(ParallelPlan(kind, shards[kind], mode), world) for mode in modes for kind in kinds]
     if needs is None:
-        return layouts[0]
-    fitting = (layout for layout in layouts if needs.total(layout) <= FITS * memory)
-    return next(fitting, min(layouts, key=needs.total))
+        return plans[0]
+    fitting = (plan for plan in plans if needs.total(plan) <= FITS * memory)
+    return next(fitting, min(plans, key=needs.total))
 
 
-def _plain(layout: Layout, world: int) -> Layout:
+def _plain(plan: ParallelPlan, world: int) -> ParallelPlan:
     """On a single machine, hybrid is fsdp; with one process on each machine, ddp."""
-    if layout.parallel != "hybrid" or 1 < layout.shards < world:
-        return layout
-    return layout._replace(parallel="fsdp" if layout.shards == world else "ddp")
+    if plan.parallel != "hybrid" or 1 < plan.shards < world:
+        return plan
+    return plan._replace(parallel="fsdp" if plan.shards == world else "ddp")

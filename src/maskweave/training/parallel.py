@@ -68,6 +68,7 @@ def shard(objective: nn.Module, ranks: DistContext, shards: int, settings: Train
 
 def unshard(sharded: nn.Module, objective: nn.Module) -> None:
     """Gives `objective` the values of the copy that `shard` made of it, in main memory. All processes must call it."""
+    drop_gathered(sharded)
     names = {id(p): name for name, p in objective.named_parameters()}
     trained = dict(sharded.named_parameters())
     _replace_parameters(objective, lambda p: whole(trained[names[id(p)]].detach()).cpu())
