@@ -21,6 +21,7 @@ from stub_training import Linear, StubBatch, StubBatches
 from tiny_catalog import random_columns, tiny
 from torch import Tensor, nn
 
+from maskweave.config import build as build_settings
 from maskweave.data.columns import Column
 from maskweave.masking.fourm import MaskingConfig, MaskSampler, TokenBatches
 from maskweave.masking.m3ae import MaskedBatches, MaskRatio
@@ -36,6 +37,8 @@ from maskweave.training.optimizer import AdamW
 from maskweave.training.parallel import whole
 from maskweave.training.settings import TrainSettings
 
+NOT_FINITE = 5
+"""Number of the batch of kind "damaged" that is not finite."""
 KINDS = ("mod", "token", "tied", "m3ae", "seldom")
 CATALOG = tiny()
 
@@ -75,10 +78,20 @@ class Seldom(Linear):
         return loss, metrics
 
 
+class Damaged(StubBatches):
+    """One of them is not finite."""
+
+    def __getitem__(self, index: int) -> StubBatch:
+        batch = super().__getitem__(index)
+        return StubBatch(batch.x * torch.nan, batch.y) if index == NOT_FINITE else batch
+
+
 def build(kind: str, batch_size: int, shuffle: bool = True) -> tuple[nn.Module, Any]:
     torch.manual_seed(0)
     if kind == "seldom":
         return Seldom(), StubBatches(batch_size, length=4)
+    if kind == "damaged":
+        return Linear(), Damaged(batch_size) if shuffle else StubBatches(batch_size, length=3)
     if kind == "m3ae":
         data = Held(["photo", "caption"])
         config = M3AEConfig(width=16, depth=1, heads=2, decoder_width=12, decoder_depth=1, decoder_heads=2)
@@ -132,7 +145,7 @@ def train(folder: str, kind: str, batch_size: int, accumulate: int = 1, **change
         )
     AdamW.step, loop.State = recording, noting  # type: ignore[method-assign,misc,assignment]
     try:
-        settings = TrainSettings(batch_size=batch_size, accumulate=accumulate, **given)  # type: ignore[arg-type]
+        settings = build_settings(TrainSettings, {**given, "batch_size": batch_size, "accumulate": accumulate}, "")
         fit(objective, batches, settings, Path(folder), validation=held_out)
     finally:
         AdamW.step, loop.State = step, State  # type: ignore[method-assign,misc]

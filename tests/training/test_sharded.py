@@ -153,6 +153,24 @@ def test_more_processes(root: Path, tmp_path: Path, processes: int, parallel: st
 
 
 @pytest.mark.slow
+def test_skipped_steps_early_stopping_and_bf16(tmp_path: Path) -> None:
+    """What is not finite in one process is skipped by both; both keep the best weights; both compute in bf16."""
+    damaged = {"kind": "damaged", "batch_size": 4, "steps": 9, "learning_rate": 1e-2, "clip": 1.0, "skip_nonfinite": 1}
+    stopping = {**TWO, "learning_rate": 0.1, "steps": 40, "validate_every": 4, "early_stopping": {"patience": 2}}
+    runs = {"damaged": damaged, "stopping": stopping, "bf16": {**TWO, "precision": "bf16"}}
+    kinds = ("ddp", "fsdp")
+    done = start([{**run, "folder": tmp_path / name / p, "parallel": p} for name, run in runs.items() for p in kinds])
+    assert done.returncode == 0, done.stderr[-3000:]
+    for name, close in (("damaged", 1e-5), ("stopping", 0.02), ("bf16", 0.05)):
+        whole, divided = (read_metrics(tmp_path / name / parallel) for parallel in kinds)
+        assert [line["step"] for line in divided] == [line["step"] for line in whole]
+        for a, b in zip(whole, divided, strict=True):
+            assert (a.get("loss"), a.get("best_step")) == pytest.approx((b.get("loss"), b.get("best_step")), abs=close)
+    assert whole[-1]["step"] == 12 and read_metrics(tmp_path / "damaged" / "fsdp")[-2]["skipped/nonfinite"] == 1
+    assert read_metrics(tmp_path / "stopping" / "fsdp")[-1]["step"] < 40, "stopped early"
+
+
+@pytest.mark.slow
 def test_a_run_and_a_transfer_of_a_divided_model(tmp_path: Path) -> None:
     """All stages; what comes out is a bundle like any other."""
     recipe = write_recipe(tmp_path)
@@ -164,7 +182,7 @@ def test_a_run_and_a_transfer_of_a_divided_model(tmp_path: Path) -> None:
     for parallel in ("fsdp", "ddp"):
         for command, file, name in (("run", recipe, parallel), ("transfer", transfer, f"transfer-{parallel}")):
             words = [command, str(file), "--out", str(tmp_path / name), f"--train.parallel={parallel}"]
-            _, err = (started := torchrun(2, *words)).communicate(timeout=300)
+            _, err = (started := torchrun(2, *words)).communicate(timeout=600)
             assert started.returncode == 0, err
     for name in ("", "transfer-"):
         found = [losses(tmp_path / f"{name}{parallel}") for parallel in ("fsdp", "ddp")]

@@ -116,6 +116,11 @@ class Writing:
         else:
             self._write(files)
 
+    @property
+    def best(self) -> int:
+        """Step of the best validation when it was begun. A better one since then may have no checkpoint yet."""
+        return int(self._content["best"]["step"])
+
     def _write(self, files: Mapping[str, Share]) -> None:
         try:
             for name, share in files.items():
@@ -165,8 +170,8 @@ class Writing:
             raise InterruptedError
 
 
-def remove_old(folder: Path, step: int, keep: int, best: int | None) -> None:
-    """Removes checkpoints before `step` but the newest `keep`, and the one at step `best`."""
+def remove_old(folder: Path, step: int, keep: int, best: set[int]) -> None:
+    """Removes checkpoints before `step` but the newest `keep`, and those at the steps `best`."""
     for other, path in sorted(found_in(folder).items())[:-keep]:
-        if other < step and other != best:
+        if other < step and other not in best:
             remove(path)

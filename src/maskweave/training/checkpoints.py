@@ -120,7 +120,7 @@ def finish(folder: Path, state: State, only_if_done: bool = False) -> None:
     writing.commit()
     state.path = writing.target
     if state.ranks.is_main:
-        best = state.best.step if state.settings.early_stopping is not None else None
+        best = {state.best.step, writing.best} if state.settings.early_stopping is not None else set()
         remove_old(folder, int(writing.target.name[5:]), state.settings.keep, best)
 
 
