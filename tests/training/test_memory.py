@@ -9,11 +9,13 @@ import split_training
 import torch
 from torch import nn
 
+from maskweave.errors import MaskweaveError
 from maskweave.nn.costs import training_costs
 from maskweave.nn.layers import Block
 from maskweave.training.blocks import blocks_of, checkpoint_activations, is_kept
 from maskweave.training.hardware import compile_blocks
 from maskweave.training.memory import FITS, GATHERED_BYTES, STATE_BYTES, Needs, ParallelPlan, choose_plan, needs_of
+from maskweave.training.recipe import TokenizersSettings
 from maskweave.training.settings import TrainSettings
 
 NEEDS = Needs(1000, 100, 50, False, {"none": 8000.0, "selective": 4000.0, "full": 1000.0})
@@ -52,6 +54,12 @@ def test_the_first_layout_that_fits_is_chosen(
 ) -> None:
     settings = TrainSettings(parallel=parallel, activation_checkpointing=checkpointing)
     assert choose_plan(NEEDS, settings, memory / FITS, world, per_machine) == found
+
+
+def test_tokenizers_are_not_divided() -> None:
+    assert TokenizersSettings(train=TrainSettings(activation_checkpointing="full")).train.parallel == "auto"
+    with pytest.raises(MaskweaveError, match="train.parallel is fsdp, but a tokenizer is trained by one process"):
+        TokenizersSettings(train=TrainSettings(parallel="fsdp"))
 
 
 class Stack(nn.Module):
