@@ -47,7 +47,7 @@ def write_aside(target: str | os.PathLike[str]) -> Iterator[Path]:
     aside = _aside(target, "partial")
     try:
         yield aside
-        _sync(aside)
+        make_durable(aside)
         locks.check_held(target)
         if aside.is_dir() and target.exists():
             old = _aside(target, "old")
@@ -62,7 +62,7 @@ def write_aside(target: str | os.PathLike[str]) -> Iterator[Path]:
             os.replace(aside, target)
         _sync_names(target.parent)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if is_full(error):
             raise FullDisk(
                 f"no space left while writing {target}; no partial files were left; free some space and run the same command again"
             ) from error
@@ -71,8 +71,13 @@ def write_aside(target: str | os.PathLike[str]) -> Iterator[Path]:
         remove(aside)
 
 
-def _sync(path: Path) -> None:
-    """Make the bytes durable before the rename makes them visible."""
+def is_full(error: OSError) -> bool:
+    """Whether an error says that no space is left."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def make_durable(path: Path) -> None:
+    """Make the bytes of a file, or of all files of a folder, durable before a rename makes them visible."""
     for file in [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]:
         with open(file, "rb") as handle:
             os.fsync(handle.fileno())

@@ -23,6 +23,16 @@ def world() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
+def is_main_process() -> bool:
+    """Whether this process is the first one, which writes files and speaks."""
+    return rank() == 0
+
+
+def processes_of(settings_processes: int) -> int:
+    """Returns the number of processes that will train together: those that a launcher started, else `train.processes`."""
+    return int(os.environ.get("WORLD_SIZE", settings_processes))
+
+
 def forget_launcher(environment: MutableMapping[str, str]) -> None:
     """Removes a launcher's variables: a helper that sees them would join the process group in its parent's place."""
     for name in [n for n in environment if n in LAUNCHER or n.startswith(PREFIXES)]:

@@ -376,7 +376,10 @@ def test_ctrl_c_while_tokenizers_train_side_by_side(
     command = start(*words)
     command.when(
         lambda: all(
-            read_metrics(tokenizer)[-1]["step"] > step for tokenizer, step in zip(tokenizers, steps, strict=True)
+            any(
+                line["step"] > step for line in read_metrics(tokenizer)
+            )  # none yet if it was stopped before its first step
+            for tokenizer, step in zip(tokenizers, steps, strict=True)
         ),
         signal.SIGKILL,
     )

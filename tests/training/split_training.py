@@ -4,6 +4,8 @@ As a program, on every process: `python split_training.py 'JSON list of argument
 """
 
 import json
+import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from stub_training import Linear, StubBatch, StubBatches
 from tiny_catalog import random_columns, tiny
 from torch import Tensor, nn
 
+from maskweave.config import build as build_settings
 from maskweave.data.columns import Column
 from maskweave.masking.fourm import MaskingConfig, MaskSampler, TokenBatches
 from maskweave.masking.m3ae import MaskedBatches, MaskRatio
@@ -26,12 +29,17 @@ from maskweave.models.fourm import FourM, FourMConfig
 from maskweave.models.m3ae import M3AE, M3AEConfig
 from maskweave.objectives.fourm import FourMObjective
 from maskweave.objectives.m3ae import M3AEObjective
+from maskweave.training import checkpoint_files, loop
+from maskweave.training.checkpoints import State
 from maskweave.training.distributed import connect, leave
 from maskweave.training.loop import fit
 from maskweave.training.optimizer import AdamW
+from maskweave.training.parallel import whole
 from maskweave.training.settings import TrainSettings
 
-KINDS = ("mod", "token", "m3ae", "seldom")
+NOT_FINITE = 5
+"""Number of the batch of kind "damaged" that is not finite."""
+KINDS = ("mod", "token", "tied", "m3ae", "seldom")
 CATALOG = tiny()
 
 
@@ -70,10 +78,20 @@ class Seldom(Linear):
         return loss, metrics
 
 
+class Damaged(StubBatches):
+    """One of them is not finite."""
+
+    def __getitem__(self, index: int) -> StubBatch:
+        batch = super().__getitem__(index)
+        return StubBatch(batch.x * torch.nan, batch.y) if index == NOT_FINITE else batch
+
+
 def build(kind: str, batch_size: int, shuffle: bool = True) -> tuple[nn.Module, Any]:
     torch.manual_seed(0)
     if kind == "seldom":
         return Seldom(), StubBatches(batch_size, length=4)
+    if kind == "damaged":
+        return Linear(), Damaged(batch_size) if shuffle else StubBatches(batch_size, length=3)
     if kind == "m3ae":
         data = Held(["photo", "caption"])
         config = M3AEConfig(width=16, depth=1, heads=2, decoder_width=12, decoder_depth=1, decoder_heads=2)
@@ -81,9 +99,21 @@ def build(kind: str, batch_size: int, shuffle: bool = True) -> tuple[nn.Module, 
             data, MaskRatio(), batch_size, seed=1, shuffle=shuffle
         )  # type: ignore[arg-type]
     data = Held(list(CATALOG))
-    model = FourM(CATALOG, FourMConfig(width=16, heads=2, encoder_depth=1, decoder_depth=1))
+    model = FourM(CATALOG, FourMConfig(width=16, heads=2, encoder_depth=1, decoder_depth=1, tied=kind == "tied"))
     batches = TokenBatches(data, MaskSampler(CATALOG, MaskingConfig(12, 12)), batch_size, seed=1, shuffle=shuffle)  # type: ignore[arg-type]
-    return FourMObjective(model, kind, budgets={"inputs": 12, "targets": 12}), batches  # type: ignore[arg-type]
+    return FourMObjective(model, "token" if kind == "token" else "mod", budgets={"inputs": 12, "targets": 12}), batches  # type: ignore[arg-type]
+
+
+def die_in_checkpoint(rank: int, file: int) -> None:
+    """From now on, a process is killed when it has written so many files of checkpoints."""
+    written = []
+
+    def kill(path: Path) -> None:
+        written.append(path)
+        if len(written) == file and int(os.environ["RANK"]) == rank:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    checkpoint_files.make_durable = kill  # type: ignore[assignment]
 
 
 def train(folder: str, kind: str, batch_size: int, accumulate: int = 1, **changes: object) -> None:
@@ -96,23 +126,29 @@ def train(folder: str, kind: str, batch_size: int, accumulate: int = 1, **change
 
     def recording(optimizer: AdamW, closure: object = None) -> object:
         number = len({name.partition("/")[0] for name in gradients})
-        for name, p in objective.named_parameters():
+        names = {id(p): name for name, p in states[-1].objective.named_parameters()}
+        for p in (p for group in optimizer.param_groups for p in group["params"]):
             if p.grad is not None:
-                gradients[f"{number}/{name}"] = p.grad.clone()
+                gradients[f"{number}/{names[id(p)]}"] = whole(p.grad).clone()
         return step(optimizer, closure)
 
+    def noting(*given: Any) -> State:
+        states.append(State(*given))
+        return states[-1]
+
+    states: list[State] = []
     calls: list[str] = []
-    own = {name: getattr(dist, name) for name in ("all_reduce", "all_gather_object")}
+    own = {name: getattr(dist, name) for name in ("all_reduce", "all_gather")}
     for name, function in own.items():
         setattr(
             dist, name, lambda *given, name=name, function=function, **k: (calls.append(name), function(*given, **k))[1]
         )
-    AdamW.step = recording  # type: ignore[method-assign]
+    AdamW.step, loop.State = recording, noting  # type: ignore[method-assign,misc,assignment]
     try:
-        settings = TrainSettings(batch_size=batch_size, accumulate=accumulate, **given)  # type: ignore[arg-type]
+        settings = build_settings(TrainSettings, {**given, "batch_size": batch_size, "accumulate": accumulate}, "")
         fit(objective, batches, settings, Path(folder), validation=held_out)
     finally:
-        AdamW.step = step  # type: ignore[method-assign]
+        AdamW.step, loop.State = step, State  # type: ignore[method-assign,misc]
         for name, function in own.items():
             setattr(dist, name, function)
     (Path(folder) / f"calls-{connect('cpu').rank}.json").write_text(json.dumps(calls))
@@ -123,5 +159,8 @@ def train(folder: str, kind: str, batch_size: int, accumulate: int = 1, **change
 if __name__ == "__main__":
     torch.set_num_threads(1)
     for arguments in json.loads(sys.argv[1]):
+        os.environ["LOCAL_WORLD_SIZE"] = str(arguments.pop("per_machine", os.environ["LOCAL_WORLD_SIZE"]))
+        if "dies" in arguments:
+            die_in_checkpoint(*arguments.pop("dies"))
         train(**arguments)
     leave()

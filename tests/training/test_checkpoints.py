@@ -12,8 +12,9 @@ from stub_training import BASE, Linear, StubBatches, train
 from torch import nn
 
 from maskweave.errors import FullDisk, MaskweaveError
+from maskweave.nn.weights import load_tensors
 from maskweave.training import checkpoints
-from maskweave.training.checkpoints import latest
+from maskweave.training.checkpoint_files import latest
 from maskweave.training.loop import fit
 from maskweave.training.settings import TrainSettings
 
@@ -114,7 +115,7 @@ def test_shared_parameters_are_stored_once_and_stay_shared(tmp_path: Path) -> No
     expected = model[0].weight.detach().clone()
     with torch.no_grad():
         model[0].weight.zero_()
-    checkpoints.load_model(model, file)
+    load_tensors(checkpoints.model_tensors(model), file)
     assert torch.equal(model[1].weight, expected) and model[1].weight is model[0].weight
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ from maskweave.training import hardware
 from maskweave.training.estimate import describe_estimate, estimate
 from maskweave.training.hardware import GPUS, gpu_named, gpu_of, peak_flops
 from maskweave.training.pace import largest_product
-from maskweave.training.recipe import load_recipe
+from maskweave.training.recipe import Recipe, load_recipe
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 
@@ -65,21 +66,36 @@ def test_the_published_sizes(name: str, parameters: float, flops: float, activat
     found = estimate(recipe, recipe.load_catalog())
     assert found.parameters == pytest.approx(parameters, rel=0.01)
     assert found.flops == pytest.approx(flops, rel=0.01)
-    assert found.activations == pytest.approx(activations, rel=0.01)
+    assert found.activations / recipe.train.batch_size == pytest.approx(activations, rel=0.01)
     budget = recipe.model.masking  # type: ignore[attr-defined]
     assert 0.75 < found.tokens / (budget.input_tokens + budget.target_tokens) <= 1
 
 
 def test_the_estimate_says_what_fits_and_what_to_do() -> None:
     recipe = load_recipe(RECIPES / "4m-21-xl.yaml")
-    lines = describe_estimate(recipe, recipe.load_catalog(), "h100", 64)
+    catalog = recipe.load_catalog()
+    lines = describe_estimate(recipe, catalog, "h100", 64)
     assert "4,096 samples (64 × accumulate 1 × 64 GPUs)" in lines[0]
-    assert "69.2 GB for weights, gradients and AdamW" in lines[1]
+    assert (
+        "with parallel fsdp and activation_checkpointing none: 14.2 GB for weights, gradients and AdamW divided among 64 GPUs"
+        in lines[1]
+    )
     assert "64 × h100 at 40% of 989 TFLOP/s" in lines[2] and "GPU hours" in lines[2]
-    assert "does not fit on h100: lower train.batch_size" in lines[3]
-    assert "at any batch size" in describe_estimate(recipe, recipe.load_catalog(), "a10", 64)[3]
-    small = dataclasses.replace(recipe, train=dataclasses.replace(recipe.train, batch_size=4, accumulate=16))
-    assert len(describe_estimate(small, recipe.load_catalog(), "h200", 64)) == 3
+    assert "does not fit on h100: set train.activation_checkpointing to auto; or lower train.batch_size" in lines[3]
+    assert "at any batch size: use more GPUs" in describe_estimate(recipe, catalog, "a10", 8)[3]
+
+    def changed(**train: Any) -> Recipe:
+        return dataclasses.replace(recipe, train=dataclasses.replace(recipe.train, **train))
+
+    alone = describe_estimate(changed(batch_size=4), catalog, "h100", 1)
+    assert "parallel none and activation_checkpointing none: 69.2 GB" in alone[1]
+    assert "use several GPUs, among which train.parallel auto divides the model" in alone[3]
+    whole = describe_estimate(changed(parallel="ddp"), catalog, "h100", 64)
+    assert "parallel ddp" in whole[1] and "set train.parallel to auto on several GPUs" in whole[3]
+    saving = describe_estimate(changed(activation_checkpointing="auto"), catalog, "h100", 64)
+    assert len(saving) == 3 and "parallel hybrid and activation_checkpointing full" in saving[1]
+    small = describe_estimate(changed(batch_size=4, accumulate=16), catalog, "h200", 64)
+    assert len(small) == 3 and "parallel ddp and activation_checkpointing none: 69.2 GB" in small[1]
 
 
 def test_a_recipe_is_estimated_without_its_data(capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,8 +14,9 @@ from maskweave import progress as progress_module
 from maskweave.config import build
 from maskweave.errors import BadSample, MaskweaveError
 from maskweave.nn.cpu import Processor
+from maskweave.nn.weights import load_tensors
 from maskweave.progress import progress
-from maskweave.training.checkpoints import load_model
+from maskweave.training.checkpoints import model_tensors
 from maskweave.training.distributed import DistContext
 from maskweave.training.loop import fit
 from maskweave.training.metrics import Meter, read_metrics
@@ -77,7 +78,7 @@ def test_the_average_is_that_of_the_weights(tmp_path: Path) -> None:
     result = fit(objective, StubBatches(), settings, tmp_path, validation=StubBatches(length=1))
     *weights, validated = seen
     raw = Linear()
-    load_model(raw, result.checkpoint / "model.safetensors")
+    load_tensors(model_tensors(raw), result.checkpoint / "model.safetensors")
     expected = weights[0]
     for step, weight in enumerate([*weights[1:], raw.layer.weight.detach()], 1):
         decay = min(0.6, (1 + step) / (10 + step))

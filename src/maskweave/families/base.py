@@ -29,7 +29,7 @@ from maskweave.errors import MaskweaveError, shown
 from maskweave.families.sheets import Sheet
 from maskweave.modality.catalogs import Catalog
 from maskweave.models.encoder import Encoder
-from maskweave.nn.weights import save_tensors, take_tensors
+from maskweave.nn.weights import save_weights, take_tensors
 from maskweave.tokenizers.base import Tokenizer
 
 BUILT_IN = {"fourm": "maskweave.families.fourm:FourMFamily", "m3ae": "maskweave.families.m3ae:M3AEFamily"}
@@ -167,7 +167,7 @@ class Family(ABC, Generic[S, M]):
 
     def write_weights(self, model: M, folder: Path) -> None:
         """Writes the weights, and any other files of the model, into a new folder."""
-        save_tensors(model.state_dict(), folder / WEIGHTS)
+        save_weights(model.state_dict(), folder / WEIGHTS)
 
     def read_weights(self, catalog: Catalog, config: Any, folder: Path) -> M:
         """Loads the model that `write_weights` wrote. The weights are memory-mapped, not copied.

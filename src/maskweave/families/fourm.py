@@ -14,7 +14,7 @@ from maskweave.masking.fourm import MaskingConfig, MaskSampler, TokenBatches
 from maskweave.modality.catalogs import Catalog
 from maskweave.models.fourm import FourM, FourMConfig
 from maskweave.models.warm_start import copy_fourm
-from maskweave.nn.weights import load_passthrough, save_passthrough, save_tensors, take_tensors
+from maskweave.nn.weights import load_passthrough, save_passthrough, save_weights, take_tensors
 from maskweave.objectives.fourm import FourMObjective, Loss
 from maskweave.tokenizers.base import Tokenizer
 
@@ -79,7 +79,7 @@ class FourMFamily(Family[FourMSettings, FourM]):
         return FourM.without_weights(catalog, config)
 
     def write_weights(self, model: FourM, folder: Path) -> None:
-        save_tensors(model.state_dict(), folder / WEIGHTS)
+        save_weights(model.state_dict(), folder / WEIGHTS)
         save_passthrough(model.passthrough, folder)
 
     def read_weights(self, catalog: Catalog, config: FourMConfig, folder: Path) -> FourM:

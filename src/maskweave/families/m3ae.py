@@ -18,7 +18,7 @@ from maskweave.masking.m3ae import MaskedBatches, MaskRatio
 from maskweave.modality.catalogs import Catalog
 from maskweave.models.m3ae import M3AE, M3AEConfig, check_kinds
 from maskweave.models.warm_start import copy_m3ae
-from maskweave.nn.weights import load_passthrough, save_passthrough, save_tensors, take_tensors
+from maskweave.nn.weights import load_passthrough, save_passthrough, save_weights, take_tensors
 from maskweave.objectives.m3ae import LossWeight, M3AEObjective
 from maskweave.tokenizers.base import Tokenizer
 
@@ -76,7 +76,7 @@ class M3AEFamily(Family[M3AESettings, M3AE]):
         return M3AE.without_weights(catalog, config)
 
     def write_weights(self, model: M3AE, folder: Path) -> None:
-        save_tensors(model.state_dict(), folder / WEIGHTS)
+        save_weights(model.state_dict(), folder / WEIGHTS)
         save_passthrough(model.passthrough, folder)
 
     def read_weights(self, catalog: Catalog, config: M3AEConfig, folder: Path) -> M3AE:

@@ -4,17 +4,18 @@ import contextlib
 import errno
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import safetensors.torch
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from maskweave.errors import MaskweaveError, shown
 from maskweave.files import write_aside
+from maskweave.nn.tensor_files import LARGEST_FILE, files_of, index_of, open_file, open_files, part_of, split_by_size
 
 
 def save_tensors(tensors: Mapping[str, Tensor], path: Path, notes: Mapping[str, str] | None = None) -> None:
@@ -48,22 +49,32 @@ def _without_overlaps(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return separate
 
 
-@contextlib.contextmanager
-def open_tensors(path: Path) -> Iterator[Any]:
-    """Open a safetensors file, memory-mapped.
+def save_weights(tensors: Mapping[str, Tensor], path: Path, most: int = LARGEST_FILE) -> None:
+    """Write a safetensors file; or, if the tensors have more than `most` bytes, several and their index. Call it inside `write_aside`.
 
     Raises:
-        MaskweaveError: the file is missing or truncated, or has another format.
+        OSError: same as `save_tensors`.
     """
-    try:
-        with safe_open(path, framework="pt") as stored:
-            yield stored
-    except FileNotFoundError as error:
-        raise MaskweaveError(f"{path}: no such file") from error
-    except (OSError, SafetensorError) as error:
-        raise MaskweaveError(
-            f"{path}: cannot be read as safetensors, probably truncated ({error}); copy or make it again"
-        ) from error
+    groups = split_by_size(tensors, most)
+    files = [part_of(path, number, len(groups)) for number in range(len(groups))]
+    for file, group in zip(files, groups, strict=True):
+        save_tensors(group, file)
+    if len(groups) > 1:
+        places = {name: file.name for file, group in zip(files, groups, strict=True) for name in group}
+        size = sum(tensor.nbytes for tensor in tensors.values())
+        index_of(path).write_text(json.dumps({"metadata": {"total_size": size}, "weight_map": places}, indent=1))
+
+
+@contextlib.contextmanager
+def open_tensors(path: Path) -> Iterator[Any]:
+    """Open a safetensors file, memory-mapped; or, if it was split, all of its files as one.
+
+    Raises:
+        MaskweaveError: a file is missing or truncated, or has another format.
+    """
+    files = files_of(path)
+    with open_file(path) if files == [path] else open_files(files) as stored:
+        yield stored
 
 
 def load_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
@@ -72,7 +83,8 @@ def load_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
     Raises:
         MaskweaveError: tensors are missing, unexpected or of another shape; lists their names. Nothing is copied then.
     """
-    with _same(tensors, path) as stored, torch.no_grad():
+    with open_tensors(path) as stored, torch.no_grad():
+        check_same({name: tensor.shape for name, tensor in tensors.items()}, stored, path)
         for name, tensor in tensors.items():
             tensor.copy_(stored.get_tensor(name))
 
@@ -85,7 +97,8 @@ def take_tensors(module: nn.Module, path: Path) -> None:
         MaskweaveError: same as `load_tensors`; or a tensor has numbers of another kind, or NaN, infinite or absurdly large ones.
     """
     expected = module.state_dict()
-    with _same(expected, path) as stored:
+    with open_tensors(path) as stored:
+        check_same({name: tensor.shape for name, tensor in expected.items()}, stored, path)
         tensors = {name: _usable(stored.get_tensor(name), expected[name].dtype, f"{path}: {name}") for name in expected}
         module.load_state_dict(tensors, assign=True)
 
@@ -117,27 +130,28 @@ def _usable(tensor: Tensor, dtype: torch.dtype, where: str) -> Tensor:
     return tensor
 
 
-@contextlib.contextmanager
-def _same(tensors: Mapping[str, Tensor], path: Path) -> Iterator[Any]:
-    """Open a file that must hold tensors of the same names and shapes."""
-    with open_tensors(path) as stored:
-        names = set(stored.keys())
-        shapes = {name: tuple(stored.get_slice(name).get_shape()) for name in tensors if name in names}
-        faults = {
-            "missing in the file": [name for name in tensors if name not in names],
-            "not in the model": sorted(names - set(tensors)),
-            "of another shape": [
-                f"{name} {shape}, expected {tuple(tensors[name].shape)}"
-                for name, shape in shapes.items()
-                if shape != tuple(tensors[name].shape)
-            ],
-        }
-        if any(faults.values()):
-            details = "; ".join(f"{fault}: {listed(found)}" for fault, found in faults.items() if found)
-            raise MaskweaveError(
-                f"{path} does not match the model's architecture. {details}. Use the model that wrote it, or another folder"
-            )
-        yield stored
+def check_same(shapes: Mapping[str, Sequence[int]], stored: Any, path: Path) -> None:
+    """Check that an open file has tensors of these names and shapes, and no others.
+
+    Raises:
+        MaskweaveError: it has not; lists the names.
+    """
+    names = set(stored.keys())
+    found = {name: tuple(stored.get_slice(name).get_shape()) for name in shapes if name in names}
+    faults = {
+        "missing in the file": [name for name in shapes if name not in names],
+        "not in the model": sorted(names - set(shapes)),
+        "of another shape": [
+            f"{name} {shape}, expected {tuple(shapes[name])}"
+            for name, shape in found.items()
+            if shape != tuple(shapes[name])
+        ],
+    }
+    if any(faults.values()):
+        details = "; ".join(f"{fault}: {listed(these)}" for fault, these in faults.items() if these)
+        raise MaskweaveError(
+            f"{path} does not match the model's architecture. {details}. Use the model that wrote it, or another folder"
+        )
 
 
 def listed(names: list[str], most: int = 8) -> str:

@@ -1,12 +1,14 @@
 """Checkpoints: everything needed to resume training exactly, in safetensors and JSON.
 
 FOLDER/checkpoints/step-00000200/ contains model.safetensors, optimizer.safetensors, random.safetensors, state.json and, if `ema` is on,
-ema.safetensors (the average of the trained parameters). It is written under a temporary name and then renamed, so it is always complete.
+ema.safetensors (the average of the trained parameters). Of a model that is divided among processes, there are as many files of each but random.safetensors,
+`model-00001-of-00008.safetensors` and so on, each with the rows that one process had; any number of processes can resume from them, with any `parallel`.
+It is written under a temporary name and then renamed, so it is always complete.
 """
 
+import contextlib
 import math
-import re
-import warnings
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,17 +18,18 @@ from torch import Tensor, nn
 
 from maskweave.config import plain
 from maskweave.errors import MaskweaveError, shown
-from maskweave.files import read_json, remove, sweep, write_aside, write_json
-from maskweave.nn.weights import load_tensors, open_tensors, save_tensors
+from maskweave.files import sweep
+from maskweave.nn.tensor_files import open_file, open_files, part_of
+from maskweave.nn.weights import check_same
+from maskweave.training.checkpoint_files import FORMAT, Writing, files_of, latest, path_of, read_state, remove_old
 from maskweave.training.distributed import DistContext
 from maskweave.training.early_stopping import Best
 from maskweave.training.metrics import Meter
 from maskweave.training.optimizer import Average
 from maskweave.training.resuming import is_free
 from maskweave.training.settings import TrainSettings
+from maskweave.training.shares import Share, load_share, number_of_share, share_of
 from maskweave.training.skipped import Skipped
-
-FORMAT = 1
 
 
 @dataclass
@@ -51,6 +54,8 @@ class State:
     """The newest checkpoint."""
     skipped: Skipped = field(default_factory=Skipped)
     """Updates that changed no weights."""
+    writing: Writing | None = None
+    """The checkpoint that is being written."""
     best: Best = field(default_factory=Best)
     """The best validation, with `settings.early_stopping`. Its checkpoint is kept."""
 
@@ -60,48 +65,73 @@ class State:
 
 
 def save(folder: Path, state: State) -> None:
-    """Writes a checkpoint of `state` into run `folder` and removes old ones. All processes must call it; only the first one writes.
+    """Writes a checkpoint of `state` into run `folder` and removes old ones; with `async_checkpoints`, it is there after `finish`. All processes
+    must call it.
 
     Raises:
         FullDisk: no space is left; earlier checkpoints are unchanged.
     """
-    ranks = state.ranks
-    meters = ranks.gather(state.meter.state())
-    generators = ranks.gather(_generators(ranks.device))
-    target = path_of(folder, state.step)
-    if not ranks.is_main:
-        state.path = target
-        return
+    finish(folder, state)
+    ranks, settings = state.ranks, state.settings
+    own = {name: t.numpy().tobytes().hex() for name, t in _generators(ranks.device).items()}
+    meters, generators = zip(*ranks.gather([state.meter.state(), own]), strict=True)
+    stored = {"model": model_tensors(state.objective), "optimizer": _optimizer_tensors(state)}
+    if state.average is not None:
+        stored["ema"] = dict(state.average.mean)
+    number, shares = number_of_share(stored["model"], ranks.is_main)
+    files = {}
+    if number is not None:
+        for name, tensors in stored.items():
+            file = part_of(Path(f"{name}.safetensors"), number, shares).name
+            files[file] = share_of(tensors, ranks.is_main, copies=settings.async_checkpoints)
+    if ranks.is_main:
+        random = {f"{k}.{r}": _bytes(g) for r, states in enumerate(generators) for k, g in states.items()}
+        files["random.safetensors"] = Share(random, {})
     content = {
         "format": FORMAT,
         "step": state.step,
         "world": ranks.world,
+        "shares": shares,
         "has_ema": state.average is not None,
-        "settings": plain(state.settings),
+        "settings": plain(settings),
         "seconds": state.seconds,
-        "metrics": state.metrics,
-        "meters": meters,
+        "metrics": dict(state.metrics),
+        "meters": list(meters),
         "best": state.best.state(),
         "skipped": state.skipped.state(),
     }
-    with write_aside(target) as aside:
-        aside.mkdir()
-        save_tensors(model_tensors(state.objective), aside / "model.safetensors")
-        save_tensors(_optimizer_tensors(state), aside / "optimizer.safetensors")
-        random = {f"{k}.{r}": g for r, states in enumerate(generators) for k, g in states.items()}
-        save_tensors(random, aside / "random.safetensors")
-        if state.average is not None:
-            save_tensors(state.average.mean, aside / "ema.safetensors")
-        write_json(aside / "state.json", content)
-    for step, path in sorted(_found(folder).items())[: -state.settings.keep]:
-        if step < state.step and not (state.settings.early_stopping is not None and step == state.best.step):
-            remove(path)
-    state.path = target
+    state.writing = Writing(path_of(folder, state.step), ranks, files, content, settings.async_checkpoints)
+    if not settings.async_checkpoints:
+        finish(folder, state)
 
 
-def path_of(folder: Path, step: int) -> Path:
-    """Path of the checkpoint at a step."""
-    return Path(folder) / "checkpoints" / f"step-{step:08d}"
+def finish(folder: Path, state: State, only_if_done: bool = False) -> None:
+    """Commits the checkpoint that is being written, if there is one, and removes old ones. All processes must call it.
+
+    Args:
+        only_if_done: do nothing if a process is still writing.
+
+    Raises:
+        FullDisk: same as `save`.
+    """
+    if (writing := state.writing) is None or (only_if_done and not writing.is_done):
+        return
+    state.writing = None
+    writing.commit()
+    state.path = writing.target
+    if state.ranks.is_main:
+        best = {state.best.step, writing.best} if state.settings.early_stopping is not None else set()
+        remove_old(folder, int(writing.target.name[5:]), state.settings.keep, best)
+
+
+@contextlib.contextmanager
+def abandoning(state: State) -> Iterator[None]:
+    """Context in which an error leaves nothing of a checkpoint that is being written."""
+    try:
+        yield
+    finally:
+        if state.writing is not None:
+            state.writing.abandon()
 
 
 def restore_best(folder: Path, state: State) -> None:
@@ -109,21 +139,10 @@ def restore_best(folder: Path, state: State) -> None:
     if not state.best.step or state.best.step == state.step:
         return
     path = path_of(folder, state.best.step)
-    load_model(state.objective, path / "model.safetensors")
+    content = read_state(path)
+    _load(path, "model", content, model_tensors(state.objective))
     if state.average is not None:
-        load_tensors(state.average.mean, path / "ema.safetensors")
-
-
-def latest(folder: Path) -> Path | None:
-    """Returns the newest readable checkpoint of run `folder`, or None. Unreadable ones are skipped with a warning."""
-    for _, path in sorted(_found(folder).items(), reverse=True):
-        try:
-            _check(path)
-        except MaskweaveError as error:
-            warnings.warn(f"checkpoint skipped: {error}", stacklevel=2)
-        else:
-            return path
-    return None
+        _load(path, "ema", content, state.average.mean)
 
 
 def check_steps(path: Path | None, steps: int) -> None:
@@ -151,7 +170,7 @@ def check_split(path: Path | None, settings: TrainSettings, world: int, claimed:
     """
     if path is None:
         return
-    content = _check(path)
+    content = read_state(path)
     was = content["settings"]
     same = (was["batch_size"], was["accumulate"]) == (settings.batch_size, settings.accumulate)
     if same if claimed else content["step"] >= settings.steps:
@@ -169,7 +188,7 @@ def check_split(path: Path | None, settings: TrainSettings, world: int, claimed:
 def precision_used(folder: Path) -> str | None:
     """Returns the precision of the newest readable checkpoint of run `folder`, or None: "auto" in a recipe is resolved by the machine."""
     path = latest(folder)
-    return None if path is None else str(_check(path)["settings"]["precision"])
+    return None if path is None else str(read_state(path)["settings"]["precision"])
 
 
 def resume(folder: Path, state: State) -> list[str]:
@@ -187,13 +206,13 @@ def resume(folder: Path, state: State) -> list[str]:
     if path is None:
         return []
     check_steps(path, state.settings.steps)
-    content = _check(path)
+    content = read_state(path)
     check_split(path, state.settings, state.ranks.world)
-    load_model(state.objective, path / "model.safetensors")
-    _load_optimizer(path, state)
+    _load(path, "model", content, model_tensors(state.objective))
+    _load_optimizer(path, content, state)
     if state.average is not None:
         if content["has_ema"]:
-            load_tensors(state.average.mean, path / "ema.safetensors")
+            _load(path, "ema", content, state.average.mean)
         else:
             state.average = Average(state.objective, state.settings.ema)
     was, now = content["settings"], plain(state.settings)
@@ -214,13 +233,16 @@ def resume(folder: Path, state: State) -> list[str]:
     ]
 
 
-def load_model(objective: nn.Module, file: Path) -> None:
-    """Copies the tensors of a safetensors file into all parameters and buffers of a module.
+def _load(path: Path, name: str, content: dict[str, Any], tensors: Mapping[str, Tensor]) -> None:
+    """Copies the tensors of a checkpoint's `model` or `ema` into all of `tensors`, or this process's share of them.
 
     Raises:
         MaskweaveError: tensors are missing, unexpected or of another shape; the message lists them.
     """
-    load_tensors(model_tensors(objective), file)
+    files = files_of(path, name, content["shares"])
+    with open_files(files) as stored:
+        check_same({n: t.shape for n, t in tensors.items()}, stored, files[0])
+        load_share(tensors, stored)
 
 
 def model_tensors(objective: nn.Module) -> dict[str, Tensor]:
@@ -234,41 +256,6 @@ def model_tensors(objective: nn.Module) -> dict[str, Tensor]:
     return tensors
 
 
-def _found(folder: Path) -> dict[int, Path]:
-    """Checkpoints by step."""
-    paths = Path(folder, "checkpoints").glob("step-*")
-    return {int(path.name[5:]): path for path in paths if re.fullmatch(r"step-\d+", path.name)}
-
-
-def _check(path: Path) -> dict[str, Any]:
-    """Returns the content of state.json, after checking that all files of the checkpoint are complete.
-
-    Raises:
-        MaskweaveError: a file is damaged or missing.
-    """
-    content = read_json(path / "state.json", limit=None)
-    needed = {
-        "step": int,
-        "world": int,
-        "has_ema": bool,
-        "settings": dict,
-        "seconds": float,
-        "metrics": dict,
-        "meters": list,
-    }
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise MaskweaveError(f"{path / 'state.json'}: not the state of a maskweave checkpoint of format {FORMAT}")
-    for key, kind in needed.items():
-        if not isinstance(content.get(key), kind):
-            raise MaskweaveError(
-                f"{path / 'state.json'}: {key!r} is {shown(content.get(key))}, expected {kind.__name__}"
-            )
-    for name in ("model", "optimizer", "random", *(["ema"] if content["has_ema"] else [])):
-        with open_tensors(path / f"{name}.safetensors"):  # compares the header with the length of the file
-            pass
-    return content
-
-
 def _optimizer_tensors(state: State) -> dict[str, Tensor]:
     stored = state.optimizer.state_dict()["state"]
     return {
@@ -276,18 +263,23 @@ def _optimizer_tensors(state: State) -> dict[str, Tensor]:
     }
 
 
-def _load_optimizer(path: Path, state: State) -> None:
-    indices = {name: i for i, name in enumerate(state.parameter_names)}
-    moments: dict[int, dict[str, Tensor]] = {}
-    with open_tensors(path / "optimizer.safetensors") as stored:
+@torch.no_grad()
+def _load_optimizer(path: Path, content: dict[str, Any], state: State) -> None:
+    parameters = [p for group in state.optimizer.param_groups for p in group["params"]]
+    named = dict(zip(state.parameter_names, parameters, strict=True))
+    moments: dict[str, Tensor] = {}
+    with open_files(files_of(path, "optimizer", content["shares"])) as stored:
         for key in stored.keys():  # noqa: SIM118 - not a mapping
             name, _, part = key.rpartition("/")
-            if name not in indices:
+            if name not in named:
                 raise MaskweaveError(
                     f"{path}: the optimizer state has {shown(name)}, which is not a trained parameter of this run. Train the same parameters as before, or use another folder"
                 )
-            moments.setdefault(indices[name], {})[part] = stored.get_tensor(key)
-    state.optimizer.load_state_dict({"state": moments, "param_groups": state.optimizer.state_dict()["param_groups"]})
+            p = named[name]
+            like = list(p.shape) == stored.shape(key)
+            moments[key] = torch.zeros_like(p) if like else torch.zeros(stored.shape(key), device=p.device)
+            state.optimizer.state[p][part] = moments[key]
+        load_share(moments, stored)
 
 
 def _generators(device: torch.device) -> dict[str, Tensor]:
@@ -298,9 +290,13 @@ def _generators(device: torch.device) -> dict[str, Tensor]:
     return states
 
 
+def _bytes(text: str) -> Tensor:
+    return torch.frombuffer(bytearray.fromhex(text), dtype=torch.uint8)
+
+
 def _load_generators(path: Path, ranks: DistContext, step: int, seed: int) -> None:
     """Restores the random generators. A process that the run did not have before starts new ones."""
-    with open_tensors(path / "random.safetensors") as stored:
+    with open_file(path / "random.safetensors") as stored:
         names = set(stored.keys())
         if f"cpu.{ranks.rank}" not in names:
             torch.manual_seed(seed + ranks.rank + step * ranks.world)

@@ -1,26 +1,29 @@
-"""Data parallelism over several processes, as started by torchrun. With a single process, all of this does nothing.
+"""The processes of a training and how they talk. With a single process, all of this does nothing.
 
-Rank r of w processes takes batches r, r + w, r + 2w, …; gradients are summed; rank 0 writes the files.
+`maskweave.ranks` reads what the launcher says in the environment, without torch. `training.launch` lets the stages of a command wait for each
+other. This file has the process group of a training: rank r of w processes takes batches r, r + w, r + 2w, …; rank 0 speaks and writes the files
+that all share. How the model is spread over the processes is in `training.parallel`.
+
+Messages between processes are tensors or JSON. Torch's own functions for objects unpickle what they receive.
 """
 
 import atexit
 import contextlib
 import functools
-import inspect
+import json
 import os
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
+import torch.nn.functional as F
+from torch import Tensor
 
 from maskweave.errors import MaskweaveError
-from maskweave.ranks import rank, world
+from maskweave.ranks import world
 
 PATIENCE = timedelta(days=7)
 """How long small messages may wait, for instance while the first process writes a checkpoint. Lost processes are noticed in other ways."""
@@ -41,37 +44,17 @@ class DistContext:
     def is_main(self) -> bool:
         return self.rank == 0
 
-    def wrap(self, objective: nn.Module) -> nn.Module:
-        """Returns a module to call instead of the objective in training; it averages gradients over the processes.
-
-        Parameters without a gradient in any process get zeros if the objective has a method `unused_parameters`, and None otherwise, which takes
-        a search of the graph and a message more in each step. Buffers are equal at the start; after that the objective keeps them equal.
-        """
-        if self.world == 1:
-            return objective
-        declares = hasattr(objective, "unused_parameters")
-        known = inspect.signature(DistributedDataParallel).parameters
-        name = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"  # before torch 2.13
-        no_buffers: dict[str, Any] = {name: False}
-        return DistributedDataParallel(
-            _Connected(objective) if declares else _Detached(objective),
-            device_ids=[self.device.index] if self.device.type == "cuda" else None,
-            find_unused_parameters=not declares,
-            gradient_as_bucket_view=True,
-            **no_buffers,
-        )
-
-    def accumulating(self, wrapped: nn.Module) -> AbstractContextManager[None]:
-        """Context in which gradients are not averaged, because more batches follow before the update."""
-        return wrapped.no_sync() if isinstance(wrapped, DistributedDataParallel) else nullcontext()
-
     def gather(self, value: Any) -> list[Any]:
-        """Returns the `value`s of all processes in rank order. All processes must call it; for small values."""
+        """Returns the `value`s of all processes, which JSON can hold, in rank order. All processes must call it; for small values."""
         if self.world == 1:
             return [value]
-        values: list[Any] = [None] * self.world
-        dist.all_gather_object(values, value, group=self.control)
-        return values
+        content = torch.frombuffer(bytearray(json.dumps(value), "utf-8"), dtype=torch.uint8)
+        sizes = [torch.zeros(1, dtype=torch.int64) for _ in range(self.world)]
+        dist.all_gather(sizes, torch.tensor([len(content)]), group=self.control)
+        longest = int(max(sizes))
+        parts = [torch.empty(longest, dtype=torch.uint8) for _ in range(self.world)]
+        dist.all_gather(parts, F.pad(content, (0, longest - len(content))), group=self.control)
+        return [json.loads(part[: int(size)].numpy().tobytes()) for part, size in zip(parts, sizes, strict=True)]
 
     def sum(self, numbers: Tensor) -> Tensor:
         """Returns the sum of `numbers`, in main memory, over all processes. All processes must call it, with equally many."""
@@ -83,40 +66,12 @@ class DistContext:
         """Whether `flag` is true in any process. All processes must call it."""
         return bool(self.sum(torch.tensor(int(flag))))
 
-
-class _Detached(nn.Module):
-    """The objective with detached metrics. Otherwise DDP would wait for gradients that never come."""
-
-    def __init__(self, objective: nn.Module):
-        super().__init__()
-        self.objective = objective
-
-    def forward(self, *arguments: Any) -> tuple[Tensor, dict[str, Tensor]]:
-        loss, metrics = self.objective(*arguments)
-        return loss, {name: value.detach() for name, value in metrics.items()}
-
-
-class _Connected(_Detached):
-    """The objective with a loss that every parameter is connected to, so that DDP gets a gradient for each, if only an empty one."""
-
-    def __init__(self, objective: nn.Module):
-        super().__init__(objective)
-        self.trained = [p for p in objective.parameters() if p.requires_grad]
-
-    def forward(self, *arguments: Any) -> tuple[Tensor, dict[str, Tensor]]:
-        loss, metrics = super().forward(*arguments)
-        return _Connect.apply(loss, *self.trained), metrics
-
-
-class _Connect(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, loss: Tensor, *parameters: Tensor) -> Tensor:
-        ctx.parameters = len(parameters)
-        return loss.clone()
-
-    @staticmethod
-    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
-        return (upstream[0], *[None] * ctx.parameters)
+    def copy_from_first(self, tensors: Iterable[Tensor]) -> None:
+        """Gives tensors the values that they have in the first process. All processes must call it, with tensors of the same shapes."""
+        for tensor in tensors if self.world > 1 else ():
+            content = tensor.detach().cpu().contiguous()
+            dist.broadcast(content.reshape(-1).view(torch.uint8), 0, group=self.control)
+            tensor.detach().copy_(content)
 
 
 def check_device(device: str) -> None:
@@ -197,13 +152,3 @@ def leave() -> None:
     if dist.is_initialized():
         dist.destroy_process_group()
     _join.cache_clear()
-
-
-def processes_of(settings_processes: int) -> int:
-    """Returns the number of processes that will train together: those that torchrun started, else `train.processes`."""
-    return int(os.environ.get("WORLD_SIZE", settings_processes))
-
-
-def is_main_process() -> bool:
-    """Whether this process writes files. For use outside of training."""
-    return rank() == 0

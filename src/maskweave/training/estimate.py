@@ -9,9 +9,10 @@ import torch
 from maskweave.data.columns import Column
 from maskweave.modality.catalogs import Catalog
 from maskweave.modality.entry import Modality
-from maskweave.nn.costs import BF16_SHARE, training_costs
+from maskweave.nn.costs import training_costs
 from maskweave.nn.layers import count_parameters
 from maskweave.training.hardware import gpu_named
+from maskweave.training.memory import FITS, Needs, ParallelPlan, choose_plan, needs_of
 from maskweave.training.recipe import Recipe
 from maskweave.training.updates import count
 
@@ -19,8 +20,8 @@ SAMPLES = 8
 """Samples of the batch that is counted."""
 SHARE = 0.4
 """Share of a GPU's peak that times are estimated with."""
-STATE_BYTES = 16
-"""Of a parameter: weight, gradient and AdamW's two means, in float32."""
+PER_MACHINE = 8
+"""GPUs of a machine, of which `hybrid` depends."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,13 @@ class Estimate:
     """Of a sample, forward and backward."""
     tokens: float
     """Input and target tokens of a sample."""
-    activations: float
-    """Bytes for a sample."""
+    needs: Needs
+    """Memory, with activations for the recipe's batch."""
+
+    @property
+    def activations(self) -> float:
+        """Bytes for the recipe's batch, without activation checkpointing."""
+        return self.needs.activations["none"]
 
 
 def estimate(recipe: Recipe, catalog: Catalog) -> Estimate:
@@ -47,9 +53,8 @@ def estimate(recipe: Recipe, catalog: Catalog) -> Estimate:
     costs = training_costs(objective, batch)
     counts = count(batch, objective)
     tokens = sum(n for name, n in counts.items() if name.startswith(("inputs/", "targets/")))
-    share = BF16_SHARE if recipe.train.precision != "float32" else 1.0
     return Estimate(
-        count_parameters(model), costs.flops / SAMPLES, tokens / SAMPLES, costs.activations * share / SAMPLES
+        count_parameters(model), costs.flops / SAMPLES, tokens / SAMPLES, needs_of(objective, batch, recipe.train)
     )
 
 
@@ -70,25 +75,47 @@ def describe_estimate(recipe: Recipe, catalog: Catalog, gpu: str, gpus: int) -> 
         return [f"costs: not estimated, because the model cannot be built without data: {error}"]
     samples = train.batch_size * train.accumulate * gpus
     precision = "float32" if train.precision == "float32" else "bf16"
-    state = costs.parameters * (STATE_BYTES + (4 if train.ema else 0))
-    activations = costs.activations * train.batch_size
+    plan = choose_plan(costs.needs, train, card.memory, gpus, min(gpus, PER_MACHINE))
     rate = SHARE * card.peak(precision) / costs.flops  # samples per second and GPU
     hours = samples * train.steps / (rate * gpus) / 3600
     lines = [
         f"model: {costs.parameters / 1e6:,.1f} M parameters; {_flops(costs.flops)} a sample of {costs.tokens:,.0f} tokens; "
         f"{_flops(costs.flops * samples)} a step of {samples:,} samples ({train.batch_size} × accumulate {train.accumulate} × {gpus} GPUs)",
-        f"memory of a GPU: {state / 1e9:,.1f} GB for weights, gradients{', average' if train.ema else ''} and AdamW, and about "
-        f"{activations / 1e9:,.1f} GB for activations of {train.batch_size} samples in {precision}, of {card.memory / 1e9:,.0f} GB",
+        _memory_line(costs.needs, plan, recipe, precision, card.memory),
         f"{gpus} × {gpu} at {SHARE:.0%} of {card.peak(precision) / 1e12:,.0f} TFLOP/s: {rate * costs.tokens:,.0f} tokens/s and {rate:,.1f} samples/s "
         f"a GPU; {hours:,.3g} hours, {hours * gpus:,.4g} GPU hours",
     ]
-    if state + activations > card.memory:
-        lines.append(
-            f"this does not fit on {gpu}: lower train.batch_size and raise train.accumulate, which changes no loss, or use a smaller model"
-            if state < card.memory
-            else f"this does not fit on {gpu} at any batch size: use a GPU with more memory, or a smaller model"
-        )
+    if costs.needs.total(plan) > FITS * card.memory:
+        lines.append(_what_to_do(costs.needs, plan, recipe, gpu, card.memory))
     return lines
+
+
+def _memory_line(needs: Needs, plan: ParallelPlan, recipe: Recipe, precision: str, memory: float) -> str:
+    train, divided = recipe.train, f" divided among {plan.shards} GPUs" if plan.shards > 1 else ""
+    return (
+        f"memory of a GPU with parallel {plan.parallel} and activation_checkpointing {plan.checkpointing}: {needs.state(plan.shards) / 1e9:,.1f} GB for "
+        f"weights, gradients{', average' if train.ema else ''} and AdamW{divided}, and about {needs.activations[plan.checkpointing] / 1e9:,.1f} GB for "
+        f"activations of {train.batch_size} samples in {precision}, of {memory / 1e9:,.0f} GB"
+    )
+
+
+def _what_to_do(needs: Needs, plan: ParallelPlan, recipe: Recipe, gpu: str, memory: float) -> str:
+    """A sentence for a training that does not fit."""
+    advice = []
+    if plan.shards == 1 and recipe.train.parallel not in ("auto", "none"):
+        advice.append("set train.parallel to auto on several GPUs")
+    elif plan.shards == 1:
+        advice.append("use several GPUs, among which train.parallel auto divides the model")
+    if needs.state(plan.shards) > FITS * memory:
+        start = f"this does not fit on {gpu} at any batch size"
+        advice += [] if plan.shards == 1 else ["use more GPUs"]
+        advice.append("use GPUs with more memory, or a smaller model")
+    else:
+        start = f"this does not fit on {gpu}"
+        if plan.checkpointing != "full":
+            advice.append("set train.activation_checkpointing to auto")
+        advice.append("lower train.batch_size and raise train.accumulate, which changes no loss")
+    return f"{start}: {'; or '.join(advice)}"
 
 
 class FullSamples:

@@ -1,5 +1,6 @@
-"""The hardware: compilation, and how fast it multiplies matrices."""
+"""The hardware: compilation, how fast it multiplies matrices, and its memory."""
 
+import math
 import time
 from typing import NamedTuple
 
@@ -7,6 +8,7 @@ import torch
 from torch import nn
 
 from maskweave.errors import MaskweaveError
+from maskweave.training.blocks import blocks_of
 
 
 class Gpu(NamedTuple):
@@ -81,13 +83,14 @@ def _measured(device: torch.device, precision: str, shape: tuple[int, int, int])
 
 
 def compile_blocks(objective: nn.Module) -> None:
-    """Compiles the blocks of `objective`, the members of its outermost module lists, with torch.compile, each at its first call.
+    """Compiles the blocks of `objective` with torch.compile, each at its first call.
 
     The code around the blocks uses lists whose lengths differ between batches, so compiling it would cause constant recompilation.
     """
-    for child in objective.children():
-        if isinstance(child, nn.ModuleList):
-            for block in child:
-                block.compile()
-        else:
-            compile_blocks(child)
+    for block in blocks_of(objective):
+        block.compile()
+
+
+def memory_of(device: torch.device) -> float:
+    """Returns the bytes of a GPU's memory; infinity for a CPU, whose memory the processes of a machine share."""
+    return float(torch.cuda.get_device_properties(device).total_memory) if device.type == "cuda" else math.inf

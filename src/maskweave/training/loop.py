@@ -4,6 +4,7 @@ Contents: `fit` builds the state and resumes it; `_train` is the loop; the rest 
 Devices, precision, averaging, processes and files are handled here, not in the objective.
 """
 
+import contextlib
 import math
 import re
 from dataclasses import dataclass, replace
@@ -18,17 +19,21 @@ from maskweave.interruption import Interrupted, StopSignal
 from maskweave.nn.cpu import has_bf16_instructions, keep_freed_memory, this_processor
 from maskweave.progress import Progress, progress
 from maskweave.training import checkpoints
+from maskweave.training.blocks import checkpoint_activations
+from maskweave.training.checkpoint_files import path_of
 from maskweave.training.checkpoints import State
-from maskweave.training.distributed import connect
+from maskweave.training.distributed import DistContext, connect
 from maskweave.training.early_stopping import SPLIT
 from maskweave.training.hardware import compile_blocks
 from maskweave.training.loading import load
+from maskweave.training.memory import ParallelPlan, choose_plan, needs_of
 from maskweave.training.metrics import Clock, MetricsLog
 from maskweave.training.optimizer import Average, build_optimizer, learning_rate
 from maskweave.training.pace import Pace
+from maskweave.training.parallel import devices_of, shard, unshard
 from maskweave.training.settings import TrainSettings, is_due
 from maskweave.training.stepping import Stepper
-from maskweave.training.updates import Updates
+from maskweave.training.updates import Updates, count
 from maskweave.training.validating import Validation
 
 CHECK_EVERY = 50
@@ -64,7 +69,7 @@ def fit(
     """Trains `objective`, or resumes the run in `folder`. Returns at once if that run is finished.
 
     Afterwards the objective is in evaluation mode and has the final weights: those of the best validation if `settings.early_stopping` is on,
-    and their moving average if `settings.ema` is.
+    and their moving average if `settings.ema` is. If the model was divided among processes, it is then in main memory.
 
     Args:
         objective: called with a batch, returns the loss and a dict of metrics, all scalar tensors. It may have two methods:
@@ -102,10 +107,13 @@ def fit(
         raise MaskweaveError("early_stopping needs batches to validate on, but there are none; remove it")
     if ranks.device.type == "cpu":
         keep_freed_memory()
-    objective.to(ranks.device).train()
-    optimizer, names = build_optimizer(objective, settings)
-    average = Average(objective, settings.ema) if settings.ema else None
-    state = State(objective, optimizer, names, average, settings, ranks)
+    plan = _plan(objective.train(), batches, settings, ranks)
+    if _is_open(settings, ranks):
+        news.append(f"parallel is {plan.parallel}, activation_checkpointing is {plan.checkpointing}")
+    trained = objective.to(ranks.device) if plan.shards == 1 else shard(objective, ranks, plan.shards, settings)
+    optimizer, names = build_optimizer(trained, settings)
+    average = Average(trained, settings.ema) if settings.ema else None
+    state = State(trained, optimizer, names, average, settings, ranks)
     news += checkpoints.resume(folder, state)
     resumed_from = state.step
     title = title or "training"
@@ -114,31 +122,57 @@ def fit(
         if not finished:
             for line in news:
                 bar.say(f"{title}: {line}")
-            _train(state, batches, validation, folder, bar, resume_command)
+            with checkpoint_activations(trained, plan.checkpointing), checkpoints.abandoning(state):
+                _train(state, objective, batches, validation, folder, bar, resume_command)
     ranks.any(False)  # wait until the first process has written everything
     if settings.early_stopping is not None:
         checkpoints.restore_best(folder, state)
     if state.average is not None:
         state.average.swap()
+    if trained is not objective:
+        unshard(trained, objective)
     objective.eval()
     assert state.path is not None
     best_step = state.best.step if settings.early_stopping is not None else 0
     return FitResult(state.step, state.metrics, state.path, state.seconds, resumed_from, best_step)
 
 
+def _plan(objective: nn.Module, batches: Batches, settings: TrainSettings, ranks: DistContext) -> ParallelPlan:
+    """Returns how the model is spread over the processes, the same in all of them. What it needs is counted only if the choice depends on it."""
+    memory, per_machine = devices_of(ranks)
+    needs = None
+    if memory < math.inf and _is_open(settings, ranks):
+        batch = batches[0]
+        counts = [count(batch, objective)] if hasattr(objective, "count") else []
+        with contextlib.suppress(NotImplementedError, RuntimeError):  # the meta device does not have all of torch
+            needs = needs_of(objective, batch, settings, *counts)
+    return choose_plan(needs, settings, memory, ranks.world, per_machine)
+
+
+def _is_open(settings: TrainSettings, ranks: DistContext) -> bool:
+    """Whether the settings leave a choice that depends on memory."""
+    return settings.activation_checkpointing == "auto" or (ranks.world > 1 and settings.parallel == "auto")
+
+
 def _train(
-    state: State, batches: Batches, validation: SizedBatches | None, folder: Path, bar: Progress, resume_command: str
+    state: State,
+    objective: nn.Module,
+    batches: Batches,
+    validation: SizedBatches | None,
+    folder: Path,
+    bar: Progress,
+    resume_command: str,
 ) -> None:
     """Trains until the last step, until the validation loss has stopped falling, or until a stop is requested."""
-    objective, settings, ranks, steps = state.objective, state.settings, state.ranks, state.settings.steps
+    settings, ranks, steps = state.settings, state.ranks, state.settings.steps
     early = settings.early_stopping
     per_step = settings.accumulate * ranks.world
     batches_of_rank = load(
         batches, range(state.step * per_step + ranks.rank, steps * per_step, ranks.world), settings.workers, ranks
     )
     if settings.compile:
-        compile_blocks(objective)
-    stepper = Stepper(state)
+        compile_blocks(state.objective)
+    stepper = Stepper(state, batches)
     validate = None if validation is None else Validation(state, validation)
     clock = Clock(state.seconds)
     shown: set[str] = set()
@@ -170,6 +204,7 @@ def _train(
             if logs:
                 line = {"loss": math.nan} | state.meter.means(ranks)  # without targets, there is none
                 state.meter.reset()
+                checkpoints.finish(folder, state, only_if_done=True)
                 line["learning_rate"] = learning_rate(state.step - 1, settings)
                 line |= state.skipped.metrics() | pace.metrics(clock.lap(), updates.waited)
                 line["seconds"] = clock.seconds()
@@ -194,7 +229,8 @@ def _train(
             bar.advance()
             if state.is_finished:
                 break
-        if updates.stopped and state.path != checkpoints.path_of(folder, state.step):
+        checkpoints.finish(folder, state)
+        if updates.stopped and state.path != path_of(folder, state.step):
             stepper.check()
             save()
         if updates.stopped or (state.step == steps and ranks.any(stop.asked)):

@@ -17,13 +17,13 @@ from maskweave.data.token_store import TokenData
 from maskweave.data.tokenizing import tokenize
 from maskweave.errors import MaskweaveError
 from maskweave.families.weights import made_from, save_model
-from maskweave.files import digest
 from maskweave.modality.catalogs import Catalog
-from maskweave.ranks import WHOLE, JobPart
+from maskweave.ranks import WHOLE, JobPart, is_main_process, processes_of
 from maskweave.tokenizers.folder import load_tokenizers, to_device
 from maskweave.training import checkpoints
 from maskweave.training.buildable import check_buildable
-from maskweave.training.distributed import is_main_process, local_device, processes_of
+from maskweave.training.checkpoint_files import latest, weights_digest
+from maskweave.training.distributed import local_device
 from maskweave.training.launch import barrier, divide, first
 from maskweave.training.learned_scaling import learn_scaling, with_learned, with_learned_of
 from maskweave.training.loop import FitResult, fit
@@ -61,7 +61,7 @@ def claim(recipe: Recipe, folder: Path) -> Catalog:
 def _claim(recipe: Recipe, folder: Path) -> Catalog:
     catalog = _known_catalog(recipe, folder)
     check_buildable(recipe, catalog, folder)
-    newest = checkpoints.latest(folder)
+    newest = latest(folder)
     checkpoints.check_steps(newest, recipe.train.steps)
     checkpoints.check_split(newest, recipe.train, processes_of(recipe.train.processes), claimed=True)
     claim_folder(folder, plain(recipe), catalog)
@@ -146,7 +146,7 @@ def _fit_and_save(recipe: Recipe, catalog: Catalog, folder: Path, command: str) 
     """Body of each process of a training. Returns the fields of its `FitResult`, in the types of JSON."""
     model, result = _fit_model(recipe, catalog, folder, command)
     if is_main_process():
-        weights = digest(result.checkpoint / "model.safetensors", result.checkpoint / "ema.safetensors")
+        weights = weights_digest(result.checkpoint)
         if made_from(folder) != weights:
             save_model(model, catalog, folder, weights)
     return {**asdict(result), "checkpoint": str(result.checkpoint)}

@@ -32,6 +32,13 @@ class TokenizersSettings:
     reuse: str = ""
     """Folder of trained tokenizers (the `tokenizers` folder of a run). Tokenizers found there are copied instead of trained."""
 
+    def __post_init__(self) -> None:
+        if self.train.parallel not in ("auto", "none"):
+            raise MaskweaveError(
+                f"train.parallel is {self.train.parallel}, but a tokenizer is trained by one process; several processes train different tokenizers. "
+                "Set it to auto"
+            )
+
 
 @dataclass(frozen=True)
 class EvaluationRequest:

@@ -10,7 +10,10 @@ from typing import Any, NamedTuple
 from maskweave.errors import shown
 from maskweave.families.base import families
 
-HANDLING = ("log_every", "validate_every", "checkpoint_every", "keep", "workers", "threads", "compile", "device")
+HANDLING = (
+    *("log_every", "validate_every", "checkpoint_every", "keep", "async_checkpoints", "workers", "threads", "compile", "device"),
+    *("parallel", "reshard_after_forward", "activation_checkpointing"),
+)  # fmt: skip
 """Training settings that do not affect the weights."""
 COURSE = (
     "steps",

@@ -13,9 +13,8 @@ from maskweave.files import read_json, read_yaml, remove, sweep, write_yaml
 from maskweave.locks import lock
 from maskweave.modality.catalogs import Catalog, catalog_from
 from maskweave.modality.entry import training_facts
-from maskweave.ranks import WHOLE, JobPart
-from maskweave.training.checkpoints import latest
-from maskweave.training.distributed import is_main_process
+from maskweave.ranks import WHOLE, JobPart, is_main_process
+from maskweave.training.checkpoint_files import latest
 from maskweave.training.resuming import changes, is_free
 from maskweave.training.split_record import claim_splits
 

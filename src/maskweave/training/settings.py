@@ -58,6 +58,14 @@ class TrainSettings:
     """Number of newest checkpoints to keep."""
     processes: int = 1
     """Processes on this machine that train together, each with one thread or one GPU. Keep it at 1 under torchrun, which starts the processes itself."""
+    parallel: Literal["auto", "none", "ddp", "fsdp", "hybrid"] = "auto"
+    """How several processes hold the model: `ddp`: each has all of it; `fsdp`: parameters, gradients and optimizer state are divided among them; `hybrid`: divided among the processes of a machine. `auto`: the first of ddp, hybrid (on several machines) and fsdp that fits the GPUs' memory by estimate; `none`: refuse several processes. One process has all of it in any case."""
+    reshard_after_forward: bool = True
+    """With fsdp and hybrid, free the gathered weights of a block after its forward pass and gather them again for the backward pass. false: keep them, which sends less and takes more memory."""
+    activation_checkpointing: Literal["auto", "none", "selective", "full"] = "none"
+    """What blocks compute again in the backward pass instead of keeping it in memory: `selective`: all but matrix products and attention; `full`: everything. Losses stay the same. `auto`: the least that fits the GPU's memory by estimate."""
+    async_checkpoints: bool = False
+    """Write checkpoints while training goes on. Needs main memory for a copy of weights, averages and optimizer state."""
     workers: int = 0
     """Processes that prepare batches; 0: the training process prepares them."""
     threads: int = 0
@@ -97,6 +105,10 @@ class TrainSettings:
         if self.lazy_embeddings and self.processes > 1:
             raise MaskweaveError(
                 f"lazy_embeddings works only with one process, but processes is {self.processes}; set lazy_embeddings to false or processes to 1"
+            )
+        if self.parallel == "none" and self.processes > 1:
+            raise MaskweaveError(
+                f"parallel is none, but processes is {self.processes}; set parallel to auto, or processes to 1"
             )
         self._expect("learning_rate", 0 < self.learning_rate < math.inf, "a number above 0")
         self._expect("ema", 0 <= self.ema < 1, "0 (off), or a decay below 1")

@@ -1,14 +1,16 @@
 """One update of the weights: forward and backward passes, clipping, AdamW, and the moving average."""
 
 from collections.abc import Mapping
-from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
 
+from maskweave.data.order import Batches
 from maskweave.errors import MaskweaveError
 from maskweave.training.checkpoints import State
 from maskweave.training.optimizer import clip_gradients, gradient_parts, learning_rate, trained
+from maskweave.training.parallel import accumulating, is_sharded, whole, wrap
+from maskweave.training.spare import Spare
 from maskweave.training.updates import SAMPLES, Update, has_targets, metric_weights
 
 
@@ -22,8 +24,9 @@ class Stepper:
     Whether losses and gradients are finite is stored until `check` is called, because each look would wait for the GPU.
     """
 
-    def __init__(self, state: State):
-        self.state, self.wrapped = state, state.ranks.wrap(state.objective)
+    def __init__(self, state: State, batches: Batches):
+        self.state, self.wrapped = state, wrap(state.objective, state.ranks)
+        self._batches, self._spare = batches, Spare(state.objective)
         self.parameters = list(trained(state.objective).values())
         self._counts = hasattr(state.objective, "count")
         self._unused = getattr(state.objective, "unused_parameters", None)
@@ -40,9 +43,14 @@ class Stepper:
         total = torch.zeros((), device=ranks.device)
         for number, (batch, counts) in enumerate(zip(update.batches, update.counts, strict=True), 1):
             is_last = number == len(update.batches)
+            if not has_targets(counts) and is_sharded(self.wrapped):
+                with accumulating(self.wrapped, is_last):
+                    self._keep_up()
+                continue
             if not has_targets(counts) and not (is_last and ranks.world > 1):  # other processes wait for the last one
                 continue
-            with nullcontext() if is_last else ranks.accumulating(self.wrapped):
+            self._spare.note(batch)
+            with accumulating(self.wrapped, is_last):
                 with precision(state):
                     loss, metrics = self.wrapped(batch.to(ranks.device), *([update.totals] if self._counts else []))
                 # Processes average their gradients, but an update's is the sum over them.
@@ -53,7 +61,7 @@ class Stepper:
             measured.append((metrics, metric_weights(metrics, counts)))
         self._settle_unused(update.totals)
         gradients = gradient_parts(self.parameters)
-        norm = nn.utils.get_total_norm(gradients, foreach=True)
+        norm = whole(nn.utils.get_total_norm(gradients, foreach=True))
         finite = norm.isfinite()
         self._unchecked.append((state.step + 1, update.names, total.isfinite(), finite))
         # The mean over processes of `total` is the update's loss.
@@ -61,6 +69,14 @@ class Stepper:
             if metrics:
                 state.meter.add(metrics, weights, keep=finite)
         self._step(gradients, norm)
+
+    def _keep_up(self) -> None:
+        """Computes nothing, but gathers parameters as often as the other processes, which compute a batch with targets."""
+        per_step = self.state.settings.accumulate * self.state.ranks.world
+        these = range(self.state.step * per_step, (self.state.step + 1) * per_step)
+        with precision(self.state):
+            loss = self._spare.loss(self.wrapped, self._batches, these, self.state.ranks.device)
+        loss.backward(torch.zeros_like(loss))
 
     def _settle_unused(self, totals: Mapping[str, float]) -> None:
         """Parameters of modalities that the whole update lacks have no gradient, and all others have one, however the update was split."""

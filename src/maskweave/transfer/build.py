@@ -22,7 +22,7 @@ from maskweave.modality.catalogs import Catalog, load_saved_catalog
 from maskweave.models.encoder import Encoder, add_stochastic_depth
 from maskweave.models.lora import add_lora, merge_lora
 from maskweave.models.sample_heads import NumberHead, PooledHead
-from maskweave.nn.weights import save_tensors, take_tensors
+from maskweave.nn.weights import save_weights, take_tensors
 from maskweave.objectives.boxes import corners
 from maskweave.objectives.transfer import TransferObjective
 from maskweave.tokenizers.base import Tokenizer
@@ -231,7 +231,7 @@ def save_transferred(
             },
         }
         write_json(aside / "config.json", config)
-        save_tensors(_tensors(encoder, objective.head), aside / "model.safetensors")
+        save_weights(_tensors(encoder, objective.head), aside / "model.safetensors")
 
 
 def _bins(head: nn.Module) -> int:

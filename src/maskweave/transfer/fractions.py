@@ -17,9 +17,9 @@ from maskweave.errors import MaskweaveError, shown
 from maskweave.evaluate.run import EvaluationRow
 from maskweave.files import write_aside, write_json
 from maskweave.generate.features import FeatureExtractor
+from maskweave.ranks import is_main_process
 from maskweave.report.curves import COLORS, GRAY, as_png, open_panels
 from maskweave.report.tables import short_number
-from maskweave.training.distributed import is_main_process
 from maskweave.transfer.data import Parts, open_examples
 from maskweave.transfer.probe import Labeled, probe_features, probe_rows
 from maskweave.transfer.recipe import TransferRecipe

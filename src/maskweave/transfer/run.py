@@ -18,12 +18,14 @@ from maskweave.models.encoder import Encoder
 from maskweave.models.sample_heads import NumberHead
 from maskweave.nn.layers import count_parameters
 from maskweave.objectives.transfer import TransferObjective
+from maskweave.ranks import is_main_process, processes_of
 from maskweave.report.advice import RunFacts, advise
 from maskweave.report.html import Sections, write_report
 from maskweave.report.sheets import sheet_for
 from maskweave.tokenizers.folder import load_tokenizers
-from maskweave.training.checkpoints import check_split, latest
-from maskweave.training.distributed import connect, is_main_process, processes_of
+from maskweave.training.checkpoint_files import latest
+from maskweave.training.checkpoints import check_split
+from maskweave.training.distributed import connect
 from maskweave.training.launch import first
 from maskweave.training.learned_scaling import learns, with_learned_by_tokenizers, with_values
 from maskweave.training.loop import fit
