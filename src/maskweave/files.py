@@ -21,6 +21,7 @@ import yaml
 
 from maskweave import locks
 from maskweave.errors import FullDisk, MaskweaveError, shown
+from maskweave.limits import reading
 
 MAX_TEXT_SETTING = "MASKWEAVE_MAX_TEXT_MB"
 """Environment variable: the largest YAML or JSON file that is read, in MB."""
@@ -260,16 +261,17 @@ def read_json_object(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def max_text_mb(limit: float = MAX_TEXT_MB) -> float:
-    """Returns the limit in MB, after `MASKWEAVE_MAX_TEXT_MB` is applied.
+    """Returns the limit in MB, after `MASKWEAVE_MAX_TEXT_MB`, or `limits.text_mb` of a recipe, is applied.
 
     Raises:
         MaskweaveError: the variable is not a number above 0.
     """
     setting = os.environ.get(MAX_TEXT_SETTING, "").strip()
-    if not setting:
+    own = reading().text_mb
+    if not setting and own is None:
         return limit
     try:
-        number = float(setting)
+        number = float(setting if own is None else own)
     except ValueError:
         number = math.nan
     if not number > 0:

@@ -10,6 +10,7 @@ import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from damage import Outcome
@@ -52,7 +53,7 @@ class Runs:
     """
 
     KINDS = ("kill", "full disk", "small disk", "vanishing folder", "read-only folder", "times", "clock", "two at once")
-    COUNTS = {"kill": 100, "full disk": 60, "small disk": 25, "vanishing folder": 25, "read-only folder": 25, "times": 10, "clock": 10, "two at once": 10}  # fmt: skip
+    COUNTS: ClassVar[dict[str, int]] = {"kill": 100, "full disk": 60, "small disk": 25, "vanishing folder": 25, "read-only folder": 25, "times": 10, "clock": 10, "two at once": 10}  # fmt: skip
     """Cases of each kind."""
 
     def __init__(self, folder: Path):

@@ -22,6 +22,7 @@ from maskweave.data.error_budget import SKIPPED, ErrorBudget, Fault, listed, rea
 from maskweave.data.shards import FORMAT, SAMPLES_IN_MEMORY, Shards, Tars
 from maskweave.errors import BadSample, MaskweaveError
 from maskweave.files import digest, read_json, remove, sweep, write_json
+from maskweave.limits import read_within, reading
 from maskweave.locks import lock
 from maskweave.modality.catalogs import Catalog
 from maskweave.progress import Progress, progress
@@ -101,7 +102,7 @@ def _label(shards: Shards, limit: float, jobs: int, part: JobPart) -> LabelRepor
     kept = 0
     with (
         progress("label", sum(len(shards.keys_of(shard)) for shard in mine), quiet=not part.count) as bar,
-        ThreadPoolExecutor(jobs) as pool,
+        ThreadPoolExecutor(jobs, initializer=read_within, initargs=(reading(),)) as pool,
     ):
         for shard in mine:
             if work.finished(shard):

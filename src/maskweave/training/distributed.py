@@ -45,7 +45,8 @@ class DistContext:
         """Returns a module to call instead of the objective in training; it averages gradients over the processes.
 
         Parameters without a gradient in any process get zeros if the objective has a method `unused_parameters`, and None otherwise, which takes
-        a search of the graph and a message more in each step. Buffers are equal at the start; after that the objective keeps them equal.
+        a search of the graph and a message more in each step. So it is on a CPU, where a resumed run must end equal bit for bit: without the search, DDP
+        regroups the gradients after the first step, and with it the order in which those of three or more processes are added. Buffers are equal at the start; after that the objective keeps them equal.
         """
         if self.world == 1:
             return objective
@@ -56,7 +57,7 @@ class DistContext:
         return DistributedDataParallel(
             _Connected(objective) if declares else _Detached(objective),
             device_ids=[self.device.index] if self.device.type == "cuda" else None,
-            find_unused_parameters=not declares,
+            find_unused_parameters=not declares or self.device.type == "cpu",
             gradient_as_bucket_view=True,
             **no_buffers,
         )
