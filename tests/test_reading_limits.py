@@ -16,8 +16,8 @@ from maskweave.modality.catalogs import load_catalog
 from maskweave.training.recipe import Recipe, load_recipe
 from maskweave.training.resuming import is_free
 from maskweave.training.sources import open_source
-from maskweave.transfer.data import Examples
-from maskweave.transfer.target import make_target
+from maskweave.transfer.data import Examples, open_examples
+from maskweave.transfer.recipe import TransferData
 from maskweave.values.files import VALUE_SETTING
 
 TOO_LARGE = "decoding 400 × 400 pixels takes 1,920,000 bytes; expected at most 1,048,576, see MASKWEAVE_MAX_VALUE_MB and limits.value_mb"
@@ -56,21 +56,27 @@ def test_a_recipe_limits_its_values_in_any_process(
     assert not refused["small.png"] and TOO_LARGE in refused["large.png"]
     monkeypatch.setenv(VALUE_SETTING, "1")
     assert TOO_LARGE in errors("")["large.png"]
-    assert errors("limits: {value_mb: 2}") == {"small.png": "", "large.png": ""}, "the recipe's limit replaces the variable's"
+    assert errors("limits: {value_mb: 2}") == {"small.png": "", "large.png": ""}, (
+        "the recipe's limit replaces the variable's"
+    )
     assert reading() == ReadingLimits(), "nothing is left behind"
 
 
-def test_examples_keep_the_limits_they_were_opened_with(pictures: Path, tmp_path: Path) -> None:
-    recipe = recipe_of(tmp_path, pictures)
-    catalog = recipe.load_catalog()
-    source = open_source(recipe, catalog, "train"), open_source(recipe, catalog, "validation")
-    (large,) = [one for one in source if one.key(0) == "large.png"]
-    target = make_target(catalog, "rgb", "")
+def test_examples_keep_the_limits_they_were_opened_with(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        for i in range(2):
+            Image.new("RGB", (400, 400)).save(tmp_path / name / f"{i}.png")
+
+    def examples() -> Examples:
+        data = TransferData(source=str(tmp_path), validation=1)
+        return open_examples(data, load_catalog("photos"), ["rgb"], "", "").train
+
     with reading_within(ReadingLimits(value_mb=1)):
-        small = Examples(large, catalog, ["rgb"], target)
+        limited = examples()
     with pytest.raises(BadSample, match="expected at most 1,048,576"):
-        small[0]
-    assert Examples(large, catalog, ["rgb"], target)[0]["rgb"].shape[-1] == 3
+        limited[0]
+    assert examples()[0]["rgb"].shape[-1] == 3
 
 
 def test_a_recipe_limits_its_texts(tmp_path: Path) -> None:
