@@ -41,10 +41,11 @@ def write_aside(target: str | os.PathLike[str]) -> Iterator[Path]:
 
     Raises:
         FullDisk: no space is left on the device.
+        MaskweaveError: the folder of the target cannot be made, or a folder is where a file is to be.
         Locked: another process has taken over the folder in the meantime.
     """
     target = Path(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(target.parent)
     aside = _aside(target, "partial")
     try:
         yield aside
@@ -59,6 +60,8 @@ def write_aside(target: str | os.PathLike[str]) -> Iterator[Path]:
                 os.rename(old, target)
                 raise
             remove(old)
+        elif target.is_dir():
+            raise MaskweaveError(f"{target}: is a folder; expected the name of a file")
         else:
             os.replace(aside, target)
         _sync_names(target.parent)
@@ -70,6 +73,25 @@ def write_aside(target: str | os.PathLike[str]) -> Iterator[Path]:
         raise
     finally:
         remove(aside)
+
+
+def make_folder(folder: Path) -> None:
+    """Makes a folder, and those around it, if they are missing.
+
+    Raises:
+        FullDisk: no space is left on the device.
+        MaskweaveError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise FullDisk(
+                f"no space left while making {folder}; free some space and run the same command again"
+            ) from error
+        raise MaskweaveError(
+            f"{folder}: cannot be made ({error.strerror}); check the path and its permissions, or choose another folder"
+        ) from error
 
 
 def _sync(path: Path) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from maskweave.errors import BadSample, MaskweaveError
+from maskweave.arguments import check_arguments
+from maskweave.errors import BadSample, MaskweaveError, shown
 from maskweave.files import write_aside, write_json
 from maskweave.generate.places import Place, as_geotiff
 from maskweave.generate.schedule import Schedule
@@ -19,6 +20,9 @@ from maskweave.modality.catalogs import Catalog
 from maskweave.report.figures import with_legend
 from maskweave.report.sheets import picture_among, sheet_for
 from maskweave.values.distribution import Distribution
+
+MOST_TILE = 4096
+"""Largest height of a figure of a contact sheet, in pixels."""
 
 
 @dataclass
@@ -90,6 +94,7 @@ class Generated:
     def _repr_png_(self) -> bytes | None:
         return self.sheet()._repr_png_()
 
+    @check_arguments
     def save(self, folder: str | os.PathLike[str]) -> Path:
         """Writes the result into a folder: values, pictures of them, a contact sheet and the schedule.
 
@@ -133,13 +138,21 @@ class Generated:
             picture.save(aside, format="PNG")
 
 
+@check_arguments
 def sheet_of(results: Sequence[Generated], title: str = "", tile: int = 144) -> Image.Image:
     """Returns a contact sheet with one row per result: inputs, then targets. Tokens without value are shown as their number.
 
     Args:
         results: of one bundle, not necessarily of one request.
-        tile: height of a figure in pixels.
+        tile: height of a figure in pixels, 8 to 4,096.
+
+    Raises:
+        MaskweaveError: there are no results, or the height is out of range.
     """
+    if not results or not 8 <= tile <= MOST_TILE:
+        raise MaskweaveError(
+            f"found {len(results)} results and a height of {shown(tile)}; expected results, and 8 to {MOST_TILE:,}"
+        )
     rows = []
     for result in results:
         # Show an edited grid and its source only once.

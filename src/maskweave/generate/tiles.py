@@ -18,8 +18,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from maskweave import limits
 from maskweave.config import whole_number
 from maskweave.errors import MaskweaveError, shown
+from maskweave.files import make_folder
 from maskweave.generate.places import Place
 from maskweave.generate.scenes import Plane, is_plane, open_plane
 from maskweave.modality.catalogs import Catalog
@@ -112,7 +114,7 @@ def predict_tiles(
     """
     if not isinstance(overlap, Real) or not 0 <= overlap < 1:
         raise MaskweaveError(f"overlap must be a share of a tile from 0 to below 1, found {shown(overlap)}")
-    batch_size = whole_number("batch_size", batch_size, 1)
+    batch_size = whole_number("batch_size", batch_size, 1, limits.BATCH_SIZE)
     planes = {name: open_plane(value, catalog[name]) for name, value in scene.items() if is_plane(catalog[name])}
     if not planes:
         raise MaskweaveError(f"tiles need an input with rows and columns, found {', '.join(scene) or 'no inputs'}")
@@ -245,7 +247,7 @@ class Canvas:
         shape = (self.shape[0], *rows.shape[1:])
         if self.file is None:
             return np.zeros(shape, rows.dtype)
-        self.file.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(self.file.parent)
         return np.lib.format.open_memmap(self.file, mode="w+", dtype=rows.dtype, shape=shape)
 
 

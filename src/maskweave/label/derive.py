@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from maskweave.arguments import check_arguments
 from maskweave.config import plain
 from maskweave.data.error_budget import SKIPPED, ErrorBudget, Fault, listed, read_faults, write_faults
 from maskweave.data.shards import FORMAT, SAMPLES_IN_MEMORY, Shards, Tars
@@ -59,6 +60,7 @@ class LabelReport:
         return "\n".join(lines)
 
 
+@check_arguments
 def label(
     root: str | os.PathLike[str], catalog: Catalog, limit: float = 0.01, jobs: int = 1, part: JobPart = WHOLE
 ) -> LabelReport:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from maskweave import limits
+from maskweave.arguments import check_arguments
 from maskweave.config import build, plain
 from maskweave.data.opening import absolute
 from maskweave.data.remote import is_remote
@@ -102,6 +103,7 @@ class Recipe:
         return catalog.subset(self.modalities) if self.modalities else catalog
 
 
+@check_arguments
 def load_recipe(path: str | os.PathLike[str], overrides: Mapping[str, Any] | None = None) -> Recipe:
     """Reads and checks a recipe.
 

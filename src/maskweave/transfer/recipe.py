@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from maskweave import limits
+from maskweave.arguments import check_arguments
 from maskweave.config import build
 from maskweave.data.augment import Augment
 from maskweave.data.split import Split
@@ -252,6 +253,7 @@ def joined(first: Catalog, second: Catalog) -> Catalog:
     )
 
 
+@check_arguments
 def load_transfer(path: str | os.PathLike[str], overrides: Mapping[str, Any] | None = None) -> TransferRecipe:
     """Read the recipe of a transfer. Its starting model and data are checked when it runs.
 
