@@ -31,6 +31,7 @@ COUNT ?= 100
 SHARE ?= 1
 
 mutants: .venv/installed
+	$(BIN)/python tests/mutants.py --named
 	$(BIN)/python tests/mutants.py --seed $(SEED) --count $(COUNT)
 
 faults: .venv/installed

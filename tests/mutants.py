@@ -1,6 +1,7 @@
 """Puts small faults into the code, one at a time, and prints which of them the tests notice: `make mutants`.
 
     python tests/mutants.py --seed 0 --count 100 --rooms files,nn
+    python tests/mutants.py --named   # those of named_faults.py instead
 
 A seed chooses the faults: another comparison, number or operator, a dropped check, a dropped call, a flipped condition. The package is copied, the
 fault is put into the copy, and the few test files that are most likely to notice it run on it, until one test fails. At the end, the tests that
@@ -30,6 +31,7 @@ from typing import NoReturn
 import numpy  # noqa: F401
 import pytest
 import torch
+from named_faults import NAMED, NamedFault
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "maskweave"
@@ -58,6 +60,8 @@ class Fault:
     end: int
     new: str
     what: str
+    tests: tuple[Path, ...] = ()
+    """Test files to run; none: those that are likely to notice it."""
 
     def apply(self, text: bytes) -> bytes:
         return text[: self.start] + self.new.encode() + text[self.end :]
@@ -194,9 +198,21 @@ def tests_of(path: Path) -> list[Path]:
     return sorted(files, key=lambda f: (like not in f.stem, room not in f.parents, f.stat().st_size))[:MOST_FILES]
 
 
+def named(fault: NamedFault) -> Fault:
+    """Returns a named fault as a change of the text of its module."""
+    path = PACKAGE / fault.module
+    text, old = path.read_bytes(), fault.old.encode()
+    if text.count(old) != 1:
+        sys.exit(f"{fault.what}: {fault.module} has its code {text.count(old)} times; correct named_faults.py")
+    start = text.index(old)
+    line = text[:start].count(b"\n") + 1
+    tests = tuple(ROOT / "tests" / name for name in fault.tests)
+    return Fault(path, line, start, start + len(old), fault.new, fault.what, tests)
+
+
 def notices(fault: Fault, limit: int) -> str:
     """Returns the test that fails with a fault, "timeout", or nothing if all pass."""
-    files = [str(path.relative_to(ROOT)) for path in tests_of(fault.path)]
+    files = [str(path.relative_to(ROOT)) for path in fault.tests or tests_of(fault.path)]
     with tempfile.TemporaryDirectory(prefix="mutant-") as folder:
         copy = shutil.copytree(PACKAGE, Path(folder) / "maskweave", copy_function=linked)
         target = copy / fault.path.relative_to(PACKAGE)
@@ -291,12 +307,14 @@ def main() -> None:
     parser.add_argument(
         "--first", type=int, default=0, help="number of the first fault, to go on after an interruption"
     )
+    parser.add_argument("--named", action="store_true", help="the faults of named_faults.py instead")
     parser.add_argument("--rooms", default="", help="rooms, separated by commas (default: all)")
     parser.add_argument("--limit", type=int, default=200, help="seconds of processor time for the tests of one fault")
     given = parser.parse_args()
     torch.set_num_threads(1)  # threads would not be in the forks
     rooms = [room for room in given.rooms.split(",") if room]
-    faults = [*chosen(rooms, given.seed, given.count)][given.first :]
+    faults = [*map(named, NAMED)] if given.named else [*chosen(rooms, given.seed, given.count)]
+    faults = faults[given.first :]
     caught: dict[Fault, str] = {}
     for number, fault in enumerate(faults, given.first):
         caught[fault] = notices(fault, given.limit)
