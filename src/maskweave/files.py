@@ -66,13 +66,18 @@ def write_aside(target: str | os.PathLike[str]) -> Iterator[Path]:
             os.replace(aside, target)
         _sync_names(target.parent)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if is_full_disk(error):
             raise FullDisk(
                 f"no space left while writing {target}; no partial files were left; free some space and run the same command again"
             ) from error
         raise
     finally:
         remove(aside)
+
+
+def is_full_disk(error: OSError) -> bool:
+    """Whether an error means that no space is left. NumPy's error after a part of an array is written has no number."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT) or (error.errno is None and "requested and" in str(error))
 
 
 def make_folder(folder: Path) -> None:
@@ -85,7 +90,7 @@ def make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if is_full_disk(error):
             raise FullDisk(
                 f"no space left while making {folder}; free some space and run the same command again"
             ) from error

@@ -9,6 +9,7 @@ Shapes: H and W rows and columns of a scene, h and w of a tile, C channels.
 """
 
 import math
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -20,8 +21,8 @@ import numpy as np
 
 from maskweave import limits
 from maskweave.config import whole_number
-from maskweave.errors import MaskweaveError, shown
-from maskweave.files import make_folder
+from maskweave.errors import FullDisk, MaskweaveError, shown
+from maskweave.files import is_full_disk, make_folder
 from maskweave.generate.places import Place
 from maskweave.generate.scenes import Plane, is_plane, open_plane
 from maskweave.modality.catalogs import Catalog
@@ -248,7 +249,19 @@ class Canvas:
         if self.file is None:
             return np.zeros(shape, rows.dtype)
         make_folder(self.file.parent)
-        return np.lib.format.open_memmap(self.file, mode="w+", dtype=rows.dtype, shape=shape)
+        array = np.lib.format.open_memmap(self.file, mode="w+", dtype=rows.dtype, shape=shape)
+        try:
+            with open(self.file, "r+b") as file:  # without space for it, a write to the map would end the process
+                if hasattr(os, "posix_fallocate"):  # not on every system
+                    os.posix_fallocate(file.fileno(), 0, self.file.stat().st_size)
+        except OSError as error:
+            self.file.unlink()
+            if not is_full_disk(error):
+                raise
+            raise FullDisk(
+                f"no space left for {self.file} of {array.nbytes:,} bytes; free some space, or choose another folder"
+            ) from error
+        return array
 
 
 def _ramp(size: int, overlap: int) -> np.ndarray:
