@@ -22,8 +22,9 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import NoReturn
 
@@ -186,16 +187,28 @@ def faults_of(rooms: list[str]) -> list[Fault]:
     return found
 
 
-def tests_of(path: Path) -> list[Path]:
-    """The test files that import a module, those of its room first, then the shortest."""
-    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+def users(module: Path, files: Iterable[Path]) -> list[Path]:
+    """Returns the files that import a module."""
+    parts = module.relative_to(PACKAGE.parent).with_suffix("").parts
     name, parent = ".".join(parts), ".".join(parts[:-1])
     pattern = re.compile(rf"from {name}(\.| import)|import {name}\b|from {parent} import [^\n]*\b{parts[-1]}\b")
-    files = [file for file in (ROOT / "tests").rglob("test_*.py") if pattern.search(file.read_text(encoding="utf-8"))]
-    room = ROOT / "tests" / parts[1]
-    files += [file for file in sorted(room.glob("test_*.py")) if file not in files] if room.is_dir() else []
-    like = parts[-1]
-    return sorted(files, key=lambda f: (like not in f.stem, room not in f.parents, f.stat().st_size))[:MOST_FILES]
+    return [file for file in files if pattern.search(file.read_text(encoding="utf-8"))]
+
+
+def tests_of(module: Path) -> list[Path]:
+    """The test files that are most likely to notice a fault of a module: those that import it, then in turn those of its room and those that import
+    a module that does. Files that have its name, and small ones, come first."""
+    tests = [*(ROOT / "tests").rglob("test_*.py")]
+    parts = module.relative_to(PACKAGE).with_suffix("").parts
+    room = [file for file in tests if ROOT / "tests" / parts[0] in file.parents]
+    further = {file for other in users(module, PACKAGE.rglob("*.py")) for file in users(other, tests)}
+
+    def sorted_of(files: Iterable[Path]) -> list[Path]:
+        return sorted(files, key=lambda f: (parts[-1] not in f.stem, f not in room, f.stat().st_size))
+
+    turns = zip_longest(sorted_of(room), sorted_of(further))
+    found = [*sorted_of(users(module, tests)), *(file for pair in turns for file in pair if file is not None)]
+    return list(dict.fromkeys(found))[:MOST_FILES]
 
 
 def named(fault: NamedFault) -> Fault:
@@ -314,9 +327,10 @@ def main() -> None:
     torch.set_num_threads(1)  # threads would not be in the forks
     rooms = [room for room in given.rooms.split(",") if room]
     faults = [*map(named, NAMED)] if given.named else [*chosen(rooms, given.seed, given.count)]
-    faults = faults[given.first :]
+    numbers = [int(number) for number in given.numbers.split(",") if number] or range(len(faults))
     caught: dict[Fault, str] = {}
-    for number, fault in enumerate(faults, given.first):
+    for number in numbers:
+        fault = faults[number]
         caught[fault] = notices(fault, given.limit)
         print(f"{number:>4} {'caught   ' if caught[fault] else 'UNNOTICED'} {fault}  {caught[fault]}", flush=True)
     for test in not_theirs(sorted({test for test in caught.values() if "::" in test}), 10 * given.limit):

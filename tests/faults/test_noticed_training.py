@@ -14,12 +14,14 @@ from torch import Tensor, nn
 from maskweave.config import build
 from maskweave.data.columns import Column
 from maskweave.errors import MaskweaveError
+from maskweave.generate.bundle import load
 from maskweave.generate.engine import Engine
 from maskweave.generate.token_state import token_states
 from maskweave.interop.fourm import load_model
 from maskweave.interop.fourm.model import export_model
 from maskweave.masking.fourm import MaskingConfig, MaskSampler
 from maskweave.models.fourm import FourM, FourMConfig
+from maskweave.synthetic import grammar
 from maskweave.training import loop
 from maskweave.training.distributed import DistContext
 from maskweave.training.recipe import Recipe
@@ -148,3 +150,29 @@ def test_only_valid_tokens_can_be_masked() -> None:
     assert sampler._capacity(name, column, 2).tolist() == [5, -(-tokens // 2)]
     whole = Column(np.array([True, False]), ids=np.zeros((2, tokens), np.int64))
     assert sampler._capacity(name, whole, 2).tolist() == [tokens, 0]
+
+
+def test_what_a_4m_model_sees_of_a_sample() -> None:
+    recipe = build(Recipe, {"model": {"masking": {"input_tokens": 12, "target_tokens": 20}}}, "here")
+    catalog = recipe.load_catalog()
+    assert recipe.family.tokens_per_sample(recipe.model, catalog) == 32
+    assert recipe.family.target_tokens(recipe.model) == 20
+
+
+def test_relations_between_neighbors_are_told() -> None:
+    left = grammar.Seen("small", "red", "cube", 0.2, 3.0)
+    right = grammar.Seen("large", "blue", "sphere", 0.7, 3.1)
+    listed = "2 objects: a small red cube and a large blue sphere."
+    assert grammar.caption([right, left], [0.0, 0.0, 0.0, 0.9]) == f"{listed} the red cube is left of the blue sphere."
+    assert grammar.caption([right, left], [0.0, 0.0, 0.0, 0.1]) == f"{listed} the blue sphere is right of the red cube."
+
+
+def test_a_result_without_value_says_why(tiny_run: Path) -> None:
+    bundle = load(tiny_run)
+    del bundle.tokenizers["depth"]
+    result = bundle.generate({"caption": "a red cube"}, ["depth"])
+    for ask in (result.prediction, result.__getitem__):
+        with pytest.raises(MaskweaveError, match="'depth' has no value: the bundle has no tokenizer for it"):
+            ask("depth")
+    with pytest.raises(MaskweaveError, match="'semseg' has no value: it is no target of this result"):
+        result["semseg"]

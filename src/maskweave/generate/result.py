@@ -46,6 +46,15 @@ class Generated:
     """The steps that generated it."""
 
     def __getitem__(self, name: str) -> Any:
+        """Returns the value of a target.
+
+        Raises:
+            MaskweaveError: it is no target of this result, or its tokens have no value, because the bundle has no tokenizer for it.
+        """
+        if name not in self.values:
+            self.catalog[name]  # raises: no such modality
+            why = "the bundle has no tokenizer for it" if name in self.tokens else "it is no target of this result"
+            raise MaskweaveError(f"{name!r} has no value: {why}; found values of {', '.join(self.values) or 'nothing'}")
         return self.values[name]
 
     def distribution(self, name: str) -> Distribution:
@@ -63,7 +72,7 @@ class Generated:
 
     def prediction(self, name: str) -> Any:
         """Returns the distribution of a target if it has one, otherwise its value: what metrics and figures take."""
-        return self.distributions.get(name, self.values[name])
+        return self.distributions[name] if name in self.distributions else self[name]
 
     def as_inputs(self, catalog: Catalog | None = None) -> dict[str, Any]:
         """Returns inputs and results together, as the inputs of another request. Sequences without any valid part are omitted.
