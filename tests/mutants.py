@@ -234,6 +234,8 @@ def notices(fault: Fault, limit: int) -> str:
         code, said = run_tests(["-x", *files], Path(folder), limit) if files else (0, "")
     if code in (0, -signal.SIGXCPU, -signal.SIGKILL):
         return "timeout" if code else ""
+    if code == 4:
+        sys.exit(f"{fault}: pytest cannot run {' '.join(files)}:\n{said[-1000:]}")
     return next(iter(failures(said)), f"exit code {code}")
 
 
@@ -317,9 +319,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--count", type=int, default=100)
-    parser.add_argument(
-        "--first", type=int, default=0, help="number of the first fault, to go on after an interruption"
-    )
+    parser.add_argument("--numbers", default="", help="only these of the faults, separated by commas")
     parser.add_argument("--named", action="store_true", help="the faults of named_faults.py instead")
     parser.add_argument("--rooms", default="", help="rooms, separated by commas (default: all)")
     parser.add_argument("--limit", type=int, default=200, help="seconds of processor time for the tests of one fault")

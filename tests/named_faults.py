@@ -81,7 +81,7 @@ NAMED = (
     NamedFault(
         "a published codebook that counts as not initialized", "interop/fourm/tokenizers.py",
         'ours["quantizer.initialized"] = torch.tensor(True)', 'ours["quantizer.initialized"] = torch.tensor(False)',
-        ("interop/test_fourm_tokenizers.py", NOTICED),
+        ("interop/test_fourm_tokenizer_interop.py", NOTICED),
     ),
     NamedFault(
         "a modality embedding not compared", "interop/fourm/model.py",
