@@ -284,8 +284,9 @@ def _test(words: Sequence[str], package: Path, limit: int, said: Path) -> NoRetu
     code = 70
     try:
         os.setsid()
-        for number in (1, 2):
-            os.dup2(os.open(said, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
+        with open(said, "ab") as file:
+            for number in (1, 2):
+                os.dup2(file.fileno(), number)
         resource.setrlimit(resource.RLIMIT_CPU, (limit, resource.RLIM_INFINITY))
         os.environ.update(PYTHONPATH=str(package), OMP_NUM_THREADS="1")
         os.chdir(ROOT)

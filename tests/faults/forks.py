@@ -45,8 +45,9 @@ class Fork:
         code = 70
         try:
             os.setsid()
-            os.dup2(os.open(self.said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            for number, path in ((1, Path(os.devnull)), (2, self.said)):
+                with open(path, "wb") as file:
+                    os.dup2(file.fileno(), number)
             before()
             code = main(words)
         except BaseException:

@@ -214,9 +214,8 @@ class _Range:
         """Changes with the samples and how they are imported; empty if it is not known whether they change."""
         entries = {name: plain(m.value) for name, m in self.samples.entries.items()}
         state = self.samples.state(self.indices.start, self.indices.stop)
-        own = (
-            [] if reading() == ReadingLimits() else [plain(reading())]
-        )  # files that were too large may not be any more
+        # Files that were too large may not be any more.
+        own = [] if reading() == ReadingLimits() else [plain(reading())]
         content = json.dumps([FORMAT, self.bad, entries, state, *own]).encode("utf-8", "surrogatepass")
         return "" if state is None else hashlib.sha256(content).hexdigest()
 
