@@ -72,7 +72,7 @@ class ReadingLimits:
     value_mb: int | None = None
     """Memory in MB that one picture, array or other value may take while it is read, in each process that reads samples. By default `MASKWEAVE_MAX_VALUE_MB`, or 1024."""
     text_mb: int | None = None
-    """Size in MB of a YAML or JSON file of the data, such as annotations or a split. By default `MASKWEAVE_MAX_TEXT_MB`, or 64, and 2048 for annotations of COCO."""
+    """Size in MB of a YAML or JSON file of the data, such as annotations or a split. By default `MASKWEAVE_MAX_TEXT_MB`, or 64. Annotations of COCO may have 2048 MB or this, whichever is more."""
 
     def __post_init__(self) -> None:
         for key in ("value_mb", "text_mb"):
