@@ -28,12 +28,14 @@ format: .venv/installed
 
 SEED ?= 0
 COUNT ?= 100
+SHARE ?= 1
 
 mutants: .venv/installed
+	$(BIN)/python tests/mutants.py --named
 	$(BIN)/python tests/mutants.py --seed $(SEED) --count $(COUNT)
 
 faults: .venv/installed
-	$(BIN)/python tests/faults/bench.py --seed $(SEED)
+	$(BIN)/python tests/faults/bench.py --seed $(SEED) --share $(SHARE)
 
 clean:
 	rm -rf .venv runs

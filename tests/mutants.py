@@ -1,25 +1,38 @@
 """Puts small faults into the code, one at a time, and prints which of them the tests notice: `make mutants`.
 
     python tests/mutants.py --seed 0 --count 100 --rooms files,nn
+    python tests/mutants.py --named   # those of named_faults.py instead
 
 A seed chooses the faults: another comparison, number or operator, a dropped check, a dropped call, a flipped condition. The package is copied, the
-fault is put into the copy, and the tests that import the changed module run on it, those of its own room first, until one fails. A fault that no
-test notices is a test to write, or changes nothing that anyone can see.
+fault is put into the copy, and the few test files that are most likely to notice it run on it, until one test fails. At the end, the tests that
+failed run without faults: those that fail then, too, have noticed nothing. A fault that no test notices is a test to write, or changes nothing that
+anyone can see.
 """
 
 import argparse
 import ast
+import contextlib
 import os
 import random
 import re
+import resource
 import shutil
-import subprocess
+import signal
 import sys
 import tempfile
+import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
+from typing import NoReturn
+
+# Before the forks that run tests, which need them, and without maskweave, of which each fork has its own.
+import numpy  # noqa: F401
+import pytest
+import torch
+from named_faults import NAMED, NamedFault
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "maskweave"
@@ -31,8 +44,10 @@ SWAPPED = {
 """What takes the place of an operator."""
 SILENT = ("_shown", "shown", "describe", "print", "say", "warn", "warning")
 """Calls whose arguments are words for people."""
-MOST_FILES = 12
+MOST_FILES = 8
 """Test files that run for one fault."""
+WALL = 10
+"""Times its processor time that a run of tests may take on a busy machine."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +61,8 @@ class Fault:
     end: int
     new: str
     what: str
+    tests: tuple[Path, ...] = ()
+    """Test files to run; none: those that are likely to notice it."""
 
     def apply(self, text: bytes) -> bytes:
         return text[: self.start] + self.new.encode() + text[self.end :]
@@ -170,37 +187,121 @@ def faults_of(rooms: list[str]) -> list[Fault]:
     return found
 
 
-def tests_of(path: Path) -> list[Path]:
-    """The test files that import a module, those of its room first, then the shortest."""
-    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+def users(module: Path, files: Iterable[Path]) -> list[Path]:
+    """Returns the files that import a module."""
+    parts = module.relative_to(PACKAGE.parent).with_suffix("").parts
     name, parent = ".".join(parts), ".".join(parts[:-1])
     pattern = re.compile(rf"from {name}(\.| import)|import {name}\b|from {parent} import [^\n]*\b{parts[-1]}\b")
-    files = [file for file in (ROOT / "tests").rglob("test_*.py") if pattern.search(file.read_text(encoding="utf-8"))]
-    room = ROOT / "tests" / parts[1]
-    files += [file for file in sorted(room.glob("test_*.py")) if file not in files] if room.is_dir() else []
-    like = parts[-1]
-    return sorted(files, key=lambda f: (like not in f.stem, room not in f.parents, f.stat().st_size))[:MOST_FILES]
+    return [file for file in files if pattern.search(file.read_text(encoding="utf-8"))]
 
 
-def notices(fault: Fault, limit: float) -> str:
+def tests_of(module: Path) -> list[Path]:
+    """The test files that are most likely to notice a fault of a module: those that import it, then in turn those of its room and those that import
+    a module that does. Files that have its name, and small ones, come first."""
+    tests = [*(ROOT / "tests").rglob("test_*.py")]
+    parts = module.relative_to(PACKAGE).with_suffix("").parts
+    room = [file for file in tests if ROOT / "tests" / parts[0] in file.parents]
+    further = {file for other in users(module, PACKAGE.rglob("*.py")) for file in users(other, tests)}
+
+    def sorted_of(files: Iterable[Path]) -> list[Path]:
+        return sorted(files, key=lambda f: (parts[-1] not in f.stem, f not in room, f.stat().st_size))
+
+    turns = zip_longest(sorted_of(room), sorted_of(further))
+    found = [*sorted_of(users(module, tests)), *(file for pair in turns for file in pair if file is not None)]
+    return list(dict.fromkeys(found))[:MOST_FILES]
+
+
+def named(fault: NamedFault) -> Fault:
+    """Returns a named fault as a change of the text of its module."""
+    path = PACKAGE / fault.module
+    text, old = path.read_bytes(), fault.old.encode()
+    if text.count(old) != 1:
+        sys.exit(f"{fault.what}: {fault.module} has its code {text.count(old)} times; correct named_faults.py")
+    start = text.index(old)
+    line = text[:start].count(b"\n") + 1
+    tests = tuple(ROOT / "tests" / name for name in fault.tests)
+    return Fault(path, line, start, start + len(old), fault.new, fault.what, tests)
+
+
+def notices(fault: Fault, limit: int) -> str:
     """Returns the test that fails with a fault, "timeout", or nothing if all pass."""
+    files = [str(path.relative_to(ROOT)) for path in fault.tests or tests_of(fault.path)]
     with tempfile.TemporaryDirectory(prefix="mutant-") as folder:
-        copy = shutil.copytree(PACKAGE, Path(folder) / "maskweave", ignore=shutil.ignore_patterns("__pycache__"))
+        copy = shutil.copytree(PACKAGE, Path(folder) / "maskweave", copy_function=linked)
         target = copy / fault.path.relative_to(PACKAGE)
+        target.unlink()
         target.write_bytes(fault.apply(fault.path.read_bytes()))
-        environment = {**os.environ, "PYTHONPATH": folder, "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
-        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--no-header", "-W", "ignore"]
-        files = [str(path) for path in tests_of(fault.path)]
-        if not files:
-            return ""
-        try:
-            done = subprocess.run(
-                [*command, *files], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=limit
-            )
-        except subprocess.TimeoutExpired:
-            return "timeout"
-        failed = re.search(r"^(?:FAILED|ERROR) (\S+)", done.stdout, re.MULTILINE)
-        return (failed[1] if failed else f"exit code {done.returncode}") if done.returncode else ""
+        code, said = run_tests(["-x", *files], Path(folder), limit) if files else (0, "")
+    if code in (0, -signal.SIGXCPU, -signal.SIGKILL):
+        return "timeout" if code else ""
+    if code == 4:
+        sys.exit(f"{fault}: pytest cannot run {' '.join(files)}:\n{said[-1000:]}")
+    return next(iter(failures(said)), f"exit code {code}")
+
+
+def linked(source: str, target: str) -> str:
+    """Makes a file appear at another place, compiled modules included, with a copy only where there is no other way."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+    return target
+
+
+def failures(said: str) -> list[str]:
+    """Returns the names of the tests that failed."""
+    return re.findall(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", said, re.MULTILINE)
+
+
+def run_tests(words: Sequence[str], package: Path, limit: int) -> tuple[int, str]:
+    """Runs tests in a fork of this process, which has imported torch.
+
+    Args:
+        package: folder with the package to test.
+        limit: seconds of processor time.
+
+    Returns:
+        the exit code, negative for a signal, and what pytest printed.
+    """
+    said = package / "said"
+    sys.stdout.flush()
+    pid = os.fork()
+    if not pid:
+        _test(words, package, limit, said)
+    end = time.monotonic() + WALL * limit
+    while not (found := os.waitpid(pid, os.WNOHANG))[0]:
+        time.sleep(0.05)
+        if time.monotonic() > end:
+            os.killpg(pid, signal.SIGKILL)
+            found = os.waitpid(pid, 0)
+            break
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)  # what the tests have started
+    return os.waitstatus_to_exitcode(found[1]), said.read_text(errors="replace")
+
+
+def _test(words: Sequence[str], package: Path, limit: int, said: Path) -> NoReturn:
+    code = 70
+    try:
+        os.setsid()
+        with open(said, "ab") as file:
+            for number in (1, 2):
+                os.dup2(file.fileno(), number)
+        resource.setrlimit(resource.RLIMIT_CPU, (limit, resource.RLIM_INFINITY))
+        os.environ.update(PYTHONPATH=str(package), OMP_NUM_THREADS="1")
+        os.chdir(ROOT)
+        sys.path[:0] = [str(package)]
+        code = int(pytest.main(["-q", "-p", "no:cacheprovider", "--no-header", "--tb=no", "-W", "ignore", *words]))
+    finally:
+        sys.stdout.flush()
+        os._exit(code)
+
+
+def not_theirs(tests: Sequence[str], limit: int) -> set[str]:
+    """Returns the tests that fail without any fault, too."""
+    with tempfile.TemporaryDirectory(prefix="mutant-") as folder:
+        os.symlink(PACKAGE, Path(folder) / "maskweave")
+        return {*failures(run_tests([*tests, "-n0"], Path(folder), limit)[1])} if tests else set()
 
 
 def chosen(rooms: list[str], seed: int, count: int) -> Iterator[Fault]:
@@ -219,17 +320,29 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--count", type=int, default=100)
+    parser.add_argument("--numbers", default="", help="only these of the faults, separated by commas")
+    parser.add_argument("--named", action="store_true", help="the faults of named_faults.py instead")
     parser.add_argument("--rooms", default="", help="rooms, separated by commas (default: all)")
-    parser.add_argument("--limit", type=float, default=600, help="seconds for the tests of one fault")
+    parser.add_argument("--limit", type=int, default=200, help="seconds of processor time for the tests of one fault")
     given = parser.parse_args()
-    noticed, total = Counter[bool](), Counter[str]()
-    for fault in chosen([room for room in given.rooms.split(",") if room], given.seed, given.count):
-        test = notices(fault, given.limit)
-        noticed[bool(test)] += 1
-        total[fault.path.relative_to(PACKAGE).parts[0]] += not test
-        print(f"{'caught  ' if test else 'UNNOTICED'} {fault}  {test}", flush=True)
-    missed = ", ".join(f"{room} {count}" for room, count in sorted(total.items()) if count)
-    print(f"caught {noticed[True]} of {sum(noticed.values())}" + (f"; unnoticed in {missed}" if missed else ""))
+    torch.set_num_threads(1)  # threads would not be in the forks
+    rooms = [room for room in given.rooms.split(",") if room]
+    faults = [*map(named, NAMED)] if given.named else [*chosen(rooms, given.seed, given.count)]
+    numbers = [int(number) for number in given.numbers.split(",") if number] or range(len(faults))
+    caught: dict[Fault, str] = {}
+    for number in numbers:
+        fault = faults[number]
+        caught[fault] = notices(fault, given.limit)
+        print(f"{number:>4} {'caught   ' if caught[fault] else 'UNNOTICED'} {fault}  {caught[fault]}", flush=True)
+    for test in not_theirs(sorted({test for test in caught.values() if "::" in test}), 10 * given.limit):
+        for fault in [fault for fault, other in caught.items() if other == test]:
+            caught[fault] = ""
+            print(f"     UNNOTICED {fault}  {test} fails without it, too")
+    rooms_of = {fault: fault.path.relative_to(PACKAGE).parts[0] for fault in caught}
+    print("\nroom                faults    caught")
+    for room, total in sorted(Counter(rooms_of.values()).items()):
+        print(f"{room:<20}{total:>6}{sum(bool(t) for f, t in caught.items() if rooms_of[f] == room):>10}")
+    print(f"caught {sum(map(bool, caught.values()))} of {len(caught)}")
 
 
 if __name__ == "__main__":

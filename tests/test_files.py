@@ -5,6 +5,7 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
@@ -289,3 +290,21 @@ def test_json_with_a_key_twice(tmp_path, text):
         read_json(path)
     with pytest.raises(BadSample, match="the key 'a' appears twice"):
         read_json_value(text.encode(), "here")
+
+
+def test_an_array_that_is_written_in_part_means_a_full_disk(tmp_path):
+    with pytest.raises(FullDisk, match="no space left while writing .*a.npy"), write_aside(tmp_path / "a.npy") as aside:
+        aside.symlink_to("/dev/full")
+        with open(aside, "wb") as file:
+            np.save(file, np.zeros(100_000))
+    assert os.listdir(tmp_path) == []
+
+
+def test_folders_and_files_in_the_way(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(MaskweaveError, match="file/a: cannot be made"), write_aside(tmp_path / "file" / "a" / "b"):
+        pass
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(MaskweaveError, match="folder: is a folder; expected the name of a file"):
+        write_json(tmp_path / "folder", {})
+    assert sorted(os.listdir(tmp_path)) == ["file", "folder"] and os.listdir(tmp_path / "folder") == []

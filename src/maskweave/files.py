@@ -21,6 +21,7 @@ import yaml
 
 from maskweave import locks
 from maskweave.errors import FullDisk, MaskweaveError, shown
+from maskweave.limits import reading
 
 MAX_TEXT_SETTING = "MASKWEAVE_MAX_TEXT_MB"
 """Environment variable: the largest YAML or JSON file that is read, in MB."""
@@ -40,10 +41,11 @@ def write_aside(target: str | os.PathLike[str]) -> Iterator[Path]:
 
     Raises:
         FullDisk: no space is left on the device.
+        MaskweaveError: the folder of the target cannot be made, or a folder is where a file is to be.
         Locked: another process has taken over the folder in the meantime.
     """
     target = Path(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(target.parent)
     aside = _aside(target, "partial")
     try:
         yield aside
@@ -58,11 +60,13 @@ def write_aside(target: str | os.PathLike[str]) -> Iterator[Path]:
                 os.rename(old, target)
                 raise
             remove(old)
+        elif target.is_dir():
+            raise MaskweaveError(f"{target}: is a folder; expected the name of a file")
         else:
             os.replace(aside, target)
         _sync_names(target.parent)
     except OSError as error:
-        if is_full(error):
+        if is_full_disk(error):
             raise FullDisk(
                 f"no space left while writing {target}; no partial files were left; free some space and run the same command again"
             ) from error
@@ -71,9 +75,28 @@ def write_aside(target: str | os.PathLike[str]) -> Iterator[Path]:
         remove(aside)
 
 
-def is_full(error: OSError) -> bool:
-    """Whether an error says that no space is left."""
-    return error.errno in (errno.ENOSPC, errno.EDQUOT)
+def is_full_disk(error: OSError) -> bool:
+    """Whether an error means that no space is left. NumPy's error after a part of an array is written has no number."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT) or (error.errno is None and "requested and" in str(error))
+
+
+def make_folder(folder: Path) -> None:
+    """Makes a folder, and those around it, if they are missing.
+
+    Raises:
+        FullDisk: no space is left on the device.
+        MaskweaveError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        if is_full_disk(error):
+            raise FullDisk(
+                f"no space left while making {folder}; free some space and run the same command again"
+            ) from error
+        raise MaskweaveError(
+            f"{folder}: cannot be made ({error.strerror}); check the path and its permissions, or choose another folder"
+        ) from error
 
 
 def make_durable(path: Path) -> None:
@@ -265,16 +288,17 @@ def read_json_object(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def max_text_mb(limit: float = MAX_TEXT_MB) -> float:
-    """Returns the limit in MB, after `MASKWEAVE_MAX_TEXT_MB` is applied.
+    """Returns the limit in MB, after `MASKWEAVE_MAX_TEXT_MB`, or `limits.text_mb` of a recipe, is applied.
 
     Raises:
         MaskweaveError: the variable is not a number above 0.
     """
     setting = os.environ.get(MAX_TEXT_SETTING, "").strip()
-    if not setting:
+    own = reading().text_mb
+    if not setting and own is None:
         return limit
     try:
-        number = float(setting)
+        number = float(setting if own is None else own)
     except ValueError:
         number = math.nan
     if not number > 0:

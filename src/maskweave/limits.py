@@ -1,10 +1,14 @@
-"""The largest numbers that entries, recipes and bundles may contain, so that typos fail before anything is allocated.
+"""The largest numbers that entries, recipes and bundles may contain, so that typos fail before anything is allocated; and the largest files.
 
-Every limit is far above published models. To raise them, set the environment variable `MASKWEAVE_LIMIT_FACTOR`, which multiplies
+Every limit of a number is far above published models. To raise them, set the environment variable `MASKWEAVE_LIMIT_FACTOR`, which multiplies
 all of them.
 """
 
+import contextlib
 import os
+from collections.abc import Iterator
+from contextvars import ContextVar
+from dataclasses import dataclass
 
 from maskweave.errors import MaskweaveError, shown
 
@@ -55,6 +59,51 @@ SAMPLED_TOKENS = 2**20
 """Inputs or targets of one sample."""
 BATCH_TOKENS = 2**28
 """Inputs and targets of all samples of a batch."""
+
+
+MOST_MB = 2**20
+"""Largest limit of a file, in MB; not multiplied."""
+
+
+@dataclass(frozen=True)
+class ReadingLimits:
+    """How large files may be that are read. A limit that is set replaces that of its environment variable."""
+
+    value_mb: int | None = None
+    """Memory in MB that one picture, array or other value may take while it is read, in each process that reads samples. By default `MASKWEAVE_MAX_VALUE_MB`, or 1024."""
+    text_mb: int | None = None
+    """Size in MB of a YAML or JSON file of the data, such as annotations or a split. By default `MASKWEAVE_MAX_TEXT_MB`, or 64. Annotations of COCO may have 2048 MB or this, whichever is more."""
+
+    def __post_init__(self) -> None:
+        for key in ("value_mb", "text_mb"):
+            number = getattr(self, key)
+            if number is not None and (isinstance(number, bool) or not 1 <= number <= MOST_MB):
+                raise MaskweaveError(
+                    f"{key} is {shown(number)}; expected a whole number of megabytes, 1 to {MOST_MB:,}"
+                )
+
+
+_reading: ContextVar[ReadingLimits] = ContextVar("reading limits", default=ReadingLimits())  # noqa: B039 - it is frozen
+
+
+def reading() -> ReadingLimits:
+    """Returns the limits of the files that are read here."""
+    return _reading.get()
+
+
+def read_within(limits: ReadingLimits) -> None:
+    """Sets the limits of files for this thread, as a new one does not know those of the thread that starts it."""
+    _reading.set(limits)
+
+
+@contextlib.contextmanager
+def reading_within(limits: ReadingLimits) -> Iterator[None]:
+    """Context in which files are read within these limits. Other threads need `read_within`."""
+    before = _reading.set(limits)
+    try:
+        yield
+    finally:
+        _reading.reset(before)
 
 
 def check_most(key: str, number: float, most: float, fixed: bool = False) -> None:

@@ -1,12 +1,17 @@
 """Two commands at once on one folder: one does its work, the other says who is at work; nothing is lost."""
 
+import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pytest
+from PIL import Image
 
+from maskweave.cli.main import main
 from maskweave.data.shards import Shards
 from maskweave.modality.catalogs import load_catalog
 
@@ -32,3 +37,45 @@ def test_two_imports_into_one_folder(tmp_path: Path) -> None:
     shards = Shards(tmp_path / "out", load_catalog("scenes"))
     assert [int(shards[i]["depth"][0, 0]) for i in range(150)] == [1 + i % 9 for i in range(150)]
     assert not list((tmp_path / "out").rglob("*.partial")) and not (tmp_path / "out" / ".lock").exists()
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Iterator[Path]:
+    """A folder that another process is writing to."""
+    folder = tmp_path / "folder"
+    code = f"import sys\nfrom maskweave.locks import lock\nwith lock({str(folder)!r}):\n    print('in', flush=True)\n    sys.stdin.read()"
+    process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None and process.stdout.readline() == "in\n"
+    yield folder
+    process.communicate(timeout=60)
+
+
+@pytest.mark.parametrize("more", [[], ["--tiles"]])
+def test_two_generations_into_one_folder(
+    tiny_run: Path, other: Path, more: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture = other.with_name("x.png")
+    Image.new("RGB", (64, 64), (200, 30, 30)).save(picture)
+    words = ["generate", str(tiny_run), f"--input=rgb={picture}", "--target=depth", f"--out={other}", *more]
+    assert main(words) == 1
+    assert "is writing to this folder; wait until it has ended, or choose another folder" in capsys.readouterr().err
+    assert [path.name for path in other.iterdir()] == [".lock"]
+
+
+def test_evaluation_and_report_of_a_run_that_is_written_to(
+    tiny_run: Path, other: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(tiny_run, other, dirs_exist_ok=True)
+    before = {path.name: path.read_bytes() for path in (other / "evaluation.json", other / "report.html")}
+    for words in (["evaluate", str(other)], ["report", str(other)], ["evaluate", str(other), "--suite=scenes"]):
+        assert main(words) == 1
+        assert "is writing to this folder" in capsys.readouterr().err, words
+    assert before == {name: (other / name).read_bytes() for name in before}
+
+
+def test_what_is_generated_leaves_no_lock(tiny_run: Path, tmp_path: Path) -> None:
+    picture = tmp_path / "x.png"
+    Image.new("RGB", (64, 64), (200, 30, 30)).save(picture)
+    words = ["generate", str(tiny_run), f"--input=rgb={picture}", "--target=depth", f"--out={tmp_path / 'out'}"]
+    assert main(words) == 0 and main([*words, "--tiles"]) == 0
+    assert (tmp_path / "out" / "schedule.yaml").exists() and not list((tmp_path / "out").glob(".*"))

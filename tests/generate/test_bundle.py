@@ -115,7 +115,7 @@ def test_outputs_are_in_their_units(bundle) -> None:
         "an untrained model writes nonsense, and that is told"
     )
     np.testing.assert_array_equal(found["photo"], bundle.tokenizers["codes"].decode(found.tokens["codes"][None])[0])
-    with pytest.raises(KeyError):
+    with pytest.raises(MaskweaveError, match="nothing"):
         found["nothing"]
 
 

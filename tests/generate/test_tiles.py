@@ -1,5 +1,6 @@
 """Scenes by tiles: equal to each tile's own result without overlap, to the weighted mean with it; unknown points, resolutions, files, memory."""
 
+import errno
 import tracemalloc
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from PIL import Image as Picture
 from small_bundle import save, small_bundle
 
 from maskweave.cli.main import main
-from maskweave.errors import MaskweaveError
+from maskweave.errors import FullDisk, MaskweaveError
 from maskweave.generate.tiles import Output, TileLayout, plane_output, predict_tiles, tile_seed
 from maskweave.modality.catalogs import Catalog
 from maskweave.modality.entry import Modality
@@ -169,6 +170,19 @@ def test_memory_grows_with_the_outputs_only(tmp_path: Path) -> None:
     assert peak < 70e6, f"{peak / 1e6:.0f} MB"
     assert isinstance(found["copy"], np.memmap) and float(found["copy"][2999, 3999]) == 7
     assert np.load(tmp_path / "out" / "copy.npy", mmap_mode="r").shape == (3000, 4000)
+
+
+def test_a_full_disk_is_told_before_the_map_is_written_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A write to a map of a file without space ends the process."""
+
+    def full(*_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.posix_fallocate", full)
+    scene = {"bands": np.ones((16, 16, 2), np.float32)}
+    with pytest.raises(FullDisk, match=r"no space left for .*copy.npy of 1,024 bytes"):
+        predict_tiles(CATALOG, scene, COPY, first_band, folder=tmp_path / "out")
+    assert not list((tmp_path / "out").iterdir())
 
 
 def test_windows_of_a_geotiff(tmp_path: Path) -> None:

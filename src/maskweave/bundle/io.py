@@ -49,7 +49,6 @@ def save_bundle(
         )
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise MaskweaveError(f"{folder}: exists already; choose another folder for the bundle, or remove this one")
-    folder.parent.mkdir(parents=True, exist_ok=True)
     with write_aside(folder) as aside:
         aside.mkdir()
         save_catalog(catalog, aside)

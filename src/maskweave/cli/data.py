@@ -7,9 +7,13 @@ from jsonargparse import ArgumentParser, Namespace
 from maskweave.cli.shared import part_argument, part_of
 from maskweave.data.export import export
 from maskweave.data.import_source import import_data
+from maskweave.data.importing import ImportReport
 from maskweave.data.stats import data_stats as stats_of
+from maskweave.errors import MaskweaveError
 from maskweave.label.derive import label
-from maskweave.modality.catalogs import load_catalog
+from maskweave.limits import ReadingLimits, reading_within
+from maskweave.modality.catalogs import Catalog, load_catalog
+from maskweave.ranks import JobPart
 from maskweave.report.data_stats import stats_path, stats_text, write_stats
 from maskweave.report.tables import key_table, modality_table
 from maskweave.synthetic.emoji import FONT, Emoji
@@ -85,31 +89,43 @@ def data_import_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--window", metavar="N", type=int, default=0, help="frames of a sample of a LeRobot folder")
     parser.add_argument("--pictures", metavar="FOLDER", type=str, default="", help="COCO: folder of the pictures")
     parser.add_argument("--samples", metavar="N", type=int, default=0, help="import only the first N samples")
+    parser.add_argument(
+        "--max-value-mb",
+        metavar="MB",
+        type=int,
+        help="memory in MB that one picture or array may take while it is read, per job (default: MASKWEAVE_MAX_VALUE_MB, or 1024)",
+    )
     part_argument(parser)
 
 
 def data_import(given: Namespace) -> None:
     catalog = load_catalog(given.catalog)
-    report = divide(
-        lambda part: import_data(
-            given.root,
-            given.out,
-            catalog,
-            shard_size=given.shard_size,
-            limit=given.limit,
-            jobs=given.jobs,
-            bad=given.bad,
-            single=given.single,
-            part=part,
-            fields=given.fields,
-            outside_paths=given.outside_paths,
-            samples=given.samples,
-            window=given.window,
-            pictures=given.pictures,
-        ),
-        part_of(given),
-    )
+    try:
+        limits = ReadingLimits(value_mb=given.get("max_value_mb"))
+    except MaskweaveError as error:
+        raise MaskweaveError(f"--max-value-mb: {error}") from error
+    with reading_within(limits):
+        report = divide(lambda part: _imported(given, catalog, part), part_of(given))
     print(report)
+
+
+def _imported(given: Namespace, catalog: Catalog, part: JobPart) -> ImportReport:
+    return import_data(
+        given.root,
+        given.out,
+        catalog,
+        shard_size=given.shard_size,
+        limit=given.limit,
+        jobs=given.jobs,
+        bad=given.bad,
+        single=given.single,
+        part=part,
+        fields=given.fields,
+        outside_paths=given.outside_paths,
+        samples=given.samples,
+        window=given.window,
+        pictures=given.pictures,
+    )
 
 
 def data_stats_arguments(parser: ArgumentParser) -> None:

@@ -8,10 +8,11 @@ from maskweave.cli.shared import device_argument
 from maskweave.cli.transfer import evaluate_suite
 from maskweave.errors import MaskweaveError
 from maskweave.evaluate.report import describe_report
-from maskweave.evaluate.run import describe
+from maskweave.evaluate.run import describe, read_recipe
 from maskweave.evaluate.run import evaluate as evaluate_run
 from maskweave.generate.bundle import load
 from maskweave.training.distributed import local_device
+from maskweave.training.run_folder import writing
 
 
 def evaluate_arguments(parser: ArgumentParser) -> None:
@@ -38,7 +39,9 @@ def evaluate(given: Namespace) -> None:
     if samples is not None and samples < 1:
         raise MaskweaveError(f"--samples must be 1 or more, found {samples}")
     bundle = load(folder, local_device(given.device))
-    print(describe(evaluate_run(bundle, folder, scenes_seed=given.get("scenes_seed"), samples=samples or 0)))
+    with writing(folder):
+        rows = evaluate_run(bundle, folder, scenes_seed=given.get("scenes_seed"), samples=samples or 0)
+    print(describe(rows))
     print(f"written to {folder / 'evaluation.json'}")
 
 
@@ -47,4 +50,7 @@ def report_arguments(parser: ArgumentParser) -> None:
 
 
 def report(given: Namespace) -> None:
-    print(describe_report(Path(given.run)))
+    folder = Path(given.run)
+    read_recipe(folder)  # raises: not a run
+    with writing(folder):
+        print(describe_report(folder))

@@ -18,6 +18,7 @@ from maskweave.modality.catalogs import load_catalog
 from maskweave.report.tables import short_number, text_table
 from maskweave.training.distributed import local_device
 from maskweave.training.learned_scaling import with_learned_of
+from maskweave.training.run_folder import writing
 from maskweave.transfer.data import open_examples
 from maskweave.transfer.fractions import curve_table, parse_fractions, probe_curve, transfer_curve
 from maskweave.transfer.probe import probe as probe_features
@@ -137,7 +138,9 @@ def probe(given: Namespace) -> None:
 def evaluate_suite(run: str, name: str, device: str = "auto") -> str:
     """Runs a suite of probes on the features of RUN; returns the text to print."""
     suite, folder, stem = load_suite(name), Path(run), Path(name).stem
-    rows = run_suite(load(run, local_device(device)), suite, stem, folder)
+    bundle = load(run, local_device(device))
+    with writing(folder):
+        rows = run_suite(bundle, suite, stem, folder)
     return f"{table(rows)}\nwritten to {folder / f'suite-{stem}.json'}"
 
 

@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+from maskweave.arguments import check_arguments
 from maskweave.data.source import Source
 from maskweave.errors import MaskweaveError
 from maskweave.files import write_aside
@@ -10,6 +11,7 @@ from maskweave.modality.catalogs import Catalog
 from maskweave.progress import progress
 
 
+@check_arguments
 def export(source: Source, catalog: Catalog, out: str | os.PathLike[str]) -> Path:
     """Write the values of every sample as files. Each file is written to a temporary file, then renamed.
 

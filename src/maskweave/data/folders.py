@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from maskweave.arguments import check_arguments
 from maskweave.data.importing import Imported, ImportReport, prepared, write_shards
 from maskweave.data.mirror import version
 from maskweave.data.parts import OnBad, read_part
@@ -37,6 +38,7 @@ class AlignedListing:
     notes: list[str] = field(default_factory=list)
 
 
+@check_arguments
 def import_folders(
     root: str | os.PathLike[str],
     out: str | os.PathLike[str],

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from maskweave.arguments import check_arguments
 from maskweave.data.folders import import_folders
 from maskweave.data.importing import Imported, ImportReport, prepared, write_shards
 from maskweave.data.mirror import local_place
@@ -19,8 +20,9 @@ from maskweave.modality.catalogs import Catalog
 from maskweave.ranks import WHOLE, JobPart
 
 
+@check_arguments
 def import_data(
-    place: str,
+    place: str | os.PathLike[str],
     out: str | os.PathLike[str],
     catalog: Catalog,
     shard_size: int = 1000,
@@ -36,7 +38,7 @@ def import_data(
     Raises:
         MaskweaveError: as both; and `options` are given for aligned folders.
     """
-    place = local_place(place)
+    place = local_place(os.fspath(place))
     if not single and is_importable(place, catalog):
         return import_source(place, out, catalog, shard_size, limit, jobs, bad, part, **options)
     if given := [name for name, value in options.items() if value]:
@@ -46,8 +48,9 @@ def import_data(
     return import_folders(place, out, catalog, shard_size, limit, jobs, bad, single, part)
 
 
+@check_arguments
 def import_source(
-    place: str,
+    place: str | os.PathLike[str],
     out: str | os.PathLike[str],
     catalog: Catalog,
     shard_size: int = 1000,
@@ -69,6 +72,7 @@ def import_source(
         MaskweaveError: the data set cannot be opened, two samples have one name, `out` has other contents, too many samples have unusable
             values, or no sample is left.
     """
+    place = os.fspath(place)
     named, count = find_source(place), options.get("samples", 0)
     names = None if named is None else [n for n, m in catalog.items() if not m.source and named.gives(m)]
     if not (named and named.endless):  # `open_data` would hide the parts behind a subset

@@ -28,6 +28,7 @@ from maskweave.data.texts import describe_texts, text_modalities
 from maskweave.data.transforms import fit
 from maskweave.errors import BadSample, MaskweaveError
 from maskweave.files import read_json, remove, sweep, write_json
+from maskweave.limits import ReadingLimits, read_within, reading
 from maskweave.locks import NAME as LOCK
 from maskweave.locks import lock
 from maskweave.modality.catalogs import Catalog
@@ -149,7 +150,7 @@ def write_shards(
     skips = ErrorBudget(limit)
     with (
         progress("import", sum(len(some.indices) for some in mine), quiet=not part.count) as bar,
-        ThreadPoolExecutor(jobs) as pool,
+        ThreadPoolExecutor(jobs, initializer=read_within, initargs=(reading(),)) as pool,
     ):
         for some in mine:
             record = some.finished()
@@ -213,7 +214,9 @@ class _Range:
         """Changes with the samples and how they are imported; empty if it is not known whether they change."""
         entries = {name: plain(m.value) for name, m in self.samples.entries.items()}
         state = self.samples.state(self.indices.start, self.indices.stop)
-        content = json.dumps([FORMAT, self.bad, entries, state]).encode("utf-8", "surrogatepass")
+        # Files that were too large may not be any more.
+        own = [] if reading() == ReadingLimits() else [plain(reading())]
+        content = json.dumps([FORMAT, self.bad, entries, state, *own]).encode("utf-8", "surrogatepass")
         return "" if state is None else hashlib.sha256(content).hexdigest()
 
     @property

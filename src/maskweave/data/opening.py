@@ -23,6 +23,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
+from maskweave.arguments import check_arguments
 from maskweave.data.arrow import DatasetsFolder, ParquetTable, is_datasets_folder, parquet_files
 from maskweave.data.coco import Coco, coco_files
 from maskweave.data.csv_table import ENDINGS as CSV_ENDINGS
@@ -65,8 +66,9 @@ def reading_options(settings: ReadBy) -> dict[str, Any]:
     return {name: getattr(settings, name) for name in names}
 
 
+@check_arguments
 def open_data(
-    place: str,
+    place: str | os.PathLike[str],
     catalog: Catalog,
     *,
     names: Sequence[str] | None = None,
@@ -96,6 +98,7 @@ def open_data(
         MaskweaveError: `place` has no known layout, an ambiguous one, or cannot be opened. The message says what was found and lists the
             layouts.
     """
+    place = os.fspath(place)
     if samples < 0:
         raise MaskweaveError(f"samples must be 0 (all) or more, found {samples}")
     if names is not None:  # masks and weights are read with the values that they are for

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from maskweave.arguments import check_arguments
 from maskweave.data.mirror import reading
 from maskweave.data.parts import read_part
 from maskweave.data.source import check_key
@@ -183,6 +184,7 @@ class Shards:
         MaskweaveError: root is missing, has no tars of these modalities, its import is not finished, or it was imported with other entries.
     """
 
+    @check_arguments
     def __init__(self, root: str | os.PathLike[str], catalog: Catalog):
         self.root = Path(root)
         self.catalog = catalog

@@ -6,6 +6,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from maskweave.errors import BadSample
+from maskweave.limits import ReadingLimits, reading_within
 from maskweave.values.base import TextLabels
 
 MAX_KEY_CHARACTERS = 1000
@@ -86,3 +87,25 @@ class Subset:
 
     def key(self, i: int) -> str:
         return self.source.key(int(self.indices[i]))
+
+
+class LimitedSource:
+    """A source whose files are read within limits, in any process."""
+
+    def __init__(self, source: Source, limits: ReadingLimits):
+        self.source, self.limits = source, limits
+        self.text_labels = text_labels_of(source)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return self.source.names
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, i: int) -> dict[str, Any]:
+        with reading_within(self.limits):
+            return self.source[i]
+
+    def key(self, i: int) -> str:
+        return self.source.key(i)

@@ -1,6 +1,7 @@
 """Facts about the values of a data set, for the entries of a catalog: what is missing, unusable, unknown or changed when it is read, how large
 values are, and how their numbers, classes and texts are distributed."""
 
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from maskweave.arguments import check_arguments
 from maskweave.data.folders import AlignedFiles, list_aligned
 from maskweave.data.import_source import SourceSamples
 from maskweave.data.importing import Samples
@@ -204,7 +206,8 @@ class DataStats:
     """Names and reasons of samples that cannot be used at all."""
 
 
-def data_stats(place: str, catalog: Catalog, limit: int = 0, **options: Any) -> DataStats:
+@check_arguments
+def data_stats(place: str | os.PathLike[str], catalog: Catalog, limit: int = 0, **options: Any) -> DataStats:
     """Read the samples of a data set, or of aligned folders that are not imported.
 
     Args:
@@ -216,6 +219,7 @@ def data_stats(place: str, catalog: Catalog, limit: int = 0, **options: Any) -> 
     """
     if limit < 0:
         raise MaskweaveError(f"--limit must be 0 (all samples) or more, found {limit}")
+    place = os.fspath(place)
     samples = _opened(place, catalog, options)
     count = len(samples.keys)
     indices = np.unique(np.linspace(0, count - 1, min(limit or count, count)).round().astype(int)).tolist()

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from PIL import Image
 
+from maskweave.arguments import check_arguments
 from maskweave.config import build
 from maskweave.data.error_budget import ErrorBudget
 from maskweave.data.reading import read
@@ -65,6 +66,7 @@ def read_recipe(folder: Path) -> Recipe:
     return build(Recipe, read_run_recipe(path), str(path))
 
 
+@check_arguments
 def evaluate(bundle: Bundle, folder: Path, *, scenes_seed: int | None = None, samples: int = 0) -> list[EvaluationRow]:
     """Evaluates a run by its recipe's requests, and writes `folder/evaluation.json`.
 

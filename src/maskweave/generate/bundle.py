@@ -9,6 +9,7 @@ from typing import Any, Unpack, cast
 import torch
 
 from maskweave import limits
+from maskweave.arguments import check_arguments
 from maskweave.bundle.io import load_bundle, save_bundle
 from maskweave.config import build, whole_number
 from maskweave.errors import MaskweaveError, shown
@@ -73,13 +74,19 @@ class Bundle:
         return device
 
     def to(self, device: torch.device | str) -> "Bundle":
-        """Moves the model and the tokenizers' networks to a device; returns this bundle."""
+        """Moves the model and the tokenizers' networks to a device; returns this bundle.
+
+        Raises:
+            MaskweaveError: torch cannot use the device.
+        """
+        check_usable(device)
         for part in (self.model, *self.tokenizers.values()):
             if isinstance(part, torch.nn.Module):
                 part.to(device)
         self._engines.clear()
         return self
 
+    @check_arguments
     def save(self, folder: str | os.PathLike[str]) -> Path:
         """Writes the bundle into a new folder, which `maskweave.load` opens.
 
@@ -160,6 +167,7 @@ class Bundle:
         """`generate_batch` step by step, with all samples in one batch: iterate over the session, and call its `results` at any time."""
         return self._session(self.request(inputs, targets, seeds, options), slice(None), options)
 
+    @check_arguments
     def schedule(
         self, inputs: Sequence[str], targets: Sequence[str] | None = None, **options: Unpack[Options]
     ) -> Schedule:
@@ -167,6 +175,7 @@ class Bundle:
         self._generative()
         return plan(self.catalog, inputs, targets, options, self.unconditional)[1]
 
+    @check_arguments
     def ensemble(
         self,
         inputs: Sample,
@@ -232,6 +241,7 @@ class Bundle:
         scores = [score_tokens(engine, given, target, truths[target]) for target in targets]
         return [dict(zip(values[0], of_sample, strict=True)) for of_sample in zip(*scores, strict=True)]
 
+    @check_arguments
     def tiles(
         self,
         scene: Sample,
@@ -271,6 +281,7 @@ class Bundle:
             raise MaskweaveError(f"modalities: found {shown(modalities)}; expected a list of names")
         return FeatureExtractor(self.family.encoder(self.model, self.catalog, modalities), self.tokenizers, precision)
 
+    @check_arguments
     def read(self, inputs: Sample) -> dict[str, Any]:
         """Converts inputs in any accepted form to checked values of their entries' sizes.
 
@@ -309,6 +320,7 @@ class Bundle:
         return self._engines[kind][1]
 
 
+@check_arguments
 def load(
     folder_or_hub_id: str | os.PathLike[str], device: torch.device | str = "cpu", revision: str | None = None
 ) -> Bundle:
@@ -320,12 +332,7 @@ def load(
     Raises:
         MaskweaveError: no such folder or device, an unfinished run, damaged files, or parts that do not match.
     """
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise MaskweaveError(
-            f"device {str(device)!r}: torch cannot use it here ({str(error).splitlines()[0]}); give another, such as cpu"
-        ) from None
+    check_usable(device)
     wanted = ["modalities.yaml", "recipe.yaml", "model/*", "tokenizers/*/*.json", "tokenizers/*/*.safetensors"]
     expected = "the folder that 'maskweave run' made, a bundle, or the Hub id of one"
     folder = folder_of(folder_or_hub_id, wanted, expected, revision)
@@ -333,6 +340,19 @@ def load(
     bundle = Bundle(catalog, tokenizers, model, folder)
     bundle.unconditional = _unconditional(bundle.family, folder)
     return bundle.to(device)
+
+
+def check_usable(device: torch.device | str) -> None:
+    """Raises:
+    MaskweaveError: torch cannot use the device.
+    """
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, TypeError, ValueError) as error:
+        reason = str(error).splitlines()[0][:200]
+        raise MaskweaveError(
+            f"device {shown(str(device))}: torch cannot use it here ({reason}); give another, such as cpu"
+        ) from None
 
 
 def _unconditional(family: Family[Any, Any], folder: Path) -> bool | None:

@@ -6,6 +6,8 @@ from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, NamedTuple, Unpack
 
+from maskweave import limits
+from maskweave.arguments import check_arguments
 from maskweave.config import plain
 from maskweave.errors import MaskweaveError
 from maskweave.files import claim_record, sweep
@@ -14,8 +16,10 @@ from maskweave.generate.ensemble import check_ensemble, member_seeds, merge_resu
 from maskweave.generate.places import find_places
 from maskweave.generate.request import Options
 from maskweave.generate.result import Generated
+from maskweave.generate.schedule import Schedule
 from maskweave.generate.session import Session
 from maskweave.interruption import Interrupted, StopSignal
+from maskweave.locks import lock
 from maskweave.modality.catalogs import Catalog
 from maskweave.progress import progress
 
@@ -71,6 +75,7 @@ class _Made:
                 yield folder, merge_results(members) if len(seeds) > 1 else members[0]
 
 
+@check_arguments
 def generate_files(
     bundle: Bundle,
     inputs: Mapping[str, str],
@@ -102,11 +107,18 @@ def generate_files(
         MaskweaveError: as `Bundle.generate` and `Bundle.ensemble`, before any work; `out` contains results of another request; or none of
             the files in the folders can be used (single unusable files are reported and skipped).
         Interrupted: after Ctrl-C.
+        Locked: another command is writing to `out`.
     """
-    numbers = {"samples": (samples, 1), "ensemble": (ensemble, 1), "batch": (batch_size, 1), "seed": (seed, 0)}
-    for name, (number, least) in numbers.items():
+    numbers = {
+        "samples": (samples, 1, limits.ENSEMBLE),
+        "ensemble": (ensemble, 1, limits.ENSEMBLE),
+        "batch": (batch_size, 1, limits.BATCH_SIZE),
+        "seed": (seed, 0, limits.SEED),
+    }
+    for name, (number, least, most) in numbers.items():
         if number < least:
             raise MaskweaveError(f"{name} must be {least} or more, found {number}")
+        limits.check_most(name, number, most)
     edit = options.get("edit") or {}
     assert isinstance(edit, Mapping)
     schedule = bundle.schedule(list(inputs), targets, **options)
@@ -114,6 +126,23 @@ def generate_files(
         check_ensemble([bundle.catalog[name] for name in schedule.targets], bundle.tokenizers, ensemble)
     out = Path(out)
     _check_out(out, [*inputs.values(), *edit.values()])
+    with lock(out):
+        return _generate(bundle, inputs, edit, targets, schedule, out, samples, ensemble, seed, batch_size, options)
+
+
+def _generate(
+    bundle: Bundle,
+    inputs: Mapping[str, str],
+    edit: Mapping[str, Any],
+    targets: Sequence[str] | None,
+    schedule: Schedule,
+    out: Path,
+    samples: int,
+    ensemble: int,
+    seed: int,
+    batch_size: int,
+    options: Options,
+) -> str:
     jobs = _jobs(_files(inputs, bundle.catalog), _files(edit, bundle.catalog))
     wanted = _wanted(jobs, out, samples, ensemble, seed)
     is_many = jobs[0].name != ""

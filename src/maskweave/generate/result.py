@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from maskweave.errors import BadSample, MaskweaveError
+from maskweave.arguments import check_arguments
+from maskweave.errors import BadSample, MaskweaveError, shown
 from maskweave.files import write_aside, write_json
 from maskweave.generate.places import Place, as_geotiff
 from maskweave.generate.schedule import Schedule
@@ -19,6 +20,9 @@ from maskweave.modality.catalogs import Catalog
 from maskweave.report.figures import with_legend
 from maskweave.report.sheets import picture_among, sheet_for
 from maskweave.values.distribution import Distribution
+
+MOST_TILE = 4096
+"""Largest height of a figure of a contact sheet, in pixels."""
 
 
 @dataclass
@@ -42,6 +46,15 @@ class Generated:
     """The steps that generated it."""
 
     def __getitem__(self, name: str) -> Any:
+        """Returns the value of a target.
+
+        Raises:
+            MaskweaveError: it is no target of this result, or its tokens have no value, because the bundle has no tokenizer for it.
+        """
+        if name not in self.values:
+            self.catalog[name]  # raises: no such modality
+            why = "the bundle has no tokenizer for it" if name in self.tokens else "it is no target of this result"
+            raise MaskweaveError(f"{name!r} has no value: {why}; found values of {', '.join(self.values) or 'nothing'}")
         return self.values[name]
 
     def distribution(self, name: str) -> Distribution:
@@ -59,7 +72,7 @@ class Generated:
 
     def prediction(self, name: str) -> Any:
         """Returns the distribution of a target if it has one, otherwise its value: what metrics and figures take."""
-        return self.distributions.get(name, self.values[name])
+        return self.distributions[name] if name in self.distributions else self[name]
 
     def as_inputs(self, catalog: Catalog | None = None) -> dict[str, Any]:
         """Returns inputs and results together, as the inputs of another request. Sequences without any valid part are omitted.
@@ -90,6 +103,7 @@ class Generated:
     def _repr_png_(self) -> bytes | None:
         return self.sheet()._repr_png_()
 
+    @check_arguments
     def save(self, folder: str | os.PathLike[str]) -> Path:
         """Writes the result into a folder: values, pictures of them, a contact sheet and the schedule.
 
@@ -133,13 +147,21 @@ class Generated:
             picture.save(aside, format="PNG")
 
 
+@check_arguments
 def sheet_of(results: Sequence[Generated], title: str = "", tile: int = 144) -> Image.Image:
     """Returns a contact sheet with one row per result: inputs, then targets. Tokens without value are shown as their number.
 
     Args:
         results: of one bundle, not necessarily of one request.
-        tile: height of a figure in pixels.
+        tile: height of a figure in pixels, 8 to 4,096.
+
+    Raises:
+        MaskweaveError: there are no results, or the height is out of range.
     """
+    if not results or not 8 <= tile <= MOST_TILE:
+        raise MaskweaveError(
+            f"found {len(results)} results and a height of {shown(tile)}; expected results, and 8 to {MOST_TILE:,}"
+        )
     rows = []
     for result in results:
         # Show an edited grid and its source only once.

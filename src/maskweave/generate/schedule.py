@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from maskweave import limits
+from maskweave.arguments import check_arguments
 from maskweave.config import build, check_types, plain
 from maskweave.errors import MaskweaveError, shown
 from maskweave.files import read_yaml, write_yaml
@@ -70,6 +71,7 @@ class Schedule:
     def of(self, target: str) -> list[Step]:
         return [step for step in self.steps if step.target == target]
 
+    @check_arguments
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the schedule as YAML; `load_schedule` reads it."""
         write_yaml(path, plain(self))
@@ -92,6 +94,7 @@ class Schedule:
         return f"{table}\nchained: {'yes' if self.chain else 'no'}"
 
 
+@check_arguments
 def load_schedule(path: str | os.PathLike[str]) -> Schedule:
     """Reads a schedule from YAML.
 

@@ -15,6 +15,7 @@ from maskweave.files import write_aside
 from maskweave.generate.places import as_geotiff, find_places
 from maskweave.generate.request import Options, Sample, twin
 from maskweave.generate.tiles import Tiled, plane_output, predict_tiles, tile_seed
+from maskweave.locks import lock
 from maskweave.report.figures import with_legend
 
 if TYPE_CHECKING:
@@ -68,20 +69,24 @@ def tile_scene(
 def save_tiled(tiled: Tiled, folder: str | os.PathLike[str]) -> Path:
     """Writes a blended scene into a folder: NAME.EXT, GeoTIFF if an input of the same view was one, NAME.picture.png, reduced to 1,024 points, and NAME.known.png if a part is unknown."""
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, value in tiled.values.items():
-        modality = tiled.catalog[name]
-        located = as_geotiff(value, modality, tiled.places)
-        content, ending = modality.value.to_file(value, name) if located is None else (located, "tif")
-        with write_aside(folder / f"{name}.{ending}") as aside:
-            aside.write_bytes(content)
-        step = max(1, -(-max(value.shape[:2]) // MOST_SHOWN))
-        small = np.asarray(value[::step, ::step])
-        if not modality.value.is_photograph:
-            figure = with_legend(modality, small, small.shape[:2])
-            with write_aside(folder / f"{name}.picture.png") as aside:
-                Image.fromarray(figure).save(aside, format="PNG")
-        if not tiled.known[name].all():
-            with write_aside(folder / f"{name}.known.png") as aside:
-                Image.fromarray(tiled.known[name]).save(aside, format="PNG")
+    with lock(folder):
+        for name, value in tiled.values.items():
+            _save_one(tiled, name, value, folder)
     return folder
+
+
+def _save_one(tiled: Tiled, name: str, value: np.ndarray, folder: Path) -> None:
+    modality = tiled.catalog[name]
+    located = as_geotiff(value, modality, tiled.places)
+    content, ending = modality.value.to_file(value, name) if located is None else (located, "tif")
+    with write_aside(folder / f"{name}.{ending}") as aside:
+        aside.write_bytes(content)
+    step = max(1, -(-max(value.shape[:2]) // MOST_SHOWN))
+    small = np.asarray(value[::step, ::step])
+    if not modality.value.is_photograph:
+        figure = with_legend(modality, small, small.shape[:2])
+        with write_aside(folder / f"{name}.picture.png") as aside:
+            Image.fromarray(figure).save(aside, format="PNG")
+    if not tiled.known[name].all():
+        with write_aside(folder / f"{name}.known.png") as aside:
+            Image.fromarray(tiled.known[name]).save(aside, format="PNG")

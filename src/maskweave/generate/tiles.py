@@ -9,6 +9,7 @@ Shapes: H and W rows and columns of a scene, h and w of a tile, C channels.
 """
 
 import math
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -18,8 +19,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from maskweave import limits
 from maskweave.config import whole_number
-from maskweave.errors import MaskweaveError, shown
+from maskweave.errors import FullDisk, MaskweaveError, shown
+from maskweave.files import is_full_disk, make_folder
 from maskweave.generate.places import Place
 from maskweave.generate.scenes import Plane, is_plane, open_plane
 from maskweave.modality.catalogs import Catalog
@@ -112,7 +115,7 @@ def predict_tiles(
     """
     if not isinstance(overlap, Real) or not 0 <= overlap < 1:
         raise MaskweaveError(f"overlap must be a share of a tile from 0 to below 1, found {shown(overlap)}")
-    batch_size = whole_number("batch_size", batch_size, 1)
+    batch_size = whole_number("batch_size", batch_size, 1, limits.BATCH_SIZE)
     planes = {name: open_plane(value, catalog[name]) for name, value in scene.items() if is_plane(catalog[name])}
     if not planes:
         raise MaskweaveError(f"tiles need an input with rows and columns, found {', '.join(scene) or 'no inputs'}")
@@ -245,8 +248,20 @@ class Canvas:
         shape = (self.shape[0], *rows.shape[1:])
         if self.file is None:
             return np.zeros(shape, rows.dtype)
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        return np.lib.format.open_memmap(self.file, mode="w+", dtype=rows.dtype, shape=shape)
+        make_folder(self.file.parent)
+        array = np.lib.format.open_memmap(self.file, mode="w+", dtype=rows.dtype, shape=shape)
+        try:
+            with open(self.file, "r+b") as file:  # without space for it, a write to the map would end the process
+                if hasattr(os, "posix_fallocate"):  # not on every system
+                    os.posix_fallocate(file.fileno(), 0, self.file.stat().st_size)
+        except OSError as error:
+            self.file.unlink()
+            if not is_full_disk(error):
+                raise
+            raise FullDisk(
+                f"no space left for {self.file} of {array.nbytes:,} bytes; free some space, or choose another folder"
+            ) from error
+        return array
 
 
 def _ramp(size: int, overlap: int) -> np.ndarray:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from maskweave.arguments import check_arguments
 from maskweave.config import build
 from maskweave.errors import MaskweaveError, shown
 from maskweave.interop.published import Tensors, defaults, locate, read_config, write_published
@@ -79,6 +80,7 @@ class Published(NamedTuple):
     """Its modalities: patches and, unless it is an MAE, a sequence."""
 
 
+@check_arguments
 def load_m3ae(folder_or_hub_id: str | os.PathLike[str], catalog: Catalog | None = None) -> Published:
     """Load published weights.
 

@@ -17,11 +17,13 @@ from typing import Any
 
 import numpy as np
 
+from maskweave.arguments import check_arguments
 from maskweave.config import plain
 from maskweave.data.error_budget import SKIPPED, ErrorBudget, Fault, listed, read_faults, write_faults
 from maskweave.data.shards import FORMAT, SAMPLES_IN_MEMORY, Shards, Tars
 from maskweave.errors import BadSample, MaskweaveError
 from maskweave.files import digest, read_json, remove, sweep, write_json
+from maskweave.limits import read_within, reading
 from maskweave.locks import lock
 from maskweave.modality.catalogs import Catalog
 from maskweave.progress import Progress, progress
@@ -58,6 +60,7 @@ class LabelReport:
         return "\n".join(lines)
 
 
+@check_arguments
 def label(
     root: str | os.PathLike[str], catalog: Catalog, limit: float = 0.01, jobs: int = 1, part: JobPart = WHOLE
 ) -> LabelReport:
@@ -101,7 +104,7 @@ def _label(shards: Shards, limit: float, jobs: int, part: JobPart) -> LabelRepor
     kept = 0
     with (
         progress("label", sum(len(shards.keys_of(shard)) for shard in mine), quiet=not part.count) as bar,
-        ThreadPoolExecutor(jobs) as pool,
+        ThreadPoolExecutor(jobs, initializer=read_within, initargs=(reading(),)) as pool,
     ):
         for shard in mine:
             if work.finished(shard):

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from maskweave.arguments import check_arguments
 from maskweave.config import build, plain
 from maskweave.errors import MaskweaveError, shown
 from maskweave.files import read_yaml, write_yaml
@@ -60,6 +61,7 @@ class Catalog(Mapping[str, Modality]):
     def __contains__(self, name: object) -> bool:
         return name in self.modalities
 
+    @check_arguments
     def subset(self, names: Iterable[str]) -> "Catalog":
         """Returns the named modalities, in this catalog's order, with all vocabularies.
 
@@ -200,6 +202,7 @@ def _points(value: ValueType) -> str:
     return f"{value.size[0]} points{ends}" + ", resized" * ("resize" in getattr(value, "ways", ()))
 
 
+@check_arguments
 def load_catalog(name_or_path: str | os.PathLike[str], within: tuple[Path, ...] = ()) -> Catalog:
     """Loads a shipped catalog by name, or a YAML file by path.
 

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from maskweave.arguments import check_arguments
 from maskweave.data.token_store import shard_name
 from maskweave.errors import MaskweaveError, shown
 from maskweave.files import read_json
@@ -55,6 +56,7 @@ class Index:
         MaskweaveError: the index is missing, unfinished, or was made with a different model.
     """
 
+    @check_arguments
     def __init__(self, folder: str | os.PathLike[str], bundle: Bundle | None = None, backend: Backend = "auto"):
         self.folder, self.backend = Path(folder), backend
         if not (self.folder / "index.json").is_file():
@@ -113,6 +115,7 @@ class Index:
             self._views[name] = View(_unit(np.concatenate(vectors) - self._center(name, name)), np.concatenate(numbers))
         return self._views[name]
 
+    @check_arguments
     def query(
         self, inputs: Sample, *, view: str = "", weights: Mapping[str, float] | None = None, k: int = 10
     ) -> list[Hit]:

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from maskweave.arguments import check_arguments
 from maskweave.data.error_budget import (
     SKIPPED,
     ErrorBudget,
@@ -67,6 +68,7 @@ def given(sample: Mapping[str, Any], catalog: Catalog, *names: str) -> dict[str,
     return None if any(value is None for value in values.values()) else values
 
 
+@check_arguments
 def make_index(
     bundle: Bundle,
     source: Source,

@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from maskweave.arguments import check_arguments
 from maskweave.errors import MaskweaveError
 from maskweave.modality.catalogs import Catalog
 from maskweave.modality.entry import Modality
@@ -156,6 +157,7 @@ class Scenes:
         IndexError: an index is out of range.
     """
 
+    @check_arguments
     def __init__(self, catalog: Catalog, samples: int, seed: int = 0):
         if samples < 1:
             raise MaskweaveError(f"scenes: the number of samples must be 1 or more, found {samples}")

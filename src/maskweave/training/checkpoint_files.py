@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from maskweave.errors import FullDisk, MaskweaveError, shown
-from maskweave.files import digest, is_full, make_durable, read_json, remove, write_aside, write_json
+from maskweave.files import digest, is_full_disk, make_durable, read_json, remove, write_aside, write_json
 from maskweave.nn.tensor_files import open_file, part_of
 from maskweave.training.distributed import DistContext
 from maskweave.training.shares import Share
@@ -159,7 +159,7 @@ class Writing:
 
     def _fault(self) -> tuple[bool, str] | None:
         """Whether the disk was full, and the error."""
-        full = isinstance(self._failure, OSError) and is_full(self._failure)
+        full = isinstance(self._failure, OSError) and is_full_disk(self._failure)
         return None if self._failure is None else (full, str(self._failure))
 
     def abandon(self) -> None:

@@ -112,8 +112,9 @@ def wrap(objective: nn.Module, ranks: DistContext) -> nn.Module:
     """Returns a module to call instead of the objective in training; it averages gradients over the processes.
 
     Under `ddp`, parameters without a gradient in any process get zeros if the objective has a method `unused_parameters`, and None otherwise,
-    which takes a search of the graph and a message more in each step; of a sharded objective they always get zeros. Buffers are equal at the
-    start; after that the objective keeps them equal.
+    which takes a search of the graph and a message more in each step; of a sharded objective they always get zeros. On a CPU the graph is always
+    searched, as a resumed run must end equal bit for bit: without the search, DDP regroups the gradients after the first step, and so changes the
+    order in which those of three or more processes are added. Buffers are equal at the start; after that the objective keeps them equal.
     """
     if ranks.world == 1 or is_sharded(objective):
         return objective
@@ -124,7 +125,7 @@ def wrap(objective: nn.Module, ranks: DistContext) -> nn.Module:
     return DistributedDataParallel(
         _Connected(objective) if declares else _Detached(objective),
         device_ids=[ranks.device.index] if ranks.device.type == "cuda" else None,
-        find_unused_parameters=not declares,
+        find_unused_parameters=not declares or ranks.device.type == "cpu",
         gradient_as_bucket_view=True,
         **no_buffers,
     )

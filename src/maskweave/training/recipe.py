@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from maskweave import limits
+from maskweave.arguments import check_arguments
 from maskweave.config import build, plain
 from maskweave.data.opening import absolute
 from maskweave.data.remote import is_remote
 from maskweave.errors import MaskweaveError, shown
 from maskweave.families.base import Family, ModelSettings, family_named
 from maskweave.files import read_yaml
+from maskweave.limits import ReadingLimits
 from maskweave.modality.catalogs import Catalog, load_catalog
 from maskweave.training.data_settings import DataSettings
 from maskweave.training.settings import TrainSettings
@@ -91,6 +93,8 @@ class Recipe:
     """The model family and its settings."""
     train: TrainSettings = field(default_factory=TrainSettings)
     evaluate: EvaluateSettings = field(default_factory=EvaluateSettings)
+    limits: ReadingLimits = field(default_factory=ReadingLimits)
+    """How large the files of the data may be."""
     start: str = ""
     """Folder of a finished run or bundle whose weights training starts from (`maskweave import` makes a bundle from a published checkpoint). Modalities that it lacks are randomly initialized."""
     seed: int = 0
@@ -106,6 +110,7 @@ class Recipe:
         return catalog.subset(self.modalities) if self.modalities else catalog
 
 
+@check_arguments
 def load_recipe(path: str | os.PathLike[str], overrides: Mapping[str, Any] | None = None) -> Recipe:
     """Reads and checks a recipe.
 

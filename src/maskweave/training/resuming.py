@@ -43,6 +43,7 @@ FREE = (
     "tuning.layer_decay",
     "tuning.stochastic_depth",
     "evaluate.*",
+    "limits*",
     "catalog",  # the entries themselves are compared instead
     "modalities",
 )

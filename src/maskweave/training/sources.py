@@ -10,11 +10,12 @@ from maskweave.data.mixing import Mixed, apportion
 from maskweave.data.named import is_endless, is_named
 from maskweave.data.opening import open_data, reading_options
 from maskweave.data.sidecar import SidecarSource
-from maskweave.data.source import Source, Subset
+from maskweave.data.source import LimitedSource, Source, Subset
 from maskweave.data.split import Divided, divide, some_by_hash, take_evenly
 from maskweave.data.table_source import NAME
 from maskweave.data.texts import describe_texts, text_modalities
 from maskweave.errors import MaskweaveError, shown
+from maskweave.limits import ReadingLimits, reading_within
 from maskweave.modality.catalogs import Catalog, load_catalog
 from maskweave.tokenizers.text import TextTokenizer
 from maskweave.training.data_settings import DataSettings
@@ -48,7 +49,9 @@ def open_sources(
     counts = apportion(list(recipe.data.weights.values()), samples).tolist()
     for (name, data), count in zip(recipe.data.sets().items(), counts, strict=True):
         try:
-            sources[name] = _open(data, catalog, part, seed, max(count, 1) if samples else 0, spread)
+            with reading_within(recipe.limits):
+                source = _open(data, catalog, part, seed, max(count, 1) if samples else 0, spread)
+            sources[name] = source if recipe.limits == ReadingLimits() else LimitedSource(source, recipe.limits)
         except MaskweaveError as error:
             if not name:
                 raise
@@ -142,5 +145,7 @@ def describe_recipe_texts(recipe: Recipe, catalog: Catalog) -> list[str]:
         trained = {v: TextTokenizer.load(path) for v, path in ready.items() if (path / "config.json").exists()}
         only = catalog.subset(m.name for m in texts)
         heading = recipe.data.headings[name]
-        lines += [heading + line for line in describe_texts(_open(data, only, "train", None, 0, False), only, trained)]
+        with reading_within(recipe.limits):
+            described = describe_texts(_open(data, only, "train", None, 0, False), only, trained)
+        lines += [heading + line for line in described]
     return lines

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from maskweave.arguments import check_arguments
 from maskweave.config import build, plain
 from maskweave.errors import MaskweaveError
 from maskweave.families.base import family_named, family_of
@@ -242,6 +243,7 @@ def _tensors(encoder: Encoder, head: nn.Module) -> dict[str, Tensor]:
     return nn.ModuleDict({"encoder": encoder, "head": head}).state_dict()
 
 
+@check_arguments
 def load_transferred(folder: Path, device: torch.device | str = "cpu") -> Transferred:
     """Open the folder of a finished transfer.
 

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from maskweave import limits
+from maskweave.arguments import check_arguments
 from maskweave.config import build
 from maskweave.data.augment import Augment
 from maskweave.data.split import Split
 from maskweave.errors import MaskweaveError, shown
+from maskweave.limits import ReadingLimits
 from maskweave.modality.catalogs import Catalog, load_catalog, load_saved_catalog
 from maskweave.models.sample_heads import NumberForm
 from maskweave.models.warm_start import has_other_channels
@@ -209,6 +211,8 @@ class TransferRecipe:
     head: HeadSettings = field(default_factory=HeadSettings)
     loss: LossSettings = field(default_factory=LossSettings)
     train: TrainSettings = field(default_factory=TrainSettings)
+    limits: ReadingLimits = field(default_factory=ReadingLimits)
+    """How large the files of the data may be."""
     seed: int = 0
     """Seed of initialization, shuffling and augmentation."""
 
@@ -249,6 +253,7 @@ def joined(first: Catalog, second: Catalog) -> Catalog:
     )
 
 
+@check_arguments
 def load_transfer(path: str | os.PathLike[str], overrides: Mapping[str, Any] | None = None) -> TransferRecipe:
     """Read the recipe of a transfer. Its starting model and data are checked when it runs.
 

@@ -1,5 +1,6 @@
 """Suites: named tables of probes and of outlier detection. Each is a YAML file in `suites/`, or one of your own."""
 
+import os
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from maskweave.arguments import check_arguments
 from maskweave.config import build
 from maskweave.data.source import Source
 from maskweave.errors import MaskweaveError, shown
@@ -51,7 +53,8 @@ class Suite:
     outliers: list[Outliers] = field(default_factory=list)
 
 
-def load_suite(name_or_path: str) -> Suite:
+@check_arguments
+def load_suite(name_or_path: str | os.PathLike[str]) -> Suite:
     """Loads a suite by its name, or from the path of a YAML file.
 
     Raises:
@@ -62,7 +65,9 @@ def load_suite(name_or_path: str) -> Suite:
         path = FOLDER / f"{name_or_path}.yaml"
         if not path.exists():
             known = ", ".join(sorted(p.stem for p in FOLDER.glob("*.yaml")))
-            raise MaskweaveError(f"no suite {shown(name_or_path)}: give the path of a .yaml file, or one of {known}")
+            raise MaskweaveError(
+                f"no suite {shown(str(name_or_path))}: give the path of a .yaml file, or one of {known}"
+            )
     suite = build(Suite, read_yaml(path), str(path))
     for item in suite.outliers:
         if unknown := [name for name in item.against if name not in CHANGES] or ([] if item.against else ["nothing"]):

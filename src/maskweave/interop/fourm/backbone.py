@@ -4,6 +4,7 @@ import os
 
 import torch
 
+from maskweave.arguments import check_arguments
 from maskweave.errors import MaskweaveError
 from maskweave.interop.fourm.model import CATALOG, StoredTensor, encoder_blocks, model_config, read, take
 from maskweave.interop.published import Tensors, locate
@@ -12,6 +13,7 @@ from maskweave.models.backbone import Backbone
 from maskweave.nn.layers import sine_cosine
 
 
+@check_arguments
 def load_backbone(
     folder_or_hub_id: str | os.PathLike[str], catalog: str | os.PathLike[str] | Catalog = CATALOG
 ) -> Backbone:

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping
 
+from maskweave.arguments import check_arguments
 from maskweave.errors import MaskweaveError
 from maskweave.generate.bundle import Bundle
 from maskweave.interop.fourm.model import CATALOG, load_model
@@ -15,6 +16,7 @@ from maskweave.tokenizers.text import TextTokenizer
 Place = str | os.PathLike[str]
 
 
+@check_arguments
 def load_bundle(
     model: Place,
     tokenizers: Mapping[str, Place] | None = None,

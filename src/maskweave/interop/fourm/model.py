@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from maskweave.arguments import check_arguments
 from maskweave.errors import MaskweaveError, shown
 from maskweave.interop.published import REQUIRED, Tensors, locate, read_config, write_published
 from maskweave.modality.catalogs import Catalog, load_catalog
@@ -80,6 +81,7 @@ class StoredTensor(NamedTuple):
     """Instead of parts: a constant of the architecture."""
 
 
+@check_arguments
 def load_model(folder_or_hub_id: str | os.PathLike[str], catalog: str | os.PathLike[str] | Catalog = CATALOG) -> Loaded:
     """Load a published 4M model, in evaluation mode. Its weights are memory-mapped, not copied.
 
@@ -126,6 +128,7 @@ def take(
     return ours, passthrough
 
 
+@check_arguments
 def export_model(model: FourM, catalog: Catalog, folder: str | os.PathLike[str]) -> None:
     """Write a model in the published format. A model from `load_model` is written back unchanged.
 

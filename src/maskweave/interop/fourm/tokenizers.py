@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from maskweave.arguments import check_arguments
 from maskweave.errors import MaskweaveError
 from maskweave.interop.fourm.tokenizer_config import (
     TokenizerConfig,
@@ -32,6 +33,7 @@ from maskweave.values.map import Map
 from maskweave.values.vector import Vector
 
 
+@check_arguments
 def load_tokenizer(
     folder_or_hub_id: str | os.PathLike[str], modality: Modality | None = None, size: tuple[int, int] | None = None
 ) -> GridTokenizer:
@@ -77,6 +79,7 @@ def load_tokenizer(
     return tokenizer.eval()
 
 
+@check_arguments
 def export_tokenizer(tokenizer: GridTokenizer, folder: str | os.PathLike[str]) -> None:
     """Write a tokenizer in the published format. A tokenizer from `load_tokenizer` is written back unchanged.
 

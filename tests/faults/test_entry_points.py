@@ -1,0 +1,42 @@
+"""Wrong arguments of every public function: one clear error, or a result, but no other exception."""
+
+from pathlib import Path
+
+import pytest
+from entry_points import OBJECTS, WRONG, Call, calls
+
+from maskweave.errors import MaskweaveError
+
+NAMES = (
+    "load", "Bundle.save", "Bundle.to", "Bundle.generate", "Bundle.generate_batch", "Bundle.start", "Bundle.schedule", "Bundle.ensemble", "Bundle.score",
+    "Bundle.score_batch", "Bundle.tiles", "Bundle.encoder", "Bundle.read", "Generated.save", "sheet_of", "Schedule.save", "load_schedule", "load_catalog",
+    "Catalog.subset", "load_recipe", "load_transfer", "load_suite", "open_data", "import_data", "Shards",
+    "data_stats", "label", "export", "Scenes", "evaluate", "generate_files", "make_index", "Index", "Index.query", "load_transferred", "load_bundle",
+    "load_backbone", "load_model", "load_tokenizer", "load_m3ae",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def found(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Call]:
+    made = calls(tiny_run, tmp_path_factory.mktemp("calls"))
+    assert tuple(made) == NAMES
+    return made
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", NAMES)
+def test_wrong_arguments(name: str, found: dict[str, Call], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # some texts are paths
+    call, raw, refused = found[name], [], 0
+    for key in call.arguments.keys() - set(OBJECTS):
+        for value in WRONG:
+            try:
+                call.function(**{**call.arguments, key: value})
+            except MaskweaveError as error:
+                refused += 1
+                if not 0 < len(str(error)) < 9000:
+                    raw.append((key, repr(value)[:40], f"a message of {len(str(error))} characters"))
+            except Exception as error:
+                raw.append((key, repr(value)[:40], repr(error)[:100]))
+    assert not raw
+    assert refused > len(WRONG) / 3
