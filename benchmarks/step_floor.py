@@ -5,8 +5,8 @@ tables. Its floor is the time of its matrix products alone: every product of the
 each shape is multiplied in several layouts (plain, transposed, packed by oneDNN), of which the fastest counts. A ratio of 1 would be a step that does
 nothing else, with weights that are already packed.
 
-In each round, for each configuration: one step on a batch of its own, then the products of that step. Printed are medians over the rounds, and the shares
-of the operators by torch.profiler. Ratios hold on a busy machine too: with one thread, times are CPU seconds of that thread.
+In each round, for each configuration: one step on a batch of its own, then the products of that step. Printed are medians over the rounds, and the time
+in torch's operators by group. Ratios hold on a busy machine too: with one thread, times are CPU seconds of that thread.
 
 python benchmarks/step_floor.py [--catalogs 4m-7 4m-21] [--precisions float32 bf16] [--rounds 5] [--threads 1] [--compile] [--lazy-embeddings]
 """
@@ -24,7 +24,6 @@ import torch
 from fourm import SAMPLES, TOKENS, columns
 from linear import print_processor
 from torch import Tensor
-from torch.profiler import ProfilerActivity, profile, record_function
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from maskweave.masking.fourm import MaskingConfig, MaskSampler
@@ -43,8 +42,9 @@ from maskweave.training.updates import Update, count
 
 DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16}
 REPEATS = 3
-PROFILED = 3
-"""Steps."""
+"""Measurements of a layout of a product, of which the fastest counts."""
+SPLIT_STEPS = 3
+"""Steps whose time is split."""
 
 
 class Product(NamedTuple):
@@ -143,7 +143,7 @@ def layouts(product: Product) -> Iterator[Callable[[], object]]:
 class Configuration:
     """A model in training."""
 
-    def __init__(self, catalog: str, precision: str, compiled: bool, lazy: bool):
+    def __init__(self, catalog: str, precision: str, compiled: bool, lazy: bool, clock: "Clock"):
         torch.manual_seed(0)
         self.name, self.precision = catalog, precision
         entries = load_catalog(catalog)
@@ -152,60 +152,70 @@ class Configuration:
         optimizer, names = build_optimizer(objective, settings)
         if compiled:
             compile_blocks(objective)
+        self.clock, self.drawing = clock, 0.0  # seconds that the last batch took
         self.data = columns(entries, np.random.default_rng(0))
         self.sampler = MaskSampler(entries, MaskingConfig(TOKENS, TOKENS))
         self.objective = objective
         self.stepper = Stepper(State(objective, optimizer, names, None, settings, connect("cpu")))
 
     def step(self, number: int) -> None:
-        with record_function("drawing the batch"):
-            batch = self.sampler(self.data, SampleRandom.at(0, number * SAMPLES + np.arange(SAMPLES)))
-            counts = count(batch, self.objective)
+        began = self.clock.now()
+        batch = self.sampler(self.data, SampleRandom.at(0, number * SAMPLES + np.arange(SAMPLES)))
+        counts = count(batch, self.objective)
+        self.drawing = self.clock.now() - began
         self.stepper(Update([batch], [counts], {name: float(n) for name, n in counts.items()}))
 
 
+LOSS, DRAWING, PYTHON = "cross-entropy", "drawing the batch", "autograd, Python and dispatch"
 GROUPS = {
-    "products of layers": ("mm", "addmm", "mkldnn::_linear_pointwise"),
-    "attention": ("bmm", "softmax", "scaled_dot_product", "masked_fill"),
-    "casts and copies": ("copy_", "clone", "contiguous", "_to_copy", "cat"),
-    "embeddings and indices": ("embedding", "index", "gather", "scatter", "fill_", "zero"),
-    "clipping": ("_foreach_mul_", "linalg_vector_norm", "_foreach_norm"),
-    "AdamW": ("adamw",),
-}
-REST = "elementwise, norms and overhead"
-SCOPES = {"drawing the batch": "drawing the batch", "Optimizer.step": "AdamW", "_CrossEntropy": "loss"}
+    "products of layers": ("mm", "addmm", "_linear_pointwise"),
+    "attention": (
+        "bmm", "_softmax", "_softmax_backward_data", "_scaled_dot_product_flash_attention_for_cpu",
+        "_scaled_dot_product_flash_attention_for_cpu_backward", "masked_fill", "masked_fill_",
+    ),
+    "casts and copies": ("_to_copy", "copy_", "clone", "cat"),
+    "embeddings and indices": (
+        "embedding", "embedding_dense_backward", "index", "index_put", "_index_put_impl_", "index_select", "index_copy",
+        "index_put_", "index_add", "index_add_", "index_copy_", "index_fill_", "index_select_backward", "_coalesce",
+    ),
+    "clipping": ("linalg_vector_norm", "_foreach_norm", "_foreach_mul_"),
+    "AdamW": ("_fused_adamw_", "_foreach_add_"),
+    LOSS: (LOSS, "amax", "gather", "scatter_add_", "log"),
+    "elementwise and norms": (),
+}  # fmt: skip
+"""Groups of operators; the last one has all others."""
 
 
-def group_of(event: Any) -> str:
-    """The group of an operator: by what it is called in, else by its name."""
-    chain = [event]
-    while chain[-1].cpu_parent is not None:
-        chain.append(chain[-1].cpu_parent)
-    for caller in chain:
-        for prefix, group in SCOPES.items():
-            if caller.name.startswith(prefix):
-                return group
-        if "embedding" in caller.name:
-            return "embeddings and indices"
-        if "_foreach_mul_" in caller.name:
-            return "clipping"
-    name = event.name.removeprefix("aten::")
-    for group, words in GROUPS.items():
-        if name in words or (group != "products of layers" and any(word in name for word in words)):
-            return group
-    return REST
+class Timed(TorchDispatchMode):
+    """Sums the time in torch's operators by group. Unlike torch.profiler, it can use a clock of CPU time."""
+
+    def __init__(self, clock: Clock):
+        super().__init__()
+        self.clock, self.names = clock, defaultdict[str, float](float)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        start = self.clock.now()
+        out = func(*args, **(kwargs or {}))
+        name = func.overloadpacket.__name__
+        self.names[LOSS if name == "_softmax" and args[0].ndim == 2 else name] += self.clock.now() - start
+        return out
+
+    def groups(self) -> dict[str, float]:
+        group_of = {name: group for group, names in GROUPS.items() for name in names}
+        sums: dict[str, float] = defaultdict(float)
+        for name, took in self.names.items():
+            sums[group_of.get(name, list(GROUPS)[-1])] += took
+        return sums
 
 
-def shares(configuration: Configuration, number: int) -> dict[str, float]:
-    """Returns the share of each group in the time of some steps."""
-    with profile(activities=[ProfilerActivity.CPU]) as found:
-        for step in range(PROFILED):
-            configuration.step(number + step)
-    sums: dict[str, float] = defaultdict(float)
-    for event in found.events():
-        sums[group_of(event)] += event.self_cpu_time_total
-    whole = sum(sums.values())
-    return {group: took / whole for group, took in sums.items()}
+def split(configuration: Configuration, number: int, clock: Clock) -> dict[str, float]:
+    """Returns the seconds of each group in a step."""
+    with Timed(clock) as timed, torch.compiler.set_stance("force_eager"):
+        whole = clock(lambda: configuration.step(number))
+    found = timed.groups()
+    found[DRAWING] = configuration.drawing
+    found[PYTHON] = whole - sum(found.values())
+    return found
 
 
 def recorded(configuration: Configuration, number: int) -> Counter[Product]:
@@ -230,9 +240,9 @@ def main() -> None:
     clock = Clock(given.threads)
     floor = Floor(clock)
     print(f"{'':16}{'step':>8}{'floor':>9}{'ratio':>8}{'GFLOP':>9}{'GFLOP/s of the floor':>22}")
-    split: dict[str, dict[str, float]] = {}
+    groups: dict[str, list[dict[str, float]]] = {}
     for catalog, precision in itertools.product(given.catalogs, given.precisions):
-        one = Configuration(catalog, precision, given.compile, given.lazy_embeddings)
+        one = Configuration(catalog, precision, given.compile, given.lazy_embeddings, clock)
         one.step(0)  # creates the optimizer's state
         steps, floors, flops = [], [], []
         for number in range(1, given.rounds + 1):
@@ -243,11 +253,14 @@ def main() -> None:
         step, least, work = (statistics.median(values) for values in (steps, floors, flops))
         ratio = statistics.median(a / b for a, b in zip(steps, floors, strict=True))
         label = f"{catalog} {precision}"
-        print(f"{label:16}{step:7.2f}s{least:8.2f}s{ratio:7.2f}×{work / 1e9:9.0f}{work / least / 1e9:22.0f}", flush=True)
-        split[label] = shares(one, given.rounds + 1)
-    print("\nshare of the time of a step")
-    for group in [*GROUPS, "loss", "drawing the batch", REST]:
-        print(f"  {group:32}" + "".join(f"{split[label].get(group, 0):9.1%} ({label})" for label in split))
+        print(
+            f"{label:16}{step:7.2f}s{least:8.2f}s{ratio:7.2f}×{work / 1e9:9.0f}{work / least / 1e9:22.0f}", flush=True
+        )
+        groups[label] = [split(one, given.rounds + 1 + number, clock) for number in range(SPLIT_STEPS)]
+    print(f"\n{'milliseconds of a step':32}" + "".join(f"{label:>16}" for label in groups))
+    for group in (*GROUPS, DRAWING, PYTHON):
+        found = (statistics.median(step.get(group, 0.0) for step in steps) for steps in groups.values())
+        print(f"  {group:30}" + "".join(f"{1e3 * seconds:16.0f}" for seconds in found))
 
 
 if __name__ == "__main__":
