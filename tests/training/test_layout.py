@@ -14,7 +14,7 @@ from maskweave.files import read_json
 from maskweave.masking.fourm import MaskingConfig
 from maskweave.training import layout
 from maskweave.training.data_settings import DataSettings
-from maskweave.training.layout import Layout, layouts, seconds_per_update, settle, with_layout
+from maskweave.training.layout import CoreLayout, layouts, seconds_per_update, settle, with_layout
 from maskweave.training.metrics import read_metrics
 from maskweave.training.pipeline import claim, make_tokens, train_model
 from maskweave.training.recipe import Recipe, TokenizersSettings
@@ -67,10 +67,10 @@ def test_auto_is_the_only_word() -> None:
 
 
 def test_the_fastest_is_chosen_and_kept(two_threads: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    seconds, asked = {Layout(1, 2): 0.5, Layout(1, 1): 0.25, Layout(2, 1): 0.125}, []
+    seconds, asked = {CoreLayout(1, 2): 0.5, CoreLayout(1, 1): 0.25, CoreLayout(2, 1): 0.125}, []
 
     def measure(settings: TrainSettings) -> float:
-        asked.append(Layout(settings.fixed_processes, settings.threads))
+        asked.append(CoreLayout(settings.fixed_processes, settings.threads))
         return seconds.get(asked[-1], 1.0)
 
     found = settle(AUTO, tmp_path, measure)
@@ -80,7 +80,7 @@ def test_the_fastest_is_chosen_and_kept(two_threads: None, tmp_path: Path, capsy
         "train with 2 processes of 1 thread; samples per second: 1 process of 2 threads 32," in capsys.readouterr().out
     )
     assert read_json(tmp_path / layout.FILE)["samples_per_second"]["2 processes of 1 thread"] == 128
-    seconds[Layout(1, 1)] = 0.01
+    seconds[CoreLayout(1, 1)] = 0.01
     assert settle(AUTO, tmp_path, measure) == found and len(asked) == 3, "a resumed run keeps it"
     torch.set_num_threads(3)
     assert settle(AUTO, tmp_path, measure).threads == 1 and len(asked) == 5, "another machine is measured again"
@@ -111,7 +111,7 @@ def test_a_measurement_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest
             taken.append(index)
             return super().__getitem__(index)
 
-    assert seconds_per_update(Linear(), Counted(), with_layout(AUTO, Layout(1, before + 1))) > 0
+    assert seconds_per_update(Linear(), Counted(), with_layout(AUTO, CoreLayout(1, before + 1))) > 0
     assert torch.get_num_threads() == before and not [*tmp_path.iterdir()]
     assert taken == [*range(2 * (layout.WARM_UP + layout.FEWEST))], "two batches for each update"
 
@@ -121,7 +121,7 @@ def test_a_measured_training_has_the_same_losses(
     several: bool, two_threads: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not several:  # without new processes, which take seconds
-        monkeypatch.setattr(layout, "layouts", lambda *_: [Layout(1, 2), Layout(1, 1)])
+        monkeypatch.setattr(layout, "layouts", lambda *_: [CoreLayout(1, 2), CoreLayout(1, 1)])
         monkeypatch.setattr(layout, "SECONDS", 0.0)
     losses = []
     for processes in (1, "auto"):

@@ -36,7 +36,7 @@ SECONDS = 3.0
 """Of the timed updates of a layout, within these numbers."""
 
 
-class Layout(NamedTuple):
+class CoreLayout(NamedTuple):
     """Processes that train together, and the threads of each."""
 
     processes: int
@@ -47,17 +47,17 @@ class Layout(NamedTuple):
         return f"{self.processes} process{'es' * several} of {self.threads} thread{'s' * threads}"
 
 
-def layouts(settings: TrainSettings, cores: int) -> list[Layout]:
+def layouts(settings: TrainSettings, cores: int) -> list[CoreLayout]:
     """Returns the layouts to choose from: one process of all cores or of one, and a process for each core if their number divides the batch."""
     if settings.threads:
-        found = [Layout(1, settings.threads), Layout(cores // settings.threads, settings.threads)]
+        found = [CoreLayout(1, settings.threads), CoreLayout(cores // settings.threads, settings.threads)]
     else:
-        found = [Layout(1, cores), Layout(1, 1), Layout(cores, 1)]
+        found = [CoreLayout(1, cores), CoreLayout(1, 1), CoreLayout(cores, 1)]
     fits = [one for one in found if one.processes > 0 and settings.batch_size % one.processes == 0]
     return [one for one in dict.fromkeys(fits) if one.processes == 1 or not settings.lazy_embeddings]
 
 
-def with_layout(settings: TrainSettings, layout: Layout) -> TrainSettings:
+def with_layout(settings: TrainSettings, layout: CoreLayout) -> TrainSettings:
     """Returns the settings of each process; an update has the same samples."""
     each = settings.batch_size // layout.processes
     return replace(settings, processes=layout.processes, threads=layout.threads, batch_size=each)
@@ -95,7 +95,7 @@ def settle(settings: TrainSettings, folder: Path, measure: Callable[[TrainSettin
     return with_layout(settings, known)
 
 
-def _known(path: Path, machine: dict[str, Any], choices: list[Layout]) -> Layout | None:
+def _known(path: Path, machine: dict[str, Any], choices: list[CoreLayout]) -> CoreLayout | None:
     """Returns the layout that was chosen on this machine before, if it is still possible."""
     if not path.is_file():
         return None
