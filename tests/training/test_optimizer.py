@@ -58,6 +58,18 @@ def test_with_a_gradient_for_every_row_it_is_adamw(clip: float) -> None:
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("most", [0.5, 5.0, 7.0])
+def test_gradients_are_clipped_like_torchs_and_short_ones_are_not_touched(most: float) -> None:
+    ours, theirs = (nn.Parameter(torch.zeros(2)) for _ in range(2))
+    for p in (ours, theirs):
+        p.grad = torch.tensor([3.0, 4.0])
+    norm = nn.utils.clip_grad_norm_([theirs], most)
+    before = ours.grad._version
+    clip_gradients([ours.grad], norm, most)
+    assert ours.grad.equal(theirs.grad)
+    assert (ours.grad._version == before) == (most > norm)
+
+
 def test_rows_without_a_gradient_stay_as_they_are() -> None:
     batches = [torch.tensor([5, 6, 6]), torch.tensor([6, 7]), torch.tensor([2000])]
     lazy, start = steps(LAZY, batches), Lookup()

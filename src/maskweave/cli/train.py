@@ -178,7 +178,7 @@ def recipe_check_arguments(parser: ArgumentParser) -> None:
 
 def recipe_check(given: Namespace) -> None:
     recipe, _, _ = typed_recipe(given)
-    gpus = given.get("gpus") or recipe.train.processes
+    gpus = given.get("gpus") or recipe.train.fixed_processes
     if gpus < 1:
         raise MaskweaveError(f"--gpus is {gpus}; expected 1 or more")
     catalog = recipe.load_catalog()

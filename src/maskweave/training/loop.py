@@ -7,7 +7,7 @@ Devices, precision, averaging, processes and files are handled here, not in the 
 import contextlib
 import math
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -16,7 +16,7 @@ from torch import nn
 from maskweave.data.order import Batches, SizedBatches
 from maskweave.errors import MaskweaveError
 from maskweave.interruption import Interrupted, StopSignal
-from maskweave.nn.cpu import has_bf16_instructions, keep_freed_memory, this_processor
+from maskweave.nn.cpu import keep_freed_memory
 from maskweave.progress import Progress, progress
 from maskweave.training import checkpoints
 from maskweave.training.blocks import checkpoint_activations
@@ -25,6 +25,7 @@ from maskweave.training.checkpoints import State
 from maskweave.training.distributed import DistContext, connect
 from maskweave.training.early_stopping import SPLIT
 from maskweave.training.hardware import compile_blocks
+from maskweave.training.layout import with_precision
 from maskweave.training.loading import load
 from maskweave.training.memory import ParallelPlan, choose_plan, needs_of
 from maskweave.training.metrics import Clock, MetricsLog
@@ -93,8 +94,7 @@ def fit(
     ranks = connect(settings.device)
     news = []
     if settings.precision == "auto":
-        fast = ranks.device.type != "cpu" or has_bf16_instructions(this_processor())
-        settings = replace(settings, precision="bf16" if fast else "float32")
+        settings = with_precision(settings, ranks.device)
         news.append(f"precision is {settings.precision} on this device")
     if settings.threads:
         torch.set_num_threads(settings.threads)

@@ -85,7 +85,12 @@ def gradient_parts(parameters: Iterable[nn.Parameter]) -> list[Tensor]:
 
 def clip_gradients(parts: list[Tensor], norm: Tensor, most: float) -> None:
     """Scales gradients of total norm `norm` to at most `most`, in place, like `nn.utils.clip_grad_norm_`."""
-    torch._foreach_mul_(parts, (most / (norm + 1e-6)).clamp(max=1.0))
+    scale = (most / (norm + 1e-6)).clamp(max=1.0)
+    if (
+        norm.device.type == "cpu" and scale == 1
+    ):  # a product by 1 would read and write every gradient; asking a GPU would wait for it
+        return
+    torch._foreach_mul_(parts, scale)
 
 
 def build_optimizer(objective: nn.Module, settings: TrainSettings) -> tuple[AdamW, list[str]]:

@@ -1,6 +1,6 @@
 """Runs the stages of a recipe: tokenizers, tokens, model. Every stage resumes where it stopped."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,11 +25,13 @@ from maskweave.training.buildable import check_buildable
 from maskweave.training.checkpoint_files import latest, weights_digest
 from maskweave.training.distributed import local_device
 from maskweave.training.launch import barrier, divide, first
+from maskweave.training.layout import seconds_per_update, settle
 from maskweave.training.learned_scaling import learn_scaling, with_learned, with_learned_of
 from maskweave.training.loop import FitResult, fit
 from maskweave.training.processes import run_together
 from maskweave.training.recipe import Recipe
 from maskweave.training.run_folder import claim_folder, writing
+from maskweave.training.settings import TrainSettings
 from maskweave.training.sources import open_sources
 from maskweave.training.tokenizers import train_tokenizers
 from maskweave.training.warm_start import other_tokenizers, warm_start
@@ -63,7 +65,7 @@ def _claim(recipe: Recipe, folder: Path) -> Catalog:
     check_buildable(recipe, catalog, folder)
     newest = latest(folder)
     checkpoints.check_steps(newest, recipe.train.steps)
-    checkpoints.check_split(newest, recipe.train, processes_of(recipe.train.processes), claimed=True)
+    checkpoints.check_split(newest, recipe.train, processes_of(recipe.train.fixed_processes), claimed=True)
     claim_folder(folder, plain(recipe), catalog)
     return learn_scaling(recipe, catalog, folder)
 
@@ -137,9 +139,24 @@ def open_tokens(recipe: Recipe, catalog: Catalog, folder: Path, part: str) -> To
 
 def train_model(recipe: Recipe, catalog: Catalog, folder: Path, command: str = "") -> FitResult:
     """Trains the model on the token shards, in `train.processes` processes, and saves it."""
-    found = run_together(recipe.train.processes, _fit_and_save, recipe, catalog, folder, command)
+
+    def measure(train: TrainSettings) -> float:
+        seconds: float = run_together(train.fixed_processes, _measure, replace(recipe, train=train), catalog, folder)
+        return seconds
+
+    threads, train = torch.get_num_threads(), settle(recipe.train, folder, measure)
+    found = run_together(train.fixed_processes, _fit_and_save, replace(recipe, train=train), catalog, folder, command)
+    if not recipe.train.threads:
+        torch.set_num_threads(threads)  # what follows the training, evaluation for instance, uses all cores again
     barrier()
     return FitResult(**{**found, "checkpoint": Path(found["checkpoint"])})
+
+
+def _measure(recipe: Recipe, catalog: Catalog, folder: Path) -> float:
+    """Body of each process of a measurement of `training.layout`: seconds per update."""
+    model = recipe.family.build_model(catalog, recipe.model)
+    batches = build_batches(recipe, open_tokens(recipe, catalog, folder, "train"), held_out=False)
+    return seconds_per_update(recipe.family.build_objective(model, recipe.model, catalog), batches, recipe.train)
 
 
 def _fit_and_save(recipe: Recipe, catalog: Catalog, folder: Path, command: str) -> dict[str, Any]:

@@ -56,8 +56,8 @@ class TrainSettings:
     """Steps between checkpoints; 0: only at the end."""
     keep: int = 2
     """Number of newest checkpoints to keep."""
-    processes: int = 1
-    """Processes on this machine that train together, each with one thread or one GPU. Keep it at 1 under torchrun, which starts the processes itself."""
+    processes: int | Literal["auto"] = 1
+    """Processes on this machine that train together, each with one thread or one GPU. `auto`: processes and threads are measured at the start; an update then uses batch_size × accumulate samples, whatever is chosen. Keep it at 1 or `auto` under torchrun, which starts the processes itself."""
     parallel: Literal["auto", "none", "ddp", "fsdp", "hybrid"] = "auto"
     """How several processes hold the model: `ddp`: each has all of it; `fsdp`: parameters, gradients and optimizer state are divided among them; `hybrid`: divided among the processes of a machine. `auto`: the first of ddp, hybrid (on several machines) and fsdp that fits the GPUs' memory by estimate; `none`: refuse several processes. One process has all of it in any case."""
     reshard_after_forward: bool = True
@@ -80,29 +80,35 @@ class TrainSettings:
     @property
     def samples_per_step(self) -> int:
         """Samples per update on this machine; under torchrun, per process."""
-        return self.batch_size * self.accumulate * self.processes
+        return self.batch_size * self.accumulate * self.fixed_processes
+
+    @property
+    def fixed_processes(self) -> int:
+        """`processes`, or 1 if it is `auto`, because then it does not change the samples of an update."""
+        return self.processes if isinstance(self.processes, int) else 1
 
     def __post_init__(self) -> None:
         check_types(self)
-        for key in ("steps", "batch_size", "accumulate", "log_every", "keep", "processes"):
+        for key in ("steps", "batch_size", "accumulate", "log_every", "keep"):
             self._expect(key, getattr(self, key) >= 1, "1 or more")
+        self._expect("processes", self.fixed_processes >= 1, "1 or more, or auto")
         for key in ("validate_every", "checkpoint_every", "workers", "threads", "seed", "skip_nonfinite"):
             self._expect(key, getattr(self, key) >= 0, "0 or more")
         for key, most in (
             ("steps", limits.STEPS),
             ("batch_size", limits.BATCH_SIZE),
             ("accumulate", limits.ACCUMULATE),
-            ("processes", limits.PROCESSES),
             ("workers", limits.PROCESSES),
             ("threads", limits.PROCESSES),
         ):
             limits.check_most(key, getattr(self, key), most)
+        limits.check_most("processes", self.fixed_processes, limits.PROCESSES)
         limits.check_most("seed", self.seed, limits.SEED, fixed=True)
         for key in ("weight_decay", "clip"):
             self._expect(key, 0 <= getattr(self, key) < math.inf, "a number of 0 or more")
         for key in ("warmup", "final_learning_rate"):
             self._expect(key, 0 <= getattr(self, key) <= 1, "a share from 0 to 1")
-        if self.lazy_embeddings and self.processes > 1:
+        if self.lazy_embeddings and self.fixed_processes > 1:
             raise MaskweaveError(
                 f"lazy_embeddings works only with one process, but processes is {self.processes}; set lazy_embeddings to false or processes to 1"
             )

@@ -62,7 +62,7 @@ def run_transfer(recipe: TransferRecipe, folder: Path, command: str = "") -> lis
 
 
 def _run(recipe: TransferRecipe, folder: Path, command: str) -> list[EvaluationRow]:
-    if recipe.train.processes > 1:
+    if recipe.train.fixed_processes > 1:
         raise MaskweaveError(
             f"train.processes is {recipe.train.processes}, but a transfer trains in one process, or under torchrun; set it to 1"
         )
@@ -86,7 +86,7 @@ def _run(recipe: TransferRecipe, folder: Path, command: str) -> list[EvaluationR
         raise MaskweaveError(
             f"inputs: {recipe.start} has no tokenizer for {', '.join(missing)}; choose other inputs, or add an entry of kind patches that reads the same values"
         )
-    check_split(latest(folder), recipe.train, processes_of(recipe.train.processes), claimed=True)
+    check_split(latest(folder), recipe.train, processes_of(recipe.train.fixed_processes), claimed=True)
     if is_main_process():
         claim_folder(folder, plain(recipe), catalog)
         _copy_tokenizers(Path(recipe.start) / "tokenizers", objective.encoder, folder)
