@@ -26,9 +26,11 @@ class Slots:
     index: dict[str, Tensor]
     """(n,) per modality: the flat slots b·N + slot of its tokens, ascending. Computed on the host to avoid device syncs."""
 
-    def to(self, device: torch.device | str, non_blocking: bool = True) -> Self:
+    def to(self, device: torch.device | str) -> Self:
+        """Moves the tensors, without waiting if they go to a GPU. Tensors that come from one are complete when this returns."""
+
         def move(t: Tensor) -> Tensor:
-            return t.to(device, non_blocking=non_blocking)
+            return t.to(device, non_blocking=torch.device(device).type != "cpu")
 
         return dataclasses.replace(
             self,

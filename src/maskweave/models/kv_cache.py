@@ -46,7 +46,7 @@ class KVCacheDecoder:
         self.context_mask = model.context_mask(inputs)
         context = model.context(encoded_BND, inputs)
         self.context: list[KeysValues] = [
-            tuple(to_cache(t) for t in block.cross_attention.keys_values(block.context_norm(context)))
+            tuple(map(to_cache, same_precision(*block.cross_attention.keys_values(block.context_norm(context)))))
             for block in self.blocks
         ]
         B, H, _, width = self.context[0][0].shape
@@ -77,6 +77,11 @@ class KVCacheDecoder:
         self.read_so_far = [tuple(t[rows] for t in kept) for kept in self.read_so_far]
         if self.context_mask is not None:
             self.context_mask = self.context_mask[rows]
+
+
+def same_precision(k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns keys in the precision of the values. On a GPU, norms give float32 keys, which attention would convert again for every token."""
+    return (k if k.device.type == "cpu" else k.to(v.dtype)), v
 
 
 def read_step(

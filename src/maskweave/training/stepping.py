@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from maskweave.errors import MaskweaveError
 from maskweave.training.checkpoints import State
+from maskweave.training.one_copy import to_device
 from maskweave.training.optimizer import clip_gradients, gradient_parts, learning_rate, trained
 from maskweave.training.updates import SAMPLES, Update, has_targets, metric_weights
 
@@ -44,7 +45,9 @@ class Stepper:
                 continue
             with nullcontext() if is_last else ranks.accumulating(self.wrapped):
                 with precision(state):
-                    loss, metrics = self.wrapped(batch.to(ranks.device), *([update.totals] if self._counts else []))
+                    loss, metrics = self.wrapped(
+                        to_device(batch, ranks.device), *([update.totals] if self._counts else [])
+                    )
                 # Processes average their gradients, but an update's is the sum over them.
                 scale = ranks.world * (1.0 if self._counts else counts[SAMPLES] / update.totals[SAMPLES])
                 # A loss that is not finite makes the gradient so on all processes, which then all skip the step.
