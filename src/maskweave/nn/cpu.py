@@ -192,7 +192,7 @@ def can_pack(module: nn.Module, dtype: torch.dtype) -> bool:
     else:
         chosen = KERNELS.packed_bf16 and _ONEDNN and torch.ops.mkldnn._is_mkldnn_bf16_supported()
     linear = [layer for layer in module.modules() if isinstance(layer, nn.Linear)]
-    return bool(_ONEDNN and chosen and all(type(layer) in (nn.Linear, Linear) for layer in linear))
+    return bool(_ONEDNN and chosen and all(type(layer) is nn.Linear or isinstance(layer, Linear) for layer in linear))
 
 
 def pack_linear_layers(module: nn.Module, dtype: torch.dtype) -> None:
