@@ -41,7 +41,7 @@ REFUSED = [
 ALLOWED = [
     "train.steps", "train.learning_rate", "train.schedule", "train.betas", "train.precision", "train.ema", "train.lazy_embeddings", "train.seed",
     "train.batch_size", "train.accumulate", "train.processes", "train.skip_nonfinite", "train.log_every", "train.validate_every", "train.checkpoint_every", "train.keep", "train.workers", "train.threads",
-    "train.device", "train.compile", "tokenizers.train.log_every", "tokenizers.train.device", "tokenizers.jobs",
+    "train.device", "train.compile", "train.static_shapes", "tokenizers.train.log_every", "tokenizers.train.device", "tokenizers.jobs",
     "data.workers", "data.limit", "model.loss", "model.loss_weight.patches", "evaluate.samples", "evaluate.requests", "catalog",
     "tuning.layer_decay",
 ]  # fmt: skip

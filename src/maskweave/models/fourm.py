@@ -229,8 +229,8 @@ class FourM(nn.Module):
         return self.encoder_norm(x_BND)
 
     def context_mask(self, inputs: Slots) -> Tensor | None:
-        """Returns (B, 1, 1, R + N), False at padding; None without padding, which is faster."""
-        if sum(len(index) for index in inputs.index.values()) == inputs.ids.numel():
+        """Returns (B, 1, 1, R + N), False at padding; None without padding, which is faster, unless shapes are static."""
+        if not inputs.is_static and sum(len(index) for index in inputs.index.values()) == inputs.ids.numel():
             return None
         mask = inputs.modality != 0
         if self.config.registers:
@@ -294,9 +294,9 @@ class FourM(nn.Module):
         return {t: (ms, slots[t], read(self.heads[t], ms, slots[t], rows[t])) for t, ms in names.items()}
 
     def forward(self, batch: TokenBatch, read: Read | None = None) -> dict[str, tuple[list[str], Tensor, Any]]:
-        """Predicts the targets of a batch; see `logits`. In training, its rows are padded if that makes the CPU's kernels faster."""
+        """Predicts the targets of a batch; see `logits`. In training, its rows are padded if that makes kernels faster."""
         y_BMD = self.decode(batch.targets, self.encode(batch.inputs, batch.rows), batch.inputs)
-        multiple = row_multiple(y_BMD, LOGITS_ROWS) if self.training else 1
+        multiple = row_multiple(y_BMD, LOGITS_ROWS, batch.targets.is_static) if self.training else 1
         return self.logits(y_BMD, batch.targets.index, multiple, read)
 
     def readable(self, catalog: Catalog) -> list[str]:

@@ -1,7 +1,7 @@
 """The hardware: compilation, and how fast it multiplies matrices."""
 
 import time
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -80,14 +80,17 @@ def _measured(device: torch.device, precision: str, shape: tuple[int, int, int])
     return 2 * rows * inner * columns / fastest
 
 
-def compile_blocks(objective: nn.Module) -> None:
+def compile_blocks(objective: nn.Module, **options: Any) -> None:
     """Compiles the blocks of `objective`, the members of its outermost module lists, with torch.compile, each at its first call.
 
     The code around the blocks uses lists whose lengths differ between batches, so compiling it would cause constant recompilation.
+
+    Args:
+        options: of torch.compile. With static shapes, use `dynamic=False`.
     """
     for child in objective.children():
         if isinstance(child, nn.ModuleList):
             for block in child:
-                block.compile()
+                block.compile(**options)
         else:
-            compile_blocks(child)
+            compile_blocks(child, **options)

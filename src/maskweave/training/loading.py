@@ -37,6 +37,11 @@ def load(batches: Batches, indices: range, workers: int, ranks: DistContext) -> 
         yield loaded.item
 
 
+def with_static_shapes(batches: Any) -> Any:
+    """Returns the same batches with the same shapes for all, if they have a method `static() -> Batches`, and otherwise themselves."""
+    return batches.static() if hasattr(batches, "static") else batches
+
+
 @dataclass(frozen=True)
 class _Loaded:
     """A batch, or the `MaskweaveError` that it raised: torch would wrap an exception of a worker in its traceback."""

@@ -22,7 +22,7 @@ from maskweave.training.checkpoints import State
 from maskweave.training.distributed import connect
 from maskweave.training.early_stopping import SPLIT
 from maskweave.training.hardware import compile_blocks
-from maskweave.training.loading import load
+from maskweave.training.loading import load, with_static_shapes
 from maskweave.training.metrics import Clock, MetricsLog
 from maskweave.training.optimizer import Average, build_optimizer, learning_rate
 from maskweave.training.pace import Pace
@@ -102,6 +102,10 @@ def fit(
         raise MaskweaveError("early_stopping needs batches to validate on, but there are none; remove it")
     if ranks.device.type == "cpu":
         keep_freed_memory()
+    if settings.static_shapes is None:
+        settings = replace(settings, static_shapes=settings.compile or ranks.device.type == "cuda")
+    if settings.static_shapes:
+        batches, validation = with_static_shapes(batches), with_static_shapes(validation)
     objective.to(ranks.device).train()
     optimizer, names = build_optimizer(objective, settings)
     average = Average(objective, settings.ema) if settings.ema else None
@@ -137,7 +141,7 @@ def _train(
         batches, range(state.step * per_step + ranks.rank, steps * per_step, ranks.world), settings.workers, ranks
     )
     if settings.compile:
-        compile_blocks(objective)
+        compile_blocks(objective, dynamic=False if settings.static_shapes else None)
     stepper = Stepper(state)
     validate = None if validation is None else Validation(state, validation)
     clock = Clock(state.seconds)

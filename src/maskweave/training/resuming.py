@@ -10,7 +10,17 @@ from typing import Any, NamedTuple
 from maskweave.errors import shown
 from maskweave.families.base import families
 
-HANDLING = ("log_every", "validate_every", "checkpoint_every", "keep", "workers", "threads", "compile", "device")
+HANDLING = (
+    "log_every",
+    "validate_every",
+    "checkpoint_every",
+    "keep",
+    "workers",
+    "threads",
+    "compile",
+    "static_shapes",
+    "device",
+)
 """Training settings that do not affect the weights."""
 COURSE = (
     "steps",

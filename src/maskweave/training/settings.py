@@ -64,6 +64,8 @@ class TrainSettings:
     """torch threads in the training process; 0: unchanged."""
     compile: bool = False
     """Compile the blocks with torch.compile. The first steps are slow. On CPU it needs a C++ compiler."""
+    static_shapes: bool | None = None
+    """Pad all batches of a 4M model to its budgets and to batch_size, so that compiled blocks never compile again and a GPU's memory is reused. None: with `compile`, or on a GPU."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """`auto`: CUDA if available."""
     seed: int = 0
