@@ -32,7 +32,7 @@ BASE = {"modalities": ["depth"], "data": {"samples": 16}}
 REFUSED = [
     "data.source", "data.sidecar", "data.samples", "data.validation", "data.seed", "data.shard_size", "data.mix.a.weight",
     "tokenizers.samples", "tokenizers.reuse", "tokenizers.steps.depth", "tokenizers.train.steps", "tokenizers.train.batch_size",
-    "tokenizers.train.learning_rate", "tokenizers.train.precision", "tokenizers.train.ema",
+    "tokenizers.train.learning_rate", "train.optimizer", "tokenizers.train.precision", "tokenizers.train.ema",
     "model.family", "model.masking.input_tokens", "model.masking.mixtures", "model.size", "model.width", "model.tied",
     "model.mask_ratio.patches", "model.unpaired", "model.normalized_patches",
     "tokenizers.train.accumulate", "tokenizers.train.seed", "seed", "start",

@@ -30,6 +30,8 @@ class TrainSettings:
     """Learning rate of the last step, as a share of the peak."""
     schedule: Literal["cosine", "constant"] = "cosine"
     """Learning rate after the warm-up; `constant` ignores final_learning_rate."""
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """`muon`: Muon for the matrices of blocks, with the same learning rate and weight decay, and AdamW for all other parameters. Its steps take longer; it needs 4 bytes less of memory per number of a matrix."""
     betas: tuple[float, float] = (0.9, 0.95)
     """AdamW's decay rates of the running means of the gradient and its square."""
     weight_decay: float = 0.05
