@@ -85,7 +85,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         ctx: Any, x_nD: Tensor, weight_VD: Tensor, labels_n: Tensor, share_n: Tensor, dtype: torch.dtype, rows: int
     ) -> tuple[Tensor, Tensor]:
         weight, losses_n = weight_VD.to(dtype), torch.empty(len(x_nD), device=x_nD.device)
-        grad_x_nD, grad_weight_VD = torch.empty_like(x_nD), torch.zeros_like(weight_VD)
+        grad_x_nD, grad_weight_VD = torch.empty_like(x_nD), torch.zeros_like(weight_VD, dtype=torch.float32)
         parts = (t.split(rows) for t in (x_nD, labels_n, share_n, losses_n, grad_x_nD))
         for x, labels, share, losses, grad_x in zip(*parts, strict=True):
             x, label = x.to(dtype), labels[:, None]
@@ -97,7 +97,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
             grad_cV = p_cV.mul_(share[:, None]).to(dtype)
             grad_x.copy_(grad_cV @ weight)
             grad_weight_VD.add_(grad_cV.T @ x)
-        ctx.save_for_backward(grad_x_nD, grad_weight_VD)
+        ctx.save_for_backward(grad_x_nD, grad_weight_VD.to(weight_VD.dtype))
         ctx.mark_non_differentiable(losses_n)
         return (losses_n * share_n).sum(), losses_n
 
