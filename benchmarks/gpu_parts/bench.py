@@ -59,6 +59,8 @@ class Bench:
                 self.row(name, **numbers)
         except NotHere as reason:
             self.row(name, skipped=str(reason))
+        except torch.OutOfMemoryError:
+            self.row(name, skipped="out of memory")
         except Exception as error:
             traceback.print_exc()
             text = str(error).strip().splitlines()

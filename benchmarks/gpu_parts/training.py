@@ -99,6 +99,8 @@ def variant(
 
         def one() -> None:
             number[0] += 1
+            if mode:
+                torch.compiler.cudagraph_mark_step_begin()
             step(updates[number[0] % len(updates)])
 
         taken = bench.seconds(one, most=5.0)

@@ -14,6 +14,9 @@ from maskweave.modality.catalogs import Catalog
 from maskweave.models.encoder_cache import EncoderCache
 from maskweave.models.fourm import FourM
 
+NEW = 8
+"""The number of new slots of a row is rounded up to a multiple of at most this: they stay among the inputs until everything is encoded again."""
+
 
 class _Encoded(NamedTuple):
     cache: EncoderCache
@@ -46,21 +49,21 @@ class Refresher:
         """
         last, known = self._batches.get(number), {name: field.mask.copy() for name, field in fields.items()}
         if everything or last is None or not _continues(last, known, sees, row):
-            slots, rows = self._packed(fields, sees, row)
+            slots, rows = self._packed(fields, sees, row, self.multiple)
             cache = EncoderCache(self.model, slots, rows)
         else:
             cache = last.cache
             new = {name: replace(field, mask=field.mask & ~last.known[name]) for name, field in fields.items()}
-            slots, _ = self._packed(new, sees, row)
+            slots, _ = self._packed(new, sees, row, min(self.multiple, NEW))
             if slots.index:
                 cache.extend(slots)
         self._batches[number] = _Encoded(cache, known, row, list(sees))
         return cache.inputs, cache.encoded_BND
 
     def _packed(
-        self, fields: TokenStates, sees: Sequence[frozenset[str]], row: np.ndarray
+        self, fields: TokenStates, sees: Sequence[frozenset[str]], row: np.ndarray, multiple: int
     ) -> tuple[Slots, dict[str, Tensor]]:
-        packed, rows = pack_inputs(self.catalog, fields, sees, row, self.multiple)
+        packed, rows = pack_inputs(self.catalog, fields, sees, row, multiple)
         slots = place_ids(packed.to(self.device), fields, sees, row)
         return slots, {name: r.to(self.device, non_blocking=True) for name, r in rows.items()}
 
