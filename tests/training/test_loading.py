@@ -5,6 +5,7 @@ import pytest
 import torch
 from tiny_catalog import random_columns, same, tiny, tiny_batch
 
+from maskweave.data.batches import ValueBatch
 from maskweave.errors import MaskweaveError
 from maskweave.masking.m3ae import MaskRatio, mask_columns
 from maskweave.training.distributed import connect
@@ -66,6 +67,14 @@ def test_a_batch_in_one_buffer_moves_in_one_copy(monkeypatch: pytest.MonkeyPatch
     moved = to_device(batch, torch.device("cpu"))
     assert len(copies) == 1 and all(torch.equal(a, b) for a, b in zip(tensors(moved), tensors(batch), strict=True))
     assert not {t.data_ptr() for t in tensors(moved)} & {t.data_ptr() for t in tensors(batch)}
+
+
+def test_parts_of_one_tensor_are_moved_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = torch.arange(12.0).view(3, 4)
+    batch = ValueBatch("x", x[:, :1], x[:, 1:])
+    monkeypatch.setattr(torch.Tensor, "device", "another")
+    moved = to_device(batch, torch.device("cpu"))
+    assert torch.equal(moved.values, x[:, :1]) and moved.weights is not None and torch.equal(moved.weights, x[:, 1:])
 
 
 @pytest.mark.parametrize("workers", [0, 1])

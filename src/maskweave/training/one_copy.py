@@ -39,7 +39,8 @@ def to_device(item: Any, device: torch.device) -> Any:
     """Returns `item.to(device)`; in one copy if `in_one_buffer` made it."""
     tensors = list(_tensors(item))
     storages = {tensor.untyped_storage().data_ptr() for tensor in tensors}
-    if len(storages) != 1 or len(tensors) == 1 or tensors[0].device == device:
+    whole = len(storages) == 1 and len(tensors) > 1 and all(tensor.is_contiguous() for tensor in tensors)
+    if not whole or tensors[0].device == device:
         return item.to(device)
     buffer = torch.empty(0, dtype=torch.uint8).set_(tensors[0].untyped_storage()).to(device, non_blocking=True)
     moved = _mapped(item, lambda tensor: _view(buffer, int(tensor.storage_offset()) * tensor.itemsize, tensor))
