@@ -1,5 +1,7 @@
 """The decoding schemes: what they settle when, that samples are independent of each other, that caching changes nothing."""
 
+import copy
+import dataclasses
 import itertools
 
 import numpy as np
@@ -15,6 +17,8 @@ from maskweave.generate.sequences import Gaps
 from maskweave.generate.token_state import TokenState, pack_inputs
 from maskweave.masking.batch import TokenSlice, pack
 from maskweave.modality.decoding import Decoding
+from maskweave.models.encoder_cache import EncoderCache
+from maskweave.models.kv_cache import KVCacheDecoder
 from maskweave.nn import cpu
 from maskweave.values.codec import EOS
 
@@ -234,6 +238,82 @@ def test_bf16_stays_close(engine, choice, monkeypatch) -> None:
     assert (exact - rough).abs().max() < 0.05 * exact.abs().max()
     assert model.heads["text"].weight.dtype == torch.float32, "the model itself stays as it is"
     assert len(tokens(generate(half, schedule(["caption", "codes"]), [0, 1], [0, 1]))[0]["codes"]) == 16
+
+
+# What a GPU does otherwise.
+
+
+@pytest.mark.parametrize("scheme", ["maskgit", "roar"])
+@pytest.mark.parametrize("guidance", ["none", "one"])
+def test_ids_that_stay_on_the_device_are_the_same(engine, scheme, guidance) -> None:
+    other = Engine(make_model(), CATALOG)
+    other.keeps_ids = True
+    steps = schedule(scheme=scheme, guidance=GUIDANCE[guidance])
+    kept = np.random.default_rng(0).random((9, 16)) < 0.3
+    started = {"codes": TokenState(kept, np.full(kept.shape, 3))}
+    runs = [tokens(generate(e, steps, list(range(9)), list(range(9)), copy.deepcopy(started))) for e in (engine, other)]
+    assert runs[0] == runs[1]
+
+
+def test_tokens_ahead_of_the_host_are_the_same(engine) -> None:
+    """Samples that end leave the batch later, and what they generate then does not count. Without temperature, no numbers are drawn for it."""
+    other = Engine(make_model(), CATALOG)
+    steps = schedule(["caption", "facts"], temperature=0, guidance=GUIDANCE["one"])
+    expected = tokens(generate(engine, steps, list(range(9)), [0] * 9))
+    for ahead in (3, 8, 100):
+        other.ahead = ahead
+        assert tokens(generate(other, steps, list(range(9)), [0] * 9)) == expected
+    warm = schedule(["caption"])
+    together = tokens(generate(other, warm, list(range(9)), list(range(9))))
+    assert [tokens(generate(other, warm, [b], [b]))[0] for b in range(9)] == together
+
+
+def test_attention_to_a_multiple_of_tokens_is_the_same(engine, monkeypatch) -> None:
+    steps = schedule(["caption", "facts"], temperature=0)
+    expected = tokens(generate(engine, steps, list(range(9)), [0] * 9))
+    init = KVCacheDecoder.__init__
+
+    def with_multiple(self, *given) -> None:
+        init(self, *given)
+        self.multiple = 8
+
+    monkeypatch.setattr(KVCacheDecoder, "__init__", with_multiple)
+    assert tokens(generate(engine, steps, list(range(9)), [0] * 9)) == expected
+
+
+# Approximate encoding.
+
+
+@pytest.mark.parametrize("scheme", ["maskgit", "roar"])
+def test_refreshing_every_step_is_exact(engine, scheme) -> None:
+    """Also if the encoder keeps its keys and values, because later steps encode only new tokens."""
+    steps = schedule(["codes"], scheme=scheme, guidance=GUIDANCE["one"], steps=5)
+    assert steps == schedule(["codes"], scheme=scheme, guidance=GUIDANCE["one"], steps=5, refresh=1)
+    expected = tokens(generate(engine, steps, list(range(9)), list(range(9))))
+    *first, last = steps.steps
+    kept = Schedule((*first, dataclasses.replace(last, encode="new")))
+    found = generate(engine, kept, list(range(9)), list(range(9)))
+    settled = tokens(generate(engine, steps, list(range(9)), list(range(9))))
+    assert settled == expected
+    same = [np.mean(np.array(a["codes"]) == b["codes"]) for a, b in zip(tokens(found), expected, strict=True)]
+    assert min(same) >= 1 - last.tokens / 16, "only the last step is approximate"
+
+
+@pytest.mark.parametrize("guidance", GUIDANCE)
+def test_between_refreshes_only_new_tokens_are_encoded(engine, guidance, monkeypatch) -> None:
+    steps = schedule(["codes"], scheme="roar", guidance=GUIDANCE[guidance], steps=8, refresh=4)
+    assert [step.encode for step in steps.steps] == (["all"] + ["new"] * 3) * 2
+    sizes: list[int] = []
+    original = EncoderCache._run
+    monkeypatch.setattr(EncoderCache, "_run", lambda self, x, mask: sizes.append(x.shape[1]) or original(self, x, mask))
+    together = tokens(generate(engine, steps, list(range(9)), list(range(9))))
+    assert all(len(sample["codes"]) == 16 for sample in together)
+    assert sizes.count(2) >= 6, "two tokens a step"
+    monkeypatch.undo()
+    for b in range(9):
+        assert tokens(generate(engine, steps, [b], [b]))[0] == together[b]
+    exact = tokens(generate(engine, schedule(["codes"], guidance=GUIDANCE[guidance], steps=8), [0], [0]))
+    assert exact[0] != together[0], "what is approximate differs with this model"
 
 
 # Gaps in a sequence.

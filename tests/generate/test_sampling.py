@@ -116,3 +116,22 @@ def test_settings_that_cannot_be(wrong, message) -> None:
     with pytest.raises(MaskweaveError) as caught:
         Decoding(**wrong)
     assert message in str(caught.value)
+
+
+def test_noise_made_on_the_device() -> None:
+    """Each sample's noise depends on its own generator only, and is standard Gumbel."""
+    cpu, seeds = torch.device("cpu"), (5, 6, 7)
+
+    def made(counts: list[int], seeds: tuple[int, ...]) -> torch.Tensor:
+        return sampling._gumbel_there(np.array(counts), 400, [np.random.default_rng(s) for s in seeds], cpu)
+
+    noise = made([3, 0, 50], seeds)
+    assert noise.shape == (53, 400) and torch.isfinite(noise).all()
+    assert torch.equal(noise[3:], made([50], (7,))) and torch.equal(noise[:3], made([3, 2], (5, 6))[:3])
+    assert not torch.equal(made([3], (5,)), made([3], (6,)))
+    generator = np.random.default_rng(5)
+    first, second = (sampling._gumbel_there(np.array([3]), 400, [generator], cpu) for _ in range(2))
+    assert torch.equal(first, noise[:3]) and not torch.equal(first, second)
+    assert noise.mean().item() == pytest.approx(0.5772, abs=0.05) and noise.std().item() == pytest.approx(
+        1.2825, abs=0.05
+    )

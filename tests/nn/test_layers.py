@@ -1,13 +1,17 @@
 """Attention, MLPs, positions and initialization against plain references."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from maskweave.nn import layers
+from maskweave.nn.alignment import MULTIPLE, missing_width
 from maskweave.nn.convnext import ConvNeXtBlock
+from maskweave.nn.cpu import Linear
 from maskweave.nn.layers import (
     MLP,
     Attention,
@@ -52,6 +56,28 @@ def test_mlps() -> None:
     assert gated.fc1.out_features == int(2 / 3 * 4 * 12)
     assert gated(x).shape == (4, 5)
     assert not any(name.endswith("bias") for name, _ in gated.named_parameters())
+
+
+@pytest.mark.parametrize(("gated", "bias"), [(True, False), (False, True)])
+def test_a_padded_mlp_is_the_same(gated: bool, bias: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    mlp, x = MLP(32, 4.1, bias, gated), torch.randn(5, 3, 32)
+    found = []
+    for by in (0, -mlp.fc1.out_features % MULTIPLE):
+        monkeypatch.setattr(layers, "missing_width", lambda *_, by=by: by)
+        y = mlp(x)
+        found.append([y, *torch.autograd.grad(y.square().sum(), list(mlp.parameters()))])
+    assert by > 0
+    for plain, padded in zip(*found, strict=True):
+        torch.testing.assert_close(padded, plain, rtol=1e-4, atol=1e-5)
+
+
+def test_only_odd_widths_on_a_gpu_are_padded() -> None:
+    on_gpu = SimpleNamespace(device=SimpleNamespace(type="cuda"), numel=lambda: 2048 * 32)
+    few = SimpleNamespace(device=on_gpu.device, numel=lambda: 2047 * 32)
+    odd, even = Linear(32, 2730), Linear(32, 2752)
+    assert missing_width(on_gpu, odd) == 22 and 2730 + 22 == 2752
+    assert missing_width(on_gpu, even) == missing_width(few, odd) == missing_width(torch.zeros(4096, 32), odd) == 0
 
 
 def test_a_block_adds_to_its_input() -> None:

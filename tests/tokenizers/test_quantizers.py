@@ -4,7 +4,7 @@ import torch.nn.functional as F
 
 from maskweave.modality.tokenizer import Quantizer
 from maskweave.tokenizers.quantizers import build_quantizer
-from maskweave.tokenizers.quantizers.base import straight_through
+from maskweave.tokenizers.quantizers.base import count_ids, straight_through
 from maskweave.tokenizers.quantizers.fsq import FSQ
 from maskweave.tokenizers.quantizers.lfq import LFQ
 from maskweave.tokenizers.quantizers.memcodes import Memcodes
@@ -339,3 +339,9 @@ def test_memcodes_learns_to_keep_its_latents_apart():
         rate.step()
         losses.append(loss.item())
     assert sum(losses[-10:]) < 0.7 * sum(losses[:10])
+
+
+def test_counts_are_those_of_bincount() -> None:
+    ids = torch.randint(0, 7, (4, 5), generator=torch.Generator().manual_seed(0))
+    assert torch.equal(count_ids(ids, 9), torch.bincount(ids.flatten(), minlength=9))
+    assert torch.equal(count_ids(ids, 9, ids < 5), torch.bincount(ids[ids < 5], minlength=9))

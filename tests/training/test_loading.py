@@ -5,10 +5,12 @@ import pytest
 import torch
 from tiny_catalog import random_columns, same, tiny, tiny_batch
 
+from maskweave.data.batches import ValueBatch
 from maskweave.errors import MaskweaveError
 from maskweave.masking.m3ae import MaskRatio, mask_columns
 from maskweave.training.distributed import connect
 from maskweave.training.loading import _Loaded, load
+from maskweave.training.one_copy import in_one_buffer, to_device
 
 
 def tensors(item) -> list[torch.Tensor]:
@@ -27,8 +29,12 @@ def tensors(item) -> list[torch.Tensor]:
 
 
 def test_every_tensor_of_a_batch_is_pinned(monkeypatch: pytest.MonkeyPatch) -> None:
-    pinned: list[torch.Tensor] = []
-    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: pinned.append(self) or self.clone())
+    empty, pinned = torch.empty, []
+
+    def page_locked(*size: int, pin_memory: bool = False, **options) -> torch.Tensor:
+        return pinned.append(empty(*size, **options)) or pinned[-1] if pin_memory else empty(*size, **options)
+
+    monkeypatch.setattr(torch, "empty", page_locked)
     pair = tiny().subset(["photo", "caption"])
     masked = mask_columns(
         random_columns(pair, 8, np.random.default_rng(0)), pair, MaskRatio(), np.random.default_rng(0)
@@ -37,8 +43,38 @@ def test_every_tensor_of_a_batch_is_pinned(monkeypatch: pytest.MonkeyPatch) -> N
         pinned.clear()
         found = _Loaded(batch).pin_memory().item
         assert type(found) is type(batch) and len(tensors(batch)) > 5
-        assert {id(t) for t in pinned} == {id(t) for t in tensors(batch)}
-        assert all(torch.equal(a, b) for a, b in zip(tensors(found), tensors(batch), strict=True))
+        assert len(pinned) == 1, "one buffer for the whole batch"
+        assert {t.untyped_storage().data_ptr() for t in tensors(found)} == {pinned[0].data_ptr()}
+        assert all(
+            torch.equal(a, b) and a.dtype == b.dtype for a, b in zip(tensors(found), tensors(batch), strict=True)
+        )
+
+
+def test_a_batch_in_one_buffer_moves_in_one_copy(monkeypatch: pytest.MonkeyPatch) -> None:
+    batch = in_one_buffer(tiny_batch(tiny()), pin=False)
+    moved = to_device(batch, torch.device("meta"))
+    assert all(
+        a.device.type == "meta" and a.shape == b.shape for a, b in zip(tensors(moved), tensors(batch), strict=True)
+    )
+    # The buffer on another device of the same kind: all parts are found in it again.
+    copies, to = [], torch.Tensor.to
+
+    def copied(self: torch.Tensor, *where, **options) -> torch.Tensor:
+        return copies.append(self) or self.clone() if self.dtype == torch.uint8 else to(self, *where, **options)
+
+    monkeypatch.setattr(torch.Tensor, "to", copied)
+    monkeypatch.setattr(torch.Tensor, "device", "another")
+    moved = to_device(batch, torch.device("cpu"))
+    assert len(copies) == 1 and all(torch.equal(a, b) for a, b in zip(tensors(moved), tensors(batch), strict=True))
+    assert not {t.data_ptr() for t in tensors(moved)} & {t.data_ptr() for t in tensors(batch)}
+
+
+def test_parts_of_one_tensor_are_moved_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = torch.arange(12.0).view(3, 4)
+    batch = ValueBatch("x", x[:, :1], x[:, 1:])
+    monkeypatch.setattr(torch.Tensor, "device", "another")
+    moved = to_device(batch, torch.device("cpu"))
+    assert torch.equal(moved.values, x[:, :1]) and moved.weights is not None and torch.equal(moved.weights, x[:, 1:])
 
 
 @pytest.mark.parametrize("workers", [0, 1])

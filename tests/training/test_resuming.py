@@ -32,7 +32,7 @@ BASE = {"modalities": ["depth"], "data": {"samples": 16}}
 REFUSED = [
     "data.source", "data.sidecar", "data.samples", "data.validation", "data.seed", "data.shard_size", "data.mix.a.weight",
     "tokenizers.samples", "tokenizers.reuse", "tokenizers.steps.depth", "tokenizers.train.steps", "tokenizers.train.batch_size",
-    "tokenizers.train.learning_rate", "tokenizers.train.precision", "tokenizers.train.ema",
+    "tokenizers.train.learning_rate", "train.optimizer", "tokenizers.train.precision", "tokenizers.train.ema",
     "model.family", "model.masking.input_tokens", "model.masking.mixtures", "model.size", "model.width", "model.tied",
     "model.mask_ratio.patches", "model.unpaired", "model.normalized_patches",
     "tokenizers.train.accumulate", "tokenizers.train.seed", "seed", "start",
@@ -41,7 +41,7 @@ REFUSED = [
 ALLOWED = [
     "train.steps", "train.learning_rate", "train.schedule", "train.betas", "train.precision", "train.ema", "train.lazy_embeddings", "train.seed",
     "train.batch_size", "train.accumulate", "train.processes", "train.skip_nonfinite", "train.log_every", "train.validate_every", "train.checkpoint_every", "train.keep", "train.workers", "train.threads",
-    "train.device", "train.compile", "tokenizers.train.log_every", "tokenizers.train.device", "tokenizers.jobs",
+    "train.device", "train.compile", "train.static_shapes", "tokenizers.train.log_every", "tokenizers.train.device", "tokenizers.jobs",
     "data.workers", "data.limit", "model.loss", "model.loss_weight.patches", "evaluate.samples", "evaluate.requests", "catalog",
     "tuning.layer_decay",
 ]  # fmt: skip

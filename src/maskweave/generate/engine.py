@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from maskweave.generate.guidance import Pass
-from maskweave.generate.token_state import TokenStates, pack_inputs, row_lengths, samples_of
+from maskweave.generate.refresh import Refresher
+from maskweave.generate.token_state import TokenStates, pack_inputs, place_ids, row_lengths, samples_of
 from maskweave.masking.batch import Slots, TokenSlice, pack
 from maskweave.modality.catalogs import Catalog
 from maskweave.models.fourm import FourM
@@ -24,7 +25,9 @@ PADDING = 0.25
 """On a CPU, a row joins a batch if its padding is at most this share of the longest row, or `FEW` tokens."""
 FEW = 16
 STATIC = 64
-"""When compiled, the number of slots per row is a multiple of this, so that few shapes are compiled."""
+"""When compiled or on a GPU, the number of slots per row is a multiple of this, so that there are few shapes to prepare kernels for."""
+AHEAD = 8
+"""Tokens of a sequence that a GPU generates without waiting for the host. Samples that end earlier generate some for nothing."""
 
 
 def bulk_precision(device: torch.device) -> Precision:
@@ -60,20 +63,43 @@ class Engine:
             for block in (*self.model.encoder, *self.model.decoder):
                 block.compile(dynamic=False)
             self.read_step = torch.compile(read_step, dynamic=False)
+        on_gpu = self.device.type == "cuda"
+        self._multiple = STATIC if compiled or on_gpu else 1
+        self.keeps_ids = on_gpu
+        """Whether the ids of a grid stay on the device until it is finished, so that no step waits for them."""
+        self.ahead = AHEAD if on_gpu else 1
+        """Tokens of a sequence that are generated before the host looks at them."""
+        self._refresher = Refresher(self.model, catalog, self.device, self._multiple)
         self._last: dict[int, tuple[Slots, dict[str, Tensor], Tensor]] = {}
 
     @torch.inference_mode()
-    def ask(self, fields: TokenStates, passes: Sequence[Pass], target: str, asked_BL: np.ndarray) -> Tensor:
-        """Returns the guided logits (n, V) of the asked positions of a grid, ordered by sample: the weighted sum over the passes."""
+    def ask(
+        self,
+        fields: TokenStates,
+        passes: Sequence[Pass],
+        target: str,
+        asked_BL: np.ndarray,
+        encode: Literal["exact", "all", "new"] = "exact",
+    ) -> Tensor:
+        """Returns the guided logits (n, V) of the asked positions of a grid, ordered by sample: the weighted sum over the passes.
+
+        Args:
+            encode: what is encoded, if it is not known from the last step: `exact`, everything; `all`, everything, and later steps may use `new`;
+                `new`, only what the last step settled.
+        """
         asked_RL = np.tile(asked_BL, (len(passes), 1))
         sees, counts_R = [p.sees for p in passes], asked_RL.sum(axis=1)
         ends_B = counts_R[: len(asked_BL)].cumsum()  # every pass predicts the same positions
         answer: Tensor | None = None
         for number, row in enumerate(self._batches(fields, sees, counts_R > 0)):
-            inputs, encoded = self.encode(fields, sees, row, number)
+            if encode == "exact":
+                inputs, encoded = self.encode(fields, sees, row, number)
+            else:
+                with self._precisely():
+                    inputs, encoded = self._refresher.encode(fields, sees, row, number, encode == "all")
             r, position = np.nonzero(asked_RL[row])
             part = TokenSlice(r, np.zeros(len(r), np.int64), position)
-            width = -(-int(counts_R[row].max()) // STATIC) * STATIC if self.compiled else 0
+            width = -(-int(counts_R[row].max()) // self._multiple) * self._multiple
             slots, _ = pack({target: part}, {target: self.catalog[target].id}, len(row), width)
             slots = slots.to(self.device)
             with self._precisely():
@@ -87,9 +113,9 @@ class Engine:
             # Offset from a row's first position in this batch to its first position in the answer.
             counts = counts_R[row]
             shift = ends_B[b] - counts - (counts.cumsum() - counts)
-            index = torch.from_numpy(np.arange(len(r)) + np.repeat(shift, counts)).to(self.device)
+            index = torch.from_numpy(np.arange(len(r)) + np.repeat(shift, counts)).to(self.device, non_blocking=True)
             weight = torch.tensor([q.weight for q in passes])[torch.from_numpy(np.repeat(p, counts))]
-            answer.index_add_(0, index, logits.float() * weight[:, None].to(self.device))
+            answer.index_add_(0, index, logits.float() * weight[:, None].to(self.device, non_blocking=True))
         assert answer is not None
         return answer
 
@@ -102,13 +128,14 @@ class Engine:
         Args:
             number: index of the batch within the step; its last output is reused if its input is unchanged.
         """
-        packed, rows = pack_inputs(self.catalog, fields, sees, row, STATIC if self.compiled else 1)
+        packed, rows = pack_inputs(self.catalog, fields, sees, row, self._multiple)
         last = self._last.get(number)
         if last is not None and _same(packed, rows, last[0], last[1]):
             return packed.to(self.device), last[2]
-        inputs = packed.to(self.device)
+        inputs = place_ids(packed.to(self.device), fields, sees, row)
         with self._precisely():
-            encoded = self.model.encode(inputs, {name: r.to(self.device) for name, r in rows.items()})
+            on_device = {name: r.to(self.device, non_blocking=True) for name, r in rows.items()}
+            encoded = self.model.encode(inputs, on_device)
         self._last[number] = packed, rows, encoded
         return inputs, encoded
 
@@ -120,11 +147,10 @@ class Engine:
             return KVCacheDecoder(self.model, encoded, inputs, target, self.catalog[target].id, longest, self.read_step)
 
     @torch.inference_mode()
-    def read(self, reader: KVCacheDecoder, ids_B: np.ndarray, passes: Sequence[Pass]) -> Tensor:
+    def read(self, reader: KVCacheDecoder, ids_B: Tensor, passes: Sequence[Pass]) -> Tensor:
         """Reads one more token of every sample and returns the guided logits (B, V): the weighted sum over the passes."""
-        ids_R = torch.from_numpy(np.tile(ids_B, len(passes))).to(self.device)
         with self._precisely():
-            logits_RV = reader.read(ids_R).float()
+            logits_RV = reader.read(ids_B.repeat(len(passes)).to(self.device, non_blocking=True)).float()
         if len(passes) == 1:
             return logits_RV
         return sum(  # type: ignore[return-value]
@@ -134,6 +160,7 @@ class Engine:
     def forget(self) -> None:
         """Releases the encoder outputs kept from the last step."""
         self._last.clear()
+        self._refresher.forget()
 
     def _precisely(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self._autocasts, cache_enabled=False)

@@ -41,12 +41,27 @@ def confidence(logits_nV: Tensor, ids_n: Tensor) -> Tensor:
 
 
 def gumbel(counts_B: np.ndarray, vocabulary: int, generators: Generators, device: torch.device) -> Tensor:
-    """Returns Gumbel noise (n, V); each sample uses its own generator, for `counts_B` tokens."""
+    """Returns Gumbel noise (n, V); each sample uses its own generator, for `counts_B` tokens. On a GPU, the generators give seeds for noise made there."""
+    if device.type == "cuda":
+        return _gumbel_there(counts_B, vocabulary, generators, device)
     noise = [
         g.standard_exponential((int(count), vocabulary), dtype=np.float32)
         for g, count in zip(generators, counts_B, strict=True)
     ]
-    exponential = torch.from_numpy(np.concatenate(noise)).to(device)
+    return _gumbel_of(torch.from_numpy(np.concatenate(noise)).to(device))
+
+
+def _gumbel_there(counts_B: np.ndarray, vocabulary: int, generators: Generators, device: torch.device) -> Tensor:
+    """Makes the noise on the device: copying it there would take longer than the model."""
+    exponential, there = torch.empty(int(counts_B.sum()), vocabulary, device=device), torch.Generator(device)
+    for rows, own in zip(exponential.split(counts_B.tolist()), generators, strict=True):
+        if len(rows):
+            rows.exponential_(generator=there.manual_seed(int(own.integers(2**63))))
+    return _gumbel_of(exponential)
+
+
+def _gumbel_of(exponential: Tensor) -> Tensor:
+    """Converts exponential to Gumbel variates, in place."""
     return exponential.clamp_(min=torch.finfo(torch.float32).tiny).log_().neg_()
 
 

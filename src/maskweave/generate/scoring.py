@@ -62,7 +62,7 @@ def _sequence(engine: Engine, others: Mapping[str, TokenState], target: str, tru
     log_BL = np.zeros(truth.mask.shape)
     read_B = frame.ids[:, 0]  # type: ignore[index]
     for n in range(longest):
-        logits = engine.read(reader, read_B, one).log_softmax(dim=-1)
+        logits = engine.read(reader, torch.from_numpy(read_B), one).log_softmax(dim=-1)
         read_B = truth.ids[:, n]
         log_BL[:, n] = logits.gather(1, torch.from_numpy(read_B)[:, None].to(logits.device))[:, 0].cpu().numpy()
     return log_BL

@@ -93,31 +93,35 @@ def write_sequence(
     longest = step.tokens + max(len(gap.gaps) for gap in gaps)
     reader = engine.reader(fields, [p.sees for p in asked], step.target, longest)
     batch = np.arange(len(gaps))  # samples in the decoder's batch; those in `active` have not ended
-    read_B = np.full(len(batch), vocabulary.first_sentinel + 1)
-    for _ in range(longest):
+    read_B = torch.full((len(batch),), vocabulary.first_sentinel + 1, device=engine.device)
+    for start in range(0, longest, engine.ahead):
         if len(active) < len(batch) and not reader.is_static:  # remove samples that have ended
             kept = np.flatnonzero(np.isin(batch, active))
             reader.keep(torch.from_numpy((np.arange(len(asked))[:, None] * len(batch) + kept).flatten()))
-            batch, read_B = batch[kept], read_B[kept]
-        rows = np.searchsorted(batch, active)
-        logits_nV = engine.read(reader, read_B, asked)
-        if len(active) < len(batch):
-            logits_nV = logits_nV[torch.from_numpy(rows).to(logits_nV.device)]
-        noise = None
-        if step.temperature > 0:
-            active_generators = [generators[b] for b in active]
-            noise = gumbel(np.ones(len(active), int), logits_nV.shape[1], active_generators, logits_nV.device)
-        ids = sample(logits_nV, noise, step.temperature, step.top_k, step.top_p).cpu().numpy()
-        read_B[rows] = ids
-        for b, id in zip(active, ids.tolist(), strict=True):
-            gaps[b].take(id)
-            written = gaps[b].assembled()
-            field.ids[b] = 0
-            field.ids[b, : len(written)], field.mask[b] = written, np.arange(field.mask.shape[1]) < len(written)
-        yield
+            batch, read_B = batch[kept], read_B[torch.from_numpy(kept).to(engine.device)]
+        rows = torch.from_numpy(np.searchsorted(batch, active)).to(engine.device)
+        found = []
+        for _ in range(min(engine.ahead, longest - start)):
+            logits_nV = engine.read(reader, read_B, asked)
+            if len(active) < len(batch):
+                logits_nV = logits_nV[rows]
+            noise = None
+            if step.temperature > 0:
+                active_generators = [generators[b] for b in active]
+                noise = gumbel(np.ones(len(active), int), logits_nV.shape[1], active_generators, logits_nV.device)
+            found.append(sample(logits_nV, noise, step.temperature, step.top_k, step.top_p))
+            read_B = read_B.index_copy(0, rows, found[-1])
+        for ids in torch.stack(found).tolist():
+            for b, id in zip(active, ids, strict=True):
+                if not gaps[b].ended:
+                    gaps[b].take(id)
+                    written = gaps[b].assembled()
+                    field.ids[b] = 0
+                    field.ids[b, : len(written)], field.mask[b] = written, np.arange(field.mask.shape[1]) < len(written)
+            yield
+            if all(gaps[b].ended for b in active):
+                return
         active = np.array([b for b in active if not gaps[b].ended], int)
-        if not len(active):
-            return
 
 
 def _frames(gaps: list[Gaps]) -> TokenState:

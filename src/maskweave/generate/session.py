@@ -86,6 +86,7 @@ class Session:
         """
         results = [Generated(self.catalog, dict(sample), schedule=self.schedule) for sample in self._samples]
         for target, field in self._made.items():
+            field.fetch()
             assert field.ids is not None
             is_grid = self.catalog[target].kind == "grid"
             rows = [ids if is_grid else ids[mask] for ids, mask in zip(field.ids, field.mask, strict=True)]

@@ -44,6 +44,15 @@ class TokenState:
     means: np.ndarray | None = None
     """(B, L, C) mean of the codebook's vectors, weighted by their probabilities, at generated tokens; NaN for others."""
 
+    device_ids: Tensor | None = None
+    """(B, L) ids on the device, while a grid is generated on a GPU: `ids` has no new ones until `fetch`."""
+
+    def fetch(self) -> None:
+        """Copies new ids from the device."""
+        if self.device_ids is not None:
+            assert self.ids is not None
+            self.ids[...] = self.device_ids.cpu().numpy()
+
     @classmethod
     def empty(cls, samples: int, positions: int) -> "TokenState":
         """A state in which no token is known."""
@@ -127,8 +136,7 @@ def pack_inputs(
     parts, rows = {}, {}
     lengths = np.zeros(len(row), np.int64)
     for name, field in fields.items():
-        seen_P = np.array([name in names for names in sees])
-        mask_RL = field.mask[row_sample] & seen_P[row_pass][:, None]
+        mask_RL = _mask_of(name, field, sees, row_pass, row_sample)
         r, position = np.nonzero(mask_RL)
         if not len(r):
             continue
@@ -142,6 +150,26 @@ def pack_inputs(
     width = -(-max(int(lengths.max(initial=0)), 1) // multiple) * multiple
     slots, _ = pack(parts, {name: catalog[name].id for name in parts}, len(row), width)
     return slots, rows
+
+
+def _mask_of(
+    name: str, field: TokenState, sees: Sequence[frozenset[str]], row_pass: np.ndarray, row_sample: np.ndarray
+) -> np.ndarray:
+    """(R, L), which tokens of a modality each row has."""
+    seen_P = np.array([name in names for names in sees])
+    return field.mask[row_sample] & seen_P[row_pass][:, None]
+
+
+def place_ids(slots: Slots, fields: TokenStates, sees: Sequence[frozenset[str]], row: np.ndarray) -> Slots:
+    """Returns packed inputs, moved to the device, with the ids that are only there."""
+    row_pass, row_sample = np.divmod(row, samples_of(fields))
+    for name, field in fields.items():
+        if field.device_ids is not None and name in slots.index:
+            r, position = np.nonzero(_mask_of(name, field, sees, row_pass, row_sample))
+            flat = torch.from_numpy(row_sample[r] * field.mask.shape[1] + position)
+            found = field.device_ids.flatten()[flat.to(slots.ids.device, non_blocking=True)]
+            slots.ids.view(-1).index_copy_(0, slots.index[name], found)
+    return slots
 
 
 def row_lengths(fields: TokenStates, sees: Sequence[frozenset[str]]) -> np.ndarray:

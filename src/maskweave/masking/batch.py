@@ -25,10 +25,14 @@ class Slots:
     """(B, N) position on the grid in row-major order, or position in the sequence."""
     index: dict[str, Tensor]
     """(n,) per modality: the flat slots b·N + slot of its tokens, ascending. Computed on the host to avoid device syncs."""
+    is_static: bool = False
+    """Whether B and N are the same in all batches. Masks are then always given, so that compiled code sees the same shapes."""
 
-    def to(self, device: torch.device | str, non_blocking: bool = True) -> Self:
+    def to(self, device: torch.device | str) -> Self:
+        """Moves the tensors, without waiting if they go to a GPU. Tensors that come from one are complete when this returns."""
+
         def move(t: Tensor) -> Tensor:
-            return t.to(device, non_blocking=non_blocking)
+            return t.to(device, non_blocking=torch.device(device).type != "cpu")
 
         return dataclasses.replace(
             self,
@@ -83,13 +87,18 @@ class TokenSlice(NamedTuple):
 
 
 def pack(
-    parts: Mapping[str, TokenSlice], modality_ids: Mapping[str, int], samples: int, width: int = 0
+    parts: Mapping[str, TokenSlice],
+    modality_ids: Mapping[str, int],
+    samples: int,
+    width: int = 0,
+    is_static: bool = False,
 ) -> tuple[Slots, Tensor]:
     """Concatenate the parts, in their order, into `Slots` and labels (-1 where a slot has none).
 
     Args:
         samples: B.
         width: minimum of N; with 0, N is the length of the longest sample.
+        is_static: as in `Slots`.
     """
     names = [name for name, part in parts.items() if len(part.ids)]
     counts_MB = (
@@ -111,5 +120,5 @@ def pack(
             labels[flat] = part.labels
         index[name] = torch.from_numpy(flat)
     ids_BN, modality_BN, position_BN = (torch.from_numpy(a.reshape(samples, N)) for a in (ids, modality, position))
-    slots = Slots(ids_BN, modality_BN, position_BN, index)
+    slots = Slots(ids_BN, modality_BN, position_BN, index, is_static)
     return slots, torch.from_numpy(labels.reshape(samples, N))

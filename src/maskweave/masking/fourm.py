@@ -8,9 +8,10 @@ own random numbers only (`masking.random`), so batches may be split over process
 Dimension letters: B samples, M modalities, L tokens of a modality, R rounds, b samples of the batch that have tokens of a modality.
 """
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 import torch
@@ -72,12 +73,16 @@ class MaskingConfig:
 class MaskSampler:
     """Sample token batches.
 
+    Args:
+        static: with a number of samples, all batches have as many, and as many slots as the budgets have tokens, so that their shapes are the same;
+            samples and slots without tokens are padding. 0: batches are as small as possible.
+
     Raises:
         MaskweaveError: a mixture lists an unknown modality or a target that is input only, a number is negative, or no token can be sampled.
     """
 
-    def __init__(self, catalog: Catalog, masking: MaskingConfig):
-        self.catalog = catalog
+    def __init__(self, catalog: Catalog, masking: MaskingConfig, static: int = 0):
+        self.catalog, self.static = catalog, static
         self.masking = masking
         if REST in catalog:
             raise MaskweaveError(
@@ -171,8 +176,9 @@ class MaskSampler:
             if column.rows is not None and len(inputs[name].ids):
                 sampled = column.rows[inputs[name].sample, inputs[name].position]
                 rows[name] = torch.from_numpy(modality.value.normalize_rows(sampled))
-        slots, _ = pack(inputs, self.ids, B)
-        target_slots, labels = pack(targets, self.ids, B)
+        budgets = (self.masking.input_tokens, self.masking.target_tokens) if self.static else (0, 0)
+        slots, _ = pack(inputs, self.ids, max(B, self.static), budgets[0], self.static > 0)
+        target_slots, labels = pack(targets, self.ids, max(B, self.static), budgets[1], self.static > 0)
         return TokenBatch(slots, rows, target_slots, labels)
 
     def _inputs(self, alpha_BM: np.ndarray, capacity_BM: np.ndarray, rng: SampleRandom) -> np.ndarray:
@@ -378,6 +384,12 @@ class TokenBatches:
     ):
         self.data, self.sampler, self.seed = data, sampler, seed
         self.order = Order(data.counts, batch_size, seed, shuffle, data.weights, data.windows)
+
+    def static(self) -> Self:
+        """Returns the same batches, padded so that all have the same shapes; see `MaskSampler`."""
+        batches = copy.copy(self)
+        batches.sampler = MaskSampler(self.sampler.catalog, self.sampler.masking, self.order.batch_size)
+        return batches
 
     def __len__(self) -> int:
         """Batches of one pass over the data."""

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from maskweave import limits
@@ -102,7 +103,7 @@ class PositionEmbedding(nn.Module):
         """Returns (B, N, D)."""
         learned = self.learned_of_targets if targets else self.learned
         table = self.fixed if learned is None else torch.cat([self.fixed, learned])
-        return self.modality(slots.modality) + table[self.starts[slots.modality] + slots.position]
+        return self.modality(slots.modality) + F.embedding(self.starts[slots.modality] + slots.position, table)
 
 
 class TokenEmbedding(nn.Module):

@@ -6,9 +6,9 @@ Contents: configuration, decoder block, model (initialization, encode, decode, l
 Dimension letters: B samples, N input slots, M target slots, D width, H heads, n targets of one modality in the batch, V vocabulary.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +22,10 @@ from maskweave.models.embeddings import ByName, PositionEmbedding, TokenEmbeddin
 from maskweave.models.sizes import SIZES
 from maskweave.nn.cpu import LOGITS_ROWS, Linear, row_multiple
 from maskweave.nn.layers import MLP, Attention, Biases, Block, LayerNorm, initialize
+from maskweave.nn.linear_cross_entropy import Head
 from maskweave.nn.weights import PassthroughTensors
+
+Read = Callable[[nn.Module, list[str], Tensor, Tensor], Any]
 
 TOKENIZER_INIT_STD = 0.1
 """Standard deviation of embeddings that are initialized from tokenizers."""
@@ -157,7 +160,7 @@ class FourM(nn.Module):
         self.decoder = nn.ModuleList(DecoderBlock(config) for _ in range(config.decoder_depth))
         self.decoder_norm = LayerNorm(D, config.norm_bias)
         self.heads = ByName(
-            {self.tables[m.name]: Linear(D, catalog.vocabulary_size(m.name), bias=False) for m in targets}
+            {self.tables[m.name]: Head(D, catalog.vocabulary_size(m.name), bias=False) for m in targets}
         )
         self.register_buffer("causal", _causal(catalog), persistent=False)
         self.initialize()
@@ -226,8 +229,8 @@ class FourM(nn.Module):
         return self.encoder_norm(x_BND)
 
     def context_mask(self, inputs: Slots) -> Tensor | None:
-        """Returns (B, 1, 1, R + N), False at padding; None without padding, which is faster."""
-        if sum(len(index) for index in inputs.index.values()) == inputs.ids.numel():
+        """Returns (B, 1, 1, R + N), False at padding; None without padding, which is faster, unless shapes are static."""
+        if not inputs.is_static and sum(len(index) for index in inputs.index.values()) == inputs.ids.numel():
             return None
         mask = inputs.modality != 0
         if self.config.registers:
@@ -268,16 +271,17 @@ class FourM(nn.Module):
         return (same & (past | ~self.causal[targets.modality][:, :, None]))[:, None]
 
     def logits(
-        self, y_BMD: Tensor, index: dict[str, Tensor], multiple: int = 1
-    ) -> dict[str, tuple[list[str], Tensor, Tensor]]:
+        self, y_BMD: Tensor, index: dict[str, Tensor], multiple: int = 1, read: Read | None = None
+    ) -> dict[str, tuple[list[str], Tensor, Any]]:
         """Computes logits of the given slots only, with one matrix product per table.
 
         Args:
             multiple: the number of rows of logits is padded to a multiple of it.
+            read: called with a table's head, modalities, slots and rows (n, D), instead of the head with the rows.
 
         Returns:
             Per table (of a vocabulary or of one modality): its modalities, their flat slot indices concatenated in that order (n,), and the
-            logits (n, V), with any padding rows at the end.
+            logits (n, V), with any padding rows at the end, or the result of `read`.
         """
         names: dict[str, list[str]] = {}
         for name in index:
@@ -285,13 +289,15 @@ class FourM(nn.Module):
         flat = y_BMD.flatten(0, 1)
         slots = {table: join([index[name] for name in members]) for table, members in names.items()}
         rows = {t: flat[nn.functional.pad(at, (0, -len(at) % multiple))] for t, at in slots.items()}
-        return {t: (members, slots[t], self.heads[t](rows[t])) for t, members in names.items()}
+        if read is None:
+            return {t: (members, slots[t], self.heads[t](rows[t])) for t, members in names.items()}
+        return {t: (ms, slots[t], read(self.heads[t], ms, slots[t], rows[t])) for t, ms in names.items()}
 
-    def forward(self, batch: TokenBatch) -> dict[str, tuple[list[str], Tensor, Tensor]]:
-        """Predicts the targets of a batch; see `logits`. In training, its rows are padded if that makes the CPU's kernels faster."""
+    def forward(self, batch: TokenBatch, read: Read | None = None) -> dict[str, tuple[list[str], Tensor, Any]]:
+        """Predicts the targets of a batch; see `logits`. In training, its rows are padded if that makes kernels faster."""
         y_BMD = self.decode(batch.targets, self.encode(batch.inputs, batch.rows), batch.inputs)
-        multiple = row_multiple(y_BMD, LOGITS_ROWS) if self.training else 1
-        return self.logits(y_BMD, batch.targets.index, multiple)
+        multiple = row_multiple(y_BMD, LOGITS_ROWS, batch.targets.is_static) if self.training else 1
+        return self.logits(y_BMD, batch.targets.index, multiple, read)
 
     def readable(self, catalog: Catalog) -> list[str]:
         """Returns the modalities that the encoder reads."""

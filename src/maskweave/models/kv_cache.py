@@ -16,6 +16,8 @@ from maskweave.models.fourm import DecoderBlock, FourM
 from maskweave.nn.cpu import to_cache
 
 KeysValues = tuple[Tensor, ...]
+GPU_TOKENS = 64
+"""On a GPU, attention looks at a multiple of so many tokens, because its kernels may be prepared for every new shape."""
 
 
 class KVCacheDecoder:
@@ -41,12 +43,15 @@ class KVCacheDecoder:
     ):
         self.model, self.name, self.number, self.longest = model, name, number, longest
         self.is_static = step is not None
+        on_gpu = encoded_BND.device.type == "cuda"
+        self.multiple = GPU_TOKENS if on_gpu else 1
+        """Of the number of tokens that attention looks at; those that are not read yet are masked."""
         self.step: Callable[..., Tensor] = step or read_step
         self.blocks = [block for block in model.decoder if isinstance(block, DecoderBlock)]
         self.context_mask = model.context_mask(inputs)
         context = model.context(encoded_BND, inputs)
         self.context: list[KeysValues] = [
-            tuple(to_cache(t) for t in block.cross_attention.keys_values(block.context_norm(context)))
+            tuple(map(to_cache, same_precision(*block.cross_attention.keys_values(block.context_norm(context)))))
             for block in self.blocks
         ]
         B, H, _, width = self.context[0][0].shape
@@ -63,8 +68,9 @@ class KVCacheDecoder:
         slots = Slots(ids_B[:, None], modality, position.expand(B, 1), {self.name: torch.arange(B, device=device)})
         x_B1D = self.model.queries(slots)
         self.count += 1
-        seen = self.longest if self.is_static else self.count
-        mask = (torch.arange(self.longest, device=device) < self.count)[None] if self.is_static else None
+        seen = self.longest if self.is_static else min(self.longest, -(-self.count // self.multiple) * self.multiple)
+        is_masked = self.is_static or self.multiple > 1
+        mask = (torch.arange(seen, device=device) < self.count)[None] if is_masked else None
         for block, (k, v), context in zip(self.blocks, self.read_so_far, self.context, strict=True):
             x_B1D = self.step(block, x_B1D, k, v, position, seen, mask, *context, self.context_mask)
         ((_, _, logits_BV),) = self.model.logits(self.model.decoder_norm(x_B1D), slots.index).values()
@@ -77,6 +83,11 @@ class KVCacheDecoder:
         self.read_so_far = [tuple(t[rows] for t in kept) for kept in self.read_so_far]
         if self.context_mask is not None:
             self.context_mask = self.context_mask[rows]
+
+
+def same_precision(k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns keys in the precision of the values. On a GPU, norms give float32 keys, which attention would convert again for every token."""
+    return (k if k.device.type == "cpu" else k.to(v.dtype)), v
 
 
 def read_step(

@@ -192,7 +192,7 @@ def can_pack(module: nn.Module, dtype: torch.dtype) -> bool:
     else:
         chosen = KERNELS.packed_bf16 and _ONEDNN and torch.ops.mkldnn._is_mkldnn_bf16_supported()
     linear = [layer for layer in module.modules() if isinstance(layer, nn.Linear)]
-    return bool(_ONEDNN and chosen and all(type(layer) in (nn.Linear, Linear) for layer in linear))
+    return bool(_ONEDNN and chosen and all(type(layer) is nn.Linear or isinstance(layer, Linear) for layer in linear))
 
 
 def pack_linear_layers(module: nn.Module, dtype: torch.dtype) -> None:
@@ -237,17 +237,19 @@ LOGITS_ROWS = 32
 """Rows of logits in training are padded to a multiple of this."""
 GROUPED_ROWS = 64
 """Rows of samples of different lengths, joined, are padded to a multiple of this."""
+GPU_ROWS = 128
+"""Rows of logits on a GPU, if all other shapes are static."""
 
 
-def row_multiple(x: Tensor, multiple: int) -> int:
-    """Returns `multiple` if the number of rows of `x` should repeat between batches, else 1.
+def row_multiple(x: Tensor, multiple: int, is_static: bool = False) -> int:
+    """Returns `multiple` if the number of rows of `x` should repeat between batches, else 1. On a GPU, with static shapes, it is `GPU_ROWS`.
 
     oneDNN compiles a product for every new number of rows. With AVX-512 or AMX it computes all 16-bit products; in float32 it computes only those
     of `Linear`. With a new number of rows in every step, training compiled in every step and the heap fragmented (AMD with AVX-512). Without AVX-512
     padding gains nothing: 0.93 to 1.03 times as fast (AMD with AVX2, `benchmarks/linear.py`).
     """
     if x.device.type != "cpu":
-        return 1
+        return GPU_ROWS if is_static else 1
     halved = x.dtype in HALVES or torch.is_autocast_enabled("cpu")
     return multiple if (KERNELS.padded_halves if halved else KERNELS.padded_float32) else 1
 

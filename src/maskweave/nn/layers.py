@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from maskweave.nn.alignment import missing_width, padded_inputs, padded_outputs
 from maskweave.nn.cpu import Linear, attend
 
 
@@ -96,9 +97,20 @@ class MLP(nn.Module):
         self.fc3 = Linear(width, hidden, bias=bias) if gated else None
 
     def forward(self, x: Tensor) -> Tensor:
+        if by := missing_width(x, self.fc1):
+            return self._padded(x, by)
         if self.fc3 is None:
             return self.fc2(F.gelu(self.fc1(x), approximate=self.gelu))
         return self.fc2(F.silu(self.fc1(x)) * self.fc3(x))
+
+    def _padded(self, x: Tensor, by: int) -> Tensor:
+        """The same with a hidden width that is larger by `by`."""
+        hidden = padded_outputs(x, self.fc1, by)
+        if self.fc3 is None:
+            hidden = F.gelu(hidden, approximate=self.gelu)
+        else:
+            hidden = F.silu(hidden) * padded_outputs(x, self.fc3, by)
+        return padded_inputs(hidden, self.fc2, by)
 
 
 class Block(nn.Module):

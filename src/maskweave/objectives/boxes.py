@@ -4,6 +4,7 @@ Boxes are given as center, width and height or as two corners, always from 0 to 
 Dimension letters: B samples, Q predicted boxes, M true boxes at most, K classes.
 """
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -63,19 +64,20 @@ def match(logits_BQK: Tensor, boxes_BQ4: Tensor, target_BM5: Tensor) -> tuple[Te
     except ImportError as error:
         raise MaskweaveError("learning boxes needs SciPy; install it with: pip install 'maskweave[eval]'") from error
 
+    classes_BM, true_BM4 = target_BM5[..., 0].long(), target_BM5[..., 1:].float()
     probability = logits_BQK.float().softmax(dim=-1)
+    cost_BQM = -CLASS_COST * probability.gather(2, classes_BM.clamp(min=0)[:, None].expand(-1, logits_BQK.shape[1], -1))
+    cost_BQM = cost_BQM + BOX_COST * torch.cdist(boxes_BQ4.float(), true_BM4, p=1)
+    overlap = generalized_overlap(corners(boxes_BQ4)[:, :, None], corners(true_BM4)[:, None])
+    # One copy from the device for all samples; -1 marks padding in the last row.
+    rows = torch.cat([cost_BQM - OVERLAP_COST * overlap, target_BM5[:, None, :, 0]], dim=1).cpu().numpy()
     pairs = []
-    for b, target_M5 in enumerate(target_BM5):
-        real = (target_M5[:, 0] >= 0).nonzero()[:, 0]
-        target = target_M5[real]
-        cost = -CLASS_COST * probability[b][:, target[:, 0].long()]
-        cost = cost + BOX_COST * torch.cdist(boxes_BQ4[b].float(), target[:, 1:].float(), p=1)
-        overlap = generalized_overlap(corners(boxes_BQ4[b])[:, None], corners(target[:, 1:])[None])
-        query, item = linear_sum_assignment((cost - OVERLAP_COST * overlap).cpu().numpy())
-        sample = torch.full((len(query),), b)
-        pairs.append(torch.stack([sample, torch.from_numpy(query), real.cpu()[torch.from_numpy(item)]]))
-    sample, query, item = torch.cat(pairs, dim=1).to(target_BM5.device)
-    return sample, query, item
+    for b, row in enumerate(rows):
+        real = np.flatnonzero(row[-1] >= 0)
+        query, item = linear_sum_assignment(row[:-1, real])
+        pairs.append(np.stack([np.full(len(query), b), query, real[item]]))
+    found = torch.from_numpy(np.concatenate(pairs, axis=1)).to(target_BM5.device, non_blocking=True)
+    return found[0], found[1], found[2]
 
 
 def corners(boxes: Tensor) -> Tensor:

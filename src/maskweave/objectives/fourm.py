@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from maskweave.errors import MaskweaveError
 from maskweave.masking.batch import TokenBatch
 from maskweave.models.fourm import FourM
+from maskweave.nn.linear_cross_entropy import Head, TokenLosses, is_large
 from maskweave.objectives.cross_entropy import cross_entropy, smoothed_cross_entropy
 
 Loss = Literal["mod", "token"]
@@ -62,20 +63,39 @@ class FourMObjective(nn.Module):
         labels = batch.labels.flatten()
         shares: list[Tensor] = []
         metrics: dict[str, Tensor] = {}
-        for names, slots, logits in self.model(batch).values():
-            answers = labels[slots]
-            sizes = [len(batch.targets.index[name]) for name in names]
-            # Grids share their logits with no other modality.
-            if kernel := self._smoothed.get(names[0]):
-                losses = smoothed_cross_entropy(logits, answers, self.get_buffer(kernel)).split(sizes)
-            else:
-                losses = cross_entropy(logits, answers).split(sizes)
-            shares += [weights[name] * part.sum() for name, part in zip(names, losses, strict=True)]
-            metrics |= {f"loss/{name}": part.detach().mean() for name, part in zip(names, losses, strict=True)}
-            if not self.training:  # costs a tenth of a training step
-                right = (logits.argmax(dim=-1) == answers).float().split(sizes)
-                metrics |= {f"accuracy/{name}": hits.mean() for name, hits in zip(names, right, strict=True)}
+        sizes = {name: len(index) for name, index in batch.targets.index.items()}
+
+        def read(head: Head, names: list[str], slots: Tensor, rows_nD: Tensor) -> Tensor | TokenLosses:
+            if names[0] in self._smoothed or not is_large(len(slots), head):
+                return head(rows_nD)
+            return head(rows_nD[: len(slots)], labels[slots], [(sizes[name], weights[name]) for name in names])
+
+        for names, slots, found in self.model(batch, read).values():
+            counts = [sizes[name] for name in names]
+            losses_n, is_right_n, total = self._losses(names, found, labels[slots])
+            parts = losses_n.split(counts)
+            shares += (
+                [weights[n] * part.sum() for n, part in zip(names, parts, strict=True)] if total is None else [total]
+            )
+            metrics |= {f"loss/{name}": part.detach().mean() for name, part in zip(names, parts, strict=True)}
+            if is_right_n is not None:
+                hits = is_right_n.float().split(counts)
+                metrics |= {f"accuracy/{name}": part.mean() for name, part in zip(names, hits, strict=True)}
         return torch.stack(shares).sum(), metrics
+
+    def _losses(
+        self, names: list[str], found: Tensor | TokenLosses, answers_n: Tensor
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Returns the losses (n,) of a head's predictions, in evaluation mode also which are right, and their weighted sum if it is known."""
+        if isinstance(found, TokenLosses):
+            return found.losses_n, None if self.training else found.is_right_n, found.total
+        # Grids share their logits with no other modality.
+        if kernel := self._smoothed.get(names[0]):
+            losses_n = smoothed_cross_entropy(found, answers_n, self.get_buffer(kernel))
+        else:
+            losses_n = cross_entropy(found, answers_n)
+        # Accuracies cost a tenth of a training step.
+        return losses_n, None if self.training else found[: len(answers_n)].argmax(dim=-1) == answers_n, None
 
     def unused_parameters(self, totals: Mapping[str, float]) -> list[nn.Parameter]:
         """Returns the parameters that only modalities without tokens in an update would use."""

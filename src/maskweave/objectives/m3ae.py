@@ -48,10 +48,16 @@ class M3AEObjective(nn.Module):
     def count(self, batch: MaskedBatch) -> dict[str, int]:
         """Returns for each modality the numbers of visible tokens `inputs/NAME`, of masked tokens `targets/NAME`, and of what its loss averages
         over, `loss/NAME`."""
-        counts = {f"{what}/{name}": 0 for what in ("inputs", "targets", "loss") for name in self.model.heads}
+        counts = {f"inputs/{name}": 0 for name in self.model.heads} | self._predicted(batch)
         for name, tokens in ((name, tokens) for group in batch.groups for name, tokens in group.parts.items()):
             visible = tokens.kept.numel() if tokens.visible is None else int(tokens.visible.sum())
             counts[f"inputs/{name}"] += visible
+        return counts
+
+    def _predicted(self, batch: MaskedBatch) -> dict[str, int]:
+        """The counts of `targets` and `loss`, which follow from shapes, so that they do not wait for a GPU."""
+        counts = {f"{what}/{name}": 0 for what in ("targets", "loss") for name in self.model.heads}
+        for name, tokens in ((name, tokens) for group in batch.groups for name, tokens in group.parts.items()):
             counts[f"targets/{name}"] += len(tokens.targets)
             counts[f"loss/{name}"] += len(tokens.targets if tokens.content.ndim == 3 else tokens.content)
         return counts
@@ -75,7 +81,7 @@ class M3AEObjective(nn.Module):
             if totals is None:
                 raise MaskweaveError(NOTHING_MASKED)
             return torch.zeros((), device=self.model.class_token.device), {}
-        counts = self.count(batch)
+        counts = self._predicted(batch)
         by_name: dict[str, list[tuple[MaskedTokens, Tensor]]] = {}
         for parts, decoded in zip(groups, self.model.decode(groups), strict=True):
             for name, tokens in parts.items():

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from maskweave.data.batches import ValueBatch
 from maskweave.tokenizers.grid import GridTokenizer
+from maskweave.tokenizers.quantizers.base import count_ids
 from maskweave.tokenizers.quantizers.collectives import all_reduce_sum
 from maskweave.values.losses import mse
 
@@ -74,8 +75,10 @@ class TokenizerObjective(nn.Module):
     def _use(self, ids: Tensor) -> tuple[Tensor, Tensor]:
         """Perplexity and use over recent batches of all processes. All heads or levels of a latent are counted together."""
         quantizer = self.tokenizer.quantizer
-        known = ids[ids < quantizer.size]  # the id behind them stands for unknown points
-        counts = torch.bincount(quantizer.entries_of(known).flatten(), minlength=len(self.counts)).to(self.counts)
+        known = ids < quantizer.size  # the id behind them stands for unknown points
+        entries = quantizer.entries_of(ids.clamp(max=quantizer.size - 1))
+        counted = known[..., None].expand_as(entries) if entries.ndim > ids.ndim else known
+        counts = count_ids(entries, len(self.counts), counted).to(self.counts)
         if self.training:
             (counts,) = all_reduce_sum(counts)
             self.counts.mul_(MEMORY).add_(counts)

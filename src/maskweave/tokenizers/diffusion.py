@@ -8,6 +8,7 @@ Dimension letters: B batch, C channels, H and W rows and columns, N tokens, D la
 
 import math
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -48,6 +49,11 @@ class DiffusionDecoder(nn.Module):
             norm_eps=1e-5,
         )
 
+    @cached_property
+    def _scheduler(self) -> Any:
+        """Of training. It keeps its tables on the device."""
+        return make_scheduler(self.settings)
+
     def forward(self, noisy_BCHW: Tensor, t_B: Tensor, z_BND: Tensor) -> Tensor:
         """Returns the network's prediction, (B, C, H, W), at the steps `t_B` from 0 to T - 1."""
         x = F.pixel_unshuffle(noisy_BCHW, self.settings.patch)
@@ -80,7 +86,7 @@ class DiffusionDecoder(nn.Module):
         unknown = x_BCHW.isnan() if self.has_unknown else None
         if unknown is not None:
             x_BCHW = x_BCHW.masked_fill(unknown, 0)
-        scheduler, B, T = make_scheduler(self.settings), len(x_BCHW), self.settings.training_steps
+        scheduler, B, T = self._scheduler, len(x_BCHW), self.settings.training_steps
         if self.training:
             t_B = torch.randint(T, (B,), device=x_BCHW.device)
             noise = torch.randn_like(x_BCHW)

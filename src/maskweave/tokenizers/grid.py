@@ -51,6 +51,8 @@ SURE = 10.0
 """Logit of points that are unknown because their token says so."""
 MAX_ACTIVATIONS = 2**22
 """Maximum number of activations of a layer in a forward pass: more would take gigabytes of memory."""
+GPU_ACTIVATIONS = 2**26
+"""The same on a GPU, which few values do not keep busy."""
 
 
 class Reconstruction(NamedTuple):
@@ -243,7 +245,8 @@ class GridTokenizer(nn.Module):
             activations = (
                 math.prod(self.modality.value.size) // self.spec.diffusion.patch**2 * self.spec.diffusion.widths[0]
             )
-        return max(1, min(BATCH, MAX_ACTIVATIONS // activations))
+        most = GPU_ACTIVATIONS if self.device.type == "cuda" else MAX_ACTIVATIONS
+        return max(1, min(BATCH, most // activations))
 
     @property
     def codebook(self) -> Tensor:

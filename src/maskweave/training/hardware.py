@@ -2,7 +2,7 @@
 
 import math
 import time
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -82,13 +82,16 @@ def _measured(device: torch.device, precision: str, shape: tuple[int, int, int])
     return 2 * rows * inner * columns / fastest
 
 
-def compile_blocks(objective: nn.Module) -> None:
+def compile_blocks(objective: nn.Module, **options: Any) -> None:
     """Compiles the blocks of `objective` with torch.compile, each at its first call.
 
     The code around the blocks uses lists whose lengths differ between batches, so compiling it would cause constant recompilation.
+
+    Args:
+        options: of torch.compile. With static shapes, use `dynamic=False`.
     """
     for block in blocks_of(objective):
-        block.compile()
+        block.compile(**options)
 
 
 def memory_of(device: torch.device) -> float:

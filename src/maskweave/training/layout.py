@@ -54,7 +54,8 @@ def layouts(settings: TrainSettings, cores: int) -> list[CoreLayout]:
     else:
         found = [CoreLayout(1, cores), CoreLayout(1, 1), CoreLayout(cores, 1)]
     fits = [one for one in found if one.processes > 0 and settings.batch_size % one.processes == 0]
-    return [one for one in dict.fromkeys(fits) if one.processes == 1 or not settings.lazy_embeddings]
+    alone = settings.lazy_embeddings or settings.parallel == "none"
+    return [one for one in dict.fromkeys(fits) if one.processes == 1 or not alone]
 
 
 def with_layout(settings: TrainSettings, layout: CoreLayout) -> TrainSettings:
@@ -116,7 +117,7 @@ def seconds_per_update(objective: nn.Module, batches: Batches, settings: TrainSe
     torch.set_num_threads(settings.threads)
     objective.to(context.device).train()
     optimizer, names = build_optimizer(objective, settings)
-    stepper = Stepper(State(objective, optimizer, names, None, settings, context))
+    stepper = Stepper(State(objective, optimizer, names, None, settings, context), batches)
     last = (WARM_UP + MOST) * settings.accumulate * context.world
     took: list[float] = []
     try:

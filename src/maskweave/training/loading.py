@@ -1,6 +1,5 @@
 """Loads batches by index in worker processes. There is no state: resuming means asking for later indices."""
 
-import dataclasses
 import os
 import signal
 import threading
@@ -17,6 +16,7 @@ from maskweave.data.mirror import Mirror, mirrors, share
 from maskweave.data.order import Batches
 from maskweave.errors import MaskweaveError
 from maskweave.training.distributed import DistContext
+from maskweave.training.one_copy import in_one_buffer
 
 
 def load(batches: Batches, indices: range, workers: int, ranks: DistContext) -> Iterator[Any]:
@@ -37,6 +37,11 @@ def load(batches: Batches, indices: range, workers: int, ranks: DistContext) -> 
         yield loaded.item
 
 
+def with_static_shapes(batches: Any) -> Any:
+    """Returns the same batches with the same shapes for all, if they have a method `static() -> Batches`, and otherwise themselves."""
+    return batches.static() if hasattr(batches, "static") else batches
+
+
 @dataclass(frozen=True)
 class _Loaded:
     """A batch, or the `MaskweaveError` that it raised: torch would wrap an exception of a worker in its traceback."""
@@ -44,19 +49,8 @@ class _Loaded:
     item: Any
 
     def pin_memory(self) -> "_Loaded":
-        """Copies to page-locked memory, which a GPU reads while the training goes on. Torch calls this in a thread of its own, and knows tensors in
-        containers only, not in dataclasses."""
-        return _Loaded(_pinned(self.item))
-
-
-def _pinned(item: Any) -> Any:
-    if isinstance(item, torch.Tensor):
-        return item.pin_memory()
-    if dataclasses.is_dataclass(item) and not isinstance(item, type):
-        return dataclasses.replace(item, **{f.name: _pinned(getattr(item, f.name)) for f in dataclasses.fields(item)})
-    if isinstance(item, dict):
-        return {key: _pinned(value) for key, value in item.items()}
-    return [_pinned(value) for value in item] if isinstance(item, list) else item
+        """Copies to page-locked memory, which a GPU reads while the training goes on. Torch calls this in a thread of its own."""
+        return _Loaded(in_one_buffer(self.item))
 
 
 class _Loading:

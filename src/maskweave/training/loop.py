@@ -7,7 +7,7 @@ Devices, precision, averaging, processes and files are handled here, not in the 
 import contextlib
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -26,7 +26,7 @@ from maskweave.training.distributed import DistContext, connect
 from maskweave.training.early_stopping import SPLIT
 from maskweave.training.hardware import compile_blocks
 from maskweave.training.layout import with_precision
-from maskweave.training.loading import load
+from maskweave.training.loading import load, with_static_shapes
 from maskweave.training.memory import ParallelPlan, choose_plan, needs_of
 from maskweave.training.metrics import Clock, MetricsLog
 from maskweave.training.optimizer import Average, build_optimizer, learning_rate
@@ -107,6 +107,10 @@ def fit(
         raise MaskweaveError("early_stopping needs batches to validate on, but there are none; remove it")
     if ranks.device.type == "cpu":
         keep_freed_memory()
+    if settings.static_shapes is None:
+        settings = replace(settings, static_shapes=settings.compile or ranks.device.type == "cuda")
+    if settings.static_shapes:
+        batches, validation = with_static_shapes(batches), with_static_shapes(validation)
     plan = _plan(objective.train(), batches, settings, ranks)
     if _is_open(settings, ranks):
         news.append(f"parallel is {plan.parallel}, activation_checkpointing is {plan.checkpointing}")
@@ -171,7 +175,7 @@ def _train(
         batches, range(state.step * per_step + ranks.rank, steps * per_step, ranks.world), settings.workers, ranks
     )
     if settings.compile:
-        compile_blocks(state.objective)
+        compile_blocks(state.objective, dynamic=False if settings.static_shapes else None)
     stepper = Stepper(state, batches)
     validate = None if validation is None else Validation(state, validation)
     clock = Clock(state.seconds)

@@ -1,4 +1,4 @@
-"""AdamW (https://arxiv.org/abs/1711.05101), the learning rate schedule, and the moving average of the weights."""
+"""AdamW (https://arxiv.org/abs/1711.05101), alone or with Muon, the learning rate schedule, and the moving average of the weights."""
 
 import math
 from collections import Counter
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from maskweave.training import muon
 from maskweave.training.settings import TrainSettings
 
 LARGE = 2048
@@ -71,6 +72,22 @@ class AdamW(torch.optim.AdamW):
         )
 
 
+class MuonAdamW(AdamW):
+    """Muon (`maskweave.training.muon`) for the groups with `muon: True`, AdamW for the others."""
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        groups = [group for group in self.param_groups if group["muon"]]
+        gradients = {}
+        for p in (p for group in groups for p in group["params"] if p.grad is not None):
+            gradients[p], p.grad = p.grad, None
+        loss = super().step(closure)
+        skips = getattr(self, "found_inf", None)
+        for group in groups:
+            muon.update(group, self.state, gradients, None if skips is None else skips == 0)
+        return loss
+
+
 def gradient_parts(parameters: Iterable[nn.Parameter]) -> list[Tensor]:
     """Returns the gradients that are set; for sparse ones, their rows."""
     parts = []
@@ -94,7 +111,8 @@ def clip_gradients(parts: list[Tensor], norm: Tensor, most: float) -> None:
 
 
 def build_optimizer(objective: nn.Module, settings: TrainSettings) -> tuple[AdamW, list[str]]:
-    """Returns AdamW over the trainable parameters, and their names in the optimizer's order.
+    """Returns AdamW over the trainable parameters, with Muon for the matrices of blocks if the settings ask for it, and the parameters' names in
+    the optimizer's order.
 
     The objective may have a method `rate_factors() -> dict[str, float]`: learning rate factors of single parameters by name.
 
@@ -109,22 +127,24 @@ def build_optimizer(objective: nn.Module, settings: TrainSettings) -> tuple[Adam
         id(getattr(module, name)) for module in objective.modules() for name in getattr(module, "undecayed", ())
     }
     factors: dict[str, float] = getattr(objective, "rate_factors", dict)()
-    groups: dict[tuple[bool, float], dict[str, nn.Parameter]] = {}
+    matrices = muon.matrices_of_blocks(objective) if settings.optimizer == "muon" else set()
+    groups: dict[tuple[bool, float, bool], dict[str, nn.Parameter]] = {}
     for name, p in trained(objective).items():
         is_vector = sum(size > 1 for size in p.shape) < 2
         leaf = name.rpartition(".")[2]
         decays = not (is_vector or id(p) in undecayed or leaf.endswith("bias") or "embedding" in leaf)
-        groups.setdefault((decays, factors.get(name, 1.0)), {})[name] = p
+        groups.setdefault((decays, factors.get(name, 1.0), decays and id(p) in matrices), {})[name] = p
     if settings.lazy_embeddings:
         _use_sparse_gradients(objective)
-    optimizer = AdamW(
+    optimizer = (MuonAdamW if settings.optimizer == "muon" else AdamW)(
         [
             {
                 "params": list(group.values()),
                 "weight_decay": settings.weight_decay if decays else 0.0,
                 "rate_factor": factor,
+                "muon": by_muon,
             }
-            for (decays, factor), group in sorted(groups.items())
+            for (decays, factor, by_muon), group in sorted(groups.items())
         ],
         lr=settings.learning_rate,
         betas=settings.betas,

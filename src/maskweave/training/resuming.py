@@ -11,7 +11,7 @@ from maskweave.errors import shown
 from maskweave.families.base import families
 
 HANDLING = (
-    *("log_every", "validate_every", "checkpoint_every", "keep", "async_checkpoints", "workers", "threads", "compile", "device"),
+    *("log_every", "validate_every", "checkpoint_every", "keep", "async_checkpoints", "workers", "threads", "compile", "static_shapes", "device"),
     *("parallel", "reshard_after_forward", "activation_checkpointing"),
 )  # fmt: skip
 """Training settings that do not affect the weights."""

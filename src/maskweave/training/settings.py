@@ -30,6 +30,8 @@ class TrainSettings:
     """Learning rate of the last step, as a share of the peak."""
     schedule: Literal["cosine", "constant"] = "cosine"
     """Learning rate after the warm-up; `constant` ignores final_learning_rate."""
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """`muon`: Muon for the matrices of blocks, with the same learning rate and weight decay, and AdamW for all other parameters. Its steps take longer; it needs 4 bytes less of memory per number of a matrix."""
     betas: tuple[float, float] = (0.9, 0.95)
     """AdamW's decay rates of the running means of the gradient and its square."""
     weight_decay: float = 0.05
@@ -72,6 +74,8 @@ class TrainSettings:
     """torch threads in the training process; 0: unchanged."""
     compile: bool = False
     """Compile the blocks with torch.compile. The first steps are slow. On CPU it needs a C++ compiler."""
+    static_shapes: bool | None = None
+    """Pad all batches of a 4M model to its budgets and to batch_size, so that compiled blocks never compile again and a GPU's memory is reused. None: with `compile`, or on a GPU."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """`auto`: CUDA if available."""
     seed: int = 0

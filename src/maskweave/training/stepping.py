@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from maskweave.data.order import Batches
 from maskweave.errors import MaskweaveError
 from maskweave.training.checkpoints import State
+from maskweave.training.one_copy import to_device
 from maskweave.training.optimizer import clip_gradients, gradient_parts, learning_rate, trained
 from maskweave.training.parallel import accumulating, is_sharded, whole, wrap
 from maskweave.training.spare import Spare
@@ -52,7 +53,9 @@ class Stepper:
             self._spare.note(batch)
             with accumulating(self.wrapped, is_last):
                 with precision(state):
-                    loss, metrics = self.wrapped(batch.to(ranks.device), *([update.totals] if self._counts else []))
+                    loss, metrics = self.wrapped(
+                        to_device(batch, ranks.device), *([update.totals] if self._counts else [])
+                    )
                 # Processes average their gradients, but an update's is the sum over them.
                 scale = ranks.world * (1.0 if self._counts else counts[SAMPLES] / update.totals[SAMPLES])
                 # A loss that is not finite makes the gradient so on all processes, which then all skip the step.

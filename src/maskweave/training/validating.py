@@ -11,6 +11,7 @@ from maskweave.errors import MaskweaveError
 from maskweave.training.checkpoints import State
 from maskweave.training.loading import load
 from maskweave.training.metrics import Meter
+from maskweave.training.one_copy import to_device
 from maskweave.training.parallel import drop_gathered, is_sharded
 from maskweave.training.skipped import MORE_TARGETS
 from maskweave.training.spare import Spare
@@ -79,7 +80,7 @@ class Validation:
             self._spare.loss(self.state.objective, self.batches, range(len(self.batches)), device)
 
     def _add(self, meter: Meter, batch: Any, counts: dict[str, int], totals: dict[str, float] | None) -> None:
-        weight, batch = targets_of(counts), batch.to(self.state.ranks.device)
+        weight, batch = targets_of(counts), to_device(batch, self.state.ranks.device)
         if totals is None:
             loss, metrics = self.state.objective(batch)
         else:

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 
@@ -38,6 +39,16 @@ class BaseQuantizer(nn.Module):
     def decode(self, ids: Tensor) -> Tensor:
         """Returns the codes (B, N, D) of ids (B, N) or (B, N, H)."""
         raise NotImplementedError
+
+
+def count_ids(ids: Tensor, size: int, counted: Tensor | None = None) -> Tensor:
+    """Returns how often each of `size` ids occurs, (size,) int64. Unlike `torch.bincount`, it does not wait for a GPU.
+
+    Args:
+        counted: bool, in the shape of `ids`: which of them count; None: all.
+    """
+    ones = torch.ones_like(ids, dtype=torch.long) if counted is None else counted.long()
+    return torch.zeros(size, dtype=torch.long, device=ids.device).scatter_add_(0, ids.flatten(), ones.flatten())
 
 
 def straight_through(z: Tensor, codes: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from maskweave.tokenizers.quantizers.base import BaseQuantizer, Quantized, straight_through
+from maskweave.tokenizers.quantizers.base import BaseQuantizer, Quantized, count_ids, straight_through
 from maskweave.tokenizers.quantizers.collectives import all_gather_rows, all_reduce_sum, broadcast, processes, rank_rows
 from maskweave.tokenizers.quantizers.rotation import rotated
 
@@ -93,7 +93,7 @@ class VQ(BaseQuantizer):
             if self.cosine:
                 centers = torch.where(sums.norm(dim=-1, keepdim=True) > 1e-6, F.normalize(sums, dim=-1), centers)
             else:
-                counts = torch.bincount(ids, minlength=self.size)[:, None]
+                counts = count_ids(ids, self.size)[:, None]
                 centers = torch.where(counts > 0, sums / counts.clamp_min(1), centers)
         centers = broadcast(centers)
         self.codebook.copy_(centers)
@@ -104,7 +104,7 @@ class VQ(BaseQuantizer):
     @torch.no_grad()
     def _follow(self, flat: Tensor, ids: Tensor) -> None:
         """Move the codes towards their latents, and replace the dead ones."""
-        counts = torch.bincount(ids, minlength=self.size)
+        counts = count_ids(ids, self.size)
         sums = torch.zeros_like(self.sums).index_add_(0, ids, flat)
         # Sampled in every step: counting the dead codes first would need a device sync.
         fresh = flat[torch.randint(len(flat), (self.size,), device=flat.device)]

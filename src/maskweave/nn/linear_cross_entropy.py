@@ -1,0 +1,109 @@
+"""A linear layer and cross-entropy in one, a few rows at a time, so that the logits of all rows never exist at once.
+
+With a vocabulary of 30,000, the logits of 16,384 targets and their gradient take 5 GB in float32. As in Liger Kernel
+(https://arxiv.org/abs/2410.10989), the gradients are computed together with the loss, which takes as many matrix products as computing them later.
+Dimension letters: n predictions, D width, V vocabulary, c predictions of a chunk.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from maskweave.nn.cpu import Linear
+
+LARGE = 2**26
+"""Logits of a layer from which on this is used."""
+CHUNK = 2**25
+"""Logits of a chunk."""
+
+
+class TokenLosses(NamedTuple):
+    """Losses of the predictions of a head."""
+
+    total: Tensor
+    """Weighted sum of the losses, with gradient."""
+    losses_n: Tensor
+    """Loss of each prediction, float32, without gradient."""
+    is_right_n: Tensor | None
+    """Whether the label is the likeliest token; only without gradients, because it takes time."""
+
+
+class Head(Linear):
+    """A linear layer without bias that gives the logits of a vocabulary, or the losses of labels."""
+
+    def forward(  # type: ignore[override]
+        self, x_nD: Tensor, labels_n: Tensor | None = None, weights: Sequence[tuple[int, float]] = ()
+    ) -> Tensor | TokenLosses:
+        """Returns logits (…, V), or with labels their `TokenLosses`.
+
+        Args:
+            weights: number and weight of the predictions of each group, in the order of the rows.
+        """
+        if labels_n is None:
+            return super().forward(x_nD)
+        share_n = torch.cat([torch.full((n,), weight, device=x_nD.device) for n, weight in weights])
+        return linear_cross_entropy(x_nD, self.weight, labels_n, share_n)
+
+
+def is_large(rows: int, head: Linear) -> bool:
+    """Whether a head's losses should be computed by chunks. Not on the meta device, where only costs are counted."""
+    return rows * head.out_features >= LARGE and head.weight.device.type != "meta"
+
+
+def linear_cross_entropy(
+    x_nD: Tensor, weight_VD: Tensor, labels_n: Tensor, share_n: Tensor, chunk: int = CHUNK
+) -> TokenLosses:
+    """Returns the cross-entropy of softmax(x Wᵀ) and its weighted sum.
+
+    Args:
+        share_n: weight of each loss, float32.
+        chunk: logits computed at a time.
+    """
+    device = x_nD.device.type
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight_VD.dtype
+    rows = max(1, chunk // len(weight_VD))
+    with torch.autocast(device, enabled=False):
+        if torch.is_grad_enabled():
+            total, losses_n = _LinearCrossEntropy.apply(x_nD, weight_VD, labels_n, share_n, dtype, rows)
+            return TokenLosses(total, losses_n, None)
+        losses, right, weight = [], [], weight_VD.to(dtype)
+        for x, labels in zip(x_nD.split(rows), labels_n.split(rows), strict=True):
+            logits = F.linear(x.to(dtype), weight).float()
+            losses.append(F.cross_entropy(logits, labels, reduction="none"))
+            right.append(logits.argmax(dim=-1) == labels)
+        losses_n = torch.cat(losses)
+        return TokenLosses((losses_n * share_n).sum(), losses_n, torch.cat(right))
+
+
+class _LinearCrossEntropy(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, x_nD: Tensor, weight_VD: Tensor, labels_n: Tensor, share_n: Tensor, dtype: torch.dtype, rows: int
+    ) -> tuple[Tensor, Tensor]:
+        weight, losses_n = weight_VD.to(dtype), torch.empty(len(x_nD), device=x_nD.device)
+        grad_x_nD, grad_weight_VD = torch.empty_like(x_nD), torch.zeros_like(weight_VD, dtype=torch.float32)
+        parts = (t.split(rows) for t in (x_nD, labels_n, share_n, losses_n, grad_x_nD))
+        for x, labels, share, losses, grad_x in zip(*parts, strict=True):
+            x, label = x.to(dtype), labels[:, None]
+            z_cV = F.linear(x, weight).float()
+            log_sum = z_cV.logsumexp(dim=-1, keepdim=True)
+            losses.copy_((log_sum - z_cV.gather(1, label))[:, 0])
+            p_cV = z_cV.sub_(log_sum).exp_()
+            p_cV.scatter_add_(1, label, p_cV.new_full(label.shape, -1.0))
+            grad_cV = p_cV.mul_(share[:, None]).to(dtype)
+            grad_x.copy_(grad_cV @ weight)
+            grad_weight_VD.add_(grad_cV.T @ x)
+        ctx.save_for_backward(grad_x_nD, grad_weight_VD.to(weight_VD.dtype))
+        ctx.mark_non_differentiable(losses_n)
+        return (losses_n * share_n).sum(), losses_n
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
+        # In place because they are large. A second backward pass fails: autograd reports that a saved tensor was modified.
+        grad_x_nD, grad_weight_VD = (t.mul_(upstream[0].to(t.dtype)) for t in ctx.saved_tensors)
+        return grad_x_nD, grad_weight_VD, None, None, None, None
