@@ -18,6 +18,7 @@ from maskweave.evaluate.run import EvaluationRow, describe, evaluate, held_out_s
 from maskweave.files import read_yaml, write_yaml
 from maskweave.generate.bundle import Bundle, load
 from maskweave.report.html import is_current
+from maskweave.values.metrics import Metric
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +55,7 @@ def test_a_prediction_does_not_depend_on_the_chunks(bundle: Bundle, run: Path, m
 
 def test_what_is_no_number_becomes_null(bundle: Bundle, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     numbers = iter([math.nan, math.inf, -math.inf])
-    monkeypatch.setattr(evaluation, "_scores", lambda metric, *_: {metric.name: next(numbers, 0.5)})
+    monkeypatch.setattr(Metric, "finished", lambda metric, _: {metric.name: next(numbers, 0.5)})
     rows = evaluate(bundle, run)
 
     def refuse(name: str) -> None:
