@@ -1,4 +1,4 @@
-"""What the published recipes cost on a number of GPUs, as a Markdown table: python benchmarks/recipe_costs.py [GPU] [NUMBER]
+"""What the published recipes cost, as a Markdown table: python benchmarks/recipe_costs.py [GPU]
 
 The numbers are those of `maskweave recipe check RECIPE --gpu GPU --gpus NUMBER`: counted, not measured. Cost: a minute, no GPU.
 """
@@ -10,16 +10,17 @@ from maskweave.training.estimate import SHARE, STATE_BYTES, estimate
 from maskweave.training.hardware import gpu_named
 from maskweave.training.recipe import load_recipe
 
-RECIPES = ("4m-7-b", "4m-21-b", "4m-21-l", "4m-21-xl", "m3ae-cc12m")
-HEADS = ("recipe", "parameters", "samples a step", "PFLOP a step", "GB of weights, gradients, AdamW", "GB of activations", "tokens/s a GPU", "hours", "GPU hours")  # fmt: skip
+RECIPES = {"4m-7-b": 64, "4m-21-b": 64, "4m-21-l": 64, "4m-21-xl": 64, "m3ae-cc12m": 8}
+"""Number of GPUs with which each has the published batches."""
+HEADS = ("recipe", "GPUs", "parameters", "samples a step", "PFLOP a step", "GB of weights, gradients, AdamW", "GB of activations", "tokens/s a GPU", "hours", "GPU hours")  # fmt: skip
 
 
 def main() -> None:
-    name, gpus = (sys.argv[1:2] or ["h100"])[0], int((sys.argv[2:3] or ["64"])[0])
+    name = (sys.argv[1:2] or ["h100"])[0]
     card = gpu_named(name)
-    print(f"{gpus} × {name} at {SHARE:.0%} of {card.bf16 / 1e12:,.0f} TFLOP/s:\n")
+    print(f"{name} at {SHARE:.0%} of {card.bf16 / 1e12:,.0f} TFLOP/s:\n")
     print(f"| {' | '.join(HEADS)} |\n|{' --- |' * len(HEADS)}")
-    for recipe_name in RECIPES:
+    for recipe_name, gpus in RECIPES.items():
         recipe = load_recipe(Path(__file__).parent.parent / "recipes" / f"{recipe_name}.yaml")
         costs, train = estimate(recipe, recipe.load_catalog()), recipe.train
         samples = train.batch_size * train.accumulate * gpus
@@ -28,6 +29,7 @@ def main() -> None:
         state = costs.parameters * (STATE_BYTES + (4 if train.ema else 0))
         cells = [
             f"`{recipe_name}`",
+            str(gpus),
             f"{costs.parameters / 1e6:,.0f} M",
             f"{samples:,} × {train.steps:,} steps",
             f"{costs.flops * samples / 1e15:,.2f}",

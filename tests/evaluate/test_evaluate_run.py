@@ -13,6 +13,7 @@ import pytest
 from maskweave.cli.main import main
 from maskweave.errors import BadSample, MaskweaveError
 from maskweave.evaluate import run as evaluation
+from maskweave.evaluate.predicting import as_inputs
 from maskweave.evaluate.report import advice, make_report
 from maskweave.evaluate.run import EvaluationRow, describe, evaluate, held_out_samples, read_recipe
 from maskweave.files import read_yaml, write_yaml
@@ -135,7 +136,7 @@ def test_samples_that_lack_an_input_or_the_target_are_not_scored(
 
 def test_what_was_generated_unsoundly_is_no_input(bundle: Bundle) -> None:
     boxes = [{"class": "red cube", "box": [0.1, 0.2, 0.3, 0.4]}]
-    assert evaluation._as_inputs(bundle, {"palette": [], "metadata": {}, "boxes": boxes}) == {"boxes": boxes}
+    assert as_inputs(bundle, {"palette": [], "metadata": {}, "boxes": boxes}) == {"boxes": boxes}
 
 
 def test_nothing_to_evaluate_is_said(bundle: Bundle, run: Path, tmp_path: Path) -> None:

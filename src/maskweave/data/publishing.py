@@ -79,9 +79,12 @@ def staging(url: str) -> Iterator[Path]:
     """Yields a folder of this machine, the same for the same URL until it was uploaded; when the context ends well, it is copied to the URL and removed.
 
     Raises:
-        MaskweaveError: as `publish`.
+        MaskweaveError: as `publish`; also at the beginning if the URL holds a complete set.
     """
     check_writable(url)
+    found = find_files(url)
+    if found and UNFINISHED not in found:
+        raise MaskweaveError(f"{url}: already holds {len(found)} files; choose another URL, or remove them")
     folder = Cache.of_machine().folder / "outgoing" / hashlib.sha256(url.rstrip("/").encode()).hexdigest()[:16]
     yield folder
     publish(folder, url)

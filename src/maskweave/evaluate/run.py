@@ -4,7 +4,6 @@ Launched processes share the work. Each one sums the statistics of whole chunks 
 so the scores do not depend on the number of processes.
 """
 
-import contextlib
 import functools
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,10 +21,10 @@ from maskweave.data.error_budget import ErrorBudget
 from maskweave.data.reading import read
 from maskweave.data.source import text_labels_of
 from maskweave.data.weights import scaled_weights_of
-from maskweave.errors import BadSample, MaskweaveError
+from maskweave.errors import MaskweaveError
+from maskweave.evaluate.predicting import Samples, given_inputs, predict, scored_outcomes, that_have
 from maskweave.files import short_name, write_json
 from maskweave.generate.bundle import Bundle
-from maskweave.generate.engine import bulk_precision
 from maskweave.modality.entry import Modality
 from maskweave.progress import progress
 from maskweave.report.sheets import sheet_for
@@ -40,8 +39,8 @@ CONSTANT_SAMPLES = 500
 """Number of training samples that the constants are fitted to."""
 CHUNK = 64
 """Samples that are predicted together, in one process."""
-
-Samples = list[dict[str, Any]]
+COMPARED = ("model", "constant", "bound")
+"""What is scored: predictions, the best constant, and reconstructions."""
 
 
 @dataclass(frozen=True)
@@ -114,37 +113,14 @@ def evaluate(bundle: Bundle, folder: Path, *, scenes_seed: int | None = None, sa
         name: _References.of(bundle, name, training, parse)
         for name in dict.fromkeys(name for request in requests for name in request.read or request.targets)
     }
-    complete = [_that_have(bundle, held_out, request.inputs) for request in requests]
+    complete = [that_have(bundle, held_out, request.inputs) for request in requests]
     jobs = [
         _Job(number, targets, start)
         for number, request in enumerate(requests)
         for targets in ([request.targets] if request.read else [[name] for name in request.targets])
         for start in range(0, len(complete[number]), CHUNK)
     ]
-    mine = jobs[ranks.rank() :: ranks.world()]
-    sums: dict[str, torch.Tensor] = {}
-    work = sum(
-        len(complete[j.request][j.start :][:CHUNK]) * (len(j.targets) + 2 * len(requests[j.request].read)) for j in mine
-    )
-    with progress("evaluate", work) as bar:
-        for job in mine:
-            request = replace(requests[job.request], targets=job.targets)
-            of_request = complete[job.request]
-            chunk = of_request[job.start :][:CHUNK]
-            for scored, outcome in _scored(bundle, request, chunk, recipe.evaluate.seed + job.start, bar.advance):
-                reference = references[scored]
-                weights = reference.weights(of_request, job.start)
-                truth = [s.get(reference.reads) for s in chunk]
-                for metric, constant in zip(reference.metrics, reference.constants, strict=True):
-                    constants = None if constant is None else [constant] * len(truth)
-                    for which, values in {
-                        "model": outcome.predicted,
-                        "constant": constants,
-                        "bound": outcome.bound,
-                    }.items():
-                        total = _total(metric, values, truth, weights)
-                        if total is not None:
-                            sums[f"{job.request} {scored} {metric.name} {which} {job.start}"] = torch.from_numpy(total)
+    sums = _sums(bundle, requests, complete, references, jobs[ranks.rank() :: ranks.world()], recipe.evaluate.seed)
     found = {key: tensor.numpy() for one in gather(bundle.device, None, sums) for key, tensor in one.tensors.items()}
     if ranks.rank():
         return []
@@ -154,7 +130,7 @@ def evaluate(bundle: Bundle, folder: Path, *, scenes_seed: int | None = None, sa
             reference = references[scored]
             counted = sum(s.get(reference.reads) is not None for s in complete[number])
             for metric in reference.metrics:
-                names = [f"{number} {scored} {metric.name} {which}" for which in ("model", "constant", "bound")]
+                names = [f"{number} {scored} {metric.name} {which}" for which in COMPARED]
                 scores, baseline, bound = (
                     metric.finished(added(found.get(f"{name} {s}") for s in range(0, len(complete[number]), CHUNK)))
                     for name in names
@@ -169,6 +145,38 @@ def evaluate(bundle: Bundle, folder: Path, *, scenes_seed: int | None = None, sa
                     )
     write_rows(rows, folder / "evaluation.json")
     return rows
+
+
+def _sums(
+    bundle: Bundle,
+    requests: Sequence[EvaluationRequest],
+    complete: Sequence[Samples],
+    references: Mapping[str, "_References"],
+    jobs: Sequence[_Job],
+    seed: int,
+) -> dict[str, torch.Tensor]:
+    """Does some jobs. Returns the summed statistics of their predictions, constants and reconstructions, by request, modality, metric and chunk.
+
+    Args:
+        complete: the samples of each request.
+    """
+    sums: dict[str, torch.Tensor] = {}
+    chunks = [complete[job.request][job.start :][:CHUNK] for job in jobs]
+    work = sum(len(c) * (len(j.targets) + 2 * len(requests[j.request].read)) for c, j in zip(chunks, jobs, strict=True))
+    with progress("evaluate", work) as bar:
+        for job, chunk in zip(jobs, chunks, strict=True):
+            request = replace(requests[job.request], targets=job.targets)
+            for scored, outcome in scored_outcomes(bundle, request, chunk, seed + job.start, bar.advance):
+                reference = references[scored]
+                weights = reference.weights(complete[job.request], job.start)
+                truth = [s.get(reference.reads) for s in chunk]
+                for metric, constant in zip(reference.metrics, reference.constants, strict=True):
+                    constants = None if constant is None else [constant] * len(truth)
+                    for which, values in zip(COMPARED, (outcome.predicted, constants, outcome.bound), strict=True):
+                        total = _total(metric, values, truth, weights)
+                        if total is not None:
+                            sums[f"{job.request} {scored} {metric.name} {which} {job.start}"] = torch.from_numpy(total)
+    return sums
 
 
 @dataclass(frozen=True)
@@ -217,84 +225,6 @@ def write_rows(rows: Sequence[EvaluationRow], path: Path) -> None:
         return None if isinstance(value, float) and not math.isfinite(value) else value
 
     write_json(path, [{key: finite(value) for key, value in asdict(row).items()} for row in rows])
-
-
-@dataclass(frozen=True)
-class _Outcome:
-    predicted: list[Any]
-    bound: list[Any]
-
-
-def _scored(
-    bundle: Bundle, request: EvaluationRequest, samples: Samples, seed: int, advance: Any
-) -> list[tuple[str, _Outcome]]:
-    """Returns the predictions of a request and the reconstructions they are compared with, by scored modality.
-
-    Args:
-        seed: of the first sample; the others have the next ones.
-    """
-    given = [_given(bundle, s, request.inputs) for s in samples]
-    predicted = _predict(bundle, given, request.targets, seed, advance, request.via, whole=not request.read)
-    truth = {name: [s.get(bundle.catalog[name].reads) for s in samples] for name in request.targets}
-    bound = {name: _reconstructed(bundle, name, truth[name]) for name in request.targets}
-    if not request.read:
-        return [(name, _Outcome([p[name] for p in predicted], bound[name])) for name in request.targets]
-    again = _predict(bundle, [_as_inputs(bundle, p) for p in predicted], request.read, seed, advance)
-    best = [{name: bound[name][i] for name in request.targets} for i in range(len(samples))]
-    from_bound = _predict(bundle, [_as_inputs(bundle, p) for p in best], request.read, seed, advance)
-    return [(name, _Outcome([p[name] for p in again], [p[name] for p in from_bound])) for name in request.read]
-
-
-def _predict(
-    bundle: Bundle,
-    inputs: Samples,
-    targets: Sequence[str],
-    seed: int,
-    advance: Any,
-    via: Sequence[str] = (),
-    whole: bool = True,
-) -> Samples:
-    """Predicts each target from the inputs and the generated `via` modalities; the same seed gives all targets of a sample the same `via`.
-
-    Args:
-        whole: return distributions instead of values where there are any.
-    """
-    results: Samples = [{} for _ in inputs]
-    seeds = range(seed, seed + len(inputs))
-    for target in targets:
-        results_of = bundle.generate_batch(inputs, [*via, target], seeds=seeds, precision=bulk_precision(bundle.device))
-        for values, result in zip(results, results_of, strict=True):
-            values[target] = result.prediction(target) if whole else result[target]
-        advance(len(inputs))
-    return results
-
-
-def _that_have(bundle: Bundle, samples: Samples, names: Sequence[str]) -> Samples:
-    """Returns the samples that have all of the given modalities."""
-    return [s for s in samples if all(bundle.catalog[name].reads in s for name in names)]
-
-
-def _given(bundle: Bundle, sample: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
-    return {name: sample[bundle.catalog[name].reads] for name in names if bundle.catalog[name].reads in sample}
-
-
-def _as_inputs(bundle: Bundle, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Converts generated values to inputs: a grid's value becomes the value of its source, if the catalog has one.
-
-    A sequence without any valid part, for instance a palette without colors, is omitted.
-    """
-    inputs = {}
-    for name, value in values.items():
-        with contextlib.suppress(BadSample):
-            inputs[bundle.catalog[name].reads] = bundle.catalog[name].value.check(value, name)
-    return inputs
-
-
-def _reconstructed(bundle: Bundle, name: str, truth: Sequence[Any]) -> list[Any]:
-    tokenizer = bundle.tokenizers[name]
-    known = [value for value in truth if value is not None]
-    decoded = iter(tokenizer.decode(tokenizer.encode(known)) if known else ())
-    return [None if value is None else next(decoded) for value in truth]
 
 
 def _total(
@@ -349,10 +279,10 @@ def shown_requests(bundle: Bundle, folder: Path, *, shown: int = 4) -> list[Show
     mine = list(enumerate(recipe.evaluate.sheets))[ranks.rank() :: ranks.world()]
     with progress("contact sheets", len(mine)) as bar:
         for number, request in mine:
-            samples = _that_have(bundle, held_out, request.inputs)[:shown]
-            inputs = [_given(bundle, s, request.inputs) for s in samples]
-            predicted = _predict(bundle, inputs, request.targets, recipe.evaluate.seed, lambda n: None, request.via)
-            truth = [_given(bundle, s, request.targets) for s in samples]
+            samples = that_have(bundle, held_out, request.inputs)[:shown]
+            inputs = [given_inputs(bundle, s, request.inputs) for s in samples]
+            predicted = predict(bundle, inputs, request.targets, recipe.evaluate.seed, lambda n: None, request.via)
+            truth = [given_inputs(bundle, s, request.targets) for s in samples]
             steps = [" + ".join(request.inputs), *request.via, ", ".join(request.targets)]
             rows = [
                 {"inputs": i, "predictions": p, "truth": t} for i, p, t in zip(inputs, predicted, truth, strict=True)
