@@ -56,7 +56,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--minutes", type=float, default=2, help="time that init plans the run for")
     parser.add_argument("--npm", type=Path, help="emoji: folder of the unpacked npm packages")
-    parser.add_argument("--more", action="store_true", help="also a transfer of each field with more inputs than its page has")
+    parser.add_argument(
+        "--more", action="store_true", help="also a transfer of each field with more inputs than its page has"
+    )
     given = parser.parse_args()
     rows: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for field in given.fields:

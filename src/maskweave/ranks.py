@@ -90,3 +90,8 @@ class JobPart:
 
 
 WHOLE, ONLY_FINISH = JobPart(0, 1), JobPart(0, 0)
+
+
+def own_part() -> JobPart:
+    """The part of a job of this process among those that were launched together; the whole job without a launcher."""
+    return JobPart(rank(), world())

@@ -134,7 +134,9 @@ def test_addresses_that_cannot_be(tmp_path: Path) -> None:
 
 def test_storage_that_never_answers_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote, "ATTEMPTS", 3)
-    with pytest.raises(MaskweaveError, match="http://127.0.0.1:9/x: cannot be read, in 3 attempts .*check the network"):
+    with pytest.raises(
+        MaskweaveError, match="http://127.0.0.1:9/x: cannot be reached, in 3 attempts .*check the network"
+    ):
         state_of("http://127.0.0.1:9/x")
 
 

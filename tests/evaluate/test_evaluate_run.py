@@ -13,11 +13,13 @@ import pytest
 from maskweave.cli.main import main
 from maskweave.errors import BadSample, MaskweaveError
 from maskweave.evaluate import run as evaluation
+from maskweave.evaluate.predicting import as_inputs
 from maskweave.evaluate.report import advice, make_report
 from maskweave.evaluate.run import EvaluationRow, describe, evaluate, held_out_samples, read_recipe
 from maskweave.files import read_yaml, write_yaml
 from maskweave.generate.bundle import Bundle, load
 from maskweave.report.html import is_current
+from maskweave.values.metrics import Metric
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +56,7 @@ def test_a_prediction_does_not_depend_on_the_chunks(bundle: Bundle, run: Path, m
 
 def test_what_is_no_number_becomes_null(bundle: Bundle, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     numbers = iter([math.nan, math.inf, -math.inf])
-    monkeypatch.setattr(evaluation, "_scores", lambda metric, *_: {metric.name: next(numbers, 0.5)})
+    monkeypatch.setattr(Metric, "finished", lambda metric, _: {metric.name: next(numbers, 0.5)})
     rows = evaluate(bundle, run)
 
     def refuse(name: str) -> None:
@@ -134,7 +136,7 @@ def test_samples_that_lack_an_input_or_the_target_are_not_scored(
 
 def test_what_was_generated_unsoundly_is_no_input(bundle: Bundle) -> None:
     boxes = [{"class": "red cube", "box": [0.1, 0.2, 0.3, 0.4]}]
-    assert evaluation._as_inputs(bundle, {"palette": [], "metadata": {}, "boxes": boxes}) == {"boxes": boxes}
+    assert as_inputs(bundle, {"palette": [], "metadata": {}, "boxes": boxes}) == {"boxes": boxes}
 
 
 def test_nothing_to_evaluate_is_said(bundle: Bundle, run: Path, tmp_path: Path) -> None:

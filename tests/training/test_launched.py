@@ -1,6 +1,7 @@
 """Commands in processes that a launcher started together: the result is that of one process, and an error in one ends all."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -196,3 +197,8 @@ def test_each_stage_under_torchrun_gives_the_files_of_one_process(tmp_path: Path
     assert len(Index(two / "index")) == 20
     for made in ("run/evaluation.json", "run/report.html", "run/probe.json", "transfer/evaluation.json"):
         assert (two / made).is_file(), made
+    again = shutil.copytree(two / "run", tmp_path / "again")
+    for words in commands(tmp_path)[3:6]:
+        assert main([word.replace(str(tmp_path / "run"), str(again)) for word in words]) == 0
+    for made in ("evaluation.json", "probe.json"):
+        assert (again / made).read_text() == (two / "run" / made).read_text(), "the scores of one process"

@@ -6,12 +6,15 @@ BUNDLE/tokenizers/NAME/         one per grid and vocabulary   maskweave.tokenize
 """
 
 import os
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from torch import nn
 
+from maskweave.data.publishing import publish
+from maskweave.data.remote import check_writable, is_remote
 from maskweave.errors import MaskweaveError
 from maskweave.families.weights import load_model, read_config, save_model
 from maskweave.files import write_aside
@@ -31,14 +34,21 @@ class BundleParts(NamedTuple):
 
 
 def save_bundle(
-    catalog: Catalog, model: nn.Module, tokenizers: Mapping[str, Tokenizer], folder: str | os.PathLike[str]
-) -> Path:
-    """Writes a new bundle.
+    catalog: Catalog, model: nn.Module, tokenizers: Mapping[str, Tokenizer], place: str | os.PathLike[str]
+) -> Path | str:
+    """Writes a new bundle into a folder or to a URL. Returns the place.
 
     Raises:
-        MaskweaveError: the folder exists and is not empty, or a text tokenizer is missing, without which the bundle could not be loaded.
+        MaskweaveError: the folder exists and is not empty, the URL holds other files or cannot be written, or a text tokenizer is missing, without which the
+            bundle could not be loaded.
     """
-    folder = Path(folder)
+    if isinstance(place, str) and is_remote(place):
+        check_writable(place)
+        with tempfile.TemporaryDirectory() as temporary:
+            save_bundle(catalog, model, tokenizers, Path(temporary) / "bundle")
+            publish(Path(temporary) / "bundle", place)
+        return place
+    folder = Path(place)
     written = {catalog[name].vocabulary for name in tokenizers if name in catalog}
     if missing := {
         m.vocabulary: m.name for m in catalog.values() if m.kind == "sequence" and m.vocabulary not in written

@@ -1,5 +1,6 @@
 """Commands for data and catalogs: `maskweave data import`, `data stats`, `data label`, `data scenes`, `data emoji`, `values` and `modalities`."""
 
+from pathlib import Path
 from typing import Literal
 
 from jsonargparse import ArgumentParser, Namespace
@@ -8,6 +9,8 @@ from maskweave.cli.shared import part_argument, part_of
 from maskweave.data.export import export
 from maskweave.data.import_source import import_data
 from maskweave.data.importing import ImportReport
+from maskweave.data.publishing import publish
+from maskweave.data.remote import is_remote
 from maskweave.data.stats import data_stats as stats_of
 from maskweave.errors import MaskweaveError
 from maskweave.label.derive import label
@@ -58,7 +61,9 @@ def data_import_arguments(parser: ArgumentParser) -> None:
         type=str,
         help="folder with files ROOT/MODALITY/.../NAME.EXT; a csv or parquet table, a folder of WebDataset tars or of Hugging Face datasets; or python: module:function",
     )
-    parser.add_argument("out", metavar="OUT", type=str, help="output folder for tar shards")
+    parser.add_argument(
+        "out", metavar="OUT", type=str, help="output folder for tar shards, or a URL such as s3://bucket/name"
+    )
     catalog_argument(parser, "photos")
     parser.add_argument("--shard-size", metavar="N", type=int, default=1000, help="samples per shard")
     _limit_argument(parser)
@@ -126,6 +131,19 @@ def _imported(given: Namespace, catalog: Catalog, part: JobPart) -> ImportReport
         window=given.window,
         pictures=given.pictures,
     )
+
+
+def upload_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "folder", metavar="FOLDER", type=str, help="an imported data set, a tokens folder, a bundle or a run"
+    )
+    parser.add_argument("url", metavar="URL", type=str, help="where it goes, such as s3://bucket/name")
+
+
+def upload(given: Namespace) -> None:
+    if not is_remote(given.url):
+        raise MaskweaveError(f"{given.url}: expected a URL such as s3://bucket/name; copy to a folder with cp -r")
+    print(f"{given.url}: {publish(Path(given.folder), given.url):,} files")
 
 
 def data_stats_arguments(parser: ArgumentParser) -> None:

@@ -59,6 +59,7 @@ GROUPS = {
         "data import": "Import aligned folders, tables, LeRobot or COCO folders, or tars as tar shards. Resumes where it stopped.",
         "data stats": "Print facts about a data set: what is missing, unusable, unknown or changed, sizes, and histograms.",
         "data label": "Compute modalities from the pictures of an imported data set: edges, palette, metadata.",
+        "upload": "Copy a finished data set, tokens, a bundle or a run to a URL such as s3://bucket/name. Resumes where it stopped.",
         "data scenes": "Generate procedural scenes and write them as aligned folders of files.",
         "data emoji": "Write color emoji from a local font, with their Unicode names, as aligned folders of files.",
         "values": "Print the value types and their fields as Markdown.",
@@ -82,6 +83,9 @@ TOGETHER = (
     "data features",
     "data import",
     "data label",
+    "evaluate",
+    "report",
+    "probe",
 )
 """Commands that processes launched together share; the first process does the others alone."""
 

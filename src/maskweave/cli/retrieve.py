@@ -158,12 +158,13 @@ def retrieve_evaluate_arguments(parser: ArgumentParser) -> None:
         help="modality to query with, or several, separated by commas; repeat for several rows",
     )
     parser.add_argument("--workers", metavar="N", type=int, default=0, help="number of processes that read samples")
+    device_argument(parser)
 
 
 def retrieve_evaluate(given: Namespace) -> None:
     if not given.get("query"):
         raise MaskweaveError("--query is missing; see maskweave retrieve evaluate --help")
-    opened = Index(given.index)
+    opened = Index(given.index, device=local_device(given.device))
     source = _data_of(opened)
     rows = [recall(opened, source, names("query", row), given.against, workers=given.workers) for row in given.query]
     path = opened.folder / "recall.json"

@@ -11,6 +11,7 @@ from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 
 from maskweave.cli.shared import part_argument, part_of
 from maskweave.config import names
+from maskweave.data.remote import is_remote
 from maskweave.errors import MaskweaveError
 from maskweave.evaluate.report import describe_report
 from maskweave.evaluate.run import describe, evaluate
@@ -23,7 +24,7 @@ from maskweave.training.buildable import check_buildable
 from maskweave.training.distributed import local_device
 from maskweave.training.estimate import describe_estimate
 from maskweave.training.hardware import GPUS
-from maskweave.training.launch import first
+from maskweave.training.launch import tell
 from maskweave.training.recipe import Recipe, load_recipe
 from maskweave.training.run_folder import writing
 from maskweave.training.sources import describe_recipe_texts, describe_samples
@@ -88,6 +89,10 @@ def typed_recipe(given: Namespace, read: Callable[..., Any] = load_recipe, name:
         for key, value in given.items(branches=False)
         if key not in ("recipe", "out", "only", "fractions", "part", "gpu", "gpus")
     }
+    if is_remote(given.get("out") or ""):
+        raise MaskweaveError(
+            f"--out is {given.out}, but runs write to folders; give a folder, and copy it with 'maskweave upload FOLDER {given.out}'"
+        )
     folder = Path(given.get("out") or Path("runs") / path.stem)
     typed = [
         word
@@ -115,12 +120,12 @@ def run(given: Namespace) -> None:
     recipe, folder, again = typed_recipe(given)
     with writing(folder):
         pipeline.run_recipe(recipe, folder, again)
-        first(lambda: _describe(recipe, folder))
+        _describe(recipe, folder)
 
 
 def _describe(recipe: Recipe, folder: Path) -> None:
-    """Evaluation and report of a finished run."""
-    if is_current(folder):
+    """Evaluation and report of a finished run. Launched processes share them."""
+    if tell(is_current(folder)):
         print(f"{folder}: already finished; report: {folder / 'report.html'}")
         return
     if recipe.evaluate.requests:

@@ -15,6 +15,7 @@ from maskweave.evaluate.run import EvaluationRow, write_rows
 from maskweave.generate.bundle import load
 from maskweave.generate.engine import bulk_precision
 from maskweave.modality.catalogs import load_catalog
+from maskweave.ranks import rank
 from maskweave.report.tables import short_number, text_table
 from maskweave.training.distributed import local_device
 from maskweave.training.learned_scaling import with_learned_of
@@ -127,9 +128,13 @@ def probe(given: Namespace) -> None:
     if given.fractions:
         shares, folder = parse_fractions(given.fractions), Path(given.run)
         points = probe_curve(features, examples, shares, folder, data.seed, given.statistics, workers=given.workers)
+        if rank():
+            return
         print(f"{text_table(*curve_table(points))}\nwritten to {folder / 'fractions.json'} and fractions.png")
         return
     rows = probe_features(features, examples, data.seed, given.statistics, workers=given.workers)
+    if rank():
+        return
     path = Path(given.run) / "probe.json"
     write_rows(rows, path)
     print(f"{table(rows)}\nwritten to {path}")

@@ -102,6 +102,19 @@ class ErrorBudget:
         for key, reasons in values.items():
             self.drop(key, reasons)
 
+    def record(self) -> dict[str, Any]:
+        """Returns what was counted, except remarks, in the types of JSON."""
+        return {
+            "seen": self.seen, "lacking": self.lacking, "faulty": self._faulty, "faults": [list(f) for f in self.faults],
+        }  # fmt: skip
+
+    def add(self, record: Mapping[str, Any]) -> None:
+        """Add what another process counted, its `record`."""
+        self.seen += record["seen"]
+        self.lacking += record["lacking"]
+        self._faulty += record["faulty"]
+        self.faults += [Fault(*fault) for fault in record["faults"]]
+
     def check(self, finished: bool = False) -> None:
         """Stop the job if too many samples have faults. Call this during the job, and with `finished` at its end.
 

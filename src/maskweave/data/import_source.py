@@ -3,6 +3,7 @@
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from maskweave.data.named import find_source, is_named
 from maskweave.data.opening import is_importable, open_data
 from maskweave.data.part_source import PartSource, read_entries, version_of
 from maskweave.data.parts import OnBad
+from maskweave.data.publishing import staging
+from maskweave.data.remote import is_remote
 from maskweave.data.source import Source, check_key
 from maskweave.errors import MaskweaveError, shown
 from maskweave.modality.catalogs import Catalog
@@ -33,11 +36,20 @@ def import_data(
     part: JobPart = WHOLE,
     **options: Any,
 ) -> ImportReport:
-    """Write the tar shards of aligned folders (`import_folders`) or of another data set (`import_source`), depending on what is at `place`.
+    """Write the tar shards of aligned folders (`import_folders`) or of another data set (`import_source`), depending on what is at `place`. To a URL, they
+    are copied when all are written (`maskweave.data.publishing`).
 
     Raises:
         MaskweaveError: as both; and `options` are given for aligned folders.
     """
+    if isinstance(out, str) and is_remote(out):
+        if not part.is_whole:
+            raise MaskweaveError(
+                f"{out}: parts of an import need a folder that all of them see; give one, and copy it with 'maskweave upload FOLDER {out}'"
+            )
+        with staging(out) as folder:
+            report = import_data(place, folder, catalog, shard_size, limit, jobs, bad, single, **options)
+        return replace(report, out=out)
     place = local_place(os.fspath(place))
     if not single and is_importable(place, catalog):
         return import_source(place, out, catalog, shard_size, limit, jobs, bad, part, **options)

@@ -44,7 +44,8 @@ ALL_SKIPPED = "skipped.jsonl"
 class ImportReport:
     """Result of an import."""
 
-    out: Path
+    out: Path | str
+    """Folder or URL."""
     samples: int
     """Samples in the shards, new and kept."""
     per_modality: dict[str, int]
@@ -72,7 +73,7 @@ class ImportReport:
         lines += [f"… and {len(self.notes) - 20} more ignored"] * (len(self.notes) > 20)
         lines += remark_lines(self.remarks, {name: self.per_modality.get(name, 0) for name, _ in self.remarks})
         lines += self.texts
-        return "\n".join(filter(None, [*lines, self.faults.summary(str(self.out / ALL_SKIPPED))]))
+        return "\n".join(filter(None, [*lines, self.faults.summary(f"{self.out}/{ALL_SKIPPED}")]))
 
 
 class Imported(NamedTuple):

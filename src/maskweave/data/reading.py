@@ -14,6 +14,7 @@ from maskweave.data.mirror import Mirror, mirrors, share
 from maskweave.data.parts import OnBad, Remarks, noting
 from maskweave.data.source import Source
 from maskweave.errors import BadSample, LackingSample
+from maskweave.ranks import WHOLE, JobPart
 
 
 class Read(NamedTuple):
@@ -68,6 +69,19 @@ def read(source: Source, indices: Sequence[int], workers: int = 0, bad: OnBad = 
     )
     for chunk in loader:
         yield from chunk
+
+
+def read_chunks(source: Source, size: int, workers: int = 0, part: JobPart = WHOLE) -> Iterator[list[tuple[int, Read]]]:
+    """Yield samples with their indices, `size` consecutive ones at a time; of all such chunks, those of a part of the job. What is in a chunk does not
+    depend on the number of parts.
+
+    Args:
+        workers: as for `read`.
+    """
+    chunks = [range(start, min(start + size, len(source))) for start in part.mine(range(0, len(source), size))]
+    stream = read(source, [i for chunk in chunks for i in chunk], workers)
+    for chunk in chunks:
+        yield [(i, next(stream)) for i in chunk]
 
 
 def _prepare(parent: Mapping[Path, Mirror], worker: int) -> None:

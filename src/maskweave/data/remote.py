@@ -42,6 +42,10 @@ VERSION_KEYS = (
     "blob_id",
 )
 """Keys of a file system's facts about a file that change with its content."""
+READ_ONLY = ("http", "https", "hf")
+"""Schemes that files are only read from."""
+UNFINISHED = ".unfinished.json"
+"""File in a folder at a URL whose upload has begun and not ended."""
 _random = random.Random()  # of its own: seeds of a run are not touched
 
 
@@ -77,24 +81,73 @@ def list_files(url: str) -> dict[str, RemoteState]:
     """Returns all files under a URL, by their path relative to it, sorted. A single file has the path "".
 
     Raises:
-        MaskweaveError: there are none, or the storage cannot be reached.
+        MaskweaveError: there are none, the storage cannot be reached, or an upload to this URL has not ended.
     """
-
-    def find() -> dict[str, RemoteState]:
-        fs, path = _open(url)
-        found = {name: facts for name, facts in fs.find(path, detail=True).items() if facts.get("type") != "directory"}
-        relative = {_relative(name, path): _state(facts) for name, facts in found.items()}
-        return {name: relative[name] for name in sorted(relative)}
-
-    files = attempt(url, find)
+    files = find_files(url)
     if not files:
         raise MaskweaveError(f"{url}: no such file or folder; check the address")
+    if any(name.rpartition("/")[2] == UNFINISHED for name in files):
+        raise MaskweaveError(f"{url}: is not complete; run the command that uploads it again, until it has finished")
     unknown = [name for name, state in files.items() if state.size is None]  # HTTP lists have names only
     with ThreadPoolExecutor(THREADS) as pool:
         files.update(
             zip(unknown, pool.map(lambda name: state_of(f"{url.rstrip('/')}/{name}".rstrip("/")), unknown), strict=True)
         )
     return files
+
+
+def find_files(url: str) -> dict[str, RemoteState]:
+    """Returns all files under a URL as `list_files` does, also those of an unfinished upload; empty if there are none. Some servers do not tell the sizes."""
+
+    def find() -> dict[str, RemoteState]:
+        fs, path = _open(url)
+        fs.invalidate_cache()
+        found = {name: facts for name, facts in fs.find(path, detail=True).items() if facts.get("type") != "directory"}
+        relative = {_relative(name, path): _state(facts) for name, facts in found.items()}
+        return {name: relative[name] for name in sorted(relative)}
+
+    return attempt(url, find)
+
+
+def upload(source: Path, url: str) -> None:
+    """Write a local file to a URL. It appears there when it is complete.
+
+    Raises:
+        MaskweaveError: the storage cannot be written, or not completely, in any attempt.
+    """
+
+    def put() -> None:
+        fs, path = _open(url)
+        fs.put_file(str(source), path)
+        fs.invalidate_cache()
+        found = fs.info(path)["size"]
+        if found != source.stat().st_size:
+            raise OSError(f"wrote {found:,} of {source.stat().st_size:,} bytes")
+
+    attempt(url, put)
+
+
+def delete(url: str) -> None:
+    """Remove a file at a URL, if it is there."""
+
+    def remove() -> None:
+        fs, path = _open(url)
+        fs.invalidate_cache()
+        if fs.exists(path):
+            fs.rm_file(path)
+
+    attempt(url, remove)
+
+
+def check_writable(url: str) -> None:
+    """Raises:
+    MaskweaveError: files at this URL can only be read.
+    """
+    scheme = url.partition("://")[0]
+    if scheme in READ_ONLY:
+        raise MaskweaveError(
+            f"{url}: files at {scheme}:// can only be read; give a folder, or a URL such as s3://bucket/folder"
+        )
 
 
 def download(url: str, target: Path, size: int | None) -> None:
@@ -142,7 +195,7 @@ def attempt(url: str, call: Callable[[], T]) -> T:
                 raise FullDisk(f"no space left while reading {url} into the cache; free some space") from error
             reason = _reason(error)
     raise MaskweaveError(
-        f"{url}: cannot be read, in {ATTEMPTS} attempts ({reason}); check the network and the address, then run the same command again"
+        f"{url}: cannot be reached, in {ATTEMPTS} attempts ({reason}); check the network and the address, then run the same command again"
     )
 
 

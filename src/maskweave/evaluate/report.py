@@ -10,17 +10,19 @@ from maskweave.files import read_json
 from maskweave.generate.bundle import Bundle, load
 from maskweave.modality.catalogs import load_saved_catalog
 from maskweave.nn.layers import count_parameters
+from maskweave.ranks import rank
 from maskweave.report.advice import RunFacts, advise
-from maskweave.report.clips import clips_of
-from maskweave.report.html import Sections, write_report
+from maskweave.report.clips import clips_of, packed, unpacked
+from maskweave.report.html import PAGE, Sections, write_report
 from maskweave.report.sheets import contact_sheet
 from maskweave.training.checkpoints import precision_used
 from maskweave.training.distributed import local_device
+from maskweave.training.gathering import gather
 from maskweave.training.recipe import Recipe
 
 
 def make_report(folder: Path) -> Path:
-    """Writes `folder/report.html` and returns its path.
+    """Writes `folder/report.html` and returns its path. Launched processes share the predictions; the first one writes the report.
 
     Raises:
         MaskweaveError: the folder is not a run, or its model is not finished.
@@ -29,8 +31,12 @@ def make_report(folder: Path) -> Path:
     bundle = load(folder, local_device("cpu" if recipe.train.device == "cpu" else "auto"))
     family = bundle.family
     requests = shown_requests(bundle, folder) if family.generates else []
-    sheets = contact_sheets(bundle, folder, requests)
-    clips = [clips_of(request.title, request.samples, bundle.catalog) for request in requests]
+    contact_sheets(bundle, folder, requests)
+    mine = [[r.number, r.title, r.file, packed(clips_of(r.title, r.samples, bundle.catalog))] for r in requests]
+    made = sorted((row for one in gather(bundle.device, mine, {}) for row in one.facts), key=lambda row: row[0])
+    if rank():
+        return folder / PAGE
+    sheets = [(title, _picture(folder, file)) for _, title, file, _ in made]
     sheets += family_sheets(bundle, folder, recipe)
     facts = {
         "modalities": len(bundle.catalog),
@@ -46,14 +52,22 @@ def make_report(folder: Path) -> Path:
         advice=advice(folder),
         facts=facts,
         sheets=sheets,
-        clips=[table for table in clips if table is not None],
+        clips=[unpacked(clips) for *_, clips in made if clips is not None],
     )
     return write_report(folder, sections)
+
+
+def _picture(folder: Path, file: str) -> Image.Image:
+    """Returns a sheet that one of the launched processes has written."""
+    with Image.open(folder / "sheets" / f"{file}.png") as picture:
+        return picture.copy()
 
 
 def describe_report(folder: Path) -> str:
     """Writes the report and returns lines for the user: the advice, and the report's path."""
     path = make_report(folder)
+    if rank():
+        return ""
     return "\n".join([*(f"advice: {text}" for text in advice(folder)), f"report: {path}"])
 
 

@@ -1,27 +1,36 @@
-"""Evaluates a run on held-out samples: scores each request's predictions, the best constant prediction, and the tokenizer's reconstruction."""
+"""Evaluates a run on held-out samples: scores each request's predictions, the best constant prediction, and the tokenizer's reconstruction.
 
-import contextlib
+Launched processes share the work. Each one sums the statistics of whole chunks of samples, and the first one adds the sums in the order of the chunks,
+so the scores do not depend on the number of processes.
+"""
+
+import functools
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+import torch
 from PIL import Image
 
+from maskweave import ranks
 from maskweave.arguments import check_arguments
 from maskweave.config import build
 from maskweave.data.error_budget import ErrorBudget
 from maskweave.data.reading import read
 from maskweave.data.source import text_labels_of
 from maskweave.data.weights import scaled_weights_of
-from maskweave.errors import BadSample, MaskweaveError
+from maskweave.errors import MaskweaveError
+from maskweave.evaluate.predicting import Samples, given_inputs, predict, scored_outcomes, that_have
 from maskweave.files import short_name, write_json
 from maskweave.generate.bundle import Bundle
-from maskweave.generate.engine import bulk_precision
+from maskweave.modality.entry import Modality
 from maskweave.progress import progress
 from maskweave.report.sheets import sheet_for
 from maskweave.report.tables import short_number, text_table
+from maskweave.training.gathering import gather
 from maskweave.training.recipe import EvaluationRequest, Recipe
 from maskweave.training.run_folder import read_run_recipe
 from maskweave.training.sources import held_out_seed, open_source
@@ -30,8 +39,9 @@ from maskweave.values.metrics import Metric, Weights
 CONSTANT_SAMPLES = 500
 """Number of training samples that the constants are fitted to."""
 CHUNK = 64
-
-Samples = list[dict[str, Any]]
+"""Samples that are predicted together, in one process."""
+COMPARED = ("model", "constant", "bound")
+"""What is scored: predictions, the best constant, and reconstructions."""
 
 
 @dataclass(frozen=True)
@@ -66,9 +76,18 @@ def read_recipe(folder: Path) -> Recipe:
     return build(Recipe, read_run_recipe(path), str(path))
 
 
+class _Job(NamedTuple):
+    """What one process predicts together: targets of a request, from the inputs of a chunk of its samples."""
+
+    request: int
+    targets: list[str]
+    start: int
+    """The first sample of the chunk."""
+
+
 @check_arguments
 def evaluate(bundle: Bundle, folder: Path, *, scenes_seed: int | None = None, samples: int = 0) -> list[EvaluationRow]:
-    """Evaluates a run by its recipe's requests, and writes `folder/evaluation.json`.
+    """Evaluates a run by its recipe's requests, and writes `folder/evaluation.json`. Of launched processes, only the first one returns rows.
 
     Args:
         scenes_seed: seed of other scenes than the recipe's held-out ones; also for any other endless source.
@@ -92,38 +111,113 @@ def evaluate(bundle: Bundle, folder: Path, *, scenes_seed: int | None = None, sa
     parse = text_labels_of(source)  # for captions of scenes, the objects that they mention
     made_with = held_out_seed(recipe) if scenes_seed is None else scenes_seed
     seed = recipe.evaluate.seed if made_with is None else made_with
+    references = {
+        name: _References.of(bundle, name, training, parse)
+        for name in dict.fromkeys(name for request in requests for name in request.read or request.targets)
+    }
+    complete = [that_have(bundle, held_out, request.inputs) for request in requests]
+    jobs = [
+        _Job(number, targets, start)
+        for number, request in enumerate(requests)
+        for targets in ([request.targets] if request.read else [[name] for name in request.targets])
+        for start in range(0, len(complete[number]), CHUNK)
+    ]
+    sums = _sums(bundle, requests, complete, references, jobs[ranks.rank() :: ranks.world()], recipe.evaluate.seed)
+    found = {key: tensor.numpy() for one in gather(bundle.device, None, sums) for key, tensor in one.tensors.items()}
+    if ranks.rank():
+        return []
     rows: list[EvaluationRow] = []
-    predictions = sum(len(r.targets) + (2 * len(r.read)) for r in requests) * len(held_out)
-    with progress("evaluate", predictions) as bar:
-        for request in requests:
-            complete = _that_have(bundle, held_out, request.inputs)
-            for scored, outcome in _scored(bundle, request, complete, recipe.evaluate.seed, bar.advance):
-                modality = bundle.catalog[scored]
-                entry = bundle.catalog[modality.reads]
-                trained = [s for s in training if entry.name in s]
-                trained_weights = scaled_weights_of(trained, entry)
-                weights = scaled_weights_of([s for s in complete if s.get(entry.name) is not None], entry)
-                for metric in modality.scores(parse):
+    for number, request in enumerate(requests):
+        for scored in request.read or request.targets:
+            reference = references[scored]
+            counted = sum(s.get(reference.reads) is not None for s in complete[number])
+            for metric in reference.metrics:
+                names = [f"{number} {scored} {metric.name} {which}" for which in COMPARED]
+                scores, baseline, bound = (
+                    metric.finished(added(found.get(f"{name} {s}") for s in range(0, len(complete[number]), CHUNK)))
+                    for name in names
+                )
+                for name, value in scores.items():
+                    label = name if not request.read else f"{name} of the {scored} read from it"
                     target = scored if not request.read else request.targets[0]
-                    truth = [s.get(modality.reads) for s in complete]
-                    seen = [s[modality.reads] for s in trained]
-                    constant = metric.best_constant(seen, trained_weights) if seen else None
-                    constants = [constant] * len(truth) if seen else None
-                    scores, baseline, bound = (
-                        _scores(metric, values, truth, weights)
-                        for values in (outcome.predicted, constants, outcome.bound)
+                    others = (baseline.get(name, math.nan), bound.get(name, math.nan))
+                    part = name != metric.name
+                    rows.append(
+                        EvaluationRow(request.inputs, target, label, metric.better, value, *others, counted, seed, part)
                     )
-                    counted = sum(t is not None for t in truth)
-                    for name, value in scores.items():
-                        label = name if not request.read else f"{name} of the {scored} read from it"
-                        references = (baseline.get(name, math.nan), bound.get(name, math.nan))
-                        part = name != metric.name
-                        row = EvaluationRow(
-                            request.inputs, target, label, metric.better, value, *references, counted, seed, part
-                        )
-                        rows.append(row)
     write_rows(rows, folder / "evaluation.json")
     return rows
+
+
+def _sums(
+    bundle: Bundle,
+    requests: Sequence[EvaluationRequest],
+    complete: Sequence[Samples],
+    references: Mapping[str, "_References"],
+    jobs: Sequence[_Job],
+    seed: int,
+) -> dict[str, torch.Tensor]:
+    """Does some jobs. Returns the summed statistics of their predictions, constants and reconstructions, by request, modality, metric and chunk.
+
+    Args:
+        complete: the samples of each request.
+    """
+    sums: dict[str, torch.Tensor] = {}
+    chunks = [complete[job.request][job.start :][:CHUNK] for job in jobs]
+    work = sum(len(c) * (len(j.targets) + 2 * len(requests[j.request].read)) for c, j in zip(chunks, jobs, strict=True))
+    with progress("evaluate", work) as bar:
+        for job, chunk in zip(jobs, chunks, strict=True):
+            request = replace(requests[job.request], targets=job.targets)
+            for scored, outcome in scored_outcomes(bundle, request, chunk, seed + job.start, bar.advance):
+                reference = references[scored]
+                weights = reference.weights(complete[job.request], job.start)
+                truth = [s.get(reference.reads) for s in chunk]
+                for metric, constant in zip(reference.metrics, reference.constants, strict=True):
+                    constants = None if constant is None else [constant] * len(truth)
+                    for which, values in zip(COMPARED, (outcome.predicted, constants, outcome.bound), strict=True):
+                        total = _total(metric, values, truth, weights)
+                        if total is not None:
+                            sums[f"{job.request} {scored} {metric.name} {which} {job.start}"] = torch.from_numpy(total)
+    return sums
+
+
+@dataclass(frozen=True)
+class _References:
+    """What predictions of a modality are scored with."""
+
+    entry: Modality
+    """The entry of the values that are compared."""
+    metrics: list[Metric]
+    constants: list[Any]
+    """The best constant prediction by each metric; None without training values."""
+
+    @classmethod
+    def of(cls, bundle: Bundle, scored: str, training: Samples, parse: Any) -> "_References":
+        modality = bundle.catalog[scored]
+        entry = bundle.catalog[modality.reads]
+        trained = [s for s in training if entry.name in s]
+        weights, seen = scaled_weights_of(trained, entry), [s[entry.name] for s in trained]
+        metrics = modality.scores(parse)
+        return cls(entry, metrics, [metric.best_constant(seen, weights) if seen else None for metric in metrics])
+
+    @property
+    def reads(self) -> str:
+        return self.entry.name
+
+    def weights(self, samples: Samples, start: int) -> Weights:
+        """Returns the weights of the known truths of the chunk that begins at `start`, scaled together with those of all samples."""
+        known = [
+            [s for s in some if s.get(self.reads) is not None]
+            for some in (samples, samples[:start], samples[start:][:CHUNK])
+        ]
+        scaled = scaled_weights_of(known[0], self.entry)
+        return None if scaled is None else scaled[len(known[1]) :][: len(known[2])]
+
+
+def added(parts: Iterable[np.ndarray | None]) -> np.ndarray | None:
+    """Returns the sum of statistics in their order; None if there are none."""
+    found = [part for part in parts if part is not None]
+    return functools.reduce(np.add, found) if found else None
 
 
 def write_rows(rows: Sequence[EvaluationRow], path: Path) -> None:
@@ -135,97 +229,17 @@ def write_rows(rows: Sequence[EvaluationRow], path: Path) -> None:
     write_json(path, [{key: finite(value) for key, value in asdict(row).items()} for row in rows])
 
 
-@dataclass(frozen=True)
-class _Outcome:
-    predicted: list[Any]
-    bound: list[Any]
-
-
-def _scored(
-    bundle: Bundle, request: EvaluationRequest, samples: Samples, seed: int, advance: Any
-) -> list[tuple[str, _Outcome]]:
-    """Returns the predictions of a request and the reconstructions they are compared with, by scored modality."""
-    given = [_given(bundle, s, request.inputs) for s in samples]
-    predicted = _predict(bundle, given, request.targets, seed, advance, request.via, whole=not request.read)
-    truth = {name: [s.get(bundle.catalog[name].reads) for s in samples] for name in request.targets}
-    bound = {name: _reconstructed(bundle, name, truth[name]) for name in request.targets}
-    if not request.read:
-        return [(name, _Outcome([p[name] for p in predicted], bound[name])) for name in request.targets]
-    again = _predict(bundle, [_as_inputs(bundle, p) for p in predicted], request.read, seed, advance)
-    best = [{name: bound[name][i] for name in request.targets} for i in range(len(samples))]
-    from_bound = _predict(bundle, [_as_inputs(bundle, p) for p in best], request.read, seed, advance)
-    return [(name, _Outcome([p[name] for p in again], [p[name] for p in from_bound])) for name in request.read]
-
-
-def _predict(
-    bundle: Bundle,
-    inputs: Samples,
-    targets: Sequence[str],
-    seed: int,
-    advance: Any,
-    via: Sequence[str] = (),
-    whole: bool = True,
-) -> Samples:
-    """Predicts each target from the inputs and the generated `via` modalities; the same seed gives all targets of a sample the same `via`.
-
-    Args:
-        whole: return distributions instead of values where there are any.
-    """
-    results: Samples = []
-    for target in targets:
-        values: list[Any] = []
-        for start in range(0, len(inputs), CHUNK):
-            chunk = inputs[start : start + CHUNK]
-            seeds = [seed + start + i for i in range(len(chunk))]
-            results_of = bundle.generate_batch(
-                chunk, [*via, target], seeds=seeds, precision=bulk_precision(bundle.device)
-            )
-            values += [r.prediction(target) if whole else r[target] for r in results_of]
-            advance(len(chunk))
-        results = [{**old, target: value} for old, value in zip(results or [{}] * len(values), values, strict=True)]
-    return results
-
-
-def _that_have(bundle: Bundle, samples: Samples, names: Sequence[str]) -> Samples:
-    """Returns the samples that have all of the given modalities."""
-    return [s for s in samples if all(bundle.catalog[name].reads in s for name in names)]
-
-
-def _given(bundle: Bundle, sample: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
-    return {name: sample[bundle.catalog[name].reads] for name in names if bundle.catalog[name].reads in sample}
-
-
-def _as_inputs(bundle: Bundle, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Converts generated values to inputs: a grid's value becomes the value of its source, if the catalog has one.
-
-    A sequence without any valid part, for instance a palette without colors, is omitted.
-    """
-    inputs = {}
-    for name, value in values.items():
-        with contextlib.suppress(BadSample):
-            inputs[bundle.catalog[name].reads] = bundle.catalog[name].value.check(value, name)
-    return inputs
-
-
-def _reconstructed(bundle: Bundle, name: str, truth: Sequence[Any]) -> list[Any]:
-    tokenizer = bundle.tokenizers[name]
-    known = [value for value in truth if value is not None]
-    decoded = iter(tokenizer.decode(tokenizer.encode(known)) if known else ())
-    return [None if value is None else next(decoded) for value in truth]
-
-
-def _scores(
+def _total(
     metric: Metric, predictions: Sequence[Any] | None, truth: Sequence[Any], weights: Weights
-) -> dict[str, float]:
-    """Returns the metric and its parts over the samples whose truth is known; empty without predictions.
+) -> np.ndarray | None:
+    """Returns the statistics of the samples whose truth is known; None without predictions or such samples.
 
     Args:
         weights: of the known truths.
     """
-    if predictions is None:
-        return {}
-    pairs = [(p, t) for p, t in zip(predictions, truth, strict=True) if t is not None]
-    return metric.scores([p for p, _ in pairs], [t for _, t in pairs], weights)
+    pairs = [(p, t) for p, t in zip(predictions or (), truth, strict=predictions is not None) if t is not None]
+    total = metric.total([p for p, _ in pairs], [t for _, t in pairs], weights)
+    return None if total is None else np.asarray(total)
 
 
 def held_out_samples(bundle: Bundle, recipe: Recipe, scenes_seed: int | None, samples: int) -> Samples:
@@ -252,6 +266,7 @@ def _samples(source: Any, count: int, title: str) -> Samples:
 class ShownRequest(NamedTuple):
     """One of the recipe's `evaluate.sheets` with its first held-out samples, in the form that `sheet_for` takes."""
 
+    number: int
     title: str
     file: str
     """Name of the sheet's file, without ending."""
@@ -259,21 +274,23 @@ class ShownRequest(NamedTuple):
 
 
 def shown_requests(bundle: Bundle, folder: Path, *, shown: int = 4) -> list[ShownRequest]:
-    """Predicts what the recipe's `evaluate.sheets` show: the first held-out samples with the inputs of each."""
+    """Predicts what the recipe's `evaluate.sheets` show: the first held-out samples with the inputs of each. Each launched process predicts some of the sheets."""
     recipe = read_recipe(folder)
     held_out = held_out_samples(bundle, recipe, None, shown * len(recipe.data.weights))
     found = []
-    with progress("contact sheets", len(recipe.evaluate.sheets)) as bar:
-        for number, request in enumerate(recipe.evaluate.sheets):
-            samples = _that_have(bundle, held_out, request.inputs)[:shown]
-            inputs = [_given(bundle, s, request.inputs) for s in samples]
-            predicted = _predict(bundle, inputs, request.targets, recipe.evaluate.seed, lambda n: None, request.via)
-            truth = [_given(bundle, s, request.targets) for s in samples]
+    mine = list(enumerate(recipe.evaluate.sheets))[ranks.rank() :: ranks.world()]
+    with progress("contact sheets", len(mine)) as bar:
+        for number, request in mine:
+            samples = that_have(bundle, held_out, request.inputs)[:shown]
+            inputs = [given_inputs(bundle, s, request.inputs) for s in samples]
+            predicted = predict(bundle, inputs, request.targets, recipe.evaluate.seed, lambda n: None, request.via)
+            truth = [given_inputs(bundle, s, request.targets) for s in samples]
             steps = [" + ".join(request.inputs), *request.via, ", ".join(request.targets)]
             rows = [
                 {"inputs": i, "predictions": p, "truth": t} for i, p, t in zip(inputs, predicted, truth, strict=True)
             ]
-            found.append(ShownRequest(" → ".join(steps), short_name(f"{number + 1}-" + "+".join(request.inputs)), rows))
+            name = short_name(f"{number + 1}-" + "+".join(request.inputs))
+            found.append(ShownRequest(number, " → ".join(steps), name, rows))
             bar.advance()
     return found
 

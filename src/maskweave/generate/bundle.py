@@ -12,6 +12,8 @@ from maskweave import limits
 from maskweave.arguments import check_arguments
 from maskweave.bundle.io import load_bundle, save_bundle
 from maskweave.config import build, whole_number
+from maskweave.data.mirror import local_place
+from maskweave.data.remote import is_remote
 from maskweave.errors import MaskweaveError, shown
 from maskweave.families.base import Family, ModelSettings, family_of
 from maskweave.files import read_yaml
@@ -29,7 +31,7 @@ from maskweave.generate.tile_scene import tile_scene
 from maskweave.generate.tiles import OVERLAP as OVERLAP_OF_TILES
 from maskweave.generate.tiles import Tiled
 from maskweave.generate.token_state import token_states
-from maskweave.hub import folder_of
+from maskweave.hub import PREFIX, folder_of
 from maskweave.modality.catalogs import Catalog
 from maskweave.models.fourm import FourM
 from maskweave.tokenizers.base import Tokenizer
@@ -87,13 +89,13 @@ class Bundle:
         return self
 
     @check_arguments
-    def save(self, folder: str | os.PathLike[str]) -> Path:
-        """Writes the bundle into a new folder, which `maskweave.load` opens.
+    def save(self, place: str | os.PathLike[str]) -> Path | str:
+        """Writes the bundle into a new folder, or to a URL such as `s3://bucket/name`; `maskweave.load` opens it. Returns the place.
 
         Raises:
-            MaskweaveError: the folder exists and is not empty.
+            MaskweaveError: the folder exists and is not empty, or the URL holds other files or cannot be written.
         """
-        return save_bundle(self.catalog, self.model, self.tokenizers, folder)
+        return save_bundle(self.catalog, self.model, self.tokenizers, place)
 
     def generate(
         self,
@@ -324,7 +326,8 @@ class Bundle:
 def load(
     folder_or_hub_id: str | os.PathLike[str], device: torch.device | str = "cpu", revision: str | None = None
 ) -> Bundle:
-    """Loads a bundle: the folder of a finished run, or the id of one on the Hugging Face Hub (`owner/name` or `owner/name@REVISION`).
+    """Loads a bundle: the folder of a finished run, its URL (`s3://bucket/name`, read through the cache of this machine), or the id of one on the Hugging Face
+    Hub (`owner/name` or `owner/name@REVISION`).
 
     Args:
         revision: branch, tag or commit on the Hub, if the id contains none.
@@ -335,7 +338,10 @@ def load(
     check_usable(device)
     wanted = ["modalities.yaml", "recipe.yaml", "model/*", "tokenizers/*/*.json", "tokenizers/*/*.safetensors"]
     expected = "the folder that 'maskweave run' made, a bundle, or the Hub id of one"
-    folder = folder_of(folder_or_hub_id, wanted, expected, revision)
+    place = folder_or_hub_id
+    if isinstance(place, str) and is_remote(place) and not place.startswith(PREFIX):
+        place = local_place(place)
+    folder = folder_of(place, wanted, expected, revision)
     catalog, model, tokenizers = load_bundle(folder)
     bundle = Bundle(catalog, tokenizers, model, folder)
     bundle.unconditional = _unconditional(bundle.family, folder)

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from maskweave.data.error_budget import ErrorBudget
-from maskweave.data.reading import Read
-from maskweave.data.reading import read as read_samples
+from maskweave.data.reading import Read, read_chunks
 from maskweave.data.source import Source
 from maskweave.errors import MaskweaveError
 from maskweave.generate.engine import Precision
@@ -20,6 +19,7 @@ from maskweave.generate.tiles import OVERLAP, Output, predict_tiles
 from maskweave.masking.inputs import read_inputs
 from maskweave.models.encoder import Encoded, Encoder
 from maskweave.progress import progress
+from maskweave.ranks import WHOLE, JobPart
 from maskweave.tokenizers.base import Tokenizer
 
 
@@ -117,41 +117,51 @@ class FeatureExtractor:
 
     @torch.inference_mode()
     def stream(
-        self, source: Source, *, batch_size: int = 64, workers: int = 0, limit: float = 0.01, title: str = "features"
+        self,
+        source: Source,
+        *,
+        batch_size: int = 64,
+        workers: int = 0,
+        limit: float = 0.01,
+        title: str = "features",
+        part: JobPart = WHOLE,
+        skips: ErrorBudget | None = None,
     ) -> Iterator[EncodedBatch]:
-        """Encodes a complete dataset, batch by batch, with a progress bar.
+        """Encodes a complete dataset, batch by batch, with a progress bar. A batch has the usable ones of `batch_size` consecutive samples.
 
         Args:
             workers: processes that read samples.
             limit: highest allowed share of unusable samples.
+            part: the part of the batches to encode.
+            skips: where unusable samples are counted, for a caller that adds those of other parts and checks them at the end; `limit` is not used then.
 
         Raises:
             MaskweaveError: too many samples are unusable.
         """
-        names = [self.encoder.catalog[name].reads for name in self.encoder.names]
-        skips = ErrorBudget(limit)
-        numbers: list[int] = []
-        values: list[dict[str, Any]] = []
-        with progress(title, len(source)) as bar:
-            for i, item in enumerate(read_samples(source, range(len(source)), workers)):
-                missing = [name for name in names if name not in item.sample]
-                unusable = [item.dropped.get(name, f"has no {name}") for name in missing]
-                if missing and not item.error:
-                    lacks = not any(name in item.dropped for name in missing)
-                    item = Read(item.key, {}, "; ".join(unusable), lacks=lacks)
-                if skips.take(item._replace(dropped={})):
-                    numbers.append(i)
-                    values.append(item.sample)
-                skips.check()
-                if len(values) == batch_size:
-                    yield EncodedBatch(numbers, values, self.encode(values))
-                    numbers, values = [], []
-                bar.advance()
-            if values:
-                yield EncodedBatch(numbers, values, self.encode(values))
-            if skips.summary():
-                bar.say(skips.summary())
-        skips.check(finished=True)
+        counted = ErrorBudget(limit) if skips is None else skips
+        mine = sum(min(batch_size, len(source) - start) for start in part.mine(range(0, len(source), batch_size)))
+        with progress(title, mine) as bar:
+            for chunk in read_chunks(source, batch_size, workers, part):
+                good = [(i, item.sample) for i, item in chunk if counted.take(self._complete(item))]
+                counted.check()
+                if good:
+                    values = [sample for _, sample in good]
+                    yield EncodedBatch([i for i, _ in good], values, self.encode(values))
+                bar.advance(len(chunk))
+            if skips is None and counted.summary():
+                bar.say(counted.summary())
+        if skips is None:
+            counted.check(finished=True)
+
+    def _complete(self, item: Read) -> Read:
+        """Returns a sample that lacks an input as one that is unusable."""
+        missing = [
+            name for name in (self.encoder.catalog[n].reads for n in self.encoder.names) if name not in item.sample
+        ]
+        if missing and not item.error:
+            reasons = [item.dropped.get(name, f"has no {name}") for name in missing]
+            item = Read(item.key, {}, "; ".join(reasons), lacks=not any(name in item.dropped for name in missing))
+        return item._replace(dropped={})
 
     def pooled(self, source: Source, **options: Any) -> tuple[list[int], Tensor]:
         """Returns the indices of the usable samples, and their pooled features (S, D) on the CPU; options as for `stream`."""

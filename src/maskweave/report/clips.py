@@ -43,6 +43,22 @@ def clips_of(title: str, samples: Sequence[Mapping[str, Mapping[str, Any]]], cat
     return ClipTable(title, rows) if any(row.clips for row in rows) else None
 
 
+def packed(table: ClipTable | None) -> Any:
+    """Returns a table in the types of JSON."""
+    if table is None:
+        return None
+    rows = [[[label, c.mime, base64.b64encode(c.content).decode()] for label, c in row.clips] for row in table.rows]
+    return [table.title, rows]
+
+
+def unpacked(content: Any) -> ClipTable:
+    """Returns the table that `packed` made this of."""
+    title, rows = content
+    return ClipTable(
+        title, [ClipRow([(label, Playable(m, base64.b64decode(c))) for label, m, c in row]) for row in rows]
+    )
+
+
 def clip_tables(tables: Sequence[ClipTable], most: int = MAX_BYTES) -> str:
     """Returns the tables as HTML, with at most `most` bytes of clips."""
     parts, left_out = [], 0

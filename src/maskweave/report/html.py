@@ -23,6 +23,7 @@ from maskweave.report.curves import final, loss_curves, modality_curves, tokeniz
 from maskweave.training.metrics import read_metrics
 
 MAX_RECIPE_CHARACTERS = 200_000
+PAGE = "report.html"
 HEAD = 2000
 """Characters at the start of a report that have the digest of its sources."""
 METRIC_NAMES = {"delta1": "δ1", "angle": "mean angle (°)", "PSNR": "PSNR (dB)"}
@@ -76,7 +77,7 @@ def write_report(run: Path, sections: Sections | None = None) -> Path:
     ]
     template = string.Template(Path(__file__).with_name("template.html").read_text(encoding="utf-8"))
     page = template.substitute(title=html.escape(name), body="\n".join(body), made_from=_sources(run))
-    target = run / "report.html"
+    target = run / PAGE
     with write_aside(target) as aside:
         aside.write_text(page, encoding="utf-8", errors="replace")
     return target
@@ -85,7 +86,7 @@ def write_report(run: Path, sections: Sections | None = None) -> Path:
 def is_current(run: Path) -> bool:
     """Whether RUN/report.html was written for the recipe, the entries and the model that the folder has now."""
     try:
-        with open(run / "report.html", encoding="utf-8", errors="replace") as file:
+        with open(run / PAGE, encoding="utf-8", errors="replace") as file:
             return f'content="{_sources(run)}"' in file.read(HEAD)
     except OSError:
         return False

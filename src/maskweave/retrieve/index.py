@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 
 from maskweave.arguments import check_arguments
 from maskweave.data.token_store import shard_name
@@ -51,13 +52,20 @@ class Index:
     Args:
         bundle: the bundle whose features were indexed; by default it is loaded from the path in the index.
         backend: of the search.
+        device: of the bundle that is loaded.
 
     Raises:
         MaskweaveError: the index is missing, unfinished, or was made with a different model.
     """
 
     @check_arguments
-    def __init__(self, folder: str | os.PathLike[str], bundle: Bundle | None = None, backend: Backend = "auto"):
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        bundle: Bundle | None = None,
+        backend: Backend = "auto",
+        device: torch.device | str = "cpu",
+    ):
         self.folder, self.backend = Path(folder), backend
         if not (self.folder / "index.json").is_file():
             raise MaskweaveError(f"{folder}: has no index.json; create an index with 'maskweave retrieve index'")
@@ -70,7 +78,7 @@ class Index:
             raise MaskweaveError(
                 f"{folder}: does not contain the path of its bundle; load that bundle and pass it as bundle"
             )
-        self.bundle = load(self.facts["bundle"]) if bundle is None else bundle
+        self.bundle = load(self.facts["bundle"], device) if bundle is None else bundle
         self.features = features_of(self.bundle, self.facts["feature_modality"])
         if self.features.fingerprint != self.facts["model"]:
             raise MaskweaveError(

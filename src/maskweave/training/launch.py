@@ -44,7 +44,7 @@ class Launch:
 
     def __init__(self) -> None:
         self.rank, self.world = ranks.rank(), ranks.world()
-        self.part = JobPart(self.rank, self.world)
+        self.part = ranks.own_part()
         self._store, self._barriers = _connected(), 0
         self._left, self._beats = threading.Event(), 0
         threading.Thread(target=self._watch, args=(_connected(),), daemon=True).start()

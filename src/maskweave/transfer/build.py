@@ -15,6 +15,7 @@ from maskweave.errors import MaskweaveError
 from maskweave.families.base import family_named, family_of
 from maskweave.families.weights import FORMAT, load_model, read_config
 from maskweave.files import write_aside, write_json
+from maskweave.generate.engine import Precision
 from maskweave.generate.places import find_places
 from maskweave.generate.request import Sample, read
 from maskweave.generate.tiles import OVERLAP, Tiled, plane_output, predict_tiles
@@ -28,6 +29,7 @@ from maskweave.objectives.boxes import corners
 from maskweave.objectives.transfer import TransferObjective
 from maskweave.tokenizers.base import Tokenizer
 from maskweave.tokenizers.folder import load_tokenizers
+from maskweave.transfer.encoding import encoded_for_head
 from maskweave.transfer.recipe import HeadSettings, TransferRecipe
 from maskweave.transfer.target import Target, make_target
 from maskweave.transfer.task import TargetFacts, make_head, number_answers, raw_names, task_loss
@@ -168,12 +170,16 @@ class Transferred:
         return {form for name in self.encoder.names for form in (name, self.catalog[name].reads)}
 
     @torch.inference_mode()
-    def outputs(self, values: Sequence[Mapping[str, Any]]) -> Tensor:
-        """Returns the head's output for checked values."""
+    def outputs(self, values: Sequence[Mapping[str, Any]], precision: Precision = "float32") -> Tensor:
+        """Returns the head's output for checked values.
+
+        Args:
+            precision: of the encoder's matrix products.
+        """
         device = next(self.head.parameters()).device
         inputs = read_inputs(values, self.catalog, self.tokenizers, self.encoder.names, self.partial).to(device)
         raw = {n: x.to(device) for n, x in raw_inputs(values, self.catalog, raw_names(self.head)).items()}
-        return self.head(self.encoder(inputs)._replace(raw=raw))
+        return self.head(encoded_for_head(self.encoder, inputs, device, precision)._replace(raw=raw))
 
     def answers(self, output: Tensor, least: float = LEAST_SCORE, whole: bool = False) -> list[Any]:
         """Converts the head's output to what `predict` returns.

@@ -14,10 +14,12 @@ import numpy as np
 import torch
 
 from maskweave.data.split import hash_names
+from maskweave.generate.engine import bulk_precision
 from maskweave.models.sample_heads import NumberHead
 from maskweave.objectives.transfer import TransferObjective
 from maskweave.tokenizers.base import Tokenizer
 from maskweave.transfer.data import Examples, TransferBatches
+from maskweave.transfer.encoding import encoded_for_head
 from maskweave.transfer.task import raw_names
 from maskweave.values.distribution import INTERVAL
 
@@ -65,7 +67,8 @@ def calibrate(objective: TransferObjective, examples: Examples, tokenizers: Mapp
     relative = []
     for i in range(len(batches)):
         batch = batches[i].to(device)
-        output_BK2 = head(objective.encoder(batch.inputs)._replace(raw=batch.raw)).double()
+        encoded = encoded_for_head(objective.encoder, batch.inputs, device, bulk_precision(device))
+        output_BK2 = head(encoded._replace(raw=batch.raw)).double()
         wanted_BK = head.standardize(batch.target)
         # Not clamped, as the factor is added to what is not: deviations below the least one would stay below it.
         std_BK = output_BK2[..., 1].exp().clamp_min(torch.finfo(torch.float64).tiny)

@@ -93,8 +93,12 @@ def probe_curve(
     statistics: bool | None = None,
     **options: Any,
 ) -> list[CurvePoint]:
-    """Fits the probes to each share of the training examples, whose features are computed once. Writes `fractions.json` and `fractions.png`; arguments as for `probe`."""
-    train, held_out = probe_features(features, examples, statistics, **options)
+    """Fits the probes to each share of the training examples, whose features are computed once. Writes `fractions.json` and `fractions.png`; arguments as for
+    `probe`. Of launched processes, only the first one returns points."""
+    found = probe_features(features, examples, statistics, **options)
+    if found is None:
+        return []
+    train, held_out = found
     order = np.argsort(hash_names(map(examples.train.key, train.numbers)), kind="stable")[::-1].copy()
     points = []
     for share, count in zip(fractions, counts(fractions, len(order)), strict=True):

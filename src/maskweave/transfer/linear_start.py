@@ -14,15 +14,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from maskweave.generate.engine import bulk_precision
 from maskweave.masking.inputs import TransferBatch
 from maskweave.models.encoder import Encoded
 from maskweave.models.heads import DenseHead
 from maskweave.models.sample_heads import LEVELS, NumberHead, PooledHead, average_for_unknown
 from maskweave.objectives.regression import bin_of
 from maskweave.objectives.transfer import TransferObjective
+from maskweave.ranks import WHOLE, JobPart, own_part, rank
 from maskweave.tokenizers.base import Tokenizer
+from maskweave.training.gathering import gather, share
 from maskweave.transfer.blocks import block_scales
 from maskweave.transfer.data import Examples, TransferBatches
+from maskweave.transfer.encoding import encoded_for_head
 from maskweave.transfer.probe import MOST_WORK, Labeled, LinearProbe
 from maskweave.transfer.ridge import Ridge, feature_scale
 from maskweave.transfer.task import raw_names
@@ -39,6 +43,7 @@ LEAST_SPREAD = 0.1
 
 
 class Batch(NamedTuple):
+    number: int
     encoded: Encoded
     batch: TransferBatch
     folds: np.ndarray
@@ -52,16 +57,18 @@ def start_from_linear(
     device: torch.device | str = "cpu",
 ) -> str:
     """Fits the linear parts of a head of a new transfer, in place. Returns a sentence about it; empty if the head has none, or a dense one too few points.
+    Launched processes share the computation of the features; the first one fits the head and returns the sentence.
 
     With too few examples for a linear model of a whole sample, its features are only standardized.
     """
     objective.eval()
-    head = objective.head
+    head, sentence = objective.head, ""
     if isinstance(head, PooledHead):
-        return _start_pooled(objective, head, examples, tokenizers, device)
-    if isinstance(head, DenseHead) and head.skip is not None:
-        return _start_points(objective, head, examples, tokenizers, device)
-    return ""
+        sentence = _start_pooled(objective, head, examples, tokenizers, device)
+    elif isinstance(head, DenseHead) and head.skip is not None and not rank():
+        sentence = _start_points(objective, head, examples, tokenizers, device)
+    share(device, head.state_dict())
+    return sentence
 
 
 def _batches(
@@ -70,15 +77,18 @@ def _batches(
     tokenizers: Mapping[str, Tokenizer],
     device: torch.device | str,
     encode: bool,
+    part: JobPart = WHOLE,
 ) -> Iterator[Batch]:
-    names = objective.encoder.names
+    names, where = objective.encoder.names, torch.device(device)
     batches = TransferBatches(
         examples, tokenizers, names, min(BATCH, len(examples)), shuffle=False, raw=raw_names(objective.head)
     )
-    for i in range(len(batches)):
+    for i in part.mine(range(len(batches))):
         batch = batches[i].to(device)
-        encoded = objective.encoder(batch.inputs) if encode else Encoded(batch.target, None, {}, {})
-        yield Batch(encoded._replace(raw=batch.raw), batch, examples.folds(batches.order[i].tolist()))
+        encoded = Encoded(batch.target, None, {}, {})
+        if encode:
+            encoded = encoded_for_head(objective.encoder, batch.inputs, where, bulk_precision(where))
+        yield Batch(i, encoded._replace(raw=batch.raw), batch, examples.folds(batches.order[i].tolist()))
 
 
 def _start_pooled(
@@ -95,13 +105,20 @@ def _start_pooled(
     needed = max(LEAST, LEAST_PER_CLASS * classes)
     is_fitted = min(count, len(examples)) >= needed  # the regression is of this many examples
     chosen = examples.some(count if is_fitted else MOST_SAMPLES)
-    features, targets, folds = [], [], []
-    for encoded, batch, fold in _batches(objective, chosen, tokenizers, device, encode=True):
-        features.append(head.features(encoded).float().cpu())
-        targets.append(batch.target.cpu())
-        folds.append(fold)
-    x_SF, y = average_for_unknown(torch.cat(features)), torch.cat(targets)
-    fold_S = np.concatenate(folds)
+    mine: dict[str, Tensor] = {}
+    for number, encoded, batch, fold in _batches(objective, chosen, tokenizers, device, True, own_part()):
+        mine[f"{number:09d} features"] = head.features(encoded).float()
+        mine[f"{number:09d} targets"] = batch.target
+        mine[f"{number:09d} folds"] = torch.from_numpy(fold)
+    gathered = gather(device, None, mine)
+    if not gathered:
+        return ""
+    found = {key: tensor for one in gathered for key, tensor in one.tensors.items()}
+    features, targets, folds = (
+        torch.cat([found[key] for key in sorted(found) if key.endswith(kind)])
+        for kind in ("features", "targets", "folds")
+    )
+    x_SF, y, fold_S = average_for_unknown(features), targets, folds.numpy()
     head.cpu()
     if not is_fitted:
         _standardize(head, *feature_scale(x_SF))
@@ -179,7 +196,7 @@ def _start_points(
     each = math.ceil(MOST_POINTS / len(chosen))
     classes = examples.target.value.num_classes if examples.target.value is not None else 0
     points, targets, folds, rng = [], [], [], np.random.default_rng(0)
-    for _, batch, fold in _batches(objective, chosen, tokenizers, device, encode=False):
+    for _, _, batch, fold in _batches(objective, chosen, tokenizers, device, encode=False):
         x_BCP = torch.cat([batch.raw[name] for name in skip.inputs], dim=1).flatten(2).cpu()
         y = batch.target.cpu()
         y_BKP = y.flatten(1)[:, None].double() if classes else y.flatten(2).double()

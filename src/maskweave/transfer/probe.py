@@ -19,12 +19,13 @@ from torch import Tensor
 from maskweave.data.weights import scaled_together
 from maskweave.errors import MaskweaveError
 from maskweave.evaluate.run import EvaluationRow
-from maskweave.generate.features import FeatureExtractor
+from maskweave.generate.features import EncodedBatch, FeatureExtractor
 from maskweave.masking.inputs import raw_inputs
 from maskweave.models.raw_features import raw_blocks
 from maskweave.models.sample_heads import average_for_unknown
 from maskweave.transfer.blocks import block_scales
 from maskweave.transfer.data import TUNED_ON, Examples, Parts
+from maskweave.transfer.features import NUMBERS, gathered_features
 from maskweave.transfer.ridge import Ridge, feature_scale
 from maskweave.transfer.scoring import Scored, score_values
 from maskweave.transfer.shares import differing_shares
@@ -78,8 +79,8 @@ class Labeled(NamedTuple):
 
 def labeled_features(
     features: FeatureExtractor, examples: Examples, statistics: bool = False, **options: Any
-) -> Labeled:
-    """Returns the features of all usable examples; options as in `FeatureExtractor.stream`.
+) -> Labeled | None:
+    """Returns the features of all usable examples; None in all launched processes but the first one. Options as in `gathered_features`.
 
     Args:
         statistics: append features of the raw inputs, `models.raw_features`; NaN where they are unknown.
@@ -93,36 +94,29 @@ def labeled_features(
         raise MaskweaveError(
             f"a probe predicts labels and numbers, but {target.name!r} has values of type {target.modality.value.type!r}; set a label"
         )
-    labels: list[Any] = []
-    numbers: list[int] = []
-    weights: list[np.ndarray] = []
-    parts = []
     catalog = examples.catalog
     raw = raw_features(catalog, readable_raw(catalog, features.encoder.names) if statistics else [])
-    blocks: list[int] = []
-    for batch in features.stream(examples, **options):
-        labels += [examples.answer(i, sample) for i, sample in zip(batch.numbers, batch.samples, strict=True)]
-        numbers += batch.numbers
-        weights += examples.raw_weights(batch.samples) or []
-        found = [
-            batch.encoded.pooled.float().cpu(),
-            *raw_blocks(raw, raw_inputs(batch.samples, catalog, list(raw))),
-        ]
-        blocks = [part.shape[1] for part in found]
-        parts.append(torch.cat(found, dim=1))
-    if not parts:
+
+    def rows_of(batch: EncodedBatch) -> dict[str, Tensor]:
+        answers = [examples.answer(i, sample) for i, sample in zip(batch.numbers, batch.samples, strict=True)]
+        rows = {"labels": target_tensor(target, answers), "features": batch.encoded.pooled.float().cpu()}
+        others = raw_blocks(raw, raw_inputs(batch.samples, catalog, list(raw)))
+        rows |= {f"features {number}": block for number, block in enumerate(others)}
+        if (weights := examples.raw_weights(batch.samples)) is not None:
+            rows["weights"] = torch.from_numpy(np.stack(weights))
+        return rows
+
+    found = gathered_features(features, examples, rows_of, **options)
+    if found is None:
+        return None
+    if not found:
         raise MaskweaveError("no example is usable; check the data and its inputs")
-    y = target_tensor(target, labels)
+    numbers, y = found.pop(NUMBERS).tolist(), found.pop("labels")
+    weights = [*found.pop("weights").numpy()] if examples.weighted else None
     if target.kind == "numbers":
         y = y.flatten(1).double()
-    return Labeled(
-        torch.cat(parts),
-        y,
-        examples.folds(numbers),
-        numbers,
-        blocks,
-        weights if examples.weighted else None,
-    )
+    blocks = [block.shape[1] for block in found.values()]
+    return Labeled(torch.cat([*found.values()], dim=1), y, examples.folds(numbers), numbers, blocks, weights)
 
 
 def nearest_neighbors(
@@ -244,24 +238,28 @@ def share_right(scores_TK: Tensor, labels_T: Tensor) -> float:
 def probe(
     features: FeatureExtractor, examples: Parts, seed: int, statistics: bool | None = None, **options: Any
 ) -> list[EvaluationRow]:
-    """Fits both probes to the training examples and scores them on the held-out examples, next to the most common class.
+    """Fits both probes to the training examples and scores them on the held-out examples, next to the most common class. Launched processes share the
+    computation of the features; only the first one returns rows.
 
     Args:
         seed: of the data; recorded in the rows.
         statistics: features of the raw inputs are used too; by default for numbers.
-        options: as in `FeatureExtractor.stream`.
+        options: as in `gathered_features`.
     """
-    train, held_out = probe_features(features, examples, statistics, **options)
-    return probe_rows(features.encoder.names, examples, train, held_out, seed)
+    found = probe_features(features, examples, statistics, **options)
+    return [] if found is None else probe_rows(features.encoder.names, examples, *found, seed)
 
 
 def probe_features(
     features: FeatureExtractor, examples: Parts, statistics: bool | None = None, **options: Any
-) -> tuple[Labeled, Labeled]:
-    """Returns the features of the training and of the held-out examples, unknown ones as the mean of the training examples; arguments as for `probe`."""
+) -> tuple[Labeled, Labeled] | None:
+    """Returns the features of the training and of the held-out examples, unknown ones as the mean of the training examples; None in all launched processes but
+    the first one. Arguments as for `probe`."""
     options["statistics"] = examples.train.target.kind == "numbers" if statistics is None else statistics
     train = labeled_features(features, examples.train, title="training features", **options)
     held_out = labeled_features(features, examples.held_out, title="held-out features", **options)
+    if train is None or held_out is None:
+        return None
     filled = [some._replace(features=average_for_unknown(some.features, train.features)) for some in (train, held_out)]
     return filled[0], filled[1]
 

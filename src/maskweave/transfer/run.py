@@ -2,7 +2,6 @@
 
 import datetime
 import shutil
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,7 @@ from maskweave.tokenizers.folder import load_tokenizers
 from maskweave.training.checkpoint_files import latest
 from maskweave.training.checkpoints import check_split
 from maskweave.training.distributed import connect
-from maskweave.training.launch import first
+from maskweave.training.launch import barrier
 from maskweave.training.learned_scaling import learns, with_learned_by_tokenizers, with_values
 from maskweave.training.loop import fit
 from maskweave.training.optimizer import trained
@@ -129,8 +128,9 @@ def _run(recipe: TransferRecipe, folder: Path, command: str) -> list[EvaluationR
     )
     if calibrated_on is not None and is_main_process():
         print(f"calibration: {calibrate(objective, calibrated_on, tokenizers)}")
-    finish = partial(_finish, objective, catalog, examples, recipe, folder, summary_facts)
-    return first(finish) or []
+    rows = _finish(objective, catalog, examples, recipe, folder, summary_facts)
+    barrier()
+    return rows
 
 
 def _finish(
@@ -141,11 +141,15 @@ def _finish(
     folder: Path,
     facts: dict[str, Any],
 ) -> list[EvaluationRow]:
-    """Save, evaluate and report a transfer that is trained."""
+    """Save, evaluate and report a transfer that is trained. Launched processes share the evaluation; the first one does the rest."""
     target, names, data = examples.train.target, objective.encoder.names, recipe.data
-    save_transferred(objective, catalog, target, recipe, folder)
+    if is_main_process():
+        save_transferred(objective, catalog, target, recipe, folder)
+    barrier()
     model = load_transferred(folder, next(objective.head.parameters()).device)
     rows = score_transfer(model, *examples, seed=data.seed + 1, limit=data.limit, workers=recipe.train.workers)
+    if not is_main_process():
+        return []
     write_rows(rows, folder / "evaluation.json")
     summary = f"{target.name} predicted from {' + '.join(names)}, {'trained from scratch' if recipe.scratch else f'fine-tuned from {recipe.start}'}."
     sheets = _sheets(model, examples)

@@ -4,23 +4,28 @@ import contextlib
 import io
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 from maskweave.data.error_budget import ErrorBudget
-from maskweave.data.reading import read
-from maskweave.data.weights import scaled_together
+from maskweave.data.reading import read_chunks
 from maskweave.errors import MaskweaveError
-from maskweave.evaluate.run import EvaluationRow
-from maskweave.progress import progress
+from maskweave.evaluate.run import EvaluationRow, added
+from maskweave.generate.engine import bulk_precision
+from maskweave.modality.entry import Modality
+from maskweave.progress import Progress, progress
+from maskweave.ranks import own_part
+from maskweave.training.gathering import gather, share
 from maskweave.transfer.build import Transferred
 from maskweave.transfer.data import Examples
+from maskweave.transfer.features import NUMBERS, check_skips, in_order
 from maskweave.transfer.shares import weighted_answers
 from maskweave.transfer.target import Target
 from maskweave.values.metrics import Metric, Weights
+from maskweave.values.weights import Weighting
 
 
 class Scored(NamedTuple):
@@ -39,71 +44,150 @@ CONSTANT_SAMPLES = 500
 """Training examples that the best constants are fitted to."""
 
 
+class _Chunk(NamedTuple):
+    """Predictions of consecutive examples, and what they are compared with."""
+
+    start: int
+    numbers: list[int]
+    found: list[Any]
+    """Logits (K,) for labels, otherwise answers."""
+    truth: list[Any]
+    raw_weights: list[np.ndarray] | None
+
+
 def score_transfer(
     model: Transferred, train: Examples, held_out: Examples, seed: int, limit: float = 0.01, workers: int = 0
 ) -> list[EvaluationRow]:
-    """Returns one row for every metric of the task.
+    """Returns one row for every metric of the task. Launched processes share the held-out examples; only the first one returns rows.
 
     Labels: accuracy (and top 5), macro F1. Tags and dense values: the metrics of their entry. Boxes: COCO's AP and AP50.
 
     Raises:
         MaskweaveError: too many examples are unusable, or a library of the extra `eval` is missing.
     """
-    found: list[Any] = []
-    truth: list[Any] = []
-    raw_weights: list[np.ndarray] = []
-    skips = ErrorBudget(limit)
-    with progress("evaluate", len(held_out)) as bar:
-        for numbers, samples in _batches(held_out, skips, workers):
-            output = model.outputs(samples).float().cpu()
-            # All scores of labels are kept, for the top 5; the logits of dense values would not fit in memory.
-            found += list(output) if model.target.kind == "label" else model.answers(output, least=0.0, whole=True)
-            truth += [held_out.answer(i, sample) for i, sample in zip(numbers, samples, strict=True)]
-            raw_weights += held_out.raw_weights(samples) or []
-            bar.advance(len(numbers))
-        if skips.summary():
-            bar.say(skips.summary())
-    skips.check(finished=True)
-    if not truth:
+    skips, part = ErrorBudget(limit), own_part()
+    total = sum(min(BATCH, len(held_out) - start) for start in part.mine(range(0, len(held_out), BATCH)))
+    with progress("evaluate", total) as bar:
+        chunks = list(_chunks(model, held_out, skips, workers, bar))
+    device = next(model.head.parameters()).device
+    numbers = torch.tensor([i for chunk in chunks for i in chunk.numbers], dtype=torch.int64)
+    gathered = gather(device, skips.record(), {NUMBERS: numbers})
+    counted = torch.zeros(1, dtype=torch.int64)
+    if gathered:
+        check_skips(skips, gathered)
+        counted[0] = len(in_order(gathered)[NUMBERS])
+    share(device, {"counted": counted})
+    if not counted:
         raise MaskweaveError("no held-out example is usable; check the data")
-    names, target = list(model.encoder.names), model.target
-    weights = scaled_together(raw_weights, held_out.weighted)
     seen, seen_weights = weighted_answers(train, CONSTANT_SAMPLES)
+    names, target = list(model.encoder.names), model.target
+    if target.kind == "label":
+        scores = _label_scores(target, chunks, device, seen)
+    elif target.kind == "boxes":
+        scores = _box_scores(target, chunks, device)
+    else:
+        scores = _value_scores(target.scores(), chunks, device, seen, seen_weights, held_out.weighted)
     return [
-        EvaluationRow(names, target.name, *score[:4], math.nan, len(truth), seed, score.part)
-        for score in _metrics(target, found, truth, seen, weights, seen_weights)
+        EvaluationRow(names, target.name, *score[:4], math.nan, int(counted), seed, score.part)
+        for score in scores
         if not (math.isnan(score.value) and math.isfinite(score.constant))  # it needs distributions, and there are none
     ]
 
 
-def _batches(examples: Examples, skips: ErrorBudget, workers: int) -> Any:
-    numbers: list[int] = []
-    samples: list[dict[str, Any]] = []
-    for i, item in enumerate(read(examples, range(len(examples)), workers)):
-        if not skips.take(item):
-            skips.check()
-            continue
-        numbers.append(i)
-        samples.append(item.sample)
-        if len(samples) == BATCH:
-            yield numbers, samples
-            numbers, samples = [], []
-    if samples:
-        yield numbers, samples
+def _chunks(
+    model: Transferred, examples: Examples, skips: ErrorBudget, workers: int, bar: Progress
+) -> Iterator[_Chunk]:
+    """Yields this process's share of the chunks that have usable examples."""
+    precision = bulk_precision(next(model.head.parameters()).device)
+    for chunk in read_chunks(examples, BATCH, workers, own_part()):
+        good = [(i, item.sample) for i, item in chunk if skips.take(item)]
+        skips.check()
+        if good:
+            samples = [sample for _, sample in good]
+            output = model.outputs(samples, precision).float().cpu()
+            # All scores of labels are kept, for the top 5; the logits of dense values would not fit in memory.
+            found = list(output) if model.target.kind == "label" else model.answers(output, least=0.0, whole=True)
+            truth = [examples.answer(i, sample) for i, sample in good]
+            yield _Chunk(chunk[0][0], [i for i, _ in good], found, truth, examples.raw_weights(samples))
+        bar.advance(len(chunk))
 
 
-def _metrics(
-    target: Target, found: list[Any], truth: list[Any], seen: list[Any], weights: Weights, seen_weights: Weights
+def _label_scores(target: Target, chunks: Sequence[_Chunk], device: torch.device, seen: Sequence[int]) -> list[Scored]:
+    mine = {
+        NUMBERS: torch.tensor([i for chunk in chunks for i in chunk.numbers]),
+        "logits": torch.stack([logits for chunk in chunks for logits in chunk.found]),
+        "truth": torch.tensor([label for chunk in chunks for label in chunk.truth]),
+    } if chunks else {}  # fmt: skip
+    found = in_order(gather(device, None, mine))
+    if not found:
+        return []
+    logits_SK, truth_S = found["logits"], found["truth"]
+    return _accuracies(logits_SK, truth_S, seen) + _class_scores(target, logits_SK.argmax(dim=1), truth_S, seen)
+
+
+def _box_scores(target: Target, chunks: Sequence[_Chunk], device: torch.device) -> list[Scored]:
+    mine = [
+        [number, *([{**item, "box": [float(x) for x in item["box"]]} for item in boxes] for boxes in pair)]
+        for chunk in chunks
+        for number, *pair in zip(chunk.numbers, chunk.found, chunk.truth, strict=True)
+    ]
+    rows = sorted((row for one in gather(device, mine, {}) for row in one.facts), key=lambda row: row[0])
+    if not rows:
+        return []
+    named = coco_average_precision([row[1] for row in rows], [row[2] for row in rows], target)
+    return [Scored(name, "higher", value, math.nan) for name, value in named.items()]
+
+
+def _value_scores(
+    metrics: Sequence[Metric],
+    chunks: Sequence[_Chunk],
+    device: torch.device,
+    seen: Sequence[Any],
+    seen_weights: Weights,
+    weighted: Modality | None,
 ) -> list[Scored]:
-    """Returns the scores of predictions, and of the best constants on the training values `seen`."""
-    if target.kind == "label":
-        logits_SK, truth_S = torch.stack(found), torch.tensor(truth)
-        return _accuracies(logits_SK, truth_S, seen) + _class_scores(target, logits_SK.argmax(dim=1), truth_S, seen)
-    if target.kind == "boxes":
-        named = coco_average_precision(found, truth, target)
-        return [Scored(name, "higher", value, math.nan) for name, value in named.items()]
-    assert target.modality is not None
-    return score_values(target.scores(), found, truth, seen, weights, seen_weights)
+    """The scores of dense values, numbers and tags: each process sums the statistics of its chunks, the first one adds the sums in the order of the chunks."""
+    scale = _weighting(chunks, device, weighted)
+    sums: dict[str, torch.Tensor] = {}
+    constants = [metric.best_constant(seen, seen_weights) for metric in metrics]
+    for chunk in chunks:
+        weights = None if scale is None else [scale(raw) for raw in chunk.raw_weights or []]
+        for number, (metric, constant) in enumerate(zip(metrics, constants, strict=True)):
+            for which, found in {"value": chunk.found, "constant": [constant] * len(chunk.truth)}.items():
+                total = metric.total(found, chunk.truth, weights)
+                sums[f"{chunk.start:015d} {number} {which}"] = torch.from_numpy(np.asarray(total))
+    gathered = gather(device, None, sums)
+    if not gathered:
+        return []
+    found = {key: tensor.numpy() for one in gathered for key, tensor in one.tensors.items()}
+    rows = []
+    for number, metric in enumerate(metrics):
+        scores, constant = (
+            metric.finished(added(found[key] for key in sorted(found) if key.endswith(f" {number} {which}")))
+            for which in ("value", "constant")
+        )
+        rows += [
+            Scored(name, metric.better, value, constant[name], name != metric.name) for name, value in scores.items()
+        ]
+    return rows
+
+
+def _weighting(chunks: Sequence[_Chunk], device: torch.device, weighted: Modality | None) -> Weighting | None:
+    """Returns the scaling of the weights of all examples, the same in all processes; None if the target has no weights."""
+    if weighted is None:
+        return None
+    raw = [weights for chunk in chunks for weights in chunk.raw_weights or []]
+    mine = {
+        NUMBERS: torch.tensor([i for chunk in chunks for i in chunk.numbers]), "raw": torch.from_numpy(np.stack(raw)),
+    } if raw else {}  # fmt: skip
+    together = in_order(gather(device, None, mine))
+    channels = weighted.value.channels
+    fitted = {name: torch.zeros(channels, dtype=torch.float64) for name in ("most", "mean")}
+    if together:
+        weighting = Weighting.fit(together["raw"].numpy(), channels)
+        fitted = {name: torch.tensor(getattr(weighting, name), dtype=torch.float64) for name in fitted}
+    share(device, fitted)
+    return Weighting(tuple(fitted["most"].tolist()), tuple(fitted["mean"].tolist()))
 
 
 def score_values(

@@ -18,9 +18,12 @@ from maskweave.evaluate.run import EvaluationRow, write_rows
 from maskweave.files import read_yaml
 from maskweave.generate.bundle import Bundle
 from maskweave.generate.engine import bulk_precision
+from maskweave.generate.features import EncodedBatch
 from maskweave.modality.catalogs import Catalog
+from maskweave.ranks import rank
 from maskweave.training.learned_scaling import with_learned_of
 from maskweave.transfer.data import Parts, open_examples
+from maskweave.transfer.features import gathered_features
 from maskweave.transfer.outliers import area_under_curve, outlier_scores
 from maskweave.transfer.probe import labeled_features, probe
 from maskweave.transfer.recipe import TransferData
@@ -80,7 +83,7 @@ def load_suite(name_or_path: str | os.PathLike[str]) -> Suite:
 def run_suite(
     bundle: Bundle, suite: Suite, name: str, folder: Path | None = None, workers: int = 0
 ) -> list[EvaluationRow]:
-    """Returns all rows of a suite. Items with modalities that the bundle lacks are skipped.
+    """Returns all rows of a suite, of launched processes only in the first one. Items with modalities that the bundle lacks are skipped.
 
     Args:
         folder: where `suite-NAME.json` is written.
@@ -99,6 +102,8 @@ def run_suite(
             rows += _outliers(bundle, item, parts, suite.data.seed, options)
         else:
             rows += probe(bundle.encoder(item.inputs, bulk_precision(bundle.device)), parts, suite.data.seed, **options)
+    if rank():
+        return []
     if not rows:
         raise MaskweaveError(
             f"suite {name}: every item needs modalities that this model lacks; it has {', '.join(bundle.catalog)}"
@@ -113,10 +118,13 @@ def _outliers(bundle: Bundle, item: Outliers, parts: Parts, seed: int, options: 
         raise MaskweaveError(f"outliers need a label with one class, found {parts.train.target.name!r}; set another")
     features = bundle.encoder(item.inputs, bulk_precision(bundle.device))
     train = labeled_features(features, parts.train, title="training features", **options)
-    sets = [features.pooled(parts.held_out, title="held-out features", **options)[1]]
-    for change in item.against:
-        source = Changed(parts.held_out, bundle.catalog, change)
-        sets.append(features.pooled(source, title=f"features of {change}", **options)[1])
+    sources: dict[str, Source] = {"held-out features": parts.held_out} | {
+        f"features of {change}": Changed(parts.held_out, bundle.catalog, change) for change in item.against
+    }
+    found = [gathered_features(features, source, _pooled, title=title, **options) for title, source in sources.items()]
+    if train is None:
+        return []
+    sets = [rows["pooled"] for rows in found if rows]
     scores = outlier_scores(train, len(parts.train.target.classes), torch.cat(sets))
     rows = []
     for score, values in scores.items():
@@ -130,6 +138,10 @@ def _outliers(bundle: Bundle, item: Outliers, parts: Parts, seed: int, options: 
                 )
             )
     return rows
+
+
+def _pooled(batch: EncodedBatch) -> dict[str, torch.Tensor]:
+    return {"pooled": batch.encoded.pooled.float().cpu()}
 
 
 class Changed:

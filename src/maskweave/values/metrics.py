@@ -66,11 +66,19 @@ class Metric:
 
     def scores(self, predictions: Iterable[Any], truths: Iterable[Any], weights: Weights = None) -> dict[str, float]:
         """Returns the metric of lists of predictions and truths, and that of each part as `NAME PART`; arguments and errors as in `score`."""
+        return self.finished(self.total(predictions, truths, weights))
+
+    def total(self, predictions: Iterable[Any], truths: Iterable[Any], weights: Weights = None) -> np.ndarray | None:
+        """Returns the summed statistics of lists of predictions and truths; None for empty lists. Sums of several lists may be added. Arguments and errors as in `score`."""
         sums: np.ndarray | None = None
         given = [{"weight": w} for w in weights] if weights is not None and self.can_be_weighted else repeat({})
         for prediction, truth, weight in zip(predictions, truths, given):  # noqa: B905  repeat has no end
             statistics = self.statistics(prediction, truth, **weight)
             sums = statistics if sums is None else sums + statistics
+        return sums
+
+    def finished(self, sums: np.ndarray | None) -> dict[str, float]:
+        """Returns what `scores` does, from the summed statistics; NaN for None."""
         if sums is None:
             return {self.name: math.nan}
         parts = (

@@ -1,0 +1,91 @@
+"""Predictions of a run's evaluation, and the reconstructions that they are compared with."""
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from maskweave.errors import BadSample
+from maskweave.generate.bundle import Bundle
+from maskweave.generate.engine import bulk_precision
+from maskweave.training.recipe import EvaluationRequest
+
+Samples = list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    predicted: list[Any]
+    bound: list[Any]
+
+
+def scored_outcomes(
+    bundle: Bundle, request: EvaluationRequest, samples: Samples, seed: int, advance: Any
+) -> list[tuple[str, Outcome]]:
+    """Returns the predictions of a request and the reconstructions they are compared with, by scored modality.
+
+    Args:
+        seed: of the first sample; the others have the next ones.
+    """
+    given = [given_inputs(bundle, s, request.inputs) for s in samples]
+    predicted = predict(bundle, given, request.targets, seed, advance, request.via, whole=not request.read)
+    truth = {name: [s.get(bundle.catalog[name].reads) for s in samples] for name in request.targets}
+    bound = {name: reconstructed(bundle, name, truth[name]) for name in request.targets}
+    if not request.read:
+        return [(name, Outcome([p[name] for p in predicted], bound[name])) for name in request.targets]
+    again = predict(bundle, [as_inputs(bundle, p) for p in predicted], request.read, seed, advance)
+    best = [{name: bound[name][i] for name in request.targets} for i in range(len(samples))]
+    from_bound = predict(bundle, [as_inputs(bundle, p) for p in best], request.read, seed, advance)
+    return [(name, Outcome([p[name] for p in again], [p[name] for p in from_bound])) for name in request.read]
+
+
+def predict(
+    bundle: Bundle,
+    inputs: Samples,
+    targets: Sequence[str],
+    seed: int,
+    advance: Any,
+    via: Sequence[str] = (),
+    whole: bool = True,
+) -> Samples:
+    """Predicts each target from the inputs and the generated `via` modalities; the same seed gives all targets of a sample the same `via`.
+
+    Args:
+        whole: return distributions instead of values where there are any.
+    """
+    results: Samples = [{} for _ in inputs]
+    seeds = range(seed, seed + len(inputs))
+    for target in targets if inputs else ():
+        results_of = bundle.generate_batch(inputs, [*via, target], seeds=seeds, precision=bulk_precision(bundle.device))
+        for values, result in zip(results, results_of, strict=True):
+            values[target] = result.prediction(target) if whole else result[target]
+        advance(len(inputs))
+    return results
+
+
+def that_have(bundle: Bundle, samples: Samples, names: Sequence[str]) -> Samples:
+    """Returns the samples that have all of the given modalities."""
+    return [s for s in samples if all(bundle.catalog[name].reads in s for name in names)]
+
+
+def given_inputs(bundle: Bundle, sample: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    return {name: sample[bundle.catalog[name].reads] for name in names if bundle.catalog[name].reads in sample}
+
+
+def as_inputs(bundle: Bundle, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Converts generated values to inputs: a grid's value becomes the value of its source, if the catalog has one.
+
+    A sequence without any valid part, for instance a palette without colors, is omitted.
+    """
+    inputs = {}
+    for name, value in values.items():
+        with contextlib.suppress(BadSample):
+            inputs[bundle.catalog[name].reads] = bundle.catalog[name].value.check(value, name)
+    return inputs
+
+
+def reconstructed(bundle: Bundle, name: str, truth: Sequence[Any]) -> list[Any]:
+    tokenizer = bundle.tokenizers[name]
+    known = [value for value in truth if value is not None]
+    decoded = iter(tokenizer.decode(tokenizer.encode(known)) if known else ())
+    return [None if value is None else next(decoded) for value in truth]
