@@ -116,7 +116,7 @@ class TrainSettings:
             raise MaskweaveError(
                 f"lazy_embeddings works only with one process, but processes is {self.processes}; set lazy_embeddings to false or processes to 1"
             )
-        if self.parallel == "none" and self.processes > 1:
+        if self.parallel == "none" and self.fixed_processes > 1:
             raise MaskweaveError(
                 f"parallel is none, but processes is {self.processes}; set parallel to auto, or processes to 1"
             )

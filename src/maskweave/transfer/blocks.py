@@ -81,10 +81,7 @@ def _error(kernel_SS: Tensor, y_SK: Tensor, folds: np.ndarray) -> float:
         typical = values_S.mean().clamp_min(1e-12)
         for i, strength in enumerate(STRENGTHS):
             damped_S = values_S + strength * len(values_S) * typical
-            kept_S = values_S / damped_S
-            filled.fit(
-                lambda centered, kept_S=kept_S, vectors=vectors: vectors @ (kept_S[:, None] * (vectors.T @ centered))
-            )
+            filled.fit(vectors, values_S / damped_S)
             center_K = filled.numbers.mean(dim=0)
             projected = vectors.T @ (filled.numbers - center_K)
             found = rotated @ (projected / damped_S[:, None]) + center_K

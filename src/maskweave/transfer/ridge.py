@@ -3,7 +3,7 @@
 Dimension letters: S training samples, T samples to predict, F features, K numbers.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -139,7 +139,7 @@ def _solve(x_SF: Tensor, y_SK: Tensor, strengths: Sequence[float]) -> Iterator[t
     filled = Filled(y_SK)
     for strength in strengths:
         kept_R = s_R.square() / (s_R.square() + strength * len(x_SF))
-        filled.fit(lambda centered, kept_R=kept_R: u_SR @ (kept_R[:, None] * (u_SR.T @ centered)))
+        filled.fit(u_SR, kept_R)
         center_K = filled.numbers.mean(dim=0)
         uy_RK = u_SR.T @ (filled.numbers - center_K)
         weight_KF = (vh_RF.T @ ((kept_R / s_R.clamp_min(1e-300))[:, None] * uy_RK)).T
@@ -155,15 +155,17 @@ class Filled:
         self.least = FILL_CHANGE * float(y_SK.square().nanmean().nan_to_num().sqrt())
         self.is_whole = not bool(self.unknown.any())
 
-    def fit(self, smooth: Callable[[Tensor], Tensor]) -> None:
-        """Fills with the predictions of a model.
+    def fit(self, basis_SR: Tensor, kept_R: Tensor) -> None:
+        """Fills with the predictions of a linear model.
 
         Args:
-            smooth: what the model predicts in the samples that it was fitted to, (S, K), for such numbers minus their means.
+            basis_SR: orthonormal directions of the samples that the model tells apart.
+            kept_R: the share of each that its predictions keep.
         """
         for _ in range(0 if self.is_whole else FILL_ROUNDS):
             center_K = self.numbers.mean(dim=0)
-            found = torch.where(self.unknown, smooth(self.numbers - center_K) + center_K, self.numbers)
+            predicted = center_K + basis_SR @ (kept_R[:, None] * (basis_SR.T @ (self.numbers - center_K)))
+            found = torch.where(self.unknown, predicted, self.numbers)
             change = float((found - self.numbers).abs().max())
             self.numbers = found
             if change <= self.least:
