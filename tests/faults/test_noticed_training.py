@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from maskweave.config import build
 from maskweave.data.columns import Column
+from maskweave.data.places import LocalFolder
 from maskweave.errors import MaskweaveError
 from maskweave.generate.bundle import load
 from maskweave.generate.engine import Engine
@@ -176,3 +177,21 @@ def test_a_result_without_value_says_why(tiny_run: Path) -> None:
             ask("depth")
     with pytest.raises(MaskweaveError, match="'semseg' has no value: it is no target of this result"):
         result["semseg"]
+
+
+def test_a_bundle_is_saved_into_a_new_or_empty_folder(tiny_run: Path, tmp_path: Path) -> None:
+    bundle = load(tiny_run)
+    (tmp_path / "file").touch()
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "x").touch()
+    (tmp_path / "empty").mkdir()
+    for name in ("file", "full"):
+        with pytest.raises(MaskweaveError, match=f"{name}: exists already; choose another folder"):
+            bundle.save(tmp_path / name)
+    assert load(bundle.save(tmp_path / "empty")).catalog.to_plain() == bundle.catalog.to_plain()
+
+
+def test_where_a_file_of_a_store_is(tmp_path: Path) -> None:
+    folder = LocalFolder(tmp_path)
+    (tmp_path / "a").write_text("1")
+    assert folder.where("a") == f"{tmp_path}/a" and folder.use("a", Path.read_text) == "1"
