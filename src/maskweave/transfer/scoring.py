@@ -153,8 +153,8 @@ def _value_scores(
     for chunk in chunks:
         weights = None if scale is None else [scale(raw) for raw in chunk.raw_weights or []]
         for number, (metric, constant) in enumerate(zip(metrics, constants, strict=True)):
-            for which, found in {"value": chunk.found, "constant": [constant] * len(chunk.truth)}.items():
-                total = metric.total(found, chunk.truth, weights)
+            for which, answers in {"value": chunk.found, "constant": [constant] * len(chunk.truth)}.items():
+                total = metric.total(answers, chunk.truth, weights)
                 sums[f"{chunk.start:015d} {number} {which}"] = torch.from_numpy(np.asarray(total))
     gathered = gather(device, None, sums)
     if not gathered:
