@@ -244,6 +244,17 @@ def test_other_architectures_are_not_exported(tmp_path):
             export_tokenizer(GridTokenizer(entry), tmp_path / "t")
 
 
+def test_a_published_codebook_outlives_the_first_training_step(tmp_path):
+    """k-means starts a codebook that is not initialized, and would wipe this one."""
+    quantizer = load_tokenizer(write(tmp_path / "published", CONFIGS["map"])).quantizer
+    before = quantizer.codebook.clone()
+    assert bool(quantizer.initialized)
+    torch.manual_seed(0)
+    quantizer.train()(torch.randn(2, 16, LATENT))
+    kept = torch.nn.functional.cosine_similarity(before, quantizer.codebook) > 0.9
+    assert kept.float().mean() > 0.9, "each code moves a little towards its latents"
+
+
 def test_weights_are_those_of_the_file(tmp_path):
     """Without a copy, but for patches: they lie next to each other in one mapped region."""
     folder = write(tmp_path / "published", CONFIGS["map"])
