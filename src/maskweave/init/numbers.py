@@ -17,9 +17,9 @@ NEAR = 0.25
 """The range reaches to the extreme numbers if they are beyond the quantiles by at most this share of their distance."""
 UNEQUAL = 10.0
 """Ratio of the channels' ranges from which each has its own."""
-TAILS = 6.0
-"""Numbers span powers of ten if the distance of their extreme quantiles is this many times that of the quantiles around the middle; 2.6 if they are
-normally distributed."""
+TAILS = 4.5
+"""Numbers span powers of ten if the distance of their extreme quantiles is this many times that of the quantiles around the middle; it is 2.6 if they are
+normally distributed, 4.0 by Laplace, and 5.6 if their natural logarithms have a deviation of 1."""
 FAR = 3.0
 """A mark of missing points lies this many ranges outside of the other numbers."""
 MARKS = (

@@ -214,7 +214,7 @@ def check_recipe(recipe: Recipe, where: str) -> None:
                 )
     except MaskweaveError as error:
         raise MaskweaveError(f"{where}: {error}") from error
-    if recipe.tokenizers.train.fixed_processes > 1:
+    if recipe.tokenizers.train.processes != 1:
         raise MaskweaveError(
             f"{where}: tokenizers.train.processes is {recipe.tokenizers.train.processes}, but each tokenizer is trained by one process; "
             "remove it, and set tokenizers.jobs to train several tokenizers in parallel"

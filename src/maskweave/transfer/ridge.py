@@ -62,7 +62,8 @@ class Ridge:
         folds, variance = usable_folds(folds), known_variance(y)
         some = some_numbers(y.shape[1])
         errors = _cross_validated(x, y[:, some], folds, strengths)
-        best = int((errors / variance[some]).mean(dim=1).argmin())
+        known_share = (~y[:, some].isnan()).double().mean(dim=0)  # numbers that few samples know count less
+        best = int((errors / variance[some] * known_share).sum(dim=1).argmin())
         error = errors[best] if len(some) == y.shape[1] else _cross_validated(x, y, folds, [strengths[best]])[0]
         weight, bias = x.new_zeros(y.shape[1], x.shape[1]), x.new_zeros(y.shape[1])
         for columns, rows, known in _groups(y, x.shape[1]):
@@ -80,8 +81,8 @@ def usable_folds(folds: np.ndarray) -> np.ndarray:
 
 
 def known_variance(y_SK: Tensor) -> Tensor:
-    """Returns (K,) the sum of squared deviations of the known numbers, divided by S; above 0."""
-    return torch.where(y_SK.isnan(), 0, y_SK - y_SK.nanmean(dim=0)).square().mean(dim=0).clamp_min(1e-12)
+    """Returns (K,) variances; above 0."""
+    return (y_SK - y_SK.nanmean(dim=0)).square().nanmean(dim=0).nan_to_num().clamp_min(1e-12)
 
 
 def some_numbers(count: int) -> np.ndarray:

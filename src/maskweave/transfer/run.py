@@ -61,7 +61,7 @@ def run_transfer(recipe: TransferRecipe, folder: Path, command: str = "") -> lis
 
 
 def _run(recipe: TransferRecipe, folder: Path, command: str) -> list[EvaluationRow]:
-    if recipe.train.fixed_processes > 1:
+    if recipe.train.processes != 1:
         raise MaskweaveError(
             f"train.processes is {recipe.train.processes}, but a transfer trains in one process, or under torchrun; set it to 1"
         )
