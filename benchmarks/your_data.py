@@ -101,8 +101,7 @@ def run_field(field: str, seed: int, given: argparse.Namespace) -> dict[str, dic
     shared = sum(took for place, took in seconds.items() if place not in dict(tasks))
     if given.more:
         task, inputs = MORE[field]
-        (place,) = folder.glob(f"*/{task}")
-        out = place.with_name(f"{task}-more")
+        out = place_of(folder, task).with_name(f"{task}-more")
         words = ["transfer", f"{task}.yaml", "--out", str(out), "--inputs", inputs, "--data.modality_dropout", "0.1"]
         seconds[out.name] = timed([*words, *more["transfer"]], folder)
         tasks.append((out.name, dict(tasks)[task]))
@@ -138,11 +137,16 @@ def timed(words: list[str], folder: Path) -> float:
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
+def place_of(folder: Path, task: str) -> Path:
+    """Returns the folder of a transfer or an index; folders of raw files may have the same name."""
+    places = folder.glob(f"*/{task}")
+    (place,) = [path for path in places if (path / "recipe.yaml").exists() or (path / "recall.json").exists()]
+    return place
+
+
 def read_score(folder: Path, task: str, metric: str, held_out: int) -> tuple[float, float]:
     """Returns the score of a task and that of the best constant."""
-    (place,) = [
-        path for path in folder.glob(f"*/{task}") if (path / "recipe.yaml").exists() or (path / "recall.json").exists()
-    ]
+    place = place_of(folder, task)
     if metric == "R@10":
         (row,) = json.loads((place / "recall.json").read_text())
         return row["at"]["10"], row["chance"]["10"]
