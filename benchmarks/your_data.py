@@ -42,7 +42,7 @@ MORE = {
     "earth-observation": ("elevation", "s2,s1"),
     "astronomy": ("redshift", "spectrum,image"),
     "speech": ("speaker", "wav,logmel"),
-    "robot-arm": ("actions", "video,instruction,joints"),
+    "robot-arm": ("actions", "video,instruction,cam2"),
     "emoji": ("category", "twitter,google"),
 }
 """A transfer of each page, and more inputs for it."""
