@@ -17,7 +17,7 @@ from maskweave.errors import MaskweaveError, shown
 from maskweave.evaluate.run import EvaluationRow
 from maskweave.files import write_aside, write_json
 from maskweave.generate.features import FeatureExtractor
-from maskweave.limits import reading_within
+from maskweave.limits import limited_to
 from maskweave.ranks import is_main_process
 from maskweave.report.curves import COLORS, GRAY, as_png, open_panels
 from maskweave.report.tables import short_number
@@ -72,7 +72,7 @@ def transfer_curve(
     Raises:
         MaskweaveError: as `run_transfer`; a share is too small.
     """
-    with reading_within(recipe.limits):
+    with limited_to(recipe.limits):
         parts = open_examples(recipe.data, recipe.load_catalog(), recipe.inputs, recipe.target, recipe.label)
     points = []
     for share, count in zip(fractions, counts(fractions, len(parts.train)), strict=True):
