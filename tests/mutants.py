@@ -5,8 +5,8 @@
 
 A seed chooses the faults: another comparison, number or operator, a dropped check, a dropped call, a flipped condition. The package is copied, the
 fault is put into the copy, and the few test files that are most likely to notice it run on it, until one test fails. At the end, the tests that
-failed run without faults: those that fail then, too, have noticed nothing. A fault that no test notices is a test to write, or changes nothing that
-anyone can see.
+failed, or did not end, run without faults: those that fail then, too, have noticed nothing. A fault that no test notices is a test to write, or
+changes nothing that anyone can see.
 """
 
 import argparse
@@ -48,6 +48,14 @@ MOST_FILES = 8
 """Test files that run for one fault."""
 WALL = 10
 """Times its processor time that a run of tests may take on a busy machine."""
+NO_RESULT = {
+    2: "was interrupted",
+    3: "had an internal error",
+    4: "cannot run",
+    5: "has no tests in",
+    70: "did not start with",
+}
+"""Exit codes with which no test passed or failed, and what pytest did with the test files."""
 
 
 @dataclass(frozen=True)
@@ -223,20 +231,35 @@ def named(fault: NamedFault) -> Fault:
     return Fault(path, line, start, start + len(old), fault.new, fault.what, tests)
 
 
+def files_for(fault: Fault) -> list[str]:
+    """Returns the test files that run for a fault."""
+    return [str(path.relative_to(ROOT)) for path in fault.tests or tests_of(fault.path)]
+
+
 def notices(fault: Fault, limit: int) -> str:
-    """Returns the test that fails with a fault, "timeout", or nothing if all pass."""
-    files = [str(path.relative_to(ROOT)) for path in fault.tests or tests_of(fault.path)]
+    """Returns the test, or the test file, that fails with a fault; nothing if all pass; otherwise how the process ended: "timeout" or an exit code."""
+    files = files_for(fault)
     with tempfile.TemporaryDirectory(prefix="mutant-") as folder:
         copy = shutil.copytree(PACKAGE, Path(folder) / "maskweave", copy_function=linked)
         target = copy / fault.path.relative_to(PACKAGE)
         target.unlink()
         target.write_bytes(fault.apply(fault.path.read_bytes()))
         code, said = run_tests(["-x", *files], Path(folder), limit) if files else (0, "")
+    check_result(code, said, files)
     if code in (0, -signal.SIGXCPU, -signal.SIGKILL):
         return "timeout" if code else ""
-    if code == 4:
-        sys.exit(f"{fault}: pytest cannot run {' '.join(files)}:\n{said[-1000:]}")
     return next(iter(failures(said)), f"exit code {code}")
+
+
+def is_test(found: str) -> bool:
+    """Whether what `notices` returned is a test or a test file."""
+    return found.startswith("tests/")
+
+
+def check_result(code: int, said: str, tests: Sequence[str]) -> None:
+    """Ends this program if no test passed or failed."""
+    if code in NO_RESULT:
+        sys.exit(f"pytest {NO_RESULT[code]} {' '.join(tests)}:\n{said[-1000:]}")
 
 
 def linked(source: str, target: str) -> str:
@@ -249,8 +272,8 @@ def linked(source: str, target: str) -> str:
 
 
 def failures(said: str) -> list[str]:
-    """Returns the names of the tests that failed."""
-    return re.findall(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", said, re.MULTILINE)
+    """Returns the names of the tests that failed, and of the test files that could not be imported."""
+    return re.findall(r"^(?:FAILED|ERROR) ([^\[\n]+?(?:\[.*?\])?)(?: - .*)?$", said, re.MULTILINE)
 
 
 def run_tests(words: Sequence[str], package: Path, limit: int) -> tuple[int, str]:
@@ -298,10 +321,22 @@ def _test(words: Sequence[str], package: Path, limit: int, said: Path) -> NoRetu
 
 
 def not_theirs(tests: Sequence[str], limit: int) -> set[str]:
-    """Returns the tests that fail without any fault, too."""
+    """Returns the tests and test files that fail without any fault, too."""
+    if not tests:
+        return set()
+    functions = sorted({test.partition("[")[0] for test in tests})
+    code, said = run_without_fault(["-n0", "--continue-on-collection-errors", *functions], limit)
+    check_result(code, said, functions)
+    if code not in (0, 1):
+        sys.exit(f"the tests that failed do not end without a fault, exit code {code}: {' '.join(functions)}")
+    return {*failures(said)}
+
+
+def run_without_fault(words: Sequence[str], limit: int) -> tuple[int, str]:
+    """Like `run_tests`, with the package as it is."""
     with tempfile.TemporaryDirectory(prefix="mutant-") as folder:
         os.symlink(PACKAGE, Path(folder) / "maskweave")
-        return {*failures(run_tests([*tests, "-n0"], Path(folder), limit)[1])} if tests else set()
+        return run_tests(words, Path(folder), limit)
 
 
 def chosen(rooms: list[str], seed: int, count: int) -> Iterator[Fault]:
@@ -334,10 +369,15 @@ def main() -> None:
         fault = faults[number]
         caught[fault] = notices(fault, given.limit)
         print(f"{number:>4} {'caught   ' if caught[fault] else 'UNNOTICED'} {fault}  {caught[fault]}", flush=True)
-    for test in not_theirs(sorted({test for test in caught.values() if "::" in test}), 10 * given.limit):
+    failed = sorted({test for test in caught.values() if is_test(test)})
+    for test in not_theirs(failed, 10 * given.limit):
         for fault in [fault for fault, other in caught.items() if other == test]:
             caught[fault] = ""
             print(f"     UNNOTICED {fault}  {test} fails without it, too")
+    for fault, ended in caught.items():
+        if ended and not is_test(ended) and run_without_fault(["-x", *files_for(fault)], given.limit)[0]:
+            caught[fault] = ""
+            print(f"     UNNOTICED {fault}  its tests do not pass without it, either")
     rooms_of = {fault: fault.path.relative_to(PACKAGE).parts[0] for fault in caught}
     print("\nroom                faults    caught")
     for room, total in sorted(Counter(rooms_of.values()).items()):

@@ -384,8 +384,8 @@ class FullDisk:
     """There is no space left for files whose path has `match` in it, as the system tells it."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, match: str):
-        self.sync = files._sync
-        monkeypatch.setattr(files, "_sync", self)
+        self.sync = files.make_durable
+        monkeypatch.setattr(files, "make_durable", self)
         self.match = match
 
     def __call__(self, path: Path) -> None:

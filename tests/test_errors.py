@@ -1,6 +1,7 @@
 """Values in messages are short, whatever they stand for."""
 
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -28,9 +29,12 @@ class Pair:
         (Pair(1, "x"), "Pair(left=1, right='x')"),
         (list(range(100)), "[0, 1, 2, 3, 4, 5, …]"),
         ([[[["deep"]]]], "[[[[…]]]]"),
+        ("x" * 78, "'" + "x" * 78 + "'"),  # of 80 characters
+        ("x" * 79, "'" + "x" * 78 + "…"),
         ("x" * 10**6, "'" + "x" * 78 + "…"),
         (2**100_000, "a whole number of 100001 bits"),
         (np.zeros((2, 3), np.float32), "ndarray float32 (2, 3)"),
+        (SimpleNamespace(shape=3), "namespace(shape=3)"),
     ],
     ids=lambda value: str(type(value).__name__),
 )

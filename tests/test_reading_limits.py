@@ -11,16 +11,24 @@ from maskweave.data.reading import read
 from maskweave.data.shards import Shards
 from maskweave.errors import BadSample, MaskweaveError
 from maskweave.files import read_json
-from maskweave.limits import ReadingLimits, reading, reading_within
+from maskweave.limits import (
+    TEXT_SETTING,
+    VALUE_SETTING,
+    ImportLimits,
+    ReadingLimits,
+    RecipeLimits,
+    limited_to,
+    limits_in_force,
+    setting_in_force,
+)
 from maskweave.modality.catalogs import load_catalog
 from maskweave.training.recipe import Recipe, load_recipe
 from maskweave.training.resuming import is_free
 from maskweave.training.sources import open_source
 from maskweave.transfer.data import Examples, open_examples
 from maskweave.transfer.recipe import TransferData
-from maskweave.values.files import VALUE_SETTING
 
-TOO_LARGE = "decoding 400 × 400 pixels takes 1,920,000 bytes; expected at most 1,048,576, see MASKWEAVE_MAX_VALUE_MB and limits.value_mb"
+TOO_LARGE = "decoding 400 × 400 pixels takes 1,920,000 bytes; expected at most 1,048,576; if you trust the file, raise "
 """3 channels, and 4 copies while a picture is decoded."""
 
 
@@ -53,13 +61,13 @@ def test_a_recipe_limits_its_values_in_any_process(
     assert errors("") == {"small.png": "", "large.png": ""}
     assert errors("limits: {value_mb: 2}") == {"small.png": "", "large.png": ""}
     refused = errors("limits: {value_mb: 1}")
-    assert not refused["small.png"] and TOO_LARGE in refused["large.png"]
+    assert not refused["small.png"] and refused["large.png"].endswith(TOO_LARGE + "limits.value_mb")
     monkeypatch.setenv(VALUE_SETTING, "1")
-    assert TOO_LARGE in errors("")["large.png"]
+    assert errors("")["large.png"].endswith(TOO_LARGE + "the environment variable MASKWEAVE_MAX_VALUE_MB")
     assert errors("limits: {value_mb: 2}") == {"small.png": "", "large.png": ""}, (
         "the recipe's limit replaces the variable's"
     )
-    assert reading() == ReadingLimits(), "nothing is left behind"
+    assert limits_in_force() == ReadingLimits(), "nothing is left behind"
 
 
 def test_examples_keep_the_limits_they_were_opened_with(tmp_path: Path) -> None:
@@ -72,19 +80,21 @@ def test_examples_keep_the_limits_they_were_opened_with(tmp_path: Path) -> None:
         data = TransferData(source=str(tmp_path), validation=1)
         return open_examples(data, load_catalog("photos"), ["rgb"], "", "").train
 
-    with reading_within(ReadingLimits(value_mb=1)):
+    with limited_to(ReadingLimits(value_mb=1)):
         limited = examples()
     with pytest.raises(BadSample, match="expected at most 1,048,576"):
         limited[0]
     assert examples()[0]["rgb"].shape[-1] == 3
 
 
-def test_a_recipe_limits_its_texts(tmp_path: Path) -> None:
+def test_a_recipe_limits_its_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(TEXT_SETTING, "5")  # the recipe's limit replaces it
     path = tmp_path / "x.json"
     path.write_text('"' + "x" * 2**21 + '"')
-    with reading_within(ReadingLimits(text_mb=1)), pytest.raises(MaskweaveError, match="2 MB, expected at most 1 MB"):
+    message = "2 MB, expected at most 1 MB; if you trust it, set limits.text_mb to 3"
+    with limited_to(RecipeLimits(text_mb=1)), pytest.raises(MaskweaveError, match=message):
         read_json(path)
-    with reading_within(ReadingLimits(text_mb=3)):
+    with limited_to(ReadingLimits(text_mb=3)):
         assert len(read_json(path)) == 2**21
 
 
@@ -95,6 +105,9 @@ def test_an_import_has_a_limit_and_a_higher_one_reads_again(
     words = ["data", "import", str(pictures), str(tmp_path / "out"), "--limit=1", f"--jobs={jobs}"]
     assert main([*words, "--max-value-mb=1"]) == 0
     assert "1 samples" in capsys.readouterr().out
+    assert "expected at most 1,048,576; if you trust the file, raise --max-value-mb" in (
+        tmp_path / "out" / "skipped.jsonl"
+    ).read_text(encoding="utf-8")
     assert main([*words, "--max-value-mb=1"]) == 0 and "1 kept" in capsys.readouterr().out
     assert main([*words, "--max-value-mb=2"]) == 0 and "2 samples" in capsys.readouterr().out
     shards = Shards(tmp_path / "out", load_catalog("photos"))
@@ -108,6 +121,33 @@ def test_limits_are_megabytes(value: Any, pictures: Path, tmp_path: Path, capsys
             recipe_of(tmp_path, pictures, f"limits: {{{key}: {str(value).lower()}}}")
     assert main(["data", "import", str(pictures), str(tmp_path / "o"), f"--max-value-mb={value}"]) == 1
     assert "max" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("value", [0, -1, True, 2**21, "x", 1.5, float("nan"), [1]])
+def test_limits_of_python_code_are_megabytes(value: Any) -> None:
+    for key in ("value_mb", "text_mb"):
+        with pytest.raises(MaskweaveError, match=f"{key} is .*; expected a whole number of megabytes, 1 to 1,048,576"):
+            ReadingLimits(**{key: value})
+
+
+@pytest.mark.parametrize(
+    ("limits", "key", "variable", "named"),
+    [
+        (RecipeLimits(value_mb=1), "value_mb", "2", "limits.value_mb"),
+        (ImportLimits(value_mb=1), "value_mb", "2", "--max-value-mb"),
+        (ImportLimits(), "value_mb", "2", "the environment variable MASKWEAVE_MAX_VALUE_MB"),
+        (ImportLimits(), "value_mb", "", "--max-value-mb or the environment variable MASKWEAVE_MAX_VALUE_MB"),
+        (ImportLimits(value_mb=1), "text_mb", "", "the environment variable MASKWEAVE_MAX_TEXT_MB"),
+        (ReadingLimits(), "text_mb", "", "the environment variable MASKWEAVE_MAX_TEXT_MB"),
+        (ReadingLimits(text_mb=1), "text_mb", "2", "text_mb of ReadingLimits"),
+    ],
+)
+def test_messages_name_the_setting_in_force(
+    limits: ReadingLimits, key: str, variable: str, named: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv({"value_mb": VALUE_SETTING, "text_mb": TEXT_SETTING}[key], variable)
+    with limited_to(limits):
+        assert setting_in_force(key) == named
 
 
 def test_limits_may_change_when_a_run_resumes() -> None:

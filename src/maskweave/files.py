@@ -21,12 +21,10 @@ import yaml
 
 from maskweave import locks
 from maskweave.errors import FullDisk, MaskweaveError, shown
-from maskweave.limits import reading
+from maskweave.limits import TEXT_SETTING, limits_in_force, setting_in_force
 
-MAX_TEXT_SETTING = "MASKWEAVE_MAX_TEXT_MB"
-"""Environment variable: the largest YAML or JSON file that is read, in MB."""
 MAX_TEXT_MB = 64.0
-"""Limit if the variable is not set."""
+"""The largest YAML or JSON file that is read, in MB, if neither a recipe nor the environment variable sets another limit."""
 MAX_ALIASED_NODES = 100_000
 """Most values that YAML aliases (`*name`) may add to those written in a file."""
 
@@ -293,16 +291,17 @@ def max_text_mb(limit: float = MAX_TEXT_MB) -> float:
     Raises:
         MaskweaveError: the variable is not a number above 0.
     """
-    setting = os.environ.get(MAX_TEXT_SETTING, "").strip()
-    own = reading().text_mb
-    if not setting and own is None:
+    setting = os.environ.get(TEXT_SETTING, "").strip()
+    number: float | None = limits_in_force().text_mb
+    if number is None and not setting:
         return limit
-    try:
-        number = float(setting if own is None else own)
-    except ValueError:
-        number = math.nan
-    if not number > 0:
-        raise MaskweaveError(f"{MAX_TEXT_SETTING} is {shown(setting)}; expected a number of megabytes above 0")
+    if number is None:
+        try:
+            number = float(setting)
+        except ValueError:
+            number = math.nan
+        if not number > 0:
+            raise MaskweaveError(f"{TEXT_SETTING} is {shown(setting)}; expected a number of megabytes above 0")
     return number if limit == MAX_TEXT_MB else max(limit, number)
 
 
@@ -312,7 +311,7 @@ def _parse(path: Path, parse: Any, language: str, limit: float | None) -> Any:
         if limit is not None and size > max_text_mb(limit):
             raise MaskweaveError(
                 f"{path}: a {language} file of {size:,.0f} MB, expected at most {max_text_mb(limit):g} MB; "
-                f"if you trust it, set the environment variable {MAX_TEXT_SETTING} to {math.ceil(size)}"
+                f"if you trust it, set {setting_in_force('text_mb')} to {math.ceil(size)}"
             )
         return parse(path.read_text(encoding="utf-8"))
     except MaskweaveError:

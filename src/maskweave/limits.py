@@ -6,9 +6,10 @@ all of them.
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import ClassVar
 
 from maskweave.errors import MaskweaveError, shown
 
@@ -63,11 +64,16 @@ BATCH_TOKENS = 2**28
 
 MOST_MB = 2**20
 """Largest limit of a file, in MB; not multiplied."""
+VALUE_SETTING = "MASKWEAVE_MAX_VALUE_MB"
+TEXT_SETTING = "MASKWEAVE_MAX_TEXT_MB"
 
 
 @dataclass(frozen=True)
 class ReadingLimits:
     """How large files may be that are read. A limit that is set replaces that of its environment variable."""
+
+    settings: ClassVar[Mapping[str, str]] = {}
+    """What users call the limits that they can set here."""
 
     value_mb: int | None = None
     """Memory in MB that one picture, array or other value may take while it is read, in each process that reads samples. By default `MASKWEAVE_MAX_VALUE_MB`, or 1024."""
@@ -77,33 +83,64 @@ class ReadingLimits:
     def __post_init__(self) -> None:
         for key in ("value_mb", "text_mb"):
             number = getattr(self, key)
-            if number is not None and (isinstance(number, bool) or not 1 <= number <= MOST_MB):
+            is_whole = isinstance(number, int) and not isinstance(number, bool)
+            if number is not None and not (is_whole and 1 <= number <= MOST_MB):
                 raise MaskweaveError(
                     f"{key} is {shown(number)}; expected a whole number of megabytes, 1 to {MOST_MB:,}"
                 )
 
+    @property
+    def are_set(self) -> bool:
+        return self.value_mb is not None or self.text_mb is not None
 
-_reading: ContextVar[ReadingLimits] = ContextVar("reading limits", default=ReadingLimits())  # noqa: B039 - it is frozen
+
+class RecipeLimits(ReadingLimits):
+    """The limits of a recipe."""
+
+    settings: ClassVar[Mapping[str, str]] = {"value_mb": "limits.value_mb", "text_mb": "limits.text_mb"}
 
 
-def reading() -> ReadingLimits:
+class ImportLimits(ReadingLimits):
+    """The limits of `maskweave data import`."""
+
+    settings: ClassVar[Mapping[str, str]] = {"value_mb": "--max-value-mb"}
+
+
+_in_force: ContextVar[ReadingLimits] = ContextVar("limits in force", default=ReadingLimits())  # noqa: B039 - it is frozen
+
+
+def limits_in_force() -> ReadingLimits:
     """Returns the limits of the files that are read here."""
-    return _reading.get()
+    return _in_force.get()
 
 
-def read_within(limits: ReadingLimits) -> None:
+def use_limits(limits: ReadingLimits) -> None:
     """Sets the limits of files for this thread, as a new one does not know those of the thread that starts it."""
-    _reading.set(limits)
+    _in_force.set(limits)
 
 
 @contextlib.contextmanager
-def reading_within(limits: ReadingLimits) -> Iterator[None]:
-    """Context in which files are read within these limits. Other threads need `read_within`."""
-    before = _reading.set(limits)
+def limited_to(limits: ReadingLimits) -> Iterator[None]:
+    """Context in which files are read within these limits. Other threads need `use_limits`."""
+    before = _in_force.set(limits)
     try:
         yield
     finally:
-        _reading.reset(before)
+        _in_force.reset(before)
+
+
+def setting_in_force(key: str) -> str:
+    """Returns the setting of the limit in force, for messages. If none is set: those that can be.
+
+    Args:
+        key: `value_mb` or `text_mb`.
+    """
+    limits = limits_in_force()
+    name = {"value_mb": VALUE_SETTING, "text_mb": TEXT_SETTING}[key]
+    own, variable = limits.settings.get(key, ""), f"the environment variable {name}"
+    if getattr(limits, key) is not None:
+        return own or f"{key} of {type(limits).__name__}"
+    return f"{own} or {variable}" if own and not os.environ.get(name, "").strip() else variable
 
 
 def check_most(key: str, number: float, most: float, fixed: bool = False) -> None:

@@ -65,10 +65,9 @@ def calls(run: Path, work: Path) -> dict[str, Call]:
     bundle.save(work / "bundle")
     make_index(bundle, Scenes(catalog.subset(["rgb"]), 2, 7), work / "index", views=["rgb"])
     index = Index(work / "index", bundle)
-    folder = lambda name: {"folder": work / name}  # noqa: E731
     return {
         "load": Call(load, {"folder_or_hub_id": str(work / "bundle"), "device": "cpu", "revision": None}),
-        "Bundle.save": Call(bundle.save, folder("saved")),
+        "Bundle.save": Call(bundle.save, {"place": work / "saved"}),
         "Bundle.to": Call(bundle.to, {"device": "cpu"}),
         "Bundle.generate": Call(bundle.generate, {"inputs": inputs, "targets": targets, "seed": 0, "edit": {"depth": 0.5}, "schedule": None}),
         "Bundle.generate_batch": Call(bundle.generate_batch, {"inputs": [inputs], "targets": targets, "seeds": [0], "batch_size": 2}),
@@ -80,7 +79,7 @@ def calls(run: Path, work: Path) -> dict[str, Call]:
         "Bundle.tiles": Call(bundle.tiles, {"scene": inputs, "targets": targets, "overlap": 0.5, "seed": 0, "batch_size": 2, "folder": work / "tiled"}),
         "Bundle.encoder": Call(bundle.encoder, {"modalities": ["rgb"], "precision": "float32"}),
         "Bundle.read": Call(bundle.read, {"inputs": inputs}),
-        "Generated.save": Call(result.save, folder("result")),
+        "Generated.save": Call(result.save, {"folder": work / "result"}),
         "sheet_of": Call(sheet_of, {"results": [result], "title": "", "tile": 32}),
         "Schedule.save": Call(schedule.save, {"path": work / "s.yaml"}),
         "load_schedule": Call(load_schedule, {"path": work / "schedule.yaml"}),

@@ -1,4 +1,4 @@
-"""Commands in forks of this process, which start in milliseconds, and the faults that befall them there."""
+"""Commands in forks of this process, which start in milliseconds, and the faults put into them."""
 
 import errno
 import os
@@ -15,6 +15,7 @@ from typing import NoReturn
 
 from maskweave import files
 from maskweave.cli.main import main
+from maskweave.training import checkpoint_files
 
 HUNG = -99
 """Exit code of a command that did not end in time."""
@@ -73,7 +74,7 @@ def killed_after(seconds: float) -> Callable[[], None]:
     return lambda: signal.setitimer(signal.ITIMER_PROF, max(seconds, 1e-3)) and None
 
 
-def befallen_after(seconds: float, fault: Callable[[], None]) -> Callable[[], None]:
+def fault_after(seconds: float, fault: Callable[[], None]) -> Callable[[], None]:
     """Something is done after so many seconds of the process's processor time."""
 
     def prepare() -> None:
@@ -87,7 +88,7 @@ def full_after(writes: int, used: Path) -> Callable[[], None]:
     """The disk has room for so many files and folders. `used` says whether the command needed more."""
 
     def prepare() -> None:
-        left, sync = writes, files._sync
+        left, sync = writes, files.make_durable
 
         def full(path: Path) -> None:
             nonlocal left
@@ -97,7 +98,7 @@ def full_after(writes: int, used: Path) -> Callable[[], None]:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
             sync(path)
 
-        files._sync = full
+        files.make_durable = checkpoint_files.make_durable = full
 
     return prepare
 

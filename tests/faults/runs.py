@@ -17,7 +17,7 @@ from damage import Outcome
 from forks import (
     HUNG,
     Fork,
-    befallen_after,
+    fault_after,
     full_after,
     jumping_clock,
     killed_after,
@@ -130,8 +130,11 @@ class Runs:
         for writes in (number % 10_000, rng.randrange(60)):
             used.unlink(missing_ok=True)
             code, said = self._call(run, full_after(writes, used))
-            if used.exists() and not (code == 1 and "no space left while writing" in said and "Traceback" not in said):
+            told = code == 1 and "no space left while writing" in said and "Traceback" not in said
+            if not (told or (code == 0 and not used.exists())):
                 return "raw", f"exit code {code}: {said}"
+            if writes == 0 and not used.exists():
+                return "raw", "a run without any space wrote everything"
         result, said = self._finished(run)
         return ("clear" if result == "accepted" and used.exists() else result), said
 
@@ -149,7 +152,7 @@ class Runs:
         return ("clear" if result == "accepted" and code else result), again
 
     def _vanishing_folder(self, run: Path, rng: random.Random, number: int) -> tuple[str, str]:
-        code, said = self._call(run, befallen_after(rng.uniform(0, self.seconds), lambda: remove_one(run, rng)))
+        code, said = self._call(run, fault_after(rng.uniform(0, self.seconds), lambda: remove_one(run, rng)))
         return self._judged(code, said), said
 
     def _read_only_folder(self, run: Path, rng: random.Random, number: int) -> tuple[str, str]:

@@ -1,9 +1,12 @@
 """A part of the fault bench: damaged files and requests give clear errors or correct values, never another exception. `make faults` tries more."""
 
+import random
 from pathlib import Path
 
 import pytest
 from damage import Cases
+from forks import Fork, full_after
+from runs import Runs
 
 COUNT = {
     "value": 60,
@@ -31,3 +34,42 @@ def test_damage_is_told_or_harmless(kind: str, cases: Cases) -> None:
     assert not [outcome for outcome in outcomes if outcome.result not in ("clear", "accepted")]
     if kind != "import":
         assert any(outcome.result == "clear" for outcome in outcomes), "nothing was damaged"
+
+
+@pytest.mark.parametrize(("writes", "code", "message"), [(0, 1, "no space left while writing"), (10_000, 0, "")])
+def test_a_disk_is_full_in_a_fork(
+    writes: int, code: int, message: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    used = tmp_path / "used"
+    with capfd.disabled():  # the fork prints to a file
+        fork = Fork(["data", "scenes", tmp_path / "out", "--count=1"], tmp_path / "said", full_after(writes, used))
+        found, said = fork.wait()
+    assert found == code and message in said and used.exists() == bool(code), said
+
+
+@pytest.mark.parametrize(
+    ("code", "said", "is_used", "result"),
+    [
+        (1, "no space left while writing x", True, "clear"),
+        (1, "x: no such file", True, "raw"),
+        (1, "x: no such file", False, "raw"),
+        (0, "", True, "raw"),
+        (0, "", False, "raw"),  # without any space, it wrote everything
+        (70, "", False, "raw"),  # the fault could not be prepared
+        (-9, "", True, "raw"),
+    ],
+)
+def test_what_is_no_clear_error_of_a_full_disk(
+    code: int, said: str, is_used: bool, result: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = Runs.__new__(Runs)  # without the run to compare with
+    runs.folder = tmp_path
+
+    def call(*_: object) -> tuple[int, str]:
+        if is_used:
+            (tmp_path / "used").touch()
+        return code, said
+
+    monkeypatch.setattr(runs, "_call", call)
+    monkeypatch.setattr(runs, "_finished", lambda run: ("accepted", ""))
+    assert runs._full_disk(tmp_path / "run", random.Random(0), 0)[0] == result

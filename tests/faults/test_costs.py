@@ -92,7 +92,12 @@ def costs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Cost]:
     [
         *((name, f"{name}.yaml", 100, 2) for name in yaml_bombs()),
         ("tar", "a header of 8,589,93", 50, 1),
-        ("npz", "takes 268,435,456 bytes; expected at most 267,386,880, see MASKWEAVE_MAX_VALUE_MB", 50, 1),
+        (
+            "npz",
+            "takes 268,435,456 bytes; expected at most 267,386,880; if you trust the file, raise the environment variable MASKWEAVE_MAX_VALUE_MB",
+            50,
+            1,
+        ),
         ("picture, refused", "decoding 4000 × 4000 pixels takes 192,000,000 bytes", 50, 1),
         ("masks", "130,000 instances; expected at most 2,048", 300, 5),
         ("picture", "ndarray", 184 + 30, 5),

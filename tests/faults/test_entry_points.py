@@ -1,5 +1,6 @@
 """Wrong arguments of every public function: one clear error, or a result, but no other exception."""
 
+import inspect
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,8 @@ NAMES = (
 def found(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Call]:
     made = calls(tiny_run, tmp_path_factory.mktemp("calls"))
     assert tuple(made) == NAMES
+    for call in made.values():
+        inspect.signature(call.function).bind(**call.arguments)  # raises if an argument has another name now
     return made
 
 

@@ -67,10 +67,43 @@ def test_evaluation_and_report_of_a_run_that_is_written_to(
 ) -> None:
     shutil.copytree(tiny_run, other, dirs_exist_ok=True)
     before = {path.name: path.read_bytes() for path in (other / "evaluation.json", other / "report.html")}
-    for words in (["evaluate", str(other)], ["report", str(other)], ["evaluate", str(other), "--suite=scenes"]):
+    probe = ["probe", str(other), "scenes", "--samples=24", "--validation=8", "--inputs=rgb", "--target=metadata", "--label=object_count", "--catalog=scenes"]  # fmt: skip
+    for words in (
+        ["evaluate", str(other)],
+        ["report", str(other)],
+        ["evaluate", str(other), "--suite=scenes"],
+        probe,
+        [*probe, "--fractions=0.5,1"],
+    ):
         assert main(words) == 1
         assert "is writing to this folder" in capsys.readouterr().err, words
     assert before == {name: (other / name).read_bytes() for name in before}
+    assert not [*other.glob("probe.json"), *other.glob("fractions.*")]
+
+
+def test_evaluation_of_an_index_that_is_written_to(
+    tiny_run: Path, other: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    index = other.with_name("index")
+    words = ["retrieve", "index", str(tiny_run), "scenes", f"--out={index}", "--samples=4", "--views=rgb"]
+    assert main(words) == 0
+    shutil.copytree(index, other, dirs_exist_ok=True)
+    assert main(["retrieve", "evaluate", str(other), "--query=rgb"]) == 1
+    assert "is writing to this folder" in capsys.readouterr().err
+    assert not (other / "recall.json").exists()
+
+
+def test_two_transfers_with_shares_into_one_folder(
+    tiny_run: Path, other: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = other.with_name("transfer.yaml")
+    recipe.write_text(
+        f"start: {tiny_run}\ninputs: [rgb]\ntarget: depth\ndata: {{source: scenes, samples: 16, validation: 8}}\n"
+        "train: {steps: 2, batch_size: 4}\n"
+    )
+    assert main(["transfer", str(recipe), f"--out={other}", "--fractions=0.5,1"]) == 1
+    assert "is writing to this folder" in capsys.readouterr().err
+    assert [path.name for path in other.iterdir()] == [".lock"]
 
 
 def test_what_is_generated_leaves_no_lock(tiny_run: Path, tmp_path: Path) -> None:

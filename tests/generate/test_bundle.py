@@ -352,6 +352,11 @@ def other_width(run: Path) -> None:
     path.write_text(path.read_text().replace('"width": 32', '"width": 64'))
 
 
+def no_entries(run: Path) -> None:
+    path = run / "model" / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "entries": None}))
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -380,6 +385,7 @@ def other_width(run: Path) -> None:
             other_model,
             "model: modalities.yaml has changed since the model was trained (different entries: spectrum, ",
         ),
+        (no_entries, "has changed since the model was trained (different entries: all)"),
         (other_width, "safetensors does not match the model's architecture. of another shape: "),
     ],
 )

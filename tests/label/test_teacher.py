@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +44,18 @@ def test_features_are_the_model_s_own(tmp_path: Path) -> None:
     np.testing.assert_allclose(found, expected, atol=1e-4)
     alone = teacher([{"rgb": pictures[1]}])
     np.testing.assert_allclose(alone[0], found[1], atol=1e-5)
+
+
+def test_pictures_are_scaled_to_one_around_0_if_the_network_does_not_say_how(tmp_path: Path) -> None:
+    settings = Path(dinov2(tmp_path / "dinov2"), "preprocessor_config.json")
+    content = json.loads(settings.read_text())
+    settings.write_text(json.dumps({k: v for k, v in content.items() if k not in ("image_mean", "image_std")}))
+    teacher = Teacher(str(settings.parent), catalog("rgb"))
+    value = np.full((64, 64, 3), [0, 51, 255], np.uint8)
+    pixels = torch.tensor([-1, -0.6, 1]).view(1, 3, 1, 1).expand(1, 3, 28, 28)
+    with torch.inference_mode():
+        expected = teacher.model(pixels).pooler_output
+    np.testing.assert_allclose(teacher([{"rgb": value}]), expected, atol=1e-4)
 
 
 def test_fingerprints_tell_networks_apart(tmp_path: Path) -> None:

@@ -26,14 +26,14 @@ from maskweave.training import launch
 launch.BEAT, launch.LOOK_EVERY, launch.MOST_SILENT, launch.GRACE = 0.2, 1, 50, 1.0
 full = os.environ.get("FULL_RANK")
 if full == os.environ["RANK"]:
-    left, sync = int(os.environ["FULL_AFTER"]), files._sync
+    left, sync = int(os.environ["FULL_AFTER"]), files.make_durable
     def no_space(path):
         global left
         left -= "tokens" in str(path)
         if left < 0:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
         sync(path)
-    files._sync = no_space
+    files.make_durable = no_space
 sys.exit(main(sys.argv[1:]))
 """
 """Ten seconds of silence mean that a process is lost, instead of ten minutes."""

@@ -14,7 +14,7 @@ from maskweave.data.remote import is_remote
 from maskweave.data.stats import data_stats as stats_of
 from maskweave.errors import MaskweaveError
 from maskweave.label.derive import label
-from maskweave.limits import ReadingLimits, reading_within
+from maskweave.limits import ImportLimits, limited_to
 from maskweave.modality.catalogs import Catalog, load_catalog
 from maskweave.ranks import JobPart
 from maskweave.report.data_stats import stats_path, stats_text, write_stats
@@ -106,10 +106,10 @@ def data_import_arguments(parser: ArgumentParser) -> None:
 def data_import(given: Namespace) -> None:
     catalog = load_catalog(given.catalog)
     try:
-        limits = ReadingLimits(value_mb=given.get("max_value_mb"))
+        limits = ImportLimits(value_mb=given.get("max_value_mb"))
     except MaskweaveError as error:
         raise MaskweaveError(f"--max-value-mb: {error}") from error
-    with reading_within(limits):
+    with limited_to(limits):
         report = divide(lambda part: _imported(given, catalog, part), part_of(given))
     print(report)
 

@@ -20,6 +20,7 @@ from maskweave.retrieve.sources import open_indexed
 from maskweave.training.distributed import local_device
 from maskweave.training.launch import divide
 from maskweave.training.recipe import load_recipe
+from maskweave.training.run_folder import writing
 
 
 def retrieve_index_arguments(parser: ArgumentParser) -> None:
@@ -166,9 +167,12 @@ def retrieve_evaluate(given: Namespace) -> None:
         raise MaskweaveError("--query is missing; see maskweave retrieve evaluate --help")
     opened = Index(given.index, device=local_device(given.device))
     source = _data_of(opened)
-    rows = [recall(opened, source, names("query", row), given.against, workers=given.workers) for row in given.query]
     path = opened.folder / "recall.json"
-    write_json(path, [asdict(row) for row in rows])
+    with writing(opened.folder):
+        rows = [
+            recall(opened, source, names("query", row), given.against, workers=given.workers) for row in given.query
+        ]
+        write_json(path, [asdict(row) for row in rows])
     print(f"{describe(rows)}\nwritten to {path}")
 
 

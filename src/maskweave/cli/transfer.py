@@ -125,19 +125,21 @@ def probe(given: Namespace) -> None:
     catalog = joined(bundle.catalog, load_catalog(given.catalog)) if given.catalog else bundle.catalog
     catalog = with_learned_of(catalog, bundle.tokenizers)
     examples = open_examples(data, catalog, inputs, given.target, given.label)
+    folder = Path(given.run)
     if given.fractions:
-        shares, folder = parse_fractions(given.fractions), Path(given.run)
-        points = probe_curve(features, examples, shares, folder, data.seed, given.statistics, workers=given.workers)
+        shares = parse_fractions(given.fractions)
+        with writing(folder):
+            points = probe_curve(features, examples, shares, folder, data.seed, given.statistics, workers=given.workers)
         if rank():
             return
         print(f"{text_table(*curve_table(points))}\nwritten to {folder / 'fractions.json'} and fractions.png")
         return
-    rows = probe_features(features, examples, data.seed, given.statistics, workers=given.workers)
-    if rank():
-        return
-    path = Path(given.run) / "probe.json"
-    write_rows(rows, path)
-    print(f"{table(rows)}\nwritten to {path}")
+    with writing(folder):
+        rows = probe_features(features, examples, data.seed, given.statistics, workers=given.workers)
+        if rank():
+            return
+        write_rows(rows, folder / "probe.json")
+    print(f"{table(rows)}\nwritten to {folder / 'probe.json'}")
 
 
 def evaluate_suite(run: str, name: str, device: str = "auto") -> str:

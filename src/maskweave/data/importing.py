@@ -28,7 +28,7 @@ from maskweave.data.texts import describe_texts, text_modalities
 from maskweave.data.transforms import fit
 from maskweave.errors import BadSample, MaskweaveError
 from maskweave.files import read_json, remove, sweep, write_json
-from maskweave.limits import ReadingLimits, read_within, reading
+from maskweave.limits import limits_in_force, use_limits
 from maskweave.locks import NAME as LOCK
 from maskweave.locks import lock
 from maskweave.modality.catalogs import Catalog
@@ -151,7 +151,7 @@ def write_shards(
     skips = ErrorBudget(limit)
     with (
         progress("import", sum(len(some.indices) for some in mine), quiet=not part.count) as bar,
-        ThreadPoolExecutor(jobs, initializer=read_within, initargs=(reading(),)) as pool,
+        ThreadPoolExecutor(jobs, initializer=use_limits, initargs=(limits_in_force(),)) as pool,
     ):
         for some in mine:
             record = some.finished()
@@ -216,7 +216,8 @@ class _Range:
         entries = {name: plain(m.value) for name, m in self.samples.entries.items()}
         state = self.samples.state(self.indices.start, self.indices.stop)
         # Files that were too large may not be any more.
-        own = [] if reading() == ReadingLimits() else [plain(reading())]
+        limits = limits_in_force()
+        own = [plain(limits)] if limits.are_set else []
         content = json.dumps([FORMAT, self.bad, entries, state, *own]).encode("utf-8", "surrogatepass")
         return "" if state is None else hashlib.sha256(content).hexdigest()
 

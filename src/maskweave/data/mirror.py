@@ -3,7 +3,7 @@
     CACHE/mirrors/HASH/NAME/…      the files of s3://bucket/NAME
     CACHE/locks/HASH               held while a process uses the mirror
 
-Tars keep their name, size and date, but have no content: `reading` reads them whole, through the cache, when they are used, and the tars that follow
+Tars keep their name, size and date, but have no content: `with_local` reads them whole, through the cache, when they are used, and the tars that follow
 ahead. All other files are copied when the folder is opened, and must fit into the cache.
 """
 
@@ -116,7 +116,7 @@ def local_place(place: str) -> str:
     return str(root / name) if name else str(root)
 
 
-def reading(path: Path, read: Callable[[Path], T]) -> T:
+def with_local(path: Path, read: Callable[[Path], T]) -> T:
     """Returns what `read` makes of a tar, which may be in a mirror."""
     mirror, name = _find(path)
     return mirror.use(name, read) if mirror is not None and name in mirror.tars else read(path)

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from maskweave.arguments import check_arguments
-from maskweave.data.mirror import reading
+from maskweave.data.mirror import with_local
 from maskweave.data.parts import read_part
 from maskweave.data.source import check_key
 from maskweave.data.transforms import fit
@@ -102,7 +102,7 @@ class Scan(NamedTuple):
 
 def scan(path: Path, split: Callable[[str], tuple[str, str]] = split_ending) -> Scan:
     """Scan a tar, which may be in remote storage; see `_scan`."""
-    return reading(path, lambda local: _scan(local, str(path), split))
+    return with_local(path, lambda local: _scan(local, str(path), split))
 
 
 def _scan(local: Path, path: str, split: Callable[[str], tuple[str, str]]) -> Scan:
@@ -271,7 +271,7 @@ class Shards:
                 raise BadSample(table.damage)
             return None
         try:
-            content = reading(self.path(shard, name), partial(read_range, offset=offset, size=size))
+            content = with_local(self.path(shard, name), partial(read_range, offset=offset, size=size))
             if len(content) != size:
                 raise OSError(0, f"read {len(content):,} of {size:,} bytes at byte {offset:,}")
         except OSError as error:

@@ -6,7 +6,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from maskweave.errors import BadSample
-from maskweave.limits import ReadingLimits, reading_within
+from maskweave.limits import ReadingLimits, limited_to
 from maskweave.values.base import TextLabels
 
 MAX_KEY_CHARACTERS = 1000
@@ -104,7 +104,7 @@ class LimitedSource:
         return len(self.source)
 
     def __getitem__(self, i: int) -> dict[str, Any]:
-        with reading_within(self.limits):
+        with limited_to(self.limits):
             return self.source[i]
 
     def key(self, i: int) -> str:

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from maskweave.data.mirror import reading, version
+from maskweave.data.mirror import version, with_local
 from maskweave.data.part_source import FilePart, PartSource
 from maskweave.data.shards import Scan, read_range, scan
 from maskweave.errors import BadSample, MaskweaveError
@@ -226,7 +226,7 @@ def _ending_of(field: str, entry: Modality) -> int:
 def bytes_at(path: Path, offset: int, size: int, where: str) -> bytes:
     """Returns a member of a plain tar; raises BadSample if it is not complete."""
     try:
-        content = reading(path, functools.partial(read_range, offset=offset, size=size))
+        content = with_local(path, functools.partial(read_range, offset=offset, size=size))
     except OSError as error:
         raise BadSample(f"{where}: cannot be read: {error.strerror}") from error
     if len(content) != size:
@@ -264,7 +264,7 @@ def unpacked(path: Path, version: tuple[int, ...]) -> Path:
         return plain
     with write_aside(plain) as aside, open(aside, "wb") as out:
         try:
-            with reading(path, gzip.open) as stream:
+            with with_local(path, gzip.open) as stream:
                 while chunk := stream.read1(2**16):  # unlike read, returns what comes before a fault
                     out.write(chunk)
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:

@@ -24,7 +24,6 @@ def save_model(model: nn.Module, catalog: Catalog, folder: Path, checkpoint: str
     """
     family = family_of(model)
     with write_aside(folder / "model") as aside:
-        aside.mkdir()
         config = {
             "format": FORMAT,
             "family": family.name,

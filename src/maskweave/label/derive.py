@@ -23,7 +23,7 @@ from maskweave.data.error_budget import SKIPPED, ErrorBudget, Fault, listed, rea
 from maskweave.data.shards import FORMAT, SAMPLES_IN_MEMORY, Shards, Tars
 from maskweave.errors import BadSample, MaskweaveError
 from maskweave.files import digest, read_json, remove, sweep, write_json
-from maskweave.limits import read_within, reading
+from maskweave.limits import limits_in_force, use_limits
 from maskweave.locks import lock
 from maskweave.modality.catalogs import Catalog
 from maskweave.progress import Progress, progress
@@ -104,7 +104,7 @@ def _label(shards: Shards, limit: float, jobs: int, part: JobPart) -> LabelRepor
     kept = 0
     with (
         progress("label", sum(len(shards.keys_of(shard)) for shard in mine), quiet=not part.count) as bar,
-        ThreadPoolExecutor(jobs, initializer=read_within, initargs=(reading(),)) as pool,
+        ThreadPoolExecutor(jobs, initializer=use_limits, initargs=(limits_in_force(),)) as pool,
     ):
         for shard in mine:
             if work.finished(shard):

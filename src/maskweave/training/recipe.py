@@ -14,7 +14,7 @@ from maskweave.data.remote import is_remote
 from maskweave.errors import MaskweaveError, shown
 from maskweave.families.base import Family, ModelSettings, family_named
 from maskweave.files import read_yaml
-from maskweave.limits import ReadingLimits
+from maskweave.limits import RecipeLimits
 from maskweave.modality.catalogs import Catalog, load_catalog
 from maskweave.training.data_settings import DataSettings
 from maskweave.training.settings import TrainSettings
@@ -93,7 +93,7 @@ class Recipe:
     """The model family and its settings."""
     train: TrainSettings = field(default_factory=TrainSettings)
     evaluate: EvaluateSettings = field(default_factory=EvaluateSettings)
-    limits: ReadingLimits = field(default_factory=ReadingLimits)
+    limits: RecipeLimits = field(default_factory=RecipeLimits)
     """How large the files of the data may be."""
     start: str = ""
     """Folder of a finished run or bundle whose weights training starts from (`maskweave import` makes a bundle from a published checkpoint). Modalities that it lacks are randomly initialized."""

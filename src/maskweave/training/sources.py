@@ -15,7 +15,7 @@ from maskweave.data.split import Divided, divide, some_by_hash, take_evenly
 from maskweave.data.table_source import NAME
 from maskweave.data.texts import describe_texts, text_modalities
 from maskweave.errors import MaskweaveError, shown
-from maskweave.limits import ReadingLimits, reading_within
+from maskweave.limits import limited_to
 from maskweave.modality.catalogs import Catalog, load_catalog
 from maskweave.tokenizers.text import TextTokenizer
 from maskweave.training.data_settings import DataSettings
@@ -49,9 +49,9 @@ def open_sources(
     counts = apportion(list(recipe.data.weights.values()), samples).tolist()
     for (name, data), count in zip(recipe.data.sets().items(), counts, strict=True):
         try:
-            with reading_within(recipe.limits):
+            with limited_to(recipe.limits):
                 source = _open(data, catalog, part, seed, max(count, 1) if samples else 0, spread)
-            sources[name] = source if recipe.limits == ReadingLimits() else LimitedSource(source, recipe.limits)
+            sources[name] = LimitedSource(source, recipe.limits) if recipe.limits.are_set else source
         except MaskweaveError as error:
             if not name:
                 raise
@@ -145,7 +145,7 @@ def describe_recipe_texts(recipe: Recipe, catalog: Catalog) -> list[str]:
         trained = {v: TextTokenizer.load(path) for v, path in ready.items() if (path / "config.json").exists()}
         only = catalog.subset(m.name for m in texts)
         heading = recipe.data.headings[name]
-        with reading_within(recipe.limits):
+        with limited_to(recipe.limits):
             described = describe_texts(_open(data, only, "train", None, 0, False), only, trained)
         lines += [heading + line for line in described]
     return lines

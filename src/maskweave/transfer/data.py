@@ -16,7 +16,7 @@ from maskweave.data.source import Source
 from maskweave.data.split import Split, divide, group_of, grouping, hash_names, put_last, some_by_hash
 from maskweave.data.weights import weights_of
 from maskweave.errors import BadSample, LackingSample, MaskweaveError
-from maskweave.limits import reading, reading_within
+from maskweave.limits import limited_to, limits_in_force
 from maskweave.masking.inputs import TransferBatch, raw_inputs, read_inputs
 from maskweave.modality.catalogs import Catalog
 from maskweave.tokenizers.base import Tokenizer
@@ -54,7 +54,7 @@ class Examples:
         self.group = group_of(grouping(source, split or Split()))
         self.partial = partial
         """Whether samples may lack some of the inputs."""
-        self.limits = reading()
+        self.limits = limits_in_force()
         """The limits in force now; samples are read within them in any process."""
         self.reads = [catalog[n].reads for n in inputs]
         wanted = self.reads + ([target.modality.reads] if target.modality else [])
@@ -82,7 +82,7 @@ class Examples:
             LackingSample: the sample lacks an input or the target.
             BadSample: it is unusable.
         """
-        with noting("part") as notes, reading_within(self.limits):
+        with noting("part") as notes, limited_to(self.limits):
             sample = self.source[self.indices[i]]
         missing = [name for name in self.wanted if sample.get(name) is None]
         optional = self.reads if self.partial and any(sample.get(name) is not None for name in self.reads) else []

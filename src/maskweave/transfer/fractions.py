@@ -17,10 +17,11 @@ from maskweave.errors import MaskweaveError, shown
 from maskweave.evaluate.run import EvaluationRow
 from maskweave.files import write_aside, write_json
 from maskweave.generate.features import FeatureExtractor
-from maskweave.limits import reading_within
+from maskweave.limits import limited_to
 from maskweave.ranks import is_main_process
 from maskweave.report.curves import COLORS, GRAY, as_png, open_panels
 from maskweave.report.tables import short_number
+from maskweave.training.run_folder import writing
 from maskweave.transfer.data import Parts, open_examples
 from maskweave.transfer.probe import Labeled, probe_features, probe_rows
 from maskweave.transfer.recipe import TransferRecipe
@@ -72,15 +73,16 @@ def transfer_curve(
     Raises:
         MaskweaveError: as `run_transfer`; a share is too small.
     """
-    with reading_within(recipe.limits):
+    with limited_to(recipe.limits):
         parts = open_examples(recipe.data, recipe.load_catalog(), recipe.inputs, recipe.target, recipe.label)
     points = []
-    for share, count in zip(fractions, counts(fractions, len(parts.train)), strict=True):
-        some = replace(recipe, data=replace(recipe.data, samples=count))
-        rows = run_transfer(some, folder / f"fraction-{share:g}", command)
-        points.append(CurvePoint(share, count, rows))
-    if is_main_process():
-        write_curve(points, folder)
+    with writing(folder):
+        for share, count in zip(fractions, counts(fractions, len(parts.train)), strict=True):
+            some = replace(recipe, data=replace(recipe.data, samples=count))
+            rows = run_transfer(some, folder / f"fraction-{share:g}", command)
+            points.append(CurvePoint(share, count, rows))
+        if is_main_process():
+            write_curve(points, folder)
     return points
 
 

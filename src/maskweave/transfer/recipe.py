@@ -12,7 +12,7 @@ from maskweave.config import build
 from maskweave.data.augment import Augment
 from maskweave.data.split import Split
 from maskweave.errors import MaskweaveError, shown
-from maskweave.limits import ReadingLimits
+from maskweave.limits import RecipeLimits
 from maskweave.modality.catalogs import Catalog, load_catalog, load_saved_catalog
 from maskweave.models.sample_heads import NumberForm
 from maskweave.models.warm_start import has_other_channels
@@ -211,7 +211,7 @@ class TransferRecipe:
     head: HeadSettings = field(default_factory=HeadSettings)
     loss: LossSettings = field(default_factory=LossSettings)
     train: TrainSettings = field(default_factory=TrainSettings)
-    limits: ReadingLimits = field(default_factory=ReadingLimits)
+    limits: RecipeLimits = field(default_factory=RecipeLimits)
     """How large the files of the data may be."""
     seed: int = 0
     """Seed of initialization, shuffling and augmentation."""

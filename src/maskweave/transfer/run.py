@@ -12,7 +12,7 @@ from maskweave.data.reading import read
 from maskweave.errors import MaskweaveError
 from maskweave.evaluate.run import EvaluationRow, write_rows
 from maskweave.files import write_aside
-from maskweave.limits import reading_within
+from maskweave.limits import limited_to
 from maskweave.modality.catalogs import Catalog
 from maskweave.models.encoder import Encoder
 from maskweave.models.sample_heads import NumberHead
@@ -56,7 +56,7 @@ def run_transfer(recipe: TransferRecipe, folder: Path, command: str = "") -> lis
     Raises:
         MaskweaveError: the recipe, the starting model and the data do not fit together, or the folder holds another run.
     """
-    with writing(folder), reading_within(recipe.limits):
+    with writing(folder), limited_to(recipe.limits):
         return _run(recipe, folder, command)
 
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from maskweave.errors import BadSample
 from maskweave.files import parse_json
-from maskweave.limits import reading, whole_setting
+from maskweave.limits import VALUE_SETTING, limits_in_force, setting_in_force, whole_setting
 from maskweave.values.remarks import remark
 
 if TYPE_CHECKING:
@@ -29,9 +29,7 @@ MAX_PIXELS = 64_000_000
 MAX_BYTES = 256 * 2**20
 """Size of one file or tar member; larger ones are not read."""
 MAX_ARRAY_BYTES = 2**30
-"""Memory that one array or picture may take while it is read, if the variable is not set; checked before memory is allocated."""
-VALUE_SETTING = "MASKWEAVE_MAX_VALUE_MB"
-"""Environment variable: the same in megabytes, in each process that reads samples. `limits.value_mb` of a recipe replaces it."""
+"""Memory that one array or picture may take while it is read, if no other limit is set; checked before memory is allocated."""
 PICTURE_COPIES = 4
 """Copies of a picture's points that exist at once while it is decoded."""
 MAX_JSON_BYTES = 32 * 2**20
@@ -48,9 +46,14 @@ def max_value_bytes() -> int:
     Raises:
         MaskweaveError: the environment variable is not a whole number of 1 or more.
     """
-    if (megabytes := reading().value_mb) is not None:
+    if (megabytes := limits_in_force().value_mb) is not None:
         return megabytes * 2**20
     return whole_setting(VALUE_SETTING, 0) * 2**20 if os.environ.get(VALUE_SETTING, "").strip() else MAX_ARRAY_BYTES
+
+
+def expected_at_most(most: int) -> str:
+    """Returns the end of a message about a value that takes more memory than it may."""
+    return f"expected at most {most:,}; if you trust the file, raise {setting_in_force('value_mb')}"
 
 
 def check_size(content: bytes, where: str) -> None:
@@ -203,7 +206,7 @@ def check_picture(picture: Any, where: str) -> None:
     size, most = picture.width * picture.height * len(picture.getbands()) * PICTURE_COPIES, max_value_bytes()
     if size > most:
         raise BadSample(
-            f"{where}: decoding {picture.width} × {picture.height} pixels takes {size:,} bytes; expected at most {most:,}, see {VALUE_SETTING} and limits.value_mb"
+            f"{where}: decoding {picture.width} × {picture.height} pixels takes {size:,} bytes; {expected_at_most(most)}"
         )
 
 

@@ -117,7 +117,7 @@ def check_array(shape: Sequence[int], dtype: np.dtype, where: str) -> int:
     size, most = math.prod(map(int, shape)) * dtype.itemsize, files.max_value_bytes()
     if min(shape, default=0) < 0 or max(size, *map(int, shape), 0) > most:
         raise BadSample(
-            f"{where}: shape {tuple(map(int, shape))} of {dtype} takes {size:,} bytes; expected at most {most:,}, see {files.VALUE_SETTING} and limits.value_mb"
+            f"{where}: shape {tuple(map(int, shape))} of {dtype} takes {size:,} bytes; {files.expected_at_most(most)}"
         )
     return size
 

@@ -1,0 +1,73 @@
+"""What the run of faults counts as noticed: a test that failed, never a run in which no test did."""
+
+import sys
+
+import mutants
+import pytest
+
+FAULT = mutants.Fault(
+    mutants.PACKAGE / "errors.py", 1, 0, 0, "", "no fault", (mutants.ROOT / "tests" / "test_errors.py",)
+)
+SAID = """\
+FE
+FAILED tests/test_errors.py::test_a[x - y] - assert 0
+ERROR tests/test_files.py::test_b - OSError: a - b
+ERROR tests/test_hub.py
+ERROR tests/test_ranks.py - ImportError
+"""
+
+
+def test_names_of_tests_that_failed() -> None:
+    names = ["test_errors.py::test_a[x - y]", "test_files.py::test_b", "test_hub.py", "test_ranks.py"]
+    assert mutants.failures(SAID) == [f"tests/{name}" for name in names]
+
+
+@pytest.mark.parametrize(
+    ("code", "said", "found"),
+    [
+        (0, "", ""),
+        (1, SAID, "tests/test_errors.py::test_a[x - y]"),
+        (1, "", "exit code 1"),
+        (-9, SAID, "timeout"),
+        (-11, "", "exit code -11"),
+    ],
+)
+def test_what_notices_a_fault(code: int, said: str, found: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mutants, "run_tests", lambda *_: (code, said))
+    assert mutants.notices(FAULT, 1) == found
+    assert mutants.is_test(found) == ("::" in found)
+
+
+@pytest.mark.parametrize("code", [2, 3, 4, 5, 70])
+def test_runs_without_a_result_end_the_program(code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mutants, "run_tests", lambda *_: (code, "said"))
+    for call in (lambda: mutants.notices(FAULT, 1), lambda: mutants.not_theirs(["tests/test_errors.py::test_a"], 1)):
+        with pytest.raises(SystemExit, match="pytest .* tests/test_errors.py.*:\nsaid"):
+            call()
+
+
+@pytest.mark.parametrize(
+    ("found", "without", "counted"),
+    [
+        ("timeout", (0, ""), 1),
+        ("timeout", (-9, ""), 0),
+        ("exit code -11", (1, SAID), 0),
+        ("tests/test_hub.py", (1, SAID), 0),
+        ("tests/test_errors.py::test_a[x - y]", (1, SAID), 0),
+        ("tests/test_errors.py::test_a[z]", (1, SAID), 1),
+        ("tests/test_errors.py::test_a[z]", (0, ""), 1),
+    ],
+)
+def test_what_fails_without_a_fault_has_noticed_nothing(
+    found: str,
+    without: tuple[int, str],
+    counted: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(mutants, "chosen", lambda *_: iter([FAULT]))
+    monkeypatch.setattr(mutants, "notices", lambda *_: found)
+    monkeypatch.setattr(mutants, "run_tests", lambda *_: without)
+    monkeypatch.setattr(sys, "argv", ["mutants.py", "--count=1"])
+    mutants.main()
+    assert f"caught {counted} of 1" in capsys.readouterr().out
