@@ -1,7 +1,6 @@
 """The decoding schemes: what they settle when, that samples are independent of each other, that caching changes nothing."""
 
 import copy
-import dataclasses
 import itertools
 
 import numpy as np
@@ -17,7 +16,6 @@ from maskweave.generate.sequences import Gaps
 from maskweave.generate.token_state import TokenState, pack_inputs
 from maskweave.masking.batch import TokenSlice, pack
 from maskweave.modality.decoding import Decoding
-from maskweave.models.encoder_cache import EncoderCache
 from maskweave.models.kv_cache import KVCacheDecoder
 from maskweave.nn import cpu
 from maskweave.values.codec import EOS
@@ -279,41 +277,6 @@ def test_attention_to_a_multiple_of_tokens_is_the_same(engine, monkeypatch) -> N
 
     monkeypatch.setattr(KVCacheDecoder, "__init__", with_multiple)
     assert tokens(generate(engine, steps, list(range(9)), [0] * 9)) == expected
-
-
-# Approximate encoding.
-
-
-@pytest.mark.parametrize("scheme", ["maskgit", "roar"])
-def test_refreshing_every_step_is_exact(engine, scheme) -> None:
-    """Also if the encoder keeps its keys and values, because later steps encode only new tokens."""
-    steps = schedule(["codes"], scheme=scheme, guidance=GUIDANCE["one"], steps=5)
-    assert steps == schedule(["codes"], scheme=scheme, guidance=GUIDANCE["one"], steps=5, refresh=1)
-    expected = tokens(generate(engine, steps, list(range(9)), list(range(9))))
-    *first, last = steps.steps
-    kept = Schedule((*first, dataclasses.replace(last, encode="new")))
-    found = generate(engine, kept, list(range(9)), list(range(9)))
-    settled = tokens(generate(engine, steps, list(range(9)), list(range(9))))
-    assert settled == expected
-    same = [np.mean(np.array(a["codes"]) == b["codes"]) for a, b in zip(tokens(found), expected, strict=True)]
-    assert min(same) >= 1 - last.tokens / 16, "only the last step is approximate"
-
-
-@pytest.mark.parametrize("guidance", GUIDANCE)
-def test_between_refreshes_only_new_tokens_are_encoded(engine, guidance, monkeypatch) -> None:
-    steps = schedule(["codes"], scheme="roar", guidance=GUIDANCE[guidance], steps=8, refresh=4)
-    assert [step.encode for step in steps.steps] == (["all"] + ["new"] * 3) * 2
-    sizes: list[int] = []
-    original = EncoderCache._run
-    monkeypatch.setattr(EncoderCache, "_run", lambda self, x, mask: sizes.append(x.shape[1]) or original(self, x, mask))
-    together = tokens(generate(engine, steps, list(range(9)), list(range(9))))
-    assert all(len(sample["codes"]) == 16 for sample in together)
-    assert sizes.count(2) >= 6, "two tokens a step"
-    monkeypatch.undo()
-    for b in range(9):
-        assert tokens(generate(engine, steps, [b], [b]))[0] == together[b]
-    exact = tokens(generate(engine, schedule(["codes"], guidance=GUIDANCE[guidance], steps=8), [0], [0]))
-    assert exact[0] != together[0], "what is approximate differs with this model"
 
 
 # Gaps in a sequence.
