@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from maskweave.generate.guidance import passes
 from maskweave.generate.schedule import Schedule, Step, make_schedule, tokens_per_step
 from maskweave.generate.sequences import Gaps
 from maskweave.generate.token_state import TokenState, pack_inputs
-from maskweave.masking.batch import TokenSlice, pack
+from maskweave.masking.batch import Slots, TokenSlice, pack
 from maskweave.modality.decoding import Decoding
 from maskweave.models.kv_cache import KVCacheDecoder
 from maskweave.nn import cpu
@@ -251,6 +252,32 @@ def test_ids_that_stay_on_the_device_are_the_same(engine, scheme, guidance) -> N
     started = {"codes": TokenState(kept, np.full(kept.shape, 3))}
     runs = [tokens(generate(e, steps, list(range(9)), list(range(9)), copy.deepcopy(started))) for e in (engine, other)]
     assert runs[0] == runs[1]
+
+
+@pytest.mark.parametrize("keeps_ids", [False, True])
+@pytest.mark.parametrize("scheme", ["maskgit", "roar"])
+def test_runs_in_turn_are_the_same_as_alone(keeps_ids, scheme, monkeypatch) -> None:
+    """Two runs of one engine know the same positions in every step, and only their tokens differ. What moves to a GPU is a copy; so it is here."""
+    move = Slots.to
+    monkeypatch.setattr(Slots, "to", lambda slots, device: copy.deepcopy(move(slots, device)))
+    engine = Engine(make_model(), CATALOG)
+    engine.keeps_ids = keeps_ids
+    # Whole rows of the same inputs: the order in which ROAR settles positions depends on the seed alone.
+    steps = [schedule(["codes"], scheme=scheme, steps=8, temperature=t) for t in (9.0, 0.3)]
+    if scheme == "maskgit":
+        monkeypatch.setattr(decode, "confidence", lambda logits, ids: -torch.arange(len(ids), dtype=torch.float32))
+
+    def started(which: Schedule, made: dict[str, TokenState]) -> Iterator[int]:
+        return decode.run(engine, which, given(range(9)), made, [np.random.default_rng(seed) for seed in range(9)])
+
+    alone: list[dict[str, TokenState]] = [{}, {}]
+    for which, made in zip(steps, alone, strict=True):
+        assert len(list(started(which, made))) == 8
+    in_turn: list[dict[str, TokenState]] = [{}, {}]
+    for _ in zip(*(started(which, made) for which, made in zip(steps, in_turn, strict=True)), strict=True):
+        assert (in_turn[0]["codes"].mask == in_turn[1]["codes"].mask).all()
+    assert [tokens(made) for made in in_turn] == [tokens(made) for made in alone]
+    assert tokens(alone[0]) != tokens(alone[1])
 
 
 def test_tokens_ahead_of_the_host_are_the_same(engine) -> None:

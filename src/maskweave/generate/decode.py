@@ -36,39 +36,36 @@ def run(
         made: receives every target, partly known while it is being generated. A target that is already in it is completed.
         codebooks: (V, C) by target; those steps that ask for means of codebook vectors need it.
     """
-    B = len(generators)
-    try:
-        for target in schedule.targets:
-            field = made.setdefault(target, TokenState.empty(B, engine.catalog[target].tokens))
-            if field.probabilities is None and engine.catalog[target].value.tokenized_by == "rules":
-                V = engine.catalog.vocabulary_size(target)
-                field.probabilities = np.full((*field.mask.shape, V), np.nan, np.float32)
-            if field.means is None and codebooks and target in codebooks:
-                field.codebook = codebooks[target]
-                field.means = np.full((*field.mask.shape, field.codebook.shape[1]), np.nan, np.float32)
-            others = {**given, **(made if schedule.chain else {})}
-            total, settled = engine.catalog[target].tokens, 0
-            open_B = (~field.mask).sum(axis=1)
-            if engine.keeps_ids and engine.catalog[target].kind == "grid":
-                assert field.ids is not None
-                field.device_ids = torch.from_numpy(field.ids).to(engine.device)
-            for number, step in enumerate(schedule.steps):
-                if step.target != target:
-                    continue
-                if step.scheme == "autoregressive":
-                    for _ in write_sequence(engine, step, others, field, generators):
-                        yield number
-                    continue
-                # In a partly known sample, the step settles a proportional share of its tokens.
-                before, settled = settled, settled + step.tokens
-                count_B = share(open_B, settled, total) - share(open_B, before, total)
-                if count_B.any():
-                    STEPS[step.scheme](engine, step, {**others, target: field}, count_B, generators)
-                yield number
-            field.fetch()
-            field.device_ids = None
-    finally:
-        engine.forget()
+    B, engine = len(generators), engine.for_one_run()
+    for target in schedule.targets:
+        field = made.setdefault(target, TokenState.empty(B, engine.catalog[target].tokens))
+        if field.probabilities is None and engine.catalog[target].value.tokenized_by == "rules":
+            V = engine.catalog.vocabulary_size(target)
+            field.probabilities = np.full((*field.mask.shape, V), np.nan, np.float32)
+        if field.means is None and codebooks and target in codebooks:
+            field.codebook = codebooks[target]
+            field.means = np.full((*field.mask.shape, field.codebook.shape[1]), np.nan, np.float32)
+        others = {**given, **(made if schedule.chain else {})}
+        total, settled = engine.catalog[target].tokens, 0
+        open_B = (~field.mask).sum(axis=1)
+        if engine.keeps_ids and engine.catalog[target].kind == "grid":
+            assert field.ids is not None
+            field.device_ids = torch.from_numpy(field.ids).to(engine.device, copy=True)
+        for number, step in enumerate(schedule.steps):
+            if step.target != target:
+                continue
+            if step.scheme == "autoregressive":
+                for _ in write_sequence(engine, step, others, field, generators):
+                    yield number
+                continue
+            # In a partly known sample, the step settles a proportional share of its tokens.
+            before, settled = settled, settled + step.tokens
+            count_B = share(open_B, settled, total) - share(open_B, before, total)
+            if count_B.any():
+                STEPS[step.scheme](engine, step, {**others, target: field}, count_B, generators)
+            yield number
+        field.fetch()
+        field.device_ids = None
 
 
 def share(open_B: np.ndarray, settled: int, total: int) -> np.ndarray:

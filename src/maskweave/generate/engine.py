@@ -68,7 +68,8 @@ class Engine:
         """Whether the ids of a grid stay on the device until it is finished, so that no step waits for them."""
         self.ahead = AHEAD if on_gpu else 1
         """Tokens of a sequence that are generated before the host looks at them."""
-        self._last: dict[int, tuple[Slots, dict[str, Tensor], Tensor]] = {}
+        self._last: dict[int, tuple[Slots, dict[str, Tensor], Slots, Tensor]] = {}
+        """By batch of a step: the inputs as packed on the host and as encoded, and the encoder's output."""
 
     @torch.inference_mode()
     def ask(self, fields: TokenStates, passes: Sequence[Pass], target: str, asked_BL: np.ndarray) -> Tensor:
@@ -113,12 +114,12 @@ class Engine:
         packed, rows = pack_inputs(self.catalog, fields, sees, row, self._multiple)
         last = self._last.get(number)
         if last is not None and _same(packed, rows, last[0], last[1]):
-            return packed.to(self.device), last[2]
+            return last[2], last[3]
         inputs = place_ids(packed.to(self.device), fields, sees, row)
         with self._precisely():
             on_device = {name: r.to(self.device, non_blocking=True) for name, r in rows.items()}
             encoded = self.model.encode(inputs, on_device)
-        self._last[number] = packed, rows, encoded
+        self._last[number] = packed, rows, inputs, encoded
         return inputs, encoded
 
     @torch.inference_mode()
@@ -139,9 +140,11 @@ class Engine:
             p.weight * part for p, part in zip(passes, logits_RV.chunk(len(passes)), strict=True)
         )
 
-    def forget(self) -> None:
-        """Releases the encoder outputs kept from the last step."""
-        self._last.clear()
+    def for_one_run(self) -> "Engine":
+        """Returns an engine of the same model that keeps its own encoder outputs. Those of another run may differ although the ids on the host are the same."""
+        engine = copy.copy(self)
+        engine._last = {}
+        return engine
 
     def _precisely(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self._autocasts, cache_enabled=False)
