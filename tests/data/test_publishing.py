@@ -209,7 +209,7 @@ def test_a_file_among_the_tokenizers_is_copied(tmp_path: Path, storage: fsspec.A
 
 
 def test_a_run_is_uploaded_without_its_checkpoints(
-    tiny_run: Path, capsys: pytest.CaptureFixture[str], storage: fsspec.AbstractFileSystem
+    tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], storage: fsspec.AbstractFileSystem
 ) -> None:
     assert main(["upload", str(tiny_run), URL]) == 0
     names = [name.removeprefix("/bucket/set/") for name in storage.find(URL)]
@@ -218,6 +218,12 @@ def test_a_run_is_uploaded_without_its_checkpoints(
     assert "model/config.json" in names and "tokens/train/samples/starts.npy" in names and "recipe.yaml" in names
     assert not [name for name in names if "checkpoints/" in name or name.startswith(".")]
     assert any((tiny_run / "checkpoints").iterdir()) and maskweave.load(URL).catalog.keys()
+    (copied,) = (tmp_path / "cache" / "mirrors").glob("*/set")
+    inner = {path.relative_to(copied).parts[0] for path in copied.rglob("*") if path.is_file()}
+    assert inner == {"modalities.yaml", "recipe.yaml", "model", "tokenizers"}, "no tokens and no reports"
+    assert len(list((copied / "tokenizers").glob("*/*.safetensors"))) > 0
+    with pytest.raises(MaskweaveError, match="has no modalities.yaml"):
+        maskweave.load(f"{URL}/tokens")
     assert main(["upload", str(tiny_run), os.fspath(tiny_run)]) == 1
     assert main(["run", str(tiny_run / "recipe.yaml"), "--out", URL]) == 1
     assert "copy it with 'maskweave upload FOLDER" in capsys.readouterr().err
