@@ -365,7 +365,7 @@ def test_texts_are_filled_in_around_what_is_kept(engine) -> None:
 def test_shares_of_open_places_add_up() -> None:
     counts = tokens_per_step(196, Decoding("maskgit", steps=8))
     open_B = np.array([196, 100, 3, 1, 0])
-    settled = [decode.share(open_B, sum(counts[:n]), 196) for n in range(9)]
+    settled = [decode.rounded_share(open_B, sum(counts[:n]), 196) for n in range(9)]
     assert (settled[0] == 0).all() and (settled[-1] == open_B).all()
     assert all((b >= a).all() for a, b in itertools.pairwise(settled))
     assert [int(b[0] - a[0]) for a, b in itertools.pairwise(settled)] == counts

@@ -73,11 +73,11 @@ _mirrors: dict[Path, Mirror] = {}
 
 
 def mirrors() -> dict[Path, Mirror]:
-    """Returns the mirrors of this process, which `share` gives to a worker process: one that was not forked has none."""
+    """Returns the mirrors of this process, which `adopt` gives to a worker process: one that was not forked has none."""
     return dict(_mirrors)
 
 
-def share(parent: Mapping[Path, Mirror]) -> None:
+def adopt(parent: Mapping[Path, Mirror]) -> None:
     """Use the mirrors of the process that started this one."""
     _mirrors.update(parent)
 

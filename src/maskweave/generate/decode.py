@@ -60,7 +60,7 @@ def run(
                 continue
             # In a partly known sample, the step settles a proportional share of its tokens.
             before, settled = settled, settled + step.tokens
-            count_B = share(open_B, settled, total) - share(open_B, before, total)
+            count_B = rounded_share(open_B, settled, total) - rounded_share(open_B, before, total)
             if count_B.any():
                 STEPS[step.scheme](engine, step, {**others, target: field}, count_B, generators)
             yield number
@@ -68,7 +68,7 @@ def run(
         field.device_ids = None
 
 
-def share(open_B: np.ndarray, settled: int, total: int) -> np.ndarray:
+def rounded_share(open_B: np.ndarray, settled: int, total: int) -> np.ndarray:
     """Returns (B,) the share `settled / total` of each sample's unknown tokens, rounded."""
     return (2 * open_B * settled + total) // (2 * total)
 
