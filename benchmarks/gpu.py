@@ -7,7 +7,7 @@ hangs does not cost the others. Results are written after each section; at the e
 - equality: losses, gradients, steps and tokens against the CPU, within bounds; whether a training step waits for the GPU
 - train-Ti, train-B, train-L, train-XL: 4M-21, 256 + 256 tokens, bf16: plain, compiled, activations checkpointed, one process of FSDP, Muon, CUDA graphs.
   Tokens per second without padding, and the share of the GPU's peak, for which padding counts
-- generation: captions, ROAR, also with `refresh`, and MaskGIT for 1, 8 and 64 pictures
+- generation: captions, ROAR and MaskGIT for 1, 8 and 64 pictures
 - resume: a training that is killed, and resumed
 - tokenizing: pictures through ViT-B;  noise: on the device and on the host;  attention: kernels for the decoder's masks
 

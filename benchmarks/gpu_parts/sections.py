@@ -5,7 +5,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -142,7 +141,6 @@ def schedules(temperature: float, quick: bool) -> list[tuple[str, str, Decoding]
     return [
         (f"caption of {CAPTION} tokens", "caption", Decoding(temperature=temperature)),
         (f"ROAR, {roar.steps} steps", "depth", roar),
-        (f"ROAR, {roar.steps} steps, refresh 5", "depth", replace(roar, refresh=5)),
         ("MaskGIT, 8 steps", "depth", Decoding("maskgit", steps=2 if quick else 8, temperature=temperature)),
     ]
 

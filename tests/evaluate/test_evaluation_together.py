@@ -16,7 +16,8 @@ from maskweave.evaluate.run import evaluate, write_rows
 from maskweave.generate.bundle import load
 from maskweave.modality.catalogs import load_catalog
 from maskweave.report.clips import ClipRow, ClipTable, packed, unpacked
-from maskweave.training.gathering import Gathered, gather, share
+from maskweave.training.distributed import connect
+from maskweave.training.gathering import Gathered, gather
 from maskweave.training.processes import run_together
 from maskweave.transfer.data import Parts, open_examples
 from maskweave.transfer.probe import probe
@@ -72,7 +73,7 @@ def exchanged(folder: Path) -> None:
     tensors = {"a": torch.full((rank + 1, 2), rank / 3), "none": torch.zeros(0, 3)}
     found = gather("cpu", {"rank": rank, "third": rank / 3}, tensors)
     given = {"weight": torch.full((2,), float(rank)), "flag": torch.tensor(rank == 0)}
-    share("cpu", given)
+    connect("cpu").broadcast(given.values())
     assert given["weight"].tolist() == [0, 0] and bool(given["flag"])
     if rank:
         assert found == []

@@ -1,5 +1,6 @@
 """What a bundle does beside plain requests: steps one by one, edits, tokens without tokenizers, replays, ensembles and scores."""
 
+import itertools
 from unittest.mock import Mock
 
 import numpy as np
@@ -14,7 +15,7 @@ from maskweave.files import write_yaml
 from maskweave.generate.bundle import Bundle, _unconditional
 from maskweave.generate.engine import Engine
 from maskweave.generate.schedule import load_schedule
-from maskweave.generate.session import nearest_known
+from maskweave.generate.session import Session, nearest_known
 from maskweave.generate.token_state import TokenState, pack_inputs, token_states
 from maskweave.masking.batch import TokenSlice, pack
 from maskweave.modality.decoding import Decoding
@@ -63,6 +64,26 @@ def test_a_session_tells_what_is_known_after_every_step(bundle) -> None:
     whole = bundle.generate_batch([{"photo": photo()}, {"caption": "a cube"}], ["codes", "facts"], seeds=[3, 4])
     for a, b in zip(session.results(), whole, strict=True):
         assert a.tokens["codes"].tolist() == b.tokens["codes"].tolist() and a["facts"] == b["facts"]
+
+
+@pytest.mark.parametrize("keeps_ids", [False, True])
+def test_sessions_in_turn_equal_each_alone(bundle, keeps_ids, monkeypatch) -> None:
+    monkeypatch.setattr(bundle._engine({}), "keeps_ids", keeps_ids)
+
+    def started() -> list[Session]:
+        """The second differs in its temperature only, so that both know the same positions; the third in its input and target."""
+        how = [{"codes": Decoding("roar", steps=8, temperature=t)} for t in (9.0, 0.3)]
+        first, second = [bundle.start([{"photo": photo()}], ["codes"], seeds=[3], decoding=d) for d in how]
+        return [first, second, bundle.start([{"photo": photo(1)}], ["facts", "codes"], seeds=[3])]
+
+    def found(session: Session) -> dict[str, list[int]]:
+        return {name: ids.tolist() for name, ids in session.results()[0].tokens.items()}
+
+    alone = [session.finish()[0].tokens for session in started()]
+    in_turn = started()
+    for _ in itertools.zip_longest(*in_turn):
+        pass
+    assert [found(session) for session in in_turn] == [{n: ids.tolist() for n, ids in made.items()} for made in alone]
 
 
 def test_a_request_that_is_broken_off_returns_what_is_done(bundle) -> None:

@@ -46,7 +46,7 @@ REPEATED = (
     ),
 )
 """Options that may be repeated."""
-OF_GRIDS = ("scheme", "steps", "token_schedule", "temperature_schedule", "refresh")
+OF_GRIDS = ("scheme", "steps", "token_schedule", "temperature_schedule")
 """Decoding keys that do not apply to sequences, which are generated token by token."""
 
 

@@ -4,7 +4,7 @@
     CACHE/locks/HASH               held while a process uses the mirror
 
 Tars keep their name, size and date, but have no content: `with_local` reads them whole, through the cache, when they are used, and the tars that follow
-ahead. All other files are copied when the folder is opened, and must fit into the cache.
+ahead. All other files that are wanted are copied when the folder is opened, and must fit into the cache.
 """
 
 import fcntl
@@ -12,8 +12,9 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
@@ -72,11 +73,11 @@ _mirrors: dict[Path, Mirror] = {}
 
 
 def mirrors() -> dict[Path, Mirror]:
-    """Returns the mirrors of this process, which `share` gives to a worker process: one that was not forked has none."""
+    """Returns the mirrors of this process, which `adopt` gives to a worker process: one that was not forked has none."""
     return dict(_mirrors)
 
 
-def share(parent: Mapping[Path, Mirror]) -> None:
+def adopt(parent: Mapping[Path, Mirror]) -> None:
     """Use the mirrors of the process that started this one."""
     _mirrors.update(parent)
 
@@ -85,8 +86,11 @@ def is_tar(name: str) -> bool:
     return name.lower().endswith(TARS)
 
 
-def local_place(place: str) -> str:
+def local_place(place: str, wanted: Sequence[str] = ("*",)) -> str:
     """Returns the folder or file of this machine to read a place from: itself, or the mirror of a URL.
+
+    Args:
+        wanted: patterns of `fnmatch` for the files of a folder that are needed, by their path relative to it. A URL's other files are not copied.
 
     Raises:
         MaskweaveError: there is nothing at the URL, or its files other than tars do not fit into the cache.
@@ -99,6 +103,7 @@ def local_place(place: str) -> str:
         files = {name: files[""]}
     else:
         name = ""
+        files = {n: state for n, state in files.items() if any(fnmatchcase(n, pattern) for pattern in wanted)}
     cache = Cache.of_machine()
     digest = hashlib.sha256(json.dumps([place, files]).encode()).hexdigest()[:32]
     last = short_name(place.rstrip("/").rpartition("/")[2])
@@ -158,6 +163,7 @@ def _copy(url: str, files: dict[str, RemoteState], folder: Path, inner: str, cac
         )
     _make_room(cache, size)
     with write_aside(folder) as aside:
+        (aside / inner).mkdir(parents=True)
         for name, state in files.items():
             path = aside / inner / name
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from maskweave.data.mirror import Mirror, mirrors, share
+from maskweave.data.mirror import Mirror, adopt, mirrors
 from maskweave.data.parts import OnBad, Remarks, noting
 from maskweave.data.source import Source
 from maskweave.errors import BadSample, LackingSample
@@ -86,6 +86,6 @@ def read_chunks(source: Source, size: int, workers: int = 0, part: JobPart = WHO
 
 def _prepare(parent: Mapping[Path, Mirror], worker: int) -> None:
     """Use the main process's mirrors and one thread, and ignore Ctrl-C, which reaches the workers too: only the main process handles it."""
-    share(parent)
+    adopt(parent)
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)

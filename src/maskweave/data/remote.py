@@ -46,6 +46,8 @@ READ_ONLY = ("http", "https", "hf")
 """Schemes that files are only read from."""
 UNFINISHED = ".unfinished.json"
 """File in a folder at a URL whose upload has begun and not ended."""
+MANIFEST = ".manifest.json"
+"""File in an uploaded folder with the sizes and SHA-256 of the others."""
 _random = random.Random()  # of its own: seeds of a run are not touched
 
 
@@ -78,7 +80,7 @@ def state_of(url: str) -> RemoteState:
 
 
 def list_files(url: str) -> dict[str, RemoteState]:
-    """Returns all files under a URL, by their path relative to it, sorted. A single file has the path "".
+    """Returns all files under a URL, by their path relative to it, sorted, without the manifest of an upload. A single file has the path "".
 
     Raises:
         MaskweaveError: there are none, the storage cannot be reached, or an upload to this URL has not ended.
@@ -88,6 +90,7 @@ def list_files(url: str) -> dict[str, RemoteState]:
         raise MaskweaveError(f"{url}: no such file or folder; check the address")
     if any(name.rpartition("/")[2] == UNFINISHED for name in files):
         raise MaskweaveError(f"{url}: is not complete; run the command that uploads it again, until it has finished")
+    files.pop(MANIFEST, None)
     unknown = [name for name, state in files.items() if state.size is None]  # HTTP lists have names only
     with ThreadPoolExecutor(THREADS) as pool:
         files.update(
@@ -125,6 +128,22 @@ def upload(source: Path, url: str) -> None:
             raise OSError(f"wrote {found:,} of {source.stat().st_size:,} bytes")
 
     attempt(url, put)
+
+
+def read(url: str) -> bytes:
+    """Returns the content of a small file.
+
+    Raises:
+        NoSuchFile: there is no such file.
+        MaskweaveError: it cannot be read in any attempt.
+    """
+
+    def get() -> bytes:
+        fs, path = _open(url)
+        content: bytes = fs.cat_file(path)
+        return content
+
+    return attempt(url, get)
 
 
 def delete(url: str) -> None:

@@ -340,7 +340,7 @@ def load(
     expected = "the folder that 'maskweave run' made, a bundle, or the Hub id of one"
     place = folder_or_hub_id
     if isinstance(place, str) and is_remote(place) and not place.startswith(PREFIX):
-        place = local_place(place)
+        place = local_place(place, wanted)
     folder = folder_of(place, wanted, expected, revision)
     catalog, model, tokenizers = load_bundle(folder)
     bundle = Bundle(catalog, tokenizers, model, folder)

@@ -36,85 +36,63 @@ def run(
         made: receives every target, partly known while it is being generated. A target that is already in it is completed.
         codebooks: (V, C) by target; those steps that ask for means of codebook vectors need it.
     """
-    B = len(generators)
-    try:
-        for target in schedule.targets:
-            field = made.setdefault(target, TokenState.empty(B, engine.catalog[target].tokens))
-            if field.probabilities is None and engine.catalog[target].value.tokenized_by == "rules":
-                V = engine.catalog.vocabulary_size(target)
-                field.probabilities = np.full((*field.mask.shape, V), np.nan, np.float32)
-            if field.means is None and codebooks and target in codebooks:
-                field.codebook = codebooks[target]
-                field.means = np.full((*field.mask.shape, field.codebook.shape[1]), np.nan, np.float32)
-            others = {**given, **(made if schedule.chain else {})}
-            total, settled = engine.catalog[target].tokens, 0
-            open_B = (~field.mask).sum(axis=1)
-            if engine.keeps_ids and engine.catalog[target].kind == "grid":
-                assert field.ids is not None
-                field.device_ids = torch.from_numpy(field.ids).to(engine.device)
-            in_parts = any(step.encode == "new" for step in schedule.of(target))
-            for number, step in enumerate(schedule.steps):
-                if step.target != target:
-                    continue
-                if step.scheme == "autoregressive":
-                    for _ in write_sequence(engine, step, others, field, generators):
-                        yield number
-                    continue
-                # In a partly known sample, the step settles a proportional share of its tokens.
-                before, settled = settled, settled + step.tokens
-                count_B = share(open_B, settled, total) - share(open_B, before, total)
-                if count_B.any():
-                    STEPS[step.scheme](engine, step, {**others, target: field}, count_B, generators, in_parts)
-                yield number
-            field.fetch()
-            field.device_ids = None
-    finally:
-        engine.forget()
+    B, engine = len(generators), engine.for_one_run()
+    for target in schedule.targets:
+        field = made.setdefault(target, TokenState.empty(B, engine.catalog[target].tokens))
+        if field.probabilities is None and engine.catalog[target].value.tokenized_by == "rules":
+            V = engine.catalog.vocabulary_size(target)
+            field.probabilities = np.full((*field.mask.shape, V), np.nan, np.float32)
+        if field.means is None and codebooks and target in codebooks:
+            field.codebook = codebooks[target]
+            field.means = np.full((*field.mask.shape, field.codebook.shape[1]), np.nan, np.float32)
+        others = {**given, **(made if schedule.chain else {})}
+        total, settled = engine.catalog[target].tokens, 0
+        open_B = (~field.mask).sum(axis=1)
+        if engine.keeps_ids and engine.catalog[target].kind == "grid":
+            assert field.ids is not None
+            field.device_ids = torch.from_numpy(field.ids).to(engine.device, copy=True)
+        for number, step in enumerate(schedule.steps):
+            if step.target != target:
+                continue
+            if step.scheme == "autoregressive":
+                for _ in write_sequence(engine, step, others, field, generators):
+                    yield number
+                continue
+            # In a partly known sample, the step settles a proportional share of its tokens.
+            before, settled = settled, settled + step.tokens
+            count_B = rounded_share(open_B, settled, total) - rounded_share(open_B, before, total)
+            if count_B.any():
+                STEPS[step.scheme](engine, step, {**others, target: field}, count_B, generators)
+            yield number
+        field.fetch()
+        field.device_ids = None
 
 
-def share(open_B: np.ndarray, settled: int, total: int) -> np.ndarray:
+def rounded_share(open_B: np.ndarray, settled: int, total: int) -> np.ndarray:
     """Returns (B,) the share `settled / total` of each sample's unknown tokens, rounded."""
     return (2 * open_B * settled + total) // (2 * total)
 
 
-def maskgit_step(
-    engine: Engine,
-    step: Step,
-    fields: TokenStates,
-    count_B: np.ndarray,
-    generators: Generators,
-    in_parts: bool = False,
-) -> None:
-    """Predicts all unknown tokens and keeps the `count_B` most confident of each sample.
-
-    Args:
-        in_parts: whether some steps of the target encode only new tokens.
-    """
+def maskgit_step(engine: Engine, step: Step, fields: TokenStates, count_B: np.ndarray, generators: Generators) -> None:
+    """Predicts all unknown tokens and keeps the `count_B` most confident of each sample."""
     field = fields[step.target]
     asked_BL = ~field.mask & (count_B > 0)[:, None]
-    ids_n, logits_nV = _predict(engine, step, fields, asked_BL, generators, in_parts)
+    ids_n, logits_nV = _predict(engine, step, fields, asked_BL, generators)
     confidence_BL = np.full(asked_BL.shape, -np.inf)
     confidence_BL[asked_BL] = confidence(logits_nV, ids_n).cpu().numpy()
     rank_BL = np.argsort(np.argsort(-confidence_BL, axis=1, kind="stable"), axis=1)
     _settle(field, asked_BL, asked_BL & (rank_BL < count_B[:, None]), ids_n, logits_nV)
 
 
-def roar_step(
-    engine: Engine,
-    step: Step,
-    fields: TokenStates,
-    count_B: np.ndarray,
-    generators: Generators,
-    in_parts: bool = False,
-) -> None:
-    """Predicts `count_B` of each sample's unknown tokens, chosen at random; `in_parts` as for `maskgit_step`."""
+def roar_step(engine: Engine, step: Step, fields: TokenStates, count_B: np.ndarray, generators: Generators) -> None:
+    """Predicts `count_B` of each sample's unknown tokens, chosen at random."""
     field = fields[step.target]
     keys_BL = np.full(field.mask.shape, 2.0)
     for b in np.flatnonzero(count_B).tolist():
         keys_BL[b] = generators[b].random(field.mask.shape[1])
     keys_BL[field.mask] = 2.0
     asked_BL = ~field.mask & (keys_BL.argsort(axis=1).argsort(axis=1) < count_B[:, None])
-    ids_n, logits_nV = _predict(engine, step, fields, asked_BL, generators, in_parts)
+    ids_n, logits_nV = _predict(engine, step, fields, asked_BL, generators)
     _settle(field, asked_BL, asked_BL, ids_n, logits_nV)
 
 
@@ -122,11 +100,10 @@ STEPS: Mapping[str, Callable[..., None]] = {"maskgit": maskgit_step, "roar": roa
 
 
 def _predict(
-    engine: Engine, step: Step, fields: TokenStates, asked_BL: np.ndarray, generators: Generators, in_parts: bool
+    engine: Engine, step: Step, fields: TokenStates, asked_BL: np.ndarray, generators: Generators
 ) -> tuple[Tensor, Tensor]:
     """Samples tokens (n,) at the asked positions of a grid, sample by sample; also returns the logits (n, V)."""
-    encode = step.encode if in_parts else "exact"
-    logits_nV = engine.ask(fields, passes(step, fields), step.target, asked_BL, encode)
+    logits_nV = engine.ask(fields, passes(step, fields), step.target, asked_BL)
     noise = None
     if step.temperature > 0:
         noise = gumbel(asked_BL.sum(axis=1), logits_nV.shape[1], generators, logits_nV.device)

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from maskweave.generate.guidance import Pass
-from maskweave.generate.refresh import Refresher
 from maskweave.generate.token_state import TokenStates, pack_inputs, place_ids, row_lengths, samples_of
 from maskweave.masking.batch import Slots, TokenSlice, pack
 from maskweave.modality.catalogs import Catalog
@@ -69,34 +68,18 @@ class Engine:
         """Whether the ids of a grid stay on the device until it is finished, so that no step waits for them."""
         self.ahead = AHEAD if on_gpu else 1
         """Tokens of a sequence that are generated before the host looks at them."""
-        self._refresher = Refresher(self.model, catalog, self.device, self._multiple)
-        self._last: dict[int, tuple[Slots, dict[str, Tensor], Tensor]] = {}
+        self._last: dict[int, tuple[Slots, dict[str, Tensor], Slots, Tensor]] = {}
+        """By batch of a step: the inputs as packed on the host and as encoded, and the encoder's output."""
 
     @torch.inference_mode()
-    def ask(
-        self,
-        fields: TokenStates,
-        passes: Sequence[Pass],
-        target: str,
-        asked_BL: np.ndarray,
-        encode: Literal["exact", "all", "new"] = "exact",
-    ) -> Tensor:
-        """Returns the guided logits (n, V) of the asked positions of a grid, ordered by sample: the weighted sum over the passes.
-
-        Args:
-            encode: what is encoded, if it is not known from the last step: `exact`, everything; `all`, everything, and later steps may use `new`;
-                `new`, only what the last step settled.
-        """
+    def ask(self, fields: TokenStates, passes: Sequence[Pass], target: str, asked_BL: np.ndarray) -> Tensor:
+        """Returns the guided logits (n, V) of the asked positions of a grid, ordered by sample: the weighted sum over the passes."""
         asked_RL = np.tile(asked_BL, (len(passes), 1))
         sees, counts_R = [p.sees for p in passes], asked_RL.sum(axis=1)
         ends_B = counts_R[: len(asked_BL)].cumsum()  # every pass predicts the same positions
         answer: Tensor | None = None
         for number, row in enumerate(self._batches(fields, sees, counts_R > 0)):
-            if encode == "exact":
-                inputs, encoded = self.encode(fields, sees, row, number)
-            else:
-                with self._precisely():
-                    inputs, encoded = self._refresher.encode(fields, sees, row, number, encode == "all")
+            inputs, encoded = self.encode(fields, sees, row, number)
             r, position = np.nonzero(asked_RL[row])
             part = TokenSlice(r, np.zeros(len(r), np.int64), position)
             width = -(-int(counts_R[row].max()) // self._multiple) * self._multiple
@@ -131,12 +114,12 @@ class Engine:
         packed, rows = pack_inputs(self.catalog, fields, sees, row, self._multiple)
         last = self._last.get(number)
         if last is not None and _same(packed, rows, last[0], last[1]):
-            return packed.to(self.device), last[2]
+            return last[2], last[3]
         inputs = place_ids(packed.to(self.device), fields, sees, row)
         with self._precisely():
             on_device = {name: r.to(self.device, non_blocking=True) for name, r in rows.items()}
             encoded = self.model.encode(inputs, on_device)
-        self._last[number] = packed, rows, encoded
+        self._last[number] = packed, rows, inputs, encoded
         return inputs, encoded
 
     @torch.inference_mode()
@@ -157,10 +140,11 @@ class Engine:
             p.weight * part for p, part in zip(passes, logits_RV.chunk(len(passes)), strict=True)
         )
 
-    def forget(self) -> None:
-        """Releases the encoder outputs kept from the last step."""
-        self._last.clear()
-        self._refresher.forget()
+    def for_one_run(self) -> "Engine":
+        """Returns an engine of the same model that keeps its own encoder outputs. Those of another run may differ although the ids on the host are the same."""
+        engine = copy.copy(self)
+        engine._last = {}
+        return engine
 
     def _precisely(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self._autocasts, cache_enabled=False)

@@ -48,8 +48,6 @@ class Step:
     """Empty: no guidance, one pass with all known tokens."""
     detokenize: Literal["sampled", "mean"] = "sampled"
     """As in `Decoding`."""
-    encode: Literal["all", "new"] = "all"
-    """Which known tokens of a grid's step are encoded: all, or, approximately, those that are new since the step before; see `Decoding.refresh`."""
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -147,9 +145,8 @@ def make_schedule(
         for n, count in enumerate(counts):
             temperature = temperature_of(how, n, len(counts))
             scheme = "autoregressive" if is_sequence else how.scheme
-            encode: Literal["all", "new"] = "all" if is_sequence or n % how.refresh == 0 else "new"
             steps.append(
-                Step(target, scheme, count, temperature, how.top_p, how.top_k, tuple(guidance), how.detokenize, encode)
+                Step(target, scheme, count, temperature, how.top_p, how.top_k, tuple(guidance), how.detokenize)
             )
     return Schedule(tuple(steps), chain)
 

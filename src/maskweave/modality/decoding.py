@@ -32,9 +32,6 @@ class Decoding:
     top_p: float = 1.0
     top_k: int = 0
     """0: all tokens."""
-    refresh: int = 1
-    """Steps of a grid between encodings of all its known tokens. The steps between encode only new tokens, which see the others but are not seen by
-    them: faster, and approximate. 1: every step encodes everything, which is exact."""
     detokenize: Literal["sampled", "mean"] = "sampled"
     """How a grid's tokens become a value: `sampled` decodes the sampled tokens; `mean` decodes, at each token, the mean of the codebook vectors
     weighted by their probabilities. The mean has a lower error where the inputs leave the value open, as for numbers, but blurs pictures."""
@@ -43,7 +40,6 @@ class Decoding:
         check_types(self)
         for key, holds, expected in (
             ("steps", self.steps >= 1, "1 or more"),
-            ("refresh", self.refresh >= 1, "1 or more"),
             ("temperature", 0 <= self.temperature < math.inf, "a number of 0 or more"),
             (
                 "temperature_schedule",

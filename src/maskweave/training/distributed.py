@@ -27,6 +27,8 @@ from maskweave.ranks import world
 
 PATIENCE = timedelta(days=7)
 """How long small messages may wait, for instance while the first process writes a checkpoint. Lost processes are noticed in other ways."""
+MOST_BYTES = 2**28
+"""Most bytes in one message."""
 _alone = False
 
 
@@ -66,12 +68,18 @@ class DistContext:
         """Whether `flag` is true in any process. All processes must call it."""
         return bool(self.sum(torch.tensor(int(flag))))
 
-    def copy_from_first(self, tensors: Iterable[Tensor]) -> None:
+    def broadcast(self, tensors: Iterable[Tensor]) -> None:
         """Gives tensors the values that they have in the first process. All processes must call it, with tensors of the same shapes."""
         for tensor in tensors if self.world > 1 else ():
             content = tensor.detach().cpu().contiguous()
-            dist.broadcast(content.reshape(-1).view(torch.uint8), 0, group=self.control)
+            for piece in pieces(content):
+                dist.broadcast(piece, 0, group=self.control)
             tensor.detach().copy_(content)
+
+
+def pieces(tensor: Tensor) -> tuple[Tensor, ...]:
+    """Returns the bytes of a contiguous tensor as messages."""
+    return tensor.reshape(-1).view(torch.uint8).split(MOST_BYTES) if tensor.numel() else ()
 
 
 def check_device(device: str) -> None:

@@ -12,10 +12,8 @@ import torch.distributed as dist
 from torch import Tensor
 
 from maskweave import ranks
-from maskweave.training.distributed import connect
+from maskweave.training.distributed import connect, pieces
 
-MOST_BYTES = 2**28
-"""Most bytes in one message."""
 DTYPES = {str(d): d for d in (torch.float64, torch.float32, torch.int64, torch.int32, torch.uint8, torch.bool)}
 
 
@@ -48,18 +46,6 @@ def gather(device: torch.device | str, facts: Any, tensors: Mapping[str, Tensor]
     return [Gathered(facts, mine), *(_received(source, group) for source in range(1, ranks.world()))]
 
 
-def share(device: torch.device | str, tensors: Mapping[str, Tensor]) -> None:
-    """Replaces the content of tensors by that of the first process's. All launched processes must call it, with tensors of the same shapes."""
-    if ranks.world() == 1:
-        return
-    group = connect(str(device)).control
-    for tensor in tensors.values():
-        held = tensor.detach().cpu().contiguous()
-        for piece in _pieces(held):
-            dist.broadcast(piece, 0, group=group)
-        tensor.detach().copy_(held)
-
-
 def _received(source: int, group: Any) -> Gathered:
     length = torch.zeros(1, dtype=torch.int64)
     _receive(length, source, group)
@@ -72,15 +58,11 @@ def _received(source: int, group: Any) -> Gathered:
     return Gathered(facts, tensors)
 
 
-def _pieces(tensor: Tensor) -> tuple[Tensor, ...]:
-    return tensor.reshape(-1).view(torch.uint8).split(MOST_BYTES) if tensor.numel() else ()
-
-
 def _send(tensor: Tensor, group: Any) -> None:
-    for piece in _pieces(tensor):
+    for piece in pieces(tensor):
         dist.send(piece, 0, group=group)
 
 
 def _receive(tensor: Tensor, source: int, group: Any) -> None:
-    for piece in _pieces(tensor):
+    for piece in pieces(tensor):
         dist.recv(piece, source, group=group)

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
-from maskweave.data.mirror import Mirror, mirrors, share
+from maskweave.data.mirror import Mirror, adopt, mirrors
 from maskweave.data.order import Batches
 from maskweave.errors import MaskweaveError
 from maskweave.training.distributed import DistContext
@@ -71,7 +71,7 @@ def _identity(item: Any) -> Any:
 
 
 def _prepare(parent: Mapping[Path, Mirror], worker: int) -> None:
-    share(parent)
+    adopt(parent)
     _ignore_stops()
 
 

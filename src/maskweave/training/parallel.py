@@ -51,7 +51,7 @@ def shard(objective: nn.Module, ranks: DistContext, shards: int, settings: Train
         shards: the parameters are divided among so many processes, one after another; if there are more, the next ones hold the same.
     """
     parts = [*objective.parameters(), *objective.buffers()]
-    ranks.copy_from_first(parts)
+    ranks.broadcast(parts)
     sharded = copy.deepcopy(objective, {id(part): part for part in parts})  # other modules with the same tensors
     _replace_parameters(objective, lambda p: torch.empty_like(p, device="meta"))
     mesh = _mesh(ranks, shards)

@@ -23,7 +23,8 @@ from maskweave.objectives.regression import bin_of
 from maskweave.objectives.transfer import TransferObjective
 from maskweave.ranks import WHOLE, JobPart, own_part, rank
 from maskweave.tokenizers.base import Tokenizer
-from maskweave.training.gathering import gather, share
+from maskweave.training.distributed import connect
+from maskweave.training.gathering import gather
 from maskweave.transfer.blocks import block_scales
 from maskweave.transfer.data import Examples, TransferBatches
 from maskweave.transfer.encoding import encoded_for_head
@@ -67,7 +68,7 @@ def start_from_linear(
         sentence = _start_pooled(objective, head, examples, tokenizers, device)
     elif isinstance(head, DenseHead) and head.skip is not None and not rank():
         sentence = _start_points(objective, head, examples, tokenizers, device)
-    share(device, head.state_dict())
+    connect(str(device)).broadcast(head.state_dict().values())
     return sentence
 
 

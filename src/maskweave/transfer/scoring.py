@@ -18,7 +18,8 @@ from maskweave.generate.engine import bulk_precision
 from maskweave.modality.entry import Modality
 from maskweave.progress import Progress, progress
 from maskweave.ranks import own_part
-from maskweave.training.gathering import gather, share
+from maskweave.training.distributed import connect
+from maskweave.training.gathering import gather
 from maskweave.transfer.build import Transferred
 from maskweave.transfer.data import Examples
 from maskweave.transfer.features import NUMBERS, check_skips, in_order
@@ -76,7 +77,7 @@ def score_transfer(
     if gathered:
         check_skips(skips, gathered)
         counted[0] = len(in_order(gathered)[NUMBERS])
-    share(device, {"counted": counted})
+    connect(str(device)).broadcast([counted])
     if not counted:
         raise MaskweaveError("no held-out example is usable; check the data")
     seen, seen_weights = weighted_answers(train, CONSTANT_SAMPLES)
@@ -186,7 +187,7 @@ def _weighting(chunks: Sequence[_Chunk], device: torch.device, weighted: Modalit
     if together:
         weighting = Weighting.fit(together["raw"].numpy(), channels)
         fitted = {name: torch.tensor(getattr(weighting, name), dtype=torch.float64) for name in fitted}
-    share(device, fitted)
+    connect(str(device)).broadcast(fitted.values())
     return Weighting(tuple(fitted["most"].tolist()), tuple(fitted["mean"].tolist()))
 
 
