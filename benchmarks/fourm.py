@@ -125,7 +125,7 @@ def training_step(catalog: Catalog, precision: str, how: str) -> Callable[[], No
             loss, _ = objective(sampler(data, rng))
         loss.backward()
         parts = gradient_parts(parameters)
-        clip_gradients(parts, torch.nn.utils.get_total_norm(parts), settings.clip)
+        clip_gradients(parts, torch.nn.utils.get_total_norm(parts), settings.clip, may_wait=True)
         optimizer.step()
         optimizer.zero_grad()
 

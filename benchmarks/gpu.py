@@ -1,6 +1,6 @@
 """Everything that only a GPU can show, in under nine minutes. python benchmarks/gpu.py [--out gpu.json] [SECTION ...]
 
-Needs an H100, an H200 or another GPU, torch 2.11 to 2.14, and numpy, pillow, pyyaml, safetensors and tokenizers; no data and no network. On a machine on
+Needs an H100, an H200 or another GPU, torch 2.11 to 2.14 (2.13 or newer for FSDP), and numpy, pillow, pyyaml, safetensors and tokenizers; no data and no network. On a machine on
 which maskweave is not installed, set PYTHONPATH=src. Each section runs in a process of its own with a limit of time, so that a section that fails or
 hangs does not cost the others. Results are written after each section; at the end one table is printed.
 

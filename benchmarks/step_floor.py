@@ -41,6 +41,7 @@ from maskweave.training.stepping import Stepper
 from maskweave.training.updates import Update, count
 
 DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16}
+SIZE = "Ti"
 REPEATS = 3
 """Measurements of a layout of a product, of which the fastest counts."""
 SPLIT_STEPS = 3
@@ -147,7 +148,7 @@ class Configuration:
         torch.manual_seed(0)
         self.name, self.precision = catalog, precision
         entries = load_catalog(catalog)
-        objective = FourMObjective(FourM(entries, FourMConfig(size="Ti", separate=True))).train()
+        objective = FourMObjective(FourM(entries, FourMConfig(size=SIZE, separate=True))).train()
         settings = TrainSettings(precision=precision, lazy_embeddings=lazy)  # type: ignore[arg-type]
         optimizer, names = build_optimizer(objective, settings)
         if compiled:
@@ -156,7 +157,8 @@ class Configuration:
         self.data = columns(entries, np.random.default_rng(0))
         self.sampler = MaskSampler(entries, MaskingConfig(TOKENS, TOKENS))
         self.objective = objective
-        self.stepper = Stepper(State(objective, optimizer, names, None, settings, connect("cpu")))
+        state = State(objective, optimizer, names, None, settings, connect("cpu"))
+        self.stepper = Stepper(state, [])  # only a divided model looks for further batches
 
     def step(self, number: int) -> None:
         began = self.clock.now()

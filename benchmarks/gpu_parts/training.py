@@ -1,6 +1,5 @@
 """Training steps: speed by size and variant, and one process of FSDP."""
 
-import inspect
 import os
 import socket
 import time
@@ -11,15 +10,17 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from gpu_parts.bench import Bench, NotHere, batches, objective
+from gpu_parts.bench import Bench, batches, objective
 from maskweave.masking.batch import TokenBatch
 from maskweave.modality.catalogs import load_catalog
 from maskweave.nn.costs import training_costs
+from maskweave.training.blocks import checkpoint_activations
 from maskweave.training.checkpoints import State
 from maskweave.training.distributed import DistContext
 from maskweave.training.hardware import compile_blocks, peak_flops
 from maskweave.training.one_copy import in_one_buffer
 from maskweave.training.optimizer import build_optimizer
+from maskweave.training.parallel import shard
 from maskweave.training.settings import TrainSettings
 from maskweave.training.stepping import Stepper
 from maskweave.training.updates import Update, count
@@ -83,9 +84,9 @@ def variant(
         ranks = DistContext(0, 1, bench.device)
         if sharded:
             ranks = stack.enter_context(one_process(bench.device))
-            model = shard(model, ranks, settings)
+            model = shard(model, ranks, 1, settings)
         if checkpointed:
-            stack.enter_context(checkpointing(model, checkpointed))
+            stack.enter_context(checkpoint_activations(model, checkpointed))
         if compile and not (bench.quick and bench.device.type == "cpu"):
             torch._dynamo.reset()
             compile_blocks(model, dynamic=False, **({"mode": mode} if mode else {}))
@@ -113,30 +114,13 @@ def variant(
 
 def stepper(model: Any, settings: TrainSettings, ranks: DistContext, drawn: list[TokenBatch]) -> Stepper:
     optimizer, names = build_optimizer(model, settings)
-    state = State(model, optimizer, names, None, settings, ranks)
-    return Stepper(*(state, drawn)[: len(inspect.signature(Stepper).parameters)])
+    return Stepper(State(model, optimizer, names, None, settings, ranks), drawn)
 
 
 def update(model: Any, batch: TokenBatch, device: torch.device) -> Update:
     counts = count(batch, model)
     on_host = in_one_buffer(batch, pin=device.type == "cuda")
     return Update([on_host], [counts], {name: float(n) for name, n in counts.items()})
-
-
-def checkpointing(model: Any, mode: str) -> Any:
-    try:
-        from maskweave.training.blocks import checkpoint_activations
-    except ImportError:
-        raise NotHere("not in this version") from None
-    return checkpoint_activations(model, mode)
-
-
-def shard(model: Any, ranks: DistContext, settings: TrainSettings) -> Any:
-    try:
-        from maskweave.training.parallel import shard as sharded
-    except ImportError:
-        raise NotHere("not in this version") from None
-    return sharded(model, ranks, 1, settings)
 
 
 class one_process:

@@ -26,14 +26,14 @@ def prepare(base: Path) -> None:
 
 
 def demo_for(seed: int, steps: int, masking: MaskingConfig | None = None, **changes: Any) -> Recipe:
-    """Returns the demo's recipe for one process, without evaluation.
+    """Returns the demo's recipe for one process and 16 samples a step, without evaluation.
 
     Args:
         masking: replaces the demo's masking.
         changes: other fields of the recipe to replace.
     """
     demo = load_recipe(DEMO)
-    train = replace(demo.train, steps=steps, seed=seed, processes=1, keep=1)
+    train = replace(demo.train, steps=steps, seed=seed, batch_size=16, processes=1, keep=1)
     model: Any = demo.model if masking is None else replace(demo.model, masking=masking)
     ready = replace(demo.tokenizers, steps={})
     return replace(demo, seed=seed, model=model, train=train, tokenizers=ready, evaluate=EvaluateSettings(), **changes)

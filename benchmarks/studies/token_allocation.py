@@ -72,7 +72,13 @@ DATA = {
         4000,
         128,
         {"depth AbsRel": "depth, AbsRel ↓", "semseg mIoU": "classes, mIoU ↑", "caption F1": "caption, F1 ↑"},
-        {"tokenizers.train.steps": 400, "tokenizers.steps": {}, "tokenizers.samples": 2000, "tokenizers.jobs": 1},
+        {
+            "tokenizers.train.steps": 400,
+            "tokenizers.steps": {},
+            "tokenizers.samples": 2000,
+            "tokenizers.jobs": 1,
+            "train.batch_size": 16,
+        },
     ),
 }
 

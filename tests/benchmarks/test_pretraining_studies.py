@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import token_allocation
 import token_budget
 import transfer_pretraining as transfer
 from pretraining import demo_for, pretrain, untrained
@@ -43,3 +44,9 @@ def test_pretraining_of_some_modalities_on_shared_tokens(tiny_run: Path, tmp_pat
     assert (tmp_path / "trained/tokens").resolve() == tiny_run / "tokens"
     one, other = (load(tmp_path / name).model.state_dict() for name in ("trained", "untrained"))
     assert one.keys() == other.keys() and any((one[name] != other[name]).any() for name in one)
+
+
+def test_a_step_has_16_samples() -> None:
+    assert demo_for(0, 1).train.samples_per_step == 16
+    scenes = token_allocation.recipe_of(Path(), token_allocation.DATA["scenes"])
+    assert scenes.train.batch_size == 16

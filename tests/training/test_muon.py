@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 from tiny_catalog import tiny, tiny_batch
 from torch import Tensor, nn
 
@@ -12,9 +13,11 @@ from maskweave.errors import MaskweaveError
 from maskweave.models.fourm import FourM, FourMConfig
 from maskweave.objectives.fourm import FourMObjective
 from maskweave.training import muon
+from maskweave.training.distributed import DistContext
 from maskweave.training.loop import fit
-from maskweave.training.muon import orthogonalized
+from maskweave.training.muon import matrices_of_blocks, orthogonalized
 from maskweave.training.optimizer import AdamW, MuonAdamW, build_optimizer
+from maskweave.training.parallel import shard
 from maskweave.training.settings import TrainSettings
 
 SETTINGS = TrainSettings(steps=6, learning_rate=0.01, optimizer="muon", device="cpu", log_every=1)
@@ -114,11 +117,16 @@ def test_a_step_that_is_skipped_changes_nothing(together: int, monkeypatch: pyte
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
 
 
-def test_sharded_matrices_are_refused() -> None:
+def test_sharded_matrices_are_refused(tmp_path: Path) -> None:
     module = Stack()
-    module.blocks[0].weight.device_mesh = "mesh"
-    with pytest.raises(MaskweaveError, match="optimizer muon needs whole matrices"):
-        build_optimizer(module, SETTINGS)
+    assert len(matrices_of_blocks(module)) == 3
+    dist.init_process_group("gloo", store=dist.FileStore(str(tmp_path / "store"), 1), rank=0, world_size=1)
+    try:
+        sharded = shard(module, DistContext(0, 1, torch.device("cpu")), 1, SETTINGS)
+        with pytest.raises(MaskweaveError, match="optimizer muon needs whole matrices"):
+            matrices_of_blocks(sharded)
+    finally:
+        dist.destroy_process_group()
 
 
 class Drawn:

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -17,11 +18,14 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from split_training import train
 from timeless import numbers
+from torch.distributed.fsdp import FSDPModule
 
 from maskweave.errors import MaskweaveError
 from maskweave.training.checkpoint_files import read_state
+from maskweave.training.distributed import DistContext
 from maskweave.training.memory import choose_plan
 from maskweave.training.metrics import read_metrics
+from maskweave.training.parallel import shard
 from maskweave.training.settings import TrainSettings
 
 LEARNING = {
@@ -191,3 +195,11 @@ def test_a_run_and_a_transfer_of_a_divided_model(tmp_path: Path) -> None:
         assert len(rows[0]) == len(rows[1]) > 0
     one, two = (load_file(tmp_path / p / "model" / "model.safetensors") for p in ("fsdp", "ddp"))
     assert one.keys() == two.keys() and all(torch.allclose(t, two[n], atol=1e-3) for n, t in one.items())
+
+
+def test_an_earlier_torch_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(FSDPModule, "set_reduce_scatter_unused_params")
+    whole = torch.nn.Linear(2, 2)
+    with pytest.raises(MaskweaveError, match=f"torch is {re.escape(torch.__version__)}.* 2.13 or newer.* to ddp"):
+        shard(whole, DistContext(0, 1, torch.device("cpu")), 1, TrainSettings())
+    assert not whole.weight.is_meta

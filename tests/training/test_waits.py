@@ -1,13 +1,13 @@
 """A training step never makes the host wait for results of the device: none of the operators that would are called, on a CPU as on a GPU."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from tiny_catalog import random_columns, tiny, tiny_batch
-from torch import Tensor, nn
+from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from maskweave.data.batches import ValueBatch
@@ -21,10 +21,12 @@ from maskweave.objectives.fourm import FourMObjective
 from maskweave.objectives.m3ae import M3AEObjective
 from maskweave.objectives.tokenizer import TokenizerObjective
 from maskweave.tokenizers.grid import GridTokenizer
-from maskweave.training.metrics import Meter
-from maskweave.training.optimizer import build_optimizer, clip_gradients, gradient_parts
+from maskweave.training.checkpoints import State
+from maskweave.training.distributed import DistContext
+from maskweave.training.optimizer import build_optimizer
 from maskweave.training.settings import TrainSettings
-from maskweave.training.updates import count
+from maskweave.training.stepping import Stepper
+from maskweave.training.updates import Update, count
 from maskweave.values.image import Image
 
 WAITING = {
@@ -88,26 +90,18 @@ KINDS = {
 }
 
 
-def step(objective: nn.Module, batch: Any, settings: TrainSettings) -> Iterator[Callable[[], None]]:
-    """The parts of two updates, as `Stepper` does them on a GPU. The first update may wait: it initializes codebooks."""
-    optimizer, _ = build_optimizer(objective, settings)
-    meter, counts = Meter(), count(batch, objective)
-    given = [counts] if hasattr(objective, "count") else []
-    parameters = list(objective.parameters())
+def stepper(objective: nn.Module, **settings: Any) -> Stepper:
+    """Steps as on a GPU."""
+    chosen = TrainSettings(precision="bf16", skip_nonfinite=3, **settings)
+    optimizer, names = build_optimizer(objective.train(), chosen)
+    made = Stepper(State(objective, optimizer, names, None, chosen, DistContext(0, 1, torch.device("cpu"))), [])
+    made.may_wait = False
+    return made
 
-    def update() -> None:
-        with torch.autocast("cpu", torch.bfloat16):
-            loss, metrics = objective(batch, *given)
-        loss.backward(loss.detach() * 0 + 1.0)
-        parts: list[Tensor] = gradient_parts(parameters)
-        norm = nn.utils.get_total_norm(parts, foreach=True)
-        meter.add({"loss": loss, **metrics}, keep=norm.isfinite())
-        clip_gradients(parts, norm, 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
 
-    yield update
-    yield update
+def update(objective: nn.Module, batch: Any) -> Update:
+    counts = count(batch, objective)
+    return Update([batch, batch], [counts, counts], {name: 2.0 * number for name, number in counts.items()})
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
@@ -115,15 +109,31 @@ def step(objective: nn.Module, batch: Any, settings: TrainSettings) -> Iterator[
 def test_a_step_does_not_wait(kind: str, optimizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     objective, batch = KINDS[kind]()
-    first, second = step(objective.train(), batch, TrainSettings(optimizer=optimizer))
-    first()
+    step, same = stepper(objective, optimizer=optimizer), update(objective, batch)
+    step(same)  # may wait: it initializes codebooks
+    for large in (linear_cross_entropy.LARGE, 0):
+        monkeypatch.setattr(linear_cross_entropy, "LARGE", large)
+        before = [p.detach().clone() for p in step.parameters]
+        with Watch() as watch:
+            step(same)
+        assert watch.calls > 100 and watch.found == []
+        assert any(not p.equal(old) for p, old in zip(step.parameters, before, strict=True))
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_a_step_is_skipped_without_waiting(optimizer: Any) -> None:
+    torch.manual_seed(0)
+    objective, batch = fourm()
+    step, same = stepper(objective, optimizer=optimizer), update(objective, batch)
+    step(same)
+    before = [p.detach().clone() for p in step.parameters]
+    step.parameters[0].register_hook(lambda gradient: gradient * torch.inf)
     with Watch() as watch:
-        second()
-    assert watch.calls > 100 and watch.found == []
-    monkeypatch.setattr(linear_cross_entropy, "LARGE", 0)
-    with Watch() as watch:
-        second()
-    assert watch.found == []
+        step(same)
+    assert watch.found == [] and step.state.skipped.nonfinite_in_a_row == 0
+    step.check()
+    assert step.state.skipped.nonfinite_in_a_row == 1 and "the step was skipped" in step.messages[0]
+    assert all(p.equal(old) for p, old in zip(step.parameters, before, strict=True))
 
 
 def test_waiting_is_noticed() -> None:

@@ -15,6 +15,7 @@ from maskweave.data.split import group_of
 from maskweave.errors import MaskweaveError
 from maskweave.modality.catalogs import Catalog
 from maskweave.models.sample_heads import NumberHead
+from maskweave.transfer import run as transfer_run
 from maskweave.transfer.build import build_objective
 from maskweave.transfer.calibration import calibrate, hold_out, spread_factor
 from maskweave.transfer.data import open_examples
@@ -73,6 +74,29 @@ def test_intervals_of_an_overfitted_head_hold_what_they_say(
     told = capsys.readouterr().out
     assert "calibration: predicted standard deviations are multiplied by " in told and "of 20 training examples" in told
     assert coverage[0.0] < 0.7 and coverage[0.25] > 0.8, coverage
+
+
+@pytest.mark.parametrize(("share", "step"), [(0.25, "calibrate"), (0.0, "load_transferred")])
+def test_a_divided_model_goes_from_main_memory_to_its_device(
+    start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share: float, step: str
+) -> None:
+    class Reached(Exception):
+        pass
+
+    def reached(first: Any, *others: Any) -> None:
+        raise Reached(next(first.parameters()).device if step == "calibrate" else others[0])
+
+    (tmp_path / "more.yaml").write_text(yaml.safe_dump({"modalities": NEW}))
+    path = write_recipe(
+        tmp_path, start, target="level", catalog=str(tmp_path / "more.yaml"), head={"calibrate": share},
+        data={"source": "python: test_calibration:Noisy", "validation": 160}, train={"steps": 1, "batch_size": 4, "device": "cpu"},
+    )  # fmt: skip
+    monkeypatch.setattr(transfer_run, step, reached)
+    recipe = load_transfer(path)
+    # Trained on the CPU, and then as if its device were another one.
+    monkeypatch.setattr(transfer_run, "local_device", {"cpu": torch.device("meta")}.__getitem__)
+    with pytest.raises(Reached, match="meta"):
+        run_transfer(recipe, tmp_path / "run")
 
 
 def test_the_factor_is_that_of_conformal_prediction() -> None:

@@ -156,16 +156,13 @@ class JoinedTensors:
 
 
 class JoinedSlice:
-    """A tensor of `JoinedTensors`, of which only the shape is read so far."""
+    """The shape of a tensor of `JoinedTensors`."""
 
     def __init__(self, tensors: JoinedTensors, name: str):
         self._tensors, self._name = tensors, name
 
     def get_shape(self) -> list[int]:
         return self._tensors.shape(self._name)
-
-    def __getitem__(self, index: Any) -> Tensor:
-        return self._tensors.get_tensor(self._name)[index]
 
 
 def _rows(path: Path, file: Any) -> dict[str, tuple[int, int]]:

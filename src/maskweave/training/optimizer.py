@@ -100,14 +100,15 @@ def gradient_parts(parameters: Iterable[nn.Parameter]) -> list[Tensor]:
     return parts
 
 
-def clip_gradients(parts: list[Tensor], norm: Tensor, most: float) -> None:
-    """Scales gradients of total norm `norm` to at most `most`, in place, like `nn.utils.clip_grad_norm_`."""
+def clip_gradients(parts: list[Tensor], norm: Tensor, most: float, may_wait: bool = False) -> None:
+    """Scales gradients of total norm `norm` to at most `most`, in place, like `nn.utils.clip_grad_norm_`.
+
+    Args:
+        may_wait: look at the norm and leave short gradients alone, because a product by 1 would read and write all of them. A GPU would be waited for.
+    """
     scale = (most / (norm + 1e-6)).clamp(max=1.0)
-    if (
-        norm.device.type == "cpu" and scale == 1
-    ):  # a product by 1 would read and write every gradient; asking a GPU would wait for it
-        return
-    torch._foreach_mul_(parts, scale)
+    if not may_wait or scale != 1:
+        torch._foreach_mul_(parts, scale)
 
 
 def build_optimizer(objective: nn.Module, settings: TrainSettings) -> tuple[AdamW, list[str]]:

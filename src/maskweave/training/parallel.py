@@ -49,7 +49,14 @@ def shard(objective: nn.Module, ranks: DistContext, shards: int, settings: Train
 
     Args:
         shards: the parameters are divided among so many processes, one after another; if there are more, the next ones hold the same.
+
+    Raises:
+        MaskweaveError: torch is older than 2.13.
     """
+    if not hasattr(FSDPModule, "set_reduce_scatter_unused_params"):
+        raise MaskweaveError(
+            f"torch is {torch.__version__}, but models can be divided (train.parallel fsdp or hybrid) with 2.13 or newer; upgrade torch, or set train.parallel to ddp"
+        )
     parts = [*objective.parameters(), *objective.buffers()]
     ranks.broadcast(parts)
     sharded = copy.deepcopy(objective, {id(part): part for part in parts})  # other modules with the same tensors

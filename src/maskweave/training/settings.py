@@ -59,7 +59,7 @@ class TrainSettings:
     keep: int = 2
     """Number of newest checkpoints to keep."""
     processes: int | Literal["auto"] = 1
-    """Processes on this machine that train together, each with one thread or one GPU. `auto`: processes and threads are measured at the start; an update then uses batch_size × accumulate samples, whatever is chosen. Keep it at 1 or `auto` under torchrun, which starts the processes itself."""
+    """Processes on this machine that train together, each with one thread or one GPU. `auto`: processes and threads are measured at the start; an update then uses batch_size × accumulate samples, whatever is chosen. Sums are rounded differently with each choice, so a new run repeats another bit for bit only with the same layout.json in its folder, or with fixed processes and threads. Keep it at 1 or `auto` under torchrun, which starts the processes itself."""
     parallel: Literal["auto", "none", "ddp", "fsdp", "hybrid"] = "auto"
     """How several processes hold the model: `ddp`: each has all of it; `fsdp`: parameters, gradients and optimizer state are divided among them; `hybrid`: divided among the processes of a machine. `auto`: the first of ddp, hybrid (on several machines) and fsdp that fits the GPUs' memory by estimate; `none`: refuse several processes. One process has all of it in any case."""
     reshard_after_forward: bool = True

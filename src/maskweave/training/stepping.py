@@ -32,6 +32,8 @@ class Stepper:
         self._counts = hasattr(state.objective, "count")
         self._unused = getattr(state.objective, "unused_parameters", None)
         self._unchecked: list[tuple[int, list[str], Tensor, Tensor]] = []
+        self.may_wait = state.ranks.device.type == "cpu"
+        """Whether each step looks at its results. For those of a GPU it would have to wait."""
         self.messages: list[str] = []
         """Sentences for the user that were not shown yet."""
 
@@ -93,15 +95,15 @@ class Stepper:
                 p.grad = torch.zeros_like(p)
 
     def _step(self, gradients: list[Tensor], norm: Tensor) -> None:
-        """Steps, unless the gradient is not finite. On a GPU, AdamW decides this without waiting."""
+        """Steps, unless the gradient is not finite. On a GPU, the optimizer decides this without waiting."""
         state, settings = self.state, self.state.settings
-        if state.ranks.device.type == "cpu":
+        if self.may_wait:
             self.check()
         else:
             state.optimizer.found_inf = (~norm.isfinite()).float()  # type: ignore[attr-defined]
-        if state.ranks.device.type != "cpu" or bool(norm.isfinite()):
+        if not self.may_wait or bool(norm.isfinite()):
             if settings.clip:
-                clip_gradients(gradients, norm, settings.clip)
+                clip_gradients(gradients, norm, settings.clip, self.may_wait)
             for group in state.optimizer.param_groups:
                 group["lr"] = learning_rate(state.step, settings) * group["rate_factor"]
             state.optimizer.step()

@@ -25,7 +25,7 @@ from maskweave.report.sheets import sheet_for
 from maskweave.tokenizers.folder import load_tokenizers
 from maskweave.training.checkpoint_files import latest
 from maskweave.training.checkpoints import check_split
-from maskweave.training.distributed import connect
+from maskweave.training.distributed import connect, local_device
 from maskweave.training.launch import barrier
 from maskweave.training.learned_scaling import learns, with_learned_by_tokenizers, with_values
 from maskweave.training.loop import fit
@@ -127,6 +127,7 @@ def _run(recipe: TransferRecipe, folder: Path, command: str) -> list[EvaluationR
         resume_command=command,
     )
     if calibrated_on is not None and is_main_process():
+        objective.to(local_device(recipe.train.device))  # a divided model is in main memory
         print(f"calibration: {calibrate(objective, calibrated_on, tokenizers)}")
     rows = _finish(objective, catalog, examples, recipe, folder, summary_facts)
     barrier()
@@ -146,7 +147,7 @@ def _finish(
     if is_main_process():
         save_transferred(objective, catalog, target, recipe, folder)
     barrier()
-    model = load_transferred(folder, next(objective.head.parameters()).device)
+    model = load_transferred(folder, local_device(recipe.train.device))
     rows = score_transfer(model, *examples, seed=data.seed + 1, limit=data.limit, workers=recipe.train.workers)
     if not is_main_process():
         return []
