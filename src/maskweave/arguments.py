@@ -64,7 +64,7 @@ def check_path(name: str, value: Any) -> Any:
         elif b"\0" in content:
             fault = "a path cannot have a NUL character"
         elif len(content) > MAX_PATH or any(len(part) > MAX_NAME for part in content.split(b"/")):
-            fault = f"a path has at most {MAX_PATH:,} bytes, and {MAX_NAME} in each name; check the path"
+            fault = f"expected at most {MAX_PATH:,} bytes, and {MAX_NAME} in each name; check the path"
     if fault:
         raise MaskweaveError(f"{name} is {shown(str(value) if isinstance(value, Path) else value)}; {fault}")
     return value
