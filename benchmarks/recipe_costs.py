@@ -6,8 +6,9 @@ The numbers are those of `maskweave recipe check RECIPE --gpu GPU --gpus NUMBER`
 import sys
 from pathlib import Path
 
-from maskweave.training.estimate import SHARE, STATE_BYTES, estimate
+from maskweave.training.estimate import SHARE, estimate
 from maskweave.training.hardware import gpu_named
+from maskweave.training.memory import STATE_BYTES
 from maskweave.training.recipe import load_recipe
 
 RECIPES = {"4m-7-b": 64, "4m-21-b": 64, "4m-21-l": 64, "4m-21-xl": 64, "m3ae-cc12m": 8}
@@ -34,7 +35,7 @@ def main() -> None:
             f"{samples:,} × {train.steps:,} steps",
             f"{costs.flops * samples / 1e15:,.2f}",
             f"{state / 1e9:,.1f}",
-            f"{costs.activations * train.batch_size / 1e9:,.1f}",
+            f"{costs.activations / 1e9:,.1f}",
             f"{rate * costs.tokens:,.0f}",
             f"{hours:,.1f}",
             f"{hours * gpus:,.0f}",
