@@ -29,7 +29,7 @@ from maskweave.models.fourm import FourM, FourMConfig
 from maskweave.models.m3ae import M3AE, M3AEConfig
 from maskweave.objectives.fourm import FourMObjective
 from maskweave.objectives.m3ae import M3AEObjective
-from maskweave.training import checkpoint_files, loop
+from maskweave.training import checkpoint_files, preparing
 from maskweave.training.checkpoints import State
 from maskweave.training.distributed import connect, leave
 from maskweave.training.loop import fit
@@ -143,12 +143,12 @@ def train(folder: str, kind: str, batch_size: int, accumulate: int = 1, **change
         setattr(
             dist, name, lambda *given, name=name, function=function, **k: (calls.append(name), function(*given, **k))[1]
         )
-    AdamW.step, loop.State = recording, noting  # type: ignore[method-assign,misc,assignment]
+    AdamW.step, preparing.State = recording, noting  # type: ignore[method-assign,misc,assignment]
     try:
         settings = build_settings(TrainSettings, {**given, "batch_size": batch_size, "accumulate": accumulate}, "")
         fit(objective, batches, settings, Path(folder), validation=held_out)
     finally:
-        AdamW.step, loop.State = step, State  # type: ignore[method-assign,misc]
+        AdamW.step, preparing.State = step, State  # type: ignore[method-assign,misc]
         for name, function in own.items():
             setattr(dist, name, function)
     (Path(folder) / f"calls-{connect('cpu').rank}.json").write_text(json.dumps(calls))

@@ -94,8 +94,27 @@ def test_the_estimate_says_what_fits_and_what_to_do() -> None:
     assert "parallel ddp" in whole[1] and "set train.parallel to auto on several GPUs" in whole[3]
     saving = describe_estimate(changed(activation_checkpointing="auto"), catalog, "h100", 64)
     assert len(saving) == 3 and "parallel hybrid and activation_checkpointing full" in saving[1]
+    alone = describe_estimate(changed(batch_size=4, parallel="fsdp"), catalog, "h100", 1)
+    assert "use several GPUs, among which train.parallel fsdp divides the model" in alone[3]
+    muon = describe_estimate(changed(optimizer="muon"), catalog, "h100", 64)
+    assert "parallel ddp" in muon[1] and "for weights, gradients and Muon with AdamW, and" in muon[1]
+    assert "set train.optimizer to adamw and use several GPUs" in muon[3]
     small = describe_estimate(changed(batch_size=4, accumulate=16), catalog, "h200", 64)
     assert len(small) == 3 and "parallel ddp and activation_checkpointing none: 69.2 GB" in small[1]
+
+
+def test_what_is_computed_again_takes_time() -> None:
+    recipe = load_recipe(RECIPES / "m3ae-cc12m.yaml")
+    catalog = recipe.load_catalog()
+    hours = []
+    for mode in ("none", "full", "selective"):
+        train = dataclasses.replace(recipe.train, activation_checkpointing=mode)
+        line = describe_estimate(dataclasses.replace(recipe, train=train), catalog, "h100", 8)[2]
+        hours.append(float(line.split("; ")[1].split()[0]))
+        assert ("with forward passes computed twice" in line) == (mode == "full")
+    assert hours[1] / hours[0] == pytest.approx(4 / 3, rel=0.01) and hours[2] == hours[0]
+    with pytest.raises(MaskweaveError, match="--gpus is 12; expected at most 8, or a multiple of 8"):
+        describe_estimate(recipe, catalog, "h100", 12)
 
 
 def test_a_recipe_is_estimated_without_its_data(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,5 +1,6 @@
 """`processes: auto`: the layout is measured once, kept in the run folder, and changes no samples and no losses."""
 
+import contextlib
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,13 +14,17 @@ from maskweave.families.fourm import FourMSettings
 from maskweave.files import read_json
 from maskweave.masking.fourm import MaskingConfig
 from maskweave.training import layout
+from maskweave.training.checkpoints import State
 from maskweave.training.data_settings import DataSettings
 from maskweave.training.layout import CoreLayout, layouts, seconds_per_update, settle, with_layout
+from maskweave.training.loop import fit
 from maskweave.training.metrics import read_metrics
 from maskweave.training.pipeline import claim, make_tokens, train_model
 from maskweave.training.recipe import Recipe, TokenizersSettings
 from maskweave.training.settings import TrainSettings
+from maskweave.training.stepping import Stepper
 from maskweave.training.tokenizers import train_tokenizers
+from maskweave.training.updates import Update
 
 AUTO = TrainSettings(batch_size=8, accumulate=2, processes="auto", device="cpu")
 
@@ -98,6 +103,77 @@ def test_nothing_is_measured_without_need(two_threads: None, tmp_path: Path, mon
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert settle(AUTO, tmp_path, measure) == dataclasses.replace(AUTO, processes=1), "the launcher starts processes"
     assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize(
+    ("changed", "used", "why"),
+    [
+        ({"batch_size": 64}, 8, ""),
+        ({"batch_size": 12}, 6, "train on 6 of 8 GPUs, because 12 samples, train.batch_size, are not divided equally"),
+        ({"batch_size": 67}, 1, "train on 1 of 8 GPUs"),
+        ({"parallel": "none"}, 1, "train on 1 of 8 GPUs, because train.parallel is none"),
+        ({"lazy_embeddings": True}, 1, "because train.lazy_embeddings is true"),
+    ],
+)
+def test_each_gpu_has_a_process(
+    changed: dict,
+    used: int,
+    why: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
+    settings = dataclasses.replace(AUTO, **{"device": "auto", **changed})
+    found = settle(settings, tmp_path, lambda _: 1 / 0)
+    assert (found.processes, found.samples_per_step) == (used, settings.samples_per_step)
+    shown = capsys.readouterr().out
+    assert why in shown if why else not shown
+
+
+def test_a_compiled_training_is_not_measured(
+    two_threads: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = settle(dataclasses.replace(AUTO, compile=True), tmp_path, lambda _: 1 / 0)
+    assert (found.processes, found.threads) == (1, 2) and not [*tmp_path.iterdir()]
+    assert "1 process of 2 threads; others are not measured, because train.compile is true" in capsys.readouterr().out
+
+
+def test_the_steps_of_the_training_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layout, "SECONDS", 0.0)
+    states: list[State] = []
+
+    class Noting(Stepper):
+        def __call__(self, update: Update) -> None:
+            states.append(self.state)
+            assert "forward" in vars(self.state.objective.blocks[0]), "activation checkpointing is on"
+            super().__call__(update)
+
+    class Stacked(Linear):
+        def __init__(self) -> None:
+            super().__init__()
+            self.blocks = torch.nn.ModuleList([self.layer])
+
+    monkeypatch.setattr(layout, "Stepper", Noting)
+    settings = dataclasses.replace(AUTO, activation_checkpointing="full", ema=0.5, precision="auto")
+    seconds_per_update(Stacked(), StubBatches(), with_layout(settings, CoreLayout(1, 1)))
+    assert len(states) > layout.WARM_UP and states[0].average is not None
+    assert states[0].settings.precision in ("float32", "bf16")
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_training_gives_its_threads_back(fails: bool, tmp_path: Path) -> None:
+    before, during = torch.get_num_threads(), set()
+
+    class Watched(Linear):
+        def forward(self, batch):
+            during.add(torch.get_num_threads())
+            return super().forward(batch) if not fails else 1 / 0
+
+    with pytest.raises(ZeroDivisionError) if fails else contextlib.nullcontext():
+        fit(Watched(), StubBatches(), TrainSettings(steps=2, threads=before + 1, device="cpu"), tmp_path)
+    assert during == {before + 1} and torch.get_num_threads() == before
 
 
 def test_a_measurement_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

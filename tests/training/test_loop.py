@@ -152,7 +152,7 @@ def test_bf16_trains_with_weights_in_float32(tmp_path: Path) -> None:
 def test_auto_precision_is_chosen_by_the_processor(
     flags: str, other: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("maskweave.training.layout.this_processor", lambda: Processor(flags=frozenset({flags})))
+    monkeypatch.setattr("maskweave.training.preparing.this_processor", lambda: Processor(flags=frozenset({flags})))
     settings = dataclasses.replace(SETTINGS, precision="auto", device="cpu")
     fit(Linear(), StubBatches(), settings, tmp_path)
     fit(Linear(), StubBatches(), dataclasses.replace(settings, steps=50, precision=other), tmp_path)

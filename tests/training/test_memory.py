@@ -1,22 +1,45 @@
 """How a model is spread over processes so that it fits, and activation checkpointing."""
 
 import contextlib
+import dataclasses
 import math
-from typing import Any
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
 
 import pytest
 import split_training
 import torch
+from stub_training import Linear, StubBatches
 from torch import nn
 
+from maskweave.data.batches import ValueBatch
 from maskweave.errors import MaskweaveError
+from maskweave.modality.entry import Modality
+from maskweave.modality.tokenizer import Quantizer, TokenizerSpec
 from maskweave.nn.costs import training_costs
 from maskweave.nn.layers import Block
+from maskweave.objectives.tokenizer import TokenizerObjective
+from maskweave.tokenizers.grid import GridTokenizer
+from maskweave.training import parallel, preparing
 from maskweave.training.blocks import blocks_of, checkpoint_activations, is_kept
+from maskweave.training.distributed import DistContext, connect
 from maskweave.training.hardware import compile_blocks
-from maskweave.training.memory import FITS, GATHERED_BYTES, STATE_BYTES, Needs, ParallelPlan, choose_plan, needs_of
+from maskweave.training.loop import fit
+from maskweave.training.memory import (
+    FITS,
+    GATHERED_BLOCKS,
+    GATHERED_BYTES,
+    STATE_BYTES,
+    Needs,
+    ParallelPlan,
+    choose_plan,
+    needs_of,
+)
+from maskweave.training.parallel import devices_of
+from maskweave.training.preparing import prepare
 from maskweave.training.recipe import TokenizersSettings
 from maskweave.training.settings import TrainSettings
+from maskweave.values.image import Image
 
 NEEDS = Needs(1000, 100, 50, False, {"none": 8000.0, "selective": 4000.0, "full": 1000.0})
 DIVIDED = GATHERED_BYTES * (100 + 2 * 50)
@@ -54,6 +77,87 @@ def test_the_first_layout_that_fits_is_chosen(
 ) -> None:
     settings = TrainSettings(parallel=parallel, activation_checkpointing=checkpointing)
     assert choose_plan(NEEDS, settings, memory / FITS, world, per_machine) == found
+
+
+def test_muon_has_whole_matrices() -> None:
+    assert dataclasses.replace(NEEDS, by_muon=600).state(1) == STATE_BYTES * 1000 - 4 * 600
+    settings = TrainSettings(optimizer="muon")
+    assert choose_plan(NEEDS, settings, 1.0, 8, 4) == ParallelPlan("ddp", 1, "none")
+    for divides in ("fsdp", "hybrid"):
+        with pytest.raises(
+            MaskweaveError, match=f"parallel is {divides}.*set optimizer to adamw, or parallel to ddp or auto"
+        ):
+            TrainSettings(optimizer="muon", parallel=divides)  # type: ignore[arg-type]
+    objective, batches = split_training.build("m3ae", 8)
+    muon, adamw = (
+        needs_of(objective, batches[0], one, objective.count(batches[0]))  # type: ignore[operator]
+        for one in (settings, TrainSettings())
+    )
+    assert adamw.by_muon == 0 < muon.by_muon < muon.parameters - muon.outside
+
+
+def test_blocks_may_stay_gathered() -> None:
+    objective = nn.Sequential(nn.ModuleList(nn.Linear(8, 8, bias=False) for _ in range(5)))
+    objective.forward = lambda batch: objective[0][0](batch).sum()  # type: ignore[method-assign,index,operator]
+    for precision, weight in (("float32", 4), ("bf16", 2)):
+        kept, freed = (
+            needs_of(objective, torch.ones(2, 8), TrainSettings(precision=precision, reshard_after_forward=frees))  # type: ignore[arg-type]
+            for frees in (False, True)
+        )
+        assert kept.state(4) - freed.state(4) == weight * 64 * (5 - GATHERED_BLOCKS), "two are gathered in any case"
+        assert kept.state(1) == freed.state(1)
+
+
+@pytest.mark.parametrize("per_machine", [None, "2"])
+def test_hybrid_must_know_the_machines(per_machine: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Gathers(DistContext):
+        def gather(self, value: Any) -> list[Any]:
+            return [value] * self.world
+
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    four = Gathers(0, 4, torch.device("cpu"))
+    if per_machine:
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", per_machine)
+        assert devices_of(four, "hybrid") == (math.inf, 2)
+        return
+    with pytest.raises(MaskweaveError, match="LOCAL_WORLD_SIZE, the number of processes on each machine, is missing"):
+        devices_of(four, "hybrid")
+    assert devices_of(four, "fsdp") == devices_of(four, "auto") == (math.inf, 4)
+    assert devices_of(Gathers(0, 1, torch.device("cpu")), "hybrid") == (math.inf, 1)
+
+
+@pytest.mark.parametrize("counted", [True, False])
+def test_auto_says_if_memory_could_not_be_estimated(
+    counted: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Looks(Linear):
+        def forward(self, batch: Any) -> Any:
+            return super().forward(batch) if counted or batch.x.sum().item() < math.inf else None
+
+    monkeypatch.setattr(parallel, "memory_of", lambda _: 80e9)
+    settings = TrainSettings(steps=1, batch_size=8, device="cpu", activation_checkpointing="auto")
+    fit(Looks(), StubBatches(), settings, tmp_path)
+    told = "activation_checkpointing is none" + ("\n" if counted else ", because its memory could not be estimated\n")
+    assert told in capsys.readouterr().err
+
+
+def test_memory_is_counted_with_a_batch_that_has_targets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parallel, "memory_of", lambda _: 80e9)
+    counted = []
+    monkeypatch.setattr(preparing, "needs_of", lambda objective, batch, *_: counted.append(batch) or NEEDS)
+    objective, batches = split_training.build("mod", 4)
+    has = [bool(batches[i].targets.index) for i in range(8)]
+    first = has.index(True)
+
+    class Shifted:
+        """Starts with batches without targets."""
+
+        def __getitem__(self, index: int) -> Any:
+            return batches[has.index(False) if index < 2 else first]
+
+    settings = TrainSettings(batch_size=4, device="cpu", activation_checkpointing="auto")
+    prepare(objective, Shifted(), settings, connect("cpu"))
+    assert len(counted) == 1 and counted[0].targets.index
 
 
 def test_tokenizers_are_not_divided() -> None:
@@ -108,6 +212,41 @@ def test_trainings_with_checkpointed_activations_are_equal(kind: str, mode: str)
         found.append({name: p.grad for name, p in objective.named_parameters() if p.grad is not None})
     assert found[0].keys() == found[1].keys() and len(found[0]) > 20
     assert all(torch.equal(g, found[1][name]) for name, g in found[0].items())
+
+
+QUANTIZERS = [
+    Quantizer("fsq", levels=(5, 4)),
+    Quantizer("vq", codes=32, dim=8),
+    Quantizer("vq", codes=32, dim=8, codebook="simvq"),
+    Quantizer("lfq", codes=32),
+    Quantizer("memcodes", codes=32, dim=8),
+    Quantizer("residual", codes=16, dim=8),
+    Quantizer("residual", over="fsq", levels=(5, 3)),
+]
+
+
+@pytest.mark.parametrize("quantizer", QUANTIZERS, ids=lambda q: f"{q.type}-{q.codebook}-{q.over}")
+def test_tokenizers_with_checkpointed_activations_are_equal(quantizer: Quantizer) -> None:
+    """Also where the forward pass moves a codebook, which a second computation would move again."""
+    assert {q.type for q in QUANTIZERS} == set(get_args(get_type_hints(Quantizer)["type"]))
+    spec = TokenizerSpec(width=16, heads=2, depth=1, decoder_depth=1, quantizer=quantizer)
+    modality = Modality("probe", 1, "grid", Image((16, 16), 3), grid=(4, 4), tokenizer=spec)
+    found = []
+    for mode in ("none", "full", "selective"):
+        torch.manual_seed(0)
+        objective = TokenizerObjective(GridTokenizer(modality)).train()
+        optimizer = torch.optim.AdamW(objective.parameters(), lr=3e-3)
+        values, losses = torch.Generator().manual_seed(1), []
+        with checkpoint_activations(objective, mode):
+            for _ in range(4):
+                loss, _ = objective(ValueBatch("probe", torch.rand(4, 3, 16, 16, generator=values)))
+                loss.backward()
+                optimizer.step()
+                optimizer.zero_grad()
+                losses.append(loss.detach())
+        found.append([*losses, *objective.state_dict().values()])
+    for other in found[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(found[0], other, strict=True))
 
 
 def test_less_is_kept() -> None:

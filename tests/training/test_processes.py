@@ -88,3 +88,12 @@ def test_a_worker_that_fails_ends_all_and_is_told(rank: int, how: str, monkeypat
     with pytest.raises(MaskweaveError, match=expected):
         run_together(2, fail_in, rank, how)
     assert {*multiprocessing.active_children()} <= others
+
+
+def test_workers_know_that_they_are_on_one_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(*_: object, environment: dict[str, str]) -> None:
+        raise RuntimeError(environment["LOCAL_WORLD_SIZE"] + environment["WORLD_SIZE"])
+
+    monkeypatch.setattr(processes, "start", start)
+    with pytest.raises(RuntimeError, match="33"):
+        run_together(3, fail_in, 0, "error")

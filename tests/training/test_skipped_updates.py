@@ -14,11 +14,14 @@ from timeless import numbers
 from torch import Tensor, nn
 
 from maskweave.errors import MaskweaveError
+from maskweave.training.distributed import connect
 from maskweave.training.loop import fit
 from maskweave.training.metrics import read_metrics
 from maskweave.training.optimizer import build_optimizer
+from maskweave.training.preparing import prepare
 from maskweave.training.settings import TrainSettings
-from maskweave.training.stepping import NonFinite
+from maskweave.training.stepping import NonFinite, Stepper
+from maskweave.training.updates import Update
 
 SETTINGS = TrainSettings(**{**BASE, "steps": 12, "accumulate": 1, "ema": 0.0, "log_every": 1, "skip_nonfinite": 2})
 
@@ -58,6 +61,22 @@ def test_steps_that_are_not_finite_are_skipped_and_counted(tmp_path: Path, capsy
     for steps, folder in ((5, "parts"), (12, "parts"), (12, "at_once")):
         fit(Linear(), Spoilt(3, 4, 7), dataclasses.replace(half, steps=steps), tmp_path / folder)
     assert numbers(tmp_path / "parts") == numbers(tmp_path / "at_once"), "counts are resumed"
+
+
+def test_no_spare_batch_spoils_other_steps() -> None:
+    """What a process computes to keep up with the others must have a gradient of zero."""
+    batches = Spoilt(1)
+    state = prepare(Linear(), StubBatches(), SETTINGS, connect("cpu")).state
+    stepper = Stepper(state, batches)
+    spare, finite = stepper._spare, []
+    for i in range(3):
+        batch = batches[i]
+        stepper(Update([batch], [{"samples": len(batch)}], {"samples": len(batch)}))
+        loss = spare.loss(state.objective, batches, range(i, i + 1), torch.device("cpu"))
+        loss.backward(torch.zeros_like(loss))
+        finite.append(all(p.grad is not None and bool((p.grad == 0).all()) for p in state.objective.parameters()))
+        state.optimizer.zero_grad()
+    assert finite == [True] * 3 and state.skipped.nonfinite == 1
 
 
 def test_more_in_a_row_stop_the_run(tmp_path: Path) -> None:

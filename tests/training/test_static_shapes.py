@@ -97,6 +97,23 @@ def test_settings(settings: dict[str, bool], static: bool, tmp_path: Path, monke
     assert compiled == ([{"dynamic": False}] if "compile" in settings else [])
 
 
+@pytest.mark.parametrize("asked", [None, True])
+def test_blocks_of_other_batches_may_have_any_shapes(
+    asked: bool | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    compiled: list[dict[str, Any]] = []
+    monkeypatch.setattr(loop, "compile_blocks", lambda _, **options: compiled.append(options))
+    objective, batches = build("m3ae", 8)
+    fit(
+        objective,
+        batches,
+        TrainSettings(steps=1, batch_size=8, device="cpu", compile=True, static_shapes=asked),
+        tmp_path,
+    )
+    assert compiled == [{"dynamic": None}]
+    assert ("static_shapes changes nothing here" in capsys.readouterr().err) == (asked is True)
+
+
 def test_other_batches_stay_as_they_are() -> None:
     batches = StubBatches()
     assert with_static_shapes(batches) is batches and with_static_shapes(None) is None

@@ -22,13 +22,14 @@ def blocks_of(objective: nn.Module) -> list[nn.Module]:
 def checkpoint_activations(objective: nn.Module, mode: str) -> Iterator[None]:
     """Context in which the blocks of `objective` keep less for the backward pass and compute the rest again (https://arxiv.org/abs/1604.06174).
 
-    Losses and gradients are the same, bit for bit: the second computation has the random numbers of the first one.
+    Losses and gradients are the same, bit for bit: the second computation has the random numbers of the first one. Blocks that may change buffers of
+    their own, such as a level of a quantizer, are computed once: the second computation would see the changed ones.
 
     Args:
         mode: `full` keeps the inputs of each block; `selective` also keeps what is expensive to compute, the outputs of matrix products and of
             attention, and computes norms, activation functions and sums again; `none` keeps everything.
     """
-    blocks = blocks_of(objective) if mode != "none" else []
+    blocks = [block for block in blocks_of(objective) if not _has_state(block)] if mode != "none" else []
     options: dict[str, Any] = {"use_reentrant": False}
     if mode == "selective":
         options["context_fn"] = partial(create_selective_checkpoint_contexts, _policy)
@@ -40,6 +41,11 @@ def checkpoint_activations(objective: nn.Module, mode: str) -> Iterator[None]:
     finally:
         for block in blocks:
             del block.forward
+
+
+def _has_state(block: nn.Module) -> bool:
+    """Whether there is anything but parameters that a checkpoint saves: buffers that training changes."""
+    return len(block.state_dict()) > sum(1 for _ in block.named_parameters(remove_duplicate=False))
 
 
 def is_kept(op: Any) -> bool:

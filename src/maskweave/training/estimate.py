@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from maskweave.data.columns import Column
+from maskweave.errors import MaskweaveError
 from maskweave.modality.catalogs import Catalog
 from maskweave.modality.entry import Modality
 from maskweave.nn.costs import training_costs
@@ -21,7 +22,10 @@ SAMPLES = 8
 SHARE = 0.4
 """Share of a GPU's peak that times are estimated with."""
 PER_MACHINE = 8
-"""GPUs of a machine, of which `hybrid` depends."""
+"""GPUs of a machine, on which `hybrid` depends."""
+RECOMPUTED = 4 / 3
+"""FLOPs with `activation_checkpointing: full`, relative to those without: a backward pass has twice as many as a forward pass, which is computed twice.
+A little too much, because what is outside of blocks is computed once."""
 
 
 @dataclass(frozen=True)
@@ -63,11 +67,15 @@ def describe_estimate(recipe: Recipe, catalog: Catalog, gpu: str, gpus: int) -> 
 
     Args:
         gpu: name of a GPU.
-        gpus: number of GPUs; each has a process with the recipe's batch_size.
+        gpus: number of GPUs, on machines of 8 if there are more; each has a process with the recipe's batch_size.
 
     Raises:
-        MaskweaveError: the GPU is unknown.
+        MaskweaveError: the GPU is unknown, or the number of GPUs does not fill machines of 8.
     """
+    if gpus > PER_MACHINE and gpus % PER_MACHINE:
+        raise MaskweaveError(
+            f"--gpus is {gpus}; expected at most {PER_MACHINE}, or a multiple of {PER_MACHINE}, because machines of {PER_MACHINE} GPUs are assumed"
+        )
     card, train = gpu_named(gpu), recipe.train
     try:
         costs = estimate(recipe, catalog)
@@ -76,14 +84,16 @@ def describe_estimate(recipe: Recipe, catalog: Catalog, gpu: str, gpus: int) -> 
     samples = train.batch_size * train.accumulate * gpus
     precision = "float32" if train.precision == "float32" else "bf16"
     plan = choose_plan(costs.needs, train, card.memory, gpus, min(gpus, PER_MACHINE))
-    rate = SHARE * card.peak(precision) / costs.flops  # samples per second and GPU
+    again = plan.checkpointing == "full"
+    # samples per second and GPU
+    rate = SHARE * card.peak(precision) / (costs.flops * (RECOMPUTED if again else 1.0))
     hours = samples * train.steps / (rate * gpus) / 3600
     lines = [
         f"model: {costs.parameters / 1e6:,.1f} M parameters; {_flops(costs.flops)} a sample of {costs.tokens:,.0f} tokens; "
         f"{_flops(costs.flops * samples)} a step of {samples:,} samples ({train.batch_size} × accumulate {train.accumulate} × {gpus} GPUs)",
         _memory_line(costs.needs, plan, recipe, precision, card.memory),
         f"{gpus} × {gpu} at {SHARE:.0%} of {card.peak(precision) / 1e12:,.0f} TFLOP/s: {rate * costs.tokens:,.0f} tokens/s and {rate:,.1f} samples/s "
-        f"a GPU; {hours:,.3g} hours, {hours * gpus:,.4g} GPU hours",
+        f"a GPU; {hours:,.3g} hours, {hours * gpus:,.4g} GPU hours{', with forward passes computed twice' if again else ''}",
     ]
     if costs.needs.total(plan) > FITS * card.memory:
         lines.append(_what_to_do(costs.needs, plan, recipe, gpu, card.memory))
@@ -92,20 +102,25 @@ def describe_estimate(recipe: Recipe, catalog: Catalog, gpu: str, gpus: int) -> 
 
 def _memory_line(needs: Needs, plan: ParallelPlan, recipe: Recipe, precision: str, memory: float) -> str:
     train, divided = recipe.train, f" divided among {plan.shards} GPUs" if plan.shards > 1 else ""
+    optimizer = "Muon with AdamW" if train.optimizer == "muon" else "AdamW"
     return (
         f"memory of a GPU with parallel {plan.parallel} and activation_checkpointing {plan.checkpointing}: {needs.state(plan.shards) / 1e9:,.1f} GB for "
-        f"weights, gradients{', average' if train.ema else ''} and AdamW{divided}, and about {needs.activations[plan.checkpointing] / 1e9:,.1f} GB for "
+        f"weights, gradients{', average' if train.ema else ''} and {optimizer}{divided}, and about {needs.activations[plan.checkpointing] / 1e9:,.1f} GB for "
         f"activations of {train.batch_size} samples in {precision}, of {memory / 1e9:,.0f} GB"
     )
 
 
 def _what_to_do(needs: Needs, plan: ParallelPlan, recipe: Recipe, gpu: str, memory: float) -> str:
     """A sentence for a training that does not fit."""
-    advice = []
-    if plan.shards == 1 and recipe.train.parallel not in ("auto", "none"):
+    advice, train = [], recipe.train
+    if train.optimizer == "muon":
+        advice.append(
+            "set train.optimizer to adamw and use several GPUs, among which train.parallel auto divides the model"
+        )
+    elif train.parallel in ("none", "ddp"):
         advice.append("set train.parallel to auto on several GPUs")
-    elif plan.shards == 1:
-        advice.append("use several GPUs, among which train.parallel auto divides the model")
+    elif plan.parallel == "none":
+        advice.append(f"use several GPUs, among which train.parallel {train.parallel} divides the model")
     if needs.state(plan.shards) > FITS * memory:
         start = f"this does not fit on {gpu} at any batch size"
         advice += [] if plan.shards == 1 else ["use more GPUs"]

@@ -1,7 +1,9 @@
-"""The hardware: compilation, how fast it multiplies matrices, and its memory."""
+"""The hardware: threads, compilation, how fast it multiplies matrices, and its memory."""
 
+import contextlib
 import math
 import time
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -80,6 +82,18 @@ def _measured(device: torch.device, precision: str, shape: tuple[int, int, int])
         if attempt and time.perf_counter() > until:
             break
     return 2 * rows * inner * columns / fastest
+
+
+@contextlib.contextmanager
+def torch_threads(number: int) -> Iterator[None]:
+    """Context in which torch computes with `number` threads; 0: as many as before."""
+    before = torch.get_num_threads()
+    try:
+        if number:
+            torch.set_num_threads(number)
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def compile_blocks(objective: nn.Module, **options: Any) -> None:

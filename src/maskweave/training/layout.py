@@ -5,7 +5,6 @@ away, and the fastest is taken. An update has batch_size × accumulate samples w
 The choice is written to the run folder, so that a resumed run continues bit for bit on the same machine.
 """
 
-import math
 import statistics
 import time
 from collections.abc import Callable
@@ -20,11 +19,12 @@ from maskweave import ranks
 from maskweave.data.order import Batches
 from maskweave.files import read_json_object, write_json
 from maskweave.interruption import Interrupted, StopSignal
-from maskweave.nn.cpu import has_bf16_instructions, keep_freed_memory, this_processor
-from maskweave.training.checkpoints import State
+from maskweave.nn.cpu import this_processor
+from maskweave.training.blocks import checkpoint_activations
 from maskweave.training.distributed import connect
+from maskweave.training.hardware import torch_threads
 from maskweave.training.loading import load
-from maskweave.training.optimizer import build_optimizer
+from maskweave.training.preparing import prepare
 from maskweave.training.settings import TrainSettings
 from maskweave.training.stepping import Stepper
 from maskweave.training.updates import Updates
@@ -54,8 +54,12 @@ def layouts(settings: TrainSettings, cores: int) -> list[CoreLayout]:
     else:
         found = [CoreLayout(1, cores), CoreLayout(1, 1), CoreLayout(cores, 1)]
     fits = [one for one in found if one.processes > 0 and settings.batch_size % one.processes == 0]
-    alone = settings.lazy_embeddings or settings.parallel == "none"
-    return [one for one in dict.fromkeys(fits) if one.processes == 1 or not alone]
+    return [one for one in dict.fromkeys(fits) if one.processes == 1 or not _is_alone(settings)]
+
+
+def _is_alone(settings: TrainSettings) -> bool:
+    """Whether only one process can train."""
+    return settings.lazy_embeddings or settings.parallel == "none"
 
 
 def with_layout(settings: TrainSettings, layout: CoreLayout) -> TrainSettings:
@@ -67,7 +71,8 @@ def with_layout(settings: TrainSettings, layout: CoreLayout) -> TrainSettings:
 def settle(settings: TrainSettings, folder: Path, measure: Callable[[TrainSettings], float]) -> TrainSettings:
     """Returns settings with a number of processes. They are unchanged if they have one already.
 
-    Under a launcher that starts the processes, `auto` is one process. On GPUs, it is one for each GPU, if their number divides the batch.
+    Under a launcher that starts the processes, `auto` is one process. On GPUs, it is one for each GPU, of as many as divide the batch. With `compile`,
+    which takes too long to be measured, it is one process of all cores.
 
     Args:
         folder: run folder, in which the choice is kept.
@@ -78,11 +83,13 @@ def settle(settings: TrainSettings, folder: Path, measure: Callable[[TrainSettin
     if ranks.world() > 1:
         return replace(settings, processes=1)
     if settings.device != "cpu" and torch.cuda.is_available():
-        gpus = math.gcd(torch.cuda.device_count(), settings.batch_size)
-        return replace(settings, processes=gpus, batch_size=settings.batch_size // gpus)
+        return _one_for_each_gpu(settings, torch.cuda.device_count())
     cores = torch.get_num_threads()
     choices = layouts(settings, cores)
     if len(choices) == 1:
+        return with_layout(settings, choices[0])
+    if settings.compile:
+        print(f"train with {choices[0]}; others are not measured, because train.compile is true")
         return with_layout(settings, choices[0])
     machine = {"vendor": this_processor().vendor, "cores": cores}
     known = _known(folder / FILE, machine, choices)
@@ -96,6 +103,18 @@ def settle(settings: TrainSettings, folder: Path, measure: Callable[[TrainSettin
     return with_layout(settings, known)
 
 
+def _one_for_each_gpu(settings: TrainSettings, gpus: int) -> TrainSettings:
+    if _is_alone(settings):
+        used = 1
+        why = "train.lazy_embeddings is true" if settings.lazy_embeddings else "train.parallel is none"
+    else:
+        used = max(n for n in range(1, gpus + 1) if settings.batch_size % n == 0)
+        why = f"{settings.batch_size} samples, train.batch_size, are not divided equally among more"
+    if used < gpus:
+        print(f"train on {used} of {gpus} GPUs, because {why}")
+    return replace(settings, processes=used, batch_size=settings.batch_size // used)
+
+
 def _known(path: Path, machine: dict[str, Any], choices: list[CoreLayout]) -> CoreLayout | None:
     """Returns the layout that was chosen on this machine before, if it is still possible."""
     if not path.is_file():
@@ -106,22 +125,18 @@ def _known(path: Path, machine: dict[str, Any], choices: list[CoreLayout]) -> Co
 
 
 def seconds_per_update(objective: nn.Module, batches: Batches, settings: TrainSettings) -> float:
-    """Returns the median time of some updates in the processes that called this together. Nothing is written.
+    """Returns the median time of some updates in the processes that called this together. They are those of `fit`, but for `compile`. Nothing is written.
 
     Raises:
         Interrupted: Ctrl-C or SIGTERM was received.
     """
-    context, threads = connect(settings.device), torch.get_num_threads()
-    settings = with_precision(settings, context.device)
-    keep_freed_memory()
-    torch.set_num_threads(settings.threads)
-    objective.to(context.device).train()
-    optimizer, names = build_optimizer(objective, settings)
-    stepper = Stepper(State(objective, optimizer, names, None, settings, context), batches)
-    last = (WARM_UP + MOST) * settings.accumulate * context.world
+    context = connect(settings.device)
     took: list[float] = []
-    try:
-        with StopSignal() as stop:
+    with torch_threads(settings.threads):
+        state, batches, plan, _ = prepare(objective, batches, settings, context)
+        stepper = Stepper(state, batches)
+        last = (WARM_UP + MOST) * settings.accumulate * context.world
+        with StopSignal() as stop, checkpoint_activations(state.objective, plan.checkpointing):
             updates = Updates(
                 load(batches, range(context.rank, last, context.world), settings.workers, context),
                 objective, context, settings.accumulate, WARM_UP + MOST, lambda: bool(stop.asked),
@@ -136,14 +151,4 @@ def seconds_per_update(objective: nn.Module, batches: Batches, settings: TrainSe
                     break
             if updates.stopped or context.any(stop.asked):
                 raise Interrupted("stopped before the first step; run the same command again to start")
-    finally:
-        torch.set_num_threads(threads)
     return statistics.median(took[WARM_UP:])
-
-
-def with_precision(settings: TrainSettings, device: torch.device) -> TrainSettings:
-    """Returns the settings with the precision that `auto` means on this device."""
-    if settings.precision != "auto":
-        return settings
-    fast = device.type != "cpu" or has_bf16_instructions(this_processor())
-    return replace(settings, precision="bf16" if fast else "float32")

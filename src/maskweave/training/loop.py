@@ -1,13 +1,12 @@
 """The training loop. Tokenizers, 4M and all other trained models are objectives passed to `fit`.
 
-Contents: `fit` builds the state and resumes it; `_train` is the loop; the rest are its parts.
+Contents: `fit` prepares the state and resumes it; `_train` is the loop; the rest are its parts.
 Devices, precision, averaging, processes and files are handled here, not in the objective.
 """
 
-import contextlib
 import math
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -16,25 +15,23 @@ from torch import nn
 from maskweave.data.order import Batches, SizedBatches
 from maskweave.errors import MaskweaveError
 from maskweave.interruption import Interrupted, StopSignal
-from maskweave.nn.cpu import keep_freed_memory
 from maskweave.progress import Progress, progress
 from maskweave.training import checkpoints
 from maskweave.training.blocks import checkpoint_activations
 from maskweave.training.checkpoint_files import path_of
 from maskweave.training.checkpoints import State
-from maskweave.training.distributed import DistContext, connect
+from maskweave.training.distributed import connect
 from maskweave.training.early_stopping import SPLIT
-from maskweave.training.hardware import compile_blocks
-from maskweave.training.layout import with_precision
+from maskweave.training.hardware import compile_blocks, torch_threads
 from maskweave.training.loading import load, with_static_shapes
-from maskweave.training.memory import ParallelPlan, choose_plan, needs_of
 from maskweave.training.metrics import Clock, MetricsLog
-from maskweave.training.optimizer import Average, build_optimizer, learning_rate
+from maskweave.training.optimizer import learning_rate
 from maskweave.training.pace import Pace
-from maskweave.training.parallel import devices_of, shard, unshard
+from maskweave.training.parallel import unshard
+from maskweave.training.preparing import prepare
 from maskweave.training.settings import TrainSettings, is_due
 from maskweave.training.stepping import Stepper
-from maskweave.training.updates import Updates, count
+from maskweave.training.updates import Updates
 from maskweave.training.validating import Validation
 
 CHECK_EVERY = 50
@@ -90,14 +87,20 @@ def fit(
         FullDisk: no space for a checkpoint; earlier ones are unchanged.
         MaskweaveError: the folder's checkpoint does not fit the objective or the settings.
     """
-    folder = Path(folder)
+    with torch_threads(settings.threads):
+        return _fit(objective, batches, settings, Path(folder), validation, title or "training", resume_command)
+
+
+def _fit(
+    objective: nn.Module,
+    batches: Batches,
+    settings: TrainSettings,
+    folder: Path,
+    validation: SizedBatches | None,
+    title: str,
+    resume_command: str,
+) -> FitResult:
     ranks = connect(settings.device)
-    news = []
-    if settings.precision == "auto":
-        settings = with_precision(settings, ranks.device)
-        news.append(f"precision is {settings.precision} on this device")
-    if settings.threads:
-        torch.set_num_threads(settings.threads)
     torch.manual_seed(settings.seed + ranks.rank)
     if settings.lazy_embeddings and ranks.world > 1:
         raise MaskweaveError(
@@ -105,22 +108,12 @@ def fit(
         )
     if settings.early_stopping is not None and validation is None:
         raise MaskweaveError("early_stopping needs batches to validate on, but there are none; remove it")
-    if ranks.device.type == "cpu":
-        keep_freed_memory()
-    if settings.static_shapes is None:
-        settings = replace(settings, static_shapes=settings.compile or ranks.device.type == "cuda")
-    if settings.static_shapes:
-        batches, validation = with_static_shapes(batches), with_static_shapes(validation)
-    plan = _plan(objective.train(), batches, settings, ranks)
-    if _is_open(settings, ranks):
-        news.append(f"parallel is {plan.parallel}, activation_checkpointing is {plan.checkpointing}")
-    trained = objective.to(ranks.device) if plan.shards == 1 else shard(objective, ranks, plan.shards, settings)
-    optimizer, names = build_optimizer(trained, settings)
-    average = Average(trained, settings.ema) if settings.ema else None
-    state = State(trained, optimizer, names, average, settings, ranks)
+    state, batches, plan, news = prepare(objective, batches, settings, ranks)
+    trained = state.objective
+    if state.settings.static_shapes:
+        validation = with_static_shapes(validation)
     news += checkpoints.resume(folder, state)
     resumed_from = state.step
-    title = title or "training"
     finished = state.is_finished
     with progress(title, settings.steps, done=state.step, quiet=finished or not ranks.is_main) as bar:
         if not finished:
@@ -139,23 +132,6 @@ def fit(
     assert state.path is not None
     best_step = state.best.step if settings.early_stopping is not None else 0
     return FitResult(state.step, state.metrics, state.path, state.seconds, resumed_from, best_step)
-
-
-def _plan(objective: nn.Module, batches: Batches, settings: TrainSettings, ranks: DistContext) -> ParallelPlan:
-    """Returns how the model is spread over the processes, the same in all of them. What it needs is counted only if the choice depends on it."""
-    memory, per_machine = devices_of(ranks)
-    needs = None
-    if memory < math.inf and _is_open(settings, ranks):
-        batch = batches[0]
-        counts = [count(batch, objective)] if hasattr(objective, "count") else []
-        with contextlib.suppress(NotImplementedError, RuntimeError):  # the meta device does not have all of torch
-            needs = needs_of(objective, batch, settings, *counts)
-    return choose_plan(needs, settings, memory, ranks.world, per_machine)
-
-
-def _is_open(settings: TrainSettings, ranks: DistContext) -> bool:
-    """Whether the settings leave a choice that depends on memory."""
-    return settings.activation_checkpointing == "auto" or (ranks.world > 1 and settings.parallel == "auto")
 
 
 def _train(

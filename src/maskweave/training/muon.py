@@ -87,6 +87,6 @@ def matrices_of_blocks(objective: nn.Module) -> set[int]:
     blocks = [p for m in objective.modules() if isinstance(m, nn.ModuleList) for p in m.parameters()]
     if any(hasattr(p, "device_mesh") for p in blocks):
         raise MaskweaveError(
-            "optimizer muon needs whole matrices, but the parameters are sharded over processes; set optimizer to adamw"
+            "optimizer muon needs whole matrices, but the parameters are sharded over processes; set optimizer to adamw, or parallel to ddp"
         )
     return {id(p) for p in blocks if p.ndim == 2}

@@ -28,18 +28,28 @@ from maskweave.training.hardware import memory_of
 from maskweave.training.settings import TrainSettings
 
 
-def devices_of(ranks: DistContext) -> tuple[float, int]:
+def devices_of(ranks: DistContext, parallel: str) -> tuple[float, int]:
     """Returns the bytes of the smallest memory of a process's device, and the number of processes on each machine. All processes must call it.
 
+    Args:
+        parallel: the setting. Only `hybrid` needs to be told the number; otherwise, all processes are on one machine if they are not.
+
     Raises:
-        MaskweaveError: the machines have different numbers of processes.
+        MaskweaveError: the machines have different numbers of processes, or `hybrid` was not told the number.
     """
-    per_machine = int(os.environ.get("LOCAL_WORLD_SIZE", ranks.world))
+    per_machine = int(os.environ.get("LOCAL_WORLD_SIZE", 0))
     memories, numbers = zip(*ranks.gather([memory_of(ranks.device), per_machine]), strict=True)
+    if not all(numbers):
+        if parallel == "hybrid" and ranks.world > 1:
+            raise MaskweaveError(
+                "train.parallel is hybrid, but the environment variable LOCAL_WORLD_SIZE, the number of processes on each machine, is missing; "
+                "set it, as torchrun does, or set train.parallel to fsdp"
+            )
+        numbers = (ranks.world,)
     if len(set(numbers)) > 1:
         found = ", ".join(str(number) for number in sorted(set(numbers)))
         raise MaskweaveError(f"the machines have {found} processes of this training; start equally many on each")
-    return min(memories), min(per_machine, ranks.world)
+    return min(memories), min(numbers[0], ranks.world)
 
 
 def shard(objective: nn.Module, ranks: DistContext, shards: int, settings: TrainSettings) -> nn.Module:

@@ -144,10 +144,8 @@ def train_model(recipe: Recipe, catalog: Catalog, folder: Path, command: str = "
         seconds: float = run_together(train.fixed_processes, _measure, replace(recipe, train=train), catalog, folder)
         return seconds
 
-    threads, train = torch.get_num_threads(), settle(recipe.train, folder, measure)
+    train = settle(recipe.train, folder, measure)
     found = run_together(train.fixed_processes, _fit_and_save, replace(recipe, train=train), catalog, folder, command)
-    if not recipe.train.threads:
-        torch.set_num_threads(threads)  # what follows the training, evaluation for instance, uses all cores again
     barrier()
     return FitResult(**{**found, "checkpoint": Path(found["checkpoint"])})
 

@@ -62,7 +62,8 @@ def run_together(number: int, function: Callable[..., Any], *arguments: Any) -> 
     """
     if number == 1 or ranks.world() > 1:
         return function(*arguments)
-    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port()), "WORLD_SIZE": str(number)}
+    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port())}
+    shared |= {"WORLD_SIZE": str(number), "LOCAL_WORLD_SIZE": str(number)}
     workers: dict[SpawnProcess, Connection] = {}
     answers: list[dict[str, Any]] = []
     try:

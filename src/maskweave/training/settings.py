@@ -31,7 +31,7 @@ class TrainSettings:
     schedule: Literal["cosine", "constant"] = "cosine"
     """Learning rate after the warm-up; `constant` ignores final_learning_rate."""
     optimizer: Literal["adamw", "muon"] = "adamw"
-    """`muon`: Muon for the matrices of blocks, with the same learning rate and weight decay, and AdamW for all other parameters. Its steps take longer; it needs 4 bytes less of memory per number of a matrix."""
+    """`muon`: Muon for the matrices of blocks, with the same learning rate and weight decay, and AdamW for all other parameters. Its steps take longer; it needs 4 bytes less of memory per number of a matrix. Not with fsdp and hybrid, which divide matrices."""
     betas: tuple[float, float] = (0.9, 0.95)
     """AdamW's decay rates of the running means of the gradient and its square."""
     weight_decay: float = 0.05
@@ -71,11 +71,11 @@ class TrainSettings:
     workers: int = 0
     """Processes that prepare batches; 0: the training process prepares them."""
     threads: int = 0
-    """torch threads in the training process; 0: unchanged."""
+    """torch threads while the model trains; 0: unchanged."""
     compile: bool = False
     """Compile the blocks with torch.compile. The first steps are slow. On CPU it needs a C++ compiler."""
     static_shapes: bool | None = None
-    """Pad all batches of a 4M model to its budgets and to batch_size, so that compiled blocks never compile again and a GPU's memory is reused. None: with `compile`, or on a GPU."""
+    """Pad all batches of a 4M model to its budgets and to batch_size, so that compiled blocks never compile again and a GPU's memory is reused. None: with `compile`, or on a GPU. Batches of other models stay as they are."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """`auto`: CUDA if available."""
     seed: int = 0
@@ -119,6 +119,10 @@ class TrainSettings:
         if self.parallel == "none" and self.fixed_processes > 1:
             raise MaskweaveError(
                 f"parallel is none, but processes is {self.processes}; set parallel to auto, or processes to 1"
+            )
+        if self.optimizer == "muon" and self.parallel in ("fsdp", "hybrid"):
+            raise MaskweaveError(
+                f"optimizer muon needs whole matrices, but parallel is {self.parallel}, which divides them among processes; set optimizer to adamw, or parallel to ddp or auto"
             )
         self._expect("learning_rate", 0 < self.learning_rate < math.inf, "a number above 0")
         self._expect("ema", 0 <= self.ema < 1, "0 (off), or a decay below 1")

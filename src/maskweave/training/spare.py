@@ -10,7 +10,7 @@ from maskweave.training.updates import count, has_targets
 
 
 class Spare:
-    """Keeps the last batch with targets.
+    """Keeps a batch with targets.
 
     Args:
         objective: counts the targets of a batch.
@@ -21,7 +21,7 @@ class Spare:
         self._batch: Any = None
 
     def note(self, batch: Any) -> None:
-        """Takes a batch with targets."""
+        """Takes a batch with targets and a finite loss: not even zero times another loss has a finite gradient."""
         self._batch = batch
 
     def loss(self, module: nn.Module, batches: Batches, numbers: range, device: torch.device) -> Tensor:
@@ -30,8 +30,9 @@ class Spare:
         Args:
             batches, numbers: where to look for a batch with targets if none was noted; one of these has some.
         """
-        if self._batch is None:
-            self._batch = next(b for b in map(batches.__getitem__, numbers) if has_targets(count(b, self._objective)))
-        totals = [count(self._batch, self._objective)] if hasattr(self._objective, "count") else []
-        loss, _ = module(self._batch.to(device), *totals)
+        batch = self._batch
+        if batch is None:
+            batch = next(b for b in map(batches.__getitem__, numbers) if has_targets(count(b, self._objective)))
+        totals = [count(batch, self._objective)] if hasattr(self._objective, "count") else []
+        loss, _ = module(batch.to(device), *totals)
         return loss

@@ -1,6 +1,7 @@
 """One update of the weights: forward and backward passes, clipping, AdamW, and the moving average."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +32,8 @@ class Stepper:
         self.parameters = list(trained(state.objective).values())
         self._counts = hasattr(state.objective, "count")
         self._unused = getattr(state.objective, "unused_parameters", None)
+        self._candidate: tuple[int, Any] | None = None
+        """The last batch with targets, and its step."""
         self._unchecked: list[tuple[int, list[str], Tensor, Tensor]] = []
         self.may_wait = state.ranks.device.type == "cpu"
         """Whether each step looks at its results. For those of a GPU it would have to wait."""
@@ -52,7 +55,7 @@ class Stepper:
                 continue
             if not has_targets(counts) and not (is_last and ranks.world > 1):  # other processes wait for the last one
                 continue
-            self._spare.note(batch)
+            self._candidate = (state.step + 1, batch)
             with accumulating(self.wrapped, is_last):
                 with precision(state):
                     loss, metrics = self.wrapped(
@@ -124,6 +127,8 @@ class Stepper:
         for (step, names), (loss_is_finite, finite) in zip(steps, flags, strict=True):
             self.state.skipped.note_finite(finite)
             if finite:
+                if self._candidate is not None and self._candidate[0] == step:
+                    self._spare.note(self._candidate[1])
                 continue
             what = "gradient" if loss_is_finite else "loss"
             text = f"step {step}: the {what} is not finite, on a batch of {', '.join(names)}"
