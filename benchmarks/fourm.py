@@ -25,9 +25,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from gpu_parts.bench import columns
 from safetensors.torch import load_file
 
-from maskweave.data.columns import Column
 from maskweave.interop.fourm import load_model
 from maskweave.interop.fourm.model import export_model
 from maskweave.masking.fourm import MaskingConfig, MaskSampler
@@ -93,19 +93,6 @@ def loading(size: str, rounds: int) -> None:
             print(f"  {how:<16}{took:6.2f} s, memory {held / file:.2f} × file size")
 
 
-def columns(catalog: Catalog, rng: np.random.Generator) -> dict[str, Column]:
-    found, present = {}, np.ones(SAMPLES, bool)
-    for name, m in catalog.items():
-        if m.has_tokens:
-            ids = rng.integers(0, catalog.vocabulary_size(name), (SAMPLES, m.tokens))
-            length = rng.integers(10, m.tokens + 1, SAMPLES) if m.kind == "sequence" else None
-            found[name] = Column(present, ids, length)
-        else:
-            rows = rng.integers(0, 256, (SAMPLES, m.tokens, m.row_width)).astype(np.uint8 if m.grid else np.float32)
-            found[name] = Column(present, length=None if m.grid else np.full(SAMPLES, m.tokens), rows=rows)
-    return found
-
-
 def training_step(catalog: Catalog, precision: str, how: str) -> Callable[[], None]:
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
@@ -117,7 +104,7 @@ def training_step(catalog: Catalog, precision: str, how: str) -> Callable[[], No
     parameters, sampler, data = (
         list(objective.parameters()),
         MaskSampler(catalog, MaskingConfig(TOKENS, TOKENS)),
-        columns(catalog, rng),
+        columns(catalog, SAMPLES, rng),
     )
 
     def step() -> None:
