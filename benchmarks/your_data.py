@@ -102,7 +102,7 @@ def run_field(field: str, seed: int, given: argparse.Namespace) -> dict[str, dic
     if given.more:
         task, inputs = MORE[field]
         out = place_of(folder, task).with_name(f"{task}-more")
-        words = ["transfer", f"{task}.yaml", "--out", str(out), "--inputs", inputs, "--data.modality_dropout", "0.1"]
+        words = ["transfer", f"{task}.yaml", "--out", str(out), "--inputs", f"[{inputs}]", "--data.modality_dropout", "0.1"]
         seconds[out.name] = timed([*words, *more["transfer"]], folder)
         tasks.append((out.name, dict(tasks)[task]))
     simple = references.FIELDS[field](raw, held_out)
