@@ -4,6 +4,7 @@ import dataclasses
 import math
 import sys
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
@@ -146,6 +147,18 @@ def test_bf16_trains_with_weights_in_float32(tmp_path: Path) -> None:
     objective = Watched()
     fit(objective, StubBatches(), dataclasses.replace(SETTINGS, precision="bf16"), tmp_path)
     assert kinds == {torch.bfloat16} and objective.layer.weight.dtype == torch.float32
+
+
+def test_an_objective_in_evaluation_mode_is_trained_in_training_mode(tmp_path: Path) -> None:
+    class Watched(Linear):
+        modes: ClassVar[set[bool]] = set()
+
+        def forward(self, batch):
+            self.modes.add(self.training)
+            return super().forward(batch)
+
+    fit(Watched().eval(), StubBatches(), SETTINGS, tmp_path)
+    assert Watched.modes == {True}
 
 
 @pytest.mark.parametrize(("flags", "other"), [("avx512_bf16", "float32"), ("avx2", "bf16")])

@@ -33,7 +33,7 @@ class Prepared(NamedTuple):
 
 
 def prepare(objective: nn.Module, batches: Batches, settings: TrainSettings, ranks: DistContext) -> Prepared:
-    """Puts `objective` on the device, or divides it among the processes, and builds its optimizer and average. All processes must call it."""
+    """Puts `objective`, in training mode, on the device, or divides it among the processes, and builds its optimizer and average. All processes must call it."""
     if ranks.device.type == "cpu":
         keep_freed_memory()
     news = []
@@ -52,7 +52,8 @@ def prepare(objective: nn.Module, batches: Batches, settings: TrainSettings, ran
     memory, per_machine = devices_of(ranks, settings.parallel)
     is_open = settings.activation_checkpointing == "auto" or (ranks.world > 1 and settings.parallel == "auto")
     depends = is_open and memory < math.inf
-    needs = _needs(objective.train(), batches, settings) if depends else None
+    objective.train()
+    needs = _needs(objective, batches, settings) if depends else None
     plan = choose_plan(needs, settings, memory, ranks.world, per_machine)
     if is_open:
         unknown = ", because its memory could not be estimated" if depends and needs is None else ""
