@@ -21,7 +21,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from fourm import SAMPLES, TOKENS, columns
+from fourm import SAMPLES, TOKENS
+from gpu_parts.bench import columns
 from linear import print_processor
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -154,7 +155,7 @@ class Configuration:
         if compiled:
             compile_blocks(objective)
         self.clock, self.drawing = clock, 0.0  # seconds that the last batch took
-        self.data = columns(entries, np.random.default_rng(0))
+        self.data = columns(entries, SAMPLES, np.random.default_rng(0))
         self.sampler = MaskSampler(entries, MaskingConfig(TOKENS, TOKENS))
         self.objective = objective
         state = State(objective, optimizer, names, None, settings, connect("cpu"))
