@@ -5,7 +5,7 @@ from typing import ClassVar, Literal
 
 import pytest
 
-from maskweave.config import build, plain, renamed_key
+from maskweave.config import build, pairs, plain, renamed_key
 from maskweave.errors import MaskweaveError
 
 
@@ -128,3 +128,38 @@ def test_a_key_with_another_name_than_its_field_is_the_only_one():
             build(Plan, {"trip": content}, "x")
     with pytest.raises(MaskweaveError, match=r"key 'trip' is missing; expected keys and values \(from, to\)"):
         build(Plan, {}, "x")
+
+
+def test_a_key_of_another_variant_names_the_key_that_chooses_it():
+    @dataclass(frozen=True)
+    class Shape:
+        tag: ClassVar[str] = "form"
+        name: str = "x"
+
+        @staticmethod
+        def variants():
+            return [Round, Square]
+
+        @staticmethod
+        def variant(content):
+            return Round if content.get("form") == "round" else Square
+
+    @dataclass(frozen=True)
+    class Round(Shape):
+        form: ClassVar[str] = "round"
+        radius: float = 1.0
+
+    @dataclass(frozen=True)
+    class Square(Shape):
+        form: ClassVar[str] = "square"
+        side: float = 1.0
+
+    with pytest.raises(MaskweaveError, match="unknown key 'radius'; it is only valid if form is 'round'"):
+        build(Shape, {"form": "square", "radius": 2.0}, "here")
+
+
+@pytest.mark.parametrize("words", [["a"], ["a=1", "a=2"], ["a="]])
+def test_words_that_are_no_pairs(words):
+    with pytest.raises(MaskweaveError, match=f"--input '{words[-1]}': expected NAME=FILE, each name once"):
+        pairs("input", words, "FILE", empty=False)
+    assert pairs("input", ["a=", "b=1=2"]) == {"a": "", "b": "1=2"}

@@ -25,6 +25,7 @@ def test_shapes_and_padding() -> None:
     boxes = BoxHead(8, 5, queries=7, head_width=16, depth=2, heads=2)
     assert classes(encoded()).shape == (2, 5)
     found = boxes(encoded())
+    assert {tuple(p.shape) for p in boxes.boxes.parameters()} == {(16, 16), (16,), (4, 16), (4,)}
     assert found.shape == (2, 2, 7, 5 + 1 + 4) and found[..., -4:].min() >= 0 and found[..., -4:].max() <= 1
     for head in (classes, boxes):
         assert torch.allclose(head(encoded()), head(encoded(padding=3)), atol=1e-5)

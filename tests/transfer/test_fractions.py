@@ -10,7 +10,8 @@ from small_transfer import make_bundle, write_recipe
 
 from maskweave.cli.main import main
 from maskweave.errors import MaskweaveError
-from maskweave.transfer.fractions import counts, parse_fractions
+from maskweave.evaluate.run import EvaluationRow
+from maskweave.transfer.fractions import CurvePoint, counts, parse_fractions, write_curve
 
 
 def test_shares() -> None:
@@ -51,3 +52,12 @@ def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert "linear-probe accuracy" in table and "0.25 (10)" in table
     points = json.loads((start / "fractions.json").read_text())
     assert points[1]["scores"]["linear-probe accuracy"] == 1.0
+
+
+def test_a_constant_without_a_score_is_null_in_the_file(tmp_path: Path) -> None:
+    def row(metric: str, constant: float) -> EvaluationRow:
+        return EvaluationRow(["rgb"], "count", metric, "lower", 0.5, constant, 0.0, 8, 0)
+
+    write_curve([CurvePoint(0.1, 4, [row("MAE", 2.5), row("NLL", float("nan"))])], tmp_path)
+    (point,) = json.loads((tmp_path / "fractions.json").read_text())
+    assert point["constants"] == {"MAE": 2.5, "NLL": None} and point["scores"] == {"MAE": 0.5, "NLL": 0.5}
