@@ -12,20 +12,15 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from statistics import median
-from tempfile import TemporaryDirectory
 from time import process_time
 from typing import Any
 
-from pretraining import demo_for, pretrain
+from pretraining import demo_for, prepare, pretrain, seconds_per_step
 from study import Metrics, Study, parser
 
-from maskweave.data.token_store import TokenData
 from maskweave.masking.fourm import MaskingConfig, Mixture
-from maskweave.training.loop import fit
 from maskweave.training.metrics import read_metrics
-from maskweave.training.pipeline import build_batches, build_model, claim, make_tokens
 from maskweave.training.recipe import Recipe
-from maskweave.training.tokenizers import train_tokenizers
 
 OPTIMIZERS = ("adamw", "muon")
 RATES = (1.5e-3, 3.0e-3)
@@ -43,27 +38,8 @@ def recipe_of(optimizer: str, rate: float, seed: int, steps: int) -> Recipe:
     return replace(recipe, data=data, train=train)
 
 
-def prepare(base: Path) -> None:
-    """Creates tokenizers and tokens under `base`; existing ones are kept."""
-    recipe = recipe_of("adamw", RATES[0], 0, 1)
-    catalog = claim(recipe, base)
-    train_tokenizers(recipe, catalog, base)
-    make_tokens(recipe, catalog, base)
-
-
 def step_time(base: Path, optimizer: str, seed: int) -> Metrics:
-    """CPU seconds of one training step."""
-    taken = []
-    for steps in (SHORT, LONG):
-        recipe = recipe_of(optimizer, RATES[0], seed, steps)
-        catalog = recipe.load_catalog()
-        objective = recipe.family.build_objective(build_model(recipe, catalog, base), recipe.model, catalog)
-        batches = build_batches(recipe, TokenData(base / "tokens/train", catalog), held_out=False)
-        with TemporaryDirectory() as folder:
-            start = process_time()
-            fit(objective, batches, recipe.train, Path(folder))
-            taken.append(process_time() - start)
-    return {"step": (taken[1] - taken[0]) / (LONG - SHORT)}
+    return {"step": seconds_per_step(lambda steps: recipe_of(optimizer, RATES[0], seed, steps), base, SHORT, LONG)}
 
 
 def trial(out: Path, base: Path, steps: Mapping[str, int], setting: tuple[str, float], seed: int) -> Metrics:
@@ -80,7 +56,7 @@ if __name__ == "__main__":
     made = parser("optimizers", __doc__, steps=400)
     made.add_argument("--base", type=Path, default=Path("runs/studies/optimizers/base"), help="tokenizers and tokens")
     options = made.parse_args()
-    prepare(options.base)
+    prepare(options.base, recipe_of("adamw", RATES[0], 0, 1))
     speeds = Study(options.out / "speeds")
     speeds.run(partial(step_time, options.base), {name: name for name in OPTIMIZERS}, seeds=3, jobs=1)
     step = {name: median(speeds.values(name, "step")) for name in OPTIMIZERS}

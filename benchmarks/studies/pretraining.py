@@ -1,15 +1,20 @@
 """Code shared by the studies of 4M: the tokens of the demo's scenes, created once, and models trained on them, each in its own folder."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import process_time
 from typing import Any
 
 import torch
 
+from maskweave.data.token_store import TokenData
 from maskweave.families.weights import save_model
 from maskweave.masking.fourm import MaskingConfig
 from maskweave.modality.catalogs import Catalog
-from maskweave.training.pipeline import build_model, claim, make_tokens, train_model
+from maskweave.training.loop import fit
+from maskweave.training.pipeline import build_batches, build_model, claim, make_tokens, train_model
 from maskweave.training.recipe import EvaluateSettings, Recipe, load_recipe
 from maskweave.training.tokenizers import train_tokenizers
 
@@ -17,9 +22,9 @@ DEMO = Path(__file__).parents[2] / "recipes/demo.yaml"
 SHARED = ("tokenizers", "tokens")
 
 
-def prepare(base: Path) -> None:
-    """Creates the demo's tokenizers and tokens under `base`; existing ones are kept."""
-    recipe = load_recipe(DEMO)
+def prepare(base: Path, recipe: Recipe | None = None) -> None:
+    """Creates the tokenizers and tokens of a recipe, by default the demo's, under `base`; existing ones are kept."""
+    recipe = recipe or load_recipe(DEMO)
     catalog = claim(recipe, base)
     train_tokenizers(recipe, catalog, base)
     make_tokens(recipe, catalog, base)
@@ -58,3 +63,23 @@ def open_folder(recipe: Recipe, folder: Path, base: Path) -> Catalog:
         if not (folder / name).exists():
             (folder / name).symlink_to((base / name).resolve())
     return catalog
+
+
+def seconds_per_step(recipe_of: Callable[[int], Recipe], base: Path, short: int, long: int) -> float:
+    """Returns the CPU seconds of one training step on the tokens of `base`, from a long and a short training, so that what happens once does not count.
+
+    Args:
+        recipe_of: returns the recipe of so many steps.
+        short, long: steps of the trainings.
+    """
+    taken = []
+    for steps in (short, long):
+        recipe = recipe_of(steps)
+        catalog = recipe.load_catalog()
+        objective = recipe.family.build_objective(build_model(recipe, catalog, base), recipe.model, catalog)
+        batches = build_batches(recipe, TokenData(base / "tokens/train", catalog), held_out=False)
+        with TemporaryDirectory() as folder:
+            start = process_time()
+            fit(objective, batches, recipe.train, Path(folder))
+            taken.append(process_time() - start)
+    return (taken[1] - taken[0]) / (long - short)

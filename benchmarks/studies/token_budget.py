@@ -14,18 +14,16 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from statistics import median
-from tempfile import TemporaryDirectory
 from time import process_time
 
 import torch
-from pretraining import demo_for, prepare, pretrain
+from pretraining import demo_for, prepare, pretrain, seconds_per_step
 from study import Metrics, Panel, Study, draw, parser
 
 from maskweave import load
 from maskweave.data.token_store import TokenData
 from maskweave.evaluate.run import evaluate
-from maskweave.training.loop import fit
-from maskweave.training.pipeline import build_batches, build_model
+from maskweave.training.pipeline import build_batches
 from maskweave.training.recipe import EvaluateSettings, EvaluationRequest, Recipe
 
 COUNTS = (16, 32, 64, 128)
@@ -50,18 +48,7 @@ def recipe_of(count: int, seed: int, steps: int) -> Recipe:
 
 
 def step_time(base: Path, count: int, seed: int) -> Metrics:
-    """CPU seconds of one training step."""
-    taken = []
-    for steps in (SHORT, LONG):
-        recipe = recipe_of(count, seed, steps)
-        catalog = recipe.load_catalog()
-        objective = recipe.family.build_objective(build_model(recipe, catalog, base), recipe.model, catalog)
-        batches = build_batches(recipe, TokenData(base / "tokens/train", catalog), held_out=False)
-        with TemporaryDirectory() as folder:
-            start = process_time()
-            fit(objective, batches, recipe.train, Path(folder))
-            taken.append(process_time() - start)
-    return {"step": (taken[1] - taken[0]) / (LONG - SHORT)}
+    return {"step": seconds_per_step(lambda steps: recipe_of(count, seed, steps), base, SHORT, LONG)}
 
 
 def trial(out: Path, base: Path, steps: Mapping[int, int], count: int, seed: int) -> Metrics:
