@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -57,17 +57,14 @@ def _policy(_: Any, op: Callable[..., Any], *args: Any, **kwargs: Any) -> Checkp
     return CheckpointPolicy.MUST_SAVE if is_kept(op) else CheckpointPolicy.PREFER_RECOMPUTE
 
 
+@cache
 def _kept_operators() -> set[Any]:
-    if not _KEPT:
-        names = [
-            *("mm", "addmm", "bmm", "baddbmm", "_scaled_dot_product_flash_attention", "_scaled_dot_product_cudnn_attention"),
-            *("_scaled_dot_product_efficient_attention", "_scaled_dot_product_flash_attention_for_cpu"),
-            *("_scaled_dot_product_attention_math",),
-        ]  # fmt: skip
-        _KEPT.update(getattr(torch.ops.aten, name).default for name in names)
-        if torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise"):
-            _KEPT.add(torch.ops.mkldnn._linear_pointwise.default)  # of `nn.cpu.Linear`
-    return _KEPT
-
-
-_KEPT: set[Any] = set()
+    names = [
+        *("mm", "addmm", "bmm", "baddbmm", "_scaled_dot_product_flash_attention", "_scaled_dot_product_cudnn_attention"),
+        *("_scaled_dot_product_efficient_attention", "_scaled_dot_product_flash_attention_for_cpu"),
+        *("_scaled_dot_product_attention_math",),
+    ]  # fmt: skip
+    kept = {getattr(torch.ops.aten, name).default for name in names}
+    if torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+        kept.add(torch.ops.mkldnn._linear_pointwise.default)  # of `nn.cpu.Linear`
+    return kept

@@ -4,7 +4,7 @@ A batch of 4M has about 45 tensors, most of them small. Torch pins and copies te
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -37,10 +37,12 @@ def in_one_buffer(item: Any, pin: bool = True) -> Any:
 
 def to_device(item: Any, device: torch.device) -> Any:
     """Returns `item.to(device)`; in one copy if `in_one_buffer` made it."""
-    tensors = list(_tensors(item))
+    tensors = _tensors(item)
+    if not tensors or tensors[0].device == device:
+        return item.to(device)
     storages = {tensor.untyped_storage().data_ptr() for tensor in tensors}
     whole = len(storages) == 1 and len(tensors) > 1 and all(tensor.is_contiguous() for tensor in tensors)
-    if not whole or tensors[0].device == device:
+    if not whole:
         return item.to(device)
     buffer = torch.empty(0, dtype=torch.uint8).set_(tensors[0].untyped_storage()).to(device, non_blocking=True)
     moved = _mapped(item, lambda tensor: _view(buffer, int(tensor.storage_offset()) * tensor.itemsize, tensor))
@@ -51,10 +53,10 @@ def _view(buffer: Tensor, start: int, like: Tensor) -> Tensor:
     return buffer[start : start + like.nbytes].view(like.dtype).view(like.shape)
 
 
-def _tensors(item: Any) -> Iterator[Tensor]:
+def _tensors(item: Any) -> list[Tensor]:
     found: list[Tensor] = []
     _mapped(item, lambda tensor: found.append(tensor) or tensor)  # type: ignore[func-returns-value]
-    yield from found
+    return found
 
 
 def _mapped(item: Any, function: Callable[[Tensor], Tensor]) -> Any:
