@@ -1,12 +1,12 @@
 """Muon is torch's, leaves everything but the matrices of blocks to AdamW, can be skipped, and resumes exactly."""
 
-import dataclasses
 from pathlib import Path
 
 import pytest
 import torch
 import torch.distributed as dist
-from tiny_catalog import tiny, tiny_batch
+from halved_training import whole_and_halves
+from tiny_catalog import tiny
 from torch import Tensor, nn
 
 from maskweave.errors import MaskweaveError
@@ -14,7 +14,6 @@ from maskweave.models.fourm import FourM, FourMConfig
 from maskweave.objectives.fourm import FourMObjective
 from maskweave.training import muon
 from maskweave.training.distributed import DistContext
-from maskweave.training.loop import fit
 from maskweave.training.muon import matrices_of_blocks, orthogonalized
 from maskweave.training.optimizer import AdamW, MuonAdamW, build_optimizer
 from maskweave.training.parallel import shard
@@ -129,20 +128,6 @@ def test_sharded_matrices_are_refused(tmp_path: Path) -> None:
         dist.destroy_process_group()
 
 
-class Drawn:
-    def __getitem__(self, index: int):
-        return tiny_batch(tiny(), seed=index)
-
-
 def test_a_training_resumes_exactly(tmp_path: Path) -> None:
-    def run(folder: Path, until: int) -> FourM:
-        torch.manual_seed(0)
-        model = FourM(tiny(), FourMConfig(width=16, heads=2, encoder_depth=1, decoder_depth=1))
-        settings = dataclasses.replace(SETTINGS, steps=until, schedule="constant", warmup=0.0)
-        fit(FourMObjective(model), Drawn(), settings, folder)
-        return model
-
-    whole = run(tmp_path / "whole", 6)
-    run(tmp_path / "halves", 3)
-    halves = run(tmp_path / "halves", 6)
+    whole, halves = whole_and_halves(SETTINGS, tmp_path)
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), halves.parameters(), strict=True))

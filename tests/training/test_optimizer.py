@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_catalog import tiny, tiny_batch
+from halved_training import Drawn, whole_and_halves
+from tiny_catalog import tiny
 from torch import Tensor, nn
 
 from maskweave.errors import MaskweaveError
@@ -124,24 +125,9 @@ def test_embeddings_positions_and_tokens_do_not_decay() -> None:
     }
 
 
-class Drawn:
-    def __getitem__(self, index: int):
-        return tiny_batch(tiny(), seed=index)
-
-
 def test_a_training_resumes_exactly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(optimizer, "LARGE", 20)
-
-    def run(folder: Path, until: int) -> FourM:
-        torch.manual_seed(0)
-        model = FourM(tiny(), FourMConfig(width=16, heads=2, encoder_depth=1, decoder_depth=1))
-        settings = dataclasses.replace(LAZY, steps=until, schedule="constant", warmup=0.0)
-        fit(FourMObjective(model), Drawn(), settings, folder)
-        return model
-
-    whole = run(tmp_path / "whole", 6)
-    run(tmp_path / "halves", 3)
-    halves = run(tmp_path / "halves", 6)
+    whole, halves = whole_and_halves(LAZY, tmp_path)
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), halves.parameters(), strict=True))
 
 
