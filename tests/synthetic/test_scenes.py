@@ -296,6 +296,18 @@ def test_captions_are_true(scenes_catalog):
     assert len(relations) == 4 and min(relations.values()) > 10
 
 
+@pytest.mark.parametrize(("number", "relations"), [(0.0, 1), (0.49, 1), (0.5, 2), (0.99, 2)])
+def test_a_caption_has_one_or_two_relations(number, relations):
+    seen = [grammar.Seen("small", "red", "cube", 0.1, 3.0), grammar.Seen("large", "blue", "cone", 0.9, 9.0)]
+    seen.append(grammar.Seen("small", "green", "ball", 0.5, 6.0))
+    claims = grammar.caption(seen, [number] + [0.0] * 9).rstrip(".").split(". ")[1:]
+    assert len(claims) == relations
+    alone = grammar.caption(seen[:1], [number] + [0.0] * 9)
+    assert alone == "1 object: a small red cube."
+    pair = grammar.caption(seen[:2], [number] + [0.0] * 9).rstrip(".").split(". ")[1:]
+    assert pair == ["the blue cone is right of the red cube"]  # the only pair is described once
+
+
 @given(st.text(max_size=300))
 def test_reading_broken_captions(text):
     assert sum(grammar.objects_in(text).values()) >= 0

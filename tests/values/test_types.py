@@ -34,6 +34,38 @@ def test_a_type_is_known_by_its_name_and_says_what_its_values_are(name: str) -> 
     assert len(BUILT_IN) == len({cls.type for cls in BUILT_IN}) <= len(TYPES)
 
 
+ABILITIES = {
+    "is_photograph": {"image"},
+    "is_text": {"text"},
+    "may_be_empty": {"label", "scalar", "tags", "text"},
+    "is_mask": {"binary", "map"},
+    "is_embedding": {"vector"},
+    "blends_patches": {"series"},
+    "can_be_weighted": {"features", "map", "series", "vector"},
+}
+"""The built-in types that can do something special."""
+NOT_MERGEABLE = {"metadata", "palette", "poses", "queries", "text", "vectors"}
+CLASSES_OF_POINTS = {"classes"}
+
+
+def test_abilities_of_the_built_in_types() -> None:
+    for ability, types in ABILITIES.items():
+        assert {cls.type for cls in BUILT_IN if getattr(cls, ability)} == types, ability
+    assert {cls.type for cls in BUILT_IN if not cls.mergeable} == NOT_MERGEABLE
+    assert {cls.type for cls in BUILT_IN if not cls.can_add_noise} == CLASSES_OF_POINTS
+    by_rules = {cls.type for cls in BUILT_IN if cls.tokenized_by == "rules"}
+    assert by_rules == {"label", "scalar", "tags"}
+    heads = {cls.type: cls.head for cls in BUILT_IN if cls.head}
+    dense = dict.fromkeys(("audio", "classes", "direction", "map", "series"), "points")
+    assert heads == dense | {
+        "boxes": "boxes",
+        "label": "label",
+        "tags": "sample",
+        "scalar": "numbers",
+        "vector": "numbers",
+    }
+
+
 @pytest.mark.parametrize("name", TYPES)
 def test_fields_of_other_types_are_refused(name: str) -> None:
     foreign = set().union(*FIELDS.values()) - FIELDS[name] - set(getattr(TYPES[name], "aliases", {}))
