@@ -55,8 +55,8 @@ def prepare(objective: nn.Module, batches: Batches, settings: TrainSettings, ran
     objective.train()
     needs = _needs(objective, batches, settings) if depends else None
     plan = choose_plan(needs, settings, memory, ranks.world, per_machine)
-    if is_open:
-        unknown = ", because its memory could not be estimated" if depends and needs is None else ""
+    if depends:
+        unknown = ", because its memory could not be estimated" if needs is None else ""
         news.append(f"parallel is {plan.parallel}, activation_checkpointing is {plan.checkpointing}{unknown}")
     trained = objective.to(ranks.device) if plan.shards == 1 else shard(objective, ranks, plan.shards, settings)
     optimizer, names = build_optimizer(trained, settings)

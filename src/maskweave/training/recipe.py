@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from maskweave import limits
-from maskweave.arguments import check_arguments
+from maskweave.arguments import check_arguments, check_path
 from maskweave.config import build, plain
 from maskweave.data.opening import absolute
 from maskweave.data.remote import is_remote
@@ -182,9 +182,8 @@ def _resolved(content: dict[str, Any], folder: Path) -> dict[str, Any]:
     for group in (content, content.get("tokenizers"), *sets, *splits):
         for key in PATHS:
             path = group.get(key) if isinstance(group, dict) else None
-            if isinstance(path, str) and "\0" in path:
-                raise MaskweaveError(f"{key} is {shown(path)}, which has a NUL character and cannot be a path")
             if isinstance(path, str) and path:
+                check_path(key, path)
                 group[key] = absolute(path) if key in DATA or is_remote(path) else str(Path(path).resolve())
     return content
 
