@@ -21,7 +21,7 @@ class LoRALinear(nn.Linear):
     """
 
     def __init__(self, base: nn.Linear, rank: int, alpha: float):
-        super().__init__(base.in_features, base.out_features, bias=base.bias is not None, device="meta")
+        super().__init__(base.in_features, base.out_features, device="meta")
         self.weight, self.bias = base.weight, base.bias
         self.requires_grad_(False)
         self.scale = alpha / rank
@@ -35,7 +35,7 @@ class LoRALinear(nn.Linear):
     @torch.no_grad()
     def merged(self) -> nn.Linear:
         """Returns a plain layer that computes the same."""
-        plain = Linear(self.in_features, self.out_features, bias=self.bias is not None, device="meta")
+        plain = Linear(self.in_features, self.out_features, device="meta")
         plain.weight = nn.Parameter(self.weight + self.scale * self.lora_b @ self.lora_a)
         plain.bias = self.bias
         return plain.requires_grad_(True)
