@@ -226,13 +226,10 @@ _Loader.add_constructor("tag:yaml.org,2002:str", _Loader.construct_yaml_str)
 
 
 def _parse_yaml(text: str) -> Any:
-    loader = _Loader(text)
     try:
-        return loader.get_single_data()
+        return _Loader(text).get_single_data()
     except (LookupError, AttributeError, TypeError) as error:  # a value that does not fit its tag, such as !!int ""
         raise ValueError(f"a value does not fit its tag ({error!r})") from error
-    finally:
-        loader.dispose()
 
 
 def read_yaml(path: str | os.PathLike[str], limit: float | None = MAX_TEXT_MB) -> dict[str, Any]:
