@@ -45,7 +45,8 @@ SWAPPED = {
 SILENT = ("_shown", "shown", "describe", "print", "say", "warn", "warning")
 """Calls whose arguments are words for people."""
 MOST_FILES = 8
-"""Test files that run for one fault."""
+"""Test files that run for one fault, beside those that look at every module."""
+OF_ALL = ("test_declarations.py",)
 WALL = 10
 """Times its processor time that a run of tests may take on a busy machine."""
 NO_RESULT = {
@@ -205,7 +206,7 @@ def users(module: Path, files: Iterable[Path]) -> list[Path]:
 
 def tests_of(module: Path) -> list[Path]:
     """The test files that are most likely to notice a fault of a module: those that import it, then in turn those of its room and those that import
-    a module that does. Files that have its name, and small ones, come first."""
+    a module that does. Files that have its name, and small ones, come first. Before them, those that look at every module."""
     tests = [*(ROOT / "tests").rglob("test_*.py")]
     parts = module.relative_to(PACKAGE).with_suffix("").parts
     room = [file for file in tests if ROOT / "tests" / parts[0] in file.parents]
@@ -216,7 +217,7 @@ def tests_of(module: Path) -> list[Path]:
 
     turns = zip_longest(sorted_of(room), sorted_of(further))
     found = [*sorted_of(users(module, tests)), *(file for pair in turns for file in pair if file is not None)]
-    return list(dict.fromkeys(found))[:MOST_FILES]
+    return [*(ROOT / "tests" / name for name in OF_ALL), *list(dict.fromkeys(found))[:MOST_FILES]]
 
 
 def named(fault: NamedFault) -> Fault:
