@@ -46,7 +46,7 @@ SILENT = ("_shown", "shown", "describe", "print", "say", "warn", "warning")
 """Calls whose arguments are words for people."""
 MOST_FILES = 8
 """Test files that run for one fault, beside those that look at every module."""
-OF_ALL = ("test_declarations.py",)
+OF_ALL = ("test_declarations.py", "test_settings.py")
 WALL = 10
 """Times its processor time that a run of tests may take on a busy machine."""
 NO_RESULT = {

@@ -301,3 +301,17 @@ def test_the_setting_multiplies_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MASKWEAVE_LIMIT_FACTOR", "half")
     with pytest.raises(MaskweaveError, match="MASKWEAVE_LIMIT_FACTOR is 'half'; expected a whole number of 1 or more"):
         Decoding(steps=2 * limits.TOKENS)
+
+
+LIMITS = {
+    "NAME_BYTES": 100, "MODALITY_ID": 65_536, "TOKENS": 262_144, "VOCABULARY": 1_048_576, "WIDTH": 32_768, "DEPTH": 1024, "HEADS": 1024,
+    "REGISTERS": 4096, "MLP_RATIO": 64, "POSITION_NUMBERS": 268_435_456, "CODE_WIDTH": 8192, "QUANTIZERS": 64, "DIFFUSION_STEPS": 65_536,
+    "DIFFUSION_WIDTH": 8192, "DIFFUSION_LEVELS": 16, "DIFFUSION_LAYERS": 64, "DIFFUSION_PATCH": 1024, "SEED": 4_611_686_018_427_387_904,
+    "PROCESSES": 1024, "SAMPLES": 68_719_476_736, "SHARD_SIZE": 16_777_216, "COPIES": 1024, "STEPS": 68_719_476_736, "BATCH_SIZE": 1_048_576,
+    "ACCUMULATE": 1_048_576, "GUIDANCE": 10_000, "ENSEMBLE": 65_536, "SAMPLED_TOKENS": 1_048_576, "BATCH_TOKENS": 268_435_456,
+    "MOST_MB": 1_048_576,
+}  # fmt: skip
+
+
+def test_the_limits_are_these() -> None:
+    assert {name: value for name, value in vars(limits).items() if isinstance(value, int) and name.isupper()} == LIMITS
