@@ -16,6 +16,10 @@ def test_a_launcher_is_forgotten() -> None:
     assert environment == own
 
 
+def test_without_parts_one_job_has_all_shards() -> None:
+    assert [*JobPart().mine(range(5))] == [0, 1, 2, 3, 4]
+
+
 def test_parts_have_each_shard_once() -> None:
     for count in (1, 3, 20):
         parts = [JobPart.parse(f"{i}/{count}").mine(range(13)) for i in range(count)]

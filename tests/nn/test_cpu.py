@@ -306,3 +306,19 @@ def test_rows_are_padded_where_onednn_multiplies(
         cast = row_multiple(x, 32)
     assert [row_multiple(x, 32), row_multiple(x.bfloat16(), 32), cast] == expected
     assert row_multiple(x.to("meta"), 32) == 1, "other devices need no padding"
+
+
+def test_freed_memory_is_kept_by_glibc_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Libc:
+        def __init__(self, **functions: object):
+            self.set: list[tuple[int, int]] = []
+            vars(self).update(functions)
+
+        def mallopt(self, number: int, value: int) -> None:
+            self.set.append((number, value))
+
+    monkeypatch.setattr(sys, "platform", "linux")
+    for libc, expected in ((Libc(gnu_get_libc_version=None), [(-1, 2**31 - 1), (-3, 2**30)]), (Libc(), [])):
+        monkeypatch.setattr(cpu.ctypes, "CDLL", lambda _, libc=libc: libc)
+        cpu.keep_freed_memory()
+        assert libc.set == expected  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h

@@ -137,6 +137,18 @@ def test_patches_of_another_mean_and_deviation_are_mapped(tmp_path: Path) -> Non
     torch.testing.assert_close(*encoded, atol=1e-4, rtol=1e-4)
 
 
+def test_both_scales_count(tmp_path: Path) -> None:
+    dark = Image((8, 8), 3, mean=(0.1, 0.2, 0.15), std=(0.4, 0.5, 0.6))
+    donor, ours = bundle(tmp_path, scaled(dark)).eval(), scaled(WIDE)
+    model = FourM(ours, CONFIG).eval()
+    warm_start(model, ours, tmp_path)
+    encoded = [
+        m.encode(batch.inputs, batch.rows)[batch.inputs.modality != 0]
+        for m, batch in ((donor, pictures(scaled(dark))), (model, pictures(ours)))
+    ]
+    torch.testing.assert_close(*encoded, atol=1e-4, rtol=1e-4)
+
+
 def test_maps_of_another_range_are_mapped(tmp_path: Path) -> None:
     theirs, ours = scaled(Map((8, 8), range=(0.0, 10.0))), scaled(Map((8, 8), range=(-5.0, 20.0)))
     donor = bundle(tmp_path, theirs)

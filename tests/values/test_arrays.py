@@ -273,3 +273,11 @@ def test_features_are_taken_as_they_are():
     assert tensor.shape == (2, 5, 4, 3) and np.array_equal(modality.value.from_network(tensor), x)
     with pytest.raises(BadSample, match="NaN or infinite"):
         network(modality, np.where(x > 0, np.inf, x))
+
+
+@pytest.mark.parametrize("shape", [(0, 5), (3, 4), (5,), (2, 3, 5)])
+def test_rows_of_vectors_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
+    vectors = value_of("vectors", channels=5)
+    assert vectors.check(np.ones((1, 5)), "v").shape == (1, 5)
+    with pytest.raises(BadSample, match=r"v: .*expected \(vectors, 5\) with one vector or more"):
+        vectors.check(np.ones(shape), "v")
