@@ -65,10 +65,109 @@ def yolos(folder: Path, labels: Mapping[int, str]) -> str:
     return saved(model, hf.YolosImageProcessorPil(size={"height": 32, "width": 32}), folder)
 
 
+def clip(folder: Path) -> str:
+    torch.manual_seed(0)
+    config = hf.CLIPConfig(
+        text_config={**VIT, "vocab_size": 50},
+        vision_config={**VIT, "image_size": 32, "patch_size": 8},
+        projection_dim=24,
+    )
+    return saved(
+        hf.CLIPModel(config),
+        hf.CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}),
+        folder,
+    )
+
+
+def dinov2(folder: Path) -> str:
+    torch.manual_seed(0)
+    model = hf.Dinov2Model(hf.Dinov2Config(**VIT, image_size=28, patch_size=14))
+    return saved(
+        model, hf.BitImageProcessorPil(size={"shortest_edge": 32}, crop_size={"height": 28, "width": 28}), folder
+    )
+
+
+def dinov3(folder: Path) -> str:
+    torch.manual_seed(0)
+    model = hf.DINOv3ViTModel(hf.DINOv3ViTConfig(**VIT, image_size=32, patch_size=8, num_register_tokens=4))
+    return saved(model, hf.ViTImageProcessorPil(size={"height": 32, "width": 32}), folder)
+
+
+def sam(folder: Path) -> str:
+    torch.manual_seed(0)
+    config = hf.SamConfig(
+        vision_config={
+            "hidden_size": 16, "output_channels": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 64, "patch_size": 16, "mlp_dim": 16,
+            "window_size": 2, "global_attn_indexes": [0], "num_pos_feats": 8,
+        },
+        prompt_encoder_config={"hidden_size": 16, "image_size": 64, "patch_size": 16, "mask_input_channels": 4},
+        mask_decoder_config={"hidden_size": 16, "mlp_dim": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "iou_head_hidden_dim": 16},
+    )  # fmt: skip
+    model = hf.SamModel(config)
+    torch.nn.init.normal_(model.mask_decoder.iou_prediction_head.proj_out.weight, std=2)
+    return saved(
+        model, hf.SamImageProcessorPil(size={"longest_edge": 64}, pad_size={"height": 64, "width": 64}), folder
+    )
+
+
+def vitpose(folder: Path) -> str:
+    torch.manual_seed(0)
+    backbone = hf.VitPoseBackboneConfig(image_size=[32, 24], patch_size=[8, 8], hidden_size=16, num_hidden_layers=1, num_attention_heads=2, mlp_ratio=1, out_indices=[1])  # fmt: skip
+    model = hf.VitPoseForPoseEstimation(hf.VitPoseConfig(backbone_config=backbone, num_labels=3))
+    return saved(model, hf.VitPoseImageProcessorPil(size={"height": 32, "width": 24}), folder)
+
+
+def words(folder: Path) -> Any:
+    """A tokenizer of lower-case letters and a few words."""
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "red", "cat", "dog", "on", "the", "sea", *"bcdefghij"]
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "vocab.txt").write_text("\n".join(pieces) + "\n")
+    return hf.BertTokenizer(str(folder / "vocab.txt"), model_max_length=32)
+
+
+def blip(folder: Path) -> str:
+    torch.manual_seed(0)
+    tokenizer = words(folder)
+    text = {
+        **VIT,
+        "vocab_size": len(tokenizer),
+        "encoder_hidden_size": 32,
+        "bos_token_id": 2,
+        "eos_token_id": 3,
+        "sep_token_id": 3,
+        "pad_token_id": 0,
+    }
+    config = hf.BlipConfig(
+        text_config=text, vision_config={**VIT, "image_size": 32, "patch_size": 8}, projection_dim=16
+    )
+    processor = hf.BlipProcessor(hf.BlipImageProcessorPil(size={"height": 32, "width": 32}), tokenizer)
+    return saved(hf.BlipForConditionalGeneration(config), processor, folder)
+
+
+def bert(folder: Path) -> str:
+    torch.manual_seed(0)
+    tokenizer = words(folder)
+    return saved(
+        hf.BertModel(hf.BertConfig(**VIT, vocab_size=len(tokenizer), max_position_embeddings=32)), tokenizer, folder
+    )
+
+
+def wav2vec2(folder: Path) -> str:
+    torch.manual_seed(0)
+    folder.mkdir(parents=True, exist_ok=True)
+    letters = ["<pad>", "<unk>", "|", *"abcdefgh"]
+    (folder / "vocab.json").write_text(json.dumps({letter: n for n, letter in enumerate(letters)}))
+    tokenizer = hf.Wav2Vec2CTCTokenizer(str(folder / "vocab.json"), bos_token=None, eos_token=None)
+    processor = hf.Wav2Vec2Processor(hf.Wav2Vec2FeatureExtractor(sampling_rate=8000), tokenizer)
+    config = hf.Wav2Vec2Config(
+        **VIT, vocab_size=len(letters), pad_token_id=0, conv_dim=[8, 8], conv_stride=[10, 8], conv_kernel=[20, 8], num_conv_pos_embeddings=4, num_conv_pos_embedding_groups=2, feat_extract_norm="layer",
+        do_stable_layer_norm=True,
+    )  # fmt: skip
+    model = hf.Wav2Vec2ForCTC(config)
+    torch.nn.init.normal_(model.lm_head.weight, std=2)
+    return saved(model, processor, folder)
+
+
 def with_license(folder: str, license: str) -> str:
     Path(folder, "README.md").write_text(f"---\nlicense: {license}\n---\n# A model\n")
     return folder
-
-
-def settings_of(folder: str) -> dict[str, Any]:
-    return json.loads(Path(folder, "preprocessor_config.json").read_text())

@@ -4,9 +4,14 @@ from maskweave.errors import MaskweaveError, shown
 from maskweave.label.teachers.agreement import Agreement
 from maskweave.label.teachers.base import TaskTeacher
 from maskweave.label.teachers.dense import DepthTeacher, PanopticTeacher, SemanticTeacher
+from maskweave.label.teachers.embeddings import EmbeddingTeacher
 from maskweave.label.teachers.function import FunctionTeacher
+from maskweave.label.teachers.language import CaptionTeacher, TextEmbeddingTeacher
 from maskweave.label.teachers.normals import NormalsOfDepth
 from maskweave.label.teachers.objects import DetectionTeacher, InstanceTeacher
+from maskweave.label.teachers.pose import PoseTeacher
+from maskweave.label.teachers.sam import MaskTeacher
+from maskweave.label.teachers.speech import SoundEmbeddingTeacher, SpeechTeacher
 from maskweave.label.teachers.transformers import TransformersTeacher
 from maskweave.modality.catalogs import Catalog
 from maskweave.modality.derivation import AgreementDerivation, NormalsDerivation, TeacherDerivation
@@ -19,6 +24,13 @@ TASKS: dict[str, type[TransformersTeacher]] = {
     "panoptic-segmentation": PanopticTeacher,
     "object-detection": DetectionTeacher,
     "instance-segmentation": InstanceTeacher,
+    "mask-generation": MaskTeacher,
+    "pose-estimation": PoseTeacher,
+    "image-to-text": CaptionTeacher,
+    "text-embedding": TextEmbeddingTeacher,
+    "image-feature-extraction": EmbeddingTeacher,
+    "automatic-speech-recognition": SpeechTeacher,
+    "audio-feature-extraction": SoundEmbeddingTeacher,
 }
 """Tasks of models of the transformers library; those that pipelines know have their names."""
 

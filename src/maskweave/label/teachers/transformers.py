@@ -88,7 +88,10 @@ class TransformersTeacher(TaskTeacher):
 
     def _class_for(self, transformers: Any, config: Any) -> Any:
         for name in self.auto_classes:
-            if type(config) in (found := getattr(transformers, name))._model_mapping:
+            found = getattr(transformers, name)
+            if type(config) in getattr(found, "_model_mapping", ()) or isinstance(
+                config, getattr(found, "config_class", ())
+            ):
                 return found
         raise ValueError(f"models of type {config.model_type!r} are not for it")
 
@@ -109,6 +112,13 @@ class TransformersTeacher(TaskTeacher):
 
     def prepare(self) -> None:
         """Work out once what the labels need, such as classes."""
+
+    def check_width(self, width: int) -> None:
+        """Refuse an entry whose vectors have another length than the model's."""
+        if width != self.entry.value.channels:
+            raise MaskweaveError(
+                f"{self.where}: its vectors have {width} channels, but the entry's have {self.entry.value.channels}; set value.channels: {width}"
+            )
 
     def option(self, name: str, default: Any) -> Any:
         """Returns an option of the task, which must have the type of its default."""
