@@ -58,7 +58,7 @@ class Derivation:
 
 @dataclass(frozen=True)
 class PictureInput:
-    """How an ONNX model takes pictures: channels first, red, green, blue."""
+    """How an ONNX model takes pictures, channels first."""
 
     size: tuple[int, int]
     """[height, width] that pictures are resized to."""
@@ -66,6 +66,8 @@ class PictureInput:
     """Subtracted from each channel, in units of 0 to 1."""
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
     """Then each channel is divided by this."""
+    order: Literal["rgb", "bgr"] = "rgb"
+    """Order of the channels, also of `mean` and `std`."""
 
     def __post_init__(self) -> None:
         if min(self.size) < 1 or max(self.size) > 8192 or min(self.std) <= 0:

@@ -9,6 +9,7 @@ from maskweave.label.teachers.function import FunctionTeacher
 from maskweave.label.teachers.language import CaptionTeacher, TextEmbeddingTeacher
 from maskweave.label.teachers.normals import NormalsOfDepth
 from maskweave.label.teachers.objects import DetectionTeacher, InstanceTeacher
+from maskweave.label.teachers.onnx import OnnxTeacher
 from maskweave.label.teachers.pose import PoseTeacher
 from maskweave.label.teachers.sam import MaskTeacher
 from maskweave.label.teachers.speech import SoundEmbeddingTeacher, SpeechTeacher
@@ -49,6 +50,8 @@ def open_teacher(catalog: Catalog, entry: Modality, device: str = "auto") -> Tas
     assert isinstance(settings, TeacherDerivation)
     if settings.model.startswith("python:"):
         return FunctionTeacher(settings, entry)
+    if settings.model.endswith(".onnx"):
+        return OnnxTeacher(settings, entry, catalog[settings.source], local_device(device))
     if settings.task not in TASKS:
         raise MaskweaveError(
             f"{entry.name!r}: unknown derive.task {shown(settings.task)}; expected one of {', '.join(TASKS)}"

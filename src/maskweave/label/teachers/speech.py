@@ -74,7 +74,8 @@ class SpeechTeacher(SoundTeacher):
             return self.processor.decode(ids_T, skip_special_tokens=True)
         tokenizer = self.processor.tokenizer
         # Padding tokens tell repeated letters apart, so special tokens become padding instead of being skipped.
-        special = torch.isin(ids_T.cpu(), torch.tensor(tokenizer.all_special_ids))
+        space = getattr(tokenizer, "word_delimiter_token_id", None)
+        special = torch.isin(ids_T.cpu(), torch.tensor([id for id in tokenizer.all_special_ids if id != space]))
         return self.processor.decode(torch.where(special, tokenizer.pad_token_id, ids_T.cpu()))
 
 

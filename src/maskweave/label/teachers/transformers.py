@@ -157,10 +157,8 @@ class TransformersTeacher(TaskTeacher):
         return torch.autocast(self.device.type, torch.bfloat16, enabled=low)
 
     def label_size(self, picture: np.ndarray) -> tuple[int, int]:
-        """Height and width of a dense label: those of the picture, scaled down to `side`."""
-        height, width = picture.shape[:2]
-        scale = min(1.0, self.settings.side / min(height, width)) if self.settings.side else 1.0
-        return max(1, round(height * scale)), max(1, round(width * scale))
+        """Height and width of a dense label."""
+        return scaled_down(picture.shape[:2], self.settings.side)
 
 
 class PictureTeacher(TransformersTeacher):
@@ -187,6 +185,13 @@ class PictureTeacher(TransformersTeacher):
             outputs: the model's tensors, float32, as a batch of one.
             size: height and width of dense labels.
         """
+
+
+def scaled_down(shape: Sequence[int], side: int) -> tuple[int, int]:
+    """Returns a picture's height and width, scaled down so that the shorter one is `side`; 0: as they are."""
+    height, width = shape
+    scale = min(1.0, side / min(height, width)) if side else 1.0
+    return max(1, round(height * scale)), max(1, round(width * scale))
 
 
 def check_reads(source: Modality, reads: str, where: str) -> None:
