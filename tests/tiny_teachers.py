@@ -110,10 +110,10 @@ def sam(folder: Path) -> str:
     )
 
 
-def vitpose(folder: Path) -> str:
+def vitpose(folder: Path, joints: int = 3) -> str:
     torch.manual_seed(0)
     backbone = hf.VitPoseBackboneConfig(image_size=[32, 24], patch_size=[8, 8], hidden_size=16, num_hidden_layers=1, num_attention_heads=2, mlp_ratio=1, out_indices=[1])  # fmt: skip
-    model = hf.VitPoseForPoseEstimation(hf.VitPoseConfig(backbone_config=backbone, num_labels=3))
+    model = hf.VitPoseForPoseEstimation(hf.VitPoseConfig(backbone_config=backbone, num_labels=joints))
     return saved(model, hf.VitPoseImageProcessorPil(size={"height": 32, "width": 24}), folder)
 
 
@@ -166,6 +166,83 @@ def wav2vec2(folder: Path) -> str:
     model = hf.Wav2Vec2ForCTC(config)
     torch.nn.init.normal_(model.lm_head.weight, std=2)
     return saved(model, processor, folder)
+
+
+def zoedepth(folder: Path) -> str:
+    torch.manual_seed(0)
+    stages = ["stage1", "stage2", "stage3", "stage4"]
+    backbone = hf.BeitConfig(
+        **{**VIT, "num_hidden_layers": 4},
+        image_size=32,
+        patch_size=16,
+        out_features=stages,
+        reshape_hidden_states=False,
+    )
+    config = hf.ZoeDepthConfig(
+        backbone_config=backbone, neck_hidden_sizes=[8] * 4, reassemble_factors=[4, 2, 1, 0.5], fusion_hidden_size=8, bottleneck_features=8,
+        num_attractors=[2] * 4, bin_embedding_dim=8, num_relative_features=8, patch_transformer_hidden_size=8, patch_transformer_intermediate_size=8,
+        patch_transformer_num_attention_heads=2, bin_configurations=[{"n_bins": 8, "min_depth": 0.1, "max_depth": 10.0, "name": "nyu"}],
+    )  # fmt: skip
+    processor = hf.ZoeDepthImageProcessorPil(
+        size={"height": 32, "width": 32}, keep_aspect_ratio=False, ensure_multiple_of=16
+    )
+    return saved(hf.ZoeDepthForDepthEstimation(config), processor, folder)
+
+
+def upernet(folder: Path, labels: Mapping[int, str]) -> str:
+    torch.manual_seed(0)
+    backbone = hf.ConvNextConfig(
+        num_stages=4,
+        hidden_sizes=[8, 8, 8, 8],
+        depths=[1, 1, 1, 1],
+        out_features=["stage1", "stage2", "stage3", "stage4"],
+    )
+    config = hf.UperNetConfig(
+        backbone_config=backbone,
+        hidden_size=8,
+        use_auxiliary_head=False,
+        id2label=dict(labels),
+        label2id={v: k for k, v in labels.items()},
+    )
+    return saved(
+        hf.UperNetForSemanticSegmentation(config),
+        hf.SegformerImageProcessorPil(size={"height": 64, "width": 64}),
+        folder,
+    )
+
+
+def rtdetr(folder: Path, labels: Mapping[int, str]) -> str:
+    torch.manual_seed(0)
+    backbone = hf.RTDetrResNetConfig(
+        embedding_size=8,
+        hidden_sizes=[8, 8, 8, 8],
+        depths=[1, 1, 1, 1],
+        layer_type="basic",
+        out_features=["stage2", "stage3", "stage4"],
+    )
+    config = hf.RTDetrV2Config(
+        backbone_config=backbone, encoder_hidden_dim=16, encoder_in_channels=[8, 8, 8], encoder_ffn_dim=16, encoder_attention_heads=2, d_model=16,
+        decoder_in_channels=[16, 16, 16], decoder_ffn_dim=16, decoder_layers=2, decoder_attention_heads=2, num_queries=10, num_denoising=0,
+        id2label=dict(labels), label2id={v: k for k, v in labels.items()},
+    )  # fmt: skip
+    return saved(
+        hf.RTDetrV2ForObjectDetection(config), hf.RTDetrImageProcessorPil(size={"height": 64, "width": 64}), folder
+    )
+
+
+def siglip(folder: Path) -> str:
+    torch.manual_seed(0)
+    config = hf.SiglipConfig(
+        text_config={**VIT, "vocab_size": 50}, vision_config={**VIT, "image_size": 32, "patch_size": 8}
+    )
+    return saved(hf.SiglipModel(config), hf.SiglipImageProcessorPil(size={"height": 32, "width": 32}), folder)
+
+
+def t5(folder: Path) -> str:
+    torch.manual_seed(0)
+    tokenizer = words(folder)
+    config = hf.T5Config(vocab_size=len(tokenizer), d_model=32, d_kv=8, d_ff=16, num_layers=1, num_heads=2)
+    return saved(hf.T5ForConditionalGeneration(config), tokenizer, folder)
 
 
 def with_license(folder: str, license: str) -> str:

@@ -88,8 +88,10 @@ def test_classes_are_translated_or_refused(segformer: str) -> None:
         teacher_of(grid(type="classes", classes=["tree", "wall"]), segformer, "semantic-segmentation")
     with pytest.raises(MaskweaveError, match="none of the teacher's classes .N/A, tree, wall. is one of the entry's"):
         teacher_of(grid(type="classes", classes=["sea", "sky"], ignore=255), segformer, "semantic-segmentation")
-    with pytest.raises(MaskweaveError, match="derive.classes has 'trees': 'tree'; expected one of the teacher's"):
-        teacher_of(CLASS_MAP, segformer, "semantic-segmentation", classes={"trees": "tree"})
+    with pytest.raises(MaskweaveError, match="derive.classes translates to bush, which the entry lacks"):
+        teacher_of(CLASS_MAP, segformer, "semantic-segmentation", classes={"tree": "bush"})
+    needless = teacher_of(CLASS_MAP, segformer, "semantic-segmentation", classes={"trees": "tree"})
+    assert needless.notes[-1] == "derive.classes translates trees, which the teacher lacks"
 
 
 def test_semantic_segmentation_by_mask_queries(mask2former: str) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from maskweave.errors import MaskweaveError, shown
+from maskweave.errors import MaskweaveError
 from maskweave.modality.derivation import TeacherDerivation
 from maskweave.modality.entry import Modality
 from maskweave.values.unknown import UNKNOWN_ID
@@ -26,13 +26,13 @@ class ClassTable:
 
     def __init__(self, names: Mapping[int, str], settings: TeacherDerivation, entry: Modality, where: str):
         classes = entry.value.classes
+        names = {id: name.strip() for id, name in names.items()}  # some published lists have stray spaces
         known = set(names.values())
-        for theirs, ours in settings.classes.items():
-            if theirs not in known or ours not in classes:
-                raise MaskweaveError(
-                    f"{where}: derive.classes has {shown(theirs)}: {shown(ours)}; expected one of the teacher's classes ({_some(sorted(known))}) "
-                    f"and one of the entry's ({_some(classes)})"
-                )
+        if strange := sorted(set(settings.classes.values()) - set(classes)):
+            raise MaskweaveError(
+                f"{where}: derive.classes translates to {_some(strange)}, which the entry lacks; expected some of {_some(classes)}"
+            )
+        self.needless = sorted(set(settings.classes) - known)
         index = {name: i for i, name in enumerate(classes)}
         self.names = {id: settings.classes.get(name, name) for id, name in names.items()}
         self.index = np.full(max(names, default=-1) + 1, UNKNOWN_ID, np.int64)
@@ -54,7 +54,10 @@ class ClassTable:
     @property
     def notes(self) -> list[str]:
         """What is left out, for the report."""
-        return [f"classes that the entry lacks are left out: {_some(self.others)}"] if self.others else []
+        notes = [f"classes that the entry lacks are left out: {_some(self.others)}"] if self.others else []
+        if self.needless:
+            notes.append(f"derive.classes translates {_some(self.needless)}, which the teacher lacks")
+        return notes
 
     def name(self, id: int) -> str | None:
         """Returns the entry's class of a teacher's id; None if it lacks it."""

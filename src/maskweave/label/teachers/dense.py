@@ -1,5 +1,6 @@
 """Teachers of dense labels: depth, and semantic or panoptic segmentation."""
 
+import inspect
 from typing import Any, ClassVar
 
 import numpy as np
@@ -27,15 +28,23 @@ class DepthTeacher(PictureTeacher):
     def prepare(self) -> None:
         self.inverse = self.option("inverse", False)
 
-    def label(self, outputs: Any, size: tuple[int, int]) -> Labeled:
-        depth = self._resized(outputs, size).cpu().numpy()
+    def label(self, outputs: Any, picture: np.ndarray) -> Labeled:
+        depth = self._resized(outputs, picture).cpu().numpy()
         return Labeled(1 / depth.clip(1e-6) if self.inverse else depth)
 
-    def _resized(self, outputs: Any, size: tuple[int, int]) -> Tensor:
+    def _resized(self, outputs: Any, picture: np.ndarray) -> Tensor:
+        size, (height, width) = self.label_size(picture), picture.shape[:2]
         process = getattr(self.processor, "post_process_depth_estimation", None)
-        if process is not None:  # it also undoes the padding of some models
+        pads = process is not None and "source_sizes" in inspect.signature(process).parameters
+        if process is not None and not pads:
             return process(outputs, target_sizes=[size])[0]["predicted_depth"].float()
-        return F.interpolate(outputs.predicted_depth[None], size, mode="bicubic", align_corners=False)[0, 0]
+        depth = outputs.predicted_depth[None]
+        if pads and getattr(self.processor, "do_pad", True):  # ZoeDepth; its own function for this needs torchvision
+            rows, columns = (int(3 * (n / 2) ** 0.5) for n in (height, width))
+            whole = (height + 2 * rows, width + 2 * columns)
+            depth = F.interpolate(depth, whole, mode="bicubic", align_corners=False)
+            depth = depth[..., rows : rows + height, columns : columns + width]
+        return F.interpolate(depth, size, mode="bicubic", align_corners=False)[0, 0]
 
 
 class SemanticTeacher(PictureTeacher):
@@ -53,9 +62,9 @@ class SemanticTeacher(PictureTeacher):
         self.table = ClassTable(self.model.config.id2label, self.settings, self.entry, self.where)
         self.notes += self.table.notes
 
-    def label(self, outputs: Any, size: tuple[int, int]) -> Labeled:
+    def label(self, outputs: Any, picture: np.ndarray) -> Labeled:
         (result,) = self.processor.post_process_semantic_segmentation(
-            outputs, target_sizes=[size], return_segmentation_scores=True
+            outputs, target_sizes=[self.label_size(picture)], return_segmentation_scores=True
         )
         scores_KHW = result["segmentation_scores"]
         shares = scores_KHW.softmax(0) if hasattr(outputs, "logits") else scores_KHW / scores_KHW.sum(0).clamp_min(1e-9)
@@ -78,9 +87,9 @@ class PanopticTeacher(SemanticTeacher):
                 f"{self.where}: points without a segment are unknown; set value.ignore: 255 of the entry, or use semantic-segmentation"
             )
 
-    def label(self, outputs: Any, size: tuple[int, int]) -> Labeled:
+    def label(self, outputs: Any, picture: np.ndarray) -> Labeled:
         (result,) = self.processor.post_process_panoptic_segmentation(
-            outputs, threshold=self.threshold, target_sizes=[size], label_ids_to_fuse=set()
+            outputs, threshold=self.threshold, target_sizes=[self.label_size(picture)], label_ids_to_fuse=set()
         )
         segments = result["segmentation"].cpu().numpy()
         ids, confidence = np.full(segments.shape, -1, np.int64), np.zeros(segments.shape, np.float32)

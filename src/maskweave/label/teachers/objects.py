@@ -2,6 +2,8 @@
 
 from typing import Any, ClassVar
 
+import numpy as np
+
 from maskweave.label.teachers.base import Labeled
 from maskweave.label.teachers.classes import ClassTable
 from maskweave.label.teachers.transformers import PictureTeacher
@@ -25,7 +27,7 @@ class DetectionTeacher(PictureTeacher):
         self.notes += self.table.notes
         self.threshold = self.option("threshold", 0.5)
 
-    def label(self, outputs: Any, size: tuple[int, int]) -> Labeled:
+    def label(self, outputs: Any, picture: np.ndarray) -> Labeled:
         (result,) = self.processor.post_process_object_detection(
             outputs, threshold=self.threshold, target_sizes=[(1, 1)]
         )
@@ -48,9 +50,9 @@ class InstanceTeacher(DetectionTeacher):
     auto_classes: ClassVar[tuple[str, ...]] = ("AutoModelForUniversalSegmentation", "AutoModelForInstanceSegmentation")
     values: ClassVar[tuple[type[ValueType], ...]] = (Instances,)
 
-    def label(self, outputs: Any, size: tuple[int, int]) -> Labeled:
+    def label(self, outputs: Any, picture: np.ndarray) -> Labeled:
         (result,) = self.processor.post_process_instance_segmentation(
-            outputs, threshold=self.threshold, target_sizes=[size], return_binary_maps=True
+            outputs, threshold=self.threshold, target_sizes=[self.label_size(picture)], return_binary_maps=True
         )
         segments = result["segments_info"]
         masks = result["segmentation"].cpu().numpy() > 0 if segments else []

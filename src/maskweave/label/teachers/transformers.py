@@ -174,16 +174,16 @@ class PictureTeacher(TransformersTeacher):
             tensors = {name: value for name, value in outputs.items() if isinstance(value, torch.Tensor)}
             for j, i in enumerate(numbers):
                 one = SimpleNamespace(**{name: value[j : j + 1].float() for name, value in tensors.items()})
-                found[i] = self.label(one, self.label_size(pictures[i]))
+                found[i] = self.label(one, pictures[i])
         return [found[i] for i in range(len(samples))]
 
     @abstractmethod
-    def label(self, outputs: Any, size: tuple[int, int]) -> Labeled:
+    def label(self, outputs: Any, picture: np.ndarray) -> Labeled:
         """Returns the label of one picture.
 
         Args:
             outputs: the model's tensors, float32, as a batch of one.
-            size: height and width of dense labels.
+            picture: uint8 (H, W, 3), as it was given.
         """
 
 
