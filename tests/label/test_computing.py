@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,12 @@ from maskweave.data.folders import import_folders
 from maskweave.data.shards import Shards
 from maskweave.errors import MaskweaveError
 from maskweave.files import read_json
-from maskweave.label.derive import LabelReport, label
+from maskweave.label import derive
+from maskweave.label.derive import LabelReport
 from maskweave.modality.catalogs import Catalog, catalog_from
 from maskweave.ranks import JobPart
 
+label = partial(derive.label, allow_code=True)
 TEXT = {"kind": "sequence", "vocabulary": "text", "max_tokens": 32, "value": {"type": "text"}}
 LEVEL = {"kind": "grid", "grid": [4, 4], "value": {"type": "map", "size": [16, 16], "fit": "crop", "range": [0, 1], "missing": "nan"}}  # fmt: skip
 FACES = {"kind": "sequence", "vocabulary": "text", "max_tokens": 32, "chunk": 5, "value": {"type": "boxes", "classes": ["face"], "bins": 32}}  # fmt: skip
@@ -176,6 +179,14 @@ def test_teachers_that_cannot_be_opened(data: Path, change: dict[str, Any], mess
 def test_settings_that_make_no_sense(derive: dict[str, Any], message: str) -> None:
     with pytest.raises(MaskweaveError, match=message):
         catalog(level={**LEVEL, "derive": {"from": "rgb", **derive}})
+
+
+def test_code_of_a_catalog_does_not_run_unless_it_is_allowed(data: Path) -> None:
+    with pytest.raises(
+        MaskweaveError, match="its teacher is code, python: own_teachers:brightness, which runs only if you allow"
+    ):
+        derive.label(data, catalog(level={**LEVEL, **by("brightness")}))
+    assert own_teachers.BATCHES == []
 
 
 def test_only_some_labels_and_what_is_missing_for_others(data: Path) -> None:

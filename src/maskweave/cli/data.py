@@ -179,6 +179,9 @@ def label_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--only", metavar="NAMES", type=str, default="", help="modalities to label, separated by commas (default: all)"
     )
+    parser.add_argument(
+        "--allow-code", action="store_true", help="run the Python functions that the catalog names as teachers"
+    )
     _limit_argument(parser)
     parser.add_argument("--jobs", metavar="N", type=int, default=1, help="number of values read in parallel")
     device_argument(parser)
@@ -190,7 +193,7 @@ def label(given: Namespace) -> None:
     only = names("only", given.only) if given.only else []
 
     def work(part: JobPart) -> LabelReport:
-        return label_data(given.root, catalog, given.limit, given.jobs, part, given.device, only)
+        return label_data(given.root, catalog, given.limit, given.jobs, part, given.device, only, given.allow_code)
 
     print(divide(work, part_of(given)))
 

@@ -95,10 +95,10 @@ class Rules:
 class OneTeacher:
     """The label of one teacher."""
 
-    def __init__(self, catalog: Catalog, name: str, device: str):
+    def __init__(self, catalog: Catalog, name: str, device: str, allow_code: bool):
         derive = catalog[name].derive
         assert derive is not None
-        self.catalog, self.device = catalog, device
+        self.catalog, self.device, self.allow_code = catalog, device, allow_code
         self.names: tuple[str, ...] = (name,)
         self.sources: tuple[str, ...] = derive.sources
         self._derive, self._entry = derive, catalog[name]
@@ -109,7 +109,7 @@ class OneTeacher:
         return [f"{self.names[0]}: {note}" for note in self._teacher.notes] if self._teacher else []
 
     def open(self) -> dict[str, Any]:
-        self._teacher = open_teacher(self.catalog, self._entry, self.device)
+        self._teacher = open_teacher(self.catalog, self._entry, self.device, self.allow_code)
         return self._teacher.provenance
 
     def prepare(self, sample: Sample) -> Sample:
@@ -157,7 +157,7 @@ class OneTeacher:
         self._teacher = None
 
 
-def computations(catalog: Catalog, wanted: Sequence[str], device: str) -> list[Computation]:
+def computations(catalog: Catalog, wanted: Sequence[str], device: str, allow_code: bool) -> list[Computation]:
     """Returns computations of the wanted entries in an order in which each one's inputs are computed before.
 
     Raises:
@@ -180,7 +180,7 @@ def computations(catalog: Catalog, wanted: Sequence[str], device: str) -> list[C
             raise MaskweaveError(
                 f"{catalog.where}: {', '.join(left)} are computed from each other; correct their derive.from"
             )
-        found += [OneTeacher(catalog, name, device) for name in ready]
+        found += [OneTeacher(catalog, name, device, allow_code) for name in ready]
         left = [name for name in left if name not in ready]
     return found
 

@@ -73,6 +73,7 @@ def label(
     part: JobPart = WHOLE,
     device: str = "auto",
     only: Sequence[str] = (),
+    allow_code: bool = False,
 ) -> LabelReport:
     """Add shards for the entries with `derive` for which the data set has no values.
 
@@ -86,6 +87,7 @@ def label(
         part: the part of the shards to label.
         device: of the teachers; auto: a GPU if there is one.
         only: the modalities to label; by default all.
+        allow_code: run the Python functions that the catalog names as teachers (`model: "python: …"`).
 
     Raises:
         MaskweaveError: root is not a finished data set, lacks what the labels are computed from, a teacher cannot be opened, or too many samples
@@ -98,10 +100,12 @@ def label(
         if catalog[name].derive is None:
             raise MaskweaveError(f"{catalog.where}: {name!r} has no 'derive', so it cannot be labeled")
     with lock(root, part) if Path(root).is_dir() else contextlib.nullcontext():
-        return _label(Shards(root, catalog), limit, jobs, part, device, only)
+        return _label(Shards(root, catalog), limit, jobs, part, device, only, allow_code)
 
 
-def _label(shards: Shards, limit: float, jobs: int, part: JobPart, device: str, only: Sequence[str]) -> LabelReport:
+def _label(
+    shards: Shards, limit: float, jobs: int, part: JobPart, device: str, only: Sequence[str], allow_code: bool
+) -> LabelReport:
     catalog = shards.catalog
     notes: list[str] = []
     wanted, missing = _wanted(shards, notes, only)
@@ -119,7 +123,7 @@ def _label(shards: Shards, limit: float, jobs: int, part: JobPart, device: str, 
     states: dict[Path, str] = {}
     kept = set(shards.shards) if part.is_whole else {shards.shards[n] for n in part.mine(range(len(shards.shards)))}
     with ThreadPoolExecutor(jobs, initializer=use_limits, initargs=(limits_in_force(),)) as pool:
-        for computation in computations(catalog, wanted, device):
+        for computation in computations(catalog, wanted, device, allow_code):
             # Opened anew: labels of the rounds before may be inputs.
             work = _Round(Shards(shards.root, catalog) if jobs_done else shards, computation, states)
             kept &= work.run(part, limit, pool)

@@ -36,7 +36,7 @@ TASKS: dict[str, type[TransformersTeacher]] = {
 """Tasks of models of the transformers library; those that pipelines know have their names."""
 
 
-def open_teacher(catalog: Catalog, entry: Modality, device: str = "auto") -> TaskTeacher:
+def open_teacher(catalog: Catalog, entry: Modality, device: str = "auto", allow_code: bool = False) -> TaskTeacher:
     """Opens what computes an entry's values.
 
     Raises:
@@ -49,6 +49,11 @@ def open_teacher(catalog: Catalog, entry: Modality, device: str = "auto") -> Tas
         return NormalsOfDepth(settings, entry, catalog[settings.source])
     assert isinstance(settings, TeacherDerivation)
     if settings.model.startswith("python:"):
+        if not allow_code:
+            raise MaskweaveError(
+                f"{entry.name!r}: its teacher is code, {settings.model}, which runs only if you allow it: check that {catalog.where} is yours, then add "
+                "--allow-code (in Python: allow_code=True)"
+            )
         return FunctionTeacher(settings, entry)
     if settings.model.endswith(".onnx"):
         return OnnxTeacher(settings, entry, catalog[settings.source], local_device(device))
