@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import onnxruntime
 
-from maskweave.label.teachers.base import Labeled
+from maskweave.label.teachers.base import TeacherLabel
 
 
 def weights(package: str, path: str) -> str:
@@ -46,12 +46,12 @@ def center_face() -> cv2.dnn.Net:
     )  # its declared input size is fixed; OpenCV's is not
 
 
-def faces(pictures: list[np.ndarray], least: float = 0.3, overlap: float = 0.3) -> list[Labeled]:
+def faces(pictures: list[np.ndarray], least: float = 0.3, overlap: float = 0.3) -> list[TeacherLabel]:
     """Boxes of faces; the confidence is the network's score."""
     return [_faces(picture, least, overlap) for picture in pictures]
 
 
-def _faces(picture: np.ndarray, least: float, overlap: float) -> Labeled:
+def _faces(picture: np.ndarray, least: float, overlap: float) -> TeacherLabel:
     height, width = (max(32, round(n / 32) * 32) for n in picture.shape[:2])
     center_face().setInput(cv2.dnn.blobFromImage(picture, 1.0, (width, height), (0, 0, 0), swapRB=False, crop=False))
     scores, sizes, offsets, _ = (found[0] for found in center_face().forward(["537", "538", "539", "540"]))
@@ -62,7 +62,7 @@ def _faces(picture: np.ndarray, least: float, overlap: float) -> Labeled:
     boxes, sure = np.concatenate([low, high], axis=1).clip(0, 1), scores[0, rows, columns]
     corner_and_size = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
     kept = cv2.dnn.NMSBoxes(corner_and_size.tolist(), sure.tolist(), least, overlap) if len(sure) else []
-    return Labeled([{"class": "face", "box": boxes[i].tolist()} for i in kept], [float(sure[i]) for i in kept])
+    return TeacherLabel([{"class": "face", "box": boxes[i].tolist()} for i in kept], [float(sure[i]) for i in kept])
 
 
 # Text
@@ -72,7 +72,7 @@ LINE_HEIGHT = 48
 """Height of the lines that the reader takes."""
 
 
-def read_text(pictures: list[np.ndarray], least: float = 0.5, shortest: int = 736) -> list[Labeled | None]:
+def read_text(pictures: list[np.ndarray], least: float = 0.5, shortest: int = 736) -> list[TeacherLabel | None]:
     """The text in each picture, line by line from the top; the confidence is the mean of the lines'. None: there is none.
 
     Args:
@@ -85,7 +85,7 @@ def read_text(pictures: list[np.ndarray], least: float = 0.5, shortest: int = 73
             line for box in text_boxes(picture, shortest) if (line := read_line(picture, box))[0] and line[1] >= least
         ]
         text = "\n".join(line for line, _ in lines)
-        labels.append(Labeled(text, float(np.mean([sure for _, sure in lines]))) if text else None)
+        labels.append(TeacherLabel(text, float(np.mean([sure for _, sure in lines]))) if text else None)
     return labels
 
 

@@ -27,7 +27,7 @@ def entries() -> dict:
     spec = importlib.util.find_spec("rapidocr_onnxruntime")
     assert spec is not None and spec.submodule_search_locations
     by = {"from": "rgb", "by": "teacher"}
-    picture = {"size": [256, 512], "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5], "order": "bgr"}
+    picture = {"size": [256, 512], "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5], "bgr": True}
     return {
         "rgb": {"id": 1, "kind": "patches", "grid": [8, 16], "value": {"type": "image", "size": [128, 256], "channels": 3}},
         "text_map": {

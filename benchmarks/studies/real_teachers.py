@@ -29,7 +29,7 @@ def catalog() -> Catalog:
     assert spec is not None and spec.submodule_search_locations
     detector = Path(spec.submodule_search_locations[0]) / "models" / "ch_PP-OCRv4_det_infer.onnx"
     by: dict[str, Any] = {"from": "rgb", "by": "teacher"}
-    picture = {"size": [512, 1024], "mean": [0.5] * 3, "std": [0.5] * 3, "order": "bgr"}
+    picture = {"size": [512, 1024], "mean": [0.5] * 3, "std": [0.5] * 3, "bgr": True}
     text = {"kind": "sequence", "vocabulary": "text", "max_tokens": 256}
     entries = {
         "rgb": {"id": 1, "kind": "patches", "grid": [8, 8], "value": {"type": "image", "size": [128, 128], "channels": 3}},

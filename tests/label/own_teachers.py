@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from maskweave.errors import BadSample
-from maskweave.label.teachers.base import Labeled
+from maskweave.label.teachers.base import TeacherLabel
 
 BATCHES: list[int] = []
 """Number of values of each call."""
@@ -15,7 +15,7 @@ def brightness(pictures: list[np.ndarray], scale: float = 1.0) -> list[Any]:
     """A map of the mean of the colors, 0 to 1, which is sure of bright points."""
     BATCHES.append(len(pictures))
     maps = [(picture.mean(axis=-1) / 255 * scale).astype(np.float32) for picture in pictures]
-    return [Labeled(level, np.clip(level, 0, 1)) for level in maps]
+    return [TeacherLabel(level, np.clip(level, 0, 1)) for level in maps]
 
 
 def shape_in_words(pictures: list[np.ndarray]) -> list[str]:
@@ -36,11 +36,11 @@ def wide_only(pictures: list[np.ndarray]) -> list[Any]:
 
 def three_boxes(pictures: list[np.ndarray]) -> list[Any]:
     boxes = [{"class": "face", "box": [0.1 * n, 0.1, 0.1 * n + 0.1, 0.2]} for n in range(3)]
-    return [Labeled(boxes, [0.9, 0.5, 0.1]) for _ in pictures]
+    return [TeacherLabel(boxes, [0.9, 0.5, 0.1]) for _ in pictures]
 
 
 def unsure_of_tall(pictures: list[np.ndarray]) -> list[Any]:
-    return [Labeled("seen", 0.1 if picture.shape[0] >= picture.shape[1] else 0.8) for picture in pictures]
+    return [TeacherLabel("seen", 0.1 if picture.shape[0] >= picture.shape[1] else 0.8) for picture in pictures]
 
 
 def too_few(pictures: list[np.ndarray]) -> list[str]:

@@ -12,10 +12,11 @@ import pytest
 from job_parts import check_parts
 from PIL import Image
 
+from maskweave.cli.main import main
 from maskweave.data.folders import import_folders
 from maskweave.data.shards import Shards
 from maskweave.errors import MaskweaveError
-from maskweave.files import read_json
+from maskweave.files import read_json, write_yaml
 from maskweave.label import derive
 from maskweave.label.derive import LabelReport
 from maskweave.modality.catalogs import Catalog, catalog_from
@@ -31,11 +32,15 @@ def by(function: str, source: str = "rgb", **more: Any) -> dict[str, Any]:
     return {"derive": {"from": source, "by": "teacher", "model": f"python: own_teachers:{function}", **more}}
 
 
-def catalog(**entries: Any) -> Catalog:
+def content(**entries: Any) -> dict[str, Any]:
     rgb = {"id": 1, "kind": "patches", "grid": [4, 4], "value": {"type": "image", "size": [16, 16], "channels": 3}}
     vocabulary = {"size": 400, "sentinels": 4, "values": {"v0": 64}, "words": ["face"]}
     numbered = {name: {"id": n, **entry} for n, (name, entry) in enumerate(entries.items(), 2)}
-    return catalog_from({"vocabularies": {"text": vocabulary}, "modalities": {"rgb": rgb, **numbered}}, "test")
+    return {"vocabularies": {"text": vocabulary}, "modalities": {"rgb": rgb, **numbered}}
+
+
+def catalog(**entries: Any) -> Catalog:
+    return catalog_from(content(**entries), "test")
 
 
 @pytest.fixture
@@ -202,6 +207,18 @@ def test_only_some_labels_and_what_is_missing_for_others(data: Path) -> None:
     assert report.labels == {"words": 7, "level": 7} and "more: skipped, the data set has no 'notes'" in str(report)
     with pytest.raises(MaskweaveError, match="'notes' has no 'derive'"):
         label(data, entries, only=["notes"])
+
+
+@pytest.mark.parametrize("command", [["label"], ["data", "label"]])
+def test_the_command(data: Path, command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    path = data.parent / "mine.yaml"
+    write_yaml(path, content(words={**TEXT, **by("shape_in_words")}, level={**LEVEL, **by("brightness")}))
+    words = [*command, str(data), "--catalog", str(path), "--only", "words", "--device", "cpu"]
+    assert main(words) == 1 and "add --allow-code" in capsys.readouterr().err
+    assert main([*words, "--allow-code", "--part", "0/2"]) == 0
+    assert "words 4" in (first := capsys.readouterr().out) and "1 of 3 shards are left to other parts" in first
+    assert main([*words, "--allow-code", "--part", "1/2"]) == 0
+    assert "words 7" in capsys.readouterr().out and not (data / "level").exists()
 
 
 def test_parts_of_a_chain_make_the_whole(data: Path, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from maskweave.modality.catalogs import Catalog
 from maskweave.modality.derivation import COMPUTED, TeacherDerivation
 
 
-class Outcome(NamedTuple):
+class ComputedLabels(NamedTuple):
     """What was computed for one sample."""
 
     files: dict[str, tuple[bytes, str]]
@@ -52,7 +52,7 @@ class Computation(Protocol):
         """
         ...
 
-    def finish(self, prepared: Sequence[Any]) -> list[Outcome]:
+    def finish(self, prepared: Sequence[Any]) -> list[ComputedLabels]:
         """Computes the labels of several samples."""
         ...
 
@@ -61,7 +61,7 @@ class Computation(Protocol):
         ...
 
 
-class Rules:
+class RuleLabels:
     """Labels that value types compute from a picture."""
 
     def __init__(self, catalog: Catalog, source: str, names: Sequence[str]):
@@ -79,13 +79,13 @@ class Rules:
     def open(self) -> dict[str, Any]:
         return {}
 
-    def prepare(self, sample: Sample) -> Outcome:
+    def prepare(self, sample: Sample) -> ComputedLabels:
         picture = sample[self.sources[0]]
-        return Outcome(
+        return ComputedLabels(
             {name: self.catalog[name].value.to_file(compute(picture), name) for name, compute in self._compute.items()}
         )
 
-    def finish(self, prepared: Sequence[Outcome]) -> list[Outcome]:
+    def finish(self, prepared: Sequence[ComputedLabels]) -> list[ComputedLabels]:
         return list(prepared)
 
     def close(self) -> None:
@@ -115,7 +115,7 @@ class OneTeacher:
     def prepare(self, sample: Sample) -> Sample:
         return sample
 
-    def finish(self, prepared: Sequence[Sample]) -> list[Outcome]:
+    def finish(self, prepared: Sequence[Sample]) -> list[ComputedLabels]:
         size = getattr(self._derive, "batch_size", 64)
         return [
             outcome
@@ -123,7 +123,7 @@ class OneTeacher:
             for outcome in self._batch(prepared[start : start + size])
         ]
 
-    def _batch(self, samples: Sequence[Sample]) -> list[Outcome]:
+    def _batch(self, samples: Sequence[Sample]) -> list[ComputedLabels]:
         assert self._teacher is not None
         try:
             labels = self._teacher(samples)
@@ -137,10 +137,10 @@ class OneTeacher:
             )
         return [self._outcome(label) for label in labels]
 
-    def _outcome(self, label: Any) -> Outcome:
+    def _outcome(self, label: Any) -> ComputedLabels:
         (name,) = self.names
         if label is None:
-            return Outcome({})
+            return ComputedLabels({})
         try:
             if isinstance(label, BadSample):
                 raise label
@@ -148,10 +148,10 @@ class OneTeacher:
             if isinstance(self._derive, TeacherDerivation) and self._derive.confidence.is_set:
                 value = confident(label, self._derive.confidence, self._entry)
                 if value is None:
-                    return Outcome({}, low=(name,))
-            return Outcome({name: self._entry.value.to_file(value, name)})
+                    return ComputedLabels({}, low=(name,))
+            return ComputedLabels({name: self._entry.value.to_file(value, name)})
         except BadSample as error:
-            return Outcome({}, {name: str(error)})
+            return ComputedLabels({}, {name: str(error)})
 
     def close(self) -> None:
         self._teacher = None
@@ -173,7 +173,7 @@ def computations(catalog: Catalog, wanted: Sequence[str], device: str, allow_cod
             left.append(name)
         else:
             rules.setdefault(derive.source, []).append(name)
-    found += [Rules(catalog, source, names) for source, names in rules.items()]
+    found += [RuleLabels(catalog, source, names) for source, names in rules.items()]
     while left:
         ready = [name for name in left if not set(_sources(catalog, name)) & set(left)]
         if not ready:

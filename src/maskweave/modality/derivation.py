@@ -66,8 +66,8 @@ class PictureInput:
     """Subtracted from each channel, in units of 0 to 1."""
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
     """Then each channel is divided by this."""
-    order: Literal["rgb", "bgr"] = "rgb"
-    """Order of the channels, also of `mean` and `std`."""
+    bgr: bool = False
+    """The channels are blue, green, red, also in `mean` and `std`."""
 
     def __post_init__(self) -> None:
         if min(self.size) < 1 or max(self.size) > 8192 or min(self.std) <= 0:

@@ -58,7 +58,7 @@ def test_numbers_at_each_point(tmp_path: Path, batch: int | str) -> None:
     for picture, label in zip(squares(), asked(teacher, squares()), strict=True):
         np.testing.assert_allclose(label.value, expected(picture), atol=1e-4)
     assert teacher.provenance["license"] == "MIT" and teacher.provenance["revision"].startswith("sha256:")
-    other = teacher_of(entry, path, "map-estimation", picture={**PICTURE, "order": "bgr"})
+    other = teacher_of(entry, path, "map-estimation", picture={**PICTURE, "bgr": True})
     np.testing.assert_allclose(
         asked(other, squares())[1].value, expected(squares()[1], slice(None, None, -1)), atol=1e-4
     )

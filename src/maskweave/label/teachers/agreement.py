@@ -12,7 +12,7 @@ import numpy as np
 
 from maskweave.errors import MaskweaveError
 from maskweave.generate.request import Sample
-from maskweave.label.teachers.base import Labeled, TaskTeacher
+from maskweave.label.teachers.base import TaskTeacher, TeacherLabel
 from maskweave.modality.derivation import AgreementDerivation
 from maskweave.modality.entry import Modality
 from maskweave.values.array import as_numbers
@@ -45,8 +45,8 @@ class Agreement(TaskTeacher):
             )
         self.provenance = {"with": second.name, "align": settings.align}
 
-    def __call__(self, samples: Sequence[Sample]) -> list[Labeled]:
-        return [Labeled(self._agree(*(as_numbers(sample[n], n) for n in self.names))) for sample in samples]
+    def __call__(self, samples: Sequence[Sample]) -> list[TeacherLabel]:
+        return [TeacherLabel(self._agree(*(as_numbers(sample[n], n) for n in self.names))) for sample in samples]
 
     def _agree(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
         second = nearest_along_axes(second, first.shape[:2])

@@ -11,7 +11,7 @@ from maskweave.errors import BadSample
 from maskweave.generate.request import Sample
 
 
-class Labeled(NamedTuple):
+class TeacherLabel(NamedTuple):
     """A label and how sure the teacher is."""
 
     value: Any
@@ -29,7 +29,7 @@ class TaskTeacher(ABC):
     """What the user should know, such as classes that are left out."""
 
     @abstractmethod
-    def __call__(self, samples: Sequence[Sample]) -> Sequence[Labeled | BadSample | None]:
+    def __call__(self, samples: Sequence[Sample]) -> Sequence[TeacherLabel | BadSample | None]:
         """Returns a label for each sample; None: it has none; BadSample: it cannot be computed.
 
         Args:

@@ -5,13 +5,13 @@ from typing import Any
 import numpy as np
 
 from maskweave.errors import MaskweaveError
-from maskweave.label.teachers.base import Labeled
+from maskweave.label.teachers.base import TeacherLabel
 from maskweave.modality.derivation import Confidence
 from maskweave.modality.entry import Modality
 from maskweave.values.geometry import nearest_along_axes
 
 
-def confident(label: Labeled, limits: Confidence, entry: Modality) -> Any:
+def confident(label: TeacherLabel, limits: Confidence, entry: Modality) -> Any:
     """Returns what is left of a label; None if nothing is.
 
     Of a list with a confidence for each item, the items of at least `drop_below` are left, which may be none: an empty list says that nothing

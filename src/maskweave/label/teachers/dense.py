@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from maskweave.errors import MaskweaveError
-from maskweave.label.teachers.base import Labeled
+from maskweave.label.teachers.base import TeacherLabel
 from maskweave.label.teachers.classes import ClassTable
 from maskweave.label.teachers.transformers import PictureTeacher
 from maskweave.values.base import ValueType
@@ -28,9 +28,9 @@ class DepthTeacher(PictureTeacher):
     def prepare(self) -> None:
         self.inverse = self.option("inverse", False)
 
-    def label(self, outputs: Any, picture: np.ndarray) -> Labeled:
+    def label(self, outputs: Any, picture: np.ndarray) -> TeacherLabel:
         depth = self._resized(outputs, picture).cpu().numpy()
-        return Labeled(1 / depth.clip(1e-6) if self.inverse else depth)
+        return TeacherLabel(1 / depth.clip(1e-6) if self.inverse else depth)
 
     def _resized(self, outputs: Any, picture: np.ndarray) -> Tensor:
         size, (height, width) = self.label_size(picture), picture.shape[:2]
@@ -62,13 +62,13 @@ class SemanticTeacher(PictureTeacher):
         self.table = ClassTable(self.model.config.id2label, self.settings, self.entry, self.where)
         self.notes += self.table.notes
 
-    def label(self, outputs: Any, picture: np.ndarray) -> Labeled:
+    def label(self, outputs: Any, picture: np.ndarray) -> TeacherLabel:
         (result,) = self.processor.post_process_semantic_segmentation(
             outputs, target_sizes=[self.label_size(picture)], return_segmentation_scores=True
         )
         scores_KHW = result["segmentation_scores"]
         shares = scores_KHW.softmax(0) if hasattr(outputs, "logits") else scores_KHW / scores_KHW.sum(0).clamp_min(1e-9)
-        return Labeled(self.table.map(result["segmentation"].cpu().numpy()), shares.amax(0).cpu().numpy())
+        return TeacherLabel(self.table.map(result["segmentation"].cpu().numpy()), shares.amax(0).cpu().numpy())
 
 
 class PanopticTeacher(SemanticTeacher):
@@ -87,7 +87,7 @@ class PanopticTeacher(SemanticTeacher):
                 f"{self.where}: points without a segment are unknown; set value.ignore: 255 of the entry, or use semantic-segmentation"
             )
 
-    def label(self, outputs: Any, picture: np.ndarray) -> Labeled:
+    def label(self, outputs: Any, picture: np.ndarray) -> TeacherLabel:
         (result,) = self.processor.post_process_panoptic_segmentation(
             outputs, threshold=self.threshold, target_sizes=[self.label_size(picture)], label_ids_to_fuse=set()
         )
@@ -96,4 +96,4 @@ class PanopticTeacher(SemanticTeacher):
         for segment in result["segments_info"]:
             inside = segments == segment["id"]
             ids[inside], confidence[inside] = segment["label_id"], segment["score"]
-        return Labeled(self.table.map(ids), confidence)
+        return TeacherLabel(self.table.map(ids), confidence)

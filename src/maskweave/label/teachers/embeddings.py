@@ -12,7 +12,7 @@ from torch import Tensor
 from maskweave.errors import MaskweaveError
 from maskweave.generate.request import Sample
 from maskweave.label.encoder import picture_size
-from maskweave.label.teachers.base import Labeled
+from maskweave.label.teachers.base import TeacherLabel
 from maskweave.label.teachers.transformers import TransformersTeacher
 from maskweave.values.base import ValueType
 from maskweave.values.features import Features
@@ -51,9 +51,9 @@ class EmbeddingTeacher(TransformersTeacher):
         self.check_width(width)
 
     @torch.inference_mode()
-    def __call__(self, samples: Sequence[Sample]) -> list[Labeled]:
+    def __call__(self, samples: Sequence[Sample]) -> list[TeacherLabel]:
         pictures = self.pictures(samples)
-        found: dict[int, Labeled] = {}
+        found: dict[int, TeacherLabel] = {}
         inputs = [
             {"pixel_values": self._whole(p)} if self.dense else self.processor(images=p, return_tensors="pt")
             for p in pictures
@@ -62,7 +62,7 @@ class EmbeddingTeacher(TransformersTeacher):
             with self.compute():
                 features = self._patches(group["pixel_values"]) if self.dense else self._vectors(group)
             for i, value in zip(numbers, features.float().cpu().numpy(), strict=True):
-                found[i] = Labeled(value)
+                found[i] = TeacherLabel(value)
         return [found[i] for i in range(len(samples))]
 
     def _vectors(self, inputs: dict[str, Any]) -> Tensor:

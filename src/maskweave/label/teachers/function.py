@@ -1,7 +1,7 @@
 """Teachers that are Python functions: `model: "python: package.module:function"`.
 
 The function is called with a list of values and the keyword arguments in `options`, and returns a list with one label each: a value, a pair of a
-value and its confidence (`Labeled`), None if there is no label, or a BadSample. If `derive.boxes` is set, it gets pairs of a value and its boxes.
+value and its confidence (`TeacherLabel`), None if there is no label, or a BadSample. If `derive.boxes` is set, it gets pairs of a value and its boxes.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ from typing import Any
 
 from maskweave.errors import BadSample, MaskweaveError
 from maskweave.generate.request import Sample
-from maskweave.label.teachers.base import Labeled, TaskTeacher
+from maskweave.label.teachers.base import TaskTeacher, TeacherLabel
 from maskweave.modality.derivation import TeacherDerivation
 from maskweave.modality.entry import Modality
 
@@ -57,7 +57,7 @@ class FunctionTeacher(TaskTeacher):
             "license": settings.license or "unknown",
         }
 
-    def __call__(self, samples: Sequence[Sample]) -> list[Labeled | BadSample | None]:
+    def __call__(self, samples: Sequence[Sample]) -> list[TeacherLabel | BadSample | None]:
         values = [tuple(sample[name] for name in self.settings.sources) for sample in samples]
         labels = self.function([v[0] if len(v) == 1 else v for v in values], **self.settings.options)
         if not isinstance(labels, (list, tuple)):
@@ -65,7 +65,8 @@ class FunctionTeacher(TaskTeacher):
                 f"{self.where}: returned {type(labels).__name__}; expected a list with one label for each value"
             )
         return [
-            label if label is None or isinstance(label, (Labeled, BadSample)) else Labeled(label) for label in labels
+            label if label is None or isinstance(label, (TeacherLabel, BadSample)) else TeacherLabel(label)
+            for label in labels
         ]
 
 

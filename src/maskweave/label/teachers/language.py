@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import torch
 
 from maskweave.generate.request import Sample
-from maskweave.label.teachers.base import Labeled
+from maskweave.label.teachers.base import TeacherLabel
 from maskweave.label.teachers.transformers import TransformersTeacher
 from maskweave.values.base import ValueType
 from maskweave.values.text import Text
@@ -29,8 +29,8 @@ class CaptionTeacher(TransformersTeacher):
         self.max_new_tokens = self.option("max_new_tokens", 64)
 
     @torch.inference_mode()
-    def __call__(self, samples: Sequence[Sample]) -> list[Labeled | None]:
-        found: dict[int, Labeled | None] = {}
+    def __call__(self, samples: Sequence[Sample]) -> list[TeacherLabel | None]:
+        found: dict[int, TeacherLabel | None] = {}
         for numbers, inputs in self.groups([self._inputs(picture) for picture in self.pictures(samples)]):
             with self.compute():
                 output = self.model.generate(
@@ -47,7 +47,7 @@ class CaptionTeacher(TransformersTeacher):
             texts = self.processor.batch_decode(new_BT, skip_special_tokens=True)
             for i, text, ids_T, logp_T in zip(numbers, texts, new_BT, logp_BT, strict=True):
                 text = " ".join(text.split())
-                found[i] = Labeled(text, float(logp_T[: self._length(ids_T)].mean().exp())) if text else None
+                found[i] = TeacherLabel(text, float(logp_T[: self._length(ids_T)].mean().exp())) if text else None
         return [found[i] for i in range(len(samples))]
 
     def _inputs(self, picture: Any) -> Any:
@@ -87,13 +87,13 @@ class TextEmbeddingTeacher(TransformersTeacher):
         self.check_width(self.model.config.hidden_size)
 
     @torch.inference_mode()
-    def __call__(self, samples: Sequence[Sample]) -> list[Labeled]:
-        found: dict[int, Labeled] = {}
+    def __call__(self, samples: Sequence[Sample]) -> list[TeacherLabel]:
+        found: dict[int, TeacherLabel] = {}
         for numbers, inputs in self.groups([self._inputs(sample[self.source.name]) for sample in samples]):
             with self.compute():
                 vectors_BTD = self.model(**inputs).last_hidden_state.float().cpu().numpy()
             for i, value_TD in zip(numbers, vectors_BTD, strict=True):
-                found[i] = Labeled(value_TD if isinstance(self.entry.value, Vectors) else value_TD.mean(0))
+                found[i] = TeacherLabel(value_TD if isinstance(self.entry.value, Vectors) else value_TD.mean(0))
         return [found[i] for i in range(len(samples))]
 
     def _inputs(self, text: str) -> Any:

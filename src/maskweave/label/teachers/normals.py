@@ -11,7 +11,7 @@ import numpy as np
 
 from maskweave.errors import BadSample, MaskweaveError
 from maskweave.generate.request import Sample
-from maskweave.label.teachers.base import Labeled, TaskTeacher
+from maskweave.label.teachers.base import TaskTeacher, TeacherLabel
 from maskweave.modality.derivation import NormalsDerivation
 from maskweave.modality.entry import Modality
 from maskweave.values.direction import Direction
@@ -39,10 +39,10 @@ class NormalsOfDepth(TaskTeacher):
         self.settings, self.source, self.entry, self.notes = settings, source, entry, []
         self.provenance = {"field_of_view": settings.field_of_view}
 
-    def __call__(self, samples: Sequence[Sample]) -> list[Labeled | BadSample]:
+    def __call__(self, samples: Sequence[Sample]) -> list[TeacherLabel | BadSample]:
         return [self._label(np.asarray(sample[self.source.name], np.float64)) for sample in samples]
 
-    def _label(self, depth: np.ndarray) -> Labeled | BadSample:
+    def _label(self, depth: np.ndarray) -> TeacherLabel | BadSample:
         depth = depth.reshape(depth.shape[:2])
         unknown = ~(depth > 0)
         if min(depth.shape) < 2 or unknown.all():
@@ -55,7 +55,7 @@ class NormalsOfDepth(TaskTeacher):
                 f"{self.source.name}: {np.isnan(normals).any(-1).mean():.1%} of the points have no normal, as their depth is unknown or 0; set "
                 "value.missing: nan of the normals"
             )
-        return Labeled(normals)
+        return TeacherLabel(normals)
 
 
 def normals_of(depth: np.ndarray, field_of_view: float) -> np.ndarray:

@@ -4,7 +4,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from maskweave.label.teachers.base import Labeled
+from maskweave.label.teachers.base import TeacherLabel
 from maskweave.label.teachers.classes import ClassTable
 from maskweave.label.teachers.transformers import PictureTeacher
 from maskweave.values.base import ValueType
@@ -27,7 +27,7 @@ class DetectionTeacher(PictureTeacher):
         self.notes += self.table.notes
         self.threshold = self.option("threshold", 0.5)
 
-    def label(self, outputs: Any, picture: np.ndarray) -> Labeled:
+    def label(self, outputs: Any, picture: np.ndarray) -> TeacherLabel:
         (result,) = self.processor.post_process_object_detection(
             outputs, threshold=self.threshold, target_sizes=[(1, 1)]
         )
@@ -39,7 +39,7 @@ class DetectionTeacher(PictureTeacher):
             if (name := self.table.name(id)) is not None
         ]
         items = corner_first(items, lambda item: item["box"])
-        return Labeled(
+        return TeacherLabel(
             [{"class": item["class"], "box": item["box"]} for item in items], [item["score"] for item in items]
         )
 
@@ -50,7 +50,7 @@ class InstanceTeacher(DetectionTeacher):
     auto_classes: ClassVar[tuple[str, ...]] = ("AutoModelForUniversalSegmentation", "AutoModelForInstanceSegmentation")
     values: ClassVar[tuple[type[ValueType], ...]] = (Instances,)
 
-    def label(self, outputs: Any, picture: np.ndarray) -> Labeled:
+    def label(self, outputs: Any, picture: np.ndarray) -> TeacherLabel:
         (result,) = self.processor.post_process_instance_segmentation(
             outputs, threshold=self.threshold, target_sizes=[self.label_size(picture)], return_binary_maps=True
         )
@@ -62,4 +62,4 @@ class InstanceTeacher(DetectionTeacher):
             if (name := self.table.name(segment["label_id"])) is not None and mask.any()
         ]
         kept = sorted(kept, key=lambda pair: -pair[0])[:MOST_INSTANCES]
-        return Labeled([item for _, item in kept], [score for score, _ in kept])
+        return TeacherLabel([item for _, item in kept], [score for score, _ in kept])

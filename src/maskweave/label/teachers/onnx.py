@@ -26,7 +26,7 @@ from torch import Tensor
 from maskweave.errors import MaskweaveError
 from maskweave.files import digest
 from maskweave.generate.request import Sample
-from maskweave.label.teachers.base import Labeled, TaskTeacher
+from maskweave.label.teachers.base import TaskTeacher, TeacherLabel
 from maskweave.label.teachers.classes import ClassTable
 from maskweave.label.teachers.transformers import check_reads, scaled_down
 from maskweave.modality.derivation import TeacherDerivation
@@ -101,7 +101,7 @@ class OnnxTeacher(TaskTeacher):
             "onnxruntime": library,
         }
 
-    def __call__(self, samples: Sequence[Sample]) -> list[Labeled | None]:
+    def __call__(self, samples: Sequence[Sample]) -> list[TeacherLabel | None]:
         pictures = [np.asarray(sample[self.source.name])[..., :3] for sample in samples]
         batch = torch.cat([self._input(picture) for picture in pictures]).numpy()
         outputs = torch.from_numpy(self._run(batch)).float()
@@ -114,7 +114,7 @@ class OnnxTeacher(TaskTeacher):
         x = torch.from_numpy(np.array(picture)).movedim(-1, 0)[None].float() / 255
         x = F.interpolate(x, self.picture.size, mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
         mean, std = (torch.tensor(c).view(3, 1, 1) for c in (self.picture.mean, self.picture.std))
-        return ((x.flip(1) if self.picture.order == "bgr" else x) - mean) / std
+        return ((x.flip(1) if self.picture.bgr else x) - mean) / std
 
     def _run(self, batch: np.ndarray) -> np.ndarray:
         """Runs the model; one whose batch has a fixed size gets it filled up with zeros."""
@@ -133,26 +133,26 @@ class OnnxTeacher(TaskTeacher):
             results.append(output[: len(some)])
         return np.concatenate(results)
 
-    def _label(self, output: Tensor, size: tuple[int, int]) -> Labeled | None:
+    def _label(self, output: Tensor, size: tuple[int, int]) -> TeacherLabel | None:
         value = self.entry.value
         if isinstance(value, Label):
             assert self.table is not None
             shares = self._shaped(output, 1).softmax(0)
             name = self.table.name(int(shares.argmax()))
-            return None if name is None else Labeled(name, float(shares.max()))
+            return None if name is None else TeacherLabel(name, float(shares.max()))
         if isinstance(value, Vector):
-            return Labeled(self._shaped(output, 1).numpy())
+            return TeacherLabel(self._shaped(output, 1).numpy())
         if isinstance(value, Features):
-            return Labeled(self._shaped(output, 3).movedim(0, -1).numpy())
+            return TeacherLabel(self._shaped(output, 3).movedim(0, -1).numpy())
         plane = self._shaped(output[None] if output.ndim == 2 else output, 3)
         plane = F.interpolate(plane[None], size, mode="bilinear", antialias=True, align_corners=False)[0]
         if isinstance(value, Classes):
             assert self.table is not None
             shares = plane.softmax(0)
-            return Labeled(self.table.map(shares.argmax(0).numpy()), shares.amax(0).numpy())
+            return TeacherLabel(self.table.map(shares.argmax(0).numpy()), shares.amax(0).numpy())
         if isinstance(value, Direction):
             plane = F.normalize(plane, dim=0)
-        return Labeled(plane.movedim(0, -1).numpy())
+        return TeacherLabel(plane.movedim(0, -1).numpy())
 
     def _shaped(self, output: Tensor, axes: int) -> Tensor:
         if output.ndim != axes or (self.table is not None and len(output) != len(self.settings.labels)):

@@ -8,7 +8,7 @@ import torch
 
 from maskweave.errors import MaskweaveError
 from maskweave.generate.request import Sample
-from maskweave.label.teachers.base import Labeled
+from maskweave.label.teachers.base import TeacherLabel
 from maskweave.label.teachers.transformers import TransformersTeacher
 from maskweave.values.base import ValueType
 from maskweave.values.poses import Poses
@@ -38,15 +38,15 @@ class PoseTeacher(TransformersTeacher):
         self.part = parts[0]
 
     @torch.inference_mode()
-    def __call__(self, samples: Sequence[Sample]) -> list[Labeled]:
+    def __call__(self, samples: Sequence[Sample]) -> list[TeacherLabel]:
         return [
             self._label(picture, [item["box"] for item in sample[self.settings.boxes] if item["class"] == self.person])
             for picture, sample in zip(self.pictures(samples), samples, strict=True)
         ]
 
-    def _label(self, picture: np.ndarray, boxes: Sequence[Any]) -> Labeled:
+    def _label(self, picture: np.ndarray, boxes: Sequence[Any]) -> TeacherLabel:
         if not boxes:
-            return Labeled([], [])
+            return TeacherLabel([], [])
         height, width = picture.shape[:2]
         size = np.array([width, height])
         corners = np.asarray(boxes, np.float64).reshape(-1, 2, 2) * size
@@ -64,4 +64,4 @@ class PoseTeacher(TransformersTeacher):
             {"box": box, self.part: (person["keypoints"].numpy(force=True) / size).ravel().tolist()}
             for box, person in zip(boxes, people, strict=True)
         ]
-        return Labeled(value, [float(person["scores"].mean().clamp(0, 1)) for person in people])
+        return TeacherLabel(value, [float(person["scores"].mean().clamp(0, 1)) for person in people])

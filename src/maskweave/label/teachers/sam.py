@@ -16,7 +16,7 @@ from torch import Tensor
 
 from maskweave.errors import MaskweaveError
 from maskweave.generate.request import Sample
-from maskweave.label.teachers.base import Labeled
+from maskweave.label.teachers.base import TeacherLabel
 from maskweave.label.teachers.objects import MOST_INSTANCES
 from maskweave.label.teachers.transformers import TransformersTeacher
 from maskweave.values.base import ValueType
@@ -56,21 +56,21 @@ class MaskTeacher(TransformersTeacher):
             )
 
     @torch.inference_mode()
-    def __call__(self, samples: Sequence[Sample]) -> list[Labeled]:
+    def __call__(self, samples: Sequence[Sample]) -> list[TeacherLabel]:
         return [self._label(picture) for picture in self.pictures(samples)]
 
-    def _label(self, picture: np.ndarray) -> Labeled:
+    def _label(self, picture: np.ndarray) -> TeacherLabel:
         logits_NHW, quality_N, points_N2 = self._masks(picture)
         size, value = self.label_size(picture), self.entry.value
         if isinstance(value, Map):
-            return Labeled(nearest_along_axes(edges_of(logits_NHW, picture.shape[:2]), size))
+            return TeacherLabel(nearest_along_axes(edges_of(logits_NHW, picture.shape[:2]), size))
         masks = [nearest_along_axes((logits > 0).numpy(), size) for logits in logits_NHW]
         kept = [n for n, mask in enumerate(masks) if mask.any()][:MOST_INSTANCES]
         confidence = [float(quality_N[n].clamp(0, 1)) for n in kept]
         if isinstance(value, Queries):
             items = [{"point": points_N2[n].tolist(), "instances": [{"box": box_around(masks[n])}]} for n in kept]
-            return Labeled(items, confidence)
-        return Labeled([{"class": value.classes[0], "mask": masks[n]} for n in kept], confidence)
+            return TeacherLabel(items, confidence)
+        return TeacherLabel([{"class": value.classes[0], "mask": masks[n]} for n in kept], confidence)
 
     def _masks(self, picture: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
         """Returns the masks' logits (N, H, W), the best first, their estimated quality, and the points (N, 2) as x, y, 0 to 1."""

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from maskweave.errors import BadSample
 from maskweave.generate.request import Sample
-from maskweave.label.teachers.base import Labeled
+from maskweave.label.teachers.base import TeacherLabel
 from maskweave.label.teachers.transformers import TransformersTeacher
 from maskweave.values.base import ValueType
 from maskweave.values.sound import resampled
@@ -49,10 +49,10 @@ class SpeechTeacher(SoundTeacher):
         self.is_ctc = "ForCTC" in type(self.model).__name__
 
     @torch.inference_mode()
-    def __call__(self, samples: Sequence[Sample]) -> list[Labeled | BadSample | None]:
+    def __call__(self, samples: Sequence[Sample]) -> list[TeacherLabel | BadSample | None]:
         return [self._label(self.waveform(sample)) for sample in samples]
 
-    def _label(self, waveform: np.ndarray) -> Labeled | BadSample | None:
+    def _label(self, waveform: np.ndarray) -> TeacherLabel | BadSample | None:
         if not self.is_ctc and len(waveform) > WHISPER_SECONDS * self.rate:
             return BadSample(
                 f"{self.source.name}: {len(waveform) / self.rate:.1f} s; expected at most {WHISPER_SECONDS:g} s for this model; cut the sounds"
@@ -67,7 +67,7 @@ class SpeechTeacher(SoundTeacher):
                 ids_T = output.sequences[0, -len(logits_TV) :]
         sure = logits_TV.log_softmax(-1).gather(-1, ids_T[:, None]).mean().exp()
         text = " ".join(self._text(ids_T).split())
-        return Labeled(text, float(sure)) if text else None
+        return TeacherLabel(text, float(sure)) if text else None
 
     def _text(self, ids_T: Tensor) -> str:
         if not self.is_ctc:
@@ -92,8 +92,8 @@ class SoundEmbeddingTeacher(SoundTeacher):
         self.check_width(self.model.config.hidden_size)
 
     @torch.inference_mode()
-    def __call__(self, samples: Sequence[Sample]) -> list[Labeled]:
-        return [Labeled(self._value(self.waveform(sample))) for sample in samples]
+    def __call__(self, samples: Sequence[Sample]) -> list[TeacherLabel]:
+        return [TeacherLabel(self._value(self.waveform(sample))) for sample in samples]
 
     def _value(self, waveform: np.ndarray) -> np.ndarray:
         with self.compute():

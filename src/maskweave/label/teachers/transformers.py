@@ -18,7 +18,7 @@ import yaml
 from maskweave.errors import MaskweaveError, shown
 from maskweave.generate.request import Sample
 from maskweave.hub import folder_of
-from maskweave.label.teachers.base import Labeled, TaskTeacher
+from maskweave.label.teachers.base import TaskTeacher, TeacherLabel
 from maskweave.modality.derivation import TeacherDerivation
 from maskweave.modality.entry import Modality
 from maskweave.values.audio import Audio
@@ -165,9 +165,9 @@ class PictureTeacher(TransformersTeacher):
     """A model that is called with pictures and whose outputs have one row for each."""
 
     @torch.inference_mode()
-    def __call__(self, samples: Sequence[Sample]) -> list[Labeled]:
+    def __call__(self, samples: Sequence[Sample]) -> list[TeacherLabel]:
         pictures = self.pictures(samples)
-        found: dict[int, Labeled] = {}
+        found: dict[int, TeacherLabel] = {}
         for numbers, inputs in self.groups([self.processor(images=p, return_tensors="pt") for p in pictures]):
             with self.compute():
                 outputs = self.model(**inputs)
@@ -178,7 +178,7 @@ class PictureTeacher(TransformersTeacher):
         return [found[i] for i in range(len(samples))]
 
     @abstractmethod
-    def label(self, outputs: Any, picture: np.ndarray) -> Labeled:
+    def label(self, outputs: Any, picture: np.ndarray) -> TeacherLabel:
         """Returns the label of one picture.
 
         Args:
