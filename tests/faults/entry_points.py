@@ -92,7 +92,7 @@ def calls(run: Path, work: Path) -> dict[str, Call]:
         "import_data": Call(import_data, {"place": str(work / "files"), "out": work / "imported", "catalog": catalog, "shard_size": 2, "limit": 0.1, "jobs": 1, "bad": "part", "single": ""}),
         "Shards": Call(Shards, {"root": shards, "catalog": catalog}),
         "data_stats": Call(data_stats, {"place": str(shards), "catalog": catalog, "limit": 1}),
-        "label": Call(label, {"root": shards, "catalog": catalog, "limit": 0.1, "jobs": 1}),
+        "label": Call(label, {"root": shards, "catalog": catalog, "limit": 0.1, "jobs": 1, "device": "cpu", "only": [], "allow_code": False}),
         "export": Call(export, {"source": source, "catalog": catalog, "out": work / "exported"}),
         "Scenes": Call(Scenes, {"catalog": catalog, "samples": 2, "seed": 0}),
         "evaluate": Call(evaluate, {"bundle": bundle, "folder": work / "bundle", "scenes_seed": 3, "samples": 1}),

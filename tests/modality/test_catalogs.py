@@ -164,7 +164,10 @@ def facts(**key):
             changed(metrics=["abs_rell"]),
             "unknown metrics 'abs_rell'; values of type 'map' have mae, rmse, abs_rel, delta1",
         ),
-        (changed(derive={"from": "rgb", "by": "canny"}), "unknown derive.by 'canny'; values of type 'map' have none"),
+        (
+            changed(derive={"from": "rgb", "by": "canny"}),
+            "unknown derive.by 'canny'; values of type 'map' have teacher, agreement, normals",
+        ),
         (
             changed(value={"type": "image", "size": [64], "channels": 2}),
             "have 1 or 3 or 4 channels, found value.channels 2",

@@ -1,11 +1,12 @@
-"""Commands for data and catalogs: `maskweave data import`, `data stats`, `data label`, `data scenes`, `data emoji`, `values` and `modalities`."""
+"""Commands for data and catalogs: `maskweave data import`, `data stats`, `label` (also `data label`), `data scenes`, `data emoji`, `values` and `modalities`."""
 
 from pathlib import Path
 from typing import Literal
 
 from jsonargparse import ArgumentParser, Namespace
 
-from maskweave.cli.shared import part_argument, part_of
+from maskweave.cli.shared import device_argument, part_argument, part_of
+from maskweave.config import names
 from maskweave.data.export import export
 from maskweave.data.import_source import import_data
 from maskweave.data.importing import ImportReport
@@ -13,7 +14,8 @@ from maskweave.data.publishing import publish
 from maskweave.data.remote import is_remote
 from maskweave.data.stats import data_stats as stats_of
 from maskweave.errors import MaskweaveError
-from maskweave.label.derive import label
+from maskweave.label.derive import LabelReport
+from maskweave.label.derive import label as label_data
 from maskweave.limits import ImportLimits, limited_to
 from maskweave.modality.catalogs import Catalog, load_catalog
 from maskweave.ranks import JobPart
@@ -171,17 +173,32 @@ def data_stats(given: Namespace) -> None:
         print(f"\nwritten: {out}")
 
 
-def data_label_arguments(parser: ArgumentParser) -> None:
+def label_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("root", metavar="ROOT", type=str, help="folder of an imported data set")
     catalog_argument(parser, "photos")
+    parser.add_argument(
+        "--only", metavar="NAMES", type=str, default="", help="modalities to label, separated by commas (default: all)"
+    )
+    parser.add_argument(
+        "--allow-code", action="store_true", help="run the Python functions that the catalog names as teachers"
+    )
     _limit_argument(parser)
-    parser.add_argument("--jobs", metavar="N", type=int, default=1, help="number of pictures processed in parallel")
+    parser.add_argument("--jobs", metavar="N", type=int, default=1, help="number of values read in parallel")
+    device_argument(parser)
     part_argument(parser)
 
 
-def data_label(given: Namespace) -> None:
+def label(given: Namespace) -> None:
     catalog = load_catalog(given.catalog)
-    print(divide(lambda part: label(given.root, catalog, given.limit, given.jobs, part), part_of(given)))
+    only = names("only", given.only) if given.only else []
+
+    def work(part: JobPart) -> LabelReport:
+        return label_data(given.root, catalog, given.limit, given.jobs, part, given.device, only, given.allow_code)
+
+    print(divide(work, part_of(given)))
+
+
+data_label_arguments, data_label = label_arguments, label
 
 
 def data_scenes_arguments(parser: ArgumentParser) -> None:

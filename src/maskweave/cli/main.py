@@ -58,7 +58,8 @@ GROUPS = {
     "data": {
         "data import": "Import aligned folders, tables, LeRobot or COCO folders, or tars as tar shards. Resumes where it stopped.",
         "data stats": "Print facts about a data set: what is missing, unusable, unknown or changed, sizes, and histograms.",
-        "data label": "Compute modalities from the pictures of an imported data set: edges, palette, metadata.",
+        "label": "Compute modalities of an imported data set: by teachers (networks), and by rules (edges, palette, metadata). Resumes where it stopped.",
+        "data label": "The same as 'maskweave label'.",
         "upload": "Copy a finished data set, tokens, a bundle or a run to a URL such as s3://bucket/name. Resumes where it stopped.",
         "data scenes": "Generate procedural scenes and write them as aligned folders of files.",
         "data emoji": "Write color emoji from a local font, with their Unicode names, as aligned folders of files.",
@@ -82,6 +83,7 @@ TOGETHER = (
     "retrieve index",
     "data features",
     "data import",
+    "label",
     "data label",
     "evaluate",
     "report",

@@ -22,7 +22,7 @@ from maskweave.data.source import Source
 from maskweave.errors import BadSample, MaskweaveError
 from maskweave.files import claim_record, read_json, remove, sweep, write_json
 from maskweave.generate.bundle import load
-from maskweave.label.teacher import Teacher
+from maskweave.label.encoder import VisionEncoder
 from maskweave.locks import lock
 from maskweave.modality.catalogs import Catalog
 from maskweave.modality.entry import Modality
@@ -142,7 +142,7 @@ def open_encoder(encoder: str, catalog: Catalog, device: str = "auto") -> tuple[
         bundle = load(encoder, local_device(device))
         return Pooled(bundle), bundle.catalog
     pictures = [n for n, m in catalog.items() if m.value.is_picture and not m.source]
-    return Teacher(encoder, catalog, local_device(device)), catalog.subset(pictures)
+    return VisionEncoder(encoder, catalog, local_device(device)), catalog.subset(pictures)
 
 
 def _claim(folder: Path, facts: dict[str, Any]) -> None:

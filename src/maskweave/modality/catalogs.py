@@ -16,6 +16,7 @@ from maskweave.config import build, plain
 from maskweave.errors import MaskweaveError, shown
 from maskweave.files import read_yaml, write_yaml
 from maskweave.modality.checks import check_vocabulary, checked
+from maskweave.modality.derivation import COMPUTED
 from maskweave.modality.entry import Modality
 from maskweave.modality.vocabulary import Vocabulary
 from maskweave.values.axis import CoordinateAxis
@@ -189,7 +190,7 @@ class Catalog(Mapping[str, Modality]):
             raise MaskweaveError(
                 f"{self.where}: modality {m.name!r}: derive belongs in the entry of its source {m.source!r}; remove it here"
             )
-        if not self[m.derive.source].value.is_picture:
+        if m.derive.by not in COMPUTED and not self[m.derive.source].value.is_picture:
             raise MaskweaveError(
                 f"{self.where}: modality {m.name!r}: derive.from is {m.derive.source!r}, which does not hold color pictures; give a modality that does"
             )
@@ -282,9 +283,10 @@ def catalog_from(content: Mapping[str, Any], where: str, within: tuple[Path, ...
         [*included.values(), *items["modalities"]], [*included.vocabularies.values(), *items["vocabularies"]], where
     )
     for modality in items["modalities"]:
-        if modality.derive is not None and modality.derive.source not in catalog and not saved:
+        lacking = [name for name in (modality.derive.sources if modality.derive else ()) if name not in catalog]
+        if modality.derive is not None and lacking and not saved:
             raise MaskweaveError(
-                f"{where}: modality {modality.name!r}: derive.from is {shown(modality.derive.source)}, which is not a modality of the catalog; "
+                f"{where}: modality {modality.name!r}: derive.{'from is' if lacking[0] == modality.derive.source else 'also reads'} {shown(lacking[0])}, which is not a modality of the catalog; "
                 f"correct the name, or remove 'derive'; known: {', '.join(catalog)}"
             )
         if modality.valid is not None and modality.valid.source not in catalog and not saved:

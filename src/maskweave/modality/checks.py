@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from maskweave import limits
 from maskweave.errors import MaskweaveError, shown
 from maskweave.modality.decoding import DEFAULT, Decoding
+from maskweave.modality.derivation import COMPUTED, TeacherDerivation
 from maskweave.modality.entry import Modality
 from maskweave.modality.tokenizer import Diffusion, TokenizerSpec
 from maskweave.modality.vocabulary import NUM_BYTES, Vocabulary
@@ -125,12 +126,21 @@ def _check_value(m: Modality, where: str) -> None:
         raise MaskweaveError(f"{where}: {error}") from error
     for key, names, known in (
         ("metrics", m.metrics, v.metrics()),
-        ("derive.by", [m.derive.by] if m.derive else [], v.derivations),
+        ("derive.by", [m.derive.by] if m.derive else [], {**v.derivations, **COMPUTED}),
     ):
         for name in names:
             if name not in known:
                 possible = ", ".join(known) or "none"
                 raise MaskweaveError(f"{where}: unknown {key} {shown(name)}; values of type {v.type!r} have {possible}")
+    if (
+        isinstance(m.derive, TeacherDerivation)
+        and m.derive.confidence.unknown_below is not None
+        and not (v.has_unknown and v.size)
+    ):
+        raise MaskweaveError(
+            f"{where}: derive.confidence.unknown_below makes points unknown, but values of type {v.type!r} have none here; set value.missing: nan "
+            "or value.ignore, or use drop_below"
+        )
 
 
 def _with_defaults(m: Modality) -> Modality:

@@ -11,24 +11,12 @@ from typing import Any, ClassVar, Literal
 from maskweave.config import plain
 from maskweave.errors import MaskweaveError
 from maskweave.modality.decoding import DEFAULT, Decoding
+from maskweave.modality.derivation import Derivation
 from maskweave.modality.tokenizer import TokenizerSpec
 from maskweave.values.base import TextLabels, ValueType
 from maskweave.values.metrics import Metric
 
 Kind = Literal["grid", "sequence", "patches", "vectors"]
-
-
-@dataclass(frozen=True)
-class Derivation:
-    """How values are computed from the values of another modality."""
-
-    aliases: ClassVar[dict[str, str]] = {"from": "source"}
-    """Key in YAML to the field that holds it: `from` is a reserved word of Python."""
-
-    source: str
-    """Modality of color pictures that the values are computed from."""
-    by: str
-    """Name of one of the value type's derivations: `canny`, `palette`, `image_statistics`."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +60,7 @@ class Modality:
     metrics: tuple[str, ...] = ()
     """Scores of its predictions, by the names of its value type; none: the type's defaults."""
     derive: Derivation | None = None
-    """How `maskweave data label` computes its values from a picture."""
+    """How `maskweave label` computes its values from those of another modality."""
     view: str = ""
     """Modalities of one view show the same frame: they are cropped, flipped and resized together. Entries of another camera, for instance,
     need their own view; all frames of a video or volume are treated alike, and values of one axis stay as they are."""

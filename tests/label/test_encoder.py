@@ -7,8 +7,8 @@ import torch
 from small_bundle import catalog, scenes
 
 from maskweave.errors import MaskweaveError
+from maskweave.label.encoder import VisionEncoder
 from maskweave.label.features import open_encoder
-from maskweave.label.teacher import Teacher
 
 transformers = pytest.importorskip("transformers")
 
@@ -29,7 +29,7 @@ def dinov2(folder: Path, seed: int = 0) -> str:
 
 
 def test_features_are_the_model_s_own(tmp_path: Path) -> None:
-    teacher = Teacher(dinov2(tmp_path / "dinov2"), catalog("rgb"))
+    teacher = VisionEncoder(dinov2(tmp_path / "dinov2"), catalog("rgb"))
     pictures = [sample["rgb"] for sample in scenes(3)]
     found = teacher([{"rgb": picture} for picture in pictures])
     assert found.shape == (3, 32) and teacher.width == 32 and found.dtype == np.float32
@@ -50,7 +50,7 @@ def test_pictures_are_scaled_to_one_around_0_if_the_network_does_not_say_how(tmp
     settings = Path(dinov2(tmp_path / "dinov2"), "preprocessor_config.json")
     content = json.loads(settings.read_text())
     settings.write_text(json.dumps({k: v for k, v in content.items() if k not in ("image_mean", "image_std")}))
-    teacher = Teacher(str(settings.parent), catalog("rgb"))
+    teacher = VisionEncoder(str(settings.parent), catalog("rgb"))
     value = np.full((64, 64, 3), [0, 51, 255], np.uint8)
     pixels = torch.tensor([-1, -0.6, 1]).view(1, 3, 1, 1).expand(1, 3, 28, 28)
     with torch.inference_mode():
@@ -59,7 +59,7 @@ def test_pictures_are_scaled_to_one_around_0_if_the_network_does_not_say_how(tmp
 
 
 def test_fingerprints_tell_networks_apart(tmp_path: Path) -> None:
-    a, same, b = (Teacher(dinov2(tmp_path / str(i), seed), catalog("rgb")) for i, seed in enumerate((0, 0, 1)))
+    a, same, b = (VisionEncoder(dinov2(tmp_path / str(i), seed), catalog("rgb")) for i, seed in enumerate((0, 0, 1)))
     assert a.fingerprint == same.fingerprint != b.fingerprint
 
 
@@ -71,7 +71,9 @@ def test_a_pooler_that_the_checkpoint_lacks_is_not_trusted(tmp_path: Path) -> No
         transformers.ViTImageProcessorPil(size={"height": 32, "width": 32}),
     )
     samples = [{"rgb": sample["rgb"]} for sample in scenes(2)]
-    found = [Teacher(folder, catalog("rgb"))(samples) for _ in range(2)]  # would be initialized at random each time
+    found = [
+        VisionEncoder(folder, catalog("rgb"))(samples) for _ in range(2)
+    ]  # would be initialized at random each time
     np.testing.assert_array_equal(*found)
 
 
@@ -87,6 +89,6 @@ def test_a_model_of_pictures_and_text(tmp_path: Path) -> None:
 
 def test_what_is_no_encoder_is_told(tmp_path: Path) -> None:
     with pytest.raises(MaskweaveError, match="expected the folder of a run, or a vision model"):
-        Teacher(str(tmp_path), catalog("rgb"))
+        VisionEncoder(str(tmp_path), catalog("rgb"))
     with pytest.raises(MaskweaveError, match="no modality of pictures"):
-        Teacher(dinov2(tmp_path / "dinov2"), catalog("caption"))
+        VisionEncoder(dinov2(tmp_path / "dinov2"), catalog("caption"))

@@ -15,7 +15,7 @@ from maskweave.generate.request import Sample
 from maskweave.modality.catalogs import Catalog
 
 
-class Teacher:
+class VisionEncoder:
     """A vision model that computes one vector per picture.
 
     The vector is the output of `get_image_features` for models of pictures and text (CLIP, SigLIP), the pooled output if the checkpoint
@@ -51,7 +51,7 @@ class Teacher:
         # A pooler that the checkpoint lacks is initialized at random.
         self._pooled = not any("pooler" in name for name in report["missing_keys"])
         self._settings = settings
-        self._size = _size(settings, model.config)
+        self._size = picture_size(settings, model.config)
         self._mean = torch.tensor(settings.get("image_mean", [0.5] * 3)).view(3, 1, 1)
         self._std = torch.tensor(settings.get("image_std", [0.5] * 3)).view(3, 1, 1)
         name = next((n for n, m in catalog.items() if m.value.is_picture), None)
@@ -95,7 +95,7 @@ class Teacher:
         return output.last_hidden_state.mean(dim=1) if pooled is None or not self._pooled else pooled.flatten(1)
 
 
-def _size(settings: Mapping[str, Any], config: Any) -> tuple[int, int]:
+def picture_size(settings: Mapping[str, Any], config: Any) -> tuple[int, int]:
     """Returns rows and columns of the model's input pictures."""
     size: Any = settings.get("crop_size") or settings.get("size") or getattr(config, "image_size", 224)
     if isinstance(size, Mapping):

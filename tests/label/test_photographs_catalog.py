@@ -1,0 +1,100 @@
+"""The shipped catalog `photographs` with small networks of the same architectures in place of its teachers: from pictures alone to all modalities."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+transformers = pytest.importorskip("transformers")
+
+import tiny_teachers  # noqa: E402
+from teacher_helpers import photographs  # noqa: E402
+
+from maskweave.data.folders import import_folders  # noqa: E402
+from maskweave.data.shards import Shards  # noqa: E402
+from maskweave.label.derive import label  # noqa: E402
+from maskweave.modality.catalogs import Catalog, catalog_from, load_catalog, shipped_folder  # noqa: E402
+from maskweave.modality.derivation import TeacherDerivation  # noqa: E402
+
+SCENE, COCO = {0: "wall", 1: "tree", 2: "bed "}, {0: "person", 1: "sofa", 2: "tree"}
+
+
+def small(root: Path) -> Catalog:
+    """The catalog with the small networks and their widths."""
+    made: dict[str, str] = {}
+
+    def teacher(model: str) -> str:
+        kinds: dict[str, Any] = {
+            "zoedepth": tiny_teachers.zoedepth,
+            "Depth-Anything": tiny_teachers.depth_anything,
+            "upernet": lambda folder: tiny_teachers.upernet(folder, SCENE),
+            "rtdetr": lambda folder: tiny_teachers.rtdetr(folder, COCO),
+            "blip": tiny_teachers.blip,
+            "t5-base": tiny_teachers.t5,
+            "vitpose": lambda folder: tiny_teachers.vitpose(folder, joints=17),
+            "sam-vit": tiny_teachers.sam,
+            "siglip": tiny_teachers.siglip,
+            "dinov2": tiny_teachers.dinov2,
+        }
+        (kind,) = (name for name in kinds if name in model)
+        if model not in made:
+            made[model] = tiny_teachers.with_license(kinds[kind](root / kind), "mit")
+        return made[model]
+
+    content = load_catalog("photographs").to_plain()
+    for entry in content["modalities"].values():
+        if entry["tokenizer"] is None:
+            del entry["tokenizer"]
+        derive = entry["derive"]
+        if derive is None or derive["by"] != "teacher":
+            continue
+        derive["model"] = teacher(derive["model"])
+        derive["confidence"] = {}
+        if derive["task"] in ("image-feature-extraction", "text-embedding"):
+            entry["value"]["channels"] = 32
+        if derive["task"] == "object-detection":
+            derive["options"] = {"threshold": 0.01}
+        if derive["task"] == "mask-generation":
+            derive["options"] = {"points": 3, "quality": -99.0, "stability": 0.0}
+    return catalog_from(content, "small")
+
+
+def test_pictures_alone_give_all_modalities(tmp_path: Path) -> None:
+    (tmp_path / "in" / "rgb@224").mkdir(parents=True)
+    for n, picture in enumerate(photographs()):
+        Image.fromarray(picture).save(tmp_path / "in" / "rgb@224" / f"{n}.png")
+    catalog = small(tmp_path / "models")
+    import_folders(tmp_path / "in", tmp_path / "out", catalog)
+    report = label(tmp_path / "out", catalog)
+    derived = {name for name, entry in catalog.items() if entry.derive is not None}
+    assert not report.faults and report.labels == dict.fromkeys(derived, 3)
+    assert "tok_semseg@224: classes that the entry lacks" not in str(report)  # "bed " is bed
+    shards = Shards(tmp_path / "out", catalog)
+    for i in range(3):
+        sample = shards[i]  # all views fit together
+        assert set(sample) == {*derived, "rgb@224"}
+        assert sample["tok_clip@224"].shape == (14, 14, 32) and sample["tok_dinov2@224"].shape == (16, 16, 32)
+        assert sample["tok_depth@224"].shape == sample["depth_meters"].shape == (224, 224)
+        lengths = np.linalg.norm(sample["tok_normal@224"], axis=-1)
+        assert np.allclose(lengths[~np.isnan(lengths)], 1, atol=1e-3)
+        assert set(np.unique(sample["tok_semseg@224"])) <= {0, 4, 7}
+        assert {box["class"] for box in sample["det"]} <= {"person", "couch"}
+        assert len(sample["human_poses"]) <= len(sample["det"])
+    again = label(tmp_path / "out", catalog)
+    assert again.kept == len(shards.shards) and again.labels == report.labels
+    shutil.rmtree(tmp_path / "models")
+
+
+def test_every_teacher_names_its_license_and_ids_are_those_of_4m() -> None:
+    catalog, published = load_catalog("photographs"), load_catalog("4m")
+    teachers = [entry.derive for entry in catalog.values() if isinstance(entry.derive, TeacherDerivation)]
+    assert len(teachers) > 8 and all(teacher.license in ("MIT", "Apache-2.0", "BSD-3-Clause") for teacher in teachers)
+    for name in set(catalog) & set(published):
+        assert catalog[name].id == published[name].id and catalog[name].kind == published[name].kind
+    assert len(set(catalog) & set(published)) > 14
+    page = Path(__file__).parents[2] / "docs" / "teachers.md"
+    assert all(f"`{teacher.model}`" in page.read_text() for teacher in teachers)
+    assert (shipped_folder() / "photographs.yaml").is_file()
