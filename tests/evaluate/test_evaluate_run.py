@@ -193,3 +193,18 @@ def test_sheets_of_many_inputs_have_names_that_can_be_written(
     assert len(evaluation.contact_sheets(bundle, run, requests)) == 2
     names = sorted(path.name for path in (run / "sheets").iterdir())
     assert len(names) == 2 and names[0].startswith("1-rgb+caption+rgb") and names[1].startswith("2-rgb+caption+rgb")
+
+
+def test_requests_that_were_never_trained_are_told(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    content = read_yaml(run / "recipe.yaml")
+    content["model"]["masking"]["mixtures"] = [{"inputs": {"rgb": 1}, "targets": {"depth": 1, "caption": 1}}]
+    content["evaluate"]["requests"] = [
+        {"inputs": ["rgb"], "targets": ["depth"]},
+        {"inputs": ["caption"], "targets": ["tok_rgb"], "read": ["caption"]},
+    ]
+    write_yaml(run / "recipe.yaml", content)
+    evaluate(load(run), run, samples=2)
+    said = capsys.readouterr().err
+    assert "tok_rgb from caption was never trained" in said
+    assert "depth from rgb" not in said and "caption from rgb" not in said
+    assert advice(run)[0].startswith("tok_rgb from caption was never trained")

@@ -8,6 +8,10 @@ from typing import Any
 from maskweave.errors import BadSample
 from maskweave.generate.bundle import Bundle
 from maskweave.generate.engine import bulk_precision
+from maskweave.generate.request import twin
+from maskweave.generate.untrained import untrained
+from maskweave.masking.paths import TrainedPaths
+from maskweave.modality.catalogs import Catalog
 from maskweave.training.recipe import EvaluationRequest
 
 Samples = list[dict[str, Any]]
@@ -56,11 +60,30 @@ def predict(
     results: Samples = [{} for _ in inputs]
     seeds = range(seed, seed + len(inputs))
     for target in targets if inputs else ():
-        results_of = bundle.generate_batch(inputs, [*via, target], seeds=seeds, precision=bulk_precision(bundle.device))
+        results_of = bundle.generate_batch(
+            inputs,
+            [*via, target],
+            seeds=seeds,
+            precision=bulk_precision(bundle.device),
+            on_untrained="ignore",  # `untrained_requests` tells
+        )
         for values, result in zip(results, results_of, strict=True):
             values[target] = result.prediction(target) if whole else result[target]
         advance(len(inputs))
     return results
+
+
+def untrained_requests(
+    paths: TrainedPaths | None, catalog: Catalog, requests: Sequence[EvaluationRequest]
+) -> list[str]:
+    """Returns a sentence for each path of some requests that was never or hardly trained."""
+    found = []
+    for request in requests:
+        for target in request.targets:
+            found += untrained(paths, request.inputs, [twin(catalog, n) for n in (*request.via, target)], chain=True)
+        read_from = [catalog[name].reads for name in request.targets]
+        found += [s for name in request.read for s in untrained(paths, read_from, [twin(catalog, name)], chain=True)]
+    return list(dict.fromkeys(found))
 
 
 def that_have(bundle: Bundle, samples: Samples, names: Sequence[str]) -> Samples:

@@ -6,6 +6,7 @@ so the scores do not depend on the number of processes.
 
 import functools
 import math
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -23,7 +24,7 @@ from maskweave.data.reading import read
 from maskweave.data.source import text_labels_of
 from maskweave.data.weights import scaled_weights_of
 from maskweave.errors import MaskweaveError
-from maskweave.evaluate.predicting import Samples, given_inputs, predict, scored_outcomes, that_have
+from maskweave.evaluate.predicting import Samples, given_inputs, predict, scored_outcomes, that_have, untrained_requests
 from maskweave.files import short_name, write_json
 from maskweave.generate.bundle import Bundle
 from maskweave.modality.entry import Modality
@@ -102,6 +103,9 @@ def evaluate(bundle: Bundle, folder: Path, *, scenes_seed: int | None = None, sa
         raise MaskweaveError(
             f"{folder}: its recipe has no evaluate.requests, so there is nothing to evaluate; add some to {folder / 'recipe.yaml'}"
         )
+    if not ranks.rank():
+        for sentence in untrained_requests(bundle.trained_paths, bundle.catalog, requests):
+            print(f"warning: {sentence}", file=sys.stderr)
     samples = samples or recipe.evaluate.samples
     source = open_source(recipe, bundle.catalog, "validation", scenes_seed, samples)
     held_out = _samples(source, samples, "held-out samples")

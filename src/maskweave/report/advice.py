@@ -41,6 +41,8 @@ class RunFacts:
     """Tokens of each grid, and steps in which it is generated."""
     target_tokens: int = 0
     """Most target tokens of a training sample; 0: unknown."""
+    untrained: Sequence[str] = ()
+    """Sentences about requests of the evaluation that were never or hardly trained."""
 
 
 def advise(run: Path, facts: RunFacts) -> list[str]:
@@ -49,7 +51,8 @@ def advise(run: Path, facts: RunFacts) -> list[str]:
     lines = read_metrics(run)
     folders = sorted(p for p in (run / "tokenizers").glob("*") if p.is_dir())
     histories = {path.name: found for path in folders if (found := read_metrics(path))}
-    advice = below_constant(rows, facts) + limited(rows, facts) + one_step(rows, facts)
+    advice = [f"{sentence}: add a mixture to model.masking, or remove the request" for sentence in facts.untrained]
+    advice += below_constant(rows, facts) + limited(rows, facts) + one_step(rows, facts)
     for name, history in histories.items():
         advice += [f"tokenizer {name}: {text}" for text in collapsed(history, facts.codes.get(name, 0))]
     for heading, history in (("", lines), *((f"tokenizer {name}: ", found) for name, found in histories.items())):
