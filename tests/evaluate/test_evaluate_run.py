@@ -82,6 +82,9 @@ def test_rows_have_the_documented_keys_in_order() -> None:
         "samples",
         "seed",
         "part",
+        "low",
+        "high",
+        "references",
     ]
 
 
@@ -208,3 +211,24 @@ def test_requests_that_were_never_trained_are_told(run: Path, capsys: pytest.Cap
     assert "tok_rgb from caption was never trained" in said
     assert "depth from rgb" not in said and "caption from rgb" not in said
     assert advice(run)[0].startswith("tok_rgb from caption was never trained")
+
+
+def test_simple_references_and_intervals_stand_beside_the_scores(
+    bundle: Bundle, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = {(row.target, row.metric): row for row in evaluate(bundle, run)}
+    depth = rows["depth", "AbsRel"]
+    assert set(depth.references) == {"nearest neighbor", "ridge"} and min(depth.references.values()) < depth.value
+    assert set(rows["semseg", "mIoU"].references) == {"nearest neighbor", "logistic regression"}
+    assert set(rows["caption", "F1"].references) == {"nearest neighbor"}
+    assert rows["tok_rgb", "F1 of the caption read from it"].references == {}
+    assert all(row.low <= row.value <= row.high for row in rows.values() if not row.part)
+    assert "ridge)" in describe([depth]) and " to " in describe([depth])
+    page = make_report(run).read_text()
+    assert "<th class=number>simple</th>" in page and "(ridge)" in page
+    assert any("not better than the simple reference" in text or "best constant" in text for text in advice(run))
+    content = read_yaml(run / "recipe.yaml")
+    content["evaluate"]["references"] = False
+    content["evaluate"]["requests"] = [{"inputs": ["rgb"], "targets": ["depth"]}]
+    write_yaml(run / "recipe.yaml", content)
+    assert all(row.references == {} for row in evaluate(bundle, run))

@@ -8,7 +8,7 @@ import functools
 import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,24 +25,28 @@ from maskweave.data.source import text_labels_of
 from maskweave.data.weights import scaled_weights_of
 from maskweave.errors import MaskweaveError
 from maskweave.evaluate.predicting import Samples, given_inputs, predict, scored_outcomes, that_have, untrained_requests
+from maskweave.evaluate.references import NAMES, Reference, simple_references
 from maskweave.files import short_name, write_json
 from maskweave.generate.bundle import Bundle
 from maskweave.modality.entry import Modality
 from maskweave.progress import progress
 from maskweave.report.sheets import sheet_for
-from maskweave.report.tables import short_number, text_table
+from maskweave.report.tables import best_reference, short_number, text_table
 from maskweave.training.gathering import gather
 from maskweave.training.recipe import EvaluationRequest, Recipe
 from maskweave.training.run_folder import read_run_recipe
 from maskweave.training.sources import held_out_seed, open_source
+from maskweave.values.bootstrap import UNKNOWN, metric_intervals, replicated
 from maskweave.values.metrics import Metric, Weights
 
 CONSTANT_SAMPLES = 500
 """Number of training samples that the constants are fitted to."""
 CHUNK = 64
 """Samples that are predicted together, in one process."""
-COMPARED = ("model", "constant", "bound")
-"""What is scored: predictions, the best constant, and reconstructions."""
+COMPARED = ("model", "constant", "bound", *NAMES)
+"""What is scored: predictions, the best constant, reconstructions, and simple references."""
+REPLICATES = "replicates"
+"""Stands for the statistics of the predictions in each replicate of the bootstrap."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,11 @@ class EvaluationRow:
     """Seed of the held-out samples if they are synthetic, such as scenes; otherwise the seed of sampling."""
     part: bool = False
     """Whether this is the score of a single channel, key or class, following the score of all together."""
+    low: float = math.nan
+    high: float = math.nan
+    """Ends of the 95% interval of `value`, by bootstrap over the samples (`maskweave.values.bootstrap`)."""
+    references: dict[str, float] = field(default_factory=dict)
+    """Scores of simple predictions, by name (`maskweave.evaluate.references`)."""
 
 
 def read_recipe(folder: Path) -> Recipe:
@@ -126,7 +135,9 @@ def evaluate(bundle: Bundle, folder: Path, *, scenes_seed: int | None = None, sa
         for targets in ([request.targets] if request.read else [[name] for name in request.targets])
         for start in range(0, len(complete[number]), CHUNK)
     ]
-    sums = _sums(bundle, requests, complete, references, jobs[ranks.rank() :: ranks.world()], recipe.evaluate.seed)
+    known = training if recipe.evaluate.references else []
+    mine = jobs[ranks.rank() :: ranks.world()]
+    sums = _sums(bundle, requests, complete, references, known, mine, recipe.evaluate.seed)
     found = {key: tensor.numpy() for one in gather(bundle.device, None, sums) for key, tensor in one.tensors.items()}
     if ranks.rank():
         return []
@@ -136,19 +147,22 @@ def evaluate(bundle: Bundle, folder: Path, *, scenes_seed: int | None = None, sa
             reference = references[scored]
             counted = sum(s.get(reference.reads) is not None for s in complete[number])
             for metric in reference.metrics:
-                names = [f"{number} {scored} {metric.name} {which}" for which in COMPARED]
-                scores, baseline, bound = (
-                    metric.finished(added(found.get(f"{name} {s}") for s in range(0, len(complete[number]), CHUNK)))
-                    for name in names
-                )
+                starts = range(0, len(complete[number]), CHUNK)
+                totals = {
+                    which: added(found.get(f"{number} {scored} {metric.name} {which} {start}") for start in starts)
+                    for which in (*COMPARED, REPLICATES)
+                }
+                scores, baseline, bound, *simple = (metric.finished(totals[which]) for which in COMPARED)
+                intervals = metric_intervals(metric, totals[REPLICATES])
                 for name, value in scores.items():
                     label = name if not request.read else f"{name} of the {scored} read from it"
                     target = scored if not request.read else request.targets[0]
                     others = (baseline.get(name, math.nan), bound.get(name, math.nan))
+                    row = EvaluationRow(request.inputs, target, label, metric.better, value, *others, counted, seed)
+                    low, high = intervals.get(name, UNKNOWN)
+                    compared = {n: one[name] for n, one in zip(NAMES, simple, strict=True) if totals[n] is not None}
                     part = name != metric.name
-                    rows.append(
-                        EvaluationRow(request.inputs, target, label, metric.better, value, *others, counted, seed, part)
-                    )
+                    rows.append(replace(row, part=part, low=low, high=high, references=compared))
     write_rows(rows, folder / "evaluation.json")
     return rows
 
@@ -158,14 +172,22 @@ def _sums(
     requests: Sequence[EvaluationRequest],
     complete: Sequence[Samples],
     references: Mapping[str, "_References"],
+    training: Samples,
     jobs: Sequence[_Job],
     seed: int,
 ) -> dict[str, torch.Tensor]:
-    """Does some jobs. Returns the summed statistics of their predictions, constants and reconstructions, by request, modality, metric and chunk.
+    """Does some jobs. Returns the summed statistics of what is `COMPARED` and of the replicates, by request, modality, metric and chunk.
 
     Args:
         complete: the samples of each request.
+        training: samples that the simple references are fitted to.
     """
+
+    @functools.cache
+    def simple(number: int, target: str) -> list[Reference]:
+        reads = bundle.catalog[target].reads
+        return simple_references(bundle.catalog, bundle.tokenizers, requests[number].inputs, reads, training)
+
     sums: dict[str, torch.Tensor] = {}
     chunks = [complete[job.request][job.start :][:CHUNK] for job in jobs]
     work = sum(len(c) * (len(j.targets) + 2 * len(requests[j.request].read)) for c, j in zip(chunks, jobs, strict=True))
@@ -175,13 +197,23 @@ def _sums(
             for scored, outcome in scored_outcomes(bundle, request, chunk, seed + job.start, bar.advance):
                 reference = references[scored]
                 weights = reference.weights(complete[job.request], job.start)
-                truth = [s.get(reference.reads) for s in chunk]
+                known = [i for i, sample in enumerate(chunk) if sample.get(reference.reads) is not None]
+                truth = [chunk[i][reference.reads] for i in known]
+                compared = {"model": outcome.predicted, "bound": outcome.bound}
+                for other in () if request.read else simple(job.request, scored):
+                    compared[other.name] = other.predict(chunk)
                 for metric, constant in zip(reference.metrics, reference.constants, strict=True):
-                    constants = None if constant is None else [constant] * len(truth)
-                    for which, values in zip(COMPARED, (outcome.predicted, constants, outcome.bound), strict=True):
-                        total = _total(metric, values, truth, weights)
-                        if total is not None:
-                            sums[f"{job.request} {scored} {metric.name} {which} {job.start}"] = torch.from_numpy(total)
+                    compared["constant"] = [] if constant is None else [constant] * len(chunk)
+                    for which, values in compared.items():
+                        found = [*metric.each([values[i] for i in known] if values else [], truth, weights)]
+                        totals = {which: added(found)}
+                        if which == "model":
+                            numbers = [job.start + i for i in known]
+                            totals[REPLICATES] = replicated([*map(np.asarray, found)], numbers, seed)
+                        for name, total in totals.items():
+                            if total is not None:
+                                key = f"{job.request} {scored} {metric.name} {name} {job.start}"
+                                sums[key] = torch.from_numpy(np.asarray(total))
     return sums
 
 
@@ -228,22 +260,11 @@ def write_rows(rows: Sequence[EvaluationRow], path: Path) -> None:
     """Writes rows as JSON; NaN and infinity become null, since JSON has neither."""
 
     def finite(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: finite(one) for key, one in value.items()}
         return None if isinstance(value, float) and not math.isfinite(value) else value
 
     write_json(path, [{key: finite(value) for key, value in asdict(row).items()} for row in rows])
-
-
-def _total(
-    metric: Metric, predictions: Sequence[Any] | None, truth: Sequence[Any], weights: Weights
-) -> np.ndarray | None:
-    """Returns the statistics of the samples whose truth is known; None without predictions or such samples.
-
-    Args:
-        weights: of the known truths.
-    """
-    pairs = [(p, t) for p, t in zip(predictions or (), truth, strict=predictions is not None) if t is not None]
-    total = metric.total([p for p, _ in pairs], [t for _, t in pairs], weights)
-    return None if total is None else np.asarray(total)
 
 
 def held_out_samples(bundle: Bundle, recipe: Recipe, scenes_seed: int | None, samples: int) -> Samples:
@@ -311,9 +332,28 @@ def contact_sheets(bundle: Bundle, folder: Path, requests: Sequence[ShownRequest
 
 
 def describe(rows: Sequence[EvaluationRow]) -> str:
-    """Formats the rows as a plain-text table, without the scores of single channels, keys and classes."""
-    heads = ["inputs", "target", "metric", "better", "model", "constant", "tokenizer"]
-    numbers = lambda r: [short_number(x) for x in (r.value, r.constant, r.tokenizer)]  # noqa: E731
+    """Formats the rows as a plain-text table, without the scores of single channels, keys and classes. `simple` is the best simple reference."""
+    heads = ["inputs", "target", "metric", "better", "model", "95%", "constant", "simple", "tokenizer"]
     return text_table(
-        heads, [[" + ".join(r.inputs), r.target, r.metric, r.better, *numbers(r)] for r in rows if not r.part]
+        heads,
+        [
+            [
+                " + ".join(r.inputs),
+                r.target,
+                r.metric,
+                r.better,
+                short_number(r.value),
+                span(r),
+                short_number(r.constant),
+                best_reference(r.references, r.better),
+                short_number(r.tokenizer),
+            ]
+            for r in rows
+            if not r.part
+        ],
     )
+
+
+def span(row: EvaluationRow) -> str:
+    """Returns the interval of a row, or a dash."""
+    return "–" if math.isnan(row.low) else f"{short_number(row.low)} to {short_number(row.high)}"

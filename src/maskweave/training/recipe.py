@@ -64,6 +64,8 @@ class EvaluateSettings:
     """Number of held-out samples."""
     seed: int = 0
     """Seed of the sampling."""
+    references: bool = True
+    """Compare with simple predictions, too: ridge, logistic regression and nearest neighbors, fitted to training samples in seconds."""
     requests: list[EvaluationRequest] = field(default_factory=list)
     """Requests to score; none: no evaluation."""
     sheets: list[EvaluationRequest] = field(default_factory=list)
