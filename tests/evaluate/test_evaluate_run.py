@@ -112,7 +112,7 @@ def test_unusable_samples_are_named(capsys: pytest.CaptureFixture[str]) -> None:
                 raise BadSample("s1.png: truncated")
             return {"depth": float(i)}
 
-    assert evaluation._samples(Source(), 3, "held-out samples") == [{"depth": 0.0}, {"depth": 2.0}]
+    assert evaluation.usable_samples(Source(), 3, "held-out samples") == [{"depth": 0.0}, {"depth": 2.0}]
     assert "skipped 1 of 3 samples:\n  s1: s1.png: truncated" in capsys.readouterr().err
 
 
@@ -125,7 +125,7 @@ def test_samples_that_lack_an_input_or_the_target_are_not_scored(
         {n: v for n, v in s.items() if n != name} for s, name in zip(whole, ("rgb", "depth", "", ""), strict=True)
     ]
     sources = iter([without, [{"caption": "a red cube"}]])
-    monkeypatch.setattr(evaluation, "_samples", lambda *_: next(sources))
+    monkeypatch.setattr(evaluation, "usable_samples", lambda *_: next(sources))
     rows = {(row.target, row.metric): row for row in evaluate(bundle, run)}
     assert (rows["depth", "AbsRel"].samples, rows["normal", "angle"].samples, rows["caption", "F1"].samples) == (
         2,
@@ -232,3 +232,17 @@ def test_simple_references_and_intervals_stand_beside_the_scores(
     content["evaluate"]["requests"] = [{"inputs": ["rgb"], "targets": ["depth"]}]
     write_yaml(run / "recipe.yaml", content)
     assert all(row.references == {} for row in evaluate(bundle, run))
+
+
+def test_sets_of_generated_values_are_scored(bundle: Bundle, run: Path) -> None:
+    content = read_yaml(run / "recipe.yaml")
+    content["evaluate"]["sets"] = ["frechet", "identification"]
+    content["evaluate"]["requests"] = [{"inputs": ["caption"], "targets": ["tok_rgb"]}]
+    write_yaml(run / "recipe.yaml", content)
+    rows = {row.metric: row for row in evaluate(bundle, run, samples=3)}
+    assert set(rows) == {"PSNR", "Fréchet distance", "identification"}
+    assert rows["identification"].constant == pytest.approx(1 / 3) and rows["identification"].samples == 3
+    features = lambda samples: np.stack([s["rgb"].mean(axis=(0, 1)) for s in samples])  # noqa: E731
+    other = {row.metric: row for row in evaluate(bundle, run, samples=3, features=features)}
+    assert other["Fréchet distance"].value != rows["Fréchet distance"].value > 0
+    assert other["PSNR"].value == rows["PSNR"].value

@@ -25,10 +25,10 @@ from maskweave.modality.entry import Modality
 from maskweave.models.encoder import Encoded
 from maskweave.models.raw_features import MOST_PARTS, RawFeatures, block_sizes, raw_blocks
 from maskweave.models.sample_heads import ClassHead, NumberForm, NumberHead
+from maskweave.nn import ridge
 from maskweave.nn.ridge import MOST_PATTERNS, Ridge
 from maskweave.objectives.regression import NumberLoss
 from maskweave.synthetic.scenes import Scenes
-from maskweave.nn import ridge
 from maskweave.transfer.blocks import block_scales
 from maskweave.transfer.build import load_transferred
 from maskweave.transfer.data import Examples, open_examples

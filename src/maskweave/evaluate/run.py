@@ -7,7 +7,7 @@ so the scores do not depend on the number of processes.
 import functools
 import math
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,16 +26,19 @@ from maskweave.data.weights import scaled_weights_of
 from maskweave.errors import MaskweaveError
 from maskweave.evaluate.predicting import Samples, given_inputs, predict, scored_outcomes, that_have, untrained_requests
 from maskweave.evaluate.references import NAMES, Reference, simple_references
+from maskweave.evaluate.sets import SetFeatures, set_scores
 from maskweave.files import short_name, write_json
 from maskweave.generate.bundle import Bundle
+from maskweave.modality.catalogs import Catalog
 from maskweave.modality.entry import Modality
 from maskweave.progress import progress
 from maskweave.report.sheets import sheet_for
 from maskweave.report.tables import best_reference, short_number, text_table
 from maskweave.training.gathering import gather
-from maskweave.training.recipe import EvaluationRequest, Recipe
+from maskweave.training.recipe import EvaluationRequest, Recipe, SetScore
 from maskweave.training.run_folder import read_run_recipe
 from maskweave.training.sources import held_out_seed, open_source
+from maskweave.values.base import TextLabels
 from maskweave.values.bootstrap import UNKNOWN, metric_intervals, replicated
 from maskweave.values.metrics import Metric, Weights
 
@@ -45,8 +48,8 @@ CHUNK = 64
 """Samples that are predicted together, in one process."""
 COMPARED = ("model", "constant", "bound", *NAMES)
 """What is scored: predictions, the best constant, reconstructions, and simple references."""
-REPLICATES = "replicates"
-"""Stands for the statistics of the predictions in each replicate of the bootstrap."""
+REPLICATES, SETS = "replicates", "sets"
+"""Stand for the statistics of the predictions in each replicate of the bootstrap, and for features."""
 
 
 @dataclass(frozen=True)
@@ -96,12 +99,20 @@ class _Job(NamedTuple):
 
 
 @check_arguments
-def evaluate(bundle: Bundle, folder: Path, *, scenes_seed: int | None = None, samples: int = 0) -> list[EvaluationRow]:
+def evaluate(
+    bundle: Bundle,
+    folder: Path,
+    *,
+    scenes_seed: int | None = None,
+    samples: int = 0,
+    features: Callable[[Samples], np.ndarray] | None = None,
+) -> list[EvaluationRow]:
     """Evaluates a run by its recipe's requests, and writes `folder/evaluation.json`. Of launched processes, only the first one returns rows.
 
     Args:
         scenes_seed: seed of other scenes than the recipe's held-out ones; also for any other endless source.
         samples: number of samples; 0: the recipe's.
+        features: maps samples with one modality to features (S, D) for `evaluate.sets`; by default the model's own, pooled.
 
     Raises:
         MaskweaveError: the folder is not a run, its recipe has no requests, or no held-out sample can be read.
@@ -112,42 +123,80 @@ def evaluate(bundle: Bundle, folder: Path, *, scenes_seed: int | None = None, sa
         raise MaskweaveError(
             f"{folder}: its recipe has no evaluate.requests, so there is nothing to evaluate; add some to {folder / 'recipe.yaml'}"
         )
-    if not ranks.rank():
-        for sentence in untrained_requests(bundle.trained_paths, bundle.catalog, requests):
-            print(f"warning: {sentence}", file=sys.stderr)
     samples = samples or recipe.evaluate.samples
     source = open_source(recipe, bundle.catalog, "validation", scenes_seed, samples)
-    held_out = _samples(source, samples, "held-out samples")
-    training = _samples(
+    held_out = usable_samples(source, samples, "held-out samples")
+    training = usable_samples(
         open_source(recipe, bundle.catalog, "train", samples=CONSTANT_SAMPLES), CONSTANT_SAMPLES, "constants"
     )
     parse = text_labels_of(source)  # for captions of scenes, the objects that they mention
     made_with = held_out_seed(recipe) if scenes_seed is None else scenes_seed
     seed = recipe.evaluate.seed if made_with is None else made_with
+    settings = recipe.evaluate
+    data = ScoredData(
+        bundle.catalog, held_out, training, parse, settings.seed, seed, settings.references, settings.sets
+    )
+    rows = score_requests(bundle, requests, data, features)
+    if not ranks.rank():
+        write_rows(rows, folder / "evaluation.json")
+    return rows
+
+
+@dataclass(frozen=True)
+class ScoredData:
+    """The samples that requests are scored on."""
+
+    catalog: Catalog
+    """Entries of the values that are compared; those of the bundle, and others that requests name as `truth`."""
+    held_out: Samples
+    training: Samples
+    """Samples that constants and simple references are fitted to."""
+    parse: TextLabels | None = None
+    """Labels of a text."""
+    seed: int = 0
+    """Seed of the sampling."""
+    made_with: int = 0
+    """Seed that the rows tell."""
+    references: bool = False
+    """Fit simple references, too."""
+    sets: Sequence[SetScore] = ()
+
+
+def score_requests(
+    bundle: Bundle,
+    requests: Sequence[EvaluationRequest],
+    data: ScoredData,
+    features: Callable[[Samples], np.ndarray] | None = None,
+) -> list[EvaluationRow]:
+    """Returns the rows of some requests; of launched processes, only the first one does. `features` as for `evaluate`."""
+    if not ranks.rank():
+        for sentence in untrained_requests(bundle.trained_paths, bundle.catalog, requests):
+            print(f"warning: {sentence}", file=sys.stderr)
     references = {
-        name: _References.of(bundle, name, training, parse)
-        for name in dict.fromkeys(name for request in requests for name in request.read or request.targets)
+        (number, name): _References.of(bundle, request, name, data)
+        for number, request in enumerate(requests)
+        for name in request.read or request.targets
     }
-    complete = [that_have(bundle, held_out, request.inputs) for request in requests]
+    complete = [that_have(bundle, data.held_out, request.inputs) for request in requests]
     jobs = [
         _Job(number, targets, start)
         for number, request in enumerate(requests)
         for targets in ([request.targets] if request.read else [[name] for name in request.targets])
-        for start in range(0, len(complete[number]), CHUNK)
+        for start in starts_of(complete[number])
     ]
-    known = training if recipe.evaluate.references else []
     mine = jobs[ranks.rank() :: ranks.world()]
-    sums = _sums(bundle, requests, complete, references, known, mine, recipe.evaluate.seed)
+    encode = SetFeatures(bundle, features) if data.sets else None
+    sums = _sums(bundle, requests, complete, references, data, mine, encode)
     found = {key: tensor.numpy() for one in gather(bundle.device, None, sums) for key, tensor in one.tensors.items()}
     if ranks.rank():
         return []
     rows: list[EvaluationRow] = []
     for number, request in enumerate(requests):
         for scored in request.read or request.targets:
-            reference = references[scored]
+            reference = references[number, scored]
             counted = sum(s.get(reference.reads) is not None for s in complete[number])
             for metric in reference.metrics:
-                starts = range(0, len(complete[number]), CHUNK)
+                starts = starts_of(complete[number])
                 totals = {
                     which: added(found.get(f"{number} {scored} {metric.name} {which} {start}") for start in starts)
                     for which in (*COMPARED, REPLICATES)
@@ -158,35 +207,57 @@ def evaluate(bundle: Bundle, folder: Path, *, scenes_seed: int | None = None, sa
                     label = name if not request.read else f"{name} of the {scored} read from it"
                     target = scored if not request.read else request.targets[0]
                     others = (baseline.get(name, math.nan), bound.get(name, math.nan))
-                    row = EvaluationRow(request.inputs, target, label, metric.better, value, *others, counted, seed)
+                    row = EvaluationRow(
+                        request.inputs, target, label, metric.better, value, *others, counted, data.made_with
+                    )
                     low, high = intervals.get(name, UNKNOWN)
                     compared = {n: one[name] for n, one in zip(NAMES, simple, strict=True) if totals[n] is not None}
                     part = name != metric.name
                     rows.append(replace(row, part=part, low=low, high=high, references=compared))
-    write_rows(rows, folder / "evaluation.json")
+            sets = [
+                found[key] for s in starts_of(complete[number]) if (key := f"{number} {scored} {SETS} {s}") in found
+            ]
+            for one in set_scores(data.sets, np.concatenate(sets, axis=1)) if sets else ():
+                row = EvaluationRow(
+                    request.inputs,
+                    scored,
+                    one.name,
+                    one.better,
+                    one.value,
+                    one.chance,
+                    one.bound,
+                    one.samples,
+                    data.made_with,
+                )
+                rows.append(replace(row, low=one.interval[0], high=one.interval[1]))
     return rows
+
+
+def starts_of(samples: Samples) -> range:
+    """Returns the first sample of each chunk."""
+    return range(0, len(samples), CHUNK)
 
 
 def _sums(
     bundle: Bundle,
     requests: Sequence[EvaluationRequest],
     complete: Sequence[Samples],
-    references: Mapping[str, "_References"],
-    training: Samples,
+    references: Mapping[tuple[int, str], "_References"],
+    data: ScoredData,
     jobs: Sequence[_Job],
-    seed: int,
+    encode: SetFeatures | None,
 ) -> dict[str, torch.Tensor]:
-    """Does some jobs. Returns the summed statistics of what is `COMPARED` and of the replicates, by request, modality, metric and chunk.
+    """Does some jobs. Returns the summed statistics of what is `COMPARED` and of the replicates, by request, modality, metric and chunk, and features.
 
     Args:
         complete: the samples of each request.
-        training: samples that the simple references are fitted to.
     """
 
     @functools.cache
     def simple(number: int, target: str) -> list[Reference]:
-        reads = bundle.catalog[target].reads
-        return simple_references(bundle.catalog, bundle.tokenizers, requests[number].inputs, reads, training)
+        training = data.training if data.references else []
+        reads = references[number, target].reads
+        return simple_references(data.catalog, bundle.tokenizers, requests[number].inputs, reads, training)
 
     sums: dict[str, torch.Tensor] = {}
     chunks = [complete[job.request][job.start :][:CHUNK] for job in jobs]
@@ -194,11 +265,16 @@ def _sums(
     with progress("evaluate", work) as bar:
         for job, chunk in zip(jobs, chunks, strict=True):
             request = replace(requests[job.request], targets=job.targets)
-            for scored, outcome in scored_outcomes(bundle, request, chunk, seed + job.start, bar.advance):
-                reference = references[scored]
+            for scored, outcome in scored_outcomes(bundle, request, chunk, data.seed + job.start, bar.advance):
+                reference = references[job.request, scored]
                 weights = reference.weights(complete[job.request], job.start)
                 known = [i for i, sample in enumerate(chunk) if sample.get(reference.reads) is not None]
                 truth = [chunk[i][reference.reads] for i in known]
+                if encode is not None and not request.read:
+                    made = encode(
+                        scored, [(outcome.predicted[i], chunk[i][reference.reads], outcome.bound[i]) for i in known]
+                    )
+                    sums |= {f"{job.request} {scored} {SETS} {job.start}": torch.from_numpy(made)}
                 compared = {"model": outcome.predicted, "bound": outcome.bound}
                 for other in () if request.read else simple(job.request, scored):
                     compared[other.name] = other.predict(chunk)
@@ -209,7 +285,7 @@ def _sums(
                         totals = {which: added(found)}
                         if which == "model":
                             numbers = [job.start + i for i in known]
-                            totals[REPLICATES] = replicated([*map(np.asarray, found)], numbers, seed)
+                            totals[REPLICATES] = replicated([*map(np.asarray, found)], numbers, data.seed)
                         for name, total in totals.items():
                             if total is not None:
                                 key = f"{job.request} {scored} {metric.name} {name} {job.start}"
@@ -228,12 +304,13 @@ class _References:
     """The best constant prediction by each metric; None without training values."""
 
     @classmethod
-    def of(cls, bundle: Bundle, scored: str, training: Samples, parse: Any) -> "_References":
-        modality = bundle.catalog[scored]
-        entry = bundle.catalog[modality.reads]
-        trained = [s for s in training if entry.name in s]
+    def of(cls, bundle: Bundle, request: EvaluationRequest, scored: str, data: ScoredData) -> "_References":
+        modality = data.catalog[request.truth] if request.truth else bundle.catalog[scored]
+        entry = data.catalog[modality.reads]
+        trained = [s for s in data.training if entry.name in s]
         weights, seen = scaled_weights_of(trained, entry), [s[entry.name] for s in trained]
-        metrics = modality.scores(parse)
+        named = modality.value.metrics(data.parse)
+        metrics = [named[name] for name in request.metrics] or modality.scores(data.parse)
         return cls(entry, metrics, [metric.best_constant(seen, weights) if seen else None for metric in metrics])
 
     @property
@@ -268,12 +345,12 @@ def write_rows(rows: Sequence[EvaluationRow], path: Path) -> None:
 
 
 def held_out_samples(bundle: Bundle, recipe: Recipe, scenes_seed: int | None, samples: int) -> Samples:
-    return _samples(
+    return usable_samples(
         open_source(recipe, bundle.catalog, "validation", scenes_seed, samples), samples, "held-out samples"
     )
 
 
-def _samples(source: Any, count: int, title: str) -> Samples:
+def usable_samples(source: Any, count: int, title: str) -> Samples:
     """Returns the usable samples among a source's first `count`. The others are counted and reported; tokenizing has already checked their number."""
     samples, skips = [], ErrorBudget(limit=1)
     with progress(title, min(count, len(source))) as bar:

@@ -55,14 +55,19 @@ def metric_intervals(metric: Metric, sums_R: np.ndarray | None) -> dict[str, Int
 
 
 def bootstrap(score: Callable[[np.ndarray], float], samples: int, seed: int = 0) -> Interval:
-    """Returns the interval of a score of a set.
+    """Returns the interval of a score of a set; arguments as for `replicate_scores`."""
+    return interval(replicate_scores(score, samples, seed))
+
+
+def replicate_scores(score: Callable[[np.ndarray], float], samples: int, seed: int = 0) -> list[float]:
+    """Returns the score of each replicate of a set.
 
     Args:
         score: maps the indices of samples, some of them repeated, to the score.
         samples: how many there are.
     """
     counts_RS = sample_counts(range(samples), seed)
-    return interval([score(np.repeat(np.arange(samples), counts_S)) for counts_S in counts_RS if counts_S.any()])
+    return [score(np.repeat(np.arange(samples), counts_S)) for counts_S in counts_RS if counts_S.any()]
 
 
 def interval(scores: Sequence[float]) -> Interval:

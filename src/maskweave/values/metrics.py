@@ -258,6 +258,12 @@ def mean_iou(confusion_KL: np.ndarray) -> float:
     return float(np.nanmean(ious)) if np.isfinite(ious).any() else math.nan
 
 
+def mean_iou_of_truth(confusion_KL: np.ndarray) -> float:
+    """Mean of `class_ious` over the classes that occur in the truth, as published for data with a class for "unlabeled" that is never the truth."""
+    ious = class_ious(confusion_KL)[confusion_KL.sum(axis=1) > 0]
+    return float(ious.mean()) if len(ious) else math.nan
+
+
 def f1_of_marks(sums: np.ndarray) -> float:
     """Harmonic mean of precision and recall from the counts of `matched_marks`; NaN if there are no marks."""
     good, predicted, found, true = map(float, sums)

@@ -1,0 +1,89 @@
+"""Miniatures of published data sets in their official layouts, made of random numbers, with what was written."""
+
+import csv
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+SIZE = (24, 32)
+
+
+def diode(root: Path, count: int, size: tuple[int, int] = SIZE) -> list[tuple[np.ndarray, ...]]:
+    """Pictures, meters, whether they are known, and unit vectors, 0 where unknown."""
+    rng = np.random.default_rng(0)
+    folder = root / "val" / "indoors" / "scene_00019" / "scan_00183"
+    folder.mkdir(parents=True)
+    made = []
+    for i in range(count):
+        picture = rng.integers(0, 256, (*size, 3)).astype(np.uint8)
+        known = rng.random(size) > 0.2
+        meters = np.where(known | (rng.random(size) > 0.5), rng.uniform(0.6, 50, size), 0).astype(np.float32)
+        vectors = rng.normal(size=(*size, 3))
+        vectors = (vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)).astype(np.float32)
+        vectors[rng.random(size) < 0.1] = 0
+        known &= meters > 0
+        stem = f"00019_00183_indoors_000_{i:03d}"
+        Image.fromarray(picture).save(folder / f"{stem}.png")
+        np.save(folder / f"{stem}_depth.npy", meters[..., None])
+        np.save(folder / f"{stem}_depth_mask.npy", known.astype(np.float64))
+        np.save(folder / f"{stem}_normal.npy", vectors)
+        made.append((picture, meters, known, vectors))
+    return made
+
+
+def coco_panoptic(
+    root: Path, categories: Mapping[int, str], count: int, size: tuple[int, int] = SIZE
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Pictures, and the name of each point's class, empty where unlabeled."""
+    rng = np.random.default_rng(1)
+    maps = root / "annotations" / "panoptic_val2017"
+    maps.mkdir(parents=True)
+    (root / "val2017").mkdir()
+    images, annotations, made = [], [], []
+    numbers = list(categories)
+    for i in range(count):
+        picture = rng.integers(0, 256, (*size, 3)).astype(np.uint8)
+        segments = {
+            int(n): numbers[k % len(numbers)] for k, n in enumerate(rng.choice(2**24 - 1, 5, replace=False) + 1)
+        }
+        ids = np.kron(rng.choice([0, *segments], (4, 4)), np.ones((size[0] // 4, size[1] // 4), np.int64))
+        ids.ravel()[: len(segments)] = list(segments)
+        colors = np.stack([ids % 256, ids // 256 % 256, ids // 65536], axis=-1).astype(np.uint8)
+        name = f"{i + 139:012d}"
+        Image.fromarray(picture).save(root / "val2017" / f"{name}.png")
+        Image.fromarray(colors).save(maps / f"{name}.png")
+        images.append({"id": i + 139, "file_name": f"{name}.png", "width": size[1], "height": size[0]})
+        infos = [{"id": n, "category_id": c, "iscrowd": 0} for n, c in segments.items()]
+        annotations.append({"image_id": i + 139, "file_name": f"{name}.png", "segments_info": infos})
+        made.append((picture, np.vectorize(lambda n, s=segments: categories[s[n]] if n else "", otypes=[object])(ids)))
+    content = {
+        "images": images,
+        "annotations": annotations,
+        "categories": [{"id": n, "name": name, "isthing": 1} for n, name in categories.items()],
+    }
+    (root / "annotations" / "panoptic_val2017.json").write_text(json.dumps(content))
+    return made
+
+
+def imagenet(root: Path, flat: bool, each: int = 4, size: tuple[int, int] = SIZE) -> None:
+    """Three classes of pictures, of brightness 0, 100 and 200 with some noise; each class has half as many for validation."""
+    rng = np.random.default_rng(2)
+    base = root / "ILSVRC" / "Data" / "CLS-LOC" if flat else root
+    rows, number = [], 0
+    for k, name in enumerate(("n01", "n02", "n03")):
+        for split, count in (("train", each), ("val", each // 2)):
+            for i in range(count):
+                picture = np.clip(100 * k + rng.normal(0, 20, (*size, 3)), 0, 255).astype(np.uint8)
+                number += 1
+                stem = f"{name}_{i}" if split == "train" else f"ILSVRC2012_val_{number:08d}"
+                folder = base / split if flat and split == "val" else base / split / name
+                folder.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(picture).save(folder / f"{stem}.JPEG", quality=95)
+                if split == "val":
+                    rows.append([stem, f"{name} 1 2 3 4 "])
+    if flat:
+        with open(root / "LOC_val_solution.csv", "w", newline="") as file:
+            csv.writer(file).writerows([["ImageId", "PredictionString"], *rows])

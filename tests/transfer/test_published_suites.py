@@ -1,0 +1,163 @@
+"""Suites of the papers' tables, end to end on miniatures of their data sets, against scores that are computed another way."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from miniatures import coco_panoptic, diode, imagenet
+from sklearn.neighbors import KNeighborsClassifier
+from torchmetrics.functional.classification import multiclass_jaccard_index
+
+from maskweave.cli.main import main
+from maskweave.errors import MaskweaveError
+from maskweave.evaluate.run import EvaluationRow
+from maskweave.generate.bundle import Bundle
+from maskweave.modality.catalogs import catalog_from
+from maskweave.models.fourm import FourM, FourMConfig
+from maskweave.tokenizers.grid import GridTokenizer
+from maskweave.transfer.suite import FOLDER, load_suite, published_table, run_suite
+
+SIZE = (32, 32)
+SMALL = {"width": 16, "heads": 2, "depth": 1, "decoder_depth": 1, "quantizer": {"type": "fsq", "levels": [5, 4]}}
+CLASSES = ["unlabeled", "cat", "road", "sky-other-merged"]
+PAPERS = sorted(path.stem for path in FOLDER.glob("*.yaml") if path.stem != "scenes")
+
+
+def entry(number: int, **value: Any) -> dict[str, Any]:
+    shared = {"kind": "grid", "grid": [4, 4], "tokenizer": SMALL, "decoding": {"scheme": "roar", "steps": 1}}
+    return {"id": number, **shared, "value": {"size": list(SIZE), "fit": "crop", **value}}
+
+
+@pytest.fixture(scope="module")
+def bundle() -> Bundle:
+    """A model that nobody trained, with the published names of the modalities."""
+    picture = {"type": "image", "size": list(SIZE), "channels": 3}
+    catalog = catalog_from(
+        {
+            "modalities": {
+                "rgb@224": {"id": 1, "kind": "patches", "grid": [4, 4], "value": picture},
+                "tok_depth@224": entry(2, type="map", trim_quantile=0.1),
+                "tok_normal@224": entry(3, type="direction", channels=3),
+                "tok_semseg@224": entry(4, type="classes", classes=CLASSES),
+            }
+        },
+        "test",
+    )
+    torch.manual_seed(0)
+    tokenizers = {n: GridTokenizer(m).eval() for n, m in catalog.items() if m.kind == "grid"}
+    return Bundle(catalog, tokenizers, FourM(catalog, FourMConfig(width=32, heads=2, encoder_depth=1, decoder_depth=1)))
+
+
+def scored(bundle: Bundle, name: str, path: Path, ensemble: int = 1) -> list[EvaluationRow]:
+    suite = load_suite(name).at(str(path))
+    requests = [dataclasses.replace(request, ensemble=ensemble) for request in suite.requests]
+    return [row for row in run_suite(bundle, dataclasses.replace(suite, requests=requests), name) if not row.part]
+
+
+def predictions(bundle: Bundle, pictures: list[np.ndarray], target: str) -> list[Any]:
+    return [out[target] for out in bundle.generate_batch([{"rgb@224": p} for p in pictures], [target])]
+
+
+def standardized(x: np.ndarray) -> np.ndarray:
+    """By the values between the tenth and the last tenth."""
+    known = np.sort(x[~np.isnan(x)])
+    low, high = known[int(np.floor(0.1 * (len(known) - 1)))], known[int(np.ceil(0.9 * (len(known) - 1)))]
+    inside = known[(known >= low) & (known <= high)].astype(np.float64)
+    return (x - inside.mean()) / np.sqrt(inside.var() + 1e-6)
+
+
+def test_diode_depth(bundle: Bundle, tmp_path: Path) -> None:
+    made = diode(tmp_path, 3, SIZE)
+    (row,) = scored(bundle, "diode-depth", tmp_path)
+    found = predictions(bundle, [picture for picture, *_ in made], "tok_depth@224")
+    errors = [
+        np.abs(standardized(p) - standardized(np.where(known, meters, np.nan)))[known]
+        for p, (_, meters, known, _) in zip(found, made, strict=True)
+    ]
+    assert (row.metric, row.better, row.samples) == ("MAE", "lower", 3)
+    assert row.value == pytest.approx(np.concatenate(errors).mean(), rel=1e-4)
+    assert row.low <= row.value <= row.high
+
+
+def test_diode_normals(bundle: Bundle, tmp_path: Path) -> None:
+    made = diode(tmp_path, 3, SIZE)
+    (row,) = scored(bundle, "diode-normals", tmp_path)
+    found = predictions(bundle, [picture for picture, *_ in made], "tok_normal@224")
+    degrees = []
+    for p, (*_, vectors) in zip(found, made, strict=True):
+        known = np.linalg.norm(vectors, axis=-1) > 0
+        cosine = torch.nn.functional.cosine_similarity(torch.from_numpy(p[known]), torch.from_numpy(vectors[known]))
+        degrees.append(np.rad2deg(np.arccos(cosine.double().clamp(-1, 1).numpy())))
+    assert row.value == pytest.approx(np.concatenate(degrees).mean(), rel=1e-4)
+    (merged,) = scored(bundle, "diode-normals", tmp_path, ensemble=3)
+    assert merged.value != row.value and 0 < merged.value < 180
+
+
+def test_coco_semantic(bundle: Bundle, tmp_path: Path) -> None:
+    made = coco_panoptic(tmp_path, {17: "cat", 149: "road"}, 3, SIZE)
+    (row,) = scored(bundle, "coco-semantic", tmp_path)
+    found = np.stack(predictions(bundle, [picture for picture, _ in made], "tok_semseg@224"))
+    truth = np.vectorize({"": 255, "cat": 1, "road": 2}.get)(np.stack([names for _, names in made]))
+    ious = multiclass_jaccard_index(
+        torch.from_numpy(found.astype(np.int64)),
+        torch.from_numpy(truth.astype(np.int64)),
+        num_classes=len(CLASSES),
+        average="none",
+        ignore_index=255,
+    )
+    assert row.value == pytest.approx(float(ious[1:3].mean()), rel=1e-5)
+
+
+def test_imagenet_knn(bundle: Bundle, tmp_path: Path) -> None:
+    imagenet(tmp_path, True, each=8, size=SIZE)
+    rows = {row.metric: row for row in scored(bundle, "imagenet-knn", tmp_path)}
+    row = rows["20-nearest-neighbor accuracy"]
+    data = load_suite("imagenet-knn").at(str(tmp_path)).data
+    x, y = dict[str, Any](), dict[str, Any]()
+    from maskweave.data.opening import open_data
+
+    for split, place in (("train", data.source), ("val", data.held_out)):
+        source = open_data(place, bundle.catalog, names=["rgb@224"], fields=data.fields)
+        samples = [source[i] for i in range(len(source))]
+        x[split] = bundle.encoder(["rgb@224"])(samples).pooled.numpy()
+        y[split] = source.labels  # type: ignore[attr-defined]
+    theirs = KNeighborsClassifier(20, metric="cosine", weights=lambda d: np.exp((1 - d) / 0.07))
+    assert row.value == pytest.approx(theirs.fit(x["train"], y["train"]).score(x["val"], y["val"]))
+    assert row.samples == 12 and row.constant == pytest.approx(1 / 3)
+
+
+@pytest.mark.parametrize("name", PAPERS)
+def test_every_suite_of_a_paper_tells_its_protocol_and_figures(name: str) -> None:
+    suite = load_suite(name)
+    assert suite.needs_path and len(suite.protocol) > 100 and "ot stated" in suite.protocol
+    header = (FOLDER / f"{name}.yaml").read_text().split("\ndata:")[0]
+    assert f"--suite {name} --data PATH" in header and "# PATH: " in header
+    for published in suite.published:
+        assert "arXiv" in published.paper and published.figures and not set(published.here) - set(published.figures)
+    table = published_table(suite)
+    assert all(model in table for published in suite.published for model in published.figures)
+    with pytest.raises(MaskweaveError, match="this suite needs the folder of its data; give it with --data"):
+        suite.at("")
+
+
+def test_the_command(bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    diode(tmp_path / "data", 2, SIZE)
+    folder = tmp_path / "bundle"
+    bundle.save(folder)
+    words = ["evaluate", str(folder), "--suite", "diode-depth"]
+    assert main([*words, "--data", str(tmp_path / "data"), "--ensemble", "2", "--device", "cpu"]) == 0
+    said = capsys.readouterr().out
+    assert "4M-21 XL" in said and "0.680" in said and "MAE" in said
+    assert json.loads((folder / "suite-diode-depth.json").read_text())[0]["samples"] == 2
+    assert main(words) == 1
+    assert "give it with --data" in capsys.readouterr().err
+    assert main([*words, "--data", str(tmp_path / "data"), "--names", "tok_depth@224=depth"]) == 1
+    assert "every item needs modalities that this model lacks" in capsys.readouterr().err
+    assert main(["evaluate", str(folder), "--data", "x"]) == 1
+    assert "--data, --ensemble and --names are for suites" in capsys.readouterr().err
+    assert main(["evaluate", str(folder), "--suite", "scenes", "--data", "x"]) == 1
+    assert "makes its own data; remove --data" in capsys.readouterr().err
