@@ -87,3 +87,48 @@ def imagenet(root: Path, flat: bool, each: int = 4, size: tuple[int, int] = SIZE
     if flat:
         with open(root / "LOC_val_solution.csv", "w", newline="") as file:
             csv.writer(file).writerows([["ImageId", "PredictionString"], *rows])
+
+
+def nyuv2(
+    root: Path, count: int, train: int, classes: int, size: tuple[int, int] = SIZE
+) -> list[tuple[np.ndarray, ...]]:
+    """Pictures, meters and class numbers from 1 on, 0 where unlabeled. The first `train` samples are for training."""
+    import h5py
+    from scipy.io import savemat
+
+    rng = np.random.default_rng(3)
+    made = [
+        (
+            rng.integers(0, 256, (*size, 3)).astype(np.uint8),
+            rng.uniform(0.7, 9.9, size).astype(np.float32),
+            rng.integers(0, classes + 1, size).astype(np.uint8),
+        )
+        for _ in range(count)
+    ]
+    root.mkdir(parents=True, exist_ok=True)
+    with h5py.File(root / "nyu_depth_v2_labeled.mat", "w") as file:
+        file["images"] = np.stack([picture.transpose(2, 1, 0) for picture, *_ in made])
+        file["depths"] = np.stack([meters.T for _, meters, _ in made])
+    numbers = np.arange(1, count + 1)[:, None]
+    savemat(root / "splits.mat", {"trainNdxs": numbers[:train], "testNdxs": numbers[train:]})
+    savemat(root / "labels40.mat", {"labels40": np.stack([ids for *_, ids in made], axis=-1)})
+    return made
+
+
+def ade20k(
+    root: Path, counts: Mapping[str, int], classes: int, size: tuple[int, int] = SIZE
+) -> dict[str, list[np.ndarray]]:
+    """Class numbers from 1 on, 0 for other, of each picture of each split."""
+    rng = np.random.default_rng(4)
+    made: dict[str, list[np.ndarray]] = {split: [] for split in counts}
+    for split, count in counts.items():
+        for kind in ("images", "annotations"):
+            (root / kind / split).mkdir(parents=True)
+        for i in range(count):
+            ids = rng.integers(0, classes + 1, size).astype(np.uint8)
+            Image.fromarray(rng.integers(0, 256, (*size, 3)).astype(np.uint8)).save(
+                root / "images" / split / f"ADE_{i:08d}.jpg"
+            )
+            Image.fromarray(ids).save(root / "annotations" / split / f"ADE_{i:08d}.png")
+            made[split].append(ids)
+    return made

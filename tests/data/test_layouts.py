@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from miniatures import coco_panoptic, diode, imagenet
+from miniatures import ade20k, coco_panoptic, diode, imagenet, nyuv2
 from PIL import Image
 
 from maskweave.data.labeled import ClassFolders
@@ -121,3 +121,35 @@ def test_damaged_files_are_bad_samples(tmp_path: Path) -> None:
     with pytest.raises(BadSample, match="depth.npy"):
         source[0]
     assert Image.open(next(tmp_path.rglob("*.png"))).size == (32, 24)
+
+
+def test_nyuv2(tmp_path: Path) -> None:
+    made = nyuv2(tmp_path, 5, 3, classes=2)
+    entries = catalog(
+        far={"type": "map", "range": [0, 10]}, cover={"type": "classes", "classes": ["wall", "floor"], "ignore": 255}
+    )
+    fields = {"photo": "picture", "far": "distance", "cover": "classes"}
+    train, test = (
+        open_data(f"layout: nyuv2 {split} {tmp_path}", entries, fields=fields) for split in ("train", "test")
+    )
+    assert len(train) == 3 and [test.key(i) for i in range(2)] == ["0004", "0005"]
+    picture, meters, ids = made[3]
+    assert np.array_equal(test[0]["photo"], picture) and np.array_equal(test[0]["far"], meters)
+    assert np.array_equal(test[0]["cover"], np.where(ids == 0, -1, ids.astype(int) - 1))
+    with pytest.raises(MaskweaveError, match="has no matrix 'valNdxs'"):
+        open_data(f"layout: nyuv2 val {tmp_path}", entries, fields=fields)
+    (tmp_path / "splits.mat").unlink()
+    with pytest.raises(MaskweaveError, match=r"has no splits.mat; expected the files of NYU Depth v2"):
+        open_data(f"layout: nyuv2 test {tmp_path}", entries, fields=fields)
+
+
+def test_ade20k(tmp_path: Path) -> None:
+    made = ade20k(tmp_path, {"validation": 2}, classes=3)
+    entries = catalog(cover={"type": "classes", "classes": ["1", "2", "3"], "ignore": 255})
+    fields = {"photo": "picture", "cover": "classes"}
+    source = open_data(f"layout: ade20k validation {tmp_path}", entries, fields=fields)
+    assert len(source) == 2 and source.key(1) == "ADE_00000001"
+    for i, ids in enumerate(made["validation"]):
+        assert np.array_equal(source[i]["cover"], np.where(ids == 0, -1, ids.astype(int) - 1))
+    with pytest.raises(MaskweaveError, match="as ADEChallengeData2016.zip unpacks"):
+        open_data(f"layout: ade20k training {tmp_path}", entries, fields=fields)

@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from miniatures import coco_panoptic, diode, imagenet
+from miniatures import ade20k, coco_panoptic, diode, imagenet, nyuv2
+from PIL import Image
 from sklearn.neighbors import KNeighborsClassifier
 from torchmetrics.functional.classification import multiclass_jaccard_index
 
+import maskweave
 from maskweave.cli.main import main
 from maskweave.errors import MaskweaveError
 from maskweave.evaluate.run import EvaluationRow
@@ -19,6 +21,7 @@ from maskweave.generate.bundle import Bundle
 from maskweave.modality.catalogs import catalog_from
 from maskweave.models.fourm import FourM, FourMConfig
 from maskweave.tokenizers.grid import GridTokenizer
+from maskweave.transfer.build import load_transferred
 from maskweave.transfer.suite import FOLDER, load_suite, published_table, run_suite
 
 SIZE = (32, 32)
@@ -128,6 +131,66 @@ def test_imagenet_knn(bundle: Bundle, tmp_path: Path) -> None:
     theirs = KNeighborsClassifier(20, metric="cosine", weights=lambda d: np.exp((1 - d) / 0.07))
     assert row.value == pytest.approx(theirs.fit(x["train"], y["train"]).score(x["val"], y["val"]))
     assert row.samples == 12 and row.constant == pytest.approx(1 / 3)
+
+
+def fine_tuned(start: Path, name: str, data: Path, classes: list[str] | None = None) -> tuple[list[EvaluationRow], Any]:
+    """The rows of a suite with a few steps on small pictures, and the model of its first fine-tuning."""
+    suite = load_suite(name).at(str(data))
+    entries = json.loads(json.dumps(suite.entries))
+    for changed in entries.values():
+        changed["grid"], changed["value"]["size"] = [4, 4], list(SIZE)
+        changed["value"] |= {"classes": classes} if classes else {}
+    small = {
+        "train": {"steps": 3, "batch_size": 2, "learning_rate": 1e-3, "log_every": 1, "device": "cpu"},
+        "head": {"width": 8, "depth": 1},
+    }
+    transfers = {title: {**content, **small} for title, content in suite.transfers.items()}
+    bundle = maskweave.load(start)
+    rows = run_suite(bundle, dataclasses.replace(suite, entries=entries, transfers=transfers), name, start)
+    return [row for row in rows if not row.part], load_transferred(start / f"suite-{name}-{next(iter(transfers))}")
+
+
+@pytest.fixture(scope="module")
+def start(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return Path(bundle.save(tmp_path_factory.mktemp("start") / "bundle"))
+
+
+def test_nyuv2_depth(start: Path, tmp_path: Path) -> None:
+    made = nyuv2(tmp_path, 7, 4, classes=40, size=SIZE)[4:]
+    rows, model = fine_tuned(start, "nyuv2-depth", tmp_path)
+    found = np.stack(model.predict([{"rgb@224": picture} for picture, *_ in made])).astype(np.float64)
+    meters = np.stack([meters for _, meters, _ in made])
+    scores = {row.metric: row for row in rows}
+    ratio = np.maximum(found / meters, meters / np.maximum(found, 1e-9))
+    assert scores["delta1"].value == pytest.approx((ratio < 1.25).mean()) and scores["delta1"].samples == 3
+    assert scores["AbsRel"].value == pytest.approx((np.abs(found - meters) / meters).mean(), rel=1e-5)
+
+
+def test_nyuv2_semantic_without_and_with_depth(start: Path, tmp_path: Path) -> None:
+    nyuv2(tmp_path, 6, 4, classes=40, size=SIZE)
+    rows, _ = fine_tuned(start, "nyuv2-semantic", tmp_path)
+    assert [row.inputs for row in rows] == [["rgb@224"], ["rgb@224", "tok_depth@224"]]
+    assert {row.metric for row in rows} == {"mIoU"} and rows[0].value != rows[1].value
+
+
+def test_ade20k(start: Path, tmp_path: Path) -> None:
+    ids = ade20k(tmp_path, {"training": 4, "validation": 2}, classes=3, size=SIZE)["validation"]
+    (row,), model = fine_tuned(start, "ade20k", tmp_path, ["1", "2", "3"])
+    pictures = [np.asarray(Image.open(path)) for path in sorted((tmp_path / "images" / "validation").iterdir())]
+    found = np.stack(model.predict([{"rgb@224": picture} for picture in pictures])).astype(np.int64)
+    truth = np.stack(ids).astype(np.int64) - 1
+    expected = multiclass_jaccard_index(torch.from_numpy(found), torch.from_numpy(truth), 3, "macro", ignore_index=-1)
+    assert row.value == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_imagenet_finetune(start: Path, tmp_path: Path) -> None:
+    imagenet(tmp_path, False, each=4, size=SIZE)
+    rows, model = fine_tuned(start, "imagenet-finetune", tmp_path)
+    files = sorted((tmp_path / "val").rglob("*.JPEG"))
+    found = model.predict([{"rgb@224": np.asarray(Image.open(path))} for path in files])
+    right = np.mean([one == path.parent.name for one, path in zip(found, files, strict=True)])
+    (accuracy,) = [row for row in rows if row.metric == "accuracy"]
+    assert accuracy.value == pytest.approx(right) and accuracy.samples == 6
 
 
 @pytest.mark.parametrize("name", PAPERS)

@@ -21,7 +21,7 @@ from maskweave.data.opening import open_data, reading_options
 from maskweave.data.source import Source, text_labels_of
 from maskweave.errors import MaskweaveError, shown
 from maskweave.evaluate.run import EvaluationRow, ScoredData, score_requests, usable_samples, write_rows
-from maskweave.files import read_yaml
+from maskweave.files import read_yaml, write_yaml
 from maskweave.generate.bundle import Bundle
 from maskweave.generate.engine import bulk_precision
 from maskweave.generate.features import EncodedBatch
@@ -29,13 +29,15 @@ from maskweave.modality.catalogs import Catalog
 from maskweave.modality.entry import Modality
 from maskweave.ranks import rank
 from maskweave.report.tables import short_number, text_table
+from maskweave.training.launch import barrier
 from maskweave.training.learned_scaling import with_learned_of
 from maskweave.training.recipe import EvaluationRequest, check_evaluation
 from maskweave.transfer.data import Parts, open_examples
 from maskweave.transfer.features import gathered_features
 from maskweave.transfer.outliers import area_under_curve, outlier_scores
 from maskweave.transfer.probe import labeled_features, probe
-from maskweave.transfer.recipe import TransferData
+from maskweave.transfer.recipe import TransferData, TransferRecipe
+from maskweave.transfer.run import run_transfer
 
 FOLDER = Path(__file__).parent / "suites"
 PATH = "PATH"
@@ -94,6 +96,10 @@ class Suite:
     """Predictions of the held-out samples, as they come out of the model."""
     probes: list[Probe] = field(default_factory=list)
     outliers: list[Outliers] = field(default_factory=list)
+    entries: dict[str, Any] = field(default_factory=dict)
+    """Entries of modalities that the model lacks, as in a catalog: targets of `transfers`."""
+    transfers: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Fine-tunings by name: recipes of a transfer, without their start, catalog and data. Each runs in its own folder and resumes there."""
     protocol: str = ""
     """How the figures were made, as far as it is known, and what is not known."""
     published: list[Published] = field(default_factory=list)
@@ -181,6 +187,7 @@ def run_suite(
             rows += _outliers(bundle, item, parts, suite.data.seed, options)
         else:
             rows += probe(bundle.encoder(item.inputs, bulk_precision(bundle.device)), parts, suite.data.seed, **options)
+    rows += _transferred(bundle, suite, name, folder)
     if rank():
         return []
     if not rows:
@@ -217,6 +224,25 @@ def _requested(bundle: Bundle, suite: Suite, catalog: Catalog, name: str) -> lis
     return score_requests(
         bundle, requests, ScoredData(joint, held_out, [], text_labels_of(source), data.seed, data.seed)
     )
+
+
+def _transferred(bundle: Bundle, suite: Suite, name: str, folder: Path | None) -> list[EvaluationRow]:
+    """Fine-tunes the model by the suite's recipes; the rows of all of them."""
+    rows = []
+    for title, content in suite.transfers.items():
+        if any(n not in bundle.catalog for n in content.get("inputs") or ()):
+            continue
+        if folder is None or bundle.folder is None:
+            raise MaskweaveError(f"suite {name}: fine-tuning needs a folder, and a bundle that was loaded from one")
+        given = {"start": str(bundle.folder), "data": plain(suite.data)}
+        if suite.entries:
+            given["catalog"] = str(folder / f"suite-{name}-entries.yaml")
+            if not rank():
+                write_yaml(Path(given["catalog"]), {"modalities": suite.entries})
+            barrier()
+        recipe = build(TransferRecipe, {**content, **given}, f"suite {name}", f"transfers.{title}")
+        rows += run_transfer(recipe, folder / f"suite-{name}-{title}")
+    return rows
 
 
 def with_truths(catalog: Catalog, truths: Mapping[str, Truth], where: str) -> Catalog:

@@ -31,6 +31,8 @@ LAYOUTS = {
     "diode": "maskweave.data.layouts.diode:Diode",
     "coco-panoptic": "maskweave.data.layouts.coco_panoptic:CocoPanoptic",
     "imagenet": "maskweave.data.layouts.imagenet:ImageNet",
+    "nyuv2": "maskweave.data.layouts.nyuv2:NYUv2",
+    "ade20k": "maskweave.data.layouts.ade20k:ADE20K",
 }
 
 
@@ -189,6 +191,11 @@ def class_ids(names: Mapping[int, str], value: ValueType, where: str) -> dict[in
             f"{where}: the classes {', '.join(missing[:10])} are not among the {len(value.classes)} classes of the entry; list all of them"
         )
     return {number: value.classes.index(name) for number, name in names.items()}
+
+
+def numbered_classes(ids: np.ndarray, value: ValueType) -> np.ndarray:
+    """Returns the classes of points that a data set numbers from 1 on, in the order of the entry's classes; 0 becomes unknown."""
+    return np.where(ids == 0, unknown_id(value), ids.astype(np.int64) - 1)
 
 
 def unknown_id(value: ValueType) -> int:
