@@ -132,3 +132,48 @@ def ade20k(
             Image.fromarray(ids).save(root / "annotations" / split / f"ADE_{i:08d}.png")
             made[split].append(ids)
     return made
+
+
+def hypersim(
+    root: Path, splits: Mapping[str, int], classes: int, size: tuple[int, int] = SIZE
+) -> dict[str, list[tuple[np.ndarray, ...]]]:
+    """Meters, unit vectors and class numbers from 1 on, -1 where unlabeled, of each picture of each split. Each split has one more frame that was not released."""
+    import h5py
+
+    rng = np.random.default_rng(5)
+    made: dict[str, list[tuple[np.ndarray, ...]]] = {split: [] for split in splits}
+    rows = []
+    for number, (split, count) in enumerate(splits.items(), 1):
+        scene, camera = f"ai_001_{number:03d}", "cam_00"
+        pictures = root / scene / "images" / f"scene_{camera}_final_preview"
+        geometry = root / scene / "images" / f"scene_{camera}_geometry_hdf5"
+        pictures.mkdir(parents=True)
+        geometry.mkdir()
+        for i in range(count + 1):
+            rows.append([scene, camera, i, i < count, "", split])
+            if i == count:
+                continue
+            vectors = rng.normal(size=(*size, 3))
+            values = {
+                "depth_meters": rng.uniform(0.5, 9, size).astype(np.float16),
+                "normal_cam": (vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)).astype(np.float16),
+                "semantic": rng.choice([-1, *range(1, classes + 1)], size).astype(np.int16),
+            }
+            Image.fromarray(rng.integers(0, 256, (*size, 3)).astype(np.uint8)).save(
+                pictures / f"frame.{i:04d}.tonemap.jpg"
+            )
+            for name, value in values.items():
+                with h5py.File(geometry / f"frame.{i:04d}.{name}.hdf5", "w") as file:
+                    file["dataset"] = value
+            made[split].append(tuple(values.values()))
+    heads = [
+        "scene_name",
+        "camera_name",
+        "frame_id",
+        "included_in_public_release",
+        "exclude_reason",
+        "split_partition_name",
+    ]
+    with open(root / "metadata_images_split_scene_v1.csv", "w", newline="") as file:
+        csv.writer(file).writerows([heads, *rows])
+    return made

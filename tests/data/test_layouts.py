@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from miniatures import ade20k, coco_panoptic, diode, imagenet, nyuv2
+from miniatures import ade20k, coco_panoptic, diode, hypersim, imagenet, nyuv2
 from PIL import Image
 
 from maskweave.data.labeled import ClassFolders
@@ -153,3 +153,21 @@ def test_ade20k(tmp_path: Path) -> None:
         assert np.array_equal(source[i]["cover"], np.where(ids == 0, -1, ids.astype(int) - 1))
     with pytest.raises(MaskweaveError, match="as ADEChallengeData2016.zip unpacks"):
         open_data(f"layout: ade20k training {tmp_path}", entries, fields=fields)
+
+
+def test_hypersim(tmp_path: Path) -> None:
+    made = hypersim(tmp_path, {"train": 1, "val": 2}, classes=3)["val"]
+    entries = catalog(
+        far={"type": "map", "range": [0, 10]},
+        way={"type": "direction", "channels": 3, "missing": "nan"},
+        cover={"type": "classes", "classes": ["1", "2", "3"], "ignore": 255},
+    )
+    fields = {"photo": "picture", "far": "distance", "way": "direction", "cover": "classes"}
+    source = open_data(f"layout: hypersim val {tmp_path}", entries, fields=fields)
+    assert len(source) == 2 and source.key(1) == "ai_001_002/cam_00/0001"
+    for i, (meters, vectors, ids) in enumerate(made):
+        assert np.array_equal(source[i]["far"], meters.astype(np.float32))
+        assert source[i]["way"] == pytest.approx(vectors.astype(np.float32), abs=2e-3)
+        assert np.array_equal(source[i]["cover"], np.where(ids < 0, -1, ids - 1))
+    with pytest.raises(MaskweaveError, match="no pictures of the split 'dev'; expected train, val or test"):
+        open_data(f"layout: hypersim dev {tmp_path}", entries, fields=fields)

@@ -1,5 +1,7 @@
 """Scores of sets of features, against torchmetrics and brute force."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import scipy.linalg
@@ -72,13 +74,22 @@ def test_scores_have_intervals_and_bounds(features: tuple[np.ndarray, np.ndarray
     found, truth = features
     empty = truth.copy()
     empty[3] = np.nan
-    for scored in set_scores(["frechet", "kernel", "identification"], np.stack([found, truth, truth + 0.01])):
+    names: list[Any] = ["frechet", "kernel", "identification", "similarity"]
+    for scored in set_scores(names, np.stack([found, truth, truth + 0.01])):
         low, high = scored.interval
         assert low <= scored.value <= high and scored.samples == 80
         assert (scored.bound > scored.value) == (scored.better == "higher")
     (one,) = set_scores(["identification"], np.stack([found, empty, truth]))
     assert one.chance == 1 / 79 and one.bound == 1 and one.samples == 79, "what has no features is left out"
     assert set_scores(["kernel"], np.full((3, 2, 4), np.nan)) == []
+
+
+def test_similarities_are_those_of_torch(features: tuple[np.ndarray, np.ndarray]) -> None:
+    found, truth = (torch.from_numpy(x) for x in features)
+    (scored,) = set_scores(["similarity"], np.stack([features[0], features[1], features[1]]))
+    all_pairs = torch.nn.functional.cosine_similarity(found[:, None], truth[None], dim=-1)
+    assert scored.value == pytest.approx(float(all_pairs.diag().mean())) and scored.bound == pytest.approx(1)
+    assert scored.chance == pytest.approx(float(all_pairs[~torch.eye(80, dtype=torch.bool)].mean()))
 
 
 def test_features_are_those_of_the_encoder_or_of_another_network() -> None:

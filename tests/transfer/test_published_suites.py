@@ -8,13 +8,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from miniatures import ade20k, coco_panoptic, diode, imagenet, nyuv2
+from miniatures import ade20k, coco_panoptic, diode, hypersim, imagenet, nyuv2
 from PIL import Image
+from sklearn.linear_model import LogisticRegressionCV
 from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from torchmetrics.functional.classification import multiclass_jaccard_index
 
 import maskweave
 from maskweave.cli.main import main
+from maskweave.data.opening import open_data
 from maskweave.errors import MaskweaveError
 from maskweave.evaluate.run import EvaluationRow
 from maskweave.generate.bundle import Bundle
@@ -56,7 +60,7 @@ def bundle() -> Bundle:
 
 
 def scored(bundle: Bundle, name: str, path: Path, ensemble: int = 1) -> list[EvaluationRow]:
-    suite = load_suite(name).at(str(path))
+    suite = load_suite(name, {"rgb": "rgb@224"}).at(str(path))
     requests = [dataclasses.replace(request, ensemble=ensemble) for request in suite.requests]
     return [row for row in run_suite(bundle, dataclasses.replace(suite, requests=requests), name) if not row.part]
 
@@ -84,6 +88,13 @@ def test_diode_depth(bundle: Bundle, tmp_path: Path) -> None:
     assert (row.metric, row.better, row.samples) == ("MAE", "lower", 3)
     assert row.value == pytest.approx(np.concatenate(errors).mean(), rel=1e-4)
     assert row.low <= row.value <= row.high
+
+
+def test_a_damaged_picture_is_no_silent_gap(bundle: Bundle, tmp_path: Path) -> None:
+    diode(tmp_path, 3, SIZE)
+    next(tmp_path.rglob("*_depth.npy")).write_bytes(b"torn")
+    with pytest.raises(MaskweaveError, match="1 of 3 samples have unusable values, more than the limit of 0"):
+        scored(bundle, "diode-depth", tmp_path)
 
 
 def test_diode_normals(bundle: Bundle, tmp_path: Path) -> None:
@@ -115,14 +126,12 @@ def test_coco_semantic(bundle: Bundle, tmp_path: Path) -> None:
     assert row.value == pytest.approx(float(ious[1:3].mean()), rel=1e-5)
 
 
-def test_imagenet_knn(bundle: Bundle, tmp_path: Path) -> None:
+def test_imagenet_knn_and_linear_probe(bundle: Bundle, tmp_path: Path) -> None:
     imagenet(tmp_path, True, each=8, size=SIZE)
     rows = {row.metric: row for row in scored(bundle, "imagenet-knn", tmp_path)}
     row = rows["20-nearest-neighbor accuracy"]
     data = load_suite("imagenet-knn").at(str(tmp_path)).data
     x, y = dict[str, Any](), dict[str, Any]()
-    from maskweave.data.opening import open_data
-
     for split, place in (("train", data.source), ("val", data.held_out)):
         source = open_data(place, bundle.catalog, names=["rgb@224"], fields=data.fields)
         samples = [source[i] for i in range(len(source))]
@@ -131,11 +140,15 @@ def test_imagenet_knn(bundle: Bundle, tmp_path: Path) -> None:
     theirs = KNeighborsClassifier(20, metric="cosine", weights=lambda d: np.exp((1 - d) / 0.07))
     assert row.value == pytest.approx(theirs.fit(x["train"], y["train"]).score(x["val"], y["val"]))
     assert row.samples == 12 and row.constant == pytest.approx(1 / 3)
+    linear = {r.metric: r for r in scored(bundle, "m3ae-linear", tmp_path)}["linear-probe accuracy"]
+    regression = make_pipeline(StandardScaler(), LogisticRegressionCV(Cs=5, cv=3, max_iter=1000))
+    assert linear.value == pytest.approx(regression.fit(x["train"], y["train"]).score(x["val"], y["val"]), abs=0.1)
+    assert linear.value > 0.8, "brightness tells the classes"
 
 
 def fine_tuned(start: Path, name: str, data: Path, classes: list[str] | None = None) -> tuple[list[EvaluationRow], Any]:
     """The rows of a suite with a few steps on small pictures, and the model of its first fine-tuning."""
-    suite = load_suite(name).at(str(data))
+    suite = load_suite(name, {"rgb": "rgb@224"}).at(str(data))
     entries = json.loads(json.dumps(suite.entries))
     for changed in entries.values():
         changed["grid"], changed["value"]["size"] = [4, 4], list(SIZE)
@@ -183,9 +196,20 @@ def test_ade20k(start: Path, tmp_path: Path) -> None:
     assert row.value == pytest.approx(float(expected), rel=1e-5)
 
 
-def test_imagenet_finetune(start: Path, tmp_path: Path) -> None:
+def test_hypersim(start: Path, tmp_path: Path) -> None:
+    made = hypersim(tmp_path, {"train": 4, "val": 2}, classes=3, size=SIZE)["val"]
+    (row,), model = fine_tuned(start, "hypersim", tmp_path, ["wall", "floor", "cabinet"])
+    pictures = [np.asarray(Image.open(path)) for path in sorted(tmp_path.glob("ai_001_002/images/*/*.jpg"))]
+    found = np.stack(model.predict([{"rgb@224": picture} for picture in pictures])).astype(np.int64)
+    truth = np.stack([np.where(ids > 0, ids - 1, -1) for *_, ids in made]).astype(np.int64)
+    expected = multiclass_jaccard_index(torch.from_numpy(found), torch.from_numpy(truth), 3, "macro", ignore_index=-1)
+    assert row.value == pytest.approx(float(expected), rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["imagenet-finetune", "m3ae-finetune"])
+def test_imagenet_finetune(name: str, start: Path, tmp_path: Path) -> None:
     imagenet(tmp_path, False, each=4, size=SIZE)
-    rows, model = fine_tuned(start, "imagenet-finetune", tmp_path)
+    rows, model = fine_tuned(start, name, tmp_path)
     files = sorted((tmp_path / "val").rglob("*.JPEG"))
     found = model.predict([{"rgb@224": np.asarray(Image.open(path))} for path in files])
     right = np.mean([one == path.parent.name for one, path in zip(found, files, strict=True)])

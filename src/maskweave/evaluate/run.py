@@ -270,7 +270,7 @@ def _sums(
                 weights = reference.weights(complete[job.request], job.start)
                 known = [i for i, sample in enumerate(chunk) if sample.get(reference.reads) is not None]
                 truth = [chunk[i][reference.reads] for i in known]
-                if encode is not None and not request.read:
+                if encode is not None and not (request.read or request.truth):
                     made = encode(
                         scored, [(outcome.predicted[i], chunk[i][reference.reads], outcome.bound[i]) for i in known]
                     )
@@ -350,9 +350,13 @@ def held_out_samples(bundle: Bundle, recipe: Recipe, scenes_seed: int | None, sa
     )
 
 
-def usable_samples(source: Any, count: int, title: str) -> Samples:
-    """Returns the usable samples among a source's first `count`. The others are counted and reported; tokenizing has already checked their number."""
-    samples, skips = [], ErrorBudget(limit=1)
+def usable_samples(source: Any, count: int, title: str, limit: float = 1.0) -> Samples:
+    """Returns the usable samples among a source's first `count`. The others are counted and reported; of a run, tokenizing has already checked their number.
+
+    Raises:
+        MaskweaveError: a larger share than `limit` is unusable, or all are.
+    """
+    samples, skips = [], ErrorBudget(limit)
     with progress(title, min(count, len(source))) as bar:
         for item in read(source, range(min(count, len(source)))):
             if skips.take(item):
@@ -360,6 +364,7 @@ def usable_samples(source: Any, count: int, title: str) -> Samples:
             bar.advance()
         if skips.summary():
             bar.say(skips.summary())
+    skips.check(finished=True)
     if not samples:
         raise MaskweaveError(f"{title}: no sample could be read; check the recipe's data and the skipped samples above")
     return samples

@@ -1,4 +1,4 @@
-"""Scores of generated values as a set, in the space of a network's features: Fréchet distance, kernel distance, and identification.
+"""Scores of generated values as a set, in the space of a network's features: Fréchet distance, kernel distance, similarity and identification.
 
 Fréchet distance (FID with Inception features): https://arxiv.org/abs/1706.08500. Kernel distance (KID): https://arxiv.org/abs/1801.01401.
 
@@ -42,18 +42,19 @@ def frechet_distance(found_SD: np.ndarray, truth_SD: np.ndarray) -> float:
     """Returns |m − m'|² + tr(C + C' − 2 (C C')^½) of two sets of features; sets may differ in size. NaN for fewer than two samples."""
     if min(len(found_SD), len(truth_SD)) < 2:
         return math.nan
-    x, y = np.float64(found_SD), np.float64(truth_SD)
-    distance = np.square(x.mean(axis=0) - y.mean(axis=0)).sum()
+    means = [np.mean(features, axis=0, dtype=np.float64) for features in (found_SD, truth_SD)]
+    distance = np.square(means[0] - means[1]).sum()
     # With C = X'X and C' = Y'Y, the trace of the root of C C' is the sum of the singular values of X Y'.
-    x, y = _root_of_covariance(x), _root_of_covariance(y)
+    x, y = _root_of_covariance(found_SD), _root_of_covariance(truth_SD)
     crossed = np.linalg.svd(x @ y.T, compute_uv=False).sum()
     return float(max(distance + np.square(x).sum() + np.square(y).sum() - 2 * crossed, 0.0))
 
 
 def _root_of_covariance(x_SD: np.ndarray) -> np.ndarray:
     """Returns a matrix X of at most D rows with X'X the covariance."""
+    x_SD = np.asarray(x_SD, np.float64)
     centered = (x_SD - x_SD.mean(axis=0)) / math.sqrt(len(x_SD) - 1)
-    return np.linalg.qr(centered, mode="r") if len(x_SD) > x_SD.shape[1] else centered
+    return np.asarray(np.linalg.qr(centered, mode="r")) if len(x_SD) > x_SD.shape[1] else centered
 
 
 def kernel_distance(found_SD: np.ndarray, truth_SD: np.ndarray) -> float:
@@ -61,7 +62,7 @@ def kernel_distance(found_SD: np.ndarray, truth_SD: np.ndarray) -> float:
     s, t = len(found_SD), len(truth_SD)
     if min(s, t) < 2:
         return math.nan
-    x, y = np.float64(found_SD), np.float64(truth_SD)
+    x, y = np.asarray(found_SD, np.float64), np.asarray(truth_SD, np.float64)
     kernel = lambda a, b: (a @ b.T / a.shape[1] + 1) ** 3  # noqa: E731
     xx, yy, xy = kernel(x, x), kernel(y, y), kernel(x, y)
     within = (xx.sum() - np.trace(xx)) / (s * (s - 1)) + (yy.sum() - np.trace(yy)) / (t * (t - 1))
@@ -71,12 +72,17 @@ def kernel_distance(found_SD: np.ndarray, truth_SD: np.ndarray) -> float:
 def identified(found_SD: np.ndarray, truth_SD: np.ndarray) -> np.ndarray:
     """Returns (S,) whether each value is nearer to its own truth, by cosine of centered features, than to any other truth; ties count as wrong."""
     center = truth_SD.mean(axis=0)
-    x, y = (np.float64(features) - center for features in (found_SD, truth_SD))
-    x, y = (features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12) for features in (x, y))
-    cosine_SS = x @ y.T
+    cosine_SS = similarities(found_SD - center, truth_SD - center)
     own = np.diag(cosine_SS)
     others = np.where(np.eye(len(own), dtype=bool), -np.inf, cosine_SS).max(axis=1, initial=-np.inf)
     return own > others + 1e-9
+
+
+def similarities(found_SD: np.ndarray, truth_SD: np.ndarray) -> np.ndarray:
+    """Returns (S, S) the cosine of each value's features with those of each truth."""
+    x, y = (np.asarray(features, np.float64) for features in (found_SD, truth_SD))
+    x, y = (features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12) for features in (x, y))
+    return np.asarray(x @ y.T)
 
 
 def set_scores(names: Sequence[SetScore], features_3SD: np.ndarray) -> list[SetScored]:
@@ -90,12 +96,17 @@ def set_scores(names: Sequence[SetScore], features_3SD: np.ndarray) -> list[SetS
 
 def _scored(name: SetScore, found_SD: np.ndarray, truth_SD: np.ndarray, bound_SD: np.ndarray) -> SetScored:
     samples = len(truth_SD)
-    if name == "identification":
-        right, of_bound = (identified(x, truth_SD) for x in (found_SD, bound_SD))
-        interval = bootstrap(lambda i: float(right[i].mean()), samples, SEED)
-        return SetScored(
-            "identification", "higher", float(right.mean()), float(of_bound.mean()), 1 / samples, interval, samples
-        )
+    if name in ("identification", "similarity"):
+        if name == "identification":
+            each, of_bound, chance = identified(found_SD, truth_SD), identified(bound_SD, truth_SD), 1 / samples
+        else:
+            cosine_SS = similarities(found_SD, truth_SD)
+            each, of_bound = np.diag(cosine_SS), np.diag(similarities(bound_SD, truth_SD))
+            chance = (
+                float((cosine_SS.sum() - each.sum()) / max(samples * (samples - 1), 1)) if samples > 1 else math.nan
+            )
+        interval = bootstrap(lambda i: float(each[i].mean()), samples, SEED)
+        return SetScored(name, "higher", float(each.mean()), float(of_bound.mean()), chance, interval, samples)
     label: str
     distance: Callable[[np.ndarray, np.ndarray], float]
     label, distance = {

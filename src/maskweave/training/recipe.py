@@ -62,7 +62,7 @@ class EvaluationRequest:
     """Number of predictions of each sample that are merged, as `Bundle.ensemble` does."""
 
 
-SetScore = Literal["frechet", "kernel", "identification"]
+SetScore = Literal["frechet", "kernel", "similarity", "identification"]
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,8 @@ class EvaluateSettings:
     """Compare with simple predictions, too: ridge, logistic regression and nearest neighbors, fitted to training samples in seconds."""
     sets: list[SetScore] = field(default_factory=list)
     """Scores of the generated values as a set, in the space of the model's own features, or of those that `maskweave evaluate --features` names: `frechet` and
-    `kernel` distance from the truths (FID, KID), and `identification`, the share of values that are nearer to their own truth than to all others."""
+    `kernel` distance from the truths (FID, KID), `similarity`, the mean cosine with their own truths, and `identification`, the share of values that are nearer
+    to their own truth than to all others."""
     requests: list[EvaluationRequest] = field(default_factory=list)
     """Requests to score; none: no evaluation."""
     sheets: list[EvaluationRequest] = field(default_factory=list)

@@ -28,7 +28,7 @@ from maskweave.nn.ridge import Ridge, feature_scale
 from maskweave.transfer.blocks import block_scales
 from maskweave.transfer.data import TUNED_ON, Examples, Parts
 from maskweave.transfer.features import NUMBERS, gathered_features
-from maskweave.transfer.scoring import Scored, score_values
+from maskweave.transfer.scoring import Scored, score_right, score_values
 from maskweave.transfer.shares import differing_shares
 from maskweave.transfer.target import Target, target_tensor
 from maskweave.transfer.task import raw_features, readable_raw
@@ -269,7 +269,7 @@ def probe_rows(names: list[str], examples: Parts, train: Labeled, held_out: Labe
         commonest = int(torch.bincount(train.labels).argmax())
         constant = float(np.mean(held_out.labels.numpy() == commonest))
         scored = {
-            name: [Scored("accuracy", "higher", share_right(scores, held_out.labels), constant)]
+            name: [score_right("accuracy", scores.argmax(dim=1) == held_out.labels, constant)]
             for name, scores in {NEAREST: votes, LINEAR: linear(held_out.features)}.items()
         }
     return _rows(names, target, scored, len(held_out.labels), seed)
@@ -281,7 +281,7 @@ def _rows(
     """The scores of each probe as rows, without those of single channels and classes."""
     return [
         EvaluationRow(
-            names, target.name, f"{name} {s.metric}", s.better, s.value, s.constant, math.nan, samples, seed
+            names, target.name, f"{name} {s.metric}", s.better, s.value, s.constant, math.nan, samples, seed, False, *s.interval
         )
         for name, scores in scored.items()
         for s in scores

@@ -73,7 +73,7 @@ class Truth:
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishedFigures:
     """Figures of a paper, and our own."""
 
     paper: str
@@ -102,7 +102,7 @@ class Suite:
     """Fine-tunings by name: recipes of a transfer, without their start, catalog and data. Each runs in its own folder and resumes there."""
     protocol: str = ""
     """How the figures were made, as far as it is known, and what is not known."""
-    published: list[Published] = field(default_factory=list)
+    published: list[PublishedFigures] = field(default_factory=list)
 
     @property
     def needs_path(self) -> bool:
@@ -213,14 +213,12 @@ def _requested(bundle: Bundle, suite: Suite, catalog: Catalog, name: str) -> lis
     joint = with_truths(catalog, truths, f"suite {name}")
     for number, request in enumerate(requests):
         check_evaluation(request, joint, bundle.unconditional, f"suite {name}: requests.{number}")
-    wanted = [r.truth for r in requests if r.truth] + [
-        n for r in requests for n in (*r.inputs, *(r.read or r.targets)) if not r.truth or n in r.inputs
-    ]
+    wanted = [n for r in requests for n in (*r.inputs, *([r.truth] if r.truth else r.read or r.targets))]
     data = suite.data
     place = data.held_out or data.source
     made: dict[str, Any] = {"samples": data.validation, "seed": data.seed + 1} if is_endless(place) else {}
     source = open_data(place, joint, names=list(dict.fromkeys(wanted)), **reading_options(data), **made)
-    held_out = usable_samples(source, data.validation or len(source), "held-out samples")
+    held_out = usable_samples(source, data.validation or len(source), "held-out samples", data.limit)
     return score_requests(
         bundle, requests, ScoredData(joint, held_out, [], text_labels_of(source), data.seed, data.seed)
     )

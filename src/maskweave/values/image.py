@@ -267,8 +267,8 @@ class Image(Dense):
                 f"ssim needs pictures of {SSIM_WINDOW} × {SSIM_WINDOW} pixels or more, found {list(self.size)}; remove it from metrics"
             )
         p, t = np.where(np.isnan(t), 0, np.nan_to_num(p)), np.nan_to_num(t)
-        planes = [torch.from_numpy(x).reshape(1, *self.size, -1).movedim(-1, 1) for x in (p, t)]
-        return np.array([float(structural_similarity_index_measure(*planes, data_range=255.0)), 1.0])  # type: ignore[arg-type]
+        found, true = (torch.from_numpy(x).reshape(1, *self.size, -1).movedim(-1, 1) for x in (p, t))
+        return np.array([float(structural_similarity_index_measure(found, true, data_range=255.0)), 1.0])  # type: ignore[arg-type]
 
     def _squared_errors(self, prediction: Any, truth: Any) -> np.ndarray:
         return squared_errors(self.levels(np.asarray(prediction)), self.levels(np.asarray(truth)))

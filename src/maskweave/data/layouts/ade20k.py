@@ -7,13 +7,13 @@ ROOT/annotations/validation/ADE_val_00000001.png      classes from 1 on, in the 
 from pathlib import Path
 from typing import Any, ClassVar
 
-from maskweave.data.layouts.base import CLASSES, PICTURE, Layout, numbered_classes, photograph
+from maskweave.data.layouts.base import CLASSES, PICTURE, DataLayout, numbered_classes, photograph
 from maskweave.errors import MaskweaveError
 from maskweave.values.base import ValueType
 from maskweave.values.files import read_bytes, read_levels
 
 
-class ADE20K(Layout):
+class ADE20K(DataLayout):
     fields: ClassVar[tuple[str, ...]] = (PICTURE, CLASSES)
 
     def __init__(self, root: Path, split: str):

@@ -4,7 +4,7 @@ A place `layout: NAME SPLIT PATH` is such a data set, wherever a data set is nam
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -32,11 +32,12 @@ LAYOUTS = {
     "coco-panoptic": "maskweave.data.layouts.coco_panoptic:CocoPanoptic",
     "imagenet": "maskweave.data.layouts.imagenet:ImageNet",
     "nyuv2": "maskweave.data.layouts.nyuv2:NYUv2",
+    "hypersim": "maskweave.data.layouts.hypersim:Hypersim",
     "ade20k": "maskweave.data.layouts.ade20k:ADE20K",
 }
 
 
-class Layout(ABC):
+class DataLayout(ABC):
     """A data set on disk.
 
     Args:
@@ -67,7 +68,7 @@ class Layout(ABC):
         """
 
 
-class Place(NamedTuple):
+class LayoutPlace(NamedTuple):
     """The parts of `layout: NAME SPLIT PATH`."""
 
     layout: str
@@ -78,7 +79,7 @@ class Place(NamedTuple):
         return f"{PREFIX} {self.layout} {self.split} {self.root}"
 
 
-def parse_place(place: str) -> Place | None:
+def parse_place(place: str) -> LayoutPlace | None:
     """Returns the parts of a place; None if it is no layout.
 
     Raises:
@@ -89,10 +90,10 @@ def parse_place(place: str) -> Place | None:
     parts = place.removeprefix(PREFIX).split(maxsplit=2)
     if len(parts) < 3 or parts[0] not in LAYOUTS:
         raise MaskweaveError(f"{place}: expected {PREFIX} NAME SPLIT PATH, where NAME is one of {', '.join(LAYOUTS)}")
-    return Place(parts[0], parts[1], str(Path(parts[2]).expanduser().resolve()))
+    return LayoutPlace(parts[0], parts[1], str(Path(parts[2]).expanduser().resolve()))
 
 
-def open_layout(place: Place, catalog: Catalog, names: Sequence[str], fields: Mapping[str, str]) -> Any:
+def open_layout(place: LayoutPlace, catalog: Catalog, names: Sequence[str], fields: Mapping[str, str]) -> Any:
     """Opens a data set as a source.
 
     Args:
@@ -106,7 +107,7 @@ def open_layout(place: Place, catalog: Catalog, names: Sequence[str], fields: Ma
     if not root.is_dir():
         raise MaskweaveError(f"{root}: no such folder; give the folder of the unpacked data set {place.layout}")
     module, _, name = LAYOUTS[place.layout].partition(":")
-    kind: Callable[..., Any] = getattr(import_module(module), name)
+    kind: Any = getattr(import_module(module), name)
     wanted = {name: fields[name] for name in dict.fromkeys(names) if name in fields}
     if missing := [name for name in names if name not in fields]:
         raise MaskweaveError(
@@ -117,7 +118,7 @@ def open_layout(place: Place, catalog: Catalog, names: Sequence[str], fields: Ma
             raise MaskweaveError(
                 f"{place}: fields.{modality}: there is no {field!r}; expected {', '.join(kind.fields)}"
             )
-    if not issubclass(kind, Layout):
+    if not issubclass(kind, DataLayout):
         return kind(root, place.split, [catalog[name] for name in wanted])
     return LayoutSource(kind(root, place.split), catalog, wanted)
 
@@ -129,7 +130,7 @@ class LayoutSource:
         fields: field that each modality reads.
     """
 
-    def __init__(self, layout: Layout, catalog: Catalog, fields: Mapping[str, str]):
+    def __init__(self, layout: DataLayout, catalog: Catalog, fields: Mapping[str, str]):
         self.layout, self.catalog, self.fields = layout, catalog, dict(fields)
 
     @property
@@ -178,6 +179,13 @@ def array(path: Path, shape: str, axes: int) -> np.ndarray:
     if found.ndim != axes or found.dtype.kind not in "fiub":
         raise BadSample(f"{path}: found {found.dtype} of shape {found.shape}; expected {shape}")
     return found
+
+
+def unit_vectors(vectors: np.ndarray) -> np.ndarray:
+    """Returns directions (H, W, 3) of length 1, NaN where a vector is shorter than half of that or not finite."""
+    vectors = np.nan_to_num(vectors.astype(np.float32))
+    length = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return np.where(length > 0.5, vectors / np.maximum(length, 1e-6), np.float32(np.nan))
 
 
 def class_ids(names: Mapping[int, str], value: ValueType, where: str) -> dict[int, int]:

@@ -11,13 +11,13 @@ from typing import Any, ClassVar
 import numpy as np
 
 from maskweave.data.coco import MAX_ANNOTATIONS_MB
-from maskweave.data.layouts.base import CLASSES, PICTURE, Layout, class_ids, photograph, unknown_id
+from maskweave.data.layouts.base import CLASSES, PICTURE, DataLayout, class_ids, photograph, unknown_id
 from maskweave.errors import BadSample, MaskweaveError
 from maskweave.files import read_json
 from maskweave.values.base import ValueType
 
 
-class CocoPanoptic(Layout):
+class CocoPanoptic(DataLayout):
     fields: ClassVar[tuple[str, ...]] = (PICTURE, CLASSES)
 
     def __init__(self, root: Path, split: str):

@@ -13,12 +13,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from maskweave.data.layouts.base import DIRECTION, DISTANCE, PICTURE, Layout, array, photograph
+from maskweave.data.layouts.base import DIRECTION, DISTANCE, PICTURE, DataLayout, array, photograph, unit_vectors
 from maskweave.errors import MaskweaveError
 from maskweave.values.base import ValueType
 
 
-class Diode(Layout):
+class Diode(DataLayout):
     fields: ClassVar[tuple[str, ...]] = (PICTURE, DISTANCE, DIRECTION)
 
     def __init__(self, root: Path, split: str):
@@ -43,9 +43,7 @@ class Diode(Layout):
         if field == DIRECTION:
             if not beside("normal").is_file():
                 return None
-            vectors = array(beside("normal"), "(H, W, 3)", 3).astype(np.float32)
-            length = np.linalg.norm(vectors, axis=-1, keepdims=True)
-            return np.where(length > 0.5, vectors / np.maximum(length, 1e-6), np.float32(np.nan))
+            return unit_vectors(array(beside("normal"), "(H, W, 3)", 3))
         meters = array(beside("depth"), "(H, W)", 2).astype(np.float32)
         known = (array(beside("depth_mask"), "(H, W)", 2) > 0) & (meters > 0)
         return np.where(known, meters, np.float32(np.nan))

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from maskweave.data.layouts.base import CLASSES, DISTANCE, PICTURE, Layout, numbered_classes
+from maskweave.data.layouts.base import CLASSES, DISTANCE, PICTURE, DataLayout, numbered_classes
 from maskweave.errors import BadSample, MaskweaveError
 from maskweave.values.base import ValueType
 from maskweave.values.formats.base import needs
@@ -20,7 +20,7 @@ LABELED, SPLITS, LABELS = "nyu_depth_v2_labeled.mat", "splits.mat", "labels40.ma
 STORED = {PICTURE: "images", DISTANCE: "depths"}
 
 
-class NYUv2(Layout):
+class NYUv2(DataLayout):
     fields: ClassVar[tuple[str, ...]] = (PICTURE, DISTANCE, CLASSES)
 
     def __init__(self, root: Path, split: str):
