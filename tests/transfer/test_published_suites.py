@@ -220,7 +220,7 @@ def test_imagenet_finetune(name: str, start: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", PAPERS)
 def test_every_suite_of_a_paper_tells_its_protocol_and_figures(name: str) -> None:
     suite = load_suite(name)
-    assert suite.needs_path and len(suite.protocol) > 100 and "ot stated" in suite.protocol
+    assert suite.needs_path and len(suite.protocol) > 100 and "not stated" in suite.protocol.lower()
     header = (FOLDER / f"{name}.yaml").read_text().split("\ndata:")[0]
     assert f"--suite {name} --data PATH" in header and "# PATH: " in header
     for published in suite.published:

@@ -29,7 +29,7 @@ def test_scores_of_texts() -> None:
 
 
 def test_best_constants_of_texts() -> None:
-    texts = ["abc", "abd", "xbc", "abc", "zzzzzz"]
+    texts = ["abc", "abe", "xbc", "abc", "zzzzzz"]
     metrics = Text().metrics()
     assert metrics["exact"].best_constant(texts) == "abc"
     constant = metrics["edit_distance"].best_constant(texts)
