@@ -81,7 +81,7 @@ def modality_names() -> set[str]:
 
 KEYS = {"interop/m3ae.py": {"depth"}}
 """Names of modalities that are also keys of a published configuration, by the file that reads it."""
-FORMATS = {"data/coco.py": {"caption"}}
+FORMATS = {"data/coco.py": {"caption"}, "data/layouts/diode.py": {"depth", "normal"}}
 """Names of modalities that are also keys of a published file format, by the file that reads it."""
 
 

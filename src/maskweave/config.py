@@ -210,6 +210,8 @@ def _convert(hint: Any, value: Any, where: str, key: str) -> Any:
     def wrong() -> MaskweaveError:
         return _WrongType(f"{where}: {shown(key)} expects {_describe(hint)}, found {shown(value)}")
 
+    if hint is Any:  # checked where it is used
+        return value
     if dataclasses.is_dataclass(hint):
         return build(typing.cast(type, hint), value, where, key)
     if origin in (typing.Union, types.UnionType):

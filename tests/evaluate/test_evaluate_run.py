@@ -82,6 +82,9 @@ def test_rows_have_the_documented_keys_in_order() -> None:
         "samples",
         "seed",
         "part",
+        "low",
+        "high",
+        "references",
     ]
 
 
@@ -109,7 +112,7 @@ def test_unusable_samples_are_named(capsys: pytest.CaptureFixture[str]) -> None:
                 raise BadSample("s1.png: truncated")
             return {"depth": float(i)}
 
-    assert evaluation._samples(Source(), 3, "held-out samples") == [{"depth": 0.0}, {"depth": 2.0}]
+    assert evaluation.usable_samples(Source(), 3, "held-out samples") == [{"depth": 0.0}, {"depth": 2.0}]
     assert "skipped 1 of 3 samples:\n  s1: s1.png: truncated" in capsys.readouterr().err
 
 
@@ -122,7 +125,7 @@ def test_samples_that_lack_an_input_or_the_target_are_not_scored(
         {n: v for n, v in s.items() if n != name} for s, name in zip(whole, ("rgb", "depth", "", ""), strict=True)
     ]
     sources = iter([without, [{"caption": "a red cube"}]])
-    monkeypatch.setattr(evaluation, "_samples", lambda *_: next(sources))
+    monkeypatch.setattr(evaluation, "usable_samples", lambda *_: next(sources))
     rows = {(row.target, row.metric): row for row in evaluate(bundle, run)}
     assert (rows["depth", "AbsRel"].samples, rows["normal", "angle"].samples, rows["caption", "F1"].samples) == (
         2,
@@ -193,3 +196,53 @@ def test_sheets_of_many_inputs_have_names_that_can_be_written(
     assert len(evaluation.contact_sheets(bundle, run, requests)) == 2
     names = sorted(path.name for path in (run / "sheets").iterdir())
     assert len(names) == 2 and names[0].startswith("1-rgb+caption+rgb") and names[1].startswith("2-rgb+caption+rgb")
+
+
+def test_requests_that_were_never_trained_are_told(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    content = read_yaml(run / "recipe.yaml")
+    content["model"]["masking"]["mixtures"] = [{"inputs": {"rgb": 1}, "targets": {"depth": 1, "caption": 1}}]
+    content["evaluate"]["requests"] = [
+        {"inputs": ["rgb"], "targets": ["depth"]},
+        {"inputs": ["caption"], "targets": ["tok_rgb"], "read": ["caption"]},
+    ]
+    write_yaml(run / "recipe.yaml", content)
+    evaluate(load(run), run, samples=2)
+    said = capsys.readouterr().err
+    assert "tok_rgb from caption was never trained" in said
+    assert "depth from rgb" not in said and "caption from rgb" not in said
+    assert advice(run)[0].startswith("tok_rgb from caption was never trained")
+
+
+def test_simple_references_and_intervals_stand_beside_the_scores(
+    bundle: Bundle, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = {(row.target, row.metric): row for row in evaluate(bundle, run)}
+    depth = rows["depth", "AbsRel"]
+    assert set(depth.references) == {"nearest neighbor", "ridge"} and min(depth.references.values()) < depth.value
+    assert set(rows["semseg", "mIoU"].references) == {"nearest neighbor", "logistic regression"}
+    assert set(rows["caption", "F1"].references) == {"nearest neighbor"}
+    assert rows["tok_rgb", "F1 of the caption read from it"].references == {}
+    assert all(row.low <= row.value <= row.high for row in rows.values() if not row.part)
+    assert "ridge)" in describe([depth]) and " to " in describe([depth])
+    page = make_report(run).read_text()
+    assert "<th class=number>simple</th>" in page and "(ridge)" in page
+    assert any("not better than the simple reference" in text or "best constant" in text for text in advice(run))
+    content = read_yaml(run / "recipe.yaml")
+    content["evaluate"]["references"] = False
+    content["evaluate"]["requests"] = [{"inputs": ["rgb"], "targets": ["depth"]}]
+    write_yaml(run / "recipe.yaml", content)
+    assert all(row.references == {} for row in evaluate(bundle, run))
+
+
+def test_sets_of_generated_values_are_scored(bundle: Bundle, run: Path) -> None:
+    content = read_yaml(run / "recipe.yaml")
+    content["evaluate"]["sets"] = ["frechet", "identification"]
+    content["evaluate"]["requests"] = [{"inputs": ["caption"], "targets": ["tok_rgb"]}]
+    write_yaml(run / "recipe.yaml", content)
+    rows = {row.metric: row for row in evaluate(bundle, run, samples=3)}
+    assert set(rows) == {"PSNR", "Fréchet distance", "identification"}
+    assert rows["identification"].constant == pytest.approx(1 / 3) and rows["identification"].samples == 3
+    features = lambda samples: np.stack([s["rgb"].mean(axis=(0, 1)) for s in samples])  # noqa: E731
+    other = {row.metric: row for row in evaluate(bundle, run, samples=3, features=features)}
+    assert other["Fréchet distance"].value != rows["Fréchet distance"].value > 0
+    assert other["PSNR"].value == rows["PSNR"].value

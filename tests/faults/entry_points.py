@@ -87,7 +87,7 @@ def calls(run: Path, work: Path) -> dict[str, Call]:
         "Catalog.subset": Call(catalog.subset, {"names": ["rgb"]}),
         "load_recipe": Call(load_recipe, {"path": run / "recipe.yaml", "overrides": {"train.steps": 3}}),
         "load_transfer": Call(load_transfer, {"path": run / "recipe.yaml", "overrides": None}),
-        "load_suite": Call(load_suite, {"name_or_path": "scenes"}),
+        "load_suite": Call(load_suite, {"name_or_path": "scenes", "names": {"rgb": "picture"}}),
         "open_data": Call(open_data, {"place": str(shards), "catalog": catalog, "names": ["depth"], "samples": 1, "seed": None, "pictures": "", "labeled": False, "fields": None, "outside_paths": False, "window": 0}),
         "import_data": Call(import_data, {"place": str(work / "files"), "out": work / "imported", "catalog": catalog, "shard_size": 2, "limit": 0.1, "jobs": 1, "bad": "part", "single": ""}),
         "Shards": Call(Shards, {"root": shards, "catalog": catalog}),

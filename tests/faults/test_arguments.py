@@ -111,7 +111,17 @@ def test_seeds(bundle: Bundle, seed: Any) -> None:
             call()
 
 
-OPTIONS = ("decoding", "conditions", "schedule", "edit", "guide_with_finished", "chain", "compiled", "precision")
+OPTIONS = (
+    "decoding",
+    "conditions",
+    "schedule",
+    "edit",
+    "guide_with_finished",
+    "chain",
+    "compiled",
+    "precision",
+    "on_untrained",
+)
 
 
 @pytest.mark.parametrize("name", [*OPTIONS, "targets", "inputs", "seeds", "batch_size", "samples", "overlap"])

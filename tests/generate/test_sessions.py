@@ -12,7 +12,7 @@ import maskweave
 from maskweave.errors import MaskweaveError
 from maskweave.families.base import family_named
 from maskweave.files import write_yaml
-from maskweave.generate.bundle import Bundle, _unconditional
+from maskweave.generate.bundle import Bundle, _settings
 from maskweave.generate.engine import Engine
 from maskweave.generate.schedule import load_schedule
 from maskweave.generate.session import Session, nearest_known
@@ -192,7 +192,8 @@ def test_a_schedule_is_replayed(bundle, tmp_path) -> None:
 
 
 def test_whether_a_model_may_be_asked_without_inputs(tmp_path) -> None:
-    assert _unconditional(family_named("fourm"), tmp_path) is None
+    family = family_named("fourm")
+    assert _settings(family, tmp_path) is None
     for recipe, expected in (
         ({"model": {"masking": {"unconditional": 0.1}}}, True),
         ({"model": {"masking": {"unconditional": 0.0}}}, False),
@@ -201,7 +202,8 @@ def test_whether_a_model_may_be_asked_without_inputs(tmp_path) -> None:
         ({}, None),
     ):
         write_yaml(tmp_path / "recipe.yaml", recipe)
-        assert _unconditional(family_named("fourm"), tmp_path) is expected
+        settings = _settings(family, tmp_path)
+        assert (settings and family.trained_without_inputs(settings)) is expected
     with pytest.raises(MaskweaveError, match="no inputs: this model was always trained with inputs"):
         make_bundle(unconditional=False).generate({}, ["codes"])
     assert make_bundle(unconditional=True).generate({}, ["codes"])["codes"].shape == (8, 8, 3)

@@ -11,6 +11,7 @@ from maskweave.report.advice import (
     RunFacts,
     advise,
     below_constant,
+    below_reference,
     collapsed,
     ended_early,
     limited,
@@ -73,6 +74,16 @@ class TestScores:
     )
     def test_better_or_unknown_scores_need_no_advice(self, fine: dict[str, Any]) -> None:
         assert below_constant([fine], NETWORK) == limited([fine], NETWORK) == []
+
+    def test_a_simple_method_is_as_good(self) -> None:
+        beaten = {**row(0.3, 0.4, 0.1), "references": {"ridge": 0.25, "nearest neighbor": 0.2, "other": None}}
+        (text,) = below_reference([beaten])
+        assert text.startswith(
+            "depth from rgb + caption: MAE is 0.3, not better than the simple reference nearest neighbor (0.2)"
+        )
+        better = {**row(0.3, 0.4, 0.1), "references": {"ridge": 0.35}}
+        worse_than_constant = {**row(0.5, 0.4, 0.1), "references": {"ridge": 0.25}}
+        assert below_reference([better, worse_than_constant, row(0.3, 0.4, 0.1)]) == []
 
     def test_predictions_as_good_as_their_tokenizer(self) -> None:
         (text,) = limited([row(0.12, 0.4, 0.1), row(0.11, 0.4, 0.1)], NETWORK)

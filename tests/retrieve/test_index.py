@@ -17,7 +17,7 @@ from maskweave.generate.token_state import pack_inputs, token_states
 from maskweave.retrieve.features import Pooled, Predicted, vectors_of
 from maskweave.retrieve.index import Index
 from maskweave.retrieve.indexing import make_index
-from maskweave.retrieve.recall import describe, recall
+from maskweave.retrieve.recall import describe, ndcg, recall
 from maskweave.retrieve.sheet import sheet_of
 from maskweave.retrieve.sources import SEED, open_indexed
 
@@ -234,12 +234,23 @@ def test_recall_of_what_is_the_same_and_of_what_is_not(bundle: Bundle, indexed: 
     index = Index(indexed, bundle)
     same = recall(index, scenes(20), ["rgb"], ks=(1, 3))
     assert same.at == {1: 1.0, 3: 1.0} and same.median_rank == 1 and same.chance == {1: 0.05, 3: 0.15}
+    assert same.ndcg == {1: 1.0, 3: 1.0} and same.intervals == {1: (1.0, 1.0), 3: (1.0, 1.0)}
     index.view("rgb").vectors[:] = index.view("rgb").vectors[0]  # nothing tells them apart: equal ones count against it
     lost = recall(index, scenes(20), ["caption", "depth"])
     assert lost.at[10] == 0 and lost.median_rank == 20 and lost.queries == lost.vectors == 20
     assert "caption + depth" in describe([lost])
     with pytest.raises(MaskweaveError, match="no indexed sample has global"):
         recall(index, scenes(20), ["global"])
+
+
+def test_ndcg_is_that_of_scikit_learn() -> None:
+    from sklearn.metrics import ndcg_score
+
+    scores = np.random.default_rng(0).random((30, 12))
+    relevant = np.eye(12)[np.arange(30) % 12]
+    ranks = 1 + (scores > (scores * relevant).sum(axis=1, keepdims=True)).sum(axis=1)
+    for k in (1, 5, 12):
+        assert ndcg(ranks, k).mean() == pytest.approx(ndcg_score(relevant, scores, k=k))
 
 
 def test_a_folder_of_pictures(bundle: Bundle, tmp_path: Path) -> None:

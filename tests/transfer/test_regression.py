@@ -25,15 +25,15 @@ from maskweave.modality.entry import Modality
 from maskweave.models.encoder import Encoded
 from maskweave.models.raw_features import MOST_PARTS, RawFeatures, block_sizes, raw_blocks
 from maskweave.models.sample_heads import ClassHead, NumberForm, NumberHead
+from maskweave.nn import ridge
+from maskweave.nn.ridge import MOST_PATTERNS, Ridge
 from maskweave.objectives.regression import NumberLoss
 from maskweave.synthetic.scenes import Scenes
-from maskweave.transfer import ridge
 from maskweave.transfer.blocks import block_scales
 from maskweave.transfer.build import load_transferred
 from maskweave.transfer.data import Examples, open_examples
 from maskweave.transfer.probe import Labeled, nearest_numbers, probe_features
 from maskweave.transfer.recipe import HeadSettings, TransferData, load_transfer
-from maskweave.transfer.ridge import MOST_PATTERNS, Ridge
 from maskweave.transfer.run import run_transfer
 from maskweave.transfer.target import Target, make_target, target_tensor
 from maskweave.transfer.task import fit_facts, number_answers

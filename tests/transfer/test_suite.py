@@ -21,7 +21,7 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_bundle(tmp_path_factory.mktemp("start"))
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in FOLDER.glob("*.yaml")))
+@pytest.mark.parametrize("name", sorted(p.stem for p in FOLDER.glob("*.yaml") if not load_suite(p.stem).needs_path))
 def test_every_shipped_suite_runs(name: str, start: Path) -> None:
     suite = load_suite(name)
     few = dataclasses.replace(suite, data=dataclasses.replace(suite.data, samples=60, validation=20))
@@ -46,7 +46,7 @@ def test_what_a_model_does_not_have_is_left_out(start: Path, tmp_path: Path) -> 
 
 
 def test_invalid_suites_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(MaskweaveError, match=r"no suite 'scene': give the path of a .yaml file, or one of scenes"):
+    with pytest.raises(MaskweaveError, match=r"no suite 'scene': give the path of a .yaml file, or one of .*scenes"):
         load_suite("scene")
     for content, words in (
         ({"probes": []}, "key 'data' is missing"),

@@ -8,6 +8,7 @@ import pytest
 
 from maskweave.errors import MaskweaveError
 from maskweave.modality.catalogs import Catalog, catalog_from
+from maskweave.values.image import Image
 from maskweave.values.metrics import Labels, Metric
 
 RNG = np.random.default_rng(0)
@@ -241,3 +242,23 @@ def test_standardized_maps_are_scored_in_relative_units():
     mae = metric(modality, "MAE")
     assert mae.score([truth * 3 - 7], [truth]) == pytest.approx(0, abs=1e-4)
     assert mae.score([-truth], [truth]) > 0.5
+
+
+def test_ssim_against_scikit_image() -> None:
+    from skimage.metrics import structural_similarity
+
+    rng = np.random.default_rng(0)
+    truth = rng.integers(0, 256, (2, 24, 20, 3)).astype(np.uint8)
+    found = np.clip(truth + rng.normal(0, 30, truth.shape), 0, 255).astype(np.uint8)
+    expected = [
+        structural_similarity(
+            f, t, channel_axis=-1, data_range=255, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
+        )
+        for f, t in zip(found, truth, strict=True)
+    ]
+    metric = Image((24, 20), 3).metrics()["ssim"]
+    # The published window; the two treat the border differently.
+    assert metric.score(found, truth) == pytest.approx(np.mean(expected), abs=0.02)
+    assert metric.score(truth, truth) == pytest.approx(1)
+    with pytest.raises(MaskweaveError, match="ssim needs pictures of 11 × 11 pixels or more"):
+        Image((8, 8), 3).metrics()["ssim"].score(truth[:, :8, :8], truth[:, :8, :8])

@@ -11,6 +11,7 @@ from maskweave.evaluate.report import describe_report
 from maskweave.evaluate.run import describe, read_recipe
 from maskweave.evaluate.run import evaluate as evaluate_run
 from maskweave.generate.bundle import load
+from maskweave.label.features import open_encoder
 from maskweave.training.distributed import local_device
 from maskweave.training.run_folder import writing
 
@@ -22,25 +23,51 @@ def evaluate_arguments(parser: ArgumentParser) -> None:
         "--samples", metavar="N", type=int, help="number of held-out samples (default: the recipe's evaluate.samples)"
     )
     parser.add_argument(
+        "--features",
+        metavar="NETWORK",
+        type=str,
+        help="network whose features evaluate.sets uses: folder of a run or bundle, or of a vision model of the transformers library, or its Hub id "
+        "(default: the run's own encoder)",
+    )
+    parser.add_argument(
         "--suite",
         metavar="NAME",
         type=str,
-        help="instead, evaluate the features with this suite of probes: a shipped name or a YAML file",
+        help="instead, evaluate with this suite, such as a table of a paper or probes of the features: a shipped name or a YAML file",
+    )
+    parser.add_argument(
+        "--data", metavar="PATH", type=str, default="", help="folder of the suite's data set, as published"
+    )
+    parser.add_argument(
+        "--ensemble", metavar="N", type=int, default=1, help="merge N predictions of each sample, in a suite's requests"
+    )
+    parser.add_argument(
+        "--names",
+        metavar="OLD=NEW",
+        type=str,
+        action="append",
+        help="the run's name NEW of a modality that the suite calls OLD; can be repeated",
     )
     device_argument(parser)
 
 
 def evaluate(given: Namespace) -> None:
     if given.get("suite"):
-        print(evaluate_suite(given.run, given.suite, given.device))
+        print(
+            evaluate_suite(given.run, given.suite, given.device, given.data, given.ensemble, given.get("names") or ())
+        )
         return
+    if given.data or given.ensemble != 1 or given.get("names"):
+        raise MaskweaveError("--data, --ensemble and --names are for suites; add --suite, or remove them")
     folder = Path(given.run)
     samples = given.get("samples")
     if samples is not None and samples < 1:
         raise MaskweaveError(f"--samples must be 1 or more, found {samples}")
     bundle = load(folder, local_device(given.device))
     with writing(folder):
-        rows = evaluate_run(bundle, folder, scenes_seed=given.get("scenes_seed"), samples=samples or 0)
+        network = open_encoder(given.features, bundle.catalog, given.device)[0] if given.get("features") else None
+        seed = given.get("scenes_seed")
+        rows = evaluate_run(bundle, folder, scenes_seed=seed, samples=samples or 0, features=network)
     print(describe(rows))
     print(f"written to {folder / 'evaluation.json'}")
 

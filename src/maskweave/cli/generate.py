@@ -83,6 +83,13 @@ def generate_arguments(parser: ArgumentParser) -> None:
         action="store_true",
         help="guide by finished targets too: they are added to every condition",
     )
+    parser.add_argument(
+        "--on-untrained",
+        metavar="warn|refuse|ignore",
+        type=str,
+        default="warn",
+        help="what to do if the training never or hardly saw these inputs together with a target",
+    )
     parser.add_argument("--bf16", action="store_true", help="run linear layers and attention in bfloat16")
     parser.add_argument(
         "--compile", action="store_true", help="compile the model first; pays off on a GPU with many inputs"
@@ -117,7 +124,11 @@ def generate(given: Namespace) -> None:
             raise MaskweaveError(f"--{key} is missing; see maskweave generate --help")
     inputs = pairs("input", given.get("input"))
     targets = names("target", given.get("target")) or None
-    options: Options = {"precision": "bf16" if given.bf16 else "float32", "compiled": given.compile}
+    options: Options = {
+        "precision": "bf16" if given.bf16 else "float32",
+        "compiled": given.compile,
+        "on_untrained": given.on_untrained,
+    }
     if given.get("schedule"):
         options["schedule"] = load_schedule(given.schedule)
     if given.get("condition"):

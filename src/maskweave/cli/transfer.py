@@ -1,17 +1,18 @@
 """Commands that reuse a trained encoder: `maskweave transfer`, `probe` and `evaluate --suite`."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from jsonargparse import ArgumentParser, Namespace
 
 from maskweave.cli.shared import device_argument
 from maskweave.cli.train import recipe_arguments, typed_recipe
-from maskweave.config import names
+from maskweave.config import names, pairs
 from maskweave.data.named import is_endless
 from maskweave.data.split import Split
 from maskweave.errors import MaskweaveError
-from maskweave.evaluate.run import EvaluationRow, write_rows
+from maskweave.evaluate.run import EvaluationRow, span, write_rows
 from maskweave.generate.bundle import load
 from maskweave.generate.engine import bulk_precision
 from maskweave.modality.catalogs import load_catalog
@@ -25,7 +26,7 @@ from maskweave.transfer.fractions import curve_table, parse_fractions, probe_cur
 from maskweave.transfer.probe import probe as probe_features
 from maskweave.transfer.recipe import TransferData, TransferRecipe, joined, load_transfer
 from maskweave.transfer.run import run_transfer
-from maskweave.transfer.suite import load_suite, run_suite
+from maskweave.transfer.suite import load_suite, published_table, run_suite
 
 RECIPE = TransferRecipe
 """Type of the recipe that `maskweave transfer` reads."""
@@ -142,19 +143,30 @@ def probe(given: Namespace) -> None:
     print(f"{table(rows)}\nwritten to {folder / 'probe.json'}")
 
 
-def evaluate_suite(run: str, name: str, device: str = "auto") -> str:
-    """Runs a suite of probes on the features of RUN; returns the text to print."""
-    suite, folder, stem = load_suite(name), Path(run), Path(name).stem
+def evaluate_suite(
+    run: str, name: str, device: str = "auto", data: str = "", ensemble: int = 1, names: Sequence[str] = ()
+) -> str:
+    """Runs a suite on RUN; returns the text to print.
+
+    Args:
+        data: folder of the suite's data, if it needs one.
+        ensemble: number of predictions that are merged, for its requests.
+        names: `OLD=NEW`, the model's name of a modality.
+    """
+    suite, folder, stem = load_suite(name, pairs("names", names)).at(data), Path(run), Path(name).stem
+    if ensemble > 1:
+        suite = replace(suite, requests=[replace(request, ensemble=ensemble) for request in suite.requests])
     bundle = load(run, local_device(device))
     with writing(folder):
         rows = run_suite(bundle, suite, stem, folder)
-    return f"{table(rows)}\nwritten to {folder / f'suite-{stem}.json'}"
+    lines = [table(rows), published_table(suite), f"written to {folder / f'suite-{stem}.json'}"]
+    return "\n".join(line for line in lines if line)
 
 
 def table(rows: Sequence[EvaluationRow]) -> str:
     """Formats the rows as a plain-text table, without the scores of single channels, keys and classes."""
-    heads = ["inputs", "target", "metric", "better", "value", "constant"]
-    numbers = lambda r: [short_number(x) for x in (r.value, r.constant)]  # noqa: E731
+    heads = ["inputs", "target", "metric", "better", "value", "95%", "constant"]
+    numbers = lambda r: [short_number(r.value), span(r), short_number(r.constant)]  # noqa: E731
     return text_table(
         heads, [[" + ".join(r.inputs), r.target, r.metric, r.better, *numbers(r)] for r in rows if not r.part]
     )

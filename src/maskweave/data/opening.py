@@ -11,6 +11,7 @@
 | class folders | `ROOT/CLASS/NAME.png`, if labels are wanted | `ClassFolders` |
 | pictures | picture files in any folders | `Pictures` |
 | COCO | a `.json` file, or `ROOT/annotations/*.json` | `Coco` |
+| published data set | `layout: NAME SPLIT PATH` | that of its layout (`layouts/`) |
 | named source | `scenes`, or `python: package.module:function` | the source that this code returns (`named.py`) |
 
 The contents of a folder decide, not its name: `ROOT/normal` with pictures is a class, even if a modality is called `normal`.
@@ -29,6 +30,7 @@ from maskweave.data.coco import Coco, coco_files
 from maskweave.data.csv_table import ENDINGS as CSV_ENDINGS
 from maskweave.data.csv_table import CsvTable
 from maskweave.data.labeled import ClassFolders
+from maskweave.data.layouts.base import open_layout, parse_place
 from maskweave.data.lerobot import LeRobot, is_lerobot
 from maskweave.data.mirror import local_place
 from maskweave.data.named import PREFIX, find_source, is_named, source_names
@@ -104,12 +106,15 @@ def open_data(
     if names is not None:  # masks and weights are read with the values that they are for
         others = [other for n in names for other in catalog[catalog[n].reads].depends_on]
         names = list(dict.fromkeys([*names, *(other for other in others if other in catalog)]))
-    named = find_source(place)
+    layout, named = parse_place(place), find_source(place)
     if seed is not None and not (named and named.endless):
         raise MaskweaveError(
             f"{place} is a fixed data set and takes no seed; only endless sources such as scenes do; remove the seed"
         )
-    if named is not None:
+    if layout is not None:
+        reads = [catalog[n].reads for n in names] if names is not None else [n for n in fields or () if n in catalog]
+        source = open_layout(layout, catalog, reads, fields or {})
+    elif named is not None:
         wanted = (
             [n for n, m in catalog.items() if named.gives(m)] if names is None else [catalog[n].reads for n in names]
         )
@@ -183,6 +188,8 @@ def absolute(place: str) -> str:
     """Returns `place` as an absolute path; URLs are kept, and named sources in a normalized spelling."""
     if is_remote(place):
         return place
+    if layout := parse_place(place):
+        return str(layout)
     if not is_named(place):
         return str(Path(place).resolve())
     return f"{PREFIX} {place.removeprefix(PREFIX).strip()}" if place.startswith(PREFIX) else place

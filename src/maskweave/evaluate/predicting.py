@@ -8,6 +8,10 @@ from typing import Any
 from maskweave.errors import BadSample
 from maskweave.generate.bundle import Bundle
 from maskweave.generate.engine import bulk_precision
+from maskweave.generate.request import Options, twin
+from maskweave.generate.untrained import untrained
+from maskweave.masking.paths import TrainedPaths
+from maskweave.modality.catalogs import Catalog
 from maskweave.training.recipe import EvaluationRequest
 
 Samples = list[dict[str, Any]]
@@ -28,7 +32,9 @@ def scored_outcomes(
         seed: of the first sample; the others have the next ones.
     """
     given = [given_inputs(bundle, s, request.inputs) for s in samples]
-    predicted = predict(bundle, given, request.targets, seed, advance, request.via, whole=not request.read)
+    predicted = predict(bundle, given, request.targets, seed, advance, request.via, not request.read, request.ensemble)
+    if request.truth:  # of another entry, which the tokenizer does not know
+        return [(name, Outcome([p[name] for p in predicted], [])) for name in request.targets]
     truth = {name: [s.get(bundle.catalog[name].reads) for s in samples] for name in request.targets}
     bound = {name: reconstructed(bundle, name, truth[name]) for name in request.targets}
     if not request.read:
@@ -47,20 +53,44 @@ def predict(
     advance: Any,
     via: Sequence[str] = (),
     whole: bool = True,
+    ensemble: int = 1,
 ) -> Samples:
     """Predicts each target from the inputs and the generated `via` modalities; the same seed gives all targets of a sample the same `via`.
 
     Args:
         whole: return distributions instead of values where there are any.
+        ensemble: number of predictions of each sample that are merged.
     """
     results: Samples = [{} for _ in inputs]
     seeds = range(seed, seed + len(inputs))
     for target in targets if inputs else ():
-        results_of = bundle.generate_batch(inputs, [*via, target], seeds=seeds, precision=bulk_precision(bundle.device))
+        chain = [*via, target]
+        # `untrained_requests` tells.
+        options: Options = {"precision": bulk_precision(bundle.device), "on_untrained": "ignore"}
+        if ensemble > 1:
+            results_of = [
+                bundle.ensemble(one, chain, samples=ensemble, seed=number, **options)
+                for one, number in zip(inputs, seeds, strict=True)
+            ]
+        else:
+            results_of = bundle.generate_batch(inputs, chain, seeds=seeds, **options)
         for values, result in zip(results, results_of, strict=True):
             values[target] = result.prediction(target) if whole else result[target]
         advance(len(inputs))
     return results
+
+
+def untrained_requests(
+    paths: TrainedPaths | None, catalog: Catalog, requests: Sequence[EvaluationRequest]
+) -> list[str]:
+    """Returns a sentence for each path of some requests that was never or hardly trained."""
+    found = []
+    for request in requests:
+        for target in request.targets:
+            found += untrained(paths, request.inputs, [twin(catalog, n) for n in (*request.via, target)], chain=True)
+        read_from = [catalog[name].reads for name in request.targets]
+        found += [s for name in request.read for s in untrained(paths, read_from, [twin(catalog, name)], chain=True)]
+    return list(dict.fromkeys(found))
 
 
 def that_have(bundle: Bundle, samples: Samples, names: Sequence[str]) -> Samples:

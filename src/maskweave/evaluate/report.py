@@ -5,6 +5,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from maskweave.evaluate.predicting import untrained_requests
 from maskweave.evaluate.run import contact_sheets, held_out_samples, read_recipe, shown_requests
 from maskweave.files import read_json
 from maskweave.generate.bundle import Bundle, load
@@ -75,6 +76,7 @@ def advice(folder: Path) -> list[str]:
     """Returns what the scores and metrics of a finished run say about what to do next."""
     recipe = read_recipe(folder)
     catalog = load_saved_catalog(folder)
+    paths = recipe.family.trained_paths(recipe.model, catalog) if recipe.evaluate.requests else None
     networks = [m for m in catalog.values() if m.kind == "grid" and m.tokenizer is not None]
     return advise(
         folder,
@@ -82,6 +84,7 @@ def advice(folder: Path) -> list[str]:
             codes={m.name: m.tokenizer.quantizer.entries for m in networks if m.tokenizer is not None},
             grids={m.name: (m.tokens, m.decoding.steps) for m in catalog.values() if m.kind == "grid"},
             target_tokens=recipe.family.target_tokens(recipe.model),
+            untrained=untrained_requests(paths, catalog, recipe.evaluate.requests),
         ),
     )
 

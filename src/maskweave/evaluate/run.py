@@ -6,8 +6,9 @@ so the scores do not depend on the number of processes.
 
 import functools
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,25 +24,32 @@ from maskweave.data.reading import read
 from maskweave.data.source import text_labels_of
 from maskweave.data.weights import scaled_weights_of
 from maskweave.errors import MaskweaveError
-from maskweave.evaluate.predicting import Samples, given_inputs, predict, scored_outcomes, that_have
+from maskweave.evaluate.predicting import Samples, given_inputs, predict, scored_outcomes, that_have, untrained_requests
+from maskweave.evaluate.references import NAMES, Reference, simple_references
+from maskweave.evaluate.sets import SetFeatures, set_scores
 from maskweave.files import short_name, write_json
 from maskweave.generate.bundle import Bundle
+from maskweave.modality.catalogs import Catalog
 from maskweave.modality.entry import Modality
 from maskweave.progress import progress
 from maskweave.report.sheets import sheet_for
-from maskweave.report.tables import short_number, text_table
+from maskweave.report.tables import best_reference, short_number, text_table
 from maskweave.training.gathering import gather
-from maskweave.training.recipe import EvaluationRequest, Recipe
+from maskweave.training.recipe import EvaluationRequest, Recipe, SetScore
 from maskweave.training.run_folder import read_run_recipe
 from maskweave.training.sources import held_out_seed, open_source
+from maskweave.values.base import TextLabels
+from maskweave.values.bootstrap import UNKNOWN, metric_intervals, replicated
 from maskweave.values.metrics import Metric, Weights
 
 CONSTANT_SAMPLES = 500
 """Number of training samples that the constants are fitted to."""
 CHUNK = 64
 """Samples that are predicted together, in one process."""
-COMPARED = ("model", "constant", "bound")
-"""What is scored: predictions, the best constant, and reconstructions."""
+COMPARED = ("model", "constant", "bound", *NAMES)
+"""What is scored: predictions, the best constant, reconstructions, and simple references."""
+REPLICATES, SETS = "replicates", "sets"
+"""Stand for the statistics of the predictions in each replicate of the bootstrap, and for features."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +72,11 @@ class EvaluationRow:
     """Seed of the held-out samples if they are synthetic, such as scenes; otherwise the seed of sampling."""
     part: bool = False
     """Whether this is the score of a single channel, key or class, following the score of all together."""
+    low: float = math.nan
+    high: float = math.nan
+    """Ends of the 95% interval of `value`, by bootstrap over the samples (`maskweave.values.bootstrap`)."""
+    references: dict[str, float] = field(default_factory=dict)
+    """Scores of simple predictions, by name (`maskweave.evaluate.references`)."""
 
 
 def read_recipe(folder: Path) -> Recipe:
@@ -86,12 +99,20 @@ class _Job(NamedTuple):
 
 
 @check_arguments
-def evaluate(bundle: Bundle, folder: Path, *, scenes_seed: int | None = None, samples: int = 0) -> list[EvaluationRow]:
+def evaluate(
+    bundle: Bundle,
+    folder: Path,
+    *,
+    scenes_seed: int | None = None,
+    samples: int = 0,
+    features: Callable[[Samples], np.ndarray] | None = None,
+) -> list[EvaluationRow]:
     """Evaluates a run by its recipe's requests, and writes `folder/evaluation.json`. Of launched processes, only the first one returns rows.
 
     Args:
         scenes_seed: seed of other scenes than the recipe's held-out ones; also for any other endless source.
         samples: number of samples; 0: the recipe's.
+        features: maps samples with one modality to features (S, D) for `evaluate.sets`; by default the model's own, pooled.
 
     Raises:
         MaskweaveError: the folder is not a run, its recipe has no requests, or no held-out sample can be read.
@@ -104,80 +125,171 @@ def evaluate(bundle: Bundle, folder: Path, *, scenes_seed: int | None = None, sa
         )
     samples = samples or recipe.evaluate.samples
     source = open_source(recipe, bundle.catalog, "validation", scenes_seed, samples)
-    held_out = _samples(source, samples, "held-out samples")
-    training = _samples(
+    held_out = usable_samples(source, samples, "held-out samples")
+    training = usable_samples(
         open_source(recipe, bundle.catalog, "train", samples=CONSTANT_SAMPLES), CONSTANT_SAMPLES, "constants"
     )
     parse = text_labels_of(source)  # for captions of scenes, the objects that they mention
     made_with = held_out_seed(recipe) if scenes_seed is None else scenes_seed
     seed = recipe.evaluate.seed if made_with is None else made_with
+    settings = recipe.evaluate
+    data = ScoredData(
+        bundle.catalog, held_out, training, parse, settings.seed, seed, settings.references, settings.sets
+    )
+    rows = score_requests(bundle, requests, data, features)
+    if not ranks.rank():
+        write_rows(rows, folder / "evaluation.json")
+    return rows
+
+
+@dataclass(frozen=True)
+class ScoredData:
+    """The samples that requests are scored on."""
+
+    catalog: Catalog
+    """Entries of the values that are compared; those of the bundle, and others that requests name as `truth`."""
+    held_out: Samples
+    training: Samples
+    """Samples that constants and simple references are fitted to."""
+    parse: TextLabels | None = None
+    """Labels of a text."""
+    seed: int = 0
+    """Seed of the sampling."""
+    made_with: int = 0
+    """Seed that the rows tell."""
+    references: bool = False
+    """Fit simple references, too."""
+    sets: Sequence[SetScore] = ()
+
+
+def score_requests(
+    bundle: Bundle,
+    requests: Sequence[EvaluationRequest],
+    data: ScoredData,
+    features: Callable[[Samples], np.ndarray] | None = None,
+) -> list[EvaluationRow]:
+    """Returns the rows of some requests; of launched processes, only the first one does. `features` as for `evaluate`."""
+    if not ranks.rank():
+        for sentence in untrained_requests(bundle.trained_paths, bundle.catalog, requests):
+            print(f"warning: {sentence}", file=sys.stderr)
     references = {
-        name: _References.of(bundle, name, training, parse)
-        for name in dict.fromkeys(name for request in requests for name in request.read or request.targets)
+        (number, name): _References.of(bundle, request, name, data)
+        for number, request in enumerate(requests)
+        for name in request.read or request.targets
     }
-    complete = [that_have(bundle, held_out, request.inputs) for request in requests]
+    complete = [that_have(bundle, data.held_out, request.inputs) for request in requests]
     jobs = [
         _Job(number, targets, start)
         for number, request in enumerate(requests)
         for targets in ([request.targets] if request.read else [[name] for name in request.targets])
-        for start in range(0, len(complete[number]), CHUNK)
+        for start in starts_of(complete[number])
     ]
-    sums = _sums(bundle, requests, complete, references, jobs[ranks.rank() :: ranks.world()], recipe.evaluate.seed)
+    mine = jobs[ranks.rank() :: ranks.world()]
+    encode = SetFeatures(bundle, features) if data.sets else None
+    sums = _sums(bundle, requests, complete, references, data, mine, encode)
     found = {key: tensor.numpy() for one in gather(bundle.device, None, sums) for key, tensor in one.tensors.items()}
     if ranks.rank():
         return []
     rows: list[EvaluationRow] = []
     for number, request in enumerate(requests):
         for scored in request.read or request.targets:
-            reference = references[scored]
+            reference = references[number, scored]
             counted = sum(s.get(reference.reads) is not None for s in complete[number])
             for metric in reference.metrics:
-                names = [f"{number} {scored} {metric.name} {which}" for which in COMPARED]
-                scores, baseline, bound = (
-                    metric.finished(added(found.get(f"{name} {s}") for s in range(0, len(complete[number]), CHUNK)))
-                    for name in names
-                )
+                starts = starts_of(complete[number])
+                totals = {
+                    which: added(found.get(f"{number} {scored} {metric.name} {which} {start}") for start in starts)
+                    for which in (*COMPARED, REPLICATES)
+                }
+                scores, baseline, bound, *simple = (metric.finished(totals[which]) for which in COMPARED)
+                intervals = metric_intervals(metric, totals[REPLICATES])
                 for name, value in scores.items():
                     label = name if not request.read else f"{name} of the {scored} read from it"
                     target = scored if not request.read else request.targets[0]
                     others = (baseline.get(name, math.nan), bound.get(name, math.nan))
-                    part = name != metric.name
-                    rows.append(
-                        EvaluationRow(request.inputs, target, label, metric.better, value, *others, counted, seed, part)
+                    row = EvaluationRow(
+                        request.inputs, target, label, metric.better, value, *others, counted, data.made_with
                     )
-    write_rows(rows, folder / "evaluation.json")
+                    low, high = intervals.get(name, UNKNOWN)
+                    compared = {n: one[name] for n, one in zip(NAMES, simple, strict=True) if totals[n] is not None}
+                    part = name != metric.name
+                    rows.append(replace(row, part=part, low=low, high=high, references=compared))
+            sets = [
+                found[key] for s in starts_of(complete[number]) if (key := f"{number} {scored} {SETS} {s}") in found
+            ]
+            for one in set_scores(data.sets, np.concatenate(sets, axis=1)) if sets else ():
+                row = EvaluationRow(
+                    request.inputs,
+                    scored,
+                    one.name,
+                    one.better,
+                    one.value,
+                    one.chance,
+                    one.bound,
+                    one.samples,
+                    data.made_with,
+                )
+                rows.append(replace(row, low=one.interval[0], high=one.interval[1]))
     return rows
+
+
+def starts_of(samples: Samples) -> range:
+    """Returns the first sample of each chunk."""
+    return range(0, len(samples), CHUNK)
 
 
 def _sums(
     bundle: Bundle,
     requests: Sequence[EvaluationRequest],
     complete: Sequence[Samples],
-    references: Mapping[str, "_References"],
+    references: Mapping[tuple[int, str], "_References"],
+    data: ScoredData,
     jobs: Sequence[_Job],
-    seed: int,
+    encode: SetFeatures | None,
 ) -> dict[str, torch.Tensor]:
-    """Does some jobs. Returns the summed statistics of their predictions, constants and reconstructions, by request, modality, metric and chunk.
+    """Does some jobs. Returns the summed statistics of what is `COMPARED` and of the replicates, by request, modality, metric and chunk, and features.
 
     Args:
         complete: the samples of each request.
     """
+
+    @functools.cache
+    def simple(number: int, target: str) -> list[Reference]:
+        training = data.training if data.references else []
+        reads = references[number, target].reads
+        return simple_references(data.catalog, bundle.tokenizers, requests[number].inputs, reads, training)
+
     sums: dict[str, torch.Tensor] = {}
     chunks = [complete[job.request][job.start :][:CHUNK] for job in jobs]
     work = sum(len(c) * (len(j.targets) + 2 * len(requests[j.request].read)) for c, j in zip(chunks, jobs, strict=True))
     with progress("evaluate", work) as bar:
         for job, chunk in zip(jobs, chunks, strict=True):
             request = replace(requests[job.request], targets=job.targets)
-            for scored, outcome in scored_outcomes(bundle, request, chunk, seed + job.start, bar.advance):
-                reference = references[scored]
+            for scored, outcome in scored_outcomes(bundle, request, chunk, data.seed + job.start, bar.advance):
+                reference = references[job.request, scored]
                 weights = reference.weights(complete[job.request], job.start)
-                truth = [s.get(reference.reads) for s in chunk]
+                known = [i for i, sample in enumerate(chunk) if sample.get(reference.reads) is not None]
+                truth = [chunk[i][reference.reads] for i in known]
+                if encode is not None and not (request.read or request.truth):
+                    made = encode(
+                        scored, [(outcome.predicted[i], chunk[i][reference.reads], outcome.bound[i]) for i in known]
+                    )
+                    sums |= {f"{job.request} {scored} {SETS} {job.start}": torch.from_numpy(made)}
+                compared = {"model": outcome.predicted, "bound": outcome.bound}
+                for other in () if request.read else simple(job.request, scored):
+                    compared[other.name] = other.predict(chunk)
                 for metric, constant in zip(reference.metrics, reference.constants, strict=True):
-                    constants = None if constant is None else [constant] * len(truth)
-                    for which, values in zip(COMPARED, (outcome.predicted, constants, outcome.bound), strict=True):
-                        total = _total(metric, values, truth, weights)
-                        if total is not None:
-                            sums[f"{job.request} {scored} {metric.name} {which} {job.start}"] = torch.from_numpy(total)
+                    compared["constant"] = [] if constant is None else [constant] * len(chunk)
+                    for which, values in compared.items():
+                        found = [*metric.each([values[i] for i in known] if values else [], truth, weights)]
+                        totals = {which: added(found)}
+                        if which == "model":
+                            numbers = [job.start + i for i in known]
+                            totals[REPLICATES] = replicated([*map(np.asarray, found)], numbers, data.seed)
+                        for name, total in totals.items():
+                            if total is not None:
+                                key = f"{job.request} {scored} {metric.name} {name} {job.start}"
+                                sums[key] = torch.from_numpy(np.asarray(total))
     return sums
 
 
@@ -192,12 +304,13 @@ class _References:
     """The best constant prediction by each metric; None without training values."""
 
     @classmethod
-    def of(cls, bundle: Bundle, scored: str, training: Samples, parse: Any) -> "_References":
-        modality = bundle.catalog[scored]
-        entry = bundle.catalog[modality.reads]
-        trained = [s for s in training if entry.name in s]
+    def of(cls, bundle: Bundle, request: EvaluationRequest, scored: str, data: ScoredData) -> "_References":
+        modality = data.catalog[request.truth] if request.truth else bundle.catalog[scored]
+        entry = data.catalog[modality.reads]
+        trained = [s for s in data.training if entry.name in s]
         weights, seen = scaled_weights_of(trained, entry), [s[entry.name] for s in trained]
-        metrics = modality.scores(parse)
+        named = modality.value.metrics(data.parse)
+        metrics = [named[name] for name in request.metrics] or modality.scores(data.parse)
         return cls(entry, metrics, [metric.best_constant(seen, weights) if seen else None for metric in metrics])
 
     @property
@@ -224,33 +337,26 @@ def write_rows(rows: Sequence[EvaluationRow], path: Path) -> None:
     """Writes rows as JSON; NaN and infinity become null, since JSON has neither."""
 
     def finite(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: finite(one) for key, one in value.items()}
         return None if isinstance(value, float) and not math.isfinite(value) else value
 
     write_json(path, [{key: finite(value) for key, value in asdict(row).items()} for row in rows])
 
 
-def _total(
-    metric: Metric, predictions: Sequence[Any] | None, truth: Sequence[Any], weights: Weights
-) -> np.ndarray | None:
-    """Returns the statistics of the samples whose truth is known; None without predictions or such samples.
-
-    Args:
-        weights: of the known truths.
-    """
-    pairs = [(p, t) for p, t in zip(predictions or (), truth, strict=predictions is not None) if t is not None]
-    total = metric.total([p for p, _ in pairs], [t for _, t in pairs], weights)
-    return None if total is None else np.asarray(total)
-
-
 def held_out_samples(bundle: Bundle, recipe: Recipe, scenes_seed: int | None, samples: int) -> Samples:
-    return _samples(
+    return usable_samples(
         open_source(recipe, bundle.catalog, "validation", scenes_seed, samples), samples, "held-out samples"
     )
 
 
-def _samples(source: Any, count: int, title: str) -> Samples:
-    """Returns the usable samples among a source's first `count`. The others are counted and reported; tokenizing has already checked their number."""
-    samples, skips = [], ErrorBudget(limit=1)
+def usable_samples(source: Any, count: int, title: str, limit: float = 1.0) -> Samples:
+    """Returns the usable samples among a source's first `count`. The others are counted and reported; of a run, tokenizing has already checked their number.
+
+    Raises:
+        MaskweaveError: a larger share than `limit` is unusable, or all are.
+    """
+    samples, skips = [], ErrorBudget(limit)
     with progress(title, min(count, len(source))) as bar:
         for item in read(source, range(min(count, len(source)))):
             if skips.take(item):
@@ -258,6 +364,7 @@ def _samples(source: Any, count: int, title: str) -> Samples:
             bar.advance()
         if skips.summary():
             bar.say(skips.summary())
+    skips.check(finished=True)
     if not samples:
         raise MaskweaveError(f"{title}: no sample could be read; check the recipe's data and the skipped samples above")
     return samples
@@ -307,9 +414,28 @@ def contact_sheets(bundle: Bundle, folder: Path, requests: Sequence[ShownRequest
 
 
 def describe(rows: Sequence[EvaluationRow]) -> str:
-    """Formats the rows as a plain-text table, without the scores of single channels, keys and classes."""
-    heads = ["inputs", "target", "metric", "better", "model", "constant", "tokenizer"]
-    numbers = lambda r: [short_number(x) for x in (r.value, r.constant, r.tokenizer)]  # noqa: E731
+    """Formats the rows as a plain-text table, without the scores of single channels, keys and classes. `simple` is the best simple reference."""
+    heads = ["inputs", "target", "metric", "better", "model", "95%", "constant", "simple", "tokenizer"]
     return text_table(
-        heads, [[" + ".join(r.inputs), r.target, r.metric, r.better, *numbers(r)] for r in rows if not r.part]
+        heads,
+        [
+            [
+                " + ".join(r.inputs),
+                r.target,
+                r.metric,
+                r.better,
+                short_number(r.value),
+                span(r),
+                short_number(r.constant),
+                best_reference(r.references, r.better),
+                short_number(r.tokenizer),
+            ]
+            for r in rows
+            if not r.part
+        ],
     )
+
+
+def span(row: EvaluationRow) -> str:
+    """Returns the interval of a row, or a dash."""
+    return "–" if math.isnan(row.low) else f"{short_number(row.low)} to {short_number(row.high)}"

@@ -27,6 +27,7 @@ from maskweave.data.order import SizedBatches
 from maskweave.data.token_store import TokenData
 from maskweave.errors import MaskweaveError, shown
 from maskweave.families.sheets import Sheet
+from maskweave.masking.paths import TrainedPaths
 from maskweave.modality.catalogs import Catalog
 from maskweave.models.encoder import Encoder
 from maskweave.nn.weights import save_weights, take_tensors
@@ -157,6 +158,10 @@ class Family(ABC, Generic[S, M]):
 
     def trained_without_inputs(self, settings: S) -> bool | None:
         """Whether some training samples had no inputs, so that the model can generate without inputs. None: unknown."""
+        return None
+
+    def trained_paths(self, settings: S, catalog: Catalog) -> TrainedPaths | None:
+        """Returns how often a training sees inputs together with a target. None: unknown."""
         return None
 
     # Weights.

@@ -11,6 +11,7 @@ from maskweave.data.order import SizedBatches
 from maskweave.data.token_store import TokenData
 from maskweave.families.base import WEIGHTS, Family, ModelSettings
 from maskweave.masking.fourm import MaskingConfig, MaskSampler, TokenBatches
+from maskweave.masking.paths import TrainedPaths
 from maskweave.modality.catalogs import Catalog
 from maskweave.models.fourm import FourM, FourMConfig
 from maskweave.models.warm_start import copy_fourm
@@ -74,6 +75,9 @@ class FourMFamily(Family[FourMSettings, FourM]):
 
     def trained_without_inputs(self, settings: FourMSettings) -> bool | None:
         return settings.masking.unconditional > 0
+
+    def trained_paths(self, settings: FourMSettings, catalog: Catalog) -> TrainedPaths | None:
+        return TrainedPaths(catalog, settings.masking)
 
     def empty_model(self, catalog: Catalog, config: FourMConfig) -> FourM:
         return FourM.without_weights(catalog, config)

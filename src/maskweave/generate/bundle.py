@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from numbers import Real
 from pathlib import Path
 from typing import Any, Unpack, cast
@@ -31,7 +32,9 @@ from maskweave.generate.tile_scene import tile_scene
 from maskweave.generate.tiles import OVERLAP as OVERLAP_OF_TILES
 from maskweave.generate.tiles import Tiled
 from maskweave.generate.token_state import token_states
+from maskweave.generate.untrained import check_trained
 from maskweave.hub import PREFIX, folder_of
+from maskweave.masking.paths import TrainedPaths
 from maskweave.modality.catalogs import Catalog
 from maskweave.models.fourm import FourM
 from maskweave.tokenizers.base import Tokenizer
@@ -61,6 +64,9 @@ class Bundle:
         self.model: Any = model.eval()
         self.family: Family[Any, Any] = family_of(model)
         self.unconditional = unconditional
+        self.settings: ModelSettings | None = None
+        """Settings of the training; None if unknown."""
+        self._told: set[str] = set()
         self._engines: dict[tuple[Precision, bool], tuple[object, Engine]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -74,6 +80,16 @@ class Bundle:
     def device(self) -> torch.device:
         device: torch.device = next(self.model.parameters()).device
         return device
+
+    @cached_property
+    def trained_paths(self) -> TrainedPaths | None:
+        """How often the training saw inputs together with a target; None if unknown."""
+        if self.settings is None:
+            return None
+        try:
+            return self.family.trained_paths(self.settings, self.catalog)
+        except MaskweaveError:  # entries of another training; the model can still be used
+            return None
 
     def to(self, device: torch.device | str) -> "Bundle":
         """Moves the model and the tokenizers' networks to a device; returns this bundle.
@@ -115,7 +131,7 @@ class Bundle:
                 input is regenerated completely, unless `edit` limits this to a region. Optional if a schedule is given.
             seed: fixes the result.
             watch: called with the `Session` after every step; if it returns False, the partial result is returned.
-            options: `decoding`, `conditions`, `guide_with_finished`, `chain`, `schedule`, `edit`, `precision`, `compiled`; see `Options`.
+            options: `decoding`, `conditions`, `guide_with_finished`, `chain`, `schedule`, `edit`, `precision`, `compiled`, `on_untrained`; see `Options`.
 
         Returns:
             Values by modality, in their units.
@@ -295,8 +311,17 @@ class Bundle:
     def request(
         self, inputs: Sequence[Sample], targets: Sequence[str] | None, seeds: Sequence[int] | None, options: Options
     ) -> GenerationRequest:
-        """Returns the checked request that `generate` would run, with its inputs read; see `make_request`."""
-        return make_request(self.catalog, self.tokenizers, inputs, targets, seeds, options, self.unconditional)
+        """Returns the checked request that `generate` would run, with its inputs read; see `make_request`. Warns of untrained paths, or refuses them."""
+        request = make_request(self.catalog, self.tokenizers, inputs, targets, seeds, options, self.unconditional)
+        check_trained(
+            self.trained_paths,
+            [list(sample) for sample in request.samples],
+            request.schedule.targets,
+            request.schedule.chain,
+            options.get("on_untrained", "warn"),
+            self._told,
+        )
+        return request
 
     def _session(self, request: GenerationRequest, part: slice, options: Options) -> Session:
         """Returns a session for some samples of a request."""
@@ -344,7 +369,9 @@ def load(
     folder = folder_of(place, wanted, expected, revision)
     catalog, model, tokenizers = load_bundle(folder)
     bundle = Bundle(catalog, tokenizers, model, folder)
-    bundle.unconditional = _unconditional(bundle.family, folder)
+    bundle.settings = _settings(bundle.family, folder)
+    if bundle.settings is not None:
+        bundle.unconditional = bundle.family.trained_without_inputs(bundle.settings)
     return bundle.to(device)
 
 
@@ -361,8 +388,8 @@ def check_usable(device: torch.device | str) -> None:
         ) from None
 
 
-def _unconditional(family: Family[Any, Any], folder: Path) -> bool | None:
-    """Whether a run was also trained on samples without inputs; None if its recipe does not say."""
+def _settings(family: Family[Any, Any], folder: Path) -> ModelSettings | None:
+    """Returns the settings that a run was trained with; None if its recipe does not say."""
     path = folder / "recipe.yaml"
     settings = read_yaml(path).get("model") if path.is_file() else None
     if not isinstance(settings, Mapping):
@@ -371,4 +398,4 @@ def _unconditional(family: Family[Any, Any], folder: Path) -> bool | None:
         model = build(ModelSettings, settings, str(path), "model")
     except MaskweaveError:  # a recipe of another version; the model can still be used
         return None
-    return family.trained_without_inputs(model) if model.family == family.name else None
+    return model if model.family == family.name else None

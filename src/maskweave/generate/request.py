@@ -17,6 +17,7 @@ from maskweave.generate.editing import Region, regions_of
 from maskweave.generate.engine import Precision
 from maskweave.generate.schedule import Schedule, check_schedule, make_schedule
 from maskweave.generate.token_state import Tokens, check_tokens
+from maskweave.generate.untrained import OnUntrained
 from maskweave.modality.catalogs import Catalog
 from maskweave.modality.checks import decoding_problem
 from maskweave.modality.decoding import Decoding
@@ -47,6 +48,8 @@ class Options(TypedDict, total=False):
     """`float32`, or `bf16` for linear layers and attention."""
     compiled: bool
     """Compile the model first; worthwhile on a GPU, for many requests."""
+    on_untrained: OnUntrained
+    """What to do if the training never or hardly saw the inputs together with a target, as far as its recipe tells: `warn` once (the default), `refuse` or `ignore`."""
 
 
 class GenerationRequest(NamedTuple):
@@ -230,9 +233,10 @@ def _check_options(options: Options) -> None:
             raise MaskweaveError(
                 f"condition {shown(name)} is {shown(weight)}; expected a number for the name of an input"
             )
-    precision = options.get("precision", "float32")
-    if not isinstance(precision, str) or precision not in get_args(Precision):
-        raise MaskweaveError(f"precision is {shown(precision)}; expected {' or '.join(get_args(Precision))}")
+    for name, choices in (("precision", get_args(Precision)), ("on_untrained", get_args(OnUntrained))):
+        chosen = options.get(name, choices[0])
+        if not isinstance(chosen, str) or chosen not in choices:
+            raise MaskweaveError(f"{name} is {shown(chosen)}; expected {' or '.join(choices)}")
 
 
 def _are_names(names: Any) -> bool:

@@ -148,12 +148,7 @@ class MaskSampler:
         B = len(next(iter(columns.values())).present)
         rng = SampleRandom.of(rng, B)
         capacity_BM = np.stack([self._capacity(name, columns.get(name), B) for name in self.names], axis=1)
-        mixture_B, fits_B = self._choose(capacity_BM > 0, rng.stream(0))
-        inputs_BM = self._inputs(self.alpha["inputs"][mixture_B], capacity_BM, rng.stream(1))
-        if self.masking.unconditional:
-            inputs_BM[rng.stream(2).random(1)[:, 0] < self.masking.unconditional] = 0
-        targets_BM = self._targets(self.alpha["targets"][mixture_B], capacity_BM, inputs_BM, rng.stream(3))
-        inputs_BM[~fits_B], targets_BM[~fits_B] = 0, 0
+        mixture_B, inputs_BM, targets_BM = self.budgets(capacity_BM, rng)
         self._reserve_sentinels(inputs_BM, targets_BM)
 
         inputs: dict[str, TokenSlice] = {}
@@ -180,6 +175,20 @@ class MaskSampler:
         slots, _ = pack(inputs, self.ids, max(B, self.static), budgets[0], self.static > 0)
         target_slots, labels = pack(targets, self.ids, max(B, self.static), budgets[1], self.static > 0)
         return TokenBatch(slots, rows, target_slots, labels)
+
+    def budgets(self, capacity_BM: np.ndarray, rng: SampleRandom) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Returns the mixture (B,) of each sample, and how many input and target tokens (B, M) it has of each modality.
+
+        Args:
+            capacity_BM: number of tokens that a sample has of each modality.
+        """
+        mixture_B, fits_B = self._choose(capacity_BM > 0, rng.stream(0))
+        inputs_BM = self._inputs(self.alpha["inputs"][mixture_B], capacity_BM, rng.stream(1))
+        if self.masking.unconditional:
+            inputs_BM[rng.stream(2).random(1)[:, 0] < self.masking.unconditional] = 0
+        targets_BM = self._targets(self.alpha["targets"][mixture_B], capacity_BM, inputs_BM, rng.stream(3))
+        inputs_BM[~fits_B], targets_BM[~fits_B] = 0, 0
+        return mixture_B, inputs_BM, targets_BM
 
     def _inputs(self, alpha_BM: np.ndarray, capacity_BM: np.ndarray, rng: SampleRandom) -> np.ndarray:
         """(B, M) input tokens of each modality."""

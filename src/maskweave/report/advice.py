@@ -41,6 +41,8 @@ class RunFacts:
     """Tokens of each grid, and steps in which it is generated."""
     target_tokens: int = 0
     """Most target tokens of a training sample; 0: unknown."""
+    untrained: Sequence[str] = ()
+    """Sentences about requests of the evaluation that were never or hardly trained."""
 
 
 def advise(run: Path, facts: RunFacts) -> list[str]:
@@ -49,7 +51,8 @@ def advise(run: Path, facts: RunFacts) -> list[str]:
     lines = read_metrics(run)
     folders = sorted(p for p in (run / "tokenizers").glob("*") if p.is_dir())
     histories = {path.name: found for path in folders if (found := read_metrics(path))}
-    advice = below_constant(rows, facts) + limited(rows, facts) + one_step(rows, facts)
+    advice = [f"{sentence}: add a mixture to model.masking, or remove the request" for sentence in facts.untrained]
+    advice += below_constant(rows, facts) + below_reference(rows) + limited(rows, facts) + one_step(rows, facts)
     for name, history in histories.items():
         advice += [f"tokenizer {name}: {text}" for text in collapsed(history, facts.codes.get(name, 0))]
     for heading, history in (("", lines), *((f"tokenizer {name}: ", found) for name, found in histories.items())):
@@ -76,6 +79,25 @@ def below_constant(rows: Sequence[Mapping[str, Any]], facts: RunFacts) -> list[s
         else:
             todo = f"its tokenizer is not the limit (reconstruction {tokenizer:.3g}): train longer, or add inputs that tell it"
         texts.append(f"{_named(row)} is {value:.3g}, not better than the best constant ({constant:.3g}): {todo}")
+    return texts
+
+
+def below_reference(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Predictions that a simple method, fitted in seconds, equals; those that are not better than the best constant are told already."""
+    texts = []
+    for row in rows:
+        value, constant = _number(row.get("value")), _number(row.get("constant"))
+        found = row.get("references")
+        if value is None or row.get("better") not in DIRECTIONS or not isinstance(found, dict):
+            continue
+        scores = {str(name): score for name, one in found.items() if (score := _number(one)) is not None}
+        above = {name: score for name, score in scores.items() if not _better(row, value, score)}
+        if not above or (constant is not None and not _better(row, value, constant)):
+            continue
+        name = (max if row["better"] == "higher" else min)(above, key=lambda one: above[one])
+        texts.append(
+            f"{_named(row)} is {value:.3g}, not better than the simple reference {name} ({above[name]:.3g}): train longer or with more data, or use that method"
+        )
     return texts
 
 

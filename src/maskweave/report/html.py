@@ -20,6 +20,7 @@ from maskweave.errors import MaskweaveError
 from maskweave.files import digest, read_json, write_aside
 from maskweave.report.clips import ClipTable, clip_tables
 from maskweave.report.curves import final, loss_curves, modality_curves, tokenizer_curves
+from maskweave.report.tables import best_reference
 from maskweave.training.metrics import read_metrics
 
 MAX_RECIPE_CHARACTERS = 200_000
@@ -133,7 +134,7 @@ def _evaluation(path: Path) -> str:
     body: list[str] = []
     parts: list[dict[str, Any]] = []
     for inputs, members in groups.items():
-        body.append(f'<tr><td class="group" colspan="9">from {html.escape(inputs)}</td></tr>')
+        body.append(f'<tr><td class="group" colspan="11">from {html.escape(inputs)}</td></tr>')
         for row, following in zip(members, [*members[1:], {}], strict=True):
             if row.get("part"):
                 parts.append(row)
@@ -142,12 +143,25 @@ def _evaluation(path: Path) -> str:
             if parts and not following.get("part"):
                 body.append(_parts(parts))
                 parts = []
-    heads = ("target", "metric", "value", "best constant", "tokenizer", "", "constant → tokenizer", "samples", "seed")
-    numeric = {"value", "best constant", "tokenizer", "samples", "seed"}
+    heads = (
+        "target",
+        "metric",
+        "value",
+        "95%",
+        "best constant",
+        "simple",
+        "tokenizer",
+        "",
+        "constant → tokenizer",
+        "samples",
+        "seed",
+    )
+    numeric = {"value", "95%", "best constant", "simple", "tokenizer", "samples", "seed"}
     head = "".join(f"<th{' class=number' if h in numeric else ''}>{h}</th>" for h in heads)
     return (
         "<p class=soft>Each value is compared with the best constant prediction and with the tokenizer's own reconstruction, "
-        "which predictions of its tokens are not expected to exceed. The bar shows how far the value is on the way from constant to tokenizer.</p>"
+        "which predictions of its tokens are not expected to exceed. The bar shows how far the value is on the way from constant to tokenizer. "
+        "95%: the interval by bootstrap over the samples. Simple: the best of some methods that are fitted in seconds.</p>"
         f'<div class="card"><table><thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table></div>'
     )
 
@@ -164,7 +178,7 @@ def _parts(rows: Sequence[Mapping[str, Any]]) -> str:
     )
     head = "<tr><th>part</th><th class=number>value</th><th class=number>best constant</th><th class=number>tokenizer</th></tr>"
     return (
-        f'<tr><td colspan="9"><details><summary>{len(rows)} parts of {html.escape(str(rows[0].get("target", "?")))}</summary>'
+        f'<tr><td colspan="11"><details><summary>{len(rows)} parts of {html.escape(str(rows[0].get("target", "?")))}</summary>'
         f"<table><thead>{head}</thead><tbody>{cells}</tbody></table></details></td></tr>"
     )
 
@@ -181,9 +195,15 @@ def _evaluation_row(row: Mapping[str, Any]) -> str:
             rail = f'<span class="rail" title="{share:.0%}"><i style="width:{share:.0%}"></i></span>'
     metric = str(row.get("metric", "?"))
     label = f"{METRIC_NAMES.get(metric, metric)} {ARROWS.get(goal, f'→ {goal}')}"
+    low, high = _real(row.get("low")), _real(row.get("high"))
+    span = "–" if low is None or high is None else f"{_number(low)} to {_number(high)}"
+    found = row.get("references")
+    scores = {str(name): _real(one) for name, one in (found if isinstance(found, dict) else {}).items()}
+    simple = best_reference({name: one for name, one in scores.items() if one is not None}, goal)
     return (
         f"<tr><td>{html.escape(str(row.get('target', '?')))}</td><td>{html.escape(label)}</td>"
-        f'<td class="number value">{_number(value)}</td><td class="number">{_number(constant)}</td>'
+        f'<td class="number value">{_number(value)}</td><td class="number">{span}</td>'
+        f'<td class="number">{_number(constant)}</td><td class="number">{html.escape(simple)}</td>'
         f'<td class="number">{_number(tokenizer)}</td><td class="mark">{mark}</td><td>{rail}</td>'
         f'<td class="number">{html.escape(str(row.get("samples", "–")))}</td>'
         f'<td class="number">{html.escape(str(row.get("seed", "–")))}</td></tr>'

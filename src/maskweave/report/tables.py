@@ -1,6 +1,7 @@
 """Plain-text tables."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 
 from maskweave.modality.catalogs import Catalog
 from maskweave.modality.entry import Modality
@@ -19,6 +20,15 @@ def text_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def short_number(x: float) -> str:
     """Formats a score with three decimals, or three significant digits of one below 0.1 or from 100,000."""
     return f"{x:.3f}" if 0.1 <= abs(x) < 1e5 or not x else f"{x:.3g}"
+
+
+def best_reference(references: Mapping[str, float], better: str) -> str:
+    """Returns the best of some scores with its name, or a dash. Scores with another ideal than the lowest or highest have no best."""
+    known = {name: score for name, score in references.items() if not math.isnan(score)}
+    if better not in ("lower", "higher") or not known:
+        return "–"
+    name = (min if better == "lower" else max)(known, key=lambda one: known[one])
+    return f"{short_number(known[name])} ({name})"
 
 
 def modality_table(catalog: Catalog) -> str:

@@ -1,7 +1,11 @@
-"""Recall at k: how often a query finds the sample that it was taken from, next to chance."""
+"""Recall at k: how often a query finds the sample that it was taken from, next to chance; and nDCG, which counts how far up it is.
+
+With one sample to be found, the normalized discounted cumulative gain at k is 1 / log2(1 + rank) if the rank is at most k, and 0 otherwise
+(https://doi.org/10.1145/582415.582418). Intervals: `maskweave.values.bootstrap`, over the queries.
+"""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -13,6 +17,7 @@ from maskweave.report.tables import text_table
 from maskweave.retrieve.features import BATCH
 from maskweave.retrieve.index import Index
 from maskweave.retrieve.indexing import given
+from maskweave.values.bootstrap import Interval, bootstrap
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,11 @@ class Recall:
     """Median rank of the own sample, from 1; (vectors + 1) / 2 by chance."""
     queries: int
     vectors: int
+    intervals: dict[int, Interval] = field(default_factory=dict)
+    """95% interval of each of `at`."""
+    ndcg: dict[int, float] = field(default_factory=dict)
+    """Mean nDCG at k."""
+    ndcg_chance: dict[int, float] = field(default_factory=dict)
 
 
 def recall(
@@ -79,13 +89,29 @@ def recall(
         float(np.median(rank)),
         len(rank),
         len(vectors),
+        {k: bootstrap(lambda some, k=k: float((rank[some] <= k).mean()), len(rank)) for k in ks},  # type: ignore[misc]
+        {k: float(ndcg(rank, k).mean()) for k in ks},
+        {k: float(ndcg(np.arange(1, len(vectors) + 1), k).mean()) for k in ks},
     )
+
+
+def ndcg(ranks: np.ndarray, k: int) -> np.ndarray:
+    """Returns the nDCG at k of queries whose only relevant vector has these ranks, from 1."""
+    return np.where(ranks <= k, 1 / np.log2(1 + ranks), 0.0)
 
 
 def describe(rows: Sequence[Recall]) -> str:
     """Returns the rows as a plain-text table."""
     ks = sorted({k for row in rows for k in row.at})
-    heads = ["query", "view", "feature_modality", *(f"R@{k} (chance)" for k in ks), "median rank", "of"]
+    heads = [
+        "query",
+        "view",
+        "feature_modality",
+        *(f"R@{k} (chance)" for k in ks),
+        f"nDCG@{ks[-1]}",
+        "median rank",
+        "of",
+    ]
     return text_table(
         heads,
         [
@@ -94,6 +120,7 @@ def describe(rows: Sequence[Recall]) -> str:
                 row.view,
                 row.feature_modality or "pooled",
                 *(f"{row.at[k]:.3f} ({row.chance[k]:.3f})" for k in ks),
+                f"{row.ndcg[max(row.ndcg)]:.3f}" if row.ndcg else "–",
                 f"{row.median_rank:g}",
                 str(row.vectors),
             ]

@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from maskweave import limits
 from maskweave.arguments import check_arguments, check_path
@@ -54,6 +54,15 @@ class EvaluationRequest:
     """Modalities that are generated first, in this order, and added to the inputs (chained generation); not scored."""
     read: list[str] = field(default_factory=list)
     """Modalities that the same model then predicts from the generated targets; they are scored instead of the targets."""
+    metrics: list[str] = field(default_factory=list)
+    """Scores, by their names in entries; empty: those of the entry of what is scored."""
+    truth: str = ""
+    """Modality whose values the only target is compared with, of the same shape, and whose metrics are used; empty: the target's own."""
+    ensemble: int = 1
+    """Number of predictions of each sample that are merged, as `Bundle.ensemble` does."""
+
+
+SetScore = Literal["frechet", "kernel", "similarity", "identification"]
 
 
 @dataclass(frozen=True)
@@ -64,6 +73,12 @@ class EvaluateSettings:
     """Number of held-out samples."""
     seed: int = 0
     """Seed of the sampling."""
+    references: bool = True
+    """Compare with simple predictions, too: ridge, logistic regression and nearest neighbors, fitted to training samples in seconds."""
+    sets: list[SetScore] = field(default_factory=list)
+    """Scores of the generated values as a set, in the space of the model's own features, or of those that `maskweave evaluate --features` names: `frechet` and
+    `kernel` distance from the truths (FID, KID), `similarity`, the mean cosine with their own truths, and `identification`, the share of values that are nearer
+    to their own truth than to all others."""
     requests: list[EvaluationRequest] = field(default_factory=list)
     """Requests to score; none: no evaluation."""
     sheets: list[EvaluationRequest] = field(default_factory=list)
@@ -228,7 +243,7 @@ def check_recipe(recipe: Recipe, where: str) -> None:
     unconditional = recipe.family.trained_without_inputs(recipe.model)
     for key in ("requests", "sheets"):
         for i, request in enumerate(getattr(recipe.evaluate, key)):
-            _check_request(request, catalog, unconditional, f"{where}: evaluate.{key}.{i}")
+            check_evaluation(request, catalog, unconditional, f"{where}: evaluate.{key}.{i}")
     if recipe.seed < 0 or recipe.evaluate.seed < 0:
         raise MaskweaveError(
             f"{where}: seed and evaluate.seed must be 0 or more, found {recipe.seed} and {recipe.evaluate.seed}"
@@ -246,7 +261,7 @@ def check_recipe(recipe: Recipe, where: str) -> None:
         )
 
 
-def _check_request(request: EvaluationRequest, catalog: Catalog, unconditional: bool | None, where: str) -> None:
+def check_evaluation(request: EvaluationRequest, catalog: Catalog, unconditional: bool | None, where: str) -> None:
     """Refuses a request that generation would refuse.
 
     Args:
@@ -269,6 +284,16 @@ def _check_request(request: EvaluationRequest, catalog: Catalog, unconditional: 
             raise MaskweaveError(f"{where}.{key} has {twice[0]!r} twice; give each modality once")
     if both := [name for name in request.targets if name in request.via]:
         raise MaskweaveError(f"{where}: {both[0]!r} is both in via and in targets; remove it from one of them")
+    if not 1 <= request.ensemble <= limits.ENSEMBLE:
+        raise MaskweaveError(f"{where}.ensemble must be from 1 to {limits.ENSEMBLE}, found {request.ensemble}")
+    if request.truth and (len(request.targets) != 1 or request.read):
+        raise MaskweaveError(f"{where}.truth is for one target without read; remove it, or divide the request")
+    for name in [request.truth] if request.truth else request.read or request.targets:
+        known = catalog[name].value.metrics()
+        if unknown := [metric for metric in request.metrics if metric not in known]:
+            raise MaskweaveError(
+                f"{where}.metrics: {name!r} has no metric {shown(unknown[0])}; it has {', '.join(known) or 'none'}"
+            )
     if not request.inputs and unconditional is False:
         raise MaskweaveError(
             f"{where}.inputs is empty, but the model is always trained with inputs; give at least one, or set model.masking.unconditional above 0"

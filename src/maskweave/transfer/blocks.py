@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from maskweave.transfer.ridge import Filled, feature_scale, known_variance, some_numbers, usable_folds
+from maskweave.nn.ridge import Filled, feature_scale, known_variance, some_numbers, usable_folds
 
 SHARES = (0.0, 0.3, 1.0)
 """Scales of a block relative to the others that are tried."""

@@ -19,9 +19,9 @@ from maskweave.errors import BadSample, LackingSample, MaskweaveError
 from maskweave.limits import limited_to, limits_in_force
 from maskweave.masking.inputs import TransferBatch, raw_inputs, read_inputs
 from maskweave.modality.catalogs import Catalog
+from maskweave.nn.ridge import FOLDS
 from maskweave.tokenizers.base import Tokenizer
 from maskweave.transfer.recipe import TransferData
-from maskweave.transfer.ridge import FOLDS
 from maskweave.transfer.target import Target, make_target, target_tensor
 
 TUNED_ON = 0.2

@@ -19,6 +19,7 @@ from maskweave.masking.inputs import TransferBatch
 from maskweave.models.encoder import Encoded
 from maskweave.models.heads import DenseHead
 from maskweave.models.sample_heads import LEVELS, NumberHead, PooledHead, average_for_unknown
+from maskweave.nn.ridge import Ridge, feature_scale
 from maskweave.objectives.regression import bin_of
 from maskweave.objectives.transfer import TransferObjective
 from maskweave.ranks import WHOLE, JobPart, own_part, rank
@@ -29,7 +30,6 @@ from maskweave.transfer.blocks import block_scales
 from maskweave.transfer.data import Examples, TransferBatches
 from maskweave.transfer.encoding import encoded_for_head
 from maskweave.transfer.probe import MOST_WORK, Labeled, LinearProbe
-from maskweave.transfer.ridge import Ridge, feature_scale
 from maskweave.transfer.task import raw_names
 
 MOST_SAMPLES = 2000

@@ -23,11 +23,12 @@ from maskweave.generate.features import EncodedBatch, FeatureExtractor
 from maskweave.masking.inputs import raw_inputs
 from maskweave.models.raw_features import raw_blocks
 from maskweave.models.sample_heads import average_for_unknown
+from maskweave.nn.logistic import fit_logistic
+from maskweave.nn.ridge import Ridge, feature_scale
 from maskweave.transfer.blocks import block_scales
 from maskweave.transfer.data import TUNED_ON, Examples, Parts
 from maskweave.transfer.features import NUMBERS, gathered_features
-from maskweave.transfer.ridge import Ridge, feature_scale
-from maskweave.transfer.scoring import Scored, score_values
+from maskweave.transfer.scoring import Scored, score_right, score_values
 from maskweave.transfer.shares import differing_shares
 from maskweave.transfer.target import Target, target_tensor
 from maskweave.transfer.task import raw_features, readable_raw
@@ -38,10 +39,6 @@ NEAREST, LINEAR = f"{NEIGHBORS}-nearest-neighbor", "linear-probe"
 """Names of the probes."""
 WEIGHT_DECAYS = tuple(10.0**e for e in range(-4, 1))
 """Weight decays that the linear probe tries."""
-MOST_STEPS = 500
-TOLERANCE = 1e-12
-"""The solver stops when the loss changes by less than this, or when no gradient exceeds L-BFGS's 1e-7. At 1e-8, the weights for the weakest decays ended
-up to 0.004 from the optimum and differed between processors."""
 CHUNK = 1024
 CROSS_VALIDATED = 2000
 """Most samples for which the weight decay is chosen in cross-validation."""
@@ -172,24 +169,8 @@ class LinearProbe:
         else:
             weight = torch.where(scale_D > 0, start.weight.double() / scale_D, 0)
         bias = torch.zeros(num_classes, dtype=torch.float64) if start is None else start.bias.double()
-        solved = [weight.requires_grad_(), bias.requires_grad_()]
-        solver = torch.optim.LBFGS(
-            solved, max_iter=MOST_STEPS, line_search_fn="strong_wolfe", tolerance_change=TOLERANCE
-        )
-
-        def closure() -> Tensor:
-            solver.zero_grad()
-            logits_SK = F.linear(x_SD, weight, bias)
-            if train.are_tags:
-                loss = F.binary_cross_entropy_with_logits(logits_SK, train.labels.double(), reduction="sum") / len(x_SD)
-            else:
-                loss = F.cross_entropy(logits_SK, train.labels)
-            loss = loss + weight_decay / 2 * weight.square().sum()
-            loss.backward()
-            return loss
-
-        solver.step(closure)
-        return cls(mean, std, (weight.detach() * scale_D).float(), bias.detach().float(), weight_decay)
+        weight, bias = fit_logistic(x_SD, train.labels, weight, bias, weight_decay)
+        return cls(mean, std, (weight * scale_D).float(), bias.float(), weight_decay)
 
     @classmethod
     def tuned(
@@ -288,7 +269,7 @@ def probe_rows(names: list[str], examples: Parts, train: Labeled, held_out: Labe
         commonest = int(torch.bincount(train.labels).argmax())
         constant = float(np.mean(held_out.labels.numpy() == commonest))
         scored = {
-            name: [Scored("accuracy", "higher", share_right(scores, held_out.labels), constant)]
+            name: [score_right("accuracy", scores.argmax(dim=1) == held_out.labels, constant)]
             for name, scores in {NEAREST: votes, LINEAR: linear(held_out.features)}.items()
         }
     return _rows(names, target, scored, len(held_out.labels), seed)
@@ -300,7 +281,7 @@ def _rows(
     """The scores of each probe as rows, without those of single channels and classes."""
     return [
         EvaluationRow(
-            names, target.name, f"{name} {s.metric}", s.better, s.value, s.constant, math.nan, samples, seed
+            names, target.name, f"{name} {s.metric}", s.better, s.value, s.constant, math.nan, samples, seed, False, *s.interval
         )
         for name, scores in scored.items()
         for s in scores

@@ -4,7 +4,7 @@ import contextlib
 import io
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,6 +25,7 @@ from maskweave.transfer.data import Examples
 from maskweave.transfer.features import NUMBERS, check_skips, in_order
 from maskweave.transfer.shares import weighted_answers
 from maskweave.transfer.target import Target
+from maskweave.values.bootstrap import UNKNOWN, Interval, bootstrap, metric_intervals, replicated
 from maskweave.values.metrics import Metric, Weights
 from maskweave.values.weights import Weighting
 
@@ -38,11 +39,15 @@ class Scored(NamedTuple):
     constant: float
     part: bool = False
     """Whether it is the score of a single channel, key or class."""
+    interval: Interval = UNKNOWN
+    """95%, by bootstrap over the samples."""
 
 
 BATCH = 64
 CONSTANT_SAMPLES = 500
 """Training examples that the best constants are fitted to."""
+SEED = 0
+"""Of the bootstrap."""
 
 
 class _Chunk(NamedTuple):
@@ -89,7 +94,7 @@ def score_transfer(
     else:
         scores = _value_scores(target.scores(), chunks, device, seen, seen_weights, held_out.weighted)
     return [
-        EvaluationRow(names, target.name, *score[:4], math.nan, int(counted), seed, score.part)
+        EvaluationRow(names, target.name, *score[:4], math.nan, int(counted), seed, score.part, *score.interval)
         for score in scores
         if not (math.isnan(score.value) and math.isfinite(score.constant))  # it needs distributions, and there are none
     ]
@@ -155,22 +160,35 @@ def _value_scores(
         weights = None if scale is None else [scale(raw) for raw in chunk.raw_weights or []]
         for number, (metric, constant) in enumerate(zip(metrics, constants, strict=True)):
             for which, answers in {"value": chunk.found, "constant": [constant] * len(chunk.truth)}.items():
-                total = metric.total(answers, chunk.truth, weights)
-                sums[f"{chunk.start:015d} {number} {which}"] = torch.from_numpy(np.asarray(total))
+                statistics = [np.asarray(one) for one in metric.each(answers, chunk.truth, weights)]
+                totals = {which: added(statistics)}
+                if which == "value":
+                    totals["replicates"] = replicated(statistics, chunk.numbers, SEED)
+                for name, total in totals.items():
+                    if total is not None:
+                        sums[f"{chunk.start:015d} {number} {name}"] = torch.from_numpy(np.asarray(total))
     gathered = gather(device, None, sums)
     if not gathered:
         return []
     found = {key: tensor.numpy() for one in gathered for key, tensor in one.tensors.items()}
     rows = []
     for number, metric in enumerate(metrics):
-        scores, constant = (
-            metric.finished(added(found[key] for key in sorted(found) if key.endswith(f" {number} {which}")))
-            for which in ("value", "constant")
+        value, best, replicates = (
+            added(found[key] for key in sorted(found) if key.endswith(f" {number} {which}"))
+            for which in ("value", "constant", "replicates")
         )
-        rows += [
-            Scored(name, metric.better, value, constant[name], name != metric.name) for name, value in scores.items()
-        ]
+        rows += _with_intervals(metric, metric.finished(value), metric.finished(best), replicates)
     return rows
+
+
+def _with_intervals(
+    metric: Metric, scores: Mapping[str, float], constant: Mapping[str, float], replicates: np.ndarray | None
+) -> list[Scored]:
+    intervals = metric_intervals(metric, replicates)
+    return [
+        Scored(name, metric.better, value, constant[name], name != metric.name, intervals.get(name, UNKNOWN))
+        for name, value in scores.items()
+    ]
 
 
 def _weighting(chunks: Sequence[_Chunk], device: torch.device, weighted: Modality | None) -> Weighting | None:
@@ -203,11 +221,17 @@ def score_values(
     rows = []
     for metric in metrics:
         constant = metric.scores([metric.best_constant(seen, seen_weights)] * len(truth), truth, weights)
-        scores = metric.scores(found, truth, weights)
-        rows += [
-            Scored(name, metric.better, value, constant[name], name != metric.name) for name, value in scores.items()
-        ]
+        statistics = [np.asarray(one) for one in metric.each(found, truth, weights)]
+        replicates = replicated(statistics, range(len(statistics)), SEED)
+        rows += _with_intervals(metric, metric.finished(added(statistics)), constant, replicates)
     return rows
+
+
+def score_right(name: str, right_S: torch.Tensor, constant: float) -> Scored:
+    """Returns the share of right answers, bool (S,)."""
+    right = right_S.float().numpy()
+    interval = bootstrap(lambda some: float(right[some].mean()), len(right), SEED)
+    return Scored(name, "higher", right_S.float().mean().item(), constant, interval=interval)
 
 
 def _class_scores(target: Target, found_S: torch.Tensor, truth_S: torch.Tensor, seen: Sequence[int]) -> list[Scored]:
@@ -227,9 +251,9 @@ def _accuracies(logits_SK: torch.Tensor, truth_S: torch.Tensor, seen: Sequence[i
     for k in (1, 5):
         if k < logits_SK.shape[1]:
             best = logits_SK.topk(k, dim=-1).indices
-            right = (best == truth_S[:, None]).any(dim=-1).float().mean().item()
+            right_S = (best == truth_S[:, None]).any(dim=-1)
             constant = float(np.mean([label in common[:k] for label in truth_S.tolist()]))
-            rows.append(Scored("accuracy" if k == 1 else "top-5 accuracy", "higher", right, constant))
+            rows.append(score_right("accuracy" if k == 1 else "top-5 accuracy", right_S, constant))
     return rows
 
 

@@ -1,9 +1,13 @@
-"""Suites: named tables of probes and of outlier detection. Each is a YAML file in `suites/`, or one of your own."""
+"""Suites: named tables of requests, probes and outlier detection. Each is a YAML file in `suites/`, or one of your own.
+
+A suite of a paper's table also holds its protocol and its published figures.
+"""
 
 import os
+import re
 import zlib
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,24 +15,33 @@ import numpy as np
 import torch
 
 from maskweave.arguments import check_arguments
-from maskweave.config import build
-from maskweave.data.source import Source
+from maskweave.config import build, plain
+from maskweave.data.named import is_endless
+from maskweave.data.opening import open_data, reading_options
+from maskweave.data.source import Source, text_labels_of
 from maskweave.errors import MaskweaveError, shown
-from maskweave.evaluate.run import EvaluationRow, write_rows
-from maskweave.files import read_yaml
+from maskweave.evaluate.run import EvaluationRow, ScoredData, score_requests, usable_samples, write_rows
+from maskweave.files import read_yaml, write_yaml
 from maskweave.generate.bundle import Bundle
 from maskweave.generate.engine import bulk_precision
 from maskweave.generate.features import EncodedBatch
 from maskweave.modality.catalogs import Catalog
+from maskweave.modality.entry import Modality
 from maskweave.ranks import rank
+from maskweave.report.tables import short_number, text_table
+from maskweave.training.launch import barrier
 from maskweave.training.learned_scaling import with_learned_of
+from maskweave.training.recipe import EvaluationRequest, check_evaluation
 from maskweave.transfer.data import Parts, open_examples
 from maskweave.transfer.features import gathered_features
 from maskweave.transfer.outliers import area_under_curve, outlier_scores
 from maskweave.transfer.probe import labeled_features, probe
-from maskweave.transfer.recipe import TransferData
+from maskweave.transfer.recipe import TransferData, TransferRecipe
+from maskweave.transfer.run import run_transfer
 
 FOLDER = Path(__file__).parent / "suites"
+PATH = "PATH"
+"""Stands for the folder of the data."""
 
 
 @dataclass(frozen=True)
@@ -50,15 +63,87 @@ class Outliers(Probe):
 
 
 @dataclass(frozen=True)
+class Truth:
+    """Values that predictions are compared with, whose entry is that of a modality with some changes."""
+
+    like: str
+    """The modality."""
+    value: dict[str, Any] = field(default_factory=dict)
+    """Settings of its values that differ; null removes one."""
+
+
+@dataclass(frozen=True)
+class PublishedFigures:
+    """Figures of a paper, and our own."""
+
+    paper: str
+    """With table."""
+    score: str
+    """What the figures are, with unit."""
+    figures: dict[str, float] = field(default_factory=dict)
+    """By model."""
+    here: dict[str, float] = field(default_factory=dict)
+    """What we measured, by model; empty until then."""
+
+
+@dataclass(frozen=True)
 class Suite:
     data: TransferData
+    """Source and held-out source may begin with `PATH`, or name a layout at `PATH`: the folder that the user gives."""
+    truths: dict[str, Truth] = field(default_factory=dict)
+    """By name."""
+    requests: list[EvaluationRequest] = field(default_factory=list)
+    """Predictions of the held-out samples, as they come out of the model."""
     probes: list[Probe] = field(default_factory=list)
     outliers: list[Outliers] = field(default_factory=list)
+    entries: dict[str, Any] = field(default_factory=dict)
+    """Entries of modalities that the model lacks, as in a catalog: targets of `transfers`."""
+    transfers: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Fine-tunings by name: recipes of a transfer, without their start, catalog and data. Each runs in its own folder and resumes there."""
+    protocol: str = ""
+    """How the figures were made, as far as it is known, and what is not known."""
+    published: list[PublishedFigures] = field(default_factory=list)
+
+    @property
+    def needs_path(self) -> bool:
+        return any(PATH in place.split() or place.startswith(f"{PATH}/") for place in _places(self.data))
+
+    def at(self, path: str) -> "Suite":
+        """Returns the suite for the data in a folder.
+
+        Raises:
+            MaskweaveError: a folder is missing, or there is one too many.
+        """
+        if bool(path) != self.needs_path:
+            fault = (
+                "needs the folder of its data; give it with --data"
+                if self.needs_path
+                else "makes its own data; remove --data"
+            )
+            raise MaskweaveError(f"this suite {fault}")
+        source, held_out = (re.sub(rf"\b{PATH}\b", lambda _: path, place) for place in _places(self.data))
+        return replace(self, data=replace(self.data, source=source, held_out=held_out))
+
+
+def _places(data: TransferData) -> tuple[str, str]:
+    return data.source, data.held_out
+
+
+def renamed(content: Any, names: Mapping[str, str]) -> Any:
+    """Returns a suite's content with other names for modalities."""
+    if isinstance(content, dict):
+        return {names.get(key, key): renamed(value, names) for key, value in content.items()}
+    if isinstance(content, list):
+        return [renamed(value, names) for value in content]
+    return names.get(content, content) if isinstance(content, str) else content
 
 
 @check_arguments
-def load_suite(name_or_path: str | os.PathLike[str]) -> Suite:
+def load_suite(name_or_path: str | os.PathLike[str], names: Mapping[str, str] | None = None) -> Suite:
     """Loads a suite by its name, or from the path of a YAML file.
+
+    Args:
+        names: the model's name of modalities that it calls otherwise than the suite.
 
     Raises:
         MaskweaveError: no such suite, or an invalid one.
@@ -71,7 +156,7 @@ def load_suite(name_or_path: str | os.PathLike[str]) -> Suite:
             raise MaskweaveError(
                 f"no suite {shown(str(name_or_path))}: give the path of a .yaml file, or one of {known}"
             )
-    suite = build(Suite, read_yaml(path), str(path))
+    suite = build(Suite, renamed(read_yaml(path), names or {}), str(path))
     for item in suite.outliers:
         if unknown := [name for name in item.against if name not in CHANGES] or ([] if item.against else ["nothing"]):
             raise MaskweaveError(
@@ -91,8 +176,8 @@ def run_suite(
     Raises:
         MaskweaveError: the bundle lacks modalities for every item of the suite.
     """
-    rows: list[EvaluationRow] = []
     catalog = with_learned_of(bundle.catalog, bundle.tokenizers)
+    rows = _requested(bundle, suite, catalog, name)
     options: dict[str, Any] = {"workers": workers, "limit": suite.data.limit}
     for item in (*suite.probes, *suite.outliers):
         if any(n not in bundle.catalog for n in (*item.inputs, *filter(None, [item.target]))):
@@ -102,6 +187,7 @@ def run_suite(
             rows += _outliers(bundle, item, parts, suite.data.seed, options)
         else:
             rows += probe(bundle.encoder(item.inputs, bulk_precision(bundle.device)), parts, suite.data.seed, **options)
+    rows += _transferred(bundle, suite, name, folder)
     if rank():
         return []
     if not rows:
@@ -111,6 +197,72 @@ def run_suite(
     if folder is not None:
         write_rows(rows, folder / f"suite-{name}.json")
     return rows
+
+
+def _requested(bundle: Bundle, suite: Suite, catalog: Catalog, name: str) -> list[EvaluationRow]:
+    """The rows of the suite's requests."""
+    truths = {n: truth for n, truth in suite.truths.items() if truth.like in catalog}
+    requests = [
+        request
+        for request in suite.requests
+        if all(n in catalog for n in (*request.inputs, *request.via, *request.targets, *request.read))
+        and (not request.truth or request.truth in truths or request.truth in catalog)
+    ]
+    if not requests:
+        return []
+    joint = with_truths(catalog, truths, f"suite {name}")
+    for number, request in enumerate(requests):
+        check_evaluation(request, joint, bundle.unconditional, f"suite {name}: requests.{number}")
+    wanted = [n for r in requests for n in (*r.inputs, *([r.truth] if r.truth else r.read or r.targets))]
+    data = suite.data
+    place = data.held_out or data.source
+    made: dict[str, Any] = {"samples": data.validation, "seed": data.seed + 1} if is_endless(place) else {}
+    source = open_data(place, joint, names=list(dict.fromkeys(wanted)), **reading_options(data), **made)
+    held_out = usable_samples(source, data.validation or len(source), "held-out samples", data.limit)
+    return score_requests(
+        bundle, requests, ScoredData(joint, held_out, [], text_labels_of(source), data.seed, data.seed)
+    )
+
+
+def _transferred(bundle: Bundle, suite: Suite, name: str, folder: Path | None) -> list[EvaluationRow]:
+    """Fine-tunes the model by the suite's recipes; the rows of all of them."""
+    rows = []
+    for title, content in suite.transfers.items():
+        if any(n not in bundle.catalog for n in content.get("inputs") or ()):
+            continue
+        if folder is None or bundle.folder is None:
+            raise MaskweaveError(f"suite {name}: fine-tuning needs a folder, and a bundle that was loaded from one")
+        given = {"start": str(bundle.folder), "data": plain(suite.data)}
+        if suite.entries:
+            given["catalog"] = str(folder / f"suite-{name}-entries.yaml")
+            if not rank():
+                write_yaml(Path(given["catalog"]), {"modalities": suite.entries})
+            barrier()
+        recipe = build(TransferRecipe, {**content, **given}, f"suite {name}", f"transfers.{title}")
+        rows += run_transfer(recipe, folder / f"suite-{name}-{title}")
+    return rows
+
+
+def with_truths(catalog: Catalog, truths: Mapping[str, Truth], where: str) -> Catalog:
+    """Returns a catalog with the entries of truths, too."""
+    entries = dict(catalog)
+    for name, truth in truths.items():
+        known = plain(catalog[truth.like])
+        value = {key: one for key, one in {**known["value"], **truth.value}.items() if one is not None}
+        changed = {"name": name, "id": max(m.id for m in entries.values()) + 1, "source": None, "derive": None}
+        content = {key: one for key, one in {**known, **changed, "value": value}.items() if one is not None}
+        entries[name] = build(Modality, content, f"{where}: truths.{name}")
+    return Catalog(entries.values(), catalog.vocabularies.values(), where)
+
+
+def published_table(suite: Suite) -> str:
+    """Returns the suite's published figures as a plain-text table; empty if it has none."""
+    rows = [
+        [one.score, model, short_number(figure), short_number(one.here[model]) if model in one.here else "–", one.paper]
+        for one in suite.published
+        for model, figure in one.figures.items()
+    ]
+    return text_table(["published", "model", "paper", "here", "source"], rows) if rows else ""
 
 
 def _outliers(bundle: Bundle, item: Outliers, parts: Parts, seed: int, options: dict[str, Any]) -> list[EvaluationRow]:

@@ -14,7 +14,15 @@ from maskweave.errors import MaskweaveError, shown
 from maskweave.values.base import Loss, TextLabels, refuse
 from maskweave.values.dense import DenseIds
 from maskweave.values.geometry import Geometry, nearest_along_axes, resize_nearest
-from maskweave.values.metrics import Metric, class_ious, confusion, majority, majority_class, mean_iou
+from maskweave.values.metrics import (
+    Metric,
+    class_ious,
+    confusion,
+    majority,
+    majority_class,
+    mean_iou,
+    mean_iou_of_truth,
+)
 from maskweave.values.unknown import UNKNOWN_ID
 
 MAX_CLASSES = 2**16
@@ -145,7 +153,8 @@ class Classes(DenseIds):
         }
 
     def metrics(self, parse: TextLabels | None = None) -> dict[str, Metric]:
-        """`miou`: mean intersection over union over the whole set, and that of each class; classes in neither truth nor predictions are skipped."""
+        """`miou`: mean intersection over union over the whole set, and that of each class; classes in neither truth nor predictions are skipped.
+        `miou_of_truth`: the mean over the classes in the truth."""
         count = len(self.classes)
         statistics, constant = partial(confusion, num_classes=count), partial(majority_class, count)
         return {
@@ -158,7 +167,8 @@ class Classes(DenseIds):
                 names=self.classes,
                 finish_parts=class_ious,
                 part="IoU",
-            )
+            ),
+            "miou_of_truth": Metric("mIoU of the truth's classes", "higher", statistics, mean_iou_of_truth, constant),
         }
 
     def to_blend(self, value: Any) -> np.ndarray:

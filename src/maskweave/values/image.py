@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from maskweave.errors import MaskweaveError
@@ -14,12 +15,14 @@ from maskweave.values.base import Loss, TextLabels, refuse
 from maskweave.values.dense import Dense
 from maskweave.values.fitting import Fit
 from maskweave.values.geometry import resize_axes
-from maskweave.values.metrics import Metric, mean_value, psnr, squared_errors
+from maskweave.values.metrics import Metric, mean, mean_value, psnr, squared_errors
 from maskweave.values.unknown import resize_known
 from maskweave.values.variation import Variation, jitter, shifted
 
 OPAQUE = 128
 """Alpha, 0 to 255, from which on a point is known."""
+SSIM_WINDOW = 11
+"""Pixels along each axis of the window of SSIM."""
 
 
 @dataclass(frozen=True)
@@ -244,12 +247,28 @@ class Image(Dense):
         return np.clip(np.rint((array - shift_C) / factor_C), 0, 255).astype(np.uint8)
 
     def metrics(self, parse: TextLabels | None = None) -> dict[str, Metric]:
-        """`psnr`: from the mean squared error over the whole set, in dB."""
+        """`psnr`: from the mean squared error over the whole set, in dB. `ssim`: structural similarity, the mean over the pictures
+        (https://doi.org/10.1109/TIP.2003.819861); needs torchmetrics and 11 × 11 pixels or more."""
+        typical = lambda values: mean_value([*map(self.levels, values)])  # noqa: E731
         return {
-            "psnr": Metric(
-                "PSNR", "higher", self._squared_errors, psnr, lambda values: mean_value([*map(self.levels, values)])
-            )
+            "psnr": Metric("PSNR", "higher", self._squared_errors, psnr, typical),
+            "ssim": Metric("SSIM", "higher", self._similarity, mean, typical),
         }
+
+    def _similarity(self, prediction: Any, truth: Any) -> np.ndarray:
+        """(SSIM of a picture, 1); points that are unknown in the truth are 0 in both."""
+        try:
+            from torchmetrics.functional.image import structural_similarity_index_measure
+        except ImportError as error:
+            raise MaskweaveError("ssim needs torchmetrics; install it with: pip install 'maskweave[eval]'") from error
+        p, t = (np.asarray(self.levels(np.asarray(value)), np.float64) for value in (prediction, truth))
+        if min(self.size) < SSIM_WINDOW:
+            raise MaskweaveError(
+                f"ssim needs pictures of {SSIM_WINDOW} × {SSIM_WINDOW} pixels or more, found {list(self.size)}; remove it from metrics"
+            )
+        p, t = np.where(np.isnan(t), 0, np.nan_to_num(p)), np.nan_to_num(t)
+        found, true = (torch.from_numpy(x).reshape(1, *self.size, -1).movedim(-1, 1) for x in (p, t))
+        return np.array([float(structural_similarity_index_measure(found, true, data_range=255.0)), 1.0])  # type: ignore[arg-type]
 
     def _squared_errors(self, prediction: Any, truth: Any) -> np.ndarray:
         return squared_errors(self.levels(np.asarray(prediction)), self.levels(np.asarray(truth)))

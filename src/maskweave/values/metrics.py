@@ -8,7 +8,7 @@ AbsRel and delta1: Eigen et al., https://arxiv.org/abs/1406.2283, section 4. Sha
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import repeat
 from typing import Any
@@ -71,11 +71,15 @@ class Metric:
     def total(self, predictions: Iterable[Any], truths: Iterable[Any], weights: Weights = None) -> np.ndarray | None:
         """Returns the summed statistics of lists of predictions and truths; None for empty lists. Sums of several lists may be added. Arguments and errors as in `score`."""
         sums: np.ndarray | None = None
-        given = [{"weight": w} for w in weights] if weights is not None and self.can_be_weighted else repeat({})
-        for prediction, truth, weight in zip(predictions, truths, given):  # noqa: B905  repeat has no end
-            statistics = self.statistics(prediction, truth, **weight)
+        for statistics in self.each(predictions, truths, weights):
             sums = statistics if sums is None else sums + statistics
         return sums
+
+    def each(self, predictions: Iterable[Any], truths: Iterable[Any], weights: Weights = None) -> Iterator[np.ndarray]:
+        """Yields the statistics of each sample; arguments and errors as in `score`."""
+        given = [{"weight": w} for w in weights] if weights is not None and self.can_be_weighted else repeat({})
+        for prediction, truth, weight in zip(predictions, truths, given):  # noqa: B905  repeat has no end
+            yield self.statistics(prediction, truth, **weight)
 
     def finished(self, sums: np.ndarray | None) -> dict[str, float]:
         """Returns what `scores` does, from the summed statistics; NaN for None."""
@@ -252,6 +256,12 @@ def mean_iou(confusion_KL: np.ndarray) -> float:
     """Mean of `class_ious` over the classes that occur."""
     ious = class_ious(confusion_KL)
     return float(np.nanmean(ious)) if np.isfinite(ious).any() else math.nan
+
+
+def mean_iou_of_truth(confusion_KL: np.ndarray) -> float:
+    """Mean of `class_ious` over the classes that occur in the truth, as published for data with a class for "unlabeled" that is never the truth."""
+    ious = class_ious(confusion_KL)[confusion_KL.sum(axis=1) > 0]
+    return float(ious.mean()) if len(ious) else math.nan
 
 
 def f1_of_marks(sums: np.ndarray) -> float:

@@ -14,6 +14,7 @@ from maskweave.values.base import Size, TextLabels, ValueType, as_labels, refuse
 from maskweave.values.codec import Codec, TextWriter
 from maskweave.values.geometry import Geometry
 from maskweave.values.metrics import Metric, label_f1
+from maskweave.values.text_metrics import text_metrics
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 UNKNOWN = "\ufffd"
@@ -78,8 +79,10 @@ class Text(ValueType):
         return TextCodec(name, self, max_tokens, text)
 
     def metrics(self, parse: TextLabels | None = None) -> dict[str, Metric]:
-        """`f1`: of the labels in the texts, by default their lower-case words, over the whole set."""
-        return {"f1": label_f1(partial(as_labels, parse=parse or (lambda text: text.lower().split())))}
+        """`f1`: of the labels in the texts, by default their lower-case words, over the whole set. `exact`: the share of texts that are the truth;
+        `edit_distance`: characters to change for each character of the truth."""
+        words = partial(as_labels, parse=parse or (lambda text: text.lower().split()))
+        return {"f1": label_f1(words), **text_metrics()}
 
     @property
     def wide(self) -> bool:

@@ -1,0 +1,250 @@
+"""Suites of the papers' tables, end to end on miniatures of their data sets, against scores that are computed another way."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from miniatures import ade20k, coco_panoptic, diode, hypersim, imagenet, nyuv2
+from PIL import Image
+from sklearn.linear_model import LogisticRegressionCV
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from torchmetrics.functional.classification import multiclass_jaccard_index
+
+import maskweave
+from maskweave.cli.main import main
+from maskweave.data.opening import open_data
+from maskweave.errors import MaskweaveError
+from maskweave.evaluate.run import EvaluationRow
+from maskweave.generate.bundle import Bundle
+from maskweave.modality.catalogs import catalog_from
+from maskweave.models.fourm import FourM, FourMConfig
+from maskweave.tokenizers.grid import GridTokenizer
+from maskweave.transfer.build import load_transferred
+from maskweave.transfer.suite import FOLDER, load_suite, published_table, run_suite
+
+SIZE = (32, 32)
+SMALL = {"width": 16, "heads": 2, "depth": 1, "decoder_depth": 1, "quantizer": {"type": "fsq", "levels": [5, 4]}}
+CLASSES = ["unlabeled", "cat", "road", "sky-other-merged"]
+PAPERS = sorted(path.stem for path in FOLDER.glob("*.yaml") if path.stem != "scenes")
+
+
+def entry(number: int, **value: Any) -> dict[str, Any]:
+    shared = {"kind": "grid", "grid": [4, 4], "tokenizer": SMALL, "decoding": {"scheme": "roar", "steps": 1}}
+    return {"id": number, **shared, "value": {"size": list(SIZE), "fit": "crop", **value}}
+
+
+@pytest.fixture(scope="module")
+def bundle() -> Bundle:
+    """A model that nobody trained, with the published names of the modalities."""
+    picture = {"type": "image", "size": list(SIZE), "channels": 3}
+    catalog = catalog_from(
+        {
+            "modalities": {
+                "rgb@224": {"id": 1, "kind": "patches", "grid": [4, 4], "value": picture},
+                "tok_depth@224": entry(2, type="map", trim_quantile=0.1),
+                "tok_normal@224": entry(3, type="direction", channels=3),
+                "tok_semseg@224": entry(4, type="classes", classes=CLASSES),
+            }
+        },
+        "test",
+    )
+    torch.manual_seed(0)
+    tokenizers = {n: GridTokenizer(m).eval() for n, m in catalog.items() if m.kind == "grid"}
+    return Bundle(catalog, tokenizers, FourM(catalog, FourMConfig(width=32, heads=2, encoder_depth=1, decoder_depth=1)))
+
+
+def scored(bundle: Bundle, name: str, path: Path, ensemble: int = 1) -> list[EvaluationRow]:
+    suite = load_suite(name, {"rgb": "rgb@224"}).at(str(path))
+    requests = [dataclasses.replace(request, ensemble=ensemble) for request in suite.requests]
+    return [row for row in run_suite(bundle, dataclasses.replace(suite, requests=requests), name) if not row.part]
+
+
+def predictions(bundle: Bundle, pictures: list[np.ndarray], target: str) -> list[Any]:
+    return [out[target] for out in bundle.generate_batch([{"rgb@224": p} for p in pictures], [target])]
+
+
+def standardized(x: np.ndarray) -> np.ndarray:
+    """By the values between the tenth and the last tenth."""
+    known = np.sort(x[~np.isnan(x)])
+    low, high = known[int(np.floor(0.1 * (len(known) - 1)))], known[int(np.ceil(0.9 * (len(known) - 1)))]
+    inside = known[(known >= low) & (known <= high)].astype(np.float64)
+    return (x - inside.mean()) / np.sqrt(inside.var() + 1e-6)
+
+
+def test_diode_depth(bundle: Bundle, tmp_path: Path) -> None:
+    made = diode(tmp_path, 3, SIZE)
+    (row,) = scored(bundle, "diode-depth", tmp_path)
+    found = predictions(bundle, [picture for picture, *_ in made], "tok_depth@224")
+    errors = [
+        np.abs(standardized(p) - standardized(np.where(known, meters, np.nan)))[known]
+        for p, (_, meters, known, _) in zip(found, made, strict=True)
+    ]
+    assert (row.metric, row.better, row.samples) == ("MAE", "lower", 3)
+    assert row.value == pytest.approx(np.concatenate(errors).mean(), rel=1e-4)
+    assert row.low <= row.value <= row.high
+
+
+def test_a_damaged_picture_is_no_silent_gap(bundle: Bundle, tmp_path: Path) -> None:
+    diode(tmp_path, 3, SIZE)
+    next(tmp_path.rglob("*_depth.npy")).write_bytes(b"torn")
+    with pytest.raises(MaskweaveError, match="1 of 3 samples have unusable values, more than the limit of 0"):
+        scored(bundle, "diode-depth", tmp_path)
+
+
+def test_diode_normals(bundle: Bundle, tmp_path: Path) -> None:
+    made = diode(tmp_path, 3, SIZE)
+    (row,) = scored(bundle, "diode-normals", tmp_path)
+    found = predictions(bundle, [picture for picture, *_ in made], "tok_normal@224")
+    degrees = []
+    for p, (*_, vectors) in zip(found, made, strict=True):
+        known = np.linalg.norm(vectors, axis=-1) > 0
+        cosine = torch.nn.functional.cosine_similarity(torch.from_numpy(p[known]), torch.from_numpy(vectors[known]))
+        degrees.append(np.rad2deg(np.arccos(cosine.double().clamp(-1, 1).numpy())))
+    assert row.value == pytest.approx(np.concatenate(degrees).mean(), rel=1e-4)
+    (merged,) = scored(bundle, "diode-normals", tmp_path, ensemble=3)
+    assert merged.value != row.value and 0 < merged.value < 180
+
+
+def test_coco_semantic(bundle: Bundle, tmp_path: Path) -> None:
+    made = coco_panoptic(tmp_path, {17: "cat", 149: "road"}, 3, SIZE)
+    (row,) = scored(bundle, "coco-semantic", tmp_path)
+    found = np.stack(predictions(bundle, [picture for picture, _ in made], "tok_semseg@224"))
+    truth = np.vectorize({"": 255, "cat": 1, "road": 2}.get)(np.stack([names for _, names in made]))
+    ious = multiclass_jaccard_index(
+        torch.from_numpy(found.astype(np.int64)),
+        torch.from_numpy(truth.astype(np.int64)),
+        num_classes=len(CLASSES),
+        average="none",
+        ignore_index=255,
+    )
+    assert row.value == pytest.approx(float(ious[1:3].mean()), rel=1e-5)
+
+
+def test_imagenet_knn_and_linear_probe(bundle: Bundle, tmp_path: Path) -> None:
+    imagenet(tmp_path, True, each=8, size=SIZE)
+    rows = {row.metric: row for row in scored(bundle, "imagenet-knn", tmp_path)}
+    row = rows["20-nearest-neighbor accuracy"]
+    data = load_suite("imagenet-knn").at(str(tmp_path)).data
+    x, y = dict[str, Any](), dict[str, Any]()
+    for split, place in (("train", data.source), ("val", data.held_out)):
+        source = open_data(place, bundle.catalog, names=["rgb@224"], fields=data.fields)
+        samples = [source[i] for i in range(len(source))]
+        x[split] = bundle.encoder(["rgb@224"])(samples).pooled.numpy()
+        y[split] = source.labels  # type: ignore[attr-defined]
+    theirs = KNeighborsClassifier(20, metric="cosine", weights=lambda d: np.exp((1 - d) / 0.07))
+    assert row.value == pytest.approx(theirs.fit(x["train"], y["train"]).score(x["val"], y["val"]))
+    assert row.samples == 12 and row.constant == pytest.approx(1 / 3)
+    linear = {r.metric: r for r in scored(bundle, "m3ae-linear", tmp_path)}["linear-probe accuracy"]
+    regression = make_pipeline(StandardScaler(), LogisticRegressionCV(Cs=5, cv=3, max_iter=1000))
+    assert linear.value == pytest.approx(regression.fit(x["train"], y["train"]).score(x["val"], y["val"]), abs=0.1)
+    assert linear.value > 0.8, "brightness tells the classes"
+
+
+def fine_tuned(start: Path, name: str, data: Path, classes: list[str] | None = None) -> tuple[list[EvaluationRow], Any]:
+    """The rows of a suite with a few steps on small pictures, and the model of its first fine-tuning."""
+    suite = load_suite(name, {"rgb": "rgb@224"}).at(str(data))
+    entries = json.loads(json.dumps(suite.entries))
+    for changed in entries.values():
+        changed["grid"], changed["value"]["size"] = [4, 4], list(SIZE)
+        changed["value"] |= {"classes": classes} if classes else {}
+    small = {
+        "train": {"steps": 3, "batch_size": 2, "learning_rate": 1e-3, "log_every": 1, "device": "cpu"},
+        "head": {"width": 8, "depth": 1},
+    }
+    transfers = {title: {**content, **small} for title, content in suite.transfers.items()}
+    bundle = maskweave.load(start)
+    rows = run_suite(bundle, dataclasses.replace(suite, entries=entries, transfers=transfers), name, start)
+    return [row for row in rows if not row.part], load_transferred(start / f"suite-{name}-{next(iter(transfers))}")
+
+
+@pytest.fixture(scope="module")
+def start(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return Path(bundle.save(tmp_path_factory.mktemp("start") / "bundle"))
+
+
+def test_nyuv2_depth(start: Path, tmp_path: Path) -> None:
+    made = nyuv2(tmp_path, 7, 4, classes=40, size=SIZE)[4:]
+    rows, model = fine_tuned(start, "nyuv2-depth", tmp_path)
+    found = np.stack(model.predict([{"rgb@224": picture} for picture, *_ in made])).astype(np.float64)
+    meters = np.stack([meters for _, meters, _ in made])
+    scores = {row.metric: row for row in rows}
+    ratio = np.maximum(found / meters, meters / np.maximum(found, 1e-9))
+    assert scores["delta1"].value == pytest.approx((ratio < 1.25).mean()) and scores["delta1"].samples == 3
+    assert scores["AbsRel"].value == pytest.approx((np.abs(found - meters) / meters).mean(), rel=1e-5)
+
+
+def test_nyuv2_semantic_without_and_with_depth(start: Path, tmp_path: Path) -> None:
+    nyuv2(tmp_path, 6, 4, classes=40, size=SIZE)
+    rows, _ = fine_tuned(start, "nyuv2-semantic", tmp_path)
+    assert [row.inputs for row in rows] == [["rgb@224"], ["rgb@224", "tok_depth@224"]]
+    assert {row.metric for row in rows} == {"mIoU"} and rows[0].value != rows[1].value
+
+
+def test_ade20k(start: Path, tmp_path: Path) -> None:
+    ids = ade20k(tmp_path, {"training": 4, "validation": 2}, classes=3, size=SIZE)["validation"]
+    (row,), model = fine_tuned(start, "ade20k", tmp_path, ["1", "2", "3"])
+    pictures = [np.asarray(Image.open(path)) for path in sorted((tmp_path / "images" / "validation").iterdir())]
+    found = np.stack(model.predict([{"rgb@224": picture} for picture in pictures])).astype(np.int64)
+    truth = np.stack(ids).astype(np.int64) - 1
+    expected = multiclass_jaccard_index(torch.from_numpy(found), torch.from_numpy(truth), 3, "macro", ignore_index=-1)
+    assert row.value == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_hypersim(start: Path, tmp_path: Path) -> None:
+    made = hypersim(tmp_path, {"train": 4, "val": 2}, classes=3, size=SIZE)["val"]
+    (row,), model = fine_tuned(start, "hypersim", tmp_path, ["wall", "floor", "cabinet"])
+    pictures = [np.asarray(Image.open(path)) for path in sorted(tmp_path.glob("ai_001_002/images/*/*.jpg"))]
+    found = np.stack(model.predict([{"rgb@224": picture} for picture in pictures])).astype(np.int64)
+    truth = np.stack([np.where(ids > 0, ids - 1, -1) for *_, ids in made]).astype(np.int64)
+    expected = multiclass_jaccard_index(torch.from_numpy(found), torch.from_numpy(truth), 3, "macro", ignore_index=-1)
+    assert row.value == pytest.approx(float(expected), rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["imagenet-finetune", "m3ae-finetune"])
+def test_imagenet_finetune(name: str, start: Path, tmp_path: Path) -> None:
+    imagenet(tmp_path, False, each=4, size=SIZE)
+    rows, model = fine_tuned(start, name, tmp_path)
+    files = sorted((tmp_path / "val").rglob("*.JPEG"))
+    found = model.predict([{"rgb@224": np.asarray(Image.open(path))} for path in files])
+    right = np.mean([one == path.parent.name for one, path in zip(found, files, strict=True)])
+    (accuracy,) = [row for row in rows if row.metric == "accuracy"]
+    assert accuracy.value == pytest.approx(right) and accuracy.samples == 6
+
+
+@pytest.mark.parametrize("name", PAPERS)
+def test_every_suite_of_a_paper_tells_its_protocol_and_figures(name: str) -> None:
+    suite = load_suite(name)
+    assert suite.needs_path and len(suite.protocol) > 100 and "not stated" in suite.protocol.lower()
+    header = (FOLDER / f"{name}.yaml").read_text().split("\ndata:")[0]
+    assert f"--suite {name} --data PATH" in header and "# PATH: " in header
+    for published in suite.published:
+        assert "arXiv" in published.paper and published.figures and not set(published.here) - set(published.figures)
+    table = published_table(suite)
+    assert all(model in table for published in suite.published for model in published.figures)
+    with pytest.raises(MaskweaveError, match="this suite needs the folder of its data; give it with --data"):
+        suite.at("")
+
+
+def test_the_command(bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    diode(tmp_path / "data", 2, SIZE)
+    folder = tmp_path / "bundle"
+    bundle.save(folder)
+    words = ["evaluate", str(folder), "--suite", "diode-depth"]
+    assert main([*words, "--data", str(tmp_path / "data"), "--ensemble", "2", "--device", "cpu"]) == 0
+    said = capsys.readouterr().out
+    assert "4M-21 XL" in said and "0.680" in said and "MAE" in said
+    assert json.loads((folder / "suite-diode-depth.json").read_text())[0]["samples"] == 2
+    assert main(words) == 1
+    assert "give it with --data" in capsys.readouterr().err
+    assert main([*words, "--data", str(tmp_path / "data"), "--names", "tok_depth@224=depth"]) == 1
+    assert "every item needs modalities that this model lacks" in capsys.readouterr().err
+    assert main(["evaluate", str(folder), "--data", "x"]) == 1
+    assert "--data, --ensemble and --names are for suites" in capsys.readouterr().err
+    assert main(["evaluate", str(folder), "--suite", "scenes", "--data", "x"]) == 1
+    assert "makes its own data; remove --data" in capsys.readouterr().err
