@@ -1,7 +1,7 @@
-"""Heads that predict a dense map or boxes from an encoder's features.
+"""Heads that predict a dense map or a set of boxes from an encoder's features.
 
 Dimension letters: B samples, N tokens, D width of the encoder, d width of the head, K classes, C output channels, Q queries, h and w rows and
-columns of the feature map, H and W of the output.
+columns of the feature map, H and W of the output, P numbers of a box.
 """
 
 from collections.abc import Mapping, Sequence
@@ -108,12 +108,23 @@ class BoxHead(nn.Module):
     Args:
         queries: largest number of boxes per sample.
         depth: number of decoder blocks.
+        numbers: P; they are from 0 to 1, but for the last `free` ones, which are any.
     """
 
     undecayed = ("queries",)
     """Parameters without weight decay."""
 
-    def __init__(self, width: int, num_classes: int, queries: int, head_width: int, depth: int, heads: int):
+    def __init__(
+        self,
+        width: int,
+        num_classes: int,
+        queries: int,
+        head_width: int,
+        depth: int,
+        heads: int,
+        numbers: int = 4,
+        free: int = 0,
+    ):
         super().__init__()
         if head_width % (2 * heads):
             raise MaskweaveError(f"head.width {head_width} must be an even multiple of head.heads {heads}")
@@ -125,12 +136,13 @@ class BoxHead(nn.Module):
         self.blocks = nn.ModuleList(DecoderBlock(config) for _ in range(depth))
         self.norm = LayerNorm(head_width)
         self.classes = Linear(head_width, num_classes + 1)
-        self.boxes = MLP(head_width, 1.0, out=4)
+        self.boxes = MLP(head_width, 1.0, out=numbers)
+        self.bounded = numbers - free
         initialize(self)
         nn.init.normal_(self.queries, std=1.0)
 
     def forward(self, encoded: Encoded) -> Tensor:
-        """Returns (depth, B, Q, K + 1 + 4), after each block: class logits, the last one for no object, then center, width and height from 0 to 1."""
+        """Returns (depth, B, Q, K + 1 + P), after each block: class logits, the last one for no object, then the numbers of the box."""
         context = self.project(encoded.tokens)
         for name, grid in encoded.grids.items():
             positions = sine_cosine(grid, context.shape[-1]).to(context)
@@ -143,5 +155,7 @@ class BoxHead(nn.Module):
         for block in self.blocks:
             x_BQd = block(x_BQd, context, None, mask)
             y_BQd = self.norm(x_BQd)
-            outputs.append(torch.cat([self.classes(y_BQd).float(), self.boxes(y_BQd).float().sigmoid()], dim=-1))
+            numbers = self.boxes(y_BQd).float()
+            bounded, free = numbers[..., : self.bounded].sigmoid(), numbers[..., self.bounded :]
+            outputs.append(torch.cat([self.classes(y_BQd).float(), bounded, free], dim=-1))
         return torch.stack(outputs)
