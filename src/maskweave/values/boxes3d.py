@@ -97,18 +97,15 @@ class Boxes3D(Detected):
         """Returns the value with each yaw from −π/2 up to π/2."""
         if not isinstance(value, Mapping) or "camera" not in value or "boxes" not in value:
             raise refuse(where, shown(value), LAYOUT)
-        boxes = [
-            {
-                "class": check_class(item, i, self.classes, where),
-                "center": _numbers(item["center"], 3, f"item {i} with center", where),
-                "size": _numbers(item["size"], 3, f"item {i} with size", where),
-                "yaw": same_yaw(_numbers([item["yaw"]], 1, f"item {i} with yaw", where)[0]),
-            }
-            for i, item in enumerate(check_items(value["boxes"], where, ("class", "center", "size", "yaw"), BOX_LAYOUT))
-        ]
-        for i, item in enumerate(boxes):
-            if min(item["size"]) <= 0:
-                raise refuse(where, f"item {i} with size {item['size']}", "width, height and depth above 0")
+        boxes = []
+        for i, item in enumerate(check_items(value["boxes"], where, ("class", "center", "size", "yaw"), BOX_LAYOUT)):
+            name = check_class(item, i, self.classes, where)
+            center = _numbers(item["center"], 3, f"item {i} with center", where)
+            size = _numbers(item["size"], 3, f"item {i} with size", where)
+            [yaw] = _numbers([item["yaw"]], 1, f"item {i} with yaw", where)
+            if min(size) <= 0:
+                raise refuse(where, f"item {i} with size {size}", "width, height and depth above 0")
+            boxes.append({"class": name, "center": center, "size": size, "yaw": same_yaw(yaw)})
         return {"camera": check_camera(value["camera"], where), "boxes": boxes}
 
     def transform(self, value: dict[str, Any], geometry: Geometry) -> dict[str, Any]:
