@@ -13,7 +13,7 @@ from maskweave.modality.catalogs import load_catalog
 from maskweave.synthetic.scenes import Scenes
 from maskweave.tokenizers.sequence import SequenceTokenizer
 from maskweave.tokenizers.text import TextTokenizer
-from maskweave.values.boxes3d import Boxes3D, as_rows, item_overlaps, outline
+from maskweave.values.boxes3d import as_rows, item_overlaps, outline
 from maskweave.values.camera import rectangle
 from maskweave.values.codec import EOS
 from maskweave.values.geometry import Geometry
@@ -186,20 +186,19 @@ def test_numbers_for_the_network_come_back() -> None:
     assert ENTRY.value.box_rows(value_of()).shape == (0, 9)
 
 
-def test_constants_are_lifted_to_the_right_direction_and_nothing_else() -> None:
+def test_detections_are_lifted_with_constants_in_their_direction_and_nothing_else() -> None:
     near, far = {**CUBE, "center": [0.0, 1.5, 4.0]}, {**CUBE, "center": [0.0, 1.5, 8.0], "size": [2.0, 1.2, 1.4]}
-    [lifted] = ENTRY.value.constant_detections([value_of(near), value_of(far), value_of(far)], [value_of(CUBE)])
+    seen = [value_of(near), value_of(far), value_of(far)]
+    found = [{"boxes": [{**CUBE, "score": 0.7}]}]
+    [lifted] = ENTRY.value.constant_detections(seen, found, [value_of()])
     [box] = lifted["boxes"]
-    assert box["class"] == "red cube" and box["size"] == [2.0, 1.2, 1.4] and box["score"] == 1.0
+    assert box["class"] == "red cube" and box["size"] == [2.0, 1.2, 1.4] and box["score"] == 0.7
     assert np.linalg.norm(box["center"]) == pytest.approx(math.hypot(1.5, 8.0)), "the median distance"
-    found, true = (rectangle(outline(item, CAMERA)) for item in (box, CUBE))
-    assert (found[0] + found[2]) / 2 == pytest.approx((true[0] + true[2]) / 2, abs=0.03)
-    scenes = [SCENES[i]["boxes3d"] for i in range(60)]
-    value = ENTRY.value
-    constant = value.detection_scores(value.constant_detections(scenes[:30], scenes[30:]), scenes[30:])
-    perfect = value.detection_scores(
-        [{"boxes": [{**i, "score": 1.0} for i in v["boxes"]]} for v in scenes[30:]], scenes[30:]
-    )
-    assert set(perfect.values()) == {1.0} and constant["AP3D@50"] < constant["AP3D@25"] < 0.6
-    assert value.constant_detections([value_of()], scenes[:1]) == [{"boxes": []}]
-    assert isinstance(value, Boxes3D)
+    middles = [np.mean(np.reshape(rectangle(outline(item, CAMERA)), (2, 2)), axis=0) for item in (box, CUBE)]
+    assert np.allclose(middles[0], middles[1], atol=0.03)
+    value, scenes = ENTRY.value, [SCENES[i]["boxes3d"] for i in range(60)]
+    perfect = [{"boxes": [{**item, "score": 1.0} for item in scene["boxes"]]} for scene in scenes[30:]]
+    assert set(value.detection_scores(perfect, scenes[30:]).values()) == {1.0}
+    constant = value.detection_scores(value.constant_detections(scenes[:30], perfect, scenes[30:]), scenes[30:])
+    assert constant["AP3D@50"] < constant["AP3D@25"] < 0.6, "even of perfect detections"
+    assert value.constant_detections([value_of()], perfect[:1], scenes[:1]) == [{"boxes": []}]

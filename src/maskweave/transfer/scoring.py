@@ -132,7 +132,7 @@ def _box_scores(value: Detected, chunks: Sequence[_Chunk], device: torch.device,
         return []
     found, truth = [row[1] for row in rows], [row[2] for row in rows]
     scores = value.detection_scores(found, truth)
-    lifted = value.constant_detections(seen, truth)
+    lifted = value.constant_detections(seen, found, truth)
     constant = {} if lifted is None else value.detection_scores(lifted, truth)
     return [Scored(name, "higher", score, constant.get(name, math.nan)) for name, score in scores.items()]
 

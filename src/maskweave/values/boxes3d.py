@@ -220,10 +220,11 @@ class Boxes3D(Detected):
         at = dict(zip(THRESHOLDS, precisions, strict=True))
         return {"AP3D": float(np.mean(precisions)), "AP3D@25": at[0.25], "AP3D@50": at[0.5]}
 
-    def constant_detections(self, seen: Sequence[Any], truth: Sequence[Any]) -> list[Any]:
-        """Returns the true boxes in the picture, lifted to space with constants: the median distance, size and yaw of their class in training examples.
+    def constant_detections(self, seen: Sequence[Any], found: Sequence[Any], truth: Sequence[Any]) -> list[Any]:
+        """Returns the detections as boxes in the picture, lifted to space with constants: the median distance, size and yaw of their class in training
+        examples, in the direction of the middle of the box in the picture of the true camera.
 
-        A perfect detector of boxes in pictures with the true camera could know so much without seeing into depth.
+        Classes, scores and places in the picture stay, so that the comparison shows what the detections know of space.
         """
         rows = {name: [] for name in self.classes}  # type: dict[str, list[list[float]]]
         for value in seen:
@@ -232,10 +233,10 @@ class Boxes3D(Detected):
         every = [row for found in rows.values() for row in found]
         if not every:
             return [{"boxes": []} for _ in truth]
-        medians = {name: np.median(found or every, axis=0).tolist() for name, found in rows.items()}
+        medians = {name: np.median(known or every, axis=0).tolist() for name, known in rows.items()}
         return [
-            {"boxes": [lifted(item, value["camera"], medians[item["class"]]) for item in value["boxes"]]}
-            for value in truth
+            {"boxes": [lifted(item, value["camera"], medians[item["class"]]) for item in answer["boxes"]]}
+            for answer, value in zip(found, truth, strict=True)
         ]
 
 
@@ -306,7 +307,7 @@ def outline(item: Mapping[str, Any], camera: cameras.Camera) -> np.ndarray:
 
 
 def lifted(item: Mapping[str, Any], camera: cameras.Camera, constants: Sequence[float]) -> dict[str, Any]:
-    """Returns a box whose distance, size and yaw are constants, in the direction of the middle of where a true box appears in the picture."""
+    """Returns a box whose distance, size and yaw are constants, in the direction of the middle of where a box appears in the picture."""
     distance, *size, yaw = constants
     found = rectangle(outline(item, camera))
     ray = (
@@ -315,7 +316,7 @@ def lifted(item: Mapping[str, Any], camera: cameras.Camera, constants: Sequence[
         else cameras.direction((found[0] + found[2]) / 2, (found[1] + found[3]) / 2, camera)
     )
     center = ray * (distance / np.linalg.norm(ray))
-    return {"class": item["class"], "center": center.tolist(), "size": size, "yaw": yaw, "score": 1.0}
+    return {**item, "center": center.tolist(), "size": size, "yaw": yaw}
 
 
 def _descriptions(form: Tensor) -> tuple[Tensor, Tensor]:

@@ -45,11 +45,13 @@ class Detected(ValueType):
     def detection_scores(self, found: Sequence[Any], truth: Sequence[Any]) -> dict[str, float]:
         """Returns the average precisions by name of values with scores, one for each sample."""
 
-    def constant_detections(self, seen: Sequence[Any], truth: Sequence[Any]) -> list[Any] | None:
-        """Returns the constant that detections are compared with, one value for each sample; None: there is none.
+    def constant_detections(self, seen: Sequence[Any], found: Sequence[Any], truth: Sequence[Any]) -> list[Any] | None:
+        """Returns the same detections with constants in place of what they should know better, one value for each sample; None: there is no such
+        comparison.
 
         Args:
             seen: values of training examples.
+            found: detections of the scored samples.
             truth: values of the scored samples.
         """
         return None
