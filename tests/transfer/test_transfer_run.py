@@ -20,14 +20,14 @@ from maskweave.data import transforms
 from maskweave.data.augment import Augment
 from maskweave.errors import MaskweaveError
 from maskweave.families.weights import load_model
-from maskweave.modality.catalogs import Catalog, load_saved_catalog, save_catalog
+from maskweave.modality.catalogs import Catalog, load_catalog, load_saved_catalog, save_catalog
 from maskweave.models.fourm import FourM
 from maskweave.synthetic.scenes import Scenes
 from maskweave.training.metrics import read_metrics
 from maskweave.training.recipe import load_recipe
 from maskweave.transfer.build import build_objective, load_transferred, save_transferred
 from maskweave.transfer.data import Examples, TransferBatches, open_examples
-from maskweave.transfer.recipe import TransferData, load_transfer
+from maskweave.transfer.recipe import TransferData, joined, load_transfer
 from maskweave.transfer.run import run_transfer
 from maskweave.transfer.target import make_target
 from maskweave.transfer.task import TargetFacts
@@ -57,6 +57,8 @@ def test_shipped_recipes_ask_for_what_their_start_has(path: Path) -> None:
     recipe = load_transfer(path)
     assert Path(recipe.start).parent.name == "runs"
     theirs = load_recipe(RECIPES / f"{Path(recipe.start).name}.yaml").load_catalog()
+    if recipe.catalog:
+        theirs = joined(theirs, load_catalog(recipe.catalog))
     assert {*recipe.inputs, *filter(None, [recipe.target])} <= {*theirs}
     if recipe.target:
         assert make_target(theirs, recipe.target, recipe.label).kind

@@ -1,6 +1,7 @@
 """Boxes in space: checks, crops and flips, sequences, and what detections are compared with."""
 
 import dataclasses
+import itertools
 import math
 
 import numpy as np
@@ -172,6 +173,31 @@ def test_classes_are_scored_and_the_first_is_the_nearest() -> None:
     assert ENTRY.value.labels["first"] == ENTRY.value.classes and ENTRY.value.label_of(truth[0], "first") == "red cube"
     with pytest.raises(BadSample, match="the list is empty"):
         ENTRY.value.label_of(value_of(), "first")
+
+
+def test_boxes_are_scored_where_they_are() -> None:
+    metric = ENTRY.value.metrics()["f1_25"]
+    aside, other = {**CUBE, "center": [0.7, 1.5, 5.0]}, {**CUBE, "class": "blue cone"}
+    assert item_overlaps([aside], [CUBE])[0, 0] == pytest.approx(0.33, abs=0.05)
+    assert metric.statistics(value_of(aside, CUBE, other), value_of(CUBE, CUBE)).tolist() == [2, 1, 0]
+    assert metric.statistics(value_of(CUBE, CUBE), value_of(CUBE)).tolist() == [1, 1, 0], "each true box counts once"
+    assert metric.statistics(value_of({**CUBE, "center": [1.2, 1.5, 5.0]}), value_of(CUBE)).tolist() == [0, 1, 1]
+    assert metric.statistics(value_of(), value_of(CUBE)).tolist() == [0, 0, 1]
+    assert math.isnan(metric.score([value_of()], [value_of()]))
+
+
+def test_no_median_boxes_are_better_than_the_best_constant() -> None:
+    metric, rng = ENTRY.value.metrics()["f1_25"], np.random.default_rng(0)
+    values = [
+        value_of(*({**CUBE, "class": str(name), "center": [float(rng.normal(0, 0.3)), 1.5, 5.0]} for name in names))
+        for names in (["red cube", "blue cone"], ["red cube"], ["red cube", "gray cone"], ["blue cone"]) * 5
+    ]
+    best = metric.best_constant(values)
+    boxes = {item["class"]: item for item in metric.best_constant(values[:3])["boxes"] + best["boxes"]}
+    every = [{"boxes": list(chosen)} for n in range(1, 3) for chosen in itertools.combinations(boxes.values(), n)]
+    score = metric.score([best] * len(values), values)
+    assert score > 0.5 and all(metric.score([one] * len(values), values) <= score + 1e-12 for one in every)
+    assert metric.best_constant([value_of()]) == {"boxes": []}
 
 
 def test_numbers_for_the_network_come_back() -> None:

@@ -197,7 +197,7 @@ class TransferRecipe:
     inputs: list[str] = field(default_factory=list)
     """Input modalities."""
     target: str = ""
-    """Modality to predict: a scalar, vector, label, tags, boxes, a map along one axis; or classes, map or direction over a picture. Empty: the classes of a
+    """Modality to predict: a scalar, vector, label, tags, boxes, boxes3d, a map along one axis; or classes, map or direction over a picture. Empty: the classes of a
     folder of folders."""
     label: str = ""
     """Predict a part instead of the complete value: a metadata key (a class if it is a whole number, otherwise a number), or `first`, the class of the first

@@ -34,14 +34,14 @@ from maskweave.values.items import (
     first_class,
     overlapping_once,
 )
-from maskweave.values.metrics import Metric, label_f1
+from maskweave.values.metrics import Metric, f1_of_labels, label_f1
 from maskweave.values.oriented import EDGES, corners, overlaps, same_yaw
 from maskweave.values.remarks import remark
 
 BOX_LAYOUT = '{"class": name, "center": [x, y, z], "size": [width, height, depth], "yaw": radians} in meters'
 LAYOUT = f'{{"camera": {cameras.LAYOUT}, "boxes": list of {BOX_LAYOUT}}}'
 THRESHOLDS = tuple(np.linspace(0.05, 0.5, 10).round(2).tolist())
-"""Overlaps over which `AP3D` is averaged, as in Omni3D (https://arxiv.org/abs/2207.10660), section 5."""
+"""Overlaps over which `AP3D` is averaged, as in Omni3D (https://arxiv.org/abs/2207.10660)."""
 YAW_WEIGHT = 0.1
 """Weight of the yaw in the distance of boxes, in which lengths are shares of the largest size."""
 
@@ -60,7 +60,7 @@ class Boxes3D(Detected):
     mergeable = True
     box_numbers = 8
     free_numbers = 2
-    default_metrics = ("f1",)
+    default_metrics = ("f1", "f1_25")
     sees_color = True
 
     classes: tuple[str, ...] = ()
@@ -138,8 +138,11 @@ class Boxes3D(Detected):
         return Boxes3DCodec(name, self, max_tokens, text)
 
     def metrics(self, parse: TextLabels | None = None) -> dict[str, Metric]:
-        """`f1`: of the multisets of classes, over the whole set."""
-        return {"f1": label_f1(partial(as_labels, parse=lambda value: class_names(value["boxes"])))}
+        """Over the whole set, `f1`: of the multisets of classes; `f1_25`: of boxes, which are right if they overlap a true one of their class by 0.25 or more."""
+        return {
+            "f1": label_f1(partial(as_labels, parse=lambda value: class_names(value["boxes"]))),
+            "f1_25": Metric("F1@25", "higher", matched_boxes, f1_of_labels, best_boxes),
+        }
 
     def merge(self, values: Sequence[dict[str, Any]], overlap: float) -> dict[str, Any]:
         """Pools the boxes, and takes the median of each number of the cameras."""
@@ -317,6 +320,32 @@ def lifted(item: Mapping[str, Any], camera: cameras.Camera, constants: Sequence[
     )
     center = ray * (distance / np.linalg.norm(ray))
     return {**item, "center": center.tolist(), "size": size, "yaw": yaw}
+
+
+def matched_boxes(prediction: Mapping[str, Any], truth: Mapping[str, Any], least: float = 0.25) -> np.ndarray:
+    """(true positives, false positives, false negatives) of boxes; pairs of one class are matched from the largest overlap down to `least`."""
+    found, true = prediction["boxes"], truth["boxes"]
+    overlap = item_overlaps(found, true)
+    overlap[np.array(class_names(found))[:, None] != np.array(class_names(true))] = -1
+    right = 0
+    while overlap.size and overlap.max() >= least:
+        row, column = np.unravel_index(overlap.argmax(), overlap.shape)
+        overlap[row], overlap[:, column] = -1, -1
+        right += 1
+    return np.array([right, len(found) - right, len(true) - right])
+
+
+def best_boxes(values: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Returns the boxes with the highest F1 among the median boxes of the classes."""
+    items = [item for value in values for item in value["boxes"]]
+    candidates = []
+    for name in sorted(set(class_names(items))):
+        middle = np.median(as_rows([item for item in items if item["class"] == name]), axis=0).tolist()
+        candidates.append({"class": name, "center": middle[:3], "size": middle[3:6], "yaw": middle[6]})
+    right = [sum(int(matched_boxes({"boxes": [box]}, value)[0]) for value in values) for box in candidates]
+    order = np.argsort(-np.array(right), kind="stable")
+    scores = 2 * np.cumsum(np.array(right)[order]) / (len(values) * np.arange(1, len(order) + 1) + len(items))
+    return {"boxes": [candidates[k] for k in order[: int(np.argmax(scores)) + 1]]} if candidates else {"boxes": []}
 
 
 def _descriptions(form: Tensor) -> tuple[Tensor, Tensor]:
