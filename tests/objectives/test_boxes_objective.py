@@ -1,6 +1,7 @@
 """The set loss: matching is the cheapest there is, overlaps as known, an answer that is right costs next to nothing."""
 
 import itertools
+import math
 
 import pytest
 import torch
@@ -78,10 +79,21 @@ def test_what_is_right_costs_nothing_and_what_is_not_does() -> None:
     assert torch.isfinite(SetLoss(FLAT)(right.requires_grad_(), empty)[0])
 
 
+def test_many_queries_without_an_object_weigh_as_much_as_twenty() -> None:
+    target = torch.tensor([[[0, 0.5, 0.5, 0.2, 0.4]]])
+    for queries, weight in ((20, 0.1), (80, 0.1 * 20 / 80)):
+        output = torch.cat([torch.zeros(queries, 4), torch.tensor([0.5, 0.5, 0.2, 0.4]).expand(queries, 4)], dim=1)
+        output[0, 0] = 20.0  # the query with the object is sure of its class
+        _, metrics = SetLoss(FLAT)(output[None, None], target)
+        others = (queries - 1) * weight
+        assert metrics["loss/class"].item() == pytest.approx(others * math.log(4) / (1 + others), rel=1e-4)
+
+
 def space(center: list[float], size: list[float], yaw: float) -> torch.Tensor:
     """The numbers of a box in space."""
     item = {"class": "a", "center": center, "size": size, "yaw": yaw}
-    return torch.from_numpy(SPACE.box_rows({"boxes": [item]}))[0, 1:]
+    camera = {"focal": [1.0, 1.0], "center": [0.5, 0.5], "pitch": 0.0, "roll": 0.0}
+    return torch.from_numpy(SPACE.box_rows({"camera": camera, "boxes": [item]}))[0, 1:]
 
 
 def test_boxes_in_space_cost_nothing_if_they_are_right_in_either_description() -> None:
@@ -92,11 +104,13 @@ def test_boxes_in_space_cost_nothing_if_they_are_right_in_either_description() -
         output = torch.cat([20.0 * torch.eye(4)[0], numbers])[None, None, None]
         loss, metrics = SetLoss(SPACE)(output, target)
         assert loss < 1e-5 and set(metrics) == {"loss/class", "loss/box", "loss/overlap"}
-    # half a meter aside: a share of the largest size, 4 m; sides 1 × 0.5 × 2 overlap in 0.5 of 1.5
+    # half a meter aside: a tenth of the picture, and a share of the largest size, 4 m; sides 1 × 0.5 × 2 overlap in 0.5 of 1.5
     moved = space([1.5, 0, 5], size, 0.3)
-    assert SPACE.box_distance(moved, true).item() == pytest.approx(0.5 / 4, abs=1e-6)
+    assert SPACE.box_distance(moved, true).item() == pytest.approx(0.4 * (0.5 / 5 + 0.5 / 4), abs=1e-6)
     assert SPACE.box_overlap(moved, true).item() == pytest.approx(1 / 3, abs=1e-6)
-    assert SPACE.box_distance(space([1, 0, 5], [1.4, 0.5, 2.0], 0.3), true).item() == pytest.approx(0.4 / 4, abs=1e-6)
+    assert SPACE.box_distance(space([1, 0, 5], [1.4, 0.5, 2.0], 0.3), true).item() == pytest.approx(
+        0.4 * 0.4 / 4, abs=1e-6
+    )
     # turned by 45°: cosine and sine of twice the angle each differ by 1 from those of no turn
     turn = SPACE.box_distance(space([0, 0, 5], size, torch.pi / 4), space([0, 0, 5], size, 0))
-    assert turn.item() == pytest.approx(0.1 * 2, abs=1e-6)
+    assert turn.item() == pytest.approx(0.4 * 0.1 * 2, abs=1e-6)

@@ -203,13 +203,13 @@ def test_no_median_boxes_are_better_than_the_best_constant() -> None:
 def test_numbers_for_the_network_come_back() -> None:
     value = SCENES[3]["boxes3d"]
     rows = ENTRY.value.box_rows(value)
-    assert rows.dtype == np.float32 and rows.shape == (len(value["boxes"]), 9)
-    assert rows[:, 1:7].min() >= 0 and rows[:, 1:7].max() <= 1
+    assert rows.dtype == np.float32 and rows.shape == (len(value["boxes"]), 11)
+    assert rows[:, 1:9].min() >= 0 and rows[:, 1:9].max() <= 1
     names = [ENTRY.value.classes[int(k)] for k in rows[:, 0]]
     found = ENTRY.value.detections(rows[:, 1:], names, [0.5] * len(rows))
     assert [item["class"] for item in found["boxes"]] == [item["class"] for item in value["boxes"]]
     assert np.allclose(np.diag(item_overlaps(found["boxes"], value["boxes"])), 1, atol=1e-5)
-    assert ENTRY.value.box_rows(value_of()).shape == (0, 9)
+    assert ENTRY.value.box_rows(value_of()).shape == (0, 11)
 
 
 def test_detections_are_lifted_with_constants_in_their_direction_and_nothing_else() -> None:

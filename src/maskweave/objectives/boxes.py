@@ -15,7 +15,8 @@ from maskweave.values.detection import Detected
 CLASS_COST, BOX_COST, OVERLAP_COST = 1.0, 5.0, 2.0
 """Weights of the class, the distance and the generalized IoU, both for matching and in the loss."""
 NO_OBJECT = 0.1
-"""Class weight of queries without a match; it is low because most queries have none."""
+"""Class weight of queries without a match; it is low because most queries have none. Above `MANY_QUERIES`, they weigh as much as so many together."""
+MANY_QUERIES = 20
 
 
 class SetLoss:
@@ -48,7 +49,7 @@ class SetLoss:
         wanted = torch.full(logits.shape[:2], logits.shape[-1] - 1, device=logits.device)
         wanted[sample, query] = target_BMX[sample, item, 0].long()
         weight = logits.new_ones(logits.shape[-1])
-        weight[-1] = NO_OBJECT
+        weight[-1] = NO_OBJECT * min(1, MANY_QUERIES / logits.shape[1])
         predicted, true = boxes[sample, query], target_BMX[sample, item, 1:]
         count = max(1, len(sample))
         overlap = self.value.box_overlap(predicted, true)

@@ -129,6 +129,10 @@ def make_head(encoder: Encoder, target: Target, settings: HeadSettings, bins: in
         count = int(np.prod(target.value.size)) * target.value.channels
         return NumberHead(encoder.width, count, settings.form, bins, settings.attention, features)
     if isinstance(target.value, Detected):
+        if not settings.queries and not any(len(encoder.catalog[name].grid) == 2 for name in encoder.names):
+            raise MaskweaveError(
+                f"head.queries 0 needs an input on a 2-D grid, found {', '.join(encoder.names)}; set it to 1 or more"
+            )
         return BoxHead(
             encoder.width,
             len(target.classes),

@@ -44,6 +44,8 @@ THRESHOLDS = tuple(np.linspace(0.05, 0.5, 10).round(2).tolist())
 """Overlaps over which `AP3D` is averaged, as in Omni3D (https://arxiv.org/abs/2207.10660)."""
 YAW_WEIGHT = 0.1
 """Weight of the yaw in the distance of boxes, in which lengths are shares of the largest size."""
+DISTANCE_WEIGHT = 0.4
+"""Weight of the distance, so that its ten numbers count as much as the four of boxes in a picture."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class Boxes3D(Detected):
     )
     kinds: ClassVar[tuple[str, ...]] = ("sequence",)
     mergeable = True
-    box_numbers = 8
+    box_numbers = 10
     free_numbers = 2
     default_metrics = ("f1", "f1_25")
     sees_color = True
@@ -165,21 +167,23 @@ class Boxes3D(Detected):
         annotations = [Annotation(name, outline=edges) for name, edges in lines if len(edges)]
         return draw_annotations(annotations, self.classes, size, over)
 
-    # Detection: center as shares of the range, size as shares of the largest, cosine and sine of twice the yaw.
+    # Detection: center in the picture, center as shares of the range, size as shares of the largest, cosine and sine of twice the yaw. The first only says
+    # to the head where to look.
 
     def box_rows(self, value: dict[str, Any]) -> np.ndarray:
         items = value["boxes"]
         classes = np.array([self.classes.index(item["class"]) for item in items], np.float64)
         low, high = np.array(self.range).T
         boxes = as_rows(items)
+        seen = cameras.project(boxes[:, :3], value["camera"]).clip(0, 1)
         center, size = (boxes[:, :3] - low) / (high - low), boxes[:, 3:6] / self.largest
         turns = np.stack([np.cos(2 * boxes[:, 6]), np.sin(2 * boxes[:, 6])], axis=1)
-        return np.concatenate([classes[:, None], center, size.clip(0, 1), turns], axis=1).astype(np.float32)
+        return np.concatenate([classes[:, None], seen, center, size.clip(0, 1), turns], axis=1).astype(np.float32)
 
     def detections(self, rows: np.ndarray, names: Sequence[str], scores: Sequence[float]) -> dict[str, Any]:
         """Returns `{"boxes": ...}` without a camera, which a head does not predict."""
         low, high = np.array(self.range).T
-        rows = rows.astype(np.float64)
+        rows = rows[:, 2:].astype(np.float64)
         numbers = zip(
             names,
             (low + rows[:, :3] * (high - low)).tolist(),
@@ -193,27 +197,28 @@ class Boxes3D(Detected):
         }
 
     def box_distance(self, predicted: Tensor, true: Tensor) -> Tensor:
-        """Differences of center and size as shares of the largest size, and of the yaw; the nearer of both descriptions of a true box counts."""
-        spans = [(high - low) / self.largest for low, high in self.range]
+        """Differences of the center in the picture, of center and size as shares of the largest size, and of the yaw; the nearer of both descriptions of a true
+        box counts."""
+        spans = [1.0, 1.0, *((high - low) / self.largest for low, high in self.range)]
         center = sum(span * (predicted[..., i] - true[..., i]).abs() for i, span in enumerate(spans))
         forms = [
-            (predicted[..., 3:] - form).abs() @ predicted.new_tensor([1, 1, 1, YAW_WEIGHT, YAW_WEIGHT])
-            for form in _descriptions(true[..., 3:])
+            (predicted[..., 5:] - form).abs() @ predicted.new_tensor([1, 1, 1, YAW_WEIGHT, YAW_WEIGHT])
+            for form in _descriptions(true[..., 5:])
         ]
-        return center + torch.minimum(*forms)
+        return DISTANCE_WEIGHT * (center + torch.minimum(*forms))
 
     def box_overlap(self, predicted: Tensor, true: Tensor) -> Tensor:
         """Of the boxes without their yaw; the description of a true box that overlaps more counts."""
-        first = box_corners(self._lengths(predicted, predicted[..., 3:6]))
+        first = box_corners(self._lengths(predicted, predicted[..., 5:8]))
         forms = [
             generalized_overlap(first, box_corners(self._lengths(true, form[..., :3])))
-            for form in _descriptions(true[..., 3:])
+            for form in _descriptions(true[..., 5:])
         ]
         return torch.maximum(*forms)
 
     def _lengths(self, numbers: Tensor, size: Tensor) -> Tensor:
         """Centers and sizes (…, 6) as shares of the largest size."""
-        center = [numbers[..., i] * (high - low) / self.largest for i, (low, high) in enumerate(self.range)]
+        center = [numbers[..., 2 + i] * (high - low) / self.largest for i, (low, high) in enumerate(self.range)]
         return torch.cat([torch.stack(center, dim=-1), size], dim=-1)
 
     def detection_scores(self, found: Sequence[Any], truth: Sequence[Any]) -> dict[str, float]:

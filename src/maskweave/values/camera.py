@@ -71,8 +71,10 @@ def rotation(camera: Camera) -> np.ndarray:
 
 
 def project(points_N3: np.ndarray, camera: Camera) -> np.ndarray:
-    """Returns where points of the level frame appear in the picture, (N, 2), 0 to 1 from the top left; they must be in front of the camera."""
-    return _on_picture(points_N3 @ rotation(camera).T, camera)
+    """Returns where points of the level frame appear in the picture, (N, 2), 0 to 1 from the top left; those behind the camera as if just in front of it."""
+    points = points_N3 @ rotation(camera).T
+    points[:, 2] = np.maximum(points[:, 2], NEAR)
+    return _on_picture(points, camera)
 
 
 def direction(x: float, y: float, camera: Camera) -> np.ndarray:

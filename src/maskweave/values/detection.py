@@ -21,7 +21,7 @@ class Detected(ValueType):
 
     head = "boxes"
     box_numbers: ClassVar[int]
-    """Numbers of a box for the network, all from 0 to 1 but for the last `free_numbers`."""
+    """Numbers of a box for the network, all from 0 to 1 but for the last `free_numbers`. The first two are where its center appears in the picture."""
     free_numbers: ClassVar[int] = 0
     """Numbers of a box that are about −1 to 1."""
 
