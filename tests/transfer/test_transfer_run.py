@@ -74,13 +74,16 @@ def test_shipped_recipes_ask_for_what_their_start_has(path: Path) -> None:
         ({"target": "depth"}, ["AbsRel", "delta1"]),
         ({"target": "normal"}, ["angle"]),
         ({"target": "boxes"}, ["AP", "AP50"]),
-        ({"target": "boxes3d", "catalog": "scenes-3d"}, ["AP3D", "AP3D@25", "AP3D@50"]),
+        (
+            {"target": "boxes3d", "catalog": "scenes-3d", "head": {"width": 16, "depth": 2, "queries": 0}},
+            ["AP3D", "AP3D@25", "AP3D@50"],
+        ),
         ({"target": "boxes", "label": "first"}, ["accuracy", "top-5 accuracy"]),
         (COUNT, ["accuracy"]),
     ],
 )
 def test_every_task_runs_from_recipe_to_report(
-    target: dict[str, str], metrics: list[str], start: Path, tmp_path: Path
+    target: dict[str, Any], metrics: list[str], start: Path, tmp_path: Path
 ) -> None:
     rows = run(
         tmp_path,
@@ -333,6 +336,7 @@ def test_coco_boxes(start: Path, tmp_path: Path) -> None:
         ({"target": "semseg", "tuning": {"layer_decay": 0}}, "layer_decay must be above 0"),
         ({"target": "semseg", "tuning": {"rank": 0}}, "rank must be 1 or more"),
         ({"target": "semseg", "head": {"depth": 0}}, "width, depth, upsample, queries, heads, skip_width must be 1 or more"),
+        ({"target": "boxes", "inputs": ["caption"], "head": {"queries": 0}}, "head.queries 0 needs an input on a 2-D grid, found caption"),
         ({"target": "semseg", "train": {"processes": 2}}, "a transfer trains in one process"),
         ({"targets": "semseg"}, "unknown key 'targets'; did you mean 'target'"),
     ],
