@@ -148,11 +148,11 @@ class ArkitScenes(PartSource):
             return None
         camera, level = _level_camera(pose, intrinsics)
         items = []
-        for label, *box in content.boxes:
+        for label, center, axes, lengths in content.boxes:
             if label not in classes:
                 remark("boxes of labels that are not among the entry's classes are left out")
                 continue
-            items.append({"class": label, **_level_box(*box, pose, level)})
+            items.append({"class": label, **_level_box(center, axes, lengths, pose, level)})
         depth = _frames(scan) / DEPTHS / f"{stem}.png"
         if items and depth.is_file():
             levels = read_levels(read_bytes(depth), "png", str(depth))

@@ -160,7 +160,7 @@ class BoxHead(nn.Module):
             x_BQd = torch.stack([context[:, tokens] for tokens in same]).mean(dim=0)
             start_QP = F.pad(middles(grid, context.device).logit(), (0, self.bounded - 2))
         else:
-            x_BQd, start_QP = self.queries.expand(len(context), -1, -1), 0.0
+            x_BQd, start_QP = self.queries.expand(len(context), -1, -1), context.new_zeros(1, self.bounded)
         outputs = []
         for block in self.blocks:
             x_BQd = block(x_BQd, context, None, mask)
