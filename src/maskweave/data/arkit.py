@@ -56,7 +56,7 @@ SPLIT_GROUP = r"[^/]+(?=/[^/]+$)"
 """What the names of one scan's frames share."""
 
 
-class Scan(NamedTuple):
+class RoomScan(NamedTuple):
     """What all frames of a scan share."""
 
     boxes: list[tuple[str, np.ndarray, np.ndarray, np.ndarray]]
@@ -205,7 +205,7 @@ def _time(stem: str, scan: Path) -> float:
 
 
 @lru_cache(maxsize=64)
-def _scan(scan: Path) -> Scan:
+def _scan(scan: Path) -> RoomScan:
     """Reads the annotation and the poses of a scan.
 
     Raises:
@@ -235,7 +235,7 @@ def _scan(scan: Path) -> Scan:
         )
     poses = np.array(sorted(rows), np.float64).reshape(-1, 7)
     matrices = [np.column_stack([rotation_matrix(row[1:4]), row[4:]]) for row in poses]
-    return Scan(boxes, poses[:, 0], np.array(matrices).reshape(-1, 3, 4))
+    return RoomScan(boxes, poses[:, 0], np.array(matrices).reshape(-1, 3, 4))
 
 
 def _number(text: str) -> float:
@@ -255,7 +255,7 @@ def rotation_matrix(vector: np.ndarray) -> np.ndarray:
     return np.asarray(np.eye(3) + math.sin(angle) * cross + (1 - math.cos(angle)) * cross @ cross)
 
 
-def _nearest(scan: Scan, time: float) -> np.ndarray | None:
+def _nearest(scan: RoomScan, time: float) -> np.ndarray | None:
     """Returns the pose (3, 4) at a time; None if there is none."""
     if not len(scan.times):
         return None
