@@ -59,6 +59,13 @@ def random_value(m: Modality, rng: np.random.Generator) -> Any:
             return "a small red cube, and two zebras on the left"
         case "boxes":
             return [{"class": str(rng.choice(v.classes)), "box": box(rng)} for _ in range(3)]
+        case "boxes3d":
+            items = [{"class": str(rng.choice(v.classes)), "yaw": float(rng.uniform(-1.5, 1.5))} for _ in range(2)]
+            camera = {"focal": [1.0, 1.2], "center": [0.5, 0.5], "pitch": 0.3, "roll": 0.0}
+            sizes = rng.uniform(0.5, 1, (2, 3)).tolist()
+            places = [[-0.3, 1.0, 4.0], [0.4, 1.2, 5.0]]
+            boxes = [{**i, "center": c, "size": s} for i, c, s in zip(items, places, sizes, strict=True)]
+            return {"camera": camera, "boxes": boxes}
         case "palette":
             return rng.integers(0, 256, (4, 3)).tolist()
         case "metadata":

@@ -52,3 +52,25 @@ def test_boxes_know_where_tokens_stand() -> None:
     assert not torch.allclose(head(given), head(turned), atol=1e-4)
     with pytest.raises(MaskweaveError, match="head.width 18 must be an even multiple of head.heads 4"):
         BoxHead(8, 5, 7, head_width=18, depth=1, heads=4)
+
+
+@torch.no_grad()
+def test_boxes_start_at_the_tokens_of_the_first_grid() -> None:
+    torch.manual_seed(1)
+    head = BoxHead(8, 5, queries=0, head_width=16, depth=2, heads=2, numbers=10, free=2)
+    assert not [name for name, _ in head.named_parameters() if name == "queries"]
+    found = head(encoded())
+    assert found.shape == (2, 2, 12, 5 + 1 + 10)
+    assert found[..., 6:14].min() >= 0 and found[..., 6:14].max() <= 1
+    assert torch.allclose(found, head(encoded(padding=3)), atol=1e-5)
+    for p in head.boxes.parameters():
+        p.zero_()
+    numbers = head(encoded())[0, 0, :, 6:]
+    assert torch.allclose(numbers[4 * 1 + 2, :2], torch.tensor([2.5 / 4, 1.5 / 3])), "row 1, column 2 of 3 × 4"
+    assert torch.allclose(numbers[:, 2:8], torch.tensor(0.5)) and not numbers[:, 8:].any(), (
+        "the other numbers start anywhere"
+    )
+    moved = encoded()
+    moved.tokens[0, 12 + 7] += 1  # of the second map, at the place of the eighth query
+    with_context, without = head(moved)[0, 0], head(encoded())[0, 0]
+    assert (with_context - without).abs().sum(dim=1).argmax() == 7, "inputs on the same grid are added"

@@ -23,6 +23,7 @@ from maskweave.training.loop import fit
 from maskweave.training.metrics import read_metrics
 from maskweave.training.optimizer import build_optimizer, trained
 from maskweave.training.settings import TrainSettings
+from maskweave.values.boxes import Boxes
 from maskweave.values.image import Image
 
 PHOTO = Modality("photo", 1, "patches", Image((8, 8), 3), grid=(4, 4))
@@ -77,7 +78,7 @@ def head_of(task: str) -> torch.nn.Module:
 
 
 def loss_of(task: str) -> Any:
-    whole = {"label": ClassLoss(), "boxes": SetLoss()}
+    whole = {"label": ClassLoss(), "boxes": SetLoss(Boxes(classes=("a", "b", "c")))}
     return whole.get(task) or value_of(task, size=(8, 8), classes=("a", "b"), range=(0, 1)).task_loss
 
 

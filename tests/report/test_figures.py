@@ -41,6 +41,7 @@ ENTRIES = catalog_of(
     binary={"type": "binary", "size": [8, 8]},
     text={"type": "text"},
     boxes={"type": "boxes", "classes": ["a", "b"]},
+    solids={"type": "boxes3d", "classes": ["a", "b"]},
     palette={"type": "palette"},
     metadata={"type": "metadata", "keys": {"height_m": {"id": 0, "range": [0, 5], "unit": "m"}}},
     instances={"type": "instances", "size": [8, 8], "classes": ["a", "b"]},
@@ -68,6 +69,10 @@ VALUES = {
     "binary": MASK,
     "text": "two cubes & a <sphere>",
     "boxes": [{"class": "a", "box": [0.1, 0.2, 0.8, 0.9]}, {"class": "unheard of", "box": [0.9, 0.9, 0.2, 0.4]}],
+    "solids": {
+        "camera": {"focal": [1.0, 1.0], "center": [0.5, 0.5], "pitch": 0.0, "roll": 0.0},
+        "boxes": [{"class": "a", "center": [0.0, 0.0, 4.0], "size": [2.0, 2.0, 2.0], "yaw": 0.0}],
+    },
     "palette": [[255, 0, 0], [0, 0, 255]],
     "metadata": {"height_m": 1.5},
     "instances": [{"class": "b", "mask": MASK}],
@@ -157,6 +162,24 @@ def test_class_colors_are_stable_and_distinct():
     few = np.array([class_color(i) for i in range(24)])
     assert min(np.abs(a - b).sum() for a, b in itertools.combinations(few.astype(int), 2)) > 30
     assert len({class_color(i) for i in range(150)}) == 150
+
+
+def test_boxes_in_space_are_seen_through_their_camera():
+    value = VALUES["solids"]
+    bare = draw(ENTRIES["solids"], {**value, "boxes": []}, (101, 101), over=np.full((8, 8, 3), 255, np.uint8))
+    picture = draw(ENTRIES["solids"], value, (101, 101), over=np.full((8, 8, 3), 255, np.uint8))
+    color = np.asarray(class_color(0))
+    drawn = (picture == color).all(axis=-1)
+    # faces of 2 × 2 m at 3 and 5 m: half widths of 1/3 and 1/5 of the picture, of 100 steps from 0 to 1
+    for half in (1 / 3, 1 / 5):
+        at = [round(100 * (0.5 - half)), round(100 * (0.5 + half))]
+        assert drawn[at[1], at[0] + 3 : at[1] - 3].all() and drawn[at[0] + 20 : at[1] - 3, at[0]].all()
+    assert not drawn[45:55, 45:55].any() and not (bare == color).all(axis=-1).any()
+    predicted = {"boxes": [{**value["boxes"][0], "score": 0.7}]}
+    again = draw(ENTRIES["solids"], predicted, (101, 101), over=np.full((8, 8, 3), 255, np.uint8), reference=value)
+    assert np.array_equal(again, picture), "predictions of a head are seen through the true camera"
+    unseen = draw(ENTRIES["solids"], predicted, (101, 101))
+    assert not (unseen == color).all(axis=-1).any(), "without a camera, nothing is guessed"
 
 
 def test_boxes_lie_where_they_say():

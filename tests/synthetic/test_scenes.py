@@ -11,11 +11,14 @@ from value_helpers import value_of
 
 from maskweave.data.source import Source
 from maskweave.errors import MaskweaveError
-from maskweave.modality.catalogs import Catalog
+from maskweave.modality.catalogs import Catalog, load_catalog
 from maskweave.synthetic import grammar, raycast
 from maskweave.synthetic.scenes import DEFAULT_SIZE, NAMES, VISIBLE, Scenes
+from maskweave.values import camera as cameras
 from maskweave.values import measures
+from maskweave.values.boxes3d import as_rows, outline
 from maskweave.values.geometry import box_around
+from maskweave.values.oriented import contain
 from maskweave.values.text import mirror
 
 COUNT = 40
@@ -264,6 +267,50 @@ def test_masks_boxes_and_classes_agree(scenes, scenes_catalog):
         corners = [b["box"][0] ** 2 + b["box"][1] ** 2 for b in boxes]
         assert corners == sorted(corners)
         assert np.array_equal(sample["edges"], measures.canny(sample["rgb"]))
+
+
+@pytest.mark.parametrize("size", [(64, 64), (48, 96)])
+def test_boxes_in_space_hold_the_depth_of_their_objects(size):
+    catalog = resized(load_catalog("scenes-3d").subset(["depth", "instances", "boxes3d"]), size)
+    value = dataclasses.replace(catalog["boxes3d"].value, range=((-9, 9), (-2, 5), (0, 12)))
+    catalog = Catalog(
+        [*(catalog[n] for n in ("depth", "instances")), dataclasses.replace(catalog["boxes3d"], value=value)],
+        catalog.vocabularies.values(),
+    )
+    tight = Counter()
+    for sample in Scenes(catalog, 20, seed=3):
+        solids = sample["boxes3d"]
+        assert value.check(solids, "scene") == solids
+        distances = [np.linalg.norm(item["center"]) for item in solids["boxes"]]
+        assert distances == sorted(distances)
+        masks = {item["class"]: item["mask"] for item in sample["instances"]}
+        assert sorted(item["class"] for item in solids["boxes"]) == sorted(masks)
+        for item in solids["boxes"]:
+            mask = masks[item["class"]]
+            points = cameras.unproject(np.where(mask, sample["depth"], 0), solids["camera"])
+            assert len(points) == mask.sum() and contain(as_rows([item]), points, margin=1e-3).all()
+            smaller = {**item, "size": [0.8 * length for length in item["size"]]}
+            tight["all"] += 1
+            tight["left"] += not contain(as_rows([smaller]), points).all()
+            seen, covered = cameras.rectangle(outline(item, solids["camera"])), box_around(mask)
+            outward = np.array(covered) - seen  # by less than the half of a pixel
+            assert (outward[:2] >= -0.5 / 48).all() and (outward[2:] <= 0.5 / 48).all()
+    assert tight["left"] == tight["all"] > 20, "no box is a fifth too large"
+
+
+def test_boxes_in_space_fit_the_catalog_and_are_opt_in(scenes_catalog):
+    entry = load_catalog("scenes-3d")["boxes3d"]
+    catalog = Catalog([entry], scenes_catalog.vocabularies.values())
+    wide = dataclasses.replace(entry, value=dataclasses.replace(entry.value, range=((-99, 99), (-99, 99), (0, 99))))
+    for ours, every in zip(
+        Scenes(catalog, 200, 1), Scenes(Catalog([wide], catalog.vocabularies.values()), 200, 1), strict=True
+    ):
+        assert ours == every, "no object is outside the range"
+        assert max(max(item["size"]) for item in ours["boxes3d"]["boxes"]) <= entry.value.largest
+    assert not any(m.value.type == "boxes3d" for m in scenes_catalog.values())
+    missing = dataclasses.replace(entry, value=dataclasses.replace(entry.value, classes=("red cube",)))
+    with pytest.raises(MaskweaveError, match="value.classes lacks gray cube"):
+        Scenes(Catalog([missing], catalog.vocabularies.values()), 1)
 
 
 def test_captions_are_true(scenes_catalog):

@@ -20,14 +20,14 @@ from maskweave.data import transforms
 from maskweave.data.augment import Augment
 from maskweave.errors import MaskweaveError
 from maskweave.families.weights import load_model
-from maskweave.modality.catalogs import Catalog, load_saved_catalog, save_catalog
+from maskweave.modality.catalogs import Catalog, load_catalog, load_saved_catalog, save_catalog
 from maskweave.models.fourm import FourM
 from maskweave.synthetic.scenes import Scenes
 from maskweave.training.metrics import read_metrics
 from maskweave.training.recipe import load_recipe
 from maskweave.transfer.build import build_objective, load_transferred, save_transferred
 from maskweave.transfer.data import Examples, TransferBatches, open_examples
-from maskweave.transfer.recipe import TransferData, load_transfer
+from maskweave.transfer.recipe import TransferData, joined, load_transfer
 from maskweave.transfer.run import run_transfer
 from maskweave.transfer.target import make_target
 from maskweave.transfer.task import TargetFacts
@@ -57,6 +57,8 @@ def test_shipped_recipes_ask_for_what_their_start_has(path: Path) -> None:
     recipe = load_transfer(path)
     assert Path(recipe.start).parent.name == "runs"
     theirs = load_recipe(RECIPES / f"{Path(recipe.start).name}.yaml").load_catalog()
+    if recipe.catalog:
+        theirs = joined(theirs, load_catalog(recipe.catalog))
     assert {*recipe.inputs, *filter(None, [recipe.target])} <= {*theirs}
     if recipe.target:
         assert make_target(theirs, recipe.target, recipe.label).kind
@@ -72,12 +74,16 @@ def test_shipped_recipes_ask_for_what_their_start_has(path: Path) -> None:
         ({"target": "depth"}, ["AbsRel", "delta1"]),
         ({"target": "normal"}, ["angle"]),
         ({"target": "boxes"}, ["AP", "AP50"]),
+        (
+            {"target": "boxes3d", "catalog": "scenes-3d", "head": {"width": 16, "depth": 2, "queries": 0}},
+            ["AP3D", "AP3D@25", "AP3D@50"],
+        ),
         ({"target": "boxes", "label": "first"}, ["accuracy", "top-5 accuracy"]),
         (COUNT, ["accuracy"]),
     ],
 )
 def test_every_task_runs_from_recipe_to_report(
-    target: dict[str, str], metrics: list[str], start: Path, tmp_path: Path
+    target: dict[str, Any], metrics: list[str], start: Path, tmp_path: Path
 ) -> None:
     rows = run(
         tmp_path,
@@ -99,7 +105,8 @@ def test_every_task_runs_from_recipe_to_report(
         case "label":
             assert found in model.target.classes
         case "boxes":
-            assert isinstance(found, list)
+            boxes = found["boxes"] if target["target"] == "boxes3d" else found
+            assert isinstance(boxes, list) and all(item["score"] >= 0.5 for item in boxes)
         case _:
             assert found.shape == np.shape(sample[target["target"]])
 
@@ -329,6 +336,7 @@ def test_coco_boxes(start: Path, tmp_path: Path) -> None:
         ({"target": "semseg", "tuning": {"layer_decay": 0}}, "layer_decay must be above 0"),
         ({"target": "semseg", "tuning": {"rank": 0}}, "rank must be 1 or more"),
         ({"target": "semseg", "head": {"depth": 0}}, "width, depth, upsample, queries, heads, skip_width must be 1 or more"),
+        ({"target": "boxes", "inputs": ["caption"], "head": {"queries": 0}}, "head.queries 0 needs an input on a 2-D grid, found caption"),
         ({"target": "semseg", "train": {"processes": 2}}, "a transfer trains in one process"),
         ({"targets": "semseg"}, "unknown key 'targets'; did you mean 'target'"),
     ],
@@ -389,26 +397,3 @@ def test_a_bundles_encoder_takes_values(start: Path, masked: Path) -> None:
         with pytest.raises(MaskweaveError, match="has no 'caption'"):
             features([{"rgb": scenes[0]["rgb"]}])
     assert repr(features) == "FeatureExtractor(inputs: rgb, caption; width: 32)"
-
-
-def test_coco_precision_of_known_answers() -> None:
-    from maskweave.transfer.scoring import coco_average_precision
-
-    target = make_target(catalog(), "boxes", "")
-    truth = [
-        [{"class": "red cube", "box": [0.1, 0.1, 0.5, 0.5]}, {"class": "blue cone", "box": [0.6, 0.6, 0.9, 0.9]}],
-        [],
-    ]
-    right = [[{**item, "score": 0.9} for item in boxes] for boxes in truth]
-    assert coco_average_precision(right, truth, target) == {"AP": pytest.approx(1.0), "AP50": pytest.approx(1.0)}
-    wrong_class = [[{**right[0][0], "class": "red cone"}, right[0][1]], []]
-    assert coco_average_precision(wrong_class, truth, target)["AP50"] == pytest.approx(0.5)
-    shifted = [
-        [{**right[0][0], "box": [0.2, 0.1, 0.6, 0.5]}, right[0][1]],
-        [],
-    ]  # overlaps by 0.6: right at 0.5, 0.55 and 0.6 alone
-    assert coco_average_precision(shifted, truth, target) == {
-        "AP": pytest.approx((1 + 0.3) / 2, abs=0.01),
-        "AP50": pytest.approx(1.0),
-    }
-    assert coco_average_precision([[], []], truth, target)["AP"] == 0

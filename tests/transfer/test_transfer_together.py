@@ -29,6 +29,7 @@ TASKS: dict[str, dict[str, Any]] = {
     "number": {"target": "metadata", "label": "brightness"},
     "depth": {"target": "depth"},
     "boxes": {"target": "boxes"},
+    "boxes3d": {"target": "boxes3d", "catalog": "scenes-3d"},
 }
 
 

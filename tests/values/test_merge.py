@@ -8,6 +8,7 @@ from maskweave.errors import MaskweaveError
 from maskweave.generate.ensemble import check_ensemble
 from maskweave.modality.entry import Modality
 from maskweave.values.boxes import Boxes
+from maskweave.values.boxes3d import Boxes3D
 from maskweave.values.instances import Instances
 from maskweave.values.text import Text
 
@@ -75,6 +76,17 @@ def test_boxes_are_pooled_alike() -> None:
     a, b = ({"class": "cube", "box": box} for box in ([0, 0, 0.5, 0.5], [0.6, 0, 1, 0.5]))
     near = {"class": "cube", "box": [0, 0, 0.5, 0.45]}
     assert merge(entry, [[a, b], [near]]) == [a, b]
+
+
+def test_boxes_in_space_are_pooled_and_their_cameras_averaged() -> None:
+    entry = Modality("solids", 1, "sequence", Boxes3D(classes=("cube",)), max_tokens=60)
+    a, b, near = (
+        {"class": "cube", "center": [x, 0.0, 5.0], "size": [1.0, 1.0, 1.0], "yaw": 0.0} for x in (0.0, 2.0, 0.2)
+    )
+    cameras = [{"focal": [f, 1.0], "center": [0.5, 0.5], "pitch": f / 4, "roll": 0.0} for f in (1.0, 1.2, 3.0)]
+    values = [{"camera": camera, "boxes": boxes} for camera, boxes in zip(cameras, ([a, b], [near], []), strict=True)]
+    assert merge(entry, values) == {"camera": cameras[1], "boxes": [a, b]}
+    assert merge(entry, values, overlap=0.9)["boxes"] == [a, b, near], "they overlap by 2/3"
 
 
 def test_what_gives_no_values_cannot_be_an_ensemble() -> None:

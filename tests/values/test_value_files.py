@@ -29,6 +29,7 @@ ENTRIES: dict[str, dict[str, Any]] = {
     "rows": {"kind": "vectors", "max_tokens": 3, "value": {"type": "vectors", "channels": 4}},
     "words": {"kind": "sequence", "max_tokens": 9, "vocabulary": "text", "value": {"type": "text"}},
     "things": {"kind": "sequence", "max_tokens": 9, "vocabulary": "text", "value": {"type": "boxes", "classes": ["a", "b"]}},
+    "solids": {"kind": "sequence", "max_tokens": 40, "vocabulary": "text", "value": {"type": "boxes3d", "classes": ["a", "b"]}},
     "tones": {"kind": "sequence", "max_tokens": 9, "vocabulary": "text", "value": {"type": "palette"}},
     "facts": {"kind": "sequence", "max_tokens": 9, "vocabulary": "text", "value": {"type": "metadata", "keys": {"size": {"id": 0, "range": [0, 1]}}}},
     "people": {"kind": "sequence", "max_tokens": 40, "vocabulary": "text", "value": {"type": "poses", "parts": {"pose": {"count": 2, "codes": 8}, "size": {"count": 1, "range": [0, 9]}}}},
@@ -93,6 +94,10 @@ VALUES: dict[str, Any] = {
     "rows": RNG.normal(size=(2, 4)).astype(np.float32),
     "words": "zwei Häuser,\neins rot",
     "things": [{"class": "b", "box": [0.0, 0.25, 0.5, 1.0]}],
+    "solids": {
+        "camera": {"focal": [1.1, 1.2], "center": [0.5, 0.4], "pitch": 0.3, "roll": -0.1},
+        "boxes": [{"class": "b", "center": [-0.5, 1.0, 4.0], "size": [1.0, 2.0, 0.5], "yaw": -0.25}],
+    },
     "tones": [[0, 128, 255], [1, 2, 3]],
     "facts": {"size": 0.5},
     "people": [PERSON, {"box": [0.0, 0.0, 1.0, 1.0]}],

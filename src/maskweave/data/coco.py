@@ -25,6 +25,7 @@ from maskweave.data.source import check_key
 from maskweave.errors import BadSample, MaskweaveError, shown
 from maskweave.files import read_json
 from maskweave.modality.catalogs import Catalog
+from maskweave.values.boxes import Boxes
 from maskweave.values.files import MAX_PIXELS, read_bytes
 from maskweave.values.formats import split_ending
 from maskweave.values.formats.base import needs
@@ -144,7 +145,7 @@ class CocoFolder:
 
 class Coco(PartSource):
     """Pictures and what is annotated in them. Values of the modalities are read from the features in `fields`; a modality that is not listed
-    has the feature of its name. Of the rest, the first entry of photographs reads `image`, the first whose fine-tuned head is `boxes` reads
+    has the feature of its name. Of the rest, the first entry of photographs reads `image`, the first of type `boxes` reads
     `boxes`, and the only one of text reads `captions`.
 
     Args:
@@ -218,7 +219,7 @@ def _chosen(folder: CocoFolder, catalog: Catalog, fields: dict[str, str]) -> dic
     photographs = [n for n, value in rest.items() if value.is_photograph and len(value.size) == 2]
     likely = {
         "image": [n for n in photographs if rest[n].channels == 3][:1] or photographs[:1],
-        "boxes": [n for n, value in rest.items() if value.head == "boxes"][:1],
+        "boxes": [n for n, value in rest.items() if isinstance(value, Boxes)][:1],
         "captions": [n for n, value in rest.items() if value.is_text],
     }
     for feature, names in likely.items():

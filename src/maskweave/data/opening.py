@@ -6,6 +6,7 @@
 | WebDataset tars | `ROOT/*.tar` or `*.tar.gz`, or one such file | `WebTars` |
 | table | a `.csv` or `.tsv` file | `TableSource` of a `CsvTable` |
 | parquet | a `.parquet` file, a pattern `NAME*.parquet`, or a folder of them without pictures | `TableSource` of a `ParquetTable` |
+| ARKitScenes | `ROOT/SCAN/SCAN_3dod_annotation.json`, or in folders such as `Training` | `ArkitScenes` |
 | LeRobot | `ROOT/meta/info.json` and `ROOT/data/` | `LeRobot` |
 | Hugging Face `datasets` | `ROOT/state.json` and `ROOT/dataset_info.json` | `TableSource` of a `DatasetsFolder` |
 | class folders | `ROOT/CLASS/NAME.png`, if labels are wanted | `ClassFolders` |
@@ -25,6 +26,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from maskweave.arguments import check_arguments
+from maskweave.data.arkit import ArkitScenes, is_arkit
 from maskweave.data.arrow import DatasetsFolder, ParquetTable, is_datasets_folder, parquet_files
 from maskweave.data.coco import Coco, coco_files
 from maskweave.data.csv_table import ENDINGS as CSV_ENDINGS
@@ -142,6 +144,8 @@ def _open_table(
     fields = {name: field for name, field in fields.items() if name in entries or name not in catalog}
     if is_lerobot(path):
         return LeRobot(path, entries, fields, window)
+    if is_arkit(path):
+        return ArkitScenes(path, entries, fields)
     if window:
         raise MaskweaveError(f"{place}: data.window is for LeRobot folders (meta/info.json and data/); remove it")
     if is_coco(path, catalog):
@@ -174,6 +178,7 @@ def is_importable(place: str, catalog: Catalog) -> bool:
         or path.suffix.lower() == ".parquet"
         or is_datasets_folder(path)
         or is_lerobot(path)
+        or is_arkit(path)
         or is_coco(path, catalog)
     ):
         return True
@@ -212,7 +217,7 @@ def _open_path(
         return WebTars(path, catalog, fields)
     if fields:
         raise MaskweaveError(
-            f"{place}: data.fields is for WebDataset tars, {place}/*.tar, and tables (csv, parquet, Hugging Face datasets, LeRobot, COCO); remove it, or correct the path"
+            f"{place}: data.fields is for WebDataset tars, {place}/*.tar, and tables (csv, parquet, Hugging Face datasets, LeRobot, COCO, ARKitScenes); remove it, or correct the path"
         )
     flat = [m for m in entries if m.value.is_photograph and len(m.value.size) == 2 and not m.source]
     picture = next((m for m in flat if m.value.channels == 3), flat[0] if flat else None)
@@ -303,7 +308,7 @@ def _accepted(catalog: Catalog) -> str:
     own = _some([name for name, m in catalog.items() if not m.source])
     return (
         f"an imported data set or tar shards (MODALITY/NAME.tar, MODALITY one of {own}), WebDataset tars (NAME.tar or NAME.tar.gz), "
-        f"a table (NAME.csv, NAME.tsv, parquet files, or a folder that Hugging Face datasets saved), a LeRobot folder, folders of pictures ({', '.join(PICTURES)}; links are ignored), "
+        f"a table (NAME.csv, NAME.tsv, parquet files, or a folder that Hugging Face datasets saved), a LeRobot folder, scans of ARKitScenes, folders of pictures ({', '.join(PICTURES)}; links are ignored), "
         f"a COCO JSON file or folder, or a named source ({', '.join(source_names())}, or python: package.module:function). "
         "Import a folder of files for each modality first, with 'maskweave data import'"
     )

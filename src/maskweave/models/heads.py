@@ -1,7 +1,7 @@
-"""Heads that predict a dense map or boxes from an encoder's features.
+"""Heads that predict a dense map or a set of boxes from an encoder's features.
 
 Dimension letters: B samples, N tokens, D width of the encoder, d width of the head, K classes, C output channels, Q queries, h and w rows and
-columns of the feature map, H and W of the output.
+columns of the feature map, H and W of the output, P numbers of a box.
 """
 
 from collections.abc import Mapping, Sequence
@@ -105,15 +105,29 @@ class FullResolution(nn.Module):
 class BoxHead(nn.Module):
     """Predicts a set of boxes from learned queries that attend to the tokens, as in DETR (https://arxiv.org/abs/2005.12872).
 
+    Queries may also be the tokens of the first 2-D grid themselves, as in Efficient DETR (https://arxiv.org/abs/2104.01318): they know what is seen at their
+    place, and their boxes start there, so that they learn from far fewer examples. Other inputs on the same grid are added to them.
+
     Args:
-        queries: largest number of boxes per sample.
+        queries: largest number of boxes per sample; 0: one for each token of the first 2-D grid.
         depth: number of decoder blocks.
+        numbers: P; they are from 0 to 1, but for the last `free` ones, which are any. The first two are the center in the picture.
     """
 
     undecayed = ("queries",)
     """Parameters without weight decay."""
 
-    def __init__(self, width: int, num_classes: int, queries: int, head_width: int, depth: int, heads: int):
+    def __init__(
+        self,
+        width: int,
+        num_classes: int,
+        queries: int,
+        head_width: int,
+        depth: int,
+        heads: int,
+        numbers: int = 4,
+        free: int = 0,
+    ):
         super().__init__()
         if head_width % (2 * heads):
             raise MaskweaveError(f"head.width {head_width} must be an even multiple of head.heads {heads}")
@@ -121,16 +135,18 @@ class BoxHead(nn.Module):
             width=head_width, heads=heads, qkv_bias=True, proj_bias=True, mlp_bias=True, norm_bias=True
         )
         self.project = Linear(width, head_width)
-        self.queries = nn.Parameter(torch.zeros(queries, head_width))
+        self.queries = nn.Parameter(torch.zeros(queries, head_width)) if queries else None
         self.blocks = nn.ModuleList(DecoderBlock(config) for _ in range(depth))
         self.norm = LayerNorm(head_width)
         self.classes = Linear(head_width, num_classes + 1)
-        self.boxes = MLP(head_width, 1.0, out=4)
+        self.boxes = MLP(head_width, 1.0, out=numbers)
+        self.bounded = numbers - free
         initialize(self)
-        nn.init.normal_(self.queries, std=1.0)
+        if self.queries is not None:
+            nn.init.normal_(self.queries, std=1.0)
 
     def forward(self, encoded: Encoded) -> Tensor:
-        """Returns (depth, B, Q, K + 1 + 4), after each block: class logits, the last one for no object, then center, width and height from 0 to 1."""
+        """Returns (depth, B, Q, K + 1 + P), after each block: class logits, the last one for no object, then the numbers of the box."""
         context = self.project(encoded.tokens)
         for name, grid in encoded.grids.items():
             positions = sine_cosine(grid, context.shape[-1]).to(context)
@@ -138,10 +154,25 @@ class BoxHead(nn.Module):
                 positions, (0, 0, encoded.slices[name].start, context.shape[1] - encoded.slices[name].stop)
             )
         mask = None if encoded.present is None else encoded.present[:, None, None]
-        x_BQd = self.queries.expand(len(context), -1, -1)
+        if self.queries is None:
+            grid = next(grid for grid in encoded.grids.values() if len(grid) == 2)
+            same = [encoded.slices[name] for name, other in encoded.grids.items() if other == grid]
+            x_BQd = torch.stack([context[:, tokens] for tokens in same]).mean(dim=0)
+            start_QP = F.pad(middles(grid, context.device).logit(), (0, self.bounded - 2))
+        else:
+            x_BQd, start_QP = self.queries.expand(len(context), -1, -1), context.new_zeros(1, self.bounded)
         outputs = []
         for block in self.blocks:
             x_BQd = block(x_BQd, context, None, mask)
             y_BQd = self.norm(x_BQd)
-            outputs.append(torch.cat([self.classes(y_BQd).float(), self.boxes(y_BQd).float().sigmoid()], dim=-1))
+            numbers = self.boxes(y_BQd).float()
+            bounded, free = (numbers[..., : self.bounded] + start_QP).sigmoid(), numbers[..., self.bounded :]
+            outputs.append(torch.cat([self.classes(y_BQd).float(), bounded, free], dim=-1))
         return torch.stack(outputs)
+
+
+def middles(grid: tuple[int, ...], device: torch.device) -> Tensor:
+    """Returns the middles (Q, 2) of a grid's tokens, x and y from 0 to 1, row by row."""
+    height, width = grid
+    y, x = ((torch.arange(n, device=device) + 0.5) / n for n in (height, width))
+    return torch.stack([x.repeat(height), y.repeat_interleave(width)], dim=1)

@@ -11,6 +11,7 @@ Scene i of seed s is always the same and independent of the others; nothing is s
 | binary | Canny edges of the picture |
 | text | a caption (`maskweave.synthetic.grammar`) |
 | boxes, instances | visible box or mask of each object, with class names such as "red cube", in 4M's order |
+| boxes3d | the camera, and the box in space around each object, nearest first; a flat side of a cube has its yaw, other solids have yaw 0 |
 | palette | dominant colors |
 | metadata | the declared keys, a subset of `METADATA` |
 """
@@ -34,9 +35,10 @@ from maskweave.values import measures
 from maskweave.values.base import ValueType
 from maskweave.values.binary import Binary
 from maskweave.values.boxes import Boxes
+from maskweave.values.boxes3d import Boxes3D
 from maskweave.values.classes import Classes
 from maskweave.values.direction import Direction
-from maskweave.values.geometry import box_around, corner_first
+from maskweave.values.geometry import Geometry, box_around, corner_first
 from maskweave.values.image import Image
 from maskweave.values.instances import Instances
 from maskweave.values.map import Map
@@ -347,6 +349,23 @@ def _facts_of(scenes: Scenes, modality: Modality, scene: Scene) -> dict[str, flo
     return {key: scene.facts[key] for key in modality.value.keys}
 
 
+def _boxes_in_space(scenes: Scenes, modality: Modality, scene: Scene) -> dict[str, Any]:
+    """The world's axes are those of the camera's level frame, with y and z reversed and the origin on the floor."""
+    height, width = scenes.size
+    focal, room = raycast.focal_length(scenes.size), scene.room
+    boxes = [
+        {
+            "class": o.name,
+            "center": [o.solid.x, room.camera_height - o.solid.height / 2, -o.solid.z],
+            "size": [2 * o.solid.half, o.solid.height, 2 * o.solid.half],
+            "yaw": o.solid.yaw if o.shape == "cube" else 0.0,
+        }
+        for o in scene.objects
+    ]
+    camera = {"focal": [focal / width, focal / height], "center": [0.5, 0.5], "pitch": room.pitch, "roll": 0.0}
+    return modality.value.transform({"camera": camera, "boxes": boxes}, Geometry())
+
+
 VALUES: dict[type[ValueType], Callable[[Scenes, Modality, Scene], Any]] = {
     Image: lambda scenes, modality, scene: scene.view.rgb,
     Map: lambda scenes, modality, scene: scene.view.depth,
@@ -357,6 +376,7 @@ VALUES: dict[type[ValueType], Callable[[Scenes, Modality, Scene], Any]] = {
     Boxes: lambda scenes, modality, scene: [
         {"class": scene.objects[k].name, "box": scene.boxes[k]} for k in scene.order
     ],
+    Boxes3D: _boxes_in_space,
     Palette: lambda scenes, modality, scene: measures.palette(scene.view.rgb),
     Metadata: _facts_of,
     Instances: lambda scenes, modality, scene: [
@@ -373,7 +393,7 @@ def _check(modality: Modality, where: str) -> None:
         raise MaskweaveError(
             f"{where}: scenes have no values of type {value.type!r}; remove the entry, or read its values from files"
         )
-    names = {Classes: raycast.CLASSES, Boxes: NAMES, Instances: NAMES}.get(type(value), ())
+    names = {Classes: raycast.CLASSES, Boxes: NAMES, Boxes3D: NAMES, Instances: NAMES}.get(type(value), ())
     if missing := [name for name in names if name not in value.classes]:
         raise MaskweaveError(
             f"{where}: value.classes lacks {', '.join(missing[:8])}, which scenes contain; add the names"

@@ -25,7 +25,6 @@ from maskweave.models.encoder import Encoder, add_stochastic_depth
 from maskweave.models.lora import add_lora, merge_lora
 from maskweave.models.sample_heads import NumberHead, PooledHead
 from maskweave.nn.weights import save_weights, take_tensors
-from maskweave.objectives.boxes import corners
 from maskweave.objectives.transfer import TransferObjective
 from maskweave.tokenizers.base import Tokenizer
 from maskweave.tokenizers.folder import load_tokenizers
@@ -33,6 +32,7 @@ from maskweave.transfer.encoding import encoded_for_head
 from maskweave.transfer.recipe import HeadSettings, TransferRecipe
 from maskweave.transfer.target import Target, make_target
 from maskweave.transfer.task import TargetFacts, make_head, number_answers, raw_names, task_loss
+from maskweave.values.detection import Detected
 from maskweave.values.distribution import point
 
 LEAST_SCORE = 0.5
@@ -111,7 +111,7 @@ class Transferred:
 
     def predict(self, samples: Sequence[Sample], *, batch_size: int = 64, distributions: bool = False) -> list[Any]:
         """Returns a prediction per sample: a class name, a list of tags, a number or vector, a dense value in its entry's form, or boxes
-        `{"class", "box", "score"}`, best first.
+        with their "score", best first: `{"class", "box", "score"}` in a picture.
 
         Args:
             samples: each with all inputs (with some of them, if it was trained with modality_dropout), in any form that `Bundle.generate` accepts.
@@ -190,26 +190,20 @@ class Transferred:
         """
         if self.target.kind == "label":
             return [self.target.classes[i] for i in output.argmax(dim=-1).tolist()]
-        if self.target.kind != "boxes":
-            assert self.target.value is not None
+        value = self.target.value
+        assert value is not None
+        if not isinstance(value, Detected):
             if isinstance(self.head, NumberHead):
                 found = number_answers(self.target, self.head, output)
             else:
-                found = self.target.value.answers(output)
+                found = value.answers(output)
             return found if whole else [point(answer) for answer in found]
-        predictions = []
-        for logits, boxes in zip(
-            output[-1, ..., :-4].softmax(-1), corners(output[-1, ..., -4:]).clamp(0, 1), strict=True
-        ):
+        predictions, count = [], value.box_numbers
+        for logits, rows in zip(output[-1, ..., :-count].softmax(-1), output[-1, ..., -count:], strict=True):
             score, label = (t.cpu().numpy() for t in logits[:, :-1].max(dim=-1))
             order = [q for q in np.argsort(-score) if score[q] >= least]
-            corner_list = boxes.tolist()
-            predictions.append(
-                [
-                    {"class": self.target.classes[label[q]], "box": corner_list[q], "score": float(score[q])}
-                    for q in order
-                ]
-            )
+            names = [self.target.classes[label[q]] for q in order]
+            predictions.append(value.detections(rows.cpu().numpy()[order], names, score[order].tolist()))
         return predictions
 
 

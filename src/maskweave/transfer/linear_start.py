@@ -17,7 +17,7 @@ from torch import Tensor
 from maskweave.generate.engine import bulk_precision
 from maskweave.masking.inputs import TransferBatch
 from maskweave.models.encoder import Encoded
-from maskweave.models.heads import DenseHead
+from maskweave.models.heads import BoxHead, DenseHead
 from maskweave.models.sample_heads import LEVELS, NumberHead, PooledHead, average_for_unknown
 from maskweave.nn.ridge import Ridge, feature_scale
 from maskweave.objectives.regression import bin_of
@@ -36,6 +36,8 @@ MOST_SAMPLES = 2000
 LEAST, LEAST_PER_CLASS = 10, 5
 """Samples that a linear model needs, and samples per class that a logistic regression needs."""
 MOST_POINTS = 30_000
+STANDARDIZED_BY = 256
+"""Examples by which the tokens for a head of boxes are standardized."""
 BATCH = 32
 POINT_DECAYS = (1e-1, 1e-2, 1e-3, 1e-4)
 """Weight decays of logistic regressions of points, which are many more than features: one fold suffices to choose."""
@@ -60,7 +62,7 @@ def start_from_linear(
     """Fits the linear parts of a head of a new transfer, in place. Returns a sentence about it; empty if the head has none, or a dense one too few points.
     Launched processes share the computation of the features; the first one fits the head and returns the sentence.
 
-    With too few examples for a linear model of a whole sample, its features are only standardized.
+    With too few examples for a linear model of a whole sample, its features are only standardized; so are the tokens for boxes.
     """
     objective.eval()
     head, sentence = objective.head, ""
@@ -68,6 +70,8 @@ def start_from_linear(
         sentence = _start_pooled(objective, head, examples, tokenizers, device)
     elif isinstance(head, DenseHead) and head.skip is not None and not rank():
         sentence = _start_points(objective, head, examples, tokenizers, device)
+    elif isinstance(head, BoxHead) and not rank():
+        sentence = _start_boxes(objective, head, examples, tokenizers, device)
     connect(str(device)).broadcast(head.state_dict().values())
     return sentence
 
@@ -90,6 +94,29 @@ def _batches(
         if encode:
             encoded = encoded_for_head(objective.encoder, batch.inputs, where, bulk_precision(where))
         yield Batch(i, encoded._replace(raw=batch.raw), batch, examples.folds(batches.order[i].tolist()))
+
+
+def _start_boxes(
+    objective: TransferObjective,
+    head: BoxHead,
+    examples: Examples,
+    tokenizers: Mapping[str, Tokenizer],
+    device: torch.device | str,
+) -> str:
+    """Standardizes the tokens by the first layer of the head: those of one modality often differ little from their mean, and much from those of others."""
+    chosen = examples.some(STANDARDIZED_BY)
+    found: dict[str, list[Tensor]] = {}
+    for _, encoded, *_ in _batches(objective, chosen, tokenizers, device, True):
+        for name, part in encoded.slices.items():
+            present = True if encoded.present is None else encoded.present[:, part]
+            found.setdefault(name, []).append(encoded.tokens[:, part][present].flatten(0, -2).double())
+    tokens = [torch.cat(parts) for parts in found.values()]
+    mean_D = torch.stack([x.mean(dim=0) for x in tokens]).mean(dim=0)
+    std_D = torch.stack([x.var(dim=0, correction=0) for x in tokens]).mean(dim=0).sqrt()
+    weight = head.project.weight.double() / std_D.clamp(min=LEAST_SPREAD * std_D.median() + 1e-12)
+    head.project.bias.sub_((weight @ mean_D).to(head.project.bias))
+    head.project.weight.copy_(weight)
+    return f"the head starts at random, with tokens standardized by {len(chosen)} examples"
 
 
 def _start_pooled(

@@ -121,7 +121,7 @@ class HeadSettings:
     upsample: int = 4
     """Dense targets: each token becomes upsample × upsample points."""
     queries: int = 20
-    """Boxes: number of queries, which is the largest number of detected boxes."""
+    """Boxes: number of learned queries, which is the largest number of detected boxes. 0: one query for each token of the first input on a 2-D grid; they learn from fewer examples."""
     heads: int = 4
     """Boxes: attention heads."""
     form: NumberForm = "gaussian"
@@ -154,9 +154,10 @@ class HeadSettings:
             heads=limits.HEADS,
             skip_width=limits.WIDTH,
         )
-        if min(getattr(self, key) for key in largest) < 1:
+        least = dict.fromkeys(largest, 1) | {"queries": 0}
+        if any(getattr(self, key) < least[key] for key in largest):
             raise MaskweaveError(
-                f"{', '.join(largest)} must be 1 or more, found {', '.join(str(getattr(self, key)) for key in largest)}"
+                f"{', '.join(largest)} must be 1 or more (queries 0 or more), found {', '.join(str(getattr(self, key)) for key in largest)}"
             )
         if not 0 <= self.calibrate <= 0.5:
             raise MaskweaveError(f"calibrate must be a share from 0 to 0.5, found {self.calibrate}")
@@ -197,7 +198,7 @@ class TransferRecipe:
     inputs: list[str] = field(default_factory=list)
     """Input modalities."""
     target: str = ""
-    """Modality to predict: a scalar, vector, label, tags, boxes, a map along one axis; or classes, map or direction over a picture. Empty: the classes of a
+    """Modality to predict: a scalar, vector, label, tags, boxes, boxes3d, a map along one axis; or classes, map or direction over a picture. Empty: the classes of a
     folder of folders."""
     label: str = ""
     """Predict a part instead of the complete value: a metadata key (a class if it is a whole number, otherwise a number), or `first`, the class of the first

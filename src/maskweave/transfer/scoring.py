@@ -1,7 +1,5 @@
 """Scores of a transferred model on held-out examples, next to the best constant answer."""
 
-import contextlib
-import io
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,6 +24,7 @@ from maskweave.transfer.features import NUMBERS, check_skips, in_order
 from maskweave.transfer.shares import weighted_answers
 from maskweave.transfer.target import Target
 from maskweave.values.bootstrap import UNKNOWN, Interval, bootstrap, metric_intervals, replicated
+from maskweave.values.detection import Detected
 from maskweave.values.metrics import Metric, Weights
 from maskweave.values.weights import Weighting
 
@@ -66,7 +65,7 @@ def score_transfer(
 ) -> list[EvaluationRow]:
     """Returns one row for every metric of the task. Launched processes share the held-out examples; only the first one returns rows.
 
-    Labels: accuracy (and top 5), macro F1. Tags and dense values: the metrics of their entry. Boxes: COCO's AP and AP50.
+    Labels: accuracy (and top 5), macro F1. Tags and dense values: the metrics of their entry. Boxes: their average precisions.
 
     Raises:
         MaskweaveError: too many examples are unusable, or a library of the extra `eval` is missing.
@@ -89,8 +88,8 @@ def score_transfer(
     names, target = list(model.encoder.names), model.target
     if target.kind == "label":
         scores = _label_scores(target, chunks, device, seen)
-    elif target.kind == "boxes":
-        scores = _box_scores(target, chunks, device)
+    elif isinstance(target.value, Detected):
+        scores = _box_scores(target.value, chunks, device, seen)
     else:
         scores = _value_scores(target.scores(), chunks, device, seen, seen_weights, held_out.weighted)
     return [
@@ -131,17 +130,16 @@ def _label_scores(target: Target, chunks: Sequence[_Chunk], device: torch.device
     return _accuracies(logits_SK, truth_S, seen) + _class_scores(target, logits_SK.argmax(dim=1), truth_S, seen)
 
 
-def _box_scores(target: Target, chunks: Sequence[_Chunk], device: torch.device) -> list[Scored]:
-    mine = [
-        [number, *([{**item, "box": [float(x) for x in item["box"]]} for item in boxes] for boxes in pair)]
-        for chunk in chunks
-        for number, *pair in zip(chunk.numbers, chunk.found, chunk.truth, strict=True)
-    ]
+def _box_scores(value: Detected, chunks: Sequence[_Chunk], device: torch.device, seen: Sequence[Any]) -> list[Scored]:
+    mine = [row for chunk in chunks for row in zip(chunk.numbers, chunk.found, chunk.truth, strict=True)]
     rows = sorted((row for one in gather(device, mine, {}) for row in one.facts), key=lambda row: row[0])
     if not rows:
         return []
-    named = coco_average_precision([row[1] for row in rows], [row[2] for row in rows], target)
-    return [Scored(name, "higher", value, math.nan) for name, value in named.items()]
+    found, truth = [row[1] for row in rows], [row[2] for row in rows]
+    scores = value.detection_scores(found, truth)
+    lifted = value.constant_detections(seen, found, truth)
+    constant = {} if lifted is None else value.detection_scores(lifted, truth)
+    return [Scored(name, "higher", score, constant.get(name, math.nan)) for name, score in scores.items()]
 
 
 def _value_scores(
@@ -255,53 +253,3 @@ def _accuracies(logits_SK: torch.Tensor, truth_S: torch.Tensor, seen: Sequence[i
             constant = float(np.mean([label in common[:k] for label in truth_S.tolist()]))
             rows.append(score_right("accuracy" if k == 1 else "top-5 accuracy", right_S, constant))
     return rows
-
-
-def coco_average_precision(
-    found: Sequence[Any], truth: Sequence[Any], target: Target, side: int = 1000
-) -> dict[str, float]:
-    """Returns COCO's average precision, over IoU thresholds from 0.5 to 0.95 (`AP`) and at 0.5 (`AP50`).
-
-    Args:
-        found: predicted boxes `{"class", "box", "score"}` of each picture.
-        truth: true boxes `{"class", "box"}` of each picture.
-        side: width and height of a picture in pixels; COCO measures in pixels.
-
-    Raises:
-        MaskweaveError: pycocotools is not installed.
-    """
-    try:
-        from pycocotools.coco import COCO
-        from pycocotools.cocoeval import COCOeval
-    except ImportError as error:
-        raise MaskweaveError(
-            "average precision needs pycocotools; install it with: pip install 'maskweave[eval]'"
-        ) from error
-
-    category_ids = {name: k + 1 for k, name in enumerate(target.classes)}
-
-    def entries(pictures: Sequence[Any]) -> list[dict[str, Any]]:
-        items = [(i + 1, item) for i, boxes in enumerate(pictures) for item in boxes]
-        corners = [[side * x for x in item["box"]] for _, item in items]
-        return [
-            {
-                "id": n + 1, "image_id": i, "category_id": category_ids[item["class"]], "iscrowd": 0, "score": item.get("score", 1.0),
-                "bbox": [x0, y0, x1 - x0, y1 - y0], "area": (x1 - x0) * (y1 - y0),
-            }
-            for n, ((i, item), (x0, y0, x1, y1)) in enumerate(zip(items, corners, strict=True))
-        ]  # fmt: skip
-
-    with contextlib.redirect_stdout(io.StringIO()):
-        true, guessed = COCO(), COCO()
-        for dataset, pictures in ((true, truth), (guessed, found)):
-            dataset.dataset = {
-                "images": [{"id": i + 1} for i in range(len(truth))],
-                "categories": [{"id": category} for category in category_ids.values()],
-                "annotations": entries(pictures),
-            }
-            dataset.createIndex()
-        evaluation = COCOeval(true, guessed, "bbox")
-        evaluation.evaluate()
-        evaluation.accumulate()
-        evaluation.summarize()
-    return {"AP": float(evaluation.stats[0]), "AP50": float(evaluation.stats[1])}

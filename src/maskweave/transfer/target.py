@@ -1,6 +1,6 @@
 """Targets of a transfer: what is learned of a sample.
 
-Dimension letters: B samples, M most boxes of a sample.
+Dimension letters: B samples, M most boxes of a sample, P numbers of a box.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,6 +14,7 @@ from maskweave.errors import BadSample, LackingSample, MaskweaveError
 from maskweave.modality.catalogs import Catalog
 from maskweave.modality.entry import Modality
 from maskweave.values.base import ValueType
+from maskweave.values.detection import Detected
 from maskweave.values.metrics import Metric
 
 NUMBER_METRICS = ("mae", "rmse", "r2", "nll", "coverage")
@@ -133,12 +134,10 @@ def target_tensor(target: Target, answers: Sequence[Any]) -> Tensor:
     assert target.value is not None
     if target.kind == "numbers":  # shorter series are unknown past their end
         answers = [target.value.fit_sizes(answer, f"target {target.name!r}") for answer in answers]
-    if target.kind != "boxes":
+    if not isinstance(target.value, Detected):
         return target.value.to_network(answers)
-    out_BM5 = torch.full((len(answers), max(1, max(map(len, answers))), 5), -1.0)
-    for b, boxes in enumerate(answers):
-        for m, item in enumerate(boxes):
-            x0, y0, x1, y1 = item["box"]
-            label = target.classes.index(item["class"])
-            out_BM5[b, m] = torch.tensor([label, (x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, y1 - y0])
-    return out_BM5
+    rows = [torch.from_numpy(target.value.box_rows(answer)) for answer in answers]
+    out_BMX = torch.full((len(answers), max(1, max(map(len, rows))), 1 + target.value.box_numbers), -1.0)
+    for b, found in enumerate(rows):
+        out_BMX[b, : len(found)] = found
+    return out_BMX

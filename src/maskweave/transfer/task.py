@@ -22,6 +22,7 @@ from maskweave.objectives.transfer import TaskLoss
 from maskweave.transfer.recipe import HeadSettings, LossSettings
 from maskweave.transfer.target import Target, target_tensor
 from maskweave.values.bins import fit_bins
+from maskweave.values.detection import Detected
 from maskweave.values.distribution import NumberDistribution
 from maskweave.values.unknown import known_points
 
@@ -56,7 +57,7 @@ def fit_facts(target: Target, seen: Sequence[Any], settings: HeadSettings) -> Ta
     if target.kind == "label":
         found = Counter(seen)
         return TargetFacts(counts=[found[i] for i in range(len(target.classes))])
-    assert target.value is not None or target.kind == "boxes"
+    assert target.value is not None
     if target.kind == "numbers":
         assert target.value is not None
         numbers_SK = target_tensor(target, seen).flatten(1).double().numpy()
@@ -127,9 +128,20 @@ def make_head(encoder: Encoder, target: Target, settings: HeadSettings, bins: in
         assert target.value is not None
         count = int(np.prod(target.value.size)) * target.value.channels
         return NumberHead(encoder.width, count, settings.form, bins, settings.attention, features)
-    if target.kind == "boxes":
+    if isinstance(target.value, Detected):
+        if not settings.queries and not any(len(encoder.catalog[name].grid) == 2 for name in encoder.names):
+            raise MaskweaveError(
+                f"head.queries 0 needs an input on a 2-D grid, found {', '.join(encoder.names)}; set it to 1 or more"
+            )
         return BoxHead(
-            encoder.width, len(target.classes), settings.queries, settings.width, settings.depth, settings.heads
+            encoder.width,
+            len(target.classes),
+            settings.queries,
+            settings.width,
+            settings.depth,
+            settings.heads,
+            target.value.box_numbers,
+            target.value.free_numbers,
         )
     assert target.modality is not None
     value = target.modality.value
@@ -190,8 +202,8 @@ def task_loss(target: Target, head: nn.Module, facts: TargetFacts, settings: Los
                 f"loss.class_weights: found {len(weights)} weights for {count} classes; give one for each of {', '.join(target.classes[:20])}"
             )
         return ClassLoss(weights, settings.focal, settings.dice)
-    if target.kind == "boxes":
-        return SetLoss()
+    if isinstance(target.value, Detected):
+        return SetLoss(target.value)
     if target.kind == "numbers":
         assert isinstance(head, NumberHead)
         return NumberLoss(head)

@@ -16,6 +16,7 @@ from maskweave.values.audio import Audio
 from maskweave.values.base import ValueType
 from maskweave.values.binary import Binary
 from maskweave.values.boxes import Boxes
+from maskweave.values.boxes3d import Boxes3D
 from maskweave.values.classes import Classes
 from maskweave.values.direction import Direction
 from maskweave.values.features import Features
@@ -37,7 +38,7 @@ from maskweave.values.video import Video
 
 BUILT_IN: tuple[type[ValueType], ...] = (
     Image, Map, Series, Direction, Features, Classes, Binary, Vector, Vectors, Scalar, Label, Tags, Audio, Video,
-    Text, Boxes, Palette, Metadata, Instances, Poses, Queries,
+    Text, Boxes, Boxes3D, Palette, Metadata, Instances, Poses, Queries,
 )  # fmt: skip
 GROUP = "maskweave.values"
 """Entry-point group of value types in other packages."""

@@ -6,10 +6,14 @@ from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
+from torch import Tensor
 
-from maskweave.values.base import Size, TextLabels, ValueType, as_labels
+from maskweave.values.average_precision import coco_average_precision
+from maskweave.values.base import Size, TextLabels, as_labels
 from maskweave.values.classes import check_classes
 from maskweave.values.codec import Bins, Codec, Slot, TextWriter, corner_distance
+from maskweave.values.detection import Detected, box_corners, generalized_overlap
 from maskweave.values.geometry import Geometry, corner_first
 from maskweave.values.items import (
     COORDINATES,
@@ -28,7 +32,7 @@ LAYOUT = f'{{"class": name, "box": [xmin, ymin, xmax, ymax]}} with {COORDINATES}
 
 
 @dataclass(frozen=True)
-class Boxes(ValueType):
+class Boxes(Detected):
     """A list of boxes, each with its class."""
 
     type: ClassVar[str] = "boxes"
@@ -37,7 +41,7 @@ class Boxes(ValueType):
     )
     kinds: ClassVar[tuple[str, ...]] = ("sequence",)
     mergeable = True
-    head = "boxes"
+    box_numbers = 4
     default_metrics = ("f1",)
     sees_color = True
 
@@ -90,6 +94,32 @@ class Boxes(ValueType):
     def merge(self, values: Sequence[list[dict[str, Any]]], overlap: float) -> list[dict[str, Any]]:
         pool = [item for value in values for item in value]
         return overlapping_once(pool, box_overlaps(pool), overlap) if pool else []
+
+    # Detection: center, width and height.
+
+    def box_rows(self, value: list[dict[str, Any]]) -> np.ndarray:
+        rows = []
+        for item in value:
+            x0, y0, x1, y1 = item["box"]
+            rows.append([self.classes.index(item["class"]), (x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, y1 - y0])
+        return np.array(rows, np.float32).reshape(-1, 5)
+
+    def detections(self, rows: np.ndarray, names: Sequence[str], scores: Sequence[float]) -> list[dict[str, Any]]:
+        boxes = box_corners(torch.from_numpy(rows)).clamp(0, 1).tolist()
+        return [
+            {"class": name, "box": box, "score": float(score)}
+            for name, box, score in zip(names, boxes, scores, strict=True)
+        ]
+
+    def box_distance(self, predicted: Tensor, true: Tensor) -> Tensor:
+        return (predicted - true).abs().sum(dim=-1)
+
+    def box_overlap(self, predicted: Tensor, true: Tensor) -> Tensor:
+        return generalized_overlap(box_corners(predicted), box_corners(true))
+
+    def detection_scores(self, found: Sequence[Any], truth: Sequence[Any]) -> dict[str, float]:
+        """COCO's AP and AP50; needs pycocotools."""
+        return coco_average_precision(found, truth, self.classes)
 
     def draw(
         self, value: Any, size: Size, over: Any = None, span: tuple[float, float] | None = None, reference: Any = None

@@ -3,6 +3,7 @@
 | type | sequence |
 | --- | --- |
 | boxes | per box `v0=xmin v1=ymin v2=xmax v3=ymax class` |
+| boxes3d | `v0=` six times for the camera, then per box `v0=` seven times and the class |
 | palette | `v1=n`, then per color `v0=red v0=green v0=blue` |
 | metadata | per key `v1=id v0=bin` |
 | instances | per instance `class`, `v0=` four times, one `v1=` for each row of the mask |

@@ -25,6 +25,8 @@ class Annotation:
     """bool (H, W), instead of a box."""
     bones: np.ndarray = field(default_factory=lambda: np.empty((0, 2, 2)))
     """Both ends of each line, (n, 2, 2) as x, y."""
+    outline: np.ndarray | None = None
+    """Both ends of each line in the picture, (n, 2, 2) as x, y, instead of a box or a mask; n ≥ 1."""
 
 
 def draw_annotations(
@@ -56,6 +58,12 @@ def draw_annotations(
             if found is None:
                 continue
             picture, corner = found
+        elif annotation.outline is not None:
+            at = (np.array([left, top]) + annotation.outline * np.array([width - 1, height - 1])).round().astype(int)
+            pen = ImageDraw.Draw(picture)
+            for ends in at.reshape(-1, 4).tolist():  # x, y of both ends
+                pen.line(ends, fill=color, width=max(1, width // 100))
+            corner = (int(at[..., 0].min()), int(at[..., 1].min()))
         else:
             assert annotation.box is not None
             xs, ys = np.clip(np.sort(np.asarray(annotation.box, dtype=np.float64).reshape(2, 2), axis=0), 0, 1).T
