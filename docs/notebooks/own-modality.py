@@ -38,6 +38,8 @@ for i in range(300):
 # scores follow from these. `maskweave init curves/` writes such a catalog by looking at the files.
 
 # %%
+import maskweave
+
 Path("curves.yaml").write_text("""\
 modalities:
   signal:
@@ -56,6 +58,7 @@ modalities:
     kind: grid
     value: {type: scalar, range: [0, 5], unit: Hz, bins: 32}
 """)
+maskweave.load_catalog("curves.yaml")["signal"]
 
 # %% [markdown]
 # ## Import
@@ -99,8 +102,6 @@ assert main(["run", "recipe.yaml", "--out", "run"]) == 0
 # The table compares each score with that of the best constant prediction. `run/report.html` shows curves, codebooks and examples.
 
 # %%
-import maskweave
-
 bundle = maskweave.load("run")
 signal = np.sin(2 * np.pi * 2.5 * np.linspace(0, 1, 128)).astype(np.float32)
 out = bundle.generate({"signal": signal}, ["shape", "frequency"], seed=0)

@@ -15,7 +15,9 @@ catalog: scenes
 modalities: [rgb, tok_rgb, depth, caption]
 data: {source: scenes, samples: 64, validation: 8}
 tokenizers: {samples: 48, train: {steps: 20, batch_size: 16, learning_rate: 3.0e-3}}
-model: {width: 64, heads: 2, encoder_depth: 1, decoder_depth: 1, masking: {input_tokens: 48, target_tokens: 48}}
+model:
+  {width: 64, heads: 2, encoder_depth: 1, decoder_depth: 1,
+   masking: {input_tokens: 48, target_tokens: 48}}
 train: {steps: 30, batch_size: 16, learning_rate: 3.0e-3}
 """)
 run_recipe(maskweave.load_recipe("recipe.yaml"), Path("run"), "maskweave run recipe.yaml --out run")

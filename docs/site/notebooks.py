@@ -7,6 +7,7 @@ from typing import Any
 
 import jupytext
 import nbformat
+from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 
 TIMEOUT = 300
@@ -35,10 +36,9 @@ def executed(script: Path) -> Any:
         CellExecutionError: a cell fails.
     """
     notebook = jupytext.read(script, fmt="py:percent")
-    with TemporaryDirectory() as folder:
-        NotebookClient(
-            notebook, timeout=TIMEOUT, kernel_name="python3", resources={"metadata": {"path": folder}}
-        ).execute()
+    with TemporaryDirectory() as folder, TemporaryDirectory() as sockets:
+        kernel = AsyncKernelManager(kernel_name="python3", transport="ipc", ip=f"{sockets}/kernel")
+        NotebookClient(notebook, km=kernel, timeout=TIMEOUT, resources={"metadata": {"path": folder}}).execute()
     return notebook
 
 
