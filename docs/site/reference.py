@@ -61,6 +61,10 @@ All keys of a catalog's entry, `modalities: {NAME: {…}}`, and of its `vocabula
 [value types](../values.md). Guide: [modalities](../modalities.md)."""
 
 
+NAMED = (Modality, Vocabulary)
+"""Dataclasses whose field `name` is the key that holds them."""
+
+
 class Section(NamedTuple):
     """The keys of one dataclass."""
 
@@ -122,6 +126,8 @@ def _rows(section: Section, titles: dict[str, str]) -> Iterator[str]:
     """Yields the rows of a table; keys of groups link to the sections with these titles."""
     hints = dict(_fields(section.cls))
     for name, kind, default, note in fields_of(section.cls):
+        if name == "name" and section.cls in NAMED:
+            continue
         key = f"{section.key}.{name}" if section.key else name
         for part, nested in _nested(hints[name]):
             kind = kind.replace("the fields below", f"[these keys](#{_anchor(titles[key + part])})")
