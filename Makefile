@@ -1,11 +1,11 @@
 # make demo: trains an any-to-any model on generated scenes and writes its report.   make test: runs the tests.
 # make test-all: also runs the slow tests.   make mutants: small faults in the code, and which of them the tests notice.   make faults: damaged files, kills, full disks.
-#   make check: linters, types and spelling.   make format: fixes what ruff can fix.   make docs: the site, in build/site, with its notebooks executed.
+#   make check: linters, types and spelling.   make format: fixes what ruff can fix.
 PYTHON ?= python3
 BIN := .venv/bin
 PROSE := src tests docs recipes benchmarks examples README.md CONTRIBUTING.md Makefile pyproject.toml
 
-.PHONY: demo test test-all check docs format mutants faults clean
+.PHONY: demo test test-all check format mutants faults clean
 
 demo: .venv/installed
 	$(BIN)/maskweave run recipes/demo.yaml --out runs/demo
@@ -21,9 +21,6 @@ check: .venv/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/codespell $(PROSE)
-
-docs: .venv/installed
-	$(BIN)/python docs/site/assemble.py
 
 format: .venv/installed
 	$(BIN)/ruff check --fix .
@@ -41,7 +38,11 @@ faults: .venv/installed
 	$(BIN)/python tests/faults/bench.py --seed $(SEED) --share $(SHARE)
 
 clean:
-	rm -rf .venv runs build
+	rm -rf .venv runs
+
+.PHONY: docs
+docs: .venv/installed  ## builds the site in build/site: reference pages from the code, notebooks executed, links checked
+	$(BIN)/python docs/site/assemble.py
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
