@@ -58,7 +58,7 @@ modalities:
     kind: grid
     value: {type: scalar, range: [0, 5], unit: Hz, bins: 32}
 """)
-maskweave.load_catalog("curves.yaml")["signal"]
+{name: entry.tokens for name, entry in maskweave.load_catalog("curves.yaml").items()}
 
 # %% [markdown]
 # ## Import

@@ -7,8 +7,8 @@ from typing import Any
 
 import jupytext
 import nbformat
-from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
+from traitlets.config import Config
 
 TIMEOUT = 300
 """Seconds that one cell may take."""
@@ -37,8 +37,9 @@ def executed(script: Path) -> Any:
     """
     notebook = jupytext.read(script, fmt="py:percent")
     with TemporaryDirectory() as folder, TemporaryDirectory() as sockets:
-        kernel = AsyncKernelManager(kernel_name="python3", transport="ipc", ip=f"{sockets}/kernel")
-        NotebookClient(notebook, km=kernel, timeout=TIMEOUT, resources={"metadata": {"path": folder}}).execute()
+        config = Config(KernelManager={"transport": "ipc", "ip": f"{sockets}/kernel"})
+        resources = {"metadata": {"path": folder}}
+        NotebookClient(notebook, kernel_name="python3", timeout=TIMEOUT, resources=resources, config=config).execute()
     return notebook
 
 
@@ -64,4 +65,4 @@ def _shown(output: Any, file: str, folder: Path) -> str:
         (folder / file).write_bytes(base64.b64decode(data["image/png"]))
         return f"![Output]({file})"
     text = output.text if output.output_type == "stream" and output.name == "stdout" else data.get("text/plain", "")
-    return f"```text\n{text.rstrip()}\n```" if text.strip() else ""
+    return f"``` {{ .text .output }}\n{text.rstrip()}\n```" if text.strip() else ""

@@ -39,7 +39,9 @@ def test_a_script_becomes_cells_and_a_page_with_outputs(tmp_path: Path) -> None:
     ]
     cells = [new_markdown_cell("# T"), new_code_cell("x", outputs=outputs)]
     page = notebooks.page(new_notebook(cells=cells), "t", tmp_path)
-    assert page.endswith("```python\nx\n```\n\n```text\nsaid\n```\n\n![Output](t-1-2.png)\n\n```text\n2\n```\n")
+    assert page.endswith(
+        "```python\nx\n```\n\n``` { .text .output }\nsaid\n```\n\n![Output](t-1-2.png)\n\n``` { .text .output }\n2\n```\n"
+    )
     assert (tmp_path / "t-1-2.png").read_bytes() == b"hi"
 
 
