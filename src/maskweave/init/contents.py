@@ -37,6 +37,8 @@ class FileContent:
     """Whether whole numbers are stored exactly; JPEG blurs them."""
     ids: np.ndarray | None = None
     """The indices of a picture with a palette."""
+    plane: bool = False
+    """Whether the format says that two axes are rows and columns, as pictures and TIFF do."""
     channel_names: tuple[str, ...] = ()
     unit: str = ""
     rate: float = 0.0
@@ -75,7 +77,7 @@ def content_of(content: bytes, ending: str, where: str, array: str = "") -> File
     if ending in formats.PLANES:
         stored = formats.read(content, ending, where, Selection(axes=2))
         names, unit = tiff_bands(content, where)
-        return FileContent("array", stored.array, stored.known, channel_names=names, unit=unit)
+        return FileContent("array", stored.array, stored.known, plane=True, channel_names=names, unit=unit)
     if ending in files.PICTURES:
         return _picture(content, ending, where)
     if ending in formats.VIDEOS:
@@ -101,11 +103,11 @@ def _picture(content: bytes, ending: str, where: str) -> FileContent:
     mode = _mode(content)
     if ending == "png" and mode in ("1", "I", "I;16"):
         levels = files.read_levels(content, ending, where)
-        return FileContent("array", levels.astype(bool) if mode == "1" else levels)
+        return FileContent("array", levels.astype(bool) if mode == "1" else levels, plane=True)
     picture = files.read_picture(content, ending, 1 if mode == "L" else 3, WHITE, where)
     is_png = content.startswith(b"\x89PNG")
     ids = files.read_ids(content, ending, "classes", where) if mode == "P" and is_png and ending == "png" else None
-    return FileContent("picture", picture, exact=is_png, ids=ids)
+    return FileContent("picture", picture, exact=is_png, ids=ids, plane=True)
 
 
 def _mode(content: bytes) -> str:

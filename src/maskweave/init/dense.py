@@ -27,7 +27,8 @@ def decide_dense(finding: Finding, contents: Mapping[str, FileContent], minutes:
         return finding.undecided(f"the arrays differ in their number of axes ({shapes}); save all with the same axes")
     if {a.ndim for a in arrays} == {2, 3}:  # gray and color pictures
         arrays = [np.repeat(a[..., None], 3, axis=2) if a.ndim == 2 else a[..., :3] for a in arrays]
-    axes, channels, doubt = _axes([a.shape for a in arrays])
+    planes = all(c.plane for c in contents.values())
+    axes, channels, doubt = _axes([a.shape for a in arrays], planes)
     if not axes:
         return finding.undecided(doubt)
     if doubt:
@@ -42,9 +43,9 @@ def decide_dense(finding: Finding, contents: Mapping[str, FileContent], minutes:
         masks = [None if m is None else m.reshape(a.shape) for m, a in zip(known, flat, strict=True)]
         if is_binary(flat) and not any(m is not None for m in masks):
             finding.found = "0 and 1 at each point"
-            return _fitted(finding, "binary", _size(extent, axes, minutes), {})
+            return _fitted(finding, "binary", _size(extent, axes, minutes, planes), {})
         if (ids := class_ids(flat, masks)) is not None:
-            return _classes(finding, *ids, _size(extent, axes, minutes), masked is not None)
+            return _classes(finding, *ids, _size(extent, axes, minutes, planes), masked is not None)
     if (
         all(a.dtype == np.uint8 for a in arrays)
         and axes > 1
@@ -53,19 +54,25 @@ def decide_dense(finding: Finding, contents: Mapping[str, FileContent], minutes:
     ):
         fitted = sizes.for_volume(extent) if axes == 3 else sizes.for_picture(extent, minutes)
         return _image(finding, fitted, channels, "gray pictures" if channels == 1 else "color pictures")
-    finding = _map(finding, arrays, known, channels, _size(extent, axes, minutes))
+    finding = _map(finding, arrays, known, channels, _size(extent, axes, minutes, planes))
     if finding.type:
         _add_stated(finding, contents, channels)
     return finding
 
 
-def _axes(shapes: Sequence[tuple[int, ...]]) -> tuple[int, int, str]:
-    """Returns the number of axes without channels, the number of channels, and a doubt about them."""
+def _axes(shapes: Sequence[tuple[int, ...]], planes: bool) -> tuple[int, int, str]:
+    """Returns the number of axes without channels, the number of channels, and a doubt about them.
+
+    Args:
+        planes: whether the files say that two axes are rows and columns.
+    """
     rank, last = len(shapes[0]), {s[-1] for s in shapes}
     one_last = len(last) == 1
     few = one_last and shapes[0][-1] <= MOST_CHANNELS
     if rank == 1:
         return 1, 1, ""
+    if rank == 2 and planes:
+        return 2, 1, ""
     if rank == 2:
         firsts = [s[0] for s in shapes]
         if few and (shapes[0][-1] <= 4 or min(firsts) >= shapes[0][-1]):
@@ -92,12 +99,12 @@ def _axes(shapes: Sequence[tuple[int, ...]]) -> tuple[int, int, str]:
     return 0, 0, f"arrays of shape {shapes[0]}; expected one to three axes and channels last"
 
 
-def _size(extent: Sequence[tuple[int, ...]], axes: int, minutes: float) -> sizes.Fitted:
+def _size(extent: Sequence[tuple[int, ...]], axes: int, minutes: float, planes: bool) -> sizes.Fitted:
     if axes == 1:
         return sizes.for_series([e[0] for e in extent])
     if axes == 3:
         return sizes.for_volume(extent)
-    for axis in (0, 1):
+    for axis in () if planes else (0, 1):
         fixed, varying = {e[1 - axis] for e in extent}, [e[axis] for e in extent]
         if len(fixed) == 1 and max(varying) > sizes.STRETCH * min(varying):
             return sizes.for_strip(extent, axis)

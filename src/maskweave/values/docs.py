@@ -35,7 +35,7 @@ def section(cls: type[ValueType]) -> str:
         object.__setattr__(example, field.name, (1, 1) if field.name == "size" else default)
     facts = {
         "Kinds of modality": ", ".join(f"`{kind}`" for kind in cls.kinds),
-        "In Python": cls.python,
+        "In Python": cls.python.replace("*", r"\*"),
         "In files": _files(example.endings),
         "Losses of its tokenizer": ", ".join(f"`{name}`" for name in cls.losses),
         "Scores": ", ".join(
