@@ -12,11 +12,12 @@ from small_model import CATALOG, FIRST, SENTINELS, generate, given, make_model, 
 from maskweave.generate import decode
 from maskweave.generate.engine import Engine
 from maskweave.generate.guidance import passes
+from maskweave.generate.orders import halton_rank
 from maskweave.generate.schedule import Schedule, Step, make_schedule, tokens_per_step
 from maskweave.generate.sequences import Gaps
 from maskweave.generate.token_state import TokenState, pack_inputs
 from maskweave.masking.batch import Slots, TokenSlice, pack
-from maskweave.modality.decoding import Decoding
+from maskweave.modality.decoding import Decoding, Ramp
 from maskweave.models.kv_cache import KVCacheDecoder
 from maskweave.nn import cpu
 from maskweave.values.codec import EOS
@@ -88,6 +89,83 @@ def test_every_step_asks_for_what_it_must(engine, scheme, steps, monkeypatch) ->
     counts = tokens_per_step(16, Decoding(scheme=scheme, steps=steps))
     left = [16 - sum(counts[:i]) for i in range(len(counts))]
     assert asked == [[n] * 9 for n in (left if scheme == "maskgit" else counts)]
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"scheme": "halton"},
+        {"scheme": "entropy"},
+        {"scheme": "margin", "choice_temperature": 0.5},
+        {"scheme": "moment", "choice_temperature": Ramp(2.0, 0.0)},
+        {"scheme": "maskgit", "choice_temperature": 1.0},
+    ],
+    ids=lambda how: how["scheme"],
+)
+def test_other_orders_know_each_sample_alone_and_keep_what_was_known(engine, how) -> None:
+    steps = schedule(["codes"], guidance=GUIDANCE["one"], top_p=0.95, **how)
+    rng = np.random.default_rng(0)
+    kept = np.stack([rng.random(16) < share for share in (0.0, 0.2, 0.5, 0.9, 1.0)])
+    ids = rng.integers(0, 20, kept.shape)
+    made = generate(engine, steps, list(range(5)), list(range(5)), {"codes": TokenState(kept.copy(), ids.copy())})
+    assert made["codes"].mask.all() and (made["codes"].ids[kept] == ids[kept]).all()
+    assert made["codes"].ids.max() < 20 and made["codes"].ids.min() >= 0
+    for b in range(5):
+        alone = generate(engine, steps, [b], [b], {"codes": TokenState(kept[b : b + 1].copy(), ids[b : b + 1].copy())})
+        assert (alone["codes"].ids[0] == made["codes"].ids[b]).all()
+
+
+def test_positions_come_in_their_order(engine, monkeypatch) -> None:
+    """Each order, computed here from the logits that the step saw."""
+    seen = []
+    settle = decode._settle
+
+    def watched(field, asked, settled, chosen, logits):
+        seen.append((field.mask.copy(), settled.copy()))
+        settle(field, asked, settled, chosen, logits)
+
+    monkeypatch.setattr(decode, "_settle", watched)
+    logits = []
+    original = Engine.ask
+    monkeypatch.setattr(Engine, "ask", lambda *a: logits.append((a[4].copy(), original(*a))) or logits[-1][1])
+    by_hand = {
+        "entropy": lambda p: -(p * np.log(p)).sum(axis=1),
+        "margin": lambda p: np.sort(p, axis=1)[:, -2] - np.sort(p, axis=1)[:, -1],
+        "moment": lambda p: -(p ** (1 + 1 / 0.5)).sum(axis=1),
+    }
+    for scheme, disorder in by_hand.items():
+        seen.clear(), logits.clear()
+        if scheme == "moment":  # its scores without its noise
+            monkeypatch.setattr(decode.orders, "choice_noise", lambda counts, generators: np.zeros(counts.sum()))
+        how = {"choice_temperature": 0.5} if scheme == "moment" else {}
+        generate(engine, schedule(["codes"], scheme=scheme, **how), list(range(9)), [0] * 9)
+        assert len(seen) == 4
+        for (before, settled), (asked, found) in zip(seen, logits, strict=True):
+            score = np.full(before.shape, np.nan)
+            score[asked] = disorder(found.double().softmax(dim=-1).numpy())
+            assert (asked == ~before).all()
+            for b in range(9):
+                left = ~before[b] & ~settled[b]
+                assert not left.any() or score[b][settled[b]].max() <= score[b][left].min() + 1e-6
+    seen.clear()
+    generate(engine, schedule(["codes"], scheme="halton"), [0, 1], [0, 1])
+    rank = halton_rank(CATALOG["codes"].grid)
+    for before, settled in seen:
+        assert (settled == (rank < (before | settled)[0].sum()) & ~before).all()
+
+
+def test_the_moment_order_samples_from_sharpened_probabilities(engine, monkeypatch) -> None:
+    """At choice temperature 1, tokens come from p squared, except in the last step, where nothing is left to choose from."""
+    seen = []
+    original = decode.sample
+    monkeypatch.setattr(decode, "sample", lambda logits, *a: seen.append(logits) or original(logits, *a))
+    answers = []
+    ask = Engine.ask
+    monkeypatch.setattr(Engine, "ask", lambda *a: answers.append(ask(*a)) or answers[-1])
+    generate(engine, schedule(["codes"], scheme="moment", choice_temperature=1.0, steps=3), [0], [0])
+    for number, (used, answer) in enumerate(zip(seen, answers, strict=True)):
+        rows = {tuple(row) for row in (answer * (2 if number < 2 else 1)).tolist()}
+        assert all(tuple(row) in rows for row in used.tolist())
 
 
 def test_maskgit_keeps_the_surest_and_never_changes_them(engine, monkeypatch) -> None:

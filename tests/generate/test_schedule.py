@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_catalog import tiny
 
+from maskweave.config import build, plain
 from maskweave.errors import MaskweaveError
 from maskweave.generate.guidance import passes
 from maskweave.generate.request import check_request, plan
@@ -20,7 +21,7 @@ from maskweave.generate.schedule import (
     temperature_of,
     tokens_per_step,
 )
-from maskweave.modality.decoding import Decoding
+from maskweave.modality.decoding import Decoding, Ramp
 
 CATALOG = tiny()
 
@@ -48,6 +49,8 @@ def test_token_schedules() -> None:
     assert tokens_per_step(100, Decoding("roar", steps=3)) == [33, 34, 33]
     assert tokens_per_step(100, Decoding("maskgit", steps=3, token_schedule="linear")) == [33, 34, 33]
     assert tokens_per_step(7, Decoding("maskgit", steps=1)) == [7]
+    assert tokens_per_step(100, Decoding("halton", steps=4)) == [8, 22, 32, 38], "all but ROAR start slowly"
+    assert tokens_per_step(100, Decoding("entropy", steps=4, token_schedule="arccos")) == [17, 17, 20, 46]
 
 
 def test_temperature_schedules() -> None:
@@ -58,6 +61,45 @@ def test_temperature_schedules() -> None:
     assert of("linear") == [4, 3, 2, 1]
     assert of("onex:0.5:1") == pytest.approx([4, 2, 4 / 3, 1])
     assert of("onex:2.5:0.5") == pytest.approx([4, 4 / 2**0.5, 2.5, 2.5])
+
+
+def test_numbers_as_functions_of_the_step() -> None:
+    def at(ramp: Ramp, steps: int = 5) -> list[float]:
+        return [ramp.at(n, steps) for n in range(steps)]
+
+    assert at(Ramp(0.0, 4.0)) == [0, 1, 2, 3, 4]
+    assert at(Ramp(4.0, 0.0, "cosine")) == pytest.approx([4, 2 + 2**0.5, 2, 2 - 2**0.5, 0])
+    assert at(Ramp(0.0, 4.0, interval=(0.25, 0.75))) == [0, 0, 2, 4, 4]
+    assert [Ramp(3.0, interval=(0.2, 0.8)).is_on(n, 5) for n in range(5)] == [False, True, True, True, False]
+    assert Ramp(1.0, 3.0).at(0, 1) == 3, "a single step is the last"
+    how = build(
+        Decoding, {"temperature": {"from": 1, "to": 0.5}, "guidance": {"from": 3, "interval": [0.3, 0.9]}}, "it"
+    )
+    made = make_schedule(CATALOG, ["photo"], ["codes"], decoding={"codes": dataclasses.replace(how, steps=4)})
+    assert [s.temperature for s in made.steps] == pytest.approx([1, 5 / 6, 4 / 6, 0.5])
+    photo = (Condition(("photo",), 3.0),)
+    assert [s.guidance for s in made.steps] == [(), photo, photo, ()], "off outside its interval"
+    grown = make_schedule(CATALOG, ["photo"], ["codes"], conditions={"photo": Ramp(0.0, 7.0)})
+    assert [s.guidance[0].weight for s in grown.steps] == pytest.approx(list(range(8)))
+    assert build(Decoding, plain(how), "it") == how
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"guidance": {"from": 1, "interval": [0.8, 0.2]}}, "interval is (0.8, 0.2); expected two increasing numbers"),
+        ({"guidance": {"from": 1e9}}, "guidance is Ramp"),
+        ({"temperature": {"from": 1, "to": -1}}, "expected a number of 0 or more"),
+        ({"temperature": {"from": 1, "to": 0}, "temperature_schedule": "linear"}, "is a function of the step already"),
+        ({"scheme": "halton", "choice_temperature": 1}, "expected 0 for scheme 'halton'"),
+        ({"scheme": "entropy", "choice_temperature": -1}, "choice_temperature is -1"),
+        ({"token_schedule": "arccosine"}, "expects one of auto, cosine, arccos, linear"),
+    ],
+)
+def test_decodings_that_contradict_themselves(content, message) -> None:
+    with pytest.raises(MaskweaveError) as caught:
+        build(Decoding, content, "entry")
+    assert message in str(caught.value)
 
 
 def test_a_schedule_follows_the_entries_and_the_request() -> None:
@@ -151,7 +193,7 @@ GRID, TEXT = Step("codes", "roar", 16), Step("caption", "autoregressive", 20)
         ),
         (
             [Step("codes", "autoregressive", 16)],
-            "scheme 'autoregressive' does not fit a grid; expected 'maskgit' or 'roar'",
+            "scheme 'autoregressive' does not fit a grid; expected 'maskgit' or 'roar' or 'halton'",
         ),
         ([Step("caption", "roar", 16)], "scheme 'roar' does not fit a sequence"),
         ([Step("codes", "roar", 0)], "tokens is 0; expected 1 to 16"),

@@ -17,7 +17,7 @@ from maskweave.generate.schedule import load_schedule
 from maskweave.generate.tile_scene import save_tiled
 from maskweave.generate.tiles import OVERLAP
 from maskweave.modality.catalogs import Catalog
-from maskweave.modality.decoding import Decoding
+from maskweave.modality.decoding import Decoding, Ramp
 from maskweave.modality.entry import Modality
 
 REPEATED = (
@@ -46,7 +46,7 @@ REPEATED = (
     ),
 )
 """Options that may be repeated."""
-OF_GRIDS = ("scheme", "steps", "token_schedule", "temperature_schedule")
+OF_GRIDS = ("scheme", "steps", "token_schedule", "temperature_schedule", "choice_temperature")
 """Decoding keys that do not apply to sequences, which are generated token by token."""
 
 
@@ -159,15 +159,22 @@ def generate(given: Namespace) -> None:
     print(said)
 
 
-def _conditions(words: Sequence[str]) -> dict[str, float]:
-    found = {}
-    for name, weight in pairs("condition", words, "WEIGHT").items():
-        try:
-            found[name] = float(weight)
-        except ValueError:
-            found[name] = math.nan
-        if not math.isfinite(found[name]):
-            raise MaskweaveError(f"--condition '{name}={weight}': expected NAME=WEIGHT with a number as weight")
+def _conditions(words: Sequence[str]) -> dict[str, float | Ramp]:
+    return {name: _weight(name, text) for name, text in pairs("condition", words, "WEIGHT").items()}
+
+
+def _weight(name: str, text: str) -> float | Ramp:
+    """Parses a weight, or one as a function of the step: {from: 0, to: 3}."""
+    try:
+        found = yaml.safe_load(text) if "{" in text else float(text)
+    except (ValueError, yaml.YAMLError):
+        found = None
+    if isinstance(found, Mapping):
+        return build(Ramp, found, "--condition", name)
+    if not isinstance(found, float) or not math.isfinite(found):
+        raise MaskweaveError(
+            f"--condition '{name}={text}': expected NAME=WEIGHT with a number as weight, or with {{from: 0, to: 3}}"
+        )
     return found
 
 

@@ -1,7 +1,8 @@
 """Decoding schemes as step functions over one loop. 4M (https://arxiv.org/abs/2312.06647), section 3.
 
 - MaskGIT (https://arxiv.org/abs/2202.04200): predict all unknown tokens of a grid, keep the most confident, repeat.
-- ROAR: predict a random part of the unknown tokens, keep them all, repeat.
+- ROAR: predict a random part of the unknown tokens, keep them all, repeat. Halton: the same with evenly spread positions.
+- Choose then sample (`entropy`, `margin`, `moment`): predict all unknown tokens, choose positions by their distributions, sample tokens there, repeat.
 - Autoregressive: predict a sequence token by token; see `sequences.py`.
 
 After every step of a grid, the known tokens are encoded again. Dimension letters: B samples, L positions, n predicted positions, V vocabulary.
@@ -13,12 +14,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from maskweave.generate import orders
 from maskweave.generate.engine import Engine
 from maskweave.generate.guidance import passes
 from maskweave.generate.sampling import Generators, confidence, gumbel, sample
 from maskweave.generate.schedule import Schedule, Step
 from maskweave.generate.sequences import write_sequence
 from maskweave.generate.token_state import TokenState, TokenStates
+
+MOST_SHARPNESS = 1e6
+"""Largest power of the probabilities from which `moment` samples; at more, logits overflow."""
 
 
 def run(
@@ -77,11 +82,30 @@ def maskgit_step(engine: Engine, step: Step, fields: TokenStates, count_B: np.nd
     """Predicts all unknown tokens and keeps the `count_B` most confident of each sample."""
     field = fields[step.target]
     asked_BL = ~field.mask & (count_B > 0)[:, None]
-    ids_n, logits_nV = _predict(engine, step, fields, asked_BL, generators)
-    confidence_BL = np.full(asked_BL.shape, -np.inf)
-    confidence_BL[asked_BL] = confidence(logits_nV, ids_n).cpu().numpy()
-    rank_BL = np.argsort(np.argsort(-confidence_BL, axis=1, kind="stable"), axis=1)
-    _settle(field, asked_BL, asked_BL & (rank_BL < count_B[:, None]), ids_n, logits_nV)
+    logits_nV = engine.ask(fields, passes(step, fields), step.target, asked_BL)
+    ids_n = _sample(step, logits_nV, asked_BL.sum(axis=1), generators)
+    chosen_BL = _choose(step, confidence(logits_nV, ids_n), asked_BL, count_B, generators)
+    _settle(field, asked_BL, chosen_BL, ids_n, logits_nV)
+
+
+def choose_step(engine: Engine, step: Step, fields: TokenStates, count_B: np.ndarray, generators: Generators) -> None:
+    """Predicts all unknown tokens, chooses `count_B` positions of each sample by their distributions, and samples tokens there."""
+    field = fields[step.target]
+    asked_BL = ~field.mask & (count_B > 0)[:, None]
+    logits_nV = engine.ask(fields, passes(step, fields), step.target, asked_BL)
+    score_n = orders.SCORES[step.scheme](logits_nV, step.choice_temperature)
+    chosen_BL = _choose(step, score_n, asked_BL, count_B, generators)
+    chosen_n = torch.from_numpy(np.flatnonzero(chosen_BL[asked_BL])).to(logits_nV.device)
+    logits_nV = logits_nV[chosen_n]
+    if step.scheme == "moment":
+        # Where nothing is left to choose from, MaskGIT does not sharpen either.
+        is_last_B = chosen_BL.sum(axis=1) == asked_BL.sum(axis=1)
+        power_B = np.where(is_last_B, 1.0, min(orders.sharpness(step.choice_temperature), MOST_SHARPNESS))
+        power_n = torch.from_numpy(np.repeat(power_B, chosen_BL.sum(axis=1))).to(logits_nV)
+        ids_n = _sample(step, logits_nV * power_n[:, None], chosen_BL.sum(axis=1), generators)
+    else:
+        ids_n = _sample(step, logits_nV, chosen_BL.sum(axis=1), generators)
+    _settle(field, chosen_BL, chosen_BL, ids_n, logits_nV)
 
 
 def roar_step(engine: Engine, step: Step, fields: TokenStates, count_B: np.ndarray, generators: Generators) -> None:
@@ -90,24 +114,52 @@ def roar_step(engine: Engine, step: Step, fields: TokenStates, count_B: np.ndarr
     keys_BL = np.full(field.mask.shape, 2.0)
     for b in np.flatnonzero(count_B).tolist():
         keys_BL[b] = generators[b].random(field.mask.shape[1])
-    keys_BL[field.mask] = 2.0
-    asked_BL = ~field.mask & (keys_BL.argsort(axis=1).argsort(axis=1) < count_B[:, None])
-    ids_n, logits_nV = _predict(engine, step, fields, asked_BL, generators)
+    _predict_first(engine, step, fields, keys_BL, count_B, generators)
+
+
+def halton_step(engine: Engine, step: Step, fields: TokenStates, count_B: np.ndarray, generators: Generators) -> None:
+    """Predicts `count_B` of each sample's unknown tokens, the next ones in the order of the Halton sequence."""
+    field = fields[step.target]
+    keys_L = orders.halton_rank(engine.catalog[step.target].grid)
+    _predict_first(engine, step, fields, np.tile(keys_L, (len(field.mask), 1)), count_B, generators)
+
+
+STEPS: Mapping[str, Callable[..., None]] = {
+    "maskgit": maskgit_step,
+    "roar": roar_step,
+    "halton": halton_step,
+    **dict.fromkeys(orders.SCORES, choose_step),
+}
+
+
+def _predict_first(
+    engine: Engine, step: Step, fields: TokenStates, keys_BL: np.ndarray, count_B: np.ndarray, generators: Generators
+) -> None:
+    """Predicts the `count_B` unknown tokens of each sample that have the smallest keys."""
+    field = fields[step.target]
+    asked_BL = orders.first_positions(np.where(field.mask, -np.inf, -keys_BL), count_B)
+    logits_nV = engine.ask(fields, passes(step, fields), step.target, asked_BL)
+    ids_n = _sample(step, logits_nV, asked_BL.sum(axis=1), generators)
     _settle(field, asked_BL, asked_BL, ids_n, logits_nV)
 
 
-STEPS: Mapping[str, Callable[..., None]] = {"maskgit": maskgit_step, "roar": roar_step}
-
-
-def _predict(
-    engine: Engine, step: Step, fields: TokenStates, asked_BL: np.ndarray, generators: Generators
-) -> tuple[Tensor, Tensor]:
-    """Samples tokens (n,) at the asked positions of a grid, sample by sample; also returns the logits (n, V)."""
-    logits_nV = engine.ask(fields, passes(step, fields), step.target, asked_BL)
+def _sample(step: Step, logits_nV: Tensor, counts_B: np.ndarray, generators: Generators) -> Tensor:
+    """Samples tokens (n,), `counts_B` of each sample."""
     noise = None
     if step.temperature > 0:
-        noise = gumbel(asked_BL.sum(axis=1), logits_nV.shape[1], generators, logits_nV.device)
-    return sample(logits_nV, noise, step.temperature, step.top_k, step.top_p), logits_nV
+        noise = gumbel(counts_B, logits_nV.shape[1], generators, logits_nV.device)
+    return sample(logits_nV, noise, step.temperature, step.top_k, step.top_p)
+
+
+def _choose(
+    step: Step, score_n: Tensor, asked_BL: np.ndarray, count_B: np.ndarray, generators: Generators
+) -> np.ndarray:
+    """Returns (B, L) which `count_B` of the asked positions have the highest scores, with the noise of the step's choice temperature."""
+    score_BL = np.full(asked_BL.shape, -np.inf)
+    score_BL[asked_BL] = score_n.cpu().numpy()
+    if step.choice_temperature > 0:
+        score_BL[asked_BL] += step.choice_temperature * orders.choice_noise(asked_BL.sum(axis=1), generators)
+    return orders.first_positions(score_BL, count_B)
 
 
 def _settle(field: TokenState, asked_BL: np.ndarray, settled_BL: np.ndarray, ids_n: Tensor, logits_nV: Tensor) -> None:

@@ -19,7 +19,7 @@ from maskweave.generate.schedule import Schedule, check_schedule, make_schedule
 from maskweave.generate.token_state import Tokens, check_tokens
 from maskweave.modality.catalogs import Catalog
 from maskweave.modality.checks import decoding_problem
-from maskweave.modality.decoding import Decoding
+from maskweave.modality.decoding import Decoding, Ramp
 from maskweave.modality.entry import Modality
 from maskweave.tokenizers.base import Tokenizer
 from maskweave.values.files import read_value
@@ -33,8 +33,9 @@ class Options(TypedDict, total=False):
 
     decoding: Mapping[str, Decoding] | None
     """Scheme, steps, temperature, guidance, top-p and top-k of single targets; replaces `decoding` of their entries."""
-    conditions: Mapping[str, float] | None
-    """Guidance: weight by input, or by several inputs joined with `+`; below 0 guides away from them. Replaces the entries' guidance."""
+    conditions: Mapping[str, float | Ramp] | None
+    """Guidance: weight by input, or by several inputs joined with `+`; below 0 guides away from them. A weight may be a function of the step. Replaces the
+    entries' guidance."""
     guide_with_finished: bool
     """Finished targets join every guided condition."""
     chain: bool
@@ -202,7 +203,7 @@ def plan(
         for names in conditions or {}:
             if not active & {*names.split("+")}:
                 raise MaskweaveError(
-                    f"condition {shown(names)} has no effect: none of its modalities is known before a target; use an input or an earlier target"
+                    f"condition {shown(names)} has no effect: none of its modalities is known before a target, or no step lies in its interval; use an input or an earlier target, or another interval"
                 )
     check_schedule(schedule, catalog, inputs)
     return resolved, schedule
@@ -226,9 +227,9 @@ def _check_options(options: Options) -> None:
         if (found := options.get(name)) is not None and not isinstance(found, kind):
             raise MaskweaveError(f"{name} is {shown(found)}; expected {expected}")
     for name, weight in (options.get("conditions") or {}).items():
-        if not isinstance(name, str) or isinstance(weight, (bool, str)) or not isinstance(weight, Real):
+        if not isinstance(name, str) or isinstance(weight, (bool, str)) or not isinstance(weight, (Real, Ramp)):
             raise MaskweaveError(
-                f"condition {shown(name)} is {shown(weight)}; expected a number for the name of an input"
+                f"condition {shown(name)} is {shown(weight)}; expected a number, or a Ramp, for the name of an input"
             )
     precision = options.get("precision", "float32")
     if not isinstance(precision, str) or precision not in get_args(Precision):

@@ -8,7 +8,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from maskweave import limits
 from maskweave.arguments import check_arguments
@@ -16,8 +16,10 @@ from maskweave.config import build, check_types, plain
 from maskweave.errors import MaskweaveError, shown
 from maskweave.files import read_yaml, write_yaml
 from maskweave.modality.catalogs import Catalog
-from maskweave.modality.decoding import LEAST, Decoding
+from maskweave.modality.decoding import LEAST, Decoding, Ramp, Scheme, at_step
 from maskweave.report.tables import text_table
+
+GRID_SCHEMES = tuple(scheme for scheme in get_args(Scheme) if scheme != "autoregressive")
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class Step:
     """One pass over a grid, or the generation of a complete sequence."""
 
     target: str
-    scheme: Literal["maskgit", "roar", "autoregressive"]
+    scheme: Scheme
     tokens: int
     """Tokens predicted by this step if the grid starts empty; a partly known grid gets a proportional share. For a sequence, the maximum length."""
     temperature: float = 1.0
@@ -47,6 +49,8 @@ class Step:
     guidance: tuple[Condition, ...] = ()
     """Empty: no guidance, one pass with all known tokens."""
     detokenize: Literal["sampled", "mean"] = "sampled"
+    """As in `Decoding`."""
+    choice_temperature: float = 0.0
     """As in `Decoding`."""
 
     def __post_init__(self) -> None:
@@ -83,7 +87,8 @@ class Schedule:
                 step.target,
                 step.scheme,
                 str(step.tokens),
-                f"{step.temperature:.3g}",
+                f"{step.temperature:.3g}"
+                + (f", choice {step.choice_temperature:.3g}" if step.choice_temperature else ""),
                 f"{step.top_p:g}",
                 str(step.top_k or "all"),
                 ", ".join(f"{'+'.join(c.modalities)} × {c.weight:g}" for c in step.guidance) or "none",
@@ -110,7 +115,7 @@ def make_schedule(
     targets: Sequence[str],
     *,
     decoding: Mapping[str, Decoding] | None = None,
-    conditions: Mapping[str, float] | None = None,
+    conditions: Mapping[str, float | Ramp] | None = None,
     guide_with_finished: bool = False,
     chain: bool = True,
 ) -> Schedule:
@@ -120,8 +125,8 @@ def make_schedule(
         inputs: modalities that are given.
         targets: grids and sequences, in the order of generation.
         decoding: by target; replaces `decoding` of its entry.
-        conditions: weight by input, or by several inputs joined with `+`; replaces every target's `guidance`, which weights all inputs
-            together. A condition on an earlier target takes effect once that target is finished.
+        conditions: weight by input, or by several inputs joined with `+`, which may be a function of the step; replaces every target's `guidance`,
+            which weights all inputs together. A condition on an earlier target takes effect once that target is finished.
         guide_with_finished: finished targets join every condition.
         chain: as in `Schedule`.
     """
@@ -135,30 +140,46 @@ def make_schedule(
         groups = [(tuple(name.split("+")), weight) for name, weight in (conditions or {}).items()]
         if conditions is None and how.guidance != 1:
             groups = [(tuple(inputs), how.guidance)]
-        guidance = []
+        guidance: list[tuple[tuple[str, ...], float | Ramp]] = []
         for names, weight in groups:
             joined = dict.fromkeys([*names, *(finished if guide_with_finished else ())])
             if kept := tuple(name for name in joined if name in available):
-                guidance.append(Condition(kept, weight))
+                guidance.append((kept, weight))
         is_sequence = modality.kind == "sequence"
         counts = [modality.max_tokens] if is_sequence else tokens_per_step(modality.tokens, how)
         for n, count in enumerate(counts):
-            temperature = temperature_of(how, n, len(counts))
-            scheme = "autoregressive" if is_sequence else how.scheme
             steps.append(
-                Step(target, scheme, count, temperature, how.top_p, how.top_k, tuple(guidance), how.detokenize)
+                Step(
+                    target,
+                    "autoregressive" if is_sequence else how.scheme,
+                    count,
+                    temperature_of(how, n, len(counts)),
+                    how.top_p,
+                    how.top_k,
+                    conditions_at(guidance, n, len(counts)),
+                    how.detokenize,
+                    at_step(how.choice_temperature, n, len(counts)),
+                )
             )
     return Schedule(tuple(steps), chain)
 
 
 def tokens_per_step(total: int, decoding: Decoding) -> list[int]:
-    """Returns how many tokens of a grid each step predicts. Steps that would predict none are omitted."""
+    """Returns how many tokens of a grid each step predicts. Steps that would predict none are omitted.
+
+    Cosine: https://arxiv.org/abs/2202.04200, section 3.2. Arccos: https://arxiv.org/abs/2310.14400.
+    """
     steps = min(decoding.steps, total)
-    cosine = decoding.token_schedule == "cosine" or (decoding.token_schedule == "auto" and decoding.scheme == "maskgit")
-    if cosine:
+    kind = decoding.token_schedule
+    if kind == "auto":
+        kind = "linear" if decoding.scheme == "roar" else "cosine"
+    shares = [(s + 1) / steps for s in range(steps)]
+    if kind == "cosine":
         left = [math.floor(total * math.cos(math.pi / 2 * (s + 1) / steps)) for s in range(steps)]
+    elif kind == "arccos":
+        left = [math.floor(total * math.acos(share) / (math.pi / 2)) for share in shares]
     else:
-        left = [round(total * (1 - (s + 1) / steps)) for s in range(steps)]
+        left = [round(total * (1 - share)) for share in shares]
     left[-1] = 0
     counts = [before - after for before, after in zip([total, *left], left, strict=False)]
     return [count for count in counts if count > 0]
@@ -166,13 +187,24 @@ def tokens_per_step(total: int, decoding: Decoding) -> list[int]:
 
 def temperature_of(decoding: Decoding, step: int, steps: int) -> float:
     """Returns the temperature of step `step` (from 0) of `steps`."""
-    temperature = decoding.temperature
+    temperature = at_step(decoding.temperature, step, steps)
     if decoding.temperature_schedule == "linear":
         temperature *= 1 - step / steps
     elif decoding.onex:
         least, power = decoding.onex
         temperature = max(least, temperature / (step + 1) ** power)
     return temperature if temperature >= LEAST else 0.0
+
+
+def conditions_at(
+    guidance: Sequence[tuple[tuple[str, ...], float | Ramp]], step: int, steps: int
+) -> tuple[Condition, ...]:
+    """Returns the conditions of step `step` (from 0) of `steps`. One that is off in this step is left out: every pass sees its inputs."""
+    return tuple(
+        Condition(names, at_step(weight, step, steps))
+        for names, weight in guidance
+        if not isinstance(weight, Ramp) or weight.is_on(step, steps)
+    )
 
 
 def check_schedule(schedule: Schedule, catalog: Catalog, inputs: Sequence[str], where: str = "schedule") -> None:
@@ -199,7 +231,7 @@ def check_schedule(schedule: Schedule, catalog: Catalog, inputs: Sequence[str], 
                 )
             finished.append(step.target)
         if (step.scheme == "autoregressive") != is_sequence:
-            wanted = "'autoregressive'" if is_sequence else "'maskgit' or 'roar'"
+            wanted = "'autoregressive'" if is_sequence else " or ".join(map(repr, GRID_SCHEMES))
             raise MaskweaveError(f"{at}: scheme {step.scheme!r} does not fit a {modality.kind}; expected {wanted}")
         if not 1 <= step.tokens <= modality.tokens:
             raise MaskweaveError(f"{at}: tokens is {step.tokens}; expected 1 to {modality.tokens}")
@@ -227,6 +259,12 @@ def check_schedule(schedule: Schedule, catalog: Catalog, inputs: Sequence[str], 
 
 def _check_sampling(step: Step, at: str) -> None:
     try:
-        Decoding(temperature=step.temperature, top_p=step.top_p, top_k=step.top_k)
+        Decoding(
+            step.scheme,
+            temperature=step.temperature,
+            top_p=step.top_p,
+            top_k=step.top_k,
+            choice_temperature=step.choice_temperature,
+        )
     except MaskweaveError as error:
         raise MaskweaveError(f"{at}: {error}") from None
