@@ -17,7 +17,7 @@ from maskweave.generate.schedule import Schedule, Step, make_schedule, tokens_pe
 from maskweave.generate.sequences import Gaps
 from maskweave.generate.token_state import TokenState, pack_inputs
 from maskweave.masking.batch import Slots, TokenSlice, pack
-from maskweave.modality.decoding import Decoding, Ramp
+from maskweave.modality.decoding import Decoding, Ramp, Remasking
 from maskweave.models.kv_cache import KVCacheDecoder
 from maskweave.nn import cpu
 from maskweave.values.codec import EOS
@@ -99,8 +99,10 @@ def test_every_step_asks_for_what_it_must(engine, scheme, steps, monkeypatch) ->
         {"scheme": "margin", "choice_temperature": 0.5},
         {"scheme": "moment", "choice_temperature": Ramp(2.0, 0.0)},
         {"scheme": "maskgit", "choice_temperature": 1.0},
+        {"scheme": "roar", "remask": Remasking("conf", 0.5)},
+        {"scheme": "maskgit", "steps": 10, "remask": Remasking("loop", 0.3, (0.3, 0.8), 0.7)},
     ],
-    ids=lambda how: how["scheme"],
+    ids=lambda how: "-".join([how["scheme"], *("remask" for key in how if key == "remask")]),
 )
 def test_other_orders_know_each_sample_alone_and_keep_what_was_known(engine, how) -> None:
     steps = schedule(["codes"], guidance=GUIDANCE["one"], top_p=0.95, **how)
@@ -113,6 +115,45 @@ def test_other_orders_know_each_sample_alone_and_keep_what_was_known(engine, how
     for b in range(5):
         alone = generate(engine, steps, [b], [b], {"codes": TokenState(kept[b : b + 1].copy(), ids[b : b + 1].copy())})
         assert (alone["codes"].ids[0] == made["codes"].ids[b]).all()
+
+
+def test_remasking_masks_generated_tokens_again_and_predicts_as_many_more(engine, monkeypatch) -> None:
+    states, asked = [], []
+    step = decode.roar_step
+    monkeypatch.setitem(
+        decode.STEPS,
+        "roar",
+        lambda e, s, f, c, g: asked.append((f["codes"].mask.copy(), c.copy())) or step(e, s, f, c, g),
+    )
+    forget = TokenState.forget
+    monkeypatch.setattr(TokenState, "forget", lambda f, m: states.append((m.copy(), f.mask.copy())) or forget(f, m))
+    kept = np.zeros((3, 16), bool)
+    kept[1, :8] = True
+    steps = schedule(["codes"], scheme="roar", steps=4, remask=Remasking("conf", 1.0))
+    assert [(s.tokens, s.remask) for s in steps.steps] == [(4, 0), (4, 4), (4, 4), (4, 0)]
+    made = generate(
+        engine, steps, [0, 1, 2], [0, 1, 2], {"codes": TokenState(kept.copy(), np.zeros((3, 16), np.int64))}
+    )
+    assert made["codes"].mask.all() and (made["codes"].ids[1, :8] == 0).all()
+    for number, ((before, count), (masked, after)) in enumerate(zip(asked, states, strict=True)):
+        again = np.array([4, 2, 4]) * (number in (1, 2))
+        assert (masked.sum(axis=1) == again).all() and (count == np.array([4, 2, 4]) + again).all()
+        assert not (masked & kept).any() and not (masked & ~before).any(), "only what earlier steps generated"
+        assert ((after & ~before).sum(axis=1) == count).all()
+
+
+def test_remasking_by_confidence_prefers_tokens_that_were_unlikely() -> None:
+    """Frequencies of a single choice are softmax(-probability)."""
+    probability = np.array([0.05, 0.5, 0.9, 1.0])
+    counts = np.zeros(4)
+    field = TokenState(np.ones((1, 8), bool), np.zeros((1, 8), np.int64), confidence=np.ones((1, 8)))
+    field.mask[0, 4:], field.confidence[0, :4] = False, probability
+    step = Step("codes", "roar", 1, remask=1, remask_by="confidence")
+    rng = np.random.default_rng(0)
+    for _ in range(4000):
+        counts += decode.remasked(step, field, np.ones((1, 8), bool), 8, np.array([1]), [rng])[0, :4]
+    expected = np.exp(-probability) / np.exp(-probability).sum()
+    assert np.abs(counts / 4000 - expected).max() < 4 * np.sqrt(0.25 / 4000)
 
 
 def test_positions_come_in_their_order(engine, monkeypatch) -> None:

@@ -16,12 +16,13 @@ from maskweave.generate.schedule import (
     Schedule,
     Step,
     check_schedule,
+    counts_per_step,
     load_schedule,
     make_schedule,
     temperature_of,
     tokens_per_step,
 )
-from maskweave.modality.decoding import Decoding, Ramp
+from maskweave.modality.decoding import Decoding, Ramp, Remasking
 
 CATALOG = tiny()
 
@@ -63,6 +64,29 @@ def test_temperature_schedules() -> None:
     assert of("onex:2.5:0.5") == pytest.approx([4, 4 / 2**0.5, 2.5, 2.5])
 
 
+def test_remasking_counts() -> None:
+    """Each step's masked tokens stay below what is known before and unknown after it; over all steps, they are η of the known ones."""
+    conf = Decoding("roar", steps=8, remask=Remasking("conf", 0.5))
+    assert counts_per_step(64, conf) == [(8, 0), (8, 4), (8, 8), (8, 12), (8, 16), (8, 16), (8, 8), (8, 0)]
+    half = Decoding("roar", steps=8, remask=Remasking("cap", 0.05, (0.5, 1.0)))
+    assert [again for _, again in counts_per_step(64, half)] == [0, 0, 0, 0, 1, 2, 3, 0]
+    loop = Decoding("roar", steps=10, remask=Remasking("loop", 0.1, (0.4, 0.8), 0.75))
+    assert counts_per_step(64, loop) == [*[(12, 0)] * 4, (0, 4), (0, 5), (0, 5), (0, 5), (8, 0), (8, 0)]
+    for content, message in (
+        ({"scheme": "conf", "share": 1e-6}, "masks none of 64 tokens in 8 steps; raise it"),
+        (
+            {"scheme": "loop", "share": 0.1, "interval": [0.4, 0.42]},
+            "leaves no step or token for one of its three parts",
+        ),
+    ):
+        with pytest.raises(MaskweaveError) as caught:
+            counts_per_step(64, build(Decoding, {"remask": content}, "it"))
+        assert message in str(caught.value)
+    made = make_schedule(CATALOG, ["photo"], ["codes"], decoding={"codes": conf})
+    check_schedule(made, CATALOG, ["photo"])
+    assert made.steps[2].remask == 2 and made.steps[2].remask_by == "confidence" and "2 + 2 again" in str(made)
+
+
 def test_numbers_as_functions_of_the_step() -> None:
     def at(ramp: Ramp, steps: int = 5) -> list[float]:
         return [ramp.at(n, steps) for n in range(steps)]
@@ -93,6 +117,12 @@ def test_numbers_as_functions_of_the_step() -> None:
         ({"temperature": {"from": 1, "to": 0}, "temperature_schedule": "linear"}, "is a function of the step already"),
         ({"scheme": "halton", "choice_temperature": 1}, "expected 0 for scheme 'halton'"),
         ({"scheme": "entropy", "choice_temperature": -1}, "choice_temperature is -1"),
+        ({"remask": {"scheme": "conf", "share": 0}}, "remask.share is 0"),
+        (
+            {"remask": {"scheme": "loop", "share": 0.1}},
+            "remask.interval is (0.0, 1.0); expected numbers between 0 and 1",
+        ),
+        ({"remask": {"scheme": "loop", "share": 0.1, "interval": [0.1, 0.9], "known": 1}}, "remask.known is 1"),
         ({"token_schedule": "arccosine"}, "expects one of auto, cosine, arccos, linear"),
     ],
 )
@@ -196,6 +226,12 @@ GRID, TEXT = Step("codes", "roar", 16), Step("caption", "autoregressive", 20)
             "scheme 'autoregressive' does not fit a grid; expected 'maskgit' or 'roar' or 'halton'",
         ),
         ([Step("caption", "roar", 16)], "scheme 'roar' does not fit a sequence"),
+        (
+            [Step("codes", "roar", 8), Step("codes", "roar", 4, remask=5), Step("codes", "roar", 4)],
+            "remask is 5; expected 0 to 4",
+        ),
+        ([Step("codes", "roar", 16, remask=1)], "remask is 1; expected 0 to 0"),
+        ([dataclasses.replace(TEXT, remask=1)], "remask is 1; expected 0 to 0"),
         ([Step("codes", "roar", 0)], "tokens is 0; expected 1 to 16"),
         ([Step("caption", "autoregressive", 21)], "tokens is 21; expected 1 to 20"),
         ([Step("codes", "roar", 15)], "the steps of 'codes' predict 15 tokens; expected all 16"),

@@ -5,7 +5,7 @@
 - Choose then sample (`entropy`, `margin`, `moment`): predict all unknown tokens, choose positions by their distributions, sample tokens there, repeat.
 - Autoregressive: predict a sequence token by token; see `sequences.py`.
 
-After every step of a grid, the known tokens are encoded again. Dimension letters: B samples, L positions, n predicted positions, V vocabulary.
+A step may also mask some of the generated tokens again. After every step of a grid, the known tokens are encoded again. Dimension letters: B samples, L positions, n predicted positions, V vocabulary.
 """
 
 from collections.abc import Callable, Generator, Mapping
@@ -52,7 +52,10 @@ def run(
             field.means = np.full((*field.mask.shape, field.codebook.shape[1]), np.nan, np.float32)
         others = {**given, **(made if schedule.chain else {})}
         total, settled = engine.catalog[target].tokens, 0
-        open_B = (~field.mask).sum(axis=1)
+        open_BL = ~field.mask
+        open_B = open_BL.sum(axis=1)
+        if any(step.remask_by == "confidence" for step in schedule.of(target)):
+            field.confidence = np.ones(field.mask.shape)
         if engine.keeps_ids and engine.catalog[target].kind == "grid":
             assert field.ids is not None
             field.device_ids = torch.from_numpy(field.ids).to(engine.device, copy=True)
@@ -66,8 +69,11 @@ def run(
             # In a partly known sample, the step settles a proportional share of its tokens.
             before, settled = settled, settled + step.tokens
             count_B = rounded_share(open_B, settled, total) - rounded_share(open_B, before, total)
+            masked_BL = remasked(step, field, open_BL, total, count_B, generators)
+            count_B = count_B + masked_BL.sum(axis=1)
             if count_B.any():
                 STEPS[step.scheme](engine, step, {**others, target: field}, count_B, generators)
+                field.forget(masked_BL)
             yield number
         field.fetch()
         field.device_ids = None
@@ -76,6 +82,32 @@ def run(
 def rounded_share(open_B: np.ndarray, settled: int, total: int) -> np.ndarray:
     """Returns (B,) the share `settled / total` of each sample's unknown tokens, rounded."""
     return (2 * open_B * settled + total) // (2 * total)
+
+
+def remasked(
+    step: Step, field: TokenState, open_BL: np.ndarray, total: int, count_B: np.ndarray, generators: Generators
+) -> np.ndarray:
+    """Returns (B, L) which generated tokens a step masks again, after its prediction, in which they are still known. ReMDM (https://arxiv.org/abs/2503.00307).
+
+    Args:
+        open_BL: what is being generated.
+        total: tokens of the grid; a partly known sample masks a proportional share.
+        count_B: by how much each sample's known tokens grow.
+    """
+    generated_BL = field.mask & open_BL
+    if not step.remask:
+        return np.zeros_like(generated_BL)
+    left_B = (~field.mask).sum(axis=1) - count_B
+    masked_B = np.minimum(rounded_share(open_BL.sum(axis=1), step.remask, total), generated_BL.sum(axis=1))
+    masked_B = np.minimum(masked_B, left_B)
+    score_BL = np.full(generated_BL.shape, -np.inf)
+    candidates_BL = generated_BL & (masked_B > 0)[:, None]
+    score_BL[candidates_BL] = orders.choice_noise(candidates_BL.sum(axis=1), generators)
+    if step.remask_by == "confidence" and field.confidence is not None:
+        score_BL -= (
+            field.confidence
+        )  # the largest of these are a weighted choice without replacement, by weights exp(-confidence)
+    return orders.first_positions(score_BL, masked_B)
 
 
 def maskgit_step(engine: Engine, step: Step, fields: TokenStates, count_B: np.ndarray, generators: Generators) -> None:
@@ -165,7 +197,7 @@ def _choose(
 def _settle(field: TokenState, asked_BL: np.ndarray, settled_BL: np.ndarray, ids_n: Tensor, logits_nV: Tensor) -> None:
     """Stores those of the predicted tokens (n,) that are settled, and their probabilities and means if the field has any."""
     assert field.ids is not None
-    new = settled_BL[asked_BL]
+    new, asked_ids_n = settled_BL[asked_BL], ids_n
     if field.device_ids is None:
         field.ids[settled_BL] = ids_n.cpu().numpy()[new]
     else:
@@ -179,4 +211,6 @@ def _settle(field: TokenState, asked_BL: np.ndarray, settled_BL: np.ndarray, ids
         known = len(field.codebook)  # the id behind them stands for unknown points
         share_nV = logits_nV[:, :known].float().softmax(dim=-1)
         field.means[settled_BL] = (share_nV @ field.codebook.to(share_nV.device)).cpu().numpy()[new]
+    if field.confidence is not None:
+        field.confidence[settled_BL] = confidence(logits_nV, asked_ids_n).exp().cpu().numpy()[new]
     field.mask |= settled_BL

@@ -70,6 +70,37 @@ def at_step(number: float | Ramp, step: int, steps: int) -> float:
 
 
 @dataclass(frozen=True)
+class Remasking:
+    """Generated tokens that are masked again, so that later steps can correct them: ReMDM (https://arxiv.org/abs/2503.00307, sections 4.1 and 4.2).
+
+    The paper masks each known token with a probability; here, each step masks a number of tokens, which is its expectation. Given tokens are never masked.
+    """
+
+    scheme: Literal["cap", "conf", "loop"]
+    """`cap`: any generated tokens. `conf`: by chance too, but in proportion to exp(-p), where p was a token's probability when it was sampled. In the paper, these
+    weights, which add up to 1, multiply the probability, so that at most one token is masked per step; here, they only choose which. `loop`: generate up to
+    `known`, then mask and predict at that level, then finish."""
+    share: float
+    """η: the part of the known generated tokens that each step masks again; at most as many as are unknown after it."""
+    interval: tuple[float, float] = (0.0, 1.0)
+    """Progress within which tokens are masked again: from 1 - t_on to 1 - t_off in the paper's time. For `loop`, the steps of the loop."""
+    known: float = 0.9
+    """α_on: the part of the tokens that are known during a `loop`."""
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        first, last = self.interval
+        for key, holds, expected in (
+            ("share", 0 < self.share <= 1, "a number above 0, up to 1"),
+            ("interval", 0 <= first < last <= 1, "two increasing numbers from 0 to 1"),
+            ("interval", self.scheme != "loop" or 0 < first < last < 1, "numbers between 0 and 1 for a loop"),
+            ("known", 0 < self.known < 1, "a number between 0 and 1"),
+        ):
+            if not holds:
+                raise MaskweaveError(f"remask.{key} is {shown(getattr(self, key))}; expected {expected}")
+
+
+@dataclass(frozen=True)
 class Decoding:
     """How a modality is generated, unless a request overrides it."""
 
@@ -92,6 +123,9 @@ class Decoding:
     detokenize: Literal["sampled", "mean"] = "sampled"
     """How a grid's tokens become a value: `sampled` decodes the sampled tokens; `mean` decodes, at each token, the mean of the codebook vectors
     weighted by their probabilities. The mean has a lower error where the inputs leave the value open, as for numbers, but blurs pictures."""
+
+    remask: Remasking | None = None
+    """Generated tokens of a grid that are masked again; None: tokens stay."""
 
     def __post_init__(self) -> None:
         check_types(self)
