@@ -83,6 +83,11 @@ def generate_arguments(parser: ArgumentParser) -> None:
         action="store_true",
         help="guide by finished targets too: they are added to every condition",
     )
+    parser.add_argument(
+        "--uncertainty",
+        action="store_true",
+        help="also write the entropy of each token of a grid, NAME-entropy.npy, and its picture",
+    )
     parser.add_argument("--bf16", action="store_true", help="run linear layers and attention in bfloat16")
     parser.add_argument(
         "--compile", action="store_true", help="compile the model first; pays off on a GPU with many inputs"
@@ -124,6 +129,8 @@ def generate(given: Namespace) -> None:
         options["conditions"] = _conditions(given.condition)
     if given.no_chain:
         options["chain"] = False
+    if given.uncertainty:
+        options["return_probs"] = True
     if given.guide_with_finished:
         options["guide_with_finished"] = True
     bundle = load(given.run, given.device)

@@ -33,6 +33,8 @@ def run(
     made: dict[str, TokenState],
     generators: Generators,
     codebooks: Mapping[str, Tensor] | None = None,
+    calibration: Mapping[str, float] | None = None,
+    keep_probabilities: bool = False,
 ) -> Generator[int]:
     """Runs the steps of a schedule; yields the index (from 0) of each finished step, and also after each token of a sequence.
 
@@ -40,11 +42,15 @@ def run(
         given: what is known; never changed.
         made: receives every target, partly known while it is being generated. A target that is already in it is completed.
         codebooks: (V, C) by target; those steps that ask for means of codebook vectors need it.
+        calibration: temperature of the kept probabilities by target; it never changes what is sampled.
+        keep_probabilities: of all targets, not only of those whose values have distributions.
     """
     B, engine = len(generators), engine.for_one_run()
     for target in schedule.targets:
         field = made.setdefault(target, TokenState.empty(B, engine.catalog[target].tokens))
-        if field.probabilities is None and engine.catalog[target].value.tokenized_by == "rules":
+        field.calibration = (calibration or {}).get(target, 1.0)
+        by_rules = engine.catalog[target].value.tokenized_by == "rules"
+        if field.probabilities is None and (by_rules or keep_probabilities):
             V = engine.catalog.vocabulary_size(target)
             field.probabilities = np.full((*field.mask.shape, V), np.nan, np.float32)
         if field.means is None and codebooks and target in codebooks:
@@ -206,7 +212,7 @@ def _settle(field: TokenState, asked_BL: np.ndarray, settled_BL: np.ndarray, ids
         places = torch.from_numpy(np.flatnonzero(settled_BL)).to(ids_n.device, non_blocking=True)
         field.device_ids.view(-1).index_copy_(0, places, ids_n)
     if field.probabilities is not None:
-        field.probabilities[settled_BL] = logits_nV.float().softmax(dim=-1).cpu().numpy()[new]
+        field.probabilities[settled_BL] = (logits_nV.float() / field.calibration).softmax(dim=-1).cpu().numpy()[new]
     if field.codebook is not None and field.means is not None:
         known = len(field.codebook)  # the id behind them stands for unknown points
         share_nV = logits_nV[:, :known].float().softmax(dim=-1)

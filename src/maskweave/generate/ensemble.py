@@ -21,6 +21,10 @@ def merge_results(members: Sequence[Generated], overlap: float = OVERLAP) -> Gen
     """Merges several results of the same request into one, without tokens."""
     first = members[0]
     merged = Generated(first.catalog, first.inputs, schedule=first.schedule)
+    for name in first.probabilities:
+        shares = [member.probabilities[name] for member in members if name in member.probabilities]
+        if first.catalog[name].kind == "grid" and len(shares) == len(members):
+            merged.probabilities[name] = np.mean(shares, axis=0, dtype=np.float64).astype(np.float32)
     for name in dict.fromkeys(name for member in members for name in member.values):
         values = [member.values[name] for member in members if name in member.values]
         predicted = [member.distributions[name] for member in members if name in member.distributions]
@@ -29,6 +33,8 @@ def merge_results(members: Sequence[Generated], overlap: float = OVERLAP) -> Gen
             merged.values[name] = merged.distributions[name].value
         else:
             merged.values[name] = first.catalog[name].value.merge(values, overlap)
+            if (spread := first.catalog[name].value.spread(values)) is not None:
+                merged.spread[name] = spread
     return merged
 
 

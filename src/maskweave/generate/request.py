@@ -42,6 +42,8 @@ class Options(TypedDict, total=False):
     """Each finished target joins the inputs of the next (the default); otherwise every target is predicted from the inputs only."""
     schedule: Schedule | None
     """Fixes all of the above: the schedule of an earlier request, or one read from a file."""
+    return_probs: bool
+    """Also return the probability of each id of every generated token, in `Generated.probabilities`: 4 bytes for each, tokens × vocabulary of them."""
     edit: Mapping[str, Region] | Sequence[Mapping[str, Region]] | None
     """Region to regenerate, by target that is also an input; all other tokens are kept. One mapping, or one for each sample."""
     precision: Precision
@@ -223,6 +225,7 @@ def _check_options(options: Options) -> None:
         ("guide_with_finished", bool, "True or False"),
         ("chain", bool, "True or False"),
         ("compiled", bool, "True or False"),
+        ("return_probs", bool, "True or False"),
     ):
         if (found := options.get(name)) is not None and not isinstance(found, kind):
             raise MaskweaveError(f"{name} is {shown(found)}; expected {expected}")

@@ -38,7 +38,9 @@ class TokenState:
     rows: np.ndarray | None = None
     """(B, L, C) normalized patches or vectors, as the network reads them."""
     probabilities: np.ndarray | None = None
-    """(B, L, V) probability of each id of generated tokens, NaN for others; only where values have distributions."""
+    """(B, L, V) probability of each id of generated tokens, NaN for others; only where values have distributions, or if it is asked for."""
+    calibration: float = 1.0
+    """Temperature of these probabilities; see `maskweave.generate.calibration`."""
     codebook: Tensor | None = None
     """(V, C) vector of each id; only where values are decoded from mean vectors."""
     means: np.ndarray | None = None
