@@ -22,7 +22,7 @@ from maskweave.generate.schedule import (
     temperature_of,
     tokens_per_step,
 )
-from maskweave.modality.decoding import Decoding, Ramp, Remasking
+from maskweave.modality.decoding import Decoding, Ramp, Remasking, presets
 
 CATALOG = tiny()
 
@@ -62,6 +62,23 @@ def test_temperature_schedules() -> None:
     assert of("linear") == [4, 3, 2, 1]
     assert of("onex:0.5:1") == pytest.approx([4, 2, 4 / 3, 1])
     assert of("onex:2.5:0.5") == pytest.approx([4, 4 / 2**0.5, 2.5, 2.5])
+
+
+@pytest.mark.parametrize("name", presets())
+def test_presets(name) -> None:
+    """Each can generate a grid; other keys replace its own."""
+    made = make_schedule(CATALOG, ["photo"], ["codes"], decoding={"codes": Decoding.preset(name)})
+    check_schedule(made, CATALOG, ["photo"])
+    assert Decoding.preset(name, top_k=3, steps=30) == dataclasses.replace(Decoding.preset(name), top_k=3, steps=30)
+
+
+def test_presets_that_do_not_exist() -> None:
+    halton = build(Decoding, {"preset": "halton", "temperature": 0.5}, "entry")
+    assert (halton.scheme, halton.steps, halton.temperature) == ("halton", 32, 0.5)
+    with pytest.raises(MaskweaveError, match="entry: decoding.preset is 'haltn'; expected one of maskgit, halton"):
+        build(Decoding, {"preset": "haltn"}, "entry", "decoding")
+    with pytest.raises(MaskweaveError, match="unknown key 'stepps'; did you mean 'steps'"):
+        Decoding.preset("halton", stepps=2)
 
 
 def test_remasking_counts() -> None:

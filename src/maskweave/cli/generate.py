@@ -46,7 +46,7 @@ REPEATED = (
     ),
 )
 """Options that may be repeated."""
-OF_GRIDS = ("scheme", "steps", "token_schedule", "temperature_schedule", "choice_temperature")
+OF_GRIDS = ("preset", "remask", "scheme", "steps", "token_schedule", "temperature_schedule", "choice_temperature")
 """Decoding keys that do not apply to sequences, which are generated token by token."""
 
 
@@ -196,8 +196,12 @@ def _decodings(catalog: Catalog, words: Sequence[str]) -> dict[str, Decoding]:
             raise MaskweaveError(
                 f"--decoding '{place}={text}': {name} is a sequence and is generated token by token; {key} is for grids only"
             )
+        settings = found.setdefault(name, plain(catalog[name].decoding))
+        if key == "preset":  # its settings replace the entry's; keys that follow replace those of the preset
+            found[name] = {"preset": text}
+            continue
         try:
-            found.setdefault(name, plain(catalog[name].decoding))[key] = yaml.safe_load(text)
+            settings[key] = yaml.safe_load(text)
         except yaml.YAMLError:
             raise MaskweaveError(
                 f"--decoding '{place}={text}': found the value {text!r}; expected a number or a name"

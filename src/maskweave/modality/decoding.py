@@ -1,12 +1,16 @@
 """Default settings for generating a modality."""
 
+import functools
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from pathlib import Path
+from typing import Any, ClassVar, Literal
 
 from maskweave import limits
-from maskweave.config import check_types
+from maskweave.config import build, check_types, plain
 from maskweave.errors import MaskweaveError, shown
+from maskweave.files import read_yaml
 
 LEAST = 1e-6
 """Lowest temperature above 0: logits divided by less overflow. 0 takes the likeliest token."""
@@ -127,6 +131,29 @@ class Decoding:
     remask: Remasking | None = None
     """Generated tokens of a grid that are masked again; None: tokens stay."""
 
+    @classmethod
+    def expand(cls, content: Mapping[str, Any], where: str, key: str) -> dict[str, Any]:
+        """Replaces `preset: NAME` by the settings of that name in `decoding_presets.yaml`; other keys replace those of the preset."""
+        if "preset" not in content:
+            return dict(content)
+        rest = {name: item for name, item in content.items() if name != "preset"}
+        try:
+            return {**presets()[content["preset"]], **rest}
+        except (KeyError, TypeError):
+            named = f"{key}.preset" if key else "preset"
+            raise MaskweaveError(
+                f"{where}: {named} is {shown(content['preset'])}; expected one of {', '.join(presets())}"
+            ) from None
+
+    @classmethod
+    def preset(cls, name: str, **settings: Any) -> "Decoding":
+        """Returns a published setting, with some of its settings replaced.
+
+        Raises:
+            MaskweaveError: no such preset or setting; the message lists those that there are.
+        """
+        return build(cls, {"preset": name, **{key: plain(value) for key, value in settings.items()}}, "Decoding.preset")
+
     def __post_init__(self) -> None:
         check_types(self)
         for key, holds, expected in (
@@ -177,6 +204,13 @@ class Decoding:
         except ValueError:
             return None
         return (least, power) if name == "onex" and 0 <= least < math.inf and 0 <= power <= MOST_POWER else None
+
+
+@functools.cache
+def presets() -> dict[str, dict[str, Any]]:
+    """Returns the published settings by name."""
+    found: dict[str, dict[str, Any]] = read_yaml(Path(__file__).with_name("decoding_presets.yaml"))
+    return found
 
 
 def _ends(number: float | Ramp) -> tuple[float, ...]:
