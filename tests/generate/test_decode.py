@@ -62,6 +62,25 @@ def test_guidance_changes_what_comes(engine, guidance) -> None:
     assert tokens(generate(engine, schedule(guidance=GUIDANCE[guidance]), [0, 1, 2], [0, 1, 2])) != plain
 
 
+def test_thoughts_are_seen_by_targets_that_do_not_see_each_other(engine, monkeypatch) -> None:
+    seen = {}
+    original = Engine.encode
+    monkeypatch.setattr(
+        Engine,
+        "encode",
+        lambda self, fields, sees, row, number=0: (
+            seen.setdefault(tuple(sorted(sees[0])), 0) or original(self, fields, sees, row, number)
+        ),
+    )
+    how = {name: Decoding(steps=1) for name in ("codes", "spectrum", "facts")}
+    steps = make_schedule(CATALOG, ["photo", "feature"], [*how], decoding={**how}, chain=False, think=["codes"])
+    generate(engine, steps, [0, 1], [0, 1])
+    given = {"feature", "photo"}
+    assert {frozenset(sees) for sees in seen} == {
+        frozenset(given | {"codes"}), frozenset(given | {"codes", "spectrum"}), frozenset(given | {"codes", "facts"}),
+    }  # fmt: skip
+
+
 def test_samples_known_in_part_finish_together_and_keep_what_they_had(engine) -> None:
     rng = np.random.default_rng(0)
     kept = np.stack([rng.random(16) < share for share in (0.0, 0.2, 0.5, 0.9, 1.0)])

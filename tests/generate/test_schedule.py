@@ -186,6 +186,27 @@ def test_conditions() -> None:
     }
 
 
+def test_thoughts_come_first_and_join_the_inputs_of_all_targets() -> None:
+    resolved, made = plan(CATALOG, ["photo"], ["spectrum", "facts"], {"think": ["codes"], "chain": False}, None)
+    assert resolved == made.targets == ["codes", "spectrum", "facts"] and made.think == ("codes",)
+    assert [name for name in made.targets if made.joins(name)] == ["codes"]
+    assert str(made).endswith("chained: no\nthought of first: codes")
+    guided = plan(
+        CATALOG, ["photo"], ["facts"], {"think": ["codes"], "chain": False, "conditions": {"codes": 2.0}}, None
+    )
+    assert guided[1].steps[-1].guidance == (Condition(("codes",), 2.0),)
+    for targets, options, message in (
+        (None, {"think": ["codes"]}, "no targets: give at least one modality to generate after thinking"),
+        (["codes"], {"think": ["codes"]}, "found one twice"),
+        (["codes"], {"think": "facts"}, "think is 'facts'; expected a list of names"),
+        (["codes"], {"think": ["sound"]}, "unknown modality 'sound'"),
+        (["codes"], {"think": ["facts"], "schedule": made}, "so it cannot be combined with think"),
+    ):
+        with pytest.raises(MaskweaveError) as caught:
+            plan(CATALOG, ["photo"], targets, options, None)
+        assert message in str(caught.value)
+
+
 def asked(*guidance: Condition, names=("photo", "caption", "codes")) -> dict[str, float]:
     found = passes(Step("codes", "roar", 16, guidance=guidance), names)
     assert sum(p.weight for p in found) == pytest.approx(1)

@@ -29,6 +29,11 @@ REPEATED = (
     ),
     ("target", "NAMES", "modalities to generate, in this order, separated by commas; can be repeated"),
     (
+        "think",
+        "NAMES",
+        "modalities to generate first, which join the inputs of all targets, separated by commas; can be repeated",
+    ),
+    (
         "condition",
         "NAME=WEIGHT",
         "guidance by an input or an earlier target, or by several (NAME+NAME=WEIGHT): above 1 towards it, below 0 away from it; can be repeated",
@@ -113,7 +118,7 @@ def generate(given: Namespace) -> None:
     Raises:
         MaskweaveError: an argument is invalid, or as `generate_files`.
     """
-    keys = ("decoding", "condition", "no_chain", "guide_with_finished")
+    keys = ("decoding", "condition", "think", "no_chain", "guide_with_finished")
     steps = [f"--{key.replace('_', '-')}" for key in keys if given.get(key)]
     if given.get("schedule") and steps:
         raise MaskweaveError(f"a schedule fixes all steps; remove --schedule, or remove {' and '.join(steps)}")
@@ -129,6 +134,8 @@ def generate(given: Namespace) -> None:
         options["conditions"] = _conditions(given.condition)
     if given.no_chain:
         options["chain"] = False
+    if given.get("think"):
+        options["think"] = names("think", given.think)
     if given.uncertainty:
         options["return_probs"] = True
     if given.guide_with_finished:

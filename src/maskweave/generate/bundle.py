@@ -118,7 +118,7 @@ class Bundle:
                 input is regenerated completely, unless `edit` limits this to a region. Optional if a schedule is given.
             seed: fixes the result.
             watch: called with the `Session` after every step; if it returns False, the partial result is returned.
-            options: `decoding`, `conditions`, `guide_with_finished`, `chain`, `schedule`, `edit`, `return_probs`, `precision`, `compiled`; see `Options`.
+            options: `decoding`, `conditions`, `guide_with_finished`, `chain`, `think`, `schedule`, `edit`, `return_probs`, `precision`, `compiled`; see `Options`.
 
         Returns:
             Values by modality, in their units.

@@ -56,7 +56,7 @@ def run(
         if field.means is None and codebooks and target in codebooks:
             field.codebook = codebooks[target]
             field.means = np.full((*field.mask.shape, field.codebook.shape[1]), np.nan, np.float32)
-        others = {**given, **(made if schedule.chain else {})}
+        others = {**given, **{name: state for name, state in made.items() if schedule.joins(name)}}
         total, settled = engine.catalog[target].tokens, 0
         open_BL = ~field.mask
         open_B = open_BL.sum(axis=1)

@@ -40,6 +40,8 @@ class Options(TypedDict, total=False):
     """Finished targets join every guided condition."""
     chain: bool
     """Each finished target joins the inputs of the next (the default); otherwise every target is predicted from the inputs only."""
+    think: Sequence[str]
+    """Modalities that are generated first, in this order, and join the inputs of all targets, also if `chain` is off; their values are in the result too."""
     schedule: Schedule | None
     """Fixes all of the above: the schedule of an earlier request, or one read from a file."""
     return_probs: bool
@@ -111,7 +113,8 @@ def make_request(
         edited = {twin(catalog, name): region for name, region in regions.items()}
         samples.append(read(_with_edited(catalog, sample, edited, resolved), catalog, tokenizers))
         regenerated.append(regions_of(edited, samples[-1], catalog, tokenizers, seed))
-    requested_as = dict(zip(resolved, resolved if targets is None else targets, strict=True))
+    requested = resolved if targets is None else [*options.get("think", ()), *targets]
+    requested_as = dict(zip(resolved, requested, strict=True))
     return GenerationRequest(requested_as, schedule, samples, seeds, regenerated)
 
 
@@ -155,7 +158,10 @@ def plan(
     if schedule is not None and targets is None:
         check_schedule(schedule, catalog, inputs)
         targets = schedule.targets
-    resolved = check_request(catalog, inputs, targets or ())
+    thoughts = options.get("think") or ()
+    if thoughts and not targets:
+        raise MaskweaveError("no targets: give at least one modality to generate after thinking")
+    resolved = check_request(catalog, inputs, [*thoughts, *(targets or ())])
     if not inputs and unconditional is False:
         raise MaskweaveError(
             f"no inputs: this model was always trained with inputs (model.masking.unconditional is 0); give at least one of {', '.join(catalog)}"
@@ -164,7 +170,9 @@ def plan(
     conditions = options.get("conditions")
     if schedule is not None:
         if more := [
-            name for name in ("decoding", "conditions", "guide_with_finished", "chain") if options.get(name) is not None
+            name
+            for name in ("decoding", "conditions", "guide_with_finished", "chain", "think")
+            if options.get(name) is not None
         ]:
             raise MaskweaveError(
                 f"a schedule fixes all steps, so it cannot be combined with {' and '.join(more)}; remove one of the two"
@@ -200,6 +208,7 @@ def plan(
             conditions=conditions,
             guide_with_finished=options.get("guide_with_finished", False),
             chain=options.get("chain", True),
+            think=resolved[: len(thoughts)],
         )
         active = {name for step in schedule.steps for condition in step.guidance for name in condition.modalities}
         for names in conditions or {}:
@@ -229,6 +238,8 @@ def _check_options(options: Options) -> None:
     ):
         if (found := options.get(name)) is not None and not isinstance(found, kind):
             raise MaskweaveError(f"{name} is {shown(found)}; expected {expected}")
+    if not _are_names(options.get("think") or ()) or isinstance(options.get("think"), str):
+        raise MaskweaveError(f"think is {shown(options['think'])}; expected a list of names")
     for name, weight in (options.get("conditions") or {}).items():
         if not isinstance(name, str) or isinstance(weight, (bool, str)) or not isinstance(weight, (Real, Ramp)):
             raise MaskweaveError(

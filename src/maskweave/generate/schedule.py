@@ -67,7 +67,9 @@ class Schedule:
 
     steps: tuple[Step, ...]
     chain: bool = True
-    """Each finished target joins the inputs of the next; otherwise every target is predicted from the inputs only."""
+    """Each finished target joins the inputs of the next; otherwise every target is predicted from the inputs and `think` only."""
+    think: tuple[str, ...] = ()
+    """Targets that join the inputs of the next even if `chain` is off: "thinking in modalities" (https://arxiv.org/abs/2504.11171)."""
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -75,6 +77,10 @@ class Schedule:
     @property
     def targets(self) -> list[str]:
         return list(dict.fromkeys(step.target for step in self.steps))
+
+    def joins(self, target: str) -> bool:
+        """Whether a finished target joins the inputs of the next."""
+        return self.chain or target in self.think
 
     def of(self, target: str) -> list[Step]:
         return [step for step in self.steps if step.target == target]
@@ -100,7 +106,8 @@ class Schedule:
             for number, step in enumerate(self.steps, 1)
         ]
         table = text_table(["step", "target", "scheme", "tokens", "temperature", "top_p", "top_k", "guidance"], rows)
-        return f"{table}\nchained: {'yes' if self.chain else 'no'}"
+        thought = f"\nthought of first: {', '.join(self.think)}" if self.think else ""
+        return f"{table}\nchained: {'yes' if self.chain else 'no'}{thought}"
 
 
 @check_arguments
@@ -122,6 +129,7 @@ def make_schedule(
     conditions: Mapping[str, float | Ramp] | None = None,
     guide_with_finished: bool = False,
     chain: bool = True,
+    think: Sequence[str] = (),
 ) -> Schedule:
     """Makes the schedule of a request.
 
@@ -133,13 +141,14 @@ def make_schedule(
             which weights all inputs together. A condition on an earlier target takes effect once that target is finished.
         guide_with_finished: finished targets join every condition.
         chain: as in `Schedule`.
+        think: as in `Schedule`; the first of the targets.
     """
     decoding = decoding or {}
     steps: list[Step] = []
     for number, target in enumerate(targets):
         modality = catalog[target]
         how = decoding.get(target, modality.decoding)
-        finished = list(targets[:number]) if chain else []
+        finished = [name for name in targets[:number] if chain or name in think]
         available = {*inputs, *finished} - {target}
         groups = [(tuple(name.split("+")), weight) for name, weight in (conditions or {}).items()]
         if conditions is None and how.guidance != 1:
@@ -168,7 +177,7 @@ def make_schedule(
                     "confidence" if by_confidence and again else "random",
                 )
             )
-    return Schedule(tuple(steps), chain)
+    return Schedule(tuple(steps), chain, tuple(think))
 
 
 def tokens_per_step(total: int, decoding: Decoding) -> list[int]:
@@ -286,7 +295,7 @@ def check_schedule(schedule: Schedule, catalog: Catalog, inputs: Sequence[str], 
                 f"{at}: remask is {step.remask}; expected 0 to {max(most, 0)}: at most the {known} tokens that are known before, and the unknown ones after it"
             )
         _check_sampling(step, at)
-        available = {*inputs, *(finished if schedule.chain else ())} - {step.target}
+        available = {*inputs, *filter(schedule.joins, finished)} - {step.target}
         for condition in step.guidance:
             if not condition.modalities or not abs(condition.weight) <= limits.GUIDANCE:
                 raise MaskweaveError(
