@@ -77,6 +77,13 @@ def test_ensembles_have_spreads_and_mean_probabilities(bundle, tmp_path) -> None
     assert merged.sheet().width > dataclasses.replace(merged, spread={}, probabilities={}).sheet().width
 
 
+def test_ensembles_leave_out_thoughts_that_cannot_be_merged(bundle) -> None:
+    merged = bundle.ensemble(PICTURE, ["depth"], samples=2, think=["caption"])
+    assert list(merged.values) == ["depth"]
+    with pytest.raises(MaskweaveError, match="'caption': values of type 'text' cannot be merged"):
+        bundle.ensemble(PICTURE, ["depth", "caption"], samples=2)
+
+
 def test_spreads_by_value_type() -> None:
     classes = value_of("classes", size=(1, 4), classes=("a", "b", "c"))
     votes = [np.array([[0, 1, 2, 0]]), np.array([[0, 1, 1, 1]]), np.array([[0, 2, 0, 1]])]

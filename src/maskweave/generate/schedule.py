@@ -288,11 +288,11 @@ def check_schedule(schedule: Schedule, catalog: Catalog, inputs: Sequence[str], 
             raise MaskweaveError(f"{at}: scheme {step.scheme!r} does not fit a {modality.kind}; expected {wanted}")
         if not (0 if step.remask > 0 else 1) <= step.tokens <= modality.tokens:
             raise MaskweaveError(f"{at}: tokens is {step.tokens}; expected 1 to {modality.tokens}")
-        known = sum(s.tokens for s in schedule.steps[: number - 1] if s.target == step.target)
-        most = 0 if is_sequence else min(known, modality.tokens - known - step.tokens)
+        before = sum(s.tokens for s in schedule.steps[: number - 1] if s.target == step.target)
+        most = 0 if is_sequence else min(before, modality.tokens - before - step.tokens)
         if step.remask and not 0 <= step.remask <= most:
             raise MaskweaveError(
-                f"{at}: remask is {step.remask}; expected 0 to {max(most, 0)}: at most the {known} tokens that are known before, and the unknown ones after it"
+                f"{at}: remask is {step.remask}; expected 0 to {max(most, 0)}: at most the {before} tokens that are known before, and the unknown ones after it"
             )
         _check_sampling(step, at)
         available = {*inputs, *filter(schedule.joins, finished)} - {step.target}
