@@ -263,6 +263,10 @@ class Bundle:
         Raises:
             MaskweaveError: as `score`, or no sample has the inputs and a target.
         """
+        if not isinstance(samples, Sequence) or not all(isinstance(sample, Mapping) for sample in samples):
+            raise MaskweaveError(f"samples: found {shown(samples)}; expected a list of mappings of values by modality")
+        if isinstance(inputs, str) or not isinstance(inputs, Sequence) or not all(isinstance(n, str) for n in inputs):
+            raise MaskweaveError(f"inputs: found {shown(inputs)}; expected a list of names")
         plan(self.catalog, inputs, targets, {}, self.unconditional)
         found = calibrate(self._engine({}), self.tokenizers, samples, inputs, targets, batch_size)
         self.calibration |= {twin(self.catalog, name): one.temperature for name, one in found.items()}
