@@ -148,6 +148,7 @@ def test_edited_pictures_are_tokenized_once(bundle, photos, tmp_path, monkeypatc
     [
         (["--condition", "rgb=much"], "expected NAME=WEIGHT with a number as weight"),
         (["--condition", "rgb=nan"], "expected NAME=WEIGHT with a number as weight"),
+        (["--condition", "rgb={from: 1, too: 2}"], "--condition: unknown key 'rgb.too'; did you mean 'rgb.to'?"),
         (["--condition", "rgb=1", "--condition", "rgb=2"], "each name once"),
         (["--condition", "boxes=2"], "condition 'boxes': 'boxes' is neither an input nor a target"),
         (["--condition", "depth=2"], "condition 'depth' has no effect"),

@@ -76,6 +76,7 @@ def calls(run: Path, work: Path) -> dict[str, Call]:
         "Bundle.ensemble": Call(bundle.ensemble, {"inputs": inputs, "targets": targets, "samples": 2, "seed": 0}),
         "Bundle.score": Call(bundle.score, {"inputs": inputs, "values": {"caption": "a red cube"}, "precision": "float32"}),
         "Bundle.score_batch": Call(bundle.score_batch, {"inputs": [inputs], "values": [{"caption": "a red cube"}]}),
+        "Bundle.calibrate": Call(bundle.calibrate, {"samples": [scenes[0]], "inputs": ["rgb"], "targets": ["depth"], "batch_size": 2}),
         "Bundle.tiles": Call(bundle.tiles, {"scene": inputs, "targets": targets, "overlap": 0.5, "seed": 0, "batch_size": 2, "folder": work / "tiled"}),
         "Bundle.encoder": Call(bundle.encoder, {"modalities": ["rgb"], "precision": "float32"}),
         "Bundle.read": Call(bundle.read, {"inputs": inputs}),

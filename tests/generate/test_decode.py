@@ -12,11 +12,12 @@ from small_model import CATALOG, FIRST, SENTINELS, generate, given, make_model, 
 from maskweave.generate import decode
 from maskweave.generate.engine import Engine
 from maskweave.generate.guidance import passes
+from maskweave.generate.orders import halton_rank
 from maskweave.generate.schedule import Schedule, Step, make_schedule, tokens_per_step
 from maskweave.generate.sequences import Gaps
 from maskweave.generate.token_state import TokenState, pack_inputs
 from maskweave.masking.batch import Slots, TokenSlice, pack
-from maskweave.modality.decoding import Decoding
+from maskweave.modality.decoding import Decoding, Ramp, Remasking
 from maskweave.models.kv_cache import KVCacheDecoder
 from maskweave.nn import cpu
 from maskweave.values.codec import EOS
@@ -61,6 +62,25 @@ def test_guidance_changes_what_comes(engine, guidance) -> None:
     assert tokens(generate(engine, schedule(guidance=GUIDANCE[guidance]), [0, 1, 2], [0, 1, 2])) != plain
 
 
+def test_thoughts_are_seen_by_targets_that_do_not_see_each_other(engine, monkeypatch) -> None:
+    seen = {}
+    original = Engine.encode
+    monkeypatch.setattr(
+        Engine,
+        "encode",
+        lambda self, fields, sees, row, number=0: (
+            seen.setdefault(tuple(sorted(sees[0])), 0) or original(self, fields, sees, row, number)
+        ),
+    )
+    how = {name: Decoding(steps=1) for name in ("codes", "spectrum", "facts")}
+    steps = make_schedule(CATALOG, ["photo", "feature"], [*how], decoding={**how}, chain=False, think=["codes"])
+    generate(engine, steps, [0, 1], [0, 1])
+    given = {"feature", "photo"}
+    assert {frozenset(sees) for sees in seen} == {
+        frozenset(given | {"codes"}), frozenset(given | {"codes", "spectrum"}), frozenset(given | {"codes", "facts"}),
+    }  # fmt: skip
+
+
 def test_samples_known_in_part_finish_together_and_keep_what_they_had(engine) -> None:
     rng = np.random.default_rng(0)
     kept = np.stack([rng.random(16) < share for share in (0.0, 0.2, 0.5, 0.9, 1.0)])
@@ -88,6 +108,124 @@ def test_every_step_asks_for_what_it_must(engine, scheme, steps, monkeypatch) ->
     counts = tokens_per_step(16, Decoding(scheme=scheme, steps=steps))
     left = [16 - sum(counts[:i]) for i in range(len(counts))]
     assert asked == [[n] * 9 for n in (left if scheme == "maskgit" else counts)]
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"scheme": "halton"},
+        {"scheme": "entropy"},
+        {"scheme": "margin", "choice_temperature": 0.5},
+        {"scheme": "moment", "choice_temperature": Ramp(2.0, 0.0)},
+        {"scheme": "maskgit", "choice_temperature": 1.0},
+        {"scheme": "roar", "remask": Remasking("conf", 0.5)},
+        {"scheme": "maskgit", "steps": 10, "remask": Remasking("loop", 0.3, (0.3, 0.8), 0.7)},
+    ],
+    ids=lambda how: "-".join([how["scheme"], *("remask" for key in how if key == "remask")]),
+)
+def test_other_orders_know_each_sample_alone_and_keep_what_was_known(engine, how) -> None:
+    steps = schedule(["codes"], guidance=GUIDANCE["one"], top_p=0.95, **how)
+    rng = np.random.default_rng(0)
+    kept = np.stack([rng.random(16) < share for share in (0.0, 0.2, 0.5, 0.9, 1.0)])
+    ids = rng.integers(0, 20, kept.shape)
+    made = generate(engine, steps, list(range(5)), list(range(5)), {"codes": TokenState(kept.copy(), ids.copy())})
+    assert made["codes"].mask.all() and (made["codes"].ids[kept] == ids[kept]).all()
+    assert made["codes"].ids.max() < 20 and made["codes"].ids.min() >= 0
+    for b in range(5):
+        alone = generate(engine, steps, [b], [b], {"codes": TokenState(kept[b : b + 1].copy(), ids[b : b + 1].copy())})
+        assert (alone["codes"].ids[0] == made["codes"].ids[b]).all()
+
+
+def test_remasking_masks_generated_tokens_again_and_predicts_as_many_more(engine, monkeypatch) -> None:
+    states, asked = [], []
+    step = decode.roar_step
+    monkeypatch.setitem(
+        decode.STEPS,
+        "roar",
+        lambda e, s, f, c, g: asked.append((f["codes"].mask.copy(), c.copy())) or step(e, s, f, c, g),
+    )
+    forget = TokenState.forget
+    monkeypatch.setattr(TokenState, "forget", lambda f, m: states.append((m.copy(), f.mask.copy())) or forget(f, m))
+    kept = np.zeros((3, 16), bool)
+    kept[1, :8] = True
+    steps = schedule(["codes"], scheme="roar", steps=4, remask=Remasking("conf", 1.0))
+    assert [(s.tokens, s.remask) for s in steps.steps] == [(4, 0), (4, 4), (4, 4), (4, 0)]
+    made = generate(
+        engine, steps, [0, 1, 2], [0, 1, 2], {"codes": TokenState(kept.copy(), np.zeros((3, 16), np.int64))}
+    )
+    assert made["codes"].mask.all() and (made["codes"].ids[1, :8] == 0).all()
+    for number, ((before, count), (masked, after)) in enumerate(zip(asked, states, strict=True)):
+        again = np.array([4, 2, 4]) * (number in (1, 2))
+        assert (masked.sum(axis=1) == again).all() and (count == np.array([4, 2, 4]) + again).all()
+        assert not (masked & kept).any() and not (masked & ~before).any(), "only what earlier steps generated"
+        assert ((after & ~before).sum(axis=1) == count).all()
+
+
+def test_remasking_by_confidence_prefers_tokens_that_were_unlikely() -> None:
+    """Frequencies of a single choice are softmax(-probability)."""
+    probability = np.array([0.05, 0.5, 0.9, 1.0])
+    counts = np.zeros(4)
+    field = TokenState(np.ones((1, 8), bool), np.zeros((1, 8), np.int64), confidence=np.ones((1, 8)))
+    field.mask[0, 4:], field.confidence[0, :4] = False, probability
+    step = Step("codes", "roar", 1, remask=1, remask_by="confidence")
+    rng = np.random.default_rng(0)
+    for _ in range(4000):
+        counts += decode.remasked(step, field, np.ones((1, 8), bool), 8, np.array([1]), [rng])[0, :4]
+    expected = np.exp(-probability) / np.exp(-probability).sum()
+    assert np.abs(counts / 4000 - expected).max() < 4 * np.sqrt(0.25 / 4000)
+
+
+def test_positions_come_in_their_order(engine, monkeypatch) -> None:
+    """Each order, computed here from the logits that the step saw."""
+    seen = []
+    settle = decode._settle
+
+    def watched(field, asked, settled, chosen, logits):
+        seen.append((field.mask.copy(), settled.copy()))
+        settle(field, asked, settled, chosen, logits)
+
+    monkeypatch.setattr(decode, "_settle", watched)
+    logits = []
+    original = Engine.ask
+    monkeypatch.setattr(Engine, "ask", lambda *a: logits.append((a[4].copy(), original(*a))) or logits[-1][1])
+    by_hand = {
+        "entropy": lambda p: -(p * np.log(p)).sum(axis=1),
+        "margin": lambda p: np.sort(p, axis=1)[:, -2] - np.sort(p, axis=1)[:, -1],
+        "moment": lambda p: -(p ** (1 + 1 / 0.5)).sum(axis=1),
+    }
+    for scheme, disorder in by_hand.items():
+        seen.clear(), logits.clear()
+        if scheme == "moment":  # its scores without its noise
+            monkeypatch.setattr(decode.orders, "choice_noise", lambda counts, generators: np.zeros(counts.sum()))
+        how = {"choice_temperature": 0.5} if scheme == "moment" else {}
+        generate(engine, schedule(["codes"], scheme=scheme, **how), list(range(9)), [0] * 9)
+        assert len(seen) == 4
+        for (before, settled), (asked, found) in zip(seen, logits, strict=True):
+            score = np.full(before.shape, np.nan)
+            score[asked] = disorder(found.double().softmax(dim=-1).numpy())
+            assert (asked == ~before).all()
+            for b in range(9):
+                left = ~before[b] & ~settled[b]
+                assert not left.any() or score[b][settled[b]].max() <= score[b][left].min() + 1e-6
+    seen.clear()
+    generate(engine, schedule(["codes"], scheme="halton"), [0, 1], [0, 1])
+    rank = halton_rank(CATALOG["codes"].grid)
+    for before, settled in seen:
+        assert (settled == (rank < (before | settled)[0].sum()) & ~before).all()
+
+
+def test_the_moment_order_samples_from_sharpened_probabilities(engine, monkeypatch) -> None:
+    """At choice temperature 1, tokens come from p squared, except in the last step, where nothing is left to choose from."""
+    seen = []
+    original = decode.sample
+    monkeypatch.setattr(decode, "sample", lambda logits, *a: seen.append(logits) or original(logits, *a))
+    answers = []
+    ask = Engine.ask
+    monkeypatch.setattr(Engine, "ask", lambda *a: answers.append(ask(*a)) or answers[-1])
+    generate(engine, schedule(["codes"], scheme="moment", choice_temperature=1.0, steps=3), [0], [0])
+    for number, (used, answer) in enumerate(zip(seen, answers, strict=True)):
+        rows = {tuple(row) for row in (answer * (2 if number < 2 else 1)).tolist()}
+        assert all(tuple(row) in rows for row in used.tolist())
 
 
 def test_maskgit_keeps_the_surest_and_never_changes_them(engine, monkeypatch) -> None:

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_catalog import tiny
 
+from maskweave.config import build, plain
 from maskweave.errors import MaskweaveError
 from maskweave.generate.guidance import passes
 from maskweave.generate.request import check_request, plan
@@ -15,12 +16,13 @@ from maskweave.generate.schedule import (
     Schedule,
     Step,
     check_schedule,
+    counts_per_step,
     load_schedule,
     make_schedule,
     temperature_of,
     tokens_per_step,
 )
-from maskweave.modality.decoding import Decoding
+from maskweave.modality.decoding import Decoding, Ramp, Remasking, presets
 
 CATALOG = tiny()
 
@@ -48,6 +50,8 @@ def test_token_schedules() -> None:
     assert tokens_per_step(100, Decoding("roar", steps=3)) == [33, 34, 33]
     assert tokens_per_step(100, Decoding("maskgit", steps=3, token_schedule="linear")) == [33, 34, 33]
     assert tokens_per_step(7, Decoding("maskgit", steps=1)) == [7]
+    assert tokens_per_step(100, Decoding("halton", steps=4)) == [8, 22, 32, 38], "all but ROAR start slowly"
+    assert tokens_per_step(100, Decoding("entropy", steps=4, token_schedule="arccos")) == [17, 17, 20, 46]
 
 
 def test_temperature_schedules() -> None:
@@ -58,6 +62,91 @@ def test_temperature_schedules() -> None:
     assert of("linear") == [4, 3, 2, 1]
     assert of("onex:0.5:1") == pytest.approx([4, 2, 4 / 3, 1])
     assert of("onex:2.5:0.5") == pytest.approx([4, 4 / 2**0.5, 2.5, 2.5])
+
+
+@pytest.mark.parametrize("name", presets())
+def test_presets(name) -> None:
+    """Each can generate a grid; other keys replace its own."""
+    made = make_schedule(CATALOG, ["photo"], ["codes"], decoding={"codes": Decoding.preset(name)})
+    check_schedule(made, CATALOG, ["photo"])
+    assert Decoding.preset(name, top_k=3, steps=30) == dataclasses.replace(Decoding.preset(name), top_k=3, steps=30)
+
+
+def test_presets_that_do_not_exist() -> None:
+    halton = build(Decoding, {"preset": "halton", "temperature": 0.5}, "entry")
+    assert (halton.scheme, halton.steps, halton.temperature) == ("halton", 32, 0.5)
+    with pytest.raises(MaskweaveError, match="entry: decoding.preset is 'haltn'; expected one of maskgit, halton"):
+        build(Decoding, {"preset": "haltn"}, "entry", "decoding")
+    with pytest.raises(MaskweaveError, match="unknown key 'stepps'; did you mean 'steps'"):
+        Decoding.preset("halton", stepps=2)
+
+
+def test_remasking_counts() -> None:
+    """Each step's masked tokens stay below what is known before and unknown after it; over all steps, they are η of the known ones."""
+    conf = Decoding("roar", steps=8, remask=Remasking("conf", 0.5))
+    assert counts_per_step(64, conf) == [(8, 0), (8, 4), (8, 8), (8, 12), (8, 16), (8, 16), (8, 8), (8, 0)]
+    half = Decoding("roar", steps=8, remask=Remasking("cap", 0.05, (0.5, 1.0)))
+    assert [again for _, again in counts_per_step(64, half)] == [0, 0, 0, 0, 1, 2, 3, 0]
+    loop = Decoding("roar", steps=10, remask=Remasking("loop", 0.1, (0.4, 0.8), 0.75))
+    assert counts_per_step(64, loop) == [*[(12, 0)] * 4, (0, 4), (0, 5), (0, 5), (0, 5), (8, 0), (8, 0)]
+    for content, message in (
+        ({"scheme": "conf", "share": 1e-6}, "masks none of 64 tokens in 8 steps; raise it"),
+        (
+            {"scheme": "loop", "share": 0.1, "interval": [0.4, 0.42]},
+            "leaves no step or token for one of its three parts",
+        ),
+    ):
+        with pytest.raises(MaskweaveError) as caught:
+            counts_per_step(64, build(Decoding, {"remask": content}, "it"))
+        assert message in str(caught.value)
+    made = make_schedule(CATALOG, ["photo"], ["codes"], decoding={"codes": conf})
+    check_schedule(made, CATALOG, ["photo"])
+    assert made.steps[2].remask == 2 and made.steps[2].remask_by == "confidence" and "2 + 2 again" in str(made)
+
+
+def test_numbers_as_functions_of_the_step() -> None:
+    def at(ramp: Ramp, steps: int = 5) -> list[float]:
+        return [ramp.at(n, steps) for n in range(steps)]
+
+    assert at(Ramp(0.0, 4.0)) == [0, 1, 2, 3, 4]
+    assert at(Ramp(4.0, 0.0, "cosine")) == pytest.approx([4, 2 + 2**0.5, 2, 2 - 2**0.5, 0])
+    assert at(Ramp(0.0, 4.0, interval=(0.25, 0.75))) == [0, 0, 2, 4, 4]
+    assert [Ramp(3.0, interval=(0.2, 0.8)).is_on(n, 5) for n in range(5)] == [False, True, True, True, False]
+    assert Ramp(1.0, 3.0).at(0, 1) == 3, "a single step is the last"
+    how = build(
+        Decoding, {"temperature": {"from": 1, "to": 0.5}, "guidance": {"from": 3, "interval": [0.3, 0.9]}}, "it"
+    )
+    made = make_schedule(CATALOG, ["photo"], ["codes"], decoding={"codes": dataclasses.replace(how, steps=4)})
+    assert [s.temperature for s in made.steps] == pytest.approx([1, 5 / 6, 4 / 6, 0.5])
+    photo = (Condition(("photo",), 3.0),)
+    assert [s.guidance for s in made.steps] == [(), photo, photo, ()], "off outside its interval"
+    grown = make_schedule(CATALOG, ["photo"], ["codes"], conditions={"photo": Ramp(0.0, 7.0)})
+    assert [s.guidance[0].weight for s in grown.steps] == pytest.approx(list(range(8)))
+    assert build(Decoding, plain(how), "it") == how
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"guidance": {"from": 1, "interval": [0.8, 0.2]}}, "interval is (0.8, 0.2); expected two increasing numbers"),
+        ({"guidance": {"from": 1e9}}, "guidance is Ramp"),
+        ({"temperature": {"from": 1, "to": -1}}, "expected a number of 0 or more"),
+        ({"temperature": {"from": 1, "to": 0}, "temperature_schedule": "linear"}, "is a function of the step already"),
+        ({"scheme": "halton", "choice_temperature": 1}, "expected 0 for scheme 'halton'"),
+        ({"scheme": "entropy", "choice_temperature": -1}, "choice_temperature is -1"),
+        ({"remask": {"scheme": "conf", "share": 0}}, "remask.share is 0"),
+        (
+            {"remask": {"scheme": "loop", "share": 0.1}},
+            "remask.interval is (0.0, 1.0); expected numbers between 0 and 1",
+        ),
+        ({"remask": {"scheme": "loop", "share": 0.1, "interval": [0.1, 0.9], "known": 1}}, "remask.known is 1"),
+        ({"token_schedule": "arccosine"}, "expects one of auto, cosine, arccos, linear"),
+    ],
+)
+def test_decodings_that_contradict_themselves(content, message) -> None:
+    with pytest.raises(MaskweaveError) as caught:
+        build(Decoding, content, "entry")
+    assert message in str(caught.value)
 
 
 def test_a_schedule_follows_the_entries_and_the_request() -> None:
@@ -95,6 +184,27 @@ def test_conditions() -> None:
         "codes": ((("photo",), 3.0),),
         "spectrum": ((("photo", "codes"), 3.0),),
     }
+
+
+def test_thoughts_come_first_and_join_the_inputs_of_all_targets() -> None:
+    resolved, made = plan(CATALOG, ["photo"], ["spectrum", "facts"], {"think": ["codes"], "chain": False}, None)
+    assert resolved == made.targets == ["codes", "spectrum", "facts"] and made.think == ("codes",)
+    assert [name for name in made.targets if made.joins(name)] == ["codes"]
+    assert str(made).endswith("chained: no\nthought of first: codes")
+    guided = plan(
+        CATALOG, ["photo"], ["facts"], {"think": ["codes"], "chain": False, "conditions": {"codes": 2.0}}, None
+    )
+    assert guided[1].steps[-1].guidance == (Condition(("codes",), 2.0),)
+    for targets, options, message in (
+        (None, {"think": ["codes"]}, "no targets: give at least one modality to generate after thinking"),
+        (["codes"], {"think": ["codes"]}, "found one twice"),
+        (["codes"], {"think": "facts"}, "think is 'facts'; expected a list of names"),
+        (["codes"], {"think": ["sound"]}, "unknown modality 'sound'"),
+        (["codes"], {"think": ["facts"], "schedule": made}, "so it cannot be combined with think"),
+    ):
+        with pytest.raises(MaskweaveError) as caught:
+            plan(CATALOG, ["photo"], targets, options, None)
+        assert message in str(caught.value)
 
 
 def asked(*guidance: Condition, names=("photo", "caption", "codes")) -> dict[str, float]:
@@ -151,9 +261,15 @@ GRID, TEXT = Step("codes", "roar", 16), Step("caption", "autoregressive", 20)
         ),
         (
             [Step("codes", "autoregressive", 16)],
-            "scheme 'autoregressive' does not fit a grid; expected 'maskgit' or 'roar'",
+            "scheme 'autoregressive' does not fit a grid; expected 'maskgit' or 'roar' or 'halton'",
         ),
         ([Step("caption", "roar", 16)], "scheme 'roar' does not fit a sequence"),
+        (
+            [Step("codes", "roar", 8), Step("codes", "roar", 4, remask=5), Step("codes", "roar", 4)],
+            "remask is 5; expected 0 to 4",
+        ),
+        ([Step("codes", "roar", 16, remask=1)], "remask is 1; expected 0 to 0"),
+        ([dataclasses.replace(TEXT, remask=1)], "remask is 1; expected 0 to 0"),
         ([Step("codes", "roar", 0)], "tokens is 0; expected 1 to 16"),
         ([Step("caption", "autoregressive", 21)], "tokens is 21; expected 1 to 20"),
         ([Step("codes", "roar", 15)], "the steps of 'codes' predict 15 tokens; expected all 16"),

@@ -295,7 +295,7 @@ def test_a_grid_is_not_called_as_a_vocabulary():
 @pytest.mark.parametrize(
     ("decoding", "message"),
     [
-        ({"scheme": "autoregressive"}, "is for sequences; a grid takes 'maskgit' or 'roar'"),
+        ({"scheme": "autoregressive"}, "is for sequences; a grid takes another, such as 'maskgit' or 'roar'"),
         ({"steps": 0}, "'decoding': steps is 0; expected 1"),
     ],
 )

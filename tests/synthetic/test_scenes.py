@@ -98,6 +98,17 @@ def test_types_and_ranges(scenes, scenes_catalog):
             assert spec.range[0] <= sample["metadata"][key] <= spec.range[1]
 
 
+def test_smaller_pictures_are_means_of_the_largest() -> None:
+    entries = load_catalog("scenes-128").subset(["rgb", "rgb_128", "boxes"])
+    sample = Scenes(entries, 2, seed=1)[1]
+    assert sample["rgb"].shape == (64, 64, 3) and sample["rgb_128"].shape == (128, 128, 3)
+    large = sample["rgb_128"].astype(float)
+    means = (large[::2, ::2] + large[1::2, ::2] + large[::2, 1::2] + large[1::2, 1::2]) / 4
+    assert np.abs(sample["rgb"] - means).max() <= 0.5
+    with pytest.raises(MaskweaveError, match="found depth .64, 64., rgb_128 .128, 128.|a scene has one size"):
+        Scenes(load_catalog("scenes-128").subset(["depth", "rgb_128"]), 1)
+
+
 @pytest.mark.parametrize("size", [(64, 64), (16, 16), (48, 96), (128, 40), (16, 64), (64, 16), (33, 57)])
 def test_any_size(scenes_catalog, size):
     scenes = Scenes(resized(scenes_catalog, size), 30, seed=1)
@@ -415,7 +426,7 @@ def test_unknown_metadata_vectors_and_sizes(scenes_catalog):
     )
     with pytest.raises(MaskweaveError, match="'vectors'"):
         Scenes(Catalog([vector]), 1)
-    small = with_value(scenes_catalog, "rgb", size=(32, 32))["rgb"]
+    small = with_value(scenes_catalog, "rgb", size=(48, 48))["rgb"]
     with pytest.raises(MaskweaveError, match="one size"):
         Scenes(Catalog([small, scenes_catalog["depth"]]), 1)
     for count, seed in ((0, 0), (-3, 0), (1, -1)):

@@ -44,7 +44,7 @@ def test_any_text_is_restored_exactly(text, written):
 
 def test_it_is_the_default_and_the_shipped_catalogs_of_published_results_say_wordpiece():
     assert Vocabulary("text", 600).type == load_catalog("photos").vocabularies["text"].type == "byte_bpe"
-    for name in ("4m", "4m-7", "4m-21", "scenes", "scenes-global", "captioned", "emoji"):
+    for name in ("4m", "4m-7", "4m-21", "scenes", "scenes-global", "scenes-128", "captioned", "emoji"):
         assert load_catalog(name).vocabularies["text"].type == "wordpiece", name
 
 

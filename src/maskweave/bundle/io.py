@@ -3,24 +3,30 @@
 BUNDLE/modalities.yaml          entries            maskweave.modality.catalogs
 BUNDLE/model/                   weights, config    maskweave.families.weights
 BUNDLE/tokenizers/NAME/         one per grid and vocabulary   maskweave.tokenizers.folder
+BUNDLE/calibration.yaml         temperatures of the predicted distributions by modality, if they are calibrated
 """
 
+import math
 import os
 import tempfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from torch import nn
 
+from maskweave.config import build
 from maskweave.data.publishing import publish
 from maskweave.data.remote import check_writable, is_remote
-from maskweave.errors import MaskweaveError
+from maskweave.errors import MaskweaveError, shown
 from maskweave.families.weights import load_model, read_config, save_model
-from maskweave.files import write_aside
+from maskweave.files import read_yaml, write_aside, write_yaml
 from maskweave.modality.catalogs import Catalog, load_saved_catalog, save_catalog
 from maskweave.tokenizers.base import Tokenizer
 from maskweave.tokenizers.folder import load_tokenizers, save_tokenizers
+
+CALIBRATION = "calibration.yaml"
 
 
 class BundleParts(NamedTuple):
@@ -31,10 +37,21 @@ class BundleParts(NamedTuple):
     """In evaluation mode."""
     tokenizers: dict[str, Tokenizer]
     """By modality; some grids may have none."""
+    calibration: dict[str, float]
+    """Temperature of the predicted distributions by modality; none: they are as the model predicts them."""
+
+
+@dataclass(frozen=True)
+class _Calibration:
+    temperatures: dict[str, float]
 
 
 def save_bundle(
-    catalog: Catalog, model: nn.Module, tokenizers: Mapping[str, Tokenizer], place: str | os.PathLike[str]
+    catalog: Catalog,
+    model: nn.Module,
+    tokenizers: Mapping[str, Tokenizer],
+    place: str | os.PathLike[str],
+    calibration: Mapping[str, float] | None = None,
 ) -> Path | str:
     """Writes a new bundle into a folder or to a URL. Returns the place.
 
@@ -45,7 +62,7 @@ def save_bundle(
     if isinstance(place, str) and is_remote(place):
         check_writable(place)
         with tempfile.TemporaryDirectory() as temporary:
-            save_bundle(catalog, model, tokenizers, Path(temporary) / "bundle")
+            save_bundle(catalog, model, tokenizers, Path(temporary) / "bundle", calibration)
             publish(Path(temporary) / "bundle", place)
         return place
     folder = Path(place)
@@ -64,6 +81,8 @@ def save_bundle(
         save_catalog(catalog, aside)
         save_model(model, catalog, aside)
         save_tokenizers(tokenizers, aside / "tokenizers")
+        if calibration:
+            write_yaml(aside / CALIBRATION, {"temperatures": dict(calibration)})
     return folder
 
 
@@ -77,4 +96,22 @@ def load_bundle(folder: Path) -> BundleParts:
         # First, for a clear message: entries of an older format would fail because of renamed keys.
         read_config(folder / "model" / "config.json")
     catalog = load_saved_catalog(folder)
-    return BundleParts(catalog, load_model(folder, catalog), load_tokenizers(folder / "tokenizers", catalog))
+    return BundleParts(
+        catalog,
+        load_model(folder, catalog),
+        load_tokenizers(folder / "tokenizers", catalog),
+        _calibration(folder, catalog),
+    )
+
+
+def _calibration(folder: Path, catalog: Catalog) -> dict[str, float]:
+    path = folder / CALIBRATION
+    if not path.is_file():
+        return {}
+    found = build(_Calibration, read_yaml(path), str(path)).temperatures
+    for name, temperature in found.items():
+        if name not in catalog or not 0 < temperature < math.inf:
+            raise MaskweaveError(
+                f"{path}: the temperature of {shown(name)} is {shown(temperature)}; expected a number above 0 for a modality of the bundle; remove it"
+            )
+    return found

@@ -17,7 +17,7 @@ from maskweave.generate.schedule import load_schedule
 from maskweave.generate.tile_scene import save_tiled
 from maskweave.generate.tiles import OVERLAP
 from maskweave.modality.catalogs import Catalog
-from maskweave.modality.decoding import Decoding
+from maskweave.modality.decoding import Decoding, Ramp
 from maskweave.modality.entry import Modality
 
 REPEATED = (
@@ -28,6 +28,11 @@ REPEATED = (
         "name; write a / after a folder of texts. Can be repeated",
     ),
     ("target", "NAMES", "modalities to generate, in this order, separated by commas; can be repeated"),
+    (
+        "think",
+        "NAMES",
+        "modalities to generate first, which join the inputs of all targets, separated by commas; can be repeated",
+    ),
     (
         "condition",
         "NAME=WEIGHT",
@@ -46,7 +51,7 @@ REPEATED = (
     ),
 )
 """Options that may be repeated."""
-OF_GRIDS = ("scheme", "steps", "token_schedule", "temperature_schedule")
+OF_GRIDS = ("preset", "remask", "scheme", "steps", "token_schedule", "temperature_schedule", "choice_temperature")
 """Decoding keys that do not apply to sequences, which are generated token by token."""
 
 
@@ -90,6 +95,11 @@ def generate_arguments(parser: ArgumentParser) -> None:
         default="warn",
         help="what to do if the training never or hardly saw these inputs together with a target",
     )
+    parser.add_argument(
+        "--uncertainty",
+        action="store_true",
+        help="also write the entropy of each token of a grid, NAME-entropy.npy, and its picture",
+    )
     parser.add_argument("--bf16", action="store_true", help="run linear layers and attention in bfloat16")
     parser.add_argument(
         "--compile", action="store_true", help="compile the model first; pays off on a GPU with many inputs"
@@ -115,7 +125,7 @@ def generate(given: Namespace) -> None:
     Raises:
         MaskweaveError: an argument is invalid, or as `generate_files`.
     """
-    keys = ("decoding", "condition", "no_chain", "guide_with_finished")
+    keys = ("decoding", "condition", "think", "no_chain", "guide_with_finished")
     steps = [f"--{key.replace('_', '-')}" for key in keys if given.get(key)]
     if given.get("schedule") and steps:
         raise MaskweaveError(f"a schedule fixes all steps; remove --schedule, or remove {' and '.join(steps)}")
@@ -135,6 +145,10 @@ def generate(given: Namespace) -> None:
         options["conditions"] = _conditions(given.condition)
     if given.no_chain:
         options["chain"] = False
+    if given.get("think"):
+        options["think"] = names("think", given.think)
+    if given.uncertainty:
+        options["return_probs"] = True
     if given.guide_with_finished:
         options["guide_with_finished"] = True
     bundle = load(given.run, given.device)
@@ -170,15 +184,22 @@ def generate(given: Namespace) -> None:
     print(said)
 
 
-def _conditions(words: Sequence[str]) -> dict[str, float]:
-    found = {}
-    for name, weight in pairs("condition", words, "WEIGHT").items():
-        try:
-            found[name] = float(weight)
-        except ValueError:
-            found[name] = math.nan
-        if not math.isfinite(found[name]):
-            raise MaskweaveError(f"--condition '{name}={weight}': expected NAME=WEIGHT with a number as weight")
+def _conditions(words: Sequence[str]) -> dict[str, float | Ramp]:
+    return {name: _weight(name, text) for name, text in pairs("condition", words, "WEIGHT").items()}
+
+
+def _weight(name: str, text: str) -> float | Ramp:
+    """Parses a weight, or one as a function of the step: {from: 0, to: 3}."""
+    try:
+        found = yaml.safe_load(text) if "{" in text else float(text)
+    except (ValueError, yaml.YAMLError):
+        found = None
+    if isinstance(found, Mapping):
+        return build(Ramp, found, "--condition", name)
+    if not isinstance(found, float) or not math.isfinite(found):
+        raise MaskweaveError(
+            f"--condition '{name}={text}': expected NAME=WEIGHT with a number as weight, or with {{from: 0, to: 3}}"
+        )
     return found
 
 
@@ -193,8 +214,12 @@ def _decodings(catalog: Catalog, words: Sequence[str]) -> dict[str, Decoding]:
             raise MaskweaveError(
                 f"--decoding '{place}={text}': {name} is a sequence and is generated token by token; {key} is for grids only"
             )
+        settings = found.setdefault(name, plain(catalog[name].decoding))
+        if key == "preset":  # its settings replace the entry's; keys that follow replace those of the preset
+            found[name] = {"preset": text}
+            continue
         try:
-            found.setdefault(name, plain(catalog[name].decoding))[key] = yaml.safe_load(text)
+            settings[key] = yaml.safe_load(text)
         except yaml.YAMLError:
             raise MaskweaveError(
                 f"--decoding '{place}={text}': found the value {text!r}; expected a number or a name"

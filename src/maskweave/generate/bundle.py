@@ -18,6 +18,7 @@ from maskweave.data.remote import is_remote
 from maskweave.errors import MaskweaveError, shown
 from maskweave.families.base import Family, ModelSettings, family_of
 from maskweave.files import read_yaml
+from maskweave.generate.calibration import Calibration, calibrate
 from maskweave.generate.editing import keep_rest
 from maskweave.generate.engine import Engine, Precision
 from maskweave.generate.ensemble import OVERLAP, check_ensemble, member_seeds, merge_results
@@ -67,6 +68,8 @@ class Bundle:
         self.settings: ModelSettings | None = None
         """Settings of the training; None if unknown."""
         self._told: set[str] = set()
+        self.calibration: dict[str, float] = {}
+        """Temperature of the predicted distributions by modality; see `calibrate`. Clear it to undo the calibration."""
         self._engines: dict[tuple[Precision, bool], tuple[object, Engine]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -111,7 +114,7 @@ class Bundle:
         Raises:
             MaskweaveError: the folder exists and is not empty, or the URL holds other files or cannot be written.
         """
-        return save_bundle(self.catalog, self.model, self.tokenizers, place)
+        return save_bundle(self.catalog, self.model, self.tokenizers, place, self.calibration)
 
     def generate(
         self,
@@ -131,7 +134,7 @@ class Bundle:
                 input is regenerated completely, unless `edit` limits this to a region. Optional if a schedule is given.
             seed: fixes the result.
             watch: called with the `Session` after every step; if it returns False, the partial result is returned.
-            options: `decoding`, `conditions`, `guide_with_finished`, `chain`, `schedule`, `edit`, `precision`, `compiled`, `on_untrained`; see `Options`.
+            options: `decoding`, `conditions`, `guide_with_finished`, `chain`, `think`, `schedule`, `edit`, `return_probs`, `precision`, `compiled`, `on_untrained`; see `Options`.
 
         Returns:
             Values by modality, in their units.
@@ -260,6 +263,32 @@ class Bundle:
         return [dict(zip(values[0], of_sample, strict=True)) for of_sample in zip(*scores, strict=True)]
 
     @check_arguments
+    def calibrate(
+        self, samples: Sequence[Sample], inputs: Sequence[str], targets: Sequence[str], *, batch_size: int = 64
+    ) -> dict[str, Calibration]:
+        """Chooses a temperature for each target's predicted distributions, which minimizes the NLL of held-out samples; see `maskweave.generate.calibration`.
+
+        It is kept in `calibration`, and saved by `save`. From then on, `Generated.probabilities` and the distributions of scalars and labels are at
+        this temperature; what is sampled stays the same. `calibration.clear()` undoes it.
+
+        Args:
+            samples: values by modality that the model was not trained on. Those without an input or the target are left out.
+            inputs: modalities that are given, as later in requests: other inputs may need another temperature.
+            targets: grids and sequences.
+
+        Raises:
+            MaskweaveError: as `score`, or no sample has the inputs and a target.
+        """
+        if not isinstance(samples, Sequence) or not all(isinstance(sample, Mapping) for sample in samples):
+            raise MaskweaveError(f"samples: found {shown(samples)}; expected a list of mappings of values by modality")
+        if isinstance(inputs, str) or not isinstance(inputs, Sequence) or not all(isinstance(n, str) for n in inputs):
+            raise MaskweaveError(f"inputs: found {shown(inputs)}; expected a list of names")
+        plan(self.catalog, inputs, targets, {}, self.unconditional)
+        found = calibrate(self._engine({}), self.tokenizers, samples, inputs, targets, batch_size)
+        self.calibration |= {twin(self.catalog, name): one.temperature for name, one in found.items()}
+        return found
+
+    @check_arguments
     def tiles(
         self,
         scene: Sample,
@@ -329,7 +358,18 @@ class Bundle:
         known = token_states(self.catalog, samples, self.tokenizers)
         given, made = keep_rest(self.catalog, known, request.edits[part])
         engine = self._engine(options)
-        return Session(engine, self.tokenizers, request.names, request.schedule, samples, given, made, seeds)
+        return Session(
+            engine,
+            self.tokenizers,
+            request.names,
+            request.schedule,
+            samples,
+            given,
+            made,
+            seeds,
+            self.calibration,
+            options.get("return_probs", False),
+        )
 
     def _generative(self) -> FourM:
         if not self.family.generates:
@@ -361,14 +401,22 @@ def load(
         MaskweaveError: no such folder or device, an unfinished run, damaged files, or parts that do not match.
     """
     check_usable(device)
-    wanted = ["modalities.yaml", "recipe.yaml", "model/*", "tokenizers/*/*.json", "tokenizers/*/*.safetensors"]
+    wanted = [
+        "modalities.yaml",
+        "recipe.yaml",
+        "calibration.yaml",
+        "model/*",
+        "tokenizers/*/*.json",
+        "tokenizers/*/*.safetensors",
+    ]
     expected = "the folder that 'maskweave run' made, a bundle, or the Hub id of one"
     place = folder_or_hub_id
     if isinstance(place, str) and is_remote(place) and not place.startswith(PREFIX):
         place = local_place(place, wanted)
     folder = folder_of(place, wanted, expected, revision)
-    catalog, model, tokenizers = load_bundle(folder)
+    catalog, model, tokenizers, calibration = load_bundle(folder)
     bundle = Bundle(catalog, tokenizers, model, folder)
+    bundle.calibration = calibration
     bundle.settings = _settings(bundle.family, folder)
     if bundle.settings is not None:
         bundle.unconditional = bundle.family.trained_without_inputs(bundle.settings)

@@ -18,10 +18,16 @@ OVERLAP = 0.5
 
 
 def merge_results(members: Sequence[Generated], overlap: float = OVERLAP) -> Generated:
-    """Merges several results of the same request into one, without tokens."""
+    """Merges several results of the same request into one, without tokens, and without what was thought of first if it cannot be merged, such as a text."""
     first = members[0]
     merged = Generated(first.catalog, first.inputs, schedule=first.schedule)
+    for name in first.probabilities:
+        shares = [member.probabilities[name] for member in members if name in member.probabilities]
+        if first.catalog[name].kind == "grid" and len(shares) == len(members):
+            merged.probabilities[name] = np.asarray(np.mean(np.stack(shares), axis=0), np.float32)
     for name in dict.fromkeys(name for member in members for name in member.values):
+        if first.schedule and name in first.schedule.think and not first.catalog[name].value.mergeable:
+            continue
         values = [member.values[name] for member in members if name in member.values]
         predicted = [member.distributions[name] for member in members if name in member.distributions]
         if len(predicted) == len(values):
@@ -29,6 +35,8 @@ def merge_results(members: Sequence[Generated], overlap: float = OVERLAP) -> Gen
             merged.values[name] = merged.distributions[name].value
         else:
             merged.values[name] = first.catalog[name].value.merge(values, overlap)
+            if (spread := first.catalog[name].value.spread(values)) is not None:
+                merged.spread[name] = spread
     return merged
 
 

@@ -123,7 +123,8 @@ def generate_files(
     assert isinstance(edit, Mapping)
     schedule = bundle.schedule(list(inputs), targets, **options)
     if ensemble > 1:
-        check_ensemble([bundle.catalog[name] for name in schedule.targets], bundle.tokenizers, ensemble)
+        wanted = [bundle.catalog[name] for name in schedule.targets if name not in schedule.think]
+        check_ensemble(wanted, bundle.tokenizers, ensemble)
     out = Path(out)
     _check_out(out, [*inputs.values(), *edit.values()])
     with lock(out):

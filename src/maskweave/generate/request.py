@@ -20,7 +20,7 @@ from maskweave.generate.token_state import Tokens, check_tokens
 from maskweave.generate.untrained import OnUntrained
 from maskweave.modality.catalogs import Catalog
 from maskweave.modality.checks import decoding_problem
-from maskweave.modality.decoding import Decoding
+from maskweave.modality.decoding import Decoding, Ramp
 from maskweave.modality.entry import Modality
 from maskweave.tokenizers.base import Tokenizer
 from maskweave.values.files import read_value
@@ -34,14 +34,19 @@ class Options(TypedDict, total=False):
 
     decoding: Mapping[str, Decoding] | None
     """Scheme, steps, temperature, guidance, top-p and top-k of single targets; replaces `decoding` of their entries."""
-    conditions: Mapping[str, float] | None
-    """Guidance: weight by input, or by several inputs joined with `+`; below 0 guides away from them. Replaces the entries' guidance."""
+    conditions: Mapping[str, float | Ramp] | None
+    """Guidance: weight by input, or by several inputs joined with `+`; below 0 guides away from them. A weight may be a function of the step. Replaces the
+    entries' guidance."""
     guide_with_finished: bool
     """Finished targets join every guided condition."""
     chain: bool
     """Each finished target joins the inputs of the next (the default); otherwise every target is predicted from the inputs only."""
+    think: Sequence[str]
+    """Modalities that are generated first, in this order, and join the inputs of all targets, also if `chain` is off; their values are in the result too."""
     schedule: Schedule | None
     """Fixes all of the above: the schedule of an earlier request, or one read from a file."""
+    return_probs: bool
+    """Also return the probability of each id of every generated token, in `Generated.probabilities`: 4 bytes for each, tokens × vocabulary of them."""
     edit: Mapping[str, Region] | Sequence[Mapping[str, Region]] | None
     """Region to regenerate, by target that is also an input; all other tokens are kept. One mapping, or one for each sample."""
     precision: Precision
@@ -111,7 +116,8 @@ def make_request(
         edited = {twin(catalog, name): region for name, region in regions.items()}
         samples.append(read(_with_edited(catalog, sample, edited, resolved), catalog, tokenizers))
         regenerated.append(regions_of(edited, samples[-1], catalog, tokenizers, seed))
-    requested_as = dict(zip(resolved, resolved if targets is None else targets, strict=True))
+    requested = resolved if targets is None else [*options.get("think", ()), *targets]
+    requested_as = dict(zip(resolved, requested, strict=True))
     return GenerationRequest(requested_as, schedule, samples, seeds, regenerated)
 
 
@@ -155,7 +161,10 @@ def plan(
     if schedule is not None and targets is None:
         check_schedule(schedule, catalog, inputs)
         targets = schedule.targets
-    resolved = check_request(catalog, inputs, targets or ())
+    thoughts = options.get("think") or ()
+    if thoughts and not targets:
+        raise MaskweaveError("no targets: give at least one modality to generate after thinking")
+    resolved = check_request(catalog, inputs, [*thoughts, *(targets or ())])
     if not inputs and unconditional is False:
         raise MaskweaveError(
             f"no inputs: this model was always trained with inputs (model.masking.unconditional is 0); give at least one of {', '.join(catalog)}"
@@ -164,7 +173,9 @@ def plan(
     conditions = options.get("conditions")
     if schedule is not None:
         if more := [
-            name for name in ("decoding", "conditions", "guide_with_finished", "chain") if options.get(name) is not None
+            name
+            for name in ("decoding", "conditions", "guide_with_finished", "chain", "think")
+            if options.get(name) is not None
         ]:
             raise MaskweaveError(
                 f"a schedule fixes all steps, so it cannot be combined with {' and '.join(more)}; remove one of the two"
@@ -200,12 +211,13 @@ def plan(
             conditions=conditions,
             guide_with_finished=options.get("guide_with_finished", False),
             chain=options.get("chain", True),
+            think=resolved[: len(thoughts)],
         )
         active = {name for step in schedule.steps for condition in step.guidance for name in condition.modalities}
         for names in conditions or {}:
             if not active & {*names.split("+")}:
                 raise MaskweaveError(
-                    f"condition {shown(names)} has no effect: none of its modalities is known before a target; use an input or an earlier target"
+                    f"condition {shown(names)} has no effect: none of its modalities is known before a target, or no step lies in its interval; use an input or an earlier target, or another interval"
                 )
     check_schedule(schedule, catalog, inputs)
     return resolved, schedule
@@ -225,13 +237,16 @@ def _check_options(options: Options) -> None:
         ("guide_with_finished", bool, "True or False"),
         ("chain", bool, "True or False"),
         ("compiled", bool, "True or False"),
+        ("return_probs", bool, "True or False"),
     ):
         if (found := options.get(name)) is not None and not isinstance(found, kind):
             raise MaskweaveError(f"{name} is {shown(found)}; expected {expected}")
+    if not _are_names(options.get("think") or ()) or isinstance(options.get("think"), str):
+        raise MaskweaveError(f"think is {shown(options['think'])}; expected a list of names")
     for name, weight in (options.get("conditions") or {}).items():
-        if not isinstance(name, str) or isinstance(weight, (bool, str)) or not isinstance(weight, Real):
+        if not isinstance(name, str) or isinstance(weight, (bool, str)) or not isinstance(weight, (Real, Ramp)):
             raise MaskweaveError(
-                f"condition {shown(name)} is {shown(weight)}; expected a number for the name of an input"
+                f"condition {shown(name)} is {shown(weight)}; expected a number, or a Ramp, for the name of an input"
             )
     for name, choices in (("precision", get_args(Precision)), ("on_untrained", get_args(OnUntrained))):
         chosen = options.get(name, choices[0])

@@ -14,8 +14,10 @@ from maskweave.arguments import check_arguments
 from maskweave.errors import BadSample, MaskweaveError, shown
 from maskweave.files import write_aside, write_json
 from maskweave.generate.places import Place, as_geotiff
+from maskweave.generate.request import twin
 from maskweave.generate.schedule import Schedule
 from maskweave.generate.token_state import Tokens
+from maskweave.generate.uncertainty import entropies, with_map_entries
 from maskweave.modality.catalogs import Catalog
 from maskweave.report.figures import with_legend
 from maskweave.report.sheets import picture_among, sheet_for
@@ -38,6 +40,11 @@ class Generated:
     """Ids of each generated modality; -1 for unknown tokens of an unfinished grid."""
     distributions: dict[str, Distribution] = field(default_factory=dict)
     """By requested target, of values that are tokenized by rules, such as scalars and labels."""
+    probabilities: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
+    """With `return_probs`, by generated modality: float32 (tokens, vocabulary), the probability of each id at each token, after guidance and at the temperature of the
+    bundle's calibration, but before that of sampling, top-k and top-p; NaN at tokens that were given. Of ensembles, the mean, for grids."""
+    spread: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
+    """Of ensembles, by requested target: how much the members differ at each point; see `ValueType.spread`."""
     problems: dict[str, list[str]] = field(default_factory=dict)
     """Invalid parts of generated sequences, which were skipped; by target."""
     places: dict[str, Place] = field(default_factory=dict, repr=False)
@@ -69,6 +76,28 @@ class Generated:
             known = ", ".join(self.distributions) or "none of the targets"
             raise MaskweaveError(f"{name!r} has no distribution in this result; {known} has one")
         return self.distributions[name]
+
+    def entropy(self, name: str) -> np.ndarray:
+        """Returns the entropy of the distribution of each token in nats, float32: an array of the grid's shape, or (tokens,) of a sequence; NaN at
+        tokens that were given. Each is that of the step in which its token was predicted, so that later ones know more.
+
+        Raises:
+            MaskweaveError: the result has no probabilities of this target.
+        """
+        generated = twin(self.catalog, name)
+        if generated not in self.probabilities:
+            raise MaskweaveError(f"{name!r} has no probabilities in this result; ask for them with return_probs=True")
+        modality, found = self.catalog[generated], entropies(self.probabilities[generated])
+        return found.reshape(modality.grid) if modality.kind == "grid" else found
+
+    def uncertainty_maps(self) -> dict[str, np.ndarray]:
+        """Returns the maps that figures show: NAME-entropy of each grid with several tokens, and NAME-spread of ensembles."""
+        grids = [
+            name for name in self.probabilities if self.catalog[name].kind == "grid" and self.catalog[name].tokens > 1
+        ]
+        return {f"{name}-entropy": self.entropy(name) for name in grids} | {
+            f"{name}-spread": array for name, array in self.spread.items()
+        }
 
     def prediction(self, name: str) -> Any:
         """Returns the distribution of a target if it has one, otherwise its value: what metrics and figures take."""
@@ -108,7 +137,7 @@ class Generated:
         """Writes the result into a folder: values, pictures of them, a contact sheet and the schedule.
 
         The files are NAME.EXT, GeoTIFF if an input of the same view was one, videos as MP4 and GIF; NAME.picture.png for values that are not images;
-        NAME.distribution.json for distributions; NAME.tokens.npy for targets without value; sheet.png; and schedule.yaml, which is written last. A sequence without any valid part gets no file and an entry in `problems`.
+        NAME.distribution.json for distributions; NAME-entropy.npy and NAME-spread.npy with pictures, if there are any; NAME.tokens.npy for targets without value; sheet.png; and schedule.yaml, which is written last. A sequence without any valid part gets no file and an entry in `problems`.
         """
         folder = Path(folder)
         over = picture_among(
@@ -136,6 +165,14 @@ class Generated:
         for name, ids in self._without_value().items():
             with write_aside(folder / f"{name}.tokens.npy") as aside, open(aside, "wb") as file:
                 np.save(file, ids, allow_pickle=False)
+        maps = self.uncertainty_maps()
+        catalog = with_map_entries(self.catalog, {name: [array] for name, array in maps.items()})
+        for name, array in maps.items():
+            with write_aside(folder / f"{name}.npy") as aside, open(aside, "wb") as file:
+                np.save(file, array, allow_pickle=False)
+            self._save_picture(
+                Image.fromarray(with_legend(catalog[name], array, (256, 256))), folder / f"{name}.picture.png"
+            )
         self._save_picture(self.sheet(), folder / "sheet.png")
         if self.schedule is not None:
             self.schedule.save(folder / "schedule.yaml")
@@ -171,8 +208,16 @@ def sheet_of(results: Sequence[Generated], title: str = "", tile: int = 144) -> 
         rows.append(
             {
                 "inputs": {name: None if name in bare else value for name, value in given.items()},
-                "predictions": {**result.values, **result.distributions, **dict.fromkeys(made)},
+                "predictions": {
+                    **result.values,
+                    **result.distributions,
+                    **dict.fromkeys(made),
+                    **result.uncertainty_maps(),
+                },
                 "instead": {name: f"{np.sum(np.asarray(ids) >= 0)} tokens" for name, ids in {**bare, **made}.items()},
             }
         )
-    return sheet_for(title, rows, results[0].catalog, tile)
+    maps = [result.uncertainty_maps() for result in results]
+    names = dict.fromkeys(name for of_one in maps for name in of_one)
+    every = {name: [of_one[name] for of_one in maps if name in of_one] for name in names}
+    return sheet_for(title, rows, with_map_entries(results[0].catalog, every), tile)

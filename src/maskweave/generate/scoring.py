@@ -6,11 +6,12 @@ inputs: the sum over its positions of log p(token | inputs), which ignores depen
 Dimension letters: B samples, L positions, n tokens, V vocabulary.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from maskweave.generate.engine import Engine
 from maskweave.generate.guidance import Pass
@@ -32,25 +33,38 @@ def score_tokens(engine: Engine, given: Mapping[str, TokenState], target: str, t
         given: what is known; the target itself is ignored if it is included.
         truth: the tokens to score.
     """
-    assert truth.ids is not None
-    B, L = truth.mask.shape
-    others = {name: field for name, field in given.items() if name != target}
-    if engine.catalog[target].kind == "sequence":
-        log_BL = _sequence(engine, others, target, truth)
-    else:
-        fields = {**others, target: TokenState.empty(B, L)}
-        logits = engine.ask(fields, [Pass(1.0, frozenset(fields))], target, truth.mask)
-        log_BL = np.zeros((B, L))
-        chosen = torch.from_numpy(truth.ids[truth.mask])[:, None].to(logits.device)
-        log_BL[truth.mask] = logits.log_softmax(dim=-1).gather(1, chosen)[:, 0].cpu().numpy()
+    log_BL = np.zeros(truth.mask.shape)
+    for asked_BL, logits_nV, ids_n in token_logits(engine, given, target, truth):
+        chosen = torch.from_numpy(ids_n)[:, None].to(logits_nV.device)
+        log_BL[asked_BL] = logits_nV.log_softmax(dim=-1).gather(1, chosen)[:, 0].cpu().numpy()
     return [
         Score(float(row[mask].sum()), row[mask].astype(np.float32))
         for row, mask in zip(log_BL, truth.mask, strict=True)
     ]
 
 
-def _sequence(engine: Engine, others: Mapping[str, TokenState], target: str, truth: TokenState) -> np.ndarray:
-    """Log-probability (B, L) of each token given the tokens before it; decoding starts with the first sentinel."""
+def token_logits(
+    engine: Engine, given: Mapping[str, TokenState], target: str, truth: TokenState
+) -> Iterator[tuple[np.ndarray, Tensor, np.ndarray]]:
+    """Yields positions (B, L), the logits (n, V) there and the true ids (n,): all tokens of a grid at once, those of a sequence one after another.
+
+    Args:
+        given: as in `score_tokens`.
+    """
+    assert truth.ids is not None
+    others = {name: field for name, field in given.items() if name != target}
+    if engine.catalog[target].kind == "sequence":
+        yield from _sequence(engine, others, target, truth)
+        return
+    fields = {**others, target: TokenState.empty(*truth.mask.shape)}
+    logits = engine.ask(fields, [Pass(1.0, frozenset(fields))], target, truth.mask)
+    yield truth.mask, logits, truth.ids[truth.mask]
+
+
+def _sequence(
+    engine: Engine, others: Mapping[str, TokenState], target: str, truth: TokenState
+) -> Iterator[tuple[np.ndarray, Tensor, np.ndarray]]:
+    """The logits of each token given the tokens before it; decoding starts with the first sentinel."""
     assert truth.ids is not None
     B = len(truth.mask)
     vocabulary = engine.catalog[target].vocabulary
@@ -59,10 +73,11 @@ def _sequence(engine: Engine, others: Mapping[str, TokenState], target: str, tru
     one = [Pass(1.0, frozenset((*others, target)))]
     longest = int(truth.mask.sum(axis=1).max(initial=0))
     reader = engine.reader({**others, target: frame}, [p.sees for p in one], target, longest)
-    log_BL = np.zeros(truth.mask.shape)
     read_B = frame.ids[:, 0]  # type: ignore[index]
     for n in range(longest):
-        logits = engine.read(reader, torch.from_numpy(read_B), one).log_softmax(dim=-1)
+        logits_BV = engine.read(reader, torch.from_numpy(read_B), one)
         read_B = truth.ids[:, n]
-        log_BL[:, n] = logits.gather(1, torch.from_numpy(read_B)[:, None].to(logits.device))[:, 0].cpu().numpy()
-    return log_BL
+        asked_BL = np.zeros(truth.mask.shape, bool)
+        asked_BL[:, n] = truth.mask[:, n]
+        there = torch.from_numpy(np.flatnonzero(truth.mask[:, n])).to(logits_BV.device)
+        yield asked_BL, logits_BV[there], read_B[truth.mask[:, n]]

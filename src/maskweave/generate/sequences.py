@@ -34,6 +34,7 @@ class Gaps:
         self.first, self.sentinels, self.most = vocabulary.first_sentinel, vocabulary.sentinels, most
         self.frame: list[int] = []
         self.gaps: list[list[int]] = []
+        self._shares: list[list[np.ndarray | None]] = []
         for id, is_kept in zip(ids.tolist(), kept.tolist(), strict=True):
             if is_kept:
                 self.frame.append(id)
@@ -47,18 +48,20 @@ class Gaps:
 
     def _open(self) -> None:
         self.gaps.append([])
+        self._shares.append([])
         self.frame.append(self.first + len(self.gaps))  # spans count from 1
 
     def is_sentinel(self, id: int) -> bool:
         return self.first <= id < self.first + self.sentinels
 
-    def take(self, id: int) -> None:
-        """Takes the next generated token. The sequence ends at [EOS], at a sentinel that does not open a later gap, or at its maximum length."""
+    def take(self, id: int, shares_V: np.ndarray | None = None) -> None:
+        """Takes the next generated token, with the probability of each id if they are kept. The sequence ends at [EOS], at a sentinel that does not open a later gap, or at its maximum length."""
         if self.is_sentinel(id):
             self.ended = not self.current + 1 < id - self.first <= len(self.gaps)
             self.current = id - self.first - 1
             return
         self.gaps[self.current].append(id)
+        self._shares[self.current].append(shares_V)
         self.ended = id == EOS or self.kept + sum(map(len, self.gaps)) >= self.most
 
     def assembled(self) -> list[int]:
@@ -67,6 +70,13 @@ class Gaps:
         for id in self.frame:
             ids += self.gaps[id - self.first - 1] if self.is_sentinel(id) else [id]
         return ids[: ids.index(EOS) + 1 if EOS in ids else self.most]
+
+    def shares(self) -> list[np.ndarray | None]:
+        """Returns the probabilities (V,) with which each token of `assembled` was generated; None for kept ones."""
+        found: list[np.ndarray | None] = []
+        for id in self.frame:
+            found += self._shares[id - self.first - 1] if self.is_sentinel(id) else [None]
+        return found[: len(self.assembled())]
 
 
 def write_sequence(
@@ -100,7 +110,7 @@ def write_sequence(
             reader.keep(torch.from_numpy((np.arange(len(asked))[:, None] * len(batch) + kept).flatten()))
             batch, read_B = batch[kept], read_B[torch.from_numpy(kept).to(engine.device)]
         rows = torch.from_numpy(np.searchsorted(batch, active)).to(engine.device)
-        found = []
+        found, shares = [], []
         for _ in range(min(engine.ahead, longest - start)):
             logits_nV = engine.read(reader, read_B, asked)
             if len(active) < len(batch):
@@ -110,14 +120,21 @@ def write_sequence(
                 active_generators = [generators[b] for b in active]
                 noise = gumbel(np.ones(len(active), int), logits_nV.shape[1], active_generators, logits_nV.device)
             found.append(sample(logits_nV, noise, step.temperature, step.top_k, step.top_p))
+            if field.probabilities is not None:
+                shares.append((logits_nV.float() / field.calibration).softmax(dim=-1).cpu().numpy())
             read_B = read_B.index_copy(0, rows, found[-1])
-        for ids in torch.stack(found).tolist():
-            for b, id in zip(active, ids, strict=True):
+        for number, ids in enumerate(torch.stack(found).tolist()):
+            for row, (b, id) in enumerate(zip(active, ids, strict=True)):
                 if not gaps[b].ended:
-                    gaps[b].take(id)
+                    gaps[b].take(id, shares[number][row] if shares else None)
                     written = gaps[b].assembled()
                     field.ids[b] = 0
                     field.ids[b, : len(written)], field.mask[b] = written, np.arange(field.mask.shape[1]) < len(written)
+                    if field.probabilities is not None:
+                        field.probabilities[b] = np.nan
+                        for n, kept in enumerate(gaps[b].shares()):
+                            if kept is not None:
+                                field.probabilities[b, n] = kept
             yield
             if all(gaps[b].ended for b in active):
                 return

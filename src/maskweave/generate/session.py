@@ -41,6 +41,8 @@ class Session:
         given: Mapping[str, TokenState],
         made: dict[str, TokenState],
         seeds: Sequence[int],
+        calibration: Mapping[str, float] | None = None,
+        return_probs: bool = False,
     ):
         self.catalog, self.tokenizers, self.schedule = engine.catalog, tokenizers, schedule
         self._seeds = seeds
@@ -51,7 +53,8 @@ class Session:
             if step.detokenize == "mean" and isinstance(tokenizer := tokenizers.get(step.target), GridTokenizer)
         }
         generators = [np.random.default_rng(seed) for seed in seeds]
-        self._steps = run(engine, schedule, given, made, generators, codebooks)
+        self._steps = run(engine, schedule, given, made, generators, codebooks, calibration, return_probs)
+        self._returns_probs = return_probs
         costs = [step.tokens if step.scheme == "autoregressive" else 1 for step in schedule.steps]
         self._starts = np.cumsum([0, *costs]).tolist()
         self.total, self.done = self._starts[-1], 0
@@ -92,6 +95,9 @@ class Session:
             rows = [ids if is_grid else ids[mask] for ids, mask in zip(field.ids, field.mask, strict=True)]
             for result, row, mask in zip(results, rows, field.mask, strict=True):
                 result.tokens[target] = np.where(mask, row, -1) if is_grid else row.copy()
+            if self._returns_probs and field.probabilities is not None:
+                for result, shares, mask in zip(results, field.probabilities, field.mask, strict=True):
+                    result.probabilities[target] = (shares if is_grid else shares[mask]).copy()
             if target in self.tokenizers:
                 self._decode(target, field, rows, results)
         return results

@@ -38,11 +38,15 @@ class TokenState:
     rows: np.ndarray | None = None
     """(B, L, C) normalized patches or vectors, as the network reads them."""
     probabilities: np.ndarray | None = None
-    """(B, L, V) probability of each id of generated tokens, NaN for others; only where values have distributions."""
+    """(B, L, V) probability of each id of generated tokens, NaN for others; only where values have distributions, or if it is asked for."""
+    calibration: float = 1.0
+    """Temperature of these probabilities; see `maskweave.generate.calibration`."""
     codebook: Tensor | None = None
     """(V, C) vector of each id; only where values are decoded from mean vectors."""
     means: np.ndarray | None = None
     """(B, L, C) mean of the codebook's vectors, weighted by their probabilities, at generated tokens; NaN for others."""
+    confidence: np.ndarray | None = None
+    """(B, L) probability of each generated token when it was sampled; only where steps remask by it."""
 
     device_ids: Tensor | None = None
     """(B, L) ids on the device, while a grid is generated on a GPU: `ids` has no new ones until `fetch`."""
@@ -52,6 +56,13 @@ class TokenState:
         if self.device_ids is not None:
             assert self.ids is not None
             self.ids[...] = self.device_ids.cpu().numpy()
+
+    def forget(self, masked_BL: np.ndarray) -> None:
+        """Masks generated tokens again."""
+        self.mask &= ~masked_BL
+        for of_tokens in (self.probabilities, self.means):
+            if of_tokens is not None:
+                of_tokens[masked_BL] = np.nan
 
     @classmethod
     def empty(cls, samples: int, positions: int) -> "TokenState":

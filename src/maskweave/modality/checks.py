@@ -75,7 +75,9 @@ def checked(m: Modality, vocabularies: Mapping[str, Vocabulary], where: str) -> 
 def decoding_problem(m: Modality, decoding: Decoding) -> str:
     """Returns what is wrong with generating an entry like this; empty: nothing."""
     if m.kind == "grid" and decoding.scheme == "autoregressive":
-        return "scheme 'autoregressive' is for sequences; a grid takes 'maskgit' or 'roar'"
+        return "scheme 'autoregressive' is for sequences; a grid takes another, such as 'maskgit' or 'roar'"
+    if m.kind == "sequence" and decoding.remask is not None:
+        return "remask is for grids; a sequence is generated token by token"
     has_network = m.kind == "grid" and m.value.tokenized_by != "rules"
     if decoding.detokenize == "mean" and not (
         has_network and (m.tokenizer is None or m.tokenizer.quantizer.heads == 1)

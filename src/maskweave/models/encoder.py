@@ -100,6 +100,13 @@ class Encoder(nn.Module):
         self.width: int = model.config.width
         self.new: list[str] = []
         """Inputs of patches or vectors whose embedding is learned from scratch."""
+        self.thoughts: list[str] = []
+        """Inputs whose tokens another model generates from the others."""
+
+    @property
+    def given(self) -> list[str]:
+        """The inputs that samples have, in the order of `names`."""
+        return [name for name in self.names if name not in self.thoughts]
 
     @property
     def blocks(self) -> nn.ModuleList:

@@ -324,12 +324,19 @@ def _project(room: Room, solid: Solid) -> tuple[float, float, float]:
 
 
 def _size(catalog: Catalog) -> tuple[int, int]:
-    """Returns the picture size, which must be the same for all entries."""
+    """Returns the size of the largest picture, which must be that of all other entries too. Smaller pictures, by a whole factor, are means of its pixels."""
     sizes = {m.value.size: m.name for m in catalog.values() if m.value.size and not m.source}
+    largest = max(sizes, default=DEFAULT_SIZE)
+    for modality in catalog.values():
+        small = modality.value.size
+        if type(modality.value) is Image and not modality.source and small != largest and len(small) == len(largest):
+            factors = {large / s for large, s in zip(largest, small, strict=True)}
+            if len(factors) == 1 and factors.pop().is_integer() and sizes.get(small) == modality.name:
+                del sizes[small]
     if len(sizes) > 1:
         found = ", ".join(f"{name} {list(size)}" for size, name in sizes.items())
         raise MaskweaveError(
-            f"{catalog.where}: a scene has one size, found {found}; give all entries the same value.size"
+            f"{catalog.where}: a scene has one size, found {found}; give all entries the same value.size; pictures alone may be smaller by a whole factor"
         )
     size = next(iter(sizes), DEFAULT_SIZE)
     if len(size) != 2 or not all(SMALLEST <= s <= LARGEST for s in size) or max(size) > LONGEST_ASPECT * min(size):
@@ -338,6 +345,16 @@ def _size(catalog: Catalog) -> tuple[int, int]:
             f"one side at most {LONGEST_ASPECT} times the other, found value.size {list(size)}"
         )
     return size[0], size[1]
+
+
+def _picture_of(scenes: Scenes, modality: Modality, scene: Scene) -> np.ndarray:
+    """The picture, or the means of its pixels, for an entry of a smaller size."""
+    height, width = modality.value.size
+    factor = scenes.size[0] // height
+    if factor == 1:
+        return scene.view.rgb
+    blocks = scene.view.rgb.reshape(height, factor, width, factor, 3)
+    return np.rint(blocks.mean(axis=(1, 3))).astype(np.uint8)
 
 
 def _classes_of(scenes: Scenes, modality: Modality, scene: Scene) -> np.ndarray:
@@ -367,7 +384,7 @@ def _boxes_in_space(scenes: Scenes, modality: Modality, scene: Scene) -> dict[st
 
 
 VALUES: dict[type[ValueType], Callable[[Scenes, Modality, Scene], Any]] = {
-    Image: lambda scenes, modality, scene: scene.view.rgb,
+    Image: _picture_of,
     Map: lambda scenes, modality, scene: scene.view.depth,
     Direction: lambda scenes, modality, scene: scene.view.normals,
     Classes: _classes_of,

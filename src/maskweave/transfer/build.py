@@ -32,6 +32,7 @@ from maskweave.transfer.encoding import encoded_for_head
 from maskweave.transfer.recipe import HeadSettings, TransferRecipe
 from maskweave.transfer.target import Target, make_target
 from maskweave.transfer.task import TargetFacts, make_head, number_answers, raw_names, task_loss
+from maskweave.transfer.thinking import FOLDER, Thinking, open_thinking
 from maskweave.values.detection import Detected
 from maskweave.values.distribution import point
 
@@ -67,8 +68,8 @@ def build_objective(recipe: TransferRecipe, catalog: Catalog, target: Target, fa
     torch.manual_seed(recipe.seed)
     model = family.build_model(entries, donor.config)
     notes = [] if recipe.scratch else family.warm_start(model, entries, donor, known, folder)
-    encoder = family.encoder(model, entries, recipe.inputs).drop_decoder()
-    encoder.new = new
+    encoder = family.encoder(model, entries, [*recipe.inputs, *recipe.think]).drop_decoder()
+    encoder.new, encoder.thoughts = new, list(recipe.think)
     head = make_head(encoder, target, recipe.head, len(facts.centers))
     if isinstance(head, NumberHead):
         head.set_scale(facts.mean, facts.std)
@@ -94,6 +95,7 @@ class Transferred:
     Args:
         catalog: entries of the inputs and of the target.
         partial: samples may lack some of the inputs.
+        thinking: generates further inputs of the encoder.
     """
 
     def __init__(
@@ -104,8 +106,9 @@ class Transferred:
         catalog: Catalog,
         tokenizers: Mapping[str, Tokenizer],
         partial: bool = False,
+        thinking: Thinking | None = None,
     ):
-        self.partial = partial
+        self.partial, self.thinking = partial, thinking
         self.encoder, self.head, self.target = encoder.eval(), head.eval(), target
         self.catalog, self.tokenizers = catalog, tokenizers
 
@@ -167,7 +170,7 @@ class Transferred:
 
     @property
     def _wanted(self) -> set[str]:
-        return {form for name in self.encoder.names for form in (name, self.catalog[name].reads)}
+        return {form for name in self.encoder.given for form in (name, self.catalog[name].reads)}
 
     @torch.inference_mode()
     def outputs(self, values: Sequence[Mapping[str, Any]], precision: Precision = "float32") -> Tensor:
@@ -177,7 +180,10 @@ class Transferred:
             precision: of the encoder's matrix products.
         """
         device = next(self.head.parameters()).device
-        inputs = read_inputs(values, self.catalog, self.tokenizers, self.encoder.names, self.partial).to(device)
+        inputs = read_inputs(values, self.catalog, self.tokenizers, self.encoder.given, self.partial)
+        if self.thinking:
+            inputs = self.thinking.added(inputs, values, self.encoder.names)
+        inputs = inputs.to(device)
         raw = {n: x.to(device) for n, x in raw_inputs(values, self.catalog, raw_names(self.head)).items()}
         return self.head(encoded_for_head(self.encoder, inputs, device, precision)._replace(raw=raw))
 
@@ -221,7 +227,8 @@ def save_transferred(
             "model": plain(encoder.model.config),
             "modalities": list(encoder.catalog),
             "transfer": {
-                "inputs": encoder.names,
+                "inputs": encoder.given,
+                "think": encoder.thoughts,
                 "target": target.modality.name if target.modality else "",
                 "label": target.label,
                 "classes": [] if target.modality else list(target.classes),
@@ -267,7 +274,9 @@ def load_transferred(folder: Path, device: torch.device | str = "cpu") -> Transf
         target = make_target(catalog, task["target"], task["label"], task["classes"])
         family = family_named(config["family"])
         model = family.empty_model(entries, build(family.Config, config["model"], str(path), "model"))
-        encoder = family.encoder(model, entries, task["inputs"]).drop_decoder()
+        thoughts = task.get("think", [])
+        encoder = family.encoder(model, entries, [*task["inputs"], *thoughts]).drop_decoder()
+        encoder.thoughts = thoughts
         head = make_head(encoder, target, build(HeadSettings, task["head"], str(path), "head"), task.get("bins", 0))
     except KeyError as error:
         raise MaskweaveError(f"{path}: the key {error} is missing; copy the run again") from error
@@ -275,4 +284,9 @@ def load_transferred(folder: Path, device: torch.device | str = "cpu") -> Transf
         raise earlier
     take_tensors(nn.ModuleDict({"encoder": encoder, "head": head}), folder / "model" / "model.safetensors")
     tokenizers = load_tokenizers(folder / "tokenizers", entries)
-    return Transferred(encoder.to(device), head.to(device), target, catalog, tokenizers, bool(task.get("partial")))
+    thinking = open_thinking(folder / FOLDER, catalog, thoughts, task["inputs"])
+    if thinking:
+        thinking.bundle.to(device)
+    return Transferred(
+        encoder.to(device), head.to(device), target, catalog, tokenizers, bool(task.get("partial")), thinking
+    )

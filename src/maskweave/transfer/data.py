@@ -23,6 +23,7 @@ from maskweave.nn.ridge import FOLDS
 from maskweave.tokenizers.base import Tokenizer
 from maskweave.transfer.recipe import TransferData
 from maskweave.transfer.target import Target, make_target, target_tensor
+from maskweave.transfer.thinking import Thinking
 
 TUNED_ON = 0.2
 """Share of the training examples, the last ones, on which a probe chooses its settings. Those of a data set come last by the hashes of their names."""
@@ -62,6 +63,8 @@ class Examples:
             raise MaskweaveError(f"the data has no {', '.join(missing)}; it has {', '.join(source.names)}")
         self.wanted = list(dict.fromkeys(wanted))
         whole = target.modality if not target.label else None
+        self.thinking: Thinking | None = None
+        """Generates further inputs."""
         self.weighted = catalog[whole.reads] if whole and catalog[whole.reads].weight else None
         """Entry of a target whose numbers have weights."""
 
@@ -163,7 +166,11 @@ class TransferBatches:
             sample, answer = self._usable(number, rng)
             samples.append(self._kept(sample, rng))
             answers.append(answer)
-        inputs = read_inputs(samples, examples.catalog, self.tokenizers, self.names, examples.partial)
+        thoughts = examples.thinking.names if examples.thinking else ()
+        given = [name for name in self.names if name not in thoughts]
+        inputs = read_inputs(samples, examples.catalog, self.tokenizers, given, examples.partial)
+        if examples.thinking:
+            inputs = examples.thinking.added(inputs, samples, self.names)
         raw = raw_inputs(samples, examples.catalog, self.raw)
         return TransferBatch(inputs, target_tensor(examples.target, answers), raw)
 
@@ -171,8 +178,8 @@ class TransferBatches:
         """Returns the inputs of a sample without those that are left out."""
         if not (self.shuffle and self.dropout):
             return sample
-        reads = {name: self.examples.catalog[name].reads for name in self.names}
-        found = [name for name in self.names if sample.get(reads[name]) is not None]
+        reads = {name: self.examples.catalog[name].reads for name in self.examples.inputs}
+        found = [name for name in reads if sample.get(reads[name]) is not None]
         kept = [name for name in found if rng.random() >= self.dropout] or [found[int(rng.integers(len(found)))]]
         return {name: sample[reads[name]] for name in kept}
 

@@ -197,6 +197,9 @@ class TransferRecipe:
     """Folder of the finished run or bundle whose encoder is used."""
     inputs: list[str] = field(default_factory=list)
     """Input modalities."""
+    think: list[str] = field(default_factory=list)
+    """Modalities that the starting model generates from the inputs, in this order, and that are further inputs of the encoder ("thinking in modalities"). Each step
+    then takes at least twice as long."""
     target: str = ""
     """Modality to predict: a scalar, vector, label, tags, boxes, boxes3d, a map along one axis; or classes, map or direction over a picture. Empty: the classes of a
     folder of folders."""

@@ -39,6 +39,7 @@ from maskweave.transfer.recipe import TransferRecipe
 from maskweave.transfer.scoring import score_transfer
 from maskweave.transfer.shares import answers, describe_shares
 from maskweave.transfer.task import fit_facts, raw_names
+from maskweave.transfer.thinking import FOLDER, open_thinking
 from maskweave.values.base import ValueType
 
 SHOWN = 4
@@ -70,6 +71,9 @@ def _run(recipe: TransferRecipe, folder: Path, command: str) -> list[EvaluationR
     if fitted := _learned(recipe, catalog, examples.train):
         catalog = with_values(catalog, fitted)
         examples = open_examples(recipe.data, catalog, recipe.inputs, recipe.target, recipe.label)
+    thinking = open_thinking(Path(recipe.start), catalog, recipe.think, recipe.inputs)
+    for part in examples:
+        part.thinking = thinking
     target = examples.train.target
     facts = fit_facts(target, answers(examples.train, FITTED), recipe.head)
     objective, notes = build_objective(recipe, catalog, target, facts)
@@ -81,13 +85,15 @@ def _run(recipe: TransferRecipe, folder: Path, command: str) -> list[EvaluationR
         recipe.data.augment.check(catalog)
     except MaskweaveError as error:
         raise MaskweaveError(str(error).replace("augment.", "data.", 1)) from error
-    if missing := [n for n in objective.encoder.names if catalog[n].has_tokens and n not in tokenizers]:
+    if missing := [n for n in objective.encoder.given if catalog[n].has_tokens and n not in tokenizers]:
         raise MaskweaveError(
             f"inputs: {recipe.start} has no tokenizer for {', '.join(missing)}; choose other inputs, or add an entry of kind patches that reads the same values"
         )
     check_split(latest(folder), recipe.train, processes_of(recipe.train.fixed_processes), claimed=True)
     if is_main_process():
         claim_folder(folder, plain(recipe), catalog)
+        if thinking and not (folder / FOLDER).exists():
+            thinking.bundle.save(folder / FOLDER)
         _copy_tokenizers(Path(recipe.start) / "tokenizers", objective.encoder, folder)
         for sentence in notes:
             print(f"start: {sentence}")
@@ -183,7 +189,7 @@ def _learned(recipe: TransferRecipe, catalog: Catalog, examples: Examples) -> di
 def _copy_tokenizers(source: Path, encoder: Encoder, folder: Path) -> None:
     """Copy the tokenizers of the inputs and all vocabularies, so that the run is self-contained."""
     vocabularies = {m.vocabulary for m in encoder.catalog.values() if m.kind == "sequence"}
-    for name in (*vocabularies, *(n for n in encoder.names if encoder.catalog[n].kind == "grid")):
+    for name in (*vocabularies, *(n for n in encoder.given if encoder.catalog[n].kind == "grid")):
         if not (folder / "tokenizers" / name).exists():
             with write_aside(folder / "tokenizers" / name) as aside:
                 shutil.copytree(source / name, aside, ignore=shutil.ignore_patterns("checkpoints", "events"))
@@ -195,7 +201,7 @@ def _sheets(model: Transferred, examples: Parts) -> list[tuple[str, Any]]:
     if target is None or model.target.kind == "label" or model.target.label:
         return []
     samples = _first(examples.held_out, SHOWN)
-    reads = {name: model.catalog[name].reads for name in model.encoder.names}
+    reads = {name: model.catalog[name].reads for name in model.encoder.given}
     given = [{name: sample[reads[name]] for name in reads if reads[name] in sample} for sample in samples]
     rows = [
         {"inputs": inputs, "predictions": {target.name: answer}, "truth": {target.name: sample[target.reads]}}

@@ -114,7 +114,7 @@ def make_head(encoder: Encoder, target: Target, settings: HeadSettings, bins: in
     Raises:
         MaskweaveError: a dense target without an input on a 2-D grid, or with inputs on different grids; or attention that does not fit.
     """
-    raw = readable_raw(encoder.catalog, encoder.names)
+    raw = readable_raw(encoder.catalog, encoder.given)
     if target.kind in ("label", "sample", "numbers"):
         if settings.attention and encoder.width % settings.attention:
             raise MaskweaveError(f"head.attention {settings.attention} must divide the encoder's width {encoder.width}")

@@ -106,6 +106,12 @@ class Array(ValueType):
     def merge(self, values: Sequence[np.ndarray], overlap: float) -> np.ndarray:
         return np.mean(np.stack(values), axis=0, dtype=np.float64).astype(values[0].dtype)
 
+    def spread(self, values: Sequence[np.ndarray]) -> np.ndarray | None:
+        if not self.size or len({value.shape for value in values}) > 1:
+            return None
+        variance = np.var(np.stack(values), axis=0, dtype=np.float64)
+        return np.sqrt(variance if variance.ndim == len(self.size) else variance.mean(axis=-1)).astype(np.float32)
+
 
 def of_tensor(value: Any, where: str) -> Any:
     """Returns a tensor of any device and layout as an array; other values as they are.

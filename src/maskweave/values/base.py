@@ -457,6 +457,13 @@ class ValueType(Drawn):
         """
         raise MaskweaveError(f"values of type {self.type!r} cannot be merged")
 
+    def spread(self, values: Sequence[Any]) -> np.ndarray | None:
+        """Returns by how much several predictions differ at each point, float32 (*size); None: not supported.
+
+        Of numbers, the standard deviation, the root mean square over the channels, in their unit; of classes, the share that is not the most frequent one.
+        """
+        return None
+
     derivations: ClassVar[Mapping[str, Callable[[Any, np.ndarray], Any]]] = {}
     """Functions that compute a value from the value type and a picture, uint8 (height, width, 3), by their name in entries
     (`derive: {from: rgb, by: canny}`)."""

@@ -14,7 +14,7 @@ from maskweave.values.base import Loss, TextLabels, refuse
 from maskweave.values.dense import DenseIds
 from maskweave.values.geometry import Geometry, resize_area, resize_axes
 from maskweave.values.measures import canny
-from maskweave.values.metrics import Metric, f1_of_marks, frequent_marks, majority, matched_marks
+from maskweave.values.metrics import Metric, disagreement, f1_of_marks, frequent_marks, majority, matched_marks
 
 
 def balanced_binary(logits: Tensor, target: Tensor) -> Tensor:
@@ -86,6 +86,9 @@ class Binary(DenseIds):
 
     def merge(self, values: Sequence[np.ndarray], overlap: float) -> np.ndarray:
         return majority(values)
+
+    def spread(self, values: Sequence[np.ndarray]) -> np.ndarray | None:
+        return disagreement(values)
 
     def colors(self, array: np.ndarray, span: tuple[float, float] | None, reference: Any) -> np.ndarray:
         return np.where(array[..., None].astype(bool), np.uint8(245), np.uint8(24)).repeat(3, axis=-1)

@@ -18,6 +18,7 @@ from maskweave.values.metrics import (
     Metric,
     class_ious,
     confusion,
+    disagreement,
     majority,
     majority_class,
     mean_iou,
@@ -187,6 +188,9 @@ class Classes(DenseIds):
             return majority(values)
         votes = np.stack([np.sum([value == k for value in values], axis=0) for k in range(len(self.classes))])
         return np.where(votes.any(axis=0), votes.argmax(axis=0), UNKNOWN_ID).astype(np.result_type(*values))
+
+    def spread(self, values: Sequence[np.ndarray]) -> np.ndarray | None:
+        return disagreement(values)
 
     def colors(self, array: np.ndarray, span: tuple[float, float] | None, reference: Any) -> np.ndarray:
         from maskweave.values.drawing import VOID, class_color

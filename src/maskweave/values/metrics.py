@@ -429,6 +429,11 @@ def majority(values: Sequence[np.ndarray]) -> np.ndarray:
     return labels[votes.argmax(axis=0)].astype(stack.dtype)
 
 
+def disagreement(values: Sequence[np.ndarray]) -> np.ndarray:
+    """Share of the labels at each point, float32, that differ from the most frequent one."""
+    return np.mean(np.stack(values) != majority(values), axis=0).astype(np.float32)
+
+
 def _positive(values: Sequence[Any], weights: Weights) -> tuple[np.ndarray, np.ndarray]:
     """Returns the sorted values (S, P) and their weights; those that are not valid (finite and above 0) become infinite, at the end, with weight 0."""
     stack = np.stack([np.asarray(value, dtype=np.float64).ravel() for value in values])
