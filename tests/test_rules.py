@@ -34,7 +34,19 @@ SOURCES = sorted(path for path in PACKAGE.rglob("*.py") if "catalog" not in path
 RECIPES = sorted((ROOT / "recipes").glob("**/*.yaml"))
 PAGES = [path for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))) if path.exists()]
 
-GROUND = ("errors", "arguments", "limits", "locks", "files", "config", "progress", "interruption", "hub", "ranks")
+GROUND = (
+    "errors",
+    "arguments",
+    "limits",
+    "locks",
+    "files",
+    "config",
+    "progress",
+    "interruption",
+    "hub",
+    "ranks",
+    "shipped",
+)
 """Modules without torch, which may import each other."""
 ROOMS = (
     "values", "modality", "nn", "tokenizers", "data", "masking", "models", "objectives", "families", "training", "bundle", "report",

@@ -34,6 +34,7 @@ from maskweave.generate.token_state import token_states
 from maskweave.hub import PREFIX, folder_of
 from maskweave.modality.catalogs import Catalog
 from maskweave.models.fourm import FourM
+from maskweave.shipped import shipped_bundle
 from maskweave.tokenizers.base import Tokenizer
 
 Watch = Callable[[Session], object]
@@ -327,7 +328,7 @@ def load(
     folder_or_hub_id: str | os.PathLike[str], device: torch.device | str = "cpu", revision: str | None = None
 ) -> Bundle:
     """Loads a bundle: the folder of a finished run, its URL (`s3://bucket/name`, read through the cache of this machine), or the id of one on the Hugging Face
-    Hub (`owner/name` or `owner/name@REVISION`).
+    Hub (`owner/name` or `owner/name@REVISION`). The name of a bundle that ships in the package is looked up last.
 
     Args:
         revision: branch, tag or commit on the Hub, if the id contains none.
@@ -341,7 +342,8 @@ def load(
     place = folder_or_hub_id
     if isinstance(place, str) and is_remote(place) and not place.startswith(PREFIX):
         place = local_place(place, wanted)
-    folder = folder_of(place, wanted, expected, revision)
+    inside = None if revision else shipped_bundle(place)
+    folder = inside if inside and not Path(place).is_dir() else folder_of(place, wanted, expected, revision)
     catalog, model, tokenizers = load_bundle(folder)
     bundle = Bundle(catalog, tokenizers, model, folder)
     bundle.unconditional = _unconditional(bundle.family, folder)
