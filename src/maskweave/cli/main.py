@@ -68,6 +68,9 @@ GROUPS = {
     "interop": {
         "import 4m": "Convert a published 4M model, its tokenizers and its text tokenizer into a bundle.",
     },
+    "doctor": {
+        "doctor": "Print versions, devices, kernels, extras, caches and disk space, and what to do about what is wrong.",
+    },
 }
 """One-line summary of each command, grouped by the file that implements it."""
 OF_RECIPES = ("run", "tokenizer", "tokenize", "train", "recipe check", "transfer")
