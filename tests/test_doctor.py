@@ -11,12 +11,12 @@ import torch
 
 from maskweave import doctor
 from maskweave.cli.main import main
-from maskweave.doctor import Finding, describe
+from maskweave.doctor import Diagnosis, describe
 
 Usage = namedtuple("Usage", "total used free")
 
 
-def found(check: Callable[[], Iterator[Finding]]) -> dict[str, Finding]:
+def found(check: Callable[[], Iterator[Diagnosis]]) -> dict[str, Diagnosis]:
     return {one.subject: one for one in check()}
 
 
@@ -47,23 +47,23 @@ def packages(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
 
 
 def test_packages(packages: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    assert found(doctor.versions)["numpy"] == Finding("numpy", "2.4.6")
+    assert found(doctor.versions)["numpy"] == Diagnosis("numpy", "2.4.6")
     packages["numpy"] = "1.26.4"
     del packages["torch"]
-    assert found(doctor.versions)["numpy"] == Finding(
+    assert found(doctor.versions)["numpy"] == Diagnosis(
         "numpy", "1.26.4, but >=2.0 is needed", "pip install --upgrade 'numpy>=2.0'"
     )
-    assert found(doctor.versions)["torch"] == Finding("torch", "missing", "pip install 'torch>=2.11'")
+    assert found(doctor.versions)["torch"] == Diagnosis("torch", "missing", "pip install 'torch>=2.11'")
     monkeypatch.setattr(importlib.metadata, "requires", lambda name: None)
     assert "not installed" in found(doctor.versions)["packages"].fact
 
 
 def test_extras(packages: dict[str, str]) -> None:
     assert found(doctor.extras) == {
-        "[http]": Finding(
+        "[http]": Diagnosis(
             "[http]", "fsspec 2026.9.0, aiohttp missing", "for this extra: pip install 'maskweave[http]'"
         ),
-        "[retrieval]": Finding(
+        "[retrieval]": Diagnosis(
             "[retrieval]", "faiss-cpu missing", "for this extra: pip install 'maskweave[retrieval]'"
         ),
     }
@@ -82,7 +82,7 @@ def test_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     monkeypatch.setattr(shutil, "which", lambda name: None)
-    assert found(doctor.gpus)["gpu"] == Finding("gpu", "none; commands use the CPU")
+    assert found(doctor.gpus)["gpu"] == Diagnosis("gpu", "none; commands use the CPU")
     monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
     monkeypatch.setattr(torch.version, "cuda", None)
     assert found(doctor.gpus)["gpu"].advice == "install a build of torch for CUDA"
@@ -111,11 +111,13 @@ def test_caches_and_disks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_what_to_do_comes_last() -> None:
-    text = describe([Finding("a", "1"), Finding("long", "2", "do it"), Finding("[x]", "3", "for this extra: get it")])
+    text = describe(
+        [Diagnosis("a", "1"), Diagnosis("long", "2", "do it"), Diagnosis("[x]", "3", "for this extra: get it")]
+    )
     assert text.splitlines() == [
         "a     1", "long  2", "[x]   3", "", "To do:", "- long: do it", "", "Optional:", "- [x] for this extra: get it",
     ]  # fmt: skip
-    assert describe([Finding("a", "1")]) == "a  1\n\nNothing is wrong."
+    assert describe([Diagnosis("a", "1")]) == "a  1\n\nNothing is wrong."
 
 
 def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:

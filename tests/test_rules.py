@@ -46,6 +46,7 @@ GROUND = (
     "hub",
     "ranks",
     "shipped",
+    "system",
 )
 """Modules without torch, which may import each other."""
 ROOMS = (
