@@ -47,6 +47,7 @@ GROUND = (
     "ranks",
     "shipped",
     "system",
+    "provenance",
 )
 """Modules without torch, which may import each other."""
 ROOMS = (

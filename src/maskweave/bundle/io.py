@@ -1,5 +1,6 @@
 """A bundle on disk: a folder with a model, its tokenizers and its modality entries. A finished run is also a bundle.
 
+BUNDLE/provenance.json          origin, license    maskweave.provenance
 BUNDLE/modalities.yaml          entries            maskweave.modality.catalogs
 BUNDLE/model/                   weights, config    maskweave.families.weights
 BUNDLE/tokenizers/NAME/         one per grid and vocabulary   maskweave.tokenizers.folder
@@ -19,8 +20,11 @@ from maskweave.errors import MaskweaveError
 from maskweave.families.weights import load_model, read_config, save_model
 from maskweave.files import write_aside
 from maskweave.modality.catalogs import Catalog, load_saved_catalog, save_catalog
+from maskweave.provenance import Provenance, read_provenance, write_provenance
 from maskweave.tokenizers.base import Tokenizer
 from maskweave.tokenizers.folder import load_tokenizers, save_tokenizers
+
+NOTHING_KNOWN = Provenance()
 
 
 class BundleParts(NamedTuple):
@@ -31,10 +35,15 @@ class BundleParts(NamedTuple):
     """In evaluation mode."""
     tokenizers: dict[str, Tokenizer]
     """By modality; some grids may have none."""
+    provenance: Provenance
 
 
 def save_bundle(
-    catalog: Catalog, model: nn.Module, tokenizers: Mapping[str, Tokenizer], place: str | os.PathLike[str]
+    catalog: Catalog,
+    model: nn.Module,
+    tokenizers: Mapping[str, Tokenizer],
+    place: str | os.PathLike[str],
+    provenance: Provenance = NOTHING_KNOWN,
 ) -> Path | str:
     """Writes a new bundle into a folder or to a URL. Returns the place.
 
@@ -45,7 +54,7 @@ def save_bundle(
     if isinstance(place, str) and is_remote(place):
         check_writable(place)
         with tempfile.TemporaryDirectory() as temporary:
-            save_bundle(catalog, model, tokenizers, Path(temporary) / "bundle")
+            save_bundle(catalog, model, tokenizers, Path(temporary) / "bundle", provenance)
             publish(Path(temporary) / "bundle", place)
         return place
     folder = Path(place)
@@ -64,6 +73,8 @@ def save_bundle(
         save_catalog(catalog, aside)
         save_model(model, catalog, aside)
         save_tokenizers(tokenizers, aside / "tokenizers")
+        if provenance != NOTHING_KNOWN:
+            write_provenance(provenance, aside)
     return folder
 
 
@@ -77,4 +88,5 @@ def load_bundle(folder: Path) -> BundleParts:
         # First, for a clear message: entries of an older format would fail because of renamed keys.
         read_config(folder / "model" / "config.json")
     catalog = load_saved_catalog(folder)
-    return BundleParts(catalog, load_model(folder, catalog), load_tokenizers(folder / "tokenizers", catalog))
+    model, tokenizers = load_model(folder, catalog), load_tokenizers(folder / "tokenizers", catalog)
+    return BundleParts(catalog, model, tokenizers, read_provenance(folder))

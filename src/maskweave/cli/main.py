@@ -68,6 +68,9 @@ GROUPS = {
     "interop": {
         "import 4m": "Convert a published 4M model, its tokenizers and its text tokenizer into a bundle.",
     },
+    "bundle": {
+        "card": "Print the model card of a run or bundle: use, modalities, scores, license and provenance.",
+    },
     "doctor": {
         "doctor": "Print versions, devices, kernels, extras, caches and disk space, and what to do about what is wrong.",
     },

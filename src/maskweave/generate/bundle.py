@@ -1,6 +1,8 @@
 """A bundle: a trained model with its tokenizers and modality entries, ready to predict any modality from any others."""
 
 import os
+import shutil
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Real
 from pathlib import Path
@@ -8,9 +10,9 @@ from typing import Any, Unpack, cast
 
 import torch
 
-from maskweave import limits
+from maskweave import __version__, limits
 from maskweave.arguments import check_arguments
-from maskweave.bundle.io import load_bundle, save_bundle
+from maskweave.bundle.io import NOTHING_KNOWN, load_bundle, save_bundle
 from maskweave.config import build, whole_number
 from maskweave.data.mirror import local_place
 from maskweave.data.remote import is_remote
@@ -31,9 +33,13 @@ from maskweave.generate.tile_scene import tile_scene
 from maskweave.generate.tiles import OVERLAP as OVERLAP_OF_TILES
 from maskweave.generate.tiles import Tiled
 from maskweave.generate.token_state import token_states
-from maskweave.hub import PREFIX, folder_of
+from maskweave.hub import PREFIX, check_hub_id, folder_of, upload_folder
 from maskweave.modality.catalogs import Catalog
 from maskweave.models.fourm import FourM
+from maskweave.nn.layers import count_parameters
+from maskweave.provenance import FILE as PROVENANCE
+from maskweave.provenance import Provenance, with_license
+from maskweave.report.card import EVALUATION, model_card
 from maskweave.shipped import shipped_bundle
 from maskweave.tokenizers.base import Tokenizer
 
@@ -48,6 +54,7 @@ class Bundle:
         tokenizers: by modality. A modality without tokenizer must be given as `Tokens`, and its results are tokens only.
         folder: where it was loaded from, for messages.
         unconditional: whether the model was also trained on samples without inputs; None if unknown.
+        provenance: what it was made from, and its license.
     """
 
     def __init__(
@@ -57,8 +64,10 @@ class Bundle:
         model: torch.nn.Module,
         folder: Path | None = None,
         unconditional: bool | None = None,
+        provenance: Provenance = NOTHING_KNOWN,
     ):
         self.catalog, self.tokenizers, self.folder = catalog, dict(tokenizers), folder
+        self.provenance = provenance
         self.model: Any = model.eval()
         self.family: Family[Any, Any] = family_of(model)
         self.unconditional = unconditional
@@ -69,7 +78,8 @@ class Bundle:
         return {**self.__dict__, "_engines": {}}
 
     def __repr__(self) -> str:
-        return f"Bundle({self.folder}, modalities: {', '.join(self.catalog)})"
+        license = self.provenance.describe_license()
+        return f"Bundle({self.folder}, modalities: {', '.join(self.catalog)}, license: {license})"
 
     @property
     def device(self) -> torch.device:
@@ -96,7 +106,49 @@ class Bundle:
         Raises:
             MaskweaveError: the folder exists and is not empty, or the URL holds other files or cannot be written.
         """
-        return save_bundle(self.catalog, self.model, self.tokenizers, place)
+        return save_bundle(self.catalog, self.model, self.tokenizers, place, self.provenance)
+
+    @check_arguments
+    def card(self, name: str = "", license: str = "") -> str:
+        """Returns the model card, Markdown: use, modalities, scores (of a run that was evaluated), license and provenance.
+
+        Args:
+            name: its name, such as the Hub id; default: the folder's name.
+            license: license of the bundle as a whole, such as `apache-2.0`, if its provenance states none.
+        """
+        return model_card(
+            name or (self.folder.name if self.folder else "model"),
+            self.catalog,
+            self.family,
+            count_parameters(self.model),
+            with_license(self.provenance, license),
+            self.folder / EVALUATION if self.folder else None,
+        )
+
+    @check_arguments
+    def push(
+        self, repository: str, *, license: str = "", private: bool = False, revision: str = "main", message: str = ""
+    ) -> str:
+        """Uploads the bundle with its model card to the Hugging Face Hub, after `hf auth login`. `maskweave.load("owner/name")` opens it. Returns its URL.
+
+        Args:
+            repository: OWNER/NAME; it is made if it does not exist.
+            license: as for `card`.
+            private: whether a new repository is private.
+            revision: branch to write to; it is made if it does not exist.
+            message: of the commit.
+
+        Raises:
+            MaskweaveError: not the id of a repository, no access, or the Hub cannot be reached.
+        """
+        check_hub_id(repository)
+        with tempfile.TemporaryDirectory() as temporary:
+            folder, provenance = Path(temporary) / "bundle", with_license(self.provenance, license)
+            save_bundle(self.catalog, self.model, self.tokenizers, folder, provenance)
+            if self.folder is not None and (self.folder / EVALUATION).is_file():
+                shutil.copyfile(self.folder / EVALUATION, folder / EVALUATION)
+            (folder / "README.md").write_text(self.card(repository, license), encoding="utf-8")
+            return upload_folder(folder, repository, private, revision, message or f"maskweave {__version__}")
 
     def generate(
         self,
@@ -337,15 +389,23 @@ def load(
         MaskweaveError: no such folder or device, an unfinished run, damaged files, or parts that do not match.
     """
     check_usable(device)
-    wanted = ["modalities.yaml", "recipe.yaml", "model/*", "tokenizers/*/*.json", "tokenizers/*/*.safetensors"]
+    wanted = [
+        "modalities.yaml",
+        "recipe.yaml",
+        PROVENANCE,
+        EVALUATION,
+        "model/*",
+        "tokenizers/*/*.json",
+        "tokenizers/*/*.safetensors",
+    ]
     expected = "the folder that 'maskweave run' made, a bundle, or the Hub id of one"
     place = folder_or_hub_id
     if isinstance(place, str) and is_remote(place) and not place.startswith(PREFIX):
         place = local_place(place, wanted)
     inside = None if revision else shipped_bundle(place)
     folder = inside if inside and not Path(place).is_dir() else folder_of(place, wanted, expected, revision)
-    catalog, model, tokenizers = load_bundle(folder)
-    bundle = Bundle(catalog, tokenizers, model, folder)
+    catalog, model, tokenizers, provenance = load_bundle(folder)
+    bundle = Bundle(catalog, tokenizers, model, folder, provenance=provenance)
     bundle.unconditional = _unconditional(bundle.family, folder)
     return bundle.to(device)
 

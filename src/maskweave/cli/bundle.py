@@ -1,0 +1,31 @@
+"""Commands that describe bundles and pass them on: `maskweave card`."""
+
+from pathlib import Path
+
+from jsonargparse import ArgumentParser, Namespace
+
+from maskweave.files import write_aside
+from maskweave.generate.bundle import load
+
+
+def card_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("bundle", metavar="BUNDLE", type=str, help="folder of a run or bundle, its URL or its Hub id")
+    parser.add_argument("--name", metavar="NAME", type=str, default="", help="name in the card (default: the folder's)")
+    parser.add_argument(
+        "--license",
+        metavar="LICENSE",
+        type=str,
+        default="",
+        help="license of the bundle as a whole, such as apache-2.0",
+    )
+    parser.add_argument("--out", metavar="FILE", type=str, help="write the card to this file instead of printing it")
+
+
+def card(given: Namespace) -> None:
+    text = load(given.bundle).card(given.name, given.license)
+    if not given.get("out"):
+        print(text, end="")
+        return
+    with write_aside(Path(given.out)) as aside:
+        aside.write_text(text, encoding="utf-8")
+    print(given.out)
