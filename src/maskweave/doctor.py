@@ -6,7 +6,6 @@ import importlib.util
 import os
 import platform
 import shutil
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
@@ -120,7 +119,7 @@ def torchvision() -> Iterator[Diagnosis]:
 
 def processors() -> Iterator[Diagnosis]:
     """CPU, threads, speed, kernels, memory."""
-    cores = os.process_cpu_count() if sys.version_info >= (3, 13) else _usable_cores()
+    cores = _usable_cores()
     total = os.cpu_count()
     yield Diagnosis(
         "cpu",

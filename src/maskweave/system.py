@@ -143,7 +143,7 @@ def _windows_lock(file: IO[bytes], shared: bool) -> bool:
 def is_running(process: int) -> bool:
     """Whether a process of this number runs on this machine. (On Windows, `os.kill(process, 0)` would end it.)"""
     if WINDOWS:
-        return _of_windows_process(process, _has_not_ended) or False
+        return bool(_of_windows_process(process, _has_not_ended))
     try:
         os.kill(process, 0)
     except (ProcessLookupError, OverflowError):
