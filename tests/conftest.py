@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ if (
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
+from look_at import advice, changed_files
 from parity_cases import FOLDER, cases_in, summary
 
 from maskweave.modality.catalogs import Catalog, load_catalog
@@ -136,6 +137,18 @@ def start() -> Iterator[Callable[..., Command]]:
         if command.process.poll() is None:
             os.killpg(command.process.pid, signal.SIGKILL)
             command.process.communicate()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A failure says what to look at."""
+    report = yield
+    if report.failed and call.excinfo is not None:
+        frames = [(str(entry.path), entry.lineno + 1, entry.name) for entry in call.excinfo.traceback]
+        report.sections.append(("look at", "\n".join(advice(frames, item.nodeid, changed_files()))))
+    return report
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -58,11 +58,11 @@ NAMED = (
         "a data set that has grown", "retrieve/indexing.py",
         '        "keys": keys_of(source),\n        "samples": len(source),\n', "", (NOTICED,),
     ),
-    NamedFault("fsync dropped", "files.py", "            os.fsync(handle.fileno())", "            pass", ("test_files.py",)),
+    NamedFault("fsync dropped", "system.py", "            os.fsync(file.fileno())\n        return", "            pass\n        return", ("test_files.py",)),
     NamedFault("fsync of the folder dropped", "files.py", "            os.fsync(handle)\n", "            pass\n", ("test_files.py",)),
     NamedFault(
         "the old folder removed before the new one is in place", "files.py",
-        "            os.rename(target, old)\n", "            os.rename(target, old)\n            remove(old)\n", ("test_files.py",),
+        "            system.rename(target, old)\n", "            system.rename(target, old)\n            remove(old)\n", ("test_files.py",),
     ),
     NamedFault(
         "a living writer's partial file swept", "files.py",

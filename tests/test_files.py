@@ -221,10 +221,10 @@ def calls(monkeypatch, folder):
 
         monkeypatch.setattr(os, name, call)
 
-    for name, of in (("open", 0), ("fsync", 1), ("rename", 2), ("replace", 2)):
+    for name, of in (("open", 0), ("fsync", 1), ("replace", 2)):
         record(name, of)
     monkeypatch.setattr(
-        files, "open", lambda path, mode="r", **options: os.fdopen(os.open(path, os.O_RDONLY)), raising=False
+        files.system, "open", lambda path, mode="r", **options: os.fdopen(os.open(path, os.O_RDONLY)), raising=False
     )
     real_remove = files.remove
     monkeypatch.setattr(
@@ -248,8 +248,8 @@ def test_the_old_folder_goes_when_the_new_one_is_in_place(tmp_path, monkeypatch)
         (aside / "x").write_text("1")
     assert made == [
         ("fsync", "x"),
-        ("rename", "run", "..old"),
-        ("rename", "..partial", "run"),
+        ("replace", "run", "..old"),
+        ("replace", "..partial", "run"),
         ("remove", "..old"),
         ("fsync", "folder"),
     ]
@@ -259,7 +259,7 @@ def test_the_old_folder_goes_when_the_new_one_is_in_place(tmp_path, monkeypatch)
 def test_a_second_rename_that_fails_puts_the_old_folder_back(tmp_path, monkeypatch, error):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "old").touch()
-    real, count = os.rename, [0]
+    real, count = os.replace, [0]
 
     def rename(*names):
         count[0] += 1
@@ -267,7 +267,7 @@ def test_a_second_rename_that_fails_puts_the_old_folder_back(tmp_path, monkeypat
             raise OSError(error, "no")
         real(*names)
 
-    monkeypatch.setattr(os, "rename", rename)
+    monkeypatch.setattr(os, "replace", rename)
     with pytest.raises((OSError, FullDisk)), write_aside(tmp_path / "run") as aside:
         aside.mkdir()
     assert os.listdir(tmp_path) == ["run"] and os.listdir(tmp_path / "run") == ["old"]

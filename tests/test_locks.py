@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from leftovers import NO_PROCESS, left_aside
 
-from maskweave import locks
+from maskweave import locks, system
 from maskweave.errors import MaskweaveError
 from maskweave.files import sweep, write_aside
 from maskweave.locks import Locked, lock
@@ -80,10 +80,10 @@ def test_a_killed_owner_loses_it_at_once(
 
 
 def test_a_process_with_a_recycled_number_is_another_one(tmp_path: Path) -> None:
-    owned(tmp_path, machine=locks.machine(), process=os.getpid(), start=locks.started(os.getpid()) + 1)
+    owned(tmp_path, machine=locks.machine(), process=os.getpid(), start=system.start_of(os.getpid()) + 1)
     with lock(tmp_path):
         pass
-    owned(tmp_path, machine=locks.machine(), process=os.getppid(), start=locks.started(os.getppid()))
+    owned(tmp_path, machine=locks.machine(), process=os.getppid(), start=system.start_of(os.getppid()))
     with pytest.raises(Locked), lock(tmp_path):
         pass
 
@@ -308,7 +308,7 @@ def test_who_lost_a_lock_writes_no_more(tmp_path: Path) -> None:
 
 
 def test_a_living_writers_partial_files_stay(tmp_path: Path, holder: subprocess.Popen[str]) -> None:
-    start = locks.started(holder.pid)
+    start = system.start_of(holder.pid)
     living = [
         left_aside(tmp_path / "a.tar", process=holder.pid, start=start),
         left_aside(tmp_path / "b", machine="far"),

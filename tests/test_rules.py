@@ -34,11 +34,25 @@ SOURCES = sorted(path for path in PACKAGE.rglob("*.py") if "catalog" not in path
 RECIPES = sorted((ROOT / "recipes").glob("**/*.yaml"))
 PAGES = [path for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))) if path.exists()]
 
-GROUND = ("errors", "arguments", "limits", "locks", "files", "config", "progress", "interruption", "hub", "ranks")
+GROUND = (
+    "errors",
+    "arguments",
+    "limits",
+    "locks",
+    "files",
+    "config",
+    "progress",
+    "interruption",
+    "hub",
+    "ranks",
+    "shipped",
+    "system",
+    "provenance",
+)
 """Modules without torch, which may import each other."""
 ROOMS = (
     "values", "modality", "nn", "tokenizers", "data", "masking", "models", "objectives", "families", "training", "bundle", "report",
-    "generate", "evaluate", "transfer", "retrieve", "interop", "label", "init", "synthetic", "cli", "__main__",
+    "generate", "evaluate", "transfer", "retrieve", "interop", "label", "init", "synthetic", "doctor", "cli", "__main__",
 )  # fmt: skip
 """Packages in order: each imports only from the ground and from packages before it."""
 HEAVY = (

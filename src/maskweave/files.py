@@ -19,7 +19,7 @@ from typing import Any
 
 import yaml
 
-from maskweave import locks
+from maskweave import locks, system
 from maskweave.errors import FullDisk, MaskweaveError, shown
 from maskweave.limits import TEXT_SETTING, limits_in_force, setting_in_force
 
@@ -51,17 +51,17 @@ def write_aside(target: str | os.PathLike[str]) -> Iterator[Path]:
         locks.check_held(target)
         if aside.is_dir() and target.exists():
             old = _aside(target, "old")
-            os.rename(target, old)
+            system.rename(target, old)
             try:
-                os.rename(aside, target)
+                system.rename(aside, target)
             except OSError:
-                os.rename(old, target)
+                system.rename(old, target)
                 raise
             remove(old)
         elif target.is_dir():
             raise MaskweaveError(f"{target}: is a folder; expected the name of a file")
         else:
-            os.replace(aside, target)
+            system.rename(aside, target)
         _sync_names(target.parent)
     except OSError as error:
         if is_full_disk(error):
@@ -100,8 +100,7 @@ def make_folder(folder: Path) -> None:
 def make_durable(path: Path) -> None:
     """Make the bytes of a file, or of all files of a folder, durable before a rename makes them visible."""
     for file in [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]:
-        with open(file, "rb") as handle:
-            os.fsync(handle.fileno())
+        system.make_file_durable(file)
 
 
 def _sync_names(folder: Path) -> None:
@@ -230,6 +229,18 @@ def _parse_yaml(text: str) -> Any:
         return _Loader(text).get_single_data()
     except (LookupError, AttributeError, TypeError) as error:  # a value that does not fit its tag, such as !!int ""
         raise ValueError(f"a value does not fit its tag ({error!r})") from error
+
+
+def parse_yaml(text: str, where: str) -> Any:
+    """Returns the content of YAML.
+
+    Raises:
+        MaskweaveError: the text is not YAML, or has a duplicate key.
+    """
+    try:
+        return _parse_yaml(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise MaskweaveError(f"{where}: not valid YAML: {' '.join(str(error).split())[:1000]}") from error
 
 
 def read_yaml(path: str | os.PathLike[str], limit: float | None = MAX_TEXT_MB) -> dict[str, Any]:

@@ -53,12 +53,54 @@ def folder_of(
     try:
         return Path(snapshot_download(name, revision=revision or given or None, allow_patterns=list(patterns)))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        reason = " ".join(str(error).split())[:500]
+        reason = _reason(error)
         owner = name.partition("/")[0]
         local = "" if is_hub else f"there is no folder {shown(owner)} in {Path.cwd()}, so it was looked up on the Hub: "
         raise MaskweaveError(
             f"{place}: {local}the Hugging Face Hub has no such repository or cannot be reached ({reason}); expected {expected}"
         ) from error
+
+
+def check_hub_id(name: str) -> None:
+    """Raises:
+    MaskweaveError: a name cannot be the id of a repository.
+    """
+    if not HUB_ID.fullmatch(name):
+        raise MaskweaveError(f"{shown(name)} is not a repository id of the Hub; expected OWNER/NAME")
+
+
+def upload_folder(folder: Path, name: str, private: bool, revision: str, message: str) -> str:
+    """Uploads the files of a folder as one commit to a repository, which is made if it does not exist. Files that the repository has besides stay.
+
+    Returns:
+        its URL.
+
+    Raises:
+        MaskweaveError: not logged in, no right to write there, or the Hub cannot be reached.
+    """
+    from huggingface_hub import HfApi, errors
+
+    api = HfApi()
+    try:
+        url = api.create_repo(name, private=private, exist_ok=True)
+        if revision != "main":
+            api.create_branch(name, branch=revision, exist_ok=True)
+        api.upload_folder(repo_id=name, folder_path=folder, revision=revision, commit_message=message)
+    except errors.HfHubHTTPError as error:
+        status = error.response.status_code if error.response is not None else 0
+        advice = "log in with 'hf auth login', as someone who may write there" if status in (401, 403) else "try again"
+        raise MaskweaveError(f"{name}: the Hugging Face Hub refused the upload ({_reason(error)}); {advice}") from error
+    except (errors.HTTPError, errors.OfflineModeIsEnabled, OSError, RuntimeError) as error:  # type: ignore[attr-defined]
+        raise MaskweaveError(
+            f"{name}: the Hugging Face Hub cannot be reached ({_reason(error)}); save the bundle to a folder, and push it when you are online"
+        ) from error
+    return str(url)
+
+
+def _reason(error: Exception) -> str:
+    """Returns an error of the Hub's library in one line, without its advice, which is about that library."""
+    text = " ".join(str(error).split())
+    return text.split(" An error happened while trying to locate")[0][:500]
 
 
 def _local_fault(folder: Path, name: str, is_hub: bool) -> str:

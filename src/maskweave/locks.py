@@ -12,6 +12,7 @@ import os
 import re
 import secrets
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -19,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from maskweave import system
 from maskweave.errors import MaskweaveError, shown
 from maskweave.ranks import WHOLE, JobPart
 
@@ -55,28 +57,11 @@ def machine() -> str:
     return "-".join(filter(None, [host, boot, namespace]))
 
 
-def started(process: int) -> int:
-    """Returns when a process started, in clock ticks since the boot of the machine; 0 if the system does not say."""
-    words = _status(process)
-    return int(words[19]) if len(words) > 19 and words[19].isdecimal() else 0
-
-
-def _status(process: int) -> list[str]:
-    """Returns the fields of /proc/PID/stat from the state on."""
-    return _read_text(f"/proc/{process}/stat").rpartition(")")[2].split()
-
-
 def is_alive(process: int, start: int) -> bool:
     """Whether a process of this machine still runs. A process of the same number that started at another time is another one."""
-    try:
-        os.kill(process, 0)
-    except (ProcessLookupError, OverflowError):
+    if not system.is_running(process):
         return False
-    except PermissionError:  # another user's
-        pass
-    if _status(process)[:1] in (["Z"], ["X"]):  # it has ended, but its parent has not asked for its result
-        return False
-    now = started(process)
+    now = system.start_of(process)
     return not start or not now or now == start
 
 
@@ -94,7 +79,7 @@ class Writer(NamedTuple):
 
 def signed(name: str) -> str:
     """Returns a new name that starts with `name` and says that this process uses it."""
-    return f"{name}.{machine()}.{os.getpid()}.{started(os.getpid())}.{secrets.token_hex(4)}"
+    return f"{name}.{machine()}.{os.getpid()}.{system.start_of(os.getpid())}.{secrets.token_hex(4)}"
 
 
 def split_signed(name: str) -> tuple[str, Writer] | None:
@@ -168,7 +153,7 @@ class _Held:
             self.owner.beat += 1
             with contextlib.suppress(OSError):
                 # In place and in this file only: a lock that was taken over is another file.
-                os.pwrite(self.file, self.owner.content(), 0)
+                system.write_at(self.file, self.owner.content(), 0)
                 os.fsync(self.file)
                 now = _owner_in(self.path)
                 if now is None or now.id != self.owner.id:
@@ -273,8 +258,10 @@ def check_held(path: Path) -> None:
 
 
 def _acquire(folder: Path, path: Path) -> _Held:
-    command = " ".join(_read_text("/proc/self/cmdline").replace("\0", " ").split())[-100:]
-    owner = _Owner(socket.gethostname(), machine(), os.getpid(), started(os.getpid()), secrets.token_hex(8), command)
+    command = " ".join([Path(sys.executable).name, *sys.argv])[-100:]
+    owner = _Owner(
+        socket.gethostname(), machine(), os.getpid(), system.start_of(os.getpid()), secrets.token_hex(8), command
+    )
     while (file := _create(path, owner)) is None:
         _clear(folder, [path])
     return _Held(path, owner, file)
@@ -357,15 +344,17 @@ def _release(held: _Held) -> None:
         held.beating.join()  # it must not write to a closed file, whose number may be another file's by then
     with contextlib.suppress(OSError):
         now = _owner_in(held.path)
+        os.close(held.file)  # first: Windows does not remove a file that is open
         if now is not None and now.id == held.owner.id:
             held.path.unlink(missing_ok=True)
-    os.close(held.file)
 
 
 def _create(path: Path, owner: _Owner) -> int | None:
     """Creates a lock file with its content in one step, or returns None if there is one."""
+    if system.WINDOWS:  # a file that is open can get no second name there and lose the first
+        return _create_empty(path, owner)
     aside = path.with_name(f"{signed(path.name)}.partial")  # `files.sweep` removes it if this process is killed here
-    file = os.open(aside, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o644)
+    file = system.open_descriptor(aside, os.O_CREAT | os.O_EXCL | os.O_RDWR)
     try:
         os.write(file, owner.content())
         os.fsync(file)
@@ -378,11 +367,17 @@ def _create(path: Path, owner: _Owner) -> int | None:
             return None
         except OSError:  # a file system without hard links
             os.close(file)
-            try:
-                file = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o644)
-            except FileExistsError:
-                return None
-            os.write(file, owner.content())
+            return _create_empty(path, owner)
         return file
     finally:
         aside.unlink(missing_ok=True)
+
+
+def _create_empty(path: Path, owner: _Owner) -> int | None:
+    """Creates a lock file, which is empty for an instant."""
+    try:
+        file = system.open_descriptor(path, os.O_CREAT | os.O_EXCL | os.O_RDWR)
+    except FileExistsError:
+        return None
+    os.write(file, owner.content())
+    return file

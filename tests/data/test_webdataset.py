@@ -16,7 +16,7 @@ import pytest
 from leftovers import NO_PROCESS
 from PIL import Image
 
-from maskweave import locks
+from maskweave import locks, system
 from maskweave.data import webdataset
 from maskweave.data.import_source import import_data
 from maskweave.data.opening import open_data
@@ -253,8 +253,8 @@ def test_unpacked_tars_of_killed_processes_are_removed(tmp_path: Path, monkeypat
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setenv(webdataset.SHARED, "")
     own, parent = (f"{locks.machine()}.{process}" for process in (os.getpid(), os.getppid()))
-    dead = [f"{locks.machine()}.{NO_PROCESS}.1", f"{own}.{locks.started(os.getpid()) + 1}"]
-    living = [f"{parent}.{locks.started(os.getppid())}", f"elsewhere-1.{NO_PROCESS}.1", "other"]
+    dead = [f"{locks.machine()}.{NO_PROCESS}.1", f"{own}.{system.start_of(os.getpid()) + 1}"]
+    living = [f"{parent}.{system.start_of(os.getppid())}", f"elsewhere-1.{NO_PROCESS}.1", "other"]
     for writer in (*dead, *living):
         (tmp_path / f"maskweave-tars.{writer}.0123abcd").mkdir()
         (tmp_path / f"maskweave-tars.{writer}.0123abcd" / "x.tar").touch()

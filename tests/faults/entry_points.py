@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from maskweave.bundle.compress import compress
 from maskweave.data.export import export
 from maskweave.data.import_source import import_data
 from maskweave.data.opening import open_data
@@ -68,6 +69,8 @@ def calls(run: Path, work: Path) -> dict[str, Call]:
     return {
         "load": Call(load, {"folder_or_hub_id": str(work / "bundle"), "device": "cpu", "revision": None}),
         "Bundle.save": Call(bundle.save, {"place": work / "saved"}),
+        "Bundle.card": Call(bundle.card, {"name": "a/b", "license": "mit"}),
+        "compress": Call(compress, {"folder": str(work / "bundle"), "out": work / "small", "weights": "bf16"}),
         "Bundle.to": Call(bundle.to, {"device": "cpu"}),
         "Bundle.generate": Call(bundle.generate, {"inputs": inputs, "targets": targets, "seed": 0, "edit": {"depth": 0.5}, "schedule": None}),
         "Bundle.generate_batch": Call(bundle.generate_batch, {"inputs": [inputs], "targets": targets, "seeds": [0], "batch_size": 2}),

@@ -1,5 +1,6 @@
 """A bundle on disk: a folder with a model, its tokenizers and its modality entries. A finished run is also a bundle.
 
+BUNDLE/provenance.json          origin, license    maskweave.provenance
 BUNDLE/modalities.yaml          entries            maskweave.modality.catalogs
 BUNDLE/model/                   weights, config    maskweave.families.weights
 BUNDLE/tokenizers/NAME/         one per grid and vocabulary   maskweave.tokenizers.folder
@@ -23,10 +24,12 @@ from maskweave.errors import MaskweaveError, shown
 from maskweave.families.weights import load_model, read_config, save_model
 from maskweave.files import read_yaml, write_aside, write_yaml
 from maskweave.modality.catalogs import Catalog, load_saved_catalog, save_catalog
+from maskweave.provenance import Provenance, read_provenance, write_provenance
 from maskweave.tokenizers.base import Tokenizer
 from maskweave.tokenizers.folder import load_tokenizers, save_tokenizers
 
 CALIBRATION = "calibration.yaml"
+NOTHING_KNOWN = Provenance()
 
 
 class BundleParts(NamedTuple):
@@ -39,6 +42,7 @@ class BundleParts(NamedTuple):
     """By modality; some grids may have none."""
     calibration: dict[str, float]
     """Temperature of the predicted distributions by modality; none: they are as the model predicts them."""
+    provenance: Provenance
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,7 @@ def save_bundle(
     tokenizers: Mapping[str, Tokenizer],
     place: str | os.PathLike[str],
     calibration: Mapping[str, float] | None = None,
+    provenance: Provenance = NOTHING_KNOWN,
 ) -> Path | str:
     """Writes a new bundle into a folder or to a URL. Returns the place.
 
@@ -62,7 +67,7 @@ def save_bundle(
     if isinstance(place, str) and is_remote(place):
         check_writable(place)
         with tempfile.TemporaryDirectory() as temporary:
-            save_bundle(catalog, model, tokenizers, Path(temporary) / "bundle", calibration)
+            save_bundle(catalog, model, tokenizers, Path(temporary) / "bundle", calibration, provenance)
             publish(Path(temporary) / "bundle", place)
         return place
     folder = Path(place)
@@ -83,6 +88,8 @@ def save_bundle(
         save_tokenizers(tokenizers, aside / "tokenizers")
         if calibration:
             write_yaml(aside / CALIBRATION, {"temperatures": dict(calibration)})
+        if provenance != NOTHING_KNOWN:
+            write_provenance(provenance, aside)
     return folder
 
 
@@ -101,6 +108,7 @@ def load_bundle(folder: Path) -> BundleParts:
         load_model(folder, catalog),
         load_tokenizers(folder / "tokenizers", catalog),
         _calibration(folder, catalog),
+        read_provenance(folder),
     )
 
 

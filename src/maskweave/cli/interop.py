@@ -34,5 +34,6 @@ def import_4m(given: Namespace) -> None:
     tokenizers = pairs("tokenizer", given.tokenizer, "FOLDER", empty=False)
     bundle = load_bundle(given.model, tokenizers, given.text, given.catalog)
     print(
-        f"{bundle.save(given.out)}: {len(bundle.catalog)} modalities, tokenizers of {', '.join(bundle.tokenizers) or 'none'}"
+        f"{bundle.save(given.out)}: {len(bundle.catalog)} modalities, tokenizers of {', '.join(bundle.tokenizers) or 'none'}; "
+        f"license: {bundle.provenance.describe_license()}"
     )

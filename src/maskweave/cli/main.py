@@ -69,6 +69,14 @@ GROUPS = {
     "interop": {
         "import 4m": "Convert a published 4M model, its tokenizers and its text tokenizer into a bundle.",
     },
+    "bundle": {
+        "card": "Print the model card of a run or bundle: use, modalities, scores, license and provenance.",
+        "compress": "Write a copy of a bundle with smaller weights, bf16 or int8. It loads as any bundle does.",
+        "export": "Export the encoder, tokenizers and one-step predictors of a bundle to ONNX or torch.export, and try the files.",
+    },
+    "doctor": {
+        "doctor": "Print versions, devices, kernels, extras, caches and disk space, and what to do about what is wrong.",
+    },
 }
 """One-line summary of each command, grouped by the file that implements it."""
 OF_RECIPES = ("run", "tokenizer", "tokenize", "train", "recipe check", "transfer")

@@ -46,7 +46,10 @@ def recipe_arguments(parser: ArgumentParser, kind: type = Recipe) -> None:
     """
     parser.usage = f"{parser.prog} RECIPE [--out FOLDER] [--KEY VALUE ...]"
     parser.add_argument(
-        "recipe", metavar="RECIPE", type=str, help="YAML file; any key can be overridden on the command line"
+        "recipe",
+        metavar="RECIPE",
+        type=str,
+        help="YAML file, or the name of a shipped recipe, such as demo; any key can be overridden on the command line",
     )
     parser.add_argument(
         "--out", metavar="FOLDER", type=str, help="run folder (default: runs/NAME, where the recipe is NAME.yaml)"

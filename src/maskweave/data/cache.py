@@ -9,7 +9,6 @@ recently used files are removed for new ones. A file that is removed while it is
 """
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import math
@@ -20,6 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from maskweave import system
 from maskweave.data.remote import download, state_of
 from maskweave.errors import MaskweaveError, shown
 from maskweave.files import remove, short_name
@@ -104,9 +104,8 @@ class Cache:
                 partial = self._reserve(name, url, size)
                 try:
                     download(url, partial, size)
-                    with open(partial, "rb") as file:
-                        os.fsync(file.fileno())
-                    os.replace(partial, target)
+                    system.make_file_durable(partial)
+                    system.rename(partial, target)
                 finally:
                     remove(partial)
         return target
@@ -165,15 +164,13 @@ def _is_there(path: Path) -> bool:
 def locked(path: Path, wait: bool = True) -> Iterator[bool]:
     """Holds a lock between processes and threads; yields whether it could be had."""
     with open(path, "ab") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
+        if not system.lock_file(file, wait=wait):
             yield False
             return
         try:
             yield True
         finally:
-            fcntl.flock(file, fcntl.LOCK_UN)  # a forked process may have inherited the open file
+            system.unlock_file(file)  # a forked process may have inherited the open file
 
 
 class Prefetcher:

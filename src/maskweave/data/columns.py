@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from maskweave import system
 from maskweave.errors import MaskweaveError
 
 
@@ -18,7 +19,7 @@ class RowFile:
 
     def __init__(self, path: Path, offset: int, shape: tuple[int, ...], dtype: np.dtype):
         self.path, self.offset, self.shape, self.dtype = path, offset, shape, dtype
-        self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self._file = system.open_descriptor(path, os.O_RDONLY)
         if hasattr(os, "posix_fadvise"):
             os.posix_fadvise(self._file, 0, 0, os.POSIX_FADV_RANDOM)  # otherwise the kernel reads far around each row
 
@@ -30,8 +31,12 @@ class RowFile:
             out[0].nbytes,
         )
         for i, row in enumerate(first.tolist()):
-            if os.preadv(self._file, [content[i * size : (i + 1) * size]], self.offset + row * width) != size:
+            if system.read_into(self._file, content[i * size : (i + 1) * size], self.offset + row * width) != size:
                 raise MaskweaveError(f"{self.path}: ends before row {row:,}; copy or make it again")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A worker process that was not forked opens the file for itself."""
+        return RowFile, (self.path, self.offset, self.shape, self.dtype)
 
     def __del__(self) -> None:
         os.close(self._file)

@@ -7,7 +7,6 @@ Tars keep their name, size and date, but have no content: `with_local` reads the
 ahead. All other files that are wanted are copied when the folder is opened, and must fit into the cache.
 """
 
-import fcntl
 import hashlib
 import json
 import os
@@ -18,6 +17,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
+from maskweave import system
 from maskweave.data.cache import SIZE_SETTING, THREADS, Cache, Prefetcher, locked
 from maskweave.data.remote import RemoteState, download, is_remote, list_files
 from maskweave.errors import MaskweaveError
@@ -111,7 +111,7 @@ def local_place(place: str, wanted: Sequence[str] = ("*",)) -> str:
     if root not in _mirrors:
         with locked(cache.folder / "locks" / "mirrors"):
             held = open(cache.folder / "locks" / digest, "ab")  # noqa: SIM115 (until this process ends)
-            fcntl.flock(held, fcntl.LOCK_SH)
+            system.lock_file(held, shared=True)
             folder = cache.folder / "mirrors" / digest
             if folder.exists():
                 os.utime(folder)
@@ -179,7 +179,7 @@ def _copy(url: str, files: dict[str, RemoteState], folder: Path, inner: str, cac
 def _make_room(cache: Cache, size: int) -> None:
     """Remove mirrors that no process uses, the longest unused first, until one of a size fits."""
     folders = sorted((cache.folder / "mirrors").glob("*"), key=lambda path: path.stat().st_mtime)
-    sizes = [sum(_used(file) for file in folder.rglob("*")) for folder in folders]
+    sizes = [sum(system.used_bytes(file) for file in folder.rglob("*")) for folder in folders]
     total = size + sum(sizes)
     for folder, freed in zip(folders, sizes, strict=True):
         if total <= cache.limit:
@@ -188,7 +188,3 @@ def _make_room(cache: Cache, size: int) -> None:
             if free:
                 shutil.rmtree(folder, ignore_errors=True)
                 total -= freed
-
-
-def _used(file: Path) -> int:
-    return file.stat().st_blocks * 512

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from maskweave import system
 from maskweave.arguments import check_arguments
 from maskweave.data.mirror import with_local
 from maskweave.data.parts import read_part
@@ -364,7 +365,7 @@ class Shards:
 def read_range(path: Path, offset: int, size: int) -> bytes:
     """Returns bytes of a file; fewer if it ends before."""
     with open(path, "rb", buffering=0) as file:  # opened for each read: processes share no file handle
-        return os.pread(file.fileno(), size, offset)
+        return system.read_at(file.fileno(), size, offset)
 
 
 def _table_of(found: Scan, keys: list[str], entry: Modality, path: Path) -> _Table:

@@ -11,7 +11,7 @@ import torch
 
 from maskweave import limits
 from maskweave.arguments import check_arguments
-from maskweave.bundle.io import load_bundle, save_bundle
+from maskweave.bundle.io import NOTHING_KNOWN, load_bundle, save_bundle
 from maskweave.config import build, whole_number
 from maskweave.data.mirror import local_place
 from maskweave.data.remote import is_remote
@@ -24,6 +24,7 @@ from maskweave.generate.engine import Engine, Precision
 from maskweave.generate.ensemble import OVERLAP, check_ensemble, member_seeds, merge_results
 from maskweave.generate.features import FeatureExtractor
 from maskweave.generate.places import find_places
+from maskweave.generate.pushing import push
 from maskweave.generate.request import GenerationRequest, Options, Sample, make_request, plan, read, twin
 from maskweave.generate.result import Generated
 from maskweave.generate.schedule import Schedule
@@ -38,6 +39,11 @@ from maskweave.hub import PREFIX, folder_of
 from maskweave.masking.paths import TrainedPaths
 from maskweave.modality.catalogs import Catalog
 from maskweave.models.fourm import FourM
+from maskweave.nn.layers import count_parameters
+from maskweave.provenance import FILE as PROVENANCE
+from maskweave.provenance import Provenance, with_license
+from maskweave.report.card import EVALUATION, model_card
+from maskweave.shipped import shipped_bundle
 from maskweave.tokenizers.base import Tokenizer
 
 Watch = Callable[[Session], object]
@@ -51,6 +57,7 @@ class Bundle:
         tokenizers: by modality. A modality without tokenizer must be given as `Tokens`, and its results are tokens only.
         folder: where it was loaded from, for messages.
         unconditional: whether the model was also trained on samples without inputs; None if unknown.
+        provenance: what it was made from, and its license.
     """
 
     def __init__(
@@ -60,8 +67,10 @@ class Bundle:
         model: torch.nn.Module,
         folder: Path | None = None,
         unconditional: bool | None = None,
+        provenance: Provenance = NOTHING_KNOWN,
     ):
         self.catalog, self.tokenizers, self.folder = catalog, dict(tokenizers), folder
+        self.provenance = provenance
         self.model: Any = model.eval()
         self.family: Family[Any, Any] = family_of(model)
         self.unconditional = unconditional
@@ -77,7 +86,8 @@ class Bundle:
         return {**self.__dict__, "_engines": {}}
 
     def __repr__(self) -> str:
-        return f"Bundle({self.folder}, modalities: {', '.join(self.catalog)})"
+        license = self.provenance.describe_license()
+        return f"Bundle({self.folder}, modalities: {', '.join(self.catalog)}, license: {license})"
 
     @property
     def device(self) -> torch.device:
@@ -114,7 +124,42 @@ class Bundle:
         Raises:
             MaskweaveError: the folder exists and is not empty, or the URL holds other files or cannot be written.
         """
-        return save_bundle(self.catalog, self.model, self.tokenizers, place, self.calibration)
+        return save_bundle(self.catalog, self.model, self.tokenizers, place, self.calibration, self.provenance)
+
+    @check_arguments
+    def card(self, name: str = "", license: str = "") -> str:
+        """Returns the model card, Markdown: use, modalities, scores (of a run that was evaluated), license and provenance.
+
+        Args:
+            name: its name, such as the Hub id; default: the folder's name.
+            license: license of the bundle as a whole, such as `apache-2.0`, if its provenance states none.
+        """
+        return model_card(
+            name or (self.folder.name if self.folder else "model"),
+            self.catalog,
+            self.family,
+            count_parameters(self.model),
+            with_license(self.provenance, license),
+            self.folder / EVALUATION if self.folder else None,
+        )
+
+    @check_arguments
+    def push(
+        self, repository: str, *, license: str = "", private: bool = False, revision: str = "main", message: str = ""
+    ) -> str:
+        """Uploads the bundle with its model card to the Hugging Face Hub, after `hf auth login`. `maskweave.load("owner/name")` opens it. Returns its URL.
+
+        Args:
+            repository: OWNER/NAME; it is made if it does not exist.
+            license: as for `card`.
+            private: whether a new repository is private.
+            revision: branch to write to; it is made if it does not exist.
+            message: of the commit.
+
+        Raises:
+            MaskweaveError: not the id of a repository, no access, or the Hub cannot be reached.
+        """
+        return push(self, repository, license, private, revision, message)
 
     def generate(
         self,
@@ -392,7 +437,7 @@ def load(
     folder_or_hub_id: str | os.PathLike[str], device: torch.device | str = "cpu", revision: str | None = None
 ) -> Bundle:
     """Loads a bundle: the folder of a finished run, its URL (`s3://bucket/name`, read through the cache of this machine), or the id of one on the Hugging Face
-    Hub (`owner/name` or `owner/name@REVISION`).
+    Hub (`owner/name` or `owner/name@REVISION`). The name of a bundle that ships in the package is looked up last.
 
     Args:
         revision: branch, tag or commit on the Hub, if the id contains none.
@@ -405,6 +450,8 @@ def load(
         "modalities.yaml",
         "recipe.yaml",
         "calibration.yaml",
+        PROVENANCE,
+        EVALUATION,
         "model/*",
         "tokenizers/*/*.json",
         "tokenizers/*/*.safetensors",
@@ -413,9 +460,10 @@ def load(
     place = folder_or_hub_id
     if isinstance(place, str) and is_remote(place) and not place.startswith(PREFIX):
         place = local_place(place, wanted)
-    folder = folder_of(place, wanted, expected, revision)
-    catalog, model, tokenizers, calibration = load_bundle(folder)
-    bundle = Bundle(catalog, tokenizers, model, folder)
+    inside = None if revision else shipped_bundle(place)
+    folder = inside if inside and not Path(place).is_dir() else folder_of(place, wanted, expected, revision)
+    catalog, model, tokenizers, calibration, provenance = load_bundle(folder)
+    bundle = Bundle(catalog, tokenizers, model, folder, provenance=provenance)
     bundle.calibration = calibration
     bundle.settings = _settings(bundle.family, folder)
     if bundle.settings is not None:

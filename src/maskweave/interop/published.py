@@ -17,6 +17,7 @@ from maskweave.errors import MaskweaveError
 from maskweave.files import read_json, write_aside
 from maskweave.hub import folder_of
 from maskweave.nn.weights import listed, open_tensors, save_tensors
+from maskweave.provenance import LICENSE_FILES
 
 REQUIRED = object()
 """Marks a key that a configuration must have, in place of a default."""
@@ -35,7 +36,7 @@ def locate(folder_or_hub_id: str | os.PathLike[str]) -> Path:
     folder = Path(folder_or_hub_id)
     if folder.suffix in PICKLED and not folder.is_dir():
         raise _pickled(folder)
-    folder = folder_of(folder_or_hub_id, FILES, f"one with {' and '.join(FILES)}, or a Hub id")
+    folder = folder_of(folder_or_hub_id, (*FILES, *LICENSE_FILES), f"one with {' and '.join(FILES)}, or a Hub id")
     pickled = sorted(path for path in folder.iterdir() if path.suffix in PICKLED)
     if pickled and not all((folder / name).is_file() for name in FILES):
         raise _pickled(pickled[0])

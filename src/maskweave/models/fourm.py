@@ -222,7 +222,7 @@ class FourM(nn.Module):
         """
         x_BND = self.token_embedding(inputs, rows) + self.position_embedding(inputs)
         if self.registers is not None:
-            x_BND = torch.cat([self.registers.expand(len(x_BND), -1, -1), x_BND], dim=1)
+            x_BND = torch.cat([self.registers.expand(x_BND.shape[0], -1, -1), x_BND], dim=1)
         mask = self.context_mask(inputs)
         for block in self.encoder:
             x_BND = block(x_BND, mask)
@@ -230,7 +230,7 @@ class FourM(nn.Module):
 
     def context_mask(self, inputs: Slots) -> Tensor | None:
         """Returns (B, 1, 1, R + N), False at padding; None without padding, which is faster, unless shapes are static."""
-        if not inputs.is_static and sum(len(index) for index in inputs.index.values()) == inputs.ids.numel():
+        if not inputs.is_static and sum(index.shape[0] for index in inputs.index.values()) == inputs.ids.numel():
             return None
         mask = inputs.modality != 0
         if self.config.registers:

@@ -183,7 +183,7 @@ class M3AE(nn.Module):
 
     def embed(self, parts: Parts) -> tuple[Tensor, Tensor | None]:
         """Returns the class token and the visible tokens (B, 1 + N, D), and the attention mask."""
-        B = len(next(iter(parts.values())).masked)
+        B = next(iter(parts.values())).masked.shape[0]
         x = [self.class_token.expand(B, 1, -1)]
         for name, tokens in parts.items():
             # Selected before embedding: masked tokens cost nothing.

@@ -24,7 +24,7 @@ def patchify(array: Array, grid: Sequence[int]) -> Array:
 
 def unpatchify(rows: Array, grid: Sequence[int], patch: Sequence[int]) -> Array:
     """(B, tokens, patch · C) to (B, *size, C), the reverse of `patchify`."""
-    B, C = len(rows), rows.shape[-1] // math.prod(patch)
+    B, C = rows.shape[0], rows.shape[-1] // math.prod(patch)
     order = (0, *(n for k in range(1, len(grid) + 1) for n in (k, len(grid) + k)), 2 * len(grid) + 1)
     size = [g * p for g, p in zip(grid, patch, strict=True)]
     return _permute(rows.reshape(B, *grid, *patch, C), order).reshape(B, *size, C)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from maskweave.errors import MaskweaveError, shown
 from maskweave.files import write_aside
+from maskweave.nn.int8 import DequantizedTensors
 from maskweave.nn.tensor_files import LARGEST_FILE, files_of, index_of, open_file, open_files, part_of, split_by_size
 
 
@@ -91,13 +92,14 @@ def load_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
 
 def take_tensors(module: nn.Module, path: Path) -> None:
     """Use the memory-mapped tensors of a file as a module's parameters and buffers, after reading them once to check them. They take memory only when changed, or if
-    the file has another precision than the module, such as bfloat16.
+    the file has another precision than the module, such as bfloat16, or 8-bit integers with scales (`nn.int8`).
 
     Raises:
         MaskweaveError: same as `load_tensors`; or a tensor has numbers of another kind, or NaN, infinite or absurdly large ones.
     """
     expected = module.state_dict()
-    with open_tensors(path) as stored:
+    with open_tensors(path) as opened:
+        stored = DequantizedTensors(opened)
         check_same({name: tensor.shape for name, tensor in expected.items()}, stored, path)
         tensors = {name: _usable(stored.get_tensor(name), expected[name].dtype, f"{path}: {name}") for name in expected}
         module.load_state_dict(tensors, assign=True)

@@ -287,6 +287,8 @@ def _generators(device: torch.device) -> dict[str, Tensor]:
     states = {"cpu": torch.get_rng_state()}
     if device.type == "cuda":
         states["cuda"] = torch.cuda.get_rng_state(device)
+    elif device.type == "mps":
+        states["mps"] = torch.mps.get_rng_state()
     return states
 
 
@@ -304,3 +306,5 @@ def _load_generators(path: Path, ranks: DistContext, step: int, seed: int) -> No
         torch.set_rng_state(stored.get_tensor(f"cpu.{ranks.rank}"))
         if ranks.device.type == "cuda" and f"cuda.{ranks.rank}" in names:  # absent if the run was started on a CPU
             torch.cuda.set_rng_state(stored.get_tensor(f"cuda.{ranks.rank}"), ranks.device)
+        elif ranks.device.type == "mps" and f"mps.{ranks.rank}" in names:
+            torch.mps.set_rng_state(stored.get_tensor(f"mps.{ranks.rank}"))

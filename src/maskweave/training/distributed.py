@@ -83,13 +83,15 @@ def pieces(tensor: Tensor) -> tuple[Tensor, ...]:
 
 
 def check_device(device: str) -> None:
-    """Checks that this machine has the device, auto, cpu or cuda.
+    """Checks that this machine has the device, auto, cpu, cuda or mps.
 
     Raises:
-        MaskweaveError: `device` is cuda, but CUDA is not available.
+        MaskweaveError: `device` is cuda or mps, but torch finds none.
     """
     if device == "cuda" and not torch.cuda.is_available():
         raise MaskweaveError("device is cuda, but torch finds no CUDA device; set device to auto or cpu")
+    if device == "mps" and not torch.backends.mps.is_available():
+        raise MaskweaveError("device is mps, but torch finds no GPU of a Mac; set device to auto or cpu")
 
 
 def local_device(device: str = "auto") -> torch.device:

@@ -82,6 +82,8 @@ def settle(settings: TrainSettings, folder: Path, measure: Callable[[TrainSettin
         return settings
     if ranks.world() > 1:
         return replace(settings, processes=1)
+    if settings.device == "mps":
+        return replace(settings, processes=1)
     if settings.device != "cpu" and torch.cuda.is_available():
         return _one_for_each_gpu(settings, torch.cuda.device_count())
     cores = torch.get_num_threads()

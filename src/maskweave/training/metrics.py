@@ -19,6 +19,11 @@ from maskweave.training.distributed import DistContext
 FILE = "metrics.jsonl"
 
 
+def sums_dtype(device: torch.device) -> torch.dtype:
+    """Returns the precision of sums of many numbers on a device; the GPU of a Mac has no float64."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
 class Meter:
     """Weighted means of metrics since the last reset. Sums stay on the device until `state` is called."""
 
@@ -38,8 +43,9 @@ class Meter:
         """
         names = tuple(metrics)
         device = next(iter(metrics.values())).device
-        values = torch.stack([v.detach().to(device, torch.float64).reshape(()) for v in metrics.values()])
-        given = torch.tensor([(weights or {}).get(name, 1.0) for name in names], dtype=torch.float64)
+        dtype = sums_dtype(device)
+        values = torch.stack([v.detach().to(device, dtype).reshape(()) for v in metrics.values()])
+        given = torch.tensor([(weights or {}).get(name, 1.0) for name in names], dtype=dtype)
         weighted = given.to(device, non_blocking=True)
         added = torch.stack([values * weighted, weighted])
         if keep is not None:
@@ -56,7 +62,7 @@ class Meter:
         self._sums = {}
         for row in (row for state in states for row in state):
             weights = row.get("weights") or [row["count"]] * len(row["names"])  # a count in older checkpoints
-            total = torch.tensor([row["sums"], weights], dtype=torch.float64, device=device)
+            total = torch.tensor([row["sums"], weights], dtype=sums_dtype(device), device=device)
             names = tuple(row["names"])
             self._sums[names] = self._sums[names] + total if names in self._sums else total
 

@@ -1,13 +1,12 @@
 """What a training run does per second: samples, tokens and FLOPs; how long it waits for data; its memory, and how full its budgets are."""
 
-import resource
-import sys
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 
 import torch
 from torch import nn
 
+from maskweave import system
 from maskweave.nn.costs import training_costs
 from maskweave.training.distributed import DistContext
 from maskweave.training.hardware import peak_flops
@@ -85,5 +84,4 @@ def peak_memory(device: torch.device) -> int:
     """Returns the most bytes that this process has used: of the GPU's memory, or of main memory."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most if sys.platform == "darwin" else most * 1024  # the unit differs
+    return system.peak_memory()

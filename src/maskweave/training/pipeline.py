@@ -18,6 +18,7 @@ from maskweave.data.tokenizing import tokenize
 from maskweave.errors import MaskweaveError
 from maskweave.families.weights import made_from, save_model
 from maskweave.modality.catalogs import Catalog
+from maskweave.provenance import carried, made_now, write_provenance
 from maskweave.ranks import WHOLE, JobPart, is_main_process, processes_of
 from maskweave.tokenizers.folder import load_tokenizers, to_device
 from maskweave.training import checkpoints
@@ -67,7 +68,17 @@ def _claim(recipe: Recipe, folder: Path) -> Catalog:
     checkpoints.check_steps(newest, recipe.train.steps)
     checkpoints.check_split(newest, recipe.train, processes_of(recipe.train.fixed_processes), claimed=True)
     claim_folder(folder, plain(recipe), catalog)
+    taken = [origin for part, start in _taken_from(recipe) for origin in carried(start, part)]
+    if taken:
+        write_provenance(made_now(origins=taken), folder)
     return learn_scaling(recipe, catalog, folder)
+
+
+def _taken_from(recipe: Recipe) -> list[tuple[str, Path]]:
+    """Returns what a run takes of bundles, and from which ones."""
+    start, reused = Path(recipe.start), Path(recipe.tokenizers.reuse).parent
+    parts = [("start", start)] if recipe.start else []
+    return [*parts, *([("tokenizers", reused)] if recipe.tokenizers.reuse and reused != start else [])]
 
 
 def _known_catalog(recipe: Recipe, folder: Path) -> Catalog:

@@ -80,5 +80,5 @@ def with_precision(settings: TrainSettings, device: torch.device) -> TrainSettin
     """Returns the settings with the precision that `auto` means on this device."""
     if settings.precision != "auto":
         return settings
-    fast = device.type != "cpu" or has_bf16_instructions(this_processor())
+    fast = device.type == "cuda" or (device.type == "cpu" and has_bf16_instructions(this_processor()))
     return replace(settings, precision="bf16" if fast else "float32")

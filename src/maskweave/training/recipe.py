@@ -16,6 +16,7 @@ from maskweave.families.base import Family, ModelSettings, family_named
 from maskweave.files import read_yaml
 from maskweave.limits import RecipeLimits
 from maskweave.modality.catalogs import Catalog, load_catalog
+from maskweave.shipped import recipe_path
 from maskweave.training.data_settings import DataSettings
 from maskweave.training.settings import TrainSettings
 
@@ -130,6 +131,7 @@ def load_recipe(path: str | os.PathLike[str], overrides: Mapping[str, Any] | Non
     """Reads and checks a recipe.
 
     Args:
+        path: of a YAML file, or the name of a shipped recipe, such as `demo`.
         overrides: values by dotted key, `{"train.steps": 200}`, that replace those of the file; groups of keys are merged.
 
     Raises:
@@ -142,7 +144,7 @@ def load_recipe(path: str | os.PathLike[str], overrides: Mapping[str, Any] | Non
 
 def read_recipe_file(path: str | os.PathLike[str], overrides: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Returns the content of a recipe of any kind, with its include and the overrides applied, not checked yet."""
-    content = _read(Path(path))
+    content = _read(recipe_path(path))
     for dotted, value in (overrides or {}).items():
         *parents, last = dotted.split(".")
         group = content

@@ -76,8 +76,8 @@ class TrainSettings:
     """Compile the blocks with torch.compile. The first steps are slow. On CPU it needs a C++ compiler."""
     static_shapes: bool | None = None
     """Pad all batches of a 4M model to its budgets and to batch_size, so that compiled blocks never compile again and a GPU's memory is reused. None: with `compile`, or on a GPU. Batches of other models stay as they are."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """`auto`: CUDA if available."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """`auto`: CUDA if available. `mps`, the GPU of a Mac, was never tested."""
     seed: int = 0
     """Seed of dropout and other randomness in the objective; each process adds its rank."""
 

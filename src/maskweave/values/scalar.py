@@ -175,7 +175,7 @@ class Scalar(ValueType):
 
     def from_network(self, output: Tensor) -> np.ndarray:
         """Returns (B,) numbers in the unit."""
-        return from_scale(output.detach().double().cpu().numpy()[:, 0], self.scale, self.softening)
+        return from_scale(output.detach().cpu().double().numpy()[:, 0], self.scale, self.softening)
 
     # Scores and ensembles
 

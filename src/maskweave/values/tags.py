@@ -139,7 +139,7 @@ class Tags(ValueType):
         return loss, {"accuracy": ((output > 0) == (target > 0.5)).float().mean()}
 
     def answers(self, output: Tensor) -> list[TagDistribution]:
-        p_BK = output.detach().double().sigmoid().cpu().numpy()
+        p_BK = output.detach().cpu().double().sigmoid().numpy()
         return [TagDistribution(self.classes, p_K) for p_K in p_BK]
 
     # Scores and ensembles

@@ -8,7 +8,9 @@ from maskweave.errors import MaskweaveError
 from maskweave.generate.bundle import Bundle
 from maskweave.interop.fourm.model import CATALOG, load_model
 from maskweave.interop.fourm.tokenizers import load_tokenizer
+from maskweave.interop.published import locate
 from maskweave.modality.catalogs import Catalog
+from maskweave.provenance import Origin, made_now, origin_of
 from maskweave.tokenizers.base import Tokenizer
 from maskweave.tokenizers.sequence import SequenceTokenizer
 from maskweave.tokenizers.text import TextTokenizer
@@ -23,7 +25,7 @@ def load_bundle(
     text_tokenizer: Place | None = None,
     catalog: str | os.PathLike[str] | Catalog = CATALOG,
 ) -> Bundle:
-    """Load a published model with its tokenizers as a bundle.
+    """Load a published model with its tokenizers as a bundle. Its provenance has the places, the commits on the Hub and the licenses stated there.
 
     Args:
         model: folder or Hub id.
@@ -59,4 +61,8 @@ def load_bundle(
             entries.vocabularies[vocabulary], text.tokenizer
         )  # the file may define fewer ids than the vocabulary
         loaded |= {m.name: SequenceTokenizer(m, text) for m in sequences.values() if m.vocabulary == vocabulary}
-    return Bundle(entries, loaded, fourm, unconditional=True)
+    places = {"model": model, **{f"tokenizers/{name}": place for name, place in (tokenizers or {}).items()}}
+    origins = [origin_of(part, place, locate(place)) for part, place in places.items()]
+    if text_tokenizer is not None:
+        origins.append(Origin("text", os.fspath(text_tokenizer)))
+    return Bundle(entries, loaded, fourm, unconditional=True, provenance=made_now(origins=origins))

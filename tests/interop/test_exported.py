@@ -1,0 +1,126 @@
+"""Exported parts run in onnxruntime, and as programs of torch, with the numbers of the model."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from small_bundle import save, small_bundle
+
+from maskweave.cli.main import main
+from maskweave.errors import MaskweaveError
+from maskweave.generate.bundle import Bundle
+from maskweave.interop import exported
+from maskweave.interop.exported import export
+from maskweave.masking.inputs import read_inputs
+
+pytest.importorskip("onnxscript")
+onnxruntime = pytest.importorskip("onnxruntime")
+
+
+@pytest.fixture(scope="module")
+def bundle() -> Bundle:
+    return small_bundle()
+
+
+@pytest.fixture(scope="module")
+def folder(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Everything as ONNX, by the command."""
+    home = tmp_path_factory.mktemp("export")
+    saved, out = save(bundle, home / "bundle"), home / "out"
+    words = ["--inputs", "depth,rgb", "--targets", "global", "--tokenizers", "depth"]
+    assert main(["export", str(saved), str(out), *words]) == 0
+    return out
+
+
+def run(path: Path, **given: np.ndarray) -> list[np.ndarray]:
+    return onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"]).run(None, given)
+
+
+def test_files_and_their_description(folder: Path) -> None:
+    names = {"encoder.onnx", "predict-global.onnx", "depth.encode.onnx", "depth.decode.onnx"}
+    assert {path.name for path in folder.iterdir()} == {*names, "export.json"}
+    described = json.loads((folder / "export.json").read_text())
+    assert described["files"].keys() == names and described["license"] == "not stated"
+    encoder = described["files"]["encoder.onnx"]
+    assert encoder["inputs"] == {
+        "rgb": {"type": "float32", "shape": ["batch", 64, 192]},
+        "depth": {"type": "int64", "shape": ["batch", 64]},
+    }
+    assert encoder["outputs"]["pooled"] == {"type": "float32", "shape": ["batch", 32]}
+
+
+def test_the_encoder_gives_the_features_of_real_samples(bundle: Bundle, folder: Path) -> None:
+    """Through the path of features and transfer, which the export does not use."""
+    rng = np.random.default_rng(0)
+    samples = [
+        bundle.read({"rgb": rng.integers(0, 256, (64, 64, 3), np.uint8), "depth": rng.random((64, 64), np.float32) * 5})
+        for _ in range(5)
+    ]
+    encoder = bundle.family.encoder(bundle.model, bundle.catalog, ["rgb", "depth"])
+    with torch.no_grad():
+        inputs = read_inputs(samples, bundle.catalog, bundle.tokenizers, encoder.names)
+        expected = encoder(inputs)
+    features, pooled = run(folder / "encoder.onnx", **{name: t.numpy() for name, t in inputs.content.items()})
+    np.testing.assert_allclose(features, expected.tokens.numpy(), atol=1e-5)
+    np.testing.assert_allclose(pooled, expected.pooled.numpy(), atol=1e-5)
+
+
+def test_the_tokenizer_gives_the_same_tokens_and_values(bundle: Bundle, folder: Path) -> None:
+    tokenizer, value = bundle.tokenizers["depth"], bundle.catalog["depth"].value
+    maps = [np.full((64, 64), 1 + i, np.float32) + np.arange(64, dtype=np.float32) / 64 for i in range(3)]
+    (ids,) = run(folder / "depth.encode.onnx", value=value.to_network(maps).numpy())
+    assert np.array_equal(ids, tokenizer.encode(maps).numpy())
+    (output,) = run(folder / "depth.decode.onnx", ids=ids)
+    np.testing.assert_allclose(value.from_network(torch.from_numpy(output)), tokenizer.decode(ids), atol=1e-4)
+
+
+def test_a_predictor_is_generation_in_one_step(bundle: Bundle, folder: Path) -> None:
+    """The likeliest token at every position is what one greedy step of MaskGIT predicts."""
+    from maskweave.modality.decoding import Decoding
+
+    given = bundle.read({"rgb": np.zeros((64, 64, 3), np.uint8), "depth": np.full((64, 64), 2, np.float32)})
+    encoder = bundle.family.encoder(bundle.model, bundle.catalog, ["rgb", "depth"])
+    inputs = read_inputs([given], bundle.catalog, bundle.tokenizers, encoder.names)
+    (logits,) = run(folder / "predict-global.onnx", **{name: t.numpy() for name, t in inputs.content.items()})
+    greedy = {"global": Decoding("maskgit", steps=1, temperature=0)}
+    out = bundle.generate(given, ["global"], decoding=greedy)
+    assert np.array_equal(logits.argmax(-1)[0], np.ravel(out.tokens["global"]))
+
+
+def test_programs_of_torch(bundle: Bundle, tmp_path: Path) -> None:
+    made = export(bundle, tmp_path / "out", tokenizers=["depth"], format="pt2")
+    assert (
+        made["files"].keys() == {"depth.encode.pt2", "depth.decode.pt2"}
+        and (tmp_path / "out" / "depth.decode.pt2").is_file()
+    )
+    assert all(facts["largest_error"] < 1e-5 for facts in made["files"].values())
+
+
+def test_a_file_with_other_numbers_is_refused(bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_pt2 = exported._save_pt2
+    monkeypatch.setattr(
+        exported, "_save_pt2", lambda made, path: lambda given: [one + 1 for one in save_pt2(made, path)(given)]
+    )
+    with pytest.raises(
+        MaskweaveError, match=r"depth\.encode\.pt2: its results differ from the model's by 1, more than 0"
+    ):
+        export(bundle, tmp_path / "out", tokenizers=["depth"], format="pt2")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        ({}, "nothing to export"),
+        ({"targets": ["depth"]}, "targets are predicted from inputs; give inputs"),
+        ({"inputs": ["rgb"], "targets": ["caption"]}, "'caption' cannot be predicted in one step"),
+        ({"tokenizers": ["caption"]}, "'caption' has no tokenizer network"),
+        ({"inputs": ["nothing"]}, "unknown modality 'nothing'"),
+    ],
+)
+def test_what_cannot_be_exported(parts: dict[str, list[str]], message: str, bundle: Bundle, tmp_path: Path) -> None:
+    with pytest.raises(MaskweaveError, match=message):
+        export(bundle, tmp_path / "out", **parts)  # type: ignore[arg-type]
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,118 @@
+"""The worked examples of CONTRIBUTING.md run, as files of another package, and do what the page says."""
+
+import importlib
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+from test_rules import ROOT
+
+from maskweave.errors import BadSample
+from maskweave.modality.catalogs import catalog_from
+from maskweave.tokenizers.grid import GridTokenizer
+from maskweave.values import formats, value_types
+
+PAGE = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+SCREEN = 75
+"""Lines of a worked example that fit on a screen."""
+
+
+def example(heading: str) -> str:
+    """The code under a heading."""
+    section = re.search(rf"^### {heading}$(.*?)(?=^##)", PAGE, re.MULTILINE | re.DOTALL)
+    assert section, heading
+    (code,) = re.findall(r"^```python\n(.*?)^```", section[1], re.MULTILINE | re.DOTALL)
+    return code
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, ModuleType]]:
+    """The examples, installed as modules of another package with its entry points."""
+    site = tmp_path_factory.mktemp("site")
+    names = {"worked_angle": "Add a value type", "worked_bsq": "Add a quantizer", "worked_grid": "Add a reader"}
+    for name, heading in names.items():
+        (site / f"{name}.py").write_text(example(heading), encoding="utf-8")
+    info = site / "worked-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: worked\nVersion: 1.0\n")
+    points = "[maskweave.values]\nangle = worked_angle:Angle\n\n[maskweave.formats]\nasc = worked_grid:read\n"
+    (info / "entry_points.txt").write_text(points)
+    caches = (value_types, formats.installed, formats.array_endings, formats._long_endings, formats.reader)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(site)
+        for cache in caches:
+            cache.cache_clear()
+        yield {name: importlib.import_module(name) for name in names}
+    for name in names:
+        sys.modules.pop(name)
+    for cache in caches:
+        cache.cache_clear()
+
+
+@pytest.mark.parametrize("heading", ["Add a value type", "Add a quantizer", "Add a reader"])
+def test_an_example_fits_on_a_screen(heading: str) -> None:
+    assert example(heading).count("\n") <= SCREEN
+
+
+def test_a_value_type(package: dict[str, ModuleType]) -> None:
+    entry = {"id": 1, "kind": "grid", "grid": [2], "value": {"type": "angle"}}
+    tokenizer = {
+        "model": "mlp",
+        "width": 32,
+        "depth": 1,
+        "decoder_depth": 1,
+        "quantizer": {"type": "vq", "codes": 16, "dim": 8},
+    }
+    wind = catalog_from({"modalities": {"wind": {**entry, "tokenizer": tokenizer}}}, "here")["wind"]
+    assert type(wind.value).__name__ == "Angle" and wind.value.check([-1.0], "here") == [359]
+    with pytest.raises(BadSample, match=r"here: found shape \(2,\); expected one angle in degrees"):
+        wind.value.check([1, 2], "here")
+    angles = [np.array([a], np.float32) for a in (0, 30, 90, 200, 359)]
+    network = wind.value.to_network(angles)
+    assert network[2].tolist() == pytest.approx([1, 0], abs=1e-6)
+    assert np.allclose(wind.value.from_network(network)[:, 0], np.ravel(angles), atol=1e-3)
+    metric = wind.value.metrics()["degrees"]
+    assert metric.score([np.array([359.0]), np.array([10.0])], [np.array([1.0]), np.array([350.0])]) == (2 + 20) / 2
+    assert metric.best_constant([angles[i] for i in (1, 0, 4)]) == [0], "30 + 1 degrees off"
+    picture = wind.value.draw(np.array([90.0]), (64, 64))
+    assert picture.shape == (64, 64, 3) and picture[:32].min() < 128 <= picture[40:].min(), "up"
+    ids = GridTokenizer(wind).eval().encode(angles)
+    assert ids.shape == (5, 2)
+
+
+def test_a_quantizer(package: dict[str, ModuleType]) -> None:
+    quantizer = package["worked_bsq"].BSQ(64)
+    z = torch.randn(6, 20, 6, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    out = quantizer(z)
+    assert out.ids.shape == (6, 20) and out.ids.min() >= 0 and out.ids.max() < quantizer.size
+    torch.testing.assert_close(quantizer.decode(out.ids), out.z_q)
+    assert torch.equal(out.z_q.sign(), z.sign()) and torch.allclose(out.z_q.norm(dim=-1), torch.ones(6, 20))
+    out.z_q.square().mean().backward()
+    assert z.grad is not None
+    assert len({tuple(code) for code in quantizer.decode(torch.arange(64)).tolist()}) == 64
+
+
+GRID = b"ncols 3\nnrows 2\nxllcorner 0.0\nyllcorner 0.0\ncellsize 50\nNODATA_value -9999\n1 2 -9999\n4.5 5 6\n"
+
+
+def test_a_reader(package: dict[str, ModuleType], tmp_path: Path) -> None:
+    entry = {
+        "id": 1,
+        "kind": "grid",
+        "grid": [1, 1],
+        "value": {"type": "map", "size": [2, 3], "range": [0, 10], "unit": "m"},
+    }
+    height = catalog_from({"modalities": {"height": entry}}, "here")["height"].value
+    assert "asc" in height.endings and formats.split_ending("hills.ASC") == ("hills", "asc")
+    assert np.array_equal(height.parse(GRID, "asc", "hills.asc"), [[1, 2, np.nan], [4.5, 5, 6]], equal_nan=True)
+    with pytest.raises(BadSample, match=r"hills\.asc: found 5 numbers; expected 2 rows of 3"):
+        height.parse(GRID[:-3], "asc", "hills.asc")
+    with pytest.raises(BadSample, match="corrupt or truncated Esri ASCII grid"):
+        height.parse(b"\xff\xfe", "asc", "hills.asc")
+    with pytest.raises(BadSample, match=r"takes 4,000,000,000,000 bytes"):
+        height.parse(b"ncols 1000000\nnrows 1000000\n", "asc", "hills.asc")

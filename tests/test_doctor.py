@@ -1,0 +1,127 @@
+"""What the doctor finds, on machines that are made up, and what it advises."""
+
+import importlib.metadata
+import shutil
+from collections import namedtuple
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from maskweave import doctor
+from maskweave.cli.main import main
+from maskweave.doctor import Diagnosis, describe
+
+Usage = namedtuple("Usage", "total used free")
+
+
+def found(check: Callable[[], Iterator[Diagnosis]]) -> dict[str, Diagnosis]:
+    return {one.subject: one for one in check()}
+
+
+@pytest.fixture
+def packages(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """Installed packages and their versions, to be changed; what maskweave needs is fixed."""
+    installed = {"torch": "2.13.0+cpu", "numpy": "2.4.6", "fsspec": "2026.9.0"}
+    needs = {
+        "maskweave": [
+            "torch>=2.11",
+            "numpy>=2.0",
+            'fsspec[http]>=2025; extra == "http"',
+            'ruff; extra == "dev"',
+            'faiss-cpu>=1.10; extra == "retrieval"',
+        ],
+        "fsspec": ["aiohttp!=4.0; extra == 'http'", "s3fs; extra == 's3'"],
+    }
+
+    def version(name: str) -> str:
+        if name not in installed:
+            raise importlib.metadata.PackageNotFoundError(name)
+        return installed[name]
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    monkeypatch.setattr(importlib.metadata, "requires", lambda name: needs.get(name))
+    monkeypatch.setattr(doctor, "_extra_names", lambda: ["http", "retrieval"])
+    return installed
+
+
+def test_packages(packages: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert found(doctor.versions)["numpy"] == Diagnosis("numpy", "2.4.6")
+    packages["numpy"] = "1.26.4"
+    del packages["torch"]
+    assert found(doctor.versions)["numpy"] == Diagnosis(
+        "numpy", "1.26.4, but >=2.0 is needed", "pip install --upgrade 'numpy>=2.0'"
+    )
+    assert found(doctor.versions)["torch"] == Diagnosis("torch", "missing", "pip install 'torch>=2.11'")
+    monkeypatch.setattr(importlib.metadata, "requires", lambda name: None)
+    assert "not installed" in found(doctor.versions)["packages"].fact
+
+
+def test_extras(packages: dict[str, str]) -> None:
+    assert found(doctor.extras) == {
+        "[http]": Diagnosis(
+            "[http]", "fsspec 2026.9.0, aiohttp missing", "for this extra: pip install 'maskweave[http]'"
+        ),
+        "[retrieval]": Diagnosis(
+            "[retrieval]", "faiss-cpu missing", "for this extra: pip install 'maskweave[retrieval]'"
+        ),
+    }
+    packages["aiohttp"] = "3.14"
+    assert found(doctor.extras)["[http]"].advice == ""
+
+
+def test_a_torchvision_that_does_not_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "torchvision.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')")
+    (one,) = doctor.torchvision()
+    assert "torchvision::nms does not exist" in one.fact and "remove it" in one.advice
+
+
+def test_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    assert found(doctor.gpus)["gpu"] == Diagnosis("gpu", "none; commands use the CPU")
+    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr(torch.version, "cuda", None)
+    assert found(doctor.gpus)["gpu"].advice == "install a build of torch for CUDA"
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    assert found(doctor.gpus)["gpu"].advice == "check the driver with nvidia-smi"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda number: (10**9 * (number + 1), 80 * 10**9))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda number: "H100")
+    assert [one.fact for one in doctor.gpus()] == ["H100, 1 of 80 GB free", "H100, 2 of 80 GB free"]
+
+
+def test_caches_and_disks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MASKWEAVE_CACHE", str(tmp_path / "cache"))
+    assert found(doctor.caches)["data cache"].fact.startswith(f"{tmp_path / 'cache'}: 0.0 of at most 100 GB")
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("MASKWEAVE_CACHE", str(tmp_path / "file" / "cache"))
+    assert found(doctor.caches)["data cache"].advice == "set MASKWEAVE_CACHE to a folder that can be written"
+    monkeypatch.setattr(doctor, "SHARED_MEMORY", tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(64 * 10**6, 0, 64 * 10**6))
+    assert found(doctor.disks)["disk"].advice == "free some space"
+    assert (
+        found(doctor.disks)["shared memory"].fact == "0.1 GB"
+        and "--shm-size" in found(doctor.disks)["shared memory"].advice
+    )
+
+
+def test_what_to_do_comes_last() -> None:
+    text = describe(
+        [Diagnosis("a", "1"), Diagnosis("long", "2", "do it"), Diagnosis("[x]", "3", "for this extra: get it")]
+    )
+    assert text.splitlines() == [
+        "a     1", "long  2", "[x]   3", "", "To do:", "- long: do it", "", "Optional:", "- [x] for this extra: get it",
+    ]  # fmt: skip
+    assert describe([Diagnosis("a", "1")]) == "a  1\n\nNothing is wrong."
+
+
+def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    subjects = {line.split("  ")[0] for line in lines if line}
+    assert {"maskweave", "python", "cpu", "kernels", "speed", "data cache", "hub cache", "disk"} <= subjects

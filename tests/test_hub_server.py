@@ -1,0 +1,115 @@
+"""Bundles go to the Hub and come back, over a server on this machine that speaks the Hub's calls."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from hub_server import TOKEN, Hub
+from huggingface_hub import constants
+from small_bundle import save, small_bundle
+
+import maskweave
+from maskweave.errors import MaskweaveError
+from maskweave.files import write_json
+from maskweave.generate.bundle import Bundle
+from maskweave.hub import upload_folder
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """The server in place of the Hub, with an empty cache and the right token."""
+    made = Hub()
+    use(made.url, tmp_path, monkeypatch)
+    yield made
+    made.close()
+
+
+def use(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    monkeypatch.setattr(constants, "ENDPOINT", url)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", url + "/{repo_id}/resolve/{revision}/{filename}")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = save(small_bundle(), tmp_path_factory.mktemp("bundles") / "bundle")
+    write_json(made / "evaluation.json", [])
+    return made
+
+
+def depth(bundle: Bundle) -> np.ndarray:
+    return bundle.generate({"caption": "a red cube"}, ["depth"], seed=3)["depth"]
+
+
+def test_a_bundle_goes_to_the_hub_and_comes_back(hub: Hub, folder: Path) -> None:
+    bundle = maskweave.load(folder)
+    assert bundle.push("own-er/a.bundle") == f"{hub.url}/own-er/a.bundle"
+    bundle.push("own-er/a.bundle", license="apache-2.0", revision="v2", message="second")
+    for place, license in (("own-er/a.bundle", ""), ("own-er/a.bundle@v2", "apache-2.0"), ("hf://own-er/a.bundle", "")):
+        again = maskweave.load(place)
+        assert again.provenance.license == license and np.array_equal(depth(again), depth(bundle))
+    for place in ("own-er/a.bundle@v3", "own-er/other"):
+        with pytest.raises(MaskweaveError, match=rf"{place}: .*has no such repository"):
+            maskweave.load(place)
+    found = hub.files("own-er/a.bundle", "v2")
+    assert found is not None
+    names = {"README.md", "evaluation.json", "modalities.yaml", "provenance.json", "model/model.safetensors"}
+    assert names <= found[1].keys()
+    head = yaml.safe_load(found[1]["README.md"].decode().split("---\n")[1])
+    assert head["license"] == "apache-2.0" and head["library_name"] == "maskweave"
+    assert any("/lfs/" in call for call in hub.calls), "weights are sent apart from the commit"
+
+
+def test_a_refused_token_and_a_wrong_name_give_one_line(
+    hub: Hub, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_wrong")
+    bundle = maskweave.load(folder)
+    with pytest.raises(
+        MaskweaveError, match=r"^own-er/x: the Hugging Face Hub refused the upload \(.*hf auth login.*$"
+    ):
+        bundle.push("own-er/x")
+    with pytest.raises(MaskweaveError, match="'no-owner' is not a repository id of the Hub; expected OWNER/NAME"):
+        bundle.push("no-owner")
+
+
+@pytest.mark.parametrize("offline", [False, True])
+def test_off_line_there_is_one_line(
+    offline: bool, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing listens at the address; or the library is told to stay off-line."""
+    use("http://127.0.0.1:9", tmp_path, monkeypatch)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", offline)
+    with pytest.raises(MaskweaveError, match=r"cannot be reached \(") as loading:
+        maskweave.load("own-er/x")
+    with pytest.raises(
+        MaskweaveError, match=r"^own-er/x: the Hugging Face Hub cannot be reached \(.*save the bundle to a"
+    ) as pushing:
+        maskweave.load(folder).push("own-er/x")
+    for error in (loading, pushing):
+        assert (
+            "\n" not in str(error.value) and "An error happened" not in str(error.value) and len(str(error.value)) < 700
+        )
+
+
+def test_what_was_loaded_before_is_loaded_off_line(hub: Hub, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    maskweave.load(folder).push("own-er/kept")
+    online = maskweave.load("own-er/kept")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert maskweave.load("own-er/kept").folder == online.folder
+
+
+def test_uploads_of_folders_are_what_is_on_the_hub(hub: Hub, tmp_path: Path) -> None:
+    content = np.random.default_rng(0).bytes(10_000)
+    (tmp_path / "out" / "model").mkdir(parents=True)
+    (tmp_path / "out" / "model" / "large").write_bytes(content)
+    (tmp_path / "out" / "small.txt").write_text("text")
+    assert upload_folder(tmp_path / "out", "a/b", False, "main", "first").endswith("/a/b")
+    found = hub.files("a/b", "main")
+    assert found is not None and found[1] == {"model/large": content, "small.txt": b"text"}

@@ -1,0 +1,109 @@
+"""Where bundles come from, under which license, and that it stays with them; and the card that shows it."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from small_bundle import m3ae_bundle, save, small_bundle
+
+import maskweave
+from maskweave.cli.main import main
+from maskweave.errors import MaskweaveError
+from maskweave.files import write_json
+from maskweave.provenance import Origin, Provenance, origin_of, read_provenance, write_provenance
+from maskweave.training.pipeline import claim
+from maskweave.training.recipe import load_recipe
+
+ORIGINS = [Origin("model", "EPFL/x", "abc", "cc-by-nc-4.0", "https://example.org/terms"), Origin("text", "words.json")]
+
+
+def test_the_license_of_published_files_is_read_and_not_guessed(tmp_path: Path) -> None:
+    folder = tmp_path / "snapshots" / "0123abcd"
+    folder.mkdir(parents=True)
+    assert origin_of("model", "a/b", folder) == Origin("model", "a/b", "0123abcd", "")
+    (folder / "LICENSE.txt").write_text("Do what you want")
+    assert origin_of("model", "a/b", folder).license == "see LICENSE.txt there"
+    readme = folder / "README.md"
+    readme.write_text(
+        "---\nlicense: other\nlicense_name: sample-code\nlicense_link: https://x.org\ntags: [a]\n---\n# Model\n"
+    )
+    assert origin_of("model", "a/b", folder) == Origin("model", "a/b", "0123abcd", "sample-code", "https://x.org")
+    readme.write_text("---\nlicense: mit\n---\ntext")
+    assert origin_of("model", tmp_path, folder).license == "mit"
+    for broken in (
+        "---\nlicense: [\n---\n",
+        "license: mit\n---\n---\n",
+        "---\nlicense: mit\n",
+        "---\n- 1\n---\n",
+        "",
+        "\xff",
+    ):
+        readme.write_bytes(broken.encode("latin-1"))
+        assert origin_of("model", "x", folder).license == "see LICENSE.txt there", broken
+
+
+@pytest.mark.parametrize(
+    ("provenance", "words", "card"),
+    [
+        (Provenance(), "not stated", ""),
+        (Provenance("mit"), "mit", "mit"),
+        (Provenance("", "", ORIGINS), "cc-by-nc-4.0 (model); not stated (text)", ""),
+        (Provenance("mit", "", ORIGINS[:1]), "mit; made from: cc-by-nc-4.0 (model)", ""),
+        (Provenance("", "", ORIGINS[:1] * 2), "cc-by-nc-4.0 (model, model)", "cc-by-nc-4.0"),
+    ],
+)
+def test_licenses_in_words(provenance: Provenance, words: str, card: str) -> None:
+    assert provenance.describe_license() == words and provenance.card_license() == card
+
+
+def test_bundles_keep_and_show_it(tmp_path: Path) -> None:
+    folder = save(small_bundle(), tmp_path / "first")
+    assert maskweave.load(folder).provenance == Provenance()
+    write_provenance(Provenance("", "maskweave 0", ORIGINS), folder)
+    bundle = maskweave.load(folder)
+    assert repr(bundle).endswith("license: cc-by-nc-4.0 (model); not stated (text))")
+    again = maskweave.load(bundle.save(tmp_path / "second"))
+    assert again.provenance == bundle.provenance
+    (folder / "provenance.json").write_text('{"license": 3}')
+    with pytest.raises(MaskweaveError, match=r"provenance\.json: 'license' expects text, found 3"):
+        maskweave.load(folder)
+
+
+def test_a_run_that_starts_from_a_bundle_inherits_it(tiny_recipe: Path, tmp_path: Path) -> None:
+    start = save(small_bundle(), tmp_path / "start")
+    write_provenance(Provenance("mine", "", ORIGINS), start)
+    recipe = load_recipe(tiny_recipe, {"tokenizers.reuse": str(start / "tokenizers")})
+    claim(recipe, tmp_path / "run")
+    found = read_provenance(tmp_path / "run")
+    assert found.origins == [Origin("tokenizers", str(start), license="mine"), *ORIGINS] and not found.license
+    claim(load_recipe(tiny_recipe), tmp_path / "other")
+    assert not (tmp_path / "other" / "provenance.json").exists()
+
+
+def test_the_card_of_a_run(tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["card", str(tiny_run), "--name", "me/scenes", "--license", "Apache-2.0"]) == 0
+    text = capsys.readouterr().out
+    _, head, body = text.split("---\n", 2)
+    assert yaml.safe_load(head) == {
+        "library_name": "maskweave", "tags": ["maskweave", "fourm", "multimodal"], "pipeline_tag": "any-to-any", "license": "apache-2.0",
+    }  # fmt: skip
+    assert "# me/scenes" in body and "maskweave.load('me/scenes')" in body
+    assert body.count("| `") == 11 + 2 * 8, "modalities, and scores with one input"
+    assert "| `rgb` | `depth` | AbsRel (lower) | " in body and "Trained from scratch" in body
+    assert main(["card", str(tiny_run), "--out", str(tmp_path / "README.md")]) == 0
+    assert (tmp_path / "README.md").read_text().startswith("---\nlibrary_name")
+
+
+def test_cards_of_other_bundles(tmp_path: Path) -> None:
+    folder = save(m3ae_bundle(), tmp_path / "m3ae")
+    write_provenance(Provenance("", "maskweave 0", ORIGINS), folder)
+    text = maskweave.load(folder).card()
+    head = yaml.safe_load(text.split("---\n")[1])
+    assert head["license"] == "other" and head["license_name"] == "see-below" and "pipeline_tag" not in head
+    assert head["license_link"] == "https://example.org/terms"
+    assert "## Use" not in text and "Not evaluated." in text
+    assert "| model | EPFL/x at abc | [cc-by-nc-4.0](https://example.org/terms) |" in text
+    assert "ask its owner" in text
+    write_json(folder / "evaluation.json", [{"inputs": "x"}])
+    with pytest.raises(MaskweaveError, match=r"evaluation\.json: damaged .* run maskweave evaluate again"):
+        maskweave.load(folder).card()

@@ -1,0 +1,141 @@
+"""The files around the code: workflows, templates, citation, change log. They agree with pyproject.toml and with each other."""
+
+import re
+import shlex
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_rules import PAGES, ROOT, tracked
+
+import maskweave
+from maskweave.files import read_yaml
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+REPOSITORY = PROJECT["urls"]["Repository"]
+GITHUB = ROOT / ".github"
+WORKFLOWS = sorted((GITHUB / "workflows").glob("*.yml"))
+PINNED = dict(re.findall(r"^([\w.-]+)==(\S+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE))
+
+
+def steps(workflow: dict[str, Any]) -> list[dict[str, Any]]:
+    return [step for job in workflow["jobs"].values() for step in job["steps"]]
+
+
+def test_there_are_workflows_for_tests_docs_and_releases() -> None:
+    assert [path.stem for path in WORKFLOWS] == ["docs", "release", "tests"]
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_workflows_are_sound(path: Path) -> None:
+    workflow = read_yaml(path)
+    assert workflow["name"] == path.stem and workflow.keys() >= {True, "jobs"}, "YAML reads 'on' as true"
+    assert workflow["permissions"] == {"contents": "read"}, "as few rights as possible"
+    targets = set(re.findall(r"^([\w./-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for job in workflow["jobs"].values():
+        assert {"runs-on", "steps"} <= job.keys() and set(shlex.split(str(job.get("needs", "")))) <= workflow[
+            "jobs"
+        ].keys()
+        assert "timeout-minutes" in job or job.get("needs"), "a job that hangs costs hours"
+    for step in steps(workflow):
+        assert len({"uses", "run"} & step.keys()) == 1
+        if "uses" in step:
+            assert re.fullmatch(r"(actions|pypa)/[\w-]+@(v\d+|release/v1)", step["uses"]), (
+                "from a known owner, at a version"
+            )
+        for made in re.findall(r"^make ([\w./-]+)", step.get("run", ""), re.MULTILINE):
+            assert made in targets
+        for file in re.findall(r"tests/[\w/]+\.py", step.get("run", "")):
+            assert (ROOT / file).is_file()
+    for value in re.findall(r"\$\{\{\s*(\w+)", path.read_text()):
+        assert value in ("github", "matrix"), "no secrets"
+
+
+def test_tests_run_on_every_supported_python_and_system() -> None:
+    jobs = read_yaml(GITHUB / "workflows" / "tests.yml")["jobs"]
+    versions = [c.rsplit(" ", 1)[1] for c in PROJECT["classifiers"] if re.search(r":: 3\.\d+$", c)]
+    assert jobs["linux"]["strategy"]["matrix"]["python"] == versions == ["3.11", "3.12", "3.13", "3.14"]
+    assert PROJECT["requires-python"] == f">={versions[0]}"
+    assert jobs["others"]["strategy"]["matrix"]["os"] == ["macos-latest", "windows-latest"]
+
+
+def test_a_release_is_published_by_trust_alone() -> None:
+    jobs = read_yaml(GITHUB / "workflows" / "release.yml")["jobs"]
+    publish = jobs["publish"]
+    assert publish["permissions"] == {"id-token": "write"} and publish["needs"] == "build" and publish["environment"]
+    assert not any("with" in step and "password" in step["with"] for step in publish["steps"])
+    commands = "\n".join(step.get("run", "") for step in jobs["build"]["steps"])
+    for word in ("python -m build", "twine check --strict", "maskweave run smoke", "GITHUB_REF_NAME"):
+        assert word in commands
+
+
+def test_versions_agree() -> None:
+    version = PROJECT["version"]
+    assert maskweave.__version__ == version == read_yaml(ROOT / "CITATION.cff")["version"]
+    assert re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)[1] == version  # type: ignore[index]
+
+
+def test_the_citation_names_what_is_needed() -> None:
+    citation = read_yaml(ROOT / "CITATION.cff")
+    assert citation["cff-version"] == "1.2.0" and {"message", "title", "authors", "type"} <= citation.keys()
+    assert citation["license"] == PROJECT["license"] and citation["repository-code"] == REPOSITORY
+    assert citation["authors"] == PROJECT["authors"]
+    for paper in citation["references"]:
+        assert {"type", "title", "authors", "year", "url"} <= paper.keys()
+
+
+def test_issue_templates_are_forms() -> None:
+    forms = [read_yaml(path) for path in (GITHUB / "ISSUE_TEMPLATE").glob("*.yml") if path.stem != "config"]
+    assert len(forms) == 2
+    for form in forms:
+        assert {"name", "description", "body"} <= form.keys()
+        fields = [field for field in form["body"] if field["type"] != "markdown"]
+        ids = [field["id"] for field in fields]
+        assert len(set(ids)) == len(ids) and all(field["attributes"]["label"] for field in fields)
+        assert any(field.get("validations", {}).get("required") for field in fields)
+    config = read_yaml(GITHUB / "ISSUE_TEMPLATE" / "config.yml")
+    assert all(
+        link["url"].startswith(REPOSITORY) and link["name"] and link["about"] for link in config["contact_links"]
+    )
+
+
+def test_hooks_before_a_commit_have_the_versions_of_the_checks() -> None:
+    hooks = {repo["repo"].rsplit("/", 1)[1]: repo for repo in read_yaml(ROOT / ".pre-commit-config.yaml")["repos"]}
+    assert (
+        hooks["ruff-pre-commit"]["rev"] == f"v{PINNED['ruff']}"
+        and hooks["codespell"]["rev"] == f"v{PINNED['codespell']}"
+    )
+    assert [hook["id"] for hook in hooks["ruff-pre-commit"]["hooks"]] == ["ruff-check", "ruff-format"]
+
+
+def test_every_package_of_an_extra_is_pinned() -> None:
+    pinned = {name.lower().replace("_", "-") for name in PINNED}
+    unpinned = {"gcsfs"}  # gs:// is not tested here
+    for packages in (PROJECT["dependencies"], *PROJECT["optional-dependencies"].values()):
+        for package in packages:
+            name = re.match(r"[\w.-]+", package)[0].lower().replace("_", "-")  # type: ignore[index]
+            assert name in pinned | unpinned, f"add {name} to constraints.txt"
+
+
+@pytest.mark.parametrize("page", [*PAGES, *ROOT.glob("*.md")], ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_links_of_pages_lead_to_files_and_headings(page: Path) -> None:
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+        if re.match(r"https?:|mailto:", link):
+            continue
+        name, _, heading = link.partition("#")
+        target = (page.parent / name).resolve() if name else page
+        assert target.exists(), f"{link}: no such file"
+        assert target.relative_to(ROOT) and (target.is_dir() or target.relative_to(ROOT).as_posix() in tracked()), (
+            f"{link}: not in the repository"
+        )
+        if heading and target.suffix == ".md":
+            assert heading in anchors(target), f"{link}: no such heading"
+
+
+def anchors(page: Path) -> set[str]:
+    """The names of a page's headings, as the repository's site makes them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    plain = [re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).strip().lower() for heading in headings]
+    return {re.sub(r"[^\w\- ]", "", heading).replace(" ", "-") for heading in plain}
