@@ -38,7 +38,7 @@ GROUND = ("errors", "arguments", "limits", "locks", "files", "config", "progress
 """Modules without torch, which may import each other."""
 ROOMS = (
     "values", "modality", "nn", "tokenizers", "data", "masking", "models", "objectives", "families", "training", "bundle", "report",
-    "generate", "evaluate", "transfer", "retrieve", "interop", "label", "init", "synthetic", "cli", "__main__",
+    "generate", "evaluate", "transfer", "retrieve", "interop", "label", "init", "synthetic", "studio", "cli", "__main__",
 )  # fmt: skip
 """Packages in order: each imports only from the ground and from packages before it."""
 HEAVY = (
@@ -58,6 +58,7 @@ HEAVY = (
     "soundfile",
     "av",
     "torch.utils.tensorboard",
+    "gradio",
 )
 MOST_LINES = 500
 
