@@ -41,7 +41,7 @@ def test_samples_and_their_uncertainty_are_side_by_side(bundle) -> None:
     assert len(pictures(page)) >= 5
     expected = np.std([one["depth"] for one in states[-1].results], axis=0)
     assert np.allclose(states[-1].spread["depth"], expected, atol=1e-5)
-    assert "finished in 1.5 s" in status_html(states[-1], 1.5)
+    assert "Request 4: finished in 1.5 s" in status_html(states[-1], 1.5, 4)
 
 
 def test_texts_of_values_are_escaped(bundle) -> None:

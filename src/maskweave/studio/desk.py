@@ -1,5 +1,7 @@
 """One person's work: what is chosen, given and generated, and how the fields of the form become a request. Nothing here needs the page."""
 
+import contextlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -53,6 +55,8 @@ class Desk:
     """Gives the other fields their first values."""
     result: Generated | None = None
     """The latest one."""
+    requests: int = 0
+    """Counts what was generated."""
     version: int = 0
     """Counts changes of what the form shows."""
     begun: int = 0
@@ -203,11 +207,15 @@ def _number(one: Field, payload: Any, kind: type) -> Any:
     if kind is str:
         return str(payload)
     where = f"{one.name} {one.key}".strip()
-    if isinstance(payload, bool) or not isinstance(payload, (int, float)):
+    number = payload
+    if isinstance(number, str):
+        with contextlib.suppress(ValueError):
+            number = float(number)
+    if isinstance(number, bool) or not isinstance(number, (int, float)) or not math.isfinite(number):
         raise MaskweaveError(f"{where}: found {shown(payload)}; expected a number")
-    if kind is int and payload != int(payload):
+    if kind is int and number != int(number):
         raise MaskweaveError(f"{where}: found {payload}; expected a whole number")
-    return kind(payload)
+    return kind(number)
 
 
 def _region(one: Field, payload: Any, modality: Modality) -> Any:

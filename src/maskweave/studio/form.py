@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 from maskweave.modality.entry import Modality
 from maskweave.report.figures import draw
-from maskweave.studio.desk import OF_GRIDS, Desk, Field, first_payload, input_value, is_shown, settings_of
+from maskweave.studio.desk import Desk, Field, first_payload, input_value, is_shown, settings_of
 from maskweave.studio.editors import MOST_PAINTED, Editor, editors_of
 from maskweave.studio.events import HIDDEN, on
 from maskweave.studio.showing import card, figure, png_source
@@ -50,11 +50,12 @@ def draw_form(page: Any, state: Desk, desk: Any, version: Any) -> Form:
             fields += _settings(state, bundle.catalog[name])
         with gr.Row():
             for name in state.inputs:
-                number = gr.Number(
-                    state.request.conditions.get(name),
+                number = gr.Textbox(
+                    shown_number(state.request.conditions.get(name)),
                     label=f"Guidance by {name}",
                     placeholder="entry's own",
                     min_width=120,
+                    interactive=True,
                     key=_key(state, "condition", name),
                 )
                 fields.append((Field("condition", name, ""), number))
@@ -62,22 +63,40 @@ def draw_form(page: Any, state: Desk, desk: Any, version: Any) -> Form:
             ("chain", "Each finished target joins the inputs"),
             ("guide_with_finished", "Finished targets guide, too"),
         ):
-            box = gr.Checkbox(getattr(state.request, key), label=label, key=_key(state, "option", key))
+            box = gr.Checkbox(
+                getattr(state.request, key), label=label, interactive=True, key=_key(state, "option", key)
+            )
             fields.append((Field("option", "", key), box))
     with gr.Row():
         for key, label in (("seed", "Seed"), ("samples", f"Samples (at most {page.bounds.samples})")):
             number = gr.Number(
-                getattr(state.request, key), label=label, precision=0, min_width=90, key=_key(state, "option", key)
+                getattr(state.request, key),
+                label=label,
+                precision=0,
+                min_width=90,
+                interactive=True,
+                key=_key(state, "option", key),
             )
             fields.append((Field("option", "", key), number))
         box = gr.Checkbox(
-            state.request.ensemble, label="Merge the samples", min_width=120, key=_key(state, "option", "ensemble")
+            state.request.ensemble,
+            label="Merge the samples",
+            min_width=120,
+            interactive=True,
+            key=_key(state, "option", "ensemble"),
         )
         fields.append((Field("option", "", "ensemble"), box))
     with gr.Row():
-        go = gr.Button("Generate", variant="primary", scale=3, elem_id="generate")
+        go = gr.Button(
+            "Generate", variant="primary", scale=3, elem_id="generate", elem_classes=[f"mw-form-{state.version}"]
+        )
         stop = gr.Button("Stop", scale=1, min_width=80)
     return Form(fields, go, stop)
+
+
+def shown_number(number: Any) -> str:
+    """Returns the text of a field that may stay empty; a Gradio number that is empty becomes 0 when the form is drawn again."""
+    return "" if number is None else f"{number:g}"
 
 
 def _key(state: Desk, *parts: str) -> str:
@@ -97,17 +116,17 @@ def _input(page: Any, state: Desk, modality: Modality, desk: Any, version: Any) 
             _editor(state, modality, editor, first, desk) for first, editor in enumerate(editors_of(modality.value))
         ]
     uploads = [(place, part) for place, part in found if place.key in PREVIEWED]
-    preview = gr.HTML(visible=False)
+    preview = gr.HTML()
 
-    def look(current: Desk, *files: Any) -> Any:
+    def look(current: Desk, *files: Any) -> str:
         given = {place.key: upload for (place, _), upload in zip(uploads, files, strict=True) if upload is not None}
 
         def work() -> str:
             value = input_value(current, modality, given)
             return figure(modality, value) if "file" in given else ""  # the other components show what they have
 
-        shown = page.said(work, lambda words: words) if given else ""
-        return gr.HTML(shown, visible=bool(shown))
+        shown: str = page.said(work, lambda words: words) if given else ""
+        return shown
 
     parts = [part for _, part in uploads]
     for part in parts:
@@ -181,7 +200,7 @@ def _region(page: Any, state: Desk, bundle: Any, name: str, desk: Any) -> list[t
         hint = "a share of it such as 0.3, or a box xmin,ymin,xmax,ymax from 0 to 1"
     else:
         hint = "words of the text" if modality.kind == "sequence" else "a share of it, such as 0.3"
-    text = gr.Textbox(label=f"Region of {name}: {hint}", lines=1, key=_key(state, "region", name))
+    text = gr.Textbox(label=f"Region of {name}: {hint}", lines=1, interactive=True, key=_key(state, "region", name))
     return [(Field("region", name, "typed"), text), *found]
 
 
@@ -202,12 +221,17 @@ def _settings(state: Desk, modality: Modality) -> list[tuple[Field, Any]]:
                     value=first or "",
                     label=label,
                     min_width=120,
+                    interactive=True,
                     key=at,
                 )
             else:
-                precision = 0 if key in (*OF_GRIDS, "top_k") else None
-                part = gr.Number(
-                    first, label=label, placeholder=f"{default:g}", precision=precision, min_width=100, key=at
+                part = gr.Textbox(
+                    shown_number(first),
+                    label=label,
+                    placeholder=f"{default:g}",
+                    min_width=100,
+                    interactive=True,
+                    key=at,
                 )
             found.append((Field("decoding", modality.name, key), part))
     return found

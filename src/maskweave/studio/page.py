@@ -48,8 +48,11 @@ class Page:
             return failed(told(error))
 
 
-def build_page(offered: Offered, bounds: Bounds) -> Any:
+def build_page(offered: Offered, bounds: Bounds, scratch: Path) -> Any:
     """Returns the page as Gradio Blocks with a queue.
+
+    Args:
+        scratch: folder of files for download.
 
     Raises:
         MaskweaveError: Gradio is not installed.
@@ -63,7 +66,7 @@ def build_page(offered: Offered, bounds: Bounds) -> Any:
     from maskweave.studio.data_page import data_page
     from maskweave.studio.run_page import run_page
 
-    page = Page(offered, bounds, Path(tempfile.mkdtemp(prefix="maskweave-studio-")))
+    page = Page(offered, bounds, scratch)
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=CLEANED, fill_width=True) as blocks:
         desk, version = gr.State(Desk()), gr.State(0)
         with gr.Tabs():
@@ -91,12 +94,14 @@ def _generate_tab(page: Page, desk: Any, version: Any) -> None:
     with gr.Row():
         with gr.Column(min_width=320):
             bundle = gr.Dropdown([*offered.bundles], value=first, label="Bundle")
-            inputs = gr.CheckboxGroup([], label="Inputs: what you give")
-            targets = gr.Dropdown([], multiselect=True, label="Targets: what is generated, in this order")
+            inputs = gr.CheckboxGroup([], label="Inputs: what you give", elem_id="inputs")
+            targets = gr.Dropdown(
+                [], multiselect=True, label="Targets: what is generated, in this order", elem_id="targets"
+            )
             form = gr.Column()
         with gr.Column(min_width=320):
             status = gr.HTML(IDLE)
-            results = gr.HTML(visible=False)
+            results = gr.HTML(elem_id="results")
             with gr.Row(visible=False) as after:
                 keep = gr.Dropdown([], multiselect=True, label="Inputs of the next request", scale=3)
                 use = gr.Button("Use as inputs", scale=1, min_width=120)
@@ -110,8 +115,8 @@ def _generate_tab(page: Page, desk: Any, version: Any) -> None:
                     as_edited = gr.Checkbox(False, label="Run this schedule as it stands here")
             with gr.Accordion("Save and reopen", open=False):
                 save = gr.Button("Save the request")
-                saved = gr.File(label="Files to download", visible=False)
-                reopen = gr.File(label="Open a saved request", file_types=[".zip"], height=110)
+                saved = gr.File(label="Files to download", visible=False, elem_id="saved")
+                reopen = gr.File(label="Open a saved request", elem_id="reopen", file_types=[".zip"], height=140)
                 opened = gr.HTML()
             with gr.Accordion("Likelihood of an input", open=False):
                 scored = gr.Dropdown([], label="Given all other inputs")
@@ -193,11 +198,12 @@ def _generate_tab(page: Page, desk: Any, version: Any) -> None:
                     '<div class="mw-status" role="status">waiting for the model …</div>',
                     "", gr.Row(visible=False), gr.skip(), *texts, steps if edited else schedule_text(plan),
                 ]  # fmt: skip
+                state.requests += 1
                 for progress in run(model, request, page.bounds):
                     shown_html = progress_html(model.catalog, progress, list(request.targets))
-                    status_line = status_html(progress, time.monotonic() - started)
+                    status_line = status_html(progress, time.monotonic() - started, state.requests)
                     state.result, state.request = progress.best, request
-                    yield [status_line, gr.HTML(shown_html, visible=True), *nothing[2:]]
+                    yield [status_line, shown_html, *nothing[2:]]
                 names = [*state.usable()]
                 yield [gr.skip(), gr.skip(), gr.Row(visible=True), gr.Dropdown(names, value=names), *nothing[4:]]
             except Exception as error:

@@ -45,7 +45,7 @@ class SearchPanel:
                 self.view = gr.Textbox(label="View (empty: the first)", min_width=120)
                 self.count = gr.Number(10, label="Results", precision=0, minimum=1, maximum=MOST_RESULTS, min_width=90)
             self.button = gr.Button("Search")
-            self.found = gr.HTML()
+            self.found = gr.HTML(elem_id="found")
 
     def connect(self, places: Sequence[Field], components: Sequence[Any], desk: Any) -> None:
         """Connects the button to the fields of the form."""

@@ -1,8 +1,13 @@
 """Serves the page on this machine, with the web server's own limits."""
 
+import atexit
 import os
+import shutil
+import tempfile
+from pathlib import Path
 from typing import Any
 
+from maskweave.errors import MaskweaveError
 from maskweave.studio.bounds import Bounds
 from maskweave.studio.offered import Offered
 from maskweave.studio.widgets import head, style
@@ -28,10 +33,12 @@ def serve(
     """
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    from maskweave.errors import MaskweaveError
     from maskweave.studio.page import build_page, quiet
 
-    page = build_page(offered, bounds)
+    scratch = Path(tempfile.mkdtemp(prefix="maskweave-studio-"))  # only this user can read it
+    atexit.register(shutil.rmtree, scratch, ignore_errors=True)
+    os.environ["GRADIO_TEMP_DIR"] = str(scratch)
+    page = build_page(offered, bounds, scratch)
     import gradio as gr
 
     quiet()

@@ -147,8 +147,8 @@ def progress_html(catalog: Catalog, progress: RequestState, names: Sequence[str]
     return "".join(parts)
 
 
-def status_html(progress: RequestState, seconds: float) -> str:
-    """Returns the line that says how far a request is."""
+def status_html(progress: RequestState, seconds: float, number: int) -> str:
+    """Returns the line that says how far a request is, the `number`-th of its window."""
     share = progress.done / max(1, progress.total)
     if progress.stopped:
         words = progress.stopped
@@ -158,7 +158,7 @@ def status_html(progress: RequestState, seconds: float) -> str:
         words = f"{progress.target}: pass {progress.done} of {progress.total}"
     return (
         f'<div class="mw-status" role="status"><progress value="{share:.3f}" max="1"></progress>'
-        f"<span>{html.escape(words)}</span></div>"
+        f"<span>Request {number}: {html.escape(words)}</span></div>"
     )
 
 

@@ -91,37 +91,41 @@ def _picture(name: str, payload: Any, settings: dict[str, Any], key: str) -> Any
 def _sound(name: str, payload: Any, settings: dict[str, Any], key: str) -> Any:
     import gradio as gr
 
-    return sends_upload(gr.Audio(label=f"{name}: sound", sources=["upload", "microphone"], type="filepath", key=key))
+    return sends_upload(
+        gr.Audio(label=f"{name}: sound", sources=["upload", "microphone"], type="filepath", interactive=True, key=key)
+    )
 
 
 def _video(name: str, payload: Any, settings: dict[str, Any], key: str) -> Any:
     import gradio as gr
 
-    return sends_upload(gr.Video(label=f"{name}: video", sources=["upload", "webcam"], key=key))
+    return sends_upload(gr.Video(label=f"{name}: video", sources=["upload", "webcam"], interactive=True, key=key))
 
 
 def _file(name: str, payload: Any, settings: dict[str, Any], key: str) -> Any:
     import gradio as gr
 
-    return sends_upload(gr.File(label=f"{name}: file", height=110, key=key))
+    return sends_upload(gr.File(label=f"{name}: file", height=140, interactive=True, key=key))
 
 
 def _text(name: str, payload: Any, settings: dict[str, Any], key: str) -> Any:
     import gradio as gr
 
-    return gr.Textbox(payload or "", label=name, lines=2, max_length=20_000, key=key)
+    return gr.Textbox(payload or "", label=name, lines=2, max_length=20_000, interactive=True, key=key)
 
 
 def _choice(name: str, payload: Any, settings: dict[str, Any], key: str) -> Any:
     import gradio as gr
 
-    return gr.Dropdown(settings["classes"], value=payload, label=name, key=key)
+    return gr.Dropdown(settings["classes"], value=payload, label=name, interactive=True, key=key)
 
 
 def _choices(name: str, payload: Any, settings: dict[str, Any], key: str) -> Any:
     import gradio as gr
 
-    return gr.Dropdown(settings["classes"], value=payload or [], multiselect=True, label=name, key=key)
+    return gr.Dropdown(
+        settings["classes"], value=payload or [], multiselect=True, label=name, interactive=True, key=key
+    )
 
 
 def _number(name: str, payload: Any, settings: dict[str, Any], key: str) -> Any:
@@ -129,9 +133,11 @@ def _number(name: str, payload: Any, settings: dict[str, Any], key: str) -> Any:
 
     label = f"{name} ({settings['unit']})" if settings["unit"] else name
     if not settings["range"]:
-        return gr.Number(payload, label=label, key=key)
+        return gr.Number(payload, label=label, interactive=True, key=key)
     low, high = settings["range"]
-    return gr.Slider(low, high, value=(low + high) / 2 if payload is None else payload, label=label, key=key)
+    return gr.Slider(
+        low, high, value=(low + high) / 2 if payload is None else payload, label=label, interactive=True, key=key
+    )
 
 
 COMPONENTS: dict[str, Callable[[str, Any, dict[str, Any], str], Any]] = {
