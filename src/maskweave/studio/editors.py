@@ -239,6 +239,10 @@ def _keys(value: Any) -> dict[str, Any]:
     }
 
 
+def _has_no_frames(value: Any) -> bool:
+    return not value.dates
+
+
 FILE = Editor("file", _read_file)
 EDITORS: Mapping[type[ValueType], tuple[Editor, ...]] = {
     Image: (
@@ -259,6 +263,6 @@ EDITORS: Mapping[type[ValueType], tuple[Editor, ...]] = {
     Scalar: (Editor("number", _read_number, lambda v, held: held, _range),),
     Boxes: (Editor("boxes", _read_json, _write_json, lambda v: {"classes": list(v.classes)}),),
     Palette: (Editor("colors", _read_json, _write_json),),
-    Metadata: (Editor("sliders", _read_json, _write_json, _keys, lambda v: not v.dates),),
+    Metadata: (Editor("sliders", _read_json, _write_json, _keys, _has_no_frames),),
 }
 """Editors by value type, the best first."""

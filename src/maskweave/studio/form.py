@@ -1,5 +1,6 @@
 """The form of a request: an editor for each input, settings for each target, and options. It is drawn again whenever the choice changes."""
 
+import html
 from typing import Any, NamedTuple
 
 from maskweave.modality.entry import Modality
@@ -69,7 +70,7 @@ def draw_form(page: Any, state: Desk, desk: Any, version: Any) -> Form:
             fields.append((Field("option", "", key), box))
     with gr.Row():
         for key, label in (("seed", "Seed"), ("samples", f"Samples (at most {page.bounds.samples})")):
-            number = gr.Number(
+            whole = gr.Number(
                 getattr(state.request, key),
                 label=label,
                 precision=0,
@@ -77,7 +78,7 @@ def draw_form(page: Any, state: Desk, desk: Any, version: Any) -> Form:
                 interactive=True,
                 key=_key(state, "option", key),
             )
-            fields.append((Field("option", "", key), number))
+            fields.append((Field("option", "", key), whole))
         box = gr.Checkbox(
             state.request.ensemble,
             label="Merge the samples",
@@ -207,16 +208,17 @@ def _region(page: Any, state: Desk, bundle: Any, name: str, desk: Any) -> list[t
 def _settings(state: Desk, modality: Modality) -> list[tuple[Field, Any]]:
     import gradio as gr
 
-    own_settings, changed = modality.decoding, state.request.decoding.get(modality.name, {})
+    own_settings = modality.decoding
+    changed: dict[str, Any] = dict(state.request.decoding.get(modality.name, {}))
     found: list[tuple[Field, Any]] = []
-    gr.HTML(f"<strong>{modality.name}</strong>", padding=True)
+    gr.HTML(f"<strong>{html.escape(modality.name)}</strong>", padding=True)
     with gr.Row():
         for key in settings_of(modality):
             at = _key(state, "decoding", modality.name, key)
             label, first = f"{modality.name}: {key}", changed.get(key)
             default = getattr(own_settings, key)
             if key == "scheme":
-                part = gr.Dropdown(
+                part: Any = gr.Dropdown(
                     [(f"{default} (entry's own)", ""), "maskgit", "roar"],
                     value=first or "",
                     label=label,

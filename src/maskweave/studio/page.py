@@ -140,8 +140,11 @@ def _generate_tab(page: Page, desk: Any, version: Any) -> None:
         ]
 
     def begin(name: str, state: Desk) -> list[Any]:
-        state.choose(name, offered.bundle(name).catalog)
-        return chosen(state)
+        def work() -> list[Any]:
+            state.choose(name, offered.bundle(name).catalog)
+            return [*chosen(state), IDLE]
+
+        return page.said(work, lambda words: [*[gr.skip() for _ in shown], words])
 
     def change(names: list[str], goals: list[str], state: Desk) -> list[Any]:
         state.inputs, state.targets = list(names), list(goals)
@@ -167,7 +170,7 @@ def _generate_tab(page: Page, desk: Any, version: Any) -> None:
     from maskweave.studio.widgets import sends_upload
 
     sends_upload(reopen)
-    on(bundle.input, guarded(begin), [bundle, desk], shown, **HIDDEN)
+    on(bundle.input, begin, [bundle, desk], [*shown, status], **HIDDEN)
     on(
         partial(gr.on, [inputs.input, targets.input]),
         guarded(change),
@@ -262,7 +265,7 @@ def _generate_tab(page: Page, desk: Any, version: Any) -> None:
             if searched is not None:
                 searched.connect(places, components, desk)
 
-    on(page_load(), guarded(lambda state: begin(first, state)), [desk], shown, **HIDDEN)
+    on(page_load(), lambda state: begin(first, state), [desk], [*shown, status], **HIDDEN)
 
 
 def quiet() -> None:
