@@ -33,7 +33,7 @@ class Offered:
         catalog: of the data sets; by default that of the first bundle.
 
     Raises:
-        MaskweaveError: a folder has none of these, or there is nothing to offer.
+        MaskweaveError: a folder has none of these, an id cannot be loaded, or there is nothing to offer.
     """
 
     def __init__(self, places: Sequence[str], data: Sequence[str] = (), catalog: str = ""):
@@ -43,22 +43,23 @@ class Offered:
         self.data = {place.rstrip("/"): place for place in data}
         self._catalog = catalog
         self._lock = threading.RLock()
+        self._bundle = lru_cache(KEPT)(lambda name: load(self.bundles[name]))
+        self._index = lru_cache(KEPT)(lambda name: Index(self.indexes[name]))
+        self._source = lru_cache(KEPT)(self._open)
         for place in places:
             self._add(place)
         if not (self.bundles or self.runs or self.data or self.indexes):
             raise MaskweaveError(
                 "there is nothing to show; give a bundle, a run, an index, a folder with some of them, or a data set with --data"
             )
-        self._bundle = lru_cache(KEPT)(lambda name: load(self.bundles[name]))
-        self._index = lru_cache(KEPT)(lambda name: Index(self.indexes[name]))
-        self._source = lru_cache(KEPT)(self._open)
 
     def _add(self, place: str) -> None:
         folder = Path(place)
         if not folder.is_dir():
             if folder.exists():
                 raise MaskweaveError(f"{place}: is a file; expected a bundle, a run, an index, or a folder with some")
-            self.bundles[place] = place  # an id on the Hub, or a URL: loading it says what is wrong
+            self.bundles[place] = place  # an id on the Hub, or a URL
+            self.bundle(place)  # so that a mistyped one is told before the page opens
             return
         if self._add_folder(folder):
             return
