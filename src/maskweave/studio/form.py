@@ -117,7 +117,7 @@ def _input(page: Any, state: Desk, modality: Modality, desk: Any, version: Any) 
             _editor(state, modality, editor, first, desk) for first, editor in enumerate(editors_of(modality.value))
         ]
     uploads = [(place, part) for place, part in found if place.key in PREVIEWED]
-    preview = gr.HTML(elem_classes=["mw-preview"])
+    preview = gr.HTML()
 
     def look(current: Desk, *files: Any) -> str:
         given = {place.key: upload for (place, _), upload in zip(uploads, files, strict=True) if upload is not None}
