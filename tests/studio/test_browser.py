@@ -337,7 +337,7 @@ def test_paths_of_the_server_cannot_be_asked_for(studio: str, bundle_folder: Pat
     uploads = [d["id"] for d in config["dependencies"] if any(t[1] == "upload" for t in d["targets"])]
     assert uploads and not config.get("api_names")
     for number in uploads:
-        code, text = post(
+        code, _ = post(
             f"{address}/gradio_api/queue/join", {"fn_index": number, "data": [secret, None], "session_hash": "forged"}
         )
         with urllib.request.urlopen(f"{address}/gradio_api/queue/data?session_hash=forged", timeout=30) as stream:
