@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PROSE := src tests docs recipes benchmarks examples README.md CONTRIBUTING.md CHANGELOG.md Makefile pyproject.toml
 
-.PHONY: help demo test test-all check format bench mutants faults clean
+.PHONY: help demo test test-all check format docs bench mutants faults clean
 
 help:  ## prints this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/make \1	\2/p' Makefile | expand -t 18
@@ -46,10 +46,9 @@ mutants: .venv/installed  ## puts small faults into the code and prints which te
 faults: .venv/installed  ## damaged files, wrong requests, kills, full disks; SEED=1 for others, SHARE=0.1 for a tenth
 	$(BIN)/python tests/faults/bench.py --seed $(SEED) --share $(SHARE)
 
-clean:  ## removes .venv and runs
-	rm -rf .venv runs
+clean:  ## removes .venv, runs and build
+	rm -rf .venv runs build
 
-.PHONY: docs
 docs: .venv/installed  ## builds the site in build/site: reference pages from the code, notebooks executed, links checked
 	$(BIN)/python docs/site/assemble.py
 

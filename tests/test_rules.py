@@ -52,7 +52,7 @@ GROUND = (
 """Modules without torch, which may import each other."""
 ROOMS = (
     "values", "modality", "nn", "tokenizers", "data", "masking", "models", "objectives", "families", "training", "bundle", "report",
-    "generate", "evaluate", "transfer", "retrieve", "interop", "label", "init", "synthetic", "doctor", "cli", "__main__",
+    "generate", "evaluate", "transfer", "retrieve", "interop", "label", "init", "synthetic", "doctor", "studio", "cli", "__main__",
 )  # fmt: skip
 """Packages in order: each imports only from the ground and from packages before it."""
 HEAVY = (
@@ -72,6 +72,7 @@ HEAVY = (
     "soundfile",
     "av",
     "torch.utils.tensorboard",
+    "gradio",
 )
 MOST_LINES = 500
 

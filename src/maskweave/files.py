@@ -258,6 +258,24 @@ def read_yaml(path: str | os.PathLike[str], limit: float | None = MAX_TEXT_MB) -
     return content
 
 
+def parse_yaml(text: str, where: str) -> dict[str, Any]:
+    """Returns the YAML mapping that a text is.
+
+    Args:
+        where: name of the text in errors.
+
+    Raises:
+        MaskweaveError: the text is not YAML, not a mapping, or has a duplicate key.
+    """
+    try:
+        content = _parse_yaml(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise MaskweaveError(f"{where}: not valid YAML: {' '.join(str(error).split())[:1000]}") from error
+    if not isinstance(content, dict):
+        raise MaskweaveError(f"{where}: expected a mapping of keys to values, found {type(content).__name__}")
+    return content
+
+
 def read_json(path: str | os.PathLike[str], limit: float | None = MAX_TEXT_MB) -> Any:
     """Read a JSON document; same errors as `read_yaml`.
 

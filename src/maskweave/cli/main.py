@@ -46,6 +46,9 @@ GROUPS = {
     "generate": {
         "generate": "Predict any modalities from any others. Writes values, pictures and the schedule.",
     },
+    "studio": {
+        "studio": "Open a page in the browser: generate, edit, search and score with a bundle, browse a data set, follow a run.",
+    },
     "retrieve": {
         "retrieve index": "Index a data set by a model's features of its samples. Resumes where it stopped.",
         "retrieve query": "Find the indexed samples that are most similar to the inputs.",

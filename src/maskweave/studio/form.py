@@ -1,0 +1,239 @@
+"""The form of a request: an editor for each input, settings for each target, and options. It is drawn again whenever the choice changes."""
+
+import html
+from typing import Any, NamedTuple
+
+from maskweave.modality.entry import Modality
+from maskweave.report.figures import draw
+from maskweave.studio.desk import Desk, Field, first_payload, input_value, is_shown, settings_of
+from maskweave.studio.editors import MOST_PAINTED, Editor, editors_of
+from maskweave.studio.events import HIDDEN, on
+from maskweave.studio.showing import card, figure, png_source
+from maskweave.studio.widgets import component, own
+
+OWN = ("paint", "draw", "boxes", "colors", "sliders")
+"""Widgets of the page's own, whose values are kept on the desk when the form is drawn again."""
+PREVIEWED = ("picture", "file", "sound", "video")
+"""Widgets of files: an error in one is shown at once."""
+
+
+class Form(NamedTuple):
+    """The parts of a form."""
+
+    fields: list[tuple[Field, Any]]
+    """Each field with its component."""
+    generate: Any
+    stop: Any
+
+
+def draw_form(page: Any, state: Desk, desk: Any, version: Any) -> Form:
+    """Draws the form for what is chosen.
+
+    Args:
+        page: a `maskweave.studio.page.Page`.
+        state: the desk; `desk` and `version` are its components.
+
+    Raises:
+        MaskweaveError: the bundle cannot be loaded.
+    """
+    import gradio as gr
+
+    bundle = page.offered.bundle(state.bundle)
+    fields: list[tuple[Field, Any]] = []
+    for name in state.inputs:
+        fields += _input(page, state, bundle.catalog[name], desk, version)
+    edited = state.edited(bundle.catalog)
+    for name in edited:
+        with gr.Accordion(f"Repaint a part of {name}", open=True):
+            fields += _region(page, state, bundle, name, desk)
+    with gr.Accordion("Steps and guidance", open=False):
+        for name in state.targets:
+            fields += _settings(state, bundle.catalog[name])
+        with gr.Row():
+            for name in state.inputs:
+                number = gr.Textbox(
+                    shown_number(state.request.conditions.get(name)),
+                    label=f"Guidance by {name}",
+                    placeholder="entry's own",
+                    min_width=120,
+                    interactive=True,
+                    key=_key(state, "condition", name),
+                )
+                fields.append((Field("condition", name, ""), number))
+        for key, label in (
+            ("chain", "Each finished target joins the inputs"),
+            ("guide_with_finished", "Finished targets guide, too"),
+        ):
+            box = gr.Checkbox(
+                getattr(state.request, key), label=label, interactive=True, key=_key(state, "option", key)
+            )
+            fields.append((Field("option", "", key), box))
+    with gr.Row():
+        for key, label in (("seed", "Seed"), ("samples", f"Samples (at most {page.bounds.samples})")):
+            whole = gr.Number(
+                getattr(state.request, key),
+                label=label,
+                precision=0,
+                min_width=90,
+                interactive=True,
+                key=_key(state, "option", key),
+            )
+            fields.append((Field("option", "", key), whole))
+        box = gr.Checkbox(
+            state.request.ensemble,
+            label="Merge the samples",
+            min_width=120,
+            interactive=True,
+            key=_key(state, "option", "ensemble"),
+        )
+        fields.append((Field("option", "", "ensemble"), box))
+    with gr.Row():
+        go = gr.Button(
+            "Generate", variant="primary", scale=3, elem_id="generate", elem_classes=[f"mw-form-{state.version}"]
+        )
+        stop = gr.Button("Stop", scale=1, min_width=80)
+    return Form(fields, go, stop)
+
+
+def shown_number(number: Any) -> str:
+    """Returns the text of a field that may stay empty; a Gradio number that is empty becomes 0 when the form is drawn again."""
+    return "" if number is None else f"{number:g}"
+
+
+def _key(state: Desk, *parts: str) -> str:
+    """Key of a component. One whose value is put in other than by typing begins anew, with a new key."""
+    placed = sum(state.placed.get(part, 0) for part in parts)
+    return "/".join((state.bundle, str(state.begun), str(placed), *parts))
+
+
+def _input(page: Any, state: Desk, modality: Modality, desk: Any, version: Any) -> list[tuple[Field, Any]]:
+    import gradio as gr
+
+    with gr.Group():
+        held = state.held.get(modality.name)
+        if held is not None and not is_shown(state, modality):
+            _held(modality, held, desk, version)
+        found = [
+            _editor(state, modality, editor, first, desk) for first, editor in enumerate(editors_of(modality.value))
+        ]
+    uploads = [(place, part) for place, part in found if place.key in PREVIEWED]
+    preview = gr.HTML()
+
+    def look(current: Desk, *files: Any) -> str:
+        given = {place.key: upload for (place, _), upload in zip(uploads, files, strict=True) if upload is not None}
+
+        def work() -> str:
+            value = input_value(current, modality, given)
+            return figure(modality, value) if "file" in given else ""  # the other components show what they have
+
+        shown: str = page.said(work, lambda words: words) if given else ""
+        return shown
+
+    parts = [part for _, part in uploads]
+    for part in parts:
+        on(part.change, look, [desk, *parts], [preview], **HIDDEN)
+    return found
+
+
+def _held(modality: Modality, held: Any, desk: Any, version: Any) -> None:
+    """Draws a value that no widget can show, and a button that takes it away."""
+    import gradio as gr
+
+    with gr.Row(equal_height=False):
+        gr.HTML(card(modality.name, figure(modality, held)), padding=True)
+        drop = gr.Button(f"Remove {modality.name}", min_width=80, size="sm")
+
+    def dropped(current: Desk) -> int:
+        current.drop(modality.name)
+        return current.version
+
+    on(drop.click, dropped, [desk], [version], **HIDDEN)
+
+
+def _editor(state: Desk, modality: Modality, editor: Editor, place: int, desk: Any) -> tuple[Field, Any]:
+    import gradio as gr
+
+    widget, name = editor.widget, modality.name
+    payload, settings = first_payload(state, modality, widget), editor.settings(modality.value)
+    key = _key(state, "input", name, widget)
+    if place:
+        endings = ", ".join(modality.value.endings[:6])
+        with gr.Accordion("or a drawing" if widget == "draw" else f"or a file ({endings}, …)", open=False):
+            part = component(widget, name, payload, settings, key)
+    else:
+        part = component(widget, name, payload, settings, key)
+    if widget in OWN:
+        _keep(part, name, widget, desk)
+    return Field("input", name, widget), part
+
+
+def _keep(part: Any, name: str, widget: str, desk: Any) -> None:
+    def keep(payload: Any, current: Desk) -> None:
+        current.drafts[name, widget] = payload
+
+    on(part.change, keep, [part, desk], None, queue=False, **HIDDEN)
+
+
+def _region(page: Any, state: Desk, bundle: Any, name: str, desk: Any) -> list[tuple[Field, Any]]:
+    import gradio as gr
+
+    modality = bundle.catalog[name]
+    found = []
+    size = modality.value.size
+    if len(modality.grid) == 2 and len(size) == 2 and max(size) <= MOST_PAINTED:
+        source = next(n for n in state.inputs if bundle.catalog[n].reads == modality.reads)
+        held = state.held.get(source)
+        background = ""
+        if held is not None:
+            seen = bundle.read({source: held})[source]
+            background = png_source(draw(bundle.catalog[source], seen, (size[0], size[1])))
+        else:
+            gr.HTML(
+                "<p>Brush over the picture below; use the result, or a sample, as input to see it here.</p>",
+                padding=True,
+            )
+        settings = {"size": list(size), "classes": ["repaint"], "colors": [[217, 83, 59]]}
+        widget = own(
+            "mask", name, state.drafts.get((name, "region")), settings, _key(state, "mask", name, source), background
+        )
+        _keep(widget, name, "region", desk)
+        found.append((Field("region", name, "paint"), widget))
+        hint = "a share of it such as 0.3, or a box xmin,ymin,xmax,ymax from 0 to 1"
+    else:
+        hint = "words of the text" if modality.kind == "sequence" else "a share of it, such as 0.3"
+    text = gr.Textbox(label=f"Region of {name}: {hint}", lines=1, interactive=True, key=_key(state, "region", name))
+    return [(Field("region", name, "typed"), text), *found]
+
+
+def _settings(state: Desk, modality: Modality) -> list[tuple[Field, Any]]:
+    import gradio as gr
+
+    own_settings = modality.decoding
+    changed: dict[str, Any] = dict(state.request.decoding.get(modality.name, {}))
+    found: list[tuple[Field, Any]] = []
+    gr.HTML(f"<strong>{html.escape(modality.name)}</strong>", padding=True)
+    with gr.Row():
+        for key in settings_of(modality):
+            at = _key(state, "decoding", modality.name, key)
+            label, first = f"{modality.name}: {key}", changed.get(key)
+            default = getattr(own_settings, key)
+            if key == "scheme":
+                part: Any = gr.Dropdown(
+                    [(f"{default} (entry's own)", ""), "maskgit", "roar"],
+                    value=first or "",
+                    label=label,
+                    min_width=120,
+                    interactive=True,
+                    key=at,
+                )
+            else:
+                part = gr.Textbox(
+                    shown_number(first),
+                    label=label,
+                    placeholder=f"{default:g}",
+                    min_width=100,
+                    interactive=True,
+                    key=at,
+                )
+            found.append((Field("decoding", modality.name, key), part))
+    return found

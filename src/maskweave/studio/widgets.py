@@ -1,0 +1,156 @@
+"""The components of the editors: one function for each widget that `studio.editors` names. Gradio is imported when a page is built."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from maskweave.studio.editors import Upload
+
+TEMPLATE = '<div class="mw-widget"></div>'
+FOLDER = Path(__file__).parent
+
+
+def head() -> str:
+    """Returns the script of the page's own widgets, for the head of the page."""
+    return f"<script>{(FOLDER / 'widgets.js').read_text(encoding='utf-8')}</script>"
+
+
+def style() -> str:
+    """Returns the style sheet of the page."""
+    return (FOLDER / "page.css").read_text(encoding="utf-8")
+
+
+def component(widget: str, name: str, payload: Any, settings: dict[str, Any], key: str) -> Any:
+    """Returns the Gradio component of an editor's widget.
+
+    Args:
+        name: label.
+        payload: what it shows first; None: nothing.
+        settings: of the editor.
+        key: a component with the same key keeps what was typed when the form is drawn again.
+    """
+    part = COMPONENTS[widget](name, payload, settings, key)
+    part.elem_id = f"input-{name}-{widget}"
+    return part
+
+
+def own(kind: str, name: str, payload: Any, settings: dict[str, Any], key: str, background: str = "") -> Any:
+    """Returns one of the page's own widgets, `maskweave.KIND` of widgets.js."""
+    import gradio as gr
+
+    function = {"mask": "paint", "draw": "paint"}.get(kind, kind)
+    return gr.HTML(
+        value=payload or "",
+        label=name,
+        show_label=True,
+        container=True,
+        html_template=TEMPLATE,
+        js_on_load=f"maskweave.{function}(element, props, trigger)",
+        elem_id=f"region-{name}",
+        key=key,
+        name=name,
+        mode=kind,
+        background=background,
+        **settings,
+    )
+
+
+def sends_upload(part: Any) -> Any:
+    """Makes a component send the file as it was uploaded, undecoded: the value types read files, within their limits. Gradio has checked that the path
+    is that of an upload."""
+    part.preprocess = lambda payload: None if payload is None else _upload(payload)
+    return part
+
+
+def _upload(payload: Any) -> Upload | None:
+    first = payload[0] if isinstance(payload, list) else payload
+    root = getattr(first, "root", None)
+    if isinstance(root, list):
+        first = root[0] if root else None
+    path = getattr(first, "path", None)
+    if path is None:
+        path = getattr(getattr(first, "video", None), "path", None)
+    return None if not path else Upload(Path(path), getattr(first, "orig_name", None) or Path(path).name)
+
+
+def _picture(name: str, payload: Any, settings: dict[str, Any], key: str) -> Any:
+    import gradio as gr
+
+    return sends_upload(
+        gr.Image(
+            label=f"{name}: picture",
+            sources=["upload", "webcam", "clipboard"],
+            type="filepath",
+            height=220,
+            key=key,
+            image_mode=None,
+        )
+    )
+
+
+def _sound(name: str, payload: Any, settings: dict[str, Any], key: str) -> Any:
+    import gradio as gr
+
+    return sends_upload(
+        gr.Audio(label=f"{name}: sound", sources=["upload", "microphone"], type="filepath", interactive=True, key=key)
+    )
+
+
+def _video(name: str, payload: Any, settings: dict[str, Any], key: str) -> Any:
+    import gradio as gr
+
+    return sends_upload(gr.Video(label=f"{name}: video", sources=["upload", "webcam"], interactive=True, key=key))
+
+
+def _file(name: str, payload: Any, settings: dict[str, Any], key: str) -> Any:
+    import gradio as gr
+
+    return sends_upload(gr.File(label=f"{name}: file", height=140, interactive=True, key=key))
+
+
+def _text(name: str, payload: Any, settings: dict[str, Any], key: str) -> Any:
+    import gradio as gr
+
+    return gr.Textbox(payload or "", label=name, lines=2, max_length=20_000, interactive=True, key=key)
+
+
+def _choice(name: str, payload: Any, settings: dict[str, Any], key: str) -> Any:
+    import gradio as gr
+
+    return gr.Dropdown(settings["classes"], value=payload, label=name, interactive=True, key=key)
+
+
+def _choices(name: str, payload: Any, settings: dict[str, Any], key: str) -> Any:
+    import gradio as gr
+
+    return gr.Dropdown(
+        settings["classes"], value=payload or [], multiselect=True, label=name, interactive=True, key=key
+    )
+
+
+def _number(name: str, payload: Any, settings: dict[str, Any], key: str) -> Any:
+    import gradio as gr
+
+    label = f"{name} ({settings['unit']})" if settings["unit"] else name
+    if not settings["range"]:
+        return gr.Number(payload, label=label, interactive=True, key=key)
+    low, high = settings["range"]
+    return gr.Slider(
+        low, high, value=(low + high) / 2 if payload is None else payload, label=label, interactive=True, key=key
+    )
+
+
+COMPONENTS: dict[str, Callable[[str, Any, dict[str, Any], str], Any]] = {
+    "picture": _picture,
+    "sound": _sound,
+    "video": _video,
+    "file": _file,
+    "text": _text,
+    "choice": _choice,
+    "choices": _choices,
+    "number": _number,
+    **{
+        kind: (lambda name, payload, settings, key, kind=kind: own(kind, name, payload, settings, key))  # type: ignore[misc]
+        for kind in ("paint", "draw", "boxes", "colors", "sliders")
+    },
+}

@@ -1,0 +1,35 @@
+"""`maskweave studio`: wrong arguments are told before the page opens; right ones reach the server."""
+
+from pathlib import Path
+from unittest.mock import Mock
+
+import pytest
+
+from maskweave.cli import studio as command
+from maskweave.cli.main import main
+from maskweave.studio.bounds import Bounds
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["nowhere"], "nowhere"),
+        ([], "runs"),
+        (["--data", "scenes", "--seconds", "0"], "--seconds is 0; expected a whole number"),
+        (["--data", "scenes", "--upload-mb", "x"], "upload_mb"),
+    ],
+)
+def test_wrong_arguments(words, said, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(command, "serve", Mock(side_effect=AssertionError("the page opens")))
+    assert main(["studio", *words]) == 1
+    assert said in capsys.readouterr().err
+
+
+def test_the_page_is_served_with_what_was_typed(monkeypatch: pytest.MonkeyPatch) -> None:
+    serve = Mock()
+    monkeypatch.setattr(command, "serve", serve)
+    assert main(["studio", "--data", "scenes", "--no-browser", "--port", "7900", "--samples", "3"]) == 0
+    (offered, bounds), options = serve.call_args
+    assert list(offered.data) == ["scenes"] and not offered.bundles
+    assert bounds == Bounds(samples=3) and options == {"port": 7900, "opens": False}

@@ -1,0 +1,350 @@
+"""The page in a real browser: Debian's chromium, headless, driven by Playwright.
+
+Without them the tests are skipped, unless `MASKWEAVE_BROWSER=required`, as in `.ci/run`: then they fail.
+"""
+
+import json
+import os
+import re
+import shutil
+import urllib.error
+import urllib.request
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from maskweave.generate.bundle import Bundle
+from maskweave.retrieve.indexing import make_index
+from maskweave.retrieve.sources import open_indexed
+from maskweave.studio.bounds import Bounds
+from maskweave.studio.offered import Offered
+from maskweave.studio.serve import serve
+
+CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
+PATIENCE = 60_000
+"""Milliseconds after which what a test waits for is taken never to come."""
+
+
+def missing() -> str:
+    try:
+        import gradio  # noqa: F401
+        import playwright  # noqa: F401
+    except ImportError as error:
+        return f"the browser tests need {error.name}"
+    return "" if Path(CHROMIUM).is_file() else "the browser tests need chromium: apt-get install chromium"
+
+
+@pytest.fixture(scope="module")
+def studio(bundle: Bundle, bundle_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """The address of a running studio with a bundle, a run, an index of six scenes, and the scenes as a data set."""
+    if why := missing():
+        assert os.environ.get("MASKWEAVE_BROWSER") != "required", why
+        warnings.warn(f"tests/studio/test_browser.py does not run: {why}", stacklevel=1)
+        pytest.skip(why)
+    index = tmp_path_factory.mktemp("index") / "six"
+    data: dict[str, Any] = {"data": "scenes", "samples": 6, "seed": 1}
+    source = open_indexed(**data, catalog=bundle.catalog)
+    make_index(bundle, source, index, views=["rgb", "caption"], data=data)
+    run = tmp_path_factory.mktemp("runs") / "begun"
+    run.mkdir()
+    (run / "recipe.yaml").write_text("catalog: scenes\n")
+    lines = [{"step": step, "split": "train", "loss": 9.0 / step, "loss/depth": 4.0 / step} for step in range(1, 30)]
+    (run / "metrics.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    places = [str(bundle_folder), str(run), str(index)]
+    page = serve(Offered(places, ["scenes"]), Bounds(upload_mb=1), blocks=False)
+    yield page.local_url
+    page.close()
+
+
+@pytest.fixture(scope="module")
+def browser(studio: str) -> Iterator[Any]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="module")
+def context(browser: Any) -> Any:
+    """One person's browser, whose windows share what they have loaded."""
+    return browser.new_context()
+
+
+class Window:
+    """One person's window on the studio."""
+
+    def __init__(self, context: Any, address: str, width: int = 1280, height: int = 900):
+        self.page = context.new_page()
+        self.page.set_viewport_size({"width": width, "height": height})
+        self.page.set_default_timeout(PATIENCE)
+        self.requests = 0
+        self.hosts: set[str] = set()
+        self.faults: list[str] = []
+        self.page.on(
+            "request", lambda request: self.hosts.add(request.url.split("/")[2]) if "://" in request.url else None
+        )
+        self.page.on("pageerror", lambda error: self.faults.append(str(error)))
+        self.page.goto(address)
+        self.page.locator("#generate").wait_for()
+
+    def field(self, name: str, widget: str) -> Any:
+        return self.page.locator(f"[id='input-{name}-{widget}']")
+
+    def write(self, name: str, text: str) -> None:
+        self.field(name, "text").locator("textarea").fill(text)
+
+    def drawn(self) -> str:
+        """Which version of the form is there."""
+        found = re.search(r"mw-form-\d+", self.page.locator("#generate").get_attribute("class"))
+        assert found
+        return found[0]
+
+    def drawn_again(self, before: str) -> None:
+        self.page.locator(f"#generate:not(.{before})").wait_for()
+
+    def inputs(self, *names: str) -> None:
+        for label in self.page.locator("#inputs label").all():
+            box = label.locator("input[type=checkbox]")
+            if box.is_checked() != (label.inner_text().strip() in names):
+                before = self.drawn()
+                box.click()
+                self.drawn_again(before)
+
+    def generate(self) -> None:
+        self.requests += 1
+        self.page.locator("#generate").click()
+
+    def finished(self) -> None:
+        self.page.get_by_text(f"Request {self.requests}: finished in").wait_for()
+
+    def cards(self) -> list[str]:
+        found = self.page.locator("#results figcaption")
+        found.first.wait_for()
+        return found.all_inner_texts()
+
+
+@pytest.fixture
+def window(context: Any, studio: str) -> Iterator[Window]:
+    opened = Window(context, studio)
+    yield opened
+    assert opened.faults == [] and opened.hosts == {studio.split("/")[2]}, (
+        "scripts fail, or something is loaded from elsewhere"
+    )
+    opened.page.close()
+
+
+def test_a_caption_gives_a_depth_map_and_its_code(window: Window, bundle_folder: Path) -> None:
+    window.write("caption", "1 object: a red cube.")
+    window.generate()
+    window.finished()
+    assert window.cards() == ["depth"]
+    code = window.page.locator(".cm-content").first.inner_text()
+    assert "maskweave.load(" in code and "'1 object: a red cube.'" in code
+    window.page.get_by_role("tab", name="Command line").click()
+    assert "maskweave generate" in window.page.locator(".cm-content:visible").inner_text()
+
+
+def test_wrong_requests_are_told_in_the_page(window: Window, tmp_path: Path) -> None:
+    window.write("caption", "")
+    window.generate()
+    alert = window.page.get_by_role("alert")
+    alert.get_by_text("input 'caption': nothing is given").wait_for()
+    window.inputs("caption", "rgb")
+    (tmp_path / "broken.png").write_bytes(b"no picture at all")
+    window.field("rgb", "picture").locator("input[type=file]").set_input_files(tmp_path / "broken.png")
+    window.page.get_by_text("broken.png: corrupt or truncated png picture").wait_for()
+    (tmp_path / "large.png").write_bytes(bytes(2**21))
+    window.field("rgb", "file").locator("input[type=file]").set_input_files(tmp_path / "large.png")
+    window.page.get_by_text(re.compile("exceed the maximum", re.IGNORECASE)).first.wait_for()
+    assert "Traceback" not in window.page.content()
+
+
+def test_a_picture_is_uploaded_and_a_part_of_the_depth_is_repainted(window: Window, tmp_path: Path) -> None:
+    page = window.page
+    window.inputs("caption", "rgb")
+    window.write("caption", "a blue cone")
+    picture = np.random.default_rng(0).integers(0, 256, (80, 100, 3), np.uint8)
+    Image.fromarray(picture).save(tmp_path / "mine.png")
+    window.field("rgb", "picture").locator("input[type=file]").set_input_files(tmp_path / "mine.png")
+    window.field("rgb", "picture").locator("img").wait_for()
+    window.generate()
+    window.finished()
+    before = window.drawn()
+    page.get_by_role("button", name="Use as inputs").first.click()
+    window.drawn_again(before)
+    mask = page.locator("[id='region-depth'] canvas")
+    mask.scroll_into_view_if_needed()
+    box = mask.bounding_box()
+    page.mouse.move(box["x"] + 40, box["y"] + 40)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 120, box["y"] + 60, steps=4)
+    page.mouse.up()
+    assert window.field("caption", "text").locator("textarea").input_value() == "a blue cone"
+    window.write("caption", "a red cone")
+    window.generate()
+    window.finished()
+    code = page.locator(".cm-content").first.inner_text()
+    assert "edit={'depth': 'edit/depth.png'}" in code and "'a red cone'" in code and "'inputs/rgb.png'" in code
+
+
+def test_samples_are_merged_with_an_uncertainty_map_and_a_caption_is_scored(window: Window) -> None:
+    page = window.page
+    window.write("caption", "a red cube")
+    page.get_by_label(re.compile("^Samples")).fill("3")
+    page.get_by_label("Merge the samples").check()
+    window.generate()
+    window.finished()
+    page.get_by_text("Merged from 3 samples").wait_for()
+    assert window.cards() == ["depth", "depth: uncertainty", "depth", "depth", "depth"]
+    page.get_by_role("button", name="Likelihood of an input").click()
+    page.get_by_role("button", name="Compute the likelihood").click()
+    page.get_by_text("nats in all").wait_for()
+    assert page.locator(".mw-token").first.inner_text() == "a"
+
+
+def test_a_request_is_saved_and_reopened(window: Window, context: Any, studio: str, tmp_path: Path) -> None:
+    page = window.page
+    window.write("caption", "a green cylinder")
+    page.get_by_label("Seed").fill("42")
+    page.get_by_role("button", name="Save and reopen").click()
+    page.get_by_role("button", name="Save the request").click()
+    with page.expect_download() as download:
+        page.locator("#saved a").first.click()
+    download.value.save_as(tmp_path / "request.zip")
+    other = Window(context, studio)
+    other.page.get_by_role("button", name="Save and reopen").click()
+    other.page.locator("#reopen input[type=file]").set_input_files(tmp_path / "request.zip")
+    other.page.get_by_text("opened 1 inputs and 1 targets").wait_for()
+    other.page.wait_for_function(
+        "document.querySelector('[id=\"input-caption-text\"] textarea').value === 'a green cylinder'"
+    )
+    assert other.page.get_by_label("Seed").input_value() == "42"
+    other.page.close()
+
+
+def test_two_people_at_once_get_their_own_results(window: Window, browser: Any, studio: str) -> None:
+    other = Window(browser.new_context(), studio)
+    window.write("caption", "a red cube")
+    other.write("caption", "a blue cone")
+    other.page.get_by_label("Seed").fill("5")
+    window.generate()
+    other.generate()
+    window.finished()
+    other.finished()
+    codes = [one.page.locator(".cm-content").first.inner_text() for one in (window, other)]
+    assert "a red cube" in codes[0] and "seed=0" in codes[0] and "a blue" not in codes[0]
+    assert "a blue cone" in codes[1] and "seed=5" in codes[1] and "a red" not in codes[1]
+    pictures = [one.page.locator("#results img").first.get_attribute("src") for one in (window, other)]
+    assert pictures[0] != pictures[1]
+    other.page.close()
+
+
+def test_an_index_is_searched(window: Window) -> None:
+    page = window.page
+    window.write("caption", "1 object: a large blue cone.")
+    page.get_by_role("button", name="Search an index with these inputs").click()
+    page.get_by_role("button", name="Search", exact=True).click()
+    found = page.locator("#found img")
+    found.wait_for()
+    assert len(re.findall(r"1-000000\d \(-?\d\.\d+\)", found.get_attribute("alt"))) == 6
+
+
+def test_a_data_set_and_a_run_are_browsed(window: Window) -> None:
+    page = window.page
+    page.get_by_role("tab", name="Data").click()
+    page.get_by_text("Sample 0 of 1000").wait_for()
+    page.get_by_role("button", name="Next").click()
+    page.get_by_text("Sample 1 of 1000").wait_for()
+    page.get_by_role("button", name="Use as inputs").last.click()
+    page.get_by_text("caption are inputs now").wait_for()
+    page.get_by_role("tab", name="Run").click()
+    page.get_by_text("The model is in training, at step 29").wait_for()
+    assert page.get_by_alt_text("curve: loss", exact=True).is_visible()
+    page.get_by_role("tab", name="Generate").click()
+    page.wait_for_function("document.querySelector('[id=\"input-caption-text\"] textarea').value.includes('object')")
+
+
+def test_a_narrow_window_does_not_scroll_sideways(context: Any, studio: str) -> None:
+    window = Window(context, studio, 400, 800)
+    window.inputs("caption", "rgb", "depth")
+    window.write("caption", "a red cube")
+    assert window.page.evaluate("document.documentElement.scrollWidth") <= 400
+    for selector in ("#generate", "[id='input-rgb-picture']", "[id='region-depth'] canvas"):
+        box = window.page.locator(selector).bounding_box()
+        assert box["x"] >= 0 and box["x"] + box["width"] <= 400, selector
+    window.page.close()
+
+
+def test_the_keyboard_alone_is_enough(window: Window) -> None:
+    """Tab to the caption, type, choose a second target, paint with the arrow keys, and generate."""
+    page = window.page
+    window.inputs("caption", "rgb")
+
+    def tab_to(found: str) -> None:
+        for _ in range(80):
+            page.keyboard.press("Tab")
+            if page.evaluate(f"document.activeElement.matches({found!r})"):
+                return
+        raise AssertionError(f"{found} cannot be reached")
+
+    page.evaluate("document.activeElement.blur()")
+    tab_to("#targets input")
+    before = window.drawn()
+    page.keyboard.type("global")
+    page.keyboard.press("Enter")
+    window.drawn_again(before)
+    page.keyboard.press("Escape")
+    tab_to("#input-caption-text textarea")
+    page.keyboard.type("a red cube")
+    page.get_by_role("button", name="or a drawing").focus()
+    page.keyboard.press("Enter")
+    tab_to("#input-rgb-draw canvas")
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("Space")
+    tab_to("#generate")
+    page.keyboard.press("Enter")
+    window.requests += 1
+    window.finished()
+    assert window.cards() == ["depth", "global"]
+
+
+def post(address: str, content: dict[str, Any]) -> tuple[int, str]:
+    """Status and text of what the server answers to a request that no page would send."""
+    ask = urllib.request.Request(address, json.dumps(content).encode(), {"Content-Type": "application/json"})
+    try:
+        with urllib.request.urlopen(ask, timeout=30) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+def test_paths_of_the_server_cannot_be_asked_for(studio: str, bundle_folder: Path) -> None:
+    address = studio.rstrip("/")
+    with urllib.request.urlopen(f"{address}/config") as answer:
+        config = json.load(answer)
+    secret = {
+        "path": str(bundle_folder / "modalities.yaml"),
+        "orig_name": "request.zip",
+        "meta": {"_type": "gradio.FileData"},
+    }
+    uploads = [d["id"] for d in config["dependencies"] if any(t[1] == "upload" for t in d["targets"])]
+    assert uploads and not config.get("api_names")
+    for number in uploads:
+        code, _ = post(
+            f"{address}/gradio_api/queue/join", {"fn_index": number, "data": [secret, None], "session_hash": "forged"}
+        )
+        with urllib.request.urlopen(f"{address}/gradio_api/queue/data?session_hash=forged", timeout=30) as stream:
+            said = stream.read().decode()
+        assert code == 200 and '"success":false' in said.replace(" ", "")
+        assert "Traceback" not in said and "vocabularies" not in said and "modalities:" not in said
+    for path in (bundle_folder / "modalities.yaml", Path(__file__)):
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(f"{address}/gradio_api/file={path}")
+        assert refused.value.code in (403, 404)
