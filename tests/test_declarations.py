@@ -7,7 +7,7 @@ import maskweave
 
 PACKAGE = Path(maskweave.__file__).parent
 MUTABLE = {
-    "AlignedListing", "Best", "DataStats", "FolderListing", "Finding", "Fitted", "Generated", "Histogram", "Hits", "Line", "ModalityStats",
+    "AlignedListing", "Best", "DataStats", "Desk", "FolderListing", "Finding", "Fitted", "Generated", "Histogram", "Hits", "Line", "ModalityStats",
     "PartNotes", "Project", "Scene", "Skipped", "State", "Tiled", "TokenState", "_Held", "_Owner", "_Range",
 }  # fmt: skip
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_rules import PAGES, ROOT, tracked
+from test_rules import ROOT
 
 import maskweave
 from maskweave.files import read_yaml
@@ -116,26 +116,3 @@ def test_every_package_of_an_extra_is_pinned() -> None:
         for package in packages:
             name = re.match(r"[\w.-]+", package)[0].lower().replace("_", "-")  # type: ignore[index]
             assert name in pinned | unpinned, f"add {name} to constraints.txt"
-
-
-@pytest.mark.parametrize("page", [*PAGES, *ROOT.glob("*.md")], ids=lambda path: path.relative_to(ROOT).as_posix())
-def test_links_of_pages_lead_to_files_and_headings(page: Path) -> None:
-    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
-    for link in re.findall(r"\]\(([^)\s]+)\)", text):
-        if re.match(r"https?:|mailto:", link):
-            continue
-        name, _, heading = link.partition("#")
-        target = (page.parent / name).resolve() if name else page
-        assert target.exists(), f"{link}: no such file"
-        assert target.relative_to(ROOT) and (target.is_dir() or target.relative_to(ROOT).as_posix() in tracked()), (
-            f"{link}: not in the repository"
-        )
-        if heading and target.suffix == ".md":
-            assert heading in anchors(target), f"{link}: no such heading"
-
-
-def anchors(page: Path) -> set[str]:
-    """The names of a page's headings, as the repository's site makes them."""
-    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
-    plain = [re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).strip().lower() for heading in headings]
-    return {re.sub(r"[^\w\- ]", "", heading).replace(" ", "-") for heading in plain}

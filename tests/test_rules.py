@@ -96,7 +96,11 @@ def modality_names() -> set[str]:
 
 KEYS = {"interop/m3ae.py": {"depth"}}
 """Names of modalities that are also keys of a published configuration, by the file that reads it."""
-FORMATS = {"data/coco.py": {"caption"}, "data/layouts/diode.py": {"depth", "normal"}}
+FORMATS = {
+    "data/coco.py": {"caption"},
+    "data/layouts/diode.py": {"depth", "normal"},
+    "data/layouts/hypersim.py": {"depth_meters"},
+}
 """Names of modalities that are also keys of a published file format, by the file that reads it."""
 
 

@@ -231,18 +231,6 @@ def _parse_yaml(text: str) -> Any:
         raise ValueError(f"a value does not fit its tag ({error!r})") from error
 
 
-def parse_yaml(text: str, where: str) -> Any:
-    """Returns the content of YAML.
-
-    Raises:
-        MaskweaveError: the text is not YAML, or has a duplicate key.
-    """
-    try:
-        return _parse_yaml(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise MaskweaveError(f"{where}: not valid YAML: {' '.join(str(error).split())[:1000]}") from error
-
-
 def read_yaml(path: str | os.PathLike[str], limit: float | None = MAX_TEXT_MB) -> dict[str, Any]:
     """Read a YAML mapping.
 

@@ -12,6 +12,7 @@ import yaml
 from maskweave.config import build
 from maskweave.errors import MaskweaveError
 from maskweave.modality.decoding import Decoding
+from maskweave.modality.derivation import Derivation
 from maskweave.modality.entry import Modality
 from maskweave.modality.tokenizer import TokenizerSpec
 from maskweave.modality.vocabulary import Vocabulary
@@ -28,7 +29,7 @@ def blocks() -> Iterator[tuple[str, str]]:
     for page in PAGES:
         text = page.read_text()
         for match in re.finditer(r"^```yaml\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
-            code = re.sub(r"^ *…\n", "", match[1], flags=re.MULTILINE).replace(" …", " {}")
+            code = re.sub(r"^ *…\n", "", match[1], flags=re.MULTILINE).replace("{…, ", "{").replace(" …", " {}")
             yield f"{page.name}:{text.count(chr(10), 0, match.start()) + 1}", code
 
 
@@ -46,6 +47,12 @@ def check(content: dict[str, Any], where: str) -> str:
             if set(content) <= {field.name for field in dataclasses.fields(cls)} | {"include"}:
                 build(cls, {key: item for key, item in content.items() if key != "include"}, where)
                 return kind
+    if set(content) <= {field.name for field in dataclasses.fields(Decoding)}:
+        build(Decoding, content, where)
+        return "decoding"
+    if [*content] == ["derive"]:
+        build(Derivation, content["derive"], where)
+        return "derivation"
     if set(content) <= {"modalities", "vocabularies", "include", "only"}:
         for name, facts in content.get("vocabularies", {}).items():
             build(Vocabulary, {"name": name, **facts}, where)
@@ -82,4 +89,4 @@ def test_wrong_blocks_are_found() -> None:
 @pytest.mark.parametrize("where", BLOCKS)
 def test_yaml_blocks_are_accepted(where: str) -> None:
     content = yaml.safe_load(BLOCKS[where])
-    assert check(content, where) in ("recipe", "transfer", "catalog", "entries")
+    assert check(content, where) in ("recipe", "transfer", "decoding", "derivation", "catalog", "entries")

@@ -59,6 +59,7 @@ def test_abilities_of_the_built_in_types() -> None:
     dense = dict.fromkeys(("audio", "classes", "direction", "map", "series"), "points")
     assert heads == dense | {
         "boxes": "boxes",
+        "boxes3d": "boxes",
         "label": "label",
         "tags": "sample",
         "scalar": "numbers",
