@@ -13,12 +13,16 @@ def test_it_predicts_everything_from_one_picture() -> None:
     bundle = maskweave.load("scenes")
     scenes = Scenes(load_catalog("scenes").subset(["rgb", "depth", "semseg"]), 8, seed=99)
     samples = [scenes[i] for i in range(8)]
-    results = bundle.generate_batch([{"rgb": sample["rgb"]} for sample in samples], ["depth", "semseg", "caption"], seeds=range(8))
+    results = bundle.generate_batch(
+        [{"rgb": sample["rgb"]} for sample in samples], ["depth", "semseg", "caption"], seeds=range(8)
+    )
     truth = np.stack([sample["depth"] for sample in samples])
     found = np.stack([result["depth"] for result in results])
     constant = np.median(truth, axis=0)
     assert np.abs(found / truth - 1).mean() < 0.7 * np.abs(constant / truth - 1).mean()
-    right = np.mean([(result["semseg"] == sample["semseg"]).mean() for result, sample in zip(results, samples, strict=True)])
+    right = np.mean(
+        [(result["semseg"] == sample["semseg"]).mean() for result, sample in zip(results, samples, strict=True)]
+    )
     assert right > 0.8
     assert all("object" in result["caption"] for result in results)
 

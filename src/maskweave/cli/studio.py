@@ -1,5 +1,7 @@
 """`maskweave studio`: its arguments."""
 
+from pathlib import Path
+
 from jsonargparse import ArgumentParser, Namespace
 
 from maskweave.studio.bounds import Bounds
@@ -13,7 +15,7 @@ def studio_arguments(parser: ArgumentParser) -> None:
         metavar="BUNDLE",
         type=str,
         nargs="*",
-        help="bundles (folders, or ids on the Hugging Face Hub), runs, indexes, and folders with some of them (default: runs)",
+        help="bundles (folders, or ids on the Hugging Face Hub), runs, indexes, and folders with some of them (default: runs, if there is such a folder, and the shipped bundle scenes)",
     )
     parser.add_argument(
         "--data",
@@ -51,5 +53,5 @@ def studio(given: Namespace) -> None:
     """
     bounds = Bounds(given.upload_mb, given.value_mb, given.seconds, given.waiting, given.samples)
     data = given.get("data") or []
-    places = given.get("places") or ([] if data else ["runs"])
+    places = given.get("places") or ([] if data else [*(["runs"] if Path("runs").is_dir() else []), "scenes"])
     serve(Offered(places, data, given.catalog), bounds, port=given.get("port"), opens=not given.no_browser)
