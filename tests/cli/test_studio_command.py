@@ -14,7 +14,6 @@ from maskweave.studio.bounds import Bounds
     ("words", "said"),
     [
         (["nowhere"], "nowhere"),
-        ([], "runs"),
         (["--data", "scenes", "--seconds", "0"], "--seconds is 0; expected a whole number"),
         (["--data", "scenes", "--upload-mb", "x"], "upload_mb"),
     ],
@@ -33,3 +32,11 @@ def test_the_page_is_served_with_what_was_typed(monkeypatch: pytest.MonkeyPatch)
     (offered, bounds), options = serve.call_args
     assert list(offered.data) == ["scenes"] and not offered.bundles
     assert bounds == Bounds(samples=3) and options == {"port": 7900, "opens": False}
+
+
+def test_without_words_it_offers_the_shipped_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    serve = Mock()
+    monkeypatch.setattr(command, "serve", serve)
+    assert main(["studio"]) == 0
+    assert list(serve.call_args.args[0].bundles) == ["scenes"]

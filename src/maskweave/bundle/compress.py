@@ -76,7 +76,9 @@ def compress(
 def _is_needed(path: Path) -> bool:
     """Whether a file is copied as it is."""
     kept = (
-        path.suffix in (".json", ".txt") and path.name != LOG and not path.name.endswith(index_of(Path(WEIGHTS)).name)
+        path.suffix in (".json", ".txt")
+        and path.name != "log.txt"
+        and not path.name.endswith(index_of(Path(WEIGHTS)).name)
     )
     return kept and not path.name.startswith(".") and path.name != PASSTHROUGH and "checkpoints" not in path.parts
 
