@@ -166,6 +166,7 @@ def test_values_come_with_distributions(home: Path, tmp_path: Path) -> None:
         assert plain.std() > 2 and not np.array_equal(plain, whole)
 
 
+@pytest.mark.filterwarnings("ignore:.*was (never|hardly) trained")
 def test_ensembles_average_distributions(home: Path) -> None:
     bundle = maskweave.load(home / "run")
     given = {"colors": galaxy(np.random.default_rng(5))[0]}
@@ -178,6 +179,7 @@ def test_ensembles_average_distributions(home: Path) -> None:
     assert sum(chained.distribution("redshift").probabilities) == pytest.approx(1)  # type: ignore[attr-defined]
 
 
+@pytest.mark.filterwarnings("ignore:.*was (never|hardly) trained")
 def test_they_are_inputs_and_are_scored(home: Path) -> None:
     bundle = maskweave.load(home / "run")
     from_text = bundle.generate({"redshift": "0.3", "kind": "spiral"}, ["mass"], seed=1)

@@ -47,9 +47,9 @@ def test_the_linear_probe_is_scikit_learns(decay: float) -> None:
     scaler = StandardScaler().fit(TRAIN.features.numpy())
     scaler.scale_ = TRAIN.features.std(dim=0).numpy()  # theirs divides by n, torch's by n - 1
     theirs = LogisticRegression(C=1 / (decay * len(TRAIN.labels)), tol=1e-8, max_iter=5000)
-    theirs.fit(scaler.transform(TRAIN.features.numpy()), TRAIN.labels.numpy())
-    expected = theirs.predict_proba(scaler.transform(TEST.features.numpy()))
-    assert np.allclose(fitted(TEST.features).softmax(dim=1).numpy(), expected, atol=1e-3)
+    train, test = (scaler.transform(part.features.numpy()).astype(np.float64) for part in (TRAIN, TEST))
+    expected = theirs.fit(train, TRAIN.labels.numpy()).predict_proba(test)  # in float32 it stops too early on some machines
+    assert np.allclose(fitted(TEST.features).softmax(dim=1).numpy(), expected, atol=2e-4)
 
 
 def test_the_weight_decay_is_chosen_where_it_matters() -> None:

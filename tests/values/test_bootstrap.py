@@ -7,6 +7,7 @@ import pytest
 
 from maskweave.values.bootstrap import UNKNOWN, bootstrap, interval, metric_intervals, replicated, sample_counts
 from maskweave.values.metrics import Metric, absolute_errors, mean, median
+from maskweave.values.scalar import Scalar
 
 MAE = Metric("MAE", "lower", absolute_errors, mean, median)
 
@@ -43,3 +44,11 @@ def test_what_has_no_interval() -> None:
     assert replicated([np.zeros(50_000)], [0], 0) is None, "too large"
     assert all(math.isnan(x) for x in (*interval([]), *UNKNOWN))
     assert interval([math.nan, 2.0, math.inf]) == (2.0, math.inf)
+
+
+def test_replicates_without_any_sample_count_for_nothing() -> None:
+    r2 = Scalar(range=(0, 1)).metrics()["r2"]
+    sums = np.array([[0.0, 0, 0, 0], [0.5, 6.0, 14.0, 3.0], [1.0, 6.0, 14.0, 3.0]])
+    (found,) = metric_intervals(r2, sums).values()
+    assert 0.5 <= found.low <= found.high <= 0.75  # squared deviations from the mean: 14 - 6² / 3 = 2
+    assert metric_intervals(r2, sums[:1]) == {}

@@ -48,10 +48,8 @@ def replicated(statistics: Sequence[np.ndarray], numbers: Sequence[int], seed: i
 
 def metric_intervals(metric: Metric, sums_R: np.ndarray | None) -> dict[str, Interval]:
     """Returns the interval of a metric and of each of its parts, by name as `Metric.finished`; none without replicates."""
-    if sums_R is None:
-        return {}
-    found = [metric.finished(sums) for sums in sums_R]
-    return {name: interval([scores.get(name, math.nan) for scores in found]) for name in found[0]}
+    found = [metric.finished(sums) for sums in sums_R if sums.any()] if sums_R is not None else []
+    return {name: interval([scores.get(name, math.nan) for scores in found]) for name in (found[0] if found else ())}
 
 
 def bootstrap(score: Callable[[np.ndarray], float], samples: int, seed: int = 0) -> Interval:

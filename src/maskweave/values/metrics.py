@@ -228,6 +228,8 @@ def root_mean(sums: np.ndarray) -> float:
 def explained_variance(sums: np.ndarray) -> float:
     """R²: 1 - squared errors / squared deviations of the truths from their mean; NaN if the truths are all equal."""
     errors, total, squares, count = map(float, sums)
+    if not count:
+        return math.nan
     spread = squares - total**2 / count
     return 1 - errors / spread if spread > 1e-12 * squares else math.nan
 
