@@ -26,7 +26,7 @@ from maskweave.data.weights import scaled_weights_of
 from maskweave.errors import MaskweaveError
 from maskweave.evaluate.predicting import Samples, given_inputs, predict, scored_outcomes, that_have, untrained_requests
 from maskweave.evaluate.references import NAMES, Reference, simple_references
-from maskweave.evaluate.sets import SetFeatures, set_scores
+from maskweave.evaluate.sets import SetFeatures, joined, set_scores
 from maskweave.files import short_name, write_json
 from maskweave.generate.bundle import Bundle
 from maskweave.modality.catalogs import Catalog
@@ -214,10 +214,8 @@ def score_requests(
                     compared = {n: one[name] for n, one in zip(NAMES, simple, strict=True) if totals[n] is not None}
                     part = name != metric.name
                     rows.append(replace(row, part=part, low=low, high=high, references=compared))
-            sets = [
-                found[key] for s in starts_of(complete[number]) if (key := f"{number} {scored} {SETS} {s}") in found
-            ]
-            for one in set_scores(data.sets, np.concatenate(sets, axis=1)) if sets else ():
+            parts = [found.get(f"{number} {scored} {SETS} {start}") for start in starts_of(complete[number])]
+            for one in set_scores(data.sets, joined(parts)):
                 row = EvaluationRow(
                     request.inputs,
                     scored,

@@ -7,7 +7,7 @@ Dimension letters: S samples, D width of the features.
 
 import contextlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -83,6 +83,12 @@ def similarities(found_SD: np.ndarray, truth_SD: np.ndarray) -> np.ndarray:
     x, y = (np.asarray(features, np.float64) for features in (found_SD, truth_SD))
     x, y = (features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12) for features in (x, y))
     return np.asarray(x @ y.T)
+
+
+def joined(parts: Iterable[np.ndarray | None]) -> np.ndarray:
+    """Returns the features (3, S, D) of all chunks, without chunks that have none: these do not know the width."""
+    known = [part for part in parts if part is not None and np.isfinite(part).any()]
+    return np.concatenate(known, axis=1) if known else np.zeros((3, 0, 1))
 
 
 def set_scores(names: Sequence[SetScore], features_3SD: np.ndarray) -> list[SetScored]:
