@@ -92,6 +92,19 @@ def test_chunks_without_a_known_target_are_left_out() -> None:
     assert set_scores(["kernel"], joined(parts[1:])) == []
 
 
+def test_failed_values_count(features: tuple[np.ndarray, np.ndarray]) -> None:
+    truth = features[1][:50]
+    failed = np.where(np.arange(50)[:, None] < 45, np.nan, truth)
+    names: list[Any] = ["frechet", "kernel", "identification", "similarity"]
+    frechet, kernel, identification, similarity = set_scores(names, np.stack([failed, truth, truth]))
+    assert identification.value == pytest.approx(0.1) and similarity.value == pytest.approx(0.1)
+    assert identification.samples == similarity.samples == 50 and identification.bound == 1
+    assert frechet.value == pytest.approx(frechet_distance(truth[45:], truth)) and frechet.samples == 5
+    assert kernel.value == pytest.approx(kernel_distance(truth[45:], truth)) and kernel.samples == 5
+    rows = set_scores(names, np.stack([np.full_like(truth, np.nan), truth, truth]))
+    assert [np.isnan(row.value) for row in rows] == [True, True, False, False] and rows[2].value == rows[3].value == 0
+
+
 def test_similarities_are_those_of_torch(features: tuple[np.ndarray, np.ndarray]) -> None:
     found, truth = (torch.from_numpy(x) for x in features)
     (scored,) = set_scores(["similarity"], np.stack([features[0], features[1], features[1]]))

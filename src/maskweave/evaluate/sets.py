@@ -94,17 +94,21 @@ def joined(parts: Iterable[np.ndarray | None]) -> np.ndarray:
 def set_scores(names: Sequence[SetScore], features_3SD: np.ndarray) -> list[SetScored]:
     """Scores the features of generated values, of their truths, and of the truths as the tokenizer reconstructs them.
 
-    Samples with a value that has no features, which are NaN, are left out.
+    Samples whose truth or reconstruction has no features, which are NaN, are left out. A generated value without features counts: it is identified as
+    nothing, and its similarity is 0; distances are over the other values, which `samples` then counts.
     """
-    found, truth, bound = features_3SD[:, np.isfinite(features_3SD).all(axis=(0, 2))]
+    found, truth, bound = features_3SD[:, np.isfinite(features_3SD[1:]).all(axis=(0, 2))]
     return [_scored(name, found, truth, bound) for name in names] if len(truth) else []
 
 
 def _scored(name: SetScore, found_SD: np.ndarray, truth_SD: np.ndarray, bound_SD: np.ndarray) -> SetScored:
-    samples = len(truth_SD)
+    samples, made = len(truth_SD), np.isfinite(found_SD).all(axis=1)
     if name in ("identification", "similarity"):
+        # Features of only zeros have no direction: their cosine with any truth is 0.
+        found_SD = np.where(made[:, None], found_SD, 0)
         if name == "identification":
-            each, of_bound, chance = identified(found_SD, truth_SD), identified(bound_SD, truth_SD), 1 / samples
+            each = identified(found_SD, truth_SD) & made
+            of_bound, chance = identified(bound_SD, truth_SD), 1 / samples
         else:
             cosine_SS = similarities(found_SD, truth_SD)
             each, of_bound = np.diag(cosine_SS), np.diag(similarities(bound_SD, truth_SD))
@@ -119,13 +123,12 @@ def _scored(name: SetScore, found_SD: np.ndarray, truth_SD: np.ndarray, bound_SD
         "frechet": ("Fréchet distance", frechet_distance),
         "kernel": ("kernel distance", kernel_distance),
     }[name]
-    value = distance(found_SD, truth_SD)
+    value = distance(found_SD[made], truth_SD)
     # Repeated samples make distances larger; the interval is moved back by as much.
-    replicates = np.array(replicate_scores(lambda i: distance(found_SD[i], truth_SD[i]), samples, SEED))
-    moved = replicates - np.mean(replicates[np.isfinite(replicates)], dtype=np.float64) + value
-    return SetScored(
-        label, "lower", value, distance(bound_SD, truth_SD), math.nan, score_interval(moved.tolist()), samples
-    )
+    scores = replicate_scores(lambda i: distance(found_SD[i[made[i]]], truth_SD[i]), samples, SEED)
+    moved = np.array(scores) - np.mean([one for one in scores if math.isfinite(one)] or [math.nan]) + value
+    interval = score_interval(moved.tolist())
+    return SetScored(label, "lower", value, distance(bound_SD, truth_SD), math.nan, interval, int(made.sum()))
 
 
 class SetFeatures:
