@@ -17,6 +17,7 @@ from maskweave.errors import BadSample
 from maskweave.evaluate.predicting import Samples
 from maskweave.generate.bundle import Bundle
 from maskweave.generate.engine import bulk_precision
+from maskweave.modality.entry import Modality
 from maskweave.training.recipe import SetScore
 from maskweave.values.bootstrap import Interval, bootstrap, replicate_scores
 from maskweave.values.bootstrap import interval as score_interval
@@ -136,15 +137,29 @@ class SetFeatures:
 
     Args:
         network: maps samples with one modality to (S, D).
+        readable: the modalities that the network takes; None: all.
     """
 
-    def __init__(self, bundle: Bundle, network: Callable[[Samples], np.ndarray] | None = None):
-        self.bundle, self.network = bundle, network
+    def __init__(
+        self,
+        bundle: Bundle,
+        network: Callable[[Samples], np.ndarray] | None = None,
+        readable: Sequence[str] | None = None,
+    ):
+        self.bundle, self.network, self.readable = bundle, network, readable
+
+    def reads(self, name: str) -> bool:
+        """Whether the network takes the values of a target."""
+        return self.readable is None or self._entry(name).name in self.readable
+
+    def _entry(self, name: str) -> Modality:
+        """Returns the entry of the values of a target, such as `rgb` for `tok_rgb`."""
+        entry = self.bundle.catalog[name]
+        return self.bundle.catalog.get(entry.reads, entry)
 
     def __call__(self, name: str, values: Sequence[tuple[Any, Any, Any]]) -> np.ndarray:
         """Returns (3, S, D) features of three values of each sample; NaN for values that cannot be encoded, such as an empty list."""
-        entry = self.bundle.catalog[name]
-        entry = self.bundle.catalog.get(entry.reads, entry)
+        entry = self._entry(name)
         samples: Samples = []
         for value in (sample[which] for which in range(3) for sample in values):
             with contextlib.suppress(BadSample):
