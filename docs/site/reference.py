@@ -29,7 +29,7 @@ API: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "Generation step by step": {
         "maskweave.generate.schedule": ("Schedule", "Step", "load_schedule"),
-        "maskweave.modality.decoding": ("Decoding",),
+        "maskweave.modality.decoding": ("Decoding", "Ramp"),
         "maskweave.generate.session": ("Session",),
     },
     "Published weights": {

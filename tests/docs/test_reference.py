@@ -97,6 +97,7 @@ def test_every_command_has_its_options(name: str, capsys: pytest.CaptureFixture[
 def test_the_api_page_names_what_there_is() -> None:
     names = re.findall(r"^::: (\S+)$", PAGES["reference/api.md"], re.MULTILINE)
     assert {f"maskweave.{name}" for name in maskweave.__all__} <= set(names)
+    assert "maskweave.modality.decoding.Ramp" in names, "a value of keys of `Decoding`"
     for name in names:
         module, _, item = name.rpartition(".")
         found = getattr(importlib.import_module(module), item)

@@ -246,3 +246,17 @@ def test_sets_of_generated_values_are_scored(bundle: Bundle, run: Path) -> None:
     other = {row.metric: row for row in evaluate(bundle, run, samples=3, features=features)}
     assert other["Fréchet distance"].value != rows["Fréchet distance"].value > 0
     assert other["PSNR"].value == rows["PSNR"].value
+
+
+def test_targets_that_the_network_cannot_read_have_no_scores_of_sets(
+    bundle: Bundle, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = read_yaml(run / "recipe.yaml")
+    content["evaluate"]["sets"] = ["identification"]
+    content["evaluate"]["requests"] = [{"inputs": ["caption"], "targets": ["tok_rgb", "depth"]}]
+    write_yaml(run / "recipe.yaml", content)
+    features = lambda samples: np.stack([s["rgb"].mean(axis=(0, 1)) for s in samples])  # noqa: E731
+    rows = evaluate(bundle, run, samples=2, features=features, readable=["rgb"])
+    assert [row.target for row in rows if row.metric == "identification"] == ["tok_rgb"]
+    assert any(row.target == "depth" for row in rows)
+    assert capsys.readouterr().err.count("note: no scores of sets for depth") == 1

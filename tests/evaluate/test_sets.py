@@ -10,7 +10,7 @@ from small_bundle import scenes, small_bundle
 from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.kid import KernelInceptionDistance
 
-from maskweave.evaluate.sets import SetFeatures, frechet_distance, identified, kernel_distance, set_scores
+from maskweave.evaluate.sets import SetFeatures, frechet_distance, identified, joined, kernel_distance, set_scores
 
 
 class Flat(torch.nn.Module):
@@ -82,6 +82,27 @@ def test_scores_have_intervals_and_bounds(features: tuple[np.ndarray, np.ndarray
     (one,) = set_scores(["identification"], np.stack([found, empty, truth]))
     assert one.chance == 1 / 79 and one.bound == 1 and one.samples == 79, "what has no features is left out"
     assert set_scores(["kernel"], np.full((3, 2, 4), np.nan)) == []
+
+
+def test_chunks_without_a_known_target_are_left_out() -> None:
+    encode = SetFeatures(small_bundle(), lambda samples: np.ones((len(samples), 5)))
+    picture = np.zeros((64, 64, 3), np.uint8)
+    parts = [encode("rgb", [(picture, picture, picture)] * 2), encode("rgb", []), None, np.full((3, 4, 1), np.nan)]
+    assert joined(parts).shape == (3, 2, 5)
+    assert set_scores(["kernel"], joined(parts[1:])) == []
+
+
+def test_failed_values_count(features: tuple[np.ndarray, np.ndarray]) -> None:
+    truth = features[1][:50]
+    failed = np.where(np.arange(50)[:, None] < 45, np.nan, truth)
+    names: list[Any] = ["frechet", "kernel", "identification", "similarity"]
+    frechet, kernel, identification, similarity = set_scores(names, np.stack([failed, truth, truth]))
+    assert identification.value == pytest.approx(0.1) and similarity.value == pytest.approx(0.1)
+    assert identification.samples == similarity.samples == 50 and identification.bound == 1
+    assert frechet.value == pytest.approx(frechet_distance(truth[45:], truth)) and frechet.samples == 5
+    assert kernel.value == pytest.approx(kernel_distance(truth[45:], truth)) and kernel.samples == 5
+    rows = set_scores(names, np.stack([np.full_like(truth, np.nan), truth, truth]))
+    assert [np.isnan(row.value) for row in rows] == [True, True, False, False] and rows[2].value == rows[3].value == 0
 
 
 def test_similarities_are_those_of_torch(features: tuple[np.ndarray, np.ndarray]) -> None:

@@ -45,6 +45,12 @@ def test_earlier_targets_join_the_inputs_of_a_chain(bundle: Bundle) -> None:
     assert bundle.generate(sample, ["depth"], on_untrained="refuse")["depth"].shape == (64, 64)
 
 
+def test_thoughts_join_the_inputs_without_a_chain(bundle: Bundle) -> None:
+    sample = {"rgb": scenes(1)[0]["rgb"]}
+    with pytest.raises(MaskweaveError, match=r"caption from rgb \+ depth was never trained"):
+        bundle.generate(sample, ["caption"], think=["depth"], chain=False, on_untrained="refuse")
+
+
 def test_it_may_be_ignored_and_is_not_known_of_other_bundles(bundle: Bundle) -> None:
     sample = {"rgb": scenes(1)[0]["rgb"]}
     with warnings.catch_warnings():

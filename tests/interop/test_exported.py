@@ -110,6 +110,18 @@ def test_a_file_with_other_numbers_is_refused(bundle: Bundle, tmp_path: Path, mo
     assert not (tmp_path / "out").exists()
 
 
+def test_errors_of_onnx_are_told(bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*args: object, **kwargs: object) -> None:
+        raise RuntimeError("no such operator")
+
+    monkeypatch.setattr(torch.onnx, "export", fail)
+    with pytest.raises(
+        MaskweaveError, match=r"depth\.encode\.onnx: torch cannot export this part \(no such operator\)"
+    ):
+        export(bundle, tmp_path / "out", tokenizers=["depth"])
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("parts", "message"),
     [

@@ -12,6 +12,7 @@ from maskweave.evaluate.run import describe, read_recipe
 from maskweave.evaluate.run import evaluate as evaluate_run
 from maskweave.generate.bundle import load
 from maskweave.label.features import open_encoder
+from maskweave.retrieve.features import Pooled
 from maskweave.training.distributed import local_device
 from maskweave.training.run_folder import writing
 
@@ -65,9 +66,12 @@ def evaluate(given: Namespace) -> None:
         raise MaskweaveError(f"--samples must be 1 or more, found {samples}")
     bundle = load(folder, local_device(given.device))
     with writing(folder):
-        network = open_encoder(given.features, bundle.catalog, given.device)[0] if given.get("features") else None
+        network, readable = None, None
+        if given.get("features"):
+            network, catalog = open_encoder(given.features, bundle.catalog, given.device)
+            readable = network.bundle.model.readable(catalog) if isinstance(network, Pooled) else [*catalog]
         seed = given.get("scenes_seed")
-        rows = evaluate_run(bundle, folder, scenes_seed=seed, samples=samples or 0, features=network)
+        rows = evaluate_run(bundle, folder, scenes_seed=seed, samples=samples or 0, features=network, readable=readable)
     print(describe(rows))
     print(f"written to {folder / 'evaluation.json'}")
 

@@ -26,7 +26,7 @@ from maskweave.data.weights import scaled_weights_of
 from maskweave.errors import MaskweaveError
 from maskweave.evaluate.predicting import Samples, given_inputs, predict, scored_outcomes, that_have, untrained_requests
 from maskweave.evaluate.references import NAMES, Reference, simple_references
-from maskweave.evaluate.sets import SetFeatures, set_scores
+from maskweave.evaluate.sets import SetFeatures, joined, set_scores
 from maskweave.files import short_name, write_json
 from maskweave.generate.bundle import Bundle
 from maskweave.modality.catalogs import Catalog
@@ -106,6 +106,7 @@ def evaluate(
     scenes_seed: int | None = None,
     samples: int = 0,
     features: Callable[[Samples], np.ndarray] | None = None,
+    readable: Sequence[str] | None = None,
 ) -> list[EvaluationRow]:
     """Evaluates a run by its recipe's requests, and writes `folder/evaluation.json`. Of launched processes, only the first one returns rows.
 
@@ -113,6 +114,7 @@ def evaluate(
         scenes_seed: seed of other scenes than the recipe's held-out ones; also for any other endless source.
         samples: number of samples; 0: the recipe's.
         features: maps samples with one modality to features (S, D) for `evaluate.sets`; by default the model's own, pooled.
+        readable: modalities that `features` takes; the values of other targets are not scored as a set. By default all.
 
     Raises:
         MaskweaveError: the folder is not a run, its recipe has no requests, or no held-out sample can be read.
@@ -136,7 +138,7 @@ def evaluate(
     data = ScoredData(
         bundle.catalog, held_out, training, parse, settings.seed, seed, settings.references, settings.sets
     )
-    rows = score_requests(bundle, requests, data, features)
+    rows = score_requests(bundle, requests, data, features, readable)
     if not ranks.rank():
         write_rows(rows, folder / "evaluation.json")
     return rows
@@ -167,9 +169,17 @@ def score_requests(
     requests: Sequence[EvaluationRequest],
     data: ScoredData,
     features: Callable[[Samples], np.ndarray] | None = None,
+    readable: Sequence[str] | None = None,
 ) -> list[EvaluationRow]:
-    """Returns the rows of some requests; of launched processes, only the first one does. `features` as for `evaluate`."""
+    """Returns the rows of some requests; of launched processes, only the first one does. `features` and `readable` as for `evaluate`."""
+    encode = SetFeatures(bundle, features, readable) if data.sets else None
     if not ranks.rank():
+        generated = dict.fromkeys(name for one in requests if not (one.read or one.truth) for name in one.targets)
+        if encode is not None and (unread := [name for name in generated if not encode.reads(name)]):
+            print(
+                f"note: no scores of sets for {', '.join(unread)}: the network of the features has no such input",
+                file=sys.stderr,
+            )
         for sentence in untrained_requests(bundle.trained_paths, bundle.catalog, requests):
             print(f"warning: {sentence}", file=sys.stderr)
     references = {
@@ -185,7 +195,6 @@ def score_requests(
         for start in starts_of(complete[number])
     ]
     mine = jobs[ranks.rank() :: ranks.world()]
-    encode = SetFeatures(bundle, features) if data.sets else None
     sums = _sums(bundle, requests, complete, references, data, mine, encode)
     found = {key: tensor.numpy() for one in gather(bundle.device, None, sums) for key, tensor in one.tensors.items()}
     if ranks.rank():
@@ -214,10 +223,8 @@ def score_requests(
                     compared = {n: one[name] for n, one in zip(NAMES, simple, strict=True) if totals[n] is not None}
                     part = name != metric.name
                     rows.append(replace(row, part=part, low=low, high=high, references=compared))
-            sets = [
-                found[key] for s in starts_of(complete[number]) if (key := f"{number} {scored} {SETS} {s}") in found
-            ]
-            for one in set_scores(data.sets, np.concatenate(sets, axis=1)) if sets else ():
+            parts = [found.get(f"{number} {scored} {SETS} {start}") for start in starts_of(complete[number])]
+            for one in set_scores(data.sets, joined(parts)):
                 row = EvaluationRow(
                     request.inputs,
                     scored,
@@ -270,7 +277,7 @@ def _sums(
                 weights = reference.weights(complete[job.request], job.start)
                 known = [i for i, sample in enumerate(chunk) if sample.get(reference.reads) is not None]
                 truth = [chunk[i][reference.reads] for i in known]
-                if encode is not None and not (request.read or request.truth):
+                if encode is not None and encode.reads(scored) and not (request.read or request.truth):
                     made = encode(
                         scored, [(outcome.predicted[i], chunk[i][reference.reads], outcome.bound[i]) for i in known]
                     )

@@ -7,7 +7,7 @@ Dimension letters: S samples, D width of the features.
 
 import contextlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,6 +17,7 @@ from maskweave.errors import BadSample
 from maskweave.evaluate.predicting import Samples
 from maskweave.generate.bundle import Bundle
 from maskweave.generate.engine import bulk_precision
+from maskweave.modality.entry import Modality
 from maskweave.training.recipe import SetScore
 from maskweave.values.bootstrap import Interval, bootstrap, replicate_scores
 from maskweave.values.bootstrap import interval as score_interval
@@ -85,20 +86,30 @@ def similarities(found_SD: np.ndarray, truth_SD: np.ndarray) -> np.ndarray:
     return np.asarray(x @ y.T)
 
 
+def joined(parts: Iterable[np.ndarray | None]) -> np.ndarray:
+    """Returns the features (3, S, D) of all chunks, without chunks that have none: these do not know the width."""
+    known = [part for part in parts if part is not None and np.isfinite(part).any()]
+    return np.concatenate(known, axis=1) if known else np.zeros((3, 0, 1))
+
+
 def set_scores(names: Sequence[SetScore], features_3SD: np.ndarray) -> list[SetScored]:
     """Scores the features of generated values, of their truths, and of the truths as the tokenizer reconstructs them.
 
-    Samples with a value that has no features, which are NaN, are left out.
+    Samples whose truth or reconstruction has no features, which are NaN, are left out. A generated value without features counts: it is identified as
+    nothing, and its similarity is 0; distances are over the other values, which `samples` then counts.
     """
-    found, truth, bound = features_3SD[:, np.isfinite(features_3SD).all(axis=(0, 2))]
+    found, truth, bound = features_3SD[:, np.isfinite(features_3SD[1:]).all(axis=(0, 2))]
     return [_scored(name, found, truth, bound) for name in names] if len(truth) else []
 
 
 def _scored(name: SetScore, found_SD: np.ndarray, truth_SD: np.ndarray, bound_SD: np.ndarray) -> SetScored:
-    samples = len(truth_SD)
+    samples, made = len(truth_SD), np.isfinite(found_SD).all(axis=1)
     if name in ("identification", "similarity"):
+        # Features of only zeros have no direction: their cosine with any truth is 0.
+        found_SD = np.where(made[:, None], found_SD, 0)
         if name == "identification":
-            each, of_bound, chance = identified(found_SD, truth_SD), identified(bound_SD, truth_SD), 1 / samples
+            each = identified(found_SD, truth_SD) & made
+            of_bound, chance = identified(bound_SD, truth_SD), 1 / samples
         else:
             cosine_SS = similarities(found_SD, truth_SD)
             each, of_bound = np.diag(cosine_SS), np.diag(similarities(bound_SD, truth_SD))
@@ -113,13 +124,12 @@ def _scored(name: SetScore, found_SD: np.ndarray, truth_SD: np.ndarray, bound_SD
         "frechet": ("Fréchet distance", frechet_distance),
         "kernel": ("kernel distance", kernel_distance),
     }[name]
-    value = distance(found_SD, truth_SD)
+    value = distance(found_SD[made], truth_SD)
     # Repeated samples make distances larger; the interval is moved back by as much.
-    replicates = np.array(replicate_scores(lambda i: distance(found_SD[i], truth_SD[i]), samples, SEED))
-    moved = replicates - np.mean(replicates[np.isfinite(replicates)], dtype=np.float64) + value
-    return SetScored(
-        label, "lower", value, distance(bound_SD, truth_SD), math.nan, score_interval(moved.tolist()), samples
-    )
+    scores = replicate_scores(lambda i: distance(found_SD[i[made[i]]], truth_SD[i]), samples, SEED)
+    moved = np.array(scores) - np.mean([one for one in scores if math.isfinite(one)] or [math.nan]) + value
+    interval = score_interval(moved.tolist())
+    return SetScored(label, "lower", value, distance(bound_SD, truth_SD), math.nan, interval, int(made.sum()))
 
 
 class SetFeatures:
@@ -127,15 +137,29 @@ class SetFeatures:
 
     Args:
         network: maps samples with one modality to (S, D).
+        readable: the modalities that the network takes; None: all.
     """
 
-    def __init__(self, bundle: Bundle, network: Callable[[Samples], np.ndarray] | None = None):
-        self.bundle, self.network = bundle, network
+    def __init__(
+        self,
+        bundle: Bundle,
+        network: Callable[[Samples], np.ndarray] | None = None,
+        readable: Sequence[str] | None = None,
+    ):
+        self.bundle, self.network, self.readable = bundle, network, readable
+
+    def reads(self, name: str) -> bool:
+        """Whether the network takes the values of a target."""
+        return self.readable is None or self._entry(name).name in self.readable
+
+    def _entry(self, name: str) -> Modality:
+        """Returns the entry of the values of a target, such as `rgb` for `tok_rgb`."""
+        entry = self.bundle.catalog[name]
+        return self.bundle.catalog.get(entry.reads, entry)
 
     def __call__(self, name: str, values: Sequence[tuple[Any, Any, Any]]) -> np.ndarray:
         """Returns (3, S, D) features of three values of each sample; NaN for values that cannot be encoded, such as an empty list."""
-        entry = self.bundle.catalog[name]
-        entry = self.bundle.catalog.get(entry.reads, entry)
+        entry = self._entry(name)
         samples: Samples = []
         for value in (sample[which] for which in range(3) for sample in values):
             with contextlib.suppress(BadSample):

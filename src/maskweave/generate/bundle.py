@@ -390,8 +390,7 @@ class Bundle:
         check_trained(
             self.trained_paths,
             [list(sample) for sample in request.samples],
-            request.schedule.targets,
-            request.schedule.chain,
+            request.schedule,
             options.get("on_untrained", "warn"),
             self._told,
         )

@@ -5,23 +5,27 @@ from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from maskweave.errors import MaskweaveError
+from maskweave.generate.schedule import Schedule
 from maskweave.masking.paths import TrainedPaths
 
 OnUntrained = Literal["warn", "refuse", "ignore"]
 ADVICE = "the result is a guess; change the inputs, predict each target from the inputs only (chain=False), or train with a mixture that has them"
 
 
-def untrained(paths: TrainedPaths | None, inputs: Sequence[str], targets: Sequence[str], chain: bool) -> list[str]:
+def untrained(
+    paths: TrainedPaths | None, inputs: Sequence[str], targets: Sequence[str], chain: bool, think: Sequence[str] = ()
+) -> list[str]:
     """Returns a sentence for each target that was never or hardly trained from these inputs.
 
     Args:
         paths: of the model's training; None if unknown, which gives no sentences.
         targets: in the order of generation.
         chain: earlier targets join the inputs of later ones.
+        think: those that join them even without `chain`.
     """
     found = []
     for number, target in enumerate(targets if paths is not None else ()):
-        given = list(dict.fromkeys([*inputs, *(targets[:number] if chain else ())]))
+        given = list(dict.fromkeys([*inputs, *(name for name in targets[:number] if chain or name in think)]))
         found.append(paths.problem(given, target))  # type: ignore[union-attr]
     return [sentence for sentence in found if sentence]
 
@@ -29,8 +33,7 @@ def untrained(paths: TrainedPaths | None, inputs: Sequence[str], targets: Sequen
 def check_trained(
     paths: TrainedPaths | None,
     given: Iterable[Sequence[str]],
-    targets: Sequence[str],
-    chain: bool,
+    schedule: Schedule,
     on_untrained: OnUntrained,
     told: set[str],
 ) -> None:
@@ -46,7 +49,8 @@ def check_trained(
     if on_untrained == "ignore":
         return
     sets = dict.fromkeys(tuple(dict.fromkeys(names)) for names in given)
-    problems = list(dict.fromkeys(s for names in sets for s in untrained(paths, names, targets, chain)))
+    targets, chain, think = schedule.targets, schedule.chain, schedule.think
+    problems = list(dict.fromkeys(s for names in sets for s in untrained(paths, names, targets, chain, think)))
     if problems and on_untrained == "refuse":
         raise MaskweaveError(f"{'; '.join(problems)}: {ADVICE}; or set on_untrained to 'warn'")
     for sentence in problems:

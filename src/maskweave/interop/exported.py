@@ -213,12 +213,14 @@ def _write(program: nn.Module, path: Path, samples: Samples, outputs: Sequence[s
             made = torch.export.export(
                 program, tuple(given.values()), dynamic_shapes=(shapes,) if takes_all else shapes
             )
-        except Exception as error:  # whatever torch raises about code that it cannot trace
+            run = _save_pt2(made, path) if path.suffix == ".pt2" else _save_onnx(made, path, list(given), outputs)
+        except (MaskweaveError, OSError):
+            raise
+        except Exception as error:  # whatever torch and ONNX raise about code that they cannot trace or write
             reason = " ".join(str(error).split())[:300]
             raise MaskweaveError(
                 f"{path.name}: torch cannot export this part ({reason}); use it with maskweave"
             ) from error
-        run = _save_pt2(made, path) if path.suffix == ".pt2" else _save_onnx(made, path, list(given), outputs)
         tried = samples(TRIED)
         expected = program(*tried.values())
         found = run({name: tensor.numpy() for name, tensor in tried.items()})
