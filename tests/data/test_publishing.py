@@ -220,7 +220,9 @@ def test_a_run_is_uploaded_without_its_checkpoints(
     assert any((tiny_run / "checkpoints").iterdir()) and maskweave.load(URL).catalog.keys()
     (copied,) = (tmp_path / "cache" / "mirrors").glob("*/set")
     inner = {path.relative_to(copied).parts[0] for path in copied.rglob("*") if path.is_file()}
-    assert inner == {"modalities.yaml", "recipe.yaml", "evaluation.json", "model", "tokenizers"}, "no tokens and no reports"
+    assert inner == {"modalities.yaml", "recipe.yaml", "evaluation.json", "model", "tokenizers"}, (
+        "no tokens and no reports"
+    )
     assert len(list((copied / "tokenizers").glob("*/*.safetensors"))) > 0
     with pytest.raises(MaskweaveError, match="has no modalities.yaml"):
         maskweave.load(f"{URL}/tokens")

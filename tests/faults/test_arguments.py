@@ -75,7 +75,10 @@ def test_settings_check_their_types(cls: type) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"scheme": "x"}, "scheme is 'x'; expected one of maskgit, roar, halton, entropy, margin, moment, autoregressive"),
+        (
+            {"scheme": "x"},
+            "scheme is 'x'; expected one of maskgit, roar, halton, entropy, margin, moment, autoregressive",
+        ),
         ({"token_schedule": "x"}, "token_schedule is 'x'; expected one of auto, cosine, arccos, linear"),
         ({"temperature": "a"}, "temperature is 'a'; expected a number"),
         ({"temperature": 1e-40}, "temperature is 1e-40; expected 0, or 1e-06 or more"),

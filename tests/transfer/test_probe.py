@@ -48,7 +48,9 @@ def test_the_linear_probe_is_scikit_learns(decay: float) -> None:
     scaler.scale_ = TRAIN.features.std(dim=0).numpy()  # theirs divides by n, torch's by n - 1
     theirs = LogisticRegression(C=1 / (decay * len(TRAIN.labels)), tol=1e-8, max_iter=5000)
     train, test = (scaler.transform(part.features.numpy()).astype(np.float64) for part in (TRAIN, TEST))
-    expected = theirs.fit(train, TRAIN.labels.numpy()).predict_proba(test)  # in float32 it stops too early on some machines
+    expected = theirs.fit(train, TRAIN.labels.numpy()).predict_proba(
+        test
+    )  # in float32 it stops too early on some machines
     assert np.allclose(fitted(TEST.features).softmax(dim=1).numpy(), expected, atol=2e-4)
 
 

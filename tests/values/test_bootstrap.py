@@ -49,6 +49,6 @@ def test_what_has_no_interval() -> None:
 def test_replicates_without_any_sample_count_for_nothing() -> None:
     r2 = Scalar(range=(0, 1)).metrics()["r2"]
     sums = np.array([[0.0, 0, 0, 0], [0.5, 6.0, 14.0, 3.0], [1.0, 6.0, 14.0, 3.0]])
-    (found,) = metric_intervals(r2, sums).values()
-    assert 0.5 <= found.low <= found.high <= 0.75  # squared deviations from the mean: 14 - 6² / 3 = 2
+    ((low, high),) = metric_intervals(r2, sums).values()
+    assert 0.5 <= low <= high <= 0.75  # squared deviations from the mean: 14 - 6² / 3 = 2
     assert metric_intervals(r2, sums[:1]) == {}

@@ -23,6 +23,7 @@ from maskweave.models.raw_features import RawFeatures, raw_blocks
 from maskweave.nn.logistic import fit_logistic
 from maskweave.nn.ridge import Ridge, feature_scale
 from maskweave.tokenizers.base import Tokenizer
+from maskweave.training.learned_scaling import with_values
 from maskweave.values.base import ValueType
 from maskweave.values.distribution import NumberDistribution
 
@@ -66,6 +67,7 @@ def simple_references(
     Returns:
         Those that are possible; none with fewer than `FEWEST` samples, or without inputs.
     """
+    catalog = _with_learned_scales(catalog, tokenizers)
     entry = catalog[target]
     reads = [catalog[name].reads for name in inputs]
     known = [s for s in training if all(s.get(name) is not None for name in (*reads, entry.name))]
@@ -81,6 +83,13 @@ def simple_references(
         Reference(NEAREST, _Nearest(features, x_SF, truth)),
         *filter(None, [linear or _of_features(features, x_SF, entry.value, truth)]),
     ]
+
+
+def _with_learned_scales(catalog: Catalog, tokenizers: Mapping[str, Tokenizer]) -> Catalog:
+    """Returns the entries with the scaling that their tokenizers have learned."""
+    own = {name: getattr(tokenizer, "modality", None) for name, tokenizer in tokenizers.items()}
+    learned = {name: m.value for name, m in own.items() if m is not None and getattr(m.value, "fitted", None)}
+    return with_values(catalog, {name: catalog[name].value.fitted_like(value) for name, value in learned.items()})
 
 
 # Features of the whole inputs.
