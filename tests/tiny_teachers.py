@@ -144,11 +144,13 @@ def blip(folder: Path) -> str:
     return saved(hf.BlipForConditionalGeneration(config), processor, folder)
 
 
-def bert(folder: Path) -> str:
+def bert(folder: Path, positions: int = 32) -> str:
     torch.manual_seed(0)
     tokenizer = words(folder)
     return saved(
-        hf.BertModel(hf.BertConfig(**VIT, vocab_size=len(tokenizer), max_position_embeddings=32)), tokenizer, folder
+        hf.BertModel(hf.BertConfig(**VIT, vocab_size=len(tokenizer), max_position_embeddings=positions)),
+        tokenizer,
+        folder,
     )
 
 

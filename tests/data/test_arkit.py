@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
-from maskweave.data.arkit import ArkitScenes, rotation_matrix
+from maskweave.data.arkit import ArkitScenes, _level_camera, rotation_matrix
 from maskweave.data.import_source import import_source
 from maskweave.data.opening import is_importable, open_data
 from maskweave.data.parts import noting
@@ -18,6 +18,7 @@ from maskweave.errors import BadSample, MaskweaveError
 from maskweave.modality.catalogs import Catalog, catalog_from
 from maskweave.synthetic.scenes import NAMES, Scenes
 from maskweave.values.boxes3d import item_overlaps
+from maskweave.values.camera import rotation
 
 HEADINGS = {"scan1": 0.7, "scan2": -2.0}
 FEATURE = {"rgb": "lowres_wide", "range_map": "lowres_depth", "solids": "3dod"}
@@ -233,3 +234,9 @@ def test_frames_are_imported(place: Path, tmp_path: Path) -> None:
     for i in range(3):
         ours, theirs = shards[i], direct[i]
         assert ours.keys() == theirs.keys() and ours["solids"] == theirs["solids"]
+
+
+def test_pitch_and_roll_of_any_camera() -> None:
+    for turn in Rotation.random(50, random_state=0).as_matrix():
+        camera, level = _level_camera(np.column_stack([turn, np.zeros(3)]), [64, 48, 50, 50, 31.5, 23.5])
+        assert np.allclose(rotation(camera), turn @ level.T, atol=1e-9)

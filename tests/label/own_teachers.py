@@ -18,6 +18,10 @@ def brightness(pictures: list[np.ndarray], scale: float = 1.0) -> list[Any]:
     return [TeacherLabel(level, np.clip(level, 0, 1)) for level in maps]
 
 
+def darker(pictures: list[np.ndarray]) -> list[np.ndarray]:
+    return [picture // 2 for picture in pictures]
+
+
 def shape_in_words(pictures: list[np.ndarray]) -> list[str]:
     return [f"{picture.shape[0]} by {picture.shape[1]}" for picture in pictures]
 

@@ -21,6 +21,7 @@ from maskweave.label import derive
 from maskweave.label.derive import LabelReport
 from maskweave.modality.catalogs import Catalog, catalog_from
 from maskweave.ranks import JobPart
+from maskweave.values.measures import canny as canny_edges
 
 label = partial(derive.label, allow_code=True)
 TEXT = {"kind": "sequence", "vocabulary": "text", "max_tokens": 32, "value": {"type": "text"}}
@@ -88,6 +89,23 @@ def test_other_settings_or_another_function_label_anew(data: Path, monkeypatch: 
     assert read_json(data / "level" / "label.json")["teacher"] != record["teacher"]
 
 
+def test_discarded_labels_are_gone_before_another_record_is_written(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    label(data, catalog(level={**LEVEL, **by("brightness")}))
+    record = read_json(data / "level" / "label.json")
+    changed = catalog(level={**LEVEL, **by("too_few")})
+    with monkeypatch.context() as patch:
+        patch.setattr(derive, "write_json", lambda *_: pytest.fail("killed"))
+        with pytest.raises(pytest.fail.Exception):
+            label(data, changed)
+    assert read_json(data / "level" / "label.json") == record and not list((data / "level").glob("*.tar"))
+    label(data, catalog(level={**LEVEL, **by("brightness")}))
+    with pytest.raises(MaskweaveError, match="returned 1 labels for 3 samples"):
+        label(data, changed)
+    assert read_json(data / "level" / "label.json") != record and not list((data / "level").glob("*.tar"))
+
+
 def test_labels_of_labels(data: Path) -> None:
     letters = {"kind": "vectors", "max_tokens": 8, "value": {"type": "vectors", "channels": 2}}
     entries = catalog(t5={**letters, **by("letters", "words")}, words={**TEXT, **by("shape_in_words")})
@@ -99,6 +117,19 @@ def test_labels_of_labels(data: Path) -> None:
         two = {"a": {**TEXT, **by("letters", "b")}, "b": {**TEXT, **by("letters", "a")}}
         shutil.copytree(data / "words", data / "a"), shutil.copytree(data / "words", data / "b")
         label(data, catalog(**two))
+
+
+def test_rules_read_what_a_teacher_made(data: Path) -> None:
+    picture = {"kind": "patches", "grid": [4, 4], "value": {"type": "image", "size": [16, 16], "channels": 3}}
+    canny = {"kind": "grid", "grid": [4, 4], "value": {"type": "binary", "size": [16, 16], "fit": "crop"}}
+    entries = catalog(
+        edges={**canny, "derive": {"from": "clean", "by": "canny"}},
+        outlines={**canny, "derive": {"from": "rgb", "by": "canny"}},
+        clean={**picture, **by("darker")},
+    )
+    assert label(data, entries).labels == {"outlines": 7, "clean": 7, "edges": 7}
+    sample = Shards(data, entries).raw(0)
+    np.testing.assert_array_equal(sample["edges"], canny_edges(sample["rgb"] // 2))
 
 
 def test_what_a_teacher_cannot_label_is_counted_and_named(data: Path) -> None:

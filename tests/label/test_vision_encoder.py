@@ -92,3 +92,30 @@ def test_what_is_no_encoder_is_told(tmp_path: Path) -> None:
         VisionEncoder(str(tmp_path), catalog("rgb"))
     with pytest.raises(MaskweaveError, match="no modality of pictures"):
         VisionEncoder(dinov2(tmp_path / "dinov2"), catalog("caption"))
+
+
+def test_damaged_weights_are_told(tmp_path: Path) -> None:
+    folder = dinov2(tmp_path / "dinov2")
+    weights, config = Path(folder, "model.safetensors"), Path(folder, "config.json")
+    whole, settings = weights.read_bytes(), json.loads(config.read_text())
+    for content, change in ((whole[:-100], {}), (whole, {"hidden_size": 64}), (whole, {"patch_size": "x"})):
+        weights.write_bytes(content)
+        config.write_text(json.dumps({**settings, **change}))
+        with pytest.raises(MaskweaveError, match="or a vision model that transformers can open, found neither"):
+            VisionEncoder(folder, catalog("rgb"))
+    weights.write_bytes(whole)
+    config.write_text(json.dumps({**settings, "num_hidden_layers": 2}))
+    with pytest.raises(MaskweaveError, match=r"its weights lack encoder\.layer\S+, .* in all\); choose a folder"):
+        VisionEncoder(folder, catalog("rgb"))
+
+
+def test_code_of_a_model_never_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps({"model_type": "own", "auto_map": {"AutoConfig": "conf.Own"}}))
+    (folder / "conf.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+    monkeypatch.setattr("builtins.input", lambda *_: "y")  # what transformers asks
+    monkeypatch.setattr(transformers.dynamic_module_utils, "HF_MODULES_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(MaskweaveError, match="found neither"):
+        VisionEncoder(str(folder), catalog("rgb"))
+    assert not (tmp_path / "ran").exists()

@@ -164,23 +164,24 @@ def computations(catalog: Catalog, wanted: Sequence[str], device: str, allow_cod
         MaskweaveError: entries are computed from each other.
     """
     found: list[Computation] = []
-    rules: dict[str, list[str]] = {}
-    left: list[str] = []
-    for name in wanted:
-        derive = catalog[name].derive
-        assert derive is not None
-        if derive.by in COMPUTED:
-            left.append(name)
-        else:
-            rules.setdefault(derive.source, []).append(name)
-    found += [RuleLabels(catalog, source, names) for source, names in rules.items()]
+    left = list(wanted)
     while left:
         ready = [name for name in left if not set(_sources(catalog, name)) & set(left)]
         if not ready:
             raise MaskweaveError(
                 f"{catalog.where}: {', '.join(left)} are computed from each other; correct their derive.from"
             )
-        found += [OneTeacher(catalog, name, device, allow_code) for name in ready]
+        rules: dict[str, list[str]] = {}
+        teachers: list[str] = []
+        for name in ready:
+            derive = catalog[name].derive
+            assert derive is not None
+            if derive.by in COMPUTED:
+                teachers.append(name)
+            else:
+                rules.setdefault(derive.source, []).append(name)
+        found += [RuleLabels(catalog, source, names) for source, names in rules.items()]
+        found += [OneTeacher(catalog, name, device, allow_code) for name in teachers]
         left = [name for name in left if name not in ready]
     return found
 

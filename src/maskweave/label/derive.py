@@ -320,8 +320,9 @@ class _Round:
     def _claim(self, name: str, teacher: dict[str, Any]) -> None:
         """Marks a folder as written by this module, and discards labels of other settings or weights."""
         folder = self.shards.root / name
-        for path in folder.glob("*.json"):
-            remove(path)
+        for path in [*folder.glob("*.json"), *folder.glob("*.tar")]:
+            if path.name != RECORD:  # without it the labels would count as the data set's own
+                remove(path)
         write_json(folder / RECORD, {**self._facts(name), **({"teacher": teacher} if teacher else {})})
 
     def _open(self) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from maskweave.errors import MaskweaveError
 from maskweave.generate.request import Sample
+from maskweave.label.teachers.transformers import lost_weights
 from maskweave.modality.catalogs import Catalog
 
 
@@ -39,14 +40,18 @@ class VisionEncoder:
         try:
             model: Any
             model, report = transformers.AutoModel.from_pretrained(
-                folder_or_hub_id, output_loading_info=True, use_safetensors=True
+                folder_or_hub_id, output_loading_info=True, use_safetensors=True, trust_remote_code=False
             )
             settings, _ = transformers.ImageProcessingMixin.get_image_processor_dict(folder_or_hub_id)
-        except (OSError, ValueError, ImportError) as error:
+        except Exception as error:  # transformers, safetensors and huggingface_hub have no common class
             reason = " ".join(str(error).split())[:300]
             raise MaskweaveError(
                 f"{folder_or_hub_id}: expected the folder of a run, or a vision model that transformers can open, found neither ({reason})"
             ) from error
+        if lost := lost_weights(report):
+            raise MaskweaveError(
+                f"{folder_or_hub_id}: its weights lack {', '.join(lost[:5])} ({len(lost)} in all); choose a folder with all weights"
+            )
         self.model, self.catalog, self._where = model.eval().to(device), catalog, folder_or_hub_id
         # A pooler that the checkpoint lacks is initialized at random.
         self._pooled = not any("pooler" in name for name in report["missing_keys"])

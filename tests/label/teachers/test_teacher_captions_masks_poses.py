@@ -68,6 +68,38 @@ def test_masks_as_points_and_as_edges(sam: str) -> None:
         teacher_of(coded, sam, "mask-generation")
 
 
+def test_masks_are_those_of_their_points_and_are_enlarged_one_at_a_time(
+    sam: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    picture = photographs()[1]
+    options = {**ALL, "overlap": 1.0}
+    teacher: Any = teacher_of(sequence(type="queries", size=[32, 32], bins=32), sam, "mask-generation", options=options)
+    enlarge, sizes = teacher.processor.post_process_masks, []
+    monkeypatch.setattr(
+        teacher.processor,
+        "post_process_masks",
+        lambda masks, *rest, **more: sizes.append(len(masks[0])) or enlarge(masks, *rest, **more),
+    )
+    with torch.inference_mode():
+        logits, quality, points = teacher._masks(picture)
+        logits = list(logits)
+    assert sizes == [1] * len(quality) and logits[0].shape == picture.shape[:2]
+    # A point off the diagonal, by the model itself; the longer side of the picture has 64 points for it.
+    n = next(n for n, (x, y) in enumerate(points.tolist()) if x != y)
+    high, wide = (int(side * 64 / max(picture.shape[:2]) + 0.5) for side in picture.shape[:2])
+    x, y = points[n].tolist()
+    model = transformers.SamModel.from_pretrained(sam)
+    pixels = transformers.SamImageProcessorPil.from_pretrained(sam)(images=picture, return_tensors="pt").pixel_values
+
+    def distance(x: float, y: float) -> float:
+        at = torch.tensor([[[[x * wide, y * high]]]])
+        with torch.inference_mode():
+            scores = model(pixel_values=pixels, input_points=at, multimask_output=True).iou_scores
+        return float((scores - quality[n]).abs().min())
+
+    assert distance(x, y) < 1e-4 and distance(y, x) > 1e-3
+
+
 def test_overlapping_masks_stability_and_edges() -> None:
     masks = torch.zeros(4, 6, 6)
     masks[0, :3], masks[1, :4], masks[2, 3:], masks[3, 5, 5] = 1, 1, 1, 1

@@ -126,6 +126,12 @@ def test_texts_become_a_vector_for_each_token(tmp_path: Path) -> None:
         teacher_of(vectors(), folder, "text-embedding", "rgb")
 
 
+def test_texts_are_cut_to_what_the_encoder_takes(tmp_path: Path) -> None:
+    teacher = teacher_of(vectors(24), tiny_teachers.bert(tmp_path / "bert", 16), "text-embedding", "words")
+    (label,) = asked(teacher, ["a red cat on the sea " * 4], "words")
+    assert len(label.value) == 16 and teacher.notes == ["1 texts of more than 16 tokens are cut"]
+
+
 @pytest.mark.parametrize("task", ["audio-feature-extraction", "automatic-speech-recognition"])
 def test_models_of_sounds(tmp_path: Path, task: str) -> None:
     folder = tiny_teachers.wav2vec2(tmp_path / "wav2vec2")

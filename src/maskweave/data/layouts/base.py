@@ -24,9 +24,9 @@ from maskweave.values.formats.base import Selection
 from maskweave.values.formats.numpy_arrays import read_npy
 
 PREFIX = "layout:"
-PICTURE, DISTANCE, DIRECTION, CLASSES, OBJECTS = "picture", "distance", "direction", "classes", "objects"
+PICTURE, DISTANCE, DIRECTION, CLASSES = "picture", "distance", "direction", "classes"
 """Fields. `picture`: a photograph. `distance`: meters, NaN where unknown. `direction`: unit vectors, NaN where unknown. `classes`: class ids; an id of the
-entry's `ignore` where unknown. `objects`: masks with their classes."""
+entry's `ignore` where unknown."""
 LAYOUTS = {
     "diode": "maskweave.data.layouts.diode:Diode",
     "coco-panoptic": "maskweave.data.layouts.coco_panoptic:CocoPanoptic",

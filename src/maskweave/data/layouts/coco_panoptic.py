@@ -5,6 +5,7 @@ ROOT/annotations/panoptic_val2017.json
 ROOT/annotations/panoptic_val2017/000000000139.png      id of a segment = R + 256 G + 65,536 B; 0: unlabeled
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,6 +13,7 @@ import numpy as np
 
 from maskweave.data.coco import MAX_ANNOTATIONS_MB
 from maskweave.data.layouts.base import CLASSES, PICTURE, DataLayout, class_ids, photograph, unknown_id
+from maskweave.data.source import check_key
 from maskweave.errors import BadSample, MaskweaveError
 from maskweave.files import read_json
 from maskweave.values.base import ValueType
@@ -31,13 +33,16 @@ class CocoPanoptic(DataLayout):
         content = read_json(self.path, limit=MAX_ANNOTATIONS_MB)
         try:
             self.categories = {c["id"]: str(c["name"]) for c in content["categories"]}
-            files = {image["id"]: str(image["file_name"]) for image in content["images"]}
+            files = {image["id"]: self._name(image) for image in content["images"]}
             self.samples = [
-                (files[a["image_id"]], str(a["file_name"]), {s["id"]: s["category_id"] for s in a["segments_info"]})
+                (files[a["image_id"]], self._name(a), {s["id"]: s["category_id"] for s in a["segments_info"]})
                 for a in content["annotations"]
             ]
         except (KeyError, TypeError) as error:
             raise MaskweaveError(f"{self.path}: is not a file of panoptic annotations ({error!r})") from error
+
+    def _name(self, item: Mapping[str, Any]) -> str:
+        return check_key(str(item["file_name"]), str(self.path))
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -52,9 +57,11 @@ class CocoPanoptic(DataLayout):
         index = class_ids(self.categories, value, str(self.path))
         r, g, b = np.moveaxis(photograph(self.maps / name).astype(np.int64), -1, 0)
         numbers, place = np.unique(r + 256 * g + 65536 * b, return_inverse=True)
-        unknown = [int(n) for n in numbers if n and int(n) not in segments]
+        unknown = [int(n) for n in numbers if n and segments.get(int(n)) not in index]
         if unknown:
-            raise BadSample(f"{self.maps / name}: has segments {unknown[:5]} that {self.path.name} does not list")
+            raise BadSample(
+                f"{self.maps / name}: has segments {unknown[:5]} that {self.path.name} does not list with a known category"
+            )
         nothing = unknown_id(value)
         ids = np.array([index[segments[int(n)]] if n else nothing for n in numbers], np.int32)
         return ids[place].reshape(r.shape)

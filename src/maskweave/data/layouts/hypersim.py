@@ -23,6 +23,7 @@ from maskweave.data.layouts.base import (
     photograph,
     unit_vectors,
 )
+from maskweave.data.source import check_key
 from maskweave.errors import BadSample, MaskweaveError
 from maskweave.values.base import ValueType
 from maskweave.values.files import read_bytes
@@ -51,6 +52,8 @@ class Hypersim(DataLayout):
                 ]
         except (KeyError, TypeError, ValueError, csv.Error) as error:
             raise MaskweaveError(f"{root / SPLITS}: is damaged ({error!r})") from error
+        for place in {f"{scene}/{camera}" for scene, camera, _ in self.frames}:
+            check_key(place, str(root / SPLITS))
         if not self.frames:
             raise MaskweaveError(
                 f"{root / SPLITS}: has no pictures of the split {split!r}; expected train, val or test"

@@ -74,7 +74,7 @@ class CaptionTeacher(TransformersTeacher):
 
 class TextEmbeddingTeacher(TransformersTeacher):
     """`text-embedding`: the last layer of a text encoder such as T5. For entries of type `vectors`, a vector for each token, at most `max_tokens` of the
-    entry; for `vector`, their mean."""
+    entry; for `vector`, their mean. Texts that are longer than the encoder takes are cut."""
 
     auto_classes = ("AutoModelForTextEncoding",)
     processor_class = "AutoTokenizer"
@@ -82,7 +82,12 @@ class TextEmbeddingTeacher(TransformersTeacher):
     values: ClassVar[tuple[type[ValueType], ...]] = (Vector, Vectors)
 
     def prepare(self) -> None:
-        self.most = self.entry.max_tokens or self.processor.model_max_length
+        limits = (
+            self.entry.max_tokens,
+            self.processor.model_max_length,
+            getattr(self.model.config, "max_position_embeddings", None),
+        )
+        self.most = min(limit for limit in limits if limit)
         self.cut = 0
         self.check_width(self.model.config.hidden_size)
 

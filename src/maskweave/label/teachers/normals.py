@@ -59,7 +59,7 @@ class NormalsOfDepth(TaskTeacher):
 
 
 def normals_of(depth: np.ndarray, field_of_view: float) -> np.ndarray:
-    """Returns unit normals (H, W, 3), x right, y up, z towards the viewer, NaN where a neighbor's depth is unknown.
+    """Returns unit normals (H, W, 3), x right, y up, z towards the viewer, NaN where the depth of the point or of a neighbor is unknown.
 
     Args:
         depth: (H, W), distance along the optical axis, in any unit; NaN is unknown.
@@ -74,4 +74,5 @@ def normals_of(depth: np.ndarray, field_of_view: float) -> np.ndarray:
     length = np.linalg.norm(normal, axis=-1, keepdims=True)
     normal = np.where(length > LEAST_LENGTH, normal / np.maximum(length, LEAST_LENGTH), np.nan)
     away = (normal * points).sum(-1, keepdims=True) > 0  # a visible surface faces the viewer
+    normal = np.where(np.isnan(depth)[..., None], np.nan, normal)
     return np.where(away, -normal, normal).astype(np.float32)

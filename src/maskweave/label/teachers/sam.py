@@ -7,7 +7,7 @@ each point, divided by the largest of all, without thinning.
 Dimension letters: N masks, P points of a batch, H and W of the picture.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -60,11 +60,11 @@ class MaskTeacher(TransformersTeacher):
         return [self._label(picture) for picture in self.pictures(samples)]
 
     def _label(self, picture: np.ndarray) -> TeacherLabel:
-        logits_NHW, quality_N, points_N2 = self._masks(picture)
+        logits, quality_N, points_N2 = self._masks(picture)
         size, value = self.label_size(picture), self.entry.value
         if isinstance(value, Map):
-            return TeacherLabel(nearest_along_axes(edges_of(logits_NHW, picture.shape[:2]), size))
-        masks = [nearest_along_axes((logits > 0).numpy(), size) for logits in logits_NHW]
+            return TeacherLabel(nearest_along_axes(edges_of(logits, picture.shape[:2]), size))
+        masks = [nearest_along_axes((one_HW > 0).numpy(), size) for one_HW in logits]
         kept = [n for n, mask in enumerate(masks) if mask.any()][:MOST_INSTANCES]
         confidence = [float(quality_N[n].clamp(0, 1)) for n in kept]
         if isinstance(value, Queries):
@@ -72,8 +72,8 @@ class MaskTeacher(TransformersTeacher):
             return TeacherLabel(items, confidence)
         return TeacherLabel([{"class": value.classes[0], "mask": masks[n]} for n in kept], confidence)
 
-    def _masks(self, picture: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
-        """Returns the masks' logits (N, H, W), the best first, their estimated quality, and the points (N, 2) as x, y, 0 to 1."""
+    def _masks(self, picture: np.ndarray) -> tuple[Iterator[Tensor], Tensor, Tensor]:
+        """Returns the masks' logits (H, W), the best first, their estimated quality (N), and the points (N, 2) as x, y, 0 to 1."""
         inputs: Any = self.processor(images=picture, return_tensors="pt")
         ticks = (torch.arange(self.points) + 0.5) / self.points
         shares_P2 = torch.cartesian_prod(ticks, ticks).flip(-1)
@@ -95,12 +95,14 @@ class MaskTeacher(TransformersTeacher):
             points.append(shares_P2[some].repeat_interleave(output.iou_scores.shape[-1], 0)[good.cpu()])
         small_Nhw, quality_N, points_N2 = torch.cat(logits), torch.cat(quality), torch.cat(points)
         keep = distinct(small_Nhw > 0, quality_N, self.overlap)
-        if not len(keep):
-            return torch.zeros(0, *picture.shape[:2]), quality_N[keep], points_N2[keep]
-        (whole_NHW,) = self.processor.post_process_masks(
-            [small_Nhw[keep][:, None]], inputs["original_sizes"], inputs["reshaped_input_sizes"], binarize=False
-        )
-        return whole_NHW[:, 0], quality_N[keep], points_N2[keep]
+
+        def whole(small_hw: Tensor) -> Tensor:  # one at a time: hundreds of masks of a large picture take gigabytes
+            (found_11HW,) = self.processor.post_process_masks(
+                [small_hw[None, None]], inputs["original_sizes"], inputs["reshaped_input_sizes"], binarize=False
+            )
+            return found_11HW[0, 0]
+
+        return map(whole, small_Nhw[keep]), quality_N[keep], points_N2[keep]
 
 
 def stability_of(logits_Nhw: Tensor) -> Tensor:
@@ -121,12 +123,12 @@ def distinct(masks_Nhw: Tensor, quality_N: Tensor, overlap: float) -> Tensor:
     return order[kept]
 
 
-def edges_of(logits_NHW: Tensor, size: tuple[int, ...]) -> np.ndarray:
+def edges_of(logits: Iterable[Tensor], size: tuple[int, ...]) -> np.ndarray:
     """Returns the edges of masks, float32 (H, W), 0 to 1."""
     sobel = torch.tensor([[1.0, 0, -1], [2, 0, -2], [1, 0, -1]])
     filters = torch.stack([sobel, sobel.T])[:, None]
     edges = torch.zeros(*size)
-    for logits in logits_NHW:
-        padded = torch.nn.functional.pad(logits.sigmoid()[None, None], (1, 1, 1, 1), mode="replicate")
+    for logits_HW in logits:
+        padded = torch.nn.functional.pad(logits_HW.sigmoid()[None, None], (1, 1, 1, 1), mode="replicate")
         edges = torch.maximum(edges, torch.nn.functional.conv2d(padded, filters)[0].norm(dim=0))
-    return (edges / edges.max().clamp_min(1e-9)).numpy() if len(logits_NHW) else edges.numpy()
+    return (edges / edges.max().clamp_min(1e-9)).numpy()

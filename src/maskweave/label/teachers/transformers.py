@@ -6,7 +6,7 @@ equal shape are computed together.
 
 import hashlib
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -24,6 +24,8 @@ from maskweave.modality.entry import Modality
 from maskweave.values.audio import Audio
 from maskweave.values.base import ValueType
 
+MAY_LACK = ("pooler", "masked_spec_embed")
+"""Parts of names of weights that checkpoints may lack, as they are not used then."""
 FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja", "README.md")
 """Files of a repository that a model needs."""
 
@@ -64,10 +66,15 @@ class TransformersTeacher(TaskTeacher):
         try:
             config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
             self.processor: Any = self.load_processor(transformers, folder)
-            model: Any = self._class_for(transformers, config).from_pretrained(
-                folder, use_safetensors=True, local_files_only=True, trust_remote_code=False
+            model: Any
+            model, report = self._class_for(transformers, config).from_pretrained(
+                folder,
+                output_loading_info=True,
+                use_safetensors=True,
+                local_files_only=True,
+                trust_remote_code=False,
             )
-        except (OSError, ValueError, ImportError, KeyError) as error:
+        except Exception as error:  # transformers, safetensors and huggingface_hub have no common class
             reason = " ".join(str(error).split())[:300]
             raise MaskweaveError(
                 f"{self.where}: cannot be opened for the task {settings.task!r}; expected a model of transformers for it, with safetensors weights ({reason})"
@@ -75,6 +82,10 @@ class TransformersTeacher(TaskTeacher):
         finally:
             if bars:
                 transformers.utils.logging.enable_progress_bar()
+        if lost := lost_weights(report):
+            raise MaskweaveError(
+                f"{self.where}: its weights lack {', '.join(lost[:5])} ({len(lost)} in all), so it was not trained for {settings.task!r}; choose a model of this task"
+            )
         self.model = model.eval().to(device)
         self.provenance = {
             "model": settings.model,
@@ -185,6 +196,15 @@ class PictureTeacher(TransformersTeacher):
             outputs: the model's tensors, float32, as a batch of one.
             picture: uint8 (H, W, 3), as it was given.
         """
+
+
+def lost_weights(report: Mapping[str, Any]) -> list[str]:
+    """Returns the names of weights that a checkpoint lacks, which are random therefore.
+
+    Args:
+        report: what `from_pretrained` tells with `output_loading_info`.
+    """
+    return sorted(name for name in report["missing_keys"] if not any(part in name for part in MAY_LACK))
 
 
 def scaled_down(shape: Sequence[int], side: int) -> tuple[int, int]:
