@@ -14,6 +14,8 @@ from maskweave.cli.main import main
 from maskweave.errors import MaskweaveError
 from maskweave.generate.bundle import Bundle
 from maskweave.generate.result import Generated
+from maskweave.modality.catalogs import Catalog
+from maskweave.modality.decoding import Decoding, Ramp
 from maskweave.studio.bounds import Bounds
 from maskweave.studio.request import StudioRequest, as_command, as_python, read_schedule, region_from, schedule_text
 from maskweave.studio.running import likelihood, run
@@ -192,6 +194,20 @@ def test_likelihood_is_that_of_the_library(bundle) -> None:
     for name, said in (("depth", "not among the inputs"), ("rgb", "input only")):
         with pytest.raises(MaskweaveError, match=said):
             likelihood(bundle, inputs, name)
+
+
+def test_a_scheme_without_choices_drops_the_noise_of_the_entry(bundle) -> None:
+    own = Decoding("maskgit", choice_temperature=Ramp(4.5, 0.0))
+    catalog = Catalog(
+        [dataclasses.replace(m, decoding=own) if m.name == "depth" else m for m in bundle.catalog.values()],
+        bundle.catalog.vocabularies.values(),
+    )
+    for scheme, noise in (("halton", 0.0), ("roar", 0.0), ("entropy", own.choice_temperature)):
+        request = StudioRequest({"caption": CAPTION}, ("depth",), decoding={"depth": {"scheme": scheme}})
+        made = request.options(catalog)["decoding"]["depth"]
+        assert (made.scheme, made.choice_temperature) == (scheme, noise)
+        for text in (as_python(request, catalog, "x"), as_command(request, catalog, "x")):
+            assert ("choice_temperature=0.0" in text) == (noise == 0.0)
 
 
 def test_typed_regions() -> None:
