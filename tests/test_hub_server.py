@@ -113,3 +113,17 @@ def test_uploads_of_folders_are_what_is_on_the_hub(hub: Hub, tmp_path: Path) -> 
     assert upload_folder(tmp_path / "out", "a/b", False, "main", "first").endswith("/a/b")
     found = hub.files("a/b", "main")
     assert found is not None and found[1] == {"model/large": content, "small.txt": b"text"}
+
+
+def test_a_new_upload_replaces_all_files_of_the_bundle(hub: Hub, tmp_path: Path) -> None:
+    first, second = (
+        ("calibration.yaml", "model/old.json", "model/a/b", "tokenizers/depth/x", "notes.txt"),
+        ("model/a/b",),
+    )
+    for folder, paths in (("first", first), ("second", second)):
+        for path in paths:
+            (tmp_path / folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / folder / path).write_text(folder)
+        upload_folder(tmp_path / folder, "a/b", False, "main", folder)
+    found = hub.files("a/b", "main")
+    assert found is not None and found[1] == {"model/a/b": b"second", "notes.txt": b"first"}

@@ -12,6 +12,16 @@ PREFIX = "hf://"
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 MAX_PATH = 4096
 """Characters of a path on Linux."""
+BUNDLE = (
+    "modalities.yaml",
+    "recipe.yaml",
+    "calibration.yaml",
+    "provenance.json",
+    "evaluation.json",
+    "model/*",
+    "tokenizers/*",
+)
+"""Patterns of the files of a bundle, which a new one replaces."""
 LOCAL = "runs"
 """Folder that commands write to by default; never taken for the owner of a repository."""
 
@@ -70,7 +80,8 @@ def check_hub_id(name: str) -> None:
 
 
 def upload_folder(folder: Path, name: str, private: bool, revision: str, message: str) -> str:
-    """Uploads the files of a folder as one commit to a repository, which is made if it does not exist. Files that the repository has besides stay.
+    """Uploads the files of a folder as one commit to a repository, which is made if it does not exist.
+    Files of a bundle that the repository has and the folder lacks are deleted; all others stay.
 
     Returns:
         its URL.
@@ -85,7 +96,9 @@ def upload_folder(folder: Path, name: str, private: bool, revision: str, message
         url = api.create_repo(name, private=private, exist_ok=True)
         if revision != "main":
             api.create_branch(name, branch=revision, exist_ok=True)
-        api.upload_folder(repo_id=name, folder_path=folder, revision=revision, commit_message=message)
+        api.upload_folder(
+            repo_id=name, folder_path=folder, revision=revision, commit_message=message, delete_patterns=list(BUNDLE)
+        )
     except errors.HfHubHTTPError as error:
         status = error.response.status_code if error.response is not None else 0
         advice = "log in with 'hf auth login', as someone who may write there" if status in (401, 403) else "try again"
