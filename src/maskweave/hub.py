@@ -75,8 +75,15 @@ def check_hub_id(name: str) -> None:
     """Raises:
     MaskweaveError: a name cannot be the id of a repository.
     """
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
     if not HUB_ID.fullmatch(name):
         raise MaskweaveError(f"{shown(name)} is not a repository id of the Hub; expected OWNER/NAME")
+    try:
+        validate_repo_id(name)
+    except HFValidationError as error:
+        raise MaskweaveError(f"{shown(name)} is not a repository id of the Hub ({_reason(error)})") from error
 
 
 def upload_folder(folder: Path, name: str, private: bool, revision: str, message: str) -> str:
@@ -87,10 +94,11 @@ def upload_folder(folder: Path, name: str, private: bool, revision: str, message
         its URL.
 
     Raises:
-        MaskweaveError: not logged in, no right to write there, or the Hub cannot be reached.
+        MaskweaveError: no possible name, not logged in, no right to write there, or the Hub cannot be reached.
     """
     from huggingface_hub import HfApi, errors
 
+    check_hub_id(name)
     api = HfApi()
     try:
         url = api.create_repo(name, private=private, exist_ok=True)
