@@ -255,6 +255,13 @@ def test_a_scheme_without_choices_drops_the_noise_of_the_entry(bundle) -> None:
             assert ("choice_temperature=0.0" in text) == (noise == 0.0)
 
 
+def test_boxes_have_all_digits_in_command_lines(bundle) -> None:
+    box = [0.0, 0.12345678, 0.5, 1.0]
+    request = StudioRequest({"depth": SCENE["depth"]}, ("depth",), edit={"depth": box})
+    words = shlex.split(as_command(request, bundle.catalog, "x").replace("\\\n", " "))
+    assert region_from(words[words.index("--edit") + 1].removeprefix("depth="), "grid") == box
+
+
 def test_typed_regions() -> None:
     assert region_from(" 0.3 ", "grid") == 0.3
     assert region_from("0, 0.1,0.5,1", "grid") == [0.0, 0.1, 0.5, 1.0]

@@ -98,8 +98,8 @@ def draw_form(page: Any, state: Desk, desk: Any, version: Any) -> Form:
 
 
 def shown_number(number: Any) -> str:
-    """Returns the text of a field that may stay empty; a Gradio number that is empty becomes 0 when the form is drawn again."""
-    return "" if number is None else f"{number:g}"
+    """Returns the text, with all digits, of a field that may stay empty; a Gradio number that is empty becomes 0 when the form is drawn again."""
+    return "" if number is None else str(number).removesuffix(".0")
 
 
 def _key(state: Desk, *parts: str) -> str:

@@ -212,7 +212,7 @@ def as_command(request: StudioRequest, catalog: Catalog, bundle: str, out: str =
         words += [["--guide-with-finished"]] * request.guide_with_finished + [["--no-chain"]] * (not request.chain)
     for name, region in request.edit.items():
         text = _file_of(files, f"edit/{name}") if isinstance(region, np.ndarray) else region
-        text = ",".join(f"{x:g}" for x in text) if isinstance(text, (list, tuple)) else text
+        text = ",".join(map(str, text)) if isinstance(text, (list, tuple)) else text
         words.append(["--edit", f"{name}={text}"])
     if request.samples > 1:
         words.append(["--ensemble" if request.ensemble else "--samples", str(request.samples)])
