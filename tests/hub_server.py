@@ -52,6 +52,8 @@ class Hub:
                 files[value["path"]] = base64.b64decode(value["content"])
             elif line["key"] == "lfsFile":
                 files[value["path"]] = self.large[value["oid"]]
+            elif line["key"] == "deletedFile":
+                del files[value["path"]]
         commit = hashlib.sha1(before.encode() + json.dumps(lines, sort_keys=True).encode()).hexdigest()
         self.commits[name][commit] = files
         self.branches[name][branch] = commit

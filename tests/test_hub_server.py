@@ -113,3 +113,26 @@ def test_uploads_of_folders_are_what_is_on_the_hub(hub: Hub, tmp_path: Path) -> 
     assert upload_folder(tmp_path / "out", "a/b", False, "main", "first").endswith("/a/b")
     found = hub.files("a/b", "main")
     assert found is not None and found[1] == {"model/large": content, "small.txt": b"text"}
+
+
+def test_a_new_upload_replaces_all_files_of_the_bundle(hub: Hub, tmp_path: Path) -> None:
+    first, second = (
+        ("calibration.yaml", "model/old.json", "model/a/b", "tokenizers/depth/x", "notes.txt"),
+        ("model/a/b",),
+    )
+    for folder, paths in (("first", first), ("second", second)):
+        for path in paths:
+            (tmp_path / folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / folder / path).write_text(folder)
+        upload_folder(tmp_path / folder, "a/b", False, "main", folder)
+    found = hub.files("a/b", "main")
+    assert found is not None and found[1] == {"model/a/b": b"second", "notes.txt": b"first"}
+
+
+@pytest.mark.parametrize("name", ["me/a--b", "me/model.", "me/x.git", "me/" + 100 * "x"])
+def test_names_that_only_the_hub_refuses_give_one_line(name: str, hub: Hub, folder: Path) -> None:
+    with pytest.raises(MaskweaveError, match="is not a repository id of the Hub"):
+        maskweave.load(folder).push(name)
+    with pytest.raises(MaskweaveError, match="is not a repository id of the Hub"):
+        upload_folder(folder, name, False, "main", "first")
+    assert not hub.calls

@@ -29,7 +29,7 @@ def test_the_license_of_published_files_is_read_and_not_guessed(tmp_path: Path) 
     )
     assert origin_of("model", "a/b", folder) == Origin("model", "a/b", "0123abcd", "sample-code", "https://x.org")
     readme.write_text("---\nlicense: mit\n---\ntext")
-    assert origin_of("model", tmp_path, folder).license == "mit"
+    assert origin_of("model", tmp_path, folder) == Origin("model", tmp_path.name, "0123abcd", "mit")
     for broken in (
         "---\nlicense: [\n---\n",
         "license: mit\n---\n---\n",
@@ -71,11 +71,12 @@ def test_bundles_keep_and_show_it(tmp_path: Path) -> None:
 
 def test_a_run_that_starts_from_a_bundle_inherits_it(tiny_recipe: Path, tmp_path: Path) -> None:
     start = save(small_bundle(), tmp_path / "start")
-    write_provenance(Provenance("mine", "", ORIGINS), start)
+    write_provenance(Provenance("mine", "", [*ORIGINS, Origin("start", str(tmp_path / "older"))]), start)
     recipe = load_recipe(tiny_recipe, {"tokenizers.reuse": str(start / "tokenizers")})
     claim(recipe, tmp_path / "run")
     found = read_provenance(tmp_path / "run")
-    assert found.origins == [Origin("tokenizers", str(start), license="mine"), *ORIGINS] and not found.license
+    assert found.origins == [Origin("tokenizers", "start", license="mine"), *ORIGINS, Origin("start", "older")]
+    assert not found.license and str(tmp_path) not in (tmp_path / "run" / "provenance.json").read_text()
     claim(load_recipe(tiny_recipe), tmp_path / "other")
     assert not (tmp_path / "other" / "provenance.json").exists()
 

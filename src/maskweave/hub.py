@@ -12,6 +12,16 @@ PREFIX = "hf://"
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 MAX_PATH = 4096
 """Characters of a path on Linux."""
+BUNDLE = (
+    "modalities.yaml",
+    "recipe.yaml",
+    "calibration.yaml",
+    "provenance.json",
+    "evaluation.json",
+    "model/*",
+    "tokenizers/*",
+)
+"""Patterns of the files of a bundle, which a new one replaces."""
 LOCAL = "runs"
 """Folder that commands write to by default; never taken for the owner of a repository."""
 
@@ -65,27 +75,38 @@ def check_hub_id(name: str) -> None:
     """Raises:
     MaskweaveError: a name cannot be the id of a repository.
     """
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
     if not HUB_ID.fullmatch(name):
         raise MaskweaveError(f"{shown(name)} is not a repository id of the Hub; expected OWNER/NAME")
+    try:
+        validate_repo_id(name)
+    except HFValidationError as error:
+        raise MaskweaveError(f"{shown(name)} is not a repository id of the Hub ({_reason(error)})") from error
 
 
 def upload_folder(folder: Path, name: str, private: bool, revision: str, message: str) -> str:
-    """Uploads the files of a folder as one commit to a repository, which is made if it does not exist. Files that the repository has besides stay.
+    """Uploads the files of a folder as one commit to a repository, which is made if it does not exist.
+    Files of a bundle that the repository has and the folder lacks are deleted; all others stay.
 
     Returns:
         its URL.
 
     Raises:
-        MaskweaveError: not logged in, no right to write there, or the Hub cannot be reached.
+        MaskweaveError: no possible name, not logged in, no right to write there, or the Hub cannot be reached.
     """
     from huggingface_hub import HfApi, errors
 
+    check_hub_id(name)
     api = HfApi()
     try:
         url = api.create_repo(name, private=private, exist_ok=True)
         if revision != "main":
             api.create_branch(name, branch=revision, exist_ok=True)
-        api.upload_folder(repo_id=name, folder_path=folder, revision=revision, commit_message=message)
+        api.upload_folder(
+            repo_id=name, folder_path=folder, revision=revision, commit_message=message, delete_patterns=list(BUNDLE)
+        )
     except errors.HfHubHTTPError as error:
         status = error.response.status_code if error.response is not None else 0
         advice = "log in with 'hf auth login', as someone who may write there" if status in (401, 403) else "try again"

@@ -4,6 +4,7 @@ An import records the license that the published files state; a training records
 guessed: a license that nobody states is shown as not stated.
 """
 
+import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ class Origin:
     part: str
     """What was taken: `model`, `tokenizers/NAME`, `text`, `start`."""
     place: str
-    """Folder, file or Hub id."""
+    """Name of a folder or file, or Hub id."""
     revision: str = ""
     """Commit on the Hub."""
     license: str = ""
@@ -91,13 +92,20 @@ def origin_of(part: str, place: Any, folder: Path) -> Origin:
     if not license:
         files = sorted(path for path in folder.glob("LICENSE*") if path.is_file())
         license = f"see {files[0].name} there" if files else ""
-    return Origin(part, str(place), revision, license[:200], url[:500])
+    return Origin(part, place_name(place), revision, license[:200], url[:500])
 
 
 def carried(start: Path, part: str) -> list[Origin]:
     """Returns the origins of what is made from the bundle or run in a folder: that folder, and what it was made from itself."""
     before = read_provenance(start)
-    return [Origin(part, str(start), license=before.license), *before.origins]
+    earlier = [replace(origin, place=place_name(origin.place)) for origin in before.origins]
+    return [Origin(part, place_name(start), license=before.license), *earlier]
+
+
+def place_name(place: str | os.PathLike[str]) -> str:
+    """Returns a Hub id as it is, and only the name of a local folder or file: the record is published with the bundle."""
+    path = Path(place)
+    return path.resolve().name if path.is_absolute() or path.exists() else str(place)
 
 
 def with_license(provenance: Provenance, license: str) -> Provenance:

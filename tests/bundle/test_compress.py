@@ -1,5 +1,6 @@
 """Smaller bundles: their size, the bounds of every weight, what stays as it is, and their predictions."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -85,7 +86,18 @@ def test_faults(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert "MB instead of" in capsys.readouterr().out
     with pytest.raises(MaskweaveError, match="exists already; choose another folder"):
         compress(folder, tmp_path / "small")
-    with pytest.raises(MaskweaveError, match="is compressed already"):
+    with pytest.raises(MaskweaveError, match="is in int8 already"):
         compress(tmp_path / "small", tmp_path / "smaller")
     assert not (tmp_path / "smaller").exists()
     assert main(["compress", str(tmp_path / "gone"), str(tmp_path / "x")]) == 1
+
+
+def test_only_checkpoints_within_a_bundle_and_logs_are_left_out(folder: Path, tmp_path: Path) -> None:
+    source = tmp_path / "checkpoints" / "whole"
+    shutil.copytree(folder, source)
+    (source / "tokenizers" / "depth" / "checkpoints").mkdir()
+    for name in ("log.txt", "checkpoints/state.json"):
+        (source / "tokenizers" / "depth" / name).write_text("{}")
+    compress(source, tmp_path / "small", "bf16")
+    assert maskweave.load(tmp_path / "small").catalog.keys() == maskweave.load(folder).catalog.keys()
+    assert not {"log.txt", "checkpoints"} & {path.name for path in (tmp_path / "small").rglob("*")}

@@ -160,6 +160,7 @@ def test_edited_pictures_are_tokenized_once(bundle, photos, tmp_path, monkeypatc
         (["--decoding", "depth=3"], "expected TARGET.KEY=VALUE"),
         (["--decoding", "depth.step=3"], "unknown key 'depth.step'; did you mean 'depth.steps'?"),
         (["--decoding", "depth.steps=0"], "steps is 0; expected 1 or more"),
+        (["--decoding", "depth.steps=4", "--decoding", "depth.preset=halton"], "give it before the others of depth"),
         (["--decoding", "depth.steps={"], "found the value '{'"),
         (
             ["--decoding", "caption.steps=3", "--target", "caption"],

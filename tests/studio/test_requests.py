@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import json
 import shlex
 import zipfile
 from pathlib import Path
@@ -14,10 +15,12 @@ from maskweave.cli.main import main
 from maskweave.errors import MaskweaveError
 from maskweave.generate.bundle import Bundle
 from maskweave.generate.result import Generated
+from maskweave.modality.catalogs import Catalog
+from maskweave.modality.decoding import Decoding, Ramp
 from maskweave.studio.bounds import Bounds
 from maskweave.studio.request import StudioRequest, as_command, as_python, read_schedule, region_from, schedule_text
 from maskweave.studio.running import likelihood, run
-from maskweave.studio.saving import bundle_of, open_request, save_request
+from maskweave.studio.saving import open_request, save_request
 
 CAPTION = "1 object: a large red cube's twin."
 BOUNDS = Bounds()
@@ -108,7 +111,6 @@ def test_saved_requests_come_back(name, bundle, bundle_folder) -> None:
     content = save_request(request, bundle, str(bundle_folder))
     assert content == save_request(request, bundle, str(bundle_folder)), "equal requests give equal files"
     again = open_request(content, bundle.catalog, BOUNDS)
-    assert bundle_of(content, BOUNDS) == str(bundle_folder)
     for key in ("targets", "decoding", "conditions", "chain", "guide_with_finished", "seed", "samples", "ensemble"):
         assert getattr(again, key) == getattr(request, key), key
     assert list(again.inputs) == list(request.inputs)
@@ -149,6 +151,51 @@ def test_damaged_saved_requests_are_refused(bundle, bundle_folder) -> None:
     ):
         with pytest.raises(MaskweaveError, match=said):
             open_request(content, bundle.catalog, small)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"targets": ["nothing"]}, "unknown modality 'nothing'"),
+        ({"targets": ["rgb"]}, "input only"),
+        ({"conditions": {"caption+nothing": 1.0}}, "unknown modality 'nothing'"),
+        ({"conditions": {"caption": float("inf")}}, "expected|JSON"),
+        ({"edit": {"nothing": 0.5}}, "unknown modality 'nothing'"),
+        ({"decoding": {"nothing": {"steps": 2}}}, "unknown modality 'nothing'"),
+        ({"decoding": {"depth": {"steps": 0}}}, "steps is 0"),
+        ({"decoding": {"depth": {"steps": 2.5}}}, "steps"),
+        (
+            {"decoding": {"depth": {"temperature": {"from": 1, "to": 0}}}},
+            "temperature of 'depth' is .*expected a number",
+        ),
+        ({"decoding": {"depth": {"scheme": 3}}}, "scheme of 'depth' is 3; expected a name"),
+        ({"decoding": {"depth": {"scheme": "nothing"}}}, "scheme"),
+        ({"decoding": {"depth": {"a=1); print(": 1}}}, "expected steps, temperature"),
+        ({"own_schedule": True}, "schedule"),
+    ],
+)
+def test_saved_requests_that_do_not_fit_are_refused(change: dict, said: str, bundle) -> None:
+    facts = {
+        "format": 1,
+        "inputs": {"order": ["caption"], "texts": {"caption": CAPTION}},
+        "targets": ["depth"],
+        "edit": {},
+    }
+    assert open_request(archive(request_json=json.dumps(facts).encode()), bundle.catalog, BOUNDS).targets == ("depth",)
+    content = archive(request_json=json.dumps({**facts, **change}).encode(), **{"schedule.yaml": b"steps: ["})
+    with pytest.raises(MaskweaveError, match=said):
+        open_request(content, bundle.catalog, BOUNDS)
+
+
+def test_damaged_members_of_every_method_are_refused(bundle) -> None:
+    for method in (zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w", method) as file:
+            file.writestr("request.json", np.random.default_rng(0).bytes(5000).hex())
+        content = bytearray(buffer.getvalue())
+        content[60:2000] = b"\xff" * 1940
+        with pytest.raises(MaskweaveError, match="no readable ZIP"):
+            open_request(bytes(content), bundle.catalog, BOUNDS)
 
 
 def test_bounds_hold(bundle) -> None:
@@ -192,6 +239,27 @@ def test_likelihood_is_that_of_the_library(bundle) -> None:
     for name, said in (("depth", "not among the inputs"), ("rgb", "input only")):
         with pytest.raises(MaskweaveError, match=said):
             likelihood(bundle, inputs, name)
+
+
+def test_a_scheme_without_choices_drops_the_noise_of_the_entry(bundle) -> None:
+    own = Decoding("maskgit", choice_temperature=Ramp(4.5, 0.0))
+    catalog = Catalog(
+        [dataclasses.replace(m, decoding=own) if m.name == "depth" else m for m in bundle.catalog.values()],
+        bundle.catalog.vocabularies.values(),
+    )
+    for scheme, noise in (("halton", 0.0), ("roar", 0.0), ("entropy", own.choice_temperature)):
+        request = StudioRequest({"caption": CAPTION}, ("depth",), decoding={"depth": {"scheme": scheme}})
+        made = request.options(catalog)["decoding"]["depth"]
+        assert (made.scheme, made.choice_temperature) == (scheme, noise)
+        for text in (as_python(request, catalog, "x"), as_command(request, catalog, "x")):
+            assert ("choice_temperature=0.0" in text) == (noise == 0.0)
+
+
+def test_boxes_have_all_digits_in_command_lines(bundle) -> None:
+    box = [0.0, 0.12345678, 0.5, 1.0]
+    request = StudioRequest({"depth": SCENE["depth"]}, ("depth",), edit={"depth": box})
+    words = shlex.split(as_command(request, bundle.catalog, "x").replace("\\\n", " "))
+    assert region_from(words[words.index("--edit") + 1].removeprefix("depth="), "grid") == box
 
 
 def test_typed_regions() -> None:

@@ -10,7 +10,6 @@ import small_bundle
 from PIL import Image
 
 from maskweave.errors import MaskweaveError
-from maskweave.generate.ensemble import spread
 from maskweave.modality.entry import Modality
 from maskweave.studio.bounds import Bounds
 from maskweave.studio.data_page import sample_html, stats_html
@@ -19,9 +18,9 @@ from maskweave.studio.request import StudioRequest
 from maskweave.studio.run_page import run_html
 from maskweave.studio.running import Likelihood, run
 from maskweave.studio.showing import card, likelihood_html, progress_html, spread_card, status_html, values_html
+from maskweave.values.binary import Binary
 from maskweave.values.classes import Classes
 from maskweave.values.map import Map
-from maskweave.values.text import Text
 
 SCENE = small_bundle.scenes(1)[0]
 EVIL = "<script>alert(1)</script>"
@@ -40,7 +39,7 @@ def test_samples_and_their_uncertainty_are_side_by_side(bundle) -> None:
         assert words in page
     assert len(pictures(page)) >= 5
     expected = np.std([one["depth"] for one in states[-1].results], axis=0)
-    assert np.allclose(states[-1].spread["depth"], expected, atol=1e-5)
+    assert np.allclose(states[-1].merged.spread["depth"], expected, atol=1e-5)
     assert "Request 4: finished in 1.5 s" in status_html(states[-1], 1.5, 4)
 
 
@@ -63,14 +62,16 @@ def test_internal_errors_stay_in_the_terminal(capsys) -> None:
 
 
 def test_spread_by_kind_of_value() -> None:
-    numbers = Modality("n", 1, "grid", Map(size=(2, 2), range=(0, 9), missing=("nan",)))
-    some = [np.array([[1, 2], [np.nan, np.nan]], np.float32), np.array([[3, 2], [5, np.nan]], np.float32)]
-    assert np.allclose(spread(numbers, some), [[1, 0], [0, np.nan]], equal_nan=True)
-    classes = Modality("c", 2, "grid", Classes(size=(1, 2), classes=("a", "b", "c")))
+    classes = Classes(size=(1, 2), classes=("a", "b", "c"))
     votes = [np.array([[0, 1]], np.uint8), np.array([[0, 2]], np.uint8), np.array([[0, 1]], np.uint8)]
-    assert np.allclose(spread(classes, votes), [[0, 1 / 3]])
-    assert spread(Modality("t", 3, "sequence", Text()), ["a", "b"]) is None
-    assert "share of other classes" in spread_card(classes, spread(classes, votes))
+    edges = [np.array([[True, n > 0]]) for n in range(4)]
+    for value, values, words in (
+        (Map(size=(1, 2), range=(0, 9), unit="m"), [np.full((1, 2), x, np.float32) for x in (1, 3)], "mean 1 (standard deviation m)"),
+        (classes, votes, "mean 0.167 (share of other classes)"),
+        (Binary(size=(1, 2)), edges, "mean 0.125 (share that disagrees)"),
+    ):  # fmt: skip
+        found = value.spread(values)
+        assert found is not None and words in spread_card(Modality("seen", 1, "grid", value), found)
 
 
 def test_samples_of_a_data_set(offered) -> None:

@@ -28,6 +28,8 @@ LEAST = 4096
 SMALL = 256
 """Numbers of the largest tensor that stays as it is: biases and gains are few, and matter."""
 WEIGHTS = "model.safetensors"
+LOG = "log.txt"
+"""Log of the training of a tokenizer."""
 CODEBOOK = "quantizer."
 TOP = ("modalities.yaml", "recipe.yaml", CALIBRATION, PROVENANCE)
 
@@ -47,7 +49,7 @@ def compress(
     Parts of a published checkpoint that are kept only to export an equal one are left out.
 
     Raises:
-        MaskweaveError: no bundle, one that is compressed already, or `out` exists.
+        MaskweaveError: no bundle, one in int8 already, or `out` exists.
     """
     source, target = Path(folder), Path(out)
     load_bundle(source)  # raises: missing, unfinished or damaged
@@ -60,7 +62,7 @@ def compress(
             if (source / name).is_file():
                 shutil.copyfile(source / name, aside / name)
         for path in sorted([*(source / "model").rglob("*"), *(source / "tokenizers").rglob("*")]):
-            if path.is_file() and _is_needed(path):
+            if path.is_file() and _is_needed(path, source):
                 copy = aside / path.relative_to(source)
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(path, copy)
@@ -73,14 +75,11 @@ def compress(
     return Compressed(target, before, sum(path.stat().st_size for path in target.rglob("*.safetensors")))
 
 
-def _is_needed(path: Path) -> bool:
-    """Whether a file is copied as it is."""
-    kept = (
-        path.suffix in (".json", ".txt")
-        and path.name != "log.txt"
-        and not path.name.endswith(index_of(Path(WEIGHTS)).name)
-    )
-    return kept and not path.name.startswith(".") and path.name != PASSTHROUGH and "checkpoints" not in path.parts
+def _is_needed(path: Path, source: Path) -> bool:
+    """Whether a file of the bundle in the folder `source` is copied as it is."""
+    if path.name in (LOG, PASSTHROUGH) or path.name.startswith(".") or "checkpoints" in path.relative_to(source).parts:
+        return False
+    return path.suffix in (".json", ".txt") and not path.name.endswith(index_of(Path(WEIGHTS)).name)
 
 
 def _compress_file(path: Path, to: Path, weights: str) -> None:
@@ -89,7 +88,7 @@ def _compress_file(path: Path, to: Path, weights: str) -> None:
         for name in tensors.keys():  # noqa: SIM118 - not a mapping
             tensor = tensors.get_tensor(name)
             if tensor.dtype == torch.int8:
-                raise MaskweaveError(f"{path}: is compressed already; compress the bundle that it was made from")
+                raise MaskweaveError(f"{path}: is in int8 already; compress the bundle that it was made from")
             stored |= _compressed(name, tensor, weights)
     save_weights(stored, to)
 

@@ -214,6 +214,10 @@ def _decodings(catalog: Catalog, words: Sequence[str]) -> dict[str, Decoding]:
             raise MaskweaveError(
                 f"--decoding '{place}={text}': {name} is a sequence and is generated token by token; {key} is for grids only"
             )
+        if key == "preset" and name in found:
+            raise MaskweaveError(
+                f"--decoding '{place}={text}': a preset replaces all settings; give it before the others of {name}"
+            )
         settings = found.setdefault(name, plain(catalog[name].decoding))
         if key == "preset":  # its settings replace the entry's; keys that follow replace those of the preset
             found[name] = {"preset": text}

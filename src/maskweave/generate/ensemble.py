@@ -3,9 +3,7 @@
 4M-21 (https://arxiv.org/abs/2406.09406) averages ten samples for its normals and merges many passes for dense instances.
 """
 
-import warnings
 from collections.abc import Container, Iterable, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -40,24 +38,6 @@ def merge_results(members: Sequence[Generated], overlap: float = OVERLAP) -> Gen
             if (spread := first.catalog[name].value.spread(values)) is not None:
                 merged.spread[name] = spread
     return merged
-
-
-def spread(modality: Modality, values: Sequence[Any]) -> np.ndarray | None:
-    """Returns how far the members of an ensemble differ at each point of a dense value, float32 (*size); None for values that are not points.
-
-    For numbers, and for yes (1) and no (0), it is the standard deviation, in the value's unit, as the root mean square over the channels. For classes it
-    is the share of the members that do not agree with the most frequent class. A member that does not know a point does not count there; NaN where
-    none knows it.
-    """
-    try:
-        planes_NPC = np.stack([np.atleast_1d(modality.value.to_blend(value)) for value in values])
-    except ValueError:  # a MaskweaveError: no points; NumPy's: members of different lengths
-        return None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # points that no member knows
-        if modality.value.num_classes:
-            return np.asarray(1 - np.nanmean(planes_NPC, axis=0).max(axis=-1), np.float32)
-        return np.asarray(np.sqrt(np.nanvar(planes_NPC, axis=0).mean(axis=-1)), np.float32)
 
 
 def member_seeds(seed: int, samples: int) -> list[int]:

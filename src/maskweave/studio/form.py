@@ -3,6 +3,8 @@
 import html
 from typing import Any, NamedTuple
 
+from maskweave.generate.schedule import GRID_SCHEMES
+from maskweave.modality.decoding import Ramp
 from maskweave.modality.entry import Modality
 from maskweave.report.figures import draw
 from maskweave.studio.desk import Desk, Field, first_payload, input_value, is_shown, settings_of
@@ -96,8 +98,8 @@ def draw_form(page: Any, state: Desk, desk: Any, version: Any) -> Form:
 
 
 def shown_number(number: Any) -> str:
-    """Returns the text of a field that may stay empty; a Gradio number that is empty becomes 0 when the form is drawn again."""
-    return "" if number is None else f"{number:g}"
+    """Returns the text, with all digits, of a field that may stay empty; a Gradio number that is empty becomes 0 when the form is drawn again."""
+    return "" if number is None else str(number).removesuffix(".0")
 
 
 def _key(state: Desk, *parts: str) -> str:
@@ -219,7 +221,7 @@ def _settings(state: Desk, modality: Modality) -> list[tuple[Field, Any]]:
             default = getattr(own_settings, key)
             if key == "scheme":
                 part: Any = gr.Dropdown(
-                    [(f"{default} (entry's own)", ""), "maskgit", "roar"],
+                    [(f"{default} (entry's own)", ""), *GRID_SCHEMES],
                     value=first or "",
                     label=label,
                     min_width=120,
@@ -230,7 +232,7 @@ def _settings(state: Desk, modality: Modality) -> list[tuple[Field, Any]]:
                 part = gr.Textbox(
                     shown_number(first),
                     label=label,
-                    placeholder=f"{default:g}",
+                    placeholder="changes with the step" if isinstance(default, Ramp) else shown_number(default),
                     min_width=100,
                     interactive=True,
                     key=at,

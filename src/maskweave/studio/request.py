@@ -18,7 +18,7 @@ from maskweave.generate.request import Options, twin
 from maskweave.generate.schedule import Schedule
 from maskweave.limits import SEED
 from maskweave.modality.catalogs import Catalog
-from maskweave.modality.decoding import Decoding
+from maskweave.modality.decoding import CHOOSING, Decoding
 from maskweave.studio.bounds import Bounds
 from maskweave.values.files import write_png
 
@@ -85,7 +85,7 @@ class StudioRequest:
             if self.decoding:
                 options["decoding"] = {
                     name: build(Decoding, {**plain(catalog[twin(catalog, name)].decoding), **changes}, "decoding", name)
-                    for name, changes in self.decoding.items()
+                    for name, changes in self.settings(catalog).items()
                 }
             if self.conditions:
                 options["conditions"] = dict(self.conditions)
@@ -96,6 +96,15 @@ class StudioRequest:
         if self.edit:
             options["edit"] = dict(self.edit)
         return options
+
+    def settings(self, catalog: Catalog) -> dict[str, dict[str, object]]:
+        """Returns `decoding`, without the entry's noise on choices if the scheme that is set takes none."""
+        found = {}
+        for name, changes in self.decoding.items():
+            noise = catalog[twin(catalog, name)].decoding.choice_temperature
+            drops = noise != 0 and changes.get("scheme", CHOOSING[0]) not in CHOOSING
+            found[name] = {**({"choice_temperature": 0.0} if drops else {}), **changes}
+        return found
 
     def schedule_of(self, bundle: Bundle) -> Schedule:
         """Returns the steps of the request."""
@@ -157,7 +166,7 @@ def as_python(request: StudioRequest, catalog: Catalog, bundle: str) -> str:
     elif request.decoding:
         imports.insert(0, "from dataclasses import replace\n")
         parts = []
-        for name, changes in request.decoding.items():
+        for name, changes in request.settings(catalog).items():
             settings = ", ".join(f"{key}={value!r}" for key, value in changes.items())
             parts.append(f"{name!r}: replace(bundle.catalog[{twin(catalog, name)!r}].decoding, {settings})")
         options.append("decoding={" + ", ".join(parts) + "}")
@@ -197,13 +206,13 @@ def as_command(request: StudioRequest, catalog: Catalog, bundle: str, out: str =
     if request.schedule:
         words.append(["--schedule", SCHEDULE])
     else:
-        for name, changes in request.decoding.items():
+        for name, changes in request.settings(catalog).items():
             words += [["--decoding", f"{name}.{key}={json.dumps(value)}"] for key, value in changes.items()]
         words += [["--condition", f"{name}={weight!r}"] for name, weight in request.conditions.items()]
         words += [["--guide-with-finished"]] * request.guide_with_finished + [["--no-chain"]] * (not request.chain)
     for name, region in request.edit.items():
         text = _file_of(files, f"edit/{name}") if isinstance(region, np.ndarray) else region
-        text = ",".join(f"{x:g}" for x in text) if isinstance(text, (list, tuple)) else text
+        text = ",".join(map(str, text)) if isinstance(text, (list, tuple)) else text
         words.append(["--edit", f"{name}={text}"])
     if request.samples > 1:
         words.append(["--ensemble" if request.ensemble else "--samples", str(request.samples)])

@@ -2,14 +2,12 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Any
-
-import numpy as np
 
 from maskweave.errors import MaskweaveError
 from maskweave.generate.bundle import Bundle
-from maskweave.generate.ensemble import merge_results, spread
+from maskweave.generate.ensemble import merge_results
 from maskweave.generate.result import Generated
 from maskweave.generate.schedule import Schedule
 from maskweave.generate.scoring import Score
@@ -35,8 +33,6 @@ class RequestState:
     """What the last step predicted."""
     merged: Generated | None = None
     """Of an ensemble, when it is finished."""
-    spread: Mapping[str, np.ndarray] = field(default_factory=dict)
-    """Uncertainty maps of an ensemble by target; see `maskweave.generate.ensemble.spread`."""
     stopped: str = ""
     """Why it stopped before its end."""
 
@@ -77,12 +73,7 @@ def run(
     target = ""
     last = state()
     if request.ensemble:
-        merged, maps = merge_results(last.results), {}
-        for name in merged.values:
-            found = spread(bundle.catalog[name], [one.values[name] for one in last.results if name in one.values])
-            if found is not None:
-                maps[name] = found
-        last = RequestState(last.results, last.schedule, last.done, last.total, merged=merged, spread=maps)
+        last = replace(last, merged=merge_results(last.results))
     yield last
 
 

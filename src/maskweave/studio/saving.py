@@ -9,6 +9,8 @@ inputs/NAME.EXT   values, written by their types; edit/NAME.png masks
 
 import io
 import json
+import lzma
+import math
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -22,8 +24,10 @@ from maskweave.config import build
 from maskweave.errors import MaskweaveError, shown
 from maskweave.files import parse_json
 from maskweave.generate.bundle import Bundle
+from maskweave.generate.request import twin
 from maskweave.modality.catalogs import Catalog
 from maskweave.studio.bounds import Bounds
+from maskweave.studio.desk import DECODING
 from maskweave.studio.request import SCHEDULE, StudioRequest, as_command, as_python, schedule_text
 from maskweave.values.binary import Binary
 from maskweave.values.formats import split_ending
@@ -31,6 +35,7 @@ from maskweave.values.formats import split_ending
 FORMAT = 1
 RECORD = "request.json"
 MOST_MEMBERS = 1000
+UNREADABLE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError)
 TIME = (1980, 1, 1, 0, 0, 0)
 """Date of all members, so that equal requests give equal files."""
 
@@ -109,17 +114,35 @@ def open_request(content: bytes, catalog: Catalog, bounds: Bounds, where: str = 
             catalog[name]
             edit[name] = Binary(size=catalog[name].value.size or (1, 1)).read(members[path], "png", f"{where}: {path}")
     schedule = members.get(SCHEDULE, b"").decode(errors="replace") if own_schedule else ""
-    return replace(build(StudioRequest, {**facts, "schedule": schedule}, where), inputs=inputs, edit=edit)
+    request = replace(build(StudioRequest, {**facts, "schedule": schedule}, where), inputs=inputs, edit=edit)
+    _check(request, catalog, where)
+    return request
 
 
-def bundle_of(content: bytes, bounds: Bounds, where: str = "saved request") -> str:
-    """Returns the name of the bundle that a saved request is for; empty if it does not say."""
-    try:
-        facts = parse_json(_members(content, bounds, where).get(RECORD, b"").decode())
-    except (ValueError, RecursionError):
-        return ""
-    name = facts.get("bundle") if isinstance(facts, dict) else None
-    return name if isinstance(name, str) else ""
+def _check(request: StudioRequest, catalog: Catalog, where: str) -> None:
+    """Checks that a request fits the catalog, and that the form can show it."""
+    for name, changes in request.decoding.items():
+        for key, value in changes.items():
+            kind = DECODING.get(key)
+            if kind is None:
+                raise MaskweaveError(
+                    f"{where}: decoding of {shown(name)} has {shown(key)}; expected {', '.join(DECODING)}"
+                )
+            if not (isinstance(value, str) if kind is str else _is_number(value)):
+                expected = "a name" if kind is str else "a number"
+                raise MaskweaveError(f"{where}: {key} of {shown(name)} is {shown(value)}; expected {expected}")
+    for name, weight in request.conditions.items():
+        if not _is_number(weight):
+            raise MaskweaveError(f"{where}: condition {shown(name)} is {shown(weight)}; expected a number")
+        for part in name.split("+"):
+            catalog[part]
+    for name in (*request.targets, *request.edit):
+        twin(catalog, name)
+    request.options(catalog)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and -math.inf < value < math.inf
 
 
 def _members(content: bytes, bounds: Bounds, where: str) -> dict[str, bytes]:
@@ -136,7 +159,7 @@ def _members(content: bytes, bounds: Bounds, where: str) -> dict[str, bytes]:
                 with archive.open(info) as member:
                     found[info.filename] = member.read(most + 1)
             return found
-    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
+    except (*UNREADABLE, OSError, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
         if isinstance(error, MaskweaveError):
             raise
         raise MaskweaveError(f"{where}: no readable ZIP file; give a file that 'Save the request' wrote") from error

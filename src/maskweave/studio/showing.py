@@ -18,6 +18,7 @@ from maskweave.report.clips import player
 from maskweave.report.figures import common_span, draw
 from maskweave.report.sheets import picture_among
 from maskweave.studio.running import Likelihood, RequestState
+from maskweave.values.binary import Binary
 from maskweave.values.distribution import Distribution, NumberDistribution
 from maskweave.values.drawing import color_bar, color_mapped
 from maskweave.values.lettering import message
@@ -116,10 +117,13 @@ def result_cards(
 
 
 def spread_card(modality: Modality, spread: np.ndarray) -> str:
-    """Returns the card of an uncertainty map, (height, width), with its scale; of other shapes, of its mean."""
-    unit = (
-        "share of other classes" if modality.value.num_classes else f"standard deviation {modality.value.unit}".strip()
-    )
+    """Returns the card of `ValueType.spread`, of a map (height, width) with its scale; of other shapes, of its mean."""
+    if isinstance(modality.value, Binary):
+        unit = "share that disagrees"
+    elif modality.value.num_classes:
+        unit = "share of other classes"
+    else:
+        unit = f"standard deviation {modality.value.unit}".strip()
     title, known = f"{modality.name}: uncertainty", spread[np.isfinite(spread)]
     mean = float(known.mean()) if known.size else float("nan")
     note = f"mean {mean:.3g} ({unit})"
@@ -139,7 +143,7 @@ def progress_html(catalog: Catalog, progress: RequestState, names: Sequence[str]
     parts = []
     if progress.merged is not None:
         own = result_cards(catalog, progress.merged, names, spans)
-        own += [spread_card(catalog[name], spread) for name, spread in progress.spread.items()]
+        own += [spread_card(catalog[name], spread) for name, spread in progress.merged.spread.items()]
         parts.append(cards(own, f"Merged from {len(progress.results)} samples"))
     for n, result in enumerate(progress.results):
         title = f"Sample {n + 1}" if len(progress.results) > 1 else ""

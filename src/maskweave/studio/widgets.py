@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from maskweave.errors import MaskweaveError
 from maskweave.studio.editors import Upload
 
 TEMPLATE = '<div class="mw-widget"></div>'
@@ -56,8 +57,8 @@ def own(kind: str, name: str, payload: Any, settings: dict[str, Any], key: str, 
 
 
 def sends_upload(part: Any) -> Any:
-    """Makes a component send the file as it was uploaded, undecoded: the value types read files, within their limits. Gradio has checked that the path
-    is that of an upload."""
+    """Makes a component send the file as it was uploaded, undecoded: the value types read files, within their limits. Gradio checks
+    only those paths that a window sends with `meta`, so `_upload` checks all of them."""
     part.preprocess = lambda payload: None if payload is None else _upload(payload)
     return part
 
@@ -70,7 +71,24 @@ def _upload(payload: Any) -> Upload | None:
     path = getattr(first, "path", None)
     if path is None:
         path = getattr(getattr(first, "video", None), "path", None)
-    return None if not path else Upload(Path(path), getattr(first, "orig_name", None) or Path(path).name)
+    return None if not path else Upload(_uploaded(path), getattr(first, "orig_name", None) or Path(path).name)
+
+
+def _uploaded(path: str) -> Path:
+    """Returns the path of a file in the folder of the uploads.
+
+    Raises:
+        MaskweaveError: it is elsewhere, or no file.
+    """
+    from gradio.utils import get_upload_folder
+
+    try:
+        found = Path(path).resolve()
+        if found.is_relative_to(Path(get_upload_folder()).resolve()) and found.is_file():
+            return found
+    except (OSError, RuntimeError, ValueError):  # too long, a loop of links, or a null character
+        pass
+    raise MaskweaveError("the file was not uploaded; choose it again")
 
 
 def _picture(name: str, payload: Any, settings: dict[str, Any], key: str) -> Any:

@@ -10,7 +10,7 @@ from maskweave.interop.fourm.model import CATALOG, load_model
 from maskweave.interop.fourm.tokenizers import load_tokenizer
 from maskweave.interop.published import locate
 from maskweave.modality.catalogs import Catalog
-from maskweave.provenance import Origin, made_now, origin_of
+from maskweave.provenance import Origin, made_now, origin_of, place_name
 from maskweave.tokenizers.base import Tokenizer
 from maskweave.tokenizers.sequence import SequenceTokenizer
 from maskweave.tokenizers.text import TextTokenizer
@@ -64,5 +64,5 @@ def load_bundle(
     places = {"model": model, **{f"tokenizers/{name}": place for name, place in (tokenizers or {}).items()}}
     origins = [origin_of(part, place, locate(place)) for part, place in places.items()]
     if text_tokenizer is not None:
-        origins.append(Origin("text", os.fspath(text_tokenizer)))
+        origins.append(Origin("text", place_name(text_tokenizer)))
     return Bundle(entries, loaded, fourm, unconditional=True, provenance=made_now(origins=origins))

@@ -1,0 +1,42 @@
+"""Uploads: the widgets of files pass on what was uploaded, and no other file of this machine."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from maskweave.errors import MaskweaveError
+from maskweave.studio.editors import Upload
+from maskweave.studio.widgets import component
+
+pytest.importorskip("gradio")
+
+WIDGETS = ("picture", "sound", "video", "file")
+
+
+def sent(widget: str, path: Path | str, **facts: Any) -> Any:
+    """What a component passes on of the payload that a window sends."""
+    part = component(widget, "seen", None, {}, "key")
+    payload = {"path": str(path), **facts}
+    model = getattr(part, "data_model", None)
+    if widget == "file":
+        from gradio.data_classes import FileData
+
+        model = FileData
+    assert model is not None
+    return part.preprocess(model(**payload))
+
+
+@pytest.mark.parametrize("widget", WIDGETS)
+def test_only_uploads_are_passed_on(widget: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "uploads"))
+    (tmp_path / "uploads" / "a").mkdir(parents=True)
+    given, secret = tmp_path / "uploads" / "a" / "mine.png", tmp_path / "secret.png"
+    for path in (given, secret):
+        path.write_bytes(b"x")
+    link = tmp_path / "uploads" / "link.png"
+    link.symlink_to(secret)
+    assert sent(widget, given, orig_name="my own.png") == Upload(given.resolve(), "my own.png")
+    for forged in (secret, link, given.parent, given.with_name("gone.png"), f"{given.parent}/../../secret.png", "a\0b"):
+        with pytest.raises(MaskweaveError, match="the file was not uploaded; choose it again"):
+            sent(widget, forged)
