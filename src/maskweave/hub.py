@@ -76,7 +76,7 @@ def check_hub_id(name: str) -> None:
     MaskweaveError: a name cannot be the id of a repository.
     """
     from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils import validate_repo_id
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
     if not HUB_ID.fullmatch(name):
         raise MaskweaveError(f"{shown(name)} is not a repository id of the Hub; expected OWNER/NAME")
