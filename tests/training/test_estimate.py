@@ -71,6 +71,7 @@ def test_the_published_sizes(name: str, parameters: float, flops: float, activat
     assert 0.75 < found.tokens / (budget.input_tokens + budget.target_tokens) <= 1
 
 
+@pytest.mark.slow  # a minute: sizes of XL under several plans
 def test_the_estimate_says_what_fits_and_what_to_do() -> None:
     recipe = load_recipe(RECIPES / "4m-21-xl.yaml")
     catalog = recipe.load_catalog()
