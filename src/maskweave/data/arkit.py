@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from maskweave.data.features import with_likely_features
 from maskweave.data.mirror import origin, version
 from maskweave.data.part_source import FilePart, PartSource, read_entries
 from maskweave.data.source import check_key
@@ -179,14 +180,7 @@ def _chosen(place: Path, catalog: Catalog, fields: dict[str, str]) -> dict[str, 
         BOXES: [name for name, value in rest.items() if isinstance(value, Boxes3D)][:1],
         DEPTHS: maps if len(maps) == 1 else [],
     }
-    for feature, names in likely.items():
-        if names and feature not in found.values():
-            found[names[0]] = feature
-    if not found:
-        raise MaskweaveError(
-            f"{place}: no modality of the catalog has one of the features {', '.join(FEATURES)}; set data.fields: {{MODALITY: FEATURE}}"
-        )
-    return {name: found[name] for name in entries if name in found}
+    return with_likely_features(place, list(entries), found, likely, FEATURES)
 
 
 def _annotation(scan: Path) -> Path:

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from maskweave.data.features import with_likely_features
 from maskweave.data.mirror import origin, version
 from maskweave.data.part_source import FilePart, PartSource, read_entries
 from maskweave.data.source import check_key
@@ -222,14 +223,7 @@ def _chosen(folder: CocoFolder, catalog: Catalog, fields: dict[str, str]) -> dic
         "boxes": [n for n, value in rest.items() if isinstance(value, Boxes)][:1],
         "captions": [n for n, value in rest.items() if value.is_text],
     }
-    for feature, names in likely.items():
-        if feature in folder.features and feature not in found.values() and len(names) == 1:
-            found[names[0]] = feature
-    if not found:
-        raise MaskweaveError(
-            f"{folder.place}: no modality of the catalog has one of the features {', '.join(folder.features)}; set data.fields: {{MODALITY: FEATURE}}"
-        )
-    return {name: found[name] for name in entries if name in found}
+    return with_likely_features(folder.place, list(entries), found, likely, folder.features)
 
 
 def _annotations(place: Path) -> Path:
