@@ -171,6 +171,15 @@ def test_more_minutes_give_more_steps(tmp_path: Path, rng: np.random.Generator) 
     assert short.tokenizer_steps < long.tokenizer_steps and short.steps < long.steps
 
 
+def test_an_update_has_the_same_samples_on_any_machine(tmp_path: Path, rng: np.random.Generator) -> None:
+    """The number of processes is measured where the run starts, also on another machine; a process for each core can be chosen here."""
+    root = folder(tmp_path / "files", a__npy=lambda i: rng.normal(size=64), b__txt=lambda i: i * 0.7)
+    project = make_project(root, tmp_path / "p", minutes=1)
+    train = load_recipe(tmp_path / "p" / "recipe.yaml").train
+    assert train.processes == "auto" and train.batch_size == project.plan.batch_size
+    assert train.batch_size % project.plan.cores == 0 and train.batch_size >= 4 * project.plan.cores
+
+
 def test_modalities_of_few_samples(tmp_path: Path, rng: np.random.Generator) -> None:
     """A recipe leaves out what hardly any sample has; inputs of requests are what most samples have together."""
 

@@ -34,7 +34,7 @@ MODEL_SIZES = ((2000, 60, "mini"), (500, 30, "micro"), (0, 0, "nano"))
 SIZE_COSTS = {"nano": 1.0, "micro": 3.0, "mini": 8.0}
 """Cost of a step relative to the smallest model."""
 HELD_OUT = 0.1
-MOST_PROCESSES = 8
+MOST_CORES = 8
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,8 @@ class Plan:
     input_tokens: int
     target_tokens: int
     batch_size: int
-    processes: int
+    cores: int
+    """Cores that the time was planned for; they divide the batch size."""
     steps: int
     tokenizer_steps: int
     jobs: int
@@ -81,7 +82,7 @@ def make_plan(findings: list[Finding], samples: int, minutes: float, speed: floa
     tokens = {f.name: _tokens(f) for f in findings}
     networks = [f for f in findings if f.grid]
     size = next(name for least, time_, name in MODEL_SIZES if samples >= least and minutes >= time_)
-    processes = max(1, min(threads, MOST_PROCESSES))
+    cores = max(1, min(threads, MOST_CORES))
     operations = 60 * minutes * speed * 1e3  # million, of one thread
     jobs = max(1, min(threads, len(networks)))
     each = [(TOKENIZER_COST + ROW_COST * _row_width(f)) * TOKENIZER_BATCH * max(16, tokens[f.name]) for f in networks]
@@ -90,11 +91,11 @@ def make_plan(findings: list[Finding], samples: int, minutes: float, speed: floa
     for most_inputs, most_targets, batch in BUDGETS:
         inputs = min(most_inputs, max(8, sum(tokens.values())))
         targets = min(most_targets, max(8, max(tokens.values())))
-        batch_size = max(4, batch // processes)
-        steps = share * operations / (MODEL_COST * SIZE_COSTS[size] * batch_size * (inputs + targets))
+        each_core = max(4, batch // cores)
+        steps = share * operations / (MODEL_COST * SIZE_COSTS[size] * each_core * (inputs + targets))
         if steps >= ENOUGH_STEPS:
             break
-    epochs = EPOCHS * samples / (batch_size * processes)
+    epochs = EPOCHS * samples / (each_core * cores)
     validation = max(1, min(256, round(HELD_OUT * samples)))
     return Plan(
         validation,
@@ -102,8 +103,8 @@ def make_plan(findings: list[Finding], samples: int, minutes: float, speed: floa
         size,
         inputs,
         targets,
-        batch_size,
-        processes,
+        each_core * cores,
+        cores,
         _round(min(steps, epochs), *MODEL_STEPS),
         _round(tokenizer_steps, *TOKENIZER_STEPS),
         jobs,

@@ -184,7 +184,7 @@ def make_project(
         [
             f"Trains one model on {samples} samples of {root}. Written by: {command}",
             f"Command: {project.run_command}",
-            f"Cost: planned for about {minutes:g} minutes on {plan.processes} core{'s' * (plan.processes > 1)} of this machine; not measured.",
+            f"Cost: planned for about {minutes:g} minutes on {plan.cores} core{'s' * (plan.cores > 1)} of this machine; not measured.",
         ],
         _held(listing, common),
         listing.group,

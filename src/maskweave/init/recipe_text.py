@@ -107,8 +107,8 @@ def recipe_text(
             "train",
             below=[
                 Line("steps", plan.steps, "updates of the model; the time is about proportional"),
-                Line("batch_size", plan.batch_size, "samples per process and update"),
-                Line("processes", plan.processes, "on this machine, one core each"),
+                Line("batch_size", plan.batch_size, "samples of an update"),
+                Line("processes", "auto", "processes and threads: measured at the start"),
                 Line("learning_rate", 2e-3, "highest rate; it rises first and falls then"),
                 Line("precision", "auto", "bfloat16 where the machine is fast at it"),
                 Line("checkpoint_every", max(100, plan.steps // 4), "a run that is stopped resumes from the last one"),
