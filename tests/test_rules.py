@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import get_args
@@ -32,7 +32,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = Path(maskweave.__file__).parent
 SOURCES = sorted(path for path in PACKAGE.rglob("*.py") if "catalog" not in path.relative_to(PACKAGE).parts)
 RECIPES = sorted((ROOT / "recipes").glob("**/*.yaml"))
-PAGES = [path for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))) if path.exists()]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))]
 
 GROUND = (
     "errors",
@@ -317,10 +317,10 @@ def test_recipes_load_and_say_what_they_cost(path: Path) -> None:
 # README and docs: blocks run, the tree is the tree.
 
 
-def blocks(*languages: str) -> list[tuple[str, str]]:
+def blocks(*languages: str, pages: Sequence[Path] = PAGES) -> list[tuple[str, str]]:
     """Fenced blocks of these languages, with where they stand. After `<!-- not run: why -->` one is for reading only."""
     found = []
-    for page in PAGES:
+    for page in pages:
         text = page.read_text()
         for match in re.finditer(r"^```(\w*)\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
             if match[1] in languages and not re.search(r"<!-- not run: .+ -->\n+\Z", text[: match.start()]):
@@ -441,12 +441,10 @@ def tracked() -> list[str]:
     return [name for name in found.stdout.splitlines() if os.path.exists(ROOT / name)]
 
 
-def test_the_tree_in_the_readme_is_the_tree() -> None:
-    trees = [list(tree_paths(block)) for _, block in blocks("", "text")]
+def test_the_tree_that_is_shown_is_the_tree() -> None:
+    trees = [list(tree_paths(block)) for _, block in blocks("", "text", pages=[ROOT / "CONTRIBUTING.md"])]
     trees = [paths for paths in trees if any(path.startswith("src/maskweave/") for path in paths)]
-    if not trees:
-        pytest.skip("the README has no tree yet")
-    shown = trees[0]
+    (shown,) = trees
     files = tracked()
     folders = {f"{name.rsplit('/', n)[0]}/" for name in files for n in range(1, name.count("/") + 1)}
     assert [path for path in shown if "*" not in path and path not in folders and path not in files] == [], (
