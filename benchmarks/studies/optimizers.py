@@ -4,7 +4,7 @@ Trains a small model of four modalities of the scenes with both optimizers, each
 a step is measured first, alternating between the optimizers, and each gets as many steps as fit into the time of --steps steps with AdamW. Measures the
 loss on held-out scenes.
 Cost: about 8 minutes of one thread, 2 of them for tokenizers and tokens.
-Result: not measured yet with several seeds.
+Result: with the higher rate, Muon has the lower loss in all three seeds (docs/results.md).
 """
 
 from collections.abc import Mapping

@@ -16,6 +16,7 @@ from maskweave.modality.entry import Modality
 from maskweave.modality.vocabulary import Vocabulary
 from maskweave.training.recipe import Recipe
 from maskweave.transfer.recipe import TransferRecipe
+from maskweave.transfer.suite import FOLDER, load_suite
 from maskweave.values.base import ValueType
 from maskweave.values.docs import fields_of
 
@@ -56,6 +57,9 @@ All keys of a recipe, generated from the code. Every key can be overridden on th
 ([how](../data.md#recipes-and-runs)). Guides: [training](../training.md), [data](../data.md), [several machines](../cluster.md)."""
 TRANSFER_TEXT = """\
 All keys of the recipe of `maskweave transfer`, generated from the code. Guide: [transfer](../transfer.md)."""
+SUITES_TEXT = """\
+The tables of papers that `maskweave evaluate BUNDLE --suite NAME --data PATH` computes, generated from the suites' files. A dash under `here` means not measured: no published
+weights or no data were at hand. Guide: [evaluation](../evaluation.md#tables-of-the-papers)."""
 ENTRY_TEXT = """\
 All keys of a catalog's entry, `modalities: {NAME: {…}}`, and of its `vocabularies`, generated from the code. The keys of `value` depend on its type:
 [value types](../values.md). Guide: [modalities](../modalities.md)."""
@@ -213,12 +217,30 @@ def api_page() -> str:
     return "\n".join(lines)
 
 
+def suites_page() -> str:
+    """Returns the page of published figures beside those measured here, from the files of the suites."""
+    lines = ["# Published figures", "", SUITES_TEXT, ""]
+    for path in sorted(FOLDER.glob("*.yaml")):
+        suite = load_suite(path.stem)
+        if not suite.published:
+            continue
+        lines += [f"## {path.stem}", "", suite.protocol.strip(), ""]
+        for one in suite.published:
+            lines += [f"{one.paper}: {one.score}.", "", "| model | published | here |", "| --- | --- | --- |"]
+            for model in dict.fromkeys([*one.figures, *one.here]):
+                figures = [f"{found[model]:g}" if model in found else "–" for found in (one.figures, one.here)]
+                lines.append(f"| {model} | {figures[0]} | {figures[1]} |")
+            lines.append("")
+    return "\n".join(lines)
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "reference/api.md": api_page,
     "reference/recipe.md": lambda: keys_page("Recipe keys", RECIPE_TEXT, Recipe),
     "reference/transfer.md": lambda: keys_page("Transfer keys", TRANSFER_TEXT, TransferRecipe),
     "reference/entries.md": lambda: keys_page("Entry keys", ENTRY_TEXT, Modality, {"vocabularies.NAME": Vocabulary}),
     "reference/commands.md": commands_page,
+    "reference/suites.md": suites_page,
 }
 """What makes each reference page, by its path in docs/."""
 

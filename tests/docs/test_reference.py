@@ -16,6 +16,7 @@ from maskweave.families.base import families
 from maskweave.modality.catalogs import load_catalog
 from maskweave.training.recipe import Recipe
 from maskweave.transfer.recipe import TransferRecipe
+from maskweave.transfer.suite import load_suite
 from maskweave.values import value_types
 from maskweave.values.docs import page as values_page
 
@@ -109,4 +110,14 @@ def test_tables_are_whole() -> None:
         rows = [line for line in text.splitlines() if line.startswith("|")]
         assert rows or name == "reference/api.md"
         for row in rows:
-            assert len(re.findall(r"(?<!\\)\|", row)) in (3, 5), row
+            assert len(re.findall(r"(?<!\\)\|", row)) in (3, 4, 5), row
+
+
+def test_published_figures_stand_beside_our_own() -> None:
+    """The figures of Table 1 of 4M-21, and a cell that stays empty until something is measured."""
+    page = PAGES["reference/suites.md"]
+    section = page.partition("## diode-depth\n")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| (4M-21 \w+) \| (.*) \| (.*) \|$", section, re.MULTILINE)
+    assert [row[:2] for row in rows] == [("4M-21 B", "0.71"), ("4M-21 L", "0.69"), ("4M-21 XL", "0.68")]
+    measured = {model for one in load_suite("diode-depth").published for model in one.here}
+    assert {model for model, _, here in rows if here != "–"} == measured
