@@ -13,7 +13,7 @@ import importlib.util
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -63,6 +63,8 @@ class ValueSet(FileSet):
     holds: str = ""
     """Ending of files that hold such values, as far as it is known."""
     videos: bool = False
+    values: Mapping[str, str] = field(default_factory=dict)
+    """Texts of a table beside files, by the sample's name; empty for other sets."""
 
     @property
     def most_looked(self) -> int:  # type: ignore[override]

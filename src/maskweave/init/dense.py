@@ -22,10 +22,12 @@ def decide_dense(finding: Finding, contents: Mapping[str, FileContent], minutes:
     arrays = [c.data if masked is None else masked[k] for k, c in contents.items()]
     known = [c.known for c in contents.values()]
     rank = Counter(a.ndim for a in arrays).most_common(1)[0][0]
-    if any(a.ndim != rank for a in arrays) and {a.ndim for a in arrays} != {2, 3}:
+    pictures = all(a.dtype == np.uint8 for a in arrays) and not any(m is not None for m in known)
+    mixed = pictures and {a.ndim for a in arrays} == {2, 3}  # gray and color
+    if any(a.ndim != rank for a in arrays) and not mixed:
         shapes = ", ".join(map(str, sorted({a.shape for a in arrays})[:4]))
         return finding.undecided(f"the arrays differ in their number of axes ({shapes}); save all with the same axes")
-    if {a.ndim for a in arrays} == {2, 3}:  # gray and color pictures
+    if mixed:
         arrays = [np.repeat(a[..., None], 3, axis=2) if a.ndim == 2 else a[..., :3] for a in arrays]
     planes = all(c.plane for c in contents.values())
     axes, channels, doubt = _axes([a.shape for a in arrays], planes)
@@ -46,12 +48,7 @@ def decide_dense(finding: Finding, contents: Mapping[str, FileContent], minutes:
             return _fitted(finding, "binary", _size(extent, axes, minutes, planes), {})
         if (ids := class_ids(flat, masks)) is not None:
             return _classes(finding, *ids, _size(extent, axes, minutes, planes), masked is not None)
-    if (
-        all(a.dtype == np.uint8 for a in arrays)
-        and axes > 1
-        and channels in (1, *COLORS)
-        and not any(m is not None for m in known)
-    ):
+    if pictures and axes > 1 and channels in (1, *COLORS):
         fitted = sizes.for_volume(extent) if axes == 3 else sizes.for_picture(extent, minutes)
         return _image(finding, fitted, channels, "gray pictures" if channels == 1 else "color pictures")
     finding = _map(finding, arrays, known, channels, _size(extent, axes, minutes, planes))

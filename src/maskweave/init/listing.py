@@ -3,32 +3,45 @@
 | layout | files |
 | --- | --- |
 | aligned | ROOT/MODALITY/…/NAME.EXT, or ROOT/MODALITY/…/NAME/FRAME.EXT for videos; the files of one sample have the same NAME |
-| classes | ROOT/CLASS/…/NAME.EXT, all of them pictures; the folders are the classes |
+| classes | ROOT/CLASS/…/NAME.EXT, all of one kind; the folders are the classes |
 | flat | ROOT/NAME.EXT, all of one kind |
+| named | ROOT/MODALITY/NAME_SUFFIX.EXT, ROOT/NAME_MODALITY.EXT, ROOT/NAME.EXT with several endings, ROOT/train/MODALITY/NAME.EXT; see `names` |
 | others | data sets, see `data_sets` |
+
+Folders `train/` and `val/` or `test/` above or below those of the modalities or classes say which samples are held out.
 """
 
 import os
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar, Literal
 
+import numpy as np
+
 from maskweave.errors import MaskweaveError
 from maskweave.init.contents import FileContent, read_content
+from maskweave.init.names import grouped_names, matched_names, part_of, parts_of
 from maskweave.modality.checks import check_name
 from maskweave.values.files import PICTURES
 from maskweave.values.formats import split_ending
 from maskweave.values.formats.frames import is_frames
+from maskweave.values.formats.sound import SOUNDS
 
-Layout = Literal["aligned", "classes", "flat", "table", "robot", "coco", "tars", "shards"]
+Layout = Literal["aligned", "classes", "flat", "named", "table", "robot", "coco", "tars", "shards"]
 RESERVED = ("default",)
 """Names that no modality can have, because recipes use them for something else."""
-USUAL = "picture"
-"""Name of the modality of a flat folder or of class folders."""
+NAME = "name"
+"""Column of the samples' names in the table of a `named` layout."""
+USUAL = {"picture": PICTURES, "sound": SOUNDS}
+"""Names of the modality of class folders, or of a flat folder whose own name cannot be one, by the endings of its files."""
 TOLD = 8
 """Most names in a message."""
+CLASS_FOLDER = "^([^/]+)/"
+"""`value.name_pattern` of labels that are the names of folders."""
+LOOKED_AT_FOR_KIND = 3
+"""Files of a folder that are tried until one can be read."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +87,15 @@ class FolderListing:
     """`data.window` of a LeRobot folder."""
     group: str = ""
     """`data.split.group`."""
+    class_pattern: str = ""
+    """`value.name_pattern` of the label that the names of folders give; empty: they give none."""
+    class_name: str = ""
+    """Name of that label."""
+
+    @property
+    def parts(self) -> dict[str, str]:
+        """The part of each sample, `train` or `validation`, if folders say it."""
+        return parts_of(self.names)
 
     @property
     def is_data_set(self) -> bool:
@@ -86,11 +108,12 @@ class FolderListing:
         return sorted(set().union(*(s.files for s in self.sets)))
 
 
-def list_folder(root: Path, classes: bool = False) -> FolderListing:
+def list_folder(root: Path, classes: bool = False, ignored: Collection[Path] = ()) -> FolderListing:
     """Find the modalities under a folder. Links and hidden files are ignored.
 
     Args:
         classes: folders are classes, even though they hold files of the same names.
+        ignored: files that are no values.
 
     Raises:
         MaskweaveError: no such folder, it is empty, or its files have no known layout; the message lists what was found.
@@ -100,31 +123,67 @@ def list_folder(root: Path, classes: bool = False) -> FolderListing:
             f"{root}: {'is a file' if root.exists() else 'no such folder'}; expected a folder with one folder per modality, {root}/MODALITY/NAME.EXT"
         )
     folders = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith(".") and not p.is_symlink())
+    if {part_of(p.name) for p in folders} == {"train", "validation"}:
+        return _of_parts(root, [list_folder(p, classes) for p in folders])
     sets = [FileSet(p.name, p, _files(p)) for p in folders]
     sets = [s for s in sets if s.files]
     sets = [_of_frames(s, sets) for s in sets]
-    own = {
-        split_ending(p.name)[0]: p.name
-        for p in sorted(root.iterdir())
-        if p.is_file() and not p.name.startswith(".") and not p.is_symlink()
-    }
+    inside = [p for p in sorted(root.iterdir()) if p.is_file() and p not in ignored]
+    own = [p.name for p in inside if not p.name.startswith(".") and not p.is_symlink()]
     if not sets and not own:
         raise MaskweaveError(
             f"{root}: contains no files; expected a folder with one folder per modality, {root}/MODALITY/NAME.EXT"
         )
+    if not sets:
+        return _flat(root, own)
+    named = {} if classes else matched_names({s.name: s.files for s in sets})
     matched = [s for s in sets if any(key in o.files for o in sets if o is not s for key in s.files)]
-    pictures = [s for s in sets if set(s.endings) <= set(PICTURES)]
-    if classes or (not matched and len(pictures) > 1 and len(pictures) == len(sets)):
-        return _class_folders(root, pictures)
+    if classes or (not matched and _can_be_classes(sets) and not (named and _hold_different(sets))):
+        return _class_folders(root, sets)
+    if named:
+        sets = [replace(s, files=named.get(s.name, s.files)) for s in sets]
+        listing = _aligned(root, sets, [s for s in sets if s.name in named], own)
+        listing.layout = "named"
+        return listing
     if matched or len(sets) == 1:
         return _aligned(root, sets, matched or sets, own)
-    if sets:
-        raise MaskweaveError(
-            f"{root}: no two of its folders have files of the same name: {_told(sets)}; give all files of one sample the same name, except for the ending, "
-            "or, for class folders, only pictures"
-        )
+    raise MaskweaveError(
+        f"{root}: no two of its folders have files of the same name: {_told(sets)}; give all files of one sample the same name, except for the ending, "
+        "or, for class folders, only files of one kind"
+    )
+
+
+def _flat(root: Path, own: list[str]) -> FolderListing:
+    """The listing of files in one folder: of one kind, or with what they are in their names."""
+    found = grouped_names(own)
+    named = {name if _is_name(name) and name != NAME else f"{name}_": files for name, files in found.items()}
+    if len(named) > 1 and all(map(_is_name, named)):
+        used = {path for files in named.values() for path in files.values()}
+        left_out = [f"{name}: belongs to no sample" for name in own if name not in used]
+        return FolderListing(root, "named", [FileSet(name, root, files) for name, files in named.items()], left_out)
     name = root.resolve().name
-    return FolderListing(root, "flat", [FileSet(name if _is_name(name) else USUAL, root, own)])
+    files = {split_ending(file)[0]: file for file in own}
+    return FolderListing(root, "flat", [FileSet(name if _is_name(name) else _usual(files), root, files)])
+
+
+def _of_parts(root: Path, listings: list[FolderListing]) -> FolderListing:
+    """The listing of folders `train/`, `val/` and others, each of which has a layout of its own."""
+    files: dict[str, dict[str, str]] = {}
+    for one in listings:
+        for s in one.sets:
+            name = s.name if one.layout in ("aligned", "named") else _usual(s.files)
+            paths = {f"{one.root.name}/{key}": (s.folder / path) for key, path in s.files.items()}
+            files.setdefault(name, {}).update((key, path.relative_to(root).as_posix()) for key, path in paths.items())
+    layouts = {one.layout for one in listings}
+    if "classes" in layouts and len(layouts) > 1:
+        told = ", ".join(f"{one.root.name}/: {one.layout}" for one in listings)
+        raise MaskweaveError(f"{root}: its parts are laid out differently ({told}); give all of them the same folders")
+    layout: Layout = next(iter(layouts)) if layouts <= {"classes", "flat"} and len(layouts) == 1 else "named"
+    patterns = {one.class_pattern for one in listings} - {""}
+    pattern = f"^[^/]+/{patterns.pop().removeprefix('^')}" if patterns else ""
+    left_out = [f"{one.root.name}/: {left}" for one in listings for left in one.left_out]
+    sets = [FileSet(name, root, found) for name, found in files.items()]
+    return FolderListing(root, layout, sets, left_out, class_pattern=pattern)
 
 
 def spread(items: Sequence[str], most: int) -> list[str]:
@@ -134,7 +193,7 @@ def spread(items: Sequence[str], most: int) -> list[str]:
     return [items[i * (len(items) - 1) // (most - 1)] for i in range(most)]
 
 
-def _aligned(root: Path, sets: list[FileSet], matched: list[FileSet], own: dict[str, str]) -> FolderListing:
+def _aligned(root: Path, sets: list[FileSet], matched: list[FileSet], own: list[str]) -> FolderListing:
     left_out, used = [], []
     for one in sets:
         if not any(one is m for m in matched):
@@ -147,19 +206,62 @@ def _aligned(root: Path, sets: list[FileSet], matched: list[FileSet], own: dict[
         else:
             used.append(one)
     if own:
-        left_out.append(f"{len(own)} files that are in no folder of a modality: {', '.join(list(own.values())[:3])}")
+        left_out.append(f"{len(own)} files that are in no folder of a modality: {', '.join(own[:3])}")
     if not used:
         raise MaskweaveError(f"{root}: nothing usable: {'; '.join(left_out)}")
-    return FolderListing(root, "aligned", used, left_out)
+    listing = FolderListing(root, "aligned", used, left_out)
+    if len(used) == 1 and _has_class_folders(used[0]):
+        listing.class_pattern = CLASS_FOLDER
+    return listing
 
 
 def _class_folders(root: Path, sets: list[FileSet]) -> FolderListing:
-    if len(sets) < 2:
+    if len(sets) < 2 or not _are_of_one_kind(sets):
         raise MaskweaveError(
-            f"{root}: found {len(sets)} folders of pictures; expected one for each class, for at least two classes"
+            f"{root}: found {len(sets)} folders of files: {_told(sets)}; expected one for each class, for at least two classes, with files of one kind"
         )
     files = {f"{s.name}/{key}": f"{s.name}/{path}" for s in sets for key, path in s.files.items()}
-    return FolderListing(root, "classes", [FileSet(USUAL, root, files)])
+    return FolderListing(root, "classes", [FileSet(_usual(files), root, files)], class_pattern=CLASS_FOLDER)
+
+
+def _usual(files: Mapping[str, str]) -> str:
+    endings = {split_ending(path)[1] for path in files.values()}
+    return next((name for name, known in USUAL.items() if endings <= set(known)), "value")
+
+
+def _has_class_folders(one: FileSet) -> bool:
+    """Whether the only modality has its files in several folders, each with several files, whose names do not occur in other folders, as frames' do."""
+    split = [key.split("/") for key in one.files]
+    if any(len(parts) != 2 for parts in split) or parts_of(one.files):
+        return False
+    folders, names = {parts[0] for parts in split}, {parts[1] for parts in split}
+    return 1 < len(folders) <= len(split) / 2 and len(names) == len(split)
+
+
+def _can_be_classes(sets: Sequence[FileSet]) -> bool:
+    return 1 < len(sets) <= sum(len(s.files) for s in sets) / 2 and _are_of_one_kind(sets)
+
+
+def _are_of_one_kind(sets: Sequence[FileSet]) -> bool:
+    """Whether all files are pictures, or all sounds, or have the same ending."""
+    endings = set().union(*(s.endings for s in sets))
+    return len(endings) == 1 or any(endings <= set(kind) for kind in (PICTURES, SOUNDS))
+
+
+def _hold_different(sets: Sequence[FileSet]) -> bool:
+    """Whether the first readable files of some folders differ in their kind, numbers or channels, as those of modalities do and those of classes seldom."""
+    kinds = set()
+    for one in sets:
+        for key in list(one.files)[:LOOKED_AT_FOR_KIND]:
+            try:
+                content = one.content(key)
+            except MaskweaveError:
+                continue
+            if content is not None and isinstance(content.data, np.ndarray):
+                data = content.data
+                kinds.add((content.holds, data.dtype.str, data.ndim, data.shape[-1] if data.ndim == 3 else 0))
+                break
+    return len(kinds) > 1
 
 
 def _files(folder: Path) -> dict[str, str]:

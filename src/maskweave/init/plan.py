@@ -34,6 +34,7 @@ MODEL_SIZES = ((2000, 60, "mini"), (500, 30, "micro"), (0, 0, "nano"))
 SIZE_COSTS = {"nano": 1.0, "micro": 3.0, "mini": 8.0}
 """Cost of a step relative to the smallest model."""
 HELD_OUT = 0.1
+MOST_EVALUATED = 100
 MOST_CORES = 8
 
 
@@ -99,7 +100,7 @@ def make_plan(findings: list[Finding], samples: int, minutes: float, speed: floa
     validation = max(1, min(256, round(HELD_OUT * samples)))
     return Plan(
         validation,
-        min(validation, 100),
+        min(validation, MOST_EVALUATED),
         size,
         inputs,
         targets,

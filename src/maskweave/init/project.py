@@ -1,9 +1,12 @@
 """Making a project: survey a folder, write its catalog and recipe, import its files."""
 
+import csv
+import io
 import json
+import re
 import shlex
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +17,12 @@ from maskweave.data.import_source import import_data
 from maskweave.data.named import is_named
 from maskweave.errors import MaskweaveError
 from maskweave.files import write_aside
-from maskweave.init.data_sets import list_data_set
+from maskweave.init.data_sets import ValueSet, list_data_set
 from maskweave.init.entries import catalog_text, fit_vocabulary
 from maskweave.init.finding import Finding
-from maskweave.init.listing import FolderListing, list_folder
-from maskweave.init.plan import Plan, machine_speed, make_plan
+from maskweave.init.joined import joined, table_beside
+from maskweave.init.listing import NAME, FolderListing, list_folder
+from maskweave.init.plan import MOST_EVALUATED, Plan, machine_speed, make_plan
 from maskweave.init.recipe_text import recipe_text
 from maskweave.init.survey import survey
 from maskweave.modality.catalogs import load_catalog
@@ -26,6 +30,8 @@ from maskweave.report.tables import text_table
 from maskweave.training.recipe import load_recipe
 
 CATALOG, RECIPE, DATA, RUN = "catalog.yaml", "recipe.yaml", "data", "run"
+FILES, SPLIT = "files.csv", "split.csv"
+"""Which files belong to one sample, if their names alone do not say it; which samples are held out, if folders say it."""
 LIMIT = 0.5
 """Largest share of samples with unusable files at the import; they are counted and listed."""
 FAULTS_SHOWN = 2
@@ -55,12 +61,21 @@ class Project:
     def import_command(self) -> str:
         listing = self.listing
         more = ["--single", listing.sets[0].name] if listing.layout in ("classes", "flat") else []
-        more += ["--fields", json.dumps(listing.fields)] * bool(listing.fields)
+        more += ["--fields", json.dumps(self.fields)] * bool(self.fields)
         more += ["--window", str(listing.window)] * bool(listing.window)
+        more += ["--outside-paths"] * (listing.layout == "named")
         out, catalog = self.folder / DATA, self.folder / CATALOG
-        return shlex.join(
-            ["maskweave", "data", "import", str(self.listing.root), str(out), "--catalog", str(catalog), *more]
-        )
+        return shlex.join(["maskweave", "data", "import", str(self.place), str(out), "--catalog", str(catalog), *more])
+
+    @property
+    def place(self) -> Path:
+        """What is imported."""
+        return self.folder / FILES if self.listing.layout == "named" else self.listing.root
+
+    @property
+    def fields(self) -> dict[str, str]:
+        """`data.fields` of the import."""
+        return self.listing.fields | ({NAME: NAME} if self.listing.layout == "named" else {})
 
     @property
     def run_command(self) -> str:
@@ -112,6 +127,7 @@ LAYOUTS = {
     "aligned": "one folder per modality",
     "classes": "one folder of pictures per class",
     "flat": "files in one folder",
+    "named": "brought together by their names",
     "table": "rows of a table",
     "robot": "episodes of a LeRobot folder",
     "coco": "pictures with COCO's annotations",
@@ -149,7 +165,12 @@ def make_project(
         raise MaskweaveError(
             f"{root}: is a source made by code, which gives values for the entries of a catalog, so there are no files to look at; write the catalog, then set data.source in a recipe"
         )
-    listing = (None if classes else list_data_set(root)) or list_folder(root, classes)
+    listing = None if classes else list_data_set(root)
+    if listing is None:
+        table = table_beside(root)
+        listing = list_folder(root, classes, [table] if table else [])
+        if table:
+            listing = joined(listing, table)
     _check_out(root, out)
     findings = survey(listing, minutes, arrays or {}, texts, axes)
     usable = [f for f in findings if f.type]
@@ -168,6 +189,10 @@ def make_project(
             f"only {f.files} of {samples} samples have it, so the recipe leaves it out; to use it, add it to the recipe's modalities"
         )
     plan = make_plan(common, samples, minutes, machine_speed(), torch.get_num_threads())
+    parts = listing.parts
+    if parts:
+        held_out = sum(part == "validation" for part in parts.values())
+        plan = replace(plan, validation=held_out, evaluated=min(held_out, MOST_EVALUATED))
     project = Project(out, listing, findings, plan, minutes)
     command = shlex.join(["maskweave", "init", str(root), "--out", str(out)])
     catalog = catalog_text(
@@ -189,6 +214,7 @@ def make_project(
         _held(listing, common),
         listing.group,
         rare,
+        str((out / SPLIT).resolve()) if parts else "",
     )
     path = out / CATALOG
     if path.exists() and path.read_text(encoding="utf-8") != catalog:
@@ -196,6 +222,10 @@ def make_project(
             f"{path}: exists already and differs from what was found now; to keep it, continue with: {project.import_command}; to make it again, remove it"
         )
     out.mkdir(parents=True, exist_ok=True)
+    if listing.layout == "named":
+        _write(out / FILES, _files_text(listing))
+    if parts:
+        _write(out / SPLIT, _csv([["name", "part"], *map(list, parts.items())]))
     _write(path, catalog)
     if not (out / RECIPE).exists():
         _write(out / RECIPE, recipe)
@@ -208,9 +238,11 @@ def import_files(project: Project) -> None:
     listing = project.listing
     if project.is_imported:
         return
-    options: dict[str, Any] = {"fields": listing.fields, "window": listing.window} if listing.is_data_set else {}
+    options: dict[str, Any] = {}
+    if listing.is_data_set:
+        options = {"fields": project.fields, "window": listing.window, "outside_paths": listing.layout == "named"}
     report = import_data(
-        str(listing.root),
+        str(project.place),
         project.folder / DATA,
         load_catalog(project.folder / CATALOG),
         limit=LIMIT,
@@ -218,6 +250,27 @@ def import_files(project: Project) -> None:
         **options,
     )
     project.imported = str(report)
+
+
+def _files_text(listing: FolderListing) -> str:
+    """Returns the table of a `named` layout: a row for each sample, with the paths of its files, cells of a table beside them, and its class."""
+    columns: dict[str, Mapping[str, str]] = {}
+    for one in listing.sets:
+        texts = one.values if isinstance(one, ValueSet) else {}
+        folder = one.folder.resolve()
+        columns[one.name] = texts or {key: str(folder / path) for key, path in one.files.items()}
+    names = listing.names
+    if listing.class_name:
+        found = {key: re.match(listing.class_pattern, key) for key in names}
+        columns[listing.class_name] = {key: match[1] for key, match in found.items() if match}
+    rows = [[key, *(texts.get(key, "") for texts in columns.values())] for key in names]
+    return _csv([[NAME, *columns], *rows])
+
+
+def _csv(rows: Iterable[Sequence[str]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
 
 
 def _held(listing: FolderListing, findings: Sequence[Finding]) -> dict[str, np.ndarray]:
@@ -233,7 +286,9 @@ def _check_out(root: Path, out: Path) -> None:
         )
     if out.exists() and not out.is_dir():
         raise MaskweaveError(f"{out}: is a file; expected a folder for the project")
-    others = sorted({p.name for p in out.iterdir()} - {CATALOG, RECIPE, DATA, RUN}) if out.exists() else []
+    others = (
+        sorted({p.name for p in out.iterdir()} - {CATALOG, RECIPE, DATA, RUN, FILES, SPLIT}) if out.exists() else []
+    )
     if others:
         raise MaskweaveError(
             f"{out}: already contains {', '.join(others[:5])}; choose an empty or new folder with --out"

@@ -26,6 +26,7 @@ def recipe_text(
     held: Mapping[str, np.ndarray],
     group: str = "",
     rare: Sequence[Finding] = (),
+    split: str = "",
 ) -> str:
     """Returns the recipe as commented YAML.
 
@@ -34,6 +35,7 @@ def recipe_text(
         held: which samples have a file of each modality, by its name, bool (samples,).
         group: `data.split.group`.
         rare: modalities that the recipe leaves out, as few samples have them.
+        split: `data.split.file`.
     """
     groups = _groups(findings)
     requests = [_request(findings, group, held) for group in groups]
@@ -71,6 +73,7 @@ def recipe_text(
                     plan.validation,
                     "held-out samples, chosen by their names; see data.split in docs/data.md",
                 ),
+                *([Line("split", {"file": split}, "as the folders of the files say")] * bool(split)),
                 *(
                     [Line("split", {"group": group}, "what the names of samples share that are held out together")]
                     * bool(group)

@@ -20,8 +20,6 @@ TEXTS_LOOKED_AT = 20_000
 """The same of texts, which are small, because labels need all classes."""
 SAME_FRAME = 0.02
 """Planes of one frame differ in aspect ratio by at most this, and by one point."""
-CLASS_FOLDER = "^([^/]+)/"
-"""`value.name_pattern` of labels that are the names of folders."""
 
 
 def survey(
@@ -61,11 +59,16 @@ def survey(
             listing.fields[f.name] = listing.fields.get(f.folder, f.folder)
     for place in {f.folder for f in findings if f.folder}:
         listing.fields.pop(place, None)
-    if listing.layout == "classes":
-        classes = sorted({key.partition("/")[0] for key in names})
+    if listing.class_pattern:
+        classes = sorted({str(match[1]) for key in names if (match := re.match(listing.class_pattern, key))})
         label = Finding(_free("class", known), len(names), len(names), f"{len(classes)} folders")
-        label.type, label.value = "label", {"classes": classes, "name_pattern": CLASS_FOLDER}
-        label.why["name_pattern"] = "the class is the name of the folder"
+        label.type, label.value = "label", {"classes": classes}
+        if listing.layout == "named":
+            label.why["classes"] = "names of the folders"
+        else:
+            label.value["name_pattern"] = listing.class_pattern
+            label.why["name_pattern"] = "the class is the name of the folder"
+        listing.class_name = label.name
         findings.append(label)
     _set_views(findings)
     return findings

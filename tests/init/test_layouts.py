@@ -1,0 +1,249 @@
+"""Layouts in which folders and equal names alone do not say what belongs together: names with suffixes, one folder for all, a table beside files, parts."""
+
+import csv
+import json
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from maskweave.cli.main import main
+from maskweave.data.shards import Shards
+from maskweave.errors import MaskweaveError
+from maskweave.files import read_yaml
+from maskweave.init.names import grouped_names, matched_names, parts_of
+from maskweave.init.project import Project, import_files, make_project
+from maskweave.modality.catalogs import Catalog, load_catalog
+
+COUNT = 8
+
+
+def picture(path: Path, channels: int = 3, seed: int = 0) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    shape = (48, 56, channels) if channels > 1 else (48, 56)
+    Image.fromarray(np.random.default_rng([seed, channels]).integers(0, 256, shape, np.uint8)).save(path)
+
+
+def array(path: Path, seed: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.save(path, np.random.default_rng(seed).normal(size=(16, 16)).astype(np.float32))
+
+
+def text(path: Path, words: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(words)
+
+
+def imported(root: Path, out: Path) -> tuple[Project, Catalog, Shards]:
+    """The project of a folder, its catalog and its data, imported by the command that it prints."""
+    project = make_project(root, out, minutes=0.1)
+    assert main(shlex.split(project.import_command)[1:]) == 0
+    catalog = load_catalog(out / "catalog.yaml")
+    data = Shards(out / "data", catalog)
+    import_files(make_project(root, out, minutes=0.1))  # the same from Python: nothing changes
+    assert len(Shards(out / "data", catalog)) == len(data)
+    return project, catalog, data
+
+
+def samples(data: Shards) -> dict[str, set[str]]:
+    """Names of the samples and their modalities."""
+    return {data.key(i): {name for name, value in data[i].items() if value is not None} for i in range(len(data))}
+
+
+def test_names_that_end_in_their_modality(tmp_path: Path) -> None:
+    """ROOT/rgb/tile_000_rgb.png and ROOT/height/tile_000_height.npy."""
+    for i in range(COUNT):
+        picture(tmp_path / "files" / "rgb" / f"tile_{i:03d}_rgb.png", seed=i)
+        array(tmp_path / "files" / "height" / f"tile_{i:03d}_height.npy", i)
+    _, _, data = imported(tmp_path / "files", tmp_path / "p")
+    assert samples(data) == {f"tile_{i:03d}": {"rgb", "height"} for i in range(COUNT)}
+    i = [data.key(n) for n in range(COUNT)].index("tile_005")
+    assert np.array_equal(
+        np.asarray(data[i]["height"]).squeeze(), np.load(tmp_path / "files" / "height" / "tile_005_height.npy")
+    )
+
+
+def test_a_folder_whose_names_alone_are_longer_joins_the_others(tmp_path: Path) -> None:
+    for i in range(COUNT):
+        picture(tmp_path / "files" / "photo" / f"{i:03d}.png", seed=i)
+        text(tmp_path / "files" / "note" / f"{i:03d}.txt", f"a note of number {i}")
+        array(tmp_path / "files" / "depth" / f"frame-{i:03d}-d16.npy", i)
+    _, _, data = imported(tmp_path / "files", tmp_path / "p")
+    assert samples(data) == {f"{i:03d}": {"photo", "note", "depth"} for i in range(COUNT)}
+
+
+@pytest.mark.parametrize(
+    ("name", "modalities"),
+    [
+        (lambda i, kind, ending: f"s{i:02d}_{kind}.{ending}", {"rgb", "depth", "caption"}),
+        (lambda i, kind, ending: f"{kind}-s{i:02d}.{ending}", {"rgb", "depth", "caption"}),
+        (lambda i, kind, ending: f"s{i:02d}.{ending}", {"png", "npy", "txt"}),
+    ],
+)
+def test_one_folder_for_all(tmp_path: Path, name: Callable[[int, str, str], str], modalities: set[str]) -> None:
+    """No file takes the place of another of the same name."""
+    root = tmp_path / "files"
+    for i in range(COUNT):
+        picture(root / name(i, "rgb", "png"), seed=i)
+        array(root / name(i, "depth", "npy"), i)
+        text(root / name(i, "caption", "txt"), f"caption of number {i}")
+    text(root / "README.md", "about")
+    project, _, data = imported(root, tmp_path / "p")
+    assert samples(data) == {f"s{i:02d}": modalities for i in range(COUNT)}
+    assert "README.md: belongs to no sample" in project.survey_text()
+
+
+def test_a_table_beside_files(tmp_path: Path) -> None:
+    """Its columns are modalities; rows without a file, and files without a row, are told or lack them."""
+    root = tmp_path / "files"
+    rows = [["filename", "age", "kind", "note"]]
+    for i in range(3 * COUNT):
+        picture(root / "img" / f"{i:03d}.png", seed=i)
+        rows.append([f"img/{i:03d}.png", str(20 + i), "ab"[i % 2], f"patient {i}, is well"])
+    rows[3][1] = ""
+    del rows[-1]
+    rows.append(["img/999.png", "1", "a", "no such picture"])
+    with open(root / "labels.csv", "w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    project, catalog, data = imported(root, tmp_path / "p")
+    assert {name: m.value.type for name, m in catalog.items() if name in ("age", "kind", "note", "img")} == {
+        "img": "image", "age": "scalar", "kind": "label", "note": "text",
+    }  # fmt: skip
+    assert "labels.csv, column filename: the names of the files" in project.survey_text()
+    assert "labels.csv: 1 rows without a file" in project.survey_text()
+    found = {data.key(i): data[i] for i in range(len(data))}
+    assert sorted(found) == [f"{i:03d}" for i in range(3 * COUNT)]
+    assert float(found["001"]["age"]) == 21 and found["004"]["note"] == "patient 4, is well"
+    assert found["002"].get("age") is None and found["023"].get("kind") is None, "an empty cell, and no row"
+
+
+def test_a_table_that_names_no_file_is_told(tmp_path: Path) -> None:
+    for i in range(COUNT):
+        picture(tmp_path / "files" / "img" / f"{i:03d}.png", seed=i)
+    text(tmp_path / "files" / "log.csv", "a,b\n1,2\n3,4\n")
+    project = make_project(tmp_path / "files", tmp_path / "p", minutes=0.1)
+    assert "log.csv: none of its columns has the names of the files" in project.survey_text()
+
+
+@pytest.mark.parametrize("last", ["val", "test"])
+def test_parts_of_class_folders(tmp_path: Path, last: str) -> None:
+    """ROOT/train/CLASS/NAME: the classes are the inner folders, and the outer ones say what is held out."""
+    for i in range(3 * COUNT):
+        picture(
+            tmp_path / "files" / (last if i % 4 == 0 else "train") / ["cat", "dog", "owl"][i % 3] / f"{i}.jpg", seed=i
+        )
+    project, catalog, data = imported(tmp_path / "files", tmp_path / "p")
+    assert [*catalog["class"].value.classes] == ["cat", "dog", "owl"]
+    classes = {data.key(i): data[i]["class"] for i in range(len(data))}
+    assert classes == {key: key.split("/")[1] for key in project.listing.names} and len(classes) == 3 * COUNT
+    recipe = read_yaml(tmp_path / "p" / "recipe.yaml")
+    assert (
+        recipe["data"]["split"] == {"file": str(tmp_path / "p" / "split.csv")}
+        and recipe["data"]["validation"] == 3 * COUNT // 4
+    )
+    parts = dict(csv.reader((tmp_path / "p" / "split.csv").read_text().splitlines()[1:]))
+    assert {key for key, part in parts.items() if part == "validation"} == {k for k in classes if k.startswith(last)}
+
+
+@pytest.mark.parametrize("outside", [True, False])
+def test_parts_of_modalities(tmp_path: Path, outside: bool) -> None:
+    """ROOT/train/MODALITY/NAME and ROOT/MODALITY/train/NAME, and a run that holds out what they say."""
+    root = tmp_path / "files"
+    for i in range(2 * COUNT):
+        part = "training" if i % 4 else "valid"
+        first, second = (f"{part}/rgb", f"{part}/note") if outside else (f"rgb/{part}", f"note/{part}")
+        picture(root / first / f"{i:03d}.png", seed=i)
+        text(root / second / f"{i:03d}.txt", f"a note of number {i}")
+    _, _, data = imported(root, tmp_path / "p")
+    wanted = {f"{'training' if i % 4 else 'valid'}/{i:03d}" for i in range(2 * COUNT)}
+    assert samples(data) == {key: {"rgb", "note"} for key in wanted}
+    if outside:
+        few = [
+            "--train.steps",
+            "2",
+            "--tokenizers.train.steps",
+            "2",
+            "--tokenizers.jobs",
+            "1",
+            "--train.processes",
+            "1",
+        ]
+        assert main(["run", str(tmp_path / "p" / "recipe.yaml"), "--out", str(tmp_path / "run"), *few]) == 0
+        assert {r["samples"] for r in json.loads((tmp_path / "run" / "evaluation.json").read_text())} == {COUNT // 2}
+
+
+def test_sounds_in_class_folders(tmp_path: Path) -> None:
+    soundfile = pytest.importorskip("soundfile")
+    for i in range(COUNT):
+        for root in ("alone", "inside/sound"):
+            path = tmp_path / root / ("ab"[i % 2]) / f"u{i}.wav"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            soundfile.write(path, 0.3 * np.sin(np.arange(4000 + 100 * i) * 0.1 * (1 + i % 2)), 8000)
+    for root in ("alone", "inside"):
+        _, catalog, data = imported(tmp_path / root, tmp_path / f"p-{root}")
+        assert [*catalog["class"].value.classes] == ["a", "b"]
+        assert samples(data) == {f"{'ab'[i % 2]}/u{i}": {"sound", "class"} for i in range(COUNT)}
+
+
+def test_class_folders_whose_files_have_the_class_in_their_names(tmp_path: Path) -> None:
+    """cat/cat_001.jpg, dog/dog_001.jpg: the same names but for the folder's, and the same kind of pictures: classes, not modalities."""
+    for i in range(COUNT):
+        for kind in ("cat", "dog"):
+            picture(tmp_path / "files" / kind / f"{kind}_{i:03d}.jpg", seed=i)
+            picture(tmp_path / "others" / kind / f"{kind}_{i:03d}.png", 1 if kind == "dog" else 3, seed=i)
+    same, differing = (make_project(tmp_path / f, tmp_path / f"p-{f}", minutes=0.1) for f in ("files", "others"))
+    assert same.listing.layout == "classes" and len(same.listing.names) == 2 * COUNT
+    assert differing.listing.layout == "named" and len(differing.listing.names) == COUNT
+
+
+def test_frames_of_episodes_are_no_classes(tmp_path: Path) -> None:
+    for i in range(4):
+        for frame in range(4):
+            picture(tmp_path / "files" / "frames" / f"ep{i}" / f"{frame:03d}.png", seed=10 * i + frame)
+    assert not make_project(tmp_path / "files", tmp_path / "p", minutes=0.1).listing.class_pattern
+
+
+def test_gray_and_color_arrays_with_unknown_points_are_not_mixed(tmp_path: Path) -> None:
+    """Bands of other numbers in one folder: undecided, not cut to three."""
+    rasterio = pytest.importorskip("rasterio")
+    for i in range(COUNT):
+        path = tmp_path / "files" / "bands" / f"{i}.tif"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        bands = np.random.default_rng(i).integers(0, 5000, (1 if i % 2 else 4, 20, 24)).astype(np.int16)
+        profile = {"driver": "GTiff", "height": 20, "width": 24, "count": len(bands), "dtype": "int16", "nodata": 0}
+        with rasterio.open(path, "w", **profile) as file:
+            file.write(bands)
+        text(tmp_path / "files" / "note" / f"{i}.txt", f"a note of number {i}")
+    project = make_project(tmp_path / "files", tmp_path / "p", minutes=0.1)
+    assert "bands: the arrays differ in their number of axes" in project.survey_text()
+
+
+def test_names() -> None:
+    def files(*names: str) -> dict[str, str]:
+        return {name: f"{name}.x" for name in names}
+
+    assert matched_names({"a": files("1", "2"), "b": files("1", "2")}) == {}, "they are the same already"
+    assert matched_names({"a": files("x", "y"), "b": files("u", "v")}) == {}, "nothing in common"
+    found = matched_names({"a": files("d/t_1_a", "d/t_2_a"), "b": files("d/t_1_b", "d/t_2_b")})
+    assert found == {
+        "a": {"d/t_1": "d/t_1_a.x", "d/t_2": "d/t_2_a.x"},
+        "b": {"d/t_1": "d/t_1_b.x", "d/t_2": "d/t_2_b.x"},
+    }
+    assert grouped_names([f"photo_{i}.jpg" for i in range(9)]) == {}, "pictures of one kind, with numbers"
+    assert grouped_names(["a.jpg", "b.jpg", "a.txt", "b.txt"]) == {
+        "jpg": {"a": "a.jpg", "b": "b.jpg"},
+        "txt": {"a": "a.txt", "b": "b.txt"},
+    }
+    assert parts_of(["train/a", "val/b"]) == {"train/a": "train", "val/b": "validation"}
+    assert parts_of(["train/a", "b"]) == {} and parts_of(["train/a", "training/b"]) == {}
+
+
+def test_parts_that_are_laid_out_differently(tmp_path: Path) -> None:
+    for i in range(COUNT):
+        picture(tmp_path / "files" / "train" / "ab"[i % 2] / f"{i}.png", seed=i)
+        picture(tmp_path / "files" / "val" / f"{i}.png", seed=i)
+    with pytest.raises(MaskweaveError, match=r"laid out differently \(train/: classes, val/: flat\)"):
+        make_project(tmp_path / "files", tmp_path / "p", minutes=0.1)
