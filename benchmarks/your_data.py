@@ -4,7 +4,7 @@ SCRIPTS holds scripts that write the raw files of a field: `eo.py`, `astro.py`, 
 (OUT NPM). Each field runs the commands of its page in a folder of its own: init, run, and the transfers. The last samples by name are held out
 (emoji: by the hash of the name). Simple methods are scikit-learn's, on the same split. `--more` repeats a transfer of each field with a further input.
 
-Prints a table, and writes results.json: score, best constant, simple method, seconds of CPU time of all commands. Needs maskweave[all-extras] and, for
+Prints a table, and writes results.json: score, best constant, simple method, seconds of CPU time of all commands. Needs maskweave[all] and, for
 speech, espeak-ng. The scripts are not part of this repository: any that write such files will do (see the tables at the top of the pages).
 """
 

@@ -109,6 +109,12 @@ def test_the_metadata_are_complete(release: Release) -> None:
     assert set(metadata.get_all("Provides-Extra") or []) == set(PROJECT["optional-dependencies"])
 
 
+def test_all_is_every_extra_for_users() -> None:
+    extras = PROJECT["optional-dependencies"]
+    (every,) = extras["all"]
+    assert every == f"maskweave[{','.join(name for name in extras if name not in ('all', 'docs', 'dev'))}]"
+
+
 def test_links_and_pictures_of_the_readme_work_on_the_package_index(release: Release) -> None:
     text = str(release.metadata.get_payload())
     links = re.findall(r"\]\(([^)]+)\)", text)

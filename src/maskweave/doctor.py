@@ -68,7 +68,8 @@ def extras() -> Iterator[Diagnosis]:
 
 
 def _extra_names() -> list[str]:
-    return [name for name in importlib.metadata.metadata("maskweave").get_all("Provides-Extra") or [] if name != "dev"]
+    names = importlib.metadata.metadata("maskweave").get_all("Provides-Extra") or []
+    return [name for name in names if name not in ("dev", "all")]
 
 
 def _requirements() -> list[Requirement]:
