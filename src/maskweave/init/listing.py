@@ -22,7 +22,7 @@ from maskweave.values.files import PICTURES
 from maskweave.values.formats import split_ending
 from maskweave.values.formats.frames import is_frames
 
-Layout = Literal["aligned", "classes", "flat", "table", "robot", "coco", "tars", "shards"]
+Layout = Literal["aligned", "classes", "flat", "table", "robot", "coco", "arkit", "tars", "shards"]
 RESERVED = ("default",)
 """Names that no modality can have, because recipes use them for something else."""
 USUAL = "picture"

@@ -114,6 +114,7 @@ LAYOUTS = {
     "flat": "files in one folder",
     "table": "rows of a table",
     "robot": "episodes of a LeRobot folder",
+    "arkit": "frames of scans of ARKitScenes",
     "coco": "pictures with COCO's annotations",
     "tars": "WebDataset tars",
     "shards": "tar shards",
