@@ -80,6 +80,29 @@ def test_the_clip_score_is_that_of_torchmetrics(tmp_path: Path) -> None:
     assert len({*texts}) == 4
 
 
+def test_siglip_reads_padded_texts(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    tokenizer = tiny_teachers.words(tmp_path)
+    text = {**tiny_teachers.VIT, "vocab_size": len(tokenizer), "max_position_embeddings": 40, "projection_size": 32}
+    config = hf.SiglipConfig(text_config=text, vision_config={**tiny_teachers.VIT, "image_size": 64, "patch_size": 16})
+    tokenizer.save_pretrained(tmp_path)
+    pictures = hf.SiglipImageProcessorPil(size={"height": 64, "width": 64})
+    folder = tiny_teachers.saved(hf.SiglipModel(config), pictures, tmp_path)
+    settings = tmp_path / "tokenizer_config.json"  # published ones say so: padding is not masked
+    settings.write_text(json.dumps({**json.loads(settings.read_text()), "model_input_names": ["input_ids"]}))
+    judge, samples = open_judge(f"clip={folder}", small_bundle()), list(scenes(3))
+    captions = [(s["caption"], "a red cat", "a dog") for s in samples]
+    measured = judge.measured(["rgb"], "caption", captions, samples)
+    model = hf.SiglipModel.from_pretrained(folder).eval()
+    ids = tokenizer(["a red cat"], padding="max_length", max_length=40, return_tensors="pt").input_ids
+    pixels = (torch.from_numpy(np.stack([s["rgb"] for s in samples])).movedim(-1, 1) / 255 - 0.5) / 0.5
+    with torch.no_grad():
+        expected = model.get_text_features(input_ids=ids).pooler_output
+        seen = model.get_image_features(pixel_values=pixels).pooler_output
+    np.testing.assert_allclose(measured[1], expected.expand(3, -1), atol=1e-5)
+    np.testing.assert_allclose(measured[3], seen, atol=1e-5)
+
+
 def test_the_inception_score_of_a_classifier(tmp_path: Path) -> None:
     folder = classifier(tmp_path / "classifier")
     judge = open_judge(f"inception={folder}", small_bundle())

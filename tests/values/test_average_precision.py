@@ -124,5 +124,6 @@ def test_intervals_repeat_samples() -> None:
         "AP3D@25",
         "AP3D@50",
     }
+    assert pair_overlaps(found[0], []).shape == (len(found[0]), 0)
     nothing = space.detection_intervals([{"boxes": []}], [{"boxes": []}])
     assert all(math.isnan(low) for low, _ in nothing.values())

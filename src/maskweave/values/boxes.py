@@ -190,7 +190,7 @@ def box_overlaps(pool: Sequence[dict[str, Any]]) -> np.ndarray:
 
 def pair_overlaps(first: Sequence[Mapping[str, Any]], second: Sequence[Mapping[str, Any]]) -> np.ndarray:
     """(n, m) intersection over union of boxes."""
-    a, b = (np.array([item["box"] for item in items], np.float64) for items in (first, second))
+    a, b = (np.array([item["box"] for item in items], np.float64).reshape(-1, 4) for items in (first, second))
     low, high = np.maximum(a[:, None, :2], b[:, :2]), np.minimum(a[:, None, 2:], b[:, 2:])
     common = (high - low).clip(min=0).prod(axis=2)
     areas = [(boxes[:, 2:] - boxes[:, :2]).prod(axis=1) for boxes in (a, b)]
