@@ -129,12 +129,11 @@ def test_arkit_scenes(tmp_path: Path) -> None:
     holes[:3] = 0
     Image.fromarray(holes).save(path)
     project, catalog = made(root, tmp_path)
-    assert types(catalog) == {"picture": "image", "depth": "map", "boxes": "boxes3d"}
-    assert project.listing.fields == {"picture": "lowres_wide", "depth": "lowres_depth", "boxes": "3dod"}
-    assert opened(project) == {"picture", "depth", "boxes"}
+    assert types(catalog) == {"lowres_wide": "image", "lowres_depth": "map", "boxes": "boxes3d"}
+    assert project.listing.fields == {"boxes": "3dod"} and opened(project) == {"lowres_wide", "lowres_depth", "boxes"}
     recipe = load_recipe(project.folder / "recipe.yaml")
     assert recipe.data.split.group and "frames of scans of ARKitScenes" in project.survey_text()
-    depth, boxes = catalog["depth"].value, catalog["boxes"].value
+    depth, boxes = catalog["lowres_depth"].value, catalog["boxes"].value
     assert (depth.unit, depth.file_scale, depth.missing) == ("m", 0.001, (0,))
     true = [item for i in range(COUNT) for item in scenes[i]["boxes3d"]["boxes"]]
     assert set(boxes.classes) == {item["class"].replace(" ", "_") for item in true}
@@ -144,7 +143,7 @@ def test_arkit_scenes(tmp_path: Path) -> None:
     expected = scenes[0]["boxes3d"]["boxes"]
     assert len(first["boxes"]["boxes"]) == len(expected)
     assert np.allclose(first["boxes"]["boxes"][0]["center"], expected[0]["center"], atol=1e-6)
-    known = np.concatenate([sample["depth"].ravel() for sample in samples.values()])
+    known = np.concatenate([sample["lowres_depth"].ravel() for sample in samples.values()])
     assert np.nanmin(known) > 0.3 and np.nanmax(known) < 20 and np.isnan(known).any()
     codec = SequenceTokenizer(catalog["boxes"], TextTokenizer.train(catalog.vocabularies["text"], []))
     assert [len(v["boxes"]) for v in codec.decode(codec.encode([first["boxes"]]))] == [len(expected)]

@@ -309,8 +309,8 @@ def _arkit(root: Path) -> FolderListing:
     frames = {arkit.frame_key(root, scan, stem): (scan, stem) for scan in scans for stem in arkit.frame_names(scan)}
     name, shared = Namer(), dict.fromkeys(frames, "")
     kinds: dict[str, tuple[str, str, int, dict[str, Any]]] = {
-        arkit.PICTURES: ("picture", "png", 0, {}),
-        arkit.DEPTHS: ("depth", "png", 0, {"unit": "m", "scale": 0.001, "missing": 0}),
+        arkit.PICTURES: (arkit.PICTURES, "png", 0, {}),
+        arkit.DEPTHS: (arkit.DEPTHS, "png", 0, {"unit": "m", "scale": 0.001, "missing": 0}),
         arkit.BOXES: ("boxes", "json", MOST_FRAMES, {}),
     }
     sets: dict[str, FileSet] = {
