@@ -89,6 +89,32 @@ def imagenet(root: Path, flat: bool, each: int = 4, size: tuple[int, int] = SIZE
             csv.writer(file).writerows([["ImageId", "PredictionString"], *rows])
 
 
+def cifar(root: Path, classes: int, train: int, test: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """The binary versions of CIFAR-10 and CIFAR-100; pictures uint8 (N, 32, 32, 3) and classes of `10 train`, `10 test`, `100 train` and `100 test`.
+    The classes of CIFAR-10 have colors of their own; pictures of CIFAR-100 are darker."""
+    rng = np.random.default_rng(6)
+    colors, made = rng.integers(60, 200, (classes, 3)), {}
+    for version, inner, text in ((10, "cifar-10-batches-bin", "batches.meta.txt"), (100, "cifar-100-binary", "")):
+        folder = root / inner
+        folder.mkdir(parents=True)
+        (folder / (text or "fine_label_names.txt")).write_text("\n".join(f"kind_{k}" for k in range(classes)) + "\n\n")
+        for split, count in (("train", train), ("test", test)):
+            labels = np.arange(count) % classes
+            noise = rng.normal(0, 15, (count, 32, 32, 3))
+            pictures = (colors[labels][:, None, None] * (1 if version == 10 else 0.5) + noise).clip(0, 255)
+            pictures = pictures.astype(np.uint8)
+            points = np.moveaxis(pictures, -1, 1).reshape(count, -1)
+            heads = [labels] if version == 10 else [labels // 2, labels]
+            records = np.concatenate([np.stack(heads, axis=1).astype(np.uint8), points], axis=1)
+            names = [f"{split}.bin"] if version == 100 else ["test_batch.bin"]
+            if version == 10 and split == "train":
+                names = [f"data_batch_{n}.bin" for n in range(1, 6)]
+            for name, part in zip(names, np.array_split(records, len(names)), strict=True):
+                (folder / name).write_bytes(part.tobytes())
+            made[f"{version} {split}"] = pictures, labels
+    return made
+
+
 def nyuv2(
     root: Path, count: int, train: int, classes: int, size: tuple[int, int] = SIZE
 ) -> list[tuple[np.ndarray, ...]]:

@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -6,6 +7,10 @@ from PIL import Image
 from small_bundle import save, small_bundle
 
 from maskweave.cli.main import main
+from maskweave.evaluate.run import read_recipe
+from maskweave.files import read_yaml, write_yaml
+from maskweave.generate.bundle import load
+from maskweave.training.sources import open_source
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +39,35 @@ def test_index_query_and_evaluate(run: Path, tmp_path: Path, capsys: pytest.Capt
     assert rows[0]["at"]["1"] == 1 and rows[0]["chance"]["1"] == pytest.approx(1 / 12)
 
 
+def test_the_held_out_part_of_a_run_is_indexed(
+    tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, index = shutil.copytree(tiny_run, tmp_path / "run"), tmp_path / "index"
+    recipe, data = read_yaml(run / "recipe.yaml"), tmp_path / "data"
+    assert main(["data", "scenes", str(tmp_path / "files"), "--count", "20", "--seed", "3"]) == 0
+    assert main(["data", "import", str(tmp_path / "files"), str(data), "--catalog", "scenes"]) == 0
+    split = {"group": "[0-9]$"}  # scenes whose numbers end alike are in one part
+    recipe["data"] |= {"source": str(data), "samples": 0, "validation": 6, "split": split}
+    write_yaml(run / "recipe.yaml", recipe)
+    words = ["retrieve", "index", str(run), "--out", str(index), "--views", "rgb", "--device", "cpu"]
+    assert main([*words, "--held-out"]) == 0
+    shards = [json.loads(path.read_text()) for path in index.glob("shard-*.json")]
+    kept = {key for shard in shards for key in shard["keys"]}
+    built = read_recipe(run)
+    held_out, train = (open_source(built, load(run).catalog, part) for part in ("validation", "train"))
+    assert kept == {held_out.key(i) for i in range(len(held_out))} and len(kept) == 6
+    assert not kept & {train.key(i) for i in range(len(train))}
+    assert len({key[-1] for key in kept}) == 3
+    assert main(["retrieve", "evaluate", str(index), "--query", "rgb", "--query", "caption"]) == 0
+    rows = json.loads((index / "recall.json").read_text())
+    assert rows[0]["at"]["1"] == 1 and [row["vectors"] for row in rows] == [6, 6]
+    recipe["data"]["split"] = {}
+    write_yaml(run / "recipe.yaml", recipe)
+    capsys.readouterr()
+    assert main(["retrieve", "evaluate", str(index), "--query", "rgb"]) == 1
+    assert f"the held-out part of {run} has changed since it was indexed" in capsys.readouterr().err
+
+
 def test_data_that_changed_are_told(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", "scenes", str(tmp_path / "files"), "--count", "3"]) == 0
     pictures, index = tmp_path / "files" / "rgb", str(tmp_path / "index")
@@ -48,6 +82,9 @@ def test_data_that_changed_are_told(run: Path, tmp_path: Path, capsys: pytest.Ca
     ("words", "message"),
     [
         (["retrieve", "index", "RUN", "scenes"], "--out is missing"),
+        (["retrieve", "index", "RUN", "--out", "OUT"], "give either DATA or --held-out"),
+        (["retrieve", "index", "RUN", "scenes", "--held-out", "--out", "OUT"], "give either DATA or --held-out"),
+        (["retrieve", "index", "RUN", "--held-out", "--out", "OUT"], "has no recipe.yaml, so it is not a run"),
         (["retrieve", "index", "RUN", "scenes", "--out", "OUT", "--shard-size", "0"], "--shard-size must be 1 or more"),
         (["retrieve", "index", "RUN", "nowhere", "--out", "OUT"], "nowhere: no such folder"),
         (["retrieve", "query", "OUT"], "--input is missing"),

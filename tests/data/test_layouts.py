@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from miniatures import ade20k, coco_panoptic, diode, hypersim, imagenet, nyuv2
+from miniatures import ade20k, cifar, coco_panoptic, diode, hypersim, imagenet, nyuv2
 from PIL import Image
 
-from maskweave.data.labeled import ClassFolders
+from maskweave.data.labeled import ClassFolders, LabeledPictures
 from maskweave.data.opening import absolute, open_data
 from maskweave.errors import BadSample, MaskweaveError
 from maskweave.modality.catalogs import Catalog, catalog_from
@@ -195,3 +195,36 @@ def test_hypersim(tmp_path: Path) -> None:
     path.write_text(path.read_text().replace("ai_001_002", "../../secret"))
     with pytest.raises(MaskweaveError, match=r"the name '../../secret/cam_00' leads out of its folder"):
         open_data(f"layout: hypersim val {tmp_path}", entries, fields=fields)
+
+
+def test_cifar(tmp_path: Path) -> None:
+    made, fields = cifar(tmp_path, classes=3, train=12, test=4), {"photo": "picture"}
+    entries = catalog_from(
+        {"modalities": {"photo": {"id": 1, "kind": "patches", "grid": [2, 2], "value": {"type": "image", "size": [32, 32], "channels": 3}}}},
+        "test",
+    )  # fmt: skip
+    for version, inner in ((10, "cifar-10-batches-bin"), (100, "cifar-100-binary")):
+        for split in ("train", "test"):
+            for root in (tmp_path, tmp_path / inner):
+                source = open_data(f"layout: cifar{version} {split} {root}", entries, fields=fields)
+                pictures, labels = made[f"{version} {split}"]
+                assert isinstance(source, LabeledPictures) and source.classes == ("kind_0", "kind_1", "kind_2")
+                assert list(source.labels) == labels.tolist() and len(source) == len(pictures)
+                for i, picture in enumerate(pictures):
+                    assert np.array_equal(source[i]["photo"], picture)
+                assert len({source.key(i) for i in range(len(source))}) == len(source)
+                with pytest.raises(IndexError):
+                    source[len(source)]
+    first = open_data(f"layout: cifar10 train {tmp_path}", entries, fields=fields)
+    assert (first.key(2), first.key(3)) == ("data_batch_1/00002", "data_batch_2/00000")
+    with pytest.raises(MaskweaveError, match="no split 'val'; expected one of train, test"):
+        open_data(f"layout: cifar10 val {tmp_path}", entries, fields=fields)
+    path = tmp_path / "cifar-10-batches-bin" / "data_batch_2.bin"
+    whole = path.read_bytes()
+    for content, words in ((whole[:-1], "expected records of 3,073 bytes"), (b"\x03" + whole[1:], "has the class 3, but batches.meta.txt lists 3")):  # fmt: skip
+        path.write_bytes(content)
+        with pytest.raises(MaskweaveError, match=words):
+            open_data(f"layout: cifar10 train {tmp_path}", entries, fields=fields)
+    path.unlink()
+    with pytest.raises(MaskweaveError, match=r"lacks data_batch_2\.bin; unpack the binary version"):
+        open_data(f"layout: cifar10 train {tmp_path}", entries, fields=fields)

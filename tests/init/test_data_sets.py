@@ -10,13 +10,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from arkit_miniature import write_scan
 from data_set_helpers import coco_folder, picture, version_2, version_3
+from PIL import Image
 
 from maskweave.data.shards import Shards
 from maskweave.errors import MaskweaveError
 from maskweave.init import data_sets
 from maskweave.init.project import Project, import_files, make_project
 from maskweave.modality.catalogs import Catalog, load_catalog
+from maskweave.synthetic.scenes import Scenes
 from maskweave.tokenizers.sequence import SequenceTokenizer
 from maskweave.tokenizers.text import TextTokenizer
 from maskweave.training.recipe import load_recipe
@@ -114,6 +117,61 @@ def test_coco(tmp_path: Path) -> None:
     codec = SequenceTokenizer(catalog["instances"], TextTokenizer.train(catalog.vocabularies["text"], ["a cat"]))
     assert [len(v) for v in codec.decode(codec.encode([masks]))] == [min(2, catalog["instances"].value.max_items)]
     assert any(request.targets == ["instances"] for request in recipe.evaluate.requests)
+
+
+def test_arkit_scenes(tmp_path: Path) -> None:
+    entries, root = load_catalog("scenes-3d").subset(["rgb", "depth", "boxes3d"]), tmp_path / "arkit"
+    scenes = Scenes(entries, COUNT, seed=11)
+    for number, scan in enumerate(("scan1", "scan2")):
+        write_scan(root / "Training" / scan, scenes, [*range(6 * number, 6 * number + 6)], 0.7 - number)
+    levels = Image.open(path := next(root.rglob("lowres_depth/*.png")))
+    holes = np.array(levels)
+    holes[:3] = 0
+    Image.fromarray(holes).save(path)
+    project, catalog = made(root, tmp_path)
+    assert types(catalog) == {"lowres_wide": "image", "lowres_depth": "map", "boxes": "boxes3d"}
+    assert project.listing.fields == {"boxes": "3dod"} and opened(project) == {"lowres_wide", "lowres_depth", "boxes"}
+    recipe = load_recipe(project.folder / "recipe.yaml")
+    assert recipe.data.split.group and "frames of scans of ARKitScenes" in project.survey_text()
+    depth, boxes = catalog["lowres_depth"].value, catalog["boxes"].value
+    assert (depth.unit, depth.file_scale, depth.missing) == ("m", 0.001, (0,))
+    true = [item for i in range(COUNT) for item in scenes[i]["boxes3d"]["boxes"]]
+    assert set(boxes.classes) == {item["class"].replace(" ", "_") for item in true}
+    samples = dict(read_all(Shards(project.folder / "data", catalog)))
+    assert len(samples) == COUNT
+    first = samples["Training/scan1/scan1_100.000"]
+    expected = scenes[0]["boxes3d"]["boxes"]
+    assert len(first["boxes"]["boxes"]) == len(expected)
+    assert np.allclose(first["boxes"]["boxes"][0]["center"], expected[0]["center"], atol=1e-6)
+    known = np.concatenate([sample["lowres_depth"].ravel() for sample in samples.values()])
+    assert np.nanmin(known) > 0.3 and np.nanmax(known) < 20 and np.isnan(known).any()
+    codec = SequenceTokenizer(catalog["boxes"], TextTokenizer.train(catalog.vocabularies["text"], []))
+    assert [len(v["boxes"]) for v in codec.decode(codec.encode([first["boxes"]]))] == [len(expected)]
+
+
+def test_boxes_in_space_of_a_folder(tmp_path: Path) -> None:
+    scenes = Scenes(load_catalog("scenes-3d").subset(["rgb", "boxes3d"]), COUNT, seed=3)
+    for i in range(COUNT):
+        for name, content in (("solids", scenes[i]["boxes3d"]), ("facts", {"a": i})):
+            path = tmp_path / f"in/{name}/s{i}.json"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(content))
+    project, catalog = made(tmp_path / "in", tmp_path)
+    value = catalog["solids"].value
+    assert value.type == "boxes3d"
+    true = [item for i in range(COUNT) for item in scenes[i]["boxes3d"]["boxes"]]
+    centers, sizes = (np.array([item[key] for item in true]) for key in ("center", "size"))
+    (left, right), (high, low), (near, far) = value.range
+    assert left == -right and right >= np.abs(centers[:, 0]).max() and near <= centers[:, 2].min() and near >= 0
+    assert high <= centers[:, 1].min() and low >= centers[:, 1].max() and far >= centers[:, 2].max()
+    assert value.largest >= sizes.max() and len(Shards(project.folder / "data", catalog)) == COUNT
+    broken = tmp_path / "in/solids/s0.json"
+    broken.write_text(json.dumps({"camera": {}, "boxes": [{"class": "cube", "center": [1], "size": [1], "yaw": 0}]}))
+    assert "boxes in space of another form" in make_project(tmp_path / "in", tmp_path / "other").survey_text()
+
+
+def read_all(source: Shards) -> list[tuple[str, dict]]:
+    return [(source.key(i), source[i]) for i in range(len(source))]
 
 
 def test_coco_masks_without_the_package_or_without_masks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

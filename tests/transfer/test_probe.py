@@ -9,8 +9,16 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
 
 from maskweave.transfer import probe
-from maskweave.transfer.outliers import area_under_curve, mahalanobis, maximum_softmax, nearest, outlier_scores
+from maskweave.transfer.outliers import (
+    area_interval,
+    area_under_curve,
+    mahalanobis,
+    maximum_softmax,
+    nearest,
+    outlier_scores,
+)
 from maskweave.transfer.probe import Labeled, LinearProbe, nearest_neighbors, share_right
+from maskweave.values.bootstrap import interval, sample_counts
 
 K, D = 4, 12
 
@@ -85,6 +93,13 @@ def test_auroc_is_scikit_learns() -> None:
     assert found == pytest.approx(expected, abs=1e-5)
     same = torch.ones(5)
     assert area_under_curve(same, same) == 0.5
+    low, high = area_interval(torch.from_numpy(inside), torch.from_numpy(outside), 3)
+    together = np.concatenate([inside, outside])
+    scores = [
+        roc_auc_score(np.repeat(np.arange(350) < 200, counts), np.repeat(together, counts))
+        for counts in sample_counts(range(350), 3)
+    ]
+    assert (low, high) == pytest.approx(interval(scores)) and low < found < high
 
 
 def test_mahalanobis_by_hand() -> None:

@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from miniatures import ade20k, coco_panoptic, diode, hypersim, imagenet, nyuv2
+from miniatures import ade20k, cifar, coco_panoptic, diode, hypersim, imagenet, nyuv2
 from PIL import Image
+from sklearn.covariance import EmpiricalCovariance
 from sklearn.linear_model import LogisticRegressionCV
-from sklearn.neighbors import KNeighborsClassifier
+from sklearn.metrics import roc_auc_score
+from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torchmetrics.functional.classification import multiclass_jaccard_index
@@ -144,6 +146,31 @@ def test_imagenet_knn_and_linear_probe(bundle: Bundle, tmp_path: Path) -> None:
     regression = make_pipeline(StandardScaler(), LogisticRegressionCV(Cs=5, cv=3, max_iter=1000))
     assert linear.value == pytest.approx(regression.fit(x["train"], y["train"]).score(x["val"], y["val"]), abs=0.1)
     assert linear.value > 0.8, "brightness tells the classes"
+
+
+def test_m3ae_out_of_distribution(bundle: Bundle, tmp_path: Path) -> None:
+    made = cifar(tmp_path, classes=3, train=60, test=30)
+    rows = {(row.target, row.metric): row for row in scored(bundle, "m3ae-ood", tmp_path)}
+    features = {
+        name: bundle.encoder(["rgb@224"])([{"rgb@224": picture} for picture in pictures]).pooled.double().numpy()
+        for name, (pictures, _) in made.items()
+    }
+    train, labels = features["10 train"], made["10 train"][1]
+    inside = [1] * 30 + [0] * 30
+    scored_ = np.concatenate([features["10 test"], features["100 test"]])
+    unit = lambda x: x / np.linalg.norm(x, axis=1, keepdims=True)  # noqa: E731
+    distance = NearestNeighbors(n_neighbors=20).fit(unit(train)).kneighbors(unit(scored_))[0][:, -1]
+    near = rows["CIFAR-100", "AUROC, 20 nearest"]
+    assert near.value == pytest.approx(roc_auc_score(inside, -distance), abs=2e-3)
+    means = np.stack([train[labels == k].mean(axis=0) for k in range(3)])
+    shared = EmpiricalCovariance(assume_centered=True).fit(train - means[labels]).covariance_
+    shared += 1e-3 * np.diag(shared).mean() * np.eye(len(shared))
+    offset = scored_[:, None] - means
+    least = np.einsum("tkd,de,tke->tk", offset, np.linalg.inv(shared), offset).min(axis=1)
+    far = rows["CIFAR-100", "AUROC, Mahalanobis"]
+    assert far.value == pytest.approx(roc_auc_score(inside, -least), abs=2e-3) and far.value > 0.8
+    assert len(rows) == 6 and all(row.low <= row.value <= row.high for row in rows.values())
+    assert {row.samples for row in rows.values()} == {30} and near.inputs == ["rgb@224"]
 
 
 def fine_tuned(start: Path, name: str, data: Path, classes: list[str] | None = None) -> tuple[list[EvaluationRow], Any]:

@@ -93,6 +93,7 @@ def test_every_task_runs_from_recipe_to_report(
         data={"samples": 32, "validation": 8, "crop": 0.6, "flip": 0.5},
     )
     assert [row.metric for row in rows] == metrics and all(row.samples == 8 for row in rows)
+    assert all(row.low <= row.value <= row.high for row in rows if row.metric.startswith("AP"))
     assert {row.seed for row in rows} == {1}, "scenes of the next seed are held out"
     stored = json.loads((tmp_path / "run" / "evaluation.json").read_text())
     assert [row["value"] for row in stored] == [row.value for row in rows]

@@ -5,7 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from maskweave.values.average_precision import average_precisions, coco_average_precision
+from maskweave.values.average_precision import average_precisions, coco_average_precision, match, precisions
+from maskweave.values.bootstrap import interval, sample_counts
+from maskweave.values.boxes import Boxes, pair_overlaps
 from maskweave.values.boxes3d import Boxes3D, item_overlaps
 
 CLASSES = ("a", "b", "c")
@@ -24,9 +26,8 @@ def random_boxes(rng: np.random.Generator, count: int) -> list[dict]:
     return [{"class": str(rng.choice(CLASSES)), "box": box.tolist()} for box in boxes]
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_it_is_what_pycocotools_computes(seed: int) -> None:
-    pytest.importorskip("pycocotools")
+def random_detections(seed: int) -> tuple[list[list[dict]], list[list[dict]]]:
+    """Boxes that were found, and the true ones, of 12 pictures."""
     rng = np.random.default_rng(seed)
     truth = [random_boxes(rng, int(rng.integers(0, 5))) for _ in range(12)]
     found = []
@@ -36,6 +37,13 @@ def test_it_is_what_pycocotools_computes(seed: int) -> None:
         ]
         near = [item for item in near if item["box"][0] < item["box"][2] and item["box"][1] < item["box"][3]]
         found.append([{**item, "score": float(rng.random())} for item in near + random_boxes(rng, 2)])
+    return found, truth
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_it_is_what_pycocotools_computes(seed: int) -> None:
+    pytest.importorskip("pycocotools")
+    found, truth = random_detections(seed)
     thresholds = np.linspace(0.5, 0.95, 10).tolist()
     lifted = [[[in_space(item) for item in items] for items in samples] for samples in (found, truth)]
     precisions = average_precisions(*lifted, item_overlaps, thresholds)
@@ -94,3 +102,28 @@ def test_coco_boxes_by_hand() -> None:
         "AP50": pytest.approx(1.0),
     }
     assert coco_average_precision([[], []], truth, classes)["AP"] == 0
+
+
+def test_intervals_repeat_samples() -> None:
+    found, truth = random_detections(4)
+    counts = sample_counts(range(12), 7)
+    repeated = [np.repeat(np.arange(12), row) for row in counts]
+    flat = Boxes(classes=CLASSES)
+    scores = [flat.detection_scores([found[i] for i in some], [truth[i] for i in some]) for some in repeated[:40]]
+    matches = match(found, truth, pair_overlaps, np.linspace(0.5, 0.95, 10).tolist())
+    each = np.array([precisions(matches, row) for row in counts])
+    assert each[:40].mean(axis=1) == pytest.approx([one["AP"] for one in scores], abs=1e-6)
+    assert each[:40, 0] == pytest.approx([one["AP50"] for one in scores], abs=1e-6)
+    intervals, value = flat.detection_intervals(found, truth, 7), flat.detection_scores(found, truth)
+    assert intervals["AP"] == pytest.approx(interval(each.mean(axis=1).tolist()))
+    assert intervals["AP50"][0] < value["AP50"] < intervals["AP50"][1]
+    space = Boxes3D(classes=CLASSES)
+    deep = [[{"boxes": [in_space(item) for item in items]} for items in samples] for samples in (found, truth)]
+    assert {name for name, (low, high) in space.detection_intervals(*deep).items() if 0 < low < high < 1} == {
+        "AP3D",
+        "AP3D@25",
+        "AP3D@50",
+    }
+    assert pair_overlaps(found[0], []).shape == (len(found[0]), 0)
+    nothing = space.detection_intervals([{"boxes": []}], [{"boxes": []}])
+    assert all(math.isnan(low) for low, _ in nothing.values())

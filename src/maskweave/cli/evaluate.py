@@ -12,6 +12,7 @@ from maskweave.evaluate.run import describe, read_recipe
 from maskweave.evaluate.run import evaluate as evaluate_run
 from maskweave.generate.bundle import load
 from maskweave.label.features import open_encoder
+from maskweave.label.judge_networks import open_judge
 from maskweave.retrieve.features import Pooled
 from maskweave.training.distributed import local_device
 from maskweave.training.run_folder import writing
@@ -29,6 +30,13 @@ def evaluate_arguments(parser: ArgumentParser) -> None:
         type=str,
         help="network whose features evaluate.sets uses: folder of a run or bundle, or of a vision model of the transformers library, or its Hub id "
         "(default: the run's own encoder)",
+    )
+    parser.add_argument(
+        "--judge",
+        metavar="SCORE=NETWORK",
+        type=str,
+        action="append",
+        help="also score generated values with this network: inception=, clip= or lpips=, and a folder or Hub id; can be repeated",
     )
     parser.add_argument(
         "--suite",
@@ -54,6 +62,8 @@ def evaluate_arguments(parser: ArgumentParser) -> None:
 
 def evaluate(given: Namespace) -> None:
     if given.get("suite"):
+        if given.get("judge"):
+            raise MaskweaveError("--judge is for runs; remove it, or --suite")
         print(
             evaluate_suite(given.run, given.suite, given.device, given.data, given.ensemble, given.get("names") or ())
         )
@@ -65,13 +75,22 @@ def evaluate(given: Namespace) -> None:
     if samples is not None and samples < 1:
         raise MaskweaveError(f"--samples must be 1 or more, found {samples}")
     bundle = load(folder, local_device(given.device))
+    judges = [open_judge(one, bundle) for one in given.get("judge") or ()]
     with writing(folder):
         network, readable = None, None
         if given.get("features"):
             network, catalog = open_encoder(given.features, bundle.catalog, given.device)
             readable = network.bundle.model.readable(catalog) if isinstance(network, Pooled) else [*catalog]
         seed = given.get("scenes_seed")
-        rows = evaluate_run(bundle, folder, scenes_seed=seed, samples=samples or 0, features=network, readable=readable)
+        rows = evaluate_run(
+            bundle,
+            folder,
+            scenes_seed=seed,
+            samples=samples or 0,
+            features=network,
+            readable=readable,
+            judges=judges,
+        )
     print(describe(rows))
     print(f"written to {folder / 'evaluation.json'}")
 

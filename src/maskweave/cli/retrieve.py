@@ -1,6 +1,8 @@
 """Commands for search by features: `maskweave retrieve index`, `query` and `evaluate`, and `maskweave data features`."""
 
 from dataclasses import asdict
+from pathlib import Path
+from typing import Any
 
 from jsonargparse import ArgumentParser, Namespace
 
@@ -34,7 +36,14 @@ def retrieve_index_arguments(parser: ArgumentParser) -> None:
         "data",
         metavar="DATA",
         type=str,
+        nargs="?",
+        default="",
         help="folder of an imported data set or of pictures, 'scenes', or 'python: package.module:function'",
+    )
+    parser.add_argument(
+        "--held-out",
+        action="store_true",
+        help="instead of DATA, index the samples that the run's recipe holds out of its own data",
     )
     parser.add_argument("--out", metavar="INDEX", type=str, help="output folder for the index")
     parser.add_argument(
@@ -77,8 +86,15 @@ def retrieve_index(given: Namespace) -> None:
     if given.shard_size < 1:
         raise MaskweaveError(f"--shard-size must be 1 or more, found {given.shard_size}")
     whole = part_of(given)
+    if bool(given.data) == given.held_out:
+        raise MaskweaveError("give either DATA or --held-out; see maskweave retrieve index --help")
     bundle = load(given.run, local_device(given.device))
-    data = {"data": absolute(given.data), "samples": given.samples, "seed": given.get("scenes_seed")}
+    data: dict[str, Any] = {"samples": given.samples, "seed": given.get("scenes_seed")}
+    data |= (
+        {"data": "", "run": str(Path(bundle.folder or given.run).resolve())}
+        if given.held_out
+        else {"data": absolute(given.data)}
+    )
     source = open_indexed(**data, catalog=bundle.catalog)
     made = divide(
         lambda part: make_index(
@@ -180,9 +196,8 @@ def _data_of(opened: Index) -> Source:
     """Opens the data that was indexed."""
     source = open_indexed(**opened.facts["data"], catalog=opened.bundle.catalog)
     if keys_of(source) != opened.facts["keys"]:
-        raise MaskweaveError(
-            f"{opened.folder}: {opened.facts['data']['data']} has changed since it was indexed; index it again"
-        )
+        place = opened.facts["data"]["data"] or f"the held-out part of {opened.facts['data']['run']}"
+        raise MaskweaveError(f"{opened.folder}: {place} has changed since it was indexed; index it again")
     return source
 
 

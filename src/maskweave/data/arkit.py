@@ -18,7 +18,7 @@ outside the picture. Poses map the world, whose z points up, to the camera (x ri
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -97,14 +97,13 @@ class ArkitScenes(PartSource):
         self.chosen = _chosen(self.place, catalog, dict(fields or {}))
         self.frames: list[tuple[Path, str]] = []
         scans = scan_folders(self.place)
-        self.split_group = SPLIT_GROUP if len(scans) > 1 else ""
+        self.split_group = group_of_scans(scans)
         """Regular expression for `data.split.group`, so that the frames of a scan are in one part."""
         for scan in scans:
-            pictures = scan / f"{scan.name}_frames" / PICTURES
-            found = sorted(path.stem for path in pictures.glob(f"{scan.name}_*.png"))
+            found = frame_names(scan)
             self.frames += [(scan, stem) for stem in found]
             if not found:
-                self.notes.append(f"{scan}: no frames in {pictures.relative_to(scan)}; left out")
+                self.notes.append(f"{scan}: no frames in {scan.name}_frames/{PICTURES}; left out")
         if not self.frames:
             raise MaskweaveError(
                 f"{place}: no frames, SCAN/SCAN_frames/{PICTURES}/SCAN_TIME.png; download the part 3dod again"
@@ -118,8 +117,7 @@ class ArkitScenes(PartSource):
         return len(self.frames)
 
     def key(self, i: int) -> str:
-        scan, stem = self.frames[i]
-        return check_key(f"{scan.relative_to(self.place).as_posix()}/{stem}".removeprefix("./"), str(self.place))
+        return frame_key(self.place, *self.frames[i])
 
     def state(self) -> list[Any]:
         scans = sorted({scan for scan, _ in self.frames})
@@ -134,33 +132,58 @@ class ArkitScenes(PartSource):
         scan, stem = self.frames[i]
         feature = self.chosen[name]
         if feature == BOXES:
-            value = self._boxes(scan, stem, self.catalog[name].value.classes)
+            value = frame_boxes(scan, stem, self.catalog[name].value.classes)
             return None if value is None else FilePart(json.dumps(value).encode(), "json", f"{scan}: frame {stem}")
-        path = _frames(scan) / feature / f"{stem}.png"
+        path = frame_file(scan, stem, feature)
         return FilePart(read_bytes(path), "png", str(path)) if path.is_file() else None
 
-    def _boxes(self, scan: Path, stem: str, classes: Sequence[str]) -> dict[str, Any] | None:
-        """Returns a value of boxes in space; None if the frame has no pose or no intrinsics."""
-        content = _scan(scan)
-        time = _time(stem, scan)
-        pose, intrinsics = _nearest(content, time), _intrinsics(scan, time)
-        if pose is None or intrinsics is None:
-            remark("frames without a camera pose or intrinsics have no boxes")
-            return None
-        camera, level = _level_camera(pose, intrinsics)
-        items = []
-        for label, center, axes, lengths in content.boxes:
-            if label not in classes:
-                remark("boxes of labels that are not among the entry's classes are left out")
-                continue
-            items.append({"class": label, **_level_box(center, axes, lengths, pose, level)})
-        depth = _frames(scan) / DEPTHS / f"{stem}.png"
-        if items and depth.is_file():
-            levels = read_levels(read_bytes(depth), "png", str(depth))
-            points = unproject(levels.reshape(levels.shape[:2]) / 1000.0, camera)
-            seen = contain(as_rows(items), points, MARGIN).sum(axis=1) >= LEAST_POINTS
-            items = [item for item, is_seen in zip(items, seen, strict=True) if is_seen]
-        return {"camera": camera, "boxes": items}
+
+def frame_names(scan: Path) -> list[str]:
+    """Returns the names of the frames of a scan, SCAN_TIME, in order."""
+    return sorted(path.stem for path in (_frames(scan) / PICTURES).glob(f"{scan.name}_*.png"))
+
+
+def frame_key(place: Path, scan: Path, stem: str) -> str:
+    return check_key(f"{scan.relative_to(place).as_posix()}/{stem}".removeprefix("./"), str(place))
+
+
+def frame_file(scan: Path, stem: str, feature: str) -> Path:
+    return _frames(scan) / feature / f"{stem}.png"
+
+
+def group_of_scans(scans: Sequence[Path]) -> str:
+    return SPLIT_GROUP if len(scans) > 1 else ""
+
+
+def frame_boxes(scan: Path, stem: str, classes: Collection[str] | None = None) -> dict[str, Any] | None:
+    """Returns a value of boxes in space; None if the frame has no pose or no intrinsics.
+
+    Args:
+        classes: labels of the boxes; None: all.
+
+    Raises:
+        BadSample: a file is missing or damaged.
+    """
+    content = _scan(scan)
+    time = _time(stem, scan)
+    pose, intrinsics = _nearest(content, time), _intrinsics(scan, time)
+    if pose is None or intrinsics is None:
+        remark("frames without a camera pose or intrinsics have no boxes")
+        return None
+    camera, level = _level_camera(pose, intrinsics)
+    items = []
+    for label, center, axes, lengths in content.boxes:
+        if classes is not None and label not in classes:
+            remark("boxes of labels that are not among the entry's classes are left out")
+            continue
+        items.append({"class": label, **_level_box(center, axes, lengths, pose, level)})
+    depth = frame_file(scan, stem, DEPTHS)
+    if items and depth.is_file():
+        levels = read_levels(read_bytes(depth), "png", str(depth))
+        points = unproject(levels.reshape(levels.shape[:2]) / 1000.0, camera)
+        seen = contain(as_rows(items), points, MARGIN).sum(axis=1) >= LEAST_POINTS
+        items = [item for item, is_seen in zip(items, seen, strict=True) if is_seen]
+    return {"camera": camera, "boxes": items}
 
 
 def _chosen(place: Path, catalog: Catalog, fields: dict[str, str]) -> dict[str, str]:

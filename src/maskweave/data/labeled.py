@@ -1,4 +1,4 @@
-"""Labeled pictures: class folders ROOT/CLASS/.../NAME.EXT."""
+"""Labeled pictures, such as class folders ROOT/CLASS/.../NAME.EXT."""
 
 import os
 from collections.abc import Sequence
@@ -11,7 +11,14 @@ from maskweave.errors import MaskweaveError
 from maskweave.modality.entry import Modality
 
 
-class ClassFolders(Files):
+class LabeledPictures:
+    """A source of pictures that each have a class; `labels[i]` is the index of that of sample i in `classes`."""
+
+    classes: tuple[str, ...]
+    labels: Sequence[int]
+
+
+class ClassFolders(Files, LabeledPictures):
     """One folder per class. Sample i is `{picture modality: value}`, and `labels[i]` is the index of its class in `classes`.
 
     Files are in a fixed random order, so that any part of them contains all classes. Hidden files and links are ignored.
@@ -41,4 +48,4 @@ class ClassFolders(Files):
             labels += [label] * len(found)
         order = np.random.default_rng(0).permutation(len(files))
         super().__init__(root, [files[i] for i in order], modality)
-        self.labels: Sequence[int] = np.asarray(labels)[order].tolist()
+        self.labels = np.asarray(labels)[order].tolist()

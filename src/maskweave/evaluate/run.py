@@ -24,9 +24,10 @@ from maskweave.data.reading import read
 from maskweave.data.source import text_labels_of
 from maskweave.data.weights import scaled_weights_of
 from maskweave.errors import MaskweaveError
+from maskweave.evaluate.judges import FeatureJudge, Judge, unjudged
 from maskweave.evaluate.predicting import Samples, given_inputs, predict, scored_outcomes, that_have, untrained_requests
 from maskweave.evaluate.references import NAMES, Reference, simple_references
-from maskweave.evaluate.sets import SetFeatures, joined, set_scores
+from maskweave.evaluate.sets import SetFeatures, joined
 from maskweave.files import short_name, write_json
 from maskweave.generate.bundle import Bundle
 from maskweave.modality.catalogs import Catalog
@@ -35,7 +36,7 @@ from maskweave.progress import progress
 from maskweave.report.sheets import sheet_for
 from maskweave.report.tables import best_reference, short_number, text_table
 from maskweave.training.gathering import gather
-from maskweave.training.recipe import EvaluationRequest, Recipe, SetScore
+from maskweave.training.recipe import EvaluationRequest, Recipe
 from maskweave.training.run_folder import read_run_recipe
 from maskweave.training.sources import held_out_seed, open_source
 from maskweave.values.base import TextLabels
@@ -49,7 +50,7 @@ CHUNK = 64
 COMPARED = ("model", "constant", "bound", *NAMES)
 """What is scored: predictions, the best constant, reconstructions, and simple references."""
 REPLICATES, SETS = "replicates", "sets"
-"""Stand for the statistics of the predictions in each replicate of the bootstrap, and for features."""
+"""Stand for the statistics of the predictions in each replicate of the bootstrap, and for what judges measured."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,7 @@ def evaluate(
     samples: int = 0,
     features: Callable[[Samples], np.ndarray] | None = None,
     readable: Sequence[str] | None = None,
+    judges: Sequence[Judge] = (),
 ) -> list[EvaluationRow]:
     """Evaluates a run by its recipe's requests, and writes `folder/evaluation.json`. Of launched processes, only the first one returns rows.
 
@@ -115,6 +117,7 @@ def evaluate(
         samples: number of samples; 0: the recipe's.
         features: maps samples with one modality to features (S, D) for `evaluate.sets`; by default the model's own, pooled.
         readable: modalities that `features` takes; the values of other targets are not scored as a set. By default all.
+        judges: networks that score generated values, too, as `maskweave.label.judge_networks.open_judge` returns them.
 
     Raises:
         MaskweaveError: the folder is not a run, its recipe has no requests, or no held-out sample can be read.
@@ -135,10 +138,10 @@ def evaluate(
     made_with = held_out_seed(recipe) if scenes_seed is None else scenes_seed
     seed = recipe.evaluate.seed if made_with is None else made_with
     settings = recipe.evaluate
-    data = ScoredData(
-        bundle.catalog, held_out, training, parse, settings.seed, seed, settings.references, settings.sets
-    )
-    rows = score_requests(bundle, requests, data, features, readable)
+    data = ScoredData(bundle.catalog, held_out, training, parse, settings.seed, seed, settings.references)
+    if settings.sets:
+        judges = [FeatureJudge(SetFeatures(bundle, features, readable), settings.sets), *judges]
+    rows = score_requests(bundle, requests, data, judges)
     if not ranks.rank():
         write_rows(rows, folder / "evaluation.json")
     return rows
@@ -161,25 +164,18 @@ class ScoredData:
     """Seed that the rows tell."""
     references: bool = False
     """Fit simple references, too."""
-    sets: Sequence[SetScore] = ()
 
 
 def score_requests(
     bundle: Bundle,
     requests: Sequence[EvaluationRequest],
     data: ScoredData,
-    features: Callable[[Samples], np.ndarray] | None = None,
-    readable: Sequence[str] | None = None,
+    judges: Sequence[Judge] = (),
 ) -> list[EvaluationRow]:
-    """Returns the rows of some requests; of launched processes, only the first one does. `features` and `readable` as for `evaluate`."""
-    encode = SetFeatures(bundle, features, readable) if data.sets else None
+    """Returns the rows of some requests; of launched processes, only the first one does."""
     if not ranks.rank():
-        generated = dict.fromkeys(name for one in requests if not (one.read or one.truth) for name in one.targets)
-        if encode is not None and (unread := [name for name in generated if not encode.reads(name)]):
-            print(
-                f"note: no scores of sets for {', '.join(unread)}: the network of the features has no such input",
-                file=sys.stderr,
-            )
+        for note in unjudged(judges, requests):
+            print(f"note: {note}", file=sys.stderr)
         for sentence in untrained_requests(bundle.trained_paths, bundle.catalog, requests):
             print(f"warning: {sentence}", file=sys.stderr)
     references = {
@@ -195,7 +191,7 @@ def score_requests(
         for start in starts_of(complete[number])
     ]
     mine = jobs[ranks.rank() :: ranks.world()]
-    sums = _sums(bundle, requests, complete, references, data, mine, encode)
+    sums = _sums(bundle, requests, complete, references, data, mine, judges)
     found = {key: tensor.numpy() for one in gather(bundle.device, None, sums) for key, tensor in one.tensors.items()}
     if ranks.rank():
         return []
@@ -223,8 +219,11 @@ def score_requests(
                     compared = {n: one[name] for n, one in zip(NAMES, simple, strict=True) if totals[n] is not None}
                     part = name != metric.name
                     rows.append(replace(row, part=part, low=low, high=high, references=compared))
-            parts = [found.get(f"{number} {scored} {SETS} {start}") for start in starts_of(complete[number])]
-            for one in set_scores(data.sets, joined(parts)):
+            measured = [
+                joined(found.get(f"{number} {scored} {SETS} {place} {start}") for start in starts_of(complete[number]))
+                for place in range(len(judges))
+            ]
+            for one in (one for judge, some in zip(judges, measured, strict=True) for one in judge.scores(some)):
                 row = EvaluationRow(
                     request.inputs,
                     scored,
@@ -252,9 +251,9 @@ def _sums(
     references: Mapping[tuple[int, str], "_References"],
     data: ScoredData,
     jobs: Sequence[_Job],
-    encode: SetFeatures | None,
+    judges: Sequence[Judge],
 ) -> dict[str, torch.Tensor]:
-    """Does some jobs. Returns the summed statistics of what is `COMPARED` and of the replicates, by request, modality, metric and chunk, and features.
+    """Does some jobs. Returns the summed statistics of what is `COMPARED` and of the replicates, by request, modality, metric and chunk, and what judges measured.
 
     Args:
         complete: the samples of each request.
@@ -277,11 +276,11 @@ def _sums(
                 weights = reference.weights(complete[job.request], job.start)
                 known = [i for i, sample in enumerate(chunk) if sample.get(reference.reads) is not None]
                 truth = [chunk[i][reference.reads] for i in known]
-                if encode is not None and encode.reads(scored) and not (request.read or request.truth):
-                    made = encode(
-                        scored, [(outcome.predicted[i], chunk[i][reference.reads], outcome.bound[i]) for i in known]
-                    )
-                    sums |= {f"{job.request} {scored} {SETS} {job.start}": torch.from_numpy(made)}
+                for place, judge in enumerate(() if request.read or request.truth else judges):
+                    if known and judge.reads(request.inputs, scored):
+                        triples = [(outcome.predicted[i], chunk[i][reference.reads], outcome.bound[i]) for i in known]
+                        made = judge.measured(request.inputs, scored, triples, [chunk[i] for i in known])
+                        sums |= {f"{job.request} {scored} {SETS} {place} {job.start}": torch.from_numpy(made)}
                 compared = {"model": outcome.predicted, "bound": outcome.bound}
                 for other in () if request.read else simple(job.request, scored):
                     compared[other.name] = other.predict(chunk)

@@ -125,11 +125,31 @@ def _scored(name: SetScore, found_SD: np.ndarray, truth_SD: np.ndarray, bound_SD
         "kernel": ("kernel distance", kernel_distance),
     }[name]
     value = distance(found_SD[made], truth_SD)
-    # Repeated samples make distances larger; the interval is moved back by as much.
-    scores = replicate_scores(lambda i: distance(found_SD[i[made[i]]], truth_SD[i]), samples, SEED)
-    moved = np.array(scores) - np.mean([one for one in scores if math.isfinite(one)] or [math.nan]) + value
-    interval = score_interval(moved.tolist())
+    interval = moved_interval(lambda i: distance(found_SD[i[made[i]]], truth_SD[i]), samples, value)
     return SetScored(label, "lower", value, distance(bound_SD, truth_SD), math.nan, interval, int(made.sum()))
+
+
+def moved_interval(score: Callable[[np.ndarray], float], samples: int, value: float) -> Interval:
+    """Returns the interval of a score that repeated samples make larger or smaller: it is moved back by as much.
+
+    Args:
+        score: maps the indices of samples, some of them repeated, to the score.
+        value: the score of all samples.
+    """
+    scores = replicate_scores(score, samples, SEED)
+    moved = np.array(scores) - np.mean([one for one in scores if math.isfinite(one)] or [math.nan]) + value
+    return score_interval(moved.tolist())
+
+
+def valid_samples(entry: Modality, values: Iterable[Any]) -> Samples:
+    """Returns a sample for each value; empty for values that do not fit their entry."""
+    samples: Samples = []
+    for value in values:
+        with contextlib.suppress(BadSample):
+            samples.append({entry.name: entry.value.check(point(value), entry.name)})
+            continue
+        samples.append({})
+    return samples
 
 
 class SetFeatures:
@@ -150,22 +170,16 @@ class SetFeatures:
 
     def reads(self, name: str) -> bool:
         """Whether the network takes the values of a target."""
-        return self.readable is None or self._entry(name).name in self.readable
+        return self.readable is None or self.entry(name).name in self.readable
 
-    def _entry(self, name: str) -> Modality:
+    def entry(self, name: str) -> Modality:
         """Returns the entry of the values of a target, such as `rgb` for `tok_rgb`."""
         entry = self.bundle.catalog[name]
         return self.bundle.catalog.get(entry.reads, entry)
 
     def __call__(self, name: str, values: Sequence[tuple[Any, Any, Any]]) -> np.ndarray:
         """Returns (3, S, D) features of three values of each sample; NaN for values that cannot be encoded, such as an empty list."""
-        entry = self._entry(name)
-        samples: Samples = []
-        for value in (sample[which] for which in range(3) for sample in values):
-            with contextlib.suppress(BadSample):
-                samples.append({entry.name: entry.value.check(point(value), entry.name)})
-                continue
-            samples.append({})
+        samples = valid_samples(self.entry(name), [sample[which] for which in range(3) for sample in values])
         known = [i for i, sample in enumerate(samples) if sample]
         rows = self._encoded([samples[i] for i in known])
         width = max((len(row) for row in rows), default=1)

@@ -5,6 +5,7 @@
 | a table: csv, parquet, a folder of Hugging Face `datasets` | columns |
 | a LeRobot folder | cameras, columns over time, the text of the task |
 | COCO | pictures, boxes, captions, categories |
+| ARKitScenes | pictures, depth, boxes in space |
 | WebDataset tars | fields |
 | tar shards, `ROOT/MODALITY/*.tar` | folders |
 """
@@ -21,6 +22,8 @@ from typing import Any
 
 import numpy as np
 
+from maskweave.data import arkit
+from maskweave.data.arkit import is_arkit
 from maskweave.data.arrow import DatasetsFolder, ParquetTable, is_datasets_folder, parquet_files
 from maskweave.data.cells import MAGIC
 from maskweave.data.coco import CocoFolder, coco_files
@@ -38,7 +41,7 @@ from maskweave.init.contents import FileContent, content_of, read_content, video
 from maskweave.init.listing import RESERVED, FileSet, FolderListing, Layout
 from maskweave.modality.checks import check_name
 from maskweave.values import formats
-from maskweave.values.files import PICTURES
+from maskweave.values.files import PICTURES, read_bytes, read_levels
 from maskweave.values.formats.sound import SOUNDS
 
 NAMES = ("name", "id", "key", "uid", "uuid", "filename", "file_name", "__key__")
@@ -49,6 +52,8 @@ PATH_SUFFIX = re.compile(r"(?<=.)_(path|file|filename)$", re.IGNORECASE)
 OF_FRAMES = (EPISODE, "frame_index", "index", TASK_INDEX, TIME, "next.done")
 """Columns of LeRobot that number its frames."""
 MOST_VIDEOS = 4
+MOST_FRAMES = 1000
+"""Frames of ARKitScenes whose boxes are looked at: each takes its depth, too."""
 LONG = 128
 """Episodes of more frames, typically, are cut into windows of `WINDOW` frames."""
 WINDOW = 64
@@ -62,13 +67,16 @@ class ValueSet(FileSet):
     load: Callable[[str], FileContent | None] = lambda key: None
     holds: str = ""
     """Ending of files that hold such values, as far as it is known."""
-    videos: bool = False
+    most: int = 0
+    """Most values that are looked at; 0: as many as of files."""
+    stated: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of the entry's value that the data set's documentation says, by which `load` already goes."""
     values: Mapping[str, str] = field(default_factory=dict)
     """Texts of a table beside files, by the sample's name; empty for other sets."""
 
     @property
     def most_looked(self) -> int:  # type: ignore[override]
-        return MOST_VIDEOS if self.videos else 0
+        return self.most
 
     @property
     def endings(self) -> Counter[str]:
@@ -86,6 +94,8 @@ def list_data_set(root: Path) -> FolderListing | None:
     """
     if is_lerobot(root):
         return _robot(root)
+    if is_arkit(root):
+        return _arkit(root)
     if is_datasets_folder(root):
         return _table(root, root, DatasetsFolder(str(root)))
     if root.is_file() and root.suffix.lower()[1:] in CSV_ENDINGS:
@@ -229,7 +239,7 @@ def _robot(root: Path) -> FolderListing:
         is_video = feature in folder.videos
         holds = "mp4" if is_video else "txt" if feature == TASK else "npy"
         modality = name(short if ends[short] == 1 else feature)
-        sets[feature] = ValueSet(modality, root, shared, load, holds, is_video)
+        sets[feature] = ValueSet(modality, root, shared, load, holds, MOST_VIDEOS if is_video else 0)
     if window:
         left_out.append(f"episodes are cut into windows of {window} frames (data.window)")
     return _listing(root, "robot", sets, left_out, window=window, group=GROUP if window else "")
@@ -291,6 +301,41 @@ def _load_coco(
     if feature == "captions":  # entries of text use the first
         return FileContent("text", content[0]) if content else None
     return None if content is None else FileContent("json", content)
+
+
+# ARKitScenes
+
+
+def _arkit(root: Path) -> FolderListing:
+    scans = arkit.scan_folders(root)
+    frames = {arkit.frame_key(root, scan, stem): (scan, stem) for scan in scans for stem in arkit.frame_names(scan)}
+    name, shared = Namer(), dict.fromkeys(frames, "")
+    kinds: dict[str, tuple[str, str, int, dict[str, Any]]] = {
+        arkit.PICTURES: (arkit.PICTURES, "png", 0, {}),
+        arkit.DEPTHS: (arkit.DEPTHS, "png", 0, {"unit": "m", "scale": 0.001, "missing": 0}),
+        arkit.BOXES: ("boxes", "json", MOST_FRAMES, {}),
+    }
+    sets: dict[str, FileSet] = {
+        feature: ValueSet(name(short), root, shared, partial(_load_arkit, frames, feature), ending, most, stated)
+        for feature, (short, ending, most, stated) in kinds.items()
+        if frames
+    }
+    return _listing(root, "arkit", sets, [], group=arkit.group_of_scans(scans))
+
+
+def _load_arkit(frames: Mapping[str, tuple[Path, str]], feature: str, key: str) -> FileContent | None:
+    scan, stem = frames[key]
+    if feature == arkit.BOXES:
+        boxes = arkit.frame_boxes(scan, stem)
+        return None if boxes is None else FileContent("json", boxes)
+    path = arkit.frame_file(scan, stem, feature)
+    if not path.is_file():
+        return None
+    if feature == arkit.PICTURES:
+        return read_content(path)
+    levels = read_levels(read_bytes(path), "png", str(path))
+    meters = np.where(levels > 0, levels / np.float32(1000), np.float32(np.nan))
+    return FileContent("array", meters.reshape(levels.shape[:2]), plane=True)
 
 
 # Tars

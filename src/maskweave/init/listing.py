@@ -29,7 +29,7 @@ from maskweave.values.formats import split_ending
 from maskweave.values.formats.frames import is_frames
 from maskweave.values.formats.sound import SOUNDS
 
-Layout = Literal["aligned", "classes", "flat", "named", "table", "robot", "coco", "tars", "shards"]
+Layout = Literal["aligned", "classes", "flat", "named", "table", "robot", "coco", "arkit", "tars", "shards"]
 RESERVED = ("default",)
 """Names that no modality can have, because recipes use them for something else."""
 NAME = "name"

@@ -130,6 +130,7 @@ LAYOUTS = {
     "named": "brought together by their names",
     "table": "rows of a table",
     "robot": "episodes of a LeRobot folder",
+    "arkit": "frames of scans of ARKitScenes",
     "coco": "pictures with COCO's annotations",
     "tars": "WebDataset tars",
     "shards": "tar shards",

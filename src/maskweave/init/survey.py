@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from maskweave.errors import BadSample, MaskweaveError
 from maskweave.init.axes import set_axis
 from maskweave.init.contents import FileContent
+from maskweave.init.data_sets import ValueSet
 from maskweave.init.dense import decide_dense
 from maskweave.init.finding import Finding
 from maskweave.init.listing import RESERVED, FileSet, FolderListing, spread
@@ -121,6 +122,9 @@ def _look(
         return finding.undecided(_why_nothing(next(iter(faults.values()), "no files"), files.name))
     try:
         finding = _decide(finding, read, minutes, array, free)
+        if finding.type and isinstance(files, ValueSet) and files.stated:
+            finding.value |= files.stated
+            finding.why |= dict.fromkeys(files.stated, "as the data set's documentation says")
         if axis and finding.type:
             found = {key: content.data for key in read if (content := files.content(key, axis)) is not None}
             finding = set_axis(finding, axis, list(found.values()), [read[key].data for key in found])

@@ -9,7 +9,13 @@ import numpy as np
 
 from maskweave.init.finding import Finding
 from maskweave.init.numbers import rounded_out
-from maskweave.init.objects import are_objects, decide_boxes, decide_masks
+from maskweave.init.objects import (
+    are_boxes_in_space,
+    are_objects,
+    decide_boxes,
+    decide_boxes_in_space,
+    decide_masks,
+)
 from maskweave.values.items import is_number
 from maskweave.values.single import says_nothing
 
@@ -70,6 +76,8 @@ def decide_json(finding: Finding, values: Sequence[Any], minutes: float) -> Find
     if not given:
         return finding.undecided("all files hold null")
     if all(isinstance(v, Mapping) for v in given):
+        if are_boxes_in_space(given):
+            return decide_boxes_in_space(finding, given)
         return _object(finding, given)
     if all(isinstance(v, str) for v in given):
         return decide_text(finding, given)

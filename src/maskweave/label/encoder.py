@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -30,6 +30,9 @@ class VisionEncoder:
         MaskweaveError: transformers is not installed, or the model cannot be opened or is not a vision model.
     """
 
+    auto_class: ClassVar[str] = "AutoModel"
+    """Class of transformers that opens the model."""
+
     def __init__(self, folder_or_hub_id: str, catalog: Catalog, device: torch.device | str = "cpu"):
         try:
             import transformers
@@ -39,7 +42,7 @@ class VisionEncoder:
             ) from error
         try:
             model: Any
-            model, report = transformers.AutoModel.from_pretrained(
+            model, report = getattr(transformers, self.auto_class).from_pretrained(
                 folder_or_hub_id, output_loading_info=True, use_safetensors=True, trust_remote_code=False
             )
             settings, _ = transformers.ImageProcessingMixin.get_image_processor_dict(folder_or_hub_id)
@@ -78,26 +81,37 @@ class VisionEncoder:
     @torch.inference_mode()
     def __call__(self, samples: Sequence[Sample]) -> np.ndarray:
         """Returns (B, D) float32 for samples with one picture each. Pictures are resized to the model's input size."""
-        (name,) = samples[0]
-        pictures = np.stack(self.catalog[name].value.check_batch([sample[name] for sample in samples], name))
-        x = torch.from_numpy(pictures[..., :3]).movedim(-1, 1).float() / 255
-        if x.shape[1] != 3:
-            raise MaskweaveError(
-                f"{self._where}: expected pictures of 3 channels, found {x.shape[1]} in {name!r}; use another modality"
-            )
+        x = colors(samples, self.catalog, self._where)
         x = F.interpolate(x, self._size, mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
         pixels = (x - self._mean) / self._std
         device = self.model.device
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            return self._features(pixels.to(device)).float().cpu().numpy()
+            return self.features(pixels.to(device)).float().cpu().numpy()
 
-    def _features(self, pixels: Tensor) -> Tensor:
+    def features(self, pixels: Tensor) -> Tensor:
+        """Returns the vectors (B, D) of pictures (B, 3, H, W) of the model's size and scale."""
         if hasattr(self.model, "get_image_features"):
             output = self.model.get_image_features(pixel_values=pixels)
             return output if isinstance(output, Tensor) else output.pooler_output
         output = self.model(pixel_values=pixels)
         pooled = getattr(output, "pooler_output", None)
         return output.last_hidden_state.mean(dim=1) if pooled is None or not self._pooled else pooled.flatten(1)
+
+
+def colors(samples: Sequence[Sample], catalog: Catalog, where: str) -> Tensor:
+    """Returns the colors (B, 3, H, W), from 0 to 1, of samples with one picture each.
+
+    Raises:
+        MaskweaveError: the pictures have no colors.
+    """
+    (name,) = samples[0]
+    pictures = np.stack(catalog[name].value.check_batch([sample[name] for sample in samples], name))
+    x = torch.from_numpy(pictures[..., :3]).movedim(-1, 1).float() / 255
+    if x.shape[1] != 3:
+        raise MaskweaveError(
+            f"{where}: expected pictures of 3 channels, found {x.shape[1]} in {name!r}; use another modality"
+        )
+    return x
 
 
 def picture_size(settings: Mapping[str, Any], config: Any) -> tuple[int, int]:

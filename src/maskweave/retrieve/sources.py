@@ -1,23 +1,33 @@
 """Opens the data set of an index."""
 
+from pathlib import Path
+
 from maskweave.data.named import is_endless
 from maskweave.data.opening import open_data
 from maskweave.data.source import Source
+from maskweave.evaluate.run import read_recipe
 from maskweave.modality.catalogs import Catalog
+from maskweave.training.sources import open_source
 
 SAMPLES = 1000
 SEED = 1
 """Default seed of an endless source. Recipes train on seed 0, so the indexed samples are held out."""
 
 
-def open_indexed(data: str, catalog: Catalog, samples: int = 0, seed: int | None = None) -> Source:
+def open_indexed(data: str, catalog: Catalog, samples: int = 0, seed: int | None = None, run: str = "") -> Source:
     """Opens the data given to `maskweave retrieve index`, for indexing and again for queries.
 
     Args:
         data: a path or name, as for `open_data`.
         samples: number of samples, from the first; by default all, or `SAMPLES` of an endless source.
-        seed: seed of an endless source, `SEED` by default.
+        seed: seed of an endless source, `SEED` by default; of a run's, its own.
+        run: folder of a run, whose recipe's held-out samples are opened instead of `data`.
+
+    Raises:
+        MaskweaveError: also, the run has no recipe.
     """
+    if run:
+        return open_source(read_recipe(Path(run)), catalog, "validation", seed, samples)
     if is_endless(data):
         samples, seed = samples or SAMPLES, SEED if seed is None else seed
     return open_data(data, catalog, samples=samples, seed=seed)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from maskweave.data.augment import Augment
-from maskweave.data.labeled import ClassFolders
+from maskweave.data.labeled import LabeledPictures
 from maskweave.data.named import is_endless
 from maskweave.data.opening import open_data, reading_options
 from maskweave.data.order import Order
@@ -123,7 +123,7 @@ class Examples:
     def answer(self, i: int, sample: Mapping[str, Any]) -> Any:
         """Returns the target of `sample`, which is sample i, possibly transformed."""
         if self.target.modality is None:
-            labels: Any = self.source  # ClassFolders
+            labels: Any = self.source  # LabeledPictures
             return labels.labels[self.indices[i]]
         return self.target.of(sample)
 
@@ -213,12 +213,12 @@ def open_examples(data: TransferData, catalog: Catalog, inputs: Sequence[str], n
         raise MaskweaveError(f"{data.source} is endless: set data.samples and data.validation to 1 or more")
     names = list(filter(None, (*inputs, name)))
     source = _open(data, data.source, data.pictures, catalog, names, data.samples, data.seed)
-    classes = source.classes if isinstance(source, ClassFolders) else ()
+    classes = source.classes if isinstance(source, LabeledPictures) else ()
     target = make_target(catalog, name, label, classes)
     if endless or data.held_out:
         pictures = data.held_out_pictures or data.pictures
         other = _open(data, data.held_out or data.source, pictures, catalog, names, data.validation, data.seed + 1)
-        found = other.classes if isinstance(other, ClassFolders) else ()
+        found = other.classes if isinstance(other, LabeledPictures) else ()
         if found != classes:
             raise MaskweaveError(
                 f"{data.held_out}: its {len(found)} classes differ from the {len(classes)} of {data.source}: {', '.join(sorted({*found} ^ {*classes})[:10])} are only in one of them; give both the same class folders"

@@ -7,12 +7,15 @@ minus the smallest Mahalanobis distance to a class (https://arxiv.org/abs/1807.0
 Dimension letters: S training samples, T samples to score, D width, K classes.
 """
 
+import math
+
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from maskweave.errors import MaskweaveError
 from maskweave.transfer.probe import CHUNK, NEIGHBORS, Labeled, LinearProbe
+from maskweave.values.bootstrap import Interval, bootstrap
 
 SHRINKAGE = 1e-3
 """Shrinkage of the covariance towards a multiple of the identity, so that it is invertible."""
@@ -55,18 +58,27 @@ def outlier_scores(train: Labeled, num_classes: int, features_TD: Tensor) -> dic
 
 
 def area_under_curve(inside_T: Tensor, outside_T: Tensor) -> float:
-    """Returns the AUROC: the probability that an inlier scores higher than an outlier; 0.5 is chance.
+    """Returns the AUROC: the probability that an inlier scores higher than an outlier, a tie counting half; 0.5 is chance."""
+    return _area(*_ranks(inside_T, outside_T))
 
-    Raises:
-        MaskweaveError: torchmetrics is not installed.
-    """
-    try:
-        from torchmetrics.functional.classification import binary_auroc
-    except ImportError as error:
-        raise MaskweaveError("AUROC needs torchmetrics; install it with: pip install 'maskweave[eval]'") from error
 
-    scores = torch.cat([inside_T, outside_T])
-    # Use ranks: torchmetrics applies a sigmoid to scores outside 0 to 1, which could merge some of them.
-    _, ranks = scores.unique(return_inverse=True)
-    truth = torch.cat([torch.ones(len(inside_T)), torch.zeros(len(outside_T))]).long()
-    return float(binary_auroc(ranks.double() / max(1, int(ranks.max())), truth))
+def area_interval(inside_T: Tensor, outside_T: Tensor, seed: int = 0) -> Interval:
+    """Returns the 95% interval of the AUROC, by bootstrap over inliers and outliers."""
+    inside, outside = _ranks(inside_T, outside_T)
+    ranks, middle = np.concatenate([inside, outside]), len(inside)
+    return bootstrap(lambda i: _area(ranks[i[i < middle]], ranks[i[i >= middle]]), len(ranks), seed)
+
+
+def _ranks(inside_T: Tensor, outside_T: Tensor) -> list[np.ndarray]:
+    """Returns the scores as whole numbers, from 0, in their order."""
+    _, ranks = torch.cat([inside_T, outside_T]).unique(return_inverse=True)
+    return np.split(ranks.numpy(), [len(inside_T)])
+
+
+def _area(inside: np.ndarray, outside: np.ndarray) -> float:
+    if not (len(inside) and len(outside)):
+        return math.nan
+    levels = int(max(inside.max(), outside.max())) + 1
+    inliers, outliers = (np.bincount(ranks, minlength=levels).astype(np.float64) for ranks in (inside, outside))
+    below = np.cumsum(outliers) - outliers / 2
+    return float((inliers * below).sum() / (len(inside) * len(outside)))

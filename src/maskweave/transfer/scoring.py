@@ -139,7 +139,11 @@ def _box_scores(value: Detected, chunks: Sequence[_Chunk], device: torch.device,
     scores = value.detection_scores(found, truth)
     lifted = value.constant_detections(seen, found, truth)
     constant = {} if lifted is None else value.detection_scores(lifted, truth)
-    return [Scored(name, "higher", score, constant.get(name, math.nan)) for name, score in scores.items()]
+    intervals = value.detection_intervals(found, truth, SEED)
+    return [
+        Scored(name, "higher", score, constant.get(name, math.nan), interval=intervals[name])
+        for name, score in scores.items()
+    ]
 
 
 def _value_scores(

@@ -3,6 +3,7 @@
 A suite of a paper's table also holds its protocol and its published figures.
 """
 
+import math
 import os
 import re
 import zlib
@@ -34,7 +35,7 @@ from maskweave.training.learned_scaling import with_learned_of
 from maskweave.training.recipe import EvaluationRequest, check_evaluation
 from maskweave.transfer.data import Parts, open_examples
 from maskweave.transfer.features import gathered_features
-from maskweave.transfer.outliers import area_under_curve, outlier_scores
+from maskweave.transfer.outliers import area_interval, area_under_curve, outlier_scores
 from maskweave.transfer.probe import labeled_features, probe
 from maskweave.transfer.recipe import TransferData, TransferRecipe
 from maskweave.transfer.run import run_transfer
@@ -56,10 +57,12 @@ class Probe:
 
 @dataclass(frozen=True)
 class Outliers(Probe):
-    """Features of the inputs against features of changed pictures. The label is for the scores that need one."""
+    """Features of the inputs against features of changed pictures, or of other data. The label is for the scores that need one."""
 
     against: list[str] = field(default_factory=list)
     """Keys of `CHANGES`."""
+    sources: dict[str, str] = field(default_factory=dict)
+    """Other data by name, with the fields of the suite's; `PATH` as there."""
 
 
 @dataclass(frozen=True)
@@ -121,8 +124,10 @@ class Suite:
                 else "makes its own data; remove --data"
             )
             raise MaskweaveError(f"this suite {fault}")
-        source, held_out = (re.sub(rf"\b{PATH}\b", lambda _: path, place) for place in _places(self.data))
-        return replace(self, data=replace(self.data, source=source, held_out=held_out))
+        at = lambda place: re.sub(rf"\b{PATH}\b", lambda _: path, place)  # noqa: E731
+        source, held_out = map(at, _places(self.data))
+        outliers = [replace(o, sources={name: at(place) for name, place in o.sources.items()}) for o in self.outliers]
+        return replace(self, data=replace(self.data, source=source, held_out=held_out), outliers=outliers)
 
 
 def _places(data: TransferData) -> tuple[str, str]:
@@ -158,7 +163,8 @@ def load_suite(name_or_path: str | os.PathLike[str], names: Mapping[str, str] | 
             )
     suite = build(Suite, renamed(read_yaml(path), names or {}), str(path))
     for item in suite.outliers:
-        if unknown := [name for name in item.against if name not in CHANGES] or ([] if item.against else ["nothing"]):
+        given = item.against or item.sources
+        if unknown := [name for name in item.against if name not in CHANGES] or ([] if given else ["nothing"]):
             raise MaskweaveError(
                 f"{path}: outliers against {', '.join(unknown)}; expected some of {', '.join(CHANGES)}"
             )
@@ -184,7 +190,7 @@ def run_suite(
             continue
         parts = open_examples(suite.data, catalog, item.inputs, item.target, item.label)
         if isinstance(item, Outliers):
-            rows += _outliers(bundle, item, parts, suite.data.seed, options)
+            rows += _outliers(bundle, item, parts, suite.data, options)
         else:
             rows += probe(bundle.encoder(item.inputs, bulk_precision(bundle.device)), parts, suite.data.seed, **options)
     rows += _transferred(bundle, suite, name, folder)
@@ -265,15 +271,24 @@ def published_table(suite: Suite) -> str:
     return text_table(["published", "model", "paper", "here", "source"], rows) if rows else ""
 
 
-def _outliers(bundle: Bundle, item: Outliers, parts: Parts, seed: int, options: dict[str, Any]) -> list[EvaluationRow]:
+def _outliers(
+    bundle: Bundle, item: Outliers, parts: Parts, data: TransferData, options: dict[str, Any]
+) -> list[EvaluationRow]:
     if parts.train.target.kind != "label":
         raise MaskweaveError(f"outliers need a label with one class, found {parts.train.target.name!r}; set another")
     features = bundle.encoder(item.inputs, bulk_precision(bundle.device))
     train = labeled_features(features, parts.train, title="training features", **options)
-    sources: dict[str, Source] = {"held-out features": parts.held_out} | {
-        f"features of {change}": Changed(parts.held_out, bundle.catalog, change) for change in item.against
+    others: dict[str, Source] = {
+        f"{change} pictures": Changed(parts.held_out, bundle.catalog, change) for change in item.against
     }
-    found = [gathered_features(features, source, _pooled, title=title, **options) for title, source in sources.items()]
+    for name, place in item.sources.items():
+        others[name] = open_data(
+            place, bundle.catalog, names=item.inputs, samples=data.validation, **reading_options(data)
+        )
+    found = [
+        gathered_features(features, source, _pooled, title=f"features of {name}", **options)
+        for name, source in {"held-out samples": parts.held_out, **others}.items()
+    ]
     if train is None:
         return []
     sets = [rows["pooled"] for rows in found if rows]
@@ -281,14 +296,12 @@ def _outliers(bundle: Bundle, item: Outliers, parts: Parts, seed: int, options: 
     rows = []
     for score, values in scores.items():
         inside, *outside = values.split([len(s) for s in sets])
-        for change, found in zip(item.against, outside, strict=True):
-            area = area_under_curve(inside, found)
-            names = features.encoder.names
-            rows.append(
-                EvaluationRow(
-                    names, f"{change} pictures", f"AUROC, {score}", "higher", area, 0.5, float("nan"), len(found), seed
-                )
+        for name, some in zip(others, outside, strict=True):
+            area, (low, high) = area_under_curve(inside, some), area_interval(inside, some, data.seed)
+            row = EvaluationRow(
+                features.encoder.names, name, f"AUROC, {score}", "higher", area, 0.5, math.nan, len(some), data.seed
             )
+            rows.append(replace(row, low=low, high=high))
     return rows
 
 

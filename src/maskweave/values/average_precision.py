@@ -9,7 +9,7 @@ import contextlib
 import io
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,6 +20,43 @@ MOST_DETECTIONS = 100
 """Predictions of one class in one sample that count: those with the highest scores."""
 
 Items = Sequence[Mapping[str, Any]]
+
+
+class Matches(NamedTuple):
+    """The predictions of a class in all samples, highest scores first, and how many true objects there are."""
+
+    hits: np.ndarray
+    """bool (T, D): whether each prediction matches a true object at each threshold of overlap."""
+    samples: np.ndarray
+    """(D,) the sample of each prediction."""
+    wanted: np.ndarray
+    """(S,) true objects in each sample."""
+
+
+def match(
+    found: Sequence[Items],
+    truth: Sequence[Items],
+    overlaps: Callable[[Items, Items], np.ndarray],
+    thresholds: Sequence[float],
+) -> list[Matches]:
+    """Matches predictions to true objects, for each class that occurs; arguments as for `average_precisions`."""
+    classes = sorted({item["class"] for items in truth for item in items})
+    return [_of_class(name, found, truth, overlaps, thresholds) for name in classes]
+
+
+def precisions(matches: Sequence[Matches], counts_S: np.ndarray | None = None) -> np.ndarray:
+    """Returns the average precision at each threshold (T,), the mean over the classes that occur; NaN if none does.
+
+    Args:
+        counts_S: how often each sample counts; by default once.
+    """
+    found = []
+    for one in matches:
+        counts = np.ones(len(one.wanted), np.int64) if counts_S is None else counts_S
+        total = int((counts * one.wanted).sum())
+        if total:
+            found.append([_precision(hit_D, counts[one.samples], total) for hit_D in one.hits])
+    return np.mean(found, axis=0) if found else np.full(len(matches[0].hits) if matches else 1, math.nan)
 
 
 def average_precisions(
@@ -35,9 +72,8 @@ def average_precisions(
         truth: true items of each sample, `{"class", …}`.
         overlaps: returns the intersection over union (n, m) of n predicted and m true items.
     """
-    classes = sorted({item["class"] for items in truth for item in items})
-    precisions = np.array([_of_class(name, found, truth, overlaps, thresholds) for name in classes])
-    return precisions.mean(axis=0).tolist() if classes else [math.nan] * len(thresholds)
+    matches = match(found, truth, overlaps, thresholds)
+    return precisions(matches).tolist() if matches else [math.nan] * len(thresholds)
 
 
 def _of_class(
@@ -46,21 +82,20 @@ def _of_class(
     truth: Sequence[Items],
     overlaps: Callable[[Items, Items], np.ndarray],
     thresholds: Sequence[float],
-) -> list[float]:
-    scores, hits, total = [], [], 0
-    for predicted, true in zip(found, truth, strict=True):
+) -> Matches:
+    scores, hits, samples, counts = [], [np.zeros((len(thresholds), 0), bool)], list[int](), []
+    for sample, (predicted, true) in enumerate(zip(found, truth, strict=True)):
         wanted = [item for item in true if item["class"] == name]
         given = sorted((item for item in predicted if item["class"] == name), key=lambda item: -item["score"])
         given = given[:MOST_DETECTIONS]
-        total += len(wanted)
+        counts.append(len(wanted))
         if given:
             overlap = overlaps(given, wanted) if wanted else np.zeros((len(given), 0))
-            scores.append([item["score"] for item in given])
+            scores += [item["score"] for item in given]
+            samples += [sample] * len(given)
             hits.append(np.stack([_matched(overlap, threshold) for threshold in thresholds]))
-    if not hits:
-        return [0.0] * len(thresholds)
-    order = np.argsort(-np.concatenate(scores), kind="stable")
-    return [_precision(hit[order], total) for hit in np.concatenate(hits, axis=1)]
+    order = np.argsort(-np.array(scores, np.float64), kind="stable")
+    return Matches(np.concatenate(hits, axis=1)[:, order], np.array(samples, np.int64)[order], np.array(counts))
 
 
 def _matched(overlap_DG: np.ndarray, threshold: float) -> np.ndarray:
@@ -73,9 +108,13 @@ def _matched(overlap_DG: np.ndarray, threshold: float) -> np.ndarray:
     return hit
 
 
-def _precision(hit_D: np.ndarray, total: int) -> float:
-    right = np.cumsum(hit_D)
-    precision = np.maximum.accumulate((right / np.arange(1, len(right) + 1))[::-1])[::-1]
+def _precision(hit_D: np.ndarray, counts_D: np.ndarray, total: int) -> float:
+    """Returns the average precision of predictions that count several times, or never."""
+    hit_D, counts_D = hit_D[counts_D > 0], counts_D[counts_D > 0]
+    if not len(hit_D):
+        return 0.0
+    right = np.cumsum(hit_D * counts_D)
+    precision = np.maximum.accumulate((right / np.cumsum(counts_D))[::-1])[::-1]
     at = np.searchsorted(right / total, RECALLS, side="left")
     return float(np.where(at < len(right), precision[np.minimum(at, len(right) - 1)], 0).mean())
 

@@ -7,7 +7,7 @@ Shapes: R replicates, S samples.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -55,6 +55,19 @@ def metric_intervals(metric: Metric, sums_R: np.ndarray | None) -> dict[str, Int
 def bootstrap(score: Callable[[np.ndarray], float], samples: int, seed: int = 0) -> Interval:
     """Returns the interval of a score of a set; arguments as for `replicate_scores`."""
     return interval(replicate_scores(score, samples, seed))
+
+
+def counted_intervals(
+    scores: Callable[[np.ndarray], Mapping[str, float]], samples: int, seed: int = 0
+) -> dict[str, Interval]:
+    """Returns the interval of each score of a set, by name.
+
+    Args:
+        scores: maps how often each sample counts (S,) to scores by name.
+        samples: how many there are.
+    """
+    found = [scores(counts_S) for counts_S in sample_counts(range(samples), seed) if counts_S.any()]
+    return {name: interval([one[name] for one in found]) for name in (found[0] if found else ())}
 
 
 def replicate_scores(score: Callable[[np.ndarray], float], samples: int, seed: int = 0) -> list[float]:

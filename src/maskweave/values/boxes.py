@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from maskweave.values.average_precision import coco_average_precision
+from maskweave.values.average_precision import coco_average_precision, match, precisions
 from maskweave.values.base import Size, TextLabels, as_labels
+from maskweave.values.bootstrap import Interval, counted_intervals
 from maskweave.values.classes import check_classes
 from maskweave.values.codec import Bins, Codec, Slot, TextWriter, corner_distance
 from maskweave.values.detection import Detected, box_corners, generalized_overlap
@@ -28,6 +29,8 @@ from maskweave.values.items import (
 )
 from maskweave.values.metrics import Metric, label_f1
 
+THRESHOLDS = tuple(np.linspace(0.5, 0.95, 10).round(2).tolist())
+"""Overlaps of COCO's average precision."""
 LAYOUT = f'{{"class": name, "box": [xmin, ymin, xmax, ymax]}} with {COORDINATES}'
 
 
@@ -121,6 +124,15 @@ class Boxes(Detected):
         """COCO's AP and AP50; needs pycocotools."""
         return coco_average_precision(found, truth, self.classes)
 
+    def detection_intervals(self, found: Sequence[Any], truth: Sequence[Any], seed: int = 0) -> dict[str, Interval]:
+        matches = match(found, truth, pair_overlaps, THRESHOLDS)
+
+        def scores(counts_S: np.ndarray) -> dict[str, float]:
+            each = precisions(matches, counts_S)
+            return {"AP": float(each.mean()), "AP50": float(each[0])}
+
+        return counted_intervals(scores, len(truth), seed)
+
     def draw(
         self, value: Any, size: Size, over: Any = None, span: tuple[float, float] | None = None, reference: Any = None
     ) -> np.ndarray:
@@ -173,8 +185,13 @@ def class_names(value: Sequence[dict[str, Any]]) -> list[str]:
 
 def box_overlaps(pool: Sequence[dict[str, Any]]) -> np.ndarray:
     """(n, n) intersection over union of each pair of boxes."""
-    boxes = np.array([item["box"] for item in pool], np.float64)
-    low, high = np.maximum(boxes[:, None, :2], boxes[:, :2]), np.minimum(boxes[:, None, 2:], boxes[:, 2:])
+    return pair_overlaps(pool, pool)
+
+
+def pair_overlaps(first: Sequence[Mapping[str, Any]], second: Sequence[Mapping[str, Any]]) -> np.ndarray:
+    """(n, m) intersection over union of boxes."""
+    a, b = (np.array([item["box"] for item in items], np.float64).reshape(-1, 4) for items in (first, second))
+    low, high = np.maximum(a[:, None, :2], b[:, :2]), np.minimum(a[:, None, 2:], b[:, 2:])
     common = (high - low).clip(min=0).prod(axis=2)
-    area = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
-    return common / np.maximum(area[:, None] + area - common, 1e-12)
+    areas = [(boxes[:, 2:] - boxes[:, :2]).prod(axis=1) for boxes in (a, b)]
+    return common / np.maximum(areas[0][:, None] + areas[1] - common, 1e-12)

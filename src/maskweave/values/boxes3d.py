@@ -16,8 +16,9 @@ from torch import Tensor
 
 from maskweave.errors import MaskweaveError, shown
 from maskweave.values import camera as cameras
-from maskweave.values.average_precision import average_precisions
+from maskweave.values.average_precision import Matches, match, precisions
 from maskweave.values.base import Size, TextLabels, as_labels, refuse
+from maskweave.values.bootstrap import Interval, counted_intervals
 from maskweave.values.boxes import class_names
 from maskweave.values.camera import check_camera, move_camera, rectangle, segments, within_picture
 from maskweave.values.classes import check_classes
@@ -223,10 +224,11 @@ class Boxes3D(Detected):
 
     def detection_scores(self, found: Sequence[Any], truth: Sequence[Any]) -> dict[str, float]:
         """`AP3D`, the mean over the overlaps 0.05, 0.10, …, 0.50, and the average precisions at 0.25 and 0.50."""
-        predicted, true = ([value["boxes"] for value in values] for values in (found, truth))
-        precisions = average_precisions(predicted, true, item_overlaps, THRESHOLDS)
-        at = dict(zip(THRESHOLDS, precisions, strict=True))
-        return {"AP3D": float(np.mean(precisions)), "AP3D@25": at[0.25], "AP3D@50": at[0.5]}
+        return _named(precisions(_matches(found, truth)))
+
+    def detection_intervals(self, found: Sequence[Any], truth: Sequence[Any], seed: int = 0) -> dict[str, Interval]:
+        matches = _matches(found, truth)
+        return counted_intervals(lambda counts_S: _named(precisions(matches, counts_S)), len(truth), seed)
 
     def constant_detections(self, seen: Sequence[Any], found: Sequence[Any], truth: Sequence[Any]) -> list[Any]:
         """Returns the detections as boxes in the picture, lifted to space with constants: the median distance, size and yaw of their class in training
@@ -296,6 +298,16 @@ class Boxes3DCodec(Codec):
             boxes.append({"class": name, "center": row[:3], "size": row[3:6], "yaw": row[6]})
         camera = {"focal": numbers[:2], "center": numbers[2:4], "pitch": numbers[4], "roll": numbers[5]}
         return {"camera": camera, "boxes": boxes}
+
+
+def _matches(found: Sequence[Any], truth: Sequence[Any]) -> list[Matches]:
+    predicted, true = ([value["boxes"] for value in values] for values in (found, truth))
+    return match(predicted, true, item_overlaps, THRESHOLDS)
+
+
+def _named(precisions_T: np.ndarray) -> dict[str, float]:
+    at = dict(zip(THRESHOLDS, np.broadcast_to(precisions_T, len(THRESHOLDS)).tolist(), strict=True))
+    return {"AP3D": float(np.mean(precisions_T)), "AP3D@25": at[0.25], "AP3D@50": at[0.5]}
 
 
 def as_rows(items: Sequence[Mapping[str, Any]]) -> np.ndarray:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from maskweave.values.base import ValueType
+from maskweave.values.bootstrap import Interval
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,10 @@ class Detected(ValueType):
     @abstractmethod
     def detection_scores(self, found: Sequence[Any], truth: Sequence[Any]) -> dict[str, float]:
         """Returns the average precisions by name of values with scores, one for each sample."""
+
+    @abstractmethod
+    def detection_intervals(self, found: Sequence[Any], truth: Sequence[Any], seed: int = 0) -> dict[str, Interval]:
+        """Returns the 95% intervals of `detection_scores`, by bootstrap over the samples."""
 
     def constant_detections(self, seen: Sequence[Any], found: Sequence[Any], truth: Sequence[Any]) -> list[Any] | None:
         """Returns the same detections with constants in place of what they should know better, one value for each sample; None: there is no such

@@ -33,6 +33,8 @@ LAYOUTS = {
     "imagenet": "maskweave.data.layouts.imagenet:ImageNet",
     "nyuv2": "maskweave.data.layouts.nyuv2:NYUv2",
     "hypersim": "maskweave.data.layouts.hypersim:Hypersim",
+    "cifar10": "maskweave.data.layouts.cifar:Cifar10",
+    "cifar100": "maskweave.data.layouts.cifar:Cifar100",
     "ade20k": "maskweave.data.layouts.ade20k:ADE20K",
 }
 
