@@ -96,6 +96,27 @@ def test_one_folder_for_all(tmp_path: Path, name: Callable[[int, str, str], str]
     assert "README.md: belongs to no sample" in project.survey_text()
 
 
+def test_a_folder_for_each_sample(tmp_path: Path) -> None:
+    """ROOT/scene_00/rgb.png, ROOT/scene_00/depth.npy: the folders are no modalities, and the files no samples."""
+    for i in range(COUNT):
+        picture(tmp_path / "files" / f"scene_{i}" / "rgb.png", seed=i)
+        if i != 3:
+            array(tmp_path / "files" / f"scene_{i}" / "depth.npy", i)
+    text(tmp_path / "files" / "scene_0" / "remark.txt", "blurred")
+    project, _, data = imported(tmp_path / "files", tmp_path / "p")
+    assert samples(data) == {f"scene_{i}": {"rgb", "depth"} - ({"depth"} if i == 3 else set()) for i in range(COUNT)}
+    assert "1 files whose names few folders have: scene_0/remark.txt" in project.survey_text()
+
+
+def test_few_samples_of_many_modalities_are_not_folders_of_samples(tmp_path: Path) -> None:
+    for i in range(2):
+        picture(tmp_path / "files" / "a" / f"{i}.png", seed=i)
+        array(tmp_path / "files" / "b" / f"{i}.npy", i)
+        text(tmp_path / "files" / "c" / f"{i}.txt", f"a note of number {i}")
+    listing = make_project(tmp_path / "files", tmp_path / "p", minutes=0.1).listing
+    assert listing.layout == "aligned" and listing.names == ["0", "1"]
+
+
 def test_a_table_beside_files(tmp_path: Path) -> None:
     """Its columns are modalities; rows without a file, and files without a row, are told or lack them."""
     root = tmp_path / "files"

@@ -5,7 +5,7 @@
 | aligned | ROOT/MODALITY/…/NAME.EXT, or ROOT/MODALITY/…/NAME/FRAME.EXT for videos; the files of one sample have the same NAME |
 | classes | ROOT/CLASS/…/NAME.EXT, all of one kind; the folders are the classes |
 | flat | ROOT/NAME.EXT, all of one kind |
-| named | ROOT/MODALITY/NAME_SUFFIX.EXT, ROOT/NAME_MODALITY.EXT, ROOT/NAME.EXT with several endings, ROOT/train/MODALITY/NAME.EXT; see `names` |
+| named | ROOT/MODALITY/NAME_SUFFIX.EXT, ROOT/NAME_MODALITY.EXT, ROOT/NAME.EXT with several endings, ROOT/NAME/MODALITY.EXT, ROOT/train/MODALITY/NAME.EXT; see `names` |
 | others | data sets, see `data_sets` |
 
 Folders `train/` and `val/` or `test/` above or below those of the modalities or classes say which samples are held out.
@@ -22,7 +22,7 @@ import numpy as np
 
 from maskweave.errors import MaskweaveError
 from maskweave.init.contents import FileContent, read_content
-from maskweave.init.names import grouped_names, matched_names, part_of, parts_of
+from maskweave.init.names import files_of_samples, grouped_names, matched_names, part_of, parts_of
 from maskweave.modality.checks import check_name
 from maskweave.values.files import PICTURES
 from maskweave.values.formats import split_ending
@@ -136,6 +136,9 @@ def list_folder(root: Path, classes: bool = False, ignored: Collection[Path] = (
         )
     if not sets:
         return _flat(root, own)
+    inner = {} if classes else files_of_samples({s.name: s.files for s in sets})
+    if inner and all(map(_is_name, inner)):
+        return _sample_folders(root, inner, sets, own)
     named = {} if classes else matched_names({s.name: s.files for s in sets})
     matched = [s for s in sets if any(key in o.files for o in sets if o is not s for key in s.files)]
     if classes or (not matched and _can_be_classes(sets) and not (named and _hold_different(sets))):
@@ -164,6 +167,17 @@ def _flat(root: Path, own: list[str]) -> FolderListing:
     name = root.resolve().name
     files = {split_ending(file)[0]: file for file in own}
     return FolderListing(root, "flat", [FileSet(name if _is_name(name) else _usual(files), root, files)])
+
+
+def _sample_folders(root: Path, inner: dict[str, dict[str, str]], sets: list[FileSet], own: list[str]) -> FolderListing:
+    """The listing of folders that are samples, with files named like their modalities."""
+    used = {path for files in inner.values() for path in files.values()}
+    others = [path for s in sets for path in (f"{s.name}/{p}" for p in s.files.values()) if path not in used]
+    left_out = [f"{name}: belongs to no sample" for name in own]
+    if others:
+        left_out.append(f"{len(others)} files whose names few folders have: {', '.join(others[:3])}")
+    modalities = [FileSet(f"{name}_" if name == NAME else name, root, files) for name, files in sorted(inner.items())]
+    return FolderListing(root, "named", modalities, left_out)
 
 
 def _of_parts(root: Path, listings: list[FolderListing]) -> FolderListing:

@@ -66,6 +66,22 @@ def matched_names(folders: Mapping[str, Files]) -> dict[str, dict[str, str]]:
     return {}
 
 
+def files_of_samples(folders: Mapping[str, Files]) -> dict[str, dict[str, str]]:
+    """Returns the files by modality and by the sample's name, if each folder is a sample with files named like modalities: most folders have the same few
+    names, each with one ending. Nothing if they are not.
+    """
+    found: dict[str, dict[str, str]] = defaultdict(dict)
+    endings: dict[str, set[str]] = defaultdict(set)
+    for folder, files in folders.items():
+        for name, path in files.items():
+            found[name][folder] = f"{folder}/{path}"
+            endings[name].add(split_ending(path)[1])
+    common = {name: files for name, files in found.items() if len(files) >= SHARED * len(folders)}
+    few = 1 < len(common) < len(folders) and len(common) <= MOST_GROUPS
+    whole = sum(map(len, common.values())) >= SHARED * sum(map(len, found.values()))
+    return common if few and whole and all(len(endings[name]) == 1 for name in common) else {}
+
+
 def grouped_names(paths: Sequence[str]) -> dict[str, dict[str, str]]:
     """Returns the files of one folder by modality and by the sample's name, if several of them belong to one sample: their names differ only by the
     ending, or by their last or first part. Nothing if they do not."""
