@@ -220,6 +220,16 @@ def test_class_folders_whose_files_have_the_class_in_their_names(tmp_path: Path)
     assert differing.listing.layout == "named" and len(differing.listing.names) == COUNT
 
 
+def test_folders_of_frames_are_videos(tmp_path: Path) -> None:
+    """ROOT/ep0/000.png: as many samples as folders, not as many modalities."""
+    for i in range(COUNT):
+        for frame in range(3 + i % 2):
+            picture(tmp_path / "files" / f"ep{i}" / f"{frame:03d}.png", seed=10 * i + frame)
+    _, catalog, data = imported(tmp_path / "files", tmp_path / "p")
+    assert catalog["video"].value.type == "video"
+    assert samples(data) == {f"ep{i}": {"video"} for i in range(COUNT)}
+
+
 def test_frames_of_episodes_are_no_classes(tmp_path: Path) -> None:
     for i in range(4):
         for frame in range(4):

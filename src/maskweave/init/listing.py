@@ -12,6 +12,7 @@ Folders `train/` and `val/` or `test/` above or below those of the modalities or
 """
 
 import os
+import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -137,6 +138,9 @@ def list_folder(root: Path, classes: bool = False, ignored: Collection[Path] = (
     if not sets:
         return _flat(root, own)
     inner = {} if classes else files_of_samples({s.name: s.files for s in sets})
+    if inner and all(_is_video(s) for s in sets):
+        left = [f"{len(own)} files beside folders of frames: {', '.join(own[:3])}"] * bool(own)
+        return FolderListing(root, "flat", [FileSet("video", root, {s.name: s.name for s in sets})], left)
     if inner and all(map(_is_name, inner)):
         return _sample_folders(root, inner, sets, own)
     named = {} if classes else matched_names({s.name: s.files for s in sets})
@@ -300,6 +304,11 @@ def _of_frames(one: FileSet, sets: Sequence[FileSet]) -> FileSet:
     if not all(is_frames(one.folder / folder) for folder in folders):
         return one
     return FileSet(one.name, one.folder, {folder: folder for folder in sorted(folders)})
+
+
+def _is_video(one: FileSet) -> bool:
+    """Whether a folder holds numbered frames."""
+    return len(one.files) > 1 and all(re.search(r"\d$", key) for key in one.files) and is_frames(one.folder)
 
 
 def _is_name(name: str) -> bool:
