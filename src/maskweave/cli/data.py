@@ -61,7 +61,7 @@ def data_import_arguments(parser: ArgumentParser) -> None:
         "root",
         metavar="ROOT",
         type=str,
-        help="folder with files ROOT/MODALITY/.../NAME.EXT; a csv or parquet table, a folder of WebDataset tars or of Hugging Face datasets; or python: module:function",
+        help="folder with files ROOT/MODALITY/.../NAME.EXT; a csv or parquet table, one npz or HDF5 file with all samples, a folder of WebDataset tars or of Hugging Face datasets; or python: module:function",
     )
     parser.add_argument(
         "out", metavar="OUT", type=str, help="output folder for tar shards, or a URL such as s3://bucket/name"

@@ -13,7 +13,7 @@ def init_arguments(parser: ArgumentParser) -> None:
         "folder",
         metavar="FOLDER",
         type=str,
-        help="folder with files FOLDER/MODALITY/.../NAME.EXT, or of pictures; a csv or parquet table, tars, a LeRobot, COCO or datasets folder",
+        help="folder with files FOLDER/MODALITY/.../NAME.EXT, or of pictures; a csv or parquet table, one npz or HDF5 file with all samples, tars, a LeRobot, COCO or datasets folder",
     )
     parser.add_argument(
         "--out", metavar="PROJECT", type=str, help="folder of the project (default: NAME-model for a folder NAME)"

@@ -6,6 +6,7 @@
 | WebDataset tars | `ROOT/*.tar` or `*.tar.gz`, or one such file | `WebTars` |
 | table | a `.csv` or `.tsv` file | `TableSource` of a `CsvTable` |
 | parquet | a `.parquet` file, a pattern `NAME*.parquet`, or a folder of them without pictures | `TableSource` of a `ParquetTable` |
+| arrays | an `.npz`, `.h5`, `.hdf5` or `.nc` file whose arrays share their first axis, or a folder with this file alone | `TableSource` of an `ArrayTable` |
 | ARKitScenes | `ROOT/SCAN/SCAN_3dod_annotation.json`, or in folders such as `Training` | `ArkitScenes` |
 | LeRobot | `ROOT/meta/info.json` and `ROOT/data/` | `LeRobot` |
 | Hugging Face `datasets` | `ROOT/state.json` and `ROOT/dataset_info.json` | `TableSource` of a `DatasetsFolder` |
@@ -27,6 +28,7 @@ from typing import Any, Protocol
 
 from maskweave.arguments import check_arguments
 from maskweave.data.arkit import ArkitScenes, is_arkit
+from maskweave.data.array_table import find_array_table
 from maskweave.data.arrow import DatasetsFolder, ParquetTable, is_datasets_folder, parquet_files
 from maskweave.data.coco import Coco, coco_files
 from maskweave.data.csv_table import ENDINGS as CSV_ENDINGS
@@ -46,6 +48,8 @@ from maskweave.errors import MaskweaveError
 from maskweave.modality.catalogs import Catalog
 from maskweave.modality.entry import Modality
 from maskweave.values.files import PICTURES
+from maskweave.values.formats import split_ending
+from maskweave.values.formats.pickled import conversion
 
 LOOKED_AT = 1000
 """Maximum number of files that are counted for a message, and that are compared to detect aligned folders."""
@@ -154,6 +158,8 @@ def _open_table(
         return TableSource(DatasetsFolder(place), path, entries, fields, outside_paths)
     if path.is_file() and path.suffix.lower()[1:] in CSV_ENDINGS:
         return TableSource(CsvTable(path), path.parent, entries, fields, outside_paths)
+    if (arrays := find_array_table(path)) is not None:
+        return TableSource(arrays, arrays.place.parent, entries, fields, outside_paths)
     is_folder = path.is_dir() and not (path / RANGES).is_dir() and not tars_in(path)
     if is_folder or path.suffix.lower() == ".parquet":
         if (is_folder and _holds(path, PICTURES)) or not parquet_files(place):
@@ -180,6 +186,7 @@ def is_importable(place: str, catalog: Catalog) -> bool:
         or is_lerobot(path)
         or is_arkit(path)
         or is_coco(path, catalog)
+        or find_array_table(path) is not None
     ):
         return True
     if path.is_file():
@@ -217,12 +224,13 @@ def _open_path(
         return WebTars(path, catalog, fields)
     if fields:
         raise MaskweaveError(
-            f"{place}: data.fields is for WebDataset tars, {place}/*.tar, and tables (csv, parquet, Hugging Face datasets, LeRobot, COCO, ARKitScenes); remove it, or correct the path"
+            f"{place}: data.fields is for WebDataset tars, {place}/*.tar, and tables (csv, parquet, npz, HDF5, Hugging Face datasets, LeRobot, COCO, ARKitScenes); remove it, or correct the path"
         )
     flat = [m for m in entries if m.value.is_photograph and len(m.value.size) == 2 and not m.source]
     picture = next((m for m in flat if m.value.channels == 3), flat[0] if flat else None)
     if path.is_file():
-        raise MaskweaveError(f"{place}: is a file; expected {_accepted(catalog)}")
+        found = conversion(*split_ending(place)) or "is a file"
+        raise MaskweaveError(f"{place}: {found}; expected {_accepted(catalog)}")
     if not path.is_dir():
         raise MaskweaveError(f"{place}: no such folder; expected {_accepted(catalog)}")
     if _is_sharded(path, catalog):
@@ -308,7 +316,7 @@ def _accepted(catalog: Catalog) -> str:
     own = _some([name for name, m in catalog.items() if not m.source])
     return (
         f"an imported data set or tar shards (MODALITY/NAME.tar, MODALITY one of {own}), WebDataset tars (NAME.tar or NAME.tar.gz), "
-        f"a table (NAME.csv, NAME.tsv, parquet files, or a folder that Hugging Face datasets saved), a LeRobot folder, scans of ARKitScenes, folders of pictures ({', '.join(PICTURES)}; links are ignored), "
+        f"a table (NAME.csv, NAME.tsv, parquet files, an npz or HDF5 file whose arrays have one row for each sample, or a folder that Hugging Face datasets saved), a LeRobot folder, scans of ARKitScenes, folders of pictures ({', '.join(PICTURES)}; links are ignored), "
         f"a COCO JSON file or folder, or a named source ({', '.join(source_names())}, or python: package.module:function). "
         "Import a folder of files for each modality first, with 'maskweave data import'"
     )

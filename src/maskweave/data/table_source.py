@@ -6,6 +6,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
+from maskweave.data.array_table import ArrayTable
 from maskweave.data.cells import NamedFiles, cell_part, holds_paths
 from maskweave.data.csv_table import CsvTable
 from maskweave.data.part_source import FilePart, PartSource, read_entries
@@ -80,7 +81,7 @@ class TableSource(PartSource):
     ):
         self.table, self.catalog = table, catalog
         self.files = NamedFiles(root, outside_paths)
-        self.notes: list[str] = []
+        self.notes = list(table.left_out) if isinstance(table, ArrayTable) else []
         fields = dict(fields or {})
         named = fields.pop(NAME, "") if NAME not in catalog else ""
         self.columns = columns_of(table, catalog, fields)

@@ -13,6 +13,7 @@ from maskweave.values import files, formats
 from maskweave.values.formats import SOUNDS
 from maskweave.values.formats.base import Selection
 from maskweave.values.formats.frames import pack
+from maskweave.values.formats.pickled import conversion
 from maskweave.values.formats.sound import read_sound
 from maskweave.values.formats.video import probe_video
 
@@ -87,7 +88,8 @@ def content_of(content: bytes, ending: str, where: str, array: str = "") -> File
     if ending in formats.BUILT_IN or ending in formats.installed():
         stored = formats.read(content, ending, where, Selection(array, axes=1 if ending == "csv" else 2))
         return FileContent("array", stored.array, stored.known, unit=array_unit(content, ending, where, array))
-    raise BadSample(f"{where}: nothing reads files that end in {ending!r}")
+    why = conversion(where.removesuffix(f".{ending}"), ending) or f"nothing reads files that end in {ending!r}"
+    raise BadSample(f"{where}: {why}")
 
 
 def video_content(frames: np.ndarray, rate: float = 0.0) -> FileContent:

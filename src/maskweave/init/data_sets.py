@@ -2,7 +2,7 @@
 
 | data set | modalities |
 | --- | --- |
-| a table: csv, parquet, a folder of Hugging Face `datasets` | columns |
+| a table: csv, parquet, a folder of Hugging Face `datasets`, one npz or HDF5 file with all samples | columns |
 | a LeRobot folder | cameras, columns over time, the text of the task |
 | COCO | pictures, boxes, captions, categories |
 | ARKitScenes | pictures, depth, boxes in space |
@@ -24,6 +24,7 @@ import numpy as np
 
 from maskweave.data import arkit
 from maskweave.data.arkit import is_arkit
+from maskweave.data.array_table import ArrayTable, find_array_table
 from maskweave.data.arrow import DatasetsFolder, ParquetTable, is_datasets_folder, parquet_files
 from maskweave.data.cells import MAGIC
 from maskweave.data.coco import CocoFolder, coco_files
@@ -104,6 +105,8 @@ def list_data_set(root: Path) -> FolderListing | None:
         return _coco(root)
     if not (root / RANGES).is_dir() and tars_in(root):
         return _tars(root)
+    if (arrays := find_array_table(root)) is not None:
+        return _table(root, arrays.place.parent, arrays)
     folders = [p for p in sorted(root.iterdir()) if p.is_dir() and any(p.glob("*.tar"))] if root.is_dir() else []
     if folders:
         return _shards(root, folders)
@@ -144,7 +147,8 @@ def _listing(root: Path, layout: Layout, sets: dict[str, FileSet], left_out: lis
 
 
 def _table(root: Path, folder: Path, table: Table) -> FolderListing:
-    name, left_out, fields = Namer(), [], {}
+    name, fields = Namer(), {}
+    left_out = list(table.left_out) if isinstance(table, ArrayTable) else []
     keys = [table.name(i) for i in range(len(table))]
     own = next((c for c in table.columns if c.lower() in NAMES and (found := _names(table, c)) is not None), "")
     if own:
@@ -163,7 +167,8 @@ def _table(root: Path, folder: Path, table: Table) -> FolderListing:
         load = partial(_load_cell, table, rows, column, folder if ending else None)
         texts = "txt" if table.is_text(column) and not ending else ending
         short = PATH_SUFFIX.sub("", column) if ending else column
-        sets[column] = ValueSet(name(short), folder, shared, load, texts)
+        holds = texts or ("json" if isinstance(table, ArrayTable) and table.is_number(column) else "")
+        sets[column] = ValueSet(name(short), folder, shared, load, holds)
     return _listing(root, "table", sets, left_out, fields=fields)
 
 
@@ -208,8 +213,8 @@ def _load_cell(table: Table, rows: Mapping[str, int], column: str, folder: Path 
         return read_content(path) if path.is_file() else None
     if isinstance(cell, str):
         return FileContent("text", cell)
-    if isinstance(cell, np.ndarray):
-        return FileContent("array", cell)
+    if isinstance(cell, (np.ndarray, np.integer)):
+        return FileContent("array", np.asarray(cell))
     return FileContent("json", int(cell) if isinstance(cell, bool) else cell)
 
 

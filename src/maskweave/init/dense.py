@@ -88,7 +88,7 @@ def _axes(shapes: Sequence[tuple[int, ...]], planes: bool) -> tuple[int, int, st
             return (
                 0,
                 0,
-                f"arrays of shape {shapes[0]} seem to have their channels first; save them as (height, width, channels)",
+                f"arrays of shape {shapes[0]} seem to have their channels first; save them as (height, width, channels), with numpy.moveaxis(array, -3, -1)",
             )
         return 3, 1, ""
     if rank == 4 and few:

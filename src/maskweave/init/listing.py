@@ -28,6 +28,7 @@ from maskweave.modality.checks import check_name
 from maskweave.values.files import PICTURES
 from maskweave.values.formats import split_ending
 from maskweave.values.formats.frames import is_frames
+from maskweave.values.formats.pickled import conversion
 from maskweave.values.formats.sound import SOUNDS
 
 Layout = Literal["aligned", "classes", "flat", "named", "table", "robot", "coco", "arkit", "tars", "shards"]
@@ -120,8 +121,9 @@ def list_folder(root: Path, classes: bool = False, ignored: Collection[Path] = (
         MaskweaveError: no such folder, it is empty, or its files have no known layout; the message lists what was found.
     """
     if not root.is_dir():
+        found = "is a file" if root.exists() else "no such folder"
         raise MaskweaveError(
-            f"{root}: {'is a file' if root.exists() else 'no such folder'}; expected a folder with one folder per modality, {root}/MODALITY/NAME.EXT"
+            f"{root}: {conversion(*split_ending(str(root))) or found}; expected a folder with one folder per modality, {root}/MODALITY/NAME.EXT"
         )
     folders = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith(".") and not p.is_symlink())
     if {part_of(p.name) for p in folders} == {"train", "validation"}:

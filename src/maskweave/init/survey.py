@@ -12,7 +12,7 @@ from maskweave.init.finding import Finding
 from maskweave.init.listing import RESERVED, FileSet, FolderListing, spread
 from maskweave.init.media import decide_sound, decide_video, is_color_video
 from maskweave.init.objects import plane_of
-from maskweave.init.words import as_text, decide_json, decide_text, split_numbers
+from maskweave.init.words import as_text, decide_ids, decide_json, decide_text, split_numbers
 from maskweave.progress import Progress, progress
 
 LOOKED_AT = 64
@@ -160,7 +160,9 @@ def _decide(finding: Finding, read: dict[str, FileContent], minutes: float, arra
         return _with_array(decide_video(finding, read), array)
     if kinds <= {"array", "picture"}:
         if all(c.data.size == 1 for c in read.values()):
-            return decide_json(finding, [c.data.reshape(()).item() for c in read.values()], minutes)
+            numbers = [c.data.reshape(()).item() for c in read.values()]
+            is_whole = all(c.data.dtype.kind in "iu" for c in read.values())
+            return decide_ids(finding, numbers) if is_whole else decide_json(finding, numbers, minutes)
         return _with_array(decide_dense(finding, read, minutes), array)
     return finding.undecided(
         f"the files hold different things: {', '.join(sorted(kinds))}; keep one kind in each folder"

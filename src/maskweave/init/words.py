@@ -28,6 +28,8 @@ REPEATS = 4
 MOST_LABELS = 200
 MOST_SCALARS = 8
 """Objects of at most so many numbers become scalars, of more numbers metadata."""
+DENSE_IDS = 1.5
+"""Whole numbers are ids of classes if they span less than this many times their number."""
 LONGEST_LABEL = 64
 """Characters of a label, at most."""
 FEWEST_PER_BIN = 10
@@ -96,6 +98,20 @@ def decide_json(finding: Finding, values: Sequence[Any], minutes: float) -> Find
     return finding.undecided(
         "JSON of another form; expected a text, a number, a list of texts, or an object of numbers; for lists of boxes and masks see the value types in docs/values.md"
     )
+
+
+def decide_ids(finding: Finding, numbers: Sequence[int]) -> Finding:
+    """Fill in the entry for arrays of one whole number each: classes if the numbers count from 0 or 1 and repeat, or only two differ; otherwise a scalar."""
+    ids = sorted(set(numbers))
+    counts = ids[0] in (0, 1) and ids[-1] - ids[0] < DENSE_IDS * len(ids)
+    if len(ids) == 2 or (counts and 2 < len(ids) <= min(MOST_LABELS, len(numbers) // REPEATS)):
+        finding = _labels(finding, [str(n) for n in numbers])
+        finding.value["classes"] = [str(n) for n in (ids if len(ids) == 2 else range(ids[0], ids[-1] + 1))]
+        finding.doubts.append(
+            f"whole numbers from {ids[0]} to {ids[-1]} are taken as classes; if they are quantities, set value: {{type: scalar}}"
+        )
+        return finding
+    return _scalar(finding, numbers)
 
 
 def _object(finding: Finding, objects: Sequence[Mapping[str, Any]]) -> Finding:

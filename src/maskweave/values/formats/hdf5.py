@@ -40,7 +40,7 @@ def read(content: bytes, where: str, selection: Selection) -> Stored:
         check_array(dataset.shape or (), dataset.dtype, named)
         if dataset.chunks:
             check_array(dataset.chunks, dataset.dtype, f"{named}: a chunk")
-        attributes = {name: _attribute(dataset, name) for name in ATTRIBUTES}
+        attributes = {name: attribute(dataset, name) for name in ATTRIBUTES}
         return decoded(native(dataset[()]), attributes, named)
 
 
@@ -53,26 +53,28 @@ def unit(content: bytes, where: str, array: str = "") -> str:
     with needs("h5py", "hdf", where):
         import h5py
     with faults("HDF5 file", where), h5py.File.in_memory(content) as file:
-        stated = _attribute(_chosen(file, h5py, Selection(array), where), "units")
+        stated = attribute(_chosen(file, h5py, Selection(array), where), "units")
     return stated.strip() if isinstance(stated, str) else ""
 
 
 def _chosen(file: Any, h5py: Any, selection: Selection, where: str) -> Any:
     """The dataset that is read."""
-    datasets = _datasets(file, h5py, where)
-    likely = [name for name, dataset in datasets.items() if dataset.shape and not _is_scale(dataset)]
+    datasets = {
+        name: dataset for name, dataset in all_datasets(file, h5py, where).items() if dataset.dtype.kind in "biuf"
+    }
+    likely = [name for name, dataset in datasets.items() if dataset.shape and not is_scale(dataset)]
     return datasets[choose(list(datasets), selection.array, where, selection.likely(likely))]
 
 
-def _datasets(file: Any, h5py: Any, where: str) -> dict[str, Any]:
-    """Returns the datasets of numbers by path. Only hard links are visited, so each is in this file."""
+def all_datasets(file: Any, h5py: Any, where: str) -> dict[str, Any]:
+    """Returns the datasets by path. Only hard links are visited, so each is in this file."""
     found: dict[str, Any] = {}
     seen = 0
 
     def visit(name: str, item: Any) -> bool | None:
         nonlocal seen
         seen += 1
-        if isinstance(item, h5py.Dataset) and item.dtype.kind in "biuf" and item.shape is not None:
+        if isinstance(item, h5py.Dataset) and item.shape is not None:
             found[name] = item
         return True if seen > MAX_OBJECTS else None
 
@@ -81,12 +83,12 @@ def _datasets(file: Any, h5py: Any, where: str) -> dict[str, Any]:
     return found
 
 
-def _is_scale(dataset: Any) -> bool:
+def is_scale(dataset: Any) -> bool:
     """Whether a dataset is a coordinate. h5py's own `is_scale` crashes on damaged files."""
-    return _attribute(dataset, "CLASS") == "DIMENSION_SCALE"
+    return attribute(dataset, "CLASS") == "DIMENSION_SCALE"
 
 
-def _attribute(dataset: Any, name: str) -> Any:
+def attribute(dataset: Any, name: str) -> Any:
     """Returns an attribute if it is a short text or a few numbers, otherwise None."""
     if name not in dataset.attrs:
         return None
