@@ -51,11 +51,11 @@ class JsonLines:
 
     def row(self, i: int, columns: Sequence[str]) -> Mapping[str, Any]:
         for _, _, row in self._lines(int(self._starts[i]), int(self._numbers[i])):
-            return {name: row.get(name) for name in columns}
+            return {name: _cell(row.get(name)) for name in columns}
         raise BadSample(f"{self.where(i)}: the file changed while it was read; run the same command again")
 
     def column(self, name: str) -> Iterator[Any]:
-        return (row.get(name) for _, _, row in self._lines())
+        return (_cell(row.get(name)) for _, _, row in self._lines())
 
     def is_text(self, name: str) -> bool:
         return self._texts[name]
@@ -89,3 +89,14 @@ class JsonLines:
                     number += 1
         except OSError as error:
             raise MaskweaveError(f"{self.place}: cannot be read: {error.strerror}") from error
+
+
+def _cell(cell: Any) -> Any:
+    """Returns a cell; lists of numbers, of any depth, as an array."""
+    if not isinstance(cell, list) or not cell:
+        return cell
+    try:
+        found = np.asarray(cell)
+    except ValueError:  # rows of different lengths
+        return cell
+    return found if found.dtype.kind in "iuf" else cell

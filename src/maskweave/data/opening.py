@@ -5,6 +5,7 @@
 | imported data set, tar shards | its index folder, or `ROOT/MODALITY/*.tar` | `Shards` |
 | WebDataset tars | `ROOT/*.tar` or `*.tar.gz`, or one such file | `WebTars` |
 | table | a `.csv` or `.tsv` file | `TableSource` of a `CsvTable` |
+| lines | a `.jsonl` or `.ndjson` file | `TableSource` of `JsonLines` |
 | parquet | a `.parquet` file, a pattern `NAME*.parquet`, or a folder of them without pictures | `TableSource` of a `ParquetTable` |
 | arrays | an `.npz`, `.h5`, `.hdf5` or `.nc` file whose arrays share their first axis, or a folder with this file alone | `TableSource` of an `ArrayTable` |
 | ARKitScenes | `ROOT/SCAN/SCAN_3dod_annotation.json`, or in folders such as `Training` | `ArkitScenes` |
@@ -31,8 +32,6 @@ from maskweave.data.arkit import ArkitScenes, is_arkit
 from maskweave.data.array_table import find_array_table
 from maskweave.data.arrow import DatasetsFolder, ParquetTable, is_datasets_folder, parquet_files
 from maskweave.data.coco import Coco, coco_files
-from maskweave.data.csv_table import ENDINGS as CSV_ENDINGS
-from maskweave.data.csv_table import CsvTable
 from maskweave.data.labeled import ClassFolders
 from maskweave.data.layouts.base import open_layout, parse_place
 from maskweave.data.lerobot import LeRobot, is_lerobot
@@ -42,7 +41,7 @@ from maskweave.data.pictures import Pictures
 from maskweave.data.remote import is_remote
 from maskweave.data.shards import RANGES, Shards
 from maskweave.data.source import Source, Subset
-from maskweave.data.table_source import TableSource
+from maskweave.data.table_source import TableSource, is_line_table, open_line_table
 from maskweave.data.webdataset import WebTars, tars_in
 from maskweave.errors import MaskweaveError
 from maskweave.modality.catalogs import Catalog
@@ -156,8 +155,8 @@ def _open_table(
         return Coco(path, pictures, entries, fields)
     if is_datasets_folder(path):
         return TableSource(DatasetsFolder(place), path, entries, fields, outside_paths)
-    if path.is_file() and path.suffix.lower()[1:] in CSV_ENDINGS:
-        return TableSource(CsvTable(path), path.parent, entries, fields, outside_paths)
+    if path.is_file() and is_line_table(path):
+        return TableSource(open_line_table(path), path.parent, entries, fields, outside_paths)
     if (arrays := find_array_table(path)) is not None:
         return TableSource(arrays, arrays.place.parent, entries, fields, outside_paths)
     is_folder = path.is_dir() and not (path / RANGES).is_dir() and not tars_in(path)
@@ -190,7 +189,7 @@ def is_importable(place: str, catalog: Catalog) -> bool:
     ):
         return True
     if path.is_file():
-        return path.suffix.lower()[1:] in CSV_ENDINGS or bool(tars_in(path))
+        return is_line_table(path) or bool(tars_in(path))
     if not path.is_dir() or (path / RANGES).is_dir() or any((path / name).is_dir() for name in catalog):
         return False
     return bool(tars_in(path) or parquet_files(place)) or _is_sharded(path, catalog)

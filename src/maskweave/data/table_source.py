@@ -8,7 +8,10 @@ from typing import Any, Protocol
 
 from maskweave.data.array_table import ArrayTable
 from maskweave.data.cells import NamedFiles, cell_part, holds_paths
+from maskweave.data.csv_table import ENDINGS as CSV_ENDINGS
 from maskweave.data.csv_table import CsvTable
+from maskweave.data.json_lines import ENDINGS as JSON_LINES
+from maskweave.data.json_lines import JsonLines
 from maskweave.data.part_source import FilePart, PartSource, read_entries
 from maskweave.data.source import check_key
 from maskweave.errors import BadSample, MaskweaveError, shown
@@ -53,6 +56,16 @@ class Table(Protocol):
     def state(self) -> list[Any]:
         """What changes when the table changes."""
         ...
+
+
+def is_line_table(path: Path) -> bool:
+    """Whether a file's ending says that each of its lines is a row."""
+    return path.suffix.lower()[1:] in (*CSV_ENDINGS, *JSON_LINES)
+
+
+def open_line_table(path: Path) -> CsvTable | JsonLines:
+    """Opens a file for which `is_line_table` is true."""
+    return (JsonLines if path.suffix.lower()[1:] in JSON_LINES else CsvTable)(path)
 
 
 class TableSource(PartSource):

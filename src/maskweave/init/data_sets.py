@@ -2,7 +2,7 @@
 
 | data set | modalities |
 | --- | --- |
-| a table: csv, parquet, a folder of Hugging Face `datasets`, one npz or HDF5 file with all samples | columns |
+| a table: csv, JSON lines, parquet, a folder of Hugging Face `datasets`, one npz or HDF5 file with all samples | columns |
 | a LeRobot folder | cameras, columns over time, the text of the task |
 | COCO | pictures, boxes, captions, categories |
 | ARKitScenes | pictures, depth, boxes in space |
@@ -28,13 +28,11 @@ from maskweave.data.array_table import ArrayTable, find_array_table
 from maskweave.data.arrow import DatasetsFolder, ParquetTable, is_datasets_folder, parquet_files
 from maskweave.data.cells import MAGIC
 from maskweave.data.coco import CocoFolder, coco_files
-from maskweave.data.csv_table import ENDINGS as CSV_ENDINGS
-from maskweave.data.csv_table import CsvTable
 from maskweave.data.lerobot import EPISODE, GROUP, TASK, TASK_INDEX, TIME, RobotFolder, Window, is_lerobot
 from maskweave.data.lerobot_videos import read_clip
 from maskweave.data.shards import RANGES, scan
 from maskweave.data.source import check_key
-from maskweave.data.table_source import NAME, Table
+from maskweave.data.table_source import NAME, Table, is_line_table, open_line_table
 from maskweave.data.webdataset import PACKED, TEXTS, bytes_at, split_field, tars_in, unpacked
 from maskweave.errors import BadSample, MaskweaveError
 from maskweave.files import stamp
@@ -72,8 +70,8 @@ class ValueSet(FileSet):
     """Most values that are looked at; 0: as many as of files."""
     stated: Mapping[str, Any] = field(default_factory=dict)
     """Fields of the entry's value that the data set's documentation says, by which `load` already goes."""
-    values: Mapping[str, str] = field(default_factory=dict)
-    """Texts of a table beside files, by the sample's name; empty for other sets."""
+    values: Mapping[str, Any] = field(default_factory=dict)
+    """Cells of a table beside files, by the sample's name; empty for other sets."""
 
     @property
     def most_looked(self) -> int:  # type: ignore[override]
@@ -99,8 +97,8 @@ def list_data_set(root: Path) -> FolderListing | None:
         return _arkit(root)
     if is_datasets_folder(root):
         return _table(root, root, DatasetsFolder(str(root)))
-    if root.is_file() and root.suffix.lower()[1:] in CSV_ENDINGS:
-        return _table(root, root.parent, CsvTable(root))
+    if root.is_file() and is_line_table(root):
+        return _table(root, root.parent, open_line_table(root))
     if (root.is_file() and root.suffix.lower() == ".json") or (root.is_dir() and coco_files(root)):
         return _coco(root)
     if not (root / RANGES).is_dir() and tars_in(root):
@@ -211,6 +209,11 @@ def _load_cell(table: Table, rows: Mapping[str, int], column: str, folder: Path 
                 f"{where}: {cell!r} leads out of the folder {folder}; see data.outside_paths in docs/data.md"
             )
         return read_content(path) if path.is_file() else None
+    return value_content(cell)
+
+
+def value_content(cell: Any) -> FileContent:
+    """Returns what a cell holds that is neither missing, nor a path, nor the bytes of a file."""
     if isinstance(cell, str):
         return FileContent("text", cell)
     if isinstance(cell, (np.ndarray, np.integer)):

@@ -4,21 +4,22 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-from maskweave.data.csv_table import ENDINGS, CsvTable
+from maskweave.data.table_source import is_line_table, open_line_table
 from maskweave.init.contents import FileContent
-from maskweave.init.data_sets import ROW_NUMBERS, Namer, ValueSet
+from maskweave.init.data_sets import ROW_NUMBERS, Namer, ValueSet, value_content
 from maskweave.init.listing import FolderListing
 from maskweave.init.names import SHARED
 from maskweave.values.formats import split_ending
 
 
 def table_beside(root: Path) -> Path | None:
-    """Returns the only csv file of a folder that has other files or folders, too."""
+    """Returns the only csv file or file of JSON lines of a folder that has other files or folders, too."""
     if not root.is_dir():
         return None
     inside = [p for p in sorted(root.iterdir()) if not p.name.startswith(".") and not p.is_symlink()]
-    tables = [p for p in inside if p.is_file() and split_ending(p.name)[1] in ENDINGS]
+    tables = [p for p in inside if p.is_file() and is_line_table(p)]
     return tables[0] if len(tables) == 1 and len(inside) > 1 else None
 
 
@@ -28,10 +29,13 @@ def joined(listing: FolderListing, path: Path) -> FolderListing:
     Raises:
         MaskweaveError: the table is damaged.
     """
-    table = CsvTable(path)
-    columns = {name: [cell or "" for cell in table.column(name)] for name in table.columns}
+    table = open_line_table(path)
+    columns = {name: [None if _is_empty(cell) else cell for cell in table.column(name)] for name in table.columns}
     names = _known_names(listing)
-    rows = {column: [names.get(_plain(cell), "") for cell in cells] for column, cells in columns.items()}
+    rows = {
+        column: [names.get(_plain(cell), "") if isinstance(cell, str) else "" for cell in cells]
+        for column, cells in columns.items()
+    }
     best = max(rows, key=lambda column: len({*rows[column]} - {""}))
     found = {key: i for i, key in enumerate(rows[best]) if key}
     if len(found) < SHARED * min(len(table), len(listing.names)):
@@ -47,7 +51,7 @@ def joined(listing: FolderListing, path: Path) -> FolderListing:
     sets = list(listing.sets)
     for column, cells in columns.items():
         if column != best and column.strip() and column.lower() not in ROW_NUMBERS:
-            values = {key: cells[i] for key, i in found.items() if cells[i].strip()}
+            values = {key: cells[i] for key, i in found.items() if cells[i] is not None}
             sets.append(
                 ValueSet(
                     name(column), path.parent, dict.fromkeys(values, ""), partial(_load, values), "txt", values=values
@@ -56,8 +60,12 @@ def joined(listing: FolderListing, path: Path) -> FolderListing:
     return replace(listing, layout="named", sets=sets, left_out=[*listing.left_out, *told])
 
 
-def _load(values: Mapping[str, str], key: str) -> FileContent:
-    return FileContent("text", values[key])
+def _load(values: Mapping[str, Any], key: str) -> FileContent:
+    return value_content(values[key])
+
+
+def _is_empty(cell: Any) -> bool:
+    return cell is None or (isinstance(cell, str) and not cell.strip())
 
 
 def _known_names(listing: FolderListing) -> dict[str, str]:

@@ -255,7 +255,7 @@ def import_files(project: Project) -> None:
 
 def _files_text(listing: FolderListing) -> str:
     """Returns the table of a `named` layout: a row for each sample, with the paths of its files, cells of a table beside them, and its class."""
-    columns: dict[str, Mapping[str, str]] = {}
+    columns: dict[str, Mapping[str, Any]] = {}
     for one in listing.sets:
         texts = one.values if isinstance(one, ValueSet) else {}
         folder = one.folder.resolve()
@@ -264,8 +264,13 @@ def _files_text(listing: FolderListing) -> str:
     if listing.class_name:
         found = {key: re.match(listing.class_pattern, key) for key in names}
         columns[listing.class_name] = {key: match[1] for key, match in found.items() if match}
-    rows = [[key, *(texts.get(key, "") for texts in columns.values())] for key in names]
+    rows = [[key, *(_text(cells.get(key, "")) for cells in columns.values())] for key in names]
     return _csv([[NAME, *columns], *rows])
+
+
+def _text(cell: Any) -> str:
+    """Returns a cell of a table as one of a csv file."""
+    return cell if isinstance(cell, str) else json.dumps(cell, default=lambda array: array.tolist())
 
 
 def _csv(rows: Iterable[Sequence[str]]) -> str:
