@@ -218,10 +218,11 @@ def test_damaged_files(name: str, tmp_path: Path, catalog: Catalog) -> None:
         open_data(str(place), catalog)
 
 
-def test_a_damaged_chunk_drops_its_rows(tmp_path: Path, catalog: Catalog) -> None:
+@pytest.mark.parametrize("chunk", [0, 1])
+def test_a_damaged_chunk_drops_its_rows(chunk: int, tmp_path: Path, catalog: Catalog) -> None:
     place = write(tmp_path / "packed.h5")
     with h5py.File(place) as file:
-        at = file["depth"].id.get_chunk_info(1).byte_offset
+        at = file["depth"].id.get_chunk_info(chunk).byte_offset
     with open(place, "r+b") as file:
         file.seek(at)
         file.write(b"\xff" * 16)
@@ -229,7 +230,7 @@ def test_a_damaged_chunk_drops_its_rows(tmp_path: Path, catalog: Catalog) -> Non
     assert (
         report.samples == COUNT and report.per_modality["depth"] == COUNT - 2 and report.per_modality["images"] == COUNT
     )
-    assert "row 2: " in str(report) and "(depth): corrupt or truncated HDF5 file" in str(report)
+    assert f"row {2 * chunk}: " in str(report) and "(depth): corrupt or truncated HDF5 file" in str(report)
 
 
 def test_a_file_that_shrinks_while_it_is_read(tmp_path: Path) -> None:
@@ -289,9 +290,14 @@ def test_without_h5py_and_classic_netcdf(tmp_path: Path, catalog: Catalog, monke
 def test_a_pickle_is_not_read_but_converted_by_hand(tmp_path: Path, catalog: Catalog) -> None:
     (tmp_path / "data.pt").write_bytes(b"PK\x03\x04")
     with pytest.raises(
-        MaskweaveError, match=r"never read.*one line of Python: import torch, numpy.*weights_only=True.*numpy.savez"
+        MaskweaveError, match=r"never read.*one line of Python: from torch import load.*weights_only=True.*numpy.savez"
     ):
         open_data(str(tmp_path / "data.pt"), catalog)
+    (tmp_path / "data.pkl").write_bytes(b"cos\nsystem\n")
+    with pytest.raises(
+        MaskweaveError, match=r"never read; if you trust it, load it in Python and save its arrays with numpy.savez"
+    ):
+        open_data(str(tmp_path / "data.pkl"), catalog)
 
 
 def test_columns_are_read_in_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

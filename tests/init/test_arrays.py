@@ -131,7 +131,7 @@ def test_the_line_that_converts_a_torch_file_works(content: object, as_folder: b
     torch.save(content, place)
     with pytest.raises(MaskweaveError, match="never read") as error:
         make_project(place.parent if as_folder else place, tmp_path / "project")
-    line = re.search(r"one line of Python: (import torch.*?d\)\)\}\))", str(error.value))
+    line = re.search(r"one line of Python: (from torch.*?d\)\)\}\))", str(error.value))
     assert line is not None
     exec(line[1], {})
     project = make_project(tmp_path / "in/data.npz", tmp_path / "project")

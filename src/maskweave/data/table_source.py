@@ -127,7 +127,7 @@ class TableSource(PartSource):
     def named_files(self, i: int) -> list[Path]:
         columns = [*self._paths.values(), *self._unpacked]
         try:
-            row = self.table.row(i, columns) if columns else {}
+            row = dict(self.table.row(i, columns)) if columns else {}
         except BadSample:
             return []
         cells = [cell.get("path") if isinstance(cell, Mapping) else cell for cell in row.values()]
@@ -138,7 +138,7 @@ class TableSource(PartSource):
         """Columns of {bytes, path} whose first cell has no bytes."""
         columns = [column for column in self._wanted if not self.table.is_text(column)]
         try:
-            row = self.table.row(0, columns) if columns else {}
+            row = dict(self.table.row(0, columns)) if columns else {}
         except BadSample:
             return []
         return [c for c, cell in row.items() if isinstance(cell, Mapping) and cell.get("bytes", b"") is None]

@@ -1,6 +1,6 @@
 """Files of pickled objects. They are never read, because loading one runs the code in it; a message says how to convert them."""
 
-PICKLED = ("pt", "pth", "pkl", "pickle")
+TORCH, OTHERS = ("pt", "pth"), ("pkl", "pickle")
 
 
 def conversion(name: str, ending: str) -> str:
@@ -9,15 +9,15 @@ def conversion(name: str, ending: str) -> str:
     Args:
         name: the file's path without its ending.
     """
-    if ending not in PICKLED:
+    if ending not in (*TORCH, *OTHERS):
         return ""
-    load = (
-        f"import torch, numpy; d = torch.load('{name}.{ending}', weights_only=True, map_location='cpu')"
-        if ending in ("pt", "pth")
-        else f"import pickle, numpy; d = pickle.load(open('{name}.{ending}', 'rb'))"
-    )
-    numbers = "numpy.asarray(v)"
+    refused = "this is a pickle, which can run code when it is loaded, so it is never read; "
+    if ending in OTHERS:
+        return (
+            f"{refused}if you trust it, load it in Python and save its arrays with numpy.savez('{name}.npz', x=…, y=…)"
+        )
     return (
-        "this is a pickle, which can run code when it is loaded, so it is never read; if you trust it, convert it with one line of Python: "
-        f"{load}; numpy.savez('{name}.npz', **{{k: {numbers} for k, v in (d.items() if isinstance(d, dict) else zip(('x', 'y'), d))}})"
+        f"{refused}convert it with one line of Python: "
+        f"from torch import load; import numpy; d = load('{name}.{ending}', weights_only=True, map_location='cpu'); "
+        f"numpy.savez('{name}.npz', **{{k: numpy.asarray(v) for k, v in (d.items() if isinstance(d, dict) else zip(('x', 'y'), d))}})"
     )
