@@ -1,8 +1,11 @@
 """Settings of a grid modality's tokenizer network: its model, its quantizer, optionally a diffusion decoder."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
+
+from maskweave.modality.external import ExternalSpec
 
 
 @dataclass(frozen=True)
@@ -128,3 +131,13 @@ class TokenizerSpec:
     loss: str = "auto"
     """Name of one of the value type's losses; `auto`: the first. A diffusion decoder takes `mse`."""
     quantizer: Quantizer = field(default_factory=Quantizer)
+
+    @classmethod
+    def variant(cls, content: Mapping[str, Any]) -> type:
+        """Returns the settings of a tokenizer that is not trained here if the key `external` names one."""
+        return ExternalSpec if "external" in content else TokenizerSpec
+
+    @property
+    def size(self) -> int:
+        """Size of the vocabulary."""
+        return self.quantizer.size
