@@ -20,8 +20,8 @@ from maskweave.families.weights import made_from, save_model
 from maskweave.modality.catalogs import Catalog
 from maskweave.provenance import Origin, carried, made_now, read_provenance, write_provenance
 from maskweave.ranks import WHOLE, JobPart, is_main_process, processes_of
-from maskweave.tokenizers.external.opening import origin_of_external
 from maskweave.tokenizers.folder import load_tokenizers, to_device
+from maskweave.tokenizers.pretrained import origins_of_taken
 from maskweave.training import checkpoints
 from maskweave.training.buildable import check_buildable
 from maskweave.training.checkpoint_files import latest, weights_digest
@@ -70,7 +70,7 @@ def _claim(recipe: Recipe, folder: Path) -> Catalog:
     checkpoints.check_split(newest, recipe.train, processes_of(recipe.train.fixed_processes), claimed=True)
     claim_folder(folder, plain(recipe), catalog)
     taken = [origin for part, start in _taken_from(recipe) for origin in carried(start, part)]
-    taken += _external_origins(recipe, catalog, folder)
+    taken += _origins_of_tokenizers(recipe, catalog, folder)
     if taken:
         write_provenance(made_now(origins=taken), folder)
     return learn_scaling(recipe, catalog, folder)
@@ -83,14 +83,15 @@ def _taken_from(recipe: Recipe) -> list[tuple[str, Path]]:
     return [*parts, *([("tokenizers", reused)] if recipe.tokenizers.reuse and reused != start else [])]
 
 
-def _external_origins(recipe: Recipe, catalog: Catalog, folder: Path) -> list[Origin]:
-    """Returns where the external tokenizers of a run come from; those that it has already are not looked up again, and `carried` has those that it reuses."""
-    known = {origin.part: origin for origin in read_provenance(folder).origins}
+def _origins_of_tokenizers(recipe: Recipe, catalog: Catalog, folder: Path) -> list[Origin]:
+    """Returns where the tokenizers of a run come from that entries name; those that it has already are not looked up again, and `carried` has those that it reuses."""
+    known = read_provenance(folder).origins
     origins = []
     for m in catalog.values():
-        if m.external is None or (recipe.tokenizers.reuse and (Path(recipe.tokenizers.reuse) / m.name).is_dir()):
+        part = f"tokenizers/{m.name}"
+        if recipe.tokenizers.reuse and (Path(recipe.tokenizers.reuse) / m.name).is_dir():
             continue
-        origins.append(known.get(f"tokenizers/{m.name}") or origin_of_external(m, m.external))
+        origins += [origin for origin in known if origin.part == part] or origins_of_taken(m, part)
     return origins
 
 

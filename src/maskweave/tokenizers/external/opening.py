@@ -93,7 +93,10 @@ def open_external(modality: Modality, spec: ExternalSpec, folder: Path | None = 
     return open_published(modality, spec, folder or model_folder(spec))
 
 
-def origin_of_external(modality: Modality, spec: ExternalSpec) -> Origin:
-    """Returns where an entry's tokenizer comes from, with its license."""
-    part = f"tokenizers/{modality.name}"
+def origin_of_external(spec: ExternalSpec, part: str) -> Origin:
+    """Returns where an entry's tokenizer comes from, with its license.
+
+    Args:
+        part: of the bundle, for the record.
+    """
     return Origin(part, spec.external) if spec.is_code else origin_of(part, spec.external, find_files(spec))
