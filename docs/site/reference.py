@@ -98,14 +98,21 @@ def keys_page(title: str, text: str, cls: type, others: Mapping[str, type] | Non
     return "\n".join(lines)
 
 
-def sections_of(cls: type, key: str = "") -> Iterator[Section]:
-    """Yields a dataclass and all that are nested in it, depth first."""
+def sections_of(cls: type, key: str = "", other: bool = False) -> Iterator[Section]:
+    """Yields a dataclass and all that are nested in it, depth first.
+
+    Args:
+        other: the key may also hold another dataclass, which has the section of this name.
+    """
     variants: list[type] = cls.variants() if cls is ModelSettings else []  # type: ignore[attr-defined]
     for variant in variants or [cls]:
-        yield Section(key, f"{key} ({variant.family})" if variants else key, variant)  # type: ignore[attr-defined]
+        suffix = f" ({variant.family})" if variants else f" ({dataclasses.fields(cls)[0].name})" if other else ""  # type: ignore[attr-defined]
+        yield Section(key, f"{key}{suffix}", variant)
         for name, hint in _fields(variant):
+            parts = set()
             for part, nested in _nested(hint):
-                yield from sections_of(nested, f"{key}.{name}{part}" if key else f"{name}{part}")
+                yield from sections_of(nested, f"{key}.{name}{part}" if key else f"{name}{part}", part in parts)
+                parts.add(part)
 
 
 def _fields(cls: type) -> Iterator[tuple[str, Any]]:

@@ -3,7 +3,7 @@
 bf16: half the size. Weights are rounded to 8 bits of precision, by at most 0.4% each.
 int8: about a quarter. Matrices of at least `LEAST` numbers become 8-bit integers with one scale for each row (`nn.int8`), the other weights bf16.
 
-Codebooks of tokenizers stay as they are, so that tokens keep their meaning, and so do small tensors and whole numbers.
+Codebooks of tokenizers stay as they are, so that tokens keep their meaning, and so do small tensors, whole numbers and external tokenizers.
 """
 
 import os
@@ -22,6 +22,7 @@ from maskweave.nn.int8 import quantize_rows
 from maskweave.nn.tensor_files import files_of, index_of
 from maskweave.nn.weights import PASSTHROUGH, open_tensors, save_weights
 from maskweave.provenance import FILE as PROVENANCE
+from maskweave.tokenizers.external.grid import COPY
 
 LEAST = 4096
 """Numbers of the smallest matrix that is stored in 8 bits."""
@@ -79,6 +80,8 @@ def _is_needed(path: Path, source: Path) -> bool:
     """Whether a file of the bundle in the folder `source` is copied as it is."""
     if path.name in (LOG, PASSTHROUGH) or path.name.startswith(".") or "checkpoints" in path.relative_to(source).parts:
         return False
+    if path.parent.name == COPY and path.parent.parent.parent == source / "tokenizers":
+        return True
     return path.suffix in (".json", ".txt") and not path.name.endswith(index_of(Path(WEIGHTS)).name)
 
 

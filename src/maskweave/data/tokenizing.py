@@ -36,6 +36,7 @@ from maskweave.nn.patches import patchify
 from maskweave.progress import progress
 from maskweave.ranks import WHOLE, JobPart
 from maskweave.tokenizers.base import Tokenizer
+from maskweave.tokenizers.external import ExternalGridTokenizer
 
 FORMAT = 2
 TOTALS = "totals.json"
@@ -211,13 +212,18 @@ def _fault(modality: Modality, value: Any, tokenizer: Tokenizer | None) -> str:
     return ""
 
 
-def _valid(modality: Modality, given: Sequence[Any], present: np.ndarray) -> np.ndarray | None:
+def _valid(
+    modality: Modality, given: Sequence[Any], present: np.ndarray, tokenizer: Tokenizer | None
+) -> np.ndarray | None:
     """(S, tokens) which tokens have a known point; None if all points of the entry's values are known, or unknown ones have a code."""
     value = modality.value
     if not value.has_unknown or (modality.kind == "grid" and value.predicts_unknown):
         return None
     valid = np.zeros((len(present), modality.tokens), bool)
-    if given:
+    if given and isinstance(tokenizer, ExternalGridTokenizer):
+        checked = value.check_batch(given, modality.name)
+        valid[present] = tokenizer.known_tokens(checked).reshape(len(given), -1)
+    elif given:
         known = np.stack([value.known(item) for item in value.check_batch(given, modality.name)])
         valid[present] = patchify(known.reshape(len(given), *value.size, -1), modality.grid).any(axis=-1)
     return valid
@@ -237,7 +243,7 @@ def column_of(modality: Modality, values: Sequence[Any], tokenizer: Tokenizer | 
             ids = np.zeros((S, modality.tokens), np.int64)
             if given:
                 ids[present] = np.asarray(tokenizer.encode(given)).reshape(len(given), -1)  # type: ignore[union-attr]
-            return Column(present, ids=ids, valid=_valid(modality, given, present))
+            return Column(present, ids=ids, valid=_valid(modality, given, present, tokenizer))
         case "sequence":
             ids, length = np.zeros((S, modality.max_tokens), np.int64), np.zeros(S, np.int64)
             for row, tokens in zip(np.flatnonzero(present), tokenizer.encode(given) if given else (), strict=True):  # type: ignore[union-attr]
@@ -248,7 +254,7 @@ def column_of(modality: Modality, values: Sequence[Any], tokenizer: Tokenizer | 
             if given:
                 batch = np.stack(modality.value.check_batch(given, modality.name))
                 rows[present] = patchify(batch.reshape(len(given), *modality.value.size, -1), modality.grid)
-            return Column(present, rows=rows, valid=_valid(modality, given, present))
+            return Column(present, rows=rows, valid=_valid(modality, given, present, None))
         case _:
             rows = np.zeros((S, modality.max_tokens, modality.row_width), modality.value.row_dtype)
             length = np.zeros(S, np.int64)

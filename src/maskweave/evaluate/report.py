@@ -77,11 +77,10 @@ def advice(folder: Path) -> list[str]:
     recipe = read_recipe(folder)
     catalog = load_saved_catalog(folder)
     paths = recipe.family.trained_paths(recipe.model, catalog) if recipe.evaluate.requests else None
-    networks = [m for m in catalog.values() if m.kind == "grid" and m.tokenizer is not None]
     return advise(
         folder,
         RunFacts(
-            codes={m.name: m.tokenizer.quantizer.entries for m in networks if m.tokenizer is not None},
+            codes={m.name: m.network.quantizer.entries for m in catalog.values() if m.network is not None},
             grids={m.name: (m.tokens, m.decoding.steps) for m in catalog.values() if m.kind == "grid"},
             target_tokens=recipe.family.target_tokens(recipe.model),
             untrained=untrained_requests(paths, catalog, recipe.evaluate.requests),

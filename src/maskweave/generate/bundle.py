@@ -45,6 +45,7 @@ from maskweave.provenance import Provenance, with_license
 from maskweave.report.card import EVALUATION, model_card
 from maskweave.shipped import shipped_bundle
 from maskweave.tokenizers.base import Tokenizer
+from maskweave.tokenizers.external import code_allowed
 
 Watch = Callable[[Session], object]
 """Called after every step; generation stops if it returns False."""
@@ -433,35 +434,32 @@ class Bundle:
 
 @check_arguments
 def load(
-    folder_or_hub_id: str | os.PathLike[str], device: torch.device | str = "cpu", revision: str | None = None
+    folder_or_hub_id: str | os.PathLike[str],
+    device: torch.device | str = "cpu",
+    revision: str | None = None,
+    allow_code: bool = False,
 ) -> Bundle:
     """Loads a bundle: the folder of a finished run, its URL (`s3://bucket/name`, read through the cache of this machine), or the id of one on the Hugging Face
     Hub (`owner/name` or `owner/name@REVISION`). The name of a bundle that ships in the package is looked up last.
 
     Args:
         revision: branch, tag or commit on the Hub, if the id contains none.
+        allow_code: run the Python functions that the bundle's entries name as tokenizers (`external: "python: …"`).
 
     Raises:
         MaskweaveError: no such folder or device, an unfinished run, damaged files, or parts that do not match.
     """
     check_usable(device)
-    wanted = [
-        "modalities.yaml",
-        "recipe.yaml",
-        "calibration.yaml",
-        PROVENANCE,
-        EVALUATION,
-        "model/*",
-        "tokenizers/*/*.json",
-        "tokenizers/*/*.safetensors",
-    ]
+    wanted = ["modalities.yaml", "recipe.yaml", "calibration.yaml", PROVENANCE, EVALUATION, "model/*"]
+    wanted += ["tokenizers/*/*.json", "tokenizers/*/*.safetensors"]
     expected = "the folder that 'maskweave run' made, a bundle, or the Hub id of one"
     place = folder_or_hub_id
     if isinstance(place, str) and is_remote(place) and not place.startswith(PREFIX):
         place = local_place(place, wanted)
     inside = None if revision else shipped_bundle(place)
     folder = inside if inside and not Path(place).is_dir() else folder_of(place, wanted, expected, revision)
-    catalog, model, tokenizers, calibration, provenance = load_bundle(folder)
+    with code_allowed(allow_code):
+        catalog, model, tokenizers, calibration, provenance = load_bundle(folder)
     bundle = Bundle(catalog, tokenizers, model, folder, provenance=provenance)
     bundle.calibration = calibration
     bundle.settings = _settings(bundle.family, folder)

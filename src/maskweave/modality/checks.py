@@ -12,6 +12,7 @@ from maskweave.errors import MaskweaveError, shown
 from maskweave.modality.decoding import DEFAULT, Decoding
 from maskweave.modality.derivation import COMPUTED, TeacherDerivation
 from maskweave.modality.entry import Modality
+from maskweave.modality.external import PYTHON, ExternalSpec
 from maskweave.modality.tokenizer import Diffusion, TokenizerSpec
 from maskweave.modality.vocabulary import NUM_BYTES, Vocabulary
 from maskweave.values import value_types
@@ -68,7 +69,10 @@ def checked(m: Modality, vocabularies: Mapping[str, Vocabulary], where: str) -> 
     elif m.kind == "grid":
         if m.tokenizer is None:
             m = dataclasses.replace(m, tokenizer=TokenizerSpec(model="vit" if m.value.size else "mlp"))
-        _check_tokenizer(m, where)
+        if m.external is not None:
+            _check_external(m, m.external, where)
+        else:
+            _check_tokenizer(m, where)
     return m
 
 
@@ -80,7 +84,7 @@ def decoding_problem(m: Modality, decoding: Decoding) -> str:
         return "remask is for grids; a sequence is generated token by token"
     has_network = m.kind == "grid" and m.value.tokenized_by != "rules"
     if decoding.detokenize == "mean" and not (
-        has_network and (m.tokenizer is None or m.tokenizer.quantizer.heads == 1)
+        has_network and (m.tokenizer is None or (m.network is not None and m.network.quantizer.heads == 1))
     ):
         return "detokenize 'mean' is for grids with a tokenizer network of one code per token; use 'sampled'"
     return ""
@@ -174,6 +178,8 @@ def _check_grid(m: Modality, where: str) -> None:
             f"{where}: a {m.kind} modality needs grid (1 to 3 positive numbers) and no max_tokens, found grid {shown(m.grid)}, max_tokens {m.max_tokens}"
         )
     limits.check_most(f"{where}: number of tokens of grid {m.grid}", m.tokens, limits.TOKENS)
+    if m.external is not None:  # its grid is known when it is opened
+        return
     if not m.value.size:
         if len(m.grid) != 1:
             raise MaskweaveError(
@@ -183,8 +189,33 @@ def _check_grid(m: Modality, where: str) -> None:
         raise MaskweaveError(f"{where}: grid {m.grid} must divide value.size {m.value.size} along each axis")
 
 
+def _check_external(m: Modality, spec: ExternalSpec, where: str) -> None:
+    for key, number, least, most in (
+        ("tokenizer.codes", spec.codes, 2, limits.VOCABULARY),
+        ("tokenizer.depth", spec.depth, 1, limits.QUANTIZERS),
+    ):
+        if number < least:
+            raise MaskweaveError(f"{where}: {key} must be {least} or more, found {number}")
+        limits.check_most(f"{where}: {key}", number, most)
+    if spec.size > limits.VOCABULARY * limits.limit_factor():
+        raise MaskweaveError(
+            f"{where}: tokenizer.codes {spec.codes} to the power of depth {spec.depth} are more than {limits.VOCABULARY:,} ids; lower depth, or set "
+            "tokenizer.tokens: separate, so that each level has its own tokens"
+        )
+    if spec.tokens == "separate" and m.grid[0] != spec.depth:
+        raise MaskweaveError(
+            f"{where}: with tokenizer.tokens: separate, the first axis of the grid is the levels, so it must be tokenizer.depth {spec.depth}, found {list(m.grid)}"
+        )
+    if getattr(m.value, "learned", None):
+        raise MaskweaveError(
+            f"{where}: value.scaling is learned while a tokenizer is trained, but this one is external; set value.range, or value.mean and value.std"
+        )
+    if spec.options and not spec.is_code:
+        raise MaskweaveError(f"{where}: tokenizer.options are arguments of a function {PYTHON} …; remove them")
+
+
 def _check_tokenizer(m: Modality, where: str) -> None:
-    spec = m.tokenizer
+    spec = m.network
     assert spec is not None
     quantizer = spec.quantizer
     if not m.value.losses:

@@ -12,6 +12,7 @@ from maskweave.config import plain
 from maskweave.errors import MaskweaveError
 from maskweave.modality.decoding import DEFAULT, Decoding
 from maskweave.modality.derivation import Derivation
+from maskweave.modality.external import ExternalSpec
 from maskweave.modality.tokenizer import TokenizerSpec
 from maskweave.values.base import TextLabels, ValueType
 from maskweave.values.metrics import Metric
@@ -53,8 +54,8 @@ class Modality:
     chunk: int = 1
     """Sequences: tokens masked together, 2 for key-value pairs."""
     positions: Literal["sine", "learned"] = "sine"
-    tokenizer: TokenizerSpec | None = None
-    """Grids only, unless rules tokenize their values; the default depends on the value type."""
+    tokenizer: TokenizerSpec | ExternalSpec | None = None
+    """Grids only, unless rules tokenize their values; the default depends on the value type. With the key `external`, a tokenizer that was trained elsewhere."""
     decoding: Decoding = DEFAULT
     """How it is generated; labels by default with temperature 0, as their most probable class."""
     metrics: tuple[str, ...] = ()
@@ -93,7 +94,17 @@ class Modality:
             return self.value.rule_tokens[1]
         if self.tokenizer is None:
             raise MaskweaveError(f"{self.name} is input only and has no vocabulary")
-        return self.tokenizer.quantizer.size + self.value.predicts_unknown
+        return self.tokenizer.size + self.value.predicts_unknown
+
+    @property
+    def network(self) -> TokenizerSpec | None:
+        """Its tokenizer network, if it has one that is trained here."""
+        return self.tokenizer if isinstance(self.tokenizer, TokenizerSpec) else None
+
+    @property
+    def external(self) -> ExternalSpec | None:
+        """Its tokenizer, if that was trained elsewhere."""
+        return self.tokenizer if isinstance(self.tokenizer, ExternalSpec) else None
 
     @property
     def row_width(self) -> int:

@@ -1,8 +1,13 @@
 """Settings of a grid modality's tokenizer network: its model, its quantizer, optionally a diffusion decoder."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
+
+from maskweave.errors import MaskweaveError
+from maskweave.modality.external import ExternalSpec
+from maskweave.modality.pretrained import pretrained_settings
 
 
 @dataclass(frozen=True)
@@ -128,3 +133,26 @@ class TokenizerSpec:
     loss: str = "auto"
     """Name of one of the value type's losses; `auto`: the first. A diffusion decoder takes `mse`."""
     quantizer: Quantizer = field(default_factory=Quantizer)
+    pretrained: str = ""
+    """Take the network from elsewhere instead of training it: `scenes#tok_rgb`, the name of a bundle that ships, or the folder or Hub id of a bundle or run, and
+    the modality there; or the folder of a tokenizer. Its settings come with it. The entry may have another size, of the same patches."""
+
+    @classmethod
+    def expand(cls, content: Mapping[str, Any], where: str, key: str) -> dict[str, Any]:
+        """Adds the settings of a pretrained network; those of a run have them already."""
+        if not content.get("pretrained") or "quantizer" in content:
+            return dict(content)
+        try:
+            return pretrained_settings(content["pretrained"], sorted({*content} - {"pretrained"}))
+        except MaskweaveError as error:
+            raise MaskweaveError(f"{where}: {error}") from error
+
+    @classmethod
+    def variant(cls, content: Mapping[str, Any]) -> type:
+        """Returns the settings of a tokenizer that is not trained here if the key `external` names one."""
+        return ExternalSpec if "external" in content else TokenizerSpec
+
+    @property
+    def size(self) -> int:
+        """Size of the vocabulary."""
+        return self.quantizer.size

@@ -52,7 +52,8 @@ def _row(catalog: Catalog, m: Modality) -> list[str]:
     tokens = f"{m.tokens} ({'×'.join(map(str, m.grid))})" if m.grid else f"≤ {m.max_tokens}"
     codebook = str(catalog.vocabulary_size(m.name)) if m.has_tokens else "–"
     rules = "rules" if m.kind == "grid" and m.value.tokenized_by == "rules" else "–"
-    tokenizer = f"{m.tokenizer.model}, {m.tokenizer.quantizer.type}" if m.tokenizer else m.vocabulary or rules
+    tokenizer = f"{m.network.model}, {m.network.quantizer.type}" if m.network else m.vocabulary or rules
+    tokenizer = m.external.external if m.external else tokenizer
     return [
         str(m.id),
         m.name,

@@ -8,6 +8,7 @@ from torch import device, nn
 from maskweave.modality.catalogs import Catalog
 from maskweave.modality.entry import Modality
 from maskweave.tokenizers.base import Tokenizer
+from maskweave.tokenizers.external import ExternalGridTokenizer
 from maskweave.tokenizers.grid import GridTokenizer
 from maskweave.tokenizers.rules import RuleTokenizer
 from maskweave.tokenizers.sequence import SequenceTokenizer
@@ -21,7 +22,7 @@ def save_tokenizers(tokenizers: Mapping[str, Tokenizer], folder: Path) -> None:
             vocabulary = folder / tokenizer.text.vocabulary.name
             if not vocabulary.exists():
                 tokenizer.text.save(vocabulary)
-        elif isinstance(tokenizer, (GridTokenizer, RuleTokenizer)):
+        elif isinstance(tokenizer, (GridTokenizer, RuleTokenizer, ExternalGridTokenizer)):
             tokenizer.save(folder / name)
 
 
@@ -53,12 +54,14 @@ def to_device(tokenizers: Mapping[str, Tokenizer], where: device) -> None:
             tokenizer.to(where)
 
 
-def load_grid_tokenizer(folder: Path, modality: Modality) -> GridTokenizer | RuleTokenizer:
-    """Load the tokenizer of a grid: a network, or the rules of value types that are tokenized by rules.
+def load_grid_tokenizer(folder: Path, modality: Modality) -> GridTokenizer | RuleTokenizer | ExternalGridTokenizer:
+    """Load the tokenizer of a grid: a network, an external one, or the rules of value types that are tokenized by rules.
 
     Raises:
         MaskweaveError: files are missing or damaged, or the tokenizer belongs to another entry.
     """
     if modality.value.tokenized_by == "rules":
         return RuleTokenizer.load(folder, modality)
+    if modality.external is not None:
+        return ExternalGridTokenizer.load(folder, modality)
     return GridTokenizer.load(folder, modality)

@@ -87,8 +87,9 @@ class GridTokenizer(nn.Module):
                 f"{modality.name}: only a modality of kind 'grid' has a tokenizer network, but this one is of kind {modality.kind!r}"
             )
         self.modality = modality = _complete(modality, f"tokenizer of {modality.name}")
-        spec = modality.tokenizer
-        assert spec is not None  # a checked grid has one
+        spec = modality.network
+        if spec is None:
+            raise MaskweaveError(f"{modality.name}: its tokenizer is not a network that is trained here")
         self.spec = spec
         is_mlp = spec.model == "mlp"
         self.encoder = MLPEncoder(modality, spec) if is_mlp else ViTEncoder(modality, spec)
@@ -197,7 +198,7 @@ class GridTokenizer(nn.Module):
         Raises:
             MaskweaveError: wrong shape or type, ids outside the codebook, or a wrong number of seeds.
         """
-        ids = self._checked(tokens)
+        ids = checked_ids(self.modality, tokens, self.vocabulary_size)
         seeds = [0] * len(ids) if seeds is None else seeds
         if len(seeds) != len(ids):
             raise MaskweaveError(
@@ -308,20 +309,25 @@ class GridTokenizer(nn.Module):
         finally:
             self.train(was_training)
 
-    def _checked(self, tokens: Tensor | np.ndarray) -> Tensor:
-        m = self.modality
-        ids = torch.as_tensor(tokens)
-        if ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool:
-            raise MaskweaveError(f"{m.name}: tokens must be whole numbers, found {ids.dtype}")
-        if tuple(ids.shape[1:]) not in (m.grid, (m.tokens,)) or not ids.ndim > 1:
-            raise MaskweaveError(
-                f"{m.name}: tokens must have the shape (B, {', '.join(map(str, m.grid))}), found {tuple(ids.shape)}"
-            )
-        if ids.numel() and (ids.min() < 0 or ids.max() >= self.vocabulary_size):
-            raise MaskweaveError(
-                f"{m.name}: tokens must be ids of the codebook, 0 to {self.vocabulary_size - 1}, found {int(ids.min())} to {int(ids.max())}"
-            )
-        return ids.long()
+
+def checked_ids(m: Modality, tokens: Tensor | np.ndarray, vocabulary_size: int) -> Tensor:
+    """Returns ids (B, *grid), or (B, tokens), of an entry as int64.
+
+    Raises:
+        MaskweaveError: wrong shape or type, or ids outside the vocabulary.
+    """
+    ids = torch.as_tensor(tokens)
+    if ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool:
+        raise MaskweaveError(f"{m.name}: tokens must be whole numbers, found {ids.dtype}")
+    if tuple(ids.shape[1:]) not in (m.grid, (m.tokens,)) or not ids.ndim > 1:
+        raise MaskweaveError(
+            f"{m.name}: tokens must have the shape (B, {', '.join(map(str, m.grid))}), found {tuple(ids.shape)}"
+        )
+    if ids.numel() and (ids.min() < 0 or ids.max() >= vocabulary_size):
+        raise MaskweaveError(
+            f"{m.name}: tokens must be ids of the codebook, 0 to {vocabulary_size - 1}, found {int(ids.min())} to {int(ids.max())}"
+        )
+    return ids.long()
 
 
 def _complete(modality: Modality, where: str) -> Modality:

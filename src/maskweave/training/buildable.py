@@ -14,6 +14,7 @@ from maskweave.modality.entry import Modality
 from maskweave.objectives.tokenizer import TokenizerObjective
 from maskweave.tokenizers.folder import load_grid_tokenizer
 from maskweave.tokenizers.grid import GridTokenizer
+from maskweave.tokenizers.pretrained import taken_tokenizer
 from maskweave.tokenizers.sequence import SequenceTokenizer
 from maskweave.tokenizers.text import TextTokenizer
 from maskweave.training.distributed import check_device
@@ -49,7 +50,7 @@ def check_buildable(recipe: Recipe, catalog: Catalog, folder: Path | None = None
     for modality in grids:
         if modality.name in ready:
             load_grid_tokenizer(ready[modality.name], modality)  # memory-maps the weights
-        elif modality.name in todo and modality.value.tokenized_by == "network":
+        elif modality.name in todo and taken_tokenizer(modality) is None and modality.value.tokenized_by == "network":
             TokenizerObjective(GridTokenizer.without_weights(modality))
     family = family_named(recipe.model.family)
     family.check(recipe.model, catalog)

@@ -18,9 +18,10 @@ from maskweave.data.tokenizing import tokenize
 from maskweave.errors import MaskweaveError
 from maskweave.families.weights import made_from, save_model
 from maskweave.modality.catalogs import Catalog
-from maskweave.provenance import carried, made_now, write_provenance
+from maskweave.provenance import Origin, carried, made_now, read_provenance, write_provenance
 from maskweave.ranks import WHOLE, JobPart, is_main_process, processes_of
 from maskweave.tokenizers.folder import load_tokenizers, to_device
+from maskweave.tokenizers.pretrained import origins_of_taken
 from maskweave.training import checkpoints
 from maskweave.training.buildable import check_buildable
 from maskweave.training.checkpoint_files import latest, weights_digest
@@ -69,6 +70,7 @@ def _claim(recipe: Recipe, folder: Path) -> Catalog:
     checkpoints.check_split(newest, recipe.train, processes_of(recipe.train.fixed_processes), claimed=True)
     claim_folder(folder, plain(recipe), catalog)
     taken = [origin for part, start in _taken_from(recipe) for origin in carried(start, part)]
+    taken += _origins_of_tokenizers(recipe, catalog, folder)
     if taken:
         write_provenance(made_now(origins=taken), folder)
     return learn_scaling(recipe, catalog, folder)
@@ -79,6 +81,18 @@ def _taken_from(recipe: Recipe) -> list[tuple[str, Path]]:
     start, reused = Path(recipe.start), Path(recipe.tokenizers.reuse).parent
     parts = [("start", start)] if recipe.start else []
     return [*parts, *([("tokenizers", reused)] if recipe.tokenizers.reuse and reused != start else [])]
+
+
+def _origins_of_tokenizers(recipe: Recipe, catalog: Catalog, folder: Path) -> list[Origin]:
+    """Returns where the tokenizers of a run come from that entries name; those that it has already are not looked up again, and `carried` has those that it reuses."""
+    known = read_provenance(folder).origins
+    origins = []
+    for m in catalog.values():
+        part = f"tokenizers/{m.name}"
+        if recipe.tokenizers.reuse and (Path(recipe.tokenizers.reuse) / m.name).is_dir():
+            continue
+        origins += [origin for origin in known if origin.part == part] or origins_of_taken(m, part)
+    return origins
 
 
 def _known_catalog(recipe: Recipe, folder: Path) -> Catalog:

@@ -25,6 +25,7 @@ from maskweave.modality.catalogs import Catalog
 from maskweave.objectives.tokenizer import TokenizerObjective
 from maskweave.progress import progress
 from maskweave.tokenizers.grid import GridTokenizer
+from maskweave.tokenizers.pretrained import taken_tokenizer
 from maskweave.tokenizers.rules import RuleTokenizer
 from maskweave.tokenizers.sequence import SequenceTokenizer
 from maskweave.tokenizers.text import TextTokenizer
@@ -84,6 +85,10 @@ def _prepare(recipe: Recipe, catalog: Catalog, folder: Path, wanted: list[str], 
             with write_aside(root / name) as aside:
                 shutil.copytree(ready, aside, ignore=shutil.ignore_patterns("checkpoints"))
             todo.remove(name)
+    for modality in [catalog[name] for name in todo if name in catalog]:
+        if (ready_made := taken_tokenizer(modality)) is not None:
+            ready_made.save(root / modality.name)
+            todo.remove(modality.name)
     cache = folder / CACHE
     if not todo:
         return []

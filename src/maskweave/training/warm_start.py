@@ -41,7 +41,11 @@ def other_tokenizers(catalog: Catalog, ours: Path, theirs: Path) -> list[str]:
         ours, theirs: folders with one tokenizer per grid or vocabulary.
     """
     names = dict.fromkeys(m.vocabulary or m.name for m in catalog.values() if m.has_tokens)
-    files = [Path(name) / file for name in names for file in ("model.safetensors", "tokenizer.json", "rules.json")]
+    files = [
+        Path(name) / file
+        for name in names
+        for file in ("model.safetensors", "external/model.safetensors", "tokenizer.json", "rules.json")
+    ]
     both = [file for file in files if (ours / file).is_file() and (theirs / file).is_file()]
     differing = [str(file.parent) for file in both if not filecmp.cmp(ours / file, theirs / file, shallow=False)]
     if not differing:

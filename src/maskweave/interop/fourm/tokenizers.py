@@ -132,8 +132,8 @@ def _differences(config: TokenizerConfig, modality: Modality) -> Iterator[str]:
     wanted = {"n_labels": len(value.classes) if has_classes else None}
     if not has_classes:
         wanted["n_channels"] = value.channels
-    if modality.tokenizer is not None:
-        wanted["codebook_size"] = modality.tokenizer.quantizer.size
+    if modality.network is not None:
+        wanted["codebook_size"] = modality.network.quantizer.size
     if is_vector:
         wanted["num_codebooks"] = modality.tokens
     for key, expected in wanted.items():

@@ -1,0 +1,39 @@
+"""Tokenizers that are the user's code: `external: "python: package.module:function"`."""
+
+import importlib
+from typing import Any
+
+from maskweave.errors import MaskweaveError
+from maskweave.modality.entry import Modality
+from maskweave.modality.external import PYTHON, ExternalSpec
+from maskweave.tokenizers.external.base import ExternalTokenizer
+from maskweave.tokenizers.external.permission import check_code_allowed
+
+EXPECTED = (
+    f"{PYTHON} package.module:function, a function that takes (modality, **options) and returns an ExternalTokenizer"
+)
+
+
+def make_own(modality: Modality, spec: ExternalSpec) -> ExternalTokenizer:
+    """Calls the function that an entry names.
+
+    Raises:
+        MaskweaveError: code is not allowed, or the function cannot be imported or called, or returns something else.
+    """
+    check_code_allowed(modality.name, spec.external)
+    where = f"{modality.name!r}: {spec.external}"
+    module, colon, name = spec.external.removeprefix(PYTHON).strip().partition(":")
+    if not (module and colon and name):
+        raise MaskweaveError(f"{where}: expected {EXPECTED}")
+    try:
+        function: Any = getattr(importlib.import_module(module), name, None)
+    except ImportError as error:
+        raise MaskweaveError(
+            f"{where}: module {module} cannot be imported ({error}); install its package, or add its folder to PYTHONPATH"
+        ) from error
+    if not callable(function):
+        raise MaskweaveError(f"{where}: module {module} has no function {name}; expected {EXPECTED}")
+    made = function(modality, **spec.options)
+    if not isinstance(made, ExternalTokenizer):
+        raise MaskweaveError(f"{where}: returned {type(made).__name__}; expected {EXPECTED}")
+    return made
