@@ -1,6 +1,7 @@
 """What the run of faults counts as noticed: a test that failed, never a run in which no test did."""
 
 import sys
+from pathlib import Path
 
 import mutants
 import pytest
@@ -71,3 +72,19 @@ def test_what_fails_without_a_fault_has_noticed_nothing(
     monkeypatch.setattr(sys, "argv", ["mutants.py", "--count=1"])
     mutants.main()
     assert f"caught {counted} of 1" in capsys.readouterr().out
+
+
+def test_the_names_at_a_line(tmp_path: Path) -> None:
+    path = tmp_path / "module.py"
+    path.write_text("A, B = 1, 2\n\ndef one():\n    return _two(A)\n\ndef _two(x):\n    def inner():\n        return x\n    return _C.get\n\nclass _C:\n    get = 3\n    def f(self):\n        pass\n")  # fmt: skip
+    names = {line: mutants.names_at(path, line) for line in (1, 2, 4, 8, 12, 14)}
+    assert names == {1: {"A", "B"}, 2: set(), 4: {"one"}, 8: {"inner", "one"}, 12: {"one"}, 14: {"f", "one"}}
+
+
+def test_test_files_that_name_what_is_at_a_line_come_first() -> None:
+    module = mutants.PACKAGE / "config.py"
+    text = module.read_text().splitlines()
+    line = next(n for n, code in enumerate(text, 1) if code.startswith("def whole_number"))
+    found = [str(file.relative_to(mutants.ROOT / "tests")) for file in mutants.tests_of(module, line)]
+    assert found[: len(mutants.OF_ALL) + 1] == [*mutants.OF_ALL, "test_config.py"]
+    assert len(found) == len(mutants.OF_ALL) + mutants.MOST_FILES and "faults/test_arguments.py" in found[:6]

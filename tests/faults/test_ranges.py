@@ -18,7 +18,7 @@ from maskweave.data.augment import Augment
 from maskweave.data.cache import FOLDER_SETTING, SIZE_SETTING, Cache
 from maskweave.data.split import Split
 from maskweave.errors import MaskweaveError
-from maskweave.files import max_text_mb, parse_yaml, write_yaml
+from maskweave.files import max_text_mb, write_yaml
 from maskweave.limits import FACTOR_SETTING, TEXT_SETTING, VALUE_SETTING, ReadingLimits, limit_factor
 from maskweave.masking.fourm import MaskingConfig, MaskSampler
 from maskweave.masking.m3ae import MaskRatio
@@ -249,17 +249,6 @@ def test_temperatures_of_a_calibrated_bundle(tmp_path: Path) -> None:
         write_yaml(folder / CALIBRATION, {"temperatures": {name: outside}})
         with pytest.raises(MaskweaveError, match=f"the temperature of '{name}' is .*; expected a number above 0"):
             load_bundle(folder)
-
-
-@pytest.mark.parametrize(("items", "aliases", "is_read"), [(1000, 100, True), (10, 10_000, True), (11, 9091, False)])
-def test_values_that_aliases_repeat(items: int, aliases: int, is_read: bool) -> None:
-    """100,000 are read, 100,001 are not."""
-    text = f"a: &a [{', '.join(['0'] * items)}]\nb: [{', '.join(['*a'] * aliases)}]"
-    if is_read:
-        assert parse_yaml(text, "here")["b"] == [[0] * items] * aliases
-        return
-    with pytest.raises(MaskweaveError, match="repeat more than 100,000 values"):
-        parse_yaml(text, "here")
 
 
 def cache_bytes() -> int:
