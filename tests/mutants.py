@@ -49,6 +49,8 @@ MOST_FILES = 8
 OF_ALL = ("test_declarations.py", "test_settings.py", "test_constants.py")
 WALL = 10
 """Times its processor time that a run of tests may take on a busy machine."""
+IDLE = 120
+"""Seconds without any use of the processor after which tests are taken to wait forever."""
 NO_RESULT = {
     2: "was interrupted",
     3: "had an internal error",
@@ -277,6 +279,8 @@ def notices(fault: Fault, limit: int) -> str:
         target.unlink()
         target.write_bytes(fault.apply(fault.path.read_bytes()))
         code, said = run_tests(["-x", *files], Path(folder), limit) if files else (0, "")
+    if code == 4 and run_without_fault(["--collect-only", *files], limit)[0] == 0:
+        return "exit code 4"  # with the fault, what all tests share cannot be imported
     check_result(code, said, files)
     if code in (0, -signal.SIGXCPU, -signal.SIGKILL):
         return "timeout" if code else ""
@@ -323,16 +327,33 @@ def run_tests(words: Sequence[str], package: Path, limit: int) -> tuple[int, str
     pid = os.fork()
     if not pid:
         _test(words, package, limit, said)
-    end = time.monotonic() + WALL * limit
+    start = busy = time.monotonic()
+    used = 0
     while not (found := os.waitpid(pid, os.WNOHANG))[0]:
         time.sleep(0.05)
-        if time.monotonic() > end:
+        now = time.monotonic()
+        if now > busy + IDLE / 2 and (ticks := processor_ticks(pid)) != used:
+            busy, used = now, ticks
+        if now > min(start + WALL * limit, busy + IDLE):
             os.killpg(pid, signal.SIGKILL)
             found = os.waitpid(pid, 0)
             break
     with contextlib.suppress(ProcessLookupError):
         os.killpg(pid, signal.SIGKILL)  # what the tests have started
     return os.waitstatus_to_exitcode(found[1]), said.read_text(errors="replace")
+
+
+def processor_ticks(session: int) -> int:
+    """Returns the processor time of the processes of a session, in ticks; always another number where there is no /proc."""
+    stats = [*Path("/proc").glob("[0-9]*/stat")]
+    if not stats:
+        return time.monotonic_ns()
+    total = 0
+    for path in stats:
+        with contextlib.suppress(OSError):  # it has ended
+            fields = path.read_text().rpartition(")")[2].split()
+            total += (int(fields[3]) == session) * (int(fields[11]) + int(fields[12]))
+    return total
 
 
 def _test(words: Sequence[str], package: Path, limit: int, said: Path) -> NoReturn:
