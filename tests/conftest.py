@@ -22,6 +22,7 @@ from look_at import advice, changed_files
 from parity_cases import FOLDER, cases_in, summary
 
 from maskweave.modality.catalogs import Catalog, load_catalog
+from maskweave.progress import Progress
 
 torch.set_num_threads(1)
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -69,6 +70,22 @@ def tiny_run(tiny_recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     folder = tmp_path_factory.mktemp("runs") / "tiny"
     assert main(["run", str(tiny_recipe), "--out", str(folder)]) == 0
     return folder
+
+
+@pytest.fixture
+def to_the_end(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Each long job that ends without an error has counted all of its items as done, and no more."""
+    counts: list[tuple[str, int, int]] = []
+    close = Progress.close
+
+    def record(bar: Progress) -> None:
+        close(bar)
+        if sys.exc_info()[0] is None:
+            counts.append((bar.title, bar.done, bar.total))
+
+    monkeypatch.setattr(Progress, "close", record)
+    yield
+    assert [one for one in counts if one[1] != one[2]] == []
 
 
 STOPPED = """

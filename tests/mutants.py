@@ -46,9 +46,11 @@ SILENT = ("_shown", "shown", "describe", "print", "say", "warn", "warning")
 """Calls whose arguments are words for people."""
 MOST_FILES = 8
 """Test files that run for one fault, beside those that look at every module."""
-OF_ALL = ("test_declarations.py", "test_settings.py")
+OF_ALL = ("test_declarations.py", "test_settings.py", "test_constants.py")
 WALL = 10
 """Times its processor time that a run of tests may take on a busy machine."""
+IDLE = 120
+"""Seconds without any use of the processor after which tests are taken to wait forever."""
 NO_RESULT = {
     2: "was interrupted",
     3: "had an internal error",
@@ -204,16 +206,47 @@ def users(module: Path, files: Iterable[Path]) -> list[Path]:
     return [file for file in files if pattern.search(file.read_text(encoding="utf-8"))]
 
 
-def tests_of(module: Path) -> list[Path]:
+def names_at(module: Path, line: int) -> set[str]:
+    """The functions, classes and constants at a line of a module; of private ones also those of the module that use them."""
+    tops: dict[str, set[str]] = {}
+    found, text = set(), module.read_text(encoding="utf-8")
+    for node in ast.parse(text).body:
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        names = {n.id for target in filter(None, targets) for n in ast.walk(target) if isinstance(n, ast.Name)}
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            names = {node.name}
+        used = {
+            n.id if isinstance(n, ast.Name) else n.attr
+            for n in ast.walk(node)
+            if isinstance(n, (ast.Name, ast.Attribute))
+        }
+        tops |= dict.fromkeys(names, used)
+        if node.lineno <= line <= (node.end_lineno or 0):
+            inner = (
+                n for n in ast.walk(node) if isinstance(n, ast.FunctionDef) and n.lineno <= line <= (n.end_lineno or 0)
+            )
+            found |= names | {n.name for n in inner}
+    todo = [*found]
+    while todo:
+        if (name := todo.pop()).startswith("_"):
+            todo += (users := {other for other, used in tops.items() if name in used} - found)
+            found |= users
+    return {name for name in found if not name.startswith("_")}
+
+
+def tests_of(module: Path, line: int) -> list[Path]:
     """The test files that are most likely to notice a fault of a module: those that import it, then in turn those of its room and those that import
-    a module that does. Files that have its name, and small ones, come first. Before them, those that look at every module."""
+    a module that does. Files that have its name, then those with a name of what is at the line, and small ones, come first. Before them, those that
+    look at every module."""
     tests = [*(ROOT / "tests").rglob("test_*.py")]
     parts = module.relative_to(PACKAGE).with_suffix("").parts
     room = [file for file in tests if ROOT / "tests" / parts[0] in file.parents]
     further = {file for other in users(module, PACKAGE.rglob("*.py")) for file in users(other, tests)}
+    pattern = re.compile(rf"\b({'|'.join(sorted(names_at(module, line))) or '$.'})\b")
+    naming = {file for file in tests if pattern.search(file.read_text(encoding="utf-8"))}
 
     def sorted_of(files: Iterable[Path]) -> list[Path]:
-        return sorted(files, key=lambda f: (parts[-1] not in f.stem, f not in room, f.stat().st_size))
+        return sorted(files, key=lambda f: (parts[-1] not in f.stem, f not in naming, f not in room, f.stat().st_size))
 
     turns = zip_longest(sorted_of(room), sorted_of(further))
     found = [*sorted_of(users(module, tests)), *(file for pair in turns for file in pair if file is not None)]
@@ -234,7 +267,7 @@ def named(fault: NamedFault) -> Fault:
 
 def files_for(fault: Fault) -> list[str]:
     """Returns the test files that run for a fault."""
-    return [str(path.relative_to(ROOT)) for path in fault.tests or tests_of(fault.path)]
+    return [str(path.relative_to(ROOT)) for path in fault.tests or tests_of(fault.path, fault.line)]
 
 
 def notices(fault: Fault, limit: int) -> str:
@@ -246,6 +279,8 @@ def notices(fault: Fault, limit: int) -> str:
         target.unlink()
         target.write_bytes(fault.apply(fault.path.read_bytes()))
         code, said = run_tests(["-x", *files], Path(folder), limit) if files else (0, "")
+    if code == 4 and run_without_fault(["--collect-only", *files], limit)[0] == 0:
+        return "exit code 4"  # with the fault, what all tests share cannot be imported
     check_result(code, said, files)
     if code in (0, -signal.SIGXCPU, -signal.SIGKILL):
         return "timeout" if code else ""
@@ -292,16 +327,33 @@ def run_tests(words: Sequence[str], package: Path, limit: int) -> tuple[int, str
     pid = os.fork()
     if not pid:
         _test(words, package, limit, said)
-    end = time.monotonic() + WALL * limit
+    start = busy = time.monotonic()
+    used = 0
     while not (found := os.waitpid(pid, os.WNOHANG))[0]:
         time.sleep(0.05)
-        if time.monotonic() > end:
+        now = time.monotonic()
+        if now > busy + IDLE / 2 and (ticks := processor_ticks(pid)) != used:
+            busy, used = now, ticks
+        if now > min(start + WALL * limit, busy + IDLE):
             os.killpg(pid, signal.SIGKILL)
             found = os.waitpid(pid, 0)
             break
     with contextlib.suppress(ProcessLookupError):
         os.killpg(pid, signal.SIGKILL)  # what the tests have started
     return os.waitstatus_to_exitcode(found[1]), said.read_text(errors="replace")
+
+
+def processor_ticks(session: int) -> int:
+    """Returns the processor time of the processes of a session, in ticks; always another number where there is no /proc."""
+    stats = [*Path("/proc").glob("[0-9]*/stat")]
+    if not stats:
+        return time.monotonic_ns()
+    total = 0
+    for path in stats:
+        with contextlib.suppress(OSError):  # it has ended
+            fields = path.read_text().rpartition(")")[2].split()
+            total += (int(fields[3]) == session) * (int(fields[11]) + int(fields[12]))
+    return total
 
 
 def _test(words: Sequence[str], package: Path, limit: int, said: Path) -> NoReturn:

@@ -3,9 +3,10 @@
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
+import numpy as np
 import pytest
 
-from maskweave.config import build, pairs, plain, renamed_key
+from maskweave.config import build, check_types, pairs, plain, renamed_key
 from maskweave.errors import MaskweaveError
 
 
@@ -163,3 +164,73 @@ def test_words_that_are_no_pairs(words):
     with pytest.raises(MaskweaveError, match=f"--input '{words[-1]}': expected NAME=FILE, each name once"):
         pairs("input", words, "FILE", empty=False)
     assert pairs("input", ["a=", "b=1=2"]) == {"a": "", "b": "1=2"}
+
+
+@dataclass(frozen=True)
+class Typed:
+    """A field of each kind of type that settings have."""
+
+    whole: int = 0
+    number: float = 0.0
+    flag: bool = False
+    text: str = ""
+    choice: Literal["a", "b"] = "a"
+    pair: tuple[int, int] = (0, 0)
+    row: tuple[float, ...] = ()
+    inner: Inner = field(default_factory=Inner)
+    rows: tuple[Inner, ...] = ()
+    maybe: int | None = None
+    whole_or_word: int | Literal["auto"] = 1
+
+    def __post_init__(self) -> None:
+        check_types(self)
+
+
+WRONG: dict[str, list[object]] = {
+    "whole": [1.0, True, "1", None, [1]],
+    "number": [True, "1", None, 1j],
+    "flag": [0, 1, "true", None],
+    "text": [1, None, b"a"],
+    "choice": ["c", "", None, 1],
+    "pair": [(), (1,), (1, 2, 3), (1, 2.0), (True, 1), 1, "12", None],
+    "row": [("a",), (1, True), 1, "12", None],
+    "inner": [{"size": (1, 2)}, None, (1, 2)],
+    "rows": [(Inner(), 1), Inner(), None],
+    "maybe": [1.5, True, "1"],
+    "whole_or_word": ["Auto", 1.5, True, None],
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_fields_of_another_type_are_refused(name):
+    for wrong in WRONG[name]:
+        with pytest.raises(MaskweaveError, match=f"{name}.* is .*; expected"):
+            Typed(**{name: wrong})
+
+
+def test_fields_of_the_declared_type_are_taken():
+    made = Typed(
+        np.int64(3),
+        np.float32(0.5),
+        True,
+        "x",
+        "b",
+        [1, np.int8(2)],
+        [1, 2.5, 3],
+        Inner((3, 4)),
+        [Inner()],
+        np.int64(5),
+        "auto",
+    )
+    assert made == Typed(3, 0.5, True, "x", "b", (1, 2), (1, 2.5, 3), Inner((3, 4)), (Inner(),), 5, "auto")
+    assert [type(n) for n in (made.whole, made.number, *made.pair, *made.row, made.maybe)] == [
+        int,
+        float,
+        int,
+        int,
+        int,
+        float,
+        int,
+        int,
+    ]
+    assert Typed(maybe=None, row=(), rows=()).row == ()

@@ -110,6 +110,24 @@ def test_caches_and_disks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     )
 
 
+@pytest.mark.parametrize(
+    ("free", "total", "few", "little"),
+    [
+        (5 * 10**9, 5 * 10**8, False, False),
+        (5 * 10**9 - 1, 5 * 10**8, True, False),
+        (5 * 10**9, 5 * 10**8 - 1, False, True),
+    ],
+)
+def test_how_much_space_is_enough(
+    free: int, total: int, few: bool, little: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """5 GB for runs, and 0.5 GB of shared memory."""
+    monkeypatch.setattr(doctor, "SHARED_MEMORY", tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(total, 0, free))
+    advice = found(doctor.disks)
+    assert (bool(advice["disk"].advice), bool(advice["shared memory"].advice)) == (few, little)
+
+
 def test_what_to_do_comes_last() -> None:
     text = describe(
         [Diagnosis("a", "1"), Diagnosis("long", "2", "do it"), Diagnosis("[x]", "3", "for this extra: get it")]

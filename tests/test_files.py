@@ -14,6 +14,7 @@ from maskweave.errors import BadSample, FullDisk, MaskweaveError
 from maskweave.files import (
     claim_record,
     max_text_mb,
+    parse_yaml,
     read_json,
     read_json_lines,
     read_yaml,
@@ -94,6 +95,17 @@ BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
 MERGES = "m0: &m0 {k0: 1}\n" + "".join(
     f"m{n}: &m{n} {{<<: [{', '.join([f'*m{n - 1}'] * 10)}], k{n}: 1}}\n" for n in range(1, 9)
 )
+
+
+@pytest.mark.parametrize(("items", "aliases", "is_read"), [(1000, 100, True), (10, 10_000, True), (11, 9091, False)])
+def test_values_that_aliases_repeat(items, aliases, is_read):
+    """100,000 are read, 100,001 are not."""
+    text = f"a: &a [{', '.join(['0'] * items)}]\nb: [{', '.join(['*a'] * aliases)}]"
+    if is_read:
+        assert parse_yaml(text, "here")["b"] == [[0] * items] * aliases
+        return
+    with pytest.raises(MaskweaveError, match="repeat more than 100,000 values"):
+        parse_yaml(text, "here")
 
 
 @pytest.mark.parametrize("text", [BOMB, MERGES], ids=["aliases", "merges"])

@@ -106,6 +106,14 @@ def test_positioned_reads_and_writes(windows: Api, tmp_path: Path) -> None:
     assert system.peak_memory() == 0
 
 
+@pytest.mark.parametrize(("platform", "most"), [("linux", 7168), ("darwin", 7)])
+def test_the_unit_of_memory_differs(platform: str, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = types.SimpleNamespace(RUSAGE_SELF=0, getrusage=lambda who: types.SimpleNamespace(ru_maxrss=7))
+    monkeypatch.setattr(system, "resource", usage)
+    monkeypatch.setattr(sys, "platform", platform)
+    assert system.peak_memory() == most
+
+
 @pytest.mark.parametrize("where", ["windows", "mac"])
 def test_rows_are_read_and_files_that_are_too_short_are_named(
     where: str, request: pytest.FixtureRequest, tmp_path: Path

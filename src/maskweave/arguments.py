@@ -91,7 +91,7 @@ def _whole(name: str, value: Any) -> int:
 def _number(name: str, value: Any) -> Any:
     if not isinstance(value, numbers.Real) or isinstance(value, bool):
         raise MaskweaveError(f"{name} is {shown(value)}; expected a number")
-    return value
+    return value if type(value) in (int, float) else float(value)
 
 
 def _flag(name: str, value: Any) -> Any:

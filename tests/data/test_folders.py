@@ -24,6 +24,8 @@ from maskweave.modality.catalogs import Catalog, catalog_from
 from maskweave.modality.entry import Modality
 from maskweave.values.metadata import Key, Metadata
 
+pytestmark = pytest.mark.usefixtures("to_the_end")
+
 
 @pytest.fixture
 def catalog() -> Catalog:

@@ -15,6 +15,8 @@ from maskweave.errors import MaskweaveError
 from maskweave.modality.catalogs import Catalog, catalog_from
 from maskweave.report.data_stats import stats_text
 
+pytestmark = pytest.mark.usefixtures("to_the_end")
+
 COUNT = 10
 CONTENT: dict[str, Any] = {
     "vocabularies": {"text": {"size": 700, "values": {"v0": 64, "v1": 64}}},

@@ -33,6 +33,8 @@ from maskweave.tokenizers.text import TextTokenizer
 from maskweave.values.codec import EOS
 from maskweave.values.remarks import remark
 
+pytestmark = pytest.mark.usefixtures("to_the_end")
+
 COUNT = 230
 SHARD = 50
 

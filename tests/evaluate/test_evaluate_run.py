@@ -21,6 +21,8 @@ from maskweave.generate.bundle import Bundle, load
 from maskweave.report.html import is_current
 from maskweave.values.metrics import Metric
 
+pytestmark = pytest.mark.usefixtures("to_the_end")
+
 
 @pytest.fixture(scope="module")
 def bundle(tiny_run: Path) -> Bundle:

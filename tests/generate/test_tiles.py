@@ -22,6 +22,8 @@ from maskweave.values.direction import Direction
 from maskweave.values.image import Image
 from maskweave.values.map import Map
 
+pytestmark = pytest.mark.usefixtures("to_the_end")
+
 BANDS = Modality("bands", 1, "patches", Map((8, 8), channels=2, range=(0, 100), missing=("nan", 0)), grid=(2, 2))
 FINE = Modality("fine", 2, "patches", Map((16, 16), range=(0, 100)), grid=(2, 2))
 COVER = Modality("cover", 3, "grid", Classes((8, 8), classes=("a", "b", "c"), ignore=(255,)), grid=(2, 2))

@@ -14,6 +14,8 @@ from maskweave.init.project import import_files, make_project
 from maskweave.modality.catalogs import load_catalog
 from maskweave.training.recipe import load_recipe
 
+pytestmark = pytest.mark.usefixtures("to_the_end")
+
 
 def test_pictures_and_texts(tmp_path: Path, rng: np.random.Generator) -> None:
     root = folder(

@@ -22,6 +22,7 @@ from maskweave.interop.fourm.tokenizers import export_tokenizer
 from maskweave.modality.catalogs import Catalog, load_catalog
 from maskweave.modality.tokenizer import Quantizer, TokenizerSpec
 from maskweave.models.fourm import FourM, FourMConfig
+from maskweave.provenance import Origin, Provenance
 from maskweave.tokenizers.folder import load_tokenizers
 from maskweave.tokenizers.grid import GridTokenizer
 from maskweave.tokenizers.text import TextTokenizer
@@ -68,6 +69,17 @@ def test_a_bundle_generates(place: Path) -> None:
     assert result["codes"].shape == (8, 8, 3) and result["codes"].dtype == np.uint8
     assert isinstance(result["caption"], str)
     assert len(result.tokens["spectrum"]) == 5 and "spectrum" not in result.values  # no tokenizer: tokens alone
+
+
+def test_a_bundle_says_where_each_part_is_from(place: Path) -> None:
+    (place / "model" / "LICENSE").write_text("ours")
+    bundle = load_bundle(place / "model", {"codes": place / "tokenizer"}, place / "text.json", ENTRIES)
+    parts = [
+        Origin("model", "model", license="see LICENSE there"),
+        Origin("tokenizers/codes", "tokenizer"),
+        Origin("text", "text.json"),
+    ]
+    assert bundle.provenance == Provenance("", f"maskweave {maskweave.__version__}", parts)
 
 
 def test_the_command_writes_the_same_bundle(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

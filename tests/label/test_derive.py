@@ -23,6 +23,8 @@ from maskweave.modality.catalogs import Catalog, catalog_from, load_catalog
 from maskweave.ranks import ONLY_FINISH, WHOLE, JobPart
 from maskweave.values import measures
 
+pytestmark = pytest.mark.usefixtures("to_the_end")
+
 
 def write_photographs(root: Path) -> list[str]:
     """Photographs that come inside scikit-image and scikit-learn, all but one with a caption; their keys in order."""

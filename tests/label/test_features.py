@@ -18,6 +18,8 @@ from maskweave.training.pipeline import run_recipe
 from maskweave.training.recipe import Recipe, load_recipe
 from maskweave.training.sources import open_source
 
+pytestmark = pytest.mark.usefixtures("to_the_end")
+
 RECIPE = """\
 catalog: scenes-global
 modalities: [rgb, caption, global]

@@ -8,7 +8,7 @@ from value_helpers import colors, legend
 
 from maskweave.errors import MaskweaveError
 from maskweave.modality.catalogs import Catalog, catalog_from
-from maskweave.report.figures import draw
+from maskweave.report.figures import draw, with_legend
 from maskweave.values.drawing import class_color
 from maskweave.values.lettering import font, text_panel, wrap
 
@@ -277,3 +277,18 @@ def test_vectors_of_a_sequence_are_rows_of_color():
     )["x"]
     picture = draw(entry, np.repeat([[0.0], [1.0]], 4, axis=1), (64, 64))
     assert len(np.unique(picture[:20].reshape(-1, 3), axis=0)) == 1 and (picture[0] != picture[-1]).any()
+
+
+@pytest.mark.parametrize("name", ["map", "classes", "direction", "image", "text"])
+def test_a_legend_is_below_the_figure(name):
+    modality, value, size = ENTRIES[name], VALUES[name], (40, 150)
+    page, figure, beneath = (
+        with_legend(modality, value, size),
+        draw(modality, value, size),
+        modality.value.legend(None, [value], 150),
+    )
+    assert np.array_equal(page[:40], figure) and (beneath is None) == (name in ("image", "text"))
+    if beneath is not None:
+        assert (page[40:46] == 255).all() and np.array_equal(page[46:, : beneath.shape[1]], beneath)
+        assert page.shape == (46 + len(beneath), 150, 3) and (page[46:, beneath.shape[1] :] == 255).all()
+    assert with_legend(modality, None, size).shape == (40, 150, 3)

@@ -21,6 +21,8 @@ from maskweave.retrieve.recall import describe, ndcg, recall
 from maskweave.retrieve.sheet import sheet_of
 from maskweave.retrieve.sources import SEED, open_indexed
 
+pytestmark = pytest.mark.usefixtures("to_the_end")
+
 
 @pytest.fixture(scope="module")
 def bundle() -> Bundle:

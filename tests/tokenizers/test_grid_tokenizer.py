@@ -103,6 +103,24 @@ def test_encode_decode_save_load(name, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["probe"]
 
 
+PARAMETERS = {
+    "image": (14402, 14448), "map": (13378, 13392), "features": (13378, 13392), "direction": (14402, 14448), "classes": (16986, 14448),
+    "binary": (13378, 13392), "spectrum": (13122, 13128), "volume": (13378, 13392), "vq": (14600, 14640), "simvq": (14600, 14640),
+    "residual vq": (14600, 14640), "residual fsq": (14402, 14448), "lfq": (14468, 14512), "vector": (9352, 9364), "memcodes": (9880, 9876),
+    "wide decoder": (22754, 49536), "no tail": (14344, 13856), "resized": (14402, 14448), "image blocks": (13890, 14216), "inner": (9072, 2629),
+    "diffusion": (14402, 181964),
+}  # fmt: skip
+"""Numbers of parameters of the encoder and of the decoder. Bundles on disk have them, so they never change."""
+
+
+def test_networks_have_their_sizes():
+    found = {
+        name: tuple(sum(p.numel() for p in part.parameters()) for part in (tokenizer.encoder, tokenizer.decoder))
+        for name, tokenizer in ((name, GridTokenizer(modality)) for name, modality in ENTRIES.items())
+    }
+    assert found == PARAMETERS
+
+
 def test_batches_inside_change_nothing(monkeypatch):
     tokenizer, values = GridTokenizer(ENTRIES["image"]), sample(ENTRIES["image"])
     whole = tokenizer.encode(values)

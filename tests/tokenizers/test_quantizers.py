@@ -44,6 +44,26 @@ def test_ids_decode_to_the_codes(spec):
     torch.testing.assert_close(quantizer.decode(out.ids), out.z_q, atol=1e-6, rtol=0)
 
 
+@pytest.mark.parametrize(
+    ("spec", "length"),
+    [
+        (Quantizer(type="vq", codes=256, dim=8), 1.0),
+        (Quantizer(type="vq", codes=256, dim=8, codebook="simvq"), 1.0),
+        (Quantizer(type="lfq", codes=256), 2.8284),  # the root of 8 channels
+        (Quantizer(type="fsq", levels=(8, 5, 4)), 1.0),  # the root of 3 channels, each uniform from -1 to 1
+        (Quantizer(type="fsq", levels=(255,) * 2), 0.8165),
+        (Quantizer(type="residual", codes=256, dim=8, depth=1), 1.0),
+    ],
+    ids=lambda value: f"{value.type}-{value.codebook}" if isinstance(value, Quantizer) else str(value),
+)
+def test_the_length_of_codes_is_what_decoders_are_told(spec, length):
+    torch.manual_seed(0)
+    quantizer = build_quantizer(spec).eval()
+    codes = quantizer.decode(torch.randint(quantizer.size, (1, 4000)))
+    assert quantizer.code_length == pytest.approx(length, abs=1e-4)
+    assert codes.square().sum(-1).mean().sqrt().item() == pytest.approx(length, rel=0.1)
+
+
 @each
 def test_gradient_reaches_the_latents(spec):
     torch.manual_seed(0)

@@ -316,7 +316,8 @@ def _check_diffusion(m: Modality, d: Diffusion, where: str) -> None:
         raise MaskweaveError(
             f"{where}: values of type {m.value.type!r} are categorical, and noise cannot be added to them; leave it out"
         )
-    if min(d.training_steps, d.steps, d.patch, d.layers, d.shift) <= 0 or d.steps > d.training_steps:
+    are_positive = min(d.training_steps, d.steps, d.patch, d.layers) > 0 and 0 < d.shift < math.inf
+    if not are_positive or d.steps > d.training_steps:
         raise MaskweaveError(
             f"{where}: training_steps, steps, patch, layers and shift must be positive, and steps at most training_steps, "
             f"found {d.training_steps}, {d.steps}, {d.patch}, {d.layers} and {d.shift}"

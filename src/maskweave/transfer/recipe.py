@@ -1,5 +1,6 @@
 """The recipe of a transfer: the starting model, the task and the data."""
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -105,7 +106,7 @@ class Tuning:
             raise MaskweaveError(
                 f"layer_decay must be above 0 up to 1 and stochastic_depth from 0 to below 1, found {self.layer_decay} and {self.stochastic_depth}"
             )
-        if self.rank < 1 or self.alpha <= 0:
+        if self.rank < 1 or not 0 < self.alpha < math.inf:
             raise MaskweaveError(f"rank must be 1 or more and alpha above 0, found {self.rank} and {self.alpha}")
         limits.check_most("rank", self.rank, limits.WIDTH)
 
@@ -181,7 +182,7 @@ class LossSettings:
     """Classes at points: weight of the dice loss, which counts each class alike, however small, beside the cross-entropy."""
 
     def __post_init__(self) -> None:
-        if self.class_weights != "auto" and not all(0 <= w < float("inf") for w in self.class_weights):
+        if self.class_weights != "auto" and not all(0 <= w < math.inf for w in self.class_weights):
             raise MaskweaveError(f"class_weights must be 0 or more, found {shown(self.class_weights)}")
         if not (0 <= self.focal <= 10 and 0 <= self.dice <= 100):
             raise MaskweaveError(f"focal must be 0 to 10 and dice 0 to 100, found {self.focal} and {self.dice}")
