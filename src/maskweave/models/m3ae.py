@@ -24,7 +24,7 @@ from maskweave.modality.entry import Modality
 from maskweave.models.embeddings import ByName, check_positions
 from maskweave.models.varlen import VarlenBlock, run_blocks
 from maskweave.nn.cpu import Linear
-from maskweave.nn.layers import LayerNorm, initialize, sine_cosine
+from maskweave.nn.layers import LayerNorm, initialize, sine_cosine, without_memory
 from maskweave.nn.weights import PassthroughTensors
 
 Parts = Mapping[str, MaskedTokens]
@@ -165,7 +165,7 @@ class M3AE(nn.Module):
     @classmethod
     def without_weights(cls, catalog: Catalog, config: M3AEConfig) -> Self:
         """Builds a model whose parameters take no memory, for a loader that sets them. Buffers computed from the entries are allocated."""
-        with torch.device("meta"):
+        with without_memory():
             model = cls(catalog, config)
         model.register_buffers(catalog)
         return model
