@@ -76,8 +76,9 @@ def predict(
                 for one, number in zip(inputs, seeds, strict=True)
             ]
         elif best_of > 1:
+            options["think"] = via
             results_of = [
-                bundle.best_of(one, [target], samples=best_of, seed=number, think=via, **options)
+                bundle.best_of(one, [target], samples=best_of, seed=number, **options)
                 for one, number in zip(inputs, seeds, strict=True)
             ]
         else:
