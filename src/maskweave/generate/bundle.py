@@ -300,10 +300,8 @@ class Bundle:
         Raises:
             MaskweaveError: as `generate`, or no input can decide; checked before any work.
         """
-        seed, judges = (
-            whole_number("seed", seed, most=limits.SEED),
-            judges_of(self.catalog, [*inputs], targets, by, samples),
-        )
+        seed = whole_number("seed", seed, most=limits.SEED)
+        judges = judges_of(self.catalog, [*inputs], targets, by, samples)
         told = options.get("on_untrained", "warn"), self._told
         check_judging(self.trained_paths, self.catalog, targets, judges, *told)
         seeds = member_seeds(seed, samples)
