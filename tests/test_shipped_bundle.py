@@ -1,5 +1,8 @@
 """The bundle `scenes`, which ships with the package: small, found by its name, and better than the best constant on scenes that it never saw."""
 
+import subprocess
+import sys
+
 import numpy as np
 
 import maskweave
@@ -34,3 +37,10 @@ def test_it_is_small_and_says_where_it_comes_from() -> None:
     assert read_provenance(folder).license == "apache-2.0"
     card = (folder / "README.md").read_text()
     assert "| `rgb` | `depth` | AbsRel (lower) |" in card and "license: apache-2.0" in card
+
+
+def test_opening_a_bundle_does_not_import_the_compiler() -> None:
+    """It takes as long as torch itself."""
+    program = "import sys, maskweave; maskweave.load('scenes'); print([n for n in ('torch._dynamo', 'sympy') if n in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"

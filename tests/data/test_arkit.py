@@ -155,7 +155,7 @@ def test_fields_are_checked(place: Path) -> None:
     source = open_data(place, catalog(), fields={"range_map": "lowres_depth"}, names=["range_map"])
     assert source.names == ("range_map",)
     with pytest.raises(
-        MaskweaveError, match="data.fields has solids: 'boxes'; expected .* lowres_wide, lowres_depth, 3dod"
+        MaskweaveError, match="data.fields.solids: there is no feature 'boxes'; found lowres_wide, lowres_depth, 3dod"
     ):
         open_data(place, catalog(), fields={"solids": "boxes"})
     (place / "nothing").mkdir(exist_ok=True)

@@ -9,7 +9,7 @@ from entry_points import OBJECTS, WRONG, Call, calls
 from maskweave.errors import MaskweaveError
 
 NAMES = (
-    "load", "Bundle.save", "Bundle.card", "compress", "Bundle.to", "Bundle.generate", "Bundle.generate_batch", "Bundle.start", "Bundle.schedule", "Bundle.ensemble", "Bundle.score",
+    "load", "Bundle.save", "Bundle.card", "compress", "Bundle.to", "Bundle.generate", "Bundle.generate_batch", "Bundle.start", "Bundle.schedule", "Bundle.best_of", "Bundle.ensemble", "Bundle.score",
     "Bundle.score_batch", "Bundle.calibrate", "Bundle.tiles", "Bundle.encoder", "Bundle.read", "Generated.save", "sheet_of", "Schedule.save", "load_schedule", "load_catalog",
     "Catalog.subset", "load_recipe", "load_transfer", "load_suite", "open_data", "import_data", "Shards",
     "data_stats", "label", "export", "Scenes", "evaluate", "generate_files", "make_index", "Index", "Index.query", "load_transferred", "load_bundle",

@@ -165,6 +165,26 @@ def test_a_project_is_never_overwritten(tmp_path: Path) -> None:
         make_project(root, tmp_path / "new", minutes=0)
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            ["s3://bucket/files"],
+            "s3://bucket/files: init looks at folders of this machine; copy some hundred samples here",
+        ),
+        (["files", "--out", "s3://bucket/project"], "--out s3://bucket/project: a project is a folder of this machine"),
+    ],
+)
+def test_places_elsewhere_are_refused(
+    words: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "files").mkdir()
+    assert main(["init", *words]) == 1
+    assert said in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["files"]
+
+
 def test_more_minutes_give_more_steps(tmp_path: Path, rng: np.random.Generator) -> None:
     root = folder(tmp_path / "files", a__npy=lambda i: rng.normal(size=64), b__txt=lambda i: i * 0.7)
     short, long = (make_project(root, tmp_path / str(m), minutes=m).plan for m in (0.1, 1000))

@@ -1,12 +1,13 @@
 """Exported parts run in onnxruntime, and as programs of torch, with the numbers of the model."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from small_bundle import save, small_bundle
+from small_bundle import m3ae_bundle, save, scenes, small_bundle
 
 from maskweave.cli.main import main
 from maskweave.errors import MaskweaveError
@@ -65,6 +66,29 @@ def test_the_encoder_gives_the_features_of_real_samples(bundle: Bundle, folder: 
     features, pooled = run(folder / "encoder.onnx", **{name: t.numpy() for name, t in inputs.content.items()})
     np.testing.assert_allclose(features, expected.tokens.numpy(), atol=1e-5)
     np.testing.assert_allclose(pooled, expected.pooled.numpy(), atol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("make", [m3ae_bundle, small_bundle])
+def test_captions_of_any_length(make: Callable[[], Bundle], tmp_path: Path) -> None:
+    """Of both families, as ONNX and as a program of torch."""
+    bundle = make()
+    encoder = bundle.family.encoder(bundle.model, bundle.catalog, ["rgb", "caption"])
+    for format in ("onnx", "pt2"):
+        out = tmp_path / format
+        made = export(bundle, out, inputs=["caption", "rgb"], format=format)["files"][f"encoder.{format}"]  # type: ignore[arg-type]
+        assert made["inputs"]["caption"]["shape"] == ["batch", "length"]
+        assert made["outputs"]["features"]["shape"] == ["batch", "length", 32]
+        for sample in scenes(3):
+            inputs = read_inputs([sample], bundle.catalog, bundle.tokenizers, encoder.names)
+            expected = encoder(inputs)
+            if format == "onnx":
+                features, pooled = run(out / "encoder.onnx", **{name: t.numpy() for name, t in inputs.content.items()})
+            else:
+                program = torch.export.load(out / "encoder.pt2").module()
+                features, pooled = (t.numpy() for t in program(*inputs.content.values()))
+            np.testing.assert_allclose(features, expected.tokens.numpy(), atol=1e-5)
+            np.testing.assert_allclose(pooled, expected.pooled.numpy(), atol=1e-5)
 
 
 def test_the_tokenizer_gives_the_same_tokens_and_values(bundle: Bundle, folder: Path) -> None:
@@ -136,3 +160,8 @@ def test_what_cannot_be_exported(parts: dict[str, list[str]], message: str, bund
     with pytest.raises(MaskweaveError, match=message):
         export(bundle, tmp_path / "out", **parts)  # type: ignore[arg-type]
     assert not (tmp_path / "out").exists()
+
+
+def test_an_m3ae_predicts_nothing_in_one_step(tmp_path: Path) -> None:
+    with pytest.raises(MaskweaveError, match="expected a grid of a model that generates"):
+        export(m3ae_bundle(), tmp_path / "out", inputs=["rgb"], targets=["caption"])

@@ -21,6 +21,7 @@ from maskweave.nn.layers import (
     count_parameters,
     initialize,
     sine_cosine,
+    without_memory,
 )
 
 
@@ -169,3 +170,20 @@ def test_a_convnext_block_adds_what_it_computes() -> None:
     torch.testing.assert_close(block(x_BCHW), expected, rtol=1e-5, atol=1e-5)
     plain = ConvNeXtBlock(3)
     assert plain.scale is None and not torch.equal(plain(x_BCHW), x_BCHW)
+
+
+def test_modules_without_memory_have_their_computed_buffers() -> None:
+    class Part(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = nn.Sequential(Linear(400, 200), nn.Conv2d(3, 8, 2), LayerNorm(8), nn.Embedding(5, 8))
+            self.register_buffer("positions", sine_cosine((3, 4), 8))
+            initialize(self)
+
+    before = torch.get_rng_state()
+    with without_memory():
+        part = Part()
+    assert {p.device.type for p in part.parameters()} == {"meta"}
+    assert torch.equal(part.positions, sine_cosine((3, 4), 8))  # type: ignore[arg-type]
+    assert torch.equal(torch.get_rng_state(), before), "no random number is drawn"
+    assert torch.empty(1).device.type == "cpu"

@@ -4,18 +4,16 @@ Without them the tests are skipped, unless `MASKWEAVE_BROWSER=required`, as in `
 """
 
 import json
-import os
 import re
-import shutil
 import urllib.error
 import urllib.request
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from browser_window import CHROMIUM, Window, need_browser
 from PIL import Image
 
 from maskweave.generate.bundle import Bundle
@@ -25,27 +23,11 @@ from maskweave.studio.bounds import Bounds
 from maskweave.studio.offered import Offered
 from maskweave.studio.serve import serve
 
-CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
-PATIENCE = 60_000
-"""Milliseconds after which what a test waits for is taken never to come."""
-
-
-def missing() -> str:
-    try:
-        import gradio  # noqa: F401
-        import playwright  # noqa: F401
-    except ImportError as error:
-        return f"the browser tests need {error.name}"
-    return "" if Path(CHROMIUM).is_file() else "the browser tests need chromium: apt-get install chromium"
-
 
 @pytest.fixture(scope="module")
 def studio(bundle: Bundle, bundle_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """The address of a running studio with a bundle, a run, an index of six scenes, and the scenes as a data set."""
-    if why := missing():
-        assert os.environ.get("MASKWEAVE_BROWSER") != "required", why
-        warnings.warn(f"tests/studio/test_browser.py does not run: {why}", stacklevel=1)
-        pytest.skip(why)
+    need_browser()
     index = tmp_path_factory.mktemp("index") / "six"
     data: dict[str, Any] = {"data": "scenes", "samples": 6, "seed": 1}
     source = open_indexed(**data, catalog=bundle.catalog)
@@ -75,59 +57,6 @@ def browser(studio: str) -> Iterator[Any]:
 def context(browser: Any) -> Any:
     """One person's browser, whose windows share what they have loaded."""
     return browser.new_context()
-
-
-class Window:
-    """One person's window on the studio."""
-
-    def __init__(self, context: Any, address: str, width: int = 1280, height: int = 900):
-        self.page = context.new_page()
-        self.page.set_viewport_size({"width": width, "height": height})
-        self.page.set_default_timeout(PATIENCE)
-        self.requests = 0
-        self.hosts: set[str] = set()
-        self.faults: list[str] = []
-        self.page.on(
-            "request", lambda request: self.hosts.add(request.url.split("/")[2]) if "://" in request.url else None
-        )
-        self.page.on("pageerror", lambda error: self.faults.append(str(error)))
-        self.page.goto(address)
-        self.page.locator("#generate").wait_for()
-
-    def field(self, name: str, widget: str) -> Any:
-        return self.page.locator(f"[id='input-{name}-{widget}']")
-
-    def write(self, name: str, text: str) -> None:
-        self.field(name, "text").locator("textarea").fill(text)
-
-    def drawn(self) -> str:
-        """Which version of the form is there."""
-        found = re.search(r"mw-form-\d+", self.page.locator("#generate").get_attribute("class"))
-        assert found
-        return found[0]
-
-    def drawn_again(self, before: str) -> None:
-        self.page.locator(f"#generate:not(.{before})").wait_for()
-
-    def inputs(self, *names: str) -> None:
-        for label in self.page.locator("#inputs label").all():
-            box = label.locator("input[type=checkbox]")
-            if box.is_checked() != (label.inner_text().strip() in names):
-                before = self.drawn()
-                box.click()
-                self.drawn_again(before)
-
-    def generate(self) -> None:
-        self.requests += 1
-        self.page.locator("#generate").click()
-
-    def finished(self) -> None:
-        self.page.get_by_text(f"Request {self.requests}: finished in").wait_for()
-
-    def cards(self) -> list[str]:
-        found = self.page.locator("#results figcaption")
-        found.first.wait_for()
-        return found.all_inner_texts()
 
 
 @pytest.fixture

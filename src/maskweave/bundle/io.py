@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import nn
 
@@ -21,15 +21,28 @@ from maskweave.config import build
 from maskweave.data.publishing import publish
 from maskweave.data.remote import check_writable, is_remote
 from maskweave.errors import MaskweaveError, shown
+from maskweave.families.base import Family, ModelSettings
 from maskweave.families.weights import load_model, read_config, save_model
 from maskweave.files import read_yaml, write_aside, write_yaml
 from maskweave.modality.catalogs import Catalog, load_saved_catalog, save_catalog
+from maskweave.provenance import FILE as PROVENANCE
 from maskweave.provenance import Provenance, read_provenance, write_provenance
 from maskweave.tokenizers.base import Tokenizer
 from maskweave.tokenizers.folder import load_tokenizers, save_tokenizers
 
 CALIBRATION = "calibration.yaml"
 NOTHING_KNOWN = Provenance()
+BUNDLE_FILES = [
+    "modalities.yaml",
+    "recipe.yaml",
+    CALIBRATION,
+    PROVENANCE,
+    "evaluation.json",
+    "model/*",
+    "tokenizers/*/*.json",
+    "tokenizers/*/*.safetensors",
+]
+"""What is fetched from the Hub and from URLs."""
 
 
 class BundleParts(NamedTuple):
@@ -123,3 +136,16 @@ def _calibration(folder: Path, catalog: Catalog) -> dict[str, float]:
                 f"{path}: the temperature of {shown(name)} is {shown(temperature)}; expected a number above 0 for a modality of the bundle; remove it"
             )
     return found
+
+
+def trained_settings(family: Family[Any, Any], folder: Path) -> ModelSettings | None:
+    """Returns the settings that a run was trained with; None if its recipe does not say."""
+    path = folder / "recipe.yaml"
+    settings = read_yaml(path).get("model") if path.is_file() else None
+    if not isinstance(settings, Mapping):
+        return None
+    try:
+        model = build(ModelSettings, settings, str(path), "model")
+    except MaskweaveError:  # a recipe of another version; the model can still be used
+        return None
+    return model if model.family == family.name else None

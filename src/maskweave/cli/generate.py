@@ -77,6 +77,13 @@ def generate_arguments(parser: ArgumentParser) -> None:
         "without duplicates; --samples M gives M merged results",
     )
     parser.add_argument(
+        "--best-of",
+        metavar="N",
+        type=int,
+        default=1,
+        help="generate N samples for each result and keep the one from which the model finds the inputs likeliest; it takes N times as long",
+    )
+    parser.add_argument(
         "--seed", metavar="N", type=int, default=0, help="random seed; further samples use the next seeds"
     )
     parser.add_argument("--batch", metavar="N", type=int, default=8, help="samples per batch")
@@ -160,9 +167,9 @@ def generate(given: Namespace) -> None:
     if given.get("edit"):
         options["edit"] = _edits(bundle.catalog, given.edit, inputs, targets or options["schedule"].targets)  # type: ignore[union-attr]
     if given.tiles:
-        for key, ordinary in (("samples", 1), ("ensemble", 1), ("edit", None)):
+        for key, ordinary in (("samples", 1), ("ensemble", 1), ("best_of", 1), ("edit", None)):
             if given.get(key) not in (ordinary, []):
-                raise MaskweaveError(f"--tiles cannot be combined with --{key}; remove one of them")
+                raise MaskweaveError(f"--tiles cannot be combined with --{key.replace('_', '-')}; remove one of them")
         scene: dict[str, Any] = {
             name: value if bundle.catalog[name].value.is_text else Path(value) for name, value in inputs.items()
         }
@@ -177,6 +184,7 @@ def generate(given: Namespace) -> None:
         given.out,
         samples=given.samples,
         ensemble=given.ensemble,
+        best_of=given.best_of,
         seed=given.seed,
         batch_size=given.batch,
         **options,

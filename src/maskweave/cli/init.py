@@ -5,6 +5,8 @@ from pathlib import Path
 from jsonargparse import ArgumentParser, Namespace
 
 from maskweave.config import names, pairs
+from maskweave.data.remote import is_remote
+from maskweave.errors import MaskweaveError
 from maskweave.init.project import import_files, make_project
 
 
@@ -48,6 +50,14 @@ def init_arguments(parser: ArgumentParser) -> None:
 
 
 def init(given: Namespace) -> None:
+    if is_remote(given.folder):
+        raise MaskweaveError(
+            f"{given.folder}: init looks at folders of this machine; copy some hundred samples here, run init on them, then set data.source of the recipe to this place"
+        )
+    if given.out and is_remote(given.out):
+        raise MaskweaveError(
+            f"--out {given.out}: a project is a folder of this machine; give one, with --no-import, and import to this place with maskweave data import"
+        )
     root = Path(given.folder)
     out = Path(given.out or f"{root.resolve().name}-model")
     project = make_project(

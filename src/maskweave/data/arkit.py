@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from maskweave.data.features import with_likely_features
+from maskweave.data.features import named_features, with_likely_features
 from maskweave.data.mirror import origin, version
 from maskweave.data.part_source import FilePart, PartSource, read_entries
 from maskweave.data.source import check_key
@@ -189,12 +189,7 @@ def frame_boxes(scan: Path, stem: str, classes: Collection[str] | None = None) -
 def _chosen(place: Path, catalog: Catalog, fields: dict[str, str]) -> dict[str, str]:
     """Returns the feature of each modality that has one."""
     entries = read_entries(catalog)
-    for name, feature in fields.items():
-        if name not in entries or feature not in FEATURES:
-            raise MaskweaveError(
-                f"{place}: data.fields has {name}: {shown(feature)}; expected modalities of the catalog ({', '.join(entries)}) with one of the features {', '.join(FEATURES)}"
-            )
-    found = {name: fields.get(name, name) for name in entries if name in fields or name in FEATURES}
+    found = named_features(place, list(entries), fields, list(FEATURES))
     rest = {name: m.value for name, m in entries.items() if name not in found}
     flat = {name: value for name, value in rest.items() if len(value.size) == 2}
     maps = [name for name, value in flat.items() if value.is_mask and value.channels == 1 and not value.is_photograph]

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from maskweave.data.features import with_likely_features
+from maskweave.data.features import named_features, with_likely_features
 from maskweave.data.mirror import origin, version
 from maskweave.data.part_source import FilePart, PartSource, read_entries
 from maskweave.data.source import check_key
@@ -206,16 +206,7 @@ class Coco(PartSource):
 def _chosen(folder: CocoFolder, catalog: Catalog, fields: dict[str, str]) -> dict[str, str]:
     """Returns the feature of each modality that has one."""
     entries = read_entries(catalog)
-    for name, feature in fields.items():
-        if name not in entries:
-            raise MaskweaveError(
-                f"{folder.place}: data.fields has {name!r}; expected modalities of the catalog: {', '.join(entries)}"
-            )
-        if feature not in folder.features:
-            raise MaskweaveError(
-                f"{folder.place}: data.fields.{name}: there is no feature {shown(feature)}; found {', '.join(folder.features)}"
-            )
-    found = {name: fields.get(name, name) for name in entries if name in fields or name in folder.features}
+    found = named_features(folder.place, list(entries), fields, folder.features)
     rest = {name: m.value for name, m in entries.items() if name not in found}
     photographs = [n for n, value in rest.items() if value.is_photograph and len(value.size) == 2]
     likely = {

@@ -3,7 +3,27 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from maskweave.errors import MaskweaveError
+from maskweave.errors import MaskweaveError, shown
+
+
+def named_features(
+    place: Path, entries: Sequence[str], fields: Mapping[str, str], features: Sequence[str]
+) -> dict[str, str]:
+    """Returns the feature of each modality that has its name, or that `fields` (`data.fields`) gives it.
+
+    Raises:
+        MaskweaveError: `fields` has no modality of the catalog, or no feature of the layout.
+    """
+    for name, feature in fields.items():
+        if name not in entries:
+            raise MaskweaveError(
+                f"{place}: data.fields has {name!r}; expected modalities of the catalog: {', '.join(entries)}"
+            )
+        if feature not in features:
+            raise MaskweaveError(
+                f"{place}: data.fields.{name}: there is no feature {shown(feature)}; found {', '.join(features)}"
+            )
+    return {name: fields.get(name, name) for name in entries if name in fields or name in features}
 
 
 def with_likely_features(

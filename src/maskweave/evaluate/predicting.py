@@ -32,7 +32,8 @@ def scored_outcomes(
         seed: of the first sample; the others have the next ones.
     """
     given = [given_inputs(bundle, s, request.inputs) for s in samples]
-    predicted = predict(bundle, given, request.targets, seed, advance, request.via, not request.read, request.ensemble)
+    members = request.ensemble, request.best_of
+    predicted = predict(bundle, given, request.targets, seed, advance, request.via, not request.read, *members)
     if request.truth:  # of another entry, which the tokenizer does not know
         return [(name, Outcome([p[name] for p in predicted], [])) for name in request.targets]
     truth = {name: [s.get(bundle.catalog[name].reads) for s in samples] for name in request.targets}
@@ -54,12 +55,14 @@ def predict(
     via: Sequence[str] = (),
     whole: bool = True,
     ensemble: int = 1,
+    best_of: int = 1,
 ) -> Samples:
     """Predicts each target from the inputs and the generated `via` modalities; the same seed gives all targets of a sample the same `via`.
 
     Args:
         whole: return distributions instead of values where there are any.
         ensemble: number of predictions of each sample that are merged.
+        best_of: number of predictions of each sample of which one is kept.
     """
     results: Samples = [{} for _ in inputs]
     seeds = range(seed, seed + len(inputs))
@@ -70,6 +73,12 @@ def predict(
         if ensemble > 1:
             results_of = [
                 bundle.ensemble(one, chain, samples=ensemble, seed=number, **options)
+                for one, number in zip(inputs, seeds, strict=True)
+            ]
+        elif best_of > 1:
+            options["think"] = via
+            results_of = [
+                bundle.best_of(one, [target], samples=best_of, seed=number, **options)
                 for one, number in zip(inputs, seeds, strict=True)
             ]
         else:

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from numbers import Real
 from pathlib import Path
 from typing import Any, Unpack, cast
 
@@ -11,16 +10,16 @@ import torch
 
 from maskweave import limits
 from maskweave.arguments import check_arguments
-from maskweave.bundle.io import NOTHING_KNOWN, load_bundle, save_bundle
-from maskweave.config import build, whole_number
+from maskweave.bundle.io import BUNDLE_FILES, NOTHING_KNOWN, load_bundle, save_bundle, trained_settings
+from maskweave.config import whole_number
 from maskweave.data.mirror import local_place
 from maskweave.data.remote import is_remote
 from maskweave.errors import MaskweaveError, shown
 from maskweave.families.base import Family, ModelSettings, family_of
-from maskweave.files import read_yaml
+from maskweave.generate.best_of import best_result, check_judging, judges_of
 from maskweave.generate.calibration import Calibration, calibrate
 from maskweave.generate.editing import keep_rest
-from maskweave.generate.engine import Engine, Precision
+from maskweave.generate.engine import Engine, Precision, check_usable
 from maskweave.generate.ensemble import OVERLAP, check_ensemble, member_seeds, merge_results
 from maskweave.generate.features import FeatureExtractor
 from maskweave.generate.places import find_places
@@ -40,7 +39,6 @@ from maskweave.masking.paths import TrainedPaths
 from maskweave.modality.catalogs import Catalog
 from maskweave.models.fourm import FourM
 from maskweave.nn.layers import count_parameters
-from maskweave.provenance import FILE as PROVENANCE
 from maskweave.provenance import Provenance, with_license
 from maskweave.report.card import EVALUATION, model_card
 from maskweave.shipped import shipped_bundle
@@ -268,9 +266,8 @@ class Bundle:
             MaskweaveError: as `generate`, or a target whose values cannot be merged, such as text; checked before any work.
         """
         seed = whole_number("seed", seed, most=limits.SEED)
-        if not isinstance(overlap, Real) or not 0 < overlap <= 1:
-            raise MaskweaveError(f"overlap is {shown(overlap)}; expected a share above 0, up to 1")
-        check_ensemble([self.catalog[twin(self.catalog, name)] for name in targets], self.tokenizers, samples)
+        wanted = [self.catalog[twin(self.catalog, name)] for name in targets]
+        check_ensemble(wanted, self.tokenizers, samples, overlap)
         seeds = member_seeds(seed, samples)
         members = self.generate_batch(
             [inputs] * samples, targets, seeds=seeds, batch_size=batch_size, watch=watch, **options
@@ -278,6 +275,41 @@ class Bundle:
         merged = merge_results(members, overlap)
         merged.places = members[0].places
         return merged
+
+    @check_arguments
+    def best_of(
+        self,
+        inputs: Sample,
+        targets: Sequence[str],
+        *,
+        samples: int = 8,
+        by: Sequence[str] = (),
+        seed: int = 0,
+        batch_size: int = 64,
+        watch: Watch | None = None,
+        **options: Unpack[Options],
+    ) -> Generated:
+        """Generates several times and keeps the result from which the inputs are likeliest, by this model; see `maskweave.generate.best_of`.
+
+        Args:
+            samples: number of results to choose from; the cost grows with it.
+            by: inputs that decide; by default all that the model can predict and that are no targets.
+
+        Returns:
+            The best result, with its `likelihoods`.
+
+        Raises:
+            MaskweaveError: as `generate`, or no input can decide; checked before any work.
+        """
+        seed = whole_number("seed", seed, most=limits.SEED)
+        judges = judges_of(self.catalog, [*inputs], targets, by, samples)
+        told = options.get("on_untrained", "warn"), self._told
+        check_judging(self.trained_paths, self.catalog, targets, judges, *told)
+        seeds = member_seeds(seed, samples)
+        members = self.generate_batch(
+            [inputs] * samples, targets, seeds=seeds, batch_size=batch_size, watch=watch, **options
+        )
+        return best_result(members, inputs, targets, judges, self.score_batch, batch_size)
 
     def score(self, inputs: Sample, values: Sample, *, precision: Precision = "float32") -> dict[str, Score]:
         """Returns the log-likelihood of each of `values` given `inputs` only; see `maskweave.generate.scoring`."""
@@ -450,45 +482,17 @@ def load(
         MaskweaveError: no such folder or device, an unfinished run, damaged files, or parts that do not match.
     """
     check_usable(device)
-    wanted = ["modalities.yaml", "recipe.yaml", "calibration.yaml", PROVENANCE, EVALUATION, "model/*"]
-    wanted += ["tokenizers/*/*.json", "tokenizers/*/*.safetensors"]
     expected = "the folder that 'maskweave run' made, a bundle, or the Hub id of one"
     place = folder_or_hub_id
     if isinstance(place, str) and is_remote(place) and not place.startswith(PREFIX):
-        place = local_place(place, wanted)
+        place = local_place(place, BUNDLE_FILES)
     inside = None if revision else shipped_bundle(place)
-    folder = inside if inside and not Path(place).is_dir() else folder_of(place, wanted, expected, revision)
+    folder = inside if inside and not Path(place).is_dir() else folder_of(place, BUNDLE_FILES, expected, revision)
     with code_allowed(allow_code):
         catalog, model, tokenizers, calibration, provenance = load_bundle(folder)
     bundle = Bundle(catalog, tokenizers, model, folder, provenance=provenance)
     bundle.calibration = calibration
-    bundle.settings = _settings(bundle.family, folder)
+    bundle.settings = trained_settings(bundle.family, folder)
     if bundle.settings is not None:
         bundle.unconditional = bundle.family.trained_without_inputs(bundle.settings)
     return bundle.to(device)
-
-
-def check_usable(device: torch.device | str) -> None:
-    """Raises:
-    MaskweaveError: torch cannot use the device.
-    """
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, TypeError, ValueError) as error:
-        reason = str(error).splitlines()[0][:200]
-        raise MaskweaveError(
-            f"device {shown(str(device))}: torch cannot use it here ({reason}); give another, such as cpu"
-        ) from None
-
-
-def _settings(family: Family[Any, Any], folder: Path) -> ModelSettings | None:
-    """Returns the settings that a run was trained with; None if its recipe does not say."""
-    path = folder / "recipe.yaml"
-    settings = read_yaml(path).get("model") if path.is_file() else None
-    if not isinstance(settings, Mapping):
-        return None
-    try:
-        model = build(ModelSettings, settings, str(path), "model")
-    except MaskweaveError:  # a recipe of another version; the model can still be used
-        return None
-    return model if model.family == family.name else None

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from maskweave.errors import MaskweaveError, shown
 from maskweave.generate.guidance import Pass
 from maskweave.generate.token_state import TokenStates, pack_inputs, place_ids, row_lengths, samples_of
 from maskweave.masking.batch import Slots, TokenSlice, pack
@@ -32,6 +33,19 @@ AHEAD = 8
 def bulk_precision(device: torch.device) -> Precision:
     """The precision of evaluations and features of many samples: bf16 on a GPU, float32 on a CPU, where results are the same everywhere."""
     return "bf16" if device.type == "cuda" else "float32"
+
+
+def check_usable(device: torch.device | str) -> None:
+    """Raises:
+    MaskweaveError: torch cannot use the device.
+    """
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, TypeError, ValueError) as error:
+        reason = str(error).splitlines()[0][:200]
+        raise MaskweaveError(
+            f"device {shown(str(device))}: torch cannot use it here ({reason}); give another, such as cpu"
+        ) from None
 
 
 class Engine:

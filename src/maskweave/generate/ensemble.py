@@ -4,12 +4,13 @@
 """
 
 from collections.abc import Container, Iterable, Sequence
+from numbers import Real
 
 import numpy as np
 
 from maskweave import limits
 from maskweave.config import whole_number
-from maskweave.errors import MaskweaveError
+from maskweave.errors import MaskweaveError, shown
 from maskweave.generate.result import Generated
 from maskweave.modality.entry import Modality
 
@@ -45,12 +46,16 @@ def member_seeds(seed: int, samples: int) -> list[int]:
     return [int(s) for s in np.random.SeedSequence(seed).generate_state(samples)]
 
 
-def check_ensemble(targets: Iterable[Modality], tokenizers: Container[str], samples: int) -> None:
+def check_ensemble(
+    targets: Iterable[Modality], tokenizers: Container[str], samples: int, overlap: float = OVERLAP
+) -> None:
     """Checks before any work that an ensemble can be merged.
 
     Raises:
-        MaskweaveError: no samples, or a target without tokenizer or whose values cannot be merged.
+        MaskweaveError: no samples, no share as overlap, or a target without tokenizer or whose values cannot be merged.
     """
+    if not isinstance(overlap, Real) or not 0 < overlap <= 1:
+        raise MaskweaveError(f"overlap is {shown(overlap)}; expected a share above 0, up to 1")
     limits.check_most("samples", whole_number("samples", samples, 1), limits.ENSEMBLE)
     for modality in targets:
         check_mergeable(modality)

@@ -1,7 +1,7 @@
 """Generation from files to files: one request, or one for every file name in folders of inputs, streamed and resumable."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, NamedTuple, Unpack
@@ -11,6 +11,7 @@ from maskweave.arguments import check_arguments
 from maskweave.config import plain
 from maskweave.errors import MaskweaveError
 from maskweave.files import claim_record, sweep
+from maskweave.generate.best_of import best_result, check_judging, judges_of
 from maskweave.generate.bundle import Bundle
 from maskweave.generate.ensemble import check_ensemble, member_seeds, merge_results
 from maskweave.generate.places import find_places
@@ -54,11 +55,19 @@ class BatchRow(NamedTuple):
     seed: int
 
 
-class _Made:
-    """Collects the members of results that are not complete yet."""
+Combine = Callable[[Sequence[Generated], Job], Generated]
 
-    def __init__(self) -> None:
+
+class _Made:
+    """Collects the members of results that are not complete yet.
+
+    Args:
+        combine: makes one result of the members of a job.
+    """
+
+    def __init__(self, combine: Combine) -> None:
         self._members: dict[Path, list[Generated]] = {}
+        self._combine = combine
 
     def add(self, batch: Sequence[BatchRow], session: Session) -> None:
         """Adds the results of a batch. Partial members of an interrupted batch are added only if their ensemble has no finished member."""
@@ -69,10 +78,10 @@ class _Made:
 
     def take(self, batch: Sequence[BatchRow], anyway: bool) -> Iterator[tuple[Path, Generated]]:
         """Yields the results that the batch has completed; with `anyway`, also the incomplete ones."""
-        for folder, seeds in {row.wanted.folder: row.wanted.seeds for row in batch}.items():
-            if anyway or len(self._members[folder]) == len(seeds):
+        for folder, wanted in {row.wanted.folder: row.wanted for row in batch}.items():
+            if anyway or len(self._members[folder]) == len(wanted.seeds):
                 members = self._members.pop(folder)
-                yield folder, merge_results(members) if len(seeds) > 1 else members[0]
+                yield folder, self._combine(members, wanted.job) if len(wanted.seeds) > 1 else members[0]
 
 
 @check_arguments
@@ -84,6 +93,7 @@ def generate_files(
     *,
     samples: int = 1,
     ensemble: int = 1,
+    best_of: int = 1,
     seed: int = 0,
     batch_size: int = 8,
     **options: Unpack[Options],
@@ -97,6 +107,7 @@ def generate_files(
         out: result folder; with folders of inputs, it contains one folder per name; with several samples, there are folders 0, 1, ... inside.
         samples: results for each input, with seeds `seed`, `seed + 1`, ...
         ensemble: number of samples that each result is merged from, as in `Bundle.ensemble`; 1: no merging.
+        best_of: number of samples from which each result is chosen, as in `Bundle.best_of`; 1: no choice.
         batch_size: samples, or members of ensembles, that are generated in one batch.
         options: as for `Bundle.generate`; an edit's mask may also be a folder of masks.
 
@@ -112,6 +123,7 @@ def generate_files(
     numbers = {
         "samples": (samples, 1, limits.ENSEMBLE),
         "ensemble": (ensemble, 1, limits.ENSEMBLE),
+        "best_of": (best_of, 1, limits.ENSEMBLE),
         "batch": (batch_size, 1, limits.BATCH_SIZE),
         "seed": (seed, 0, limits.SEED),
     }
@@ -122,13 +134,21 @@ def generate_files(
     edit = options.get("edit") or {}
     assert isinstance(edit, Mapping)
     schedule = bundle.schedule(list(inputs), targets, **options)
+    if ensemble > 1 and best_of > 1:
+        raise MaskweaveError(f"ensemble is {ensemble} and best_of is {best_of}; merge samples, or choose one of them")
+    asked = [name for name in schedule.targets if name not in schedule.think]
     if ensemble > 1:
-        wanted = [bundle.catalog[name] for name in schedule.targets if name not in schedule.think]
-        check_ensemble(wanted, bundle.tokenizers, ensemble)
+        check_ensemble([bundle.catalog[name] for name in asked], bundle.tokenizers, ensemble)
+    combine: Combine = _merge
+    if best_of > 1:
+        combine = _chooser(bundle, list(inputs), asked, best_of, batch_size, options)
     out = Path(out)
     _check_out(out, [*inputs.values(), *edit.values()])
     with lock(out):
-        return _generate(bundle, inputs, edit, targets, schedule, out, samples, ensemble, seed, batch_size, options)
+        members = {"ensemble": ensemble} | ({"best_of": best_of} if best_of > 1 else {})
+        return _generate(
+            bundle, inputs, edit, targets, schedule, out, samples, members, combine, seed, batch_size, options
+        )
 
 
 def _generate(
@@ -139,17 +159,19 @@ def _generate(
     schedule: Schedule,
     out: Path,
     samples: int,
-    ensemble: int,
+    members: Mapping[str, int],
+    combine: Combine,
     seed: int,
     batch_size: int,
     options: Options,
 ) -> str:
+    ensemble = max(members.values())
     jobs = _jobs(_files(inputs, bundle.catalog), _files(edit, bundle.catalog))
     wanted = _wanted(jobs, out, samples, ensemble, seed)
     is_many = jobs[0].name != ""
     if is_many:
         regions = {name: str(region) for name, region in edit.items()}
-        asked = {"inputs": dict(inputs), "edit": regions, "targets": targets, "seed": seed, "ensemble": ensemble}
+        asked = {"inputs": dict(inputs), "edit": regions, "targets": targets, "seed": seed, **members}
         claim_record(out / REQUEST, plain({**asked, "schedule": schedule}), "results")
         wanted = [one for one in wanted if not (one.folder / DONE).exists()]
         if not wanted:
@@ -157,7 +179,7 @@ def _generate(
     first = None if is_many else _read(bundle, jobs[0], targets, options)
 
     faults: list[MaskweaveError] = []
-    made, done = _Made(), 0
+    made, done = _Made(combine), 0
     inputs_of: dict[Path, dict[str, Any]] = {}
     passes = sum(step.tokens if step.scheme == "autoregressive" else 1 for step in schedule.steps)
     with progress("generate", passes * ensemble * len(wanted)) as bar, StopSignal() as stop:
@@ -203,6 +225,26 @@ def _generate(
         raise MaskweaveError(f"none of {len(faults)} inputs can be used; the first error: {faults[0]}")
     skipped = f", {len(faults)} inputs skipped" if faults else ""
     return f"{done} results written to {out}{skipped}" if is_many or samples > 1 else f"written to {out}"
+
+
+def _merge(members: Sequence[Generated], job: Job) -> Generated:
+    return merge_results(members)
+
+
+def _chooser(
+    bundle: Bundle, inputs: Sequence[str], targets: Sequence[str], samples: int, batch_size: int, options: Options
+) -> Combine:
+    """Checks that the best of several results can be chosen, and returns what chooses."""
+    judges = judges_of(bundle.catalog, inputs, targets, (), samples)
+    on_untrained = options.get("on_untrained", "warn")
+    check_judging(bundle.trained_paths, bundle.catalog, targets, judges, on_untrained, set())
+
+    def choose(members: Sequence[Generated], job: Job) -> Generated:
+        given = bundle.read(job.inputs)
+        there = [name for name in judges if name in given]
+        return best_result(members, given, targets, there, bundle.score_batch, batch_size)
+
+    return choose
 
 
 def _read(bundle: Bundle, job: Job, targets: Sequence[str] | None, options: Options) -> dict[str, Any]:

@@ -46,14 +46,17 @@ def check_trained(
     Raises:
         MaskweaveError: a path is untrained, and `on_untrained` is `refuse`.
     """
-    if on_untrained == "ignore":
-        return
     sets = dict.fromkeys(tuple(dict.fromkeys(names)) for names in given)
     targets, chain, think = schedule.targets, schedule.chain, schedule.think
     problems = list(dict.fromkeys(s for names in sets for s in untrained(paths, names, targets, chain, think)))
+    tell(problems, on_untrained, told)
+
+
+def tell(problems: Sequence[str], on_untrained: OnUntrained, told: set[str]) -> None:
+    """Warns of untrained paths that were not told before, or refuses them; as `check_trained`."""
     if problems and on_untrained == "refuse":
         raise MaskweaveError(f"{'; '.join(problems)}: {ADVICE}; or set on_untrained to 'warn'")
-    for sentence in problems:
+    for sentence in problems if on_untrained == "warn" else ():
         if sentence not in told:
             told.add(sentence)
-            warnings.warn(f"{sentence}: {ADVICE}", stacklevel=4)
+            warnings.warn(f"{sentence}: {ADVICE}", stacklevel=5)

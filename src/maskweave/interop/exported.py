@@ -6,8 +6,9 @@
     OUT/predict-NAME.onnx       tokens of the inputs → logits of all tokens of the grid NAME, predicted in one step
     OUT/export.json             names, shapes and types of all inputs and outputs, and the largest error of each file
 
-The number of samples is free in every file. All inputs are given completely, without padding. Each file is run once after it is written, on other
-samples than those it was made with, and must give the numbers of the model: ids equal, floats within `TOLERANCE`.
+The number of samples is free in every file, and so is the length of sequences. All inputs are given completely, without padding, so the sequences of one
+call have the same length. Each file is run once after it is written, on other samples than those it was made with, and must give the numbers of the
+model: ids equal, floats within `TOLERANCE`.
 
 Dimension letters: B samples, L tokens of a modality, N tokens of all inputs, C width of a raw row, D width, V codes.
 """
@@ -37,7 +38,7 @@ Format = Literal["onnx", "pt2"]
 TOLERANCE = 1e-3
 """Largest difference of a float, relative to the largest value of its tensor."""
 TRACED, TRIED = 2, 3
-"""Samples with which a program is made and then tried."""
+"""Samples with which a program is made and then tried. Sequences have another length each time, if they may be so long."""
 
 
 class EncoderProgram(nn.Module):
@@ -133,7 +134,7 @@ def export(
             aside.mkdir()
             for name, program, samples, outputs in programs:
                 path = aside / f"{name}.{format}"
-                described["files"][path.name] = _write(program.eval(), path, samples, outputs)
+                described["files"][path.name] = _write(program.eval(), path, samples, outputs, bundle.catalog)
             write_json(aside / "export.json", described)
     finally:
         bundle.to(device)
@@ -182,8 +183,13 @@ def _programs(bundle: Bundle, inputs: Sequence[str], targets: Sequence[str], tok
 
 def _content(m: Modality, catalog: Catalog, count: int) -> Tensor:
     if m.has_tokens:
-        return torch.randint(0, catalog.vocabulary_size(m.name), (count, m.tokens))
+        length = m.tokens // count if _has_free_length(m) else m.tokens
+        return torch.randint(0, catalog.vocabulary_size(m.name), (count, length))
     return torch.randn(count, m.tokens, m.row_width)
+
+
+def _has_free_length(m: Modality) -> bool:
+    return m.kind == "sequence" and m.tokens >= TRACED * TRIED
 
 
 def _values_of(tokenizer: GridTokenizer) -> Samples:
@@ -201,12 +207,19 @@ def _ids_of(tokenizer: GridTokenizer) -> Samples:
     return lambda count: {"ids": torch.randint(0, tokenizer.quantizer.size, (count, *tokenizer.modality.grid))}
 
 
-def _write(program: nn.Module, path: Path, samples: Samples, outputs: Sequence[str]) -> dict[str, Any]:
+def _write(
+    program: nn.Module, path: Path, samples: Samples, outputs: Sequence[str], catalog: Catalog
+) -> dict[str, Any]:
     """Writes one file, runs it, and returns its description."""
     given = samples(TRACED)
-    batch = torch.export.Dim("batch", min=1, max=2**16)
-    shapes = tuple({0: batch} for _ in given)
     takes_all = isinstance(program, (EncoderProgram, PredictorProgram))  # a tuple, of *contents
+    batch = torch.export.Dim("batch", min=1, max=2**16)
+    shapes = tuple(
+        {0: batch, 1: torch.export.Dim(f"length{n}", min=1, max=catalog[name].tokens)}
+        if takes_all and _has_free_length(catalog[name])
+        else {0: batch}
+        for n, name in enumerate(given)
+    )
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -222,19 +235,24 @@ def _write(program: nn.Module, path: Path, samples: Samples, outputs: Sequence[s
                 f"{path.name}: torch cannot export this part ({reason}); use it with maskweave"
             ) from error
         tried = samples(TRIED)
-        expected = program(*tried.values())
+        traced, expected = (_as_tuple(program(*one.values())) for one in (given, tried))
         found = run({name: tensor.numpy() for name, tensor in tried.items()})
-    expected = expected if isinstance(expected, tuple) else (expected,)
     errors = [_error(a, torch.from_numpy(b), path) for a, b in zip(expected, found, strict=True)]
     return {
-        "inputs": {name: _describe(tensor) for name, tensor in given.items()},
-        "outputs": {name: _describe(tensor) for name, tensor in zip(outputs, expected, strict=True)},
+        "inputs": {name: _describe(tensor, tried[name]) for name, tensor in given.items()},
+        "outputs": {name: _describe(*pair) for name, *pair in zip(outputs, traced, expected, strict=True)},
         "largest_error": max(errors),
     }
 
 
-def _describe(tensor: Tensor) -> dict[str, Any]:
-    return {"type": str(tensor.dtype).removeprefix("torch."), "shape": ["batch", *tensor.shape[1:]]}
+def _as_tuple(found: Any) -> tuple[Tensor, ...]:
+    return found if isinstance(found, tuple) else (found,)
+
+
+def _describe(one: Tensor, other: Tensor) -> dict[str, Any]:
+    """Type and shape of a tensor, of which two examples differ in what is free."""
+    free = [n if n == m else "length" for n, m in zip(one.shape[1:], other.shape[1:], strict=True)]
+    return {"type": str(one.dtype).removeprefix("torch."), "shape": ["batch", *free]}
 
 
 Run = Callable[[Mapping[str, np.ndarray]], Sequence[np.ndarray]]
@@ -245,8 +263,7 @@ def _save_pt2(made: Any, path: Path) -> Run:
     program = made.module()
 
     def run(given: Mapping[str, np.ndarray]) -> Sequence[np.ndarray]:
-        found = program(*(torch.from_numpy(array) for array in given.values()))
-        return [one.numpy() for one in (found if isinstance(found, tuple) else (found,))]
+        return [one.numpy() for one in _as_tuple(program(*(torch.from_numpy(array) for array in given.values())))]
 
     return run
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any, Self
 
 import numpy as np
@@ -47,7 +48,7 @@ class Inputs:
     @property
     def slices(self) -> dict[str, slice]:
         """The range of each modality among all N positions."""
-        ends = np.cumsum([tokens.shape[1] for tokens in self.content.values()]).tolist()
+        ends = accumulate(tokens.shape[1] for tokens in self.content.values())
         return {
             name: slice(end - tokens.shape[1], end)
             for (name, tokens), end in zip(self.content.items(), ends, strict=True)
@@ -69,7 +70,9 @@ class Inputs:
         for name, content in self.content.items():
             B, L = content.shape[:2]
             present = self.present.get(name)
-            if content.ndim == 3:
+            if content.ndim == 3 and present is None:
+                rows[name] = content.flatten(0, 1)
+            elif content.ndim == 3:
                 index = self.index[name]
                 rows[name] = content[index // N, index % N - slices[name].start]
             ids.append(content if content.ndim == 2 else self.index[name].new_zeros(B, L))

@@ -7,7 +7,7 @@ found and what to do.
 import dataclasses
 import difflib
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +61,11 @@ class Catalog(Mapping[str, Modality]):
 
     def __contains__(self, name: object) -> bool:
         return name in self.modalities
+
+    def judges(self, inputs: Sequence[str], targets: Sequence[str]) -> list[str]:
+        """Returns the inputs that can be predicted from results, to judge these: those that are targets of a model, and show something else than `targets`."""
+        made = {self[name].reads for name in targets}
+        return [name for name in inputs if self[name].reads in {m.reads for m in self.values() if m.is_target} - made]
 
     @check_arguments
     def subset(self, names: Iterable[str]) -> "Catalog":

@@ -21,7 +21,7 @@ from maskweave.modality.catalogs import Catalog
 from maskweave.models.embeddings import ByName, PositionEmbedding, TokenEmbedding, join, tables_of
 from maskweave.models.sizes import SIZES
 from maskweave.nn.cpu import LOGITS_ROWS, Linear, row_multiple
-from maskweave.nn.layers import MLP, Attention, Biases, Block, LayerNorm, initialize
+from maskweave.nn.layers import MLP, Attention, Biases, Block, LayerNorm, initialize, without_memory
 from maskweave.nn.linear_cross_entropy import Head
 from maskweave.nn.weights import PassthroughTensors
 
@@ -169,7 +169,7 @@ class FourM(nn.Module):
     @classmethod
     def without_weights(cls, catalog: Catalog, config: FourMConfig) -> Self:
         """Builds a model whose parameters take no memory, for a loader that sets them. Buffers computed from the entries are allocated."""
-        with torch.device("meta"):
+        with without_memory():
             model = cls(catalog, config)
         model.position_embedding.register_buffers(catalog)
         model.causal = _causal(catalog)

@@ -24,7 +24,7 @@ from maskweave.modality.entry import Modality
 from maskweave.models.embeddings import ByName, check_positions
 from maskweave.models.varlen import VarlenBlock, run_blocks
 from maskweave.nn.cpu import Linear
-from maskweave.nn.layers import LayerNorm, initialize, sine_cosine
+from maskweave.nn.layers import LayerNorm, initialize, sine_cosine, without_memory
 from maskweave.nn.weights import PassthroughTensors
 
 Parts = Mapping[str, MaskedTokens]
@@ -165,7 +165,7 @@ class M3AE(nn.Module):
     @classmethod
     def without_weights(cls, catalog: Catalog, config: M3AEConfig) -> Self:
         """Builds a model whose parameters take no memory, for a loader that sets them. Buffers computed from the entries are allocated."""
-        with torch.device("meta"):
+        with without_memory():
             model = cls(catalog, config)
         model.register_buffers(catalog)
         return model
@@ -187,8 +187,10 @@ class M3AE(nn.Module):
         x = [self.class_token.expand(B, 1, -1)]
         for name, tokens in parts.items():
             # Selected before embedding: masked tokens cost nothing.
-            kept = tokens.kept if tokens.content.ndim == 2 else tokens.kept[..., None]
-            content_BKD = self.token_embedding[name](tokens.content.take_along_dim(kept, dim=1))
+            kept = tokens.kept
+            if tokens.content.ndim == 3:
+                kept = kept[..., None].expand(-1, -1, tokens.content.shape[-1])
+            content_BKD = self.token_embedding[name](tokens.content.gather(1, kept))
             x.append(content_BKD + self.positions[self.starts[name] + tokens.kept] + self.types.weight[self.ids[name]])
         return torch.cat(x, dim=1), _attention_mask((tokens.visible, tokens.kept) for tokens in parts.values())
 

@@ -7,7 +7,7 @@ Dimension letters: T tokens of all groups, b samples of a group, N tokens of eac
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -40,7 +40,12 @@ class VarlenBlock(Block):
         x = x + self._attend(self.norm1(x), groups)
         return x + self.mlp(self.norm2(x))
 
-    @torch.compiler.disable  # otherwise blocks would be recompiled for the groups of every batch
+    def compile(self, *args: Any, **options: Any) -> None:
+        """As of any module; attention to groups stays outside of the graphs, which would otherwise be recompiled for the groups of every batch."""
+        # Disabled only here: it imports torch's compiler, which takes as long as torch.
+        VarlenBlock._attend = torch.compiler.disable(VarlenBlock._attend)  # type: ignore[method-assign]
+        super().compile(*args, **options)
+
     def _attend(self, x_TD: Tensor, groups: Sequence[VarlenGroup]) -> Tensor:
         attention = self.attention
         sizes = _sizes(x_TD, groups)

@@ -5,11 +5,12 @@ Dimension letters: B batch, N tokens, M context tokens, D width, H heads.
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from maskweave.nn.alignment import missing_width, padded_inputs, padded_outputs
 from maskweave.nn.cpu import Linear, attend
@@ -162,6 +163,22 @@ def initialize(module: nn.Module) -> None:
             nn.init.normal_(part.weight, std=0.02)
         if isinstance(part, (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)) and part.bias is not None:
             nn.init.zeros_(part.bias)
+
+
+class without_memory(TorchFunctionMode):
+    """Context in which modules are built whose parameters take no memory and no time, for a loader that sets them.
+
+    What is `torch.empty` is on the device "meta", and is filled with nothing. `torch.device("meta")` puts everything there, also
+    the computed buffers, but then torch imports its compiler, which takes as long as torch itself.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = dict(kwargs or {})
+        if func is torch.empty:
+            kwargs["device"] = "meta"
+        elif func.__name__ in ("normal_", "uniform_", "kaiming_uniform_"):  # methods, and functions of nn.init
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)
 
 
 def count_parameters(module: nn.Module) -> int:

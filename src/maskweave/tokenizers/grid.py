@@ -28,6 +28,7 @@ from maskweave.files import read_json, remove, write_aside
 from maskweave.modality.catalogs import Catalog
 from maskweave.modality.differences import entry_differences
 from maskweave.modality.entry import Modality
+from maskweave.nn.layers import without_memory
 from maskweave.nn.patches import patchify, unpatchify
 from maskweave.nn.weights import (
     PASSTHROUGH,
@@ -105,7 +106,7 @@ class GridTokenizer(nn.Module):
     @classmethod
     def without_weights(cls, modality: Modality) -> Self:
         """Returns a tokenizer whose parameters take no memory until a loader sets them. Buffers computed from the entry are initialized."""
-        with torch.device("meta"):
+        with without_memory():
             tokenizer = cls(modality)
         tokenizer.quantizer = build_quantizer(tokenizer.spec.quantizer)
         for part in (tokenizer.encoder, tokenizer.decoder):

@@ -61,6 +61,9 @@ class EvaluationRequest:
     """Modality whose values the only target is compared with, of the same shape, and whose metrics are used; empty: the target's own."""
     ensemble: int = 1
     """Number of predictions of each sample that are merged, as `Bundle.ensemble` does."""
+    best_of: int = 1
+    """Number of predictions of each sample of which one is kept: the one from which the inputs are likeliest, as `Bundle.best_of` does. If `read` or the scores judge
+    by the same model, it is favored."""
 
 
 SetScore = Literal["frechet", "kernel", "similarity", "identification"]
@@ -288,6 +291,14 @@ def check_evaluation(request: EvaluationRequest, catalog: Catalog, unconditional
         raise MaskweaveError(f"{where}: {both[0]!r} is both in via and in targets; remove it from one of them")
     if not 1 <= request.ensemble <= limits.ENSEMBLE:
         raise MaskweaveError(f"{where}.ensemble must be from 1 to {limits.ENSEMBLE}, found {request.ensemble}")
+    if not 1 <= request.best_of <= limits.ENSEMBLE or min(request.ensemble, request.best_of) > 1:
+        raise MaskweaveError(
+            f"{where}.best_of must be from 1 to {limits.ENSEMBLE}, and 1 beside an ensemble, found {request.best_of}"
+        )
+    if request.best_of > 1 and not all(catalog.judges(request.inputs, [name]) for name in request.targets):
+        raise MaskweaveError(
+            f"{where}.best_of is {request.best_of}, but the model cannot predict any of the inputs, which are to choose among results; remove best_of"
+        )
     if request.truth and (len(request.targets) != 1 or request.read):
         raise MaskweaveError(f"{where}.truth is for one target without read; remove it, or divide the request")
     for name in [request.truth] if request.truth else request.read or request.targets:

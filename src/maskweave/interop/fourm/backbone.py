@@ -2,15 +2,13 @@
 
 import os
 
-import torch
-
 from maskweave.arguments import check_arguments
 from maskweave.errors import MaskweaveError
 from maskweave.interop.fourm.model import CATALOG, StoredTensor, encoder_blocks, model_config, read, take
 from maskweave.interop.published import Tensors, locate
 from maskweave.modality.catalogs import Catalog
 from maskweave.models.backbone import Backbone
-from maskweave.nn.layers import sine_cosine
+from maskweave.nn.layers import sine_cosine, without_memory
 
 
 @check_arguments
@@ -33,7 +31,7 @@ def load_backbone(
             f"{folder / 'config.json'}: domains_in has no modality of kind patches ({', '.join(chosen)}), so the model has no encoder of pictures; use another checkpoint"
         )
     modality = patches[0]
-    with torch.device("meta"):
+    with without_memory():
         backbone = Backbone(modality, model_config(config, folder / "config.json"))
     D = backbone.config.width
     backbone.positions = sine_cosine(modality.grid, D)
