@@ -69,4 +69,4 @@ if __name__ == "__main__":
             panels.append(Panel(f"{kind}: {label}", "", "linear probe", lines))
         outliers = {name: study.values(name, f"{SHUFFLED} {LABELS[kind][0]}") for name in settings}
         panels.append(Panel(f"{kind}: shuffled patches", "", "AUROC", {"AUROC": outliers}))
-    draw(options.out / "m3ae_baselines.png", panels, width=3.6)
+    draw(options.out / "m3ae_baselines.png", panels, width=4.0)

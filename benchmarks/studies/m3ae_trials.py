@@ -201,15 +201,15 @@ SHUFFLED = "shuffled"
 
 
 def add_noise(rows: np.ndarray) -> np.ndarray:
-    return rows + np.random.default_rng(0).normal(0, 40, rows.shape)
+    return rows + np.random.default_rng(0).normal(0, 15, rows.shape)
 
 
 def lower_contrast(rows: np.ndarray) -> np.ndarray:
-    return 0.4 * rows + 0.6 * rows.mean(axis=(1, 2), keepdims=True)
+    return 0.7 * rows + 0.3 * rows.mean(axis=(1, 2), keepdims=True)
 
 
 def darken(rows: np.ndarray) -> np.ndarray:
-    return 0.5 * rows
+    return 0.75 * rows
 
 
 def shuffle_patches(rows: np.ndarray) -> np.ndarray:

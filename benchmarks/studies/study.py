@@ -204,9 +204,9 @@ def draw(path: Path, diagrams: Sequence[Panel], width: float = 3.6, height: floa
             style = {"marker": "_", "markersize": 14, "linestyle": "none"} if categories else {}
             if curve := panel.curves.get(label):
                 fine = np.geomspace(min(line), max(line), 50)
-                axes.plot(fine, curve(fine), color=color, linestyle="--", linewidth=1.2)
-                style = {"linestyle": "none"}
-            axes.plot([at[x] for x in line], [mean(v) for v in line.values()], color=color, label=label, **style)
+                axes.plot(fine, curve(fine), color=color, linestyle="--", linewidth=1.2, label=label)
+            else:
+                axes.plot([at[x] for x in line], [mean(v) for v in line.values()], color=color, label=label, **style)
             points = [(at[x], value) for x, values in line.items() for value in values]
             axes.scatter(*zip(*points, strict=True), s=10, color=color, alpha=0.6) if points else None
         for label, values in ((label, values) for label, values in panel.levels.items() if values):
@@ -217,10 +217,14 @@ def draw(path: Path, diagrams: Sequence[Panel], width: float = 3.6, height: floa
             axes.set_xscale("log")
             axes.set_yscale("log")
             axes.minorticks_off()
-            axes.set_xticks([at[x] for x in ticks], [f"{x:,.0f}" for x in ticks])
-            low, high = axes.get_ylim()
-            marks = np.geomspace(low, high, 5)[1:-1]
-            axes.set_yticks(marks, [f"{mark:.2g}" for mark in marks])
+            shown = (
+                ticks
+                if len(ticks) < 6
+                else [round(x, 1 - len(str(int(x)))) for x in np.geomspace(*axes.get_xlim(), 5)[1:-1]]
+            )
+            axes.set_xticks(shown, [f"{x:,.0f}" for x in shown])
+            marks = np.geomspace(*axes.get_ylim(), 5)[1:-1]
+            axes.set_yticks(marks, [f"{mark:.3g}" for mark in marks])
         else:
             axes.set_xticks([at[x] for x in ticks], [str(x) for x in ticks])
         axes.set_title(panel.title, fontsize=9, color=GRAY)
