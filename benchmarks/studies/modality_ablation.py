@@ -46,7 +46,7 @@ if __name__ == "__main__":
     prepare_base(options)
     study = Study(options.out, steps=options.steps)
     settings = {name: (str(number), setting) for number, (name, setting) in enumerate(SETTINGS.items())}
-    trial = partial(transfer_setting, options.out, options.base, options.steps, TASKS)
+    trial = partial(transfer_setting, options.out, options.base, options.steps, TASKS, options.quick)
     study.run(trial, settings, options.seeds, options.jobs)
     print(study.table(SETTINGS, SHOWN, "pre-training"))
     panels = []

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import torch
 from pretraining import base_parser, demo_for, prepare_base, pretrain
-from study import QUICK, Metrics, Panel, Study, draw
+from study import Metrics, Panel, Study, draw
 from transfers import probes
 
 from maskweave import load
@@ -52,11 +52,11 @@ SHOWN = {
 }
 
 
-def trial(out: Path, base: Path, steps: int, setting: Setting, seed: int) -> Metrics:
+def trial(out: Path, base: Path, steps: int, quick: bool, setting: Setting, seed: int) -> Metrics:
     own_steps = round(steps * setting.factor)
     folder = out / "trials" / f"{len(setting.modalities)}-{own_steps}-{seed}"
     pretrain(demo_for(seed, own_steps, MASKING, modalities=list(setting.modalities)), folder, base)
-    found = probes(load(folder).encoder(["rgb"]), seed, quick=steps == QUICK)
+    found = probes(load(folder).encoder(["rgb"]), seed, quick)
     return {**found, **held_out_losses(folder, base), "steps": own_steps}
 
 
@@ -75,7 +75,8 @@ if __name__ == "__main__":
     options = base_parser("more_modalities", __doc__, steps=600).parse_args()
     prepare_base(options)
     study = Study(options.out, steps=options.steps)
-    study.run(partial(trial, options.out, options.base, options.steps), SETTINGS, options.seeds, options.jobs)
+    run = partial(trial, options.out, options.base, options.steps, options.quick)
+    study.run(run, SETTINGS, options.seeds, options.jobs)
     print(study.table(SETTINGS, SHOWN, "modalities, tokens"))
     panels = []
     for metric, title in list(SHOWN.items())[:4]:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from pretraining import base_parser, demo_for, first_samples, prepare_base
-from study import QUICK, Metrics, Panel, Study, draw
+from study import Metrics, Panel, Study, draw
 from transfers import RECIPES, probes
 
 from maskweave.data.token_store import TokenData
@@ -70,7 +70,7 @@ def recipe_of(setting: Setting, steps: int, seed: int) -> Recipe:
     return replace(m3ae, train=replace(train, learning_rate=m3ae.train.learning_rate))
 
 
-def trial(base: Path, steps: int, setting: Setting, seed: int) -> Metrics:
+def trial(base: Path, steps: int, quick: bool, setting: Setting, seed: int) -> Metrics:
     own_steps = max(1, round(steps * setting.share))
     recipe = recipe_of(setting, own_steps, seed)
     catalog = recipe.load_catalog()
@@ -85,7 +85,7 @@ def trial(base: Path, steps: int, setting: Setting, seed: int) -> Metrics:
             Path(folder),
             validation=build_batches(replace(recipe, seed=0), held_out, held_out=True),
         )
-    found = probes(FeatureExtractor(recipe.family.encoder(model, catalog, ["rgb"]), {}), seed, quick=steps == QUICK)
+    found = probes(FeatureExtractor(recipe.family.encoder(model, catalog, ["rgb"]), {}), seed, quick)
     return {
         LOSS: result.metrics["validation/loss"],
         COUNT: 1 - found["count, linear-probe accuracy"],
@@ -149,7 +149,7 @@ if __name__ == "__main__":
     prepare_base(options)
     study = Study(options.out, steps=options.steps)
     settings = {name_of(s): s for family in options.families for some in axes_of(family).values() for s in some}
-    study.run(partial(trial, options.base, options.steps), settings, options.seeds, options.jobs)
+    study.run(partial(trial, options.base, options.steps, options.quick), settings, options.seeds, options.jobs)
     print(
         study.table(settings, {**SHOWN, "parameters": "parameters|.0f", "seconds": "CPU seconds|.0f"}, "trained with")
     )

@@ -46,7 +46,7 @@ def parser(name: str, about: str, *, steps: int, seeds: int = 3) -> argparse.Arg
     about_quick = (
         f"{QUICK} steps, one seed and a folder of its own, to see that everything works; the scores mean nothing"
     )
-    made.add_argument("--quick", action=_Quick, nargs=0, help=about_quick)
+    made.add_argument("--quick", action=_Quick, nargs=0, default=False, help=about_quick)
     return made
 
 

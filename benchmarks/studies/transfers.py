@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pretraining import QUICK_SAMPLES, demo_for, pretrain, untrained
-from study import QUICK, Metrics
+from study import Metrics
 
 from maskweave import load
 from maskweave.generate.features import FeatureExtractor
@@ -68,15 +68,16 @@ def pretrain_setting(setting: Setting, folder: Path, base: Path, steps: int, see
 
 
 def transfer_setting(
-    out: Path, base: Path, steps: int, tasks: Iterable[str], setting: tuple[str, Setting], seed: int
+    out: Path, base: Path, steps: int, tasks: Iterable[str], quick: bool, setting: tuple[str, Setting], seed: int
 ) -> Metrics:
     """A trial: pre-trains, probes and fine-tunes one encoder.
 
     Args:
+        quick: use few labeled scenes and steps.
         setting: the name of its folder, and how it is pre-trained.
     """
     name, how = setting
-    folder, quick = out / "trials" / f"{name}-{seed}", steps == QUICK
+    folder = out / "trials" / f"{name}-{seed}"
     pretrain_setting(how, folder / "encoder", base, steps, seed)
     found = probes(load(folder / "encoder").encoder(["rgb"]), seed, quick)
     for task in tasks:

@@ -16,6 +16,7 @@ from maskweave.modality.catalogs import load_catalog
 from maskweave.models.contrastive import Contrastive
 from maskweave.retrieve.features import Pooled
 from maskweave.synthetic.scenes import Scenes
+from maskweave.training.estimate import estimate
 from maskweave.training.metrics import read_metrics
 from maskweave.training.pipeline import claim, make_tokens, train_model
 from maskweave.training.recipe import load_recipe
@@ -116,6 +117,15 @@ def test_the_report_says_what_was_compared(run: Path, tmp_path: Path) -> None:
 
     page = make_report(shutil.copytree(run, tmp_path / "copy")).read_text()
     assert "16 samples at a time" in page
+
+
+def test_its_costs_are_estimated() -> None:
+    """All patches are encoded, where M3AE encodes a quarter of them and decodes all with a small decoder."""
+    costs = []
+    for name in ("contrastive-scenes", "m3ae-scenes"):
+        recipe = load_recipe(name)
+        costs.append(estimate(recipe, recipe.load_catalog()))
+    assert costs[0].parameters < costs[1].parameters and costs[0].flops > costs[1].flops
 
 
 @pytest.mark.parametrize(

@@ -80,12 +80,14 @@ class ContrastiveObjective(nn.Module):
         for one, vectors_bD in zip(groups, self.model.vectors(groups), strict=True):
             parts.setdefault(one.name, []).append(vectors_bD)
         vectors = {name: torch.cat(some) for name, some in parts.items()}
+        device = self.model.class_token.device.type
+        device = "cpu" if device == "meta" else device  # which costs are counted on, and which has no autocast
         found: dict[str, list[Tensor]] = {}
         hits: dict[str, list[Tensor]] = {}
         for some in pairs:
             a_nD, b_nD = (vectors[n][rows.to(vectors[n].device)] for n, rows in zip(some.names, some.rows, strict=True))
             group_n = some.group.to(a_nD.device)
-            with torch.autocast(a_nD.device.type, enabled=False):  # 16 bits are too coarse for scaled similarities
+            with torch.autocast(device, enabled=False):  # 16 bits are too coarse for scaled similarities
                 logits_nn = self.model.scale * (a_nD @ b_nD.mT)
             logits_nn = logits_nn.masked_fill(group_n[:, None] != group_n, -torch.inf)
             own_n = torch.arange(len(some), device=a_nD.device)
