@@ -11,7 +11,7 @@ import token_allocation
 import token_budget
 import transfer_pretraining as transfer
 import transfers
-from pretraining import demo_for, first_samples, pretrain, untrained
+from pretraining import demo_for, pretrain, untrained
 
 from maskweave import load
 from maskweave.masking.fourm import MaskingConfig, MaskSampler
@@ -73,17 +73,6 @@ def test_modalities_are_added_to_those_before() -> None:
     for setting in more_modalities.SETTINGS.values():
         recipe = demo_for(0, 1, more_modalities.MASKING, modalities=list(setting.modalities))
         MaskSampler(recipe.load_catalog(), recipe.model.masking)
-
-
-@pytest.mark.slow
-def test_all_models_are_asked_the_same(tiny_run: Path, tmp_path: Path) -> None:
-    """The held-out loss is that of the modalities of the smallest model, whatever else a model has."""
-    catalog = load(tiny_run).catalog
-    assert len(first_samples(tiny_run / "tokens/train", catalog, 5).counts) == 1
-    for names in more_modalities.SETS[::2]:
-        untrained(demo_for(0, 1, more_modalities.MASKING, modalities=list(names)), tmp_path / str(len(names)), tiny_run)
-        found = more_modalities.held_out_losses(tmp_path / str(len(names)), tiny_run)
-        assert set(found) == {"loss of tok_rgb", "loss of caption"} and min(found.values()) > 1
 
 
 def test_counts_change_the_drawing_alone() -> None:
