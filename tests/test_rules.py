@@ -247,7 +247,7 @@ renamed: dict[str, str] = {"m3ae": "model"}
 x = isinstance(model, nn.Module) or "use a run of family fourm"
 """
     found = list(family_switches(ast.parse(code)))
-    assert len(found) == 5 and sorted(MODELS) == ["FourM", "M3AE"], found
+    assert len(found) == 5 and sorted(MODELS) == ["Contrastive", "FourM", "M3AE"], found
 
 
 @pytest.mark.parametrize(

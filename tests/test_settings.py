@@ -12,8 +12,8 @@ import yaml
 
 STORED = Path(__file__).with_name("settings.yaml")
 MODULES = (
-    "data.augment", "data.split", "families.fourm", "families.m3ae", "generate.schedule", "limits", "masking.fourm", "masking.m3ae",
-    "modality.decoding", "modality.entry", "modality.external", "modality.tokenizer", "modality.vocabulary", "models.fourm", "models.m3ae", "objectives.m3ae",
+    "data.augment", "data.split", "families.contrastive", "families.fourm", "families.m3ae", "generate.schedule", "limits", "masking.fourm", "masking.m3ae",
+    "modality.decoding", "modality.entry", "modality.external", "modality.tokenizer", "modality.vocabulary", "models.contrastive", "models.fourm", "models.m3ae", "objectives.m3ae",
     "training.data_settings", "training.early_stopping", "training.recipe", "training.settings", "transfer.recipe", "transfer.suite",
     "values.array", "values.audio", "values.axis", "values.binary", "values.boxes", "values.classes", "values.direction",
     "values.features", "values.groups", "values.image", "values.instances", "values.label", "values.map", "values.metadata",

@@ -1,4 +1,5 @@
-"""Code shared by the studies of M3AE: two data sets, created once, and a trial, which trains an M3AE and probes its encoder on pictures only.
+"""Code shared by the studies of M3AE: two data sets, created once, and a trial, which trains an M3AE, or another model with its encoder, and probes the
+encoder on pictures only.
 
 The labels of a scene are its number of objects and the name of its first object ("red cube"; in the order of 4M's boxes, from the top left).
 The labels of an emoji come from its Unicode name: what it shows (one of SHOWN), and the skin tone if it has one. The split into training and held-out
@@ -7,7 +8,8 @@ emoji ignores skin tone and gender, so variants of one emoji are always in the s
 
 import re
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,25 +18,34 @@ import torch
 from study import Metrics
 from torch import Tensor, nn
 
+from maskweave.data.order import Order
 from maskweave.data.source import Source, Subset
 from maskweave.data.token_store import TokenData
 from maskweave.data.tokenizing import tokenize
 from maskweave.data.transforms import fit as fit_values
+from maskweave.families.contrastive import ContrastiveSettings
 from maskweave.files import read_json, write_json
+from maskweave.masking.inputs import Inputs, TransferBatch
 from maskweave.masking.m3ae import NOTHING, MaskedBatches, MaskRatio, mask_columns
 from maskweave.modality.catalogs import Catalog, load_catalog
-from maskweave.models.m3ae import M3AE
+from maskweave.models.joint_encoder import JointEncoder
+from maskweave.models.sample_heads import ClassHead
+from maskweave.objectives.classes import ClassLoss
+from maskweave.objectives.transfer import TransferObjective
 from maskweave.synthetic.emoji import Emoji, name_of
 from maskweave.synthetic.scenes import Scenes
 from maskweave.tokenizers.sequence import SequenceTokenizer
 from maskweave.tokenizers.text import TextTokenizer
 from maskweave.training.loop import fit
 from maskweave.training.pipeline import build_batches
-from maskweave.training.recipe import load_recipe
+from maskweave.training.recipe import Recipe, load_recipe
 from maskweave.transfer.data import make_target
+from maskweave.transfer.outliers import area_under_curve, mahalanobis
 from maskweave.transfer.probe import Labeled, LinearProbe, nearest_neighbors, share_right
 
 RECIPES = Path(__file__).parents[2] / "recipes"
+PARTS, ALL = ("train", "held-out"), "all"
+"""Parts whose samples have labels for the probes; and the labels of all training samples, for supervised training."""
 SCENES, HELD_OUT_SCENES = 4000, 1000
 PROBED = 2000
 """Number of labeled training scenes, the first ones. All emoji are labeled."""
@@ -69,11 +80,15 @@ class Setting:
     part: str = "train"
     """Training data: `train`, or `half` of it."""
     trained: bool = True
+    contrastive: bool = False
+    """Train the same encoder to tell which picture and caption belong together, instead of an M3AE."""
+    supervised: str = ""
+    """Train the same encoder to predict this label of the pictures, of all training samples that have it, instead of an M3AE."""
 
 
 def make_data(folder: Path, kind: str) -> None:
     """Creates tokenizer, token shards and labels of `scenes` or `emoji` if they do not exist."""
-    if (folder / "labels.json").exists():
+    if (folder / "labels.json").exists() and ALL in read_json(folder / "labels.json"):
         return
     catalog = load_recipe(RECIPES / f"m3ae-{kind}.yaml").load_catalog()
     train, held_out, labels = (_scenes if kind == "scenes" else _emoji)(catalog)
@@ -84,16 +99,51 @@ def make_data(folder: Path, kind: str) -> None:
     write_json(folder / "labels.json", labels)
 
 
-def run_trial(folder: Path, kind: str, steps: int, batch_size: int, setting: Setting, seed: int) -> Metrics:
+def run_trial(
+    folder: Path, kind: str, steps: int, batch_size: int, setting: Setting, seed: int, shifts: bool = False
+) -> Metrics:
     """Trains a model and measures it on held-out samples.
 
     Args:
         folder: folder of `make_data`.
+        shifts: measure the probes on shifted pictures, too.
 
     Returns:
-        for each label, the accuracy of a linear probe and of nearest neighbors on pictures only; for paired samples with 75% masked, the squared
-        error of patches and the accuracy of the predicted words; and that accuracy without a picture.
+        for each label, the accuracy of a linear probe and of nearest neighbors on pictures only, and of the linear probe with `SHIFTS`; how well pictures
+        of shuffled patches are told from others by the features (AUROC). Of an M3AE, for paired samples with 75% masked, the squared error of patches
+        and the accuracy of the predicted words; and that accuracy without a picture.
     """
+    recipe = _recipe(kind, steps, batch_size, setting, seed)
+    catalog, labels = recipe.load_catalog(), read_json(folder / "labels.json")
+    torch.manual_seed(seed)
+    model = recipe.family.build_model(catalog, recipe.model)
+    data = TokenData(folder / setting.part, catalog)
+    if setting.supervised:
+        answers = _known(labels[ALL][setting.supervised])
+        encoder = recipe.family.encoder(model, catalog, ["rgb"]).drop_decoder()
+        head = ClassHead(encoder.width, 1 + max(answers.values()))
+        objective: nn.Module = TransferObjective(encoder, head, ClassLoss())
+        batches: Any = LabeledPictures(data, answers, batch_size, seed)
+    else:
+        objective = recipe.family.build_objective(model, recipe.model, catalog)
+        batches = build_batches(recipe, data, held_out=False)
+    if setting.trained:
+        with tempfile.TemporaryDirectory() as place:
+            fit(objective, batches, recipe.train, Path(place))
+    objective.eval()
+    restores = setting.trained and not (setting.contrastive or setting.supervised)
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        found = _restoring(objective, folder / "held-out", catalog) if restores else {}
+        pictures = {part: TokenData(folder / part, catalog.subset(["rgb"])) for part in PARTS}
+        features = {part: _features(model, some, labels[part]) for part, some in pictures.items()}
+        others = SHIFTS | {SHUFFLED: shuffle_patches} if shifts else {}
+        shifted = {
+            name: _features(model, pictures["held-out"], labels["held-out"], change) for name, change in others.items()
+        }
+    return found | _probes(features, shifted, labels)
+
+
+def _recipe(kind: str, steps: int, batch_size: int, setting: Setting, seed: int) -> Recipe:
     changes: dict[str, Any] = {
         "train.steps": steps,
         "train.batch_size": batch_size,
@@ -103,21 +153,31 @@ def run_trial(folder: Path, kind: str, steps: int, batch_size: int, setting: Set
     changes |= {"modalities": list(setting.names), "model.mask_ratio.sequence": setting.text}
     changes |= {"model.unpaired": setting.unpaired, "train.checkpoint_every": 0, "seed": seed}
     recipe = load_recipe(RECIPES / f"m3ae-{kind}.yaml", changes)
-    catalog = recipe.load_catalog()
-    torch.manual_seed(seed)
-    model = recipe.family.build_model(catalog, recipe.model)
-    objective = recipe.family.build_objective(model, recipe.model, catalog)
-    if setting.trained:
-        batches = build_batches(recipe, TokenData(folder / setting.part, catalog), held_out=False)
-        with tempfile.TemporaryDirectory() as place:
-            fit(objective, batches, recipe.train, Path(place))
-    objective.eval()
-    labels = read_json(folder / "labels.json")
-    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
-        found = _restoring(objective, folder / "held-out", catalog) if setting.trained else {}
-        pictures = {part: TokenData(folder / part, catalog.subset(["rgb"])) for part in labels}
-        features = {part: _features(model, data, labels[part]) for part, data in pictures.items()}
-    return found | _probes(features, labels)
+    settings: Any = ContrastiveSettings(group_size=batch_size)
+    return replace(recipe, model=settings) if setting.contrastive else recipe
+
+
+class LabeledPictures:
+    """Batches of pictures with their classes, by index, for supervised training.
+
+    Args:
+        answers: class of each labeled sample, by its number.
+    """
+
+    def __init__(self, data: TokenData, answers: dict[int, int], batch_size: int, seed: int):
+        self.data, self.numbers, self.classes = data, np.array(list(answers)), np.array(list(answers.values()))
+        self.order = Order([len(answers)], batch_size, seed)
+
+    def __getitem__(self, i: int) -> TransferBatch:
+        chosen = self.order[i]
+        rows = self.data.columns(self.numbers[chosen])["rgb"].rows
+        assert rows is not None
+        content = torch.from_numpy(self.data.catalog["rgb"].value.normalize_rows(np.asarray(rows)))
+        return TransferBatch(Inputs.of({"rgb": content}, {}), torch.from_numpy(self.classes[chosen]))
+
+
+def _known(answers: list[int | None]) -> dict[int, int]:
+    return {i: answer for i, answer in enumerate(answers) if answer is not None}
 
 
 def _restoring(objective: nn.Module, folder: Path, catalog: Catalog) -> Metrics:
@@ -135,29 +195,67 @@ def _restoring(objective: nn.Module, folder: Path, catalog: Catalog) -> Metrics:
     return metrics
 
 
-def _features(model: M3AE, data: TokenData, labels: Answers) -> Tensor:
+Shift = Callable[[np.ndarray], np.ndarray]
+"""Changes raw patches (B, P, C) of 8 bits, as float64; C are the pixels of a patch, each with its three colors."""
+SHUFFLED = "shuffled"
+
+
+def add_noise(rows: np.ndarray) -> np.ndarray:
+    return rows + np.random.default_rng(0).normal(0, 15, rows.shape)
+
+
+def lower_contrast(rows: np.ndarray) -> np.ndarray:
+    return 0.7 * rows + 0.3 * rows.mean(axis=(1, 2), keepdims=True)
+
+
+def darken(rows: np.ndarray) -> np.ndarray:
+    return 0.75 * rows
+
+
+def shuffle_patches(rows: np.ndarray) -> np.ndarray:
+    order = np.random.default_rng(0).random(rows.shape[:2]).argsort(axis=1)
+    return np.take_along_axis(rows, order[..., None], axis=1)
+
+
+SHIFTS: dict[str, Shift] = {"noise": add_noise, "contrast": lower_contrast, "darkness": darken}
+"""Corruptions, as in ImageNet-C (https://arxiv.org/abs/1903.12261)."""
+
+
+def _features(model: JointEncoder, data: TokenData, labels: Answers, shift: Shift | None = None) -> Tensor:
     """Mean patch features (S, D) of the labeled samples, without masking."""
     count, pooled, rng = len(next(iter(labels.values()))), [], np.random.default_rng(0)
     for numbers in np.array_split(np.arange(count), -(-count // 250)):
-        (group,) = mask_columns(data.columns(numbers), data.catalog, NOTHING, rng).groups
+        columns = data.columns(numbers)
+        if shift is not None:
+            rows = np.asarray(columns["rgb"].rows)
+            changed = shift(rows.astype(np.float64)).round().clip(0, 255).astype(rows.dtype)
+            columns = {"rgb": columns["rgb"]._replace(rows=changed)}
+        (group,) = mask_columns(columns, data.catalog, NOTHING, rng).groups
         pooled.append(model.features(group.parts).pooled.float())
     return torch.cat(pooled)
 
 
-def _probes(features: dict[str, Tensor], labels: dict[str, Answers]) -> Metrics:
+def _probes(features: dict[str, Tensor], shifted: dict[str, Tensor], labels: dict[str, Answers]) -> Metrics:
     found: Metrics = {}
     for label, answers in labels["train"].items():
-        known, asked = (_labeled(features[part], labels[part][label]) for part in ("train", "held-out"))
-        classes = 1 + max(n for n in answers if n is not None)
-        found[f"linear {label}"] = share_right(LinearProbe.tuned(known, classes)(asked.features), asked.labels)
+        known, asked = (_labeled(features[part], labels[part][label]) for part in PARTS)
+        classes = 1 + max(_known(answers).values())
+        probe = LinearProbe.tuned(known, classes)
+        found[f"linear {label}"] = share_right(probe(asked.features), asked.labels)
         found[f"neighbors {label}"] = share_right(nearest_neighbors(known, asked.features, classes), asked.labels)
         found[f"most frequent {label}"] = float((asked.labels == torch.bincount(known.labels).argmax()).float().mean())
+        for name in shifted.keys() & SHIFTS.keys():
+            other = _labeled(shifted[name], labels["held-out"][label])
+            found[f"{name} {label}"] = share_right(probe(other.features), other.labels)
+        if SHUFFLED in shifted:
+            scores = (mahalanobis(known, some) for some in (features["held-out"], shifted[SHUFFLED]))
+            found[f"{SHUFFLED} {label}"] = area_under_curve(*scores)
     return found
 
 
 def _labeled(features_SD: Tensor, answers: list[int | None]) -> Labeled:
-    found = [(i, answer) for i, answer in enumerate(answers) if answer is not None]
-    return Labeled(features_SD[[i for i, _ in found]], torch.tensor([answer for _, answer in found]))
+    known = _known(answers)
+    return Labeled(features_SD[list(known)], torch.tensor(list(known.values())))
 
 
 def _scenes(catalog: Catalog) -> tuple[Source, Source, Any]:
@@ -167,9 +265,10 @@ def _scenes(catalog: Catalog) -> tuple[Source, Source, Any]:
         "first object": make_target(every, "boxes", "first"),
     }
     labels = {}
-    for part, count, seed in (("train", PROBED, 0), ("held-out", HELD_OUT_SCENES, 1)):
+    for part, count, seed in ((ALL, SCENES, 0), ("held-out", HELD_OUT_SCENES, 1)):
         scenes = list(Scenes(every.subset(["metadata", "boxes"]), count, seed))
         labels[part] = {name: [target.of(scene) for scene in scenes] for name, target in targets.items()}
+    labels["train"] = {name: answers[:PROBED] for name, answers in labels[ALL].items()}
     return Scenes(catalog, SCENES, 0), Scenes(catalog, HELD_OUT_SCENES, 1), labels
 
 
@@ -180,10 +279,11 @@ def _emoji(catalog: Catalog) -> tuple[Source, Source, Any]:
     order = np.random.default_rng(0).permutation(sorted(set(bases)))
     held_out = set(order[: round(HELD_OUT_EMOJI * len(order))])
     labels, sources = {}, []
-    for part in ("train", "held-out"):
+    for part in PARTS:
         numbers = [i for i, base in enumerate(bases) if (base in held_out) == (part == "held-out")]
         labels[part] = {"shown": [_shown(names[i]) for i in numbers], "skin tone": [_tone(names[i]) for i in numbers]}
         sources.append(Subset(_Fitted(emoji, catalog), numbers))
+    labels[ALL] = labels["train"]
     return sources[0], sources[1], labels
 
 

@@ -1,5 +1,6 @@
 """Code shared by the studies of 4M: the tokens of the demo's scenes, created once, and models trained on them, each in its own folder."""
 
+import argparse
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +9,7 @@ from time import process_time
 from typing import Any
 
 import torch
+from study import parser
 
 from maskweave.data.token_store import TokenData
 from maskweave.families.weights import save_model
@@ -20,6 +22,33 @@ from maskweave.training.tokenizers import train_tokenizers
 
 DEMO = Path(__file__).parents[2] / "recipes/demo.yaml"
 SHARED = ("tokenizers", "tokens")
+QUICK_SAMPLES = 64
+"""Scenes of each part with --quick."""
+
+
+def base_parser(name: str, about: str, *, steps: int) -> argparse.ArgumentParser:
+    """Returns a parser with the options of all studies, and the folder of the tokens."""
+    made = parser(name, about, steps=steps)
+    about_base = "run folder with tokenizers and tokens; missing ones are created"
+    made.add_argument("--base", type=Path, default=Path("runs/studies/scenes"), help=about_base)
+    return made
+
+
+def prepare_base(options: argparse.Namespace) -> None:
+    """Creates the tokenizers and tokens of the demo's scenes in `options.base`; with --quick a few of them, in a folder of the study."""
+    if not options.quick:
+        return prepare(options.base)
+    options.base = options.out.with_name("quick_scenes")
+    few = {"data.samples": QUICK_SAMPLES, "data.validation": QUICK_SAMPLES, "tokenizers.samples": QUICK_SAMPLES}
+    demo = load_recipe(DEMO, {**few, "tokenizers.train.steps": 5, "tokenizers.jobs": 1})
+    prepare(options.base, replace(demo, tokenizers=replace(demo.tokenizers, steps={})))
+
+
+def first_samples(folder: Path, catalog: Catalog, count: int) -> TokenData:
+    """Opens the first `count` samples of a folder of tokens, or all if there are fewer."""
+    data = TokenData(folder, catalog, window=0)
+    data.counts = (min(count, len(data)),)
+    return data
 
 
 def prepare(base: Path, recipe: Recipe | None = None) -> None:

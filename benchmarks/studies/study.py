@@ -17,6 +17,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+import numpy as np
 import torch
 
 from maskweave.errors import MaskweaveError
@@ -25,6 +26,8 @@ from maskweave.progress import progress
 from maskweave.report.curves import COLORS, GRAY, as_png, open_panels
 
 Metrics = dict[str, float]
+QUICK = 20
+"""Steps of a trial with --quick."""
 
 
 def parser(name: str, about: str, *, steps: int, seeds: int = 3) -> argparse.ArgumentParser:
@@ -40,7 +43,17 @@ def parser(name: str, about: str, *, steps: int, seeds: int = 3) -> argparse.Arg
     made.add_argument("--seeds", type=int, default=seeds, help="number of trials per setting")
     made.add_argument("--jobs", type=int, default=2, help="number of trials that run in parallel")
     made.add_argument("--steps", type=int, default=steps, help="training steps per trial")
+    about_quick = (
+        f"{QUICK} steps, one seed and a folder of its own, to see that everything works; the scores mean nothing"
+    )
+    made.add_argument("--quick", action=_Quick, nargs=0, default=False, help=about_quick)
     return made
+
+
+class _Quick(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, *_: Any) -> None:
+        namespace.steps, namespace.seeds, namespace.quick = QUICK, 1, True
+        namespace.out = namespace.out.with_name(f"{namespace.out.name}_quick")
 
 
 class Study:
@@ -173,11 +186,13 @@ class Panel:
     """By label: the values of all seeds at each x, a number or a category. An x without values is omitted."""
     levels: Mapping[str, Sequence[float]] = field(default_factory=dict)
     """By label: the values of all seeds of a quantity that does not depend on x. Drawn as a band with a dashed line at the mean."""
+    curves: Mapping[str, Callable[[np.ndarray], np.ndarray]] = field(default_factory=dict)
+    """By the label of a line: a law that was fitted to it, drawn dashed instead of the line through the means, on axes with logarithmic scales."""
 
 
-def draw(path: Path, diagrams: Sequence[Panel], width: float = 3.6, height: float = 2.8) -> None:
-    """Writes diagrams side by side into a PNG: a point per seed and a line through the means (for categories, a dash). `width` and `height` are those of one diagram, in inches."""
-    figure, all_axes = open_panels(len(diagrams), width * len(diagrams), height)
+def draw(path: Path, diagrams: Sequence[Panel], width: float = 3.6, height: float = 2.8, rows: int = 1) -> None:
+    """Writes diagrams into a PNG, in rows: a point per seed and a line through the means (for categories, a dash). `width` and `height` are those of one diagram, in inches."""
+    figure, all_axes = open_panels(len(diagrams), width * len(diagrams) / rows, height * rows, rows)
     colors: dict[str, str] = {}
     for axes, panel in zip(all_axes, diagrams, strict=True):
         ticks = list(dict.fromkeys(x for line in panel.lines.values() for x, values in line.items() if values))
@@ -187,14 +202,31 @@ def draw(path: Path, diagrams: Sequence[Panel], width: float = 3.6, height: floa
             color = colors.setdefault(label, COLORS[len(colors) % len(COLORS)])
             line = {x: values for x, values in line.items() if values}
             style = {"marker": "_", "markersize": 14, "linestyle": "none"} if categories else {}
-            axes.plot([at[x] for x in line], [mean(v) for v in line.values()], color=color, label=label, **style)
+            if curve := panel.curves.get(label):
+                fine = np.geomspace(min(line), max(line), 50)
+                axes.plot(fine, curve(fine), color=color, linestyle="--", linewidth=1.2, label=label)
+            else:
+                axes.plot([at[x] for x in line], [mean(v) for v in line.values()], color=color, label=label, **style)
             points = [(at[x], value) for x, values in line.items() for value in values]
             axes.scatter(*zip(*points, strict=True), s=10, color=color, alpha=0.6) if points else None
         for label, values in ((label, values) for label, values in panel.levels.items() if values):
             color = colors.setdefault(label, COLORS[len(colors) % len(COLORS)])
             axes.axhline(mean(values), color=color, linestyle="--", linewidth=1.2, label=label)
             axes.axhspan(min(values), max(values), color=color, alpha=0.12, linewidth=0)
-        axes.set_xticks([at[x] for x in ticks], [str(x) for x in ticks])
+        if panel.curves:
+            axes.set_xscale("log")
+            axes.set_yscale("log")
+            axes.minorticks_off()
+            shown = (
+                ticks
+                if len(ticks) < 6
+                else [round(x, 1 - len(str(int(x)))) for x in np.geomspace(*axes.get_xlim(), 5)[1:-1]]
+            )
+            axes.set_xticks(shown, [f"{x:,.0f}" for x in shown])
+            marks = np.geomspace(*axes.get_ylim(), 5)[1:-1]
+            axes.set_yticks(marks, [f"{mark:.3g}" for mark in marks])
+        else:
+            axes.set_xticks([at[x] for x in ticks], [str(x) for x in ticks])
         axes.set_title(panel.title, fontsize=9, color=GRAY)
         axes.set_xlabel(panel.x)
         axes.set_ylabel(panel.y, fontsize=8)

@@ -1,7 +1,9 @@
 """The labels that the studies of masked autoencoding read off the names of emoji."""
 
+import numpy as np
 import pytest
-from m3ae_trials import SHOWN, _base, _shown, _tone
+from m3ae_baselines import settings_of
+from m3ae_trials import SHIFTS, SHOWN, _base, _recipe, _shown, _tone, shuffle_patches
 
 TONED = "emoji modifier fitzpatrick type-"
 
@@ -37,3 +39,21 @@ def test_variants_of_an_emoji_stay_together() -> None:
     variants = ["adult, rocket", f"woman, {TONED}4, rocket", f"man, {TONED}6, rocket"]
     assert len({_base(name.split(", ")) for name in variants}) == 1
     assert _base(["runner", f"{TONED}3", "male sign"]) == "runner" != _base(["surfer"])
+
+
+@pytest.mark.parametrize("kind", ["scenes", "emoji"])
+def test_all_objectives_see_as_many_samples(kind: str) -> None:
+    recipes = {name: _recipe(kind, 30, 16, setting, 1) for name, setting in settings_of(kind).items()}
+    assert len({(r.train, r.seed) for r in recipes.values()}) == 1
+    assert recipes["contrastive"].model.group_size == 16
+    sizes = {name: recipe.model.resolved() for name, recipe in recipes.items()}
+    assert len({(s.width, s.depth, s.heads, s.mlp_ratio) for s in sizes.values()}) == 1, "the same encoder"
+
+
+def test_shifts_change_pictures_and_shuffling_only_their_patches() -> None:
+    rows = np.random.default_rng(0).integers(0, 255, (3, 16, 12)).astype(float)
+    shuffled = shuffle_patches(rows)
+    assert (shuffled != rows).any() and (np.sort(shuffled, axis=1) != rows).any()
+    for before, after in zip(rows, shuffled, strict=True):
+        assert sorted(map(tuple, before)) == sorted(map(tuple, after))
+    assert all(abs(shift(rows) - rows).mean() > 5 for shift in SHIFTS.values())

@@ -2,32 +2,77 @@
 
 from pathlib import Path
 
+import modality_ablation
+import more_modalities
+import numpy as np
 import pytest
+import scaling
 import token_allocation
 import token_budget
 import transfer_pretraining as transfer
+import transfers
 from pretraining import demo_for, pretrain, untrained
 
 from maskweave import load
 from maskweave.masking.fourm import MaskingConfig, MaskSampler
 from maskweave.transfer.recipe import load_transfer
 
+SETTINGS = transfer.SETTINGS | modality_ablation.SETTINGS
 
-@pytest.mark.parametrize("name", transfer.SETTINGS)
+
+@pytest.mark.parametrize("name", SETTINGS)
 def test_every_setting_can_be_drawn(name: str) -> None:
-    setting = transfer.SETTINGS[name]
-    masking = MaskingConfig(**transfer.TOKENS, mixtures=[setting.mixture])
+    setting = SETTINGS[name]
+    masking = MaskingConfig(**transfers.TOKENS, mixtures=[setting.mixture])
     recipe = demo_for(0, 1, masking, modalities=list(setting.modalities))
     assert recipe.model.masking == masking
     MaskSampler(recipe.load_catalog(), recipe.model.masking)
     assert recipe.train.processes == 1 and not recipe.evaluate.requests
 
 
-@pytest.mark.parametrize("task", transfer.TASKS)
+@pytest.mark.parametrize("task", transfers.TASKS)
 def test_every_task_can_be_loaded(task: str) -> None:
-    path = transfer.RECIPES / f"transfer-scenes-{task}.yaml"
-    recipe = load_transfer(path, transfer.TASKS[task])
+    how = transfers.TASKS[task]
+    recipe = load_transfer(transfers.RECIPES / f"transfer-scenes-{how.recipe}.yaml", how.changes)
     assert recipe.inputs == ["rgb"] and recipe.tuning.parameters == "all"
+    assert recipe.target == {"count": "metadata"}.get(task, task)
+    assert set(transfer.TASKS) < set(transfers.TASKS)
+
+
+def test_scaling_changes_one_thing_at_a_time() -> None:
+    largest = scaling.Setting("4M")
+    for axis, settings in scaling.axes_of("4M").items():
+        assert settings[-1] == largest
+        for setting in settings[:-1]:
+            assert sum(a != b for a, b in zip(setting, largest, strict=True)) == 1, axis
+    for family in scaling.FAMILIES:
+        recipe = scaling.recipe_of(scaling.Setting(family, width=64), 30, 2)
+        assert (recipe.model.width, recipe.model.heads, recipe.train.steps, recipe.train.samples_per_step) == (
+            64,
+            2,
+            30,
+            16,
+        )
+        assert (recipe.seed, recipe.train.seed) == (2, 2)
+        recipe.family.check(recipe.model, recipe.load_catalog())
+
+
+def test_a_power_law_is_found_again() -> None:
+    law, x = scaling.PowerLaw(0.3, 20.0, 0.6), np.geomspace(100, 10_000, 6)
+    rng = np.random.default_rng(0)
+    found = scaling.PowerLaw.fit({one: law(one) * (1 + 1e-3 * rng.standard_normal(3)) for one in x})
+    assert found.floor == pytest.approx(0.3, abs=0.05) and found.exponent == pytest.approx(0.6, abs=0.05)
+    assert found(x) == pytest.approx(law(x), rel=0.02)
+
+
+def test_modalities_are_added_to_those_before() -> None:
+    sets = more_modalities.SETS
+    assert [len(names) for names in sets] == [3, 7, 11] and set(sets[0]) < set(sets[1]) < set(sets[2])
+    steps = {name: setting.factor for name, setting in more_modalities.SETTINGS.items()}
+    assert steps[f"11, {more_modalities.PER_MODALITY}"] == pytest.approx(11 / 3)
+    for setting in more_modalities.SETTINGS.values():
+        recipe = demo_for(0, 1, more_modalities.MASKING, modalities=list(setting.modalities))
+        MaskSampler(recipe.load_catalog(), recipe.model.masking)
 
 
 def test_counts_change_the_drawing_alone() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from study import Panel, Study, draw, parser, spread
+from study import QUICK, Panel, Study, draw, parser, spread
 
 from maskweave.errors import MaskweaveError
 
@@ -65,3 +65,17 @@ def test_table_and_figure(tmp_path: Path) -> None:
 def test_common_options() -> None:
     options = parser("name", "What.\n\nMore.", steps=7).parse_args(["--seeds", "1"])
     assert (options.out, options.seeds, options.jobs, options.steps) == (Path("runs/studies/name"), 1, 2, 7)
+
+
+def test_quick_has_a_folder_of_its_own() -> None:
+    options = parser("s", "about", steps=500).parse_args(["--out", "runs/here", "--quick"])
+    assert (options.steps, options.seeds, options.out) == (QUICK, 1, Path("runs/here_quick")) and options.quick
+    assert not parser("s", "about", steps=500).parse_args([]).quick
+
+
+def test_laws_are_drawn_on_logarithmic_axes(tmp_path: Path) -> None:
+    points = {x: [2 / x, 2.1 / x] for x in (10, 100, 1000)}
+    panels = [Panel("loss", "steps", "loss", {"4M": points}, curves={"4M": lambda x: 2.05 / x})] * 4
+    draw(tmp_path / "a.png", panels, rows=2)
+    with Image.open(tmp_path / "a.png") as picture:
+        assert abs(picture.width / picture.height - 3.6 / 2.8) < 0.1, "two rows of two"

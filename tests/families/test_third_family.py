@@ -123,7 +123,7 @@ def test_a_package_that_is_broken_stops_only_its_own_family(
         family_named("broken")
     assert [family.name for family in families()][:2] == ["fourm", "m3ae"]
     assert "broken" not in [family.name for family in families()]
-    with pytest.raises(MaskweaveError, match="unknown model family 'brokn'; known: fourm, m3ae, broken"):
+    with pytest.raises(MaskweaveError, match="unknown model family 'brokn'; known: fourm, m3ae, contrastive, broken"):
         family_named("brokn")
 
 

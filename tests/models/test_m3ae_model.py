@@ -9,7 +9,8 @@ from tiny_catalog import random_columns, tiny
 
 from maskweave.errors import MaskweaveError
 from maskweave.masking.m3ae import MaskedTokens, MaskRatio, mask_columns
-from maskweave.models.m3ae import M3AE, M3AE_SIZES, M3AEConfig, position_table
+from maskweave.models.joint_encoder import position_table
+from maskweave.models.m3ae import M3AE, M3AE_SIZES, M3AEConfig
 from maskweave.nn.layers import sine_cosine
 
 CATALOG = tiny().subset(["photo", "caption"])

@@ -24,9 +24,11 @@ from torch import Tensor, nn
 from maskweave.config import build as build_settings
 from maskweave.data.columns import Column
 from maskweave.masking.fourm import MaskingConfig, MaskSampler, TokenBatches
-from maskweave.masking.m3ae import MaskedBatches, MaskRatio
+from maskweave.masking.m3ae import NOTHING, MaskedBatches, MaskRatio
+from maskweave.models.contrastive import Contrastive, ContrastiveConfig
 from maskweave.models.fourm import FourM, FourMConfig
 from maskweave.models.m3ae import M3AE, M3AEConfig
+from maskweave.objectives.contrastive import ContrastiveObjective
 from maskweave.objectives.fourm import FourMObjective
 from maskweave.objectives.m3ae import M3AEObjective
 from maskweave.training import checkpoint_files, preparing
@@ -39,19 +41,19 @@ from maskweave.training.settings import TrainSettings
 
 NOT_FINITE = 5
 """Number of the batch of kind "damaged" that is not finite."""
-KINDS = ("mod", "token", "tied", "m3ae", "seldom")
+KINDS = ("mod", "token", "tied", "m3ae", "contrastive", "seldom")
 CATALOG = tiny()
 
 
 class Held:
-    """Tokens in memory. Modalities are missing at random in half of the samples that have any; six in ten samples are empty."""
+    """Tokens in memory. By default, modalities are missing at random in half of the samples that have any, and six in ten samples are empty."""
 
     counts, weights, windows, samples = (150,), (1.0,), (None,), 150
 
-    def __init__(self, names: list[str]):
+    def __init__(self, names: list[str], missing: float = 0.5, full: float = 0.4):
         self.catalog = CATALOG.subset(names)
-        self.all = random_columns(self.catalog, self.samples, np.random.default_rng(3), missing=0.5, fewest=2)
-        there = np.random.default_rng(4).random(self.samples) < 0.4
+        self.all = random_columns(self.catalog, self.samples, np.random.default_rng(3), missing=missing, fewest=2)
+        there = np.random.default_rng(4).random(self.samples) < full
         for name, c in self.all.items():
             length = None if c.length is None else c.length * there
             self.all[name] = c._replace(present=c.present & there, length=length)
@@ -97,6 +99,12 @@ def build(kind: str, batch_size: int, shuffle: bool = True) -> tuple[nn.Module, 
         config = M3AEConfig(width=16, depth=1, heads=2, decoder_width=12, decoder_depth=1, decoder_heads=2)
         return M3AEObjective(M3AE(data.catalog, config)), MaskedBatches(
             data, MaskRatio(), batch_size, seed=1, shuffle=shuffle
+        )  # type: ignore[arg-type]
+    if kind == "contrastive":
+        data = Held(["photo", "caption"], missing=0.2, full=0.8)
+        model = Contrastive(data.catalog, ContrastiveConfig(width=16, depth=1, heads=2))
+        return ContrastiveObjective(model, group_size=2), MaskedBatches(
+            data, NOTHING, batch_size, seed=1, shuffle=shuffle
         )  # type: ignore[arg-type]
     data = Held(list(CATALOG))
     model = FourM(CATALOG, FourMConfig(width=16, heads=2, encoder_depth=1, decoder_depth=1, tied=kind == "tied"))

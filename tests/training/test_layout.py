@@ -60,6 +60,7 @@ def test_layouts_that_the_settings_allow(changed: dict, cores: int, expected: li
     settings = dataclasses.replace(AUTO, **changed)
     found = layouts(settings, cores)
     assert found == expected
+    assert layouts(settings, cores, multiple=settings.batch_size) == [one for one in expected if one[0] == 1]
     samples = {with_layout(settings, one).samples_per_step for one in found}
     assert samples == {settings.samples_per_step}, "an update has the same samples with each of them"
 

@@ -17,7 +17,7 @@ from timeless import numbers, timeless
 from maskweave.errors import MaskweaveError
 from maskweave.training.metrics import read_metrics
 
-DECLARED = ("mod", "m3ae", "tied")
+DECLARED = ("mod", "m3ae", "contrastive", "tied")
 """Objectives that say which parameters an update does not use, so that a divided model has the gradients of a whole one."""
 LEARNING = {"learning_rate": 1e-2, "clip": 1.0, "steps": 12, "checkpoint_every": 6, "validate_every": 6}
 

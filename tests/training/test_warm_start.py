@@ -99,7 +99,7 @@ def test_an_m3ae_goes_on_with_the_same_modalities(tmp_path: Path) -> None:
         (
             m3ae("photo"),
             some("photo"),
-            "an M3AE can only start from one with the same modalities. caption: in .* not used",
+            "this model can only start from one with the same modalities. caption: in .* not used",
         ),
         (m3ae("caption", "photo"), some("caption", "photo"), "has other ids for caption, photo"),
         (m3ae("photo", "caption", depth=2), both, "depth is 1 there and 2 here"),

@@ -20,7 +20,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
-from torch import nn
+from torch import Tensor, nn
 
 from maskweave.data.mixing import MixedTokens
 from maskweave.data.order import SizedBatches
@@ -29,11 +29,15 @@ from maskweave.errors import MaskweaveError, shown
 from maskweave.families.sheets import Sheet
 from maskweave.masking.paths import TrainedPaths
 from maskweave.modality.catalogs import Catalog
-from maskweave.models.encoder import Encoder
+from maskweave.models.encoder import Encoded, Encoder
 from maskweave.nn.weights import save_weights, take_tensors
 from maskweave.tokenizers.base import Tokenizer
 
-BUILT_IN = {"fourm": "maskweave.families.fourm:FourMFamily", "m3ae": "maskweave.families.m3ae:M3AEFamily"}
+BUILT_IN = {
+    "fourm": "maskweave.families.fourm:FourMFamily",
+    "m3ae": "maskweave.families.m3ae:M3AEFamily",
+    "contrastive": "maskweave.families.contrastive:ContrastiveFamily",
+}
 GROUP = "maskweave.families"
 """Entry point group in which other packages register families."""
 WEIGHTS = "model.safetensors"
@@ -44,7 +48,7 @@ class ModelSettings:
     """The `model` section of a recipe: the family and its settings."""
 
     family: str = "fourm"
-    """Model family: `fourm` predicts any modality from any others, `m3ae` reconstructs masked patches and tokens; other packages can add more."""
+    """Model family: `fourm` predicts any modality from any others, `m3ae` reconstructs masked patches and tokens, `contrastive` tells which modalities belong together; other packages can add more."""
 
     @classmethod
     def variant(cls, content: Mapping[str, Any]) -> type["ModelSettings"]:
@@ -102,6 +106,10 @@ class Family(ABC, Generic[S, M]):
         """Returns the largest number of tokens that one sample has in a batch."""
         return sum(m.tokens for m in catalog.values())
 
+    def batch_multiple(self, settings: S) -> int:
+        """Returns the number of samples that the loss compares with each other: a batch must have a multiple of it."""
+        return 1
+
     def target_tokens(self, settings: S) -> int:
         """Returns the most tokens of a sample that it learns to predict at once; 0: it does not generate tokens."""
         return 0
@@ -155,6 +163,10 @@ class Family(ABC, Generic[S, M]):
     def encoder(self, model: M, catalog: Catalog, names: Sequence[str]) -> Encoder:
         """Returns the model's encoder for some of its modalities, for features and transfer."""
         return Encoder(model, catalog, names)  # type: ignore[arg-type]
+
+    def vectors(self, model: M, encoded: Encoded) -> Tensor:
+        """Returns (B, D), one vector per sample, to find samples that are similar; by default the mean over its tokens."""
+        return encoded.pooled
 
     def trained_without_inputs(self, settings: S) -> bool | None:
         """Whether some training samples had no inputs, so that the model can generate without inputs. None: unknown."""

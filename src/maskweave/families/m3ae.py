@@ -16,8 +16,9 @@ from maskweave.families.m3ae_sheets import attention_sheet, restored_sheet
 from maskweave.families.sheets import Sheet
 from maskweave.masking.m3ae import MaskedBatches, MaskRatio
 from maskweave.modality.catalogs import Catalog
-from maskweave.models.m3ae import M3AE, M3AEConfig, check_kinds
-from maskweave.models.warm_start import copy_m3ae
+from maskweave.models.joint_encoder import check_kinds
+from maskweave.models.m3ae import M3AE, M3AEConfig
+from maskweave.models.warm_start import copy_joint_encoder
 from maskweave.nn.weights import load_passthrough, save_passthrough, save_weights, take_tensors
 from maskweave.objectives.m3ae import LossWeight, M3AEObjective
 from maskweave.tokenizers.base import Tokenizer
@@ -61,7 +62,7 @@ class M3AEFamily(Family[M3AESettings, M3AE]):
         return M3AE(catalog, config)
 
     def warm_start(self, model: M3AE, catalog: Catalog, donor: M3AE, theirs: Catalog, folder: Path) -> list[str]:
-        return copy_m3ae(model, catalog, donor, theirs, str(folder))
+        return copy_joint_encoder(model, catalog, donor, theirs, str(folder))
 
     def build_objective(self, model: M3AE, settings: M3AESettings, catalog: Catalog) -> nn.Module:
         return M3AEObjective(model, settings.loss_weight, settings.normalized_patches)

@@ -15,7 +15,7 @@ from maskweave.modality.catalogs import Catalog
 from maskweave.modality.differences import entry_differences
 from maskweave.modality.entry import Modality
 from maskweave.models.fourm import FourM
-from maskweave.models.m3ae import M3AE
+from maskweave.models.joint_encoder import JointEncoder
 from maskweave.values.array import Array
 
 SAME = ("kind", "grid", "max_tokens", "positions", "vocabulary", "row_width")
@@ -74,20 +74,22 @@ def copy_fourm(model: FourM, catalog: Catalog, donor: FourM, theirs: Catalog, wh
 
 
 @torch.no_grad()
-def copy_m3ae(model: M3AE, catalog: Catalog, donor: M3AE, theirs: Catalog, where: str) -> list[str]:
-    """Copies all weights between two M3AEs with the same modalities; arguments, result and errors as for `copy_fourm`."""
+def copy_joint_encoder(
+    model: JointEncoder, catalog: Catalog, donor: JointEncoder, theirs: Catalog, where: str
+) -> list[str]:
+    """Copies all weights between two models of a joint encoder's family with the same modalities; arguments, result and errors as for `copy_fourm`."""
     _check_architecture(model.config, donor.config, where)
     _shared(catalog, theirs, where)
     if different := _differences(catalog, theirs, where):
         raise MaskweaveError(
-            f"start: an M3AE can only start from one with the same modalities. {'; '.join(different)}; use the same modalities, or remove 'start'"
+            f"start: this model can only start from one with the same modalities. {'; '.join(different)}; use the same modalities, or remove 'start'"
         )
     if differing := [name for name in catalog if catalog[name].id != theirs[name].id]:
         raise MaskweaveError(
             f"start: {where} has other ids for {', '.join(differing)}; set the ids of these entries to those of {where}"
         )
     model.load_state_dict(donor.state_dict())
-    return [note for name in catalog for note in _m3ae_scale(model, catalog[name], theirs[name])]
+    return [note for name in catalog for note in _joint_scale(model, catalog[name], theirs[name])]
 
 
 READING = ("array", "fit", "bands", "scale", "offset", "use_scale_tags", "background", "outside", "missing", "storage")
@@ -104,14 +106,15 @@ def _fourm_scale(model: FourM, ours: Modality, theirs: Modality) -> list[str]:
     return _map_scale(ours, theirs, embedding)
 
 
-def _m3ae_scale(model: M3AE, ours: Modality, theirs: Modality) -> list[str]:
+def _joint_scale(model: JointEncoder, ours: Modality, theirs: Modality) -> list[str]:
     """As `_fourm_scale`. What the model predicts is not mapped, because the objective may normalize it."""
 
     def embedding() -> tuple[torch.Tensor, torch.Tensor]:
         layer: Any = model.token_embedding[ours.name]
         return layer.weight, layer.bias
 
-    return _map_scale(ours, theirs, embedding, "; its predictions are not mapped")
+    beside = "; its predictions are not mapped" if hasattr(model, "heads") else ""
+    return _map_scale(ours, theirs, embedding, beside)
 
 
 def _map_scale(

@@ -120,8 +120,8 @@ def _plot(axes: Any, lines: Lines, metric: str, scale: float = 1.0) -> bool:
     return drawn
 
 
-def open_panels(count: int, width: float, height: float) -> tuple[Any, Sequence[Any]]:
-    """Opens a figure with `count` panels side by side; returns it and the axes. Width and height are in inches."""
+def open_panels(count: int, width: float, height: float, rows: int = 1) -> tuple[Any, Sequence[Any]]:
+    """Opens a figure with `count` panels side by side, or in rows of equally many; returns it and the axes. Width and height are in inches."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
@@ -129,7 +129,7 @@ def open_panels(count: int, width: float, height: float) -> tuple[Any, Sequence[
     figure = Figure(figsize=(width, height), dpi=144, layout="constrained")
     FigureCanvasAgg(figure)
     figure.patch.set_alpha(0)
-    all_axes = figure.subplots(1, count, squeeze=False)[0]
+    all_axes = list(figure.subplots(rows, count // rows, squeeze=False).flat)
     for axes in all_axes:
         axes.patch.set_alpha(0)
         axes.spines[["top", "right"]].set_visible(False)

@@ -45,7 +45,7 @@ class SampleFeatures(Protocol):
 
 
 class Pooled:
-    """The encoder's output, averaged over the tokens of the inputs."""
+    """The encoder's output, averaged over the tokens of the inputs, or what the model's family makes of it."""
 
     def __init__(self, bundle: Bundle):
         self.bundle, self.width = bundle, bundle.model.config.width
@@ -57,7 +57,7 @@ class Pooled:
     @torch.inference_mode()
     def __call__(self, samples: Sequence[Sample]) -> np.ndarray:
         encoder = self.bundle.encoder(list(samples[0]), bulk_precision(self.bundle.device))
-        return encoder.encode(samples).pooled.float().cpu().numpy()
+        return self.bundle.family.vectors(self.bundle.model, encoder.encode(samples)).float().cpu().numpy()
 
 
 class Predicted:

@@ -47,13 +47,17 @@ class CoreLayout(NamedTuple):
         return f"{self.processes} process{'es' * several} of {self.threads} thread{'s' * threads}"
 
 
-def layouts(settings: TrainSettings, cores: int) -> list[CoreLayout]:
-    """Returns the layouts to choose from: one process of all cores or of one, and a process for each core if their number divides the batch."""
+def layouts(settings: TrainSettings, cores: int, multiple: int = 1) -> list[CoreLayout]:
+    """Returns the layouts to choose from: one process of all cores or of one, and a process for each core if they can share the batch equally.
+
+    Args:
+        multiple: the batch of each process has a multiple of so many samples.
+    """
     if settings.threads:
         found = [CoreLayout(1, settings.threads), CoreLayout(cores // settings.threads, settings.threads)]
     else:
         found = [CoreLayout(1, cores), CoreLayout(1, 1), CoreLayout(cores, 1)]
-    fits = [one for one in found if one.processes > 0 and settings.batch_size % one.processes == 0]
+    fits = [one for one in found if one.processes > 0 and settings.batch_size % (one.processes * multiple) == 0]
     return [one for one in dict.fromkeys(fits) if one.processes == 1 or not _is_alone(settings)]
 
 
@@ -68,7 +72,9 @@ def with_layout(settings: TrainSettings, layout: CoreLayout) -> TrainSettings:
     return replace(settings, processes=layout.processes, threads=layout.threads, batch_size=each)
 
 
-def settle(settings: TrainSettings, folder: Path, measure: Callable[[TrainSettings], float]) -> TrainSettings:
+def settle(
+    settings: TrainSettings, folder: Path, measure: Callable[[TrainSettings], float], multiple: int = 1
+) -> TrainSettings:
     """Returns settings with a number of processes. They are unchanged if they have one already.
 
     Under a launcher that starts the processes, `auto` is one process. On GPUs, it is one for each GPU, of as many as divide the batch. With `compile`,
@@ -77,6 +83,7 @@ def settle(settings: TrainSettings, folder: Path, measure: Callable[[TrainSettin
     Args:
         folder: run folder, in which the choice is kept.
         measure: returns the seconds per update of settings with a layout.
+        multiple: as for `layouts`.
     """
     if settings.processes != "auto":
         return settings
@@ -85,9 +92,9 @@ def settle(settings: TrainSettings, folder: Path, measure: Callable[[TrainSettin
     if settings.device == "mps":
         return replace(settings, processes=1)
     if settings.device != "cpu" and torch.cuda.is_available():
-        return _one_for_each_gpu(settings, torch.cuda.device_count())
+        return _one_for_each_gpu(settings, torch.cuda.device_count(), multiple)
     cores = torch.get_num_threads()
-    choices = layouts(settings, cores)
+    choices = layouts(settings, cores, multiple)
     if len(choices) == 1:
         return with_layout(settings, choices[0])
     if settings.compile:
@@ -105,13 +112,14 @@ def settle(settings: TrainSettings, folder: Path, measure: Callable[[TrainSettin
     return with_layout(settings, known)
 
 
-def _one_for_each_gpu(settings: TrainSettings, gpus: int) -> TrainSettings:
+def _one_for_each_gpu(settings: TrainSettings, gpus: int, multiple: int) -> TrainSettings:
     if _is_alone(settings):
         used = 1
         why = "train.lazy_embeddings is true" if settings.lazy_embeddings else "train.parallel is none"
     else:
-        used = max(n for n in range(1, gpus + 1) if settings.batch_size % n == 0)
-        why = f"{settings.batch_size} samples, train.batch_size, are not divided equally among more"
+        used = max(n for n in range(1, gpus + 1) if settings.batch_size % (n * multiple) == 0)
+        parts = f" into multiples of {multiple}" if multiple > 1 else ""
+        why = f"{settings.batch_size} samples, train.batch_size, are not divided equally{parts} among more"
     if used < gpus:
         print(f"train on {used} of {gpus} GPUs, because {why}")
     return replace(settings, processes=used, batch_size=settings.batch_size // used)

@@ -169,7 +169,7 @@ def train_model(recipe: Recipe, catalog: Catalog, folder: Path, command: str = "
         seconds: float = run_together(train.fixed_processes, _measure, replace(recipe, train=train), catalog, folder)
         return seconds
 
-    train = settle(recipe.train, folder, measure)
+    train = settle(recipe.train, folder, measure, recipe.family.batch_multiple(recipe.model))
     found = run_together(train.fixed_processes, _fit_and_save, replace(recipe, train=train), catalog, folder, command)
     barrier()
     return FitResult(**{**found, "checkpoint": Path(found["checkpoint"])})

@@ -217,6 +217,10 @@ def check_recipe(recipe: Recipe, where: str) -> None:
     try:
         catalog = recipe.load_catalog()
         recipe.family.check(recipe.model, catalog)
+        if recipe.train.batch_size % (multiple := recipe.family.batch_multiple(recipe.model)):
+            raise MaskweaveError(
+                f"train.batch_size is {recipe.train.batch_size}, but the loss compares {multiple} samples with each other; make it a multiple of {multiple}"
+            )
         if not recipe.family.generates and (recipe.evaluate.requests or recipe.evaluate.sheets):
             raise MaskweaveError(
                 f"evaluate.requests and evaluate.sheets need a model that generates, but model.family is {recipe.model.family!r}; remove them"
