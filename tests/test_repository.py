@@ -3,6 +3,7 @@
 import re
 import shlex
 import tomllib
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -111,8 +112,16 @@ def test_hooks_before_a_commit_have_the_versions_of_the_checks() -> None:
 
 def test_every_package_of_an_extra_is_pinned() -> None:
     pinned = {name.lower().replace("_", "-") for name in PINNED}
-    unpinned = {"gcsfs"}  # gs:// is not tested here
+    unpinned = {"gcsfs", "maskweave"}  # gs:// is not tested here; the extra of all extras names them
     for packages in (PROJECT["dependencies"], *PROJECT["optional-dependencies"].values()):
         for package in packages:
             name = re.match(r"[\w.-]+", package)[0].lower().replace("_", "-")  # type: ignore[index]
             assert name in pinned | unpinned, f"add {name} to constraints.txt"
+
+
+def test_test_files_have_names_of_their_own() -> None:
+    """pytest imports them by name alone, so that two of one name cannot run together."""
+    names = Counter(
+        path.name for path in (ROOT / "tests").rglob("*.py") if path.name not in ("conftest.py", "__init__.py")
+    )
+    assert [name for name, count in names.items() if count > 1] == []

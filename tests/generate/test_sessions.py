@@ -9,10 +9,11 @@ import torch
 from small_model import CATALOG, FIRST, make_model
 
 import maskweave
+from maskweave.bundle.io import trained_settings
 from maskweave.errors import MaskweaveError
 from maskweave.families.base import family_named
 from maskweave.files import write_yaml
-from maskweave.generate.bundle import Bundle, _settings
+from maskweave.generate.bundle import Bundle
 from maskweave.generate.engine import Engine
 from maskweave.generate.schedule import load_schedule
 from maskweave.generate.session import Session, nearest_known
@@ -193,7 +194,7 @@ def test_a_schedule_is_replayed(bundle, tmp_path) -> None:
 
 def test_whether_a_model_may_be_asked_without_inputs(tmp_path) -> None:
     family = family_named("fourm")
-    assert _settings(family, tmp_path) is None
+    assert trained_settings(family, tmp_path) is None
     for recipe, expected in (
         ({"model": {"masking": {"unconditional": 0.1}}}, True),
         ({"model": {"masking": {"unconditional": 0.0}}}, False),
@@ -202,7 +203,7 @@ def test_whether_a_model_may_be_asked_without_inputs(tmp_path) -> None:
         ({}, None),
     ):
         write_yaml(tmp_path / "recipe.yaml", recipe)
-        settings = _settings(family, tmp_path)
+        settings = trained_settings(family, tmp_path)
         assert (settings and family.trained_without_inputs(settings)) is expected
     with pytest.raises(MaskweaveError, match="no inputs: this model was always trained with inputs"):
         make_bundle(unconditional=False).generate({}, ["codes"])

@@ -2,9 +2,11 @@
 
 import csv
 import json
+import re
 import shlex
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -147,6 +149,120 @@ def test_a_table_that_names_no_file_is_told(tmp_path: Path) -> None:
     text(tmp_path / "files" / "log.csv", "a,b\n1,2\n3,4\n")
     project = make_project(tmp_path / "files", tmp_path / "p", minutes=0.1)
     assert "log.csv: none of its columns has the names of the files" in project.survey_text()
+
+
+SECRET = "a secret that no table may read"
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl"])
+def test_a_table_cannot_read_files_outside_its_folder(tmp_path: Path, ending: str) -> None:
+    """Neither as paths nor as texts that look like paths."""
+    root = tmp_path / "files"
+    text(tmp_path / "secret" / "key.txt", SECRET)
+    rows = []
+    for i in range(COUNT):
+        picture(root / "img" / f"{i:03d}.png", seed=i)
+        outside = str(tmp_path / "secret" / "key.txt") if i % 2 else "../secret/key.txt"
+        rows.append({"file": f"{i:03d}.png", "caption": outside if i < 6 else f"a caption of number {i}"})
+    write_rows(root / f"labels.{ending}", rows)
+    project, catalog, _ = imported(root, tmp_path / "p")
+    assert "column caption: paths of files that are not in" in project.survey_text() and "caption" not in catalog
+    for path in (tmp_path / "p").rglob("*"):
+        assert path.is_dir() or SECRET.encode() not in path.read_bytes(), path
+
+
+def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
+    if path.suffix == ".jsonl":
+        path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    else:
+        with open(path, "w", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+
+
+def test_columns_of_paths_beside_folders(tmp_path: Path) -> None:
+    """Files that only the table names are a modality; those that a folder has anyway are not twice."""
+    root = tmp_path / "files"
+    for i in range(COUNT):
+        picture(root / "images" / f"{i:03d}.png", seed=i)
+        text(root / "more" / "notes" / f"n{i}.txt", f"a note of number {i}")
+    rows = [{"id": i, "image": f"images/{i:03d}.png", "note": f"more/notes/n{i}.txt"} for i in range(COUNT)]
+    write_rows(root / "labels.csv", rows)
+    (root / "more").rename(root / ".more")  # hidden, so that only the table leads there
+    for row in rows:
+        row["note"] = f".{row['note']}"
+    write_rows(root / "labels.csv", rows)
+    _, catalog, data = imported(root, tmp_path / "p")
+    found = {data.key(i): data[i] for i in range(len(data))}
+    assert found["003"]["note"] == "a note of number 3" and len(found) == COUNT
+    assert "image" not in catalog and catalog["note"].value.type == "text"
+
+
+def test_names_with_dots_and_numbers(tmp_path: Path) -> None:
+    root, other = tmp_path / "files", tmp_path / "numbers"
+    rows = []
+    for i in range(COUNT):
+        picture(root / f"IMG_{i}.png", seed=i)
+        picture(root / f"IMG_{i}.edit.png", seed=i)
+        picture(other / f"{i + 1:03d}.png", seed=i)
+        rows += [{"id": f"IMG_{i}", "score": i + 0.5}, {"id": f"IMG_{i}.edit", "score": 100 + i}]
+    write_rows(root / "labels.csv", rows)
+    write_rows(other / "labels.jsonl", [{"id": i + 1, "score": i / 7} for i in range(COUNT)])
+    _, _, data = imported(root, tmp_path / "p")
+    scores = {data.key(i): float(data[i]["score"]) for i in range(len(data))}
+    assert scores == {row["id"]: row["score"] for row in rows}
+    _, _, data = imported(other, tmp_path / "q")
+    assert {data.key(i): round(float(data[i]["score"]) * 7) for i in range(len(data))} == {
+        f"{i + 1:03d}": i for i in range(COUNT)
+    }
+
+
+def test_words_that_mean_nothing_in_csv_and_long_lists(tmp_path: Path) -> None:
+    """In JSON lines, `none` is a text; a list may be longer than csv allows a cell to be."""
+    root = tmp_path / "files"
+    rows = []
+    for i in range(3 * COUNT):
+        picture(root / "img" / f"{i:03d}.png", seed=i)
+        curve = np.random.default_rng(i).normal(size=9000).tolist()
+        rows.append({"file": f"{i:03d}", "caption": ["None", f"number {i}"][i % 2], "flag": i % 3 == 0, "curve": curve})
+    write_rows(root / "labels.jsonl", rows)
+    _, catalog, data = imported(root, tmp_path / "p")
+    found = {data.key(i): data[i] for i in range(len(data))}
+    assert found["004"]["caption"] == "None" and catalog["caption"].value.type == "text"
+    assert np.allclose(np.asarray(found["005"]["curve"]).ravel()[:9000], np.clip(rows[5]["curve"], -2.5, 2.5), atol=0.1)
+    assert [str(found[key]["flag"]) for key in ("000", "001")] in (["1", "0"], ["1.0", "0.0"])
+
+
+def test_held_out_folders_without_labels_are_not_held_out(tmp_path: Path) -> None:
+    """They would leave nothing to score."""
+    root = tmp_path / "files"
+    for i in range(2 * COUNT):
+        part = "train" if i % 4 else "test"
+        picture(root / part / "images" / f"{i:03d}.png", seed=i)
+        if part == "train":
+            array(root / part / "masks" / f"{i:03d}.npy", i)
+    project, _, data = imported(root, tmp_path / "p")
+    assert len(data) == 2 * COUNT and "test/ as held-out samples: none of them has masks" in project.survey_text()
+    assert "split" not in read_yaml(tmp_path / "p" / "recipe.yaml")["data"]
+
+
+def test_a_grown_folder(tmp_path: Path) -> None:
+    """The advice to continue imports what is there now, and a kept recipe is told."""
+    root = tmp_path / "files"
+    for i in range(COUNT):
+        picture(root / f"{i:03d}_rgb.png", seed=i)
+        text(root / f"{i:03d}_note.txt", f"a note of number {i}")
+    imported(root, tmp_path / "p")
+    picture(root / "999_rgb.png", seed=9)
+    text(root / "999_note.txt", "a much longer note, of quite other words than those before")
+    with pytest.raises(MaskweaveError, match="to keep it, continue with: (.*); to make") as found:
+        make_project(root, tmp_path / "p", minutes=0.1)
+    command = re.search("continue with: (.*); to make", str(found.value))
+    assert command is not None and main(shlex.split(command[1])[1:]) == 0
+    assert len(Shards(tmp_path / "p" / "data", load_catalog(tmp_path / "p" / "catalog.yaml"))) == COUNT + 1
+    (tmp_path / "p" / "catalog.yaml").unlink()
+    assert "recipe.yaml: kept as it is" in make_project(root, tmp_path / "p", minutes=0.1).next_text()
 
 
 @pytest.mark.parametrize("last", ["val", "test"])

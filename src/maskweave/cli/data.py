@@ -94,7 +94,13 @@ def data_import_arguments(parser: ArgumentParser) -> None:
         "--outside-paths", action="store_true", help="allow paths in a table that lead out of its folder"
     )
     parser.add_argument("--window", metavar="N", type=int, default=0, help="frames of a sample of a LeRobot folder")
-    parser.add_argument("--pictures", metavar="FOLDER", type=str, default="", help="COCO: folder of the pictures")
+    parser.add_argument(
+        "--pictures",
+        metavar="FOLDER",
+        type=str,
+        default="",
+        help="COCO: folder of the pictures; csv and JSON lines: folder that paths are relative to",
+    )
     parser.add_argument("--samples", metavar="N", type=int, default=0, help="import only the first N samples")
     parser.add_argument(
         "--max-value-mb",

@@ -4,7 +4,7 @@
 | --- | --- |
 | text | the file at this path, in a column of paths; otherwise a txt or json file with this text |
 | bytes, or {bytes, path} as Hugging Face `datasets` stores pictures and sound | the file; its kind is that of the path, or of its first bytes |
-| number, boolean, list of texts, structure | a json file |
+| number, boolean (as 0 or 1), list of texts, structure | a json file |
 | list of numbers, of any depth | an npy file |
 | null | a missing value |
 """
@@ -108,6 +108,8 @@ def cell_part(cell: Any, entry: Modality, where: str, files: NamedFiles, paths: 
         cell, paths = cell["path"], True
     if cell is None:
         return None
+    if isinstance(cell, (bool, np.bool_)):
+        cell = int(cell)
     if isinstance(cell, (bytes, bytearray, memoryview)):
         return _file(bytes(cell), "", entry, where)
     if isinstance(cell, str):

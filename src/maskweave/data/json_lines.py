@@ -3,6 +3,7 @@
 Only the position of each line is kept in memory.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -92,7 +93,9 @@ class JsonLines:
 
 
 def _cell(cell: Any) -> Any:
-    """Returns a cell; lists of numbers, of any depth, as an array."""
+    """Returns a cell; NaN as missing; lists of numbers, of any depth, as an array."""
+    if isinstance(cell, float) and math.isnan(cell):
+        return None
     if not isinstance(cell, list) or not cell:
         return cell
     try:

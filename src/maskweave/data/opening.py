@@ -95,7 +95,7 @@ def open_data(
             must have all of them.
         samples: use only the first `samples` samples; 0: all. A named source without an end needs a number.
         seed: selects the samples of a source without an end, 0 by default.
-        pictures: folder of the pictures of a COCO json.
+        pictures: folder of the pictures of a COCO json; folder that the paths in a csv file or JSON lines are relative to, instead of the file's own.
         labeled: read folders of pictures as classes, not only as pictures.
         fields: field of each modality in WebDataset tars, or its column in a table.
         outside_paths: paths in a table may lead out of its folder.
@@ -156,7 +156,8 @@ def _open_table(
     if is_datasets_folder(path):
         return TableSource(DatasetsFolder(place), path, entries, fields, outside_paths)
     if path.is_file() and is_line_table(path):
-        return TableSource(open_line_table(path), path.parent, entries, fields, outside_paths)
+        root = Path(pictures) if pictures else path.parent
+        return TableSource(open_line_table(path), root, entries, fields, outside_paths)
     if (arrays := find_array_table(path)) is not None:
         return TableSource(arrays, arrays.place.parent, entries, fields, outside_paths)
     is_folder = path.is_dir() and not (path / RANGES).is_dir() and not tars_in(path)

@@ -186,9 +186,13 @@ def _paths_of(table: Table, column: str) -> str:
         return ""
     cells = (cell for _, cell in zip(range(COLUMN_LOOKED_AT), table.column(column), strict=False))
     texts = [cell.strip() for cell in cells if isinstance(cell, str) and cell.strip()]
-    known = {*PICTURES, *SOUNDS, *formats.BUILT_IN, *formats.installed(), "txt", "json"}
-    endings = Counter(ending for text in texts if (ending := formats.split_ending(text)[1]) in known)
+    endings = Counter(ending for text in texts if (ending := formats.split_ending(text)[1]) in readable())
     return endings.most_common(1)[0][0] if 2 * endings.total() > len(texts) else ""
+
+
+def readable() -> set[str]:
+    """Endings of files that can be read."""
+    return {*PICTURES, *SOUNDS, *formats.BUILT_IN, *formats.installed(), "txt", "json"}
 
 
 def _load_cell(table: Table, rows: Mapping[str, int], column: str, folder: Path | None, key: str) -> FileContent | None:

@@ -1,15 +1,17 @@
 """A table beside files: one column has the names of the files, the others are modalities."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from maskweave.data.table_source import is_line_table, open_line_table
 from maskweave.init.contents import FileContent
-from maskweave.init.data_sets import ROW_NUMBERS, Namer, ValueSet, value_content
-from maskweave.init.listing import FolderListing
+from maskweave.init.data_sets import ROW_NUMBERS, Namer, ValueSet, readable, value_content
+from maskweave.init.listing import FileSet, FolderListing
 from maskweave.init.names import SHARED
 from maskweave.values.formats import split_ending
 
@@ -26,38 +28,58 @@ def table_beside(root: Path) -> Path | None:
 def joined(listing: FolderListing, path: Path) -> FolderListing:
     """Returns a listing with the columns of a table as further modalities; with a note instead if no column names the files.
 
+    Columns of paths are modalities of files, inside the table's folder only; a column that names files of the listing again is left out.
+
     Raises:
         MaskweaveError: the table is damaged.
     """
     table = open_line_table(path)
-    columns = {name: [None if _is_empty(cell) else cell for cell in table.column(name)] for name in table.columns}
-    names = _known_names(listing)
-    rows = {
-        column: [names.get(_plain(cell), "") if isinstance(cell, str) else "" for cell in cells]
-        for column, cells in columns.items()
-    }
-    best = max(rows, key=lambda column: len({*rows[column]} - {""}))
-    found = {key: i for i, key in enumerate(rows[best]) if key}
-    if len(found) < SHARED * min(len(table), len(listing.names)):
-        listing.left_out.append(f"{path.name}: none of its columns has the names of the files")
-        return listing
-    twice = sum(bool(key) for key in rows[best]) - len(found)
+    names = [column for column in table.columns if column.strip() and column.lower() not in ROW_NUMBERS]
+    rows = [table.row(i, names) for i in range(len(table))]
+    columns = {name: [None if _is_empty(row[name]) else row[name] for row in rows] for name in names}
+    known = _KnownNames(listing)
+    best, samples, twice = _column_of_names(columns, known.sample)
+    if len(samples) < SHARED * min(len(table), len(listing.names)):
+        best, samples, twice = _column_of_names(columns, known.number)
+        if twice or len(samples) < SHARED * len(listing.names):
+            listing.left_out.append(f"{path.name}: none of its columns has the names of the files")
+            return listing
     told = [f"{path.name}, column {best}: the names of the files"]
-    told += [f"{path.name}: {len(table) - len(found) - twice} rows without a file"] * (len(found) + twice < len(table))
+    told += [f"{path.name}: {len(table) - len(samples) - twice} rows without a file"] * (
+        len(samples) + twice < len(table)
+    )
     told += [f"{path.name}: {twice} rows that name a file again; the last row of each is used"] * bool(twice)
     name = Namer()
     for one in listing.sets:
         name(one.name)
     sets = list(listing.sets)
     for column, cells in columns.items():
-        if column != best and column.strip() and column.lower() not in ROW_NUMBERS:
-            values = {key: cells[i] for key, i in found.items() if cells[i] is not None}
-            sets.append(
-                ValueSet(
-                    name(column), path.parent, dict.fromkeys(values, ""), partial(_load, values), "txt", values=values
-                )
-            )
+        if column == best:
+            continue
+        values = {key: cells[i] for key, i in samples.items() if cells[i] is not None}
+        if not _are_paths(values.values()):
+            texts = dict.fromkeys(values, "")
+            sets.append(ValueSet(name(column), path.parent, texts, partial(_load, values), "txt", values=values))
+        elif all(known.sample(cell) for cell in values.values()):
+            told.append(f"{path.name}, column {column}: names files that are used anyway")
+        elif files := {key: str(cell).strip() for key, cell in values.items() if _is_inside(path.parent, cell)}:
+            told += [
+                f"{path.name}, column {column}: {len(values) - len(files)} paths of files that are not in {path.parent}"
+            ] * (len(files) < len(values))
+            sets.append(FileSet(name(column), path.parent, files))
+        else:
+            told.append(f"{path.name}, column {column}: paths of files that are not in {path.parent}")
     return replace(listing, layout="named", sets=sets, left_out=[*listing.left_out, *told])
+
+
+def _column_of_names(
+    columns: Mapping[str, Sequence[Any]], sample: Callable[[Any], str]
+) -> tuple[str, dict[str, int], int]:
+    """Returns the column that names most samples, the row of each, and how many rows name a sample again."""
+    found = {column: [sample(cell) for cell in cells] for column, cells in columns.items()}
+    best = max(found, key=lambda column: len({*found[column]} - {""}), default="")
+    rows = {key: i for i, key in enumerate(found.get(best, ())) if key}
+    return best, rows, sum(map(bool, found.get(best, ()))) - len(rows)
 
 
 def _load(values: Mapping[str, Any], key: str) -> FileContent:
@@ -68,18 +90,53 @@ def _is_empty(cell: Any) -> bool:
     return cell is None or (isinstance(cell, str) and not cell.strip())
 
 
-def _known_names(listing: FolderListing) -> dict[str, str]:
-    """Returns the sample by each text that names it alone: its name or path, with the folders or without."""
-    found: dict[str, set[str]] = {}
-    for one in listing.sets:
-        for key, path in one.files.items():
-            full = (one.folder / path).relative_to(listing.root).as_posix()
-            for text in (key, _plain(full), _plain(path)):
-                for form in (text, text.rpartition("/")[2]):
-                    found.setdefault(form, set()).add(key)
+def _are_paths(cells: Iterable[Any]) -> bool:
+    """Whether more than half of the cells end like files that can be read."""
+    found = [
+        isinstance(cell, str) and len(cell) < 1000 and split_ending(cell.strip())[1] in readable() for cell in cells
+    ]
+    return 2 * sum(found) > len(found)
+
+
+def _is_inside(folder: Path, cell: Any) -> bool:
+    if not isinstance(cell, str):
+        return False
+    path = folder / cell.strip()
+    return path.is_file() and path.resolve().is_relative_to(folder.resolve())
+
+
+class _KnownNames:
+    """Finds the sample that a cell names: by its name or path, with the folders and the ending or without; or by its number."""
+
+    def __init__(self, listing: FolderListing):
+        whole: dict[str, set[str]] = {}
+        short: dict[str, set[str]] = {}
+        for one in listing.sets:
+            for key, path in one.files.items():
+                full = (one.folder / path).relative_to(listing.root).as_posix()
+                for text in (key, full, path):
+                    for form in (text, text.rpartition("/")[2]):
+                        whole.setdefault(form, set()).add(key)
+                        short.setdefault(split_ending(form)[0], set()).add(key)
+        self.whole, self.short = _alone(whole), _alone(short)
+        numbers: dict[str, set[str]] = {}
+        for text, key in self.whole.items():
+            if text.isdecimal():
+                numbers.setdefault(str(int(text)), set()).add(key)
+        self.numbers = _alone(numbers)
+
+    def sample(self, cell: Any) -> str:
+        """Returns the name of the sample that a text names; empty if there is none, or several."""
+        if not isinstance(cell, str):
+            return ""
+        text = cell.strip().replace("\\", "/").removeprefix("./")
+        return self.whole.get(text) or self.short.get(text) or self.whole.get(split_ending(text)[0]) or ""
+
+    def number(self, cell: Any) -> str:
+        """Returns the name of the sample with this number, such as `007` for 7; empty if there is none, or several."""
+        text = str(cell).strip() if isinstance(cell, (str, int, np.integer)) and not isinstance(cell, bool) else ""
+        return self.numbers.get(str(int(text)), "") if text.isdecimal() else ""
+
+
+def _alone(found: Mapping[str, set[str]]) -> dict[str, str]:
     return {text: next(iter(keys)) for text, keys in found.items() if len(keys) == 1}
-
-
-def _plain(cell: str) -> str:
-    """Returns a name or path without its ending."""
-    return split_ending(cell.strip().replace("\\", "/").removeprefix("./"))[0]

@@ -30,7 +30,7 @@ from maskweave.report.tables import text_table
 from maskweave.training.recipe import load_recipe
 
 CATALOG, RECIPE, DATA, RUN = "catalog.yaml", "recipe.yaml", "data", "run"
-FILES, SPLIT = "files.csv", "split.csv"
+FILES, SPLIT = "files.jsonl", "split.csv"
 """Which files belong to one sample, if their names alone do not say it; which samples are held out, if folders say it."""
 LIMIT = 0.5
 """Largest share of samples with unusable files at the import; they are counted and listed."""
@@ -63,7 +63,7 @@ class Project:
         more = ["--single", listing.sets[0].name] if listing.layout in ("classes", "flat") else []
         more += ["--fields", json.dumps(self.fields)] * bool(self.fields)
         more += ["--window", str(listing.window)] * bool(listing.window)
-        more += ["--outside-paths"] * (listing.layout == "named")
+        more += ["--pictures", str(self.listing.root.resolve())] * (listing.layout == "named")
         out, catalog = self.folder / DATA, self.folder / CATALOG
         return shlex.join(["maskweave", "data", "import", str(self.place), str(out), "--catalog", str(catalog), *more])
 
@@ -116,6 +116,7 @@ class Project:
         return "\n".join(
             [
                 f"written: {self.folder / CATALOG} and {self.folder / RECIPE}, planned for about {self.minutes:g} minutes",
+                *self.notes,
                 "Next:",
                 *first,
                 f"  {self.run_command}",
@@ -190,7 +191,7 @@ def make_project(
             f"only {f.files} of {samples} samples have it, so the recipe leaves it out; to use it, add it to the recipe's modalities"
         )
     plan = make_plan(common, samples, minutes, machine_speed(), torch.get_num_threads())
-    parts = listing.parts
+    parts = _usable_parts(listing, common)
     if parts:
         held_out = sum(part == "validation" for part in parts.values())
         plan = replace(plan, validation=held_out, evaluated=min(held_out, MOST_EVALUATED))
@@ -217,19 +218,22 @@ def make_project(
         rare,
         str((out / SPLIT).resolve()) if parts else "",
     )
+    if listing.layout == "named":
+        out.mkdir(parents=True, exist_ok=True)
+        _write(out / FILES, _files_text(listing))
     path = out / CATALOG
     if path.exists() and path.read_text(encoding="utf-8") != catalog:
         raise MaskweaveError(
             f"{path}: exists already and differs from what was found now; to keep it, continue with: {project.import_command}; to make it again, remove it"
         )
     out.mkdir(parents=True, exist_ok=True)
-    if listing.layout == "named":
-        _write(out / FILES, _files_text(listing))
     if parts:
         _write(out / SPLIT, _csv([["name", "part"], *map(list, parts.items())]))
     _write(path, catalog)
     if not (out / RECIPE).exists():
         _write(out / RECIPE, recipe)
+    elif (out / RECIPE).read_text(encoding="utf-8") != recipe:
+        project.notes.append(f"{out / RECIPE}: kept as it is; to make it again, remove it")
     load_recipe(out / RECIPE)
     return project
 
@@ -241,7 +245,8 @@ def import_files(project: Project) -> None:
         return
     options: dict[str, Any] = {}
     if listing.is_data_set:
-        options = {"fields": project.fields, "window": listing.window, "outside_paths": listing.layout == "named"}
+        root = str(listing.root.resolve()) if listing.layout == "named" else ""
+        options = {"fields": project.fields, "window": listing.window, "pictures": root}
     report = import_data(
         str(project.place),
         project.folder / DATA,
@@ -253,24 +258,35 @@ def import_files(project: Project) -> None:
     project.imported = str(report)
 
 
+def _usable_parts(listing: FolderListing, findings: Sequence[Finding]) -> dict[str, str]:
+    """Returns the part of each sample that folders say; none, with a note, if held-out samples lack a modality that others have: it could not be scored."""
+    parts = listing.parts
+    held_out = {name for name, part in parts.items() if part == "validation"}
+    files = {s.name: s.files for s in listing.sets}
+    for one in findings if parts else ():
+        if one.place in files and not held_out & files[one.place].keys():
+            folders = ", ".join(sorted({f"{name.partition('/')[0]}/" for name in held_out}))
+            listing.left_out.append(
+                f"{folders} as held-out samples: none of them has {one.name}, so samples are held out by their names instead"
+            )
+            return {}
+    return parts
+
+
 def _files_text(listing: FolderListing) -> str:
-    """Returns the table of a `named` layout: a row for each sample, with the paths of its files, cells of a table beside them, and its class."""
+    """Returns the JSON lines of a `named` layout: one for each sample, with the paths of its files in the folder, cells of a table beside them, and its class."""
     columns: dict[str, Mapping[str, Any]] = {}
     for one in listing.sets:
-        texts = one.values if isinstance(one, ValueSet) else {}
-        folder = one.folder.resolve()
-        columns[one.name] = texts or {key: str(folder / path) for key, path in one.files.items()}
-    names = listing.names
+        cells = one.values if isinstance(one, ValueSet) else {}
+        paths = {key: (one.folder / path).relative_to(listing.root).as_posix() for key, path in one.files.items()}
+        columns[one.name] = cells or paths
     if listing.class_name:
-        found = {key: re.match(listing.class_pattern, key) for key in names}
+        found = {key: re.match(listing.class_pattern, key) for key in listing.names}
         columns[listing.class_name] = {key: match[1] for key, match in found.items() if match}
-    rows = [[key, *(_text(cells.get(key, "")) for cells in columns.values())] for key in names]
-    return _csv([[NAME, *columns], *rows])
-
-
-def _text(cell: Any) -> str:
-    """Returns a cell of a table as one of a csv file."""
-    return cell if isinstance(cell, str) else json.dumps(cell, default=lambda array: array.tolist())
+    rows = (
+        {NAME: key} | {name: cells[key] for name, cells in columns.items() if key in cells} for key in listing.names
+    )
+    return "".join(f"{json.dumps(row, ensure_ascii=False, default=lambda one: one.tolist())}\n" for row in rows)
 
 
 def _csv(rows: Iterable[Sequence[str]]) -> str:

@@ -61,7 +61,7 @@ class DataSettings:
     window: int = 0
     """Frames of a sample of a LeRobot folder; 0: whole episodes."""
     pictures: str = ""
-    """COCO: folder of the pictures, if it is not near the JSON file."""
+    """COCO: folder of the pictures, if it is not near the JSON file. Csv and JSON lines: folder that paths are relative to, instead of the file's own."""
     samples: int = 0
     """Samples to train on; 0: all samples of the data set. Endless sources such as scenes need a number."""
     validation: int = 256

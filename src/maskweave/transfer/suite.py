@@ -109,7 +109,8 @@ class Suite:
 
     @property
     def needs_path(self) -> bool:
-        return any(PATH in place.split() or place.startswith(f"{PATH}/") for place in _places(self.data))
+        places = [*_places(self.data), *(place for one in self.outliers for place in one.sources.values())]
+        return any(PATH in place.split() or place.startswith(f"{PATH}/") for place in places)
 
     def at(self, path: str) -> "Suite":
         """Returns the suite for the data in a folder.
