@@ -123,8 +123,9 @@ def test_a_picture_is_taken_with_the_webcam(window: Window) -> None:
     field = window.field("photo", "picture")
     field.get_by_label("Capture from camera").click()
     field.get_by_text("Click to Access Webcam").click()
+    window.page.wait_for_function("document.querySelector(\"[id='input-photo-picture'] video\")?.videoWidth > 0")
     field.get_by_label("capture photo").click()
-    field.locator("img").first.wait_for()
+    field.locator("img:not(.hide)").first.wait_for()
     asked(window, "photo")
 
 
