@@ -14,14 +14,15 @@ Folders `train/` and `val/` or `test/` above or below those of the modalities or
 import os
 import re
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar, Literal
 
 import numpy as np
 
-from maskweave.data.table_source import is_line_table
+from maskweave.data.csv_table import ENDINGS as CSV_ENDINGS
+from maskweave.data.json_lines import ENDINGS as JSON_LINES
 from maskweave.errors import MaskweaveError
 from maskweave.init.contents import FileContent, read_content
 from maskweave.init.names import (
@@ -256,13 +257,8 @@ def _leaves_files(listing: FolderListing) -> bool:
     for one in listing.sets:
         used = {*one.files.values()}
         known = _readable() | ({"csv", "tsv"} if not one.endings.keys() & {*PICTURES, *SOUNDS} else set())
-        for parent, inner, names in os.walk(one.folder):
-            folder = Path(parent).relative_to(one.folder)
-            inner[:] = [i for i in inner if not _is_hidden(Path(parent, i)) and (folder / i).as_posix() not in used]
-            for name in names:
-                if split_ending(name)[1] in known and (folder / name).as_posix() not in used:
-                    if not _is_hidden(Path(parent, name)):
-                        return True
+        if any(split_ending(path)[1] in known and path not in used for path in _paths(one.folder, used)):
+            return True
     return False
 
 
@@ -410,18 +406,25 @@ def _hold_different(sets: Sequence[FileSet]) -> bool:
     return len(kinds) > 1
 
 
-def _is_hidden(path: Path) -> bool:
+def _is_hidden(path: "Path | os.DirEntry[str]") -> bool:
     """Whether a file or folder is hidden, a link, or written by Windows for itself."""
     return path.name.startswith(".") or path.name.lower() in OF_SYSTEMS or path.is_symlink()
 
 
+def _paths(folder: Path, closed: Collection[str] = (), start: str = "") -> Iterator[str]:
+    """Yields the paths of the files under a folder, relative to it, in order, without those that are hidden or inside of `closed` folders."""
+    with os.scandir(folder / start) as entries:
+        inside = sorted((one.is_dir(), one.name) for one in entries if not _is_hidden(one))
+    for is_folder, name in inside:
+        if not is_folder:
+            yield f"{start}{name}"
+        elif f"{start}{name}" not in closed:
+            yield from _paths(folder, closed, f"{start}{name}/")
+
+
 def _files(folder: Path, seconds: Seconds, tables: list[str]) -> dict[str, str]:
     """Paths of the files under a folder, by the path without the ending, without tables about them."""
-    found: list[str] = []
-    for parent, inner, names in os.walk(folder):
-        inner[:] = sorted(i for i in inner if not _is_hidden(Path(parent, i)))
-        paths = (Path(parent, name) for name in sorted(names))
-        found += [p.relative_to(folder).as_posix() for p in paths if split_ending(p.name)[1] and not _is_hidden(p)]
+    found = [path for path in _paths(folder) if split_ending(path)[1]]
     about = set(_tables(found))
     tables += [f"{folder.name}/{path}" for path in sorted(about)]
     return _one_of_each(folder, [path for path in found if path not in about], seconds)
@@ -429,7 +432,7 @@ def _files(folder: Path, seconds: Seconds, tables: list[str]) -> dict[str, str]:
 
 def _tables(paths: Sequence[str]) -> list[str]:
     """Returns tables that are about the other files, as they are few."""
-    tables = [path for path in paths if is_line_table(Path(path))]
+    tables = [path for path in paths if split_ending(path)[1] in (*CSV_ENDINGS, *JSON_LINES)]
     return tables if len(tables) <= min(MOST_TABLES, len(paths) - len(tables) - 1) else []
 
 

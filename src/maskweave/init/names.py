@@ -56,9 +56,9 @@ def matched_names(folders: Mapping[str, Files]) -> dict[str, dict[str, str]]:
         return found if len(found) > len(as_they_are) else {}
     for variants in zip(*(_shortened(name, files) for name, files in folders.items()), strict=True):
         named = dict(zip(folders, variants, strict=True))
-        found = _overlapping({n: f for n, f in named.items() if f})
-        if len(found) > 1:
-            return found
+        close = _overlapping({n: f for n, f in named.items() if f})
+        if len(close) > 1:
+            return {name: named[name] for name in close}
     return {}
 
 
@@ -67,7 +67,7 @@ def key_counts(folders: Mapping[str, Files]) -> Counter[str]:
     return Counter(key for files in folders.values() for key in files)
 
 
-def _overlapping(folders: Mapping[str, dict[str, str]]) -> dict[str, dict[str, str]]:
+def _overlapping(folders: Mapping[str, Files]) -> dict[str, Files]:
     """Returns the folders that share enough names with another. Only those with names that occur twice are compared, which keeps many folders fast."""
     counts = key_counts(folders)
     smallest = min(map(len, folders.values()), default=0)
@@ -76,15 +76,23 @@ def _overlapping(folders: Mapping[str, dict[str, str]]) -> dict[str, dict[str, s
         for key in files:
             if counts[key] > 1:
                 places[key].append(name)
-    found = {}
+    found: dict[str, Files] = {}
     for name, files in folders.items():
         shared = [key for key in files if counts[key] > 1]
-        if shared and len(shared) >= SHARED * min(len(files), smallest):
-            others = dict.fromkeys(o for key in shared for o in places[key][:2] if o != name)
-            rest = (o for key in shared for o in places[key][2:] if o != name)
-            if any(_overlap(files, folders[o]) for o in (*others, *dict.fromkeys(rest))):
-                found[name] = files
+        enough = shared and len(shared) >= SHARED * min(len(files), smallest)
+        if enough and any(_overlap(files, folders[other]) for other in _others(name, shared, places)):
+            found[name] = files
     return found
+
+
+def _others(name: str, keys: Sequence[str], places: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    """Yields other folders that have one of the names, each once."""
+    seen = {name}
+    for key in keys:
+        for other in places[key]:
+            if other not in seen:
+                seen.add(other)
+                yield other
 
 
 def files_of_samples(folders: Mapping[str, Files]) -> dict[str, dict[str, str]]:
