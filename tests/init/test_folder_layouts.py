@@ -16,7 +16,8 @@ from maskweave.cli.main import main
 from maskweave.data.shards import Shards
 from maskweave.errors import MaskweaveError
 from maskweave.files import read_yaml
-from maskweave.init.names import grouped_names, matched_names, parts_of
+from maskweave.init.listing import list_folder
+from maskweave.init.names import files_of_samples, grouped_names, matched_names, parts_of
 from maskweave.init.project import Project, import_files, make_project
 from maskweave.modality.catalogs import Catalog, load_catalog
 
@@ -394,3 +395,108 @@ def test_parts_that_are_laid_out_differently(tmp_path: Path) -> None:
         picture(tmp_path / "files" / "val" / f"{i}.png", seed=i)
     with pytest.raises(MaskweaveError, match=r"laid out differently \(train/: classes, val/: flat\)"):
         make_project(tmp_path / "files", tmp_path / "p", minutes=0.1)
+
+
+def test_files_of_windows_are_no_samples(tmp_path: Path) -> None:
+    for kind in ("cat", "dog"):
+        for i in range(COUNT):
+            picture(tmp_path / "files" / kind / f"{kind[0]}{i}.png", seed=i)
+        text(tmp_path / "files" / kind / "Thumbs.db", "x")
+    text(tmp_path / "files" / "desktop.ini", "x")
+    project, _, data = imported(tmp_path / "files", tmp_path / "p")
+    assert project.listing.layout == "classes" and len(data) == 2 * COUNT
+    assert "desktop.ini" not in project.survey_text()
+
+
+@pytest.mark.parametrize("classes", [True, False])
+def test_two_files_of_one_name(tmp_path: Path, classes: bool) -> None:
+    """NAME.png and NAME.json in one folder are two modalities; where few names have two, the picture is used, and it is told."""
+    for i in range(COUNT):
+        for kind in ("a", "b"):
+            name = f"{kind}{i}" if classes else f"{i}"
+            picture(tmp_path / "all" / kind / f"{name}.png", 1 if kind == "b" else 3, seed=i)
+            text(tmp_path / "all" / kind / f"{name}.json", json.dumps(i))
+            picture(tmp_path / "few" / kind / f"{name}.png", seed=i)
+        if i < 3:
+            text(tmp_path / "few" / "a" / f"{'a' * classes}{i}.json", "1")
+    project, _, data = imported(tmp_path / "all", tmp_path / "p")
+    wanted = {"picture", "picture_json", "class"} if classes else {"a", "a_json", "b", "b_json"}
+    assert project.listing.layout == "named" and set().union(*samples(data).values()) == wanted
+    project, _, data = imported(tmp_path / "few", tmp_path / "q")
+    wanted = {"picture", "class"} if classes else {"a", "b"}
+    assert set().union(*samples(data).values()) == wanted and len(data) == (2 * COUNT if classes else COUNT)
+    assert "3 names with two files" in project.survey_text()
+
+
+def test_a_folder_beside_the_parts_is_not_used(tmp_path: Path) -> None:
+    """Neither in the survey nor in the data."""
+    for i in range(COUNT):
+        for part in ("train", "val", "extra"):
+            picture(tmp_path / "files" / part / f"{part}{i}.png", seed=i)
+    project, _, data = imported(tmp_path / "files", tmp_path / "p")
+    assert len(data) == 2 * COUNT and "class" not in project.survey_text()
+    assert "extra/: belongs to no part (8 files)" in project.survey_text()
+    for path in (tmp_path / "files" / "val").iterdir():
+        path.unlink()
+    (tmp_path / "files" / "val").rmdir()
+    with pytest.raises(MaskweaveError, match="train/ is the name of a part"):
+        list_folder(tmp_path / "files")
+
+
+@pytest.mark.parametrize("inside", ["", "anat/"])
+def test_folders_of_samples_whose_files_have_their_names(tmp_path: Path, inside: str) -> None:
+    for i in range(COUNT):
+        for kind in ("T1w", "T2w"):
+            picture(tmp_path / "files" / f"sub-{i}" / f"{inside}sub-{i}_{kind}.png", seed=i)
+    _, _, data = imported(tmp_path / "files", tmp_path / "p")
+    assert samples(data) == {f"sub-{i}": {"T1w", "T2w"} for i in range(COUNT)}
+    numbered = {f"c{n}": {f"c{n}_{i}": f"c{n}_{i}.png" for i in range(3)} for n in range(COUNT)}
+    assert files_of_samples(numbered) == {}, "numbers are no modalities"
+
+
+def test_what_classes_were_assumed_on_is_told(tmp_path: Path) -> None:
+    for i in range(COUNT):
+        for kind in ("a", "b"):
+            picture(tmp_path / "equal" / kind / f"{kind}x{i}.png", seed=i)
+            picture(tmp_path / "matched" / kind / f"{kind}_{i}.png", seed=i)
+            picture(tmp_path / "same" / kind / f"{i}.png", seed=i)
+            picture(tmp_path / "parts" / ("val" if i % 4 == 0 else "train") / kind / f"{i}.png", seed=i)
+            picture(tmp_path / "inside" / kind / "train" / f"{kind}x{i}.png", seed=i)
+    picture(tmp_path / "inside" / "a" / "train" / "one.png")
+    told = {p.name: "; ".join(list_folder(p).left_out) for p in sorted(tmp_path.iterdir())}
+    assert "taken as classes, but all have 8 files" in told["equal"]
+    assert "taken as classes, but their names match" in told["matched"]
+    assert "taken as classes, but all have the same folders inside, such as train/" in told["inside"]
+    assert "if these folders are classes, run again with --classes" in told["same"]
+    assert told["parts"].count("--classes") == 1 and "train/, val/: a/, b/ as classes" in told["parts"]
+
+
+def test_tables_inside_and_beside_parts_are_told(tmp_path: Path) -> None:
+    for i in range(COUNT):
+        for part in ("train", "val"):
+            picture(tmp_path / "files" / part / f"{i}.png", seed=i)
+    for part in ("train", "val"):
+        text(tmp_path / "files" / part / "metadata.jsonl", '{"file_name": "0.png", "text": "a"}\n')
+        text(tmp_path / "files" / f"{part}.csv", "id,label\n0,a\n")
+    project, _, data = imported(tmp_path / "files", tmp_path / "p")
+    assert len(data) == 2 * COUNT and "value" not in {one.name for one in project.listing.sets}
+    assert "train/, val/: metadata.jsonl: a table about other files" in project.survey_text()
+    assert "2 files that are in no folder of a modality: train.csv, val.csv" in project.survey_text()
+    for i in range(COUNT):
+        picture(tmp_path / "kinds" / "ab"[i % 2] / f"{i}.png", seed=i)
+    text(tmp_path / "kinds" / "a" / "list.csv", "x\n1\n")
+    picture(tmp_path / "kinds" / "cover.png")
+    project, _, data = imported(tmp_path / "kinds", tmp_path / "q")
+    assert len(data) == COUNT and "a/list.csv: a table about other files" in project.survey_text()
+    assert "1 files that are in no folder of a modality: cover.png" in project.survey_text()
+
+
+def test_folders_without_common_names_are_not_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    from maskweave.init import names
+
+    calls = []
+    overlap = names._overlap
+    monkeypatch.setattr(names, "_overlap", lambda a, b: calls.append(1) or overlap(a, b))
+    folders = {f"c{n}": {f"x{n}y{i}": f"x{n}y{i}.png" for i in range(2)} for n in range(300)}
+    assert names.matched_names(folders) == {} and not calls
+    assert names.matched_names({name: {"1": "1.png"} for name in folders}) == {} and len(calls) <= 2 * len(folders)

@@ -14,19 +14,29 @@ Folders `train/` and `val/` or `test/` above or below those of the modalities or
 import os
 import re
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar, Literal
 
 import numpy as np
 
+from maskweave.data.csv_table import ENDINGS as CSV_ENDINGS
+from maskweave.data.json_lines import ENDINGS as JSON_LINES
 from maskweave.errors import MaskweaveError
 from maskweave.init.contents import FileContent, read_content
-from maskweave.init.names import files_of_samples, grouped_names, matched_names, part_of, parts_of
+from maskweave.init.names import (
+    SEPARATORS,
+    files_of_samples,
+    grouped_names,
+    key_counts,
+    matched_names,
+    part_of,
+    parts_of,
+)
 from maskweave.modality.checks import check_name
 from maskweave.values.files import PICTURES
-from maskweave.values.formats import split_ending
+from maskweave.values.formats import BUILT_IN, installed, split_ending
 from maskweave.values.formats.frames import is_frames
 from maskweave.values.formats.pickled import conversion
 from maskweave.values.formats.sound import SOUNDS
@@ -44,6 +54,15 @@ CLASS_FOLDER = "^([^/]+)/"
 """`value.name_pattern` of labels that are the names of folders."""
 LOOKED_AT_FOR_KIND = 3
 """Files of a folder that are tried until one can be read."""
+OF_SYSTEMS = ("thumbs.db", "desktop.ini")
+"""Files that Windows writes beside others, in lower case; they are ignored like hidden files."""
+DESCRIBING = ("json", "txt", "csv", "tsv", "jsonl", "xml", "yaml", "yml", "md", "html")
+"""Endings of files that more often are about another file of the same name than that they are the sample."""
+MOST_TABLES = 2
+"""Most tables among other files of a folder that are about them, rather than samples."""
+NO_SAMPLE = "a table about other files, which is not read here; join all such tables into one beside the folders"
+Seconds = dict[Path, list[Path]]
+"""Further files of the same name, by the one that is used."""
 
 
 @dataclass(frozen=True)
@@ -125,20 +144,41 @@ def list_folder(root: Path, classes: bool = False, ignored: Collection[Path] = (
         raise MaskweaveError(
             f"{root}: {conversion(*split_ending(str(root))) or found}; expected a folder with one folder per modality, {root}/MODALITY/NAME.EXT"
         )
-    folders = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith(".") and not p.is_symlink())
-    if {part_of(p.name) for p in folders} == {"train", "validation"}:
-        return _of_parts(root, [list_folder(p, classes) for p in folders])
-    sets = [FileSet(p.name, p, _files(p)) for p in folders]
-    sets = [s for s in sets if s.files]
-    sets = [_of_frames(s, sets) for s in sets]
+    seconds: Seconds = {}
+    listing = _list(root, classes, ignored, seconds)
+    listing = _with_seconds(listing, seconds) if seconds else listing
+    return replace(listing, layout="named") if _leaves_files(listing) else listing
+
+
+def _list(root: Path, classes: bool, ignored: Collection[Path], seconds: Seconds) -> FolderListing:
+    """The listing with one file for each name; the others are added to `seconds`."""
+    folders = sorted(p for p in root.iterdir() if p.is_dir() and not _is_hidden(p))
     inside = [p for p in sorted(root.iterdir()) if p.is_file() and p not in ignored]
-    own = [p.name for p in inside if not p.name.startswith(".") and not p.is_symlink()]
+    own = [p.name for p in inside if not _is_hidden(p)]
+    of_parts = [p for p in folders if part_of(p.name)]
+    more = [p for p in folders if p not in of_parts and part_of(SEPARATORS.split(p.name)[0])]  # train_masks/
+    if not more and {part_of(p.name) for p in of_parts} == {"train", "validation"}:
+        listing = _of_parts(root, [_list(p, classes, (), seconds) for p in of_parts])
+        others = {p.name: len(_files(p, {}, [])) for p in folders if p not in of_parts}
+        told = [f"{name}/: belongs to no part ({count} files)" for name, count in others.items() if count]
+        listing.left_out = [*_beside(own), *told, *listing.left_out]
+        return listing
+    tables: list[str] = []
+    sets = [FileSet(p.name, p, _files(p, seconds, tables)) for p in folders]
+    sets = [s for s in sets if s.files]
+    counts = key_counts({s.name: s.files for s in sets})
+    sets = [_of_frames(s, counts) for s in sets]
     if not sets and not own:
         raise MaskweaveError(
             f"{root}: contains no files; expected a folder with one folder per modality, {root}/MODALITY/NAME.EXT"
         )
-    if not sets:
-        return _flat(root, own)
+    listing = _of_folders(root, sets, own, classes) if sets else _flat(root, own, seconds)
+    listing.left_out += [f"{path}: {NO_SAMPLE}" for path in tables]
+    return listing
+
+
+def _of_folders(root: Path, sets: list[FileSet], own: list[str], classes: bool) -> FolderListing:
+    """The listing of folders that hold files."""
     inner = {} if classes else files_of_samples({s.name: s.files for s in sets})
     if inner and all(_is_video(s) for s in sets):
         left = [f"{len(own)} files beside folders of frames: {', '.join(own[:3])}"] * bool(own)
@@ -146,9 +186,12 @@ def list_folder(root: Path, classes: bool = False, ignored: Collection[Path] = (
     if inner and all(map(_is_name, inner)):
         return _sample_folders(root, inner, sets, own)
     named = {} if classes else matched_names({s.name: s.files for s in sets})
-    matched = [s for s in sets if any(key in o.files for o in sets if o is not s for key in s.files)]
-    if classes or (not matched and _can_be_classes(sets) and not (named and _hold_different(sets))):
-        return _class_folders(root, sets)
+    counts = key_counts({s.name: s.files for s in sets})
+    matched = [s for s in sets if any(counts[key] > 1 for key in s.files)]
+    parts = [s.name for s in sets if part_of(s.name)]
+    can_be_classes = not matched and not parts and _can_be_classes(sets)
+    if classes or (can_be_classes and not (named and _hold_different(sets))):
+        return _class_folders(root, sets, own, [] if classes else _doubts(sets, named))
     if named:
         sets = [replace(s, files=named.get(s.name, s.files)) for s in sets]
         listing = _aligned(root, sets, [s for s in sets if s.name in named], own)
@@ -156,30 +199,90 @@ def list_folder(root: Path, classes: bool = False, ignored: Collection[Path] = (
         return listing
     if matched or len(sets) == 1:
         return _aligned(root, sets, matched or sets, own)
+    why = f"; {parts[0]}/ is the name of a part, so the folders are no classes" if parts else ""
     raise MaskweaveError(
         f"{root}: no two of its folders have files of the same name: {_told(sets)}; give all files of one sample the same name, except for the ending, "
-        "or, for class folders, only files of one kind"
+        f"or, for class folders, only files of one kind{why}"
     )
 
 
-def _flat(root: Path, own: list[str]) -> FolderListing:
+def _doubts(sets: Sequence[FileSet], named: Mapping[str, object]) -> list[str]:
+    """Returns what speaks against folders being classes."""
+    counts = {len(s.files) for s in sets}
+    inner = {frozenset(key.rpartition("/")[0] for key in s.files) for s in sets}
+    why = (
+        "their names match when what all have in common is left out of them"
+        if named
+        else f"all have the same folders inside, such as {min(next(iter(inner)))}/"
+        if len(inner) == 1 and inner != {frozenset([""])}
+        else f"all have {min(counts)} files"
+        if len(counts) == 1
+        else ""
+    )
+    what = "give all files of one sample the same name, except for the ending"
+    return [f"{_names(sets)} as modalities: taken as classes, but {why}; if they are modalities, {what}"] * bool(why)
+
+
+def _with_seconds(listing: FolderListing, seconds: Seconds) -> FolderListing:
+    """Returns a listing in which the second files of most names of a modality are another one; of the others is told how many there are."""
+    sets, told = [], []
+    names = {s.name for s in listing.sets}
+    for one in listing.sets:
+        by_ending: dict[str, dict[str, str]] = {}
+        for key, path in one.files.items():
+            for second in seconds.get(one.folder / path, []):
+                found = by_ending.setdefault(split_ending(second.name)[1], {})
+                found.setdefault(key, second.relative_to(one.folder).as_posix())
+        sets.append(one)
+        for ending, files in by_ending.items():
+            name = f"{one.name}_{ending}"
+            if ending in _readable() and 2 * len(files) > len(one.files) and name not in names and _is_name(name):
+                sets.append(FileSet(name, one.folder, files))
+            else:
+                key, path = next(iter(files.items()))
+                told.append(f"{one.name}: {len(files)} names with two files: {one.files[key]} is used, {path} is not")
+    if len(sets) == len(listing.sets) and not told:
+        return listing
+    return replace(listing, layout="named", sets=sets, left_out=[*listing.left_out, *told])
+
+
+def _readable() -> set[str]:
+    return {*PICTURES, *SOUNDS, *BUILT_IN, *installed(), "txt", "json"}
+
+
+def _leaves_files(listing: FolderListing) -> bool:
+    """Whether folders that are imported as they are hold files that could be values but are left out, so that only a list of files says what is meant."""
+    if listing.is_data_set:
+        return False
+    for one in listing.sets:
+        used = {*one.files.values()}
+        known = _readable() | ({"csv", "tsv"} if not one.endings.keys() & {*PICTURES, *SOUNDS} else set())
+        if any(split_ending(path)[1] in known and path not in used for path in _paths(one.folder, used)):
+            return True
+    return False
+
+
+def _flat(root: Path, own: list[str], seconds: Seconds) -> FolderListing:
     """The listing of files in one folder: of one kind, or with what they are in their names."""
+    tables = _tables(own)
+    own = [name for name in own if name not in tables]
+    left_out = [f"{name}: {NO_SAMPLE}" for name in tables]
     found = grouped_names(own)
     named = {name if _is_name(name) and name != NAME else f"{name}_": files for name, files in found.items()}
     if len(named) > 1 and all(map(_is_name, named)):
         used = {path for files in named.values() for path in files.values()}
-        left_out = [f"{name}: belongs to no sample" for name in own if name not in used]
+        left_out += [f"{name}: belongs to no sample" for name in own if name not in used]
         return FolderListing(root, "named", [FileSet(name, root, files) for name, files in named.items()], left_out)
     name = root.resolve().name
-    files = {split_ending(file)[0]: file for file in own}
-    return FolderListing(root, "flat", [FileSet(name if _is_name(name) else _usual(files), root, files)])
+    files = _one_of_each(root, own, seconds)
+    return FolderListing(root, "flat", [FileSet(name if _is_name(name) else _usual(files), root, files)], left_out)
 
 
 def _sample_folders(root: Path, inner: dict[str, dict[str, str]], sets: list[FileSet], own: list[str]) -> FolderListing:
     """The listing of folders that are samples, with files named like their modalities."""
     used = {path for files in inner.values() for path in files.values()}
     others = [path for s in sets for path in (f"{s.name}/{p}" for p in s.files.values()) if path not in used]
-    left_out = [f"{name}: belongs to no sample" for name in own]
+    left_out = [f"{name}: belongs to no sample" for name in own] + _maybe_classes(sets)
     if others:
         left_out.append(f"{len(others)} files whose names few folders have: {', '.join(others[:3])}")
     modalities = [FileSet(f"{name}_" if name == NAME else name, root, files) for name, files in sorted(inner.items())]
@@ -196,12 +299,18 @@ def _of_parts(root: Path, listings: list[FolderListing]) -> FolderListing:
             files.setdefault(name, {}).update((key, path.relative_to(root).as_posix()) for key, path in paths.items())
     layouts = {one.layout for one in listings}
     if "classes" in layouts and len(layouts) > 1:
-        told = ", ".join(f"{one.root.name}/: {one.layout}" for one in listings)
-        raise MaskweaveError(f"{root}: its parts are laid out differently ({told}); give all of them the same folders")
+        layouts_told = ", ".join(f"{one.root.name}/: {one.layout}" for one in listings)
+        raise MaskweaveError(
+            f"{root}: its parts are laid out differently ({layouts_told}); give all of them the same folders"
+        )
     layout: Layout = next(iter(layouts)) if layouts <= {"classes", "flat"} and len(layouts) == 1 else "named"
     patterns = {one.class_pattern for one in listings} - {""}
     pattern = f"^[^/]+/{patterns.pop().removeprefix('^')}" if patterns else ""
-    left_out = [f"{one.root.name}/: {left}" for one in listings for left in one.left_out]
+    told: dict[str, list[str]] = {}
+    for one in listings:
+        for left in one.left_out:
+            told.setdefault(left, []).append(f"{one.root.name}/")
+    left_out = [f"{', '.join(where)}: {left}" for left, where in told.items()]
     sets = [FileSet(name, root, found) for name, found in files.items()]
     return FolderListing(root, layout, sets, left_out, class_pattern=pattern)
 
@@ -225,23 +334,36 @@ def _aligned(root: Path, sets: list[FileSet], matched: list[FileSet], own: list[
             )
         else:
             used.append(one)
-    if own:
-        left_out.append(f"{len(own)} files that are in no folder of a modality: {', '.join(own[:3])}")
+    left_out += _beside(own)
     if not used:
         raise MaskweaveError(f"{root}: nothing usable: {'; '.join(left_out)}")
-    listing = FolderListing(root, "aligned", used, left_out)
+    listing = FolderListing(root, "aligned", used, left_out + _maybe_classes(used))
     if len(used) == 1 and _has_class_folders(used[0]):
         listing.class_pattern = CLASS_FOLDER
     return listing
 
 
-def _class_folders(root: Path, sets: list[FileSet]) -> FolderListing:
+def _beside(own: Sequence[str]) -> list[str]:
+    return [f"{len(own)} files that are in no folder of a modality: {', '.join(own[:3])}"] * bool(own)
+
+
+def _maybe_classes(sets: Sequence[FileSet]) -> list[str]:
+    """Returns what to do if folders are classes, although their files have the same names."""
+    if len(sets) < 2 or not _are_of_one_kind(sets) or _hold_different(sets):
+        return []
+    return [
+        f"{_names(sets)} as classes: their files have the same names; if these folders are classes, run again with --classes"
+    ]
+
+
+def _class_folders(root: Path, sets: list[FileSet], own: list[str], doubts: list[str]) -> FolderListing:
     if len(sets) < 2 or not _are_of_one_kind(sets):
         raise MaskweaveError(
             f"{root}: found {len(sets)} folders of files: {_told(sets)}; expected one for each class, for at least two classes, with files of one kind"
         )
     files = {f"{s.name}/{key}": f"{s.name}/{path}" for s in sets for key, path in s.files.items()}
-    return FolderListing(root, "classes", [FileSet(_usual(files), root, files)], class_pattern=CLASS_FOLDER)
+    left_out = [*_beside(own), *doubts]
+    return FolderListing(root, "classes", [FileSet(_usual(files), root, files)], left_out, class_pattern=CLASS_FOLDER)
 
 
 def _usual(files: Mapping[str, str]) -> str:
@@ -284,26 +406,62 @@ def _hold_different(sets: Sequence[FileSet]) -> bool:
     return len(kinds) > 1
 
 
-def _files(folder: Path) -> dict[str, str]:
-    """Paths of the files under a folder, by the path without the ending."""
-    found: dict[str, str] = {}
-    for parent, inner, names in os.walk(folder):
-        inner[:] = sorted(i for i in inner if not i.startswith(".") and not Path(parent, i).is_symlink())
-        for name in sorted(names):
-            path = Path(parent, name)
-            key, ending = split_ending(path.relative_to(folder).as_posix())
-            if not name.startswith(".") and ending and not path.is_symlink():
-                found.setdefault(key, path.relative_to(folder).as_posix())
+def _is_hidden(path: "Path | os.DirEntry[str]") -> bool:
+    """Whether a file or folder is hidden, a link, or written by Windows for itself."""
+    return path.name.startswith(".") or path.name.lower() in OF_SYSTEMS or path.is_symlink()
+
+
+def _paths(folder: Path, closed: Collection[str] = (), start: str = "") -> Iterator[str]:
+    """Yields the paths of the files under a folder, relative to it, in order, without those that are hidden or inside of `closed` folders."""
+    with os.scandir(folder / start) as entries:
+        inside = sorted((one.is_dir(), one.name) for one in entries if not _is_hidden(one))
+    for is_folder, name in inside:
+        if not is_folder:
+            yield f"{start}{name}"
+        elif f"{start}{name}" not in closed:
+            yield from _paths(folder, closed, f"{start}{name}/")
+
+
+def _files(folder: Path, seconds: Seconds, tables: list[str]) -> dict[str, str]:
+    """Paths of the files under a folder, by the path without the ending, without tables about them."""
+    found = [path for path in _paths(folder) if split_ending(path)[1]]
+    about = set(_tables(found))
+    tables += [f"{folder.name}/{path}" for path in sorted(about)]
+    return _one_of_each(folder, [path for path in found if path not in about], seconds)
+
+
+def _tables(paths: Sequence[str]) -> list[str]:
+    """Returns tables that are about the other files, as they are few."""
+    tables = [path for path in paths if split_ending(path)[1] in (*CSV_ENDINGS, *JSON_LINES)]
+    return tables if len(tables) <= min(MOST_TABLES, len(paths) - len(tables) - 1) else []
+
+
+def _one_of_each(folder: Path, paths: Sequence[str], seconds: Seconds) -> dict[str, str]:
+    """Returns one file for each name, and adds the others to `seconds`: rather a picture, sound or array than a file about it, then the most frequent ending."""
+    split = [(*split_ending(path), path) for path in paths]
+    endings = Counter(ending for _, ending, _ in split)
+    by_name: dict[str, list[tuple[bool, int, str]]] = {}
+    for key, ending, path in split:
+        by_name.setdefault(key, []).append((ending in DESCRIBING, -endings[ending], path))
+    found = {}
+    for key, candidates in by_name.items():
+        first, *others = (path for _, _, path in sorted(candidates))
+        found[key] = first
+        if others:
+            seconds[folder / first] = [folder / path for path in others]
     return found
 
 
-def _of_frames(one: FileSet, sets: Sequence[FileSet]) -> FileSet:
-    """Returns folders of frames as the files of a set, if the folders have the names of other sets' files, and the pictures in them have not."""
+def _of_frames(one: FileSet, counts: Mapping[str, int]) -> FileSet:
+    """Returns folders of frames as the files of a set, if the folders have the names of other sets' files, and the pictures in them have not.
+
+    Args:
+        counts: how many sets have a file of each name.
+    """
     folders = {key.rpartition("/")[0] for key in one.files}
-    others = set().union(*(s.files for s in sets if s is not one))
-    if "" in folders or not folders & others or one.files.keys() & others:
+    if "" in folders or not any(counts.get(f, 0) > (f in one.files) for f in folders):
         return one
-    if not all(is_frames(one.folder / folder) for folder in folders):
+    if any(counts[key] > 1 for key in one.files) or not all(is_frames(one.folder / folder) for folder in folders):
         return one
     return FileSet(one.name, one.folder, {folder: folder for folder in sorted(folders)})
 
@@ -319,6 +477,10 @@ def _is_name(name: str) -> bool:
     except MaskweaveError:
         return False
     return name not in RESERVED
+
+
+def _names(sets: Sequence[FileSet]) -> str:
+    return ", ".join(f"{s.name}/" for s in sets[:TOLD]) + " …" * (len(sets) > TOLD)
 
 
 def _told(sets: list[FileSet]) -> str:

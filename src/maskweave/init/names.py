@@ -1,7 +1,7 @@
 """Which files belong to one sample, if their names differ by more than the ending: `tile_001_dem.tif` and `tile_001_rgb.tif`, or `train/` and `val/`."""
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from maskweave.values.formats import split_ending
@@ -43,11 +43,7 @@ def matched_names(folders: Mapping[str, Files]) -> dict[str, dict[str, str]]:
     Returns:
         the files of folders whose names have others in common, by folder; nothing if no other names are needed or none were found.
     """
-    as_they_are = {
-        name: files
-        for name, files in folders.items()
-        if any(_overlap(files, other) for o, other in folders.items() if o != name)
-    }
+    as_they_are = _overlapping(folders)
     if len(as_they_are) == len(folders):
         return {}
     if as_they_are:
@@ -60,16 +56,74 @@ def matched_names(folders: Mapping[str, Files]) -> dict[str, dict[str, str]]:
         return found if len(found) > len(as_they_are) else {}
     for variants in zip(*(_shortened(name, files) for name, files in folders.items()), strict=True):
         named = dict(zip(folders, variants, strict=True))
-        found = {n: f for n, f in named.items() if f and any(_overlap(f, o) for m, o in named.items() if m != n)}
-        if len(found) > 1:
-            return found
+        close = _overlapping({n: f for n, f in named.items() if f})
+        if len(close) > 1:
+            return {name: named[name] for name in close}
     return {}
+
+
+def key_counts(folders: Mapping[str, Files]) -> Counter[str]:
+    """Returns in how many folders each name occurs."""
+    return Counter(key for files in folders.values() for key in files)
+
+
+def _overlapping(folders: Mapping[str, Files]) -> dict[str, Files]:
+    """Returns the folders that share enough names with another. Only those with names that occur twice are compared, which keeps many folders fast."""
+    counts = key_counts(folders)
+    smallest = min(map(len, folders.values()), default=0)
+    places: dict[str, list[str]] = defaultdict(list)
+    for name, files in folders.items():
+        for key in files:
+            if counts[key] > 1:
+                places[key].append(name)
+    found: dict[str, Files] = {}
+    for name, files in folders.items():
+        shared = [key for key in files if counts[key] > 1]
+        enough = shared and len(shared) >= SHARED * min(len(files), smallest)
+        if enough and any(_overlap(files, folders[other]) for other in _others(name, shared, places)):
+            found[name] = files
+    return found
+
+
+def _others(name: str, keys: Sequence[str], places: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    """Yields other folders that have one of the names, each once."""
+    seen = {name}
+    for key in keys:
+        for other in places[key]:
+            if other not in seen:
+                seen.add(other)
+                yield other
 
 
 def files_of_samples(folders: Mapping[str, Files]) -> dict[str, dict[str, str]]:
     """Returns the files by modality and by the sample's name, if each folder is a sample with files named like modalities: most folders have the same few
-    names, each with one ending. Nothing if they are not.
+    names, each with one ending. The folder's name may be a part of them: `sub-01/anat/sub-01_T1w.png` is `T1w` of `sub-01`. Nothing if they are not.
     """
+    found = _common_names(folders)
+    if not found:
+        found = _common_names({folder: _without_folder(folder, files) for folder, files in folders.items()})
+        found = found if all(re.search("[^\\W\\d_]", name.rpartition("/")[2]) for name in found) else {}
+    if any("/" in name for name in found):
+        if any(part_of(name.partition("/")[0]) for name in found):
+            return {}
+        last = [name.rpartition("/")[2] for name in found]
+        joined = last if len({*last}) == len(last) else [name.replace("/", "_") for name in found]
+        found = dict(zip(joined, found.values(), strict=True)) if len({*joined}) == len(joined) else {}
+    return found
+
+
+def _without_folder(folder: str, files: Files) -> Files:
+    """Returns files by names without their folder's name at the start or end; as they are if two would have one name."""
+    sign = "[_\\-. ]+"
+    own = re.compile(f"^{re.escape(folder)}{sign}(?=.)|(?<=.){sign}{re.escape(folder)}$", re.IGNORECASE)
+    short = {}
+    for key, path in files.items():
+        inner, slash, name = key.rpartition("/")
+        short[f"{inner}{slash}{own.sub('', name, count=1)}"] = path
+    return short if len(short) == len(files) else files
+
+
+def _common_names(folders: Mapping[str, Files]) -> dict[str, dict[str, str]]:
     found: dict[str, dict[str, str]] = defaultdict(dict)
     endings: dict[str, set[str]] = defaultdict(set)
     for folder, files in folders.items():
