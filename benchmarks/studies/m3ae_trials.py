@@ -195,25 +195,25 @@ def _restoring(objective: nn.Module, folder: Path, catalog: Catalog) -> Metrics:
     return metrics
 
 
-Shift = Callable[[np.ndarray], np.ndarray]
-"""Changes raw patches (B, P, C) of 8 bits, as float64; C are the pixels of a patch, each with its three colors."""
+Shift = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+"""Changes raw patches (B, P, C) of 8 bits, as float64; C are the pixels of a patch, each with its three colors. One generator for all batches."""
 SHUFFLED = "shuffled"
 
 
-def add_noise(rows: np.ndarray) -> np.ndarray:
-    return rows + np.random.default_rng(0).normal(0, 15, rows.shape)
+def add_noise(rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    return rows + rng.normal(0, 15, rows.shape)
 
 
-def lower_contrast(rows: np.ndarray) -> np.ndarray:
+def lower_contrast(rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return 0.7 * rows + 0.3 * rows.mean(axis=(1, 2), keepdims=True)
 
 
-def darken(rows: np.ndarray) -> np.ndarray:
+def darken(rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return 0.75 * rows
 
 
-def shuffle_patches(rows: np.ndarray) -> np.ndarray:
-    order = np.random.default_rng(0).random(rows.shape[:2]).argsort(axis=1)
+def shuffle_patches(rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    order = rng.random(rows.shape[:2]).argsort(axis=1)
     return np.take_along_axis(rows, order[..., None], axis=1)
 
 
@@ -224,11 +224,12 @@ SHIFTS: dict[str, Shift] = {"noise": add_noise, "contrast": lower_contrast, "dar
 def _features(model: JointEncoder, data: TokenData, labels: Answers, shift: Shift | None = None) -> Tensor:
     """Mean patch features (S, D) of the labeled samples, without masking."""
     count, pooled, rng = len(next(iter(labels.values()))), [], np.random.default_rng(0)
+    noise = np.random.default_rng(1)
     for numbers in np.array_split(np.arange(count), -(-count // 250)):
         columns = data.columns(numbers)
         if shift is not None:
             rows = np.asarray(columns["rgb"].rows)
-            changed = shift(rows.astype(np.float64)).round().clip(0, 255).astype(rows.dtype)
+            changed = shift(rows.astype(np.float64), noise).round().clip(0, 255).astype(rows.dtype)
             columns = {"rgb": columns["rgb"]._replace(rows=changed)}
         (group,) = mask_columns(columns, data.catalog, NOTHING, rng).groups
         pooled.append(model.features(group.parts).pooled.float())

@@ -3,7 +3,7 @@
 Trains 4M and M3AE on scenes with fewer scenes, fewer steps or smaller models, one of the three at a time, the others as large as they come. Measures the loss on
 held-out scenes, with the same masks for all, and the error of a linear probe of the encoder on pictures alone. Each is fitted by a power law with a floor,
 y = floor + factor · x^-exponent, in all seeds together. Size is the number of parameters of the Transformer blocks
-(https://arxiv.org/abs/2001.08361). Three parameters of a few points are not certain: look at the figure.
+(https://arxiv.org/abs/2001.08361) that grow with the width; the decoder of M3AE is as large in all its models. Three parameters of a few points are not certain: look at the figure.
 Cost: estimated, 60 minutes of one thread, and 2 minutes for tokenizers and tokens. Result: not measured yet.
 """
 
@@ -92,8 +92,14 @@ def trial(base: Path, steps: int, quick: bool, setting: Setting, seed: int) -> M
         FIRST: 1 - found["first object, linear-probe accuracy"],
         "scenes": setting.scenes,
         "steps": own_steps,
-        "parameters": sum(p.numel() for part in (model.encoder, model.decoder) for p in part.parameters()),
+        "parameters": parameters_of(setting.family, model),
     }
+
+
+def parameters_of(family: str, model: Any) -> int:
+    """Number of parameters of the blocks whose size is a setting: of M3AE, the encoder alone."""
+    parts = (model.encoder, model.decoder) if family == "4M" else (model.encoder,)
+    return sum(p.numel() for part in parts for p in part.parameters())
 
 
 class PowerLaw(NamedTuple):
@@ -107,8 +113,14 @@ class PowerLaw(NamedTuple):
         return self.floor + self.factor * np.asarray(x, float) ** -self.exponent
 
     @classmethod
-    def fit(cls, points: Mapping[float, Sequence[float]]) -> "PowerLaw":
-        """Fits all values at each x: of many floors from 0 to the smallest value, the one whose straight line in logarithms has the least squared error of y."""
+    def fit(cls, points: Mapping[float, Sequence[float]]) -> "PowerLaw | None":
+        """Fits all values at each x: of many floors from 0 to the smallest value, the one whose straight line in logarithms has the least squared error of y.
+
+        Returns:
+            The law; None for fewer than three x, or if a value is 0, which has no logarithm.
+        """
+        if len(points) < 3 or min(min(values) for values in points.values()) <= 0:
+            return None
         x, y = (np.array(v) for v in zip(*((x, one) for x, values in points.items() for one in values), strict=True))
         found = []
         for floor in np.linspace(0, 0.99, 100) * y.min():
@@ -135,8 +147,8 @@ def draw_axes(study: Study, families: Sequence[str], path: Path) -> None:
                     if study.values(name_of(s), axis)
                 }
                 lines[family] = points
-                if len(points) > 2:
-                    curves[family] = PowerLaw.fit(points)
+                if law := PowerLaw.fit(points):
+                    curves[family] = law
             print(f"| {title} | {axis} | {' | '.join(str(curves.get(f, '–')) for f in families)} |")
             panels.append(Panel(title, axis, metric, lines, curves=curves))
     draw(path, panels, width=3.4, rows=len(SHOWN))

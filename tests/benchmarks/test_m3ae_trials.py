@@ -1,9 +1,15 @@
 """The labels that the studies of masked autoencoding read off the names of emoji."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from m3ae_baselines import settings_of
-from m3ae_trials import SHIFTS, SHOWN, _base, _recipe, _shown, _tone, shuffle_patches
+from m3ae_trials import SHIFTS, SHOWN, Shift, _base, _features, _recipe, _shown, _tone, add_noise, shuffle_patches
+
+from maskweave.data.columns import Column
+from maskweave.masking.m3ae import MaskedTokens
+from maskweave.modality.catalogs import load_catalog
 
 TONED = "emoji modifier fitzpatrick type-"
 
@@ -52,8 +58,26 @@ def test_all_objectives_see_as_many_samples(kind: str) -> None:
 
 def test_shifts_change_pictures_and_shuffling_only_their_patches() -> None:
     rows = np.random.default_rng(0).integers(0, 255, (3, 16, 12)).astype(float)
-    shuffled = shuffle_patches(rows)
+    shuffled = shuffle_patches(rows, np.random.default_rng(0))
     assert (shuffled != rows).any() and (np.sort(shuffled, axis=1) != rows).any()
     for before, after in zip(rows, shuffled, strict=True):
         assert sorted(map(tuple, before)) == sorted(map(tuple, after))
-    assert all(abs(shift(rows) - rows).mean() > 5 for shift in SHIFTS.values())
+    assert all(abs(shift(rows, np.random.default_rng(0)) - rows).mean() > 5 for shift in SHIFTS.values())
+
+
+@pytest.mark.parametrize("shift", [add_noise, shuffle_patches])
+def test_equal_pictures_are_shifted_each_in_its_own_way(shift: Shift) -> None:
+    """Also those of another batch: features are computed 250 at a time."""
+    pictures = load_catalog("scenes").subset(["rgb"])
+    m = pictures["rgb"]
+    row = np.random.default_rng(0).integers(50, 200, (1, m.tokens, m.row_width), dtype=np.uint8)
+
+    def columns(numbers: np.ndarray) -> dict[str, Column]:
+        return {"rgb": Column(np.ones(len(numbers), bool), rows=row.repeat(len(numbers), axis=0))}
+
+    def features(parts: dict[str, MaskedTokens]) -> SimpleNamespace:
+        return SimpleNamespace(pooled=parts["rgb"].content[:, :, :8].flatten(1))
+
+    data, model = SimpleNamespace(catalog=pictures, columns=columns), SimpleNamespace(features=features)
+    found = _features(model, data, {"any": [0] * 300}, shift)  # type: ignore[arg-type]
+    assert len(found.unique(dim=0)) == 300

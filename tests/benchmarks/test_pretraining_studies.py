@@ -61,8 +61,24 @@ def test_a_power_law_is_found_again() -> None:
     law, x = scaling.PowerLaw(0.3, 20.0, 0.6), np.geomspace(100, 10_000, 6)
     rng = np.random.default_rng(0)
     found = scaling.PowerLaw.fit({one: law(one) * (1 + 1e-3 * rng.standard_normal(3)) for one in x})
+    assert found is not None
     assert found.floor == pytest.approx(0.3, abs=0.05) and found.exponent == pytest.approx(0.6, abs=0.05)
     assert found(x) == pytest.approx(law(x), rel=0.02)
+
+
+def test_no_law_has_an_error_of_zero() -> None:
+    assert scaling.PowerLaw.fit({1: [0.5], 2: [0.25], 4: [0.1, 0.0]}) is None
+    assert scaling.PowerLaw.fit({1: [0.5], 2: [0.25]}) is None
+
+
+def test_the_size_of_m3ae_is_that_of_its_encoder() -> None:
+    """Its parameters grow with the square of the width, but for vectors."""
+    counts = []
+    for width in (32, 64):
+        recipe = scaling.recipe_of(scaling.Setting("M3AE", width=width), 30, 0)
+        model = recipe.family.build_model(recipe.load_catalog(), recipe.model)
+        counts.append(scaling.parameters_of("M3AE", model))
+    assert counts[1] / counts[0] == pytest.approx(4, rel=0.1)
 
 
 def test_modalities_are_added_to_those_before() -> None:

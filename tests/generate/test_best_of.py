@@ -12,7 +12,7 @@ import maskweave
 from maskweave.cli.main import main
 from maskweave.errors import MaskweaveError
 from maskweave.evaluate.predicting import predict
-from maskweave.files import write_yaml
+from maskweave.files import read_json, read_yaml, write_yaml
 from maskweave.generate.bundle import Bundle
 from maskweave.generate.ensemble import member_seeds
 from maskweave.generate.folders import generate_files
@@ -90,11 +90,28 @@ def test_files_and_the_command(bundle: Bundle, tmp_path: Path) -> None:
     assert main(["generate", str(saved), *words, "--batch", "2", "--out", str(tmp_path / "out")]) == 0
     best = maskweave.load(saved).best_of(CAPTION, ["depth"], samples=3, seed=4)
     np.testing.assert_array_equal(np.load(tmp_path / "out" / "depth.npy"), best["depth"])
+    assert read_json(tmp_path / "out" / "likelihoods.json") == pytest.approx(best.likelihoods, rel=1e-5)
     with pytest.raises(MaskweaveError, match="merge samples, or choose one of them"):
         generate_files(bundle, CAPTION, ["depth"], tmp_path / "both", best_of=2, ensemble=2)
     with pytest.raises(MaskweaveError, match="can choose among results"):
         generate_files(bundle, CAPTION, ["caption"], tmp_path / "none", best_of=2)
+    with pytest.raises(MaskweaveError, match="by: 'rgb' cannot choose"):
+        generate_files(bundle, CAPTION, ["depth"], tmp_path / "none", best_of=2, by=["rgb"])
+    with pytest.raises(MaskweaveError, match="best_of is 1; raise best_of"):
+        generate_files(bundle, CAPTION, ["depth"], tmp_path / "none", by=["caption"])
     assert not (tmp_path / "none").exists()
+
+
+def test_named_inputs_decide_on_the_command_line(bundle: Bundle, tmp_path: Path) -> None:
+    saved, texts = save(bundle, tmp_path / "bundle"), tmp_path / "texts"
+    texts.mkdir()
+    (texts / "one.txt").write_text(CAPTION["caption"])
+    np.save(tmp_path / "depth.npy", scenes(1)[0]["depth"])
+    words = ["generate", str(saved), "--input", f"caption={texts}/", "--input", f"depth={tmp_path}/depth.npy"]
+    words += ["--target", "global", "--best-of", "2", "--best-of-by", "caption", "--out", str(tmp_path / "out")]
+    assert main(words) == 0
+    assert read_json(tmp_path / "out/one/likelihoods.json").keys() == {"caption"}
+    assert read_yaml(tmp_path / "out/request.yaml")["by"] == ["caption"]
 
 
 def test_evaluations(bundle: Bundle) -> None:

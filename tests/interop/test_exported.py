@@ -77,8 +77,8 @@ def test_captions_of_any_length(make: Callable[[], Bundle], tmp_path: Path) -> N
     for format in ("onnx", "pt2"):
         out = tmp_path / format
         made = export(bundle, out, inputs=["caption", "rgb"], format=format)["files"][f"encoder.{format}"]  # type: ignore[arg-type]
-        assert made["inputs"]["caption"]["shape"] == ["batch", "length"]
-        assert made["outputs"]["features"]["shape"] == ["batch", "length", 32]
+        assert made["inputs"]["caption"]["shape"] == ["batch", "length caption"]
+        assert made["outputs"]["features"]["shape"] == ["batch", "tokens", 32]
         for sample in scenes(3):
             inputs = read_inputs([sample], bundle.catalog, bundle.tokenizers, encoder.names)
             expected = encoder(inputs)

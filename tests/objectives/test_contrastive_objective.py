@@ -86,7 +86,54 @@ def test_a_group_is_compared_only_with_itself() -> None:
     objective = build(group_size=4)
     parts = [objective(half)[0].item() for half in halves]
     assert objective(whole)[0].item() == pytest.approx(sum(parts) / 2, rel=1e-5)
+    (pairs,) = objective._pairs(whole)
+    assert pairs.compared.shape == (2, 4, 4), "not all samples of a batch with all"
     assert build(group_size=8)(whole)[0].item() > max(parts), "with more negatives it is harder"
+
+
+def test_a_sample_is_no_wrong_choice_for_itself() -> None:
+    """Twice in a group: each of the two is chosen among the others and itself; a group of one sample alone compares nothing."""
+    columns = random_columns(CATALOG, 4, np.random.default_rng(0))
+
+    def batch(numbers: list[int], known: bool = True) -> MaskedBatch:
+        chosen = {name: column.keep(np.array(numbers)) for name, column in columns.items()}
+        rng = OneGenerator(0, len(numbers))
+        return mask_columns(chosen, CATALOG, NOTHING, rng, np.array(numbers) if known else None)
+
+    objective = build(group_size=4).eval()
+    twice, _ = objective(batch([0, 1, 2, 0]))
+    assert objective.count(batch([0, 1, 2, 0]))["targets/photo"] == 4
+    assert twice.item() < objective(batch([0, 1, 2, 0], known=False))[0].item(), "it is not made less like itself"
+    assert naive_with(objective, batch([0, 1, 2, 0]), [0, 1, 2, 0]) == pytest.approx(twice.item(), rel=1e-4)
+    assert objective.count(batch([3, 3, 3, 3]))["targets/photo"] == 0
+    moved = batch([0, 1, 2, 0]).to("cpu").groups[0].numbers
+    assert moved is not None and moved.tolist() == [0, 1, 2, 0]
+
+
+@torch.no_grad()
+def naive_with(objective: ContrastiveObjective, batch: MaskedBatch, numbers: list[int]) -> float:
+    """The loss of one group whose samples have all modalities, by plain loops."""
+    model, (group,) = objective.model, batch.groups
+    pooled = {
+        name: torch.stack(
+            [
+                model.projections[name](one[1 : 1 + int(n)].mean(dim=0))
+                for one, n in zip(
+                    model.encode({name: tokens}),
+                    [tokens.masked.shape[1]] * len(numbers) if tokens.present is None else tokens.present.sum(dim=1),
+                    strict=True,
+                )
+            ]
+        )
+        for name, tokens in group.parts.items()
+    }
+    photo, caption = (torch.nn.functional.normalize(pooled[name], dim=-1) for name in ("photo", "caption"))
+    losses = []
+    for given, chosen in ((photo, caption), (caption, photo)):
+        for i, number in enumerate(numbers):
+            logits = {j: float(given[i] @ chosen[j]) / 0.07 for j, n in enumerate(numbers) if n != number or j == i}
+            losses.append(math.log(sum(map(math.exp, logits.values()))) - logits[i])
+    return sum(losses) / len(losses)
 
 
 def test_what_cannot_be_compared() -> None:

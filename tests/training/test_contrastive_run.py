@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from timeless import numbers
 
 import maskweave
+from maskweave.data.token_store import TokenData
 from maskweave.errors import MaskweaveError
 from maskweave.modality.catalogs import load_catalog
 from maskweave.models.contrastive import Contrastive
@@ -18,7 +19,7 @@ from maskweave.retrieve.features import Pooled
 from maskweave.synthetic.scenes import Scenes
 from maskweave.training.estimate import estimate
 from maskweave.training.metrics import read_metrics
-from maskweave.training.pipeline import claim, make_tokens, train_model
+from maskweave.training.pipeline import build_batches, claim, make_tokens, train_model
 from maskweave.training.recipe import load_recipe
 from maskweave.training.settings import TrainSettings
 from maskweave.training.tokenizers import train_tokenizers
@@ -117,6 +118,16 @@ def test_the_report_says_what_was_compared(run: Path, tmp_path: Path) -> None:
 
     page = make_report(shutil.copytree(run, tmp_path / "copy")).read_text()
     assert "16 samples at a time" in page
+
+
+def test_fewer_samples_than_a_group_are_refused(run: Path) -> None:
+    recipe = load_recipe(run / "recipe.yaml", {"model.group_size": 256, "train.batch_size": 256})
+    data = TokenData(run / "tokens/train", recipe.load_catalog())
+    with pytest.raises(
+        MaskweaveError, match="there are 128 training samples, but the loss compares 256.*lower model.group_size"
+    ):
+        build_batches(recipe, data, held_out=False)
+    build_batches(recipe, data, held_out=True)
 
 
 def test_its_costs_are_estimated() -> None:

@@ -84,6 +84,13 @@ def generate_arguments(parser: ArgumentParser) -> None:
         help="generate N samples for each result and keep the one from which the model finds the inputs likeliest; it takes N times as long",
     )
     parser.add_argument(
+        "--best-of-by",
+        metavar="NAMES",
+        type=str,
+        action="append",
+        help="inputs whose likelihood decides with --best-of, separated by commas; by default all that the model can predict",
+    )
+    parser.add_argument(
         "--seed", metavar="N", type=int, default=0, help="random seed; further samples use the next seeds"
     )
     parser.add_argument("--batch", metavar="N", type=int, default=8, help="samples per batch")
@@ -167,7 +174,7 @@ def generate(given: Namespace) -> None:
     if given.get("edit"):
         options["edit"] = _edits(bundle.catalog, given.edit, inputs, targets or options["schedule"].targets)  # type: ignore[union-attr]
     if given.tiles:
-        for key, ordinary in (("samples", 1), ("ensemble", 1), ("best_of", 1), ("edit", None)):
+        for key, ordinary in (("samples", 1), ("ensemble", 1), ("best_of", 1), ("best_of_by", None), ("edit", None)):
             if given.get(key) not in (ordinary, []):
                 raise MaskweaveError(f"--tiles cannot be combined with --{key.replace('_', '-')}; remove one of them")
         scene: dict[str, Any] = {
@@ -185,6 +192,7 @@ def generate(given: Namespace) -> None:
         samples=given.samples,
         ensemble=given.ensemble,
         best_of=given.best_of,
+        by=names("best-of-by", given.get("best_of_by")),
         seed=given.seed,
         batch_size=given.batch,
         **options,

@@ -94,6 +94,7 @@ def generate_files(
     samples: int = 1,
     ensemble: int = 1,
     best_of: int = 1,
+    by: Sequence[str] = (),
     seed: int = 0,
     batch_size: int = 8,
     **options: Unpack[Options],
@@ -108,6 +109,7 @@ def generate_files(
         samples: results for each input, with seeds `seed`, `seed + 1`, ...
         ensemble: number of samples that each result is merged from, as in `Bundle.ensemble`; 1: no merging.
         best_of: number of samples from which each result is chosen, as in `Bundle.best_of`; 1: no choice.
+        by: inputs that decide with `best_of`; by default all that can.
         batch_size: samples, or members of ensembles, that are generated in one batch.
         options: as for `Bundle.generate`; an edit's mask may also be a folder of masks.
 
@@ -140,14 +142,16 @@ def generate_files(
     if ensemble > 1:
         check_ensemble([bundle.catalog[name] for name in asked], bundle.tokenizers, ensemble)
     combine: Combine = _merge
+    if by and best_of < 2:
+        raise MaskweaveError("by names inputs that choose among results, but best_of is 1; raise best_of")
     if best_of > 1:
-        combine = _chooser(bundle, list(inputs), asked, best_of, batch_size, options)
+        combine = _chooser(bundle, list(inputs), asked, by, best_of, batch_size, options)
     out = Path(out)
     _check_out(out, [*inputs.values(), *edit.values()])
     with lock(out):
         members = {"ensemble": ensemble} | ({"best_of": best_of} if best_of > 1 else {})
         return _generate(
-            bundle, inputs, edit, targets, schedule, out, samples, members, combine, seed, batch_size, options
+            bundle, inputs, edit, targets, schedule, out, samples, members, by, combine, seed, batch_size, options
         )
 
 
@@ -160,6 +164,7 @@ def _generate(
     out: Path,
     samples: int,
     members: Mapping[str, int],
+    by: Sequence[str],
     combine: Combine,
     seed: int,
     batch_size: int,
@@ -172,6 +177,7 @@ def _generate(
     if is_many:
         regions = {name: str(region) for name, region in edit.items()}
         asked = {"inputs": dict(inputs), "edit": regions, "targets": targets, "seed": seed, **members}
+        asked |= {"by": list(by)} if by else {}
         claim_record(out / REQUEST, plain({**asked, "schedule": schedule}), "results")
         wanted = [one for one in wanted if not (one.folder / DONE).exists()]
         if not wanted:
@@ -232,10 +238,16 @@ def _merge(members: Sequence[Generated], job: Job) -> Generated:
 
 
 def _chooser(
-    bundle: Bundle, inputs: Sequence[str], targets: Sequence[str], samples: int, batch_size: int, options: Options
+    bundle: Bundle,
+    inputs: Sequence[str],
+    targets: Sequence[str],
+    by: Sequence[str],
+    samples: int,
+    batch_size: int,
+    options: Options,
 ) -> Combine:
     """Checks that the best of several results can be chosen, and returns what chooses."""
-    judges = judges_of(bundle.catalog, inputs, targets, (), samples)
+    judges = judges_of(bundle.catalog, inputs, targets, by, samples)
     on_untrained = options.get("on_untrained", "warn")
     check_judging(bundle.trained_paths, bundle.catalog, targets, judges, on_untrained, set())
 

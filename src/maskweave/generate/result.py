@@ -23,6 +23,7 @@ from maskweave.report.figures import with_legend
 from maskweave.report.sheets import picture_among, sheet_for
 from maskweave.values.distribution import Distribution
 
+LIKELIHOODS = "likelihoods.json"
 MOST_TILE = 4096
 """Largest height of a figure of a contact sheet, in pixels."""
 
@@ -139,7 +140,7 @@ class Generated:
         """Writes the result into a folder: values, pictures of them, a contact sheet and the schedule.
 
         The files are NAME.EXT, GeoTIFF if an input of the same view was one, videos as MP4 and GIF; NAME.picture.png for values that are not images;
-        NAME.distribution.json for distributions; NAME-entropy.npy and NAME-spread.npy with pictures, if there are any; NAME.tokens.npy for targets without value; sheet.png; and schedule.yaml, which is written last. A sequence without any valid part gets no file and an entry in `problems`.
+        NAME.distribution.json for distributions; NAME-entropy.npy and NAME-spread.npy with pictures, if there are any; likelihoods.json, nats by input, if they chose the result; NAME.tokens.npy for targets without value; sheet.png; and schedule.yaml, which is written last. A sequence without any valid part gets no file and an entry in `problems`.
         """
         folder = Path(folder)
         over = picture_among(
@@ -164,6 +165,8 @@ class Generated:
                 self._save_picture(Image.fromarray(figure), folder / f"{name}.picture.png")
         for name, distribution in self.distributions.items():
             write_json(folder / f"{name}.distribution.json", distribution.to_plain())
+        if self.likelihoods:
+            write_json(folder / LIKELIHOODS, self.likelihoods)
         for name, ids in self._without_value().items():
             with write_aside(folder / f"{name}.tokens.npy") as aside, open(aside, "wb") as file:
                 np.save(file, ids, allow_pickle=False)

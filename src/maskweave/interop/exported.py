@@ -239,8 +239,8 @@ def _write(
         found = run({name: tensor.numpy() for name, tensor in tried.items()})
     errors = [_error(a, torch.from_numpy(b), path) for a, b in zip(expected, found, strict=True)]
     return {
-        "inputs": {name: _describe(tensor, tried[name]) for name, tensor in given.items()},
-        "outputs": {name: _describe(*pair) for name, *pair in zip(outputs, traced, expected, strict=True)},
+        "inputs": {name: _describe(tensor, tried[name], f"length {name}") for name, tensor in given.items()},
+        "outputs": {name: _describe(*pair, "tokens") for name, *pair in zip(outputs, traced, expected, strict=True)},
         "largest_error": max(errors),
     }
 
@@ -249,9 +249,9 @@ def _as_tuple(found: Any) -> tuple[Tensor, ...]:
     return found if isinstance(found, tuple) else (found,)
 
 
-def _describe(one: Tensor, other: Tensor) -> dict[str, Any]:
-    """Type and shape of a tensor, of which two examples differ in what is free."""
-    free = [n if n == m else "length" for n, m in zip(one.shape[1:], other.shape[1:], strict=True)]
+def _describe(one: Tensor, other: Tensor, free_axis: str) -> dict[str, Any]:
+    """Type and shape of a tensor, of which two examples differ in what is free: the number of samples, and an axis that is called `free_axis`."""
+    free = [n if n == m else free_axis for n, m in zip(one.shape[1:], other.shape[1:], strict=True)]
     return {"type": str(one.dtype).removeprefix("torch."), "shape": ["batch", *free]}
 
 

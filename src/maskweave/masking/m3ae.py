@@ -100,6 +100,8 @@ class MaskedGroup:
     samples: Tensor
     """(b,) indices of the samples in the batch, on the CPU."""
     parts: dict[str, MaskedTokens]
+    numbers: Tensor | None = None
+    """(b,) numbers of the samples in the data, on the CPU: a sample that is in a batch twice has one number. None: not known."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,9 @@ class MaskedBatch:
     groups: list[MaskedGroup]
 
     def to(self, device: torch.device | str) -> Self:
-        return type(self)([MaskedGroup(g.samples, {k: t.to(device) for k, t in g.parts.items()}) for g in self.groups])
+        return type(self)(
+            [dataclasses.replace(g, parts={k: t.to(device) for k, t in g.parts.items()}) for g in self.groups]
+        )
 
     @property
     def names(self) -> list[str]:
@@ -149,7 +153,7 @@ class MaskedBatches:
         indices = self.order[i]
         rng = SampleRandom.at(self.seed, i * self.order.batch_size + np.arange(len(indices)))
         columns = separate(self.data.columns(indices), self.is_unpaired(indices), self.data.catalog, rng)
-        return mask_columns(columns, self.data.catalog, self.ratio, rng)
+        return mask_columns(columns, self.data.catalog, self.ratio, rng, indices)
 
     def is_unpaired(self, indices: np.ndarray) -> np.ndarray:
         """Whether samples are unpaired. It depends on the sample, not on the batch: an unpaired sample stays unpaired for the entire run."""
@@ -206,7 +210,11 @@ def mask_values(
 
 
 def mask_columns(
-    columns: Mapping[str, Column], catalog: Catalog, ratio: MaskRatio, rng: np.random.Generator | SampleRandom
+    columns: Mapping[str, Column],
+    catalog: Catalog,
+    ratio: MaskRatio,
+    rng: np.random.Generator | SampleRandom,
+    numbers_B: np.ndarray | None = None,
 ) -> MaskedBatch:
     """Mask a random part of each sample's tokens. Of n tokens, int(n · (1 − ratio)) stay visible; padding is always masked.
 
@@ -214,6 +222,7 @@ def mask_columns(
 
     Args:
         rng: the random numbers of the samples, or a generator for their keys.
+        numbers_B: (B,) numbers of the samples in the data.
     """
     names = [name for name in catalog if name in columns]
     present_BM = np.stack([columns[name].present & (_length(columns[name]) > 0) for name in names], axis=1)
@@ -228,7 +237,8 @@ def mask_columns(
             for name, has_it in zip(names, present_M, strict=True)
             if has_it
         }
-        groups.append(MaskedGroup(torch.from_numpy(samples), parts))
+        numbers = None if numbers_B is None else torch.from_numpy(np.asarray(numbers_B)[samples])
+        groups.append(MaskedGroup(torch.from_numpy(samples), parts, numbers))
     return MaskedBatch(groups)
 
 

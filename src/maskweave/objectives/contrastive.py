@@ -6,7 +6,9 @@ of the group, and for each text that of choosing its picture. With more than two
 The groups are of fixed size and consecutive in the order of the samples. A batch has whole groups, so the loss of an update, and its gradient, do not depend
 on how its samples are split over batches and processes, which negatives from the whole batch would.
 
-Dimension letters: n samples that have both of two modalities, D width.
+A sample that is in a group more than once, as at the end of an epoch, is no wrong choice for itself.
+
+Dimension letters: G groups, g places of a group, n choices (of samples that have both of two modalities), D width.
 """
 
 from collections.abc import Iterator, Mapping
@@ -25,16 +27,18 @@ NO_PAIRS = "no two samples of a group have the same two modalities, so nothing c
 
 
 class Pairs(NamedTuple):
-    """The samples of a batch that have two modalities, without those that have nothing to be compared with."""
+    """The samples of a batch that have two modalities, by group, and what each is compared with. Places of samples without one of the two are filled up."""
 
     names: tuple[str, str]
     rows: tuple[Tensor, Tensor]
-    """(n,) each: the index of each sample among those that have the modality."""
-    group: Tensor
-    """(n,) number of each sample's group."""
+    """(G, g) each: the index of each sample among those that have the modality."""
+    compared: Tensor
+    """(G, g, g) bool: the samples among which each one is chosen, with itself."""
+    choices: Tensor
+    """(n,) flat places G·g of the samples that have something to be compared with."""
 
     def __len__(self) -> int:
-        return len(self.group)
+        return len(self.choices)
 
 
 class ContrastiveObjective(nn.Module):
@@ -85,16 +89,19 @@ class ContrastiveObjective(nn.Module):
         found: dict[str, list[Tensor]] = {}
         hits: dict[str, list[Tensor]] = {}
         for some in pairs:
-            a_nD, b_nD = (vectors[n][rows.to(vectors[n].device)] for n, rows in zip(some.names, some.rows, strict=True))
-            group_n = some.group.to(a_nD.device)
+            a_GgD, b_GgD = (
+                vectors[n][rows.to(vectors[n].device)] for n, rows in zip(some.names, some.rows, strict=True)
+            )
+            compared_Ggg, choices_n = some.compared.to(a_GgD.device), some.choices.to(a_GgD.device)
             with torch.autocast(device, enabled=False):  # 16 bits are too coarse for scaled similarities
-                logits_nn = self.model.scale * (a_nD @ b_nD.mT)
-            logits_nn = logits_nn.masked_fill(group_n[:, None] != group_n, -torch.inf)
-            own_n = torch.arange(len(some), device=a_nD.device)
-            for name, choices_nn in zip(some.names, (logits_nn.mT, logits_nn), strict=True):
-                found.setdefault(name, []).append(F.cross_entropy(choices_nn, own_n, reduction="sum"))
+                logits_Ggg = self.model.scale * (a_GgD @ b_GgD.mT)
+            logits_Ggg = logits_Ggg.masked_fill(~compared_Ggg, -torch.inf)
+            own_n = choices_n % self.group_size
+            for name, by_sample_Ggg in zip(some.names, (logits_Ggg.mT, logits_Ggg), strict=True):
+                logits_ng = by_sample_Ggg.flatten(0, 1)[choices_n]
+                found.setdefault(name, []).append(F.cross_entropy(logits_ng, own_n, reduction="sum"))
                 if not self.training:
-                    hits.setdefault(name, []).append((choices_nn.argmax(dim=1) == own_n).float().sum())
+                    hits.setdefault(name, []).append((logits_ng.argmax(dim=1) == own_n).float().sum())
         counts = self._targets(pairs)
         sums = {name: torch.stack(losses).sum() for name, losses in found.items()}
         metrics = {f"loss/{name}": total.detach() / counts[f"targets/{name}"] for name, total in sums.items()}
@@ -114,17 +121,29 @@ class ContrastiveObjective(nn.Module):
     def _pairs(self, batch: MaskedBatch) -> Iterator[Pairs]:
         """Yields what is compared for every two modalities. Computed on the host to avoid device syncs."""
         samples: dict[str, list[Tensor]] = {}
+        numbers: dict[str, list[Tensor]] = {}
         for group in _with_pairs(batch):
             for name in group.parts:
                 samples.setdefault(name, []).append(group.samples)
+                numbers.setdefault(name, []).append(group.samples if group.numbers is None else group.numbers)
         of = {name: torch.cat(samples[name]) for name in self.model.ids if name in samples}
         for a, b in combinations(of, 2):
-            same = of[a][:, None] == of[b]
-            rows_a, rows_b = same.nonzero(as_tuple=True)
-            number = of[a][rows_a] // self.group_size
-            kept = torch.bincount(number)[number] > 1
-            if bool(kept.any()):
-                yield Pairs((a, b), (rows_a[kept], rows_b[kept]), number[kept])
+            rows_a, rows_b = (of[a][:, None] == of[b]).nonzero(as_tuple=True)
+            groups, group = torch.unique(of[a][rows_a] // self.group_size, return_inverse=True)
+            place = group * self.group_size + of[a][rows_a] % self.group_size
+            shape = (len(groups), self.group_size)
+            filled = [
+                torch.full(shape, fill).flatten().scatter(0, place, found).view(shape)
+                for found, fill in ((rows_a, 0), (rows_b, 0), (torch.cat(numbers[a])[rows_a], -1))
+            ]
+            number = filled[2]
+            there = number >= 0
+            same_place = torch.eye(self.group_size, dtype=torch.bool)
+            compared = (number[:, :, None] != number[:, None, :]) | same_place
+            compared &= there[:, :, None] & there[:, None, :]
+            choices = (compared.sum(dim=2) > 1).flatten().nonzero()[:, 0]
+            if len(choices):
+                yield Pairs((a, b), (filled[0], filled[1]), compared, choices)
 
 
 def _with_pairs(batch: MaskedBatch) -> list[MaskedGroup]:

@@ -222,6 +222,15 @@ def build_model(recipe: Recipe, catalog: Catalog, folder: Path) -> nn.Module:
 
 
 def build_batches(recipe: Recipe, data: TokenData | MixedTokens, held_out: bool) -> SizedBatches:
-    """Builds the batches for the recipe's model. Held-out samples keep their order, masks and all their modalities in every pass."""
+    """Builds the batches for the recipe's model. Held-out samples keep their order, masks and all their modalities in every pass.
+
+    Raises:
+        MaskweaveError: there are fewer training samples than the loss compares with each other.
+    """
+    samples, compared = sum(data.counts), recipe.family.batch_multiple(recipe.model)
+    if not held_out and samples < compared:
+        raise MaskweaveError(
+            f"there are {samples} training samples, but the loss compares {compared} with each other, so some would be compared with themselves; use more samples, or lower model.group_size"
+        )
     size, seed = recipe.train.batch_size, recipe.seed + held_out
     return recipe.family.build_batches(recipe.model, data, size, seed, held_out)
