@@ -240,7 +240,7 @@ def _write(
     errors = [_error(a, torch.from_numpy(b), path) for a, b in zip(expected, found, strict=True)]
     return {
         "inputs": {name: _describe(tensor, tried[name], f"length {name}") for name, tensor in given.items()},
-        "outputs": {name: _describe(*pair, "tokens") for name, *pair in zip(outputs, traced, expected, strict=True)},
+        "outputs": {name: _describe(a, b, "tokens") for name, a, b in zip(outputs, traced, expected, strict=True)},
         "largest_error": max(errors),
     }
 
