@@ -34,7 +34,7 @@ def test_outputs_losses_and_representation(m3ae_case, assert_near) -> None:
     for name, output in model(parts).items():
         assert_near(output, m3ae_case.expected[f"{name}_output"])
 
-    loss, metrics = M3AEObjective(model)(MaskedBatch([MaskedGroup(torch.arange(len(output)), parts)]))
+    loss, metrics = M3AEObjective(model)(MaskedBatch([MaskedGroup(torch.arange(len(output)), parts, None)]))
     for name in parts:
         assert_near(metrics[f"loss/{name}"].reshape(1), m3ae_case.expected[f"{name}_loss"])
     assert loss.item() == pytest.approx((metrics["loss/image"] + 0.5 * metrics["loss/text"]).item(), rel=1e-5)

@@ -100,7 +100,7 @@ class MaskedGroup:
     samples: Tensor
     """(b,) indices of the samples in the batch, on the CPU."""
     parts: dict[str, MaskedTokens]
-    numbers: Tensor | None = None
+    numbers: Tensor | None
     """(b,) numbers of the samples in the data, on the CPU: a sample that is in a batch twice has one number. None: not known."""
 
 
