@@ -6,8 +6,8 @@ from typing import Any
 from maskweave.errors import MaskweaveError
 from maskweave.modality.entry import Modality
 from maskweave.modality.external import PYTHON, ExternalSpec
+from maskweave.permission import check_code_allowed
 from maskweave.tokenizers.external.base import ExternalTokenizer
-from maskweave.tokenizers.external.permission import check_code_allowed
 
 EXPECTED = (
     f"{PYTHON} package.module:function, a function that takes (modality, **options) and returns an ExternalTokenizer"
@@ -20,7 +20,7 @@ def make_own(modality: Modality, spec: ExternalSpec) -> ExternalTokenizer:
     Raises:
         MaskweaveError: code is not allowed, or the function cannot be imported or called, or returns something else.
     """
-    check_code_allowed(modality.name, spec.external)
+    check_code_allowed(f"{modality.name!r}: its tokenizer", spec.external, "maskweave.load(…, allow_code=True)")
     where = f"{modality.name!r}: {spec.external}"
     module, colon, name = spec.external.removeprefix(PYTHON).strip().partition(":")
     if not (module and colon and name):
