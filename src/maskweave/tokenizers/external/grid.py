@@ -122,7 +122,10 @@ class ExternalGridTokenizer(nn.Module):
                 aside.mkdir()
                 for path in sorted({path for pattern in FILES for path in self.files.glob(pattern)}):
                     shutil.copyfile(path, aside / path.name)
-        content = json.dumps({"format": FORMAT, "modality": plain(self.modality)}, indent=1, ensure_ascii=False)
+        facts = {"format": FORMAT, "modality": plain(self.modality)}
+        if self.spec.is_code:
+            facts["fingerprint"] = self.fingerprint
+        content = json.dumps(facts, indent=1, ensure_ascii=False)
         with write_aside(folder / CONFIG) as aside:
             aside.write_text(content + "\n", encoding="utf-8")
 
