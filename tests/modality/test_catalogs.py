@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import json
 
 import pytest
 
@@ -328,3 +329,14 @@ def test_values_are_derived_from_a_modality_of_the_catalog(tmp_path):
     (tmp_path / "run").mkdir()
     save_catalog(load_catalog("scenes").subset(["edges"]), tmp_path / "run")
     assert load_saved_catalog(tmp_path / "run")["edges"].derive.source == "rgb", "and so may a run"
+
+
+@pytest.mark.parametrize("more", [{"include": "scenes"}, {"include": "other.yaml"}, {"only": ["rgb"]}])
+def test_the_entries_of_a_run_include_no_others(tmp_path, more):
+    save_catalog(load_catalog("scenes").subset(["depth"]), tmp_path)
+    path = tmp_path / "modalities.yaml"
+    path.write_text(path.read_text() + json.dumps(more)[1:-1] + "\n")
+    with pytest.raises(
+        MaskweaveError, match=rf"modalities\.yaml: '{next(iter(more))}' is not for the entries of a run"
+    ):
+        load_saved_catalog(tmp_path)

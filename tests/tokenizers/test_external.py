@@ -335,6 +335,24 @@ def wrong(modality):
 
 def nothing(modality):
     return None
+
+def fails(modality):
+    raise KeyError("gone")
+
+def sizeless(modality):
+    tokenizer = Means(modality, 8)
+    del tokenizer.vocabulary_size
+    return tokenizer
+
+def returns(modality, encoded=None, decoded=None):
+    tokenizer = Means(modality, 8)
+    tokenizer.encode, tokenizer.decode = lambda values: encoded, lambda ids: decoded
+    return tokenizer
+
+def raises(modality):
+    tokenizer = Means(modality, 8)
+    tokenizer.encode = tokenizer.decode = lambda given: 1 / 0
+    return tokenizer
 """
 
 
@@ -364,7 +382,8 @@ def test_own_code_runs_only_if_it_is_allowed(own: str, tmp_path: Path, monkeypat
         _ = tokenizer.token_embeddings
     tokenizer.save(tmp_path / "saved")
     assert sorted(path.name for path in (tmp_path / "saved").iterdir()) == ["config.json"]
-    assert isinstance(json.loads((tmp_path / "saved" / "config.json").read_text()), dict)
+    saved = json.loads((tmp_path / "saved" / "config.json").read_text())
+    assert saved["fingerprint"] == "means-8-joined-1", "compared before a warm start"
     with pytest.raises(MaskweaveError, match="runs only if you allow it"):
         ExternalGridTokenizer.load(tmp_path / "saved", modality)
     monkeypatch.setenv("MASKWEAVE_ALLOW_CODE", "1")
@@ -373,13 +392,17 @@ def test_own_code_runs_only_if_it_is_allowed(own: str, tmp_path: Path, monkeypat
     assert opened(more).encode(given).tolist() == [[0, 1, 3]] * 2
 
 
-def test_faults_of_own_code_are_told(own: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_faults_of_own_code_are_told(own: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MASKWEAVE_ALLOW_CODE", "1")
+    (tmp_path / "own_syntax.py").write_text("def x(:")
     for place, problem in (
         ("python: own_tokenizer", r"expected python: package\.module:function"),
         ("python: not_there_at_all:x", "module not_there_at_all cannot be imported"),
         ("python: own_tokenizer:medians", "module own_tokenizer has no function medians"),
         ("python: own_tokenizer:nothing", "returned NoneType; expected python:"),
+        ("python: own_syntax:x", "module own_syntax cannot be imported \\(SyntaxError: .*; correct its code"),
+        ("python: own_tokenizer:fails", "called with \\(modality\\), it raised KeyError: 'gone'; correct its code"),
+        ("python: own_tokenizer:sizeless", "the Means that it returned has no vocabulary_size; set it"),
     ):
         with pytest.raises(MaskweaveError, match=problem):
             opened(entry(PICTURE, [3], external=place, codes=8))
@@ -394,3 +417,16 @@ def test_faults_of_own_code_are_told(own: str, monkeypatch: pytest.MonkeyPatch) 
         wrong.encode(np.zeros((1, 16, 16, 3), np.uint8))
     with pytest.raises(MaskweaveError, match="decoded 2 rows of ids to 0 values"):
         wrong.decode(np.zeros((2, 3), int))
+    with pytest.raises(MaskweaveError, match=r"called with \(modality, nope\), it raised TypeError: .*options"):
+        opened(entry(PICTURE, [3], external=own, codes=8, options={"nope": 1}))
+    values, ids = np.zeros((1, 16, 16, 3), np.uint8), np.zeros((1, 3), int)
+    for function, options, result in (
+        ("returns", {}, "returned NoneType; expected"),
+        ("returns", {"encoded": "text", "decoded": 3}, "(raised|returned int; expected)"),
+        ("raises", {}, "raised ZeroDivisionError: division by zero; correct its code"),
+    ):
+        broken = opened(entry(PICTURE, [3], external=f"python: own_tokenizer:{function}", codes=8, options=options))
+        with pytest.raises(MaskweaveError, match=f"own_tokenizer:{function}: encode {result}"):
+            broken.encode(values)
+        with pytest.raises(MaskweaveError, match=f"own_tokenizer:{function}: decode {result}"):
+            broken.decode(ids)

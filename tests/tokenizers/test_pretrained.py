@@ -15,9 +15,11 @@ import maskweave
 from maskweave.cli.main import main
 from maskweave.errors import MaskweaveError
 from maskweave.modality.catalogs import Catalog, catalog_from, load_saved_catalog
+from maskweave.modality.external import ExternalSpec
 from maskweave.modality.pretrained import find_pretrained
 from maskweave.provenance import Origin, Provenance, read_provenance, write_provenance
 from maskweave.synthetic.scenes import Scenes
+from maskweave.tokenizers.external import ExternalGridTokenizer
 from maskweave.tokenizers.grid import GridTokenizer
 from maskweave.tokenizers.pretrained import load_pretrained, taken_tokenizer
 
@@ -93,6 +95,46 @@ def test_the_settings_come_with_the_network(tiny_run: Path, tmp_path: Path) -> N
     (broken / "config.json").write_text("{}")
     with pytest.raises(MaskweaveError, match=r"config\.json: is not the configuration of a tokenizer network"):
         catalog(str(broken))
+    content = json.loads((tiny_run / "tokenizers" / "depth" / "config.json").read_text())
+    for grid in (5, None, ["a"]):
+        content["modality"]["grid"] = grid
+        (broken / "config.json").write_text(json.dumps(content))
+        with pytest.raises(
+            MaskweaveError, match=r"config\.json: modality\.grid is .*; expected a list of whole numbers"
+        ):
+            catalog(str(broken))
+
+
+@pytest.mark.parametrize("place", ["someone/else#tok_rgb", "scenes#tok_rgb"])
+def test_loading_a_bundle_looks_nowhere_else(
+    place: str, tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bundle could name a repository, or a folder of the user, that is read as soon as it is loaded."""
+    asked: list[Any] = []
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *given, **more: asked.append(given))
+    monkeypatch.setattr("maskweave.modality.tokenizer.pretrained_settings", lambda *given: asked.append(given))
+    bundle = shutil.copytree(tiny_run, tmp_path / "bundle", ignore=shutil.ignore_patterns("tokens", "checkpoints"))
+    entries = bundle / "modalities.yaml"
+    original = entries.read_text()
+    content = yaml.safe_load(original)
+    content["modalities"]["depth"]["tokenizer"] = {"pretrained": place}
+    entries.write_text(yaml.safe_dump(content))
+    message = rf"tokenizer\.pretrained is '{place}' without the settings of its network"
+    with pytest.raises(MaskweaveError, match=message):
+        maskweave.load(bundle)
+    entries.write_text(original)
+    modality = load_saved_catalog(bundle)["depth"]
+    config = bundle / "tokenizers" / "depth" / "config.json"
+    saved = json.loads(config.read_text())
+    saved["modality"]["tokenizer"] = {"pretrained": place}
+    config.write_text(json.dumps(saved))
+    with pytest.raises(MaskweaveError, match=rf"config\.json: modality: {message}"):
+        maskweave.load(bundle)
+    config.write_text(json.dumps({**saved, "format": 1}))
+    external = dataclasses.replace(modality, tokenizer=ExternalSpec("a/b", 4))
+    with pytest.raises(MaskweaveError, match=message):
+        ExternalGridTokenizer.load(config.parent, external)
+    assert asked == []
 
 
 def test_other_values_are_refused() -> None:

@@ -9,9 +9,13 @@ import pytest
 
 import maskweave
 from maskweave.cli.main import main
+from maskweave.data.named import check_source_allowed
 from maskweave.errors import MaskweaveError
-from maskweave.evaluate.run import evaluate, read_recipe
+from maskweave.evaluate.report import make_report
+from maskweave.evaluate.run import evaluate, held_out_samples, read_recipe
 from maskweave.files import read_yaml, write_yaml
+from maskweave.permission import code_allowed
+from maskweave.retrieve.sources import open_indexed, reopen_indexed
 from maskweave.training.recipe import load_recipe
 from maskweave.training.sources import open_source
 
@@ -33,12 +37,26 @@ def recipe(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_run_from_own_code(recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.fixture(autouse=True)
+def no_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MASKWEAVE_ALLOW_CODE", raising=False)
+
+
+def test_a_run_from_own_code(
+    recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert main(["recipe", "check", str(recipe)]) == 0
     assert "24 samples and 4 held out" in capsys.readouterr().out
     run = tmp_path / "run"
     assert main(["run", str(recipe), "--out", str(run)]) == 0
     assert read_yaml(run / "recipe.yaml")["data"]["source"] == "python: own_sources:Endless", "in one spelling"
+    with pytest.raises(
+        MaskweaveError,
+        match=r"^data.source of the run's recipe.yaml is code, python: own_sources:Endless, which runs only if",
+    ):
+        evaluate(maskweave.load(run), run)
+    assert main(["evaluate", str(run)]) == 1 and "MASKWEAVE_ALLOW_CODE=1" in capsys.readouterr().err
+    monkeypatch.setenv("MASKWEAVE_ALLOW_CODE", "1")
     rows = evaluate(maskweave.load(run), run)
     assert [(row.target, row.metric, row.samples, row.seed) for row in rows] == [("caption", "F1", 3, 2)]
     assert {row.seed for row in evaluate(maskweave.load(run), run, scenes_seed=9)} == {9}
@@ -69,7 +87,7 @@ def test_training_and_held_out_samples_are_others(recipe: Path) -> None:
 def test_loading_a_bundle_runs_no_code_that_its_recipe_names(
     tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of a bundle from elsewhere; only what opens its data, evaluating it for instance, runs that code."""
+    """Of a bundle from elsewhere; evaluating, reporting and indexing it open its data, and run that code only if it is allowed."""
     bundle = shutil.copytree(tiny_run, tmp_path / "bundle")
     content = read_yaml(bundle / "recipe.yaml")
     content["data"]["source"] = "python: stranger_code:make"
@@ -81,9 +99,41 @@ def test_loading_a_bundle_runs_no_code_that_its_recipe_names(
     assert loaded.generate({"caption": "a red cube"}, ["depth"])["depth"].shape == (64, 64)
     assert read_recipe(bundle).data.source == "python: stranger_code:make"
     assert "stranger_code" not in sys.modules
-    with pytest.raises(MaskweaveError, match="module stranger_code has no make"):
+    mix = {"validation": 4, "mix": {"a": {"source": "python: stranger_code:make", "samples": 8}}}
+    stranger = {**content, "data": mix}
+    for recipe, key in ((content, "data.source"), (stranger, "data.mix.a.source")):
+        write_yaml(bundle / "recipe.yaml", recipe)
+        for opens in (
+            lambda: evaluate(loaded, bundle),
+            lambda: held_out_samples(loaded, read_recipe(bundle), None, 1),
+            lambda: make_report(bundle),
+            lambda: open_indexed("", loaded.catalog, run=str(bundle)),
+        ):
+            with pytest.raises(
+                MaskweaveError, match=rf"^{key} of the run's recipe.yaml is code, python: stranger_code:make, which"
+            ):
+                opens()
+    index = {"data": {"data": "python:stranger_code:make", "samples": 0, "seed": None}}
+    with pytest.raises(
+        MaskweaveError, match="^the data of the index is code, python:stranger_code:make, which runs only if"
+    ):
+        reopen_indexed(index, loaded.catalog)
+    assert "stranger_code" not in sys.modules
+    with code_allowed(), pytest.raises(MaskweaveError, match="module stranger_code has no make"):
         evaluate(loaded, bundle)
     assert "stranger_code" in sys.modules
+
+
+def test_sources_of_the_library_need_no_permission() -> None:
+    for place in ("scenes", "python: maskweave.synthetic.scenes:Scenes", "some/folder"):
+        check_source_allowed(place, "data.source")
+    for place in (
+        "python: maskweave.synthetic.scenes:np.load",
+        "python: maskweave.files:remove",
+        "python:maskweave.synthetic:x",
+    ):
+        with pytest.raises(MaskweaveError, match="is code"):
+            check_source_allowed(place, "data.source")
 
 
 def test_a_folder_of_pictures_is_data_too(recipe: Path, tmp_path: Path) -> None:

@@ -1,7 +1,10 @@
 """Going on from a trained model, with modalities added and left out."""
 
 import dataclasses
+import json
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,6 +17,7 @@ from maskweave.families.weights import save_model
 from maskweave.masking.batch import TokenBatch
 from maskweave.masking.fourm import MaskingConfig, MaskSampler
 from maskweave.modality.catalogs import Catalog, save_catalog
+from maskweave.modality.external import ExternalSpec
 from maskweave.models.fourm import FourM, FourMConfig
 from maskweave.models.m3ae import M3AE, M3AEConfig
 from maskweave.training.warm_start import other_tokenizers, warm_start
@@ -265,6 +269,37 @@ def test_other_tokenizers_are_told(tmp_path: Path) -> None:
     (tmp_path / "ours" / "codes" / "model.safetensors").write_text("else")
     (notes,) = other_tokenizers(ours, tmp_path / "ours", tmp_path / "theirs")
     assert notes.startswith("codes: other tokenizers than") and "tokenizers.reuse: " in notes
+
+
+def test_other_external_tokenizers_are_told(tmp_path: Path) -> None:
+    catalog = some("codes")
+    code = dataclasses.replace(catalog["codes"], tokenizer=ExternalSpec("python: own:code", catalog["codes"].codes))
+    external = SimpleNamespace(values=lambda: [code])
+    sides = [tmp_path / side / "codes" for side in ("ours", "theirs")]
+
+    def told() -> bool:
+        return bool(other_tokenizers(external, *(side.parent for side in sides)))  # type: ignore[arg-type]
+
+    def write(side: Path, fingerprint: str | None, **files: str) -> None:
+        shutil.rmtree(side, ignore_errors=True)
+        (side / "external").mkdir(parents=True)
+        (side / "config.json").write_text(json.dumps({"fingerprint": fingerprint} if fingerprint else {}))
+        for name, text in files.items():
+            (side / "external" / f"{name}.safetensors").write_text(text)
+
+    write(sides[0], "a")
+    assert not told(), "the bundle has no such tokenizer"
+    write(sides[1], None)
+    (sides[1] / "model.safetensors").write_text("trained")
+    assert told(), "a network instead of code"
+    for fingerprint, expected in (("a", False), ("b", True), (None, False)):
+        write(sides[1], fingerprint)
+        assert told() == expected, "an older version stored none"
+    for name in ("model", "diffusion_pytorch_model", "part-2"):
+        write(sides[0], None, first="same", **{name: "same"})
+        for files, expected in (({name: "same"}, False), ({name: "else"}, True), ({}, True), ({"third": "same"}, True)):
+            write(sides[1], None, first="same", **files)
+            assert told() == expected
 
 
 def test_a_published_checkpoint_has_to_be_imported_first(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from maskweave.retrieve.index import Index
 from maskweave.retrieve.indexing import keys_of, make_index
 from maskweave.retrieve.recall import describe, recall
 from maskweave.retrieve.sheet import sheet_of
-from maskweave.retrieve.sources import open_indexed
+from maskweave.retrieve.sources import open_indexed, reopen_indexed
 from maskweave.training.distributed import local_device
 from maskweave.training.launch import divide
 from maskweave.training.recipe import load_recipe
@@ -194,7 +194,7 @@ def retrieve_evaluate(given: Namespace) -> None:
 
 def _data_of(opened: Index) -> Source:
     """Opens the data that was indexed."""
-    source = open_indexed(**opened.facts["data"], catalog=opened.bundle.catalog)
+    source = reopen_indexed(opened.facts, opened.bundle.catalog)
     if keys_of(source) != opened.facts["keys"]:
         place = opened.facts["data"]["data"] or f"the held-out part of {opened.facts['data']['run']}"
         raise MaskweaveError(f"{opened.folder}: {place} has changed since it was indexed; index it again")

@@ -17,6 +17,7 @@ from maskweave.evaluate.report import describe_report
 from maskweave.evaluate.run import describe, evaluate
 from maskweave.families.base import families
 from maskweave.generate.bundle import load
+from maskweave.permission import code_allowed
 from maskweave.ranks import world
 from maskweave.report.html import is_current
 from maskweave.training import pipeline
@@ -131,9 +132,11 @@ def _describe(recipe: Recipe, folder: Path) -> None:
     if tell(is_current(folder)):
         print(f"{folder}: already finished; report: {folder / 'report.html'}")
         return
-    if recipe.evaluate.requests:
-        print(describe(evaluate(load(folder, local_device(recipe.train.device)), folder)))
-    print(describe_report(folder))
+    bundle = load(folder, local_device(recipe.train.device)) if recipe.evaluate.requests else None
+    with code_allowed():  # the recipe is the user's, and its data has been opened
+        if bundle is not None:
+            print(describe(evaluate(bundle, folder)))
+        print(describe_report(folder))
 
 
 def tokenizer_arguments(parser: ArgumentParser) -> None:

@@ -27,10 +27,13 @@ from maskweave.data.source import Source
 from maskweave.errors import MaskweaveError
 from maskweave.modality.catalogs import Catalog
 from maskweave.modality.entry import Modality
+from maskweave.permission import check_code_allowed
 
 GROUP = "maskweave.sources"
 """Entry points of other packages, `name = "package.module:function"`."""
 PREFIX = "python:"
+OURS = "maskweave.synthetic."
+"""Start of the modules whose sources any bundle may name."""
 BUILT_IN = {"scenes": "maskweave.synthetic.scenes:Scenes"}
 """Names that work without installed entry points. As with entry points, nothing is imported to look one up."""
 
@@ -71,6 +74,22 @@ class NamedSource:
 def is_named(place: str) -> bool:
     """Whether `place` is the name of a source, not a file or folder. Imports nothing."""
     return place.startswith(PREFIX) or bool(_target(place))
+
+
+def check_source_allowed(place: str, what: str) -> None:
+    """Refuses a source that a bundle or index names if opening it would run the code of somebody else, unless the user allowed that.
+
+    The classes of `maskweave.synthetic` and installed entry points are allowed. Imports nothing.
+
+    Args:
+        what: the key that names the source, for the message.
+
+    Raises:
+        MaskweaveError: it is not allowed.
+    """
+    module, _, path = place.removeprefix(PREFIX).strip().partition(":")
+    if place.startswith(PREFIX) and not (module.startswith(OURS) and "." not in path):
+        check_code_allowed(what, place, "with maskweave.permission.code_allowed():")
 
 
 def source_names() -> list[str]:

@@ -38,7 +38,7 @@ from maskweave.report.tables import best_reference, short_number, text_table
 from maskweave.training.gathering import gather
 from maskweave.training.recipe import EvaluationRequest, Recipe
 from maskweave.training.run_folder import read_run_recipe
-from maskweave.training.sources import held_out_seed, open_source
+from maskweave.training.sources import check_recipe_allowed, held_out_seed, open_source
 from maskweave.values.base import TextLabels
 from maskweave.values.bootstrap import UNKNOWN, metric_intervals, replicated
 from maskweave.values.metrics import Metric, Weights
@@ -120,9 +120,10 @@ def evaluate(
         judges: networks that score generated values, too, as `maskweave.label.judge_networks.open_judge` returns them.
 
     Raises:
-        MaskweaveError: the folder is not a run, its recipe has no requests, or no held-out sample can be read.
+        MaskweaveError: the folder is not a run, its recipe has no requests, its data is code that is not allowed to run, or no held-out sample can be read.
     """
     recipe = read_recipe(folder)
+    check_recipe_allowed(recipe)
     requests = recipe.evaluate.requests
     if not requests:
         raise MaskweaveError(
@@ -351,6 +352,7 @@ def write_rows(rows: Sequence[EvaluationRow], path: Path) -> None:
 
 
 def held_out_samples(bundle: Bundle, recipe: Recipe, scenes_seed: int | None, samples: int) -> Samples:
+    check_recipe_allowed(recipe)
     return usable_samples(
         open_source(recipe, bundle.catalog, "validation", scenes_seed, samples), samples, "held-out samples"
     )

@@ -18,6 +18,7 @@ from maskweave.files import read_yaml, write_yaml
 from maskweave.modality.checks import check_vocabulary, checked
 from maskweave.modality.derivation import COMPUTED
 from maskweave.modality.entry import Modality
+from maskweave.modality.pretrained import check_complete
 from maskweave.modality.vocabulary import Vocabulary
 from maskweave.values.axis import CoordinateAxis
 from maskweave.values.base import ValueType
@@ -262,6 +263,10 @@ def catalog_from(content: Mapping[str, Any], where: str, within: tuple[Path, ...
             raise MaskweaveError(
                 f"{where}: unknown key {shown(key)}; expected 'vocabularies' and 'modalities', and optionally 'include' and 'only'"
             )
+        if saved and key in ("include", "only"):
+            raise MaskweaveError(
+                f"{where}: {key!r} is not for the entries of a run or bundle, which are complete; get the complete folder again"
+            )
     included = _included(content, where, within)
     items: dict[str, list[Any]] = {"vocabularies": [], "modalities": []}
     for section, cls in (("vocabularies", Vocabulary), ("modalities", Modality)):
@@ -276,6 +281,8 @@ def catalog_from(content: Mapping[str, Any], where: str, within: tuple[Path, ...
                 raise MaskweaveError(f"{label}: its key is its name; remove 'name'")
             if cls is Vocabulary and Path(where).name == SAVED and {"size", "sentinels", "values", "words"} == {*entry}:
                 entry = {**entry, "type": "wordpiece"}  # saved by a version that had only WordPiece
+            if saved:
+                check_complete(entry, label)
             items[section].append(build(cls, {"name": str(name), **entry}, label))
     for vocabulary in items["vocabularies"]:
         if vocabulary.name in included.vocabularies:

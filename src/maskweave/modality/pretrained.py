@@ -1,5 +1,6 @@
 """Tokenizer networks that are taken from a bundle instead of trained: `tokenizer: {pretrained: scenes#tok_rgb}`."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,23 @@ def find_pretrained(place: str) -> Path:
     return root / "tokenizers" / name
 
 
+def check_complete(entry: Any, where: str) -> None:
+    """Refuses an entry of a bundle that leaves the settings of its pretrained network to another place, which would be read, or downloaded, to load the bundle.
+
+    Args:
+        entry: content of the entry.
+
+    Raises:
+        MaskweaveError: it has `pretrained` without the network's settings.
+    """
+    tokenizer = entry.get("tokenizer") if isinstance(entry, Mapping) else None
+    if isinstance(tokenizer, Mapping) and tokenizer.get("pretrained") and "quantizer" not in tokenizer:
+        raise MaskweaveError(
+            f"{where}: tokenizer.pretrained is {shown(tokenizer['pretrained'])} without the settings of its network, which entries of a run or bundle contain; "
+            "get the complete folder again"
+        )
+
+
 def pretrained_settings(place: Any, others: list[str]) -> dict[str, Any]:
     """Returns the settings of a tokenizer network that is taken from elsewhere, as content of `tokenizer`.
 
@@ -60,6 +78,10 @@ def pretrained_settings(place: Any, others: list[str]) -> dict[str, Any]:
     settings = modality.get("tokenizer")
     if not isinstance(settings, dict) or "quantizer" not in settings:
         raise MaskweaveError(f"{path}: is not the configuration of a tokenizer network; expected {EXPECTED}")
-    grid = modality.get("grid") or []
+    grid = modality.get("grid")
+    if not (isinstance(grid, list) and all(isinstance(points, int) for points in grid)):
+        raise MaskweaveError(
+            f"{path}: modality.grid is {shown(grid)}; expected a list of whole numbers; get the tokenizer again"
+        )
     trained = settings.get("trained_grid") or (grid if len(grid) == 2 else None)
     return {**settings, "trained_grid": trained, "pretrained": place}

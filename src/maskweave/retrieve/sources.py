@@ -1,13 +1,15 @@
 """Opens the data set of an index."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from maskweave.data.named import is_endless
+from maskweave.data.named import check_source_allowed, is_endless
 from maskweave.data.opening import open_data
 from maskweave.data.source import Source
 from maskweave.evaluate.run import read_recipe
 from maskweave.modality.catalogs import Catalog
-from maskweave.training.sources import open_source
+from maskweave.training.sources import check_recipe_allowed, open_source
 
 SAMPLES = 1000
 SEED = 1
@@ -15,7 +17,7 @@ SEED = 1
 
 
 def open_indexed(data: str, catalog: Catalog, samples: int = 0, seed: int | None = None, run: str = "") -> Source:
-    """Opens the data given to `maskweave retrieve index`, for indexing and again for queries.
+    """Opens the data given to `maskweave retrieve index`.
 
     Args:
         data: a path or name, as for `open_data`.
@@ -24,10 +26,25 @@ def open_indexed(data: str, catalog: Catalog, samples: int = 0, seed: int | None
         run: folder of a run, whose recipe's held-out samples are opened instead of `data`.
 
     Raises:
-        MaskweaveError: also, the run has no recipe.
+        MaskweaveError: also, the run has no recipe, or its data is code that is not allowed to run.
     """
     if run:
-        return open_source(read_recipe(Path(run)), catalog, "validation", seed, samples)
+        recipe = read_recipe(Path(run))
+        check_recipe_allowed(recipe)
+        return open_source(recipe, catalog, "validation", seed, samples)
     if is_endless(data):
         samples, seed = samples or SAMPLES, SEED if seed is None else seed
     return open_data(data, catalog, samples=samples, seed=seed)
+
+
+def reopen_indexed(facts: Mapping[str, Any], catalog: Catalog) -> Source:
+    """Opens the data of a finished index.
+
+    Args:
+        facts: of the index.
+
+    Raises:
+        MaskweaveError: as `open_indexed`; or the index names code that is not allowed to run.
+    """
+    check_source_allowed(facts["data"]["data"], "the data of the index")
+    return open_indexed(**facts["data"], catalog=catalog)

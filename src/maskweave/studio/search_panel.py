@@ -6,7 +6,7 @@ from typing import Any
 from maskweave.errors import MaskweaveError
 from maskweave.retrieve.index import Index
 from maskweave.retrieve.sheet import sheet_of
-from maskweave.retrieve.sources import open_indexed
+from maskweave.retrieve.sources import reopen_indexed
 from maskweave.studio.desk import Desk, Field, read_inputs
 from maskweave.studio.events import MODEL, on
 from maskweave.studio.showing import png_tag
@@ -25,7 +25,7 @@ def search(index: Index, inputs: dict[str, Any], view: str, count: int) -> str:
     for name in inputs:
         index.bundle.catalog[name]
     hits = index.query(inputs, view=view, k=count)
-    source = open_indexed(**index.facts["data"], catalog=index.bundle.catalog)
+    source = reopen_indexed(index.facts, index.bundle.catalog)
     sheet = sheet_of(index.bundle.read(inputs), hits, source, index.bundle.catalog, view or index.views[0])
     words = ", ".join(f"{hit.key} ({hit.score:.3f})" for hit in hits)
     return f'<div class="mw-card">{png_tag(sheet, f"results: {words}")}</div>'

@@ -28,6 +28,7 @@ from maskweave.files import read_json, remove, write_aside
 from maskweave.modality.catalogs import Catalog
 from maskweave.modality.differences import entry_differences
 from maskweave.modality.entry import Modality
+from maskweave.modality.pretrained import check_complete
 from maskweave.nn.layers import without_memory
 from maskweave.nn.patches import patchify, unpatchify
 from maskweave.nn.weights import (
@@ -361,6 +362,7 @@ def read_entry(folder: Path) -> Modality:
             f"{path}: has format {shown(config['format'])}, written by another version of maskweave; this version reads format {FORMAT}. "
             "Train the tokenizer again, or use the version that wrote it"
         )
+    check_complete(config["modality"], f"{path}: modality")
     entry = build(Modality, config["modality"], str(path), "modality")
     if entry.kind != "grid":
         raise MaskweaveError(

@@ -20,6 +20,7 @@ from maskweave.errors import MaskweaveError, shown
 from maskweave.files import read_json, write_aside
 from maskweave.modality.differences import entry_differences
 from maskweave.modality.entry import Modality
+from maskweave.modality.pretrained import check_complete
 from maskweave.values.distribution import Distribution
 
 FORMAT = 1
@@ -128,6 +129,7 @@ class RuleTokenizer:
             raise MaskweaveError(
                 f"{path}: is not the configuration of a tokenizer by rules in format {FORMAT}, found format {shown(found)}; make it again"
             )
+        check_complete(config["modality"], f"{path}: modality")
         saved = build(Modality, config["modality"], str(path), "modality")
         if faults := entry_differences(modality, saved, ("value",)):
             raise MaskweaveError(

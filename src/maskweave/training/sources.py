@@ -7,7 +7,7 @@ import numpy as np
 
 from maskweave.data.mirror import local_place
 from maskweave.data.mixing import Mixed, apportion
-from maskweave.data.named import is_endless, is_named
+from maskweave.data.named import check_source_allowed, is_endless, is_named
 from maskweave.data.opening import open_data, reading_options
 from maskweave.data.sidecar import SidecarSource
 from maskweave.data.source import LimitedSource, Source, Subset
@@ -63,6 +63,17 @@ def open_sources(
             f"data.mix: none of {', '.join(sources)} has {', '.join(lacking)}; add a data set that does, or list only the other modalities under 'modalities'"
         )
     return sources
+
+
+def check_recipe_allowed(recipe: Recipe) -> None:
+    """Refuses the recipe of a finished run or bundle if its data is code, unless the user allowed that.
+
+    Raises:
+        MaskweaveError: it is not allowed.
+    """
+    for name, data in recipe.data.sets().items():
+        key = f"data.mix.{name}.source" if name else "data.source"
+        check_source_allowed(data.source, f"{key} of the run's recipe.yaml")
 
 
 def _check_fields(recipe: Recipe) -> None:

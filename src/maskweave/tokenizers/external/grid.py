@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
@@ -24,9 +24,11 @@ from maskweave.errors import MaskweaveError, shown
 from maskweave.files import make_folder, read_json, write_aside
 from maskweave.modality.differences import entry_differences
 from maskweave.modality.entry import Modality
+from maskweave.modality.pretrained import check_complete
 from maskweave.nn.patches import patchify, unpatchify
 from maskweave.tokenizers.external.base import ExternalTokenizer
 from maskweave.tokenizers.external.opening import CONFIG, FILES, model_folder, open_external
+from maskweave.tokenizers.external.own import said
 from maskweave.tokenizers.grid import SURE, checked_ids
 from maskweave.values.audio import Audio
 from maskweave.values.series import Series
@@ -98,6 +100,7 @@ class ExternalGridTokenizer(nn.Module):
             raise MaskweaveError(
                 f"{path}: is not the configuration of an external tokenizer in format {FORMAT}, found {found}; make the tokenizers again"
             )
+        check_complete(config["modality"], f"{path}: modality")
         saved = build(Modality, config["modality"], str(path), "modality")
         if differences := entry_differences(modality, saved):
             raise MaskweaveError(
@@ -119,7 +122,10 @@ class ExternalGridTokenizer(nn.Module):
                 aside.mkdir()
                 for path in sorted({path for pattern in FILES for path in self.files.glob(pattern)}):
                     shutil.copyfile(path, aside / path.name)
-        content = json.dumps({"format": FORMAT, "modality": plain(self.modality)}, indent=1, ensure_ascii=False)
+        facts = {"format": FORMAT, "modality": plain(self.modality)}
+        if self.spec.is_code:
+            facts["fingerprint"] = self.fingerprint
+        content = json.dumps(facts, indent=1, ensure_ascii=False)
         with write_aside(folder / CONFIG) as aside:
             aside.write_text(content + "\n", encoding="utf-8")
 
@@ -193,12 +199,28 @@ class ExternalGridTokenizer(nn.Module):
             some = values[start : start + self.external.batch]
             checked = value.check_batch(some, m.name, first=start)
             forms = [value.check(value.from_python(item, m.name), m.name) for item in some]
-            ids = torch.as_tensor(self.external.encode(forms)).cpu()
+            ids = self._call("encode", forms)
             self._check_returned(ids, len(some))
             if value.predicts_unknown:
                 ids = ids.masked_fill(~torch.from_numpy(self.known_tokens(checked)), self.spec.size)
             parts.append(ids.long())
         return torch.cat(parts).clone()
+
+    def _call(self, method: Literal["encode", "decode"], given: Any) -> Any:
+        """Calls a method of the tokenizer. The errors of the user's own code name the tokenizer."""
+        where = f"{self.modality.name!r}: {self.spec.external}: {method}"
+        try:
+            made = getattr(self.external, method)(given)
+            if method == "encode" and made is not None:
+                made = torch.as_tensor(made).cpu()
+        except Exception as error:
+            if not self.spec.is_code or isinstance(error, (MaskweaveError, torch.OutOfMemoryError)):
+                raise
+            raise MaskweaveError(f"{where} raised {said(error)}; correct its code") from error
+        if made is None or (method == "decode" and not hasattr(made, "__len__")):
+            expected = "ids" if method == "encode" else "one value for each row of ids"
+            raise MaskweaveError(f"{where} returned {type(made).__name__}; expected {expected}")
+        return made
 
     def _check_returned(self, ids: Tensor, count: int) -> None:
         m = self.modality
@@ -224,7 +246,7 @@ class ExternalGridTokenizer(nn.Module):
             ids = torch.where(known, ids, torch.zeros(m.grid, dtype=torch.long) if blank is None else blank.long())
         found: list[Any] = []
         for start in range(0, len(ids), self.external.batch):
-            part = self.external.decode(ids[start : start + self.external.batch])
+            part = self._call("decode", ids[start : start + self.external.batch])
             found += [value.check(value.from_python(item, m.name), m.name) for item in part]
         if len(found) != len(ids):
             raise MaskweaveError(

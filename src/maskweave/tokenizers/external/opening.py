@@ -24,7 +24,9 @@ ARCHITECTURES: dict[str, type[PublishedTokenizer]] = {
 }
 """By `model_type`, or `_class_name` for diffusers, of `config.json`."""
 CONFIG = "config.json"
-FILES = (CONFIG, "*.safetensors", "*.safetensors.index.json")
+INDEXES = "*.safetensors.index*.json"
+"""Pattern of lists that say which file a weight is in; a variant has a name after `index`."""
+FILES = (CONFIG, "*.safetensors", INDEXES)
 """Patterns of the files that are read and copied."""
 UNSAFE = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.jit", "*.th")
 """Patterns of weights that run code when they are read."""
@@ -54,6 +56,19 @@ def model_folder(spec: ExternalSpec) -> Path:
     return folder
 
 
+def _check_index(folder: Path, where: str) -> None:
+    """Refuses lists of weights that name files outside the folder."""
+    for path in sorted(folder.glob(INDEXES)):
+        files = read_json_object(path).get("weight_map")
+        if not isinstance(files, dict):
+            raise MaskweaveError(f"{where}: {path.name} has no weight_map; expected the file of each weight")
+        for file in files.values():
+            if not (isinstance(file, str) and file == Path(file).name and (folder / file).is_file()):
+                raise MaskweaveError(
+                    f"{where}: {path.name} names the file {shown(file)}; expected names of safetensors files in the same folder"
+                )
+
+
 def open_published(modality: Modality, spec: ExternalSpec, folder: Path) -> PublishedTokenizer:
     """Opens the tokenizer in a folder.
 
@@ -70,7 +85,12 @@ def open_published(modality: Modality, spec: ExternalSpec, folder: Path) -> Publ
         raise MaskweaveError(
             f"{where}: expected weights in the format safetensors, found {found}; convert them with the tokenizer's own library: save_pretrained(FOLDER)"
         )
+    _check_index(folder, where)
     config = read_json_object(folder / CONFIG)
+    if config.get("quantization_config") is not None:
+        raise MaskweaveError(
+            f"{where}: its {CONFIG} has quantization_config, which loads further libraries; expected unquantized weights; choose such a tokenizer, or remove the key if they are"
+        )
     kind = config.get("model_type") or config.get("_class_name")
     if kind not in ARCHITECTURES:
         raise MaskweaveError(

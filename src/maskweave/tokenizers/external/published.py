@@ -72,10 +72,13 @@ class PublishedTokenizer(nn.Module, ExternalTokenizer):
         bars = utils.is_progress_bar_enabled()
         utils.disable_progress_bar()
         try:
+            network = getattr(library, self.architecture)
             options: dict[str, Any] = {"torch_dtype": torch.float32, "low_cpu_mem_usage": False}
             if self.library == "transformers":
-                options = {"dtype": torch.float32, "trust_remote_code": False}
-            model, report = getattr(library, self.architecture).from_pretrained(
+                # given, because the attention of a config.json may be the name of a repository with kernels
+                attention = "sdpa" if network._supports_sdpa else "eager"
+                options = {"dtype": torch.float32, "trust_remote_code": False, "attn_implementation": attention}
+            model, report = network.from_pretrained(
                 folder,
                 output_loading_info=True,
                 use_safetensors=True,

@@ -1,4 +1,4 @@
-"""Whether a catalog may name code to run. A catalog may come with a bundle that somebody else made, so this is decided by the user alone."""
+"""Whether a bundle may name code to run, as tokenizer or as data. Somebody else may have made the bundle, so the user alone decides."""
 
 import contextlib
 import os
@@ -13,7 +13,7 @@ _allowed: ContextVar[bool] = ContextVar("code allowed", default=False)
 
 @contextlib.contextmanager
 def code_allowed(allowed: bool = True) -> Iterator[None]:
-    """Context in which code that catalogs name may run, if `allowed`; otherwise only if it may run anyway."""
+    """Context in which code that catalogs and bundles name may run, if `allowed`; otherwise only if it may run anyway."""
     before = _allowed.set(allowed or _allowed.get())
     try:
         yield
@@ -21,18 +21,19 @@ def code_allowed(allowed: bool = True) -> Iterator[None]:
         _allowed.reset(before)
 
 
-def check_code_allowed(name: str, code: str) -> None:
+def check_code_allowed(what: str, code: str, python: str) -> None:
     """Refuses to run code unless the user allowed it.
 
     Args:
-        name: of the modality.
+        what: names the code, for the message.
         code: what would run.
+        python: how to allow it in Python.
 
     Raises:
         MaskweaveError: it is not allowed.
     """
     if not (_allowed.get() or os.environ.get(SETTING, "") == "1"):
         raise MaskweaveError(
-            f"{name!r}: its tokenizer is code, {code}, which runs only if you allow it: check that the catalog or bundle is yours or that you trust who made it, then set "
-            f"the environment variable {SETTING}=1 (in Python: maskweave.load(…, allow_code=True))"
+            f"{what} is code, {code}, which runs only if you allow it: check that the catalog, bundle or index is yours or that you trust who made it, then set "
+            f"the environment variable {SETTING}=1 (in Python: {python})"
         )
