@@ -48,6 +48,7 @@ GROUND = (
     "shipped",
     "system",
     "provenance",
+    "permission",
 )
 """Modules without torch, which may import each other."""
 ROOMS = (
