@@ -183,9 +183,24 @@ def test_parts_divide_what_is_known() -> None:
     assert fast_parts.tolist() == [0.5, 2.5, 4.5, 6.5, 0.5] and slow_parts.tolist() == [0.5, 2.5, 4.5, 6.5, 1.0]
     assert "parts" not in RawFeatures(MOST_PARTS, (8,), (2,)).counts and "parts" not in RawFeatures(3, (8,), ()).counts
     series, volume = RawFeatures(2, (8,), (4,)), RawFeatures(1, (4, 4, 4), (2, 2, 2))
-    assert block_sizes({"a": series, "b": volume}) == {"channels": 6, "parts": 18}
+    assert block_sizes({"a": series, "b": volume}) == {"channels": 6, "parts": 18, "shape": 8}
     found = raw_blocks({"a": series, "b": volume}, {"a": torch.randn(2, 2, 8), "b": torch.randn(2, 1, 4, 4, 4)})
-    assert [x.shape for x in found] == [(2, 6), (2, 18)]
+    assert [x.shape for x in found] == [(2, 6), (2, 18), (2, 8)]
+
+
+def test_shape_does_not_depend_on_level_and_strength() -> None:
+    """Of each channel; unknown parts stay unknown, and a value without a course has zeros."""
+    raw = torch.randn(3, 2, 12, generator=torch.Generator().manual_seed(0))
+    raw[1, 0, :3], raw[2, 1] = torch.nan, 5.0
+    features = RawFeatures(2, (12,), (4,))
+    found = features("shape", raw)
+    scaled = features("shape", raw * torch.tensor([3.0, 0.1])[:, None] + torch.tensor([-7.0, 2.0])[:, None])
+    assert torch.allclose(found, scaled, atol=1e-4, equal_nan=True)
+    assert found[0, :4].mean() == pytest.approx(0, abs=1e-6) and found[0, :4].std(correction=0) == pytest.approx(
+        1, abs=1e-5
+    )
+    assert bool(found[1, 0].isnan()) and bool(found[1, 1:].isfinite().all()) and found[2, 4:].tolist() == [0.0] * 4
+    assert "shape" not in RawFeatures(1, (4, 4), (2, 2)).counts and "shape" not in RawFeatures(1, (8,), (2,)).counts
 
 
 @pytest.mark.parametrize(("size", "parts"), [((9,), (3,)), ((4, 9), (2, 3)), ((2, 4, 9), (1, 2, 3))])
@@ -459,10 +474,11 @@ def test_unknown_features_count_as_those_of_the_training(monkeypatch: pytest.Mon
     parts = open_examples(data, load_catalog(str(tmp_path / "more.yaml")), ["curve"], "summary", "")
     features: Any = Plain()
     train, held_out = probe_features(features, parts)
-    assert bool(train.features.isfinite().all()) and held_out.blocks == [2, 4, 9]
+    assert bool(train.features.isfinite().all()) and held_out.blocks == [2, 4, 9, 8]
     known = train.features[:30]
     assert not torch.equal(known[0], known[1])
-    assert torch.allclose(held_out.features[:, :-1], known.mean(dim=0).expand(8, -1)[:, :-1], atol=1e-5)
+    others = [i for i in range(23) if i != 14]  # all but the known share, the last of the parts
+    assert torch.allclose(held_out.features[:, others], known.mean(dim=0).expand(8, -1)[:, others], atol=1e-5)
 
 
 def test_groups_share_a_part_and_a_fold(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

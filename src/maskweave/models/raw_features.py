@@ -4,7 +4,8 @@ Kinds, each over known points only:
     channels: mean and standard deviation of each channel;
     rows: the same of each row of a plane (each frequency of a spectrogram), along its columns;
     parts: the mean of each channel in equal parts of the value, as many as it has tokens. Along the last axis the parts divide what is known, so that a
-        word spoken slowly looks like the same word spoken fast; the known share of that axis is a feature too.
+        word spoken slowly looks like the same word spoken fast; the known share of that axis is a feature too;
+    shape: the parts of a value of one axis, of each channel less their mean and divided by their deviation, so that a faint spectrum looks like a bright one.
 
 Dimension letters: B samples, C channels, H rows, W length of the last axis, F features.
 """
@@ -19,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-RawKind = Literal["channels", "rows", "parts"]
+RawKind = Literal["channels", "rows", "parts", "shape"]
 MOST_ROWS, MOST_PARTS = 512, 2048
 """Most features of a kind of one input; otherwise the kind is left out."""
 _POOL: dict[int, Callable[[Tensor, Any], Tensor]] = {
@@ -52,6 +53,8 @@ class RawFeatures:
         parts = self.channels * math.prod(self.parts)
         if len(self.parts) == len(self.size) and math.prod(self.parts) > 1 and parts < MOST_PARTS:
             counts["parts"] = parts + 1
+            if len(self.size) == 1 and self.parts[0] > 2:
+                counts["shape"] = parts
         return counts
 
     def __call__(self, kind: RawKind, raw: Tensor) -> Tensor:
@@ -63,6 +66,14 @@ class RawFeatures:
                 return mean_and_deviation(raw.flatten(1, 2))
             case "parts":
                 return self._parts(raw)
+            case "shape":
+                return self._shape(raw)
+
+    def _shape(self, raw: Tensor) -> Tensor:
+        """Legend: P parts."""
+        parts_BCP = self._parts(raw)[:, :-1].unflatten(1, (self.channels, -1))
+        mean, deviation = mean_and_deviation(parts_BCP).unflatten(1, (2, self.channels)).unbind(1)
+        return ((parts_BCP - mean[..., None]) / deviation.clamp_min(1e-6)[..., None]).flatten(1)
 
     def _parts(self, raw: Tensor) -> Tensor:
         known_BW = ~raw.isnan().flatten(1, -2).all(dim=1)
