@@ -7,11 +7,10 @@ import csv
 import io
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from maskweave.data.mirror import version
+from maskweave.data.line_table import LineTable
 from maskweave.errors import BadSample, MaskweaveError, shown
 from maskweave.values.formats.tables import MISSING
 
@@ -20,7 +19,7 @@ MAX_ROW_BYTES = 32 * 2**20
 """Longest row."""
 
 
-class CsvTable:
+class CsvTable(LineTable):
     """The rows of a csv file.
 
     Cells are separated by the comma, semicolon or tab that is most frequent in the first line. Empty lines are ignored. Cells that are empty
@@ -95,15 +94,6 @@ class CsvTable:
 
     def is_text(self, name: str) -> bool:
         return True
-
-    def where(self, i: int) -> str:
-        return f"{self.place}: line {self._numbers[i]}"
-
-    def name(self, i: int) -> str:
-        return f"row-{i:08d}"
-
-    def state(self) -> list[Any]:
-        return [self.place.name, *version(self.place)]
 
 
 def _records(file: io.BufferedReader, separator: str, place: Path) -> Iterator[tuple[int, int, list[str]]]:

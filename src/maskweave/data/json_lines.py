@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from maskweave.data.mirror import version
+from maskweave.data.line_table import LineTable
 from maskweave.errors import BadSample, MaskweaveError, shown
 from maskweave.values.files import read_json_value
 
@@ -20,7 +20,7 @@ MAX_LINE_BYTES = 32 * 2**20
 MAX_COLUMNS = 10_000
 
 
-class JsonLines:
+class JsonLines(LineTable):
     """The rows of a file of JSON lines. Empty lines are ignored. A key that a line lacks, and null, are missing.
 
     Raises:
@@ -60,15 +60,6 @@ class JsonLines:
 
     def is_text(self, name: str) -> bool:
         return self._texts[name]
-
-    def where(self, i: int) -> str:
-        return f"{self.place}: line {self._numbers[i]}"
-
-    def name(self, i: int) -> str:
-        return f"row-{i:08d}"
-
-    def state(self) -> list[Any]:
-        return [self.place.name, *version(self.place)]
 
     def _lines(self, start: int = 0, number: int = 1) -> Iterator[tuple[int, int, dict[str, Any]]]:
         """Yields position in bytes, number and object of each line, from a position on."""
