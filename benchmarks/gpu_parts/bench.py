@@ -18,6 +18,18 @@ from maskweave.modality.catalogs import Catalog
 from maskweave.models.fourm import FourM, FourMConfig
 from maskweave.objectives.fourm import FourMObjective
 
+KINDS = {
+    "attention": ["fmha", "flash", "attention", "sdpa"],
+    "matrix products": ["gemm", "nvjet", "cutlass", "matmul", "triton_mm", "triton_tem_fused_mm"],
+    "optimizer": ["multi_tensor_apply", "adam", "lpnorm"],
+    "compiled": ["triton"],
+    "copies": ["memcpy", "memset"],
+    "softmax": ["softmax"],
+}
+"""Kinds of kernels: the first of which a word is in the kernel's name."""
+LARGEST = 25
+"""Kernels that a profile names."""
+
 
 class NotHere(Exception):
     """This version of maskweave or torch does not have what a case needs."""
@@ -94,6 +106,28 @@ class Bench:
             work()
         self.wait()
         return (time.perf_counter() - began) / repeats
+
+    def profile(self, work: Callable[[], object], calls: int = 3) -> None:
+        """Records the GPU's milliseconds in a call by kind of kernel, the largest kernels of each kind, and how long no kernel ran."""
+        if self.device.type != "cuda":
+            return
+        self.wait()
+        began = time.perf_counter()
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profiler:
+            for _ in range(calls):
+                work()
+            self.wait()
+        whole = 1e3 * (time.perf_counter() - began) / calls
+        kernels = [(e.key, e.self_device_time_total / 1e3 / calls, e.count // calls) for e in profiler.key_averages()]
+        by_kind: dict[str, list[tuple[str, float, int]]] = {}
+        for key, ms, times in kernels:
+            kind = next((kind for kind, words in KINDS.items() if any(word in key.lower() for word in words)), "other")
+            by_kind.setdefault(kind, []).append((key, ms, times))
+        for kind, found in sorted(by_kind.items()):
+            self.row(f"  {kind}", ms=sum(ms for _, ms, _ in found), kernels=sum(times for *_, times in found))
+        for key, ms, times in sorted(kernels, key=lambda k: -k[1])[:LARGEST]:
+            self.row(f"    {key[:100]}", ms=ms, kernels=times)
+        self.row("  profiled step", ms=whole, without_kernel_ms=whole - sum(ms for _, ms, _ in kernels))
 
     def peak_gib(self) -> float:
         return torch.cuda.max_memory_allocated() / 2**30 if self.device.type == "cuda" else 0.0

@@ -1,5 +1,6 @@
 """Training steps: speed by size and variant, and one process of FSDP."""
 
+import math
 import os
 import socket
 import time
@@ -17,7 +18,7 @@ from maskweave.nn.costs import training_costs
 from maskweave.training.blocks import checkpoint_activations
 from maskweave.training.checkpoints import State
 from maskweave.training.distributed import DistContext
-from maskweave.training.hardware import compile_blocks, peak_flops
+from maskweave.training.hardware import compile_blocks, memory_of, peak_flops
 from maskweave.training.one_copy import in_one_buffer
 from maskweave.training.optimizer import build_optimizer
 from maskweave.training.parallel import shard
@@ -26,9 +27,11 @@ from maskweave.training.stepping import Stepper
 from maskweave.training.updates import Update, count
 
 SAMPLES = {"nano": 4, "Ti": 256, "B": 128, "L": 64, "XL": 16}
+"""Samples of a step; twice as many on a GPU with at least `ROOMY` bytes."""
+ROOMY = 130e9
 TOKENS = 256
 VARIANTS: dict[str, dict[str, Any]] = {
-    "compiled": {"compile": True},
+    "compiled": {"compile": True, "profiled": True},
     "plain": {},
     "compiled, Muon": {"compile": True, "optimizer": "muon"},
     "compiled, checkpointed": {"compile": True, "checkpointed": "full"},
@@ -50,12 +53,13 @@ def train(bench: Bench) -> None:
     if bench.quick:
         size, names = "nano", names if bench.section == "train-B" else names[:1]
     catalog = load_catalog("4m-7" if bench.quick else "4m-21")
-    drawn = batches(catalog, SAMPLES[size], 32 if bench.quick else TOKENS, 2 if bench.quick else 4)
+    samples = SAMPLES[size] * (2 if ROOMY <= memory_of(bench.device) < math.inf else 1)
+    drawn = batches(catalog, samples, 32 if bench.quick else TOKENS, 2 if bench.quick else 4)
     with torch.device("meta"):
         pattern = objective(catalog, torch.device("meta"), size)
     flops = training_costs(pattern, drawn[0], count(drawn[0], pattern)).flops
     parameters = sum(p.numel() for p in pattern.parameters())
-    bench.row("model", size=size, parameters=parameters, samples=SAMPLES[size], tflop_of_a_step=flops / 1e12)
+    bench.row("model", size=size, parameters=parameters, samples=samples, tflop_of_a_step=flops / 1e12)
     peak = peak_flops(bench.device, "bf16", (4096, pattern.model.config.width, 4 * pattern.model.config.width))
     for name in names:
         bench.case(name, partial(variant, bench, size, drawn, flops / peak, **VARIANTS[name]), NEEDED)
@@ -71,11 +75,13 @@ def variant(
     sharded: bool = False,
     optimizer: Any = "adamw",
     mode: str | None = None,
+    profiled: bool = False,
 ) -> dict[str, Any]:
     """Trains a new model and returns its speed.
 
     Args:
         least: seconds of a step at the peak.
+        profiled: also record which kernels take the time.
     """
     catalog = load_catalog("4m-7" if bench.quick else "4m-21")
     settings = TrainSettings(precision="bf16", optimizer=optimizer, learning_rate=1e-4)
@@ -105,6 +111,8 @@ def variant(
             step(updates[number[0] % len(updates)])
 
         taken = bench.seconds(one, most=5.0)
+        if profiled:
+            bench.profile(one)
         step.check()
         loss = step.state.meter.means(ranks)["loss"]
     tokens = sum(n for u in updates for key, n in u.totals.items() if key != "samples") / len(updates)

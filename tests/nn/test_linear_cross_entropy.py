@@ -9,6 +9,7 @@ from maskweave.models.fourm import FourM, FourMConfig
 from maskweave.nn import linear_cross_entropy as module
 from maskweave.nn.linear_cross_entropy import Head, is_large, linear_cross_entropy
 from maskweave.objectives.fourm import FourMObjective
+from maskweave.training.hardware import compile_blocks
 
 N, D, V = 23, 16, 40
 
@@ -70,6 +71,21 @@ def test_large_heads() -> None:
     assert is_large(module.LARGE // 1000, Head(4, 1000, bias=False)) is False
     assert is_large(-(-module.LARGE // 1000), Head(4, 1000, bias=False)) is True
     assert is_large(module.LARGE, Head(4, 1000, bias=False, device="meta")) is False
+    compiled = Head(4, 1000, bias=False)
+    compiled.compile(dynamic=False)
+    assert is_large(1, compiled) is True
+
+
+@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
+def test_compiled_losses_are_the_same_for_any_number_of_rows(backend: str) -> None:
+    x, weight, labels, share = inputs()
+    gradient = module._compiled_gradient(backend)
+    for n in (N, N - 1, 7):
+        for dtype in (torch.float32, torch.bfloat16):
+            logits = F.linear(x, weight)[:n].detach().to(dtype)
+            found, expected = (f(logits, labels[:n], share[:n]) for f in (gradient, module.logits_gradient))
+            assert found[1].dtype == dtype and found[0].dtype == torch.float32
+            torch.testing.assert_close(found, expected, rtol=1e-2 if dtype == torch.bfloat16 else 1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("tied", [False, True])
@@ -77,18 +93,23 @@ def test_large_heads() -> None:
 def test_the_objective_is_the_same(tied: bool, loss: str, monkeypatch: pytest.MonkeyPatch) -> None:
     catalog = tiny()
     batch, found = tiny_batch(catalog, 6), []
-    for large in (module.LARGE, 0):
+    for large, compiled in ((module.LARGE, False), (0, False), (module.LARGE, True)):
         monkeypatch.setattr(module, "LARGE", large)
         torch.manual_seed(0)
         config = FourMConfig(width=32, heads=2, encoder_depth=1, decoder_depth=1, tied=tied)
         objective = FourMObjective(FourM(catalog, config), loss)
+        if compiled:
+            compile_blocks(objective, backend="aot_eager")
         total, metrics = objective(batch)
         total.backward()
         gradients = {name: p.grad for name, p in objective.named_parameters() if p.grad is not None}
         with torch.no_grad():
             validated, measured = objective.eval()(batch)
         found.append({"total": total, "validated": validated, **metrics, **measured, **gradients})
-    plain, fused = found
-    assert plain.keys() == fused.keys() and any(name.startswith("accuracy/") for name in fused)
-    for name in plain:
-        torch.testing.assert_close(fused[name], plain[name], rtol=1e-4, atol=1e-6, msg=lambda m, n=name: f"{n}: {m}")
+    plain, *others = found
+    for fused in others:
+        assert plain.keys() == fused.keys() and any(name.startswith("accuracy/") for name in fused)
+        for name in plain:
+            torch.testing.assert_close(
+                fused[name], plain[name], rtol=1e-4, atol=1e-6, msg=lambda m, n=name: f"{n}: {m}"
+            )

@@ -15,6 +15,7 @@ from maskweave.masking.m3ae import NOTHING, MaskedBatch, mask_columns
 from maskweave.modality.catalogs import Catalog
 from maskweave.models.contrastive import LARGEST_SCALE, Contrastive, ContrastiveConfig
 from maskweave.objectives.contrastive import ContrastiveObjective
+from maskweave.training.one_copy import in_one_buffer, to_device
 
 CATALOG = tiny().subset(["photo", "caption"])
 THREE = tiny().subset(["photo", "caption", "facts"])
@@ -187,3 +188,11 @@ def test_it_learns_which_belong_together() -> None:
     assert train(objective, [batch], 60, 3e-3)[-1] < 0.1
     _, metrics = objective.eval()(batch)
     assert metrics["accuracy/photo"] == metrics["accuracy/caption"] == 1
+
+
+def test_what_is_compared_stays_on_the_host() -> None:
+    objective, batch = build(), batch_of()
+    moved = to_device(in_one_buffer(batch, pin=False), torch.device("meta"))  # where nothing could be read
+    assert all(t.masked.device.type == "meta" for group in moved.groups for t in group.parts.values())
+    assert objective._targets(list(objective._pairs(moved))) == objective._targets(list(objective._pairs(batch)))
+    moved.groups[0].samples.tolist()

@@ -201,5 +201,5 @@ def test_an_earlier_torch_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(FSDPModule, "set_reduce_scatter_unused_params")
     whole = torch.nn.Linear(2, 2)
     with pytest.raises(MaskweaveError, match=f"torch is {re.escape(torch.__version__)}.* 2.13 or newer.* to ddp"):
-        shard(whole, DistContext(0, 1, torch.device("cpu")), 1, TrainSettings())
+        shard(whole, DistContext(0, 2, torch.device("cpu")), 2, TrainSettings())
     assert not whole.weight.is_meta

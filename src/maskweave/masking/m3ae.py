@@ -8,7 +8,7 @@ Dimension letters: B samples, b samples of a group, L positions of a modality, C
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 import numpy as np
@@ -26,6 +26,8 @@ from maskweave.modality.catalogs import Catalog
 from maskweave.modality.entry import Modality
 from maskweave.tokenizers.base import Tokenizer
 
+ON_CPU = {"device": "cpu"}
+"""Metadata of fields that do not move to a GPU with the rest of a batch (`training.one_copy`)."""
 ROUNDING = 1e-6
 """Added before rounding down: with 10 tokens and a ratio of 0.9, 10 · (1 − 0.9) = 0.99… must give 1 token, not 0."""
 
@@ -97,10 +99,10 @@ class MaskedTokens:
 class MaskedGroup:
     """Samples of a batch that have the same modalities."""
 
-    samples: Tensor
+    samples: Tensor = field(metadata=ON_CPU)
     """(b,) indices of the samples in the batch, on the CPU."""
     parts: dict[str, MaskedTokens]
-    numbers: Tensor | None
+    numbers: Tensor | None = field(metadata=ON_CPU)
     """(b,) numbers of the samples in the data, on the CPU: a sample that is in a batch twice has one number. None: not known."""
 
 

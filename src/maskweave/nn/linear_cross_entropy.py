@@ -5,7 +5,8 @@ With a vocabulary of 30,000, the logits of 16,384 targets and their gradient tak
 Dimension letters: n predictions, D width, V vocabulary, c predictions of a chunk.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 import torch
@@ -19,6 +20,8 @@ LARGE = 2**26
 """Logits of a layer from which on this is used."""
 CHUNK = 2**25
 """Logits of a chunk."""
+COMPILED_CHUNK = 2**28
+"""The same if compiled: they then exist in the precision of the products alone."""
 
 
 class TokenLosses(NamedTuple):
@@ -35,6 +38,14 @@ class TokenLosses(NamedTuple):
 class Head(Linear):
     """A linear layer without bias that gives the logits of a vocabulary, or the losses of labels."""
 
+    compiler: str | None = None
+    """Backend of torch.compile; None: losses are not compiled."""
+
+    def compile(self, *args: Any, backend: str = "inductor", **options: Any) -> None:
+        """Compiles what is computed of logits, so that they are read and written twice, not a dozen times. Their number differs between batches,
+        so that other options do not apply."""
+        self.compiler = backend
+
     def forward(  # type: ignore[override]
         self, x_nD: Tensor, labels_n: Tensor | None = None, weights: Sequence[tuple[int, float]] = ()
     ) -> Tensor | TokenLosses:
@@ -46,29 +57,54 @@ class Head(Linear):
         if labels_n is None:
             return super().forward(x_nD)
         share_n = torch.cat([torch.full((n,), weight, device=x_nD.device) for n, weight in weights])
-        return linear_cross_entropy(x_nD, self.weight, labels_n, share_n)
+        how = (COMPILED_CHUNK, _compiled_gradient(self.compiler)) if self.compiler else (CHUNK, logits_gradient)
+        return linear_cross_entropy(x_nD, self.weight, labels_n, share_n, *how)
 
 
-def is_large(rows: int, head: Linear) -> bool:
-    """Whether a head's losses should be computed by chunks. Not on the meta device, where only costs are counted."""
-    return rows * head.out_features >= LARGE and head.weight.device.type != "meta"
+def is_large(rows: int, head: Head) -> bool:
+    """Whether a head's losses should be computed by chunks: if there are many logits, or it is compiled. Not on the meta device, where only costs are counted."""
+    return (head.compiler is not None or rows * head.out_features >= LARGE) and head.weight.device.type != "meta"
+
+
+Gradient = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+
+
+def logits_gradient(logits_cV: Tensor, labels_c: Tensor, share_c: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns the losses (c,), and the gradient (c, V) of their weighted sum, in the precision of the logits."""
+    z_cV, label = logits_cV.float(), labels_c[:, None]
+    log_sum = z_cV.logsumexp(dim=-1, keepdim=True)
+    losses_c = (log_sum - z_cV.gather(1, label))[:, 0]
+    is_label_cV = torch.arange(z_cV.shape[1], device=z_cV.device) == label
+    p_cV = (z_cV - log_sum).exp_().sub_(is_label_cV.float())
+    return losses_c, p_cV.mul_(share_c[:, None]).to(logits_cV.dtype)
+
+
+@cache
+def _compiled_gradient(backend: str) -> Gradient:
+    return torch.compile(logits_gradient, dynamic=True, backend=backend)
 
 
 def linear_cross_entropy(
-    x_nD: Tensor, weight_VD: Tensor, labels_n: Tensor, share_n: Tensor, chunk: int = CHUNK
+    x_nD: Tensor,
+    weight_VD: Tensor,
+    labels_n: Tensor,
+    share_n: Tensor,
+    chunk: int = CHUNK,
+    gradient: Gradient = logits_gradient,
 ) -> TokenLosses:
     """Returns the cross-entropy of softmax(x Wᵀ) and its weighted sum.
 
     Args:
         share_n: weight of each loss, float32.
         chunk: logits computed at a time.
+        gradient: computes losses and gradients of logits.
     """
     device = x_nD.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight_VD.dtype
     rows = max(1, chunk // len(weight_VD))
     with torch.autocast(device, enabled=False):
         if torch.is_grad_enabled():
-            total, losses_n = _LinearCrossEntropy.apply(x_nD, weight_VD, labels_n, share_n, dtype, rows)
+            total, losses_n = _LinearCrossEntropy.apply(x_nD, weight_VD, labels_n, share_n, dtype, rows, gradient)
             return TokenLosses(total, losses_n, None)
         losses, right, weight = [], [], weight_VD.to(dtype)
         for x, labels in zip(x_nD.split(rows), labels_n.split(rows), strict=True):
@@ -82,19 +118,22 @@ def linear_cross_entropy(
 class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, x_nD: Tensor, weight_VD: Tensor, labels_n: Tensor, share_n: Tensor, dtype: torch.dtype, rows: int
+        ctx: Any,
+        x_nD: Tensor,
+        weight_VD: Tensor,
+        labels_n: Tensor,
+        share_n: Tensor,
+        dtype: torch.dtype,
+        rows: int,
+        gradient: Gradient,
     ) -> tuple[Tensor, Tensor]:
         weight, losses_n = weight_VD.to(dtype), torch.empty(len(x_nD), device=x_nD.device)
         grad_x_nD, grad_weight_VD = torch.empty_like(x_nD), torch.zeros_like(weight_VD, dtype=torch.float32)
         parts = (t.split(rows) for t in (x_nD, labels_n, share_n, losses_n, grad_x_nD))
         for x, labels, share, losses, grad_x in zip(*parts, strict=True):
-            x, label = x.to(dtype), labels[:, None]
-            z_cV = F.linear(x, weight).float()
-            log_sum = z_cV.logsumexp(dim=-1, keepdim=True)
-            losses.copy_((log_sum - z_cV.gather(1, label))[:, 0])
-            p_cV = z_cV.sub_(log_sum).exp_()
-            p_cV.scatter_add_(1, label, p_cV.new_full(label.shape, -1.0))
-            grad_cV = p_cV.mul_(share[:, None]).to(dtype)
+            x = x.to(dtype)
+            losses_c, grad_cV = gradient(F.linear(x, weight), labels, share)
+            losses.copy_(losses_c)
             grad_x.copy_(grad_cV @ weight)
             grad_weight_VD.add_(grad_cV.T @ x)
         ctx.save_for_backward(grad_x_nD, grad_weight_VD.to(weight_VD.dtype))
@@ -106,4 +145,4 @@ class _LinearCrossEntropy(torch.autograd.Function):
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
         # In place because they are large. A second backward pass fails: autograd reports that a saved tensor was modified.
         grad_x_nD, grad_weight_VD = (t.mul_(upstream[0].to(t.dtype)) for t in ctx.saved_tensors)
-        return grad_x_nD, grad_weight_VD, None, None, None, None
+        return grad_x_nD, grad_weight_VD, None, None, None, None, None

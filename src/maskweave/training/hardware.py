@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from maskweave.errors import MaskweaveError
+from maskweave.nn.linear_cross_entropy import Head
 from maskweave.training.blocks import blocks_of
 
 
@@ -97,15 +98,15 @@ def torch_threads(number: int) -> Iterator[None]:
 
 
 def compile_blocks(objective: nn.Module, **options: Any) -> None:
-    """Compiles the blocks of `objective` with torch.compile, each at its first call.
+    """Compiles the blocks of `objective` and the losses of its heads with torch.compile, each at its first call.
 
-    The code around the blocks uses lists whose lengths differ between batches, so compiling it would cause constant recompilation.
+    The code around them uses lists whose lengths differ between batches, so compiling it would cause constant recompilation.
 
     Args:
         options: of torch.compile. With static shapes, use `dynamic=False`.
     """
-    for block in blocks_of(objective):
-        block.compile(**options)
+    for part in (*blocks_of(objective), *(module for module in objective.modules() if isinstance(module, Head))):
+        part.compile(**options)
 
 
 def memory_of(device: torch.device) -> float:

@@ -18,7 +18,7 @@ def in_one_buffer(item: Any, pin: bool = True) -> Any:
     """Returns a copy of a batch whose tensors are views of one buffer.
 
     Args:
-        item: tensors in dataclasses, dicts and lists; anything else is kept as it is.
+        item: tensors in dataclasses, dicts and lists; anything else is kept as it is, and so are fields with `metadata={"device": "cpu"}`.
         pin: page-lock the buffer, so that copies to a GPU are asynchronous.
     """
     starts, end = [], 0
@@ -63,8 +63,8 @@ def _mapped(item: Any, function: Callable[[Tensor], Tensor]) -> Any:
     if isinstance(item, Tensor):
         return function(item)
     if dataclasses.is_dataclass(item) and not isinstance(item, type):
-        fields = dataclasses.fields(item)
-        return dataclasses.replace(item, **{f.name: _mapped(getattr(item, f.name), function) for f in fields})
+        moving = [f.name for f in dataclasses.fields(item) if f.metadata.get("device") != "cpu"]
+        return dataclasses.replace(item, **{name: _mapped(getattr(item, name), function) for name in moving})
     if isinstance(item, dict):
         return {key: _mapped(value, function) for key, value in item.items()}
     return [_mapped(value, function) for value in item] if isinstance(item, list) else item

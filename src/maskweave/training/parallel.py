@@ -61,9 +61,10 @@ def shard(objective: nn.Module, ranks: DistContext, shards: int, settings: Train
         shards: the parameters are divided among so many processes, one after another; if there are more, the next ones hold the same.
 
     Raises:
-        MaskweaveError: torch is older than 2.13.
+        MaskweaveError: torch is older than 2.13, and there are several processes.
     """
-    if not hasattr(FSDPModule, "set_reduce_scatter_unused_params"):
+    can_differ = hasattr(FSDPModule, "set_reduce_scatter_unused_params")
+    if not can_differ and ranks.world > 1:  # processes use different embeddings and heads
         raise MaskweaveError(
             f"torch is {torch.__version__}, but models can be divided (train.parallel fsdp or hybrid) with 2.13 or newer; upgrade torch, or set train.parallel to ddp"
         )
@@ -79,7 +80,8 @@ def shard(objective: nn.Module, ranks: DistContext, shards: int, settings: Train
         fully_shard(block, mesh=mesh, mp_policy=policy, reshard_after_forward=settings.reshard_after_forward)
     # All others in one group, so that it does not matter which embeddings and heads a batch uses, and tied ones stay together.
     root = fully_shard(sharded, mesh=mesh, mp_policy=policy, reshard_after_forward=False)
-    root.set_reduce_scatter_unused_params(True)
+    if can_differ:
+        root.set_reduce_scatter_unused_params(True)
     return sharded
 
 

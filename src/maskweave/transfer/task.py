@@ -214,7 +214,7 @@ def task_loss(target: Target, head: nn.Module, facts: TargetFacts, settings: Los
 def number_answers(target: Target, head: NumberHead, output_BKO: Tensor) -> list[Any]:
     """Returns the predicted values of the head's output; distributions, where a value is one number."""
     assert target.value is not None
-    value, output_BKO = target.value, output_BKO.detach().float()
+    value, output_BKO = target.value, output_BKO.detach().to(head.mean.device, torch.float32)
     if value.number_scale is None:
         mean_BK = head.restore(standardized_mean(head, output_BKO))
         if head.form == "gaussian":
