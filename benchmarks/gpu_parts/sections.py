@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from generation import CAPTION, NO_WORDS, catalog, ours
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from gpu_parts.bench import Bench, NotHere, batches, objective
 from gpu_parts.training import stepper, train, update
@@ -139,7 +140,8 @@ def generator(device: torch.device, size: str) -> FourM:
 def schedules(temperature: float, quick: bool) -> list[tuple[str, str, Decoding]]:
     roar = Decoding("roar", steps=4 if quick else 25, temperature=temperature)
     return [
-        (f"caption of {CAPTION} tokens", "caption", Decoding(temperature=temperature)),
+        # Special tokens have logits of 0, so that the likeliest hundred have none, and captions never end.
+        (f"caption of {CAPTION} tokens", "caption", Decoding(temperature=temperature, top_k=100 if temperature else 0)),
         (f"ROAR, {roar.steps} steps", "depth", roar),
         ("MaskGIT, 8 steps", "depth", Decoding("maskgit", steps=2 if quick else 8, temperature=temperature)),
     ]
@@ -148,21 +150,18 @@ def schedules(temperature: float, quick: bool) -> list[tuple[str, str, Decoding]
 def generation(bench: Bench) -> None:
     entries, size = catalog(), "nano" if bench.quick else "B"
     model = generator(bench.device, size)
-    engine = Engine(model, entries, "bf16")
+    engine, on_gpu = Engine(model, entries, "bf16"), bench.device.type == "cuda"
 
     def speed(engine: Engine, target: str, how: Decoding, samples: int) -> dict[str, Any]:
         schedule = make_schedule(entries, ["rgb"], [target], decoding={target: how})
-        taken = bench.seconds(lambda: ours(engine, schedule, samples), most=2.0, fewest=1)
+        taken = bench.seconds(lambda: ours(engine, schedule, samples), most=1.0, fewest=1)
         return {"ms": taken * 1e3, "per_second": samples / taken, "peak_gib": bench.peak_gib()}
 
-    for samples in (1, 2) if bench.quick else (1, 8, 64):
-        for name, target, how in schedules(1.0, bench.quick):
-            bench.case(f"{name}, {samples}", partial(speed, engine, target, how, samples))
-    if bench.device.type == "cuda":
-        compiled = Engine(model, entries, "bf16", compiled=True)
-        for name, target, how in schedules(1.0, bench.quick):
-            if target == "caption" or "MaskGIT" in name:
-                bench.case(f"{name}, 64, compiled", partial(speed, compiled, target, how, 64), 20.0)
+    engines = {"": engine} | ({", compiled": Engine(model, entries, "bf16", compiled=True)} if on_gpu else {})
+    for samples in (1, 2) if bench.quick else (64, 1, 8):
+        for how_run, one in engines.items():
+            for name, target, how in schedules(1.0, bench.quick):
+                bench.case(f"{name}, {samples}{how_run}", partial(speed, one, target, how, samples), 3.0)
 
 
 # Resuming.
@@ -263,59 +262,76 @@ def noise(bench: Bench) -> None:
 
 
 def attention(bench: Bench) -> None:
-    """Self-attention of 256 targets of about five modalities in a sample, forward and backward, as in size B."""
-    B, H, M, d = (2, 2, 32, 16) if bench.quick else (64, 12, 256, 64)
-    dtype = torch.bfloat16
+    """Forward and backward passes of size B: attention to inputs, of which a sixth is padding, and of 256 targets to those of their modality."""
+    B, H, M, d = (2, 2, 32, 16) if bench.quick else (128, 12, 256, 64)
     rng = torch.Generator().manual_seed(0)
-    segment = torch.randint(0, 5, (B, M), generator=rng).sort(dim=1).values.to(bench.device)
-    mask = (segment[:, :, None] == segment[:, None])[:, None]
-
-    def made(grad: bool) -> list[Tensor]:
-        return [torch.randn(B, H, M, d, dtype=dtype, device=bench.device, requires_grad=grad) for _ in range(3)]
+    segment = torch.randint(0, 12, (B, M), generator=rng).sort(dim=1).values.to(bench.device)
+    same = (segment[:, :, None] == segment[:, None])[:, None]
+    length = torch.randint(M * 2 // 3, M + 1, (B,), generator=rng).to(bench.device)
+    there = torch.arange(M, device=bench.device) < length[:, None]
 
     def speed(function: Callable[..., Tensor], backward: bool = True) -> dict[str, Any]:
-        q, k, v = made(backward)
+        q, k, v = (
+            torch.randn(B, H, M, d, dtype=torch.bfloat16, device=bench.device, requires_grad=backward) for _ in range(3)
+        )
 
         def work() -> None:
             found = function(q, k, v)
             if backward:
-                found.backward(torch.ones_like(found))
+                found.backward(found.detach())
 
-        return {"us": 1e6 * bench.seconds(work, 1.0), "backward": backward}
+        return {"us": 1e6 * bench.seconds(work, 0.5), "backward": backward}
 
-    bench.case("dense mask", partial(speed, partial(F.scaled_dot_product_attention, attn_mask=mask)))
     bench.case("no mask", partial(speed, F.scaled_dot_product_attention))
-    bench.case("FlexAttention", lambda: speed(flex(bench, segment), backward=bench.device.type == "cuda"), 20.0)
-    bench.case("varlen_attn", lambda: speed(by_segments(segment, bench.device)))
+    for name, mask in (("padding", there[:, None, None]), ("modalities", same)):
+        bench.case(f"dense mask, {name}", partial(speed, partial(F.scaled_dot_product_attention, attn_mask=mask)))
+        bench.case(f"dense mask, {name}, efficient kernel", partial(speed, partial(efficient, mask)))
+    bench.case("padding as a channel of the keys", partial(speed, partial(by_channel, there)))
+    bench.case("packed, varlen_attn", lambda: speed(packed(there, length)))
+    on_gpu = bench.device.type == "cuda"
+    for name, keep in (
+        ("padding", lambda b, h, i, j: there[b, j]),
+        ("modalities", lambda b, h, i, j: segment[b, i] == segment[b, j]),
+    ):
+        bench.case(f"FlexAttention, {name}", lambda keep=keep: speed(flex(bench, keep, B, M), backward=on_gpu), 12.0)
 
 
-def flex(bench: Bench, segment: Tensor) -> Callable[..., Tensor]:
+def efficient(mask: Tensor, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    with sdpa_kernel([SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]):
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+
+
+def by_channel(there: Tensor, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """A further channel is 1 in the queries and large and negative in the keys of padding, so that kernels without masks can be used."""
+    B, H, M, d = q.shape
+    masked = (there.to(q.dtype) - 1)[:, None, :, None].expand(B, H, M, 1) * 1e4
+    q = torch.cat([q, q.new_ones(B, H, M, 1), q.new_zeros(B, H, M, 7)], dim=-1)
+    k = torch.cat([k, masked, k.new_zeros(B, H, M, 7)], dim=-1)
+    return F.scaled_dot_product_attention(q, k, F.pad(v, (0, 8)), scale=d**-0.5)[..., :d]
+
+
+def flex(bench: Bench, keep: Callable[..., Tensor], B: int, M: int) -> Callable[..., Tensor]:
     from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
-    B, M = segment.shape
-    block_mask = create_block_mask(
-        lambda b, h, i, j: segment[b, i] == segment[b, j], B, None, M, M, device=str(bench.device)
-    )
+    block_mask = create_block_mask(keep, B, None, M, M, device=str(bench.device))
     function = flex_attention if bench.device.type == "cpu" else torch.compile(flex_attention, dynamic=False)
     return partial(function, block_mask=block_mask)
 
 
-def by_segments(segment: Tensor, device: torch.device) -> Callable[..., Tensor]:
-    """Packed attention of each segment to itself."""
-    if device.type != "cuda":
+def packed(there: Tensor, length: Tensor) -> Callable[..., Tensor]:
+    """Attention of the tokens without padding; the packing itself is not part of it, as a model would pack its tokens once."""
+    if there.device.type != "cuda":
         raise NotHere("only on a GPU")
     try:
         from torch.nn.attention.varlen import varlen_attn
     except ImportError:
         raise NotHere("not in this version of torch") from None
-    B, M = segment.shape
-    changes = F.pad((segment[:, 1:] != segment[:, :-1]), (1, 0), value=True).flatten().nonzero()[:, 0]
-    starts = F.pad(changes, (0, 1), value=B * M).int()
-    longest = int(starts.diff().max())
+    starts = F.pad(length.cumsum(0), (1, 0)).int()
+    longest, total = int(length.max()), int(length.sum())
 
     def function(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        packed = [t.transpose(1, 2).flatten(0, 1) for t in (q, k, v)]
-        return varlen_attn(*packed, starts, starts, longest, longest)
+        rows = [t.transpose(1, 2).flatten(0, 1)[:total] for t in (q, k, v)]
+        return varlen_attn(*rows, starts, starts, longest, longest)
 
     return function
 

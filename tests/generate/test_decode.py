@@ -2,7 +2,7 @@
 
 import copy
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ from maskweave.generate.sequences import Gaps
 from maskweave.generate.token_state import TokenState, pack_inputs
 from maskweave.masking.batch import Slots, TokenSlice, pack
 from maskweave.modality.decoding import Decoding, Ramp, Remasking
-from maskweave.models.kv_cache import KVCacheDecoder
+from maskweave.models import kv_cache
 from maskweave.nn import cpu
 from maskweave.values.codec import EOS
 
@@ -431,17 +431,19 @@ def test_tokens_ahead_of_the_host_are_the_same(engine) -> None:
     assert [tokens(generate(other, warm, [b], [b]))[0] for b in range(9)] == together
 
 
-def test_attention_to_a_multiple_of_tokens_is_the_same(engine, monkeypatch) -> None:
-    steps = schedule(["caption", "facts"], temperature=0)
+def test_recorded_steps_are_the_same(engine, monkeypatch) -> None:
+    """As on a GPU, but what is recorded runs at once: the recorder of the CPU calls the function again."""
+    records: list[int] = []
+
+    def recorded(function: Callable[[], None]) -> Callable[[], None]:
+        return records.append(1) or function
+
+    steps = schedule(["caption", "facts"], temperature=0, guidance=GUIDANCE["one"])
     expected = tokens(generate(engine, steps, list(range(9)), [0] * 9))
-    init = KVCacheDecoder.__init__
-
-    def with_multiple(self, *given) -> None:
-        init(self, *given)
-        self.multiple = 8
-
-    monkeypatch.setattr(KVCacheDecoder, "__init__", with_multiple)
+    monkeypatch.setattr(kv_cache, "is_gpu", lambda device: True)
+    monkeypatch.setattr(kv_cache, "recorded", recorded)
     assert tokens(generate(engine, steps, list(range(9)), [0] * 9)) == expected
+    assert len(records) == 2, "once for each sequence"
 
 
 # Gaps in a sequence.

@@ -3,6 +3,9 @@
 Keys and values of the context are computed once; those of new tokens are appended. The result equals that of `FourM.decode` for the
 last token of the same sequence.
 
+On a GPU, a step of some hundred small kernels takes several times longer to start than to run. So all steps have the same shapes, and the
+second one is recorded as a CUDA graph, which the others repeat.
+
 Dimension letters: B rows, N context tokens, L longest sequence, D width, H heads.
 """
 
@@ -16,9 +19,6 @@ from maskweave.models.fourm import DecoderBlock, FourM
 from maskweave.nn.cpu import to_cache
 
 KeysValues = tuple[Tensor, ...]
-GPU_TOKENS = 64
-"""On a GPU, attention looks at a multiple of so many tokens, because its kernels may be prepared for every new shape."""
-
 
 class KVCacheDecoder:
     """Decodes one sequence per row.
@@ -28,7 +28,7 @@ class KVCacheDecoder:
         name: the sequence's modality.
         number: its modality id.
         longest: largest number of tokens to read.
-        step: replaces `read_step`, for example by a compiled one; shapes are then the same for every token.
+        step: replaces `read_step`, for example by a compiled one.
     """
 
     def __init__(
@@ -42,10 +42,9 @@ class KVCacheDecoder:
         step: Callable[..., Tensor] | None = None,
     ):
         self.model, self.name, self.number, self.longest = model, name, number, longest
-        self.is_static = step is not None
-        on_gpu = encoded_BND.device.type == "cuda"
-        self.multiple = GPU_TOKENS if on_gpu else 1
-        """Of the number of tokens that attention looks at; those that are not read yet are masked."""
+        self.is_recorded = is_gpu(encoded_BND.device)
+        self.is_static = step is not None or self.is_recorded
+        """Whether shapes are the same for every token: attention looks at `longest` tokens, and those that are not read yet are masked."""
         self.step: Callable[..., Tensor] = step or read_step
         self.blocks = [block for block in model.decoder if isinstance(block, DecoderBlock)]
         self.context_mask = model.context_mask(inputs)
@@ -59,21 +58,40 @@ class KVCacheDecoder:
             tuple(t.new_zeros(B, H, longest, width) for t in kept) for kept in self.context
         ]
         self.count = 0
+        self._position = torch.zeros(1, dtype=torch.long, device=encoded_BND.device)
+        self._ids_B: Tensor | None = None
+        self._logits_BV: Tensor | None = None
+        self._repeat: Callable[[], None] | None = None
 
     def read(self, ids_B: Tensor) -> Tensor:
         """Reads the next token of every row; returns the logits (B, V) of the token after it."""
-        B, device = len(ids_B), ids_B.device
-        position = torch.full((1,), self.count, device=device)
+        self.count += 1
+        if not self.is_recorded or self.count == 1:  # the first step prepares the kernels
+            return self._read(ids_B)
+        if self._ids_B is None:
+            self._ids_B = torch.empty_like(ids_B)
+        self._ids_B.copy_(ids_B)
+        if self._repeat is None:
+            self._repeat = recorded(self._read_recorded)
+        self._repeat()
+        assert self._logits_BV is not None
+        return self._logits_BV.clone()  # the next step overwrites them
+
+    def _read_recorded(self) -> None:
+        assert self._ids_B is not None
+        self._logits_BV = self._read(self._ids_B)
+
+    def _read(self, ids_B: Tensor) -> Tensor:
+        B, device, position = len(ids_B), ids_B.device, self._position
         modality = torch.full((B, 1), self.number, device=device)
         slots = Slots(ids_B[:, None], modality, position.expand(B, 1), {self.name: torch.arange(B, device=device)})
         x_B1D = self.model.queries(slots)
-        self.count += 1
-        seen = self.longest if self.is_static else min(self.longest, -(-self.count // self.multiple) * self.multiple)
-        is_masked = self.is_static or self.multiple > 1
-        mask = (torch.arange(seen, device=device) < self.count)[None] if is_masked else None
+        seen = self.longest if self.is_static else self.count
+        mask = (torch.arange(seen, device=device) <= position)[None] if self.is_static else None
         for block, (k, v), context in zip(self.blocks, self.read_so_far, self.context, strict=True):
             x_B1D = self.step(block, x_B1D, k, v, position, seen, mask, *context, self.context_mask)
         ((_, _, logits_BV),) = self.model.logits(self.model.decoder_norm(x_B1D), slots.index).values()
+        position += 1
         return logits_BV
 
     def keep(self, rows: Tensor) -> None:
@@ -83,6 +101,18 @@ class KVCacheDecoder:
         self.read_so_far = [tuple(t[rows] for t in kept) for kept in self.read_so_far]
         if self.context_mask is not None:
             self.context_mask = self.context_mask[rows]
+
+
+def is_gpu(device: torch.device) -> bool:
+    return device.type == "cuda"
+
+
+def recorded(function: Callable[[], None]) -> Callable[[], None]:
+    """Records what `function` starts on the GPU, without running it; returns a function that runs it. Other threads may use the GPU meanwhile."""
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+        function()
+    return graph.replay
 
 
 def same_precision(k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
